@@ -1,0 +1,1 @@
+//! Python objects as nodes of the runtime.

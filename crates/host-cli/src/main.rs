@@ -1,0 +1,2 @@
+//! The `remotemedia-host` program.
+fn main() {}

@@ -1,0 +1,19 @@
+//! The engine of RemoteMedia: takes items through a graph of nodes, in order, and never loses one.
+//!
+//! Nothing here knows what an item is made of. A [`Node`] works on any [`Payload`]: [`Value`] for native nodes, a Python
+//! object in `remotemedia-ffi`. A [`Plan`] is the checked, immutable arrangement of a pipeline; a [`Runner`] owns the nodes
+//! of one open plan and drives them on the thread that calls it.
+
+mod error;
+mod metrics;
+mod node;
+mod plan;
+mod suggest;
+mod value;
+
+pub use error::{Error, Result};
+pub use metrics::{Metrics, NodeMetrics};
+pub use node::{Bulk, BulkOutcome, Feed, Node, Observer, Outputs, Payload, Phase, Sink, Stream, Turn};
+pub use plan::{NodeSpec, Placement, Plan, PlanNode, Stage};
+pub use suggest::{did_you_mean, nearest};
+pub use value::{AudioChunk, Value};

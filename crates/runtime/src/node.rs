@@ -1,0 +1,161 @@
+//! What the engine asks of nodes, items, inputs and outputs.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::Plan;
+
+/// What an item carries: a native value or a foreign object that the engine passes on untouched.
+pub trait Payload: Send + Sized + 'static {
+    /// How a node of this kind fails.
+    type Fault: Send + fmt::Debug;
+
+    /// The same item once more, for another branch. An object is shared, not copied.
+    fn duplicate(&self) -> Self;
+
+    /// One item out of the outputs of several branches, each with the id of its node.
+    ///
+    /// A branch without outputs stands as the empty value, one with a single output as that output, one with more as a list.
+    fn join(branches: Vec<(&str, Vec<Self>)>) -> Result<Self, Self::Fault>;
+
+    /// Whether a fault is not a failure of the node but an order to stop, which passes through as itself.
+    fn is_interrupt(_fault: &Self::Fault) -> bool {
+        false
+    }
+}
+
+/// One step of a pipeline.
+///
+/// The engine calls `initialize` once before the first item and `cleanup` exactly once for each `initialize` that was entered.
+pub trait Node<P: Payload>: Send {
+    /// Make ready: load models, open connections.
+    fn initialize(&mut self) -> Result<(), P::Fault> {
+        Ok(())
+    }
+
+    /// Whether this node makes the input of its pipeline, by [`Node::produce`].
+    fn is_source(&self) -> bool {
+        false
+    }
+
+    /// The outputs for one item.
+    fn process(&mut self, item: P) -> Result<Outputs<P>, P::Fault>;
+
+    /// The items of a source.
+    fn produce(&mut self) -> Result<Outputs<P>, P::Fault> {
+        Ok(Outputs::None)
+    }
+
+    /// The last outputs, at the end of input.
+    fn flush(&mut self) -> Result<Outputs<P>, P::Fault> {
+        Ok(Outputs::None)
+    }
+
+    /// Release what `initialize` acquired.
+    fn cleanup(&mut self) -> Result<(), P::Fault> {
+        Ok(())
+    }
+}
+
+/// What a node answers to one item.
+pub enum Outputs<P: Payload> {
+    /// Nothing: the item ends here.
+    None,
+    /// One item.
+    One(P),
+    /// Items that are made one after the other, each sent on before the next is made.
+    Many(Box<dyn Stream<P>>),
+}
+
+/// Outputs in the making: a generator at work.
+pub trait Stream<P: Payload>: Send {
+    /// The next output, or `None` at the end.
+    fn next(&mut self) -> Result<Option<P>, P::Fault>;
+
+    /// Stop before the end.
+    fn close(&mut self) -> Result<(), P::Fault> {
+        Ok(())
+    }
+}
+
+/// Where the items of a run come from.
+pub trait Feed<P: Payload> {
+    /// The next item, or `None` at the end of input. May wait.
+    fn next(&mut self) -> Result<Option<P>, P::Fault>;
+
+    /// Up to `limit` items at once for a [`Bulk`], or `None` when this feed gives single items only.
+    ///
+    /// An empty chunk is the end of input.
+    fn next_chunk(&mut self, _limit: usize) -> Option<Result<P, P::Fault>> {
+        None
+    }
+}
+
+/// Where the outputs of a run go.
+pub trait Sink<P: Payload> {
+    /// Take one output.
+    fn accept(&mut self, output: P) -> Result<(), P::Fault>;
+
+    /// Take the outputs of a chunk that went through a [`Bulk`].
+    fn accept_chunk(&mut self, outputs: P) -> Result<(), P::Fault>;
+}
+
+/// A faster way through all nodes of a stage at once, for many items, that a payload may have.
+///
+/// It must give the answers that the nodes give one by one. The engine uses it where nobody watches single items.
+pub trait Bulk<P: Payload>: Send {
+    /// Take a chunk of items through all nodes.
+    fn run(&mut self, chunk: P) -> BulkOutcome<P>;
+}
+
+/// What became of a chunk.
+pub struct BulkOutcome<P: Payload> {
+    /// The outputs, as one chunk.
+    pub outputs: P,
+    /// How many items were taken, the failed one among them.
+    pub taken: usize,
+    /// The index of the node that failed, and how.
+    pub fault: Option<(usize, P::Fault)>,
+}
+
+/// Permission to enter the nodes of a stage, for as long as `work` runs.
+///
+/// Sessions that share a node take turns through this.
+pub trait Turn: Send {
+    /// Run `work` while no other session is inside the same nodes.
+    fn enter(&self, work: &mut dyn FnMut());
+}
+
+/// The part of a node's life in which something happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// In `initialize`.
+    Initialize,
+    /// In `process`.
+    Process,
+    /// In `flush`.
+    Flush,
+    /// In `cleanup`.
+    Cleanup,
+}
+
+impl Phase {
+    /// The name of the method.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Initialize => "initialize",
+            Self::Process => "process",
+            Self::Flush => "flush",
+            Self::Cleanup => "cleanup",
+        }
+    }
+}
+
+/// Hears what the engine does, step by step. Without one the steps cost nothing.
+pub trait Observer: Send {
+    /// A plan is opened.
+    fn opened(&self, plan: &Plan);
+
+    /// A node went through a phase; `item_index` is the input it was about, where there is one.
+    fn stepped(&self, node_id: &str, phase: Phase, item_index: Option<u64>, took: Duration);
+}
