@@ -1,0 +1,208 @@
+//! What the commands ask of whoever can load pipelines.
+//!
+//! A [`Loader`] turns the TARGET of a command line into a [`LoadedPipeline`]. The commands feed it through an [`ItemFeed`] and
+//! learn of everything that goes wrong as a [`Failure`], which knows its exit code.
+
+use std::fmt;
+use std::time::Duration;
+
+use remotemedia_runtime::{Metrics, Plan, Value};
+use serde::Serialize;
+
+/// Finds pipelines and nodes by name.
+pub trait Loader {
+    /// The pipeline that TARGET names: `module:attr`, `path/file.py:attr` or a manifest file. No node is initialized.
+    fn load(&self, target: &str) -> Result<Box<dyn LoadedPipeline + '_>, Failure>;
+
+    /// Every node of the registry, sorted by name.
+    fn nodes(&self) -> Result<Vec<NodeDoc>, Failure>;
+
+    /// What the environment is made of, and what is wrong with it, in the order in which it is to be shown.
+    fn findings(&self) -> Result<Vec<Finding>, Failure>;
+}
+
+/// A pipeline that is checked and ready to run.
+pub trait LoadedPipeline {
+    /// How its nodes are arranged.
+    fn plan(&self) -> &Plan;
+
+    /// What `check` tells about it besides the plan.
+    fn remarks(&self) -> Vec<Remark>;
+
+    /// Run it once: initialize, take every item of `feed` through, flush, clean up.
+    ///
+    /// Without a feed it runs as `execute_pipeline` does: a source makes the items, or one empty item goes in. A failure of
+    /// `output` ends the run: the nodes are cleaned up and that failure is returned, unless cleaning up fails worse.
+    fn run(
+        &mut self,
+        feed: Option<&mut dyn ItemFeed>,
+        output: &mut dyn FnMut(Value) -> Result<(), Failure>,
+        with_metrics: bool,
+    ) -> Result<Option<Metrics>, Failure>;
+}
+
+/// Where the input items of a run come from.
+pub trait ItemFeed: Send {
+    /// The next item, waiting for it no longer than `patience`.
+    ///
+    /// A caller that must stay responsive passes a short patience and calls again after [`Next::Waiting`]. After
+    /// [`Next::End`] or [`Next::Broken`] it does not call again.
+    fn next(&mut self, patience: Duration) -> Next;
+}
+
+/// The answer of an [`ItemFeed`].
+#[derive(Debug)]
+pub enum Next {
+    /// One item.
+    Item(Value),
+    /// No item yet; more may come.
+    Waiting,
+    /// No item will come any more.
+    End,
+    /// The input is unreadable from here on.
+    Broken(Failure),
+}
+
+/// Why a command ends before its work is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What the exit code is to be.
+    pub kind: FailureKind,
+    /// What went wrong, where, and what to do about it: a sentence, or a few lines.
+    pub message: String,
+    /// The part of a Python traceback that lies in the user's code.
+    pub traceback: Option<String>,
+    /// The whole traceback, shown with `--traceback`.
+    pub full_traceback: Option<String>,
+}
+
+/// The ways in which a command ends early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// The command line asks for something that does not exist or fit.
+    Usage,
+    /// The pipeline, its input or its output failed.
+    Failed,
+    /// Ctrl-C (SIGINT).
+    Interrupted,
+    /// SIGTERM.
+    Terminated,
+    /// The reader of stdout went away, as `head` does: no failure in the eyes of the user.
+    OutputClosed,
+}
+
+impl Failure {
+    /// Wrong use of the command line.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(FailureKind::Usage, message)
+    }
+
+    /// The pipeline, its input or its output failed.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::new(FailureKind::Failed, message)
+    }
+
+    /// A failure of any kind, without a traceback.
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), traceback: None, full_traceback: None }
+    }
+
+    /// The same failure with the traceback to show, and the one to show with `--traceback`.
+    #[must_use]
+    pub fn with_traceback(mut self, users: impl Into<String>, full: impl Into<String>) -> Self {
+        self.traceback = Some(users.into());
+        self.full_traceback = Some(full.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl FailureKind {
+    /// The exit code of a command that ends so.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::OutputClosed => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Interrupted => 130,
+            Self::Terminated => 143,
+        }
+    }
+}
+
+/// One thing that `check` tells about a pipeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remark {
+    /// Whether it must be mended before the pipeline can run as described.
+    pub is_problem: bool,
+    /// One sentence that names the node, if it is about one.
+    pub text: String,
+}
+
+impl Remark {
+    /// Something that must be mended.
+    pub fn problem(text: impl Into<String>) -> Self {
+        Self { is_problem: true, text: text.into() }
+    }
+
+    /// Something worth knowing.
+    pub fn note(text: impl Into<String>) -> Self {
+        Self { is_problem: false, text: text.into() }
+    }
+}
+
+/// What the registry knows about one kind of node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct NodeDoc {
+    /// The name of its class.
+    pub name: String,
+    /// Other names that manifests may use.
+    pub aliases: Vec<String>,
+    /// Its docstring, without common indentation.
+    pub doc: String,
+    /// The parameters of its constructor, in order.
+    pub parameters: Vec<ParameterDoc>,
+}
+
+/// One parameter of a node's constructor.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ParameterDoc {
+    /// Its name.
+    pub name: String,
+    /// Its default as it would be written in code; none if it must be given.
+    pub default: Option<String>,
+    /// Its type as it is written in code.
+    pub annotation: Option<String>,
+    /// What it does.
+    pub doc: String,
+}
+
+/// One line of `doctor`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What it is about: `Python`, `Virtual environment`, `Extension`.
+    pub label: String,
+    /// What was found, or what is wrong and what to do.
+    pub text: String,
+    /// Whether something is wrong.
+    pub is_problem: bool,
+}
+
+impl Finding {
+    /// Something that is as it should be.
+    pub fn fact(label: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { label: label.into(), text: text.into(), is_problem: false }
+    }
+
+    /// Something that is wrong, with what to do.
+    pub fn problem(label: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { label: label.into(), text: text.into(), is_problem: true }
+    }
+}
