@@ -1,0 +1,22 @@
+"""The smallest program: an object that counts words, run as a pipeline of one node."""
+
+import asyncio
+
+from remotemedia import execute_pipeline_with_input
+
+
+class WordCount:
+    """Any object with a method process() is a node, and keeps what it has."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def process(self, text: str) -> int:
+        self.total += len(text.split())
+        return self.total
+
+
+counter = WordCount()
+outputs = asyncio.run(execute_pipeline_with_input([counter], ["live objects", "run from Rust"]))
+print(outputs)
+print(counter.total)
