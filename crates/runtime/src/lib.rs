@@ -5,15 +5,18 @@
 //! of one open plan and drives them on the thread that calls it.
 
 mod error;
+mod machine;
 mod metrics;
 mod node;
 mod plan;
+mod runner;
 mod suggest;
 mod value;
 
 pub use error::{Error, Result};
 pub use metrics::{Metrics, NodeMetrics};
-pub use node::{Bulk, BulkOutcome, Feed, Node, Observer, Outputs, Payload, Phase, Sink, Stream, Turn};
+pub use node::{Bulk, BulkEnd, BulkOutcome, Feed, Node, Observer, Outputs, Payload, Phase, Sink, Stream, Turn};
 pub use plan::{NodeSpec, Placement, Plan, PlanNode, Stage};
+pub use runner::{CancelFlag, Failure, NodeFailure, RunError, Runner, Settings};
 pub use suggest::{did_you_mean, nearest};
 pub use value::{AudioChunk, Value};

@@ -71,11 +71,6 @@ impl Recorder {
         self.durations_ns.saturating_record(nanos);
     }
 
-    /// Time inside the node that belongs to no call of its own: the making of one more output, for instance.
-    pub(crate) fn spent(&mut self, took: Duration) {
-        self.inside += took;
-    }
-
     pub(crate) fn inside(&self) -> Duration {
         self.inside + self.initialize
     }

@@ -11,6 +11,7 @@ pub trait Payload: Send + Sized + 'static {
     type Fault: Send + fmt::Debug;
 
     /// The same item once more, for another branch. An object is shared, not copied.
+    #[must_use]
     fn duplicate(&self) -> Self;
 
     /// One item out of the outputs of several branches, each with the id of its node.
@@ -40,6 +41,11 @@ pub trait Node<P: Payload>: Send {
 
     /// The outputs for one item.
     fn process(&mut self, item: P) -> Result<Outputs<P>, P::Fault>;
+
+    /// The outputs that an answer stands for, which a [`Bulk`] got from this node.
+    fn interpret(&mut self, answer: P) -> Result<Outputs<P>, P::Fault> {
+        Ok(Outputs::One(answer))
+    }
 
     /// The items of a source.
     fn produce(&mut self) -> Result<Outputs<P>, P::Fault> {
@@ -95,27 +101,44 @@ pub trait Feed<P: Payload> {
 pub trait Sink<P: Payload> {
     /// Take one output.
     fn accept(&mut self, output: P) -> Result<(), P::Fault>;
-
-    /// Take the outputs of a chunk that went through a [`Bulk`].
-    fn accept_chunk(&mut self, outputs: P) -> Result<(), P::Fault>;
 }
 
 /// A faster way through all nodes of a stage at once, for many items, that a payload may have.
 ///
 /// It must give the answers that the nodes give one by one. The engine uses it where nobody watches single items.
 pub trait Bulk<P: Payload>: Send {
-    /// Take a chunk of items through all nodes.
-    fn run(&mut self, chunk: P) -> BulkOutcome<P>;
+    /// Whether there is such a way for these nodes. Asked once, before the first chunk.
+    fn is_possible(&mut self) -> bool;
+
+    /// Take a chunk of items through all nodes and hand the outputs to `sink`, in order.
+    fn run(&mut self, chunk: P, sink: &mut dyn Sink<P>) -> BulkOutcome<P>;
 }
 
 /// What became of a chunk.
 pub struct BulkOutcome<P: Payload> {
-    /// The outputs, as one chunk.
-    pub outputs: P,
-    /// How many items were taken, the failed one among them.
+    /// How many items were taken, the one that ended the chunk early among them.
     pub taken: usize,
-    /// The index of the node that failed, and how.
-    pub fault: Option<(usize, P::Fault)>,
+    /// Why the chunk ended before its last item.
+    pub end: BulkEnd<P>,
+}
+
+/// Why a chunk ended.
+pub enum BulkEnd<P: Payload> {
+    /// All its items went through.
+    Done,
+    /// The node at this index failed.
+    Fault(usize, P::Fault),
+    /// The taker of the outputs failed.
+    SinkFault(P::Fault),
+    /// The node at this index gave an answer that only [`Node::interpret`] understands. The rest of the chunk comes back.
+    Unfinished {
+        /// The index of the node.
+        node: usize,
+        /// What it answered.
+        answer: P,
+        /// The items after the one under way.
+        rest: Vec<P>,
+    },
 }
 
 /// Permission to enter the nodes of a stage, for as long as `work` runs.

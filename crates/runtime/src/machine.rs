@@ -1,0 +1,359 @@
+//! Takes single items through the nodes of an open plan, depth first.
+//!
+//! Work waits on a stack, not in recursion, so that a pipeline of any length and generators of any depth need no more of
+//! the thread's stack. Where branches meet again, a [`Gate`] collects their items until all other work of the input is done.
+
+use std::time::{Duration, Instant};
+
+use crate::metrics::Recorder;
+use crate::{Node, Observer, Outputs, Payload, Phase, Plan, Sink, Stream};
+
+/// Why the machine stopped in the middle of its work.
+pub(crate) enum Stop<F> {
+    Node { node: usize, phase: Phase, fault: F },
+    Sink(F),
+    Cancelled,
+}
+
+type Step<P> = Result<(), Stop<<P as Payload>::Fault>>;
+
+/// Where the outputs of a node go.
+#[derive(Clone, Debug)]
+enum Route {
+    Node(usize),
+    Gate { gate: usize, branch: usize },
+    Output,
+    Several(Vec<Route>),
+}
+
+/// The meeting point of several branches: what they gave for the input under way.
+struct Gate<P> {
+    /// The node behind it; without one the items leave the pipeline.
+    node: Option<usize>,
+    upstreams: Vec<usize>,
+    join: bool,
+    arrived: Vec<Vec<P>>,
+}
+
+/// Something left to do.
+enum Work<P: Payload> {
+    Item { route: Route, item: P },
+    Outputs { node: usize, phase: Phase, stream: Box<dyn Stream<P>>, took: Duration },
+}
+
+pub(crate) struct Machine<P: Payload> {
+    pub(crate) nodes: Vec<Box<dyn Node<P>>>,
+    ids: Vec<String>,
+    routes: Vec<Route>,
+    entry: Route,
+    gates: Vec<Gate<P>>,
+    has_join: bool,
+    visited: Vec<bool>,
+    stack: Vec<Work<P>>,
+    pub(crate) recorders: Option<Vec<Recorder>>,
+    pub(crate) observer: Option<Box<dyn Observer>>,
+    pub(crate) is_cancelled: crate::CancelFlag,
+    /// The index of the input under way.
+    pub(crate) item_index: u64,
+}
+
+impl<P: Payload> Machine<P> {
+    pub(crate) fn new(plan: &Plan, nodes: Vec<Box<dyn Node<P>>>, is_cancelled: crate::CancelFlag) -> Self {
+        let (routes, entry, gates) = lay_routes(plan);
+        Self {
+            ids: plan.nodes().iter().map(|node| node.id.clone()).collect(),
+            routes,
+            entry,
+            has_join: gates.iter().any(|gate| gate.join),
+            gates,
+            visited: vec![false; nodes.len()],
+            nodes,
+            stack: Vec::new(),
+            recorders: None,
+            observer: None,
+            is_cancelled,
+            item_index: 0,
+        }
+    }
+
+    /// Whether somebody wants to know about single steps.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.recorders.is_some() || self.observer.is_some()
+    }
+
+    /// Take one input item all the way.
+    pub(crate) fn take(&mut self, item: P, sink: &mut dyn Sink<P>) -> Step<P> {
+        if self.has_join {
+            self.visited.fill(false);
+        }
+        self.deliver(self.entry.clone(), item, sink)?;
+        self.settle(sink)
+    }
+
+    /// Take one item that the source at `node` made all the way.
+    pub(crate) fn take_from_source(&mut self, node: usize, item: P, sink: &mut dyn Sink<P>) -> Step<P> {
+        if self.has_join {
+            self.visited.fill(false);
+            self.visited[node] = true;
+        }
+        self.deliver(self.routes[node].clone(), item, sink)?;
+        self.settle(sink)
+    }
+
+    /// Take the answer that a node gave elsewhere to the input under way the rest of the way.
+    pub(crate) fn resume(&mut self, node: usize, answer: P, sink: &mut dyn Sink<P>) -> Step<P> {
+        let outputs = self.nodes[node].interpret(answer);
+        let outputs = outputs.map_err(|fault| Stop::Node { node, phase: Phase::Process, fault })?;
+        self.follow(node, Phase::Process, outputs, Duration::ZERO, sink)?;
+        self.settle(sink)
+    }
+
+    /// The end of input: each node gives its last outputs, in plan order, and the nodes after it get them.
+    pub(crate) fn flush(&mut self, sink: &mut dyn Sink<P>) -> Step<P> {
+        self.visited.fill(false);
+        for node in 0..self.nodes.len() {
+            if let Some(gate) = self.gates.iter().position(|gate| gate.node == Some(node)) {
+                self.open_gate(gate, true)?;
+                self.work_off(sink)?;
+            }
+            let started = self.is_watched().then(Instant::now);
+            let flushed = self.nodes[node].flush();
+            let outputs = flushed.map_err(|fault| Stop::Node { node, phase: Phase::Flush, fault })?;
+            let is_silent = matches!(outputs, Outputs::None);
+            let took = started.map_or(Duration::ZERO, |started| started.elapsed());
+            if !is_silent {
+                self.note_step(node, Phase::Flush, took);
+            }
+            self.follow(node, Phase::Flush, outputs, took, sink)?;
+            self.work_off(sink)?;
+        }
+        if let Some(gate) = self.gates.iter().position(|gate| gate.node.is_none()) {
+            self.open_gate(gate, true)?;
+            self.work_off(sink)?;
+        }
+        Ok(())
+    }
+
+    /// Forget all work under way: generators are closed, collected items dropped.
+    pub(crate) fn abandon(&mut self) -> Vec<Stop<P::Fault>> {
+        let mut failed = Vec::new();
+        while let Some(work) = self.stack.pop() {
+            if let Work::Outputs { node, phase, mut stream, .. } = work
+                && let Err(fault) = stream.close()
+            {
+                failed.push(Stop::Node { node, phase, fault });
+            }
+        }
+        for gate in &mut self.gates {
+            gate.arrived.iter_mut().for_each(Vec::clear);
+        }
+        failed
+    }
+
+    /// Work off the stack, then open one gate after the other, until nothing is left of this input.
+    fn settle(&mut self, sink: &mut dyn Sink<P>) -> Step<P> {
+        self.work_off(sink)?;
+        for gate in 0..self.gates.len() {
+            self.open_gate(gate, false)?;
+            self.work_off(sink)?;
+        }
+        Ok(())
+    }
+
+    fn work_off(&mut self, sink: &mut dyn Sink<P>) -> Step<P> {
+        while let Some(work) = self.stack.pop() {
+            match work {
+                Work::Item { route, item } => self.deliver(route, item, sink)?,
+                Work::Outputs { node, phase, stream, took } => self.draw(node, phase, stream, took)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Ask a generator for one more output.
+    fn draw(&mut self, node: usize, phase: Phase, mut stream: Box<dyn Stream<P>>, took: Duration) -> Step<P> {
+        if self.is_cancelled.is_set() {
+            self.stack.push(Work::Outputs { node, phase, stream, took });
+            return Err(Stop::Cancelled);
+        }
+        let started = self.is_watched().then(Instant::now);
+        let next = stream.next();
+        let took = took + started.map_or(Duration::ZERO, |started| started.elapsed());
+        match next {
+            Ok(Some(item)) => {
+                self.count_output(node);
+                let route = self.routes[node].clone();
+                self.stack.push(Work::Outputs { node, phase, stream, took });
+                self.stack.push(Work::Item { route, item });
+                Ok(())
+            }
+            Ok(None) => {
+                self.note_step(node, phase, took);
+                Ok(())
+            }
+            Err(fault) => Err(Stop::Node { node, phase, fault }),
+        }
+    }
+
+    /// Take an item along its route as far as each node answers with a single item.
+    fn deliver(&mut self, mut route: Route, mut item: P, sink: &mut dyn Sink<P>) -> Step<P> {
+        loop {
+            match route {
+                Route::Output => return sink.accept(item).map_err(Stop::Sink),
+                Route::Gate { gate, branch } => {
+                    self.gates[gate].arrived[branch].push(item);
+                    return Ok(());
+                }
+                Route::Several(routes) => {
+                    for route in routes.into_iter().rev() {
+                        self.stack.push(Work::Item { route, item: item.duplicate() });
+                    }
+                    return Ok(());
+                }
+                Route::Node(node) => match self.enter(node, item)? {
+                    Outputs::One(output) => {
+                        item = output;
+                        route = self.routes[node].clone();
+                    }
+                    Outputs::None => return Ok(()),
+                    Outputs::Many(stream) => {
+                        self.stack.push(Work::Outputs { node, phase: Phase::Process, stream, took: Duration::ZERO });
+                        return Ok(());
+                    }
+                },
+            }
+        }
+    }
+
+    /// One call of `process`.
+    fn enter(&mut self, node: usize, item: P) -> Result<Outputs<P>, Stop<P::Fault>> {
+        if self.is_cancelled.is_set() {
+            return Err(Stop::Cancelled);
+        }
+        if self.has_join {
+            self.visited[node] = true;
+        }
+        if !self.is_watched() {
+            return self.nodes[node].process(item).map_err(|fault| Stop::Node { node, phase: Phase::Process, fault });
+        }
+        if let Some(recorders) = &mut self.recorders {
+            recorders[node].items_in += 1;
+        }
+        let started = Instant::now();
+        let answer = self.nodes[node].process(item);
+        let took = started.elapsed();
+        match &answer {
+            Ok(Outputs::One(_)) => {
+                self.count_output(node);
+                self.note_step(node, Phase::Process, took);
+            }
+            Ok(Outputs::None) | Err(_) => self.note_step(node, Phase::Process, took),
+            // Noted when the generator has ended, with all the time that it took.
+            Ok(Outputs::Many(_)) => {}
+        }
+        answer.map_err(|fault| Stop::Node { node, phase: Phase::Process, fault })
+    }
+
+    /// Send outputs on that did not come along a route.
+    fn follow(
+        &mut self,
+        node: usize,
+        phase: Phase,
+        outputs: Outputs<P>,
+        took: Duration,
+        sink: &mut dyn Sink<P>,
+    ) -> Step<P> {
+        match outputs {
+            Outputs::None => Ok(()),
+            Outputs::One(item) => {
+                self.count_output(node);
+                self.deliver(self.routes[node].clone(), item, sink)
+            }
+            Outputs::Many(stream) => {
+                self.stack.push(Work::Outputs { node, phase, stream, took });
+                Ok(())
+            }
+        }
+    }
+
+    /// Put what a gate collected on the stack, first item on top.
+    fn open_gate(&mut self, gate: usize, is_flush: bool) -> Step<P> {
+        let Gate { node, upstreams, join, arrived } = &mut self.gates[gate];
+        let route = node.map_or(Route::Output, Route::Node);
+        let arrived: Vec<Vec<P>> = arrived.iter_mut().map(std::mem::take).collect();
+        if !*join {
+            for item in arrived.into_iter().flatten().rev() {
+                self.stack.push(Work::Item { route: route.clone(), item });
+            }
+            return Ok(());
+        }
+        let has_answer = arrived.iter().any(|branch| !branch.is_empty())
+            || (!is_flush && upstreams.iter().any(|&upstream| self.visited[upstream]));
+        if has_answer {
+            let branches = upstreams.iter().map(|&upstream| self.ids[upstream].as_str()).zip(arrived).collect();
+            let node = node.expect("only nodes join");
+            let item = P::join(branches).map_err(|fault| Stop::Node { node, phase: Phase::Process, fault })?;
+            self.stack.push(Work::Item { route, item });
+        }
+        Ok(())
+    }
+
+    fn count_output(&mut self, node: usize) {
+        if let Some(recorders) = &mut self.recorders {
+            recorders[node].items_out += 1;
+        }
+    }
+
+    fn note_step(&mut self, node: usize, phase: Phase, took: Duration) {
+        if let Some(recorders) = &mut self.recorders {
+            recorders[node].called(took);
+        }
+        if let Some(observer) = &self.observer {
+            let item_index = (phase == Phase::Process).then_some(self.item_index);
+            observer.stepped(&self.ids[node], phase, item_index, took);
+        }
+    }
+}
+
+/// Routes out of each node, the route of the input, and the gates in plan order, that of the outputs last.
+fn lay_routes<P>(plan: &Plan) -> (Vec<Route>, Route, Vec<Gate<P>>) {
+    let nodes = plan.nodes();
+    let new_gate = |node, upstreams: &[usize], join| Gate {
+        node,
+        upstreams: upstreams.to_vec(),
+        join,
+        arrived: upstreams.iter().map(|_| Vec::new()).collect(),
+    };
+    let mut gates = Vec::new();
+    let mut gate_of = vec![None; nodes.len()];
+    for (index, node) in nodes.iter().enumerate() {
+        if node.upstreams.len() > 1 || (node.join && !node.upstreams.is_empty()) {
+            gate_of[index] = Some(gates.len());
+            gates.push(new_gate(Some(index), &node.upstreams, node.join));
+        }
+    }
+    let terminals: Vec<usize> = (0..nodes.len()).filter(|&index| nodes[index].downstreams.is_empty()).collect();
+    let output_gate = (terminals.len() > 1).then(|| {
+        gates.push(new_gate(None, &terminals, false));
+        gates.len() - 1
+    });
+
+    let branch = |upstreams: &[usize], index| upstreams.iter().position(|&up| up == index).expect("an upstream of it");
+    let routes = nodes.iter().enumerate().map(|(index, node)| {
+        if node.downstreams.is_empty() {
+            return output_gate.map_or(Route::Output, |gate| Route::Gate { gate, branch: branch(&terminals, index) });
+        }
+        join_routes(node.downstreams.iter().map(|&down| match gate_of[down] {
+            Some(gate) => Route::Gate { gate, branch: branch(&nodes[down].upstreams, index) },
+            None => Route::Node(down),
+        }))
+    });
+    let routes = routes.collect();
+    let roots = (0..nodes.len()).filter(|&index| nodes[index].upstreams.is_empty());
+    (routes, join_routes(roots.map(Route::Node)), gates)
+}
+
+fn join_routes(routes: impl Iterator<Item = Route>) -> Route {
+    let mut routes: Vec<Route> = routes.collect();
+    if routes.len() == 1 { routes.remove(0) } else { Route::Several(routes) }
+}

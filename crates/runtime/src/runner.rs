@@ -1,0 +1,469 @@
+//! An open plan: its nodes initialized, items go in, outputs come out, on the thread that calls.
+//!
+//! *Invariant:* `cleanup` runs exactly once for each node whose `initialize` was entered, in reverse order, whatever happened.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::machine::{Machine, Stop};
+use crate::metrics::{Recorder, whole_micros};
+use crate::{Bulk, BulkEnd, Feed, Metrics, Node, Observer, Outputs, Payload, Phase, Plan, Sink, Turn};
+
+/// The longest that a chunk should take: a cancellation waits for the end of it, and outputs wait in it.
+const CHUNK_TIME: Duration = Duration::from_millis(1);
+
+/// A chunk of 4,096 makes what a chunk costs invisible beside its items.
+const LARGEST_CHUNK: usize = 4096;
+
+/// Below this a chunk is not worth its setting up, and items go one by one.
+const SMALLEST_CHUNK: usize = 16;
+
+/// Items that go one by one before the pace is known.
+const PACE_WINDOW: u64 = 64;
+
+/// Tells a run to stop; can be set from any thread, and never goes back.
+#[derive(Clone, Debug, Default)]
+pub struct CancelFlag(Arc<AtomicBool>);
+
+impl CancelFlag {
+    /// Ask the run to stop before the next step.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the run was asked to stop.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How a plan is opened.
+pub struct Settings<P: Payload> {
+    /// Collect [`Metrics`].
+    pub with_metrics: bool,
+    /// Hears each step.
+    pub observer: Option<Box<dyn Observer>>,
+    /// Stops the run.
+    pub cancel: CancelFlag,
+    /// How sessions that share nodes take turns.
+    pub turn: Option<Box<dyn Turn>>,
+    /// A faster way through all nodes at once.
+    pub bulk: Option<Box<dyn Bulk<P>>>,
+}
+
+impl<P: Payload> Default for Settings<P> {
+    fn default() -> Self {
+        Self { with_metrics: false, observer: None, cancel: CancelFlag::default(), turn: None, bulk: None }
+    }
+}
+
+/// A node failed.
+#[derive(Debug)]
+pub struct NodeFailure<F> {
+    /// The id of the node.
+    pub node_id: String,
+    /// The index of the input that it was about, where there is one.
+    pub item_index: Option<u64>,
+    /// In which method.
+    pub phase: Phase,
+    /// How.
+    pub fault: F,
+}
+
+/// Why a run ended before its time.
+#[derive(Debug)]
+pub enum RunError<F> {
+    /// A node failed.
+    Node(NodeFailure<F>),
+    /// A node passed on an order to stop.
+    Interrupt(F),
+    /// The input failed.
+    Feed(F),
+    /// The taker of the outputs failed.
+    Sink(F),
+    /// [`CancelFlag`] was set.
+    Cancelled,
+}
+
+/// All that went wrong in a run: what ended it, and the cleanups that failed after it.
+#[derive(Debug)]
+pub struct Failure<F> {
+    /// What ended the run, unless only cleanups failed.
+    pub first: Option<RunError<F>>,
+    /// The cleanups that failed, in the order in which they ran.
+    pub cleanups: Vec<NodeFailure<F>>,
+}
+
+/// An open plan.
+pub struct Runner<P: Payload> {
+    plan: Arc<Plan>,
+    machine: Machine<P>,
+    turn: Option<Box<dyn Turn>>,
+    bulk: Option<Box<dyn Bulk<P>>>,
+    bulk_is_possible: bool,
+    owes_cleanup: usize,
+    items_in: u64,
+    items_out: u64,
+    opened: Instant,
+}
+
+impl<P: Payload> Runner<P> {
+    /// Initialize the nodes, which stand in plan order. If one fails, it and those before it are cleaned up.
+    ///
+    /// # Panics
+    /// If there are not as many nodes as the plan has.
+    pub fn open(
+        plan: Arc<Plan>,
+        nodes: Vec<Box<dyn Node<P>>>,
+        settings: Settings<P>,
+    ) -> Result<Self, Failure<P::Fault>> {
+        assert_eq!(plan.nodes().len(), nodes.len(), "a plan is opened with one node for each of its entries");
+        let mut machine = Machine::new(&plan, nodes, settings.cancel);
+        if settings.with_metrics {
+            machine.recorders = Some(plan.nodes().iter().map(|_| Recorder::new()).collect());
+        }
+        machine.observer = settings.observer;
+        // Nobody sees single items in a chunk.
+        let bulk = settings.bulk.filter(|_| !machine.is_watched());
+        if let Some(observer) = &machine.observer {
+            observer.opened(&plan);
+        }
+        let mut runner = Self {
+            plan,
+            machine,
+            turn: settings.turn,
+            bulk,
+            bulk_is_possible: false,
+            owes_cleanup: 0,
+            items_in: 0,
+            items_out: 0,
+            opened: Instant::now(),
+        };
+        match runner.initialize() {
+            Ok(()) => Ok(runner),
+            Err(error) => Err(Failure { first: Some(error), cleanups: runner.clean_up() }),
+        }
+    }
+
+    /// Open, run and close: the whole life of a plan in one call.
+    ///
+    /// # Panics
+    /// If there are not as many nodes as the plan has.
+    pub fn execute(
+        plan: Arc<Plan>,
+        nodes: Vec<Box<dyn Node<P>>>,
+        settings: Settings<P>,
+        feed: &mut dyn Feed<P>,
+        sink: &mut dyn Sink<P>,
+    ) -> Result<Option<Metrics>, Failure<P::Fault>> {
+        let mut runner = Self::open(plan, nodes, settings)?;
+        let outcome = runner.run(feed, sink);
+        let cleanups = runner.clean_up();
+        match outcome {
+            Ok(()) if cleanups.is_empty() => Ok(runner.metrics()),
+            outcome => Err(Failure { first: outcome.err(), cleanups }),
+        }
+    }
+
+    /// Take all items of `feed` (or of the plan's own source) through, then flush.
+    pub fn run(&mut self, feed: &mut dyn Feed<P>, sink: &mut dyn Sink<P>) -> Result<(), RunError<P::Fault>> {
+        let outcome = if self.machine.nodes.first().is_some_and(|node| node.is_source()) {
+            self.run_source(sink)
+        } else {
+            self.run_feed(feed, sink)
+        };
+        outcome.and_then(|()| self.in_turn(sink, Machine::flush)).inspect_err(|error| {
+            if let RunError::Node(failure) = error {
+                self.count_error(&failure.node_id);
+            }
+        })
+    }
+
+    /// The figures so far, if they are collected.
+    pub fn metrics(&self) -> Option<Metrics> {
+        let recorders = self.machine.recorders.as_ref()?;
+        let total = self.opened.elapsed();
+        let inside: Duration = recorders.iter().map(Recorder::inside).sum();
+        Some(Metrics {
+            pipeline: self.plan.name().to_owned(),
+            total_duration_us: whole_micros(total),
+            overhead_us: whole_micros(total.saturating_sub(inside)),
+            items_in: self.items_in,
+            items_out: self.items_out,
+            errors: recorders.iter().map(|recorder| recorder.errors).sum(),
+            node_metrics: recorders
+                .iter()
+                .zip(self.plan.nodes())
+                .map(|(recorder, node)| recorder.report(&node.id, &node.node_type, node.placement.name()))
+                .collect(),
+        })
+    }
+
+    /// Abandon what is under way and clean up, in reverse order.
+    pub fn close(mut self) -> Vec<NodeFailure<P::Fault>> {
+        self.clean_up()
+    }
+
+    fn initialize(&mut self) -> Result<(), RunError<P::Fault>> {
+        for index in 0..self.machine.nodes.len() {
+            if self.machine.is_cancelled.is_set() {
+                return Err(RunError::Cancelled);
+            }
+            self.owes_cleanup = index + 1;
+            let started = Instant::now();
+            let outcome = self.machine.nodes[index].initialize();
+            self.note(index, Phase::Initialize, started.elapsed());
+            if let Err(fault) = outcome {
+                return Err(self.blame(index, None, Phase::Initialize, fault));
+            }
+        }
+        Ok(())
+    }
+
+    fn clean_up(&mut self) -> Vec<NodeFailure<P::Fault>> {
+        let mut failures: Vec<NodeFailure<P::Fault>> = Vec::new();
+        for stop in self.machine.abandon() {
+            if let Stop::Node { node, phase, fault } = stop {
+                failures.push(self.failure(node, None, phase, fault));
+            }
+        }
+        for index in (0..std::mem::take(&mut self.owes_cleanup)).rev() {
+            let started = Instant::now();
+            let outcome = self.machine.nodes[index].cleanup();
+            self.note(index, Phase::Cleanup, started.elapsed());
+            if let Err(fault) = outcome {
+                failures.push(self.failure(index, None, Phase::Cleanup, fault));
+            }
+        }
+        failures
+    }
+
+    fn run_source(&mut self, sink: &mut dyn Sink<P>) -> Result<(), RunError<P::Fault>> {
+        let outputs = self.machine.nodes[0].produce();
+        let outputs = outputs.map_err(|fault| self.blame(0, Some(0), Phase::Process, fault))?;
+        match outputs {
+            Outputs::None => Ok(()),
+            Outputs::One(item) => self.take_from_source(item, sink),
+            Outputs::Many(mut stream) => loop {
+                if self.machine.is_cancelled.is_set() {
+                    return self.abort_source(&mut *stream, RunError::Cancelled);
+                }
+                let started = Instant::now();
+                let next = stream.next();
+                if let Some(recorders) = &mut self.machine.recorders {
+                    recorders[0].called(started.elapsed());
+                }
+                match next {
+                    Ok(Some(item)) => {
+                        if let Err(error) = self.take_from_source(item, sink) {
+                            return self.abort_source(&mut *stream, error);
+                        }
+                    }
+                    Ok(None) => return Ok(()),
+                    Err(fault) => return Err(self.blame(0, Some(self.items_in), Phase::Process, fault)),
+                }
+            },
+        }
+    }
+
+    /// Close the generator of a source that is not asked any more; `error` is why.
+    fn abort_source(
+        &mut self,
+        stream: &mut dyn crate::Stream<P>,
+        error: RunError<P::Fault>,
+    ) -> Result<(), RunError<P::Fault>> {
+        match stream.close() {
+            // What ended the run counts for more than what its end then met.
+            Err(fault) if matches!(error, RunError::Cancelled) => {
+                Err(self.blame(0, Some(self.items_in), Phase::Process, fault))
+            }
+            _ => Err(error),
+        }
+    }
+
+    fn take_from_source(&mut self, item: P, sink: &mut dyn Sink<P>) -> Result<(), RunError<P::Fault>> {
+        if let Some(recorders) = &mut self.machine.recorders {
+            recorders[0].items_out += 1;
+        }
+        self.take(item, sink, |machine, item, sink| machine.take_from_source(0, item, sink))
+    }
+
+    fn run_feed(&mut self, feed: &mut dyn Feed<P>, sink: &mut dyn Sink<P>) -> Result<(), RunError<P::Fault>> {
+        let mut pace = Pace::new();
+        loop {
+            if self.machine.is_cancelled.is_set() {
+                return Err(RunError::Cancelled);
+            }
+            if let Some(limit) = pace.chunk()
+                && self.may_take_chunks()
+                && let Some(chunk) = feed.next_chunk(limit)
+            {
+                let taken = self.take_chunk(chunk.map_err(RunError::Feed)?, sink)?;
+                if taken == 0 {
+                    return Ok(());
+                }
+                pace.passed(taken as u64);
+                continue;
+            }
+            match feed.next().map_err(RunError::Feed)? {
+                Some(item) => self.take(item, sink, Machine::take)?,
+                None => return Ok(()),
+            }
+            pace.passed(1);
+        }
+    }
+
+    fn may_take_chunks(&mut self) -> bool {
+        if !self.bulk_is_possible && self.bulk.as_mut().is_some_and(|bulk| bulk.is_possible()) {
+            self.bulk_is_possible = true;
+        } else if !self.bulk_is_possible {
+            self.bulk = None;
+        }
+        self.bulk.is_some()
+    }
+
+    fn take(
+        &mut self,
+        item: P,
+        sink: &mut dyn Sink<P>,
+        way: impl FnOnce(&mut Machine<P>, P, &mut dyn Sink<P>) -> Result<(), Stop<P::Fault>>,
+    ) -> Result<(), RunError<P::Fault>> {
+        self.machine.item_index = self.items_in;
+        self.items_in += 1;
+        self.in_turn(sink, |machine, sink| way(machine, item, sink))
+    }
+
+    fn take_chunk(&mut self, chunk: P, sink: &mut dyn Sink<P>) -> Result<usize, RunError<P::Fault>> {
+        let bulk = self.bulk.as_mut().expect("chunks are asked for only with a way to take them");
+        let mut counted = CountingSink { sink, count: &mut self.items_out };
+        let mut outcome = None;
+        let mut chunk = Some(chunk);
+        let mut work = || outcome = chunk.take().map(|chunk| bulk.run(chunk, &mut counted));
+        match &self.turn {
+            Some(turn) => turn.enter(&mut work),
+            None => work(),
+        }
+        let outcome = outcome.expect("a turn runs its work");
+        self.items_in += outcome.taken as u64;
+        self.machine.item_index = self.items_in.saturating_sub(1);
+        match outcome.end {
+            BulkEnd::Done => Ok(outcome.taken),
+            BulkEnd::Fault(node, fault) => Err(self.blame(node, Some(self.machine.item_index), Phase::Process, fault)),
+            BulkEnd::SinkFault(fault) => Err(RunError::Sink(fault)),
+            BulkEnd::Unfinished { node, answer, rest } => {
+                self.bulk = None;
+                self.in_turn(sink, |machine, sink| machine.resume(node, answer, sink))?;
+                let taken = outcome.taken + rest.len();
+                for item in rest {
+                    self.take(item, sink, Machine::take)?;
+                }
+                Ok(taken)
+            }
+        }
+    }
+
+    /// Run `work` on the machine when no other session is in its nodes.
+    fn in_turn(
+        &mut self,
+        sink: &mut dyn Sink<P>,
+        work: impl FnOnce(&mut Machine<P>, &mut dyn Sink<P>) -> Result<(), Stop<P::Fault>>,
+    ) -> Result<(), RunError<P::Fault>> {
+        let Self { machine, items_out, turn, .. } = self;
+        let mut counted = CountingSink { sink, count: items_out };
+        let outcome = match turn {
+            None => work(machine, &mut counted),
+            Some(turn) => {
+                let mut outcome = Ok(());
+                let mut work = Some(work);
+                turn.enter(&mut || {
+                    if let Some(work) = work.take() {
+                        outcome = work(machine, &mut counted);
+                    }
+                });
+                outcome
+            }
+        };
+        outcome.map_err(|stop| match stop {
+            Stop::Node { node, phase, fault } => {
+                let item_index = (phase == Phase::Process).then_some(self.machine.item_index);
+                self.blame(node, item_index, phase, fault)
+            }
+            Stop::Sink(fault) => RunError::Sink(fault),
+            Stop::Cancelled => RunError::Cancelled,
+        })
+    }
+
+    fn blame(&self, node: usize, item_index: Option<u64>, phase: Phase, fault: P::Fault) -> RunError<P::Fault> {
+        if P::is_interrupt(&fault) {
+            return RunError::Interrupt(fault);
+        }
+        RunError::Node(self.failure(node, item_index, phase, fault))
+    }
+
+    fn failure(&self, node: usize, item_index: Option<u64>, phase: Phase, fault: P::Fault) -> NodeFailure<P::Fault> {
+        NodeFailure { node_id: self.plan.nodes()[node].id.clone(), item_index, phase, fault }
+    }
+
+    fn note(&mut self, node: usize, phase: Phase, took: Duration) {
+        if let Some(recorders) = &mut self.machine.recorders
+            && phase == Phase::Initialize
+        {
+            recorders[node].initialize = took;
+        }
+        if let Some(observer) = &self.machine.observer {
+            observer.stepped(&self.plan.nodes()[node].id, phase, None, took);
+        }
+    }
+
+    fn count_error(&mut self, node_id: &str) {
+        let node = self.plan.nodes().iter().position(|node| node.id == node_id);
+        if let (Some(recorders), Some(node)) = (&mut self.machine.recorders, node) {
+            recorders[node].errors += 1;
+        }
+    }
+}
+
+struct CountingSink<'a, P: Payload> {
+    sink: &'a mut dyn Sink<P>,
+    count: &'a mut u64,
+}
+
+impl<P: Payload> Sink<P> for CountingSink<'_, P> {
+    fn accept(&mut self, output: P) -> Result<(), P::Fault> {
+        *self.count += 1;
+        self.sink.accept(output)
+    }
+}
+
+/// How fast items go, and so how many make a chunk of [`CHUNK_TIME`].
+struct Pace {
+    since: Instant,
+    items: u64,
+    chunk: Option<usize>,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self { since: Instant::now(), items: 0, chunk: None }
+    }
+
+    /// The size of the next chunk, if items are fast enough to go in chunks.
+    fn chunk(&self) -> Option<usize> {
+        self.chunk
+    }
+
+    /// Items went through. The clock is read once a window or chunk, not once an item.
+    fn passed(&mut self, items: u64) {
+        self.items += items;
+        if self.items < PACE_WINDOW && self.chunk.is_none() {
+            return;
+        }
+        let elapsed = self.since.elapsed().max(Duration::from_nanos(1));
+        let fitting = u128::from(self.items) * CHUNK_TIME.as_nanos() / elapsed.as_nanos();
+        let fitting = usize::try_from(fitting).unwrap_or(LARGEST_CHUNK).min(LARGEST_CHUNK);
+        self.chunk = (fitting >= SMALLEST_CHUNK).then_some(fitting);
+        self.items = 0;
+        self.since = Instant::now();
+    }
+}
