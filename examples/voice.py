@@ -37,8 +37,8 @@ NUMBERS = {
 class Endpointer(Node):
     """Cuts a stream of audio into utterances, each one `AudioFrame`.
 
-    A frame is loud when it stands out of the quietest sound heard lately. Three loud frames start an utterance
-    and a pause ends it. Frames have a length of their own: the size of the chunks that come in doesn't matter.
+    A frame is loud when it stands out of the quietest sound heard lately. Three loud frames start an
+    utterance, a pause ends it. Frames have a length of their own: the size of the chunks doesn't matter.
     """
 
     START_FRAMES = 3
