@@ -1,7 +1,7 @@
 """Runs the code of one page: reads blocks as JSON on stdin, writes what each printed as JSON on stdout.
 
-The Python blocks of a page share one namespace, as in a notebook, and may `await`. A block with a file name is
-written to that file instead of being run. Commands run in bash.
+The Python blocks of a page share one namespace, as in a notebook, and may `await`. A block with a file name
+is written to that file instead of being run. Commands run in bash.
 """
 
 from __future__ import annotations
