@@ -1,0 +1,150 @@
+"""Which Python, environment, package and extension are in use, and what is wrong with them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NamedTuple
+
+_PACKAGE = __name__.partition(".")[0]
+
+_host_origin: str | None = None
+"""How `remotemedia-host` found the environment; `None` in a program that is not it."""
+
+
+class Finding(NamedTuple):
+    """One line of `doctor`."""
+
+    label: str
+    text: str
+    is_problem: bool = False
+
+
+def set_host(origin: str) -> None:
+    """Called by `remotemedia-host`, which carries this package inside: how it found the environment.
+
+    An installed package of another version is told about, because other programs of this environment use that one.
+    """
+    global _host_origin  # noqa: PLW0603 - Set once, before anything else runs.
+    _host_origin = origin
+    for finding in _other_packages():
+        print(f"remotemedia-host: {finding.text}", file=sys.stderr)  # noqa: T201
+
+
+def findings() -> list[Finding]:
+    """All there is to say, most general first."""
+    return [
+        *_python(),
+        *_environment(),
+        *_package(),
+        *_extension(),
+        *_other_packages(),
+        *_dependency("cloudpickle", "send nodes to worker processes"),
+        *_dependency("numpy", "read audio"),
+    ]
+
+
+def installed_versions() -> list[tuple[str, str]]:
+    """The version and the place of every `remotemedia` that is installed where Python looks."""
+    found = []
+    for directory in dict.fromkeys(sys.path):
+        try:
+            names = os.listdir(directory or os.curdir)
+        except OSError:  # Zip files and directories that do not exist are allowed on the path.
+            continue
+        for name in names:
+            if name.startswith(f"{_PACKAGE}-") and name.endswith(".dist-info"):
+                found.append((name.removesuffix(".dist-info").partition("-")[2], directory))
+    return found
+
+
+def _python() -> list[Finding]:
+    import platform
+
+    version = platform.python_version()
+    how = f"inside remotemedia-host, as {sys.executable}" if _host_origin else sys.executable
+    found = [Finding("Python", f"{version} ({how})")]
+    if sys.version_info < (3, 11):
+        found.append(Finding("Python", f"{version} is too old; use Python 3.11 or newer", is_problem=True))
+    return found
+
+
+def _environment() -> list[Finding]:
+    origin = f" ({_host_origin})" if _host_origin else ""
+    if sys.prefix == sys.base_prefix:
+        return [Finding("Virtual environment", f"none{origin}")]
+    found = [Finding("Virtual environment", f"{sys.prefix}{origin}")]
+    active = os.environ.get("VIRTUAL_ENV")
+    if active and os.path.realpath(active) != os.path.realpath(sys.prefix):
+        found.append(Finding("Virtual environment", f"{active} is active, but not the one in use", is_problem=True))
+    return found
+
+
+def _package() -> list[Finding]:
+    import remotemedia
+
+    place = "inside remotemedia-host" if _host_origin else os.path.dirname(remotemedia.__file__)
+    return [Finding("Package", f"remotemedia {remotemedia.__version__} ({place})")]
+
+
+def _extension() -> list[Finding]:
+    import remotemedia
+
+    try:
+        from remotemedia import _core
+    except ImportError as error:
+        built = _extensions_beside_the_package()
+        text = f"remotemedia._core does not load: {error}"
+        if built:
+            text += f"; it is built for another Python ({', '.join(built)})"
+        text += f"; install it again with: {sys.executable} -m pip install --force-reinstall {_PACKAGE}"
+        return [Finding("Extension", text, is_problem=True)]
+    place = "inside remotemedia-host" if _host_origin else _core.__file__
+    found = [Finding("Extension", f"remotemedia._core {_core.__version__} ({place})")]
+    if _core.__version__ != remotemedia.__version__:
+        text = (
+            f"the extension is version {_core.__version__} and the package {remotemedia.__version__}; "
+            f"install one version with: {sys.executable} -m pip install --force-reinstall {_PACKAGE}"
+        )
+        found.append(Finding("Extension", text, is_problem=True))
+    return found
+
+
+def _extensions_beside_the_package() -> list[str]:
+    import remotemedia
+
+    try:
+        names = os.listdir(os.path.dirname(remotemedia.__file__))
+    except OSError:
+        return []
+    return sorted(name for name in names if name.startswith("_core.") and name.endswith((".so", ".pyd")))
+
+
+def _other_packages() -> list[Finding]:
+    import remotemedia
+
+    ours = remotemedia.__version__
+    others = [(version, place) for version, place in installed_versions() if version != ours]
+    return [
+        Finding(
+            "Installed wheel",
+            f"remotemedia {version} is installed in {place}, but {ours} is in use; "
+            f"install that version with: {sys.executable} -m pip install {_PACKAGE}=={ours}",
+            is_problem=True,
+        )
+        for version, place in others
+    ]
+
+
+def _dependency(name: str, purpose: str) -> list[Finding]:
+    import importlib
+
+    try:
+        module = importlib.import_module(name)
+    except ImportError as error:
+        is_missing = isinstance(error, ModuleNotFoundError) and error.name == name
+        what = "not installed" if is_missing else f"does not load: {error}"
+        text = f"{what}; to {purpose}, install it with: {sys.executable} -m pip install {name}"
+        return [Finding(name, text, is_problem=True)]
+    place = os.path.dirname(os.path.dirname(module.__file__ or ""))
+    return [Finding(name, f"{module.__version__} ({place})")]

@@ -1,0 +1,81 @@
+"""What a failing node becomes: the one place where both executors build their errors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from remotemedia.exceptions import NodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["combine", "is_interrupt", "node_error"]
+
+
+def node_error(node_id: str, item_index: int | None, phase: str, original: BaseException) -> NodeError:
+    """The error for what a node raised, with `original` as its cause."""
+    on_item = "" if item_index is None else f" on item {item_index}"
+    message = f"Node '{node_id}' failed in {phase}(){on_item}: {_text_of(original)}"
+    error = NodeError(message, node_id=node_id, item_index=item_index, phase=phase)
+    error.__cause__ = original
+    return error
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether an exception is an order to stop, which passes through as itself: Ctrl-C, exit, cancellation."""
+    return not isinstance(error, Exception)
+
+
+def combine(first: BaseException | None, cleanups: Sequence[BaseException]) -> BaseException | None:
+    """The one error to raise when a run failed, and cleaning up failed too.
+
+    As in nested `try … finally`, a later failure takes over and has the earlier one as its `__context__`. Only an order to
+    stop stays on top, and has the failures of cleaning up in its context.
+
+    Args:
+        first: What ended the run, if anything did.
+        cleanups: What cleaning up raised, in the order in which it happened.
+    """
+    current = first
+    for later in cleanups:
+        if current is None:
+            current = later
+        elif is_interrupt(current):
+            _append_context(current, later)
+        else:
+            _append_context(later, current)
+            if later.__cause__ is not None:
+                _append_context(later.__cause__, current)
+            current = later
+    return current
+
+
+def _append_context(error: BaseException, earlier: BaseException) -> None:
+    """Hang `earlier` at the end of the chain of `error`, unless that would close a circle."""
+    reachable = _reachable_from(earlier)
+    while error.__context__ is not None:
+        if id(error) in reachable:
+            return
+        error = error.__context__
+    if id(error) not in reachable:
+        error.__context__ = earlier
+
+
+def _reachable_from(error: BaseException) -> set[int]:
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            waiting += [one.__cause__, one.__context__]
+    return seen
+
+
+def _text_of(error: BaseException) -> str:
+    kind = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - a user's own __str__ may fail, and its error must still be told
+        return kind
+    return f"{kind}: {text}" if text else kind

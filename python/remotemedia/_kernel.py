@@ -1,0 +1,106 @@
+"""One Python function for a chain of plain nodes, so that CPython inlines their calls.
+
+CPython runs a Python function that Python code calls in the same evaluation loop, which a call from outside never gets. For a
+long input the chain is therefore written as the loop that a programmer would write by hand, and compiled once.
+
+Only the shape of the chain goes into the source: no name, value or text of the user's.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Kernel = Callable[[Iterator[Any], list[Any]], None]
+
+__all__ = ["LONGEST_CHAIN", "LazyAnswerError", "build", "locate"]
+
+LONGEST_CHAIN = 64
+"""Longer chains are taken node by node: the compiled loop would gain little and take long to compile."""
+
+_ARITHMETIC = {"add": "+", "subtract": "-", "multiply": "*"}
+_CO_LAZY = 0x20 | 0x80 | 0x100 | 0x200  # generator, coroutine, iterable coroutine, async generator
+_LAZY_TYPES = frozenset({types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType})
+
+
+class LazyAnswerError(Exception):
+    """A node answered with a generator or coroutine, its argument: the engine takes over from there, node by node."""
+
+
+def build(nodes: list[Any]) -> tuple[Kernel, list[int]] | None:
+    """Compile the chain, or answer `None` if a node in it is not a plain one.
+
+    Returns:
+        `kernel(items, outputs)`, which takes an iterator of items and appends to the list of outputs, and for each line of
+        its code the index of the node that the line calls.
+    """
+    if not 0 < len(nodes) <= LONGEST_CHAIN:
+        return None
+    lines = ["def kernel(items, outputs):", "    for x in items:"]
+    node_of_line = [0, 0, 0]
+    names: dict[str, Any] = {}
+    for index, node in enumerate(nodes):
+        step = _step(index, node, names)
+        if step is None:
+            return None
+        lines += [f"        {line}" for line in step]
+        node_of_line += [index] * len(step)
+    lines.append("        outputs.append(x)")
+    node_of_line.append(len(nodes) - 1)
+    # As parameters with defaults the nodes are fast locals of the loop, not globals.
+    lines[0] = f"def kernel(items, outputs, {', '.join(names)}):" if names else lines[0]
+    scope: dict[str, Any] = {"LazyAnswerError": LazyAnswerError, "LAZY_TYPES": _LAZY_TYPES}
+    exec(compile("\n".join(lines), "<remotemedia chain>", "exec"), scope)  # noqa: S102 - the source above is ours alone
+    kernel = scope["kernel"]
+    kernel.__defaults__ = tuple(names.values()) or None
+    return kernel, node_of_line
+
+
+def _step(index: int, node: Any, names: dict[str, Any]) -> list[str] | None:
+    """The lines that take `x` through one node, or `None` if the node is not a plain one."""
+    from remotemedia.nodes import CalculatorNode, PassThroughNode
+
+    method = node.process
+    function = getattr(method, "__func__", None)
+    if not isinstance(function, types.FunctionType) or getattr(method, "__self__", None) is not node:
+        return None
+    if function is PassThroughNode.process:
+        return []
+    if function.__code__.co_flags & _CO_LAZY:
+        return None
+    names[f"f{index}"] = function
+    names[f"n{index}"] = node
+    call = f"x = f{index}(n{index}, x)"
+    if function is CalculatorNode.process and (operator := _ARITHMETIC.get(node.operation)):
+        # The sum itself, where the general method would find nothing else to do.
+        return [f"x = x {operator} n{index}.operand if type(x) is int or type(x) is float else f{index}(n{index}, x)"]
+    lines = [call, "if x is None: continue"]
+    if _may_answer_lazily(function.__code__):
+        lines.append("if type(x) in LAZY_TYPES: raise LazyAnswerError(x)")
+    return lines
+
+
+def _may_answer_lazily(code: types.CodeType) -> bool:
+    """Whether a plain function could return a generator or coroutine: it has to get it from a call, or make it itself."""
+    has_call = any(operation in _call_operations() for operation in code.co_code[::2])
+    return has_call or any(isinstance(constant, types.CodeType) for constant in code.co_consts)
+
+
+@functools.cache
+def _call_operations() -> frozenset[int]:
+    import opcode
+
+    return frozenset(number for name, number in opcode.opmap.items() if "CALL" in name)
+
+
+def locate(error: BaseException, node_of_line: list[int]) -> int:
+    """The index of the node that raised inside a kernel. The kernel's own frame is taken off the traceback."""
+    traceback = error.__traceback__
+    if traceback is None:
+        return 0
+    error.__traceback__ = traceback.tb_next
+    return node_of_line[min(traceback.tb_lineno, len(node_of_line) - 1)]

@@ -1,0 +1,175 @@
+"""From the TARGET of a command line to the pipeline that it names.
+
+A TARGET is `module:attr`, `path/file.py:attr` or a manifest file. A file is imported under its own name, with its directory first on
+`sys.path`, as `python file.py` would; so its classes pickle by reference.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from remotemedia._tracebacks import LoadError, TargetError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from remotemedia.core._graph import Graph
+
+DEFAULT_ATTRIBUTE = "pipeline"
+MANIFEST_SUFFIXES = (".json", ".yaml", ".yml")
+
+_FORMS = "give module:attr, path/file.py:attr or a manifest file (.json, .yaml)"
+
+
+def load(target: str) -> Graph:
+    """The checked graph of the pipeline that `target` names. No node is initialized.
+
+    Raises:
+        TargetError: If `target` names nothing, or something that is no pipeline.
+        LoadError: If the user's code raises; `__cause__` is what.
+        PipelineError: If the pipeline is wrong.
+    """
+    from remotemedia.core import _graph
+
+    if target.lower().endswith(MANIFEST_SUFFIXES):
+        return _graph.resolve(_read_manifest(target))
+    place, separator, attribute = target.rpartition(":")
+    if not separator:
+        place, attribute = target, ""
+    if not place:
+        raise TargetError(f"'{target}' names no module; {_FORMS}")
+    is_file = place.endswith(".py") or "/" in place or os.sep in place
+    module = _import_file(place) if is_file else _import_module(place)
+    found = _find_attribute(module, place, attribute)
+    return _graph.resolve(_pipeline_of(found, place, attribute or DEFAULT_ATTRIBUTE))
+
+
+def _read_manifest(path: str) -> str:
+    _require_file(path)
+    _put_first_on_path(os.path.dirname(os.path.abspath(path)))
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise TargetError(f"'{path}' cannot be read: {error}") from error
+
+
+def _import_file(path: str) -> ModuleType:
+    import importlib.util
+
+    _require_file(path)
+    path = os.path.abspath(path)
+    name = os.path.basename(path).removesuffix(".py")
+    if name in sys.modules:
+        known = getattr(sys.modules[name], "__file__", None)
+        if known is not None and os.path.exists(known) and os.path.samefile(known, path):
+            return sys.modules[name]
+        raise TargetError(f"'{path}' has the name of the module {name!r} that is imported already; rename the file")
+    _put_first_on_path(os.path.dirname(path))
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise TargetError(f"'{path}' is no Python file; {_FORMS}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise _load_error(path, error) from error
+    return module
+
+
+def _import_module(name: str) -> ModuleType:
+    _put_first_on_path(os.getcwd())
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise _load_error(name, error) from error
+        hint = f"; for the file write '{name}.py:…'" if os.path.isfile(f"{name}.py") else ""
+        raise TargetError(f"there is no module '{error.name}' in {os.getcwd()} or installed{hint}") from error
+    except Exception as error:
+        raise _load_error(name, error) from error
+
+
+def _load_error(place: str, error: Exception) -> LoadError:
+    text = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"
+    hint = ""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        hint = f"; install what provides it with: {sys.executable} -m pip install {error.name.partition('.')[0]}"
+    return LoadError(f"'{os.path.basename(place)}' cannot be imported: {text}{hint}")
+
+
+def _find_attribute(module: ModuleType, place: str, attribute: str) -> object:
+    found: object = module
+    for name in (attribute or DEFAULT_ATTRIBUTE).split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError as error:
+            raise TargetError(_missing(module, found, place, attribute, name)) from error
+    return found
+
+
+def _missing(module: ModuleType, owner: object, place: str, attribute: str, name: str) -> str:
+    if not attribute:
+        return f"'{place}' has no attribute '{DEFAULT_ATTRIBUTE}'; name the one to use: {place}:attr"
+    import difflib
+
+    names = [known for known in dir(owner) if not known.startswith("_")]
+    nearest = difflib.get_close_matches(name, names, n=1)
+    where = place if owner is module else f"{place}:{attribute}"
+    return f"'{where}' has no attribute '{name}'" + (f"; did you mean '{nearest[0]}'?" if nearest else "")
+
+
+def _pipeline_of(found: object, place: str, attribute: str) -> Any:
+    """A pipeline or a list of nodes as it is; what a function returns that takes no argument."""
+    from types import FunctionType, MethodType
+
+    if isinstance(found, type):
+        raise TargetError(f"'{place}:{attribute}' is the class {found.__name__}, not a pipeline; make one of it")
+    if not isinstance(found, (FunctionType, MethodType)) and not _is_bare_factory(found):
+        return found
+    import inspect
+
+    assert callable(found)  # noqa: S101 - Both kinds above are.
+    try:
+        inspect.signature(found).bind()
+    except TypeError as error:
+        raise TargetError(f"'{place}:{attribute}' must be callable without arguments: {error}") from error
+    if inspect.iscoroutinefunction(found):
+        raise TargetError(f"'{place}:{attribute}' is async; a function that returns a pipeline must be plain")
+    try:
+        return found()
+    except Exception as error:
+        text = f"'{place}:{attribute}' raised {type(error).__name__}: {error}"
+        raise LoadError(text) from error
+
+
+def _is_bare_factory(found: object) -> bool:
+    """Whether this is callable and nothing that is a pipeline by itself: a `functools.partial`, for instance."""
+    return callable(found) and not hasattr(found, "process") and not hasattr(found, "add_node")
+
+
+def _require_file(path: str) -> None:
+    if os.path.isfile(path):
+        return
+    if os.path.isdir(path):
+        raise TargetError(f"'{path}' is a directory; {_FORMS}")
+    import difflib
+
+    directory, name = os.path.split(path)
+    try:
+        neighbours = os.listdir(directory or os.curdir)
+    except OSError:
+        raise TargetError(f"there is no directory '{directory}'") from None
+    nearest = difflib.get_close_matches(name, neighbours, n=1)
+    hint = f"; did you mean '{os.path.join(directory, nearest[0])}'?" if nearest else ""
+    raise TargetError(f"there is no file '{path}'{hint}")
+
+
+def _put_first_on_path(directory: str) -> None:
+    if sys.path[:1] != [directory]:
+        sys.path.insert(0, directory)

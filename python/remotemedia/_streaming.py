@@ -1,0 +1,134 @@
+"""Drives a node that gets its whole stream: `async def process(self, items)` with `is_streaming = True`.
+
+The node runs in a task of its own, so that timeouts and task groups inside it work. It never runs ahead: it goes on to its
+next output when that is asked for, and gets an item when one is pushed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+
+__all__ = ["StreamingNode"]
+
+
+class StreamingNode:
+    """One run of a streaming node. All calls belong to one event loop.
+
+    For each item: `push` it, then call `next_output` until it answers `(False, None)`. At the end of input: `end`, then
+    `next_output` in the same way. `close` in any case.
+    """
+
+    def __init__(self, process: Callable[[AsyncIterator[Any]], AsyncGenerator[Any, None]]) -> None:
+        """Prepare a run of `process`; nothing of it is called yet."""
+        self._process = process
+        self._items = _Items(self._tell)
+        self._task: asyncio.Task[None] | None = None
+        self._news = asyncio.Event()
+        self._resume = asyncio.Event()
+        self._output: list[Any] = []
+        self._failure: BaseException | None = None
+        self._is_closing = False
+
+    async def push(self, item: Any) -> None:
+        """Give the node an item. One that has returned already ignores it."""
+        self._items.put(item)
+
+    async def next_output(self) -> tuple[bool, Any]:
+        """The next output as `(True, output)`, or `(False, None)` when the node waits for an item or has ended.
+
+        Raises:
+            BaseException: What the node raised.
+        """
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+            self._task.add_done_callback(lambda _: self._tell())
+        self._resume.set()
+        while True:
+            if self._output:
+                return True, self._output.pop()
+            if self._failure is not None:
+                failure, self._failure = self._failure, None
+                raise failure
+            if self._task.done() or self._items.is_awaited():
+                return False, None
+            self._news.clear()
+            await self._news.wait()
+
+    async def end(self) -> None:
+        """Tell the node that no more items come."""
+        self._items.end()
+
+    async def close(self) -> None:
+        """Stop the node, wherever it is, and wait until it has.
+
+        Raises:
+            BaseException: What the node raised on its way out.
+        """
+        self._is_closing = True
+        self._items.end()
+        if self._task is None or self._task.done():
+            return
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        failure, self._failure = self._failure, None
+        if failure is not None and not isinstance(failure, asyncio.CancelledError):
+            raise failure
+
+    async def _run(self) -> None:
+        try:
+            async with aclosing(self._process(self._items)) as outputs:
+                async for output in outputs:
+                    if self._is_closing:
+                        break
+                    self._output.append(output)
+                    self._resume.clear()
+                    self._tell()
+                    await self._resume.wait()
+        except BaseException as error:  # noqa: BLE001 - raised where the output is asked for
+            self._failure = error
+
+    def _tell(self) -> None:
+        self._news.set()
+
+
+class _Items:
+    """The items of a streaming node: an async iterator that is fed from outside, one item at a time."""
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self._tell = tell
+        self._pending: list[Any] = []
+        self._arrived = asyncio.Event()
+        self._waiting = 0
+        self._is_ended = False
+
+    def put(self, item: Any) -> None:
+        self._pending.append(item)
+        self._arrived.set()
+
+    def end(self) -> None:
+        self._is_ended = True
+        self._arrived.set()
+
+    def is_awaited(self) -> bool:
+        return self._waiting > 0 and not self._arrived.is_set()
+
+    def __aiter__(self) -> _Items:
+        return self
+
+    async def __anext__(self) -> Any:
+        while not self._pending:
+            if self._is_ended:
+                raise StopAsyncIteration
+            self._arrived.clear()
+            self._waiting += 1
+            self._tell()
+            try:
+                await self._arrived.wait()
+            finally:
+                self._waiting -= 1
+        return self._pending.pop(0)

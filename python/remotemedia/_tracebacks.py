@@ -1,0 +1,161 @@
+"""What a command tells of an error: the user's part of the traceback, then a sentence with file and line.
+
+Frames of this package, of the import machinery and of the event loop say nothing about the user's code, so they are left out unless all
+is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+import traceback
+from typing import TYPE_CHECKING, NamedTuple
+
+from remotemedia.exceptions import NodeError, RemoteMediaError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+_OURS = __name__.partition(".")[0]
+
+
+class TargetError(Exception):
+    """The command line names something that does not exist or fit."""
+
+
+class LoadError(Exception):
+    """The user's code failed while its pipeline was loaded; `__cause__` is how."""
+
+
+class Terminated(SystemExit):
+    """SIGTERM arrived."""
+
+
+class Explanation(NamedTuple):
+    """An error as it is told to the user."""
+
+    kind: str
+    """`usage`, `failed`, `interrupted`, `terminated` or `exit`."""
+    message: str
+    users_traceback: str
+    full_traceback: str
+    exit_code: int
+
+
+def explain(error: BaseException) -> Explanation:
+    """Tell an error in the way of the command line."""
+    full = "".join(traceback.format_exception(error))
+    if isinstance(error, TargetError):
+        return Explanation("usage", str(error), "", full, 2)
+    if isinstance(error, KeyboardInterrupt):
+        return Explanation("interrupted", "interrupted", "", full, 130)
+    if isinstance(error, Terminated):
+        return Explanation("terminated", "terminated by SIGTERM", "", full, 143)
+    if isinstance(error, SystemExit):
+        return _explain_exit(error, full)
+
+    # A failing cleanup hides what failed before it, which is as much the user's business.
+    earlier = error.__context__
+    failures = [error]
+    if isinstance(error, NodeError) and isinstance(earlier, NodeError):
+        failures.insert(0, earlier)
+    blocks = [_users_traceback(_origin(failure)) for failure in failures]
+    if len(blocks) > 1 and blocks[0] in blocks[1]:
+        del blocks[0]
+    message = "\n".join(_sentence(failure) for failure in failures)
+    return Explanation("failed", message, "\n".join(block for block in blocks if block), full, 1)
+
+
+def _explain_exit(error: SystemExit, full: str) -> Explanation:
+    """What `python` makes of a `SystemExit`: a number is the exit code, a text is printed."""
+    if error.code is None or isinstance(error.code, int):
+        code = error.code or 0
+        message = f"the user's code ended the program with exit code {code}{_place(error)}"
+        return Explanation("exit", message, "", full, code & 0xFF)
+    return Explanation("exit", str(error.code), "", full, 1)
+
+
+def _sentence(error: BaseException) -> str:
+    text = str(error)
+    if not isinstance(error, (RemoteMediaError, LoadError)):
+        text = "".join(traceback.format_exception_only(error)).strip().rpartition("\n")[2]
+    return f"{text}{_place(_origin(error))}"
+
+
+def _origin(error: BaseException) -> BaseException:
+    """The user's own exception inside one of ours."""
+    while isinstance(error, (NodeError, LoadError)) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _place(error: BaseException) -> str:
+    """The last line of the user's code on the way to an error, as the end of a sentence."""
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        return f" ({_shown(error.filename)}, line {error.lineno})"
+    lines = [
+        (frame.f_code.co_filename, line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if not _is_machinery(frame) and not _is_asyncio(frame)
+    ]
+    own = [(file, line) for file, line in lines if not _is_library(file)]
+    for file, line in reversed(own or lines):
+        return f" ({_shown(file)}, line {line})"
+    return ""
+
+
+def _users_traceback(error: BaseException) -> str:
+    told = traceback.TracebackException.from_exception(error)
+    has_frames = _strip(told, error)
+    # An error of ours without a frame of the user's in it is told by its sentence alone.
+    if not has_frames and isinstance(error, (RemoteMediaError, TypeError)) and error.__cause__ is None:
+        return ""
+    return "".join(told.format())
+
+
+def _strip(told: traceback.TracebackException, error: BaseException) -> bool:
+    """Leave only the user's frames in an error and in those it is chained to; whether there are any."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    kept: list[traceback.FrameSummary] = []
+    if len(frames) == len(told.stack):
+        for frame, summary in zip(frames, told.stack, strict=True):
+            if not _is_machinery(frame) and (kept or not _is_asyncio(frame)):
+                kept.append(summary)
+        told.stack = traceback.StackSummary.from_list(kept)
+    for chained, cause in ((told.__cause__, error.__cause__), (told.__context__, error.__context__)):
+        if chained is not None and cause is not None:
+            _strip(chained, cause)
+    if isinstance(error, BaseExceptionGroup):
+        for chained, member in zip(told.exceptions or (), error.exceptions, strict=False):
+            _strip(chained, member)
+    return bool(kept) or isinstance(error, SyntaxError)
+
+
+def _is_machinery(frame: FrameType) -> bool:
+    module = str(frame.f_globals.get("__name__", ""))
+    file = frame.f_code.co_filename
+    return (
+        module.partition(".")[0] in (_OURS, "importlib", "runpy")
+        or file.startswith(("<frozen importlib", "<frozen runpy", f"<{_OURS}"))
+        or "importlib" in file.split(os.sep)[-2:-1]
+    )
+
+
+def _is_asyncio(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] == "asyncio"
+
+
+def _is_library(file: str) -> bool:
+    """Whether a file is of the standard library or of an installed package."""
+    paths = sysconfig.get_paths()
+    places = {paths[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return file.startswith(("<", *places)) or f"{os.sep}site-packages{os.sep}" in file
+
+
+def _shown(file: str) -> str:
+    """A path as the user would type it: relative where the file is below the current directory."""
+    try:
+        relative = os.path.relpath(file)
+    except (OSError, ValueError):  # The current directory is gone, or on another drive.
+        return file
+    return file if relative.startswith(os.pardir) or file.startswith("<") else relative

@@ -1,0 +1,1 @@
+"""Nodes and pipelines as users describe them."""

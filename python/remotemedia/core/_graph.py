@@ -1,0 +1,253 @@
+"""The checked description of a pipeline: what both executors run.
+
+`resolve` turns whatever a user may pass as a pipeline into a `Graph`. All that can be wrong with a pipeline before it starts is
+refused here, so that no executor has such cases and no node has been touched.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from remotemedia._kinds import is_source
+from remotemedia.core._options import NodeSpec, check_executor
+from remotemedia.exceptions import PipelineError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Entry", "Graph", "check_node", "graph_of", "name_of", "plan_order", "resolve"]
+
+_MAX_IDS_SHOWN = 12
+
+
+class Entry:
+    """One node in its place in a pipeline.
+
+    Attributes:
+        id: Unique in the pipeline.
+        node: The object that runs.
+        node_type: The name of its class.
+        after: The ids of the nodes whose outputs it gets, in the order in which they count. Empty: it gets the input.
+        join: Whether it gets one dict an input, of the outputs of all nodes before it.
+        options: Its options, checked.
+    """
+
+    __slots__ = ("after", "id", "join", "node", "node_type", "options")
+
+    def __init__(  # noqa: PLR0913, PLR0917 - a record, built in three places
+        self,
+        id: str,  # noqa: A002 - the word of the contract
+        node: object,
+        node_type: str,
+        after: list[str],
+        join: bool = False,  # noqa: FBT001, FBT002 - a field
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        """Take the fields as they are."""
+        self.id = id
+        self.node = node
+        self.node_type = node_type
+        self.after = after
+        self.join = join
+        self.options = options if options is not None else {}
+
+    def __repr__(self) -> str:
+        """Show id, type and upstream nodes."""
+        return f"Entry({self.id!r}, {self.node_type}, after={self.after!r})"
+
+
+class Graph:
+    """A pipeline that is checked: not empty, unique ids, known upstream nodes, no cycle, every node able to process.
+
+    Attributes:
+        name: The name of the pipeline.
+        entries: The nodes, in the order in which they were described.
+        source: The node that makes the input of the pipeline, if there is one.
+    """
+
+    __slots__ = ("entries", "name", "source")
+
+    def __init__(self, name: str, entries: list[Entry], source: Entry | None = None) -> None:
+        """Take the fields as they are; `graph_of` is what checks."""
+        self.name = name
+        self.entries = entries
+        self.source = source
+
+
+def resolve(pipeline: object, *, executor: str | None = None) -> Graph:
+    """The graph of anything that can be run.
+
+    Args:
+        pipeline: A `Pipeline`, a list of nodes and manifest entries, a manifest as a dict, or its JSON or YAML text.
+        executor: Refused if it names anything; kept for code that passes one.
+
+    Raises:
+        TypeError: If it is nothing of these, or has an entry that is neither a node nor a manifest entry.
+        PipelineError: If it is empty, or its ids, connections, options or nodes do not fit.
+        ManifestError: If it is a manifest that is not valid.
+    """
+    check_executor(executor)
+    if isinstance(pipeline, (list, tuple)):
+        return _of_list(pipeline)
+    from remotemedia.core.pipeline import Pipeline  # noqa: PLC0415 - it imports this module
+
+    if isinstance(pipeline, Pipeline):
+        return pipeline.to_graph()
+    if isinstance(pipeline, (str, dict)):
+        from remotemedia.core._manifest import load  # noqa: PLC0415 - only for manifests
+
+        return load(pipeline)
+    message = f"A pipeline is a Pipeline, a list of nodes or a manifest, not {_describe(pipeline)}"
+    if isinstance(pipeline, NodeSpec) or callable(getattr(pipeline, "process", None)):
+        message += "; put the node into a list: [node]"
+    raise TypeError(message)
+
+
+def graph_of(name: str, entries: list[Entry]) -> Graph:
+    """A graph of these entries, checked.
+
+    Raises:
+        PipelineError: If it is empty, ids are equal or unknown, connections form a cycle, or a source stands wrong.
+    """
+    if not entries:
+        message = f"Pipeline '{name}' is empty; add at least one node"
+        raise PipelineError(message)
+    _check_ids(entries)
+    if any(entry.after != ([entries[index - 1].id] if index else []) for index, entry in enumerate(entries)):
+        plan_order(entries)
+    return Graph(name, entries, _find_source(entries))
+
+
+def check_node(node: object, place: str) -> None:
+    """Refuse what cannot run as a node.
+
+    Args:
+        node: The object.
+        place: How to call it in an error, such as `Entry 2 of the pipeline`.
+
+    Raises:
+        TypeError: If it is a class, or nothing like a node.
+        PipelineError: If it is a node without a `process` that can be called.
+    """
+    if callable(getattr(node, "process", None)) and not isinstance(node, type):
+        return
+    if isinstance(node, type):
+        message = f"{place} is the class {node.__name__}, not an instance; write {node.__name__}(…)"
+        raise TypeError(message)
+    if any(hasattr(node, attribute) for attribute in ("process", "initialize", "cleanup", "flush")):
+        kind = type(node).__name__
+        message = f"Node '{name_of(node)}' missing required process() method; define process(self, data) in {kind}"
+        raise PipelineError(message)
+    message = f"{place} is {_describe(node)}, neither a node (an object with a process method) nor a manifest entry"
+    raise TypeError(message)
+
+
+def name_of(node: object) -> str:
+    """The name of a node: its `name` if that is text, else the name of its class."""
+    name = getattr(node, "name", None)
+    return name if isinstance(name, str) and name else type(node).__name__
+
+
+def plan_order(entries: Sequence[Entry]) -> list[int]:
+    """The positions of the entries in plan order: each after all that it depends on, ties as described.
+
+    Raises:
+        PipelineError: If an `after` names no node, or the connections form a cycle.
+    """
+    import heapq  # noqa: PLC0415 - chains need no sorting
+
+    upstreams = _upstream_positions(entries)
+    waiting_for = [len(found) for found in upstreams]
+    downstreams: list[list[int]] = [[] for _ in entries]
+    for position, found in enumerate(upstreams):
+        for upstream in found:
+            downstreams[upstream].append(position)
+    ready = [position for position, count in enumerate(waiting_for) if not count]
+    order: list[int] = []
+    while ready:
+        position = heapq.heappop(ready)
+        order.append(position)
+        for downstream in downstreams[position]:
+            waiting_for[downstream] -= 1
+            if not waiting_for[downstream]:
+                heapq.heappush(ready, downstream)
+    if len(order) < len(entries):
+        message = f"The connections form a cycle: {_cycle(entries, upstreams, waiting_for)}"
+        raise PipelineError(message)
+    return order
+
+
+def _of_list(items: Sequence[object]) -> Graph:
+    if not items:
+        message = "The pipeline is empty; give at least one node"
+        raise PipelineError(message)
+    if any(isinstance(item, dict) for item in items):
+        from remotemedia.core._manifest import load_list  # noqa: PLC0415 - only for manifests
+
+        return load_list(items)
+    entries: list[Entry] = []
+    after: list[str] = []
+    for position, item in enumerate(items):
+        options = None
+        if isinstance(item, NodeSpec):
+            item, options = item.node, item.options  # noqa: PLW2901 - unwrapped
+        check_node(item, f"Entry {position} of the pipeline")
+        node_id = f"{name_of(item)}_{position}"
+        entries.append(Entry(node_id, item, type(item).__name__, after, options=options))
+        after = [node_id]
+    return Graph("pipeline", entries, _find_source(entries))
+
+
+def _find_source(entries: Sequence[Entry]) -> Entry | None:
+    sources = [entry for entry in entries if is_source(entry.node)]
+    if not sources:
+        return None
+    source = sources[-1]
+    if source.after or sum(not entry.after for entry in entries) > 1:
+        message = (
+            f"Node '{source.id}' is a source (its process() takes no item), so it must be the only start of its pipeline"
+        )
+        raise PipelineError(message)
+    return source
+
+
+def _check_ids(entries: Sequence[Entry]) -> None:
+    seen: set[str] = set()
+    for entry in entries:
+        if entry.id in seen:
+            message = f"Two nodes have the id '{entry.id}'; give each node its own"
+            raise PipelineError(message)
+        seen.add(entry.id)
+
+
+def _upstream_positions(entries: Sequence[Entry]) -> list[list[int]]:
+    positions = {entry.id: position for position, entry in enumerate(entries)}
+    for entry in entries:
+        for upstream in entry.after:
+            if upstream not in positions:
+                from remotemedia._suggest import did_you_mean  # noqa: PLC0415 - only for an error
+
+                hint = did_you_mean(upstream, positions)
+                message = f"Node '{entry.id}' comes after '{upstream}', but no node has that id{hint}"
+                raise PipelineError(message)
+    return [[positions[upstream] for upstream in dict.fromkeys(entry.after)] for entry in entries]
+
+
+def _cycle(entries: Sequence[Entry], upstreams: list[list[int]], waiting_for: list[int]) -> str:
+    current = next(position for position, count in enumerate(waiting_for) if count)
+    path: list[int] = []
+    places: dict[int, int] = {}
+    while current not in places:
+        places[current] = len(path)
+        path.append(current)
+        current = next(upstream for upstream in upstreams[current] if waiting_for[upstream])
+    ids = [entries[position].id for position in path[places[current] :]]
+    ids = [ids[0], *reversed(ids)]
+    if len(ids) > _MAX_IDS_SHOWN:
+        ids[6:-5] = ["…"]
+    return " → ".join(ids)
+
+
+def _describe(thing: object) -> str:
+    kind = type(thing).__name__
+    return "None" if thing is None else f"{'an' if kind[0].lower() in 'aeiou' else 'a'} {kind}"
