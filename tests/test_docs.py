@@ -118,21 +118,22 @@ def tidy(output: str) -> str:
     return "\n".join(line.rstrip() for line in output.rstrip().splitlines()) + "\n"
 
 
-def differences(results: list[tuple[Block, str]]) -> str:
+def expect_stated_output(results: list[tuple[Block, str]]) -> None:
     checker = doctest.OutputChecker()
     found = ""
     for block, went in results:
         wanted, got = tidy(block.output or ""), tidy(went)
         if not checker.check_output(wanted, got, doctest.ELLIPSIS):
             found += f"\n{block.label}\nthe page says:\n{wanted}it went:\n{got}"
-    return found
+    if found:
+        pytest.fail(found, pytrace=False)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_code_of_the_page_does_what_the_page_says(page, tmp_path):
     results = run_page(read_blocks(page), tmp_path)
 
-    assert not differences(results)
+    expect_stated_output(results)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -160,4 +161,4 @@ def test_snippets_that_users_were_given_run_unchanged(tmp_path):
 
     results = run_page([Block("names", "python", "", USER_NAMES), *blocks], tmp_path)
 
-    assert not differences(results)
+    expect_stated_output(results)
