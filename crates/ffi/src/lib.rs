@@ -1,1 +1,21 @@
-//! Python objects as nodes of the runtime.
+//! Python objects as nodes of the runtime: the module `remotemedia._core`, for the wheel and the host alike.
+//!
+//! This crate decides nothing. It turns Python objects into nodes and items, calls the runtime, and turns the answer back.
+//! *Boundary:* only the program that loads it starts an interpreter.
+
+mod answer;
+mod bridge;
+mod call;
+mod chain;
+mod failure;
+mod feed;
+mod json;
+mod log;
+mod module;
+mod node;
+mod object;
+mod sharing;
+
+pub use call::{plan_of, run_blocking};
+pub use module::_core;
+pub use object::Object;

@@ -1,0 +1,101 @@
+//! What a call of user code answered: the one place that decides between a value, a generator and a coroutine.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyIterator;
+use remotemedia_runtime::{Outputs, Stream};
+
+use crate::bridge::Bridge;
+use crate::object::Object;
+
+/// The addresses of the types whose instances are answers in the making.
+struct LazyTypes {
+    generator: usize,
+    coroutine: usize,
+    async_generator: usize,
+}
+
+static LAZY_TYPES: PyOnceLock<LazyTypes> = PyOnceLock::new();
+
+impl LazyTypes {
+    fn get(py: Python<'_>) -> PyResult<&Self> {
+        LAZY_TYPES.get_or_try_init(py, || {
+            let types = py.import("types")?;
+            let address = |name| PyResult::Ok(types.getattr(name)?.as_ptr() as usize);
+            Ok(Self {
+                generator: address("GeneratorType")?,
+                coroutine: address("CoroutineType")?,
+                async_generator: address("AsyncGeneratorType")?,
+            })
+        })
+    }
+}
+
+/// Turn what user code returned into outputs: a coroutine is awaited, a generator drained, a plain value is a value.
+pub(crate) fn outputs(answer: Bound<'_, PyAny>, bridge: &Arc<Bridge>) -> PyResult<Outputs<Object>> {
+    if answer.is_none() {
+        return Ok(Outputs::None);
+    }
+    let types = LazyTypes::get(answer.py())?;
+    let kind = answer.get_type_ptr() as usize;
+    if kind == types.coroutine || (kind == types.generator && is_coroutine(&answer)?) {
+        return outputs(bridge.wait(answer)?, bridge);
+    }
+    if kind == types.generator {
+        return Ok(Outputs::Many(Box::new(Generator(answer.unbind()))));
+    }
+    if kind == types.async_generator {
+        return Ok(Outputs::Many(Box::new(AsyncGenerator { generator: answer.unbind(), bridge: Arc::clone(bridge) })));
+    }
+    Ok(Outputs::One(Object(answer.unbind())))
+}
+
+/// Finish a call whose value nobody wants: `initialize`, `cleanup`.
+pub(crate) fn finish(answer: Bound<'_, PyAny>, bridge: &Arc<Bridge>) -> PyResult<()> {
+    let coroutine = LazyTypes::get(answer.py())?.coroutine;
+    if answer.get_type_ptr() as usize == coroutine {
+        bridge.wait_to_the_end(answer)?;
+    }
+    Ok(())
+}
+
+/// Whether a generator is a coroutine of the older kind, made by `types.coroutine`.
+fn is_coroutine(generator: &Bound<'_, PyAny>) -> PyResult<bool> {
+    const CO_ITERABLE_COROUTINE: u32 = 0x100;
+    let flags: u32 = generator.getattr("gi_code")?.getattr("co_flags")?.extract()?;
+    Ok(flags & CO_ITERABLE_COROUTINE != 0)
+}
+
+/// A Python generator at work. Each `yield` is an output, whatever it gives.
+struct Generator(Py<PyAny>);
+
+impl Stream<Object> for Generator {
+    fn next(&mut self) -> PyResult<Option<Object>> {
+        Python::attach(|py| {
+            let mut iterator = self.0.bind(py).cast::<PyIterator>()?.clone();
+            Ok(iterator.next().transpose()?.map(|output| Object(output.unbind())))
+        })
+    }
+
+    fn close(&mut self) -> PyResult<()> {
+        Python::attach(|py| self.0.bind(py).call_method0("close").map(drop))
+    }
+}
+
+/// An asynchronous generator, each step of which is awaited on the event loop.
+struct AsyncGenerator {
+    generator: Py<PyAny>,
+    bridge: Arc<Bridge>,
+}
+
+impl Stream<Object> for AsyncGenerator {
+    fn next(&mut self) -> PyResult<Option<Object>> {
+        Python::attach(|py| self.bridge.next_of(self.generator.bind(py)))
+    }
+
+    fn close(&mut self) -> PyResult<()> {
+        Python::attach(|py| self.bridge.close_generator(self.generator.bind(py)))
+    }
+}

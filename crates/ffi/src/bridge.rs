@@ -1,0 +1,65 @@
+//! The event loop on which the coroutines of one run are awaited.
+//!
+//! The waiting itself is Python (`remotemedia._bridge`), where asyncio is at home; it is created when the first coroutine
+//! appears, so a run without coroutines never imports asyncio.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+use crate::object::Object;
+
+/// Awaits coroutines for the thread of a run.
+pub(crate) struct Bridge {
+    /// The caller's loop; without one the run gets a loop of its own.
+    event_loop: Option<Py<PyAny>>,
+    started: PyOnceLock<Py<PyAny>>,
+}
+
+impl Bridge {
+    pub(crate) fn new(event_loop: Option<Py<PyAny>>) -> Arc<Self> {
+        Arc::new(Self { event_loop, started: PyOnceLock::new() })
+    }
+
+    fn get<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
+        let event_loop = self.event_loop.as_ref().map(|event_loop| event_loop.clone_ref(py));
+        let started = self.started.get_or_try_init(py, || {
+            let bridge = py.import("remotemedia._bridge")?.getattr("Bridge")?.call1((event_loop,))?;
+            PyResult::Ok(bridge.unbind())
+        })?;
+        Ok(started.bind(py))
+    }
+
+    /// Await a coroutine; a cancelled run cancels it.
+    pub(crate) fn wait<'py>(&self, awaitable: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.get(awaitable.py())?.call_method1("wait", (awaitable,))
+    }
+
+    /// Await a coroutine that must end even in a cancelled run.
+    pub(crate) fn wait_to_the_end<'py>(&self, awaitable: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.get(awaitable.py())?.call_method1("wait_to_the_end", (awaitable,))
+    }
+
+    /// The next output of an asynchronous iterator.
+    pub(crate) fn next_of(&self, iterator: &Bound<'_, PyAny>) -> PyResult<Option<Object>> {
+        let (is_output, output): (bool, Py<PyAny>) =
+            self.get(iterator.py())?.call_method1("next_of", (iterator,))?.extract()?;
+        Ok(is_output.then_some(Object(output)))
+    }
+
+    /// Close an asynchronous generator before its end.
+    pub(crate) fn close_generator(&self, generator: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.wait_to_the_end(generator.call_method0("aclose")?).map(drop)
+    }
+
+    /// Cancel what is awaited now, and whatever would be awaited later, but for [`Bridge::wait_to_the_end`].
+    pub(crate) fn cancel(&self, py: Python<'_>) -> PyResult<()> {
+        self.started.get(py).map_or(Ok(()), |bridge| bridge.call_method0(py, "cancel").map(drop))
+    }
+
+    /// End the loop, if it is the run's own.
+    pub(crate) fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.started.get(py).map_or(Ok(()), |bridge| bridge.call_method0(py, "close").map(drop))
+    }
+}

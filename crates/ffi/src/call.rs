@@ -1,0 +1,275 @@
+//! A run of a pipeline for Python: on the calling thread, or on a thread of its own that answers an event loop.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+use remotemedia_runtime::{CancelFlag, Feed, Metrics, Node, NodeSpec, Plan, Runner, Settings, Sink};
+
+use crate::bridge::Bridge;
+use crate::chain::{Chain, CurrentChunk};
+use crate::node::PythonNode;
+use crate::object::Object;
+use crate::sharing::Turns;
+use crate::{failure, feed, json, log};
+
+/// Stack of a thread that runs nodes: deep recursion in user code must end as `RecursionError`.
+const STACK_BYTES: usize = 16 << 20;
+
+/// What a run needs to be told to stop, from any thread.
+#[derive(Clone)]
+struct Control {
+    flag: CancelFlag,
+    chunk: CurrentChunk,
+    bridge: Arc<Bridge>,
+}
+
+impl Control {
+    fn new(event_loop: Option<Py<PyAny>>) -> Self {
+        Self { flag: CancelFlag::default(), chunk: CurrentChunk::default(), bridge: Bridge::new(event_loop) }
+    }
+
+    fn cancel(&self, py: Python<'_>) -> PyResult<()> {
+        self.flag.set();
+        self.chunk.clear(py)?;
+        self.bridge.cancel(py)
+    }
+}
+
+/// A plan with its nodes, ready to be opened.
+struct Prepared {
+    plan: Arc<Plan>,
+    nodes: Vec<Box<dyn Node<Object>>>,
+    settings: Settings<Object>,
+}
+
+/// The plan of a resolved `Graph`.
+pub fn plan_of(graph: &Bound<'_, PyAny>) -> PyResult<Plan> {
+    let name: String = graph.getattr("name")?.extract()?;
+    let mut specs = Vec::new();
+    for entry in graph.getattr("entries")?.try_iter()? {
+        let entry = entry?;
+        specs.push(NodeSpec {
+            id: entry.getattr("id")?.extract()?,
+            node_type: entry.getattr("node_type")?.extract()?,
+            after: entry.getattr("after")?.extract()?,
+            join: entry.getattr("join")?.extract()?,
+            ..NodeSpec::default()
+        });
+    }
+    Plan::new(name, &specs).map_err(|error| failure::refused(&error))
+}
+
+fn prepare(
+    graph: &Bound<'_, PyAny>,
+    control: &Control,
+    collected: Option<&Bound<'_, PyList>>,
+    with_metrics: bool,
+) -> PyResult<Prepared> {
+    let py = graph.py();
+    let plan = plan_of(graph)?;
+    let entries = graph.getattr("entries")?;
+    let objects = plan
+        .nodes()
+        .iter()
+        .map(|node| entries.get_item(node.position)?.getattr("node"))
+        .collect::<PyResult<Vec<_>>>()?;
+    let nodes = objects
+        .iter()
+        .map(|object| PythonNode::new(object, Arc::clone(&control.bridge)))
+        .collect::<PyResult<Vec<_>>>()?;
+    let turn = Turns::new(nodes.iter().map(|node| &node.membership));
+    let chain = plan.is_chain().then(|| {
+        let objects = objects.iter().map(|object| object.clone().unbind()).collect();
+        let collected = collected.map(|list| list.clone().unbind());
+        Box::new(Chain::new(objects, control.chunk.clone(), collected)) as _
+    });
+    let settings = Settings {
+        with_metrics,
+        observer: log::observer(py)?,
+        cancel: control.flag.clone(),
+        turn: Some(Box::new(turn)),
+        bulk: chain,
+    };
+    let nodes = nodes.into_iter().map(|node| Box::new(node) as Box<dyn Node<Object>>).collect();
+    Ok(Prepared { plan: Arc::new(plan), nodes, settings })
+}
+
+/// Run a resolved `Graph` on this thread, handing each output to `sink`. Coroutines run on a loop of the run's own.
+pub fn run_blocking(
+    py: Python<'_>,
+    graph: &Bound<'_, PyAny>,
+    feed: &mut dyn Feed<Object>,
+    sink: &mut dyn Sink<Object>,
+    with_metrics: bool,
+) -> PyResult<Option<Metrics>> {
+    let control = Control::new(None);
+    let prepared = prepare(graph, &control, None, with_metrics)?;
+    execute(py, prepared, feed, sink, &control)
+}
+
+/// `_core.run`: run on this thread and collect the outputs.
+pub(crate) fn run<'py>(
+    graph: &Bound<'py, PyAny>,
+    input: &Bound<'py, PyAny>,
+    with_metrics: bool,
+) -> PyResult<(Bound<'py, PyList>, Option<Bound<'py, PyAny>>)> {
+    let py = graph.py();
+    let control = Control::new(None);
+    let outputs = PyList::empty(py);
+    let prepared = prepare(graph, &control, Some(&outputs), with_metrics)?;
+    let mut feed = feed::feed_of(input, &control.bridge)?;
+    let metrics = execute(py, prepared, &mut *feed, &mut ListSink(outputs.clone().unbind()), &control)?;
+    Ok((outputs, metrics.map(|metrics| json::metrics_to_python(py, &metrics)).transpose()?))
+}
+
+fn execute(
+    py: Python<'_>,
+    prepared: Prepared,
+    feed: &mut dyn Feed<Object>,
+    sink: &mut dyn Sink<Object>,
+    control: &Control,
+) -> PyResult<Option<Metrics>> {
+    let Prepared { plan, nodes, settings } = prepared;
+    let outcome = catch_unwind(AssertUnwindSafe(|| Runner::execute(plan, nodes, settings, feed, sink)));
+    let closed = control.bridge.close(py);
+    let metrics = match outcome {
+        Ok(outcome) => outcome.map_err(|failure| failure::failed(py, failure))?,
+        Err(panic) => return Err(failure::panicked(&*panic)),
+    };
+    closed.map(|()| metrics)
+}
+
+/// Collects outputs in a list.
+struct ListSink(Py<PyList>);
+
+impl Sink<Object> for ListSink {
+    fn accept(&mut self, output: Object) -> PyResult<()> {
+        Python::attach(|py| self.0.bind(py).append(output.0))
+    }
+}
+
+/// A run on a thread of its own.
+#[pyclass(module = "remotemedia._core", frozen)]
+pub(crate) struct Call {
+    control: Control,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    thread_id: Arc<std::sync::atomic::AtomicU64>,
+}
+
+#[pymethods]
+impl Call {
+    /// Ask the run to stop. It cleans its nodes up and answers all the same.
+    fn cancel(&self, py: Python<'_>) -> PyResult<()> {
+        self.control.cancel(py)
+    }
+
+    /// Wait for the end of the thread, which has answered already.
+    fn join(&self, py: Python<'_>) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A panic of the thread has been answered as an error.
+            py.detach(|| drop(thread.join()));
+        }
+    }
+
+    /// The identity of the thread, as in `threading.get_ident()`; 0 before it has started.
+    #[getter]
+    fn thread_id(&self) -> u64 {
+        self.thread_id.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+/// `_core.start`: run on a thread of its own; `deliver(outcome, metrics)` is called on the loop when all is over.
+///
+/// `outcome` is the list of outputs or an exception. Coroutines run on `event_loop`, code of nodes in `context`.
+pub(crate) fn start(
+    graph: &Bound<'_, PyAny>,
+    input: Py<PyAny>,
+    event_loop: Py<PyAny>,
+    deliver: Py<PyAny>,
+    with_metrics: bool,
+) -> PyResult<Call> {
+    let py = graph.py();
+    let control = Control::new(Some(event_loop.clone_ref(py)));
+    let outputs = PyList::empty(py);
+    let prepared = prepare(graph, &control, Some(&outputs), with_metrics)?;
+    let context = py.import("contextvars")?.call_method0("copy_context")?.unbind();
+    let thread_id = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let run = Run { prepared, input, outputs: outputs.unbind(), control: control.clone(), context };
+    let ident = Arc::clone(&thread_id);
+    let thread = std::thread::Builder::new()
+        .name("remotemedia".into())
+        .stack_size(STACK_BYTES)
+        .spawn(move || {
+            Python::attach(|py| {
+                let outcome = run.run(py, &ident);
+                answer(py, &event_loop, deliver, outcome);
+            });
+        })
+        .map_err(|error| PyRuntimeError::new_err(format!("cannot start a thread for the pipeline: {error}")))?;
+    Ok(Call { control, thread: Mutex::new(Some(thread)), thread_id })
+}
+
+/// What the thread of a [`Call`] works on.
+struct Run {
+    prepared: Prepared,
+    input: Py<PyAny>,
+    outputs: Py<PyList>,
+    control: Control,
+    context: Py<PyAny>,
+}
+
+impl Run {
+    fn run(self, py: Python<'_>, ident: &std::sync::atomic::AtomicU64) -> PyResult<(Py<PyList>, Option<Metrics>)> {
+        let id: u64 = py.import("_thread")?.call_method0("get_ident")?.extract()?;
+        ident.store(id, std::sync::atomic::Ordering::Relaxed);
+        let context = Context::enter(py, &self.context)?;
+        let mut feed = feed::feed_of(self.input.bind(py), &self.control.bridge)?;
+        let mut sink = ListSink(self.outputs.clone_ref(py));
+        let metrics = execute(py, self.prepared, &mut *feed, &mut sink, &self.control);
+        context.exit(py)?;
+        metrics.map(|metrics| (self.outputs, metrics))
+    }
+}
+
+/// The caller's context variables, for the length of a run.
+struct Context<'a>(&'a Py<PyAny>);
+
+impl<'a> Context<'a> {
+    #[allow(unsafe_code, reason = "PyO3 has no safe call for entering a context")]
+    fn enter(py: Python<'_>, context: &'a Py<PyAny>) -> PyResult<Self> {
+        // SAFETY: `context` is a live `contextvars.Context`, made by `copy_context`, and this thread is attached.
+        if unsafe { pyo3::ffi::PyContext_Enter(context.as_ptr()) } < 0 {
+            return Err(PyErr::fetch(py));
+        }
+        Ok(Self(context))
+    }
+
+    #[allow(unsafe_code, reason = "PyO3 has no safe call for leaving a context")]
+    fn exit(self, py: Python<'_>) -> PyResult<()> {
+        // SAFETY: this thread entered this context in `enter` and has left every one that it entered since.
+        if unsafe { pyo3::ffi::PyContext_Exit(self.0.as_ptr()) } < 0 {
+            return Err(PyErr::fetch(py));
+        }
+        Ok(())
+    }
+}
+
+fn answer(
+    py: Python<'_>,
+    event_loop: &Py<PyAny>,
+    deliver: Py<PyAny>,
+    outcome: PyResult<(Py<PyList>, Option<Metrics>)>,
+) {
+    let outcome = outcome.and_then(|(outputs, metrics)| {
+        let metrics = metrics.map(|metrics| json::metrics_to_python(py, &metrics)).transpose()?;
+        Ok((outputs.into_any(), metrics.map(Bound::unbind)))
+    });
+    let (outcome, metrics) = outcome.unwrap_or_else(|error| (error.into_value(py).into_any(), None));
+    // A closed loop refuses the answer: then there is nobody left who waits for it.
+    drop(event_loop.call_method1(py, "call_soon_threadsafe", (deliver, outcome, metrics)));
+}

@@ -1,0 +1,128 @@
+//! A chain of plain Python nodes as one Python function that takes a chunk of items: see `remotemedia._kernel`.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pyo3::prelude::*;
+use pyo3::types::{PyIterator, PyList};
+use remotemedia_runtime::{Bulk, BulkEnd, BulkOutcome, Sink};
+
+use crate::object::Object;
+
+/// The chunk under way. Emptying the list ends the loop over it after the current item: that is how a run is cancelled
+/// without a check an item.
+#[derive(Clone, Default)]
+pub(crate) struct CurrentChunk(Arc<Mutex<Option<Py<PyList>>>>);
+
+impl CurrentChunk {
+    fn set(&self, chunk: Option<Py<PyList>>) {
+        let before = std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), chunk);
+        drop(before);
+    }
+
+    /// Take the items away that have not been started.
+    pub(crate) fn clear(&self, py: Python<'_>) -> PyResult<()> {
+        let chunk = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        chunk.map_or(Ok(()), |chunk| chunk.bind(py).call_method0("clear").map(drop))
+    }
+}
+
+/// The compiled chain.
+struct Kernel {
+    function: Py<PyAny>,
+    node_of_line: Py<PyAny>,
+}
+
+/// The bulk way through a chain of Python nodes.
+pub(crate) struct Chain {
+    nodes: Vec<Py<PyAny>>,
+    kernel: Option<Kernel>,
+    current: CurrentChunk,
+    /// The list that collects the outputs of the whole run, if one does: the chain then appends to it directly.
+    collected: Option<Py<PyList>>,
+}
+
+impl Chain {
+    pub(crate) fn new(nodes: Vec<Py<PyAny>>, current: CurrentChunk, collected: Option<Py<PyList>>) -> Self {
+        Self { nodes, kernel: None, current, collected }
+    }
+
+    fn compile(&self, py: Python<'_>) -> PyResult<Option<Kernel>> {
+        let nodes = PyList::new(py, &self.nodes)?;
+        let built = py.import("remotemedia._kernel")?.call_method1("build", (nodes,))?;
+        if built.is_none() {
+            return Ok(None);
+        }
+        let (function, node_of_line) = built.extract()?;
+        Ok(Some(Kernel { function, node_of_line }))
+    }
+
+    fn run_chunk(&self, py: Python<'_>, chunk: &Bound<'_, PyList>, sink: &mut dyn Sink<Object>) -> BulkOutcome<Object> {
+        let kernel = self.kernel.as_ref().expect("the engine asks whether there is a kernel first");
+        let length = chunk.len();
+        let outputs = self.collected.as_ref().map_or_else(|| PyList::empty(py), |list| list.bind(py).clone());
+        let items = match chunk.try_iter() {
+            Ok(items) => items,
+            Err(error) => return BulkOutcome { taken: 0, end: BulkEnd::Fault(0, error) },
+        };
+        let outcome = kernel.function.bind(py).call1((&items, &outputs));
+        if self.collected.is_none()
+            && let Err(error) = outputs.iter().try_for_each(|output| sink.accept(Object(output.unbind())))
+        {
+            return BulkOutcome { taken: length, end: BulkEnd::SinkFault(error) };
+        }
+        match outcome {
+            Ok(_) => BulkOutcome { taken: length, end: BulkEnd::Done },
+            Err(error) => self.explain(py, error, &items, length).unwrap_or_else(|error| BulkOutcome {
+                taken: length,
+                end: BulkEnd::Fault(0, error),
+            }),
+        }
+    }
+
+    /// Find out which node the chunk ended in, and on which item.
+    fn explain(
+        &self,
+        py: Python<'_>,
+        error: PyErr,
+        items: &Bound<'_, PyIterator>,
+        length: usize,
+    ) -> PyResult<BulkOutcome<Object>> {
+        let module = py.import("remotemedia._kernel")?;
+        let kernel = self.kernel.as_ref().expect("only a kernel raises here");
+        let left: usize = items.call_method0("__length_hint__")?.extract()?;
+        let node = module.call_method1("locate", (error.value(py), &kernel.node_of_line))?.extract()?;
+        let taken = length.saturating_sub(left);
+        if !error.get_type(py).is(&module.getattr("LazyAnswerError")?) {
+            return Ok(BulkOutcome { taken, end: BulkEnd::Fault(node, error) });
+        }
+        let answer = Object(error.value(py).getattr("args")?.get_item(0)?.unbind());
+        let rest = items.clone().map(|item| item.map(|item| Object(item.unbind()))).collect::<PyResult<Vec<_>>>()?;
+        Ok(BulkOutcome { taken, end: BulkEnd::Unfinished { node, answer, rest } })
+    }
+}
+
+impl Bulk<Object> for Chain {
+    fn is_possible(&mut self) -> bool {
+        self.kernel = Python::attach(|py| {
+            self.compile(py).unwrap_or_else(|error| {
+                // Without a kernel the nodes are called one by one: the same answers, only slower.
+                error.write_unraisable(py, None);
+                None
+            })
+        });
+        self.kernel.is_some()
+    }
+
+    fn run(&mut self, chunk: Object, sink: &mut dyn Sink<Object>) -> BulkOutcome<Object> {
+        Python::attach(|py| {
+            let chunk = match chunk.0.into_bound(py).cast_into::<PyList>() {
+                Ok(chunk) => chunk,
+                Err(error) => return BulkOutcome { taken: 0, end: BulkEnd::Fault(0, error.into()) },
+            };
+            self.current.set(Some(chunk.clone().unbind()));
+            let outcome = self.run_chunk(py, &chunk, sink);
+            self.current.set(None);
+            outcome
+        })
+    }
+}

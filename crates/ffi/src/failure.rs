@@ -1,0 +1,71 @@
+//! The one place where failures of the runtime become Python exceptions.
+//!
+//! The exceptions are defined in Python; `remotemedia._failures` builds them for this executor and the reference one alike.
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use remotemedia_runtime::{Error, Failure, NodeFailure, RunError};
+
+pyo3::import_exception!(remotemedia.exceptions, ManifestError);
+pyo3::import_exception!(remotemedia.exceptions, PipelineError);
+
+/// The exception for a refused pipeline or manifest.
+pub(crate) fn refused(error: &Error) -> PyErr {
+    match error {
+        Error::Manifest { .. } => ManifestError::new_err(as_sentence(&error.to_string())),
+        _ => PipelineError::new_err(as_sentence(&error.to_string())),
+    }
+}
+
+/// The exception for a run that failed.
+pub(crate) fn failed(py: Python<'_>, failure: Failure<PyErr>) -> PyErr {
+    let first = failure.first.map(|error| match error {
+        RunError::Node(failure) => node_error(py, failure),
+        RunError::Interrupt(fault) | RunError::Feed(fault) | RunError::Sink(fault) => fault,
+        RunError::Cancelled => cancelled(py),
+    });
+    let cleanups: Vec<PyErr> = failure.cleanups.into_iter().map(|failure| node_error(py, failure)).collect();
+    combine(py, first, cleanups).unwrap_or_else(|error| error)
+}
+
+/// The exception for a run that panicked.
+pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> PyErr {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    PyRuntimeError::new_err(format!(
+        "the engine stopped on an internal error, please report it: {}",
+        text.unwrap_or("no further text")
+    ))
+}
+
+fn node_error(py: Python<'_>, failure: NodeFailure<PyErr>) -> PyErr {
+    // What Python sets apart from errors passes through as itself.
+    if !failure.fault.is_instance_of::<pyo3::exceptions::PyException>(py) {
+        return failure.fault;
+    }
+    let arguments = (failure.node_id, failure.item_index, failure.phase.name(), failure.fault.into_value(py));
+    let built = py.import("remotemedia._failures").and_then(|module| module.call_method1("node_error", arguments));
+    built.map_or_else(|error| error, PyErr::from_value)
+}
+
+fn combine(py: Python<'_>, first: Option<PyErr>, cleanups: Vec<PyErr>) -> PyResult<PyErr> {
+    if cleanups.is_empty()
+        && let Some(first) = first
+    {
+        return Ok(first);
+    }
+    let cleanups: Vec<_> = cleanups.into_iter().map(|error| error.into_value(py)).collect();
+    let first = first.map(|error| error.into_value(py));
+    let combined = py.import("remotemedia._failures")?.call_method1("combine", (first, cleanups))?;
+    Ok(PyErr::from_value(combined))
+}
+
+fn cancelled(py: Python<'_>) -> PyErr {
+    let error = py.import("asyncio").and_then(|asyncio| asyncio.getattr("CancelledError")?.call0());
+    error.map_or_else(|error| error, PyErr::from_value)
+}
+
+/// Rust errors are phrases in lower case, Python ones are sentences.
+fn as_sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}

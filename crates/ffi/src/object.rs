@@ -1,0 +1,38 @@
+//! A Python object as an item of the runtime.
+
+use pyo3::exceptions::PyException;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+use remotemedia_runtime::Payload;
+
+/// A Python object on its way through a pipeline. It is passed on as it is, never copied or converted.
+#[derive(Debug)]
+pub struct Object(pub Py<PyAny>);
+
+impl Payload for Object {
+    type Fault = PyErr;
+
+    fn duplicate(&self) -> Self {
+        Python::attach(|py| Self(self.0.clone_ref(py)))
+    }
+
+    fn join(branches: Vec<(&str, Vec<Self>)>) -> Result<Self, PyErr> {
+        Python::attach(|py| {
+            let joined = PyDict::new(py);
+            for (id, mut outputs) in branches {
+                let answer = match outputs.len() {
+                    0 => py.None().into_bound(py),
+                    1 => outputs.remove(0).0.into_bound(py),
+                    _ => PyList::new(py, outputs.into_iter().map(|output| output.0))?.into_any(),
+                };
+                joined.set_item(id, answer)?;
+            }
+            Ok(Self(joined.into_any().unbind()))
+        })
+    }
+
+    /// `KeyboardInterrupt`, `SystemExit` and cancellation, which Python itself sets apart from `Exception`.
+    fn is_interrupt(fault: &PyErr) -> bool {
+        Python::attach(|py| !fault.is_instance_of::<PyException>(py))
+    }
+}

@@ -1,0 +1,99 @@
+"""The Rust engine as an asyncio program sees it: a run is awaited, and a cancelled one has cleaned up before it says so."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from remotemedia import _core
+
+if TYPE_CHECKING:
+    from remotemedia.core._graph import Graph
+
+__all__ = ["run"]
+
+CLOSE_TIMEOUT_SECS = 10.0
+"""How long a cancelled run may take to come to its end before it is left behind."""
+
+
+async def run(graph: Graph, feed: Any, enable_metrics: bool) -> tuple[list[Any], dict[str, Any] | None]:
+    """Run a graph once on a thread of its own; the event loop goes on meanwhile.
+
+    Args:
+        graph: The checked pipeline.
+        feed: Its input items: any iterable or async iterable, or `None` where the first node is a source.
+        enable_metrics: Measure.
+
+    Returns:
+        The outputs and, if wanted, the metrics.
+    """
+    loop = asyncio.get_running_loop()
+    outcome = _Outcome(loop)
+    call = _core.start(graph, feed, loop, outcome.deliver, enable_metrics)
+    try:
+        await outcome.future
+    except asyncio.CancelledError:
+        call.cancel()
+        if await outcome.wait_again(loop, CLOSE_TIMEOUT_SECS):
+            call.join()
+        else:
+            _tell_left_behind(graph, call)
+        raise
+    call.join()
+    if isinstance(outcome.value, BaseException):
+        raise outcome.value
+    return outcome.value, outcome.metrics
+
+
+class _Outcome:
+    """Where the engine puts its answer, on the loop's thread."""
+
+    __slots__ = ("future", "is_delivered", "metrics", "value")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.future: asyncio.Future[None] = loop.create_future()
+        self.is_delivered = False
+        self.value: Any = None
+        self.metrics: dict[str, Any] | None = None
+
+    def deliver(self, value: Any, metrics: dict[str, Any] | None) -> None:
+        self.is_delivered = True
+        self.value = value
+        self.metrics = metrics
+        if not self.future.done():
+            self.future.set_result(None)
+
+    async def wait_again(self, loop: asyncio.AbstractEventLoop, timeout: float) -> bool:
+        """Wait for the answer of a cancelled run, whatever else is cancelled meanwhile; whether it came in time."""
+        deadline = loop.time() + timeout
+        while not self.is_delivered and loop.time() < deadline:
+            self.future = loop.create_future()
+            timer = loop.call_at(deadline, _release, self.future)
+            try:
+                await self.future
+            except asyncio.CancelledError:
+                # The first cancellation is under way already, and is what the caller will see.
+                continue
+            finally:
+                timer.cancel()
+        return self.is_delivered
+
+
+def _release(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _tell_left_behind(graph: Graph, call: _core.Call) -> None:
+    import logging  # noqa: PLC0415 - rarely needed
+
+    frame = sys._current_frames().get(call.thread_id)  # noqa: SLF001 - the documented way to another thread's stack
+    stack = "".join(traceback.format_stack(frame)) if frame is not None else "(no Python code)\n"
+    logging.getLogger("remotemedia").error(
+        "pipeline '%s' was cancelled, but a node did not come back within %.0f s and was left behind, here:\n%s",
+        graph.name,
+        CLOSE_TIMEOUT_SECS,
+        stack,
+    )
