@@ -154,6 +154,13 @@ def test_blocks_that_are_not_run_are_sound(page):
             tomllib.loads(block.text)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_of_the_page_lead_somewhere(page):
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8"))
+
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
 def test_snippets_that_users_were_given_run_unchanged(tmp_path):
     blocks = [block for block in read_blocks(USER_PAGE) if block.language == "python"]
     for block in blocks:
