@@ -68,7 +68,10 @@ impl Recorder {
     pub(crate) fn called(&mut self, took: Duration) {
         self.inside += took;
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        self.durations_ns.saturating_record(nanos);
+        if self.durations_ns.record(nanos).is_err() {
+            // Longer than a histogram can hold, which is centuries.
+            self.durations_ns.saturating_record(nanos);
+        }
     }
 
     pub(crate) fn inside(&self) -> Duration {

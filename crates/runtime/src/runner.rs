@@ -300,7 +300,8 @@ impl<P: Payload> Runner<P> {
                 && let Some(chunk) = feed.next_chunk(limit)
             {
                 let taken = self.take_chunk(chunk.map_err(RunError::Feed)?, sink)?;
-                if taken == 0 {
+                // A chunk that a cancellation emptied is not the end of input.
+                if taken == 0 && !self.machine.is_cancelled.is_set() {
                     return Ok(());
                 }
                 pace.passed(taken as u64);
