@@ -31,6 +31,13 @@ impl Payload for Object {
         })
     }
 
+    fn unpack(chunk: Self) -> PyResult<Vec<Self>> {
+        Python::attach(|py| {
+            let items = chunk.0.bind(py).cast::<PyList>()?;
+            Ok(items.iter().map(|item| Self(item.unbind())).collect())
+        })
+    }
+
     /// `KeyboardInterrupt`, `SystemExit` and cancellation, which Python itself sets apart from `Exception`.
     fn is_interrupt(fault: &PyErr) -> bool {
         Python::attach(|py| !fault.is_instance_of::<PyException>(py))

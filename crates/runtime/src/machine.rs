@@ -3,6 +3,7 @@
 //! Work waits on a stack, not in recursion, so that a pipeline of any length and generators of any depth need no more of
 //! the thread's stack. Where branches meet again, a [`Gate`] collects their items until all other work of the input is done.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::metrics::Recorder;
@@ -23,7 +24,7 @@ enum Route {
     Node(usize),
     Gate { gate: usize, branch: usize },
     Output,
-    Several(Vec<Route>),
+    Several(Arc<[Route]>),
 }
 
 /// The meeting point of several branches: what they gave for the input under way.
@@ -197,6 +198,8 @@ impl<P: Payload> Machine<P> {
 
     /// Take an item along its route as far as each node answers with a single item.
     fn deliver(&mut self, mut route: Route, mut item: P, sink: &mut dyn Sink<P>) -> Step<P> {
+        // The end of one call is the start of the next: reading the clock costs as much as a small node.
+        let mut started = self.is_watched().then(Instant::now);
         loop {
             match route {
                 Route::Output => return sink.accept(item).map_err(Stop::Sink),
@@ -205,12 +208,12 @@ impl<P: Payload> Machine<P> {
                     return Ok(());
                 }
                 Route::Several(routes) => {
-                    for route in routes.into_iter().rev() {
-                        self.stack.push(Work::Item { route, item: item.duplicate() });
+                    for route in routes.iter().rev() {
+                        self.stack.push(Work::Item { route: route.clone(), item: item.duplicate() });
                     }
                     return Ok(());
                 }
-                Route::Node(node) => match self.enter(node, item)? {
+                Route::Node(node) => match self.enter(node, item, &mut started)? {
                     Outputs::One(output) => {
                         item = output;
                         route = self.routes[node].clone();
@@ -225,24 +228,33 @@ impl<P: Payload> Machine<P> {
         }
     }
 
-    /// One call of `process`.
-    fn enter(&mut self, node: usize, item: P) -> Result<Outputs<P>, Stop<P::Fault>> {
+    /// One call of `process`. Where steps are watched, `started` is when it began, and then when it ended.
+    fn enter(
+        &mut self,
+        node: usize,
+        item: P,
+        started: &mut Option<Instant>,
+    ) -> Result<Outputs<P>, Stop<P::Fault>> {
         if self.is_cancelled.is_set() {
             return Err(Stop::Cancelled);
         }
         if self.has_join {
             self.visited[node] = true;
         }
-        if !self.is_watched() {
-            return self.nodes[node].process(item).map_err(|fault| Stop::Node { node, phase: Phase::Process, fault });
+        let answer = self.nodes[node].process(item);
+        if let Some(started) = started {
+            let ended = Instant::now();
+            self.note_call(node, &answer, ended - *started);
+            *started = ended;
         }
+        answer.map_err(|fault| Stop::Node { node, phase: Phase::Process, fault })
+    }
+
+    fn note_call(&mut self, node: usize, answer: &Result<Outputs<P>, P::Fault>, took: Duration) {
         if let Some(recorders) = &mut self.recorders {
             recorders[node].items_in += 1;
         }
-        let started = Instant::now();
-        let answer = self.nodes[node].process(item);
-        let took = started.elapsed();
-        match &answer {
+        match answer {
             Ok(Outputs::One(_)) => {
                 self.count_output(node);
                 self.note_step(node, Phase::Process, took);
@@ -251,7 +263,6 @@ impl<P: Payload> Machine<P> {
             // Noted when the generator has ended, with all the time that it took.
             Ok(Outputs::Many(_)) => {}
         }
-        answer.map_err(|fault| Stop::Node { node, phase: Phase::Process, fault })
     }
 
     /// Send outputs on that did not come along a route.
@@ -355,5 +366,5 @@ fn lay_routes<P>(plan: &Plan) -> (Vec<Route>, Route, Vec<Gate<P>>) {
 
 fn join_routes(routes: impl Iterator<Item = Route>) -> Route {
     let mut routes: Vec<Route> = routes.collect();
-    if routes.len() == 1 { routes.remove(0) } else { Route::Several(routes) }
+    if routes.len() == 1 { routes.remove(0) } else { Route::Several(routes.into()) }
 }

@@ -19,6 +19,11 @@ pub trait Payload: Send + Sized + 'static {
     /// A branch without outputs stands as the empty value, one with a single output as that output, one with more as a list.
     fn join(branches: Vec<(&str, Vec<Self>)>) -> Result<Self, Self::Fault>;
 
+    /// The single items of a chunk that a [`Feed`] gave.
+    fn unpack(chunk: Self) -> Result<Vec<Self>, Self::Fault> {
+        Ok(vec![chunk])
+    }
+
     /// Whether a fault is not a failure of the node but an order to stop, which passes through as itself.
     fn is_interrupt(_fault: &Self::Fault) -> bool {
         false
@@ -89,7 +94,7 @@ pub trait Feed<P: Payload> {
     /// The next item, or `None` at the end of input. May wait.
     fn next(&mut self) -> Result<Option<P>, P::Fault>;
 
-    /// Up to `limit` items at once for a [`Bulk`], or `None` when this feed gives single items only.
+    /// Up to `limit` items at once, or `None` when this feed gives single items only.
     ///
     /// An empty chunk is the end of input.
     fn next_chunk(&mut self, _limit: usize) -> Option<Result<P, P::Fault>> {
