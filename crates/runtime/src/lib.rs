@@ -6,17 +6,23 @@
 
 mod error;
 mod machine;
+pub mod manifest;
 mod metrics;
+mod native;
 mod node;
 mod plan;
 mod runner;
+mod session;
 mod suggest;
 mod value;
 
 pub use error::{Error, Result};
+pub use manifest::{Connection, Manifest, ManifestNode};
 pub use metrics::{Metrics, NodeMetrics};
+pub use native::{ValueFault, create_native_node, native_node_types};
 pub use node::{Bulk, BulkEnd, BulkOutcome, Feed, Node, Observer, Outputs, Payload, Phase, Sink, Stream, Turn};
 pub use plan::{NodeSpec, Placement, Plan, PlanNode, Stage};
 pub use runner::{CancelFlag, Failure, NodeFailure, RunError, Runner, Settings};
+pub use session::{Ended, Session};
 pub use suggest::{did_you_mean, nearest};
 pub use value::{AudioChunk, Value};

@@ -4,7 +4,9 @@
 //! the thread's stack. Where branches meet again, a [`Gate`] collects their items until all other work of the input is done.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use quanta::Instant;
 
 use crate::metrics::Recorder;
 use crate::{Node, Observer, Outputs, Payload, Phase, Plan, Sink, Stream};

@@ -159,9 +159,9 @@ impl<P: Payload> Runner<P> {
     ) -> Result<Option<Metrics>, Failure<P::Fault>> {
         let mut runner = Self::open(plan, nodes, settings)?;
         let outcome = runner.run(feed, sink);
-        let cleanups = runner.clean_up();
+        let (metrics, cleanups) = runner.close();
         match outcome {
-            Ok(()) if cleanups.is_empty() => Ok(runner.metrics()),
+            Ok(()) if cleanups.is_empty() => Ok(metrics),
             outcome => Err(Failure { first: outcome.err(), cleanups }),
         }
     }
@@ -200,9 +200,10 @@ impl<P: Payload> Runner<P> {
         })
     }
 
-    /// Abandon what is under way and clean up, in reverse order.
-    pub fn close(mut self) -> Vec<NodeFailure<P::Fault>> {
-        self.clean_up()
+    /// Abandon what is under way and clean up, in reverse order. Answers the final figures and the cleanups that failed.
+    pub fn close(mut self) -> (Option<Metrics>, Vec<NodeFailure<P::Fault>>) {
+        let failures = self.clean_up();
+        (self.metrics(), failures)
     }
 
     fn initialize(&mut self) -> Result<(), RunError<P::Fault>> {
