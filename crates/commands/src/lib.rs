@@ -3,8 +3,28 @@
 //! Reads items from files and pipes, writes outputs, draws plans and prints what is known. It knows nothing of Python: pipelines
 //! come from a [`Loader`], and items are [`Value`](remotemedia_runtime::Value)s.
 
-mod loader;
+#![allow(clippy::format_push_string, reason = "appending cannot fail, and `let _ = write!(…)` looks as if it could")]
 
+mod check;
+mod cli;
+mod doctor;
+mod draw;
+mod entry;
+mod figures;
+mod graph;
+mod input;
+mod loader;
+mod nodes;
+mod output;
+mod pcm;
+mod progress;
+mod run;
+mod table;
+mod terminal;
+
+pub use cli::{HOST_PROGRAM, HostOptions};
+pub use draw::{GraphFormat, draw};
+pub use entry::{host_options, main};
 pub use loader::{
     Failure, FailureKind, Finding, ItemFeed, LoadedPipeline, Loader, Next, NodeDoc, ParameterDoc, Remark,
 };

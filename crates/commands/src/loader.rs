@@ -19,6 +19,13 @@ pub trait Loader {
 
     /// What the environment is made of, and what is wrong with it, in the order in which it is to be shown.
     fn findings(&self) -> Result<Vec<Finding>, Failure>;
+
+    /// Called on the thread of [`LoadedPipeline::run`], from within its `output`, when a signal came while writing.
+    ///
+    /// A failure ends the run as a failure of `output` does; after `Ok` the writing goes on.
+    fn check_signals(&self) -> Result<(), Failure> {
+        Ok(())
+    }
 }
 
 /// A pipeline that is checked and ready to run.

@@ -1,0 +1,53 @@
+//! `check`: what would run where, and what stands in the way.
+
+use remotemedia_runtime::{Plan, PlanNode};
+
+use crate::cli::CheckOptions;
+use crate::loader::{Loader, Remark};
+use crate::table::{columns, counted, on_one_line};
+use crate::{Failure, terminal};
+
+const NAME_COLUMNS: usize = 40;
+
+/// Print the plan of the target, what is worth knowing about it and what is wrong with it.
+pub(crate) fn check(options: &CheckOptions, loader: &dyn Loader) -> Result<u8, Failure> {
+    let pipeline = loader.load(&options.target)?;
+    let remarks = pipeline.remarks();
+    terminal::print(&report(pipeline.plan(), &remarks))?;
+    Ok(u8::from(remarks.iter().any(|remark| remark.is_problem)))
+}
+
+fn report(plan: &Plan, remarks: &[Remark]) -> String {
+    let problems = remarks.iter().filter(|remark| remark.is_problem).count();
+    let verdict = if problems == 0 { "can run".to_owned() } else { format!("has {}", counted(problems, "problem")) };
+    let mut text = format!(
+        "{} {verdict}: {} in {}\n",
+        on_one_line(plan.name(), NAME_COLUMNS),
+        counted(plan.nodes().len(), "node"),
+        counted(plan.stages().len(), "stage")
+    );
+    for (number, stage) in plan.stages().iter().enumerate() {
+        text += &format!("\nstage {}, {}\n", number + 1, stage.placement.name());
+        let rows: Vec<Vec<String>> = stage.nodes.iter().map(|&index| row(plan, &plan.nodes()[index])).collect();
+        text += &columns(&rows, &[], "  ");
+    }
+    if !remarks.is_empty() {
+        text.push('\n');
+    }
+    for remark in remarks {
+        text += &format!("{}: {}\n", if remark.is_problem { "problem" } else { "note" }, remark.text);
+    }
+    text
+}
+
+fn row(plan: &Plan, node: &PlanNode) -> Vec<String> {
+    let upstreams: Vec<String> =
+        node.upstreams.iter().map(|&index| on_one_line(&plan.nodes()[index].id, NAME_COLUMNS)).collect();
+    let from = match (upstreams.as_slice(), node.join) {
+        ([], _) => "takes the input".to_owned(),
+        (ids, true) => format!("joins {}", ids.join(", ")),
+        (ids, false) => format!("after {}", ids.join(", ")),
+    };
+    let to = if node.downstreams.is_empty() { "gives the output" } else { "" };
+    vec![on_one_line(&node.id, NAME_COLUMNS), on_one_line(&node.node_type, NAME_COLUMNS), from, to.to_owned()]
+}

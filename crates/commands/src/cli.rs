@@ -1,0 +1,272 @@
+//! The words of the command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{
+    Arg, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint, value_parser,
+};
+
+use crate::draw::GraphFormat;
+use crate::input::InputFormat;
+use crate::output::OutputFormat;
+use crate::pcm::SampleFormat;
+
+/// The name of the standalone program, whose command line has `--python` besides all others.
+pub const HOST_PROGRAM: &str = "remotemedia-host";
+
+const PYTHON_OPTION: &str = "python";
+
+/// Runs pipelines of Python nodes over files, pipes and audio.
+#[derive(Debug, Parser)]
+#[command(version, subcommand_required = true, arg_required_else_help = true, disable_help_subcommand = true)]
+pub(crate) struct CommandLine {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+
+    /// Show whole tracebacks, not just the frames in your own code
+    #[arg(long, global = true, display_order = 900)]
+    pub(crate) traceback: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run a pipeline: items in, outputs out
+    Run(Box<RunOptions>),
+    /// Load and validate a pipeline, and say what would run where
+    Check(CheckOptions),
+    /// Draw a pipeline
+    Graph(GraphOptions),
+    /// List the nodes that manifests can name, or describe one
+    Nodes(NodesOptions),
+    /// Show which environment is in use and what is wrong with it
+    Doctor,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunOptions {
+    /// The pipeline: module:attr, path/file.py:attr or a manifest file
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) target: String,
+
+    /// Read items from FILE, or from stdin if it is -; several are read one after the other. Without input, a source node
+    /// makes the items, or one empty item goes in
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) input: Vec<PathBuf>,
+
+    /// Write outputs to FILE instead of stdout (-)
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, default_value = "-")]
+    pub(crate) output: PathBuf,
+
+    /// What the input is, where its name does not tell; stdin is text if this is not given
+    #[arg(long, value_enum, value_name = "FORMAT", requires = "input")]
+    pub(crate) format: Option<InputFormat>,
+
+    /// How outputs are written, where the name of the output does not tell; jsonl on stdout
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(crate) output_format: Option<OutputFormat>,
+
+    /// Measure the run, and print the figures to stderr at its end, as a table or as JSON
+    #[arg(long, value_enum, value_name = "FORM", num_args = 0..=1, require_equals = true, default_missing_value = "table")]
+    pub(crate) metrics: Option<MetricsForm>,
+
+    #[command(flatten)]
+    pub(crate) audio: AudioOptions,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Audio")]
+pub(crate) struct AudioOptions {
+    /// Cut audio input into items of so many milliseconds [default: 20]
+    #[arg(long, value_name = "MS", requires = "input", value_parser = value_parser!(u32).range(1..=60_000))]
+    pub(crate) chunk_ms: Option<u32>,
+
+    /// The sample rate of raw input, in Hz
+    #[arg(long, value_name = "HZ", requires = "input", value_parser = value_parser!(u32).range(1..=10_000_000))]
+    pub(crate) rate: Option<u32>,
+
+    /// The channels of raw input [default: 1]
+    #[arg(long, value_name = "COUNT", requires = "input", value_parser = value_parser!(u16).range(1..=1024))]
+    pub(crate) channels: Option<u16>,
+
+    /// The samples of raw input [default: s16le], and of raw and WAV output [default: f32le]
+    #[arg(long, value_enum, value_name = "SAMPLES")]
+    pub(crate) sample_format: Option<SampleFormat>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MetricsForm {
+    /// For people
+    Table,
+    /// For programs, on one line
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckOptions {
+    /// The pipeline: module:attr, path/file.py:attr or a manifest file
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) target: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GraphOptions {
+    /// The pipeline: module:attr, path/file.py:attr or a manifest file
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) target: String,
+
+    /// What to draw it as, where the name of the output does not tell [default: text]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(crate) format: Option<GraphFormat>,
+
+    /// Write the picture to FILE instead of stdout (-)
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, default_value = "-")]
+    pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodesOptions {
+    /// Describe this node alone
+    pub(crate) name: Option<String>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What a host has to know of its command line before it can start an interpreter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostOptions {
+    /// The Python executable or environment that `--python` names.
+    pub python: Option<PathBuf>,
+    /// The pipeline that the command is about, if it is about one.
+    pub target: Option<String>,
+}
+
+impl HostOptions {
+    pub(crate) fn read(arguments: Vec<OsString>) -> Result<Self, clap::Error> {
+        let matches = matches_of(HOST_PROGRAM, arguments)?;
+        let python = matches.get_one::<PathBuf>(PYTHON_OPTION).cloned();
+        let target = match CommandLine::from_arg_matches(&matches)?.verb {
+            Verb::Run(options) => Some(options.target),
+            Verb::Check(options) => Some(options.target),
+            Verb::Graph(options) => Some(options.target),
+            Verb::Nodes(_) | Verb::Doctor => None,
+        };
+        Ok(Self { python, target })
+    }
+}
+
+impl CommandLine {
+    pub(crate) fn read(program: &str, arguments: Vec<OsString>) -> Result<Self, clap::Error> {
+        Self::from_arg_matches(&matches_of(program, arguments)?)
+    }
+}
+
+fn matches_of(program: &str, arguments: Vec<OsString>) -> Result<clap::ArgMatches, clap::Error> {
+    command(program).no_binary_name(true).try_get_matches_from(arguments)
+}
+
+/// The whole command line, as `program` has it.
+fn command(program: &str) -> Command {
+    let examples = |text: &str| text.replace("PROGRAM", program);
+    let mut command = CommandLine::command()
+        .name(program.to_owned())
+        .bin_name(program.to_owned())
+        .after_help(examples(EXAMPLES))
+        .mut_subcommand("run", |run| run.after_help(examples(RUN_EXAMPLES)))
+        .mut_subcommand("check", |check| check.after_help(examples(CHECK_EXAMPLES)))
+        .mut_subcommand("graph", |graph| graph.after_help(examples(GRAPH_EXAMPLES)))
+        .mut_subcommand("nodes", |nodes| nodes.after_help(examples(NODES_EXAMPLES)));
+    if program == HOST_PROGRAM {
+        command = command.arg(
+            Arg::new(PYTHON_OPTION)
+                .long(PYTHON_OPTION)
+                .value_name("PATH")
+                .help("Use this Python or virtual environment, not the active one or the .venv near the target")
+                .value_hint(ValueHint::AnyPath)
+                .value_parser(value_parser!(PathBuf))
+                .global(true)
+                .display_order(899),
+        );
+    }
+    command
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  PROGRAM run voice.py:pipeline --input speech.wav
+  tail -f app.log | PROGRAM run filters:errors --input -
+  PROGRAM check pipeline.yaml
+  PROGRAM graph voice.py:pipeline --format svg --output voice.svg
+
+Exit codes: 0 done, 1 the pipeline failed, 2 wrong use, 130 interrupted, 143 terminated.";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  A recording in, one JSON object a line out:
+    PROGRAM run voice.py:pipeline --input speech.wav
+
+  A pipe that never ends, as text lines:
+    tail -f app.log | PROGRAM run filters:errors --input - --output-format text
+
+  JSON lines to a file, and how long each node took:
+    PROGRAM run scores.py:pipeline --input items.jsonl --output scored.jsonl --metrics
+
+  Any media file, decoded on the way in, and audio out:
+    ffmpeg -i talk.mp3 -f wav - | PROGRAM run denoise.py:nodes --input - --format wav --output clean.wav
+
+  Raw samples from a microphone:
+    arecord -t raw -f S16_LE -r 16000 | PROGRAM run voice.py:pipeline -i - --format raw --rate 16000
+
+Formats by extension: .wav; .raw .pcm; .jsonl .ndjson .json; .txt. Stdin is text and stdout JSON lines by default.";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  PROGRAM check voice.py:pipeline
+  PROGRAM check pipeline.yaml
+
+Exit codes: 0 it can run, 1 it cannot.";
+
+const GRAPH_EXAMPLES: &str = "\
+Examples:
+  PROGRAM graph voice.py:pipeline
+  PROGRAM graph voice.py:pipeline --output voice.svg
+  PROGRAM graph pipeline.yaml --format dot | dot -Tpdf > pipeline.pdf
+
+Formats by extension: .svg; .dot .gv; .mmd .mermaid; .txt.";
+
+const NODES_EXAMPLES: &str = "\
+Examples:
+  PROGRAM nodes
+  PROGRAM nodes CalculatorNode
+  PROGRAM nodes --json | jq -r '.[].name'";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        command(HOST_PROGRAM).debug_assert();
+        command("remotemedia").debug_assert();
+    }
+
+    #[test]
+    fn a_host_learns_its_python_and_target_wherever_they_stand() {
+        let read = |line: &str| HostOptions::read(line.split(' ').map(OsString::from).collect()).unwrap();
+
+        let expected = HostOptions { python: Some("/venv".into()), target: Some("a.py:p".into()) };
+        assert_eq!(read("--python /venv check a.py:p"), expected);
+        assert_eq!(read("run a.py:p --metrics --python=/venv -i -"), expected);
+        assert_eq!(read("doctor"), HostOptions::default());
+    }
+
+    #[test]
+    fn only_the_host_has_a_python_option() {
+        let line = || vec!["doctor".into(), "--python".into(), "x".into()];
+
+        assert!(CommandLine::read(HOST_PROGRAM, line()).is_ok());
+        assert!(CommandLine::read("remotemedia", line()).is_err());
+    }
+}

@@ -1,0 +1,26 @@
+//! `doctor`: the environment, and what is wrong with it.
+
+use crate::loader::{Finding, Loader};
+use crate::table::{columns, counted};
+use crate::{Failure, terminal};
+
+/// Print what was found; exit code 1 if something is wrong.
+pub(crate) fn doctor(loader: &dyn Loader) -> Result<u8, Failure> {
+    let findings = loader.findings()?;
+    terminal::print(&report(&findings))?;
+    Ok(u8::from(findings.iter().any(|finding| finding.is_problem)))
+}
+
+fn report(findings: &[Finding]) -> String {
+    let mut rows = Vec::new();
+    for finding in findings {
+        let mark = if finding.is_problem { "✗" } else { "✓" };
+        let mut lines = finding.text.lines();
+        rows.push(vec![mark.to_owned(), finding.label.clone(), lines.next().unwrap_or_default().to_owned()]);
+        rows.extend(lines.map(|line| vec![String::new(), String::new(), line.to_owned()]));
+    }
+    let problems = findings.iter().filter(|finding| finding.is_problem).count();
+    let verdict =
+        if problems == 0 { "all is well".to_owned() } else { format!("{} found", counted(problems, "problem")) };
+    format!("{}\n{verdict}\n", columns(&rows, &[], ""))
+}

@@ -1,0 +1,34 @@
+//! Plans as Graphviz graphs.
+
+use remotemedia_runtime::Plan;
+
+use super::{connections, labels, stage_label};
+
+const LABEL_LIMIT: usize = 60;
+
+pub(super) fn draw(plan: &Plan) -> String {
+    let mut text = format!("digraph \"{}\" {{\n", escaped(plan.name()));
+    text += "    rankdir=LR;\n";
+    text += "    fontname=\"sans-serif\";\n";
+    text += "    node [shape=box, style=rounded, fontname=\"sans-serif\"];\n";
+    for (number, stage) in plan.stages().iter().enumerate() {
+        text += &format!("    subgraph cluster_{number} {{\n");
+        text += &format!("        label=\"{}\";\n        style=\"rounded,dashed\";\n", stage_label(plan, number));
+        for &index in &stage.nodes {
+            let node = &plan.nodes()[index];
+            let (id, node_type) = labels(node, LABEL_LIMIT);
+            let shape = if node.join { ", shape=hexagon" } else { "" };
+            text += &format!("        n{index} [label=\"{}\\n{}\"{shape}];\n", escaped(&id), escaped(&node_type));
+        }
+        text += "    }\n";
+    }
+    for (from, to) in connections(plan) {
+        text += &format!("    n{from} -> n{to};\n");
+    }
+    text + "}\n"
+}
+
+/// Inside quotes, where a backslash begins an escape and `&` an entity.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n").replace('\0', "")
+}

@@ -1,0 +1,77 @@
+//! Pictures of plans.
+
+mod dot;
+mod layout;
+mod mermaid;
+mod rails;
+mod svg;
+mod text;
+
+use std::str::FromStr;
+
+use clap::ValueEnum;
+use remotemedia_runtime::{Plan, PlanNode, did_you_mean};
+
+use crate::table::on_one_line;
+
+/// What a plan is drawn as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum GraphFormat {
+    /// Lines and boxes for a terminal
+    Text,
+    /// A Mermaid flowchart, as Markdown pages show it
+    Mermaid,
+    /// A Graphviz graph
+    Dot,
+    /// A picture that needs nothing else, for light and dark pages
+    Svg,
+}
+
+impl FromStr for GraphFormat {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        <Self as ValueEnum>::from_str(name, false).map_err(|_| {
+            let hint = did_you_mean(name, ["text", "mermaid", "dot", "svg"]);
+            format!("'{name}' is no graph format: text, mermaid, dot or svg{hint}")
+        })
+    }
+}
+
+/// A picture of `plan`: its nodes, the connections between them, and where they run.
+pub fn draw(plan: &Plan, format: GraphFormat) -> String {
+    match format {
+        GraphFormat::Text => text::draw(plan),
+        GraphFormat::Mermaid => mermaid::draw(plan),
+        GraphFormat::Dot => dot::draw(plan),
+        GraphFormat::Svg => svg::draw(plan),
+    }
+}
+
+/// The connections, as indices of nodes, in plan order of the receiving node.
+fn connections(plan: &Plan) -> impl Iterator<Item = (usize, usize)> {
+    let edges =
+        |(index, node): (usize, &PlanNode)| node.upstreams.clone().into_iter().map(move |upstream| (upstream, index));
+    plan.nodes().iter().enumerate().flat_map(edges)
+}
+
+/// `stage 2 · inline`.
+fn stage_label(plan: &Plan, stage: usize) -> String {
+    format!("stage {} · {}", stage + 1, plan.stages()[stage].placement.name())
+}
+
+/// The index of the stage of each node.
+fn stage_of_each(plan: &Plan) -> Vec<usize> {
+    let mut stage_of = vec![0; plan.nodes().len()];
+    for (stage, nodes) in plan.stages().iter().enumerate() {
+        for &node in &nodes.nodes {
+            stage_of[node] = stage;
+        }
+    }
+    stage_of
+}
+
+/// The id and the type of a node, each short enough for a box.
+fn labels(node: &PlanNode, limit: usize) -> (String, String) {
+    (on_one_line(&node.id, limit), on_one_line(&node.node_type, limit))
+}

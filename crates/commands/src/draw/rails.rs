@@ -1,0 +1,138 @@
+//! Connections as vertical rails beside a list of nodes, as version control draws its history.
+
+use remotemedia_runtime::Plan;
+
+/// One connection on its way down to the node that receives.
+type Rail = Option<usize>;
+
+const UP: u8 = 1;
+const DOWN: u8 = 2;
+const LEFT: u8 = 4;
+const RIGHT: u8 = 8;
+
+/// A line of the picture.
+pub(super) struct Row {
+    /// The rails, two columns each.
+    pub(super) rails: String,
+    /// The node that stands on this line.
+    pub(super) node: Option<usize>,
+}
+
+/// The rows for a plan, or nothing if they would need more than `limit` rails side by side.
+pub(super) fn rows(plan: &Plan, limit: usize) -> Option<Vec<Row>> {
+    let mut rails: Vec<Rail> = Vec::new();
+    let mut rows = Vec::new();
+    for (index, node) in plan.nodes().iter().enumerate() {
+        let arriving: Vec<usize> = (0..rails.len()).filter(|&column| rails[column] == Some(index)).collect();
+        let column = arriving.first().copied().unwrap_or_else(|| free_column(&mut rails, 0));
+        if arriving.len() > 1 {
+            rows.push(Row { rails: merge_row(&rails, &arriving), node: None });
+        } else if rows.last().is_some_and(|row: &Row| row.node.is_some()) {
+            rows.push(Row { rails: plain_row(&rails), node: None });
+        }
+        for &merged in &arriving {
+            rails[merged] = None;
+        }
+        rows.push(Row { rails: node_row(&rails, column, symbol(plan, index)), node: Some(index) });
+
+        let mut leaving = Vec::with_capacity(node.downstreams.len());
+        for (nth, &downstream) in node.downstreams.iter().enumerate() {
+            let taken = if nth == 0 { column } else { free_column(&mut rails, column + 1) };
+            rails[taken] = Some(downstream);
+            leaving.push(taken);
+        }
+        if leaving.len() > 1 {
+            rows.push(Row { rails: fork_row(&rails, &leaving), node: None });
+        }
+        while rails.last() == Some(&None) {
+            rails.pop();
+        }
+        if rails.len() > limit {
+            return None;
+        }
+    }
+    Some(rows)
+}
+
+fn free_column(rails: &mut Vec<Rail>, from: usize) -> usize {
+    if let Some(column) = (from..rails.len()).find(|&column| rails[column].is_none()) {
+        return column;
+    }
+    rails.push(None);
+    rails.len() - 1
+}
+
+fn symbol(plan: &Plan, index: usize) -> char {
+    if plan.nodes()[index].join { '◆' } else { '●' }
+}
+
+fn plain_row(rails: &[Rail]) -> String {
+    let cells: Vec<u8> = rails.iter().map(|rail| if rail.is_some() { UP | DOWN } else { 0 }).collect();
+    drawn(&cells)
+}
+
+fn node_row(rails: &[Rail], column: usize, symbol: char) -> String {
+    let width = rails.len().max(column + 1);
+    let line: String = (0..width)
+        .map(|at| match rails.get(at) {
+            _ if at == column => format!("{symbol} "),
+            Some(Some(_)) => "│ ".to_owned(),
+            _ => "  ".to_owned(),
+        })
+        .collect();
+    line.trim_end().to_owned()
+}
+
+/// Rails that end in the leftmost of them.
+fn merge_row(rails: &[Rail], arriving: &[usize]) -> String {
+    let mut cells: Vec<u8> = rails.iter().map(|rail| if rail.is_some() { UP | DOWN } else { 0 }).collect();
+    for &column in &arriving[1..] {
+        cells[column] = UP;
+    }
+    drawn(&bridged(cells, arriving))
+}
+
+/// Rails that begin at the first of them.
+fn fork_row(rails: &[Rail], leaving: &[usize]) -> String {
+    let mut cells: Vec<u8> = rails.iter().map(|rail| if rail.is_some() { UP | DOWN } else { 0 }).collect();
+    for &column in &leaving[1..] {
+        cells[column] = DOWN;
+    }
+    drawn(&bridged(cells, leaving))
+}
+
+fn bridged(mut cells: Vec<u8>, columns: &[usize]) -> Vec<u8> {
+    let (first, last) = (columns[0], columns[columns.len() - 1]);
+    for (column, cell) in cells.iter_mut().enumerate().take(last + 1).skip(first) {
+        *cell |= if column > first { LEFT } else { 0 } | if column < last { RIGHT } else { 0 };
+    }
+    cells
+}
+
+fn drawn(cells: &[u8]) -> String {
+    let mut line = String::new();
+    for &cell in cells {
+        line.push(corner(cell));
+        line.push(if cell & RIGHT > 0 { '─' } else { ' ' });
+    }
+    line.trim_end().to_owned()
+}
+
+fn corner(cell: u8) -> char {
+    const UP_DOWN: u8 = UP | DOWN;
+    const LEFT_RIGHT: u8 = LEFT | RIGHT;
+    match (cell & UP_DOWN, cell & LEFT_RIGHT) {
+        (0, 0) => ' ',
+        (0, _) => '─',
+        (_, 0) => '│',
+        (UP, LEFT) => '╯',
+        (UP, RIGHT) => '╰',
+        (UP, _) => '┴',
+        (DOWN, LEFT) => '╮',
+        (DOWN, RIGHT) => '╭',
+        (DOWN, _) => '┬',
+        (_, LEFT) => '┤',
+        (_, RIGHT) => '├',
+        _ => '┼',
+    }
+}

@@ -1,0 +1,39 @@
+//! `graph`: the picture of a plan, to stdout or a file.
+
+use std::fs;
+
+use crate::cli::GraphOptions;
+use crate::draw::{GraphFormat, draw};
+use crate::input::Place;
+use crate::loader::Loader;
+use crate::{Failure, terminal};
+
+/// Draw the target.
+pub(crate) fn graph(options: &GraphOptions, loader: &dyn Loader) -> Result<u8, Failure> {
+    let place = Place::of(&options.output);
+    let format = format_of(&place, options.format)?;
+    let picture = draw(loader.load(&options.target)?.plan(), format);
+    match place {
+        Place::Stdin => terminal::print(&picture)?,
+        Place::File(path) => fs::write(&path, picture)
+            .map_err(|error| Failure::failed(format!("cannot write to {}: {error}", path.display())))?,
+    }
+    Ok(0)
+}
+
+fn format_of(place: &Place, chosen: Option<GraphFormat>) -> Result<GraphFormat, Failure> {
+    if let Some(format) = chosen {
+        return Ok(format);
+    }
+    let Place::File(path) = place else { return Ok(GraphFormat::Text) };
+    match path.extension().map(|extension| extension.to_string_lossy().to_lowercase()).as_deref() {
+        Some("svg") => Ok(GraphFormat::Svg),
+        Some("dot" | "gv") => Ok(GraphFormat::Dot),
+        Some("mmd" | "mermaid") => Ok(GraphFormat::Mermaid),
+        Some("txt") | None => Ok(GraphFormat::Text),
+        Some(_) => Err(Failure::usage(format!(
+            "the name of output '{}' does not tell its format; add --format text, mermaid, dot or svg",
+            path.display()
+        ))),
+    }
+}

@@ -1,0 +1,133 @@
+//! How far a run has come, on a terminal.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::input::FeedProgress;
+use crate::terminal;
+
+/// Often enough to look alive, seldom enough to cost nothing.
+const REDRAW_EVERY: Duration = Duration::from_millis(100);
+
+/// The line on stderr that tells how far a run has come; nothing where stderr is no terminal.
+pub(crate) struct Progress {
+    outputs: Arc<AtomicU64>,
+    shown: Option<Shown>,
+}
+
+struct Shown {
+    bar: ProgressBar,
+    stop: SyncSender<()>,
+    painter: JoinHandle<()>,
+}
+
+impl Progress {
+    /// Start to show `feed`, out of `total_bytes` where that is known.
+    pub(crate) fn start(feed: Option<Arc<FeedProgress>>, total_bytes: Option<u64>) -> Self {
+        let outputs = Arc::new(AtomicU64::new(0));
+        let shown = terminal::is_watched().then(|| Shown::start(feed, total_bytes, Arc::clone(&outputs)));
+        Self { outputs, shown }
+    }
+
+    pub(crate) fn count_output(&self) {
+        self.outputs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Take the line away while `write` uses the same screen.
+    pub(crate) fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
+        match &self.shown {
+            Some(shown) => shown.bar.suspend(write),
+            None => write(),
+        }
+    }
+
+    /// Leave the last figures on the screen.
+    pub(crate) fn finish(self) {
+        if let Some(shown) = self.shown {
+            drop(shown.stop);
+            // The painter only paints; if it panicked there is nothing left to take care of.
+            let _ = shown.painter.join();
+            shown.bar.abandon();
+        }
+    }
+}
+
+impl Shown {
+    fn start(feed: Option<Arc<FeedProgress>>, total_bytes: Option<u64>, outputs: Arc<AtomicU64>) -> Self {
+        let bar = match (&feed, total_bytes) {
+            (Some(_), Some(total)) if total > 0 => {
+                ProgressBar::new(total).with_style(style("{bar:24.cyan/dim} {percent:>3}%  {msg}"))
+            }
+            _ => ProgressBar::new_spinner().with_style(style("{spinner:.cyan} {msg}")),
+        };
+        let (stop, stopped) = sync_channel(0);
+        let line = bar.clone();
+        let started = Instant::now();
+        let paint = move || {
+            loop {
+                let is_over = stopped.recv_timeout(REDRAW_EVERY) != Err(RecvTimeoutError::Timeout);
+                if let Some(feed) = &feed {
+                    line.set_position(feed.bytes_read.load(Ordering::Relaxed));
+                }
+                line.set_message(message(feed.as_deref(), outputs.load(Ordering::Relaxed), started.elapsed()));
+                line.tick();
+                if is_over {
+                    return;
+                }
+            }
+        };
+        let painter = thread::spawn(paint);
+        Self { bar, stop, painter }
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("the template is well-formed").progress_chars("━━─")
+}
+
+fn message(feed: Option<&FeedProgress>, outputs: u64, elapsed: Duration) -> String {
+    let Some(feed) = feed else { return figures("output", outputs, None, elapsed) };
+    let audio = Duration::from_micros(feed.audio_micros.load(Ordering::Relaxed));
+    figures("item", feed.items.load(Ordering::Relaxed), Some(audio).filter(|audio| !audio.is_zero()), elapsed)
+}
+
+fn figures(one: &str, count: u64, audio: Option<Duration>, elapsed: Duration) -> String {
+    let secs = elapsed.as_secs_f64().max(1e-3);
+    #[allow(clippy::cast_precision_loss, reason = "a rounded figure for people")]
+    let rate = count as f64 / secs;
+    let plural = if count == 1 { "" } else { "s" };
+    let mut text = format!("{count} {one}{plural}  {rate:.0} {one}s/s  {}", clock(elapsed));
+    if let Some(audio) = audio {
+        text += &format!("  {} of audio, {:.1}× real time", clock(audio), audio.as_secs_f64() / secs);
+    }
+    text
+}
+
+/// `0:07`, `12:00`, `1:02:03`.
+fn clock(duration: Duration) -> String {
+    let secs = duration.as_secs();
+    let (hours, minutes, secs) = (secs / 3600, secs / 60 % 60, secs % 60);
+    if hours > 0 { format!("{hours}:{minutes:02}:{secs:02}") } else { format!("{minutes}:{secs:02}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn audio_is_set_against_the_clock() {
+        let text = figures("item", 500, Some(Duration::from_secs(3723)), Duration::from_secs(10));
+
+        assert_eq!(text, "500 items  50 items/s  0:10  1:02:03 of audio, 372.3× real time");
+    }
+
+    #[test]
+    fn other_items_are_counted_alone() {
+        assert_eq!(figures("output", 1, None, Duration::from_secs(2)), "1 output  0 outputs/s  0:02");
+    }
+}

@@ -1,0 +1,156 @@
+//! `run`: items in, outputs out.
+
+use std::io::{self, IsTerminal};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use remotemedia_runtime::{Metrics, Value};
+
+use crate::cli::{AudioOptions, MetricsForm, RunOptions};
+use crate::input::{self, AudioSettings, InputFeed, InputFormat, Place, Source};
+use crate::loader::{ItemFeed, Loader};
+use crate::output::{self, Output, OutputFormat, Stuck};
+use crate::pcm::SampleFormat;
+use crate::progress::Progress;
+use crate::{Failure, figures, terminal};
+
+const DEFAULT_CHUNK_MS: u32 = 20;
+
+/// Run the target once.
+pub(crate) fn run(options: &RunOptions, loader: &dyn Loader) -> Result<u8, Failure> {
+    let output_place = Place::of(&options.output);
+    let output_format = output::format_of(&output_place, options.output_format)?;
+    let sources = sources(options)?;
+    refuse_idle_options(&options.audio, &sources, output_format)?;
+
+    let mut pipeline = loader.load(&options.target)?;
+    let sample_format = options.audio.sample_format.unwrap_or(SampleFormat::F32le);
+    let output = Arc::new(Mutex::new(Output::open(&output_place, output_format, sample_format)?));
+    let total_bytes = sources.iter().map(Source::known_bytes).sum();
+    let mut feed = start_feed(sources, &output)?;
+    let progress = Progress::start(feed.as_ref().map(InputFeed::progress), total_bytes);
+
+    let is_on_terminal = lock(&output).is_on_terminal();
+    let mut take_output = |value: Value| {
+        lock(&output).add(&value)?;
+        progress.count_output();
+        if is_on_terminal {
+            return progress.aside(|| drain(&output, loader, Output::drain));
+        }
+        drain(&output, loader, Output::drain)
+    };
+    let ran =
+        pipeline.run(feed.as_mut().map(|feed| feed as &mut dyn ItemFeed), &mut take_output, options.metrics.is_some());
+    progress.finish();
+    let finished = finish(&output, loader);
+    // Why the run failed says more than what became of its output.
+    let metrics = ran?;
+    finished?;
+    show(options.metrics, metrics.as_ref());
+    Ok(0)
+}
+
+fn sources(options: &RunOptions) -> Result<Vec<Source>, Failure> {
+    if options.input.iter().filter(|path| path.as_os_str() == "-").count() > 1 {
+        return Err(Failure::usage("stdin (--input -) can be read only once"));
+    }
+    let sources: Vec<Source> = options.input.iter().map(|path| source(path, options)).collect::<Result<_, _>>()?;
+    for source in &sources {
+        source.check()?;
+    }
+    Ok(sources)
+}
+
+fn source(path: &Path, options: &RunOptions) -> Result<Source, Failure> {
+    if output::is_same_file(path, &options.output) {
+        return Err(Failure::usage(format!(
+            "'{}' is both input and output; it would be emptied before it is read",
+            path.display()
+        )));
+    }
+    let place = Place::of(path);
+    let format = input::format_of(&place, options.format)?;
+    let audio = &options.audio;
+    if format == InputFormat::Raw && audio.rate.is_none() {
+        return Err(Failure::usage(format!(
+            "raw audio does not tell its sample rate; add --rate, as in --rate 16000, for {}",
+            place.name()
+        )));
+    }
+    let audio = AudioSettings {
+        chunk_ms: audio.chunk_ms.unwrap_or(DEFAULT_CHUNK_MS),
+        rate: audio.rate.unwrap_or(1),
+        channels: audio.channels.unwrap_or(1),
+        sample_format: audio.sample_format.unwrap_or(SampleFormat::S16le),
+    };
+    Ok(Source { place, format, audio })
+}
+
+/// An option that changes nothing was meant to change something.
+fn refuse_idle_options(audio: &AudioOptions, sources: &[Source], output: OutputFormat) -> Result<(), Failure> {
+    let has_raw_input = sources.iter().any(|source| source.format == InputFormat::Raw);
+    let has_audio_input = has_raw_input || sources.iter().any(|source| source.format == InputFormat::Wav);
+    let has_audio_output = matches!(output, OutputFormat::Wav | OutputFormat::Raw);
+    let idle = if audio.rate.is_some() && !has_raw_input {
+        Some("--rate is for raw input, and no input is raw; add --format raw if it is")
+    } else if audio.channels.is_some() && !has_raw_input {
+        Some("--channels is for raw input, and no input is raw; add --format raw if it is")
+    } else if audio.chunk_ms.is_some() && !has_audio_input {
+        Some("--chunk-ms is for audio input, and no input is audio; add --format wav or raw if it is")
+    } else if audio.sample_format.is_some() && !has_raw_input && !has_audio_output {
+        Some("--sample-format is for raw input and for audio output, and there is neither")
+    } else {
+        None
+    };
+    idle.map_or(Ok(()), |text| Err(Failure::usage(text)))
+}
+
+fn start_feed(sources: Vec<Source>, output: &Arc<Mutex<Output>>) -> Result<Option<InputFeed>, Failure> {
+    if sources.is_empty() {
+        return Ok(None);
+    }
+    if sources.iter().any(|source| source.place == Place::Stdin) && io::stdin().is_terminal() {
+        terminal::note("reading items from the terminal; Ctrl-D ends the input");
+    }
+    let output = Arc::clone(output);
+    // What a file still lacks is written while there is nothing else to do, so that it can be watched.
+    let on_idle = Box::new(move || match lock(&output).drain_all() {
+        Ok(()) | Err(Stuck::Signal) => Ok(()),
+        Err(Stuck::Failed(failure)) => Err(failure),
+    });
+    InputFeed::start(sources, on_idle).map(Some)
+}
+
+fn drain(
+    output: &Mutex<Output>,
+    loader: &dyn Loader,
+    write: fn(&mut Output) -> Result<(), Stuck>,
+) -> Result<(), Failure> {
+    loop {
+        let written = write(&mut lock(output));
+        match written {
+            Ok(()) => return Ok(()),
+            Err(Stuck::Signal) => loader.check_signals()?,
+            Err(Stuck::Failed(failure)) => return Err(failure),
+        }
+    }
+}
+
+fn finish(output: &Mutex<Output>, loader: &dyn Loader) -> Result<(), Failure> {
+    drain(output, loader, Output::drain_all)?;
+    if let Some(text) = lock(output).finish()? {
+        terminal::note(&text);
+    }
+    Ok(())
+}
+
+fn show(form: Option<MetricsForm>, metrics: Option<&Metrics>) {
+    if let (Some(form), Some(metrics)) = (form, metrics) {
+        terminal::note(figures::shown(metrics, form).trim_end());
+    }
+}
+
+fn lock(output: &Mutex<Output>) -> MutexGuard<'_, Output> {
+    // A panic while writing leaves whole outputs behind it; what is there can still be written.
+    output.lock().unwrap_or_else(PoisonError::into_inner)
+}

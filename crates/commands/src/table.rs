@@ -1,0 +1,77 @@
+//! Text in columns.
+
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+/// Which side of its column a cell leans to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Align {
+    Left,
+    Right,
+}
+
+/// Rows of cells as lines of aligned columns, two spaces apart, indented by `indent`.
+pub(crate) fn columns(rows: &[Vec<String>], align: &[Align], indent: &str) -> String {
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..count)
+        .map(|column| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.width()).max().unwrap_or(0))
+        .collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::from(indent);
+        for (column, cell) in row.iter().enumerate() {
+            let padding = " ".repeat(widths[column] - cell.width());
+            match align.get(column).copied().unwrap_or(Align::Left) {
+                Align::Left => line.extend([cell.as_str(), &padding]),
+                Align::Right => line.extend([padding.as_str(), cell]),
+            }
+            line.push_str("  ");
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// `1 node`, `2 nodes`.
+pub(crate) fn counted(count: usize, one: &str) -> String {
+    if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
+}
+
+/// `text` without line breaks and other control characters, cut to `limit` columns.
+pub(crate) fn on_one_line(text: &str, limit: usize) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_control() { shown.extend(letter.escape_default()) } else { shown.push(letter) }
+    }
+    if shown.width() <= limit {
+        return shown;
+    }
+    let mut width = 0;
+    let mut cut: String = shown
+        .chars()
+        .take_while(|letter| {
+            width += letter.width().unwrap_or(0);
+            width < limit
+        })
+        .collect();
+    cut.push('…');
+    cut
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_line_up_whatever_the_width_of_their_letters() {
+        let rows = [vec!["日本".into(), "1".into()], vec!["abc".into(), "20".into()]];
+
+        assert_eq!(columns(&rows, &[Align::Left, Align::Right], ""), "日本   1\nabc   20\n");
+    }
+
+    #[test]
+    fn a_long_name_with_a_line_break_stays_on_one_short_line() {
+        assert_eq!(on_one_line("a\nb", 40), "a\\nb");
+        assert_eq!(on_one_line("abcdefgh", 5), "abcd…");
+    }
+}

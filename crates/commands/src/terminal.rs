@@ -1,0 +1,59 @@
+//! The one module that prints. Outputs of pipelines have their own way out, in `output`.
+
+use std::io::{self, IsTerminal, Write};
+
+use crate::Failure;
+use crate::loader::FailureKind;
+
+/// Print `text` to stdout, as it is.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| write_failure("stdout", &error))
+}
+
+/// Print a line to stderr. Nobody could be told that stderr is gone.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Tell why a command ended early, as far as its user needs to know.
+pub(crate) fn report(failure: &Failure, program: &str, with_full_traceback: bool) {
+    match failure.kind {
+        FailureKind::OutputClosed => return,
+        FailureKind::Interrupted if failure.message.is_empty() => return note("interrupted"),
+        FailureKind::Terminated if failure.message.is_empty() => return note("terminated"),
+        _ => {}
+    }
+    let traceback = if with_full_traceback { &failure.full_traceback } else { &failure.traceback };
+    if let Some(traceback) = traceback.as_ref().filter(|text| !text.trim().is_empty()) {
+        note(traceback.trim_end());
+    }
+    note(&format!("{program}: {}", failure.message.trim_end()));
+    if !with_full_traceback && hides_frames(failure) {
+        note("(--traceback shows the whole traceback)");
+    }
+}
+
+/// Print what clap has to say, help or a complaint, and answer the exit code that it stands for.
+pub(crate) fn report_usage(error: &clap::Error) -> u8 {
+    // With stdout closed there is nobody left to read the help.
+    let _ = error.print();
+    u8::try_from(error.exit_code()).unwrap_or(2)
+}
+
+/// Whether a person watches stderr.
+pub(crate) fn is_watched() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// The failure for an error in writing to `target`.
+pub(crate) fn write_failure(target: &str, error: &io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return Failure::new(FailureKind::OutputClosed, format!("{target} was closed by its reader"));
+    }
+    Failure::failed(format!("cannot write to {target}: {error}"))
+}
+
+fn hides_frames(failure: &Failure) -> bool {
+    failure.full_traceback.is_some() && failure.full_traceback != failure.traceback
+}
