@@ -1,0 +1,186 @@
+//! The JSON or YAML form of a pipeline.
+//!
+//! [`Manifest::parse`] reads a text and refuses whatever is wrong with it, naming line and path, before any node exists: a
+//! [`Manifest`] that is there can be arranged into a [`Plan`](crate::Plan).
+
+mod json;
+mod read;
+mod tree;
+mod yaml;
+
+use std::collections::HashMap;
+
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value, json};
+
+use crate::{Error, NodeSpec, Placement, Plan, Result};
+
+/// The JSON Schema of a manifest.
+pub const SCHEMA: &str = include_str!("schema.json");
+
+/// The version that this runtime reads and writes.
+pub const VERSION: &str = "v1";
+
+/// A pipeline as a text describes it, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Manifest {
+    name: String,
+    nodes: Vec<ManifestNode>,
+    connections: Option<Vec<Connection>>,
+    ignored: Vec<String>,
+}
+
+/// One node of a manifest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ManifestNode {
+    /// Unique in the manifest; where none is written, `<node_type>_<index>`.
+    pub id: String,
+    /// A registered name, or `module:Class`.
+    pub node_type: String,
+    /// The arguments of its constructor, in the order in which they are written.
+    pub params: Map<String, Value>,
+    /// The options that are written, each of them known and in range.
+    pub options: Map<String, Value>,
+    /// Whether the outputs of its upstream nodes arrive joined into one item an input.
+    pub join: bool,
+    /// Where it runs.
+    pub placement: Placement,
+    /// The line on which it begins.
+    pub line: usize,
+}
+
+/// Outputs of one node that are items of another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// The id of the node that emits.
+    pub from: String,
+    /// The id of the node that receives.
+    pub to: String,
+    /// The line on which it begins.
+    pub line: usize,
+}
+
+impl Manifest {
+    /// The manifest in a text: JSON if its first letter is `{` or `[`, else YAML.
+    pub fn parse(text: &str) -> Result<Self> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let tree = match text.trim_start().chars().next() {
+            None => {
+                let message = format!("the text is empty; a manifest has a version (\"{VERSION}\") and nodes");
+                return Err(Error::Manifest { place: "line 1".to_owned(), message });
+            }
+            Some('{' | '[') => json::read(text)?,
+            Some(_) => yaml::read(text)?,
+        };
+        let (manifest, places) = read::manifest(tree)?;
+        match Plan::new(&*manifest.name, &manifest.specs()) {
+            Ok(_) => Ok(manifest),
+            Err(error) => Err(manifest.located(&error, &places)),
+        }
+    }
+
+    /// The name of the pipeline.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The nodes, in the order in which they are written.
+    pub fn nodes(&self) -> &[ManifestNode] {
+        &self.nodes
+    }
+
+    /// The connections, or `None` where the nodes form a chain in their order.
+    pub fn connections(&self) -> Option<&[Connection]> {
+        self.connections.as_deref()
+    }
+
+    /// The paths of fields that are accepted from older manifests and have no effect, such as `nodes[0].host`.
+    pub fn ignored(&self) -> &[String] {
+        &self.ignored
+    }
+
+    /// The nodes with what each comes after, for [`Plan::new`].
+    pub fn specs(&self) -> Vec<NodeSpec> {
+        let mut upstreams: HashMap<&str, Vec<String>> = HashMap::with_capacity(self.nodes.len());
+        for connection in self.connections.iter().flatten() {
+            upstreams.entry(&connection.to).or_default().push(connection.from.clone());
+        }
+        let mut previous: Option<&str> = None;
+        let mut specs = Vec::with_capacity(self.nodes.len());
+        for node in &self.nodes {
+            let after = match self.connections {
+                Some(_) => upstreams.remove(node.id.as_str()).unwrap_or_default(),
+                None => previous.map(str::to_owned).into_iter().collect(),
+            };
+            specs.push(NodeSpec {
+                id: node.id.clone(),
+                node_type: node.node_type.clone(),
+                after,
+                join: node.join,
+                placement: node.placement,
+            });
+            previous = Some(&node.id);
+        }
+        specs
+    }
+
+    /// The manifest as JSON, with its fields in a fixed order.
+    pub fn to_json_value(&self) -> Value {
+        let nodes: Vec<Value> = self.nodes.iter().map(node_value).collect();
+        let mut value = json!({ "version": VERSION, "metadata": { "name": self.name }, "nodes": nodes });
+        if let Some(connections) = &self.connections {
+            value["connections"] =
+                connections.iter().map(|Connection { from, to, .. }| json!({ "from": from, "to": to })).collect();
+        }
+        value
+    }
+
+    /// The error of the plan, at the place in the text that is to blame.
+    fn located(&self, error: &Error, places: &read::Places) -> Error {
+        let connections = || self.connections.iter().flatten().enumerate();
+        let at = |line: usize, path: String| Error::Manifest {
+            place: format!("line {line}, {path}"),
+            message: error.to_string(),
+        };
+        match error {
+            Error::DuplicateId { id } => {
+                let mut same = self.nodes.iter().enumerate().filter(|(_, node)| node.id == *id);
+                let (index, node) = same.nth(1).expect("two nodes have this id");
+                at(node.line, format!("nodes[{index}].id"))
+            }
+            Error::UnknownUpstream { node, upstream, .. } => {
+                let guilty = connections().find(|(_, edge)| edge.to == *node && edge.from == *upstream);
+                let (index, connection) = guilty.expect("an unknown id comes from a connection");
+                at(connection.line, format!("connections[{index}].from"))
+            }
+            Error::Cycle { path } => {
+                let guilty = connections().find(|(_, edge)| path.starts_with(&format!("{} → {}", edge.from, edge.to)));
+                match guilty {
+                    Some((index, connection)) => at(connection.line, format!("connections[{index}]")),
+                    None => at(places.connections, "connections".to_owned()),
+                }
+            }
+            _ => at(places.nodes, "nodes".to_owned()),
+        }
+    }
+}
+
+impl Serialize for Manifest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.to_json_value().serialize(serializer)
+    }
+}
+
+fn node_value(node: &ManifestNode) -> Value {
+    let mut value = json!({ "id": node.id, "node_type": node.node_type, "params": node.params });
+    if !node.options.is_empty() {
+        value["options"] = Value::Object(node.options.clone());
+    }
+    if node.join {
+        value["join"] = Value::Bool(true);
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests;
