@@ -1,6 +1,7 @@
 //! A run of a pipeline for Python: on the calling thread, or on a thread of its own that answers an event loop.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -98,6 +99,17 @@ fn prepare(
     Ok(Prepared { plan: Arc::new(plan), nodes, settings })
 }
 
+/// What `_core.start` is given besides the graph.
+pub(crate) struct Order {
+    pub(crate) input: Py<PyAny>,
+    pub(crate) event_loop: Py<PyAny>,
+    /// Called on the loop with `(outcome, metrics)` when all is over.
+    pub(crate) deliver: Py<PyAny>,
+    pub(crate) with_metrics: bool,
+    /// Called on the run's thread with each output; without it the outputs are collected.
+    pub(crate) take_output: Option<Py<PyAny>>,
+}
+
 /// Run a resolved `Graph` on this thread, handing each output to `sink`. Coroutines run on a loop of the run's own.
 pub fn run_blocking(
     py: Python<'_>,
@@ -152,12 +164,21 @@ impl Sink<Object> for ListSink {
     }
 }
 
+/// Hands each output to a Python callable.
+struct CallableSink(Py<PyAny>);
+
+impl Sink<Object> for CallableSink {
+    fn accept(&mut self, output: Object) -> PyResult<()> {
+        Python::attach(|py| self.0.call1(py, (output.0,)).map(drop))
+    }
+}
+
 /// A run on a thread of its own.
 #[pyclass(module = "remotemedia._core", frozen)]
 pub(crate) struct Call {
     control: Control,
     thread: Mutex<Option<JoinHandle<()>>>,
-    thread_id: Arc<std::sync::atomic::AtomicU64>,
+    thread_id: Arc<AtomicU64>,
 }
 
 #[pymethods]
@@ -179,27 +200,23 @@ impl Call {
     /// The identity of the thread, as in `threading.get_ident()`; 0 before it has started.
     #[getter]
     fn thread_id(&self) -> u64 {
-        self.thread_id.load(std::sync::atomic::Ordering::Relaxed)
+        self.thread_id.load(Ordering::Relaxed)
     }
 }
 
-/// `_core.start`: run on a thread of its own; `deliver(outcome, metrics)` is called on the loop when all is over.
+/// `_core.start`: run on a thread of its own.
 ///
-/// `outcome` is the list of outputs or an exception. Coroutines run on `event_loop`, code of nodes in `context`.
-pub(crate) fn start(
-    graph: &Bound<'_, PyAny>,
-    input: Py<PyAny>,
-    event_loop: Py<PyAny>,
-    deliver: Py<PyAny>,
-    with_metrics: bool,
-) -> PyResult<Call> {
+/// `outcome` is the list of outputs or an exception. Coroutines run on the event loop, nodes in the caller's context.
+pub(crate) fn start(graph: &Bound<'_, PyAny>, order: Order) -> PyResult<Call> {
     let py = graph.py();
+    let Order { input, event_loop, deliver, with_metrics, take_output } = order;
     let control = Control::new(Some(event_loop.clone_ref(py)));
     let outputs = PyList::empty(py);
-    let prepared = prepare(graph, &control, Some(&outputs), with_metrics)?;
+    let collected = take_output.is_none().then_some(&outputs);
+    let prepared = prepare(graph, &control, collected, with_metrics)?;
     let context = py.import("contextvars")?.call_method0("copy_context")?.unbind();
-    let thread_id = Arc::new(std::sync::atomic::AtomicU64::new(0));
-    let run = Run { prepared, input, outputs: outputs.unbind(), control: control.clone(), context };
+    let thread_id = Arc::new(AtomicU64::new(0));
+    let run = Run { prepared, input, outputs: outputs.unbind(), take_output, control: control.clone(), context };
     let ident = Arc::clone(&thread_id);
     let thread = std::thread::Builder::new()
         .name("remotemedia".into())
@@ -219,18 +236,22 @@ struct Run {
     prepared: Prepared,
     input: Py<PyAny>,
     outputs: Py<PyList>,
+    take_output: Option<Py<PyAny>>,
     control: Control,
     context: Py<PyAny>,
 }
 
 impl Run {
-    fn run(self, py: Python<'_>, ident: &std::sync::atomic::AtomicU64) -> PyResult<(Py<PyList>, Option<Metrics>)> {
+    fn run(self, py: Python<'_>, ident: &AtomicU64) -> PyResult<(Py<PyList>, Option<Metrics>)> {
         let id: u64 = py.import("_thread")?.call_method0("get_ident")?.extract()?;
-        ident.store(id, std::sync::atomic::Ordering::Relaxed);
+        ident.store(id, Ordering::Relaxed);
         let context = Context::enter(py, &self.context)?;
         let mut feed = feed::feed_of(self.input.bind(py), &self.control.bridge)?;
-        let mut sink = ListSink(self.outputs.clone_ref(py));
-        let metrics = execute(py, self.prepared, &mut *feed, &mut sink, &self.control);
+        let mut sink: Box<dyn Sink<Object>> = match self.take_output {
+            Some(take_output) => Box::new(CallableSink(take_output)),
+            None => Box::new(ListSink(self.outputs.clone_ref(py))),
+        };
+        let metrics = execute(py, self.prepared, &mut *feed, &mut *sink, &self.control);
         context.exit(py)?;
         metrics.map(|metrics| (self.outputs, metrics))
     }

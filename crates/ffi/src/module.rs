@@ -5,12 +5,17 @@ use pyo3::prelude::*;
 /// What the Python package calls; its users call the package.
 #[pymodule(gil_used = true)]
 pub mod _core {
+    use std::ffi::OsString;
+
+    use pyo3::exceptions::PyValueError;
     use pyo3::prelude::*;
     use pyo3::types::PyList;
+    use remotemedia_commands::GraphFormat;
+    use remotemedia_runtime::Manifest;
 
-    use crate::call;
     #[pymodule_export]
     use crate::call::Call;
+    use crate::{call, command_line, failure, json};
 
     /// The version of the crates.
     #[pymodule_export]
@@ -19,14 +24,17 @@ pub mod _core {
 
     /// Run a graph on a thread of its own and deliver the outcome on an event loop.
     #[pyfunction]
+    #[pyo3(signature = (graph, feed, event_loop, deliver, enable_metrics, take_output=None))]
     fn start(
         graph: &Bound<'_, PyAny>,
         feed: Py<PyAny>,
         event_loop: Py<PyAny>,
         deliver: Py<PyAny>,
         enable_metrics: bool,
+        take_output: Option<Py<PyAny>>,
     ) -> PyResult<Call> {
-        call::start(graph, feed, event_loop, deliver, enable_metrics)
+        let order = call::Order { input: feed, event_loop, deliver, with_metrics: enable_metrics, take_output };
+        call::start(graph, order)
     }
 
     /// Run a graph on this thread.
@@ -37,5 +45,26 @@ pub mod _core {
         enable_metrics: bool,
     ) -> PyResult<(Bound<'py, PyList>, Option<Bound<'py, PyAny>>)> {
         call::run(graph, feed, enable_metrics)
+    }
+
+    /// Parse and check a manifest, JSON or YAML.
+    #[pyfunction]
+    fn parse_manifest<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
+        let manifest = py.detach(|| Manifest::parse(text)).map_err(|error| failure::refused(&error))?;
+        json::manifest_to_python(py, &manifest)
+    }
+
+    /// Draw a graph as `text`, `mermaid`, `dot` or `svg`.
+    #[pyfunction]
+    fn draw(graph: &Bound<'_, PyAny>, format: &str) -> PyResult<String> {
+        let plan = call::plan_of(graph)?;
+        let format = format.parse::<GraphFormat>().map_err(PyValueError::new_err)?;
+        Ok(remotemedia_commands::draw(&plan, format))
+    }
+
+    /// Run the command line and return its exit code.
+    #[pyfunction]
+    fn main(py: Python<'_>, arguments: Vec<OsString>) -> u8 {
+        command_line::main(py, "remotemedia", arguments)
     }
 }
