@@ -1,0 +1,34 @@
+//! The command line, on Python's main thread: what `remotemedia_core.main` and `remotemedia-host` have in common.
+
+use std::ffi::OsString;
+
+use pyo3::prelude::*;
+
+use crate::loader::PyLoader;
+
+/// Run the command that `arguments` name, and answer its exit code. `program` is the name under which it speaks.
+///
+/// For as long as it runs, SIGTERM ends it as Ctrl-C does, nodes cleaned up, and what user code prints goes to stderr: stdout
+/// is for outputs alone.
+pub fn main(py: Python<'_>, program: &str, arguments: Vec<OsString>) -> u8 {
+    let around = match surroundings(py) {
+        Ok(around) => around,
+        Err(error) => {
+            error.print(py);
+            return 1;
+        }
+    };
+    let code = py.detach(move || {
+        let loader = PyLoader::default();
+        let code = remotemedia_commands::main(arguments.into_iter(), program, &loader);
+        loader.exit_code().unwrap_or(code)
+    });
+    if let Err(error) = around.call_method0(py, "close") {
+        error.print(py);
+    }
+    code
+}
+
+fn surroundings(py: Python<'_>) -> PyResult<Py<PyAny>> {
+    Ok(py.import("remotemedia._command_line")?.call_method0("enter")?.unbind())
+}

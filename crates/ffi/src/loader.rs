@@ -1,0 +1,223 @@
+//! Loads the user's pipelines by name, and runs them on Python's main thread for the commands.
+
+use std::cell::Cell;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use remotemedia_commands::{
+    Failure, FailureKind, Finding, ItemFeed, LoadedPipeline, Loader, Next, NodeDoc, ParameterDoc, Remark,
+};
+use remotemedia_runtime::{Feed, Metrics, Plan, Sink, Value};
+
+use crate::object::Object;
+use crate::{call, values};
+
+/// How long Ctrl-C may go unnoticed while there is no input.
+const SIGNAL_CHECK: Duration = Duration::from_millis(50);
+
+pyo3::import_exception!(remotemedia._tracebacks, StreamBrokenError);
+
+/// The [`Loader`] of Python pipelines. Its methods are called on Python's main thread, detached.
+#[derive(Default)]
+pub(crate) struct PyLoader {
+    /// What the user's code gave to `sys.exit`, which is the exit code then.
+    exit_code: OnceLock<u8>,
+}
+
+impl PyLoader {
+    /// The exit code that the user's code asked for, if it did.
+    pub(crate) fn exit_code(&self) -> Option<u8> {
+        self.exit_code.get().copied()
+    }
+
+    /// Run `work` attached, and tell what it raises in the way of the commands.
+    fn attached<R>(&self, work: impl FnOnce(Python<'_>) -> PyResult<R>) -> Result<R, Failure> {
+        Python::attach(|py| work(py).map_err(|error| self.failure(py, error)))
+    }
+
+    fn failure(&self, py: Python<'_>, error: PyErr) -> Failure {
+        let text = error.to_string();
+        self.explain(py, error).unwrap_or_else(|unexpected| Failure::failed(format!("{text} ({unexpected})")))
+    }
+
+    fn explain(&self, py: Python<'_>, error: PyErr) -> PyResult<Failure> {
+        let explain = py.import("remotemedia._tracebacks")?.getattr("explain")?;
+        let (kind, message, users, full, code): (String, String, String, String, u8) =
+            explain.call1((error.into_value(py),))?.extract()?;
+        let kind = match kind.as_str() {
+            "usage" => FailureKind::Usage,
+            "interrupted" => FailureKind::Interrupted,
+            "terminated" => FailureKind::Terminated,
+            "exit" => {
+                self.exit_code.get_or_init(|| code);
+                FailureKind::Failed
+            }
+            _ => FailureKind::Failed,
+        };
+        let traceback = (!users.is_empty()).then_some(users);
+        Ok(Failure { kind, message, traceback, full_traceback: Some(full) })
+    }
+}
+
+impl Loader for PyLoader {
+    fn load(&self, target: &str) -> Result<Box<dyn LoadedPipeline + '_>, Failure> {
+        self.attached(|py| {
+            let graph = py.import("remotemedia._loading")?.call_method1("load", (target,))?;
+            let plan = call::plan_of(&graph)?;
+            let pipeline = PyPipeline { loader: self, target: target.to_owned(), graph: graph.unbind(), plan };
+            Ok(Box::new(pipeline) as Box<dyn LoadedPipeline>)
+        })
+    }
+
+    fn nodes(&self) -> Result<Vec<NodeDoc>, Failure> {
+        self.attached(|py| {
+            let docs = py.import("remotemedia._node_docs")?.call_method0("node_docs")?;
+            docs.try_iter()?.map(|doc| node_doc(&doc?)).collect()
+        })
+    }
+
+    fn findings(&self) -> Result<Vec<Finding>, Failure> {
+        self.attached(|py| {
+            let findings = py.import("remotemedia._doctor")?.call_method0("findings")?;
+            let finding = |finding: PyResult<Bound<'_, PyAny>>| {
+                let (label, text, is_problem) = finding?.extract()?;
+                Ok(Finding { label, text, is_problem })
+            };
+            findings.try_iter()?.map(finding).collect()
+        })
+    }
+
+    #[allow(clippy::redundant_closure_for_method_calls, reason = "the method alone is for one lifetime, not for any")]
+    fn check_signals(&self) -> Result<(), Failure> {
+        self.attached(|py| py.check_signals())
+    }
+}
+
+fn node_doc(doc: &Bound<'_, PyAny>) -> PyResult<NodeDoc> {
+    let parameter = |parameter: PyResult<Bound<'_, PyAny>>| {
+        let (name, default, annotation, doc) = parameter?.extract()?;
+        Ok(ParameterDoc { name, default, annotation, doc })
+    };
+    Ok(NodeDoc {
+        name: doc.getattr("name")?.extract()?,
+        aliases: doc.getattr("aliases")?.extract()?,
+        doc: doc.getattr("doc")?.extract()?,
+        parameters: doc.getattr("parameters")?.try_iter()?.map(parameter).collect::<PyResult<_>>()?,
+    })
+}
+
+/// A checked graph of the user's objects.
+struct PyPipeline<'a> {
+    loader: &'a PyLoader,
+    target: String,
+    graph: Py<PyAny>,
+    plan: Plan,
+}
+
+impl LoadedPipeline for PyPipeline<'_> {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn remarks(&self) -> Vec<Remark> {
+        let remarks = self.loader.attached(|py| {
+            let remarks =
+                py.import("remotemedia._remarks")?.call_method1("remarks", (&self.target, self.graph.bind(py)))?;
+            remarks.extract::<Vec<(bool, String)>>()
+        });
+        match remarks {
+            Ok(remarks) => remarks.into_iter().map(|(is_problem, text)| Remark { is_problem, text }).collect(),
+            Err(failure) => vec![Remark::problem(failure.message)],
+        }
+    }
+
+    fn run(
+        &mut self,
+        feed: Option<&mut dyn ItemFeed>,
+        output: &mut dyn FnMut(Value) -> Result<(), Failure>,
+        with_metrics: bool,
+    ) -> Result<Option<Metrics>, Failure> {
+        let broken = Cell::new(None);
+        Python::attach(|py| {
+            let graph = self.graph.bind(py);
+            let mut sink = OutputSink { output, broken: &broken };
+            let mut feed: Box<dyn Feed<Object> + '_> = match feed {
+                Some(feed) => Box::new(InputFeed { feed, broken: &broken }),
+                None => Box::new(own_input(graph).map_err(|error| self.loader.failure(py, error))?),
+            };
+            call::run_blocking(py, graph, &mut *feed, &mut sink, with_metrics).map_err(|error| match broken.take() {
+                // Only a failing cleanup is more than the failure of the input or of the output that it came after.
+                Some(failure) if error.is_instance_of::<StreamBrokenError>(py) => failure,
+                _ => self.loader.failure(py, error),
+            })
+        })
+    }
+}
+
+/// What goes in where nothing is given, as in `execute_pipeline`: nothing for a source, else one empty item.
+fn own_input(graph: &Bound<'_, PyAny>) -> PyResult<OneItem> {
+    if !graph.getattr("source")?.is_none() {
+        return Ok(OneItem(None));
+    }
+    let empty = graph.py().import("remotemedia._empty_item")?.call_method1("empty_item", (graph,))?;
+    Ok(OneItem(Some(Object(empty.unbind()))))
+}
+
+/// A feed of at most one item.
+struct OneItem(Option<Object>);
+
+impl Feed<Object> for OneItem {
+    fn next(&mut self) -> PyResult<Option<Object>> {
+        Ok(self.0.take())
+    }
+}
+
+/// The command's input, as Python objects.
+struct InputFeed<'a> {
+    feed: &'a mut dyn ItemFeed,
+    /// Where a failure that is the command's own waits until the run is over.
+    broken: &'a Cell<Option<Failure>>,
+}
+
+impl Feed<Object> for InputFeed<'_> {
+    fn next(&mut self) -> PyResult<Option<Object>> {
+        Python::attach(|py| {
+            // What is there already needs no release of the interpreter.
+            let mut next = self.feed.next(Duration::ZERO);
+            loop {
+                match next {
+                    Next::Item(value) => return Ok(Some(Object(values::to_python(py, &value)?.unbind()))),
+                    Next::End => return Ok(None),
+                    Next::Waiting => {}
+                    Next::Broken(failure) => return Err(set_aside(self.broken, failure)),
+                }
+                py.check_signals()?;
+                let feed = &mut *self.feed;
+                next = py.detach(|| feed.next(SIGNAL_CHECK));
+            }
+        })
+    }
+}
+
+/// The command's output, fed with Python objects.
+struct OutputSink<'a> {
+    output: &'a mut dyn FnMut(Value) -> Result<(), Failure>,
+    broken: &'a Cell<Option<Failure>>,
+}
+
+impl Sink<Object> for OutputSink<'_> {
+    fn accept(&mut self, output: Object) -> PyResult<()> {
+        Python::attach(|py| {
+            let value = values::from_python(output.0.bind(py))?;
+            // Writing may wait for a slow reader.
+            (self.output)(value).map_err(|failure| set_aside(self.broken, failure))
+        })
+    }
+}
+
+fn set_aside(place: &Cell<Option<Failure>>, failure: Failure) -> PyErr {
+    let error = StreamBrokenError::new_err(failure.message.clone());
+    place.set(Some(failure));
+    error
+}

@@ -1,0 +1,235 @@
+//! Native values to Python objects and back: what files hold, and what pipelines answer.
+//!
+//! *Invariant:* nothing is lost on the way. What has no native form is an error that names its type and its place.
+
+use std::fmt::Write as _;
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{
+    PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyList, PyMemoryView, PyNone, PyString, PyTuple, PyType,
+};
+use remotemedia_runtime::{AudioChunk, Value};
+
+/// Deeper answers are taken for ones that contain themselves.
+const DEEPEST: usize = 200;
+
+/// The Python object for a value.
+pub(crate) fn to_python<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
+    Ok(match value {
+        Value::Null => PyNone::get(py).to_owned().into_any(),
+        Value::Bool(value) => PyBool::new(py, *value).to_owned().into_any(),
+        Value::Int(value) => value.into_pyobject(py)?.into_any(),
+        Value::Float(value) => PyFloat::new(py, *value).into_any(),
+        Value::Text(text) => PyString::new(py, text).into_any(),
+        Value::Bytes(bytes) => PyBytes::new(py, bytes).into_any(),
+        Value::List(items) => {
+            let list = PyList::empty(py);
+            for item in items {
+                list.append(to_python(py, item)?)?;
+            }
+            list.into_any()
+        }
+        Value::Map(entries) => {
+            let dict = PyDict::new(py);
+            for (key, value) in entries {
+                dict.set_item(key, to_python(py, value)?)?;
+            }
+            dict.into_any()
+        }
+        Value::Audio(chunk) => audio_to_python(py, chunk)?,
+    })
+}
+
+/// The value of a Python object.
+pub(crate) fn from_python(object: &Bound<'_, PyAny>) -> PyResult<Value> {
+    convert(object, 0).map_err(|misfit| misfit.into_error(object.py()))
+}
+
+/// What has no native form, and the way to it from the outermost object, innermost step first.
+struct Misfit {
+    problem: Problem,
+    steps: Vec<String>,
+}
+
+enum Problem {
+    Type(String),
+    Text(&'static str),
+    Raised(PyErr),
+}
+
+impl From<PyErr> for Misfit {
+    fn from(error: PyErr) -> Self {
+        Self { problem: Problem::Raised(error), steps: Vec::new() }
+    }
+}
+
+impl From<&'static str> for Misfit {
+    fn from(text: &'static str) -> Self {
+        Self { problem: Problem::Text(text), steps: Vec::new() }
+    }
+}
+
+impl Misfit {
+    fn below(mut self, step: impl FnOnce() -> String) -> Self {
+        self.steps.push(step());
+        self
+    }
+
+    fn into_error(self, py: Python<'_>) -> PyErr {
+        // One that contains itself has as many steps as were taken, and the first few tell all.
+        let mut place = String::from("output");
+        for step in self.steps.iter().rev().take(8) {
+            let _ = write!(place, "{step}");
+        }
+        match self.problem {
+            Problem::Type(name) => PyTypeError::new_err(format!(
+                "{place} is of type {name}, which cannot be written; let the last node return None, bool, int, float, str, \
+                 bytes, list, tuple, dict, a dataclass, a numpy value or an AudioFrame"
+            )),
+            Problem::Text(text) => PyTypeError::new_err(format!("{place} {text}")),
+            Problem::Raised(error) if self.steps.is_empty() => error,
+            Problem::Raised(error) => {
+                let outer = PyTypeError::new_err(format!("{place} cannot be written"));
+                outer.set_cause(py, Some(error));
+                outer
+            }
+        }
+    }
+}
+
+fn convert(object: &Bound<'_, PyAny>, depth: usize) -> Result<Value, Misfit> {
+    if depth > DEEPEST {
+        return Err("is nested more than 200 levels deep, or contains itself".into());
+    }
+    if object.is_none() {
+        return Ok(Value::Null);
+    }
+    // A bool is an int too, so it is asked for first.
+    if let Ok(value) = object.cast::<PyBool>() {
+        return Ok(Value::Bool(value.is_true()));
+    }
+    if let Ok(value) = object.cast::<PyInt>() {
+        let wide = "is an int of more than 64 bits, which cannot be written; return it as a str";
+        return value.extract().map(Value::Int).map_err(|_| wide.into());
+    }
+    if let Ok(value) = object.cast::<PyFloat>() {
+        return Ok(Value::Float(value.extract()?));
+    }
+    if let Ok(value) = object.cast::<PyString>() {
+        let text = value.to_str().map_err(|_| "is a str with lone surrogates, which no encoding can write")?;
+        return Ok(Value::Text(text.to_owned()));
+    }
+    if let Ok(value) = object.cast::<PyBytes>() {
+        return Ok(Value::Bytes(value.as_bytes().to_vec()));
+    }
+    if let Ok(value) = object.cast::<PyDict>() {
+        return convert_dict(value, depth);
+    }
+    if let Ok(items) = object.cast::<PyList>() {
+        return convert_items(items.iter(), depth);
+    }
+    if let Ok(items) = object.cast::<PyTuple>() {
+        return convert_items(items.iter(), depth);
+    }
+    convert_rare(object, depth)
+}
+
+fn convert_items<'py>(items: impl Iterator<Item = Bound<'py, PyAny>>, depth: usize) -> Result<Value, Misfit> {
+    let convert_item =
+        |(index, item)| convert(&item, depth + 1).map_err(|misfit| misfit.below(|| format!("[{index}]")));
+    Ok(Value::List(items.enumerate().map(convert_item).collect::<Result<_, _>>()?))
+}
+
+fn convert_dict(dict: &Bound<'_, PyDict>, depth: usize) -> Result<Value, Misfit> {
+    let mut entries = Vec::with_capacity(dict.len());
+    for (key, value) in dict.iter() {
+        let Ok(key) = key.extract::<String>() else {
+            return Err("is a dict with a key that is no str; make each key a str".into());
+        };
+        let value = convert(&value, depth + 1).map_err(|misfit| misfit.below(|| format!("[{key:?}]")))?;
+        entries.push((key, value));
+    }
+    Ok(Value::Map(entries))
+}
+
+/// Audio, dataclasses, numpy values and buffers: each costs a few look-ups to recognize.
+fn convert_rare(object: &Bound<'_, PyAny>, depth: usize) -> Result<Value, Misfit> {
+    let py = object.py();
+    if object.is_exact_instance_of::<PyByteArray>() || object.is_instance_of::<PyMemoryView>() {
+        let bytes = py.get_type::<PyBytes>().call1((object,))?;
+        return convert(&bytes, depth);
+    }
+    if object.is_instance(audio_frame_type(py)?)? {
+        return Ok(Value::Audio(audio_from_python(object)?));
+    }
+    let kind = object.get_type();
+    if let Ok(fields) = kind.getattr("__dataclass_fields__") {
+        return convert_dataclass(object, &fields, depth);
+    }
+    let module: String = kind.module()?.extract()?;
+    if module == "numpy" || module.starts_with("numpy.") {
+        let plain = object.call_method0("tolist")?;
+        // A numpy value without a plain form answers itself or an object of yet another type.
+        if !plain.get_type().is(&kind) {
+            return convert(&plain, depth + 1).map_err(|misfit| misfit.below(|| ".tolist()".to_owned()));
+        }
+    }
+    let name = kind.fully_qualified_name()?.to_string();
+    Err(Misfit { problem: Problem::Type(name), steps: Vec::new() })
+}
+
+fn convert_dataclass(object: &Bound<'_, PyAny>, fields: &Bound<'_, PyAny>, depth: usize) -> Result<Value, Misfit> {
+    let mut entries = Vec::new();
+    for name in fields.try_iter()? {
+        let name: String = name?.extract()?;
+        // Class variables and init-only fields are in the table as well, and are no part of the object.
+        let field_kind = fields.get_item(&name)?.getattr("_field_type")?.getattr("name")?;
+        if field_kind.extract::<String>()? != "_FIELD" {
+            continue;
+        }
+        let value = convert(&object.getattr(name.as_str())?, depth + 1);
+        let value = value.map_err(|misfit| misfit.below(|| format!(".{name}")))?;
+        entries.push((name, value));
+    }
+    Ok(Value::Map(entries))
+}
+
+fn audio_frame_type(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static AUDIO_FRAME: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    AUDIO_FRAME.import(py, "remotemedia.audio", "AudioFrame")
+}
+
+fn audio_to_python<'py>(py: Python<'py>, chunk: &AudioChunk) -> PyResult<Bound<'py, PyAny>> {
+    static FROM_BUFFER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    // A bytearray, not bytes: the array over it can be written to.
+    let bytes = PyByteArray::new_with(py, chunk.samples.len() * size_of::<f32>(), |bytes| {
+        for (place, sample) in bytes.chunks_exact_mut(size_of::<f32>()).zip(&chunk.samples) {
+            place.copy_from_slice(&sample.to_ne_bytes());
+        }
+        Ok(())
+    })?;
+    let samples = FROM_BUFFER.import(py, "numpy", "frombuffer")?.call1((bytes, "f4"))?;
+    let samples = samples.call_method1("reshape", (-1, chunk.channels.max(1)))?;
+    audio_frame_type(py)?.call1((samples, chunk.sample_rate, chunk.start_secs))
+}
+
+fn audio_from_python(frame: &Bound<'_, PyAny>) -> Result<AudioChunk, Misfit> {
+    let samples = frame.getattr("samples")?;
+    let shape: Vec<usize> = samples.getattr("shape")?.extract()?;
+    let channels = match shape[..] {
+        [_] => 1,
+        [_, channels] => u16::try_from(channels).map_err(|_| "is an AudioFrame of more than 65535 channels")?,
+        _ => return Err("is an AudioFrame whose samples are not of shape (frames, channels)".into()),
+    };
+    let bytes = samples.call_method1("astype", ("f4",))?.call_method0("tobytes")?;
+    let bytes = bytes.cast::<PyBytes>().map_err(PyErr::from)?.as_bytes();
+    let (words, _) = bytes.as_chunks();
+    Ok(AudioChunk {
+        samples: words.iter().map(|word| f32::from_ne_bytes(*word)).collect(),
+        channels,
+        sample_rate: frame.getattr("sample_rate")?.extract()?,
+        start_secs: frame.getattr("start")?.extract()?,
+    })
+}
