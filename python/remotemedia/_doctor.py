@@ -23,7 +23,7 @@ class Finding(NamedTuple):
 def set_host(origin: str) -> None:
     """Called by `remotemedia-host`, which carries this package inside: how it found the environment.
 
-    An installed package of another version is told about, because other programs of this environment use that one.
+    An installed package of another version is told about: other programs of this environment use that one.
     """
     global _host_origin  # noqa: PLW0603 - Set once, before anything else runs.
     _host_origin = origin
@@ -52,9 +52,11 @@ def installed_versions() -> list[tuple[str, str]]:
             names = os.listdir(directory or os.curdir)
         except OSError:  # Zip files and directories that do not exist are allowed on the path.
             continue
-        for name in names:
-            if name.startswith(f"{_PACKAGE}-") and name.endswith(".dist-info"):
-                found.append((name.removesuffix(".dist-info").partition("-")[2], directory))
+        found += [
+            (name.removesuffix(".dist-info").removeprefix(f"{_PACKAGE}-"), directory)
+            for name in names
+            if name.startswith(f"{_PACKAGE}-") and name.endswith(".dist-info")
+        ]
     return found
 
 
@@ -63,10 +65,7 @@ def _python() -> list[Finding]:
 
     version = platform.python_version()
     how = f"inside remotemedia-host, as {sys.executable}" if _host_origin else sys.executable
-    found = [Finding("Python", f"{version} ({how})")]
-    if sys.version_info < (3, 11):
-        found.append(Finding("Python", f"{version} is too old; use Python 3.11 or newer", is_problem=True))
-    return found
+    return [Finding("Python", f"{version} ({how})")]
 
 
 def _environment() -> list[Finding]:
@@ -76,7 +75,9 @@ def _environment() -> list[Finding]:
     found = [Finding("Virtual environment", f"{sys.prefix}{origin}")]
     active = os.environ.get("VIRTUAL_ENV")
     if active and os.path.realpath(active) != os.path.realpath(sys.prefix):
-        found.append(Finding("Virtual environment", f"{active} is active, but not the one in use", is_problem=True))
+        found.append(
+            Finding("Virtual environment", f"{active} is active, but not the one in use", is_problem=True)
+        )
     return found
 
 

@@ -1,7 +1,7 @@
 """From the TARGET of a command line to the pipeline that it names.
 
-A TARGET is `module:attr`, `path/file.py:attr` or a manifest file. A file is imported under its own name, with its directory first on
-`sys.path`, as `python file.py` would; so its classes pickle by reference.
+A TARGET is `module:attr`, `path/file.py:attr` or a manifest file. A file is imported under its own name, with
+its directory first on `sys.path`, as `python file.py` would; so its classes pickle by reference.
 """
 
 from __future__ import annotations
@@ -44,7 +44,11 @@ def load(target: str) -> Graph:
     is_file = place.endswith(".py") or "/" in place or os.sep in place
     module = _import_file(place) if is_file else _import_module(place)
     found = _find_attribute(module, place, attribute)
-    return _graph.resolve(_pipeline_of(found, place, attribute or DEFAULT_ATTRIBUTE))
+    pipeline = _pipeline_of(found, place, attribute or DEFAULT_ATTRIBUTE)
+    try:
+        return _graph.resolve(pipeline)
+    except TypeError as error:
+        raise TargetError(f"'{place}:{attribute or DEFAULT_ATTRIBUTE}': {error}") from error
 
 
 def _read_manifest(path: str) -> str:
@@ -67,7 +71,9 @@ def _import_file(path: str) -> ModuleType:
         known = getattr(sys.modules[name], "__file__", None)
         if known is not None and os.path.exists(known) and os.path.samefile(known, path):
             return sys.modules[name]
-        raise TargetError(f"'{path}' has the name of the module {name!r} that is imported already; rename the file")
+        raise TargetError(
+            f"'{path}' has the name of the module {name!r} that is imported already; rename the file"
+        )
     _put_first_on_path(os.path.dirname(path))
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -99,7 +105,9 @@ def _load_error(place: str, error: Exception) -> LoadError:
     text = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"
     hint = ""
     if isinstance(error, ModuleNotFoundError) and error.name:
-        hint = f"; install what provides it with: {sys.executable} -m pip install {error.name.partition('.')[0]}"
+        hint = (
+            f"; install what provides it with: {sys.executable} -m pip install {error.name.partition('.')[0]}"
+        )
     return LoadError(f"'{os.path.basename(place)}' cannot be imported: {text}{hint}")
 
 
@@ -129,7 +137,9 @@ def _pipeline_of(found: object, place: str, attribute: str) -> Any:
     from types import FunctionType, MethodType
 
     if isinstance(found, type):
-        raise TargetError(f"'{place}:{attribute}' is the class {found.__name__}, not a pipeline; make one of it")
+        raise TargetError(
+            f"'{place}:{attribute}' is the class {found.__name__}, not a pipeline; make one of it"
+        )
     if not isinstance(found, (FunctionType, MethodType)) and not _is_bare_factory(found):
         return found
     import inspect
@@ -149,7 +159,7 @@ def _pipeline_of(found: object, place: str, attribute: str) -> Any:
 
 
 def _is_bare_factory(found: object) -> bool:
-    """Whether this is callable and nothing that is a pipeline by itself: a `functools.partial`, for instance."""
+    """Whether this can be called and is no pipeline by itself: a `functools.partial`, for instance."""
     return callable(found) and not hasattr(found, "process") and not hasattr(found, "add_node")
 
 

@@ -1,7 +1,7 @@
 """What a command tells of an error: the user's part of the traceback, then a sentence with file and line.
 
-Frames of this package, of the import machinery and of the event loop say nothing about the user's code, so they are left out unless all
-is asked for.
+Frames of this package, of the import machinery and of the event loop say nothing about the user's code, so
+they are left out unless all is asked for.
 """
 
 from __future__ import annotations
@@ -29,6 +29,10 @@ class LoadError(Exception):
 
 class Terminated(SystemExit):
     """SIGTERM arrived."""
+
+
+class StreamBrokenError(Exception):
+    """The command's own input or output failed; it knows how, and tells of it itself."""
 
 
 class Explanation(NamedTuple):
