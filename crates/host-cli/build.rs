@@ -1,0 +1,47 @@
+//! Lets the program find its libpython, and collects the Python package that it carries inside.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::{env, fs, io};
+
+/// What belongs to the package. A compiled extension that a development install left beside the sources does not.
+const CARRIED: [&str; 5] = ["py", "pyi", "json", "yaml", "typed"];
+
+fn main() -> io::Result<()> {
+    pyo3_build_config::add_libpython_rpath_link_args();
+
+    let python = pyo3_build_config::get();
+    let version = python.target_abi().version();
+    println!("cargo:rustc-env=EMBEDDED_PYTHON={version}");
+    println!("cargo:rustc-env=EMBEDDED_PYTHON_LIB={}", python.lib_dir().unwrap_or_default());
+
+    let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../python/remotemedia").canonicalize()?;
+    let mut files = Vec::new();
+    collect(&package, &mut files)?;
+    files.sort();
+    let mut table = String::from("&[\n");
+    for file in files {
+        let name = file.strip_prefix(&package).unwrap_or(&file).to_string_lossy();
+        let path = file.to_string_lossy();
+        writeln!(table, "    ({name:?}, include_bytes!({path:?})),").map_err(io::Error::other)?;
+    }
+    table.push(']');
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR for build scripts"));
+    fs::write(out.join("package.in"), table)
+}
+
+/// The carried files below `directory`. Cargo is told to look at each directory, so that a new file is noticed.
+fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    println!("cargo:rerun-if-changed={}", directory.display());
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            if path.file_name().is_some_and(|name| name != "__pycache__") {
+                collect(&path, files)?;
+            }
+        } else if path.extension().is_some_and(|extension| CARRIED.iter().any(|carried| extension == *carried)) {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
