@@ -177,7 +177,7 @@ struct Calculator {
 impl Node<Value> for Calculator {
     fn process(&mut self, item: Value) -> Result<Outputs<Value>, ValueFault> {
         if let Value::Map(_) = item {
-            let result = calculate_request(&item)?;
+            let result = self.calculate_request(&item)?;
             return Ok(Outputs::One(Value::Map(vec![("result".to_owned(), result.into())])));
         }
         let number = Number::from_value(&item)?;
@@ -185,19 +185,21 @@ impl Node<Value> for Calculator {
     }
 }
 
-/// The result of an item that brings its own operation and numbers, taken from left to right.
-fn calculate_request(item: &Value) -> Result<Number, ValueFault> {
-    const EXPECTED: &str = "a number, or a map with operation and args";
-    let Some(Value::Text(name)) = item.get("operation") else {
-        return Err(ValueFault::wrong_kind(EXPECTED, item));
-    };
-    let operation = Operation::named(name)?;
-    let Some(Value::List(numbers)) = item.get("args").or_else(|| item.get("operands")) else {
-        return Err(ValueFault::wrong_kind(EXPECTED, item));
-    };
-    let mut numbers = numbers.iter().map(Number::from_value);
-    let first = numbers.next().ok_or_else(|| ValueFault::Other(format!("{name} needs at least one number")))??;
-    numbers.try_fold(first, |result, number| operation.apply(result, number?))
+impl Calculator {
+    /// The result of an item that brings its own numbers, taken from left to right, and may bring its own operation.
+    fn calculate_request(&self, item: &Value) -> Result<Number, ValueFault> {
+        let operation = match item.get("operation") {
+            None => self.operation,
+            Some(Value::Text(name)) => Operation::named(name)?,
+            Some(other) => return Err(ValueFault::wrong_kind("the name of an operation", other)),
+        };
+        let numbers = match item.get("args").or_else(|| item.get("operands")) {
+            Some(Value::List(numbers)) if !numbers.is_empty() => numbers,
+            _ => return Err(ValueFault::Other("expected a list of numbers under 'args' or 'operands'".to_owned())),
+        };
+        let first = Number::from_value(&numbers[0])?;
+        numbers[1..].iter().try_fold(first, |result, number| operation.apply(result, Number::from_value(number)?))
+    }
 }
 
 /// Passes on the items that reach a threshold.

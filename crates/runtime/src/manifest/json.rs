@@ -121,8 +121,8 @@ fn parse<'a, T: Deserialize<'a>>(written: &'a str, line: usize, path: &Path<'_>)
 }
 
 fn broken(error: &serde_json::Error) -> Error {
-    let message = format!("not valid JSON: {}", cause(error));
-    Error::Manifest { place: format!("line {}, column {}", error.line(), error.column()), message }
+    let message = format!("not valid JSON: {} (column {})", cause(error), error.column());
+    refused(error.line(), &Path::Root, message)
 }
 
 /// The text of an error without the position, which stands in front of ours.

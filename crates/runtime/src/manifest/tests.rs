@@ -87,16 +87,16 @@ fn a_text_that_is_no_manifest_is_refused_at_its_line() {
         ("", "line 1: the text is empty; a manifest has a version (\"v1\") and nodes"),
         ("hello", "line 1: expected a manifest (an object with version and nodes), found the string 'hello'"),
         ("\n[1]", "line 2: expected a manifest (an object with version and nodes), found a list"),
-        ("{\n\"version\": \"v1\",}", "line 2, column 17: not valid JSON: key must be a string"),
-        ("a: 1\nb: 'open", "line 2, column 4: not valid YAML: unclosed quote"),
+        ("{\n\"version\": \"v1\",}", "line 2: not valid JSON: key must be a string (column 17)"),
+        ("a: 1\nb: 'open", "line 2: not valid YAML: unclosed quote (column 4)"),
         (
             "a: 1\n---\nb: 1",
-            "line 2, column 1: not valid YAML: a second document begins here; a manifest is one document",
+            "line 2: not valid YAML: a second document begins here; a manifest is one document (column 1)",
         ),
-        ("a: *b", "line 1, column 4: not valid YAML: alias references unknown anchor"),
+        ("a: *b", "line 1: not valid YAML: alias references unknown anchor (column 4)"),
         (
             "a: !!python/object:os.system {}",
-            "line 1, column 30: not valid YAML: unsupported tag `!!python/object:os.system`",
+            "line 1: not valid YAML: unsupported tag `!!python/object:os.system` (column 30)",
         ),
     ];
 

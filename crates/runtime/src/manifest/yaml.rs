@@ -25,10 +25,9 @@ pub(super) fn read(text: &str) -> Result<Tree> {
     // On a thread of its own: nobody knows how much stack the caller has left.
     let thread = std::thread::Builder::new().name("remotemedia-yaml".to_owned()).stack_size(STACK_BYTES);
     std::thread::scope(|scope| {
-        let reading = thread.spawn_scoped(scope, || parse(text)).map_err(|error| {
-            let message = format!("no thread could be started to read it: {error}");
-            Error::Manifest { place: "line 1".to_owned(), message }
-        })?;
+        let reading = thread
+            .spawn_scoped(scope, || parse(text))
+            .map_err(|error| refused(1, &Path::Root, format!("no thread could be started to read it: {error}")))?;
         reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
@@ -141,10 +140,13 @@ fn range_of(location: Location) -> Option<Range<usize>> {
 }
 
 fn broken(error: &Broken) -> Error {
-    let message = format!("not valid YAML: {}", cause(error));
+    let cause = cause(error);
     match error.location() {
-        Some(at) => Error::Manifest { place: format!("line {}, column {}", at.line(), at.column()), message },
-        None => Error::Manifest { place: "line 1".to_owned(), message },
+        Some(at) => {
+            let message = format!("not valid YAML: {cause} (column {})", at.column());
+            refused(line_of(at), &Path::Root, message)
+        }
+        None => refused(1, &Path::Root, format!("not valid YAML: {cause}")),
     }
 }
 

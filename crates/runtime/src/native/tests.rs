@@ -98,6 +98,15 @@ fn an_item_may_bring_its_own_calculation() {
 }
 
 #[test]
+fn numbers_without_an_operation_get_the_one_of_the_node() {
+    let item = Value::Map(vec![("args".into(), Value::List(vec![Value::Int(2), Value::Int(3)]))]);
+
+    let result = answer("Calculator", &json!({"operation": "power"}), item).unwrap();
+
+    assert_eq!(result, Some(Value::Map(vec![("result".into(), Value::Int(8))])));
+}
+
+#[test]
 fn a_calculation_of_an_unknown_operation_is_a_fault() {
     let item = Value::Map(vec![
         ("operation".into(), Value::Text("multiplly".into())),
