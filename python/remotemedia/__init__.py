@@ -1,1 +1,93 @@
-"""RemoteMedia."""
+"""RemoteMedia runs pipelines of live Python objects from a Rust runtime.
+
+```python
+import asyncio
+from remotemedia import Node, execute_pipeline_with_input
+
+class Double(Node):
+    def process(self, item: int) -> int:
+        return item * 2
+
+asyncio.run(execute_pipeline_with_input([Double()], [1, 2, 3]))  # [2, 4, 6]
+```
+
+Names are imported when they are first used: `import remotemedia` alone loads none of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any, TypeVar
+
+    from remotemedia._availability import get_rust_runtime, is_rust_runtime_available, try_load_rust_runtime
+    from remotemedia.core._options import with_options
+    from remotemedia.core.node import Node
+    from remotemedia.core.pipeline import Pipeline
+    from remotemedia.nodes import get_loaded_nodes
+    from remotemedia.runtime import execute_pipeline, execute_pipeline_with_input
+
+    NodeClass = TypeVar("NodeClass", bound=type[Any])
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Node",
+    "Pipeline",
+    "__version__",
+    "execute_pipeline",
+    "execute_pipeline_with_input",
+    "get_loaded_nodes",
+    "get_rust_runtime",
+    "is_rust_runtime_available",
+    "register_node_class",
+    "try_load_rust_runtime",
+    "with_options",
+]
+
+_HOMES = {
+    "Node": "remotemedia.core.node",
+    "Pipeline": "remotemedia.core.pipeline",
+    "execute_pipeline": "remotemedia.runtime",
+    "execute_pipeline_with_input": "remotemedia.runtime",
+    "get_loaded_nodes": "remotemedia.nodes",
+    "get_rust_runtime": "remotemedia._availability",
+    "is_rust_runtime_available": "remotemedia._availability",
+    "try_load_rust_runtime": "remotemedia._availability",
+    "with_options": "remotemedia.core._options",
+}
+_MODULES = ("audio", "core", "exceptions", "nodes", "runtime")
+
+
+def register_node_class(cls: NodeClass) -> NodeClass:
+    """Make a node class known to manifests under its own name, as `remotemedia.nodes.register_node` does.
+
+    Raises:
+        TypeError: If it is no class with a method `process`.
+        ValueError: If another class has the name.
+    """
+    from remotemedia.nodes import register_node
+
+    return register_node(cls)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(_import(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+    if name in _MODULES:
+        return _import(f"remotemedia.{name}")
+    raise AttributeError(f"module 'remotemedia' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})
+
+
+def _import(name: str) -> ModuleType:
+    from importlib import import_module
+
+    return import_module(name)

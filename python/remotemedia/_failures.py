@@ -8,8 +8,9 @@ from remotemedia.exceptions import NodeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import NoReturn
 
-__all__ = ["combine", "is_interrupt", "node_error"]
+__all__ = ["combine", "is_interrupt", "node_error", "throw"]
 
 
 def node_error(node_id: str, item_index: int | None, phase: str, original: BaseException) -> NodeError:
@@ -48,6 +49,16 @@ def combine(first: BaseException | None, cleanups: Sequence[BaseException]) -> B
                 _append_context(later.__cause__, current)
             current = later
     return current
+
+
+def throw(error: BaseException) -> NoReturn:
+    """Raise an error with the context that it has; a bare `raise` in an `except` block of the caller would replace it."""
+    context = error.__context__
+    try:
+        raise error
+    finally:
+        if context is not None:
+            error.__context__ = context
 
 
 def _append_context(error: BaseException, earlier: BaseException) -> None:

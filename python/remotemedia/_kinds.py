@@ -93,7 +93,7 @@ def _is_async_generator(function: Any) -> bool:
 
 def _takes_nothing(process: object) -> bool:
     """Judge the unusual callables: partials, callable objects, decorated and built-in functions."""
-    import inspect  # noqa: PLC0415 - only for unusual callables
+    import inspect
 
     try:
         parameters = inspect.signature(process).parameters.values()  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ __all__ = ["did_you_mean"]
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     """The end of an error text: `; did you mean 'x'?`, or nothing."""
-    import difflib  # noqa: PLC0415 - only for an error
+    import difflib
 
     original = {candidate.lower(): candidate for candidate in candidates}
     near = difflib.get_close_matches(name.lower(), original, n=1)

@@ -79,6 +79,10 @@ class NodeError(RemoteMediaError, RuntimeError):
 class NodeTimeoutError(NodeError, TimeoutError):
     """A node took longer than it may."""
 
+    def __new__(cls, *args: Any, **_fields: Any) -> NodeTimeoutError:  # noqa: PYI034 - Self is the exact type here
+        """Make the object as `TimeoutError` does, whose layout it has."""
+        return TimeoutError.__new__(cls, *args)
+
 
 class WorkerError(NodeError):
     """The process in which a node ran has died."""
@@ -123,7 +127,7 @@ def _rebuild(kind: type[RemoteMediaError], arguments: tuple[Any, ...]) -> Remote
 
 def _survives_pickling(error: BaseException) -> bool:
     # An exception that pickles but does not unpickle would take this one down with it.
-    import pickle  # noqa: PLC0415 - only needed where an error is sent
+    import pickle
 
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes

@@ -15,7 +15,7 @@ from remotemedia.exceptions import PipelineError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Entry", "Graph", "check_node", "graph_of", "name_of", "plan_order", "resolve"]
+__all__ = ["Entry", "Graph", "chain", "check_node", "entry_of", "graph_of", "name_of", "of_list", "plan_order", "resolve"]
 
 _MAX_IDS_SHOWN = 12
 
@@ -88,13 +88,13 @@ def resolve(pipeline: object, *, executor: str | None = None) -> Graph:
     """
     check_executor(executor)
     if isinstance(pipeline, (list, tuple)):
-        return _of_list(pipeline)
-    from remotemedia.core.pipeline import Pipeline  # noqa: PLC0415 - it imports this module
+        return of_list(pipeline)
+    from remotemedia.core.pipeline import Pipeline
 
     if isinstance(pipeline, Pipeline):
         return pipeline.to_graph()
     if isinstance(pipeline, (str, dict)):
-        from remotemedia.core._manifest import load  # noqa: PLC0415 - only for manifests
+        from remotemedia.core._manifest import load
 
         return load(pipeline)
     message = f"A pipeline is a Pipeline, a list of nodes or a manifest, not {_describe(pipeline)}"
@@ -110,8 +110,7 @@ def graph_of(name: str, entries: list[Entry]) -> Graph:
         PipelineError: If it is empty, ids are equal or unknown, connections form a cycle, or a source stands wrong.
     """
     if not entries:
-        message = f"Pipeline '{name}' is empty; add at least one node"
-        raise PipelineError(message)
+        raise PipelineError(f"Pipeline '{name}' is empty; add at least one node")
     _check_ids(entries)
     if any(entry.after != ([entries[index - 1].id] if index else []) for index, entry in enumerate(entries)):
         plan_order(entries)
@@ -132,14 +131,11 @@ def check_node(node: object, place: str) -> None:
     if callable(getattr(node, "process", None)) and not isinstance(node, type):
         return
     if isinstance(node, type):
-        message = f"{place} is the class {node.__name__}, not an instance; write {node.__name__}(…)"
-        raise TypeError(message)
+        raise TypeError(f"{place} is the class {node.__name__}, not an instance; write {node.__name__}(…)")
     if any(hasattr(node, attribute) for attribute in ("process", "initialize", "cleanup", "flush")):
         kind = type(node).__name__
-        message = f"Node '{name_of(node)}' missing required process() method; define process(self, data) in {kind}"
-        raise PipelineError(message)
-    message = f"{place} is {_describe(node)}, neither a node (an object with a process method) nor a manifest entry"
-    raise TypeError(message)
+        raise PipelineError(f"Node '{name_of(node)}' missing required process() method; define process(self, data) in {kind}")
+    raise TypeError(f"{place} is {_describe(node)}, neither a node (an object with a process method) nor a manifest entry")
 
 
 def name_of(node: object) -> str:
@@ -154,7 +150,7 @@ def plan_order(entries: Sequence[Entry]) -> list[int]:
     Raises:
         PipelineError: If an `after` names no node, or the connections form a cycle.
     """
-    import heapq  # noqa: PLC0415 - chains need no sorting
+    import heapq
 
     upstreams = _upstream_positions(entries)
     waiting_for = [len(found) for found in upstreams]
@@ -172,30 +168,45 @@ def plan_order(entries: Sequence[Entry]) -> list[int]:
             if not waiting_for[downstream]:
                 heapq.heappush(ready, downstream)
     if len(order) < len(entries):
-        message = f"The connections form a cycle: {_cycle(entries, upstreams, waiting_for)}"
-        raise PipelineError(message)
+        raise PipelineError(f"The connections form a cycle: {_cycle(entries, upstreams, waiting_for)}")
     return order
 
 
-def _of_list(items: Sequence[object]) -> Graph:
+def of_list(items: Sequence[object]) -> Graph:
+    """The graph of a list: a chain of nodes and of manifest entries.
+
+    Raises:
+        TypeError: If an entry is neither.
+        PipelineError: If the list is empty.
+    """
     if not items:
-        message = "The pipeline is empty; give at least one node"
-        raise PipelineError(message)
+        raise PipelineError("The pipeline is empty; give at least one node")
     if any(isinstance(item, dict) for item in items):
-        from remotemedia.core._manifest import load_list  # noqa: PLC0415 - only for manifests
+        from remotemedia.core._manifest import load_list
 
         return load_list(items)
-    entries: list[Entry] = []
-    after: list[str] = []
-    for position, item in enumerate(items):
-        options = None
-        if isinstance(item, NodeSpec):
-            item, options = item.node, item.options  # noqa: PLW2901 - unwrapped
-        check_node(item, f"Entry {position} of the pipeline")
-        node_id = f"{name_of(item)}_{position}"
-        entries.append(Entry(node_id, item, type(item).__name__, after, options=options))
-        after = [node_id]
+    entries = [entry_of(item, position) for position, item in enumerate(items)]
+    chain(entries)
     return Graph("pipeline", entries, _find_source(entries))
+
+
+def entry_of(item: object, position: int) -> Entry:
+    """The entry of a node in a list, still without its neighbours.
+
+    Raises:
+        TypeError: If it is no node.
+    """
+    options = None
+    if isinstance(item, NodeSpec):
+        item, options = item.node, item.options
+    check_node(item, f"Entry {position} of the pipeline")
+    return Entry(f"{name_of(item)}_{position}", item, type(item).__name__, [], options=options)
+
+
+def chain(entries: Sequence[Entry]) -> None:
+    """Connect each entry to the one before it."""
+    for index in range(1, len(entries)):
+        entries[index].after.append(entries[index - 1].id)
 
 
 def _find_source(entries: Sequence[Entry]) -> Entry | None:
@@ -215,8 +226,7 @@ def _check_ids(entries: Sequence[Entry]) -> None:
     seen: set[str] = set()
     for entry in entries:
         if entry.id in seen:
-            message = f"Two nodes have the id '{entry.id}'; give each node its own"
-            raise PipelineError(message)
+            raise PipelineError(f"Two nodes have the id '{entry.id}'; give each node its own")
         seen.add(entry.id)
 
 
@@ -225,11 +235,10 @@ def _upstream_positions(entries: Sequence[Entry]) -> list[list[int]]:
     for entry in entries:
         for upstream in entry.after:
             if upstream not in positions:
-                from remotemedia._suggest import did_you_mean  # noqa: PLC0415 - only for an error
+                from remotemedia._suggest import did_you_mean
 
                 hint = did_you_mean(upstream, positions)
-                message = f"Node '{entry.id}' comes after '{upstream}', but no node has that id{hint}"
-                raise PipelineError(message)
+                raise PipelineError(f"Node '{entry.id}' comes after '{upstream}', but no node has that id{hint}")
     return [[positions[upstream] for upstream in dict.fromkeys(entry.after)] for entry in entries]
 
 

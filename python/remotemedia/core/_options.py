@@ -65,14 +65,12 @@ def check_options(options: Mapping[str, Any], where: str = "") -> None:
     for name, value in options.items():
         if name not in _ALLOWED:
             hint = did_you_mean(str(name), _ALLOWED) or f"; the options are: {', '.join(_ALLOWED)}"
-            message = f"{where}Unknown option '{name}'{hint}"
-            raise PipelineError(message)
+            raise PipelineError(f"{where}Unknown option '{name}'{hint}")
         allowed = _ALLOWED[name]
         if value not in allowed:
             hint = did_you_mean(value, map(str, allowed)) if isinstance(value, str) else ""
             available = " or ".join(repr(one) for one in allowed)
-            message = f"{where}{name}={value!r} is not available; only {name}={available} is{hint}"
-            raise PipelineError(message)
+            raise PipelineError(f"{where}{name}={value!r} is not available; only {name}={available} is{hint}")
 
 
 def check_executor(executor: object) -> None:
@@ -82,5 +80,4 @@ def check_executor(executor: object) -> None:
         PipelineError: With what there is.
     """
     if executor is not None:
-        message = f"executor={executor!r} is not available; only placement='inline' is, which needs no executor"
-        raise PipelineError(message)
+        raise PipelineError(f"executor={executor!r} is not available; only placement='inline' is, which needs no executor")

@@ -1,1 +1,11 @@
-"""Nodes that come with RemoteMedia."""
+"""The nodes that come with RemoteMedia, and the registry in which manifests look names up."""
+
+from __future__ import annotations
+
+from remotemedia.nodes._builtin import CalculatorNode, FilterNode, OutputNode, PassThroughNode
+from remotemedia.nodes._registry import get_loaded_nodes, register_node
+
+__all__ = ["CalculatorNode", "FilterNode", "OutputNode", "PassThroughNode", "get_loaded_nodes", "register_node"]
+
+for _node_class in (CalculatorNode, FilterNode, OutputNode, PassThroughNode):
+    register_node(_node_class)

@@ -1,0 +1,37 @@
+"""Tells whether the Rust runtime loads, and why it does not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+__all__ = ["get_rust_runtime", "is_rust_runtime_available", "try_load_rust_runtime"]
+
+
+def is_rust_runtime_available() -> bool:
+    """Whether the Rust runtime loads."""
+    return try_load_rust_runtime()[0]
+
+
+def try_load_rust_runtime() -> tuple[bool, ModuleType | None, ImportError | None]:
+    """Whether the Rust runtime loads, its module if it does, and what is in the way if it does not."""
+    try:
+        from remotemedia import _core
+    except ImportError as error:
+        return False, None, error
+    return True, _core, None
+
+
+def get_rust_runtime() -> ModuleType:
+    """The module of the Rust runtime.
+
+    Raises:
+        ImportError: If it does not load, with the reason and with what to do.
+    """
+    _, module, error = try_load_rust_runtime()
+    if module is None:
+        advice = "reinstall it with 'pip install --force-reinstall remotemedia', or pass use_rust=False"
+        raise ImportError(f"Rust runtime not available: {error}; {advice}") from error
+    return module

@@ -1,0 +1,73 @@
+"""What a run of the reference executor measured, in the same words as the engine."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from remotemedia.core._graph import Entry
+
+__all__ = ["Recorder", "report"]
+
+
+class Recorder:
+    """Collects the figures of one node."""
+
+    def __init__(self) -> None:
+        self.items_in = 0
+        self.items_out = 0
+        self.errors = 0
+        self.initialize_secs = 0.0
+        self.call_secs: list[float] = []
+
+    def report(self, entry: Entry) -> dict[str, Any]:
+        """The figures as the entry of `node_metrics`."""
+        micros = sorted(secs * 1e6 for secs in self.call_secs)
+        inside = sum(micros)
+        figures = {
+            "avg": inside / len(micros) if micros else 0.0,
+            "min": micros[0] if micros else 0.0,
+            "max": micros[-1] if micros else 0.0,
+            "p50": _quantile(micros, 0.50),
+            "p95": _quantile(micros, 0.95),
+            "p99": _quantile(micros, 0.99),
+        }
+        return {
+            "node_id": entry.id,
+            "node_type": entry.node_type,
+            "placement": entry.options.get("placement", "inline"),
+            "items_in": self.items_in,
+            "items_out": self.items_out,
+            "errors": self.errors,
+            "restarts": 0,
+            "total_duration_us": int(inside + self.initialize_secs * 1e6),
+            **{f"{name}_duration_us": round(value, 3) for name, value in figures.items()},
+            "initialize_duration_us": int(self.initialize_secs * 1e6),
+            "queue_wait_us": 0,
+            "peak_queue_len": 0,
+        }
+
+
+def report(
+    name: str, entries: Sequence[Entry], recorders: Sequence[Recorder], counts: tuple[int, int], started: float
+) -> dict[str, Any]:
+    """The metrics of a run that began at `started` and had this many items in and out."""
+    nodes = [recorder.report(entry) for recorder, entry in zip(recorders, entries, strict=True)]
+    total = int((time.perf_counter() - started) * 1e6)
+    items_in, items_out = counts
+    return {
+        "pipeline": name,
+        "total_duration_us": total,
+        "overhead_us": max(0, total - sum(node["total_duration_us"] for node in nodes)),
+        "items_in": items_in,
+        "items_out": items_out,
+        "errors": sum(recorder.errors for recorder in recorders),
+        "node_metrics": nodes,
+    }
+
+
+def _quantile(micros: list[float], quantile: float) -> float:
+    return micros[min(len(micros) - 1, int(quantile * len(micros)))] if micros else 0.0

@@ -1,0 +1,297 @@
+"""The reference executor: what a run means, in plain Python on the caller's event loop.
+
+Work waits on a stack, so that each item and each output goes all the way down before the next one starts. Where branches meet
+again, a gate collects their items until all other work of the input is done. The end of input is one more input, in which nodes
+are flushed in plan order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from remotemedia._failures import combine, is_interrupt, node_error, throw
+from remotemedia._kinds import answer_kind, classify
+from remotemedia._lifecycle import Lifecycle, finish
+from remotemedia._logging import debug_log
+from remotemedia._metrics import Recorder, report
+from remotemedia._shapes import shape
+from remotemedia.core._graph import plan_order
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from remotemedia._streaming import StreamingNode
+    from remotemedia.core._graph import Graph
+
+    Draw = Callable[[], Any]
+
+__all__ = ["run"]
+
+
+async def run(graph: Graph, feed: Any, enable_metrics: bool) -> tuple[list[Any], dict[str, Any] | None]:
+    """Run a graph once; see `remotemedia._engine.run`, which answers the same."""
+    started = time.perf_counter()
+    machine = _Machine(graph)
+    failure: BaseException | None = None
+    try:
+        await machine.lifecycle.initialize()
+        await machine.take_all(feed)
+        await machine.flush()
+    except BaseException as error:  # noqa: BLE001 - Raised again below, after everything is cleaned up.
+        failure = error
+    failure = combine(failure, await machine.abandon() + await machine.lifecycle.clean_up())
+    if failure is not None:
+        throw(failure)
+    counts = (machine.items_in, len(machine.outputs))
+    metrics = report(graph.name, machine.entries, machine.recorders, counts, started) if enable_metrics else None
+    return machine.outputs, metrics
+
+
+class _Stream:
+    """Outputs in the making."""
+
+    def __init__(self, node: int, phase: str, draw: Draw, close: Callable[[], Any] | None) -> None:
+        self.node = node
+        self.phase = phase
+        self.draw = draw
+        self.close = close
+        self.secs = 0.0
+
+
+class _Gate:
+    """Where branches meet: what they gave for the input under way."""
+
+    def __init__(self, upstreams: Iterable[int], *, join: bool) -> None:
+        self.join = join
+        self.arrived: dict[int, list[Any]] = {upstream: [] for upstream in upstreams}
+
+
+class _Machine:
+    def __init__(self, graph: Graph) -> None:
+        self.entries = [graph.entries[position] for position in plan_order(graph.entries)]
+        place = {entry.id: index for index, entry in enumerate(self.entries)}
+        self.roots = [index for index, entry in enumerate(self.entries) if not entry.after]
+        self.downstreams: list[list[int]] = [[] for _ in self.entries]
+        self.gates: dict[int, _Gate] = {}
+        for index, entry in enumerate(self.entries):
+            upstreams = [place[upstream] for upstream in dict.fromkeys(entry.after)]
+            for upstream in upstreams:
+                self.downstreams[upstream].append(index)
+            if len(upstreams) > 1 or (upstreams and entry.join):
+                self.gates[index] = _Gate(upstreams, join=entry.join)
+        self.exit = _Gate((index for index, found in enumerate(self.downstreams) if not found), join=False)
+        self.adapters = [_adapter(entry.node) for entry in self.entries]
+        self.lifecycle = Lifecycle(self.entries, close=self._close, tell=self._note)
+        self.recorders = [Recorder() for _ in self.entries]
+        self.log = debug_log(graph.name, self.entries)
+        # Streams to draw from, and items with the node that they go to and the branch that they came on.
+        self.stack: list[_Stream | tuple[int, int | None, Any]] = []
+        self.source: _Stream | None = None
+        self.visited: set[int] = set()
+        self.outputs: list[Any] = []
+        self.items_in = 0
+        self.item_index = 0
+
+    async def take_all(self, feed: Any) -> None:
+        if feed is None:
+            await self._take_source(self.roots[0])
+        elif hasattr(feed, "__aiter__"):
+            async for item in feed:
+                await self._take(self.roots, item)
+        else:
+            for item in feed:
+                # Others run meanwhile, and a cancellation arrives.
+                await asyncio.sleep(0)
+                await self._take(self.roots, item)
+
+    async def flush(self) -> None:
+        self.visited.clear()
+        for index, entry in enumerate(self.entries):
+            await self._open(index, is_flush=True)
+            adapter = self.adapters[index]
+            if adapter is not None:
+                await adapter.end()
+                self.stack.append(_Stream(index, "flush", adapter.next_output, None))
+            elif callable(getattr(entry.node, "flush", None)):
+                await self._follow(index, "flush", entry.node.flush)  # type: ignore[attr-defined]
+            await self._work_off()
+        self._let_out()
+
+    async def abandon(self) -> list[BaseException]:
+        """Close the generators under way; what that raised."""
+        failures: list[BaseException] = []
+        for work in [*reversed(self.stack), self.source]:
+            if isinstance(work, _Stream) and work.close is not None:
+                try:
+                    await finish(work.close())
+                except BaseException as error:  # noqa: BLE001 - Told with what else failed.
+                    failures.append(self._failure(work.node, work.phase, None, error))
+        return failures
+
+    async def _take_source(self, index: int) -> None:
+        process = self.entries[index].node.process  # type: ignore[attr-defined]
+        answer = await self._ask(index, "process", process)
+        self.source = _stream_of(index, "process", answer)
+        targets = self.downstreams[index]
+        if self.source is None and answer is not None:
+            await self._take(targets, answer, source=index)
+        while self.source is not None:
+            self.item_index = self.items_in
+            has_item, item = await self._draw(self.source)
+            if not has_item:
+                self.source = None
+                return
+            await asyncio.sleep(0)
+            await self._take(targets, item, source=index)
+
+    async def _take(self, targets: list[int], item: Any, source: int | None = None) -> None:
+        """Take one input all the way."""
+        self.item_index = self.items_in
+        self.items_in += 1
+        self.visited.clear()
+        if source is None:
+            self._push(targets, None, item)
+        else:
+            self.visited.add(source)
+            self._send(source, item)
+        await self._work_off()
+        for index in self.gates:
+            await self._open(index, is_flush=False)
+        self._let_out()
+
+    async def _work_off(self) -> None:
+        while self.stack:
+            work = self.stack.pop()
+            if isinstance(work, _Stream):
+                has_output, output = await self._draw(work)
+                if has_output:
+                    self.stack.append(work)
+                    self._send(work.node, output)
+                continue
+            index, branch, item = work
+            if branch is not None and index in self.gates:
+                self.gates[index].arrived[branch].append(item)
+            else:
+                await self._enter(index, item)
+
+    async def _enter(self, index: int, item: Any) -> None:
+        self.visited.add(index)
+        self.recorders[index].items_in += 1
+        adapter = self.adapters[index]
+        if adapter is not None:
+            await adapter.push(item)
+            self.stack.append(_Stream(index, "process", adapter.next_output, None))
+        else:
+            process = self.entries[index].node.process  # type: ignore[attr-defined]
+            await self._follow(index, "process", process, item)
+
+    async def _open(self, index: int, *, is_flush: bool) -> None:
+        """Give a node behind a gate what has arrived there."""
+        gate = self.gates.get(index)
+        if gate is None:
+            return
+        arrived = gate.arrived
+        gate.arrived = {upstream: [] for upstream in arrived}
+        if not gate.join:
+            items = [item for branch in arrived.values() for item in branch]
+            self.stack += [(index, None, item) for item in reversed(items)]
+        elif any(arrived.values()) or (not is_flush and self.visited & arrived.keys()):
+            joined = {self.entries[upstream].id: shape(outputs) for upstream, outputs in arrived.items()}
+            self.stack.append((index, None, joined))
+        await self._work_off()
+
+    def _let_out(self) -> None:
+        for outputs in self.exit.arrived.values():
+            self.outputs += outputs
+            outputs.clear()
+
+    def _send(self, index: int, output: Any) -> None:
+        self.recorders[index].items_out += 1
+        if self.downstreams[index]:
+            self._push(self.downstreams[index], index, output)
+        else:
+            self.exit.arrived[index].append(output)
+
+    def _push(self, targets: list[int], branch: int | None, item: Any) -> None:
+        self.stack += [(target, branch, item) for target in reversed(targets)]
+
+    async def _follow(self, index: int, phase: str, method: Callable[..., Any], *args: Any) -> None:
+        """Call a node and send on what it answers."""
+        started = time.perf_counter()
+        answer = await self._ask(index, phase, method, *args)
+        stream = _stream_of(index, phase, answer)
+        secs = time.perf_counter() - started
+        if stream is not None:
+            stream.secs = secs
+            self.stack.append(stream)
+            return
+        self._note(index, phase, secs)
+        if answer is not None:
+            self._send(index, answer)
+
+    async def _draw(self, stream: _Stream) -> tuple[bool, Any]:
+        """One more output of a generator."""
+        started = time.perf_counter()
+        has_output, output = await self._ask(stream.node, stream.phase, stream.draw)
+        stream.secs += time.perf_counter() - started
+        if not has_output:
+            self._note(stream.node, stream.phase, stream.secs)
+        return has_output, output
+
+    async def _ask(self, index: int, phase: str, method: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return await finish(method(*args))
+        except BaseException as error:  # noqa: BLE001 - Raised below, where it gets no context of its own.
+            failure = self._failure(index, phase, self.item_index if phase == "process" else None, error)
+        self.recorders[index].errors += 1
+        raise failure
+
+    def _failure(self, index: int, phase: str, item_index: int | None, error: BaseException) -> BaseException:
+        return error if is_interrupt(error) else node_error(self.entries[index].id, item_index, phase, error)
+
+    async def _close(self, index: int) -> None:
+        adapter = self.adapters[index]
+        if adapter is not None:
+            await adapter.close()
+
+    def _note(self, index: int, phase: str, secs: float) -> None:
+        if phase == "initialize":
+            self.recorders[index].initialize_secs = secs
+        elif phase != "cleanup":
+            self.recorders[index].call_secs.append(secs)
+        if self.log is not None:
+            item = f" item {self.item_index}" if phase == "process" else ""
+            self.log("node '%s': %s%s in %d us", self.entries[index].id, phase, item, secs * 1e6)
+
+
+def _adapter(node: object) -> StreamingNode | None:
+    if classify(node) != "streaming":
+        return None
+    from remotemedia._streaming import StreamingNode
+
+    return StreamingNode(node.process)  # type: ignore[attr-defined]
+
+
+def _stream_of(index: int, phase: str, answer: Any) -> _Stream | None:
+    """What draws outputs from an answer, if it is a generator."""
+    kind = answer_kind(answer)
+    if kind == "generator":
+
+        def draw() -> tuple[bool, Any]:
+            for output in answer:
+                return True, output
+            return False, None
+
+        return _Stream(index, phase, draw, answer.close)
+    if kind == "async_generator":
+
+        async def draw_async() -> tuple[bool, Any]:
+            try:
+                return True, await anext(answer)
+            except StopAsyncIteration:
+                return False, None
+
+        return _Stream(index, phase, draw_async, answer.aclose)
+    return None

@@ -1,0 +1,132 @@
+"""Remembers what the constructors of nodes were given.
+
+The records lie beside the objects, not in them: nothing of ours is on `self`, in `vars()` or in pickles. Values that JSON
+cannot say are not kept alive: of them only the type is remembered.
+"""
+
+from __future__ import annotations
+
+from _weakref import ref
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import inspect
+    from typing import Any
+
+__all__ = ["NotJson", "constructor_signature", "find_not_json", "keep_record", "record", "recorded_params"]
+
+_JSON_TYPES = (str, int, float, bool, type(None), list, tuple, dict)
+_MAX_DEPTH = 200
+
+
+class NotJson:
+    """Stands for an argument that JSON cannot say."""
+
+    __slots__ = ("kind",)
+
+    def __init__(self, kind: type) -> None:
+        self.kind = kind
+
+
+class _Record(ref):  # type: ignore[type-arg] # It takes no parameters at run time.
+    """The arguments of one object, for as long as it lives."""
+
+    __slots__ = ("args", "key", "kwargs")
+
+    args: tuple[Any, ...]
+    key: int
+    kwargs: dict[str, Any]
+
+
+_records: dict[int, _Record] = {}
+
+
+def record(node: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Remember the arguments of the constructor of `node`."""
+    entry = _Record(node, _forget)
+    entry.key = id(node)
+    entry.args = tuple(map(_kept, args))
+    entry.kwargs = {name: _kept(value) for name, value in kwargs.items()}
+    _records[entry.key] = entry
+
+
+def recorded_params(node: object) -> dict[str, Any] | None:
+    """The constructor arguments of `node` by name, or `None` if nobody saw how it was made.
+
+    Raises:
+        TypeError: If an argument has no name: one of `*args`, or positional-only.
+    """
+    entry = _records.get(id(node))
+    if entry is None or entry() is not node:
+        return None
+    if not entry.args:
+        return dict(entry.kwargs)
+    parameters = list(constructor_signature(type(node)).parameters.values())
+    params: dict[str, Any] = {}
+    for index, value in enumerate(entry.args):
+        parameter = parameters[min(index, len(parameters) - 1)]
+        if parameter.kind is not parameter.POSITIONAL_OR_KEYWORD:
+            raise TypeError(f"its constructor takes '{parameter.name}' by position only")
+        params[parameter.name] = value
+    return {**params, **entry.kwargs}
+
+
+def keep_record(node: object, reduced: Any) -> Any:
+    """Make what `__reduce_ex__` answered carry the record along: a copy has the arguments of its original."""
+    # Only for objects that are rebuilt without their constructor; otherwise the constructor is seen again.
+    if not isinstance(reduced, tuple) or getattr(reduced[0], "__name__", "") != "__newobj__":
+        return reduced
+    entry = _records.get(id(node))
+    saved = None
+    if entry is not None and entry() is node and find_not_json([entry.args, entry.kwargs]) is None:
+        saved = (entry.args, entry.kwargs)
+    return (_rebuild, (saved, *reduced[1]), *reduced[2:])
+
+
+def find_not_json(value: Any, path: str = "", depth: int = 0) -> tuple[str, Any] | None:
+    """The first place in `value` that JSON cannot say, as a path and what stands there; `None` if there is none."""
+    if value is None or isinstance(value, (str, bool, int)):
+        return None
+    if isinstance(value, float):
+        return None if value - value == 0 else (path, value)
+    if depth > _MAX_DEPTH or not isinstance(value, (list, tuple, dict)):
+        return path, value
+    for place, item in _parts(value, path):
+        if found := find_not_json(item, place, depth + 1):
+            return found
+    return None
+
+
+def constructor_signature(kind: type) -> inspect.Signature:
+    """The signature of a constructor, without `self`."""
+    import inspect
+
+    signature = inspect.signature(kind.__init__)  # type: ignore[misc] # The one of this very class.
+    return signature.replace(parameters=list(signature.parameters.values())[1:])
+
+
+def _parts(value: list[Any] | tuple[Any, ...] | dict[Any, Any], path: str) -> list[tuple[str, Any]]:
+    if not isinstance(value, dict):
+        return [(f"{path}[{index}]", item) for index, item in enumerate(value)]
+    # A key that is no text is no JSON either; it stands for its whole entry.
+    return [
+        (f"{path}[{key!r}]" if path else str(key), item if isinstance(key, str) else NotJson(type(key)))
+        for key, item in value.items()
+    ]
+
+
+def _kept(value: Any) -> Any:
+    return value if isinstance(value, (*_JSON_TYPES, NotJson)) else NotJson(type(value))
+
+
+def _rebuild(saved: tuple[tuple[Any, ...], dict[str, Any]] | None, kind: type, *args: Any) -> object:
+    node: object = kind.__new__(kind, *args)
+    _records.pop(id(node), None)
+    if saved is not None:
+        record(node, *saved)
+    return node
+
+
+def _forget(entry: _Record, records: dict[int, _Record] = _records) -> None:
+    if records.get(entry.key) is entry:
+        del records[entry.key]

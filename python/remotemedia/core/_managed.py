@@ -1,0 +1,119 @@
+"""Runs that give their outputs as they come, and blocks in which nodes stay initialized."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from remotemedia._failures import combine, throw
+from remotemedia._lifecycle import Lifecycle, mark
+from remotemedia.core._graph import Entry, Graph, plan_order
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from remotemedia.core.pipeline import Pipeline
+
+__all__ = ["managed", "process"]
+
+# Outputs that may wait for a slow consumer before the pipeline stops for it.
+_WAITING_OUTPUTS = 64
+
+
+async def process(graph: Graph, stream: Any, *, use_rust: bool) -> AsyncIterator[Any]:
+    """Run a graph on a stream, and give each output as soon as it is there.
+
+    The run stops when the iteration does, and its nodes are cleaned up.
+    """
+    from remotemedia.runtime import check_takes_input, run_graph
+
+    check_takes_input(graph)
+    exit_node = _Exit()
+    run = asyncio.create_task(run_graph(_with_exit(graph, exit_node), stream, False, use_rust))  # noqa: FBT003
+    run.add_done_callback(lambda _: exit_node.news.set())
+    try:
+        while not run.done() or exit_node.waiting:
+            exit_node.news.clear()
+            while exit_node.waiting:
+                output = exit_node.waiting.popleft()
+                exit_node.room.set()
+                yield output
+            if not run.done():
+                await exit_node.news.wait()
+        run.result()
+    finally:
+        await _stop(run)
+
+
+@asynccontextmanager
+async def managed(pipeline: Pipeline, graph: Graph) -> AsyncIterator[Pipeline]:
+    """A block in which the nodes of a graph stay initialized: runs in it neither initialize nor clean them up."""
+    entries = [graph.entries[position] for position in plan_order(graph.entries)]
+    lifecycle = Lifecycle(entries, call=_in_thread)
+    failure: BaseException | None = None
+    try:
+        await lifecycle.initialize()
+        for entry in entries:
+            mark(entry.node, initialized=True)
+        yield pipeline
+    except BaseException as error:  # noqa: BLE001 - Raised again below, after everything is cleaned up.
+        failure = error
+    failure = combine(failure, await lifecycle.clean_up())
+    if failure is not None:
+        throw(failure)
+
+
+class _Exit:
+    """The last node of a run: hands the outputs to the one who asked for them."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[Any] = deque()
+        self.news = asyncio.Event()
+        self.room = asyncio.Event()
+
+    async def process(self, output: Any) -> None:
+        while len(self.waiting) >= _WAITING_OUTPUTS:
+            self.room.clear()
+            await self.room.wait()
+        self.waiting.append(output)
+        self.news.set()
+
+
+def _with_exit(graph: Graph, exit_node: _Exit) -> Graph:
+    """The graph with one more node, which gets all that would leave it."""
+    entries = graph.entries
+    has_downstream = {upstream for entry in entries for upstream in entry.after}
+    last = [entries[position].id for position in plan_order(entries) if entries[position].id not in has_downstream]
+    exit_id = "outputs"
+    while any(entry.id == exit_id for entry in entries):
+        exit_id += "_"
+    return Graph(graph.name, [*entries, Entry(exit_id, exit_node, "Outputs", last)], graph.source)
+
+
+async def _stop(run: asyncio.Task[Any]) -> None:
+    if run.done():
+        return
+    run.cancel()
+    await asyncio.wait([run])
+    if not run.cancelled():
+        # Cancelled as asked, unless cleaning up failed.
+        run.result()
+
+
+async def _in_thread(method: Callable[[], Any]) -> Any:
+    """Call a method beside the event loop. A coroutine that it answers is the loop's again."""
+    outcome: list[Any] = []
+    failure: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            outcome.append(method())
+        except BaseException as error:  # noqa: BLE001 - A future cannot carry every exception.
+            failure.append(error)
+
+    await asyncio.to_thread(call)
+    if failure:
+        raise failure[0]
+    return outcome[0]

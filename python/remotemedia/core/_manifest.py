@@ -1,0 +1,190 @@
+"""Manifests: from text to a graph of node objects, and back.
+
+Rust parses the text and checks every field, with line numbers; here the names of node types become objects. A type is a
+registered name, or `module:Class`: manifests come from the program itself, never from items.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from remotemedia._suggest import did_you_mean
+from remotemedia.core._arguments import NotJson, find_not_json, recorded_params
+from remotemedia.core._graph import Entry, Graph, chain, check_node, entry_of, graph_of, name_of
+from remotemedia.core._node_types import find_type, known_names, type_name
+from remotemedia.exceptions import ManifestError, SerializationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["describe", "dump", "load", "load_list"]
+
+_VERSION = "v1"
+
+
+def load(manifest: str | dict[str, Any]) -> Graph:
+    """The graph of a manifest, with its nodes made.
+
+    Args:
+        manifest: JSON or YAML text, or what JSON text would give.
+
+    Raises:
+        ManifestError: If it is not valid, names a type that does not exist, or a constructor raises.
+        PipelineError: If the nodes do not fit together.
+    """
+    parsed = _parse(manifest)
+    has_lines = isinstance(manifest, str)
+    entries = [_make(node, index, has_lines=has_lines) for index, node in enumerate(parsed["nodes"])]
+    if parsed["connections"] is None:
+        chain(entries)
+    else:
+        by_id = {entry.id: entry for entry in entries}
+        for connection in parsed["connections"]:
+            by_id[connection["to"]].after.append(connection["from"])
+    return graph_of(parsed["name"], entries)
+
+
+def load_list(items: Sequence[object]) -> Graph:
+    """The graph of a list that mixes nodes and entries of manifests.
+
+    Raises:
+        TypeError: If something is neither.
+        ManifestError: If an entry is not valid.
+    """
+    entries = [None if isinstance(item, dict) else entry_of(item, index) for index, item in enumerate(items)]
+    # The nodes that are there already stand in, so that places in errors count as in the list.
+    nodes = [
+        item if entry is None else {"id": entry.id, "node_type": "PassThroughNode"}
+        for item, entry in zip(items, entries, strict=True)
+    ]
+    parsed = _parse({"version": _VERSION, "nodes": nodes})
+    made: list[Entry] = []
+    for index, (item, entry) in enumerate(zip(items, entries, strict=True)):
+        if entry is None:
+            entry = _make(parsed["nodes"][index], index, has_lines=False)  # noqa: PLW2901 - Made now.
+            if isinstance(item, dict) and "id" not in item:
+                entry.id = f"{name_of(entry.node)}_{index}"
+        made.append(entry)
+    chain(made)
+    return graph_of("pipeline", made)
+
+
+def dump(name: str, entries: Iterable[Entry]) -> str:
+    """The JSON text of a pipeline.
+
+    Raises:
+        SerializationError: If an argument of a constructor is no JSON value, or is not known.
+    """
+    nodes: list[dict[str, Any]] = []
+    connections: list[dict[str, str]] = []
+    for entry in entries:
+        node = {"id": entry.id, **describe(entry.node)}
+        if entry.options:
+            node["options"] = entry.options
+        if entry.join:
+            node["join"] = True
+        nodes.append(node)
+        connections += [{"from": upstream, "to": entry.id} for upstream in entry.after]
+    manifest = {"version": _VERSION, "metadata": {"name": name}, "nodes": nodes, "connections": connections}
+    return json.dumps(manifest, indent=2, ensure_ascii=False)
+
+
+def describe(node: object) -> dict[str, Any]:
+    """Type and constructor arguments of a node: `{"node_type", "params"}`.
+
+    Raises:
+        SerializationError: If an argument is no JSON value, or is not known.
+    """
+    try:
+        params = recorded_params(node)
+    except TypeError as error:
+        raise _refused(node, "", f"the class {type(node).__name__} cannot be described: {error}") from error
+    if params is None:
+        if type(node).__init__ is not object.__init__:  # type: ignore[misc] # Only compared.
+            reason = "the arguments of its constructor are not known; derive its class from Node, which records them"
+            raise _refused(node, "", reason)
+        params = {}
+    found = find_not_json(params)
+    if found is not None:
+        path, _ = found
+        raise _refused(node, path, f"argument '{path}' is no JSON value but {_kind_of(found)}")
+    return {"node_type": type_name(node), "params": params}
+
+
+def _parse(manifest: str | dict[str, Any]) -> dict[str, Any]:
+    from remotemedia._core import parse_manifest
+
+    if isinstance(manifest, str):
+        text = manifest
+    else:
+        found = find_not_json(manifest)
+        if found is not None:
+            raise ManifestError(f"{found[0]}: expected a JSON value, found {_kind_of(found)}", path=found[0])
+        text = json.dumps(manifest)
+    try:
+        return parse_manifest(text)
+    except ManifestError as error:
+        raise _located(error, has_lines=isinstance(manifest, str)) from None
+
+
+def _make(parsed: dict[str, Any], index: int, *, has_lines: bool) -> Entry:
+    line = parsed["line"] if has_lines else None
+    path = f"nodes[{index}]"
+    node_type = parsed["node_type"]
+    try:
+        cls = find_type(node_type)
+    except Exception as error:
+        text = f"cannot import '{node_type}': {type(error).__name__}: {error}"
+        raise _error(f"{path}.node_type", line, text) from error
+    if cls is None:
+        raise _error(f"{path}.node_type", line, f"there is no node type '{node_type}'{_hint(node_type)}")
+    try:
+        node = cls(**parsed["params"])
+    except Exception as error:
+        text = f"{cls.__name__} refuses its parameters: {type(error).__name__}: {error}"
+        raise _error(f"{path}.params", line, text) from error
+    check_node(node, path)
+    return Entry(parsed["id"], node, cls.__name__, [], parsed["join"], parsed["options"])
+
+
+def _hint(node_type: str) -> str:
+    if ":" in node_type:
+        module = node_type.partition(":")[0]
+        return f"; the module '{module}' has no such class"
+    return did_you_mean(node_type, known_names()) or f"; registered are: {', '.join(known_names())}; or write module:Class"
+
+
+def _error(path: str, line: int | None, text: str) -> ManifestError:
+    place = path if line is None else f"Line {line}, {path}"
+    return ManifestError(f"{place}: {text}", path=path, line=line)
+
+
+def _located(error: ManifestError, *, has_lines: bool) -> ManifestError:
+    """The error of the parser, with the place in its text as attributes: `Line 3, nodes[1].node_type: …`."""
+    place, _, text = str(error).partition(": ")
+    line, _, path = place.partition(", ")
+    number = line.removeprefix("Line ")
+    if not number.isdigit():
+        return error
+    if not has_lines:
+        return ManifestError(f"{path}: {text}" if path else text, path=path or None)
+    return ManifestError(str(error), path=path or None, line=int(number))
+
+
+def _refused(node: object, attribute: str, reason: str) -> SerializationError:
+    suggestion = "run the node objects themselves, or give the constructor what JSON can say"
+    return SerializationError(
+        f"Cannot serialize Node '{name_of(node)}': {reason}.\nSuggestion: {suggestion}",
+        node_name=name_of(node),
+        attribute=attribute,
+        reason=reason,
+        suggestion=suggestion,
+    )
+
+
+def _kind_of(found: tuple[str, Any]) -> str:
+    value = found[1]
+    kind = value.kind if isinstance(value, NotJson) else type(value)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return f"{value} (a float)" if isinstance(value, float) else f"a {name}"

@@ -1,0 +1,73 @@
+"""The types of nodes by their names in manifests: `CalculatorNode`, or `module:Class`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from remotemedia import nodes  # noqa: F401 - The built-in nodes register themselves.
+from remotemedia.nodes import _registry
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+__all__ = ["find_type", "known_names", "type_name"]
+
+# Classes that no import can find, such as those inside functions: named once, found again in the same program.
+_local_types: MutableMapping[str, type[Any]] | None = None
+
+
+def find_type(name: str) -> type[Any] | None:
+    """The class that a manifest names, or `None`.
+
+    Raises:
+        Exception: What importing the module of a `module:Class` raises.
+    """
+    if ":" not in name:
+        return _registry.find_class(name)
+    if _local_types is not None and name in _local_types:
+        return _local_types[name]
+    found = _imported(name)
+    return found if isinstance(found, type) else None
+
+
+def type_name(node: object) -> str:
+    """The name under which `find_type` finds the class of a node again."""
+    cls = type(node)
+    registered = _registry.name_of_class(cls)
+    if registered is not None:
+        return registered
+    name = f"{cls.__module__}:{cls.__qualname__}"
+    try:
+        found = _imported(name)
+    except ImportError:
+        found = None
+    if found is not cls:
+        _remember(name, cls)
+    return name
+
+
+def known_names() -> list[str]:
+    """The registered names."""
+    return list(_registry.get_loaded_nodes())
+
+
+def _imported(name: str) -> object:
+    import importlib
+
+    module_name, _, path = name.partition(":")
+    if not module_name or not path:
+        return None
+    found: object = sys.modules.get(module_name) or importlib.import_module(module_name)
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def _remember(name: str, cls: type[Any]) -> None:
+    global _local_types  # noqa: PLW0603 - Made when the first such class is met.
+    if _local_types is None:
+        from weakref import WeakValueDictionary
+
+        _local_types = WeakValueDictionary()
+    _local_types[name] = cls

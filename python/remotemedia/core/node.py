@@ -1,0 +1,131 @@
+"""The base class of nodes. Convenient, not required: any object with a method `process` is a node."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from remotemedia.core._arguments import constructor_signature, record
+from remotemedia.core._options import NodeSpec, with_options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Self
+
+__all__ = ["Node", "NodeSpec", "with_options"]
+
+
+class _ClassName:
+    """A name for nodes that set none. What a class or an instance calls `name` goes before it."""
+
+    def __get__(self, instance: object, owner: type) -> str:
+        return owner.__name__
+
+
+class _Signature:
+    """The signature of a class is that of its constructor, not of `Node.__new__`, which takes anything."""
+
+    def __get__(self, instance: object, owner: type) -> object:
+        if instance is not None:
+            raise AttributeError("__signature__")
+        return constructor_signature(owner)
+
+
+class Node:
+    """One step of a pipeline. Subclasses define `process`; they may define `flush`, too.
+
+    ```python
+    class Shout(Node):
+        def process(self, text: str) -> str:
+            return text.upper()
+    ```
+
+    `process(self, item)` returns the output for an item, or `None` for none; or it is a generator of outputs, a coroutine or an
+    async generator. `flush(self)` answers in the same ways, at the end of input. The arguments of the constructor are
+    recorded, so that `to_manifest` needs no code.
+
+    Attributes:
+        name: What the node is called; the name of the class if nothing else is given.
+        config: The keyword arguments that no class took, as given.
+        is_initialized: Whether `initialize` has run and `cleanup` has not. A node that is initialized before a run belongs to
+            its caller: the run neither initializes nor cleans it up.
+    """
+
+    is_initialized: bool = False
+
+    if TYPE_CHECKING:
+        name: str
+        config: dict[str, Any]
+        # Not a method here, so that subclasses are free in how they take items and answer.
+        process: Callable[..., Any]
+    else:
+        name = _ClassName()
+        __signature__ = _Signature()
+
+        def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+            """Make the object and remember how: a subclass may forget `super().__init__()`, but not this."""
+            node = super().__new__(cls)
+            record(node, args, kwargs)
+            return node
+
+    def __init__(self, name: str | None = None, **config: Any) -> None:
+        """Name the node.
+
+        Args:
+            name: What it is called in ids, errors and metrics; by default the name of the class.
+            **config: Anything else; kept in `config`.
+        """
+        if name is not None:
+            self.name = name
+        # What a subclass has put there before is its own.
+        if "config" not in self.__dict__ and not hasattr(type(self), "config"):
+            self.config = config
+
+    def initialize(self) -> None:
+        """Make ready: load models, open files. Runs once, before the first item."""
+        _mark(self, initialized=True)
+
+    def cleanup(self) -> None:
+        """Release what `initialize` acquired. Runs once, after the last item, also after a failure or a cancellation."""
+        _mark(self, initialized=False)
+
+    def with_options(self, **options: Any) -> NodeSpec:
+        """This same object, with options, for a list of nodes or `Pipeline.add_node`.
+
+        Raises:
+            PipelineError: If an option is unknown or has a value that it cannot have.
+        """
+        return NodeSpec(self, options)
+
+    def get_config(self) -> dict[str, Any]:
+        """A copy of `config`."""
+        return dict(getattr(self, "config", {}))
+
+    def to_manifest(self) -> dict[str, Any]:
+        """The node as an entry of a manifest: `{"id", "node_type", "params"}`.
+
+        Raises:
+            SerializationError: If an argument of the constructor is no JSON value.
+        """
+        from remotemedia.core._manifest import describe
+
+        return {"id": self.name, **describe(self)}
+
+    def __reduce_ex__(self, protocol: Any, /) -> Any:
+        """As for any object; and what the constructor was given goes along."""
+        from remotemedia.core._arguments import keep_record
+
+        return keep_record(self, super().__reduce_ex__(protocol))
+
+    def __repr__(self) -> str:
+        """Show type and name."""
+        name = self.name
+        kind = type(self).__name__
+        return f"<{kind}>" if name == kind else f"<{kind} {name!r}>"
+
+
+def _mark(node: Node, *, initialized: bool) -> None:
+    try:
+        node.is_initialized = initialized
+    except AttributeError:
+        # A subclass computes it: a property of its own.
+        return

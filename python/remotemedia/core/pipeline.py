@@ -1,0 +1,303 @@
+"""Pipelines as users build them: `Pipeline`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from remotemedia.core._graph import Entry, Graph, check_node, graph_of, name_of, of_list
+from remotemedia.core._options import NodeSpec, check_options
+from remotemedia.exceptions import PipelineError, RemoteMediaError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import AsyncIterator, Iterator, Sequence
+    from contextlib import AbstractAsyncContextManager
+    from typing import Self
+
+__all__ = ["Pipeline"]
+
+_MANIFEST_SUFFIXES = (".json", ".yaml", ".yml")
+
+
+class Pipeline:
+    """Node objects and the connections between them.
+
+    ```python
+    pipeline = Pipeline("greeting")
+    pipeline.add_node(Shout()).add_node(OutputNode(print))
+    await pipeline.run("hello")
+    ```
+
+    Attributes:
+        name: What the pipeline is called in metrics, logs and manifests.
+    """
+
+    name: str
+
+    def __init__(self, nodes: Sequence[object] | str | None = None, name: str | None = None) -> None:
+        """Start empty, or with a chain of nodes.
+
+        Args:
+            nodes: A list of nodes and manifest entries; or the name, as in `Pipeline("voice")`.
+            name: The name of the pipeline.
+
+        Raises:
+            TypeError: If an entry of the list is neither a node nor a manifest entry.
+        """
+        if isinstance(nodes, str):
+            if name is not None:
+                raise TypeError("Pipeline() takes one name, and a list of nodes before it")
+            nodes, name = None, nodes
+        elif nodes is not None and not isinstance(nodes, (list, tuple)):
+            raise TypeError(f"Pipeline() takes a list of nodes, not {type(nodes).__name__}")
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"The name of a pipeline is text, not {type(name).__name__}")
+        self.name = name if name is not None else "pipeline"
+        self._entries: list[Entry] = of_list(nodes).entries if nodes else []
+        # What each entry comes after, as given: ids, or node objects that may be added later.
+        self._after: list[list[object]] = [list(entry.after) for entry in self._entries]
+        self._graph: Graph | None = None
+        self._metrics: dict[str, Any] | None = None
+
+    def add_node(
+        self,
+        node: object,
+        *,
+        id: str | None = None,  # noqa: A002 - The word for it everywhere.
+        after: object = None,
+        join: bool = False,
+        **options: Any,
+    ) -> Self:
+        """Add a node; the calls chain.
+
+        Args:
+            node: The object, or a manifest entry.
+            id: Unique in the pipeline; `<name>_<index>` if not given.
+            after: What it gets its items from: an id, a node object, or a list of them; an empty list for the input of the
+                pipeline. By default the node added before.
+            join: Give it one dict an input, `{upstream id: output}`, once all nodes before it have answered.
+            **options: As for `Node.with_options`.
+
+        Raises:
+            TypeError: If it is no node.
+            PipelineError: If the id is in use, an option is unknown, or the node has no `process`.
+        """
+        given: dict[str, Any] = {}
+        if isinstance(node, dict):
+            entry = of_list([node]).entries[0]
+            id = id or node.get("id")  # noqa: A001 - As above.
+            node, join, given = entry.node, join or entry.join, entry.options
+        elif isinstance(node, NodeSpec):
+            node, given = node.node, node.options
+        check_node(node, f"Entry {len(self._entries)} of the pipeline")
+        node_id = self._new_id(node) if id is None else self._checked_id(id)
+        check_options(options, f"Node '{node_id}': ")
+        options = {**given, **options}
+        self._entries.append(Entry(node_id, node, type(node).__name__, [], join, options))
+        self._after.append(self._upstreams(after))
+        self._graph = None
+        return self
+
+    def get_node(self, name: str) -> Any:
+        """The node with this id or, failing that, the first with this name; `None` if there is none."""
+        index = self._index_of(name)
+        return None if index is None else self._entries[index].node
+
+    def remove_node(self, name: str) -> bool:
+        """Take a node out; what came after it comes after what it came after. Whether there was one."""
+        index = self._index_of(name)
+        if index is None:
+            return False
+        removed, before = self._entries.pop(index), self._after.pop(index)
+        self._after = [
+            [up for one in after for up in (before if one == removed.id or one is removed.node else [one])]
+            for after in self._after
+        ]
+        self._graph = None
+        return True
+
+    async def run(
+        self, input_data: Any = None, use_rust: bool = True, *, enable_metrics: bool = False  # noqa: FBT001, FBT002
+    ) -> Any:
+        """Run the pipeline once.
+
+        Args:
+            input_data: One item; or a list, any other iterable or async iterable of items. Text, bytes, dicts and arrays are
+                single items.
+            use_rust: `False` for the reference executor in pure Python.
+            enable_metrics: Answer `{"outputs": …, "metrics": …}`.
+
+        Returns:
+            For a list or stream of items the list of outputs; for one item or none the output, or `None`, or a list of several.
+
+        Raises:
+            PipelineError: If the pipeline cannot run, or the list is empty. No node has been initialized.
+            NodeError: If a node fails. Its `__cause__` is the original exception.
+        """
+        from remotemedia import runtime
+
+        if input_data is None:
+            return await runtime.execute_pipeline(self, enable_metrics, use_rust=use_rust)
+        if not runtime.is_stream(input_data):
+            return await runtime.execute_with_item(self, input_data, enable_metrics, use_rust=use_rust)
+        return await runtime.execute_pipeline_with_input(self, input_data, enable_metrics, use_rust=use_rust)
+
+    def process(self, stream: Any, *, use_rust: bool = True) -> AsyncIterator[Any]:
+        """Take a stream through the pipeline and give each output as soon as it is there.
+
+        Args:
+            stream: An iterable or async iterable of items. Not more of it is read than the outputs taken ask for.
+            use_rust: `False` for the reference executor in pure Python.
+        """
+        from remotemedia.core._managed import process
+
+        return process(self.to_graph(), stream, use_rust=use_rust)
+
+    def managed_execution(self) -> AbstractAsyncContextManager[Self]:
+        """A block in which the nodes stay initialized for all runs: initialized on entry, cleaned up on exit."""
+        from remotemedia.core._managed import managed
+
+        return managed(self, self.to_graph())
+
+    def get_metrics(self) -> dict[str, Any] | None:
+        """The metrics of the last run that measured; `None` if none has."""
+        return self._metrics
+
+    def keep_metrics(self, metrics: dict[str, Any] | None) -> None:
+        """Take the metrics of a run, for `get_metrics`."""
+        self._metrics = metrics
+
+    def serialize(self) -> str:
+        """The pipeline as the JSON text of a manifest.
+
+        Raises:
+            SerializationError: If an argument of a constructor is no JSON value, or is not known.
+            PipelineError: If the pipeline cannot run.
+        """
+        from remotemedia.core._manifest import dump
+
+        return dump(self.name, self.to_graph().entries)
+
+    @classmethod
+    def from_manifest(cls, manifest: str | dict[str, Any] | os.PathLike[str]) -> Self:
+        """The pipeline that a manifest describes.
+
+        Args:
+            manifest: JSON or YAML text, a dict, or a path: a `Path`, or text that ends in `.json`, `.yaml` or `.yml`.
+
+        Raises:
+            ManifestError: If the manifest is not valid.
+            OSError: If the file cannot be read.
+        """
+        from remotemedia.core._manifest import load
+
+        if not isinstance(manifest, (str, dict)) and not hasattr(manifest, "__fspath__"):
+            raise TypeError(f"A manifest is text, a dict or a path, not {type(manifest).__name__}")
+        is_path = not isinstance(manifest, (str, dict)) or (
+            isinstance(manifest, str) and "\n" not in manifest and manifest.lower().endswith(_MANIFEST_SUFFIXES)
+        )
+        if is_path:
+            with open(manifest, encoding="utf-8-sig") as file:  # type: ignore[arg-type]
+                manifest = file.read()
+        graph = load(manifest)  # type: ignore[arg-type]
+        pipeline = cls(graph.name)
+        pipeline._entries = graph.entries
+        pipeline._after = [list(entry.after) for entry in graph.entries]
+        return pipeline
+
+    def check(self) -> list[str]:
+        """What is wrong with the pipeline, one sentence each; empty if it can run."""
+        try:
+            self.to_graph()
+        except (RemoteMediaError, TypeError) as error:
+            return [str(error)]
+        return []
+
+    def to_graph(self) -> Graph:
+        """The checked graph that executors run.
+
+        Raises:
+            PipelineError: If the pipeline is empty, names what does not exist, or has a cycle.
+        """
+        if self._graph is None:
+            for entry, after in zip(self._entries, self._after, strict=True):
+                entry.after = [self._id_of(upstream, entry.id) for upstream in after]
+            self._graph = graph_of(self.name, self._entries)
+        return Graph(self.name, self._graph.entries, self._graph.source)
+
+    def to_mermaid(self) -> str:
+        """The picture of the pipeline as Mermaid text.
+
+        Raises:
+            PipelineError: If the pipeline cannot run.
+        """
+        return self._draw("mermaid")
+
+    @property
+    def node_count(self) -> int:
+        """How many nodes there are."""
+        return len(self._entries)
+
+    def __len__(self) -> int:
+        """How many nodes there are."""
+        return len(self._entries)
+
+    def __bool__(self) -> bool:
+        """A pipeline is something, also an empty one."""
+        return True
+
+    def __iter__(self) -> Iterator[Any]:
+        """The node objects, in the order in which they were added."""
+        return iter([entry.node for entry in self._entries])
+
+    def __repr__(self) -> str:
+        """Show the name and the ids."""
+        return f"Pipeline({[entry.id for entry in self._entries]}, name={self.name!r})"
+
+    def _repr_html_(self) -> str | None:
+        """The picture for notebooks."""
+        return None if self.check() else self._draw("svg")
+
+    def _repr_mimebundle_(self, **_wanted: Any) -> dict[str, str]:
+        """The picture for notebooks, in the form that each can show."""
+        bundle = {"text/plain": repr(self)}
+        return bundle if self.check() else {**bundle, "image/svg+xml": self._draw("svg")}
+
+    def _draw(self, form: str) -> str:
+        from remotemedia._core import draw
+
+        return draw(self.to_graph(), form)
+
+    def _new_id(self, node: object) -> str:
+        taken = {entry.id for entry in self._entries}
+        index = len(self._entries)
+        while f"{name_of(node)}_{index}" in taken:
+            index += 1
+        return f"{name_of(node)}_{index}"
+
+    def _checked_id(self, node_id: object) -> str:
+        if not isinstance(node_id, str) or not node_id:
+            raise TypeError(f"The id of a node is text, not {node_id!r}")
+        if any(entry.id == node_id for entry in self._entries):
+            raise PipelineError(f"Two nodes have the id '{node_id}'; give each node its own")
+        return node_id
+
+    def _upstreams(self, after: object) -> list[object]:
+        if after is None:
+            return [self._entries[-2].id] if len(self._entries) > 1 else []
+        return list(after) if isinstance(after, (list, tuple)) else [after]
+
+    def _index_of(self, name: str) -> int | None:
+        indices = [index for index, entry in enumerate(self._entries) if entry.id == name]
+        indices += [index for index, entry in enumerate(self._entries) if name_of(entry.node) == name]
+        return indices[0] if indices else None
+
+    def _id_of(self, upstream: object, node_id: str) -> str:
+        if isinstance(upstream, str):
+            return upstream
+        if isinstance(upstream, NodeSpec):
+            upstream = upstream.node
+        for entry in self._entries:
+            if entry.node is upstream:
+                return entry.id
+        raise PipelineError(f"Node '{node_id}' comes after {upstream!r}, which is no node of the pipeline '{self.name}'")

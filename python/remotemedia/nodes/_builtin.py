@@ -1,0 +1,146 @@
+"""The nodes that come with RemoteMedia."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any
+
+from remotemedia._suggest import did_you_mean
+from remotemedia.core.node import Node
+from remotemedia.exceptions import PipelineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["CalculatorNode", "FilterNode", "OutputNode", "PassThroughNode"]
+
+_OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
+    "add": operator.add,
+    "subtract": operator.sub,
+    "multiply": operator.mul,
+    "divide": operator.truediv,
+    "power": operator.pow,
+    "modulo": operator.mod,
+}
+# They know some of the operators, too, but are no numbers.
+_NO_NUMBERS = (str, bytes, bytearray, list, tuple, set, frozenset, type(None))
+
+
+class PassThroughNode(Node):
+    """Passes every item on as it is."""
+
+    def process(self, data: Any) -> Any:
+        """The item itself."""
+        return data
+
+
+class CalculatorNode(Node):
+    """Calculates with numbers.
+
+    A number is calculated with the operand. A dict `{"operation": …, "args": [a, b, …]}`, or with `operands`, brings its own
+    numbers, and is answered by `{"result": …}`.
+    """
+
+    def __init__(self, operation: str = "add", operand: float = 0, name: str | None = None, **config: Any) -> None:
+        """Choose what to calculate.
+
+        Args:
+            operation: `add`, `subtract`, `multiply`, `divide`, `power` or `modulo`.
+            operand: The number on the right-hand side.
+            name: What the node is called.
+            **config: Kept in `config`.
+
+        Raises:
+            PipelineError: If there is no such operation.
+        """
+        super().__init__(name, **config)
+        _operation(operation)
+        self.operation = operation
+        self.operand = operand
+
+    def process(self, data: int | float | dict[str, Any]) -> Any:  # noqa: PYI041 - `int` is what no input stands for
+        """The result for a number, or `{"result": …}` for a dict.
+
+        Raises:
+            TypeError: If the item is neither.
+            ValueError: If the dict names no operation that exists, or no numbers.
+        """
+        if isinstance(data, dict):
+            return {"result": self._calculate(data)}
+        if isinstance(data, _NO_NUMBERS):
+            raise TypeError(f"expected a number or a dict with 'operation' and 'args', not {type(data).__name__}")
+        return _OPERATIONS[self.operation](data, self.operand)
+
+    def _calculate(self, data: dict[str, Any]) -> Any:
+        operation = _operation(data.get("operation", self.operation))
+        operands = data["args"] if "args" in data else data.get("operands")
+        if not isinstance(operands, (list, tuple)) or not operands:
+            raise ValueError(f"expected a list of numbers under 'args' or 'operands', found {operands!r}")
+        result = operands[0]
+        for operand in operands[1:]:
+            result = operation(result, operand)
+        return result
+
+
+class FilterNode(Node):
+    """Passes on the items that are at least `threshold`, or those that `predicate` accepts; drops the others."""
+
+    def __init__(
+        self,
+        threshold: float | None = None,
+        predicate: Callable[[Any], Any] | None = None,
+        name: str | None = None,
+        **config: Any,
+    ) -> None:
+        """Choose what passes.
+
+        Args:
+            threshold: The least item that passes; 0 if there is no predicate either.
+            predicate: Called with each item; a true answer lets it pass.
+            name: What the node is called.
+            **config: Kept in `config`.
+
+        Raises:
+            PipelineError: If both are given.
+        """
+        super().__init__(name, **config)
+        if threshold is not None and predicate is not None:
+            raise PipelineError("FilterNode takes a threshold or a predicate, not both")
+        self.threshold = 0 if threshold is None else threshold
+        self.predicate = predicate
+
+    def process(self, data: float) -> Any:
+        """The item, if it passes."""
+        passes = data >= self.threshold if self.predicate is None else self.predicate(data)
+        return data if passes else None
+
+
+class OutputNode(Node):
+    """Passes every item on, and hands it to a callback."""
+
+    def __init__(
+        self, callback: Callable[[Any], object] | None = None, name: str | None = None, **config: Any
+    ) -> None:
+        """Choose who hears of the items.
+
+        Args:
+            callback: Called with each item; its answer is not used.
+            name: What the node is called.
+            **config: Kept in `config`.
+        """
+        super().__init__(name, **config)
+        self.callback = callback
+
+    def process(self, data: Any) -> Any:
+        """The item itself."""
+        if self.callback is not None:
+            self.callback(data)
+        return data
+
+
+def _operation(name: object) -> Callable[[Any, Any], Any]:
+    operation = _OPERATIONS.get(name) if isinstance(name, str) else None
+    if operation is None:
+        hint = did_you_mean(str(name), _OPERATIONS) or f"; the operations are: {', '.join(_OPERATIONS)}"
+        raise PipelineError(f"Unknown operation {name!r}{hint}")
+    return operation

@@ -1,0 +1,71 @@
+"""The names under which manifests find node classes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    NodeClass = TypeVar("NodeClass", bound=type[Any])
+
+__all__ = ["aliases_of", "find_class", "get_loaded_nodes", "name_of_class", "register_node"]
+
+_SUFFIX = "Node"
+
+_classes: dict[str, type[Any]] = {}
+
+
+def register_node(cls: NodeClass, name: str | None = None) -> NodeClass:
+    """Make a node class known to manifests, under its name with and without the suffix `Node`.
+
+    Args:
+        cls: A class whose instances are nodes. It may be registered again, as a notebook does that runs a cell twice.
+        name: The name in manifests; by default that of the class.
+
+    Returns:
+        The class, so that this works as a decorator.
+
+    Raises:
+        TypeError: If `cls` is no class with a method `process`.
+        ValueError: If another class has the name.
+    """
+    if not isinstance(cls, type) or not callable(getattr(cls, "process", None)):
+        raise TypeError(f"register_node() takes a class with a method process, not {cls!r}")
+    name = name or cls.__name__
+    known = find_class(name)
+    if known is not None and _path_of(known) != _path_of(cls):
+        raise ValueError(f"The name '{name}' belongs to {_path_of(known)}; give another: register_node(cls, name=…)")
+    for alias in _spellings(name):
+        _classes.pop(alias, None)
+    _classes[name] = cls
+    return cls
+
+
+def get_loaded_nodes() -> dict[str, type[Any]]:
+    """The registered classes by name; each has an alias with or without the suffix `Node`, too."""
+    return dict(_classes)
+
+
+def find_class(name: str) -> type[Any] | None:
+    """The class that a name or its alias stands for."""
+    return next((_classes[spelling] for spelling in _spellings(name) if spelling in _classes), None)
+
+
+def name_of_class(cls: type[Any]) -> str | None:
+    """The name under which this very class is registered."""
+    return next((name for name, known in _classes.items() if known is cls), None)
+
+
+def aliases_of(name: str) -> list[str]:
+    """The other spellings of a registered name."""
+    return _spellings(name)[1:]
+
+
+def _spellings(name: str) -> list[str]:
+    base = name.removesuffix(_SUFFIX)
+    return [name, base if base and base != name else name + _SUFFIX]
+
+
+def _path_of(cls: type[Any]) -> str:
+    return f"{cls.__module__}:{cls.__qualname__}"

@@ -1,0 +1,155 @@
+"""Runs pipelines: `execute_pipeline` and `execute_pipeline_with_input`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from remotemedia._availability import get_rust_runtime, is_rust_runtime_available, try_load_rust_runtime
+from remotemedia._empty_item import empty_item
+from remotemedia._shapes import shape
+from remotemedia.core._graph import resolve
+from remotemedia.core.pipeline import Pipeline
+from remotemedia.exceptions import PipelineError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from remotemedia.core._graph import Graph
+
+    PipelineLike = Pipeline | Sequence[object] | dict[str, Any] | str
+
+__all__ = [
+    "execute_pipeline",
+    "execute_pipeline_with_input",
+    "get_rust_runtime",
+    "is_rust_runtime_available",
+    "try_load_rust_runtime",
+]
+
+
+async def execute_pipeline(
+    pipeline: PipelineLike,
+    enable_metrics: bool = False,  # noqa: FBT001, FBT002 - The contract has it by position.
+    *,
+    use_rust: bool = True,
+    executor: str | None = None,
+) -> Any:
+    """Run a pipeline once, without input: on the items of its source, or on one empty item.
+
+    The empty item is that of the first annotated `process` along the way: `""` for `str`, 0 for numbers, an empty list, dict …,
+    else `None`.
+
+    Args:
+        pipeline: A `Pipeline`, a list of nodes, a manifest (dict or text), or a list mixing nodes and manifest entries.
+        enable_metrics: Answer `{"outputs": …, "metrics": …}`.
+        use_rust: `False` for the reference executor in pure Python, with the same answers and errors.
+        executor: Refused, whatever it names: nodes run inline.
+
+    Returns:
+        `None` if nothing came out, the output if there was one, else the list of outputs.
+
+    Raises:
+        TypeError: If `pipeline` is none.
+        PipelineError: If it cannot run. No node has been initialized.
+        NodeError: If a node fails. Its `__cause__` is the original exception; `node_id` names the node.
+    """
+    graph = resolve(pipeline, executor=executor)
+    feed = [empty_item(graph)] if graph.source is None else None
+    outputs, metrics = await _run(pipeline, graph, feed, enable_metrics, use_rust)
+    return _answer(shape(outputs), metrics, enable_metrics)
+
+
+async def execute_pipeline_with_input(
+    pipeline: PipelineLike,
+    input_data: Any,
+    enable_metrics: bool = False,  # noqa: FBT001, FBT002 - The contract has it by position.
+    *,
+    use_rust: bool = True,
+    executor: str | None = None,
+) -> Any:
+    """Run a pipeline once on a list or stream of items.
+
+    Args:
+        pipeline: As for `execute_pipeline`.
+        input_data: A list, or any other iterable or async iterable of items; read as the pipeline takes them.
+        enable_metrics: Answer `{"outputs": …, "metrics": …}`.
+        use_rust: `False` for the reference executor in pure Python, with the same answers and errors.
+        executor: Refused, whatever it names: nodes run inline.
+
+    Returns:
+        The list of outputs, in the order of the input.
+
+    Raises:
+        TypeError: If `pipeline` is none, or `input_data` is a single item.
+        PipelineError: If the pipeline cannot run, or the input is an empty list. No node has been initialized.
+        NodeError: If a node fails. Its `__cause__` is the original exception; `node_id` and `item_index` say where.
+    """
+    graph = resolve(pipeline, executor=executor)
+    check_takes_input(graph)
+    if not is_stream(input_data):
+        kind = type(input_data).__name__
+        raise TypeError(f"input_data is a list or another iterable of items, not one {kind}; put it into a list: [item]")
+    if hasattr(type(input_data), "__len__") and not len(input_data):
+        raise PipelineError(f"The input of pipeline '{graph.name}' is empty; give at least one item")
+    outputs, metrics = await _run(pipeline, graph, input_data, enable_metrics, use_rust)
+    return _answer(outputs, metrics, enable_metrics)
+
+
+async def execute_with_item(pipeline: Pipeline, item: Any, enable_metrics: bool, *, use_rust: bool) -> Any:
+    """Run a pipeline once on one item; answers as `execute_pipeline` does."""
+    graph = resolve(pipeline)
+    check_takes_input(graph)
+    outputs, metrics = await _run(pipeline, graph, [item], enable_metrics, use_rust)
+    return _answer(shape(outputs), metrics, enable_metrics)
+
+
+def is_stream(data: Any) -> bool:
+    """Whether data is a stream of items: an iterable or async iterable, but no text, bytes, dict or array."""
+    kind = type(data)
+    if kind is list:
+        return True
+    if isinstance(data, (str, bytes, bytearray, memoryview, Mapping)) or hasattr(kind, "__array__"):
+        return False
+    # `array.array` is an array by what it is called, and by nothing else.
+    if kind.__module__ == "array":
+        return False
+    return hasattr(kind, "__iter__") or hasattr(kind, "__aiter__")
+
+
+async def run_graph(graph: Graph, feed: Any, enable_metrics: bool, use_rust: bool) -> tuple[list[Any], Any]:
+    """Run a checked graph on the engine or on the reference executor."""
+    if not use_rust:
+        from remotemedia import _reference
+
+        return await _reference.run(graph, feed, enable_metrics)
+    try:
+        from remotemedia import _engine
+    except ImportError:
+        get_rust_runtime()
+        raise
+    return await _engine.run(graph, feed, enable_metrics)
+
+
+def check_takes_input(graph: Graph) -> None:
+    """Refuse input for a pipeline that makes its own.
+
+    Raises:
+        PipelineError: If it has a source.
+    """
+    if graph.source is not None:
+        text = f"Pipeline '{graph.name}' starts with the source '{graph.source.id}', which makes its input itself"
+        raise PipelineError(f"{text}; run it without input")
+
+
+async def _run(
+    pipeline: object, graph: Graph, feed: Any, enable_metrics: bool, use_rust: bool
+) -> tuple[list[Any], dict[str, Any] | None]:
+    outputs, metrics = await run_graph(graph, feed, enable_metrics, use_rust)
+    if enable_metrics and isinstance(pipeline, Pipeline):
+        pipeline.keep_metrics(metrics)
+    return outputs, metrics
+
+
+def _answer(outputs: Any, metrics: dict[str, Any] | None, enable_metrics: bool) -> Any:
+    return {"outputs": outputs, "metrics": metrics} if enable_metrics else outputs
