@@ -9,7 +9,7 @@
 | `sh` | set-up commands, not run; the `make` targets that they name exist |
 | `rust` | is part of a file that cargo builds |
 | `json`, `toml` | is well-formed |
-| `yaml`, `mermaid`, `text` elsewhere | nothing |
+| `yaml`, `mermaid`, others that are no code | nothing |
 
 `data/quickstart_user.md` is what users of the earlier SDK have been given: its snippets run unchanged.
 """
@@ -35,7 +35,7 @@ PAGES = [
     ROOT / "ARCHITECTURE.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
-LANGUAGES = {"python", "text", "console", "sh", "rust", "json", "toml", "yaml", "mermaid"}
+LANGUAGES = {"", "python", "text", "console", "sh", "rust", "json", "toml", "yaml", "mermaid"}
 FENCE = re.compile(r"^```(?P<language>\w*)(?P<info>[^\n`]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 USER_PAGE = ROOT / "tests/data/quickstart_user.md"
@@ -105,7 +105,7 @@ def run_page(blocks: list[Block], directory: Path) -> list[tuple[Block, str]]:
         [sys.executable, str(ROOT / "tests/page_runner.py")],
         input=json.dumps([vars(block) for block in code]),
         cwd=directory,
-        env={**os.environ, "PATH": os.pathsep.join(programs), "COLUMNS": "100"},
+        env={**os.environ, "PATH": os.pathsep.join(programs), "VIRTUAL_ENV": sys.prefix, "COLUMNS": "100"},
         stdout=subprocess.PIPE,
         text=True,
         check=True,
