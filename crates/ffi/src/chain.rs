@@ -90,12 +90,15 @@ impl Chain {
         let module = py.import("remotemedia._kernel")?;
         let kernel = self.kernel.as_ref().expect("only a kernel raises here");
         let left: usize = items.call_method0("__length_hint__")?.extract()?;
-        let node = module.call_method1("locate", (error.value(py), &kernel.node_of_line))?.extract()?;
         let taken = length.saturating_sub(left);
-        if !error.get_type(py).is(&module.getattr("LazyAnswerError")?) {
-            return Ok(BulkOutcome { taken, end: BulkEnd::Fault(node, error) });
+        // As a value the error carries its traceback, from which `locate` reads the node.
+        let error = error.into_value(py);
+        let node = module.call_method1("locate", (&error, &kernel.node_of_line))?.extract()?;
+        let error = error.into_bound(py);
+        if !error.get_type().is(&module.getattr("LazyAnswerError")?) {
+            return Ok(BulkOutcome { taken, end: BulkEnd::Fault(node, PyErr::from_value(error.into_any())) });
         }
-        let answer = Object(error.value(py).getattr("args")?.get_item(0)?.unbind());
+        let answer = Object(error.getattr("args")?.get_item(0)?.unbind());
         let rest = items.clone().map(|item| item.map(|item| Object(item.unbind()))).collect::<PyResult<Vec<_>>>()?;
         Ok(BulkOutcome { taken, end: BulkEnd::Unfinished { node, answer, rest } })
     }

@@ -145,9 +145,11 @@ fn resolve_upstreams(specs: &[NodeSpec]) -> Result<Vec<Vec<usize>>> {
             return Err(Error::DuplicateId { id: spec.id.clone() });
         }
     }
+    let mut seen_by = vec![usize::MAX; specs.len()];
     specs
         .iter()
-        .map(|spec| {
+        .enumerate()
+        .map(|(node, spec)| {
             let mut found = Vec::with_capacity(spec.after.len());
             for upstream in &spec.after {
                 let Some(&position) = positions.get(upstream.as_str()) else {
@@ -157,7 +159,8 @@ fn resolve_upstreams(specs: &[NodeSpec]) -> Result<Vec<Vec<usize>>> {
                         hint: did_you_mean(upstream, specs.iter().map(|other| other.id.as_str())),
                     });
                 };
-                if !found.contains(&position) {
+                // A connection that stands twice counts once.
+                if std::mem::replace(&mut seen_by[position], node) != node {
                     found.push(position);
                 }
             }
