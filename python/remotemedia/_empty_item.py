@@ -75,7 +75,9 @@ def _says_nothing(annotation: Any) -> bool:
 
 def _factory_for(annotation: Any) -> Factory:
     if _is_union(annotation):
-        known = [member for member in annotation.__args__ if getattr(member, "__origin__", member) in _FACTORIES]
+        known = [
+            member for member in annotation.__args__ if getattr(member, "__origin__", member) in _FACTORIES
+        ]
         annotation = known[0] if known else None
     return _FACTORIES.get(getattr(annotation, "__origin__", annotation), _nothing)
 

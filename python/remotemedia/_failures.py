@@ -23,15 +23,15 @@ def node_error(node_id: str, item_index: int | None, phase: str, original: BaseE
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Whether an exception is an order to stop, which passes through as itself: Ctrl-C, exit, cancellation."""
+    """Whether an exception is an order to stop (Ctrl-C, exit, cancellation), which passes as itself."""
     return not isinstance(error, Exception)
 
 
 def combine(first: BaseException | None, cleanups: Sequence[BaseException]) -> BaseException | None:
     """The one error to raise when a run failed, and cleaning up failed too.
 
-    As in nested `try … finally`, a later failure takes over and has the earlier one as its `__context__`. Only an order to
-    stop stays on top, and has the failures of cleaning up in its context.
+    As in nested `try … finally`, a later failure takes over and has the earlier one as its `__context__`.
+    Only an order to stop stays on top, and has the failures of cleaning up in its context.
 
     Args:
         first: What ended the run, if anything did.
@@ -52,7 +52,7 @@ def combine(first: BaseException | None, cleanups: Sequence[BaseException]) -> B
 
 
 def throw(error: BaseException) -> NoReturn:
-    """Raise an error with the context that it has; a bare `raise` in an `except` block of the caller would replace it."""
+    """Raise an error with the context that it has, which an `except` block of the caller would replace."""
     context = error.__context__
     try:
         raise error

@@ -28,8 +28,8 @@ _ANY_KIND = _GENERATOR | _COROUTINE | _ITERABLE_COROUTINE | _ASYNC_GENERATOR
 def classify(node: object) -> NodeKind:
     """What `process` of a node is.
 
-    `plain` says that its code makes neither a coroutine nor a generator; what a call answers may still be one, which
-    `answer_kind` tells.
+    `plain` says that its code makes neither a coroutine nor a generator; what a call answers may still be
+    one, which `answer_kind` tells.
     """
     function = function_of(node.process)  # type: ignore[attr-defined]
     flags = function.__code__.co_flags & _ANY_KIND if function is not None else 0
@@ -78,7 +78,7 @@ def function_of(process: Any) -> FunctionType | None:
         elif hasattr(process, "func") and hasattr(process, "keywords"):
             process = process.func
         else:
-            process = getattr(type(process), "__call__", None)
+            process = getattr(type(process), "__call__", None)  # noqa: B004 - Its code is looked at.
     return None
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Lifecycle", "finish"]
 
-# How many places in open runs an object has that one of them initialized. The first initializes, the last cleans up.
+# How many places in open runs each object has: the first initializes it, the last cleans it up.
 _users: dict[int, int] = {}
 
 

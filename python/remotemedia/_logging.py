@@ -14,7 +14,7 @@ __all__ = ["debug_log"]
 
 
 def debug_log(name: str, entries: Sequence[Entry]) -> Callable[..., None] | None:
-    """What logs the steps of a run of these entries, which are in plan order; `None` if nobody listens to DEBUG."""
+    """What logs the steps of a run; `None` if nobody listens to DEBUG. The entries are in plan order."""
     # Nobody can listen who has not imported it.
     logging = sys.modules.get("logging")
     if logging is None:

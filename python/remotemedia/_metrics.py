@@ -52,7 +52,11 @@ class Recorder:
 
 
 def report(
-    name: str, entries: Sequence[Entry], recorders: Sequence[Recorder], counts: tuple[int, int], started: float
+    name: str,
+    entries: Sequence[Entry],
+    recorders: Sequence[Recorder],
+    counts: tuple[int, int],
+    started: float,
 ) -> dict[str, Any]:
     """The metrics of a run that began at `started` and had this many items in and out."""
     nodes = [recorder.report(entry) for recorder, entry in zip(recorders, entries, strict=True)]

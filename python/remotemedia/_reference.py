@@ -1,8 +1,8 @@
 """The reference executor: what a run means, in plain Python on the caller's event loop.
 
-Work waits on a stack, so that each item and each output goes all the way down before the next one starts. Where branches meet
-again, a gate collects their items until all other work of the input is done. The end of input is one more input, in which nodes
-are flushed in plan order.
+Work waits on a stack, so that each item and each output goes all the way down before the next one starts.
+Where branches meet again, a gate collects their items until all other work of the input is done. The end of
+input is one more input, in which nodes are flushed in plan order.
 """
 
 from __future__ import annotations
@@ -30,7 +30,11 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 
-async def run(graph: Graph, feed: Any, enable_metrics: bool) -> tuple[list[Any], dict[str, Any] | None]:
+async def run(
+    graph: Graph,
+    feed: Any,
+    enable_metrics: bool,  # noqa: FBT001 - As the engine has it.
+) -> tuple[list[Any], dict[str, Any] | None]:
     """Run a graph once; see `remotemedia._engine.run`, which answers the same."""
     started = time.perf_counter()
     machine = _Machine(graph)
@@ -45,7 +49,9 @@ async def run(graph: Graph, feed: Any, enable_metrics: bool) -> tuple[list[Any],
     if failure is not None:
         throw(failure)
     counts = (machine.items_in, len(machine.outputs))
-    metrics = report(graph.name, machine.entries, machine.recorders, counts, started) if enable_metrics else None
+    metrics = (
+        report(graph.name, machine.entries, machine.recorders, counts, started) if enable_metrics else None
+    )
     return machine.outputs, metrics
 
 

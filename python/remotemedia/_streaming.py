@@ -1,7 +1,7 @@
 """Drives a node that gets its whole stream: `async def process(self, items)` with `is_streaming = True`.
 
-The node runs in a task of its own, so that timeouts and task groups inside it work. It never runs ahead: it goes on to its
-next output when that is asked for, and gets an item when one is pushed.
+The node runs in a task of its own, so that timeouts and task groups inside it work. It never runs ahead: it
+goes on to its next output when that is asked for, and gets an item when one is pushed.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ __all__ = ["StreamingNode"]
 class StreamingNode:
     """One run of a streaming node. All calls belong to one event loop.
 
-    For each item: `push` it, then call `next_output` until it answers `(False, None)`. At the end of input: `end`, then
-    `next_output` in the same way. `close` in any case.
+    For each item: `push` it, then call `next_output` until it answers `(False, None)`. At the end of input:
+    `end`, then `next_output` in the same way. `close` in any case.
     """
 
     def __init__(self, process: Callable[[AsyncIterator[Any]], AsyncGenerator[Any, None]]) -> None:
@@ -39,7 +39,7 @@ class StreamingNode:
         self._items.put(item)
 
     async def next_output(self) -> tuple[bool, Any]:
-        """The next output as `(True, output)`, or `(False, None)` when the node waits for an item or has ended.
+        """The next output as `(True, output)`; `(False, None)` when the node waits for an item or has ended.
 
         Raises:
             BaseException: What the node raised.

@@ -29,7 +29,7 @@ class AudioFrame:
     start: float
 
     def __init__(self, samples: ArrayLike, sample_rate: int, start: float = 0.0) -> None:
-        """Take samples as they are, if they have the type and shape already; one channel may lack its dimension.
+        """Take samples, as they are where type and shape fit; one channel may lack its dimension.
 
         Raises:
             TypeError: If the samples are no floating-point numbers.
@@ -39,7 +39,9 @@ class AudioFrame:
 
         array = np.asarray(samples)
         if array.dtype.kind != "f" and array.size:
-            raise TypeError(f"samples are floating-point numbers in [-1, 1], not {array.dtype}; divide by the full scale")
+            raise TypeError(
+                f"samples are floating-point numbers in [-1, 1], not {array.dtype}; divide by the full scale"
+            )
         if array.ndim == 1:
             array = array[:, np.newaxis]
         if array.ndim != 2:  # noqa: PLR2004 - Frames and channels.

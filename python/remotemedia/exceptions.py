@@ -1,7 +1,8 @@
 """Every error that RemoteMedia raises on purpose.
 
-All derive from `RemoteMediaError`, and each also from the built-in error that a caller would expect. All survive pickling and
-copying with their attributes. What user code raises is never replaced: it is the `__cause__` of a `NodeError`.
+All derive from `RemoteMediaError`, and each also from the built-in error that a caller would expect. All
+survive pickling and copying with their attributes. What user code raises is never replaced: it is the
+`__cause__` of a `NodeError`.
 """
 
 from __future__ import annotations

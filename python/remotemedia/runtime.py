@@ -37,11 +37,12 @@ async def execute_pipeline(
 ) -> Any:
     """Run a pipeline once, without input: on the items of its source, or on one empty item.
 
-    The empty item is that of the first annotated `process` along the way: `""` for `str`, 0 for numbers, an empty list, dict …,
-    else `None`.
+    The empty item is that of the first annotated `process` along the way: `""` for `str`, 0 for numbers, an
+    empty list, dict …, else `None`.
 
     Args:
-        pipeline: A `Pipeline`, a list of nodes, a manifest (dict or text), or a list mixing nodes and manifest entries.
+        pipeline: A `Pipeline`, a list of nodes, a manifest (dict or text), or a list mixing nodes and
+            manifest entries.
         enable_metrics: Answer `{"outputs": …, "metrics": …}`.
         use_rust: `False` for the reference executor in pure Python, with the same answers and errors.
         executor: Refused, whatever it names: nodes run inline.
@@ -56,8 +57,8 @@ async def execute_pipeline(
     """
     graph = resolve(pipeline, executor=executor)
     feed = [empty_item(graph)] if graph.source is None else None
-    outputs, metrics = await _run(pipeline, graph, feed, enable_metrics, use_rust)
-    return _answer(shape(outputs), metrics, enable_metrics)
+    outputs, metrics = await _run(pipeline, graph, feed, enable_metrics=enable_metrics, use_rust=use_rust)
+    return _answer(shape(outputs), metrics)
 
 
 async def execute_pipeline_with_input(
@@ -82,26 +83,38 @@ async def execute_pipeline_with_input(
 
     Raises:
         TypeError: If `pipeline` is none, or `input_data` is a single item.
-        PipelineError: If the pipeline cannot run, or the input is an empty list. No node has been initialized.
-        NodeError: If a node fails. Its `__cause__` is the original exception; `node_id` and `item_index` say where.
+        PipelineError: If the pipeline cannot run, or the input is an empty list. No node has been
+            initialized.
+        NodeError: If a node fails. Its `__cause__` is the original exception; `node_id` and `item_index` say
+            where.
     """
     graph = resolve(pipeline, executor=executor)
     check_takes_input(graph)
     if not is_stream(input_data):
         kind = type(input_data).__name__
-        raise TypeError(f"input_data is a list or another iterable of items, not one {kind}; put it into a list: [item]")
+        raise TypeError(
+            f"input_data is a list or another iterable of items, not one {kind}; put it into a list: [item]"
+        )
     if hasattr(type(input_data), "__len__") and not len(input_data):
         raise PipelineError(f"The input of pipeline '{graph.name}' is empty; give at least one item")
-    outputs, metrics = await _run(pipeline, graph, input_data, enable_metrics, use_rust)
-    return _answer(outputs, metrics, enable_metrics)
+    outputs, metrics = await _run(
+        pipeline, graph, input_data, enable_metrics=enable_metrics, use_rust=use_rust
+    )
+    return _answer(outputs, metrics)
 
 
-async def execute_with_item(pipeline: Pipeline, item: Any, enable_metrics: bool, *, use_rust: bool) -> Any:
+async def execute_pipeline_with_item(
+    pipeline: PipelineLike,
+    item: Any,
+    enable_metrics: bool = False,  # noqa: FBT001, FBT002 - As the two above.
+    *,
+    use_rust: bool = True,
+) -> Any:
     """Run a pipeline once on one item; answers as `execute_pipeline` does."""
     graph = resolve(pipeline)
     check_takes_input(graph)
-    outputs, metrics = await _run(pipeline, graph, [item], enable_metrics, use_rust)
-    return _answer(shape(outputs), metrics, enable_metrics)
+    outputs, metrics = await _run(pipeline, graph, [item], enable_metrics=enable_metrics, use_rust=use_rust)
+    return _answer(shape(outputs), metrics)
 
 
 def is_stream(data: Any) -> bool:
@@ -117,7 +130,9 @@ def is_stream(data: Any) -> bool:
     return hasattr(kind, "__iter__") or hasattr(kind, "__aiter__")
 
 
-async def run_graph(graph: Graph, feed: Any, enable_metrics: bool, use_rust: bool) -> tuple[list[Any], Any]:
+async def run_graph(
+    graph: Graph, feed: Any, *, enable_metrics: bool, use_rust: bool
+) -> tuple[list[Any], dict[str, Any] | None]:
     """Run a checked graph on the engine or on the reference executor."""
     if not use_rust:
         from remotemedia import _reference
@@ -138,18 +153,18 @@ def check_takes_input(graph: Graph) -> None:
         PipelineError: If it has a source.
     """
     if graph.source is not None:
-        text = f"Pipeline '{graph.name}' starts with the source '{graph.source.id}', which makes its input itself"
-        raise PipelineError(f"{text}; run it without input")
+        what = f"Pipeline '{graph.name}' starts with a source, node '{graph.source.id}', and takes no input"
+        raise PipelineError(f"{what}; run it without")
 
 
 async def _run(
-    pipeline: object, graph: Graph, feed: Any, enable_metrics: bool, use_rust: bool
+    pipeline: object, graph: Graph, feed: Any, *, enable_metrics: bool, use_rust: bool
 ) -> tuple[list[Any], dict[str, Any] | None]:
-    outputs, metrics = await run_graph(graph, feed, enable_metrics, use_rust)
-    if enable_metrics and isinstance(pipeline, Pipeline):
+    outputs, metrics = await run_graph(graph, feed, enable_metrics=enable_metrics, use_rust=use_rust)
+    if metrics is not None and isinstance(pipeline, Pipeline):
         pipeline.keep_metrics(metrics)
     return outputs, metrics
 
 
-def _answer(outputs: Any, metrics: dict[str, Any] | None, enable_metrics: bool) -> Any:
-    return {"outputs": outputs, "metrics": metrics} if enable_metrics else outputs
+def _answer(outputs: Any, metrics: dict[str, Any] | None) -> Any:
+    return outputs if metrics is None else {"outputs": outputs, "metrics": metrics}

@@ -1,7 +1,7 @@
 """Remembers what the constructors of nodes were given.
 
-The records lie beside the objects, not in them: nothing of ours is on `self`, in `vars()` or in pickles. Values that JSON
-cannot say are not kept alive: of them only the type is remembered.
+The records lie beside the objects, not in them: nothing of ours is on `self`, in `vars()` or in pickles.
+Values that JSON cannot say are not kept alive: of them only the type is remembered.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def keep_record(node: object, reduced: Any) -> Any:
 
 
 def find_not_json(value: Any, path: str = "", depth: int = 0) -> tuple[str, Any] | None:
-    """The first place in `value` that JSON cannot say, as a path and what stands there; `None` if there is none."""
+    """The first place in `value` that JSON cannot say: its path and what stands there."""
     if value is None or isinstance(value, (str, bool, int)):
         return None
     if isinstance(value, float):

@@ -1,7 +1,7 @@
 """The checked description of a pipeline: what both executors run.
 
-`resolve` turns whatever a user may pass as a pipeline into a `Graph`. All that can be wrong with a pipeline before it starts is
-refused here, so that no executor has such cases and no node has been touched.
+`resolve` turns whatever a user may pass as a pipeline into a `Graph`. All that can be wrong with a pipeline
+before it starts is refused here, so that no executor has such cases and no node has been touched.
 """
 
 from __future__ import annotations
@@ -15,7 +15,18 @@ from remotemedia.exceptions import PipelineError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Entry", "Graph", "chain", "check_node", "entry_of", "graph_of", "name_of", "of_list", "plan_order", "resolve"]
+__all__ = [
+    "Entry",
+    "Graph",
+    "chain",
+    "check_node",
+    "entry_of",
+    "graph_of",
+    "name_of",
+    "of_list",
+    "plan_order",
+    "resolve",
+]
 
 _MAX_IDS_SHOWN = 12
 
@@ -27,7 +38,8 @@ class Entry:
         id: Unique in the pipeline.
         node: The object that runs.
         node_type: The name of its class.
-        after: The ids of the nodes whose outputs it gets, in the order in which they count. Empty: it gets the input.
+        after: The ids of the nodes whose outputs it gets, in the order in which they count. Empty: it gets
+            the input.
         join: Whether it gets one dict an input, of the outputs of all nodes before it.
         options: Its options, checked.
     """
@@ -57,7 +69,7 @@ class Entry:
 
 
 class Graph:
-    """A pipeline that is checked: not empty, unique ids, known upstream nodes, no cycle, every node able to process.
+    """A checked pipeline: not empty, unique ids, known upstream nodes, no cycle, all nodes able to process.
 
     Attributes:
         name: The name of the pipeline.
@@ -78,7 +90,8 @@ def resolve(pipeline: object, *, executor: str | None = None) -> Graph:
     """The graph of anything that can be run.
 
     Args:
-        pipeline: A `Pipeline`, a list of nodes and manifest entries, a manifest as a dict, or its JSON or YAML text.
+        pipeline: A `Pipeline`, a list of nodes and manifest entries, a manifest as a dict, or its JSON or
+            YAML text.
         executor: Refused if it names anything; kept for code that passes one.
 
     Raises:
@@ -107,7 +120,8 @@ def graph_of(name: str, entries: list[Entry]) -> Graph:
     """A graph of these entries, checked.
 
     Raises:
-        PipelineError: If it is empty, ids are equal or unknown, connections form a cycle, or a source stands wrong.
+        PipelineError: If it is empty, ids are equal or unknown, connections form a cycle, or a source stands
+            wrong.
     """
     if not entries:
         raise PipelineError(f"Pipeline '{name}' is empty; add at least one node")
@@ -134,8 +148,12 @@ def check_node(node: object, place: str) -> None:
         raise TypeError(f"{place} is the class {node.__name__}, not an instance; write {node.__name__}(…)")
     if any(hasattr(node, attribute) for attribute in ("process", "initialize", "cleanup", "flush")):
         kind = type(node).__name__
-        raise PipelineError(f"Node '{name_of(node)}' missing required process() method; define process(self, data) in {kind}")
-    raise TypeError(f"{place} is {_describe(node)}, neither a node (an object with a process method) nor a manifest entry")
+        raise PipelineError(
+            f"Node '{name_of(node)}' missing required process() method; define process(self, data) in {kind}"
+        )
+    raise TypeError(
+        f"{place} is {_describe(node)}, neither a node (an object with a process method) nor a manifest entry"
+    )
 
 
 def name_of(node: object) -> str:
@@ -196,11 +214,9 @@ def entry_of(item: object, position: int) -> Entry:
     Raises:
         TypeError: If it is no node.
     """
-    options = None
-    if isinstance(item, NodeSpec):
-        item, options = item.node, item.options
-    check_node(item, f"Entry {position} of the pipeline")
-    return Entry(f"{name_of(item)}_{position}", item, type(item).__name__, [], options=options)
+    node, options = (item.node, item.options) if isinstance(item, NodeSpec) else (item, None)
+    check_node(node, f"Entry {position} of the pipeline")
+    return Entry(f"{name_of(node)}_{position}", node, type(node).__name__, [], options=options)
 
 
 def chain(entries: Sequence[Entry]) -> None:
@@ -215,10 +231,8 @@ def _find_source(entries: Sequence[Entry]) -> Entry | None:
         return None
     source = sources[-1]
     if source.after or sum(not entry.after for entry in entries) > 1:
-        message = (
-            f"Node '{source.id}' is a source (its process() takes no item), so it must be the only start of its pipeline"
-        )
-        raise PipelineError(message)
+        what = f"Node '{source.id}' is a source (its process() takes no item)"
+        raise PipelineError(f"{what}, so it must be the only start of its pipeline")
     return source
 
 
@@ -238,7 +252,9 @@ def _upstream_positions(entries: Sequence[Entry]) -> list[list[int]]:
                 from remotemedia._suggest import did_you_mean
 
                 hint = did_you_mean(upstream, positions)
-                raise PipelineError(f"Node '{entry.id}' comes after '{upstream}', but no node has that id{hint}")
+                raise PipelineError(
+                    f"Node '{entry.id}' comes after '{upstream}', but no node has that id{hint}"
+                )
     return [[positions[upstream] for upstream in dict.fromkeys(entry.after)] for entry in entries]
 
 

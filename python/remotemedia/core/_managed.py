@@ -31,7 +31,8 @@ async def process(graph: Graph, stream: Any, *, use_rust: bool) -> AsyncIterator
 
     check_takes_input(graph)
     exit_node = _Exit()
-    run = asyncio.create_task(run_graph(_with_exit(graph, exit_node), stream, False, use_rust))  # noqa: FBT003
+    whole = _with_exit(graph, exit_node)
+    run = asyncio.create_task(run_graph(whole, stream, enable_metrics=False, use_rust=use_rust))
     run.add_done_callback(lambda _: exit_node.news.set())
     try:
         while not run.done() or exit_node.waiting:
@@ -49,7 +50,7 @@ async def process(graph: Graph, stream: Any, *, use_rust: bool) -> AsyncIterator
 
 @asynccontextmanager
 async def managed(pipeline: Pipeline, graph: Graph) -> AsyncIterator[Pipeline]:
-    """A block in which the nodes of a graph stay initialized: runs in it neither initialize nor clean them up."""
+    """A block in which the nodes of a graph stay initialized, for all runs in it."""
     entries = [graph.entries[position] for position in plan_order(graph.entries)]
     lifecycle = Lifecycle(entries, call=_in_thread)
     failure: BaseException | None = None
@@ -85,7 +86,9 @@ def _with_exit(graph: Graph, exit_node: _Exit) -> Graph:
     """The graph with one more node, which gets all that would leave it."""
     entries = graph.entries
     has_downstream = {upstream for entry in entries for upstream in entry.after}
-    last = [entries[position].id for position in plan_order(entries) if entries[position].id not in has_downstream]
+    last = [
+        entries[position].id for position in plan_order(entries) if entries[position].id not in has_downstream
+    ]
     exit_id = "outputs"
     while any(entry.id == exit_id for entry in entries):
         exit_id += "_"

@@ -1,7 +1,7 @@
 """Manifests: from text to a graph of node objects, and back.
 
-Rust parses the text and checks every field, with line numbers; here the names of node types become objects. A type is a
-registered name, or `module:Class`: manifests come from the program itself, never from items.
+Rust parses the text and checks every field, with line numbers; here the names of node types become objects. A
+type is a registered name, or `module:Class`: manifests come from the program itself, never from items.
 """
 
 from __future__ import annotations
@@ -101,9 +101,9 @@ def describe(node: object) -> dict[str, Any]:
     except TypeError as error:
         raise _refused(node, "", f"the class {type(node).__name__} cannot be described: {error}") from error
     if params is None:
-        if type(node).__init__ is not object.__init__:  # type: ignore[misc] # Only compared.
-            reason = "the arguments of its constructor are not known; derive its class from Node, which records them"
-            raise _refused(node, "", reason)
+        if type(node).__init__ is not object.__init__:
+            reason = "the arguments of its constructor are not known"
+            raise _refused(node, "", f"{reason}; derive its class from Node, which records them")
         params = {}
     found = find_not_json(params)
     if found is not None:
@@ -152,7 +152,10 @@ def _hint(node_type: str) -> str:
     if ":" in node_type:
         module = node_type.partition(":")[0]
         return f"; the module '{module}' has no such class"
-    return did_you_mean(node_type, known_names()) or f"; registered are: {', '.join(known_names())}; or write module:Class"
+    return (
+        did_you_mean(node_type, known_names())
+        or f"; registered are: {', '.join(known_names())}; or write module:Class"
+    )
 
 
 def _error(path: str, line: int | None, text: str) -> ManifestError:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["find_type", "known_names", "type_name"]
 
-# Classes that no import can find, such as those inside functions: named once, found again in the same program.
+# Classes that no import finds, such as those inside functions: found again in the same program.
 _local_types: MutableMapping[str, type[Any]] | None = None
 
 

@@ -80,4 +80,6 @@ def check_executor(executor: object) -> None:
         PipelineError: With what there is.
     """
     if executor is not None:
-        raise PipelineError(f"executor={executor!r} is not available; only placement='inline' is, which needs no executor")
+        raise PipelineError(
+            f"executor={executor!r} is not available; only placement='inline' is, which needs no executor"
+        )

@@ -39,15 +39,15 @@ class Node:
             return text.upper()
     ```
 
-    `process(self, item)` returns the output for an item, or `None` for none; or it is a generator of outputs, a coroutine or an
-    async generator. `flush(self)` answers in the same ways, at the end of input. The arguments of the constructor are
-    recorded, so that `to_manifest` needs no code.
+    `process(self, item)` returns the output for an item, or `None` for none; or it is a generator of outputs,
+    a coroutine or an async generator. `flush(self)` answers in the same ways, at the end of input. The
+    arguments of the constructor are recorded, so that `to_manifest` needs no code.
 
     Attributes:
         name: What the node is called; the name of the class if nothing else is given.
         config: The keyword arguments that no class took, as given.
-        is_initialized: Whether `initialize` has run and `cleanup` has not. A node that is initialized before a run belongs to
-            its caller: the run neither initializes nor cleans it up.
+        is_initialized: Whether `initialize` has run and `cleanup` has not. A node that is initialized before
+            a run belongs to its caller: the run neither initializes nor cleans it up.
     """
 
     is_initialized: bool = False
@@ -85,7 +85,7 @@ class Node:
         _mark(self, initialized=True)
 
     def cleanup(self) -> None:
-        """Release what `initialize` acquired. Runs once, after the last item, also after a failure or a cancellation."""
+        """Release what `initialize` acquired. Runs once, after the last item, a failure or a cancellation."""
         _mark(self, initialized=False)
 
     def with_options(self, **options: Any) -> NodeSpec:

@@ -73,8 +73,8 @@ class Pipeline:
         Args:
             node: The object, or a manifest entry.
             id: Unique in the pipeline; `<name>_<index>` if not given.
-            after: What it gets its items from: an id, a node object, or a list of them; an empty list for the input of the
-                pipeline. By default the node added before.
+            after: What it gets its items from: an id, a node object, or a list of them; an empty list for the
+                input of the pipeline. By default the node added before.
             join: Give it one dict an input, `{upstream id: output}`, once all nodes before it have answered.
             **options: As for `Node.with_options`.
 
@@ -87,8 +87,8 @@ class Pipeline:
             entry = of_list([node]).entries[0]
             id = id or node.get("id")  # noqa: A001 - As above.
             node, join, given = entry.node, join or entry.join, entry.options
-        elif isinstance(node, NodeSpec):
-            node, given = node.node, node.options
+        if isinstance(node, NodeSpec):
+            given, node = node.options, node.node
         check_node(node, f"Entry {len(self._entries)} of the pipeline")
         node_id = self._new_id(node) if id is None else self._checked_id(id)
         check_options(options, f"Node '{node_id}': ")
@@ -110,25 +110,30 @@ class Pipeline:
             return False
         removed, before = self._entries.pop(index), self._after.pop(index)
         self._after = [
-            [up for one in after for up in (before if one == removed.id or one is removed.node else [one])]
+            [upstream for one in after for upstream in (before if _means(one, removed) else [one])]
             for after in self._after
         ]
         self._graph = None
         return True
 
     async def run(
-        self, input_data: Any = None, use_rust: bool = True, *, enable_metrics: bool = False  # noqa: FBT001, FBT002
+        self,
+        input_data: Any = None,
+        use_rust: bool = True,  # noqa: FBT001, FBT002 - The contract has it by position.
+        *,
+        enable_metrics: bool = False,
     ) -> Any:
         """Run the pipeline once.
 
         Args:
-            input_data: One item; or a list, any other iterable or async iterable of items. Text, bytes, dicts and arrays are
-                single items.
+            input_data: One item; or a list, any other iterable or async iterable of items. Text, bytes, dicts
+                and arrays are single items.
             use_rust: `False` for the reference executor in pure Python.
             enable_metrics: Answer `{"outputs": …, "metrics": …}`.
 
         Returns:
-            For a list or stream of items the list of outputs; for one item or none the output, or `None`, or a list of several.
+            For a list or stream of items the list of outputs; for one item or none the output, or `None`, or
+            a list of several.
 
         Raises:
             PipelineError: If the pipeline cannot run, or the list is empty. No node has been initialized.
@@ -138,23 +143,27 @@ class Pipeline:
 
         if input_data is None:
             return await runtime.execute_pipeline(self, enable_metrics, use_rust=use_rust)
-        if not runtime.is_stream(input_data):
-            return await runtime.execute_with_item(self, input_data, enable_metrics, use_rust=use_rust)
-        return await runtime.execute_pipeline_with_input(self, input_data, enable_metrics, use_rust=use_rust)
+        run = (
+            runtime.execute_pipeline_with_input
+            if runtime.is_stream(input_data)
+            else runtime.execute_pipeline_with_item
+        )
+        return await run(self, input_data, enable_metrics, use_rust=use_rust)
 
     def process(self, stream: Any, *, use_rust: bool = True) -> AsyncIterator[Any]:
         """Take a stream through the pipeline and give each output as soon as it is there.
 
         Args:
-            stream: An iterable or async iterable of items. Not more of it is read than the outputs taken ask for.
+            stream: An iterable or async iterable of items. Not more of it is read than the outputs taken ask
+                for.
             use_rust: `False` for the reference executor in pure Python.
         """
         from remotemedia.core._managed import process
 
         return process(self.to_graph(), stream, use_rust=use_rust)
 
-    def managed_execution(self) -> AbstractAsyncContextManager[Self]:
-        """A block in which the nodes stay initialized for all runs: initialized on entry, cleaned up on exit."""
+    def managed_execution(self) -> AbstractAsyncContextManager[Pipeline]:
+        """A block in which the nodes stay initialized, for all runs in it."""
         from remotemedia.core._managed import managed
 
         return managed(self, self.to_graph())
@@ -183,7 +192,8 @@ class Pipeline:
         """The pipeline that a manifest describes.
 
         Args:
-            manifest: JSON or YAML text, a dict, or a path: a `Path`, or text that ends in `.json`, `.yaml` or `.yml`.
+            manifest: JSON or YAML text, a dict, or a path: a `Path`, or text that ends in `.json`, `.yaml` or
+                `.yml`.
 
         Raises:
             ManifestError: If the manifest is not valid.
@@ -194,7 +204,9 @@ class Pipeline:
         if not isinstance(manifest, (str, dict)) and not hasattr(manifest, "__fspath__"):
             raise TypeError(f"A manifest is text, a dict or a path, not {type(manifest).__name__}")
         is_path = not isinstance(manifest, (str, dict)) or (
-            isinstance(manifest, str) and "\n" not in manifest and manifest.lower().endswith(_MANIFEST_SUFFIXES)
+            isinstance(manifest, str)
+            and "\n" not in manifest
+            and manifest.lower().endswith(_MANIFEST_SUFFIXES)
         )
         if is_path:
             with open(manifest, encoding="utf-8-sig") as file:  # type: ignore[arg-type]
@@ -298,6 +310,12 @@ class Pipeline:
         if isinstance(upstream, NodeSpec):
             upstream = upstream.node
         for entry in self._entries:
-            if entry.node is upstream:
+            if _means(upstream, entry):
                 return entry.id
-        raise PipelineError(f"Node '{node_id}' comes after {upstream!r}, which is no node of the pipeline '{self.name}'")
+        raise PipelineError(
+            f"Node '{node_id}' comes after {upstream!r}, which is no node of the pipeline '{self.name}'"
+        )
+
+
+def _means(upstream: object, entry: Entry) -> bool:
+    return upstream == entry.id if isinstance(upstream, str) else upstream is entry.node

@@ -5,7 +5,14 @@ from __future__ import annotations
 from remotemedia.nodes._builtin import CalculatorNode, FilterNode, OutputNode, PassThroughNode
 from remotemedia.nodes._registry import get_loaded_nodes, register_node
 
-__all__ = ["CalculatorNode", "FilterNode", "OutputNode", "PassThroughNode", "get_loaded_nodes", "register_node"]
+__all__ = [
+    "CalculatorNode",
+    "FilterNode",
+    "OutputNode",
+    "PassThroughNode",
+    "get_loaded_nodes",
+    "register_node",
+]
 
 for _node_class in (CalculatorNode, FilterNode, OutputNode, PassThroughNode):
     register_node(_node_class)

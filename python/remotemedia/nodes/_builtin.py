@@ -37,11 +37,13 @@ class PassThroughNode(Node):
 class CalculatorNode(Node):
     """Calculates with numbers.
 
-    A number is calculated with the operand. A dict `{"operation": …, "args": [a, b, …]}`, or with `operands`, brings its own
-    numbers, and is answered by `{"result": …}`.
+    A number is calculated with the operand. A dict `{"operation": …, "args": [a, b, …]}`, or with `operands`,
+    brings its own numbers, and is answered by `{"result": …}`.
     """
 
-    def __init__(self, operation: str = "add", operand: float = 0, name: str | None = None, **config: Any) -> None:
+    def __init__(
+        self, operation: str = "add", operand: float = 0, name: str | None = None, **config: Any
+    ) -> None:
         """Choose what to calculate.
 
         Args:
@@ -68,7 +70,9 @@ class CalculatorNode(Node):
         if isinstance(data, dict):
             return {"result": self._calculate(data)}
         if isinstance(data, _NO_NUMBERS):
-            raise TypeError(f"expected a number or a dict with 'operation' and 'args', not {type(data).__name__}")
+            raise TypeError(
+                f"expected a number or a dict with 'operation' and 'args', not {type(data).__name__}"
+            )
         return _OPERATIONS[self.operation](data, self.operand)
 
     def _calculate(self, data: dict[str, Any]) -> Any:
@@ -83,7 +87,7 @@ class CalculatorNode(Node):
 
 
 class FilterNode(Node):
-    """Passes on the items that are at least `threshold`, or those that `predicate` accepts; drops the others."""
+    """Passes on items of at least `threshold`, or those that `predicate` accepts; drops the others."""
 
     def __init__(
         self,

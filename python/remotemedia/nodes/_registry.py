@@ -20,7 +20,8 @@ def register_node(cls: NodeClass, name: str | None = None) -> NodeClass:
     """Make a node class known to manifests, under its name with and without the suffix `Node`.
 
     Args:
-        cls: A class whose instances are nodes. It may be registered again, as a notebook does that runs a cell twice.
+        cls: A class whose instances are nodes. It may be registered again, as a notebook does that runs a
+            cell twice.
         name: The name in manifests; by default that of the class.
 
     Returns:
@@ -35,7 +36,9 @@ def register_node(cls: NodeClass, name: str | None = None) -> NodeClass:
     name = name or cls.__name__
     known = find_class(name)
     if known is not None and _path_of(known) != _path_of(cls):
-        raise ValueError(f"The name '{name}' belongs to {_path_of(known)}; give another: register_node(cls, name=…)")
+        raise ValueError(
+            f"The name '{name}' belongs to {_path_of(known)}; give another: register_node(cls, name=…)"
+        )
     for alias in _spellings(name):
         _classes.pop(alias, None)
     _classes[name] = cls
