@@ -16,8 +16,8 @@ Names are imported when they are first used: `import remotemedia` alone loads no
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+# As in `typing`, whose import would take longer than all of this one.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any, TypeVar

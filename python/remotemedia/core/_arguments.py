@@ -102,7 +102,8 @@ def constructor_signature(kind: type) -> inspect.Signature:
     import inspect
 
     signature = inspect.signature(kind.__init__)  # type: ignore[misc] # The one of this very class.
-    return signature.replace(parameters=list(signature.parameters.values())[1:])
+    parameters = list(signature.parameters.values())[1:]
+    return signature.replace(parameters=parameters, return_annotation=inspect.Signature.empty)
 
 
 def _parts(value: list[Any] | tuple[Any, ...] | dict[Any, Any], path: str) -> list[tuple[str, Any]]:

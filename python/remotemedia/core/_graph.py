@@ -20,7 +20,7 @@ __all__ = [
     "Graph",
     "chain",
     "check_node",
-    "entry_of",
+    "entries_of",
     "graph_of",
     "name_of",
     "of_list",
@@ -203,20 +203,33 @@ def of_list(items: Sequence[object]) -> Graph:
         from remotemedia.core._manifest import load_list
 
         return load_list(items)
-    entries = [entry_of(item, position) for position, item in enumerate(items)]
+    entries = entries_of(items)
     chain(entries)
     return Graph("pipeline", entries, _find_source(entries))
 
 
-def entry_of(item: object, position: int) -> Entry:
-    """The entry of a node in a list, still without its neighbours.
+def entries_of(items: Sequence[object]) -> list[Entry]:
+    """The entries of the nodes in a list, still without their neighbours. Dicts are left out.
 
     Raises:
-        TypeError: If it is no node.
+        TypeError: If some are no nodes; it names all of them.
+        PipelineError: If a node has no `process`.
     """
-    node, options = (item.node, item.options) if isinstance(item, NodeSpec) else (item, None)
-    check_node(node, f"Entry {position} of the pipeline")
-    return Entry(f"{name_of(node)}_{position}", node, type(node).__name__, [], options=options)
+    entries: list[Entry] = []
+    wrong: list[str] = []
+    for position, item in enumerate(items):
+        if isinstance(item, dict):
+            continue
+        node, options = (item.node, item.options) if isinstance(item, NodeSpec) else (item, None)
+        try:
+            check_node(node, f"Entry {position} of the pipeline")
+        except TypeError as error:
+            wrong.append(str(error))
+        node_id = f"{name_of(node)}_{position}"
+        entries.append(Entry(node_id, node, type(node).__name__, [], options=options))
+    if wrong:
+        raise TypeError("\n".join(wrong))
+    return entries
 
 
 def chain(entries: Sequence[Entry]) -> None:

@@ -7,11 +7,12 @@ type is a registered name, or `module:Class`: manifests come from the program it
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._suggest import did_you_mean
 from remotemedia.core._arguments import NotJson, find_not_json, recorded_params
-from remotemedia.core._graph import Entry, Graph, chain, check_node, entry_of, graph_of, name_of
+from remotemedia.core._graph import Entry, Graph, chain, check_node, entries_of, graph_of, name_of
 from remotemedia.core._node_types import find_type, known_names, type_name
 from remotemedia.exceptions import ManifestError, SerializationError
 
@@ -52,7 +53,8 @@ def load_list(items: Sequence[object]) -> Graph:
         TypeError: If something is neither.
         ManifestError: If an entry is not valid.
     """
-    entries = [None if isinstance(item, dict) else entry_of(item, index) for index, item in enumerate(items)]
+    live = iter(entries_of(items))
+    entries = [None if isinstance(item, dict) else next(live) for item in items]
     # The nodes that are there already stand in, so that places in errors count as in the list.
     nodes = [
         item if entry is None else {"id": entry.id, "node_type": "PassThroughNode"}
@@ -108,7 +110,7 @@ def describe(node: object) -> dict[str, Any]:
     found = find_not_json(params)
     if found is not None:
         path, _ = found
-        raise _refused(node, path, f"argument '{path}' is no JSON value but {_kind_of(found)}")
+        raise _refused(node, path, f"argument '{path}' {_what(found)}, which JSON cannot say")
     return {"node_type": type_name(node), "params": params}
 
 
@@ -120,7 +122,8 @@ def _parse(manifest: str | dict[str, Any]) -> dict[str, Any]:
     else:
         found = find_not_json(manifest)
         if found is not None:
-            raise ManifestError(f"{found[0]}: expected a JSON value, found {_kind_of(found)}", path=found[0])
+            path = re.sub(r"\['(\w+)'\]", r".\1", found[0])
+            raise ManifestError(f"{path}: the value {_what(found)}, which JSON cannot say", path=path)
         text = json.dumps(manifest)
     try:
         return parse_manifest(text)
@@ -186,8 +189,8 @@ def _refused(node: object, attribute: str, reason: str) -> SerializationError:
     )
 
 
-def _kind_of(found: tuple[str, Any]) -> str:
+def _what(found: tuple[str, Any]) -> str:
     value = found[1]
     kind = value.kind if isinstance(value, NotJson) else type(value)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return f"{value} (a float)" if isinstance(value, float) else f"a {name}"
+    return f"is {value}" if isinstance(value, float) else f"has the type '{name}'"
