@@ -39,8 +39,8 @@ def findings() -> list[Finding]:
         *_package(),
         *_extension(),
         *_other_packages(),
-        *_dependency("cloudpickle", "send nodes to worker processes"),
-        *_dependency("numpy", "read audio"),
+        *_dependency("cloudpickle", 3, "send nodes to worker processes"),
+        *_dependency("numpy", 1, "read audio"),
     ]
 
 
@@ -137,15 +137,19 @@ def _other_packages() -> list[Finding]:
     ]
 
 
-def _dependency(name: str, purpose: str) -> list[Finding]:
+def _dependency(name: str, oldest: int, purpose: str) -> list[Finding]:
+    """Whether a package can be used; `oldest` is the first major version that fits."""
     import importlib
 
+    install = f"to {purpose}, install it with: {sys.executable} -m pip install '{name}>={oldest}'"
     try:
         module = importlib.import_module(name)
     except ImportError as error:
         is_missing = isinstance(error, ModuleNotFoundError) and error.name == name
         what = "not installed" if is_missing else f"does not load: {error}"
-        text = f"{what}; to {purpose}, install it with: {sys.executable} -m pip install {name}"
-        return [Finding(name, text, is_problem=True)]
-    place = os.path.dirname(os.path.dirname(module.__file__ or ""))
-    return [Finding(name, f"{module.__version__} ({place})")]
+        return [Finding(name, f"{what}; {install}", is_problem=True)]
+    version = str(getattr(module, "__version__", "of unknown version"))
+    major = version.partition(".")[0]
+    if major.isdecimal() and int(major) < oldest:
+        return [Finding(name, f"{version} is too old; {install}", is_problem=True)]
+    return [Finding(name, f"{version} ({os.path.dirname(os.path.dirname(module.__file__ or ''))})")]

@@ -67,7 +67,7 @@ def _described_parameters(doc: str) -> dict[str, str]:
     found: dict[str, str] = {}
     name = ""
     for line in lines:
-        started = re.match(r"(\w+)(?: \(.*?\))?:\s*(.*)", line)
+        started = re.match(r"(\*{0,2}\w+)(?: \(.*?\))?:\s*(.*)", line)
         if started:
             name, found[started.group(1)] = started.groups()
         elif name and line.strip():

@@ -36,16 +36,17 @@ def _ignored_fields(target: str) -> list[str]:
 
 
 def _unsendable(graph: Graph) -> list[str]:
-    from remotemedia.core import node_serialization
     from remotemedia.exceptions import SerializationError
 
+    try:
+        from remotemedia.core.node_serialization import check_sendable
+    except ImportError as error:
+        return [f"whether nodes can be sent to a worker is not known: {error}"]
     found = []
     for entry in graph.entries:
         try:
-            node_serialization.check_sendable(entry.node)
+            check_sendable(entry.node)
         except SerializationError as error:
             what = f"attribute '{error.attribute}' is not serializable"
             found.append(f"node '{entry.id}' cannot be sent to a worker: {what}")
-        except ImportError as error:
-            return [f"whether nodes can be sent to a worker is not known: {error}"]
     return found

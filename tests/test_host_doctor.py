@@ -1,0 +1,63 @@
+"""What `doctor` finds, and what is wrong with it."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import pytest
+
+from remotemedia import _core, _doctor
+
+
+def problems() -> dict[str, str]:
+    return {finding.label: finding.text for finding in _doctor.findings() if finding.is_problem}
+
+
+def test_a_sound_environment_has_no_problems():
+    assert problems() == {}
+
+
+def test_facts_name_versions_and_places():
+    facts = {finding.label: finding.text for finding in _doctor.findings()}
+
+    assert facts["Virtual environment"].startswith(sys.prefix)
+    assert facts["Extension"].startswith(f"remotemedia._core {_core.__version__} (")
+
+
+def test_another_installed_version_is_a_problem(tmp_path, monkeypatch):
+    (tmp_path / "remotemedia-0.0.1.dist-info").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+
+    text = problems()["Installed wheel"]
+
+    assert text.startswith(
+        f"remotemedia 0.0.1 is installed in {tmp_path}, but {_core.__version__} is in use;"
+    )
+
+
+def test_an_extension_of_another_version_is_a_problem(monkeypatch):
+    monkeypatch.setattr(_core, "__version__", "0.0.1")
+
+    assert "the extension is version 0.0.1 and the package" in problems()["Extension"]
+
+
+@pytest.mark.parametrize("name", ["numpy", "cloudpickle"])
+def test_a_missing_package_is_a_problem_with_a_remedy(monkeypatch, name):
+    monkeypatch.setitem(sys.modules, name, None)
+
+    assert f"{sys.executable} -m pip install '{name}>=" in problems()[name]
+
+
+def test_a_package_that_is_too_old_is_a_problem(monkeypatch):
+    old = ModuleType("cloudpickle")
+    old.__version__ = "2.2.1"
+    monkeypatch.setitem(sys.modules, "cloudpickle", old)
+
+    assert problems()["cloudpickle"].startswith("2.2.1 is too old; to send nodes to worker")
+
+
+def test_another_active_environment_is_a_problem(monkeypatch):
+    monkeypatch.setenv("VIRTUAL_ENV", "/another/environment")
+
+    assert problems() == {"Virtual environment": "/another/environment is active, but not the one in use"}
