@@ -3,13 +3,13 @@
 | block | what is done with it |
 |---|---|
 | `python` | run; the blocks of a page share one namespace and may `await` |
-| `text` after a `python` block | is the output of that block; `...` stands for anything |
+| `text`, `json` or `mermaid` after a `python` block | is the output of that block; `...` stands for anything |
 | `console` | lines with `$ ` are run in bash; the lines after them are their output |
 | any language with `file=NAME` | written to that file, for the blocks after it |
 | `sh` | set-up commands, not run; the `make` targets that they name exist |
 | `rust` | is part of a file that cargo builds |
-| `json`, `toml` | is well-formed |
-| `yaml`, `mermaid`, others that are no code | nothing |
+| other `json`, `toml` | is well-formed |
+| `yaml`, others that are no code | nothing |
 
 `data/quickstart_user.md` is what users of the earlier SDK have been given: its snippets run unchanged.
 """
@@ -35,6 +35,7 @@ PAGES = [
     ROOT / "ARCHITECTURE.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
+OUTPUT_LANGUAGES = {"text", "json", "mermaid"}
 LANGUAGES = {"", "python", "text", "console", "sh", "rust", "json", "toml", "yaml", "mermaid"}
 FENCE = re.compile(r"^```(?P<language>\w*)(?P<info>[^\n`]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -88,7 +89,7 @@ def read_blocks(page: Path) -> list[Block]:
         line = text.count("\n", 0, fence.start()) + 1
         file = re.search(r"\bfile=(\S+)", fence["info"])
         block = Block(f"{page.name}:{line}", fence["language"], file[1] if file else "", fence["text"])
-        if block.language == "text" and blocks and blocks[-1].language == "python":
+        if block.language in OUTPUT_LANGUAGES and not block.file and blocks and blocks[-1].language == "python":
             blocks[-1].output = block.text
         blocks.append(block)
         if block.language == "console":
@@ -111,6 +112,13 @@ def run_page(blocks: list[Block], directory: Path) -> list[tuple[Block, str]]:
         check=True,
     )
     return list(zip(code, json.loads(done.stdout), strict=True))
+
+
+def headings_of(page: Path) -> set[str]:
+    """The headings of a page as links name them."""
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def tidy(output: str) -> str:
@@ -156,9 +164,12 @@ def test_blocks_that_are_not_run_are_sound(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_of_the_page_lead_somewhere(page):
-    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8"))
+    links = re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", page.read_text(encoding="utf-8"))
 
-    assert [link for link in links if not (page.parent / link).exists()] == []
+    targets = [(page.parent / path if path else page, heading) for path, heading in links]
+
+    assert [target for target, _ in targets if not target.exists()] == []
+    assert [target for target in targets if target[1] and target[1] not in headings_of(target[0])] == []
 
 
 def test_snippets_that_users_were_given_run_unchanged(tmp_path):
