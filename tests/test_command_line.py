@@ -1,0 +1,365 @@
+"""`remotemedia-host` and `python -m remotemedia`: the same words, streams, signals and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import struct
+import subprocess
+import sys
+import wave
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+HOST = Path(os.environ.get("REMOTEMEDIA_HOST", ROOT / "target/debug/remotemedia-host"))
+PROGRAMS = {"host": [str(HOST)], "wheel": [sys.executable, "-m", "remotemedia"]}
+
+APP = """
+import asyncio, os, signal, sys, time
+from dataclasses import dataclass
+
+class Upper:
+    def process(self, text):
+        return text.upper()
+
+class Echo:
+    def process(self, item):
+        return item
+
+class Number:
+    def process(self, text):
+        return int(text)
+
+class Witness:
+    def initialize(self):
+        print("initialized", file=sys.stderr, flush=True)
+
+    def process(self, item):
+        return item
+
+    def cleanup(self):
+        print("cleaned up", file=sys.stderr, flush=True)
+
+class Sleeper(Witness):
+    def process(self, item):
+        print("sleeping", file=sys.stderr, flush=True)
+        time.sleep(60)
+
+class Waiter(Witness):
+    async def process(self, item):
+        print("sleeping", file=sys.stderr, flush=True)
+        await asyncio.sleep(60)
+
+class Loud:
+    def process(self, item):
+        print("a line of the node's own")
+        return item
+
+class Endless:
+    def process(self):
+        count = 0
+        while True:
+            yield count
+            count += 1
+
+class Quit:
+    def process(self, item):
+        sys.exit(3)
+
+class Shape:
+    def process(self, frame):
+        return [*frame.samples.shape, frame.sample_rate, round(frame.start, 3), float(frame.samples[0, 0])]
+
+@dataclass
+class Word:
+    text: str
+    start: float
+
+class Words:
+    def process(self, text):
+        return Word(text, 1.5)
+
+class Odd:
+    def process(self, item):
+        return {"found": [item, object()]}
+"""
+
+
+@pytest.fixture(params=PROGRAMS)
+def program(request, tmp_path, monkeypatch):
+    """The words that start a program, in a directory with `app.py`."""
+    if request.param == "host" and not HOST.exists():
+        pytest.skip("build it with: cargo build --package remotemedia-host")
+    (tmp_path / "app.py").write_text(APP)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VIRTUAL_ENV", sys.prefix)
+    return PROGRAMS[request.param]
+
+
+@pytest.fixture
+def add(tmp_path):
+    """Add lines to `app.py`."""
+
+    def add(lines: str) -> None:
+        with (tmp_path / "app.py").open("a") as app:
+            app.write(f"\n{lines}\n")
+
+    return add
+
+
+@pytest.fixture
+def run(program):
+    """Run a command to its end."""
+
+    def run(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*program, *words], input=stdin, capture_output=True, text=True, check=False)
+
+    return run
+
+
+@pytest.fixture
+def start(program):
+    """Start a command that is to be spoken to."""
+    started = []
+
+    def start(*words: str) -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(
+            [*program, *words], stdin=pipe, stdout=pipe, stderr=pipe, text=True, bufsize=1
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def lines_until(stream, last: str) -> list[str]:
+    """Read lines until one is `last`."""
+    lines = []
+    while not lines or lines[-1] != last:
+        assert select.select([stream], [], [], 20)[0], f"{last!r} does not come after {lines}"
+        line = stream.readline()
+        assert line, f"{last!r} does not come after {lines}"
+        lines.append(line.rstrip("\n"))
+    return lines
+
+
+def test_text_lines_become_json_lines(run, add):
+    add("pipeline = [Upper()]")
+
+    done = run("run", "app.py:pipeline", "--input", "-", stdin="one\ntwo\n")
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, '"ONE"\n"TWO"\n', "")
+
+
+def test_json_lines_keep_their_values(run, add, tmp_path):
+    values = [None, True, -(2**63), 1.5, "ä", [1, [2]], {"a": {"b": []}}]
+    (tmp_path / "items.jsonl").write_text("".join(json.dumps(value) + "\n" for value in values))
+    add("pipeline = [Echo()]")
+
+    done = run("run", "app.py:pipeline", "--input", "items.jsonl")
+
+    # None is no output: that item is filtered out.
+    assert [json.loads(line) for line in done.stdout.splitlines()] == values[1:]
+
+
+def test_a_recording_arrives_as_audio_frames(run, add, tmp_path):
+    with wave.open(str(tmp_path / "tone.wav"), "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(struct.pack("<hh", 16384, -16384) * 400)
+    add("pipeline = [Shape()]")
+
+    done = run("run", "app.py:pipeline", "--input", "tone.wav", "--chunk-ms", "20")
+
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [
+        [160, 2, 8000, 0.0, 0.5],
+        [160, 2, 8000, 0.02, 0.5],
+        [80, 2, 8000, 0.04, 0.5],
+    ]
+
+
+def test_outputs_appear_while_the_input_is_open(start, add):
+    add("pipeline = [Upper()]")
+    process = start("run", "app.py:pipeline", "--input", "-")
+
+    process.stdin.write("one\n")
+    first = lines_until(process.stdout, '"ONE"')
+    process.stdin.write("two\n")
+    second = lines_until(process.stdout, '"TWO"')
+
+    assert (first, second, process.poll()) == (['"ONE"'], ['"TWO"'], None)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("node", ["Witness", "Sleeper", "Waiter"])
+def test_a_signal_cleans_up_and_has_its_exit_code(start, add, number, node):
+    add(f"pipeline = [{node}()]")
+    process = start("run", "app.py:pipeline", "--input", "-")
+    lines_until(process.stderr, "initialized")
+    if node != "Witness":
+        process.stdin.write("item\n")
+        lines_until(process.stderr, "sleeping")
+
+    process.send_signal(number)
+
+    lines_until(process.stderr, "cleaned up")
+    assert process.wait(20) == 128 + number
+    assert "Traceback" not in process.stderr.read()
+
+
+def test_a_handler_of_the_users_own_is_kept(start, add):
+    add(
+        "def stop(number, frame):\n"
+        "    print('the handler ran', file=sys.stderr, flush=True)\n"
+        "    raise KeyboardInterrupt\n"
+        "signal.signal(signal.SIGTERM, stop)\n"
+        "pipeline = [Witness()]"
+    )
+    process = start("run", "app.py:pipeline", "--input", "-")
+    lines_until(process.stderr, "initialized")
+
+    process.send_signal(signal.SIGTERM)
+
+    lines_until(process.stderr, "the handler ran")
+    lines_until(process.stderr, "cleaned up")
+    assert process.wait(20) == 130
+
+
+def test_a_reader_that_goes_away_ends_the_run_quietly(start, add):
+    add("pipeline = [Endless(), Witness()]")
+    process = start("run", "app.py:pipeline")
+    lines_until(process.stdout, "0")
+
+    process.stdout.close()
+
+    assert lines_until(process.stderr, "cleaned up") == ["initialized", "cleaned up"]
+    assert process.stderr.read() == ""
+    assert process.wait(20) == 0
+
+
+def test_what_nodes_print_does_not_mix_with_outputs(run, add):
+    add("pipeline = [Loud()]")
+
+    done = run("run", "app.py:pipeline", "--input", "-", stdin="one\n")
+
+    assert (done.stdout, done.stderr) == ('"one"\n', "a line of the node's own\n")
+
+
+def test_a_failing_node_shows_the_users_frames_and_a_sentence(run, add, tmp_path):
+    add("pipeline = [Number()]")
+
+    done = run("run", "app.py:pipeline", "--input", "-", stdin="1\nx\n")
+
+    assert (done.returncode, done.stdout) == (1, "1\n")
+    frames = [line for line in done.stderr.splitlines() if line.startswith("  File ")]
+    assert frames == [f'  File "{tmp_path}/app.py", line 15, in process']
+    assert (
+        "Node 'Number_0' failed in process() on item 1: ValueError: "
+        "invalid literal for int() with base 10: 'x' (app.py, line 15)"
+    ) in done.stderr
+
+
+def test_the_whole_traceback_is_shown_on_demand(run, add):
+    add("pipeline = [Number()]")
+
+    done = run("run", "app.py:pipeline", "--input", "-", "--traceback", stdin="x\n")
+
+    assert "remotemedia.exceptions.NodeError: Node 'Number_0' failed" in done.stderr
+
+
+def test_exit_in_a_node_is_the_exit_code(run, add):
+    add("pipeline = [Quit()]")
+
+    assert run("run", "app.py:pipeline", "--input", "-", stdin="1\n").returncode == 3
+
+
+def test_a_dataclass_is_written_as_an_object(run, add):
+    add("pipeline = [Words()]")
+
+    done = run("run", "app.py:pipeline", "--input", "-", stdin="go\n")
+
+    assert json.loads(done.stdout) == {"text": "go", "start": 1.5}
+
+
+def test_an_output_that_cannot_be_written_names_its_place_and_type(run, add):
+    add("pipeline = [Odd()]")
+
+    done = run("run", "app.py:pipeline", "--input", "-", stdin="1\n")
+
+    assert done.returncode == 1
+    assert (
+        'output["found"][1] is of type object, which cannot be written; let the last node return'
+        in done.stderr
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("check", "app.py:good"), 0),
+        (("check", "app.py:empty"), 1),
+        (("check", "app.py:absent"), 2),
+        (("check", "nowhere.py:pipeline"), 2),
+        (("run", "app.py:good", "--input", "absent.txt"), 2),
+        (("graph", "app.py:good"), 0),
+        (("nodes",), 0),
+        (("nodes", "NoSuchNode"), 2),
+        (("unknown",), 2),
+        ((), 2),
+    ],
+)
+def test_exit_codes_tell_what_happened(run, add, words, code):
+    add("good = [Upper()]\nempty = []")
+
+    done = run(*words)
+
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_manifest_runs_like_the_nodes_it_names(run, tmp_path):
+    (tmp_path / "chain.yaml").write_text(
+        "version: v1\n"
+        "metadata: {name: chain}\n"
+        "nodes:\n"
+        "  - {id: add, node_type: CalculatorNode, params: {operation: add, operand: 10}}\n"
+    )
+    (tmp_path / "items.jsonl").write_text("1\n2\n")
+
+    done = run("run", "chain.yaml", "--input", "items.jsonl")
+
+    assert (done.returncode, done.stdout) == (0, "11\n12\n"), done.stderr
+
+
+def test_the_registry_is_told_with_parameters(run):
+    done = run("nodes", "--json")
+
+    calculator = next(node for node in json.loads(done.stdout) if node["name"] == "CalculatorNode")
+    assert calculator["aliases"] == ["Calculator"]
+    assert [parameter["name"] for parameter in calculator["parameters"]][:2] == ["operation", "operand"]
+
+
+def test_doctor_names_the_environment(run):
+    done = run("doctor")
+
+    assert sys.prefix in done.stdout
+    assert done.returncode == 0, done.stdout
+
+
+def test_metrics_go_to_stderr(run, add):
+    add("pipeline = [Upper()]")
+
+    done = run("run", "app.py:pipeline", "--input", "-", "--metrics=json", stdin="one\ntwo\n")
+
+    metrics = json.loads(done.stderr)
+    assert (metrics["items_in"], metrics["items_out"], done.stdout) == (2, 2, '"ONE"\n"TWO"\n')
