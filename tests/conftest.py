@@ -1,0 +1,42 @@
+"""What all tests share: how much hypothesis tries, and running a pipeline on both executors.
+
+`pytest --hypothesis-profile=thorough` tries more than `make test` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from remotemedia import execute_pipeline, execute_pipeline_with_input
+
+# A whole run is slow beside what hypothesis expects of an example, and how slow depends on the machine.
+settings.register_profile(
+    "default", max_examples=200, deadline=None, derandomize=True, database=None, print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile(
+    "thorough", settings.get_profile("default"), max_examples=5000, derandomize=False,
+)
+settings.load_profile("default")
+
+
+@pytest.fixture(params=["engine", "reference"])
+def use_rust(request: pytest.FixtureRequest) -> bool:
+    """Run a test once on each executor."""
+    return request.param == "engine"
+
+
+@pytest.fixture
+def run(use_rust: bool) -> Any:
+    """Run a pipeline to its end, on the `inputs` if there are any."""
+
+    def run(pipeline: Any, inputs: Any = None, **options: Any) -> Any:
+        if inputs is None:
+            return asyncio.run(execute_pipeline(pipeline, use_rust=use_rust, **options))
+        return asyncio.run(execute_pipeline_with_input(pipeline, inputs, use_rust=use_rust, **options))
+
+    return run

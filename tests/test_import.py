@@ -1,0 +1,53 @@
+"""What importing the package costs, and what it brings."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import remotemedia
+
+
+def fresh(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+
+
+def loaded_by(statement: str) -> set[str]:
+    bare = "import sys, json; before = set(sys.modules); {}; print(json.dumps(sorted(set(sys.modules) - before)))"
+    return set(json.loads(fresh(bare.format(statement))))
+
+
+def test_the_import_brings_next_to_nothing():
+    assert loaded_by("import remotemedia") == {"remotemedia", "__future__"}
+
+
+def test_no_heavy_module_comes_with_the_public_names():
+    loaded = loaded_by("from remotemedia import Node, Pipeline, execute_pipeline")
+
+    assert not loaded & {"asyncio", "numpy", "inspect", "dataclasses", "json", "logging", "cloudpickle"}
+
+
+def test_the_import_prints_nothing():
+    assert fresh("import remotemedia, remotemedia.runtime, remotemedia.nodes") == ""
+
+
+def test_submodules_are_there_without_their_import():
+    code = "import remotemedia; print(remotemedia.nodes.PassThroughNode.__name__, remotemedia.core.__name__)"
+
+    assert fresh(code) == "PassThroughNode remotemedia.core\n"
+
+
+def test_every_public_name_exists():
+    assert all(getattr(remotemedia, name) is not None for name in remotemedia.__all__)
+    assert set(remotemedia.__all__) <= set(dir(remotemedia))
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    assert not hasattr(remotemedia, "nothing")
+
+
+def test_the_version_is_that_of_the_extension():
+    from remotemedia import _core
+
+    assert remotemedia.__version__ == _core.__version__

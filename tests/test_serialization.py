@@ -1,0 +1,166 @@
+"""Nodes as bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from remotemedia import Node
+from remotemedia.core import node_serialization
+from remotemedia.core.node_serialization import (
+    SerializationError,
+    deserialize_node_from_ipc,
+    serialize_node_for_ipc,
+    validate_node_serializable,
+)
+from remotemedia.exceptions import NodeError
+
+
+class Holder(Node):
+    def __init__(self, **config):
+        super().__init__(**config)
+        self.calls = []
+
+    def initialize(self):
+        super().initialize()
+        self.calls.append("initialize")
+
+    def process(self, data):
+        return data
+
+    def cleanup(self):
+        super().cleanup()
+        self.calls.append("cleanup")
+
+
+class Client:
+    def __init__(self):
+        self.lock = threading.Lock()
+
+
+def test_a_node_is_cleaned_up_sent_and_initialized():
+    node = Holder(name="h", rate=16)
+    node.initialize()
+
+    arrived = deserialize_node_from_ipc(serialize_node_for_ipc(node))
+
+    assert not node.is_initialized
+    assert arrived.is_initialized
+    assert arrived.calls == ["initialize", "cleanup", "initialize"]
+    assert arrived.to_manifest() == node.to_manifest()
+
+
+def test_a_class_inside_a_function_is_sent_whole():
+    class Local:
+        def process(self, data):
+            return data + 1
+
+    assert deserialize_node_from_ipc(serialize_node_for_ipc(Local())).process(1) == 2
+
+
+def test_the_quickstarts_bad_node_is_told_word_for_word(tmp_path):
+    node = Holder(name="bad")
+
+    with open(tmp_path / "data.txt", "w") as node.file_handle, pytest.raises(SerializationError) as caught:
+        serialize_node_for_ipc(node)
+
+    first, second, _ = str(caught.value).split("\n")
+    assert first == "Cannot serialize Node 'bad': attribute 'file_handle' is not serializable."
+    assert second.startswith("Suggestion: Call node.cleanup() before serialization")
+    assert caught.value.node_name == "bad"
+    assert caught.value.attribute == "file_handle"
+    assert "Cannot pickle files" in caught.value.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "path"),
+    [
+        ("client", Client, "client.lock"),
+        ("handlers", lambda: [1, 2, threading.Lock()], "handlers[2]"),
+        ("cache", lambda: {"y": 1, "x": threading.Lock()}, "cache['x']"),
+        ("deep", lambda: {"a": [Client()]}, "deep['a'][0].lock"),
+        ("stream", lambda: (n for n in ()), "stream"),
+    ],
+)
+def test_what_cannot_be_sent_is_named_by_its_path(name, value, path):
+    node = Holder()
+    setattr(node, name, value())
+
+    with pytest.raises(SerializationError) as caught:
+        serialize_node_for_ipc(node)
+
+    assert caught.value.attribute == path
+
+
+def test_a_circle_ends():
+    node = Holder()
+    node.circle = [node, threading.Lock()]
+
+    with pytest.raises(SerializationError) as caught:
+        serialize_node_for_ipc(node)
+
+    assert caught.value.attribute == "circle[1]"
+
+
+def test_a_large_node_is_searched_within_seconds():
+    node = Holder()
+    node.large = [b"x" * 1_000_000 for _ in range(90)]
+    node.lock = threading.Lock()
+    started = time.monotonic()
+
+    with pytest.raises(SerializationError) as caught:
+        serialize_node_for_ipc(node)
+
+    assert caught.value.attribute == "lock"
+    assert time.monotonic() - started < 2
+
+
+def test_a_node_over_the_limit_is_refused(monkeypatch):
+    monkeypatch.setattr(node_serialization, "MAX_SERIALIZED_SIZE_BYTES", 1000)
+    node = Holder(name="big")
+    node.data = bytes(2000)
+
+    with pytest.raises(SerializationError, match="^Cannot serialize Node 'big': it takes .* MiB, the limit is"):
+        serialize_node_for_ipc(node)
+
+
+def test_validating_leaves_the_node_alone():
+    node = Holder()
+    node.initialize()
+
+    assert validate_node_serializable(node) is True
+    assert node.is_initialized
+    node.lock = threading.Lock()
+    assert validate_node_serializable(node) is False
+
+
+def test_bytes_that_are_no_node_are_refused():
+    with pytest.raises(SerializationError, match="^Cannot deserialize a node: "):
+        deserialize_node_from_ipc(b"junk")
+
+
+def test_a_failing_cleanup_is_told():
+    class Failing(Holder):
+        def cleanup(self):
+            raise ValueError("stuck")
+
+    with pytest.raises(NodeError, match="^Node 'Failing' failed in cleanup\\(\\): ValueError: stuck$"):
+        serialize_node_for_ipc(Failing())
+
+
+def test_async_lifecycle_runs_inside_a_running_loop():
+    class Async(Holder):
+        async def cleanup(self):
+            await asyncio.sleep(0)
+            self.calls.append("async cleanup")
+
+    async def send():
+        return serialize_node_for_ipc(node)
+
+    node = Async()
+    asyncio.run(send())
+
+    assert node.calls == ["async cleanup"]
