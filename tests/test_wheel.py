@@ -35,7 +35,11 @@ def output_of(*command: str | Path, cwd: Path = ROOT) -> str:
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
-        env={name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}},
+        env={
+            name: value
+            for name, value in os.environ.items()
+            if name not in {"PYO3_PYTHON", "PYTHONPATH", "VIRTUAL_ENV"}
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -75,9 +79,12 @@ def build_wheel(tmp_path_factory):
     def build(python: Path, minor: str) -> Path:
         if minor not in wheels:
             out = tmp_path_factory.mktemp("wheel")
-            # A target directory for each version: PyO3 is built for one of them at a time.
-            target = ROOT / "target/wheel" / minor
-            maturin = Path(sys.executable).with_name("maturin")
+            target = ROOT / "target/wheel"  # Where `make extension` has built for this very Python.
+            if minor == f"{sys.version_info.major}.{sys.version_info.minor}":
+                python = Path(sys.prefix) / "bin/python"
+            else:
+                target /= minor  # PyO3 is built for one version at a time.
+            maturin = Path(sys.prefix) / "bin/maturin"
             output_of(
                 maturin, "build", "--locked", "--interpreter", python, "--target-dir", target, "--out", out
             )
