@@ -79,13 +79,10 @@ class Word:
     text: str
     start: float
 
-class Words:
+class Evaluate:
     def process(self, text):
-        return Word(text, 1.5)
-
-class Odd:
-    def process(self, item):
-        return {"found": [item, object()]}
+        import numpy
+        return eval(text)
 """
 
 
@@ -151,6 +148,15 @@ def lines_until(stream, last: str) -> list[str]:
     return lines
 
 
+def write_wav(path: Path, samples: bytes) -> None:
+    """Write a recording of two channels."""
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(samples)
+
+
 def test_text_lines_become_json_lines(run, add):
     add("pipeline = [Upper()]")
 
@@ -171,11 +177,7 @@ def test_json_lines_keep_their_values(run, add, tmp_path):
 
 
 def test_a_recording_arrives_as_audio_frames(run, add, tmp_path):
-    with wave.open(str(tmp_path / "tone.wav"), "wb") as file:
-        file.setnchannels(2)
-        file.setsampwidth(2)
-        file.setframerate(8000)
-        file.writeframes(struct.pack("<hh", 16384, -16384) * 400)
+    write_wav(tmp_path / "tone.wav", struct.pack("<hh", 16384, -16384) * 400)
     add("pipeline = [Shape()]")
 
     done = run("run", "app.py:pipeline", "--input", "tone.wav", "--chunk-ms", "20")
@@ -283,24 +285,69 @@ def test_exit_in_a_node_is_the_exit_code(run, add):
     assert run("run", "app.py:pipeline", "--input", "-", stdin="1\n").returncode == 3
 
 
-def test_a_dataclass_is_written_as_an_object(run, add):
-    add("pipeline = [Words()]")
+@pytest.mark.parametrize(
+    ("expression", "written"),
+    [
+        ("Word('go', 1.5)", '{"text":"go","start":1.5}'),
+        ("(1, [2.5, None])", "[1,[2.5,null]]"),
+        ("numpy.float32(1.5)", "1.5"),
+        ("numpy.bool_(True)", "true"),
+        ("numpy.arange(4).reshape(2, 2)", "[[0,1],[2,3]]"),
+        ("-(2 ** 63)", "-9223372036854775808"),
+    ],
+)
+def test_outputs_are_written_by_what_they_are(run, add, expression, written):
+    add("pipeline = [Evaluate()]")
 
-    done = run("run", "app.py:pipeline", "--input", "-", stdin="go\n")
+    done = run("run", "app.py:pipeline", "--input", "-", stdin=expression)
 
-    assert json.loads(done.stdout) == {"text": "go", "start": 1.5}
+    assert (done.returncode, done.stdout) == (0, written + "\n"), done.stderr
 
 
-def test_an_output_that_cannot_be_written_names_its_place_and_type(run, add):
-    add("pipeline = [Odd()]")
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("{'a': [1, object()]}", 'output["a"][1] is of type object, which cannot be written; let the last'),
+        ("{1, 2}", "output is of type set, which cannot be written"),
+        ("2 ** 63", "output is an int of more than 64 bits, which cannot be written; return it as a str"),
+        ("{1: 2}", "output is a dict with a key that is no str; make each key a str"),
+        ("[items := [], items.append(items)][0]", "nested more than 200 levels deep, or contains itself"),
+        ("numpy.datetime64('2020-01-01')", "output is of type numpy.datetime64, which cannot be written"),
+        ("float('nan')", "NaN"),
+    ],
+)
+def test_an_output_that_cannot_be_written_says_what_it_is(run, add, expression, message):
+    add("pipeline = [Evaluate()]")
 
-    done = run("run", "app.py:pipeline", "--input", "-", stdin="1\n")
+    done = run("run", "app.py:pipeline", "--input", "-", stdin=expression)
 
-    assert done.returncode == 1
-    assert (
-        'output["found"][1] is of type object, which cannot be written; let the last node return'
-        in done.stderr
+    assert (done.returncode, done.stdout) == (1, "")
+    assert message in done.stderr
+
+
+def test_bytes_are_written_raw(run, add, tmp_path):
+    add("pipeline = [Evaluate()]")
+
+    done = run(
+        "run", "app.py:pipeline", "--input", "-", "--output", "out.raw", stdin="bytearray(b'ab')\nb'c'\n"
     )
+
+    assert (done.returncode, (tmp_path / "out.raw").read_bytes()) == (0, b"abc"), done.stderr
+
+
+def test_audio_comes_out_as_it_went_in(run, add, tmp_path):
+    samples = struct.pack("<hhhh", 16384, -16384, 0, 32767) * 100
+    write_wav(tmp_path / "in.wav", samples)
+    add("pipeline = [Echo()]")
+
+    done = run(
+        *("run", "app.py:pipeline", "--input", "in.wav"),
+        *("--output", "out.wav", "--sample-format", "s16le"),
+    )
+
+    assert done.returncode == 0, done.stderr
+    with wave.open(str(tmp_path / "out.wav")) as file:
+        assert (file.getnchannels(), file.getframerate(), file.readframes(1000)) == (2, 8000, samples)
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,10 @@ class Terminated(SystemExit):
     """SIGTERM arrived."""
 
 
+class OutputError(TypeError):
+    """An output of a pipeline cannot be written; the text names its place and type."""
+
+
 class StreamBrokenError(Exception):
     """The command's own input or output failed; it knows how, and tells of it itself."""
 
@@ -48,15 +52,16 @@ class Explanation(NamedTuple):
 
 def explain(error: BaseException) -> Explanation:
     """Tell an error in the way of the command line."""
-    full = "".join(traceback.format_exception(error))
     if isinstance(error, TargetError):
-        return Explanation("usage", str(error), "", full, 2)
+        return Explanation("usage", str(error), "", "", 2)
+    if isinstance(error, OutputError):
+        return Explanation("failed", str(error), "", "", 1)
     if isinstance(error, KeyboardInterrupt):
-        return Explanation("interrupted", "interrupted", "", full, 130)
+        return Explanation("interrupted", f"interrupted{_place(error)}", "", "", 130)
     if isinstance(error, Terminated):
-        return Explanation("terminated", "terminated by SIGTERM", "", full, 143)
+        return Explanation("terminated", f"terminated by SIGTERM{_place(error)}", "", "", 143)
     if isinstance(error, SystemExit):
-        return _explain_exit(error, full)
+        return _explain_exit(error)
 
     # A failing cleanup hides what failed before it, which is as much the user's business.
     earlier = error.__context__
@@ -67,11 +72,13 @@ def explain(error: BaseException) -> Explanation:
     if len(blocks) > 1 and blocks[0] in blocks[1]:
         del blocks[0]
     message = "\n".join(_sentence(failure) for failure in failures)
+    full = "".join(traceback.format_exception(error))
     return Explanation("failed", message, "\n".join(block for block in blocks if block), full, 1)
 
 
-def _explain_exit(error: SystemExit, full: str) -> Explanation:
+def _explain_exit(error: SystemExit) -> Explanation:
     """What `python` makes of a `SystemExit`: a number is the exit code, a text is printed."""
+    full = "".join(traceback.format_exception(error))
     if error.code is None or isinstance(error.code, int):
         code = error.code or 0
         message = f"the user's code ended the program with exit code {code}{_place(error)}"

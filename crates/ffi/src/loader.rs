@@ -55,8 +55,8 @@ impl PyLoader {
             }
             _ => FailureKind::Failed,
         };
-        let traceback = (!users.is_empty()).then_some(users);
-        Ok(Failure { kind, message, traceback, full_traceback: Some(full) })
+        let told = |text: String| (!text.is_empty()).then_some(text);
+        Ok(Failure { kind, message, traceback: told(users), full_traceback: told(full) })
     }
 }
 

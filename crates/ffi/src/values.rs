@@ -4,13 +4,14 @@
 
 use std::fmt::Write as _;
 
-use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{
     PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyList, PyMemoryView, PyNone, PyString, PyTuple, PyType,
 };
 use remotemedia_runtime::{AudioChunk, Value};
+
+pyo3::import_exception!(remotemedia._tracebacks, OutputError);
 
 /// Deeper answers are taken for ones that contain themselves.
 const DEEPEST: usize = 200;
@@ -84,14 +85,14 @@ impl Misfit {
             let _ = write!(place, "{step}");
         }
         match self.problem {
-            Problem::Type(name) => PyTypeError::new_err(format!(
+            Problem::Type(name) => OutputError::new_err(format!(
                 "{place} is of type {name}, which cannot be written; let the last node return None, bool, int, float, str, \
                  bytes, list, tuple, dict, a dataclass, a numpy value or an AudioFrame"
             )),
-            Problem::Text(text) => PyTypeError::new_err(format!("{place} {text}")),
+            Problem::Text(text) => OutputError::new_err(format!("{place} {text}")),
             Problem::Raised(error) if self.steps.is_empty() => error,
             Problem::Raised(error) => {
-                let outer = PyTypeError::new_err(format!("{place} cannot be written"));
+                let outer = OutputError::new_err(format!("{place} cannot be written"));
                 outer.set_cause(py, Some(error));
                 outer
             }
@@ -168,16 +169,23 @@ fn convert_rare(object: &Bound<'_, PyAny>, depth: usize) -> Result<Value, Misfit
     if let Ok(fields) = kind.getattr("__dataclass_fields__") {
         return convert_dataclass(object, &fields, depth);
     }
-    let module: String = kind.module()?.extract()?;
+    let no_form = || Misfit { problem: Problem::Type(type_name(&kind)), steps: Vec::new() };
+    let module = kind.module().map_or_else(|_| String::new(), |module| module.to_string());
     if module == "numpy" || module.starts_with("numpy.") {
         let plain = object.call_method0("tolist")?;
         // A numpy value without a plain form answers itself or an object of yet another type.
         if !plain.get_type().is(&kind) {
-            return convert(&plain, depth + 1).map_err(|misfit| misfit.below(|| ".tolist()".to_owned()));
+            return convert(&plain, depth + 1).map_err(|misfit| match misfit.problem {
+                Problem::Type(_) if misfit.steps.is_empty() => no_form(),
+                _ => misfit,
+            });
         }
     }
-    let name = kind.fully_qualified_name()?.to_string();
-    Err(Misfit { problem: Problem::Type(name), steps: Vec::new() })
+    Err(no_form())
+}
+
+fn type_name(kind: &Bound<'_, PyType>) -> String {
+    kind.fully_qualified_name().or_else(|_| kind.qualname()).map_or_else(|_| "unknown".into(), |name| name.to_string())
 }
 
 fn convert_dataclass(object: &Bound<'_, PyAny>, fields: &Bound<'_, PyAny>, depth: usize) -> Result<Value, Misfit> {
