@@ -3,7 +3,7 @@
 | block | what is done with it |
 |---|---|
 | `python` | run; the blocks of a page share one namespace and may `await` |
-| `text`, `json` or `mermaid` after a `python` block | is the output of that block; `...` stands for anything |
+| `text`, `json` or `mermaid` after `python` | is the output of that block; `...` stands for anything |
 | `console` | lines with `$ ` are run in bash; the lines after them are their output |
 | any language with `file=NAME` | written to that file, for the blocks after it |
 | `sh` | set-up commands, not run; the `make` targets that they name exist |
@@ -89,7 +89,12 @@ def read_blocks(page: Path) -> list[Block]:
         line = text.count("\n", 0, fence.start()) + 1
         file = re.search(r"\bfile=(\S+)", fence["info"])
         block = Block(f"{page.name}:{line}", fence["language"], file[1] if file else "", fence["text"])
-        if block.language in OUTPUT_LANGUAGES and not block.file and blocks and blocks[-1].language == "python":
+        if (
+            block.language in OUTPUT_LANGUAGES
+            and not block.file
+            and blocks
+            and blocks[-1].language == "python"
+        ):
             blocks[-1].output = block.text
         blocks.append(block)
         if block.language == "console":
