@@ -49,10 +49,15 @@ pub(crate) struct Machine<P: Payload> {
     ids: Vec<String>,
     routes: Vec<Route>,
     entry: Route,
+    /// In plan order of the nodes behind them, that of the outputs last.
     gates: Vec<Gate<P>>,
+    /// The gate before each node that has one.
+    gate_of: Vec<Option<usize>>,
     has_join: bool,
     visited: Vec<bool>,
     stack: Vec<Work<P>>,
+    /// The generator that makes the input.
+    pub(crate) source: Option<Box<dyn Stream<P>>>,
     pub(crate) recorders: Option<Vec<Recorder>>,
     pub(crate) observer: Option<Box<dyn Observer>>,
     pub(crate) is_cancelled: crate::CancelFlag,
@@ -62,16 +67,18 @@ pub(crate) struct Machine<P: Payload> {
 
 impl<P: Payload> Machine<P> {
     pub(crate) fn new(plan: &Plan, nodes: Vec<Box<dyn Node<P>>>, is_cancelled: crate::CancelFlag) -> Self {
-        let (routes, entry, gates) = lay_routes(plan);
+        let Layout { routes, entry, gates, gate_of } = lay_routes(plan);
         Self {
             ids: plan.nodes().iter().map(|node| node.id.clone()).collect(),
             routes,
             entry,
             has_join: gates.iter().any(|gate| gate.join),
             gates,
+            gate_of,
             visited: vec![false; nodes.len()],
             nodes,
             stack: Vec::new(),
+            source: None,
             recorders: None,
             observer: None,
             is_cancelled,
@@ -115,9 +122,12 @@ impl<P: Payload> Machine<P> {
     pub(crate) fn flush(&mut self, sink: &mut dyn Sink<P>) -> Step<P> {
         self.visited.fill(false);
         for node in 0..self.nodes.len() {
-            if let Some(gate) = self.gates.iter().position(|gate| gate.node == Some(node)) {
+            if let Some(gate) = self.gate_of[node] {
                 self.open_gate(gate, true)?;
                 self.work_off(sink)?;
+            }
+            if self.is_cancelled.is_set() {
+                return Err(Stop::Cancelled);
             }
             let started = self.is_watched().then(Instant::now);
             let flushed = self.nodes[node].flush();
@@ -130,22 +140,27 @@ impl<P: Payload> Machine<P> {
             self.follow(node, Phase::Flush, outputs, took, sink)?;
             self.work_off(sink)?;
         }
-        if let Some(gate) = self.gates.iter().position(|gate| gate.node.is_none()) {
-            self.open_gate(gate, true)?;
+        if self.gates.last().is_some_and(|gate| gate.node.is_none()) {
+            self.open_gate(self.gates.len() - 1, true)?;
             self.work_off(sink)?;
         }
         Ok(())
     }
 
-    /// Forget all work under way: generators are closed, collected items dropped.
-    pub(crate) fn abandon(&mut self) -> Vec<Stop<P::Fault>> {
+    /// Forget all work under way: generators are closed, the innermost first, and collected items dropped. Answers what failed.
+    pub(crate) fn abandon(&mut self) -> Vec<(usize, Phase, P::Fault)> {
         let mut failed = Vec::new();
         while let Some(work) = self.stack.pop() {
             if let Work::Outputs { node, phase, mut stream, .. } = work
                 && let Err(fault) = stream.close()
             {
-                failed.push(Stop::Node { node, phase, fault });
+                failed.push((node, phase, fault));
             }
+        }
+        if let Some(mut source) = self.source.take()
+            && let Err(fault) = source.close()
+        {
+            failed.push((0, Phase::Process, fault));
         }
         for gate in &mut self.gates {
             gate.arrived.iter_mut().for_each(Vec::clear);
@@ -231,12 +246,7 @@ impl<P: Payload> Machine<P> {
     }
 
     /// One call of `process`. Where steps are watched, `started` is when it began, and then when it ended.
-    fn enter(
-        &mut self,
-        node: usize,
-        item: P,
-        started: &mut Option<Instant>,
-    ) -> Result<Outputs<P>, Stop<P::Fault>> {
+    fn enter(&mut self, node: usize, item: P, started: &mut Option<Instant>) -> Result<Outputs<P>, Stop<P::Fault>> {
         if self.is_cancelled.is_set() {
             return Err(Stop::Cancelled);
         }
@@ -328,42 +338,51 @@ impl<P: Payload> Machine<P> {
     }
 }
 
-/// Routes out of each node, the route of the input, and the gates in plan order, that of the outputs last.
-fn lay_routes<P>(plan: &Plan) -> (Vec<Route>, Route, Vec<Gate<P>>) {
+/// The ways through a plan.
+struct Layout<P> {
+    routes: Vec<Route>,
+    entry: Route,
+    gates: Vec<Gate<P>>,
+    gate_of: Vec<Option<usize>>,
+}
+
+fn lay_routes<P>(plan: &Plan) -> Layout<P> {
     let nodes = plan.nodes();
-    let new_gate = |node, upstreams: &[usize], join| Gate {
-        node,
-        upstreams: upstreams.to_vec(),
-        join,
-        arrived: upstreams.iter().map(|_| Vec::new()).collect(),
-    };
     let mut gates = Vec::new();
     let mut gate_of = vec![None; nodes.len()];
+    // For each node the gates that it has a branch to, in plan order.
+    let mut branches: Vec<Vec<Route>> = vec![Vec::new(); nodes.len()];
+    let mut add_gate = |node, upstreams: &[usize], join| {
+        for (branch, &upstream) in upstreams.iter().enumerate() {
+            branches[upstream].push(Route::Gate { gate: gates.len(), branch });
+        }
+        let arrived = upstreams.iter().map(|_| Vec::new()).collect();
+        gates.push(Gate { node, upstreams: upstreams.to_vec(), join, arrived });
+        Some(gates.len() - 1)
+    };
     for (index, node) in nodes.iter().enumerate() {
         if node.upstreams.len() > 1 || (node.join && !node.upstreams.is_empty()) {
-            gate_of[index] = Some(gates.len());
-            gates.push(new_gate(Some(index), &node.upstreams, node.join));
+            gate_of[index] = add_gate(Some(index), &node.upstreams, node.join);
         }
     }
     let terminals: Vec<usize> = (0..nodes.len()).filter(|&index| nodes[index].downstreams.is_empty()).collect();
-    let output_gate = (terminals.len() > 1).then(|| {
-        gates.push(new_gate(None, &terminals, false));
-        gates.len() - 1
-    });
+    if terminals.len() > 1 {
+        add_gate(None, &terminals, false);
+    }
 
-    let branch = |upstreams: &[usize], index| upstreams.iter().position(|&up| up == index).expect("an upstream of it");
-    let routes = nodes.iter().enumerate().map(|(index, node)| {
+    let routes = nodes.iter().zip(branches).map(|(node, branches)| {
         if node.downstreams.is_empty() {
-            return output_gate.map_or(Route::Output, |gate| Route::Gate { gate, branch: branch(&terminals, index) });
+            return branches.into_iter().next().unwrap_or(Route::Output);
         }
+        let mut branches = branches.into_iter();
         join_routes(node.downstreams.iter().map(|&down| match gate_of[down] {
-            Some(gate) => Route::Gate { gate, branch: branch(&nodes[down].upstreams, index) },
+            Some(_) => branches.next().expect("a branch for each gate that it leads to"),
             None => Route::Node(down),
         }))
     });
     let routes = routes.collect();
     let roots = (0..nodes.len()).filter(|&index| nodes[index].upstreams.is_empty());
-    (routes, join_routes(roots.map(Route::Node)), gates)
+    Layout { routes, entry: join_routes(roots.map(Route::Node)), gates, gate_of }
 }
 
 fn join_routes(routes: impl Iterator<Item = Route>) -> Route {

@@ -132,8 +132,7 @@ impl Plan {
     /// Whether the nodes form one line without a branch, a merge or a join.
     pub fn is_chain(&self) -> bool {
         self.nodes.iter().enumerate().all(|(index, node)| {
-            !node.join
-                && if index == 0 { node.upstreams.is_empty() } else { node.upstreams == [index - 1] }
+            !node.join && if index == 0 { node.upstreams.is_empty() } else { node.upstreams == [index - 1] }
         })
     }
 }
@@ -178,10 +177,8 @@ fn topological_order(specs: &[NodeSpec], upstreams: &[Vec<usize>]) -> Result<Vec
             downstreams[up].push(position);
         }
     }
-    let mut ready: std::collections::BinaryHeap<_> = (0..specs.len())
-        .filter(|&position| waiting_for[position] == 0)
-        .map(std::cmp::Reverse)
-        .collect();
+    let mut ready: std::collections::BinaryHeap<_> =
+        (0..specs.len()).filter(|&position| waiting_for[position] == 0).map(std::cmp::Reverse).collect();
     let mut order = Vec::with_capacity(specs.len());
     while let Some(std::cmp::Reverse(position)) = ready.pop() {
         order.push(position);

@@ -2,6 +2,7 @@
 //!
 //! *Invariant:* `cleanup` runs exactly once for each node whose `initialize` was entered, in reverse order, whatever happened.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -223,13 +224,17 @@ impl<P: Payload> Runner<P> {
     }
 
     fn clean_up(&mut self) -> Vec<NodeFailure<P::Fault>> {
-        let mut failures: Vec<NodeFailure<P::Fault>> = Vec::new();
-        for stop in self.machine.abandon() {
-            if let Stop::Node { node, phase, fault } = stop {
-                failures.push(self.failure(node, None, phase, fault));
-            }
-        }
-        for index in (0..std::mem::take(&mut self.owes_cleanup)).rev() {
+        let mut failures = self.abandon();
+        failures.extend(self.clean_up_nodes());
+        failures
+    }
+
+    fn clean_up_nodes(&mut self) -> Vec<NodeFailure<P::Fault>> {
+        let mut failures = Vec::new();
+        while self.owes_cleanup > 0 {
+            // Paid before it is tried, so that a cleanup that panics is not entered again.
+            self.owes_cleanup -= 1;
+            let index = self.owes_cleanup;
             let started = Instant::now();
             let outcome = self.machine.nodes[index].cleanup();
             self.note(index, Phase::Cleanup, started.elapsed());
@@ -240,47 +245,46 @@ impl<P: Payload> Runner<P> {
         failures
     }
 
+    /// Drop what is under way. Closing a generator enters its node, so it takes a turn.
+    fn abandon(&mut self) -> Vec<NodeFailure<P::Fault>> {
+        let Self { machine, turn, .. } = self;
+        let mut failed = Vec::new();
+        match turn {
+            Some(turn) => turn.enter(&mut || failed = machine.abandon()),
+            None => failed = machine.abandon(),
+        }
+        failed.into_iter().map(|(node, phase, fault)| self.failure(node, None, phase, fault)).collect()
+    }
+
     fn run_source(&mut self, sink: &mut dyn Sink<P>) -> Result<(), RunError<P::Fault>> {
         let outputs = self.machine.nodes[0].produce();
         let outputs = outputs.map_err(|fault| self.blame(0, Some(0), Phase::Process, fault))?;
         match outputs {
-            Outputs::None => Ok(()),
-            Outputs::One(item) => self.take_from_source(item, sink),
-            Outputs::Many(mut stream) => loop {
-                if self.machine.is_cancelled.is_set() {
-                    return self.abort_source(&mut *stream, RunError::Cancelled);
-                }
-                let started = Instant::now();
-                let next = stream.next();
-                if let Some(recorders) = &mut self.machine.recorders {
-                    recorders[0].called(started.elapsed());
-                }
-                match next {
-                    Ok(Some(item)) => {
-                        if let Err(error) = self.take_from_source(item, sink) {
-                            return self.abort_source(&mut *stream, error);
-                        }
-                    }
-                    Ok(None) => return Ok(()),
-                    Err(fault) => return Err(self.blame(0, Some(self.items_in), Phase::Process, fault)),
-                }
-            },
+            Outputs::None => return Ok(()),
+            Outputs::One(item) => return self.take_from_source(item, sink),
+            Outputs::Many(stream) => self.machine.source = Some(stream),
         }
+        while let Some(item) = self.draw_from_source()? {
+            self.take_from_source(item, sink)?;
+        }
+        Ok(())
     }
 
-    /// Close the generator of a source that is not asked any more; `error` is why.
-    fn abort_source(
-        &mut self,
-        stream: &mut dyn crate::Stream<P>,
-        error: RunError<P::Fault>,
-    ) -> Result<(), RunError<P::Fault>> {
-        match stream.close() {
-            // What ended the run counts for more than what its end then met.
-            Err(fault) if matches!(error, RunError::Cancelled) => {
-                Err(self.blame(0, Some(self.items_in), Phase::Process, fault))
-            }
-            _ => Err(error),
+    /// Ask the generator of a source for one more item.
+    fn draw_from_source(&mut self) -> Result<Option<P>, RunError<P::Fault>> {
+        if self.machine.is_cancelled.is_set() {
+            return Err(RunError::Cancelled);
         }
+        let Some(stream) = &mut self.machine.source else { return Ok(None) };
+        let started = Instant::now();
+        let next = stream.next();
+        if let Some(recorders) = &mut self.machine.recorders {
+            recorders[0].called(started.elapsed());
+        }
+        if !matches!(next, Ok(Some(_))) {
+            self.machine.source = None;
+        }
+        next.map_err(|fault| self.blame(0, Some(self.items_in), Phase::Process, fault))
     }
 
     fn take_from_source(&mut self, item: P, sink: &mut dyn Sink<P>) -> Result<(), RunError<P::Fault>> {
@@ -309,6 +313,8 @@ impl<P: Payload> Runner<P> {
             }
             match feed.next().map_err(RunError::Feed)? {
                 Some(item) => self.take(item, sink, Machine::take)?,
+                // A feed that a cancellation woke is not at its end.
+                None if self.machine.is_cancelled.is_set() => return Err(RunError::Cancelled),
                 None => return Ok(()),
             }
             pace.passed(1);
@@ -443,6 +449,19 @@ impl<P: Payload> Runner<P> {
         let node = self.plan.nodes().iter().position(|node| node.id == node_id);
         if let (Some(recorders), Some(node)) = (&mut self.machine.recorders, node) {
             recorders[node].errors += 1;
+        }
+    }
+}
+
+/// After a panic nobody closes the runner, and its nodes still hold what they acquired.
+impl<P: Payload> Drop for Runner<P> {
+    fn drop(&mut self) {
+        // What is told is the panic.
+        if self.owes_cleanup > 0 {
+            drop(catch_unwind(AssertUnwindSafe(|| self.abandon())));
+        }
+        while self.owes_cleanup > 0 {
+            drop(catch_unwind(AssertUnwindSafe(|| self.clean_up_nodes())));
         }
     }
 }

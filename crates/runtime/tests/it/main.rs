@@ -1,3 +1,8 @@
 //! The crate as its users see it.
 
+mod engine;
+mod graphs;
+mod lifecycle;
 mod manifest;
+mod native;
+mod support;

@@ -1,0 +1,221 @@
+//! Nodes, items, inputs and outputs that the tests share.
+
+mod node;
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use remotemedia_runtime::{
+    CancelFlag, Failure, Feed, Metrics, Node, NodeFailure, NodeSpec, Payload, Phase, Plan, RunError, Runner, Settings,
+    Sink,
+};
+
+pub(crate) use self::node::{Answer, BAD, TestNode, add, fail_on, keep, node, pass, source, spread};
+
+/// A number, the answers of several branches, or several items at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Item {
+    Number(i64),
+    Joined(Vec<(String, Vec<Item>)>),
+    Chunk(Vec<Item>),
+}
+
+/// How a node, an input or a sink of the tests fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Because(&'static str),
+    Interrupt,
+}
+
+impl Payload for Item {
+    type Fault = Fault;
+
+    fn duplicate(&self) -> Self {
+        self.clone()
+    }
+
+    fn join(branches: Vec<(&str, Vec<Self>)>) -> Result<Self, Fault> {
+        Ok(Self::Joined(branches.into_iter().map(|(id, outputs)| (id.to_owned(), outputs)).collect()))
+    }
+
+    fn unpack(chunk: Self) -> Result<Vec<Self>, Fault> {
+        match chunk {
+            Self::Chunk(items) => Ok(items),
+            _ => Err(Fault::Because("no chunk")),
+        }
+    }
+
+    fn is_interrupt(fault: &Fault) -> bool {
+        *fault == Fault::Interrupt
+    }
+}
+
+impl PartialEq<i64> for Item {
+    fn eq(&self, number: &i64) -> bool {
+        *self == Self::Number(*number)
+    }
+}
+
+impl fmt::Display for Item {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => write!(formatter, "{number}"),
+            other => write!(formatter, "{other:?}"),
+        }
+    }
+}
+
+/// The one item that a join makes of these answers.
+pub(crate) fn joined(branches: &[(&str, &[i64])]) -> Item {
+    let branches = branches.iter().map(|(id, outputs)| ((*id).to_owned(), numbers(outputs)));
+    Item::Joined(branches.collect())
+}
+
+pub(crate) fn numbers(numbers: &[i64]) -> Vec<Item> {
+    numbers.iter().copied().map(Item::Number).collect()
+}
+
+/// What happened, in order, one line each.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    pub(crate) fn note(&self, line: impl Into<String>) {
+        self.0.lock().expect("no test panics in here").push(line.into());
+    }
+
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.0.lock().expect("no test panics in here").clone()
+    }
+
+    /// The lines that are about this method.
+    pub(crate) fn lines_of(&self, method: &str) -> Vec<String> {
+        self.lines().into_iter().filter(|line| line.contains(method)).collect()
+    }
+}
+
+/// A pipeline under test.
+#[derive(Default)]
+pub(crate) struct Pipe {
+    specs: Vec<NodeSpec>,
+    nodes: Vec<Box<dyn Node<Item>>>,
+    pub(crate) settings: Settings<Item>,
+}
+
+impl Pipe {
+    /// One node after the other, with the ids `n0`, `n1` and so on.
+    pub(crate) fn chain(nodes: impl IntoIterator<Item = TestNode>) -> Self {
+        let mut pipe = Self::default();
+        for (index, node) in nodes.into_iter().enumerate() {
+            let after = index.checked_sub(1).map(|before| format!("n{before}"));
+            pipe.specs.push(NodeSpec { id: format!("n{index}"), after: Vec::from_iter(after), ..NodeSpec::default() });
+            pipe.nodes.push(Box::new(node));
+        }
+        pipe
+    }
+
+    pub(crate) fn node(self, id: &str, after: &[&str], node: impl Node<Item> + 'static) -> Self {
+        self.add(id, after, false, node)
+    }
+
+    pub(crate) fn join(self, id: &str, after: &[&str], node: impl Node<Item> + 'static) -> Self {
+        self.add(id, after, true, node)
+    }
+
+    pub(crate) fn add(mut self, id: &str, after: &[&str], join: bool, node: impl Node<Item> + 'static) -> Self {
+        let after = after.iter().map(|&upstream| upstream.to_owned()).collect();
+        self.specs.push(NodeSpec { id: id.to_owned(), after, join, ..NodeSpec::default() });
+        self.nodes.push(Box::new(node));
+        self
+    }
+
+    pub(crate) fn cancelled_by(mut self, cancel: &CancelFlag) -> Self {
+        self.settings.cancel = cancel.clone();
+        self
+    }
+
+    pub(crate) fn measured(mut self) -> Self {
+        self.settings.with_metrics = true;
+        self
+    }
+
+    /// The plan, and the nodes in its order.
+    pub(crate) fn parts(self) -> Parts {
+        let plan = Plan::new("test", &self.specs).expect("the tests describe good pipelines");
+        let mut nodes: Vec<_> = self.nodes.into_iter().map(Some).collect();
+        let nodes = plan.nodes().iter().map(|node| nodes[node.position].take().expect("each position once")).collect();
+        (Arc::new(plan), nodes, self.settings)
+    }
+
+    /// Run over these numbers and tell what came out and how it ended.
+    pub(crate) fn run(self, input: impl IntoIterator<Item = i64>) -> (Vec<Item>, Outcome) {
+        let mut input = input.into_iter();
+        let mut outputs = Vec::new();
+        let outcome = self.run_with(
+            || Ok(input.next().map(Item::Number)),
+            |output| {
+                outputs.push(output);
+                Ok(())
+            },
+        );
+        (outputs, outcome)
+    }
+
+    /// What comes out when nothing fails.
+    pub(crate) fn outputs(self, input: impl IntoIterator<Item = i64>) -> Vec<Item> {
+        let (outputs, outcome) = self.run(input);
+        outcome.expect("nothing fails");
+        outputs
+    }
+
+    /// How a run fails, and what came out before.
+    pub(crate) fn failure(self, input: impl IntoIterator<Item = i64>) -> (Vec<Item>, Failure<Fault>) {
+        let (outputs, outcome) = self.run(input);
+        (outputs, outcome.expect_err("something fails"))
+    }
+
+    pub(crate) fn run_with(
+        self,
+        feed: impl FnMut() -> Result<Option<Item>, Fault>,
+        sink: impl FnMut(Item) -> Result<(), Fault>,
+    ) -> Outcome {
+        let (plan, nodes, settings) = self.parts();
+        Runner::execute(plan, nodes, settings, &mut Asked(feed), &mut Told(sink))
+    }
+}
+
+/// What a runner or a session is opened with.
+pub(crate) type Parts = (Arc<Plan>, Vec<Box<dyn Node<Item>>>, Settings<Item>);
+
+pub(crate) type Outcome = Result<Option<Metrics>, Failure<Fault>>;
+
+/// A feed that asks a closure.
+pub(crate) struct Asked<F>(pub(crate) F);
+
+impl<F: FnMut() -> Result<Option<Item>, Fault>> Feed<Item> for Asked<F> {
+    fn next(&mut self) -> Result<Option<Item>, Fault> {
+        (self.0)()
+    }
+}
+
+/// A sink that tells a closure.
+pub(crate) struct Told<F>(pub(crate) F);
+
+impl<F: FnMut(Item) -> Result<(), Fault>> Sink<Item> for Told<F> {
+    fn accept(&mut self, output: Item) -> Result<(), Fault> {
+        (self.0)(output)
+    }
+}
+
+/// The facts of a node's failure.
+pub(crate) fn facts(failure: &NodeFailure<Fault>) -> (&str, Option<u64>, Phase, Fault) {
+    (&failure.node_id, failure.item_index, failure.phase, failure.fault)
+}
+
+/// The facts of the node's failure that ended a run.
+pub(crate) fn blamed(failure: &Failure<Fault>) -> (&str, Option<u64>, Phase, Fault) {
+    match &failure.first {
+        Some(RunError::Node(failure)) => facts(failure),
+        other => panic!("a node failed: {other:?}"),
+    }
+}

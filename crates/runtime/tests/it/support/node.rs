@@ -1,0 +1,183 @@
+//! A node whose behaviour a test puts together.
+
+use std::fmt;
+
+use remotemedia_runtime::{Node, Outputs, Phase, Stream};
+
+use super::{Fault, Item, Log, numbers};
+
+/// What a node of the tests answers.
+pub(crate) enum Answer {
+    Nothing,
+    One(Item),
+    Many(Box<dyn Iterator<Item = Result<Item, Fault>> + Send>),
+}
+
+impl Answer {
+    pub(crate) fn many(outputs: &[i64]) -> Self {
+        Self::Many(Box::new(numbers(outputs).into_iter().map(Ok)))
+    }
+}
+
+type Method<Argument> = Box<dyn FnMut(Argument) -> Result<Answer, Fault> + Send>;
+
+/// A node that does what the test says, and logs it once it has a name.
+pub(crate) struct TestNode {
+    process: Method<Item>,
+    flush: Option<Method<()>>,
+    produce: Option<Method<()>>,
+    failing: Vec<(Phase, Fault)>,
+    actions: Vec<(Phase, Box<dyn FnMut() + Send>)>,
+    name: Name,
+}
+
+#[derive(Clone, Default)]
+struct Name(Option<(&'static str, Log)>);
+
+impl Name {
+    fn note(&self, what: impl fmt::Display) {
+        if let Some((name, log)) = &self.0 {
+            log.note(format!("{name}.{what}"));
+        }
+    }
+}
+
+pub(crate) fn node(process: impl FnMut(Item) -> Result<Answer, Fault> + Send + 'static) -> TestNode {
+    TestNode {
+        process: Box::new(process),
+        flush: None,
+        produce: None,
+        failing: Vec::new(),
+        actions: Vec::new(),
+        name: Name::default(),
+    }
+}
+
+pub(crate) fn pass() -> TestNode {
+    node(|item| Ok(Answer::One(item)))
+}
+
+pub(crate) fn add(summand: i64) -> TestNode {
+    on_numbers(move |number| Ok(Answer::One(Item::Number(number + summand))))
+}
+
+/// Passes on the numbers for which `is_kept` holds.
+pub(crate) fn keep(is_kept: fn(i64) -> bool) -> TestNode {
+    on_numbers(move |number| Ok(if is_kept(number) { Answer::One(Item::Number(number)) } else { Answer::Nothing }))
+}
+
+/// A generator of `outputs_of` each number.
+pub(crate) fn spread(outputs_of: fn(i64) -> Vec<i64>) -> TestNode {
+    on_numbers(move |number| Ok(Answer::many(&outputs_of(number))))
+}
+
+/// Passes items on until this number comes.
+pub(crate) fn fail_on(bad: i64) -> TestNode {
+    on_numbers(move |number| if number == bad { Err(BAD) } else { Ok(Answer::One(Item::Number(number))) })
+}
+
+pub(crate) const BAD: Fault = Fault::Because("bad");
+
+pub(crate) fn source(produce: impl Fn() -> Result<Answer, Fault> + Send + 'static) -> TestNode {
+    TestNode { produce: Some(Box::new(move |()| produce())), ..pass() }
+}
+
+fn on_numbers(mut process: impl FnMut(i64) -> Result<Answer, Fault> + Send + 'static) -> TestNode {
+    node(move |item| match item {
+        Item::Number(number) => process(number),
+        _ => Err(Fault::Because("no number")),
+    })
+}
+
+impl TestNode {
+    pub(crate) fn named(self, name: &'static str, log: &Log) -> Self {
+        Self { name: Name(Some((name, log.clone()))), ..self }
+    }
+
+    pub(crate) fn failing(mut self, phase: Phase, fault: Fault) -> Self {
+        self.failing.push((phase, fault));
+        self
+    }
+
+    pub(crate) fn flushing(self, outputs: &'static [i64]) -> Self {
+        Self { flush: Some(Box::new(|()| Ok(Answer::many(outputs)))), ..self }
+    }
+
+    /// Do this besides, at each call of that phase.
+    pub(crate) fn doing(mut self, phase: Phase, action: impl FnMut() + Send + 'static) -> Self {
+        self.actions.push((phase, Box::new(action)));
+        self
+    }
+
+    fn enter(&mut self, phase: Phase, what: impl fmt::Display) -> Result<(), Fault> {
+        self.name.note(what);
+        self.actions.iter_mut().filter(|(of, _)| *of == phase).for_each(|(_, action)| action());
+        self.failing.iter().find(|(failing, _)| *failing == phase).map_or(Ok(()), |(_, fault)| Err(*fault))
+    }
+
+    fn outputs(&self, answer: Answer) -> Outputs<Item> {
+        match answer {
+            Answer::Nothing => Outputs::None,
+            Answer::One(item) => Outputs::One(item),
+            Answer::Many(outputs) => Outputs::Many(Box::new(Generator { outputs, name: self.name.clone() })),
+        }
+    }
+}
+
+impl Node<Item> for TestNode {
+    fn initialize(&mut self) -> Result<(), Fault> {
+        self.enter(Phase::Initialize, "initialize")
+    }
+
+    fn is_source(&self) -> bool {
+        self.produce.is_some()
+    }
+
+    fn process(&mut self, item: Item) -> Result<Outputs<Item>, Fault> {
+        self.enter(Phase::Process, format_args!("process({item})"))?;
+        (self.process)(item).map(|answer| self.outputs(answer))
+    }
+
+    /// A chunk stands for its items.
+    fn interpret(&mut self, answer: Item) -> Result<Outputs<Item>, Fault> {
+        self.name.note(format_args!("interpret({answer})"));
+        Ok(match answer {
+            Item::Chunk(items) => self.outputs(Answer::Many(Box::new(items.into_iter().map(Ok)))),
+            item => Outputs::One(item),
+        })
+    }
+
+    fn produce(&mut self) -> Result<Outputs<Item>, Fault> {
+        self.enter(Phase::Process, "produce")?;
+        let answer = self.produce.as_mut().map_or(Ok(Answer::Nothing), |produce| produce(()))?;
+        Ok(self.outputs(answer))
+    }
+
+    fn flush(&mut self) -> Result<Outputs<Item>, Fault> {
+        self.enter(Phase::Flush, "flush")?;
+        let answer = self.flush.as_mut().map_or(Ok(Answer::Nothing), |flush| flush(()))?;
+        Ok(self.outputs(answer))
+    }
+
+    fn cleanup(&mut self) -> Result<(), Fault> {
+        self.enter(Phase::Cleanup, "cleanup")
+    }
+}
+
+struct Generator {
+    outputs: Box<dyn Iterator<Item = Result<Item, Fault>> + Send>,
+    name: Name,
+}
+
+impl Stream<Item> for Generator {
+    fn next(&mut self) -> Result<Option<Item>, Fault> {
+        let next = self.outputs.next().transpose()?;
+        self.name.note(next.as_ref().map_or_else(|| "end".to_owned(), |output| format!("yield({output})")));
+        Ok(next)
+    }
+
+    fn close(&mut self) -> Result<(), Fault> {
+        self.name.note("close");
+        Ok(())
+    }
+}
