@@ -3,8 +3,8 @@
 //! *Invariant:* at most `queue_size` items wait on either side. A full queue makes the one who puts wait, and a full output
 //! queue makes the nodes wait, so memory never depends on the length of the input.
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::{CancelFlag, Failure, Feed, Metrics, Node, Payload, Plan, Runner, Settings, Sink};
@@ -16,7 +16,8 @@ type Outcome<P> = Result<Option<Metrics>, Failure<<P as Payload>::Fault>>;
 /// Dropping a session stops it: what is under way is abandoned and the nodes are cleaned up before `drop` returns.
 pub struct Session<P: Payload> {
     inbox: Option<SyncSender<P>>,
-    outbox: Option<Receiver<P>>,
+    /// Locked by the one who waits for an output, so that others can put items in meanwhile.
+    outbox: Option<Mutex<Receiver<P>>>,
     cancel: CancelFlag,
     thread: Option<JoinHandle<Outcome<P>>>,
 }
@@ -56,7 +57,7 @@ impl<P: Payload> Session<P> {
                 }
             })
             .expect("the system has a thread for a session");
-        let mut session = Self { inbox: Some(inbox), outbox: Some(outbox), cancel, thread: Some(thread) };
+        let mut session = Self { inbox: Some(inbox), outbox: Some(Mutex::new(outbox)), cancel, thread: Some(thread) };
         if is_ready.recv().is_err() {
             session.join()?;
         }
@@ -75,7 +76,7 @@ impl<P: Payload> Session<P> {
 
     /// The next output, or `None` when all are out. Waits for it.
     pub fn next_output(&self) -> Option<P> {
-        self.outbox.as_ref()?.recv().ok()
+        self.outbox.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
     }
 
     /// Clean up and tell how it went. Outputs that were not taken are dropped.
@@ -92,23 +93,29 @@ impl<P: Payload> Session<P> {
     }
 
     fn join(&mut self) -> Outcome<P> {
-        // Without its queues the thread neither waits for items nor for room.
-        self.inbox = None;
-        self.outbox = None;
-        match self.thread.take().map(JoinHandle::join) {
+        match self.wait_for_thread() {
             None => Ok(None),
             Some(Ok(outcome)) => outcome,
             Some(Err(panic)) => std::panic::resume_unwind(panic),
         }
     }
+
+    fn wait_for_thread(&mut self) -> Option<std::thread::Result<Outcome<P>>> {
+        // Without its queues the thread neither waits for items nor for room.
+        self.inbox = None;
+        self.outbox = None;
+        self.thread.take().map(JoinHandle::join)
+    }
 }
 
 impl<P: Payload> Drop for Session<P> {
     fn drop(&mut self) {
-        if self.thread.is_some() && !std::thread::panicking() {
-            self.cancel.set();
-            // Whoever wants to know how it went calls `close`.
-            drop(self.join());
+        self.cancel.set();
+        // Whoever wants to know how it went calls `close`, but a panic is told to all who are not in one already.
+        if let Some(Err(panic)) = self.wait_for_thread()
+            && !std::thread::panicking()
+        {
+            std::panic::resume_unwind(panic);
         }
     }
 }

@@ -5,4 +5,5 @@ mod graphs;
 mod lifecycle;
 mod manifest;
 mod native;
+mod session;
 mod support;
