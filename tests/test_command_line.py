@@ -249,6 +249,26 @@ def test_a_reader_that_goes_away_ends_the_run_quietly(start, add):
     assert process.wait(20) == 0
 
 
+def test_input_for_a_source_is_wrong_use(run, add):
+    add("pipeline = [Endless()]")
+
+    done = run("run", "app.py:pipeline", "--input", "-", stdin="1\n")
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "makes its input itself; leave --input out" in done.stderr
+
+
+def test_broken_input_ends_the_run_after_what_came_before(run, add, tmp_path):
+    (tmp_path / "items.jsonl").write_text("1\n{broken\n3\n")
+    add("pipeline = [Witness()]")
+
+    done = run("run", "app.py:pipeline", "--input", "items.jsonl")
+
+    assert (done.returncode, done.stdout) == (1, "1\n")
+    assert done.stderr.startswith("initialized\ncleaned up\n")
+    assert "items.jsonl" in done.stderr
+
+
 def test_what_nodes_print_does_not_mix_with_outputs(run, add):
     add("pipeline = [Loud()]")
 

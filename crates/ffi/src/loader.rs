@@ -16,6 +16,8 @@ use crate::{call, values};
 /// How long Ctrl-C may go unnoticed while there is no input.
 const SIGNAL_CHECK: Duration = Duration::from_millis(50);
 
+const MADE_BY_SOURCE: &str = "the first node of the pipeline makes its input itself; leave --input out";
+
 pyo3::import_exception!(remotemedia._tracebacks, StreamBrokenError);
 
 /// The [`Loader`] of Python pipelines. Its methods are called on Python's main thread, detached.
@@ -142,9 +144,11 @@ impl LoadedPipeline for PyPipeline<'_> {
         Python::attach(|py| {
             let graph = self.graph.bind(py);
             let mut sink = OutputSink { output, broken: &broken };
+            let own = own_input(graph).map_err(|error| self.loader.failure(py, error))?;
             let mut feed: Box<dyn Feed<Object> + '_> = match feed {
+                Some(_) if own.0.is_none() => return Err(Failure::usage(MADE_BY_SOURCE)),
                 Some(feed) => Box::new(InputFeed { feed, broken: &broken }),
-                None => Box::new(own_input(graph).map_err(|error| self.loader.failure(py, error))?),
+                None => Box::new(own),
             };
             call::run_blocking(py, graph, &mut *feed, &mut sink, with_metrics).map_err(|error| match broken.take() {
                 // Only a failing cleanup is more than the failure of the input or of the output that it came after.
