@@ -1,0 +1,160 @@
+"""Nodes of a user's own: trivial ones, ones that work for 10 µs, and large arrays between them."""
+
+from __future__ import annotations
+
+import sys
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.measuring import Figure, NotMeasuredError
+from benchmarks.timing import against_loop
+from remotemedia import Node
+
+if TYPE_CHECKING:
+    from benchmarks.measuring import Effort, Samples
+
+__all__ = ["FIGURES"]
+
+TRIVIAL_BAR = 1.2 if sys.version_info < (3, 12) else 1.3
+TRIVIAL_ITEMS = 100_000
+
+WORK_US = 10.0
+# Fewer than above, so that a round takes a third of a second. It is the harder way:
+# what a call costs has fewer items to hide in.
+WORKING_ITEMS = 10_000
+
+ARRAY_BYTES = 1_000_000
+# More than the caches hold; the items of a run are these, over and over.
+ARRAYS = 64
+
+
+class AddOne(Node):
+    """The least that a node can do and still do something."""
+
+    def process(self, item: int) -> int:
+        """The next number."""
+        return item + 1
+
+
+class Work(Node):
+    """Python code that takes a given time."""
+
+    def __init__(self, turns: int) -> None:
+        super().__init__()
+        self.turns = turns
+
+    def process(self, item: int) -> int:
+        """The item, some time later."""
+        total = 0
+        for turn in range(self.turns):
+            total += turn
+        return item + (total < 0)
+
+
+class Look(Node):
+    """Passes a large item on."""
+
+    def process(self, item: Any) -> Any:
+        """The very same item."""
+        return item
+
+
+def turns_for(micros: float) -> int:
+    """How many turns of `Work` take so long on this machine."""
+    node = Work(1000)
+    best = min(_micros_of(node) for _ in range(200))
+    return round(node.turns * micros / best)
+
+
+def _micros_of(node: Work) -> float:
+    started = perf_counter()
+    node.process(0)
+    return (perf_counter() - started) * 1e6
+
+
+def trivial(effort: Effort) -> Samples:
+    """Three nodes that add one."""
+    nodes = [AddOne(), AddOne(), AddOne()]
+    return against_loop(nodes, nodes, list(range(TRIVIAL_ITEMS)), effort.rounds(60))
+
+
+def trivial_with_metrics(effort: Effort) -> Samples:
+    """Three nodes that add one, each call measured."""
+    nodes = [AddOne(), AddOne(), AddOne()]
+    return against_loop(nodes, nodes, list(range(TRIVIAL_ITEMS)), effort.rounds(60), with_metrics=True)
+
+
+def working(effort: Effort) -> Samples:
+    """Three nodes that work."""
+    turns = turns_for(WORK_US)
+    nodes = [Work(turns), Work(turns), Work(turns)]
+    return against_loop(nodes, nodes, list(range(WORKING_ITEMS)), effort.rounds(24))
+
+
+def working_with_metrics(effort: Effort) -> Samples:
+    """Three nodes that work, each call measured."""
+    turns = turns_for(WORK_US)
+    nodes = [Work(turns), Work(turns), Work(turns)]
+    return against_loop(nodes, nodes, list(range(WORKING_ITEMS)), effort.rounds(24), with_metrics=True)
+
+
+def arrays(effort: Effort) -> Samples:
+    """Large arrays through three nodes; that the outputs are the very objects that went in is checked."""
+    try:
+        import numpy as np
+    except ImportError as error:
+        raise NotMeasuredError("numpy is not installed") from error
+
+    distinct = [np.full(ARRAY_BYTES, index, dtype=np.uint8) for index in range(ARRAYS)]
+    items = [distinct[index % ARRAYS] for index in range(TRIVIAL_ITEMS)]
+    nodes = [Look(), Look(), Look()]
+    return against_loop(nodes, nodes, items, effort.rounds(60))
+
+
+FIGURES = [
+    Figure(
+        "trivial",
+        "3 trivial nodes, 100,000 ints",
+        "loop by hand over the same nodes",
+        "ms",
+        "ratio",
+        TRIVIAL_BAR,
+        trivial,
+    ),
+    Figure(
+        "working",
+        "3 nodes of 10 µs, 10,000 ints",
+        "loop by hand over the same nodes",
+        "ms",
+        "ratio",
+        1.02,
+        working,
+    ),
+    Figure(
+        "trivial-metrics",
+        "3 trivial nodes, with metrics",
+        "loop by hand over the same nodes",
+        "ms",
+        "ratio",
+        3.0,
+        trivial_with_metrics,
+    ),
+    Figure(
+        "working-metrics",
+        "3 nodes of 10 µs, with metrics",
+        "loop by hand over the same nodes",
+        "ms",
+        "ratio",
+        1.05,
+        working_with_metrics,
+    ),
+    Figure(
+        "arrays",
+        "3 nodes, 100,000 arrays of 1 MB",
+        "loop by hand over the same nodes",
+        "ms",
+        "ratio",
+        TRIVIAL_BAR,
+        arrays,
+    ),
+]

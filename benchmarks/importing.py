@@ -1,0 +1,53 @@
+"""What `import remotemedia` costs a fresh interpreter."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from benchmarks.measuring import Figure, alternate
+from benchmarks.processes import run_measured
+
+if TYPE_CHECKING:
+    from benchmarks.measuring import Effort, Samples
+
+__all__ = ["FIGURES"]
+
+IMPORT = [sys.executable, "-c", "import remotemedia"]
+NOTHING = [sys.executable, "-c", "pass"]
+
+
+def import_time(effort: Effort) -> Samples:
+    """Whole lives of interpreters, from start to exit."""
+    return alternate(
+        lambda: run_measured(IMPORT).took_ms, lambda: run_measured(NOTHING).took_ms, effort.rounds(30)
+    )
+
+
+def import_memory(effort: Effort) -> Samples:
+    """The peaks of interpreters."""
+    return alternate(
+        lambda: run_measured(IMPORT).peak_mib, lambda: run_measured(NOTHING).peak_mib, effort.rounds(12)
+    )
+
+
+FIGURES = [
+    Figure(
+        "import-time",
+        "import remotemedia in a fresh process",
+        "bare interpreter",
+        "ms",
+        "difference",
+        15.0,
+        import_time,
+    ),
+    Figure(
+        "import-memory",
+        "peak memory of the same",
+        "bare interpreter",
+        "MiB",
+        "difference",
+        8.0,
+        import_memory,
+    ),
+]

@@ -1,0 +1,114 @@
+"""What long inputs do to memory: a long stream in Python, and an hour of audio in the host."""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.measuring import Figure, NotMeasuredError, alternate
+from benchmarks.processes import run_measured
+
+if TYPE_CHECKING:
+    from benchmarks.measuring import Effort, Samples
+
+__all__ = ["FIGURES"]
+
+ROOT = Path(__file__).parent.parent
+HOST = ROOT / "target/release/remotemedia-host"
+
+ITEMS = 10_000_000
+SUM = """
+import asyncio, sys
+from remotemedia import Pipeline
+
+class Sum:
+    total = 0
+
+    def process(self, number):
+        self.total += number
+
+    def flush(self):
+        return self.total
+
+count = int(sys.argv[1])
+outputs = asyncio.run(Pipeline([Sum()]).run(number for number in range(count)))
+assert outputs == [count * (count - 1) // 2], outputs
+"""
+
+SAMPLE_RATE = 16_000
+SECS = 3600
+
+
+def stream_memory(effort: Effort) -> Samples:
+    """A generator that ends in one sum, against one that gives nothing."""
+    program = [sys.executable, "-c", SUM]
+    return alternate(
+        lambda: run_measured([*program, str(ITEMS)]).peak_mib,
+        lambda: run_measured([*program, "0"]).peak_mib,
+        effort.rounds(6),
+    )
+
+
+def host_memory(effort: Effort) -> Samples:
+    """The host on an hour of audio, against an interpreter that has imported numpy."""
+    host = host_path()
+    pipeline = f"{Path(__file__).parent / 'frames.py'}:pipeline"
+    with tempfile.TemporaryDirectory() as directory:
+        recording = Path(directory) / "hour.wav"
+        write_silence(recording, SECS)
+        command = [str(host), "run", pipeline, "--input", str(recording), "--output", os.devnull]
+        command += ["--output-format", "raw"]
+        environment = {"VIRTUAL_ENV": sys.prefix}
+        return alternate(
+            lambda: run_measured(command, environment).peak_mib,
+            lambda: run_measured([sys.executable, "-c", "import numpy"]).peak_mib,
+            effort.rounds(6),
+        )
+
+
+def host_path() -> Path:
+    """The release host.
+
+    Raises:
+        NotMeasuredError: If it has not been built.
+    """
+    host = Path(os.environ.get("REMOTEMEDIA_HOST", HOST))
+    if not host.exists():
+        raise NotMeasuredError(f"there is no {host.name}; build it with `make host`, or set REMOTEMEDIA_HOST")
+    return host
+
+
+def write_silence(path: Path, secs: int) -> None:
+    """A WAV file of 16-bit mono; the zeros take no room on the disk."""
+    data_bytes = secs * SAMPLE_RATE * 2
+    header = struct.pack("<4sI4s", b"RIFF", 36 + data_bytes, b"WAVE")
+    header += struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, SAMPLE_RATE, SAMPLE_RATE * 2, 2, 16)
+    header += struct.pack("<4sI", b"data", data_bytes)
+    path.write_bytes(header)
+    os.truncate(path, len(header) + data_bytes)
+
+
+FIGURES = [
+    Figure(
+        "stream-memory",
+        "peak memory, 10,000,000 ints to one sum",
+        "the same with no ints",
+        "MiB",
+        "difference",
+        20.0,
+        stream_memory,
+    ),
+    Figure(
+        "host-memory",
+        "peak memory, host on an hour of WAV",
+        "interpreter with numpy",
+        "MiB",
+        "difference",
+        60.0,
+        host_memory,
+    ),
+]

@@ -1,0 +1,62 @@
+"""Runs programs and measures what they took."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["Usage", "run_measured"]
+
+# A process counts the peak of the one that started it as its own.
+# So a small one starts it, which is smaller than any that is measured.
+_LAUNCHER = """
+import json, os, sys, time
+started = time.perf_counter()
+child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
+_, status, usage = os.wait4(child, 0)
+took = time.perf_counter() - started
+exit_code = os.waitstatus_to_exitcode(status)
+answer = {"exit_code": exit_code, "took_ms": took * 1e3, "peak_mib": usage.ru_maxrss / 1024}
+print(json.dumps(answer), file=sys.stderr)
+"""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a program took, from its start to its end."""
+
+    took_ms: float
+    peak_mib: float
+    output: str
+
+
+def run_measured(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Usage:
+    """Run a program to its end.
+
+    Args:
+        command: The path of the program, and its arguments.
+        environment: What to add to the environment.
+
+    Raises:
+        RuntimeError: If the program fails.
+    """
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", _LAUNCHER, *command],
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *errors, last = done.stderr.splitlines()
+    answer = json.loads(last)
+    if answer["exit_code"] != 0:
+        text = "\n".join(errors)
+        raise RuntimeError(f"{command[0]} ended with exit code {answer['exit_code']}:\n{text}")
+    return Usage(took_ms=answer["took_ms"], peak_mib=answer["peak_mib"], output=done.stdout)

@@ -1,0 +1,74 @@
+"""Times a pipeline in this process against a loop written by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import operator
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.measuring import alternate
+from remotemedia import execute_pipeline_with_input
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Protocol
+
+    from benchmarks.measuring import Samples
+
+    class Processor(Protocol):
+        """What the loop by hand asks of a node."""
+
+        def process(self, item: Any, /) -> Any:
+            """The output for an item."""
+
+
+__all__ = ["against_loop", "by_hand", "run_pipeline"]
+
+
+def by_hand(nodes: Sequence[Processor], items: list[Any]) -> tuple[float, list[Any]]:
+    """The loop that a programmer would write for three nodes: milliseconds, and the outputs."""
+    first, second, third = nodes
+    outputs = []
+    started = perf_counter()
+    for item in items:
+        outputs.append(third.process(second.process(first.process(item))))  # noqa: PERF401 - as it would be written
+    return (perf_counter() - started) * 1e3, outputs
+
+
+async def run_pipeline(
+    pipeline: Any, items: list[Any], *, with_metrics: bool = False
+) -> tuple[float, list[Any]]:
+    """One call of the public function: milliseconds, and the outputs."""
+    started = perf_counter()
+    answer = await execute_pipeline_with_input(pipeline, items, with_metrics)
+    took = (perf_counter() - started) * 1e3
+    return took, answer["outputs"] if with_metrics else answer
+
+
+def against_loop(
+    pipeline: Any,
+    plain_nodes: Sequence[Processor],
+    items: list[Any],
+    rounds: int,
+    *,
+    with_metrics: bool = False,
+) -> Samples:
+    """Time a pipeline against the loop by hand over `plain_nodes`.
+
+    Raises:
+        AssertionError: If the two don't give the same outputs: equal numbers, or the very same objects.
+    """
+    with asyncio.Runner() as runner:
+        _, expected = by_hand(plain_nodes, items)
+        _, outputs = runner.run(run_pipeline(pipeline, items, with_metrics=with_metrics))
+        is_same = operator.eq if isinstance(items[0], int) else operator.is_
+        if not all(is_same(*pair) for pair in zip(outputs, expected, strict=True)):
+            raise AssertionError("the pipeline gives other outputs than the loop by hand")
+        del outputs, expected
+
+        return alternate(
+            lambda: runner.run(run_pipeline(pipeline, items, with_metrics=with_metrics))[0],
+            lambda: by_hand(plain_nodes, items)[0],
+            rounds,
+        )
