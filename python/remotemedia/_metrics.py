@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,7 @@ class Recorder:
             "items_out": self.items_out,
             "errors": self.errors,
             "restarts": 0,
-            "total_duration_us": int(inside + self.initialize_secs * 1e6),
+            "total_duration_us": int(inside),
             **{f"{name}_duration_us": round(value, 3) for name, value in figures.items()},
             "initialize_duration_us": int(self.initialize_secs * 1e6),
             "queue_wait_us": 0,
@@ -65,7 +66,9 @@ def report(
     return {
         "pipeline": name,
         "total_duration_us": total,
-        "overhead_us": max(0, total - sum(node["total_duration_us"] for node in nodes)),
+        "overhead_us": max(
+            0, total - sum(node["total_duration_us"] + node["initialize_duration_us"] for node in nodes)
+        ),
         "items_in": items_in,
         "items_out": items_out,
         "errors": sum(recorder.errors for recorder in recorders),
@@ -74,4 +77,4 @@ def report(
 
 
 def _quantile(micros: list[float], quantile: float) -> float:
-    return micros[min(len(micros) - 1, int(quantile * len(micros)))] if micros else 0.0
+    return micros[max(0, math.ceil(quantile * len(micros)) - 1)] if micros else 0.0
