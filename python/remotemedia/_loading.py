@@ -11,7 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from remotemedia._tracebacks import LoadError, TargetError
+from remotemedia._tracebacks import LoadError, TargetError, text_of
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -102,13 +102,12 @@ def _import_module(name: str) -> ModuleType:
 
 
 def _load_error(place: str, error: Exception) -> LoadError:
-    text = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"
     hint = ""
     if isinstance(error, ModuleNotFoundError) and error.name:
         hint = (
             f"; install what provides it with: {sys.executable} -m pip install {error.name.partition('.')[0]}"
         )
-    return LoadError(f"'{os.path.basename(place)}' cannot be imported: {text}{hint}")
+    return LoadError(f"'{os.path.basename(place)}' cannot be imported: {text_of(error)}{hint}")
 
 
 def _find_attribute(module: ModuleType, place: str, attribute: str) -> object:
@@ -154,8 +153,7 @@ def _pipeline_of(found: object, place: str, attribute: str) -> Any:
     try:
         return found()
     except Exception as error:
-        text = f"'{place}:{attribute}' raised {type(error).__name__}: {error}"
-        raise LoadError(text) from error
+        raise LoadError(f"'{place}:{attribute}' raised {text_of(error)}") from error
 
 
 def _is_bare_factory(found: object) -> bool:

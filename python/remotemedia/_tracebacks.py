@@ -76,6 +76,13 @@ def explain(error: BaseException) -> Explanation:
     return Explanation("failed", message, "\n".join(block for block in blocks if block), full, 1)
 
 
+def text_of(error: BaseException) -> str:
+    """Type and message of an error, as at the end of a traceback, whatever its `__str__` does."""
+    # A SyntaxError has its line before, and any error may have notes after.
+    lines = traceback.format_exception_only(error)
+    return lines[-1 if isinstance(error, SyntaxError) else 0].strip()
+
+
 def _explain_exit(error: SystemExit) -> Explanation:
     """What `python` makes of a `SystemExit`: a number is the exit code, a text is printed."""
     full = "".join(traceback.format_exception(error))
@@ -89,7 +96,7 @@ def _explain_exit(error: SystemExit) -> Explanation:
 def _sentence(error: BaseException) -> str:
     text = str(error)
     if not isinstance(error, (RemoteMediaError, LoadError)):
-        text = "".join(traceback.format_exception_only(error)).strip().rpartition("\n")[2]
+        text = text_of(error)
     return f"{text}{_place(_origin(error))}"
 
 
