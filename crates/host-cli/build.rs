@@ -30,9 +30,11 @@ fn main() -> io::Result<()> {
     fs::write(out.join("package.in"), table)
 }
 
-/// The carried files below `directory`. Cargo is told to look at each directory, so that a new file is noticed.
+/// The carried files below `directory`.
+///
+/// Cargo looks at these files, not at their directories: Python writes its caches there. A new file is noticed with the change of
+/// the file that imports it.
 fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
-    println!("cargo:rerun-if-changed={}", directory.display());
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
         if path.is_dir() {
@@ -40,6 +42,7 @@ fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
                 collect(&path, files)?;
             }
         } else if path.extension().is_some_and(|extension| CARRIED.iter().any(|carried| extension == *carried)) {
+            println!("cargo:rerun-if-changed={}", path.display());
             files.push(path);
         }
     }
