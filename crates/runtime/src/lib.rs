@@ -5,24 +5,32 @@
 //! of one open plan and drives them on the thread that calls it.
 
 mod error;
+mod guard;
+mod layout;
 mod machine;
 pub mod manifest;
 mod metrics;
 mod native;
 mod node;
+mod options;
 mod plan;
+mod progress;
 mod runner;
 mod session;
 mod suggest;
 mod value;
 
 pub use error::{Error, Result};
+pub use guard::{DeadLetter, Guarded, Policy};
 pub use manifest::{Connection, Manifest, ManifestNode};
 pub use metrics::{Metrics, NodeMetrics};
 pub use native::{ValueFault, create_native_node, native_node_types};
-pub use node::{Bulk, BulkEnd, BulkOutcome, Feed, Node, Observer, Outputs, Payload, Phase, Sink, Stream, Turn};
-pub use plan::{NodeSpec, Placement, Plan, PlanNode, Stage};
+pub use node::{Bulk, BulkEnd, BulkOutcome, Done, Feed, Node, Observer, Outputs, Payload, Phase, Sink, Stream, Turn};
+pub use options::{Batch, OPTION_NAMES, OnError, OptionProblem, Options, Placement, WhenFull};
+pub use plan::{NodeSpec, Plan, PlanNode, Stage};
 pub use runner::{CancelFlag, Failure, NodeFailure, RunError, Runner, Settings};
-pub use session::{Ended, Session};
+pub use session::{
+    Client, Closed, Direct, Next, Outbox, Replicas, Reporter, Session, SessionSettings, Stall, TurnOf,
+};
 pub use suggest::{did_you_mean, nearest};
 pub use value::{AudioChunk, Value};

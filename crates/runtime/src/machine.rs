@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use quanta::Instant;
 
+use crate::layout::{Edge, GatePlan, Layout, Route};
 use crate::metrics::Recorder;
-use crate::{Node, Observer, Outputs, Payload, Phase, Plan, Sink, Stream};
+use crate::progress::Progress;
+use crate::{Node, NodeFailure, Observer, Outputs, Payload, Phase, Plan, RunError, Sink, Stream};
 
 /// Why the machine stopped in the middle of its work.
 pub(crate) enum Stop<F> {
@@ -20,22 +22,12 @@ pub(crate) enum Stop<F> {
 
 type Step<P> = Result<(), Stop<<P as Payload>::Fault>>;
 
-/// Where the outputs of a node go.
-#[derive(Clone, Debug)]
-enum Route {
-    Node(usize),
-    Gate { gate: usize, branch: usize },
-    Output,
-    Several(Arc<[Route]>),
-}
-
 /// The meeting point of several branches: what they gave for the input under way.
 struct Gate<P> {
-    /// The node behind it; without one the items leave the pipeline.
-    node: Option<usize>,
-    upstreams: Vec<usize>,
-    join: bool,
+    plan: GatePlan,
     arrived: Vec<Vec<P>>,
+    /// A node before it, in another stage, was given an item of the input.
+    was_visited: bool,
 }
 
 /// Something left to do.
@@ -46,36 +38,55 @@ enum Work<P: Payload> {
 
 pub(crate) struct Machine<P: Payload> {
     pub(crate) nodes: Vec<Box<dyn Node<P>>>,
-    ids: Vec<String>,
+    /// The number of each node in the plan.
+    pub(crate) members: Vec<usize>,
+    plan: Arc<Plan>,
+    pub(crate) progress: Arc<Progress>,
     routes: Vec<Route>,
-    entry: Route,
+    entries: Vec<(Edge, Route)>,
+    pub(crate) exits: Vec<Edge>,
     /// In plan order of the nodes behind them, that of the outputs last.
     gates: Vec<Gate<P>>,
     /// The gate before each node that has one.
     gate_of: Vec<Option<usize>>,
+    /// Whether a join anywhere needs to know which nodes were given an item.
     has_join: bool,
     visited: Vec<bool>,
     stack: Vec<Work<P>>,
     /// The generator that makes the input.
     pub(crate) source: Option<Box<dyn Stream<P>>>,
     pub(crate) recorders: Option<Vec<Recorder>>,
-    pub(crate) observer: Option<Box<dyn Observer>>,
+    pub(crate) observer: Option<Arc<dyn Observer>>,
     pub(crate) is_cancelled: crate::CancelFlag,
     /// The index of the input under way.
     pub(crate) item_index: u64,
 }
 
 impl<P: Payload> Machine<P> {
-    pub(crate) fn new(plan: &Plan, nodes: Vec<Box<dyn Node<P>>>, is_cancelled: crate::CancelFlag) -> Self {
-        let Layout { routes, entry, gates, gate_of } = lay_routes(plan);
+    /// The nodes of one stage, in plan order.
+    pub(crate) fn new(
+        plan: &Arc<Plan>,
+        stage: usize,
+        nodes: Vec<Box<dyn Node<P>>>,
+        is_cancelled: crate::CancelFlag,
+    ) -> Self {
+        let Layout { routes, entries, exits, gates, gate_of } = Layout::new(plan, stage);
+        let members = plan.stages()[stage].nodes.clone();
+        let new_gate = |plan: GatePlan| {
+            let arrived = plan.upstreams.iter().map(|_| Vec::new()).collect();
+            Gate { plan, arrived, was_visited: false }
+        };
         Self {
-            ids: plan.nodes().iter().map(|node| node.id.clone()).collect(),
+            plan: Arc::clone(plan),
+            progress: Arc::default(),
             routes,
-            entry,
-            has_join: gates.iter().any(|gate| gate.join),
-            gates,
+            entries,
+            exits,
+            has_join: plan.nodes().iter().any(|node| node.join),
+            gates: gates.into_iter().map(new_gate).collect(),
             gate_of,
             visited: vec![false; nodes.len()],
+            members,
             nodes,
             stack: Vec::new(),
             source: None,
@@ -86,6 +97,48 @@ impl<P: Payload> Machine<P> {
         }
     }
 
+    /// The way into the stage for this connection.
+    pub(crate) fn entry_of(&self, edge: Edge) -> Option<usize> {
+        self.entries.iter().position(|(entry, _)| *entry == edge)
+    }
+
+    /// Begin with the next input.
+    pub(crate) fn begin(&mut self) {
+        if self.has_join {
+            self.visited.fill(false);
+        }
+    }
+
+    /// Take one item in by one of the entries, as far as it goes without the rest of its input.
+    pub(crate) fn take_at(&mut self, entry: usize, item: P, sink: &mut dyn Sink<P>) -> Step<P> {
+        self.deliver(self.entries[entry].1.clone(), item, sink)?;
+        self.work_off(sink)
+    }
+
+    /// The node behind one of the entries was given an item, whatever came of it.
+    pub(crate) fn mark_visited(&mut self, entry: usize) {
+        if let Route::Gate { gate, .. } = self.entries[entry].1 {
+            self.gates[gate].was_visited = true;
+        }
+    }
+
+    /// Whether the node before one of the exits was given an item of the input under way, and somebody needs to know.
+    pub(crate) fn was_visited(&self, exit: usize) -> bool {
+        let from = self.exits[exit].from.and_then(|from| self.members.iter().position(|&member| member == from));
+        self.has_join && from.is_some_and(|index| self.visited[index])
+    }
+
+    /// Tell the nodes that what they were at is not wanted any more.
+    pub(crate) fn interrupt(&mut self) -> Vec<(usize, Phase, P::Fault)> {
+        let mut failed = self.abandon();
+        for (index, node) in self.nodes.iter_mut().enumerate() {
+            if let Err(fault) = node.interrupt() {
+                failed.push((index, Phase::Process, fault));
+            }
+        }
+        failed
+    }
+
     /// Whether somebody wants to know about single steps.
     pub(crate) fn is_watched(&self) -> bool {
         self.recorders.is_some() || self.observer.is_some()
@@ -93,10 +146,8 @@ impl<P: Payload> Machine<P> {
 
     /// Take one input item all the way.
     pub(crate) fn take(&mut self, item: P, sink: &mut dyn Sink<P>) -> Step<P> {
-        if self.has_join {
-            self.visited.fill(false);
-        }
-        self.deliver(self.entry.clone(), item, sink)?;
+        self.begin();
+        self.deliver(self.entries[0].1.clone(), item, sink)?;
         self.settle(sink)
     }
 
@@ -130,7 +181,9 @@ impl<P: Payload> Machine<P> {
                 return Err(Stop::Cancelled);
             }
             let started = self.is_watched().then(Instant::now);
+            self.progress.enter(node, self.item_index);
             let flushed = self.nodes[node].flush();
+            self.progress.leave();
             let outputs = flushed.map_err(|fault| Stop::Node { node, phase: Phase::Flush, fault })?;
             let is_silent = matches!(outputs, Outputs::None);
             let took = started.map_or(Duration::ZERO, |started| started.elapsed());
@@ -140,7 +193,7 @@ impl<P: Payload> Machine<P> {
             self.follow(node, Phase::Flush, outputs, took, sink)?;
             self.work_off(sink)?;
         }
-        if self.gates.last().is_some_and(|gate| gate.node.is_none()) {
+        if self.gates.last().is_some_and(|gate| gate.plan.node.is_none()) {
             self.open_gate(self.gates.len() - 1, true)?;
             self.work_off(sink)?;
         }
@@ -164,12 +217,13 @@ impl<P: Payload> Machine<P> {
         }
         for gate in &mut self.gates {
             gate.arrived.iter_mut().for_each(Vec::clear);
+            gate.was_visited = false;
         }
         failed
     }
 
     /// Work off the stack, then open one gate after the other, until nothing is left of this input.
-    fn settle(&mut self, sink: &mut dyn Sink<P>) -> Step<P> {
+    pub(crate) fn settle(&mut self, sink: &mut dyn Sink<P>) -> Step<P> {
         self.work_off(sink)?;
         for gate in 0..self.gates.len() {
             self.open_gate(gate, false)?;
@@ -182,7 +236,10 @@ impl<P: Payload> Machine<P> {
         while let Some(work) = self.stack.pop() {
             match work {
                 Work::Item { route, item } => self.deliver(route, item, sink)?,
-                Work::Outputs { node, phase, stream, took } => self.draw(node, phase, stream, took)?,
+                Work::Outputs { node, phase, stream, took } => {
+                    sink.before_wait();
+                    self.draw(node, phase, stream, took)?;
+                }
             }
         }
         Ok(())
@@ -195,7 +252,9 @@ impl<P: Payload> Machine<P> {
             return Err(Stop::Cancelled);
         }
         let started = self.is_watched().then(Instant::now);
+        self.progress.enter(node, self.item_index);
         let next = stream.next();
+        self.progress.leave();
         let took = took + started.map_or(Duration::ZERO, |started| started.elapsed());
         match next {
             Ok(Some(item)) => {
@@ -219,7 +278,7 @@ impl<P: Payload> Machine<P> {
         let mut started = self.is_watched().then(Instant::now);
         loop {
             match route {
-                Route::Output => return sink.accept(item).map_err(Stop::Sink),
+                Route::Exit(exit) => return sink.accept_at(exit, item).map_err(Stop::Sink),
                 Route::Gate { gate, branch } => {
                     self.gates[gate].arrived[branch].push(item);
                     return Ok(());
@@ -253,7 +312,9 @@ impl<P: Payload> Machine<P> {
         if self.has_join {
             self.visited[node] = true;
         }
+        self.progress.enter(node, self.item_index);
         let answer = self.nodes[node].process(item);
+        self.progress.leave();
         if let Some(started) = started {
             let ended = Instant::now();
             self.note_call(node, &answer, ended - *started);
@@ -301,8 +362,14 @@ impl<P: Payload> Machine<P> {
 
     /// Put what a gate collected on the stack, first item on top.
     fn open_gate(&mut self, gate: usize, is_flush: bool) -> Step<P> {
-        let Gate { node, upstreams, join, arrived } = &mut self.gates[gate];
-        let route = node.map_or(Route::Output, Route::Node);
+        let Gate { plan: GatePlan { node, upstreams, join, .. }, arrived, was_visited } = &mut self.gates[gate];
+        let was_visited = std::mem::take(was_visited);
+        let Some(node) = *node else {
+            let arrived = arrived.iter_mut().rev().flat_map(|branch| branch.drain(..).rev());
+            self.stack.extend(arrived.map(|item| Work::Item { route: Route::Exit(0), item }));
+            return Ok(());
+        };
+        let route = Route::Node(node);
         let arrived: Vec<Vec<P>> = arrived.iter_mut().map(std::mem::take).collect();
         if !*join {
             for item in arrived.into_iter().flatten().rev() {
@@ -310,21 +377,82 @@ impl<P: Payload> Machine<P> {
             }
             return Ok(());
         }
+        let is_visited = |upstream| self.members.binary_search(upstream).is_ok_and(|index| self.visited[index]);
         let has_answer = arrived.iter().any(|branch| !branch.is_empty())
-            || (!is_flush && upstreams.iter().any(|&upstream| self.visited[upstream]));
+            || (!is_flush && (was_visited || upstreams.iter().any(is_visited)));
         if has_answer {
-            let branches = upstreams.iter().map(|&upstream| self.ids[upstream].as_str()).zip(arrived).collect();
-            let node = node.expect("only nodes join");
-            let item = P::join(branches).map_err(|fault| Stop::Node { node, phase: Phase::Process, fault })?;
+            let ids = upstreams.iter().map(|&upstream| self.plan.nodes()[upstream].id.as_str());
+            let item = P::join(ids.zip(arrived).collect());
+            let item = item.map_err(|fault| Stop::Node { node, phase: Phase::Process, fault })?;
             self.stack.push(Work::Item { route, item });
         }
         Ok(())
     }
 
-    fn count_output(&mut self, node: usize) {
+    pub(crate) fn count_output(&mut self, node: usize) {
         if let Some(recorders) = &mut self.recorders {
             recorders[node].items_out += 1;
         }
+    }
+
+    /// An item goes into a node by another way than through this machine.
+    pub(crate) fn count_input(&mut self, node: usize) {
+        if let Some(recorders) = &mut self.recorders {
+            recorders[node].items_in += 1;
+        }
+    }
+
+    /// A call that went by another way has ended.
+    pub(crate) fn count_call(&mut self, node: usize, took: Duration, outputs: usize) {
+        if let Some(recorders) = &mut self.recorders {
+            recorders[node].items_out += outputs as u64;
+        }
+        self.note_step(node, Phase::Process, took);
+    }
+
+    /// A node took several items in one call.
+    pub(crate) fn count_batch(&mut self, node: usize, items: usize, took: Duration) {
+        if let Some(recorders) = &mut self.recorders {
+            recorders[node].items_in += items as u64;
+        }
+        self.note_step(node, Phase::Process, took);
+    }
+
+    /// A node went through a phase of its life.
+    pub(crate) fn note_phase(&mut self, node: usize, phase: Phase, took: Duration) {
+        if let Some(recorders) = &mut self.recorders
+            && phase == Phase::Initialize
+        {
+            recorders[node].initialize = took;
+        }
+        if let Some(observer) = &self.observer {
+            observer.stepped(&self.plan.nodes()[self.members[node]].id, phase, None, took);
+        }
+    }
+
+    /// The error for a fault of a node, which is counted.
+    pub(crate) fn failure(
+        &mut self,
+        node: usize,
+        item_index: Option<u64>,
+        phase: Phase,
+        fault: P::Fault,
+    ) -> RunError<P::Fault> {
+        if let Some(recorders) = &mut self.recorders {
+            recorders[node].errors += 1;
+        }
+        RunError::of_node::<P>(&self.plan.nodes()[self.members[node]].id, item_index, phase, fault)
+    }
+
+    /// The failure of a node.
+    pub(crate) fn node_failure(
+        &self,
+        node: usize,
+        item_index: Option<u64>,
+        phase: Phase,
+        fault: P::Fault,
+    ) -> NodeFailure<P::Fault> {
+        NodeFailure { node_id: self.plan.nodes()[self.members[node]].id.clone(), item_index, phase, fault }
     }
 
     fn note_step(&mut self, node: usize, phase: Phase, took: Duration) {
@@ -333,59 +461,7 @@ impl<P: Payload> Machine<P> {
         }
         if let Some(observer) = &self.observer {
             let item_index = (phase == Phase::Process).then_some(self.item_index);
-            observer.stepped(&self.ids[node], phase, item_index, took);
+            observer.stepped(&self.plan.nodes()[self.members[node]].id, phase, item_index, took);
         }
     }
-}
-
-/// The ways through a plan.
-struct Layout<P> {
-    routes: Vec<Route>,
-    entry: Route,
-    gates: Vec<Gate<P>>,
-    gate_of: Vec<Option<usize>>,
-}
-
-fn lay_routes<P>(plan: &Plan) -> Layout<P> {
-    let nodes = plan.nodes();
-    let mut gates = Vec::new();
-    let mut gate_of = vec![None; nodes.len()];
-    // For each node the gates that it has a branch to, in plan order.
-    let mut branches: Vec<Vec<Route>> = vec![Vec::new(); nodes.len()];
-    let mut add_gate = |node, upstreams: &[usize], join| {
-        for (branch, &upstream) in upstreams.iter().enumerate() {
-            branches[upstream].push(Route::Gate { gate: gates.len(), branch });
-        }
-        let arrived = upstreams.iter().map(|_| Vec::new()).collect();
-        gates.push(Gate { node, upstreams: upstreams.to_vec(), join, arrived });
-        Some(gates.len() - 1)
-    };
-    for (index, node) in nodes.iter().enumerate() {
-        if node.upstreams.len() > 1 || (node.join && !node.upstreams.is_empty()) {
-            gate_of[index] = add_gate(Some(index), &node.upstreams, node.join);
-        }
-    }
-    let terminals: Vec<usize> = (0..nodes.len()).filter(|&index| nodes[index].downstreams.is_empty()).collect();
-    if terminals.len() > 1 {
-        add_gate(None, &terminals, false);
-    }
-
-    let routes = nodes.iter().zip(branches).map(|(node, branches)| {
-        if node.downstreams.is_empty() {
-            return branches.into_iter().next().unwrap_or(Route::Output);
-        }
-        let mut branches = branches.into_iter();
-        join_routes(node.downstreams.iter().map(|&down| match gate_of[down] {
-            Some(_) => branches.next().expect("a branch for each gate that it leads to"),
-            None => Route::Node(down),
-        }))
-    });
-    let routes = routes.collect();
-    let roots = (0..nodes.len()).filter(|&index| nodes[index].upstreams.is_empty());
-    Layout { routes, entry: join_routes(roots.map(Route::Node)), gates, gate_of }
-}
-
-fn join_routes(routes: impl Iterator<Item = Route>) -> Route {
-    let mut routes: Vec<Route> = routes.collect();
-    if routes.len() == 1 { routes.remove(0) } else { Route::Several(routes.into()) }
 }

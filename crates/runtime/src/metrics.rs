@@ -20,6 +20,8 @@ pub struct Metrics {
     pub items_out: u64,
     /// Failures.
     pub errors: u64,
+    /// Inputs that a session dropped because it was interrupted.
+    pub interrupted: u64,
     /// One entry a node, in plan order.
     pub node_metrics: Vec<NodeMetrics>,
 }
@@ -45,6 +47,7 @@ pub struct NodeMetrics {
     pub initialize_duration_us: u64,
     pub queue_wait_us: u64,
     pub peak_queue_len: u64,
+    pub dropped: u64,
 }
 
 /// Collects the figures of one node while it runs.
@@ -74,6 +77,17 @@ impl Recorder {
         }
     }
 
+    /// Add the figures of another replica.
+    pub(crate) fn add(&mut self, other: &Self) {
+        // Both hold durations with the same precision and resize themselves, so that adding cannot fail.
+        self.durations_ns.add(&other.durations_ns).ok();
+        self.inside += other.inside;
+        self.items_in += other.items_in;
+        self.items_out += other.items_out;
+        self.errors += other.errors;
+        self.initialize += other.initialize;
+    }
+
     pub(crate) fn inside(&self) -> Duration {
         self.inside + self.initialize
     }
@@ -99,6 +113,7 @@ impl Recorder {
             initialize_duration_us: whole_micros(self.initialize),
             queue_wait_us: 0,
             peak_queue_len: 0,
+            dropped: 0,
         }
     }
 }

@@ -61,6 +61,10 @@ impl ValueFault {
 impl Payload for Value {
     type Fault = ValueFault;
 
+    fn duplicate_fault(fault: &ValueFault) -> ValueFault {
+        fault.clone()
+    }
+
     fn duplicate(&self) -> Self {
         self.clone()
     }

@@ -14,6 +14,14 @@ pub trait Payload: Send + Sized + 'static {
     #[must_use]
     fn duplicate(&self) -> Self;
 
+    /// The same fault once more, for another input that it hit too.
+    fn duplicate_fault(fault: &Self::Fault) -> Self::Fault;
+
+    /// Run `work`, which waits, in a way that holds nobody else up.
+    fn wait<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+        work()
+    }
+
     /// One item out of the outputs of several branches, each with the id of its node.
     ///
     /// A branch without outputs stands as the empty value, one with a single output as that output, one with more as a list.
@@ -62,11 +70,40 @@ pub trait Node<P: Payload>: Send {
         Ok(Outputs::None)
     }
 
+    /// The answers to several items in one call, as many as items; `None` for one without an output.
+    fn process_batch(&mut self, items: Vec<P>) -> Result<Vec<Option<P>>, P::Fault> {
+        let mut answers = Vec::with_capacity(items.len());
+        for item in items {
+            match self.process(item)? {
+                Outputs::None => answers.push(None),
+                Outputs::One(output) => answers.push(Some(output)),
+                Outputs::Many(mut stream) => {
+                    answers.push(stream.next()?);
+                    stream.close()?;
+                }
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Begin with an item and go on with the next before it is done: `done` is called when it is, on any thread.
+    fn start(&mut self, item: P, done: Done<P>) {
+        done(self.process(item));
+    }
+
+    /// What is under way is not wanted any more. Items begun by [`Node::start`] are done when this returns.
+    fn interrupt(&mut self) -> Result<(), P::Fault> {
+        Ok(())
+    }
+
     /// Release what `initialize` acquired.
     fn cleanup(&mut self) -> Result<(), P::Fault> {
         Ok(())
     }
 }
+
+/// Takes the outputs of an item that was begun by [`Node::start`]. Never waits.
+pub type Done<P> = Box<dyn FnOnce(Result<Outputs<P>, <P as Payload>::Fault>) + Send>;
 
 /// What a node answers to one item.
 pub enum Outputs<P: Payload> {
@@ -106,6 +143,14 @@ pub trait Feed<P: Payload> {
 pub trait Sink<P: Payload> {
     /// Take one output.
     fn accept(&mut self, output: P) -> Result<(), P::Fault>;
+
+    /// Take one output by the exit of this number, for stages that have several.
+    fn accept_at(&mut self, _exit: usize, output: P) -> Result<(), P::Fault> {
+        self.accept(output)
+    }
+
+    /// A generator is asked for more, which may take its time: what was taken should go on now.
+    fn before_wait(&mut self) {}
 }
 
 /// A faster way through all nodes of a stage at once, for many items, that a payload may have.
@@ -149,7 +194,12 @@ pub enum BulkEnd<P: Payload> {
 /// Permission to enter the nodes of a stage, for as long as `work` runs.
 ///
 /// Sessions that share a node take turns through this.
-pub trait Turn: Send {
+pub trait Turn: Send + Sync {
+    /// A number by which others know the thread that calls, or 0.
+    fn thread(&self) -> u64 {
+        0
+    }
+
     /// Run `work` while no other session is inside the same nodes.
     fn enter(&self, work: &mut dyn FnMut());
 }
@@ -180,7 +230,7 @@ impl Phase {
 }
 
 /// Hears what the engine does, step by step. Without one the steps cost nothing.
-pub trait Observer: Send {
+pub trait Observer: Send + Sync {
     /// A plan is opened.
     fn opened(&self, plan: &Plan);
 

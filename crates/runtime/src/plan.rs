@@ -6,24 +6,7 @@
 use std::collections::HashMap;
 
 use crate::suggest::did_you_mean;
-use crate::{Error, Result};
-
-/// Where a node runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Placement {
-    /// On the session's own thread, fused with its neighbours.
-    #[default]
-    Inline,
-}
-
-impl Placement {
-    /// The word for it in options and manifests.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Inline => "inline",
-        }
-    }
-}
+use crate::{Error, Options, Placement, Result};
 
 /// A node as a pipeline describes it.
 #[derive(Clone, Debug, Default)]
@@ -36,8 +19,8 @@ pub struct NodeSpec {
     pub after: Vec<String>,
     /// Whether it gets one item an input, made of the outputs of all its upstream nodes.
     pub join: bool,
-    /// Where it runs.
-    pub placement: Placement,
+    /// How it runs.
+    pub options: Options,
 }
 
 /// A node in its place in a plan.
@@ -53,8 +36,8 @@ pub struct PlanNode {
     pub downstreams: Vec<usize>,
     /// Whether the outputs of its upstream nodes arrive joined into one item an input.
     pub join: bool,
-    /// Where it runs.
-    pub placement: Placement,
+    /// How it runs.
+    pub options: Options,
     /// The position it had in the description.
     pub position: usize,
 }
@@ -66,6 +49,8 @@ pub struct Stage {
     pub placement: Placement,
     /// Indices of its nodes, in plan order.
     pub nodes: Vec<usize>,
+    /// How the stage runs: those of its node, if it has but one, else nothing but the placement.
+    pub options: Options,
 }
 
 /// A pipeline that is checked and arranged into stages. Upstream nodes come before downstream ones.
@@ -74,6 +59,7 @@ pub struct Plan {
     name: String,
     nodes: Vec<PlanNode>,
     stages: Vec<Stage>,
+    stage_of: Vec<usize>,
 }
 
 impl Plan {
@@ -100,7 +86,7 @@ impl Plan {
                     upstreams: upstreams[position].iter().map(|&up| place_of[up]).collect(),
                     downstreams: Vec::new(),
                     join: spec.join,
-                    placement: spec.placement,
+                    options: spec.options.clone(),
                     position,
                 }
             })
@@ -110,8 +96,8 @@ impl Plan {
                 nodes[upstream].downstreams.push(index);
             }
         }
-        let stages = arrange_stages(&nodes);
-        Ok(Self { name, nodes, stages })
+        let (stages, stage_of) = arrange_stages(&nodes);
+        Ok(Self { name, nodes, stages, stage_of })
     }
 
     /// The name of the pipeline.
@@ -127,6 +113,21 @@ impl Plan {
     /// The stages, in the order in which an item meets them.
     pub fn stages(&self) -> &[Stage] {
         &self.stages
+    }
+
+    /// The stage that a node is in.
+    pub fn stage_of(&self, node: usize) -> usize {
+        self.stage_of[node]
+    }
+
+    /// Indices of the nodes whose outputs leave the pipeline.
+    pub fn terminals(&self) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|&index| self.nodes[index].downstreams.is_empty()).collect()
+    }
+
+    /// Whether all nodes run in one place without a queue, on the thread that calls.
+    pub fn is_inline(&self) -> bool {
+        matches!(&self.stages[..], [stage] if stage.placement == Placement::Inline && !stage.options.needs_own_stage())
     }
 
     /// Whether the nodes form one line without a branch, a merge or a join.
@@ -215,16 +216,55 @@ fn cycle_path(specs: &[NodeSpec], upstreams: &[Vec<usize>], waiting_for: &[usize
     ids.join(" → ")
 }
 
-/// Neighbours with the same placement share a stage.
-fn arrange_stages(nodes: &[PlanNode]) -> Vec<Stage> {
+/// Neighbours that run in the same place share a stage, unless an option needs a queue before the node.
+///
+/// The *level* of a node is the number of borders before it on the longest way from the input. Inline nodes of one level share a
+/// stage, so that no stage ever waits for itself by way of another one.
+fn arrange_stages(nodes: &[PlanNode]) -> (Vec<Stage>, Vec<usize>) {
     let mut stages: Vec<Stage> = Vec::new();
+    let mut stage_of: Vec<usize> = Vec::with_capacity(nodes.len());
+    let mut levels: Vec<usize> = Vec::with_capacity(nodes.len());
+    let mut inline_stages: HashMap<usize, usize> = HashMap::new();
     for (index, node) in nodes.iter().enumerate() {
-        match stages.last_mut() {
-            Some(stage) if stage.placement == node.placement => stage.nodes.push(index),
-            _ => stages.push(Stage { placement: node.placement, nodes: vec![index] }),
-        }
+        let is_inline = node.is_fused_inline();
+        let level = node.upstreams.iter().map(|&up| levels[up] + usize::from(!(is_inline && nodes[up].is_fused_inline())));
+        let mut level = level.max().unwrap_or(0);
+        let stage = if is_inline {
+            *inline_stages.entry(level).or_insert_with(|| {
+                stages.push(Stage::new(Placement::Inline));
+                stages.len() - 1
+            })
+        } else if let [upstream] = node.upstreams[..]
+            && node.is_fused_thread()
+            && nodes[upstream].is_fused_thread()
+        {
+            level = levels[upstream];
+            stage_of[upstream]
+        } else {
+            stages.push(Stage { options: node.options.clone(), ..Stage::new(node.options.placement) });
+            stages.len() - 1
+        };
+        stages[stage].nodes.push(index);
+        stage_of.push(stage);
+        levels.push(level);
     }
-    stages
+    (stages, stage_of)
+}
+
+impl PlanNode {
+    fn is_fused_inline(&self) -> bool {
+        self.options.placement == Placement::Inline && !self.options.needs_own_stage()
+    }
+
+    fn is_fused_thread(&self) -> bool {
+        self.options.placement == Placement::Thread && !self.options.needs_own_stage() && !self.join
+    }
+}
+
+impl Stage {
+    fn new(placement: Placement) -> Self {
+        Self { placement, nodes: Vec::new(), options: Options { placement, ..Options::default() } }
+    }
 }
 
 #[cfg(test)]

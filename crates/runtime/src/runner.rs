@@ -33,6 +33,11 @@ impl CancelFlag {
         self.0.store(true, Ordering::Relaxed);
     }
 
+    /// Go on again.
+    pub(crate) fn clear(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
     /// Whether the run was asked to stop.
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
@@ -44,7 +49,7 @@ pub struct Settings<P: Payload> {
     /// Collect [`Metrics`].
     pub with_metrics: bool,
     /// Hears each step.
-    pub observer: Option<Box<dyn Observer>>,
+    pub observer: Option<Arc<dyn Observer>>,
     /// Stops the run.
     pub cancel: CancelFlag,
     /// How sessions that share nodes take turns.
@@ -85,6 +90,36 @@ pub enum RunError<F> {
     Sink(F),
     /// [`CancelFlag`] was set.
     Cancelled,
+    /// The session was interrupted, and dropped the input.
+    Interrupted,
+    /// The session has closed.
+    Closed,
+    /// A call took longer than its node may.
+    Timeout {
+        /// The id of the node.
+        node_id: String,
+        /// The index of the input, where there is one.
+        item_index: Option<u64>,
+        /// How long the call might have taken.
+        timeout: Duration,
+        /// Whether the call has ended; one that cannot be stopped goes on, and its session is broken.
+        is_stopped: bool,
+    },
+}
+
+impl<F> RunError<F> {
+    /// What a fault of a node is: its failure, or an order to stop.
+    pub(crate) fn of_node<P: Payload<Fault = F>>(
+        node_id: &str,
+        item_index: Option<u64>,
+        phase: Phase,
+        fault: F,
+    ) -> Self {
+        if P::is_interrupt(&fault) {
+            return Self::Interrupt(fault);
+        }
+        Self::Node(NodeFailure { node_id: node_id.to_owned(), item_index, phase, fault })
+    }
 }
 
 /// All that went wrong in a run: what ended it, and the cleanups that failed after it.
@@ -120,7 +155,7 @@ impl<P: Payload> Runner<P> {
         settings: Settings<P>,
     ) -> Result<Self, Failure<P::Fault>> {
         assert_eq!(plan.nodes().len(), nodes.len(), "a plan is opened with one node for each of its entries");
-        let mut machine = Machine::new(&plan, nodes, settings.cancel);
+        let mut machine = Machine::new(&plan, 0, nodes, settings.cancel);
         if settings.with_metrics {
             machine.recorders = Some(plan.nodes().iter().map(|_| Recorder::new()).collect());
         }
@@ -193,10 +228,11 @@ impl<P: Payload> Runner<P> {
             items_in: self.items_in,
             items_out: self.items_out,
             errors: recorders.iter().map(|recorder| recorder.errors).sum(),
+            interrupted: 0,
             node_metrics: recorders
                 .iter()
                 .zip(self.plan.nodes())
-                .map(|(recorder, node)| recorder.report(&node.id, &node.node_type, node.placement.name()))
+                .map(|(recorder, node)| recorder.report(&node.id, &node.node_type, node.options.placement.name()))
                 .collect(),
         })
     }

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use crate::{Error, NodeSpec, Placement, Plan, Result};
+use crate::{Error, NodeSpec, Options, Plan, Result};
 
 /// The JSON Schema of a manifest.
 pub const SCHEMA: &str = include_str!("schema.json");
@@ -43,8 +43,8 @@ pub struct ManifestNode {
     pub options: Map<String, Value>,
     /// Whether the outputs of its upstream nodes arrive joined into one item an input.
     pub join: bool,
-    /// Where it runs.
-    pub placement: Placement,
+    /// The same, read.
+    pub how: Options,
     /// The line on which it begins.
     pub line: usize,
 }
@@ -117,7 +117,7 @@ impl Manifest {
                 node_type: node.node_type.clone(),
                 after,
                 join: node.join,
-                placement: node.placement,
+                options: node.how.clone(),
             });
             previous = Some(&node.id);
         }

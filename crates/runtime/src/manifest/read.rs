@@ -6,12 +6,11 @@ use serde_json::Value;
 
 use super::tree::{Content, Path, Tree, refused};
 use super::{Connection, Manifest, ManifestNode, VERSION};
-use crate::{Placement, Result, did_you_mean};
+use crate::{Options, Result, did_you_mean};
 
 pub(super) const ROOT_FIELDS: [&str; 4] = ["version", "metadata", "nodes", "connections"];
 pub(super) const NODE_FIELDS: [&str; 5] = ["id", "node_type", "params", "options", "join"];
 pub(super) const CONNECTION_FIELDS: [&str; 2] = ["from", "to"];
-pub(super) const OPTIONS: [&str; 1] = ["placement"];
 
 /// Fields of the older v1 that say nothing to this runtime, beside the nodes and in each of them.
 pub(super) const OLDER_FIELDS: [&str; 9] = [
@@ -101,14 +100,14 @@ fn read_node(tree: Tree, index: usize, nodes: &Path<'_>, ignored: &mut Vec<Strin
     }
     let (mut id, mut node_type) = (None, None);
     let (mut params, mut options) = Default::default();
-    let (mut join, mut placement) = (false, Placement::default());
+    let (mut join, mut how) = (false, Options::default());
     for (name, field) in tree.into_object(&path)? {
         let field_path = path.field(&name);
         match name.as_str() {
             "id" => id = Some(field.into_name(&field_path)?),
             "node_type" => node_type = Some(field.into_name(&field_path)?),
             "params" => params = field.into_map(&field_path)?,
-            "options" => (options, placement) = read_options(field, &field_path)?,
+            "options" => (options, how) = read_options(field, &field_path)?,
             "join" => join = field.into_bool(&field_path)?,
             _ => ignored.push(older_field(&name, &field, &path, &NODE_FIELDS)?),
         }
@@ -121,7 +120,7 @@ fn read_node(tree: Tree, index: usize, nodes: &Path<'_>, ignored: &mut Vec<Strin
         ));
     };
     let id = id.unwrap_or_else(|| default_id(&node_type, index));
-    Ok(ManifestNode { id, node_type, params, options, join, placement, line })
+    Ok(ManifestNode { id, node_type, params, options, join, how, line })
 }
 
 /// The name of the class, without its module, and the position.
@@ -130,28 +129,14 @@ fn default_id(node_type: &str, index: usize) -> String {
     format!("{name}_{index}")
 }
 
-fn read_options(tree: Tree, path: &Path<'_>) -> Result<(serde_json::Map<String, Value>, Placement)> {
-    let mut options = serde_json::Map::new();
-    let mut placement = Placement::default();
-    for (name, field) in tree.into_object(path)? {
-        let path = path.field(&name);
-        if name != "placement" {
-            return Err(refused(field.line, &path, unknown("option", &name, &OPTIONS)));
-        }
-        placement = read_placement(field, &path)?;
-        options.insert(name, Value::String(placement.name().to_owned()));
-    }
-    Ok((options, placement))
-}
-
-fn read_placement(tree: Tree, path: &Path<'_>) -> Result<Placement> {
-    let available = Placement::Inline;
-    let line = tree.line;
-    let name = tree.into_text(path)?;
-    if name == available.name() {
-        return Ok(available);
-    }
-    Err(refused(line, path, format!("the placement '{name}' is not available; available: \"{}\"", available.name())))
+fn read_options(tree: Tree, path: &Path<'_>) -> Result<(serde_json::Map<String, Value>, Options)> {
+    let lines = tree.field_lines();
+    let written = tree.into_map(path)?;
+    let options = Options::from_json(&written).map_err(|problem| {
+        let line = lines.iter().find(|(name, _)| *name == problem.name).map_or(0, |(_, line)| *line);
+        refused(line, &path.field(&problem.name), problem.message)
+    })?;
+    Ok((written, options))
 }
 
 fn read_connections(tree: Tree, nodes: &[ManifestNode]) -> Result<Vec<Connection>> {

@@ -86,6 +86,14 @@ impl Tree {
         }
     }
 
+    /// The line of each field, if this is an object.
+    pub(super) fn field_lines(&self) -> Vec<(String, usize)> {
+        match &self.content {
+            Content::Object(fields) => fields.iter().map(|(name, field)| (name.clone(), field.line)).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     pub(super) fn into_text(self, path: &Path<'_>) -> Result<String> {
         match self.content {
             Content::Text(text) => Ok(text),

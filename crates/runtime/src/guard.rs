@@ -1,0 +1,206 @@
+//! A node whose failures are seen to where they happen: tried again, skipped, or handed to somebody.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::node::Done;
+use crate::{CancelFlag, Node, OnError, Options, Outputs, Payload, Stream};
+
+/// How often a pause looks whether the run was asked to stop.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// No pause before a retry is longer than this.
+const LONGEST_DELAY: Duration = Duration::from_secs(60);
+
+/// Takes an item that failed for good, and its fault. May fail itself, and then the item has failed after all.
+pub type DeadLetter<P> = Arc<dyn Fn(P, <P as Payload>::Fault) -> Result<(), <P as Payload>::Fault> + Send + Sync>;
+
+/// What is done about failures of one node.
+pub struct Policy<P: Payload> {
+    /// Whether a failed item is dropped.
+    pub on_error: OnError,
+    /// Who gets failed items instead.
+    pub dead_letter: Option<DeadLetter<P>>,
+    /// How often an item is tried again.
+    pub retries: u32,
+    /// The pause before the first retry; it doubles with each one.
+    pub retry_delay: Duration,
+    /// Ends a pause.
+    pub stop: CancelFlag,
+    /// Counts the items that failed for good and were dropped or handed over.
+    pub skipped: Arc<AtomicU64>,
+}
+
+impl<P: Payload> Policy<P> {
+    /// The policy that the options of a node ask for.
+    pub fn new(options: &Options, dead_letter: Option<DeadLetter<P>>, stop: CancelFlag) -> Self {
+        Self {
+            on_error: options.on_error,
+            dead_letter,
+            retries: options.retries,
+            retry_delay: options.retry_delay,
+            stop,
+            skipped: Arc::default(),
+        }
+    }
+
+    /// Whether the item is tried once more, after the pause that is due before that.
+    fn may_retry(&self, attempt: u32, fault: &P::Fault) -> bool {
+        if attempt >= self.retries || P::is_interrupt(fault) {
+            return false;
+        }
+        // Full jitter: many that failed together don't come back together.
+        let longest = self.retry_delay.saturating_mul(1 << attempt.min(16)).min(LONGEST_DELAY);
+        let until = Instant::now() + longest.mul_f64(0.5 + fastrand::f64() / 2.0);
+        P::wait(|| {
+            while !self.stop.is_set() && Instant::now() < until {
+                std::thread::sleep(until.saturating_duration_since(Instant::now()).min(LOOK));
+            }
+        });
+        !self.stop.is_set()
+    }
+
+    /// An item failed for good.
+    fn give_up(&self, item: P, fault: P::Fault) -> Result<(), P::Fault> {
+        if P::is_interrupt(&fault) {
+            return Err(fault);
+        }
+        if let Some(dead_letter) = &self.dead_letter {
+            dead_letter(item, fault)?;
+        } else if self.on_error == OnError::Stop {
+            return Err(fault);
+        }
+        self.skipped.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// A node under a [`Policy`].
+pub struct Guarded<P: Payload> {
+    node: Box<dyn Node<P>>,
+    policy: Arc<Policy<P>>,
+}
+
+impl<P: Payload> Guarded<P> {
+    /// Put a node under a policy.
+    pub fn new(node: Box<dyn Node<P>>, policy: Policy<P>) -> Self {
+        Self { node, policy: Arc::new(policy) }
+    }
+}
+
+impl<P: Payload> Node<P> for Guarded<P> {
+    fn initialize(&mut self) -> Result<(), P::Fault> {
+        self.node.initialize()
+    }
+
+    fn is_source(&self) -> bool {
+        self.node.is_source()
+    }
+
+    fn process(&mut self, item: P) -> Result<Outputs<P>, P::Fault> {
+        let mut attempt = 0;
+        loop {
+            // A generator fails while it is drawn from; its first output decides whether the attempt was good.
+            let answer = self.node.process(item.duplicate()).and_then(begin_stream);
+            match answer {
+                Ok(Begun::Whole(outputs)) => return Ok(outputs),
+                Ok(Begun::Stream(first, rest)) => {
+                    let policy = Arc::clone(&self.policy);
+                    let stream = GuardedStream { item: Some(item), first: Some(first), rest, policy };
+                    return Ok(Outputs::Many(Box::new(stream)));
+                }
+                Err(fault) if self.policy.may_retry(attempt, &fault) => attempt += 1,
+                Err(fault) => return self.policy.give_up(item, fault).map(|()| Outputs::None),
+            }
+        }
+    }
+
+    fn interpret(&mut self, answer: P) -> Result<Outputs<P>, P::Fault> {
+        self.node.interpret(answer)
+    }
+
+    fn produce(&mut self) -> Result<Outputs<P>, P::Fault> {
+        self.node.produce()
+    }
+
+    fn process_batch(&mut self, items: Vec<P>) -> Result<Vec<Option<P>>, P::Fault> {
+        let mut attempt = 0;
+        loop {
+            match self.node.process_batch(items.iter().map(P::duplicate).collect()) {
+                Ok(answers) => return Ok(answers),
+                Err(fault) if self.policy.may_retry(attempt, &fault) => attempt += 1,
+                Err(fault) => {
+                    let count = items.len();
+                    for item in items {
+                        self.policy.give_up(item, P::duplicate_fault(&fault))?;
+                    }
+                    return Ok((0..count).map(|_| None).collect());
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, item: P, done: Done<P>) {
+        let policy = Arc::clone(&self.policy);
+        let copy = item.duplicate();
+        // The pause of a retry would hold up whoever reports the end, so items in flight are not tried again here: the node does that.
+        self.node.start(item, Box::new(move |answer| {
+            done(answer.or_else(|fault| policy.give_up(copy, fault).map(|()| Outputs::None)));
+        }));
+    }
+
+    fn flush(&mut self) -> Result<Outputs<P>, P::Fault> {
+        self.node.flush()
+    }
+
+    fn interrupt(&mut self) -> Result<(), P::Fault> {
+        self.node.interrupt()
+    }
+
+    fn cleanup(&mut self) -> Result<(), P::Fault> {
+        self.node.cleanup()
+    }
+}
+
+enum Begun<P: Payload> {
+    Whole(Outputs<P>),
+    Stream(P, Box<dyn Stream<P>>),
+}
+
+fn begin_stream<P: Payload>(outputs: Outputs<P>) -> Result<Begun<P>, P::Fault> {
+    match outputs {
+        Outputs::Many(mut stream) => Ok(match stream.next()? {
+            Some(first) => Begun::Stream(first, stream),
+            None => Begun::Whole(Outputs::None),
+        }),
+        outputs => Ok(Begun::Whole(outputs)),
+    }
+}
+
+/// A generator that has begun well. If it fails later, what it gave stays, and the rest is given up.
+struct GuardedStream<P: Payload> {
+    item: Option<P>,
+    first: Option<P>,
+    rest: Box<dyn Stream<P>>,
+    policy: Arc<Policy<P>>,
+}
+
+impl<P: Payload> Stream<P> for GuardedStream<P> {
+    fn next(&mut self) -> Result<Option<P>, P::Fault> {
+        if let Some(first) = self.first.take() {
+            return Ok(Some(first));
+        }
+        match self.rest.next() {
+            Err(fault) => match self.item.take() {
+                Some(item) => self.policy.give_up(item, fault).map(|()| None),
+                None => Err(fault),
+            },
+            next => next,
+        }
+    }
+
+    fn close(&mut self) -> Result<(), P::Fault> {
+        self.rest.close()
+    }
+}

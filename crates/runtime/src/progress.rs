@@ -1,0 +1,59 @@
+//! Where the thread of a stage is, for those who watch from outside whether it still moves.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// The call under way in one stage.
+///
+/// Written by the thread that works, with plain stores; read by the watch, which takes two equal readings some seconds apart for a
+/// call that has not come back. Nothing here needs the clock.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// Odd while a node is at work; goes up with every call.
+    steps: AtomicU64,
+    node: AtomicU32,
+    item: AtomicU64,
+    thread: AtomicU64,
+}
+
+/// One reading of a [`Progress`]: a node is at work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reading {
+    pub(crate) step: u64,
+    /// The number of the node in its stage.
+    pub(crate) node: usize,
+    pub(crate) item: u64,
+    /// Who works, by the number that [`Progress::set_thread`] got; 0 if unknown.
+    pub(crate) thread: u64,
+}
+
+impl Progress {
+    /// A node begins with an item.
+    pub(crate) fn enter(&self, node: usize, item: u64) {
+        // A stage has far fewer nodes than u32 can count, and an equal number only blurs a message.
+        #[allow(clippy::cast_possible_truncation, reason = "see above")]
+        self.node.store(node as u32, Ordering::Relaxed);
+        self.item.store(item, Ordering::Relaxed);
+        self.steps.store(self.steps.load(Ordering::Relaxed) | 1, Ordering::Relaxed);
+    }
+
+    /// The node came back.
+    pub(crate) fn leave(&self) {
+        self.steps.store((self.steps.load(Ordering::Relaxed) | 1) + 1, Ordering::Relaxed);
+    }
+
+    /// Remember which thread works from now on.
+    pub(crate) fn set_thread(&self, thread: u64) {
+        self.thread.store(thread, Ordering::Relaxed);
+    }
+
+    /// The call under way, if there is one.
+    pub(crate) fn read(&self) -> Option<Reading> {
+        let step = self.steps.load(Ordering::Relaxed);
+        (step & 1 == 1).then(|| Reading {
+            step,
+            node: self.node.load(Ordering::Relaxed) as usize,
+            item: self.item.load(Ordering::Relaxed),
+            thread: self.thread.load(Ordering::Relaxed),
+        })
+    }
+}

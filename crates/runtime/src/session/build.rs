@@ -1,0 +1,266 @@
+//! Opening a session: stages and links from a plan, initialization, threads.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use super::assembler::Assembler;
+use super::core::{Core, Door};
+use super::inbox::Inbox;
+use super::parallel::{run_batches, run_concurrent, run_forwarder, run_replica};
+use super::reorder::Reorder;
+use super::stage::{Link, Stage, Unit, run_in_order};
+use super::tracker::Tracker;
+use super::watch::{Latch, Watch};
+use super::{Replicas, Session, SessionSettings, Threads, TurnOf};
+use crate::layout::Edge;
+use crate::machine::Machine;
+use crate::metrics::Recorder;
+use crate::{CancelFlag, Failure, Node, Payload, Phase, Plan, RunError};
+
+/// Stack of the thread of a stage: deep recursion in user code must end as an error of its language.
+const STACK_BYTES: usize = 16 << 20;
+
+impl<P: Payload> Session<P> {
+    /// Initialize the nodes, which stand in plan order. If one fails, it and those before it are cleaned up.
+    ///
+    /// # Panics
+    /// If the nodes are not those of the plan: one entry for each, with as many replicas as its options say.
+    pub fn open(
+        plan: Arc<Plan>,
+        nodes: Vec<Replicas<P>>,
+        settings: &SessionSettings<P>,
+        turn_of: TurnOf<'_>,
+    ) -> Result<Self, Failure<P::Fault>> {
+        assert_eq!(plan.nodes().len(), nodes.len(), "a plan is opened with one entry for each of its nodes");
+        let stages = build_stages(&plan, nodes, settings, turn_of);
+        let senders_of_output = stages.iter().filter(|stage| stage.links.iter().any(|link| link.to.is_none())).count();
+        let window = stages.iter().map(|stage| capacity(&plan, stage.index, settings.queue_size)).sum();
+        let core = Arc::new(Core {
+            stages,
+            tracker: Tracker::new(),
+            outputs: (senders_of_output > 1).then(|| Mutex::new(Assembler::new(senders_of_output))),
+            door: Mutex::new(Door { waiting: VecDeque::new() }),
+            waiting: AtomicUsize::new(0),
+            window,
+            draining: AtomicUsize::new(0),
+            with_metrics: settings.with_metrics,
+            is_closed: AtomicBool::new(false),
+            is_broken: AtomicBool::new(false),
+            reporter: settings.reporter.clone(),
+            plan,
+        });
+        if let Some(observer) = &settings.observer {
+            observer.opened(&core.plan);
+        }
+        let session = Self {
+            watch: Mutex::new(Watch::start(&core, settings.stall_warning)),
+            core,
+            threads: Mutex::new(Threads::default()),
+            owed: Mutex::new(Vec::new()),
+            calls: AtomicU64::new(0),
+            calls_out: AtomicU64::new(0),
+            opened: Instant::now(),
+        };
+        match session.initialize() {
+            Ok(()) => Ok(session),
+            Err(error) => {
+                let closed = session.close(super::CLEANUP_TIME, &|| {});
+                Err(Failure { first: Some(error), cleanups: closed.cleanups })
+            }
+        }
+    }
+
+    fn initialize(&self) -> Result<(), RunError<P::Fault>> {
+        let core = &self.core;
+        for number in 0..core.plan.nodes().len() {
+            for (stage, unit, node) in self.places_of(number) {
+                if core.stages[stage].units[unit].stop.is_set() {
+                    return Err(RunError::Cancelled);
+                }
+                self.owed.lock().unwrap_or_else(PoisonError::into_inner).push((stage, unit, node));
+                let mut machine = core.stages[stage].units[unit].lock();
+                machine.initialize(node)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the replicas of a node are.
+    fn places_of(&self, number: usize) -> Vec<(usize, usize, usize)> {
+        let core = &self.core;
+        let stage = core.plan.stage_of(number);
+        let node = core.plan.stages()[stage].nodes.binary_search(&number).expect("a node is in its stage");
+        (0..core.stages[stage].units.len()).map(|unit| (stage, unit, node)).collect()
+    }
+
+    /// Start the threads of the stages, if none has needed them yet.
+    pub(super) fn start_threads(&self) {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut threads.are_started, true) {
+            return;
+        }
+        for stage in &self.core.stages {
+            let index = stage.index;
+            let options = &self.core.plan.stages()[index].options;
+            let mut start = |body: Box<dyn FnOnce(&Arc<Core<P>>) + Send>| {
+                let core = Arc::clone(&self.core);
+                let latch = Arc::new(Latch::default());
+                let guard = Arc::clone(&latch).guard();
+                let thread = std::thread::Builder::new()
+                    .name(format!("remotemedia-{index}"))
+                    .stack_size(STACK_BYTES)
+                    .spawn(move || {
+                        body(&core);
+                        drop(core);
+                        drop(guard);
+                    })
+                    .expect("the system has a thread for a stage");
+                threads.running.push((thread, latch, index));
+            };
+            if stage.reorder.is_none() {
+                start(Box::new(move |core| run_in_order(core, index)));
+                continue;
+            }
+            start(Box::new(move |core| run_forwarder(core, index)));
+            if options.concurrency > 1 {
+                start(Box::new(move |core| run_concurrent(core, index)));
+            }
+            for unit in 0..if options.concurrency > 1 { 0 } else { stage.units.len() } {
+                let is_batch = options.batch.is_some();
+                start(Box::new(move |core| {
+                    if is_batch { run_batches(core, index, unit) } else { run_replica(core, index, unit) }
+                }));
+            }
+        }
+    }
+}
+
+/// As many inputs can be in a stage and its queue.
+fn capacity(plan: &Plan, stage: usize, queue_size: usize) -> usize {
+    let options = &plan.stages()[stage].options;
+    let batch = options.batch.map_or(1, |batch| batch.size);
+    options.queue_size.unwrap_or(queue_size) + 2 * options.replicas * batch.max(options.concurrency)
+}
+
+fn build_stages<P: Payload>(
+    plan: &Arc<Plan>,
+    nodes: Vec<Replicas<P>>,
+    settings: &SessionSettings<P>,
+    turn_of: TurnOf<'_>,
+) -> Vec<Stage<P>> {
+    let mut nodes: Vec<Vec<Option<Box<dyn Node<P>>>>> =
+        nodes.into_iter().map(|replicas| replicas.nodes.into_iter().map(Some).collect()).collect();
+    let mut machines: Vec<Vec<Machine<P>>> = Vec::new();
+    for (index, stage) in plan.stages().iter().enumerate() {
+        let replicas = stage.nodes.iter().map(|&node| nodes[node].len()).max().unwrap_or(1);
+        let machine_of = |replica: usize| {
+            let members = stage.nodes.iter();
+            let members = members.map(|&node| nodes[node][replica].take().expect("as many replicas as the options say"));
+            let mut machine = Machine::new(plan, index, members.collect(), CancelFlag::default());
+            machine.recorders = settings.with_metrics.then(|| stage.nodes.iter().map(|_| Recorder::new()).collect());
+            machine.observer.clone_from(&settings.observer);
+            machine.item_index = u64::MAX;
+            machine
+        };
+        machines.push((0..replicas).map(machine_of).collect());
+    }
+    let links: Vec<Vec<Link>> = (0..machines.len()).map(|stage| links_of(plan, stage, &machines)).collect();
+    let senders: Vec<usize> = (0..machines.len())
+        .map(|stage| {
+            let from_stages = links.iter().flatten().filter(|link| link.to == Some(stage)).count();
+            from_stages + usize::from(machines[stage][0].entry_of(Edge { from: None, to: None }).is_some())
+        })
+        .collect();
+    machines
+        .into_iter()
+        .zip(links)
+        .enumerate()
+        .map(|(index, (machines, links))| build_stage(plan, index, machines, links, senders[index], settings, turn_of))
+        .collect()
+}
+
+#[allow(clippy::too_many_arguments, reason = "the parts of a stage, put together in one place")]
+fn build_stage<P: Payload>(
+    plan: &Plan,
+    index: usize,
+    machines: Vec<Machine<P>>,
+    links: Vec<Link>,
+    senders: usize,
+    settings: &SessionSettings<P>,
+    turn_of: TurnOf<'_>,
+) -> Stage<P> {
+    let planned = &plan.stages()[index];
+    let options = &planned.options;
+    let queue_size = options.queue_size.unwrap_or(settings.queue_size);
+    let is_parallel = options.replicas > 1 || options.concurrency > 1 || options.batch.is_some();
+    let needs_assembler = senders > 1 || (is_parallel && !options.is_ordered);
+    let width = options.replicas * options.concurrency.max(options.batch.map_or(1, |batch| batch.size));
+    Stage {
+        index,
+        inbox: Inbox::new(if senders > 1 { usize::MAX } else { queue_size }, options.when_full),
+        entry: machines[0].entry_of(Edge { from: None, to: None }),
+        assembler: needs_assembler.then(|| Mutex::new(Assembler::new(senders))),
+        reorder: is_parallel.then(|| Reorder::new(options.is_ordered, width, width + queue_size.max(width))),
+        units: machines
+            .into_iter()
+            .enumerate()
+            .map(|(replica, machine)| Unit {
+                stop: machine.is_cancelled.clone(),
+                progress: Arc::clone(&machine.progress),
+                turn: turn_of(&planned.nodes, replica),
+                machine: Mutex::new(machine),
+            })
+            .collect(),
+        links,
+        waited_us: AtomicU64::new(0),
+    }
+}
+
+/// The links out of a stage: one to each stage that gets something of it, and one out of the pipeline.
+fn links_of<P: Payload>(plan: &Plan, stage: usize, machines: &[Vec<Machine<P>>]) -> Vec<Link> {
+    let terminals = plan.terminals();
+    let mut links: Vec<Link> = Vec::new();
+    for (exit, edge) in machines[stage][0].exits.iter().enumerate() {
+        let to = edge.to.map(|node| plan.stage_of(node));
+        let place = match to {
+            Some(target) => machines[target][0].entry_of(*edge).expect("an exit leads to an entry"),
+            None => edge.from.and_then(|from| terminals.iter().position(|&node| node == from)).unwrap_or(0),
+        };
+        match links.iter_mut().find(|link| link.to == to) {
+            Some(link) => link.exits.push((exit, place)),
+            None => links.push(Link { to, exits: vec![(exit, place)] }),
+        }
+    }
+    if machines[stage][0].exits.is_empty() {
+        // All last nodes are in this stage, and meet at its own gate.
+        links.push(Link { to: None, exits: vec![(0, 0)] });
+    }
+    links
+}
+
+/// Used where a phase of the life of a session has no item.
+pub(super) const NO_ITEM: Option<u64> = None;
+
+impl<P: Payload> Machine<P> {
+    /// Initialize one node.
+    pub(super) fn initialize(&mut self, node: usize) -> Result<(), RunError<P::Fault>> {
+        let started = Instant::now();
+        self.progress.enter(node, 0);
+        let outcome = self.nodes[node].initialize();
+        self.progress.leave();
+        self.note_phase(node, Phase::Initialize, started.elapsed());
+        outcome.map_err(|fault| self.failure(node, NO_ITEM, Phase::Initialize, fault))
+    }
+
+    /// Clean one node up.
+    pub(super) fn clean_up(&mut self, node: usize) -> Result<(), crate::NodeFailure<P::Fault>> {
+        let started = Instant::now();
+        self.progress.enter(node, 0);
+        let outcome = self.nodes[node].cleanup();
+        self.progress.leave();
+        self.note_phase(node, Phase::Cleanup, started.elapsed());
+        outcome.map_err(|fault| self.node_failure(node, NO_ITEM, Phase::Cleanup, fault))
+    }
+}

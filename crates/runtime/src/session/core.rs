@@ -1,0 +1,211 @@
+//! What all threads of a session share: the stages, the inputs under way, and the door by which inputs come in.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::time::Duration;
+
+use super::assembler::Assembler;
+use super::inbox::Parcel;
+use super::stage::{Link, Stage};
+use super::tracker::{Client, Tracker};
+use crate::{Payload, Phase, Plan, Reporter, RunError};
+
+/// The shared part of a session.
+pub(crate) struct Core<P: Payload> {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) stages: Vec<Stage<P>>,
+    pub(crate) tracker: Tracker<P>,
+    /// Where the outputs of several last stages are put together.
+    pub(crate) outputs: Option<Mutex<Assembler<P>>>,
+    pub(crate) door: Mutex<Door<P>>,
+    /// How many wait at the door.
+    pub(crate) waiting: AtomicUsize,
+    /// The most inputs that may be under way.
+    pub(crate) window: usize,
+    pub(crate) draining: AtomicUsize,
+    pub(crate) with_metrics: bool,
+    pub(crate) is_closed: AtomicBool,
+    /// A call overran its time and cannot be stopped: nothing more goes in.
+    pub(crate) is_broken: AtomicBool,
+    pub(crate) reporter: Option<Arc<dyn Reporter<P>>>,
+}
+
+/// Where inputs wait that find no room.
+pub(crate) struct Door<P: Payload> {
+    pub(crate) waiting: VecDeque<Submission<P>>,
+}
+
+/// An input on its way into a session.
+pub(crate) struct Submission<P: Payload> {
+    /// `None` for the end of input, which flushes the nodes.
+    pub(crate) item: Option<P>,
+    pub(crate) client: Arc<dyn Client<P>>,
+    pub(crate) is_urgent: bool,
+    /// Told when it is in (`true`), or never will be. Never waits.
+    pub(crate) admitted: Option<Box<dyn FnOnce(bool) + Send>>,
+}
+
+impl<P: Payload> Core<P> {
+    /// Let an input in, now or as soon as there is room.
+    pub(crate) fn submit(&self, mut submission: Submission<P>) {
+        {
+            let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.is_closed.load(Ordering::Acquire) || self.is_broken.load(Ordering::Acquire) {
+                drop(door);
+                refuse(submission);
+                return;
+            }
+            if door.waiting.is_empty() && self.has_room() {
+                let admitted = submission.admitted.take();
+                self.admit(submission);
+                drop(door);
+                if let Some(admitted) = admitted {
+                    admitted(true);
+                }
+                return;
+            }
+            door.waiting.push_back(submission);
+            self.waiting.store(door.waiting.len(), Ordering::SeqCst);
+        }
+        // Room may have come while we held the door, and whoever made it could not look.
+        self.admit_waiting();
+    }
+
+    /// Let in who waits, as far as there is room. Called whenever some has come.
+    pub(crate) fn admit_waiting(&self) {
+        while self.waiting.load(Ordering::SeqCst) > 0 {
+            let mut door = match self.door.try_lock() {
+                Ok(door) => door,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                // Whoever holds the door looks again when it has let go.
+                Err(TryLockError::WouldBlock) => return,
+            };
+            if door.waiting.is_empty() || !self.has_room() {
+                return;
+            }
+            let Some(mut submission) = door.waiting.pop_front() else { return };
+            self.waiting.store(door.waiting.len(), Ordering::SeqCst);
+            let admitted = submission.admitted.take();
+            self.admit(submission);
+            drop(door);
+            if let Some(admitted) = admitted {
+                admitted(true);
+            }
+        }
+    }
+
+    /// Send a parcel the way of a link.
+    pub(crate) fn send(&self, link: &Link, parcel: Parcel<P>) {
+        match link.to {
+            Some(stage) => self.stages[stage].receive(parcel, self),
+            None => self.emit(parcel),
+        }
+    }
+
+    /// The input failed. Its client hears of it when all stages are through with it.
+    pub(crate) fn fail(&self, input: u64, error: RunError<P::Fault>) {
+        self.tracker.fail(input, error);
+    }
+
+    /// A call cannot be stopped: all inputs fail now, and nothing more goes in.
+    pub(crate) fn break_off(&self, error: impl Fn() -> RunError<P::Fault>) {
+        if self.is_broken.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let waiting: Vec<_> = {
+            let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+            self.waiting.store(0, Ordering::SeqCst);
+            door.waiting.drain(..).collect()
+        };
+        for client in self.tracker.take_all() {
+            client.done(Err(error()));
+        }
+        for submission in waiting {
+            submission.client.done(Err(error()));
+            if let Some(admitted) = submission.admitted {
+                admitted(false);
+            }
+        }
+    }
+
+    /// All these inputs failed in one call of the node of a stage.
+    pub(crate) fn fail_all(&self, stage: usize, inputs: impl Iterator<Item = u64>, fault: &P::Fault) {
+        for input in inputs {
+            self.fail(input, self.blame_node(stage, input, P::duplicate_fault(fault)));
+        }
+    }
+
+    /// The error for a fault of the only node of a stage.
+    pub(crate) fn blame_node(&self, stage: usize, input: u64, fault: P::Fault) -> RunError<P::Fault> {
+        let node = self.plan.stages()[stage].nodes[0];
+        RunError::of_node::<P>(&self.plan.nodes()[node].id, Some(input), Phase::Process, fault)
+    }
+
+    /// Errors that end nothing, such as of a generator that is closed because its input failed.
+    pub(crate) fn note_failures(&self, faults: impl Iterator<Item = P::Fault>) {
+        for fault in faults {
+            if let Some(reporter) = &self.reporter {
+                reporter.set_aside(fault);
+            }
+        }
+    }
+
+    /// A call that was begun by `Node::start` has ended.
+    pub(crate) fn count_call(&self, stage: &Stage<P>, took: Duration, outputs: usize) {
+        if self.with_metrics {
+            stage.units[0].lock().count_call(0, took, outputs);
+        }
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire) > 0
+    }
+
+    fn has_room(&self) -> bool {
+        let has_room = |stage: &Stage<P>| stage.entry.is_none() || stage.inbox.drops() || stage.inbox.has_room();
+        self.tracker.len() < self.window && self.stages.iter().all(has_room)
+    }
+
+    fn admit(&self, submission: Submission<P>) {
+        let Submission { item, client, is_urgent, .. } = submission;
+        let input = self.tracker.open(client);
+        let is_flush = item.is_none();
+        let entries = self.stages.iter().filter_map(|stage| stage.entry.map(|place| (stage, place)));
+        for (stage, place) in entries {
+            let items = item.iter().map(|item| (place, item.duplicate())).collect();
+            let visits = Vec::new();
+            stage.receive(Parcel { input, items, visits, is_last: true, is_flush, is_urgent, since: None }, self);
+        }
+    }
+
+    /// Outputs of the pipeline.
+    fn emit(&self, parcel: Parcel<P>) {
+        let deliver = |parcel: Parcel<P>| {
+            for (_, output) in parcel.items {
+                self.tracker.output(parcel.input, output);
+            }
+            if parcel.is_last {
+                self.tracker.complete(parcel.input);
+                self.admit_waiting();
+            }
+        };
+        let Some(outputs) = &self.outputs else {
+            deliver(parcel);
+            return;
+        };
+        // Delivered under the lock: what was whole first goes first.
+        let mut outputs = outputs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(whole) = outputs.add(parcel) {
+            deliver(whole);
+        }
+    }
+}
+
+/// Tell whoever submitted that it is too late.
+pub(crate) fn refuse<P: Payload>(submission: Submission<P>) {
+    submission.client.done(Err(RunError::Closed));
+    if let Some(admitted) = submission.admitted {
+        admitted(false);
+    }
+}

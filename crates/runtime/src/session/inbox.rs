@@ -1,0 +1,217 @@
+//! The bounded queue before a stage.
+//!
+//! *Invariant:* every parcel that was pushed is popped once, or handed back, or counted as dropped; and the end of its input is
+//! popped in any case, so that no input stays unfinished.
+
+use std::collections::VecDeque;
+use std::sync::PoisonError;
+use std::time::Instant;
+
+use super::sync::{Condvar, Mutex, MutexGuard};
+use crate::WhenFull;
+
+/// What travels to a stage: items of one input, and whether they are the last ones of it.
+#[derive(Debug)]
+pub(crate) struct Parcel<P> {
+    pub(crate) input: u64,
+    /// Each item with the place where it enters the stage.
+    pub(crate) items: Vec<(usize, P)>,
+    /// The places behind which a node was given an item of the input, if a join needs to know.
+    pub(crate) visits: Vec<usize>,
+    pub(crate) is_last: bool,
+    /// The input ends here: the nodes are flushed.
+    pub(crate) is_flush: bool,
+    /// Somebody waits for the answer to this very input, so it must not wait for company in a batch.
+    pub(crate) is_urgent: bool,
+    /// When it was pushed, if somebody measures.
+    pub(crate) since: Option<Instant>,
+}
+
+impl<P> Parcel<P> {
+    /// A parcel of the same input and kind, with nothing in it.
+    pub(crate) fn header<Q>(&self) -> Parcel<Q> {
+        Parcel {
+            input: self.input,
+            items: Vec::new(),
+            visits: Vec::new(),
+            is_last: self.is_last,
+            is_flush: self.is_flush,
+            is_urgent: self.is_urgent,
+            since: self.since,
+        }
+    }
+}
+
+/// What a stage finds in its inbox.
+pub(crate) enum Popped<P> {
+    /// The next parcel, with its number in the order of popping.
+    Parcel(u64, Parcel<P>),
+    /// Nothing came until the deadline, or somebody asked to wait no longer.
+    Nothing,
+    /// Nothing more comes.
+    Closed,
+}
+
+/// What became of a push.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    /// It waits its turn.
+    Queued,
+    /// Nothing more is let in: the session is closing.
+    Refused,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct InboxFigures {
+    pub(crate) peak_len: usize,
+    pub(crate) dropped: u64,
+}
+
+struct State<P> {
+    parcels: VecDeque<Parcel<P>>,
+    /// Parcels in it that carry items: only these count against the capacity.
+    loaded: usize,
+    next_number: u64,
+    is_closed: bool,
+    /// Counts the requests to whoever waits with a deadline not to wait any longer.
+    nudges: u64,
+    figures: InboxFigures,
+}
+
+pub(crate) struct Inbox<P> {
+    state: Mutex<State<P>>,
+    not_empty: Condvar,
+    not_full: Condvar,
+    capacity: usize,
+    when_full: WhenFull,
+}
+
+impl<P> Inbox<P> {
+    /// An empty queue for `capacity` parcels. A capacity of `usize::MAX` never makes anyone wait.
+    pub(crate) fn new(capacity: usize, when_full: WhenFull) -> Self {
+        Self {
+            state: Mutex::new(State {
+                parcels: VecDeque::new(),
+                loaded: 0,
+                next_number: 0,
+                is_closed: false,
+                nudges: 0,
+                figures: InboxFigures::default(),
+            }),
+            not_empty: Condvar::new(),
+            not_full: Condvar::new(),
+            capacity,
+            when_full,
+        }
+    }
+
+    /// Add a parcel; waits while the queue is full, if that is the policy.
+    pub(crate) fn push(&self, mut parcel: Parcel<P>) -> Pushed {
+        let mut state = self.lock();
+        if !parcel.items.is_empty() && state.loaded >= self.capacity {
+            match self.when_full {
+                WhenFull::Wait => {
+                    while state.loaded >= self.capacity && !state.is_closed {
+                        state = self.not_full.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    }
+                }
+                WhenFull::DropNewest => state.drop_items(&mut parcel),
+                WhenFull::DropOldest => state.drop_oldest(),
+            }
+        }
+        if state.is_closed {
+            return Pushed::Refused;
+        }
+        state.add(parcel);
+        drop(state);
+        self.not_empty.notify_one();
+        Pushed::Queued
+    }
+
+    /// Whether a push would neither wait nor drop.
+    pub(crate) fn has_room(&self) -> bool {
+        self.lock().loaded < self.capacity
+    }
+
+    /// Whether a full queue drops items, so that nobody ever waits before it.
+    pub(crate) fn drops(&self) -> bool {
+        self.when_full != WhenFull::Wait
+    }
+
+    /// The next parcel; waits for it, until the deadline if there is one.
+    pub(crate) fn pop(&self, deadline: Option<Instant>) -> Popped<P> {
+        let mut state = self.lock();
+        let nudges = state.nudges;
+        loop {
+            if let Some(parcel) = state.parcels.pop_front() {
+                if !parcel.items.is_empty() {
+                    state.loaded -= 1;
+                }
+                let number = state.next_number;
+                state.next_number += 1;
+                drop(state);
+                self.not_full.notify_one();
+                return Popped::Parcel(number, parcel);
+            }
+            if state.is_closed {
+                return Popped::Closed;
+            }
+            state = match deadline {
+                None => self.not_empty.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(_) if state.nudges != nudges => return Popped::Nothing,
+                Some(deadline) => {
+                    let patience = deadline.saturating_duration_since(Instant::now());
+                    if patience.is_zero() {
+                        return Popped::Nothing;
+                    }
+                    let waited = self.not_empty.wait_timeout(state, patience);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+
+    /// Let whoever waits with a deadline go on now.
+    pub(crate) fn nudge(&self) {
+        self.lock().nudges += 1;
+        self.not_empty.notify_all();
+    }
+
+    /// Let nothing more in. What waits is still popped.
+    pub(crate) fn close(&self) {
+        self.lock().is_closed = true;
+        self.not_full.notify_all();
+        self.not_empty.notify_all();
+    }
+
+    pub(crate) fn figures(&self) -> InboxFigures {
+        self.lock().figures
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<P>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<P> State<P> {
+    fn add(&mut self, parcel: Parcel<P>) {
+        if !parcel.items.is_empty() {
+            self.loaded += 1;
+            self.figures.peak_len = self.figures.peak_len.max(self.loaded);
+        }
+        self.parcels.push_back(parcel);
+    }
+
+    fn drop_items(&mut self, parcel: &mut Parcel<P>) {
+        self.figures.dropped += parcel.items.len() as u64;
+        parcel.items.clear();
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some(oldest) = self.parcels.iter().position(|parcel| !parcel.items.is_empty()) else { return };
+        let mut items = std::mem::take(&mut self.parcels[oldest].items);
+        self.figures.dropped += items.len() as u64;
+        items.clear();
+        self.loaded -= 1;
+    }
+}

@@ -1,0 +1,131 @@
+//! Work that is done in parallel, handed on in the order in which it was begun (or as soon as it is done).
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+
+use super::inbox::Parcel;
+use super::sync::{Condvar, Mutex, MutexGuard};
+
+/// What became of one parcel.
+pub(crate) struct Completion<P> {
+    /// The parcel itself, without its items.
+    pub(crate) header: Parcel<P>,
+    /// The outputs, each with the exit by which it leaves the stage.
+    pub(crate) outputs: Vec<(usize, P)>,
+}
+
+struct State<P> {
+    /// Done, and not handed on.
+    done: BTreeMap<u64, Completion<P>>,
+    /// The number of the parcel that is handed on next, where order counts.
+    next: u64,
+    /// Begun and not handed on.
+    begun: usize,
+    running: usize,
+    is_closed: bool,
+}
+
+/// The meeting point of those who work and the one who hands on.
+pub(crate) struct Reorder<P> {
+    state: Mutex<State<P>>,
+    has_changed: Condvar,
+    is_ordered: bool,
+    /// As many may run at once.
+    width: usize,
+    /// As many may be begun and not handed on.
+    depth: usize,
+}
+
+impl<P> Reorder<P> {
+    pub(crate) fn new(is_ordered: bool, width: usize, depth: usize) -> Self {
+        let state = State { done: BTreeMap::new(), next: 0, begun: 0, running: 0, is_closed: false };
+        Self { state: Mutex::new(state), has_changed: Condvar::new(), is_ordered, width, depth }
+    }
+
+    /// Wait until one more parcel may be begun; `false` if nothing may any more.
+    pub(crate) fn begin(&self) -> bool {
+        let mut state = self.lock();
+        while (state.running >= self.width || state.begun >= self.depth) && !state.is_closed {
+            state = self.wait(state);
+        }
+        if !state.is_closed {
+            state.running += 1;
+            state.begun += 1;
+        }
+        !state.is_closed
+    }
+
+    /// Wait until one more item of a parcel that was begun may run; `false` if nothing may any more.
+    pub(crate) fn begin_item(&self) -> bool {
+        let mut state = self.lock();
+        while state.running >= self.width && !state.is_closed {
+            state = self.wait(state);
+        }
+        state.running += usize::from(!state.is_closed);
+        !state.is_closed
+    }
+
+    /// An item of a parcel is done, and others of it are not.
+    pub(crate) fn end_item(&self) {
+        let mut state = self.lock();
+        state.running = state.running.saturating_sub(1);
+        self.has_changed.notify_all();
+    }
+
+    /// A parcel that was begun never came: there was none.
+    pub(crate) fn unbegin(&self) {
+        let mut state = self.lock();
+        state.running -= 1;
+        state.begun -= 1;
+        self.has_changed.notify_all();
+    }
+
+    /// The parcel with this number is done. Never waits.
+    pub(crate) fn complete(&self, number: u64, completion: Completion<P>) {
+        let mut state = self.lock();
+        state.running = state.running.saturating_sub(1);
+        state.done.insert(number, completion);
+        self.has_changed.notify_all();
+    }
+
+    /// The next parcel to hand on; waits for it. `None` when nothing more comes.
+    pub(crate) fn next(&self) -> Option<Completion<P>> {
+        let mut state = self.lock();
+        loop {
+            let number = if self.is_ordered { Some(state.next) } else { state.done.keys().next().copied() };
+            if let Some(completion) = number.and_then(|number| state.done.remove(&number)) {
+                state.next += 1;
+                state.begun = state.begun.saturating_sub(1);
+                self.has_changed.notify_all();
+                return Some(completion);
+            }
+            if state.is_closed {
+                return None;
+            }
+            state = self.wait(state);
+        }
+    }
+
+    /// Wait until nothing runs any more, for as long as `patience`; whether that came to be.
+    pub(crate) fn is_quiet(&self, patience: std::time::Duration) -> bool {
+        let state = self.lock();
+        if state.running == 0 {
+            return true;
+        }
+        let waited = self.has_changed.wait_timeout(state, patience);
+        waited.unwrap_or_else(PoisonError::into_inner).0.running == 0
+    }
+
+    pub(crate) fn close(&self) {
+        self.lock().is_closed = true;
+        self.has_changed.notify_all();
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State<P>>) -> MutexGuard<'a, State<P>> {
+        self.has_changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<P>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,240 @@
+//! One stage of a session: its queue, its nodes, and the ways to the stages after it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
+
+use super::assembler::Assembler;
+use super::core::Core;
+use super::inbox::{Inbox, Parcel, Popped, Pushed};
+use super::reorder::Reorder;
+use crate::machine::{Machine, Stop};
+use crate::progress::Progress;
+use crate::{CancelFlag, Payload, Phase, RunError, Sink, Turn};
+
+/// A stage of an open session.
+pub(crate) struct Stage<P: Payload> {
+    pub(crate) index: usize,
+    /// The place where inputs of the pipeline enter, if they do.
+    pub(crate) entry: Option<usize>,
+    pub(crate) inbox: Inbox<P>,
+    /// One for each replica.
+    pub(crate) units: Vec<Unit<P>>,
+    /// Where parcels from several stages, or of unordered ones, are put together.
+    pub(crate) assembler: Option<Mutex<Assembler<P>>>,
+    /// Where parallel work is put in order again.
+    pub(crate) reorder: Option<Reorder<P>>,
+    /// The stages after it, each exit that leads there with the place where its items enter.
+    pub(crate) links: Vec<Link>,
+    pub(crate) waited_us: AtomicU64,
+}
+
+/// The way from one stage to another, or out of the pipeline.
+pub(crate) struct Link {
+    /// `None` for the way out.
+    pub(crate) to: Option<usize>,
+    /// `(exit here, place there)`.
+    pub(crate) exits: Vec<(usize, usize)>,
+}
+
+/// The nodes of a stage, once, and permission to enter them.
+pub(crate) struct Unit<P: Payload> {
+    pub(crate) machine: Mutex<Machine<P>>,
+    pub(crate) stop: CancelFlag,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) turn: Option<Box<dyn Turn>>,
+}
+
+impl<P: Payload> Unit<P> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Machine<P>> {
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The machine, if it is free before the deadline.
+    pub(crate) fn lock_until(&self, deadline: Instant) -> Option<MutexGuard<'_, Machine<P>>> {
+        loop {
+            match self.machine.try_lock() {
+                Ok(machine) => return Some(machine),
+                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return None,
+                // Only a node that is about to come back, or never will, holds the lock now.
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    }
+
+    /// Run `work` on the machine when no other session is in its nodes.
+    pub(crate) fn enter<R>(&self, machine: &mut Machine<P>, work: impl FnOnce(&mut Machine<P>) -> R) -> R {
+        match &self.turn {
+            None => work(machine),
+            Some(turn) => {
+                machine.progress.set_thread(turn.thread());
+                let mut work = Some(work);
+                let mut answer = None;
+                turn.enter(&mut || answer = work.take().map(|work| work(machine)));
+                answer.expect("a turn runs its work")
+            }
+        }
+    }
+}
+
+impl<P: Payload> Stage<P> {
+    /// Take a parcel from a stage before this one.
+    pub(crate) fn receive(&self, mut parcel: Parcel<P>, core: &Core<P>) {
+        if core.with_metrics {
+            parcel.since = Some(Instant::now());
+        }
+        let Some(assembler) = &self.assembler else {
+            self.push(parcel);
+            return;
+        };
+        // Pushed under the lock: what was whole first goes first. The queue behind an assembler makes nobody wait.
+        let mut assembler = assembler.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(whole) = assembler.add(parcel) {
+            self.push(whole);
+        }
+    }
+
+    fn push(&self, parcel: Parcel<P>) {
+        match self.inbox.push(parcel) {
+            // A session that closes tells the clients of all inputs itself.
+            Pushed::Queued | Pushed::Refused => {}
+        }
+    }
+
+    /// The next parcel that is still wanted, or that others wait for to be passed on.
+    pub(super) fn pop(&self, core: &Core<P>, deadline: Option<Instant>) -> Popped<P> {
+        let popped = self.inbox.pop(deadline);
+        if let Popped::Parcel(_, parcel) = &popped {
+            core.admit_waiting();
+            if let Some(since) = parcel.since {
+                let waited = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
+                self.waited_us.fetch_add(waited, Ordering::Relaxed);
+            }
+        }
+        popped
+    }
+}
+
+/// The life of the thread of a stage that works on one parcel after the other.
+pub(crate) fn run_in_order<P: Payload>(core: &Arc<Core<P>>, stage: usize) {
+    let stage = &core.stages[stage];
+    let unit = &stage.units[0];
+    while let Popped::Parcel(_, parcel) = stage.pop(core, None) {
+        let mut machine = unit.lock();
+        let mut sink = Forward::new(core, stage, unit, parcel.header());
+        work_on(core, unit, &mut machine, parcel, &mut sink);
+        sink.finish(&machine);
+    }
+}
+
+/// Take a parcel through the machine. What goes wrong is told to the client of its input.
+pub(super) fn work_on<P: Payload>(
+    core: &Core<P>,
+    unit: &Unit<P>,
+    machine: &mut Machine<P>,
+    parcel: Parcel<P>,
+    sink: &mut dyn Sink<P>,
+) {
+    let input = parcel.input;
+    if !core.tracker.is_wanted(input) {
+        return;
+    }
+    if machine.item_index != input {
+        machine.begin();
+        machine.item_index = input;
+    }
+    let outcome = unit.enter(machine, |machine| {
+        for place in parcel.visits {
+            machine.mark_visited(place);
+        }
+        for (place, item) in parcel.items {
+            machine.take_at(place, item, sink)?;
+        }
+        match (parcel.is_last, parcel.is_flush) {
+            (true, true) => machine.flush(sink),
+            (true, false) => machine.settle(sink),
+            (false, _) => Ok(()),
+        }
+    });
+    if let Err(stop) = outcome {
+        let error = blame(machine, stop);
+        unit.enter(machine, |machine| core.note_failures(machine.abandon().into_iter().map(|(_, _, fault)| fault)));
+        core.fail(input, error);
+    }
+}
+
+/// Hands the outputs of a machine on to the stages after it as they come.
+struct Forward<'a, P: Payload> {
+    core: &'a Core<P>,
+    stage: &'a Stage<P>,
+    unit: &'a Unit<P>,
+    header: Parcel<P>,
+    /// What has not been handed on, for each link.
+    pending: Vec<Vec<(usize, P)>>,
+}
+
+impl<'a, P: Payload> Forward<'a, P> {
+    fn new(core: &'a Core<P>, stage: &'a Stage<P>, unit: &'a Unit<P>, header: Parcel<P>) -> Self {
+        Self { core, stage, unit, header, pending: stage.links.iter().map(|_| Vec::new()).collect() }
+    }
+
+    fn send(&mut self, link: usize, is_last: bool, visits: Vec<usize>) {
+        let items = std::mem::take(&mut self.pending[link]);
+        if !items.is_empty() || is_last {
+            let parcel = Parcel { items, visits, is_last, ..self.header.header() };
+            self.core.send(&self.stage.links[link], parcel);
+        }
+    }
+
+    /// The parcel has been worked on.
+    fn finish(mut self, machine: &Machine<P>) {
+        let is_last = self.header.is_last;
+        for link in 0..self.pending.len() {
+            let visits = if is_last { visited_places(machine, &self.stage.links[link]) } else { Vec::new() };
+            self.send(link, is_last, visits);
+        }
+    }
+}
+
+fn visited_places<P: Payload>(machine: &Machine<P>, link: &Link) -> Vec<usize> {
+    link.exits.iter().filter(|(exit, _)| machine.was_visited(*exit)).map(|(_, place)| *place).collect()
+}
+
+impl<P: Payload> Sink<P> for Forward<'_, P> {
+    fn accept(&mut self, output: P) -> Result<(), P::Fault> {
+        self.accept_at(0, output)
+    }
+
+    fn accept_at(&mut self, exit: usize, output: P) -> Result<(), P::Fault> {
+        for (link, pending) in self.stage.links.iter().zip(&mut self.pending) {
+            if let Some((_, place)) = link.exits.iter().find(|(candidate, _)| *candidate == exit) {
+                pending.push((*place, output));
+                break;
+            }
+        }
+        if self.unit.stop.is_set() {
+            // The machine stops at its next step.
+            self.pending.iter_mut().for_each(Vec::clear);
+        }
+        Ok(())
+    }
+
+    fn before_wait(&mut self) {
+        for link in 0..self.pending.len() {
+            self.send(link, false, Vec::new());
+        }
+    }
+}
+
+/// The error for a machine that stopped.
+pub(crate) fn blame<P: Payload>(machine: &mut Machine<P>, stop: Stop<P::Fault>) -> RunError<P::Fault> {
+    match stop {
+        Stop::Node { node, phase, fault } => {
+            let item_index = (phase == Phase::Process).then_some(machine.item_index);
+            machine.failure(node, item_index, phase, fault)
+        }
+        Stop::Sink(fault) => RunError::Sink(fault),
+        Stop::Cancelled => RunError::Cancelled,
+    }
+}

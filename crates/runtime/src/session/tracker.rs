@@ -1,0 +1,154 @@
+//! Which inputs are under way, who put them in, and whether they failed.
+//!
+//! *Invariant:* every input that was opened is told its end exactly once: that is how one call among many gets exactly its own
+//! outputs, and how nothing is lost in silence.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
+
+use super::sync::{Condvar, Mutex, MutexGuard};
+use crate::{Payload, RunError};
+
+/// Whoever puts inputs in, and gets their outputs.
+///
+/// Called on the threads of stages, with no lock of the session held that an input or output could wait for.
+pub trait Client<P: Payload>: Send + Sync {
+    /// Take one output. May wait, which holds the pipeline back.
+    fn output(&self, output: P);
+
+    /// All outputs of one input are out, or it failed.
+    fn done(&self, outcome: Result<(), RunError<P::Fault>>);
+
+    /// What has been handed over and not been looked at is not wanted any more; nobody waits in `output` after this.
+    fn forget(&self);
+}
+
+struct Open<P: Payload> {
+    client: Arc<dyn Client<P>>,
+    error: Option<RunError<P::Fault>>,
+}
+
+struct State<P: Payload> {
+    next_input: u64,
+    open: HashMap<u64, Open<P>>,
+    items_in: u64,
+    items_out: u64,
+    interrupted: u64,
+    /// Outputs on their way into a client.
+    handing_over: usize,
+}
+
+/// The inputs under way.
+pub(crate) struct Tracker<P: Payload> {
+    state: Mutex<State<P>>,
+    has_changed: Condvar,
+}
+
+impl<P: Payload> Tracker<P> {
+    pub(crate) fn new() -> Self {
+        let state = State { next_input: 0, open: HashMap::new(), items_in: 0, items_out: 0, interrupted: 0, handing_over: 0 };
+        Self { state: Mutex::new(state), has_changed: Condvar::new() }
+    }
+
+    /// A new input. Inputs are numbered in the order in which they are opened.
+    pub(crate) fn open(&self, client: Arc<dyn Client<P>>) -> u64 {
+        let mut state = self.lock();
+        let input = state.next_input;
+        state.next_input += 1;
+        state.items_in += 1;
+        state.open.insert(input, Open { client, error: None });
+        input
+    }
+
+    /// Whether work on the input is still wanted: it is under way and has not failed.
+    pub(crate) fn is_wanted(&self, input: u64) -> bool {
+        self.lock().open.get(&input).is_some_and(|open| open.error.is_none())
+    }
+
+    /// The input failed; its first error is the one that is told.
+    pub(crate) fn fail(&self, input: u64, error: RunError<P::Fault>) {
+        if let Some(open) = self.lock().open.get_mut(&input) {
+            open.error.get_or_insert(error);
+        }
+    }
+
+    /// Hand an output over, unless the input is not wanted any more.
+    pub(crate) fn output(&self, input: u64, output: P) {
+        let client = {
+            let mut state = self.lock();
+            let Some(open) = state.open.get(&input).filter(|open| open.error.is_none()) else { return };
+            let client = Arc::clone(&open.client);
+            state.items_out += 1;
+            state.handing_over += 1;
+            client
+        };
+        client.output(output);
+        self.lock().handing_over -= 1;
+        self.has_changed.notify_all();
+    }
+
+    /// Wait until nobody is handing an output over. After [`Tracker::take_all`] no old one can come out any more then.
+    pub(crate) fn wait_until_quiet(&self) {
+        let mut state = self.lock();
+        while state.handing_over > 0 {
+            state = self.has_changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Nothing more comes of the input.
+    pub(crate) fn complete(&self, input: u64) {
+        let Some(open) = self.lock().open.remove(&input) else { return };
+        open.client.done(open.error.map_or(Ok(()), Err));
+        self.has_changed.notify_all();
+    }
+
+    /// Take all inputs out that are under way; their clients are told nothing yet.
+    pub(crate) fn take_all(&self) -> Vec<Arc<dyn Client<P>>> {
+        let open = std::mem::take(&mut self.lock().open);
+        self.has_changed.notify_all();
+        let mut open: Vec<_> = open.into_iter().collect();
+        open.sort_by_key(|(input, _)| *input);
+        open.into_iter().map(|(_, open)| open.client).collect()
+    }
+
+    /// The number that the next input will have.
+    pub(crate) fn next_input(&self) -> u64 {
+        self.lock().next_input
+    }
+
+    /// How many inputs are under way.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().open.len()
+    }
+
+    /// Wait until no input before `end` is under way, or for as long as `patience`; whether that came to be.
+    pub(crate) fn wait_until_done(&self, end: u64, patience: std::time::Duration) -> bool {
+        let state = self.lock();
+        let is_done = |state: &State<P>| !state.open.keys().any(|&input| input < end);
+        if is_done(&state) {
+            return true;
+        }
+        let waited = self.has_changed.wait_timeout(state, patience);
+        is_done(&waited.unwrap_or_else(PoisonError::into_inner).0)
+    }
+
+    /// Inputs were dropped because their session was interrupted.
+    pub(crate) fn count_interrupted(&self, count: u64) {
+        self.lock().interrupted += count;
+    }
+
+    /// Inputs that were dropped because their session was interrupted.
+    pub(crate) fn interrupted(&self) -> u64 {
+        self.lock().interrupted
+    }
+
+    /// Items that went in and that came out.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let state = self.lock();
+        (state.items_in, state.items_out)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<P>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,163 @@
+//! Looks from outside whether calls come back: names what stalls, and ends what overruns its time.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::Stall;
+use super::core::Core;
+use crate::progress::Reading;
+use crate::{Payload, Plan, RunError};
+
+/// Opened once, from any thread.
+#[derive(Default)]
+pub(super) struct Latch {
+    is_open: Mutex<bool>,
+    has_opened: Condvar,
+}
+
+impl Latch {
+    /// Opens the latch when it is dropped, so also when a thread panics.
+    pub(super) fn guard(self: Arc<Self>) -> impl Send {
+        struct Guard(Arc<Latch>);
+        impl Drop for Guard {
+            fn drop(&mut self) {
+                self.0.open();
+            }
+        }
+        Guard(self)
+    }
+
+    pub(super) fn open(&self) {
+        *self.is_open.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.has_opened.notify_all();
+    }
+
+    /// Wait for it; whether it opened before the deadline.
+    pub(super) fn wait_until(&self, deadline: Instant) -> bool {
+        let mut is_open = self.is_open.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*is_open {
+            let patience = deadline.saturating_duration_since(Instant::now());
+            if patience.is_zero() {
+                return false;
+            }
+            is_open = self.has_opened.wait_timeout(is_open, patience).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+}
+
+/// The thread that watches one session.
+pub(super) struct Watch {
+    ended: Arc<Latch>,
+    thread: JoinHandle<()>,
+}
+
+/// What was seen of one unit the last time it changed.
+struct Seen {
+    reading: Option<Reading>,
+    since: Instant,
+    is_told: bool,
+}
+
+impl Watch {
+    /// Watch a session, if there is anything to watch for.
+    pub(super) fn start<P: Payload>(core: &Arc<Core<P>>, stall_warning: Option<Duration>) -> Option<Self> {
+        let timeouts = core.plan.nodes().iter().filter_map(|node| node.options.timeout);
+        let has_drops = core.stages.iter().any(|stage| stage.inbox.drops());
+        let shortest = timeouts.chain(stall_warning).chain(has_drops.then_some(Duration::from_secs(4))).min()?;
+        let pause = (shortest / 4).clamp(Duration::from_millis(5), Duration::from_secs(1));
+        let ended = Arc::new(Latch::default());
+        let end = Arc::clone(&ended);
+        let core = Arc::downgrade(core);
+        let thread = std::thread::Builder::new()
+            .name("remotemedia-watch".into())
+            .spawn(move || watch(&core, &end, pause, stall_warning))
+            .expect("the system has a thread for the watch of a session");
+        Some(Self { ended, thread })
+    }
+
+    /// End the watch and its thread.
+    pub(super) fn end(self) {
+        self.ended.open();
+        drop(self.thread.join());
+    }
+}
+
+fn watch<P: Payload>(core: &Weak<Core<P>>, ended: &Latch, pause: Duration, stall_warning: Option<Duration>) {
+    let mut seen: Vec<Seen> = Vec::new();
+    let mut dropped: Vec<u64> = Vec::new();
+    let mut told_drops = Instant::now();
+    while !ended.wait_until(Instant::now() + pause) {
+        let Some(core) = core.upgrade() else { return };
+        let units = core.stages.iter().flat_map(|stage| stage.units.iter().map(move |unit| (stage.index, unit)));
+        for (index, (stage, unit)) in units.enumerate() {
+            let reading = unit.progress.read();
+            if seen.len() <= index {
+                seen.push(Seen { reading: None, since: Instant::now(), is_told: false });
+            }
+            let seen = &mut seen[index];
+            if seen.reading != reading {
+                *seen = Seen { reading, since: Instant::now(), is_told: false };
+            }
+            if let Some(reading) = reading {
+                look_at(&core, stage, reading, seen, stall_warning);
+            }
+        }
+        if told_drops.elapsed() >= Duration::from_secs(1) {
+            told_drops = Instant::now();
+            tell_drops(&core, &mut dropped);
+        }
+    }
+}
+
+fn look_at<P: Payload>(
+    core: &Core<P>,
+    stage: usize,
+    reading: Reading,
+    seen: &mut Seen,
+    stall_warning: Option<Duration>,
+) {
+    let for_at_least = seen.since.elapsed();
+    let node = core.plan.stages()[stage].nodes.get(reading.node).map(|&node| &core.plan.nodes()[node]);
+    if let Some(timeout) = node.and_then(|node| node.options.timeout).filter(|timeout| for_at_least > *timeout) {
+        let stall = stall(&core.plan, stage, reading, for_at_least);
+        core.break_off(|| RunError::Timeout {
+            node_id: stall.node_id.clone(),
+            item_index: Some(stall.item_index),
+            timeout,
+            is_stopped: false,
+        });
+    }
+    if !seen.is_told && stall_warning.is_some_and(|limit| for_at_least >= limit) {
+        seen.is_told = true;
+        if let Some(reporter) = &core.reporter {
+            reporter.stalled(&stall(&core.plan, stage, reading, for_at_least));
+        }
+    }
+}
+
+fn tell_drops<P: Payload>(core: &Core<P>, told: &mut Vec<u64>) {
+    told.resize(core.stages.len(), 0);
+    for (stage, told) in core.stages.iter().zip(told) {
+        let dropped = stage.inbox.figures().dropped;
+        if dropped > *told
+            && let Some(reporter) = &core.reporter
+        {
+            let node = core.plan.stages()[stage.index].nodes[0];
+            reporter.dropped(&core.plan.nodes()[node].id, dropped - *told);
+        }
+        *told = dropped;
+    }
+}
+
+/// A reading in words that mean something outside.
+pub(super) fn stall(plan: &Plan, stage: usize, reading: Reading, for_at_least: Duration) -> Stall {
+    let node = plan.stages()[stage].nodes.get(reading.node).copied().unwrap_or_default();
+    Stall {
+        node_id: plan.nodes()[node].id.clone(),
+        item_index: reading.item,
+        for_at_least,
+        thread: reading.thread,
+    }
+}
