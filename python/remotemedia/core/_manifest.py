@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from remotemedia._suggest import did_you_mean
 from remotemedia.core._arguments import NotJson, find_not_json, recorded_params
-from remotemedia.core._graph import Entry, Graph, chain, check_node, entries_of, graph_of, name_of
+from remotemedia.core._graph import Entry, Graph, chain, entries_of, graph_of, name_of
 from remotemedia.core._node_types import find_type, known_names, type_name
 from remotemedia.exceptions import ManifestError, SerializationError
 
@@ -142,12 +142,15 @@ def _make(parsed: dict[str, Any], index: int, *, has_lines: bool) -> Entry:
         raise _error(f"{path}.node_type", line, text) from error
     if cls is None:
         raise _error(f"{path}.node_type", line, f"there is no node type '{node_type}'{_hint(node_type)}")
+    if not callable(getattr(cls, "process", None)):
+        raise _error(
+            f"{path}.node_type", line, f"'{node_type}' is no type of node: it has no process() method"
+        )
     try:
         node = cls(**parsed["params"])
     except Exception as error:
         text = f"{cls.__name__} refuses its parameters: {type(error).__name__}: {error}"
         raise _error(f"{path}.params", line, text) from error
-    check_node(node, path)
     return Entry(parsed["id"], node, cls.__name__, [], parsed["join"], parsed["options"])
 
 
