@@ -69,7 +69,8 @@ def _step(index: int, node: Any, names: dict[str, Any]) -> list[str] | None:
     if not isinstance(function, types.FunctionType) or getattr(method, "__self__", None) is not node:
         return None
     if function is PassThroughNode.process:
-        return []
+        # What comes from a node before is something already.
+        return [] if index else ["if x is None: continue"]
     if function.__code__.co_flags & _CO_LAZY:
         return None
     names[f"f{index}"] = function
