@@ -157,9 +157,9 @@ class TestWhatIsRefused:
                 "there is no node type 'PasThrough'; did you mean 'PassThroughNode'?",
             ),
             (
-                {"node_type": "CalculatorNode", "params": {"operation": "ad"}},
+                {"node_type": f"{__name__}:Fails", "params": {"code": 7}},
                 "nodes[1].params",
-                "CalculatorNode refuses its parameters: PipelineError: Unknown operation 'ad'; did you mean 'add'?",
+                "Fails refuses its parameters: KeyError: 7",
             ),
             (
                 {"node_type": "no_module:Class"},
