@@ -5,5 +5,6 @@ mod graphs;
 mod lifecycle;
 mod manifest;
 mod native;
+mod observed;
 mod session;
 mod support;
