@@ -1,6 +1,8 @@
 //! The crate as its users see it.
 
+mod chunks;
 mod engine;
+mod generated;
 mod graphs;
 mod lifecycle;
 mod manifest;
