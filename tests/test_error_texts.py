@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,8 +66,10 @@ REFUSED: dict[str, tuple[Any, Any, type[Exception], str]] = {
         [PassThroughNode(), 3],
         [1],
         TypeError,
-        "Entry 1 of the pipeline is an int, "
-        "neither a node (an object with a process method) nor a manifest entry",
+        (
+            "Entry 1 of the pipeline is an int, "
+            "neither a node (an object with a process method) nor a manifest entry"
+        ),
     ),
     "one item": (
         [PassThroughNode()],
@@ -99,14 +102,16 @@ REFUSED: dict[str, tuple[Any, Any, type[Exception], str]] = {
         [PassThroughNode(), Source()],
         [1],
         PipelineError,
-        "Node 'Source_1' is a source (its process() takes no item), "
-        "so it must be the only start of its pipeline",
+        (
+            "Node 'Source_1' is a source (its process() takes no item), "
+            "so it must be the only start of its pipeline"
+        ),
     ),
     "input for a source": (
-        [Source()],
+        Pipeline("p").add_node(Source()),
         [1],
         PipelineError,
-        "Pipeline 'pipeline' starts with a source, node 'Source_0', and takes no input; run it without",
+        "Pipeline 'p' starts with a source, node 'Source_0', and takes no input; run it without",
     ),
     "manifest": (
         "version: v1\nnodes:\n- node_type: CalculatorNod\n",
@@ -132,6 +137,14 @@ def test_a_pipeline_that_cannot_run(
 
     assert type(caught.value) is kind
     assert str(caught.value) == text
+
+
+def test_the_page_explains_each_text() -> None:
+    page = Path(__file__).parent.parent.joinpath("docs/errors.md").read_text(encoding="utf-8")
+
+    texts = [text for *_, kind, text in REFUSED.values() if kind is PipelineError]
+
+    assert [text for text in texts if text not in page] == []
 
 
 def test_two_nodes_with_one_id() -> None:
