@@ -172,15 +172,28 @@ class TestCombine:
         assert inner.__context__ is own
         assert own.__context__ is first
 
+    def test_what_the_caller_is_handling_stays_behind_both(self):
+        """Both errors had it as their context, and the first of them was lost."""
+        handled = OSError()
+        first = node_error("a", 0, "process", ValueError())
+        cleanup = node_error("a", None, "cleanup", KeyError())
+        first.__context__ = cleanup.__context__ = handled
+
+        combine(first, [cleanup])
+
+        assert cleanup.__context__ is first
+        assert first.__context__ is handled
+
 
 def test_throw_keeps_the_context_inside_a_handler():
     error = NodeError("bad")
     error.__context__ = earlier = NodeError("earlier")
 
     try:
-        raise ValueError  # noqa: TRY301 - The handler is the point.
-    except ValueError:
+        raise OSError  # noqa: TRY301 - The handler is the point.
+    except OSError as handled:
         with pytest.raises(NodeError) as caught:
             throw(error)
+        assert earlier.__context__ is handled
 
     assert caught.value.__context__ is earlier
