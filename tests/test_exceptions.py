@@ -189,11 +189,13 @@ def test_throw_keeps_the_context_inside_a_handler():
     error = NodeError("bad")
     error.__context__ = earlier = NodeError("earlier")
 
+    handled = OSError()
+
     try:
-        raise OSError  # noqa: TRY301 - The handler is the point.
-    except OSError as handled:
+        raise handled
+    except OSError:
         with pytest.raises(NodeError) as caught:
             throw(error)
-        assert earlier.__context__ is handled
 
     assert caught.value.__context__ is earlier
+    assert earlier.__context__ is handled
