@@ -26,3 +26,8 @@ pub use runner::{CancelFlag, Failure, NodeFailure, RunError, Runner, Settings};
 pub use session::{Ended, Session};
 pub use suggest::{did_you_mean, nearest};
 pub use value::{AudioChunk, Value};
+
+/// The programs of this page are compiled and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/embedding.md")]
+mod embedding {}
