@@ -206,6 +206,14 @@ class TestWhatIsRefused:
         with pytest.raises(ManifestError, match="^Line 1: the text is empty; a manifest has a version"):
             run("", [1])
 
+    def test_the_name_of_a_file(self, run):
+        with pytest.raises(ManifestError) as caught:
+            run("voice.yaml", [1])
+
+        assert str(caught.value) == (
+            "'voice.yaml' is no manifest but the name of a file; read it with Pipeline.from_manifest()"
+        )
+
     def test_an_error_of_a_constructor_is_the_cause(self, run):
         with pytest.raises(ManifestError) as caught:
             run(manifest({"node_type": f"{__name__}:Fails", "params": {"code": 7}}), [1])

@@ -19,7 +19,10 @@ from remotemedia.exceptions import ManifestError, SerializationError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["describe", "dump", "load", "load_list"]
+__all__ = ["MANIFEST_SUFFIXES", "describe", "dump", "load", "load_list"]
+
+MANIFEST_SUFFIXES = (".json", ".yaml", ".yml")
+"""How the names of manifest files end."""
 
 _VERSION = "v1"
 
@@ -128,6 +131,9 @@ def _parse(manifest: str | dict[str, Any]) -> dict[str, Any]:
     try:
         return parse_manifest(text)
     except ManifestError as error:
+        if text.lower().endswith(MANIFEST_SUFFIXES) and "\n" not in text:
+            message = f"{text!r} is no manifest but the name of a file; read it with Pipeline.from_manifest()"
+            raise ManifestError(message) from None
         raise _located(error, has_lines=isinstance(manifest, str)) from None
 
 

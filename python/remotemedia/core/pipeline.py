@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Pipeline"]
 
-_MANIFEST_SUFFIXES = (".json", ".yaml", ".yml")
-
 
 class Pipeline:
     """Node objects and the connections between them.
@@ -202,14 +200,14 @@ class Pipeline:
             ManifestError: If the manifest is not valid.
             OSError: If the file cannot be read.
         """
-        from remotemedia.core._manifest import load
+        from remotemedia.core._manifest import MANIFEST_SUFFIXES, load
 
         if not isinstance(manifest, (str, dict)) and not hasattr(manifest, "__fspath__"):
             raise TypeError(f"A manifest is text, a dict or a path, not {type(manifest).__name__}")
         is_path = not isinstance(manifest, (str, dict)) or (
             isinstance(manifest, str)
             and "\n" not in manifest
-            and manifest.lower().endswith(_MANIFEST_SUFFIXES)
+            and manifest.lower().endswith(MANIFEST_SUFFIXES)
         )
         if is_path:
             with open(manifest, encoding="utf-8-sig") as file:  # type: ignore[arg-type]
