@@ -15,11 +15,19 @@ from remotemedia import execute_pipeline, execute_pipeline_with_input
 
 # A whole run is slow beside what hypothesis expects of an example, and how slow depends on the machine.
 settings.register_profile(
-    "default", max_examples=200, deadline=None, derandomize=True, database=None, print_blob=True,
+    "default",
+    max_examples=200,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.register_profile(
-    "thorough", settings.get_profile("default"), max_examples=5000, derandomize=False,
+    "thorough",
+    settings.get_profile("default"),
+    max_examples=5000,
+    derandomize=False,
 )
 settings.load_profile("default")
 

@@ -51,6 +51,8 @@ def run_commands(session: str) -> str:
 def main() -> None:
     page = types.ModuleType("__main__")
     sys.modules["__main__"] = page
+    # Modules are found in the directory of the page, and none of the tests'.
+    sys.path[0] = ""
     answers = []
     for block in json.load(sys.stdin):
         try:

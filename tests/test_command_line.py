@@ -219,6 +219,30 @@ def test_a_signal_cleans_up_and_has_its_exit_code(start, add, number, node):
     assert "Traceback" not in process.stderr.read()
 
 
+def test_a_signal_interrupts_a_write_that_nobody_reads(start, add):
+    add("pipeline = [Endless(), Witness()]")
+    process = start("run", "app.py:pipeline")
+    lines_until(process.stderr, "initialized")
+    # The pipe is full when its reader has not read for long enough that nothing more arrives in it.
+    wait_until_asleep(process.pid)
+
+    process.send_signal(signal.SIGINT)
+
+    lines_until(process.stderr, "cleaned up")
+    assert process.wait(20) == 130
+
+
+def wait_until_asleep(pid: int) -> None:
+    """Wait until the process has used no processor time for a while."""
+    import time
+
+    used = -1
+    while used != (
+        used := sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+    ):
+        time.sleep(0.2)
+
+
 def test_a_handler_of_the_users_own_is_kept(start, add):
     add(
         "def stop(number, frame):\n"

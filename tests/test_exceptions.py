@@ -30,15 +30,17 @@ ERRORS = [
 ]
 
 
-class Custom(NodeError):
+class CustomError(NodeError):
     def __init__(self, *, code):
         super().__init__("custom", node_id="n")
         self.code = code
 
 
-@pytest.mark.parametrize("error", [*ERRORS, Custom(code=7)], ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("error", [*ERRORS, CustomError(code=7)], ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize(
-    "send", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy, copy.deepcopy], ids=["pickle", "copy", "deepcopy"]
+    "send",
+    [lambda error: pickle.loads(pickle.dumps(error)), copy.copy, copy.deepcopy],
+    ids=["pickle", "copy", "deepcopy"],
 )
 def test_an_error_arrives_with_all_that_it_has(error, send):
     error.__cause__ = ValueError("cause")
@@ -53,11 +55,11 @@ def test_an_error_arrives_with_all_that_it_has(error, send):
 
 
 def test_a_cause_that_does_not_travel_stays_behind():
-    class Unsendable(Exception):
+    class UnsendableError(Exception):
         pass
 
     error = NodeError("bad", **FIELDS)
-    error.__cause__ = Unsendable()
+    error.__cause__ = UnsendableError()
 
     arrived = pickle.loads(pickle.dumps(error))
 
@@ -84,7 +86,9 @@ def test_each_error_is_what_a_caller_expects(kind, also):
 
 def test_all_names_every_error():
     assert set(exceptions.__all__) == {
-        name for name, value in vars(exceptions).items() if isinstance(value, type) and issubclass(value, Exception)
+        name
+        for name, value in vars(exceptions).items()
+        if isinstance(value, type) and issubclass(value, Exception)
     }
 
 
@@ -97,17 +101,20 @@ class TestNodeError:
         assert repr(error.__cause__) == "ValueError('bad value')"
 
     def test_outside_of_items_no_item_is_named(self):
-        assert str(node_error("a", None, "cleanup", KeyError("k"))) == "Node 'a' failed in cleanup(): KeyError: 'k'"
+        assert (
+            str(node_error("a", None, "cleanup", KeyError("k")))
+            == "Node 'a' failed in cleanup(): KeyError: 'k'"
+        )
 
     def test_an_error_without_text_has_its_type(self):
         assert str(node_error("a", None, "flush", ValueError())) == "Node 'a' failed in flush(): ValueError"
 
     def test_an_error_that_cannot_be_told_is_told_by_its_type(self):
-        class Mute(Exception):
+        class MuteError(Exception):
             def __str__(self):
                 raise ValueError
 
-        assert str(node_error("a", None, "flush", Mute())) == "Node 'a' failed in flush(): Mute"
+        assert str(node_error("a", None, "flush", MuteError())) == "Node 'a' failed in flush(): MuteError"
 
 
 class TestCombine:
@@ -165,15 +172,30 @@ class TestCombine:
         assert inner.__context__ is own
         assert own.__context__ is first
 
+    def test_what_the_caller_is_handling_stays_behind_both(self):
+        """Both errors had it as their context, and the first of them was lost."""
+        handled = OSError()
+        first = node_error("a", 0, "process", ValueError())
+        cleanup = node_error("a", None, "cleanup", KeyError())
+        first.__context__ = cleanup.__context__ = handled
+
+        combine(first, [cleanup])
+
+        assert cleanup.__context__ is first
+        assert first.__context__ is handled
+
 
 def test_throw_keeps_the_context_inside_a_handler():
     error = NodeError("bad")
     error.__context__ = earlier = NodeError("earlier")
 
+    handled = OSError()
+
     try:
-        raise ValueError  # noqa: TRY301 - The handler is the point.
-    except ValueError:
+        raise handled
+    except OSError:
         with pytest.raises(NodeError) as caught:
             throw(error)
 
     assert caught.value.__context__ is earlier
+    assert earlier.__context__ is handled

@@ -89,7 +89,10 @@ def test_a_class_of_a_file_pickles_by_reference(write):
         ("app.py:pipelin", "'app.py' has no attribute 'pipelin'; did you mean 'pipeline'?"),
         ("ap.py:pipeline", "there is no file 'ap.py'; did you mean 'app.py'?"),
         ("nowhere/app.py:pipeline", "there is no directory 'nowhere'"),
-        ("app.py:Twice", "'app.py:Twice' is the class Twice, not a pipeline; make one of it"),
+        (
+            "app.py:Twice",
+            "'app.py:Twice' is the class Twice, not a pipeline; put an object of it into a list: [Twice(…)]",
+        ),
         (
             "app.py:needs",
             "'app.py:needs' must be callable without arguments: missing a required argument: 'count'",

@@ -230,7 +230,9 @@ class TestOptions:
             Keeper(1).with_options(placment="inline")
 
     def test_a_placement_that_is_not_available_is_refused(self):
-        with pytest.raises(PipelineError, match="^placement='thread' is not available; only placement='inline' is$"):
+        with pytest.raises(
+            PipelineError, match="^placement='thread' is not available; only placement='inline' is$"
+        ):
             Keeper(1).with_options(placement="thread")
 
 
@@ -290,7 +292,7 @@ class TestRuns:
         assert calls == ["initialize"]
 
     def test_a_cleanup_without_its_base_does_not_make_the_node_its_callers(self, run):
-        """The flag that `initialize` of the base set stayed, and the second run used a model that was gone."""
+        """The flag that the base had set stayed, and the second run used a model that was gone."""
         calls = []
 
         class Careless(Node):

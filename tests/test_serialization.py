@@ -64,7 +64,7 @@ def test_a_class_inside_a_function_is_sent_whole():
 def test_the_quickstarts_bad_node_is_told_word_for_word(tmp_path):
     node = Holder(name="bad")
 
-    with open(tmp_path / "data.txt", "w") as node.file_handle, pytest.raises(SerializationError) as caught:
+    with (tmp_path / "data.txt").open("w") as node.file_handle, pytest.raises(SerializationError) as caught:
         serialize_node_for_ipc(node)
 
     first, second, _ = str(caught.value).split("\n")
@@ -123,7 +123,9 @@ def test_a_node_over_the_limit_is_refused(monkeypatch):
     node = Holder(name="big")
     node.data = bytes(2000)
 
-    with pytest.raises(SerializationError, match="^Cannot serialize Node 'big': it takes .* MiB, the limit is"):
+    with pytest.raises(
+        SerializationError, match="^Cannot serialize Node 'big': it takes .* MiB, the limit is"
+    ):
         serialize_node_for_ipc(node)
 
 

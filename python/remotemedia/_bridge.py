@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -66,10 +67,10 @@ class Bridge:
         # A plain lock: a thread that waits for it can be interrupted by Ctrl-C, and it costs the least.
         ended = threading.Lock()
         ended.acquire()
-        tasks: list[asyncio.Task[Any]] = []
+        tasks: list[asyncio.Task[tuple[Any, BaseException | None]]] = []
 
         def start() -> None:
-            task = self._loop.create_task(_complete(awaitable), context=context)
+            task = self._loop.create_task(_outcome_of(awaitable), context=context)
             tasks.append(task)
             if can_be_cancelled:
                 self._current = task
@@ -79,6 +80,9 @@ class Bridge:
 
         def finish(_task: asyncio.Task[Any]) -> None:
             self._current = None
+            if isinstance(awaitable, CoroutineType):
+                # A task that was cancelled before it began has left it untouched, which Python would warn about.
+                awaitable.close()
             ended.release()
 
         self._loop.call_soon_threadsafe(start)
@@ -89,7 +93,10 @@ class Bridge:
             self._on_loop(self._cancel_current)
             ended.acquire()
             raise
-        return tasks[0].result()
+        outcome, failure = tasks[0].result()
+        if failure is not None:
+            raise failure
+        return outcome
 
     def _cancel_current(self) -> None:
         if self._current is not None:
@@ -117,8 +124,12 @@ def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
         loop.close()
 
 
-async def _complete(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable
+async def _outcome_of(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:
+    try:
+        return await awaitable, None
+    except (KeyboardInterrupt, SystemExit) as failure:
+        # Out of a task they would end the event loop; they belong to the caller of the run.
+        return None, failure
 
 
 async def _step(iterator: AsyncIterator[Any]) -> tuple[bool, Any]:

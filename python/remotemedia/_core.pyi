@@ -28,12 +28,10 @@ def start(
     event_loop: asyncio.AbstractEventLoop,
     deliver: Callable[[Any, dict[str, Any] | None], None],
     enable_metrics: bool,
-    take_output: Callable[[Any], object] | None = None,
 ) -> Call:
     """Run a graph on a thread of its own and deliver the outcome on an event loop.
 
-    `deliver(outcome, metrics)` gets the list of outputs, or the exception that ended the run. `take_output` gets each output on
-    the run's thread, and may block there; the list is empty then.
+    `deliver(outcome, metrics)` gets the list of outputs, or the exception that ended the run.
     """
 
 def run(graph: Graph, feed: Any, enable_metrics: bool) -> tuple[list[Any], dict[str, Any] | None]:

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import threading
 import traceback
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from remotemedia import _core
+from remotemedia._failures import throw
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
-
     from remotemedia.core._graph import Graph
 
-__all__ = ["run", "stream"]
-
-QUEUE_SIZE = 64
-"""Outputs that may wait to be taken, as many as wait before a stage by default."""
+__all__ = ["run"]
 
 CLOSE_TIMEOUT_SECS = 10.0
 """How long a cancelled run may take to come to its end before it is left behind."""
@@ -46,24 +40,6 @@ async def run(graph: Graph, feed: Any, enable_metrics: bool) -> tuple[list[Any],
         raise
     call.join()
     return outcome.get()
-
-
-async def stream(graph: Graph, feed: Any) -> AsyncGenerator[Any, None]:
-    """Run a graph once and hand its outputs on as they come. At most `QUEUE_SIZE` of them wait to be taken."""
-    loop = asyncio.get_running_loop()
-    outcome = _Outcome(loop)
-    handover = _Handover(loop)
-    outcome.future.add_done_callback(lambda _: handover.end())
-    call = _core.start(graph, feed, loop, outcome.deliver, False, handover.put)  # noqa: FBT003 - positional in Rust
-    try:
-        async for output in handover:
-            yield output
-    except BaseException:
-        handover.refuse()
-        await _stop(graph, call, outcome)
-        raise
-    call.join()
-    outcome.get()
 
 
 async def _stop(graph: Graph, call: _core.Call, outcome: _Outcome) -> None:
@@ -99,7 +75,7 @@ class _Outcome:
             BaseException: What ended the run.
         """
         if isinstance(self.value, BaseException):
-            raise self.value
+            throw(self.value)
         return self.value, self.metrics
 
     async def wait_again(self, timeout: float) -> bool:
@@ -117,48 +93,6 @@ class _Outcome:
             finally:
                 timer.cancel()
         return self.is_delivered
-
-
-class _Handover:
-    """Outputs on their way from the run's thread to the event loop: a bounded queue between the two."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._outputs: deque[Any] = deque()
-        self._room = threading.Semaphore(QUEUE_SIZE)
-        self._news = asyncio.Event()
-        self._is_ended = False
-        self._is_refused = False
-
-    def put(self, output: Any) -> None:
-        """Add an output; on the run's thread, which waits while the queue is full."""
-        self._room.acquire()
-        if self._is_refused:
-            raise asyncio.CancelledError
-        self._outputs.append(output)
-        self._loop.call_soon_threadsafe(self._news.set)
-
-    def refuse(self) -> None:
-        """Take nothing more: a `put` that waits comes back."""
-        self._is_refused = True
-        self._room.release()
-
-    def end(self) -> None:
-        """No more outputs come."""
-        self._is_ended = True
-        self._news.set()
-
-    async def __aiter__(self) -> AsyncIterator[Any]:
-        while True:
-            while self._outputs:
-                output = self._outputs.popleft()
-                self._room.release()
-                yield output
-            if self._is_ended:
-                return
-            self._news.clear()
-            if not self._outputs:
-                await self._news.wait()
 
 
 def _release(future: asyncio.Future[None]) -> None:

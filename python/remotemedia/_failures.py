@@ -52,24 +52,30 @@ def combine(first: BaseException | None, cleanups: Sequence[BaseException]) -> B
 
 
 def throw(error: BaseException) -> NoReturn:
-    """Raise an error with the context that it has, which an `except` block of the caller would replace."""
+    """Raise an error that keeps its context, also where the caller of the run is in an `except` block.
+
+    Python would put what the caller is handling in its place; here it goes to the end of the chain.
+    """
     context = error.__context__
     try:
         raise error
     finally:
-        if context is not None:
+        handled = error.__context__
+        if context is not None and handled is not context:
             error.__context__ = context
+            if handled is not None:
+                _append_context(context, handled)
 
 
 def _append_context(error: BaseException, earlier: BaseException) -> None:
-    """Hang `earlier` at the end of the chain of `error`, unless that would close a circle."""
+    """Hang `earlier` at the end of the chain of `error`, or before what both have in common."""
     reachable = _reachable_from(earlier)
-    while error.__context__ is not None:
-        if id(error) in reachable:
-            return
+    if id(error) in reachable:
+        # One exception that is raised twice: a circle otherwise.
+        return
+    while error.__context__ is not None and id(error.__context__) not in reachable:
         error = error.__context__
-    if id(error) not in reachable:
-        error.__context__ = earlier
+    error.__context__ = earlier
 
 
 def _reachable_from(error: BaseException) -> set[int]:
@@ -87,6 +93,6 @@ def _text_of(error: BaseException) -> str:
     kind = type(error).__name__
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001 - a user's own __str__ may fail, and its error must still be told
+    except Exception:  # noqa: BLE001 - A __str__ of the user may fail, too.
         return kind
     return f"{kind}: {text}" if text else kind

@@ -1,7 +1,8 @@
 """One Python function for a chain of plain nodes, so that CPython inlines their calls.
 
-CPython runs a Python function that Python code calls in the same evaluation loop, which a call from outside never gets. For a
-long input the chain is therefore written as the loop that a programmer would write by hand, and compiled once.
+CPython runs a Python function that Python code calls in the same evaluation loop, which a call from outside
+never gets. For a long input the chain is therefore written as the loop that a programmer would write by hand,
+and compiled.
 
 Only the shape of the chain goes into the source: no name, value or text of the user's.
 """
@@ -28,19 +29,19 @@ _LAZY_TYPES = frozenset({types.GeneratorType, types.CoroutineType, types.AsyncGe
 
 
 class LazyAnswerError(Exception):
-    """A node answered with a generator or coroutine, its argument: the engine takes over from there, node by node."""
+    """A node answered with a generator or coroutine, its argument: the engine goes on from there."""
 
 
 def build(nodes: list[Any]) -> tuple[Kernel, list[int]] | None:
     """Compile the chain, or answer `None` if a node in it is not a plain one.
 
     Returns:
-        `kernel(items, outputs)`, which takes an iterator of items and appends to the list of outputs, and for each line of
-        its code the index of the node that the line calls.
+        `kernel(items, outputs)`, which takes an iterator of items and appends to the list of outputs, and for
+        each line of its code the index of the node that the line calls.
     """
     if not 0 < len(nodes) <= LONGEST_CHAIN:
         return None
-    lines = ["def kernel(items, outputs):", "    for x in items:"]
+    lines = ["    for x in items:"]
     node_of_line = [0, 0, 0]
     names: dict[str, Any] = {}
     for index, node in enumerate(nodes):
@@ -52,40 +53,65 @@ def build(nodes: list[Any]) -> tuple[Kernel, list[int]] | None:
     lines.append("        outputs.append(x)")
     node_of_line.append(len(nodes) - 1)
     # As parameters with defaults the nodes are fast locals of the loop, not globals.
-    lines[0] = f"def kernel(items, outputs, {', '.join(names)}):" if names else lines[0]
+    head = f"def kernel({', '.join(['items', 'outputs', *names])}):"
     scope: dict[str, Any] = {"LazyAnswerError": LazyAnswerError, "LAZY_TYPES": _LAZY_TYPES}
-    exec(compile("\n".join(lines), "<remotemedia chain>", "exec"), scope)  # noqa: S102 - the source above is ours alone
+    exec(_compiled("\n".join([head, *lines])), scope)  # noqa: S102 - the source above is ours alone
     kernel = scope["kernel"]
     kernel.__defaults__ = tuple(names.values()) or None
     return kernel, node_of_line
 
 
+@functools.lru_cache(maxsize=64)
+def _compiled(source: str) -> types.CodeType:
+    """Chains of one shape share their code, and what the interpreter has learned about it."""
+    return compile(source, "<remotemedia chain>", "exec")
+
+
 def _step(index: int, node: Any, names: dict[str, Any]) -> list[str] | None:
     """The lines that take `x` through one node, or `None` if the node is not a plain one."""
-    from remotemedia.nodes import CalculatorNode, PassThroughNode
-
     method = node.process
     function = getattr(method, "__func__", None)
     if not isinstance(function, types.FunctionType) or getattr(method, "__self__", None) is not node:
         return None
-    if function is PassThroughNode.process:
-        return []
     if function.__code__.co_flags & _CO_LAZY:
         return None
     names[f"f{index}"] = function
     names[f"n{index}"] = node
+    line = _builtin_line(index, node, function)
+    if line is not None:
+        return [line]
     call = f"x = f{index}(n{index}, x)"
+    if not _may_answer_lazily(function.__code__):
+        return [call, "if x is None: continue"]
+    # The type of the last answer is remembered, and looked at again only when another one comes.
+    names[f"t{index}"] = None
+    return [
+        call,
+        f"if type(x) is not t{index}:",
+        "    if x is None: continue",
+        "    if type(x) in LAZY_TYPES: raise LazyAnswerError(x)",
+        f"    t{index} = type(x)",
+    ]
+
+
+def _builtin_line(index: int, node: Any, function: types.FunctionType) -> str | None:
+    """What a node of our own comes down to, if it is one."""
+    from remotemedia.nodes import CalculatorNode, FilterNode, PassThroughNode
+
+    if function is PassThroughNode.process:
+        # What comes from a node before is something already.
+        return "pass" if index else "if x is None: continue"
     if function is CalculatorNode.process and (operator := _ARITHMETIC.get(node.operation)):
         # The sum itself, where the general method would find nothing else to do.
-        return [f"x = x {operator} n{index}.operand if type(x) is int or type(x) is float else f{index}(n{index}, x)"]
-    lines = [call, "if x is None: continue"]
-    if _may_answer_lazily(function.__code__):
-        lines.append("if type(x) in LAZY_TYPES: raise LazyAnswerError(x)")
-    return lines
+        line = f"x = x {operator} n{index}.operand if type(x) is int or type(x) is float"
+        return f"{line} else f{index}(n{index}, x)"
+    if function is FilterNode.process and node.predicate is None:
+        return f"if not x >= n{index}.threshold: continue"
+    return None
 
 
 def _may_answer_lazily(code: types.CodeType) -> bool:
-    """Whether a plain function could return a generator or coroutine: it has to get it from a call, or make it itself."""
+    """Whether a plain function could return a generator or coroutine, which it has to get from a call."""
     has_call = any(operation in _call_operations() for operation in code.co_code[::2])
     return has_call or any(isinstance(constant, types.CodeType) for constant in code.co_consts)
 
@@ -98,7 +124,7 @@ def _call_operations() -> frozenset[int]:
 
 
 def locate(error: BaseException, node_of_line: list[int]) -> int:
-    """The index of the node that raised inside a kernel. The kernel's own frame is taken off the traceback."""
+    """The index of the node that raised inside a kernel, whose own frame is taken off the traceback."""
     traceback = error.__traceback__
     if traceback is None:
         return 0

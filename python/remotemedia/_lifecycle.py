@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from remotemedia.core._graph import Entry
 
-    Caller = Callable[[Callable[[], Any]], Awaitable[Any]]
+    Caller = Callable[[Callable[[], Any]], Awaitable[tuple[Any, BaseException | None]]]
     Closer = Callable[[int], Awaitable[None]]
     Listener = Callable[[int, str, float], None]
 
@@ -45,12 +45,12 @@ class Lifecycle:
 
         Args:
             entries: The nodes.
-            call: Calls a method of a node; directly, if not given.
+            call: Calls a method of a node elsewhere, and tells what it answered and what it raised.
             close: Ends what the node at an index still does, before it is cleaned up.
             tell: Hears of each step: index of the entry, phase, seconds.
         """
         self._entries = entries
-        self._call = call or _directly
+        self._call = call
         self._close = close
         self._tell = tell
         # Each node that was met, and whether it is ours to clean up.
@@ -95,15 +95,18 @@ class Lifecycle:
         if not callable(method):
             return
         started = time.perf_counter()
-        failure = None
+        failure: BaseException | None
         try:
-            await finish(await self._call(method))
+            # A coroutine function between here and the method would turn a StopIteration into something else.
+            answer, failure = (method(), None) if self._call is None else await self._call(method)
+            if failure is None:
+                await finish(answer)
         except BaseException as error:  # noqa: BLE001 - Raised below, where it gets no context of its own.
-            failure = self._failure(index, phase, error)
+            failure = error
         if self._tell is not None:
             self._tell(index, phase, time.perf_counter() - started)
         if failure is not None:
-            raise failure
+            raise self._failure(index, phase, failure)
 
     def _failure(self, index: int, phase: str, error: BaseException) -> BaseException:
         return error if is_interrupt(error) else node_error(self._entries[index].id, None, phase, error)
@@ -123,7 +126,3 @@ def _leave(node: object) -> bool:
     """End one use of an object; whether it was the last."""
     _users[id(node)] -= 1
     return not _users[id(node)] and not _users.pop(id(node))
-
-
-async def _directly(method: Callable[[], Any]) -> Any:
-    return method()

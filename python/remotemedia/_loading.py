@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._tracebacks import LoadError, TargetError, text_of
+from remotemedia.core._manifest import MANIFEST_SUFFIXES
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from remotemedia.core._graph import Graph
 
 DEFAULT_ATTRIBUTE = "pipeline"
-MANIFEST_SUFFIXES = (".json", ".yaml", ".yml")
 
 _FORMS = "give module:attr, path/file.py:attr or a manifest file (.json, .yaml)"
 
@@ -137,7 +137,8 @@ def _pipeline_of(found: object, place: str, attribute: str) -> Any:
 
     if isinstance(found, type):
         raise TargetError(
-            f"'{place}:{attribute}' is the class {found.__name__}, not a pipeline; make one of it"
+            f"'{place}:{attribute}' is the class {found.__name__}, not a pipeline; "
+            f"put an object of it into a list: [{found.__name__}(…)]"
         )
     if not isinstance(found, (FunctionType, MethodType)) and not _is_bare_factory(found):
         return found

@@ -147,7 +147,8 @@ class _Machine:
             self.item_index = self.items_in
             has_item, item = await self._draw(self.source)
             if not has_item:
-                self.source = None
+                # What is flushed belongs to the last item, as after any other input.
+                self.source, self.item_index = None, max(0, self.items_in - 1)
                 return
             await asyncio.sleep(0)
             await self._take(targets, item, source=index)
@@ -299,5 +300,9 @@ def _stream_of(index: int, phase: str, answer: Any) -> _Stream | None:
             except StopAsyncIteration:
                 return False, None
 
-        return _Stream(index, phase, draw_async, answer.aclose)
+        async def close_async() -> None:
+            # `aclose` answers an awaitable that is no coroutine, which `finish` would take for a value.
+            await answer.aclose()
+
+        return _Stream(index, phase, draw_async, close_async)
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from remotemedia import _loading
+from remotemedia.core._manifest import MANIFEST_SUFFIXES
 
 if TYPE_CHECKING:
     from remotemedia.core._graph import Graph
@@ -26,7 +26,7 @@ def remarks(target: str, graph: Graph) -> list[Remark]:
 
 
 def _ignored_fields(target: str) -> list[str]:
-    if not target.lower().endswith(_loading.MANIFEST_SUFFIXES):
+    if not target.lower().endswith(MANIFEST_SUFFIXES):
         return []
     from remotemedia import _core
 

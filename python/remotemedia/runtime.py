@@ -89,12 +89,7 @@ async def execute_pipeline_with_input(
             where.
     """
     graph = resolve(pipeline, executor=executor)
-    check_takes_input(graph)
-    if not is_stream(input_data):
-        kind = type(input_data).__name__
-        raise TypeError(
-            f"input_data is a list or another iterable of items, not one {kind}; put it into a list: [item]"
-        )
+    check_takes_input(graph, input_data)
     if hasattr(type(input_data), "__len__") and not len(input_data):
         raise PipelineError(f"The input of pipeline '{graph.name}' is empty; give at least one item")
     outputs, metrics = await _run(
@@ -112,7 +107,7 @@ async def execute_pipeline_with_item(
 ) -> Any:
     """Run a pipeline once on one item; answers as `execute_pipeline` does."""
     graph = resolve(pipeline)
-    check_takes_input(graph)
+    check_takes_input(graph, [item])
     outputs, metrics = await _run(pipeline, graph, [item], enable_metrics=enable_metrics, use_rust=use_rust)
     return _answer(shape(outputs), metrics)
 
@@ -146,15 +141,21 @@ async def run_graph(
     return await _engine.run(graph, feed, enable_metrics)
 
 
-def check_takes_input(graph: Graph) -> None:
-    """Refuse input for a pipeline that makes its own.
+def check_takes_input(graph: Graph, stream: Any) -> None:
+    """Refuse input for a pipeline that makes its own, and input that is no stream of items.
 
     Raises:
-        PipelineError: If it has a source.
+        PipelineError: If the pipeline has a source.
+        TypeError: If the input is a single item.
     """
     if graph.source is not None:
         what = f"Pipeline '{graph.name}' starts with a source, node '{graph.source.id}', and takes no input"
         raise PipelineError(f"{what}; run it without")
+    if not is_stream(stream):
+        kind = type(stream).__name__
+        raise TypeError(
+            f"The input is a list or another iterable of items, not one {kind}; put it into a list: [item]"
+        )
 
 
 async def _run(

@@ -89,7 +89,7 @@ impl LoadedPipeline for NativePipeline {
     fn run(
         &mut self,
         feed: Option<&mut dyn ItemFeed>,
-        output: &mut dyn FnMut(Value) -> Result<(), Failure>,
+        output: &mut (dyn FnMut(Value) -> Result<(), Failure> + Send),
         with_metrics: bool,
     ) -> Result<Option<Metrics>, Failure> {
         let mut number = 0;

@@ -10,7 +10,7 @@ use remotemedia_runtime::{Metrics, Plan, Value};
 use serde::Serialize;
 
 /// Finds pipelines and nodes by name.
-pub trait Loader {
+pub trait Loader: Sync {
     /// The pipeline that TARGET names: `module:attr`, `path/file.py:attr` or a manifest file. No node is initialized.
     fn load(&self, target: &str) -> Result<Box<dyn LoadedPipeline + '_>, Failure>;
 
@@ -39,11 +39,12 @@ pub trait LoadedPipeline {
     /// Run it once: initialize, take every item of `feed` through, flush, clean up.
     ///
     /// Without a feed it runs as `execute_pipeline` does: a source makes the items, or one empty item goes in. A failure of
-    /// `output` ends the run: the nodes are cleaned up and that failure is returned, unless cleaning up fails worse.
+    /// `output` ends the run: the nodes are cleaned up and that failure is returned, unless cleaning up fails worse. It may wait
+    /// for a slow reader, so that it is called without whatever lock the nodes need.
     fn run(
         &mut self,
         feed: Option<&mut dyn ItemFeed>,
-        output: &mut dyn FnMut(Value) -> Result<(), Failure>,
+        output: &mut (dyn FnMut(Value) -> Result<(), Failure> + Send),
         with_metrics: bool,
     ) -> Result<Option<Metrics>, Failure>;
 }
@@ -112,6 +113,11 @@ impl Failure {
     /// A failure of any kind, without a traceback.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), traceback: None, full_traceback: None }
+    }
+
+    /// Whether the user wants the program to end, rather than something being wrong.
+    pub fn is_order_to_stop(&self) -> bool {
+        matches!(self.kind, FailureKind::Interrupted | FailureKind::Terminated)
     }
 
     /// The same failure with the traceback to show, and the one to show with `--traceback`.

@@ -42,7 +42,11 @@ pub(crate) fn run(options: &RunOptions, loader: &dyn Loader) -> Result<u8, Failu
     let ran =
         pipeline.run(feed.as_mut().map(|feed| feed as &mut dyn ItemFeed), &mut take_output, options.metrics.is_some());
     progress.finish();
-    let finished = finish(&output, loader);
+    let finished = match &ran {
+        // The reader of a pipe may be what the run waited for when it was told to stop; a file takes all at once.
+        Err(failure) if failure.is_order_to_stop() && !lock(&output).is_regular() => Ok(()),
+        _ => finish(&output, loader),
+    };
     // Why the run failed says more than what became of its output.
     let metrics = ran?;
     finished?;

@@ -31,6 +31,17 @@ impl LazyTypes {
             })
         })
     }
+
+    /// Whether an answer is a coroutine; those of the older kind, made by `types.coroutine`, are generators with a flag.
+    fn has_coroutine(&self, answer: &Bound<'_, PyAny>) -> PyResult<bool> {
+        const CO_ITERABLE_COROUTINE: u32 = 0x100;
+        let kind = answer.get_type_ptr() as usize;
+        if kind != self.generator {
+            return Ok(kind == self.coroutine);
+        }
+        let flags: u32 = answer.getattr("gi_code")?.getattr("co_flags")?.extract()?;
+        Ok(flags & CO_ITERABLE_COROUTINE != 0)
+    }
 }
 
 /// Turn what user code returned into outputs: a coroutine is awaited, a generator drained, a plain value is a value.
@@ -39,10 +50,10 @@ pub(crate) fn outputs(answer: Bound<'_, PyAny>, bridge: &Arc<Bridge>) -> PyResul
         return Ok(Outputs::None);
     }
     let types = LazyTypes::get(answer.py())?;
-    let kind = answer.get_type_ptr() as usize;
-    if kind == types.coroutine || (kind == types.generator && is_coroutine(&answer)?) {
+    if types.has_coroutine(&answer)? {
         return outputs(bridge.wait(answer)?, bridge);
     }
+    let kind = answer.get_type_ptr() as usize;
     if kind == types.generator {
         return Ok(Outputs::Many(Box::new(Generator(answer.unbind()))));
     }
@@ -52,20 +63,15 @@ pub(crate) fn outputs(answer: Bound<'_, PyAny>, bridge: &Arc<Bridge>) -> PyResul
     Ok(Outputs::One(Object(answer.unbind())))
 }
 
-/// Finish a call whose value nobody wants: `initialize`, `cleanup`.
-pub(crate) fn finish(answer: Bound<'_, PyAny>, bridge: &Arc<Bridge>) -> PyResult<()> {
-    let coroutine = LazyTypes::get(answer.py())?.coroutine;
-    if answer.get_type_ptr() as usize == coroutine {
-        bridge.wait_to_the_end(answer)?;
+/// Finish a call whose value nobody wants: a coroutine is awaited by `wait`.
+pub(crate) fn finish<'py>(
+    mut answer: Bound<'py, PyAny>,
+    wait: impl Fn(Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
+) -> PyResult<()> {
+    while LazyTypes::get(answer.py())?.has_coroutine(&answer)? {
+        answer = wait(answer)?;
     }
     Ok(())
-}
-
-/// Whether a generator is a coroutine of the older kind, made by `types.coroutine`.
-fn is_coroutine(generator: &Bound<'_, PyAny>) -> PyResult<bool> {
-    const CO_ITERABLE_COROUTINE: u32 = 0x100;
-    let flags: u32 = generator.getattr("gi_code")?.getattr("co_flags")?.extract()?;
-    Ok(flags & CO_ITERABLE_COROUTINE != 0)
 }
 
 /// A Python generator at work. Each `yield` is an output, whatever it gives.

@@ -4,6 +4,7 @@
 //! appears, so a run without coroutines never imports asyncio.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -15,19 +16,27 @@ pub(crate) struct Bridge {
     /// The caller's loop; without one the run gets a loop of its own.
     event_loop: Option<Py<PyAny>>,
     started: PyOnceLock<Py<PyAny>>,
+    is_cancelled: AtomicBool,
 }
 
 impl Bridge {
     pub(crate) fn new(event_loop: Option<Py<PyAny>>) -> Arc<Self> {
-        Arc::new(Self { event_loop, started: PyOnceLock::new() })
+        Arc::new(Self { event_loop, started: PyOnceLock::new(), is_cancelled: AtomicBool::new(false) })
     }
 
     fn get<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
+        if let Some(started) = self.started.get(py) {
+            return Ok(started.bind(py));
+        }
         let event_loop = self.event_loop.as_ref().map(|event_loop| event_loop.clone_ref(py));
         let started = self.started.get_or_try_init(py, || {
             let bridge = py.import("remotemedia._bridge")?.getattr("Bridge")?.call1((event_loop,))?;
             PyResult::Ok(bridge.unbind())
         })?;
+        if self.is_cancelled.load(Ordering::SeqCst) {
+            // The cancellation came before there was a bridge to tell.
+            started.call_method0(py, "cancel")?;
+        }
         Ok(started.bind(py))
     }
 
@@ -55,6 +64,7 @@ impl Bridge {
 
     /// Cancel what is awaited now, and whatever would be awaited later, but for [`Bridge::wait_to_the_end`].
     pub(crate) fn cancel(&self, py: Python<'_>) -> PyResult<()> {
+        self.is_cancelled.store(true, Ordering::SeqCst);
         self.started.get(py).map_or(Ok(()), |bridge| bridge.call_method0(py, "cancel").map(drop))
     }
 

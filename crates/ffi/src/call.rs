@@ -106,8 +106,6 @@ pub(crate) struct Order {
     /// Called on the loop with `(outcome, metrics)` when all is over.
     pub(crate) deliver: Py<PyAny>,
     pub(crate) with_metrics: bool,
-    /// Called on the run's thread with each output; without it the outputs are collected.
-    pub(crate) take_output: Option<Py<PyAny>>,
 }
 
 /// Run a resolved `Graph` on this thread, handing each output to `sink`. Coroutines run on a loop of the run's own.
@@ -164,15 +162,6 @@ impl Sink<Object> for ListSink {
     }
 }
 
-/// Hands each output to a Python callable.
-struct CallableSink(Py<PyAny>);
-
-impl Sink<Object> for CallableSink {
-    fn accept(&mut self, output: Object) -> PyResult<()> {
-        Python::attach(|py| self.0.call1(py, (output.0,)).map(drop))
-    }
-}
-
 /// A run on a thread of its own.
 #[pyclass(module = "remotemedia._core", frozen)]
 pub(crate) struct Call {
@@ -209,14 +198,13 @@ impl Call {
 /// `outcome` is the list of outputs or an exception. Coroutines run on the event loop, nodes in the caller's context.
 pub(crate) fn start(graph: &Bound<'_, PyAny>, order: Order) -> PyResult<Call> {
     let py = graph.py();
-    let Order { input, event_loop, deliver, with_metrics, take_output } = order;
+    let Order { input, event_loop, deliver, with_metrics } = order;
     let control = Control::new(Some(event_loop.clone_ref(py)));
     let outputs = PyList::empty(py);
-    let collected = take_output.is_none().then_some(&outputs);
-    let prepared = prepare(graph, &control, collected, with_metrics)?;
+    let prepared = prepare(graph, &control, Some(&outputs), with_metrics)?;
     let context = py.import("contextvars")?.call_method0("copy_context")?.unbind();
     let thread_id = Arc::new(AtomicU64::new(0));
-    let run = Run { prepared, input, outputs: outputs.unbind(), take_output, control: control.clone(), context };
+    let run = Run { prepared, input, outputs: outputs.unbind(), control: control.clone(), context };
     let ident = Arc::clone(&thread_id);
     let thread = std::thread::Builder::new()
         .name("remotemedia".into())
@@ -236,7 +224,6 @@ struct Run {
     prepared: Prepared,
     input: Py<PyAny>,
     outputs: Py<PyList>,
-    take_output: Option<Py<PyAny>>,
     control: Control,
     context: Py<PyAny>,
 }
@@ -247,11 +234,8 @@ impl Run {
         ident.store(id, Ordering::Relaxed);
         let context = Context::enter(py, &self.context)?;
         let mut feed = feed::feed_of(self.input.bind(py), &self.control.bridge)?;
-        let mut sink: Box<dyn Sink<Object>> = match self.take_output {
-            Some(take_output) => Box::new(CallableSink(take_output)),
-            None => Box::new(ListSink(self.outputs.clone_ref(py))),
-        };
-        let metrics = execute(py, self.prepared, &mut *feed, &mut *sink, &self.control);
+        let mut sink = ListSink(self.outputs.clone_ref(py));
+        let metrics = execute(py, self.prepared, &mut *feed, &mut sink, &self.control);
         context.exit(py)?;
         metrics.map(|metrics| (self.outputs, metrics))
     }

@@ -11,18 +11,44 @@ use crate::object::Object;
 /// The chunk under way. Emptying the list ends the loop over it after the current item: that is how a run is cancelled
 /// without a check an item.
 #[derive(Clone, Default)]
-pub(crate) struct CurrentChunk(Arc<Mutex<Option<Py<PyList>>>>);
+pub(crate) struct CurrentChunk(Arc<Mutex<Chunk>>);
+
+#[derive(Default)]
+enum Chunk {
+    #[default]
+    None,
+    UnderWay(Py<PyList>),
+    /// No more items are to be started.
+    Refused,
+}
 
 impl CurrentChunk {
-    fn set(&self, chunk: Option<Py<PyList>>) {
-        let before = std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), chunk);
-        drop(before);
+    /// Make a chunk the one under way, or empty it if the run was cancelled meanwhile.
+    fn begin(&self, chunk: &Bound<'_, PyList>) -> PyResult<()> {
+        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*current, Chunk::Refused) {
+            drop(current);
+            return chunk.call_method0("clear").map(drop);
+        }
+        *current = Chunk::UnderWay(chunk.clone().unbind());
+        Ok(())
     }
 
-    /// Take the items away that have not been started.
+    fn end(&self) {
+        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*current, Chunk::UnderWay(_)) {
+            // The engine holds the list still, so no Python code runs here.
+            *current = Chunk::None;
+        }
+    }
+
+    /// Take the items away that have not been started, in this chunk and in later ones.
     pub(crate) fn clear(&self, py: Python<'_>) -> PyResult<()> {
-        let chunk = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        chunk.map_or(Ok(()), |chunk| chunk.bind(py).call_method0("clear").map(drop))
+        let before = std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), Chunk::Refused);
+        match before {
+            Chunk::UnderWay(chunk) => chunk.bind(py).call_method0("clear").map(drop),
+            Chunk::None | Chunk::Refused => Ok(()),
+        }
     }
 }
 
@@ -72,10 +98,9 @@ impl Chain {
         }
         match outcome {
             Ok(_) => BulkOutcome { taken: length, end: BulkEnd::Done },
-            Err(error) => self.explain(py, error, &items, length).unwrap_or_else(|error| BulkOutcome {
-                taken: length,
-                end: BulkEnd::Fault(0, error),
-            }),
+            Err(error) => self
+                .explain(py, error, &items, length)
+                .unwrap_or_else(|error| BulkOutcome { taken: length, end: BulkEnd::Fault(0, error) }),
         }
     }
 
@@ -122,9 +147,11 @@ impl Bulk<Object> for Chain {
                 Ok(chunk) => chunk,
                 Err(error) => return BulkOutcome { taken: 0, end: BulkEnd::Fault(0, error.into()) },
             };
-            self.current.set(Some(chunk.clone().unbind()));
+            if let Err(error) = self.current.begin(&chunk) {
+                return BulkOutcome { taken: 0, end: BulkEnd::Fault(0, error) };
+            }
             let outcome = self.run_chunk(py, &chunk, sink);
-            self.current.set(None);
+            self.current.end();
             outcome
         })
     }

@@ -137,7 +137,7 @@ impl LoadedPipeline for PyPipeline<'_> {
     fn run(
         &mut self,
         feed: Option<&mut dyn ItemFeed>,
-        output: &mut dyn FnMut(Value) -> Result<(), Failure>,
+        output: &mut (dyn FnMut(Value) -> Result<(), Failure> + Send),
         with_metrics: bool,
     ) -> Result<Option<Metrics>, Failure> {
         let broken = Cell::new(None);
@@ -206,7 +206,7 @@ impl Feed<Object> for InputFeed<'_> {
 
 /// The command's output, fed with Python objects.
 struct OutputSink<'a> {
-    output: &'a mut dyn FnMut(Value) -> Result<(), Failure>,
+    output: &'a mut (dyn FnMut(Value) -> Result<(), Failure> + Send),
     broken: &'a Cell<Option<Failure>>,
 }
 
@@ -215,7 +215,8 @@ impl Sink<Object> for OutputSink<'_> {
         Python::attach(|py| {
             let value = values::from_python(output.0.bind(py))?;
             // Writing may wait for a slow reader.
-            (self.output)(value).map_err(|failure| set_aside(self.broken, failure))
+            let output = &mut *self.output;
+            py.detach(|| output(value)).map_err(|failure| set_aside(self.broken, failure))
         })
     }
 }

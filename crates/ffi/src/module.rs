@@ -24,16 +24,14 @@ pub mod _core {
 
     /// Run a graph on a thread of its own and deliver the outcome on an event loop.
     #[pyfunction]
-    #[pyo3(signature = (graph, feed, event_loop, deliver, enable_metrics, take_output=None))]
     fn start(
         graph: &Bound<'_, PyAny>,
         feed: Py<PyAny>,
         event_loop: Py<PyAny>,
         deliver: Py<PyAny>,
         enable_metrics: bool,
-        take_output: Option<Py<PyAny>>,
     ) -> PyResult<Call> {
-        let order = call::Order { input: feed, event_loop, deliver, with_metrics: enable_metrics, take_output };
+        let order = call::Order { input: feed, event_loop, deliver, with_metrics: enable_metrics };
         call::start(graph, order)
     }
 

@@ -20,8 +20,8 @@ enum Process {
     Callable(Py<PyAny>),
     /// Nothing to call an item with: the object makes the input.
     Source(Py<PyAny>),
-    /// An async generator that gets the whole stream.
-    Streaming { process: Py<PyAny>, adapter: Option<Py<PyAny>> },
+    /// An async generator that gets the whole stream, in the hands of its `StreamingNode`.
+    Streaming(Py<PyAny>),
 }
 
 /// A Python object that has a `process` method.
@@ -36,65 +36,47 @@ pub(crate) struct PythonNode {
 
 impl PythonNode {
     pub(crate) fn new(object: &Bound<'_, PyAny>, bridge: Arc<Bridge>) -> PyResult<Self> {
-        let py = object.py();
+        Ok(Self {
+            object: object.clone().unbind(),
+            process: Process::Callable(object.getattr("process")?.unbind()),
+            flush: None,
+            membership: Membership::new(object),
+            bridge,
+        })
+    }
+
+    /// Look the methods up. An object may choose them in its `initialize`.
+    fn find_methods(&mut self, py: Python<'_>) -> PyResult<()> {
+        let object = self.object.bind(py);
         let kinds = py.import("remotemedia._kinds")?;
         let method = object.getattr("process")?;
-        let process = if kinds.call_method1("is_source", (object,))?.extract()? {
+        self.flush = optional_method(object, "flush")?;
+        self.process = if kinds.call_method1("is_source", (object,))?.extract()? {
             Process::Source(method.unbind())
         } else if kinds.call_method1("classify", (object,))?.extract::<&str>()? == "streaming" {
-            Process::Streaming { process: method.unbind(), adapter: None }
+            let class = py.import("remotemedia._streaming")?.getattr("StreamingNode")?;
+            Process::Streaming(class.call1((method,))?.unbind())
         } else {
             match plain_function(object, &method) {
                 Some(function) => Process::Function(function.unbind()),
                 None => Process::Callable(method.unbind()),
             }
         };
-        Ok(Self {
-            object: object.clone().unbind(),
-            process,
-            flush: optional_method(object, "flush")?,
-            membership: Membership::new(object),
-            bridge,
-        })
-    }
-
-    fn call(&self, name: &str) -> PyResult<()> {
-        Python::attach(|py| match optional_method(self.object.bind(py), name)? {
-            Some(method) => answer::finish(method.bind(py).call0()?, &self.bridge),
-            None => Ok(()),
-        })
-    }
-
-    fn start_stream(&mut self) -> PyResult<()> {
-        if let Process::Streaming { process, adapter } = &mut self.process {
-            *adapter = Python::attach(|py| {
-                let class = py.import("remotemedia._streaming")?.getattr("StreamingNode")?;
-                PyResult::Ok(Some(class.call1((process.bind(py),))?.unbind()))
-            })?;
-        }
         Ok(())
-    }
-
-    fn end_stream(&mut self) -> PyResult<()> {
-        match &mut self.process {
-            Process::Streaming { adapter, .. } => match adapter.take() {
-                Some(adapter) => Python::attach(|py| {
-                    self.bridge.wait_to_the_end(adapter.bind(py).call_method0("close")?).map(drop)
-                }),
-                None => Ok(()),
-            },
-            _ => Ok(()),
-        }
     }
 }
 
 impl Node<Object> for PythonNode {
     fn initialize(&mut self) -> PyResult<()> {
         Python::attach(|py| {
-            let is_ready = is_initialized(self.object.bind(py));
-            self.membership.shared.initialize(py, is_ready, || self.call("initialize"))
-        })?;
-        self.start_stream()
+            let object = self.object.bind(py);
+            let initialize = || match optional_method(object, "initialize")? {
+                Some(method) => answer::finish(method.bind(py).call0()?, |coroutine| self.bridge.wait(coroutine)),
+                None => Ok(()),
+            };
+            self.membership.shared.initialize(py, is_initialized(object), initialize)?;
+            self.find_methods(py)
+        })
     }
 
     fn is_source(&self) -> bool {
@@ -108,8 +90,8 @@ impl Node<Object> for PythonNode {
                 Process::Function(function) => function.bind(py).call1((self.object.bind(py), item))?,
                 Process::Callable(callable) => callable.bind(py).call1((item,))?,
                 Process::Source(callable) => callable.bind(py).call0()?,
-                Process::Streaming { adapter, .. } => {
-                    let adapter = adapter.as_ref().expect("an initialized streaming node has its adapter").bind(py);
+                Process::Streaming(adapter) => {
+                    let adapter = adapter.bind(py);
                     self.bridge.wait(adapter.call_method1("push", (item,))?)?;
                     return Ok(stream_outputs(adapter, &self.bridge));
                 }
@@ -130,7 +112,7 @@ impl Node<Object> for PythonNode {
     }
 
     fn flush(&mut self) -> PyResult<Outputs<Object>> {
-        if let Process::Streaming { adapter: Some(adapter), .. } = &self.process {
+        if let Process::Streaming(adapter) = &self.process {
             return Python::attach(|py| {
                 let adapter = adapter.bind(py);
                 self.bridge.wait(adapter.call_method0("end")?)?;
@@ -143,16 +125,27 @@ impl Node<Object> for PythonNode {
         }
     }
 
+    fn stop(&mut self) -> PyResult<()> {
+        let Process::Streaming(adapter) = &self.process else { return Ok(()) };
+        Python::attach(|py| {
+            let close = || self.bridge.wait_to_the_end(adapter.bind(py).call_method0("close")?).map(drop);
+            self.membership.shared.enter(py, close)
+        })
+    }
+
     fn cleanup(&mut self) -> PyResult<()> {
-        let ended = self.end_stream();
-        let cleaned = Python::attach(|py| {
+        Python::attach(|py| {
+            let object = self.object.bind(py);
+            let clean_up = || match optional_method(object, "cleanup")? {
+                Some(method) => answer::finish(method.bind(py).call0()?, |answer| self.bridge.wait_to_the_end(answer)),
+                None => Ok(()),
+            };
             self.membership.shared.cleanup(py, || {
-                let cleaned = self.call("cleanup");
-                forget_initialized(self.object.bind(py));
+                let cleaned = clean_up();
+                forget_initialized(object);
                 cleaned
             })
-        });
-        ended.and(cleaned)
+        })
     }
 }
 

@@ -85,6 +85,12 @@ impl Shared {
         Ok(())
     }
 
+    /// Do something with the object while nobody else is inside.
+    pub(crate) fn enter<T>(&self, py: Python<'_>, work: impl FnOnce() -> T) -> T {
+        let _turn = wait_for(py, &self.turn);
+        work()
+    }
+
     /// Leave the users of the object; the last one runs `cleanup`, unless the object belongs to its caller.
     pub(crate) fn cleanup(&self, py: Python<'_>, cleanup: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
         let _turn = wait_for(py, &self.turn);

@@ -34,3 +34,8 @@ pub use session::{
 };
 pub use suggest::{did_you_mean, nearest};
 pub use value::{AudioChunk, Value};
+
+/// The programs of this page are compiled and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/embedding.md")]
+mod embedding {}

@@ -185,9 +185,9 @@ impl<P: Payload> Machine<P> {
             let flushed = self.nodes[node].flush();
             self.progress.leave();
             let outputs = flushed.map_err(|fault| Stop::Node { node, phase: Phase::Flush, fault })?;
-            let is_silent = matches!(outputs, Outputs::None);
             let took = started.map_or(Duration::ZERO, |started| started.elapsed());
-            if !is_silent {
+            // A node that flushes nothing is not worth a line, and a generator is noted when it has ended.
+            if matches!(outputs, Outputs::One(_)) {
                 self.note_step(node, Phase::Flush, took);
             }
             self.follow(node, Phase::Flush, outputs, took, sink)?;

@@ -96,6 +96,11 @@ pub trait Node<P: Payload>: Send {
         Ok(())
     }
 
+    /// End what the node still does on its own. Called once before `cleanup`, whatever happened.
+    fn stop(&mut self) -> Result<(), P::Fault> {
+        Ok(())
+    }
+
     /// Release what `initialize` acquired.
     fn cleanup(&mut self) -> Result<(), P::Fault> {
         Ok(())

@@ -271,6 +271,9 @@ impl<P: Payload> Runner<P> {
             // Paid before it is tried, so that a cleanup that panics is not entered again.
             self.owes_cleanup -= 1;
             let index = self.owes_cleanup;
+            if let Err(fault) = self.machine.nodes[index].stop() {
+                failures.push(self.failure(index, None, Phase::Cleanup, fault));
+            }
             let started = Instant::now();
             let outcome = self.machine.nodes[index].cleanup();
             self.note(index, Phase::Cleanup, started.elapsed());

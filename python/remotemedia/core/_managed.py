@@ -12,7 +12,7 @@ from remotemedia._lifecycle import Lifecycle, mark
 from remotemedia.core._graph import Entry, Graph, plan_order
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     from remotemedia.core.pipeline import Pipeline
 
@@ -22,14 +22,14 @@ __all__ = ["managed", "process"]
 _WAITING_OUTPUTS = 64
 
 
-async def process(graph: Graph, stream: Any, *, use_rust: bool) -> AsyncIterator[Any]:
+async def process(graph: Graph, stream: Any, *, use_rust: bool) -> AsyncGenerator[Any, None]:
     """Run a graph on a stream, and give each output as soon as it is there.
 
     The run stops when the iteration does, and its nodes are cleaned up.
     """
     from remotemedia.runtime import check_takes_input, run_graph
 
-    check_takes_input(graph)
+    check_takes_input(graph, stream)
     exit_node = _Exit()
     whole = _with_exit(graph, exit_node)
     run = asyncio.create_task(run_graph(whole, stream, enable_metrics=False, use_rust=use_rust))
@@ -105,18 +105,14 @@ async def _stop(run: asyncio.Task[Any]) -> None:
         run.result()
 
 
-async def _in_thread(method: Callable[[], Any]) -> Any:
+async def _in_thread(method: Callable[[], Any]) -> tuple[Any, BaseException | None]:
     """Call a method beside the event loop. A coroutine that it answers is the loop's again."""
-    outcome: list[Any] = []
-    failure: list[BaseException] = []
 
-    def call() -> None:
+    def call() -> tuple[Any, BaseException | None]:
+        # As a value: a future cannot carry every exception.
         try:
-            outcome.append(method())
-        except BaseException as error:  # noqa: BLE001 - A future cannot carry every exception.
-            failure.append(error)
+            return method(), None
+        except BaseException as error:  # noqa: BLE001 - Raised by the one who asked.
+            return None, error
 
-    await asyncio.to_thread(call)
-    if failure:
-        raise failure[0]
-    return outcome[0]
+    return await asyncio.to_thread(call)

@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from remotemedia._suggest import did_you_mean
 from remotemedia.core._arguments import NotJson, find_not_json, recorded_params
-from remotemedia.core._graph import Entry, Graph, chain, check_node, entries_of, graph_of, name_of
+from remotemedia.core._graph import Entry, Graph, chain, entries_of, graph_of, name_of
 from remotemedia.core._node_types import find_type, known_names, type_name
 from remotemedia.exceptions import ManifestError, SerializationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["describe", "dump", "load", "load_list"]
+__all__ = ["MANIFEST_SUFFIXES", "describe", "dump", "load", "load_list"]
+
+MANIFEST_SUFFIXES = (".json", ".yaml", ".yml")
+"""How the names of manifest files end."""
 
 _VERSION = "v1"
 
@@ -128,6 +131,9 @@ def _parse(manifest: str | dict[str, Any]) -> dict[str, Any]:
     try:
         return parse_manifest(text)
     except ManifestError as error:
+        if text.lower().endswith(MANIFEST_SUFFIXES) and "\n" not in text:
+            message = f"{text!r} is no manifest but the name of a file; read it with Pipeline.from_manifest()"
+            raise ManifestError(message) from None
         raise _located(error, has_lines=isinstance(manifest, str)) from None
 
 
@@ -142,12 +148,15 @@ def _make(parsed: dict[str, Any], index: int, *, has_lines: bool) -> Entry:
         raise _error(f"{path}.node_type", line, text) from error
     if cls is None:
         raise _error(f"{path}.node_type", line, f"there is no node type '{node_type}'{_hint(node_type)}")
+    if not callable(getattr(cls, "process", None)):
+        raise _error(
+            f"{path}.node_type", line, f"'{node_type}' is no type of node: it has no process() method"
+        )
     try:
         node = cls(**parsed["params"])
     except Exception as error:
         text = f"{cls.__name__} refuses its parameters: {type(error).__name__}: {error}"
         raise _error(f"{path}.params", line, text) from error
-    check_node(node, path)
     return Entry(parsed["id"], node, cls.__name__, [], parsed["join"], parsed["options"])
 
 

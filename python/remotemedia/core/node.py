@@ -63,7 +63,8 @@ class Node:
 
         def __new__(cls, *args: Any, **kwargs: Any) -> Self:
             """Make the object and remember how: a subclass may forget `super().__init__()`, but not this."""
-            node = super().__new__(cls)
+            new = super().__new__
+            node = new(cls) if new is object.__new__ else new(cls, *args, **kwargs)
             record(node, args, kwargs)
             return node
 

@@ -10,13 +10,11 @@ from remotemedia.exceptions import PipelineError, RemoteMediaError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
     from typing import Self
 
 __all__ = ["Pipeline"]
-
-_MANIFEST_SUFFIXES = (".json", ".yaml", ".yml")
 
 
 class Pipeline:
@@ -56,6 +54,7 @@ class Pipeline:
         self._entries: list[Entry] = of_list(nodes).entries if nodes else []
         # What each entry comes after, as given: ids, or node objects that may be added later.
         self._after: list[list[object]] = [list(entry.after) for entry in self._entries]
+        self._ids = {entry.id for entry in self._entries}
         self._graph: Graph | None = None
         self._metrics: dict[str, Any] | None = None
 
@@ -93,6 +92,7 @@ class Pipeline:
         node_id = self._new_id(node) if id is None else self._checked_id(id)
         check_options(options, f"Node '{node_id}': ")
         options = {**given, **options}
+        self._ids.add(node_id)
         self._entries.append(Entry(node_id, node, type(node).__name__, [], join, options))
         self._after.append(self._upstreams(after))
         self._graph = None
@@ -109,6 +109,7 @@ class Pipeline:
         if index is None:
             return False
         removed, before = self._entries.pop(index), self._after.pop(index)
+        self._ids.discard(removed.id)
         self._after = [
             [upstream for one in after for upstream in (before if _means(one, removed) else [one])]
             for after in self._after
@@ -150,7 +151,7 @@ class Pipeline:
         )
         return await run(self, input_data, enable_metrics, use_rust=use_rust)
 
-    def process(self, stream: Any, *, use_rust: bool = True) -> AsyncIterator[Any]:
+    def process(self, stream: Any, *, use_rust: bool = True) -> AsyncGenerator[Any, None]:
         """Take a stream through the pipeline and give each output as soon as it is there.
 
         Args:
@@ -199,14 +200,14 @@ class Pipeline:
             ManifestError: If the manifest is not valid.
             OSError: If the file cannot be read.
         """
-        from remotemedia.core._manifest import load
+        from remotemedia.core._manifest import MANIFEST_SUFFIXES, load
 
         if not isinstance(manifest, (str, dict)) and not hasattr(manifest, "__fspath__"):
             raise TypeError(f"A manifest is text, a dict or a path, not {type(manifest).__name__}")
         is_path = not isinstance(manifest, (str, dict)) or (
             isinstance(manifest, str)
             and "\n" not in manifest
-            and manifest.lower().endswith(_MANIFEST_SUFFIXES)
+            and manifest.lower().endswith(MANIFEST_SUFFIXES)
         )
         if is_path:
             with open(manifest, encoding="utf-8-sig") as file:  # type: ignore[arg-type]
@@ -215,6 +216,7 @@ class Pipeline:
         pipeline = cls(graph.name)
         pipeline._entries = graph.entries
         pipeline._after = [list(entry.after) for entry in graph.entries]
+        pipeline._ids = {entry.id for entry in graph.entries}
         return pipeline
 
     def check(self) -> list[str]:
@@ -234,7 +236,7 @@ class Pipeline:
         if self._graph is None:
             for entry, after in zip(self._entries, self._after, strict=True):
                 entry.after = [self._id_of(upstream, entry.id) for upstream in after]
-            self._graph = graph_of(self.name, self._entries)
+            self._graph = graph_of(self.name, list(self._entries))
         return Graph(self.name, self._graph.entries, self._graph.source)
 
     def to_mermaid(self) -> str:
@@ -281,16 +283,15 @@ class Pipeline:
         return draw(self.to_graph(), form)
 
     def _new_id(self, node: object) -> str:
-        taken = {entry.id for entry in self._entries}
-        index = len(self._entries)
-        while f"{name_of(node)}_{index}" in taken:
+        name, index = name_of(node), len(self._entries)
+        while f"{name}_{index}" in self._ids:
             index += 1
-        return f"{name_of(node)}_{index}"
+        return f"{name}_{index}"
 
     def _checked_id(self, node_id: object) -> str:
         if not isinstance(node_id, str) or not node_id:
             raise TypeError(f"The id of a node is text, not {node_id!r}")
-        if any(entry.id == node_id for entry in self._entries):
+        if node_id in self._ids:
             raise PipelineError(f"Two nodes have the id '{node_id}'; give each node its own")
         return node_id
 

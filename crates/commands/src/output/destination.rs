@@ -17,7 +17,7 @@ pub(crate) struct Destination {
     pub(crate) buffer: Vec<u8>,
     pub(crate) is_terminal: bool,
     file: File,
-    is_regular: bool,
+    pub(crate) is_regular: bool,
 }
 
 /// Why bytes are still waiting.

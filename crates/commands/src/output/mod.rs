@@ -103,6 +103,11 @@ impl Output {
         Ok(encoder.note(&self.destination.name))
     }
 
+    /// Whether the outputs go to a file, which never makes its writer wait.
+    pub(crate) fn is_regular(&self) -> bool {
+        self.destination.is_regular
+    }
+
     /// Whether the outputs appear on the same screen as the progress.
     pub(crate) fn is_on_terminal(&self) -> bool {
         self.destination.is_terminal

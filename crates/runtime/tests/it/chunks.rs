@@ -1,0 +1,357 @@
+//! Fast items go in chunks, and in bulk where a payload has a faster way: the answers and the blame stay the same.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use remotemedia_runtime::{
+    Bulk, BulkEnd, BulkOutcome, CancelFlag, Failure, Feed, Observer, Phase, Plan, RunError, Runner, Sink, Turn,
+};
+
+use crate::support::{Answer, BAD, Fault, Item, Log, Outcome, Pipe, Told, add, blamed, fail_on, node, pass};
+
+/// The item that the tests wait for.
+const MARK: i64 = -1;
+
+/// Counts up from 0, so that each item is its own index: one by one as long as the engine wants that, then in chunks of these
+/// sizes. Both ways end when the last chunk is out.
+struct Counting {
+    next: i64,
+    chunks: VecDeque<i64>,
+    /// Where in the last chunk [`MARK`] stands for the number.
+    mark: Option<i64>,
+}
+
+impl Counting {
+    fn new(chunks: &[i64]) -> Self {
+        Self { next: 0, chunks: chunks.iter().copied().collect(), mark: None }
+    }
+
+    fn with_mark_at(place: i64, chunks: &[i64]) -> Self {
+        Self { mark: Some(place), ..Self::new(chunks) }
+    }
+
+    /// The index of this place in a last chunk of `size`, as it is told in failures.
+    fn index(&self, place: i64, size: i64) -> Option<u64> {
+        u64::try_from(self.next - size + place).ok()
+    }
+}
+
+impl Feed<Item> for Counting {
+    fn next(&mut self) -> Result<Option<Item>, Fault> {
+        if self.chunks.is_empty() {
+            return Ok(None);
+        }
+        self.next += 1;
+        Ok(Some(Item::Number(self.next - 1)))
+    }
+
+    fn next_chunk(&mut self, limit: usize) -> Option<Result<Item, Fault>> {
+        assert!(limit >= 16, "the chunks of these tests fit into any limit");
+        let size = self.chunks.pop_front().unwrap_or(0);
+        let mark = self.mark.filter(|_| self.chunks.is_empty());
+        let number = |place| if mark == Some(place) { MARK } else { self.next + place };
+        let chunk = (0..size).map(|place| Item::Number(number(place))).collect();
+        self.next += size;
+        Some(Ok(Item::Chunk(chunk)))
+    }
+}
+
+/// A bulk that is a closure over the numbers of a chunk.
+struct Fast<F>(F);
+
+impl<F: FnMut(&[i64], &mut dyn Sink<Item>) -> BulkOutcome<Item> + Send> Bulk<Item> for Fast<F> {
+    fn is_possible(&mut self) -> bool {
+        true
+    }
+
+    fn run(&mut self, chunk: Item, sink: &mut dyn Sink<Item>) -> BulkOutcome<Item> {
+        (self.0)(&numbers_of(&chunk), sink)
+    }
+}
+
+fn numbers_of(items: &Item) -> Vec<i64> {
+    let Item::Chunk(items) = items else { panic!("a chunk") };
+    items.iter().map(|item| if let Item::Number(number) = item { *number } else { panic!("a number") }).collect()
+}
+
+fn in_bulk(
+    mut pipe: Pipe,
+    bulk: impl FnMut(&[i64], &mut dyn Sink<Item>) -> BulkOutcome<Item> + Send + 'static,
+) -> Pipe {
+    pipe.settings.bulk = Some(Box::new(Fast(bulk)));
+    pipe
+}
+
+/// Adds 1 to each number of a chunk.
+fn add_one_to_all(numbers: &[i64], sink: &mut dyn Sink<Item>) -> BulkOutcome<Item> {
+    for number in numbers {
+        sink.accept(Item::Number(number + 1)).expect("the sink takes all");
+    }
+    BulkOutcome { taken: numbers.len(), end: BulkEnd::Done }
+}
+
+/// The numbers that came out, and how the run ended.
+fn run(pipe: Pipe, feed: &mut Counting) -> (Vec<i64>, Outcome) {
+    let (plan, nodes, settings) = pipe.parts();
+    let mut outputs = Vec::new();
+    let mut sink = Told(|output| {
+        outputs.push(output);
+        Ok(())
+    });
+    let outcome = Runner::execute(plan, nodes, settings, feed, &mut sink);
+    (numbers_of(&Item::Chunk(outputs)), outcome)
+}
+
+fn failure(pipe: Pipe, feed: &mut Counting) -> Failure<Fault> {
+    run(pipe, feed).1.expect_err("something fails")
+}
+
+#[test]
+fn fast_items_go_in_bulk_and_come_out_in_order() {
+    let log = Log::default();
+    let sizes = log.clone();
+    let mut feed = Counting::new(&[16, 3]);
+    let pipe = in_bulk(Pipe::chain([add(1)]), move |numbers, sink| {
+        sizes.note(numbers.len().to_string());
+        add_one_to_all(numbers, sink)
+    });
+
+    let (outputs, outcome) = run(pipe, &mut feed);
+
+    assert!(outcome.is_ok());
+    assert_eq!(outputs, (1..=feed.next).collect::<Vec<_>>());
+    assert_eq!(log.lines()[..2], ["16", "3"]);
+}
+
+#[test]
+fn nodes_are_flushed_after_the_last_chunk() {
+    let pipe = in_bulk(Pipe::chain([add(1).flushing(&[-7])]), add_one_to_all);
+
+    let (outputs, _) = run(pipe, &mut Counting::new(&[2]));
+
+    assert_eq!(outputs.last(), Some(&-7));
+}
+
+#[test]
+fn a_fault_in_bulk_is_blamed_with_node_and_index() {
+    let mut feed = Counting::with_mark_at(2, &[10, 8]);
+    let pipe = in_bulk(Pipe::chain([pass(), pass()]), |numbers, sink| {
+        match numbers.iter().position(|number| *number == MARK) {
+            Some(place) => BulkOutcome { taken: place + 1, end: BulkEnd::Fault(1, BAD) },
+            None => add_one_to_all(numbers, sink),
+        }
+    });
+
+    let failure = failure(pipe, &mut feed);
+
+    assert_eq!(blamed(&failure), ("n1", feed.index(2, 8), Phase::Process, BAD));
+}
+
+#[test]
+fn a_sink_that_fails_in_bulk_is_not_blamed_on_a_node() {
+    let pipe = in_bulk(Pipe::chain([pass()]), |_, _| BulkOutcome { taken: 1, end: BulkEnd::SinkFault(BAD) });
+
+    let failure = failure(pipe, &mut Counting::new(&[10]));
+
+    assert!(matches!(failure.first, Some(RunError::Sink(BAD))));
+}
+
+/// Has an answer of node 0 to the third item of the first chunk that it cannot finish: an output, and [`MARK`].
+fn unfinished(numbers: &[i64], _: &mut dyn Sink<Item>) -> BulkOutcome<Item> {
+    let answer = Item::Chunk(vec![Item::Number(numbers[2] + 1), Item::Number(MARK)]);
+    let rest = numbers[3..].iter().copied().map(Item::Number).collect();
+    BulkOutcome { taken: 3, end: BulkEnd::Unfinished { node: 0, answer, rest } }
+}
+
+#[test]
+fn an_unfinished_chunk_goes_on_item_by_item() {
+    let mut feed = Counting::new(&[5, 1]);
+    let pipe = in_bulk(Pipe::chain([add(1), add(10)]), unfinished);
+
+    let (outputs, outcome) = run(pipe, &mut feed);
+
+    assert!(outcome.is_ok());
+    let third = feed.next - 6 + 2 + 11;
+    assert_eq!(outputs[outputs.len() - 5..], [third, MARK + 10, third + 1, third + 2, third + 3]);
+}
+
+#[test]
+fn an_answer_that_a_bulk_cannot_finish_is_interpreted_by_its_node() {
+    let log = Log::default();
+    let pipe = in_bulk(Pipe::chain([pass().named("a", &log), pass().named("b", &log)]), unfinished);
+
+    assert!(run(pipe, &mut Counting::new(&[3])).1.is_ok());
+
+    assert_eq!(log.lines_of("interpret").len(), 1);
+    let last = log.lines_of("b.process");
+    assert_eq!(last.last().unwrap(), "b.process(-1)");
+}
+
+#[test]
+fn a_failure_on_an_unfinished_answer_has_the_index_of_its_item() {
+    let mut feed = Counting::new(&[5]);
+    let pipe = in_bulk(Pipe::chain([pass(), fail_on(MARK)]), unfinished);
+
+    let failure = failure(pipe, &mut feed);
+
+    assert_eq!(blamed(&failure), ("n1", feed.index(2, 5), Phase::Process, BAD));
+}
+
+#[test]
+fn a_failure_after_an_unfinished_answer_has_the_index_of_its_item() {
+    let mut feed = Counting::with_mark_at(4, &[6]);
+    let pipe = in_bulk(Pipe::chain([fail_on(MARK), pass()]), unfinished);
+
+    let failure = failure(pipe, &mut feed);
+
+    assert_eq!(blamed(&failure), ("n0", feed.index(4, 6), Phase::Process, BAD));
+}
+
+#[test]
+fn chunks_without_a_bulk_go_item_by_item() {
+    let log = Log::default();
+    let mut feed = Counting::new(&[16, 2]);
+
+    let (outputs, outcome) = run(Pipe::chain([add(1).named("a", &log)]), &mut feed);
+
+    assert!(outcome.is_ok());
+    assert_eq!(outputs, (1..=feed.next).collect::<Vec<_>>());
+    assert_eq!(log.lines_of("process").len(), outputs.len());
+}
+
+#[test]
+fn a_failure_in_a_chunk_has_the_index_of_its_item() {
+    let mut feed = Counting::with_mark_at(5, &[16, 8]);
+
+    let failure = failure(Pipe::chain([pass(), fail_on(MARK)]), &mut feed);
+
+    assert_eq!(blamed(&failure), ("n1", feed.index(5, 8), Phase::Process, BAD));
+}
+
+#[test]
+fn a_cancellation_ends_a_chunk_before_its_next_item() {
+    let log = Log::default();
+    let cancel = CancelFlag::default();
+    let stop = cancel.clone();
+    let stopping = node(move |item| {
+        if item == MARK {
+            stop.set();
+        }
+        Ok(Answer::One(item))
+    });
+    let pipe = Pipe::chain([stopping.named("a", &log)]).cancelled_by(&cancel);
+
+    let failure = failure(pipe, &mut Counting::with_mark_at(5, &[16]));
+
+    assert!(matches!(failure.first, Some(RunError::Cancelled)));
+    assert_eq!(log.lines_of("process").last().unwrap(), "a.process(-1)");
+}
+
+#[test]
+fn a_chunk_that_a_cancellation_emptied_is_not_the_end_of_input() {
+    let log = Log::default();
+    let cancel = CancelFlag::default();
+    let stop = cancel.clone();
+    let pipe = in_bulk(Pipe::chain([pass().named("a", &log)]), move |_, _| {
+        stop.set();
+        BulkOutcome { taken: 0, end: BulkEnd::Done }
+    });
+
+    let failure = failure(pipe.cancelled_by(&cancel), &mut Counting::new(&[16]));
+
+    assert!(matches!(failure.first, Some(RunError::Cancelled)));
+    assert_eq!(log.lines_of("flush"), [""; 0]);
+}
+
+#[test]
+fn a_chunk_takes_one_turn() {
+    struct LoggedTurn(Log);
+    impl Turn for LoggedTurn {
+        fn enter(&self, work: &mut dyn FnMut()) {
+            self.0.note("enter");
+            work();
+        }
+    }
+    let log = Log::default();
+    let mut pipe = Pipe::chain([pass().named("a", &log)]);
+    pipe.settings.turn = Some(Box::new(LoggedTurn(log.clone())));
+
+    assert!(run(pipe, &mut Counting::with_mark_at(0, &[3])).1.is_ok());
+
+    let lines = log.lines();
+    let mark = lines.iter().position(|line| line == "a.process(-1)").unwrap();
+    assert_eq!(lines[mark - 1], "enter");
+    assert!(lines[mark + 1].starts_with("a.process") && lines[mark + 2].starts_with("a.process"));
+}
+
+#[test]
+fn slow_items_go_one_by_one() {
+    // At this rate the pace allows five items a chunk.
+    const SLOW: Duration = Duration::from_micros(200);
+    let busy = pass().doing(Phase::Process, || {
+        let started = Instant::now();
+        while started.elapsed() < SLOW {}
+    });
+    let mut feed = Counting { next: -200, ..Counting::new(&[1]) };
+    let pipe = Pipe::chain([busy]);
+
+    let (plan, nodes, settings) = pipe.parts();
+    let mut sink = Told(|output| if output == 0 { Err(BAD) } else { Ok(()) });
+    let failure = Runner::execute(plan, nodes, settings, &mut feed, &mut sink).unwrap_err();
+
+    assert!(matches!(failure.first, Some(RunError::Sink(BAD))));
+    assert_eq!(feed.chunks.len(), 1);
+}
+
+/// A bulk that is not possible, and tells when it is asked.
+struct Impossible(Log);
+
+impl Bulk<Item> for Impossible {
+    fn is_possible(&mut self) -> bool {
+        self.0.note("asked");
+        false
+    }
+
+    fn run(&mut self, _: Item, _: &mut dyn Sink<Item>) -> BulkOutcome<Item> {
+        panic!("it said that it is not possible")
+    }
+}
+
+#[test]
+fn a_bulk_that_is_not_possible_is_asked_once_and_left_alone() {
+    let log = Log::default();
+    let mut pipe = Pipe::chain([pass()]);
+    pipe.settings.bulk = Some(Box::new(Impossible(log.clone())));
+    let mut feed = Counting::new(&[16, 16]);
+
+    let (outputs, outcome) = run(pipe, &mut feed);
+
+    assert!(outcome.is_ok());
+    assert_eq!(outputs, (0..feed.next).collect::<Vec<_>>());
+    assert_eq!(log.lines(), ["asked"]);
+}
+
+#[test]
+fn measured_items_do_not_go_in_bulk() {
+    let mut pipe = Pipe::chain([pass()]).measured();
+    pipe.settings.bulk = Some(Box::new(Fast(|_: &[i64], _: &mut dyn Sink<Item>| panic!("nobody would see the items"))));
+    let mut feed = Counting::new(&[16]);
+
+    let metrics = run(pipe, &mut feed).1.unwrap().unwrap();
+
+    assert_eq!(Some(metrics.node_metrics[0].items_in), feed.index(0, 0));
+}
+
+#[test]
+fn observed_items_do_not_go_in_bulk() {
+    struct Deaf;
+    impl Observer for Deaf {
+        fn opened(&self, _: &Plan) {}
+        fn stepped(&self, _: &str, _: Phase, _: Option<u64>, _: Duration) {}
+    }
+    let mut pipe = Pipe::chain([pass()]);
+    pipe.settings.observer = Some(Box::new(Deaf));
+    pipe.settings.bulk = Some(Box::new(Fast(|_: &[i64], _: &mut dyn Sink<Item>| panic!("nobody would see the items"))));
+
+    assert!(run(pipe, &mut Counting::new(&[16])).1.is_ok());
+}

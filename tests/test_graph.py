@@ -1,0 +1,416 @@
+"""What may be run, what is refused before any node is touched, and in which order items flow."""
+
+from __future__ import annotations
+
+import pytest
+
+from remotemedia import Node, Pipeline
+from remotemedia.core._graph import plan_order, resolve
+from remotemedia.exceptions import PipelineError
+from remotemedia.nodes import PassThroughNode
+
+
+class Tag:
+    """Puts its label in front of each item."""
+
+    def __init__(self, label):
+        self.label = label
+
+    def process(self, item):
+        return f"{self.label}{item}"
+
+
+class Untouched:
+    """Fails the test if a run touches it."""
+
+    def initialize(self):
+        raise AssertionError
+
+    def process(self, item):
+        raise AssertionError
+
+
+class Twice:
+    def process(self, item):
+        yield f"{item}1"
+        yield f"{item}2"
+
+
+class Drop:
+    def process(self, item):
+        return None
+
+
+class Last:
+    def process(self, item):
+        return None
+
+    def flush(self):
+        return "last"
+
+
+class Source:
+    def process(self):
+        yield from (1, 2)
+
+
+def diamond(join=False):
+    pipeline = Pipeline("diamond")
+    pipeline.add_node(Tag("s"), id="start")
+    pipeline.add_node(Tag("l"), id="left", after="start")
+    pipeline.add_node(Tag("r"), id="right", after="start")
+    return pipeline.add_node(PassThroughNode(), id="end", after=["right", "left"], join=join)
+
+
+class TestWhatIsRefused:
+    @pytest.mark.parametrize("pipeline", [[], (), Pipeline("p"), Pipeline([])])
+    def test_an_empty_pipeline(self, run, pipeline):
+        with pytest.raises(PipelineError, match="is empty"):
+            run(pipeline, [1])
+
+    def test_an_empty_input(self, run):
+        with pytest.raises(
+            PipelineError, match="^The input of pipeline 'pipeline' is empty; give at least one item$"
+        ):
+            run([Untouched()], [])
+
+    @pytest.mark.parametrize(
+        ("pipeline", "text"),
+        [
+            (None, "A pipeline is a Pipeline, a list of nodes or a manifest, not None"),
+            (5, "A pipeline is a Pipeline, a list of nodes or a manifest, not an int"),
+            (b"{}", "A pipeline is a Pipeline, a list of nodes or a manifest, not a bytes"),
+        ],
+    )
+    def test_what_is_no_pipeline(self, run, pipeline, text):
+        with pytest.raises(TypeError) as caught:
+            run(pipeline, [1])
+
+        assert str(caught.value) == text
+
+    def test_a_single_node_is_told_to_go_into_a_list(self, run):
+        with pytest.raises(TypeError, match=r"put the node into a list: \[node\]$"):
+            run(Untouched(), [1])
+
+    def test_every_wrong_entry_is_named_with_its_position(self, run):
+        with pytest.raises(TypeError) as caught:
+            run([Untouched(), 3, PassThroughNode, "x"], [1])
+
+        neither = "neither a node (an object with a process method) nor a manifest entry"
+        assert str(caught.value).splitlines() == [
+            f"Entry 1 of the pipeline is an int, {neither}",
+            "Entry 2 of the pipeline is the class PassThroughNode, not an instance; write PassThroughNode(…)",
+            f"Entry 3 of the pipeline is a str, {neither}",
+        ]
+
+    def test_a_node_without_process(self, run):
+        class Lame(Node):
+            pass
+
+        with pytest.raises(PipelineError, match=r"^Node 'x' missing required process\(\) method; define"):
+            run([Untouched(), Lame(name="x")], [1])
+
+    def test_a_process_that_cannot_be_called(self, run):
+        class Wrong:
+            process = "no method"
+
+        with pytest.raises(PipelineError, match=r"^Node 'Wrong' missing required process\(\) method"):
+            run([Wrong()], [1])
+
+    def test_equal_ids(self):
+        pipeline = Pipeline("p").add_node(Untouched(), id="a")
+
+        with pytest.raises(PipelineError, match="^Two nodes have the id 'a'; give each node its own$"):
+            pipeline.add_node(Untouched(), id="a")
+
+    def test_a_connection_to_nothing(self, run):
+        pipeline = (
+            Pipeline("p").add_node(Untouched(), id="first").add_node(Untouched(), id="b", after="frist")
+        )
+
+        with pytest.raises(
+            PipelineError,
+            match="^Node 'b' comes after 'frist', but no node has that id; did you mean 'first'\\?$",
+        ):
+            run(pipeline, [1])
+
+    def test_a_connection_to_an_object_outside(self, run):
+        pipeline = Pipeline("p").add_node(Untouched(), id="a", after=PassThroughNode(name="out"))
+
+        with pytest.raises(PipelineError, match="which is no node of the pipeline 'p'$"):
+            run(pipeline, [1])
+
+    def test_a_cycle(self, run):
+        pipeline = (
+            Pipeline("p").add_node(Untouched(), id="in").add_node(Untouched(), id="a", after=["in", "c"])
+        )
+        pipeline.add_node(Untouched(), id="b").add_node(Untouched(), id="c")
+
+        with pytest.raises(PipelineError, match="^The connections form a cycle: a → b → c → a$"):
+            run(pipeline, [1])
+
+    def test_a_node_after_itself(self, run):
+        with pytest.raises(PipelineError, match="cycle: a → a$"):
+            run(Pipeline("p").add_node(Untouched(), id="a", after="a"), [1])
+
+    def test_a_source_that_is_not_first(self, run):
+        with pytest.raises(
+            PipelineError,
+            match=r"^Node 'Source_1' is a source \(its process\(\) takes no item\), so it must be",
+        ):
+            run([Untouched(), Source()], [1])
+
+    def test_a_source_beside_another_start(self, run):
+        pipeline = Pipeline("p").add_node(Source()).add_node(Untouched(), after=[])
+
+        with pytest.raises(PipelineError, match="must be the only start"):
+            run(pipeline)
+
+    def test_input_for_a_source(self, run):
+        with pytest.raises(
+            PipelineError,
+            match="^Pipeline 'pipeline' starts with a source, node 'Source_0', and takes no input; run",
+        ):
+            run([Source()], [1])
+
+    def test_a_single_item_in_place_of_a_list(self, run):
+        with pytest.raises(TypeError, match=r"not one str; put it into a list: \[item\]$"):
+            run([Untouched()], "text")
+
+    def test_an_executor_that_is_not_available(self, run):
+        with pytest.raises(
+            PipelineError, match="^executor='multiprocess' is not available; only placement='inline' is"
+        ):
+            run([Untouched()], [1], executor="multiprocess")
+
+    def test_an_option_of_a_node(self):
+        with pytest.raises(
+            PipelineError, match="^Node 'a': placement='inlin' is not available; .*mean 'inline'"
+        ):
+            Pipeline("p").add_node(Untouched(), id="a", placement="inlin")
+
+
+class TestPlanOrder:
+    def test_nodes_come_after_what_they_depend_on(self):
+        pipeline = Pipeline("p").add_node(Tag("c"), id="c", after="b").add_node(Tag("b"), id="b", after="a")
+        entries = resolve(pipeline.add_node(Tag("a"), id="a", after=[])).entries
+
+        assert [entries[position].id for position in plan_order(entries)] == ["a", "b", "c"]
+
+    def test_a_hundred_thousand_nodes_are_ordered(self):
+        node = PassThroughNode()
+        entries = resolve([node] * 100_000).entries
+
+        assert plan_order(entries) == list(range(100_000))
+
+
+class TestFlow:
+    def test_a_merge_orders_by_input_and_then_by_its_upstreams(self, run):
+        assert run(diamond(), ["a", "b"]) == ["rsa", "lsa", "rsb", "lsb"]
+
+    def test_a_join_gives_one_dict_an_input(self, run):
+        assert run(diamond(join=True), ["a"]) == [{"right": "rsa", "left": "lsa"}]
+
+    def test_a_join_has_none_and_lists_where_a_branch_gave_none_or_several(self, run):
+        pipeline = Pipeline("p").add_node(PassThroughNode(), id="start")
+        pipeline.add_node(Drop(), id="drop", after="start").add_node(Twice(), id="twice", after="start")
+        pipeline.add_node(PassThroughNode(), after=["drop", "twice"], join=True)
+
+        assert run(pipeline, ["a"]) == [{"drop": None, "twice": ["a1", "a2"]}]
+
+    def test_a_join_of_an_input_that_reached_no_branch_gives_nothing(self, run):
+        pipeline = Pipeline("p").add_node(Drop(), id="start")
+        pipeline.add_node(Tag("l"), id="left").add_node(Tag("r"), id="right", after="start")
+        pipeline.add_node(PassThroughNode(), after=["left", "right"], join=True)
+
+        assert run(pipeline, ["a"]) == []
+
+    def test_a_join_at_the_end_of_input_needs_an_output(self, run):
+        pipeline = Pipeline("p").add_node(Last(), id="last").add_node(Drop(), id="drop", after=[])
+        pipeline.add_node(PassThroughNode(), after=["last", "drop"], join=True)
+
+        assert run(pipeline, ["a"]) == [{"last": None, "drop": None}, {"last": "last", "drop": None}]
+
+    def test_each_branch_gets_the_same_object(self, run):
+        pipeline = Pipeline("p").add_node(PassThroughNode(), id="s")
+        pipeline.add_node(PassThroughNode(), after="s").add_node(PassThroughNode(), after="s")
+        item = object()
+
+        assert [output is item for output in run(pipeline, [item])] == [True, True]
+
+    def test_outputs_of_several_ends_are_ordered_by_input_and_plan(self, run):
+        pipeline = Pipeline("p").add_node(Twice(), id="twice").add_node(Tag("t"), id="tag", after=[])
+
+        assert run(pipeline, ["a", "b"]) == ["a1", "a2", "ta", "b1", "b2", "tb"]
+
+    def test_an_output_goes_all_the_way_before_the_next_is_made(self, run):
+        log = []
+
+        class Making:
+            def process(self, item):
+                for index in range(2):
+                    log.append(f"make {index}")
+                    yield index
+
+        class Taking:
+            def process(self, item):
+                log.append(f"take {item}")
+
+        run([Making(), Taking()], ["a"])
+
+        assert log == ["make 0", "take 0", "make 1", "take 1"]
+
+    def test_flushes_follow_the_plan_and_go_on_downstream(self, run):
+        assert run([Last(), Tag("t"), Last()], ["a"]) == ["last"]
+        assert run([Last(), Tag("t")], ["a"]) == ["tlast"]
+
+    def test_the_items_of_a_source_are_the_input(self, run):
+        assert run([Source(), Tag("t")]) == ["t1", "t2"]
+
+    def test_a_plain_source_is_called_once(self, run):
+        class Once:
+            def process(self):
+                return "once"
+
+        assert run([Once(), Tag("t")]) == "tonce"
+
+    def test_a_yielded_none_is_an_output(self, run):
+        class Yields:
+            def process(self, item):
+                yield None
+                yield item
+
+        assert run([Yields()], [1]) == [None, 1]
+
+    def test_a_returned_generator_is_drained(self, run):
+        class Returns:
+            def process(self, item):
+                return (item + step for step in range(2))
+
+        assert run([Returns()], [1]) == [1, 2]
+
+    def test_a_coroutine_is_awaited_and_its_answer_judged_again(self, run):
+        class Returns:
+            async def process(self, item):
+                return (item + step for step in range(2))
+
+        assert run([Returns()], [1]) == [1, 2]
+
+
+class TestStreamingNodes:
+    def test_outputs_belong_to_the_item_before_the_next_is_asked_for(self, run):
+        class Streaming:
+            is_streaming = True
+
+            async def process(self, items):
+                total = 0
+                async for item in items:
+                    total += item
+                    yield item
+                    yield -item
+                yield f"total {total}"
+
+        pipeline = (
+            Pipeline("p").add_node(Streaming(), id="stream").add_node(PassThroughNode(), id="all", after=[])
+        )
+
+        assert run(pipeline, [1, 2]) == [1, -1, 1, 2, -2, 2, "total 3"]
+
+    def test_a_node_that_returns_early_ignores_further_items(self, run):
+        class First:
+            is_streaming = True
+
+            async def process(self, items):
+                async for item in items:
+                    yield item
+                    return
+
+        assert run([First()], [1, 2, 3]) == [1]
+
+    def test_it_is_closed_when_another_node_fails(self, run):
+        log = []
+
+        class Streaming:
+            is_streaming = True
+
+            async def process(self, items):
+                try:
+                    async for item in items:
+                        yield item
+                finally:
+                    log.append("closed")
+
+            def cleanup(self):
+                log.append("cleanup")
+
+        class Fails:
+            def process(self, item):
+                raise ValueError
+
+        with pytest.raises(RuntimeError):
+            run([Streaming(), Fails()], [1])
+
+        assert log == ["closed", "cleanup"]
+
+    def test_a_timeout_inside_it_works(self, run):
+        import asyncio
+
+        class Impatient:
+            is_streaming = True
+
+            async def process(self, items):
+                async for item in items:
+                    async with asyncio.timeout(10):
+                        await asyncio.sleep(0)
+                    yield item
+
+        assert run([Impatient()], [1, 2]) == [1, 2]
+
+
+class TestEmptyItem:
+    @pytest.mark.parametrize(
+        ("annotation", "item"),
+        [
+            (str, ""),
+            (int, 0),
+            (float, 0),
+            (list[int], []),
+            (dict, {}),
+            (bytes, b""),
+            ("str", ""),
+            ("dict[str, int]", {}),
+            ("int | str", 0),
+            ("str | None", ""),
+            ("Unknown", None),
+            (object, None),
+        ],
+    )
+    def test_it_has_the_type_that_process_takes(self, run, annotation, item):
+        class Annotated:
+            def process(self, data):
+                return [data]
+
+        Annotated.process.__annotations__["data"] = annotation
+
+        assert run([Annotated()]) == [item]
+
+    def test_nodes_that_say_nothing_are_passed_over(self, run):
+        class Text:
+            def process(self, text: str):
+                return text + "!"
+
+        assert run([PassThroughNode(), Text()]) == "!"
+
+    def test_a_streaming_node_says_what_its_items_are(self, run):
+        from collections.abc import AsyncIterator
+
+        class Streaming:
+            is_streaming = True
+
+            async def process(self, items: AsyncIterator[str]):
+                async for item in items:
+                    yield [item]
+
+        Streaming.process.__annotations__["items"] = AsyncIterator[str]
+
+        assert run([Streaming()]) == [""]
