@@ -4,17 +4,39 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remotemedia.exceptions import NodeError
+from remotemedia.exceptions import NodeError, NodeTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
-__all__ = ["combine", "is_interrupt", "node_error", "throw"]
+__all__ = ["CallTimeoutError", "combine", "is_interrupt", "node_error", "timeout_error", "throw"]
+
+
+class CallTimeoutError(TimeoutError):
+    """A coroutine of a node was cancelled because it took longer than it may."""
+
+    def __init__(self, timeout: float) -> None:
+        """Say how long it might have taken."""
+        super().__init__(f"longer than {timeout:g} s")
+        self.timeout = timeout
+
+
+def timeout_error(node_id: str, item_index: int | None, timeout: float, is_stopped: bool) -> NodeTimeoutError:  # noqa: FBT001
+    """The error for a call that took longer than it may; one that cannot be stopped goes on."""
+    on_item = "" if item_index is None else f" on item {item_index}"
+    message = f"Node '{node_id}' took longer than {timeout:g} s in process(){on_item}"
+    if not is_stopped:
+        message += "; the call cannot be stopped, so the session has ended without it"
+    return NodeTimeoutError(message, node_id=node_id, item_index=item_index, phase="process")
 
 
 def node_error(node_id: str, item_index: int | None, phase: str, original: BaseException) -> NodeError:
     """The error for what a node raised, with `original` as its cause."""
+    if isinstance(original, CallTimeoutError):
+        error: NodeError = timeout_error(node_id, item_index, original.timeout, is_stopped=True)
+        error.__cause__ = original
+        return error
     on_item = "" if item_index is None else f" on item {item_index}"
     message = f"Node '{node_id}' failed in {phase}(){on_item}: {_text_of(original)}"
     error = NodeError(message, node_id=node_id, item_index=item_index, phase=phase)

@@ -19,6 +19,8 @@ __all__ = [
     "PipelineError",
     "RemoteMediaError",
     "SerializationError",
+    "SessionClosedError",
+    "SessionInterruptedError",
     "WorkerError",
 ]
 
@@ -83,6 +85,14 @@ class NodeTimeoutError(NodeError, TimeoutError):
     def __new__(cls, *args: Any, **_fields: Any) -> NodeTimeoutError:  # noqa: PYI034 - Self is the exact type here
         """Make the object as `TimeoutError` does, whose layout it has."""
         return TimeoutError.__new__(cls, *args)
+
+
+class SessionInterruptedError(RemoteMediaError):
+    """The session was interrupted while the item was under way, and dropped it."""
+
+
+class SessionClosedError(RemoteMediaError):
+    """The session is closed, or was closed while the item was under way."""
 
 
 class WorkerError(NodeError):

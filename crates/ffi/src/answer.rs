@@ -45,13 +45,17 @@ impl LazyTypes {
 }
 
 /// Turn what user code returned into outputs: a coroutine is awaited, a generator drained, a plain value is a value.
-pub(crate) fn outputs(answer: Bound<'_, PyAny>, bridge: &Arc<Bridge>) -> PyResult<Outputs<Object>> {
+pub(crate) fn outputs(
+    answer: Bound<'_, PyAny>,
+    bridge: &Arc<Bridge>,
+    timeout_secs: Option<f64>,
+) -> PyResult<Outputs<Object>> {
     if answer.is_none() {
         return Ok(Outputs::None);
     }
     let types = LazyTypes::get(answer.py())?;
     if types.has_coroutine(&answer)? {
-        return outputs(bridge.wait(answer)?, bridge);
+        return outputs(bridge.wait_at_most(answer, timeout_secs)?, bridge, timeout_secs);
     }
     let kind = answer.get_type_ptr() as usize;
     if kind == types.generator {
@@ -61,6 +65,11 @@ pub(crate) fn outputs(answer: Bound<'_, PyAny>, bridge: &Arc<Bridge>) -> PyResul
         return Ok(Outputs::Many(Box::new(AsyncGenerator { generator: answer.unbind(), bridge: Arc::clone(bridge) })));
     }
     Ok(Outputs::One(Object(answer.unbind())))
+}
+
+/// Whether a call answered with a coroutine, which has yet to run.
+pub(crate) fn is_awaitable(answer: &Bound<'_, PyAny>) -> PyResult<bool> {
+    LazyTypes::get(answer.py())?.has_coroutine(answer)
 }
 
 /// Finish a call whose value nobody wants: a coroutine is awaited by `wait`.

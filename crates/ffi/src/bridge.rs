@@ -45,6 +45,30 @@ impl Bridge {
         self.get(awaitable.py())?.call_method1("wait", (awaitable,))
     }
 
+    /// Await a coroutine for no longer than `timeout_secs`.
+    pub(crate) fn wait_at_most<'py>(
+        &self,
+        awaitable: Bound<'py, PyAny>,
+        timeout_secs: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.get(awaitable.py())?.call_method1("wait", (awaitable, timeout_secs))
+    }
+
+    /// Begin to await a coroutine; `done(value, error)` is called on the loop when it has ended.
+    pub(crate) fn start(
+        &self,
+        awaitable: Bound<'_, PyAny>,
+        done: Bound<'_, PyAny>,
+        timeout_secs: Option<f64>,
+    ) -> PyResult<()> {
+        self.get(awaitable.py())?.call_method1("start", (awaitable, done, timeout_secs)).map(drop)
+    }
+
+    /// Cancel what this thread waits for, or what all threads do, and what was begun by [`Bridge::start`].
+    pub(crate) fn interrupt(&self, py: Python<'_>, thread_id: Option<u64>) -> PyResult<()> {
+        self.started.get(py).map_or(Ok(()), |bridge| bridge.call_method1(py, "interrupt", (thread_id,)).map(drop))
+    }
+
     /// Await a coroutine that must end even in a cancelled run.
     pub(crate) fn wait_to_the_end<'py>(&self, awaitable: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         self.get(awaitable.py())?.call_method1("wait_to_the_end", (awaitable,))

@@ -4,21 +4,36 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
-use remotemedia_runtime::{CancelFlag, Feed, Metrics, Node, NodeSpec, Plan, Runner, Settings, Sink};
+use remotemedia_runtime::{
+    CancelFlag, Client, Closed, Failure, Feed, Metrics, Next, Outbox, Plan, RunError, Runner, Session, SessionSettings,
+    Settings, Sink,
+};
 
 use crate::bridge::Bridge;
 use crate::chain::{Chain, CurrentChunk};
-use crate::node::PythonNode;
+use crate::graph::Described;
 use crate::object::Object;
-use crate::sharing::Turns;
-use crate::{failure, feed, json, log};
+use crate::{failure, feed, graph, json, log};
 
 /// Stack of a thread that runs nodes: deep recursion in user code must end as `RecursionError`.
 const STACK_BYTES: usize = 16 << 20;
+
+/// Parcels that may wait before a stage.
+const QUEUE_SIZE: usize = 64;
+
+/// Inputs that one run has under way at the most: enough to keep every stage of a long pipeline busy.
+const IN_FLIGHT: usize = 1024;
+
+/// How long a node may take to come back when its run has ended.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A run looks for a cancellation and for signals as often.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What a run needs to be told to stop, from any thread.
 #[derive(Clone)]
@@ -43,25 +58,8 @@ impl Control {
 /// A plan with its nodes, ready to be opened.
 struct Prepared {
     plan: Arc<Plan>,
-    nodes: Vec<Box<dyn Node<Object>>>,
+    described: Described,
     settings: Settings<Object>,
-}
-
-/// The plan of a resolved `Graph`.
-pub fn plan_of(graph: &Bound<'_, PyAny>) -> PyResult<Plan> {
-    let name: String = graph.getattr("name")?.extract()?;
-    let mut specs = Vec::new();
-    for entry in graph.getattr("entries")?.try_iter()? {
-        let entry = entry?;
-        specs.push(NodeSpec {
-            id: entry.getattr("id")?.extract()?,
-            node_type: entry.getattr("node_type")?.extract()?,
-            after: entry.getattr("after")?.extract()?,
-            join: entry.getattr("join")?.extract()?,
-            ..NodeSpec::default()
-        });
-    }
-    Plan::new(name, &specs).map_err(|error| failure::refused(&error))
 }
 
 fn prepare(
@@ -71,22 +69,11 @@ fn prepare(
     with_metrics: bool,
 ) -> PyResult<Prepared> {
     let py = graph.py();
-    let plan = plan_of(graph)?;
-    let entries = graph.getattr("entries")?;
-    let objects = plan
-        .nodes()
-        .iter()
-        .map(|node| entries.get_item(node.position)?.getattr("node"))
-        .collect::<PyResult<Vec<_>>>()?;
-    let nodes = objects
-        .iter()
-        .map(|object| PythonNode::new(object, Arc::clone(&control.bridge)))
-        .collect::<PyResult<Vec<_>>>()?;
-    let turn = Turns::new(nodes.iter().map(|node| &node.membership));
-    let chain = plan.is_chain().then(|| {
-        let objects = objects.iter().map(|object| object.clone().unbind()).collect();
+    let (plan, described) = graph::describe(graph, &control.bridge, &control.flag)?;
+    let turn = described.turn_of_all();
+    let chain = (plan.is_chain() && described.are_plain()).then(|| {
         let collected = collected.map(|list| list.clone().unbind());
-        Box::new(Chain::new(objects, control.chunk.clone(), collected)) as _
+        Box::new(Chain::new(described.objects(py), control.chunk.clone(), collected)) as _
     });
     let settings = Settings {
         with_metrics,
@@ -95,8 +82,7 @@ fn prepare(
         turn: Some(Box::new(turn)),
         bulk: chain,
     };
-    let nodes = nodes.into_iter().map(|node| Box::new(node) as Box<dyn Node<Object>>).collect();
-    Ok(Prepared { plan: Arc::new(plan), nodes, settings })
+    Ok(Prepared { plan, described, settings })
 }
 
 /// What `_core.start` is given besides the graph.
@@ -143,14 +129,86 @@ fn execute(
     sink: &mut dyn Sink<Object>,
     control: &Control,
 ) -> PyResult<Option<Metrics>> {
-    let Prepared { plan, nodes, settings } = prepared;
-    let outcome = catch_unwind(AssertUnwindSafe(|| Runner::execute(plan, nodes, settings, feed, sink)));
+    let Prepared { plan, described, settings } = prepared;
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        if graph::is_simple(&plan) {
+            Runner::execute(plan, described.into_single_nodes(), settings, feed, sink)
+        } else {
+            through_session(py, plan, described, settings, feed, sink, control)
+        }
+    }));
     let closed = control.bridge.close(py);
     let metrics = match outcome {
         Ok(outcome) => outcome.map_err(|failure| failure::failed(py, failure))?,
         Err(panic) => return Err(failure::panicked(&*panic)),
     };
     closed.map(|()| metrics)
+}
+
+/// Run a plan that needs threads or time limits: open a session, feed it, and close it.
+fn through_session(
+    py: Python<'_>,
+    plan: Arc<Plan>,
+    described: Described,
+    settings: Settings<Object>,
+    feed: &mut dyn Feed<Object>,
+    sink: &mut dyn Sink<Object>,
+    control: &Control,
+) -> Result<Option<Metrics>, Failure<PyErr>> {
+    let session_settings = SessionSettings {
+        with_metrics: settings.with_metrics,
+        observer: settings.observer,
+        reporter: Some(Arc::new(log::LoggingReporter)),
+        queue_size: QUEUE_SIZE,
+        stall_warning: None,
+    };
+    let turns = described.turns();
+    let session = Session::open(plan, described.into_replicas(), &session_settings, &turns)?;
+    let outcome = feed_session(py, &session, feed, sink, control);
+    let stop_waiting = || drop(Python::attach(|py| control.bridge.interrupt(py, None)));
+    let Closed { cleanups, metrics, .. } = py.detach(|| session.close(CLOSE_TIMEOUT, &stop_waiting));
+    match outcome {
+        Ok(()) if cleanups.is_empty() => Ok(metrics),
+        outcome => Err(Failure { first: outcome.err(), cleanups }),
+    }
+}
+
+fn feed_session(
+    py: Python<'_>,
+    session: &Session<Object>,
+    feed: &mut dyn Feed<Object>,
+    sink: &mut dyn Sink<Object>,
+    control: &Control,
+) -> Result<(), RunError<PyErr>> {
+    let outbox = Arc::new(Outbox::new(QUEUE_SIZE, None));
+    let submit = |item| {
+        outbox.expect_input();
+        let client: Arc<dyn Client<Object>> = outbox.clone();
+        py.detach(|| session.submit(item, client, false, None));
+    };
+    let mut is_ended = false;
+    loop {
+        if control.flag.is_set() {
+            return Err(RunError::Cancelled);
+        }
+        if !is_ended && outbox.load() < IN_FLIGHT {
+            match feed.next().map_err(RunError::Feed)? {
+                Some(item) => submit(Some(item)),
+                None => {
+                    is_ended = true;
+                    submit(None);
+                    outbox.end();
+                }
+            }
+        }
+        let may_wait = is_ended || outbox.load() >= IN_FLIGHT;
+        match py.detach(|| outbox.next(if may_wait { LOOK } else { Duration::ZERO })) {
+            Next::Output(output) => sink.accept(output).map_err(RunError::Sink)?,
+            Next::Nothing => py.check_signals().map_err(RunError::Feed)?,
+            Next::End => return Ok(()),
+            Next::Failed(error) => return Err(error),
+        }
+    }
 }
 
 /// Collects outputs in a list.

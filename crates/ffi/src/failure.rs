@@ -8,6 +8,8 @@ use remotemedia_runtime::{Error, Failure, NodeFailure, RunError};
 
 pyo3::import_exception!(remotemedia.exceptions, ManifestError);
 pyo3::import_exception!(remotemedia.exceptions, PipelineError);
+pyo3::import_exception!(remotemedia.exceptions, SessionClosedError);
+pyo3::import_exception!(remotemedia.exceptions, SessionInterruptedError);
 
 /// The exception for a refused pipeline or manifest.
 pub(crate) fn refused(error: &Error) -> PyErr {
@@ -19,13 +21,26 @@ pub(crate) fn refused(error: &Error) -> PyErr {
 
 /// The exception for a run that failed.
 pub(crate) fn failed(py: Python<'_>, failure: Failure<PyErr>) -> PyErr {
-    let first = failure.first.map(|error| match error {
+    let first = failure.first.map(|error| ended(py, error));
+    let cleanups: Vec<PyErr> = failure.cleanups.into_iter().map(|failure| node_error(py, failure)).collect();
+    combine(py, first, cleanups).unwrap_or_else(|error| error)
+}
+
+/// The exception for what ended a run, or one input of a session.
+pub(crate) fn ended(py: Python<'_>, error: RunError<PyErr>) -> PyErr {
+    match error {
         RunError::Node(failure) => node_error(py, failure),
         RunError::Interrupt(fault) | RunError::Feed(fault) | RunError::Sink(fault) => fault,
         RunError::Cancelled => cancelled(py),
-    });
-    let cleanups: Vec<PyErr> = failure.cleanups.into_iter().map(|failure| node_error(py, failure)).collect();
-    combine(py, first, cleanups).unwrap_or_else(|error| error)
+        RunError::Interrupted => SessionInterruptedError::new_err("The session was interrupted, and dropped the item"),
+        RunError::Closed => SessionClosedError::new_err("The session is closed"),
+        RunError::Timeout { node_id, item_index, timeout, is_stopped } => {
+            let arguments = (node_id, item_index, timeout.as_secs_f64(), is_stopped);
+            let built =
+                py.import("remotemedia._failures").and_then(|module| module.call_method1("timeout_error", arguments));
+            built.map_or_else(|error| error, PyErr::from_value)
+        }
+    }
 }
 
 /// The exception for a run that panicked.
@@ -37,7 +52,7 @@ pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> PyErr {
     ))
 }
 
-fn node_error(py: Python<'_>, failure: NodeFailure<PyErr>) -> PyErr {
+pub(crate) fn node_error(py: Python<'_>, failure: NodeFailure<PyErr>) -> PyErr {
     // What Python sets apart from errors passes through as itself.
     if !failure.fault.is_instance_of::<pyo3::exceptions::PyException>(py) {
         return failure.fault;
@@ -47,7 +62,7 @@ fn node_error(py: Python<'_>, failure: NodeFailure<PyErr>) -> PyErr {
     built.map_or_else(|error| error, PyErr::from_value)
 }
 
-fn combine(py: Python<'_>, first: Option<PyErr>, cleanups: Vec<PyErr>) -> PyResult<PyErr> {
+pub(crate) fn combine(py: Python<'_>, first: Option<PyErr>, cleanups: Vec<PyErr>) -> PyResult<PyErr> {
     if cleanups.is_empty()
         && let Some(first) = first
     {

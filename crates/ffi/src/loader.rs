@@ -11,7 +11,7 @@ use remotemedia_commands::{
 use remotemedia_runtime::{Feed, Metrics, Plan, Sink, Value};
 
 use crate::object::Object;
-use crate::{call, values};
+use crate::{call, graph, values};
 
 /// How long Ctrl-C may go unnoticed while there is no input.
 const SIGNAL_CHECK: Duration = Duration::from_millis(50);
@@ -66,7 +66,7 @@ impl Loader for PyLoader {
     fn load(&self, target: &str) -> Result<Box<dyn LoadedPipeline + '_>, Failure> {
         self.attached(|py| {
             let graph = py.import("remotemedia._loading")?.call_method1("load", (target,))?;
-            let plan = call::plan_of(&graph)?;
+            let plan = graph::plan_of(&graph)?;
             let pipeline = PyPipeline { loader: self, target: target.to_owned(), graph: graph.unbind(), plan };
             Ok(Box::new(pipeline) as Box<dyn LoadedPipeline>)
         })

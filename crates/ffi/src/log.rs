@@ -1,19 +1,22 @@
 //! The steps of a run on the Python logger `remotemedia`, at level DEBUG.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use remotemedia_runtime::{Observer, Phase, Plan};
+use remotemedia_runtime::{Observer, Phase, Plan, Reporter, Stall};
+
+use crate::object::Object;
 
 /// An observer that logs, if somebody listens to DEBUG; nobody can, unless `logging` has been imported.
-pub(crate) fn observer(py: Python<'_>) -> PyResult<Option<Box<dyn Observer>>> {
+pub(crate) fn observer(py: Python<'_>) -> PyResult<Option<Arc<dyn Observer>>> {
     let modules = py.import("sys")?.getattr("modules")?;
     let Ok(logging) = modules.get_item("logging") else {
         return Ok(None);
     };
     let logger = logging.call_method1("getLogger", ("remotemedia",))?;
     let is_enabled: bool = logger.call_method1("isEnabledFor", (logging.getattr("DEBUG")?,))?.extract()?;
-    Ok(is_enabled.then(|| Box::new(LoggingObserver { logger: logger.unbind() }) as Box<dyn Observer>))
+    Ok(is_enabled.then(|| Arc::new(LoggingObserver { logger: logger.unbind() }) as Arc<dyn Observer>))
 }
 
 struct LoggingObserver {
@@ -43,5 +46,36 @@ impl Observer for LoggingObserver {
     fn stepped(&self, node_id: &str, phase: Phase, item_index: Option<u64>, took: Duration) {
         let item = item_index.map_or_else(String::new, |index| format!(" item {index}"));
         self.debug(&format!("node '{node_id}': {}{item} in {} us", phase.name(), took.as_micros()));
+    }
+}
+
+/// Tells the logger `remotemedia` what ends nothing, but should be known.
+pub(crate) struct LoggingReporter;
+
+impl LoggingReporter {
+    fn tell(&self, name: &str, arguments: impl FnOnce(Python<'_>) -> PyResult<Bound<'_, pyo3::types::PyTuple>>) {
+        Python::attach(|py| {
+            let told = py
+                .import("remotemedia._reports")
+                .and_then(|module| module.getattr(name)?.call1(arguments(py)?).map(drop));
+            if let Err(error) = told {
+                error.write_unraisable(py, None);
+            }
+        });
+    }
+}
+
+impl Reporter<Object> for LoggingReporter {
+    fn set_aside(&self, fault: PyErr) {
+        self.tell("set_aside", |py| (fault.into_value(py),).into_pyobject(py));
+    }
+
+    fn stalled(&self, stall: &Stall) {
+        let arguments = (stall.node_id.clone(), stall.item_index, stall.for_at_least.as_secs_f64(), stall.thread);
+        self.tell("stalled", |py| arguments.into_pyobject(py));
+    }
+
+    fn dropped(&self, node_id: &str, count: u64) {
+        self.tell("dropped", |py| (node_id, count).into_pyobject(py));
     }
 }

@@ -15,7 +15,9 @@ pub mod _core {
 
     #[pymodule_export]
     use crate::call::Call;
-    use crate::{call, command_line, failure, json};
+    #[pymodule_export]
+    use crate::session::{DirectMap, OutputStream, SessionCore, Ticket};
+    use crate::{call, command_line, failure, graph, json};
 
     /// The version of the crates.
     #[pymodule_export]
@@ -55,7 +57,7 @@ pub mod _core {
     /// Draw a graph as `text`, `mermaid`, `dot` or `svg`.
     #[pyfunction]
     fn draw(graph: &Bound<'_, PyAny>, format: &str) -> PyResult<String> {
-        let plan = call::plan_of(graph)?;
+        let plan = graph::plan_of(graph)?;
         let format = format.parse::<GraphFormat>().map_err(PyValueError::new_err)?;
         Ok(remotemedia_commands::draw(&plan, format))
     }

@@ -1,11 +1,11 @@
 //! The user's own object as a node of the runtime.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use pyo3::exceptions::PyAttributeError;
+use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyFunction;
-use remotemedia_runtime::{Node, Outputs, Stream};
+use pyo3::types::{PyFunction, PyList, PyTuple};
+use remotemedia_runtime::{Done, Node, Outputs, Stream};
 
 use crate::answer;
 use crate::bridge::Bridge;
@@ -32,17 +32,30 @@ pub(crate) struct PythonNode {
     flush: Option<Py<PyAny>>,
     pub(crate) membership: Membership,
     bridge: Arc<Bridge>,
+    /// How long a coroutine may take.
+    timeout_secs: Option<f64>,
 }
 
 impl PythonNode {
-    pub(crate) fn new(object: &Bound<'_, PyAny>, bridge: Arc<Bridge>) -> PyResult<Self> {
+    pub(crate) fn new(object: &Bound<'_, PyAny>, bridge: Arc<Bridge>, timeout_secs: Option<f64>) -> PyResult<Self> {
         Ok(Self {
             object: object.clone().unbind(),
             process: Process::Callable(object.getattr("process")?.unbind()),
             flush: None,
             membership: Membership::new(object),
             bridge,
+            timeout_secs,
         })
+    }
+
+    /// Call `process` with an item.
+    fn call<'py>(&self, item: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = item.py();
+        match &self.process {
+            Process::Function(function) => function.bind(py).call1((self.object.bind(py), item)),
+            Process::Callable(callable) | Process::Streaming(callable) => callable.bind(py).call1((item,)),
+            Process::Source(callable) => callable.bind(py).call0(),
+        }
     }
 
     /// Look the methods up. An object may choose them in its `initialize`.
@@ -86,27 +99,23 @@ impl Node<Object> for PythonNode {
     fn process(&mut self, item: Object) -> PyResult<Outputs<Object>> {
         Python::attach(|py| {
             let item = item.0.into_bound(py);
-            let returned = match &self.process {
-                Process::Function(function) => function.bind(py).call1((self.object.bind(py), item))?,
-                Process::Callable(callable) => callable.bind(py).call1((item,))?,
-                Process::Source(callable) => callable.bind(py).call0()?,
-                Process::Streaming(adapter) => {
-                    let adapter = adapter.bind(py);
-                    self.bridge.wait(adapter.call_method1("push", (item,))?)?;
-                    return Ok(stream_outputs(adapter, &self.bridge));
-                }
-            };
-            answer::outputs(returned, &self.bridge)
+            if let Process::Streaming(adapter) = &self.process {
+                let adapter = adapter.bind(py);
+                self.bridge.wait(adapter.call_method1("push", (item,))?)?;
+                return Ok(stream_outputs(adapter, &self.bridge));
+            }
+            let returned = self.call(item)?;
+            answer::outputs(returned, &self.bridge, self.timeout_secs)
         })
     }
 
     fn interpret(&mut self, answer: Object) -> PyResult<Outputs<Object>> {
-        Python::attach(|py| answer::outputs(answer.0.into_bound(py), &self.bridge))
+        Python::attach(|py| answer::outputs(answer.0.into_bound(py), &self.bridge, self.timeout_secs))
     }
 
     fn produce(&mut self) -> PyResult<Outputs<Object>> {
         Python::attach(|py| match &self.process {
-            Process::Source(callable) => answer::outputs(callable.bind(py).call0()?, &self.bridge),
+            Process::Source(callable) => answer::outputs(callable.bind(py).call0()?, &self.bridge, None),
             _ => Ok(Outputs::None),
         })
     }
@@ -120,9 +129,55 @@ impl Node<Object> for PythonNode {
             });
         }
         match &self.flush {
-            Some(flush) => Python::attach(|py| answer::outputs(flush.bind(py).call0()?, &self.bridge)),
+            Some(flush) => Python::attach(|py| answer::outputs(flush.bind(py).call0()?, &self.bridge, None)),
             None => Ok(Outputs::None),
         }
+    }
+
+    fn process_batch(&mut self, items: Vec<Object>) -> PyResult<Vec<Option<Object>>> {
+        Python::attach(|py| {
+            let count = items.len();
+            let batch = PyList::new(py, items.into_iter().map(|item| item.0))?;
+            let mut answer = self.call(batch.into_any())?;
+            if answer::is_awaitable(&answer)? {
+                answer = self.bridge.wait_at_most(answer, self.timeout_secs)?;
+            }
+            let answers: Vec<Py<PyAny>> = match answer.cast::<PyList>() {
+                Ok(list) => list.iter().map(Bound::unbind).collect(),
+                Err(_) => {
+                    answer.cast::<PyTuple>().map_err(|_| no_batch(&answer, count))?.iter().map(Bound::unbind).collect()
+                }
+            };
+            if answers.len() != count {
+                let text = format!("process() got a batch of {count} items and answered {} of them", answers.len());
+                return Err(PyValueError::new_err(text));
+            }
+            Ok(answers.into_iter().map(|answer| (!answer.is_none(py)).then_some(Object(answer))).collect())
+        })
+    }
+
+    fn start(&mut self, item: Object, done: Done<Object>) {
+        Python::attach(|py| match self.call(item.0.into_bound(py)) {
+            Ok(answer) if answer::is_awaitable(&answer).unwrap_or(false) => {
+                let callback = DoneCallback { done: Mutex::new(Some(done)), bridge: Arc::clone(&self.bridge) };
+                let callback = match Bound::new(py, callback) {
+                    Ok(callback) => callback,
+                    Err(error) => return error.write_unraisable(py, None),
+                };
+                if let Err(error) = self.bridge.start(answer, callback.clone().into_any(), self.timeout_secs) {
+                    callback.get().finish(Err(error));
+                }
+            }
+            Ok(answer) => done(answer::outputs(answer, &self.bridge, self.timeout_secs)),
+            Err(error) => done(Err(error)),
+        });
+    }
+
+    fn interrupt(&mut self) -> PyResult<()> {
+        Python::attach(|py| match optional_method(self.object.bind(py), "interrupt")? {
+            Some(method) => answer::finish(method.bind(py).call0()?, |answer| self.bridge.wait_to_the_end(answer)),
+            None => Ok(()),
+        })
     }
 
     fn stop(&mut self) -> PyResult<()> {
@@ -146,6 +201,40 @@ impl Node<Object> for PythonNode {
                 cleaned
             })
         })
+    }
+}
+
+fn no_batch(answer: &Bound<'_, PyAny>, count: usize) -> PyErr {
+    let kind = answer.get_type().name().map_or_else(|_| "something else".to_owned(), |name| name.to_string());
+    PyTypeError::new_err(format!(
+        "process() got a batch of {count} items and answered {kind}; answer a list of as many"
+    ))
+}
+
+/// Told by the event loop that a coroutine of [`Node::start`] has ended.
+#[pyclass(module = "remotemedia._core", frozen)]
+struct DoneCallback {
+    done: Mutex<Option<Done<Object>>>,
+    bridge: Arc<Bridge>,
+}
+
+#[pymethods]
+impl DoneCallback {
+    fn __call__(&self, value: Bound<'_, PyAny>, error: Bound<'_, PyAny>) {
+        self.finish(if error.is_none() {
+            answer::outputs(value, &self.bridge, None)
+        } else {
+            Err(PyErr::from_value(error))
+        });
+    }
+}
+
+impl DoneCallback {
+    fn finish(&self, answer: PyResult<Outputs<Object>>) {
+        let done = self.done.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(done) = done {
+            done(answer);
+        }
     }
 }
 

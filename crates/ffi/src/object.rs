@@ -16,6 +16,14 @@ impl Payload for Object {
         Python::attach(|py| Self(self.0.clone_ref(py)))
     }
 
+    fn duplicate_fault(fault: &PyErr) -> PyErr {
+        Python::attach(|py| fault.clone_ref(py))
+    }
+
+    fn wait<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+        Python::attach(|py| py.detach(work))
+    }
+
     fn join(branches: Vec<(&str, Vec<Self>)>) -> Result<Self, PyErr> {
         Python::attach(|py| {
             let joined = PyDict::new(py);

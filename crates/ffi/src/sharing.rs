@@ -2,6 +2,7 @@
 //!
 //! *Invariant:* no thread is inside a node object while another is, and nobody waits for a turn while attached to the interpreter.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
@@ -45,6 +46,15 @@ impl Membership {
         let entry = registry.get_or_insert_with(HashMap::new).entry(address).or_default();
         entry.0 += 1;
         Self { address, shared: Arc::clone(&entry.1) }
+    }
+}
+
+/// What stands for a node object when turns are taken: its address, and what its sessions have in common.
+pub(crate) type Seat = (usize, Arc<Shared>);
+
+impl Membership {
+    pub(crate) fn seat(&self) -> Seat {
+        (self.address, Arc::clone(&self.shared))
     }
 }
 
@@ -111,8 +121,8 @@ impl Shared {
 pub(crate) struct Turns(Vec<Arc<Shared>>);
 
 impl Turns {
-    pub(crate) fn new<'a>(members: impl Iterator<Item = &'a Membership>) -> Self {
-        let mut members: Vec<_> = members.map(|member| (member.address, Arc::clone(&member.shared))).collect();
+    /// The turns of objects that are known by their seats.
+    pub(crate) fn of(mut members: Vec<Seat>) -> Self {
         // One order for all sessions: two that share two nodes cannot wait for each other.
         members.sort_by_key(|(address, _)| *address);
         members.dedup_by_key(|(address, _)| *address);
@@ -121,11 +131,42 @@ impl Turns {
 }
 
 impl Turn for Turns {
+    fn thread(&self) -> u64 {
+        thread_id()
+    }
+
     fn enter(&self, work: &mut dyn FnMut()) {
         Python::attach(|py| {
             let _turns: Vec<MutexGuard<'_, ()>> = self.0.iter().map(|shared| wait_for(py, &shared.turn)).collect();
             work();
         });
+    }
+}
+
+/// The number of this thread, as in `threading.get_ident()`.
+pub(crate) fn thread_id() -> u64 {
+    thread_local! {
+        static ID: Cell<u64> = const { Cell::new(0) };
+    }
+    ID.with(|id| {
+        if id.get() == 0 {
+            let ident = Python::attach(|py| py.import("_thread")?.call_method0("get_ident")?.extract());
+            id.set(ident.unwrap_or_default());
+        }
+        id.get()
+    })
+}
+
+/// Permission to enter objects that several threads may be in at once, or that nobody else has.
+pub(crate) struct NoTurns;
+
+impl Turn for NoTurns {
+    fn thread(&self) -> u64 {
+        thread_id()
+    }
+
+    fn enter(&self, work: &mut dyn FnMut()) {
+        Python::attach(|_| work());
     }
 }
 

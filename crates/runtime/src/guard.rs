@@ -145,9 +145,12 @@ impl<P: Payload> Node<P> for Guarded<P> {
         let policy = Arc::clone(&self.policy);
         let copy = item.duplicate();
         // The pause of a retry would hold up whoever reports the end, so items in flight are not tried again here: the node does that.
-        self.node.start(item, Box::new(move |answer| {
-            done(answer.or_else(|fault| policy.give_up(copy, fault).map(|()| Outputs::None)));
-        }));
+        self.node.start(
+            item,
+            Box::new(move |answer| {
+                done(answer.or_else(|fault| policy.give_up(copy, fault).map(|()| Outputs::None)));
+            }),
+        );
     }
 
     fn flush(&mut self) -> Result<Outputs<P>, P::Fault> {
@@ -156,6 +159,10 @@ impl<P: Payload> Node<P> for Guarded<P> {
 
     fn interrupt(&mut self) -> Result<(), P::Fault> {
         self.node.interrupt()
+    }
+
+    fn stop(&mut self) -> Result<(), P::Fault> {
+        self.node.stop()
     }
 
     fn cleanup(&mut self) -> Result<(), P::Fault> {

@@ -29,9 +29,7 @@ pub use node::{Bulk, BulkEnd, BulkOutcome, Done, Feed, Node, Observer, Outputs, 
 pub use options::{Batch, OPTION_NAMES, OnError, OptionProblem, Options, Placement, WhenFull};
 pub use plan::{NodeSpec, Plan, PlanNode, Stage};
 pub use runner::{CancelFlag, Failure, NodeFailure, RunError, Runner, Settings};
-pub use session::{
-    Client, Closed, Direct, Next, Outbox, Replicas, Reporter, Session, SessionSettings, Stall, TurnOf,
-};
+pub use session::{Client, Closed, Direct, Next, Outbox, Replicas, Reporter, Session, SessionSettings, Stall, TurnOf};
 pub use suggest::{did_you_mean, nearest};
 pub use value::{AudioChunk, Value};
 

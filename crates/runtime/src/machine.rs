@@ -102,6 +102,13 @@ impl<P: Payload> Machine<P> {
         self.entries.iter().position(|(entry, _)| *entry == edge)
     }
 
+    /// Let what enters at the input go where the outputs of this node go.
+    pub(crate) fn bypass(&mut self, node: usize) {
+        if let Some((_, route)) = self.entries.iter_mut().find(|(edge, _)| *edge == Edge { from: None, to: None }) {
+            *route = self.routes[node].clone();
+        }
+    }
+
     /// Begin with the next input.
     pub(crate) fn begin(&mut self) {
         if self.has_join {

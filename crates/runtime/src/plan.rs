@@ -227,7 +227,8 @@ fn arrange_stages(nodes: &[PlanNode]) -> (Vec<Stage>, Vec<usize>) {
     let mut inline_stages: HashMap<usize, usize> = HashMap::new();
     for (index, node) in nodes.iter().enumerate() {
         let is_inline = node.is_fused_inline();
-        let level = node.upstreams.iter().map(|&up| levels[up] + usize::from(!(is_inline && nodes[up].is_fused_inline())));
+        let level =
+            node.upstreams.iter().map(|&up| levels[up] + usize::from(!(is_inline && nodes[up].is_fused_inline())));
         let mut level = level.max().unwrap_or(0);
         let stage = if is_inline {
             *inline_stages.entry(level).or_insert_with(|| {

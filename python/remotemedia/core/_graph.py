@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._kinds import is_source
-from remotemedia.core._options import NodeSpec, check_executor
+from remotemedia.core._options import NodeSpec, check_executor, check_fit
 from remotemedia.exceptions import PipelineError
 
 if TYPE_CHECKING:
@@ -62,6 +62,10 @@ class Entry:
         self.after = after
         self.join = join
         self.options = options if options is not None else {}
+
+    def with_defaults(self, defaults: dict[str, Any]) -> Entry:
+        """The same entry, with these options where it has none of its own."""
+        return Entry(self.id, self.node, self.node_type, self.after, self.join, {**defaults, **self.options})
 
     def __repr__(self) -> str:
         """Show id, type and upstream nodes."""
@@ -131,18 +135,21 @@ def graph_of(name: str, entries: list[Entry]) -> Graph:
     return Graph(name, entries, _find_source(entries))
 
 
-def check_node(node: object, place: str) -> None:
+def check_node(node: object, place: str, *, may_be_factory: bool = False) -> None:
     """Refuse what cannot run as a node.
 
     Args:
         node: The object.
         place: How to call it in an error, such as `Entry 2 of the pipeline`.
+        may_be_factory: Whether a class or function that makes nodes will do as well.
 
     Raises:
         TypeError: If it is a class, or nothing like a node.
         PipelineError: If it is a node without a `process` that can be called.
     """
     if callable(getattr(node, "process", None)) and not isinstance(node, type):
+        return
+    if may_be_factory and callable(node):
         return
     if isinstance(node, type):
         raise TypeError(f"{place} is the class {node.__name__}, not an instance; write {node.__name__}(…)")
@@ -156,8 +163,20 @@ def check_node(node: object, place: str) -> None:
     )
 
 
+def has_replicas(options: dict[str, Any] | None) -> bool:
+    """Whether options ask for several copies of a node, so that a factory may stand in its place."""
+    return bool(options) and options.get("replicas", 1) != 1  # type: ignore[union-attr]
+
+
+def type_name(node: object) -> str:
+    """The name of the class of a node, or of the factory that makes it."""
+    return getattr(node, "__name__", None) or type(node).__name__
+
+
 def name_of(node: object) -> str:
     """The name of a node: its `name` if that is text, else the name of its class."""
+    if isinstance(node, type):
+        return node.__name__
     name = getattr(node, "name", None)
     return name if isinstance(name, str) and name else type(node).__name__
 
@@ -222,11 +241,13 @@ def entries_of(items: Sequence[object]) -> list[Entry]:
             continue
         node, options = (item.node, item.options) if isinstance(item, NodeSpec) else (item, None)
         try:
-            check_node(node, f"Entry {position} of the pipeline")
+            check_node(node, f"Entry {position} of the pipeline", may_be_factory=has_replicas(options))
         except TypeError as error:
             wrong.append(str(error))
         node_id = f"{name_of(node)}_{position}"
-        entries.append(Entry(node_id, node, type(node).__name__, [], options=options))
+        if options:
+            check_fit(node, options, node_id)
+        entries.append(Entry(node_id, node, type_name(node), [], options=options))
     if wrong:
         raise TypeError("\n".join(wrong))
     return entries
@@ -239,7 +260,8 @@ def chain(entries: Sequence[Entry]) -> None:
 
 
 def _find_source(entries: Sequence[Entry]) -> Entry | None:
-    sources = [entry for entry in entries if is_source(entry.node)]
+    # A factory makes no sources: those have no replicas.
+    sources = [entry for entry in entries if hasattr(entry.node, "process") and is_source(entry.node)]
     if not sources:
         return None
     source = sources[-1]

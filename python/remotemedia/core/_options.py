@@ -4,17 +4,50 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from remotemedia._kinds import classify, is_source
 from remotemedia._suggest import did_you_mean
 from remotemedia.exceptions import PipelineError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
-__all__ = ["NodeSpec", "check_executor", "check_options", "with_options"]
+__all__ = [
+    "Batch",
+    "NodeSpec",
+    "check_executor",
+    "check_fit",
+    "check_options",
+    "needs_queue",
+    "session_settings",
+    "with_options",
+]
 
-# Each option with the values that it may have.
-_ALLOWED: dict[str, tuple[object, ...]] = {"placement": ("inline",)}
+_LARGEST_COUNT = 1_000_000
+_DEFAULT_STALL_WARNING_SECS = 5.0
+_DEFAULT_QUEUE_SIZE = 64
+
+_NOT_YET = {"max_restarts": "placement='process'", "restart_window": "placement='process'"}
+
+
+class Batch:
+    """Several items in one call of `process`: `batch=Batch(32, max_wait=0.010)`.
+
+    Attributes:
+        size: As many items at the most.
+        max_wait: Seconds that a batch that is not full waits for more; `None` for as long as it takes.
+    """
+
+    __slots__ = ("max_wait", "size")
+
+    def __init__(self, size: int, max_wait: float | None = None) -> None:
+        """Take the figures as they are; they are checked where the batch is used."""
+        self.size = size
+        self.max_wait = max_wait
+
+    def __repr__(self) -> str:
+        """Show how it is written."""
+        return f"Batch({self.size})" if self.max_wait is None else f"Batch({self.size}, max_wait={self.max_wait})"
 
 
 class NodeSpec:
@@ -63,14 +96,155 @@ def check_options(options: Mapping[str, Any], where: str = "") -> None:
         PipelineError: With the nearest name or the values that there are.
     """
     for name, value in options.items():
-        if name not in _ALLOWED:
-            hint = did_you_mean(str(name), _ALLOWED) or f"; the options are: {', '.join(_ALLOWED)}"
+        check = _CHECKS.get(name)
+        if check is None:
+            if name in _NOT_YET:
+                raise PipelineError(f"{where}{name} belongs to {_NOT_YET[name]}, which is not available")
+            hint = did_you_mean(str(name), _CHECKS) or f"; the options are: {', '.join(_CHECKS)}"
             raise PipelineError(f"{where}Unknown option '{name}'{hint}")
-        allowed = _ALLOWED[name]
-        if value not in allowed:
-            hint = did_you_mean(value, map(str, allowed)) if isinstance(value, str) else ""
-            available = " or ".join(repr(one) for one in allowed)
-            raise PipelineError(f"{where}{name}={value!r} is not available; only {name}={available} is{hint}")
+        problem = check(value)
+        if problem is not None:
+            raise PipelineError(f"{where}{name}={value!r} is not available; {problem}")
+    _check_together(options, where)
+
+
+def check_fit(node: Any, options: Mapping[str, Any], node_id: str) -> None:
+    """Refuse options that a node cannot have, because of what its `process` is.
+
+    Raises:
+        PipelineError: If the options do not fit the node.
+    """
+    if not options:
+        return
+    where = f"Node '{node_id}': "
+    if options.get("replicas", 1) > 1:
+        is_factory = callable(node) and not callable(getattr(node, "process", None))
+        if not isinstance(node, type) and not is_factory and getattr(node, "thread_safe", False) is not True:
+            raise PipelineError(
+                f"{where}replicas={options['replicas']} needs an object that says thread_safe = True, "
+                "or a factory (a class or a function) that makes one object for each replica"
+            )
+        if is_factory or isinstance(node, type):
+            return
+    kind, source = classify(node), is_source(node)
+    if options.get("concurrency", 1) > 1 and (source or kind not in {"coroutine", "async_generator"}):
+        raise PipelineError(f"{where}concurrency is for nodes with an async process()")
+    if options.get("batch") is not None and (source or kind not in {"plain", "coroutine"}):
+        raise PipelineError(f"{where}batch is for a process() that gets a list and answers a list")
+    if source and needs_queue(options):
+        raise PipelineError(f"{where}a source has no queue before it, and runs once")
+
+
+def needs_queue(options: Mapping[str, Any]) -> bool:
+    """Whether a node with these options has a queue, and with it a stage of its own."""
+    return (
+        options.get("replicas", 1) > 1
+        or options.get("concurrency", 1) > 1
+        or options.get("batch") is not None
+        or "queue_size" in options
+        or options.get("when_full", "wait") != "wait"
+    )
+
+
+def session_settings(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Divide the options of `Pipeline.open` into settings of the session and defaults for its nodes.
+
+    Raises:
+        PipelineError: If one is unknown or out of range.
+    """
+    settings = {
+        "enable_metrics": bool(options.get("enable_metrics", False)),
+        "queue_size": options.get("queue_size", _DEFAULT_QUEUE_SIZE),
+        "stall_warning": options.get("stall_warning", _DEFAULT_STALL_WARNING_SECS),
+    }
+    if (problem := _check_count(settings["queue_size"])) is not None:
+        raise PipelineError(f"queue_size={settings['queue_size']!r} is not available; {problem}")
+    if (problem := _check_limit(settings["stall_warning"])) is not None:
+        raise PipelineError(f"stall_warning={settings['stall_warning']!r} is not available; {problem}")
+    defaults = {name: value for name, value in options.items() if name not in settings}
+    for name in defaults:
+        if name not in _CHECKS and (hint := did_you_mean(str(name), [*settings, *_CHECKS])):
+            raise PipelineError(f"Unknown option '{name}'{hint}")
+    check_options(defaults)
+    return settings, defaults
+
+
+def _check_together(options: Mapping[str, Any], where: str) -> None:
+    replicas, concurrency = options.get("replicas", 1), options.get("concurrency", 1)
+    if replicas > 1 and concurrency > 1:
+        raise PipelineError(f"{where}replicas and concurrency exclude each other; use one of them")
+    if concurrency > 1 and options.get("batch") is not None:
+        raise PipelineError(f"{where}batch and concurrency exclude each other; use one of them")
+    if replicas > 1 and options.get("placement", "inline") == "inline":
+        raise PipelineError(f"{where}replicas need threads: add placement='thread'")
+    if options.get("dead_letter") is not None and options.get("on_error", "stop") == "skip":
+        raise PipelineError(f"{where}on_error='skip' and dead_letter exclude each other; use one of them")
+
+
+def _one_of(*values: str) -> Callable[[Any], str | None]:
+    def check(value: Any) -> str | None:
+        if value in values:
+            return None
+        hint = did_you_mean(value, values) if isinstance(value, str) else ""
+        return f"there is {', '.join(map(repr, values))}{hint}"
+
+    return check
+
+
+def _check_count(value: Any, least: int = 1) -> str | None:
+    is_count = isinstance(value, int) and not isinstance(value, bool) and least <= value <= _LARGEST_COUNT
+    return None if is_count else f"it is a whole number from {least} to {_LARGEST_COUNT}"
+
+
+def _check_flag(value: Any) -> str | None:
+    return None if isinstance(value, bool) else "it is True or False"
+
+
+def _check_seconds(value: Any) -> str | None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return None if is_number and 0 <= value < float("inf") else "it is a number of seconds, 0 or more"
+
+
+def _check_limit(value: Any) -> str | None:
+    is_limit = value is None or (_check_seconds(value) is None and value > 0)
+    return None if is_limit else "it is a number of seconds above 0, or None"
+
+
+def _check_batch(value: Any) -> str | None:
+    if value is None:
+        return None
+    size, max_wait = (value.size, value.max_wait) if isinstance(value, Batch) else (value, None)
+    if isinstance(value, dict):
+        if set(value) - {"size", "max_wait"} or "size" not in value:
+            return "an object with size and max_wait"
+        size, max_wait = value["size"], value.get("max_wait")
+    if _check_count(size) is not None or (max_wait is not None and _check_seconds(max_wait) is not None):
+        return "it is a number of items, or Batch(size, max_wait=seconds)"
+    return None
+
+
+def _check_callable(value: Any) -> str | None:
+    return None if value is None or callable(value) else "it is called with an item and its error"
+
+
+def _check_on_error(value: Any) -> str | None:
+    return None if callable(value) else _one_of("stop", "skip")(value)
+
+
+_CHECKS: dict[str, Callable[[Any], str | None]] = {
+    "placement": _one_of("inline", "thread"),
+    "replicas": _check_count,
+    "ordered": _check_flag,
+    "concurrency": _check_count,
+    "batch": _check_batch,
+    "queue_size": _check_count,
+    "when_full": _one_of("wait", "drop_oldest", "drop_newest"),
+    "on_error": _check_on_error,
+    "dead_letter": _check_callable,
+    "retries": lambda value: _check_count(value, 0),
+    "retry_delay": _check_seconds,
+    "timeout": _check_limit,
+}
 
 
 def check_executor(executor: object) -> None:

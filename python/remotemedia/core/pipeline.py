@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from remotemedia.core._graph import Entry, Graph, check_node, graph_of, name_of, of_list
-from remotemedia.core._options import NodeSpec, check_options
+from remotemedia.core._graph import (
+    Entry,
+    Graph,
+    check_node,
+    graph_of,
+    has_replicas,
+    name_of,
+    of_list,
+    type_name,
+)
+from remotemedia.core._options import NodeSpec, check_fit, check_options
 from remotemedia.exceptions import PipelineError, RemoteMediaError
 
 if TYPE_CHECKING:
@@ -13,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
     from typing import Self
+
+    from remotemedia.sessions import Opening
 
 __all__ = ["Pipeline"]
 
@@ -88,12 +99,13 @@ class Pipeline:
             node, join, given = entry.node, join or entry.join, entry.options
         if isinstance(node, NodeSpec):
             given, node = node.options, node.node
-        check_node(node, f"Entry {len(self._entries)} of the pipeline")
+        options = {**given, **options}
+        check_node(node, f"Entry {len(self._entries)} of the pipeline", may_be_factory=has_replicas(options))
         node_id = self._new_id(node) if id is None else self._checked_id(id)
         check_options(options, f"Node '{node_id}': ")
-        options = {**given, **options}
+        check_fit(node, options, node_id)
         self._ids.add(node_id)
-        self._entries.append(Entry(node_id, node, type(node).__name__, [], join, options))
+        self._entries.append(Entry(node_id, node, type_name(node), [], join, options))
         self._after.append(self._upstreams(after))
         self._graph = None
         return self
@@ -162,6 +174,30 @@ class Pipeline:
         from remotemedia.core._managed import process
 
         return process(self.to_graph(), stream, use_rust=use_rust)
+
+    def open(self, **options: Any) -> Opening:
+        """The pipeline, open: `with pipeline.open() as session:` or `async with pipeline.open() as session:`.
+
+        The nodes are initialized at the start of the block and cleaned up at its end; their state lasts for all calls in between.
+
+        Args:
+            **options: `enable_metrics`, `queue_size` (64), `stall_warning` (5.0 seconds, `None` for never), and the options of
+                nodes, as defaults for those that do not say.
+
+        Raises:
+            PipelineError: If an option is unknown or out of range, or the pipeline cannot run.
+        """
+        from remotemedia.core._options import session_settings
+        from remotemedia.sessions import Opening
+
+        settings, defaults = session_settings(options)
+        graph = self.to_graph()
+        if defaults:
+            entries = [entry.with_defaults(defaults) for entry in graph.entries]
+            for entry in entries:
+                check_fit(entry.node, entry.options, entry.id)
+            graph = Graph(graph.name, entries, graph.source)
+        return Opening(graph, settings)
 
     def managed_execution(self) -> AbstractAsyncContextManager[Pipeline]:
         """A block in which the nodes stay initialized, for all runs in it."""

@@ -13,7 +13,7 @@ use super::reorder::Reorder;
 use super::stage::{Link, Stage, Unit, run_in_order};
 use super::tracker::Tracker;
 use super::watch::{Latch, Watch};
-use super::{Replicas, Session, SessionSettings, Threads, TurnOf};
+use super::{Replicas, Running, Session, SessionSettings, Threads, TurnOf};
 use crate::layout::Edge;
 use crate::machine::Machine;
 use crate::metrics::Recorder;
@@ -82,6 +82,7 @@ impl<P: Payload> Session<P> {
                 self.owed.lock().unwrap_or_else(PoisonError::into_inner).push((stage, unit, node));
                 let mut machine = core.stages[stage].units[unit].lock();
                 machine.initialize(node)?;
+                machine.adopt_source(node);
             }
         }
         Ok(())
@@ -95,6 +96,12 @@ impl<P: Payload> Session<P> {
         (0..core.stages[stage].units.len()).map(|unit| (stage, unit, node)).collect()
     }
 
+    /// Start one more thread, which is ended with the others.
+    pub(super) fn start_thread(&self, stage: usize, body: Box<dyn FnOnce() + Send>) {
+        let running = start_thread(stage, body);
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).running.push(running);
+    }
+
     /// Start the threads of the stages, if none has needed them yet.
     pub(super) fn start_threads(&self) {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
@@ -104,20 +111,9 @@ impl<P: Payload> Session<P> {
         for stage in &self.core.stages {
             let index = stage.index;
             let options = &self.core.plan.stages()[index].options;
-            let mut start = |body: Box<dyn FnOnce(&Arc<Core<P>>) + Send>| {
+            let mut start = |body: Body<P>| {
                 let core = Arc::clone(&self.core);
-                let latch = Arc::new(Latch::default());
-                let guard = Arc::clone(&latch).guard();
-                let thread = std::thread::Builder::new()
-                    .name(format!("remotemedia-{index}"))
-                    .stack_size(STACK_BYTES)
-                    .spawn(move || {
-                        body(&core);
-                        drop(core);
-                        drop(guard);
-                    })
-                    .expect("the system has a thread for a stage");
-                threads.running.push((thread, latch, index));
+                threads.running.push(start_thread(index, Box::new(move || body(&core))));
             };
             if stage.reorder.is_none() {
                 start(Box::new(move |core| run_in_order(core, index)));
@@ -129,12 +125,31 @@ impl<P: Payload> Session<P> {
             }
             for unit in 0..if options.concurrency > 1 { 0 } else { stage.units.len() } {
                 let is_batch = options.batch.is_some();
-                start(Box::new(move |core| {
-                    if is_batch { run_batches(core, index, unit) } else { run_replica(core, index, unit) }
-                }));
+                start(Box::new(
+                    move |core| {
+                        if is_batch { run_batches(core, index, unit) } else { run_replica(core, index, unit) }
+                    },
+                ));
             }
         }
     }
+}
+
+/// What the thread of a stage does.
+type Body<P> = Box<dyn FnOnce(&Arc<Core<P>>) + Send>;
+
+fn start_thread(stage: usize, body: Box<dyn FnOnce() + Send>) -> Running {
+    let latch = Arc::new(Latch::default());
+    let guard = Arc::clone(&latch).guard();
+    let thread = std::thread::Builder::new()
+        .name(format!("remotemedia-{stage}"))
+        .stack_size(STACK_BYTES)
+        .spawn(move || {
+            body();
+            drop(guard);
+        })
+        .expect("the system has a thread for a stage");
+    (thread, latch, stage)
 }
 
 /// As many inputs can be in a stage and its queue.
@@ -157,7 +172,8 @@ fn build_stages<P: Payload>(
         let replicas = stage.nodes.iter().map(|&node| nodes[node].len()).max().unwrap_or(1);
         let machine_of = |replica: usize| {
             let members = stage.nodes.iter();
-            let members = members.map(|&node| nodes[node][replica].take().expect("as many replicas as the options say"));
+            let members =
+                members.map(|&node| nodes[node][replica].take().expect("as many replicas as the options say"));
             let mut machine = Machine::new(plan, index, members.collect(), CancelFlag::default());
             machine.recorders = settings.with_metrics.then(|| stage.nodes.iter().map(|_| Recorder::new()).collect());
             machine.observer.clone_from(&settings.observer);
@@ -254,11 +270,19 @@ impl<P: Payload> Machine<P> {
         outcome.map_err(|fault| self.failure(node, NO_ITEM, Phase::Initialize, fault))
     }
 
+    /// A source gets no items: what is put in takes the way of its outputs.
+    pub(super) fn adopt_source(&mut self, node: usize) {
+        if self.nodes[node].is_source() {
+            self.bypass(node);
+        }
+    }
+
     /// Clean one node up.
     pub(super) fn clean_up(&mut self, node: usize) -> Result<(), crate::NodeFailure<P::Fault>> {
         let started = Instant::now();
         self.progress.enter(node, 0);
-        let outcome = self.nodes[node].cleanup();
+        let stopped = self.nodes[node].stop();
+        let outcome = stopped.and(self.nodes[node].cleanup());
         self.progress.leave();
         self.note_phase(node, Phase::Cleanup, started.elapsed());
         outcome.map_err(|fault| self.node_failure(node, NO_ITEM, Phase::Cleanup, fault))

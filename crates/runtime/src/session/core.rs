@@ -95,6 +95,23 @@ impl<P: Payload> Core<P> {
         }
     }
 
+    /// Whoever waits at the door for this client need not any more.
+    pub(crate) fn forget_waiting(&self, client: &Arc<dyn Client<P>>) {
+        let is_its =
+            |submission: &Submission<P>| std::ptr::addr_eq(Arc::as_ptr(&submission.client), Arc::as_ptr(client));
+        let forgotten: Vec<Submission<P>> = {
+            let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+            let (forgotten, kept): (Vec<_>, Vec<_>) = door.waiting.drain(..).partition(is_its);
+            door.waiting = kept.into();
+            self.waiting.store(door.waiting.len(), Ordering::SeqCst);
+            forgotten
+        };
+        for submission in forgotten {
+            submission.client.done(Err(RunError::Cancelled));
+        }
+        self.admit_waiting();
+    }
+
     /// Send a parcel the way of a link.
     pub(crate) fn send(&self, link: &Link, parcel: Parcel<P>) {
         match link.to {
@@ -155,6 +172,13 @@ impl<P: Payload> Core<P> {
     pub(crate) fn count_call(&self, stage: &Stage<P>, took: Duration, outputs: usize) {
         if self.with_metrics {
             stage.units[0].lock().count_call(0, took, outputs);
+        }
+    }
+
+    /// The source has made one more item.
+    pub(crate) fn count_source_output(&self) {
+        if self.with_metrics {
+            self.stages[self.plan.stage_of(0)].units[0].lock().count_output(0);
         }
     }
 

@@ -15,6 +15,7 @@ mod inbox;
 mod outbox;
 mod parallel;
 mod reorder;
+mod source;
 mod stage;
 mod sync;
 mod tracker;
@@ -90,7 +91,7 @@ pub enum Direct<P: Payload> {
     /// A node failed.
     Failed(RunError<P::Fault>),
     /// Another thread is inside: the item comes back. [`Session::wait_until_free`] waits for it.
-    Busy(P),
+    Busy(Option<P>),
 }
 
 /// What a session left behind when it closed.
@@ -119,8 +120,11 @@ pub struct Session<P: Payload> {
 #[derive(Default)]
 struct Threads {
     are_started: bool,
-    running: Vec<(JoinHandle<()>, Arc<Latch>, usize)>,
+    running: Vec<Running>,
 }
+
+/// A thread, what tells that it has ended, and its stage.
+type Running = (JoinHandle<()>, Arc<Latch>, usize);
 
 impl<P: Payload> Session<P> {
     /// The plan that is open.
@@ -148,8 +152,8 @@ impl<P: Payload> Session<P> {
         self.core.plan.is_inline() && !self.has_timeouts()
     }
 
-    /// Take an item through an all-inline plan on this thread.
-    pub fn direct(&self, item: P, sink: &mut dyn Sink<P>) -> Direct<P> {
+    /// Take an item through an all-inline plan on this thread; `None` flushes the nodes.
+    pub fn direct(&self, item: Option<P>, sink: &mut dyn Sink<P>) -> Direct<P> {
         let unit = &self.core.stages[0].units[0];
         let mut machine = match unit.machine.try_lock() {
             Ok(machine) => machine,
@@ -159,19 +163,34 @@ impl<P: Payload> Session<P> {
         if self.core.is_closed.load(Ordering::Relaxed) {
             return Direct::Failed(RunError::Closed);
         }
-        machine.item_index = self.calls.fetch_add(1, Ordering::Relaxed);
-        let outcome = unit.enter(&mut machine, |machine| machine.take(item, sink));
+        machine.item_index = self.calls.fetch_add(u64::from(item.is_some()), Ordering::Relaxed);
+        let outcome = unit.enter(&mut machine, |machine| match item {
+            Some(item) => machine.take(item, sink),
+            None => machine.flush(sink),
+        });
         let answer = match outcome {
             Ok(()) => Direct::Done,
             Err(stop) => {
                 let error = stage::blame(&mut machine, stop);
-                self.core.note_failures(unit.enter(&mut machine, super::machine::Machine::abandon).into_iter().map(|(_, _, fault)| fault));
+                self.core.note_failures(
+                    unit.enter(&mut machine, super::machine::Machine::abandon).into_iter().map(|(_, _, fault)| fault),
+                );
                 Direct::Failed(if matches!(error, RunError::Cancelled) { self.why_stopped() } else { error })
             }
         };
         // An input that comes by the queue must find another number here than its own.
         machine.item_index = u64::MAX;
         answer
+    }
+
+    /// Let the source of the plan run on a thread of its own, until it ends or the session closes.
+    ///
+    /// `expect` is called before each of its items is put in for `client`. At the end of the source the nodes are flushed: one more
+    /// input of the client, which it must expect before this call.
+    pub fn start_source(&self, client: Arc<dyn Client<P>>, expect: Box<dyn Fn() + Send>) {
+        self.start_threads();
+        let core = Arc::clone(&self.core);
+        self.start_thread(0, Box::new(move || source::run(&core, &client, &*expect)));
     }
 
     /// Wait until no other thread is inside the nodes of an all-inline plan.
@@ -194,8 +213,16 @@ impl<P: Payload> Session<P> {
         core.stages.iter().for_each(|stage| stage.inbox.nudge());
         stop_waiting();
         for unit in units() {
-            let mut machine = unit.lock();
-            core.note_failures(unit.enter(&mut machine, super::machine::Machine::interrupt).into_iter().map(|(_, _, fault)| fault));
+            let mut machine = loop {
+                // A node may have begun to wait just after it was told to stop.
+                match unit.lock_until(Instant::now() + Duration::from_millis(2)) {
+                    Some(machine) => break machine,
+                    None => stop_waiting(),
+                }
+            };
+            core.note_failures(
+                unit.enter(&mut machine, super::machine::Machine::interrupt).into_iter().map(|(_, _, fault)| fault),
+            );
             machine.item_index = u64::MAX;
         }
         for reorder in core.stages.iter().filter_map(|stage| stage.reorder.as_ref()) {
@@ -223,6 +250,15 @@ impl<P: Payload> Session<P> {
         }
         core.admit_waiting();
         dropped
+    }
+
+    /// Nobody wants the outputs of this client's inputs any more. Answers the threads that are at one of them right now.
+    pub fn abandon(&self, client: &Arc<dyn Client<P>>) -> Vec<u64> {
+        let inputs = self.core.tracker.abandon(client);
+        self.core.forget_waiting(client);
+        let units = self.core.stages.iter().flat_map(|stage| &stage.units);
+        let at_work = units.filter_map(|unit| unit.progress.read()).filter(|reading| inputs.contains(&reading.item));
+        at_work.map(|reading| reading.thread).collect()
     }
 
     /// Begin to wait until all that went in has come out: batches no longer wait for company.
@@ -358,14 +394,18 @@ impl<P: Payload> Session<P> {
         for unit in self.core.stages.iter().flat_map(|stage| &stage.units) {
             if let Some(mut machine) = unit.lock_until(deadline) {
                 let failed = unit.enter(&mut machine, super::machine::Machine::abandon);
-                failures.extend(failed.into_iter().map(|(node, phase, fault)| machine.node_failure(node, None, phase, fault)));
+                failures.extend(
+                    failed.into_iter().map(|(node, phase, fault)| machine.node_failure(node, None, phase, fault)),
+                );
             }
         }
         for (stage, unit, node) in owed.into_iter().rev() {
             let unit = &self.core.stages[stage].units[unit];
             // Whoever hangs inside holds the lock: its node cannot be cleaned up.
             let Some(mut machine) = unit.lock_until(deadline) else {
-                left_behind.extend(self.stalls_of(stage).into_iter().filter(|stall| !left_behind.contains(stall)).collect::<Vec<_>>());
+                left_behind.extend(
+                    self.stalls_of(stage).into_iter().filter(|stall| !left_behind.contains(stall)).collect::<Vec<_>>(),
+                );
                 continue;
             };
             if let Err(failure) = machine.clean_up(node) {

@@ -72,6 +72,12 @@ impl<P: Payload> Outbox<P> {
         state.under_way + state.outputs.len()
     }
 
+    /// Whether [`Outbox::next`] has something to say without waiting.
+    pub fn has_news(&self) -> bool {
+        let state = self.lock();
+        !state.outputs.is_empty() || state.error.is_some() || (state.is_ended && state.under_way == 0)
+    }
+
     /// The next output, or what there is instead within `patience`.
     pub fn next(&self, patience: Duration) -> Next<P> {
         let mut state = self.lock();

@@ -114,7 +114,14 @@ impl<P: Payload> Group<P> {
     fn new(core: &Arc<Core<P>>, stage: usize, number: u64, header: &Parcel<P>, count: usize) -> Arc<Self> {
         let outputs = (0..count).map(|_| Vec::new()).collect();
         let answers = Mutex::new(Answers { missing: count, outputs });
-        Arc::new(Self { core: Arc::clone(core), stage, number, header: header.header(), started: Instant::now(), answers })
+        Arc::new(Self {
+            core: Arc::clone(core),
+            stage,
+            number,
+            header: header.header(),
+            started: Instant::now(),
+            answers,
+        })
     }
 
     fn finish(&self, slot: usize, answer: Result<Outputs<P>, P::Fault>) {
@@ -285,4 +292,3 @@ fn work_on_batch<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, unit: &Unit<
         reorder.complete(number, Completion { header, outputs });
     }
 }
-

@@ -46,7 +46,8 @@ pub(crate) struct Tracker<P: Payload> {
 
 impl<P: Payload> Tracker<P> {
     pub(crate) fn new() -> Self {
-        let state = State { next_input: 0, open: HashMap::new(), items_in: 0, items_out: 0, interrupted: 0, handing_over: 0 };
+        let state =
+            State { next_input: 0, open: HashMap::new(), items_in: 0, items_out: 0, interrupted: 0, handing_over: 0 };
         Self { state: Mutex::new(state), has_changed: Condvar::new() }
     }
 
@@ -100,6 +101,19 @@ impl<P: Payload> Tracker<P> {
         let Some(open) = self.lock().open.remove(&input) else { return };
         open.client.done(open.error.map_or(Ok(()), Err));
         self.has_changed.notify_all();
+    }
+
+    /// The inputs of a client are not wanted any more. Answers which are under way.
+    pub(crate) fn abandon(&self, client: &Arc<dyn Client<P>>) -> Vec<u64> {
+        let mut state = self.lock();
+        let is_its = |open: &Open<P>| std::ptr::addr_eq(Arc::as_ptr(&open.client), Arc::as_ptr(client));
+        let inputs: Vec<u64> = state.open.iter().filter(|(_, open)| is_its(open)).map(|(&input, _)| input).collect();
+        for input in &inputs {
+            if let Some(open) = state.open.get_mut(input) {
+                open.error.get_or_insert(RunError::Cancelled);
+            }
+        }
+        inputs
     }
 
     /// Take all inputs out that are under way; their clients are told nothing yet.

@@ -154,10 +154,5 @@ fn tell_drops<P: Payload>(core: &Core<P>, told: &mut Vec<u64>) {
 /// A reading in words that mean something outside.
 pub(super) fn stall(plan: &Plan, stage: usize, reading: Reading, for_at_least: Duration) -> Stall {
     let node = plan.stages()[stage].nodes.get(reading.node).copied().unwrap_or_default();
-    Stall {
-        node_id: plan.nodes()[node].id.clone(),
-        item_index: reading.item,
-        for_at_least,
-        thread: reading.thread,
-    }
+    Stall { node_id: plan.nodes()[node].id.clone(), item_index: reading.item, for_at_least, thread: reading.thread }
 }

@@ -1,0 +1,196 @@
+//! A resolved `Graph` of the Python package as a plan, and its objects as nodes.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use remotemedia_runtime::{
+    CancelFlag, DeadLetter, Guarded, Node, NodeFailure, NodeSpec, Options, Phase, Plan, Policy, Replicas, Turn,
+};
+use serde_json::{Map, Value, json};
+
+use crate::bridge::Bridge;
+use crate::node::PythonNode;
+use crate::object::Object;
+use crate::sharing::{NoTurns, Seat, Turns};
+use crate::{failure, values};
+
+/// The nodes of a plan, in its order.
+pub(crate) struct Described(Vec<DescribedNode>);
+
+struct DescribedNode {
+    replicas: Vec<Box<dyn Node<Object>>>,
+    objects: Vec<Py<PyAny>>,
+    /// How sessions take turns in each replica; `None` for objects that several threads may be in.
+    seats: Vec<Option<Seat>>,
+    is_guarded: bool,
+}
+
+/// Whether a plan can run on the thread that calls, item by item.
+pub(crate) fn is_simple(plan: &Plan) -> bool {
+    plan.is_inline() && plan.nodes().iter().all(|node| node.options.timeout.is_none())
+}
+
+/// The plan of a resolved `Graph`.
+pub fn plan_of(graph: &Bound<'_, PyAny>) -> PyResult<Plan> {
+    let name: String = graph.getattr("name")?.extract()?;
+    let mut specs = Vec::new();
+    for entry in graph.getattr("entries")?.try_iter()? {
+        let entry = entry?;
+        specs.push(NodeSpec {
+            id: entry.getattr("id")?.extract()?,
+            node_type: entry.getattr("node_type")?.extract()?,
+            after: entry.getattr("after")?.extract()?,
+            join: entry.getattr("join")?.extract()?,
+            options: options_of(&entry)?,
+        });
+    }
+    Plan::new(name, &specs).map_err(|error| failure::refused(&error))
+}
+
+/// The plan of a graph, and a node for each of its objects.
+pub(crate) fn describe(
+    graph: &Bound<'_, PyAny>,
+    bridge: &Arc<Bridge>,
+    stop: &CancelFlag,
+) -> PyResult<(Arc<Plan>, Described)> {
+    let plan = plan_of(graph)?;
+    let entries = graph.getattr("entries")?;
+    let mut nodes = Vec::with_capacity(plan.nodes().len());
+    for node in plan.nodes() {
+        nodes.push(describe_node(&entries.get_item(node.position)?, &node.id, &node.options, bridge, stop)?);
+    }
+    Ok((Arc::new(plan), Described(nodes)))
+}
+
+fn describe_node(
+    entry: &Bound<'_, PyAny>,
+    node_id: &str,
+    options: &Options,
+    bridge: &Arc<Bridge>,
+    stop: &CancelFlag,
+) -> PyResult<DescribedNode> {
+    // Options of the usual kind have nothing more to say, and a call of one node must not pay for asking.
+    let written = entry.getattr("options")?.cast_into::<PyDict>()?;
+    let dead_letter =
+        if written.is_empty() { None } else { written.get_item("dead_letter")?.filter(|it| !it.is_none()) };
+    let is_guarded = options.has_policy() || dead_letter.is_some();
+    let object = entry.getattr("node")?;
+    let is_factory =
+        options.replicas > 1 && !object.hasattr("process")? || object.is_instance_of::<pyo3::types::PyType>();
+    let is_shared = options.replicas > 1 && !is_factory;
+    let mut described = DescribedNode { replicas: Vec::new(), objects: Vec::new(), seats: Vec::new(), is_guarded };
+    for _ in 0..options.replicas {
+        let object = if is_factory { object.call0()? } else { object.clone() };
+        let timeout_secs = options.timeout.map(|timeout| timeout.as_secs_f64());
+        let node = PythonNode::new(&object, Arc::clone(bridge), timeout_secs)?;
+        described.seats.push((!is_shared).then(|| node.membership.seat()));
+        described.objects.push(object.unbind());
+        let node: Box<dyn Node<Object>> = Box::new(node);
+        described.replicas.push(if is_guarded {
+            let dead_letter = dead_letter.as_ref().map(|callable| dead_letter_of(callable.clone().unbind(), node_id));
+            Box::new(Guarded::new(node, Policy::new(options, dead_letter, stop.clone())))
+        } else {
+            node
+        });
+    }
+    Ok(described)
+}
+
+/// The callable that gets failed items, by whichever name it was given.
+fn callable_of<'py>(written: &Bound<'py, PyDict>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let given = match written.get_item("dead_letter")? {
+        Some(callable) if !callable.is_none() => Some(callable),
+        _ => written.get_item("on_error")?,
+    };
+    Ok(given.filter(|value| value.is_callable()))
+}
+
+/// Hands an item that failed, and its error, to a callable of the user's.
+fn dead_letter_of(callable: Py<PyAny>, node_id: &str) -> DeadLetter<Object> {
+    let node_id = node_id.to_owned();
+    Arc::new(move |item, fault| {
+        Python::attach(|py| {
+            let failure = NodeFailure { node_id: node_id.clone(), item_index: None, phase: Phase::Process, fault };
+            let error = failure::node_error(py, failure);
+            callable.call1(py, (item.0, error.into_value(py))).map(drop)
+        })
+    })
+}
+
+/// The options of an entry. Python has checked them; what only Python knows (a callable) is left out.
+fn options_of(entry: &Bound<'_, PyAny>) -> PyResult<Options> {
+    let written = entry.getattr("options")?.cast_into::<PyDict>()?;
+    if written.is_empty() {
+        return Ok(Options::default());
+    }
+    let mut options = Map::new();
+    for (name, value) in written.iter() {
+        let name: String = name.extract()?;
+        if name != "dead_letter" && !value.is_callable() {
+            options.insert(name, json_of(&value)?);
+        }
+    }
+    Options::from_json(&options).map_err(|problem| failure::PipelineError::new_err(problem.message))
+}
+
+fn json_of(value: &Bound<'_, PyAny>) -> PyResult<Value> {
+    if value.hasattr("max_wait")? {
+        // A `Batch`.
+        return Ok(json!({
+            "size": value.getattr("size")?.extract::<u64>()?,
+            "max_wait": value.getattr("max_wait")?.extract::<Option<f64>>()?,
+        }));
+    }
+    Ok(match values::from_python(value)? {
+        remotemedia_runtime::Value::Bool(value) => value.into(),
+        remotemedia_runtime::Value::Int(value) => value.into(),
+        remotemedia_runtime::Value::Float(value) => value.into(),
+        remotemedia_runtime::Value::Text(value) => value.into(),
+        remotemedia_runtime::Value::Map(entries) => {
+            let entries = entries.into_iter().map(|(name, value)| match value {
+                remotemedia_runtime::Value::Int(value) => (name, value.into()),
+                remotemedia_runtime::Value::Float(value) => (name, value.into()),
+                _ => (name, Value::Null),
+            });
+            Value::Object(entries.collect())
+        }
+        _ => Value::Null,
+    })
+}
+
+impl Described {
+    /// The turn for all nodes together.
+    pub(crate) fn turn_of_all(&self) -> Turns {
+        Turns::of(self.0.iter().flat_map(|node| node.seats.iter().flatten().cloned()).collect())
+    }
+
+    /// The turns for the nodes with these numbers, in one replica of a stage.
+    pub(crate) fn turns(&self) -> impl Fn(&[usize], usize) -> Option<Box<dyn Turn>> + use<> {
+        let seats: Vec<Vec<Option<Seat>>> = self.0.iter().map(|node| node.seats.clone()).collect();
+        move |nodes, replica| {
+            let taken: Vec<Seat> = nodes.iter().filter_map(|&node| seats[node][replica].clone()).collect();
+            Some(if taken.is_empty() { Box::new(NoTurns) } else { Box::new(Turns::of(taken)) })
+        }
+    }
+
+    /// Whether no node has a policy, so that a compiled chain gives the same answers.
+    pub(crate) fn are_plain(&self) -> bool {
+        self.0.iter().all(|node| !node.is_guarded)
+    }
+
+    /// The objects of a plan without replicas.
+    pub(crate) fn objects(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        self.0.iter().flat_map(|node| node.objects.iter().map(|object| object.clone_ref(py))).collect()
+    }
+
+    /// The nodes of a plan without replicas.
+    pub(crate) fn into_single_nodes(self) -> Vec<Box<dyn Node<Object>>> {
+        self.0.into_iter().flat_map(|node| node.replicas).collect()
+    }
+
+    /// The nodes with their replicas.
+    pub(crate) fn into_replicas(self) -> Vec<Replicas<Object>> {
+        self.0.into_iter().map(|node| Replicas { nodes: node.replicas }).collect()
+    }
+}

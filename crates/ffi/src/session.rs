@@ -1,0 +1,455 @@
+//! An open pipeline for Python: what `remotemedia.sessions` puts its two session types on.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyIterator, PyList};
+use remotemedia_runtime::{
+    CancelFlag, Client, Closed, Direct, Next, Outbox, RunError, Session, SessionSettings, Sink, Stall,
+};
+
+use crate::bridge::Bridge;
+use crate::object::Object;
+use crate::{failure, graph, json, log};
+
+/// A thread that waits looks for Ctrl-C as often.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// An open pipeline. Its nodes are initialized when it is made.
+#[pyclass(module = "remotemedia._core", subclass, frozen)]
+pub(crate) struct SessionCore {
+    session: Session<Object>,
+    bridge: Arc<Bridge>,
+    stop: CancelFlag,
+    is_direct: bool,
+    /// The stream of `put` and iteration.
+    outbox: Arc<Outbox<Object>>,
+}
+
+#[pymethods]
+impl SessionCore {
+    #[new]
+    #[pyo3(signature = (graph, settings, event_loop=None, on_news=None))]
+    fn new(
+        graph: &Bound<'_, PyAny>,
+        settings: &Bound<'_, PyDict>,
+        event_loop: Option<Py<PyAny>>,
+        on_news: Option<Py<PyAny>>,
+    ) -> PyResult<Self> {
+        let py = graph.py();
+        let bridge = Bridge::new(event_loop);
+        let stop = CancelFlag::default();
+        let (plan, described) = graph::describe(graph, &bridge, &stop)?;
+        let queue_size: usize = setting(settings, "queue_size")?;
+        let stall_warning: Option<f64> = setting(settings, "stall_warning")?;
+        let settings = SessionSettings {
+            with_metrics: setting(settings, "enable_metrics")?,
+            observer: log::observer(py)?,
+            reporter: Some(Arc::new(log::LoggingReporter)),
+            queue_size,
+            stall_warning: stall_warning.map(Duration::from_secs_f64),
+        };
+        let turns = described.turns();
+        let opened = Session::open(plan, described.into_replicas(), &settings, &turns);
+        let session = match opened {
+            Ok(session) => session,
+            Err(error) => {
+                bridge.close(py)?;
+                return Err(failure::failed(py, error));
+            }
+        };
+        let is_direct = session.is_direct();
+        let outbox = Arc::new(Outbox::new(queue_size, on_news.map(news_of)));
+        Ok(Self { session, bridge, stop, is_direct, outbox })
+    }
+
+    /// Take one item through and answer its outputs: none, the one, or a list.
+    fn call(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<Py<PyAny>> {
+        if !self.is_direct {
+            return self.call_by_queue(py, item);
+        }
+        let mut outputs = Outputs::default();
+        self.take_directly(py, Some(Object(item)), &mut outputs)?;
+        outputs.shape(py)
+    }
+
+    /// Whether calls run on the caller's own thread.
+    #[getter]
+    fn is_direct(&self) -> bool {
+        self.is_direct
+    }
+
+    /// Begin with an item; `done(outputs, error)` is called from another thread when it is through.
+    fn start_call(&self, item: Py<PyAny>, done: Py<PyAny>) -> Ticket {
+        let client: Arc<dyn Client<Object>> = Arc::new(Call::new(Box::new(move |outputs, outcome| {
+            Python::attach(|py| answer(py, &done, outputs, outcome));
+        })));
+        self.session.submit(Some(Object(item)), Arc::clone(&client), true, None);
+        Ticket(client)
+    }
+
+    /// Nobody waits for this call any more.
+    fn abandon(&self, py: Python<'_>, ticket: &Ticket) -> PyResult<()> {
+        let threads = py.detach(|| self.session.abandon(&ticket.0));
+        threads.into_iter().try_for_each(|thread| self.bridge.interrupt(py, Some(thread)))
+    }
+
+    /// A stream of its own: what `map` puts its items in.
+    #[pyo3(signature = (capacity, on_news=None))]
+    fn open_stream(slf: &Bound<'_, Self>, capacity: usize, on_news: Option<Py<PyAny>>) -> OutputStream {
+        OutputStream { core: slf.clone().unbind(), outbox: Arc::new(Outbox::new(capacity, on_news.map(news_of))) }
+    }
+
+    /// The stream of `put` and iteration.
+    fn main_stream(slf: &Bound<'_, Self>) -> OutputStream {
+        OutputStream { core: slf.clone().unbind(), outbox: Arc::clone(&slf.get().outbox) }
+    }
+
+    /// Let the source run, into the stream of iteration.
+    fn start_source(&self, py: Python<'_>) {
+        self.outbox.expect_input();
+        let client: Arc<dyn Client<Object>> = self.outbox.clone();
+        let outbox = Arc::clone(&self.outbox);
+        py.detach(|| self.session.start_source(client, Box::new(move || outbox.expect_input())));
+        self.outbox.end();
+    }
+
+    /// Take items through on the thread that asks for outputs, one by one.
+    fn map_directly(slf: &Bound<'_, Self>, items: Py<PyAny>) -> DirectMap {
+        DirectMap {
+            core: slf.clone().unbind(),
+            state: Mutex::new(MapState { items: Some(items), ready: VecDeque::new() }),
+        }
+    }
+
+    /// Drop what is queued and under way; answers how many inputs that were.
+    fn drop_all(&self, py: Python<'_>) -> u64 {
+        py.detach(|| self.session.interrupt(&|| self.stop_waiting(None)))
+    }
+
+    /// Wait until all that went in has come out.
+    fn wait_until_drained(&self, py: Python<'_>) -> PyResult<()> {
+        let end = self.session.begin_drain();
+        let drained = loop {
+            if py.detach(|| self.session.is_drained(end, LOOK)) {
+                break Ok(());
+            }
+            if let Err(error) = py.check_signals() {
+                break Err(error);
+            }
+        };
+        self.session.end_drain();
+        drained
+    }
+
+    /// The figures so far, if they are collected.
+    fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let metrics = py.detach(|| self.session.metrics());
+        metrics.map(|metrics| json::metrics_to_python(py, &metrics)).transpose()
+    }
+
+    /// Stop and clean up within `timeout` seconds. Answers what had to be left behind: node, item, thread.
+    fn shut_down(&self, py: Python<'_>, timeout: f64) -> PyResult<Vec<(String, u64, u64)>> {
+        self.stop.set();
+        self.outbox.abandon();
+        let timeout = Duration::try_from_secs_f64(timeout).unwrap_or(Duration::MAX.min(Duration::from_secs(1 << 30)));
+        let Closed { cleanups, left_behind, .. } =
+            py.detach(|| self.session.close(timeout, &|| self.stop_waiting(None)));
+        if left_behind.is_empty() {
+            self.bridge.close(py)?;
+        }
+        if !cleanups.is_empty() {
+            let cleanups = cleanups.into_iter().map(|failure| failure::node_error(py, failure)).collect();
+            return Err(failure::combine(py, None, cleanups)?);
+        }
+        Ok(left_behind
+            .into_iter()
+            .map(|Stall { node_id, item_index, thread, .. }| (node_id, item_index, thread))
+            .collect())
+    }
+}
+
+impl SessionCore {
+    /// Take an item through on this thread, or flush the nodes.
+    fn take_directly(&self, py: Python<'_>, mut item: Option<Object>, outputs: &mut Outputs) -> PyResult<()> {
+        loop {
+            match self.session.direct(item, outputs) {
+                Direct::Done => break,
+                Direct::Failed(error) => return Err(failure::ended(py, error)),
+                Direct::Busy(back) => {
+                    item = back;
+                    py.detach(|| self.session.wait_until_free());
+                }
+            }
+        }
+        self.session.count_direct_outputs(outputs.0.len() as u64);
+        Ok(())
+    }
+
+    fn call_by_queue(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<Py<PyAny>> {
+        let (sender, answered) = std::sync::mpsc::sync_channel(1);
+        let client: Arc<dyn Client<Object>> = Arc::new(Call::new(Box::new(move |outputs, outcome| {
+            // The one who asked may have gone.
+            sender.send((outputs, outcome)).ok();
+        })));
+        py.detach(|| self.session.submit(Some(Object(item)), Arc::clone(&client), true, None));
+        let answered = Mutex::new(answered);
+        loop {
+            let answer = py.detach(|| answered.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(LOOK));
+            if let Ok((outputs, outcome)) = answer {
+                outcome.map_err(|error| failure::ended(py, error))?;
+                return outputs.shape(py);
+            }
+            if let Err(error) = py.check_signals() {
+                self.abandon(py, &Ticket(client))?;
+                return Err(error);
+            }
+        }
+    }
+
+    fn stop_waiting(&self, thread: Option<u64>) {
+        Python::attach(|py| {
+            if let Err(error) = self.bridge.interrupt(py, thread) {
+                error.write_unraisable(py, None);
+            }
+        });
+    }
+}
+
+/// A stream on the caller's own thread.
+#[pyclass(module = "remotemedia._core", frozen)]
+pub(crate) struct DirectMap {
+    core: Py<SessionCore>,
+    state: Mutex<MapState>,
+}
+
+struct MapState {
+    /// `None` after the end.
+    items: Option<Py<PyAny>>,
+    ready: VecDeque<Object>,
+}
+
+#[pymethods]
+impl DirectMap {
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let Ok(mut state) = self.state.try_lock() else {
+            return Err(pyo3::exceptions::PyValueError::new_err("another thread is already taking from this stream"));
+        };
+        loop {
+            if let Some(output) = state.ready.pop_front() {
+                return Ok(Some(output.0));
+            }
+            let Some(items) = &state.items else { return Ok(None) };
+            let next = items.bind(py).cast::<PyIterator>()?.clone().next().transpose();
+            let item = match next {
+                Ok(item) => item.map(|item| Object(item.unbind())),
+                Err(error) => {
+                    state.items = None;
+                    return Err(error);
+                }
+            };
+            if item.is_none() {
+                state.items = None;
+            }
+            let mut outputs = Outputs::default();
+            if let Err(error) = self.core.get().take_directly(py, item, &mut outputs) {
+                state.items = None;
+                return Err(error);
+            }
+            if outputs.0.len() == 1 && state.ready.is_empty() {
+                return Ok(outputs.0.pop().map(|output| output.0));
+            }
+            state.ready.extend(outputs.0);
+        }
+    }
+}
+
+/// Names a call that is under way.
+#[pyclass(module = "remotemedia._core", frozen)]
+pub(crate) struct Ticket(Arc<dyn Client<Object>>);
+
+/// The outputs of the items that one stream puts in, in order.
+#[pyclass(module = "remotemedia._core", frozen)]
+pub(crate) struct OutputStream {
+    core: Py<SessionCore>,
+    outbox: Arc<Outbox<Object>>,
+}
+
+#[pymethods]
+impl OutputStream {
+    /// Put an item in; `admitted(is_in)` is called when it is, perhaps from another thread.
+    #[pyo3(signature = (item, admitted=None))]
+    fn put(&self, py: Python<'_>, item: Py<PyAny>, admitted: Option<Py<PyAny>>) {
+        self.submit(py, Some(Object(item)), admitted);
+    }
+
+    /// Put an item in, and wait until it is.
+    fn put_and_wait(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<bool> {
+        let (sender, admitted) = std::sync::mpsc::sync_channel(1);
+        self.outbox.expect_input();
+        let told: Box<dyn FnOnce(bool) + Send> = Box::new(move |is_in| {
+            // The one who waits may have been interrupted.
+            sender.send(is_in).ok();
+        });
+        let client: Arc<dyn Client<Object>> = self.outbox.clone();
+        py.detach(|| self.core.get().session.submit(Some(Object(item)), client, false, Some(told)));
+        if let Ok(is_in) = admitted.try_recv() {
+            return Ok(is_in);
+        }
+        let admitted = Mutex::new(admitted);
+        loop {
+            let is_in = py.detach(|| admitted.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(LOOK));
+            if let Ok(is_in) = is_in {
+                return Ok(is_in);
+            }
+            py.check_signals()?;
+        }
+    }
+
+    /// No more items come: the nodes are flushed.
+    fn end(&self, py: Python<'_>) {
+        self.submit(py, None, None);
+        self.outbox.end();
+    }
+
+    /// Whether `next` has something to say without waiting.
+    #[getter]
+    fn has_news(&self) -> bool {
+        self.outbox.has_news()
+    }
+
+    /// Let outputs go that nobody takes; the inputs still run to their end.
+    fn discard(&self) {
+        self.outbox.abandon();
+    }
+
+    /// How many inputs are under way, and outputs not taken.
+    #[getter]
+    fn load(&self) -> usize {
+        self.outbox.load()
+    }
+
+    /// What there is within `patience` seconds: `(0, None)` for nothing, `(1, output)`, `(2, None)` at the end.
+    fn next(&self, py: Python<'_>, patience: f64) -> PyResult<(u8, Py<PyAny>)> {
+        let patience = Duration::try_from_secs_f64(patience).unwrap_or_default();
+        let next =
+            if patience.is_zero() { self.outbox.next(patience) } else { py.detach(|| self.outbox.next(patience)) };
+        match next {
+            Next::Output(output) => Ok((1, output.0)),
+            Next::Nothing => {
+                py.check_signals()?;
+                Ok((0, py.None()))
+            }
+            Next::End => Ok((2, py.None())),
+            Next::Failed(error) => Err(failure::ended(py, error)),
+        }
+    }
+
+    /// Take no more, and drop what is under way.
+    fn abandon(&self, py: Python<'_>) -> PyResult<()> {
+        self.outbox.abandon();
+        let client: Arc<dyn Client<Object>> = self.outbox.clone();
+        self.core.get().abandon(py, &Ticket(client))
+    }
+}
+
+impl OutputStream {
+    fn submit(&self, py: Python<'_>, item: Option<Object>, admitted: Option<Py<PyAny>>) {
+        self.outbox.expect_input();
+        let client: Arc<dyn Client<Object>> = self.outbox.clone();
+        let told = admitted.map(|admitted| -> Box<dyn FnOnce(bool) + Send> {
+            Box::new(move |is_in| {
+                Python::attach(|py| {
+                    if let Err(error) = admitted.call1(py, (is_in,)) {
+                        error.write_unraisable(py, None);
+                    }
+                });
+            })
+        });
+        py.detach(|| self.core.get().session.submit(item, client, false, told));
+    }
+}
+
+/// The outputs of one call.
+#[derive(Default)]
+struct Outputs(Vec<Object>);
+
+impl Outputs {
+    /// Nothing, the one output, or a list of several.
+    fn shape(mut self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match self.0.len() {
+            0 => Ok(py.None()),
+            1 => Ok(self.0.remove(0).0),
+            _ => Ok(PyList::new(py, self.0.into_iter().map(|output| output.0))?.into_any().unbind()),
+        }
+    }
+}
+
+impl Sink<Object> for Outputs {
+    fn accept(&mut self, output: Object) -> PyResult<()> {
+        self.0.push(output);
+        Ok(())
+    }
+}
+
+type Answered = Box<dyn FnOnce(Outputs, Result<(), RunError<PyErr>>) + Send>;
+
+/// One call by the queue: collects the outputs of its input, and tells when they are all there.
+struct Call {
+    outputs: Mutex<Outputs>,
+    answered: Mutex<Option<Answered>>,
+}
+
+impl Call {
+    fn new(answered: Answered) -> Self {
+        Self { outputs: Mutex::default(), answered: Mutex::new(Some(answered)) }
+    }
+}
+
+impl Client<Object> for Call {
+    fn output(&self, output: Object) {
+        self.outputs.lock().unwrap_or_else(PoisonError::into_inner).0.push(output);
+    }
+
+    fn done(&self, outcome: Result<(), RunError<PyErr>>) {
+        let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let outputs = std::mem::take(&mut *self.outputs.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(answered) = answered {
+            answered(outputs, outcome);
+        }
+    }
+
+    fn forget(&self) {}
+}
+
+fn answer(py: Python<'_>, done: &Py<PyAny>, outputs: Outputs, outcome: Result<(), RunError<PyErr>>) {
+    let answer = outcome.map_err(|error| failure::ended(py, error)).and_then(|()| outputs.shape(py));
+    let told = match answer {
+        Ok(answer) => done.call1(py, (answer, py.None())),
+        Err(error) => done.call1(py, (py.None(), error.into_value(py))),
+    };
+    if let Err(error) = told {
+        error.write_unraisable(py, None);
+    }
+}
+
+fn news_of(on_news: Py<PyAny>) -> Box<dyn Fn() + Send + Sync> {
+    Box::new(move || {
+        Python::attach(|py| {
+            if let Err(error) = on_news.call0(py) {
+                error.write_unraisable(py, None);
+            }
+        });
+    })
+}
+
+fn setting<'py, T: FromPyObjectOwned<'py>>(settings: &Bound<'py, PyDict>, name: &str) -> PyResult<T> {
+    let value = settings.get_item(name)?.ok_or_else(|| pyo3::exceptions::PyKeyError::new_err(name.to_owned()))?;
+    value.extract().map_err(Into::into)
+}

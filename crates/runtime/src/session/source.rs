@@ -1,0 +1,62 @@
+//! The thread of a source: makes inputs until it ends or the session closes.
+
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+
+use super::core::{Core, Submission};
+use super::tracker::Client;
+use crate::{Outputs, Payload, Phase, RunError, Stream};
+
+pub(super) fn run<P: Payload>(core: &Arc<Core<P>>, client: &Arc<dyn Client<P>>, expect: &dyn Fn()) {
+    let unit = &core.stages[core.plan.stage_of(0)].units[0];
+    let produced = {
+        let mut machine = unit.lock();
+        unit.enter(&mut machine, |machine| machine.nodes[0].produce())
+    };
+    let outcome = produced.and_then(|outputs| match outputs {
+        Outputs::None => Ok(()),
+        Outputs::One(item) => {
+            put(core, client, expect, item);
+            Ok(())
+        }
+        Outputs::Many(mut stream) => drain(core, client, expect, &mut *stream),
+    });
+    match outcome {
+        Ok(()) => core.submit(Submission { item: None, client: Arc::clone(client), is_urgent: false, admitted: None }),
+        Err(fault) => {
+            let (made, _) = core.tracker.counts();
+            client.done(Err(RunError::of_node::<P>(&core.plan.nodes()[0].id, Some(made), Phase::Process, fault)));
+        }
+    }
+}
+
+fn drain<P: Payload>(
+    core: &Arc<Core<P>>,
+    client: &Arc<dyn Client<P>>,
+    expect: &dyn Fn(),
+    stream: &mut dyn Stream<P>,
+) -> Result<(), P::Fault> {
+    while let Some(item) = stream.next()? {
+        core.count_source_output();
+        if !put(core, client, expect, item) {
+            return stream.close();
+        }
+    }
+    Ok(())
+}
+
+/// Put an item in and wait until it is; `false` if the session has closed.
+fn put<P: Payload>(core: &Arc<Core<P>>, client: &Arc<dyn Client<P>>, expect: &dyn Fn(), item: P) -> bool {
+    let (sender, admitted) = sync_channel(1);
+    expect();
+    core.submit(Submission {
+        item: Some(item),
+        client: Arc::clone(client),
+        is_urgent: false,
+        // The one who waits is this thread, and waits for nothing else.
+        admitted: Some(Box::new(move |is_in| {
+            sender.try_send(is_in).ok();
+        })),
+    });
+    admitted.recv().unwrap_or(false)
+}

@@ -1,0 +1,279 @@
+"""`AsyncSession`: an open pipeline for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any
+
+from remotemedia._failures import combine, throw
+from remotemedia.exceptions import SessionClosedError
+from remotemedia.sessions import _OUTPUT, CLOSE_TIMEOUT_SECS, _Closing, _END, open_session
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+
+    from remotemedia._core import OutputStream
+    from remotemedia.core._graph import Graph
+
+__all__ = ["AsyncSession", "enter", "leave"]
+
+
+class AsyncSession(_Closing):
+    """An open pipeline for asyncio: any number of tasks may use it at once.
+
+    Made by `async with pipeline.open() as session`. The event loop goes on while nodes work.
+    """
+
+    news: News
+
+    async def call(self, item: Any) -> Any:  # type: ignore[override]
+        """Take one item through and answer its outputs: `None`, the one output, or a list of several.
+
+        Raises:
+            NodeError: If a node fails on it.
+            SessionInterruptedError: If the session was interrupted meanwhile.
+            SessionClosedError: If the session is closed.
+        """
+        answer = _Answer(self.news.loop)
+        ticket = self.start_call(item, answer.deliver)
+        try:
+            return await answer.future
+        except asyncio.CancelledError:
+            self.abandon(ticket)
+            raise
+
+    def map(self, items: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]:
+        """Take a stream of items through, and give each output as soon as it is there, in order.
+
+        Lazy on both sides: not more items are read ahead than the queues hold. At the end of the items the nodes are flushed.
+        Leaving the loop early drops what is under way.
+
+        Raises:
+            NodeError: If a node fails. The outputs before it were given.
+            SessionClosedError: If the session closes.
+        """
+        return self._map(items)
+
+    async def put(self, item: Any) -> None:
+        """Put one item in; waits while the pipeline is full. Its outputs come out of the iteration.
+
+        Raises:
+            SessionClosedError: If the session has closed, or `end` was called.
+        """
+        if self._is_ended or self._is_closed:
+            raise SessionClosedError("The session takes no more items")
+        self._is_used = True
+        await _put(self._stream, item, self.news.loop)
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        """The outputs of what was put in (or of the source), until the end."""
+        return _outputs_of(self._stream, self.news)
+
+    async def drain(self) -> None:
+        """Wait until all that went in has come out. Batches that are not full go at once."""
+        await _in_thread(self.wait_until_drained)
+
+    async def interrupt(self) -> int:
+        """Drop what is queued and under way; the session goes on with the next item.
+
+        When this returns, nothing of the old stream can come out any more. Nodes with an `interrupt()` have been told. Calls that
+        were under way raise `SessionInterruptedError`; streams go on.
+
+        Returns:
+            How many items were dropped. `metrics()` counts them too.
+        """
+        dropped: int = await _in_thread(self.drop_all)
+        return dropped
+
+    async def close(self, timeout: float = CLOSE_TIMEOUT_SECS) -> None:  # noqa: ASYNC109 - The word of the contract.
+        """Stop what is under way, clean the nodes up, and end all threads. Closing twice is no error.
+
+        Args:
+            timeout: Seconds that nodes may take to come back.
+
+        Raises:
+            NodeTimeoutError: If one did not; it names the node, its item and its Python stack. The rest is closed.
+            NodeError: If a node failed to clean up.
+        """
+        await _in_thread(lambda: self.close_now(timeout))
+
+    async def _map(self, items: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]:
+        news = News(self.news.loop)
+        stream = self.open_stream(self.queue_size, news)
+        feeder = _Feeder(stream, items, news, self.queue_size)
+        task = asyncio.create_task(feeder.run())
+        try:
+            async for output in _outputs_of(stream, news):
+                yield output
+            if feeder.failure is not None:
+                throw(feeder.failure)
+        finally:
+            task.cancel()
+            stream.abandon()
+            await asyncio.wait([task])
+
+
+class News:
+    """Something new to look at: called from any thread, waited for on the loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Belong to a loop."""
+        self.loop = loop
+        self._events: set[asyncio.Event] = set()
+        self._is_due = False
+
+    def __call__(self) -> None:
+        """Tell whoever waits. The loop is woken once for all that is new until it comes to look."""
+        if not self._is_due:
+            self._is_due = True
+            _on_loop(self.loop, self.tell)
+
+    def tell(self) -> None:
+        """Tell whoever waits; on the loop's own thread."""
+        self._is_due = False
+        for event in self._events:
+            event.set()
+
+    async def wait_while(self, is_old: Callable[[], bool]) -> None:
+        """Wait until something is new."""
+        event = asyncio.Event()
+        self._events.add(event)
+        try:
+            while is_old():
+                await event.wait()
+                event.clear()
+        finally:
+            self._events.discard(event)
+
+
+class _Feeder:
+    """Reads the items of a stream and puts them in, never more ahead than the queues hold."""
+
+    def __init__(self, stream: OutputStream, items: Any, news: News, limit: int) -> None:
+        self._stream = stream
+        self._items = items
+        self._news = news
+        self._limit = limit
+        self.failure: BaseException | None = None
+
+    async def run(self) -> None:
+        try:
+            if hasattr(type(self._items), "__aiter__"):
+                async for item in self._items:
+                    await self._put(item)
+            else:
+                for item in self._items:
+                    await self._put(item)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as failure:  # noqa: BLE001 - Raised by the one who takes the outputs.
+            self.failure = failure
+        self._stream.end()
+
+    async def _put(self, item: Any) -> None:
+        await _put(self._stream, item, self._news.loop)
+        await self._news.wait_while(lambda: self._stream.load >= self._limit)
+
+
+class _Answer:
+    """Where another thread puts the answer to one call."""
+
+    __slots__ = ("error", "future", "loop", "value")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.future: asyncio.Future[Any] = loop.create_future()
+
+    def deliver(self, value: Any, error: BaseException | None) -> None:
+        self.value = value
+        self.error = error
+        _on_loop(self.loop, self._resolve)
+
+    def _resolve(self) -> None:
+        if self.future.done():
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.value)
+
+
+async def enter(graph: Graph, settings: dict[str, Any]) -> AsyncSession:
+    """Open a session on this loop; the nodes are initialized beside it."""
+    loop = asyncio.get_running_loop()
+    news = News(loop)
+    session: AsyncSession = await _in_thread(lambda: open_session(AsyncSession, graph, settings, loop, news))
+    session.news = news
+    return session
+
+
+async def leave(session: AsyncSession, error: BaseException | None) -> None:
+    """Finish what was put in, then close; after an exception close at once."""
+    if error is None:
+        try:
+            await _in_thread(session.finish)
+        except BaseException as failure:  # noqa: BLE001 - Raised again when all is closed.
+            error = failure
+    try:
+        await _in_thread(lambda: session.close_now(CLOSE_TIMEOUT_SECS))
+    except Exception as failure:  # noqa: BLE001 - Raised with what came before.
+        combined = combine(error, [failure])
+        if combined is not None:
+            throw(combined)
+
+
+async def _outputs_of(stream: OutputStream, news: News) -> AsyncIterator[Any]:
+    while True:
+        state, output = stream.next(0.0)
+        if state == _OUTPUT:
+            yield output
+            news.tell()
+        elif state == _END:
+            return
+        else:
+            await news.wait_while(lambda: not stream.has_news)
+
+
+async def _put(stream: OutputStream, item: Any, loop: asyncio.AbstractEventLoop) -> None:
+    admitted = _Answer(loop)
+    stream.put(item, lambda is_in: admitted.deliver(is_in, None))
+    if not await admitted.future:
+        raise SessionClosedError("The session is closed")
+
+
+async def _in_thread(work: Callable[[], Any]) -> Any:
+    """Do something that waits on a thread of its own, and wait for it also when cancelled: it leaves nothing half done."""
+    answer = _Answer(asyncio.get_running_loop())
+
+    def run() -> None:
+        try:
+            answer.deliver(work(), None)
+        except BaseException as error:  # noqa: BLE001 - Raised by the one who waits.
+            answer.deliver(None, error)
+
+    thread = threading.Thread(target=run, name="remotemedia-wait", daemon=True)
+    thread.start()
+    cancelled: asyncio.CancelledError | None = None
+    while True:
+        try:
+            await asyncio.shield(answer.future)
+            break
+        except asyncio.CancelledError as error:
+            if answer.future.done():
+                raise
+            cancelled = error
+        except BaseException:  # noqa: BLE001 - The answer of the work, raised below.
+            break
+    thread.join()
+    if cancelled is not None:
+        raise cancelled
+    return answer.future.result()
+
+
+def _on_loop(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+    try:
+        loop.call_soon_threadsafe(callback)
+    except RuntimeError:
+        # The loop is closed: nobody is left who waits.
+        return

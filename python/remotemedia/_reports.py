@@ -1,0 +1,42 @@
+"""What the engine tells the logger `remotemedia` without ending anything."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+
+__all__ = ["dropped", "left_behind", "set_aside", "stack_of", "stalled"]
+
+_logger = logging.getLogger("remotemedia")
+
+
+def stalled(node_id: str, item_index: int, seconds: float, thread_id: int) -> None:
+    """A node has been at one item for long. It is named, not killed."""
+    _logger.warning(
+        "node '%s' has been at item %d for %.1f s, here:\n%s", node_id, item_index, seconds, stack_of(thread_id)
+    )
+
+
+def dropped(node_id: str, count: int) -> None:
+    """Items found the queue before a node full."""
+    _logger.warning("%d items were dropped before node '%s', whose queue was full", count, node_id)
+
+
+def set_aside(error: BaseException) -> None:
+    """An error that no input can be blamed for."""
+    _logger.error("an error while work was abandoned", exc_info=error)
+
+
+def left_behind(node_id: str, item_index: int, timeout: float, thread_id: int) -> str:
+    """What to say of a node that did not come back when its session closed."""
+    return (
+        f"Node '{node_id}' did not come back from item {item_index} within {timeout:g} s and was left behind, here:\n"
+        f"{stack_of(thread_id)}"
+    )
+
+
+def stack_of(thread_id: int) -> str:
+    """The Python stack of a thread, as a traceback shows it."""
+    frame = sys._current_frames().get(thread_id)  # noqa: SLF001 - The documented way to another thread's stack.
+    return "".join(traceback.format_stack(frame)).rstrip() if frame is not None else "  (no Python code)"

@@ -1,0 +1,253 @@
+"""Open pipelines: `Session` for plain Python, `AsyncSession` for asyncio.
+
+A session initializes its nodes once and keeps them for all calls and streams until it closes.
+"""
+
+from __future__ import annotations
+
+import atexit
+import weakref
+from typing import TYPE_CHECKING, Any, Self
+
+from remotemedia import _reports
+from remotemedia._core import SessionCore
+from remotemedia._failures import combine, throw
+from remotemedia.exceptions import NodeTimeoutError, SessionClosedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from types import TracebackType
+
+    from remotemedia._core import OutputStream
+    from remotemedia.core._graph import Graph
+
+__all__ = ["CLOSE_TIMEOUT_SECS", "Session", "open_session"]
+
+CLOSE_TIMEOUT_SECS = 10.0
+"""How long a session may take to close before what does not come back is left behind."""
+
+_WAIT_SECS = 0.05
+_OUTPUT, _END = 1, 2
+
+_open_sessions: weakref.WeakSet[_Closing] = weakref.WeakSet()
+
+
+class _Closing(SessionCore):
+    """What both kinds of sessions do at their end."""
+
+    queue_size: int
+    is_plain: bool
+    _stream: OutputStream
+    _is_used = False
+    _is_ended = False
+    _is_closed = False
+
+    def adopt(self, graph: Graph, settings: dict[str, Any], *, is_plain: bool) -> Self:
+        """Finish the making of a session."""
+        self.queue_size = settings["queue_size"]
+        self.is_plain = is_plain
+        self._stream = self.main_stream()
+        if graph.source is not None:
+            self._is_used = self._is_ended = True
+            self.start_source()
+        _open_sessions.add(self)
+        return self
+
+    def end(self) -> None:
+        """No more items are put in: the nodes are flushed, and the iteration ends after the last output."""
+        self._is_used = True
+        if not self._is_ended:
+            self._is_ended = True
+            self._stream.end()
+
+    def close_now(self, timeout: float) -> None:
+        """Stop what is under way, clean up, and end all threads."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        _open_sessions.discard(self)
+        left_behind = self.shut_down(timeout)
+        if left_behind:
+            node_id, item_index, thread_id = left_behind[0]
+            texts = [_reports.left_behind(name, item, timeout, thread) for name, item, thread in left_behind]
+            raise NodeTimeoutError("\n".join(texts), node_id=node_id, item_index=item_index)
+
+    def finish(self) -> None:
+        """Let what was put in come to its end, whether or not somebody takes the outputs."""
+        if self._is_used and not self._is_closed:
+            self._stream.discard()
+            self.end()
+            self.wait_until_drained()
+
+
+class Session(_Closing):
+    """An open pipeline for plain Python: any number of threads may use it at once.
+
+    Made by `with pipeline.open() as session`. Its methods wait; Ctrl-C interrupts them.
+    """
+
+    def map(self, items: Iterable[Any]) -> Iterator[Any]:
+        """Take a stream of items through, and give each output as soon as it is there, in order.
+
+        Lazy on both sides: items are read when outputs are asked for, and not more of them ahead than the queues hold.
+        At the end of the items the nodes are flushed. Leaving the loop early drops what is under way.
+
+        Raises:
+            NodeError: If a node fails. The outputs before it were given.
+            SessionClosedError: If the session closes.
+        """
+        if self.is_direct and self.is_plain:
+            return self.map_directly(iter(items))
+        return self._map_by_queue(iter(items))
+
+    def put(self, item: Any) -> None:
+        """Put one item in; waits while the pipeline is full. Its outputs come out of the iteration.
+
+        Raises:
+            SessionClosedError: If the session has closed, or `end` was called.
+        """
+        if self._is_ended or self._is_closed:
+            raise SessionClosedError("The session takes no more items")
+        self._is_used = True
+        if not self._stream.put_and_wait(item):
+            raise SessionClosedError("The session is closed")
+
+    def __iter__(self) -> Iterator[Any]:
+        """The outputs of what was put in (or of the source), until the end.
+
+        Raises:
+            NodeError: If a node fails. The outputs before it were given.
+        """
+        return _outputs_of(self._stream)
+
+    def drain(self) -> None:
+        """Wait until all that went in has come out. Batches that are not full go at once."""
+        self.wait_until_drained()
+
+    def interrupt(self) -> int:
+        """Drop what is queued and under way; the session goes on with the next item.
+
+        When this returns, nothing of the old stream can come out any more. Nodes with an `interrupt()` have been told. Calls that
+        were under way raise `SessionInterruptedError`; streams go on.
+
+        Returns:
+            How many items were dropped. `metrics()` counts them too.
+        """
+        return self.drop_all()
+
+    def close(self, timeout: float = CLOSE_TIMEOUT_SECS) -> None:
+        """Stop what is under way, clean the nodes up, and end all threads. Closing twice is no error.
+
+        Args:
+            timeout: Seconds that nodes may take to come back.
+
+        Raises:
+            NodeTimeoutError: If one did not; it names the node, its item and its Python stack. The rest is closed.
+            NodeError: If a node failed to clean up.
+        """
+        self.close_now(timeout)
+
+    def _map_by_queue(self, items: Iterator[Any]) -> Iterator[Any]:
+        stream = self.open_stream(self.queue_size)
+        is_ended = False
+        try:
+            while True:
+                state, output = stream.next(_WAIT_SECS if is_ended or stream.load >= self.queue_size else 0.0)
+                if state == _OUTPUT:
+                    yield output
+                elif state == _END:
+                    return
+                elif not is_ended and stream.load < self.queue_size:
+                    try:
+                        item = next(items)
+                    except StopIteration:
+                        is_ended = True
+                        stream.end()
+                    else:
+                        if not stream.put_and_wait(item):
+                            raise SessionClosedError("The session is closed")
+        finally:
+            stream.abandon()
+
+
+class Opening:
+    """A pipeline about to be opened: `with` gives a `Session`, `async with` an `AsyncSession`."""
+
+    def __init__(self, graph: Graph, settings: dict[str, Any]) -> None:
+        """Take a checked graph and checked settings; nothing is opened yet."""
+        self._graph = graph
+        self._settings = settings
+        self._session: Any = None
+
+    def __enter__(self) -> Session:
+        """Initialize the nodes."""
+        self._session = open_session(Session, self._graph, self._settings, None)
+        return self._session  # type: ignore[no-any-return]
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Finish what was put in, then close; after an exception close at once."""
+        session: Session = self._session
+        if error is None:
+            try:
+                session.finish()
+            except BaseException as failure:  # noqa: BLE001 - Raised again when all is closed.
+                error = failure
+                _close_after(session, error)
+                throw(error)
+            session.close_now(CLOSE_TIMEOUT_SECS)
+        else:
+            _close_after(session, error)
+
+    async def __aenter__(self) -> Any:
+        """Initialize the nodes, beside the event loop."""
+        from remotemedia._async_session import enter
+
+        self._session = await enter(self._graph, self._settings)
+        return self._session
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Finish what was put in, then close; after an exception close at once."""
+        from remotemedia._async_session import leave
+
+        await leave(self._session, error)
+
+
+def open_session(kind: type[Any], graph: Graph, settings: dict[str, Any], loop: Any, on_news: Any = None) -> Any:
+    """A session of this kind: its nodes are initialized on this thread."""
+    from remotemedia._kinds import classify
+
+    is_plain = all(classify(entry.node) == "plain" for entry in graph.entries if hasattr(entry.node, "process"))
+    return kind(graph, settings, loop, on_news).adopt(graph, settings, is_plain=is_plain)
+
+
+def _outputs_of(stream: OutputStream) -> Iterator[Any]:
+    while True:
+        state, output = stream.next(_WAIT_SECS)
+        if state == _OUTPUT:
+            yield output
+        elif state == _END:
+            return
+
+
+def _close_after(session: _Closing, error: BaseException) -> None:
+    """Close; what goes wrong is told together with the error that came before."""
+    try:
+        session.close_now(CLOSE_TIMEOUT_SECS)
+    except Exception as failure:  # noqa: BLE001 - Raised below, with what came before.
+        combined = combine(error, [failure])
+        if combined is not error and combined is not None:
+            throw(combined)
+
+
+@atexit.register
+def _close_all() -> None:
+    """Sessions that are open when the interpreter ends are closed: their threads must not outlive it."""
+    for session in list(_open_sessions):
+        try:
+            session.close_now(CLOSE_TIMEOUT_SECS)
+        except Exception as failure:  # noqa: BLE001 - Nobody is left to raise to.
+            _reports.set_aside(failure)
