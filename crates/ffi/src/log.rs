@@ -7,10 +7,11 @@ use remotemedia_runtime::{Observer, Phase, Plan};
 
 /// An observer that logs, if somebody listens to DEBUG; nobody can, unless `logging` has been imported.
 pub(crate) fn observer(py: Python<'_>) -> PyResult<Option<Box<dyn Observer>>> {
-    let modules = py.import("sys")?.getattr("modules")?;
-    let Ok(logging) = modules.get_item("logging") else {
+    if !py.import("sys")?.getattr("modules")?.contains("logging")? {
         return Ok(None);
-    };
+    }
+    // Not taken from `sys.modules`: another thread may be in the middle of importing it, and is waited for here.
+    let logging = py.import("logging")?;
     let logger = logging.call_method1("getLogger", ("remotemedia",))?;
     let is_enabled: bool = logger.call_method1("isEnabledFor", (logging.getattr("DEBUG")?,))?.extract()?;
     Ok(is_enabled.then(|| Box::new(LoggingObserver { logger: logger.unbind() }) as Box<dyn Observer>))
