@@ -316,8 +316,6 @@ impl<P: Payload> Runner<P> {
             }
             match feed.next().map_err(RunError::Feed)? {
                 Some(item) => self.take(item, sink, Machine::take)?,
-                // A feed that a cancellation woke is not at its end.
-                None if self.machine.is_cancelled.is_set() => return Err(RunError::Cancelled),
                 None => return Ok(()),
             }
             pace.passed(1);
