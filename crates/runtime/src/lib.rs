@@ -10,6 +10,7 @@ pub mod manifest;
 mod metrics;
 mod native;
 mod node;
+mod pace;
 mod plan;
 mod runner;
 mod session;
