@@ -1,4 +1,7 @@
-"""The Rust engine as an asyncio program sees it: a run is awaited, and a cancelled one has cleaned up before it says so."""
+"""The Rust engine as an asyncio program sees it.
+
+A run is awaited, and a cancelled one has cleaned up before it says so.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,11 @@ CLOSE_TIMEOUT_SECS = 10.0
 """How long a cancelled run may take to come to its end before it is left behind."""
 
 
-async def run(graph: Graph, feed: Any, enable_metrics: bool) -> tuple[list[Any], dict[str, Any] | None]:
+async def run(
+    graph: Graph,
+    feed: Any,
+    enable_metrics: bool,  # noqa: FBT001 - as the reference executor has it
+) -> tuple[list[Any], dict[str, Any] | None]:
     """Run a graph once on a thread of its own; the event loop goes on meanwhile.
 
     Args:
@@ -44,7 +51,7 @@ async def run(graph: Graph, feed: Any, enable_metrics: bool) -> tuple[list[Any],
 
 async def _stop(graph: Graph, call: _core.Call, outcome: _Outcome) -> None:
     call.cancel()
-    if await outcome.wait_again(CLOSE_TIMEOUT_SECS):
+    if await outcome.wait_again(until=asyncio.get_running_loop().time() + CLOSE_TIMEOUT_SECS):
         call.join()
     else:
         _tell_left_behind(graph, call)
@@ -78,13 +85,19 @@ class _Outcome:
             throw(self.value)
         return self.value, self.metrics
 
-    async def wait_again(self, timeout: float) -> bool:
-        """Wait for the answer of a cancelled run, whatever else is cancelled meanwhile; whether it came in time."""
+    async def wait_again(self, until: float) -> bool:
+        """Wait for the answer of a cancelled run, whatever else is cancelled meanwhile.
+
+        Args:
+            until: When to give up, in the loop's time.
+
+        Returns:
+            Whether it came in time.
+        """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
-        while not self.is_delivered and loop.time() < deadline:
+        while not self.is_delivered and loop.time() < until:
             self.future = loop.create_future()
-            timer = loop.call_at(deadline, _release, self.future)
+            timer = loop.call_at(until, _release, self.future)
             try:
                 await self.future
             except asyncio.CancelledError:
@@ -101,12 +114,12 @@ def _release(future: asyncio.Future[None]) -> None:
 
 
 def _tell_left_behind(graph: Graph, call: _core.Call) -> None:
-    import logging  # noqa: PLC0415 - rarely needed
+    import logging
 
-    frame = sys._current_frames().get(call.thread_id)  # noqa: SLF001 - the documented way to another thread's stack
+    frame = sys._current_frames().get(call.thread_id)  # noqa: SLF001 - documented
     stack = "".join(traceback.format_stack(frame)) if frame is not None else "(no Python code)\n"
     logging.getLogger("remotemedia").error(
-        "pipeline '%s' was cancelled, but a node did not come back within %.0f s and was left behind, here:\n%s",
+        "pipeline '%s' was cancelled, but a node did not come back within %.0f s and was left behind:\n%s",
         graph.name,
         CLOSE_TIMEOUT_SECS,
         stack,
