@@ -35,9 +35,9 @@ impl Observer for LoggingObserver {
     fn opened(&self, plan: &Plan) {
         let ids: Vec<&str> = plan.nodes().iter().map(|node| node.id.as_str()).collect();
         self.debug(&format!("pipeline '{}': plan of {} nodes: {}", plan.name(), ids.len(), ids.join(", ")));
-        for (index, stage) in plan.stages().iter().enumerate() {
+        for (stage, number) in plan.stages().iter().zip(1..) {
             let ids: Vec<&str> = stage.nodes.iter().map(|&node| plan.nodes()[node].id.as_str()).collect();
-            self.debug(&format!("stage {index} ({}): {}", stage.placement.name(), ids.join(", ")));
+            self.debug(&format!("stage {number} ({}): {}", stage.placement.name(), ids.join(", ")));
         }
     }
 
