@@ -90,10 +90,13 @@ impl Chain {
             Ok(items) => items,
             Err(error) => return BulkOutcome { taken: 0, end: BulkEnd::Fault(0, error) },
         };
+        let start = outputs.len();
         let outcome = kernel.function.bind(py).call1((&items, &outputs));
-        if self.collected.is_none()
-            && let Err(error) = outputs.iter().try_for_each(|output| sink.accept(Object(output.unbind())))
-        {
+        let accepted = drop_empty(&outputs, start).and_then(|()| match self.collected {
+            Some(_) => Ok(()),
+            None => outputs.iter().try_for_each(|output| sink.accept(Object(output.unbind()))),
+        });
+        if let Err(error) = accepted {
             return BulkOutcome { taken: length, end: BulkEnd::SinkFault(error) };
         }
         match outcome {
@@ -127,6 +130,26 @@ impl Chain {
         let rest = items.clone().map(|item| item.map(|item| Object(item.unbind()))).collect::<PyResult<Vec<_>>>()?;
         Ok(BulkOutcome { taken, end: BulkEnd::Unfinished { node, answer, rest } })
     }
+}
+
+/// Whether an output from `start` on is `None`. Borrows them: counting references would cost as much as a small node.
+#[allow(unsafe_code, reason = "PyO3 has no way to look at the items of a list without taking references")]
+fn has_none(outputs: &Bound<'_, PyList>, start: usize) -> bool {
+    let none = outputs.py().None();
+    (start.cast_signed()..outputs.len().cast_signed()).any(|index| {
+        // SAFETY: the index is within the list, which keeps its length: this thread is attached and runs no Python code.
+        let output = unsafe { pyo3::ffi::PyList_GET_ITEM(outputs.as_ptr(), index) };
+        output == none.as_ptr()
+    })
+}
+
+/// Take out of the outputs from `start` on what is none: where the last node answered `None`.
+fn drop_empty(outputs: &Bound<'_, PyList>, start: usize) -> PyResult<()> {
+    if !has_none(outputs, start) {
+        return Ok(());
+    }
+    let kept: Vec<_> = outputs.iter().skip(start).filter(|output| !output.is_none()).collect();
+    outputs.set_slice(start, outputs.len(), PyList::new(outputs.py(), kept)?.as_any())
 }
 
 impl Bulk<Object> for Chain {
