@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 import traceback
 from typing import TYPE_CHECKING, Any
 
 from remotemedia import _core
-from remotemedia._failures import throw
+from remotemedia._failures import combine, throw
 
 if TYPE_CHECKING:
     from remotemedia.core._graph import Graph
@@ -42,19 +43,37 @@ async def run(
     call = _core.start(graph, feed, loop, outcome.deliver, enable_metrics)
     try:
         await outcome.future
-    except asyncio.CancelledError:
+    except asyncio.CancelledError as cancelled:
         await _stop(graph, call, outcome)
-        raise
-    call.join()
+        failure = outcome.value
+        if isinstance(failure, asyncio.CancelledError):
+            # The engine's own word for it: what failed while it cleaned up is behind it.
+            failure = failure.__context__
+        if isinstance(failure, BaseException):
+            combine(cancelled, [failure])
+        throw(cancelled)
+    _join(call)
     return outcome.get()
 
 
 async def _stop(graph: Graph, call: _core.Call, outcome: _Outcome) -> None:
     call.cancel()
     if await outcome.wait_again(until=asyncio.get_running_loop().time() + CLOSE_TIMEOUT_SECS):
-        call.join()
+        _join(call)
     else:
         _tell_left_behind(graph, call)
+
+
+def _join(call: _core.Call) -> None:
+    """Wait for the end of a thread, and let `threading` forget it.
+
+    When code asks which thread it runs on, as every log record does, `threading` makes a stand-in for one that it has
+    not started itself, and Python before 3.12.1 keeps it for ever.
+    """
+    call.join()
+    known = threading._active  # type: ignore[attr-defined] # noqa: SLF001 - There is no other way to it.
+    if isinstance(known.get(call.thread_id), threading._DummyThread):  # noqa: SLF001
+        known.pop(call.thread_id, None)
 
 
 class _Outcome:
