@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyList};
 use remotemedia_runtime::{Bulk, BulkEnd, BulkOutcome, Sink};
 
+use crate::answer::LazyTypes;
 use crate::object::Object;
 
 /// The chunk under way. Emptying the list ends the loop over it after the current item: that is how a run is cancelled
@@ -132,20 +133,28 @@ impl Chain {
     }
 }
 
-/// Whether an output from `start` on is `None`. Borrows them: counting references would cost as much as a small node.
+/// Whether `is_sought` is true of the address of an item from `start` on. Borrows the items: counting references would
+/// cost as much as a small node.
 #[allow(unsafe_code, reason = "PyO3 has no way to look at the items of a list without taking references")]
-fn has_none(outputs: &Bound<'_, PyList>, start: usize) -> bool {
-    let none = outputs.py().None();
-    (start.cast_signed()..outputs.len().cast_signed()).any(|index| {
+fn has(list: &Bound<'_, PyList>, start: usize, is_sought: impl Fn(*mut pyo3::ffi::PyObject) -> bool) -> bool {
+    (start.cast_signed()..list.len().cast_signed()).any(|index| {
         // SAFETY: the index is within the list, which keeps its length: this thread is attached and runs no Python code.
-        let output = unsafe { pyo3::ffi::PyList_GET_ITEM(outputs.as_ptr(), index) };
-        output == none.as_ptr()
+        is_sought(unsafe { pyo3::ffi::PyList_GET_ITEM(list.as_ptr(), index) })
     })
+}
+
+/// Whether an item is a generator or coroutine, which a node may pass on and nobody would look at in a kernel.
+#[allow(unsafe_code, reason = "the items are borrowed, see `has`")]
+fn has_lazy_item(chunk: &Bound<'_, PyList>) -> PyResult<bool> {
+    let types = LazyTypes::get(chunk.py())?;
+    // SAFETY: an item of a list is an object, and every object has a type.
+    Ok(has(chunk, 0, |item| types.contains(unsafe { pyo3::ffi::Py_TYPE(item) } as usize)))
 }
 
 /// Take out of the outputs from `start` on what is none: where the last node answered `None`.
 fn drop_empty(outputs: &Bound<'_, PyList>, start: usize) -> PyResult<()> {
-    if !has_none(outputs, start) {
+    let none = outputs.py().None();
+    if !has(outputs, start, |output| output == none.as_ptr()) {
         return Ok(());
     }
     let kept: Vec<_> = outputs.iter().skip(start).filter(|output| !output.is_none()).collect();
@@ -170,6 +179,11 @@ impl Bulk<Object> for Chain {
                 Ok(chunk) => chunk,
                 Err(error) => return BulkOutcome { taken: 0, end: BulkEnd::Fault(0, error.into()) },
             };
+            match has_lazy_item(&chunk) {
+                Ok(true) => return BulkOutcome { taken: 0, end: BulkEnd::Refused(Object(chunk.into_any().unbind())) },
+                Ok(false) => {}
+                Err(error) => return BulkOutcome { taken: 0, end: BulkEnd::Fault(0, error) },
+            }
             if let Err(error) = self.current.begin(&chunk) {
                 return BulkOutcome { taken: 0, end: BulkEnd::Fault(0, error) };
             }

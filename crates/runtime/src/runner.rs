@@ -322,6 +322,10 @@ impl<P: Payload> Runner<P> {
         if self.bulk.is_some() {
             return self.take_in_bulk(chunk, sink);
         }
+        self.take_singly(chunk, sink)
+    }
+
+    fn take_singly(&mut self, chunk: P, sink: &mut dyn Sink<P>) -> Result<usize, RunError<P::Fault>> {
         let items = P::unpack(chunk).map_err(RunError::Feed)?;
         let count = items.len();
         self.take_all(items, sink)?;
@@ -372,6 +376,10 @@ impl<P: Payload> Runner<P> {
             BulkEnd::Done => Ok(outcome.taken),
             BulkEnd::Fault(node, fault) => Err(self.blame(node, Some(self.machine.item_index), Phase::Process, fault)),
             BulkEnd::SinkFault(fault) => Err(RunError::Sink(fault)),
+            BulkEnd::Refused(chunk) => {
+                self.bulk = None;
+                self.take_singly(chunk, sink)
+            }
             BulkEnd::Unfinished { node, answer, rest } => {
                 self.bulk = None;
                 self.in_turn(sink, |machine, sink| machine.resume(node, answer, sink))?;
