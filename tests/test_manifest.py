@@ -162,6 +162,11 @@ class TestWhatIsRefused:
                 "Fails refuses its parameters: KeyError: 7",
             ),
             (
+                {"node_type": "FilterNode", "params": {"thresold": 7}},
+                "nodes[1].params",
+                "FilterNode has no parameter 'thresold'; did you mean 'threshold'?",
+            ),
+            (
                 {"node_type": "no_module:Class"},
                 "nodes[1].node_type",
                 "cannot import 'no_module:Class': ModuleNotFoundError: No module named 'no_module'",

@@ -67,6 +67,33 @@ class TestCalculator:
         assert (before, run([node], [1])) == ([2], [6])
 
 
+class TestParameters:
+    @pytest.mark.parametrize(
+        ("kind", "name", "message"),
+        [
+            (PassThroughNode, "nmae", "PassThroughNode has no parameter 'nmae'; did you mean 'name'?"),
+            (
+                CalculatorNode,
+                "op",
+                "CalculatorNode has no parameter 'op'; its parameters are: operation, ope",
+            ),
+            (FilterNode, "thresold", "FilterNode has no parameter 'thresold'; did you mean 'threshold'?"),
+            (OutputNode, "calback", "OutputNode has no parameter 'calback'; did you mean 'callback'?"),
+        ],
+    )
+    def test_an_unknown_one_is_refused_with_the_nearest(self, kind, name, message):
+        with pytest.raises(PipelineError) as caught:
+            kind(**{name: 5})
+
+        assert str(caught.value).startswith(message)
+
+    def test_a_subclass_keeps_what_it_does_not_know(self):
+        class Softer(FilterNode):
+            pass
+
+        assert Softer(5, knee=3).config == {"knee": 3}
+
+
 class TestFilter:
     def test_the_threshold_itself_passes(self, run):
         assert run([FilterNode(threshold=2)], [1, 2, 3]) == [2, 3]

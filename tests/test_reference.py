@@ -180,7 +180,7 @@ class TestLogging:
 
         assert [line for line in lines if "Double_0'" in line or line.startswith(("pipeline", "stage"))] == [
             "pipeline 'pipeline': plan of 1 nodes: Double_0",
-            "stage 0 (inline): Double_0",
+            "stage 1 (inline): Double_0",
             "node 'Double_0': initialize",
             "node 'Double_0': process item 0",
             "node 'Double_0': cleanup",

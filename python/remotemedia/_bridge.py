@@ -1,7 +1,7 @@
 """Awaits coroutines for a thread that is not the event loop's: the meeting point of the engine and asyncio.
 
-Not `asyncio.run_coroutine_threadsafe`: that one reports a cancelled task at once, while the task may still be unwinding, and
-the node would be cleaned up under its feet.
+Not `asyncio.run_coroutine_threadsafe`: that one reports a cancelled task at once, while the task may still be
+unwinding, and the node would be cleaned up under its feet.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class Bridge:
     """The event loop of one run, as the run's thread sees it.
 
     Args:
-        loop: The caller's running loop. Without it the bridge runs a loop of its own in a thread until `close`.
+        loop: The caller's running loop. Without it the bridge runs a loop of its own in a thread until
+            `close`.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
@@ -105,7 +106,7 @@ class Bridge:
         def finish(_task: asyncio.Task[Any]) -> None:
             self._current.pop(thread_id, None)
             if isinstance(awaitable, CoroutineType):
-                # A task that was cancelled before it began has left it untouched, which Python would warn about.
+                # A task that was cancelled before it began has left it untouched, and Python would warn.
                 awaitable.close()
             ended.release()
 

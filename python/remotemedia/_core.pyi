@@ -6,6 +6,8 @@ from typing import Any, final
 
 from remotemedia.core._graph import Graph
 
+__all__ = ["Call", "__version__", "draw", "main", "parse_manifest", "run", "start"]
+
 __version__: str
 
 @final
@@ -41,13 +43,14 @@ def parse_manifest(text: str) -> dict[str, Any]:
     """Parse and check a manifest, JSON or YAML.
 
     Returns:
-        `{"name", "nodes": [{"id", "node_type", "params", "options", "join", "line"}], "connections", "ignored"}`.
+        `{"name", "nodes", "connections", "ignored"}`, where a node is
+        `{"id", "node_type", "params", "options", "join", "line"}`.
 
     Raises:
         ManifestError: With the line and path of the place.
     """
 
-def draw(graph: Graph, format: str) -> str:
+def draw(graph: Graph, format: str) -> str:  # noqa: A002 - the word of the command line
     """Draw a graph as `text`, `mermaid`, `dot` or `svg`."""
 
 def main(arguments: list[str]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 _PACKAGE = __name__.partition(".")[0]
 
@@ -17,7 +17,8 @@ class Finding(NamedTuple):
 
     label: str
     text: str
-    is_problem: bool = False
+    kind: Literal["fact", "note", "problem"] = "fact"
+    """A note tells of something optional that is not there."""
 
 
 def set_host(origin: str) -> None:
@@ -39,8 +40,8 @@ def findings() -> list[Finding]:
         *_package(),
         *_extension(),
         *_other_packages(),
-        *_dependency("cloudpickle", 3, "send nodes to worker processes"),
-        *_dependency("numpy", 1, "read audio"),
+        _dependency("cloudpickle", 3, "to send nodes to worker processes", "problem"),
+        _dependency("numpy", 1, "to read audio", "note"),
     ]
 
 
@@ -75,9 +76,7 @@ def _environment() -> list[Finding]:
     found = [Finding("Virtual environment", f"{sys.prefix}{origin}")]
     active = os.environ.get("VIRTUAL_ENV")
     if active and os.path.realpath(active) != os.path.realpath(sys.prefix):
-        found.append(
-            Finding("Virtual environment", f"{active} is active, but not the one in use", is_problem=True)
-        )
+        found.append(Finding("Virtual environment", f"{active} is active, but not the one in use", "problem"))
     return found
 
 
@@ -99,7 +98,7 @@ def _extension() -> list[Finding]:
         if built:
             text += f"; it is built for another Python ({', '.join(built)})"
         text += f"; install it again with: {sys.executable} -m pip install --force-reinstall {_PACKAGE}"
-        return [Finding("Extension", text, is_problem=True)]
+        return [Finding("Extension", text, "problem")]
     place = "inside remotemedia-host" if _host_origin else _core.__file__
     found = [Finding("Extension", f"remotemedia._core {_core.__version__} ({place})")]
     if _core.__version__ != remotemedia.__version__:
@@ -107,7 +106,7 @@ def _extension() -> list[Finding]:
             f"the extension is version {_core.__version__} and the package {remotemedia.__version__}; "
             f"install one version with: {sys.executable} -m pip install --force-reinstall {_PACKAGE}"
         )
-        found.append(Finding("Extension", text, is_problem=True))
+        found.append(Finding("Extension", text, "problem"))
     return found
 
 
@@ -131,25 +130,26 @@ def _other_packages() -> list[Finding]:
             "Installed wheel",
             f"remotemedia {version} is installed in {place}, but {ours} is in use; "
             f"install that version with: {sys.executable} -m pip install {_PACKAGE}=={ours}",
-            is_problem=True,
+            "problem",
         )
         for version, place in others
     ]
 
 
-def _dependency(name: str, oldest: int, purpose: str) -> list[Finding]:
+def _dependency(name: str, oldest: int, purpose: str, if_missing: Literal["note", "problem"]) -> Finding:
     """Whether a package can be used; `oldest` is the first major version that fits."""
     import importlib
 
-    install = f"to {purpose}, install it with: {sys.executable} -m pip install '{name}>={oldest}'"
+    install = f"{purpose}, install it with: {sys.executable} -m pip install '{name}>={oldest}'"
     try:
         module = importlib.import_module(name)
     except ImportError as error:
         is_missing = isinstance(error, ModuleNotFoundError) and error.name == name
-        what = "not installed" if is_missing else f"does not load: {error}"
-        return [Finding(name, f"{what}; {install}", is_problem=True)]
+        if is_missing:
+            return Finding(name, f"not installed; {install}", if_missing)
+        return Finding(name, f"does not load: {error}; {install}", "problem")
     version = str(getattr(module, "__version__", "of unknown version"))
     major = version.partition(".")[0]
     if major.isdecimal() and int(major) < oldest:
-        return [Finding(name, f"{version} is too old; {install}", is_problem=True)]
-    return [Finding(name, f"{version} ({os.path.dirname(os.path.dirname(module.__file__ or ''))})")]
+        return Finding(name, f"{version} is too old; {install}", "problem")
+    return Finding(name, f"{version} ({os.path.dirname(os.path.dirname(module.__file__ or ''))})")

@@ -1,14 +1,18 @@
-"""The Rust engine as an asyncio program sees it: a run is awaited, and a cancelled one has cleaned up before it says so."""
+"""The Rust engine as an asyncio program sees it.
+
+A run is awaited, and a cancelled one has cleaned up before it says so.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 import traceback
 from typing import TYPE_CHECKING, Any
 
 from remotemedia import _core
-from remotemedia._failures import throw
+from remotemedia._failures import combine, throw
 
 if TYPE_CHECKING:
     from remotemedia.core._graph import Graph
@@ -19,7 +23,11 @@ CLOSE_TIMEOUT_SECS = 10.0
 """How long a cancelled run may take to come to its end before it is left behind."""
 
 
-async def run(graph: Graph, feed: Any, enable_metrics: bool) -> tuple[list[Any], dict[str, Any] | None]:
+async def run(
+    graph: Graph,
+    feed: Any,
+    enable_metrics: bool,  # noqa: FBT001 - as the reference executor has it
+) -> tuple[list[Any], dict[str, Any] | None]:
     """Run a graph once on a thread of its own; the event loop goes on meanwhile.
 
     Args:
@@ -35,19 +43,37 @@ async def run(graph: Graph, feed: Any, enable_metrics: bool) -> tuple[list[Any],
     call = _core.start(graph, feed, loop, outcome.deliver, enable_metrics)
     try:
         await outcome.future
-    except asyncio.CancelledError:
+    except asyncio.CancelledError as cancelled:
         await _stop(graph, call, outcome)
-        raise
-    call.join()
+        failure = outcome.value
+        if isinstance(failure, asyncio.CancelledError):
+            # The engine's own word for it: what failed while it cleaned up is behind it.
+            failure = failure.__context__
+        if isinstance(failure, BaseException):
+            combine(cancelled, [failure])
+        throw(cancelled)
+    _join(call)
     return outcome.get()
 
 
 async def _stop(graph: Graph, call: _core.Call, outcome: _Outcome) -> None:
     call.cancel()
-    if await outcome.wait_again(CLOSE_TIMEOUT_SECS):
-        call.join()
+    if await outcome.wait_again(until=asyncio.get_running_loop().time() + CLOSE_TIMEOUT_SECS):
+        _join(call)
     else:
         _tell_left_behind(graph, call)
+
+
+def _join(call: _core.Call) -> None:
+    """Wait for the end of a thread, and let `threading` forget it.
+
+    When code asks which thread it runs on, as every log record does, `threading` makes a stand-in for one that it has
+    not started itself, and Python before 3.12.1 keeps it for ever.
+    """
+    call.join()
+    known = threading._active  # type: ignore[attr-defined] # noqa: SLF001 - There is no other way to it.
+    if isinstance(known.get(call.thread_id), threading._DummyThread):  # noqa: SLF001
+        known.pop(call.thread_id, None)
 
 
 class _Outcome:
@@ -78,13 +104,19 @@ class _Outcome:
             throw(self.value)
         return self.value, self.metrics
 
-    async def wait_again(self, timeout: float) -> bool:
-        """Wait for the answer of a cancelled run, whatever else is cancelled meanwhile; whether it came in time."""
+    async def wait_again(self, until: float) -> bool:
+        """Wait for the answer of a cancelled run, whatever else is cancelled meanwhile.
+
+        Args:
+            until: When to give up, in the loop's time.
+
+        Returns:
+            Whether it came in time.
+        """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
-        while not self.is_delivered and loop.time() < deadline:
+        while not self.is_delivered and loop.time() < until:
             self.future = loop.create_future()
-            timer = loop.call_at(deadline, _release, self.future)
+            timer = loop.call_at(until, _release, self.future)
             try:
                 await self.future
             except asyncio.CancelledError:
@@ -101,12 +133,12 @@ def _release(future: asyncio.Future[None]) -> None:
 
 
 def _tell_left_behind(graph: Graph, call: _core.Call) -> None:
-    import logging  # noqa: PLC0415 - rarely needed
+    import logging
 
-    frame = sys._current_frames().get(call.thread_id)  # noqa: SLF001 - the documented way to another thread's stack
+    frame = sys._current_frames().get(call.thread_id)  # noqa: SLF001 - documented
     stack = "".join(traceback.format_stack(frame)) if frame is not None else "(no Python code)\n"
     logging.getLogger("remotemedia").error(
-        "pipeline '%s' was cancelled, but a node did not come back within %.0f s and was left behind, here:\n%s",
+        "pipeline '%s' was cancelled, but a node did not come back within %.0f s and was left behind:\n%s",
         graph.name,
         CLOSE_TIMEOUT_SECS,
         stack,

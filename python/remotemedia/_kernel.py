@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import functools
 import types
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     Kernel = Callable[[Iterator[Any], list[Any]], None]
 
@@ -24,7 +25,9 @@ LONGEST_CHAIN = 64
 """Longer chains are taken node by node: the compiled loop would gain little and take long to compile."""
 
 _ARITHMETIC = {"add": "+", "subtract": "-", "multiply": "*"}
+_NUMBER_TYPES = (int, float)
 _CO_LAZY = 0x20 | 0x80 | 0x100 | 0x200  # generator, coroutine, iterable coroutine, async generator
+_SKIP_NONE = "if x is None: continue"
 _LAZY_TYPES = frozenset({types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType})
 
 
@@ -37,28 +40,54 @@ def build(nodes: list[Any]) -> tuple[Kernel, list[int]] | None:
 
     Returns:
         `kernel(items, outputs)`, which takes an iterator of items and appends to the list of outputs, and for
-        each line of its code the index of the node that the line calls.
+        each line of its code the index of the node that the line calls. A `None` among the outputs is none:
+        the caller takes it out, faster than the loop could.
     """
     if not 0 < len(nodes) <= LONGEST_CHAIN:
         return None
-    lines = ["    for x in items:"]
-    node_of_line = [0, 0, 0]
     names: dict[str, Any] = {}
+    steps: list[_Step] = []
     for index, node in enumerate(nodes):
         step = _step(index, node, names)
         if step is None:
             return None
-        lines += [f"        {line}" for line in step]
-        node_of_line += [index] * len(step)
-    lines.append("        outputs.append(x)")
-    node_of_line.append(len(nodes) - 1)
-    # As parameters with defaults the nodes are fast locals of the loop, not globals.
-    head = f"def kernel({', '.join(['items', 'outputs', *names])}):"
+        steps.append(step)
+    source, node_of_line = _source(steps, names)
     scope: dict[str, Any] = {"LazyAnswerError": LazyAnswerError, "LAZY_TYPES": _LAZY_TYPES}
-    exec(_compiled("\n".join([head, *lines])), scope)  # noqa: S102 - the source above is ours alone
+    exec(_compiled(source), scope)  # noqa: S102 - the source is ours alone
     kernel = scope["kernel"]
     kernel.__defaults__ = tuple(names.values()) or None
     return kernel, node_of_line
+
+
+class _Step(NamedTuple):
+    """What takes `x` through one node."""
+
+    lines: list[str]
+    test: list[str]
+    """Whether a node of ours is still as it was when the lines were written."""
+    is_ours: bool
+    """Whether the lines run no code of the user's, but for the operators of unusual items."""
+
+
+def _source(steps: list[_Step], names: Iterable[str]) -> tuple[str, list[int]]:
+    """The text of the function, and for each of its lines the node that it belongs to."""
+    # Nobody changes a node inside the loop if nothing of the user's runs there.
+    is_tested_once = all(step.is_ours for step in steps)
+    # As parameters with defaults the nodes are fast locals of the loop, not globals.
+    lines = [f"def kernel({', '.join(['items', 'outputs', *names])}):"]
+    if is_tested_once:
+        lines += [f"    {line}" for step in steps for line in step.test]
+    lines.append("    for x in items:")
+    # Lines count from 1.
+    node_of_line = [0] * (len(lines) + 1)
+    for index, step in enumerate(steps):
+        own = step.lines if index < len(steps) - 1 else _last_lines(step.lines)
+        if not is_tested_once:
+            own = [*step.test, *own]
+        lines += [f"        {line}" for line in own]
+        node_of_line += [index] * len(own)
+    return "\n".join(lines), node_of_line
 
 
 @functools.lru_cache(maxsize=64)
@@ -67,8 +96,8 @@ def _compiled(source: str) -> types.CodeType:
     return compile(source, "<remotemedia chain>", "exec")
 
 
-def _step(index: int, node: Any, names: dict[str, Any]) -> list[str] | None:
-    """The lines that take `x` through one node, or `None` if the node is not a plain one."""
+def _step(index: int, node: Any, names: dict[str, Any]) -> _Step | None:
+    """What takes `x` through one node, or `None` if the node is not a plain one."""
     method = node.process
     function = getattr(method, "__func__", None)
     if not isinstance(function, types.FunctionType) or getattr(method, "__self__", None) is not node:
@@ -77,12 +106,16 @@ def _step(index: int, node: Any, names: dict[str, Any]) -> list[str] | None:
         return None
     names[f"f{index}"] = function
     names[f"n{index}"] = node
-    line = _builtin_line(index, node, function)
-    if line is not None:
-        return [line]
+    return _builtin_step(index, node, function, names) or _Step(
+        _call(index, function, names), test=[], is_ours=False
+    )
+
+
+def _call(index: int, function: types.FunctionType, names: dict[str, Any]) -> list[str]:
+    """The lines that call a node."""
     call = f"x = f{index}(n{index}, x)"
     if not _may_answer_lazily(function.__code__):
-        return [call, "if x is None: continue"]
+        return [call, _SKIP_NONE]
     # The type of the last answer is remembered, and looked at again only when another one comes.
     names[f"t{index}"] = None
     return [
@@ -94,33 +127,77 @@ def _step(index: int, node: Any, names: dict[str, Any]) -> list[str] | None:
     ]
 
 
-def _builtin_line(index: int, node: Any, function: types.FunctionType) -> str | None:
-    """What a node of our own comes down to, if it is one."""
-    from remotemedia.nodes import CalculatorNode, FilterNode, PassThroughNode
+def _last_lines(lines: list[str]) -> list[str]:
+    """The lines of the last node, whose answer is an output."""
+    if lines[-1] == _SKIP_NONE and len(lines) > 1:
+        lines = lines[:-1]
+    if lines[-1].startswith("x = "):
+        return [*lines[:-1], f"outputs.append({lines[-1].removeprefix('x = ')})"]
+    return [*lines, "outputs.append(x)"]
 
-    if function is PassThroughNode.process:
+
+def _builtin_step(index: int, node: Any, function: types.FunctionType, names: dict[str, Any]) -> _Step | None:
+    """What a node of our own comes down to, if it is one.
+
+    Arithmetic stands in the loop while the attributes of the node are those that the loop was written for,
+    and plain numbers. So it cannot differ from what the method does, which is called otherwise.
+    """
+    from remotemedia.nodes import _builtin
+
+    if function is _builtin.PASS_ON:
         # What comes from a node before is something already.
-        return "pass" if index else "if x is None: continue"
-    if function is CalculatorNode.process and (operator := _ARITHMETIC.get(node.operation)):
-        # The sum itself, where the general method would find nothing else to do.
-        line = f"x = x {operator} n{index}.operand if type(x) is int or type(x) is float"
-        return f"{line} else f{index}(n{index}, x)"
-    if function is FilterNode.process and node.predicate is None:
-        return f"if not x >= n{index}.threshold: continue"
-    return None
+        return _Step(["pass" if index else _SKIP_NONE], test=[], is_ours=True)
+    if function is _builtin.CALCULATE and type(node) is _builtin.CalculatorNode:
+        number, other = getattr(node, "operand", None), getattr(node, "operation", None)
+        operator = _ARITHMETIC.get(other) if isinstance(other, str) else None
+        test = f"n{index}.operand is a{index} and n{index}.operation is b{index}"
+        condition = f"q{index} and (type(x) is int or type(x) is float)"
+        line = f"x = x {operator} a{index}"
+    elif function is _builtin.FILTER and type(node) is _builtin.FilterNode:
+        number, other = getattr(node, "threshold", None), getattr(node, "predicate", None)
+        operator = ">=" if other is None else None
+        test = f"n{index}.threshold is a{index} and n{index}.predicate is b{index}"
+        condition = f"q{index}"
+        line = f"if not x {operator} a{index}: continue"
+    else:
+        return None
+    if operator is None or type(number) not in _NUMBER_TYPES:
+        return None
+    names[f"a{index}"] = number
+    names[f"b{index}"] = other
+    call = [f"    {line}" for line in _call(index, function, names)]
+    lines = [f"if {condition}:", f"    {line}", "else:", *call]
+    return _Step(lines, test=[f"q{index} = {test}"], is_ours=True)
 
 
 def _may_answer_lazily(code: types.CodeType) -> bool:
-    """Whether a plain function could return a generator or coroutine, which it has to get from a call."""
-    has_call = any(operation in _call_operations() for operation in code.co_code[::2])
-    return has_call or any(isinstance(constant, types.CodeType) for constant in code.co_consts)
+    """Whether a plain function could return a generator or coroutine that it was not given.
+
+    It has to get it from a call, or find it somewhere and keep or return it as it is.
+    """
+    calls, finders, keepers = _operations()
+    # 0 stands for the room that the interpreter keeps after an operation.
+    operations = [operation for operation in code.co_code[::2] if operation]
+    if not calls.isdisjoint(operations) or any(isinstance(constant, types.CodeType) for constant in code.co_consts):
+        return True
+    return any(first in finders and then in keepers for first, then in pairwise(operations))
 
 
 @functools.cache
-def _call_operations() -> frozenset[int]:
+def _operations() -> tuple[frozenset[int], frozenset[int], frozenset[int]]:
+    """The operations that call, those that get an object from somewhere, and those that let one be."""
     import opcode
 
-    return frozenset(number for name, number in opcode.opmap.items() if "CALL" in name)
+    names = opcode.opmap.items()
+    # Where the language has no operation for subscripts, they are among the binary ones.
+    subscript = "BINARY_SUBSCR" if "BINARY_SUBSCR" in opcode.opmap else "BINARY_OP"
+    finders = ("LOAD_ATTR", "LOAD_SUPER", "LOAD_GLOBAL", "LOAD_DEREF", "FOR_ITER", "UNPACK", subscript)
+    keepers = ("RETURN_", "STORE_FAST", "STORE_DEREF", "JUMP", "COPY", "SWAP")
+    return (
+        frozenset(number for name, number in names if "CALL" in name),
+        frozenset(number for name, number in names if name.startswith(finders)),
+        frozenset(number for name, number in names if name.startswith(keepers)),
+    )
 
 
 def locate(error: BaseException, node_of_line: list[int]) -> int:

@@ -24,6 +24,6 @@ def debug_log(name: str, entries: Sequence[Entry]) -> Callable[..., None] | None
         return None
     ids = ", ".join(entry.id for entry in entries)
     logger.debug("pipeline '%s': plan of %d nodes: %s", name, len(entries), ids)
-    logger.debug("stage 0 (inline): %s", ids)
+    logger.debug("stage 1 (inline): %s", ids)
     debug: Callable[..., None] = logger.debug
     return debug

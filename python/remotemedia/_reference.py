@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._failures import combine, is_interrupt, node_error, throw
-from remotemedia._kinds import answer_kind, classify
+from remotemedia._kinds import answer_kind, classify, is_source
 from remotemedia._lifecycle import Lifecycle, finish
 from remotemedia._logging import debug_log
 from remotemedia._metrics import Recorder, report
@@ -274,7 +274,7 @@ class _Machine:
 
 
 def _adapter(node: object) -> StreamingNode | None:
-    if classify(node) != "streaming":
+    if classify(node) != "streaming" or is_source(node):
         return None
     from remotemedia._streaming import StreamingNode
 

@@ -47,7 +47,9 @@ class StreamingNode:
         if self._task is None:
             self._task = asyncio.create_task(self._run())
             self._task.add_done_callback(lambda _: self._tell())
-        self._resume.set()
+        if not self._output:
+            # One that was made as soon as the item came is taken first: nothing is asked for beyond it.
+            self._resume.set()
         while True:
             if self._output:
                 return True, self._output.pop()

@@ -1,6 +1,6 @@
 //! `doctor`: the environment, and what is wrong with it.
 
-use crate::loader::{Finding, Loader};
+use crate::loader::{Finding, FindingKind, Loader};
 use crate::table::{columns, counted};
 use crate::{Failure, terminal};
 
@@ -8,18 +8,22 @@ use crate::{Failure, terminal};
 pub(crate) fn doctor(loader: &dyn Loader) -> Result<u8, Failure> {
     let findings = loader.findings()?;
     terminal::print(&report(&findings))?;
-    Ok(u8::from(findings.iter().any(|finding| finding.is_problem)))
+    Ok(u8::from(findings.iter().any(|finding| finding.kind == FindingKind::Problem)))
 }
 
 fn report(findings: &[Finding]) -> String {
     let mut rows = Vec::new();
     for finding in findings {
-        let mark = if finding.is_problem { "✗" } else { "✓" };
+        let mark = match finding.kind {
+            FindingKind::Fact => "✓",
+            FindingKind::Note => "·",
+            FindingKind::Problem => "✗",
+        };
         let mut lines = finding.text.lines();
         rows.push(vec![mark.to_owned(), finding.label.clone(), lines.next().unwrap_or_default().to_owned()]);
         rows.extend(lines.map(|line| vec![String::new(), String::new(), line.to_owned()]));
     }
-    let problems = findings.iter().filter(|finding| finding.is_problem).count();
+    let problems = findings.iter().filter(|finding| finding.kind == FindingKind::Problem).count();
     let verdict =
         if problems == 0 { "all is well".to_owned() } else { format!("{} found", counted(problems, "problem")) };
     format!("{}\n{verdict}\n", columns(&rows, &[], ""))

@@ -26,5 +26,5 @@ pub use cli::{HOST_PROGRAM, HostOptions};
 pub use draw::{GraphFormat, draw};
 pub use entry::{host_options, main};
 pub use loader::{
-    Failure, FailureKind, Finding, ItemFeed, LoadedPipeline, Loader, Next, NodeDoc, ParameterDoc, Remark,
+    Failure, FailureKind, Finding, FindingKind, ItemFeed, LoadedPipeline, Loader, Next, NodeDoc, ParameterDoc, Remark,
 };

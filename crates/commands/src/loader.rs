@@ -204,18 +204,30 @@ pub struct Finding {
     pub label: String,
     /// What was found, or what is wrong and what to do.
     pub text: String,
-    /// Whether something is wrong.
-    pub is_problem: bool,
+    /// What it means for the user.
+    pub kind: FindingKind,
+}
+
+/// How good a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FindingKind {
+    /// As it should be.
+    Fact,
+    /// Worth knowing, and nothing wrong: something optional is not there.
+    Note,
+    /// Wrong.
+    Problem,
 }
 
 impl Finding {
     /// Something that is as it should be.
     pub fn fact(label: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { label: label.into(), text: text.into(), is_problem: false }
+        Self { label: label.into(), text: text.into(), kind: FindingKind::Fact }
     }
 
     /// Something that is wrong, with what to do.
     pub fn problem(label: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { label: label.into(), text: text.into(), is_problem: true }
+        Self { label: label.into(), text: text.into(), kind: FindingKind::Problem }
     }
 }

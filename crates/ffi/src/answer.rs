@@ -11,7 +11,7 @@ use crate::bridge::Bridge;
 use crate::object::Object;
 
 /// The addresses of the types whose instances are answers in the making.
-struct LazyTypes {
+pub(crate) struct LazyTypes {
     generator: usize,
     coroutine: usize,
     async_generator: usize,
@@ -20,7 +20,7 @@ struct LazyTypes {
 static LAZY_TYPES: PyOnceLock<LazyTypes> = PyOnceLock::new();
 
 impl LazyTypes {
-    fn get(py: Python<'_>) -> PyResult<&Self> {
+    pub(crate) fn get(py: Python<'_>) -> PyResult<&Self> {
         LAZY_TYPES.get_or_try_init(py, || {
             let types = py.import("types")?;
             let address = |name| PyResult::Ok(types.getattr(name)?.as_ptr() as usize);
@@ -30,6 +30,11 @@ impl LazyTypes {
                 async_generator: address("AsyncGeneratorType")?,
             })
         })
+    }
+
+    /// Whether this is the address of one of them.
+    pub(crate) fn contains(&self, kind: usize) -> bool {
+        kind == self.generator || kind == self.coroutine || kind == self.async_generator
     }
 
     /// Whether an answer is a coroutine; those of the older kind, made by `types.coroutine`, are generators with a flag.

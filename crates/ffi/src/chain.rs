@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyList};
 use remotemedia_runtime::{Bulk, BulkEnd, BulkOutcome, Sink};
 
+use crate::answer::LazyTypes;
 use crate::object::Object;
 
 /// The chunk under way. Emptying the list ends the loop over it after the current item: that is how a run is cancelled
@@ -90,10 +91,13 @@ impl Chain {
             Ok(items) => items,
             Err(error) => return BulkOutcome { taken: 0, end: BulkEnd::Fault(0, error) },
         };
+        let start = outputs.len();
         let outcome = kernel.function.bind(py).call1((&items, &outputs));
-        if self.collected.is_none()
-            && let Err(error) = outputs.iter().try_for_each(|output| sink.accept(Object(output.unbind())))
-        {
+        let accepted = drop_empty(&outputs, start).and_then(|()| match self.collected {
+            Some(_) => Ok(()),
+            None => outputs.iter().try_for_each(|output| sink.accept(Object(output.unbind()))),
+        });
+        if let Err(error) = accepted {
             return BulkOutcome { taken: length, end: BulkEnd::SinkFault(error) };
         }
         match outcome {
@@ -129,6 +133,34 @@ impl Chain {
     }
 }
 
+/// Whether `is_sought` is true of the address of an item from `start` on. Borrows the items: counting references would
+/// cost as much as a small node.
+#[allow(unsafe_code, reason = "PyO3 has no way to look at the items of a list without taking references")]
+fn has(list: &Bound<'_, PyList>, start: usize, is_sought: impl Fn(*mut pyo3::ffi::PyObject) -> bool) -> bool {
+    (start.cast_signed()..list.len().cast_signed()).any(|index| {
+        // SAFETY: the index is within the list, which keeps its length: this thread is attached and runs no Python code.
+        is_sought(unsafe { pyo3::ffi::PyList_GET_ITEM(list.as_ptr(), index) })
+    })
+}
+
+/// Whether an item is a generator or coroutine, which a node may pass on and nobody would look at in a kernel.
+#[allow(unsafe_code, reason = "the items are borrowed, see `has`")]
+fn has_lazy_item(chunk: &Bound<'_, PyList>) -> PyResult<bool> {
+    let types = LazyTypes::get(chunk.py())?;
+    // SAFETY: an item of a list is an object, and every object has a type.
+    Ok(has(chunk, 0, |item| types.contains(unsafe { pyo3::ffi::Py_TYPE(item) } as usize)))
+}
+
+/// Take out of the outputs from `start` on what is none: where the last node answered `None`.
+fn drop_empty(outputs: &Bound<'_, PyList>, start: usize) -> PyResult<()> {
+    let none = outputs.py().None();
+    if !has(outputs, start, |output| output == none.as_ptr()) {
+        return Ok(());
+    }
+    let kept: Vec<_> = outputs.iter().skip(start).filter(|output| !output.is_none()).collect();
+    outputs.set_slice(start, outputs.len(), PyList::new(outputs.py(), kept)?.as_any())
+}
+
 impl Bulk<Object> for Chain {
     fn is_possible(&mut self) -> bool {
         self.kernel = Python::attach(|py| {
@@ -147,6 +179,11 @@ impl Bulk<Object> for Chain {
                 Ok(chunk) => chunk,
                 Err(error) => return BulkOutcome { taken: 0, end: BulkEnd::Fault(0, error.into()) },
             };
+            match has_lazy_item(&chunk) {
+                Ok(true) => return BulkOutcome { taken: 0, end: BulkEnd::Refused(Object(chunk.into_any().unbind())) },
+                Ok(false) => {}
+                Err(error) => return BulkOutcome { taken: 0, end: BulkEnd::Fault(0, error) },
+            }
             if let Err(error) = self.current.begin(&chunk) {
                 return BulkOutcome { taken: 0, end: BulkEnd::Fault(0, error) };
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use remotemedia_commands::{
-    Failure, FailureKind, Finding, ItemFeed, LoadedPipeline, Loader, Next, NodeDoc, ParameterDoc, Remark,
+    Failure, FailureKind, Finding, FindingKind, ItemFeed, LoadedPipeline, Loader, Next, NodeDoc, ParameterDoc, Remark,
 };
 use remotemedia_runtime::{Feed, Metrics, Plan, Sink, Value};
 
@@ -83,8 +83,13 @@ impl Loader for PyLoader {
         self.attached(|py| {
             let findings = py.import("remotemedia._doctor")?.call_method0("findings")?;
             let finding = |finding: PyResult<Bound<'_, PyAny>>| {
-                let (label, text, is_problem) = finding?.extract()?;
-                Ok(Finding { label, text, is_problem })
+                let (label, text, kind): (_, _, String) = finding?.extract()?;
+                let kind = match kind.as_str() {
+                    "problem" => FindingKind::Problem,
+                    "note" => FindingKind::Note,
+                    _ => FindingKind::Fact,
+                };
+                Ok(Finding { label, text, kind })
             };
             findings.try_iter()?.map(finding).collect()
         })

@@ -10,10 +10,11 @@ use crate::object::Object;
 
 /// An observer that logs, if somebody listens to DEBUG; nobody can, unless `logging` has been imported.
 pub(crate) fn observer(py: Python<'_>) -> PyResult<Option<Arc<dyn Observer>>> {
-    let modules = py.import("sys")?.getattr("modules")?;
-    let Ok(logging) = modules.get_item("logging") else {
+    if !py.import("sys")?.getattr("modules")?.contains("logging")? {
         return Ok(None);
-    };
+    }
+    // Not taken from `sys.modules`: another thread may be in the middle of importing it, and is waited for here.
+    let logging = py.import("logging")?;
     let logger = logging.call_method1("getLogger", ("remotemedia",))?;
     let is_enabled: bool = logger.call_method1("isEnabledFor", (logging.getattr("DEBUG")?,))?.extract()?;
     Ok(is_enabled.then(|| Arc::new(LoggingObserver { logger: logger.unbind() }) as Arc<dyn Observer>))
@@ -37,9 +38,9 @@ impl Observer for LoggingObserver {
     fn opened(&self, plan: &Plan) {
         let ids: Vec<&str> = plan.nodes().iter().map(|node| node.id.as_str()).collect();
         self.debug(&format!("pipeline '{}': plan of {} nodes: {}", plan.name(), ids.len(), ids.join(", ")));
-        for (index, stage) in plan.stages().iter().enumerate() {
+        for (stage, number) in plan.stages().iter().zip(1..) {
             let ids: Vec<&str> = stage.nodes.iter().map(|&node| plan.nodes()[node].id.as_str()).collect();
-            self.debug(&format!("stage {index} ({}): {}", stage.placement.name(), ids.join(", ")));
+            self.debug(&format!("stage {number} ({}): {}", stage.placement.name(), ids.join(", ")));
         }
     }
 

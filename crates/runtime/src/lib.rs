@@ -13,6 +13,7 @@ mod metrics;
 mod native;
 mod node;
 mod options;
+mod pace;
 mod plan;
 mod progress;
 mod runner;

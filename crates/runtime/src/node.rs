@@ -185,6 +185,8 @@ pub enum BulkEnd<P: Payload> {
     Fault(usize, P::Fault),
     /// The taker of the outputs failed.
     SinkFault(P::Fault),
+    /// There are items among them that only [`Node::process`] may be given. The chunk comes back as it was.
+    Refused(P),
     /// The node at this index gave an answer that only [`Node::interpret`] understands. The rest of the chunk comes back.
     Unfinished {
         /// The index of the node.

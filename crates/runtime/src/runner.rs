@@ -9,19 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::machine::{Machine, Stop};
 use crate::metrics::{Recorder, whole_micros};
+use crate::pace::Pace;
 use crate::{Bulk, BulkEnd, Feed, Metrics, Node, Observer, Outputs, Payload, Phase, Plan, Sink, Turn};
-
-/// The longest that a chunk should take: a cancellation waits for the end of it, and outputs wait in it.
-const CHUNK_TIME: Duration = Duration::from_millis(1);
-
-/// A chunk of 4,096 makes what a chunk costs invisible beside its items.
-const LARGEST_CHUNK: usize = 4096;
-
-/// Below this a chunk is not worth its setting up, and items go one by one.
-const SMALLEST_CHUNK: usize = 16;
-
-/// Items that go one by one before the pace is known.
-const PACE_WINDOW: u64 = 64;
 
 /// Tells a run to stop; can be set from any thread, and never goes back.
 #[derive(Clone, Debug, Default)]
@@ -352,8 +341,6 @@ impl<P: Payload> Runner<P> {
             }
             match feed.next().map_err(RunError::Feed)? {
                 Some(item) => self.take(item, sink, Machine::take)?,
-                // A feed that a cancellation woke is not at its end.
-                None if self.machine.is_cancelled.is_set() => return Err(RunError::Cancelled),
                 None => return Ok(()),
             }
             pace.passed(1);
@@ -371,6 +358,10 @@ impl<P: Payload> Runner<P> {
         if self.bulk.is_some() {
             return self.take_in_bulk(chunk, sink);
         }
+        self.take_singly(chunk, sink)
+    }
+
+    fn take_singly(&mut self, chunk: P, sink: &mut dyn Sink<P>) -> Result<usize, RunError<P::Fault>> {
         let items = P::unpack(chunk).map_err(RunError::Feed)?;
         let count = items.len();
         self.take_all(items, sink)?;
@@ -421,6 +412,10 @@ impl<P: Payload> Runner<P> {
             BulkEnd::Done => Ok(outcome.taken),
             BulkEnd::Fault(node, fault) => Err(self.blame(node, Some(self.machine.item_index), Phase::Process, fault)),
             BulkEnd::SinkFault(fault) => Err(RunError::Sink(fault)),
+            BulkEnd::Refused(chunk) => {
+                self.bulk = None;
+                self.take_singly(chunk, sink)
+            }
             BulkEnd::Unfinished { node, answer, rest } => {
                 self.bulk = None;
                 self.in_turn(sink, |machine, sink| machine.resume(node, answer, sink))?;
@@ -514,37 +509,5 @@ impl<P: Payload> Sink<P> for CountingSink<'_, P> {
     fn accept(&mut self, output: P) -> Result<(), P::Fault> {
         *self.count += 1;
         self.sink.accept(output)
-    }
-}
-
-/// How fast items go, and so how many make a chunk of [`CHUNK_TIME`].
-struct Pace {
-    since: Instant,
-    items: u64,
-    chunk: Option<usize>,
-}
-
-impl Pace {
-    fn new() -> Self {
-        Self { since: Instant::now(), items: 0, chunk: None }
-    }
-
-    /// The size of the next chunk, if items are fast enough to go in chunks.
-    fn chunk(&self) -> Option<usize> {
-        self.chunk
-    }
-
-    /// Items went through. The clock is read once a window or chunk, not once an item.
-    fn passed(&mut self, items: u64) {
-        self.items += items;
-        if self.items < PACE_WINDOW && self.chunk.is_none() {
-            return;
-        }
-        let elapsed = self.since.elapsed().max(Duration::from_nanos(1));
-        let fitting = u128::from(self.items) * CHUNK_TIME.as_nanos() / elapsed.as_nanos();
-        let fitting = usize::try_from(fitting).unwrap_or(LARGEST_CHUNK).min(LARGEST_CHUNK);
-        self.chunk = (fitting >= SMALLEST_CHUNK).then_some(fitting);
-        self.items = 0;
-        self.since = Instant::now();
     }
 }

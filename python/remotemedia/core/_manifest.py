@@ -14,7 +14,7 @@ from remotemedia._suggest import did_you_mean
 from remotemedia.core._arguments import NotJson, find_not_json, recorded_params
 from remotemedia.core._graph import Entry, Graph, chain, entries_of, graph_of, name_of
 from remotemedia.core._node_types import find_type, known_names, type_name
-from remotemedia.exceptions import ManifestError, SerializationError
+from remotemedia.exceptions import ManifestError, PipelineError, SerializationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -154,6 +154,8 @@ def _make(parsed: dict[str, Any], index: int, *, has_lines: bool) -> Entry:
         )
     try:
         node = cls(**parsed["params"])
+    except PipelineError as error:
+        raise _error(f"{path}.params", line, str(error)) from error
     except Exception as error:
         text = f"{cls.__name__} refuses its parameters: {type(error).__name__}: {error}"
         raise _error(f"{path}.params", line, text) from error

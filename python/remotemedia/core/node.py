@@ -78,8 +78,12 @@ class Node:
         if name is not None:
             self.name = name
         # What a subclass has put there before is its own.
-        if "config" not in self.__dict__ and not hasattr(type(self), "config"):
-            self.config = config
+        if not hasattr(type(self), "config"):
+            try:
+                # Not by `self.__dict__`: an object that has been asked for its dict is slower from then on.
+                object.__getattribute__(self, "config")
+            except AttributeError:
+                self.config = config
 
     def initialize(self) -> None:
         """Make ready: load models, open files. Runs once, before the first item."""

@@ -29,6 +29,19 @@ _NO_NUMBERS = (str, bytes, bytearray, list, tuple, set, frozenset, type(None))
 class PassThroughNode(Node):
     """Passes every item on as it is."""
 
+    def __init__(self, name: str | None = None, **config: Any) -> None:
+        """Name the node.
+
+        Args:
+            name: What the node is called.
+            **config: Of subclasses, kept in `config`.
+
+        Raises:
+            PipelineError: If there is no such parameter.
+        """
+        super().__init__(name, **config)
+        _refuse_unknown(self, PassThroughNode, config)
+
     def process(self, data: Any) -> Any:
         """The item itself."""
         return data
@@ -50,12 +63,13 @@ class CalculatorNode(Node):
             operation: `add`, `subtract`, `multiply`, `divide`, `power` or `modulo`.
             operand: The number on the right-hand side.
             name: What the node is called.
-            **config: Kept in `config`.
+            **config: Of subclasses, kept in `config`.
 
         Raises:
-            PipelineError: If there is no such operation.
+            PipelineError: If there is no such operation or parameter.
         """
         super().__init__(name, **config)
+        _refuse_unknown(self, CalculatorNode, config)
         _operation(operation)
         self.operation = operation
         self.operand = operand
@@ -73,7 +87,9 @@ class CalculatorNode(Node):
             raise TypeError(
                 f"expected a number or a dict with 'operation' and 'args', not {type(data).__name__}"
             )
-        return _OPERATIONS[self.operation](data, self.operand)
+        # An operation that was changed since may be none.
+        calculate = _OPERATIONS.get(self.operation) or _operation(self.operation)
+        return calculate(data, self.operand)
 
     def _calculate(self, data: dict[str, Any]) -> Any:
         operation = _operation(data.get("operation", self.operation))
@@ -102,12 +118,13 @@ class FilterNode(Node):
             threshold: The least item that passes; 0 if there is no predicate either.
             predicate: Called with each item; a true answer lets it pass.
             name: What the node is called.
-            **config: Kept in `config`.
+            **config: Of subclasses, kept in `config`.
 
         Raises:
-            PipelineError: If both are given.
+            PipelineError: If both are given, or there is no such parameter.
         """
         super().__init__(name, **config)
+        _refuse_unknown(self, FilterNode, config)
         if threshold is not None and predicate is not None:
             raise PipelineError("FilterNode takes a threshold or a predicate, not both")
         self.threshold = 0 if threshold is None else threshold
@@ -130,9 +147,13 @@ class OutputNode(Node):
         Args:
             callback: Called with each item; its answer is not used.
             name: What the node is called.
-            **config: Kept in `config`.
+            **config: Of subclasses, kept in `config`.
+
+        Raises:
+            PipelineError: If there is no such parameter.
         """
         super().__init__(name, **config)
+        _refuse_unknown(self, OutputNode, config)
         self.callback = callback
 
     def process(self, data: Any) -> Any:
@@ -140,6 +161,25 @@ class OutputNode(Node):
         if self.callback is not None:
             self.callback(data)
         return data
+
+
+# The methods as they are written here, whatever a program puts into their places later.
+PASS_ON = PassThroughNode.process
+CALCULATE = CalculatorNode.process
+FILTER = FilterNode.process
+
+
+def _refuse_unknown(node: Node, kind: type[Node], config: dict[str, Any]) -> None:
+    """Refuse a parameter that a class of ours does not have, which would change nothing in silence."""
+    if not config or type(node) is not kind:
+        return
+    from remotemedia.core._arguments import constructor_signature
+
+    parameters = constructor_signature(kind).parameters.values()
+    known = [one.name for one in parameters if one.kind is not one.VAR_KEYWORD]
+    name = next(iter(config))
+    hint = did_you_mean(name, known) or f"; its parameters are: {', '.join(known)}"
+    raise PipelineError(f"{kind.__name__} has no parameter '{name}'{hint}")
 
 
 def _operation(name: object) -> Callable[[Any, Any], Any]:

@@ -156,6 +156,20 @@ fn a_sink_that_fails_in_bulk_is_not_blamed_on_a_node() {
     assert!(matches!(failure.first, Some(RunError::Sink(BAD))));
 }
 
+#[test]
+fn a_refused_chunk_and_those_after_it_go_item_by_item() {
+    let mut feed = Counting::new(&[16, 2]);
+    let pipe = in_bulk(Pipe::chain([add(1)]), |numbers, _| {
+        let chunk = Item::Chunk(numbers.iter().copied().map(Item::Number).collect());
+        BulkOutcome { taken: 0, end: BulkEnd::Refused(chunk) }
+    });
+
+    let (outputs, outcome) = run(pipe, &mut feed);
+
+    assert!(outcome.is_ok());
+    assert_eq!(outputs, (1..=feed.next).collect::<Vec<_>>());
+}
+
 /// Has an answer of node 0 to the third item of the first chunk that it cannot finish: an output, and [`MARK`].
 fn unfinished(numbers: &[i64], _: &mut dyn Sink<Item>) -> BulkOutcome<Item> {
     let answer = Item::Chunk(vec![Item::Number(numbers[2] + 1), Item::Number(MARK)]);

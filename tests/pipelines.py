@@ -1,0 +1,144 @@
+"""Generated pipelines and inputs: what hypothesis draws.
+
+A `Case` is plain data, so that it can be built as often as needed: each executor gets nodes and an input of
+its own, and writes its own record of what happened.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hypothesis import strategies as st
+from probes import FLUSHES, LAZY_KINDS, PHASES, QUICK_KINDS, RAISERS, Failure, Part, node_of
+
+from remotemedia.core.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class Feed:
+    """The input: `count` items, an error after `fails_at` of them."""
+
+    form: str
+    count: int
+    has_none: bool = False
+    fails_at: int | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """A pipeline and its input; `order` is how the parts are described, `feed` is `None` for a source."""
+
+    parts: tuple[Part, ...]
+    order: tuple[int, ...]
+    feed: Feed | None
+
+
+def pipeline_of(case: Case, log: list[Any]) -> Pipeline:
+    """The pipeline of a case, with new nodes."""
+    nodes: list[object] = []
+    for index, part in enumerate(case.parts):
+        nodes.append(node_of(f"n{index}", part, log) if part.twin is None else nodes[part.twin])
+    pipeline = Pipeline("generated")
+    for index in case.order:
+        part = case.parts[index]
+        after = [f"n{upstream}" for upstream in part.after]
+        pipeline.add_node(nodes[index], id=f"n{index}", after=after, join=part.join)
+    return pipeline
+
+
+def input_of(feed: Feed) -> Any:
+    """The input of a case, not read yet."""
+    if feed.form == "list":
+        return [item_at(feed, index) for index in range(feed.count)]
+    return async_items(feed) if feed.form == "async generator" else items(feed)
+
+
+def item_at(feed: Feed, index: int) -> int | None:
+    return None if feed.has_none and index % 3 == 1 else index
+
+
+def items(feed: Feed):
+    for index in range(feed.count):
+        if index == feed.fails_at:
+            raise ValueError("bad input")
+        yield item_at(feed, index)
+
+
+async def async_items(feed: Feed):
+    for item in items(feed):
+        yield item
+
+
+ERRORS = st.sampled_from(("same", *sorted(RAISERS)))
+STEPS = (*PHASES, *["process"] * 4, "output", "close", "start", "end")
+
+
+@st.composite
+def failures(draw):
+    step = draw(st.sampled_from(STEPS))
+    count = draw(st.one_of(st.integers(1, 4), st.integers(60, 300))) if step == "process" else 1
+    return Failure(step, count, draw(ERRORS))
+
+
+@st.composite
+def parts(draw, index, kinds, *, is_chain):
+    """A part that comes after some of the `index` ones before it."""
+    if is_chain or not index:
+        after = (index - 1,) if index else ()
+    else:
+        after = tuple(draw(st.lists(st.integers(0, index - 1), max_size=3, unique=True)))
+    return Part(
+        kind=draw(st.sampled_from(kinds)),
+        after=after,
+        join=not is_chain and draw(st.booleans()),
+        is_subclass=draw(st.booleans()),
+        is_ready=draw(st.integers(0, 9)) == 9,
+        hooks=draw(st.sampled_from(("def", "async", "none"))),
+        flush=draw(st.none() | st.sampled_from(FLUSHES)),
+        failures=tuple(draw(st.lists(failures(), max_size=3))) if draw(st.booleans()) else (),
+        twin=draw(st.integers(0, index - 1)) if index and draw(st.integers(0, 19)) == 19 else None,
+    )
+
+
+@st.composite
+def feeds(draw, *, is_long):
+    count = draw(st.integers(65, 300) if is_long else st.integers(0, 8))
+    forms = ("generator", "async generator", "list")
+    form = draw(st.sampled_from(forms if count else forms[:2]))
+    fails_at = draw(st.none() | st.integers(0, count)) if form != "list" else None
+    return Feed(form, count, draw(st.booleans()), fails_at)
+
+
+@st.composite
+def cases(draw):
+    """A chain or graph of up to six nodes and an input. Long inputs go to quick nodes, mostly."""
+    is_chain, is_long = draw(st.booleans()), draw(st.booleans())
+    kinds = QUICK_KINDS if is_long and draw(st.integers(0, 4)) else QUICK_KINDS + LAZY_KINDS
+    count = draw(st.integers(1, 4 if is_long else 6))
+    found = [draw(parts(index, kinds, is_chain=is_chain)) for index in range(count)]
+    if draw(st.integers(0, 9)) == 9:
+        return Case(with_source(draw, found), tuple(range(count)), None)
+    order = range(count) if is_chain else draw(st.permutations(range(count)))
+    return Case(tuple(found), tuple(order), draw(feeds(is_long=is_long)))
+
+
+def with_source(draw, found):
+    """Put a source at the start: all other nodes come after it."""
+    rest = [replace(part, after=part.after or (0,), twin=None) for part in found[1:]]
+    return (replace(found[0], kind=draw(st.sampled_from(("source", "plain_source")))), *rest)
+
+
+@st.composite
+def compiled_cases(draw):
+    """A chain that the engine compiles, on an input that is long enough for it; it may fail late."""
+    kinds = draw(
+        st.lists(st.sampled_from(("plain", "filtering", "sometimes_generating", *QUICK_KINDS)), max_size=4)
+    )
+    found = [Part("plain"), *(Part(kind, (index,)) for index, kind in enumerate(kinds))]
+    if draw(st.booleans()):
+        failing = draw(st.integers(0, len(kinds)))
+        failure = Failure("process", draw(st.integers(60, 300)), draw(ERRORS))
+        found[failing] = replace(found[failing], failures=(failure,))
+    feed = Feed(draw(st.sampled_from(("list", "generator"))), 300, draw(st.booleans()))
+    return Case(tuple(found), tuple(range(len(found))), feed)

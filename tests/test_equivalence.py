@@ -1,0 +1,84 @@
+"""The Rust engine and the reference executor give the same answers, errors and calls for any pipeline."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from hypothesis import given
+from pipelines import cases, compiled_cases, input_of, pipeline_of
+
+from remotemedia.exceptions import NodeError
+from remotemedia.runtime import execute_pipeline, execute_pipeline_with_input
+
+NODES = str(Path(__file__).with_name("probes.py"))
+
+
+def describe(error, seen=()):
+    """All of an exception that a caller can see: what it is, and what it came from."""
+    if error is None or id(error) in seen:
+        return None
+    seen = (*seen, id(error))
+    about = (
+        (error.node_id, error.item_index, error.phase, str(error))
+        if isinstance(error, NodeError)
+        else error.args
+    )
+    return {
+        "type": type(error),
+        "about": about,
+        "lines": list(lines_in_nodes(error.__traceback__)),
+        "cause": describe(error.__cause__, seen),
+        "context": describe(error.__context__, seen),
+        "hides context": error.__suppress_context__,
+    }
+
+
+def lines_in_nodes(traceback):
+    while traceback is not None:
+        if traceback.tb_frame.f_code.co_filename == NODES:
+            yield traceback.tb_lineno
+        traceback = traceback.tb_next
+
+
+def counts(metrics):
+    """The figures that do not depend on the clock."""
+    names = ("items_in", "items_out", "errors")
+    nodes = [{name: node[name] for name in ("node_id", *names)} for node in metrics["node_metrics"]]
+    return {name: metrics[name] for name in names}, nodes
+
+
+async def record(case, *, use_rust, enable_metrics):
+    """Run a case and tell all that can be seen of it."""
+    log = []
+    pipeline = pipeline_of(case, log)
+    seen = {"log": log}
+    try:
+        if case.feed is None:
+            answer = await execute_pipeline(pipeline, enable_metrics, use_rust=use_rust)
+        else:
+            answer = await execute_pipeline_with_input(
+                pipeline, input_of(case.feed), enable_metrics, use_rust=use_rust
+            )
+    except BaseException as error:  # noqa: BLE001 - Whatever it is, the other executor has to raise it, too.
+        seen["error"] = describe(error)
+    else:
+        seen["outputs"] = answer["outputs"] if enable_metrics else answer
+        seen["counts"] = counts(answer["metrics"]) if enable_metrics else None
+    return seen
+
+
+@given(cases() | compiled_cases())
+def test_engine_and_reference_agree(case):
+    engine = asyncio.run(record(case, use_rust=True, enable_metrics=False))
+    reference = asyncio.run(record(case, use_rust=False, enable_metrics=False))
+
+    assert engine == reference
+
+
+@given(cases())
+def test_engine_and_reference_count_alike(case):
+    engine = asyncio.run(record(case, use_rust=True, enable_metrics=True))
+    reference = asyncio.run(record(case, use_rust=False, enable_metrics=True))
+
+    assert engine == reference
