@@ -10,7 +10,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use remotemedia_runtime::{
-    CancelFlag, Client, Closed, Failure, Feed, Metrics, Next, Outbox, Plan, RunError, Runner, Session, SessionSettings,
+    CancelFlag, Client, Closed, Failure, Fed, Feed, Metrics, Next, Outbox, Plan, RunError, Runner, Session, SessionSettings,
     Settings, Sink,
 };
 
@@ -34,6 +34,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A run looks for a cancellation and for signals as often.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// How long a run waits for input while it may have outputs to hand on.
+const GLANCE: Duration = Duration::from_millis(2);
 
 /// What a run needs to be told to stop, from any thread.
 #[derive(Clone)]
@@ -186,23 +189,32 @@ fn feed_session(
         let client: Arc<dyn Client<Object>> = outbox.clone();
         py.detach(|| session.submit(item, client, false, None));
     };
-    let mut is_ended = false;
+    let mut is_ended = session.has_source();
+    if is_ended {
+        let client: Arc<dyn Client<Object>> = outbox.clone();
+        let expecting = Arc::clone(&outbox);
+        outbox.expect_input();
+        py.detach(|| session.start_source(client, Box::new(move || expecting.expect_input())));
+        outbox.end();
+    }
     loop {
         if control.flag.is_set() {
             return Err(RunError::Cancelled);
         }
-        if !is_ended && outbox.load() < IN_FLIGHT {
-            match feed.next().map_err(RunError::Feed)? {
-                Some(item) => submit(Some(item)),
-                None => {
+        let has_room = !is_ended && outbox.load() < IN_FLIGHT;
+        if has_room {
+            // An input that is slow to come must not hold back the outputs of those before it.
+            match feed.next_within(GLANCE).map_err(RunError::Feed)? {
+                Fed::Item(item) => submit(Some(item)),
+                Fed::Nothing => {}
+                Fed::End => {
                     is_ended = true;
                     submit(None);
                     outbox.end();
                 }
             }
         }
-        let may_wait = is_ended || outbox.load() >= IN_FLIGHT;
-        match py.detach(|| outbox.next(if may_wait { LOOK } else { Duration::ZERO })) {
+        match py.detach(|| outbox.next(if has_room && !is_ended { Duration::ZERO } else { LOOK })) {
             Next::Output(output) => sink.accept(output).map_err(RunError::Sink)?,
             Next::Nothing => py.check_signals().map_err(RunError::Feed)?,
             Next::End => return Ok(()),

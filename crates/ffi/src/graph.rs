@@ -72,8 +72,7 @@ fn describe_node(
 ) -> PyResult<DescribedNode> {
     // Options of the usual kind have nothing more to say, and a call of one node must not pay for asking.
     let written = entry.getattr("options")?.cast_into::<PyDict>()?;
-    let dead_letter =
-        if written.is_empty() { None } else { written.get_item("dead_letter")?.filter(|it| !it.is_none()) };
+    let dead_letter = if written.is_empty() { None } else { callable_of(&written)? };
     let is_guarded = options.has_policy() || dead_letter.is_some();
     let object = entry.getattr("node")?;
     let is_factory =

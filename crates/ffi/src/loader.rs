@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use remotemedia_commands::{
     Failure, FailureKind, Finding, FindingKind, ItemFeed, LoadedPipeline, Loader, Next, NodeDoc, ParameterDoc, Remark,
 };
-use remotemedia_runtime::{Feed, Metrics, Plan, Sink, Value};
+use remotemedia_runtime::{Fed, Feed, Metrics, Plan, Sink, Value};
 
 use crate::object::Object;
 use crate::{call, graph, values};
@@ -204,6 +204,18 @@ impl Feed<Object> for InputFeed<'_> {
                 py.check_signals()?;
                 let feed = &mut *self.feed;
                 next = py.detach(|| feed.next(SIGNAL_CHECK));
+            }
+        })
+    }
+
+    fn next_within(&mut self, patience: Duration) -> PyResult<Fed<Object>> {
+        Python::attach(|py| {
+            let feed = &mut *self.feed;
+            match py.detach(|| feed.next(patience)) {
+                Next::Item(value) => Ok(Fed::Item(Object(values::to_python(py, &value)?.unbind()))),
+                Next::End => Ok(Fed::End),
+                Next::Waiting => py.check_signals().map(|()| Fed::Nothing),
+                Next::Broken(failure) => Err(set_aside(self.broken, failure)),
             }
         })
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use quanta::Instant;
 
 use crate::layout::{Edge, GatePlan, Layout, Route};
-use crate::metrics::Recorder;
+use crate::metrics::{Recorder, Recorders};
 use crate::progress::Progress;
 use crate::{Node, NodeFailure, Observer, Outputs, Payload, Phase, Plan, RunError, Sink, Stream};
 
@@ -55,7 +55,7 @@ pub(crate) struct Machine<P: Payload> {
     stack: Vec<Work<P>>,
     /// The generator that makes the input.
     pub(crate) source: Option<Box<dyn Stream<P>>>,
-    pub(crate) recorders: Option<Vec<Recorder>>,
+    pub(crate) recorders: Option<Recorders>,
     pub(crate) observer: Option<Arc<dyn Observer>>,
     pub(crate) is_cancelled: crate::CancelFlag,
     /// The index of the input under way.
@@ -331,17 +331,17 @@ impl<P: Payload> Machine<P> {
     }
 
     fn note_call(&mut self, node: usize, answer: &Result<Outputs<P>, P::Fault>, took: Duration) {
-        if let Some(recorders) = &mut self.recorders {
-            recorders[node].items_in += 1;
-        }
-        match answer {
-            Ok(Outputs::One(_)) => {
-                self.count_output(node);
-                self.note_step(node, Phase::Process, took);
+        // A generator is noted when it has ended, with all the time that it took.
+        let has_ended = !matches!(answer, Ok(Outputs::Many(_)));
+        self.record(node, |recorder| {
+            recorder.items_in += 1;
+            recorder.items_out += u64::from(matches!(answer, Ok(Outputs::One(_))));
+            if has_ended {
+                recorder.called(took);
             }
-            Ok(Outputs::None) | Err(_) => self.note_step(node, Phase::Process, took),
-            // Noted when the generator has ended, with all the time that it took.
-            Ok(Outputs::Many(_)) => {}
+        });
+        if has_ended {
+            self.observe(node, Phase::Process, took);
         }
     }
 
@@ -397,40 +397,24 @@ impl<P: Payload> Machine<P> {
     }
 
     pub(crate) fn count_output(&mut self, node: usize) {
-        if let Some(recorders) = &mut self.recorders {
-            recorders[node].items_out += 1;
-        }
+        self.record(node, |recorder| recorder.items_out += 1);
     }
 
     /// An item goes into a node by another way than through this machine.
     pub(crate) fn count_input(&mut self, node: usize) {
-        if let Some(recorders) = &mut self.recorders {
-            recorders[node].items_in += 1;
-        }
-    }
-
-    /// A call that went by another way has ended.
-    pub(crate) fn count_call(&mut self, node: usize, took: Duration, outputs: usize) {
-        if let Some(recorders) = &mut self.recorders {
-            recorders[node].items_out += outputs as u64;
-        }
-        self.note_step(node, Phase::Process, took);
+        self.record(node, |recorder| recorder.items_in += 1);
     }
 
     /// A node took several items in one call.
     pub(crate) fn count_batch(&mut self, node: usize, items: usize, took: Duration) {
-        if let Some(recorders) = &mut self.recorders {
-            recorders[node].items_in += items as u64;
-        }
+        self.record(node, |recorder| recorder.items_in += items as u64);
         self.note_step(node, Phase::Process, took);
     }
 
     /// A node went through a phase of its life.
     pub(crate) fn note_phase(&mut self, node: usize, phase: Phase, took: Duration) {
-        if let Some(recorders) = &mut self.recorders
-            && phase == Phase::Initialize
-        {
-            recorders[node].initialize = took;
+        if phase == Phase::Initialize {
+            self.record(node, |recorder| recorder.initialize = took);
         }
         if let Some(observer) = &self.observer {
             observer.stepped(&self.plan.nodes()[self.members[node]].id, phase, None, took);
@@ -445,9 +429,7 @@ impl<P: Payload> Machine<P> {
         phase: Phase,
         fault: P::Fault,
     ) -> RunError<P::Fault> {
-        if let Some(recorders) = &mut self.recorders {
-            recorders[node].errors += 1;
-        }
+        self.record(node, |recorder| recorder.errors += 1);
         RunError::of_node::<P>(&self.plan.nodes()[self.members[node]].id, item_index, phase, fault)
     }
 
@@ -463,12 +445,20 @@ impl<P: Payload> Machine<P> {
     }
 
     fn note_step(&mut self, node: usize, phase: Phase, took: Duration) {
-        if let Some(recorders) = &mut self.recorders {
-            recorders[node].called(took);
-        }
+        self.record(node, |recorder| recorder.called(took));
+        self.observe(node, phase, took);
+    }
+
+    fn observe(&self, node: usize, phase: Phase, took: Duration) {
         if let Some(observer) = &self.observer {
             let item_index = (phase == Phase::Process).then_some(self.item_index);
             observer.stepped(&self.plan.nodes()[self.members[node]].id, phase, item_index, took);
+        }
+    }
+
+    pub(crate) fn record(&self, node: usize, note: impl FnOnce(&mut Recorder)) {
+        if let Some(recorders) = &self.recorders {
+            recorders.note(node, note);
         }
     }
 }

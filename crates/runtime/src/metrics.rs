@@ -1,5 +1,6 @@
 //! What a run measured: counts and durations, in all and a node.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -115,6 +116,21 @@ impl Recorder {
             peak_queue_len: 0,
             dropped: 0,
         }
+    }
+}
+
+/// The recorders of the nodes of one stage, which may be read while the stage is at work.
+#[derive(Clone)]
+pub(crate) struct Recorders(Arc<[Mutex<Recorder>]>);
+
+impl Recorders {
+    pub(crate) fn new(count: usize) -> Self {
+        Self((0..count).map(|_| Mutex::new(Recorder::new())).collect())
+    }
+
+    /// Note something about a node.
+    pub(crate) fn note<R>(&self, node: usize, note: impl FnOnce(&mut Recorder) -> R) -> R {
+        note(&mut self.0[node].lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -131,10 +131,27 @@ pub trait Stream<P: Payload>: Send {
     }
 }
 
+/// What a [`Feed`] has for whoever asks.
+pub enum Fed<P> {
+    /// An item.
+    Item(P),
+    /// None came in time.
+    Nothing,
+    /// No more items come.
+    End,
+}
+
 /// Where the items of a run come from.
 pub trait Feed<P: Payload> {
     /// The next item, or `None` at the end of input. May wait.
     fn next(&mut self) -> Result<Option<P>, P::Fault>;
+
+    /// The next item if it comes within `patience`, for those who have something else to look after meanwhile.
+    ///
+    /// A feed that cannot wait for a limited time may take longer.
+    fn next_within(&mut self, _patience: Duration) -> Result<Fed<P>, P::Fault> {
+        Ok(self.next()?.map_or(Fed::End, Fed::Item))
+    }
 
     /// Up to `limit` items at once, or `None` when this feed gives single items only.
     ///

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::machine::{Machine, Stop};
-use crate::metrics::{Recorder, whole_micros};
+use crate::metrics::{Recorders, whole_micros};
 use crate::pace::Pace;
 use crate::{Bulk, BulkEnd, Feed, Metrics, Node, Observer, Outputs, Payload, Phase, Plan, Sink, Turn};
 
@@ -146,7 +146,7 @@ impl<P: Payload> Runner<P> {
         assert_eq!(plan.nodes().len(), nodes.len(), "a plan is opened with one node for each of its entries");
         let mut machine = Machine::new(&plan, 0, nodes, settings.cancel);
         if settings.with_metrics {
-            machine.recorders = Some(plan.nodes().iter().map(|_| Recorder::new()).collect());
+            machine.recorders = Some(Recorders::new(plan.nodes().len()));
         }
         machine.observer = settings.observer;
         // Nobody sees single items in a chunk.
@@ -209,20 +209,25 @@ impl<P: Payload> Runner<P> {
     pub fn metrics(&self) -> Option<Metrics> {
         let recorders = self.machine.recorders.as_ref()?;
         let total = self.opened.elapsed();
-        let inside: Duration = recorders.iter().map(Recorder::inside).sum();
+        let mut inside = Duration::ZERO;
+        let mut errors = 0;
+        let report = |(index, node): (usize, &crate::PlanNode)| {
+            recorders.note(index, |recorder| {
+                inside += recorder.inside();
+                errors += recorder.errors;
+                recorder.report(&node.id, &node.node_type, node.options.placement.name())
+            })
+        };
+        let node_metrics = self.plan.nodes().iter().enumerate().map(report).collect();
         Some(Metrics {
             pipeline: self.plan.name().to_owned(),
             total_duration_us: whole_micros(total),
             overhead_us: whole_micros(total.saturating_sub(inside)),
             items_in: self.items_in,
             items_out: self.items_out,
-            errors: recorders.iter().map(|recorder| recorder.errors).sum(),
+            errors,
             interrupted: 0,
-            node_metrics: recorders
-                .iter()
-                .zip(self.plan.nodes())
-                .map(|(recorder, node)| recorder.report(&node.id, &node.node_type, node.options.placement.name()))
-                .collect(),
+            node_metrics,
         })
     }
 
@@ -306,9 +311,7 @@ impl<P: Payload> Runner<P> {
         let Some(stream) = &mut self.machine.source else { return Ok(None) };
         let started = Instant::now();
         let next = stream.next();
-        if let Some(recorders) = &mut self.machine.recorders {
-            recorders[0].called(started.elapsed());
-        }
+        self.machine.record(0, |recorder| recorder.called(started.elapsed()));
         if !matches!(next, Ok(Some(_))) {
             self.machine.source = None;
         }
@@ -316,9 +319,7 @@ impl<P: Payload> Runner<P> {
     }
 
     fn take_from_source(&mut self, item: P, sink: &mut dyn Sink<P>) -> Result<(), RunError<P::Fault>> {
-        if let Some(recorders) = &mut self.machine.recorders {
-            recorders[0].items_out += 1;
-        }
+        self.machine.record(0, |recorder| recorder.items_out += 1);
         self.take(item, sink, |machine, item, sink| machine.take_from_source(0, item, sink))
     }
 
@@ -469,10 +470,8 @@ impl<P: Payload> Runner<P> {
     }
 
     fn note(&mut self, node: usize, phase: Phase, took: Duration) {
-        if let Some(recorders) = &mut self.machine.recorders
-            && phase == Phase::Initialize
-        {
-            recorders[node].initialize = took;
+        if phase == Phase::Initialize {
+            self.machine.record(node, |recorder| recorder.initialize = took);
         }
         if let Some(observer) = &self.machine.observer {
             observer.stepped(&self.plan.nodes()[node].id, phase, None, took);
@@ -481,8 +480,8 @@ impl<P: Payload> Runner<P> {
 
     fn count_error(&mut self, node_id: &str) {
         let node = self.plan.nodes().iter().position(|node| node.id == node_id);
-        if let (Some(recorders), Some(node)) = (&mut self.machine.recorders, node) {
-            recorders[node].errors += 1;
+        if let Some(node) = node {
+            self.machine.record(node, |recorder| recorder.errors += 1);
         }
     }
 }

@@ -16,7 +16,7 @@ use super::watch::{Latch, Watch};
 use super::{Replicas, Running, Session, SessionSettings, Threads, TurnOf};
 use crate::layout::Edge;
 use crate::machine::Machine;
-use crate::metrics::Recorder;
+use crate::metrics::Recorders;
 use crate::{CancelFlag, Failure, Node, Payload, Phase, Plan, RunError};
 
 /// Stack of the thread of a stage: deep recursion in user code must end as an error of its language.
@@ -49,6 +49,7 @@ impl<P: Payload> Session<P> {
             is_closed: AtomicBool::new(false),
             is_broken: AtomicBool::new(false),
             reporter: settings.reporter.clone(),
+            observer: settings.observer.clone(),
             plan,
         });
         if let Some(observer) = &settings.observer {
@@ -175,7 +176,7 @@ fn build_stages<P: Payload>(
             let members =
                 members.map(|&node| nodes[node][replica].take().expect("as many replicas as the options say"));
             let mut machine = Machine::new(plan, index, members.collect(), CancelFlag::default());
-            machine.recorders = settings.with_metrics.then(|| stage.nodes.iter().map(|_| Recorder::new()).collect());
+            machine.recorders = settings.with_metrics.then(|| Recorders::new(stage.nodes.len()));
             machine.observer.clone_from(&settings.observer);
             machine.item_index = u64::MAX;
             machine
@@ -225,6 +226,7 @@ fn build_stage<P: Payload>(
             .map(|(replica, machine)| Unit {
                 stop: machine.is_cancelled.clone(),
                 progress: Arc::clone(&machine.progress),
+                recorders: machine.recorders.clone(),
                 turn: turn_of(&planned.nodes, replica),
                 machine: Mutex::new(machine),
             })

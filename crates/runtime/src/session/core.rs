@@ -9,7 +9,7 @@ use super::assembler::Assembler;
 use super::inbox::Parcel;
 use super::stage::{Link, Stage};
 use super::tracker::{Client, Tracker};
-use crate::{Payload, Phase, Plan, Reporter, RunError};
+use crate::{Observer, Payload, Phase, Plan, Reporter, RunError};
 
 /// The shared part of a session.
 pub(crate) struct Core<P: Payload> {
@@ -29,6 +29,7 @@ pub(crate) struct Core<P: Payload> {
     /// A call overran its time and cannot be stopped: nothing more goes in.
     pub(crate) is_broken: AtomicBool,
     pub(crate) reporter: Option<Arc<dyn Reporter<P>>>,
+    pub(crate) observer: Option<Arc<dyn Observer>>,
 }
 
 /// Where inputs wait that find no room.
@@ -169,16 +170,18 @@ impl<P: Payload> Core<P> {
     }
 
     /// A call that was begun by `Node::start` has ended.
-    pub(crate) fn count_call(&self, stage: &Stage<P>, took: Duration, outputs: usize) {
-        if self.with_metrics {
-            stage.units[0].lock().count_call(0, took, outputs);
+    pub(crate) fn count_call(&self, stage: &Stage<P>, input: u64, took: Duration, outputs: usize) {
+        stage.units[0].count_call(took, outputs);
+        if let Some(observer) = &self.observer {
+            let node = self.plan.stages()[stage.index].nodes[0];
+            observer.stepped(&self.plan.nodes()[node].id, Phase::Process, Some(input), took);
         }
     }
 
     /// The source has made one more item.
     pub(crate) fn count_source_output(&self) {
         if self.with_metrics {
-            self.stages[self.plan.stage_of(0)].units[0].lock().count_output(0);
+            self.stages[self.plan.stage_of(0)].units[0].count_source_output();
         }
     }
 

@@ -183,6 +183,11 @@ impl<P: Payload> Session<P> {
         answer
     }
 
+    /// Whether the plan makes its own input, by [`Session::start_source`].
+    pub fn has_source(&self) -> bool {
+        self.core.stages[self.core.plan.stage_of(0)].units[0].lock().nodes[0].is_source()
+    }
+
     /// Let the source of the plan run on a thread of its own, until it ends or the session closes.
     ///
     /// `expect` is called before each of its items is put in for `client`. At the end of the source the nodes are flushed: one more
@@ -286,10 +291,12 @@ impl<P: Payload> Session<P> {
         }
         let total = self.opened.elapsed();
         let mut recorders: Vec<Recorder> = core.plan.nodes().iter().map(|_| Recorder::new()).collect();
-        for unit in core.stages.iter().flat_map(|stage| &stage.units) {
-            let machine = unit.lock();
-            for (recorder, &node) in machine.recorders.iter().flatten().zip(&machine.members) {
-                recorders[node].add(recorder);
+        for stage in &core.stages {
+            let members = &core.plan.stages()[stage.index].nodes;
+            for measured in stage.units.iter().filter_map(|unit| unit.recorders.as_ref()) {
+                for (index, &node) in members.iter().enumerate() {
+                    measured.note(index, |recorder| recorders[node].add(recorder));
+                }
             }
         }
         let inside: Duration = recorders.iter().map(Recorder::inside).sum();
@@ -334,7 +341,7 @@ impl<P: Payload> Session<P> {
         }
         let mut left_behind = self.join_threads(deadline);
         let cleanups = self.clean_up(deadline, &mut left_behind);
-        Closed { cleanups, left_behind, metrics: self.metrics_if_free() }
+        Closed { cleanups, left_behind, metrics: self.metrics() }
     }
 
     /// Let nothing more in, stop what is under way, and tell all clients.
@@ -413,11 +420,6 @@ impl<P: Payload> Session<P> {
             }
         }
         failures
-    }
-
-    fn metrics_if_free(&self) -> Option<Metrics> {
-        let is_free = |unit: &stage::Unit<P>| !matches!(unit.machine.try_lock(), Err(TryLockError::WouldBlock));
-        self.core.stages.iter().flat_map(|stage| &stage.units).all(is_free).then(|| self.metrics()).flatten()
     }
 
     fn why_stopped(&self) -> RunError<P::Fault> {

@@ -131,7 +131,7 @@ impl<P: Payload> Group<P> {
             self.core.fail(self.header.input, error);
             Vec::new()
         });
-        self.core.count_call(stage, self.started.elapsed(), outputs.len());
+        self.core.count_call(stage, self.header.input, self.started.elapsed(), outputs.len());
         let outputs = {
             let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
             answers.outputs[slot] = outputs;

@@ -9,6 +9,7 @@ use super::core::Core;
 use super::inbox::{Inbox, Parcel, Popped, Pushed};
 use super::reorder::Reorder;
 use crate::machine::{Machine, Stop};
+use crate::metrics::Recorders;
 use crate::progress::Progress;
 use crate::{CancelFlag, Payload, Phase, RunError, Sink, Turn};
 
@@ -42,12 +43,30 @@ pub(crate) struct Unit<P: Payload> {
     pub(crate) machine: Mutex<Machine<P>>,
     pub(crate) stop: CancelFlag,
     pub(crate) progress: Arc<Progress>,
+    pub(crate) recorders: Option<Recorders>,
     pub(crate) turn: Option<Box<dyn Turn>>,
 }
 
 impl<P: Payload> Unit<P> {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Machine<P>> {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A call that was begun by `Node::start` has ended.
+    pub(crate) fn count_call(&self, took: Duration, outputs: usize) {
+        if let Some(recorders) = &self.recorders {
+            recorders.note(0, |recorder| {
+                recorder.items_out += outputs as u64;
+                recorder.called(took);
+            });
+        }
+    }
+
+    /// The source has made one more item.
+    pub(crate) fn count_source_output(&self) {
+        if let Some(recorders) = &self.recorders {
+            recorders.note(0, |recorder| recorder.items_out += 1);
+        }
     }
 
     /// The machine, if it is free before the deadline.
