@@ -49,6 +49,7 @@ class Recorder:
             "initialize_duration_us": int(self.initialize_secs * 1e6),
             "queue_wait_us": 0,
             "peak_queue_len": 0,
+            "dropped": 0,
         }
 
 
@@ -72,6 +73,7 @@ def report(
         "items_in": items_in,
         "items_out": items_out,
         "errors": sum(recorder.errors for recorder in recorders),
+        "interrupted": 0,
         "node_metrics": nodes,
     }
 
