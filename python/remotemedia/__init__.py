@@ -22,20 +22,25 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any, TypeVar
 
+    from remotemedia._async_session import AsyncSession
     from remotemedia._availability import get_rust_runtime, is_rust_runtime_available, try_load_rust_runtime
-    from remotemedia.core._options import with_options
+    from remotemedia.core._options import Batch, with_options
     from remotemedia.core.node import Node
     from remotemedia.core.pipeline import Pipeline
     from remotemedia.nodes import get_loaded_nodes
     from remotemedia.runtime import execute_pipeline, execute_pipeline_with_input
+    from remotemedia.sessions import Session
 
     NodeClass = TypeVar("NodeClass", bound=type[Any])
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncSession",
+    "Batch",
     "Node",
     "Pipeline",
+    "Session",
     "__version__",
     "execute_pipeline",
     "execute_pipeline_with_input",
@@ -48,8 +53,11 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AsyncSession": "remotemedia._async_session",
+    "Batch": "remotemedia.core._options",
     "Node": "remotemedia.core.node",
     "Pipeline": "remotemedia.core.pipeline",
+    "Session": "remotemedia.sessions",
     "execute_pipeline": "remotemedia.runtime",
     "execute_pipeline_with_input": "remotemedia.runtime",
     "get_loaded_nodes": "remotemedia.nodes",
@@ -58,7 +66,7 @@ _HOMES = {
     "try_load_rust_runtime": "remotemedia._availability",
     "with_options": "remotemedia.core._options",
 }
-_MODULES = ("audio", "core", "exceptions", "nodes", "runtime")
+_MODULES = ("audio", "core", "exceptions", "nodes", "runtime", "sessions")
 
 
 def register_node_class(cls: NodeClass) -> NodeClass:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from remotemedia._failures import combine, throw
 from remotemedia.exceptions import SessionClosedError
-from remotemedia.sessions import _OUTPUT, CLOSE_TIMEOUT_SECS, _Closing, _END, open_session
+from remotemedia.sessions import _END, _OUTPUT, CLOSE_TIMEOUT_SECS, _Closing, open_session
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
@@ -27,7 +27,7 @@ class AsyncSession(_Closing):
 
     news: News
 
-    async def call(self, item: Any) -> Any:  # type: ignore[override]
+    async def call(self, item: Any) -> Any:
         """Take one item through and answer its outputs: `None`, the one output, or a list of several.
 
         Raises:
@@ -46,8 +46,8 @@ class AsyncSession(_Closing):
     def map(self, items: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]:
         """Take a stream of items through, and give each output as soon as it is there, in order.
 
-        Lazy on both sides: not more items are read ahead than the queues hold. At the end of the items the nodes are flushed.
-        Leaving the loop early drops what is under way.
+        Lazy on both sides: not more items are read ahead than the queues hold. At the end of the items the
+        nodes are flushed. Leaving the loop early drops what is under way.
 
         Raises:
             NodeError: If a node fails. The outputs before it were given.
@@ -77,8 +77,8 @@ class AsyncSession(_Closing):
     async def interrupt(self) -> int:
         """Drop what is queued and under way; the session goes on with the next item.
 
-        When this returns, nothing of the old stream can come out any more. Nodes with an `interrupt()` have been told. Calls that
-        were under way raise `SessionInterruptedError`; streams go on.
+        When this returns, nothing of the old stream can come out any more. Nodes with an `interrupt()` have
+        been told. Calls that were under way raise `SessionInterruptedError`; streams go on.
 
         Returns:
             How many items were dropped. `metrics()` counts them too.
@@ -93,7 +93,8 @@ class AsyncSession(_Closing):
             timeout: Seconds that nodes may take to come back.
 
         Raises:
-            NodeTimeoutError: If one did not; it names the node, its item and its Python stack. The rest is closed.
+            NodeTimeoutError: If one did not; it names the node, its item and its Python stack. The rest is
+                closed.
             NodeError: If a node failed to clean up.
         """
         await _in_thread(lambda: self.close_now(timeout))
@@ -243,7 +244,7 @@ async def _put(stream: OutputStream, item: Any, loop: asyncio.AbstractEventLoop)
 
 
 async def _in_thread(work: Callable[[], Any]) -> Any:
-    """Do something that waits on a thread of its own, and wait for it also when cancelled: it leaves nothing half done."""
+    """Do something that waits on a thread of its own; a cancelled caller waits too: nothing stays half done."""
     answer = _Answer(asyncio.get_running_loop())
 
     def run() -> None:

@@ -173,7 +173,8 @@ def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
 
 
 async def _outcome_of(
-    awaitable: Awaitable[Any], timeout: float | None
+    awaitable: Awaitable[Any],
+    timeout: float | None,  # noqa: ASYNC109 - The word of the option.
 ) -> tuple[Any, BaseException | None]:
     try:
         if timeout is None:

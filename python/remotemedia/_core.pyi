@@ -1,12 +1,26 @@
 """The engine of RemoteMedia, in Rust. The package calls it; its users call the package."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, final
+from collections.abc import Callable, Iterator
+from typing import Any, Self, final
+
+from typing_extensions import disjoint_base
 
 from remotemedia.core._graph import Graph
 
-__all__ = ["Call", "__version__", "draw", "main", "parse_manifest", "run", "start"]
+__all__ = [
+    "Call",
+    "DirectMap",
+    "OutputStream",
+    "SessionCore",
+    "Ticket",
+    "__version__",
+    "draw",
+    "main",
+    "parse_manifest",
+    "run",
+    "start",
+]
 
 __version__: str
 
@@ -23,6 +37,140 @@ class Call:
 
     def join(self) -> None:
         """Wait for the end of the thread, which has answered already."""
+
+@disjoint_base
+class SessionCore:
+    """An open pipeline: what `remotemedia.sessions` builds its two types on. Any thread may use it."""
+
+    def __new__(
+        cls,
+        graph: Graph,
+        settings: dict[str, Any],
+        event_loop: asyncio.AbstractEventLoop | None = None,
+        on_news: Callable[[], object] | None = None,
+    ) -> Self:
+        """Initialize the nodes of a graph.
+
+        Args:
+            graph: A checked graph.
+            settings: `enable_metrics`, `queue_size` and `stall_warning`, all three.
+            event_loop: The running loop that coroutines run on; without one the session has its own.
+            on_news: Called, from any thread, when the stream of `put` has something new. It must not wait.
+
+        Raises:
+            NodeError: If a node fails to initialize. Those before it have been cleaned up.
+        """
+
+    def call(self, item: Any) -> Any:
+        """Take one item through and answer its outputs: `None`, the one output, or a list of several.
+
+        Raises:
+            NodeError: If a node fails on it.
+            SessionInterruptedError: If the session was interrupted meanwhile.
+            SessionClosedError: If the session is closed.
+        """
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether calls run on the caller's own thread, without a queue."""
+
+    def start_call(self, item: Any, done: Callable[[Any, BaseException | None], object]) -> Ticket:
+        """Begin with an item; `done(answer, error)` is called at its end, perhaps from another thread."""
+
+    def abandon(self, ticket: Ticket) -> None:
+        """Nobody waits for this call any more: what is under way for it is dropped."""
+
+    def open_stream(self, capacity: int, on_news: Callable[[], object] | None = None) -> OutputStream:
+        """A stream with outputs of its own, of which `capacity` may wait; `on_news` as for the session."""
+
+    def main_stream(self) -> OutputStream:
+        """The stream of `put` and iteration."""
+
+    def start_source(self) -> None:
+        """Let the source run, on a thread of its own, into the stream of iteration."""
+
+    def map_directly(self, items: Iterator[Any]) -> DirectMap:
+        """Take items through on the thread that asks for outputs; for direct sessions alone."""
+
+    def drop_all(self) -> int:
+        """Drop what is queued and under way, and answer how many inputs that were."""
+
+    def wait_until_drained(self) -> None:
+        """Wait until all that went in has come out; Ctrl-C ends the wait."""
+
+    def metrics(self) -> dict[str, Any] | None:
+        """The figures so far; `None` if the session was opened without `enable_metrics`."""
+
+    def shut_down(self, timeout: float) -> list[tuple[str, int, int]]:
+        """Stop and clean up within `timeout` seconds.
+
+        Returns:
+            `(node id, item index, thread)` of each call that did not come back and was left behind.
+
+        Raises:
+            NodeError: If a node failed to clean up.
+        """
+
+@final
+class OutputStream:
+    """The outputs of the items that one stream puts in, in order."""
+
+    def put(self, item: Any, admitted: Callable[[bool], object] | None = None) -> None:
+        """Put an item in without waiting.
+
+        `admitted(is_in)` is called when there is room for it, perhaps from another thread; with `False` if
+        the session has closed.
+        """
+
+    def put_and_wait(self, item: Any) -> bool:
+        """Put an item in and wait until it is; `False` if the session has closed."""
+
+    def end(self) -> None:
+        """No more items come: the nodes are flushed."""
+
+    @property
+    def has_news(self) -> bool:
+        """Whether `next` has something to say without waiting."""
+
+    @property
+    def load(self) -> int:
+        """How many inputs are under way, and outputs not taken."""
+
+    def next(self, patience: float) -> tuple[int, Any]:
+        """What there is within so many seconds.
+
+        Returns:
+            `(0, None)` for nothing, `(1, output)`, or `(2, None)` at the end.
+
+        Raises:
+            NodeError: If an item failed. The outputs before it were given.
+            SessionClosedError: If the session has closed.
+        """
+
+    def discard(self) -> None:
+        """Let outputs go that nobody takes; the inputs still run to their end."""
+
+    def abandon(self) -> None:
+        """Take no more, and drop what is under way."""
+
+@final
+class DirectMap:
+    """A stream on the caller's own thread: an item is read when an output is asked for."""
+
+    def __iter__(self) -> Self:
+        """This iterator itself."""
+
+    def __next__(self) -> Any:
+        """The next output.
+
+        Raises:
+            NodeError: If a node fails.
+            StopIteration: After the outputs of `flush`.
+        """
+
+@final
+class Ticket:
+    """Names a call that is under way, for `SessionCore.abandon`."""
 
 def start(
     graph: Graph,

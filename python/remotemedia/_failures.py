@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
-__all__ = ["CallTimeoutError", "combine", "is_interrupt", "node_error", "timeout_error", "throw"]
+__all__ = ["CallTimeoutError", "combine", "is_interrupt", "node_error", "throw", "timeout_error"]
 
 
 class CallTimeoutError(TimeoutError):

@@ -178,7 +178,9 @@ def _may_answer_lazily(code: types.CodeType) -> bool:
     calls, finders, keepers = _operations()
     # 0 stands for the room that the interpreter keeps after an operation.
     operations = [operation for operation in code.co_code[::2] if operation]
-    if not calls.isdisjoint(operations) or any(isinstance(constant, types.CodeType) for constant in code.co_consts):
+    if not calls.isdisjoint(operations) or any(
+        isinstance(constant, types.CodeType) for constant in code.co_consts
+    ):
         return True
     return any(first in finders and then in keepers for first, then in pairwise(operations))
 

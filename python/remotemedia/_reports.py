@@ -14,7 +14,11 @@ _logger = logging.getLogger("remotemedia")
 def stalled(node_id: str, item_index: int, seconds: float, thread_id: int) -> None:
     """A node has been at one item for long. It is named, not killed."""
     _logger.warning(
-        "node '%s' has been at item %d for %.1f s, here:\n%s", node_id, item_index, seconds, stack_of(thread_id)
+        "node '%s' has been at item %d for %.1f s, here:\n%s",
+        node_id,
+        item_index,
+        seconds,
+        stack_of(thread_id),
     )
 
 
@@ -31,8 +35,8 @@ def set_aside(error: BaseException) -> None:
 def left_behind(node_id: str, item_index: int, timeout: float, thread_id: int) -> str:
     """What to say of a node that did not come back when its session closed."""
     return (
-        f"Node '{node_id}' did not come back from item {item_index} within {timeout:g} s and was left behind, here:\n"
-        f"{stack_of(thread_id)}"
+        f"Node '{node_id}' did not come back from item {item_index} within {timeout:g} s "
+        f"and was left behind, here:\n{stack_of(thread_id)}"
     )
 
 

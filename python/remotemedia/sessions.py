@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import TracebackType
 
+    from remotemedia._async_session import AsyncSession
     from remotemedia._core import OutputStream
     from remotemedia.core._graph import Graph
 
@@ -68,7 +69,7 @@ class _Closing(SessionCore):
         _open_sessions.discard(self)
         left_behind = self.shut_down(timeout)
         if left_behind:
-            node_id, item_index, thread_id = left_behind[0]
+            node_id, item_index, _ = left_behind[0]
             texts = [_reports.left_behind(name, item, timeout, thread) for name, item, thread in left_behind]
             raise NodeTimeoutError("\n".join(texts), node_id=node_id, item_index=item_index)
 
@@ -89,8 +90,9 @@ class Session(_Closing):
     def map(self, items: Iterable[Any]) -> Iterator[Any]:
         """Take a stream of items through, and give each output as soon as it is there, in order.
 
-        Lazy on both sides: items are read when outputs are asked for, and not more of them ahead than the queues hold.
-        At the end of the items the nodes are flushed. Leaving the loop early drops what is under way.
+        Lazy on both sides: items are read when outputs are asked for, and not more of them ahead than the
+        queues hold. At the end of the items the nodes are flushed. Leaving the loop early drops what is under
+        way.
 
         Raises:
             NodeError: If a node fails. The outputs before it were given.
@@ -127,8 +129,8 @@ class Session(_Closing):
     def interrupt(self) -> int:
         """Drop what is queued and under way; the session goes on with the next item.
 
-        When this returns, nothing of the old stream can come out any more. Nodes with an `interrupt()` have been told. Calls that
-        were under way raise `SessionInterruptedError`; streams go on.
+        When this returns, nothing of the old stream can come out any more. Nodes with an `interrupt()` have
+        been told. Calls that were under way raise `SessionInterruptedError`; streams go on.
 
         Returns:
             How many items were dropped. `metrics()` counts them too.
@@ -142,7 +144,8 @@ class Session(_Closing):
             timeout: Seconds that nodes may take to come back.
 
         Raises:
-            NodeTimeoutError: If one did not; it names the node, its item and its Python stack. The rest is closed.
+            NodeTimeoutError: If one did not; it names the node, its item and its Python stack. The rest is
+                closed.
             NodeError: If a node failed to clean up.
         """
         self.close_now(timeout)
@@ -181,8 +184,8 @@ class Opening:
 
     def __enter__(self) -> Session:
         """Initialize the nodes."""
-        self._session = open_session(Session, self._graph, self._settings, None)
-        return self._session  # type: ignore[no-any-return]
+        self._session = session = open_session(Session, self._graph, self._settings, None)
+        return session  # type: ignore[no-any-return]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -200,12 +203,12 @@ class Opening:
         else:
             _close_after(session, error)
 
-    async def __aenter__(self) -> Any:
+    async def __aenter__(self) -> AsyncSession:
         """Initialize the nodes, beside the event loop."""
         from remotemedia._async_session import enter
 
-        self._session = await enter(self._graph, self._settings)
-        return self._session
+        self._session = session = await enter(self._graph, self._settings)
+        return session
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -216,11 +219,15 @@ class Opening:
         await leave(self._session, error)
 
 
-def open_session(kind: type[Any], graph: Graph, settings: dict[str, Any], loop: Any, on_news: Any = None) -> Any:
+def open_session(
+    kind: type[Any], graph: Graph, settings: dict[str, Any], loop: Any, on_news: Any = None
+) -> Any:
     """A session of this kind: its nodes are initialized on this thread."""
     from remotemedia._kinds import classify
 
-    is_plain = all(classify(entry.node) == "plain" for entry in graph.entries if hasattr(entry.node, "process"))
+    is_plain = all(
+        classify(entry.node) == "plain" for entry in graph.entries if hasattr(entry.node, "process")
+    )
     return kind(graph, settings, loop, on_news).adopt(graph, settings, is_plain=is_plain)
 
 

@@ -47,7 +47,11 @@ class Batch:
 
     def __repr__(self) -> str:
         """Show how it is written."""
-        return f"Batch({self.size})" if self.max_wait is None else f"Batch({self.size}, max_wait={self.max_wait})"
+        return (
+            f"Batch({self.size})"
+            if self.max_wait is None
+            else f"Batch({self.size}, max_wait={self.max_wait})"
+        )
 
 
 class NodeSpec:

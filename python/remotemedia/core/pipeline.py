@@ -178,11 +178,12 @@ class Pipeline:
     def open(self, **options: Any) -> Opening:
         """The pipeline, open: `with pipeline.open() as session:` or `async with pipeline.open() as session:`.
 
-        The nodes are initialized at the start of the block and cleaned up at its end; their state lasts for all calls in between.
+        The nodes are initialized at the start of the block and cleaned up at its end; their state lasts for
+        all calls in between.
 
         Args:
-            **options: `enable_metrics`, `queue_size` (64), `stall_warning` (5.0 seconds, `None` for never), and the options of
-                nodes, as defaults for those that do not say.
+            **options: `enable_metrics`, `queue_size` (64), `stall_warning` (5.0 seconds, `None` for never),
+                and the options of nodes, as defaults for those that do not say.
 
         Raises:
             PipelineError: If an option is unknown or out of range, or the pipeline cannot run.
