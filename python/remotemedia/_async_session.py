@@ -244,7 +244,7 @@ async def _put(stream: OutputStream, item: Any, loop: asyncio.AbstractEventLoop)
 
 
 async def _in_thread(work: Callable[[], Any]) -> Any:
-    """Do something that waits on a thread of its own; a cancelled caller waits too: nothing stays half done."""
+    """Do something that waits on a thread of its own. A cancelled caller waits too: nothing is half done."""
     answer = _Answer(asyncio.get_running_loop())
 
     def run() -> None:
