@@ -134,7 +134,7 @@ fn execute(
 ) -> PyResult<Option<Metrics>> {
     let Prepared { plan, described, settings } = prepared;
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        if graph::is_simple(&plan) {
+        if plan.is_direct() {
             Runner::execute(plan, described.into_single_nodes(), settings, feed, sink)
         } else {
             through_session(py, plan, described, settings, feed, sink, control)

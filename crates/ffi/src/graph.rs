@@ -26,11 +26,6 @@ struct DescribedNode {
     is_guarded: bool,
 }
 
-/// Whether a plan can run on the thread that calls, item by item.
-pub(crate) fn is_simple(plan: &Plan) -> bool {
-    plan.is_inline() && plan.nodes().iter().all(|node| node.options.timeout.is_none())
-}
-
 /// The plan of a resolved `Graph`.
 pub fn plan_of(graph: &Bound<'_, PyAny>) -> PyResult<Plan> {
     let name: String = graph.getattr("name")?.extract()?;

@@ -59,6 +59,16 @@ pub enum OnError {
     Skip,
 }
 
+impl OnError {
+    /// The word for it in options and manifests.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Skip => "skip",
+        }
+    }
+}
+
 /// Several items in one call of `process`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batch {
@@ -163,6 +173,34 @@ impl Options {
             || self.when_full != WhenFull::Wait
     }
 
+    /// What differs from the defaults, as a name and a value in words; without the placement.
+    pub fn differing(&self) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        let mut tell = |name, differs: bool, value: String| {
+            if differs {
+                found.push((name, value));
+            }
+        };
+        tell("replicas", self.replicas > 1, self.replicas.to_string());
+        tell("ordered", !self.is_ordered, "false".into());
+        tell("concurrency", self.concurrency > 1, self.concurrency.to_string());
+        if let Some(Batch { size, max_wait }) = self.batch {
+            let wait = max_wait.map_or_else(String::new, |wait| format!(" within {}", in_words(wait)));
+            tell("batch", true, format!("{size}{wait}"));
+        }
+        if let Some(size) = self.queue_size {
+            tell("queue_size", true, size.to_string());
+        }
+        tell("when_full", self.when_full != WhenFull::Wait, self.when_full.name().into());
+        tell("on_error", self.on_error != OnError::Stop, self.on_error.name().into());
+        tell("retries", self.retries > 0, self.retries.to_string());
+        tell("retry_delay", !self.retry_delay.is_zero(), in_words(self.retry_delay));
+        if let Some(timeout) = self.timeout {
+            tell("timeout", true, in_words(timeout));
+        }
+        found
+    }
+
     /// Whether failures of a node with these options are seen to at the node.
     pub fn has_policy(&self) -> bool {
         self.on_error != OnError::Stop || self.retries > 0
@@ -178,10 +216,7 @@ impl Options {
             "queue_size" => self.queue_size = Some(count(value, 1)?),
             "when_full" => self.when_full = choose(value, &FULL_QUEUES, WhenFull::name)?,
             "on_error" => {
-                self.on_error = choose(value, &[OnError::Stop, OnError::Skip], |policy| match policy {
-                    OnError::Stop => "stop",
-                    OnError::Skip => "skip",
-                })?;
+                self.on_error = choose(value, &[OnError::Stop, OnError::Skip], OnError::name)?;
             }
             "retries" => {
                 self.retries = u32::try_from(count(value, 0)?).map_err(|_| expected("fewer retries", value))?;
@@ -206,6 +241,12 @@ impl Options {
         }
         Ok(())
     }
+}
+
+/// `10 ms`, `2 s`.
+fn in_words(duration: Duration) -> String {
+    let secs = duration.as_secs_f64();
+    if secs < 1.0 { format!("{} ms", (secs * 1e6).round() / 1e3) } else { format!("{secs} s") }
 }
 
 fn hint(name: &str) -> String {
@@ -288,6 +329,14 @@ mod tests {
             timeout: Some(Duration::from_secs(2)),
         };
         assert_eq!(options.unwrap(), expected);
+    }
+
+    #[test]
+    fn options_are_told_as_far_as_they_differ() {
+        let options = parse(&json!({"batch": {"size": 8, "max_wait": 0.01}, "timeout": 2.5, "on_error": "stop"}));
+
+        assert_eq!(options.unwrap().differing(), [("batch", "8 within 10 ms".into()), ("timeout", "2.5 s".into())]);
+        assert!(Options::default().differing().is_empty());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A [`Plan`] is built once and never changes. Everything that can be wrong with a pipeline before it starts (no nodes, equal
 //! ids, connections that name nothing, a cycle) is refused here, so the engine has no such cases.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::suggest::did_you_mean;
 use crate::{Error, Options, Placement, Result};
@@ -128,6 +128,31 @@ impl Plan {
     /// Whether all nodes run in one place without a queue, on the thread that calls.
     pub fn is_inline(&self) -> bool {
         matches!(&self.stages[..], [stage] if stage.placement == Placement::Inline && !stage.options.needs_own_stage())
+    }
+
+    /// Whether a session needs no thread and no queue: it takes each item all the way on the thread that brings it.
+    pub fn is_direct(&self) -> bool {
+        self.is_inline() && self.nodes.iter().all(|node| node.options.timeout.is_none())
+    }
+
+    /// From how many sides a stage gets its items: from other stages, and from whoever puts them in.
+    ///
+    /// One that gets them from several sides puts the parts of each input together before it works on them.
+    pub fn sides_of(&self, stage: usize) -> usize {
+        let mut sides = HashSet::new();
+        for &node in &self.stages[stage].nodes {
+            let upstreams = &self.nodes[node].upstreams;
+            sides.extend(upstreams.iter().map(|&up| Some(self.stage_of[up])).filter(|&up| up != Some(stage)));
+            if upstreams.is_empty() {
+                sides.insert(None);
+            }
+        }
+        sides.len()
+    }
+
+    /// The most inputs that a session has under way, where `queue_size` is for the stages that don't say.
+    pub fn window(&self, queue_size: usize) -> usize {
+        self.stages.iter().map(|stage| stage.capacity(queue_size)).sum()
     }
 
     /// Whether the nodes form one line without a branch, a merge or a join.
@@ -265,6 +290,27 @@ impl PlanNode {
 impl Stage {
     fn new(placement: Placement) -> Self {
         Self { placement, nodes: Vec::new(), options: Options { placement, ..Options::default() } }
+    }
+
+    /// Whether several items are worked on at once, so that somebody must put their outputs in order again.
+    pub fn is_parallel(&self) -> bool {
+        self.options.replicas > 1 || self.options.concurrency > 1 || self.options.batch.is_some()
+    }
+
+    /// The most items that are worked on at once.
+    pub fn width(&self) -> usize {
+        let batch = self.options.batch.map_or(1, |batch| batch.size);
+        self.options.replicas * self.options.concurrency.max(batch)
+    }
+
+    /// The threads that a session starts for the stage: one for each replica, one more that hands on what they have done.
+    pub fn threads(&self) -> usize {
+        self.options.replicas + usize::from(self.is_parallel())
+    }
+
+    /// As many inputs can be in the stage and its queue, if a queue whose node does not say is of `queue_size`.
+    pub fn capacity(&self, queue_size: usize) -> usize {
+        self.options.queue_size.unwrap_or(queue_size) + 2 * self.width()
     }
 }
 

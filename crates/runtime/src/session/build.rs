@@ -36,7 +36,7 @@ impl<P: Payload> Session<P> {
         assert_eq!(plan.nodes().len(), nodes.len(), "a plan is opened with one entry for each of its nodes");
         let stages = build_stages(&plan, nodes, settings, turn_of);
         let senders_of_output = stages.iter().filter(|stage| stage.links.iter().any(|link| link.to.is_none())).count();
-        let window = stages.iter().map(|stage| capacity(&plan, stage.index, settings.queue_size)).sum();
+        let window = plan.window(settings.queue_size);
         let core = Arc::new(Core {
             stages,
             tracker: Tracker::new(),
@@ -153,13 +153,6 @@ fn start_thread(stage: usize, body: Box<dyn FnOnce() + Send>) -> Running {
     (thread, latch, stage)
 }
 
-/// As many inputs can be in a stage and its queue.
-fn capacity(plan: &Plan, stage: usize, queue_size: usize) -> usize {
-    let options = &plan.stages()[stage].options;
-    let batch = options.batch.map_or(1, |batch| batch.size);
-    options.queue_size.unwrap_or(queue_size) + 2 * options.replicas * batch.max(options.concurrency)
-}
-
 fn build_stages<P: Payload>(
     plan: &Arc<Plan>,
     nodes: Vec<Replicas<P>>,
@@ -184,17 +177,11 @@ fn build_stages<P: Payload>(
         machines.push((0..replicas).map(machine_of).collect());
     }
     let links: Vec<Vec<Link>> = (0..machines.len()).map(|stage| links_of(plan, stage, &machines)).collect();
-    let senders: Vec<usize> = (0..machines.len())
-        .map(|stage| {
-            let from_stages = links.iter().flatten().filter(|link| link.to == Some(stage)).count();
-            from_stages + usize::from(machines[stage][0].entry_of(Edge { from: None, to: None }).is_some())
-        })
-        .collect();
     machines
         .into_iter()
         .zip(links)
         .enumerate()
-        .map(|(index, (machines, links))| build_stage(plan, index, machines, links, senders[index], settings, turn_of))
+        .map(|(index, (machines, links))| build_stage(plan, index, machines, links, settings, turn_of))
         .collect()
 }
 
@@ -204,22 +191,21 @@ fn build_stage<P: Payload>(
     index: usize,
     machines: Vec<Machine<P>>,
     links: Vec<Link>,
-    senders: usize,
     settings: &SessionSettings<P>,
     turn_of: TurnOf<'_>,
 ) -> Stage<P> {
     let planned = &plan.stages()[index];
     let options = &planned.options;
     let queue_size = options.queue_size.unwrap_or(settings.queue_size);
-    let is_parallel = options.replicas > 1 || options.concurrency > 1 || options.batch.is_some();
-    let needs_assembler = senders > 1 || (is_parallel && !options.is_ordered);
-    let width = options.replicas * options.concurrency.max(options.batch.map_or(1, |batch| batch.size));
+    let sides = plan.sides_of(index);
+    let needs_assembler = sides > 1 || (planned.is_parallel() && !options.is_ordered);
+    let width = planned.width();
     Stage {
         index,
-        inbox: Inbox::new(if senders > 1 { usize::MAX } else { queue_size }, options.when_full),
+        inbox: Inbox::new(if sides > 1 { usize::MAX } else { queue_size }, options.when_full),
         entry: machines[0].entry_of(Edge { from: None, to: None }),
-        assembler: needs_assembler.then(|| Mutex::new(Assembler::new(senders))),
-        reorder: is_parallel.then(|| Reorder::new(options.is_ordered, width, width + queue_size.max(width))),
+        assembler: needs_assembler.then(|| Mutex::new(Assembler::new(sides))),
+        reorder: planned.is_parallel().then(|| Reorder::new(options.is_ordered, width, width + queue_size.max(width))),
         units: machines
             .into_iter()
             .enumerate()

@@ -149,7 +149,7 @@ impl<P: Payload> Session<P> {
 
     /// Whether [`Session::direct`] is possible.
     pub fn is_direct(&self) -> bool {
-        self.core.plan.is_inline() && !self.has_timeouts()
+        self.core.plan.is_direct()
     }
 
     /// Take an item through an all-inline plan on this thread; `None` flushes the nodes.
@@ -424,10 +424,6 @@ impl<P: Payload> Session<P> {
 
     fn why_stopped(&self) -> RunError<P::Fault> {
         if self.core.is_closed.load(Ordering::Relaxed) { RunError::Closed } else { RunError::Interrupted }
-    }
-
-    fn has_timeouts(&self) -> bool {
-        self.core.plan.nodes().iter().any(|node| node.options.timeout.is_some())
     }
 }
 
