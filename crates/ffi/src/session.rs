@@ -7,7 +7,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyList};
 use remotemedia_runtime::{
-    CancelFlag, Client, Closed, Direct, Next, Outbox, RunError, Session, SessionSettings, Sink, Stall,
+    Admission, CancelFlag, Client, Closed, Direct, Next, Outbox, RunError, Session, SessionSettings, Sink, Stall,
 };
 
 use crate::bridge::Bridge;
@@ -79,6 +79,12 @@ impl SessionCore {
     #[getter]
     fn is_direct(&self) -> bool {
         self.is_direct
+    }
+
+    /// How many items can be under way at once.
+    #[getter]
+    fn capacity(&self) -> usize {
+        self.session.capacity()
     }
 
     /// Begin with an item; `done(outputs, error)` is called from another thread when it is through.
@@ -283,24 +289,33 @@ pub(crate) struct OutputStream {
 
 #[pymethods]
 impl OutputStream {
-    /// Put an item in; `admitted(is_in)` is called when it is, perhaps from another thread.
-    #[pyo3(signature = (item, admitted=None))]
-    fn put(&self, py: Python<'_>, item: Py<PyAny>, admitted: Option<Py<PyAny>>) {
-        self.submit(py, Some(Object(item)), admitted);
+    /// Put an item in. `True`: it is in; `False`: the session takes no more; `None`: `admitted(is_in)` is called when it is in.
+    fn put(&self, py: Python<'_>, item: Py<PyAny>, admitted: Py<PyAny>) -> Option<bool> {
+        let told = Box::new(move |is_in: bool| {
+            Python::attach(|py| {
+                if let Err(error) = admitted.call1(py, (is_in,)) {
+                    error.write_unraisable(py, None);
+                }
+            });
+        });
+        match self.submit(py, Some(Object(item)), Some(told)) {
+            Admission::Now => Some(true),
+            Admission::Never => Some(false),
+            Admission::Later => None,
+        }
     }
 
     /// Put an item in, and wait until it is.
     fn put_and_wait(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<bool> {
         let (sender, admitted) = std::sync::mpsc::sync_channel(1);
-        self.outbox.expect_input();
-        let told: Box<dyn FnOnce(bool) + Send> = Box::new(move |is_in| {
+        let told = Box::new(move |is_in| {
             // The one who waits may have been interrupted.
             sender.send(is_in).ok();
         });
-        let client: Arc<dyn Client<Object>> = self.outbox.clone();
-        py.detach(|| self.core.get().session.submit(Some(Object(item)), client, false, Some(told)));
-        if let Ok(is_in) = admitted.try_recv() {
-            return Ok(is_in);
+        match self.submit(py, Some(Object(item)), Some(told)) {
+            Admission::Now => return Ok(true),
+            Admission::Never => return Ok(false),
+            Admission::Later => {}
         }
         let admitted = Mutex::new(admitted);
         loop {
@@ -360,19 +375,15 @@ impl OutputStream {
 }
 
 impl OutputStream {
-    fn submit(&self, py: Python<'_>, item: Option<Object>, admitted: Option<Py<PyAny>>) {
+    fn submit(
+        &self,
+        py: Python<'_>,
+        item: Option<Object>,
+        admitted: Option<Box<dyn FnOnce(bool) + Send>>,
+    ) -> Admission {
         self.outbox.expect_input();
         let client: Arc<dyn Client<Object>> = self.outbox.clone();
-        let told = admitted.map(|admitted| -> Box<dyn FnOnce(bool) + Send> {
-            Box::new(move |is_in| {
-                Python::attach(|py| {
-                    if let Err(error) = admitted.call1(py, (is_in,)) {
-                        error.write_unraisable(py, None);
-                    }
-                });
-            })
-        });
-        py.detach(|| self.core.get().session.submit(item, client, false, told));
+        py.detach(|| self.core.get().session.submit(item, client, false, admitted))
     }
 }
 

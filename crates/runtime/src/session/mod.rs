@@ -26,6 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+pub use self::core::Admission;
 use self::core::{Core, Submission};
 pub use self::outbox::{Next, Outbox};
 pub use self::tracker::Client;
@@ -132,19 +133,25 @@ impl<P: Payload> Session<P> {
         &self.core.plan
     }
 
+    /// How many inputs can be under way at once.
+    pub fn capacity(&self) -> usize {
+        self.core.window
+    }
+
     /// Put an input in; `None` is the end of input, which flushes the nodes.
     ///
-    /// Never waits. `admitted` is called when the input is in, which is the moment to bring the next one, or with `false` if the session
-    /// has closed. An urgent input is one that somebody waits for: batches don't keep it waiting for company.
+    /// Never waits. Where the answer is [`Admission::Later`], `admitted` is called when the input is in, which is the moment to bring the
+    /// next one, or with `false` if the session has closed. An urgent input is one that somebody waits for: batches don't keep it waiting
+    /// for company.
     pub fn submit(
         &self,
         item: Option<P>,
         client: Arc<dyn Client<P>>,
         is_urgent: bool,
         admitted: Option<Box<dyn FnOnce(bool) + Send>>,
-    ) {
+    ) -> Admission {
         self.start_threads();
-        self.core.submit(Submission { item, client, is_urgent, admitted });
+        self.core.submit(Submission { item, client, is_urgent, admitted })
     }
 
     /// Whether [`Session::direct`] is possible.
