@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._failures import combine, throw
@@ -35,7 +36,7 @@ class AsyncSession(_Closing):
             SessionInterruptedError: If the session was interrupted meanwhile.
             SessionClosedError: If the session is closed.
         """
-        answer = _Answer(self.news.loop)
+        answer = _Answer(self.news)
         ticket = self.start_call(item, answer.deliver)
         try:
             return await answer.future
@@ -64,7 +65,7 @@ class AsyncSession(_Closing):
         if self._is_ended or self._is_closed:
             raise SessionClosedError("The session takes no more items")
         self._is_used = True
-        await _put(self._stream, item, self.news.loop)
+        await _put(self._stream, item, self.news)
 
     def __aiter__(self) -> AsyncIterator[Any]:
         """The outputs of what was put in (or of the source), until the end."""
@@ -101,8 +102,8 @@ class AsyncSession(_Closing):
 
     async def _map(self, items: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]:
         news = News(self.news.loop)
-        stream = self.open_stream(self.queue_size, news)
-        feeder = _Feeder(stream, items, news, self.queue_size)
+        stream = self.open_stream(self.capacity, news)
+        feeder = _Feeder(stream, items, news, self.capacity)
         task = asyncio.create_task(feeder.run())
         try:
             async for output in _outputs_of(stream, news):
@@ -116,25 +117,35 @@ class AsyncSession(_Closing):
 
 
 class News:
-    """Something new to look at: called from any thread, waited for on the loop."""
+    """What other threads tell the loop: it is woken once for all that is new until it comes to look."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Belong to a loop."""
         self.loop = loop
         self._events: set[asyncio.Event] = set()
+        self._letters: deque[Callable[[], object]] = deque()
         self._is_due = False
 
     def __call__(self) -> None:
-        """Tell whoever waits. The loop is woken once for all that is new until it comes to look."""
+        """There is something new to look at. Called from any thread."""
+        self.post(self.tell)
+
+    def post(self, letter: Callable[[], object]) -> None:
+        """Have something called on the loop. Called from any thread."""
+        self._letters.append(letter)
         if not self._is_due:
             self._is_due = True
-            _on_loop(self.loop, self.tell)
+            _on_loop(self.loop, self._deliver)
 
     def tell(self) -> None:
         """Tell whoever waits; on the loop's own thread."""
-        self._is_due = False
         for event in self._events:
             event.set()
+
+    def _deliver(self) -> None:
+        self._is_due = False
+        while self._letters:
+            self._letters.popleft()()
 
     async def wait_while(self, is_old: Callable[[], bool]) -> None:
         """Wait until something is new."""
@@ -173,23 +184,24 @@ class _Feeder:
         self._stream.end()
 
     async def _put(self, item: Any) -> None:
-        await _put(self._stream, item, self._news.loop)
-        await self._news.wait_while(lambda: self._stream.load >= self._limit)
+        await _put(self._stream, item, self._news)
+        if self._stream.load >= self._limit:
+            await self._news.wait_while(lambda: self._stream.load >= self._limit)
 
 
 class _Answer:
     """Where another thread puts the answer to one call."""
 
-    __slots__ = ("error", "future", "loop", "value")
+    __slots__ = ("error", "future", "news", "value")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.future: asyncio.Future[Any] = loop.create_future()
+    def __init__(self, news: News) -> None:
+        self.news = news
+        self.future: asyncio.Future[Any] = news.loop.create_future()
 
-    def deliver(self, value: Any, error: BaseException | None) -> None:
+    def deliver(self, value: Any, error: BaseException | None = None) -> None:
         self.value = value
         self.error = error
-        _on_loop(self.loop, self._resolve)
+        self.news.post(self._resolve)
 
     def _resolve(self) -> None:
         if self.future.done():
@@ -236,16 +248,18 @@ async def _outputs_of(stream: OutputStream, news: News) -> AsyncIterator[Any]:
             await news.wait_while(lambda: not stream.has_news)
 
 
-async def _put(stream: OutputStream, item: Any, loop: asyncio.AbstractEventLoop) -> None:
-    admitted = _Answer(loop)
-    stream.put(item, lambda is_in: admitted.deliver(is_in, None))
-    if not await admitted.future:
+async def _put(stream: OutputStream, item: Any, news: News) -> None:
+    admitted = _Answer(news)
+    is_in = stream.put(item, admitted.deliver)
+    if is_in is None:
+        is_in = await admitted.future
+    if not is_in:
         raise SessionClosedError("The session is closed")
 
 
 async def _in_thread(work: Callable[[], Any]) -> Any:
     """Do something that waits on a thread of its own. A cancelled caller waits too: nothing is half done."""
-    answer = _Answer(asyncio.get_running_loop())
+    answer = _Answer(News(asyncio.get_running_loop()))
 
     def run() -> None:
         try:

@@ -24,6 +24,11 @@ impl Payload for Object {
         Python::attach(|py| py.detach(work))
     }
 
+    fn live(life: impl FnOnce() + Send) {
+        // Attached once and for all the interpreter keeps what it needs for this thread, instead of making it anew each time.
+        Python::attach(|py| py.detach(life));
+    }
+
     fn join(branches: Vec<(&str, Vec<Self>)>) -> Result<Self, PyErr> {
         Python::attach(|py| {
             let joined = PyDict::new(py);

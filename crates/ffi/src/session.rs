@@ -1,16 +1,16 @@
 //! An open pipeline for Python: what `remotemedia.sessions` puts its two session types on.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyIterator, PyList};
+use pyo3::types::{PyDict, PyList};
 use remotemedia_runtime::{
-    CancelFlag, Client, Closed, Direct, Next, Outbox, RunError, Session, SessionSettings, Sink, Stall,
+    Admission, CancelFlag, Client, Closed, Direct, Next, Outbox, RunError, Session, SessionSettings, Sink, Stall,
 };
 
 use crate::bridge::Bridge;
+use crate::direct_map::DirectMap;
 use crate::object::Object;
 use crate::{failure, graph, json, log};
 
@@ -20,7 +20,9 @@ const LOOK: Duration = Duration::from_millis(50);
 /// An open pipeline. Its nodes are initialized when it is made.
 #[pyclass(module = "remotemedia._core", subclass, frozen)]
 pub(crate) struct SessionCore {
-    session: Session<Object>,
+    pub(crate) session: Session<Object>,
+    /// The node objects of a plain chain that nobody watches, which can take several items at once.
+    pub(crate) chain: Option<Vec<Py<PyAny>>>,
     bridge: Arc<Bridge>,
     stop: CancelFlag,
     is_direct: bool,
@@ -51,6 +53,9 @@ impl SessionCore {
             queue_size,
             stall_warning: stall_warning.map(Duration::from_secs_f64),
         };
+        let is_chain =
+            plan.is_chain() && described.are_plain() && !settings.with_metrics && settings.observer.is_none();
+        let chain = is_chain.then(|| described.objects(py));
         let turns = described.turns();
         let opened = Session::open(plan, described.into_replicas(), &settings, &turns);
         let session = match opened {
@@ -62,7 +67,7 @@ impl SessionCore {
         };
         let is_direct = session.is_direct();
         let outbox = Arc::new(Outbox::new(queue_size, on_news.map(news_of)));
-        Ok(Self { session, bridge, stop, is_direct, outbox })
+        Ok(Self { session, chain, bridge, stop, is_direct, outbox })
     }
 
     /// Take one item through and answer its outputs: none, the one, or a list.
@@ -79,6 +84,12 @@ impl SessionCore {
     #[getter]
     fn is_direct(&self) -> bool {
         self.is_direct
+    }
+
+    /// How many items can be under way at once.
+    #[getter]
+    fn capacity(&self) -> usize {
+        self.session.capacity()
     }
 
     /// Begin with an item; `done(outputs, error)` is called from another thread when it is through.
@@ -116,12 +127,9 @@ impl SessionCore {
         self.outbox.end();
     }
 
-    /// Take items through on the thread that asks for outputs, one by one.
-    fn map_directly(slf: &Bound<'_, Self>, items: Py<PyAny>) -> DirectMap {
-        DirectMap {
-            core: slf.clone().unbind(),
-            state: Mutex::new(MapState { items: Some(items), ready: VecDeque::new() }),
-        }
+    /// Take items through on the thread that asks for outputs, one by one, or a few at once where they are all there already.
+    fn map_directly(slf: &Bound<'_, Self>, items: &Bound<'_, PyAny>) -> PyResult<DirectMap> {
+        DirectMap::new(slf, items)
     }
 
     /// Drop what is queued and under way; answers how many inputs that were.
@@ -173,7 +181,12 @@ impl SessionCore {
 
 impl SessionCore {
     /// Take an item through on this thread, or flush the nodes.
-    fn take_directly(&self, py: Python<'_>, mut item: Option<Object>, outputs: &mut Outputs) -> PyResult<()> {
+    pub(crate) fn take_directly(
+        &self,
+        py: Python<'_>,
+        mut item: Option<Object>,
+        outputs: &mut Outputs,
+    ) -> PyResult<()> {
         loop {
             match self.session.direct(item, outputs) {
                 Direct::Done => break,
@@ -186,6 +199,24 @@ impl SessionCore {
         }
         self.session.count_direct_outputs(outputs.0.len() as u64);
         Ok(())
+    }
+
+    /// Go on with what a node answered elsewhere.
+    pub(crate) fn resume_directly(
+        &self,
+        py: Python<'_>,
+        node: usize,
+        answer: Object,
+        outputs: &mut Outputs,
+    ) -> PyResult<()> {
+        let mut answer = Some(answer);
+        loop {
+            match self.session.resume(node, &mut answer, outputs) {
+                Direct::Done => return Ok(()),
+                Direct::Failed(error) => return Err(failure::ended(py, error)),
+                Direct::Busy(_) => py.detach(|| self.session.wait_until_free()),
+            }
+        }
     }
 
     fn call_by_queue(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<Py<PyAny>> {
@@ -218,58 +249,6 @@ impl SessionCore {
     }
 }
 
-/// A stream on the caller's own thread.
-#[pyclass(module = "remotemedia._core", frozen)]
-pub(crate) struct DirectMap {
-    core: Py<SessionCore>,
-    state: Mutex<MapState>,
-}
-
-struct MapState {
-    /// `None` after the end.
-    items: Option<Py<PyAny>>,
-    ready: VecDeque<Object>,
-}
-
-#[pymethods]
-impl DirectMap {
-    fn __iter__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
-    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let Ok(mut state) = self.state.try_lock() else {
-            return Err(pyo3::exceptions::PyValueError::new_err("another thread is already taking from this stream"));
-        };
-        loop {
-            if let Some(output) = state.ready.pop_front() {
-                return Ok(Some(output.0));
-            }
-            let Some(items) = &state.items else { return Ok(None) };
-            let next = items.bind(py).cast::<PyIterator>()?.clone().next().transpose();
-            let item = match next {
-                Ok(item) => item.map(|item| Object(item.unbind())),
-                Err(error) => {
-                    state.items = None;
-                    return Err(error);
-                }
-            };
-            if item.is_none() {
-                state.items = None;
-            }
-            let mut outputs = Outputs::default();
-            if let Err(error) = self.core.get().take_directly(py, item, &mut outputs) {
-                state.items = None;
-                return Err(error);
-            }
-            if outputs.0.len() == 1 && state.ready.is_empty() {
-                return Ok(outputs.0.pop().map(|output| output.0));
-            }
-            state.ready.extend(outputs.0);
-        }
-    }
-}
-
 /// Names a call that is under way.
 #[pyclass(module = "remotemedia._core", frozen)]
 pub(crate) struct Ticket(Arc<dyn Client<Object>>);
@@ -283,24 +262,33 @@ pub(crate) struct OutputStream {
 
 #[pymethods]
 impl OutputStream {
-    /// Put an item in; `admitted(is_in)` is called when it is, perhaps from another thread.
-    #[pyo3(signature = (item, admitted=None))]
-    fn put(&self, py: Python<'_>, item: Py<PyAny>, admitted: Option<Py<PyAny>>) {
-        self.submit(py, Some(Object(item)), admitted);
+    /// Put an item in. `True`: it is in; `False`: the session takes no more; `None`: `admitted(is_in)` is called when it is in.
+    fn put(&self, py: Python<'_>, item: Py<PyAny>, admitted: Py<PyAny>) -> Option<bool> {
+        let told = Box::new(move |is_in: bool| {
+            Python::attach(|py| {
+                if let Err(error) = admitted.call1(py, (is_in,)) {
+                    error.write_unraisable(py, None);
+                }
+            });
+        });
+        match self.submit(py, Some(Object(item)), Some(told)) {
+            Admission::Now => Some(true),
+            Admission::Never => Some(false),
+            Admission::Later => None,
+        }
     }
 
     /// Put an item in, and wait until it is.
     fn put_and_wait(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<bool> {
         let (sender, admitted) = std::sync::mpsc::sync_channel(1);
-        self.outbox.expect_input();
-        let told: Box<dyn FnOnce(bool) + Send> = Box::new(move |is_in| {
+        let told = Box::new(move |is_in| {
             // The one who waits may have been interrupted.
             sender.send(is_in).ok();
         });
-        let client: Arc<dyn Client<Object>> = self.outbox.clone();
-        py.detach(|| self.core.get().session.submit(Some(Object(item)), client, false, Some(told)));
-        if let Ok(is_in) = admitted.try_recv() {
-            return Ok(is_in);
+        match self.submit(py, Some(Object(item)), Some(told)) {
+            Admission::Now => return Ok(true),
+            Admission::Never => return Ok(false),
+            Admission::Later => {}
         }
         let admitted = Mutex::new(admitted);
         loop {
@@ -360,25 +348,21 @@ impl OutputStream {
 }
 
 impl OutputStream {
-    fn submit(&self, py: Python<'_>, item: Option<Object>, admitted: Option<Py<PyAny>>) {
+    fn submit(
+        &self,
+        py: Python<'_>,
+        item: Option<Object>,
+        admitted: Option<Box<dyn FnOnce(bool) + Send>>,
+    ) -> Admission {
         self.outbox.expect_input();
         let client: Arc<dyn Client<Object>> = self.outbox.clone();
-        let told = admitted.map(|admitted| -> Box<dyn FnOnce(bool) + Send> {
-            Box::new(move |is_in| {
-                Python::attach(|py| {
-                    if let Err(error) = admitted.call1(py, (is_in,)) {
-                        error.write_unraisable(py, None);
-                    }
-                });
-            })
-        });
-        py.detach(|| self.core.get().session.submit(item, client, false, told));
+        py.detach(|| self.core.get().session.submit(item, client, false, admitted))
     }
 }
 
 /// The outputs of one call.
 #[derive(Default)]
-struct Outputs(Vec<Object>);
+pub(crate) struct Outputs(pub(crate) Vec<Object>);
 
 impl Outputs {
     /// Nothing, the one output, or a list of several.

@@ -32,7 +32,9 @@ pub use node::{
 pub use options::{Batch, DEFAULT_QUEUE_SIZE, OPTION_NAMES, OnError, OptionProblem, Options, Placement, WhenFull};
 pub use plan::{NodeSpec, Plan, PlanNode, Stage};
 pub use runner::{CancelFlag, Failure, NodeFailure, RunError, Runner, Settings};
-pub use session::{Client, Closed, Direct, Next, Outbox, Replicas, Reporter, Session, SessionSettings, Stall, TurnOf};
+pub use session::{
+    Admission, Client, Closed, Direct, Next, Outbox, Replicas, Reporter, Session, SessionSettings, Stall, TurnOf,
+};
 pub use suggest::{did_you_mean, nearest};
 pub use value::{AudioChunk, Value};
 

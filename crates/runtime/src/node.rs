@@ -22,6 +22,11 @@ pub trait Payload: Send + Sized + 'static {
         work()
     }
 
+    /// Run the life of a thread that will enter nodes again and again.
+    fn live(life: impl FnOnce() + Send) {
+        life();
+    }
+
     /// One item out of the outputs of several branches, each with the id of its node.
     ///
     /// A branch without outputs stands as the empty value, one with a single output as that output, one with more as a list.

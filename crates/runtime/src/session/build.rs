@@ -99,7 +99,7 @@ impl<P: Payload> Session<P> {
 
     /// Start one more thread, which is ended with the others.
     pub(super) fn start_thread(&self, stage: usize, body: Box<dyn FnOnce() + Send>) {
-        let running = start_thread(stage, body);
+        let running = start_thread(stage, Box::new(move || P::live(body)));
         self.threads.lock().unwrap_or_else(PoisonError::into_inner).running.push(running);
     }
 
@@ -114,7 +114,7 @@ impl<P: Payload> Session<P> {
             let options = &self.core.plan.stages()[index].options;
             let mut start = |body: Body<P>| {
                 let core = Arc::clone(&self.core);
-                threads.running.push(start_thread(index, Box::new(move || body(&core))));
+                threads.running.push(start_thread(index, Box::new(move || P::live(|| body(&core)))));
             };
             if stage.reorder.is_none() {
                 start(Box::new(move |core| run_in_order(core, index)));

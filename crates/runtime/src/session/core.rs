@@ -43,34 +43,41 @@ pub(crate) struct Submission<P: Payload> {
     pub(crate) item: Option<P>,
     pub(crate) client: Arc<dyn Client<P>>,
     pub(crate) is_urgent: bool,
-    /// Told when it is in (`true`), or never will be. Never waits.
+    /// Told when it is in (`true`), or never will be, unless that is known at once. Never waits.
     pub(crate) admitted: Option<Box<dyn FnOnce(bool) + Send>>,
+}
+
+/// What became of a submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It is in.
+    Now,
+    /// It waits for room; `admitted` is told.
+    Later,
+    /// The session takes no more; the client has been told.
+    Never,
 }
 
 impl<P: Payload> Core<P> {
     /// Let an input in, now or as soon as there is room.
-    pub(crate) fn submit(&self, mut submission: Submission<P>) {
+    pub(crate) fn submit(&self, submission: Submission<P>) -> Admission {
         {
             let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
             if self.is_closed.load(Ordering::Acquire) || self.is_broken.load(Ordering::Acquire) {
                 drop(door);
-                refuse(submission);
-                return;
+                submission.client.done(Err(RunError::Closed));
+                return Admission::Never;
             }
             if door.waiting.is_empty() && self.has_room() {
-                let admitted = submission.admitted.take();
                 self.admit(submission);
-                drop(door);
-                if let Some(admitted) = admitted {
-                    admitted(true);
-                }
-                return;
+                return Admission::Now;
             }
             door.waiting.push_back(submission);
             self.waiting.store(door.waiting.len(), Ordering::SeqCst);
         }
         // Room may have come while we held the door, and whoever made it could not look.
         self.admit_waiting();
+        Admission::Later
     }
 
     /// Let in who waits, as far as there is room. Called whenever some has come.

@@ -11,6 +11,7 @@
 mod assembler;
 mod build;
 mod core;
+mod direct;
 mod inbox;
 mod outbox;
 mod parallel;
@@ -22,16 +23,18 @@ mod tracker;
 mod watch;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+pub use self::core::Admission;
 use self::core::{Core, Submission};
+pub use self::direct::Direct;
 pub use self::outbox::{Next, Outbox};
 pub use self::tracker::Client;
 use self::watch::{Latch, Watch};
 use crate::metrics::{Recorder, whole_micros};
-use crate::{Metrics, Node, NodeFailure, Payload, Plan, RunError, Sink, Turn};
+use crate::{Metrics, Node, NodeFailure, Payload, Plan, RunError, Turn};
 
 /// How long the nodes of a session that could not be opened may take to clean up.
 const CLEANUP_TIME: Duration = Duration::from_secs(10);
@@ -84,16 +87,6 @@ pub struct Replicas<P: Payload> {
 /// Makes the turn for the nodes of one replica of a stage, which are given by their numbers in the plan.
 pub type TurnOf<'a> = &'a dyn Fn(&[usize], usize) -> Option<Box<dyn Turn>>;
 
-/// What became of a call on the caller's own thread.
-pub enum Direct<P: Payload> {
-    /// All outputs are out.
-    Done,
-    /// A node failed.
-    Failed(RunError<P::Fault>),
-    /// Another thread is inside: the item comes back. [`Session::wait_until_free`] waits for it.
-    Busy(Option<P>),
-}
-
 /// What a session left behind when it closed.
 #[derive(Debug)]
 pub struct Closed<F> {
@@ -132,55 +125,25 @@ impl<P: Payload> Session<P> {
         &self.core.plan
     }
 
+    /// How many inputs can be under way at once.
+    pub fn capacity(&self) -> usize {
+        self.core.window
+    }
+
     /// Put an input in; `None` is the end of input, which flushes the nodes.
     ///
-    /// Never waits. `admitted` is called when the input is in, which is the moment to bring the next one, or with `false` if the session
-    /// has closed. An urgent input is one that somebody waits for: batches don't keep it waiting for company.
+    /// Never waits. Where the answer is [`Admission::Later`], `admitted` is called when the input is in, which is the moment to bring the
+    /// next one, or with `false` if the session has closed. An urgent input is one that somebody waits for: batches don't keep it waiting
+    /// for company.
     pub fn submit(
         &self,
         item: Option<P>,
         client: Arc<dyn Client<P>>,
         is_urgent: bool,
         admitted: Option<Box<dyn FnOnce(bool) + Send>>,
-    ) {
+    ) -> Admission {
         self.start_threads();
-        self.core.submit(Submission { item, client, is_urgent, admitted });
-    }
-
-    /// Whether [`Session::direct`] is possible.
-    pub fn is_direct(&self) -> bool {
-        self.core.plan.is_direct()
-    }
-
-    /// Take an item through an all-inline plan on this thread; `None` flushes the nodes.
-    pub fn direct(&self, item: Option<P>, sink: &mut dyn Sink<P>) -> Direct<P> {
-        let unit = &self.core.stages[0].units[0];
-        let mut machine = match unit.machine.try_lock() {
-            Ok(machine) => machine,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return Direct::Busy(item),
-        };
-        if self.core.is_closed.load(Ordering::Relaxed) {
-            return Direct::Failed(RunError::Closed);
-        }
-        machine.item_index = self.calls.fetch_add(u64::from(item.is_some()), Ordering::Relaxed);
-        let outcome = unit.enter(&mut machine, |machine| match item {
-            Some(item) => machine.take(item, sink),
-            None => machine.flush(sink),
-        });
-        let answer = match outcome {
-            Ok(()) => Direct::Done,
-            Err(stop) => {
-                let error = stage::blame(&mut machine, stop);
-                self.core.note_failures(
-                    unit.enter(&mut machine, super::machine::Machine::abandon).into_iter().map(|(_, _, fault)| fault),
-                );
-                Direct::Failed(if matches!(error, RunError::Cancelled) { self.why_stopped() } else { error })
-            }
-        };
-        // An input that comes by the queue must find another number here than its own.
-        machine.item_index = u64::MAX;
-        answer
+        self.core.submit(Submission { item, client, is_urgent, admitted })
     }
 
     /// Whether the plan makes its own input, by [`Session::start_source`].
@@ -196,11 +159,6 @@ impl<P: Payload> Session<P> {
         self.start_threads();
         let core = Arc::clone(&self.core);
         self.start_thread(0, Box::new(move || source::run(&core, &client, &*expect)));
-    }
-
-    /// Wait until no other thread is inside the nodes of an all-inline plan.
-    pub fn wait_until_free(&self) {
-        drop(self.core.stages[0].units[0].lock());
     }
 
     /// Drop what is queued and under way. When this returns nothing of it can come out any more, and the nodes have been told.
@@ -325,11 +283,6 @@ impl<P: Payload> Session<P> {
         })
     }
 
-    /// Outputs of direct calls, for the metrics.
-    pub fn count_direct_outputs(&self, count: u64) {
-        self.calls_out.fetch_add(count, Ordering::Relaxed);
-    }
-
     /// Stop, clean up and end all threads, within `timeout`. What does not come back in time is named and left behind.
     ///
     /// `stop_waiting` is called when nodes should be stopped from waiting.
@@ -420,10 +373,6 @@ impl<P: Payload> Session<P> {
             }
         }
         failures
-    }
-
-    fn why_stopped(&self) -> RunError<P::Fault> {
-        if self.core.is_closed.load(Ordering::Relaxed) { RunError::Closed } else { RunError::Interrupted }
     }
 }
 

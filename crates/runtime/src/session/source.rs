@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
-use super::core::{Core, Submission};
+use super::core::{Admission, Core, Submission};
 use super::tracker::Client;
 use crate::{Outputs, Payload, Phase, RunError, Stream};
 
@@ -22,7 +22,9 @@ pub(super) fn run<P: Payload>(core: &Arc<Core<P>>, client: &Arc<dyn Client<P>>, 
         Outputs::Many(mut stream) => drain(core, client, expect, &mut *stream),
     });
     match outcome {
-        Ok(()) => core.submit(Submission { item: None, client: Arc::clone(client), is_urgent: false, admitted: None }),
+        Ok(()) => {
+            core.submit(Submission { item: None, client: Arc::clone(client), is_urgent: false, admitted: None });
+        }
         Err(fault) => {
             let (made, _) = core.tracker.counts();
             client.done(Err(RunError::of_node::<P>(&core.plan.nodes()[0].id, Some(made), Phase::Process, fault)));
@@ -49,7 +51,7 @@ fn drain<P: Payload>(
 fn put<P: Payload>(core: &Arc<Core<P>>, client: &Arc<dyn Client<P>>, expect: &dyn Fn(), item: P) -> bool {
     let (sender, admitted) = sync_channel(1);
     expect();
-    core.submit(Submission {
+    let admission = core.submit(Submission {
         item: Some(item),
         client: Arc::clone(client),
         is_urgent: false,
@@ -58,5 +60,9 @@ fn put<P: Payload>(core: &Arc<Core<P>>, client: &Arc<dyn Client<P>>, expect: &dy
             sender.try_send(is_in).ok();
         })),
     });
-    admitted.recv().unwrap_or(false)
+    match admission {
+        Admission::Now => true,
+        Admission::Later => admitted.recv().unwrap_or(false),
+        Admission::Never => false,
+    }
 }
