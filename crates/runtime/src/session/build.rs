@@ -62,6 +62,7 @@ impl<P: Payload> Session<P> {
             owed: Mutex::new(Vec::new()),
             calls: AtomicU64::new(0),
             calls_out: AtomicU64::new(0),
+            calls_interrupted: AtomicU64::new(0),
             opened: Instant::now(),
         };
         match session.initialize() {

@@ -203,7 +203,7 @@ impl<P: Payload> Core<P> {
 
     fn admit(&self, submission: Submission<P>) {
         let Submission { item, client, is_urgent, .. } = submission;
-        let input = self.tracker.open(client);
+        let input = self.tracker.open(client, item.is_some());
         let is_flush = item.is_none();
         let entries = self.stages.iter().filter_map(|stage| stage.entry.map(|place| (stage, place)));
         for (stage, place) in entries {

@@ -107,6 +107,8 @@ pub struct Session<P: Payload> {
     owed: Mutex<Vec<(usize, usize, usize)>>,
     calls: AtomicU64,
     calls_out: AtomicU64,
+    /// Calls on their caller's thread that were interrupted, and that `interrupt` has not counted.
+    calls_interrupted: AtomicU64,
     opened: Instant,
 }
 
@@ -200,7 +202,7 @@ impl<P: Payload> Session<P> {
         clients.iter().for_each(|client| client.forget());
         units().for_each(|unit| unit.stop.clear());
         drop(door);
-        let dropped = (clients.len() + waiting.len()) as u64;
+        let dropped = (clients.len() + waiting.len()) as u64 + self.calls_interrupted.swap(0, Ordering::Relaxed);
         core.tracker.count_interrupted(dropped);
         for client in clients {
             client.done(Err(RunError::Interrupted));

@@ -21,12 +21,19 @@ pub enum Next<P: Payload> {
     Failed(RunError<P::Fault>),
 }
 
+/// What one input gave, or that it failed.
+type Outcome<P> = Result<P, RunError<<P as Payload>::Fault>>;
+
 struct State<P: Payload> {
-    outputs: VecDeque<P>,
+    /// In the order of the inputs, a failure in the place of the outputs that are missing.
+    outcomes: VecDeque<Outcome<P>>,
     /// Inputs put in and not done.
     under_way: usize,
     is_ended: bool,
-    error: Option<RunError<P::Fault>>,
+    /// What ended the session, told once.
+    end: Option<RunError<P::Fault>>,
+    /// The session takes no more, so that nothing more can come.
+    is_closed: bool,
     /// Nobody takes outputs any more.
     is_abandoned: bool,
     forgotten: u64,
@@ -45,10 +52,11 @@ impl<P: Payload> Outbox<P> {
     /// An empty one, for `capacity` outputs. `on_news` is called whenever [`Outbox::next`] has something new to say; it never waits.
     pub fn new(capacity: usize, on_news: Option<Box<dyn Fn() + Send + Sync>>) -> Self {
         let state = State {
-            outputs: VecDeque::new(),
+            outcomes: VecDeque::new(),
             under_way: 0,
             is_ended: false,
-            error: None,
+            end: None,
+            is_closed: false,
             is_abandoned: false,
             forgotten: 0,
         };
@@ -69,13 +77,13 @@ impl<P: Payload> Outbox<P> {
     /// How many inputs are put in and not done, and outputs not taken.
     pub fn load(&self) -> usize {
         let state = self.lock();
-        state.under_way + state.outputs.len()
+        state.under_way + state.outcomes.len()
     }
 
     /// Whether [`Outbox::next`] has something to say without waiting.
     pub fn has_news(&self) -> bool {
         let state = self.lock();
-        !state.outputs.is_empty() || state.error.is_some() || (state.is_ended && state.under_way == 0)
+        !state.outcomes.is_empty() || state.is_closed || (state.is_ended && state.under_way == 0)
     }
 
     /// The next output, or what there is instead within `patience`.
@@ -83,16 +91,19 @@ impl<P: Payload> Outbox<P> {
         let mut state = self.lock();
         let mut may_wait = !patience.is_zero();
         loop {
-            if let Some(output) = state.outputs.pop_front() {
+            if let Some(outcome) = state.outcomes.pop_front() {
                 drop(state);
                 self.has_room.notify_all();
-                return Next::Output(output);
+                return outcome.map_or_else(Next::Failed, Next::Output);
             }
-            if let Some(error) = state.error.take() {
+            if let Some(error) = state.end.take() {
                 return Next::Failed(error);
             }
             if state.is_ended && state.under_way == 0 {
                 return Next::End;
+            }
+            if state.is_closed {
+                return Next::Failed(RunError::Closed);
             }
             if !may_wait {
                 return Next::Nothing;
@@ -106,10 +117,26 @@ impl<P: Payload> Outbox<P> {
     pub fn abandon(&self) {
         let mut state = self.lock();
         state.is_abandoned = true;
-        let outputs = std::mem::take(&mut state.outputs);
+        let outcomes = std::mem::take(&mut state.outcomes);
         drop(state);
-        drop(outputs);
+        drop(outcomes);
         self.has_room.notify_all();
+        self.tell();
+    }
+
+    fn push(&self, outcome: Outcome<P>) {
+        let mut state = self.lock();
+        let forgotten = state.forgotten;
+        while state.outcomes.len() >= self.capacity && !state.is_abandoned && state.forgotten == forgotten {
+            state = self.has_room.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.is_abandoned || state.forgotten != forgotten {
+            drop(state);
+            drop(outcome);
+            return;
+        }
+        state.outcomes.push_back(outcome);
+        drop(state);
         self.tell();
     }
 
@@ -127,30 +154,24 @@ impl<P: Payload> Outbox<P> {
 
 impl<P: Payload> Client<P> for Outbox<P> {
     fn output(&self, output: P) {
-        let mut state = self.lock();
-        let forgotten = state.forgotten;
-        while state.outputs.len() >= self.capacity && !state.is_abandoned && state.forgotten == forgotten {
-            state = self.has_room.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        if state.is_abandoned || state.forgotten != forgotten {
-            drop(state);
-            drop(output);
-            return;
-        }
-        state.outputs.push_back(output);
-        drop(state);
-        self.tell();
+        self.push(Ok(output));
     }
 
     fn done(&self, outcome: Result<(), RunError<P::Fault>>) {
+        let end = match outcome {
+            // The stream goes on with the next input.
+            Ok(()) | Err(RunError::Interrupted) => None,
+            Err(error @ (RunError::Node(_) | RunError::Interrupt(_))) => {
+                self.push(Err(error));
+                None
+            }
+            Err(error) => Some(error),
+        };
         let mut state = self.lock();
         state.under_way = state.under_way.saturating_sub(1);
-        match outcome {
-            // The stream goes on with the next input.
-            Ok(()) | Err(RunError::Interrupted) => {}
-            Err(error) => {
-                state.error.get_or_insert(error);
-            }
+        if let Some(error) = end {
+            state.is_closed = true;
+            state.end.get_or_insert(error);
         }
         drop(state);
         self.tell();
@@ -159,9 +180,9 @@ impl<P: Payload> Client<P> for Outbox<P> {
     fn forget(&self) {
         let mut state = self.lock();
         state.forgotten += 1;
-        let outputs = std::mem::take(&mut state.outputs);
+        let outcomes = std::mem::take(&mut state.outcomes);
         drop(state);
-        drop(outputs);
+        drop(outcomes);
         self.has_room.notify_all();
     }
 }

@@ -16,7 +16,7 @@ pub trait Client<P: Payload>: Send + Sync {
     /// Take one output. May wait, which holds the pipeline back.
     fn output(&self, output: P);
 
-    /// All outputs of one input are out, or it failed.
+    /// All outputs of one input are out, or it failed. May wait like `output` if a node failed on it.
     fn done(&self, outcome: Result<(), RunError<P::Fault>>);
 
     /// What has been handed over and not been looked at is not wanted any more; nobody waits in `output` after this.
@@ -51,12 +51,12 @@ impl<P: Payload> Tracker<P> {
         Self { state: Mutex::new(state), has_changed: Condvar::new() }
     }
 
-    /// A new input. Inputs are numbered in the order in which they are opened.
-    pub(crate) fn open(&self, client: Arc<dyn Client<P>>) -> u64 {
+    /// A new input: an item, or the end of input. Inputs are numbered in the order in which they are opened.
+    pub(crate) fn open(&self, client: Arc<dyn Client<P>>, is_item: bool) -> u64 {
         let mut state = self.lock();
         let input = state.next_input;
         state.next_input += 1;
-        state.items_in += 1;
+        state.items_in += u64::from(is_item);
         state.open.insert(input, Open { client, error: None });
         input
     }
