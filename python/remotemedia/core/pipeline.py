@@ -78,10 +78,12 @@ class Pipeline:
             **options: As for `Node.with_options`.
 
         Raises:
-            TypeError: If it is no node.
+            TypeError: If it is no node, or an argument has the wrong type.
             PipelineError: If the id is in use, an option is unknown, or the node has no `process`.
         """
         given: dict[str, Any] = {}
+        if not isinstance(join, bool):
+            raise TypeError(f"join is True or False, not {join!r}")
         if isinstance(node, dict):
             entry = of_list([node]).entries[0]
             id = id or node.get("id")  # noqa: A001 - As above.
