@@ -9,12 +9,15 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._tracebacks import LoadError, TargetError, text_of
 from remotemedia.core._manifest import MANIFEST_SUFFIXES
+from remotemedia.exceptions import PipelineError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import ModuleType
 
     from remotemedia.core._graph import Graph
@@ -35,7 +38,9 @@ def load(target: str) -> Graph:
     from remotemedia.core import _graph
 
     if target.lower().endswith(MANIFEST_SUFFIXES):
-        return _graph.resolve(_read_manifest(target))
+        text = _read_manifest(target)
+        with _named(target):
+            return _graph.resolve(text)
     place, separator, attribute = target.rpartition(":")
     if not separator:
         place, attribute = target, ""
@@ -44,11 +49,23 @@ def load(target: str) -> Graph:
     is_file = place.endswith(".py") or "/" in place or os.sep in place
     module = _import_file(place) if is_file else _import_module(place)
     found = _find_attribute(module, place, attribute)
-    pipeline = _pipeline_of(found, place, attribute or DEFAULT_ATTRIBUTE)
+    attribute = attribute or DEFAULT_ATTRIBUTE
+    pipeline = _pipeline_of(found, place, attribute)
+    with _named(f"{place}:{attribute}"):
+        try:
+            return _graph.resolve(pipeline)
+        except TypeError as error:
+            raise TargetError(str(error)) from error
+
+
+@contextmanager
+def _named(target: str) -> Iterator[None]:
+    """What is wrong with a pipeline is told with the name that the user gave it."""
     try:
-        return _graph.resolve(pipeline)
-    except TypeError as error:
-        raise TargetError(f"'{place}:{attribute or DEFAULT_ATTRIBUTE}': {error}") from error
+        yield
+    except (PipelineError, TargetError) as error:
+        error.args = (f"'{target}': {error}",)
+        raise
 
 
 def _read_manifest(path: str) -> str:

@@ -27,6 +27,8 @@ pub(crate) fn run(options: &RunOptions, loader: &dyn Loader) -> Result<u8, Failu
     let sample_format = options.audio.sample_format.unwrap_or(SampleFormat::F32le);
     let output = Arc::new(Mutex::new(Output::open(&output_place, output_format, sample_format)?));
     let total_bytes = sources.iter().map(Source::known_bytes).sum();
+    let has_text_by_default =
+        options.format.is_none() && sources.iter().any(|source| source.format == InputFormat::Text);
     let mut feed = start_feed(sources, &output)?;
     let progress = Progress::start(feed.as_ref().map(InputFeed::progress), total_bytes);
 
@@ -48,7 +50,7 @@ pub(crate) fn run(options: &RunOptions, loader: &dyn Loader) -> Result<u8, Failu
         _ => finish(&output, loader),
     };
     // Why the run failed says more than what became of its output.
-    let metrics = ran?;
+    let metrics = ran.map_err(|failure| if has_text_by_default { hint_at_json(failure) } else { failure })?;
     finished?;
     show(options.metrics, metrics.as_ref());
     Ok(0)
@@ -146,6 +148,17 @@ fn finish(output: &Mutex<Output>, loader: &dyn Loader) -> Result<(), Failure> {
         terminal::note(&text);
     }
     Ok(())
+}
+
+/// A node that complains about `str` may have been meant to get what the lines of text say.
+fn hint_at_json(mut failure: Failure) -> Failure {
+    let is_about_types = ["TypeError: ", "AttributeError: "].iter().any(|kind| failure.message.contains(kind));
+    let is_word_character = |letter: char| letter.is_alphanumeric() || letter == '_';
+    let mut words = failure.message.split(|letter| !is_word_character(letter));
+    if is_about_types && words.any(|word| word == "str" || word == "string") {
+        failure.message += "\nThe items were lines of text; --format jsonl reads each line as a JSON value";
+    }
+    failure
 }
 
 fn show(form: Option<MetricsForm>, metrics: Option<&Metrics>) {

@@ -54,6 +54,7 @@ pub(crate) fn write_failure(target: &str, error: &io::Error) -> Failure {
     Failure::failed(format!("cannot write to {target}: {error}"))
 }
 
+/// Whether there is more to see of the way through the user's code. What is told without any has no way worth seeing.
 fn hides_frames(failure: &Failure) -> bool {
-    failure.full_traceback.is_some() && failure.full_traceback != failure.traceback
+    failure.traceback.is_some() && failure.full_traceback.is_some() && failure.full_traceback != failure.traceback
 }
