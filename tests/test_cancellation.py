@@ -159,6 +159,7 @@ def test_a_function_comes_back_before_its_node_is_cleaned_up(kind):
         task = asyncio.create_task(execute_pipeline_with_input(nodes, [1, 2]))
         await stuck.is_there.wait()
         task.cancel()
+        await asyncio.sleep(0)
         log.append("cancelled")
         stuck.comes_back.set()
         await asyncio.wait([task])

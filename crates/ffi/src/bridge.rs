@@ -33,7 +33,7 @@ impl Bridge {
             let bridge = py.import("remotemedia._bridge")?.getattr("Bridge")?.call1((event_loop,))?;
             PyResult::Ok(bridge.unbind())
         })?;
-        if self.is_cancelled.load(Ordering::SeqCst) {
+        if self.is_cancelled() {
             // The cancellation came before there was a bridge to tell.
             started.call_method0(py, "cancel")?;
         }
@@ -66,6 +66,11 @@ impl Bridge {
     pub(crate) fn cancel(&self, py: Python<'_>) -> PyResult<()> {
         self.is_cancelled.store(true, Ordering::SeqCst);
         self.started.get(py).map_or(Ok(()), |bridge| bridge.call_method0(py, "cancel").map(drop))
+    }
+
+    /// Whether the run was cancelled.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.is_cancelled.load(Ordering::SeqCst)
     }
 
     /// End the loop, if it is the run's own.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::Plan;
+use crate::{CancelFlag, Plan};
 
 /// What an item carries: a native value or a foreign object that the engine passes on untouched.
 pub trait Payload: Send + Sized + 'static {
@@ -94,7 +94,7 @@ pub trait Stream<P: Payload>: Send {
     }
 }
 
-/// Where the items of a run come from.
+/// Where the items of a run come from. Any iterator of items is a feed.
 pub trait Feed<P: Payload> {
     /// The next item, or `None` at the end of input. May wait.
     fn next(&mut self) -> Result<Option<P>, P::Fault>;
@@ -107,10 +107,23 @@ pub trait Feed<P: Payload> {
     }
 }
 
-/// Where the outputs of a run go.
+impl<P: Payload, Items: Iterator<Item = P>> Feed<P> for Items {
+    fn next(&mut self) -> Result<Option<P>, P::Fault> {
+        Ok(Iterator::next(self))
+    }
+}
+
+/// Where the outputs of a run go. A vector collects them.
 pub trait Sink<P: Payload> {
     /// Take one output.
     fn accept(&mut self, output: P) -> Result<(), P::Fault>;
+}
+
+impl<P: Payload> Sink<P> for Vec<P> {
+    fn accept(&mut self, output: P) -> Result<(), P::Fault> {
+        self.push(output);
+        Ok(())
+    }
 }
 
 /// A faster way through all nodes of a stage at once, for many items, that a payload may have.
@@ -159,6 +172,11 @@ pub enum BulkEnd<P: Payload> {
 pub trait Turn: Send {
     /// Run `work` while no other session is inside the same nodes.
     fn enter(&self, work: &mut dyn FnMut());
+
+    /// As `enter`, but leave `work` undone if the run is cancelled while it waits.
+    fn enter_unless(&self, _cancel: &CancelFlag, work: &mut dyn FnMut()) {
+        self.enter(work);
+    }
 }
 
 /// The part of a node's life in which something happened.
