@@ -21,7 +21,7 @@ pub use error::{Error, Result};
 pub use manifest::{Connection, Manifest, ManifestNode};
 pub use metrics::{Metrics, NodeMetrics};
 pub use native::{ValueFault, create_native_node, native_node_types};
-pub use node::{Bulk, BulkEnd, BulkOutcome, Feed, Node, Observer, Outputs, Payload, Phase, Sink, Stream, Turn};
+pub use node::{Bulk, BulkEnd, BulkOutcome, Feed, Items, Node, Observer, Outputs, Payload, Phase, Sink, Stream, Turn};
 pub use plan::{NodeSpec, Placement, Plan, PlanNode, Stage};
 pub use runner::{CancelFlag, Failure, NodeFailure, RunError, Runner, Settings};
 pub use session::{Ended, Session};

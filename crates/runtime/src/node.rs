@@ -94,7 +94,7 @@ pub trait Stream<P: Payload>: Send {
     }
 }
 
-/// Where the items of a run come from. Any iterator of items is a feed.
+/// Where the items of a run come from. [`Items`] makes one of an iterator.
 pub trait Feed<P: Payload> {
     /// The next item, or `None` at the end of input. May wait.
     fn next(&mut self) -> Result<Option<P>, P::Fault>;
@@ -107,9 +107,12 @@ pub trait Feed<P: Payload> {
     }
 }
 
-impl<P: Payload, Items: Iterator<Item = P>> Feed<P> for Items {
+/// The items of an iterator, which cannot fail.
+pub struct Items<I>(pub I);
+
+impl<P: Payload, I: Iterator<Item = P>> Feed<P> for Items<I> {
     fn next(&mut self) -> Result<Option<P>, P::Fault> {
-        Ok(Iterator::next(self))
+        Ok(self.0.next())
     }
 }
 
