@@ -377,7 +377,8 @@ def test_a_cancelled_call_leaves_nothing(kind):
         stuck = kind([])
         before = tasks_of_the_process()
         await cancelled(execute_pipeline_with_input([stuck], [1]), stuck.is_there)
-        assert tasks_of_the_process() == before
+        # Fewer, if one that an earlier test left behind has ended meanwhile.
+        assert tasks_of_the_process() <= before
         assert threading.enumerate() == [threading.main_thread()]
         assert asyncio.all_tasks() == {asyncio.current_task()}
         return weakref.ref(stuck)
