@@ -47,6 +47,10 @@ pub struct ManifestNode {
     pub placement: Placement,
     /// The line on which it begins.
     pub line: usize,
+    /// The line of its `node_type`.
+    pub node_type_line: usize,
+    /// The line of its `params`; where it has none, the one on which it begins.
+    pub params_line: usize,
 }
 
 /// Outputs of one node that are items of another.
