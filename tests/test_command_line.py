@@ -326,6 +326,25 @@ def test_text_for_a_node_of_numbers_hints_at_json(run, add):
     assert run("run", "app.py:pipeline", "--input", "-", "--format=jsonl", stdin="1\n").stdout == "2\n"
 
 
+def test_a_node_that_misses_its_item_hints_at_the_input(run, add):
+    add("pipeline = [Upper()]")
+
+    done = run("run", "app.py:pipeline")
+
+    assert "No --input was given, so one empty item went in; --input FILE reads items" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"), [("nowhere/x.jsonl", "No such file or directory"), (".", "Is a directory")]
+)
+def test_an_output_that_cannot_be_opened_says_why(run, add, place, reason):
+    add("pipeline = [Upper()]")
+
+    done = run("run", "app.py:pipeline", "--input=-", f"--output={place}", "--output-format=text")
+
+    assert done.stderr.splitlines()[0].endswith(f": cannot write to {place}: {reason}")
+
+
 def test_an_error_without_the_users_code_has_no_traceback_to_show(run, tmp_path):
     (tmp_path / "empty.yaml").write_text("version: v1\n")
 
