@@ -67,8 +67,8 @@ async def _stop(graph: Graph, call: _core.Call, outcome: _Outcome) -> None:
 def _join(call: _core.Call) -> None:
     """Wait for the end of a thread, and let `threading` forget it.
 
-    When code asks which thread it runs on, as every log record does, `threading` makes a stand-in for one that it has
-    not started itself, and Python before 3.12.1 keeps it for ever.
+    When code asks which thread it runs on, as every log record does, `threading` makes a stand-in for one
+    that it has not started itself, and Python before 3.12.1 keeps it for ever.
     """
     call.join()
     known = threading._active  # type: ignore[attr-defined] # noqa: SLF001 - There is no other way to it.
