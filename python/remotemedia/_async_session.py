@@ -223,17 +223,18 @@ async def enter(graph: Graph, settings: dict[str, Any]) -> AsyncSession:
 
 async def leave(session: AsyncSession, error: BaseException | None) -> None:
     """Finish what was put in, then close; after an exception close at once."""
+    failure = None
     if error is None:
         try:
             await _in_thread(session.finish)
-        except BaseException as failure:  # noqa: BLE001 - Raised again when all is closed.
-            error = failure
+        except BaseException as unfinished:  # noqa: BLE001 - Raised again when all is closed.
+            failure = unfinished
     try:
         await _in_thread(lambda: session.close_now(CLOSE_TIMEOUT_SECS))
-    except Exception as failure:  # noqa: BLE001 - Raised with what came before.
-        combined = combine(error, [failure])
-        if combined is not None:
-            throw(combined)
+    except Exception as unclosed:  # noqa: BLE001 - Raised with what came before.
+        failure = combine(failure or error, [unclosed])
+    if failure is not None and failure is not error:
+        throw(failure)
 
 
 async def _outputs_of(stream: OutputStream, news: News) -> AsyncIterator[Any]:
