@@ -125,10 +125,13 @@ class News:
         self._events: set[asyncio.Event] = set()
         self._letters: deque[Callable[[], object]] = deque()
         self._is_due = False
+        self._has_news = False
 
     def __call__(self) -> None:
         """There is something new to look at. Called from any thread."""
-        self.post(self.tell)
+        if not self._has_news:
+            self._has_news = True
+            self.post(self.tell)
 
     def post(self, letter: Callable[[], object]) -> None:
         """Have something called on the loop. Called from any thread."""
@@ -139,6 +142,7 @@ class News:
 
     def tell(self) -> None:
         """Tell whoever waits; on the loop's own thread."""
+        self._has_news = False
         for event in self._events:
             event.set()
 
