@@ -93,11 +93,12 @@ impl SessionCore {
     }
 
     /// Begin with an item; `done(outputs, error)` is called from another thread when it is through.
-    fn start_call(&self, item: Py<PyAny>, done: Py<PyAny>) -> Ticket {
+    fn start_call(&self, py: Python<'_>, item: Py<PyAny>, done: Py<PyAny>) -> Ticket {
         let client: Arc<dyn Client<Object>> = Arc::new(Call::new(Box::new(move |outputs, outcome| {
             Python::attach(|py| answer(py, &done, outputs, outcome));
         })));
-        self.session.submit(Some(Object(item)), Arc::clone(&client), true, None);
+        // The door may be held by an interruption, which waits for nodes.
+        py.detach(|| self.session.submit(Some(Object(item)), Arc::clone(&client), true, None));
         Ticket(client)
     }
 

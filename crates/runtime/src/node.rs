@@ -22,6 +22,11 @@ pub trait Payload: Send + Sized + 'static {
         work()
     }
 
+    /// Let go of many items at once, on a thread that is not in a node.
+    fn dispose<T: Send>(garbage: T) {
+        drop(garbage);
+    }
+
     /// Run the life of a thread that will enter nodes again and again.
     fn live(life: impl FnOnce() + Send) {
         life();

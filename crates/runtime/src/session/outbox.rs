@@ -173,6 +173,14 @@ impl<P: Payload> Client<P> for Outbox<P> {
         self.tell();
     }
 
+    fn interrupted(&self, count: u64) {
+        let mut state = self.lock();
+        // The stream goes on with the next input.
+        state.under_way = state.under_way.saturating_sub(usize::try_from(count).unwrap_or(usize::MAX));
+        drop(state);
+        self.tell();
+    }
+
     fn forget(&self) {
         let mut state = self.lock();
         state.forgotten += 1;
