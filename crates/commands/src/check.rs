@@ -3,7 +3,7 @@
 use remotemedia_runtime::{DEFAULT_QUEUE_SIZE, Plan, PlanNode, Stage};
 
 use crate::cli::CheckOptions;
-use crate::loader::{Loader, Remark};
+use crate::loader::{FailureKind, Loader, Remark};
 use crate::table::{columns, counted, on_one_line};
 use crate::{Failure, terminal};
 
@@ -13,10 +13,16 @@ const OUTPUT_COLUMN: usize = 3;
 
 /// Print the plan of the target, what is worth knowing about it and what is wrong with it.
 pub(crate) fn check(options: &CheckOptions, loader: &dyn Loader) -> Result<u8, Failure> {
-    let pipeline = loader.load(&options.target)?;
+    let pipeline = loader.load(&options.target).map_err(cannot_run)?;
     let remarks = pipeline.remarks();
     terminal::print(&report(pipeline.plan(), &remarks))?;
     Ok(u8::from(remarks.iter().any(|remark| remark.is_problem)))
+}
+
+/// A target that names nothing cannot run either: that is what was asked, not a wrong question.
+fn cannot_run(failure: Failure) -> Failure {
+    let kind = if failure.kind == FailureKind::Usage { FailureKind::Failed } else { failure.kind };
+    Failure { kind, ..failure }
 }
 
 fn report(plan: &Plan, remarks: &[Remark]) -> String {

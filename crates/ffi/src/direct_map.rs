@@ -34,6 +34,7 @@ struct State {
     /// Raised when the outputs before it have been taken.
     failed: Option<PyErr>,
     chain: Option<Chain>,
+    is_compiled: bool,
     chunk: usize,
     taken: u64,
 }
@@ -50,7 +51,8 @@ impl DirectMap {
             Chain::new(objects, CurrentChunk::default(), None)
         });
         let items = Some(items.try_iter()?.unbind());
-        let state = State { items, ready: VecDeque::new(), failed: None, chain, chunk: 1, taken: 0 };
+        let state =
+            State { items, ready: VecDeque::new(), failed: None, chain, is_compiled: false, chunk: 1, taken: 0 };
         Ok(Self { core: core.clone().unbind(), state: Mutex::new(state) })
     }
 }
@@ -110,10 +112,11 @@ impl State {
 
     fn take_chunk(&mut self, py: Python<'_>, core: &SessionCore) -> PyResult<()> {
         let (Some(items), Some(chain)) = (&self.items, &mut self.chain) else { return Ok(()) };
-        if !chain.is_possible() {
+        if !self.is_compiled && !chain.is_possible() {
             self.chain = None;
             return Ok(());
         }
+        self.is_compiled = true;
         let started = Instant::now();
         let chunk = PyList::empty(py);
         for item in items.bind(py).clone().take(self.chunk) {

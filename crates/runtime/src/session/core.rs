@@ -143,9 +143,7 @@ impl<P: Payload> Core<P> {
             self.waiting.store(0, Ordering::SeqCst);
             door.waiting.drain(..).collect()
         };
-        for client in self.tracker.take_all() {
-            client.done(Err(error()));
-        }
+        self.tracker.take_all().tell(&error);
         for submission in waiting {
             submission.client.done(Err(error()));
             if let Some(admitted) = submission.admitted {

@@ -32,6 +32,7 @@ use self::core::{Core, Submission};
 pub use self::direct::Direct;
 pub use self::outbox::{Next, Outbox};
 pub use self::tracker::Client;
+use self::tracker::Clients;
 use self::watch::{Latch, Watch};
 use crate::metrics::{Recorder, whole_micros};
 use crate::{Metrics, Node, NodeFailure, Payload, Plan, RunError, Turn};
@@ -174,8 +175,8 @@ impl<P: Payload> Session<P> {
         let waiting: Vec<_> = door.waiting.drain(..).collect();
         core.waiting.store(0, Ordering::SeqCst);
         let clients = core.tracker.take_all();
-        clients.iter().for_each(|client| client.forget());
-        core.stages.iter().for_each(|stage| stage.inbox.nudge());
+        clients.forget();
+        let queued: Vec<_> = core.stages.iter().map(|stage| stage.inbox.empty()).collect();
         stop_waiting();
         for unit in units() {
             let mut machine = loop {
@@ -199,19 +200,24 @@ impl<P: Payload> Session<P> {
         for assembler in core.stages.iter().filter_map(|stage| stage.assembler.as_ref()).chain(&core.outputs) {
             assembler.lock().unwrap_or_else(PoisonError::into_inner).retain(|input| core.tracker.is_wanted(input));
         }
-        clients.iter().for_each(|client| client.forget());
+        clients.forget();
         units().for_each(|unit| unit.stop.clear());
         drop(door);
-        let dropped = (clients.len() + waiting.len()) as u64 + self.calls_interrupted.swap(0, Ordering::Relaxed);
+        let waiting_clients: Clients<P> = waiting.iter().map(|submission| &submission.client).collect();
+        let calls = self.calls_interrupted.swap(0, Ordering::Relaxed);
+        let dropped = clients.count() + waiting_clients.count() + calls;
         core.tracker.count_interrupted(dropped);
-        for client in clients {
-            client.done(Err(RunError::Interrupted));
-        }
+        clients.interrupted();
+        waiting_clients.interrupted();
+        let mut told = Vec::with_capacity(waiting.len());
+        let mut garbage = Vec::with_capacity(waiting.len());
         for submission in waiting {
-            submission.client.done(Err(RunError::Interrupted));
-            if let Some(admitted) = submission.admitted {
-                admitted(true);
-            }
+            told.extend(submission.admitted);
+            garbage.extend(submission.item);
+        }
+        P::dispose((queued, garbage));
+        for admitted in told {
+            admitted(true);
         }
         core.admit_waiting();
         dropped
@@ -312,7 +318,7 @@ impl<P: Payload> Session<P> {
             stage.units.iter().for_each(|unit| unit.stop.set());
         }
         let clients = core.tracker.take_all();
-        clients.iter().for_each(|client| client.forget());
+        clients.forget();
         for stage in &core.stages {
             stage.inbox.close();
             if let Some(reorder) = &stage.reorder {
@@ -320,9 +326,7 @@ impl<P: Payload> Session<P> {
             }
         }
         stop_waiting();
-        for client in clients {
-            client.done(Err(RunError::Closed));
-        }
+        clients.tell(|| RunError::Closed);
         waiting.into_iter().for_each(core::refuse);
     }
 

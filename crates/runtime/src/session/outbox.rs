@@ -21,22 +21,30 @@ pub enum Next<P: Payload> {
     Failed(RunError<P::Fault>),
 }
 
-/// What one input gave, or that it failed.
-type Outcome<P> = Result<P, RunError<<P as Payload>::Fault>>;
-
 struct State<P: Payload> {
-    /// In the order of the inputs, a failure in the place of the outputs that are missing.
-    outcomes: VecDeque<Outcome<P>>,
+    /// What has not been taken: outputs, and the errors of inputs that failed, each after the outputs before it.
+    waiting: VecDeque<Next<P>>,
+    /// How many of them are outputs.
+    outputs: usize,
     /// Inputs put in and not done.
     under_way: usize,
     is_ended: bool,
-    /// What ended the session, told once.
-    end: Option<RunError<P::Fault>>,
-    /// The session takes no more, so that nothing more can come.
+    /// The end of the session has been told.
     is_closed: bool,
     /// Nobody takes outputs any more.
     is_abandoned: bool,
     forgotten: u64,
+}
+
+impl<P: Payload> State<P> {
+    /// The outputs that nobody wants. Errors stay: they have happened.
+    fn take_outputs(&mut self) -> VecDeque<Next<P>> {
+        self.outputs = 0;
+        let is_error = |next: &Next<P>| matches!(next, Next::Failed(_));
+        let (errors, outputs) = std::mem::take(&mut self.waiting).into_iter().partition(is_error);
+        self.waiting = errors;
+        outputs
+    }
 }
 
 /// The outputs of the inputs that one stream puts in, in order.
@@ -52,10 +60,10 @@ impl<P: Payload> Outbox<P> {
     /// An empty one, for `capacity` outputs. `on_news` is called whenever [`Outbox::next`] has something new to say; it never waits.
     pub fn new(capacity: usize, on_news: Option<Box<dyn Fn() + Send + Sync>>) -> Self {
         let state = State {
-            outcomes: VecDeque::new(),
+            waiting: VecDeque::new(),
+            outputs: 0,
             under_way: 0,
             is_ended: false,
-            end: None,
             is_closed: false,
             is_abandoned: false,
             forgotten: 0,
@@ -77,13 +85,13 @@ impl<P: Payload> Outbox<P> {
     /// How many inputs are put in and not done, and outputs not taken.
     pub fn load(&self) -> usize {
         let state = self.lock();
-        state.under_way + state.outcomes.len()
+        state.under_way + state.outputs
     }
 
     /// Whether [`Outbox::next`] has something to say without waiting.
     pub fn has_news(&self) -> bool {
         let state = self.lock();
-        !state.outcomes.is_empty() || state.is_closed || (state.is_ended && state.under_way == 0)
+        !state.waiting.is_empty() || state.is_closed || (state.is_ended && state.under_way == 0)
     }
 
     /// The next output, or what there is instead within `patience`.
@@ -91,13 +99,11 @@ impl<P: Payload> Outbox<P> {
         let mut state = self.lock();
         let mut may_wait = !patience.is_zero();
         loop {
-            if let Some(outcome) = state.outcomes.pop_front() {
+            if let Some(next) = state.waiting.pop_front() {
+                state.outputs -= usize::from(matches!(next, Next::Output(_)));
                 drop(state);
                 self.has_room.notify_all();
-                return outcome.map_or_else(Next::Failed, Next::Output);
-            }
-            if let Some(error) = state.end.take() {
-                return Next::Failed(error);
+                return next;
             }
             if state.is_ended && state.under_way == 0 {
                 return Next::End;
@@ -113,31 +119,21 @@ impl<P: Payload> Outbox<P> {
         }
     }
 
-    /// Take no more: whoever brings outputs no longer waits.
+    /// Take no more outputs: whoever brings them no longer waits. Errors are told all the same.
     pub fn abandon(&self) {
         let mut state = self.lock();
         state.is_abandoned = true;
-        let outcomes = std::mem::take(&mut state.outcomes);
+        let outputs = state.take_outputs();
         drop(state);
-        drop(outcomes);
+        drop(outputs);
         self.has_room.notify_all();
         self.tell();
     }
 
-    fn push(&self, outcome: Outcome<P>) {
-        let mut state = self.lock();
-        let forgotten = state.forgotten;
-        while state.outcomes.len() >= self.capacity && !state.is_abandoned && state.forgotten == forgotten {
-            state = self.has_room.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        if state.is_abandoned || state.forgotten != forgotten {
-            drop(state);
-            drop(outcome);
-            return;
-        }
-        state.outcomes.push_back(outcome);
-        drop(state);
-        self.tell();
+    /// The session closes: nothing more comes, and nobody need wait for it.
+    pub fn close(&self) {
+        self.lock().is_closed = true;
+        self.abandon();
     }
 
     fn tell(&self) {
@@ -154,25 +150,42 @@ impl<P: Payload> Outbox<P> {
 
 impl<P: Payload> Client<P> for Outbox<P> {
     fn output(&self, output: P) {
-        self.push(Ok(output));
+        let mut state = self.lock();
+        let forgotten = state.forgotten;
+        while state.outputs >= self.capacity && !state.is_abandoned && state.forgotten == forgotten {
+            state = self.has_room.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.is_abandoned || state.forgotten != forgotten {
+            drop(state);
+            drop(output);
+            return;
+        }
+        state.waiting.push_back(Next::Output(output));
+        state.outputs += 1;
+        drop(state);
+        self.tell();
     }
 
     fn done(&self, outcome: Result<(), RunError<P::Fault>>) {
-        let end = match outcome {
-            // The stream goes on with the next input.
-            Ok(()) | Err(RunError::Interrupted) => None,
-            Err(error @ (RunError::Node(_) | RunError::Interrupt(_))) => {
-                self.push(Err(error));
-                None
-            }
-            Err(error) => Some(error),
-        };
         let mut state = self.lock();
         state.under_way = state.under_way.saturating_sub(1);
-        if let Some(error) = end {
-            state.is_closed = true;
-            state.end.get_or_insert(error);
+        match outcome {
+            // The stream goes on with the next input.
+            Ok(()) | Err(RunError::Interrupted) => {}
+            Err(RunError::Closed) if state.is_closed => {}
+            Err(error) => {
+                state.is_closed |= matches!(error, RunError::Closed);
+                state.waiting.push_back(Next::Failed(error));
+            }
         }
+        drop(state);
+        self.tell();
+    }
+
+    fn interrupted(&self, count: u64) {
+        let mut state = self.lock();
+        // The stream goes on with the next input.
+        state.under_way = state.under_way.saturating_sub(usize::try_from(count).unwrap_or(usize::MAX));
         drop(state);
         self.tell();
     }
@@ -180,9 +193,9 @@ impl<P: Payload> Client<P> for Outbox<P> {
     fn forget(&self) {
         let mut state = self.lock();
         state.forgotten += 1;
-        let outcomes = std::mem::take(&mut state.outcomes);
+        let outputs = state.take_outputs();
         drop(state);
-        drop(outcomes);
+        drop(outputs);
         self.has_room.notify_all();
     }
 }
