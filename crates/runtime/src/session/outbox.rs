@@ -171,7 +171,7 @@ impl<P: Payload> Client<P> for Outbox<P> {
         state.under_way = state.under_way.saturating_sub(1);
         match outcome {
             // The stream goes on with the next input.
-            Ok(()) | Err(RunError::Interrupted) => {}
+            Ok(()) | Err(RunError::Interrupted | RunError::Cancelled) => {}
             Err(RunError::Closed) if state.is_closed => {}
             Err(error) => {
                 state.is_closed |= matches!(error, RunError::Closed);
