@@ -203,7 +203,11 @@ fn build_stage<P: Payload>(
     let width = planned.width();
     Stage {
         index,
-        inbox: Inbox::new(if sides > 1 { usize::MAX } else { queue_size }, options.when_full),
+        inbox: Inbox::new(
+            if sides > 1 { usize::MAX } else { queue_size },
+            options.when_full,
+            is_only_entry(plan, index),
+        ),
         entry: machines[0].entry_of(Edge { from: None, to: None }),
         assembler: needs_assembler.then(|| Mutex::new(Assembler::new(sides))),
         reorder: planned.is_parallel().then(|| Reorder::new(options.is_ordered, width, width + queue_size.max(width))),
@@ -221,6 +225,12 @@ fn build_stage<P: Payload>(
         links,
         waited_us: AtomicU64::new(0),
     }
+}
+
+/// Whether all inputs come in by this stage, and nothing else does.
+fn is_only_entry(plan: &Plan, stage: usize) -> bool {
+    let mut roots = plan.nodes().iter().enumerate().filter(|(_, node)| node.upstreams.is_empty());
+    plan.sides_of(stage) == 1 && roots.all(|(root, _)| plan.stage_of(root) == stage)
 }
 
 /// The links out of a stage: one to each stage that gets something of it, and one out of the pipeline.

@@ -44,6 +44,11 @@ impl<P> Parcel<P> {
             since: self.since,
         }
     }
+
+    /// The items of the parcel, which stays without them.
+    fn split_items(&mut self) -> Self {
+        Self { items: std::mem::take(&mut self.items), ..self.header() }
+    }
 }
 
 /// What a stage finds in its inbox.
@@ -57,10 +62,11 @@ pub(crate) enum Popped<P> {
 }
 
 /// What became of a push.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Pushed {
+pub(crate) enum Pushed<P> {
     /// It waits its turn.
     Queued,
+    /// This parcel, the same or an older one, has left the queue for good, and its input ends with it.
+    Dropped(Parcel<P>),
     /// Nothing more is let in: the session is closing.
     Refused,
 }
@@ -92,11 +98,13 @@ pub(crate) struct Inbox<P> {
     are_waits_short: AtomicBool,
     capacity: usize,
     when_full: WhenFull,
+    /// No other stage knows of the inputs that wait here.
+    holds_whole_inputs: bool,
 }
 
 impl<P> Inbox<P> {
     /// An empty queue for `capacity` parcels. A capacity of `usize::MAX` never makes anyone wait.
-    pub(crate) fn new(capacity: usize, when_full: WhenFull) -> Self {
+    pub(crate) fn new(capacity: usize, when_full: WhenFull, holds_whole_inputs: bool) -> Self {
         Self {
             state: Mutex::new(State {
                 parcels: VecDeque::new(),
@@ -112,31 +120,40 @@ impl<P> Inbox<P> {
             are_waits_short: AtomicBool::new(false),
             capacity,
             when_full,
+            holds_whole_inputs,
         }
     }
 
     /// Add a parcel; waits while the queue is full, if that is the policy.
-    pub(crate) fn push(&self, mut parcel: Parcel<P>) -> Pushed {
+    pub(crate) fn push(&self, parcel: Parcel<P>) -> Pushed<P> {
         let mut state = self.lock();
-        if !parcel.items.is_empty() && state.loaded >= self.capacity {
+        let mut parcel = Some(parcel);
+        let mut dropped = None;
+        let has_items = parcel.as_ref().is_some_and(|parcel| !parcel.items.is_empty());
+        if has_items && state.loaded >= self.capacity {
             match self.when_full {
                 WhenFull::Wait => {
                     while state.loaded >= self.capacity && !state.is_closed {
                         state = self.not_full.wait(state).unwrap_or_else(PoisonError::into_inner);
                     }
                 }
-                WhenFull::DropNewest => state.drop_items(&mut parcel),
-                WhenFull::DropOldest => state.drop_oldest(),
+                WhenFull::DropNewest => dropped = state.drop_items(&mut parcel, self.holds_whole_inputs),
+                WhenFull::DropOldest => dropped = state.drop_oldest(self.holds_whole_inputs),
             }
         }
         if state.is_closed {
             return Pushed::Refused;
         }
-        state.add(parcel);
+        if let Some(parcel) = parcel {
+            state.add(parcel);
+        }
         self.arrived.store(state.parcels.len(), Ordering::Release);
         drop(state);
         self.not_empty.notify_one();
-        Pushed::Queued
+        match dropped {
+            Some(dropped) if self.holds_whole_inputs => Pushed::Dropped(dropped),
+            _ => Pushed::Queued,
+        }
     }
 
     /// Whether a push would neither wait nor drop.
@@ -253,16 +270,22 @@ impl<P> State<P> {
         self.parcels.push_back(parcel);
     }
 
-    fn drop_items(&mut self, parcel: &mut Parcel<P>) {
-        self.figures.dropped += parcel.items.len() as u64;
-        parcel.items.clear();
+    /// Drop the items of a parcel, and the parcel with them if nobody waits for the end of its input.
+    fn drop_items(&mut self, parcel: &mut Option<Parcel<P>>, is_whole: bool) -> Option<Parcel<P>> {
+        let dropped = if is_whole { parcel.take() } else { parcel.as_mut().map(Parcel::split_items) };
+        self.figures.dropped += dropped.as_ref().map_or(0, |dropped| dropped.items.len() as u64);
+        dropped
     }
 
-    fn drop_oldest(&mut self) {
-        let Some(oldest) = self.parcels.iter().position(|parcel| !parcel.items.is_empty()) else { return };
-        let mut items = std::mem::take(&mut self.parcels[oldest].items);
-        self.figures.dropped += items.len() as u64;
-        items.clear();
+    fn drop_oldest(&mut self, is_whole: bool) -> Option<Parcel<P>> {
+        let oldest = self.parcels.iter().position(|parcel| !parcel.items.is_empty())?;
         self.loaded -= 1;
+        if is_whole {
+            let mut parcel = self.parcels.remove(oldest);
+            return self.drop_items(&mut parcel, is_whole);
+        }
+        let dropped = self.parcels[oldest].split_items();
+        self.figures.dropped += dropped.items.len() as u64;
+        Some(dropped)
     }
 }

@@ -104,20 +104,22 @@ impl<P: Payload> Stage<P> {
             parcel.since = Some(Instant::now());
         }
         let Some(assembler) = &self.assembler else {
-            self.push(parcel);
+            self.push(parcel, core);
             return;
         };
         // Pushed under the lock: what was whole first goes first. The queue behind an assembler makes nobody wait.
         let mut assembler = assembler.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(whole) = assembler.add(parcel) {
-            self.push(whole);
+            self.push(whole, core);
         }
     }
 
-    fn push(&self, parcel: Parcel<P>) {
+    fn push(&self, parcel: Parcel<P>, core: &Core<P>) {
         match self.inbox.push(parcel) {
             // A session that closes tells the clients of all inputs itself.
             Pushed::Queued | Pushed::Refused => {}
+            // Its place among the inputs under way is free: whoever puts faster than this stage works never waits.
+            Pushed::Dropped(parcel) => core.tracker.complete(parcel.input),
         }
     }
 
