@@ -28,7 +28,7 @@ def utterances_of(*command: str) -> list[object]:
 
 
 def test_every_example_is_run_here():
-    tested = {"quickstart.py", "voice.py", "voice_program.py"}
+    tested = {"microphone.py", "quickstart.py", "voice.py", "voice_agent.py", "voice_program.py"}
 
     assert {path.name for path in (ROOT / "examples").glob("*.py")} == tested
 
@@ -53,6 +53,28 @@ def test_voice_is_understood_under_python():
 def test_voice_program_understands_a_file():
     assert utterances_of(sys.executable, "examples/voice_program.py", "examples/data/go_forward.wav") == [
         GO_FORWARD
+    ]
+
+
+def test_microphone_hears_everything_and_shows_what_it_can():
+    heard = output_of(sys.executable, "examples/microphone.py", "examples/data/go_forward.wav")
+
+    assert heard.splitlines() == [
+        "heard: go forward ten meters",
+        "frames: 140",
+        "shown or dropped: 140",
+        "some were dropped: True",
+    ]
+
+
+def test_voice_agent_stops_when_the_user_speaks():
+    said = output_of(sys.executable, "examples/voice_agent.py", "examples/data/go_forward.wav")
+
+    assert said.splitlines() == [
+        "user: go forward ten meters",
+        "agent: You said: go … (interrupted)",
+        "user: go forward ten meters",
+        "agent: You said: go forward ten meters. Let me tell you how far that is in feet and in inches.",
     ]
 
 
