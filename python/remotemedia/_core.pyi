@@ -1,7 +1,7 @@
 """The engine of RemoteMedia, in Rust. The package calls it; its users call the package."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, Self, final
 
 from typing_extensions import disjoint_base
@@ -74,6 +74,10 @@ class SessionCore:
     def is_direct(self) -> bool:
         """Whether calls run on the caller's own thread, without a queue."""
 
+    @property
+    def capacity(self) -> int:
+        """How many inputs can be under way at once."""
+
     def start_call(self, item: Any, done: Callable[[Any, BaseException | None], object]) -> Ticket:
         """Begin with an item; `done(answer, error)` is called at its end, perhaps from another thread."""
 
@@ -89,7 +93,7 @@ class SessionCore:
     def start_source(self) -> None:
         """Let the source run, on a thread of its own, into the stream of iteration."""
 
-    def map_directly(self, items: Iterator[Any]) -> DirectMap:
+    def map_directly(self, items: Iterable[Any]) -> DirectMap:
         """Take items through on the thread that asks for outputs; for direct sessions alone."""
 
     def drop_all(self) -> int:
@@ -115,11 +119,12 @@ class SessionCore:
 class OutputStream:
     """The outputs of the items that one stream puts in, in order."""
 
-    def put(self, item: Any, admitted: Callable[[bool], object] | None = None) -> None:
+    def put(self, item: Any, admitted: Callable[[bool], object]) -> bool | None:
         """Put an item in without waiting.
 
-        `admitted(is_in)` is called when there is room for it, perhaps from another thread; with `False` if
-        the session has closed.
+        Returns:
+            Whether it is in, where that is known at once. Otherwise `admitted(is_in)` is called when there is
+            room for it, perhaps from another thread; with `False` if the session has closed.
         """
 
     def put_and_wait(self, item: Any) -> bool:
