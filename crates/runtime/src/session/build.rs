@@ -1,23 +1,26 @@
 //! Opening a session: stages and links from a plan, initialization, threads.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::assembler::Assembler;
-use super::core::{Core, Door};
-use super::inbox::Inbox;
-use super::parallel::{run_batches, run_concurrent, run_forwarder, run_replica};
+use super::core::Core;
+use super::door::Door;
+use super::inbox::{Inbox, Policy};
+use super::batches::run_batches;
+use super::concurrent::run_concurrent;
+use super::parallel::{run_forwarder, run_replica};
 use super::reorder::Reorder;
 use super::stage::{Link, Stage, Unit, run_in_order};
 use super::tracker::Tracker;
 use super::watch::{Latch, Watch};
+use super::direct::Free;
 use super::{Replicas, Running, Session, SessionSettings, Threads, TurnOf};
 use crate::layout::Edge;
 use crate::machine::Machine;
 use crate::metrics::Recorders;
-use crate::{CancelFlag, Failure, Node, Payload, Phase, Plan, RunError};
+use crate::{CancelFlag, Failure, Node, Payload, Phase, Plan, RunError, WhenFull};
 
 /// Stack of the thread of a stage: deep recursion in user code must end as an error of its language.
 const STACK_BYTES: usize = 16 << 20;
@@ -41,13 +44,11 @@ impl<P: Payload> Session<P> {
             stages,
             tracker: Tracker::new(),
             outputs: (senders_of_output > 1).then(|| Mutex::new(Assembler::new(senders_of_output))),
-            door: Mutex::new(Door { waiting: VecDeque::new() }),
-            waiting: AtomicUsize::new(0),
+            door: Door::new(),
             window,
             draining: AtomicUsize::new(0),
             with_metrics: settings.with_metrics,
             is_closed: AtomicBool::new(false),
-            is_broken: AtomicBool::new(false),
             reporter: settings.reporter.clone(),
             observer: settings.observer.clone(),
             plan,
@@ -59,6 +60,8 @@ impl<P: Payload> Session<P> {
             watch: Mutex::new(Watch::start(&core, settings.stall_warning)),
             core,
             threads: Mutex::new(Threads::default()),
+            interrupting: Mutex::new(()),
+            free: Free::default(),
             owed: Mutex::new(Vec::new()),
             calls: AtomicU64::new(0),
             calls_out: AtomicU64::new(0),
@@ -198,11 +201,17 @@ fn build_stage<P: Payload>(
     let options = &planned.options;
     let queue_size = options.queue_size.unwrap_or(settings.queue_size);
     let sides = plan.sides_of(index);
-    let needs_assembler = sides > 1 || (planned.is_parallel() && !options.is_ordered);
+    // Parts of an input that may overtake each other, or meet in different replicas, are put together first.
+    let needs_assembler = sides > 1 || (planned.is_parallel() && (!options.is_ordered || machines[0].has_gates()));
     let width = planned.width();
+    let policy = Policy {
+        capacity: if sides > 1 && options.when_full == WhenFull::Wait { usize::MAX } else { queue_size },
+        when_full: options.when_full,
+        is_only_way: plan.is_only_way(index),
+    };
     Stage {
         index,
-        inbox: Inbox::new(if sides > 1 { usize::MAX } else { queue_size }, options.when_full),
+        inbox: Inbox::new(policy),
         entry: machines[0].entry_of(Edge { from: None, to: None }),
         assembler: needs_assembler.then(|| Mutex::new(Assembler::new(sides))),
         reorder: planned.is_parallel().then(|| Reorder::new(options.is_ordered, width, width + queue_size.max(width))),
@@ -219,6 +228,7 @@ fn build_stage<P: Payload>(
             .collect(),
         links,
         waited_us: AtomicU64::new(0),
+        ending: AtomicUsize::new(0),
     }
 }
 

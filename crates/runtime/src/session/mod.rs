@@ -9,9 +9,16 @@
 //! could otherwise wait for itself. The window on inputs under way bounds what it holds.
 
 mod assembler;
+mod batches;
 mod build;
+mod close;
+mod concurrent;
 mod core;
+mod direct;
+mod door;
+mod figures;
 mod inbox;
+mod interrupt;
 mod outbox;
 mod parallel;
 mod reorder;
@@ -28,6 +35,8 @@ use std::time::{Duration, Instant};
 
 pub use self::core::Admission;
 use self::core::{Core, Submission};
+pub use self::direct::Direct;
+use self::direct::Free;
 pub use self::outbox::{Next, Outbox};
 pub use self::tracker::Client;
 use self::watch::{Latch, Watch};
@@ -85,16 +94,6 @@ pub struct Replicas<P: Payload> {
 /// Makes the turn for the nodes of one replica of a stage, which are given by their numbers in the plan.
 pub type TurnOf<'a> = &'a dyn Fn(&[usize], usize) -> Option<Box<dyn Turn>>;
 
-/// What became of a call on the caller's own thread.
-pub enum Direct<P: Payload> {
-    /// All outputs are out.
-    Done,
-    /// A node failed.
-    Failed(RunError<P::Fault>),
-    /// Another thread is inside: the item comes back. [`Session::wait_until_free`] waits for it.
-    Busy(Option<P>),
-}
-
 /// What a session left behind when it closed.
 #[derive(Debug)]
 pub struct Closed<F> {
@@ -111,6 +110,9 @@ pub struct Session<P: Payload> {
     core: Arc<Core<P>>,
     threads: Mutex<Threads>,
     watch: Mutex<Option<Watch>>,
+    /// Held by whoever interrupts.
+    interrupting: Mutex<()>,
+    free: Free,
     /// Initialize was entered: stage, replica and node in it, in that order.
     owed: Mutex<Vec<(usize, usize, usize)>>,
     calls: AtomicU64,
@@ -159,37 +161,6 @@ impl<P: Payload> Session<P> {
         self.core.plan.is_direct()
     }
 
-    /// Take an item through an all-inline plan on this thread; `None` flushes the nodes.
-    pub fn direct(&self, item: Option<P>, sink: &mut dyn Sink<P>) -> Direct<P> {
-        let unit = &self.core.stages[0].units[0];
-        let mut machine = match unit.machine.try_lock() {
-            Ok(machine) => machine,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return Direct::Busy(item),
-        };
-        if self.core.is_closed.load(Ordering::Relaxed) {
-            return Direct::Failed(RunError::Closed);
-        }
-        machine.item_index = self.calls.fetch_add(u64::from(item.is_some()), Ordering::Relaxed);
-        let outcome = unit.enter(&mut machine, |machine| match item {
-            Some(item) => machine.take(item, sink),
-            None => machine.flush(sink),
-        });
-        let answer = match outcome {
-            Ok(()) => Direct::Done,
-            Err(stop) => {
-                let error = stage::blame(&mut machine, stop);
-                self.core.note_failures(
-                    unit.enter(&mut machine, super::machine::Machine::abandon).into_iter().map(|(_, _, fault)| fault),
-                );
-                Direct::Failed(if matches!(error, RunError::Cancelled) { self.why_stopped() } else { error })
-            }
-        };
-        // An input that comes by the queue must find another number here than its own.
-        machine.item_index = u64::MAX;
-        answer
-    }
-
     /// Whether the plan makes its own input, by [`Session::start_source`].
     pub fn has_source(&self) -> bool {
         self.core.stages[self.core.plan.stage_of(0)].units[0].lock().nodes[0].is_source()
@@ -203,65 +174,6 @@ impl<P: Payload> Session<P> {
         self.start_threads();
         let core = Arc::clone(&self.core);
         self.start_thread(0, Box::new(move || source::run(&core, &client, &*expect)));
-    }
-
-    /// Wait until no other thread is inside the nodes of an all-inline plan.
-    pub fn wait_until_free(&self) {
-        drop(self.core.stages[0].units[0].lock());
-    }
-
-    /// Drop what is queued and under way. When this returns nothing of it can come out any more, and the nodes have been told.
-    ///
-    /// `stop_waiting` is called when the nodes should be stopped from waiting: for a coroutine, for instance.
-    pub fn interrupt(&self, stop_waiting: &dyn Fn()) -> u64 {
-        let core = &self.core;
-        let mut door = core.door.lock().unwrap_or_else(PoisonError::into_inner);
-        let units = || core.stages.iter().flat_map(|stage| &stage.units);
-        units().for_each(|unit| unit.stop.set());
-        let waiting: Vec<_> = door.waiting.drain(..).collect();
-        core.waiting.store(0, Ordering::SeqCst);
-        let clients = core.tracker.take_all();
-        clients.iter().for_each(|client| client.forget());
-        core.stages.iter().for_each(|stage| stage.inbox.nudge());
-        stop_waiting();
-        for unit in units() {
-            let mut machine = loop {
-                // A node may have begun to wait just after it was told to stop.
-                match unit.lock_until(Instant::now() + Duration::from_millis(2)) {
-                    Some(machine) => break machine,
-                    None => stop_waiting(),
-                }
-            };
-            core.note_failures(
-                unit.enter(&mut machine, super::machine::Machine::interrupt).into_iter().map(|(_, _, fault)| fault),
-            );
-            machine.item_index = u64::MAX;
-        }
-        for reorder in core.stages.iter().filter_map(|stage| stage.reorder.as_ref()) {
-            while !reorder.is_quiet(Duration::from_millis(50)) {
-                stop_waiting();
-            }
-        }
-        core.tracker.wait_until_quiet();
-        for assembler in core.stages.iter().filter_map(|stage| stage.assembler.as_ref()).chain(&core.outputs) {
-            assembler.lock().unwrap_or_else(PoisonError::into_inner).retain(|input| core.tracker.is_wanted(input));
-        }
-        clients.iter().for_each(|client| client.forget());
-        units().for_each(|unit| unit.stop.clear());
-        drop(door);
-        let dropped = (clients.len() + waiting.len()) as u64;
-        core.tracker.count_interrupted(dropped);
-        for client in clients {
-            client.done(Err(RunError::Interrupted));
-        }
-        for submission in waiting {
-            submission.client.done(Err(RunError::Interrupted));
-            if let Some(admitted) = submission.admitted {
-                admitted(true);
-            }
-        }
-        core.admit_waiting();
-        dropped
     }
 
     /// Nobody wants the outputs of this client's inputs any more. Answers the threads that are at one of them right now.
@@ -290,154 +202,15 @@ impl<P: Payload> Session<P> {
         self.core.draining.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// The figures so far, if they are collected.
-    pub fn metrics(&self) -> Option<Metrics> {
-        let core = &self.core;
-        if !core.with_metrics {
-            return None;
-        }
-        let total = self.opened.elapsed();
-        let mut recorders: Vec<Recorder> = core.plan.nodes().iter().map(|_| Recorder::new()).collect();
-        for stage in &core.stages {
-            let members = &core.plan.stages()[stage.index].nodes;
-            for measured in stage.units.iter().filter_map(|unit| unit.recorders.as_ref()) {
-                for (index, &node) in members.iter().enumerate() {
-                    measured.note(index, |recorder| recorders[node].add(recorder));
-                }
-            }
-        }
-        let inside: Duration = recorders.iter().map(Recorder::inside).sum();
-        let (items_in, items_out) = core.tracker.counts();
-        let mut node_metrics: Vec<_> = recorders
-            .iter()
-            .zip(core.plan.nodes())
-            .map(|(recorder, node)| recorder.report(&node.id, &node.node_type, node.options.placement.name()))
-            .collect();
-        for stage in &core.stages {
-            let first = &mut node_metrics[core.plan.stages()[stage.index].nodes[0]];
-            let figures = stage.inbox.figures();
-            first.queue_wait_us = stage.waited_us.load(Ordering::Relaxed);
-            first.peak_queue_len = figures.peak_len as u64;
-            first.dropped = figures.dropped;
-        }
-        Some(Metrics {
-            pipeline: core.plan.name().to_owned(),
-            total_duration_us: whole_micros(total),
-            overhead_us: whole_micros(total.saturating_sub(inside)),
-            items_in: items_in + self.calls.load(Ordering::Relaxed),
-            items_out: items_out + self.calls_out.load(Ordering::Relaxed),
-            errors: recorders.iter().map(|recorder| recorder.errors).sum(),
-            interrupted: core.tracker.interrupted(),
-            node_metrics,
-        })
-    }
-
-    /// Outputs of direct calls, for the metrics.
-    pub fn count_direct_outputs(&self, count: u64) {
-        self.calls_out.fetch_add(count, Ordering::Relaxed);
-    }
-
-    /// Stop, clean up and end all threads, within `timeout`. What does not come back in time is named and left behind.
-    ///
-    /// `stop_waiting` is called when nodes should be stopped from waiting.
-    pub fn close(&self, timeout: Duration, stop_waiting: &dyn Fn()) -> Closed<P::Fault> {
-        let deadline = Instant::now() + timeout;
-        self.stop(stop_waiting);
-        if let Some(watch) = self.watch.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            watch.end();
-        }
-        let mut left_behind = self.join_threads(deadline);
-        let cleanups = self.clean_up(deadline, &mut left_behind);
-        Closed { cleanups, left_behind, metrics: self.metrics() }
-    }
-
-    /// Let nothing more in, stop what is under way, and tell all clients.
-    fn stop(&self, stop_waiting: &dyn Fn()) {
-        let core = &self.core;
-        let waiting: Vec<_> = {
-            let mut door = core.door.lock().unwrap_or_else(PoisonError::into_inner);
-            core.is_closed.store(true, Ordering::Release);
-            core.waiting.store(0, Ordering::SeqCst);
-            door.waiting.drain(..).collect()
-        };
-        for stage in &core.stages {
-            stage.units.iter().for_each(|unit| unit.stop.set());
-        }
-        let clients = core.tracker.take_all();
-        clients.iter().for_each(|client| client.forget());
-        for stage in &core.stages {
-            stage.inbox.close();
-            if let Some(reorder) = &stage.reorder {
-                reorder.close();
-            }
-        }
-        stop_waiting();
-        for client in clients {
-            client.done(Err(RunError::Closed));
-        }
-        waiting.into_iter().for_each(core::refuse);
-    }
-
-    fn join_threads(&self, deadline: Instant) -> Vec<Stall> {
-        let running = std::mem::take(&mut self.threads.lock().unwrap_or_else(PoisonError::into_inner).running);
-        let mut left_behind = Vec::new();
-        for (thread, latch, stage) in running {
-            if latch.wait_until(deadline) {
-                // A thread that panicked has told its clients by its guard; nothing is left to do for it.
-                drop(thread.join());
-            } else {
-                left_behind.extend(self.stalls_of(stage));
-            }
-        }
-        left_behind.dedup();
-        left_behind
-    }
-
-    fn stalls_of(&self, stage: usize) -> Vec<Stall> {
-        let core = &self.core;
-        let stall = |unit: &stage::Unit<P>| {
-            let reading = unit.progress.read()?;
-            Some(watch::stall(&core.plan, stage, reading, Duration::ZERO))
-        };
-        core.stages[stage].units.iter().filter_map(stall).collect()
-    }
-
-    fn clean_up(&self, deadline: Instant, left_behind: &mut Vec<Stall>) -> Vec<NodeFailure<P::Fault>> {
-        let owed = std::mem::take(&mut *self.owed.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut failures = Vec::new();
-        for unit in self.core.stages.iter().flat_map(|stage| &stage.units) {
-            if let Some(mut machine) = unit.lock_until(deadline) {
-                let failed = unit.enter(&mut machine, super::machine::Machine::abandon);
-                failures.extend(
-                    failed.into_iter().map(|(node, phase, fault)| machine.node_failure(node, None, phase, fault)),
-                );
-            }
-        }
-        for (stage, unit, node) in owed.into_iter().rev() {
-            let unit = &self.core.stages[stage].units[unit];
-            // Whoever hangs inside holds the lock: its node cannot be cleaned up.
-            let Some(mut machine) = unit.lock_until(deadline) else {
-                left_behind.extend(
-                    self.stalls_of(stage).into_iter().filter(|stall| !left_behind.contains(stall)).collect::<Vec<_>>(),
-                );
-                continue;
-            };
-            if let Err(failure) = machine.clean_up(node) {
-                failures.push(failure);
-            }
-        }
-        failures
-    }
-
-    fn why_stopped(&self) -> RunError<P::Fault> {
-        if self.core.is_closed.load(Ordering::Relaxed) { RunError::Closed } else { RunError::Interrupted }
+    fn is_closed(&self) -> bool {
+        self.core.is_closed.load(Ordering::Acquire)
     }
 }
 
 impl<P: Payload> Drop for Session<P> {
     fn drop(&mut self) {
         // Whoever wants to know how it went calls `close`.
-        if !self.core.is_closed.load(Ordering::Acquire) {
+        if !self.is_closed() {
             drop(self.close(CLEANUP_TIME, &|| {}));
         }
     }

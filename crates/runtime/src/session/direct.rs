@@ -1,0 +1,113 @@
+//! Calls on the caller's own thread, for plans whose nodes are all inline: no queue, no other thread.
+
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use std::sync::{Condvar, Mutex, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
+
+use super::{Session, stage};
+use crate::machine::Machine;
+use crate::{Payload, RunError, Sink};
+
+/// Those who wait look as often whether the thread of the stage, which tells nobody, has left the nodes.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// What became of a call on the caller's own thread.
+pub enum Direct<P: Payload> {
+    /// All outputs are out.
+    Done,
+    /// A node failed.
+    Failed(RunError<P::Fault>),
+    /// Another thread is inside: the item comes back. [`Session::wait_until_free`] waits for it.
+    Busy(Option<P>),
+}
+
+/// Where callers wait for each other.
+#[derive(Default)]
+pub(super) struct Free {
+    waiting: AtomicUsize,
+    lock: Mutex<()>,
+    has_come: Condvar,
+}
+
+impl Free {
+    /// Somebody has left the nodes.
+    fn tell(&self) {
+        // Either this thread sees who waits, or that one sees that the nodes are free.
+        fence(Ordering::SeqCst);
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            drop(self.lock.lock());
+            self.has_come.notify_one();
+        }
+    }
+
+    /// Wait until `is_free`, for as long as `patience`; whether that came to be.
+    fn wait(&self, patience: Duration, is_free: impl Fn() -> bool) -> bool {
+        let deadline = Instant::now() + patience;
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut is_there = is_free();
+        while !is_there && Instant::now() < deadline {
+            lock = self.has_come.wait_timeout(lock, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+            is_there = is_free();
+        }
+        drop(lock);
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        is_there
+    }
+}
+
+impl<P: Payload> Session<P> {
+    /// Take an item through an all-inline plan on this thread; `None` flushes the nodes.
+    pub fn direct(&self, item: Option<P>, sink: &mut dyn Sink<P>) -> Direct<P> {
+        let unit = &self.core.stages[0].units[0];
+        let mut machine = match unit.machine.try_lock() {
+            Ok(machine) => machine,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Direct::Busy(item),
+        };
+        if self.core.is_closed.load(Ordering::Relaxed) {
+            return Direct::Failed(RunError::Closed);
+        }
+        machine.item_index = self.calls.fetch_add(u64::from(item.is_some()), Ordering::Relaxed);
+        let outcome = unit.enter(&mut machine, |machine| match item {
+            Some(item) => machine.take(item, sink),
+            None => machine.flush(sink),
+        });
+        let answer = match outcome {
+            Ok(()) => Direct::Done,
+            Err(stop) => {
+                let error = stage::blame(&mut machine, stop);
+                let failed = unit.enter(&mut machine, Machine::abandon);
+                self.core.note_failures(failed.into_iter().map(|(_, _, fault)| fault));
+                Direct::Failed(if matches!(error, RunError::Cancelled) { self.why_stopped() } else { error })
+            }
+        };
+        // An input that comes by the queue must find another number here than its own.
+        machine.item_index = u64::MAX;
+        drop(machine);
+        self.free.tell();
+        answer
+    }
+
+    /// Wait until no other thread is inside the nodes of an all-inline plan, for as long as `patience`; whether that came to be.
+    pub fn wait_until_free(&self, patience: Duration) -> bool {
+        let unit = &self.core.stages[0].units[0];
+        let is_free = || !matches!(unit.machine.try_lock(), Err(TryLockError::WouldBlock));
+        // A call on a closed session ends at once, whoever is still inside.
+        self.free.wait(patience, || is_free() || self.is_closed())
+    }
+
+    /// Outputs of direct calls, for the metrics.
+    pub fn count_direct_outputs(&self, count: u64) {
+        self.calls_out.fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn why_stopped(&self) -> RunError<P::Fault> {
+        if self.is_closed() {
+            return RunError::Closed;
+        }
+        self.core.tracker.count_interrupted(1);
+        RunError::Interrupted
+    }
+}
