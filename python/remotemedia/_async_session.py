@@ -183,7 +183,72 @@ class _Feeder:
             self.failure = failure
         self._stream.end()
 
-    async def _put(stream: OutputStream, item: Any, news: News) -> None:
+    async def _put(self, item: Any) -> None:
+        await _put(self._stream, item, self._news)
+        if self._stream.load >= self._limit:
+            await self._news.wait_while(lambda: self._stream.load >= self._limit)
+
+
+class _Answer:
+    """Where another thread puts the answer to one call."""
+
+    __slots__ = ("error", "future", "news", "value")
+
+    def __init__(self, news: News) -> None:
+        self.news = news
+        self.future: asyncio.Future[Any] = news.loop.create_future()
+
+    def deliver(self, value: Any, error: BaseException | None = None) -> None:
+        self.value = value
+        self.error = error
+        self.news.post(self._resolve)
+
+    def _resolve(self) -> None:
+        if self.future.done():
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.value)
+
+
+async def enter(graph: Graph, settings: dict[str, Any]) -> AsyncSession:
+    """Open a session on this loop; the nodes are initialized beside it."""
+    loop = asyncio.get_running_loop()
+    news = News(loop)
+    session: AsyncSession = await _in_thread(lambda: open_session(AsyncSession, graph, settings, loop, news))
+    session.news = news
+    return session
+
+
+async def leave(session: AsyncSession, error: BaseException | None) -> None:
+    """Finish what was put in, then close; after an exception close at once."""
+    if error is None:
+        try:
+            await _in_thread(session.finish)
+        except BaseException as failure:  # noqa: BLE001 - Raised again when all is closed.
+            error = failure
+    try:
+        await _in_thread(lambda: session.close_now(CLOSE_TIMEOUT_SECS))
+    except Exception as failure:  # noqa: BLE001 - Raised with what came before.
+        combined = combine(error, [failure])
+        if combined is not None:
+            throw(combined)
+
+
+async def _outputs_of(stream: OutputStream, news: News) -> AsyncIterator[Any]:
+    while True:
+        state, output = stream.next(0.0)
+        if state == _OUTPUT:
+            yield output
+            news.tell()
+        elif state == _END:
+            return
+        else:
+            await news.wait_while(lambda: not stream.has_news)
+
+
+async def _put(stream: OutputStream, item: Any, news: News) -> None:
     admitted = _Answer(news)
     is_in = stream.put(item, admitted.deliver)
     if is_in is None:

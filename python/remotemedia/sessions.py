@@ -99,7 +99,7 @@ class Session(_Closing):
             SessionClosedError: If the session closes.
         """
         if self.is_direct and self.is_plain:
-            return self.map_directly(iter(items))
+            return self.map_directly(items)
         return self._map_by_queue(iter(items))
 
     def put(self, item: Any) -> None:

@@ -10,8 +10,8 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use remotemedia_runtime::{
-    CancelFlag, Client, Closed, Failure, Fed, Feed, Metrics, Next, Outbox, Plan, RunError, Runner, Session, SessionSettings,
-    Settings, Sink,
+    CancelFlag, Client, Closed, Failure, Fed, Feed, Metrics, Next, Outbox, Plan, RunError, Runner, Session,
+    SessionSettings, Settings, Sink,
 };
 
 use crate::bridge::Bridge;

@@ -8,6 +8,7 @@ mod bridge;
 mod call;
 mod chain;
 mod command_line;
+mod direct_map;
 mod failure;
 mod feed;
 mod graph;

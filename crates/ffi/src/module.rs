@@ -16,7 +16,9 @@ pub mod _core {
     #[pymodule_export]
     use crate::call::Call;
     #[pymodule_export]
-    use crate::session::{DirectMap, OutputStream, SessionCore, Ticket};
+    use crate::direct_map::DirectMap;
+    #[pymodule_export]
+    use crate::session::{OutputStream, SessionCore, Ticket};
     use crate::{call, command_line, failure, graph, json};
 
     /// The version of the crates.

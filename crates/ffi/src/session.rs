@@ -1,16 +1,16 @@
 //! An open pipeline for Python: what `remotemedia.sessions` puts its two session types on.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyIterator, PyList};
+use pyo3::types::{PyDict, PyList};
 use remotemedia_runtime::{
     Admission, CancelFlag, Client, Closed, Direct, Next, Outbox, RunError, Session, SessionSettings, Sink, Stall,
 };
 
 use crate::bridge::Bridge;
+use crate::direct_map::DirectMap;
 use crate::object::Object;
 use crate::{failure, graph, json, log};
 
@@ -20,7 +20,9 @@ const LOOK: Duration = Duration::from_millis(50);
 /// An open pipeline. Its nodes are initialized when it is made.
 #[pyclass(module = "remotemedia._core", subclass, frozen)]
 pub(crate) struct SessionCore {
-    session: Session<Object>,
+    pub(crate) session: Session<Object>,
+    /// The node objects of a plain chain that nobody watches, which can take several items at once.
+    pub(crate) chain: Option<Vec<Py<PyAny>>>,
     bridge: Arc<Bridge>,
     stop: CancelFlag,
     is_direct: bool,
@@ -51,6 +53,9 @@ impl SessionCore {
             queue_size,
             stall_warning: stall_warning.map(Duration::from_secs_f64),
         };
+        let is_chain =
+            plan.is_chain() && described.are_plain() && !settings.with_metrics && settings.observer.is_none();
+        let chain = is_chain.then(|| described.objects(py));
         let turns = described.turns();
         let opened = Session::open(plan, described.into_replicas(), &settings, &turns);
         let session = match opened {
@@ -62,7 +67,7 @@ impl SessionCore {
         };
         let is_direct = session.is_direct();
         let outbox = Arc::new(Outbox::new(queue_size, on_news.map(news_of)));
-        Ok(Self { session, bridge, stop, is_direct, outbox })
+        Ok(Self { session, chain, bridge, stop, is_direct, outbox })
     }
 
     /// Take one item through and answer its outputs: none, the one, or a list.
@@ -122,12 +127,9 @@ impl SessionCore {
         self.outbox.end();
     }
 
-    /// Take items through on the thread that asks for outputs, one by one.
-    fn map_directly(slf: &Bound<'_, Self>, items: Py<PyAny>) -> DirectMap {
-        DirectMap {
-            core: slf.clone().unbind(),
-            state: Mutex::new(MapState { items: Some(items), ready: VecDeque::new() }),
-        }
+    /// Take items through on the thread that asks for outputs, one by one, or a few at once where they are all there already.
+    fn map_directly(slf: &Bound<'_, Self>, items: &Bound<'_, PyAny>) -> PyResult<DirectMap> {
+        DirectMap::new(slf, items)
     }
 
     /// Drop what is queued and under way; answers how many inputs that were.
@@ -157,7 +159,7 @@ impl SessionCore {
     }
 
     /// Stop and clean up within `timeout` seconds. Answers what had to be left behind: node, item, thread.
-    fn shut_down(&self, py: Python<'_>, timeout: f64) -> PyResult<Vec<(String, u64, u64)>> {
+    fn shut_down(&self, py: Python<'_>, timeout: f64) -> PyResult<Vec<(String, Option<u64>, u64)>> {
         self.stop.set();
         self.outbox.abandon();
         let timeout = Duration::try_from_secs_f64(timeout).unwrap_or(Duration::MAX.min(Duration::from_secs(1 << 30)));
@@ -179,19 +181,48 @@ impl SessionCore {
 
 impl SessionCore {
     /// Take an item through on this thread, or flush the nodes.
-    fn take_directly(&self, py: Python<'_>, mut item: Option<Object>, outputs: &mut Outputs) -> PyResult<()> {
+    pub(crate) fn take_directly(
+        &self,
+        py: Python<'_>,
+        mut item: Option<Object>,
+        outputs: &mut Outputs,
+    ) -> PyResult<()> {
         loop {
             match self.session.direct(item, outputs) {
                 Direct::Done => break,
                 Direct::Failed(error) => return Err(failure::ended(py, error)),
                 Direct::Busy(back) => {
                     item = back;
-                    py.detach(|| self.session.wait_until_free());
+                    self.wait_until_free(py)?;
                 }
             }
         }
         self.session.count_direct_outputs(outputs.0.len() as u64);
         Ok(())
+    }
+
+    /// Go on with what a node answered elsewhere.
+    pub(crate) fn resume_directly(
+        &self,
+        py: Python<'_>,
+        node: usize,
+        answer: Object,
+        outputs: &mut Outputs,
+    ) -> PyResult<()> {
+        let mut answer = Some(answer);
+        loop {
+            match self.session.resume(node, &mut answer, outputs) {
+                Direct::Done => return Ok(()),
+                Direct::Failed(error) => return Err(failure::ended(py, error)),
+                Direct::Busy(_) => self.wait_until_free(py)?,
+            }
+        }
+    }
+
+    /// Wait for another thread that is inside the nodes, a moment at a time.
+    pub(crate) fn wait_until_free(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.session.wait_until_free(LOOK));
+        py.check_signals()
     }
 
     fn call_by_queue(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<Py<PyAny>> {
@@ -221,58 +252,6 @@ impl SessionCore {
                 error.write_unraisable(py, None);
             }
         });
-    }
-}
-
-/// A stream on the caller's own thread.
-#[pyclass(module = "remotemedia._core", frozen)]
-pub(crate) struct DirectMap {
-    core: Py<SessionCore>,
-    state: Mutex<MapState>,
-}
-
-struct MapState {
-    /// `None` after the end.
-    items: Option<Py<PyAny>>,
-    ready: VecDeque<Object>,
-}
-
-#[pymethods]
-impl DirectMap {
-    fn __iter__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
-    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let Ok(mut state) = self.state.try_lock() else {
-            return Err(pyo3::exceptions::PyValueError::new_err("another thread is already taking from this stream"));
-        };
-        loop {
-            if let Some(output) = state.ready.pop_front() {
-                return Ok(Some(output.0));
-            }
-            let Some(items) = &state.items else { return Ok(None) };
-            let next = items.bind(py).cast::<PyIterator>()?.clone().next().transpose();
-            let item = match next {
-                Ok(item) => item.map(|item| Object(item.unbind())),
-                Err(error) => {
-                    state.items = None;
-                    return Err(error);
-                }
-            };
-            if item.is_none() {
-                state.items = None;
-            }
-            let mut outputs = Outputs::default();
-            if let Err(error) = self.core.get().take_directly(py, item, &mut outputs) {
-                state.items = None;
-                return Err(error);
-            }
-            if outputs.0.len() == 1 && state.ready.is_empty() {
-                return Ok(outputs.0.pop().map(|output| output.0));
-            }
-            state.ready.extend(outputs.0);
-        }
     }
 }
 
@@ -389,7 +368,7 @@ impl OutputStream {
 
 /// The outputs of one call.
 #[derive(Default)]
-struct Outputs(Vec<Object>);
+pub(crate) struct Outputs(pub(crate) Vec<Object>);
 
 impl Outputs {
     /// Nothing, the one output, or a list of several.

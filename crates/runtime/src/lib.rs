@@ -33,7 +33,8 @@ pub use options::{Batch, OPTION_NAMES, OnError, OptionProblem, Options, Placemen
 pub use plan::{NodeSpec, Plan, PlanNode, Stage};
 pub use runner::{CancelFlag, Failure, NodeFailure, RunError, Runner, Settings};
 pub use session::{
-    Admission,Client, Closed, Direct, Next, Outbox, Replicas, Reporter, Session, SessionSettings, Stall, TurnOf};
+    Admission, Client, Closed, Direct, Next, Outbox, Replicas, Reporter, Session, SessionSettings, Stall, TurnOf,
+};
 pub use suggest::{did_you_mean, nearest};
 pub use value::{AudioChunk, Value};
 

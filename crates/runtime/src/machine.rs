@@ -10,7 +10,7 @@ use quanta::Instant;
 
 use crate::layout::{Edge, GatePlan, Layout, Route};
 use crate::metrics::{Recorder, Recorders};
-use crate::progress::Progress;
+use crate::progress::{NO_ITEM, Progress};
 use crate::{Node, NodeFailure, Observer, Outputs, Payload, Phase, Plan, RunError, Sink, Stream};
 
 /// Why the machine stopped in the middle of its work.
@@ -223,7 +223,7 @@ impl<P: Payload> Machine<P> {
                 return Err(Stop::Cancelled);
             }
             let started = self.is_watched().then(Instant::now);
-            self.progress.enter(node, self.item_index);
+            self.progress.enter(node, NO_ITEM);
             let flushed = self.nodes[node].flush();
             self.progress.leave();
             let outputs = flushed.map_err(|fault| Stop::Node { node, phase: Phase::Flush, fault })?;
@@ -298,7 +298,7 @@ impl<P: Payload> Machine<P> {
             return Err(Stop::Cancelled);
         }
         let started = self.is_watched().then(Instant::now);
-        self.progress.enter(node, self.item_index);
+        self.progress.enter(node, if phase == Phase::Process { self.item_index } else { NO_ITEM });
         let next = stream.next();
         self.progress.leave();
         let took = took + started.map_or(Duration::ZERO, |started| started.elapsed());

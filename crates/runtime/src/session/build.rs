@@ -8,22 +8,18 @@ use super::assembler::Assembler;
 use super::core::Core;
 use super::door::Door;
 use super::inbox::{Inbox, Policy};
-use super::batches::run_batches;
-use super::concurrent::run_concurrent;
-use super::parallel::{run_forwarder, run_replica};
 use super::reorder::Reorder;
-use super::stage::{Link, Stage, Unit, run_in_order};
+use super::stage::{Link, Stage, Unit};
 use super::tracker::Tracker;
-use super::watch::{Latch, Watch};
+use super::threads::Threads;
+use super::watch::Watch;
 use super::direct::Free;
-use super::{Replicas, Running, Session, SessionSettings, Threads, TurnOf};
+use super::{Replicas, Session, SessionSettings, TurnOf};
 use crate::layout::Edge;
 use crate::machine::Machine;
 use crate::metrics::Recorders;
+use crate::progress::{NO_ITEM, Progress};
 use crate::{CancelFlag, Failure, Node, Payload, Phase, Plan, RunError, WhenFull};
-
-/// Stack of the thread of a stage: deep recursion in user code must end as an error of its language.
-const STACK_BYTES: usize = 16 << 20;
 
 impl<P: Payload> Session<P> {
     /// Initialize the nodes, which stand in plan order. If one fails, it and those before it are cleaned up.
@@ -51,6 +47,7 @@ impl<P: Payload> Session<P> {
             is_closed: AtomicBool::new(false),
             reporter: settings.reporter.clone(),
             observer: settings.observer.clone(),
+            source: Progress::default(),
             plan,
         });
         if let Some(observer) = &settings.observer {
@@ -59,7 +56,7 @@ impl<P: Payload> Session<P> {
         let session = Self {
             watch: Mutex::new(Watch::start(&core, settings.stall_warning)),
             core,
-            threads: Mutex::new(Threads::default()),
+            threads: Threads::default(),
             interrupting: Mutex::new(()),
             free: Free::default(),
             owed: Mutex::new(Vec::new()),
@@ -99,61 +96,6 @@ impl<P: Payload> Session<P> {
         let node = core.plan.stages()[stage].nodes.binary_search(&number).expect("a node is in its stage");
         (0..core.stages[stage].units.len()).map(|unit| (stage, unit, node)).collect()
     }
-
-    /// Start one more thread, which is ended with the others.
-    pub(super) fn start_thread(&self, stage: usize, body: Box<dyn FnOnce() + Send>) {
-        let running = start_thread(stage, Box::new(move || P::live(body)));
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner).running.push(running);
-    }
-
-    /// Start the threads of the stages, if none has needed them yet.
-    pub(super) fn start_threads(&self) {
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::replace(&mut threads.are_started, true) {
-            return;
-        }
-        for stage in &self.core.stages {
-            let index = stage.index;
-            let options = &self.core.plan.stages()[index].options;
-            let mut start = |body: Body<P>| {
-                let core = Arc::clone(&self.core);
-                threads.running.push(start_thread(index, Box::new(move || P::live(|| body(&core)))));
-            };
-            if stage.reorder.is_none() {
-                start(Box::new(move |core| run_in_order(core, index)));
-                continue;
-            }
-            start(Box::new(move |core| run_forwarder(core, index)));
-            if options.concurrency > 1 {
-                start(Box::new(move |core| run_concurrent(core, index)));
-            }
-            for unit in 0..if options.concurrency > 1 { 0 } else { stage.units.len() } {
-                let is_batch = options.batch.is_some();
-                start(Box::new(
-                    move |core| {
-                        if is_batch { run_batches(core, index, unit) } else { run_replica(core, index, unit) }
-                    },
-                ));
-            }
-        }
-    }
-}
-
-/// What the thread of a stage does.
-type Body<P> = Box<dyn FnOnce(&Arc<Core<P>>) + Send>;
-
-fn start_thread(stage: usize, body: Box<dyn FnOnce() + Send>) -> Running {
-    let latch = Arc::new(Latch::default());
-    let guard = Arc::clone(&latch).guard();
-    let thread = std::thread::Builder::new()
-        .name(format!("remotemedia-{stage}"))
-        .stack_size(STACK_BYTES)
-        .spawn(move || {
-            body();
-            drop(guard);
-        })
-        .expect("the system has a thread for a stage");
-    (thread, latch, stage)
 }
 
 fn build_stages<P: Payload>(
@@ -254,18 +196,15 @@ fn links_of<P: Payload>(plan: &Plan, stage: usize, machines: &[Vec<Machine<P>>])
     links
 }
 
-/// Used where a phase of the life of a session has no item.
-pub(super) const NO_ITEM: Option<u64> = None;
-
 impl<P: Payload> Machine<P> {
     /// Initialize one node.
     pub(super) fn initialize(&mut self, node: usize) -> Result<(), RunError<P::Fault>> {
         let started = Instant::now();
-        self.progress.enter(node, 0);
+        self.progress.enter(node, NO_ITEM);
         let outcome = self.nodes[node].initialize();
         self.progress.leave();
         self.note_phase(node, Phase::Initialize, started.elapsed());
-        outcome.map_err(|fault| self.failure(node, NO_ITEM, Phase::Initialize, fault))
+        outcome.map_err(|fault| self.failure(node, None, Phase::Initialize, fault))
     }
 
     /// A source gets no items: what is put in takes the way of its outputs.
@@ -278,11 +217,11 @@ impl<P: Payload> Machine<P> {
     /// Clean one node up.
     pub(super) fn clean_up(&mut self, node: usize) -> Result<(), crate::NodeFailure<P::Fault>> {
         let started = Instant::now();
-        self.progress.enter(node, 0);
+        self.progress.enter(node, NO_ITEM);
         let stopped = self.nodes[node].stop();
         let outcome = stopped.and(self.nodes[node].cleanup());
         self.progress.leave();
         self.note_phase(node, Phase::Cleanup, started.elapsed());
-        outcome.map_err(|fault| self.node_failure(node, NO_ITEM, Phase::Cleanup, fault))
+        outcome.map_err(|fault| self.node_failure(node, None, Phase::Cleanup, fault))
     }
 }

@@ -1,26 +1,41 @@
 //! The end of a session: within a deadline, in every state.
 
+use std::panic::resume_unwind;
 use std::sync::PoisonError;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
-use super::{Closed, Session, Stall, stage, watch};
+use super::threads::Panic;
+use super::{Closed, Session, Stall, watch};
 use crate::machine::Machine;
+use crate::progress::Progress;
 use crate::{NodeFailure, Payload, RunError};
 
 impl<P: Payload> Session<P> {
     /// Stop, clean up and end all threads, within `timeout`. What does not come back in time is named and left behind.
     ///
     /// `stop_waiting` is called when nodes should be stopped from waiting.
+    ///
+    /// # Panics
+    /// If a node did, on a thread of the session.
     pub fn close(&self, timeout: Duration, stop_waiting: &dyn Fn()) -> Closed<P::Fault> {
+        let (closed, panic) = self.end(timeout, stop_waiting);
+        if let Some(panic) = panic {
+            resume_unwind(panic);
+        }
+        closed
+    }
+
+    pub(super) fn end(&self, timeout: Duration, stop_waiting: &dyn Fn()) -> (Closed<P::Fault>, Option<Panic>) {
         let deadline = Instant::now() + timeout;
         self.stop(stop_waiting);
         if let Some(watch) = self.watch.lock().unwrap_or_else(PoisonError::into_inner).take() {
             watch.end();
         }
-        let mut left_behind = self.join_threads(deadline);
+        let (stages, panic) = self.threads.join(deadline);
+        let mut left_behind: Vec<Stall> = stages.into_iter().flat_map(|stage| self.stalls_of(stage)).collect();
         let cleanups = self.clean_up(deadline, &mut left_behind);
-        Closed { cleanups, left_behind, metrics: self.metrics() }
+        (Closed { cleanups, left_behind, metrics: self.metrics() }, panic)
     }
 
     /// Let nothing more in, stop what is under way, and tell all clients.
@@ -50,28 +65,13 @@ impl<P: Payload> Session<P> {
         }
     }
 
-    fn join_threads(&self, deadline: Instant) -> Vec<Stall> {
-        let running = std::mem::take(&mut self.threads.lock().unwrap_or_else(PoisonError::into_inner).running);
-        let mut left_behind = Vec::new();
-        for (thread, latch, stage) in running {
-            if latch.wait_until(deadline) {
-                // A thread that panicked has told its clients by its guard; nothing is left to do for it.
-                drop(thread.join());
-            } else {
-                left_behind.extend(self.stalls_of(stage));
-            }
-        }
-        left_behind.dedup();
-        left_behind
-    }
-
+    /// The calls that are under way in a stage.
     fn stalls_of(&self, stage: usize) -> Vec<Stall> {
         let core = &self.core;
-        let stall = |unit: &stage::Unit<P>| {
-            let reading = unit.progress.read()?;
-            Some(watch::stall(&core.plan, stage, reading, Duration::ZERO))
-        };
-        core.stages[stage].units.iter().filter_map(stall).collect()
+        let source = (stage == core.plan.stage_of(0)).then_some(&core.source);
+        let places = core.stages[stage].units.iter().map(|unit| &*unit.progress).chain(source);
+        let readings = places.filter_map(Progress::read);
+        readings.map(|reading| watch::stall(&core.plan, stage, reading, Duration::ZERO)).collect()
     }
 
     fn clean_up(&self, deadline: Instant, left_behind: &mut Vec<Stall>) -> Vec<NodeFailure<P::Fault>> {
@@ -86,12 +86,15 @@ impl<P: Payload> Session<P> {
             }
         }
         for (stage, unit, node) in owed.into_iter().rev() {
+            if node == 0 && stage == self.core.plan.stage_of(0) && self.core.source.read().is_some() {
+                // The generator of the source is still at work.
+                continue;
+            }
             let unit = &self.core.stages[stage].units[unit];
             // Whoever hangs inside holds the lock: its node cannot be cleaned up.
             let Some(mut machine) = unit.lock_until(deadline) else {
-                left_behind.extend(
-                    self.stalls_of(stage).into_iter().filter(|stall| !left_behind.contains(stall)).collect::<Vec<_>>(),
-                );
+                let stalls = self.stalls_of(stage).into_iter();
+                left_behind.extend(stalls.filter(|stall| !left_behind.contains(stall)).collect::<Vec<_>>());
                 continue;
             };
             if let Err(failure) = machine.clean_up(node) {

@@ -9,6 +9,7 @@ use super::door::{Door, Entered};
 use super::inbox::{Dropped, Parcel};
 use super::stage::{Link, Stage};
 use super::tracker::{Client, Tracker};
+use crate::progress::Progress;
 use crate::{Observer, Payload, Phase, Plan, Reporter, RunError};
 
 /// The shared part of a session.
@@ -27,6 +28,8 @@ pub(crate) struct Core<P: Payload> {
     pub(crate) is_closed: AtomicBool,
     pub(crate) reporter: Option<Arc<dyn Reporter<P>>>,
     pub(crate) observer: Option<Arc<dyn Observer>>,
+    /// Where the thread of the source is.
+    pub(crate) source: Progress,
 }
 
 /// An input on its way into a session.
@@ -163,6 +166,10 @@ impl<P: Payload> Core<P> {
         if self.with_metrics {
             self.stages[self.plan.stage_of(0)].units[0].count_source_output();
         }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
     }
 
     pub(crate) fn is_draining(&self) -> bool {

@@ -5,10 +5,14 @@
 
 use std::collections::VecDeque;
 use std::sync::PoisonError;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use super::sync::{Condvar, Mutex, MutexGuard};
 use crate::WhenFull;
+
+/// A wait that is shorter than this is spent looking; longer ones are slept through, so that an idle session costs nothing.
+const SHORT_WAIT: Duration = Duration::from_micros(100);
 
 /// What travels to a stage: items of one input, and whether they are the last ones of it.
 #[derive(Debug)]
@@ -122,6 +126,10 @@ pub(crate) struct Inbox<P> {
     state: Mutex<State<P>>,
     not_empty: Condvar,
     not_full: Condvar,
+    /// As many parcels as are in it, for a look without the lock.
+    arrived: AtomicUsize,
+    /// The last wait for a parcel was so short that it is worth spinning for the next.
+    are_waits_short: AtomicBool,
     policy: Policy,
 }
 
@@ -139,6 +147,8 @@ impl<P> Inbox<P> {
             }),
             not_empty: Condvar::new(),
             not_full: Condvar::new(),
+            arrived: AtomicUsize::new(0),
+            are_waits_short: AtomicBool::new(false),
             policy,
         }
     }
@@ -170,6 +180,7 @@ impl<P> Inbox<P> {
         if let Some(parcel) = parcel {
             state.add(parcel);
         }
+        self.arrived.store(state.parcels.len(), Ordering::Release);
         drop(state);
         self.not_empty.notify_one();
         pushed
@@ -207,13 +218,16 @@ impl<P> Inbox<P> {
 
     fn pop_when(&self, wait: impl Fn(&State<P>) -> Option<Wait>) -> Popped<P> {
         let mut state = self.lock();
+        let mut waited_from = None;
         loop {
             if let Some(parcel) = state.parcels.pop_front() {
+                self.note_wait(waited_from);
                 if !parcel.items.is_empty() {
                     state.loaded -= 1;
                 }
                 let number = state.next_number;
                 state.next_number += 1;
+                self.arrived.store(state.parcels.len(), Ordering::Release);
                 drop(state);
                 self.not_full.notify_one();
                 return Popped::Parcel(number, parcel);
@@ -221,7 +235,17 @@ impl<P> Inbox<P> {
             if state.is_closed {
                 return Popped::Closed;
             }
-            state = match wait(&state) {
+            let wait = wait(&state);
+            if waited_from.is_none() {
+                waited_from = Some(Instant::now());
+                if wait.is_none() && self.are_waits_short.load(Ordering::Relaxed) {
+                    drop(state);
+                    self.spin();
+                    state = self.lock();
+                    continue;
+                }
+            }
+            state = match wait {
                 None => self.not_empty.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(Wait::NoMore) => return Popped::Nothing,
                 Some(Wait::Until(deadline)) => {
@@ -236,6 +260,20 @@ impl<P> Inbox<P> {
         }
     }
 
+    /// Look for a parcel for some microseconds before going to sleep: waking a thread takes longer than that.
+    fn spin(&self) {
+        let until = Instant::now() + SHORT_WAIT;
+        while self.arrived.load(Ordering::Acquire) == 0 && Instant::now() < until {
+            std::hint::spin_loop();
+        }
+    }
+
+    fn note_wait(&self, from: Option<Instant>) {
+        if let Some(from) = from {
+            self.are_waits_short.store(from.elapsed() < SHORT_WAIT, Ordering::Relaxed);
+        }
+    }
+
     /// Let whoever waits in [`Inbox::pop_until`] go on now.
     pub(crate) fn nudge(&self) {
         self.lock().nudges += 1;
@@ -245,6 +283,7 @@ impl<P> Inbox<P> {
     /// Let nothing more in. What waits is still popped.
     pub(crate) fn close(&self) {
         self.lock().is_closed = true;
+        self.arrived.store(1, Ordering::Release);
         self.not_full.notify_all();
         self.not_empty.notify_all();
     }

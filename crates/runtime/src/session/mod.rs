@@ -25,12 +25,12 @@ mod reorder;
 mod source;
 mod stage;
 mod sync;
+mod threads;
 mod tracker;
 mod watch;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 pub use self::core::Admission;
@@ -39,9 +39,9 @@ pub use self::direct::Direct;
 use self::direct::Free;
 pub use self::outbox::{Next, Outbox};
 pub use self::tracker::Client;
-use self::watch::{Latch, Watch};
-use crate::metrics::{Recorder, whole_micros};
-use crate::{Metrics, Node, NodeFailure, Payload, Plan, RunError, Sink, Turn};
+use self::threads::Threads;
+use self::watch::Watch;
+use crate::{Metrics, Node, NodeFailure, Payload, Plan, Turn};
 
 /// How long the nodes of a session that could not be opened may take to clean up.
 const CLEANUP_TIME: Duration = Duration::from_secs(10);
@@ -77,8 +77,8 @@ pub trait Reporter<P: Payload>: Send + Sync {
 pub struct Stall {
     /// The id of the node.
     pub node_id: String,
-    /// The index of the input.
-    pub item_index: u64,
+    /// The index of the input, where there is one.
+    pub item_index: Option<u64>,
     /// For how long, at least.
     pub for_at_least: Duration,
     /// The number of the thread, as the nodes' [`Turn`] gave it.
@@ -108,7 +108,7 @@ pub struct Closed<F> {
 /// An open pipeline.
 pub struct Session<P: Payload> {
     core: Arc<Core<P>>,
-    threads: Mutex<Threads>,
+    threads: Threads,
     watch: Mutex<Option<Watch>>,
     /// Held by whoever interrupts.
     interrupting: Mutex<()>,
@@ -119,15 +119,6 @@ pub struct Session<P: Payload> {
     calls_out: AtomicU64,
     opened: Instant,
 }
-
-#[derive(Default)]
-struct Threads {
-    are_started: bool,
-    running: Vec<Running>,
-}
-
-/// A thread, what tells that it has ended, and its stage.
-type Running = (JoinHandle<()>, Arc<Latch>, usize);
 
 impl<P: Payload> Session<P> {
     /// The plan that is open.
@@ -152,13 +143,8 @@ impl<P: Payload> Session<P> {
         is_urgent: bool,
         admitted: Option<Box<dyn FnOnce(bool) + Send>>,
     ) -> Admission {
-        self.start_threads();
+        self.threads.start_stages(&self.core);
         self.core.submit(Submission { item, client, is_urgent, admitted })
-    }
-
-    /// Whether [`Session::direct`] is possible.
-    pub fn is_direct(&self) -> bool {
-        self.core.plan.is_direct()
     }
 
     /// Whether the plan makes its own input, by [`Session::start_source`].
@@ -171,9 +157,9 @@ impl<P: Payload> Session<P> {
     /// `expect` is called before each of its items is put in for `client`. At the end of the source the nodes are flushed: one more
     /// input of the client, which it must expect before this call.
     pub fn start_source(&self, client: Arc<dyn Client<P>>, expect: Box<dyn Fn() + Send>) {
-        self.start_threads();
-        let core = Arc::clone(&self.core);
-        self.start_thread(0, Box::new(move || source::run(&core, &client, &*expect)));
+        self.threads.start_stages(&self.core);
+        let stage = self.core.plan.stage_of(0);
+        self.threads.start(&self.core, stage, Box::new(move |core| source::run(core, &client, &*expect)));
     }
 
     /// Nobody wants the outputs of this client's inputs any more. Answers the threads that are at one of them right now.
@@ -181,7 +167,7 @@ impl<P: Payload> Session<P> {
         let inputs = self.core.tracker.abandon(client);
         self.core.forget_waiting(client);
         let units = self.core.stages.iter().flat_map(|stage| &stage.units);
-        let at_work = units.filter_map(|unit| unit.progress.read()).filter(|reading| inputs.contains(&reading.item));
+        let at_work = units.filter_map(|unit| unit.progress.read()).filter(|reading| reading.item.is_some_and(|item| inputs.contains(&item)));
         at_work.map(|reading| reading.thread).collect()
     }
 
@@ -203,7 +189,7 @@ impl<P: Payload> Session<P> {
     }
 
     fn is_closed(&self) -> bool {
-        self.core.is_closed.load(Ordering::Acquire)
+        self.core.is_closed()
     }
 }
 
@@ -211,7 +197,7 @@ impl<P: Payload> Drop for Session<P> {
     fn drop(&mut self) {
         // Whoever wants to know how it went calls `close`.
         if !self.is_closed() {
-            drop(self.close(CLEANUP_TIME, &|| {}));
+            drop(self.end(CLEANUP_TIME, &|| {}));
         }
     }
 }
