@@ -159,6 +159,7 @@ def test_a_function_comes_back_before_its_node_is_cleaned_up(kind):
         task = asyncio.create_task(execute_pipeline_with_input(nodes, [1, 2]))
         await stuck.is_there.wait()
         task.cancel()
+        await asyncio.sleep(0)
         log.append("cancelled")
         stuck.comes_back.set()
         await asyncio.wait([task])
@@ -376,7 +377,8 @@ def test_a_cancelled_call_leaves_nothing(kind):
         stuck = kind([])
         before = tasks_of_the_process()
         await cancelled(execute_pipeline_with_input([stuck], [1]), stuck.is_there)
-        assert tasks_of_the_process() == before
+        # Fewer, if one that an earlier test left behind has ended meanwhile.
+        assert tasks_of_the_process() <= before
         assert threading.enumerate() == [threading.main_thread()]
         assert asyncio.all_tasks() == {asyncio.current_task()}
         return weakref.ref(stuck)

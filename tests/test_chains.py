@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from remotemedia._bytecode import answers_its_item
 from remotemedia.nodes import FilterNode, PassThroughNode
 
 MANY = 1000  # More than the engine takes one by one.
@@ -23,6 +26,49 @@ class FromTable:
 class EvenOnly:
     def process(self, item):
         return item if item % 2 == 0 else None
+
+
+class Tap:
+    def __init__(self):
+        self.seen = []
+
+    def process(self, item):
+        self.seen.append(item)
+        return item
+
+
+class Ways:
+    """Methods that return their item on some ways, or something that looks like it."""
+
+    def choose(self, item):
+        return None if item % 2 else item
+
+    def fall_back(self, item):
+        return self.other or item
+
+    def replace(self, item):
+        item = self.other
+        return item  # noqa: RET504 - what is to be told apart
+
+    def share(self, item):
+        def change():
+            nonlocal item
+            item = None
+
+        change()
+        return item
+
+    def guard(self, item):
+        try:
+            return item
+        finally:
+            self.other = None
+
+    def fail(self, item):
+        raise ValueError(item)
+
+    def give_nothing(self, item):
+        self.other = item
 
 
 def two(item):
@@ -60,3 +106,23 @@ def test_what_a_node_in_the_middle_drops_goes_no_further(run):
     outputs = run([EvenOnly(), FilterNode(threshold=MANY // 2), Same()], range(MANY))
 
     assert outputs == list(range(MANY // 2, MANY, 2))
+
+
+def test_none_goes_into_a_node_but_not_past_it(run):
+    first, second = Tap(), Tap()
+    items = [index if index % 3 else None for index in range(MANY)]
+
+    outputs = run([first, second], items)
+
+    assert first.seen == items
+    assert second.seen == outputs == [item for item in items if item is not None]
+
+
+def test_a_method_that_runs_straight_to_its_item_answers_it():
+    assert answers_its_item(Tap.process.__code__)
+    assert answers_its_item(Same.process.__code__)
+
+
+@pytest.mark.parametrize("name", [name for name in vars(Ways) if not name.startswith("_")])
+def test_a_method_that_may_answer_something_else_is_not_taken_for_one(name):
+    assert not answers_its_item(getattr(Ways, name).__code__)

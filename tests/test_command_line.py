@@ -315,6 +315,45 @@ def test_a_failing_node_shows_the_users_frames_and_a_sentence(run, add, tmp_path
     ) in done.stderr
 
 
+def test_text_for_a_node_of_numbers_hints_at_json(run, add):
+    add("from remotemedia.nodes import CalculatorNode")
+    add("pipeline = [CalculatorNode('add', 1)]")
+
+    done = run("run", "app.py:pipeline", "--input", "-", stdin="1\n")
+
+    hint = "The items were lines of text; --format jsonl reads each line as a JSON value"
+    assert hint in done.stderr.splitlines()
+    assert run("run", "app.py:pipeline", "--input", "-", "--format=jsonl", stdin="1\n").stdout == "2\n"
+
+
+def test_a_node_that_misses_its_item_hints_at_the_input(run, add):
+    add("pipeline = [Upper()]")
+
+    done = run("run", "app.py:pipeline")
+
+    assert "No --input was given, so one empty item went in; --input FILE reads items" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"), [("nowhere/x.jsonl", "No such file or directory"), (".", "Is a directory")]
+)
+def test_an_output_that_cannot_be_opened_says_why(run, add, place, reason):
+    add("pipeline = [Upper()]")
+
+    done = run("run", "app.py:pipeline", "--input=-", f"--output={place}", "--output-format=text")
+
+    assert done.stderr.splitlines()[0].endswith(f": cannot write to {place}: {reason}")
+
+
+def test_an_error_without_the_users_code_has_no_traceback_to_show(run, tmp_path):
+    (tmp_path / "empty.yaml").write_text("version: v1\n")
+
+    done = run("run", "empty.yaml")
+
+    [line] = done.stderr.splitlines()
+    assert line.endswith(": 'empty.yaml': Line 1, nodes: missing; a manifest lists its nodes")
+
+
 def test_the_whole_traceback_is_shown_on_demand(run, add):
     add("pipeline = [Number()]")
 
@@ -399,8 +438,11 @@ def test_audio_comes_out_as_it_went_in(run, add, tmp_path):
     [
         (("check", "app.py:good"), 0),
         (("check", "app.py:empty"), 1),
-        (("check", "app.py:absent"), 2),
-        (("check", "nowhere.py:pipeline"), 2),
+        (("check", "app.py:absent"), 1),
+        (("check", "nowhere.py:pipeline"), 1),
+        (("check",), 2),
+        (("run", "app.py:absent"), 2),
+        (("run", "nowhere.py:pipeline"), 2),
         (("run", "app.py:good", "--input", "absent.txt"), 2),
         (("graph", "app.py:good"), 0),
         (("nodes",), 0),

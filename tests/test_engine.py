@@ -332,7 +332,7 @@ class TestNothingIsLeft:
 
         before, after, threads, tasks = asyncio.run(main())
 
-        assert after == before
+        assert after <= before
         assert threads == [threading.main_thread()]
         assert len(tasks) == 1
 

@@ -49,6 +49,13 @@ class Source:
         return 1
 
 
+class Sluggish:
+    is_streaming = True
+
+    async def process(self, items: Any) -> Any:
+        return items
+
+
 def linked(first: str, second: str) -> Pipeline:
     """Two nodes, `one` after `first` and `two` after `second`."""
     pipeline = Pipeline("p").add_node(PassThroughNode(), id="one", after=first)
@@ -90,6 +97,15 @@ REFUSED: dict[str, tuple[Any, Any, type[Exception], str]] = {
         [1],
         PipelineError,
         "Node 'x' missing required process() method; define process(self, data) in Lame",
+    ),
+    "no stream": (
+        [Sluggish()],
+        [1],
+        PipelineError,
+        (
+            "Node 'Sluggish_0' has is_streaming = True, but its process() is no async generator; "
+            "define async def process(self, items) with yield in it, or leave is_streaming out"
+        ),
     ),
     "unknown id": (
         linked("twoo", "one"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from remotemedia import Node, Pipeline
+from remotemedia import Node, Pipeline, execute_pipeline_with_input
 from remotemedia.core._graph import plan_order, resolve
 from remotemedia.exceptions import PipelineError
 from remotemedia.nodes import PassThroughNode
@@ -176,6 +178,14 @@ class TestWhatIsRefused:
     def test_a_single_item_in_place_of_a_list(self, run):
         with pytest.raises(TypeError, match=r"not one str; put it into a list: \[item\]$"):
             run([Untouched()], "text")
+
+    def test_no_input_where_there_must_be_some(self, use_rust):
+        with pytest.raises(TypeError, match=r"not None; call execute_pipeline\(\) to run without input$"):
+            asyncio.run(execute_pipeline_with_input([Untouched()], None, use_rust=use_rust))
+
+    def test_join_is_a_truth_value(self):
+        with pytest.raises(TypeError, match="^join is True or False, not 'yes'$"):
+            Pipeline("p").add_node(Untouched(), join="yes")
 
     def test_an_executor_that_is_not_available(self, run):
         with pytest.raises(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
-import threading
 
 import pytest
 
@@ -194,91 +192,6 @@ class TestPipelinesInside:
         assert [error.node_id, error.__cause__.node_id] == ["Outer_0", "Noting_0"]
         assert str(error.__cause__.__cause__) == "bad item"
         assert inner.cleanups == 1
-
-
-class Shared:
-    """Tells when it is entered while somebody is inside."""
-
-    def __init__(self):
-        self.calls = []
-        self.inside = threading.Lock()
-        self.was_entered_twice = False
-
-    def initialize(self):
-        self.calls.append("initialize")
-
-    def process(self, item):
-        if not self.inside.acquire(blocking=False):
-            self.was_entered_twice = True
-            return None
-        # Other threads get their chance while the lock of the interpreter is free.
-        threading.Event().wait(0.0001)
-        self.inside.release()
-        return item
-
-    def cleanup(self):
-        self.calls.append("cleanup")
-
-
-class TestSharedInstances:
-    def test_tasks_take_turns(self):
-        node = Shared()
-
-        async def main():
-            return await asyncio.gather(*(execute_pipeline_with_input([node], [n] * 20) for n in range(5)))
-
-        assert asyncio.run(main()) == [[n] * 20 for n in range(5)]
-        assert not node.was_entered_twice
-        assert node.calls == ["initialize", "cleanup"] * (len(node.calls) // 2)
-
-    def test_the_first_initializes_and_the_last_cleans_up(self, use_rust):
-        node = Shared()
-
-        async def main():
-            is_taken, may_end = asyncio.Event(), asyncio.Event()
-
-            async def items():
-                yield "first"
-                is_taken.set()
-                await may_end.wait()
-                yield "last"
-
-            run = functools.partial(execute_pipeline_with_input, [node], use_rust=use_rust)
-            long = asyncio.create_task(run(items()))
-            await is_taken.wait()
-            short = await run(["between"])
-            calls = list(node.calls)
-            may_end.set()
-            return short, calls, await long
-
-        assert asyncio.run(main()) == (["between"], ["initialize"], ["first", "last"])
-        assert node.calls == ["initialize", "cleanup"]
-
-    def test_threads_take_turns(self):
-        node = Shared()
-        answers = {}
-        start = threading.Barrier(3)
-
-        def work(n):
-            start.wait()
-            answers[n] = asyncio.run(execute_pipeline_with_input([node], [n] * 20))
-
-        threads = [threading.Thread(target=work, args=(n,)) for n in range(3)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-        assert answers == {n: [n] * 20 for n in range(3)}
-        assert not node.was_entered_twice
-        assert node.calls == ["initialize", "cleanup"] * (len(node.calls) // 2)
-
-    def test_an_instance_in_two_places_is_entered_for_both(self, run):
-        node = Shared()
-
-        assert run([node, PassThroughNode(), node], [1, 2]) == [1, 2]
-        assert node.calls == ["initialize", "cleanup"]
-        assert not node.was_entered_twice
 
 
 @pytest.mark.parametrize(

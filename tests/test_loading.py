@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pickle
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -87,6 +88,12 @@ def test_a_class_of_a_file_pickles_by_reference(write):
     ("target", "message"),
     [
         ("app.py:pipelin", "'app.py' has no attribute 'pipelin'; did you mean 'pipeline'?"),
+        ("app.py:Twice.proces.x", "'app.py:Twice' has no attribute 'proces'; did you mean 'process'?"),
+        ("other.py", "'other.py' has no attribute 'pipeline'; name the one to use, as in other.py:chain"),
+        ("names.py", "'names.py' has no attribute 'pipeline'; name the one to use, as in names.py:attr"),
+        (".", f"'.' is a directory; {FORMS}"),
+        ("folder", f"'folder' is a directory; {FORMS}"),
+        ("latin.yaml", "'latin.yaml' is no text in UTF-8"),
         ("ap.py:pipeline", "there is no file 'ap.py'; did you mean 'app.py'?"),
         ("nowhere/app.py:pipeline", "there is no directory 'nowhere'"),
         (
@@ -106,6 +113,10 @@ def test_a_class_of_a_file_pickles_by_reference(write):
 )
 def test_a_wrong_target_is_told_with_what_to_do(write, target, message):
     write("app.py", NODE + "import sys\ndef needs(count): ...\npipeline = [Twice()]")
+    write("other.py", NODE + "chain = [Twice()]")
+    write("names.py", "names = []")
+    write("folder/notes.txt", "")
+    Path("latin.yaml").write_bytes(b"name: caf\xe9")
 
     with pytest.raises(TargetError) as caught:
         load(target)
@@ -115,8 +126,15 @@ def test_a_wrong_target_is_told_with_what_to_do(write, target, message):
 
 @pytest.mark.usefixtures("write")
 def test_a_missing_module_is_a_wrong_target():
-    with pytest.raises(TargetError, match="there is no module 'absent_module' in"):
+    with pytest.raises(TargetError, match="there is no module 'absent_module' in .* or installed$"):
         load("absent_module:pipeline")
+
+
+def test_a_module_that_is_nearly_a_file_here_is_hinted_at(write):
+    write("recordings.py", NODE)
+
+    with pytest.raises(TargetError, match=" or installed; did you mean 'recordings.py'\\?$"):
+        load("recording:pipeline")
 
 
 def test_a_file_named_like_an_imported_module_is_refused(write):

@@ -191,6 +191,19 @@ class TestWhatIsRefused:
         assert str(caught.value) == f"Line 4, {path}: {what}"
         assert (caught.value.path, caught.value.line) == (path, 4)
 
+    @pytest.mark.parametrize(
+        ("field", "line"),
+        [("node_type: Filte", 4), ("params: {thresold: 1}", 5), ("params: {a: 1, b: 2}", 5)],
+    )
+    def test_errors_name_the_line_of_the_field(self, field, line):
+        fields = {"node_type: Filte": [field, "params: {}"]}.get(field, ["node_type: Filter", field])
+        text = "version: v1\nnodes:\n  - id: a\n    " + "\n    ".join(fields)
+
+        with pytest.raises(ManifestError) as caught:
+            Pipeline.from_manifest(text)
+
+        assert caught.value.line == line
+
     def test_a_dict_has_no_lines(self, run):
         with pytest.raises(ManifestError) as caught:
             run(manifest({"node_type": 3}), [1])

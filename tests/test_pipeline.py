@@ -46,6 +46,16 @@ class TestBuilding:
 
         assert [entry.after for entry in pipeline.to_graph().entries] == [[], ["a"], ["a", "b"]]
 
+    def test_a_hundred_thousand_nodes_come_after_node_objects(self):
+        pipeline = Pipeline("p")
+        nodes = [Echo() for _ in range(100_000)]
+        for before, node in zip([[], *nodes], nodes, strict=False):
+            pipeline.add_node(node, after=before)
+
+        entries = pipeline.to_graph().entries
+
+        assert [entry.after for entry in entries] == [[], *([entry.id] for entry in entries[:-1])]
+
     def test_after_may_name_a_node_that_is_added_later(self):
         pipeline = Pipeline("p").add_node(Echo(), id="b", after="a").add_node(Echo(), id="a", after=[])
 

@@ -125,10 +125,13 @@ class News:
         self._events: set[asyncio.Event] = set()
         self._letters: deque[Callable[[], object]] = deque()
         self._is_due = False
+        self._has_news = False
 
     def __call__(self) -> None:
         """There is something new to look at. Called from any thread."""
-        self.post(self.tell)
+        if not self._has_news:
+            self._has_news = True
+            self.post(self.tell)
 
     def post(self, letter: Callable[[], object]) -> None:
         """Have something called on the loop. Called from any thread."""
@@ -139,6 +142,7 @@ class News:
 
     def tell(self) -> None:
         """Tell whoever waits; on the loop's own thread."""
+        self._has_news = False
         for event in self._events:
             event.set()
 
@@ -223,17 +227,18 @@ async def enter(graph: Graph, settings: dict[str, Any]) -> AsyncSession:
 
 async def leave(session: AsyncSession, error: BaseException | None) -> None:
     """Finish what was put in, then close; after an exception close at once."""
+    failure = None
     if error is None:
         try:
             await _in_thread(session.finish)
-        except BaseException as failure:  # noqa: BLE001 - Raised again when all is closed.
-            error = failure
+        except BaseException as unfinished:  # noqa: BLE001 - Raised again when all is closed.
+            failure = unfinished
     try:
         await _in_thread(lambda: session.close_now(CLOSE_TIMEOUT_SECS))
-    except Exception as failure:  # noqa: BLE001 - Raised with what came before.
-        combined = combine(error, [failure])
-        if combined is not None:
-            throw(combined)
+    except Exception as unclosed:  # noqa: BLE001 - Raised with what came before.
+        failure = combine(failure or error, [unclosed])
+    if failure is not None and failure is not error:
+        throw(failure)
 
 
 async def _outputs_of(stream: OutputStream, news: News) -> AsyncIterator[Any]:

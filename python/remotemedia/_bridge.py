@@ -11,13 +11,14 @@ import contextvars
 import functools
 import threading
 from collections import deque
+from contextlib import aclosing, nullcontext
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._failures import CallTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterable, Awaitable, Callable
 
     Done = Callable[[Any, BaseException | None], object]
 
@@ -60,10 +61,6 @@ class Bridge:
         """Block this thread until the awaitable has ended, also when the run is cancelled: clean-up work."""
         return self._wait(awaitable, can_be_cancelled=False, timeout=None)
 
-    def next_of(self, iterator: AsyncIterator[Any]) -> tuple[bool, Any]:
-        """Answer `(True, item)`, or `(False, None)` at the end of the iterator."""
-        return self.wait(_step(iterator))  # type: ignore[no-any-return]
-
     def start(self, awaitable: Awaitable[Any], done: Done, timeout: float | None) -> None:
         """Begin to await without waiting; `done(value, error)` is called on the loop at the end."""
         self._starting.append((awaitable, done, timeout))
@@ -74,6 +71,10 @@ class Bridge:
     def interrupt(self, thread_id: int | None = None) -> None:
         """Cancel what this thread waits for; without one, all that is under way. The run goes on after it."""
         self._on_loop(lambda: self._cancel_current(thread_id))
+
+    def iterate(self, iterable: AsyncIterable[Any], *, is_ours: bool) -> Iteration:
+        """Take an async iterable step by step. One that is ours is closed at the end."""
+        return Iteration(self, iterable, is_ours=is_ours)
 
     def cancel(self) -> None:
         """Cancel what is awaited now and what would be awaited from now on. Called from any thread."""
@@ -86,62 +87,52 @@ class Bridge:
             self._on_loop(self._loop.stop)
             self._thread.join()
 
-    def _wait(self, awaitable: Awaitable[Any], *, can_be_cancelled: bool, timeout: float | None) -> Any:
-        context = contextvars.copy_context()
+    def ask(self, begin: Callable[[Answer], asyncio.Task[None] | None], *, can_be_cancelled: bool) -> Any:
+        """Block this thread until what `begin` starts, on the event loop, has given its answer."""
+        answer = Answer()
         thread_id = threading.get_ident()
-        # A plain lock: a thread that waits for it can be interrupted by Ctrl-C, and it costs the least.
-        ended = threading.Lock()
-        ended.acquire()
-        tasks: list[asyncio.Task[tuple[Any, BaseException | None]]] = []
 
         def start() -> None:
-            task = self._loop.create_task(_outcome_of(awaitable, timeout), context=context)
-            tasks.append(task)
-            if can_be_cancelled:
+            try:
+                task = begin(answer)
+            except BaseException as failure:  # noqa: BLE001 - Or the thread would wait for ever.
+                answer.give(None, failure)
+                return
+            if task is not None and can_be_cancelled and not answer.is_given:
                 self._current[thread_id] = task
+                answer.when_given = lambda: self._current.pop(thread_id, None)
                 if self._is_cancelled:
                     task.cancel()
-            task.add_done_callback(finish)
-
-        def finish(_task: asyncio.Task[Any]) -> None:
-            self._current.pop(thread_id, None)
-            if isinstance(awaitable, CoroutineType):
-                # A task that was cancelled before it began has left it untouched, and Python would warn.
-                awaitable.close()
-            ended.release()
 
         self._loop.call_soon_threadsafe(start)
         try:
-            ended.acquire()
+            answer.wait()
         except BaseException:
             # Ctrl-C in the main thread: the coroutine is told, and has ended before we go on.
             self._on_loop(lambda: self._cancel_current(thread_id))
-            ended.acquire()
+            answer.wait()
             raise
-        outcome, failure = tasks[0].result()
-        if failure is not None:
-            raise failure
-        return outcome
+        return answer.take()
+
+    def _wait(self, awaitable: Awaitable[Any], *, can_be_cancelled: bool, timeout: float | None) -> Any:
+        context = contextvars.copy_context()
+
+        def begin(answer: Answer) -> asyncio.Task[None]:
+            task = self._loop.create_task(_answer_with(answer.give, awaitable, timeout), context=context)
+            task.add_done_callback(functools.partial(_end, awaitable, answer.give))
+            return task
+
+        return self.ask(begin, can_be_cancelled=can_be_cancelled)
 
     def _start_all(self) -> None:
         while self._starting:
             awaitable, done, timeout = self._starting.popleft()
-            task = self._loop.create_task(_outcome_of(awaitable, timeout))
+            task = self._loop.create_task(_answer_with(done, awaitable, timeout))
             self._started.add(task)
-            task.add_done_callback(functools.partial(self._finish_started, awaitable, done))
+            task.add_done_callback(self._started.discard)
+            task.add_done_callback(functools.partial(_end, awaitable, done))
             if self._is_cancelled:
                 task.cancel()
-
-    def _finish_started(self, awaitable: Awaitable[Any], done: Done, task: asyncio.Task[Any]) -> None:
-        self._started.discard(task)
-        if isinstance(awaitable, CoroutineType):
-            awaitable.close()
-        if task.cancelled():
-            done(None, asyncio.CancelledError())
-        elif (error := task.exception()) is not None:
-            done(None, error)
-        else:
-            done(*task.result())
 
     def _cancel_current(self, thread_id: int | None = None) -> None:
         if thread_id is None:
@@ -158,6 +149,102 @@ class Bridge:
             return
 
 
+class Answer:
+    """What a thread waits for, and the event loop gives once."""
+
+    __slots__ = ("_failure", "_lock", "_value", "is_given", "when_given")
+
+    def __init__(self) -> None:
+        # A plain lock: a thread that waits for it can be interrupted by Ctrl-C, and it costs the least.
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self._value: Any = None
+        self._failure: BaseException | None = None
+        self.is_given = False
+        self.when_given: Callable[[], object] | None = None
+
+    def give(self, value: Any, failure: BaseException | None = None) -> None:
+        """Let the thread go on; only the first time counts."""
+        if self.is_given:
+            return
+        self.is_given = True
+        self._value, self._failure = value, failure
+        if self.when_given is not None:
+            self.when_given()
+        self._lock.release()
+
+    def wait(self) -> None:
+        """Block until the answer is there."""
+        self._lock.acquire()
+
+    def take(self) -> Any:
+        """The answer.
+
+        Raises:
+            BaseException: If it is a failure.
+        """
+        failure, self._failure = self._failure, None
+        if failure is None:
+            return self._value
+        try:
+            raise failure
+        finally:
+            del failure
+
+
+class Iteration:
+    """An async iterator at work in one task of its own.
+
+    So timeouts, task groups and context variables that it holds over a `yield` work as in an `async for`.
+    """
+
+    def __init__(self, bridge: Bridge, iterable: AsyncIterable[Any], *, is_ours: bool) -> None:
+        self._bridge = bridge
+        self._iterable = iterable
+        self._is_ours = is_ours
+        self._context = contextvars.copy_context()
+        self._task: asyncio.Task[None] | None = None
+        self._is_closing = False
+
+    def next(self) -> tuple[bool, Any]:
+        """Answer `(True, item)`, or `(False, None)` at the end."""
+        return self._bridge.ask(self._go_on, can_be_cancelled=True)  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """Stop before the end."""
+        self._is_closing = True
+        self._bridge.ask(self._go_on, can_be_cancelled=False)
+
+    def _go_on(self, answer: Answer) -> asyncio.Task[None] | None:
+        self._answer = answer
+        if self._task is None and not self._is_closing:
+            self._task = asyncio.get_running_loop().create_task(self._run(), context=self._context)
+            self._task.add_done_callback(self._end)
+        elif self._task is None or self._task.done():
+            answer.give((False, None))
+        else:
+            self._is_wanted.set()
+        return self._task
+
+    async def _run(self) -> None:
+        try:
+            async with aclosing(self._iterable) if self._is_ours else nullcontext():  # type: ignore[type-var]
+                async for item in self._iterable:
+                    self._is_wanted = asyncio.Event()
+                    self._answer.give((True, item))
+                    await self._is_wanted.wait()
+                    if self._is_closing:
+                        break
+        except BaseException as failure:  # noqa: BLE001 - As in `_answer_with`.
+            self._answer.give(None, failure)
+        else:
+            self._answer.give((False, None))
+
+    def _end(self, _task: asyncio.Task[None]) -> None:
+        # If it was cancelled before it began, nobody has answered.
+        self._answer.give(None, asyncio.CancelledError())
+
+
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     try:
@@ -172,26 +259,28 @@ def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
         loop.close()
 
 
-async def _outcome_of(
+async def _answer_with(
+    give: Done,
     awaitable: Awaitable[Any],
     timeout: float | None,  # noqa: ASYNC109 - The word of the option.
-) -> tuple[Any, BaseException | None]:
+) -> None:
+    limit = None
     try:
         if timeout is None:
-            return await awaitable, None
-        async with asyncio.timeout(timeout) as limit:
-            return await awaitable, None
-    except TimeoutError as failure:
-        if timeout is not None and limit.expired():
-            return None, CallTimeoutError(timeout)
-        return None, failure
-    except (KeyboardInterrupt, SystemExit) as failure:
-        # Out of a task they would end the event loop; they belong to the caller of the run.
-        return None, failure
+            value = await awaitable
+        else:
+            async with asyncio.timeout(timeout) as limit:
+                value = await awaitable
+    except BaseException as failure:  # noqa: BLE001 - Out of the task some of them would end the event loop.
+        is_late = timeout is not None and limit is not None and limit.expired()
+        give(None, CallTimeoutError(timeout) if is_late and timeout is not None else failure)
+    else:
+        give(value, None)
 
 
-async def _step(iterator: AsyncIterator[Any]) -> tuple[bool, Any]:
-    try:
-        return True, await anext(iterator)
-    except StopAsyncIteration:
-        return False, None
+def _end(awaitable: Awaitable[Any], give: Done, task: asyncio.Task[None]) -> None:
+    if isinstance(awaitable, CoroutineType):
+        # A task that was cancelled before it began has left it untouched, and Python would warn.
+        awaitable.close()
+    if task.cancelled():
+        give(None, asyncio.CancelledError())

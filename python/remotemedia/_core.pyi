@@ -192,7 +192,7 @@ def parse_manifest(text: str) -> dict[str, Any]:
 
     Returns:
         `{"name", "nodes", "connections", "ignored"}`, where a node is
-        `{"id", "node_type", "params", "options", "join", "line"}`.
+        `{"id", "node_type", "params", "options", "join", "node_type_line", "params_line"}`.
 
     Raises:
         ManifestError: With the line and path of the place.

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import functools
 import types
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from remotemedia._bytecode import answers_its_item, may_answer_lazily
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -114,7 +115,10 @@ def _step(index: int, node: Any, names: dict[str, Any]) -> _Step | None:
 def _call(index: int, function: types.FunctionType, names: dict[str, Any]) -> list[str]:
     """The lines that call a node."""
     call = f"x = f{index}(n{index}, x)"
-    if not _may_answer_lazily(function.__code__):
+    if answers_its_item(function.__code__):
+        # Behind the first node an item is something, and has been looked at.
+        return [call] if index else [call, _SKIP_NONE]
+    if not may_answer_lazily(function.__code__):
         return [call, _SKIP_NONE]
     # The type of the last answer is remembered, and looked at again only when another one comes.
     names[f"t{index}"] = None
@@ -168,38 +172,6 @@ def _builtin_step(index: int, node: Any, function: types.FunctionType, names: di
     call = [f"    {line}" for line in _call(index, function, names)]
     lines = [f"if {condition}:", f"    {line}", "else:", *call]
     return _Step(lines, test=[f"q{index} = {test}"], is_ours=True)
-
-
-def _may_answer_lazily(code: types.CodeType) -> bool:
-    """Whether a plain function could return a generator or coroutine that it was not given.
-
-    It has to get it from a call, or find it somewhere and keep or return it as it is.
-    """
-    calls, finders, keepers = _operations()
-    # 0 stands for the room that the interpreter keeps after an operation.
-    operations = [operation for operation in code.co_code[::2] if operation]
-    if not calls.isdisjoint(operations) or any(
-        isinstance(constant, types.CodeType) for constant in code.co_consts
-    ):
-        return True
-    return any(first in finders and then in keepers for first, then in pairwise(operations))
-
-
-@functools.cache
-def _operations() -> tuple[frozenset[int], frozenset[int], frozenset[int]]:
-    """The operations that call, those that get an object from somewhere, and those that let one be."""
-    import opcode
-
-    names = opcode.opmap.items()
-    # Where the language has no operation for subscripts, they are among the binary ones.
-    subscript = "BINARY_SUBSCR" if "BINARY_SUBSCR" in opcode.opmap else "BINARY_OP"
-    finders = ("LOAD_ATTR", "LOAD_SUPER", "LOAD_GLOBAL", "LOAD_DEREF", "FOR_ITER", "UNPACK", subscript)
-    keepers = ("RETURN_", "STORE_FAST", "STORE_DEREF", "JUMP", "COPY", "SWAP")
-    return (
-        frozenset(number for name, number in names if "CALL" in name),
-        frozenset(number for name, number in names if name.startswith(finders)),
-        frozenset(number for name, number in names if name.startswith(keepers)),
-    )
 
 
 def locate(error: BaseException, node_of_line: list[int]) -> int:

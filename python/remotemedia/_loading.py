@@ -9,12 +9,16 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from remotemedia._suggest import did_you_mean
 from remotemedia._tracebacks import LoadError, TargetError, text_of
 from remotemedia.core._manifest import MANIFEST_SUFFIXES
+from remotemedia.exceptions import PipelineError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import ModuleType
 
     from remotemedia.core._graph import Graph
@@ -35,20 +39,34 @@ def load(target: str) -> Graph:
     from remotemedia.core import _graph
 
     if target.lower().endswith(MANIFEST_SUFFIXES):
-        return _graph.resolve(_read_manifest(target))
+        text = _read_manifest(target)
+        with _named(target):
+            return _graph.resolve(text)
     place, separator, attribute = target.rpartition(":")
     if not separator:
         place, attribute = target, ""
     if not place:
         raise TargetError(f"'{target}' names no module; {_FORMS}")
-    is_file = place.endswith(".py") or "/" in place or os.sep in place
+    is_file = place.endswith(".py") or "/" in place or os.sep in place or place in {os.curdir, os.pardir}
     module = _import_file(place) if is_file else _import_module(place)
     found = _find_attribute(module, place, attribute)
-    pipeline = _pipeline_of(found, place, attribute or DEFAULT_ATTRIBUTE)
+    attribute = attribute or DEFAULT_ATTRIBUTE
+    pipeline = _pipeline_of(found, place, attribute)
+    with _named(f"{place}:{attribute}"):
+        try:
+            return _graph.resolve(pipeline)
+        except TypeError as error:
+            raise TargetError(str(error)) from error
+
+
+@contextmanager
+def _named(target: str) -> Iterator[None]:
+    """What is wrong with a pipeline is told with the name that the user gave it."""
     try:
-        return _graph.resolve(pipeline)
-    except TypeError as error:
-        raise TargetError(f"'{place}:{attribute or DEFAULT_ATTRIBUTE}': {error}") from error
+        yield
+    except (PipelineError, TargetError) as error:
+        error.args = (f"'{target}': {error}",)
+        raise
 
 
 def _read_manifest(path: str) -> str:
@@ -57,8 +75,10 @@ def _read_manifest(path: str) -> str:
     try:
         with open(path, encoding="utf-8-sig") as file:
             return file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        raise TargetError(f"'{path}' cannot be read: {error}") from error
+    except UnicodeDecodeError as error:
+        raise TargetError(f"'{path}' is no text in UTF-8") from error
+    except OSError as error:
+        raise TargetError(f"'{path}' cannot be read: {error.strerror or error}") from error
 
 
 def _import_file(path: str) -> ModuleType:
@@ -95,10 +115,18 @@ def _import_module(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise _load_error(name, error) from error
-        hint = f"; for the file write '{name}.py:…'" if os.path.isfile(f"{name}.py") else ""
-        raise TargetError(f"there is no module '{error.name}' in {os.getcwd()} or installed{hint}") from error
+        where = f"in {os.getcwd()} or installed"
+        raise TargetError(f"there is no module '{error.name}' {where}{_nearest_module(name)}") from error
     except Exception as error:
         raise _load_error(name, error) from error
+
+
+def _nearest_module(name: str) -> str:
+    """The end of an error text: the file in the current directory that was meant, perhaps."""
+    if os.path.isfile(f"{name}.py"):
+        return f"; for the file write '{name}.py:…'"
+    files = [file for file in os.listdir() if file.endswith(".py")]
+    return did_you_mean(f"{name.removesuffix('.p')}.py", files)
 
 
 def _load_error(place: str, error: Exception) -> LoadError:
@@ -112,23 +140,35 @@ def _load_error(place: str, error: Exception) -> LoadError:
 
 def _find_attribute(module: ModuleType, place: str, attribute: str) -> object:
     found: object = module
+    owner = place
     for name in (attribute or DEFAULT_ATTRIBUTE).split("."):
         try:
             found = getattr(found, name)
         except AttributeError as error:
-            raise TargetError(_missing(module, found, place, attribute, name)) from error
+            text = _missing(owner, found, name) if attribute else _missing_default(place, module)
+            raise TargetError(text) from error
+        owner += f".{name}" if owner != place else f":{name}"
     return found
 
 
-def _missing(module: ModuleType, owner: object, place: str, attribute: str, name: str) -> str:
-    if not attribute:
-        return f"'{place}' has no attribute '{DEFAULT_ATTRIBUTE}'; name the one to use: {place}:attr"
-    import difflib
+def _missing(owner: str, found: object, name: str) -> str:
+    names = [known for known in dir(found) if not known.startswith("_")]
+    return f"'{owner}' has no attribute '{name}'{did_you_mean(name, names)}"
 
-    names = [known for known in dir(owner) if not known.startswith("_")]
-    nearest = difflib.get_close_matches(name, names, n=1)
-    where = place if owner is module else f"{place}:{attribute}"
-    return f"'{where}' has no attribute '{name}'" + (f"; did you mean '{nearest[0]}'?" if nearest else "")
+
+def _missing_default(place: str, module: ModuleType) -> str:
+    if os.path.isdir(place) and getattr(module, "__file__", None) is None:
+        return f"'{place}' is a directory; {_FORMS}"
+    example = next((name for name, value in vars(module).items() if _looks_runnable(value)), "attr")
+    return f"'{place}' has no attribute '{DEFAULT_ATTRIBUTE}'; name the one to use, as in {place}:{example}"
+
+
+def _looks_runnable(found: object) -> bool:
+    from remotemedia.core.pipeline import Pipeline
+
+    if isinstance(found, list):
+        return bool(found) and all(hasattr(node, "process") for node in found)
+    return isinstance(found, Pipeline)
 
 
 def _pipeline_of(found: object, place: str, attribute: str) -> Any:
@@ -167,15 +207,12 @@ def _require_file(path: str) -> None:
         return
     if os.path.isdir(path):
         raise TargetError(f"'{path}' is a directory; {_FORMS}")
-    import difflib
-
-    directory, name = os.path.split(path)
+    directory = os.path.dirname(path)
     try:
         neighbours = os.listdir(directory or os.curdir)
     except OSError:
         raise TargetError(f"there is no directory '{directory}'") from None
-    nearest = difflib.get_close_matches(name, neighbours, n=1)
-    hint = f"; did you mean '{os.path.join(directory, nearest[0])}'?" if nearest else ""
+    hint = did_you_mean(path, [os.path.join(directory, neighbour) for neighbour in neighbours])
     raise TargetError(f"there is no file '{path}'{hint}")
 
 

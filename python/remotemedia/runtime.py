@@ -151,6 +151,11 @@ def check_takes_input(graph: Graph, stream: Any) -> None:
     if graph.source is not None:
         what = f"Pipeline '{graph.name}' starts with a source, node '{graph.source.id}', and takes no input"
         raise PipelineError(f"{what}; run it without")
+    if stream is None:
+        raise TypeError(
+            "The input is a list or another iterable of items, not None; "
+            "call execute_pipeline() to run without input"
+        )
     if not is_stream(stream):
         kind = type(stream).__name__
         raise TypeError(

@@ -74,11 +74,16 @@ class _Closing(SessionCore):
             raise NodeTimeoutError("\n".join(texts), node_id=node_id, item_index=item_index)
 
     def finish(self) -> None:
-        """Let what was put in come to its end, whether or not somebody takes the outputs."""
+        """Let what was put in come to its end, whether or not somebody takes the outputs.
+
+        Raises:
+            NodeError: If a node failed, and nobody has heard of it.
+        """
         if self._is_used and not self._is_closed:
             self._stream.discard()
             self.end()
             self.wait_until_drained()
+            self._stream.next(0.0)
 
 
 class Session(_Closing):
@@ -151,26 +156,32 @@ class Session(_Closing):
         self.close_now(timeout)
 
     def _map_by_queue(self, items: Iterator[Any]) -> Iterator[Any]:
-        stream = self.open_stream(self.queue_size)
+        stream, limit = self.open_stream(self.capacity), self.capacity
         is_ended = False
+        failure: Exception | None = None
         try:
             while True:
-                state, output = stream.next(_WAIT_SECS if is_ended or stream.load >= self.queue_size else 0.0)
+                may_read = not is_ended and stream.load < limit
+                state, output = stream.next(0.0 if may_read else _WAIT_SECS)
                 if state == _OUTPUT:
                     yield output
                 elif state == _END:
-                    return
-                elif not is_ended and stream.load < self.queue_size:
+                    break
+                elif may_read:
                     try:
                         item = next(items)
                     except StopIteration:
                         is_ended = True
+                    except Exception as error:  # noqa: BLE001 - Raised after the outputs of the items before it.
+                        is_ended, failure = True, error
+                    if is_ended:
                         stream.end()
-                    else:
-                        if not stream.put_and_wait(item):
-                            raise SessionClosedError("The session is closed")
+                    elif not stream.put_and_wait(item):
+                        raise SessionClosedError("The session is closed")
         finally:
             stream.abandon()
+        if failure is not None:
+            throw(failure)
 
 
 class Opening:

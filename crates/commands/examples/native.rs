@@ -164,7 +164,7 @@ fn metrics(plan: &Plan, items: u64) -> Metrics {
     let nodes = plan.nodes().iter().map(|node| NodeMetrics {
         node_id: node.id.clone(),
         node_type: node.node_type.clone(),
-        placement: node.placement.name().into(),
+        placement: node.options.placement.name().into(),
         items_in: items,
         items_out: items,
         total_duration_us: 1500,
@@ -177,7 +177,7 @@ fn metrics(plan: &Plan, items: u64) -> Metrics {
         overhead_us: 500,
         items_in: items,
         items_out: items,
-        errors: 0,
         node_metrics: nodes.collect(),
+        ..Metrics::default()
     }
 }

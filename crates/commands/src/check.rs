@@ -1,20 +1,28 @@
 //! `check`: what would run where, and what stands in the way.
 
-use remotemedia_runtime::{Plan, PlanNode};
+use remotemedia_runtime::{DEFAULT_QUEUE_SIZE, Plan, PlanNode, Stage};
 
 use crate::cli::CheckOptions;
-use crate::loader::{Loader, Remark};
+use crate::loader::{FailureKind, Loader, Remark};
 use crate::table::{columns, counted, on_one_line};
 use crate::{Failure, terminal};
 
 const NAME_COLUMNS: usize = 40;
+/// Says which nodes give the output.
+const OUTPUT_COLUMN: usize = 3;
 
 /// Print the plan of the target, what is worth knowing about it and what is wrong with it.
 pub(crate) fn check(options: &CheckOptions, loader: &dyn Loader) -> Result<u8, Failure> {
-    let pipeline = loader.load(&options.target)?;
+    let pipeline = loader.load(&options.target).map_err(cannot_run)?;
     let remarks = pipeline.remarks();
     terminal::print(&report(pipeline.plan(), &remarks))?;
     Ok(u8::from(remarks.iter().any(|remark| remark.is_problem)))
+}
+
+/// A target that names nothing cannot run either: that is what was asked, not a wrong question.
+fn cannot_run(failure: Failure) -> Failure {
+    let kind = if failure.kind == FailureKind::Usage { FailureKind::Failed } else { failure.kind };
+    Failure { kind, ..failure }
 }
 
 fn report(plan: &Plan, remarks: &[Remark]) -> String {
@@ -27,9 +35,19 @@ fn report(plan: &Plan, remarks: &[Remark]) -> String {
         counted(plan.stages().len(), "stage")
     );
     for (number, stage) in plan.stages().iter().enumerate() {
-        text += &format!("\nstage {}, {}\n", number + 1, stage.placement.name());
-        let rows: Vec<Vec<String>> = stage.nodes.iter().map(|&index| row(plan, &plan.nodes()[index])).collect();
+        text += &format!("\nstage {}, {}: {}\n", number + 1, stage.placement.name(), resources(plan, number));
+        let mut rows: Vec<Vec<String>> = stage.nodes.iter().map(|&index| row(plan, &plan.nodes()[index])).collect();
+        if rows.iter().all(|row| row[OUTPUT_COLUMN].is_empty()) {
+            for row in &mut rows {
+                row.remove(OUTPUT_COLUMN);
+            }
+        }
         text += &columns(&rows, &[], "  ");
+    }
+    if !plan.is_direct() {
+        let threads = plan.stages().iter().map(Stage::threads).sum();
+        let items = plan.window(DEFAULT_QUEUE_SIZE);
+        text += &format!("\n{}, at most {} under way\n", counted(threads, "thread"), counted(items, "item"));
     }
     if !remarks.is_empty() {
         text.push('\n');
@@ -40,6 +58,25 @@ fn report(plan: &Plan, remarks: &[Remark]) -> String {
     text
 }
 
+/// What a stage takes: threads, and room for items that wait.
+fn resources(plan: &Plan, number: usize) -> String {
+    if plan.is_direct() {
+        return "on the caller's thread, one item at a time".into();
+    }
+    let stage = &plan.stages()[number];
+    let mut words = counted(stage.threads(), "thread");
+    if stage.width() > 1 {
+        words += &format!(", {} at a time", counted(stage.width(), "item"));
+    }
+    if plan.sides_of(number) > 1 {
+        // Its queue must take whatever it is brought.
+        words += ", puts branches together";
+    } else {
+        words += &format!(", queue of {}", stage.options.queue_size.unwrap_or(DEFAULT_QUEUE_SIZE));
+    }
+    words
+}
+
 fn row(plan: &Plan, node: &PlanNode) -> Vec<String> {
     let upstreams: Vec<String> =
         node.upstreams.iter().map(|&index| on_one_line(&plan.nodes()[index].id, NAME_COLUMNS)).collect();
@@ -48,6 +85,9 @@ fn row(plan: &Plan, node: &PlanNode) -> Vec<String> {
         (ids, true) => format!("joins {}", ids.join(", ")),
         (ids, false) => format!("after {}", ids.join(", ")),
     };
-    let to = if node.downstreams.is_empty() { "gives the output" } else { "" };
-    vec![on_one_line(&node.id, NAME_COLUMNS), on_one_line(&node.node_type, NAME_COLUMNS), from, to.to_owned()]
+    let to = if node.downstreams.is_empty() { "gives the output" } else { "" }.to_owned();
+    let options: Vec<String> =
+        node.options.differing().into_iter().map(|(name, value)| format!("{name} {value}")).collect();
+    let (id, node_type) = (on_one_line(&node.id, NAME_COLUMNS), on_one_line(&node.node_type, NAME_COLUMNS));
+    vec![id, node_type, from, to, options.join(", ")]
 }

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{
     Arg, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint, value_parser,
 };
@@ -45,7 +46,7 @@ pub(crate) enum Verb {
 
 #[derive(Debug, Args)]
 pub(crate) struct RunOptions {
-    /// The pipeline: module:attr, path/file.py:attr or a manifest file
+    /// The pipeline: module:attr, path/file.py:attr or a manifest file; without :attr it is the attribute 'pipeline'
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) target: String,
 
@@ -104,14 +105,14 @@ pub(crate) enum MetricsForm {
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckOptions {
-    /// The pipeline: module:attr, path/file.py:attr or a manifest file
+    /// The pipeline: module:attr, path/file.py:attr or a manifest file; without :attr it is the attribute 'pipeline'
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) target: String,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct GraphOptions {
-    /// The pipeline: module:attr, path/file.py:attr or a manifest file
+    /// The pipeline: module:attr, path/file.py:attr or a manifest file; without :attr it is the attribute 'pipeline'
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) target: String,
 
@@ -164,7 +165,21 @@ impl CommandLine {
 }
 
 fn matches_of(program: &str, arguments: Vec<OsString>) -> Result<clap::ArgMatches, clap::Error> {
-    command(program).no_binary_name(true).try_get_matches_from(arguments)
+    let is_run = arguments.iter().any(|argument| argument == "run");
+    let matches = command(program).no_binary_name(true).try_get_matches_from(arguments);
+    matches.map_err(|error| if is_run { with_tip_for_input(error) } else { error })
+}
+
+/// A file after the target is most likely meant to be read.
+fn with_tip_for_input(mut error: clap::Error) -> clap::Error {
+    if let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg)
+        && error.kind() == ErrorKind::UnknownArgument
+        && !word.starts_with('-')
+    {
+        let tip = format!("to read items from it, use '--input {word}'");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
 }
 
 /// The whole command line, as `program` has it.
@@ -260,6 +275,15 @@ mod tests {
         assert_eq!(read("--python /venv check a.py:p"), expected);
         assert_eq!(read("run a.py:p --metrics --python=/venv -i -"), expected);
         assert_eq!(read("doctor"), HostOptions::default());
+    }
+
+    #[test]
+    fn a_file_after_the_target_is_told_how_to_be_read() {
+        let line = ["run", "app.py:pipeline", "speech.wav"].map(OsString::from).to_vec();
+
+        let error = CommandLine::read("remotemedia", line).unwrap_err();
+
+        assert!(error.to_string().contains("tip: to read items from it, use '--input speech.wav'"), "{error}");
     }
 
     #[test]

@@ -16,12 +16,14 @@ pub(crate) fn shown(metrics: &Metrics, form: MetricsForm) -> String {
 fn table(metrics: &Metrics) -> String {
     let mut rows = vec![heading()];
     rows.extend(metrics.node_metrics.iter().map(|node| row(node, metrics.total_duration_us)));
+    let dropped: u64 = metrics.node_metrics.iter().map(|node| node.dropped).sum();
     let align = [&[Align::Left, Align::Left][..], &[Align::Right; 10]].concat();
     format!(
-        "\n{}: {} in, {} out, {} in all, {} of it outside the nodes\n\n{}",
+        "\n{}: {} in, {} out{}, {} in all, {} of it outside the nodes\n\n{}",
         on_one_line(&metrics.pipeline, 60),
         counted(usize::try_from(metrics.items_in).unwrap_or(usize::MAX), "item"),
         metrics.items_out,
+        if dropped > 0 { format!(", {dropped} dropped") } else { String::new() },
         whole_duration(metrics.total_duration_us),
         share(metrics.overhead_us, metrics.total_duration_us),
         columns(&rows, &align, "  ")

@@ -2,11 +2,12 @@
 
 use std::fs;
 
+use crate::Failure;
 use crate::cli::GraphOptions;
 use crate::draw::{GraphFormat, draw};
 use crate::input::Place;
 use crate::loader::Loader;
-use crate::{Failure, terminal};
+use crate::terminal::{self, reason};
 
 /// Draw the target.
 pub(crate) fn graph(options: &GraphOptions, loader: &dyn Loader) -> Result<u8, Failure> {
@@ -16,7 +17,7 @@ pub(crate) fn graph(options: &GraphOptions, loader: &dyn Loader) -> Result<u8, F
     match place {
         Place::Stdin => terminal::print(&picture)?,
         Place::File(path) => fs::write(&path, picture)
-            .map_err(|error| Failure::failed(format!("cannot write to {}: {error}", path.display())))?,
+            .map_err(|error| Failure::failed(format!("cannot write to {}: {}", path.display(), reason(&error))))?,
     }
     Ok(0)
 }

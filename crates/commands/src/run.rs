@@ -27,6 +27,7 @@ pub(crate) fn run(options: &RunOptions, loader: &dyn Loader) -> Result<u8, Failu
     let sample_format = options.audio.sample_format.unwrap_or(SampleFormat::F32le);
     let output = Arc::new(Mutex::new(Output::open(&output_place, output_format, sample_format)?));
     let total_bytes = sources.iter().map(Source::known_bytes).sum();
+    let given = Given::of(&sources, options);
     let mut feed = start_feed(sources, &output)?;
     let progress = Progress::start(feed.as_ref().map(InputFeed::progress), total_bytes);
 
@@ -44,12 +45,14 @@ pub(crate) fn run(options: &RunOptions, loader: &dyn Loader) -> Result<u8, Failu
     progress.finish();
     let finished = match &ran {
         // The reader of a pipe may be what the run waited for when it was told to stop; a file takes all at once.
-        Err(failure) if failure.is_order_to_stop() && !lock(&output).is_regular() => Ok(()),
+        Err(failure) if failure.is_order_to_stop() && !lock(&output).is_regular() => Ok(None),
         _ => finish(&output, loader),
     };
     // Why the run failed says more than what became of its output.
-    let metrics = ran?;
-    finished?;
+    let metrics = ran.map_err(|failure| hint_at_items(failure, &given))?;
+    if let Some(text) = finished? {
+        terminal::note(&text);
+    }
     show(options.metrics, metrics.as_ref());
     Ok(0)
 }
@@ -140,12 +143,50 @@ fn drain(
     }
 }
 
-fn finish(output: &Mutex<Output>, loader: &dyn Loader) -> Result<(), Failure> {
+/// Write the rest; answers what the user should know about the output.
+fn finish(output: &Mutex<Output>, loader: &dyn Loader) -> Result<Option<String>, Failure> {
     drain(output, loader, Output::drain_all)?;
-    if let Some(text) = lock(output).finish()? {
-        terminal::note(&text);
+    lock(output).finish()
+}
+
+/// What the nodes were given, if nobody has said what that should be.
+enum Given {
+    Nothing,
+    TextLines,
+    AsChosen,
+}
+
+impl Given {
+    fn of(sources: &[Source], options: &RunOptions) -> Self {
+        if sources.is_empty() {
+            Self::Nothing
+        } else if options.format.is_none() && sources.iter().any(|source| source.format == InputFormat::Text) {
+            Self::TextLines
+        } else {
+            Self::AsChosen
+        }
     }
-    Ok(())
+}
+
+/// A node that complains about the type of its item may have been meant to get another one.
+fn hint_at_items(mut failure: Failure, given: &Given) -> Failure {
+    let (types, hint): (&[&str], _) = match given {
+        Given::Nothing => {
+            (&["NoneType", "None"], "No --input was given, so one empty item went in; --input FILE reads items")
+        }
+        Given::TextLines => {
+            (&["str", "string"], "The items were lines of text; --format jsonl reads each line as a JSON value")
+        }
+        Given::AsChosen => return failure,
+    };
+    let is_about_types = ["TypeError: ", "AttributeError: "].iter().any(|kind| failure.message.contains(kind));
+    let is_word_character = |letter: char| letter.is_alphanumeric() || letter == '_';
+    let mut words = failure.message.split(|letter| !is_word_character(letter));
+    if is_about_types && words.any(|word| types.contains(&word)) {
+        failure.message += "\n";
+        failure.message += hint;
+    }
+    failure
 }
 
 fn show(form: Option<MetricsForm>, metrics: Option<&Metrics>) {

@@ -51,9 +51,16 @@ pub(crate) fn write_failure(target: &str, error: &io::Error) -> Failure {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return Failure::new(FailureKind::OutputClosed, format!("{target} was closed by its reader"));
     }
-    Failure::failed(format!("cannot write to {target}: {error}"))
+    Failure::failed(format!("cannot write to {target}: {}", reason(error)))
 }
 
+/// Why the system refused something, without the number that it has for that.
+pub(crate) fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+/// Whether there is more to see of the way through the user's code. What is told without any has no way worth seeing.
 fn hides_frames(failure: &Failure) -> bool {
-    failure.full_traceback.is_some() && failure.full_traceback != failure.traceback
+    failure.traceback.is_some() && failure.full_traceback.is_some() && failure.full_traceback != failure.traceback
 }

@@ -1,26 +1,9 @@
 //! Runs the node objects of a Python module, `app.py`, from Rust, and prints `[10, 30, 60]`.
 
 use pyo3::prelude::*;
+use pyo3::types::PyList;
 use remotemedia_ffi::{Object, run_blocking};
-use remotemedia_runtime::{Feed, Sink};
-
-struct Numbers(std::ops::RangeInclusive<i64>);
-
-impl Feed<Object> for Numbers {
-    fn next(&mut self) -> PyResult<Option<Object>> {
-        let Some(number) = self.0.next() else { return Ok(None) };
-        Python::attach(|py| Ok(Some(Object(number.into_pyobject(py)?.into_any().unbind()))))
-    }
-}
-
-struct Collected(Vec<i64>);
-
-impl Sink<Object> for Collected {
-    fn accept(&mut self, output: Object) -> PyResult<()> {
-        self.0.push(Python::attach(|py| output.0.extract(py))?);
-        Ok(())
-    }
-}
+use remotemedia_runtime::Items;
 
 pub(crate) fn outputs() -> PyResult<Vec<i64>> {
     Python::attach(|py| {
@@ -33,9 +16,11 @@ pub(crate) fn outputs() -> PyResult<Vec<i64>> {
 
         let pipeline = py.import("app")?.getattr("pipeline")?;
         let graph = py.import("remotemedia.core._graph")?.call_method1("resolve", (pipeline,))?;
-        let mut outputs = Collected(Vec::new());
-        run_blocking(py, &graph, &mut Numbers(1..=3), &mut outputs, false)?;
-        Ok(outputs.0)
+        let numbers = PyList::new(py, 1..=3)?;
+        let mut items = Items(numbers.iter().map(|number| Object(number.unbind())));
+        let mut outputs: Vec<Object> = Vec::new();
+        run_blocking(py, &graph, &mut items, &mut outputs, false)?;
+        outputs.iter().map(|output| output.0.extract(py)).collect()
     })
 }
 

@@ -7,7 +7,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyIterator;
 use remotemedia_runtime::{Outputs, Stream};
 
-use crate::bridge::Bridge;
+use crate::bridge::{Bridge, Iteration};
 use crate::object::Object;
 
 /// The addresses of the types whose instances are answers in the making.
@@ -67,7 +67,7 @@ pub(crate) fn outputs(
         return Ok(Outputs::Many(Box::new(Generator(answer.unbind()))));
     }
     if kind == types.async_generator {
-        return Ok(Outputs::Many(Box::new(AsyncGenerator { generator: answer.unbind(), bridge: Arc::clone(bridge) })));
+        return Ok(Outputs::Many(Box::new(AsyncGenerator(bridge.iterate(&answer, true)?))));
     }
     Ok(Outputs::One(Object(answer.unbind())))
 }
@@ -104,18 +104,15 @@ impl Stream<Object> for Generator {
     }
 }
 
-/// An asynchronous generator, each step of which is awaited on the event loop.
-struct AsyncGenerator {
-    generator: Py<PyAny>,
-    bridge: Arc<Bridge>,
-}
+/// An async generator at work.
+struct AsyncGenerator(Iteration);
 
 impl Stream<Object> for AsyncGenerator {
     fn next(&mut self) -> PyResult<Option<Object>> {
-        Python::attach(|py| self.bridge.next_of(self.generator.bind(py)))
+        Python::attach(|py| self.0.next(py))
     }
 
     fn close(&mut self) -> PyResult<()> {
-        Python::attach(|py| self.bridge.close_generator(self.generator.bind(py)))
+        Python::attach(|py| self.0.close(py))
     }
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::IntoPyDict;
 
 use crate::object::Object;
 
@@ -33,7 +34,7 @@ impl Bridge {
             let bridge = py.import("remotemedia._bridge")?.getattr("Bridge")?.call1((event_loop,))?;
             PyResult::Ok(bridge.unbind())
         })?;
-        if self.is_cancelled.load(Ordering::SeqCst) {
+        if self.is_cancelled() {
             // The cancellation came before there was a bridge to tell.
             started.call_method0(py, "cancel")?;
         }
@@ -74,16 +75,11 @@ impl Bridge {
         self.get(awaitable.py())?.call_method1("wait_to_the_end", (awaitable,))
     }
 
-    /// The next output of an asynchronous iterator.
-    pub(crate) fn next_of(&self, iterator: &Bound<'_, PyAny>) -> PyResult<Option<Object>> {
-        let (is_output, output): (bool, Py<PyAny>) =
-            self.get(iterator.py())?.call_method1("next_of", (iterator,))?.extract()?;
-        Ok(is_output.then_some(Object(output)))
-    }
-
-    /// Close an asynchronous generator before its end.
-    pub(crate) fn close_generator(&self, generator: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.wait_to_the_end(generator.call_method0("aclose")?).map(drop)
+    /// Take an async iterable step by step, in one task. One that is ours is closed at its end.
+    pub(crate) fn iterate(&self, iterable: &Bound<'_, PyAny>, is_ours: bool) -> PyResult<Iteration> {
+        let py = iterable.py();
+        let options = [("is_ours", is_ours)].into_py_dict(py)?;
+        Ok(Iteration(self.get(py)?.call_method("iterate", (iterable,), Some(&options))?.unbind()))
     }
 
     /// Cancel what is awaited now, and whatever would be awaited later, but for [`Bridge::wait_to_the_end`].
@@ -92,8 +88,29 @@ impl Bridge {
         self.started.get(py).map_or(Ok(()), |bridge| bridge.call_method0(py, "cancel").map(drop))
     }
 
+    /// Whether the run was cancelled.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.is_cancelled.load(Ordering::SeqCst)
+    }
+
     /// End the loop, if it is the run's own.
     pub(crate) fn close(&self, py: Python<'_>) -> PyResult<()> {
         self.started.get(py).map_or(Ok(()), |bridge| bridge.call_method0(py, "close").map(drop))
+    }
+}
+
+/// An async iterable at work.
+pub(crate) struct Iteration(Py<PyAny>);
+
+impl Iteration {
+    /// The next item, or `None` at the end.
+    pub(crate) fn next(&self, py: Python<'_>) -> PyResult<Option<Object>> {
+        let (is_item, item): (bool, Py<PyAny>) = self.0.call_method0(py, "next")?.extract(py)?;
+        Ok(is_item.then_some(Object(item)))
+    }
+
+    /// Stop before the end.
+    pub(crate) fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.0.call_method0(py, "close").map(drop)
     }
 }

@@ -10,8 +10,8 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use remotemedia_runtime::{
-    CancelFlag, Client, Closed, Failure, Fed, Feed, Metrics, Next, Outbox, Plan, RunError, Runner, Session,
-    SessionSettings, Settings, Sink,
+    CancelFlag, Client, Closed, DEFAULT_QUEUE_SIZE, Failure, Fed, Feed, Metrics, Next, Outbox, Plan, RunError, Runner,
+    Session, SessionSettings, Settings, Sink,
 };
 
 use crate::bridge::Bridge;
@@ -22,9 +22,6 @@ use crate::{failure, feed, graph, json, log};
 
 /// Stack of a thread that runs nodes: deep recursion in user code must end as `RecursionError`.
 const STACK_BYTES: usize = 16 << 20;
-
-/// Parcels that may wait before a stage.
-const QUEUE_SIZE: usize = 64;
 
 /// Inputs that one run has under way at the most: enough to keep every stage of a long pipeline busy.
 const IN_FLIGHT: usize = 1024;
@@ -162,7 +159,7 @@ fn through_session(
         with_metrics: settings.with_metrics,
         observer: settings.observer,
         reporter: Some(Arc::new(log::LoggingReporter)),
-        queue_size: QUEUE_SIZE,
+        queue_size: DEFAULT_QUEUE_SIZE,
         stall_warning: None,
     };
     let turns = described.turns();
@@ -183,7 +180,7 @@ fn feed_session(
     sink: &mut dyn Sink<Object>,
     control: &Control,
 ) -> Result<(), RunError<PyErr>> {
-    let outbox = Arc::new(Outbox::new(QUEUE_SIZE, None));
+    let outbox = Arc::new(Outbox::new(DEFAULT_QUEUE_SIZE, None));
     let submit = |item| {
         outbox.expect_input();
         let client: Arc<dyn Client<Object>> = outbox.clone();

@@ -74,7 +74,8 @@ pub(crate) fn combine(py: Python<'_>, first: Option<PyErr>, cleanups: Vec<PyErr>
     Ok(PyErr::from_value(combined))
 }
 
-fn cancelled(py: Python<'_>) -> PyErr {
+/// The exception for a run that was cancelled.
+pub(crate) fn cancelled(py: Python<'_>) -> PyErr {
     let error = py.import("asyncio").and_then(|asyncio| asyncio.getattr("CancelledError")?.call0());
     error.map_or_else(|error| error, PyErr::from_value)
 }

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyList, PyTuple};
 use remotemedia_runtime::Feed;
 
-use crate::bridge::Bridge;
+use crate::bridge::{Bridge, Iteration};
 use crate::object::Object;
 
 /// Filling a chunk from an iterator ends after this, however few items it gave.
@@ -28,8 +28,7 @@ pub(crate) fn feed_of(input: &Bound<'_, PyAny>, bridge: &Arc<Bridge>) -> PyResul
         return Ok(Box::new(ListFeed { list: tuple.to_list().unbind(), next: 0 }));
     }
     if input.hasattr("__aiter__")? {
-        let iterator = input.call_method0("__aiter__")?.unbind();
-        return Ok(Box::new(AsyncFeed { iterator, bridge: Arc::clone(bridge) }));
+        return Ok(Box::new(AsyncFeed(bridge.iterate(input, false)?)));
     }
     Ok(Box::new(IteratorFeed { iterator: input.try_iter()?.unbind(), failed: None, has_ended: false }))
 }
@@ -122,13 +121,18 @@ impl IteratorFeed {
     }
 }
 
-struct AsyncFeed {
-    iterator: Py<PyAny>,
-    bridge: Arc<Bridge>,
-}
+/// The user's own async iterable, which is not closed before its end, as `async for` does not.
+struct AsyncFeed(Iteration);
 
 impl Feed<Object> for AsyncFeed {
     fn next(&mut self) -> PyResult<Option<Object>> {
-        Python::attach(|py| self.bridge.next_of(self.iterator.bind(py)))
+        Python::attach(|py| self.0.next(py))
+    }
+}
+
+impl Drop for AsyncFeed {
+    fn drop(&mut self) {
+        // On a loop that is closed there is nothing left to end.
+        Python::attach(|py| drop(self.0.close(py)));
     }
 }

@@ -52,7 +52,8 @@ pub(crate) fn manifest_to_python<'py>(py: Python<'py>, manifest: &Manifest) -> P
                 "params": node.params,
                 "options": node.options,
                 "join": node.join,
-                "line": node.line,
+                "node_type_line": node.node_type_line,
+                "params_line": node.params_line,
             })
         })
         .collect();

@@ -87,7 +87,8 @@ impl Node<Object> for PythonNode {
                 Some(method) => answer::finish(method.bind(py).call0()?, |coroutine| self.bridge.wait(coroutine)),
                 None => Ok(()),
             };
-            self.membership.shared.initialize(py, is_initialized(object), initialize)?;
+            let is_cancelled = || self.bridge.is_cancelled();
+            self.membership.initialize(py, is_initialized(object), is_cancelled, initialize)?;
             self.find_methods(py)
         })
     }
@@ -184,7 +185,7 @@ impl Node<Object> for PythonNode {
         let Process::Streaming(adapter) = &self.process else { return Ok(()) };
         Python::attach(|py| {
             let close = || self.bridge.wait_to_the_end(adapter.bind(py).call_method0("close")?).map(drop);
-            self.membership.shared.enter(py, close)
+            self.membership.enter(py, close)
         })
     }
 
@@ -195,7 +196,7 @@ impl Node<Object> for PythonNode {
                 Some(method) => answer::finish(method.bind(py).call0()?, |answer| self.bridge.wait_to_the_end(answer)),
                 None => Ok(()),
             };
-            self.membership.shared.cleanup(py, || {
+            self.membership.cleanup(py, || {
                 let cleaned = clean_up();
                 forget_initialized(object);
                 cleaned

@@ -24,6 +24,11 @@ impl Payload for Object {
         Python::attach(|py| py.detach(work))
     }
 
+    fn dispose<T: Send>(garbage: T) {
+        // Attached once for all of them.
+        Python::attach(|_| drop(garbage));
+    }
+
     fn live(life: impl FnOnce() + Send) {
         // Attached once and for all the interpreter keeps what it needs for this thread, instead of making it anew each time.
         Python::attach(|py| py.detach(life));

@@ -93,11 +93,12 @@ impl SessionCore {
     }
 
     /// Begin with an item; `done(outputs, error)` is called from another thread when it is through.
-    fn start_call(&self, item: Py<PyAny>, done: Py<PyAny>) -> Ticket {
+    fn start_call(&self, py: Python<'_>, item: Py<PyAny>, done: Py<PyAny>) -> Ticket {
         let client: Arc<dyn Client<Object>> = Arc::new(Call::new(Box::new(move |outputs, outcome| {
             Python::attach(|py| answer(py, &done, outputs, outcome));
         })));
-        self.session.submit(Some(Object(item)), Arc::clone(&client), true, None);
+        // The door may be held by an interruption, which waits for nodes.
+        py.detach(|| self.session.submit(Some(Object(item)), Arc::clone(&client), true, None));
         Ticket(client)
     }
 
@@ -161,7 +162,7 @@ impl SessionCore {
     /// Stop and clean up within `timeout` seconds. Answers what had to be left behind: node, item, thread.
     fn shut_down(&self, py: Python<'_>, timeout: f64) -> PyResult<Vec<(String, Option<u64>, u64)>> {
         self.stop.set();
-        self.outbox.abandon();
+        self.outbox.close();
         let timeout = Duration::try_from_secs_f64(timeout).unwrap_or(Duration::MAX.min(Duration::from_secs(1 << 30)));
         let Closed { cleanups, left_behind, .. } =
             py.detach(|| self.session.close(timeout, &|| self.stop_waiting(None)));

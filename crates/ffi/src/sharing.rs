@@ -4,16 +4,23 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use pyo3::prelude::*;
-use remotemedia_runtime::Turn;
+use remotemedia_runtime::{CancelFlag, Turn};
+
+use crate::failure;
+
+/// How often one who waits for a turn looks whether the run was cancelled.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// What all sessions that hold one node object have in common.
 #[derive(Default)]
 pub(crate) struct Shared {
     /// Held by the session that is inside the object.
-    turn: Mutex<()>,
+    turn: TurnLock,
     /// Sessions that have initialized the object and not yet cleaned it up.
     users: Mutex<Users>,
 }
@@ -35,7 +42,9 @@ static REGISTRY: Mutex<Option<Registry>> = Mutex::new(None);
 /// A session's claim on a node object.
 pub(crate) struct Membership {
     address: usize,
-    pub(crate) shared: Arc<Shared>,
+    shared: Arc<Shared>,
+    /// The session is among the users of the object.
+    is_user: bool,
 }
 
 impl Membership {
@@ -45,7 +54,59 @@ impl Membership {
         let mut registry = lock(&REGISTRY);
         let entry = registry.get_or_insert_with(HashMap::new).entry(address).or_default();
         entry.0 += 1;
-        Self { address, shared: Arc::clone(&entry.1) }
+        Self { address, shared: Arc::clone(&entry.1), is_user: false }
+    }
+
+    /// Join the users of the object; the first one runs `initialize`, unless the object is ready already.
+    pub(crate) fn initialize(
+        &mut self,
+        py: Python<'_>,
+        is_ready: bool,
+        is_cancelled: impl Fn() -> bool,
+        initialize: impl FnOnce() -> PyResult<()>,
+    ) -> PyResult<()> {
+        if self.shared.is_joined() {
+            self.is_user = true;
+            return Ok(());
+        }
+        let Some(_turn) = self.shared.turn.take(py, is_cancelled) else { return Err(failure::cancelled(py)) };
+        self.is_user = true;
+        let must_initialize = {
+            let mut users = lock(&self.shared.users);
+            users.count += 1;
+            users.is_ready |= is_ready;
+            users.owes_cleanup |= !users.is_ready;
+            !users.is_ready
+        };
+        if must_initialize {
+            initialize()?;
+            lock(&self.shared.users).is_ready = true;
+        }
+        Ok(())
+    }
+
+    /// Do something with the object while nobody else is inside.
+    pub(crate) fn enter<T>(&self, py: Python<'_>, work: impl FnOnce() -> T) -> T {
+        let _turn = self.shared.turn.take(py, || false);
+        work()
+    }
+
+    /// Leave the users of the object; the last one runs `cleanup`, unless the object belongs to its caller.
+    pub(crate) fn cleanup(&mut self, py: Python<'_>, cleanup: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
+        if !std::mem::take(&mut self.is_user) || !self.shared.is_left_to_last() {
+            return Ok(());
+        }
+        let _turn = self.shared.turn.take(py, || false);
+        let is_due = {
+            let mut users = lock(&self.shared.users);
+            users.count -= 1;
+            users.count == 0 && std::mem::take(&mut users.owes_cleanup)
+        };
+        if !is_due {
+            return Ok(());
+        }
+        lock(&self.shared.users).is_ready = false;
+        cleanup()
     }
 }
 
@@ -73,47 +134,22 @@ impl Drop for Membership {
 }
 
 impl Shared {
-    /// Join the users of the object; the first one runs `initialize`, unless the object is ready already.
-    pub(crate) fn initialize(
-        &self,
-        py: Python<'_>,
-        is_ready: bool,
-        initialize: impl FnOnce() -> PyResult<()>,
-    ) -> PyResult<()> {
-        let _turn = wait_for(py, &self.turn);
-        let must_initialize = {
-            let mut users = lock(&self.users);
-            users.count += 1;
-            users.is_ready |= is_ready;
-            users.owes_cleanup |= !users.is_ready;
-            !users.is_ready
-        };
-        if must_initialize {
-            initialize()?;
-            lock(&self.users).is_ready = true;
-        }
-        Ok(())
+    /// Join users who have made the object ready. They may be inside for long, and there is nothing to wait for.
+    fn is_joined(&self) -> bool {
+        let mut users = lock(&self.users);
+        let is_joined = users.count > 0 && users.is_ready;
+        users.count += usize::from(is_joined);
+        is_joined
     }
 
-    /// Do something with the object while nobody else is inside.
-    pub(crate) fn enter<T>(&self, py: Python<'_>, work: impl FnOnce() -> T) -> T {
-        let _turn = wait_for(py, &self.turn);
-        work()
-    }
-
-    /// Leave the users of the object; the last one runs `cleanup`, unless the object belongs to its caller.
-    pub(crate) fn cleanup(&self, py: Python<'_>, cleanup: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
-        let _turn = wait_for(py, &self.turn);
-        let is_due = {
-            let mut users = lock(&self.users);
-            users.count = users.count.saturating_sub(1);
-            users.count == 0 && std::mem::take(&mut users.owes_cleanup)
-        };
-        if !is_due {
-            return Ok(());
+    /// Leave the users at once if others remain, who may be inside for long; the last one needs its turn for that.
+    fn is_left_to_last(&self) -> bool {
+        let mut users = lock(&self.users);
+        if users.count > 1 {
+            users.count -= 1;
+            return false;
         }
-        lock(&self.users).is_ready = false;
-        cleanup()
+        true
     }
 }
 
@@ -136,11 +172,18 @@ impl Turn for Turns {
     }
 
     fn enter(&self, work: &mut dyn FnMut()) {
+        self.enter_unless(&CancelFlag::default(), work);
+    }
+
+    fn enter_unless(&self, cancel: &CancelFlag, work: &mut dyn FnMut()) {
         Python::attach(|py| {
             if self.0.len() <= FEW {
-                enter_few(py, &self.0, work);
-            } else {
-                let _turns: Vec<MutexGuard<'_, ()>> = self.0.iter().map(|shared| wait_for(py, &shared.turn)).collect();
+                enter_few(py, &self.0, cancel, work);
+                return;
+            }
+            let turns: Option<Vec<Held<'_>>> =
+                self.0.iter().map(|shared| shared.turn.take(py, || cancel.is_set())).collect();
+            if turns.is_some() {
                 work();
             }
         });
@@ -150,12 +193,13 @@ impl Turn for Turns {
 /// As many turns are kept on the stack, which spares an allocation an item.
 const FEW: usize = 8;
 
-fn enter_few(py: Python<'_>, left: &[Arc<Shared>], work: &mut dyn FnMut()) {
+fn enter_few(py: Python<'_>, left: &[Arc<Shared>], cancel: &CancelFlag, work: &mut dyn FnMut()) {
     match left.split_first() {
         None => work(),
         Some((shared, left)) => {
-            let _turn = wait_for(py, &shared.turn);
-            enter_few(py, left, work);
+            if let Some(_turn) = shared.turn.take(py, || cancel.is_set()) {
+                enter_few(py, left, cancel, work);
+            }
         }
     }
 }
@@ -187,14 +231,58 @@ impl Turn for NoTurns {
     }
 }
 
-fn wait_for<'a>(py: Python<'_>, turn: &'a Mutex<()>) -> MutexGuard<'a, ()> {
-    match turn.try_lock() {
-        Ok(guard) => guard,
-        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-        // Another session is inside, and may need the interpreter to come out.
-        Err(TryLockError::WouldBlock) => {
-            py.detach(|| drop(turn.lock()));
-            wait_for(py, turn)
+/// A lock that one can stop waiting for, and that costs a few nanoseconds while nobody does.
+#[derive(Default)]
+struct TurnLock {
+    is_taken: AtomicBool,
+    /// As many wait at the gate.
+    waiting: AtomicUsize,
+    gate: Mutex<()>,
+    is_free: Condvar,
+}
+
+/// The lock is taken for as long as this lives.
+struct Held<'a>(&'a TurnLock);
+
+impl TurnLock {
+    /// Wait for the lock and take it, or answer `None` if the wait is cancelled.
+    fn take(&self, py: Python<'_>, is_cancelled: impl Fn() -> bool) -> Option<Held<'_>> {
+        if self.try_take() {
+            return Some(Held(self));
+        }
+        while !is_cancelled() {
+            // Another session is inside, and may need the interpreter to come out.
+            if py.detach(|| self.take_within(LOOK_EVERY)) {
+                return Some(Held(self));
+            }
+        }
+        None
+    }
+
+    fn try_take(&self) -> bool {
+        self.is_taken.compare_exchange(false, true, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    }
+
+    fn take_within(&self, patience: Duration) -> bool {
+        let gate = lock(&self.gate);
+        // Counted before the look: whoever lets go either lets us find the lock free or finds us waiting.
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let mut is_ours = self.try_take();
+        if !is_ours {
+            drop(self.is_free.wait_timeout(gate, patience));
+            is_ours = self.try_take();
+        }
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        is_ours
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.is_taken.store(false, Ordering::SeqCst);
+        if self.0.waiting.load(Ordering::SeqCst) > 0 {
+            drop(lock(&self.0.gate));
+            self.0.is_free.notify_one();
         }
     }
 }

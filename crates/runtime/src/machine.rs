@@ -242,6 +242,11 @@ impl<P: Payload> Machine<P> {
         Ok(())
     }
 
+    /// Whether a node is in the middle of something that [`Machine::abandon`] would end.
+    pub(crate) fn has_generators(&self) -> bool {
+        self.source.is_some() || self.stack.iter().any(|work| matches!(work, Work::Outputs { .. }))
+    }
+
     /// Forget all work under way: generators are closed, the innermost first, and collected items dropped. Answers what failed.
     pub(crate) fn abandon(&mut self) -> Vec<(usize, Phase, P::Fault)> {
         let mut failed = Vec::new();

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::Plan;
+use crate::{CancelFlag, Plan};
 
 /// What an item carries: a native value or a foreign object that the engine passes on untouched.
 pub trait Payload: Send + Sized + 'static {
@@ -20,6 +20,11 @@ pub trait Payload: Send + Sized + 'static {
     /// Run `work`, which waits, in a way that holds nobody else up.
     fn wait<R: Send>(work: impl FnOnce() -> R + Send) -> R {
         work()
+    }
+
+    /// Let go of many items at once, on a thread that is not in a node.
+    fn dispose<T: Send>(garbage: T) {
+        drop(garbage);
     }
 
     /// Run the life of a thread that will enter nodes again and again.
@@ -146,7 +151,7 @@ pub enum Fed<P> {
     End,
 }
 
-/// Where the items of a run come from.
+/// Where the items of a run come from. [`Items`] makes one of an iterator.
 pub trait Feed<P: Payload> {
     /// The next item, or `None` at the end of input. May wait.
     fn next(&mut self) -> Result<Option<P>, P::Fault>;
@@ -166,7 +171,16 @@ pub trait Feed<P: Payload> {
     }
 }
 
-/// Where the outputs of a run go.
+/// The items of an iterator, which cannot fail.
+pub struct Items<I>(pub I);
+
+impl<P: Payload, I: Iterator<Item = P>> Feed<P> for Items<I> {
+    fn next(&mut self) -> Result<Option<P>, P::Fault> {
+        Ok(self.0.next())
+    }
+}
+
+/// Where the outputs of a run go. A vector collects them.
 pub trait Sink<P: Payload> {
     /// Take one output.
     fn accept(&mut self, output: P) -> Result<(), P::Fault>;
@@ -183,6 +197,13 @@ pub trait Sink<P: Payload> {
 
     /// A generator is asked for more, which may take its time: what was taken should go on now.
     fn before_wait(&mut self) {}
+}
+
+impl<P: Payload> Sink<P> for Vec<P> {
+    fn accept(&mut self, output: P) -> Result<(), P::Fault> {
+        self.push(output);
+        Ok(())
+    }
 }
 
 /// A faster way through all nodes of a stage at once, for many items, that a payload may have.
@@ -236,6 +257,11 @@ pub trait Turn: Send + Sync {
 
     /// Run `work` while no other session is inside the same nodes.
     fn enter(&self, work: &mut dyn FnMut());
+
+    /// As `enter`, but leave `work` undone if the run is cancelled while it waits.
+    fn enter_unless(&self, _cancel: &CancelFlag, work: &mut dyn FnMut()) {
+        self.enter(work);
+    }
 }
 
 /// The part of a node's life in which something happened.

@@ -6,6 +6,9 @@ use serde_json::{Map, Value};
 
 use crate::suggest::did_you_mean;
 
+/// How many items may wait before a stage, if nobody says.
+pub const DEFAULT_QUEUE_SIZE: usize = 64;
+
 /// Where a node runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Placement {

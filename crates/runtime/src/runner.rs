@@ -283,14 +283,16 @@ impl<P: Payload> Runner<P> {
         let Self { machine, turn, .. } = self;
         let mut failed = Vec::new();
         match turn {
-            Some(turn) => turn.enter(&mut || failed = machine.abandon()),
-            None => failed = machine.abandon(),
+            Some(turn) if machine.has_generators() => turn.enter(&mut || failed = machine.abandon()),
+            _ => failed = machine.abandon(),
         }
         failed.into_iter().map(|(node, phase, fault)| self.failure(node, None, phase, fault)).collect()
     }
 
     fn run_source(&mut self, sink: &mut dyn Sink<P>) -> Result<(), RunError<P::Fault>> {
-        let outputs = self.machine.nodes[0].produce();
+        let Self { machine, turn, .. } = self;
+        let cancel = machine.is_cancelled.clone();
+        let outputs = enter(turn.as_deref(), &cancel, || machine.nodes[0].produce()).ok_or(RunError::Cancelled)?;
         let outputs = outputs.map_err(|fault| self.blame(0, Some(0), Phase::Process, fault))?;
         match outputs {
             Outputs::None => return Ok(()),
@@ -310,7 +312,8 @@ impl<P: Payload> Runner<P> {
         }
         let Some(stream) = &mut self.machine.source else { return Ok(None) };
         let started = Instant::now();
-        let next = stream.next();
+        let next = enter(self.turn.as_deref(), &self.machine.is_cancelled, || stream.next());
+        let Some(next) = next else { return Err(RunError::Cancelled) };
         self.machine.record(0, |recorder| recorder.called(started.elapsed()));
         if !matches!(next, Ok(Some(_))) {
             self.machine.source = None;
@@ -399,14 +402,10 @@ impl<P: Payload> Runner<P> {
     fn take_in_bulk(&mut self, chunk: P, sink: &mut dyn Sink<P>) -> Result<usize, RunError<P::Fault>> {
         let bulk = self.bulk.as_mut().expect("chunks are asked for only with a way to take them");
         let mut counted = CountingSink { sink, count: &mut self.items_out };
-        let mut outcome = None;
-        let mut chunk = Some(chunk);
-        let mut work = || outcome = chunk.take().map(|chunk| bulk.run(chunk, &mut counted));
-        match &self.turn {
-            Some(turn) => turn.enter(&mut work),
-            None => work(),
-        }
-        let outcome = outcome.expect("a turn runs its work");
+        let work = || bulk.run(chunk, &mut counted);
+        let Some(outcome) = enter(self.turn.as_deref(), &self.machine.is_cancelled, work) else {
+            return Err(RunError::Cancelled);
+        };
         self.items_in += outcome.taken as u64;
         self.machine.item_index = self.items_in.saturating_sub(1);
         match outcome.end {
@@ -435,19 +434,8 @@ impl<P: Payload> Runner<P> {
     ) -> Result<(), RunError<P::Fault>> {
         let Self { machine, items_out, turn, .. } = self;
         let mut counted = CountingSink { sink, count: items_out };
-        let outcome = match turn {
-            None => work(machine, &mut counted),
-            Some(turn) => {
-                let mut outcome = Ok(());
-                let mut work = Some(work);
-                turn.enter(&mut || {
-                    if let Some(work) = work.take() {
-                        outcome = work(machine, &mut counted);
-                    }
-                });
-                outcome
-            }
-        };
+        let cancel = machine.is_cancelled.clone();
+        let outcome = enter(turn.as_deref(), &cancel, || work(machine, &mut counted)).unwrap_or(Err(Stop::Cancelled));
         outcome.map_err(|stop| match stop {
             Stop::Node { node, phase, fault } => {
                 let item_index = (phase == Phase::Process).then_some(self.machine.item_index);
@@ -497,6 +485,15 @@ impl<P: Payload> Drop for Runner<P> {
             drop(catch_unwind(AssertUnwindSafe(|| self.clean_up_nodes())));
         }
     }
+}
+
+/// Do some work in the nodes when no other session is inside; `None` if the run is cancelled while it waits for that.
+fn enter<T>(turn: Option<&dyn Turn>, cancel: &CancelFlag, work: impl FnOnce() -> T) -> Option<T> {
+    let Some(turn) = turn else { return Some(work()) };
+    let mut work = Some(work);
+    let mut answer = None;
+    turn.enter_unless(cancel, &mut || answer = work.take().map(|work| work()));
+    answer
 }
 
 struct CountingSink<'a, P: Payload> {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from remotemedia._kinds import is_source
+from remotemedia._kinds import classify, is_source
 from remotemedia.core._options import NodeSpec, check_executor, check_fit
 from remotemedia.exceptions import PipelineError
 
@@ -124,14 +124,15 @@ def graph_of(name: str, entries: list[Entry]) -> Graph:
     """A graph of these entries, checked.
 
     Raises:
-        PipelineError: If it is empty, ids are equal or unknown, connections form a cycle, or a source stands
-            wrong.
+        PipelineError: If it is empty, ids are equal or unknown, connections form a cycle, or a source or a
+            streaming node is none.
     """
     if not entries:
         raise PipelineError(f"Pipeline '{name}' is empty; add at least one node")
     _check_ids(entries)
     if any(entry.after != ([entries[index - 1].id] if index else []) for index, entry in enumerate(entries)):
         plan_order(entries)
+    _check_streaming(entries)
     return Graph(name, entries, _find_source(entries))
 
 
@@ -224,6 +225,7 @@ def of_list(items: Sequence[object]) -> Graph:
         return load_list(items)
     entries = entries_of(items)
     chain(entries)
+    _check_streaming(entries)
     return Graph("pipeline", entries, _find_source(entries))
 
 
@@ -269,6 +271,15 @@ def _find_source(entries: Sequence[Entry]) -> Entry | None:
         what = f"Node '{source.id}' is a source (its process() takes no item)"
         raise PipelineError(f"{what}, so it must be the only start of its pipeline")
     return source
+
+
+def _check_streaming(entries: Sequence[Entry]) -> None:
+    for entry in entries:
+        if getattr(entry.node, "is_streaming", False) is True and classify(entry.node) != "streaming":
+            raise PipelineError(
+                f"Node '{entry.id}' has is_streaming = True, but its process() is no async generator; "
+                "define async def process(self, items) with yield in it, or leave is_streaming out"
+            )
 
 
 def _check_ids(entries: Sequence[Entry]) -> None:

@@ -138,27 +138,30 @@ def _parse(manifest: str | dict[str, Any]) -> dict[str, Any]:
 
 
 def _make(parsed: dict[str, Any], index: int, *, has_lines: bool) -> Entry:
-    line = parsed["line"] if has_lines else None
-    path = f"nodes[{index}]"
     node_type = parsed["node_type"]
+
+    def refused(field: str, text: str) -> ManifestError:
+        path = f"nodes[{index}].{field}"
+        line = parsed[f"{field}_line"] if has_lines else None
+        place = path if line is None else f"Line {line}, {path}"
+        return ManifestError(f"{place}: {text}", path=path, line=line)
+
     try:
         cls = find_type(node_type)
     except Exception as error:
         text = f"cannot import '{node_type}': {type(error).__name__}: {error}"
-        raise _error(f"{path}.node_type", line, text) from error
+        raise refused("node_type", text) from error
     if cls is None:
-        raise _error(f"{path}.node_type", line, f"there is no node type '{node_type}'{_hint(node_type)}")
+        raise refused("node_type", f"there is no node type '{node_type}'{_hint(node_type)}")
     if not callable(getattr(cls, "process", None)):
-        raise _error(
-            f"{path}.node_type", line, f"'{node_type}' is no type of node: it has no process() method"
-        )
+        raise refused("node_type", f"'{node_type}' is no type of node: it has no process() method")
     try:
         node = cls(**parsed["params"])
     except PipelineError as error:
-        raise _error(f"{path}.params", line, str(error)) from error
+        raise refused("params", str(error)) from error
     except Exception as error:
         text = f"{cls.__name__} refuses its parameters: {type(error).__name__}: {error}"
-        raise _error(f"{path}.params", line, text) from error
+        raise refused("params", text) from error
     return Entry(parsed["id"], node, cls.__name__, [], parsed["join"], parsed["options"])
 
 
@@ -170,11 +173,6 @@ def _hint(node_type: str) -> str:
         did_you_mean(node_type, known_names())
         or f"; registered are: {', '.join(known_names())}; or write module:Class"
     )
-
-
-def _error(path: str, line: int | None, text: str) -> ManifestError:
-    place = path if line is None else f"Line {line}, {path}"
-    return ManifestError(f"{place}: {text}", path=path, line=line)
 
 
 def _located(error: ManifestError, *, has_lines: bool) -> ManifestError:

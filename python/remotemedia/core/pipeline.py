@@ -89,10 +89,12 @@ class Pipeline:
             **options: As for `Node.with_options`.
 
         Raises:
-            TypeError: If it is no node.
+            TypeError: If it is no node, or an argument has the wrong type.
             PipelineError: If the id is in use, an option is unknown, or the node has no `process`.
         """
         given: dict[str, Any] = {}
+        if not isinstance(join, bool):
+            raise TypeError(f"join is True or False, not {join!r}")
         if isinstance(node, dict):
             entry = of_list([node]).entries[0]
             id = id or node.get("id")  # noqa: A001 - As above.
@@ -271,8 +273,10 @@ class Pipeline:
             PipelineError: If the pipeline is empty, names what does not exist, or has a cycle.
         """
         if self._graph is None:
+            # An object that is there twice stands for its first place.
+            ids = {id(entry.node): entry.id for entry in reversed(self._entries)}
             for entry, after in zip(self._entries, self._after, strict=True):
-                entry.after = [self._id_of(upstream, entry.id) for upstream in after]
+                entry.after = [self._id_of(upstream, entry.id, ids) for upstream in after]
             self._graph = graph_of(self.name, list(self._entries))
         return Graph(self.name, self._graph.entries, self._graph.source)
 
@@ -342,17 +346,17 @@ class Pipeline:
         indices += [index for index, entry in enumerate(self._entries) if name_of(entry.node) == name]
         return indices[0] if indices else None
 
-    def _id_of(self, upstream: object, node_id: str) -> str:
+    def _id_of(self, upstream: object, node_id: str, ids: dict[int, str]) -> str:
         if isinstance(upstream, str):
             return upstream
         if isinstance(upstream, NodeSpec):
             upstream = upstream.node
-        for entry in self._entries:
-            if _means(upstream, entry):
-                return entry.id
-        raise PipelineError(
-            f"Node '{node_id}' comes after {upstream!r}, which is no node of the pipeline '{self.name}'"
-        )
+        found = ids.get(id(upstream))
+        if found is None:
+            raise PipelineError(
+                f"Node '{node_id}' comes after {upstream!r}, which is no node of the pipeline '{self.name}'"
+            )
+        return found
 
 
 def _means(upstream: object, entry: Entry) -> bool:

@@ -2,7 +2,7 @@
 
 use remotemedia_runtime::Plan;
 
-use super::{connections, labels, stage_label};
+use super::{connections, is_queue, labels, options, stage_label};
 
 const LABEL_LIMIT: usize = 60;
 
@@ -18,12 +18,15 @@ pub(super) fn draw(plan: &Plan) -> String {
             let node = &plan.nodes()[index];
             let (id, node_type) = labels(node, LABEL_LIMIT);
             let shape = if node.join { ", shape=hexagon" } else { "" };
-            text += &format!("        n{index} [label=\"{}\\n{}\"{shape}];\n", escaped(&id), escaped(&node_type));
+            let lines = [id, node_type, options(node)].map(|line| escaped(&line));
+            let lines = lines.iter().filter(|line| !line.is_empty()).map(String::as_str);
+            let label = lines.collect::<Vec<_>>().join("\\n");
+            text += &format!("        n{index} [label=\"{label}\"{shape}];\n");
         }
         text += "    }\n";
     }
     for (from, to) in connections(plan) {
-        text += &format!("    n{from} -> n{to};\n");
+        text += &format!("    n{from} -> n{to}{};\n", if is_queue(plan, from, to) { " [style=dashed]" } else { "" });
     }
     text + "}\n"
 }

@@ -2,22 +2,20 @@
 
 use remotemedia_runtime::Plan;
 
-use super::{connections, labels, stage_label};
+use super::{connections, is_queue, labels, options, stage_label};
 
 const LABEL_LIMIT: usize = 60;
 
 pub(super) fn draw(plan: &Plan) -> String {
     let mut text = String::from("flowchart LR\n");
     for (number, stage) in plan.stages().iter().enumerate() {
-        text += &format!("    subgraph stage{number}[\"{}\"]\n", stage_label(plan, number));
+        text += &format!("    subgraph stage{}[\"{}\"]\n", number + 1, stage_label(plan, number));
         for &index in &stage.nodes {
             let node = &plan.nodes()[index];
             let (id, node_type) = labels(node, LABEL_LIMIT);
-            let label = if node_type.is_empty() {
-                escaped(&id)
-            } else {
-                format!("{}<br/>{}", escaped(&id), escaped(&node_type))
-            };
+            let lines = [id, node_type, options(node)].map(|line| escaped(&line));
+            let lines = lines.iter().filter(|line| !line.is_empty()).map(String::as_str);
+            let label = lines.collect::<Vec<_>>().join("<br/>");
             // A hexagon stands for a join.
             let (open, close) = if node.join { ("{{", "}}") } else { ("[", "]") };
             text += &format!("        n{index}{open}\"{label}\"{close}\n");
@@ -25,7 +23,8 @@ pub(super) fn draw(plan: &Plan) -> String {
         text += "    end\n";
     }
     for (from, to) in connections(plan) {
-        text += &format!("    n{from} --> n{to}\n");
+        // A dotted line stands for a queue.
+        text += &format!("    n{from} {} n{to}\n", if is_queue(plan, from, to) { "-.->" } else { "-->" });
     }
     text
 }
@@ -33,12 +32,50 @@ pub(super) fn draw(plan: &Plan) -> String {
 /// Mermaid reads Markdown, HTML and entities in quoted labels: everything but letters, digits and harmless marks is an entity.
 fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
-    for letter in text.chars() {
-        if letter.is_alphanumeric() || " .,:-+/()=…".contains(letter) {
+    let mut before = None;
+    let mut letters = text.chars().peekable();
+    // `1. x`, `- x` and the like would begin a list.
+    let mut may_begin_list = true;
+    while let Some(letter) = letters.next() {
+        let next = letters.peek().copied();
+        let is_harmless = match letter {
+            // Inside a word it is no emphasis.
+            '_' => before.is_some_and(char::is_alphanumeric) && next.is_some_and(char::is_alphanumeric),
+            '.' | ')' | '-' | '+' => !(may_begin_list && next == Some(' ')),
+            _ => letter.is_alphanumeric() || " ,:/(=…·".contains(letter),
+        };
+        if is_harmless {
             safe.push(letter);
         } else {
             safe += &format!("#{};", u32::from(letter));
         }
+        may_begin_list &= letter.is_ascii_digit();
+        before = Some(letter);
     }
     safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_mermaid_would_read_as_marks_is_escaped() {
+        let texts = ["speech_to_text_0", "__main__", "a_", "1. load", "v1.2 (x) - y", "- z", "a<b>\"c\"#d;`*"];
+
+        let escaped: Vec<String> = texts.iter().map(|text| escaped(text)).collect();
+
+        assert_eq!(
+            escaped,
+            [
+                "speech_to_text_0",
+                "#95;#95;main#95;#95;",
+                "a#95;",
+                "1#46; load",
+                "v1.2 (x) - y",
+                "#45; z",
+                "a#60;b#62;#34;c#34;#35;d#59;#96;#42;"
+            ]
+        );
+    }
 }

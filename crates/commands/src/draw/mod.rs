@@ -55,20 +55,20 @@ fn connections(plan: &Plan) -> impl Iterator<Item = (usize, usize)> {
     plan.nodes().iter().enumerate().flat_map(edges)
 }
 
+/// Whether items wait in a queue on the way from one node to another.
+fn is_queue(plan: &Plan, from: usize, to: usize) -> bool {
+    plan.stage_of(from) != plan.stage_of(to)
+}
+
+/// The options of a node that are not the usual ones: `replicas 4 · timeout 2 s`.
+fn options(node: &PlanNode) -> String {
+    let words = node.options.differing().into_iter().map(|(name, value)| format!("{name} {value}"));
+    words.collect::<Vec<_>>().join(" · ")
+}
+
 /// `stage 2 · inline`.
 fn stage_label(plan: &Plan, stage: usize) -> String {
     format!("stage {} · {}", stage + 1, plan.stages()[stage].placement.name())
-}
-
-/// The index of the stage of each node.
-fn stage_of_each(plan: &Plan) -> Vec<usize> {
-    let mut stage_of = vec![0; plan.nodes().len()];
-    for (stage, nodes) in plan.stages().iter().enumerate() {
-        for &node in &nodes.nodes {
-            stage_of[node] = stage;
-        }
-    }
-    stage_of
 }
 
 /// The id and the type of a node, each short enough for a box.

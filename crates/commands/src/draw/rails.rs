@@ -2,8 +2,18 @@
 
 use remotemedia_runtime::Plan;
 
-/// One connection on its way down to the node that receives.
-type Rail = Option<usize>;
+use super::is_queue;
+
+/// One connection on its way down.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Connection {
+    /// The node that receives.
+    to: usize,
+    /// Whether items wait on the way.
+    is_queue: bool,
+}
+
+type Rail = Option<Connection>;
 
 const UP: u8 = 1;
 const DOWN: u8 = 2;
@@ -23,12 +33,16 @@ pub(super) fn rows(plan: &Plan, limit: usize) -> Option<Vec<Row>> {
     let mut rails: Vec<Rail> = Vec::new();
     let mut rows = Vec::new();
     for (index, node) in plan.nodes().iter().enumerate() {
-        let arriving: Vec<usize> = (0..rails.len()).filter(|&column| rails[column] == Some(index)).collect();
+        let arriving: Vec<usize> =
+            (0..rails.len()).filter(|&column| rails[column].is_some_and(|rail| rail.to == index)).collect();
         let column = arriving.first().copied().unwrap_or_else(|| free_column(&mut rails, 0));
+        let is_after_node = rows.last().is_some_and(|row: &Row| row.node.is_some());
+        let has_queue = arriving.iter().any(|&column| rails[column].is_some_and(|rail| rail.is_queue));
+        if has_queue || (is_after_node && arriving.len() < 2) {
+            rows.push(Row { rails: plain_row(&rails), node: None });
+        }
         if arriving.len() > 1 {
             rows.push(Row { rails: merge_row(&rails, &arriving), node: None });
-        } else if rows.last().is_some_and(|row: &Row| row.node.is_some()) {
-            rows.push(Row { rails: plain_row(&rails), node: None });
         }
         for &merged in &arriving {
             rails[merged] = None;
@@ -38,7 +52,7 @@ pub(super) fn rows(plan: &Plan, limit: usize) -> Option<Vec<Row>> {
         let mut leaving = Vec::with_capacity(node.downstreams.len());
         for (nth, &downstream) in node.downstreams.iter().enumerate() {
             let taken = if nth == 0 { column } else { free_column(&mut rails, column + 1) };
-            rails[taken] = Some(downstream);
+            rails[taken] = Some(Connection { to: downstream, is_queue: is_queue(plan, index, downstream) });
             leaving.push(taken);
         }
         if leaving.len() > 1 {
@@ -67,8 +81,12 @@ fn symbol(plan: &Plan, index: usize) -> char {
 }
 
 fn plain_row(rails: &[Rail]) -> String {
-    let cells: Vec<u8> = rails.iter().map(|rail| if rail.is_some() { UP | DOWN } else { 0 }).collect();
-    drawn(&cells)
+    let line: String = rails.iter().flat_map(|rail| [upright(*rail), ' ']).collect();
+    line.trim_end().to_owned()
+}
+
+fn upright(rail: Rail) -> char {
+    rail.map_or(' ', |rail| if rail.is_queue { '┊' } else { '│' })
 }
 
 fn node_row(rails: &[Rail], column: usize, symbol: char) -> String {
@@ -76,8 +94,7 @@ fn node_row(rails: &[Rail], column: usize, symbol: char) -> String {
     let line: String = (0..width)
         .map(|at| match rails.get(at) {
             _ if at == column => format!("{symbol} "),
-            Some(Some(_)) => "│ ".to_owned(),
-            _ => "  ".to_owned(),
+            rail => format!("{} ", upright(rail.copied().flatten())),
         })
         .collect();
     line.trim_end().to_owned()

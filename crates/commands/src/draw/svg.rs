@@ -1,15 +1,18 @@
 //! Plans as SVG pictures that need no font, script or style sheet from elsewhere.
 
-use remotemedia_runtime::Plan;
+use remotemedia_runtime::{Plan, PlanNode};
 
 use super::layout::{Layout, arrange, exact};
-use super::{labels, stage_label, stage_of_each};
+use super::{is_queue, labels, options, stage_label};
 use crate::table::{counted, on_one_line};
 
 const LABEL_LIMIT: usize = 28;
 /// A row of more nodes than this would not fit the width of a page: longer pipelines run downwards.
 const MAX_DEPTH_ACROSS: usize = 6;
 const BOX_HEIGHT: f64 = 58.0;
+const LINE_HEIGHT: f64 = 18.0;
+/// Options stand on lines of as many letters.
+const OPTIONS_LIMIT: usize = 34;
 const BOX_PADDING: f64 = 18.0;
 const MARGIN: f64 = 24.0;
 const HEADING_HEIGHT: f64 = 50.0;
@@ -21,6 +24,8 @@ const ORIGIN: (f64, f64) = (MARGIN + FRAME, MARGIN + HEADING_HEIGHT + FRAME_LABE
 /// Between the layers, where the connections run.
 const LAYER_GAP: f64 = 58.0;
 const ACROSS_GAP: f64 = 26.0;
+/// Where boxes side by side may each have a frame.
+const FRAMED_ACROSS_GAP: f64 = 58.0;
 
 /// The colours, with their dark counterparts; every rule begins with our class, for pages with several pictures.
 const STYLE: &str = "\
@@ -37,6 +42,9 @@ const STYLE: &str = "\
 .rm-graph .joining{stroke:var(--rm-accent);stroke-width:1.75}
 .rm-graph .id{fill:var(--rm-ink);font-size:14px;font-weight:600}
 .rm-graph .edge{fill:none;stroke:var(--rm-edge);stroke-width:1.6}
+.rm-graph .waiting{stroke-dasharray:5 4}
+.rm-graph .queue{fill:var(--rm-box);stroke:var(--rm-edge);stroke-width:1.3}
+.rm-graph .options{fill:var(--rm-accent);font-size:11.5px}
 .rm-graph .tip{fill:var(--rm-edge)}
 .rm-graph .badge{fill:var(--rm-accent)}
 .rm-graph .badge-text{fill:var(--rm-page);font-size:10.5px;font-weight:650}
@@ -51,7 +59,7 @@ struct Picture<'a> {
     layout: Layout,
     is_downwards: bool,
     box_width: f64,
-    stage_of: Vec<usize>,
+    box_height: f64,
     /// The stages that can be framed without enclosing a node of another one.
     framed: Vec<Option<Rect>>,
 }
@@ -95,13 +103,15 @@ impl<'a> Picture<'a> {
     fn of(plan: &'a Plan) -> Self {
         let widest = plan.nodes().iter().map(|node| {
             let (id, node_type) = labels(node, LABEL_LIMIT);
-            text_width(&id, 14.6).max(text_width(&node_type, 12.0))
+            let options = option_lines(node).into_iter().map(|line| text_width(&line, 11.5)).fold(0.0, f64::max);
+            text_width(&id, 14.6).max(text_width(&node_type, 12.0)).max(options)
         });
         let box_width = (widest.fold(0.0, f64::max) + 2.0 * BOX_PADDING).max(120.0).ceil();
+        let option_rows = plan.nodes().iter().map(|node| option_lines(node).len()).max().unwrap_or(0);
+        let box_height = BOX_HEIGHT + LINE_HEIGHT * exact(option_rows);
         let layout = arrange(plan);
         let is_downwards = layout.depth > MAX_DEPTH_ACROSS;
-        let mut picture =
-            Self { plan, layout, is_downwards, box_width, stage_of: stage_of_each(plan), framed: Vec::new() };
+        let mut picture = Self { plan, layout, is_downwards, box_width, box_height, framed: Vec::new() };
         picture.framed = (0..plan.stages().len()).map(|stage| picture.frame(stage)).collect();
         picture
     }
@@ -136,9 +146,9 @@ impl<'a> Picture<'a> {
         let (along, across) = (self.along_step(), self.across_step());
         let (depth, breadth) = (exact(self.layout.depth), self.layout.breadth);
         let (width, height) = if self.is_downwards {
-            (breadth * across - ACROSS_GAP, depth * along - LAYER_GAP)
+            (breadth * across - self.across_gap(), depth * along - LAYER_GAP)
         } else {
-            (depth * along - LAYER_GAP, breadth * across - ACROSS_GAP)
+            (depth * along - LAYER_GAP, breadth * across - self.across_gap())
         };
         let (left, top) = ORIGIN;
         let heading = text_width(&on_one_line(self.plan.name(), 60), 17.8) + 2.0 * MARGIN;
@@ -146,11 +156,15 @@ impl<'a> Picture<'a> {
     }
 
     fn along_step(&self) -> f64 {
-        LAYER_GAP + if self.is_downwards { BOX_HEIGHT } else { self.box_width }
+        LAYER_GAP + if self.is_downwards { self.box_height } else { self.box_width }
+    }
+
+    fn across_gap(&self) -> f64 {
+        if self.plan.stages().len() > 1 { FRAMED_ACROSS_GAP } else { ACROSS_GAP }
     }
 
     fn across_step(&self) -> f64 {
-        ACROSS_GAP + if self.is_downwards { self.box_width } else { BOX_HEIGHT }
+        self.across_gap() + if self.is_downwards { self.box_width } else { self.box_height }
     }
 
     /// The box of a node, or the room that a bend leaves for its connection.
@@ -159,7 +173,7 @@ impl<'a> Picture<'a> {
         let across = self.layout.across[place] * self.across_step();
         let (x, y) = if self.is_downwards { (across, along) } else { (along, across) };
         let (left, top) = (ORIGIN.0 + x, ORIGIN.1 + y);
-        Rect { left, top, right: left + self.box_width, bottom: top + BOX_HEIGHT }
+        Rect { left, top, right: left + self.box_width, bottom: top + self.box_height }
     }
 
     fn frame(&self, stage: usize) -> Option<Rect> {
@@ -171,8 +185,8 @@ impl<'a> Picture<'a> {
             right: inner.right + FRAME,
             bottom: inner.bottom + FRAME,
         };
-        let is_alone = (0..self.stage_of.len())
-            .filter(|&node| self.stage_of[node] != stage)
+        let is_alone = (0..self.plan.nodes().len())
+            .filter(|&node| self.plan.stage_of(node) != stage)
             .all(|node| !self.place(node).meets(&frame));
         is_alone.then_some(frame)
     }
@@ -201,7 +215,13 @@ impl<'a> Picture<'a> {
                 line += &format!("L{:.1} {:.1}", at.0, at.1);
             }
         }
-        format!("<path class=\"edge\" d=\"{line}\" marker-end=\"url(#rm-tip)\"/>\n")
+        let is_queue = is_queue(self.plan, path[0], path[path.len() - 1]);
+        let waiting = if is_queue { " waiting" } else { "" };
+        let mut svg = format!("<path class=\"edge{waiting}\" d=\"{line}\" marker-end=\"url(#rm-tip)\"/>\n");
+        if is_queue {
+            svg += &drawn_queue(self.exit(path[0]), self.entrance(path[1]));
+        }
+        svg
     }
 
     fn curve(&self, from: (f64, f64), to: (f64, f64)) -> String {
@@ -227,27 +247,29 @@ impl<'a> Picture<'a> {
 
     fn drawn_node(&self, index: usize) -> String {
         let node = &self.plan.nodes()[index];
+        let stage = self.plan.stage_of(index);
         let (id, node_type) = labels(node, LABEL_LIMIT);
-        let (rect, (x, y)) = (self.place(index), self.place(index).middle());
-        let is_framed = self.framed[self.stage_of[index]].is_some();
-        let kind = match (node_type.is_empty(), is_framed) {
+        let rect = self.place(index);
+        let kind = match (node_type.is_empty(), self.framed[stage].is_some()) {
             (_, true) => node_type,
-            (true, false) => stage_label(self.plan, self.stage_of[index]),
-            (false, false) => format!("{node_type} · {}", self.stage_of[index] + 1),
+            (true, false) => stage_label(self.plan, stage),
+            (false, false) => format!("{node_type} · {}", stage + 1),
         };
-        let whole = format!("{} ({}), {}", node.id, node.node_type, stage_label(self.plan, self.stage_of[index]));
+        let options = options(node);
+        let separator = if options.is_empty() { "" } else { ", " };
+        let label = stage_label(self.plan, stage);
+        let whole = format!("{} ({}), {label}{separator}{options}", node.id, node.node_type);
         let mut svg = format!(
-            "<g><title>{}</title><rect class=\"box{}\" x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{BOX_HEIGHT}\" rx=\"10\"/>",
+            "<g><title>{}</title><rect class=\"box{}\" x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" rx=\"10\"/>",
             escaped(&on_one_line(&whole, usize::MAX)),
             if node.join { " joining" } else { "" },
             rect.left,
             rect.top,
             rect.width(),
+            rect.height(),
         );
-        svg += &text("id", x, if kind.is_empty() { y + 5.0 } else { y - 3.0 }, "middle", &id);
-        if !kind.is_empty() {
-            svg += &text("kind", x, y + 16.0, "middle", &kind);
-        }
+        let options = option_lines(node).into_iter().map(|line| ("options", line));
+        svg += &drawn_lines(rect.middle(), [("id", id), ("kind", kind)].into_iter().chain(options));
         if node.join {
             svg += &format!(
                 "<rect class=\"badge\" x=\"{:.1}\" y=\"{:.1}\" width=\"34\" height=\"17\" rx=\"8.5\"/>{}",
@@ -258,6 +280,36 @@ impl<'a> Picture<'a> {
         }
         svg + "</g>\n"
     }
+}
+
+/// The lines of a box, around its middle.
+fn drawn_lines(middle: (f64, f64), lines: impl Iterator<Item = (&'static str, String)>) -> String {
+    let lines: Vec<_> = lines.filter(|(_, line)| !line.is_empty()).collect();
+    let first = middle.1 + 5.5 - LINE_HEIGHT / 2.0 * exact(lines.len().saturating_sub(1));
+    let placed = lines.iter().enumerate().map(|(row, (class, line))| (class, line, first + LINE_HEIGHT * exact(row)));
+    placed.map(|(class, line, y)| text(class, middle.0, y, "middle", line)).collect()
+}
+
+/// Items that wait, half-way between two boxes.
+fn drawn_queue(from: (f64, f64), to: (f64, f64)) -> String {
+    let (x, y) = (f64::midpoint(from.0, to.0), f64::midpoint(from.1, to.1));
+    let bar = |at: f64| {
+        format!("<rect class=\"queue\" x=\"{at:.1}\" y=\"{:.1}\" width=\"6\" height=\"13\" rx=\"2\"/>", y - 6.5)
+    };
+    format!("{}{}{}\n", bar(x - 11.0), bar(x - 3.0), bar(x + 5.0))
+}
+
+/// The options of a node, as many on a line as fit.
+fn option_lines(node: &PlanNode) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for (name, value) in node.options.differing() {
+        let option = format!("{name} {value}");
+        match lines.last_mut() {
+            Some(line) if line.len() + option.len() <= OPTIONS_LIMIT => *line += &format!(" · {option}"),
+            _ => lines.push(option),
+        }
+    }
+    lines
 }
 
 fn text(class: &str, x: f64, y: f64, anchor: &str, content: &str) -> String {

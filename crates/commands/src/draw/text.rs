@@ -4,12 +4,13 @@ use remotemedia_runtime::{Plan, PlanNode};
 use unicode_width::UnicodeWidthStr;
 
 use super::rails::{self, Row};
-use super::{labels, stage_label, stage_of_each};
+use super::{connections, is_queue, labels, options, stage_label};
 use crate::table::{columns, counted, on_one_line};
 
 const LABEL_LIMIT: usize = 32;
 /// More rails than this leave no room for names in a terminal of 100 columns.
 const MAX_RAILS: usize = 16;
+const LEGEND: &str = "\n  ┊ a queue\n";
 
 pub(super) fn draw(plan: &Plan) -> String {
     let heading = format!(
@@ -22,16 +23,16 @@ pub(super) fn draw(plan: &Plan) -> String {
         Some(rows) => with_rails(plan, &rows),
         None => listed(plan),
     };
-    heading + &body
+    let has_queues = connections(plan).any(|(from, to)| is_queue(plan, from, to));
+    heading + &body + if has_queues { LEGEND } else { "" }
 }
 
 fn with_rails(plan: &Plan, rows: &[Row]) -> String {
-    let stage_of = stage_of_each(plan);
     let rail_width = rows.iter().map(|row| row.rails.width()).max().unwrap_or(0);
     let cells: Vec<Vec<String>> = rows
         .iter()
         .filter_map(|row| row.node)
-        .map(|index| cells(plan, &plan.nodes()[index], stage_of[index]))
+        .map(|index| cells(plan, &plan.nodes()[index], plan.stage_of(index)))
         .collect();
     let names = columns(&cells, &[], "");
     let mut names = names.lines();
@@ -50,24 +51,23 @@ fn with_rails(plan: &Plan, rows: &[Row]) -> String {
 
 fn cells(plan: &Plan, node: &PlanNode, stage: usize) -> Vec<String> {
     let (id, node_type) = labels(node, LABEL_LIMIT);
-    let mut cells = vec![id, node_type, stage_label(plan, stage)];
+    let mut facts = options(node);
     if node.join {
-        cells.push("join".to_owned());
+        facts.insert_str(0, if facts.is_empty() { "join" } else { "join · " });
     }
-    cells
+    vec![id, node_type, stage_label(plan, stage), facts]
 }
 
 /// For plans that are too wide to draw: each node with what it comes after.
 fn listed(plan: &Plan) -> String {
-    let stage_of = stage_of_each(plan);
     let rows: Vec<Vec<String>> = plan
         .nodes()
         .iter()
         .enumerate()
         .map(|(index, node)| {
-            let mut row = cells(plan, node, stage_of[index]);
-            row.truncate(3);
-            row.push(upstreams(plan, node));
+            let mut row = cells(plan, node, plan.stage_of(index));
+            row[3] = options(node);
+            row.insert(3, upstreams(plan, node));
             row
         })
         .collect();

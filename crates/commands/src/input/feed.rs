@@ -11,6 +11,7 @@ use remotemedia_runtime::Value;
 use super::Source;
 use crate::Failure;
 use crate::loader::{ItemFeed, Next};
+use crate::terminal::reason;
 
 /// Enough that a disk or a pipe is read while a node works, little enough that memory stays flat: as long as the default queue
 /// before a stage.
@@ -47,7 +48,7 @@ impl InputFeed {
         thread::Builder::new()
             .name("remotemedia-input".to_owned())
             .spawn(move || read_all(&sources, &sender, &bytes_read))
-            .map_err(|error| Failure::failed(format!("cannot start a thread to read the input: {error}")))?;
+            .map_err(|error| Failure::failed(format!("cannot start a thread to read the input: {}", reason(&error))))?;
         Ok(Self { items, progress, on_idle, is_over: false })
     }
 

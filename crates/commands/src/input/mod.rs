@@ -17,6 +17,7 @@ use remotemedia_runtime::Value;
 
 use crate::Failure;
 use crate::pcm::SampleFormat;
+use crate::terminal::reason;
 
 pub(crate) use feed::{FeedProgress, InputFeed};
 
@@ -99,7 +100,7 @@ impl Source {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(Failure::usage(format!("input '{name}' does not exist")))
             }
-            Err(error) => Err(Failure::usage(format!("cannot read input '{name}': {error}"))),
+            Err(error) => Err(Failure::usage(format!("cannot read input '{name}': {}", reason(&error)))),
             Ok(found) if found.is_dir() => {
                 Err(Failure::usage(format!("input '{name}' is a directory; name the files in it, each with --input")))
             }
@@ -114,7 +115,7 @@ impl Source {
             Place::Stdin => stdin_file(),
             Place::File(path) => File::open(path),
         };
-        let file = file.map_err(|error| Failure::failed(format!("cannot read {name}: {error}")))?;
+        let file = file.map_err(|error| Failure::failed(format!("cannot read {name}: {}", reason(&error))))?;
         let counted = Counted { inner: file, bytes_read: Arc::clone(bytes_read) };
         let reader = BufReader::with_capacity(READ_BUFFER_BYTES, counted);
         Ok(match self.format {

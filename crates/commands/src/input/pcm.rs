@@ -6,6 +6,7 @@ use remotemedia_runtime::{AudioChunk, Value};
 
 use crate::Failure;
 use crate::pcm::SampleFormat;
+use crate::terminal::reason;
 
 /// How samples follow one another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +44,7 @@ impl<R: Read> Chunks<R> {
         // `take` grows with what is really there: a header that lies about its rate allocates nothing.
         let mut bytes = Vec::new();
         let read = self.reader.by_ref().take(wanted).read_to_end(&mut bytes);
-        read.map_err(|error: io::Error| Failure::failed(format!("cannot read {}: {error}", self.name)))?;
+        read.map_err(|error: io::Error| Failure::failed(format!("cannot read {}: {}", self.name, reason(&error))))?;
         self.is_over = (bytes.len() as u64) < wanted;
         // A recording that was cut off in the middle of a frame ends before it.
         let whole = bytes.len() - bytes.len() % self.layout.frame_bytes();

@@ -8,6 +8,7 @@ use std::io::{self, Read, Take};
 use super::pcm::{Chunks, Layout};
 use crate::Failure;
 use crate::pcm::SampleFormat;
+use crate::terminal::reason;
 
 const PCM: u16 = 0x0001;
 const IEEE_FLOAT: u16 = 0x0003;
@@ -34,7 +35,7 @@ impl Problem {
             Self::Unreadable(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 Failure::failed(format!("{name}: not a WAV file: it ends within its header"))
             }
-            Self::Unreadable(error) => Failure::failed(format!("cannot read {name}: {error}")),
+            Self::Unreadable(error) => Failure::failed(format!("cannot read {name}: {}", reason(&error))),
             Self::Malformed(what) => Failure::failed(format!("{name}: {what}")),
         }
     }

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Seek, SeekFrom, Write};
 
 use crate::Failure;
 use crate::input::Place;
-use crate::terminal::write_failure;
+use crate::terminal::{reason, write_failure};
 
 /// As much as is written to a file at once.
 const FILE_WRITE_BYTES: usize = 64 * 1024;
@@ -39,7 +39,7 @@ impl Destination {
             Place::Stdin => stdout_file(),
             Place::File(path) => File::create(path),
         };
-        let file = file.map_err(|error| Failure::usage(format!("cannot write to {name}: {error}")))?;
+        let file = file.map_err(|error| Failure::usage(format!("cannot write to {name}: {}", reason(&error))))?;
         let is_regular = matches!(place, Place::File(_)) && file.metadata().is_ok_and(|found| found.is_file());
         Ok(Self { name, buffer: Vec::new(), is_terminal: file.is_terminal(), file, is_regular })
     }

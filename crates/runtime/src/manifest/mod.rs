@@ -1,7 +1,7 @@
 //! The JSON or YAML form of a pipeline.
 //!
 //! [`Manifest::parse`] reads a text and refuses whatever is wrong with it, naming line and path, before any node exists: a
-//! [`Manifest`] that is there can be arranged into a [`Plan`](crate::Plan).
+//! [`Manifest`] that is there can be arranged into a [`Plan`].
 
 mod json;
 mod read;
@@ -47,6 +47,10 @@ pub struct ManifestNode {
     pub how: Options,
     /// The line on which it begins.
     pub line: usize,
+    /// The line of its `node_type`.
+    pub node_type_line: usize,
+    /// The line of its `params`; where it has none, the one on which it begins.
+    pub params_line: usize,
 }
 
 /// Outputs of one node that are items of another.

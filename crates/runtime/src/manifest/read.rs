@@ -101,12 +101,19 @@ fn read_node(tree: Tree, index: usize, nodes: &Path<'_>, ignored: &mut Vec<Strin
     let (mut id, mut node_type) = (None, None);
     let (mut params, mut options) = Default::default();
     let (mut join, mut how) = (false, Options::default());
+    let (mut node_type_line, mut params_line) = (line, line);
     for (name, field) in tree.into_object(&path)? {
         let field_path = path.field(&name);
         match name.as_str() {
             "id" => id = Some(field.into_name(&field_path)?),
-            "node_type" => node_type = Some(field.into_name(&field_path)?),
-            "params" => params = field.into_map(&field_path)?,
+            "node_type" => {
+                node_type_line = field.line;
+                node_type = Some(field.into_name(&field_path)?);
+            }
+            "params" => {
+                params_line = field.line;
+                params = field.into_map(&field_path)?;
+            }
             "options" => (options, how) = read_options(field, &field_path)?,
             "join" => join = field.into_bool(&field_path)?,
             _ => ignored.push(older_field(&name, &field, &path, &NODE_FIELDS)?),
@@ -120,7 +127,7 @@ fn read_node(tree: Tree, index: usize, nodes: &Path<'_>, ignored: &mut Vec<Strin
         ));
     };
     let id = id.unwrap_or_else(|| default_id(&node_type, index));
-    Ok(ManifestNode { id, node_type, params, options, join, how, line })
+    Ok(ManifestNode { id, node_type, params, options, join, how, line, node_type_line, params_line })
 }
 
 /// The name of the class, without its module, and the position.

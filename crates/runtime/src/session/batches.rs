@@ -46,12 +46,7 @@ impl<P> Company<P> {
 }
 
 /// Wait for parcels until they make a batch; `None` when nothing more comes.
-fn gather<P: Payload>(
-    core: &Core<P>,
-    stage: &Stage<P>,
-    unit: usize,
-    batch: Batch,
-) -> Option<Vec<(u64, Parcel<P>)>> {
+fn gather<P: Payload>(core: &Core<P>, stage: &Stage<P>, unit: usize, batch: Batch) -> Option<Vec<(u64, Parcel<P>)>> {
     let reorder = stage.reorder();
     let mut company = Company { parcels: Vec::new(), items: 0, is_urgent: false, due: None };
     while !company.is_full(batch) {
@@ -72,7 +67,9 @@ fn gather<P: Payload>(
             return None;
         }
         match stage.pop_until(core, deadline, nudges) {
-            Popped::Parcel(number, parcel) if parcel.items.is_empty() && parcel.visits.is_empty() && !parcel.ends_stream() => {
+            Popped::Parcel(number, parcel)
+                if parcel.items.is_empty() && parcel.visits.is_empty() && !parcel.ends_stream() =>
+            {
                 let completion = Completion { header: parcel, outputs: Vec::new(), was_given: false };
                 reorder.complete(number, completion);
             }

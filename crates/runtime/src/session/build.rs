@@ -6,14 +6,14 @@ use std::time::Instant;
 
 use super::assembler::Assembler;
 use super::core::Core;
+use super::direct::Free;
 use super::door::Door;
 use super::inbox::{Inbox, Policy};
 use super::reorder::Reorder;
 use super::stage::{Link, Stage, Unit};
-use super::tracker::Tracker;
 use super::threads::Threads;
+use super::tracker::Tracker;
 use super::watch::Watch;
-use super::direct::Free;
 use super::{Replicas, Session, SessionSettings, TurnOf};
 use crate::layout::Edge;
 use crate::machine::Machine;
@@ -62,6 +62,7 @@ impl<P: Payload> Session<P> {
             owed: Mutex::new(Vec::new()),
             calls: AtomicU64::new(0),
             calls_out: AtomicU64::new(0),
+            calls_interrupted: AtomicU64::new(0),
             opened: Instant::now(),
         };
         match session.initialize() {

@@ -46,7 +46,7 @@ impl<P: Payload> Session<P> {
         let waiting = core.door.close();
         core.stages.iter().flat_map(|stage| &stage.units).for_each(|unit| unit.stop.set());
         let clients = core.tracker.take_all();
-        clients.iter().for_each(|client| client.forget());
+        clients.forget();
         for stage in &core.stages {
             stage.inbox.close();
             if let Some(reorder) = &stage.reorder {
@@ -54,9 +54,7 @@ impl<P: Payload> Session<P> {
             }
         }
         stop_waiting();
-        for client in clients {
-            client.done(Err(RunError::Closed));
-        }
+        clients.tell(|| RunError::Closed);
         for submission in waiting {
             submission.client.done(Err(RunError::Closed));
             if let Some(admitted) = submission.admitted {

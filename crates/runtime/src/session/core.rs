@@ -119,9 +119,7 @@ impl<P: Payload> Core<P> {
     /// A call cannot be stopped: all inputs fail now, and nothing more goes in.
     pub(crate) fn break_off(&self, error: impl Fn() -> RunError<P::Fault>) {
         let waiting = self.door.close();
-        for client in self.tracker.take_all() {
-            client.done(Err(error()));
-        }
+        self.tracker.take_all().tell(&error);
         for submission in waiting {
             submission.client.done(Err(error()));
             if let Some(admitted) = submission.admitted {
@@ -186,7 +184,7 @@ impl<P: Payload> Core<P> {
     /// The door is locked, so nothing here waits or calls a client.
     fn admit(&self, submission: Submission<P>) -> Vec<Dropped<P>> {
         let Submission { item, client, is_urgent, .. } = submission;
-        let input = self.tracker.open(client);
+        let input = self.tracker.open(client, item.is_some());
         let is_flush = item.is_none();
         let mut dropped = Vec::new();
         for stage in &self.stages {

@@ -137,7 +137,7 @@ impl<P: Payload> Session<P> {
                 let error = blame(&mut machine, stop);
                 let failed = unit.enter(&mut machine, Machine::abandon);
                 self.core.note_failures(failed.into_iter().map(|(_, _, fault)| fault));
-                Direct::Failed(if matches!(error, RunError::Cancelled) { self.why_stopped() } else { error })
+                Direct::Failed(if matches!(error, RunError::Cancelled) { self.stopped() } else { error })
             }
         };
         // An input that comes by the queue must find another number here than its own.
@@ -147,11 +147,12 @@ impl<P: Payload> Session<P> {
         Some(answer)
     }
 
-    fn why_stopped(&self) -> RunError<P::Fault> {
-        if self.is_closed() {
+    /// Why a call was stopped. Called with the nodes locked, so that whoever interrupted it finds it counted.
+    fn stopped(&self) -> RunError<P::Fault> {
+        if self.core.is_closed.load(Ordering::Relaxed) {
             return RunError::Closed;
         }
-        self.core.tracker.count_interrupted(1);
+        self.calls_interrupted.fetch_add(1, Ordering::Relaxed);
         RunError::Interrupted
     }
 }

@@ -274,6 +274,19 @@ impl<P> Inbox<P> {
         }
     }
 
+    /// Take all out that waits.
+    pub(crate) fn empty(&self) -> VecDeque<Parcel<P>> {
+        let mut state = self.lock();
+        state.loaded = 0;
+        state.nudges += 1;
+        let parcels = std::mem::take(&mut state.parcels);
+        self.arrived.store(usize::from(state.is_closed), Ordering::Release);
+        drop(state);
+        self.not_full.notify_all();
+        self.not_empty.notify_all();
+        parcels
+    }
+
     /// Let whoever waits in [`Inbox::pop_until`] go on now.
     pub(crate) fn nudge(&self) {
         self.lock().nudges += 1;

@@ -2,13 +2,13 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{Ordering, fence};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Session;
 use super::core::Submission;
 use super::stage::Unit;
-use super::tracker::Client;
+use super::tracker::Clients;
 use crate::machine::Machine;
 use crate::{Payload, RunError};
 
@@ -26,8 +26,8 @@ impl<P: Payload> Session<P> {
         let waiting = core.door.hold();
         core.stages.iter().flat_map(|stage| &stage.units).for_each(|unit| unit.stop.set());
         let clients = core.tracker.take_all();
-        clients.iter().for_each(|client| client.forget());
-        core.stages.iter().for_each(|stage| stage.inbox.nudge());
+        clients.forget();
+        let queued: Vec<_> = core.stages.iter().map(|stage| stage.inbox.empty()).collect();
         stop_waiting();
         let is_through = self.interrupt_nodes(stop_waiting) && self.wait_until_silent(&clients, stop_waiting);
         for stage in &core.stages {
@@ -38,7 +38,11 @@ impl<P: Payload> Session<P> {
             // Whoever closed the session has set them before.
             core.stages.iter().flat_map(|stage| &stage.units).for_each(|unit| unit.stop.set());
         }
-        self.tell_dropped(clients, waiting, is_through)
+        let dropped = self.tell_dropped(clients, waiting, is_through);
+        core.door.release();
+        core.admit_waiting();
+        P::dispose(queued);
+        dropped
     }
 
     /// Wait for one node after the other, and tell it; `false` if the session closed before.
@@ -64,7 +68,7 @@ impl<P: Payload> Session<P> {
     }
 
     /// Wait until nothing that was begun before is under way or handed over; `false` if the session closed before.
-    fn wait_until_silent(&self, clients: &[Arc<dyn Client<P>>], stop_waiting: &dyn Fn()) -> bool {
+    fn wait_until_silent(&self, clients: &Clients<P>, stop_waiting: &dyn Fn()) -> bool {
         let core = &self.core;
         for stage in core.stages.iter().filter(|stage| stage.reorder.is_some()) {
             let begun = stage.inbox.popped();
@@ -73,7 +77,7 @@ impl<P: Payload> Session<P> {
             }
         }
         while !core.tracker.is_quiet(LOOK) {
-            clients.iter().for_each(|client| client.forget());
+            clients.forget();
             if self.is_closed() {
                 return false;
             }
@@ -81,31 +85,28 @@ impl<P: Payload> Session<P> {
         for assembler in core.stages.iter().filter_map(|stage| stage.assembler.as_ref()).chain(&core.outputs) {
             assembler.lock().unwrap_or_else(PoisonError::into_inner).retain(|input| core.tracker.is_open(input));
         }
-        clients.iter().for_each(|client| client.forget());
+        clients.forget();
         !self.is_closed()
     }
 
-    fn tell_dropped(
-        &self,
-        clients: Vec<Arc<dyn Client<P>>>,
-        waiting: VecDeque<Submission<P>>,
-        is_through: bool,
-    ) -> u64 {
-        let core = &self.core;
-        let dropped = (clients.len() + waiting.len()) as u64;
-        core.tracker.count_interrupted(dropped);
-        let error = || if is_through { RunError::Interrupted } else { RunError::Closed };
-        for client in clients {
-            client.done(Err(error()));
+    fn tell_dropped(&self, clients: Clients<P>, waiting: VecDeque<Submission<P>>, is_through: bool) -> u64 {
+        let waiting_clients: Clients<P> = waiting.iter().map(|submission| &submission.client).collect();
+        let calls = self.calls_interrupted.swap(0, Ordering::Relaxed);
+        let dropped = clients.count() + waiting_clients.count() + calls;
+        self.core.tracker.count_interrupted(dropped);
+        for clients in [clients, waiting_clients] {
+            if is_through { clients.interrupted() } else { clients.tell(|| RunError::Closed) }
         }
+        let mut told = Vec::with_capacity(waiting.len());
+        let mut garbage = Vec::with_capacity(waiting.len());
         for submission in waiting {
-            submission.client.done(Err(error()));
-            if let Some(admitted) = submission.admitted {
-                admitted(is_through);
-            }
+            told.extend(submission.admitted);
+            garbage.extend(submission.item);
         }
-        core.door.release();
-        core.admit_waiting();
+        P::dispose(garbage);
+        for admitted in told {
+            admitted(is_through);
+        }
         dropped
     }
 }

@@ -38,8 +38,8 @@ use self::core::{Core, Submission};
 pub use self::direct::Direct;
 use self::direct::Free;
 pub use self::outbox::{Next, Outbox};
-pub use self::tracker::Client;
 use self::threads::Threads;
+pub use self::tracker::Client;
 use self::watch::Watch;
 use crate::{Metrics, Node, NodeFailure, Payload, Plan, Turn};
 
@@ -117,6 +117,8 @@ pub struct Session<P: Payload> {
     owed: Mutex<Vec<(usize, usize, usize)>>,
     calls: AtomicU64,
     calls_out: AtomicU64,
+    /// Calls on their caller's thread that were interrupted, and that `interrupt` has not counted.
+    calls_interrupted: AtomicU64,
     opened: Instant,
 }
 
@@ -167,7 +169,9 @@ impl<P: Payload> Session<P> {
         let inputs = self.core.tracker.abandon(client);
         self.core.forget_waiting(client);
         let units = self.core.stages.iter().flat_map(|stage| &stage.units);
-        let at_work = units.filter_map(|unit| unit.progress.read()).filter(|reading| reading.item.is_some_and(|item| inputs.contains(&item)));
+        let at_work = units
+            .filter_map(|unit| unit.progress.read())
+            .filter(|reading| reading.item.is_some_and(|item| inputs.contains(&item)));
         at_work.map(|reading| reading.thread).collect()
     }
 

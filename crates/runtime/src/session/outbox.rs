@@ -22,14 +22,29 @@ pub enum Next<P: Payload> {
 }
 
 struct State<P: Payload> {
-    outputs: VecDeque<P>,
+    /// What has not been taken: outputs, and the errors of inputs that failed, each after the outputs before it.
+    waiting: VecDeque<Next<P>>,
+    /// How many of them are outputs.
+    outputs: usize,
     /// Inputs put in and not done.
     under_way: usize,
     is_ended: bool,
-    error: Option<RunError<P::Fault>>,
+    /// The end of the session has been told.
+    is_closed: bool,
     /// Nobody takes outputs any more.
     is_abandoned: bool,
     forgotten: u64,
+}
+
+impl<P: Payload> State<P> {
+    /// The outputs that nobody wants. Errors stay: they have happened.
+    fn take_outputs(&mut self) -> VecDeque<Next<P>> {
+        self.outputs = 0;
+        let is_error = |next: &Next<P>| matches!(next, Next::Failed(_));
+        let (errors, outputs) = std::mem::take(&mut self.waiting).into_iter().partition(is_error);
+        self.waiting = errors;
+        outputs
+    }
 }
 
 /// The outputs of the inputs that one stream puts in, in order.
@@ -45,10 +60,11 @@ impl<P: Payload> Outbox<P> {
     /// An empty one, for `capacity` outputs. `on_news` is called whenever [`Outbox::next`] has something new to say; it never waits.
     pub fn new(capacity: usize, on_news: Option<Box<dyn Fn() + Send + Sync>>) -> Self {
         let state = State {
-            outputs: VecDeque::new(),
+            waiting: VecDeque::new(),
+            outputs: 0,
             under_way: 0,
             is_ended: false,
-            error: None,
+            is_closed: false,
             is_abandoned: false,
             forgotten: 0,
         };
@@ -69,13 +85,13 @@ impl<P: Payload> Outbox<P> {
     /// How many inputs are put in and not done, and outputs not taken.
     pub fn load(&self) -> usize {
         let state = self.lock();
-        state.under_way + state.outputs.len()
+        state.under_way + state.outputs
     }
 
     /// Whether [`Outbox::next`] has something to say without waiting.
     pub fn has_news(&self) -> bool {
         let state = self.lock();
-        !state.outputs.is_empty() || state.error.is_some() || (state.is_ended && state.under_way == 0)
+        !state.waiting.is_empty() || state.is_closed || (state.is_ended && state.under_way == 0)
     }
 
     /// The next output, or what there is instead within `patience`.
@@ -83,16 +99,17 @@ impl<P: Payload> Outbox<P> {
         let mut state = self.lock();
         let mut may_wait = !patience.is_zero();
         loop {
-            if let Some(output) = state.outputs.pop_front() {
+            if let Some(next) = state.waiting.pop_front() {
+                state.outputs -= usize::from(matches!(next, Next::Output(_)));
                 drop(state);
                 self.has_room.notify_all();
-                return Next::Output(output);
-            }
-            if let Some(error) = state.error.take() {
-                return Next::Failed(error);
+                return next;
             }
             if state.is_ended && state.under_way == 0 {
                 return Next::End;
+            }
+            if state.is_closed {
+                return Next::Failed(RunError::Closed);
             }
             if !may_wait {
                 return Next::Nothing;
@@ -102,15 +119,21 @@ impl<P: Payload> Outbox<P> {
         }
     }
 
-    /// Take no more: whoever brings outputs no longer waits.
+    /// Take no more outputs: whoever brings them no longer waits. Errors are told all the same.
     pub fn abandon(&self) {
         let mut state = self.lock();
         state.is_abandoned = true;
-        let outputs = std::mem::take(&mut state.outputs);
+        let outputs = state.take_outputs();
         drop(state);
         drop(outputs);
         self.has_room.notify_all();
         self.tell();
+    }
+
+    /// The session closes: nothing more comes, and nobody need wait for it.
+    pub fn close(&self) {
+        self.lock().is_closed = true;
+        self.abandon();
     }
 
     fn tell(&self) {
@@ -129,7 +152,7 @@ impl<P: Payload> Client<P> for Outbox<P> {
     fn output(&self, output: P) {
         let mut state = self.lock();
         let forgotten = state.forgotten;
-        while state.outputs.len() >= self.capacity && !state.is_abandoned && state.forgotten == forgotten {
+        while state.outputs >= self.capacity && !state.is_abandoned && state.forgotten == forgotten {
             state = self.has_room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         if state.is_abandoned || state.forgotten != forgotten {
@@ -137,7 +160,8 @@ impl<P: Payload> Client<P> for Outbox<P> {
             drop(output);
             return;
         }
-        state.outputs.push_back(output);
+        state.waiting.push_back(Next::Output(output));
+        state.outputs += 1;
         drop(state);
         self.tell();
     }
@@ -147,11 +171,21 @@ impl<P: Payload> Client<P> for Outbox<P> {
         state.under_way = state.under_way.saturating_sub(1);
         match outcome {
             // The stream goes on with the next input.
-            Ok(()) | Err(RunError::Interrupted) => {}
+            Ok(()) | Err(RunError::Interrupted | RunError::Cancelled) => {}
+            Err(RunError::Closed) if state.is_closed => {}
             Err(error) => {
-                state.error.get_or_insert(error);
+                state.is_closed |= matches!(error, RunError::Closed);
+                state.waiting.push_back(Next::Failed(error));
             }
         }
+        drop(state);
+        self.tell();
+    }
+
+    fn interrupted(&self, count: u64) {
+        let mut state = self.lock();
+        // The stream goes on with the next input.
+        state.under_way = state.under_way.saturating_sub(usize::try_from(count).unwrap_or(usize::MAX));
         drop(state);
         self.tell();
     }
@@ -159,7 +193,7 @@ impl<P: Payload> Client<P> for Outbox<P> {
     fn forget(&self) {
         let mut state = self.lock();
         state.forgotten += 1;
-        let outputs = std::mem::take(&mut state.outputs);
+        let outputs = state.take_outputs();
         drop(state);
         drop(outputs);
         self.has_room.notify_all();

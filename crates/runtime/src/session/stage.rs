@@ -86,7 +86,7 @@ impl<P: Payload> Unit<P> {
                 Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
                 Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return None,
                 // Only a node that is about to come back, or never will, holds the lock now.
-                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_micros(50)),
             }
         }
     }

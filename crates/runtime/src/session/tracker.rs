@@ -17,11 +17,56 @@ pub trait Client<P: Payload>: Send + Sync {
     /// Take one output. May wait, which holds the pipeline back.
     fn output(&self, output: P);
 
-    /// All outputs of one input are out, or it failed.
+    /// All outputs of one input are out, or it failed. May wait like `output` if a node failed on it.
     fn done(&self, outcome: Result<(), RunError<P::Fault>>);
+
+    /// So many inputs were dropped by an interruption.
+    fn interrupted(&self, count: u64) {
+        for _ in 0..count {
+            self.done(Err(RunError::Interrupted));
+        }
+    }
 
     /// What has been handed over and not been looked at is not wanted any more; nobody waits in `output` after this.
     fn forget(&self);
+}
+
+/// Several clients, and how many inputs each of them had.
+pub(crate) struct Clients<P: Payload>(HashMap<*const (), (Arc<dyn Client<P>>, u64)>);
+
+impl<'a, P: Payload> FromIterator<&'a Arc<dyn Client<P>>> for Clients<P> {
+    fn from_iter<T: IntoIterator<Item = &'a Arc<dyn Client<P>>>>(inputs: T) -> Self {
+        let mut clients: HashMap<*const (), (Arc<dyn Client<P>>, u64)> = HashMap::new();
+        for client in inputs {
+            let address = Arc::as_ptr(client).cast::<()>();
+            clients.entry(address).or_insert_with(|| (Arc::clone(client), 0)).1 += 1;
+        }
+        Self(clients)
+    }
+}
+
+impl<P: Payload> Clients<P> {
+    /// How many inputs they had in all.
+    pub(crate) fn count(&self) -> u64 {
+        self.0.values().map(|(_, count)| count).sum()
+    }
+
+    /// What was handed over is not wanted any more.
+    pub(crate) fn forget(&self) {
+        self.0.values().for_each(|(client, _)| client.forget());
+    }
+
+    /// All the inputs were dropped.
+    pub(crate) fn interrupted(self) {
+        self.0.into_values().for_each(|(client, count)| client.interrupted(count));
+    }
+
+    /// All the inputs ended with this error.
+    pub(crate) fn tell(self, error: impl Fn() -> RunError<P::Fault>) {
+        for (client, count) in self.0.into_values() {
+            (0..count).for_each(|_| client.done(Err(error())));
+        }
+    }
 }
 
 struct Open<P: Payload> {
@@ -52,12 +97,12 @@ impl<P: Payload> Tracker<P> {
         Self { state: Mutex::new(state), has_changed: Condvar::new() }
     }
 
-    /// A new input. Inputs are numbered in the order in which they are opened.
-    pub(crate) fn open(&self, client: Arc<dyn Client<P>>) -> u64 {
+    /// A new input: an item, or the end of input. Inputs are numbered in the order in which they are opened.
+    pub(crate) fn open(&self, client: Arc<dyn Client<P>>, is_item: bool) -> u64 {
         let mut state = self.lock();
         let input = state.next_input;
         state.next_input += 1;
-        state.items_in += 1;
+        state.items_in += u64::from(is_item);
         state.open.insert(input, Open { client, error: None });
         input
     }
@@ -126,12 +171,10 @@ impl<P: Payload> Tracker<P> {
     }
 
     /// Take all inputs out that are under way; their clients are told nothing yet.
-    pub(crate) fn take_all(&self) -> Vec<Arc<dyn Client<P>>> {
+    pub(crate) fn take_all(&self) -> Clients<P> {
         let open = std::mem::take(&mut self.lock().open);
         self.has_changed.notify_all();
-        let mut open: Vec<_> = open.into_iter().collect();
-        open.sort_by_key(|(input, _)| *input);
-        open.into_iter().map(|(_, open)| open.client).collect()
+        open.values().map(|open| &open.client).collect()
     }
 
     /// The number that the next input will have.

@@ -90,7 +90,8 @@ fn watch<P: Payload>(core: &Weak<Core<P>>, ended: &Latch, pause: Duration, stall
     let mut told_drops = Instant::now();
     while !ended.wait_until(Instant::now() + pause) {
         let Some(core) = core.upgrade() else { return };
-        let units = core.stages.iter().flat_map(|stage| stage.units.iter().map(move |unit| (stage.index, &*unit.progress)));
+        let units =
+            core.stages.iter().flat_map(|stage| stage.units.iter().map(move |unit| (stage.index, &*unit.progress)));
         let source = (core.plan.stage_of(0), &core.source);
         for (index, (stage, progress)) in units.chain([source]).enumerate() {
             let reading = progress.read();

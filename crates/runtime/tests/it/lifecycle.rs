@@ -300,7 +300,7 @@ impl Turn for LoggedTurn {
 }
 
 #[test]
-fn each_item_the_flush_and_the_end_take_a_turn() {
+fn each_item_and_the_flush_take_a_turn() {
     let log = Log::default();
     let mut pipe = Pipe::chain([pass().named("a", &log)]);
     pipe.settings.turn = Some(Box::new(LoggedTurn(log.clone())));
@@ -309,7 +309,32 @@ fn each_item_the_flush_and_the_end_take_a_turn() {
 
     let turn = |step| ["enter", step, "leave"];
     let steps = [turn("a.process(1)"), turn("a.process(2)"), turn("a.flush")].concat();
-    assert_eq!(log.lines()[1..], [&steps[..], &["enter", "leave", "a.cleanup"]].concat());
+    assert_eq!(log.lines()[1..], [&steps[..], &["a.cleanup"]].concat());
+}
+
+/// Others are inside for ever, so a cancelled run never gets its turn.
+struct NoTurn;
+
+impl Turn for NoTurn {
+    fn enter(&self, _work: &mut dyn FnMut()) {
+        panic!("waits for ever");
+    }
+
+    fn enter_unless(&self, cancel: &CancelFlag, _work: &mut dyn FnMut()) {
+        cancel.set();
+    }
+}
+
+#[test]
+fn a_run_that_is_cancelled_while_it_waits_for_its_turn_ends() {
+    let log = Log::default();
+    let mut pipe = Pipe::chain([pass().named("a", &log)]);
+    pipe.settings.turn = Some(Box::new(NoTurn));
+
+    let (outputs, failure) = pipe.failure([1]);
+
+    assert!(outputs.is_empty() && matches!(failure.first, Some(RunError::Cancelled)));
+    assert_eq!(log.lines(), ["a.initialize", "a.cleanup"]);
 }
 
 #[test]

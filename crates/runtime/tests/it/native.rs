@@ -2,25 +2,8 @@
 
 use std::sync::Arc;
 
-use remotemedia_runtime::{Feed, Manifest, Node, Plan, Runner, Settings, Sink, Value, ValueFault, create_native_node};
+use remotemedia_runtime::{Items, Manifest, Node, Plan, Runner, Settings, Value, create_native_node};
 use serde_json::Value as Json;
-
-struct Input(std::vec::IntoIter<Value>);
-
-impl Feed<Value> for Input {
-    fn next(&mut self) -> Result<Option<Value>, ValueFault> {
-        Ok(self.0.next())
-    }
-}
-
-struct Collected(Vec<Value>);
-
-impl Sink<Value> for Collected {
-    fn accept(&mut self, output: Value) -> Result<(), ValueFault> {
-        self.0.push(output);
-        Ok(())
-    }
-}
 
 /// What a manifest of native nodes makes of these numbers.
 fn outputs(manifest: &str, numbers: &[i64]) -> Vec<Value> {
@@ -31,10 +14,10 @@ fn outputs(manifest: &str, numbers: &[i64]) -> Vec<Value> {
         create_native_node(&node.node_type, &Json::Object(node.params.clone()), &node.id).expect("a native node")
     };
     let nodes = plan.nodes().iter().map(|node| native(node.position)).collect();
-    let mut input = Input(numbers.iter().copied().map(Value::Int).collect::<Vec<_>>().into_iter());
-    let mut collected = Collected(Vec::new());
-    Runner::execute(Arc::new(plan), nodes, Settings::default(), &mut input, &mut collected).expect("nothing fails");
-    collected.0
+    let mut items = Items(numbers.iter().copied().map(Value::Int));
+    let mut outputs = Vec::new();
+    Runner::execute(Arc::new(plan), nodes, Settings::default(), &mut items, &mut outputs).expect("nothing fails");
+    outputs
 }
 
 #[test]

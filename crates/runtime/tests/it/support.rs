@@ -7,12 +7,12 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use remotemedia_runtime::{
-    CancelFlag, Failure, Feed, Metrics, Node, NodeFailure, NodeSpec, Options, Payload, Phase, Plan, RunError, Runner, Settings,
-    Replicas, Sink,
+    CancelFlag, Failure, Feed, Metrics, Node, NodeFailure, NodeSpec, Options, Payload, Phase, Plan, Replicas, RunError,
+    Runner, Settings, Sink,
 };
 
-pub(crate) use self::session::{Call, PATIENCE, Put, Signal, SessionUse, Valve, options, stream, thread};
 pub(crate) use self::node::{Answer, BAD, TestNode, add, fail_on, keep, node, pass, source, spread};
+pub(crate) use self::session::{Call, PATIENCE, Put, SessionUse, Signal, Valve, options, stream, thread};
 
 /// A number, the answers of several branches, or several items at once.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -119,7 +119,9 @@ fn a_failure_is_that_of_its_item() {
     node.end(0);
 
     let error = calls[0].answer().unwrap_err();
-    assert!(matches!(error, RunError::Node(failure) if (failure.item_index, failure.phase) == (Some(0), Phase::Process)));
+    assert!(
+        matches!(error, RunError::Node(failure) if (failure.item_index, failure.phase) == (Some(0), Phase::Process))
+    );
     assert_eq!(calls[1].outputs(), numbers(&[2]));
 }
 

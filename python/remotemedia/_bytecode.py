@@ -1,0 +1,67 @@
+"""What the code of a method tells about its answers, so that compiled chains need not look at each of them.
+
+Whatever is not certain is answered on the safe side: then the answers are looked at.
+"""
+
+from __future__ import annotations
+
+import functools
+from itertools import pairwise
+from opcode import opmap
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import CodeType
+
+__all__ = ["answers_its_item", "may_answer_lazily"]
+
+_ITEM = 1
+"""The place of the item among the arguments of a method."""
+
+# How the names of operations begin that get an object from somewhere. Where the language has no operation for
+# subscripts, they are among the binary ones.
+_SUBSCRIPT = "BINARY_SUBSCR" if "BINARY_SUBSCR" in opmap else "BINARY_OP"
+_FINDERS = ("LOAD_ATTR", "LOAD_SUPER", "LOAD_GLOBAL", "LOAD_DEREF", "FOR_ITER", "UNPACK", _SUBSCRIPT)
+# Those that let an object be what it is.
+_KEEPERS = ("RETURN", "STORE_FAST", "STORE_DEREF", "JUMP", "COPY", "SWAP")
+_LOADS = frozenset(opmap[name] for name in ("LOAD_FAST", "LOAD_FAST_BORROW") if name in opmap)
+# Those that make a way not straight, or another object of a variable.
+_BENDS = ("JUMP", "POP_JUMP", "FOR_ITER", "SEND", "STORE_FAST", "DELETE_FAST", "EXTENDED_ARG")
+
+
+def may_answer_lazily(code: CodeType) -> bool:
+    """Whether a plain function could return a generator or coroutine that it was not given.
+
+    It has to get it from a call, or find it somewhere and keep or return it as it is.
+    """
+    operations = [operation for operation, _ in _operations(code)]
+    if not _calls().isdisjoint(operations):
+        return True
+    finders, keepers = _numbers(*_FINDERS), _numbers(*_KEEPERS)
+    return any(first in finders and then in keepers for first, then in pairwise(operations))
+
+
+def answers_its_item(code: CodeType) -> bool:
+    """Whether a method certainly returns the item that it was given: it runs straight, to one return."""
+    operations = _operations(code)
+    if code.co_argcount <= _ITEM or not _numbers(*_BENDS).isdisjoint(number for number, _ in operations):
+        return False
+    *before, (number, argument), last = operations
+    if last[0] not in _numbers("RETURN_VALUE") or any(number in _numbers("RETURN") for number, _ in before):
+        return False
+    return number in _LOADS and argument == _ITEM
+
+
+def _operations(code: CodeType) -> list[tuple[int, int]]:
+    """The operations and their arguments. What is 0 is room that the interpreter keeps behind some."""
+    return [pair for pair in zip(code.co_code[::2], code.co_code[1::2], strict=True) if pair[0]]
+
+
+@functools.cache
+def _numbers(*beginnings: str) -> frozenset[int]:
+    return frozenset(number for name, number in opmap.items() if name.startswith(beginnings))
+
+
+@functools.cache
+def _calls() -> frozenset[int]:
+    return frozenset(number for name, number in opmap.items() if "CALL" in name)

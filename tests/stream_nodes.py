@@ -1,0 +1,194 @@
+"""Nodes and small tools that the tests of sessions share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from contextlib import contextmanager
+
+TIMEOUT_SECS = 20
+"""Longer than anything that is waited for takes, and shorter than the watchdog of a test."""
+
+
+class Add:
+    """Adds one."""
+
+    def process(self, item):
+        return item + 1
+
+
+class Odd:
+    """Passes odd numbers on."""
+
+    def process(self, item):
+        return item if item % 2 else None
+
+
+class Twice:
+    """Gives each item twice."""
+
+    def process(self, item):
+        yield item
+        yield item
+
+
+class AsyncAdd:
+    """Adds one, in a coroutine."""
+
+    async def process(self, item):
+        await asyncio.sleep(0)
+        return item + 1
+
+
+class Count:
+    """Counts its items, and gives the number at the end of input."""
+
+    def __init__(self):
+        self.count = 0
+
+    def process(self, item):
+        self.count += 1
+        return item
+
+    def flush(self):
+        return f"{self.count} items"
+
+
+class Noting:
+    """Writes down what is done with it."""
+
+    def __init__(self, name="node", log=None):
+        self.name = name
+        self.log = [] if log is None else log
+
+    def initialize(self):
+        self.log.append(f"initialize {self.name}")
+
+    def process(self, item):
+        self.log.append(item)
+        return item
+
+    def interrupt(self):
+        self.log.append(f"interrupt {self.name}")
+
+    def cleanup(self):
+        self.log.append(f"cleanup {self.name}")
+
+
+class Fails:
+    """Fails on some items."""
+
+    def __init__(self, *items):
+        self.items = items
+
+    def process(self, item):
+        if item in self.items:
+            raise ValueError(f"bad {item}")
+        return item
+
+
+class Hold:
+    """Holds items until it is let go; says when one is there."""
+
+    thread_safe = True
+
+    def __init__(self, *items):
+        self.items = items
+        self.is_there = threading.Event()
+        self.go = threading.Event()
+        self.seen = []
+
+    def process(self, item):
+        self.seen.append(item)
+        if not self.items or item in self.items:
+            self.is_there.set()
+            assert self.go.wait(TIMEOUT_SECS)
+        return item
+
+
+class AsyncHold:
+    """Holds items in a coroutine, for ever; says when one is there, and when it is cancelled."""
+
+    def __init__(self, *items):
+        self.items = items
+        self.is_there = threading.Event()
+        self.cancelled = []
+
+    async def process(self, item):
+        if not self.items or item in self.items:
+            self.is_there.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.cancelled.append(item)
+                raise
+        return item
+
+
+class Endless:
+    """Generates for ever; says when it has begun and when it is closed."""
+
+    def __init__(self):
+        self.has_begun = threading.Event()
+        self.closed = []
+
+    def process(self, item):
+        number = 0
+        try:
+            while True:
+                yield (item, number)
+                self.has_begun.set()
+                number += 1
+        except GeneratorExit:
+            self.closed.append(item)
+            raise
+
+
+class Worker(threading.Thread):
+    """Runs a function beside the test; `result()` waits for what it answered or raised."""
+
+    def __init__(self, work):
+        super().__init__(daemon=True)
+        self.work = work
+        self.answer = self.error = None
+        self.start()
+
+    def run(self):
+        try:
+            self.answer = self.work()
+        except BaseException as error:  # noqa: BLE001 - Raised by `result`.
+            self.error = error
+
+    def result(self):
+        self.join(TIMEOUT_SECS)
+        assert not self.is_alive(), "the work did not end"
+        if self.error is not None:
+            raise self.error
+        return self.answer
+
+
+@contextmanager
+def heard(text):
+    """What the logger `remotemedia` says; the event is set when a message has `text` in it."""
+    heard_it = threading.Event()
+    records = []
+
+    class Handler(logging.Handler):
+        def emit(self, record):
+            records.append(record)
+            if text in record.getMessage():
+                heard_it.set()
+
+    handler = Handler()
+    logger = logging.getLogger("remotemedia")
+    logger.addHandler(handler)
+    try:
+        yield heard_it, records
+    finally:
+        logger.removeHandler(handler)
+
+
+async def arrived(event):
+    """Wait for an event of threads beside the event loop."""
+    assert await asyncio.to_thread(event.wait, TIMEOUT_SECS)

@@ -1,0 +1,416 @@
+"""`Session`: an open pipeline for plain Python."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+
+import pytest
+from stream_nodes import TIMEOUT_SECS, Add, AsyncAdd, Count, Fails, Hold, Noting, Odd, Twice, Worker
+
+from remotemedia import Pipeline, with_options
+from remotemedia.exceptions import NodeError, PipelineError, SessionClosedError
+from remotemedia.sessions import Session
+
+PLACEMENTS = pytest.mark.parametrize("placement", ["inline", "thread"])
+
+
+class TestCall:
+    @PLACEMENTS
+    def test_answers_have_the_shapes_of_execute_pipeline(self, placement):
+        with Pipeline([Odd(), Add()]).open(placement=placement) as session:
+            nothing, one = session.call(2), session.call(3)
+        with Pipeline([Twice()]).open(placement=placement) as session:
+            several = session.call(1)
+
+        assert (nothing, one, several) == (None, 4, [1, 1])
+
+    def test_an_inline_call_runs_on_the_thread_of_its_caller(self):
+        class Where:
+            def process(self, item):
+                return threading.get_ident()
+
+        with Pipeline([Where()]).open() as session:
+            ident = session.call(1)
+
+        assert ident == threading.get_ident()
+
+    def test_state_lasts_from_the_start_of_the_block_to_its_end(self):
+        log = []
+
+        with Pipeline([Noting("a", log), Noting("b", log)]).open() as session:
+            session.call(1)
+            session.call(2)
+
+        assert log == ["initialize a", "initialize b", 1, 1, 2, 2, "cleanup b", "cleanup a"]
+
+    def test_the_object_itself_runs_and_is_passed_on(self):
+        item = object()
+
+        with Pipeline([Noting(), with_options(Noting(), placement="thread")]).open() as session:
+            answer = session.call(item)
+
+        assert answer is item
+
+    @PLACEMENTS
+    def test_an_error_is_the_callers_and_the_session_goes_on(self, placement):
+        with Pipeline([Fails(1)]).open(placement=placement) as session:
+            first = session.call(0)
+            with pytest.raises(
+                NodeError, match="failed in process\\(\\) on item 1: ValueError: bad 1"
+            ) as caught:
+                session.call(1)
+            last = session.call(2)
+
+        assert (first, last) == (0, 2)
+        assert isinstance(caught.value.__cause__, ValueError)
+        assert (caught.value.node_id, caught.value.item_index) == ("Fails_0", 1)
+
+    @PLACEMENTS
+    def test_a_call_does_not_flush(self, placement):
+        with Pipeline([Count()]).open(placement=placement) as session:
+            answers = [session.call("a"), session.call("b")]
+            rest = list(session.map([]))
+
+        assert answers == ["a", "b"]
+        assert rest == ["2 items"]
+
+    def test_coroutines_run_on_a_loop_of_the_sessions_own(self):
+        with Pipeline([AsyncAdd(), Add()]).open() as session:
+            answers = [session.call(number) for number in range(3)]
+
+        assert answers == [2, 3, 4]
+
+    def test_one_that_takes_long_does_not_hold_up_another_stage(self):
+        hold = Hold("slow")
+        pipeline = Pipeline("fork")
+        pipeline.add_node(Noting(), id="in")
+        pipeline.add_node(hold, id="hold", after="in", placement="thread", replicas=2, ordered=False)
+        with pipeline.open() as session:
+            slow = Worker(lambda: session.call("slow"))
+            assert hold.is_there.wait(TIMEOUT_SECS)
+
+            quick = session.call("quick")
+
+            hold.go.set()
+            assert (quick, slow.result()) == ("quick", "slow")
+
+    def test_nothing_is_taken_after_the_block(self):
+        with Pipeline([Add()]).open() as session:
+            pass
+
+        with pytest.raises(SessionClosedError, match="The session is closed"):
+            session.call(1)
+
+
+class TestMap:
+    @PLACEMENTS
+    def test_outputs_come_in_order_and_the_nodes_are_flushed(self, placement):
+        with Pipeline([Odd(), Twice(), Count()]).open(placement=placement) as session:
+            outputs = list(session.map(range(5)))
+
+        assert outputs == [1, 1, 3, 3, "4 items"]
+
+    @PLACEMENTS
+    def test_nothing_is_read_before_the_first_output_is_asked_for(self, placement):
+        read = []
+
+        with Pipeline([Add()]).open(placement=placement) as session:
+            session.map(number for number in read.append(0) or [1])
+            outputs = session.map(read.append(number) or number for number in itertools.count())
+
+            assert read == [0]
+            assert next(outputs) == 1
+
+    @pytest.mark.parametrize(
+        ("options", "most"), [({}, 1), ({"placement": "thread", "queue_size": 4}, 4 + 2)]
+    )
+    def test_not_more_is_read_ahead_than_the_queues_hold(self, options, most):
+        read, ahead = itertools.count(), []
+
+        with Pipeline([Add()]).open(**options) as session:
+            outputs = itertools.islice(session.map(read), 1000)
+            ahead.extend(int(repr(read)[6:-1]) - output for output in outputs)
+
+        assert max(ahead) <= most
+
+    @PLACEMENTS
+    def test_a_consumer_that_stops_early_stops_the_producer(self, placement):
+        log = []
+
+        def numbers():
+            try:
+                yield from itertools.count()
+            finally:
+                log.append("producer closed")
+
+        with Pipeline([Noting(log=log)]).open(placement=placement) as session:
+            outputs = session.map(numbers())
+            first = next(outputs)
+            del outputs
+            log.append("stopped")
+            last = session.call("next")
+
+        assert (first, last) == (0, "next")
+        assert log.index("producer closed") < log.index("stopped")
+
+    @PLACEMENTS
+    def test_an_error_comes_after_the_outputs_before_it(self, placement):
+        outputs = []
+
+        with Pipeline([Fails(2)]).open(placement=placement) as session:
+            with pytest.raises(NodeError, match="bad 2") as caught:
+                outputs.extend(session.map(iter([0, 1, 2, 3])))
+            again = list(session.map([4, 5]))
+
+        assert outputs == [0, 1]
+        assert caught.value.item_index == 2
+        assert again == [4, 5]
+
+    @PLACEMENTS
+    def test_an_error_of_the_input_passes_as_itself(self, placement):
+        def items():
+            yield 1
+            raise OSError("unplugged")
+
+        outputs = []
+
+        with Pipeline([Add()]).open(placement=placement) as session:
+            with pytest.raises(OSError, match="unplugged"):
+                outputs.extend(session.map(items()))
+            again = session.call(5)
+
+        assert outputs == [2]
+        assert again == 6
+
+    @PLACEMENTS
+    def test_several_streams_at_once_get_their_own_outputs(self, placement):
+        with Pipeline([Odd(), Twice()]).open(placement=placement, queue_size=2) as session:
+            workers = [
+                Worker(lambda start=start: list(session.map(range(start, start + 50))))
+                for start in range(0, 400, 50)
+            ]
+            answers = [worker.result() for worker in workers]
+
+        assert answers == [
+            [number for number in range(start, start + 50) if number % 2 for _ in "ab"]
+            for start in range(0, 400, 50)
+        ]
+
+
+class TestPut:
+    @PLACEMENTS
+    def test_outputs_of_what_is_put_in_come_out_of_the_iteration(self, placement):
+        with Pipeline([Odd(), Count()]).open(placement=placement) as session:
+            for number in range(4):
+                session.put(number)
+            session.end()
+            outputs = list(session)
+
+        assert outputs == [1, 3, "2 items"]
+
+    @PLACEMENTS
+    def test_a_producer_waits_for_a_slow_consumer(self, placement):
+        put = 0
+
+        def produce():
+            nonlocal put
+            for number in range(200):
+                session.put(number)
+                put += 1
+            session.end()
+
+        with Pipeline([Add()]).open(placement=placement, queue_size=4) as session:
+            producer = Worker(produce)
+            ahead = [put - taken for taken, _ in enumerate(session)]
+            producer.result()
+
+        assert len(ahead) == 200
+        # What waits at the queue, is in the stage, and waits for the consumer.
+        assert max(ahead) <= 4 + 2 + 4 + 2
+
+    def test_an_item_that_fails_ends_the_iteration_after_the_outputs_before_it(self):
+        outputs = []
+
+        with Pipeline([Fails(2)]).open() as session:
+            for number in range(4):
+                session.put(number)
+            session.end()
+            with pytest.raises(NodeError, match="bad 2"):
+                outputs.extend(session)
+
+        assert outputs == [0, 1]
+
+    @PLACEMENTS
+    def test_leaving_the_block_finishes_what_was_put_in(self, placement):
+        node = Noting()
+
+        with Pipeline([node]).open(placement=placement) as session:
+            for number in range(100):
+                session.put(number)
+
+        assert node.log == ["initialize node", *range(100), "cleanup node"]
+
+    @PLACEMENTS
+    def test_an_error_that_nobody_has_heard_of_is_raised_at_the_end_of_the_block(self, placement):
+        node = Noting()
+
+        with (
+            pytest.raises(NodeError, match="bad 1"),
+            Pipeline([Fails(1), node]).open(placement=placement) as session,
+        ):
+            for number in range(3):
+                session.put(number)
+
+        assert node.log == ["initialize node", 0, 2, "cleanup node"]
+
+    def test_nothing_can_be_put_in_after_the_end(self):
+        with Pipeline([Add()]).open() as session:
+            session.end()
+            session.end()
+
+            with pytest.raises(SessionClosedError, match="takes no more items"):
+                session.put(1)
+
+    def test_calls_go_on_beside_a_stream(self):
+        with Pipeline([Add()]).open(placement="thread") as session:
+            session.put(1)
+            answer = session.call(10)
+            session.end()
+            outputs = list(session)
+
+        assert (answer, outputs) == (11, [2])
+
+
+class TestSource:
+    @PLACEMENTS
+    def test_its_items_come_out_of_the_iteration(self, placement):
+        class Source:
+            def process(self):
+                yield from range(3)
+
+        with Pipeline([Source(), with_options(Count(), placement=placement)]).open() as session:
+            outputs = list(session)
+
+        assert outputs == [0, 1, 2, "3 items"]
+
+    def test_an_endless_one_runs_until_the_session_closes(self):
+        log = []
+
+        class Source:
+            def process(self):
+                try:
+                    yield from itertools.count()
+                finally:
+                    log.append("closed")
+
+            def cleanup(self):
+                log.append("cleanup")
+
+        with contextlib.suppress(KeyError), Pipeline([Source(), Add()]).open() as session:
+            first = list(itertools.islice(session, 3))
+            raise KeyError
+
+        assert first == [1, 2, 3]
+        assert log == ["closed", "cleanup"]
+
+
+class TestDrainAndMetrics:
+    @PLACEMENTS
+    def test_drain_waits_until_all_has_come_out(self, placement):
+        node = Noting()
+
+        with Pipeline([node]).open(placement=placement) as session:
+            for number in range(20):
+                session.put(number)
+            session.drain()
+            seen = len(node.log)
+
+        assert seen == 1 + 20
+
+    @PLACEMENTS
+    def test_metrics_can_be_had_at_any_moment(self, placement):
+        with Pipeline([Odd(), Add()]).open(enable_metrics=True, placement=placement) as session:
+            before = session.metrics()
+            for number in range(4):
+                session.call(number)
+            after = session.metrics()
+
+        assert (before["items_in"], before["items_out"]) == (0, 0)
+        assert (after["items_in"], after["items_out"], after["errors"]) == (4, 2, 0)
+        assert [(node["items_in"], node["items_out"]) for node in after["node_metrics"]] == [(4, 2), (2, 2)]
+        assert [node["placement"] for node in after["node_metrics"]] == [placement] * 2
+
+    def test_metrics_are_none_when_nobody_wants_them(self):
+        with Pipeline([Add()]).open() as session:
+            session.call(1)
+
+            assert session.metrics() is None
+
+    def test_metrics_do_not_wait_for_a_node_at_work(self):
+        hold = Hold()
+        with Pipeline([hold]).open(enable_metrics=True, placement="thread") as session:
+            worker = Worker(lambda: session.call(1))
+            assert hold.is_there.wait(TIMEOUT_SECS)
+
+            metrics = Worker(session.metrics)
+            metrics.join(TIMEOUT_SECS / 4)
+            came_at_once = not metrics.is_alive()
+
+            hold.go.set()
+            assert worker.result() == 1
+        assert came_at_once
+
+
+class TestOpening:
+    def test_it_is_a_session(self):
+        with Pipeline([Add()]).open() as session:
+            assert type(session) is Session
+
+    @pytest.mark.parametrize(
+        ("options", "text"),
+        [
+            ({"que_size": 3}, "Unknown option 'que_size'; did you mean 'queue_size'?"),
+            ({"queue_size": 0}, "queue_size=0 is not available; it is a whole number from 1 to 1000000"),
+            (
+                {"stall_warning": -1},
+                "stall_warning=-1 is not available; it is a number of seconds above 0, or None",
+            ),
+            ({"stall_warnin": 1}, "Unknown option 'stall_warnin'; did you mean 'stall_warning'?"),
+        ],
+    )
+    def test_what_cannot_be_is_refused_before_any_node_is_touched(self, options, text):
+        node = Noting()
+
+        with pytest.raises(PipelineError) as caught:
+            Pipeline([node]).open(**options)
+
+        assert str(caught.value) == text
+        assert node.log == []
+
+    def test_a_node_that_fails_to_initialize_closes_all(self):
+        log = []
+
+        class Broken(Noting):
+            def initialize(self):
+                super().initialize()
+                raise OSError("no model")
+
+        with (
+            pytest.raises(NodeError, match="no model"),
+            Pipeline([Noting("a", log), Broken("b", log)]).open(),
+        ):
+            log.append("inside")
+
+        assert log == ["initialize a", "initialize b", "cleanup b", "cleanup a"]
+
+    def test_two_sessions_of_one_pipeline_take_turns_in_its_nodes(self):
+        node = Noting()
+        pipeline = Pipeline([node])
+
+        with pipeline.open() as first, pipeline.open(placement="thread") as second:
+            answers = [first.call(1), second.call(2)]
+
+        assert answers == [1, 2]
+        assert node.log == ["initialize node", 1, 2, "cleanup node"]

@@ -1,0 +1,81 @@
+"""What a stream through a session tells of failures, interruptions and counts."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from remotemedia import Pipeline
+from remotemedia.exceptions import NodeError, SessionClosedError, SessionInterruptedError
+
+
+class Picky:
+    def process(self, item):
+        if item == "bad":
+            raise ValueError(item)
+        return item
+
+
+@pytest.mark.parametrize("options", [{}, {"placement": "thread"}])
+def test_a_failure_comes_in_the_place_of_its_outputs(options):
+    """Outputs of later items came before it."""
+    outputs = []
+    with Pipeline([Picky()]).open(**options) as session:
+        for item in (1, "bad", 3):
+            session.put(item)
+        session.end()
+        session.drain()
+
+        with pytest.raises(NodeError, match="on item 1"):
+            outputs.extend(iter(session))
+        outputs.append("failure")
+        outputs.extend(session)
+
+    assert outputs == [1, "failure", 3]
+
+
+def test_outputs_of_a_closed_session_are_an_error_each_time():
+    """The second iteration waited for ever."""
+    with Pipeline([Picky()]).open() as session:
+        session.put(1)
+        session.close()
+
+        for _ in range(2):
+            with pytest.raises(SessionClosedError):
+                list(session)
+
+
+def test_an_interrupted_call_on_its_callers_thread_is_counted():
+    """It was dropped, and counted nowhere."""
+    is_inside, may_go_on = threading.Event(), threading.Event()
+
+    class Held:
+        def process(self, item):
+            is_inside.set()
+            yield item
+            may_go_on.wait(10)
+            yield item
+
+    with Pipeline([Held()]).open(enable_metrics=True) as session:
+        dropped = []
+        interrupter = threading.Thread(
+            target=lambda: is_inside.wait(10) and dropped.append(session.interrupt())
+        )
+        interrupter.start()
+        threading.Timer(0.1, may_go_on.set).start()
+
+        with pytest.raises(SessionInterruptedError):
+            session.call("x")
+        interrupter.join()
+
+        assert dropped == [1]
+        assert session.metrics()["interrupted"] == 1
+
+
+def test_the_end_of_input_is_no_item():
+    """It was counted as one."""
+    with Pipeline([Picky()]).open(placement="thread", enable_metrics=True) as session:
+        assert list(session.map([1, 2])) == [1, 2]
+
+        assert session.metrics()["items_in"] == 2
