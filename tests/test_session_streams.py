@@ -79,3 +79,26 @@ def test_the_end_of_input_is_no_item():
         assert list(session.map([1, 2])) == [1, 2]
 
         assert session.metrics()["items_in"] == 2
+
+
+@pytest.mark.parametrize(("when_full", "kept"), [("drop_oldest", [0, 8, 9]), ("drop_newest", [0, 1, 2])])
+def test_whoever_puts_never_waits_for_a_stage_that_drops(when_full, kept):
+    """It waited for the inputs that had been dropped already."""
+    is_inside, may_go_on = threading.Event(), threading.Event()
+
+    class Held:
+        def process(self, item):
+            is_inside.set()
+            may_go_on.wait(10)
+            return item
+
+    with Pipeline([Held()]).open(queue_size=2, when_full=when_full, enable_metrics=True) as session:
+        session.put(0)
+        is_inside.wait(10)
+        for item in range(1, 10):
+            session.put(item)
+        may_go_on.set()
+        session.end()
+
+        assert list(session) == kept
+        assert session.metrics()["node_metrics"][0]["dropped"] == 7
