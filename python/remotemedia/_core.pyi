@@ -105,7 +105,7 @@ class SessionCore:
     def metrics(self) -> dict[str, Any] | None:
         """The figures so far; `None` if the session was opened without `enable_metrics`."""
 
-    def shut_down(self, timeout: float) -> list[tuple[str, int, int]]:
+    def shut_down(self, timeout: float) -> list[tuple[str, int | None, int]]:
         """Stop and clean up within `timeout` seconds.
 
         Returns:

@@ -11,12 +11,12 @@ __all__ = ["dropped", "left_behind", "set_aside", "stack_of", "stalled"]
 _logger = logging.getLogger("remotemedia")
 
 
-def stalled(node_id: str, item_index: int, seconds: float, thread_id: int) -> None:
+def stalled(node_id: str, item_index: int | None, seconds: float, thread_id: int) -> None:
     """A node has been at one item for long. It is named, not killed."""
     _logger.warning(
-        "node '%s' has been at item %d for %.1f s, here:\n%s",
+        "node '%s' has been at %s for %.1f s, here:\n%s",
         node_id,
-        item_index,
+        _task(item_index),
         seconds,
         stack_of(thread_id),
     )
@@ -32,12 +32,16 @@ def set_aside(error: BaseException) -> None:
     _logger.error("an error while work was abandoned", exc_info=error)
 
 
-def left_behind(node_id: str, item_index: int, timeout: float, thread_id: int) -> str:
+def left_behind(node_id: str, item_index: int | None, timeout: float, thread_id: int) -> str:
     """What to say of a node that did not come back when its session closed."""
     return (
-        f"Node '{node_id}' did not come back from item {item_index} within {timeout:g} s "
+        f"Node '{node_id}' did not come back from {_task(item_index)} within {timeout:g} s "
         f"and was left behind, here:\n{stack_of(thread_id)}"
     )
+
+
+def _task(item_index: int | None) -> str:
+    return "work without an item" if item_index is None else f"item {item_index}"
 
 
 def stack_of(thread_id: int) -> str:

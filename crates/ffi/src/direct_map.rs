@@ -131,7 +131,7 @@ impl State {
         while !core.session.direct_with(&mut || {
             outcome = chunk.take().map(|chunk| chain.run(chunk, &mut outputs));
         }) {
-            py.detach(|| core.session.wait_until_free());
+            core.wait_until_free(py)?;
         }
         self.ready.extend(std::mem::take(&mut outputs.0));
         let Some(outcome) = outcome else { return Ok(()) };

@@ -160,7 +160,7 @@ impl SessionCore {
     }
 
     /// Stop and clean up within `timeout` seconds. Answers what had to be left behind: node, item, thread.
-    fn shut_down(&self, py: Python<'_>, timeout: f64) -> PyResult<Vec<(String, u64, u64)>> {
+    fn shut_down(&self, py: Python<'_>, timeout: f64) -> PyResult<Vec<(String, Option<u64>, u64)>> {
         self.stop.set();
         self.outbox.close();
         let timeout = Duration::try_from_secs_f64(timeout).unwrap_or(Duration::MAX.min(Duration::from_secs(1 << 30)));
@@ -194,7 +194,7 @@ impl SessionCore {
                 Direct::Failed(error) => return Err(failure::ended(py, error)),
                 Direct::Busy(back) => {
                     item = back;
-                    py.detach(|| self.session.wait_until_free());
+                    self.wait_until_free(py)?;
                 }
             }
         }
@@ -215,9 +215,15 @@ impl SessionCore {
             match self.session.resume(node, &mut answer, outputs) {
                 Direct::Done => return Ok(()),
                 Direct::Failed(error) => return Err(failure::ended(py, error)),
-                Direct::Busy(_) => py.detach(|| self.session.wait_until_free()),
+                Direct::Busy(_) => self.wait_until_free(py)?,
             }
         }
+    }
+
+    /// Wait for another thread that is inside the nodes, a moment at a time.
+    pub(crate) fn wait_until_free(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.session.wait_until_free(LOOK));
+        py.check_signals()
     }
 
     fn call_by_queue(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<Py<PyAny>> {

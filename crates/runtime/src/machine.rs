@@ -10,7 +10,7 @@ use quanta::Instant;
 
 use crate::layout::{Edge, GatePlan, Layout, Route};
 use crate::metrics::{Recorder, Recorders};
-use crate::progress::Progress;
+use crate::progress::{NO_ITEM, Progress};
 use crate::{Node, NodeFailure, Observer, Outputs, Payload, Phase, Plan, RunError, Sink, Stream};
 
 /// Why the machine stopped in the middle of its work.
@@ -122,6 +122,41 @@ impl<P: Payload> Machine<P> {
         self.work_off(sink)
     }
 
+    /// Whether branches meet in the stage.
+    pub(crate) fn has_gates(&self) -> bool {
+        !self.gates.is_empty()
+    }
+
+    /// Whether the node was given an item of the input under way, if somebody needs to know.
+    pub(crate) fn has_visited(&self, node: usize) -> bool {
+        self.has_join && self.visited[node]
+    }
+
+    /// What the only node of the stage would be given of the input under way: its items, met and joined.
+    pub(crate) fn inputs(
+        &mut self,
+        visits: Vec<usize>,
+        items: Vec<(usize, P)>,
+        is_flush: bool,
+    ) -> Result<Vec<P>, Stop<P::Fault>> {
+        visits.into_iter().for_each(|place| self.mark_visited(place));
+        let mut inputs = Vec::with_capacity(items.len());
+        for (place, item) in items {
+            match self.entries[place].1 {
+                Route::Gate { gate, branch } => self.gates[gate].arrived[branch].push(item),
+                _ => inputs.push(item),
+            }
+        }
+        if let Some(gate) = self.gate_of[0] {
+            self.open_gate(gate, is_flush)?;
+            inputs.extend(std::iter::from_fn(|| self.stack.pop()).filter_map(|work| match work {
+                Work::Item { item, .. } => Some(item),
+                Work::Outputs { .. } => None,
+            }));
+        }
+        Ok(inputs)
+    }
+
     /// The node behind one of the entries was given an item, whatever came of it.
     pub(crate) fn mark_visited(&mut self, entry: usize) {
         if let Route::Gate { gate, .. } = self.entries[entry].1 {
@@ -188,7 +223,7 @@ impl<P: Payload> Machine<P> {
                 return Err(Stop::Cancelled);
             }
             let started = self.is_watched().then(Instant::now);
-            self.progress.enter(node, self.item_index);
+            self.progress.enter(node, NO_ITEM);
             let flushed = self.nodes[node].flush();
             self.progress.leave();
             let outputs = flushed.map_err(|fault| Stop::Node { node, phase: Phase::Flush, fault })?;
@@ -250,6 +285,10 @@ impl<P: Payload> Machine<P> {
                 Work::Item { route, item } => self.deliver(route, item, sink)?,
                 Work::Outputs { node, phase, stream, took } => {
                     sink.before_wait();
+                    if !sink.is_wanted() {
+                        self.stack.push(Work::Outputs { node, phase, stream, took });
+                        return Err(Stop::Cancelled);
+                    }
                     self.draw(node, phase, stream, took)?;
                 }
             }
@@ -264,7 +303,7 @@ impl<P: Payload> Machine<P> {
             return Err(Stop::Cancelled);
         }
         let started = self.is_watched().then(Instant::now);
-        self.progress.enter(node, self.item_index);
+        self.progress.enter(node, if phase == Phase::Process { self.item_index } else { NO_ITEM });
         let next = stream.next();
         self.progress.leave();
         let took = took + started.map_or(Duration::ZERO, |started| started.elapsed());

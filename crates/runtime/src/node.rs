@@ -190,6 +190,11 @@ pub trait Sink<P: Payload> {
         self.accept(output)
     }
 
+    /// Whether anybody still wants the outputs. Asked before a generator is asked for more.
+    fn is_wanted(&mut self) -> bool {
+        true
+    }
+
     /// A generator is asked for more, which may take its time: what was taken should go on now.
     fn before_wait(&mut self) {}
 }

@@ -150,6 +150,16 @@ impl Plan {
         sides.len()
     }
 
+    /// Whether all that goes from the input of the pipeline to its output goes through this stage.
+    pub(crate) fn is_only_way(&self, stage: usize) -> bool {
+        // Those that are reached from the input without the stage, in plan order.
+        let mut is_reached = vec![false; self.nodes.len()];
+        for (index, node) in self.nodes.iter().enumerate().filter(|(index, _)| self.stage_of[*index] != stage) {
+            is_reached[index] = node.upstreams.is_empty() || node.upstreams.iter().any(|&up| is_reached[up]);
+        }
+        !self.nodes.iter().zip(is_reached).any(|(node, is_reached)| is_reached && node.downstreams.is_empty())
+    }
+
     /// The most inputs that a session has under way, where `queue_size` is for the stages that don't say.
     pub fn window(&self, queue_size: usize) -> usize {
         self.stages.iter().map(|stage| stage.capacity(queue_size)).sum()

@@ -2,6 +2,9 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+/// Stands for the item where a node is at work without one: in `initialize`, `flush` or `cleanup`.
+pub(crate) const NO_ITEM: u64 = u64::MAX;
+
 /// The call under way in one stage.
 ///
 /// Written by the thread that works, with plain stores; read by the watch, which takes two equal readings some seconds apart for a
@@ -21,13 +24,14 @@ pub(crate) struct Reading {
     pub(crate) step: u64,
     /// The number of the node in its stage.
     pub(crate) node: usize,
-    pub(crate) item: u64,
+    /// The index of the input, where there is one.
+    pub(crate) item: Option<u64>,
     /// Who works, by the number that [`Progress::set_thread`] got; 0 if unknown.
     pub(crate) thread: u64,
 }
 
 impl Progress {
-    /// A node begins with an item.
+    /// A node begins with an item, or with [`NO_ITEM`].
     pub(crate) fn enter(&self, node: usize, item: u64) {
         // A stage has far fewer nodes than u32 can count, and an equal number only blurs a message.
         #[allow(clippy::cast_possible_truncation, reason = "see above")]
@@ -52,7 +56,7 @@ impl Progress {
         (step & 1 == 1).then(|| Reading {
             step,
             node: self.node.load(Ordering::Relaxed) as usize,
-            item: self.item.load(Ordering::Relaxed),
+            item: Some(self.item.load(Ordering::Relaxed)).filter(|&item| item != NO_ITEM),
             thread: self.thread.load(Ordering::Relaxed),
         })
     }

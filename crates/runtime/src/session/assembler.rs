@@ -26,7 +26,7 @@ impl<P> Assembler<P> {
         let input = part.input;
         let whole = self.parts.entry(input).or_insert_with(|| Part {
             missing: self.senders,
-            parcel: Parcel { items: Vec::new(), visits: Vec::new(), is_last: true, ..part.header() },
+            parcel: Parcel { items: Vec::new(), visits: Vec::new(), is_first: true, is_last: true, ..part.header() },
         });
         whole.parcel.items.extend(part.items);
         whole.parcel.visits.extend(part.visits);

@@ -1,26 +1,25 @@
 //! Opening a session: stages and links from a plan, initialization, threads.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::assembler::Assembler;
-use super::core::{Core, Door};
-use super::inbox::Inbox;
-use super::parallel::{run_batches, run_concurrent, run_forwarder, run_replica};
+use super::core::Core;
+use super::direct::Free;
+use super::door::Door;
+use super::inbox::{Inbox, Policy};
 use super::reorder::Reorder;
-use super::stage::{Link, Stage, Unit, run_in_order};
+use super::stage::{Link, Stage, Unit};
+use super::threads::Threads;
 use super::tracker::Tracker;
-use super::watch::{Latch, Watch};
-use super::{Replicas, Running, Session, SessionSettings, Threads, TurnOf};
+use super::watch::Watch;
+use super::{Replicas, Session, SessionSettings, TurnOf};
 use crate::layout::Edge;
 use crate::machine::Machine;
 use crate::metrics::Recorders;
-use crate::{CancelFlag, Failure, Node, Payload, Phase, Plan, RunError};
-
-/// Stack of the thread of a stage: deep recursion in user code must end as an error of its language.
-const STACK_BYTES: usize = 16 << 20;
+use crate::progress::{NO_ITEM, Progress};
+use crate::{CancelFlag, Failure, Node, Payload, Phase, Plan, RunError, WhenFull};
 
 impl<P: Payload> Session<P> {
     /// Initialize the nodes, which stand in plan order. If one fails, it and those before it are cleaned up.
@@ -41,15 +40,14 @@ impl<P: Payload> Session<P> {
             stages,
             tracker: Tracker::new(),
             outputs: (senders_of_output > 1).then(|| Mutex::new(Assembler::new(senders_of_output))),
-            door: Mutex::new(Door { waiting: VecDeque::new() }),
-            waiting: AtomicUsize::new(0),
+            door: Door::new(),
             window,
             draining: AtomicUsize::new(0),
             with_metrics: settings.with_metrics,
             is_closed: AtomicBool::new(false),
-            is_broken: AtomicBool::new(false),
             reporter: settings.reporter.clone(),
             observer: settings.observer.clone(),
+            source: Progress::default(),
             plan,
         });
         if let Some(observer) = &settings.observer {
@@ -58,7 +56,9 @@ impl<P: Payload> Session<P> {
         let session = Self {
             watch: Mutex::new(Watch::start(&core, settings.stall_warning)),
             core,
-            threads: Mutex::new(Threads::default()),
+            threads: Threads::default(),
+            interrupting: Mutex::new(()),
+            free: Free::default(),
             owed: Mutex::new(Vec::new()),
             calls: AtomicU64::new(0),
             calls_out: AtomicU64::new(0),
@@ -97,61 +97,6 @@ impl<P: Payload> Session<P> {
         let node = core.plan.stages()[stage].nodes.binary_search(&number).expect("a node is in its stage");
         (0..core.stages[stage].units.len()).map(|unit| (stage, unit, node)).collect()
     }
-
-    /// Start one more thread, which is ended with the others.
-    pub(super) fn start_thread(&self, stage: usize, body: Box<dyn FnOnce() + Send>) {
-        let running = start_thread(stage, Box::new(move || P::live(body)));
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner).running.push(running);
-    }
-
-    /// Start the threads of the stages, if none has needed them yet.
-    pub(super) fn start_threads(&self) {
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::replace(&mut threads.are_started, true) {
-            return;
-        }
-        for stage in &self.core.stages {
-            let index = stage.index;
-            let options = &self.core.plan.stages()[index].options;
-            let mut start = |body: Body<P>| {
-                let core = Arc::clone(&self.core);
-                threads.running.push(start_thread(index, Box::new(move || P::live(|| body(&core)))));
-            };
-            if stage.reorder.is_none() {
-                start(Box::new(move |core| run_in_order(core, index)));
-                continue;
-            }
-            start(Box::new(move |core| run_forwarder(core, index)));
-            if options.concurrency > 1 {
-                start(Box::new(move |core| run_concurrent(core, index)));
-            }
-            for unit in 0..if options.concurrency > 1 { 0 } else { stage.units.len() } {
-                let is_batch = options.batch.is_some();
-                start(Box::new(
-                    move |core| {
-                        if is_batch { run_batches(core, index, unit) } else { run_replica(core, index, unit) }
-                    },
-                ));
-            }
-        }
-    }
-}
-
-/// What the thread of a stage does.
-type Body<P> = Box<dyn FnOnce(&Arc<Core<P>>) + Send>;
-
-fn start_thread(stage: usize, body: Box<dyn FnOnce() + Send>) -> Running {
-    let latch = Arc::new(Latch::default());
-    let guard = Arc::clone(&latch).guard();
-    let thread = std::thread::Builder::new()
-        .name(format!("remotemedia-{stage}"))
-        .stack_size(STACK_BYTES)
-        .spawn(move || {
-            body();
-            drop(guard);
-        })
-        .expect("the system has a thread for a stage");
-    (thread, latch, stage)
 }
 
 fn build_stages<P: Payload>(
@@ -199,15 +144,17 @@ fn build_stage<P: Payload>(
     let options = &planned.options;
     let queue_size = options.queue_size.unwrap_or(settings.queue_size);
     let sides = plan.sides_of(index);
-    let needs_assembler = sides > 1 || (planned.is_parallel() && !options.is_ordered);
+    // Parts of an input that may overtake each other, or meet in different replicas, are put together first.
+    let needs_assembler = sides > 1 || (planned.is_parallel() && (!options.is_ordered || machines[0].has_gates()));
     let width = planned.width();
+    let policy = Policy {
+        capacity: if sides > 1 && options.when_full == WhenFull::Wait { usize::MAX } else { queue_size },
+        when_full: options.when_full,
+        is_only_way: plan.is_only_way(index),
+    };
     Stage {
         index,
-        inbox: Inbox::new(
-            if sides > 1 { usize::MAX } else { queue_size },
-            options.when_full,
-            is_only_entry(plan, index),
-        ),
+        inbox: Inbox::new(policy),
         entry: machines[0].entry_of(Edge { from: None, to: None }),
         assembler: needs_assembler.then(|| Mutex::new(Assembler::new(sides))),
         reorder: planned.is_parallel().then(|| Reorder::new(options.is_ordered, width, width + queue_size.max(width))),
@@ -224,13 +171,8 @@ fn build_stage<P: Payload>(
             .collect(),
         links,
         waited_us: AtomicU64::new(0),
+        ending: AtomicUsize::new(0),
     }
-}
-
-/// Whether all inputs come in by this stage, and nothing else does.
-fn is_only_entry(plan: &Plan, stage: usize) -> bool {
-    let mut roots = plan.nodes().iter().enumerate().filter(|(_, node)| node.upstreams.is_empty());
-    plan.sides_of(stage) == 1 && roots.all(|(root, _)| plan.stage_of(root) == stage)
 }
 
 /// The links out of a stage: one to each stage that gets something of it, and one out of the pipeline.
@@ -255,18 +197,15 @@ fn links_of<P: Payload>(plan: &Plan, stage: usize, machines: &[Vec<Machine<P>>])
     links
 }
 
-/// Used where a phase of the life of a session has no item.
-pub(super) const NO_ITEM: Option<u64> = None;
-
 impl<P: Payload> Machine<P> {
     /// Initialize one node.
     pub(super) fn initialize(&mut self, node: usize) -> Result<(), RunError<P::Fault>> {
         let started = Instant::now();
-        self.progress.enter(node, 0);
+        self.progress.enter(node, NO_ITEM);
         let outcome = self.nodes[node].initialize();
         self.progress.leave();
         self.note_phase(node, Phase::Initialize, started.elapsed());
-        outcome.map_err(|fault| self.failure(node, NO_ITEM, Phase::Initialize, fault))
+        outcome.map_err(|fault| self.failure(node, None, Phase::Initialize, fault))
     }
 
     /// A source gets no items: what is put in takes the way of its outputs.
@@ -279,11 +218,11 @@ impl<P: Payload> Machine<P> {
     /// Clean one node up.
     pub(super) fn clean_up(&mut self, node: usize) -> Result<(), crate::NodeFailure<P::Fault>> {
         let started = Instant::now();
-        self.progress.enter(node, 0);
+        self.progress.enter(node, NO_ITEM);
         let stopped = self.nodes[node].stop();
         let outcome = stopped.and(self.nodes[node].cleanup());
         self.progress.leave();
         self.note_phase(node, Phase::Cleanup, started.elapsed());
-        outcome.map_err(|fault| self.node_failure(node, NO_ITEM, Phase::Cleanup, fault))
+        outcome.map_err(|fault| self.node_failure(node, None, Phase::Cleanup, fault))
     }
 }

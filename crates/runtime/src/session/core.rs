@@ -1,14 +1,15 @@
 //! What all threads of a session share: the stages, the inputs under way, and the door by which inputs come in.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::assembler::Assembler;
-use super::inbox::Parcel;
+use super::door::{Door, Entered};
+use super::inbox::{Dropped, Parcel};
 use super::stage::{Link, Stage};
 use super::tracker::{Client, Tracker};
+use crate::progress::Progress;
 use crate::{Observer, Payload, Phase, Plan, Reporter, RunError};
 
 /// The shared part of a session.
@@ -18,23 +19,17 @@ pub(crate) struct Core<P: Payload> {
     pub(crate) tracker: Tracker<P>,
     /// Where the outputs of several last stages are put together.
     pub(crate) outputs: Option<Mutex<Assembler<P>>>,
-    pub(crate) door: Mutex<Door<P>>,
-    /// How many wait at the door.
-    pub(crate) waiting: AtomicUsize,
+    /// Where inputs wait that find no room.
+    pub(crate) door: Door<Submission<P>>,
     /// The most inputs that may be under way.
     pub(crate) window: usize,
     pub(crate) draining: AtomicUsize,
     pub(crate) with_metrics: bool,
     pub(crate) is_closed: AtomicBool,
-    /// A call overran its time and cannot be stopped: nothing more goes in.
-    pub(crate) is_broken: AtomicBool,
     pub(crate) reporter: Option<Arc<dyn Reporter<P>>>,
     pub(crate) observer: Option<Arc<dyn Observer>>,
-}
-
-/// Where inputs wait that find no room.
-pub(crate) struct Door<P: Payload> {
-    pub(crate) waiting: VecDeque<Submission<P>>,
+    /// Where the thread of the source is.
+    pub(crate) source: Progress,
 }
 
 /// An input on its way into a session.
@@ -61,61 +56,49 @@ pub enum Admission {
 impl<P: Payload> Core<P> {
     /// Let an input in, now or as soon as there is room.
     pub(crate) fn submit(&self, submission: Submission<P>) -> Admission {
-        {
-            let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
-            if self.is_closed.load(Ordering::Acquire) || self.is_broken.load(Ordering::Acquire) {
-                drop(door);
+        match self.door.enter(submission, || self.has_room(), |submission| self.admit(submission)) {
+            Entered::Now(dropped) => {
+                self.end_dropped(dropped);
+                Admission::Now
+            }
+            Entered::Later => {
+                self.admit_waiting();
+                Admission::Later
+            }
+            Entered::Never(submission) => {
                 submission.client.done(Err(RunError::Closed));
-                return Admission::Never;
+                Admission::Never
             }
-            if door.waiting.is_empty() && self.has_room() {
-                self.admit(submission);
-                return Admission::Now;
-            }
-            door.waiting.push_back(submission);
-            self.waiting.store(door.waiting.len(), Ordering::SeqCst);
         }
-        // Room may have come while we held the door, and whoever made it could not look.
-        self.admit_waiting();
-        Admission::Later
     }
 
     /// Let in who waits, as far as there is room. Called whenever some has come.
     pub(crate) fn admit_waiting(&self) {
-        while self.waiting.load(Ordering::SeqCst) > 0 {
-            let mut door = match self.door.try_lock() {
-                Ok(door) => door,
-                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-                // Whoever holds the door looks again when it has let go.
-                Err(TryLockError::WouldBlock) => return,
-            };
-            if door.waiting.is_empty() || !self.has_room() {
-                return;
-            }
-            let Some(mut submission) = door.waiting.pop_front() else { return };
-            self.waiting.store(door.waiting.len(), Ordering::SeqCst);
+        let admit = |mut submission: Submission<P>| {
             let admitted = submission.admitted.take();
-            self.admit(submission);
-            drop(door);
-            if let Some(admitted) = admitted {
-                admitted(true);
-            }
-        }
+            (self.admit(submission), admitted)
+        };
+        self.door.let_in(
+            || self.has_room(),
+            admit,
+            |(dropped, admitted)| {
+                self.complete_dropped(dropped);
+                if let Some(admitted) = admitted {
+                    admitted(true);
+                }
+            },
+        );
     }
 
     /// Whoever waits at the door for this client need not any more.
     pub(crate) fn forget_waiting(&self, client: &Arc<dyn Client<P>>) {
         let is_its =
             |submission: &Submission<P>| std::ptr::addr_eq(Arc::as_ptr(&submission.client), Arc::as_ptr(client));
-        let forgotten: Vec<Submission<P>> = {
-            let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
-            let (forgotten, kept): (Vec<_>, Vec<_>) = door.waiting.drain(..).partition(is_its);
-            door.waiting = kept.into();
-            self.waiting.store(door.waiting.len(), Ordering::SeqCst);
-            forgotten
-        };
-        for submission in forgotten {
+        for submission in self.door.forget(is_its) {
             submission.client.done(Err(RunError::Cancelled));
+            if let Some(admitted) = submission.admitted {
+                admitted(false);
+            }
         }
         self.admit_waiting();
     }
@@ -123,7 +106,7 @@ impl<P: Payload> Core<P> {
     /// Send a parcel the way of a link.
     pub(crate) fn send(&self, link: &Link, parcel: Parcel<P>) {
         match link.to {
-            Some(stage) => self.stages[stage].receive(parcel, self),
+            Some(stage) => self.end_dropped(self.stages[stage].receive(parcel, self)),
             None => self.emit(parcel),
         }
     }
@@ -135,14 +118,7 @@ impl<P: Payload> Core<P> {
 
     /// A call cannot be stopped: all inputs fail now, and nothing more goes in.
     pub(crate) fn break_off(&self, error: impl Fn() -> RunError<P::Fault>) {
-        if self.is_broken.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let waiting: Vec<_> = {
-            let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
-            self.waiting.store(0, Ordering::SeqCst);
-            door.waiting.drain(..).collect()
-        };
+        let waiting = self.door.close();
         self.tracker.take_all().tell(&error);
         for submission in waiting {
             submission.client.done(Err(error()));
@@ -190,6 +166,10 @@ impl<P: Payload> Core<P> {
         }
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire) > 0
     }
@@ -199,16 +179,33 @@ impl<P: Payload> Core<P> {
         self.tracker.len() < self.window && self.stages.iter().all(has_room)
     }
 
-    fn admit(&self, submission: Submission<P>) {
+    /// Open an input and hand it to the stages that begin with it. Answers what was dropped for it.
+    ///
+    /// The door is locked, so nothing here waits or calls a client.
+    fn admit(&self, submission: Submission<P>) -> Vec<Dropped<P>> {
         let Submission { item, client, is_urgent, .. } = submission;
         let input = self.tracker.open(client, item.is_some());
         let is_flush = item.is_none();
-        let entries = self.stages.iter().filter_map(|stage| stage.entry.map(|place| (stage, place)));
-        for (stage, place) in entries {
+        let mut dropped = Vec::new();
+        for stage in &self.stages {
+            let Some(place) = stage.entry else { continue };
             let items = item.iter().map(|item| (place, item.duplicate())).collect();
-            let visits = Vec::new();
-            stage.receive(Parcel { input, items, visits, is_last: true, is_flush, is_urgent, since: None }, self);
+            let parcel = Parcel { is_flush, is_urgent, ..Parcel::whole(input, items) };
+            dropped.extend(stage.receive(parcel, self));
         }
+        dropped
+    }
+
+    /// Items were dropped; inputs of which nothing is left have ended, which makes room.
+    fn end_dropped(&self, dropped: impl IntoIterator<Item = Dropped<P>>) {
+        if self.complete_dropped(dropped) {
+            self.admit_waiting();
+        }
+    }
+
+    fn complete_dropped(&self, dropped: impl IntoIterator<Item = Dropped<P>>) -> bool {
+        let ended = dropped.into_iter().filter(|dropped| dropped.ends_input);
+        ended.map(|dropped| self.tracker.complete(dropped.parcel.input)).count() > 0
     }
 
     /// Outputs of the pipeline.
@@ -228,16 +225,11 @@ impl<P: Payload> Core<P> {
         };
         // Delivered under the lock: what was whole first goes first.
         let mut outputs = outputs.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.tracker.is_open(parcel.input) {
+            return;
+        }
         if let Some(whole) = outputs.add(parcel) {
             deliver(whole);
         }
-    }
-}
-
-/// Tell whoever submitted that it is too late.
-pub(crate) fn refuse<P: Payload>(submission: Submission<P>) {
-    submission.client.done(Err(RunError::Closed));
-    if let Some(admitted) = submission.admitted {
-        admitted(false);
     }
 }

@@ -1,12 +1,16 @@
 //! Calls on the caller's own thread, for all-inline plans: no queue, no other thread.
 
-use std::sync::TryLockError;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use std::sync::{Condvar, Mutex, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 use super::Session;
 use super::stage::{Unit, blame};
 use crate::machine::{Machine, Stop};
 use crate::{Payload, RunError, Sink};
+
+/// Those who wait look as often whether the thread of the stage, which tells nobody, has left the nodes.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// What became of a call on the caller's own thread.
 pub enum Direct<P: Payload> {
@@ -16,6 +20,42 @@ pub enum Direct<P: Payload> {
     Failed(RunError<P::Fault>),
     /// Another thread is inside: the item comes back. [`Session::wait_until_free`] waits for it.
     Busy(Option<P>),
+}
+
+/// Where callers wait for each other.
+#[derive(Default)]
+pub(super) struct Free {
+    waiting: AtomicUsize,
+    lock: Mutex<()>,
+    has_come: Condvar,
+}
+
+impl Free {
+    /// Somebody has left the nodes.
+    fn tell(&self) {
+        // Either this thread sees who waits, or that one sees that the nodes are free.
+        fence(Ordering::SeqCst);
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            drop(self.lock.lock());
+            self.has_come.notify_one();
+        }
+    }
+
+    /// Wait until `is_free`, for as long as `patience`; whether that came to be.
+    fn wait(&self, patience: Duration, is_free: impl Fn() -> bool) -> bool {
+        let deadline = Instant::now() + patience;
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut is_there = is_free();
+        while !is_there && Instant::now() < deadline {
+            lock = self.has_come.wait_timeout(lock, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+            is_there = is_free();
+        }
+        drop(lock);
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        is_there
+    }
 }
 
 impl<P: Payload> Session<P> {
@@ -55,9 +95,11 @@ impl<P: Payload> Session<P> {
         done.is_some()
     }
 
-    /// Wait until no other thread is inside the nodes of an all-inline plan.
-    pub fn wait_until_free(&self) {
-        drop(self.unit().lock());
+    /// Wait until no other thread is inside the nodes of an all-inline plan, for as long as `patience`; whether that came to be.
+    pub fn wait_until_free(&self, patience: Duration) -> bool {
+        let is_free = || !matches!(self.unit().machine.try_lock(), Err(TryLockError::WouldBlock));
+        // A call on a closed session ends at once, whoever is still inside.
+        self.free.wait(patience, || is_free() || self.is_closed())
     }
 
     /// Items that went past the engine, for the metrics.
@@ -76,6 +118,9 @@ impl<P: Payload> Session<P> {
 
     /// `None` if another thread is inside.
     fn directly(&self, work: impl FnOnce(&mut Machine<P>) -> Result<(), Stop<P::Fault>>) -> Option<Direct<P>> {
+        if self.core.is_closed.load(Ordering::Relaxed) {
+            return Some(Direct::Failed(RunError::Closed));
+        }
         let unit = self.unit();
         let mut machine = match unit.machine.try_lock() {
             Ok(machine) => machine,
@@ -97,6 +142,8 @@ impl<P: Payload> Session<P> {
         };
         // An input that comes by the queue must find another number here than its own.
         machine.item_index = u64::MAX;
+        drop(machine);
+        self.free.tell();
         Some(answer)
     }
 

@@ -22,6 +22,8 @@ pub(crate) struct Parcel<P> {
     pub(crate) items: Vec<(usize, P)>,
     /// The places behind which a node was given an item of the input, if a join needs to know.
     pub(crate) visits: Vec<usize>,
+    /// Nothing of the input has come before it on this way.
+    pub(crate) is_first: bool,
     pub(crate) is_last: bool,
     /// The input ends here: the nodes are flushed.
     pub(crate) is_flush: bool,
@@ -32,22 +34,30 @@ pub(crate) struct Parcel<P> {
 }
 
 impl<P> Parcel<P> {
+    /// An input of which nothing more comes.
+    pub(crate) fn whole(input: u64, items: Vec<(usize, P)>) -> Self {
+        let visits = Vec::new();
+        let (is_first, is_last, is_flush, is_urgent) = (true, true, false, false);
+        Self { input, items, visits, is_first, is_last, is_flush, is_urgent, since: None }
+    }
+
+    /// Whether the nodes are flushed when its items are through.
+    pub(crate) fn ends_stream(&self) -> bool {
+        self.is_flush && self.is_last
+    }
+
     /// A parcel of the same input and kind, with nothing in it.
     pub(crate) fn header<Q>(&self) -> Parcel<Q> {
         Parcel {
             input: self.input,
             items: Vec::new(),
             visits: Vec::new(),
+            is_first: self.is_first,
             is_last: self.is_last,
             is_flush: self.is_flush,
             is_urgent: self.is_urgent,
             since: self.since,
         }
-    }
-
-    /// The items of the parcel, which stays without them.
-    fn split_items(&mut self) -> Self {
-        Self { items: std::mem::take(&mut self.items), ..self.header() }
     }
 }
 
@@ -62,13 +72,31 @@ pub(crate) enum Popped<P> {
 }
 
 /// What became of a push.
+#[derive(Debug)]
 pub(crate) enum Pushed<P> {
     /// It waits its turn.
     Queued,
-    /// This parcel, the same or an older one, has left the queue for good, and its input ends with it.
-    Dropped(Parcel<P>),
+    /// These items were dropped, of the same parcel or of another one.
+    Dropped(Dropped<P>),
     /// Nothing more is let in: the session is closing.
     Refused,
+}
+
+/// What was dropped because the queue was full.
+#[derive(Debug)]
+pub(crate) struct Dropped<P> {
+    pub(crate) parcel: Parcel<P>,
+    /// Nothing else is left of the input.
+    pub(crate) ends_input: bool,
+}
+
+/// What may be dropped, and how.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Policy {
+    pub(crate) capacity: usize,
+    pub(crate) when_full: WhenFull,
+    /// Every input comes by here and by no other way: one that is dropped whole has ended.
+    pub(crate) is_only_way: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -77,13 +105,19 @@ pub(crate) struct InboxFigures {
     pub(crate) dropped: u64,
 }
 
+/// For how long a pop waits.
+enum Wait {
+    Until(Instant),
+    NoMore,
+}
+
 struct State<P> {
     parcels: VecDeque<Parcel<P>>,
     /// Parcels in it that carry items: only these count against the capacity.
     loaded: usize,
     next_number: u64,
     is_closed: bool,
-    /// Counts the requests to whoever waits with a deadline not to wait any longer.
+    /// Counts the requests to whoever is in `pop_until` not to wait any longer.
     nudges: u64,
     figures: InboxFigures,
 }
@@ -96,15 +130,12 @@ pub(crate) struct Inbox<P> {
     arrived: AtomicUsize,
     /// The last wait for a parcel was so short that it is worth spinning for the next.
     are_waits_short: AtomicBool,
-    capacity: usize,
-    when_full: WhenFull,
-    /// No other stage knows of the inputs that wait here.
-    holds_whole_inputs: bool,
+    policy: Policy,
 }
 
 impl<P> Inbox<P> {
-    /// An empty queue for `capacity` parcels. A capacity of `usize::MAX` never makes anyone wait.
-    pub(crate) fn new(capacity: usize, when_full: WhenFull, holds_whole_inputs: bool) -> Self {
+    /// An empty queue. A capacity of `usize::MAX` never makes anyone wait.
+    pub(crate) fn new(policy: Policy) -> Self {
         Self {
             state: Mutex::new(State {
                 parcels: VecDeque::new(),
@@ -118,27 +149,29 @@ impl<P> Inbox<P> {
             not_full: Condvar::new(),
             arrived: AtomicUsize::new(0),
             are_waits_short: AtomicBool::new(false),
-            capacity,
-            when_full,
-            holds_whole_inputs,
+            policy,
         }
     }
 
     /// Add a parcel; waits while the queue is full, if that is the policy.
     pub(crate) fn push(&self, parcel: Parcel<P>) -> Pushed<P> {
         let mut state = self.lock();
+        let is_full = |state: &State<P>| state.loaded >= self.policy.capacity;
+        let mut pushed = Pushed::Queued;
         let mut parcel = Some(parcel);
-        let mut dropped = None;
-        let has_items = parcel.as_ref().is_some_and(|parcel| !parcel.items.is_empty());
-        if has_items && state.loaded >= self.capacity {
-            match self.when_full {
+        if parcel.as_ref().is_some_and(|parcel| !parcel.items.is_empty()) && is_full(&state) {
+            match self.policy.when_full {
                 WhenFull::Wait => {
-                    while state.loaded >= self.capacity && !state.is_closed {
+                    while is_full(&state) && !state.is_closed {
                         state = self.not_full.wait(state).unwrap_or_else(PoisonError::into_inner);
                     }
                 }
-                WhenFull::DropNewest => dropped = state.drop_items(&mut parcel, self.holds_whole_inputs),
-                WhenFull::DropOldest => dropped = state.drop_oldest(self.holds_whole_inputs),
+                _ if state.is_closed => {}
+                WhenFull::DropNewest => {
+                    let (dropped, rest) = state.drop_items(parcel.take(), self.policy.is_only_way);
+                    (pushed, parcel) = (dropped, rest);
+                }
+                WhenFull::DropOldest => pushed = state.drop_oldest(self.policy.is_only_way),
             }
         }
         if state.is_closed {
@@ -150,26 +183,41 @@ impl<P> Inbox<P> {
         self.arrived.store(state.parcels.len(), Ordering::Release);
         drop(state);
         self.not_empty.notify_one();
-        match dropped {
-            Some(dropped) if self.holds_whole_inputs => Pushed::Dropped(dropped),
-            _ => Pushed::Queued,
-        }
+        pushed
     }
 
     /// Whether a push would neither wait nor drop.
     pub(crate) fn has_room(&self) -> bool {
-        self.lock().loaded < self.capacity
+        self.lock().loaded < self.policy.capacity
     }
 
     /// Whether a full queue drops items, so that nobody ever waits before it.
     pub(crate) fn drops(&self) -> bool {
-        self.when_full != WhenFull::Wait
+        self.policy.when_full != WhenFull::Wait
     }
 
-    /// The next parcel; waits for it, until the deadline if there is one.
-    pub(crate) fn pop(&self, deadline: Option<Instant>) -> Popped<P> {
+    /// How many parcels have been popped.
+    pub(crate) fn popped(&self) -> u64 {
+        self.lock().next_number
+    }
+
+    /// What to give [`Inbox::pop_until`]. Taken before looking at what a nudge tells of, so that none is missed.
+    pub(crate) fn nudges(&self) -> u64 {
+        self.lock().nudges
+    }
+
+    /// The next parcel; waits for it.
+    pub(crate) fn pop(&self) -> Popped<P> {
+        self.pop_when(|_| None)
+    }
+
+    /// The next parcel; waits for it until the deadline, if there is one, and until somebody nudges.
+    pub(crate) fn pop_until(&self, deadline: Option<Instant>, nudges: u64) -> Popped<P> {
+        self.pop_when(|state| if state.nudges == nudges { deadline.map(Wait::Until) } else { Some(Wait::NoMore) })
+    }
+
+    fn pop_when(&self, wait: impl Fn(&State<P>) -> Option<Wait>) -> Popped<P> {
         let mut state = self.lock();
-        let nudges = state.nudges;
         let mut waited_from = None;
         loop {
             if let Some(parcel) = state.parcels.pop_front() {
@@ -187,19 +235,20 @@ impl<P> Inbox<P> {
             if state.is_closed {
                 return Popped::Closed;
             }
+            let wait = wait(&state);
             if waited_from.is_none() {
                 waited_from = Some(Instant::now());
-                if deadline.is_none() && self.are_waits_short.load(Ordering::Relaxed) {
+                if wait.is_none() && self.are_waits_short.load(Ordering::Relaxed) {
                     drop(state);
                     self.spin();
                     state = self.lock();
                     continue;
                 }
             }
-            state = match deadline {
+            state = match wait {
                 None => self.not_empty.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(_) if state.nudges != nudges => return Popped::Nothing,
-                Some(deadline) => {
+                Some(Wait::NoMore) => return Popped::Nothing,
+                Some(Wait::Until(deadline)) => {
                     let patience = deadline.saturating_duration_since(Instant::now());
                     if patience.is_zero() {
                         return Popped::Nothing;
@@ -231,14 +280,14 @@ impl<P> Inbox<P> {
         state.loaded = 0;
         state.nudges += 1;
         let parcels = std::mem::take(&mut state.parcels);
-        self.arrived.store(0, Ordering::Release);
+        self.arrived.store(usize::from(state.is_closed), Ordering::Release);
         drop(state);
         self.not_full.notify_all();
         self.not_empty.notify_all();
         parcels
     }
 
-    /// Let whoever waits with a deadline go on now.
+    /// Let whoever waits in [`Inbox::pop_until`] go on now.
     pub(crate) fn nudge(&self) {
         self.lock().nudges += 1;
         self.not_empty.notify_all();
@@ -270,22 +319,25 @@ impl<P> State<P> {
         self.parcels.push_back(parcel);
     }
 
-    /// Drop the items of a parcel, and the parcel with them if nobody waits for the end of its input.
-    fn drop_items(&mut self, parcel: &mut Option<Parcel<P>>, is_whole: bool) -> Option<Parcel<P>> {
-        let dropped = if is_whole { parcel.take() } else { parcel.as_mut().map(Parcel::split_items) };
-        self.figures.dropped += dropped.as_ref().map_or(0, |dropped| dropped.items.len() as u64);
-        dropped
+    /// Drop the items of a parcel. Answers what must be queued all the same.
+    fn drop_items(&mut self, parcel: Option<Parcel<P>>, is_only_way: bool) -> (Pushed<P>, Option<Parcel<P>>) {
+        let Some(parcel) = parcel else { return (Pushed::Queued, None) };
+        self.figures.dropped += parcel.items.len() as u64;
+        let ends_input = is_only_way && parcel.is_first && parcel.is_last && !parcel.is_flush;
+        let is_needed = !ends_input && (parcel.is_last || !parcel.visits.is_empty());
+        let rest = is_needed.then(|| Parcel { visits: parcel.visits.clone(), ..parcel.header() });
+        (Pushed::Dropped(Dropped { parcel, ends_input }), rest)
     }
 
-    fn drop_oldest(&mut self, is_whole: bool) -> Option<Parcel<P>> {
-        let oldest = self.parcels.iter().position(|parcel| !parcel.items.is_empty())?;
+    fn drop_oldest(&mut self, is_only_way: bool) -> Pushed<P> {
+        let oldest = self.parcels.iter().position(|parcel| !parcel.items.is_empty());
+        let Some(oldest) = oldest else { return Pushed::Queued };
         self.loaded -= 1;
-        if is_whole {
-            let mut parcel = self.parcels.remove(oldest);
-            return self.drop_items(&mut parcel, is_whole);
+        let parcel = self.parcels.remove(oldest);
+        let (pushed, rest) = self.drop_items(parcel, is_only_way);
+        if let Some(rest) = rest {
+            self.parcels.insert(oldest, rest);
         }
-        let dropped = self.parcels[oldest].split_items();
-        self.figures.dropped += dropped.items.len() as u64;
-        Some(dropped)
+        pushed
     }
 }

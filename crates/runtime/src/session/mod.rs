@@ -9,33 +9,39 @@
 //! could otherwise wait for itself. The window on inputs under way bounds what it holds.
 
 mod assembler;
+mod batches;
 mod build;
+mod close;
+mod concurrent;
 mod core;
 mod direct;
+mod door;
+mod figures;
 mod inbox;
+mod interrupt;
 mod outbox;
 mod parallel;
 mod reorder;
 mod source;
 mod stage;
 mod sync;
+mod threads;
 mod tracker;
 mod watch;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 pub use self::core::Admission;
 use self::core::{Core, Submission};
 pub use self::direct::Direct;
+use self::direct::Free;
 pub use self::outbox::{Next, Outbox};
+use self::threads::Threads;
 pub use self::tracker::Client;
-use self::tracker::Clients;
-use self::watch::{Latch, Watch};
-use crate::metrics::{Recorder, whole_micros};
-use crate::{Metrics, Node, NodeFailure, Payload, Plan, RunError, Turn};
+use self::watch::Watch;
+use crate::{Metrics, Node, NodeFailure, Payload, Plan, Turn};
 
 /// How long the nodes of a session that could not be opened may take to clean up.
 const CLEANUP_TIME: Duration = Duration::from_secs(10);
@@ -71,8 +77,8 @@ pub trait Reporter<P: Payload>: Send + Sync {
 pub struct Stall {
     /// The id of the node.
     pub node_id: String,
-    /// The index of the input.
-    pub item_index: u64,
+    /// The index of the input, where there is one.
+    pub item_index: Option<u64>,
     /// For how long, at least.
     pub for_at_least: Duration,
     /// The number of the thread, as the nodes' [`Turn`] gave it.
@@ -102,8 +108,11 @@ pub struct Closed<F> {
 /// An open pipeline.
 pub struct Session<P: Payload> {
     core: Arc<Core<P>>,
-    threads: Mutex<Threads>,
+    threads: Threads,
     watch: Mutex<Option<Watch>>,
+    /// Held by whoever interrupts.
+    interrupting: Mutex<()>,
+    free: Free,
     /// Initialize was entered: stage, replica and node in it, in that order.
     owed: Mutex<Vec<(usize, usize, usize)>>,
     calls: AtomicU64,
@@ -112,15 +121,6 @@ pub struct Session<P: Payload> {
     calls_interrupted: AtomicU64,
     opened: Instant,
 }
-
-#[derive(Default)]
-struct Threads {
-    are_started: bool,
-    running: Vec<Running>,
-}
-
-/// A thread, what tells that it has ended, and its stage.
-type Running = (JoinHandle<()>, Arc<Latch>, usize);
 
 impl<P: Payload> Session<P> {
     /// The plan that is open.
@@ -145,7 +145,7 @@ impl<P: Payload> Session<P> {
         is_urgent: bool,
         admitted: Option<Box<dyn FnOnce(bool) + Send>>,
     ) -> Admission {
-        self.start_threads();
+        self.threads.start_stages(&self.core);
         self.core.submit(Submission { item, client, is_urgent, admitted })
     }
 
@@ -159,68 +159,9 @@ impl<P: Payload> Session<P> {
     /// `expect` is called before each of its items is put in for `client`. At the end of the source the nodes are flushed: one more
     /// input of the client, which it must expect before this call.
     pub fn start_source(&self, client: Arc<dyn Client<P>>, expect: Box<dyn Fn() + Send>) {
-        self.start_threads();
-        let core = Arc::clone(&self.core);
-        self.start_thread(0, Box::new(move || source::run(&core, &client, &*expect)));
-    }
-
-    /// Drop what is queued and under way. When this returns nothing of it can come out any more, and the nodes have been told.
-    ///
-    /// `stop_waiting` is called when the nodes should be stopped from waiting: for a coroutine, for instance.
-    pub fn interrupt(&self, stop_waiting: &dyn Fn()) -> u64 {
-        let core = &self.core;
-        let mut door = core.door.lock().unwrap_or_else(PoisonError::into_inner);
-        let units = || core.stages.iter().flat_map(|stage| &stage.units);
-        units().for_each(|unit| unit.stop.set());
-        let waiting: Vec<_> = door.waiting.drain(..).collect();
-        core.waiting.store(0, Ordering::SeqCst);
-        let clients = core.tracker.take_all();
-        clients.forget();
-        let queued: Vec<_> = core.stages.iter().map(|stage| stage.inbox.empty()).collect();
-        stop_waiting();
-        for unit in units() {
-            let mut machine = loop {
-                // A node may have begun to wait just after it was told to stop.
-                match unit.lock_until(Instant::now() + Duration::from_millis(2)) {
-                    Some(machine) => break machine,
-                    None => stop_waiting(),
-                }
-            };
-            core.note_failures(
-                unit.enter(&mut machine, super::machine::Machine::interrupt).into_iter().map(|(_, _, fault)| fault),
-            );
-            machine.item_index = u64::MAX;
-        }
-        for reorder in core.stages.iter().filter_map(|stage| stage.reorder.as_ref()) {
-            while !reorder.is_quiet(Duration::from_millis(50)) {
-                stop_waiting();
-            }
-        }
-        core.tracker.wait_until_quiet();
-        for assembler in core.stages.iter().filter_map(|stage| stage.assembler.as_ref()).chain(&core.outputs) {
-            assembler.lock().unwrap_or_else(PoisonError::into_inner).retain(|input| core.tracker.is_wanted(input));
-        }
-        clients.forget();
-        units().for_each(|unit| unit.stop.clear());
-        drop(door);
-        let waiting_clients: Clients<P> = waiting.iter().map(|submission| &submission.client).collect();
-        let calls = self.calls_interrupted.swap(0, Ordering::Relaxed);
-        let dropped = clients.count() + waiting_clients.count() + calls;
-        core.tracker.count_interrupted(dropped);
-        clients.interrupted();
-        waiting_clients.interrupted();
-        let mut told = Vec::with_capacity(waiting.len());
-        let mut garbage = Vec::with_capacity(waiting.len());
-        for submission in waiting {
-            told.extend(submission.admitted);
-            garbage.extend(submission.item);
-        }
-        P::dispose((queued, garbage));
-        for admitted in told {
-            admitted(true);
-        }
-        core.admit_waiting();
-        dropped
+        self.threads.start_stages(&self.core);
+        let stage = self.core.plan.stage_of(0);
+        self.threads.start(&self.core, stage, Box::new(move |core| source::run(core, &client, &*expect)));
     }
 
     /// Nobody wants the outputs of this client's inputs any more. Answers the threads that are at one of them right now.
@@ -228,7 +169,9 @@ impl<P: Payload> Session<P> {
         let inputs = self.core.tracker.abandon(client);
         self.core.forget_waiting(client);
         let units = self.core.stages.iter().flat_map(|stage| &stage.units);
-        let at_work = units.filter_map(|unit| unit.progress.read()).filter(|reading| inputs.contains(&reading.item));
+        let at_work = units
+            .filter_map(|unit| unit.progress.read())
+            .filter(|reading| reading.item.is_some_and(|item| inputs.contains(&item)));
         at_work.map(|reading| reading.thread).collect()
     }
 
@@ -249,144 +192,16 @@ impl<P: Payload> Session<P> {
         self.core.draining.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// The figures so far, if they are collected.
-    pub fn metrics(&self) -> Option<Metrics> {
-        let core = &self.core;
-        if !core.with_metrics {
-            return None;
-        }
-        let total = self.opened.elapsed();
-        let mut recorders: Vec<Recorder> = core.plan.nodes().iter().map(|_| Recorder::new()).collect();
-        for stage in &core.stages {
-            let members = &core.plan.stages()[stage.index].nodes;
-            for measured in stage.units.iter().filter_map(|unit| unit.recorders.as_ref()) {
-                for (index, &node) in members.iter().enumerate() {
-                    measured.note(index, |recorder| recorders[node].add(recorder));
-                }
-            }
-        }
-        let inside: Duration = recorders.iter().map(Recorder::inside).sum();
-        let (items_in, items_out) = core.tracker.counts();
-        let mut node_metrics: Vec<_> = recorders
-            .iter()
-            .zip(core.plan.nodes())
-            .map(|(recorder, node)| recorder.report(&node.id, &node.node_type, node.options.placement.name()))
-            .collect();
-        for stage in &core.stages {
-            let first = &mut node_metrics[core.plan.stages()[stage.index].nodes[0]];
-            let figures = stage.inbox.figures();
-            first.queue_wait_us = stage.waited_us.load(Ordering::Relaxed);
-            first.peak_queue_len = figures.peak_len as u64;
-            first.dropped = figures.dropped;
-        }
-        Some(Metrics {
-            pipeline: core.plan.name().to_owned(),
-            total_duration_us: whole_micros(total),
-            overhead_us: whole_micros(total.saturating_sub(inside)),
-            items_in: items_in + self.calls.load(Ordering::Relaxed),
-            items_out: items_out + self.calls_out.load(Ordering::Relaxed),
-            errors: recorders.iter().map(|recorder| recorder.errors).sum(),
-            interrupted: core.tracker.interrupted(),
-            node_metrics,
-        })
-    }
-
-    /// Stop, clean up and end all threads, within `timeout`. What does not come back in time is named and left behind.
-    ///
-    /// `stop_waiting` is called when nodes should be stopped from waiting.
-    pub fn close(&self, timeout: Duration, stop_waiting: &dyn Fn()) -> Closed<P::Fault> {
-        let deadline = Instant::now() + timeout;
-        self.stop(stop_waiting);
-        if let Some(watch) = self.watch.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            watch.end();
-        }
-        let mut left_behind = self.join_threads(deadline);
-        let cleanups = self.clean_up(deadline, &mut left_behind);
-        Closed { cleanups, left_behind, metrics: self.metrics() }
-    }
-
-    /// Let nothing more in, stop what is under way, and tell all clients.
-    fn stop(&self, stop_waiting: &dyn Fn()) {
-        let core = &self.core;
-        let waiting: Vec<_> = {
-            let mut door = core.door.lock().unwrap_or_else(PoisonError::into_inner);
-            core.is_closed.store(true, Ordering::Release);
-            core.waiting.store(0, Ordering::SeqCst);
-            door.waiting.drain(..).collect()
-        };
-        for stage in &core.stages {
-            stage.units.iter().for_each(|unit| unit.stop.set());
-        }
-        let clients = core.tracker.take_all();
-        clients.forget();
-        for stage in &core.stages {
-            stage.inbox.close();
-            if let Some(reorder) = &stage.reorder {
-                reorder.close();
-            }
-        }
-        stop_waiting();
-        clients.tell(|| RunError::Closed);
-        waiting.into_iter().for_each(core::refuse);
-    }
-
-    fn join_threads(&self, deadline: Instant) -> Vec<Stall> {
-        let running = std::mem::take(&mut self.threads.lock().unwrap_or_else(PoisonError::into_inner).running);
-        let mut left_behind = Vec::new();
-        for (thread, latch, stage) in running {
-            if latch.wait_until(deadline) {
-                // A thread that panicked has told its clients by its guard; nothing is left to do for it.
-                drop(thread.join());
-            } else {
-                left_behind.extend(self.stalls_of(stage));
-            }
-        }
-        left_behind.dedup();
-        left_behind
-    }
-
-    fn stalls_of(&self, stage: usize) -> Vec<Stall> {
-        let core = &self.core;
-        let stall = |unit: &stage::Unit<P>| {
-            let reading = unit.progress.read()?;
-            Some(watch::stall(&core.plan, stage, reading, Duration::ZERO))
-        };
-        core.stages[stage].units.iter().filter_map(stall).collect()
-    }
-
-    fn clean_up(&self, deadline: Instant, left_behind: &mut Vec<Stall>) -> Vec<NodeFailure<P::Fault>> {
-        let owed = std::mem::take(&mut *self.owed.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut failures = Vec::new();
-        for unit in self.core.stages.iter().flat_map(|stage| &stage.units) {
-            if let Some(mut machine) = unit.lock_until(deadline) {
-                let failed = unit.enter(&mut machine, super::machine::Machine::abandon);
-                failures.extend(
-                    failed.into_iter().map(|(node, phase, fault)| machine.node_failure(node, None, phase, fault)),
-                );
-            }
-        }
-        for (stage, unit, node) in owed.into_iter().rev() {
-            let unit = &self.core.stages[stage].units[unit];
-            // Whoever hangs inside holds the lock: its node cannot be cleaned up.
-            let Some(mut machine) = unit.lock_until(deadline) else {
-                left_behind.extend(
-                    self.stalls_of(stage).into_iter().filter(|stall| !left_behind.contains(stall)).collect::<Vec<_>>(),
-                );
-                continue;
-            };
-            if let Err(failure) = machine.clean_up(node) {
-                failures.push(failure);
-            }
-        }
-        failures
+    fn is_closed(&self) -> bool {
+        self.core.is_closed()
     }
 }
 
 impl<P: Payload> Drop for Session<P> {
     fn drop(&mut self) {
         // Whoever wants to know how it went calls `close`.
-        if !self.core.is_closed.load(Ordering::Acquire) {
-            drop(self.close(CLEANUP_TIME, &|| {}));
+        if !self.is_closed() {
+            drop(self.end(CLEANUP_TIME, &|| {}));
         }
     }
 }

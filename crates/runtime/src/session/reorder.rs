@@ -1,6 +1,6 @@
 //! Work that is done in parallel, handed on in the order in which it was begun (or as soon as it is done).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 
 use super::inbox::Parcel;
@@ -12,11 +12,17 @@ pub(crate) struct Completion<P> {
     pub(crate) header: Parcel<P>,
     /// The outputs, each with the exit by which it leaves the stage.
     pub(crate) outputs: Vec<(usize, P)>,
+    /// Whether the node was given an item.
+    pub(crate) was_given: bool,
 }
 
 struct State<P> {
     /// Done, and not handed on.
     done: BTreeMap<u64, Completion<P>>,
+    /// All before this number are done.
+    all_done: u64,
+    /// Those beyond it that are done.
+    done_beyond: BTreeSet<u64>,
     /// The number of the parcel that is handed on next, where order counts.
     next: u64,
     /// Begun and not handed on.
@@ -38,7 +44,15 @@ pub(crate) struct Reorder<P> {
 
 impl<P> Reorder<P> {
     pub(crate) fn new(is_ordered: bool, width: usize, depth: usize) -> Self {
-        let state = State { done: BTreeMap::new(), next: 0, begun: 0, running: 0, is_closed: false };
+        let state = State {
+            done: BTreeMap::new(),
+            all_done: 0,
+            done_beyond: BTreeSet::new(),
+            next: 0,
+            begun: 0,
+            running: 0,
+            is_closed: false,
+        };
         Self { state: Mutex::new(state), has_changed: Condvar::new(), is_ordered, width, depth }
     }
 
@@ -85,6 +99,7 @@ impl<P> Reorder<P> {
         let mut state = self.lock();
         state.running = state.running.saturating_sub(1);
         state.done.insert(number, completion);
+        state.note_done(number);
         self.has_changed.notify_all();
     }
 
@@ -106,14 +121,15 @@ impl<P> Reorder<P> {
         }
     }
 
-    /// Wait until nothing runs any more, for as long as `patience`; whether that came to be.
-    pub(crate) fn is_quiet(&self, patience: std::time::Duration) -> bool {
+    /// Wait until all before this number are done, or nothing more comes, for as long as `patience`; whether that came to be.
+    pub(crate) fn is_done_before(&self, number: u64, patience: std::time::Duration) -> bool {
         let state = self.lock();
-        if state.running == 0 {
+        let is_done = |state: &State<P>| state.all_done >= number || state.is_closed;
+        if is_done(&state) {
             return true;
         }
         let waited = self.has_changed.wait_timeout(state, patience);
-        waited.unwrap_or_else(PoisonError::into_inner).0.running == 0
+        is_done(&waited.unwrap_or_else(PoisonError::into_inner).0)
     }
 
     pub(crate) fn close(&self) {
@@ -127,5 +143,14 @@ impl<P> Reorder<P> {
 
     fn lock(&self) -> MutexGuard<'_, State<P>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<P> State<P> {
+    fn note_done(&mut self, number: u64) {
+        self.done_beyond.insert(number);
+        while self.done_beyond.remove(&self.all_done) {
+            self.all_done += 1;
+        }
     }
 }

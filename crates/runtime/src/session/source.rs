@@ -9,9 +9,12 @@ use crate::{Outputs, Payload, Phase, RunError, Stream};
 
 pub(super) fn run<P: Payload>(core: &Arc<Core<P>>, client: &Arc<dyn Client<P>>, expect: &dyn Fn()) {
     let unit = &core.stages[core.plan.stage_of(0)].units[0];
+    if let Some(turn) = &unit.turn {
+        core.source.set_thread(turn.thread());
+    }
     let produced = {
         let mut machine = unit.lock();
-        unit.enter(&mut machine, |machine| machine.nodes[0].produce())
+        at_work(core, || unit.enter(&mut machine, |machine| machine.nodes[0].produce()))
     };
     let outcome = produced.and_then(|outputs| match outputs {
         Outputs::None => Ok(()),
@@ -38,13 +41,21 @@ fn drain<P: Payload>(
     expect: &dyn Fn(),
     stream: &mut dyn Stream<P>,
 ) -> Result<(), P::Fault> {
-    while let Some(item) = stream.next()? {
+    while let Some(item) = at_work(core, || stream.next())? {
         core.count_source_output();
         if !put(core, client, expect, item) {
             return stream.close();
         }
     }
     Ok(())
+}
+
+/// Run a call of the source where the watch sees it.
+fn at_work<P: Payload, R>(core: &Core<P>, call: impl FnOnce() -> R) -> R {
+    core.source.enter(0, core.tracker.next_input());
+    let answer = call();
+    core.source.leave();
+    answer
 }
 
 /// Put an item in and wait until it is; `false` if the session has closed.

@@ -1,12 +1,12 @@
 //! One stage of a session: its queue, its nodes, and the ways to the stages after it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::assembler::Assembler;
 use super::core::Core;
-use super::inbox::{Inbox, Parcel, Popped, Pushed};
+use super::inbox::{Dropped, Inbox, Parcel, Popped, Pushed};
 use super::reorder::Reorder;
 use crate::machine::{Machine, Stop};
 use crate::metrics::Recorders;
@@ -28,6 +28,8 @@ pub(crate) struct Stage<P: Payload> {
     /// The stages after it, each exit that leads there with the place where its items enter.
     pub(crate) links: Vec<Link>,
     pub(crate) waited_us: AtomicU64,
+    /// Above zero while the end of input waits for what was begun before it.
+    pub(crate) ending: AtomicUsize,
 }
 
 /// The way from one stage to another, or out of the pipeline.
@@ -69,6 +71,13 @@ impl<P: Payload> Unit<P> {
         }
     }
 
+    /// A call that went by another way than through the machine has failed.
+    pub(crate) fn count_error(&self) {
+        if let Some(recorders) = &self.recorders {
+            recorders.note(0, |recorder| recorder.errors += 1);
+        }
+    }
+
     /// The machine, if it is free before the deadline.
     pub(crate) fn lock_until(&self, deadline: Instant) -> Option<MutexGuard<'_, Machine<P>>> {
         loop {
@@ -98,34 +107,48 @@ impl<P: Payload> Unit<P> {
 }
 
 impl<P: Payload> Stage<P> {
-    /// Take a parcel from a stage before this one.
-    pub(crate) fn receive(&self, mut parcel: Parcel<P>, core: &Core<P>) {
+    /// Where parallel work is put in order again.
+    ///
+    /// # Panics
+    /// If the stage does not work in parallel.
+    pub(crate) fn reorder(&self) -> &Reorder<P> {
+        self.reorder.as_ref().expect("only threads of parallel stages ask")
+    }
+
+    /// Take a parcel from a stage before this one. Answers what was dropped for it.
+    pub(crate) fn receive(&self, mut parcel: Parcel<P>, core: &Core<P>) -> Option<Dropped<P>> {
         if core.with_metrics {
             parcel.since = Some(Instant::now());
         }
-        let Some(assembler) = &self.assembler else {
-            self.push(parcel, core);
-            return;
-        };
+        let Some(assembler) = &self.assembler else { return self.push(parcel) };
         // Pushed under the lock: what was whole first goes first. The queue behind an assembler makes nobody wait.
         let mut assembler = assembler.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(whole) = assembler.add(parcel) {
-            self.push(whole, core);
+        if !core.tracker.is_open(parcel.input) {
+            // It was interrupted, and its other parts are forgotten.
+            return None;
         }
+        assembler.add(parcel).and_then(|whole| self.push(whole))
     }
 
-    fn push(&self, parcel: Parcel<P>, core: &Core<P>) {
+    fn push(&self, parcel: Parcel<P>) -> Option<Dropped<P>> {
         match self.inbox.push(parcel) {
+            Pushed::Dropped(dropped) => Some(dropped),
             // A session that closes tells the clients of all inputs itself.
-            Pushed::Queued | Pushed::Refused => {}
-            // Its place among the inputs under way is free: whoever puts faster than this stage works never waits.
-            Pushed::Dropped(parcel) => core.tracker.complete(parcel.input),
+            Pushed::Queued | Pushed::Refused => None,
         }
     }
 
-    /// The next parcel that is still wanted, or that others wait for to be passed on.
-    pub(super) fn pop(&self, core: &Core<P>, deadline: Option<Instant>) -> Popped<P> {
-        let popped = self.inbox.pop(deadline);
+    /// The next parcel.
+    pub(super) fn pop(&self, core: &Core<P>) -> Popped<P> {
+        self.note_popped(core, self.inbox.pop())
+    }
+
+    /// The next parcel, if it comes before the deadline and before a nudge.
+    pub(super) fn pop_until(&self, core: &Core<P>, deadline: Option<Instant>, nudges: u64) -> Popped<P> {
+        self.note_popped(core, self.inbox.pop_until(deadline, nudges))
+    }
+
+    fn note_popped(&self, core: &Core<P>, popped: Popped<P>) -> Popped<P> {
         if let Popped::Parcel(_, parcel) = &popped {
             core.admit_waiting();
             if let Some(since) = parcel.since {
@@ -141,7 +164,7 @@ impl<P: Payload> Stage<P> {
 pub(crate) fn run_in_order<P: Payload>(core: &Arc<Core<P>>, stage: usize) {
     let stage = &core.stages[stage];
     let unit = &stage.units[0];
-    while let Popped::Parcel(_, parcel) = stage.pop(core, None) {
+    while let Popped::Parcel(_, parcel) = stage.pop(core) {
         let mut machine = unit.lock();
         let mut sink = Forward::new(core, stage, unit, parcel.header());
         work_on(core, unit, &mut machine, parcel, &mut sink);
@@ -159,6 +182,11 @@ pub(super) fn work_on<P: Payload>(
 ) {
     let input = parcel.input;
     if !core.tracker.is_wanted(input) {
+        if machine.item_index == input {
+            // What came of it before must not meet the next input.
+            unit.enter(machine, |machine| core.note_failures(machine.abandon().into_iter().map(|(_, _, fault)| fault)));
+            machine.item_index = u64::MAX;
+        }
         return;
     }
     if machine.item_index != input {
@@ -185,6 +213,27 @@ pub(super) fn work_on<P: Payload>(
     }
 }
 
+/// What the only node of a stage is given of a parcel; nothing if its input is not wanted any more.
+pub(super) fn inputs_of<P: Payload>(
+    core: &Core<P>,
+    stage: &Stage<P>,
+    unit: &Unit<P>,
+    machine: &mut Machine<P>,
+    parcel: Parcel<P>,
+) -> Vec<P> {
+    let Parcel { input, visits, items, is_flush, .. } = parcel;
+    if !core.tracker.is_wanted(input) {
+        return Vec::new();
+    }
+    unit.enter(machine, |machine| machine.inputs(visits, items, is_flush)).unwrap_or_else(|stop| {
+        if let Stop::Node { fault, .. } = stop {
+            unit.count_error();
+            core.fail(input, core.blame_node(stage.index, input, fault));
+        }
+        Vec::new()
+    })
+}
+
 /// Hands the outputs of a machine on to the stages after it as they come.
 struct Forward<'a, P: Payload> {
     core: &'a Core<P>,
@@ -193,17 +242,21 @@ struct Forward<'a, P: Payload> {
     header: Parcel<P>,
     /// What has not been handed on, for each link.
     pending: Vec<Vec<(usize, P)>>,
+    /// The links by which something of the parcel went.
+    has_sent: Vec<bool>,
 }
 
 impl<'a, P: Payload> Forward<'a, P> {
     fn new(core: &'a Core<P>, stage: &'a Stage<P>, unit: &'a Unit<P>, header: Parcel<P>) -> Self {
-        Self { core, stage, unit, header, pending: stage.links.iter().map(|_| Vec::new()).collect() }
+        let pending = stage.links.iter().map(|_| Vec::new()).collect();
+        Self { core, stage, unit, header, pending, has_sent: vec![false; stage.links.len()] }
     }
 
     fn send(&mut self, link: usize, is_last: bool, visits: Vec<usize>) {
         let items = std::mem::take(&mut self.pending[link]);
         if !items.is_empty() || is_last {
-            let parcel = Parcel { items, visits, is_last, ..self.header.header() };
+            let is_first = self.header.is_first && !std::mem::replace(&mut self.has_sent[link], true);
+            let parcel = Parcel { items, visits, is_first, is_last, ..self.header.header() };
             self.core.send(&self.stage.links[link], parcel);
         }
     }
@@ -239,6 +292,10 @@ impl<P: Payload> Sink<P> for Forward<'_, P> {
             self.pending.iter_mut().for_each(Vec::clear);
         }
         Ok(())
+    }
+
+    fn is_wanted(&mut self) -> bool {
+        self.core.tracker.is_wanted(self.header.input)
     }
 
     fn before_wait(&mut self) {

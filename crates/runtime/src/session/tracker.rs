@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use super::sync::{Condvar, Mutex, MutexGuard};
 use crate::{Payload, RunError};
@@ -111,6 +112,11 @@ impl<P: Payload> Tracker<P> {
         self.lock().open.get(&input).is_some_and(|open| open.error.is_none())
     }
 
+    /// Whether the end of the input has not been told.
+    pub(crate) fn is_open(&self, input: u64) -> bool {
+        self.lock().open.contains_key(&input)
+    }
+
     /// The input failed; its first error is the one that is told.
     pub(crate) fn fail(&self, input: u64, error: RunError<P::Fault>) {
         if let Some(open) = self.lock().open.get_mut(&input) {
@@ -133,12 +139,15 @@ impl<P: Payload> Tracker<P> {
         self.has_changed.notify_all();
     }
 
-    /// Wait until nobody is handing an output over. After [`Tracker::take_all`] no old one can come out any more then.
-    pub(crate) fn wait_until_quiet(&self) {
-        let mut state = self.lock();
-        while state.handing_over > 0 {
-            state = self.has_changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+    /// Whether nobody is handing an output over, or it comes to be within `patience`. After [`Tracker::take_all`] no old output can
+    /// come out any more then.
+    pub(crate) fn is_quiet(&self, patience: Duration) -> bool {
+        let state = self.lock();
+        if state.handing_over == 0 {
+            return true;
         }
+        let waited = self.has_changed.wait_timeout(state, patience);
+        waited.unwrap_or_else(PoisonError::into_inner).0.handing_over == 0
     }
 
     /// Nothing more comes of the input.
@@ -179,7 +188,7 @@ impl<P: Payload> Tracker<P> {
     }
 
     /// Wait until no input before `end` is under way, or for as long as `patience`; whether that came to be.
-    pub(crate) fn wait_until_done(&self, end: u64, patience: std::time::Duration) -> bool {
+    pub(crate) fn wait_until_done(&self, end: u64, patience: Duration) -> bool {
         let state = self.lock();
         let is_done = |state: &State<P>| !state.open.keys().any(|&input| input < end);
         if is_done(&state) {

@@ -90,9 +90,11 @@ fn watch<P: Payload>(core: &Weak<Core<P>>, ended: &Latch, pause: Duration, stall
     let mut told_drops = Instant::now();
     while !ended.wait_until(Instant::now() + pause) {
         let Some(core) = core.upgrade() else { return };
-        let units = core.stages.iter().flat_map(|stage| stage.units.iter().map(move |unit| (stage.index, unit)));
-        for (index, (stage, unit)) in units.enumerate() {
-            let reading = unit.progress.read();
+        let units =
+            core.stages.iter().flat_map(|stage| stage.units.iter().map(move |unit| (stage.index, &*unit.progress)));
+        let source = (core.plan.stage_of(0), &core.source);
+        for (index, (stage, progress)) in units.chain([source]).enumerate() {
+            let reading = progress.read();
             if seen.len() <= index {
                 seen.push(Seen { reading: None, since: Instant::now(), is_told: false });
             }
@@ -120,11 +122,12 @@ fn look_at<P: Payload>(
 ) {
     let for_at_least = seen.since.elapsed();
     let node = core.plan.stages()[stage].nodes.get(reading.node).map(|&node| &core.plan.nodes()[node]);
-    if let Some(timeout) = node.and_then(|node| node.options.timeout).filter(|timeout| for_at_least > *timeout) {
+    let timeout = node.and_then(|node| node.options.timeout).filter(|_| reading.item.is_some());
+    if let Some(timeout) = timeout.filter(|timeout| for_at_least > *timeout) {
         let stall = stall(&core.plan, stage, reading, for_at_least);
         core.break_off(|| RunError::Timeout {
             node_id: stall.node_id.clone(),
-            item_index: Some(stall.item_index),
+            item_index: stall.item_index,
             timeout,
             is_stopped: false,
         });

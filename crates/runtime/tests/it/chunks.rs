@@ -1,6 +1,7 @@
 //! Fast items go in chunks, and in bulk where a payload has a faster way: the answers and the blame stay the same.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use remotemedia_runtime::{
@@ -364,7 +365,7 @@ fn observed_items_do_not_go_in_bulk() {
         fn stepped(&self, _: &str, _: Phase, _: Option<u64>, _: Duration) {}
     }
     let mut pipe = Pipe::chain([pass()]);
-    pipe.settings.observer = Some(Box::new(Deaf));
+    pipe.settings.observer = Some(Arc::new(Deaf));
     pipe.settings.bulk = Some(Box::new(Fast(|_: &[i64], _: &mut dyn Sink<Item>| panic!("nobody would see the items"))));
 
     assert!(run(pipe, &mut Counting::new(&[16])).1.is_ok());

@@ -8,5 +8,5 @@ mod lifecycle;
 mod manifest;
 mod native;
 mod observed;
-mod session;
+mod sessions;
 mod support;

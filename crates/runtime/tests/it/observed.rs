@@ -1,5 +1,6 @@
 //! What the engine tells while it runs: each step to an observer, counts and durations in the metrics.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use remotemedia_runtime::{Metrics, Observer, Phase, Plan, Runner};
@@ -20,7 +21,7 @@ impl Observer for Watching {
 }
 
 fn watched(mut pipe: Pipe, log: &Log) -> Pipe {
-    pipe.settings.observer = Some(Box::new(Watching(log.clone())));
+    pipe.settings.observer = Some(Arc::new(Watching(log.clone())));
     pipe
 }
 

@@ -1,16 +1,18 @@
 //! Nodes, items, inputs and outputs that the tests share.
 
 mod node;
+mod session;
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use remotemedia_runtime::{
-    CancelFlag, Failure, Feed, Metrics, Node, NodeFailure, NodeSpec, Payload, Phase, Plan, RunError, Runner, Settings,
-    Sink,
+    CancelFlag, Failure, Feed, Metrics, Node, NodeFailure, NodeSpec, Options, Payload, Phase, Plan, Replicas, RunError,
+    Runner, Settings, Sink,
 };
 
 pub(crate) use self::node::{Answer, BAD, TestNode, add, fail_on, keep, node, pass, source, spread};
+pub(crate) use self::session::{Call, PATIENCE, Put, SessionUse, Signal, Valve, options, stream, thread};
 
 /// A number, the answers of several branches, or several items at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +34,10 @@ impl Payload for Item {
 
     fn duplicate(&self) -> Self {
         self.clone()
+    }
+
+    fn duplicate_fault(fault: &Fault) -> Fault {
+        *fault
     }
 
     fn join(branches: Vec<(&str, Vec<Self>)>) -> Result<Self, Fault> {
@@ -98,7 +104,8 @@ impl Log {
 #[derive(Default)]
 pub(crate) struct Pipe {
     specs: Vec<NodeSpec>,
-    nodes: Vec<Box<dyn Node<Item>>>,
+    /// The replicas of each node.
+    nodes: Vec<Vec<Box<dyn Node<Item>>>>,
     pub(crate) settings: Settings<Item>,
 }
 
@@ -109,7 +116,7 @@ impl Pipe {
         for (index, node) in nodes.into_iter().enumerate() {
             let after = index.checked_sub(1).map(|before| format!("n{before}"));
             pipe.specs.push(NodeSpec { id: format!("n{index}"), after: Vec::from_iter(after), ..NodeSpec::default() });
-            pipe.nodes.push(Box::new(node));
+            pipe.nodes.push(vec![Box::new(node)]);
         }
         pipe
     }
@@ -125,7 +132,19 @@ impl Pipe {
     pub(crate) fn add(mut self, id: &str, after: &[&str], join: bool, node: impl Node<Item> + 'static) -> Self {
         let after = after.iter().map(|&upstream| upstream.to_owned()).collect();
         self.specs.push(NodeSpec { id: id.to_owned(), after, join, ..NodeSpec::default() });
-        self.nodes.push(Box::new(node));
+        self.nodes.push(vec![Box::new(node)]);
+        self
+    }
+
+    /// The node that was added last runs like this.
+    pub(crate) fn with(mut self, options: Options) -> Self {
+        self.specs.last_mut().expect("a node was added").options = options;
+        self
+    }
+
+    /// One more object for the node that was added last.
+    pub(crate) fn replica(mut self, node: impl Node<Item> + 'static) -> Self {
+        self.nodes.last_mut().expect("a node was added").push(Box::new(node));
         self
     }
 
@@ -141,9 +160,16 @@ impl Pipe {
 
     /// The plan, and the nodes in its order.
     pub(crate) fn parts(self) -> Parts {
+        let (plan, nodes, settings) = self.replicated();
+        (plan, nodes.into_iter().flat_map(|replicas| replicas.nodes).collect(), settings)
+    }
+
+    /// The plan, and the replicas of each node in its order.
+    pub(crate) fn replicated(self) -> (Arc<Plan>, Vec<Replicas<Item>>, Settings<Item>) {
         let plan = Plan::new("test", &self.specs).expect("the tests describe good pipelines");
         let mut nodes: Vec<_> = self.nodes.into_iter().map(Some).collect();
-        let nodes = plan.nodes().iter().map(|node| nodes[node.position].take().expect("each position once")).collect();
+        let in_order = plan.nodes().iter().map(|node| nodes[node.position].take().expect("each position once"));
+        let nodes = in_order.map(|nodes| Replicas { nodes }).collect();
         (Arc::new(plan), nodes, self.settings)
     }
 

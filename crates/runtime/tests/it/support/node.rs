@@ -159,6 +159,11 @@ impl Node<Item> for TestNode {
         Ok(self.outputs(answer))
     }
 
+    fn interrupt(&mut self) -> Result<(), Fault> {
+        self.name.note("interrupt");
+        Ok(())
+    }
+
     fn cleanup(&mut self) -> Result<(), Fault> {
         self.enter(Phase::Cleanup, "cleanup")
     }

@@ -1,0 +1,164 @@
+//! A stage whose node takes several items in one call.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::core::Core;
+use super::inbox::{Parcel, Popped};
+use super::parallel::end_stream;
+use super::reorder::Completion;
+use super::stage::{Stage, Unit, inputs_of};
+use crate::machine::Machine;
+use crate::{Batch, Payload};
+
+/// The life of the thread of one replica of such a stage.
+pub(crate) fn run_batches<P: Payload>(core: &Arc<Core<P>>, stage: usize, unit: usize) {
+    let stage = &core.stages[stage];
+    let options = &core.plan.stages()[stage.index].options;
+    let batch = options.batch.expect("a stage of batches has a size of them");
+    while let Some(parcels) = gather(core, stage, unit, batch) {
+        work_on_batch(core, stage, unit, batch, parcels);
+    }
+}
+
+/// Parcels that wait for company.
+#[derive(Default)]
+struct Company<P> {
+    parcels: Vec<(u64, Parcel<P>)>,
+    items: usize,
+    is_urgent: bool,
+    /// When it has waited long enough, if that is limited.
+    due: Option<Instant>,
+}
+
+impl<P> Company<P> {
+    fn is_full(&self, batch: Batch) -> bool {
+        self.items >= batch.size || self.parcels.last().is_some_and(|(_, parcel)| parcel.ends_stream())
+    }
+
+    fn add(&mut self, number: u64, parcel: Parcel<P>, batch: Batch) {
+        self.items += parcel.items.len();
+        self.is_urgent |= parcel.is_urgent;
+        self.due = self.due.or_else(|| batch.max_wait.map(|wait| Instant::now() + wait));
+        self.parcels.push((number, parcel));
+    }
+}
+
+/// Wait for parcels until they make a batch; `None` when nothing more comes.
+fn gather<P: Payload>(core: &Core<P>, stage: &Stage<P>, unit: usize, batch: Batch) -> Option<Vec<(u64, Parcel<P>)>> {
+    let reorder = stage.reorder();
+    let mut company = Company { parcels: Vec::new(), items: 0, is_urgent: false, due: None };
+    while !company.is_full(batch) {
+        let nudges = stage.inbox.nudges();
+        // Without a limit a batch waits for company, unless somebody waits for it.
+        let is_pressed = core.is_draining()
+            || stage.ending.load(Ordering::Acquire) > 0
+            || stage.units[unit].stop.is_set()
+            || (company.is_urgent && batch.max_wait.is_none());
+        let deadline = if company.parcels.is_empty() {
+            None
+        } else if is_pressed {
+            Some(Instant::now())
+        } else {
+            company.due
+        };
+        if !reorder.begin() {
+            return None;
+        }
+        match stage.pop_until(core, deadline, nudges) {
+            Popped::Parcel(number, parcel)
+                if parcel.items.is_empty() && parcel.visits.is_empty() && !parcel.ends_stream() =>
+            {
+                let completion = Completion { header: parcel, outputs: Vec::new(), was_given: false };
+                reorder.complete(number, completion);
+            }
+            Popped::Parcel(number, parcel) => company.add(number, parcel, batch),
+            Popped::Nothing => {
+                reorder.unbegin();
+                if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                    break;
+                }
+            }
+            Popped::Closed => {
+                reorder.unbegin();
+                return None;
+            }
+        }
+    }
+    Some(company.parcels)
+}
+
+/// What is known of a parcel whose items are in a batch.
+struct Begun<P> {
+    number: u64,
+    header: Parcel<P>,
+    outputs: Vec<(usize, P)>,
+    was_given: bool,
+}
+
+fn work_on_batch<P: Payload>(
+    core: &Core<P>,
+    stage: &Stage<P>,
+    unit_index: usize,
+    batch: Batch,
+    parcels: Vec<(u64, Parcel<P>)>,
+) {
+    let unit = &stage.units[unit_index];
+    let mut begun = Vec::with_capacity(parcels.len());
+    let mut items = Vec::new();
+    {
+        let mut machine = unit.lock();
+        for (number, parcel) in parcels {
+            let header = parcel.header();
+            let inputs = inputs_of(core, stage, unit, &mut machine, parcel);
+            let was_given = !inputs.is_empty();
+            items.extend(inputs.into_iter().map(|item| (begun.len(), item)));
+            begun.push(Begun { number, header, outputs: Vec::new(), was_given });
+        }
+        let mut items = items.into_iter().peekable();
+        while items.peek().is_some() {
+            let call = items.by_ref().take(batch.size).collect();
+            call_node(core, stage, (unit, &mut machine), &mut begun, call);
+        }
+    }
+    for Begun { number, header, outputs, was_given } in begun {
+        if header.ends_stream() {
+            end_stream(core, stage, unit_index, (number, header), outputs);
+        } else {
+            stage.reorder().complete(number, Completion { header, outputs, was_given });
+        }
+    }
+}
+
+/// One call of the node. Each item has the place of its parcel with it.
+fn call_node<P: Payload>(
+    core: &Core<P>,
+    stage: &Stage<P>,
+    (unit, machine): (&Unit<P>, &mut Machine<P>),
+    begun: &mut [Begun<P>],
+    items: Vec<(usize, P)>,
+) {
+    let (owners, items): (Vec<usize>, Vec<P>) = items.into_iter().unzip();
+    let count = items.len();
+    let started = Instant::now();
+    machine.item_index = begun[owners[0]].header.input;
+    machine.progress.enter(0, machine.item_index);
+    let answers = unit.enter(machine, |machine| machine.nodes[0].process_batch(items));
+    machine.progress.leave();
+    machine.count_batch(0, count, started.elapsed());
+    match answers {
+        Ok(answers) => {
+            for (owner, output) in owners.into_iter().zip(answers) {
+                if let Some(output) = output {
+                    machine.count_output(0);
+                    begun[owner].outputs.push((0, output));
+                }
+            }
+        }
+        Err(fault) => {
+            unit.count_error();
+            core.fail_all(stage.index, owners.into_iter().map(|owner| begun[owner].header.input), &fault);
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! A stage whose node works on several items at once without threads.
+
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use super::core::Core;
+use super::inbox::{Parcel, Popped};
+use super::parallel::end_stream;
+use super::reorder::Completion;
+use super::stage::{Stage, inputs_of};
+use crate::{Outputs, Payload};
+
+/// The life of the thread of such a stage.
+pub(crate) fn run_concurrent<P: Payload>(core: &Arc<Core<P>>, stage_index: usize) {
+    let stage = &core.stages[stage_index];
+    let reorder = stage.reorder();
+    while reorder.begin() {
+        let Popped::Parcel(number, parcel) = stage.pop(core) else {
+            reorder.unbegin();
+            break;
+        };
+        let header: Parcel<P> = parcel.header();
+        let items = {
+            let unit = &stage.units[0];
+            inputs_of(core, stage, unit, &mut unit.lock(), parcel)
+        };
+        let was_given = !items.is_empty();
+        if header.ends_stream() {
+            end_concurrent(core, stage, number, &header, items);
+        } else if was_given {
+            let end: Parcel<P> = header.header();
+            let core_of_end = Arc::clone(core);
+            let whole = move |outputs| {
+                let reorder = core_of_end.stages[stage_index].reorder();
+                reorder.complete(number, Completion { header: end, outputs, was_given });
+            };
+            start_all(core, stage, header.input, items, Box::new(whole));
+        } else {
+            reorder.complete(number, Completion { header, outputs: Vec::new(), was_given });
+        }
+    }
+}
+
+/// The end of input: its last items are let in with those before them, and when all are done the node is flushed.
+fn end_concurrent<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, number: u64, header: &Parcel<P>, items: Vec<P>) {
+    let mut outputs = Vec::new();
+    if !items.is_empty() {
+        let (sender, whole) = sync_channel(1);
+        // The one who waits is this thread, and waits for nothing else.
+        start_all(core, stage, header.input, items, Box::new(move |outputs| drop(sender.try_send(outputs))));
+        outputs = whole.recv().unwrap_or_default();
+    }
+    end_stream(core, stage, 0, (number, header.header()), outputs);
+}
+
+/// Takes the outputs of all items of a parcel, in order.
+type Whole<P> = Box<dyn FnOnce(Vec<(usize, P)>) + Send>;
+
+/// Begin with items one after the other. The first one has its place in the reorder already.
+fn start_all<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, input: u64, items: Vec<P>, whole: Whole<P>) {
+    let answers = (0..items.len()).map(|_| Vec::new()).collect();
+    let group = Arc::new(Group {
+        core: Arc::clone(core),
+        stage: stage.index,
+        input,
+        answers: Mutex::new(Answers { missing: items.len(), outputs: answers, whole: Some(whole) }),
+    });
+    let unit = &stage.units[0];
+    for (slot, item) in items.into_iter().enumerate() {
+        if slot > 0 && !stage.reorder().begin_item() {
+            return;
+        }
+        let mut machine = unit.lock();
+        // Asked inside, so that nothing old enters a node that has been told of an interrupt.
+        if !core.tracker.is_wanted(input) {
+            drop(machine);
+            group.fill(slot, Vec::new());
+            continue;
+        }
+        let group = Arc::clone(&group);
+        let started = Instant::now();
+        machine.count_input(0);
+        machine.progress.enter(0, input);
+        let done = Box::new(move |answer| group.finish(slot, started, answer));
+        unit.enter(&mut machine, |machine| machine.nodes[0].start(item, done));
+        machine.progress.leave();
+    }
+}
+
+/// The items of one parcel that are under way at the same time.
+struct Group<P: Payload> {
+    core: Arc<Core<P>>,
+    stage: usize,
+    input: u64,
+    answers: Mutex<Answers<P>>,
+}
+
+struct Answers<P> {
+    missing: usize,
+    outputs: Vec<Vec<(usize, P)>>,
+    whole: Option<Whole<P>>,
+}
+
+impl<P: Payload> Group<P> {
+    /// One of the items is done.
+    fn finish(&self, slot: usize, started: Instant, answer: Result<Outputs<P>, P::Fault>) {
+        let stage = &self.core.stages[self.stage];
+        let answer = collect(answer);
+        let outputs = answer.as_ref().map_or(0, Vec::len);
+        self.core.count_call(stage, self.input, started.elapsed(), outputs);
+        let outputs = answer.unwrap_or_else(|fault| {
+            stage.units[0].count_error();
+            self.core.fail(self.input, self.core.blame_node(self.stage, self.input, fault));
+            Vec::new()
+        });
+        self.fill(slot, outputs);
+    }
+
+    fn fill(&self, slot: usize, outputs: Vec<(usize, P)>) {
+        let whole = {
+            let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+            answers.outputs[slot] = outputs;
+            answers.missing -= 1;
+            let whole = if answers.missing == 0 { answers.whole.take() } else { None };
+            whole.map(|whole| (whole, std::mem::take(&mut answers.outputs)))
+        };
+        match whole {
+            None => self.core.stages[self.stage].reorder().end_item(),
+            Some((whole, outputs)) => whole(outputs.into_iter().flatten().collect()),
+        }
+    }
+}
+
+fn collect<P: Payload>(answer: Result<Outputs<P>, P::Fault>) -> Result<Vec<(usize, P)>, P::Fault> {
+    Ok(match answer? {
+        Outputs::None => Vec::new(),
+        Outputs::One(output) => vec![(0, output)],
+        Outputs::Many(mut stream) => {
+            let mut outputs = Vec::new();
+            while let Some(output) = stream.next()? {
+                outputs.push((0, output));
+            }
+            outputs
+        }
+    })
+}

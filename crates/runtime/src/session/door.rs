@@ -1,0 +1,125 @@
+//! Where those wait who find no room.
+//!
+//! *Invariant:* nobody waits while there is room. Whoever makes room calls [`Door::let_in`]; whoever holds the door at that moment looks
+//! again after letting go of it.
+
+use std::collections::VecDeque;
+use std::sync::{PoisonError, TryLockError};
+
+use super::sync::{AtomicUsize, Mutex, MutexGuard, Ordering};
+
+/// What became of somebody who came to the door.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Entered<T, R> {
+    /// Inside, with what letting in answered.
+    Now(R),
+    /// Waits for room.
+    Later,
+    /// The door is closed for good.
+    Never(T),
+}
+
+struct State<T> {
+    waiting: VecDeque<T>,
+    /// Nobody goes in for now.
+    is_held: bool,
+    is_closed: bool,
+}
+
+/// Lets one after the other in, in the order in which they came.
+pub(crate) struct Door<T> {
+    state: Mutex<State<T>>,
+    /// How many wait, for those who make room.
+    waiting: AtomicUsize,
+}
+
+impl<T> Door<T> {
+    pub(crate) fn new() -> Self {
+        let state = State { waiting: VecDeque::new(), is_held: false, is_closed: false };
+        Self { state: Mutex::new(state), waiting: AtomicUsize::new(0) }
+    }
+
+    /// Go in, or wait. After [`Entered::Later`] the caller must call [`Door::let_in`]: room may have come in between.
+    pub(crate) fn enter<R>(
+        &self,
+        visitor: T,
+        has_room: impl FnOnce() -> bool,
+        admit: impl FnOnce(T) -> R,
+    ) -> Entered<T, R> {
+        let mut state = self.lock();
+        if state.is_closed {
+            return Entered::Never(visitor);
+        }
+        if !state.is_held && state.waiting.is_empty() && has_room() {
+            return Entered::Now(admit(visitor));
+        }
+        state.waiting.push_back(visitor);
+        self.waiting.store(state.waiting.len(), Ordering::SeqCst);
+        Entered::Later
+    }
+
+    /// Let in who waits, as far as there is room. `told` is called for each after the door is free again.
+    pub(crate) fn let_in<R>(&self, has_room: impl Fn() -> bool, admit: impl Fn(T) -> R, told: impl Fn(R)) {
+        while self.waiting.load(Ordering::SeqCst) > 0 {
+            let mut state = match self.state.try_lock() {
+                Ok(state) => state,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                // Whoever holds the door looks again when it has let go.
+                Err(TryLockError::WouldBlock) => return,
+            };
+            if state.is_held {
+                return;
+            }
+            if !has_room() {
+                drop(state);
+                // Whoever made room in the meantime found the door locked.
+                if has_room() {
+                    continue;
+                }
+                return;
+            }
+            let Some(visitor) = state.waiting.pop_front() else { return };
+            self.waiting.store(state.waiting.len(), Ordering::SeqCst);
+            let answer = admit(visitor);
+            drop(state);
+            told(answer);
+        }
+    }
+
+    /// Let nobody in until [`Door::release`]. Answers who waited.
+    pub(crate) fn hold(&self) -> VecDeque<T> {
+        let mut state = self.lock();
+        state.is_held = true;
+        self.take_waiting(&mut state)
+    }
+
+    /// End a [`Door::hold`]. The caller must call [`Door::let_in`].
+    pub(crate) fn release(&self) {
+        self.lock().is_held = false;
+    }
+
+    /// Let nobody in any more. Answers who waited.
+    pub(crate) fn close(&self) -> VecDeque<T> {
+        let mut state = self.lock();
+        state.is_closed = true;
+        self.take_waiting(&mut state)
+    }
+
+    /// Take those out who wait and are meant. The caller must call [`Door::let_in`]: those behind them may find room.
+    pub(crate) fn forget(&self, is_meant: impl Fn(&T) -> bool) -> VecDeque<T> {
+        let mut state = self.lock();
+        let (forgotten, kept) = state.waiting.drain(..).partition(is_meant);
+        state.waiting = kept;
+        self.waiting.store(state.waiting.len(), Ordering::SeqCst);
+        forgotten
+    }
+
+    fn take_waiting(&self, state: &mut State<T>) -> VecDeque<T> {
+        self.waiting.store(0, Ordering::SeqCst);
+        std::mem::take(&mut state.waiting)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

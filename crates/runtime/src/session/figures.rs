@@ -1,0 +1,52 @@
+//! What a session has measured so far.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::Session;
+use crate::metrics::{Recorder, whole_micros};
+use crate::{Metrics, Payload};
+
+impl<P: Payload> Session<P> {
+    /// The figures so far, if they are collected.
+    pub fn metrics(&self) -> Option<Metrics> {
+        let core = &self.core;
+        if !core.with_metrics {
+            return None;
+        }
+        let total = self.opened.elapsed();
+        let mut recorders: Vec<Recorder> = core.plan.nodes().iter().map(|_| Recorder::new()).collect();
+        for stage in &core.stages {
+            let members = &core.plan.stages()[stage.index].nodes;
+            for measured in stage.units.iter().filter_map(|unit| unit.recorders.as_ref()) {
+                for (index, &node) in members.iter().enumerate() {
+                    measured.note(index, |recorder| recorders[node].add(recorder));
+                }
+            }
+        }
+        let inside: Duration = recorders.iter().map(Recorder::inside).sum();
+        let (items_in, items_out) = core.tracker.counts();
+        let mut node_metrics: Vec<_> = recorders
+            .iter()
+            .zip(core.plan.nodes())
+            .map(|(recorder, node)| recorder.report(&node.id, &node.node_type, node.options.placement.name()))
+            .collect();
+        for stage in &core.stages {
+            let first = &mut node_metrics[core.plan.stages()[stage.index].nodes[0]];
+            let figures = stage.inbox.figures();
+            first.queue_wait_us = stage.waited_us.load(Ordering::Relaxed);
+            first.peak_queue_len = figures.peak_len as u64;
+            first.dropped = figures.dropped;
+        }
+        Some(Metrics {
+            pipeline: core.plan.name().to_owned(),
+            total_duration_us: whole_micros(total),
+            overhead_us: whole_micros(total.saturating_sub(inside)),
+            items_in: items_in + self.calls.load(Ordering::Relaxed),
+            items_out: items_out + self.calls_out.load(Ordering::Relaxed),
+            errors: recorders.iter().map(|recorder| recorder.errors).sum(),
+            interrupted: core.tracker.interrupted(),
+            node_metrics,
+        })
+    }
+}

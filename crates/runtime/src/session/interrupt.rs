@@ -1,0 +1,112 @@
+//! The end of what is under way, and of nothing else.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{Ordering, fence};
+use std::sync::{MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::Session;
+use super::core::Submission;
+use super::stage::Unit;
+use super::tracker::Clients;
+use crate::machine::Machine;
+use crate::{Payload, RunError};
+
+/// A node that has just begun to wait is told as often not to.
+const LOOK: Duration = Duration::from_millis(2);
+
+impl<P: Payload> Session<P> {
+    /// Drop what is queued and under way. When this returns nothing of it can come out any more, and the nodes have been told.
+    ///
+    /// Waits for the calls that are under way, unless the session closes. What comes in meanwhile waits at the door. `stop_waiting` is
+    /// called when the nodes should be stopped from waiting: for a coroutine, for instance. Answers how many inputs were dropped.
+    pub fn interrupt(&self, stop_waiting: &dyn Fn()) -> u64 {
+        let core = &self.core;
+        let _only_one = self.interrupting.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = core.door.hold();
+        core.stages.iter().flat_map(|stage| &stage.units).for_each(|unit| unit.stop.set());
+        let clients = core.tracker.take_all();
+        clients.forget();
+        let queued: Vec<_> = core.stages.iter().map(|stage| stage.inbox.empty()).collect();
+        stop_waiting();
+        let is_through = self.interrupt_nodes(stop_waiting) && self.wait_until_silent(&clients, stop_waiting);
+        for stage in &core.stages {
+            stage.units.iter().for_each(|unit| unit.stop.clear());
+        }
+        fence(Ordering::SeqCst);
+        if self.is_closed() {
+            // Whoever closed the session has set them before.
+            core.stages.iter().flat_map(|stage| &stage.units).for_each(|unit| unit.stop.set());
+        }
+        let dropped = self.tell_dropped(clients, waiting, is_through);
+        core.door.release();
+        core.admit_waiting();
+        P::dispose(queued);
+        dropped
+    }
+
+    /// Wait for one node after the other, and tell it; `false` if the session closed before.
+    fn interrupt_nodes(&self, stop_waiting: &dyn Fn()) -> bool {
+        let core = &self.core;
+        for unit in core.stages.iter().flat_map(|stage| &stage.units) {
+            let Some(mut machine) = self.wait_for(unit, stop_waiting) else { return false };
+            let failed = unit.enter(&mut machine, Machine::interrupt);
+            core.note_failures(failed.into_iter().map(|(_, _, fault)| fault));
+            machine.item_index = u64::MAX;
+        }
+        true
+    }
+
+    fn wait_for<'a>(&self, unit: &'a Unit<P>, stop_waiting: &dyn Fn()) -> Option<MutexGuard<'a, Machine<P>>> {
+        loop {
+            match unit.lock_until(Instant::now() + LOOK) {
+                Some(machine) => return Some(machine),
+                None if self.is_closed() => return None,
+                None => stop_waiting(),
+            }
+        }
+    }
+
+    /// Wait until nothing that was begun before is under way or handed over; `false` if the session closed before.
+    fn wait_until_silent(&self, clients: &Clients<P>, stop_waiting: &dyn Fn()) -> bool {
+        let core = &self.core;
+        for stage in core.stages.iter().filter(|stage| stage.reorder.is_some()) {
+            let begun = stage.inbox.popped();
+            while !stage.reorder().is_done_before(begun, LOOK) {
+                stop_waiting();
+            }
+        }
+        while !core.tracker.is_quiet(LOOK) {
+            clients.forget();
+            if self.is_closed() {
+                return false;
+            }
+        }
+        for assembler in core.stages.iter().filter_map(|stage| stage.assembler.as_ref()).chain(&core.outputs) {
+            assembler.lock().unwrap_or_else(PoisonError::into_inner).retain(|input| core.tracker.is_open(input));
+        }
+        clients.forget();
+        !self.is_closed()
+    }
+
+    fn tell_dropped(&self, clients: Clients<P>, waiting: VecDeque<Submission<P>>, is_through: bool) -> u64 {
+        let waiting_clients: Clients<P> = waiting.iter().map(|submission| &submission.client).collect();
+        let calls = self.calls_interrupted.swap(0, Ordering::Relaxed);
+        let dropped = clients.count() + waiting_clients.count() + calls;
+        self.core.tracker.count_interrupted(dropped);
+        for clients in [clients, waiting_clients] {
+            if is_through { clients.interrupted() } else { clients.tell(|| RunError::Closed) }
+        }
+        let mut told = Vec::with_capacity(waiting.len());
+        let mut garbage = Vec::with_capacity(waiting.len());
+        for submission in waiting {
+            told.extend(submission.admitted);
+            garbage.extend(submission.item);
+        }
+        P::dispose(garbage);
+        for admitted in told {
+            admitted(is_through);
+        }
+        dropped
+    }
+}

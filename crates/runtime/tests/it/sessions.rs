@@ -1,0 +1,5 @@
+//! Sessions: items in from any thread, to each client its own outputs, bounded queues, and a good end in every state.
+
+mod batches;
+mod concurrent;
+mod order;
