@@ -125,7 +125,7 @@ fn options_of(entry: &Bound<'_, PyAny>) -> PyResult<Options> {
             options.insert(name, json_of(&value)?);
         }
     }
-    Options::from_json(&options).map_err(|problem| failure::PipelineError::new_err(problem.message))
+    Options::from_json(&options).map_err(|problem| failure::PipelineError::new_err(problem.to_string()))
 }
 
 fn json_of(value: &Bound<'_, PyAny>) -> PyResult<Value> {

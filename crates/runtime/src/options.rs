@@ -1,5 +1,6 @@
 //! How a node is run: one vocabulary for Rust programs, Python and manifests.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -156,6 +157,12 @@ pub struct OptionProblem {
     pub message: String,
 }
 
+impl fmt::Display for OptionProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "option '{}': {}", self.name, self.message)
+    }
+}
+
 impl Options {
     /// The options that a manifest writes.
     pub fn from_json(written: &Map<String, Value>) -> Result<Self, OptionProblem> {
@@ -226,7 +233,7 @@ impl Options {
             }
             "retry_delay" => self.retry_delay = seconds(value)?,
             "timeout" => self.timeout = positive_seconds(value)?,
-            _ => return Err(format!("unknown option '{name}'{}", hint(name))),
+            _ => return Err(format!("unknown option{}", hint(name))),
         }
         Ok(())
     }
@@ -346,7 +353,7 @@ mod tests {
     fn a_mistyped_option_gets_the_nearest_name() {
         let problem = parse(&json!({"replica": 2})).unwrap_err();
 
-        assert_eq!(problem.message, "unknown option 'replica'; did you mean 'replicas'?");
+        assert_eq!(problem.message, "unknown option; did you mean 'replicas'?");
     }
 
     #[test]
