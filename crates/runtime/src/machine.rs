@@ -131,12 +131,12 @@ impl<P: Payload> Machine<P> {
             }
             let started = self.is_watched().then(Instant::now);
             let flushed = self.nodes[node].flush();
-            let outputs = flushed.map_err(|fault| Stop::Node { node, phase: Phase::Flush, fault })?;
             let took = started.map_or(Duration::ZERO, |started| started.elapsed());
             // A node that flushes nothing is not worth a line, and a generator is noted when it has ended.
-            if matches!(outputs, Outputs::One(_)) {
+            if matches!(flushed, Ok(Outputs::One(_)) | Err(_)) {
                 self.note_step(node, Phase::Flush, took);
             }
+            let outputs = flushed.map_err(|fault| Stop::Node { node, phase: Phase::Flush, fault })?;
             self.follow(node, Phase::Flush, outputs, took, sink)?;
             self.work_off(sink)?;
         }
@@ -332,7 +332,7 @@ impl<P: Payload> Machine<P> {
         }
     }
 
-    fn note_step(&mut self, node: usize, phase: Phase, took: Duration) {
+    pub(crate) fn note_step(&mut self, node: usize, phase: Phase, took: Duration) {
         if let Some(recorders) = &mut self.recorders {
             recorders[node].called(took);
         }
