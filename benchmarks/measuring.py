@@ -107,8 +107,8 @@ def measure(figure: Figure, effort: Effort) -> Outcome:
 def alternate(ours: Callable[[], float], baseline: Callable[[], float], rounds: int) -> Samples:
     """Take baseline, ours, baseline, ours … baseline. Ours is compared with the mean of its two neighbours.
 
-    So a machine that gets slower or faster meanwhile does so for both. Both take their own time and answer it:
-    what surrounds the work differs from one to the other. The first round does not count.
+    So a machine that gets slower or faster meanwhile does so for both. They answer their own time,
+    as what surrounds the work differs from one to the other. The first round does not count.
     """
     samples: Samples = []
     before = _settled(baseline)
