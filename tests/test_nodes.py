@@ -87,6 +87,11 @@ class TestParameters:
 
         assert str(caught.value).startswith(message)
 
+    @pytest.mark.parametrize(("kind", "name"), [(FilterNode, "predicate"), (OutputNode, "callback")])
+    def test_what_is_to_be_called_must_be_callable(self, kind, name):
+        with pytest.raises(TypeError, match=f"^the {name} is a function of one item, not 3$"):
+            kind(**{name: 3})
+
     def test_a_subclass_keeps_what_it_does_not_know(self):
         class Softer(FilterNode):
             pass

@@ -31,6 +31,7 @@ pub(crate) struct PythonNode {
     /// The `flush` method, if the object has one.
     flush: Option<Py<PyAny>>,
     pub(crate) membership: Membership,
+    has_acted: bool,
     bridge: Arc<Bridge>,
     /// How long a coroutine may take.
     timeout_secs: Option<f64>,
@@ -43,6 +44,7 @@ impl PythonNode {
             process: Process::Callable(object.getattr("process")?.unbind()),
             flush: None,
             membership: Membership::new(object),
+            has_acted: false,
             bridge,
             timeout_secs,
         })
@@ -83,8 +85,12 @@ impl Node<Object> for PythonNode {
     fn initialize(&mut self) -> PyResult<()> {
         Python::attach(|py| {
             let object = self.object.bind(py);
+            self.has_acted = false;
             let initialize = || match optional_method(object, "initialize")? {
-                Some(method) => answer::finish(method.bind(py).call0()?, |coroutine| self.bridge.wait(coroutine)),
+                Some(method) => {
+                    self.has_acted = true;
+                    answer::finish(method.bind(py).call0()?, |coroutine| self.bridge.wait(coroutine))
+                }
                 None => Ok(()),
             };
             let is_cancelled = || self.bridge.is_cancelled();
@@ -181,6 +187,10 @@ impl Node<Object> for PythonNode {
         })
     }
 
+    fn has_acted(&self) -> bool {
+        self.has_acted
+    }
+
     fn stop(&mut self) -> PyResult<()> {
         let Process::Streaming(adapter) = &self.process else { return Ok(()) };
         Python::attach(|py| {
@@ -192,8 +202,12 @@ impl Node<Object> for PythonNode {
     fn cleanup(&mut self) -> PyResult<()> {
         Python::attach(|py| {
             let object = self.object.bind(py);
-            let clean_up = || match optional_method(object, "cleanup")? {
-                Some(method) => answer::finish(method.bind(py).call0()?, |answer| self.bridge.wait_to_the_end(answer)),
+            self.has_acted = false;
+            let mut clean_up = || match optional_method(object, "cleanup")? {
+                Some(method) => {
+                    self.has_acted = true;
+                    answer::finish(method.bind(py).call0()?, |answer| self.bridge.wait_to_the_end(answer))
+                }
                 None => Ok(()),
             };
             self.membership.cleanup(py, || {

@@ -161,6 +161,10 @@ impl<P: Payload> Node<P> for Guarded<P> {
         self.node.interrupt()
     }
 
+    fn has_acted(&self) -> bool {
+        self.node.has_acted()
+    }
+
     fn stop(&mut self) -> Result<(), P::Fault> {
         self.node.stop()
     }

@@ -226,12 +226,12 @@ impl<P: Payload> Machine<P> {
             self.progress.enter(node, NO_ITEM);
             let flushed = self.nodes[node].flush();
             self.progress.leave();
-            let outputs = flushed.map_err(|fault| Stop::Node { node, phase: Phase::Flush, fault })?;
             let took = started.map_or(Duration::ZERO, |started| started.elapsed());
             // A node that flushes nothing is not worth a line, and a generator is noted when it has ended.
-            if matches!(outputs, Outputs::One(_)) {
+            if matches!(flushed, Ok(Outputs::One(_)) | Err(_)) {
                 self.note_step(node, Phase::Flush, took);
             }
+            let outputs = flushed.map_err(|fault| Stop::Node { node, phase: Phase::Flush, fault })?;
             self.follow(node, Phase::Flush, outputs, took, sink)?;
             self.work_off(sink)?;
         }
@@ -457,6 +457,9 @@ impl<P: Payload> Machine<P> {
 
     /// A node went through a phase of its life.
     pub(crate) fn note_phase(&mut self, node: usize, phase: Phase, took: Duration) {
+        if !self.nodes[node].has_acted() {
+            return;
+        }
         if phase == Phase::Initialize {
             self.record(node, |recorder| recorder.initialize = took);
         }
@@ -488,7 +491,7 @@ impl<P: Payload> Machine<P> {
         NodeFailure { node_id: self.plan.nodes()[self.members[node]].id.clone(), item_index, phase, fault }
     }
 
-    fn note_step(&mut self, node: usize, phase: Phase, took: Duration) {
+    pub(crate) fn note_step(&mut self, node: usize, phase: Phase, took: Duration) {
         self.record(node, |recorder| recorder.called(took));
         self.observe(node, phase, took);
     }

@@ -106,6 +106,11 @@ pub trait Node<P: Payload>: Send {
         Ok(())
     }
 
+    /// Whether the last `initialize` or `cleanup` did anything that is worth telling.
+    fn has_acted(&self) -> bool {
+        true
+    }
+
     /// End what the node still does on its own. Called once before `cleanup`, whatever happened.
     fn stop(&mut self) -> Result<(), P::Fault> {
         Ok(())
