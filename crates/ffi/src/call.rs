@@ -184,7 +184,7 @@ fn feed_session(
     let submit = |item| {
         outbox.expect_input();
         let client: Arc<dyn Client<Object>> = outbox.clone();
-        py.detach(|| session.submit(item, client, false, None));
+        session.submit(item, client, false, None);
     };
     let mut is_ended = session.has_source();
     if is_ended {

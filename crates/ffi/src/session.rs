@@ -93,12 +93,11 @@ impl SessionCore {
     }
 
     /// Begin with an item; `done(outputs, error)` is called from another thread when it is through.
-    fn start_call(&self, py: Python<'_>, item: Py<PyAny>, done: Py<PyAny>) -> Ticket {
+    fn start_call(&self, item: Py<PyAny>, done: Py<PyAny>) -> Ticket {
         let client: Arc<dyn Client<Object>> = Arc::new(Call::new(Box::new(move |outputs, outcome| {
             Python::attach(|py| answer(py, &done, outputs, outcome));
         })));
-        // The door may be held by an interruption, which waits for nodes.
-        py.detach(|| self.session.submit(Some(Object(item)), Arc::clone(&client), true, None));
+        self.session.submit(Some(Object(item)), Arc::clone(&client), true, None);
         Ticket(client)
     }
 
@@ -232,7 +231,7 @@ impl SessionCore {
             // The one who asked may have gone.
             sender.send((outputs, outcome)).ok();
         })));
-        py.detach(|| self.session.submit(Some(Object(item)), Arc::clone(&client), true, None));
+        self.session.submit(Some(Object(item)), Arc::clone(&client), true, None);
         let answered = Mutex::new(answered);
         loop {
             let answer = py.detach(|| answered.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(LOOK));
@@ -270,7 +269,7 @@ pub(crate) struct OutputStream {
 #[pymethods]
 impl OutputStream {
     /// Put an item in. `True`: it is in; `False`: the session takes no more; `None`: `admitted(is_in)` is called when it is in.
-    fn put(&self, py: Python<'_>, item: Py<PyAny>, admitted: Py<PyAny>) -> Option<bool> {
+    fn put(&self, item: Py<PyAny>, admitted: Py<PyAny>) -> Option<bool> {
         let told = Box::new(move |is_in: bool| {
             Python::attach(|py| {
                 if let Err(error) = admitted.call1(py, (is_in,)) {
@@ -278,7 +277,7 @@ impl OutputStream {
                 }
             });
         });
-        match self.submit(py, Some(Object(item)), Some(told)) {
+        match self.submit(Some(Object(item)), Some(told)) {
             Admission::Now => Some(true),
             Admission::Never => Some(false),
             Admission::Later => None,
@@ -292,7 +291,7 @@ impl OutputStream {
             // The one who waits may have been interrupted.
             sender.send(is_in).ok();
         });
-        match self.submit(py, Some(Object(item)), Some(told)) {
+        match self.submit(Some(Object(item)), Some(told)) {
             Admission::Now => return Ok(true),
             Admission::Never => return Ok(false),
             Admission::Later => {}
@@ -308,8 +307,8 @@ impl OutputStream {
     }
 
     /// No more items come: the nodes are flushed.
-    fn end(&self, py: Python<'_>) {
-        self.submit(py, None, None);
+    fn end(&self) {
+        self.submit(None, None);
         self.outbox.end();
     }
 
@@ -355,15 +354,11 @@ impl OutputStream {
 }
 
 impl OutputStream {
-    fn submit(
-        &self,
-        py: Python<'_>,
-        item: Option<Object>,
-        admitted: Option<Box<dyn FnOnce(bool) + Send>>,
-    ) -> Admission {
+    fn submit(&self, item: Option<Object>, admitted: Option<Box<dyn FnOnce(bool) + Send>>) -> Admission {
         self.outbox.expect_input();
         let client: Arc<dyn Client<Object>> = self.outbox.clone();
-        py.detach(|| self.core.get().session.submit(item, client, false, admitted))
+        // Attached: it never waits, and those whom it wakes need the interpreter for long, not for one item.
+        self.core.get().session.submit(item, client, false, admitted)
     }
 }
 
