@@ -1,5 +1,6 @@
 //! Sessions under test: clients that wait with an end, nodes that wait for a sign.
 
+use std::cell::Cell;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -81,7 +82,7 @@ impl SessionUse for Session<Item> {
         let client: Arc<dyn Client<Item>> = outbox.clone();
         let admitted = Box::new(move |is_in| drop(sender.send(is_in)));
         let admission = self.submit(item.map(Item::Number), client, false, Some(admitted));
-        Put { admission, told }
+        Put { admission: Cell::new(admission), told }
     }
 
     fn shut(&self) -> Closed<Fault> {
@@ -93,23 +94,29 @@ impl SessionUse for Session<Item> {
 
 /// An item on its way in.
 pub(crate) struct Put {
-    pub(crate) admission: Admission,
+    admission: Cell<Admission>,
     told: Receiver<bool>,
 }
 
 impl Put {
     /// Wait until it is in; `false` if it never will be.
     pub(crate) fn is_in(&self) -> bool {
-        match self.admission {
-            Admission::Now => true,
-            Admission::Later => self.told.recv_timeout(PATIENCE).expect("an input is let in or refused"),
-            Admission::Never => false,
+        if self.is_waiting() {
+            self.note(self.told.recv_timeout(PATIENCE).expect("an input is let in or refused"));
         }
+        self.admission.get() == Admission::Now
     }
 
     /// Whether it still waits for room.
     pub(crate) fn is_waiting(&self) -> bool {
-        self.admission == Admission::Later && self.told.try_recv().is_err()
+        if self.admission.get() == Admission::Later {
+            self.told.try_iter().for_each(|is_in| self.note(is_in));
+        }
+        self.admission.get() == Admission::Later
+    }
+
+    fn note(&self, is_in: bool) {
+        self.admission.set(if is_in { Admission::Now } else { Admission::Never });
     }
 }
 
