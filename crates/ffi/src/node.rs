@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyFunction, PyList, PyTuple};
-use remotemedia_runtime::{Done, Node, Outputs, Stream};
+use remotemedia_runtime::{Done, EndEarly, Node, Outputs, Stream};
 
 use crate::answer;
 use crate::bridge::Bridge;
@@ -163,21 +163,34 @@ impl Node<Object> for PythonNode {
         })
     }
 
-    fn start(&mut self, item: Object, done: Done<Object>) {
+    fn start(&mut self, item: Object, done: Done<Object>) -> Option<EndEarly> {
         Python::attach(|py| match self.call(item.0.into_bound(py)) {
             Ok(answer) if answer::is_awaitable(&answer).unwrap_or(false) => {
                 let callback = DoneCallback { done: Mutex::new(Some(done)), bridge: Arc::clone(&self.bridge) };
                 let callback = match Bound::new(py, callback) {
                     Ok(callback) => callback,
-                    Err(error) => return error.write_unraisable(py, None),
+                    Err(error) => {
+                        error.write_unraisable(py, None);
+                        return None;
+                    }
                 };
-                if let Err(error) = self.bridge.start(answer, callback.clone().into_any(), self.timeout_secs) {
-                    callback.get().finish(Err(error));
+                match self.bridge.start(answer, callback.clone().into_any(), self.timeout_secs) {
+                    Ok(cancel) => Some(end_early(cancel)),
+                    Err(error) => {
+                        callback.get().finish(Err(error));
+                        None
+                    }
                 }
             }
-            Ok(answer) => done(answer::outputs(answer, &self.bridge, self.timeout_secs)),
-            Err(error) => done(Err(error)),
-        });
+            Ok(answer) => {
+                done(answer::outputs(answer, &self.bridge, self.timeout_secs));
+                None
+            }
+            Err(error) => {
+                done(Err(error));
+                None
+            }
+        })
     }
 
     fn interrupt(&mut self) -> PyResult<()> {
@@ -224,6 +237,17 @@ fn no_batch(answer: &Bound<'_, PyAny>, count: usize) -> PyErr {
     PyTypeError::new_err(format!(
         "process() got a batch of {count} items and answered {kind}; answer a list of as many"
     ))
+}
+
+/// Cancels a coroutine that was begun.
+fn end_early(cancel: Py<PyAny>) -> EndEarly {
+    Box::new(move || {
+        Python::attach(|py| {
+            if let Err(error) = cancel.call0(py) {
+                error.write_unraisable(py, None);
+            }
+        });
+    })
 }
 
 /// Told by the event loop that a coroutine of [`Node::start`] has ended.
