@@ -35,6 +35,8 @@ pub(crate) struct PythonNode {
     bridge: Arc<Bridge>,
     /// How long a coroutine may take.
     timeout_secs: Option<f64>,
+    /// Another replica has the same object, and tells it of the end of input and of interrupts.
+    is_told_by_other: bool,
 }
 
 impl PythonNode {
@@ -47,7 +49,13 @@ impl PythonNode {
             has_acted: false,
             bridge,
             timeout_secs,
+            is_told_by_other: false,
         })
+    }
+
+    /// One more replica of an object that has one already.
+    pub(crate) fn told_by_other(self) -> Self {
+        Self { is_told_by_other: true, ..self }
     }
 
     /// Call `process` with an item.
@@ -65,7 +73,7 @@ impl PythonNode {
         let object = self.object.bind(py);
         let kinds = py.import("remotemedia._kinds")?;
         let method = object.getattr("process")?;
-        self.flush = optional_method(object, "flush")?;
+        self.flush = if self.is_told_by_other { None } else { optional_method(object, "flush")? };
         self.process = if kinds.call_method1("is_source", (object,))?.extract()? {
             Process::Source(method.unbind())
         } else if kinds.call_method1("classify", (object,))?.extract::<&str>()? == "streaming" {
@@ -194,6 +202,9 @@ impl Node<Object> for PythonNode {
     }
 
     fn interrupt(&mut self) -> PyResult<()> {
+        if self.is_told_by_other {
+            return Ok(());
+        }
         Python::attach(|py| match optional_method(self.object.bind(py), "interrupt")? {
             Some(method) => answer::finish(method.bind(py).call0()?, |answer| self.bridge.wait_to_the_end(answer)),
             None => Ok(()),
