@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncSession", "enter", "leave"]
 
+_FIRST_LOOK_SECS, _LAST_LOOK_SECS = 0.002, 0.25
+
 
 class AsyncSession(_Closing):
     """An open pipeline for asyncio: any number of tasks may use it at once.
@@ -41,7 +43,7 @@ class AsyncSession(_Closing):
         try:
             return await answer.future
         except asyncio.CancelledError:
-            self.abandon(ticket)
+            self._let_go(lambda: self.abandon(ticket), _FIRST_LOOK_SECS)
             raise
 
     def map(self, items: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]:
@@ -73,7 +75,8 @@ class AsyncSession(_Closing):
 
     async def drain(self) -> None:
         """Wait until all that went in has come out. Batches that are not full go at once."""
-        await _in_thread(self.wait_until_drained)
+        stop = threading.Event()
+        await _in_thread(lambda: self.wait_until_drained(stop), stop)
 
     async def interrupt(self) -> int:
         """Drop what is queued and under way; the session goes on with the next item.
@@ -112,8 +115,13 @@ class AsyncSession(_Closing):
                 throw(feeder.failure)
         finally:
             task.cancel()
-            stream.abandon()
+            self._let_go(stream.abandon, _FIRST_LOOK_SECS)
             await asyncio.wait([task])
+
+    def _let_go(self, abandon: Callable[[], bool], pause: float) -> None:
+        """Drop what is under way. A node that is at it may be about to wait, and is then told again."""
+        if abandon():
+            self.news.loop.call_later(pause, self._let_go, abandon, min(2 * pause, _LAST_LOOK_SECS))
 
 
 class News:
@@ -230,7 +238,8 @@ async def leave(session: AsyncSession, error: BaseException | None) -> None:
     failure = None
     if error is None:
         try:
-            await _in_thread(session.finish)
+            stop = threading.Event()
+            await _in_thread(lambda: session.finish(stop), stop)
         except BaseException as unfinished:  # noqa: BLE001 - Raised again when all is closed.
             failure = unfinished
     try:
@@ -262,8 +271,11 @@ async def _put(stream: OutputStream, item: Any, news: News) -> None:
         raise SessionClosedError("The session is closed")
 
 
-async def _in_thread(work: Callable[[], Any]) -> Any:
-    """Do something that waits on a thread of its own. A cancelled caller waits too: nothing is half done."""
+async def _in_thread(work: Callable[[], Any], stop: threading.Event | None = None) -> Any:
+    """Do something that waits on a thread of its own.
+
+    A cancelled caller waits too, so that nothing is half done; `stop` is set to tell the work of it.
+    """
     answer = _Answer(News(asyncio.get_running_loop()))
 
     def run() -> None:
@@ -283,6 +295,8 @@ async def _in_thread(work: Callable[[], Any]) -> Any:
             if answer.future.done():
                 raise
             cancelled = error
+            if stop is not None:
+                stop.set()
         except BaseException:  # noqa: BLE001 - The answer of the work, raised below.
             break
     thread.join()

@@ -1,6 +1,7 @@
 """The engine of RemoteMedia, in Rust. The package calls it; its users call the package."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Self, final
 
@@ -81,8 +82,8 @@ class SessionCore:
     def start_call(self, item: Any, done: Callable[[Any, BaseException | None], object]) -> Ticket:
         """Begin with an item; `done(answer, error)` is called at its end, perhaps from another thread."""
 
-    def abandon(self, ticket: Ticket) -> None:
-        """Nobody waits for this call any more: what is under way for it is dropped."""
+    def abandon(self, ticket: Ticket) -> bool:
+        """Nobody waits for this call any more. Whether a node is still at it, and has to be told again."""
 
     def open_stream(self, capacity: int, on_news: Callable[[], object] | None = None) -> OutputStream:
         """A stream with outputs of its own, of which `capacity` may wait; `on_news` as for the session."""
@@ -99,7 +100,7 @@ class SessionCore:
     def drop_all(self) -> int:
         """Drop what is queued and under way, and answer how many inputs that were."""
 
-    def wait_until_drained(self) -> None:
+    def wait_until_drained(self, stop: threading.Event | None = None) -> None:
         """Wait until all that went in has come out; Ctrl-C ends the wait."""
 
     def metrics(self) -> dict[str, Any] | None:
@@ -155,8 +156,8 @@ class OutputStream:
     def discard(self) -> None:
         """Let outputs go that nobody takes; the inputs still run to their end."""
 
-    def abandon(self) -> None:
-        """Take no more, and drop what is under way."""
+    def abandon(self) -> bool:
+        """Take no more, and drop what is under way. Whether a node is still at it, as for a call."""
 
 @final
 class DirectMap:

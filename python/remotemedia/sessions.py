@@ -15,6 +15,7 @@ from remotemedia._failures import combine, throw
 from remotemedia.exceptions import NodeTimeoutError, SessionClosedError
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Iterable, Iterator
     from types import TracebackType
 
@@ -73,8 +74,11 @@ class _Closing(SessionCore):
             texts = [_reports.left_behind(name, item, timeout, thread) for name, item, thread in left_behind]
             raise NodeTimeoutError("\n".join(texts), node_id=node_id, item_index=item_index)
 
-    def finish(self) -> None:
+    def finish(self, stop: threading.Event | None = None) -> None:
         """Let what was put in come to its end, whether or not somebody takes the outputs.
+
+        Args:
+            stop: Ends the waiting.
 
         Raises:
             NodeError: If a node failed, and nobody has heard of it.
@@ -82,7 +86,7 @@ class _Closing(SessionCore):
         if self._is_used and not self._is_closed:
             self._stream.discard()
             self.end()
-            self.wait_until_drained()
+            self.wait_until_drained(stop)
             self._stream.next(0.0)
 
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyFunction, PyList, PyTuple};
-use remotemedia_runtime::{Done, Node, Outputs, Stream};
+use remotemedia_runtime::{Done, EndEarly, Node, Outputs, Stream};
 
 use crate::answer;
 use crate::bridge::Bridge;
@@ -35,6 +35,8 @@ pub(crate) struct PythonNode {
     bridge: Arc<Bridge>,
     /// How long a coroutine may take.
     timeout_secs: Option<f64>,
+    /// Another replica has the same object, and tells it of the end of input and of interrupts.
+    is_told_by_other: bool,
 }
 
 impl PythonNode {
@@ -47,7 +49,13 @@ impl PythonNode {
             has_acted: false,
             bridge,
             timeout_secs,
+            is_told_by_other: false,
         })
+    }
+
+    /// One more replica of an object that has one already.
+    pub(crate) fn told_by_other(self) -> Self {
+        Self { is_told_by_other: true, ..self }
     }
 
     /// Call `process` with an item.
@@ -65,7 +73,7 @@ impl PythonNode {
         let object = self.object.bind(py);
         let kinds = py.import("remotemedia._kinds")?;
         let method = object.getattr("process")?;
-        self.flush = optional_method(object, "flush")?;
+        self.flush = if self.is_told_by_other { None } else { optional_method(object, "flush")? };
         self.process = if kinds.call_method1("is_source", (object,))?.extract()? {
             Process::Source(method.unbind())
         } else if kinds.call_method1("classify", (object,))?.extract::<&str>()? == "streaming" {
@@ -163,24 +171,40 @@ impl Node<Object> for PythonNode {
         })
     }
 
-    fn start(&mut self, item: Object, done: Done<Object>) {
+    fn start(&mut self, item: Object, done: Done<Object>) -> Option<EndEarly> {
         Python::attach(|py| match self.call(item.0.into_bound(py)) {
             Ok(answer) if answer::is_awaitable(&answer).unwrap_or(false) => {
                 let callback = DoneCallback { done: Mutex::new(Some(done)), bridge: Arc::clone(&self.bridge) };
                 let callback = match Bound::new(py, callback) {
                     Ok(callback) => callback,
-                    Err(error) => return error.write_unraisable(py, None),
+                    Err(error) => {
+                        error.write_unraisable(py, None);
+                        return None;
+                    }
                 };
-                if let Err(error) = self.bridge.start(answer, callback.clone().into_any(), self.timeout_secs) {
-                    callback.get().finish(Err(error));
+                match self.bridge.start(answer, callback.clone().into_any(), self.timeout_secs) {
+                    Ok(cancel) => Some(end_early(cancel)),
+                    Err(error) => {
+                        callback.get().finish(Err(error));
+                        None
+                    }
                 }
             }
-            Ok(answer) => done(answer::outputs(answer, &self.bridge, self.timeout_secs)),
-            Err(error) => done(Err(error)),
-        });
+            Ok(answer) => {
+                done(answer::outputs(answer, &self.bridge, self.timeout_secs));
+                None
+            }
+            Err(error) => {
+                done(Err(error));
+                None
+            }
+        })
     }
 
     fn interrupt(&mut self) -> PyResult<()> {
+        if self.is_told_by_other {
+            return Ok(());
+        }
         Python::attach(|py| match optional_method(self.object.bind(py), "interrupt")? {
             Some(method) => answer::finish(method.bind(py).call0()?, |answer| self.bridge.wait_to_the_end(answer)),
             None => Ok(()),
@@ -224,6 +248,17 @@ fn no_batch(answer: &Bound<'_, PyAny>, count: usize) -> PyErr {
     PyTypeError::new_err(format!(
         "process() got a batch of {count} items and answered {kind}; answer a list of as many"
     ))
+}
+
+/// Cancels a coroutine that was begun.
+fn end_early(cancel: Py<PyAny>) -> EndEarly {
+    Box::new(move || {
+        Python::attach(|py| {
+            if let Err(error) = cancel.call0(py) {
+                error.write_unraisable(py, None);
+            }
+        });
+    })
 }
 
 /// Told by the event loop that a coroutine of [`Node::start`] has ended.

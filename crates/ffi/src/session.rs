@@ -101,10 +101,17 @@ impl SessionCore {
         Ticket(client)
     }
 
-    /// Nobody waits for this call any more.
-    fn abandon(&self, py: Python<'_>, ticket: &Ticket) -> PyResult<()> {
-        let threads = py.detach(|| self.session.abandon(&ticket.0));
-        threads.into_iter().try_for_each(|thread| self.bridge.interrupt(py, Some(thread)))
+    /// Nobody waits for this call any more. Answers whether a node is at it still, and might have to be told again.
+    fn abandon(&self, py: Python<'_>, ticket: &Ticket) -> PyResult<bool> {
+        let at_work = py.detach(|| self.session.abandon(&ticket.0));
+        for at_work in &at_work {
+            let Some(awaited) = self.bridge.awaited_by(py, at_work.thread())? else { continue };
+            // Otherwise the thread has gone on to something else meanwhile, which it may wait for now.
+            if self.session.is_still(at_work) {
+                awaited.call0()?;
+            }
+        }
+        Ok(!at_work.is_empty())
     }
 
     /// A stream of its own: what `map` puts its items in.
@@ -137,15 +144,18 @@ impl SessionCore {
         py.detach(|| self.session.interrupt(&|| self.stop_waiting(None)))
     }
 
-    /// Wait until all that went in has come out.
-    fn wait_until_drained(&self, py: Python<'_>) -> PyResult<()> {
+    /// Wait until all that went in has come out, or until `stop`, a `threading.Event`, is set.
+    #[pyo3(signature = (stop=None))]
+    fn wait_until_drained(&self, py: Python<'_>, stop: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let end = self.session.begin_drain();
         let drained = loop {
             if py.detach(|| self.session.is_drained(end, LOOK)) {
                 break Ok(());
             }
-            if let Err(error) = py.check_signals() {
-                break Err(error);
+            let is_stopped = stop.map_or(Ok(false), |stop| stop.call_method0("is_set")?.extract::<bool>());
+            match py.check_signals().and(is_stopped) {
+                Ok(false) => {}
+                outcome => break outcome.map(drop),
             }
         };
         self.session.end_drain();
@@ -345,8 +355,8 @@ impl OutputStream {
         }
     }
 
-    /// Take no more, and drop what is under way.
-    fn abandon(&self, py: Python<'_>) -> PyResult<()> {
+    /// Take no more, and drop what is under way. Answers as `SessionCore.abandon` does.
+    fn abandon(&self, py: Python<'_>) -> PyResult<bool> {
         self.outbox.abandon();
         let client: Arc<dyn Client<Object>> = self.outbox.clone();
         self.core.get().abandon(py, &Ticket(client))

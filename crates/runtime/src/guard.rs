@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::node::Done;
+use crate::node::{Done, EndEarly};
 use crate::{CancelFlag, Node, OnError, Options, Outputs, Payload, Stream};
 
 /// How often a pause looks whether the run was asked to stop.
@@ -141,7 +141,7 @@ impl<P: Payload> Node<P> for Guarded<P> {
         }
     }
 
-    fn start(&mut self, item: P, done: Done<P>) {
+    fn start(&mut self, item: P, done: Done<P>) -> Option<EndEarly> {
         let policy = Arc::clone(&self.policy);
         let copy = item.duplicate();
         // The pause of a retry would hold up whoever reports the end, so items in flight are not tried again here: the node does that.
@@ -150,7 +150,7 @@ impl<P: Payload> Node<P> for Guarded<P> {
             Box::new(move |answer| {
                 done(answer.or_else(|fault| policy.give_up(copy, fault).map(|()| Outputs::None)));
             }),
-        );
+        )
     }
 
     fn flush(&mut self) -> Result<Outputs<P>, P::Fault> {

@@ -97,8 +97,11 @@ pub trait Node<P: Payload>: Send {
     }
 
     /// Begin with an item and go on with the next before it is done: `done` is called when it is, on any thread.
-    fn start(&mut self, item: P, done: Done<P>) {
+    ///
+    /// Answers what asks the item to end early, if something can.
+    fn start(&mut self, item: P, done: Done<P>) -> Option<EndEarly> {
         done(self.process(item));
+        None
     }
 
     /// What is under way is not wanted any more. Items begun by [`Node::start`] are done when this returns.
@@ -121,6 +124,9 @@ pub trait Node<P: Payload>: Send {
         Ok(())
     }
 }
+
+/// Asks an item that was begun by [`Node::start`] to end early. Never waits, and comes too late without harm.
+pub type EndEarly = Box<dyn FnOnce() + Send>;
 
 /// Takes the outputs of an item that was begun by [`Node::start`]. Never waits.
 pub type Done<P> = Box<dyn FnOnce(Result<Outputs<P>, <P as Payload>::Fault>) + Send>;

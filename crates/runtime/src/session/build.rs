@@ -172,6 +172,7 @@ fn build_stage<P: Payload>(
         links,
         waited_us: AtomicU64::new(0),
         ending: AtomicUsize::new(0),
+        started: Mutex::default(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! A stage whose node works on several items at once without threads.
 
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::core::Core;
@@ -9,6 +9,7 @@ use super::inbox::{Parcel, Popped};
 use super::parallel::end_stream;
 use super::reorder::Completion;
 use super::stage::{Stage, inputs_of};
+use crate::node::EndEarly;
 use crate::{Outputs, Payload};
 
 /// The life of the thread of such a stage.
@@ -65,7 +66,9 @@ fn start_all<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, input: u64, item
         stage: stage.index,
         input,
         answers: Mutex::new(Answers { missing: items.len(), outputs: answers, whole: Some(whole) }),
+        end_early: Mutex::default(),
     });
+    stage.lock_started().insert(input, Arc::clone(&group));
     let unit = &stage.units[0];
     for (slot, item) in items.into_iter().enumerate() {
         if slot > 0 && !stage.reorder().begin_item() {
@@ -78,22 +81,30 @@ fn start_all<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, input: u64, item
             group.fill(slot, Vec::new());
             continue;
         }
-        let group = Arc::clone(&group);
+        let of_done = Arc::clone(&group);
         let started = Instant::now();
         machine.count_input(0);
         machine.progress.enter(0, input);
-        let done = Box::new(move |answer| group.finish(slot, started, answer));
-        unit.enter(&mut machine, |machine| machine.nodes[0].start(item, done));
+        let done = Box::new(move |answer| of_done.finish(slot, started, answer));
+        let end_early = unit.enter(&mut machine, |machine| machine.nodes[0].start(item, done));
         machine.progress.leave();
+        drop(machine);
+        group.lock_end_early().extend(end_early);
+        if !core.tracker.is_wanted(input) {
+            // It has stopped to be so just before there was a way to tell.
+            group.end_early();
+        }
     }
 }
 
 /// The items of one parcel that are under way at the same time.
-struct Group<P: Payload> {
+pub(super) struct Group<P: Payload> {
     core: Arc<Core<P>>,
     stage: usize,
     input: u64,
     answers: Mutex<Answers<P>>,
+    /// What ends those early that are not done.
+    end_early: Mutex<Vec<EndEarly>>,
 }
 
 struct Answers<P> {
@@ -103,6 +114,16 @@ struct Answers<P> {
 }
 
 impl<P: Payload> Group<P> {
+    /// Nobody waits for the parcel any more.
+    pub(super) fn end_early(&self) {
+        let under_way = std::mem::take(&mut *self.lock_end_early());
+        under_way.into_iter().for_each(|end_early| end_early());
+    }
+
+    fn lock_end_early(&self) -> MutexGuard<'_, Vec<EndEarly>> {
+        self.end_early.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// One of the items is done.
     fn finish(&self, slot: usize, started: Instant, answer: Result<Outputs<P>, P::Fault>) {
         let stage = &self.core.stages[self.stage];
@@ -127,7 +148,10 @@ impl<P: Payload> Group<P> {
         };
         match whole {
             None => self.core.stages[self.stage].reorder().end_item(),
-            Some((whole, outputs)) => whole(outputs.into_iter().flatten().collect()),
+            Some((whole, outputs)) => {
+                self.core.stages[self.stage].lock_started().remove(&self.input);
+                whole(outputs.into_iter().flatten().collect());
+            }
         }
     }
 }

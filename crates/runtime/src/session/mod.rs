@@ -94,6 +94,21 @@ pub struct Replicas<P: Payload> {
 /// Makes the turn for the nodes of one replica of a stage, which are given by their numbers in the plan.
 pub type TurnOf<'a> = &'a dyn Fn(&[usize], usize) -> Option<Box<dyn Turn>>;
 
+/// A call of a node that was under way at some moment.
+#[derive(Clone, Copy, Debug)]
+pub struct AtWork {
+    stage: usize,
+    unit: usize,
+    reading: crate::progress::Reading,
+}
+
+impl AtWork {
+    /// The number of the thread, as the nodes' [`Turn`] gave it.
+    pub fn thread(&self) -> u64 {
+        self.reading.thread
+    }
+}
+
 /// What a session left behind when it closed.
 #[derive(Debug)]
 pub struct Closed<F> {
@@ -164,15 +179,26 @@ impl<P: Payload> Session<P> {
         self.threads.start(&self.core, stage, Box::new(move |core| source::run(core, &client, &*expect)));
     }
 
-    /// Nobody wants the outputs of this client's inputs any more. Answers the threads that are at one of them right now.
-    pub fn abandon(&self, client: &Arc<dyn Client<P>>) -> Vec<u64> {
+    /// Nobody wants the outputs of this client's inputs any more. Answers what is at one of them right now.
+    pub fn abandon(&self, client: &Arc<dyn Client<P>>) -> Vec<AtWork> {
         let inputs = self.core.tracker.abandon(client);
         self.core.forget_waiting(client);
-        let units = self.core.stages.iter().flat_map(|stage| &stage.units);
-        let at_work = units
-            .filter_map(|unit| unit.progress.read())
-            .filter(|reading| reading.item.is_some_and(|item| inputs.contains(&item)));
-        at_work.map(|reading| reading.thread).collect()
+        let mut at_work = Vec::new();
+        for stage in &self.core.stages {
+            let started: Vec<_> = inputs.iter().filter_map(|input| stage.lock_started().get(input).cloned()).collect();
+            started.iter().for_each(|group| group.end_early());
+            for (unit, place) in stage.units.iter().zip(0..) {
+                let reading = unit.progress.read();
+                let reading = reading.filter(|reading| reading.item.is_some_and(|item| inputs.contains(&item)));
+                at_work.extend(reading.map(|reading| AtWork { stage: stage.index, unit: place, reading }));
+            }
+        }
+        at_work
+    }
+
+    /// Whether a thread is still in the same call.
+    pub fn is_still(&self, at_work: &AtWork) -> bool {
+        self.core.stages[at_work.stage].units[at_work.unit].progress.read() == Some(at_work.reading)
     }
 
     /// Begin to wait until all that went in has come out: batches no longer wait for company.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex};
 
-use remotemedia_runtime::{Node, Outputs, Phase, RunError, Session, Stream};
+use remotemedia_runtime::{EndEarly, Node, Outputs, Phase, RunError, Session, Stream};
 use serde_json::json;
 
 use crate::support::{BAD, Fault, Item, PATIENCE, Pipe, SessionUse, numbers, options, pass, stream, thread};
@@ -43,9 +43,10 @@ impl Node<Item> for Pending {
         Err(Fault::Because("not one by one"))
     }
 
-    fn start(&mut self, item: Item, done: Done) {
+    fn start(&mut self, item: Item, done: Done) -> Option<EndEarly> {
         self.0.0.lock().unwrap().push_back((item, done));
         self.0.1.notify_all();
+        None
     }
 
     fn interrupt(&mut self) -> Result<(), Fault> {
