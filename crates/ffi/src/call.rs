@@ -161,6 +161,7 @@ fn through_session(
         reporter: Some(Arc::new(log::LoggingReporter)),
         queue_size: DEFAULT_QUEUE_SIZE,
         stall_warning: None,
+        stop: control.flag.clone(),
     };
     let turns = described.turns();
     let session = Session::open(plan, described.into_replicas(), &session_settings, &turns)?;

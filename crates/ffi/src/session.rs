@@ -52,6 +52,7 @@ impl SessionCore {
             reporter: Some(Arc::new(log::LoggingReporter)),
             queue_size,
             stall_warning: stall_warning.map(Duration::from_secs_f64),
+            stop: stop.clone(),
         };
         let is_chain =
             plan.is_chain() && described.are_plain() && !settings.with_metrics && settings.observer.is_none();

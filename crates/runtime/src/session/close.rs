@@ -45,6 +45,7 @@ impl<P: Payload> Session<P> {
         let core = &self.core;
         core.is_closed.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
+        self.stop.set();
         let waiting = core.door.close();
         core.stages.iter().flat_map(|stage| &stage.units).for_each(|unit| unit.stop.set());
         let clients = core.tracker.take_all();

@@ -36,7 +36,7 @@ pub(crate) fn run_concurrent<P: Payload>(core: &Arc<Core<P>>, stage_index: usize
                 let reorder = core_of_end.stages[stage_index].reorder();
                 reorder.complete(number, Completion { header: end, outputs, was_given });
             };
-            start_all(core, stage, header.input, items, Box::new(whole));
+            start_all(core, stage, (number, header.input), items, Box::new(whole));
         } else {
             reorder.complete(number, Completion { header, outputs: Vec::new(), was_given });
         }
@@ -49,7 +49,8 @@ fn end_concurrent<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, number: u64
     if !items.is_empty() {
         let (sender, whole) = sync_channel(1);
         // The one who waits is this thread, and waits for nothing else.
-        start_all(core, stage, header.input, items, Box::new(move |outputs| drop(sender.try_send(outputs))));
+        let tell = Box::new(move |outputs| drop(sender.try_send(outputs)));
+        start_all(core, stage, (number, header.input), items, tell);
         outputs = whole.recv().unwrap_or_default();
     }
     end_stream(core, stage, 0, (number, header.header()), outputs);
@@ -59,16 +60,23 @@ fn end_concurrent<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, number: u64
 type Whole<P> = Box<dyn FnOnce(Vec<(usize, P)>) + Send>;
 
 /// Begin with items one after the other. The first one has its place in the reorder already.
-fn start_all<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, input: u64, items: Vec<P>, whole: Whole<P>) {
+fn start_all<P: Payload>(
+    core: &Arc<Core<P>>,
+    stage: &Stage<P>,
+    (number, input): (u64, u64),
+    items: Vec<P>,
+    whole: Whole<P>,
+) {
     let answers = (0..items.len()).map(|_| Vec::new()).collect();
     let group = Arc::new(Group {
         core: Arc::clone(core),
         stage: stage.index,
+        number,
         input,
         answers: Mutex::new(Answers { missing: items.len(), outputs: answers, whole: Some(whole) }),
         end_early: Mutex::default(),
     });
-    stage.lock_started().insert(input, Arc::clone(&group));
+    stage.lock_started().insert(number, Arc::clone(&group));
     let unit = &stage.units[0];
     for (slot, item) in items.into_iter().enumerate() {
         if slot > 0 && !stage.reorder().begin_item() {
@@ -101,7 +109,8 @@ fn start_all<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, input: u64, item
 pub(super) struct Group<P: Payload> {
     core: Arc<Core<P>>,
     stage: usize,
-    input: u64,
+    number: u64,
+    pub(super) input: u64,
     answers: Mutex<Answers<P>>,
     /// What ends those early that are not done.
     end_early: Mutex<Vec<EndEarly>>,
@@ -149,7 +158,7 @@ impl<P: Payload> Group<P> {
         match whole {
             None => self.core.stages[self.stage].reorder().end_item(),
             Some((whole, outputs)) => {
-                self.core.stages[self.stage].lock_started().remove(&self.input);
+                self.core.stages[self.stage].lock_started().remove(&self.number);
                 whole(outputs.into_iter().flatten().collect());
             }
         }

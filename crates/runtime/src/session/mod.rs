@@ -41,7 +41,7 @@ pub use self::outbox::{Next, Outbox};
 use self::threads::Threads;
 pub use self::tracker::Client;
 use self::watch::Watch;
-use crate::{Metrics, Node, NodeFailure, Payload, Plan, Turn};
+use crate::{CancelFlag, Metrics, Node, NodeFailure, Payload, Plan, Turn};
 
 /// How long the nodes of a session that could not be opened may take to clean up.
 const CLEANUP_TIME: Duration = Duration::from_secs(10);
@@ -58,6 +58,8 @@ pub struct SessionSettings<P: Payload> {
     pub queue_size: usize,
     /// How long a call may take before it is reported.
     pub stall_warning: Option<Duration>,
+    /// Set by the session while nodes should not wait: during an interrupt, and from its end on. The policies of the nodes have it too.
+    pub stop: CancelFlag,
 }
 
 /// Hears of what ends nothing, but should be known.
@@ -130,6 +132,7 @@ pub struct Session<P: Payload> {
     free: Free,
     /// Initialize was entered: stage, replica and node in it, in that order.
     owed: Mutex<Vec<(usize, usize, usize)>>,
+    stop: CancelFlag,
     calls: AtomicU64,
     calls_out: AtomicU64,
     /// Calls on their caller's thread that were interrupted, and that `interrupt` has not counted.
@@ -185,8 +188,8 @@ impl<P: Payload> Session<P> {
         self.core.forget_waiting(client);
         let mut at_work = Vec::new();
         for stage in &self.core.stages {
-            let started: Vec<_> = inputs.iter().filter_map(|input| stage.lock_started().get(input).cloned()).collect();
-            started.iter().for_each(|group| group.end_early());
+            let started: Vec<_> = stage.lock_started().values().cloned().collect();
+            started.iter().filter(|group| inputs.contains(&group.input)).for_each(|group| group.end_early());
             for (unit, place) in stage.units.iter().zip(0..) {
                 let reading = unit.progress.read();
                 let reading = reading.filter(|reading| reading.item.is_some_and(|item| inputs.contains(&item)));

@@ -190,6 +190,10 @@ impl<P: Payload> Client<P> for Outbox<P> {
         self.tell();
     }
 
+    fn keeps_outputs(&self) -> bool {
+        true
+    }
+
     fn interrupted(&self, count: u64) {
         let mut state = self.lock();
         // The stream goes on with the next input.

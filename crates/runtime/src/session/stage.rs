@@ -32,7 +32,7 @@ pub(crate) struct Stage<P: Payload> {
     pub(crate) waited_us: AtomicU64,
     /// Above zero while the end of input waits for what was begun before it.
     pub(crate) ending: AtomicUsize,
-    /// The parcels, by their inputs, of which items are under way at the same time.
+    /// The parcels, by their numbers, of which items are under way at the same time.
     pub(super) started: Mutex<HashMap<u64, Arc<Group<P>>>>,
 }
 

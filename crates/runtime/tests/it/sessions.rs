@@ -2,7 +2,9 @@
 
 mod batches;
 mod clients;
+mod close;
 mod concurrent;
+mod direct;
 mod errors;
 mod interrupt;
 mod order;

@@ -170,6 +170,22 @@ fn joins_are_forgotten() {
     assert_eq!(session.call(2).outputs(), [joined(&[("held", &[2]), ("other", &[2])])]);
 }
 
+/// Outputs of inputs that were all done once came out after an interrupt.
+#[test]
+fn outputs_that_nobody_has_taken_are_forgotten() {
+    let session = Pipe::default().node("a", &[], pass()).with(thread()).open();
+    let outbox = Arc::new(Outbox::new(10, None));
+    (0..5).for_each(|number| assert!(session.put(&outbox, Some(number)).is_in()));
+    let end = session.begin_drain();
+    while !session.is_drained(end, PATIENCE) {}
+    session.end_drain();
+
+    assert_eq!(session.interrupt(&|| {}), 0);
+
+    assert!(session.put(&outbox, Some(7)).is_in());
+    assert!(matches!(outbox.next(PATIENCE), Next::Output(output) if output == 7));
+}
+
 /// A batch that waits for company once held an interrupt up for ever.
 #[test]
 fn batches_are_forgotten() {
@@ -209,10 +225,12 @@ fn nobody_who_puts_is_held_up_by_an_interrupt() {
     valve.wait_for(1);
 
     std::thread::scope(|scope| {
-        let interrupting = scope.spawn(|| session.interrupt(&|| {}));
-        while !session_is_interrupting(&session) {
-            std::thread::yield_now();
-        }
+        let is_told = Valve::default();
+        let tell = is_told.clone();
+        tell.open();
+        let interrupted = &session;
+        let interrupting = scope.spawn(move || interrupted.interrupt(&|| tell.pass()));
+        is_told.wait_for(1);
         // The node is still inside, so the interrupt is not over, and this returns all the same.
         let new = session.call(2);
         assert!(!interrupting.is_finished());
@@ -221,12 +239,6 @@ fn nobody_who_puts_is_held_up_by_an_interrupt() {
         assert!(matches!(old.answer(), Err(RunError::Interrupted)));
         assert_eq!(new.outputs(), numbers(&[2]));
     });
-}
-
-/// A new input is not let in although the queue is empty.
-fn session_is_interrupting(session: &Session<Item>) -> bool {
-    let outbox = Arc::new(Outbox::new(100, None));
-    session.put(&outbox, Some(0)).is_waiting()
 }
 
 #[test]

@@ -171,7 +171,9 @@ fn a_slow_consumer_holds_a_fast_producer() {
     const QUEUES: usize = 2 + 1 + 2 + 1 + 2 + 1;
     let made = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&made);
-    let counting = pass().doing(Phase::Process, move || drop(counter.fetch_add(1, Ordering::SeqCst)));
+    let counting = pass().doing(Phase::Process, move || {
+        counter.fetch_add(1, Ordering::SeqCst);
+    });
     let session =
         Pipe::default().node("a", &[], counting).with(thread()).node("b", &["a"], pass()).with(Options::default()).open();
     let outbox = Arc::new(Outbox::new(2, None));
