@@ -26,7 +26,7 @@ impl<P: Payload> Session<P> {
         let waiting = core.door.hold();
         self.stop.set();
         core.stages.iter().flat_map(|stage| &stage.units).for_each(|unit| unit.stop.set());
-        let clients = core.tracker.take_all();
+        let clients = core.tracker.take_all_and_keepers();
         clients.forget();
         let queued: Vec<_> = core.stages.iter().map(|stage| stage.inbox.empty()).collect();
         stop_waiting();

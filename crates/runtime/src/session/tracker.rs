@@ -203,14 +203,17 @@ impl<P: Payload> Tracker<P> {
         inputs
     }
 
-    /// Take all inputs out that are under way; their clients are told nothing yet. Those who keep outputs are among them.
+    /// Take all inputs out that are under way; their clients are told nothing yet.
     pub(crate) fn take_all(&self) -> Clients<P> {
-        let (open, keepers) = {
-            let mut state = self.lock();
-            (std::mem::take(&mut state.open), std::mem::take(&mut state.keepers))
-        };
+        let open = std::mem::take(&mut self.lock().open);
         self.has_changed.notify_all();
-        let mut clients: Clients<P> = open.values().map(|open| &open.client).collect();
+        open.values().map(|open| &open.client).collect()
+    }
+
+    /// The same, and with them those who keep outputs although their inputs are done.
+    pub(crate) fn take_all_and_keepers(&self) -> Clients<P> {
+        let mut clients = self.take_all();
+        let keepers = std::mem::take(&mut self.lock().keepers);
         keepers.iter().filter_map(Weak::upgrade).for_each(|client| clients.add(&client, 0));
         clients
     }
