@@ -76,8 +76,7 @@ fn describe_node(
     let mut described = DescribedNode { replicas: Vec::new(), objects: Vec::new(), seats: Vec::new(), is_guarded };
     for replica in 0..options.replicas {
         let object = if is_factory { object.call0()? } else { object.clone() };
-        let timeout_secs = options.timeout.map(|timeout| timeout.as_secs_f64());
-        let node = PythonNode::new(&object, Arc::clone(bridge), timeout_secs)?;
+        let node = PythonNode::new(&object, options, Arc::clone(bridge))?;
         described.seats.push((!is_shared).then(|| node.membership.seat()));
         described.objects.push(object.unbind());
         let node: Box<dyn Node<Object>> = Box::new(if is_shared && replica > 0 { node.told_by_other() } else { node });

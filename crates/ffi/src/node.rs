@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyFunction, PyList, PyTuple};
-use remotemedia_runtime::{Done, EndEarly, Node, Outputs, Stream};
+use remotemedia_runtime::{Done, EndEarly, Node, Options, Outputs, Stream};
 
 use crate::answer;
 use crate::bridge::Bridge;
@@ -35,12 +35,17 @@ pub(crate) struct PythonNode {
     bridge: Arc<Bridge>,
     /// How long a coroutine may take.
     timeout_secs: Option<f64>,
+    /// How often an item that is in flight with others is tried again, and after how many seconds.
+    retries: (u32, f64),
+    /// The `process` method that tries again, if it does.
+    retrying: Option<Py<PyAny>>,
     /// Another replica has the same object, and tells it of the end of input and of interrupts.
     is_told_by_other: bool,
 }
 
 impl PythonNode {
-    pub(crate) fn new(object: &Bound<'_, PyAny>, bridge: Arc<Bridge>, timeout_secs: Option<f64>) -> PyResult<Self> {
+    pub(crate) fn new(object: &Bound<'_, PyAny>, options: &Options, bridge: Arc<Bridge>) -> PyResult<Self> {
+        let retries = if options.concurrency > 1 { options.retries } else { 0 };
         Ok(Self {
             object: object.clone().unbind(),
             process: Process::Callable(object.getattr("process")?.unbind()),
@@ -48,7 +53,9 @@ impl PythonNode {
             membership: Membership::new(object),
             has_acted: false,
             bridge,
-            timeout_secs,
+            timeout_secs: options.timeout.map(|timeout| timeout.as_secs_f64()),
+            retries: (retries, options.retry_delay.as_secs_f64()),
+            retrying: None,
             is_told_by_other: false,
         })
     }
@@ -68,15 +75,30 @@ impl PythonNode {
         }
     }
 
+    /// Call `process`, or what tries it again, with an item that is in flight with others.
+    fn begin<'py>(&self, item: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        match &self.retrying {
+            Some(retrying) => retrying.bind(item.py()).call1((item,)),
+            None => self.call(item),
+        }
+    }
+
     /// Look the methods up. An object may choose them in its `initialize`.
     fn find_methods(&mut self, py: Python<'_>) -> PyResult<()> {
         let object = self.object.bind(py);
         let kinds = py.import("remotemedia._kinds")?;
         let method = object.getattr("process")?;
         self.flush = if self.is_told_by_other { None } else { optional_method(object, "flush")? };
+        let kind = kinds.call_method1("classify", (object,))?;
+        let kind = kind.extract::<&str>()?;
+        if self.retries.0 > 0 && kind == "coroutine" {
+            let class = py.import("remotemedia._retries")?.getattr("Retrying")?;
+            let retrying = class.call1((&method, self.retries.0, self.retries.1, self.timeout_secs))?;
+            self.retrying = Some(retrying.unbind());
+        }
         self.process = if kinds.call_method1("is_source", (object,))?.extract()? {
             Process::Source(method.unbind())
-        } else if kinds.call_method1("classify", (object,))?.extract::<&str>()? == "streaming" {
+        } else if kind == "streaming" {
             let class = py.import("remotemedia._streaming")?.getattr("StreamingNode")?;
             Process::Streaming(class.call1((method,))?.unbind())
         } else {
@@ -172,7 +194,9 @@ impl Node<Object> for PythonNode {
     }
 
     fn start(&mut self, item: Object, done: Done<Object>) -> Option<EndEarly> {
-        Python::attach(|py| match self.call(item.0.into_bound(py)) {
+        // What tries again sees to the time of each call itself.
+        let timeout_secs = if self.retrying.is_none() { self.timeout_secs } else { None };
+        Python::attach(|py| match self.begin(item.0.into_bound(py)) {
             Ok(answer) if answer::is_awaitable(&answer).unwrap_or(false) => {
                 let callback = DoneCallback { done: Mutex::new(Some(done)), bridge: Arc::clone(&self.bridge) };
                 let callback = match Bound::new(py, callback) {
@@ -182,7 +206,7 @@ impl Node<Object> for PythonNode {
                         return None;
                     }
                 };
-                match self.bridge.start(answer, callback.clone().into_any(), self.timeout_secs) {
+                match self.bridge.start(answer, callback.clone().into_any(), timeout_secs) {
                     Ok(cancel) => Some(end_early(cancel)),
                     Err(error) => {
                         callback.get().finish(Err(error));

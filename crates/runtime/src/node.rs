@@ -1,6 +1,8 @@
 //! What the engine asks of nodes, items, inputs and outputs.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use crate::{CancelFlag, Plan};
@@ -101,6 +103,11 @@ pub trait Node<P: Payload>: Send {
     /// Answers what asks the item to end early, if something can.
     fn start(&mut self, item: P, done: Done<P>) -> Option<EndEarly> {
         done(self.process(item));
+        None
+    }
+
+    /// Counts the items that failed and were seen to here, if the node does that.
+    fn set_aside(&self) -> Option<Arc<AtomicU64>> {
         None
     }
 

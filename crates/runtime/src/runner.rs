@@ -146,7 +146,7 @@ impl<P: Payload> Runner<P> {
         assert_eq!(plan.nodes().len(), nodes.len(), "a plan is opened with one node for each of its entries");
         let mut machine = Machine::new(&plan, 0, nodes, settings.cancel);
         if settings.with_metrics {
-            machine.recorders = Some(Recorders::new(plan.nodes().len()));
+            machine.recorders = Some(Recorders::new(&machine.nodes));
         }
         machine.observer = settings.observer;
         // Nobody sees single items in a chunk.
@@ -214,7 +214,7 @@ impl<P: Payload> Runner<P> {
         let report = |(index, node): (usize, &crate::PlanNode)| {
             recorders.note(index, |recorder| {
                 inside += recorder.inside();
-                errors += recorder.errors;
+                errors += recorder.errors();
                 recorder.report(&node.id, &node.node_type, node.options.placement.name())
             })
         };

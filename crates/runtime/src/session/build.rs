@@ -116,7 +116,7 @@ fn build_stages<P: Payload>(
             let members =
                 members.map(|&node| nodes[node][replica].take().expect("as many replicas as the options say"));
             let mut machine = Machine::new(plan, index, members.collect(), CancelFlag::default());
-            machine.recorders = settings.with_metrics.then(|| Recorders::new(stage.nodes.len()));
+            machine.recorders = settings.with_metrics.then(|| Recorders::new(&machine.nodes));
             machine.observer.clone_from(&settings.observer);
             machine.item_index = u64::MAX;
             machine
