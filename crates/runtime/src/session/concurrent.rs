@@ -137,14 +137,14 @@ impl<P: Payload> Group<P> {
     fn finish(&self, slot: usize, started: Instant, answer: Result<Outputs<P>, P::Fault>) {
         let stage = &self.core.stages[self.stage];
         let answer = collect(answer);
-        let outputs = answer.as_ref().map_or(0, Vec::len);
-        self.core.count_call(stage, self.input, started.elapsed(), outputs);
+        let count = answer.as_ref().map_or(0, Vec::len);
+        self.core.count_call(stage, self.input, started.elapsed(), count);
         let outputs = answer.unwrap_or_else(|fault| {
             stage.units[0].count_error();
             self.core.fail(self.input, self.core.blame_node(self.stage, self.input, fault));
             Vec::new()
         });
-        self.fill(slot, outputs);
+        self.fill(slot, outputs.into_iter().flat_map(|output| stage.by_all_exits(output)).collect());
     }
 
     fn fill(&self, slot: usize, outputs: Vec<(usize, P)>) {
@@ -165,14 +165,14 @@ impl<P: Payload> Group<P> {
     }
 }
 
-fn collect<P: Payload>(answer: Result<Outputs<P>, P::Fault>) -> Result<Vec<(usize, P)>, P::Fault> {
+fn collect<P: Payload>(answer: Result<Outputs<P>, P::Fault>) -> Result<Vec<P>, P::Fault> {
     Ok(match answer? {
         Outputs::None => Vec::new(),
-        Outputs::One(output) => vec![(0, output)],
+        Outputs::One(output) => vec![output],
         Outputs::Many(mut stream) => {
             let mut outputs = Vec::new();
             while let Some(output) = stream.next()? {
-                outputs.push((0, output));
+                outputs.push(output);
             }
             outputs
         }

@@ -146,6 +146,15 @@ impl<P: Payload> Stage<P> {
         }
     }
 
+    /// An output of the only node of the stage, by each of its exits.
+    pub(super) fn by_all_exits(&self, output: P) -> Vec<(usize, P)> {
+        let exits: Vec<usize> = self.links.iter().flat_map(|link| link.exits.iter().map(|(exit, _)| *exit)).collect();
+        let (last, others) = exits.split_last().expect("outputs of a node go somewhere");
+        let mut outputs: Vec<_> = others.iter().map(|&exit| (exit, output.duplicate())).collect();
+        outputs.push((*last, output));
+        outputs
+    }
+
     /// The next parcel.
     pub(super) fn pop(&self, core: &Core<P>) -> Popped<P> {
         self.note_popped(core, self.inbox.pop())

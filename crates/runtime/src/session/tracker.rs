@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::sync::{Condvar, Mutex, MutexGuard};
 use crate::{Payload, RunError};
@@ -230,13 +230,16 @@ impl<P: Payload> Tracker<P> {
 
     /// Wait until no input before `end` is under way, or for as long as `patience`; whether that came to be.
     pub(crate) fn wait_until_done(&self, end: u64, patience: Duration) -> bool {
-        let state = self.lock();
-        let is_done = |state: &State<P>| !state.open.keys().any(|&input| input < end);
-        if is_done(&state) {
-            return true;
+        let mut state = self.lock();
+        let deadline = Instant::now() + patience;
+        while state.open.keys().any(|&input| input < end) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            state = self.has_changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        let waited = self.has_changed.wait_timeout(state, patience);
-        is_done(&waited.unwrap_or_else(PoisonError::into_inner).0)
+        true
     }
 
     /// Inputs were dropped because their session was interrupted.

@@ -151,14 +151,14 @@ fn retries_wait_longer_each_time() {
 fn a_skipped_item_has_no_output() {
     let how = Options { on_error: OnError::Skip, ..thread() };
     let policy = Policy::new(&how, None, CancelFlag::default());
-    let skipped = Arc::clone(&policy.skipped);
+    let set_aside = Arc::clone(&policy.set_aside);
     let guarded = Guarded::new(Box::new(fail_on(2)), policy);
     let session = Pipe::default().node("a", &[], guarded).with(how).open();
 
     let (outputs, error) = stream(&session, &[1, 2, 3]);
 
     assert_eq!((outputs, error.is_none()), (numbers(&[1, 3]), true));
-    assert_eq!(skipped.load(Ordering::Relaxed), 1);
+    assert_eq!(set_aside.load(Ordering::Relaxed), 1);
 }
 
 #[test]

@@ -213,23 +213,6 @@ pub(crate) fn stream(session: &Session<Item>, input: &[i64]) -> (Vec<Item>, Opti
     })
 }
 
-/// Given once, waited for by anyone.
-#[derive(Clone, Default)]
-pub(crate) struct Signal(Arc<(Mutex<bool>, Condvar)>);
-
-impl Signal {
-    pub(crate) fn give(&self) {
-        *self.0.0.lock().unwrap() = true;
-        self.0.1.notify_all();
-    }
-
-    pub(crate) fn wait(&self) {
-        let given = self.0.0.lock().unwrap();
-        let waited = self.0.1.wait_timeout_while(given, PATIENCE, |given| !*given).unwrap();
-        assert!(!waited.1.timed_out(), "the signal is given");
-    }
-}
-
 /// Holds those who pass until it is opened, and counts them.
 #[derive(Clone, Default)]
 pub(crate) struct Valve(Arc<(Mutex<ValveState>, Condvar)>);
