@@ -36,7 +36,11 @@ struct Company<P> {
 impl<P> Company<P> {
     /// How many items the node will get of a parcel.
     fn inputs(&self, parcel: &Parcel<P>) -> usize {
-        if self.is_join { usize::from(!parcel.items.is_empty() || !parcel.visits.is_empty()) } else { parcel.items.len() }
+        if self.is_join {
+            usize::from(!parcel.items.is_empty() || !parcel.visits.is_empty())
+        } else {
+            parcel.items.len()
+        }
     }
 
     fn is_full(&self, batch: Batch) -> bool {

@@ -116,8 +116,7 @@ pub(crate) struct Tracker<P: Payload> {
 impl<P: Payload> Tracker<P> {
     pub(crate) fn new() -> Self {
         let (open, keepers) = (HashMap::new(), Vec::new());
-        let state =
-            State { next_input: 0, open, keepers, items_in: 0, items_out: 0, interrupted: 0, handing_over: 0 };
+        let state = State { next_input: 0, open, keepers, items_in: 0, items_out: 0, interrupted: 0, handing_over: 0 };
         Self { state: Mutex::new(state), has_changed: Condvar::new() }
     }
 

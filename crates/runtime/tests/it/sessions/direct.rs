@@ -81,11 +81,8 @@ fn direct_calls_and_queued_ones_take_turns() {
             let session = &session;
             scope.spawn(move || {
                 for number in (caller * 1000..).take(200) {
-                    let outputs = if caller % 2 == 0 {
-                        direct(session, number).unwrap()
-                    } else {
-                        session.call(number).outputs()
-                    };
+                    let outputs =
+                        if caller % 2 == 0 { direct(session, number).unwrap() } else { session.call(number).outputs() };
                     assert_eq!(outputs, numbers(&[number + 1, number + 1]));
                 }
             });

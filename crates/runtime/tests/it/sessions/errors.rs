@@ -105,7 +105,7 @@ fn flaky(failures: usize, log: &Log) -> TestNode {
     let log = log.clone();
     node(move |item| {
         log.note(format!("try {item}"));
-        let mut left = left.lock().unwrap();
+        let mut left = left.lock().expect("no test panics in here");
         if *left > 0 {
             *left -= 1;
             return Err(BAD);

@@ -13,7 +13,7 @@ fn kinds() -> Vec<(Options, usize)> {
         json!({"placement": "thread", "replicas": 2}),
         json!({"concurrency": 2}),
     ];
-    kinds.iter().map(|how| options(how)).map(|how| (how.clone(), how.replicas)).collect()
+    kinds.iter().map(options).map(|how| (how.clone(), how.replicas)).collect()
 }
 
 /// `in` parts into `a`, which keeps the even numbers, and `b`, which doubles; `out` gets both.

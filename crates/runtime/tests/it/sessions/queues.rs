@@ -7,7 +7,7 @@ use remotemedia_runtime::{Next, Options, Outbox, Phase, Session};
 use serde_json::json;
 
 use crate::support::{
-    Answer, Item, PATIENCE, Pipe, SessionUse, TestNode, Valve, node, numbers, options, pass, stream, thread,
+    Answer, Call, Item, PATIENCE, Pipe, Put, SessionUse, TestNode, Valve, node, numbers, options, pass, stream, thread,
 };
 
 /// Passes items on when the valve lets it.
@@ -28,7 +28,7 @@ fn one_who_puts_too_much_waits() {
     // One in the node, two in the queue.
     assert_eq!(puts.iter().filter(|put| !put.is_waiting()).count(), 3);
     valve.open();
-    assert!(puts.iter().all(crate::support::Put::is_in));
+    assert!(puts.iter().all(Put::is_in));
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn those_who_wait_come_in_in_their_order() {
 
     valve.open();
 
-    assert!(puts.iter().all(crate::support::Put::is_in));
+    assert!(puts.iter().all(Put::is_in));
     let outputs: Vec<Item> = (0..100)
         .map(|_| match outbox.next(PATIENCE) {
             Next::Output(output) => output,
@@ -66,7 +66,7 @@ fn put_ten(session: &Session<Item>, valve: &Valve) -> (Vec<Item>, u64) {
     assert!(session.put(&outbox, Some(0)).is_in());
     valve.wait_for(1);
     let puts: Vec<_> = (1..10).map(|number| session.put(&outbox, Some(number))).collect();
-    assert!(puts.iter().all(crate::support::Put::is_in), "nobody waits where items are dropped");
+    assert!(puts.iter().all(Put::is_in), "nobody waits where items are dropped");
     // What was dropped before the node has ended before the node goes on.
     let deadline = std::time::Instant::now() + PATIENCE;
     while outbox.load() > 3 && std::time::Instant::now() < deadline {
@@ -82,7 +82,7 @@ fn put_ten(session: &Session<Item>, valve: &Valve) -> (Vec<Item>, u64) {
             other => panic!("an output, not {other:?}"),
         }
     }
-    let dropped = session.metrics().unwrap().node_metrics.iter().map(|node| node.dropped).sum();
+    let dropped = session.metrics().expect("it is measured").node_metrics.iter().map(|node| node.dropped).sum();
     (outputs, dropped)
 }
 
@@ -121,7 +121,7 @@ fn a_call_whose_item_is_dropped_ends_at_once() {
     assert_eq!(calls[1].outputs(), [0_i64; 0]);
     assert!(!calls[0].is_done());
     valve.open();
-    assert_eq!([&calls[0], &calls[2], &calls[3]].map(|call| call.outputs()), [0, 2, 3].map(|n| numbers(&[n])));
+    assert_eq!([&calls[0], &calls[2], &calls[3]].map(Call::outputs), [0, 2, 3].map(|n| numbers(&[n])));
 }
 
 #[test]
@@ -160,9 +160,10 @@ fn a_branch_may_drop() {
 
     valve.open();
 
-    let outputs: Vec<Item> = calls.iter().flat_map(crate::support::Call::outputs).collect();
+    let outputs: Vec<Item> = calls.iter().flat_map(Call::outputs).collect();
     assert_eq!(outputs.len(), 30);
-    let empty = outputs.iter().filter(|item| matches!(item, Item::Joined(branches) if branches[0].1.is_empty())).count();
+    let empty =
+        outputs.iter().filter(|item| matches!(item, Item::Joined(branches) if branches[0].1.is_empty())).count();
     assert_eq!(session.metrics().unwrap().node_metrics.iter().map(|node| node.dropped).sum::<u64>(), empty as u64);
 }
 
@@ -174,8 +175,12 @@ fn a_slow_consumer_holds_a_fast_producer() {
     let counting = pass().doing(Phase::Process, move || {
         counter.fetch_add(1, Ordering::SeqCst);
     });
-    let session =
-        Pipe::default().node("a", &[], counting).with(thread()).node("b", &["a"], pass()).with(Options::default()).open();
+    let session = Pipe::default()
+        .node("a", &[], counting)
+        .with(thread())
+        .node("b", &["a"], pass())
+        .with(Options::default())
+        .open();
     let outbox = Arc::new(Outbox::new(2, None));
 
     std::thread::scope(|scope| {
@@ -240,6 +245,6 @@ fn as_many_inputs_are_under_way_as_the_plan_says() {
 
     assert!(is_in <= session.capacity(), "{is_in} are in");
     valve.open();
-    assert!(puts.iter().all(crate::support::Put::is_in));
+    assert!(puts.iter().all(Put::is_in));
     assert_eq!(stream(&session, &[]).0, [0_i64; 0]);
 }

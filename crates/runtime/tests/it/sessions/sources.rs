@@ -75,7 +75,8 @@ fn a_source_may_make_one_item_or_none() {
 #[test]
 fn a_source_is_no_further_ahead_than_the_queues_hold() {
     let made = Arc::new(AtomicUsize::new(0));
-    let session = Pipe::default().node("source", &[], endless(&made)).node("a", &["source"], pass()).with(thread()).open();
+    let session =
+        Pipe::default().node("source", &[], endless(&made)).node("a", &["source"], pass()).with(thread()).open();
     let outbox = start(&session);
 
     for taken in 1..500 {
@@ -103,11 +104,14 @@ fn closing_ends_a_source_and_closes_its_generator() {
 #[test]
 fn a_source_that_fails_ends_its_stream() {
     let session =
-        Pipe::chain([source(|| Ok(Answer::Many(Box::new([Ok(Item::Number(1)), Err(BAD)].into_iter())))), pass()]).open();
+        Pipe::chain([source(|| Ok(Answer::Many(Box::new([Ok(Item::Number(1)), Err(BAD)].into_iter())))), pass()])
+            .open();
 
     let (outputs, error) = drain(&start(&session));
 
-    assert!(matches!(error, Some(RunError::Node(failure)) if (&*failure.node_id, failure.phase) == ("n0", Phase::Process)));
+    assert!(
+        matches!(error, Some(RunError::Node(failure)) if (&*failure.node_id, failure.phase) == ("n0", Phase::Process))
+    );
     assert!(outputs.len() <= 1);
 }
 
@@ -138,14 +142,18 @@ fn a_source_that_hangs_is_named_and_left_behind() {
 #[test]
 fn a_source_goes_on_after_an_interrupt() {
     let made = Arc::new(AtomicUsize::new(0));
-    let session = Pipe::default().node("source", &[], endless(&made)).node("a", &["source"], pass()).with(thread()).open();
+    let session =
+        Pipe::default().node("source", &[], endless(&made)).node("a", &["source"], pass()).with(thread()).open();
     let outbox = start(&session);
-    let Next::Output(Item::Number(first)) = outbox.next(PATIENCE) else { panic!("it gives a number") };
+    while made.load(Ordering::SeqCst) < 5 {
+        std::thread::yield_now();
+    }
 
     session.interrupt(&|| {});
 
-    let Next::Output(Item::Number(second)) = outbox.next(PATIENCE) else { panic!("it goes on") };
-    assert!(second > first + 1, "{second} comes after {first}");
+    // The last one that was made may not have been in.
+    let Next::Output(Item::Number(next)) = outbox.next(PATIENCE) else { panic!("it goes on") };
+    assert!(next >= 4, "{next} is old");
 }
 
 #[test]

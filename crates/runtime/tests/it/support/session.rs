@@ -1,7 +1,7 @@
 //! Sessions under test: clients that wait with an end, nodes that wait for a sign.
 
 use std::cell::Cell;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -79,7 +79,7 @@ impl SessionUse for Session<Item> {
 
     fn put(&self, outbox: &Arc<Outbox<Item>>, item: Option<i64>) -> Put {
         outbox.expect_input();
-        let (sender, told) = channel();
+        let (sender, told) = sync_channel(1);
         let client: Arc<dyn Client<Item>> = outbox.clone();
         let admitted = Box::new(move |is_in| {
             // The test may not care any more.
@@ -135,11 +135,11 @@ type Answer = Result<Vec<Item>, RunError<Fault>>;
 impl Call {
     /// The outputs, or the error.
     pub(crate) fn answer(&self) -> Answer {
-        let mut state = self.caller.state.lock().unwrap();
+        let mut state = self.caller.state.lock().expect("no test panics in here");
         let deadline = Instant::now() + PATIENCE;
         while state.ends.is_empty() {
             assert!(Instant::now() < deadline, "a call is told its end");
-            state = self.caller.has_ended.wait_timeout(state, PATIENCE).unwrap().0;
+            state = self.caller.has_ended.wait_timeout(state, PATIENCE).expect("no test panics in here").0;
         }
         assert_eq!(state.ends.len(), 1, "a call is told its end once");
         let outputs = std::mem::take(&mut state.outputs);
@@ -155,7 +155,7 @@ impl Call {
     }
 
     pub(crate) fn is_done(&self) -> bool {
-        !self.caller.state.lock().unwrap().ends.is_empty()
+        !self.caller.state.lock().expect("no test panics in here").ends.is_empty()
     }
 }
 
@@ -173,18 +173,18 @@ struct CallState {
 
 impl Client<Item> for Caller {
     fn output(&self, output: Item) {
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state.lock().expect("no test panics in here");
         assert!(state.ends.is_empty(), "no output after the end");
         state.outputs.push(output);
     }
 
     fn done(&self, outcome: Result<(), RunError<Fault>>) {
-        self.state.lock().unwrap().ends.push(outcome);
+        self.state.lock().expect("no test panics in here").ends.push(outcome);
         self.has_ended.notify_all();
     }
 
     fn forget(&self) {
-        self.state.lock().unwrap().outputs.clear();
+        self.state.lock().expect("no test panics in here").outputs.clear();
     }
 }
 
@@ -226,29 +226,37 @@ struct ValveState {
 impl Valve {
     /// Come to the valve and wait until this one may pass.
     pub(crate) fn pass(&self) {
-        let mut state = self.0.0.lock().unwrap();
+        let mut state = self.0.0.lock().expect("no test panics in here");
         state.arrived += 1;
         let place = state.arrived;
         self.0.1.notify_all();
-        let waited = self.0.1.wait_timeout_while(state, PATIENCE, |state| state.may_pass < place).unwrap();
+        let waited = self
+            .0
+            .1
+            .wait_timeout_while(state, PATIENCE, |state| state.may_pass < place)
+            .expect("no test panics in here");
         assert!(!waited.1.timed_out(), "the valve is opened");
     }
 
     /// Wait until so many have come in all.
     pub(crate) fn wait_for(&self, count: usize) {
-        let state = self.0.0.lock().unwrap();
-        let waited = self.0.1.wait_timeout_while(state, PATIENCE, |state| state.arrived < count).unwrap();
+        let state = self.0.0.lock().expect("no test panics in here");
+        let waited = self
+            .0
+            .1
+            .wait_timeout_while(state, PATIENCE, |state| state.arrived < count)
+            .expect("no test panics in here");
         assert!(!waited.1.timed_out(), "{count} arrive");
     }
 
     /// How many have come.
     pub(crate) fn arrived(&self) -> usize {
-        self.0.0.lock().unwrap().arrived
+        self.0.0.lock().expect("no test panics in here").arrived
     }
 
     /// Let so many more pass.
     pub(crate) fn let_pass(&self, count: usize) {
-        let mut state = self.0.0.lock().unwrap();
+        let mut state = self.0.0.lock().expect("no test panics in here");
         state.may_pass = state.may_pass.saturating_add(count);
         self.0.1.notify_all();
     }
