@@ -67,6 +67,8 @@ impl SessionCore {
         };
         let is_direct = session.is_direct();
         let outbox = Arc::new(Outbox::new(queue_size, on_news.map(news_of)));
+        let client: Arc<dyn Client<Object>> = outbox.clone();
+        session.hold_back(&client);
         Ok(Self { session, chain, bridge, stop, is_direct, outbox })
     }
 
@@ -117,7 +119,10 @@ impl SessionCore {
     /// A stream of its own: what `map` puts its items in.
     #[pyo3(signature = (capacity, on_news=None))]
     fn open_stream(slf: &Bound<'_, Self>, capacity: usize, on_news: Option<Py<PyAny>>) -> OutputStream {
-        OutputStream { core: slf.clone().unbind(), outbox: Arc::new(Outbox::new(capacity, on_news.map(news_of))) }
+        let outbox = Arc::new(Outbox::new(capacity, on_news.map(news_of)));
+        let client: Arc<dyn Client<Object>> = outbox.clone();
+        slf.get().session.hold_back(&client);
+        OutputStream { core: slf.clone().unbind(), outbox }
     }
 
     /// The stream of `put` and iteration.

@@ -58,6 +58,7 @@ impl<P: Payload> Session<P> {
             core,
             threads: Threads::default(),
             interrupting: Mutex::new(()),
+            streams: Mutex::default(),
             free: Free::default(),
             owed: Mutex::new(Vec::new()),
             calls: AtomicU64::new(0),

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{Ordering, fence};
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::Session;
@@ -38,6 +38,8 @@ impl<P: Payload> Session<P> {
             // Whoever closed the session has set them before.
             core.stages.iter().flat_map(|stage| &stage.units).for_each(|unit| unit.stop.set());
         }
+        let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        streams.iter().filter_map(Weak::upgrade).for_each(|stream| stream.forget());
         let dropped = self.tell_dropped(clients, waiting, is_through);
         core.door.release();
         core.admit_waiting();
@@ -101,7 +103,7 @@ impl<P: Payload> Session<P> {
         let mut garbage = Vec::with_capacity(waiting.len());
         for submission in waiting {
             told.extend(submission.admitted);
-            garbage.extend(submission.item);
+            garbage.extend(submission.items);
         }
         P::dispose(garbage);
         for admitted in told {

@@ -30,7 +30,7 @@ mod tracker;
 mod watch;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 pub use self::core::Admission;
@@ -127,6 +127,8 @@ pub struct Session<P: Payload> {
     watch: Mutex<Option<Watch>>,
     /// Held by whoever interrupts.
     interrupting: Mutex<()>,
+    /// Those who hold outputs that came out before they were taken.
+    streams: Mutex<Vec<Weak<dyn Client<P>>>>,
     free: Free,
     /// Initialize was entered: stage, replica and node in it, in that order.
     owed: Mutex<Vec<(usize, usize, usize)>>,
@@ -161,7 +163,15 @@ impl<P: Payload> Session<P> {
         admitted: Option<Box<dyn FnOnce(bool) + Send>>,
     ) -> Admission {
         self.threads.start_stages(&self.core);
-        self.core.submit(Submission { item, client, is_urgent, admitted })
+        let items = item.map(|item| self.core.for_entries(item));
+        self.core.submit(Submission { items, client, is_urgent, admitted })
+    }
+
+    /// Let interrupts drop what this client holds, too: outputs of inputs that are done, and that nobody has taken.
+    pub fn hold_back(&self, client: &Arc<dyn Client<P>>) {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        streams.retain(|stream| stream.strong_count() > 0);
+        streams.push(Arc::downgrade(client));
     }
 
     /// Whether the plan makes its own input, by [`Session::start_source`].
