@@ -139,7 +139,9 @@ impl<P: Payload> Machine<P> {
         items: Vec<(usize, P)>,
         is_flush: bool,
     ) -> Result<Vec<P>, Stop<P::Fault>> {
-        visits.into_iter().for_each(|place| self.mark_visited(place));
+        for place in visits {
+            self.mark_visited(place);
+        }
         let mut inputs = Vec::with_capacity(items.len());
         for (place, item) in items {
             match self.entries[place].1 {
@@ -503,9 +505,9 @@ impl<P: Payload> Machine<P> {
         }
     }
 
-    pub(crate) fn record(&self, node: usize, note: impl FnOnce(&mut Recorder)) {
+    pub(crate) fn record(&self, node: usize, entry: impl FnOnce(&mut Recorder)) {
         if let Some(recorders) = &self.recorders {
-            recorders.note(node, note);
+            recorders.note(node, entry);
         }
     }
 }

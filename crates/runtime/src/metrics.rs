@@ -143,13 +143,13 @@ pub(crate) struct Recorders(Arc<[Mutex<Recorder>]>);
 
 impl Recorders {
     pub(crate) fn new<P: Payload>(nodes: &[Box<dyn Node<P>>]) -> Self {
-        let recorder = |node: &Box<dyn Node<P>>| Recorder { set_aside: node.set_aside(), ..Recorder::new() };
-        Self(nodes.iter().map(|node| Mutex::new(recorder(node))).collect())
+        let recorder = |node: &dyn Node<P>| Recorder { set_aside: node.set_aside(), ..Recorder::new() };
+        Self(nodes.iter().map(|node| Mutex::new(recorder(&**node))).collect())
     }
 
     /// Note something about a node.
-    pub(crate) fn note<R>(&self, node: usize, note: impl FnOnce(&mut Recorder) -> R) -> R {
-        note(&mut self.0[node].lock().unwrap_or_else(PoisonError::into_inner))
+    pub(crate) fn note<R>(&self, node: usize, entry: impl FnOnce(&mut Recorder) -> R) -> R {
+        entry(&mut self.0[node].lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -117,7 +117,9 @@ impl<P: Payload> Group<P> {
     /// Nobody waits for the parcel any more.
     pub(super) fn end_early(&self) {
         let under_way = std::mem::take(&mut *self.lock_end_early());
-        under_way.into_iter().for_each(|end_early| end_early());
+        for end_early in under_way {
+            end_early();
+        }
     }
 
     fn lock_end_early(&self) -> MutexGuard<'_, Vec<EndEarly>> {

@@ -196,7 +196,9 @@ impl<P: Payload> Session<P> {
         let mut at_work = Vec::new();
         for stage in &self.core.stages {
             let started: Vec<_> = inputs.iter().filter_map(|input| stage.lock_started().get(input).cloned()).collect();
-            started.iter().for_each(|group| group.end_early());
+            for group in &started {
+                group.end_early();
+            }
             for (unit, place) in stage.units.iter().zip(0..) {
                 let reading = unit.progress.read();
                 let reading = reading.filter(|reading| reading.item.is_some_and(|item| inputs.contains(&item)));

@@ -33,6 +33,7 @@ mod quiet {
             Self { inner: std::sync::Condvar::new(), waiting: AtomicUsize::new(0) }
         }
 
+        #[allow(clippy::unnecessary_wraps, reason = "the form of the standard one, which loom has too")]
         pub(crate) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> LockResult<MutexGuard<'a, T>> {
             self.waiting.fetch_add(1, Ordering::SeqCst);
             let guard = self.inner.wait(guard).unwrap_or_else(PoisonError::into_inner);
@@ -40,6 +41,7 @@ mod quiet {
             Ok(guard)
         }
 
+        #[allow(clippy::unnecessary_wraps, reason = "as above")]
         pub(crate) fn wait_timeout<'a, T>(
             &self,
             guard: MutexGuard<'a, T>,
