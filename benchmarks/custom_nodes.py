@@ -37,7 +37,7 @@ class AddOne(Node):
 
 
 class Level(Node):
-    """Python code that takes a given time: it follows the level of some samples, which are the same for every item."""
+    """Python code that takes a given time: it follows the level of some samples, always the same ones."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
