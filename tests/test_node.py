@@ -230,7 +230,9 @@ class TestOptions:
             Keeper(1).with_options(placment="inline")
 
     def test_a_placement_that_is_not_available_is_refused(self):
-        with pytest.raises(PipelineError, match="^placement='moon' is not available; there is 'inline', 'thread'$"):
+        with pytest.raises(
+            PipelineError, match="^placement='moon' is not available; there is 'inline', 'thread'$"
+        ):
             Keeper(1).with_options(placement="moon")
 
 
