@@ -127,7 +127,7 @@ def test_pass_through_passes_the_very_item(run):
 @pytest.mark.usefixtures("registry")
 class TestRegistry:
     def test_it_has_the_built_in_nodes(self):
-        assert set(get_loaded_nodes()) == {"CalculatorNode", "FilterNode", "OutputNode", "PassThroughNode"}
+        assert {"CalculatorNode", "FilterNode", "OutputNode", "PassThroughNode"} <= set(get_loaded_nodes())
 
     def test_the_suffix_does_not_matter(self):
         class Shout:

@@ -12,6 +12,7 @@ from remotemedia.core._graph import Graph
 __all__ = [
     "Call",
     "DirectMap",
+    "Opener",
     "OutputStream",
     "SessionCore",
     "Ticket",
@@ -39,6 +40,16 @@ class Call:
     def join(self) -> None:
         """Wait for the end of the thread, which has answered already."""
 
+@final
+class Opener:
+    """The opening of a session, from any thread."""
+
+    def __new__(cls, event_loop: asyncio.AbstractEventLoop | None = None) -> Self:
+        """Open on the running loop that coroutines are to run on; without one the session has its own."""
+
+    def cancel(self) -> None:
+        """Cancel the coroutine that initializes a node, and those of nodes after it."""
+
 @disjoint_base
 class SessionCore:
     """An open pipeline: what `remotemedia.sessions` builds its two types on. Any thread may use it."""
@@ -47,7 +58,7 @@ class SessionCore:
         cls,
         graph: Graph,
         settings: dict[str, Any],
-        event_loop: asyncio.AbstractEventLoop | None = None,
+        opener: Opener,
         on_news: Callable[[], object] | None = None,
     ) -> Self:
         """Initialize the nodes of a graph.
@@ -55,7 +66,7 @@ class SessionCore:
         Args:
             graph: A checked graph.
             settings: `enable_metrics`, `queue_size` and `stall_warning`, all three.
-            event_loop: The running loop that coroutines run on; without one the session has its own.
+            opener: Says where coroutines run, and can end the opening.
             on_news: Called, from any thread, when the stream of `put` has something new. It must not wait.
 
         Raises:

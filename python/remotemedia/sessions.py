@@ -10,7 +10,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Self
 
 from remotemedia import _reports
-from remotemedia._core import SessionCore
+from remotemedia._core import Opener, SessionCore
 from remotemedia._failures import combine, throw
 from remotemedia.exceptions import NodeTimeoutError, SessionClosedError
 
@@ -199,7 +199,7 @@ class Opening:
 
     def __enter__(self) -> Session:
         """Initialize the nodes."""
-        self._session = session = open_session(Session, self._graph, self._settings, None)
+        self._session = session = open_session(Session, self._graph, self._settings, Opener())
         return session  # type: ignore[no-any-return]
 
     def __exit__(
@@ -235,7 +235,7 @@ class Opening:
 
 
 def open_session(
-    kind: type[Any], graph: Graph, settings: dict[str, Any], loop: Any, on_news: Any = None
+    kind: type[Any], graph: Graph, settings: dict[str, Any], opener: Opener, on_news: Any = None
 ) -> Any:
     """A session of this kind: its nodes are initialized on this thread."""
     from remotemedia._kinds import classify
@@ -243,7 +243,7 @@ def open_session(
     is_plain = all(
         classify(entry.node) == "plain" for entry in graph.entries if hasattr(entry.node, "process")
     )
-    return kind(graph, settings, loop, on_news).adopt(graph, settings, is_plain=is_plain)
+    return kind(graph, settings, opener, on_news).adopt(graph, settings, is_plain=is_plain)
 
 
 def _outputs_of(stream: OutputStream) -> Iterator[Any]:

@@ -96,7 +96,7 @@ fn callable_of<'py>(written: &Bound<'py, PyDict>) -> PyResult<Option<Bound<'py, 
         Some(callable) if !callable.is_none() => Some(callable),
         _ => written.get_item("on_error")?,
     };
-    Ok(given.filter(|value| value.is_callable()))
+    Ok(given.filter(Bound::is_callable))
 }
 
 /// Hands an item that failed, and its error, to a callable of the user's.

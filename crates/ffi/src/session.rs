@@ -12,6 +12,7 @@ use remotemedia_runtime::{
 use crate::bridge::Bridge;
 use crate::direct_map::DirectMap;
 use crate::object::Object;
+use crate::opener::Opener;
 use crate::{failure, graph, json, log};
 
 /// A thread that waits looks for Ctrl-C as often.
@@ -33,16 +34,15 @@ pub(crate) struct SessionCore {
 #[pymethods]
 impl SessionCore {
     #[new]
-    #[pyo3(signature = (graph, settings, event_loop=None, on_news=None))]
+    #[pyo3(signature = (graph, settings, opener, on_news=None))]
     fn new(
         graph: &Bound<'_, PyAny>,
         settings: &Bound<'_, PyDict>,
-        event_loop: Option<Py<PyAny>>,
+        opener: &Opener,
         on_news: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let py = graph.py();
-        let bridge = Bridge::new(event_loop);
-        let stop = CancelFlag::default();
+        let (bridge, stop) = (Arc::clone(&opener.bridge), opener.stop.clone());
         let (plan, described) = graph::describe(graph, &bridge, &stop)?;
         let queue_size: usize = setting(settings, "queue_size")?;
         let stall_warning: Option<f64> = setting(settings, "stall_warning")?;
@@ -118,7 +118,8 @@ impl SessionCore {
     /// A stream of its own: what `map` puts its items in.
     #[pyo3(signature = (capacity, on_news=None))]
     fn open_stream(slf: &Bound<'_, Self>, capacity: usize, on_news: Option<Py<PyAny>>) -> OutputStream {
-        OutputStream { core: slf.clone().unbind(), outbox: Arc::new(Outbox::new(capacity, on_news.map(news_of))) }
+        let outbox = Arc::new(Outbox::new(capacity, on_news.map(news_of)));
+        OutputStream { core: slf.clone().unbind(), outbox }
     }
 
     /// The stream of `put` and iteration.

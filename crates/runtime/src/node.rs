@@ -48,6 +48,11 @@ pub trait Payload: Send + Sized + 'static {
     fn is_interrupt(_fault: &Self::Fault) -> bool {
         false
     }
+
+    /// Whether a fault says that what was waited for was told to stop, as an interrupted session does.
+    fn is_cancellation(_fault: &Self::Fault) -> bool {
+        false
+    }
 }
 
 /// One step of a pipeline.

@@ -102,7 +102,7 @@ impl<P: Payload> Session<P> {
         let mut garbage = Vec::with_capacity(waiting.len());
         for submission in waiting {
             told.extend(submission.admitted);
-            garbage.extend(submission.item);
+            garbage.extend(submission.items);
         }
         P::dispose(garbage);
         for admitted in told {

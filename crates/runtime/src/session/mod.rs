@@ -164,7 +164,8 @@ impl<P: Payload> Session<P> {
         admitted: Option<Box<dyn FnOnce(bool) + Send>>,
     ) -> Admission {
         self.threads.start_stages(&self.core);
-        self.core.submit(Submission { item, client, is_urgent, admitted })
+        let items = item.map(|item| self.core.for_entries(item));
+        self.core.submit(Submission { items, client, is_urgent, admitted })
     }
 
     /// Whether the plan makes its own input, by [`Session::start_source`].
@@ -189,7 +190,9 @@ impl<P: Payload> Session<P> {
         let mut at_work = Vec::new();
         for stage in &self.core.stages {
             let started: Vec<_> = stage.lock_started().values().cloned().collect();
-            started.iter().filter(|group| inputs.contains(&group.input)).for_each(|group| group.end_early());
+            for group in started.iter().filter(|group| inputs.contains(&group.input)) {
+                group.end_early();
+            }
             for (unit, place) in stage.units.iter().zip(0..) {
                 let reading = unit.progress.read();
                 let reading = reading.filter(|reading| reading.item.is_some_and(|item| inputs.contains(&item)));
