@@ -58,8 +58,7 @@ impl SessionCore {
             plan.is_chain() && described.are_plain() && !settings.with_metrics && settings.observer.is_none();
         let chain = is_chain.then(|| described.objects(py));
         let turns = described.turns();
-        let opened = Session::open(plan, described.into_replicas(), &settings, &turns);
-        let session = match opened {
+        let session = match Session::open(plan, described.into_replicas(), &settings, &turns) {
             Ok(session) => session,
             Err(error) => {
                 bridge.close(py)?;
