@@ -38,7 +38,7 @@ class Figure:
     Attributes:
         name: What `--only` calls it.
         title: What is measured.
-        baseline: What it is measured against.
+        against: What the baseline is.
         unit: The unit of the samples.
         compared_by: Whether the bar is about ours divided by the baseline, or ours less the baseline.
         bar: The most that is good enough.
@@ -48,7 +48,7 @@ class Figure:
 
     name: str
     title: str
-    baseline: str
+    against: str
     unit: Literal["ms", "µs", "MiB"]
     compared_by: Literal["ratio", "difference"]
     bar: float
