@@ -161,11 +161,11 @@ fn unknown_fields_and_options_are_refused_with_the_nearest_name() {
         ),
         (
             &yaml_nodes("  options: {replicas: 2}"),
-            "line 4, nodes[0].options.replicas: unknown option; known: placement",
+            "line 4, nodes[0].options.replicas: replicas need threads: add placement \"thread\"",
         ),
         (
             &yaml_nodes("  options: {placement: ray}"),
-            "line 4, nodes[0].options.placement: the placement 'ray' is not available; available: \"inline\"",
+            "line 4, nodes[0].options.placement: \"ray\" is not available; there is \"inline\", \"thread\"",
         ),
         (
             &yaml_nodes("connections:\n- {form: a, to: b}"),
