@@ -19,9 +19,9 @@ TRIVIAL_BAR = 1.2 if sys.version_info < (3, 12) else 1.3
 TRIVIAL_ITEMS = 100_000
 
 WORK_US = 10.0
-# Fewer than above, so that a round takes a third of a second. It is the harder way:
-# what a call costs has fewer items to hide in.
-WORKING_ITEMS = 10_000
+# Fewer than above, so that there can be many rounds. It is the harder way: the cost of the call
+# is shared by fewer items.
+WORKING_ITEMS = 5_000
 
 ARRAY_BYTES = 1_000_000
 # More than the caches hold; the items of a run are these, over and over.
@@ -36,19 +36,19 @@ class AddOne(Node):
         return item + 1
 
 
-class Work(Node):
-    """Python code that takes a given time."""
+class Level(Node):
+    """Python code that takes a given time: it follows the level of some samples, always the same ones."""
 
-    def __init__(self, turns: int) -> None:
+    def __init__(self, count: int) -> None:
         super().__init__()
-        self.turns = turns
+        self.samples = [index % 17 / 17 for index in range(count)]
 
-    def process(self, item: int) -> int:
+    def process(self, item: int) -> int | None:
         """The item, some time later."""
-        total = 0
-        for turn in range(self.turns):
-            total += turn
-        return item + (total < 0)
+        level = 0.0
+        for sample in self.samples:
+            level = level * 0.9 + sample * sample
+        return item if level >= 0 else None
 
 
 class Look(Node):
@@ -59,14 +59,14 @@ class Look(Node):
         return item
 
 
-def turns_for(micros: float) -> int:
-    """How many turns of `Work` take so long on this machine."""
-    node = Work(1000)
+def samples_for(micros: float) -> int:
+    """How many samples take `Level` so long on this machine."""
+    node = Level(1000)
     best = min(_micros_of(node) for _ in range(200))
-    return round(node.turns * micros / best)
+    return round(len(node.samples) * micros / best)
 
 
-def _micros_of(node: Work) -> float:
+def _micros_of(node: Level) -> float:
     started = perf_counter()
     node.process(0)
     return (perf_counter() - started) * 1e6
@@ -86,16 +86,16 @@ def trivial_with_metrics(effort: Effort) -> Samples:
 
 def working(effort: Effort) -> Samples:
     """Three nodes that work."""
-    turns = turns_for(WORK_US)
-    nodes = [Work(turns), Work(turns), Work(turns)]
-    return against_loop(nodes, nodes, list(range(WORKING_ITEMS)), effort.rounds(24))
+    count = samples_for(WORK_US)
+    nodes = [Level(count), Level(count), Level(count)]
+    return against_loop(nodes, nodes, list(range(WORKING_ITEMS)), effort.rounds(48))
 
 
 def working_with_metrics(effort: Effort) -> Samples:
     """Three nodes that work, each call measured."""
-    turns = turns_for(WORK_US)
-    nodes = [Work(turns), Work(turns), Work(turns)]
-    return against_loop(nodes, nodes, list(range(WORKING_ITEMS)), effort.rounds(24), with_metrics=True)
+    count = samples_for(WORK_US)
+    nodes = [Level(count), Level(count), Level(count)]
+    return against_loop(nodes, nodes, list(range(WORKING_ITEMS)), effort.rounds(48), with_metrics=True)
 
 
 def arrays(effort: Effort) -> Samples:
@@ -123,7 +123,7 @@ FIGURES = [
     ),
     Figure(
         "working",
-        "3 nodes of 10 µs, 10,000 ints",
+        "3 nodes of 10 µs, 5,000 ints",
         "loop by hand over the same nodes",
         "ms",
         "ratio",

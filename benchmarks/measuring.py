@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["Effort", "Figure", "NotMeasuredError", "Outcome", "Samples", "Spread", "alternate", "measure"]
 
 Samples = list[tuple[float, float]]
-"""What each round found, in the unit of the figure: ours, and the baseline right after it."""
+"""What each round found, in the unit of the figure: ours, and the baseline around it."""
 
 
 class NotMeasuredError(Exception):
@@ -38,7 +38,7 @@ class Figure:
     Attributes:
         name: What `--only` calls it.
         title: What is measured.
-        baseline: What it is measured against.
+        against: What the baseline is.
         unit: The unit of the samples.
         compared_by: Whether the bar is about ours divided by the baseline, or ours less the baseline.
         bar: The most that is good enough.
@@ -48,7 +48,7 @@ class Figure:
 
     name: str
     title: str
-    baseline: str
+    against: str
     unit: Literal["ms", "µs", "MiB"]
     compared_by: Literal["ratio", "difference"]
     bar: float
@@ -105,14 +105,21 @@ def measure(figure: Figure, effort: Effort) -> Outcome:
 
 
 def alternate(ours: Callable[[], float], baseline: Callable[[], float], rounds: int) -> Samples:
-    """Take ours, the baseline, ours, the baseline …, after one round that does not count.
+    """Take baseline, ours, baseline, ours … baseline. Ours is compared with the mean of its two neighbours.
 
-    Both take their own time and answer it: what surrounds the work differs from one to the other.
+    So a machine that gets slower or faster meanwhile does so for both. They answer their own time,
+    as what surrounds the work differs from one to the other. The first round does not count.
     """
     samples: Samples = []
+    before = _settled(baseline)
     for _ in range(rounds + 1):
-        gc.collect()
-        first = ours()
-        gc.collect()
-        samples.append((first, baseline()))
+        took = _settled(ours)
+        after = _settled(baseline)
+        samples.append((took, (before + after) / 2))
+        before = after
     return samples[1:]
+
+
+def _settled(side: Callable[[], float]) -> float:
+    gc.collect()
+    return side()

@@ -7,7 +7,10 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from benchmarks.measuring import NotMeasuredError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,7 +48,7 @@ def run_measured(command: Sequence[str], environment: Mapping[str, str] | None =
         environment: What to add to the environment.
 
     Raises:
-        RuntimeError: If the program fails.
+        NotMeasuredError: If the program fails.
     """
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", _LAUNCHER, *command],
@@ -57,6 +60,6 @@ def run_measured(command: Sequence[str], environment: Mapping[str, str] | None =
     *errors, last = done.stderr.splitlines()
     answer = json.loads(last)
     if answer["exit_code"] != 0:
-        text = "\n".join(errors)
-        raise RuntimeError(f"{command[0]} ended with exit code {answer['exit_code']}:\n{text}")
+        name = Path(command[0]).name
+        raise NotMeasuredError(f"{name} ended with exit code {answer['exit_code']}: {' '.join(errors)}")
     return Usage(took_ms=answer["took_ms"], peak_mib=answer["peak_mib"], output=done.stdout)

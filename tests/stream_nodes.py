@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 
 TIMEOUT_SECS = 20
 """Longer than anything that is waited for takes, and shorter than the watchdog of a test."""
@@ -192,3 +193,8 @@ def heard(text):
 async def arrived(event):
     """Wait for an event of threads beside the event loop."""
     assert await asyncio.to_thread(event.wait, TIMEOUT_SECS)
+
+
+def thread_count():
+    """How many threads this process has, those of Rust too."""
+    return sum(1 for _ in Path("/proc/self/task").iterdir())

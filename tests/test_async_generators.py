@@ -116,3 +116,51 @@ def test_an_input_may_answer_its_iterator_anew(run):
             yield 2
 
     assert run([PassThroughNode()], Items()) == [1, 2]
+
+
+def test_one_that_waits_for_the_nodes_after_it_is_closed_before_any_cleanup(run):
+    """The reference executor never awaited `aclose`, so the event loop closed it when all was over."""
+    log = []
+
+    class Waiting:
+        async def process(self, item):
+            try:
+                yield item
+            finally:
+                await asyncio.sleep(0)
+                log.append("closed")
+
+        def cleanup(self):
+            log.append("cleanup")
+
+    class Failing:
+        def process(self, item):
+            raise ValueError("bad item")
+
+    with pytest.raises(NodeError):
+        run([Waiting(), Failing()], ["a"])
+
+    assert log == ["closed", "cleanup"]
+
+
+def test_a_stream_goes_on_only_when_its_output_is_through(run):
+    """An output that the end of input set free was taken and followed up at once."""
+    log = []
+
+    class Holding:
+        is_streaming = True
+
+        async def process(self, items):
+            held = [item async for item in items]
+            for item in held:
+                log.append(f"yield {item}")
+                yield item
+            log.append("end")
+
+    class Taking:
+        def process(self, item):
+            log.append(f"take {item}")
+
+    run([Holding(), Taking()], [1, 2])
+
+    assert log == ["yield 1", "take 1", "yield 2", "take 2", "end"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import select
 import signal
 import struct
@@ -188,6 +189,22 @@ def test_a_recording_arrives_as_audio_frames(run, add, tmp_path):
         [160, 2, 8000, 0.02, 0.5],
         [80, 2, 8000, 0.04, 0.5],
     ]
+
+
+def test_no_progress_runs_over_what_is_being_typed(program, add):
+    add("pipeline = [Upper()]")
+    ours, terminal = pty.openpty()
+    words = [*program, "run", "app.py:pipeline", "--input", "-"]
+    with subprocess.Popen(
+        words, stdin=terminal, stdout=subprocess.PIPE, stderr=terminal, text=True
+    ) as process:
+        os.write(ours, b"one\n")
+        assert process.stdout.readline() == '"ONE"\n'
+        os.write(ours, b"\x04")
+
+    assert process.returncode == 0
+    shown = os.read(ours, 4096).decode().splitlines()
+    assert sorted(shown) == ["one", "reading items from the terminal; Ctrl-D ends the input"]
 
 
 def test_outputs_appear_while_the_input_is_open(start, add):

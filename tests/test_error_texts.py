@@ -78,6 +78,31 @@ REFUSED: dict[str, tuple[Any, Any, type[Exception], str]] = {
             "neither a node (an object with a process method) nor a manifest entry"
         ),
     ),
+    "a function": (
+        [str.upper],
+        [1],
+        TypeError,
+        (
+            "Entry 0 of the pipeline is a method_descriptor, "
+            "neither a node (an object with a process method) "
+            "nor a manifest entry; make it the process(self, data) of a class"
+        ),
+    ),
+    "a pipeline in a list": (
+        [PassThroughNode(), Pipeline([PassThroughNode()])],
+        [1],
+        TypeError,
+        "Entry 1 of the pipeline is a Pipeline, not a node; put its nodes there: *pipeline",
+    ),
+    "a path": (
+        Path("voice.yaml"),
+        [1],
+        TypeError,
+        (
+            "A pipeline is a Pipeline, a list of nodes or a manifest, not a PosixPath; "
+            "read the file with Pipeline.from_manifest()"
+        ),
+    ),
     "one item": (
         [PassThroughNode()],
         b"ab",
@@ -176,7 +201,7 @@ def test_two_nodes_with_one_id() -> None:
     ("options", "text"),
     [
         ({"placment": "inline"}, "Node 'n': Unknown option 'placment'; did you mean 'placement'?"),
-        ({"placement": "moon"}, "Node 'n': placement='moon' is not available; only placement='inline' is"),
+        ({"placement": "moon"}, "Node 'n': placement='moon' is not available; there is 'inline', 'thread'"),
     ],
 )
 def test_an_option_that_does_not_exist(options: dict[str, Any], text: str) -> None:

@@ -231,9 +231,9 @@ class TestOptions:
 
     def test_a_placement_that_is_not_available_is_refused(self):
         with pytest.raises(
-            PipelineError, match="^placement='thread' is not available; only placement='inline' is$"
+            PipelineError, match="^placement='moon' is not available; there is 'inline', 'thread'$"
         ):
-            Keeper(1).with_options(placement="thread")
+            Keeper(1).with_options(placement="moon")
 
 
 class TestRuns:

@@ -6,10 +6,13 @@ import asyncio
 import functools
 import subprocess
 import sys
+import threading
+import traceback
 import types
 
 import pytest
 
+from remotemedia import execute_pipeline_with_input
 from remotemedia.core.node import Node
 from remotemedia.exceptions import NodeError
 from remotemedia.nodes import CalculatorNode, FilterNode, PassThroughNode
@@ -164,6 +167,39 @@ class TestAnswers:
 
         assert (caught.value.node_id, caught.value.item_index) == ("Changing_0", 250)
 
+    @pytest.mark.parametrize("first", [1, 2])
+    def test_a_coroutine_that_is_answered_after_a_cancellation_is_cancelled(self, first):
+        """The first one of a run makes the bridge to the event loop, which came too late for `cancel`."""
+        log = []
+        is_inside, may_leave = threading.Event(), threading.Event()
+
+        class Promising:
+            def process(self, item):
+                if item == 2:
+                    is_inside.set()
+                    may_leave.wait()
+                return self.wait(item)
+
+            async def wait(self, item):
+                log.append(item)
+                if item == 2:
+                    await asyncio.Event().wait()
+
+            def cleanup(self):
+                log.append("cleanup")
+
+        async def main():
+            call = asyncio.create_task(execute_pipeline_with_input([Promising()], range(first, 3)))
+            await asyncio.to_thread(is_inside.wait)
+            call.cancel()
+            await asyncio.sleep(0)
+            may_leave.set()
+            await asyncio.wait([call])
+            return call.cancelled()
+
+        assert asyncio.run(main())
+        assert log == [*range(first, 2), "cleanup"]
+
     @pytest.mark.parametrize("answer", [0, "", b"", [], (), {}, False, 0.0])
     def test_what_is_false_is_an_output_still(self, run, answer):
         class Answering:
@@ -292,6 +328,18 @@ class TestErrors:
         error = caught.value
         assert (error.node_id, error.item_index) == (f"Failing_{position}", index)
         assert type(error.__cause__) is ZeroDivisionError
+
+    @pytest.mark.parametrize("count", [1, LONG])
+    def test_the_traceback_begins_in_the_node(self, count):
+        class Failing:
+            def process(self, item):
+                return 1 // (count - 1 - item)
+
+        with pytest.raises(NodeError) as caught:
+            asyncio.run(execute_pipeline_with_input([Double(), Failing()], [n / 2 for n in range(count)]))
+
+        frames = traceback.extract_tb(caught.value.__cause__.__traceback__)
+        assert [frame.name for frame in frames] == ["process"]
 
     def test_one_object_that_is_raised_again_and_again(self, run):
         error = ValueError("the same")

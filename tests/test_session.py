@@ -256,13 +256,13 @@ class TestPut:
     def test_an_error_that_nobody_has_heard_of_is_raised_at_the_end_of_the_block(self, placement):
         node = Noting()
 
-        with (
-            pytest.raises(NodeError, match="bad 1"),
-            Pipeline([Fails(1), node]).open(placement=placement) as session,
-        ):
-            for number in range(3):
-                session.put(number)
+        def put_only():
+            with Pipeline([Fails(1), node]).open(placement=placement) as session:
+                for number in range(3):
+                    session.put(number)
 
+        with pytest.raises(NodeError, match="bad 1"):
+            put_only()
         assert node.log == ["initialize node", 0, 2, "cleanup node"]
 
     def test_nothing_can_be_put_in_after_the_end(self):

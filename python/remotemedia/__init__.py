@@ -88,7 +88,12 @@ def __getattr__(name: str) -> Any:
         return value
     if name in _MODULES:
         return _import(f"remotemedia.{name}")
-    raise AttributeError(f"module 'remotemedia' has no attribute '{name}'")
+    import sys
+
+    # With these Python looks for the nearest name itself.
+    raise AttributeError(
+        f"module 'remotemedia' has no attribute '{name}'", name=name, obj=sys.modules[__name__]
+    )
 
 
 def __dir__() -> list[str]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from remotemedia import _reports
+from remotemedia._core import Opener
 from remotemedia._failures import combine, throw
 from remotemedia.exceptions import SessionClosedError
 from remotemedia.sessions import _END, _OUTPUT, CLOSE_TIMEOUT_SECS, _Closing, open_session
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
     from remotemedia.core._graph import Graph
 
 __all__ = ["AsyncSession", "enter", "leave"]
+
+_FIRST_LOOK_SECS, _LAST_LOOK_SECS = 0.002, 0.25
 
 
 class AsyncSession(_Closing):
@@ -41,7 +47,7 @@ class AsyncSession(_Closing):
         try:
             return await answer.future
         except asyncio.CancelledError:
-            self.abandon(ticket)
+            self._let_go(lambda: self.abandon(ticket), _FIRST_LOOK_SECS)
             raise
 
     def map(self, items: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]:
@@ -73,7 +79,8 @@ class AsyncSession(_Closing):
 
     async def drain(self) -> None:
         """Wait until all that went in has come out. Batches that are not full go at once."""
-        await _in_thread(self.wait_until_drained)
+        stop = threading.Event()
+        await _in_thread(lambda: self.wait_until_drained(stop), stop.set)
 
     async def interrupt(self) -> int:
         """Drop what is queued and under way; the session goes on with the next item.
@@ -112,8 +119,13 @@ class AsyncSession(_Closing):
                 throw(feeder.failure)
         finally:
             task.cancel()
-            stream.abandon()
+            self._let_go(stream.abandon, _FIRST_LOOK_SECS)
             await asyncio.wait([task])
+
+    def _let_go(self, abandon: Callable[[], bool], pause: float) -> None:
+        """Drop what is under way. A node that is at it may be about to wait, and is then told again."""
+        if abandon():
+            self.news.loop.call_later(pause, self._let_go, abandon, min(2 * pause, _LAST_LOOK_SECS))
 
 
 class News:
@@ -218,11 +230,31 @@ class _Answer:
 
 async def enter(graph: Graph, settings: dict[str, Any]) -> AsyncSession:
     """Open a session on this loop; the nodes are initialized beside it."""
-    loop = asyncio.get_running_loop()
-    news = News(loop)
-    session: AsyncSession = await _in_thread(lambda: open_session(AsyncSession, graph, settings, loop, news))
-    session.news = news
-    return session
+    news = News(asyncio.get_running_loop())
+    opener = Opener(news.loop)
+    is_cancelled = False
+    opened: list[AsyncSession] = []
+
+    def open_it() -> None:
+        session: AsyncSession = open_session(AsyncSession, graph, settings, opener, news)
+        session.news = news
+        opened.append(session)
+        if is_cancelled:
+            session.close_now(CLOSE_TIMEOUT_SECS)
+
+    def cancel() -> None:
+        nonlocal is_cancelled
+        is_cancelled = True
+        opener.cancel()
+
+    try:
+        await _in_thread(open_it, cancel)
+    except asyncio.CancelledError:
+        # It came too late for the thread to see.
+        for session in opened:
+            await _in_thread(functools.partial(session.close_now, CLOSE_TIMEOUT_SECS))
+        raise
+    return opened[0]
 
 
 async def leave(session: AsyncSession, error: BaseException | None) -> None:
@@ -230,7 +262,8 @@ async def leave(session: AsyncSession, error: BaseException | None) -> None:
     failure = None
     if error is None:
         try:
-            await _in_thread(session.finish)
+            stop = threading.Event()
+            await _in_thread(lambda: session.finish(stop), stop.set)
         except BaseException as unfinished:  # noqa: BLE001 - Raised again when all is closed.
             failure = unfinished
     try:
@@ -262,8 +295,12 @@ async def _put(stream: OutputStream, item: Any, news: News) -> None:
         raise SessionClosedError("The session is closed")
 
 
-async def _in_thread(work: Callable[[], Any]) -> Any:
-    """Do something that waits on a thread of its own. A cancelled caller waits too: nothing is half done."""
+async def _in_thread(work: Callable[[], Any], when_cancelled: Callable[[], object] | None = None) -> Any:
+    """Do something that waits on a thread of its own.
+
+    A cancelled caller waits too, so that nothing is half done; `when_cancelled` tells the work of it. What
+    does not come back in time then is named and left behind.
+    """
     answer = _Answer(News(asyncio.get_running_loop()))
 
     def run() -> None:
@@ -274,21 +311,33 @@ async def _in_thread(work: Callable[[], Any]) -> Any:
 
     thread = threading.Thread(target=run, name="remotemedia-wait", daemon=True)
     thread.start()
-    cancelled: asyncio.CancelledError | None = None
-    while True:
-        try:
-            await asyncio.shield(answer.future)
-            break
-        except asyncio.CancelledError as error:
-            if answer.future.done():
-                raise
-            cancelled = error
-        except BaseException:  # noqa: BLE001 - The answer of the work, raised below.
-            break
+    try:
+        await asyncio.wait([answer.future])
+    except asyncio.CancelledError as cancelled:
+        if when_cancelled is not None:
+            when_cancelled()
+        if not await _comes_back(answer.future):
+            _reports.abandoned(CLOSE_TIMEOUT_SECS, thread.ident or 0)
+            # Nobody is left to hear of its failure.
+            answer.future.add_done_callback(lambda future: future.exception())
+            raise
+        thread.join()
+        failure = None if answer.future.cancelled() else answer.future.exception()
+        if failure is not None and not isinstance(failure, asyncio.CancelledError):
+            combine(cancelled, [failure])
+        throw(cancelled)
     thread.join()
-    if cancelled is not None:
-        raise cancelled
     return answer.future.result()
+
+
+async def _comes_back(future: asyncio.Future[Any]) -> bool:
+    """Wait for something that was told to end, whatever is cancelled meanwhile; whether it did in time."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + CLOSE_TIMEOUT_SECS
+    while not future.done() and loop.time() < deadline:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait([future], timeout=deadline - loop.time())
+    return future.done()
 
 
 def _on_loop(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:

@@ -45,7 +45,7 @@ class Bridge:
         # What each thread waits for, and what was begun without anyone waiting.
         self._current: dict[int, asyncio.Task[Any]] = {}
         self._started: set[asyncio.Task[Any]] = set()
-        self._starting: deque[tuple[Awaitable[Any], Done, float | None]] = deque()
+        self._starting: deque[_Started] = deque()
         self._is_cancelled = False
 
     def wait(self, awaitable: Awaitable[Any], timeout: float | None = None) -> Any:
@@ -61,12 +61,23 @@ class Bridge:
         """Block this thread until the awaitable has ended, also when the run is cancelled: clean-up work."""
         return self._wait(awaitable, can_be_cancelled=False, timeout=None)
 
-    def start(self, awaitable: Awaitable[Any], done: Done, timeout: float | None) -> None:
-        """Begin to await without waiting; `done(value, error)` is called on the loop at the end."""
-        self._starting.append((awaitable, done, timeout))
+    def start(self, awaitable: Awaitable[Any], done: Done, timeout: float | None) -> Callable[[], object]:
+        """Begin to await without waiting; `done(value, error)` is called on the loop at the end.
+
+        Returns:
+            What cancels it, from any thread.
+        """
+        started = _Started(awaitable, done, timeout)
+        self._starting.append(started)
         # The loop is woken once for all that are begun until it comes to look.
         if len(self._starting) == 1:
             self._loop.call_soon_threadsafe(self._start_all)
+        return lambda: self._on_loop(started.cancel)
+
+    def awaited_by(self, thread_id: int) -> Callable[[], object] | None:
+        """What cancels that for which a thread waits, if it does; from any thread."""
+        task = self._current.get(thread_id)
+        return None if task is None else lambda: self._on_loop(task.cancel)
 
     def interrupt(self, thread_id: int | None = None) -> None:
         """Cancel what this thread waits for; without one, all that is under way. The run goes on after it."""
@@ -126,12 +137,14 @@ class Bridge:
 
     def _start_all(self) -> None:
         while self._starting:
-            awaitable, done, timeout = self._starting.popleft()
-            task = self._loop.create_task(_answer_with(done, awaitable, timeout))
+            started = self._starting.popleft()
+            awaitable, done = started.awaitable, started.done
+            task = self._loop.create_task(_answer_with(done, awaitable, started.timeout))
             self._started.add(task)
             task.add_done_callback(self._started.discard)
             task.add_done_callback(functools.partial(_end, awaitable, done))
-            if self._is_cancelled:
+            started.task = task
+            if self._is_cancelled or started.is_cancelled:
                 task.cancel()
 
     def _cancel_current(self, thread_id: int | None = None) -> None:
@@ -147,6 +160,24 @@ class Bridge:
         except RuntimeError:
             # The loop is closed: all that ran on it has ended.
             return
+
+
+class _Started:
+    """What was begun without anyone waiting."""
+
+    __slots__ = ("awaitable", "done", "is_cancelled", "task", "timeout")
+
+    def __init__(self, awaitable: Awaitable[Any], done: Done, timeout: float | None) -> None:
+        self.awaitable = awaitable
+        self.done = done
+        self.timeout = timeout
+        self.task: asyncio.Task[None] | None = None
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+        if self.task is not None:
+            self.task.cancel()
 
 
 class Answer:

@@ -1,6 +1,7 @@
 """The engine of RemoteMedia, in Rust. The package calls it; its users call the package."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Self, final
 
@@ -11,6 +12,7 @@ from remotemedia.core._graph import Graph
 __all__ = [
     "Call",
     "DirectMap",
+    "Opener",
     "OutputStream",
     "SessionCore",
     "Ticket",
@@ -38,6 +40,16 @@ class Call:
     def join(self) -> None:
         """Wait for the end of the thread, which has answered already."""
 
+@final
+class Opener:
+    """The opening of a session, from any thread."""
+
+    def __new__(cls, event_loop: asyncio.AbstractEventLoop | None = None) -> Self:
+        """Open on the running loop that coroutines are to run on; without one the session has its own."""
+
+    def cancel(self) -> None:
+        """Cancel the coroutine that initializes a node, and those of nodes after it."""
+
 @disjoint_base
 class SessionCore:
     """An open pipeline: what `remotemedia.sessions` builds its two types on. Any thread may use it."""
@@ -46,7 +58,7 @@ class SessionCore:
         cls,
         graph: Graph,
         settings: dict[str, Any],
-        event_loop: asyncio.AbstractEventLoop | None = None,
+        opener: Opener,
         on_news: Callable[[], object] | None = None,
     ) -> Self:
         """Initialize the nodes of a graph.
@@ -54,7 +66,7 @@ class SessionCore:
         Args:
             graph: A checked graph.
             settings: `enable_metrics`, `queue_size` and `stall_warning`, all three.
-            event_loop: The running loop that coroutines run on; without one the session has its own.
+            opener: Says where coroutines run, and can end the opening.
             on_news: Called, from any thread, when the stream of `put` has something new. It must not wait.
 
         Raises:
@@ -81,8 +93,8 @@ class SessionCore:
     def start_call(self, item: Any, done: Callable[[Any, BaseException | None], object]) -> Ticket:
         """Begin with an item; `done(answer, error)` is called at its end, perhaps from another thread."""
 
-    def abandon(self, ticket: Ticket) -> None:
-        """Nobody waits for this call any more: what is under way for it is dropped."""
+    def abandon(self, ticket: Ticket) -> bool:
+        """Nobody waits for this call any more. Whether a node is still at it, and has to be told again."""
 
     def open_stream(self, capacity: int, on_news: Callable[[], object] | None = None) -> OutputStream:
         """A stream with outputs of its own, of which `capacity` may wait; `on_news` as for the session."""
@@ -99,7 +111,7 @@ class SessionCore:
     def drop_all(self) -> int:
         """Drop what is queued and under way, and answer how many inputs that were."""
 
-    def wait_until_drained(self) -> None:
+    def wait_until_drained(self, stop: threading.Event | None = None) -> None:
         """Wait until all that went in has come out; Ctrl-C ends the wait."""
 
     def metrics(self) -> dict[str, Any] | None:
@@ -155,8 +167,8 @@ class OutputStream:
     def discard(self) -> None:
         """Let outputs go that nobody takes; the inputs still run to their end."""
 
-    def abandon(self) -> None:
-        """Take no more, and drop what is under way."""
+    def abandon(self) -> bool:
+        """Take no more, and drop what is under way. Whether a node is still at it, as for a call."""
 
 @final
 class DirectMap:

@@ -9,6 +9,7 @@ Only the shape of the chain goes into the source: no name, value or text of the 
 
 from __future__ import annotations
 
+import builtins
 import functools
 import types
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -36,6 +37,10 @@ class LazyAnswerError(Exception):
     """A node answered with a generator or coroutine, its argument: the engine goes on from there."""
 
 
+# One for all kernels: what the interpreter learns about a global holds for one scope.
+_SCOPE = {"__builtins__": builtins, "LazyAnswerError": LazyAnswerError, "LAZY_TYPES": _LAZY_TYPES}
+
+
 def build(nodes: list[Any]) -> tuple[Kernel, list[int]] | None:
     """Compile the chain, or answer `None` if a node in it is not a plain one.
 
@@ -54,10 +59,7 @@ def build(nodes: list[Any]) -> tuple[Kernel, list[int]] | None:
             return None
         steps.append(step)
     source, node_of_line = _source(steps, names)
-    scope: dict[str, Any] = {"LazyAnswerError": LazyAnswerError, "LAZY_TYPES": _LAZY_TYPES}
-    exec(_compiled(source), scope)  # noqa: S102 - the source is ours alone
-    kernel = scope["kernel"]
-    kernel.__defaults__ = tuple(names.values()) or None
+    kernel = types.FunctionType(_compiled(source), _SCOPE, "kernel", tuple(names.values()) or None)
     return kernel, node_of_line
 
 
@@ -93,8 +95,10 @@ def _source(steps: list[_Step], names: Iterable[str]) -> tuple[str, list[int]]:
 
 @functools.lru_cache(maxsize=64)
 def _compiled(source: str) -> types.CodeType:
-    """Chains of one shape share their code, and what the interpreter has learned about it."""
-    return compile(source, "<remotemedia chain>", "exec")
+    """The code of a kernel. Chains of one shape share it, and what the interpreter has learned about it."""
+    scope: dict[str, types.FunctionType] = {}
+    exec(compile(source, "<remotemedia chain>", "exec"), scope)  # noqa: S102 - the source is ours alone
+    return scope["kernel"].__code__
 
 
 def _step(index: int, node: Any, names: dict[str, Any]) -> _Step | None:

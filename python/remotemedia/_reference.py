@@ -137,19 +137,22 @@ class _Machine:
         return failures
 
     async def _take_source(self, index: int) -> None:
-        process = self.entries[index].node.process  # type: ignore[attr-defined]
-        answer = await self._ask(index, "process", process)
+        started = time.perf_counter()
+        answer = await self._ask(index, "process", self.entries[index].node.process)  # type: ignore[attr-defined]
         self.source = _stream_of(index, "process", answer)
         targets = self.downstreams[index]
         if self.source is None and answer is not None:
+            self._note(index, "process", time.perf_counter() - started)
             await self._take(targets, answer, source=index)
         while self.source is not None:
+            started = time.perf_counter()
             self.item_index = self.items_in
-            has_item, item = await self._draw(self.source)
+            has_item, item = await self._ask(index, "process", self.source.draw)
             if not has_item:
                 # What is flushed belongs to the last item, as after any other input.
                 self.source, self.item_index = None, max(0, self.items_in - 1)
                 return
+            self._note(index, "process", time.perf_counter() - started)
             await asyncio.sleep(0)
             await self._take(targets, item, source=index)
 
@@ -227,14 +230,19 @@ class _Machine:
     async def _follow(self, index: int, phase: str, method: Callable[..., Any], *args: Any) -> None:
         """Call a node and send on what it answers."""
         started = time.perf_counter()
-        answer = await self._ask(index, phase, method, *args)
+        try:
+            answer = await self._ask(index, phase, method, *args)
+        except BaseException:
+            self._note(index, phase, time.perf_counter() - started)
+            raise
         stream = _stream_of(index, phase, answer)
         secs = time.perf_counter() - started
         if stream is not None:
             stream.secs = secs
             self.stack.append(stream)
             return
-        self._note(index, phase, secs)
+        if answer is not None or phase == "process":
+            self._note(index, phase, secs)
         if answer is not None:
             self._send(index, answer)
 

@@ -6,7 +6,7 @@ import logging
 import sys
 import traceback
 
-__all__ = ["dropped", "left_behind", "set_aside", "stack_of", "stalled"]
+__all__ = ["abandoned", "dropped", "left_behind", "set_aside", "stack_of", "stalled"]
 
 _logger = logging.getLogger("remotemedia")
 
@@ -30,6 +30,11 @@ def dropped(node_id: str, count: int) -> None:
 def set_aside(error: BaseException) -> None:
     """An error that no input can be blamed for."""
     _logger.error("an error while work was abandoned", exc_info=error)
+
+
+def abandoned(timeout: float, thread_id: int) -> None:
+    """A cancelled task had to go on without something that it waited for."""
+    _logger.error("work of a cancelled task did not end within %g s, here:\n%s", timeout, stack_of(thread_id))
 
 
 def left_behind(node_id: str, item_index: int | None, timeout: float, thread_id: int) -> str:

@@ -10,11 +10,12 @@ import weakref
 from typing import TYPE_CHECKING, Any, Self
 
 from remotemedia import _reports
-from remotemedia._core import SessionCore
+from remotemedia._core import Opener, SessionCore
 from remotemedia._failures import combine, throw
 from remotemedia.exceptions import NodeTimeoutError, SessionClosedError
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Iterable, Iterator
     from types import TracebackType
 
@@ -73,8 +74,11 @@ class _Closing(SessionCore):
             texts = [_reports.left_behind(name, item, timeout, thread) for name, item, thread in left_behind]
             raise NodeTimeoutError("\n".join(texts), node_id=node_id, item_index=item_index)
 
-    def finish(self) -> None:
+    def finish(self, stop: threading.Event | None = None) -> None:
         """Let what was put in come to its end, whether or not somebody takes the outputs.
+
+        Args:
+            stop: Ends the waiting.
 
         Raises:
             NodeError: If a node failed, and nobody has heard of it.
@@ -82,7 +86,7 @@ class _Closing(SessionCore):
         if self._is_used and not self._is_closed:
             self._stream.discard()
             self.end()
-            self.wait_until_drained()
+            self.wait_until_drained(stop)
             self._stream.next(0.0)
 
 
@@ -195,7 +199,7 @@ class Opening:
 
     def __enter__(self) -> Session:
         """Initialize the nodes."""
-        self._session = session = open_session(Session, self._graph, self._settings, None)
+        self._session = session = open_session(Session, self._graph, self._settings, Opener())
         return session  # type: ignore[no-any-return]
 
     def __exit__(
@@ -231,7 +235,7 @@ class Opening:
 
 
 def open_session(
-    kind: type[Any], graph: Graph, settings: dict[str, Any], loop: Any, on_news: Any = None
+    kind: type[Any], graph: Graph, settings: dict[str, Any], opener: Opener, on_news: Any = None
 ) -> Any:
     """A session of this kind: its nodes are initialized on this thread."""
     from remotemedia._kinds import classify
@@ -239,7 +243,7 @@ def open_session(
     is_plain = all(
         classify(entry.node) == "plain" for entry in graph.entries if hasattr(entry.node, "process")
     )
-    return kind(graph, settings, loop, on_news).adopt(graph, settings, is_plain=is_plain)
+    return kind(graph, settings, opener, on_news).adopt(graph, settings, is_plain=is_plain)
 
 
 def _outputs_of(stream: OutputStream) -> Iterator[Any]:

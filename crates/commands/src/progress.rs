@@ -34,6 +34,11 @@ impl Progress {
         Self { outputs, shown }
     }
 
+    /// Count, and show nothing.
+    pub(crate) fn hidden() -> Self {
+        Self { outputs: Arc::default(), shown: None }
+    }
+
     pub(crate) fn count_output(&self) {
         self.outputs.fetch_add(1, Ordering::Relaxed);
     }

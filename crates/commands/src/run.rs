@@ -28,8 +28,17 @@ pub(crate) fn run(options: &RunOptions, loader: &dyn Loader) -> Result<u8, Failu
     let output = Arc::new(Mutex::new(Output::open(&output_place, output_format, sample_format)?));
     let total_bytes = sources.iter().map(Source::known_bytes).sum();
     let given = Given::of(&sources, options);
+    let is_typed = sources.iter().any(|source| source.place == Place::Stdin) && io::stdin().is_terminal();
+    if is_typed {
+        terminal::note("reading items from the terminal; Ctrl-D ends the input");
+    }
     let mut feed = start_feed(sources, &output)?;
-    let progress = Progress::start(feed.as_ref().map(InputFeed::progress), total_bytes);
+    // Its line would run over what is being typed.
+    let progress = if is_typed {
+        Progress::hidden()
+    } else {
+        Progress::start(feed.as_ref().map(InputFeed::progress), total_bytes)
+    };
 
     let is_on_terminal = lock(&output).is_on_terminal();
     let mut take_output = |value: Value| {
@@ -115,9 +124,6 @@ fn refuse_idle_options(audio: &AudioOptions, sources: &[Source], output: OutputF
 fn start_feed(sources: Vec<Source>, output: &Arc<Mutex<Output>>) -> Result<Option<InputFeed>, Failure> {
     if sources.is_empty() {
         return Ok(None);
-    }
-    if sources.iter().any(|source| source.place == Place::Stdin) && io::stdin().is_terminal() {
-        terminal::note("reading items from the terminal; Ctrl-D ends the input");
     }
     let output = Arc::clone(output);
     // What a file still lacks is written while there is nothing else to do, so that it can be watched.

@@ -55,14 +55,21 @@ impl Bridge {
         self.get(awaitable.py())?.call_method1("wait", (awaitable, timeout_secs))
     }
 
-    /// Begin to await a coroutine; `done(value, error)` is called on the loop when it has ended.
+    /// Begin to await a coroutine; `done(value, error)` is called on the loop when it has ended. Answers what cancels it.
     pub(crate) fn start(
         &self,
         awaitable: Bound<'_, PyAny>,
         done: Bound<'_, PyAny>,
         timeout_secs: Option<f64>,
-    ) -> PyResult<()> {
-        self.get(awaitable.py())?.call_method1("start", (awaitable, done, timeout_secs)).map(drop)
+    ) -> PyResult<Py<PyAny>> {
+        self.get(awaitable.py())?.call_method1("start", (awaitable, done, timeout_secs)).map(Bound::unbind)
+    }
+
+    /// What cancels that for which this thread waits, if it waits.
+    pub(crate) fn awaited_by<'py>(&self, py: Python<'py>, thread_id: u64) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(bridge) = self.started.get(py) else { return Ok(None) };
+        let cancel = bridge.bind(py).call_method1("awaited_by", (thread_id,))?;
+        Ok((!cancel.is_none()).then_some(cancel))
     }
 
     /// Cancel what this thread waits for, or what all threads do, and what was begun by [`Bridge::start`].

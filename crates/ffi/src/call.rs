@@ -161,6 +161,7 @@ fn through_session(
         reporter: Some(Arc::new(log::LoggingReporter)),
         queue_size: DEFAULT_QUEUE_SIZE,
         stall_warning: None,
+        stop: control.flag.clone(),
     };
     let turns = described.turns();
     let session = Session::open(plan, described.into_replicas(), &session_settings, &turns)?;
@@ -184,7 +185,7 @@ fn feed_session(
     let submit = |item| {
         outbox.expect_input();
         let client: Arc<dyn Client<Object>> = outbox.clone();
-        py.detach(|| session.submit(item, client, false, None));
+        session.submit(item, client, false, None);
     };
     let mut is_ended = session.has_source();
     if is_ended {

@@ -74,13 +74,12 @@ fn describe_node(
         options.replicas > 1 && !object.hasattr("process")? || object.is_instance_of::<pyo3::types::PyType>();
     let is_shared = options.replicas > 1 && !is_factory;
     let mut described = DescribedNode { replicas: Vec::new(), objects: Vec::new(), seats: Vec::new(), is_guarded };
-    for _ in 0..options.replicas {
+    for replica in 0..options.replicas {
         let object = if is_factory { object.call0()? } else { object.clone() };
-        let timeout_secs = options.timeout.map(|timeout| timeout.as_secs_f64());
-        let node = PythonNode::new(&object, Arc::clone(bridge), timeout_secs)?;
+        let node = PythonNode::new(&object, options, Arc::clone(bridge))?;
         described.seats.push((!is_shared).then(|| node.membership.seat()));
         described.objects.push(object.unbind());
-        let node: Box<dyn Node<Object>> = Box::new(node);
+        let node: Box<dyn Node<Object>> = Box::new(if is_shared && replica > 0 { node.told_by_other() } else { node });
         described.replicas.push(if is_guarded {
             let dead_letter = dead_letter.as_ref().map(|callable| dead_letter_of(callable.clone().unbind(), node_id));
             Box::new(Guarded::new(node, Policy::new(options, dead_letter, stop.clone())))
@@ -97,7 +96,7 @@ fn callable_of<'py>(written: &Bound<'py, PyDict>) -> PyResult<Option<Bound<'py, 
         Some(callable) if !callable.is_none() => Some(callable),
         _ => written.get_item("on_error")?,
     };
-    Ok(given.filter(|value| value.is_callable()))
+    Ok(given.filter(Bound::is_callable))
 }
 
 /// Hands an item that failed, and its error, to a callable of the user's.

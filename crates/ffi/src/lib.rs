@@ -18,6 +18,7 @@ mod log;
 mod module;
 mod node;
 mod object;
+mod opener;
 mod session;
 mod sharing;
 mod values;

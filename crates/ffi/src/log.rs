@@ -53,30 +53,27 @@ impl Observer for LoggingObserver {
 /// Tells the logger `remotemedia` what ends nothing, but should be known.
 pub(crate) struct LoggingReporter;
 
-impl LoggingReporter {
-    fn tell(&self, name: &str, arguments: impl FnOnce(Python<'_>) -> PyResult<Bound<'_, pyo3::types::PyTuple>>) {
-        Python::attach(|py| {
-            let told = py
-                .import("remotemedia._reports")
-                .and_then(|module| module.getattr(name)?.call1(arguments(py)?).map(drop));
-            if let Err(error) = told {
-                error.write_unraisable(py, None);
-            }
-        });
-    }
-}
-
 impl Reporter<Object> for LoggingReporter {
     fn set_aside(&self, fault: PyErr) {
-        self.tell("set_aside", |py| (fault.into_value(py),).into_pyobject(py));
+        tell("set_aside", |py| (fault.into_value(py),).into_pyobject(py));
     }
 
     fn stalled(&self, stall: &Stall) {
         let arguments = (stall.node_id.clone(), stall.item_index, stall.for_at_least.as_secs_f64(), stall.thread);
-        self.tell("stalled", |py| arguments.into_pyobject(py));
+        tell("stalled", |py| arguments.into_pyobject(py));
     }
 
     fn dropped(&self, node_id: &str, count: u64) {
-        self.tell("dropped", |py| (node_id, count).into_pyobject(py));
+        tell("dropped", |py| (node_id, count).into_pyobject(py));
     }
+}
+
+fn tell(name: &str, arguments: impl FnOnce(Python<'_>) -> PyResult<Bound<'_, pyo3::types::PyTuple>>) {
+    Python::attach(|py| {
+        let told =
+            py.import("remotemedia._reports").and_then(|module| module.getattr(name)?.call1(arguments(py)?).map(drop));
+        if let Err(error) = told {
+            error.write_unraisable(py, None);
+        }
+    });
 }

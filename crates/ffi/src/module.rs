@@ -18,6 +18,8 @@ pub mod _core {
     #[pymodule_export]
     use crate::direct_map::DirectMap;
     #[pymodule_export]
+    use crate::opener::Opener;
+    #[pymodule_export]
     use crate::session::{OutputStream, SessionCore, Ticket};
     use crate::{call, command_line, failure, graph, json};
 

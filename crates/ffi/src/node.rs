@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyFunction, PyList, PyTuple};
-use remotemedia_runtime::{Done, Node, Outputs, Stream};
+use remotemedia_runtime::{Done, EndEarly, Node, Options, Outputs, Stream};
 
 use crate::answer;
 use crate::bridge::Bridge;
@@ -31,21 +31,38 @@ pub(crate) struct PythonNode {
     /// The `flush` method, if the object has one.
     flush: Option<Py<PyAny>>,
     pub(crate) membership: Membership,
+    has_acted: bool,
     bridge: Arc<Bridge>,
     /// How long a coroutine may take.
     timeout_secs: Option<f64>,
+    /// How often an item that is in flight with others is tried again, and after how many seconds.
+    retries: (u32, f64),
+    /// The `process` method that tries again, if it does.
+    retrying: Option<Py<PyAny>>,
+    /// Another replica has the same object, and tells it of the end of input and of interrupts.
+    is_told_by_other: bool,
 }
 
 impl PythonNode {
-    pub(crate) fn new(object: &Bound<'_, PyAny>, bridge: Arc<Bridge>, timeout_secs: Option<f64>) -> PyResult<Self> {
+    pub(crate) fn new(object: &Bound<'_, PyAny>, options: &Options, bridge: Arc<Bridge>) -> PyResult<Self> {
+        let retries = if options.concurrency > 1 { options.retries } else { 0 };
         Ok(Self {
             object: object.clone().unbind(),
             process: Process::Callable(object.getattr("process")?.unbind()),
             flush: None,
             membership: Membership::new(object),
+            has_acted: false,
             bridge,
-            timeout_secs,
+            timeout_secs: options.timeout.map(|timeout| timeout.as_secs_f64()),
+            retries: (retries, options.retry_delay.as_secs_f64()),
+            retrying: None,
+            is_told_by_other: false,
         })
+    }
+
+    /// One more replica of an object that has one already.
+    pub(crate) fn told_by_other(self) -> Self {
+        Self { is_told_by_other: true, ..self }
     }
 
     /// Call `process` with an item.
@@ -58,15 +75,30 @@ impl PythonNode {
         }
     }
 
+    /// Call `process`, or what tries it again, with an item that is in flight with others.
+    fn begin<'py>(&self, item: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        match &self.retrying {
+            Some(retrying) => retrying.bind(item.py()).call1((item,)),
+            None => self.call(item),
+        }
+    }
+
     /// Look the methods up. An object may choose them in its `initialize`.
     fn find_methods(&mut self, py: Python<'_>) -> PyResult<()> {
         let object = self.object.bind(py);
         let kinds = py.import("remotemedia._kinds")?;
         let method = object.getattr("process")?;
-        self.flush = optional_method(object, "flush")?;
+        self.flush = if self.is_told_by_other { None } else { optional_method(object, "flush")? };
+        let kind = kinds.call_method1("classify", (object,))?;
+        let kind = kind.extract::<&str>()?;
+        if self.retries.0 > 0 && kind == "coroutine" {
+            let class = py.import("remotemedia._retries")?.getattr("Retrying")?;
+            let retrying = class.call1((&method, self.retries.0, self.retries.1, self.timeout_secs))?;
+            self.retrying = Some(retrying.unbind());
+        }
         self.process = if kinds.call_method1("is_source", (object,))?.extract()? {
             Process::Source(method.unbind())
-        } else if kinds.call_method1("classify", (object,))?.extract::<&str>()? == "streaming" {
+        } else if kind == "streaming" {
             let class = py.import("remotemedia._streaming")?.getattr("StreamingNode")?;
             Process::Streaming(class.call1((method,))?.unbind())
         } else {
@@ -83,8 +115,12 @@ impl Node<Object> for PythonNode {
     fn initialize(&mut self) -> PyResult<()> {
         Python::attach(|py| {
             let object = self.object.bind(py);
+            self.has_acted = false;
             let initialize = || match optional_method(object, "initialize")? {
-                Some(method) => answer::finish(method.bind(py).call0()?, |coroutine| self.bridge.wait(coroutine)),
+                Some(method) => {
+                    self.has_acted = true;
+                    answer::finish(method.bind(py).call0()?, |coroutine| self.bridge.wait(coroutine))
+                }
                 None => Ok(()),
             };
             let is_cancelled = || self.bridge.is_cancelled();
@@ -157,28 +193,50 @@ impl Node<Object> for PythonNode {
         })
     }
 
-    fn start(&mut self, item: Object, done: Done<Object>) {
-        Python::attach(|py| match self.call(item.0.into_bound(py)) {
+    fn start(&mut self, item: Object, done: Done<Object>) -> Option<EndEarly> {
+        // What tries again sees to the time of each call itself.
+        let timeout_secs = if self.retrying.is_none() { self.timeout_secs } else { None };
+        Python::attach(|py| match self.begin(item.0.into_bound(py)) {
             Ok(answer) if answer::is_awaitable(&answer).unwrap_or(false) => {
                 let callback = DoneCallback { done: Mutex::new(Some(done)), bridge: Arc::clone(&self.bridge) };
                 let callback = match Bound::new(py, callback) {
                     Ok(callback) => callback,
-                    Err(error) => return error.write_unraisable(py, None),
+                    Err(error) => {
+                        error.write_unraisable(py, None);
+                        return None;
+                    }
                 };
-                if let Err(error) = self.bridge.start(answer, callback.clone().into_any(), self.timeout_secs) {
-                    callback.get().finish(Err(error));
+                match self.bridge.start(answer, callback.clone().into_any(), timeout_secs) {
+                    Ok(cancel) => Some(end_early(cancel)),
+                    Err(error) => {
+                        callback.get().finish(Err(error));
+                        None
+                    }
                 }
             }
-            Ok(answer) => done(answer::outputs(answer, &self.bridge, self.timeout_secs)),
-            Err(error) => done(Err(error)),
-        });
+            Ok(answer) => {
+                done(answer::outputs(answer, &self.bridge, self.timeout_secs));
+                None
+            }
+            Err(error) => {
+                done(Err(error));
+                None
+            }
+        })
     }
 
     fn interrupt(&mut self) -> PyResult<()> {
+        if self.is_told_by_other {
+            return Ok(());
+        }
         Python::attach(|py| match optional_method(self.object.bind(py), "interrupt")? {
             Some(method) => answer::finish(method.bind(py).call0()?, |answer| self.bridge.wait_to_the_end(answer)),
             None => Ok(()),
         })
+    }
+
+    fn has_acted(&self) -> bool {
+        self.has_acted
     }
 
     fn stop(&mut self) -> PyResult<()> {
@@ -192,8 +250,12 @@ impl Node<Object> for PythonNode {
     fn cleanup(&mut self) -> PyResult<()> {
         Python::attach(|py| {
             let object = self.object.bind(py);
-            let clean_up = || match optional_method(object, "cleanup")? {
-                Some(method) => answer::finish(method.bind(py).call0()?, |answer| self.bridge.wait_to_the_end(answer)),
+            self.has_acted = false;
+            let mut clean_up = || match optional_method(object, "cleanup")? {
+                Some(method) => {
+                    self.has_acted = true;
+                    answer::finish(method.bind(py).call0()?, |answer| self.bridge.wait_to_the_end(answer))
+                }
                 None => Ok(()),
             };
             self.membership.cleanup(py, || {
@@ -210,6 +272,17 @@ fn no_batch(answer: &Bound<'_, PyAny>, count: usize) -> PyErr {
     PyTypeError::new_err(format!(
         "process() got a batch of {count} items and answered {kind}; answer a list of as many"
     ))
+}
+
+/// Cancels a coroutine that was begun.
+fn end_early(cancel: Py<PyAny>) -> EndEarly {
+    Box::new(move || {
+        Python::attach(|py| {
+            if let Err(error) = cancel.call0(py) {
+                error.write_unraisable(py, None);
+            }
+        });
+    })
 }
 
 /// Told by the event loop that a coroutine of [`Node::start`] has ended.

@@ -5,6 +5,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use remotemedia_runtime::Payload;
 
+pyo3::import_exception!(asyncio, CancelledError);
+
 /// A Python object on its way through a pipeline. It is passed on as it is, never copied or converted.
 #[derive(Debug)]
 pub struct Object(pub Py<PyAny>);
@@ -59,5 +61,9 @@ impl Payload for Object {
     /// `KeyboardInterrupt`, `SystemExit` and cancellation, which Python itself sets apart from `Exception`.
     fn is_interrupt(fault: &PyErr) -> bool {
         Python::attach(|py| !fault.is_instance_of::<PyException>(py))
+    }
+
+    fn is_cancellation(fault: &PyErr) -> bool {
+        Python::attach(|py| fault.is_instance_of::<CancelledError>(py))
     }
 }

@@ -12,6 +12,7 @@ use remotemedia_runtime::{
 use crate::bridge::Bridge;
 use crate::direct_map::DirectMap;
 use crate::object::Object;
+use crate::opener::Opener;
 use crate::{failure, graph, json, log};
 
 /// A thread that waits looks for Ctrl-C as often.
@@ -33,16 +34,15 @@ pub(crate) struct SessionCore {
 #[pymethods]
 impl SessionCore {
     #[new]
-    #[pyo3(signature = (graph, settings, event_loop=None, on_news=None))]
+    #[pyo3(signature = (graph, settings, opener, on_news=None))]
     fn new(
         graph: &Bound<'_, PyAny>,
         settings: &Bound<'_, PyDict>,
-        event_loop: Option<Py<PyAny>>,
+        opener: &Opener,
         on_news: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let py = graph.py();
-        let bridge = Bridge::new(event_loop);
-        let stop = CancelFlag::default();
+        let (bridge, stop) = (Arc::clone(&opener.bridge), opener.stop.clone());
         let (plan, described) = graph::describe(graph, &bridge, &stop)?;
         let queue_size: usize = setting(settings, "queue_size")?;
         let stall_warning: Option<f64> = setting(settings, "stall_warning")?;
@@ -52,13 +52,13 @@ impl SessionCore {
             reporter: Some(Arc::new(log::LoggingReporter)),
             queue_size,
             stall_warning: stall_warning.map(Duration::from_secs_f64),
+            stop: stop.clone(),
         };
         let is_chain =
             plan.is_chain() && described.are_plain() && !settings.with_metrics && settings.observer.is_none();
         let chain = is_chain.then(|| described.objects(py));
         let turns = described.turns();
-        let opened = Session::open(plan, described.into_replicas(), &settings, &turns);
-        let session = match opened {
+        let session = match Session::open(plan, described.into_replicas(), &settings, &turns) {
             Ok(session) => session,
             Err(error) => {
                 bridge.close(py)?;
@@ -93,25 +93,32 @@ impl SessionCore {
     }
 
     /// Begin with an item; `done(outputs, error)` is called from another thread when it is through.
-    fn start_call(&self, py: Python<'_>, item: Py<PyAny>, done: Py<PyAny>) -> Ticket {
+    fn start_call(&self, item: Py<PyAny>, done: Py<PyAny>) -> Ticket {
         let client: Arc<dyn Client<Object>> = Arc::new(Call::new(Box::new(move |outputs, outcome| {
             Python::attach(|py| answer(py, &done, outputs, outcome));
         })));
-        // The door may be held by an interruption, which waits for nodes.
-        py.detach(|| self.session.submit(Some(Object(item)), Arc::clone(&client), true, None));
+        self.session.submit(Some(Object(item)), Arc::clone(&client), true, None);
         Ticket(client)
     }
 
-    /// Nobody waits for this call any more.
-    fn abandon(&self, py: Python<'_>, ticket: &Ticket) -> PyResult<()> {
-        let threads = py.detach(|| self.session.abandon(&ticket.0));
-        threads.into_iter().try_for_each(|thread| self.bridge.interrupt(py, Some(thread)))
+    /// Nobody waits for this call any more. Answers whether a node is at it still, and might have to be told again.
+    fn abandon(&self, py: Python<'_>, ticket: &Ticket) -> PyResult<bool> {
+        let at_work = py.detach(|| self.session.abandon(&ticket.0));
+        for at_work in &at_work {
+            let Some(awaited) = self.bridge.awaited_by(py, at_work.thread())? else { continue };
+            // Otherwise the thread has gone on to something else meanwhile, which it may wait for now.
+            if self.session.is_still(at_work) {
+                awaited.call0()?;
+            }
+        }
+        Ok(!at_work.is_empty())
     }
 
     /// A stream of its own: what `map` puts its items in.
     #[pyo3(signature = (capacity, on_news=None))]
     fn open_stream(slf: &Bound<'_, Self>, capacity: usize, on_news: Option<Py<PyAny>>) -> OutputStream {
-        OutputStream { core: slf.clone().unbind(), outbox: Arc::new(Outbox::new(capacity, on_news.map(news_of))) }
+        let outbox = Arc::new(Outbox::new(capacity, on_news.map(news_of)));
+        OutputStream { core: slf.clone().unbind(), outbox }
     }
 
     /// The stream of `put` and iteration.
@@ -138,15 +145,18 @@ impl SessionCore {
         py.detach(|| self.session.interrupt(&|| self.stop_waiting(None)))
     }
 
-    /// Wait until all that went in has come out.
-    fn wait_until_drained(&self, py: Python<'_>) -> PyResult<()> {
+    /// Wait until all that went in has come out, or until `stop`, a `threading.Event`, is set.
+    #[pyo3(signature = (stop=None))]
+    fn wait_until_drained(&self, py: Python<'_>, stop: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let end = self.session.begin_drain();
         let drained = loop {
             if py.detach(|| self.session.is_drained(end, LOOK)) {
                 break Ok(());
             }
-            if let Err(error) = py.check_signals() {
-                break Err(error);
+            let is_stopped = stop.map_or(Ok(false), |stop| stop.call_method0("is_set")?.extract::<bool>());
+            match py.check_signals().and(is_stopped) {
+                Ok(false) => {}
+                outcome => break outcome.map(drop),
             }
         };
         self.session.end_drain();
@@ -232,7 +242,7 @@ impl SessionCore {
             // The one who asked may have gone.
             sender.send((outputs, outcome)).ok();
         })));
-        py.detach(|| self.session.submit(Some(Object(item)), Arc::clone(&client), true, None));
+        self.session.submit(Some(Object(item)), Arc::clone(&client), true, None);
         let answered = Mutex::new(answered);
         loop {
             let answer = py.detach(|| answered.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(LOOK));
@@ -270,7 +280,7 @@ pub(crate) struct OutputStream {
 #[pymethods]
 impl OutputStream {
     /// Put an item in. `True`: it is in; `False`: the session takes no more; `None`: `admitted(is_in)` is called when it is in.
-    fn put(&self, py: Python<'_>, item: Py<PyAny>, admitted: Py<PyAny>) -> Option<bool> {
+    fn put(&self, item: Py<PyAny>, admitted: Py<PyAny>) -> Option<bool> {
         let told = Box::new(move |is_in: bool| {
             Python::attach(|py| {
                 if let Err(error) = admitted.call1(py, (is_in,)) {
@@ -278,7 +288,7 @@ impl OutputStream {
                 }
             });
         });
-        match self.submit(py, Some(Object(item)), Some(told)) {
+        match self.submit(Some(Object(item)), Some(told)) {
             Admission::Now => Some(true),
             Admission::Never => Some(false),
             Admission::Later => None,
@@ -292,7 +302,7 @@ impl OutputStream {
             // The one who waits may have been interrupted.
             sender.send(is_in).ok();
         });
-        match self.submit(py, Some(Object(item)), Some(told)) {
+        match self.submit(Some(Object(item)), Some(told)) {
             Admission::Now => return Ok(true),
             Admission::Never => return Ok(false),
             Admission::Later => {}
@@ -308,8 +318,8 @@ impl OutputStream {
     }
 
     /// No more items come: the nodes are flushed.
-    fn end(&self, py: Python<'_>) {
-        self.submit(py, None, None);
+    fn end(&self) {
+        self.submit(None, None);
         self.outbox.end();
     }
 
@@ -346,8 +356,8 @@ impl OutputStream {
         }
     }
 
-    /// Take no more, and drop what is under way.
-    fn abandon(&self, py: Python<'_>) -> PyResult<()> {
+    /// Take no more, and drop what is under way. Answers as `SessionCore.abandon` does.
+    fn abandon(&self, py: Python<'_>) -> PyResult<bool> {
         self.outbox.abandon();
         let client: Arc<dyn Client<Object>> = self.outbox.clone();
         self.core.get().abandon(py, &Ticket(client))
@@ -355,15 +365,11 @@ impl OutputStream {
 }
 
 impl OutputStream {
-    fn submit(
-        &self,
-        py: Python<'_>,
-        item: Option<Object>,
-        admitted: Option<Box<dyn FnOnce(bool) + Send>>,
-    ) -> Admission {
+    fn submit(&self, item: Option<Object>, admitted: Option<Box<dyn FnOnce(bool) + Send>>) -> Admission {
         self.outbox.expect_input();
         let client: Arc<dyn Client<Object>> = self.outbox.clone();
-        py.detach(|| self.core.get().session.submit(item, client, false, admitted))
+        // Attached: it never waits, and those whom it wakes need the interpreter for long, not for one item.
+        self.core.get().session.submit(item, client, false, admitted)
     }
 }
 

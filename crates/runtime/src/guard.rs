@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::node::Done;
+use crate::node::{Done, EndEarly};
 use crate::{CancelFlag, Node, OnError, Options, Outputs, Payload, Stream};
 
 /// How often a pause looks whether the run was asked to stop.
@@ -29,7 +29,7 @@ pub struct Policy<P: Payload> {
     /// Ends a pause.
     pub stop: CancelFlag,
     /// Counts the items that failed for good and were dropped or handed over.
-    pub skipped: Arc<AtomicU64>,
+    pub set_aside: Arc<AtomicU64>,
 }
 
 impl<P: Payload> Policy<P> {
@@ -41,7 +41,7 @@ impl<P: Payload> Policy<P> {
             retries: options.retries,
             retry_delay: options.retry_delay,
             stop,
-            skipped: Arc::default(),
+            set_aside: Arc::default(),
         }
     }
 
@@ -63,7 +63,8 @@ impl<P: Payload> Policy<P> {
 
     /// An item failed for good.
     fn give_up(&self, item: P, fault: P::Fault) -> Result<(), P::Fault> {
-        if P::is_interrupt(&fault) {
+        // What is stopped is not wanted any more; nobody need hear of it.
+        if P::is_interrupt(&fault) || self.stop.is_set() {
             return Err(fault);
         }
         if let Some(dead_letter) = &self.dead_letter {
@@ -71,7 +72,7 @@ impl<P: Payload> Policy<P> {
         } else if self.on_error == OnError::Stop {
             return Err(fault);
         }
-        self.skipped.fetch_add(1, Ordering::Relaxed);
+        self.set_aside.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 }
@@ -141,24 +142,32 @@ impl<P: Payload> Node<P> for Guarded<P> {
         }
     }
 
-    fn start(&mut self, item: P, done: Done<P>) {
+    fn start(&mut self, item: P, done: Done<P>) -> Option<EndEarly> {
         let policy = Arc::clone(&self.policy);
         let copy = item.duplicate();
-        // The pause of a retry would hold up whoever reports the end, so items in flight are not tried again here: the node does that.
+        // The pause of a retry would hold up whoever reports the end: a node that begins items tries them again itself.
         self.node.start(
             item,
             Box::new(move |answer| {
                 done(answer.or_else(|fault| policy.give_up(copy, fault).map(|()| Outputs::None)));
             }),
-        );
+        )
     }
 
     fn flush(&mut self) -> Result<Outputs<P>, P::Fault> {
         self.node.flush()
     }
 
+    fn set_aside(&self) -> Option<Arc<AtomicU64>> {
+        Some(Arc::clone(&self.policy.set_aside))
+    }
+
     fn interrupt(&mut self) -> Result<(), P::Fault> {
         self.node.interrupt()
+    }
+
+    fn has_acted(&self) -> bool {
+        self.node.has_acted()
     }
 
     fn stop(&mut self) -> Result<(), P::Fault> {

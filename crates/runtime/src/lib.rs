@@ -27,13 +27,15 @@ pub use manifest::{Connection, Manifest, ManifestNode};
 pub use metrics::{Metrics, NodeMetrics};
 pub use native::{ValueFault, create_native_node, native_node_types};
 pub use node::{
-    Bulk, BulkEnd, BulkOutcome, Done, Fed, Feed, Items, Node, Observer, Outputs, Payload, Phase, Sink, Stream, Turn,
+    Bulk, BulkEnd, BulkOutcome, Done, EndEarly, Fed, Feed, Items, Node, Observer, Outputs, Payload, Phase, Sink,
+    Stream, Turn,
 };
 pub use options::{Batch, DEFAULT_QUEUE_SIZE, OPTION_NAMES, OnError, OptionProblem, Options, Placement, WhenFull};
 pub use plan::{NodeSpec, Plan, PlanNode, Stage};
 pub use runner::{CancelFlag, Failure, NodeFailure, RunError, Runner, Settings};
 pub use session::{
-    Admission, Client, Closed, Direct, Next, Outbox, Replicas, Reporter, Session, SessionSettings, Stall, TurnOf,
+    Admission, AtWork, Client, Closed, Direct, Next, Outbox, Replicas, Reporter, Session, SessionSettings, Stall,
+    TurnOf,
 };
 pub use suggest::{did_you_mean, nearest};
 pub use value::{AudioChunk, Value};

@@ -3,15 +3,19 @@
 //! Work waits on a stack, not in recursion, so that a pipeline of any length and generators of any depth need no more of
 //! the thread's stack. Where branches meet again, a [`Gate`] collects their items until all other work of the input is done.
 
+mod gates;
+mod notes;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use quanta::Instant;
 
-use crate::layout::{Edge, GatePlan, Layout, Route};
-use crate::metrics::{Recorder, Recorders};
+use self::gates::Gate;
+use crate::layout::{Edge, Layout, Route};
+use crate::metrics::Recorders;
 use crate::progress::{NO_ITEM, Progress};
-use crate::{Node, NodeFailure, Observer, Outputs, Payload, Phase, Plan, RunError, Sink, Stream};
+use crate::{Node, Observer, Outputs, Payload, Phase, Plan, Sink, Stream};
 
 /// Why the machine stopped in the middle of its work.
 pub(crate) enum Stop<F> {
@@ -21,14 +25,6 @@ pub(crate) enum Stop<F> {
 }
 
 type Step<P> = Result<(), Stop<<P as Payload>::Fault>>;
-
-/// The meeting point of several branches: what they gave for the input under way.
-struct Gate<P> {
-    plan: GatePlan,
-    arrived: Vec<Vec<P>>,
-    /// A node before it, in another stage, was given an item of the input.
-    was_visited: bool,
-}
 
 /// Something left to do.
 enum Work<P: Payload> {
@@ -72,10 +68,6 @@ impl<P: Payload> Machine<P> {
     ) -> Self {
         let Layout { routes, entries, exits, gates, gate_of } = Layout::new(plan, stage);
         let members = plan.stages()[stage].nodes.clone();
-        let new_gate = |plan: GatePlan| {
-            let arrived = plan.upstreams.iter().map(|_| Vec::new()).collect();
-            Gate { plan, arrived, was_visited: false }
-        };
         Self {
             plan: Arc::clone(plan),
             progress: Arc::default(),
@@ -83,7 +75,7 @@ impl<P: Payload> Machine<P> {
             entries,
             exits,
             has_join: plan.nodes().iter().any(|node| node.join),
-            gates: gates.into_iter().map(new_gate).collect(),
+            gates: gates.into_iter().map(Gate::new).collect(),
             gate_of,
             visited: vec![false; nodes.len()],
             members,
@@ -120,48 +112,6 @@ impl<P: Payload> Machine<P> {
     pub(crate) fn take_at(&mut self, entry: usize, item: P, sink: &mut dyn Sink<P>) -> Step<P> {
         self.deliver(self.entries[entry].1.clone(), item, sink)?;
         self.work_off(sink)
-    }
-
-    /// Whether branches meet in the stage.
-    pub(crate) fn has_gates(&self) -> bool {
-        !self.gates.is_empty()
-    }
-
-    /// Whether the node was given an item of the input under way, if somebody needs to know.
-    pub(crate) fn has_visited(&self, node: usize) -> bool {
-        self.has_join && self.visited[node]
-    }
-
-    /// What the only node of the stage would be given of the input under way: its items, met and joined.
-    pub(crate) fn inputs(
-        &mut self,
-        visits: Vec<usize>,
-        items: Vec<(usize, P)>,
-        is_flush: bool,
-    ) -> Result<Vec<P>, Stop<P::Fault>> {
-        visits.into_iter().for_each(|place| self.mark_visited(place));
-        let mut inputs = Vec::with_capacity(items.len());
-        for (place, item) in items {
-            match self.entries[place].1 {
-                Route::Gate { gate, branch } => self.gates[gate].arrived[branch].push(item),
-                _ => inputs.push(item),
-            }
-        }
-        if let Some(gate) = self.gate_of[0] {
-            self.open_gate(gate, is_flush)?;
-            inputs.extend(std::iter::from_fn(|| self.stack.pop()).filter_map(|work| match work {
-                Work::Item { item, .. } => Some(item),
-                Work::Outputs { .. } => None,
-            }));
-        }
-        Ok(inputs)
-    }
-
-    /// The node behind one of the entries was given an item, whatever came of it.
-    pub(crate) fn mark_visited(&mut self, entry: usize) {
-        if let Route::Gate { gate, .. } = self.entries[entry].1 {
-            self.gates[gate].was_visited = true;
-        }
     }
 
     /// Whether the node before one of the exits was given an item of the input under way, and somebody needs to know.
@@ -226,12 +176,12 @@ impl<P: Payload> Machine<P> {
             self.progress.enter(node, NO_ITEM);
             let flushed = self.nodes[node].flush();
             self.progress.leave();
-            let outputs = flushed.map_err(|fault| Stop::Node { node, phase: Phase::Flush, fault })?;
             let took = started.map_or(Duration::ZERO, |started| started.elapsed());
             // A node that flushes nothing is not worth a line, and a generator is noted when it has ended.
-            if matches!(outputs, Outputs::One(_)) {
+            if matches!(flushed, Ok(Outputs::One(_)) | Err(_)) {
                 self.note_step(node, Phase::Flush, took);
             }
+            let outputs = flushed.map_err(|fault| Stop::Node { node, phase: Phase::Flush, fault })?;
             self.follow(node, Phase::Flush, outputs, took, sink)?;
             self.work_off(sink)?;
         }
@@ -262,10 +212,7 @@ impl<P: Payload> Machine<P> {
         {
             failed.push((0, Phase::Process, fault));
         }
-        for gate in &mut self.gates {
-            gate.arrived.iter_mut().for_each(Vec::clear);
-            gate.was_visited = false;
-        }
+        self.gates.iter_mut().for_each(Gate::forget);
         failed
     }
 
@@ -374,21 +321,6 @@ impl<P: Payload> Machine<P> {
         answer.map_err(|fault| Stop::Node { node, phase: Phase::Process, fault })
     }
 
-    fn note_call(&mut self, node: usize, answer: &Result<Outputs<P>, P::Fault>, took: Duration) {
-        // A generator is noted when it has ended, with all the time that it took.
-        let has_ended = !matches!(answer, Ok(Outputs::Many(_)));
-        self.record(node, |recorder| {
-            recorder.items_in += 1;
-            recorder.items_out += u64::from(matches!(answer, Ok(Outputs::One(_))));
-            if has_ended {
-                recorder.called(took);
-            }
-        });
-        if has_ended {
-            self.observe(node, Phase::Process, took);
-        }
-    }
-
     /// Send outputs on that did not come along a route.
     fn follow(
         &mut self,
@@ -408,101 +340,6 @@ impl<P: Payload> Machine<P> {
                 self.stack.push(Work::Outputs { node, phase, stream, took });
                 Ok(())
             }
-        }
-    }
-
-    /// Put what a gate collected on the stack, first item on top.
-    fn open_gate(&mut self, gate: usize, is_flush: bool) -> Step<P> {
-        let Gate { plan: GatePlan { node, upstreams, join, .. }, arrived, was_visited } = &mut self.gates[gate];
-        let was_visited = std::mem::take(was_visited);
-        let Some(node) = *node else {
-            let arrived = arrived.iter_mut().rev().flat_map(|branch| branch.drain(..).rev());
-            self.stack.extend(arrived.map(|item| Work::Item { route: Route::Exit(0), item }));
-            return Ok(());
-        };
-        let route = Route::Node(node);
-        let arrived: Vec<Vec<P>> = arrived.iter_mut().map(std::mem::take).collect();
-        if !*join {
-            for item in arrived.into_iter().flatten().rev() {
-                self.stack.push(Work::Item { route: route.clone(), item });
-            }
-            return Ok(());
-        }
-        let is_visited = |upstream| self.members.binary_search(upstream).is_ok_and(|index| self.visited[index]);
-        let has_answer = arrived.iter().any(|branch| !branch.is_empty())
-            || (!is_flush && (was_visited || upstreams.iter().any(is_visited)));
-        if has_answer {
-            let ids = upstreams.iter().map(|&upstream| self.plan.nodes()[upstream].id.as_str());
-            let item = P::join(ids.zip(arrived).collect());
-            let item = item.map_err(|fault| Stop::Node { node, phase: Phase::Process, fault })?;
-            self.stack.push(Work::Item { route, item });
-        }
-        Ok(())
-    }
-
-    pub(crate) fn count_output(&mut self, node: usize) {
-        self.record(node, |recorder| recorder.items_out += 1);
-    }
-
-    /// An item goes into a node by another way than through this machine.
-    pub(crate) fn count_input(&mut self, node: usize) {
-        self.record(node, |recorder| recorder.items_in += 1);
-    }
-
-    /// A node took several items in one call.
-    pub(crate) fn count_batch(&mut self, node: usize, items: usize, took: Duration) {
-        self.record(node, |recorder| recorder.items_in += items as u64);
-        self.note_step(node, Phase::Process, took);
-    }
-
-    /// A node went through a phase of its life.
-    pub(crate) fn note_phase(&mut self, node: usize, phase: Phase, took: Duration) {
-        if phase == Phase::Initialize {
-            self.record(node, |recorder| recorder.initialize = took);
-        }
-        if let Some(observer) = &self.observer {
-            observer.stepped(&self.plan.nodes()[self.members[node]].id, phase, None, took);
-        }
-    }
-
-    /// The error for a fault of a node, which is counted.
-    pub(crate) fn failure(
-        &mut self,
-        node: usize,
-        item_index: Option<u64>,
-        phase: Phase,
-        fault: P::Fault,
-    ) -> RunError<P::Fault> {
-        self.record(node, |recorder| recorder.errors += 1);
-        RunError::of_node::<P>(&self.plan.nodes()[self.members[node]].id, item_index, phase, fault)
-    }
-
-    /// The failure of a node.
-    pub(crate) fn node_failure(
-        &self,
-        node: usize,
-        item_index: Option<u64>,
-        phase: Phase,
-        fault: P::Fault,
-    ) -> NodeFailure<P::Fault> {
-        NodeFailure { node_id: self.plan.nodes()[self.members[node]].id.clone(), item_index, phase, fault }
-    }
-
-    fn note_step(&mut self, node: usize, phase: Phase, took: Duration) {
-        self.record(node, |recorder| recorder.called(took));
-        self.observe(node, phase, took);
-    }
-
-    fn observe(&self, node: usize, phase: Phase, took: Duration) {
-        if let Some(observer) = &self.observer {
-            let item_index = (phase == Phase::Process).then_some(self.item_index);
-            observer.stepped(&self.plan.nodes()[self.members[node]].id, phase, item_index, took);
-        }
-    }
-
-    pub(crate) fn record(&self, node: usize, note: impl FnOnce(&mut Recorder)) {
-        if let Some(recorders) = &self.recorders {
-            recorders.note(node, note);
         }
     }
 }

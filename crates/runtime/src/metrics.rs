@@ -1,10 +1,13 @@
 //! What a run measured: counts and durations, in all and a node.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
+
+use crate::{Node, Payload};
 
 /// The figures of one run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -58,6 +61,8 @@ pub(crate) struct Recorder {
     pub(crate) items_in: u64,
     pub(crate) items_out: u64,
     pub(crate) errors: u64,
+    /// Failures that were seen to at the node.
+    set_aside: Option<Arc<AtomicU64>>,
     pub(crate) initialize: Duration,
 }
 
@@ -65,7 +70,20 @@ impl Recorder {
     pub(crate) fn new() -> Self {
         // Two digits keep a recorder in a few kilobytes and a percentile within one per cent.
         let durations_ns = Histogram::new(2).expect("two significant digits are allowed");
-        Self { durations_ns, inside: Duration::ZERO, items_in: 0, items_out: 0, errors: 0, initialize: Duration::ZERO }
+        Self {
+            durations_ns,
+            inside: Duration::ZERO,
+            items_in: 0,
+            items_out: 0,
+            errors: 0,
+            set_aside: None,
+            initialize: Duration::ZERO,
+        }
+    }
+
+    /// The items that failed, whatever was done about it.
+    pub(crate) fn errors(&self) -> u64 {
+        self.errors + self.set_aside.as_ref().map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
     /// One call of the node ended.
@@ -85,7 +103,7 @@ impl Recorder {
         self.inside += other.inside;
         self.items_in += other.items_in;
         self.items_out += other.items_out;
-        self.errors += other.errors;
+        self.errors += other.errors();
         self.initialize += other.initialize;
     }
 
@@ -102,7 +120,7 @@ impl Recorder {
             placement: placement.to_owned(),
             items_in: self.items_in,
             items_out: self.items_out,
-            errors: self.errors,
+            errors: self.errors(),
             restarts: 0,
             total_duration_us: whole_micros(self.inside),
             avg_duration_us: average_micros(self.inside, calls),
@@ -124,13 +142,14 @@ impl Recorder {
 pub(crate) struct Recorders(Arc<[Mutex<Recorder>]>);
 
 impl Recorders {
-    pub(crate) fn new(count: usize) -> Self {
-        Self((0..count).map(|_| Mutex::new(Recorder::new())).collect())
+    pub(crate) fn new<P: Payload>(nodes: &[Box<dyn Node<P>>]) -> Self {
+        let recorders = nodes.iter().map(|node| Recorder { set_aside: node.set_aside(), ..Recorder::new() });
+        Self(recorders.map(Mutex::new).collect())
     }
 
     /// Note something about a node.
-    pub(crate) fn note<R>(&self, node: usize, note: impl FnOnce(&mut Recorder) -> R) -> R {
-        note(&mut self.0[node].lock().unwrap_or_else(PoisonError::into_inner))
+    pub(crate) fn note<R>(&self, node: usize, change: impl FnOnce(&mut Recorder) -> R) -> R {
+        change(&mut self.0[node].lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

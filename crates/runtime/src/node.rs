@@ -1,6 +1,8 @@
 //! What the engine asks of nodes, items, inputs and outputs.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use crate::{CancelFlag, Plan};
@@ -44,6 +46,11 @@ pub trait Payload: Send + Sized + 'static {
 
     /// Whether a fault is not a failure of the node but an order to stop, which passes through as itself.
     fn is_interrupt(_fault: &Self::Fault) -> bool {
+        false
+    }
+
+    /// Whether a fault says that what was waited for was told to stop, as an interrupted session does.
+    fn is_cancellation(_fault: &Self::Fault) -> bool {
         false
     }
 }
@@ -97,13 +104,26 @@ pub trait Node<P: Payload>: Send {
     }
 
     /// Begin with an item and go on with the next before it is done: `done` is called when it is, on any thread.
-    fn start(&mut self, item: P, done: Done<P>) {
+    ///
+    /// Answers what asks the item to end early, if something can.
+    fn start(&mut self, item: P, done: Done<P>) -> Option<EndEarly> {
         done(self.process(item));
+        None
+    }
+
+    /// Counts the items that failed and were seen to here, if the node does that.
+    fn set_aside(&self) -> Option<Arc<AtomicU64>> {
+        None
     }
 
     /// What is under way is not wanted any more. Items begun by [`Node::start`] are done when this returns.
     fn interrupt(&mut self) -> Result<(), P::Fault> {
         Ok(())
+    }
+
+    /// Whether the last `initialize` or `cleanup` did anything that is worth telling.
+    fn has_acted(&self) -> bool {
+        true
     }
 
     /// End what the node still does on its own. Called once before `cleanup`, whatever happened.
@@ -116,6 +136,9 @@ pub trait Node<P: Payload>: Send {
         Ok(())
     }
 }
+
+/// Asks an item that was begun by [`Node::start`] to end early. Never waits, and comes too late without harm.
+pub type EndEarly = Box<dyn FnOnce() + Send>;
 
 /// Takes the outputs of an item that was begun by [`Node::start`]. Never waits.
 pub type Done<P> = Box<dyn FnOnce(Result<Outputs<P>, <P as Payload>::Fault>) + Send>;

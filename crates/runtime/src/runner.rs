@@ -146,7 +146,7 @@ impl<P: Payload> Runner<P> {
         assert_eq!(plan.nodes().len(), nodes.len(), "a plan is opened with one node for each of its entries");
         let mut machine = Machine::new(&plan, 0, nodes, settings.cancel);
         if settings.with_metrics {
-            machine.recorders = Some(Recorders::new(plan.nodes().len()));
+            machine.recorders = Some(Recorders::new(&machine.nodes));
         }
         machine.observer = settings.observer;
         // Nobody sees single items in a chunk.
@@ -214,7 +214,7 @@ impl<P: Payload> Runner<P> {
         let report = |(index, node): (usize, &crate::PlanNode)| {
             recorders.note(index, |recorder| {
                 inside += recorder.inside();
-                errors += recorder.errors;
+                errors += recorder.errors();
                 recorder.report(&node.id, &node.node_type, node.options.placement.name())
             })
         };
@@ -292,11 +292,15 @@ impl<P: Payload> Runner<P> {
     fn run_source(&mut self, sink: &mut dyn Sink<P>) -> Result<(), RunError<P::Fault>> {
         let Self { machine, turn, .. } = self;
         let cancel = machine.is_cancelled.clone();
+        let started = Instant::now();
         let outputs = enter(turn.as_deref(), &cancel, || machine.nodes[0].produce()).ok_or(RunError::Cancelled)?;
         let outputs = outputs.map_err(|fault| self.blame(0, Some(0), Phase::Process, fault))?;
         match outputs {
             Outputs::None => return Ok(()),
-            Outputs::One(item) => return self.take_from_source(item, sink),
+            Outputs::One(item) => {
+                self.machine.note_step(0, Phase::Process, started.elapsed());
+                return self.take_from_source(item, sink);
+            }
             Outputs::Many(stream) => self.machine.source = Some(stream),
         }
         while let Some(item) = self.draw_from_source()? {
@@ -314,8 +318,10 @@ impl<P: Payload> Runner<P> {
         let started = Instant::now();
         let next = enter(self.turn.as_deref(), &self.machine.is_cancelled, || stream.next());
         let Some(next) = next else { return Err(RunError::Cancelled) };
-        self.machine.record(0, |recorder| recorder.called(started.elapsed()));
-        if !matches!(next, Ok(Some(_))) {
+        if matches!(next, Ok(Some(_))) {
+            self.machine.item_index = self.items_in;
+            self.machine.note_step(0, Phase::Process, started.elapsed());
+        } else {
             self.machine.source = None;
         }
         next.map_err(|fault| self.blame(0, Some(self.items_in), Phase::Process, fault))
@@ -457,7 +463,11 @@ impl<P: Payload> Runner<P> {
         NodeFailure { node_id: self.plan.nodes()[node].id.clone(), item_index, phase, fault }
     }
 
+    /// `initialize` or `cleanup` of a node was called.
     fn note(&mut self, node: usize, phase: Phase, took: Duration) {
+        if !self.machine.nodes[node].has_acted() {
+            return;
+        }
         if phase == Phase::Initialize {
             self.machine.record(node, |recorder| recorder.initialize = took);
         }

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Entry",
     "Graph",
+    "GraphOwner",
     "chain",
     "check_node",
     "entries_of",
@@ -72,6 +73,14 @@ class Entry:
         return f"Entry({self.id!r}, {self.node_type}, after={self.after!r})"
 
 
+class GraphOwner:
+    """What is a whole pipeline, and no node: `Pipeline`."""
+
+    def to_graph(self) -> Graph:
+        """The checked graph that executors run."""
+        raise NotImplementedError
+
+
 class Graph:
     """A checked pipeline: not empty, unique ids, known upstream nodes, no cycle, all nodes able to process.
 
@@ -106,9 +115,7 @@ def resolve(pipeline: object, *, executor: str | None = None) -> Graph:
     check_executor(executor)
     if isinstance(pipeline, (list, tuple)):
         return of_list(pipeline)
-    from remotemedia.core.pipeline import Pipeline
-
-    if isinstance(pipeline, Pipeline):
+    if isinstance(pipeline, GraphOwner):
         return pipeline.to_graph()
     if isinstance(pipeline, (str, dict)):
         from remotemedia.core._manifest import load
@@ -117,6 +124,8 @@ def resolve(pipeline: object, *, executor: str | None = None) -> Graph:
     message = f"A pipeline is a Pipeline, a list of nodes or a manifest, not {_describe(pipeline)}"
     if isinstance(pipeline, NodeSpec) or callable(getattr(pipeline, "process", None)):
         message += "; put the node into a list: [node]"
+    elif hasattr(type(pipeline), "__fspath__"):
+        message += "; read the file with Pipeline.from_manifest()"
     raise TypeError(message)
 
 
@@ -148,10 +157,12 @@ def check_node(node: object, place: str, *, may_be_factory: bool = False) -> Non
         TypeError: If it is a class, or nothing like a node.
         PipelineError: If it is a node without a `process` that can be called.
     """
-    if callable(getattr(node, "process", None)) and not isinstance(node, type):
+    if callable(getattr(node, "process", None)) and not isinstance(node, (type, GraphOwner)):
         return
     if may_be_factory and callable(node):
         return
+    if isinstance(node, GraphOwner):
+        raise TypeError(f"{place} is a Pipeline, not a node; put its nodes there: *pipeline")
     if isinstance(node, type):
         raise TypeError(f"{place} is the class {node.__name__}, not an instance; write {node.__name__}(…)")
     if any(hasattr(node, attribute) for attribute in ("process", "initialize", "cleanup", "flush")):
@@ -159,8 +170,10 @@ def check_node(node: object, place: str, *, may_be_factory: bool = False) -> Non
         raise PipelineError(
             f"Node '{name_of(node)}' missing required process() method; define process(self, data) in {kind}"
         )
+    hint = "; make it the process(self, data) of a class" if callable(node) else ""
     raise TypeError(
-        f"{place} is {_describe(node)}, neither a node (an object with a process method) nor a manifest entry"
+        f"{place} is {_describe(node)}, "
+        f"neither a node (an object with a process method) nor a manifest entry{hint}"
     )
 
 

@@ -14,6 +14,7 @@ from remotemedia._suggest import did_you_mean
 from remotemedia.core._arguments import NotJson, find_not_json, recorded_params
 from remotemedia.core._graph import Entry, Graph, chain, entries_of, graph_of, name_of
 from remotemedia.core._node_types import find_type, known_names, type_name
+from remotemedia.core._options import Batch
 from remotemedia.exceptions import ManifestError, PipelineError, SerializationError
 
 if TYPE_CHECKING:
@@ -86,13 +87,24 @@ def dump(name: str, entries: Iterable[Entry]) -> str:
     for entry in entries:
         node = {"id": entry.id, **describe(entry.node)}
         if entry.options:
-            node["options"] = entry.options
+            node["options"] = _written(entry)
         if entry.join:
             node["join"] = True
         nodes.append(node)
         connections += [{"from": upstream, "to": entry.id} for upstream in entry.after]
     manifest = {"version": _VERSION, "metadata": {"name": name}, "nodes": nodes, "connections": connections}
     return json.dumps(manifest, indent=2, ensure_ascii=False)
+
+
+def _written(entry: Entry) -> dict[str, Any]:
+    """The options of a node as a manifest has them."""
+    written = dict(entry.options)
+    for name, value in written.items():
+        if isinstance(value, Batch):
+            written[name] = {"size": value.size, "max_wait": value.max_wait}
+        elif callable(value):
+            raise _refused(entry.node, name, f"the option {name} is a function")
+    return written
 
 
 def describe(node: object) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from remotemedia.core._graph import (
     Entry,
     Graph,
+    GraphOwner,
     check_node,
     graph_of,
     has_replicas,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Pipeline"]
 
 
-class Pipeline:
+class Pipeline(GraphOwner):
     """Node objects and the connections between them.
 
     ```python
@@ -55,10 +56,11 @@ class Pipeline:
         """
         if isinstance(nodes, str):
             if name is not None:
-                raise TypeError("Pipeline() takes one name, and a list of nodes before it")
+                raise TypeError("Pipeline() takes a list of nodes, then one name: Pipeline([…], 'x')")
             nodes, name = None, nodes
         elif nodes is not None and not isinstance(nodes, (list, tuple)):
-            raise TypeError(f"Pipeline() takes a list of nodes, not {type(nodes).__name__}")
+            hint = "; put the node into a list: [node]" if hasattr(nodes, "process") else ""
+            raise TypeError(f"Pipeline() takes a list of nodes, not {type(nodes).__name__}{hint}")
         if name is not None and not isinstance(name, str):
             raise TypeError(f"The name of a pipeline is text, not {type(name).__name__}")
         self.name = name if name is not None else "pipeline"

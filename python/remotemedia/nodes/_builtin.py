@@ -121,10 +121,12 @@ class FilterNode(Node):
             **config: Of subclasses, kept in `config`.
 
         Raises:
+            TypeError: If the predicate cannot be called.
             PipelineError: If both are given, or there is no such parameter.
         """
         super().__init__(name, **config)
         _refuse_unknown(self, FilterNode, config)
+        _check_callable("predicate", predicate)
         if threshold is not None and predicate is not None:
             raise PipelineError("FilterNode takes a threshold or a predicate, not both")
         self.threshold = 0 if threshold is None else threshold
@@ -150,10 +152,12 @@ class OutputNode(Node):
             **config: Of subclasses, kept in `config`.
 
         Raises:
+            TypeError: If the callback cannot be called.
             PipelineError: If there is no such parameter.
         """
         super().__init__(name, **config)
         _refuse_unknown(self, OutputNode, config)
+        _check_callable("callback", callback)
         self.callback = callback
 
     def process(self, data: Any) -> Any:
@@ -180,6 +184,11 @@ def _refuse_unknown(node: Node, kind: type[Node], config: dict[str, Any]) -> Non
     name = next(iter(config))
     hint = did_you_mean(name, known) or f"; its parameters are: {', '.join(known)}"
     raise PipelineError(f"{kind.__name__} has no parameter '{name}'{hint}")
+
+
+def _check_callable(name: str, value: object) -> None:
+    if value is not None and not callable(value):
+        raise TypeError(f"the {name} is a function of one item, not {value!r}")
 
 
 def _operation(name: object) -> Callable[[Any, Any], Any]:

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::core::Core;
 use super::inbox::{Parcel, Popped};
 use super::parallel::end_stream;
-use super::reorder::Completion;
+use super::reorder::{Begin, Completion};
 use super::stage::{Stage, Unit, inputs_of};
 use crate::machine::Machine;
 use crate::{Batch, Payload};
@@ -23,8 +23,9 @@ pub(crate) fn run_batches<P: Payload>(core: &Arc<Core<P>>, stage: usize, unit: u
 }
 
 /// Parcels that wait for company.
-#[derive(Default)]
 struct Company<P> {
+    /// Whether the node gets one item an input, made of those of several branches.
+    is_join: bool,
     parcels: Vec<(u64, Parcel<P>)>,
     items: usize,
     is_urgent: bool,
@@ -33,12 +34,21 @@ struct Company<P> {
 }
 
 impl<P> Company<P> {
+    /// How many items the node will get of a parcel.
+    fn inputs(&self, parcel: &Parcel<P>) -> usize {
+        if self.is_join {
+            usize::from(!parcel.items.is_empty() || !parcel.visits.is_empty())
+        } else {
+            parcel.items.len()
+        }
+    }
+
     fn is_full(&self, batch: Batch) -> bool {
         self.items >= batch.size || self.parcels.last().is_some_and(|(_, parcel)| parcel.ends_stream())
     }
 
     fn add(&mut self, number: u64, parcel: Parcel<P>, batch: Batch) {
-        self.items += parcel.items.len();
+        self.items += self.inputs(&parcel);
         self.is_urgent |= parcel.is_urgent;
         self.due = self.due.or_else(|| batch.max_wait.map(|wait| Instant::now() + wait));
         self.parcels.push((number, parcel));
@@ -48,7 +58,8 @@ impl<P> Company<P> {
 /// Wait for parcels until they make a batch; `None` when nothing more comes.
 fn gather<P: Payload>(core: &Core<P>, stage: &Stage<P>, unit: usize, batch: Batch) -> Option<Vec<(u64, Parcel<P>)>> {
     let reorder = stage.reorder();
-    let mut company = Company { parcels: Vec::new(), items: 0, is_urgent: false, due: None };
+    let is_join = core.plan.nodes()[core.plan.stages()[stage.index].nodes[0]].join;
+    let mut company = Company { is_join, parcels: Vec::new(), items: 0, is_urgent: false, due: None };
     while !company.is_full(batch) {
         let nudges = stage.inbox.nudges();
         // Without a limit a batch waits for company, unless somebody waits for it.
@@ -63,13 +74,14 @@ fn gather<P: Payload>(core: &Core<P>, stage: &Stage<P>, unit: usize, batch: Batc
         } else {
             company.due
         };
-        if !reorder.begin() {
-            return None;
+        match reorder.begin_besides(company.parcels.first().map(|(number, _)| *number)) {
+            Begin::Begun => {}
+            // No company comes before these are done.
+            Begin::AllWait => break,
+            Begin::Closed => return None,
         }
         match stage.pop_until(core, deadline, nudges) {
-            Popped::Parcel(number, parcel)
-                if parcel.items.is_empty() && parcel.visits.is_empty() && !parcel.ends_stream() =>
-            {
+            Popped::Parcel(number, parcel) if company.inputs(&parcel) == 0 && !parcel.ends_stream() => {
                 let completion = Completion { header: parcel, outputs: Vec::new(), was_given: false };
                 reorder.complete(number, completion);
             }
@@ -152,7 +164,7 @@ fn call_node<P: Payload>(
             for (owner, output) in owners.into_iter().zip(answers) {
                 if let Some(output) = output {
                     machine.count_output(0);
-                    begun[owner].outputs.push((0, output));
+                    begun[owner].outputs.extend(stage.by_all_exits(output));
                 }
             }
         }

@@ -60,6 +60,7 @@ impl<P: Payload> Session<P> {
             interrupting: Mutex::new(()),
             free: Free::default(),
             owed: Mutex::new(Vec::new()),
+            stop: settings.stop.clone(),
             calls: AtomicU64::new(0),
             calls_out: AtomicU64::new(0),
             calls_interrupted: AtomicU64::new(0),
@@ -78,7 +79,7 @@ impl<P: Payload> Session<P> {
         let core = &self.core;
         for number in 0..core.plan.nodes().len() {
             for (stage, unit, node) in self.places_of(number) {
-                if core.stages[stage].units[unit].stop.is_set() {
+                if self.stop.is_set() {
                     return Err(RunError::Cancelled);
                 }
                 self.owed.lock().unwrap_or_else(PoisonError::into_inner).push((stage, unit, node));
@@ -115,7 +116,7 @@ fn build_stages<P: Payload>(
             let members =
                 members.map(|&node| nodes[node][replica].take().expect("as many replicas as the options say"));
             let mut machine = Machine::new(plan, index, members.collect(), CancelFlag::default());
-            machine.recorders = settings.with_metrics.then(|| Recorders::new(stage.nodes.len()));
+            machine.recorders = settings.with_metrics.then(|| Recorders::new(&machine.nodes));
             machine.observer.clone_from(&settings.observer);
             machine.item_index = u64::MAX;
             machine
@@ -172,6 +173,7 @@ fn build_stage<P: Payload>(
         links,
         waited_us: AtomicU64::new(0),
         ending: AtomicUsize::new(0),
+        started: Mutex::default(),
     }
 }
 

@@ -34,6 +34,8 @@ impl<P: Payload> Session<P> {
         }
         let (stages, panic) = self.threads.join(deadline);
         let mut left_behind: Vec<Stall> = stages.into_iter().flat_map(|stage| self.stalls_of(stage)).collect();
+        // What is under way holds the session.
+        self.core.stages.iter().for_each(|stage| stage.lock_started().clear());
         let cleanups = self.clean_up(deadline, &mut left_behind);
         (Closed { cleanups, left_behind, metrics: self.metrics() }, panic)
     }
@@ -43,6 +45,7 @@ impl<P: Payload> Session<P> {
         let core = &self.core;
         core.is_closed.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
+        self.stop.set();
         let waiting = core.door.close();
         core.stages.iter().flat_map(|stage| &stage.units).for_each(|unit| unit.stop.set());
         let clients = core.tracker.take_all();

@@ -1,7 +1,7 @@
 //! A stage whose node works on several items at once without threads.
 
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::core::Core;
@@ -9,6 +9,7 @@ use super::inbox::{Parcel, Popped};
 use super::parallel::end_stream;
 use super::reorder::Completion;
 use super::stage::{Stage, inputs_of};
+use crate::node::EndEarly;
 use crate::{Outputs, Payload};
 
 /// The life of the thread of such a stage.
@@ -35,7 +36,7 @@ pub(crate) fn run_concurrent<P: Payload>(core: &Arc<Core<P>>, stage_index: usize
                 let reorder = core_of_end.stages[stage_index].reorder();
                 reorder.complete(number, Completion { header: end, outputs, was_given });
             };
-            start_all(core, stage, header.input, items, Box::new(whole));
+            start_all(core, stage, (number, header.input), items, Box::new(whole));
         } else {
             reorder.complete(number, Completion { header, outputs: Vec::new(), was_given });
         }
@@ -48,7 +49,8 @@ fn end_concurrent<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, number: u64
     if !items.is_empty() {
         let (sender, whole) = sync_channel(1);
         // The one who waits is this thread, and waits for nothing else.
-        start_all(core, stage, header.input, items, Box::new(move |outputs| drop(sender.try_send(outputs))));
+        let tell = Box::new(move |outputs| drop(sender.try_send(outputs)));
+        start_all(core, stage, (number, header.input), items, tell);
         outputs = whole.recv().unwrap_or_default();
     }
     end_stream(core, stage, 0, (number, header.header()), outputs);
@@ -58,14 +60,23 @@ fn end_concurrent<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, number: u64
 type Whole<P> = Box<dyn FnOnce(Vec<(usize, P)>) + Send>;
 
 /// Begin with items one after the other. The first one has its place in the reorder already.
-fn start_all<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, input: u64, items: Vec<P>, whole: Whole<P>) {
+fn start_all<P: Payload>(
+    core: &Arc<Core<P>>,
+    stage: &Stage<P>,
+    (number, input): (u64, u64),
+    items: Vec<P>,
+    whole: Whole<P>,
+) {
     let answers = (0..items.len()).map(|_| Vec::new()).collect();
     let group = Arc::new(Group {
         core: Arc::clone(core),
         stage: stage.index,
+        number,
         input,
         answers: Mutex::new(Answers { missing: items.len(), outputs: answers, whole: Some(whole) }),
+        end_early: Mutex::default(),
     });
+    stage.lock_started().insert(number, Arc::clone(&group));
     let unit = &stage.units[0];
     for (slot, item) in items.into_iter().enumerate() {
         if slot > 0 && !stage.reorder().begin_item() {
@@ -78,22 +89,31 @@ fn start_all<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, input: u64, item
             group.fill(slot, Vec::new());
             continue;
         }
-        let group = Arc::clone(&group);
+        let of_done = Arc::clone(&group);
         let started = Instant::now();
         machine.count_input(0);
         machine.progress.enter(0, input);
-        let done = Box::new(move |answer| group.finish(slot, started, answer));
-        unit.enter(&mut machine, |machine| machine.nodes[0].start(item, done));
+        let done = Box::new(move |answer| of_done.finish(slot, started, answer));
+        let end_early = unit.enter(&mut machine, |machine| machine.nodes[0].start(item, done));
         machine.progress.leave();
+        drop(machine);
+        group.lock_end_early().extend(end_early);
+        if !core.tracker.is_wanted(input) {
+            // It has stopped to be so just before there was a way to tell.
+            group.end_early();
+        }
     }
 }
 
 /// The items of one parcel that are under way at the same time.
-struct Group<P: Payload> {
+pub(super) struct Group<P: Payload> {
     core: Arc<Core<P>>,
     stage: usize,
-    input: u64,
+    number: u64,
+    pub(super) input: u64,
     answers: Mutex<Answers<P>>,
+    /// What ends those early that are not done.
+    end_early: Mutex<Vec<EndEarly>>,
 }
 
 struct Answers<P> {
@@ -103,18 +123,30 @@ struct Answers<P> {
 }
 
 impl<P: Payload> Group<P> {
+    /// Nobody waits for the parcel any more.
+    pub(super) fn end_early(&self) {
+        let under_way = std::mem::take(&mut *self.lock_end_early());
+        for end_early in under_way {
+            end_early();
+        }
+    }
+
+    fn lock_end_early(&self) -> MutexGuard<'_, Vec<EndEarly>> {
+        self.end_early.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// One of the items is done.
     fn finish(&self, slot: usize, started: Instant, answer: Result<Outputs<P>, P::Fault>) {
         let stage = &self.core.stages[self.stage];
         let answer = collect(answer);
-        let outputs = answer.as_ref().map_or(0, Vec::len);
-        self.core.count_call(stage, self.input, started.elapsed(), outputs);
+        let count = answer.as_ref().map_or(0, Vec::len);
+        self.core.count_call(stage, self.input, started.elapsed(), count);
         let outputs = answer.unwrap_or_else(|fault| {
             stage.units[0].count_error();
             self.core.fail(self.input, self.core.blame_node(self.stage, self.input, fault));
             Vec::new()
         });
-        self.fill(slot, outputs);
+        self.fill(slot, outputs.into_iter().flat_map(|output| stage.by_all_exits(output)).collect());
     }
 
     fn fill(&self, slot: usize, outputs: Vec<(usize, P)>) {
@@ -127,19 +159,22 @@ impl<P: Payload> Group<P> {
         };
         match whole {
             None => self.core.stages[self.stage].reorder().end_item(),
-            Some((whole, outputs)) => whole(outputs.into_iter().flatten().collect()),
+            Some((whole, outputs)) => {
+                self.core.stages[self.stage].lock_started().remove(&self.number);
+                whole(outputs.into_iter().flatten().collect());
+            }
         }
     }
 }
 
-fn collect<P: Payload>(answer: Result<Outputs<P>, P::Fault>) -> Result<Vec<(usize, P)>, P::Fault> {
+fn collect<P: Payload>(answer: Result<Outputs<P>, P::Fault>) -> Result<Vec<P>, P::Fault> {
     Ok(match answer? {
         Outputs::None => Vec::new(),
-        Outputs::One(output) => vec![(0, output)],
+        Outputs::One(output) => vec![output],
         Outputs::Many(mut stream) => {
             let mut outputs = Vec::new();
             while let Some(output) = stream.next()? {
-                outputs.push((0, output));
+                outputs.push(output);
             }
             outputs
         }

@@ -34,8 +34,8 @@ pub(crate) struct Core<P: Payload> {
 
 /// An input on its way into a session.
 pub(crate) struct Submission<P: Payload> {
-    /// `None` for the end of input, which flushes the nodes.
-    pub(crate) item: Option<P>,
+    /// The item, once for each stage that begins with it. `None` for the end of input, which flushes the nodes.
+    pub(crate) items: Option<Vec<P>>,
     pub(crate) client: Arc<dyn Client<P>>,
     pub(crate) is_urgent: bool,
     /// Told when it is in (`true`), or never will be, unless that is known at once. Never waits.
@@ -54,6 +54,15 @@ pub enum Admission {
 }
 
 impl<P: Payload> Core<P> {
+    /// An item, once for each stage that begins with it. Made before the door is locked: it may have to wait for the interpreter of a
+    /// language, whose holder may wait for the door.
+    pub(crate) fn for_entries(&self, item: P) -> Vec<P> {
+        let entries = self.stages.iter().filter(|stage| stage.entry.is_some()).count();
+        let mut items: Vec<P> = (1..entries).map(|_| item.duplicate()).collect();
+        items.push(item);
+        items
+    }
+
     /// Let an input in, now or as soon as there is room.
     pub(crate) fn submit(&self, submission: Submission<P>) -> Admission {
         match self.door.enter(submission, || self.has_room(), |submission| self.admit(submission)) {
@@ -183,13 +192,14 @@ impl<P: Payload> Core<P> {
     ///
     /// The door is locked, so nothing here waits or calls a client.
     fn admit(&self, submission: Submission<P>) -> Vec<Dropped<P>> {
-        let Submission { item, client, is_urgent, .. } = submission;
-        let input = self.tracker.open(client, item.is_some());
-        let is_flush = item.is_none();
+        let Submission { items, client, is_urgent, .. } = submission;
+        let is_flush = items.is_none();
+        let input = self.tracker.open(client, !is_flush);
+        let mut items = items.into_iter().flatten();
         let mut dropped = Vec::new();
         for stage in &self.stages {
             let Some(place) = stage.entry else { continue };
-            let items = item.iter().map(|item| (place, item.duplicate())).collect();
+            let items = items.next().map(|item| (place, item)).into_iter().collect();
             let parcel = Parcel { is_flush, is_urgent, ..Parcel::whole(input, items) };
             dropped.extend(stage.receive(parcel, self));
         }

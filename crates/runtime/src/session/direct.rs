@@ -137,7 +137,12 @@ impl<P: Payload> Session<P> {
                 let error = blame(&mut machine, stop);
                 let failed = unit.enter(&mut machine, Machine::abandon);
                 self.core.note_failures(failed.into_iter().map(|(_, _, fault)| fault));
-                Direct::Failed(if matches!(error, RunError::Cancelled) { self.stopped() } else { error })
+                let is_stopped = match &error {
+                    RunError::Cancelled => true,
+                    RunError::Interrupt(fault) => unit.stop.is_set() && P::is_cancellation(fault),
+                    _ => false,
+                };
+                Direct::Failed(if is_stopped { self.stopped() } else { error })
             }
         };
         // An input that comes by the queue must find another number here than its own.

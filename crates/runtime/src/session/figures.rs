@@ -44,7 +44,7 @@ impl<P: Payload> Session<P> {
             overhead_us: whole_micros(total.saturating_sub(inside)),
             items_in: items_in + self.calls.load(Ordering::Relaxed),
             items_out: items_out + self.calls_out.load(Ordering::Relaxed),
-            errors: recorders.iter().map(|recorder| recorder.errors).sum(),
+            errors: recorders.iter().map(Recorder::errors).sum(),
             interrupted: core.tracker.interrupted(),
             node_metrics,
         })

@@ -16,6 +16,7 @@ const SHORT_WAIT: Duration = Duration::from_micros(100);
 
 /// What travels to a stage: items of one input, and whether they are the last ones of it.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each says something else about the parcel, in any combination")]
 pub(crate) struct Parcel<P> {
     pub(crate) input: u64,
     /// Each item with the place where it enters the stage.

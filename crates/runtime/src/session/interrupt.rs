@@ -24,18 +24,19 @@ impl<P: Payload> Session<P> {
         let core = &self.core;
         let _only_one = self.interrupting.lock().unwrap_or_else(PoisonError::into_inner);
         let waiting = core.door.hold();
+        self.stop.set();
         core.stages.iter().flat_map(|stage| &stage.units).for_each(|unit| unit.stop.set());
-        let clients = core.tracker.take_all();
+        let clients = core.tracker.take_all_and_keepers();
         clients.forget();
         let queued: Vec<_> = core.stages.iter().map(|stage| stage.inbox.empty()).collect();
         stop_waiting();
         let is_through = self.interrupt_nodes(stop_waiting) && self.wait_until_silent(&clients, stop_waiting);
-        for stage in &core.stages {
-            stage.units.iter().for_each(|unit| unit.stop.clear());
-        }
+        self.stop.clear();
+        core.stages.iter().flat_map(|stage| &stage.units).for_each(|unit| unit.stop.clear());
         fence(Ordering::SeqCst);
         if self.is_closed() {
-            // Whoever closed the session has set them before.
+            // Whoever closed the session may have set them before.
+            self.stop.set();
             core.stages.iter().flat_map(|stage| &stage.units).for_each(|unit| unit.stop.set());
         }
         let dropped = self.tell_dropped(clients, waiting, is_through);
@@ -101,7 +102,7 @@ impl<P: Payload> Session<P> {
         let mut garbage = Vec::with_capacity(waiting.len());
         for submission in waiting {
             told.extend(submission.admitted);
-            garbage.extend(submission.item);
+            garbage.extend(submission.items);
         }
         P::dispose(garbage);
         for admitted in told {

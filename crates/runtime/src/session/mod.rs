@@ -41,7 +41,7 @@ pub use self::outbox::{Next, Outbox};
 use self::threads::Threads;
 pub use self::tracker::Client;
 use self::watch::Watch;
-use crate::{Metrics, Node, NodeFailure, Payload, Plan, Turn};
+use crate::{CancelFlag, Metrics, Node, NodeFailure, Payload, Plan, Turn};
 
 /// How long the nodes of a session that could not be opened may take to clean up.
 const CLEANUP_TIME: Duration = Duration::from_secs(10);
@@ -58,6 +58,8 @@ pub struct SessionSettings<P: Payload> {
     pub queue_size: usize,
     /// How long a call may take before it is reported.
     pub stall_warning: Option<Duration>,
+    /// Set by the session while nodes should not wait: during an interrupt, and from its end on. The policies of the nodes have it too.
+    pub stop: CancelFlag,
 }
 
 /// Hears of what ends nothing, but should be known.
@@ -94,6 +96,21 @@ pub struct Replicas<P: Payload> {
 /// Makes the turn for the nodes of one replica of a stage, which are given by their numbers in the plan.
 pub type TurnOf<'a> = &'a dyn Fn(&[usize], usize) -> Option<Box<dyn Turn>>;
 
+/// A call of a node that was under way at some moment.
+#[derive(Clone, Copy, Debug)]
+pub struct AtWork {
+    stage: usize,
+    unit: usize,
+    reading: crate::progress::Reading,
+}
+
+impl AtWork {
+    /// The number of the thread, as the nodes' [`Turn`] gave it.
+    pub fn thread(&self) -> u64 {
+        self.reading.thread
+    }
+}
+
 /// What a session left behind when it closed.
 #[derive(Debug)]
 pub struct Closed<F> {
@@ -115,6 +132,7 @@ pub struct Session<P: Payload> {
     free: Free,
     /// Initialize was entered: stage, replica and node in it, in that order.
     owed: Mutex<Vec<(usize, usize, usize)>>,
+    stop: CancelFlag,
     calls: AtomicU64,
     calls_out: AtomicU64,
     /// Calls on their caller's thread that were interrupted, and that `interrupt` has not counted.
@@ -146,7 +164,8 @@ impl<P: Payload> Session<P> {
         admitted: Option<Box<dyn FnOnce(bool) + Send>>,
     ) -> Admission {
         self.threads.start_stages(&self.core);
-        self.core.submit(Submission { item, client, is_urgent, admitted })
+        let items = item.map(|item| self.core.for_entries(item));
+        self.core.submit(Submission { items, client, is_urgent, admitted })
     }
 
     /// Whether the plan makes its own input, by [`Session::start_source`].
@@ -164,15 +183,28 @@ impl<P: Payload> Session<P> {
         self.threads.start(&self.core, stage, Box::new(move |core| source::run(core, &client, &*expect)));
     }
 
-    /// Nobody wants the outputs of this client's inputs any more. Answers the threads that are at one of them right now.
-    pub fn abandon(&self, client: &Arc<dyn Client<P>>) -> Vec<u64> {
+    /// Nobody wants the outputs of this client's inputs any more. Answers what is at one of them right now.
+    pub fn abandon(&self, client: &Arc<dyn Client<P>>) -> Vec<AtWork> {
         let inputs = self.core.tracker.abandon(client);
         self.core.forget_waiting(client);
-        let units = self.core.stages.iter().flat_map(|stage| &stage.units);
-        let at_work = units
-            .filter_map(|unit| unit.progress.read())
-            .filter(|reading| reading.item.is_some_and(|item| inputs.contains(&item)));
-        at_work.map(|reading| reading.thread).collect()
+        let mut at_work = Vec::new();
+        for stage in &self.core.stages {
+            let started: Vec<_> = stage.lock_started().values().cloned().collect();
+            for group in started.iter().filter(|group| inputs.contains(&group.input)) {
+                group.end_early();
+            }
+            for (unit, place) in stage.units.iter().zip(0..) {
+                let reading = unit.progress.read();
+                let reading = reading.filter(|reading| reading.item.is_some_and(|item| inputs.contains(&item)));
+                at_work.extend(reading.map(|reading| AtWork { stage: stage.index, unit: place, reading }));
+            }
+        }
+        at_work
+    }
+
+    /// Whether a thread is still in the same call.
+    pub fn is_still(&self, at_work: &AtWork) -> bool {
+        self.core.stages[at_work.stage].units[at_work.unit].progress.read() == Some(at_work.reading)
     }
 
     /// Begin to wait until all that went in has come out: batches no longer wait for company.

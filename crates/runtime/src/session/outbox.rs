@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::PoisonError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::sync::{Condvar, Mutex, MutexGuard};
 use super::tracker::Client;
@@ -97,7 +97,7 @@ impl<P: Payload> Outbox<P> {
     /// The next output, or what there is instead within `patience`.
     pub fn next(&self, patience: Duration) -> Next<P> {
         let mut state = self.lock();
-        let mut may_wait = !patience.is_zero();
+        let mut deadline = None;
         loop {
             if let Some(next) = state.waiting.pop_front() {
                 state.outputs -= usize::from(matches!(next, Next::Output(_)));
@@ -111,11 +111,19 @@ impl<P: Payload> Outbox<P> {
             if state.is_closed {
                 return Next::Failed(RunError::Closed);
             }
-            if !may_wait {
+            // The clock is read only by those who wait.
+            let left = match deadline {
+                None if patience.is_zero() => Duration::ZERO,
+                None => {
+                    deadline = Some(Instant::now() + patience);
+                    patience
+                }
+                Some(deadline) => deadline.saturating_duration_since(Instant::now()),
+            };
+            if left.is_zero() {
                 return Next::Nothing;
             }
-            state = self.has_news.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner).0;
-            may_wait = false;
+            state = self.has_news.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -180,6 +188,10 @@ impl<P: Payload> Client<P> for Outbox<P> {
         }
         drop(state);
         self.tell();
+    }
+
+    fn keeps_outputs(&self) -> bool {
+        true
     }
 
     fn interrupted(&self, count: u64) {

@@ -16,6 +16,16 @@ pub(crate) struct Completion<P> {
     pub(crate) was_given: bool,
 }
 
+/// Whether one more parcel may be begun.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Begin {
+    Begun,
+    /// Not before the one that the caller has is done.
+    AllWait,
+    /// Nothing may be begun any more.
+    Closed,
+}
+
 struct State<P> {
     /// Done, and not handed on.
     done: BTreeMap<u64, Completion<P>>,
@@ -58,15 +68,26 @@ impl<P> Reorder<P> {
 
     /// Wait until one more parcel may be begun; `false` if nothing may any more.
     pub(crate) fn begin(&self) -> bool {
+        self.begin_besides(None) == Begin::Begun
+    }
+
+    /// The same for one who has the parcel of this number, and would wait for itself if all others wait for that one.
+    pub(crate) fn begin_besides(&self, held: Option<u64>) -> Begin {
         let mut state = self.lock();
-        while (state.running >= self.width || state.begun >= self.depth) && !state.is_closed {
+        loop {
+            if state.is_closed {
+                return Begin::Closed;
+            }
+            if state.running < self.width && state.begun < self.depth {
+                state.running += 1;
+                state.begun += 1;
+                return Begin::Begun;
+            }
+            if self.is_ordered && held == Some(state.next) {
+                return Begin::AllWait;
+            }
             state = self.wait(state);
         }
-        if !state.is_closed {
-            state.running += 1;
-            state.begun += 1;
-        }
-        !state.is_closed
     }
 
     /// Wait until one more item of a parcel that was begun may run; `false` if nothing may any more.

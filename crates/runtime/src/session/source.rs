@@ -26,7 +26,7 @@ pub(super) fn run<P: Payload>(core: &Arc<Core<P>>, client: &Arc<dyn Client<P>>, 
     });
     match outcome {
         Ok(()) => {
-            core.submit(Submission { item: None, client: Arc::clone(client), is_urgent: false, admitted: None });
+            core.submit(Submission { items: None, client: Arc::clone(client), is_urgent: false, admitted: None });
         }
         Err(fault) => {
             let (made, _) = core.tracker.counts();
@@ -63,7 +63,7 @@ fn put<P: Payload>(core: &Arc<Core<P>>, client: &Arc<dyn Client<P>>, expect: &dy
     let (sender, admitted) = sync_channel(1);
     expect();
     let admission = core.submit(Submission {
-        item: Some(item),
+        items: Some(core.for_entries(item)),
         client: Arc::clone(client),
         is_urgent: false,
         // The one who waits is this thread, and waits for nothing else.

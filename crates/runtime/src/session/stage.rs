@@ -1,10 +1,12 @@
 //! One stage of a session: its queue, its nodes, and the ways to the stages after it.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::assembler::Assembler;
+use super::concurrent::Group;
 use super::core::Core;
 use super::inbox::{Dropped, Inbox, Parcel, Popped, Pushed};
 use super::reorder::Reorder;
@@ -30,6 +32,8 @@ pub(crate) struct Stage<P: Payload> {
     pub(crate) waited_us: AtomicU64,
     /// Above zero while the end of input waits for what was begun before it.
     pub(crate) ending: AtomicUsize,
+    /// The parcels, by their numbers, of which items are under way at the same time.
+    pub(super) started: Mutex<HashMap<u64, Arc<Group<P>>>>,
 }
 
 /// The way from one stage to another, or out of the pipeline.
@@ -107,6 +111,10 @@ impl<P: Payload> Unit<P> {
 }
 
 impl<P: Payload> Stage<P> {
+    pub(super) fn lock_started(&self) -> MutexGuard<'_, HashMap<u64, Arc<Group<P>>>> {
+        self.started.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Where parallel work is put in order again.
     ///
     /// # Panics
@@ -136,6 +144,15 @@ impl<P: Payload> Stage<P> {
             // A session that closes tells the clients of all inputs itself.
             Pushed::Queued | Pushed::Refused => None,
         }
+    }
+
+    /// An output of the only node of the stage, by each of its exits.
+    pub(super) fn by_all_exits(&self, output: P) -> Vec<(usize, P)> {
+        let exits: Vec<usize> = self.links.iter().flat_map(|link| link.exits.iter().map(|(exit, _)| *exit)).collect();
+        let (last, others) = exits.split_last().expect("outputs of a node go somewhere");
+        let mut outputs: Vec<_> = others.iter().map(|&exit| (exit, output.duplicate())).collect();
+        outputs.push((*last, output));
+        outputs
     }
 
     /// The next parcel.
@@ -299,8 +316,9 @@ impl<P: Payload> Sink<P> for Forward<'_, P> {
     }
 
     fn before_wait(&mut self) {
-        for link in 0..self.pending.len() {
-            self.send(link, false, Vec::new());
+        if self.pending.iter().any(|items| !items.is_empty()) {
+            // There may be no room in the next queue, and we are inside a node's turn.
+            P::wait(|| (0..self.pending.len()).for_each(|link| self.send(link, false, Vec::new())));
         }
     }
 }

@@ -17,7 +17,7 @@ pub(crate) use self::quiet::Condvar;
 #[cfg(not(loom))]
 mod quiet {
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::sync::{LockResult, MutexGuard, PoisonError, WaitTimeoutResult};
+    use std::sync::{LockResult, MutexGuard, WaitTimeoutResult};
     use std::time::Duration;
 
     /// A condition variable that costs next to nothing to notify while nobody waits. The standard one asks the system each time.
@@ -35,9 +35,9 @@ mod quiet {
 
         pub(crate) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> LockResult<MutexGuard<'a, T>> {
             self.waiting.fetch_add(1, Ordering::SeqCst);
-            let guard = self.inner.wait(guard).unwrap_or_else(PoisonError::into_inner);
+            let waited = self.inner.wait(guard);
             self.waiting.fetch_sub(1, Ordering::SeqCst);
-            Ok(guard)
+            waited
         }
 
         pub(crate) fn wait_timeout<'a, T>(
@@ -46,9 +46,9 @@ mod quiet {
             patience: Duration,
         ) -> LockResult<(MutexGuard<'a, T>, WaitTimeoutResult)> {
             self.waiting.fetch_add(1, Ordering::SeqCst);
-            let waited = self.inner.wait_timeout(guard, patience).unwrap_or_else(PoisonError::into_inner);
+            let waited = self.inner.wait_timeout(guard, patience);
             self.waiting.fetch_sub(1, Ordering::SeqCst);
-            Ok(waited)
+            waited
         }
 
         pub(crate) fn notify_one(&self) {

@@ -41,8 +41,8 @@ struct Running {
 impl Threads {
     /// Start one more thread.
     pub(super) fn start<P: Payload>(&self, core: &Arc<Core<P>>, stage: usize, body: Body<P>) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.start(core, stage, body);
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.start(core, stage, body);
     }
 
     /// Start the threads of the stages, if none has needed them yet.

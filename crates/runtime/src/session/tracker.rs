@@ -4,8 +4,8 @@
 //! outputs, and how nothing is lost in silence.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use super::sync::{Condvar, Mutex, MutexGuard};
 use crate::{Payload, RunError};
@@ -29,6 +29,11 @@ pub trait Client<P: Payload>: Send + Sync {
 
     /// What has been handed over and not been looked at is not wanted any more; nobody waits in `output` after this.
     fn forget(&self);
+
+    /// Whether outputs may still wait to be looked at when their inputs are done.
+    fn keeps_outputs(&self) -> bool {
+        false
+    }
 }
 
 /// Several clients, and how many inputs each of them had.
@@ -36,16 +41,17 @@ pub(crate) struct Clients<P: Payload>(HashMap<*const (), (Arc<dyn Client<P>>, u6
 
 impl<'a, P: Payload> FromIterator<&'a Arc<dyn Client<P>>> for Clients<P> {
     fn from_iter<T: IntoIterator<Item = &'a Arc<dyn Client<P>>>>(inputs: T) -> Self {
-        let mut clients: HashMap<*const (), (Arc<dyn Client<P>>, u64)> = HashMap::new();
-        for client in inputs {
-            let address = Arc::as_ptr(client).cast::<()>();
-            clients.entry(address).or_insert_with(|| (Arc::clone(client), 0)).1 += 1;
-        }
-        Self(clients)
+        let mut clients = Self(HashMap::new());
+        inputs.into_iter().for_each(|client| clients.add(client, 1));
+        clients
     }
 }
 
 impl<P: Payload> Clients<P> {
+    fn add(&mut self, client: &Arc<dyn Client<P>>, inputs: u64) {
+        self.0.entry(address_of(client)).or_insert_with(|| (Arc::clone(client), 0)).1 += inputs;
+    }
+
     /// How many inputs they had in all.
     pub(crate) fn count(&self) -> u64 {
         self.0.values().map(|(_, count)| count).sum()
@@ -69,6 +75,10 @@ impl<P: Payload> Clients<P> {
     }
 }
 
+fn address_of<P: Payload>(client: &Arc<dyn Client<P>>) -> *const () {
+    Arc::as_ptr(client).cast()
+}
+
 struct Open<P: Payload> {
     client: Arc<dyn Client<P>>,
     error: Option<RunError<P::Fault>>,
@@ -77,11 +87,24 @@ struct Open<P: Payload> {
 struct State<P: Payload> {
     next_input: u64,
     open: HashMap<u64, Open<P>>,
+    /// Those without inputs under way who may keep outputs. Some may be gone.
+    keepers: Vec<Weak<dyn Client<P>>>,
     items_in: u64,
     items_out: u64,
     interrupted: u64,
     /// Outputs on their way into a client.
     handing_over: usize,
+}
+
+impl<P: Payload> State<P> {
+    fn remember(&mut self, client: &Arc<dyn Client<P>>) {
+        let is_it = |keeper: &Weak<dyn Client<P>>| std::ptr::addr_eq(keeper.as_ptr(), Arc::as_ptr(client));
+        // Most sessions have one stream at a time.
+        if !self.keepers.last().is_some_and(is_it) && !self.keepers.iter().any(is_it) {
+            self.keepers.retain(|keeper| keeper.strong_count() > 0);
+            self.keepers.push(Arc::downgrade(client));
+        }
+    }
 }
 
 /// The inputs under way.
@@ -92,8 +115,8 @@ pub(crate) struct Tracker<P: Payload> {
 
 impl<P: Payload> Tracker<P> {
     pub(crate) fn new() -> Self {
-        let state =
-            State { next_input: 0, open: HashMap::new(), items_in: 0, items_out: 0, interrupted: 0, handing_over: 0 };
+        let (open, keepers) = (HashMap::new(), Vec::new());
+        let state = State { next_input: 0, open, keepers, items_in: 0, items_out: 0, interrupted: 0, handing_over: 0 };
         Self { state: Mutex::new(state), has_changed: Condvar::new() }
     }
 
@@ -152,9 +175,18 @@ impl<P: Payload> Tracker<P> {
 
     /// Nothing more comes of the input.
     pub(crate) fn complete(&self, input: u64) {
-        let Some(open) = self.lock().open.remove(&input) else { return };
+        let Some(open) = self.take(input) else { return };
         open.client.done(open.error.map_or(Ok(()), Err));
         self.has_changed.notify_all();
+    }
+
+    fn take(&self, input: u64) -> Option<Open<P>> {
+        let mut state = self.lock();
+        let open = state.open.remove(&input)?;
+        if open.client.keeps_outputs() {
+            state.remember(&open.client);
+        }
+        Some(open)
     }
 
     /// The inputs of a client are not wanted any more. Answers which are under way.
@@ -177,6 +209,14 @@ impl<P: Payload> Tracker<P> {
         open.values().map(|open| &open.client).collect()
     }
 
+    /// The same, and with them those who keep outputs although their inputs are done.
+    pub(crate) fn take_all_and_keepers(&self) -> Clients<P> {
+        let mut clients = self.take_all();
+        let keepers = std::mem::take(&mut self.lock().keepers);
+        keepers.iter().filter_map(Weak::upgrade).for_each(|client| clients.add(&client, 0));
+        clients
+    }
+
     /// The number that the next input will have.
     pub(crate) fn next_input(&self) -> u64 {
         self.lock().next_input
@@ -189,13 +229,16 @@ impl<P: Payload> Tracker<P> {
 
     /// Wait until no input before `end` is under way, or for as long as `patience`; whether that came to be.
     pub(crate) fn wait_until_done(&self, end: u64, patience: Duration) -> bool {
-        let state = self.lock();
-        let is_done = |state: &State<P>| !state.open.keys().any(|&input| input < end);
-        if is_done(&state) {
-            return true;
+        let mut state = self.lock();
+        let deadline = Instant::now() + patience;
+        while state.open.keys().any(|&input| input < end) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            state = self.has_changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        let waited = self.has_changed.wait_timeout(state, patience);
-        is_done(&waited.unwrap_or_else(PoisonError::into_inner).0)
+        true
     }
 
     /// Inputs were dropped because their session was interrupted.

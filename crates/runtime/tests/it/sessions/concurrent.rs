@@ -3,38 +3,41 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex};
 
-use remotemedia_runtime::{Node, Outputs, Phase, RunError, Session, Stream};
+use remotemedia_runtime::{EndEarly, Node, Outputs, Phase, RunError, Session, Stream};
 use serde_json::json;
 
 use crate::support::{BAD, Fault, Item, PATIENCE, Pipe, SessionUse, numbers, options, pass, stream, thread};
 
 type Done = Box<dyn FnOnce(Result<Outputs<Item>, Fault>) + Send>;
 
+type Begun = Mutex<VecDeque<(Item, Done)>>;
+
 /// Keeps the items that it has begun with, until the test lets them end.
 #[derive(Clone, Default)]
-struct Pending(Arc<(Mutex<VecDeque<(Item, Done)>>, Condvar)>);
+struct Pending(Arc<(Begun, Condvar)>);
 
 impl Pending {
     /// Wait until so many are under way.
     fn wait_for(&self, count: usize) {
-        let begun = self.0.0.lock().unwrap();
-        let waited = self.0.1.wait_timeout_while(begun, PATIENCE, |begun| begun.len() < count).unwrap();
+        let begun = self.0.0.lock().expect("no test panics in here");
+        let waited =
+            self.0.1.wait_timeout_while(begun, PATIENCE, |begun| begun.len() < count).expect("no test panics in here");
         assert!(!waited.1.timed_out(), "{count} are under way");
     }
 
     /// End with the one that stands there.
     fn end(&self, place: usize) {
-        let (item, done) = self.0.0.lock().unwrap().remove(place).expect("it is under way");
+        let (item, done) = self.0.0.lock().expect("no test panics in here").remove(place).expect("it is under way");
         done(Ok(Outputs::One(item)));
     }
 
     fn fail(&self, place: usize) {
-        let (_, done) = self.0.0.lock().unwrap().remove(place).expect("it is under way");
+        let (_, done) = self.0.0.lock().expect("no test panics in here").remove(place).expect("it is under way");
         done(Err(BAD));
     }
 
     fn under_way(&self) -> usize {
-        self.0.0.lock().unwrap().len()
+        self.0.0.lock().expect("no test panics in here").len()
     }
 }
 
@@ -43,14 +46,17 @@ impl Node<Item> for Pending {
         Err(Fault::Because("not one by one"))
     }
 
-    fn start(&mut self, item: Item, done: Done) {
-        self.0.0.lock().unwrap().push_back((item, done));
+    fn start(&mut self, item: Item, done: Done) -> Option<EndEarly> {
+        self.0.0.lock().expect("no test panics in here").push_back((item, done));
         self.0.1.notify_all();
+        None
     }
 
     fn interrupt(&mut self) -> Result<(), Fault> {
-        let begun = std::mem::take(&mut *self.0.0.lock().unwrap());
-        begun.into_iter().for_each(|(_, done)| done(Err(Fault::Interrupt)));
+        let begun = std::mem::take(&mut *self.0.0.lock().expect("no test panics in here"));
+        for (_, done) in begun {
+            done(Err(Fault::Interrupt));
+        }
         Ok(())
     }
 
@@ -216,7 +222,7 @@ fn an_item_in_flight_may_give_several_outputs() {
 
     let call = session.call(1);
     node.wait_for(1);
-    let (_, done) = node.0.0.lock().unwrap().remove(0).unwrap();
+    let (_, done) = node.0.0.lock().expect("no test panics in here").remove(0).unwrap();
     done(Ok(Outputs::Many(Box::new(Countdown(3)))));
 
     assert_eq!(call.outputs(), numbers(&[2, 1, 0]));

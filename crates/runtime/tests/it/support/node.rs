@@ -11,6 +11,8 @@ pub(crate) enum Answer {
     Nothing,
     One(Item),
     Many(Box<dyn Iterator<Item = Result<Item, Fault>> + Send>),
+    /// The same, but closing it fails.
+    Unclosable(Box<dyn Iterator<Item = Result<Item, Fault>> + Send>),
 }
 
 impl Answer {
@@ -119,8 +121,17 @@ impl TestNode {
         match answer {
             Answer::Nothing => Outputs::None,
             Answer::One(item) => Outputs::One(item),
-            Answer::Many(outputs) => Outputs::Many(Box::new(Generator { outputs, name: self.name.clone() })),
+            Answer::Many(outputs) => self.generator(outputs, Ok(())),
+            Answer::Unclosable(outputs) => self.generator(outputs, Err(BAD)),
         }
+    }
+
+    fn generator(
+        &self,
+        outputs: Box<dyn Iterator<Item = Result<Item, Fault>> + Send>,
+        closed: Result<(), Fault>,
+    ) -> Outputs<Item> {
+        Outputs::Many(Box::new(Generator { outputs, closed, name: self.name.clone() }))
     }
 }
 
@@ -171,6 +182,7 @@ impl Node<Item> for TestNode {
 
 struct Generator {
     outputs: Box<dyn Iterator<Item = Result<Item, Fault>> + Send>,
+    closed: Result<(), Fault>,
     name: Name,
 }
 
@@ -183,6 +195,6 @@ impl Stream<Item> for Generator {
 
     fn close(&mut self) -> Result<(), Fault> {
         self.name.note("close");
-        Ok(())
+        self.closed
     }
 }

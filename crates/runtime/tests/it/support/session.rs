@@ -1,6 +1,7 @@
 //! Sessions under test: clients that wait with an end, nodes that wait for a sign.
 
-use std::sync::mpsc::{Receiver, channel};
+use std::cell::Cell;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,7 @@ fn session_settings(pipe: &Pipe) -> SessionSettings<Item> {
         reporter: None,
         queue_size: 2,
         stall_warning: None,
+        stop: pipe.settings.cancel.clone(),
     }
 }
 
@@ -77,11 +79,14 @@ impl SessionUse for Session<Item> {
 
     fn put(&self, outbox: &Arc<Outbox<Item>>, item: Option<i64>) -> Put {
         outbox.expect_input();
-        let (sender, told) = channel();
+        let (sender, told) = sync_channel(1);
         let client: Arc<dyn Client<Item>> = outbox.clone();
-        let admitted = Box::new(move |is_in| drop(sender.send(is_in)));
+        let admitted = Box::new(move |is_in| {
+            // The test may not care any more.
+            sender.send(is_in).ok();
+        });
         let admission = self.submit(item.map(Item::Number), client, false, Some(admitted));
-        Put { admission, told }
+        Put { admission: Cell::new(admission), told }
     }
 
     fn shut(&self) -> Closed<Fault> {
@@ -93,23 +98,29 @@ impl SessionUse for Session<Item> {
 
 /// An item on its way in.
 pub(crate) struct Put {
-    pub(crate) admission: Admission,
+    admission: Cell<Admission>,
     told: Receiver<bool>,
 }
 
 impl Put {
     /// Wait until it is in; `false` if it never will be.
     pub(crate) fn is_in(&self) -> bool {
-        match self.admission {
-            Admission::Now => true,
-            Admission::Later => self.told.recv_timeout(PATIENCE).expect("an input is let in or refused"),
-            Admission::Never => false,
+        if self.is_waiting() {
+            self.note(self.told.recv_timeout(PATIENCE).expect("an input is let in or refused"));
         }
+        self.admission.get() == Admission::Now
     }
 
     /// Whether it still waits for room.
     pub(crate) fn is_waiting(&self) -> bool {
-        self.admission == Admission::Later && self.told.try_recv().is_err()
+        if self.admission.get() == Admission::Later {
+            self.told.try_iter().for_each(|is_in| self.note(is_in));
+        }
+        self.admission.get() == Admission::Later
+    }
+
+    fn note(&self, is_in: bool) {
+        self.admission.set(if is_in { Admission::Now } else { Admission::Never });
     }
 }
 
@@ -124,11 +135,11 @@ type Answer = Result<Vec<Item>, RunError<Fault>>;
 impl Call {
     /// The outputs, or the error.
     pub(crate) fn answer(&self) -> Answer {
-        let mut state = self.caller.state.lock().unwrap();
+        let mut state = self.caller.state.lock().expect("no test panics in here");
         let deadline = Instant::now() + PATIENCE;
         while state.ends.is_empty() {
             assert!(Instant::now() < deadline, "a call is told its end");
-            state = self.caller.has_ended.wait_timeout(state, PATIENCE).unwrap().0;
+            state = self.caller.has_ended.wait_timeout(state, PATIENCE).expect("no test panics in here").0;
         }
         assert_eq!(state.ends.len(), 1, "a call is told its end once");
         let outputs = std::mem::take(&mut state.outputs);
@@ -144,7 +155,7 @@ impl Call {
     }
 
     pub(crate) fn is_done(&self) -> bool {
-        !self.caller.state.lock().unwrap().ends.is_empty()
+        !self.caller.state.lock().expect("no test panics in here").ends.is_empty()
     }
 }
 
@@ -162,18 +173,18 @@ struct CallState {
 
 impl Client<Item> for Caller {
     fn output(&self, output: Item) {
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state.lock().expect("no test panics in here");
         assert!(state.ends.is_empty(), "no output after the end");
         state.outputs.push(output);
     }
 
     fn done(&self, outcome: Result<(), RunError<Fault>>) {
-        self.state.lock().unwrap().ends.push(outcome);
+        self.state.lock().expect("no test panics in here").ends.push(outcome);
         self.has_ended.notify_all();
     }
 
     fn forget(&self) {
-        self.state.lock().unwrap().outputs.clear();
+        self.state.lock().expect("no test panics in here").outputs.clear();
     }
 }
 
@@ -202,23 +213,6 @@ pub(crate) fn stream(session: &Session<Item>, input: &[i64]) -> (Vec<Item>, Opti
     })
 }
 
-/// Given once, waited for by anyone.
-#[derive(Clone, Default)]
-pub(crate) struct Signal(Arc<(Mutex<bool>, Condvar)>);
-
-impl Signal {
-    pub(crate) fn give(&self) {
-        *self.0.0.lock().unwrap() = true;
-        self.0.1.notify_all();
-    }
-
-    pub(crate) fn wait(&self) {
-        let given = self.0.0.lock().unwrap();
-        let waited = self.0.1.wait_timeout_while(given, PATIENCE, |given| !*given).unwrap();
-        assert!(!waited.1.timed_out(), "the signal is given");
-    }
-}
-
 /// Holds those who pass until it is opened, and counts them.
 #[derive(Clone, Default)]
 pub(crate) struct Valve(Arc<(Mutex<ValveState>, Condvar)>);
@@ -232,29 +226,37 @@ struct ValveState {
 impl Valve {
     /// Come to the valve and wait until this one may pass.
     pub(crate) fn pass(&self) {
-        let mut state = self.0.0.lock().unwrap();
+        let mut state = self.0.0.lock().expect("no test panics in here");
         state.arrived += 1;
         let place = state.arrived;
         self.0.1.notify_all();
-        let waited = self.0.1.wait_timeout_while(state, PATIENCE, |state| state.may_pass < place).unwrap();
+        let waited = self
+            .0
+            .1
+            .wait_timeout_while(state, PATIENCE, |state| state.may_pass < place)
+            .expect("no test panics in here");
         assert!(!waited.1.timed_out(), "the valve is opened");
     }
 
     /// Wait until so many have come in all.
     pub(crate) fn wait_for(&self, count: usize) {
-        let state = self.0.0.lock().unwrap();
-        let waited = self.0.1.wait_timeout_while(state, PATIENCE, |state| state.arrived < count).unwrap();
+        let state = self.0.0.lock().expect("no test panics in here");
+        let waited = self
+            .0
+            .1
+            .wait_timeout_while(state, PATIENCE, |state| state.arrived < count)
+            .expect("no test panics in here");
         assert!(!waited.1.timed_out(), "{count} arrive");
     }
 
     /// How many have come.
     pub(crate) fn arrived(&self) -> usize {
-        self.0.0.lock().unwrap().arrived
+        self.0.0.lock().expect("no test panics in here").arrived
     }
 
     /// Let so many more pass.
     pub(crate) fn let_pass(&self, count: usize) {
-        let mut state = self.0.0.lock().unwrap();
+        let mut state = self.0.0.lock().expect("no test panics in here");
         state.may_pass = state.may_pass.saturating_add(count);
         self.0.1.notify_all();
     }

@@ -1,0 +1,93 @@
+//! What a machine tells of its work: figures to the recorders, steps to the observer, failures to whoever called.
+
+use std::time::Duration;
+
+use super::Machine;
+use crate::metrics::Recorder;
+use crate::{NodeFailure, Outputs, Payload, Phase, RunError};
+
+impl<P: Payload> Machine<P> {
+    pub(super) fn note_call(&mut self, node: usize, answer: &Result<Outputs<P>, P::Fault>, took: Duration) {
+        // A generator is noted when it has ended, with all the time that it took.
+        let has_ended = !matches!(answer, Ok(Outputs::Many(_)));
+        self.record(node, |recorder| {
+            recorder.items_in += 1;
+            recorder.items_out += u64::from(matches!(answer, Ok(Outputs::One(_))));
+            if has_ended {
+                recorder.called(took);
+            }
+        });
+        if has_ended {
+            self.observe(node, Phase::Process, took);
+        }
+    }
+
+    pub(crate) fn count_output(&mut self, node: usize) {
+        self.record(node, |recorder| recorder.items_out += 1);
+    }
+
+    /// An item goes into a node by another way than through this machine.
+    pub(crate) fn count_input(&mut self, node: usize) {
+        self.record(node, |recorder| recorder.items_in += 1);
+    }
+
+    /// A node took several items in one call.
+    pub(crate) fn count_batch(&mut self, node: usize, items: usize, took: Duration) {
+        self.record(node, |recorder| recorder.items_in += items as u64);
+        self.note_step(node, Phase::Process, took);
+    }
+
+    /// A node went through a phase of its life.
+    pub(crate) fn note_phase(&mut self, node: usize, phase: Phase, took: Duration) {
+        if !self.nodes[node].has_acted() {
+            return;
+        }
+        if phase == Phase::Initialize {
+            self.record(node, |recorder| recorder.initialize = took);
+        }
+        if let Some(observer) = &self.observer {
+            observer.stepped(&self.plan.nodes()[self.members[node]].id, phase, None, took);
+        }
+    }
+
+    /// The error for a fault of a node, which is counted.
+    pub(crate) fn failure(
+        &mut self,
+        node: usize,
+        item_index: Option<u64>,
+        phase: Phase,
+        fault: P::Fault,
+    ) -> RunError<P::Fault> {
+        self.record(node, |recorder| recorder.errors += 1);
+        RunError::of_node::<P>(&self.plan.nodes()[self.members[node]].id, item_index, phase, fault)
+    }
+
+    /// The failure of a node.
+    pub(crate) fn node_failure(
+        &self,
+        node: usize,
+        item_index: Option<u64>,
+        phase: Phase,
+        fault: P::Fault,
+    ) -> NodeFailure<P::Fault> {
+        NodeFailure { node_id: self.plan.nodes()[self.members[node]].id.clone(), item_index, phase, fault }
+    }
+
+    pub(crate) fn note_step(&mut self, node: usize, phase: Phase, took: Duration) {
+        self.record(node, |recorder| recorder.called(took));
+        self.observe(node, phase, took);
+    }
+
+    fn observe(&self, node: usize, phase: Phase, took: Duration) {
+        if let Some(observer) = &self.observer {
+            let item_index = (phase == Phase::Process).then_some(self.item_index);
+            observer.stepped(&self.plan.nodes()[self.members[node]].id, phase, item_index, took);
+        }
+    }
+
+    pub(crate) fn record(&self, node: usize, change: impl FnOnce(&mut Recorder)) {
+        if let Some(recorders) = &self.recorders {
+            recorders.note(node, change);
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! What fails is told to whoever put it in; the rest goes on.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use remotemedia_runtime::{CancelFlag, Guarded, OnError, Options, Phase, Policy, RunError};
+use serde_json::json;
+
+use crate::support::{
+    Answer, BAD, Fault, Item, Log, Pipe, SessionUse, TestNode, fail_on, node, numbers, options, pass, spread, stream,
+    thread,
+};
+
+/// The facts of a node's failure.
+fn blamed(error: &RunError<Fault>) -> (&str, Option<u64>, Phase, Fault) {
+    match error {
+        RunError::Node(failure) => crate::support::facts(failure),
+        other => panic!("a node failed: {other:?}"),
+    }
+}
+
+#[test]
+fn a_failure_names_node_and_item() {
+    let session = Pipe::default().node("a", &[], pass()).node("b", &["a"], fail_on(2)).with(thread()).open();
+    session.call(1).outputs();
+
+    let error = session.call(2).answer().unwrap_err();
+
+    assert_eq!(blamed(&error), ("b", Some(1), Phase::Process, BAD));
+}
+
+#[test]
+fn a_stream_tells_what_failed_and_goes_on() {
+    let session = Pipe::default().node("a", &[], fail_on(2)).with(thread()).open();
+
+    let (outputs, error) = stream(&session, &[1, 2, 3]);
+
+    assert_eq!(outputs, numbers(&[1, 3]));
+    assert_eq!(blamed(&error.unwrap()), ("a", Some(1), Phase::Process, BAD));
+}
+
+#[test]
+fn what_fails_at_the_end_of_input_is_told_there() {
+    let session = Pipe::default()
+        .node("a", &[], pass().flushing(&[7]))
+        .node("b", &["a"], pass().failing(Phase::Flush, BAD))
+        .with(thread())
+        .open();
+
+    let (outputs, error) = stream(&session, &[1]);
+
+    assert_eq!(outputs, numbers(&[1, 7]));
+    assert_eq!(blamed(&error.unwrap()), ("b", None, Phase::Flush, BAD));
+}
+
+#[test]
+fn generators_are_closed_when_a_node_after_them_fails() {
+    let log = Log::default();
+    let session = Pipe::chain([spread(|_| vec![1, 2, 3]).named("a", &log), fail_on(2)]).open();
+
+    session.call(0).answer().unwrap_err();
+
+    assert_eq!(log.lines_of("close"), ["a.close"]);
+}
+
+#[test]
+fn errors_are_counted_in_every_kind_of_stage() {
+    for how in [
+        json!({}),
+        json!({"placement": "thread"}),
+        json!({"placement": "thread", "replicas": 2}),
+        json!({"batch": 1}),
+        json!({"concurrency": 2}),
+    ] {
+        let mut pipe = Pipe::default().node("a", &[], fail_on(2)).with(options(&how));
+        if how.get("replicas").is_some() {
+            pipe = pipe.replica(fail_on(2));
+        }
+        let session = pipe.measured().open();
+
+        assert_eq!(blamed(&session.call(2).answer().unwrap_err()), ("a", Some(0), Phase::Process, BAD), "{how}");
+        session.call(1).outputs();
+
+        let metrics = session.metrics().unwrap();
+        let counts = (metrics.errors, metrics.node_metrics[0].items_in, metrics.node_metrics[0].items_out);
+        assert_eq!(counts, (1, 2, 1), "{how}");
+    }
+}
+
+fn guarded(node: TestNode, options: &Options, log: Option<&Log>) -> Guarded<Item> {
+    let log = log.cloned();
+    let dead_letter = log.map(|log| -> remotemedia_runtime::DeadLetter<Item> {
+        Arc::new(move |item, fault| {
+            log.note(format!("{item} {fault:?}"));
+            Ok(())
+        })
+    });
+    Guarded::new(Box::new(node), Policy::new(options, dead_letter, CancelFlag::default()))
+}
+
+/// Fails so often, then works.
+fn flaky(failures: usize, log: &Log) -> TestNode {
+    let left = Mutex::new(failures);
+    let log = log.clone();
+    node(move |item| {
+        log.note(format!("try {item}"));
+        let mut left = left.lock().expect("no test panics in here");
+        if *left > 0 {
+            *left -= 1;
+            return Err(BAD);
+        }
+        Ok(Answer::One(item))
+    })
+}
+
+#[test]
+fn a_failed_item_is_tried_again() {
+    let log = Log::default();
+    let how = Options { retries: 2, ..thread() };
+    let session = Pipe::default().node("a", &[], guarded(flaky(2, &log), &how, None)).with(how).open();
+
+    assert_eq!(session.call(1).outputs(), numbers(&[1]));
+    assert_eq!(log.lines(), ["try 1"; 3]);
+}
+
+#[test]
+fn an_item_that_fails_too_often_has_failed() {
+    let log = Log::default();
+    let how = Options { retries: 1, ..thread() };
+    let session = Pipe::default().node("a", &[], guarded(flaky(2, &log), &how, None)).with(how).open();
+
+    assert_eq!(blamed(&session.call(1).answer().unwrap_err()), ("a", Some(0), Phase::Process, BAD));
+    assert_eq!(session.call(2).outputs(), numbers(&[2]));
+}
+
+#[test]
+fn retries_wait_longer_each_time() {
+    const DELAY: Duration = Duration::from_millis(20);
+    let how = Options { retries: 2, retry_delay: DELAY, ..Options::default() };
+    let session = Pipe::default().node("a", &[], guarded(flaky(2, &Log::default()), &how, None)).open();
+
+    let started = std::time::Instant::now();
+    session.call(1).outputs();
+
+    // Jitter takes at most half of each pause, and the second pause is twice the first.
+    assert!(started.elapsed() >= (DELAY + 2 * DELAY) / 2, "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_skipped_item_has_no_output() {
+    let how = Options { on_error: OnError::Skip, ..thread() };
+    let policy = Policy::new(&how, None, CancelFlag::default());
+    let set_aside = Arc::clone(&policy.set_aside);
+    let guarded = Guarded::new(Box::new(fail_on(2)), policy);
+    let session = Pipe::default().node("a", &[], guarded).with(how).open();
+
+    let (outputs, error) = stream(&session, &[1, 2, 3]);
+
+    assert_eq!((outputs, error.is_none()), (numbers(&[1, 3]), true));
+    assert_eq!(set_aside.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_dead_letter_gets_the_item_and_the_fault() {
+    let log = Log::default();
+    for how in [thread(), options(&json!({"batch": 1})), options(&json!({"concurrency": 2}))] {
+        let node = guarded(fail_on(2), &how, Some(&log));
+        let session = Pipe::default().node("a", &[], node).with(how).open();
+
+        assert_eq!(session.call(2).outputs(), [0_i64; 0]);
+        assert_eq!(session.call(3).outputs(), numbers(&[3]));
+    }
+    assert_eq!(log.lines(), [format!("2 {BAD:?}"), format!("2 {BAD:?}"), format!("2 {BAD:?}")]);
+}
+
+#[test]
+fn what_a_generator_gave_before_it_failed_stays() {
+    let log = Log::default();
+    let how = Options { on_error: OnError::Skip, ..Options::default() };
+    let failing = node(|_| Ok(Answer::Many(Box::new([Ok(Item::Number(1)), Err(BAD)].into_iter()))));
+    let session = Pipe::default().node("a", &[], guarded(failing, &how, Some(&log))).open();
+
+    assert_eq!(session.call(0).outputs(), numbers(&[1]));
+    assert_eq!(log.lines(), [format!("0 {BAD:?}")]);
+}
+
+#[test]
+fn a_panic_of_a_node_ends_the_session() {
+    let log = Log::default();
+    let session = Pipe::default()
+        .node("a", &[], pass().named("a", &log).doing(Phase::Process, || panic!("on purpose")))
+        .with(thread())
+        .node("b", &["a"], pass())
+        .open();
+
+    let first = session.call(0).answer();
+    let second = session.call(1).answer();
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| session.shut()));
+
+    assert!(matches!((first, second), (Err(RunError::Closed), Err(RunError::Closed))));
+    assert_eq!(panic.err().unwrap().downcast_ref(), Some(&"on purpose"));
+    assert_eq!(log.lines_of("cleanup"), ["a.cleanup"]);
+}

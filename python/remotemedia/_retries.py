@@ -1,0 +1,74 @@
+"""Tries again what failed: for items in flight at once, and for the reference executor."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, Any
+
+from remotemedia._failures import CallTimeoutError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+__all__ = ["Retrying", "pause_secs", "within"]
+
+_LONGEST_PAUSE_SECS = 60.0
+_MOST_DOUBLINGS = 16
+
+
+class Retrying:
+    """A coroutine method that is called again when it fails.
+
+    Each call may take `timeout` seconds.
+    """
+
+    def __init__(
+        self,
+        process: Callable[[Any], Awaitable[Any]],
+        retries: int,
+        retry_delay: float,
+        timeout: float | None,
+    ) -> None:
+        """Take a method, and the options of its node."""
+        self._process = process
+        self._retries = retries
+        self._retry_delay = retry_delay
+        self._timeout = timeout
+
+    async def __call__(self, item: Any) -> Any:
+        """What the method answers in the end.
+
+        Raises:
+            BaseException: What it raised the last time.
+        """
+        for attempt in range(self._retries):
+            try:
+                return await within(self._process(item), self._timeout)
+            except Exception:  # noqa: BLE001 - Only the last failure counts.
+                await asyncio.sleep(pause_secs(attempt, self._retry_delay))
+        return await within(self._process(item), self._timeout)
+
+
+def pause_secs(attempt: int, retry_delay: float) -> float:
+    """How long to wait after a failed attempt. Many that failed together do not come back together."""
+    longest: float = min(retry_delay * 2 ** min(attempt, _MOST_DOUBLINGS), _LONGEST_PAUSE_SECS)
+    return longest * random.uniform(0.5, 1)  # noqa: S311 - No secret.
+
+
+async def within(awaitable: Awaitable[Any], timeout: float | None) -> Any:  # noqa: ASYNC109 - The word of the option.
+    """Await something for no longer than `timeout` seconds.
+
+    Raises:
+        CallTimeoutError: If it took longer; it has been cancelled.
+    """
+    if timeout is None:
+        return await awaitable
+    limit = asyncio.timeout(timeout)
+    try:
+        async with limit:
+            return await awaitable
+    except Exception as failure:
+        if limit.expired():
+            raise CallTimeoutError(timeout) from failure
+        raise

@@ -1,0 +1,355 @@
+"""Stop always stops: within its deadline, whatever the session is at; what hangs is named."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import signal
+import threading
+
+import pytest
+from stream_nodes import TIMEOUT_SECS, Add, AsyncHold, Endless, Hold, Noting, Worker, arrived, heard
+
+from remotemedia import Pipeline, with_options
+from remotemedia.exceptions import NodeError, NodeTimeoutError, SessionClosedError
+
+PLACEMENTS = pytest.mark.parametrize("placement", ["inline", "thread"])
+
+
+class Hangs(Hold):
+    """Does not come back; `go` lets it, for the end of the test."""
+
+    def process(self, item):
+        return self.hang_here(item)
+
+    def hang_here(self, item):
+        return super().process(item)
+
+
+def opened(*nodes, **options):
+    """A session whose block is left by `close` alone."""
+    return Pipeline(nodes).open(**options).__enter__()
+
+
+class TestHangingNode:
+    @PLACEMENTS
+    def test_close_names_it_and_leaves(self, placement):
+        hangs = Hangs()
+        session = opened(Noting(), hangs, placement=placement)
+        call = Worker(lambda: session.call("item"))
+        assert hangs.is_there.wait(TIMEOUT_SECS)
+
+        with pytest.raises(NodeTimeoutError) as caught:
+            session.close(timeout=0.05)
+
+        hangs.go.set()
+        text = str(caught.value)
+        assert text.startswith(
+            "Node 'Hangs_1' did not come back from item 0 within 0.05 s and was left behind, here:\n"
+        )
+        assert "in hang_here" in text
+        assert (caught.value.node_id, caught.value.item_index) == ("Hangs_1", 0)
+        with contextlib.suppress(SessionClosedError):
+            call.result()
+
+    def test_the_other_nodes_are_cleaned_up(self):
+        log = []
+        hangs = Hangs()
+        session = opened(
+            Noting("a", log), with_options(hangs, queue_size=2), with_options(Noting("b", log), queue_size=2)
+        )
+        session.put("item")
+        assert hangs.is_there.wait(TIMEOUT_SECS)
+
+        with pytest.raises(NodeTimeoutError):
+            session.close(timeout=0.05)
+
+        hangs.go.set()
+        assert log[-2:] == ["cleanup b", "cleanup a"]
+
+    def test_one_that_comes_back_in_time_is_no_error(self):
+        hold = Hold()
+        session = opened(hold, placement="thread")
+        session.put("item")
+        assert hold.is_there.wait(TIMEOUT_SECS)
+        closing = Worker(session.close)
+
+        hold.go.set()
+
+        assert closing.result() is None
+
+    @PLACEMENTS
+    def test_it_is_named_in_the_log_while_it_hangs(self, placement):
+        hangs = Hangs("slow")
+
+        with (
+            heard("node 'Hangs_1' has been at item 0") as (is_told, records),
+            Pipeline([Noting(), hangs]).open(placement=placement, stall_warning=0.2) as session,
+        ):
+            call = Worker(lambda: session.call("slow"))
+            assert is_told.wait(TIMEOUT_SECS)
+            hangs.go.set()
+            answer = call.result()
+
+        [record] = records
+        first_line, _, stack = record.getMessage().partition("\n")
+        assert answer == "slow"
+        assert 0.2 <= float(first_line.split()[-3]) < TIMEOUT_SECS
+        assert "in hang_here" in stack
+
+
+class TestStates:
+    @PLACEMENTS
+    def test_before_the_first_item(self, placement):
+        node = Noting()
+
+        opened(node, placement=placement).close()
+
+        assert node.log == ["initialize node", "cleanup node"]
+
+    @PLACEMENTS
+    def test_twice(self, placement):
+        node = Noting()
+        session = opened(node, placement=placement)
+        session.call(1)
+
+        session.close()
+        session.close()
+
+        assert node.log == ["initialize node", 1, "cleanup node"]
+
+    def test_while_producers_wait_for_room(self):
+        hold = AsyncHold()
+        session = opened(hold, queue_size=1)
+        producers = [Worker(lambda: [session.put(number) for number in range(100)]) for _ in range(4)]
+        assert hold.is_there.wait(TIMEOUT_SECS)
+
+        session.close()
+
+        for producer in producers:
+            with pytest.raises(SessionClosedError):
+                producer.result()
+        assert len(hold.cancelled) == 1
+
+    def test_while_consumers_wait_for_outputs(self):
+        session = opened(Add(), placement="thread")
+        session.put(1)
+        is_first_taken = threading.Event()
+        consumer = Worker(lambda: [is_first_taken.set() for _ in session])
+        assert is_first_taken.wait(TIMEOUT_SECS)
+
+        session.close()
+
+        with contextlib.suppress(SessionClosedError):
+            consumer.result()
+        assert not consumer.is_alive()
+
+    def test_during_a_drain(self):
+        hold = AsyncHold()
+        session = opened(hold)
+        session.put(1)
+        draining = Worker(session.drain)
+        assert hold.is_there.wait(TIMEOUT_SECS)
+
+        session.close()
+
+        with contextlib.suppress(SessionClosedError):
+            draining.result()
+        assert not draining.is_alive()
+
+    def test_during_an_interrupt(self):
+        hangs = Hangs()
+        session = opened(hangs, placement="thread")
+        session.put(1)
+        assert hangs.is_there.wait(TIMEOUT_SECS)
+        interrupting = Worker(session.interrupt)
+
+        with pytest.raises(NodeTimeoutError):
+            session.close(timeout=0.05)
+
+        hangs.go.set()
+        interrupting.result()
+
+    def test_while_a_source_runs(self):
+        log = []
+
+        class Source:
+            def process(self):
+                try:
+                    yield from itertools.count()
+                finally:
+                    log.append("closed")
+
+            def cleanup(self):
+                log.append("cleanup")
+
+        session = opened(Source(), with_options(Add(), placement="thread"))
+        next(iter(session))
+
+        session.close()
+
+        assert log == ["closed", "cleanup"]
+
+    def test_while_a_generator_gives(self):
+        node = Endless()
+        session = opened(node, Noting(), placement="thread")
+        session.put(1)
+        assert node.has_begun.wait(TIMEOUT_SECS)
+
+        session.close()
+
+        assert node.closed == [1]
+
+    def test_calls_under_way_say_that_the_session_is_closed(self):
+        hold = AsyncHold()
+        session = opened(with_options(hold, concurrency=4))
+        calls = [Worker(lambda: session.call(1)) for _ in range(4)]
+        assert hold.is_there.wait(TIMEOUT_SECS)
+
+        session.close()
+
+        for call in calls:
+            with pytest.raises(SessionClosedError, match="The session is closed"):
+                call.result()
+
+    def test_an_error_in_cleanup_is_raised(self):
+        class Breaks(Add):
+            def cleanup(self):
+                raise OSError("stuck")
+
+        with pytest.raises(NodeError, match="Node 'Breaks_0' failed in cleanup\\(\\): OSError: stuck"):
+            opened(Breaks()).close()
+
+
+class TestLeaving:
+    @PLACEMENTS
+    def test_by_an_exception_stops_at_once(self, placement):
+        hold = AsyncHold()
+
+        def leave():
+            with Pipeline([hold]).open(placement=placement) as session:
+                session.put(1)
+                assert hold.is_there.wait(TIMEOUT_SECS)
+                raise KeyError("mine")
+
+        with pytest.raises(KeyError, match="mine"):
+            leave()
+        assert hold.cancelled == [1]
+
+    @pytest.mark.parametrize("order", [signal.SIGINT, signal.SIGTERM])
+    @pytest.mark.parametrize("way", ["call", "map", "put", "drain", "iterate", "leave"])
+    def test_by_a_signal_stops_whatever_waits(self, order, way):
+        """Ctrl-C, and SIGTERM where the program turns it into SystemExit, as servers do."""
+        hold = AsyncHold()
+        ways = {
+            "call": lambda session: session.call(1),
+            "map": lambda session: list(session.map([1])),
+            "put": lambda session: [session.put(number) for number in range(100)],
+            "drain": lambda session: (session.put(1), session.drain()),
+            "iterate": lambda session: (session.put(1), list(session)),
+            "leave": lambda session: session.put(1),
+        }
+
+        def stop_soon():
+            assert hold.is_there.wait(TIMEOUT_SECS)
+            os.kill(os.getpid(), order)
+
+        def work():
+            with Pipeline([hold]).open(queue_size=1) as session:
+                Worker(stop_soon)
+                ways[way](session)
+
+        before = signal.signal(signal.SIGTERM, lambda *_: exec("raise SystemExit(143)"))
+        try:
+            with pytest.raises(KeyboardInterrupt if order == signal.SIGINT else SystemExit):
+                work()
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        assert hold.cancelled
+
+
+class TestAsync:
+    def test_close_names_what_hangs(self):
+        hangs = Hangs()
+
+        async def main():
+            async with Pipeline([hangs]).open() as session:
+                call = asyncio.create_task(session.call("item"))
+                await arrived(hangs.is_there)
+                with pytest.raises(NodeTimeoutError, match="Node 'Hangs_0' did not come back from item 0"):
+                    await session.close(timeout=0.05)
+                hangs.go.set()
+                with pytest.raises(SessionClosedError):
+                    await call
+
+        asyncio.run(main())
+
+    def test_a_cancelled_initialize_of_a_coroutine_is_cancelled(self):
+        log = []
+
+        class Loads(Noting):
+            async def initialize(self):
+                is_there.set()
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    log.append("cancelled")
+                    raise
+
+        async def main():
+            async def work():
+                async with Pipeline([Noting("a", log), Loads("b", log)]).open():
+                    log.append("inside")
+
+            task = asyncio.create_task(work())
+            await arrived(is_there)
+            task.cancel()
+            await task
+
+        is_there = threading.Event()
+        with pytest.raises(asyncio.CancelledError):
+            asyncio.run(main())
+        assert log == ["initialize a", "cancelled", "cleanup b", "cleanup a"]
+
+    def test_a_session_that_opens_while_its_task_is_cancelled_is_closed(self):
+        log = []
+
+        class Loads(Noting):
+            def initialize(self):
+                is_there.set()
+                assert go.wait(TIMEOUT_SECS)
+                super().initialize()
+
+        async def main():
+            async def work():
+                async with Pipeline([Loads("a", log)]).open():
+                    log.append("inside")
+
+            task = asyncio.create_task(work())
+            await arrived(is_there)
+            task.cancel()
+            await asyncio.sleep(0)
+            go.set()
+            await task
+
+        is_there, go = threading.Event(), threading.Event()
+        with pytest.raises(asyncio.CancelledError):
+            asyncio.run(main())
+        assert log == ["initialize a", "cleanup a"]
+
+    def test_a_cancelled_drain_ends(self):
+        async def main():
+            hold = AsyncHold()
+            async with Pipeline([hold]).open() as session:
+                await session.put(1)
+                draining = asyncio.create_task(session.drain())
+                await arrived(hold.is_there)
+                draining.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await draining
+                await session.interrupt()
+                return await asyncio.gather(session.drain(), return_exceptions=True)
+
+        assert asyncio.run(main()) == [None]

@@ -1,0 +1,303 @@
+"""`interrupt()`: nothing of the old stream can come out any more, and the session goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+
+import pytest
+from stream_nodes import (
+    TIMEOUT_SECS,
+    Add,
+    AsyncHold,
+    Count,
+    Endless,
+    Fails,
+    Hold,
+    Noting,
+    Twice,
+    Worker,
+    arrived,
+)
+
+from remotemedia import Pipeline, with_options
+from remotemedia.exceptions import SessionInterruptedError
+
+PLACEMENTS = pytest.mark.parametrize("placement", ["inline", "thread"])
+
+
+class TestWhatIsDropped:
+    def test_what_waits_and_what_is_under_way_never_comes_out(self):
+        hold = Hold(0)
+
+        with Pipeline([hold]).open(placement="thread", enable_metrics=True) as session:
+            for number in range(50):
+                session.put(number)
+            assert hold.is_there.wait(TIMEOUT_SECS)
+            interrupting = Worker(session.interrupt)
+            hold.go.set()
+            dropped = interrupting.result()
+            session.put("new")
+            session.end()
+            outputs = list(session)
+            metrics = session.metrics()
+
+        assert outputs == ["new"]
+        assert dropped + len([item for item in hold.seen if item != "new"]) >= 50
+        assert metrics["interrupted"] == dropped
+
+    def test_outputs_that_nobody_has_taken_are_dropped_too(self):
+        node = Noting()
+
+        with Pipeline([node, with_options(Noting(log=node.log), placement="thread")]).open() as session:
+            for number in range(10):
+                session.put(number)
+            session.drain()
+            session.interrupt()
+            session.put("new")
+            session.end()
+            outputs = list(session)
+
+        assert outputs == ["new"]
+
+    @PLACEMENTS
+    def test_a_call_under_way_says_that_it_was_interrupted(self, placement):
+        hold = AsyncHold("old")
+
+        with Pipeline([hold]).open(placement=placement) as session:
+            call = Worker(lambda: session.call("old"))
+            assert hold.is_there.wait(TIMEOUT_SECS)
+            session.interrupt()
+            answer = session.call("new")
+
+        with pytest.raises(
+            SessionInterruptedError, match="The session was interrupted, and dropped the item"
+        ):
+            call.result()
+        assert answer == "new"
+
+    def test_a_producer_that_waits_for_room_goes_on(self):
+        old_ones_are_in, may_go_on = threading.Event(), threading.Event()
+
+        def produce():
+            for _ in range(100):
+                session.put("old")
+            old_ones_are_in.set()
+            assert may_go_on.wait(TIMEOUT_SECS)
+            session.put("new")
+            session.end()
+
+        with Pipeline([AsyncHold("old")]).open(queue_size=2) as session:
+            producer = Worker(produce)
+            while not old_ones_are_in.wait(0.001):
+                session.interrupt()
+            session.interrupt()
+            may_go_on.set()
+            outputs = list(session)
+            producer.result()
+
+        assert outputs == ["new"]
+
+    @PLACEMENTS
+    def test_a_generator_in_progress_is_closed(self, placement):
+        node = Endless()
+
+        with Pipeline([node, with_options(Noting(), placement="thread")]).open(
+            placement=placement
+        ) as session:
+            session.put("old")
+            assert node.has_begun.wait(TIMEOUT_SECS)
+            session.interrupt()
+
+            assert node.closed == ["old"]
+
+    @pytest.mark.parametrize("options", [{}, {"placement": "thread"}, {"concurrency": 8}])
+    def test_coroutines_are_cancelled(self, options):
+        hold = AsyncHold("old")
+
+        with Pipeline([with_options(hold, **options)]).open() as session:
+            session.put("old")
+            assert hold.is_there.wait(TIMEOUT_SECS)
+            session.interrupt()
+            cancelled = list(hold.cancelled)
+            answer = session.call("new")
+
+        assert (cancelled, answer) == (["old"], "new")
+
+    def test_batches_are_forgotten(self):
+        class Batched:
+            def process(self, items):
+                return [tuple(items)] * len(items)
+
+        with Pipeline([with_options(Batched(), batch=3)]).open() as session:
+            session.put("old")
+            session.put("old")
+            session.interrupt()
+            outputs = list(session.map([1, 2, 3]))
+
+        assert outputs == [(1, 2, 3)] * 3
+
+    def test_joins_are_forgotten(self):
+        hold = Hold("old")
+        pipeline = Pipeline("join")
+        pipeline.add_node(Noting(), id="in").add_node(Noting(), id="a", after="in", placement="thread")
+        pipeline.add_node(hold, id="b", after="in", placement="thread")
+        pipeline.add_node(Noting(), id="both", after=["a", "b"], join=True)
+
+        with pipeline.open() as session:
+            session.put("old")
+            assert hold.is_there.wait(TIMEOUT_SECS)
+            interrupting = Worker(session.interrupt)
+            hold.go.set()
+            interrupting.result()
+            outputs = list(session.map(["new"]))
+
+        assert outputs == [{"a": "new", "b": "new"}]
+
+    def test_nothing_is_dropped_where_nothing_is_under_way(self):
+        with Pipeline([Add()]).open() as session:
+            session.call(1)
+
+            assert session.interrupt() == 0
+            assert session.call(1) == 2
+
+
+class TestWhatGoesOn:
+    @PLACEMENTS
+    def test_nodes_keep_their_state_and_are_told(self, placement):
+        node = Noting()
+
+        with Pipeline([node, Count()]).open(placement=placement) as session:
+            session.call("a")
+            session.interrupt()
+            session.call("b")
+            rest = list(session.map([]))
+
+        assert node.log == ["initialize node", "a", "interrupt node", "b", "cleanup node"]
+        assert rest == ["2 items"]
+
+    def test_a_node_is_told_after_the_call_that_is_running(self):
+        class Watched(Hold):
+            def process(self, item):
+                super().process(item)
+                self.seen.append("back")
+                return item
+
+            def interrupt(self):
+                self.seen.append("interrupt")
+
+        node = Watched("old")
+
+        with Pipeline([node]).open(placement="thread") as session:
+            session.put("old")
+            assert node.is_there.wait(TIMEOUT_SECS)
+            interrupting = Worker(session.interrupt)
+            node.go.set()
+            interrupting.result()
+
+        assert node.seen == ["old", "back", "interrupt"]
+
+    @PLACEMENTS
+    def test_a_stream_goes_on_with_its_next_item(self, placement):
+        with Pipeline([Add()]).open(placement=placement, queue_size=2) as session:
+            outputs = session.map(itertools.count())
+            first = next(outputs)
+            session.interrupt()
+            later = [next(outputs), next(outputs)]
+
+        assert first == 1
+        assert later == sorted(later)
+        assert later[0] > first
+
+    def test_an_error_that_has_happened_is_told_all_the_same(self):
+        with Pipeline([Fails(1), with_options(Noting(), placement="thread")]).open() as session:
+            session.put(1)
+            session.drain()
+            session.interrupt()
+            session.end()
+
+            with pytest.raises(RuntimeError, match="bad 1"):
+                list(session)
+
+    def test_several_may_interrupt_at_once(self):
+        with Pipeline([Twice(), with_options(Add(), placement="thread")]).open(
+            enable_metrics=True
+        ) as session:
+            for number in range(100):
+                session.put(number)
+            dropped = sum(worker.result() for worker in [Worker(session.interrupt) for _ in range(8)])
+            answer = session.call(1)
+            metrics = session.metrics()
+
+        assert answer == [2, 2]
+        assert metrics["interrupted"] == dropped
+
+    def test_interrupts_among_calls_leave_each_call_with_an_answer_or_an_error(self):
+        is_over = threading.Event()
+
+        def call(start):
+            answers = []
+            for number in range(start, start + 300):
+                try:
+                    answers.append((number, session.call(number)))
+                except SessionInterruptedError:
+                    answers.append((number, number + 1))
+            return answers
+
+        def interrupt():
+            while not is_over.is_set():
+                session.interrupt()
+
+        with Pipeline([Add(), with_options(Noting(), placement="thread")]).open() as session:
+            interrupting = Worker(interrupt)
+            workers = [Worker(lambda start=start: call(start)) for start in range(0, 1200, 300)]
+            answers = [answer for worker in workers for answer in worker.result()]
+            is_over.set()
+            interrupting.result()
+
+        assert answers == [(number, number + 1) for number in range(1200)]
+
+
+class TestAsync:
+    def test_calls_and_streams_of_tasks(self):
+        async def main():
+            hold = AsyncHold("old")
+            async with Pipeline([hold]).open() as session:
+                await session.put("old")
+                call = asyncio.create_task(session.call("old"))
+                await arrived(hold.is_there)
+                dropped = await session.interrupt()
+                with pytest.raises(SessionInterruptedError):
+                    await call
+                session.end()
+                return dropped, [output async for output in session], await session.call("new")
+
+        dropped, outputs, answer = asyncio.run(main())
+
+        assert (dropped, outputs, answer) == (2, [], "new")
+
+    def test_barge_in(self):
+        """A listener starts to speak: the answer under way stops, the next one comes out whole."""
+
+        class Speaks:
+            async def process(self, text):
+                for word in itertools.count() if text == "long" else range(3):
+                    await asyncio.sleep(0)
+                    yield (text, word)
+
+        async def main():
+            spoken = []
+            async with Pipeline([Speaks()]).open() as session:
+                await session.put("long")
+                async for word in session:
+                    spoken.append(word)
+                    if word == ("long", 5):
+                        await session.interrupt()
+                        await session.put("short")
+                        session.end()
+            return spoken
+
+        spoken = asyncio.run(main())
+
+        assert spoken == [*(("long", word) for word in range(6)), *(("short", word) for word in range(3))]

@@ -1,0 +1,211 @@
+"""What a run tells on the logger `remotemedia`: with DEBUG its whole flow, else nothing an item."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+
+import pytest
+from hypothesis import given
+from pipelines import cases, input_of, pipeline_of
+
+from remotemedia import Pipeline, execute_pipeline, execute_pipeline_with_input
+from remotemedia.exceptions import NodeError
+from remotemedia.nodes import PassThroughNode
+
+DURATION = re.compile(r" in \d+ us$")
+
+
+class Lines(logging.Handler):
+    """Keeps the lines of the records, without the durations."""
+
+    def __init__(self):
+        super().__init__()
+        self.records = []
+
+    def emit(self, record):
+        self.records.append(record)
+
+    def lines(self):
+        return [DURATION.sub("", record.getMessage()) for record in self.records]
+
+
+@pytest.fixture
+def debug():
+    """Listen to DEBUG."""
+    with listening(logging.DEBUG) as handler:
+        yield handler
+
+
+class listening:  # noqa: N801 - A context manager.
+    def __init__(self, level):
+        self.logger = logging.getLogger("remotemedia")
+        self.level = level
+        self.handler = Lines()
+
+    def __enter__(self):
+        self.before = self.logger.level
+        self.logger.setLevel(self.level)
+        self.logger.addHandler(self.handler)
+        return self.handler
+
+    def __exit__(self, *_error):
+        self.logger.setLevel(self.before)
+        self.logger.removeHandler(self.handler)
+
+
+class Full:
+    """Has every method."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def initialize(self): ...
+
+    def process(self, item):
+        return item
+
+    def flush(self):
+        return "rest"
+
+    def cleanup(self): ...
+
+
+class Splitting:
+    name = "split"
+
+    def process(self, item):
+        yield from (item, item)
+
+
+class Dropping:
+    name = "drop"
+
+    async def process(self, item):
+        return None
+
+
+class Failing:
+    name = "fail"
+
+    def process(self, item):
+        raise ValueError("bad item")
+
+
+def test_debug_shows_plan_stages_steps_and_cleanup(run, debug):
+    run(Pipeline([Full("a"), Full("b")], name="voice"), ["x", "y"])
+
+    assert debug.lines() == [
+        "pipeline 'voice': plan of 2 nodes: a_0, b_1",
+        "stage 1 (inline): a_0, b_1",
+        "node 'a_0': initialize",
+        "node 'b_1': initialize",
+        "node 'a_0': process item 0",
+        "node 'b_1': process item 0",
+        "node 'a_0': process item 1",
+        "node 'b_1': process item 1",
+        "node 'a_0': flush",
+        "node 'b_1': process item 1",
+        "node 'b_1': flush",
+        "node 'b_1': cleanup",
+        "node 'a_0': cleanup",
+    ]
+
+
+def test_each_step_has_its_duration(run, debug):
+    run([Full("a")], [1])
+
+    steps = [record.getMessage() for record in debug.records if record.getMessage().startswith("node")]
+    assert all(DURATION.search(step) for step in steps)
+
+
+def test_records_are_ordinary_ones(run, debug):
+    run([Full("a")], [1])
+
+    assert {(record.name, record.levelno) for record in debug.records} == {("remotemedia", logging.DEBUG)}
+
+
+def test_a_generator_is_told_once_when_it_has_ended(run, debug):
+    run([Splitting(), PassThroughNode(name="end")], ["x"])
+
+    assert [line for line in debug.lines() if "process" in line] == [
+        "node 'end_1': process item 0",
+        "node 'end_1': process item 0",
+        "node 'split_0': process item 0",
+    ]
+
+
+def test_a_dropped_item_goes_no_further(run, debug):
+    run([Dropping(), Full("a")], ["x"])
+
+    assert [line for line in debug.lines() if "item" in line] == ["node 'drop_0': process item 0"]
+
+
+def test_the_step_that_failed_is_told(run, debug):
+    with pytest.raises(NodeError):
+        run([PassThroughNode(name="a"), Failing()], ["x"])
+
+    assert [line for line in debug.lines() if "item" in line] == [
+        "node 'a_0': process item 0",
+        "node 'fail_1': process item 0",
+    ]
+
+
+def test_a_text_with_percent_signs_is_told_as_it_is(run, debug):
+    run(Pipeline("100 %s").add_node(Full("%d"), id="50%"), [1])
+
+    assert "pipeline '100 %s': plan of 1 nodes: 50%" in debug.lines()
+    assert "node '50%': process item 0" in debug.lines()
+
+
+@given(cases())
+def test_both_executors_tell_the_same(case):
+    def told(*, use_rust):
+        async def main():
+            pipeline = pipeline_of(case, [])
+            try:
+                if case.feed is None:
+                    await execute_pipeline(pipeline, use_rust=use_rust)
+                else:
+                    await execute_pipeline_with_input(pipeline, input_of(case.feed), use_rust=use_rust)
+            except BaseException:  # noqa: BLE001 - Failing runs tell their steps, too.
+                pass
+
+        with listening(logging.DEBUG) as handler:
+            asyncio.run(main())
+        return handler.lines()
+
+    assert told(use_rust=True) == told(use_rust=False)
+
+
+@pytest.mark.parametrize("level", [logging.INFO, logging.WARNING, logging.ERROR])
+def test_without_debug_nothing_is_told(run, level):
+    with listening(level) as handler:
+        run([Full("a"), Splitting(), Dropping()], range(100))
+
+    assert handler.records == []
+
+
+def test_the_level_of_the_root_counts_where_ours_says_nothing(run):
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(logging.DEBUG)
+    try:
+        with listening(logging.NOTSET) as handler:
+            run([Full("a")], [1])
+    finally:
+        root.setLevel(before)
+
+    assert "node 'a_0': process item 0" in handler.lines()
+
+
+def test_a_handler_that_fails_does_not_stop_the_run(run, debug, monkeypatch):
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+
+    def fail(_record):
+        debug.handleError(_record)
+
+    debug.emit = fail
+
+    assert run([Full("a")], [1]) == [1, "rest"]

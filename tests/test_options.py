@@ -1,0 +1,374 @@
+"""The options of nodes: full queues, errors, retries, time limits; in manifests as in `with_options`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from itertools import pairwise
+
+import pytest
+from stream_nodes import TIMEOUT_SECS, Add, AsyncHold, Fails, Hold, Noting, Worker, heard
+
+from remotemedia import Batch, Node, Pipeline, execute_pipeline_with_input, with_options
+from remotemedia.exceptions import (
+    NodeError,
+    NodeTimeoutError,
+    PipelineError,
+    SerializationError,
+    SessionClosedError,
+)
+from remotemedia.nodes import register_node
+
+
+class Flaky:
+    """Fails the first times that it gets an item."""
+
+    def __init__(self, failures):
+        self.failures = failures
+        self.tries = []
+
+    def process(self, item):
+        self.tries.append(item)
+        if self.tries.count(item) <= self.failures:
+            raise ValueError(f"try {self.tries.count(item)}")
+        return item
+
+
+class AsyncFlaky(Flaky):
+    async def process(self, item):
+        await asyncio.sleep(0)
+        return super().process(item)
+
+
+class FlakyGenerator(Flaky):
+    def process(self, item):
+        yield super().process(item)
+        yield item
+
+
+def run(nodes, items):
+    return asyncio.run(execute_pipeline_with_input(nodes, items))
+
+
+class TestWhenFull:
+    @pytest.mark.parametrize(("when_full", "kept"), [("drop_oldest", [0, 8, 9]), ("drop_newest", [0, 1, 2])])
+    def test_items_that_find_no_room_are_dropped_and_counted(self, when_full, kept):
+        hold = Hold()
+
+        with Pipeline([with_options(hold, queue_size=2, when_full=when_full)]).open(
+            enable_metrics=True
+        ) as session:
+            session.put(0)
+            assert hold.is_there.wait(TIMEOUT_SECS)
+            for number in range(1, 10):
+                session.put(number)
+            hold.go.set()
+            session.end()
+            outputs = list(session)
+            metrics = session.metrics()
+
+        assert outputs == kept
+        assert metrics["node_metrics"][0]["dropped"] == 7
+        assert metrics["node_metrics"][0]["peak_queue_len"] == 2
+
+    def test_drops_are_in_the_log(self):
+        hold = Hold()
+        node = with_options(hold, queue_size=1, when_full="drop_newest")
+
+        with heard("dropped before node 'Hold_0'") as (is_told, records), Pipeline([node]).open() as session:
+            session.put(0)
+            assert hold.is_there.wait(TIMEOUT_SECS)
+            for number in range(1, 6):
+                session.put(number)
+            assert is_told.wait(TIMEOUT_SECS)
+            hold.go.set()
+
+        assert [record.getMessage() for record in records] == [
+            "4 items were dropped before node 'Hold_0', whose queue was full"
+        ]
+
+    def test_a_call_whose_item_is_dropped_has_no_answer(self):
+        hold = Hold("held")
+
+        with Pipeline([with_options(hold, queue_size=1, when_full="drop_oldest")]).open() as session:
+            held = Worker(lambda: session.call("held"))
+            assert hold.is_there.wait(TIMEOUT_SECS)
+            session.put("old")
+            session.put("new")
+            hold.go.set()
+            session.end()
+            outputs = list(session)
+
+        assert (held.result(), outputs) == ("held", ["new"])
+
+
+class TestOnError:
+    @pytest.mark.parametrize("options", [{}, {"placement": "thread"}, {"queue_size": 3}])
+    def test_skip_drops_the_item_and_counts_the_error(self, options):
+        nodes = [with_options(Fails(1, 3), on_error="skip", **options)]
+
+        with Pipeline(nodes).open(enable_metrics=True) as session:
+            outputs = list(session.map(range(5)))
+            metrics = session.metrics()
+
+        assert outputs == [0, 2, 4]
+        assert metrics["node_metrics"][0]["errors"] == 2
+
+    @pytest.mark.parametrize("name", ["on_error", "dead_letter"])
+    def test_a_callable_gets_the_item_and_its_error(self, name):
+        letters = []
+        node = with_options(Fails(1), **{name: lambda item, error: letters.append((item, error))})
+
+        outputs = run([node, Add()], [0, 1, 2])
+
+        [(item, error)] = letters
+        assert outputs == [1, 3]
+        assert item == 1
+        assert isinstance(error, NodeError)
+        assert isinstance(error.__cause__, ValueError)
+        assert (error.node_id, error.phase) == ("Fails_0", "process")
+
+    def test_a_callable_that_raises_is_the_error_of_the_item(self):
+        def refuse(item, error):
+            raise KeyError("full")
+
+        with pytest.raises(NodeError, match="full"):
+            run([with_options(Fails(1), dead_letter=refuse)], [0, 1])
+
+    def test_what_a_generator_gave_before_it_failed_stays(self):
+        class Breaks:
+            def process(self, item):
+                yield item
+                raise ValueError
+
+        assert run([with_options(Breaks(), on_error="skip")], [1, 2]) == [1, 2]
+
+    @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+    def test_an_order_to_stop_is_never_skipped(self, error):
+        class Stops:
+            def process(self, item):
+                raise error
+
+        with (
+            pytest.raises(error),
+            Pipeline([with_options(Stops(), on_error="skip", retries=3)]).open() as session,
+        ):
+            session.call(1)
+
+    def test_a_batch_that_fails_is_skipped_whole(self):
+        class Node:
+            def process(self, items):
+                if 2 in items:
+                    raise ValueError
+                return items
+
+        letters = []
+        node = with_options(Node(), batch=2, dead_letter=lambda item, error: letters.append(item))
+
+        assert run([node], range(6)) == [0, 1, 4, 5]
+        assert letters == [2, 3]
+
+
+class TestRetries:
+    @pytest.mark.parametrize("kind", [Flaky, AsyncFlaky, FlakyGenerator])
+    @pytest.mark.parametrize("options", [{}, {"placement": "thread"}])
+    def test_an_item_is_tried_again(self, kind, options):
+        node = kind(failures=2)
+
+        outputs = run([with_options(node, retries=2, **options)], [1, 2])
+
+        assert outputs == [1, 1, 2, 2] if kind is FlakyGenerator else [1, 2]
+        assert node.tries == [1, 1, 1, 2, 2, 2]
+
+    def test_items_in_flight_are_tried_again(self):
+        node = AsyncFlaky(failures=2)
+
+        assert run([with_options(node, retries=2, concurrency=4)], [1, 2, 3]) == [1, 2, 3]
+        assert sorted(node.tries) == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+
+    def test_a_batch_is_tried_again(self):
+        class Node(Flaky):
+            def process(self, items):
+                super().process(tuple(items))
+                return items
+
+        node = Node(failures=1)
+
+        assert run([with_options(node, retries=1, batch=2)], [1, 2]) == [1, 2]
+        assert node.tries == [(1, 2), (1, 2)]
+
+    def test_the_last_error_is_told(self):
+        with pytest.raises(NodeError, match="failed in process\\(\\) on item 0: ValueError: try 3"):
+            run([with_options(Flaky(failures=9), retries=2)], [1])
+
+    def test_the_pause_doubles(self):
+        times = []
+
+        class Node:
+            def process(self, item):
+                times.append(time.monotonic())
+                if len(times) < 4:
+                    raise ValueError
+                return item
+
+        run([with_options(Node(), retries=3, retry_delay=0.02)], [1])
+        pauses = [after - before for before, after in pairwise(times)]
+
+        # Half of each is left to chance, so that many that failed together don't come back together.
+        assert all(pause >= 0.01 * 2**number for number, pause in enumerate(pauses))
+
+    def test_a_pause_ends_when_the_session_closes(self):
+        node = Flaky(failures=9)
+        session = (
+            Pipeline([with_options(node, retries=9, retry_delay=50)]).open(placement="thread").__enter__()
+        )
+        with heard("") as _:
+            call = Worker(lambda: session.call(1))
+            while not node.tries:
+                threading.Event().wait(0.001)
+            started = time.monotonic()
+            session.close()
+
+        with pytest.raises(SessionClosedError):
+            call.result()
+        assert time.monotonic() - started < TIMEOUT_SECS / 4
+
+
+class TestTimeout:
+    @pytest.mark.parametrize("options", [{}, {"placement": "thread"}, {"concurrency": 4}])
+    def test_a_coroutine_is_cancelled_and_the_session_goes_on(self, options):
+        hold = AsyncHold("held")
+
+        with Pipeline([with_options(hold, timeout=0.02, **options)]).open() as session:
+            with pytest.raises(
+                NodeTimeoutError, match="Node 'AsyncHold_0' took longer than 0.02 s"
+            ) as caught:
+                session.call("held")
+            answer = session.call("next")
+
+        assert hold.cancelled == ["held"]
+        assert (caught.value.node_id, caught.value.phase) == ("AsyncHold_0", "process")
+        assert answer == "next"
+
+    @pytest.mark.parametrize("options", [{}, {"placement": "thread"}])
+    def test_a_call_that_cannot_be_stopped_ends_the_session(self, options):
+        hold = Hold("held")
+
+        with Pipeline([with_options(hold, timeout=0.05, **options)]).open() as session:
+            with pytest.raises(
+                NodeTimeoutError, match="the call cannot be stopped, so the session has ended"
+            ):
+                session.call("held")
+            hold.go.set()
+            with pytest.raises((NodeTimeoutError, SessionClosedError)):
+                session.call("next")
+
+    def test_a_run_ends_with_it_too(self):
+        with pytest.raises(NodeTimeoutError, match="took longer than 0.02 s in process\\(\\) on item 1"):
+            run([with_options(AsyncHold("held"), timeout=0.02)], ["first", "held"])
+
+    def test_one_that_is_in_time_costs_nothing(self):
+        assert run([with_options(Add(), timeout=TIMEOUT_SECS)], range(100)) == list(range(1, 101))
+
+    def test_it_can_be_tried_again(self):
+        node = AsyncHold("held")
+        node.process = first_time_only(node)
+
+        assert run([with_options(node, timeout=0.02, retries=1)], ["held"]) == ["held"]
+        assert node.cancelled == ["held"]
+
+
+def first_time_only(node):
+    process, tries = node.process, []
+
+    async def once(item):
+        tries.append(item)
+        return await process(item) if len(tries) == 1 else item
+
+    return once
+
+
+class OptionsNode(Node):
+    """In the registry, so that manifests can name it."""
+
+    def process(self, items):
+        return items
+
+
+register_node(OptionsNode)
+
+ALL = {
+    "placement": "thread",
+    "replicas": 1,
+    "ordered": True,
+    "concurrency": 1,
+    "batch": {"size": 4, "max_wait": 0.5},
+    "queue_size": 8,
+    "when_full": "wait",
+    "on_error": "skip",
+    "retries": 1,
+    "retry_delay": 0.1,
+    "timeout": 5.0,
+}
+
+
+class TestVocabulary:
+    def test_manifests_have_the_same_words(self):
+        written = Pipeline("p").add_node(OptionsNode(), **{**ALL, "batch": Batch(4, max_wait=0.5)})
+        manifest = {
+            "version": "v1",
+            "nodes": [{"id": "OptionsNode_0", "node_type": "OptionsNode", "options": ALL}],
+        }
+
+        text = json.loads(written.serialize())
+        read = Pipeline.from_manifest(manifest)
+
+        assert text["nodes"][0]["options"] == ALL
+        assert json.loads(read.serialize())["nodes"][0]["options"] == ALL
+
+    @pytest.mark.parametrize("name", ["on_error", "dead_letter"])
+    def test_a_callable_is_nothing_for_a_manifest(self, name):
+        pipeline = Pipeline("p").add_node(OptionsNode(), **{name: print})
+
+        with pytest.raises(SerializationError, match=f"the option {name} is a function"):
+            pipeline.serialize()
+
+    @pytest.mark.parametrize(
+        ("options", "text"),
+        [
+            ({"replica": 2}, "Unknown option 'replica'; did you mean 'replicas'?"),
+            ({"queue_size": 0}, "queue_size=0 is not available; it is a whole number from 1 to 1000000"),
+            ({"when_full": "drop"}, "there is 'wait', 'drop_oldest', 'drop_newest'"),
+            ({"timeout": 0}, "timeout=0 is not available; it is a number of seconds above 0, or None"),
+            ({"retries": -1}, "it is a whole number from 0 to 1000000"),
+            ({"batch": "many"}, "it is a number of items, or Batch(size, max_wait=seconds)"),
+            ({"concurrency": 2, "batch": 2}, "batch and concurrency exclude each other; use one of them"),
+            ({"max_restarts": 1}, "max_restarts belongs to placement='process', which is not available"),
+        ],
+    )
+    def test_what_cannot_be_is_refused_everywhere_alike(self, options, text):
+        ways = [
+            lambda: with_options(Noting(), **options),
+            lambda: Pipeline("p").add_node(Noting(), **options),
+            lambda: Pipeline([Noting()]).open(**options),
+        ]
+        ways = ways[:2] if "queue_size" in options else ways
+
+        for way in ways:
+            with pytest.raises(PipelineError) as caught:
+                way()
+            assert text in str(caught.value)
+
+    def test_defaults_of_a_session_hold_for_nodes_that_do_not_say(self):
+        letters = []
+        nodes = [Fails(1), with_options(Fails(2), on_error="stop")]
+
+        with Pipeline(nodes).open(on_error="skip") as session:
+            first = session.call(1)
+            with pytest.raises(NodeError, match="Node 'Fails_1' failed"):
+                session.call(2)
+
+        assert first is None
+        assert letters == []

@@ -1,0 +1,387 @@
+"""Stages in parallel: threads, replicas, concurrent coroutines, batches."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+
+import pytest
+from stream_nodes import TIMEOUT_SECS, Add, Count, Hold, Noting, Odd, Twice, Worker, thread_count
+
+from remotemedia import Batch, Pipeline, with_options
+from remotemedia.exceptions import NodeError, PipelineError
+
+
+class Where:
+    """Writes down the thread that it runs on."""
+
+    def __init__(self):
+        self.threads = set()
+
+    def process(self, item):
+        self.threads.add(threading.get_ident())
+        return item
+
+
+class Batched:
+    """Takes lists, and writes down what it got."""
+
+    def __init__(self):
+        self.batches = []
+        self.has_come = threading.Event()
+
+    def process(self, items):
+        self.batches.append(list(items))
+        self.has_come.set()
+        return [item * 10 for item in items]
+
+
+def map_all(nodes, items, **options):
+    with Pipeline(nodes).open(**options) as session:
+        return list(session.map(items))
+
+
+class TestThreads:
+    def test_two_stages_work_at_the_same_time(self):
+        barrier = threading.Barrier(2, timeout=TIMEOUT_SECS)
+
+        class First:
+            def process(self, item):
+                if item > 0:
+                    barrier.wait()
+                return item
+
+        class Second:
+            def process(self, item):
+                if item < 9:
+                    barrier.wait()
+                return item
+
+        first, second = (with_options(node, placement="thread", queue_size=1) for node in (First(), Second()))
+
+        # The second stage is at an item exactly while the first is at the next one.
+        assert map_all([first, second], range(10)) == list(range(10))
+
+    def test_neighbours_without_options_share_a_thread(self):
+        nodes = [Where(), Where(), Where()]
+
+        with Pipeline([*nodes[:2], with_options(nodes[2], queue_size=2)]).open(placement="thread") as session:
+            list(session.map(range(3)))
+
+        assert nodes[0].threads == nodes[1].threads
+        assert nodes[0].threads.isdisjoint(nodes[2].threads)
+        assert threading.get_ident() not in nodes[0].threads | nodes[2].threads
+
+    @pytest.mark.parametrize("placements", [*itertools.product(["inline", "thread"], repeat=4)])
+    def test_answers_are_those_of_an_inline_pipeline(self, placements):
+        pipeline = Pipeline("fork")
+        nodes = {
+            "in": (Twice(), []),
+            "odd": (Odd(), "in"),
+            "add": (Add(), "in"),
+            "out": (Noting(), ["odd", "add"]),
+        }
+        for (name, (node, after)), placement in zip(nodes.items(), placements, strict=True):
+            pipeline.add_node(node, id=name, after=after, placement=placement, join=name == "out")
+
+        with pipeline.open() as session:
+            outputs = list(session.map(range(4)))
+
+        assert outputs == [
+            {"odd": None, "add": [1, 1]},
+            {"odd": [1, 1], "add": [2, 2]},
+            {"odd": None, "add": [3, 3]},
+            {"odd": [3, 3], "add": [4, 4]},
+        ]
+
+
+class TestReplicas:
+    def test_they_work_at_the_same_time(self):
+        barrier = threading.Barrier(4, timeout=TIMEOUT_SECS)
+
+        class Meet:
+            thread_safe = True
+
+            def process(self, item):
+                barrier.wait()
+                return item
+
+        assert map_all([with_options(Meet(), placement="thread", replicas=4)], range(16)) == list(range(16))
+
+    def test_order_is_restored(self):
+        hold = Hold(0)
+
+        class Lets(Hold):
+            def process(self, item):
+                if item == 20:
+                    hold.go.set()
+                return hold.process(item)
+
+        node = with_options(Lets(), placement="thread", replicas=2)
+
+        assert map_all([node], range(30)) == list(range(30))
+
+    def test_unordered_ones_overtake(self):
+        hold = Hold(0)
+        outputs = []
+
+        with Pipeline([with_options(hold, placement="thread", replicas=2, ordered=False)]).open() as session:
+            for output in session.map(range(5)):
+                outputs.append(output)
+                if output == 4:
+                    hold.go.set()
+
+        assert outputs == [1, 2, 3, 4, 0]
+
+    def test_a_factory_makes_one_object_for_each(self):
+        made = []
+
+        class Made(Noting):
+            def __init__(self):
+                super().__init__()
+                made.append(self)
+
+        with Pipeline([with_options(Made, placement="thread", replicas=3)]).open() as session:
+            outputs = list(session.map(range(30)))
+
+        assert outputs == list(range(30))
+        assert len(made) == 3
+        assert sorted(item for node in made for item in node.log if isinstance(item, int)) == outputs
+        assert all((node.log[0], node.log[-1]) == ("initialize node", "cleanup node") for node in made)
+
+    def test_a_shared_object_is_initialized_flushed_and_cleaned_up_once(self):
+        class Shared(Noting):
+            thread_safe = True
+
+            def flush(self):
+                self.log.append("flush")
+                return "rest"
+
+        node = Shared()
+
+        outputs = map_all([with_options(node, placement="thread", replicas=3)], range(3))
+
+        assert outputs == [0, 1, 2, "rest"]
+        assert sorted(node.log, key=str) == [0, 1, 2, "cleanup node", "flush", "initialize node"]
+
+    @pytest.mark.parametrize(
+        ("node", "options", "text"),
+        [
+            (Add(), {"placement": "thread", "replicas": 2}, "needs an object that says thread_safe = True"),
+            (Hold(), {"replicas": 2}, "replicas need threads: add placement='thread'"),
+            (Hold(), {"placement": "thread", "replicas": 2, "concurrency": 2}, "exclude each other"),
+        ],
+    )
+    def test_what_cannot_be_replicated_is_refused(self, node, options, text):
+        with pytest.raises(PipelineError, match=text):
+            Pipeline("replicas").add_node(node, **options)
+
+
+class TestConcurrency:
+    def test_a_thousand_items_are_in_flight_without_a_thread_for_each(self):
+        all_there = asyncio.Event()
+        inside = 0
+        threads = []
+
+        class Meets:
+            async def process(self, item):
+                nonlocal inside
+                inside += 1
+                if inside == 1000:
+                    threads.append(thread_count())
+                    all_there.set()
+                await all_there.wait()
+                return item
+
+        async def main():
+            before = thread_count()
+            async with Pipeline([with_options(Meets(), concurrency=1000)]).open() as session:
+                outputs = [output async for output in session.map(range(1000))]
+            return before, outputs
+
+        before, outputs = asyncio.run(main())
+
+        assert outputs == list(range(1000))
+        assert threads[0] - before < 10
+
+    def test_order_is_kept_and_only_what_must_wait_waits(self):
+        async def main():
+            second_is_done = asyncio.Event()
+            log = []
+
+            class Waits:
+                async def process(self, item):
+                    if item == 0:
+                        await second_is_done.wait()
+                    log.append(item)
+                    if item == 3:
+                        second_is_done.set()
+                    return item
+
+            async with Pipeline([with_options(Waits(), concurrency=4)]).open() as session:
+                return log, [output async for output in session.map(range(4))]
+
+        assert asyncio.run(main()) == ([1, 2, 3, 0], [0, 1, 2, 3])
+
+    def test_not_more_than_allowed_are_in_flight(self):
+        class Counts:
+            inside = most = 0
+
+            async def process(self, item):
+                self.inside += 1
+                self.most = max(self.most, self.inside)
+                await asyncio.sleep(0)
+                self.inside -= 1
+                return item
+
+        node = Counts()
+
+        outputs = map_all([with_options(node, concurrency=5)], range(100))
+
+        assert outputs == list(range(100))
+        assert 1 < node.most <= 5
+
+    def test_one_that_fails_is_the_error_of_its_item_alone(self):
+        class Fails:
+            async def process(self, item):
+                await asyncio.sleep(0)
+                if item == 2:
+                    raise ValueError("bad 2")
+                return item
+
+        async def main():
+            async with Pipeline([with_options(Fails(), concurrency=8)]).open() as session:
+                return await asyncio.gather(*map(session.call, range(5)), return_exceptions=True)
+
+        answers = asyncio.run(main())
+
+        assert [answer for answer in answers if not isinstance(answer, NodeError)] == [0, 1, 3, 4]
+        assert isinstance(answers[2].__cause__, ValueError)
+
+    def test_it_is_for_coroutines(self):
+        with pytest.raises(PipelineError, match="concurrency is for nodes with an async process"):
+            with_options_in_a_pipeline(Add(), concurrency=2)
+
+
+def with_options_in_a_pipeline(node, **options):
+    return Pipeline([with_options(node, **options)])
+
+
+class TestBatch:
+    def test_full_ones_go_at_once_and_the_rest_at_the_end(self):
+        node = Batched()
+
+        outputs = map_all([with_options(node, batch=4), Count()], range(10))
+
+        assert outputs == [*range(0, 100, 10), "10 items"]
+        assert node.batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+    def test_none_is_larger_than_allowed_whatever_comes_before_it(self):
+        node = Batched()
+        pipeline = Pipeline("merge")
+        pipeline.add_node(Noting(), id="a").add_node(Noting(), id="b", after=[]).add_node(
+            Twice(), id="c", after=[]
+        )
+        pipeline.add_node(node, after=["a", "b", "c"], batch=3)
+
+        with pipeline.open() as session:
+            outputs = list(session.map([1, 2]))
+
+        assert outputs == [10] * 4 + [20] * 4
+        assert max(map(len, node.batches)) == 3
+
+    def test_a_partial_one_goes_after_max_wait(self):
+        node = Batched()
+
+        with Pipeline([with_options(node, batch=Batch(100, max_wait=0.01))]).open() as session:
+            session.put(1)
+            session.put(2)
+            assert node.has_come.wait(TIMEOUT_SECS)
+            session.end()
+            outputs = list(session)
+
+        assert outputs == [10, 20]
+        assert max(map(len, node.batches)) <= 2
+
+    def test_a_partial_one_goes_when_the_session_drains(self):
+        node = Batched()
+
+        with Pipeline([with_options(node, batch=100)]).open() as session:
+            session.put(1)
+            session.put(2)
+            session.drain()
+            batches = [item for batch in node.batches for item in batch]
+
+        assert batches == [1, 2]
+
+    def test_a_call_does_not_wait_for_company(self):
+        with Pipeline([with_options(Batched(), batch=100)]).open() as session:
+            assert session.call(1) == 10
+
+    def test_calls_at_once_share_batches(self):
+        hold = Hold("first")
+
+        class Node(Batched):
+            def process(self, items):
+                hold.process(items[0])
+                super().process(items)
+                return items
+
+        node = Node()
+        with Pipeline([with_options(node, batch=100)]).open() as session:
+            first = Worker(lambda: session.call("first"))
+            assert hold.is_there.wait(TIMEOUT_SECS)
+            others = [Worker(lambda number=number: session.call(number)) for number in range(5)]
+            hold.go.set()
+            answers = [first.result(), *(worker.result() for worker in others)]
+
+        assert answers == ["first", 0, 1, 2, 3, 4]
+        assert node.batches[0] == ["first"]
+
+    def test_a_coroutine_takes_batches_too(self):
+        class Node:
+            async def process(self, items):
+                await asyncio.sleep(0)
+                return [len(items)] * len(items)
+
+        assert map_all([with_options(Node(), batch=2)], range(3)) == [2, 2, 1]
+
+    def test_none_in_an_answer_is_no_output(self):
+        class Node:
+            def process(self, items):
+                return [item if item % 2 else None for item in items]
+
+        assert map_all([with_options(Node(), batch=3)], range(6)) == [1, 3, 5]
+
+    @pytest.mark.parametrize(
+        ("answer", "text"),
+        [
+            ([1], "process() got a batch of 2 items and answered 1 of them"),
+            (7, "process() got a batch of 2 items and answered int; answer a list of as many"),
+        ],
+    )
+    def test_an_answer_of_another_length_is_an_error_that_says_both(self, answer, text):
+        class Node:
+            def process(self, items):
+                return answer
+
+        with pytest.raises(NodeError) as caught:
+            map_all([with_options(Node(), batch=2)], range(2))
+
+        assert str(caught.value.__cause__) == text
+
+    def test_replicas_take_batches_in_order(self):
+        class Node(Batched):
+            thread_safe = True
+
+        node = Node()
+
+        outputs = map_all([with_options(node, placement="thread", replicas=2, batch=3)], range(50))
+
+        assert outputs == list(range(0, 500, 10))
+        assert max(map(len, node.batches)) <= 3
+
+    def test_it_is_for_nodes_that_take_lists(self):
+        with pytest.raises(PipelineError, match="batch is for a process\\(\\) that gets a list"):
+            with_options_in_a_pipeline(Twice(), batch=2)
