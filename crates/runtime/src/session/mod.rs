@@ -19,6 +19,8 @@ mod door;
 mod figures;
 mod inbox;
 mod interrupt;
+#[cfg(all(loom, test))]
+mod loom;
 mod outbox;
 mod parallel;
 mod reorder;

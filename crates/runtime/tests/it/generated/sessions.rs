@@ -67,8 +67,9 @@ fn any_placed() -> impl Strategy<Value = Vec<(Described, Place)>> {
                 node.kind = Kind::Add(i64::try_from(call).expect("calls are few"));
             }
         }
-        let placed = nodes.into_iter().zip(places);
-        placed
+        nodes
+            .into_iter()
+            .zip(places)
             .map(|(node, place)| {
                 let place = place.fit(&node);
                 (node, place)

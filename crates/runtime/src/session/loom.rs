@@ -1,0 +1,80 @@
+//! The queues and the bookkeeping of a session under all schedules of a few threads.
+//!
+//! A thread that sleeps for ever fails a model: here no wait ends by itself.
+
+mod doors;
+mod inboxes;
+mod outboxes;
+mod reorders;
+mod trackers;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use loom::thread;
+
+use super::inbox::Parcel;
+use super::tracker::Client;
+use crate::{Payload, RunError};
+
+/// Long, for a wait that the checker never ends.
+const PATIENCE: Duration = Duration::from_secs(1 << 20);
+
+/// More switches in places where nothing forces one find nothing new, and take hours.
+const SWITCHES: usize = 5;
+
+fn check(model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(SWITCHES);
+    builder.check(model);
+}
+
+fn join_all(threads: impl IntoIterator<Item = thread::JoinHandle<()>>) {
+    for thread in threads {
+        thread.join().expect("no thread of a model panics");
+    }
+}
+
+/// An item that is a number.
+#[derive(Debug, PartialEq, Eq)]
+struct Number(u64);
+
+impl Payload for Number {
+    type Fault = ();
+
+    fn duplicate(&self) -> Self {
+        Self(self.0)
+    }
+
+    fn duplicate_fault((): &()) {}
+
+    fn join(_: Vec<(&str, Vec<Self>)>) -> Result<Self, ()> {
+        Err(())
+    }
+}
+
+fn parcel(input: u64) -> Parcel<Number> {
+    Parcel::whole(input, vec![(0, Number(input))])
+}
+
+/// Counts what it is told. Its own state is no part of the model.
+#[derive(Default)]
+struct Counting {
+    ends: AtomicUsize,
+    outputs: Mutex<Vec<u64>>,
+}
+
+impl Client<Number> for Counting {
+    fn output(&self, Number(output): Number) {
+        self.outputs.lock().expect("no model panics in here").push(output);
+    }
+
+    fn done(&self, _: Result<(), RunError<()>>) {
+        self.ends.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn forget(&self) {
+        self.outputs.lock().expect("no model panics in here").clear();
+    }
+}

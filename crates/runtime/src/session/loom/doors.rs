@@ -1,0 +1,169 @@
+//! Where inputs wait for room.
+
+use std::sync::{Arc, Mutex};
+
+use loom::thread;
+
+use super::{check, join_all};
+use crate::session::door::{Door, Entered};
+
+/// As many places as there are, and those who have been let in.
+struct Room {
+    free: loom::sync::Mutex<usize>,
+    inside: Mutex<Vec<u32>>,
+}
+
+impl Room {
+    fn new(free: usize) -> Arc<Self> {
+        Arc::new(Self { free: loom::sync::Mutex::new(free), inside: Mutex::default() })
+    }
+
+    fn has_room(&self) -> bool {
+        *self.free.lock().expect("no model panics in here") > 0
+    }
+
+    fn admit(&self, visitor: u32) {
+        *self.free.lock().expect("no model panics in here") -= 1;
+        self.inside.lock().expect("no model panics in here").push(visitor);
+    }
+
+    fn enter(&self, door: &Door<u32>, visitor: u32) -> Entered<u32, ()> {
+        let entered = door.enter(visitor, || self.has_room(), |visitor| self.admit(visitor));
+        if matches!(entered, Entered::Later) {
+            self.let_in(door);
+        }
+        entered
+    }
+
+    fn let_in(&self, door: &Door<u32>) {
+        door.let_in(|| self.has_room(), |visitor| self.admit(visitor), |()| {});
+    }
+
+    fn make_room(&self, door: &Door<u32>) {
+        *self.free.lock().expect("no model panics in here") += 1;
+        self.let_in(door);
+    }
+
+    fn inside(&self) -> Vec<u32> {
+        self.inside.lock().expect("no model panics in here").clone()
+    }
+}
+
+type Place = (Arc<Door<u32>>, Arc<Room>);
+
+fn place(free: usize) -> Place {
+    (Arc::new(Door::new()), Room::new(free))
+}
+
+fn spawn(place: &Place, work: impl FnOnce(&Door<u32>, &Room) + Send + 'static) -> thread::JoinHandle<()> {
+    let (door, room) = place.clone();
+    thread::spawn(move || work(&door, &room))
+}
+
+/// Whoever held the door once went away although room had come, and whoever made it had found the door locked.
+#[test]
+fn nobody_waits_while_there_is_room() {
+    check(|| {
+        let place = place(0);
+        let entering = spawn(&place, |door, room| {
+            room.enter(door, 1);
+        });
+        let leaving = spawn(&place, |door, room| room.make_room(door));
+
+        entering.join().unwrap();
+        leaving.join().unwrap();
+
+        assert_eq!(place.1.inside(), [1]);
+    });
+}
+
+#[test]
+fn all_come_in_when_all_leave() {
+    check(|| {
+        let place = place(0);
+        place.1.enter(&place.0, 1);
+        place.1.enter(&place.0, 2);
+        let leaving = [(); 2].map(|()| spawn(&place, |door, room| room.make_room(door)));
+
+        join_all(leaving);
+
+        assert_eq!(place.1.inside(), [1, 2], "in the order in which they came");
+    });
+}
+
+#[test]
+fn one_who_comes_does_not_pass_one_who_waits() {
+    check(|| {
+        let place = place(0);
+        place.1.enter(&place.0, 1);
+        let entering = spawn(&place, |door, room| {
+            room.enter(door, 2);
+        });
+        let leaving = spawn(&place, |door, room| {
+            room.make_room(door);
+            room.make_room(door);
+        });
+
+        entering.join().unwrap();
+        leaving.join().unwrap();
+
+        assert_eq!(place.1.inside(), [1, 2]);
+    });
+}
+
+#[test]
+fn nobody_comes_in_while_the_door_is_held_and_all_do_after_it() {
+    check(|| {
+        let place = place(1);
+        let waiting = place.0.hold();
+        assert!(waiting.is_empty());
+        let entering = spawn(&place, |door, room| assert_eq!(room.enter(door, 1), Entered::Later));
+        entering.join().unwrap();
+        let second = spawn(&place, |door, room| {
+            room.enter(door, 2);
+        });
+        let leaving = spawn(&place, |door, room| room.make_room(door));
+
+        place.0.release();
+        place.1.let_in(&place.0);
+
+        second.join().unwrap();
+        leaving.join().unwrap();
+        assert_eq!(place.1.inside(), [1, 2]);
+    });
+}
+
+#[test]
+fn each_is_let_in_or_turned_away() {
+    check(|| {
+        let place = place(0);
+        let entering = spawn(&place, |door, room| {
+            if let Entered::Never(visitor) = room.enter(door, 1) {
+                room.inside.lock().expect("no model panics in here").push(visitor);
+            }
+        });
+        let leaving = spawn(&place, |door, room| room.make_room(door));
+
+        let turned_away = place.0.close();
+
+        entering.join().unwrap();
+        leaving.join().unwrap();
+        assert_eq!(place.1.inside().len() + turned_away.len(), 1);
+    });
+}
+
+#[test]
+fn one_behind_a_forgotten_one_comes_in() {
+    check(|| {
+        let place = place(0);
+        place.1.enter(&place.0, 1);
+        place.1.enter(&place.0, 2);
+        let leaving = spawn(&place, |door, room| room.make_room(door));
+
+        let forgotten = place.0.forget(|&visitor| visitor == 1);
+        place.1.let_in(&place.0);
+
+        leaving.join().unwrap();
+        assert_eq!(place.1.inside(), if forgotten.is_empty() { [1] } else { [2] });
+    });
+}

@@ -1,0 +1,150 @@
+//! The queues before stages.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use loom::thread;
+
+use super::{Number, check, join_all, parcel};
+use crate::WhenFull;
+use crate::session::inbox::{Dropped, Inbox, Policy, Popped, Pushed};
+
+fn inbox(when_full: WhenFull) -> Arc<Inbox<Number>> {
+    Arc::new(Inbox::new(Policy { capacity: 1, when_full, is_only_way: true }))
+}
+
+/// The inputs of all parcels until the end.
+fn pop_all(inbox: &Inbox<Number>) -> Vec<u64> {
+    let before = inbox.popped();
+    let mut inputs = Vec::new();
+    while let Popped::Parcel(number, parcel) = inbox.pop() {
+        assert_eq!(number, before + inputs.len() as u64, "numbers are those of popping");
+        inputs.push(parcel.input);
+    }
+    inputs
+}
+
+#[test]
+fn each_parcel_is_popped_once() {
+    check(|| {
+        let inbox = inbox(WhenFull::Wait);
+        let push = |input| {
+            let inbox = Arc::clone(&inbox);
+            thread::spawn(move || assert!(matches!(inbox.push(parcel(input)), Pushed::Queued)))
+        };
+        let pushing = [push(1), push(2)];
+
+        let popped = [inbox.pop(), inbox.pop()].map(|popped| match popped {
+            Popped::Parcel(_, parcel) => parcel.input,
+            Popped::Nothing | Popped::Closed => panic!("nobody closes it"),
+        });
+
+        assert_eq!(BTreeSet::from(popped), BTreeSet::from([1, 2]));
+        join_all(pushing);
+    });
+}
+
+#[test]
+fn one_who_pushes_keeps_the_order() {
+    check(|| {
+        let inbox = inbox(WhenFull::Wait);
+        let pushing = Arc::clone(&inbox);
+        let pushing = thread::spawn(move || {
+            (1..=3).for_each(|input| drop(pushing.push(parcel(input))));
+            pushing.close();
+        });
+
+        assert_eq!(pop_all(&inbox), [1, 2, 3]);
+        pushing.join().unwrap();
+    });
+}
+
+#[test]
+fn closing_wakes_all() {
+    check(|| {
+        let inbox = inbox(WhenFull::Wait);
+        let pushing = Arc::clone(&inbox);
+        let pushing = thread::spawn(move || {
+            let pushed = [1, 2].map(|input| pushing.push(parcel(input)));
+            pushed.iter().filter(|pushed| matches!(pushed, Pushed::Queued)).count()
+        });
+        let popping = Arc::clone(&inbox);
+        let popping = thread::spawn(move || pop_all(&popping).len());
+
+        inbox.close();
+
+        assert_eq!(pushing.join().unwrap(), popping.join().unwrap(), "what was queued is popped");
+    });
+}
+
+#[test]
+fn no_nudge_is_missed() {
+    check(|| {
+        let inbox = inbox(WhenFull::Wait);
+        let is_pressed = Arc::new(loom::sync::atomic::AtomicBool::new(false));
+        let nudging = (Arc::clone(&inbox), Arc::clone(&is_pressed));
+        let nudging = thread::spawn(move || {
+            nudging.1.store(true, loom::sync::atomic::Ordering::SeqCst);
+            nudging.0.nudge();
+        });
+
+        loop {
+            let nudges = inbox.nudges();
+            if is_pressed.load(loom::sync::atomic::Ordering::SeqCst) {
+                break;
+            }
+            assert!(matches!(inbox.pop_until(None, nudges), Popped::Nothing));
+        }
+        nudging.join().unwrap();
+    });
+}
+
+#[test]
+fn emptying_makes_room() {
+    check(|| {
+        let inbox = inbox(WhenFull::Wait);
+        let pushing = Arc::clone(&inbox);
+        let pushing = thread::spawn(move || {
+            let pushed = [1, 2].map(|input| pushing.push(parcel(input)));
+            assert!(pushed.iter().all(|pushed| matches!(pushed, Pushed::Queued)));
+            pushing.close();
+        });
+
+        let emptied = inbox.empty().len();
+        let popped = pop_all(&inbox).len();
+
+        pushing.join().unwrap();
+        assert_eq!(emptied + popped, 2);
+    });
+}
+
+#[test]
+fn what_is_dropped_is_told_and_the_rest_popped() {
+    for when_full in [WhenFull::DropOldest, WhenFull::DropNewest] {
+        check(move || {
+            let inbox = inbox(when_full);
+            let push = |input| {
+                let inbox = Arc::clone(&inbox);
+                thread::spawn(move || match inbox.push(parcel(input)) {
+                    Pushed::Dropped(Dropped { parcel, ends_input }) => {
+                        assert!(ends_input && parcel.items.len() == 1);
+                        vec![parcel.input]
+                    }
+                    Pushed::Queued => Vec::new(),
+                    Pushed::Refused => panic!("nobody closes it"),
+                })
+            };
+            let pushing = [push(1), push(2)];
+            let Popped::Parcel(_, first) = inbox.pop() else { panic!("one at least stays") };
+
+            let mut seen: Vec<u64> = pushing.into_iter().flat_map(|pushing| pushing.join().unwrap()).collect();
+            assert_eq!(seen.len() as u64, inbox.figures().dropped);
+            seen.push(first.input);
+            inbox.close();
+            seen.extend(pop_all(&inbox));
+
+            seen.sort_unstable();
+            assert_eq!(seen, [1, 2]);
+        });
+    }
+}

@@ -1,0 +1,98 @@
+//! The outputs of a stream.
+
+use std::sync::Arc;
+
+use loom::thread;
+
+use super::{Number, PATIENCE, check, join_all};
+use crate::session::outbox::{Next, Outbox};
+use crate::session::tracker::Client;
+
+fn outbox(inputs: usize) -> Arc<Outbox<Number>> {
+    let outbox = Arc::new(Outbox::new(1, None));
+    (0..inputs).for_each(|_| outbox.expect_input());
+    outbox.end();
+    outbox
+}
+
+fn put(outbox: &Arc<Outbox<Number>>, outputs: &'static [u64]) -> thread::JoinHandle<()> {
+    let outbox = Arc::clone(outbox);
+    thread::spawn(move || {
+        for &output in outputs {
+            outbox.output(Number(output));
+        }
+        outbox.done(Ok(()));
+    })
+}
+
+fn take_all(outbox: &Outbox<Number>) -> Vec<u64> {
+    let mut outputs = Vec::new();
+    loop {
+        match outbox.next(PATIENCE) {
+            Next::Output(Number(output)) => outputs.push(output),
+            Next::End => return outputs,
+            Next::Nothing => {}
+            Next::Failed(error) => panic!("nothing fails: {error:?}"),
+        }
+    }
+}
+
+#[test]
+fn all_outputs_come_out_in_order() {
+    check(|| {
+        let outbox = outbox(1);
+        let putting = put(&outbox, &[1, 2, 3]);
+
+        assert_eq!(take_all(&outbox), [1, 2, 3]);
+        putting.join().unwrap();
+    });
+}
+
+#[test]
+fn two_stages_may_bring_outputs() {
+    check(|| {
+        let outbox = outbox(2);
+        let putting = [put(&outbox, &[1]), put(&outbox, &[2])];
+
+        assert_eq!(take_all(&outbox).iter().sum::<u64>(), 3);
+        join_all(putting);
+    });
+}
+
+#[test]
+fn nobody_waits_for_one_who_takes_no_more() {
+    check(|| {
+        let outbox = outbox(1);
+        let putting = put(&outbox, &[1, 2]);
+
+        outbox.abandon();
+
+        putting.join().unwrap();
+        assert!(matches!(outbox.next(PATIENCE), Next::End));
+    });
+}
+
+#[test]
+fn forgetting_wakes_one_who_waits_for_room() {
+    check(|| {
+        let outbox = outbox(1);
+        outbox.output(Number(1));
+        let putting = put(&outbox, &[2]);
+
+        outbox.forget();
+
+        putting.join().unwrap();
+    });
+}
+
+#[test]
+fn one_who_takes_is_told_of_an_interrupt() {
+    check(|| {
+        let outbox = outbox(2);
+        let interrupting = Arc::clone(&outbox);
+        let interrupting = thread::spawn(move || interrupting.interrupted(2));
+
+        assert_eq!(take_all(&outbox), [0; 0]);
+        interrupting.join().unwrap();
+    });
+}

@@ -1,0 +1,119 @@
+//! Parallel work that is put in order again.
+
+use std::sync::Arc;
+
+use loom::thread;
+
+use super::{Number, PATIENCE, check, join_all, parcel};
+use crate::session::reorder::{Begin, Completion, Reorder};
+
+fn completion(input: u64) -> Completion<Number> {
+    Completion { header: parcel(input).header(), outputs: Vec::new(), was_given: true }
+}
+
+fn next(reorder: &Reorder<Number>) -> u64 {
+    reorder.next().expect("nobody closes it").header.input
+}
+
+#[test]
+fn what_is_done_is_handed_on_in_order() {
+    check(|| {
+        let reorder = Arc::new(Reorder::new(true, 2, 2));
+        let work = |number: u64| {
+            let reorder = Arc::clone(&reorder);
+            thread::spawn(move || {
+                assert!(reorder.begin());
+                reorder.complete(number, completion(number));
+            })
+        };
+        let working = [work(1), work(0)];
+
+        assert_eq!([next(&reorder), next(&reorder)], [0, 1]);
+        join_all(working);
+    });
+}
+
+#[test]
+fn without_order_all_is_handed_on() {
+    check(|| {
+        let reorder = Arc::new(Reorder::new(false, 1, 1));
+        let work = |number: u64| {
+            let reorder = Arc::clone(&reorder);
+            thread::spawn(move || {
+                assert!(reorder.begin());
+                reorder.complete(number, completion(number));
+            })
+        };
+        let working = [work(1), work(0)];
+
+        assert_eq!(next(&reorder) + next(&reorder), 1);
+        join_all(working);
+    });
+}
+
+#[test]
+fn places_are_given_back() {
+    check(|| {
+        let reorder = Arc::new(Reorder::<Number>::new(true, 1, 1));
+        let idle = Arc::clone(&reorder);
+        let idle = thread::spawn(move || {
+            assert!(idle.begin());
+            idle.unbegin();
+        });
+
+        assert!(reorder.begin());
+        reorder.unbegin();
+        idle.join().unwrap();
+    });
+}
+
+#[test]
+fn one_who_waits_for_those_before_is_woken() {
+    check(|| {
+        let reorder = Arc::new(Reorder::new(true, 2, 2));
+        assert!(reorder.begin() && reorder.begin());
+        let working = Arc::clone(&reorder);
+        let working = thread::spawn(move || {
+            working.complete(1, completion(1));
+            working.complete(0, completion(0));
+        });
+
+        while !reorder.is_done_before(2, PATIENCE) {}
+        assert_eq!([next(&reorder), next(&reorder)], [0, 1]);
+        working.join().unwrap();
+    });
+}
+
+/// One who has number 0 and waits for another place, while number 1 is done and takes the last.
+#[test]
+fn nobody_waits_for_itself() {
+    check(|| {
+        let reorder = Arc::new(Reorder::new(true, 2, 2));
+        assert!(reorder.begin() && reorder.begin());
+        let other = Arc::clone(&reorder);
+        let other = thread::spawn(move || other.complete(1, completion(1)));
+
+        assert_eq!(reorder.begin_besides(Some(0)), Begin::AllWait);
+        reorder.complete(0, completion(0));
+
+        assert_eq!([next(&reorder), next(&reorder)], [0, 1]);
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn closing_wakes_all() {
+    check(|| {
+        let reorder = Arc::new(Reorder::<Number>::new(true, 1, 1));
+        assert!(reorder.begin());
+        let beginning = Arc::clone(&reorder);
+        let beginning = thread::spawn(move || assert!(!beginning.begin()));
+        let taking = Arc::clone(&reorder);
+        let taking = thread::spawn(move || assert!(taking.next().is_none()));
+
+        reorder.close();
+
+        beginning.join().unwrap();
+        taking.join().unwrap();
+    });
+}
