@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -102,3 +104,32 @@ def test_whoever_puts_never_waits_for_a_stage_that_drops(when_full, kept):
 
         assert list(session) == kept
         assert session.metrics()["node_metrics"][0]["dropped"] == 7
+
+
+def test_a_thread_that_was_left_behind_may_come_back_while_the_interpreter_ends():
+    """It was unwound, let go of an interpreter that it did not hold, and aborted the process."""
+    code = """
+import threading
+from remotemedia import Pipeline
+from remotemedia.exceptions import NodeTimeoutError
+
+has_begun, may_return = threading.Event(), threading.Event()
+
+class Stuck:
+    def process(self, item):
+        has_begun.set()
+        may_return.wait()
+
+with Pipeline([Stuck()]).open(placement="thread") as session:
+    session.put("a frame")
+    has_begun.wait()
+    try:
+        session.close(timeout=0.01)
+    except NodeTimeoutError:
+        pass
+may_return.set()
+"""
+
+    went = [subprocess.run([sys.executable, "-c", code], check=False).returncode for _ in range(5)]
+
+    assert went == [0] * 5
