@@ -123,8 +123,9 @@ fn a_generator_ends_when_its_call_is_abandoned() {
             .replica(endless_of(&valve).named("a", &log)),
     ] {
         let session = pipe.open();
+        let before = valve.arrived();
         let call = session.call(0);
-        valve.wait_for(valve.arrived() + 1);
+        valve.wait_for(before + 1);
 
         session.abandon(&call.client);
         valve.open();
