@@ -372,3 +372,10 @@ class TestVocabulary:
 
         assert first is None
         assert letters == []
+
+
+def test_an_unknown_option_of_a_session_is_refused_with_all_that_there_are():
+    with pytest.raises(
+        PipelineError, match="the options are: enable_metrics, queue_size, stall_warning, placement"
+    ):
+        Pipeline([Add(1)]).open(bogus=1)

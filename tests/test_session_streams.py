@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -102,3 +105,79 @@ def test_whoever_puts_never_waits_for_a_stage_that_drops(when_full, kept):
 
         assert list(session) == kept
         assert session.metrics()["node_metrics"][0]["dropped"] == 7
+
+
+def test_a_thread_that_was_left_behind_may_come_back_while_the_interpreter_ends():
+    """It was unwound, let go of an interpreter that it did not hold, and aborted the process."""
+    code = """
+import threading
+from remotemedia import Pipeline
+from remotemedia.exceptions import NodeTimeoutError
+
+has_begun, may_return = threading.Event(), threading.Event()
+
+class Stuck:
+    def process(self, item):
+        has_begun.set()
+        may_return.wait()
+
+with Pipeline([Stuck()]).open(placement="thread") as session:
+    session.put("a frame")
+    has_begun.wait()
+    try:
+        session.close(timeout=0.01)
+    except NodeTimeoutError:
+        pass
+may_return.set()
+"""
+
+    went = [subprocess.run([sys.executable, "-c", code], check=False).returncode for _ in range(5)]
+
+    assert went == [0] * 5
+
+
+class Doubling:
+    is_streaming = True
+
+    async def process(self, items):
+        async for item in items:
+            yield 2 * item
+
+
+@pytest.mark.parametrize("placement", ["inline", "thread"])
+def test_a_streaming_node_begins_anew_after_the_end_of_a_stream(placement):
+    """It had ended with the first stream, and lost all items of the second."""
+    with Pipeline([Doubling()]).open(placement=placement) as session:
+        outputs = [list(session.map([1, 2])), session.call(3), list(session.map([4]))]
+
+    assert outputs == [[2, 4], 6, [8]]
+
+
+def test_an_interrupted_streaming_node_gives_nothing_of_the_old_stream():
+    """What it was at came out with the next item."""
+    is_inside = threading.Event()
+
+    class Slow:
+        is_streaming = True
+
+        async def process(self, items):
+            async for item in items:
+                is_inside.set()
+                if item == "old":
+                    await asyncio.sleep(0.05)
+                yield item
+
+    with Pipeline([Slow()]).open(placement="thread") as session:
+        session.put("old")
+        is_inside.wait(10)
+
+        assert session.interrupt() == 1
+        assert list(session.map(["new"])) == ["new"]
+
+
+def test_a_streaming_node_begins_anew_in_asyncio():
+    async def two_streams():
+        async with Pipeline([Doubling()]).open() as session:
+            return [output async for output in session.map([1, 2])], await session.call(3)
+
+    assert asyncio.run(two_streams()) == ([2, 4], 6)

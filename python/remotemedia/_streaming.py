@@ -17,15 +17,19 @@ __all__ = ["StreamingNode"]
 
 
 class StreamingNode:
-    """One run of a streaming node. All calls belong to one event loop.
+    """The runs of a streaming node, one after the other. All calls belong to one event loop.
 
     For each item: `push` it, then call `next_output` until it answers `(False, None)`. At the end of input:
-    `end`, then `next_output` in the same way. `close` in any case.
+    `end`, then `next_output` in the same way; an item that is pushed after that begins a new run. `close` in
+    any case.
     """
 
     def __init__(self, process: Callable[[AsyncIterator[Any]], AsyncGenerator[Any, None]]) -> None:
         """Prepare a run of `process`; nothing of it is called yet."""
         self._process = process
+        self._prepare()
+
+    def _prepare(self) -> None:
         self._items = _Items(self._tell)
         self._task: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
@@ -35,8 +39,21 @@ class StreamingNode:
         self._is_closing = False
 
     async def push(self, item: Any) -> None:
-        """Give the node an item. One that has returned already ignores it."""
+        """Give the node an item. One that has returned before the end of input ignores it."""
+        if self._items.is_ended:
+            await self.restart()
         self._items.put(item)
+
+    async def restart(self) -> None:
+        """Stop the node; the next item begins a new run.
+
+        Raises:
+            BaseException: What the node raised on its way out.
+        """
+        try:
+            await self.close()
+        finally:
+            self._prepare()
 
     async def next_output(self) -> tuple[bool, Any]:
         """The next output as `(True, output)`; `(False, None)` when the node waits for an item or has ended.
@@ -106,14 +123,14 @@ class _Items:
         self._pending: list[Any] = []
         self._arrived = asyncio.Event()
         self._waiting = 0
-        self._is_ended = False
+        self.is_ended = False
 
     def put(self, item: Any) -> None:
         self._pending.append(item)
         self._arrived.set()
 
     def end(self) -> None:
-        self._is_ended = True
+        self.is_ended = True
         self._arrived.set()
 
     def is_awaited(self) -> bool:
@@ -124,7 +141,7 @@ class _Items:
 
     async def __anext__(self) -> Any:
         while not self._pending:
-            if self._is_ended:
+            if self.is_ended:
                 raise StopAsyncIteration
             self._arrived.clear()
             self._waiting += 1

@@ -1,6 +1,6 @@
 //! `check`: what would run where, and what stands in the way.
 
-use remotemedia_runtime::{DEFAULT_QUEUE_SIZE, Plan, PlanNode, Stage};
+use remotemedia_runtime::{DEFAULT_QUEUE_SIZE, Plan, PlanNode, Stage, WhenFull};
 
 use crate::cli::CheckOptions;
 use crate::loader::{FailureKind, Loader, Remark};
@@ -68,7 +68,7 @@ fn resources(plan: &Plan, number: usize) -> String {
     if stage.width() > 1 {
         words += &format!(", {} at a time", counted(stage.width(), "item"));
     }
-    if plan.sides_of(number) > 1 {
+    if plan.sides_of(number) > 1 && stage.options.when_full == WhenFull::Wait {
         // Its queue must take whatever it is brought.
         words += ", puts branches together";
     } else {

@@ -229,9 +229,15 @@ impl Node<Object> for PythonNode {
         if self.is_told_by_other {
             return Ok(());
         }
-        Python::attach(|py| match optional_method(self.object.bind(py), "interrupt")? {
-            Some(method) => answer::finish(method.bind(py).call0()?, |answer| self.bridge.wait_to_the_end(answer)),
-            None => Ok(()),
+        Python::attach(|py| {
+            if let Process::Streaming(adapter) = &self.process {
+                // What it makes of the old stream must not come out with the next item.
+                self.bridge.wait_to_the_end(adapter.bind(py).call_method0("restart")?)?;
+            }
+            match optional_method(self.object.bind(py), "interrupt")? {
+                Some(method) => answer::finish(method.bind(py).call0()?, |answer| self.bridge.wait_to_the_end(answer)),
+                None => Ok(()),
+            }
         })
     }
 

@@ -184,7 +184,7 @@ impl Turn for Turns {
             let turns: Option<Vec<Held<'_>>> =
                 self.0.iter().map(|shared| shared.turn.take(py, || cancel.is_set())).collect();
             if turns.is_some() {
-                work();
+                hold(work);
             }
         });
     }
@@ -195,7 +195,7 @@ const FEW: usize = 8;
 
 fn enter_few(py: Python<'_>, left: &[Arc<Shared>], cancel: &CancelFlag, work: &mut dyn FnMut()) {
     match left.split_first() {
-        None => work(),
+        None => hold(work),
         Some((shared, left)) => {
             if let Some(_turn) = shared.turn.take(py, || cancel.is_set()) {
                 enter_few(py, left, cancel, work);
@@ -227,8 +227,27 @@ impl Turn for NoTurns {
     }
 
     fn enter(&self, work: &mut dyn FnMut()) {
-        Python::attach(|_| work());
+        Python::attach(|_| hold(work));
     }
+}
+
+/// Do the work of nodes, on a thread that may be left behind.
+///
+/// When the interpreter ends, Python ends the threads that come back to it by unwinding them. What is on their stacks would be let go of
+/// without the interpreter, which aborts the process: such a thread stands still instead, until the process has ended.
+fn hold(work: &mut dyn FnMut()) {
+    struct StandStill;
+    impl Drop for StandStill {
+        fn drop(&mut self) {
+            while !std::thread::panicking() {
+                std::thread::park();
+            }
+        }
+    }
+
+    let guard = StandStill;
+    work();
+    std::mem::forget(guard);
 }
 
 /// A lock that one can stop waiting for, and that costs a few nanoseconds while nobody does.

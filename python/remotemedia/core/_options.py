@@ -166,8 +166,10 @@ def session_settings(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
     if (problem := _check_limit(settings["stall_warning"])) is not None:
         raise PipelineError(f"stall_warning={settings['stall_warning']!r} is not available; {problem}")
     defaults = {name: value for name, value in options.items() if name not in settings}
+    names = [*settings, *(name for name in _CHECKS if name not in settings)]
     for name in defaults:
-        if name not in _CHECKS and (hint := did_you_mean(str(name), [*settings, *_CHECKS])):
+        if name not in _CHECKS and name not in _NOT_YET:
+            hint = did_you_mean(str(name), names) or f"; the options are: {', '.join(names)}"
             raise PipelineError(f"Unknown option '{name}'{hint}")
     check_options(defaults)
     return settings, defaults
