@@ -64,8 +64,7 @@ docs: extension ## run the code of README.md and docs/, and build the Rust refer
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
 format: setup ## format Rust and Python
-	cargo fmt --all
-	$(BIN)/ruff check --select I --fix && $(BIN)/ruff format
+	cargo fmt --all && $(BIN)/ruff check --select I --fix && $(BIN)/ruff format
 
 setup: .venv/.installed
 
