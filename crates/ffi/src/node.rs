@@ -32,6 +32,8 @@ pub(crate) struct PythonNode {
     flush: Option<Py<PyAny>>,
     pub(crate) membership: Membership,
     has_acted: bool,
+    /// `process` answers with what the event loop can cancel.
+    is_async: bool,
     bridge: Arc<Bridge>,
     /// How long a coroutine may take.
     timeout_secs: Option<f64>,
@@ -52,6 +54,7 @@ impl PythonNode {
             flush: None,
             membership: Membership::new(object),
             has_acted: false,
+            is_async: false,
             bridge,
             timeout_secs: options.timeout.map(|timeout| timeout.as_secs_f64()),
             retries: (retries, options.retry_delay.as_secs_f64()),
@@ -91,6 +94,7 @@ impl PythonNode {
         self.flush = if self.is_told_by_other { None } else { optional_method(object, "flush")? };
         let kind = kinds.call_method1("classify", (object,))?;
         let kind = kind.extract::<&str>()?;
+        self.is_async = matches!(kind, "coroutine" | "async_generator");
         if self.retries.0 > 0 && kind == "coroutine" {
             let class = py.import("remotemedia._retries")?.getattr("Retrying")?;
             let retrying = class.call1((&method, self.retries.0, self.retries.1, self.timeout_secs))?;
@@ -239,6 +243,10 @@ impl Node<Object> for PythonNode {
                 None => Ok(()),
             }
         })
+    }
+
+    fn ends_late_calls(&self) -> bool {
+        self.is_async
     }
 
     fn has_acted(&self) -> bool {

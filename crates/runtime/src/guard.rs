@@ -13,6 +13,16 @@ const LOOK: Duration = Duration::from_millis(5);
 /// No pause before a retry is longer than this.
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
+/// As long can all attempts at one item take, with the pauses between them, if each may take `timeout`.
+pub(crate) fn longest_call(options: &Options, timeout: Duration) -> Duration {
+    let pauses: Duration = (0..options.retries).map(|attempt| longest_pause(options.retry_delay, attempt)).sum();
+    timeout.saturating_mul(options.retries + 1).saturating_add(pauses)
+}
+
+fn longest_pause(retry_delay: Duration, attempt: u32) -> Duration {
+    retry_delay.saturating_mul(1 << attempt.min(16)).min(LONGEST_DELAY)
+}
+
 /// Takes an item that failed for good, and its fault. May fail itself, and then the item has failed after all.
 pub type DeadLetter<P> = Arc<dyn Fn(P, <P as Payload>::Fault) -> Result<(), <P as Payload>::Fault> + Send + Sync>;
 
@@ -51,7 +61,7 @@ impl<P: Payload> Policy<P> {
             return false;
         }
         // Full jitter: many that failed together don't come back together.
-        let longest = self.retry_delay.saturating_mul(1 << attempt.min(16)).min(LONGEST_DELAY);
+        let longest = longest_pause(self.retry_delay, attempt);
         let until = Instant::now() + longest.mul_f64(0.5 + fastrand::f64() / 2.0);
         P::wait(|| {
             while !self.stop.is_set() && Instant::now() < until {
@@ -168,6 +178,10 @@ impl<P: Payload> Node<P> for Guarded<P> {
 
     fn has_acted(&self) -> bool {
         self.node.has_acted()
+    }
+
+    fn ends_late_calls(&self) -> bool {
+        self.node.ends_late_calls()
     }
 
     fn stop(&mut self) -> Result<(), P::Fault> {

@@ -126,6 +126,11 @@ pub trait Node<P: Payload>: Send {
         true
     }
 
+    /// Whether the node itself ends a call that takes longer than its options allow. Asked once, after `initialize`.
+    fn ends_late_calls(&self) -> bool {
+        false
+    }
+
     /// End what the node still does on its own. Called once before `cleanup`, whatever happened.
     fn stop(&mut self) -> Result<(), P::Fault> {
         Ok(())

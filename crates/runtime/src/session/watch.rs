@@ -1,13 +1,18 @@
 //! Looks from outside whether calls come back: names what stalls, and ends what overruns its time.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::Stall;
 use super::core::Core;
+use crate::guard::longest_call;
 use crate::progress::Reading;
 use crate::{Payload, Plan, RunError};
+
+/// Enough for a node to end a call of its own that takes too long, however busy the machine is.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// Opened once, from any thread.
 #[derive(Default)]
@@ -123,7 +128,9 @@ fn look_at<P: Payload>(
     let for_at_least = seen.since.elapsed();
     let node = core.plan.stages()[stage].nodes.get(reading.node).map(|&node| &core.plan.nodes()[node]);
     let timeout = node.and_then(|node| node.options.timeout).filter(|_| reading.item.is_some());
-    if let Some(timeout) = timeout.filter(|timeout| for_at_least > *timeout) {
+    if let (Some(node), Some(timeout)) = (node, timeout)
+        && for_at_least > longest_call(&node.options, timeout) + grace(core, stage, reading.node)
+    {
         let stall = stall(&core.plan, stage, reading, for_at_least);
         core.break_off(|| RunError::Timeout {
             node_id: stall.node_id.clone(),
@@ -138,6 +145,12 @@ fn look_at<P: Payload>(
             reporter.stalled(&stall(&core.plan, stage, reading, for_at_least));
         }
     }
+}
+
+/// How much longer a call may take whose node sees to its end, before it must be taken for one that cannot be ended.
+fn grace<P: Payload>(core: &Core<P>, stage: usize, node: usize) -> Duration {
+    let ends_late_calls = core.stages[stage].ends_late_calls.get(node).is_some_and(|ends| ends.load(Ordering::Relaxed));
+    if ends_late_calls { GRACE } else { Duration::ZERO }
 }
 
 fn tell_drops<P: Payload>(core: &Core<P>, told: &mut Vec<u64>) {

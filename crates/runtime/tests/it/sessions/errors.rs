@@ -147,6 +147,17 @@ fn retries_wait_longer_each_time() {
     assert!(started.elapsed() >= (DELAY + 2 * DELAY) / 2, "{:?}", started.elapsed());
 }
 
+/// The time for one call once ran through all attempts and the pauses between them.
+#[test]
+fn each_attempt_has_its_own_time() {
+    const TIMEOUT: Duration = Duration::from_millis(40);
+    let how = Options { retries: 1, retry_delay: TIMEOUT * 2, timeout: Some(TIMEOUT), ..Options::default() };
+    let node = guarded(flaky(1, &Log::default()), &how, None);
+    let session = Pipe::default().node("a", &[], node).with(how).open();
+
+    assert_eq!(session.call(1).outputs(), numbers(&[1]));
+}
+
 #[test]
 fn a_skipped_item_has_no_output() {
     let how = Options { on_error: OnError::Skip, ..thread() };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use remotemedia_runtime::{Observer, Outbox, Phase, Plan, Reporter, RunError, Session, Stall};
+use remotemedia_runtime::{Node, Observer, Outbox, Outputs, Phase, Plan, Reporter, RunError, Session, Stall};
 use serde_json::json;
 
 use crate::support::{
@@ -169,6 +169,29 @@ fn items_that_take_their_time_one_by_one_are_no_timeout() {
     let calls: Vec<_> = (0..12).map(|number| session.call(number)).collect();
 
     assert!(calls.iter().all(|call| call.answer().is_ok()));
+}
+
+/// A node that ends calls itself.
+struct Punctual(Duration);
+
+impl Node<Item> for Punctual {
+    fn process(&mut self, item: Item) -> Result<Outputs<Item>, Fault> {
+        std::thread::sleep(self.0);
+        Ok(Outputs::One(item))
+    }
+
+    fn ends_late_calls(&self) -> bool {
+        true
+    }
+}
+
+/// On a busy machine the session once ended before the node had ended its call.
+#[test]
+fn a_node_that_ends_its_calls_itself_has_time_to_do_it() {
+    let how = options(&json!({"timeout": 0.01}));
+    let session = Pipe::default().node("a", &[], Punctual(Duration::from_millis(60))).with(how).open();
+
+    assert_eq!(session.call(1).outputs(), numbers(&[1]));
 }
 
 #[test]
