@@ -72,7 +72,7 @@ impl Watch {
         let core = Arc::downgrade(core);
         let thread = std::thread::Builder::new()
             .name("remotemedia-watch".into())
-            .spawn(move || P::live(|| watch(&core, &end, pause, stall_warning)))
+            .spawn(move || watch(&core, &end, pause, stall_warning))
             .expect("the system has a thread for the watch of a session");
         Some(Self { ended, thread })
     }
