@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import threading
 import traceback
 from typing import TYPE_CHECKING, Any
 
 from remotemedia import _core
 from remotemedia._failures import combine, throw
+from remotemedia._threads import forget
 
 if TYPE_CHECKING:
     from remotemedia.core._graph import Graph
@@ -65,15 +65,9 @@ async def _stop(graph: Graph, call: _core.Call, outcome: _Outcome) -> None:
 
 
 def _join(call: _core.Call) -> None:
-    """Wait for the end of a thread, and let `threading` forget it.
-
-    When code asks which thread it runs on, as every log record does, `threading` makes a stand-in for one
-    that it has not started itself, and Python before 3.12.1 keeps it for ever.
-    """
+    """Wait for the end of a thread."""
     call.join()
-    known = threading._active  # type: ignore[attr-defined] # noqa: SLF001 - There is no other way to it.
-    if isinstance(known.get(call.thread_id), threading._DummyThread):  # noqa: SLF001
-        known.pop(call.thread_id, None)
+    forget(call.thread_id)
 
 
 class _Outcome:

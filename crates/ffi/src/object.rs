@@ -33,7 +33,15 @@ impl Payload for Object {
 
     fn live(life: impl FnOnce() + Send) {
         // Attached once and for all the interpreter keeps what it needs for this thread, instead of making it anew each time.
-        Python::attach(|py| py.detach(life));
+        Python::attach(|py| {
+            py.detach(life);
+            let forgotten = py
+                .import("remotemedia._threads")
+                .and_then(|threads| threads.call_method1("forget", (crate::sharing::thread_id(),)).map(drop));
+            if let Err(error) = forgotten {
+                error.write_unraisable(py, None);
+            }
+        });
     }
 
     fn join(branches: Vec<(&str, Vec<Self>)>) -> Result<Self, PyErr> {

@@ -82,6 +82,21 @@ impl<P: Payload> Unit<P> {
         }
     }
 
+    /// What ended the work on an input, where an interruption or the end of the session did: the order reaches the nodes before the clients
+    /// are told.
+    pub(crate) fn why(&self, core: &Core<P>, error: RunError<P::Fault>) -> RunError<P::Fault> {
+        let is_stopped = match &error {
+            RunError::Cancelled => true,
+            RunError::Interrupt(fault) => self.stop.is_set() && P::is_cancellation(fault),
+            _ => false,
+        };
+        match (is_stopped, core.is_closed.load(Ordering::Relaxed)) {
+            (false, _) => error,
+            (true, true) => RunError::Closed,
+            (true, false) => RunError::Interrupted,
+        }
+    }
+
     /// The machine, if it is free before the deadline.
     pub(crate) fn lock_until(&self, deadline: Instant) -> Option<MutexGuard<'_, Machine<P>>> {
         loop {
@@ -224,7 +239,7 @@ pub(super) fn work_on<P: Payload>(
         }
     });
     if let Err(stop) = outcome {
-        let error = blame(machine, stop);
+        let error = unit.why(core, blame(machine, stop));
         unit.enter(machine, |machine| core.note_failures(machine.abandon().into_iter().map(|(_, _, fault)| fault)));
         core.fail(input, error);
     }
