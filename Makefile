@@ -20,10 +20,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 LIBPYTHON = $$($(BIN)/python -c "import sysconfig; print(sysconfig.get_config_var('LIBDIR'))")
 INSTALL_WHEEL := $(BIN)/pip install --quiet --force-reinstall --no-deps --no-index --find-links dist remotemedia
 
-.PHONY: help demo test lint bench wheel host docs format setup extension
+.PHONY: help demo test test-long lint bench wheel host docs format setup extension
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' Makefile
 
 demo: wheel host ## recognize the recordings of examples/data with a pipeline of live Python objects
 	@$(INSTALL_WHEEL)
@@ -33,6 +33,10 @@ demo: wheel host ## recognize the recordings of examples/data with a pipeline of
 
 test: extension ## run the tests of Rust and Python
 	LD_LIBRARY_PATH=$(LIBPYTHON) cargo test --workspace --locked
+	cargo build --locked --package remotemedia-host
+	$(BIN)/pytest -m "not long"
+
+test-long: extension ## run the tests of Python, those that take minutes too
 	cargo build --locked --package remotemedia-host
 	$(BIN)/pytest
 
