@@ -162,7 +162,7 @@ def options_of(draw, kind):
 
 def overtakes(options):
     """Whether items may overtake each other at a node."""
-    is_parallel = options.get("replicas", 1) > 1 or options.get("concurrency", 1) > 1
+    is_parallel = "batch" in options or options.get("replicas", 1) > 1 or options.get("concurrency", 1) > 1
     return options.get("ordered") is False and is_parallel
 
 
