@@ -35,6 +35,8 @@ pub(crate) struct PythonNode {
     bridge: Arc<Bridge>,
     /// How long a coroutine may take.
     timeout_secs: Option<f64>,
+    /// Whether it is coroutines that take time, which the event loop can end.
+    keeps_time: bool,
     /// How often an item that is in flight with others is tried again, and after how many seconds.
     retries: (u32, f64),
     /// The `process` method that tries again, if it does.
@@ -54,6 +56,7 @@ impl PythonNode {
             has_acted: false,
             bridge,
             timeout_secs: options.timeout.map(|timeout| timeout.as_secs_f64()),
+            keeps_time: options.timeout.is_some() && is_coroutine(object)?,
             retries: (retries, options.retry_delay.as_secs_f64()),
             retrying: None,
             is_told_by_other: false,
@@ -225,6 +228,10 @@ impl Node<Object> for PythonNode {
         })
     }
 
+    fn keeps_time(&self) -> bool {
+        self.keeps_time
+    }
+
     fn interrupt(&mut self) -> PyResult<()> {
         if self.is_told_by_other {
             return Ok(());
@@ -278,6 +285,11 @@ fn no_batch(answer: &Bound<'_, PyAny>, count: usize) -> PyErr {
     PyTypeError::new_err(format!(
         "process() got a batch of {count} items and answered {kind}; answer a list of as many"
     ))
+}
+
+fn is_coroutine(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let kind = object.py().import("remotemedia._kinds")?.call_method1("classify", (object,))?;
+    Ok(kind.extract::<&str>()? == "coroutine")
 }
 
 /// Cancels a coroutine that was begun.

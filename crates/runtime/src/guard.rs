@@ -158,6 +158,10 @@ impl<P: Payload> Node<P> for Guarded<P> {
         self.node.flush()
     }
 
+    fn keeps_time(&self) -> bool {
+        self.node.keeps_time()
+    }
+
     fn set_aside(&self) -> Option<Arc<AtomicU64>> {
         Some(Arc::clone(&self.policy.set_aside))
     }

@@ -111,6 +111,11 @@ pub trait Node<P: Payload>: Send {
         None
     }
 
+    /// Whether this node itself ends calls that take longer than its time limit.
+    fn keeps_time(&self) -> bool {
+        false
+    }
+
     /// Counts the items that failed and were seen to here, if the node does that.
     fn set_aside(&self) -> Option<Arc<AtomicU64>> {
         None

@@ -165,6 +165,7 @@ fn build_stage<P: Payload>(
             .map(|(replica, machine)| Unit {
                 stop: machine.is_cancelled.clone(),
                 progress: Arc::clone(&machine.progress),
+                keep_time: machine.nodes.iter().map(|node| node.keeps_time()).collect(),
                 recorders: machine.recorders.clone(),
                 turn: turn_of(&planned.nodes, replica),
                 machine: Mutex::new(machine),

@@ -49,6 +49,8 @@ pub(crate) struct Unit<P: Payload> {
     pub(crate) machine: Mutex<Machine<P>>,
     pub(crate) stop: CancelFlag,
     pub(crate) progress: Arc<Progress>,
+    /// Which of the nodes keep their time limit themselves.
+    pub(crate) keep_time: Vec<bool>,
     pub(crate) recorders: Option<Recorders>,
     pub(crate) turn: Option<Box<dyn Turn>>,
 }

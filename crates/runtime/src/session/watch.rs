@@ -122,7 +122,8 @@ fn look_at<P: Payload>(
 ) {
     let for_at_least = seen.since.elapsed();
     let node = core.plan.stages()[stage].nodes.get(reading.node).map(|&node| &core.plan.nodes()[node]);
-    let timeout = node.and_then(|node| node.options.timeout).filter(|_| reading.item.is_some());
+    let keeps_time = core.stages[stage].units[0].keep_time.get(reading.node).copied().unwrap_or_default();
+    let timeout = node.and_then(|node| node.options.timeout).filter(|_| reading.item.is_some() && !keeps_time);
     if let Some(timeout) = timeout.filter(|timeout| for_at_least > *timeout) {
         let stall = stall(&core.plan, stage, reading, for_at_least);
         core.break_off(|| RunError::Timeout {
