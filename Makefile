@@ -34,6 +34,10 @@ demo: wheel host ## recognize the recordings of examples/data with a pipeline of
 test: extension ## run the tests of Rust and Python
 	LD_LIBRARY_PATH=$(LIBPYTHON) cargo test --workspace --locked
 	cargo build --locked --package remotemedia-host
+	$(BIN)/pytest -m "not long"
+
+test-long: extension ## run the tests of Python, those that take minutes too
+	cargo build --locked --package remotemedia-host
 	$(BIN)/pytest
 
 test-long: ## check the queues in all schedules of a few threads, and many more generated pipelines

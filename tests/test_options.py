@@ -378,4 +378,4 @@ def test_an_unknown_option_of_a_session_is_refused_with_all_that_there_are():
     with pytest.raises(
         PipelineError, match="the options are: enable_metrics, queue_size, stall_warning, placement"
     ):
-        Pipeline([Add(1)]).open(bogus=1)
+        Pipeline([Add()]).open(bogus=1)

@@ -382,6 +382,34 @@ class TestBatch:
         assert outputs == list(range(0, 500, 10))
         assert max(map(len, node.batches)) <= 3
 
+    @pytest.mark.parametrize(
+        "options", [{"batch": 2}, {"concurrency": 2}, {"placement": "thread", "replicas": 2}]
+    )
+    def test_every_branch_after_a_parallel_stage_gets_every_item(self, options):
+        class Passes:
+            thread_safe = True
+
+            def process(self, item):
+                return item
+
+        class Awaits:
+            async def process(self, item):
+                return item
+
+        pipeline = Pipeline("fork")
+        pipeline.add_node(Awaits() if "concurrency" in options else Passes(), id="in", **options)
+        pipeline.add_node(Noting(), id="a", after="in").add_node(
+            Noting(), id="b", after="in", placement="thread"
+        )
+        pipeline.add_node(Noting(), id="c", after=["a", "b"], join=True).add_node(
+            Noting(), id="d", after="in"
+        )
+
+        with pipeline.open() as session:
+            outputs = list(session.map([1, 2]))
+
+        assert outputs == [{"a": 1, "b": 1}, 1, {"a": 2, "b": 2}, 2]
+
     def test_it_is_for_nodes_that_take_lists(self):
         with pytest.raises(PipelineError, match="batch is for a process\\(\\) that gets a list"):
             with_options_in_a_pipeline(Twice(), batch=2)

@@ -23,10 +23,19 @@ __all__ = ["Lifecycle", "finish"]
 _users: dict[int, int] = {}
 
 
-async def finish(answer: Any) -> Any:
-    """What a call answered; if that is a coroutine, what it answers in the end."""
+async def finish(answer: Any, limit: float | None = None) -> Any:
+    """What a call answered; if that is a coroutine, what it answers in the end.
+
+    Raises:
+        CallTimeoutError: If a coroutine takes longer than `limit` seconds.
+    """
     while answer_kind(answer) == "coroutine":
-        answer = await answer
+        if limit is None:
+            answer = await answer
+        else:
+            from remotemedia._retries import within
+
+            answer = await within(answer, limit)
     return answer
 
 

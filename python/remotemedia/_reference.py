@@ -3,6 +3,9 @@
 Work waits on a stack, so that each item and each output goes all the way down before the next one starts.
 Where branches meet again, a gate collects their items until all other work of the input is done. The end of
 input is one more input, in which nodes are flushed in plan order.
+
+Of the options only those that change answers count here: `on_error`, `dead_letter`, `retries`, `timeout`, and
+`batch` (`remotemedia._reference_batches`). Where and how many at a time nodes run is the engine's affair.
 """
 
 from __future__ import annotations
@@ -16,18 +19,20 @@ from remotemedia._kinds import answer_kind, classify, is_source
 from remotemedia._lifecycle import Lifecycle, finish
 from remotemedia._logging import debug_log
 from remotemedia._metrics import Recorder, report
+from remotemedia._policies import Policy, made
 from remotemedia._shapes import shape
 from remotemedia.core._graph import plan_order
+from remotemedia.exceptions import NodeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from remotemedia._streaming import StreamingNode
-    from remotemedia.core._graph import Graph
+    from remotemedia.core._graph import Entry, Graph
 
     Draw = Callable[[], Any]
 
-__all__ = ["run"]
+__all__ = ["Machine", "Stream", "run"]
 
 
 async def run(
@@ -37,7 +42,7 @@ async def run(
 ) -> tuple[list[Any], dict[str, Any] | None]:
     """Run a graph once; see `remotemedia._engine.run`, which answers the same."""
     started = time.perf_counter()
-    machine = _Machine(graph)
+    machine = _machine_of(graph)
     failure: BaseException | None = None
     try:
         await machine.lifecycle.initialize()
@@ -55,8 +60,8 @@ async def run(
     return machine.outputs, metrics
 
 
-class _Stream:
-    """Outputs in the making."""
+class Stream:
+    """Outputs in the making; `item` is what they are made of, at a node that sees to its failures itself."""
 
     def __init__(self, node: int, phase: str, draw: Draw, close: Callable[[], Any] | None) -> None:
         self.node = node
@@ -64,6 +69,7 @@ class _Stream:
         self.draw = draw
         self.close = close
         self.secs = 0.0
+        self.item: list[Any] = []
 
 
 class _Gate:
@@ -74,9 +80,12 @@ class _Gate:
         self.arrived: dict[int, list[Any]] = {upstream: [] for upstream in upstreams}
 
 
-class _Machine:
+class Machine:
+    """The nodes of one run, and the work that waits."""
+
     def __init__(self, graph: Graph) -> None:
-        self.entries = [graph.entries[position] for position in plan_order(graph.entries)]
+        """Arrange the nodes in plan order."""
+        self.entries = [made(graph.entries[position]) for position in plan_order(graph.entries)]
         place = {entry.id: index for index, entry in enumerate(self.entries)}
         self.roots = [index for index, entry in enumerate(self.entries) if not entry.after]
         self.downstreams: list[list[int]] = [[] for _ in self.entries]
@@ -90,17 +99,19 @@ class _Machine:
         self.exit = _Gate((index for index, found in enumerate(self.downstreams) if not found), join=False)
         self.adapters = [_adapter(entry.node) for entry in self.entries]
         self.lifecycle = Lifecycle(self.entries, close=self._close, tell=self._note)
+        self.policies = [Policy.of(entry) for entry in self.entries]
         self.recorders = [Recorder() for _ in self.entries]
         self.log = debug_log(graph.name, self.entries)
         # Streams to draw from, and items with the node that they go to and the branch that they came on.
-        self.stack: list[_Stream | tuple[int, int | None, Any]] = []
-        self.source: _Stream | None = None
+        self.stack: list[Stream | tuple[int, int | None, Any]] = []
+        self.source: Stream | None = None
         self.visited: set[int] = set()
         self.outputs: list[Any] = []
         self.items_in = 0
         self.item_index = 0
 
     async def take_all(self, feed: Any) -> None:
+        """Take all items of the input, or of the source."""
         if feed is None:
             await self._take_source(self.roots[0])
         elif hasattr(feed, "__aiter__"):
@@ -113,23 +124,27 @@ class _Machine:
                 await self._take(self.roots, item)
 
     async def flush(self) -> None:
+        """Let each node give its last outputs."""
         self.visited.clear()
         for index, entry in enumerate(self.entries):
             await self._open(index, is_flush=True)
-            adapter = self.adapters[index]
-            if adapter is not None:
-                await adapter.end()
-                self.stack.append(_Stream(index, "flush", adapter.next_output, None))
-            elif callable(getattr(entry.node, "flush", None)):
-                await self._follow(index, "flush", entry.node.flush)  # type: ignore[attr-defined]
+            await self._flush_node(index, entry)
             await self._work_off()
         self._let_out()
+
+    async def _flush_node(self, index: int, entry: Entry) -> None:
+        adapter = self.adapters[index]
+        if adapter is not None:
+            await adapter.end()
+            self.stack.append(Stream(index, "flush", adapter.next_output, None))
+        elif callable(getattr(entry.node, "flush", None)):
+            self._push_stream(await self._follow(index, "flush", entry.node.flush))  # type: ignore[attr-defined]
 
     async def abandon(self) -> list[BaseException]:
         """Close the generators under way; what that raised."""
         failures: list[BaseException] = []
         for work in [*reversed(self.stack), self.source]:
-            if isinstance(work, _Stream) and work.close is not None:
+            if isinstance(work, Stream) and work.close is not None:
                 try:
                     await finish(work.close())
                 except BaseException as error:  # noqa: BLE001 - Told with what else failed.
@@ -174,8 +189,8 @@ class _Machine:
     async def _work_off(self) -> None:
         while self.stack:
             work = self.stack.pop()
-            if isinstance(work, _Stream):
-                has_output, output = await self._draw(work)
+            if isinstance(work, Stream):
+                has_output, output = await self._draw_on(work)
                 if has_output:
                     self.stack.append(work)
                     self._send(work.node, output)
@@ -189,13 +204,55 @@ class _Machine:
     async def _enter(self, index: int, item: Any) -> None:
         self.visited.add(index)
         self.recorders[index].items_in += 1
+        policy = self.policies[index]
+        if policy.is_default:
+            self._push_stream(await self._begin(index, item))
+            return
+        for attempt in range(policy.retries + 1):
+            try:
+                stream = await self._begin(index, item)
+                # A generator fails while it is drawn from; its first output decides.
+                first = (False, None) if stream is None else await self._draw(stream)
+                break
+            except NodeError as error:
+                failure = error
+            if attempt < policy.retries:
+                await policy.pause(attempt)
+                # Only what is given up counts.
+                self.recorders[index].errors -= 1
+        else:
+            await self._give_up(index, item, failure)
+            return
+        has_output, output = first
+        if stream is not None and has_output:
+            stream.item = [item]
+            self.stack.append(stream)
+            self._send(index, output)
+
+    async def _begin(self, index: int, item: Any) -> Stream | None:
+        """Give an item to a node; a plain answer is sent on, a generator comes back."""
         adapter = self.adapters[index]
         if adapter is not None:
             await adapter.push(item)
-            self.stack.append(_Stream(index, "process", adapter.next_output, None))
+            return Stream(index, "process", adapter.next_output, None)
+        process = self.entries[index].node.process  # type: ignore[attr-defined]
+        return await self._follow(index, "process", process, item)
+
+    async def _give_up(self, index: int, item: Any, failure: NodeError) -> None:
+        """An item failed for good."""
+        try:
+            await self.policies[index].give_up(self.entries[index].id, item, failure)
+        except NodeError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - What should have taken the item failed in its place.
+            refusal = self._failure(index, "process", self.item_index, error)
         else:
-            process = self.entries[index].node.process  # type: ignore[attr-defined]
-            await self._follow(index, "process", process, item)
+            return
+        raise refusal
+
+    def _push_stream(self, stream: Stream | None) -> None:
+        if stream is not None:
+            self.stack.append(stream)
 
     async def _open(self, index: int, *, is_flush: bool) -> None:
         """Give a node behind a gate what has arrived there."""
@@ -227,8 +284,8 @@ class _Machine:
     def _push(self, targets: list[int], branch: int | None, item: Any) -> None:
         self.stack += [(target, branch, item) for target in reversed(targets)]
 
-    async def _follow(self, index: int, phase: str, method: Callable[..., Any], *args: Any) -> None:
-        """Call a node and send on what it answers."""
+    async def _follow(self, index: int, phase: str, method: Callable[..., Any], *args: Any) -> Stream | None:
+        """Call a node and send on what it answers, unless that is a generator."""
         started = time.perf_counter()
         try:
             answer = await self._ask(index, phase, method, *args)
@@ -239,14 +296,25 @@ class _Machine:
         secs = time.perf_counter() - started
         if stream is not None:
             stream.secs = secs
-            self.stack.append(stream)
-            return
+            return stream
         if answer is not None or phase == "process":
             self._note(index, phase, secs)
         if answer is not None:
             self._send(index, answer)
+        return None
 
-    async def _draw(self, stream: _Stream) -> tuple[bool, Any]:
+    async def _draw_on(self, stream: Stream) -> tuple[bool, Any]:
+        """One more output; what a generator gave before it failed stays, where somebody sees to that."""
+        try:
+            return await self._draw(stream)
+        except NodeError as error:
+            if not stream.item:
+                raise
+            failure = error
+        await self._give_up(stream.node, stream.item[0], failure)
+        return False, None
+
+    async def _draw(self, stream: Stream) -> tuple[bool, Any]:
         """One more output of a generator."""
         started = time.perf_counter()
         has_output, output = await self._ask(stream.node, stream.phase, stream.draw)
@@ -256,8 +324,9 @@ class _Machine:
         return has_output, output
 
     async def _ask(self, index: int, phase: str, method: Callable[..., Any], *args: Any) -> Any:
+        limit = self.policies[index].timeout if phase == "process" and args else None
         try:
-            return await finish(method(*args))
+            return await finish(method(*args), limit)
         except BaseException as error:  # noqa: BLE001 - Raised below, where it gets no context of its own.
             failure = self._failure(index, phase, self.item_index if phase == "process" else None, error)
         self.recorders[index].errors += 1
@@ -281,6 +350,14 @@ class _Machine:
             self.log("node '%s': %s%s in %d us", self.entries[index].id, phase, item, secs * 1e6)
 
 
+def _machine_of(graph: Graph) -> Machine:
+    if any(entry.options.get("batch") is not None for entry in graph.entries):
+        from remotemedia._reference_batches import BatchMachine
+
+        return BatchMachine(graph)
+    return Machine(graph)
+
+
 def _adapter(node: object) -> StreamingNode | None:
     if classify(node) != "streaming" or is_source(node):
         return None
@@ -289,7 +366,7 @@ def _adapter(node: object) -> StreamingNode | None:
     return StreamingNode(node.process)  # type: ignore[attr-defined]
 
 
-def _stream_of(index: int, phase: str, answer: Any) -> _Stream | None:
+def _stream_of(index: int, phase: str, answer: Any) -> Stream | None:
     """What draws outputs from an answer, if it is a generator."""
     kind = answer_kind(answer)
     if kind == "generator":
@@ -299,7 +376,7 @@ def _stream_of(index: int, phase: str, answer: Any) -> _Stream | None:
                 return True, output
             return False, None
 
-        return _Stream(index, phase, draw, answer.close)
+        return Stream(index, phase, draw, answer.close)
     if kind == "async_generator":
 
         async def draw_async() -> tuple[bool, Any]:
@@ -312,5 +389,5 @@ def _stream_of(index: int, phase: str, answer: Any) -> _Stream | None:
             # `aclose` answers an awaitable that is no coroutine, which `finish` would take for a value.
             await answer.aclose()
 
-        return _Stream(index, phase, draw_async, close_async)
+        return Stream(index, phase, draw_async, close_async)
     return None

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import traceback
+
+from remotemedia._threads import forget
 
 __all__ = ["abandoned", "dropped", "left_behind", "set_aside", "stack_of", "stalled"]
 
@@ -20,11 +23,13 @@ def stalled(node_id: str, item_index: int | None, seconds: float, thread_id: int
         seconds,
         stack_of(thread_id),
     )
+    forget(threading.get_ident())
 
 
 def dropped(node_id: str, count: int) -> None:
     """Items found the queue before a node full."""
     _logger.warning("%d items were dropped before node '%s', whose queue was full", count, node_id)
+    forget(threading.get_ident())
 
 
 def set_aside(error: BaseException) -> None:

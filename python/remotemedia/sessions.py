@@ -39,7 +39,6 @@ class _Closing(SessionCore):
 
     queue_size: int
     is_plain: bool
-    _stream: OutputStream
     _is_used = False
     _is_ended = False
     _is_closed = False
@@ -48,12 +47,16 @@ class _Closing(SessionCore):
         """Finish the making of a session."""
         self.queue_size = settings["queue_size"]
         self.is_plain = is_plain
-        self._stream = self.main_stream()
         if graph.source is not None:
             self._is_used = self._is_ended = True
             self.start_source()
         _open_sessions.add(self)
         return self
+
+    @property
+    def _stream(self) -> OutputStream:
+        # Not kept: it holds the session, and the collector cannot see through a circle.
+        return self.main_stream()
 
     def end(self) -> None:
         """No more items are put in: the nodes are flushed, and the iteration ends after the last output."""

@@ -32,11 +32,11 @@ pub(crate) struct PythonNode {
     flush: Option<Py<PyAny>>,
     pub(crate) membership: Membership,
     has_acted: bool,
-    /// `process` answers with what the event loop can cancel.
-    is_async: bool,
     bridge: Arc<Bridge>,
     /// How long a coroutine may take.
     timeout_secs: Option<f64>,
+    /// Whether it is coroutines that take time, which the event loop can end.
+    keeps_time: bool,
     /// How often an item that is in flight with others is tried again, and after how many seconds.
     retries: (u32, f64),
     /// The `process` method that tries again, if it does.
@@ -54,9 +54,9 @@ impl PythonNode {
             flush: None,
             membership: Membership::new(object),
             has_acted: false,
-            is_async: false,
             bridge,
             timeout_secs: options.timeout.map(|timeout| timeout.as_secs_f64()),
+            keeps_time: options.timeout.is_some() && is_coroutine(object)?,
             retries: (retries, options.retry_delay.as_secs_f64()),
             retrying: None,
             is_told_by_other: false,
@@ -94,7 +94,6 @@ impl PythonNode {
         self.flush = if self.is_told_by_other { None } else { optional_method(object, "flush")? };
         let kind = kinds.call_method1("classify", (object,))?;
         let kind = kind.extract::<&str>()?;
-        self.is_async = matches!(kind, "coroutine" | "async_generator");
         if self.retries.0 > 0 && kind == "coroutine" {
             let class = py.import("remotemedia._retries")?.getattr("Retrying")?;
             let retrying = class.call1((&method, self.retries.0, self.retries.1, self.timeout_secs))?;
@@ -229,6 +228,10 @@ impl Node<Object> for PythonNode {
         })
     }
 
+    fn keeps_time(&self) -> bool {
+        self.keeps_time
+    }
+
     fn interrupt(&mut self) -> PyResult<()> {
         if self.is_told_by_other {
             return Ok(());
@@ -243,10 +246,6 @@ impl Node<Object> for PythonNode {
                 None => Ok(()),
             }
         })
-    }
-
-    fn ends_late_calls(&self) -> bool {
-        self.is_async
     }
 
     fn has_acted(&self) -> bool {
@@ -286,6 +285,11 @@ fn no_batch(answer: &Bound<'_, PyAny>, count: usize) -> PyErr {
     PyTypeError::new_err(format!(
         "process() got a batch of {count} items and answered {kind}; answer a list of as many"
     ))
+}
+
+fn is_coroutine(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let kind = object.py().import("remotemedia._kinds")?.call_method1("classify", (object,))?;
+    Ok(kind.extract::<&str>()? == "coroutine")
 }
 
 /// Cancels a coroutine that was begun.

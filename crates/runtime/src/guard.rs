@@ -168,6 +168,10 @@ impl<P: Payload> Node<P> for Guarded<P> {
         self.node.flush()
     }
 
+    fn keeps_time(&self) -> bool {
+        self.node.keeps_time()
+    }
+
     fn set_aside(&self) -> Option<Arc<AtomicU64>> {
         Some(Arc::clone(&self.policy.set_aside))
     }
@@ -178,10 +182,6 @@ impl<P: Payload> Node<P> for Guarded<P> {
 
     fn has_acted(&self) -> bool {
         self.node.has_acted()
-    }
-
-    fn ends_late_calls(&self) -> bool {
-        self.node.ends_late_calls()
     }
 
     fn stop(&mut self) -> Result<(), P::Fault> {

@@ -116,9 +116,12 @@ impl<P: Payload> Machine<P> {
 
     /// Whether the node before one of the exits was given an item of the input under way, and somebody needs to know.
     pub(crate) fn was_visited(&self, exit: usize) -> bool {
-        // The way out of a gate of outputs is no exit of a node.
-        let from = self.exits.get(exit).and_then(|edge| edge.from);
-        let from = from.and_then(|from| self.members.iter().position(|&member| member == from));
+        // The outputs of several last nodes leave by an exit of the stage's own.
+        let from = self
+            .exits
+            .get(exit)
+            .and_then(|edge| edge.from)
+            .and_then(|from| self.members.iter().position(|&member| member == from));
         self.has_join && from.is_some_and(|index| self.visited[index])
     }
 

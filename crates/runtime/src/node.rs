@@ -111,6 +111,11 @@ pub trait Node<P: Payload>: Send {
         None
     }
 
+    /// Whether this node itself ends calls that take longer than its time limit.
+    fn keeps_time(&self) -> bool {
+        false
+    }
+
     /// Counts the items that failed and were seen to here, if the node does that.
     fn set_aside(&self) -> Option<Arc<AtomicU64>> {
         None
@@ -124,11 +129,6 @@ pub trait Node<P: Payload>: Send {
     /// Whether the last `initialize` or `cleanup` did anything that is worth telling.
     fn has_acted(&self) -> bool {
         true
-    }
-
-    /// Whether the node itself ends a call that takes longer than its options allow. Asked once, after `initialize`.
-    fn ends_late_calls(&self) -> bool {
-        false
     }
 
     /// End what the node still does on its own. Called once before `cleanup`, whatever happened.

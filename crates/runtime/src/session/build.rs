@@ -1,6 +1,6 @@
 //! Opening a session: stages and links from a plan, initialization, threads.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -86,8 +86,6 @@ impl<P: Payload> Session<P> {
                 let mut machine = core.stages[stage].units[unit].lock();
                 machine.initialize(node)?;
                 machine.adopt_source(node);
-                let ends_late_calls = machine.nodes[node].ends_late_calls();
-                core.stages[stage].ends_late_calls[node].store(ends_late_calls, Ordering::Relaxed);
             }
         }
         Ok(())
@@ -167,6 +165,7 @@ fn build_stage<P: Payload>(
             .map(|(replica, machine)| Unit {
                 stop: machine.is_cancelled.clone(),
                 progress: Arc::clone(&machine.progress),
+                keep_time: machine.nodes.iter().map(|node| node.keeps_time()).collect(),
                 recorders: machine.recorders.clone(),
                 turn: turn_of(&planned.nodes, replica),
                 machine: Mutex::new(machine),
@@ -174,7 +173,6 @@ fn build_stage<P: Payload>(
             .collect(),
         links,
         waited_us: AtomicU64::new(0),
-        ends_late_calls: planned.nodes.iter().map(|_| AtomicBool::new(false)).collect(),
         ending: AtomicUsize::new(0),
         started: Mutex::default(),
     }

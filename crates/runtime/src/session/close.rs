@@ -30,9 +30,9 @@ impl<P: Payload> Session<P> {
         let deadline = Instant::now() + timeout;
         self.stop(stop_waiting);
         if let Some(watch) = self.watch.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            watch.end();
+            P::wait(|| watch.end());
         }
-        let (stages, panic) = self.threads.join(deadline);
+        let (stages, panic) = P::wait(|| self.threads.join(deadline));
         let mut left_behind: Vec<Stall> = stages.into_iter().flat_map(|stage| self.stalls_of(stage)).collect();
         // What is under way holds the session.
         self.core.stages.iter().for_each(|stage| stage.lock_started().clear());

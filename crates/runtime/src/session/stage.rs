@@ -1,7 +1,7 @@
 //! One stage of a session: its queue, its nodes, and the ways to the stages after it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -30,8 +30,6 @@ pub(crate) struct Stage<P: Payload> {
     /// The stages after it, each exit that leads there with the place where its items enter.
     pub(crate) links: Vec<Link>,
     pub(crate) waited_us: AtomicU64,
-    /// The nodes that end calls themselves that take too long.
-    pub(crate) ends_late_calls: Vec<AtomicBool>,
     /// Above zero while the end of input waits for what was begun before it.
     pub(crate) ending: AtomicUsize,
     /// The parcels, by their numbers, of which items are under way at the same time.
@@ -51,6 +49,8 @@ pub(crate) struct Unit<P: Payload> {
     pub(crate) machine: Mutex<Machine<P>>,
     pub(crate) stop: CancelFlag,
     pub(crate) progress: Arc<Progress>,
+    /// Which of the nodes keep their time limit themselves.
+    pub(crate) keep_time: Vec<bool>,
     pub(crate) recorders: Option<Recorders>,
     pub(crate) turn: Option<Box<dyn Turn>>,
 }

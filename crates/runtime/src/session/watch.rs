@@ -1,6 +1,5 @@
 //! Looks from outside whether calls come back: names what stalls, and ends what overruns its time.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -77,7 +76,7 @@ impl Watch {
         let core = Arc::downgrade(core);
         let thread = std::thread::Builder::new()
             .name("remotemedia-watch".into())
-            .spawn(move || P::live(|| watch(&core, &end, pause, stall_warning)))
+            .spawn(move || watch(&core, &end, pause, stall_warning))
             .expect("the system has a thread for the watch of a session");
         Some(Self { ended, thread })
     }
@@ -147,10 +146,10 @@ fn look_at<P: Payload>(
     }
 }
 
-/// How much longer a call may take whose node sees to its end, before it must be taken for one that cannot be ended.
+/// How much longer a call may take whose node keeps its time itself, before it must be taken for one that nothing can end.
 fn grace<P: Payload>(core: &Core<P>, stage: usize, node: usize) -> Duration {
-    let ends_late_calls = core.stages[stage].ends_late_calls.get(node).is_some_and(|ends| ends.load(Ordering::Relaxed));
-    if ends_late_calls { GRACE } else { Duration::ZERO }
+    let keeps_time = core.stages[stage].units[0].keep_time.get(node).is_some_and(|&keeps_time| keeps_time);
+    if keeps_time { GRACE } else { Duration::ZERO }
 }
 
 fn tell_drops<P: Payload>(core: &Core<P>, told: &mut Vec<u64>) {

@@ -180,7 +180,7 @@ impl Node<Item> for Punctual {
         Ok(Outputs::One(item))
     }
 
-    fn ends_late_calls(&self) -> bool {
+    fn keeps_time(&self) -> bool {
         true
     }
 }

@@ -1,0 +1,65 @@
+"""What the reference executor does about failures of a node: tries again, skips, hands over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from remotemedia._failures import node_error
+from remotemedia.core._graph import Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from remotemedia.exceptions import NodeError
+
+__all__ = ["Policy", "made"]
+
+
+class Policy:
+    """The options of one node that change its answers."""
+
+    __slots__ = ("dead_letter", "is_default", "retries", "retry_delay", "skips", "timeout")
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        """Read checked options."""
+        on_error = options.get("on_error", "stop")
+        self.skips = on_error == "skip"
+        self.dead_letter: Callable[[Any, NodeError], object] | None = options.get("dead_letter")
+        if self.dead_letter is None and callable(on_error):
+            self.dead_letter = on_error
+        self.retries: int = options.get("retries", 0)
+        self.retry_delay: float = options.get("retry_delay", 0.0)
+        self.timeout: float | None = options.get("timeout")
+        self.is_default = not self.skips and self.dead_letter is None and not self.retries
+
+    @classmethod
+    def of(cls, entry: Entry) -> Policy:
+        """That of a node."""
+        return cls(entry.options)
+
+    async def pause(self, attempt: int) -> None:
+        """Wait before one more attempt."""
+        import asyncio
+
+        from remotemedia._retries import pause_secs
+
+        await asyncio.sleep(pause_secs(attempt, self.retry_delay))
+
+    async def give_up(self, node_id: str, item: Any, failure: NodeError) -> None:
+        """See to an item that failed for good.
+
+        Raises:
+            BaseException: The failure, where nobody sees to it; or that of the one who should have taken it.
+        """
+        if self.dead_letter is not None:
+            self.dead_letter(item, node_error(node_id, None, "process", failure.__cause__ or failure))
+        elif not self.skips:
+            raise failure
+
+
+def made(entry: Entry) -> Entry:
+    """The entry with its node: where a factory stands in its place, with one that it makes."""
+    node: Any = entry.node
+    if not isinstance(node, type) and hasattr(node, "process"):
+        return entry
+    return Entry(entry.id, node(), entry.node_type, entry.after, entry.join, entry.options)

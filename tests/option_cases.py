@@ -1,0 +1,231 @@
+"""Generated pipelines with generated options: what hypothesis draws.
+
+What a node answers, and whether it fails, depends on the item alone: so the answers are the same wherever and
+in whatever order nodes run. No item fails for good at two nodes, so there is one error to expect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import strategies as st
+
+from remotemedia import Batch, Pipeline
+
+COROUTINES = ("awaiting", "awaiting filter")
+BATCHES = ("batch", "awaiting batch")
+KINDS = ("plain", "filter", "generator", "async generator", *COROUTINES, *BATCHES)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One node; `fails_on` are the inputs that it fails on, `flaky` how often before it goes well."""
+
+    kind: str
+    after: tuple[int, ...]
+    join: bool
+    has_flush: bool
+    fails_on: frozenset[int]
+    flaky: int
+    is_factory: bool
+    has_letters: bool
+    options: dict[str, Any] = field(hash=False)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A pipeline and how many items go in; `is_ordered` says whether the order of outputs is promised."""
+
+    parts: tuple[Part, ...]
+    count: int
+    is_ordered: bool
+
+
+def origin_of(item: Any) -> int:
+    """The input that an item came from."""
+    if isinstance(item, dict):
+        return max((origin_of(value) for value in item.values() if value is not None), default=-1)
+    return origin_of(item[0]) if isinstance(item, list) else item[0]
+
+
+class Generated:
+    """A node whose answers depend on the item alone."""
+
+    thread_safe = True
+
+    def __init__(self, name, part):
+        self.name = name
+        self.part = part
+        self.tries = Counter()
+
+    def answer(self, item, number=0):
+        return (origin_of(item), zlib.crc32(f"{self.name} {number} {item!r}".encode()))
+
+    def check(self, item):
+        if origin_of(item) in self.part.fails_on:
+            key = repr(item)
+            self.tries[key] += 1
+            if not self.part.flaky or self.tries[key] <= self.part.flaky:
+                raise ValueError(f"{self.name} cannot take {origin_of(item)}")
+
+    def plain(self, item):
+        self.check(item)
+        return self.answer(item)
+
+    def filter(self, item):
+        self.check(item)
+        answer = self.answer(item)
+        return answer if answer[1] % 3 else None
+
+    def generator(self, item):
+        yield self.answer(item, 1)
+        self.check(item)
+        yield self.answer(item, 2)
+
+    async def async_generator(self, item):
+        self.check(item)
+        yield self.answer(item, 1)
+        await asyncio.sleep(0)
+        yield self.answer(item, 2)
+
+    async def awaiting(self, item):
+        await asyncio.sleep(0)
+        return self.plain(item)
+
+    async def awaiting_filter(self, item):
+        await asyncio.sleep(0)
+        return self.filter(item)
+
+    def batch(self, items):
+        for item in items:
+            self.check(item)
+        return [Generated.filter(self, item) for item in items]
+
+    async def awaiting_batch(self, items):
+        await asyncio.sleep(0)
+        return self.batch(items)
+
+    def last(self):
+        return (-1, zlib.crc32(self.name.encode()))
+
+
+def node_of(name: str, part: Part) -> object:
+    """The node, or what makes it."""
+    members = {"process": getattr(Generated, part.kind.replace(" ", "_"))}
+    if part.has_flush:
+        members["flush"] = Generated.last
+    kind = type("GeneratedNode", (Generated,), members)
+    return (lambda: kind(name, part)) if part.is_factory else kind(name, part)
+
+
+def pipeline_of(case: Case, letters: list[Any]) -> Pipeline:
+    """The pipeline of a case, with new nodes."""
+    pipeline = Pipeline("generated")
+    for index, part in enumerate(case.parts):
+        options = dict(part.options)
+        if part.has_letters:
+            options["dead_letter"] = lambda item, error, index=index: letters.append(
+                (index, item, type(error), str(error))
+            )
+        after = [f"n{upstream}" for upstream in part.after]
+        pipeline.add_node(node_of(f"n{index}", part), id=f"n{index}", after=after, join=part.join, **options)
+    return pipeline
+
+
+@st.composite
+def options_of(draw, kind):
+    """How a node of this kind runs; its failures are left out."""
+    options = {}
+    if draw(st.booleans()):
+        options["placement"] = "thread"
+        if draw(st.booleans()):
+            options["replicas"] = draw(st.integers(1, 3))
+    if kind in COROUTINES and options.get("replicas", 1) == 1 and draw(st.booleans()):
+        options["concurrency"] = draw(st.integers(1, 5))
+    if kind in BATCHES:
+        size = draw(st.integers(1, 5))
+        options["batch"] = draw(
+            st.sampled_from((size, Batch(size), Batch(size, max_wait=0.001), {"size": size}))
+        )
+    if draw(st.booleans()):
+        options["queue_size"] = draw(st.integers(1, 4))
+    if draw(st.integers(0, 3)) == 3:
+        options["timeout"] = 60
+    if draw(st.integers(0, 2)) == 2:
+        options["ordered"] = False
+    return options
+
+
+def overtakes(options):
+    """Whether items may overtake each other at a node."""
+    is_parallel = "batch" in options or options.get("replicas", 1) > 1 or options.get("concurrency", 1) > 1
+    return options.get("ordered") is False and is_parallel
+
+
+def has_fixed_batches(options):
+    """Whether the batches of a node do not depend on the time."""
+    batch = options["batch"]
+    return options.get("replicas", 1) == 1 and getattr(batch, "max_wait", None) is None
+
+
+@st.composite
+def cases(draw):
+    """A chain or graph of up to five nodes."""
+    is_chain, count = draw(st.booleans()), draw(st.integers(1, 4))
+    parts, is_ordered, gives_one, may_stop = [], True, True, True
+    items = draw(st.integers(0, 14))
+    for index in range(count):
+        kind = draw(st.sampled_from(KINDS))
+        options = draw(options_of(kind))
+        if is_chain or not index:
+            after = (index - 1,) if index else ()
+        else:
+            after = tuple(draw(st.lists(st.integers(0, index - 1), max_size=3, unique=True)))
+        is_ordered = is_ordered and not overtakes(options)
+        may_fail = kind not in BATCHES or (
+            is_chain and is_ordered and gives_one and has_fixed_batches(options)
+        )
+        gives_one = gives_one and "generator" not in kind
+        fails_on, flaky, policy = frozenset(), 0, "none"
+        if may_fail and draw(st.booleans()):
+            policy = draw(st.sampled_from(("stop", "skip", "letter", "retry")))
+            if policy == "stop" and not may_stop:
+                policy = "skip"
+            # Inputs that fail at one node alone, and but one where their order is open.
+            fails_on = frozenset(range(index, items, 7))
+            if policy == "stop":
+                fails_on = fails_on if is_chain and is_ordered else frozenset(sorted(fails_on)[:1])
+                may_stop = is_chain and is_ordered
+            if policy == "retry":
+                flaky = draw(st.integers(1, 2))
+                options["retries"] = draw(st.integers(flaky, 3))
+            elif draw(st.booleans()):
+                options["retries"] = draw(st.integers(0, 2))
+            if policy == "skip":
+                options["on_error"] = "skip"
+        is_factory = options.get("replicas", 1) > 1 and draw(st.booleans())
+        parts.append(
+            Part(
+                kind=kind,
+                after=after,
+                join=not is_chain and draw(st.booleans()),
+                has_flush=not is_factory and draw(st.booleans()),
+                fails_on=fails_on,
+                flaky=flaky,
+                is_factory=is_factory,
+                has_letters=policy == "letter",
+                options=options,
+            )
+        )
+    # Where one part may fail for good, a later unordered one would leave open which error comes first.
+    stops = [part for part in parts if part.fails_on and not part.flaky and not part.has_letters]
+    stops = [part for part in stops if part.options.get("on_error") != "skip"]
+    if not is_ordered and stops:
+        parts = [
+            part if part not in stops else Part(**{**vars(part), "fails_on": frozenset()}) for part in parts
+        ]
+    return Case(tuple(parts), items, is_ordered)

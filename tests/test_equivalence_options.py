@@ -1,0 +1,92 @@
+"""Options change how a pipeline runs, not what it answers: generated ones on the engine and the reference."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from option_cases import cases, pipeline_of
+
+from remotemedia.exceptions import NodeError
+
+
+def items_of(case):
+    return [(index, 0) for index in range(case.count)]
+
+
+async def by_run(case, pipeline, *, use_rust=True):
+    answer = await pipeline.run((item for item in items_of(case)), use_rust=use_rust, enable_metrics=True)
+    return answer["outputs"], answer["metrics"]
+
+
+async def by_session(case, pipeline):
+    def work():
+        with pipeline.open(enable_metrics=True) as session:
+            return list(session.map(items_of(case))), session.metrics()
+
+    return await asyncio.to_thread(work)
+
+
+async def by_async_session(case, pipeline):
+    async with pipeline.open(enable_metrics=True) as session:
+        return [output async for output in session.map(items_of(case))], session.metrics()
+
+
+async def by_puts(case, pipeline):
+    async def put_all(session):
+        for item in items_of(case):
+            await session.put(item)
+        session.end()
+
+    async with pipeline.open(enable_metrics=True) as session:
+        producer = asyncio.create_task(put_all(session))
+        try:
+            return [output async for output in session], session.metrics()
+        finally:
+            await producer
+
+
+WAYS = {"run": by_run, "session": by_session, "async session": by_async_session, "puts": by_puts}
+
+
+def counts_of(metrics):
+    """The figures that do not depend on the clock."""
+    names = ("node_id", "items_in", "items_out", "errors")
+    return [tuple(node[name] for name in names) for node in metrics["node_metrics"]]
+
+
+async def record(case, way, **options):
+    """Run a case and tell all that is promised of it."""
+    letters = []
+    try:
+        outputs, metrics = await way(case, pipeline_of(case, letters), **options)
+    except NodeError as error:
+        # How far others were meanwhile is open.
+        return {"error": (error.node_id, error.item_index, error.phase, str(error), repr(error.__cause__))}
+    return {
+        "outputs": outputs if case.is_ordered else sorted(outputs, key=repr),
+        "letters": sorted(letters, key=repr),
+        "counts": counts_of(metrics),
+    }
+
+
+def check(case, way):
+    engine = asyncio.run(record(case, WAYS[way]))
+    reference = asyncio.run(record(case, by_run, use_rust=False))
+
+    assert engine == reference
+
+
+@given(cases(), st.sampled_from(sorted(WAYS)))
+def test_options_change_no_answer(case, way):
+    check(case, way)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+@settings(max_examples=2000)
+@given(cases(), st.sampled_from(sorted(WAYS)))
+def test_options_change_no_answer_in_many_cases(case, way):
+    check(case, way)
