@@ -11,15 +11,23 @@ use crate::session::door::{Door, Entered};
 struct Room {
     free: loom::sync::Mutex<usize>,
     inside: Mutex<Vec<u32>>,
+    looks: loom::sync::atomic::AtomicUsize,
 }
 
 impl Room {
     fn new(free: usize) -> Arc<Self> {
-        Arc::new(Self { free: loom::sync::Mutex::new(free), inside: Mutex::default() })
+        Arc::new(Self {
+            free: loom::sync::Mutex::new(free),
+            inside: Mutex::default(),
+            looks: loom::sync::atomic::AtomicUsize::new(0),
+        })
     }
 
     fn has_room(&self) -> bool {
-        *self.free.lock().expect("no model panics in here") > 0
+        let has_room = *self.free.lock().expect("no model panics in here") > 0;
+        // The checker switches before such a step, but not before a lock is given back.
+        self.looks.fetch_add(1, loom::sync::atomic::Ordering::Relaxed);
+        has_room
     }
 
     fn admit(&self, visitor: u32) {
@@ -119,6 +127,7 @@ fn nobody_comes_in_while_the_door_is_held_and_all_do_after_it() {
         assert!(waiting.is_empty());
         let entering = spawn(&place, |door, room| assert_eq!(room.enter(door, 1), Entered::Later));
         entering.join().unwrap();
+        assert!(place.1.inside().is_empty());
         let second = spawn(&place, |door, room| {
             room.enter(door, 2);
         });
@@ -165,5 +174,19 @@ fn one_behind_a_forgotten_one_comes_in() {
 
         leaving.join().unwrap();
         assert_eq!(place.1.inside(), if forgotten.is_empty() { [1] } else { [2] });
+    });
+}
+
+#[test]
+fn nobody_comes_in_by_a_closed_door() {
+    check(|| {
+        let place = place(0);
+        assert!(place.0.close().is_empty());
+        let entering = spawn(&place, |door, room| assert_eq!(room.enter(door, 1), Entered::Never(1)));
+
+        place.1.make_room(&place.0);
+
+        entering.join().unwrap();
+        assert!(place.1.inside().is_empty());
     });
 }

@@ -39,6 +39,7 @@ fn each_parcel_is_popped_once() {
             Popped::Nothing | Popped::Closed => panic!("nobody closes it"),
         });
 
+        assert_eq!(inbox.figures().peak_len, 1, "no more than there is room for");
         assert_eq!(BTreeSet::from(popped), BTreeSet::from([1, 2]));
         join_all(pushing);
     });
@@ -47,7 +48,7 @@ fn each_parcel_is_popped_once() {
 #[test]
 fn one_who_pushes_keeps_the_order() {
     check(|| {
-        let inbox = inbox(WhenFull::Wait);
+        let inbox = Arc::new(Inbox::new(Policy { capacity: 2, when_full: WhenFull::Wait, is_only_way: true }));
         let pushing = Arc::clone(&inbox);
         let pushing = thread::spawn(move || {
             (1..=3).for_each(|input| drop(pushing.push(parcel(input))));
@@ -78,6 +79,21 @@ fn closing_wakes_all() {
 }
 
 #[test]
+fn one_who_waits_for_room_is_refused_at_the_end() {
+    check(|| {
+        let inbox = inbox(WhenFull::Wait);
+        inbox.push(parcel(1));
+        let pushing = Arc::clone(&inbox);
+        let pushing = thread::spawn(move || assert!(matches!(pushing.push(parcel(2)), Pushed::Refused)));
+
+        inbox.close();
+
+        pushing.join().unwrap();
+        assert_eq!(pop_all(&inbox), [1]);
+    });
+}
+
+#[test]
 fn no_nudge_is_missed() {
     check(|| {
         let inbox = inbox(WhenFull::Wait);
@@ -96,6 +112,25 @@ fn no_nudge_is_missed() {
             assert!(matches!(inbox.pop_until(None, nudges), Popped::Nothing));
         }
         nudging.join().unwrap();
+    });
+}
+
+#[test]
+fn emptying_makes_room_for_no_more_than_there_is() {
+    check(|| {
+        let inbox = inbox(WhenFull::Wait);
+        inbox.push(parcel(1));
+        let push = |input| {
+            let inbox = Arc::clone(&inbox);
+            thread::spawn(move || drop(inbox.push(parcel(input))))
+        };
+        let pushing = [push(2), push(3)];
+
+        inbox.empty();
+        assert!(matches!(inbox.pop(), Popped::Parcel(..)));
+
+        join_all(pushing);
+        assert_eq!(inbox.figures().peak_len, 1);
     });
 }
 
@@ -139,6 +174,7 @@ fn what_is_dropped_is_told_and_the_rest_popped() {
 
             let mut seen: Vec<u64> = pushing.into_iter().flat_map(|pushing| pushing.join().unwrap()).collect();
             assert_eq!(seen.len() as u64, inbox.figures().dropped);
+            assert_eq!(inbox.has_room(), seen.len() == 1, "a place is free when nothing waits");
             seen.push(first.input);
             inbox.close();
             seen.extend(pop_all(&inbox));
