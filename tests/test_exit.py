@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -133,12 +132,11 @@ def run(code, *, code_expected=0, timeout=30):
     """Run a program; what it says. It has to end by itself."""
     program = textwrap.dedent(PROLOGUE) + textwrap.dedent(code)
     ended = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-X", "faulthandler", "-c", program],
+        [sys.executable, "-W", "error", "-X", "faulthandler", "-c", program],
         capture_output=True,
         text=True,
         timeout=timeout,
         check=False,
-        env={**os.environ, "PYTHONASYNCIODEBUG": "0"},
     )
     assert ended.returncode == code_expected, ended.stderr
     return ended.stdout.splitlines(), ended.stderr
@@ -207,6 +205,32 @@ def test_asyncio_run_ends_with_a_session_open(how):
 
     assert said[-2:] == ["cleanup", "cleanup"]
     assert ("cancelled" in said) == (how != "idle")
+    assert errors == ""
+
+
+@pytest.mark.parametrize("options", ["", "concurrency=4"])
+def test_an_event_loop_closed_with_work_in_flight_does_not_hang_its_session(options):
+    code = f"""
+    class Stays(Passes):
+        async def process(self, item):
+            is_there.set()
+            await asyncio.Event().wait()
+
+    loop = asyncio.new_event_loop()
+    opening = Pipeline([with_options(Stays(), {options}), Passes()]).open(placement="thread")
+    session = loop.run_until_complete(opening.__aenter__())
+    session.start_call(1, lambda answer, error: None)
+    loop.run_until_complete(asyncio.to_thread(is_there.wait))
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+    started = time.monotonic()
+    session.close_now(5)
+    print(time.monotonic() - started < 2)
+    """
+
+    said, errors = run(code)
+
+    assert said == ["cleanup", "cleanup", "True"]
     assert errors == ""
 
 

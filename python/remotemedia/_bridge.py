@@ -44,8 +44,10 @@ class Bridge:
         self._loop = loop
         # What each thread waits for, and what was begun without anyone waiting.
         self._current: dict[int, asyncio.Task[Any]] = {}
-        self._started: set[asyncio.Task[Any]] = set()
+        self._answers: dict[int, Answer] = {}
+        self._started: set[_Started] = set()
         self._starting: deque[_Started] = deque()
+        self._is_start_due = False
         self._is_cancelled = False
 
     def wait(self, awaitable: Awaitable[Any], timeout: float | None = None) -> Any:
@@ -70,8 +72,9 @@ class Bridge:
         started = _Started(awaitable, done, timeout)
         self._starting.append(started)
         # The loop is woken once for all that are begun until it comes to look.
-        if len(self._starting) == 1:
-            self._loop.call_soon_threadsafe(self._start_all)
+        if not self._is_start_due:
+            self._is_start_due = True
+            self._on_loop(self._start_all)
         return lambda: self._on_loop(started.cancel)
 
     def awaited_by(self, thread_id: int) -> Callable[[], object] | None:
@@ -115,7 +118,8 @@ class Bridge:
                 if self._is_cancelled:
                     task.cancel()
 
-        self._loop.call_soon_threadsafe(start)
+        self._answers[thread_id] = answer
+        self._on_loop(start)
         try:
             answer.wait()
         except BaseException:
@@ -123,6 +127,8 @@ class Bridge:
             self._on_loop(lambda: self._cancel_current(thread_id))
             answer.wait()
             raise
+        finally:
+            self._answers.pop(thread_id, None)
         return answer.take()
 
     def _wait(self, awaitable: Awaitable[Any], *, can_be_cancelled: bool, timeout: float | None) -> Any:
@@ -133,24 +139,35 @@ class Bridge:
             task.add_done_callback(functools.partial(_end, awaitable, answer.give))
             return task
 
-        return self.ask(begin, can_be_cancelled=can_be_cancelled)
+        try:
+            return self.ask(begin, can_be_cancelled=can_be_cancelled)
+        finally:
+            if self._loop.is_closed() and isinstance(awaitable, CoroutineType):
+                # It got no further than the loop did.
+                awaitable.close()
 
     def _start_all(self) -> None:
+        self._is_start_due = False
         while self._starting:
             started = self._starting.popleft()
             awaitable, done = started.awaitable, started.done
             task = self._loop.create_task(_answer_with(done, awaitable, started.timeout))
-            self._started.add(task)
-            task.add_done_callback(self._started.discard)
-            task.add_done_callback(functools.partial(_end, awaitable, done))
             started.task = task
+            self._started.add(started)
+            task.add_done_callback(functools.partial(self._forget, started))
+            task.add_done_callback(functools.partial(_end, awaitable, done))
             if self._is_cancelled or started.is_cancelled:
                 task.cancel()
 
+    def _forget(self, started: _Started, _task: asyncio.Task[None]) -> None:
+        self._started.discard(started)
+
     def _cancel_current(self, thread_id: int | None = None) -> None:
         if thread_id is None:
-            for task in [*self._current.values(), *self._started]:
+            for task in self._current.values():
                 task.cancel()
+            for started in self._started:
+                started.cancel()
         elif thread_id in self._current:
             self._current[thread_id].cancel()
 
@@ -158,8 +175,22 @@ class Bridge:
         try:
             self._loop.call_soon_threadsafe(callback)
         except RuntimeError:
-            # The loop is closed: all that ran on it has ended.
-            return
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """The loop is closed, and nothing on it goes on any more: those who wait need not."""
+        for task in self._current.values():
+            task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - It is known.
+        for answer in [*self._answers.values()]:
+            answer.give(None, asyncio.CancelledError())
+        for started in [*self._started, *self._starting]:
+            if started.task is not None:
+                started.task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - As above.
+            elif isinstance(started.awaitable, CoroutineType):
+                started.awaitable.close()
+            started.done(None, asyncio.CancelledError())
+        self._started.clear()
+        self._starting.clear()
 
 
 class _Started:

@@ -11,6 +11,9 @@ use crate::machine::Machine;
 use crate::progress::Progress;
 use crate::{NodeFailure, Payload, RunError};
 
+/// How often a session that closes looks whether what was under way has ended.
+const LOOK: Duration = Duration::from_millis(1);
+
 impl<P: Payload> Session<P> {
     /// Stop, clean up and end all threads, within `timeout`. What does not come back in time is named and left behind.
     ///
@@ -34,10 +37,21 @@ impl<P: Payload> Session<P> {
         }
         let (stages, panic) = P::wait(|| self.threads.join(deadline));
         let mut left_behind: Vec<Stall> = stages.into_iter().flat_map(|stage| self.stalls_of(stage)).collect();
-        // What is under way holds the session.
-        self.core.stages.iter().for_each(|stage| stage.lock_started().clear());
+        self.wait_for_started(deadline, stop_waiting);
         let cleanups = self.clean_up(deadline, &mut left_behind);
         (Closed { cleanups, left_behind, metrics: self.metrics() }, panic)
+    }
+
+    /// Wait for items that are under way without a thread: their node must not be cleaned up before.
+    fn wait_for_started(&self, deadline: Instant, stop_waiting: &dyn Fn()) {
+        for stage in &self.core.stages {
+            while !stage.lock_started().is_empty() && Instant::now() < deadline {
+                stop_waiting();
+                std::thread::sleep(LOOK);
+            }
+            // What does not come back would hold the session for ever.
+            stage.lock_started().clear();
+        }
     }
 
     /// Let nothing more in, stop what is under way, and tell all clients.

@@ -80,7 +80,8 @@ fn start_all<P: Payload>(
     let unit = &stage.units[0];
     for (slot, item) in items.into_iter().enumerate() {
         if slot > 0 && !stage.reorder().begin_item() {
-            return;
+            group.fill(slot, Vec::new());
+            continue;
         }
         let mut machine = unit.lock();
         // Asked inside, so that nothing old enters a node that has been told of an interrupt.
