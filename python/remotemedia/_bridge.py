@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Bridge"]
 
+_LOOK_SECS = 0.5
+
 
 class Bridge:
     """The event loop of one run, as the run's thread sees it.
@@ -237,7 +239,9 @@ class Answer:
 
     def wait(self) -> None:
         """Block until the answer is there."""
-        self._lock.acquire()
+        # A signal that comes just before the wait is not noticed in it.
+        while not self._lock.acquire(timeout=_LOOK_SECS):
+            pass
 
     def take(self) -> Any:
         """The answer.
