@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import os
 import signal
 import threading
 
@@ -254,7 +253,7 @@ class TestLeaving:
 
         def stop_soon():
             assert hold.is_there.wait(TIMEOUT_SECS)
-            os.kill(os.getpid(), order)
+            signal.pthread_kill(threading.main_thread().ident, order)
 
         def work():
             with Pipeline([hold]).open(queue_size=1) as session:

@@ -261,7 +261,7 @@ def test_a_signal_ends_a_program_in_order(order, code, kind):
 
     def stop():
         is_there.wait()
-        os.kill(os.getpid(), {int(order)})
+        signal.pthread_kill(threading.main_thread().ident, {int(order)})
 
     threading.Thread(target=stop).start()
 
@@ -270,8 +270,14 @@ def test_a_signal_ends_a_program_in_order(order, code, kind):
             session.call(1)
 
     async def async_work():
+        # Python may miss a signal that comes just before the event loop waits, until it wakes.
+        ticker = asyncio.create_task(tick())
         async with Pipeline([Waits()]).open() as session:
             await session.call(1)
+
+    async def tick():
+        while True:
+            await asyncio.sleep(0.02)
 
     work() if {kind == "sync"} else asyncio.run(async_work())
     """

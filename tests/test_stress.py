@@ -162,7 +162,8 @@ class TestNothingIsLeft:
             use(seen)
         gc.collect()
 
-        assert (thread_count(), open_files()) == before[:2]
+        assert thread_count() <= before[0]
+        assert open_files() <= before[1]
         assert [reference for reference in seen if reference() is not None] == []
         assert resident_kib() - before[2] < 8 * 1024
 
