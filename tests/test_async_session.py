@@ -21,7 +21,7 @@ from stream_nodes import (
     arrived,
 )
 
-from remotemedia import AsyncSession, Pipeline, Session, with_options
+from remotemedia import Pipeline, with_options
 from remotemedia.exceptions import NodeError, SessionClosedError
 
 PLACEMENTS = pytest.mark.parametrize("placement", ["inline", "thread"])
@@ -356,82 +356,3 @@ class TestPut:
         asyncio.run(main())
 
         assert node.log == ["initialize node", *range(50), "cleanup node"]
-
-
-class TestBlock:
-    def test_a_cancelled_task_stops_the_work_and_cleans_up(self):
-        log = []
-
-        async def main():
-            hold = AsyncHold("held")
-            entered = asyncio.Event()
-
-            async def work():
-                async with Pipeline([Noting(log=log), hold]).open() as session:
-                    entered.set()
-                    await session.call("held")
-
-            task = asyncio.create_task(work())
-            await entered.wait()
-            await arrived(hold.is_there)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            return hold.cancelled, len(asyncio.all_tasks())
-
-        assert asyncio.run(main()) == (["held"], 1)
-        assert log == ["initialize node", "held", "cleanup node"]
-
-    def test_a_task_cancelled_while_it_leaves_says_so(self):
-        async def main():
-            hold = Hold()
-
-            async def work():
-                async with Pipeline([hold]).open() as session:
-                    await session.put("item")
-
-            task = asyncio.create_task(work())
-            await arrived(hold.is_there)
-            task.cancel()
-            await asyncio.sleep(0)
-            hold.go.set()
-            await task
-
-        with pytest.raises(asyncio.CancelledError):
-            asyncio.run(main())
-
-    def test_a_source_is_iterated_over(self):
-        class Source:
-            async def process(self):
-                for number in itertools.count():
-                    await asyncio.sleep(0)
-                    yield number
-
-        async def main():
-            outputs = []
-            async with Pipeline([Source(), Add()]).open() as session:
-                async for output in session:
-                    outputs.append(output)
-                    if output == 3:
-                        break
-            return outputs
-
-        assert asyncio.run(main()) == [1, 2, 3]
-
-    def test_drain_and_metrics_are_those_of_the_plain_session(self):
-        async def main():
-            node = Noting()
-            async with Pipeline([node]).open(enable_metrics=True) as session:
-                for number in range(20):
-                    await session.put(number)
-                await session.drain()
-                return len(node.log), session.metrics()["items_in"]
-
-        assert asyncio.run(main()) == (21, 20)
-
-    def test_both_types_have_the_same_words(self):
-        words = {"call", "map", "put", "end", "drain", "interrupt", "metrics", "close"}
-
-        for kind in (Session, AsyncSession):
-            assert words <= {name for name in dir(kind) if not name.startswith("_")}
-            assert all((getattr(kind, word).__doc__ or "").strip() for word in words)

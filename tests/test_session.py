@@ -10,8 +10,7 @@ import pytest
 from stream_nodes import TIMEOUT_SECS, Add, AsyncAdd, Count, Fails, Hold, Noting, Odd, Twice, Worker
 
 from remotemedia import Pipeline, with_options
-from remotemedia.exceptions import NodeError, PipelineError, SessionClosedError
-from remotemedia.sessions import Session
+from remotemedia.exceptions import NodeError, SessionClosedError
 
 PLACEMENTS = pytest.mark.parametrize("placement", ["inline", "thread"])
 
@@ -361,56 +360,3 @@ class TestDrainAndMetrics:
             hold.go.set()
             assert worker.result() == 1
         assert came_at_once
-
-
-class TestOpening:
-    def test_it_is_a_session(self):
-        with Pipeline([Add()]).open() as session:
-            assert type(session) is Session
-
-    @pytest.mark.parametrize(
-        ("options", "text"),
-        [
-            ({"que_size": 3}, "Unknown option 'que_size'; did you mean 'queue_size'?"),
-            ({"queue_size": 0}, "queue_size=0 is not available; it is a whole number from 1 to 1000000"),
-            (
-                {"stall_warning": -1},
-                "stall_warning=-1 is not available; it is a number of seconds above 0, or None",
-            ),
-            ({"stall_warnin": 1}, "Unknown option 'stall_warnin'; did you mean 'stall_warning'?"),
-        ],
-    )
-    def test_what_cannot_be_is_refused_before_any_node_is_touched(self, options, text):
-        node = Noting()
-
-        with pytest.raises(PipelineError) as caught:
-            Pipeline([node]).open(**options)
-
-        assert str(caught.value) == text
-        assert node.log == []
-
-    def test_a_node_that_fails_to_initialize_closes_all(self):
-        log = []
-
-        class Broken(Noting):
-            def initialize(self):
-                super().initialize()
-                raise OSError("no model")
-
-        with (
-            pytest.raises(NodeError, match="no model"),
-            Pipeline([Noting("a", log), Broken("b", log)]).open(),
-        ):
-            log.append("inside")
-
-        assert log == ["initialize a", "initialize b", "cleanup b", "cleanup a"]
-
-    def test_two_sessions_of_one_pipeline_take_turns_in_its_nodes(self):
-        node = Noting()
-        pipeline = Pipeline([node])
-
-        with pipeline.open() as first, pipeline.open(placement="thread") as second:
-            answers = [first.call(1), second.call(2)]
-
-        assert answers == [1, 2]
-        assert node.log == ["initialize node", 1, 2, "cleanup node"]

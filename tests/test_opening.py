@@ -1,0 +1,144 @@
+"""The block of a session: how it opens, what it leaves behind, and how both types are one."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+import pytest
+from stream_nodes import Add, AsyncHold, Hold, Noting, arrived
+
+from remotemedia import AsyncSession, Pipeline, Session
+from remotemedia.exceptions import NodeError, PipelineError
+
+
+class TestOpening:
+    def test_it_is_a_session(self):
+        with Pipeline([Add()]).open() as session:
+            assert type(session) is Session
+
+    @pytest.mark.parametrize(
+        ("options", "text"),
+        [
+            ({"que_size": 3}, "Unknown option 'que_size'; did you mean 'queue_size'?"),
+            ({"queue_size": 0}, "queue_size=0 is not available; it is a whole number from 1 to 1000000"),
+            (
+                {"stall_warning": -1},
+                "stall_warning=-1 is not available; it is a number of seconds above 0, or None",
+            ),
+            ({"stall_warnin": 1}, "Unknown option 'stall_warnin'; did you mean 'stall_warning'?"),
+        ],
+    )
+    def test_what_cannot_be_is_refused_before_any_node_is_touched(self, options, text):
+        node = Noting()
+
+        with pytest.raises(PipelineError) as caught:
+            Pipeline([node]).open(**options)
+
+        assert str(caught.value) == text
+        assert node.log == []
+
+    def test_a_node_that_fails_to_initialize_closes_all(self):
+        log = []
+
+        class Broken(Noting):
+            def initialize(self):
+                super().initialize()
+                raise OSError("no model")
+
+        with (
+            pytest.raises(NodeError, match="no model"),
+            Pipeline([Noting("a", log), Broken("b", log)]).open(),
+        ):
+            log.append("inside")
+
+        assert log == ["initialize a", "initialize b", "cleanup b", "cleanup a"]
+
+    def test_two_sessions_of_one_pipeline_take_turns_in_its_nodes(self):
+        node = Noting()
+        pipeline = Pipeline([node])
+
+        with pipeline.open() as first, pipeline.open(placement="thread") as second:
+            answers = [first.call(1), second.call(2)]
+
+        assert answers == [1, 2]
+        assert node.log == ["initialize node", 1, 2, "cleanup node"]
+
+
+class TestAsyncBlock:
+    def test_a_cancelled_task_stops_the_work_and_cleans_up(self):
+        log = []
+
+        async def main():
+            hold = AsyncHold("held")
+            entered = asyncio.Event()
+
+            async def work():
+                async with Pipeline([Noting(log=log), hold]).open() as session:
+                    entered.set()
+                    await session.call("held")
+
+            task = asyncio.create_task(work())
+            await entered.wait()
+            await arrived(hold.is_there)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            return hold.cancelled, len(asyncio.all_tasks())
+
+        assert asyncio.run(main()) == (["held"], 1)
+        assert log == ["initialize node", "held", "cleanup node"]
+
+    def test_a_task_cancelled_while_it_leaves_says_so(self):
+        async def main():
+            hold = Hold()
+
+            async def work():
+                async with Pipeline([hold]).open() as session:
+                    await session.put("item")
+
+            task = asyncio.create_task(work())
+            await arrived(hold.is_there)
+            task.cancel()
+            await asyncio.sleep(0)
+            hold.go.set()
+            await task
+
+        with pytest.raises(asyncio.CancelledError):
+            asyncio.run(main())
+
+    def test_a_source_is_iterated_over(self):
+        class Source:
+            async def process(self):
+                for number in itertools.count():
+                    await asyncio.sleep(0)
+                    yield number
+
+        async def main():
+            outputs = []
+            async with Pipeline([Source(), Add()]).open() as session:
+                async for output in session:
+                    outputs.append(output)
+                    if output == 3:
+                        break
+            return outputs
+
+        assert asyncio.run(main()) == [1, 2, 3]
+
+    def test_drain_and_metrics_are_those_of_the_plain_session(self):
+        async def main():
+            node = Noting()
+            async with Pipeline([node]).open(enable_metrics=True) as session:
+                for number in range(20):
+                    await session.put(number)
+                await session.drain()
+                return len(node.log), session.metrics()["items_in"]
+
+        assert asyncio.run(main()) == (21, 20)
+
+    def test_both_types_have_the_same_words(self):
+        words = {"call", "map", "put", "end", "drain", "interrupt", "metrics", "close"}
+
+        for kind in (Session, AsyncSession):
+            assert words <= {name for name in dir(kind) if not name.startswith("_")}
+            assert all((getattr(kind, word).__doc__ or "").strip() for word in words)
