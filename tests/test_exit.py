@@ -257,6 +257,7 @@ def test_an_event_loop_closed_under_a_session_does_not_hang_it():
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_a_signal_ends_a_program_in_order(order, code, kind):
     program = f"""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
     def stop():
