@@ -84,18 +84,21 @@ fn what_is_left_of_an_abandoned_call_goes_to_nobody() {
         });
         Ok(Answer::Many(Box::new(outputs)))
     });
+    let half = Valve::default();
+    half.open();
+    let has_come = half.clone();
     let session = Pipe::default()
         .node("halting", &[], halting)
         .node("a", &["halting"], pass())
         .with(thread())
         .node("b", &["a"], pass())
-        .node("c", &["a"], pass())
+        .node("c", &["a"], pass().doing(Phase::Process, move || has_come.pass()))
         .node("merge", &["b", "c"], pass())
         .open();
 
     let abandoned = session.call(1);
-    valve.wait_for(1);
-    // The first half has come to the merge when a whole call behind it would have to wait.
+    // The first half has come to the merge.
+    half.wait_for(1);
     session.abandon(&abandoned.client);
     valve.open();
 

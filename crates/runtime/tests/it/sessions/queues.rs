@@ -7,7 +7,8 @@ use remotemedia_runtime::{Next, Options, Outbox, Phase, Session};
 use serde_json::json;
 
 use crate::support::{
-    Answer, Call, Item, PATIENCE, Pipe, Put, SessionUse, TestNode, Valve, node, numbers, options, pass, stream, thread,
+    Answer, Call, Item, PATIENCE, Pipe, Put, SessionUse, TestNode, Valve, node, numbers, options, pass, spread, stream,
+    thread,
 };
 
 /// Passes items on when the valve lets it.
@@ -122,6 +123,36 @@ fn a_call_whose_item_is_dropped_ends_at_once() {
     assert!(!calls[0].is_done());
     valve.open();
     assert_eq!([&calls[0], &calls[2], &calls[3]].map(Call::outputs), [0, 2, 3].map(|n| numbers(&[n])));
+}
+
+/// The last part of an input is dropped while the first one waits, which must come out.
+#[test]
+fn an_input_of_which_a_part_is_dropped_goes_on() {
+    let valve = Valve::default();
+    let how = options(&json!({"queue_size": 1, "when_full": "drop_newest"}));
+    let session = Pipe::default()
+        .node("spread", &[], spread(|number| vec![number, number + 1]))
+        .node("pass", &[], pass())
+        .node("merge", &["spread", "pass"], pass())
+        .node("held", &["spread", "merge"], held(&valve))
+        .with(how)
+        .measured()
+        .open();
+    let dropped = || session.metrics().unwrap().node_metrics[3].dropped;
+    let first = session.call(10);
+    valve.wait_for(1);
+    let before = dropped();
+
+    let call = session.call(20);
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while dropped() < before + 4 && std::time::Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    assert!(!call.is_done());
+    valve.open();
+
+    assert_eq!(call.outputs(), numbers(&[20]));
+    assert!(first.outputs().starts_with(&numbers(&[10])));
 }
 
 #[test]
