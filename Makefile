@@ -36,13 +36,11 @@ test: extension ## run the tests of Rust and Python
 	cargo build --locked --package remotemedia-host
 	$(BIN)/pytest -m "not long"
 
-test-long: extension ## run the tests of Python, those that take minutes too
+test-long: extension ## run the tests that take minutes too, and check the queues in all schedules of a few threads
 	cargo build --locked --package remotemedia-host
 	$(BIN)/pytest
-
-test-long: ## check the queues in all schedules of a few threads, and many more generated pipelines
-	RUSTFLAGS="--cfg loom" cargo test --package remotemedia-runtime --release --locked --target-dir target/loom --lib loom
 	PROPTEST_CASES=20000 cargo test --package remotemedia-runtime --locked generated
+	RUSTFLAGS="--cfg loom" cargo test --package remotemedia-runtime --release --locked --target-dir target/loom --lib loom
 
 lint: extension ## check formatting, lints, types, licences
 	cargo fmt --all --check

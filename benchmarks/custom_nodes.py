@@ -36,6 +36,14 @@ class AddOne(Node):
         return item + 1
 
 
+class Magnitude(Node):
+    """A node that calls something, so that its answer could be a generator and has to be looked at."""
+
+    def process(self, item: int) -> int:
+        """The item without its sign."""
+        return abs(item)
+
+
 class Level(Node):
     """Python code that takes a given time: it follows the level of some samples, always the same ones."""
 
@@ -84,6 +92,12 @@ def trivial_with_metrics(effort: Effort) -> Samples:
     return against_loop(nodes, nodes, list(range(TRIVIAL_ITEMS)), effort.rounds(60), with_metrics=True)
 
 
+def calling(effort: Effort) -> Samples:
+    """Three nodes that call a function."""
+    nodes = [Magnitude(), Magnitude(), Magnitude()]
+    return against_loop(nodes, nodes, list(range(TRIVIAL_ITEMS)), effort.rounds(60))
+
+
 def working(effort: Effort) -> Samples:
     """Three nodes that work."""
     count = samples_for(WORK_US)
@@ -120,6 +134,15 @@ FIGURES = [
         "ratio",
         TRIVIAL_BAR,
         trivial,
+    ),
+    Figure(
+        "calling",
+        "3 nodes that call abs(), 100,000 ints",
+        "loop by hand over the same nodes",
+        "ms",
+        "ratio",
+        None,
+        calling,
     ),
     Figure(
         "working",

@@ -41,7 +41,7 @@ class Figure:
         against: What the baseline is.
         unit: The unit of the samples.
         compared_by: Whether the bar is about ours divided by the baseline, or ours less the baseline.
-        bar: The most that is good enough.
+        bar: The most that is good enough; `None` for a figure that is only told.
         measure: Takes the samples.
         is_two_sided: The baseline must not be slower by more than the bar, either.
     """
@@ -51,7 +51,7 @@ class Figure:
     against: str
     unit: Literal["ms", "µs", "MiB"]
     compared_by: Literal["ratio", "difference"]
-    bar: float
+    bar: float | None
     measure: Callable[[Effort], Samples]
     is_two_sided: bool = False
 
@@ -78,7 +78,7 @@ class Outcome:
     baseline: Spread
     compared: Spread
     rounds: int
-    is_reached: bool
+    is_reached: bool | None
 
 
 def measure(figure: Figure, effort: Effort) -> Outcome:
@@ -92,15 +92,13 @@ def measure(figure: Figure, effort: Effort) -> Outcome:
         compared = Spread.of([ours / baseline for ours, baseline in samples])
     else:
         compared = Spread.of([ours - baseline for ours, baseline in samples])
-    is_reached = compared.median <= figure.bar
-    if figure.is_two_sided:
-        is_reached = is_reached and 1 / compared.median <= figure.bar
+    extreme = max(compared.median, 1 / compared.median) if figure.is_two_sided else compared.median
     return Outcome(
         ours=Spread.of([ours for ours, _ in samples]),
         baseline=Spread.of([baseline for _, baseline in samples]),
         compared=compared,
         rounds=len(samples),
-        is_reached=is_reached,
+        is_reached=None if figure.bar is None else extreme <= figure.bar,
     )
 
 

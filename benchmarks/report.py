@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["print_header", "print_row", "write_json"]
 
+VERDICTS = {True: "pass", False: "MISS", None: ""}
 COLUMNS = "{name:<16} {title:<51} {ours:>11} {baseline:>11}  {compared:<33} {bar:<12} {verdict}"
 
 
@@ -46,9 +47,9 @@ def print_row(figure: Figure, outcome: Outcome | str) -> None:
         baseline=_amount(outcome.baseline.median, figure.unit),
         compared=_compared(figure, outcome.compared),
         bar=_bar(figure),
-        verdict="pass" if outcome.is_reached else "MISS",
+        verdict=VERDICTS[outcome.is_reached],
     )
-    print(row, flush=True)
+    print(row.rstrip(), flush=True)
 
 
 def write_json(path: Path, machine: dict[str, str], outcomes: list[tuple[Figure, Outcome | str]]) -> None:
@@ -74,6 +75,8 @@ def _compared(figure: Figure, spread: Spread) -> str:
 
 
 def _bar(figure: Figure) -> str:
+    if figure.bar is None:
+        return ""
     if figure.compared_by == "difference":
         return f"≤ {figure.bar:g} {figure.unit}"
     return f"≤ {figure.bar:g} either" if figure.is_two_sided else f"≤ {figure.bar:g}"

@@ -29,6 +29,7 @@ _LOADS = frozenset(opmap[name] for name in ("LOAD_FAST", "LOAD_FAST_BORROW") if 
 _BENDS = ("JUMP", "POP_JUMP", "FOR_ITER", "SEND", "STORE_FAST", "DELETE_FAST", "EXTENDED_ARG")
 
 
+@functools.lru_cache(maxsize=256)
 def may_answer_lazily(code: CodeType) -> bool:
     """Whether a plain function could return a generator or coroutine that it was not given.
 
@@ -41,6 +42,7 @@ def may_answer_lazily(code: CodeType) -> bool:
     return any(first in finders and then in keepers for first, then in pairwise(operations))
 
 
+@functools.lru_cache(maxsize=256)
 def answers_its_item(code: CodeType) -> bool:
     """Whether a method certainly returns the item that it was given: it runs straight, to one return."""
     operations = _operations(code)

@@ -49,6 +49,10 @@ pub(super) fn rows(plan: &Plan, limit: usize) -> Option<Vec<Row>> {
         }
         rows.push(Row { rails: node_row(&rails, column, symbol(plan, index)), node: Some(index) });
 
+        // Before they are laid, or a node with very many of them would take very long.
+        if node.downstreams.len() + rails.len() > 2 * limit {
+            return None;
+        }
         let mut leaving = Vec::with_capacity(node.downstreams.len());
         for (nth, &downstream) in node.downstreams.iter().enumerate() {
             let taken = if nth == 0 { column } else { free_column(&mut rails, column + 1) };

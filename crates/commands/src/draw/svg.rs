@@ -7,7 +7,7 @@ use super::{is_queue, labels, options, stage_label};
 use crate::table::{counted, on_one_line};
 
 const LABEL_LIMIT: usize = 28;
-/// A row of more nodes than this would not fit the width of a page: longer pipelines run downwards.
+/// A row of more nodes than this would not fit the width of a page: longer pipelines run downwards, unless they are wider still.
 const MAX_DEPTH_ACROSS: usize = 6;
 const BOX_HEIGHT: f64 = 58.0;
 const LINE_HEIGHT: f64 = 18.0;
@@ -26,6 +26,7 @@ const LAYER_GAP: f64 = 58.0;
 const ACROSS_GAP: f64 = 26.0;
 /// Where boxes side by side may each have a frame.
 const FRAMED_ACROSS_GAP: f64 = 58.0;
+const ARROW_LENGTH: f64 = 10.0;
 
 /// The colours, with their dark counterparts; every rule begins with our class, for pages with several pictures.
 const STYLE: &str = "\
@@ -110,7 +111,7 @@ impl<'a> Picture<'a> {
         let option_rows = plan.nodes().iter().map(|node| option_lines(node).len()).max().unwrap_or(0);
         let box_height = BOX_HEIGHT + LINE_HEIGHT * exact(option_rows);
         let layout = arrange(plan);
-        let is_downwards = layout.depth > MAX_DEPTH_ACROSS;
+        let is_downwards = layout.depth > MAX_DEPTH_ACROSS && exact(layout.depth) > layout.breadth;
         let mut picture = Self { plan, layout, is_downwards, box_width, box_height, framed: Vec::new() };
         picture.framed = (0..plan.stages().len()).map(|stage| picture.frame(stage)).collect();
         picture
@@ -224,15 +225,21 @@ impl<'a> Picture<'a> {
         svg
     }
 
+    /// A curve that ends with a straight piece, on which an arrow head sits well.
     fn curve(&self, from: (f64, f64), to: (f64, f64)) -> String {
-        let (first, second) = if self.is_downwards {
-            let middle = f64::midpoint(from.1, to.1);
-            ((from.0, middle), (to.0, middle))
+        let (end, first, second) = if self.is_downwards {
+            let end = (to.0, to.1 - ARROW_LENGTH);
+            let middle = f64::midpoint(from.1, end.1);
+            (end, (from.0, middle), (to.0, middle))
         } else {
-            let middle = f64::midpoint(from.0, to.0);
-            ((middle, from.1), (middle, to.1))
+            let end = (to.0 - ARROW_LENGTH, to.1);
+            let middle = f64::midpoint(from.0, end.0);
+            (end, (middle, from.1), (middle, to.1))
         };
-        format!("C{:.1} {:.1} {:.1} {:.1} {:.1} {:.1}", first.0, first.1, second.0, second.1, to.0, to.1)
+        format!(
+            "C{:.1} {:.1} {:.1} {:.1} {:.1} {:.1}L{:.1} {:.1}",
+            first.0, first.1, second.0, second.1, end.0, end.1, to.0, to.1
+        )
     }
 
     fn entrance(&self, place: usize) -> (f64, f64) {

@@ -1,0 +1,135 @@
+//! Every way to use `run` wrongly, and what the user is told.
+
+use crate::program::Desk;
+
+#[track_caller]
+fn refused(desk: &Desk, line: &str, text: &str) {
+    assert_eq!(desk.run(line).bad(2), format!("native: {text}\n"));
+}
+
+#[test]
+fn a_target_that_does_not_exist_is_refused() {
+    refused(&Desk::new(), "run ehco", "there is no pipeline 'ehco'; did you mean 'echo'?");
+}
+
+#[test]
+fn an_input_that_does_not_exist_is_refused() {
+    refused(&Desk::new(), "run echo --input none.txt", "input 'none.txt' does not exist");
+}
+
+#[test]
+fn a_directory_is_no_input() {
+    let desk = Desk::new();
+    std::fs::create_dir(desk.path("d")).unwrap();
+
+    refused(&desk, "run echo --input d", "input 'd' is a directory; name the files in it, each with --input");
+}
+
+#[test]
+fn stdin_is_read_once() {
+    refused(&Desk::new(), "run echo -i - -i -", "stdin (--input -) can be read only once");
+}
+
+#[test]
+fn a_name_that_tells_no_format_is_refused() {
+    let desk = Desk::new();
+
+    refused(
+        &desk,
+        "run echo --input in.csv",
+        "the name of input 'in.csv' does not tell its format; add --format wav, raw, jsonl or text",
+    );
+    refused(
+        &desk,
+        "run echo --output out.csv",
+        "the name of output 'out.csv' does not tell its format; add --output-format jsonl, text, wav or raw",
+    );
+    refused(
+        &desk,
+        "graph echo --output out.png",
+        "the name of output 'out.png' does not tell its format; add --format text, mermaid, dot or svg",
+    );
+}
+
+#[test]
+fn a_media_file_gets_the_way_to_decode_it() {
+    refused(
+        &Desk::new(),
+        "run echo --input talk.MP3",
+        "input 'talk.MP3' is in a compressed or other media format; decode it on the way in:\n  \
+         ffmpeg -i 'talk.MP3' -f wav - | … --input - --format wav",
+    );
+}
+
+#[test]
+fn raw_input_needs_a_rate() {
+    refused(
+        &Desk::new(),
+        "run echo --input in.raw",
+        "raw audio does not tell its sample rate; add --rate, as in --rate 16000, for in.raw",
+    );
+}
+
+#[test]
+fn options_that_would_change_nothing_are_refused() {
+    let desk = Desk::new();
+    desk.file("in.txt", "a\n");
+
+    for (option, text) in [
+        ("--rate 8000", "--rate is for raw input, and no input is raw; add --format raw if it is"),
+        ("--channels 2", "--channels is for raw input, and no input is raw; add --format raw if it is"),
+        ("--chunk-ms 10", "--chunk-ms is for audio input, and no input is audio; add --format wav or raw if it is"),
+        ("--sample-format u8", "--sample-format is for raw input and for audio output, and there is neither"),
+    ] {
+        refused(&desk, &format!("run echo --input in.txt {option}"), text);
+    }
+}
+
+#[test]
+fn a_file_is_not_overwritten_while_it_is_read() {
+    let desk = Desk::new();
+    let file = desk.file("a.txt", "precious\n");
+
+    refused(
+        &desk,
+        "run echo --input a.txt --output ./a.txt",
+        "'a.txt' is both input and output; it would be emptied before it is read",
+    );
+    assert_eq!(std::fs::read_to_string(file).unwrap(), "precious\n");
+}
+
+#[test]
+fn an_output_that_cannot_be_created_is_refused() {
+    let stderr = Desk::new().run("run echo --output none/out.txt").bad(2);
+
+    assert!(stderr.starts_with("native: cannot write to none/out.txt: No such file"), "{stderr}");
+}
+
+#[test]
+fn a_mistyped_command_option_or_value_gets_a_suggestion() {
+    let desk = Desk::new();
+
+    for (line, suggestion) in
+        [("rum echo", "'run'"), ("run echo --ouptut x", "'--output'"), ("graph echo --format svgg", "'svg'")]
+    {
+        let stderr = desk.run(line).bad(2);
+        assert!(stderr.contains("similar") && stderr.contains(suggestion), "{stderr}");
+    }
+}
+
+#[test]
+fn numbers_out_of_range_are_refused() {
+    let stderr = Desk::new().run("run echo --input - --chunk-ms 0").bad(2);
+
+    assert!(stderr.contains("0 is not in 1..=60000"), "{stderr}");
+}
+
+#[test]
+fn without_a_command_the_help_is_shown() {
+    assert!(Desk::new().run("").bad(2).contains("Commands:\n  run "));
+}
+
+#[test]
+fn only_the_host_knows_the_python_option() {
+    assert!(Desk::new().run("doctor --python x").bad(2).contains("unexpected argument '--python'"));
+}
