@@ -1,0 +1,125 @@
+//! Stages in processes of their own: how they are started, what crosses to them and back, and what happens when one dies.
+//!
+//! A worker is a child with one inherited socket. The parent sends it the nodes of its stage, then items; small ones travel on the
+//! socket, large buffers lie in anonymous shared memory that both sides map. What an item looks like in a letter is the business of a
+//! [`Border`]; nothing here knows a language.
+//!
+//! *Invariant:* an item that went to a worker is kept until its answer is complete: a worker that dies is started again and given what
+//! it had not finished, in order, and outputs that came out before do not come out twice.
+
+mod keeper;
+mod link;
+mod memory;
+mod process;
+mod remote;
+mod serve;
+mod wire;
+
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use self::link::Letter;
+pub use self::memory::View;
+pub use self::remote::remote_nodes;
+pub use self::serve::{Notes, Workplace, serve};
+use crate::{Node, Payload, Phase, Plan};
+
+/// Takes items of one kind from one process to another. One for all workers of a session; called on any thread.
+pub trait Border<P: Payload>: Send + Sync + 'static {
+    /// Write an item down.
+    fn pack(&self, item: &P, letter: &mut Letter<'_>) -> Result<(), P::Fault>;
+
+    /// The item that a letter holds. Its buffers may be read in place for as long as their views live.
+    fn unpack(&self, letter: Arrived) -> Result<P, P::Fault>;
+
+    /// Write a fault down. One that cannot be written down is described.
+    fn pack_fault(&self, fault: &P::Fault) -> Vec<u8>;
+
+    /// The fault that was written down in a worker, where it came out of this node.
+    fn unpack_fault(&self, node_id: &str, phase: Phase, bytes: &[u8]) -> P::Fault;
+
+    /// The fault for an item whose worker was lost.
+    fn lost(&self, loss: &Loss) -> P::Fault;
+
+    /// The worker of these nodes has written a line to its standard output or error stream.
+    fn said(&self, node_ids: &[String], stream: Said, line: &str);
+
+    /// The worker of these nodes sent a note by its [`Notes`].
+    fn noted(&self, node_ids: &[String], note: &[u8]);
+}
+
+/// A letter that has come from the other process.
+#[derive(Debug)]
+pub struct Arrived {
+    /// What the sender wrote into the body.
+    pub body: View,
+    /// The buffers that it added, in order.
+    pub buffers: Vec<View>,
+}
+
+/// A stream that a worker writes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// Its standard output.
+    Out,
+    /// Its standard error stream.
+    Err,
+}
+
+/// How a worker was lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// The node that was at work, as far as is known; else the first one of the stage.
+    pub node_id: String,
+    /// In which part of its life.
+    pub phase: Phase,
+    /// What became of the worker.
+    pub cause: LossCause,
+    /// The last lines that it wrote to its standard error stream.
+    pub stderr: String,
+    /// How often it was started again within the window that counts.
+    pub restarts: usize,
+    /// Whether no other worker takes its place, which ends its session.
+    pub is_final: bool,
+}
+
+/// What became of a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LossCause {
+    /// It could not be started.
+    NotStarted(String),
+    /// It ended with this exit code.
+    Exited(i32),
+    /// It was ended by this signal.
+    Killed(i32),
+    /// A call took longer than this, and the worker was ended.
+    TimedOut(Duration),
+}
+
+/// Which worker a stage has, and what is done when it is lost.
+pub struct WorkerSpec<P: Payload> {
+    /// The nodes that run in it, a chain.
+    pub node_ids: Vec<String>,
+    /// The program to start, which is to call [`serve`] with its standard input.
+    pub program: OsString,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+    /// Writes down what the worker needs to make its nodes. Called for every start.
+    pub setup: WriteSetup<P>,
+    /// How long the nodes may take to initialize.
+    pub initialize_timeout: Duration,
+    /// How long one item may take, where the worker itself does not end it.
+    pub timeout: Option<Duration>,
+    /// As often is it started again within the window.
+    pub max_restarts: usize,
+    /// The window in which restarts count.
+    pub restart_window: Duration,
+    /// After as many items the state of a node that can tell it is fetched.
+    pub snapshot_every: usize,
+    /// Collect figures of single steps.
+    pub with_metrics: bool,
+}
+
+/// Writes down what a worker needs to make its nodes.
+pub type WriteSetup<P> = Arc<dyn Fn(&mut Letter<'_>) -> Result<(), <P as Payload>::Fault> + Send + Sync>;
