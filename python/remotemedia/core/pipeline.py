@@ -197,12 +197,7 @@ class Pipeline(GraphOwner):
 
         settings, defaults = session_settings(options)
         graph = self.to_graph()
-        if defaults:
-            entries = [entry.with_defaults(defaults) for entry in graph.entries]
-            for entry in entries:
-                check_fit(entry.node, entry.options, entry.id)
-            graph = Graph(graph.name, entries, graph.source)
-        return Opening(graph, settings)
+        return Opening(graph.with_defaults(defaults) if defaults else graph, settings)
 
     def managed_execution(self) -> AbstractAsyncContextManager[Pipeline]:
         """A block in which the nodes stay initialized, for all runs in it."""
