@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+import threading
 
 import pytest
 
 from remotemedia import Pipeline, execute_pipeline_with_input, with_options
+from remotemedia._remarks import remarks
 from remotemedia.core._graph import resolve
 from remotemedia.exceptions import PipelineError
 
@@ -76,3 +80,108 @@ def test_the_reference_executor_runs_nodes_of_workers_where_it_is(executor):
     run = execute_pipeline_with_input(nodes, [1, 2], use_rust=False, executor=executor)
 
     assert asyncio.run(run) == [4, 8]
+
+
+class Open:
+    """Holds what cannot be sent."""
+
+    name = "open"
+
+    def __init__(self):
+        self.handles = {"lock": threading.Lock()}
+
+    def process(self, item):
+        return item
+
+
+class Released(Open):
+    def cleanup(self):
+        self.handles.clear()
+
+
+UNSENDABLE = """\
+Cannot serialize Node 'open': attribute 'handles['lock']' is not serializable.
+Suggestion: Call node.cleanup() before serialization"""
+
+
+class TestCheck:
+    def test_what_cannot_be_sent_to_a_worker_is_a_problem(self):
+        pipeline = Pipeline("p").add_node(Open(), placement="process")
+
+        [problem] = pipeline.check()
+
+        assert problem.startswith(UNSENDABLE)
+
+    @pytest.mark.parametrize(
+        ("node", "options"), [(Open(), {}), (Released(), {"placement": "process"})], ids=["inline", "cleanup"]
+    )
+    def test_what_need_not_be_sent_is_none(self, node, options):
+        assert Pipeline("p").add_node(node, **options).check() == []
+
+    def test_all_remarks_of_a_pipeline(self):
+        pipeline = Pipeline("p").add_node(Open())
+        pipeline.add_node(Released(), placement="process", max_restarts=0, restart_window=5, snapshot_every=5)
+
+        found = remarks("p.py:pipeline", pipeline.to_graph())
+
+        assert [(remark.is_problem, remark.text.partition("\n")[0]) for remark in found] == [
+            (False, "node 'open_1': snapshot_every has no effect without snapshot() and restore(state)"),
+            (False, "node 'open_1': restart_window has no effect with max_restarts=0"),
+            (
+                False,
+                "node 'open_0' cannot be sent to a worker: attribute 'handles['lock']' is not serializable",
+            ),
+            (False, f"unless cleanup() of node 'open_1' releases it: {UNSENDABLE.splitlines()[0]}"),
+        ]
+
+    def test_the_command_tells_what_workers_there_are(self, tmp_path):
+        program = tmp_path / "app.py"
+        program.write_text(PROGRAM)
+
+        went = subprocess.run(
+            [sys.executable, "-m", "remotemedia", "check", f"{program}:pipeline"],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+        assert went.returncode == 1
+        assert went.stdout == CHECKED
+
+
+PROGRAM = """\
+import threading
+from remotemedia import Pipeline
+
+class Work:
+    def process(self, item):
+        return item
+
+class Open(Work):
+    def __init__(self):
+        self.lock = threading.Lock()
+
+pipeline = Pipeline("app").add_node(Work())
+pipeline.add_node(Work(), placement="process", replicas=2)
+pipeline.add_node(Open(), placement="process")
+"""
+
+CHECKED = """\
+app has 1 problem: 3 nodes in 3 stages
+
+stage 1, inline: 1 thread, queue of 64
+  Work_0  Work  takes the input
+
+stage 2, process: 2 workers, 4 threads, 32 items at a time, queue of 64
+  Work_1  Work  after Work_0  replicas 2
+
+stage 3, process: 1 worker, 3 threads, 16 items at a time, queue of 64
+  Open_2  Open  after Work_1  gives the output
+
+3 workers, 8 threads, at most 290 items under way
+
+problem: Cannot serialize Node 'Open': attribute 'lock' is not serializable.
+  Suggestion: Call node.cleanup() before serialization and release 'lock' there; \
+initialize() can make it again.
+  Reason: TypeError: cannot pickle '_thread.lock' object
+"""

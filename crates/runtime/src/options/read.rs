@@ -58,7 +58,9 @@ impl Options {
         for (name, value) in written {
             options.set(name, value).map_err(|message| OptionProblem { name: name.clone(), message })?;
         }
-        options.check(written).map_err(|(name, message)| OptionProblem { name: name.into(), message: message.into() })?;
+        options
+            .check(written)
+            .map_err(|(name, message)| OptionProblem { name: name.into(), message: message.into() })?;
         Ok(options)
     }
 
@@ -201,7 +203,8 @@ mod tests {
 
     #[test]
     fn how_a_worker_is_watched_is_told_too() {
-        let options = parse(&json!({"placement": "process", "max_restarts": 0, "restart_window": 60, "snapshot_every": 1}));
+        let options =
+            parse(&json!({"placement": "process", "max_restarts": 0, "restart_window": 60, "snapshot_every": 1}));
 
         assert_eq!(options.unwrap().differing(), [("max_restarts", "0".into()), ("snapshot_every", "1".into())]);
     }
@@ -221,7 +224,10 @@ mod tests {
 
             let problem = parse(&written).unwrap_err();
 
-            assert_eq!((&*problem.name, &*problem.message), (name, "only workers have that: add placement \"process\""));
+            assert_eq!(
+                (&*problem.name, &*problem.message),
+                (name, "only workers have that: add placement \"process\"")
+            );
         }
     }
 
