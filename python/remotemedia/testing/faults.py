@@ -6,13 +6,13 @@ from remotemedia.testing import faults
 nodes = [Parse(), faults.Kill(on=3), Store()]  # as if the parser crashed on item 3
 ```
 
-Each passes items on and strikes on one of them: `on=3` is that item, `nth=3` the fourth one whatever it is. With
-`phase="initialize"`, `"flush"` or `"cleanup"` it strikes in that part of its life. With `once=path` it strikes only
-where the file `path` is not there yet, and makes it: a worker that is started again goes on. Without it the item
-is poison: it strikes each time.
+Each passes items on and strikes on one of them: `on=3` is that item, `nth=3` the fourth one whatever it is.
+With `phase="initialize"`, `"flush"` or `"cleanup"` it strikes in that part of its life. With `once=path` it
+strikes only where the file `path` is not there yet, and makes it: a worker that is started again goes on.
+Without it the item is poison: it strikes each time.
 
-**Faults that end a process end yours, where the node is not in a worker.** What comes out for each fault in each
-place is in `docs/processes.md`.
+**Faults that end a process end yours, where the node is not in a worker.** What comes out for each fault in
+each place is in `docs/processes.md`.
 """
 
 from __future__ import annotations
