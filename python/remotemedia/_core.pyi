@@ -220,3 +220,10 @@ def draw(graph: Graph, format: str) -> str:  # noqa: A002 - the word of the comm
 
 def main(arguments: list[str]) -> int:
     """Run the command line and return its exit code."""
+
+def serve_worker() -> None:
+    """Be a worker, on the socket that is the standard input, until the parent says so or is gone.
+
+    Raises:
+        OSError: If there is no parent at the other end.
+    """

@@ -21,7 +21,7 @@ pub mod _core {
     use crate::opener::Opener;
     #[pymodule_export]
     use crate::session::{OutputStream, SessionCore, Ticket};
-    use crate::{call, command_line, failure, graph, json};
+    use crate::{call, command_line, failure, graph, json, worker};
 
     /// The version of the crates.
     #[pymodule_export]
@@ -64,6 +64,12 @@ pub mod _core {
         let plan = graph::plan_of(graph)?;
         let format = format.parse::<GraphFormat>().map_err(PyValueError::new_err)?;
         Ok(remotemedia_commands::draw(&plan, format))
+    }
+
+    /// Be a worker, on the socket that is the standard input.
+    #[pyfunction]
+    fn serve_worker(py: Python<'_>) -> PyResult<()> {
+        worker::serve_parent(py)
     }
 
     /// Run the command line and return its exit code.

@@ -287,7 +287,7 @@ fn no_batch(answer: &Bound<'_, PyAny>, count: usize) -> PyErr {
     ))
 }
 
-fn is_coroutine(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+pub(crate) fn is_coroutine(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     let kind = object.py().import("remotemedia._kinds")?.call_method1("classify", (object,))?;
     Ok(kind.extract::<&str>()? == "coroutine")
 }
@@ -373,7 +373,7 @@ fn is_initialized(object: &Bound<'_, PyAny>) -> bool {
 }
 
 /// A subclass that cleans up without calling its base would else seem ready, and its caller's, in the next run.
-fn forget_initialized(object: &Bound<'_, PyAny>) {
+pub(crate) fn forget_initialized(object: &Bound<'_, PyAny>) {
     if is_initialized(object) {
         // An object whose flag cannot be set keeps it: then it says so of itself.
         drop(object.setattr("is_initialized", false));
