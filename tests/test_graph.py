@@ -189,9 +189,10 @@ class TestWhatIsRefused:
 
     def test_an_executor_that_is_not_available(self, run):
         with pytest.raises(
-            PipelineError, match="^executor='multiprocess' is not available; only placement='inline' is"
+            PipelineError,
+            match="^executor='multiproces' is not available; there is 'multiprocess'; did you mean 'multip",
         ):
-            run([Untouched()], [1], executor="multiprocess")
+            run([Untouched()], [1], executor="multiproces")
 
     def test_an_option_of_a_node(self):
         with pytest.raises(

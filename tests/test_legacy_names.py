@@ -10,7 +10,7 @@ import pytest
 
 import remotemedia
 from remotemedia import Node, Pipeline
-from remotemedia.exceptions import PipelineError
+from remotemedia.core._graph import resolve
 
 
 class Echo(Node):
@@ -197,8 +197,7 @@ def test_register_node_class_is_a_decorator(monkeypatch):
     assert remotemedia.get_loaded_nodes()["Registered"] is Registered
 
 
-def test_multiprocess_says_what_is_available():
-    with pytest.raises(
-        PipelineError, match="^executor='multiprocess' is not available; only placement='inline' is"
-    ):
-        asyncio.run(remotemedia.execute_pipeline([Echo()], executor="multiprocess"))
+def test_multiprocess_places_each_node_in_a_worker():
+    graph = resolve([Echo(), remotemedia.with_options(Echo(), placement="thread")], executor="multiprocess")
+
+    assert [entry.options for entry in graph.entries] == [{"placement": "process"}, {"placement": "thread"}]

@@ -300,7 +300,7 @@ class OptionsNode(Node):
 register_node(OptionsNode)
 
 ALL = {
-    "placement": "thread",
+    "placement": "process",
     "replicas": 1,
     "ordered": True,
     "concurrency": 1,
@@ -311,6 +311,10 @@ ALL = {
     "retries": 1,
     "retry_delay": 0.1,
     "timeout": 5.0,
+    "max_restarts": 2,
+    "restart_window": 30.0,
+    "initialize_timeout": 20.0,
+    "snapshot_every": 10,
 }
 
 
@@ -345,7 +349,12 @@ class TestVocabulary:
             ({"retries": -1}, "it is a whole number from 0 to 1000000"),
             ({"batch": "many"}, "it is a number of items, or Batch(size, max_wait=seconds)"),
             ({"concurrency": 2, "batch": 2}, "batch and concurrency exclude each other; use one of them"),
-            ({"max_restarts": 1}, "max_restarts belongs to placement='process', which is not available"),
+            ({"placement": "proces"}, "there is 'inline', 'thread', 'process'; did you mean 'process'?"),
+            ({"max_restart": 2}, "Unknown option 'max_restart'; did you mean 'max_restarts'?"),
+            ({"max_restarts": -1}, "max_restarts=-1 is not available; it is a whole number from 0 to"),
+            ({"restart_window": 0}, "restart_window=0 is not available; it is a number of seconds above 0"),
+            ({"initialize_timeout": None}, "initialize_timeout=None is not available; it is a number of"),
+            ({"snapshot_every": 0}, "snapshot_every=0 is not available; it is a whole number from 1 to"),
         ],
     )
     def test_what_cannot_be_is_refused_everywhere_alike(self, options, text):

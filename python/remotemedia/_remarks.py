@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from remotemedia.core._manifest import MANIFEST_SUFFIXES
 
 if TYPE_CHECKING:
-    from remotemedia.core._graph import Graph
+    from remotemedia.core._graph import Entry, Graph
+    from remotemedia.exceptions import SerializationError
 
 
 class Remark(NamedTuple):
@@ -18,11 +19,18 @@ class Remark(NamedTuple):
 
 
 def remarks(target: str, graph: Graph) -> list[Remark]:
-    """What in the manifest has no effect, and which nodes cannot be sent to a worker.
+    """What in the manifest or the options has no effect, and which nodes cannot be sent to a worker.
 
-    Neither keeps the pipeline from running.
+    Only a node that is to be in a worker and cannot be sent keeps the pipeline from running.
     """
-    return [Remark(is_problem=False, text=text) for text in (*_ignored_fields(target), *_unsendable(graph))]
+    notes = [*_ignored_fields(target), *_idle_options(graph)]
+    return [*(Remark(is_problem=False, text=text) for text in notes), *_unsendable(graph.entries)]
+
+
+def unsendable(graph: Graph) -> list[str]:
+    """Why nodes that are to be in a worker cannot be sent there; empty if all can."""
+    placed = [entry for entry in graph.entries if entry.options.get("placement") == "process"]
+    return [remark.text for remark in _unsendable(placed) if remark.is_problem]
 
 
 def _ignored_fields(target: str) -> list[str]:
@@ -35,18 +43,56 @@ def _ignored_fields(target: str) -> list[str]:
     return [f"{field} has no effect" for field in manifest["ignored"]]
 
 
-def _unsendable(graph: Graph) -> list[str]:
+def _idle_options(graph: Graph) -> list[str]:
+    found = []
+    for entry in graph.entries:
+        options = entry.options
+        if "snapshot_every" in options and not callable(getattr(entry.node, "snapshot", None)):
+            found.append(
+                f"node '{entry.id}': snapshot_every has no effect without snapshot() and restore(state)"
+            )
+        if "restart_window" in options and options.get("max_restarts") == 0:
+            found.append(f"node '{entry.id}': restart_window has no effect with max_restarts=0")
+        if "retry_delay" in options and not options.get("retries"):
+            found.append(f"node '{entry.id}': retry_delay has no effect without retries")
+    return found
+
+
+def _unsendable(entries: list[Entry]) -> list[Remark]:
     from remotemedia.exceptions import SerializationError
 
+    if not entries:
+        return []
     try:
         from remotemedia.core.node_serialization import check_sendable
     except ImportError as error:
-        return [f"whether nodes can be sent to a worker is not known: {error}"]
+        return [Remark(is_problem=False, text=f"whether nodes can be sent to a worker is not known: {error}")]
     found = []
-    for entry in graph.entries:
+    for entry in entries:
+        if not hasattr(entry.node, "process"):
+            # A factory: there is no node yet.
+            continue
         try:
             check_sendable(entry.node)
         except SerializationError as error:
-            what = f"attribute '{error.attribute}' is not serializable"
-            found.append(f"node '{entry.id}' cannot be sent to a worker: {what}")
+            found.append(_unsendable_remark(entry, error))
     return found
+
+
+def _unsendable_remark(entry: Entry, error: SerializationError) -> Remark:
+    if entry.options.get("placement") != "process":
+        what = f"attribute '{error.attribute}'" if error.attribute else "the object"
+        text = f"node '{entry.id}' cannot be sent to a worker: {what} is not serializable"
+        return Remark(is_problem=False, text=text)
+    if _may_release(entry.node):
+        text = f"unless cleanup() of node '{entry.id}' releases it: {error}"
+        return Remark(is_problem=False, text=text)
+    return Remark(is_problem=True, text=str(error))
+
+
+def _may_release(node: object) -> bool:
+    """Whether a node has a `cleanup` of its own, which is called before the node is sent."""
+    from remotemedia.core.node import Node
+
+    cleanup = getattr(type(node), "cleanup", None)
+    return cleanup is not None and cleanup is not Node.cleanup

@@ -45,7 +45,7 @@ async def execute_pipeline(
             manifest entries.
         enable_metrics: Answer `{"outputs": …, "metrics": …}`.
         use_rust: `False` for the reference executor in pure Python, with the same answers and errors.
-        executor: Refused, whatever it names: nodes run inline.
+        executor: `"multiprocess"` for every node that does not say where it runs in a worker process.
 
     Returns:
         `None` if nothing came out, the output if there was one, else the list of outputs.
@@ -76,7 +76,7 @@ async def execute_pipeline_with_input(
         input_data: A list, or any other iterable or async iterable of items; read as the pipeline takes them.
         enable_metrics: Answer `{"outputs": …, "metrics": …}`.
         use_rust: `False` for the reference executor in pure Python, with the same answers and errors.
-        executor: Refused, whatever it names: nodes run inline.
+        executor: `"multiprocess"` for every node that does not say where it runs in a worker process.
 
     Returns:
         The list of outputs, in the order of the input.

@@ -45,26 +45,32 @@ fn report(plan: &Plan, remarks: &[Remark]) -> String {
         text += &columns(&rows, &[], "  ");
     }
     if !plan.is_direct() {
+        let workers = plan.stages().iter().map(Stage::workers).sum();
         let threads = plan.stages().iter().map(Stage::threads).sum();
         let items = plan.window(DEFAULT_QUEUE_SIZE);
-        text += &format!("\n{}, at most {} under way\n", counted(threads, "thread"), counted(items, "item"));
+        let workers = if workers > 0 { counted(workers, "worker") + ", " } else { String::new() };
+        text += &format!("\n{workers}{}, at most {} under way\n", counted(threads, "thread"), counted(items, "item"));
     }
     if !remarks.is_empty() {
         text.push('\n');
     }
     for remark in remarks {
-        text += &format!("{}: {}\n", if remark.is_problem { "problem" } else { "note" }, remark.text);
+        text +=
+            &format!("{}: {}\n", if remark.is_problem { "problem" } else { "note" }, remark.text.replace('\n', "\n  "));
     }
     text
 }
 
-/// What a stage takes: threads, and room for items that wait.
+/// What a stage takes: workers, threads, and room for items that wait.
 fn resources(plan: &Plan, number: usize) -> String {
     if plan.is_direct() {
         return "on the caller's thread, one item at a time".into();
     }
     let stage = &plan.stages()[number];
     let mut words = counted(stage.threads(), "thread");
+    if stage.workers() > 0 {
+        words.insert_str(0, &(counted(stage.workers(), "worker") + ", "));
+    }
     if stage.width() > 1 {
         words += &format!(", {} at a time", counted(stage.width(), "item"));
     }

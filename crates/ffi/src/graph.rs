@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use remotemedia_runtime::{
-    CancelFlag, DeadLetter, Guarded, Node, NodeFailure, NodeSpec, Options, Phase, Plan, Policy, Replicas, Turn,
+    CancelFlag, DeadLetter, Guarded, Node, NodeFailure, NodeSpec, OnError, Options, Phase, Plan, Policy, Replicas, Turn,
 };
 use serde_json::{Map, Value, json};
 
@@ -111,20 +111,26 @@ fn dead_letter_of(callable: Py<PyAny>, node_id: &str) -> DeadLetter<Object> {
     })
 }
 
-/// The options of an entry. Python has checked them; what only Python knows (a callable) is left out.
+/// The options of an entry. Python has checked them; of a callable only that there is one counts here.
 fn options_of(entry: &Bound<'_, PyAny>) -> PyResult<Options> {
     let written = entry.getattr("options")?.cast_into::<PyDict>()?;
     if written.is_empty() {
         return Ok(Options::default());
     }
     let mut options = Map::new();
+    let hands_over = callable_of(&written)?.is_some();
     for (name, value) in written.iter() {
         let name: String = name.extract()?;
         if name != "dead_letter" && !value.is_callable() {
             options.insert(name, json_of(&value)?);
         }
     }
-    Options::from_json(&options).map_err(|problem| failure::PipelineError::new_err(problem.to_string()))
+    let mut options =
+        Options::from_json(&options).map_err(|problem| failure::PipelineError::new_err(problem.to_string()))?;
+    if hands_over {
+        options.on_error = OnError::HandOver;
+    }
+    Ok(options)
 }
 
 fn json_of(value: &Bound<'_, PyAny>) -> PyResult<Value> {

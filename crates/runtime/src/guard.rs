@@ -79,7 +79,7 @@ impl<P: Payload> Policy<P> {
         }
         if let Some(dead_letter) = &self.dead_letter {
             dead_letter(item, fault)?;
-        } else if self.on_error == OnError::Stop {
+        } else if self.on_error != OnError::Skip {
             return Err(fault);
         }
         self.set_aside.fetch_add(1, Ordering::Relaxed);

@@ -1,11 +1,10 @@
 //! How a node is run: one vocabulary for Rust programs, Python and manifests.
 
-use std::fmt;
+mod read;
+
 use std::time::Duration;
 
-use serde_json::{Map, Value};
-
-use crate::suggest::did_you_mean;
+pub use self::read::{OPTION_NAMES, OptionProblem};
 
 /// How many items may wait before a stage, if nobody says.
 pub const DEFAULT_QUEUE_SIZE: usize = 64;
@@ -18,6 +17,8 @@ pub enum Placement {
     Inline,
     /// On a thread of its own.
     Thread,
+    /// In a worker, a process of its own.
+    Process,
 }
 
 impl Placement {
@@ -26,6 +27,7 @@ impl Placement {
         match self {
             Self::Inline => "inline",
             Self::Thread => "thread",
+            Self::Process => "process",
         }
     }
 }
@@ -61,6 +63,8 @@ pub enum OnError {
     Stop,
     /// The item is dropped and counted.
     Skip,
+    /// The item and its error go to a callable of the program. No manifest can say that.
+    HandOver,
 }
 
 impl OnError {
@@ -69,6 +73,7 @@ impl OnError {
         match self {
             Self::Stop => "stop",
             Self::Skip => "skip",
+            Self::HandOver => "callable",
         }
     }
 }
@@ -107,6 +112,14 @@ pub struct Options {
     pub retry_delay: Duration,
     /// How long one call may take.
     pub timeout: Option<Duration>,
+    /// As often is a worker started again within the window before its stage fails.
+    pub max_restarts: usize,
+    /// The window in which restarts count.
+    pub restart_window: Duration,
+    /// How long the nodes of a worker may take to initialize.
+    pub initialize_timeout: Duration,
+    /// After as many items the state of a node that can tell it is fetched from its worker.
+    pub snapshot_every: usize,
 }
 
 impl Default for Options {
@@ -123,57 +136,15 @@ impl Default for Options {
             retries: 0,
             retry_delay: Duration::ZERO,
             timeout: None,
+            max_restarts: 3,
+            restart_window: Duration::from_mins(1),
+            initialize_timeout: Duration::from_mins(5),
+            snapshot_every: 100,
         }
-    }
-}
-
-/// The names of all options, in the order of the documentation.
-pub const OPTION_NAMES: [&str; 11] = [
-    "placement",
-    "replicas",
-    "ordered",
-    "concurrency",
-    "batch",
-    "queue_size",
-    "when_full",
-    "on_error",
-    "retries",
-    "retry_delay",
-    "timeout",
-];
-
-const PLACEMENTS: [Placement; 2] = [Placement::Inline, Placement::Thread];
-const FULL_QUEUES: [WhenFull; 3] = [WhenFull::Wait, WhenFull::DropOldest, WhenFull::DropNewest];
-
-/// No figure of an option makes sense beyond this.
-const LARGEST_COUNT: u64 = 1_000_000;
-
-/// An option that was refused: its name, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OptionProblem {
-    /// The name that was written.
-    pub name: String,
-    /// What is wrong and what to do.
-    pub message: String,
-}
-
-impl fmt::Display for OptionProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "option '{}': {}", self.name, self.message)
     }
 }
 
 impl Options {
-    /// The options that a manifest writes.
-    pub fn from_json(written: &Map<String, Value>) -> Result<Self, OptionProblem> {
-        let mut options = Self::default();
-        for (name, value) in written {
-            options.set(name, value).map_err(|message| OptionProblem { name: name.clone(), message })?;
-        }
-        options.check().map_err(|(name, message)| OptionProblem { name: name.into(), message })?;
-        Ok(options)
-    }
-
     /// Whether a node with these options needs a queue, and with it a stage of its own.
     pub fn needs_own_stage(&self) -> bool {
         self.replicas > 1
@@ -183,8 +154,16 @@ impl Options {
             || self.when_full != WhenFull::Wait
     }
 
+    /// Whether a node with these options needs a worker that it shares with no neighbour.
+    ///
+    /// Besides a queue that is a policy: it is about one node, and is kept where the worker is watched.
+    pub fn needs_own_worker(&self) -> bool {
+        self.needs_own_stage() || self.has_policy() || self.timeout.is_some()
+    }
+
     /// What differs from the defaults, as a name and a value in words; without the placement.
     pub fn differing(&self) -> Vec<(&'static str, String)> {
+        let usual = Self::default();
         let mut found = Vec::new();
         let mut tell = |name, differs: bool, value: String| {
             if differs {
@@ -208,6 +187,11 @@ impl Options {
         if let Some(timeout) = self.timeout {
             tell("timeout", true, in_words(timeout));
         }
+        tell("max_restarts", self.max_restarts != usual.max_restarts, self.max_restarts.to_string());
+        tell("restart_window", self.restart_window != usual.restart_window, in_words(self.restart_window));
+        let differs = self.initialize_timeout != usual.initialize_timeout;
+        tell("initialize_timeout", differs, in_words(self.initialize_timeout));
+        tell("snapshot_every", self.snapshot_every != usual.snapshot_every, self.snapshot_every.to_string());
         found
     }
 
@@ -215,151 +199,10 @@ impl Options {
     pub fn has_policy(&self) -> bool {
         self.on_error != OnError::Stop || self.retries > 0
     }
-
-    fn set(&mut self, name: &str, value: &Value) -> Result<(), String> {
-        match name {
-            "placement" => self.placement = choose(value, &PLACEMENTS, Placement::name)?,
-            "replicas" => self.replicas = count(value, 1)?,
-            "ordered" => self.is_ordered = value.as_bool().ok_or_else(|| expected("true or false", value))?,
-            "concurrency" => self.concurrency = count(value, 1)?,
-            "batch" => self.batch = batch(value)?,
-            "queue_size" => self.queue_size = Some(count(value, 1)?),
-            "when_full" => self.when_full = choose(value, &FULL_QUEUES, WhenFull::name)?,
-            "on_error" => {
-                self.on_error = choose(value, &[OnError::Stop, OnError::Skip], OnError::name)?;
-            }
-            "retries" => {
-                self.retries = u32::try_from(count(value, 0)?).map_err(|_| expected("fewer retries", value))?;
-            }
-            "retry_delay" => self.retry_delay = seconds(value)?,
-            "timeout" => self.timeout = positive_seconds(value)?,
-            _ => return Err(format!("unknown option{}", hint(name))),
-        }
-        Ok(())
-    }
-
-    /// Refuse what cannot be combined.
-    fn check(&self) -> Result<(), (&'static str, String)> {
-        if self.concurrency > 1 && self.replicas > 1 {
-            return Err(("replicas", "replicas and concurrency exclude each other; use one of them".into()));
-        }
-        if self.concurrency > 1 && self.batch.is_some() {
-            return Err(("batch", "batch and concurrency exclude each other; use one of them".into()));
-        }
-        if self.replicas > 1 && self.placement == Placement::Inline {
-            return Err(("replicas", "replicas need threads: add placement \"thread\"".into()));
-        }
-        Ok(())
-    }
 }
 
 /// `10 ms`, `2 s`.
 fn in_words(duration: Duration) -> String {
     let secs = duration.as_secs_f64();
     if secs < 1.0 { format!("{} ms", (secs * 1e6).round() / 1e3) } else { format!("{secs} s") }
-}
-
-fn hint(name: &str) -> String {
-    let near = did_you_mean(name, OPTION_NAMES);
-    if near.is_empty() { format!("; the options are: {}", OPTION_NAMES.join(", ")) } else { near }
-}
-
-fn choose<T: Copy>(value: &Value, choices: &[T], name_of: impl Fn(T) -> &'static str) -> Result<T, String> {
-    let names: Vec<&str> = choices.iter().map(|&choice| name_of(choice)).collect();
-    let found = value.as_str().and_then(|name| choices.iter().find(|&&choice| name_of(choice) == name));
-    found.copied().ok_or_else(|| {
-        let near = value.as_str().map_or_else(String::new, |name| did_you_mean(name, names.iter().copied()));
-        format!("{value} is not available; there is \"{}\"{near}", names.join("\", \""))
-    })
-}
-
-fn count(value: &Value, least: u64) -> Result<usize, String> {
-    let number = value.as_u64().filter(|&number| (least..=LARGEST_COUNT).contains(&number));
-    let number = number.and_then(|number| usize::try_from(number).ok());
-    number.ok_or_else(|| expected(&format!("a whole number from {least} to {LARGEST_COUNT}"), value))
-}
-
-fn seconds(value: &Value) -> Result<Duration, String> {
-    let duration = value.as_f64().and_then(|secs| Duration::try_from_secs_f64(secs).ok());
-    duration.ok_or_else(|| expected("a number of seconds, 0 or more", value))
-}
-
-fn positive_seconds(value: &Value) -> Result<Option<Duration>, String> {
-    if value.is_null() {
-        return Ok(None);
-    }
-    let duration = seconds(value).ok().filter(|duration| !duration.is_zero());
-    duration.map(Some).ok_or_else(|| expected("a number of seconds above 0", value))
-}
-
-fn batch(value: &Value) -> Result<Option<Batch>, String> {
-    let Value::Object(fields) = value else {
-        return if value.is_null() { Ok(None) } else { Ok(Some(Batch { size: count(value, 1)?, max_wait: None })) };
-    };
-    if let Some(name) = fields.keys().find(|name| !matches!(name.as_str(), "size" | "max_wait")) {
-        return Err(format!("a batch has no '{name}'{}", did_you_mean(name, ["size", "max_wait"])));
-    }
-    let size = count(fields.get("size").ok_or_else(|| expected("an object with a size", value))?, 1)?;
-    let max_wait = fields.get("max_wait").filter(|wait| !wait.is_null()).map(seconds).transpose()?;
-    Ok(Some(Batch { size, max_wait }))
-}
-
-fn expected(what: &str, found: &Value) -> String {
-    format!("expected {what}, found {found}")
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn parse(value: &Value) -> Result<Options, OptionProblem> {
-        Options::from_json(value.as_object().unwrap())
-    }
-
-    #[test]
-    fn every_option_has_its_value() {
-        let options = parse(&json!({
-            "placement": "thread", "replicas": 2, "ordered": false, "batch": {"size": 8, "max_wait": 0.5},
-            "queue_size": 7, "when_full": "drop_oldest", "on_error": "skip", "retries": 3, "retry_delay": 0.25, "timeout": 2,
-        }));
-
-        let expected = Options {
-            placement: Placement::Thread,
-            replicas: 2,
-            is_ordered: false,
-            concurrency: 1,
-            batch: Some(Batch { size: 8, max_wait: Some(Duration::from_millis(500)) }),
-            queue_size: Some(7),
-            when_full: WhenFull::DropOldest,
-            on_error: OnError::Skip,
-            retries: 3,
-            retry_delay: Duration::from_millis(250),
-            timeout: Some(Duration::from_secs(2)),
-        };
-        assert_eq!(options.unwrap(), expected);
-    }
-
-    #[test]
-    fn options_are_told_as_far_as_they_differ() {
-        let options = parse(&json!({"batch": {"size": 8, "max_wait": 0.01}, "timeout": 2.5, "on_error": "stop"}));
-
-        assert_eq!(options.unwrap().differing(), [("batch", "8 within 10 ms".into()), ("timeout", "2.5 s".into())]);
-        assert!(Options::default().differing().is_empty());
-    }
-
-    #[test]
-    fn a_mistyped_option_gets_the_nearest_name() {
-        let problem = parse(&json!({"replica": 2})).unwrap_err();
-
-        assert_eq!(problem.message, "unknown option; did you mean 'replicas'?");
-    }
-
-    #[test]
-    fn what_excludes_each_other_is_refused() {
-        let problem = parse(&json!({"concurrency": 4, "batch": 8})).unwrap_err();
-
-        assert_eq!(problem.message, "batch and concurrency exclude each other; use one of them");
-    }
 }

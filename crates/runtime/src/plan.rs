@@ -3,8 +3,11 @@
 //! A [`Plan`] is built once and never changes. Everything that can be wrong with a pipeline before it starts (no nodes, equal
 //! ids, connections that name nothing, a cycle) is refused here, so the engine has no such cases.
 
+mod stages;
+
 use std::collections::{HashMap, HashSet};
 
+pub use self::stages::{ITEMS_IN_FLIGHT, Stage};
 use crate::suggest::did_you_mean;
 use crate::{Error, Options, Placement, Result};
 
@@ -40,17 +43,6 @@ pub struct PlanNode {
     pub options: Options,
     /// The position it had in the description.
     pub position: usize,
-}
-
-/// Neighbouring nodes that run together in one place, without a queue between them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stage {
-    /// Where the stage runs.
-    pub placement: Placement,
-    /// Indices of its nodes, in plan order.
-    pub nodes: Vec<usize>,
-    /// How the stage runs: those of its node, if it has but one, else nothing but the placement.
-    pub options: Options,
 }
 
 /// A pipeline that is checked and arranged into stages. Upstream nodes come before downstream ones.
@@ -96,7 +88,7 @@ impl Plan {
                 nodes[upstream].downstreams.push(index);
             }
         }
-        let (stages, stage_of) = arrange_stages(&nodes);
+        let (stages, stage_of) = stages::arrange(&nodes);
         Ok(Self { name, nodes, stages, stage_of })
     }
 
@@ -249,79 +241,6 @@ fn cycle_path(specs: &[NodeSpec], upstreams: &[Vec<usize>], waiting_for: &[usize
         ids.splice(6..ids.len() - 5, ["…"]);
     }
     ids.join(" → ")
-}
-
-/// Neighbours that run in the same place share a stage, unless an option needs a queue before the node.
-///
-/// The *level* of a node is the number of borders before it on the longest way from the input. Inline nodes of one level share a
-/// stage, so that no stage ever waits for itself by way of another one.
-fn arrange_stages(nodes: &[PlanNode]) -> (Vec<Stage>, Vec<usize>) {
-    let mut stages: Vec<Stage> = Vec::new();
-    let mut stage_of: Vec<usize> = Vec::with_capacity(nodes.len());
-    let mut levels: Vec<usize> = Vec::with_capacity(nodes.len());
-    let mut inline_stages: HashMap<usize, usize> = HashMap::new();
-    for (index, node) in nodes.iter().enumerate() {
-        let is_inline = node.is_fused_inline();
-        let level =
-            node.upstreams.iter().map(|&up| levels[up] + usize::from(!(is_inline && nodes[up].is_fused_inline())));
-        let mut level = level.max().unwrap_or(0);
-        let stage = if is_inline {
-            *inline_stages.entry(level).or_insert_with(|| {
-                stages.push(Stage::new(Placement::Inline));
-                stages.len() - 1
-            })
-        } else if let [upstream] = node.upstreams[..]
-            && node.is_fused_thread()
-            && nodes[upstream].is_fused_thread()
-        {
-            level = levels[upstream];
-            stage_of[upstream]
-        } else {
-            stages.push(Stage { options: node.options.clone(), ..Stage::new(node.options.placement) });
-            stages.len() - 1
-        };
-        stages[stage].nodes.push(index);
-        stage_of.push(stage);
-        levels.push(level);
-    }
-    (stages, stage_of)
-}
-
-impl PlanNode {
-    fn is_fused_inline(&self) -> bool {
-        self.options.placement == Placement::Inline && !self.options.needs_own_stage()
-    }
-
-    fn is_fused_thread(&self) -> bool {
-        self.options.placement == Placement::Thread && !self.options.needs_own_stage() && !self.join
-    }
-}
-
-impl Stage {
-    fn new(placement: Placement) -> Self {
-        Self { placement, nodes: Vec::new(), options: Options { placement, ..Options::default() } }
-    }
-
-    /// Whether several items are worked on at once, so that somebody must put their outputs in order again.
-    pub fn is_parallel(&self) -> bool {
-        self.options.replicas > 1 || self.options.concurrency > 1 || self.options.batch.is_some()
-    }
-
-    /// The most items that are worked on at once.
-    pub fn width(&self) -> usize {
-        let batch = self.options.batch.map_or(1, |batch| batch.size);
-        self.options.replicas * self.options.concurrency.max(batch)
-    }
-
-    /// The threads that a session starts for the stage: one for each replica, one more that hands on what they have done.
-    pub fn threads(&self) -> usize {
-        self.options.replicas + usize::from(self.is_parallel())
-    }
-
-    /// As many inputs can be in the stage and its queue, if a queue whose node does not say is of `queue_size`.
-    pub fn capacity(&self, queue_size: usize) -> usize {
-        self.options.queue_size.unwrap_or(queue_size) + 2 * self.width()
-    }
 }
 
 #[cfg(test)]

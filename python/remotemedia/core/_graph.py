@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._kinds import classify, is_source
-from remotemedia.core._options import NodeSpec, check_executor, check_fit
+from remotemedia.core._options import NodeSpec, check_fit, defaults_of, with_defaults
 from remotemedia.exceptions import PipelineError
 
 if TYPE_CHECKING:
@@ -64,10 +64,6 @@ class Entry:
         self.join = join
         self.options = options if options is not None else {}
 
-    def with_defaults(self, defaults: dict[str, Any]) -> Entry:
-        """The same entry, with these options where it has none of its own."""
-        return Entry(self.id, self.node, self.node_type, self.after, self.join, {**defaults, **self.options})
-
     def __repr__(self) -> str:
         """Show id, type and upstream nodes."""
         return f"Entry({self.id!r}, {self.node_type}, after={self.after!r})"
@@ -98,6 +94,19 @@ class Graph:
         self.entries = entries
         self.source = source
 
+    def with_defaults(self, defaults: dict[str, Any]) -> Graph:
+        """The same graph, with these options for nodes that do not say.
+
+        Raises:
+            PipelineError: If a node cannot have one of them.
+        """
+        entries = []
+        for entry in self.entries:
+            options = with_defaults(entry.node, entry.options, defaults)
+            check_fit(entry.node, options, entry.id)
+            entries.append(Entry(entry.id, entry.node, entry.node_type, entry.after, entry.join, options))
+        return Graph(self.name, entries, self.source)
+
 
 def resolve(pipeline: object, *, executor: str | None = None) -> Graph:
     """The graph of anything that can be run.
@@ -105,14 +114,16 @@ def resolve(pipeline: object, *, executor: str | None = None) -> Graph:
     Args:
         pipeline: A `Pipeline`, a list of nodes and manifest entries, a manifest as a dict, or its JSON or
             YAML text.
-        executor: Refused if it names anything; kept for code that passes one.
+        executor: `"multiprocess"` places every node that does not say in a worker process.
 
     Raises:
         TypeError: If it is nothing of these, or has an entry that is neither a node nor a manifest entry.
         PipelineError: If it is empty, or its ids, connections, options or nodes do not fit.
         ManifestError: If it is a manifest that is not valid.
     """
-    check_executor(executor)
+    if executor is not None:
+        defaults = defaults_of(executor)
+        return resolve(pipeline).with_defaults(defaults)
     if isinstance(pipeline, (list, tuple)):
         return of_list(pipeline)
     if isinstance(pipeline, GraphOwner):

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Batch",
     "NodeSpec",
-    "check_executor",
     "check_fit",
     "check_options",
+    "defaults_of",
     "needs_queue",
     "session_settings",
+    "with_defaults",
     "with_options",
 ]
 
@@ -27,7 +28,8 @@ _LARGEST_COUNT = 1_000_000
 _DEFAULT_STALL_WARNING_SECS = 5.0
 _DEFAULT_QUEUE_SIZE = 64
 
-_NOT_YET = {"max_restarts": "placement='process'", "restart_window": "placement='process'"}
+# What is said of workers alone.
+_WORKER_OPTIONS = ("max_restarts", "restart_window", "initialize_timeout", "snapshot_every")
 
 
 class Batch:
@@ -102,8 +104,6 @@ def check_options(options: Mapping[str, Any], where: str = "") -> None:
     for name, value in options.items():
         check = _CHECKS.get(name)
         if check is None:
-            if name in _NOT_YET:
-                raise PipelineError(f"{where}{name} belongs to {_NOT_YET[name]}, which is not available")
             hint = did_you_mean(str(name), _CHECKS) or f"; the options are: {', '.join(_CHECKS)}"
             raise PipelineError(f"{where}Unknown option '{name}'{hint}")
         problem = check(value)
@@ -121,9 +121,11 @@ def check_fit(node: Any, options: Mapping[str, Any], node_id: str) -> None:
     if not options:
         return
     where = f"Node '{node_id}': "
+    in_worker = options.get("placement") == "process"
     if options.get("replicas", 1) > 1:
         is_factory = callable(node) and not callable(getattr(node, "process", None))
-        if not isinstance(node, type) and not is_factory and getattr(node, "thread_safe", False) is not True:
+        is_one = not isinstance(node, type) and not is_factory
+        if is_one and not in_worker and getattr(node, "thread_safe", False) is not True:
             raise PipelineError(
                 f"{where}replicas={options['replicas']} needs an object that says thread_safe = True, "
                 "or a factory (a class or a function) that makes one object for each replica"
@@ -137,6 +139,8 @@ def check_fit(node: Any, options: Mapping[str, Any], node_id: str) -> None:
         raise PipelineError(f"{where}batch is for a process() that gets a list and answers a list")
     if source and needs_queue(options):
         raise PipelineError(f"{where}a source has no queue before it, and runs once")
+    if source and in_worker:
+        raise PipelineError(f"{where}a source runs where its session is, not in a worker")
 
 
 def needs_queue(options: Mapping[str, Any]) -> bool:
@@ -168,11 +172,34 @@ def session_settings(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
     defaults = {name: value for name, value in options.items() if name not in settings}
     names = [*settings, *(name for name in _CHECKS if name not in settings)]
     for name in defaults:
-        if name not in _CHECKS and name not in _NOT_YET:
+        if name not in _CHECKS:
             hint = did_you_mean(str(name), names) or f"; the options are: {', '.join(names)}"
             raise PipelineError(f"Unknown option '{name}'{hint}")
-    check_options(defaults)
+    # What is said of workers counts for the nodes that are in one, also where the defaults put none there.
+    watching = {name: defaults[name] for name in _WORKER_OPTIONS if name in defaults}
+    check_options({"placement": "process", **watching})
+    check_options({name: value for name, value in defaults.items() if name not in watching})
     return settings, defaults
+
+
+def with_defaults(node: Any, options: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a node where these defaults hold for what they do not say.
+
+    Defaults about workers pass by nodes that can be in none: sources, and those that are placed elsewhere.
+    """
+    merged = {**defaults, **options}
+    if merged.get("placement") == "process" and "placement" not in options and _is_source(node):
+        del merged["placement"]
+    if merged.get("placement") != "process":
+        for name in _WORKER_OPTIONS:
+            if name not in options:
+                merged.pop(name, None)
+    return merged
+
+
+def _is_source(node: Any) -> bool:
+    # A factory makes no sources.
+    return not isinstance(node, type) and hasattr(node, "process") and is_source(node)
 
 
 def _check_together(options: Mapping[str, Any], where: str) -> None:
@@ -181,8 +208,15 @@ def _check_together(options: Mapping[str, Any], where: str) -> None:
         raise PipelineError(f"{where}replicas and concurrency exclude each other; use one of them")
     if concurrency > 1 and options.get("batch") is not None:
         raise PipelineError(f"{where}batch and concurrency exclude each other; use one of them")
-    if replicas > 1 and options.get("placement", "inline") == "inline":
-        raise PipelineError(f"{where}replicas need threads: add placement='thread'")
+    placement = options.get("placement", "inline")
+    if replicas > 1 and placement == "inline":
+        raise PipelineError(
+            f"{where}replicas need threads or workers: add placement='thread' or placement='process'"
+        )
+    if placement != "process":
+        for name in _WORKER_OPTIONS:
+            if name in options:
+                raise PipelineError(f"{where}only workers have {name}: add placement='process'")
     if options.get("dead_letter") is not None and options.get("on_error", "stop") == "skip":
         raise PipelineError(f"{where}on_error='skip' and dead_letter exclude each other; use one of them")
 
@@ -216,6 +250,11 @@ def _check_limit(value: Any) -> str | None:
     return None if is_limit else "it is a number of seconds above 0, or None"
 
 
+def _check_duration(value: Any) -> str | None:
+    is_duration = _check_seconds(value) is None and value > 0
+    return None if is_duration else "it is a number of seconds above 0"
+
+
 def _check_batch(value: Any) -> str | None:
     if value is None:
         return None
@@ -238,7 +277,7 @@ def _check_on_error(value: Any) -> str | None:
 
 
 _CHECKS: dict[str, Callable[[Any], str | None]] = {
-    "placement": _one_of("inline", "thread"),
+    "placement": _one_of("inline", "thread", "process"),
     "replicas": _check_count,
     "ordered": _check_flag,
     "concurrency": _check_count,
@@ -250,16 +289,22 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "retries": lambda value: _check_count(value, 0),
     "retry_delay": _check_seconds,
     "timeout": _check_limit,
+    "max_restarts": lambda value: _check_count(value, 0),
+    "restart_window": _check_duration,
+    "initialize_timeout": _check_duration,
+    "snapshot_every": _check_count,
 }
 
 
-def check_executor(executor: object) -> None:
-    """Refuse executors that do not exist.
+def defaults_of(executor: object) -> dict[str, Any]:
+    """The defaults for the nodes of a pipeline that an executor stands for.
 
     Raises:
-        PipelineError: With what there is.
+        PipelineError: If it is none, with what there is.
     """
-    if executor is not None:
-        raise PipelineError(
-            f"executor={executor!r} is not available; only placement='inline' is, which needs no executor"
-        )
+    if executor is None:
+        return {}
+    if executor != "multiprocess":
+        hint = did_you_mean(executor, ["multiprocess"]) if isinstance(executor, str) else ""
+        raise PipelineError(f"executor={executor!r} is not available; there is 'multiprocess'{hint}")
+    return {"placement": "process"}

@@ -197,12 +197,7 @@ class Pipeline(GraphOwner):
 
         settings, defaults = session_settings(options)
         graph = self.to_graph()
-        if defaults:
-            entries = [entry.with_defaults(defaults) for entry in graph.entries]
-            for entry in entries:
-                check_fit(entry.node, entry.options, entry.id)
-            graph = Graph(graph.name, entries, graph.source)
-        return Opening(graph, settings)
+        return Opening(graph.with_defaults(defaults) if defaults else graph, settings)
 
     def managed_execution(self) -> AbstractAsyncContextManager[Pipeline]:
         """A block in which the nodes stay initialized, for all runs in it."""
@@ -261,12 +256,16 @@ class Pipeline(GraphOwner):
         return pipeline
 
     def check(self) -> list[str]:
-        """What is wrong with the pipeline, one sentence each; empty if it can run."""
+        """What is wrong with the pipeline, one text each; empty if it can run.
+
+        A node that is to be in a worker process and cannot be sent there is wrong, too.
+        """
+        from remotemedia._remarks import unsendable
+
         try:
-            self.to_graph()
+            return unsendable(self.to_graph())
         except (RemoteMediaError, TypeError) as error:
             return [str(error)]
-        return []
 
     def to_graph(self) -> Graph:
         """The checked graph that executors run.
@@ -313,12 +312,19 @@ class Pipeline(GraphOwner):
 
     def _repr_html_(self) -> str | None:
         """The picture for notebooks."""
-        return None if self.check() else self._draw("svg")
+        return self._draw("svg") if self._can_be_drawn() else None
 
     def _repr_mimebundle_(self, **_wanted: Any) -> dict[str, str]:
         """The picture for notebooks, in the form that each can show."""
         bundle = {"text/plain": repr(self)}
-        return bundle if self.check() else {**bundle, "image/svg+xml": self._draw("svg")}
+        return {**bundle, "image/svg+xml": self._draw("svg")} if self._can_be_drawn() else bundle
+
+    def _can_be_drawn(self) -> bool:
+        try:
+            self.to_graph()
+        except (RemoteMediaError, TypeError):
+            return False
+        return True
 
     def _draw(self, form: str) -> str:
         from remotemedia._core import draw

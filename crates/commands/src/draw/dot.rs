@@ -2,7 +2,7 @@
 
 use remotemedia_runtime::Plan;
 
-use super::{connections, is_queue, labels, options, stage_label};
+use super::{WORKER_COLOUR, connections, is_queue, labels, options, stage_label};
 
 const LABEL_LIMIT: usize = 60;
 
@@ -14,6 +14,9 @@ pub(super) fn draw(plan: &Plan) -> String {
     for (number, stage) in plan.stages().iter().enumerate() {
         text += &format!("    subgraph cluster_{number} {{\n");
         text += &format!("        label=\"{}\";\n        style=\"rounded,dashed\";\n", stage_label(plan, number));
+        if stage.workers() > 0 {
+            text += &format!("        color=\"{WORKER_COLOUR}\";\n");
+        }
         for &index in &stage.nodes {
             let node = &plan.nodes()[index];
             let (id, node_type) = labels(node, LABEL_LIMIT);

@@ -2,7 +2,7 @@
 
 use remotemedia_runtime::Plan;
 
-use super::{connections, is_queue, labels, options, stage_label};
+use super::{WORKER_COLOUR, connections, is_queue, labels, options, stage_label};
 
 const LABEL_LIMIT: usize = 60;
 
@@ -21,6 +21,9 @@ pub(super) fn draw(plan: &Plan) -> String {
             text += &format!("        n{index}{open}\"{label}\"{close}\n");
         }
         text += "    end\n";
+        if stage.workers() > 0 {
+            text += &format!("    style stage{} stroke:{WORKER_COLOUR},stroke-width:2px\n", number + 1);
+        }
     }
     for (from, to) in connections(plan) {
         // A dotted line stands for a queue.

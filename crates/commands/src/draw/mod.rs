@@ -12,7 +12,7 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use remotemedia_runtime::{Plan, PlanNode, did_you_mean};
 
-use crate::table::on_one_line;
+use crate::table::{counted, on_one_line};
 
 /// What a plan is drawn as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -66,9 +66,15 @@ fn options(node: &PlanNode) -> String {
     words.collect::<Vec<_>>().join(" · ")
 }
 
-/// `stage 2 · inline`.
-fn stage_label(plan: &Plan, stage: usize) -> String {
-    format!("stage {} · {}", stage + 1, plan.stages()[stage].placement.name())
+/// The colour of what is apart from the program: the frame of a stage that runs in workers.
+const WORKER_COLOUR: &str = "#4c63e6";
+
+/// `stage 2 · inline`, `stage 3 · process · 2 workers`.
+fn stage_label(plan: &Plan, number: usize) -> String {
+    let stage = &plan.stages()[number];
+    let workers =
+        if stage.workers() > 1 { format!(" · {}", counted(stage.workers(), "worker")) } else { String::new() };
+    format!("stage {} · {}{workers}", number + 1, stage.placement.name())
 }
 
 /// The id and the type of a node, each short enough for a box.

@@ -39,6 +39,7 @@ const STYLE: &str = "\
 .rm-graph .facts,.rm-graph .kind,.rm-graph .stage{fill:var(--rm-soft);font-size:12px}
 .rm-graph .stage{letter-spacing:.02em}
 .rm-graph .frame{fill:var(--rm-frame);stroke:var(--rm-line)}
+.rm-graph .worker{stroke:var(--rm-accent);stroke-width:1.5}
 .rm-graph .box{fill:var(--rm-box);stroke:var(--rm-rim);stroke-width:1.25}
 .rm-graph .joining{stroke:var(--rm-accent);stroke-width:1.75}
 .rm-graph .id{fill:var(--rm-ink);font-size:14px;font-weight:600}
@@ -195,7 +196,8 @@ impl<'a> Picture<'a> {
     fn drawn_frame(&self, stage: usize) -> String {
         let Some(frame) = self.framed[stage] else { return String::new() };
         format!(
-            "<rect class=\"frame\" x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" rx=\"12\"/>\n{}",
+            "<rect class=\"frame{}\" x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" rx=\"12\"/>\n{}",
+            if self.plan.stages()[stage].workers() > 0 { " worker" } else { "" },
             frame.left,
             frame.top,
             frame.width(),

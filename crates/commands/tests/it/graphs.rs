@@ -1,7 +1,8 @@
 //! Pictures of plans.
 
 use remotemedia_commands::{GraphFormat, draw};
-use remotemedia_runtime::{NodeSpec, Plan};
+use remotemedia_runtime::{NodeSpec, Options, Plan};
+use serde_json::json;
 
 use crate::program::Desk;
 
@@ -91,6 +92,28 @@ fn mermaid_names_nodes_by_number_and_escapes_labels() {
              n1[\"b\"]\n    end\n    n0 --> n1\n"
         )
     );
+}
+
+fn plan_of_workers() -> Plan {
+    let spec = |id: &str, after: &[&str], options: serde_json::Value| NodeSpec {
+        id: id.into(),
+        after: after.iter().map(|&id| id.into()).collect(),
+        options: Options::from_json(options.as_object().unwrap()).unwrap(),
+        ..NodeSpec::default()
+    };
+    let process = json!({"placement": "process", "replicas": 2, "max_restarts": 5});
+    Plan::new("p", &[spec("a", &[], json!({})), spec("b", &["a"], process)]).unwrap()
+}
+
+#[test]
+fn workers_stand_in_a_frame_of_their_own_colour() {
+    let plan = plan_of_workers();
+    let drawn = |format| draw(&plan, format);
+
+    assert!(drawn(GraphFormat::Text).contains("stage 2 · process · 2 workers  replicas 2 · max_restarts 5\n"));
+    assert!(drawn(GraphFormat::Mermaid).contains("    style stage2 stroke:#4c63e6,stroke-width:2px\n"));
+    assert!(drawn(GraphFormat::Dot).contains("        color=\"#4c63e6\";\n"));
+    assert_eq!(drawn(GraphFormat::Svg).matches("<rect class=\"frame worker\"").count(), 1);
 }
 
 #[test]

@@ -161,11 +161,11 @@ fn unknown_fields_and_options_are_refused_with_the_nearest_name() {
         ),
         (
             &yaml_nodes("  options: {replicas: 2}"),
-            "line 4, nodes[0].options.replicas: replicas need threads: add placement \"thread\"",
+            "line 4, nodes[0].options.replicas: replicas need threads or workers: add placement \"thread\" or \"process\"",
         ),
         (
             &yaml_nodes("  options: {placement: ray}"),
-            "line 4, nodes[0].options.placement: \"ray\" is not available; there is \"inline\", \"thread\"",
+            "line 4, nodes[0].options.placement: \"ray\" is not available; there is \"inline\", \"thread\", \"process\"",
         ),
         (
             &yaml_nodes("connections:\n- {form: a, to: b}"),

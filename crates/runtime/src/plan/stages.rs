@@ -1,0 +1,198 @@
+//! Which nodes run together, and what that takes.
+
+use std::collections::HashMap;
+
+use super::PlanNode;
+use crate::{Options, Placement};
+
+/// As many items are with a worker at once, unless options ask for more: while it is at work on one, the next ones are on their way to
+/// it and the answers of earlier ones on their way back, and several of them share a wake-up.
+pub const ITEMS_IN_FLIGHT: usize = 16;
+
+/// Neighbouring nodes that run together in one place, without a queue between them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stage {
+    /// Where the stage runs.
+    pub placement: Placement,
+    /// Indices of its nodes, in plan order.
+    pub nodes: Vec<usize>,
+    /// How the stage runs: those of its node, if it has but one, else nothing but the placement.
+    pub options: Options,
+}
+
+impl Stage {
+    fn new(placement: Placement) -> Self {
+        Self { placement, nodes: Vec::new(), options: Options { placement, ..Options::default() } }
+    }
+
+    /// The processes that a session starts for the stage.
+    pub fn workers(&self) -> usize {
+        if self.placement == Placement::Process { self.options.replicas } else { 0 }
+    }
+
+    /// Whether several items are under way in the stage at once, so that somebody must put their outputs in order again.
+    pub fn is_parallel(&self) -> bool {
+        let options = &self.options;
+        self.workers() > 0 || options.replicas > 1 || options.concurrency > 1 || options.batch.is_some()
+    }
+
+    /// The most items that are under way in the stage at once.
+    pub fn width(&self) -> usize {
+        let batch = self.options.batch.map_or(1, |batch| batch.size);
+        let least = if self.workers() > 0 { ITEMS_IN_FLIGHT } else { 1 };
+        self.options.replicas * self.options.concurrency.max(batch).max(least)
+    }
+
+    /// The threads that a session starts for the stage: one for each replica and one more that hands on what they have done; for workers
+    /// one to keep each of them, one that sends, and one that hands on.
+    pub fn threads(&self) -> usize {
+        if self.workers() > 0 { self.workers() + 2 } else { self.options.replicas + usize::from(self.is_parallel()) }
+    }
+
+    /// As many inputs can be in the stage and its queue, if a queue whose node does not say is of `queue_size`.
+    pub fn capacity(&self, queue_size: usize) -> usize {
+        self.options.queue_size.unwrap_or(queue_size) + 2 * self.width()
+    }
+}
+
+/// Neighbours that run in the same place share a stage, unless an option needs a queue before the node.
+///
+/// The *level* of a node is the number of borders before it on the longest way from the input. Inline nodes of one level share a
+/// stage, so that no stage ever waits for itself by way of another one. The nodes of a worker are a chain.
+pub(super) fn arrange(nodes: &[PlanNode]) -> (Vec<Stage>, Vec<usize>) {
+    let mut stages: Vec<Stage> = Vec::new();
+    let mut stage_of: Vec<usize> = Vec::with_capacity(nodes.len());
+    let mut levels: Vec<usize> = Vec::with_capacity(nodes.len());
+    let mut inline_stages: HashMap<usize, usize> = HashMap::new();
+    for (index, node) in nodes.iter().enumerate() {
+        let is_inline = node.is_fused_inline();
+        let level =
+            node.upstreams.iter().map(|&up| levels[up] + usize::from(!(is_inline && nodes[up].is_fused_inline())));
+        let mut level = level.max().unwrap_or(0);
+        let stage = if is_inline {
+            *inline_stages.entry(level).or_insert_with(|| {
+                stages.push(Stage::new(Placement::Inline));
+                stages.len() - 1
+            })
+        } else if let [upstream] = node.upstreams[..]
+            && node.continues(&nodes[upstream])
+        {
+            level = levels[upstream];
+            stage_of[upstream]
+        } else {
+            stages.push(Stage { options: node.options.clone(), ..Stage::new(node.options.placement) });
+            stages.len() - 1
+        };
+        stages[stage].nodes.push(index);
+        stage_of.push(stage);
+        levels.push(level);
+    }
+    (stages, stage_of)
+}
+
+impl PlanNode {
+    fn is_fused_inline(&self) -> bool {
+        self.options.placement == Placement::Inline && !self.options.needs_own_stage()
+    }
+
+    fn is_fused_thread(&self) -> bool {
+        self.options.placement == Placement::Thread && !self.options.needs_own_stage() && !self.join
+    }
+
+    /// Whether this node runs on the thread or in the worker of its only upstream node.
+    fn continues(&self, upstream: &Self) -> bool {
+        if self.options.placement == Placement::Process {
+            // One worker is watched in one way: so both must ask for the same.
+            return !self.join
+                && self.options == upstream.options
+                && !self.options.needs_own_worker()
+                && upstream.downstreams.len() == 1;
+        }
+        self.is_fused_thread() && upstream.is_fused_thread()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{NodeSpec, Plan};
+
+    fn spec(id: &str, after: &[&str], options: &serde_json::Value) -> NodeSpec {
+        NodeSpec {
+            id: id.into(),
+            after: after.iter().map(|&up| up.into()).collect(),
+            options: Options::from_json(options.as_object().unwrap()).unwrap(),
+            ..NodeSpec::default()
+        }
+    }
+
+    /// The nodes of each stage.
+    fn stages(specs: &[NodeSpec]) -> Vec<String> {
+        let plan = Plan::new("p", specs).unwrap();
+        let names = |stage: &Stage| stage.nodes.iter().map(|&node| plan.nodes()[node].id.as_str()).collect();
+        plan.stages().iter().map(names).collect()
+    }
+
+    #[test]
+    fn a_chain_of_nodes_shares_a_worker() {
+        let process = json!({"placement": "process"});
+
+        let found = stages(&[spec("a", &[], &process), spec("b", &["a"], &process), spec("c", &["b"], &process)]);
+
+        assert_eq!(found, ["abc"]);
+    }
+
+    #[test]
+    fn neighbours_that_are_watched_alike_share_a_worker() {
+        let (once, twice) = (json!({"placement": "process", "max_restarts": 1}), json!({"placement": "process"}));
+
+        let found = stages(&[spec("a", &[], &once), spec("b", &["a"], &once), spec("c", &["b"], &twice)]);
+
+        assert_eq!(found, ["ab", "c"]);
+    }
+
+    #[test]
+    fn a_node_with_a_queue_or_a_policy_has_its_own_worker() {
+        let process = json!({"placement": "process"});
+        for (name, value) in
+            [("replicas", 2), ("batch", 2), ("queue_size", 8), ("concurrency", 2), ("timeout", 1), ("retries", 1)]
+        {
+            let mut own = process.clone();
+            own[name] = value.into();
+
+            let found = stages(&[spec("a", &[], &process), spec("b", &["a"], &own), spec("c", &["b"], &own)]);
+
+            assert_eq!(found, ["a", "b", "c"], "{name}");
+        }
+    }
+
+    #[test]
+    fn branches_and_joins_have_their_own_workers() {
+        let process = json!({"placement": "process"});
+        let join = NodeSpec { join: true, ..spec("d", &["b", "c"], &process) };
+
+        let found = stages(&[
+            spec("a", &[], &process),
+            spec("b", &["a"], &process),
+            spec("c", &["a"], &process),
+            join,
+            spec("e", &["d"], &process),
+        ]);
+
+        assert_eq!(found, ["a", "b", "c", "de"]);
+    }
+
+    #[test]
+    fn a_stage_of_workers_says_what_it_takes() {
+        let options = json!({"placement": "process", "replicas": 2, "queue_size": 8});
+        let plan = Plan::new("p", &[spec("a", &[], &options)]).unwrap();
+
+        let stage = &plan.stages()[0];
+
+        let takes = (stage.workers(), stage.threads(), stage.width(), stage.capacity(64));
+        assert_eq!(takes, (2, 4, 2 * ITEMS_IN_FLIGHT, 8 + 4 * ITEMS_IN_FLIGHT));
+        assert!(stage.is_parallel() && !plan.is_direct());
+    }
+}

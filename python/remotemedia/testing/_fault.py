@@ -1,0 +1,97 @@
+"""The base class of faults: when one strikes."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from remotemedia.core.node import Node
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    Phase = Literal["initialize", "process", "flush", "cleanup"]
+
+__all__ = ["Fault"]
+
+_PHASES = ("initialize", "process", "flush", "cleanup")
+
+
+class Fault(Node):
+    """Passes items on, and strikes on one of them. A subclass defines `strike`.
+
+    Attributes:
+        on: The item on which it strikes; any that is equal.
+        nth: The number of the item on which it strikes instead, counted from 0 in its own process.
+        phase: The part of its life in which it strikes; `on` counts in `process` alone.
+        once: A file that it makes when it strikes; it does not strike where the file is there already, so a
+            worker that is started again goes on.
+    """
+
+    def __init__(
+        self,
+        on: object = 3,
+        *,
+        nth: int | None = None,
+        phase: Phase = "process",
+        once: str | os.PathLike[str] | None = None,
+        name: str | None = None,
+    ) -> None:
+        """Say when it strikes.
+
+        Args:
+            on: The item on which it does.
+            nth: Which of its items, counted from 0, instead.
+            phase: `initialize`, `process`, `flush` or `cleanup`.
+            once: The path of a file that is not there yet, for a fault that strikes only once.
+            name: What the node is called.
+        """
+        super().__init__(name)
+        if phase not in _PHASES:
+            raise ValueError(f"phase is one of {', '.join(_PHASES)}, not {phase!r}")
+        self.on = on
+        self.nth = nth
+        self.phase = phase
+        self.once = None if once is None else os.path.abspath(once)
+        self._seen = 0
+
+    def strike(self, item: Any) -> Any:
+        """Do what the fault does. The answer, if there is one, is the output for the item."""
+        raise NotImplementedError
+
+    def initialize(self) -> None:
+        """Strike, if it is to be here."""
+        super().initialize()
+        self._reach("initialize")
+
+    def process(self, item: Any) -> Any:
+        """Pass the item on, or strike."""
+        number, self._seen = self._seen, self._seen + 1
+        if self.phase != "process":
+            return item
+        is_due = bool(item == self.on) if self.nth is None else number == self.nth
+        return self.strike(item) if is_due and self._may_strike() else item
+
+    def flush(self) -> None:
+        """Strike, if it is to be here."""
+        self._reach("flush")
+
+    def cleanup(self) -> None:
+        """Strike, if it is to be here: after a run, and not where a node is cleaned up before it is sent."""
+        has_run = self.is_initialized
+        super().cleanup()
+        if has_run:
+            self._reach("cleanup")
+
+    def _reach(self, phase: Phase) -> None:
+        if self.phase == phase and self._may_strike():
+            self.strike(None)
+
+    def _may_strike(self) -> bool:
+        if self.once is None:
+            return True
+        try:
+            os.close(os.open(self.once, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return False
+        return True

@@ -1,0 +1,204 @@
+"""Which faults there are, what must come out for each in each place, and how that is found out.
+
+The table is compared with what happens by `test_faults.py`, and stands in `docs/processes.md`. As a program
+this file tells the outcome of one case, of those that end the program in which they happen.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from remotemedia import Pipeline
+from remotemedia.exceptions import NodeError, NodeTimeoutError, SessionClosedError, WorkerError
+from remotemedia.testing import faults
+
+PLACEMENTS = ("inline", "thread", "process")
+ITEMS = (1, 2, 3, 4, 5)
+NODE = "fault"
+# A fault that hangs does so for this long, so that a thread that is left behind comes to its end.
+HANG_SECS = 1.5
+TIMEOUT_SECS = 0.3
+
+# A session is given this long to close.
+CLOSE_SECS = 0.5
+
+ENDS = "ends the program"
+WAITED = "is waited for"
+
+
+class Case(NamedTuple):
+    """A fault, and what must come out for it."""
+
+    written: str  # As in a program; `…` for a path that is not there yet.
+    inline: str
+    thread: str
+    process: str
+    options: dict = {}  # noqa: RUF012 - Never changed.
+
+    @property
+    def name(self):
+        return self.written
+
+    def is_fatal(self, placement):
+        """Whether the program itself does not live through it."""
+        return getattr(self, placement).startswith(ENDS)
+
+    def make(self, directory):
+        text = self.written.replace("path", repr(str(directory / "struck")))
+        return eval(text, {**vars(faults), "signal": signal})
+
+
+def same(outcome):
+    """The outcome in all three places."""
+    return (outcome,) * 3
+
+
+def raises(error, phase=None):
+    """A node that raises is an error for its item, wherever it is."""
+    return same(f"`NodeError` from `{error}`" + (f" in `{phase}`" if phase else ""))
+
+
+def dies(how, phase=None):
+    """What ends a process ends a worker alone, if there is one: its item is poison."""
+    return (ENDS, ENDS, f"`WorkerError`: {how}" + (f" in `{phase}`" if phase else ""))
+
+
+TIMED = {"timeout": TIMEOUT_SECS}
+TIMED_OUT = "`NodeTimeoutError`"
+LEFT = f"{TIMED_OUT}; the session ends"
+
+CASES = [
+    Case("Kill()", *dies("SIGKILL")),
+    Case("Kill(once=path)", ENDS, ENDS, "all items come out"),
+    Case("Kill(nth=2, once=path)", ENDS, ENDS, "all items come out"),
+    Case("Poison()", *dies("SIGKILL")),
+    Case("Kill(signal=signal.SIGABRT)", *dies("SIGABRT")),
+    Case("Segfault()", *dies("SIGSEGV")),
+    Case("Exit()", *dies("exit code 3")),
+    Case("CExit()", *dies("exit code 3")),
+    Case("OutOfMemory()", *raises("MemoryError")),
+    Case("Hang()", LEFT, LEFT, TIMED_OUT, TIMED),
+    Case("HangHoldingLock()", LEFT, LEFT, TIMED_OUT, TIMED),
+    Case("Raise()", *raises("ValueError")),
+    Case("RaiseStopIteration()", *raises("StopIteration")),
+    Case("Recurse()", *raises("RecursionError")),
+    Case("RaiseUnpicklable()", *raises("DoesNotPickleError")),
+    Case("RaiseUnunpicklable()", *raises("DoesNotUnpickleError")),
+    Case("RaiseUnpicklableByRefusal()", *raises("PicklingRaisesError")),
+    Case("RaiseUnpicklableByRecursion()", *raises("PicklingRecursesError")),
+    Case("PythonExit()", *same("`SystemExit`")),
+    Case("RaiseKeyboardInterrupt()", *same("`KeyboardInterrupt`")),
+    Case("UnpicklableResult()", *same("its answer comes out")),
+    Case("UnunpicklableResult()", *same("its answer comes out")),
+    Case("DeepResult()", *same("its answer comes out")),
+    Case("ForkChild()", *same("its answer comes out")),
+    Case("StartProcess()", *same("its answer comes out")),
+    Case("StartThread()", *same("all items come out")),
+]
+
+
+PHASE_CASES = [
+    Case('Raise(phase="initialize")', *raises("ValueError", "initialize")),
+    Case('Raise(phase="flush")', *raises("ValueError", "flush")),
+    Case('Raise(phase="cleanup")', *raises("ValueError", "cleanup")),
+    Case('Kill(phase="initialize")', *dies("SIGKILL", "initialize")),
+    Case('Kill(phase="flush")', *dies("SIGKILL", "flush")),
+    Case('Kill(phase="cleanup")', *dies("SIGKILL", "cleanup")),
+    Case(
+        'Hang(phase="initialize")',
+        WAITED,
+        WAITED,
+        f"{TIMED_OUT} in `initialize`",
+        {"initialize_timeout": 1.0},
+    ),
+    Case('Hang(phase="flush")', WAITED, WAITED, WAITED),
+    Case('Hang(phase="cleanup")', WAITED, WAITED, WAITED),
+]
+
+
+def observe(case, placement, directory):
+    """What comes out, in words."""
+    fault = case.make(directory)
+    if isinstance(fault, faults.Hang):
+        fault.seconds = HANG_SECS
+    options = {
+        name: value for name, value in case.options.items() if name == "timeout" or placement == "process"
+    }
+    pipeline = Pipeline("p").add_node(fault, id=NODE, placement=placement, **options)
+    return observe_calls(pipeline) if fault.phase == "process" else observe_phases(pipeline)
+
+
+def observe_calls(pipeline):
+    """Call for each item."""
+    with pipeline.open() as session:
+        outcomes = [outcome_of(session, item) for item in ITEMS]
+    if isinstance(outcomes[2], int) and outcomes[2] not in ITEMS:
+        end_child(outcomes[2])
+    return in_words(outcomes)
+
+
+def end_child(process_id):
+    """End what a node has started here; a child of a worker is gone with it, or soon."""
+    with suppress(ProcessLookupError):
+        os.kill(process_id, signal.SIGKILL)
+    with suppress(ChildProcessError):
+        os.waitpid(process_id, 0)
+
+
+def observe_phases(pipeline):
+    """Open, take a stream through, close."""
+    try:
+        with pipeline.open() as session:
+            outputs = list(session.map(ITEMS))
+            session.close(timeout=CLOSE_SECS)
+    except BaseException as error:  # noqa: BLE001 - Whatever it is, it is what comes out.
+        return f"{in_word(error)} in `{error.phase}`"
+    return WAITED if outputs == list(ITEMS) else repr(outputs)
+
+
+def outcome_of(session, item):
+    """What a call answers, or raises."""
+    try:
+        return session.call(item)
+    except BaseException as error:  # noqa: BLE001 - Whatever it is, it is what comes out.
+        return error
+
+
+def in_words(outcomes):
+    struck, others = outcomes[2], [*outcomes[:2], *outcomes[3:]]
+    words = in_word(struck)
+    assert getattr(struck, "phase", "process") == "process"
+    if others == [1, 2, 4, 5]:
+        return "all items come out" if struck == 3 else words
+    if others[:2] == [1, 2] and all(
+        isinstance(other, (SessionClosedError, NodeError)) for other in others[2:]
+    ):
+        return f"{words}; the session ends"
+    return f"{words}; then {others!r}"
+
+
+def in_word(struck):
+    if not isinstance(struck, BaseException):
+        return "its answer comes out"
+    if isinstance(struck, NodeError):
+        assert struck.node_id == NODE
+    if isinstance(struck, WorkerError):
+        how = re.search(r"SIG[A-Z]+|exit code \d+", str(struck))
+        return f"`WorkerError`: {how[0] if how else struck}"
+    kind = type(struck).__name__
+    cause = struck.__cause__
+    if isinstance(struck, NodeTimeoutError) or cause is None:
+        return f"`{kind}`"
+    return f"`{kind}` from `{type(cause).__name__}`"
+
+
+if __name__ == "__main__":
+    name, placement, directory = sys.argv[1:]
+    [case] = [case for case in CASES + PHASE_CASES if case.name == name]
+    sys.stdout.write(observe(case, placement, Path(directory)))

@@ -1,0 +1,26 @@
+"""Every way in which a node can fail, in every place where a node can be."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import fault_cases
+import pytest
+from fault_cases import CASES, ENDS, PHASE_CASES, observe
+
+PLACEMENTS = ("inline", "thread")
+
+
+def outcome(case, placement, directory):
+    if not case.is_fatal(placement):
+        return observe(case, placement, directory)
+    command = [sys.executable, fault_cases.__file__, case.name, placement, str(directory)]
+    went = subprocess.run(command, capture_output=True, text=True, check=False)
+    return ENDS if went.returncode else went.stdout.strip()
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("case", CASES + PHASE_CASES, ids=[case.name for case in CASES + PHASE_CASES])
+def test_what_comes_out(case, placement, tmp_path):
+    assert outcome(case, placement, tmp_path) == getattr(case, placement)
