@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use crate::{CancelFlag, Plan};
 
 /// What an item carries: a native value or a foreign object that the engine passes on untouched.
-pub trait Payload: Send + Sized + 'static {
+pub trait Payload: Send + Sync + Sized + 'static {
     /// How a node of this kind fails.
-    type Fault: Send + fmt::Debug;
+    type Fault: Send + Sync + fmt::Debug;
 
     /// The same item once more, for another branch. An object is shared, not copied.
     #[must_use]

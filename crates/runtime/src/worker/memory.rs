@@ -21,9 +21,6 @@ use crate::progress::Progress;
 /// The page of a segment that holds its counter.
 const HEAD: usize = 4096;
 
-/// Buffers begin where every type may.
-const ALIGNMENT: usize = 64;
-
 /// Segments come in few sizes, so that they fit again: powers of two from here on.
 const SMALLEST: usize = 64 * 1024;
 

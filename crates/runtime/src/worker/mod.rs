@@ -14,9 +14,11 @@ mod link;
 mod losses;
 mod memory;
 mod node;
+mod orders;
 mod process;
 mod remote;
 mod serve;
+mod steps;
 mod wire;
 
 use std::ffi::OsString;
@@ -24,11 +26,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::link::Letter;
+pub(crate) use self::memory::Page;
 pub use self::memory::View;
 pub use self::node::remote_nodes;
 pub use self::process::TELL_STACKS;
-pub use self::serve::{Notes, Workplace, serve};
-use crate::{Node, Payload, Phase, Plan};
+pub use self::serve::{Notes, Opened, Workplace, serve};
+use crate::{Payload, Phase};
 
 /// Takes items of one kind from one process to another. One for all workers of a session; called on any thread.
 pub trait Border<P: Payload>: Send + Sync + 'static {

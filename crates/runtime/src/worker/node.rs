@@ -7,7 +7,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::keeper;
-use super::link::Transport;
 use super::remote::{Job, Life, Remote, Reply};
 use super::{Border, WorkerSpec};
 use crate::node::{Done, Elsewhere, EndEarly};
@@ -54,11 +53,22 @@ impl<P: Payload> RemoteNode<P> {
         let (sender, answer) = sync_channel(1);
         let done: Done<P> = Box::new(move |answer| drop(sender.send(answer)));
         self.remote.begin(job, Reply::Whole(done));
-        let answer = P::wait(|| {
-            self.remote.flush();
+        let remote = &self.remote;
+        let answer = P::wait(move || {
+            remote.flush();
             answer.recv()
         });
         answer.unwrap_or(Ok(Outputs::None))
+    }
+
+    fn wait_while(&self, is_not_yet: impl Fn(Life) -> bool + Send) {
+        let remote = &self.remote;
+        P::wait(move || {
+            let mut state = remote.lock();
+            while is_not_yet(state.life) {
+                state = remote.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+        });
     }
 
     fn end(&mut self) {
@@ -80,12 +90,7 @@ impl<P: Payload> Node<P> for RemoteNode<P> {
             let life = move || P::live(|| keeper::keep(&remote));
             self.keeper = std::thread::Builder::new().name(format!("{}-keeper", self.remote.spec.node_ids[0])).spawn(life).ok();
         }
-        P::wait(|| {
-            let mut state = self.remote.lock();
-            while state.life == Life::Starting {
-                state = self.remote.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-            }
-        });
+        self.wait_while(|life| life == Life::Starting);
         self.take_fault()
     }
 
@@ -101,8 +106,9 @@ impl<P: Payload> Node<P> for RemoteNode<P> {
         let (sender, answer) = sync_channel(1);
         let reply = Reply::Batch((0..count).map(|_| None).collect(), Box::new(move |answer| drop(sender.send(answer))));
         self.remote.begin(Job::Batch(items), reply);
-        let answer = P::wait(|| {
-            self.remote.flush();
+        let remote = &self.remote;
+        let answer = P::wait(move || {
+            remote.flush();
             answer.recv()
         });
         answer.unwrap_or_else(|_| Ok((0..count).map(|_| None).collect()))
@@ -132,19 +138,15 @@ impl<P: Payload> Node<P> for RemoteNode<P> {
     fn interrupt(&mut self) -> Result<(), P::Fault> {
         if self.index == 0 {
             Elsewhere::interrupt(&*self.remote);
-            P::wait(|| self.remote.wait_until_interrupted());
+            let remote = &self.remote;
+            P::wait(|| remote.wait_until_interrupted());
         }
         Ok(())
     }
 
     fn cleanup(&mut self) -> Result<(), P::Fault> {
         self.end();
-        P::wait(|| {
-            let mut state = self.remote.lock();
-            while !matches!(state.life, Life::Failed | Life::Ended | Life::Unborn) {
-                state = self.remote.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-            }
-        });
+        self.wait_while(|life| !matches!(life, Life::Failed | Life::Ended | Life::Unborn));
         if let Some(keeper) = self.keeper.take() {
             // One that panicked has said so.
             P::wait(|| keeper.join()).ok();

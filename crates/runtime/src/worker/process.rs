@@ -61,8 +61,8 @@ impl Process {
 
     /// What to watch: its end, and its streams as long as they are open.
     pub(crate) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let streams = self.streams.iter().filter_map(|lines| lines.pipe.as_ref());
-        self.ended.iter().chain(streams).map(AsFd::as_fd)
+        let streams = self.streams.iter().filter_map(|lines| lines.pipe.as_ref()).map(AsFd::as_fd);
+        self.ended.iter().map(AsFd::as_fd).chain(streams)
     }
 
     /// The lines that have come since the last question.

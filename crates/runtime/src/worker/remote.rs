@@ -448,7 +448,7 @@ impl<P: Payload> Remote<P> {
             let mut state = self.lock();
             if state.interruptions.0 == state.interruptions.1 {
                 state.interruptions.0 += 1;
-                let head = Head::new(Kind::Interrupt, state.interruptions.0);
+                let head = Head { extra: state.next_number, ..Head::new(Kind::Interrupt, state.interruptions.0) };
                 if let Some(line) = &state.line {
                     line.control.post(head, line.control.letter());
                 }
