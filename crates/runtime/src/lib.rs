@@ -20,6 +20,7 @@ mod runner;
 mod session;
 mod suggest;
 mod value;
+pub mod worker;
 
 pub use error::{Error, Result};
 pub use guard::{DeadLetter, Guarded, Policy};
@@ -27,7 +28,7 @@ pub use manifest::{Connection, Manifest, ManifestNode};
 pub use metrics::{Metrics, NodeMetrics};
 pub use native::{ValueFault, create_native_node, native_node_types};
 pub use node::{
-    Bulk, BulkEnd, BulkOutcome, Done, EndEarly, Fed, Feed, Items, Node, Observer, Outputs, Payload, Phase, Sink,
+    Bulk, BulkEnd, BulkOutcome, Done, Elsewhere, EndEarly, Fed, Feed, Items, Node, Observer, Outputs, Payload, Phase, Sink,
     Stream, Turn,
 };
 pub use options::{Batch, DEFAULT_QUEUE_SIZE, OPTION_NAMES, OnError, OptionProblem, Options, Placement, WhenFull};

@@ -14,7 +14,7 @@ use quanta::Instant;
 use self::gates::Gate;
 use crate::layout::{Edge, Layout, Route};
 use crate::metrics::Recorders;
-use crate::progress::{NO_ITEM, Progress};
+use crate::progress::{NO_ITEM, ProgressPlace};
 use crate::{Node, Observer, Outputs, Payload, Phase, Plan, Sink, Stream};
 
 /// Why the machine stopped in the middle of its work.
@@ -37,7 +37,7 @@ pub(crate) struct Machine<P: Payload> {
     /// The number of each node in the plan.
     pub(crate) members: Vec<usize>,
     plan: Arc<Plan>,
-    pub(crate) progress: Arc<Progress>,
+    pub(crate) progress: ProgressPlace,
     routes: Vec<Route>,
     entries: Vec<(Edge, Route)>,
     pub(crate) exits: Vec<Edge>,
@@ -70,7 +70,7 @@ impl<P: Payload> Machine<P> {
         let members = plan.stages()[stage].nodes.clone();
         Self {
             plan: Arc::clone(plan),
-            progress: Arc::default(),
+            progress: ProgressPlace::default(),
             routes,
             entries,
             exits,
@@ -99,6 +99,12 @@ impl<P: Payload> Machine<P> {
         if let Some((_, route)) = self.entries.iter_mut().find(|(edge, _)| *edge == Edge { from: None, to: None }) {
             *route = self.routes[node].clone();
         }
+    }
+
+    /// Let the outputs of the first node, which works for all of them, go where those of the last one go.
+    pub(crate) fn shortcut(&mut self) {
+        let last = self.routes.len() - 1;
+        self.routes[0] = self.routes[last].clone();
     }
 
     /// Begin with the next input.
