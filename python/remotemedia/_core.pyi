@@ -10,6 +10,7 @@ from typing_extensions import disjoint_base
 from remotemedia.core._graph import Graph
 
 __all__ = [
+    "STACK_SIGNAL",
     "Call",
     "DirectMap",
     "Opener",
@@ -21,10 +22,14 @@ __all__ = [
     "main",
     "parse_manifest",
     "run",
+    "serve_worker",
     "start",
 ]
 
 __version__: str
+
+STACK_SIGNAL: int
+"""At this signal a worker writes the Python stacks of its threads to its standard error stream."""
 
 @final
 class Call:

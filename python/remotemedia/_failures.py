@@ -118,6 +118,8 @@ def lost_error(node_id: str, phase: str, **loss: Any) -> Located:
     elif "signal_number" in loss:
         signal = _signal_name(loss["signal_number"])
         cause = f"its worker was ended by {signal}"
+    elif exit_code is None:
+        cause = "its worker did not come back when its session closed, and was ended"
     else:
         cause = f"its worker ended with exit code {exit_code}"
     if is_final and loss["restarts"]:

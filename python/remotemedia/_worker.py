@@ -15,10 +15,7 @@ if TYPE_CHECKING:
 
     Notes = Callable[[bytes], None]
 
-__all__ = ["STACK_SIGNAL", "command", "main", "set_up", "surroundings"]
-
-STACK_SIGNAL = signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR1
-"""On this signal a worker writes the Python stacks of its threads to its standard error stream."""
+__all__ = ["command", "main", "set_up", "surroundings"]
 
 
 def command() -> list[str]:
@@ -29,8 +26,8 @@ def command() -> list[str]:
         return [_doctor.host_program, "worker", sys.executable]
     from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
 
-    # Until the worker hears of the path of its parent, only this package is added, and the current directory left
-    # out: a file there could have the name of a module that is needed.
+    # Until the worker hears of its parent's path, it has its own and this package. The current directory is
+    # left out: a file there could have the name of a module that is needed.
     place = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     code = (
         f"import sys; sys.path[:] = [{place!r}, *filter(None, sys.path)]; "
@@ -63,13 +60,13 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     import faulthandler
 
+    from remotemedia import _core
+
     faulthandler.enable()
-    faulthandler.register(STACK_SIGNAL, all_threads=True)
+    faulthandler.register(_core.STACK_SIGNAL, all_threads=True)
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
-    from remotemedia import _core
-
     _core.serve_worker()
 
 

@@ -28,6 +28,10 @@ pub mod _core {
     #[allow(non_upper_case_globals, reason = "the name that Python programs look for")]
     const __version__: &str = env!("CARGO_PKG_VERSION");
 
+    /// At this signal a worker writes the Python stacks of its threads to its standard error stream.
+    #[pymodule_export]
+    const STACK_SIGNAL: i32 = remotemedia_runtime::worker::TELL_STACKS;
+
     /// Run a graph on a thread of its own and deliver the outcome on an event loop.
     #[pyfunction]
     fn start(

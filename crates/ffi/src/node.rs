@@ -248,6 +248,31 @@ impl Node<Object> for PythonNode {
         })
     }
 
+    fn can_snapshot(&self) -> bool {
+        Python::attach(|py| {
+            let has = |name| optional_method(self.object.bind(py), name).is_ok_and(|method| method.is_some());
+            has("snapshot") && has("restore")
+        })
+    }
+
+    fn snapshot(&mut self) -> PyResult<Option<Object>> {
+        Python::attach(|py| {
+            let Some(method) = optional_method(self.object.bind(py), "snapshot")? else { return Ok(None) };
+            let mut state = method.bind(py).call0()?;
+            if answer::is_awaitable(&state)? {
+                state = self.bridge.wait(state)?;
+            }
+            Ok(Some(Object(state.unbind())))
+        })
+    }
+
+    fn restore(&mut self, state: Object) -> PyResult<()> {
+        Python::attach(|py| match optional_method(self.object.bind(py), "restore")? {
+            Some(method) => answer::finish(method.bind(py).call1((state.0,))?, |coroutine| self.bridge.wait(coroutine)),
+            None => Ok(()),
+        })
+    }
+
     fn has_acted(&self) -> bool {
         self.has_acted
     }

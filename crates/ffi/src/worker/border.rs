@@ -7,7 +7,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyBytes, PyDict, PyList};
-use remotemedia_runtime::{Arrived, Border, Letter, Loss, LossCause, Phase, Said};
+use remotemedia_runtime::Phase;
+use remotemedia_runtime::worker::{Arrived, Border, Letter, Loss, LossCause, Said};
 
 use super::buffers::{self, BufferTaker, LARGE, SharedBuffer};
 use super::plain;
@@ -194,6 +195,7 @@ fn describe_loss<'py>(py: Python<'py>, loss: &Loss) -> PyResult<Bound<'py, PyDic
         LossCause::NotStarted(reason) => facts.set_item("not_started", reason)?,
         LossCause::Exited(code) => facts.set_item("exit_code", code)?,
         LossCause::Killed(signal) => facts.set_item("signal_number", signal)?,
+        LossCause::LeftBehind => {}
         LossCause::TimedOut(timeout) => facts.set_item("timeout", timeout.as_secs_f64())?,
     }
     facts.set_item("stderr", &loss.stderr)?;

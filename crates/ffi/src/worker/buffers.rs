@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 use pyo3::{ffi, intern};
-use remotemedia_runtime::{Letter, View};
+use remotemedia_runtime::worker::{Letter, View};
 
 /// Buffers of as many bytes travel beside the pickle, in shared memory. What is smaller costs less on the socket, copied some times,
 /// than the bookkeeping of a segment.

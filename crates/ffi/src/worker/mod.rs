@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use remotemedia_runtime::{Border, Node, Options, WorkerSpec, WriteSetup, longest_call, remote_nodes};
+use remotemedia_runtime::worker::{Border, WorkerSpec, WriteSetup, remote_nodes};
+use remotemedia_runtime::{Node, Options, longest_call};
 use serde_json::{Map, Value};
 
 pub(crate) use self::border::PythonBorder;
@@ -69,12 +70,13 @@ pub(crate) fn hire(
             setup: Arc::clone(&copy.setup),
             initialize_timeout: stage.initialize_timeout,
             timeout: copy.timeout,
+            is_concurrent: stage.concurrency > 1,
             max_restarts: stage.max_restarts,
             restart_window: stage.restart_window,
             snapshot_every: stage.snapshot_every,
             with_metrics,
         };
-        workers.push(remote_nodes(spec, Arc::clone(&border)));
+        workers.push(remote_nodes(spec, Arc::clone(&border)).map_err(pyo3::exceptions::PyOSError::new_err)?);
     }
     Ok(workers)
 }

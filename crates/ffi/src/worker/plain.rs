@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyByteArray, PyBytes, PyFloat, PyInt, PyString};
-use remotemedia_runtime::{Arrived, Letter};
+use remotemedia_runtime::worker::{Arrived, Letter};
 
 use super::buffers::LARGE;
 

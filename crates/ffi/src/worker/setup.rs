@@ -6,7 +6,7 @@ use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use remotemedia_runtime::WriteSetup;
+use remotemedia_runtime::worker::WriteSetup;
 
 use super::buffers::{self, BufferTaker};
 use crate::object::Object;

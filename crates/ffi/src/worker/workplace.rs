@@ -8,9 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
-use remotemedia_runtime::{
-    Arrived, CancelFlag, Guarded, Node, NodeSpec, Notes, Options, Plan, Policy, Workplace, serve,
-};
+use remotemedia_runtime::worker::{Arrived, Notes, Opened, Workplace, serve};
+use remotemedia_runtime::{CancelFlag, Guarded, Node, NodeSpec, Options, Plan, Policy};
 
 use super::border::{PythonBorder, unpickle};
 use super::setup::{self, DescribedNode, Head};
@@ -35,9 +34,6 @@ pub(crate) fn serve_parent(py: Python<'_>) -> PyResult<()> {
     served.map_err(|error| PyOSError::new_err(format!("the worker has lost its parent: {error}")))
 }
 
-/// The nodes of a worker, as a chain.
-type Made = (Arc<Plan>, Vec<Box<dyn Node<Object>>>);
-
 struct PythonWorkplace {
     bridge: Arc<Bridge>,
     stop: CancelFlag,
@@ -46,7 +42,7 @@ struct PythonWorkplace {
 }
 
 impl Workplace<Object> for PythonWorkplace {
-    fn open(&mut self, setup: Arrived, notes: Notes) -> PyResult<Made> {
+    fn open(&mut self, setup: Arrived, notes: Notes) -> PyResult<Opened<Object>> {
         Python::attach(|py| {
             let Head { surroundings, described, end } = setup::read_head(py, &setup.body)?;
             let notes = Bound::new(py, NoteSender(notes))?;
@@ -84,7 +80,7 @@ impl Workplace<Object> for PythonWorkplace {
 }
 
 impl PythonWorkplace {
-    fn make_nodes(&self, described: &[DescribedNode], objects: &Bound<'_, PyList>) -> PyResult<Made> {
+    fn make_nodes(&self, described: &[DescribedNode], objects: &Bound<'_, PyList>) -> PyResult<Opened<Object>> {
         let mut specs: Vec<NodeSpec> = Vec::new();
         let mut nodes: Vec<Box<dyn Node<Object>>> = Vec::new();
         for ((id, node_type, options), object) in described.iter().zip(objects.iter()) {

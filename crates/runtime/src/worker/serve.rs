@@ -335,13 +335,7 @@ impl<P: Payload> Bench<P> {
     }
 
     /// Answer with the last output, or that there is none.
-    fn answer_last(
-        &self,
-        head: Head,
-        held: Option<P>,
-        node: usize,
-        phase: Phase,
-    ) -> Option<(usize, Phase, P::Fault)> {
+    fn answer_last(&self, head: Head, held: Option<P>, node: usize, phase: Phase) -> Option<(usize, Phase, P::Fault)> {
         if head.is_replay {
             return None;
         }
@@ -364,7 +358,8 @@ impl<P: Payload> Bench<P> {
         let sent = answers.and_then(|answers| {
             for (slot, answer) in answers.into_iter().enumerate().filter(|_| !head.is_replay) {
                 if let Some(answer) = answer {
-                    self.out.output(Head { extra: slot as u64 + 1, ..Head::new(Kind::Output, head.number) }, &answer)?;
+                    self.out
+                        .output(Head { extra: slot as u64 + 1, ..Head::new(Kind::Output, head.number) }, &answer)?;
                 }
             }
             Ok(())
@@ -502,9 +497,7 @@ struct Answer<'a, P: Payload> {
 impl<P: Payload> Answer<'_, P> {
     fn send_held(&mut self) -> Result<(), P::Fault> {
         match self.held.take() {
-            Some(output) if !self.head.is_replay => {
-                self.out.output(Head::new(Kind::Output, self.head.number), &output)
-            }
+            Some(output) if !self.head.is_replay => self.out.output(Head::new(Kind::Output, self.head.number), &output),
             _ => Ok(()),
         }
     }
