@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import sys
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
@@ -32,7 +34,9 @@ __all__ = [
     "dump_item",
     "dumps",
     "known_class",
+    "load_class",
     "make_class",
+    "make_code",
     "names_by_value",
     "refuse_arrived",
 ]
@@ -44,6 +48,7 @@ _PROTOCOL = 5
 _classes: dict[str, type] = {}
 _ids: dict[type, str] = {}
 _of_parent: set[str] = set()
+_definitions: dict[str, bytes] = {}
 
 # The modules that were looked at, and those among them that no other process can import.
 _looked_at: set[str] = set()
@@ -59,7 +64,12 @@ class Crosser(cloudpickle.Pickler):  # type: ignore[misc]
     """
 
     def __init__(
-        self, file: Any, buffer_callback: BufferCallback = None, *, is_for_parent: bool = False
+        self,
+        file: Any,
+        buffer_callback: BufferCallback = None,
+        *,
+        is_for_parent: bool = False,
+        is_terse: bool = False,
     ) -> None:
         """Write to a file.
 
@@ -67,16 +77,24 @@ class Crosser(cloudpickle.Pickler):  # type: ignore[misc]
             file: Where the pickle goes.
             buffer_callback: Is given each large buffer; answers whether it belongs into the pickle.
             is_for_parent: Whether it is for the process that has sent this one what it runs.
+            is_terse: Whether a class by value may be unpickled apart from the rest, which spares that if it
+                is known on the other side. What it shares with the rest is shared no more then.
         """
         super().__init__(file, protocol=_PROTOCOL, buffer_callback=buffer_callback)
         self.latest: object = None
         self._is_for_parent = is_for_parent
+        self._is_terse = is_terse
 
     def reducer_override(self, obj: Any) -> Any:
         """As cloudpickle, but classes by value go only where they are not known."""
         self.latest = obj
         if self._is_for_parent and isinstance(obj, type) and _ids.get(obj) in _of_parent:
             return known_class, (_ids[obj],)
+        if self._is_terse and isinstance(obj, type) and (definition := _definitions.get(_ids.get(obj, ""))):
+            return load_class, (_ids[obj], definition)
+        if isinstance(obj, CodeType):
+            # Tracebacks tell the file, which cloudpickle leaves out.
+            return make_code, (*internals._code_reduce(obj), obj.co_filename)  # noqa: SLF001 - Nothing else makes it.
         reduced = super().reducer_override(obj)
         if not isinstance(reduced, tuple) or reduced[-1] is not internals._class_setstate:  # noqa: SLF001 - This tells a class by value.
             return reduced
@@ -84,6 +102,9 @@ class Crosser(cloudpickle.Pickler):  # type: ignore[misc]
         # In the arguments of both makers that there are, the id is the last but one.
         class_id: str = arguments[-2]
         _classes[class_id], _ids[obj] = obj, class_id
+        if self._is_terse:
+            _definitions[class_id] = dumps(obj)
+            return load_class, (class_id, _definitions[class_id])
         whole = class_id, not self._is_for_parent, state
         return make_class, (class_id, make, arguments), whole, None, None, complete_class
 
@@ -107,8 +128,12 @@ def dump_item(item: object, buffer_callback: BufferCallback, is_for_parent: bool
     Raises:
         SerializationError: If it cannot be sent at all; what raised is its cause.
     """
+    if not is_for_parent:
+        _register_by_value()
     try:
-        return dumps(item, buffer_callback, is_for_parent=is_for_parent)
+        with io.BytesIO() as file:
+            Crosser(file, buffer_callback, is_for_parent=is_for_parent, is_terse=not is_for_parent).dump(item)
+            return file.getvalue()
     except Exception as error:
         raise _refuse(item, error) from error
 
@@ -126,6 +151,12 @@ def names_by_value() -> list[bytes]:
     return [b"__main__", *(name.encode() for name in _find_only_here())]
 
 
+def load_class(class_id: str, definition: bytes) -> type:
+    """The class of this id, made from its definition if it is not here yet."""
+    known = _classes.get(class_id)
+    return known if known is not None else pickle.loads(definition)  # noqa: S301 - Part of a pickle.
+
+
 def make_class(class_id: str, make: Callable[..., type], arguments: tuple[Any, ...]) -> type:
     """The class of this id: the one that is here, else one that is still to be completed."""
     known = _classes.get(class_id)
@@ -140,6 +171,11 @@ def complete_class(cls: type, whole: tuple[str, bool, Any]) -> None:
         _classes[class_id], _ids[cls] = cls, class_id
     if is_of_parent:
         _of_parent.add(class_id)
+
+
+def make_code(make: Callable[..., CodeType], arguments: tuple[Any, ...], file: str) -> CodeType:
+    """Code that knows its file."""
+    return make(*arguments).replace(co_filename=file)
 
 
 def known_class(class_id: str) -> type:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import pickle
 import traceback
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from remotemedia._crossing import dumps
 from remotemedia._failures import Located
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 __all__ = ["UnsentError", "located_error", "pack_error", "unpack_error"]
 
@@ -170,9 +173,16 @@ def _text_of(error: BaseException) -> str:
 
 def _trace_of(error: BaseException) -> str:
     try:
-        return "".join(traceback.format_tb(error.__traceback__)).rstrip()
+        frames = traceback.walk_tb(error.__traceback__)
+        users = ((frame, line) for frame, line in frames if not _is_ours(frame))
+        return "".join(traceback.StackSummary.extract(users).format()).rstrip()
     except BaseException:  # noqa: BLE001 - It reads the user's files.
         return ""
+
+
+def _is_ours(frame: FrameType) -> bool:
+    """Whether a frame is of what takes objects and coroutines to and fro, which is no news to the user."""
+    return str(frame.f_globals.get("__name__")).startswith(("remotemedia._", "cloudpickle."))
 
 
 def _shortened(text: str) -> str:
