@@ -558,7 +558,8 @@ fn an_interruption_drops_what_is_under_way() {
 
     let dropped = bench.session.interrupt(&|| {});
 
-    assert_eq!(dropped, 3);
+    // The end of the first one may not have been told yet.
+    assert!((3..=4).contains(&dropped), "{dropped}");
     let outbox = Arc::new(Outbox::new(10, None));
     outbox.expect_input();
     bench.session.submit(Some(Thing::Number(5)), outbox.clone(), false, None);
