@@ -14,7 +14,7 @@ const LOOK: Duration = Duration::from_millis(5);
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
 /// As long can all attempts at one item take, with the pauses between them, if each may take `timeout`.
-pub(crate) fn longest_call(options: &Options, timeout: Duration) -> Duration {
+pub fn longest_call(options: &Options, timeout: Duration) -> Duration {
     let pauses: Duration = (0..options.retries).map(|attempt| longest_pause(options.retry_delay, attempt)).sum();
     timeout.saturating_mul(options.retries + 1).saturating_add(pauses)
 }

@@ -32,7 +32,9 @@ impl<P: Payload> Session<P> {
 
     pub(super) fn end(&self, timeout: Duration, stop_waiting: &dyn Fn()) -> (Closed<P::Fault>, Option<Panic>) {
         let deadline = Instant::now() + timeout;
-        for elsewhere in self.core.stages.iter().flat_map(|stage| &stage.units).filter_map(|unit| unit.elsewhere.as_ref()) {
+        for elsewhere in
+            self.core.stages.iter().flat_map(|stage| &stage.units).filter_map(|unit| unit.elsewhere.as_ref())
+        {
             elsewhere.end_by(deadline);
         }
         self.stop(stop_waiting);

@@ -37,7 +37,8 @@ impl<P: Payload> Session<P> {
             first.queue_wait_us = stage.waited_us.load(Ordering::Relaxed);
             first.peak_queue_len = figures.peak_len as u64;
             first.dropped = figures.dropped;
-            let workers = stage.units.iter().filter_map(|unit| unit.elsewhere.as_ref()).map(|elsewhere| elsewhere.figures());
+            let workers =
+                stage.units.iter().filter_map(|unit| unit.elsewhere.as_ref()).map(|elsewhere| elsewhere.figures());
             let worker = workers.reduce(|mut sum, figures| {
                 sum.add(figures);
                 sum

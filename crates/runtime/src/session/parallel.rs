@@ -115,7 +115,8 @@ pub(crate) fn run_forwarder<P: Payload>(core: &Arc<Core<P>>, stage: usize) {
 /// Send the outputs of a parcel to the stages after this one.
 fn hand_on<P: Payload>(core: &Core<P>, stage: &Stage<P>, completion: Completion<P, Piece<P>>) {
     let Completion { header, outputs, was_given } = completion;
-    let mut way = Way { core, stage, header, is_first: true, pending: stage.links.iter().map(|_| Vec::new()).collect() };
+    let mut way =
+        Way { core, stage, header, is_first: true, pending: stage.links.iter().map(|_| Vec::new()).collect() };
     for piece in outputs {
         match piece {
             Piece::Output(exit, output) => way.add(exit, output),

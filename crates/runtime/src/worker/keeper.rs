@@ -44,9 +44,7 @@ pub(crate) fn keep<P: Payload>(remote: &Arc<Remote<P>>) {
     loop {
         let end = match start(remote) {
             Ok(process) => attend(remote, process),
-            Err(cause) => {
-                End { cause, stderr: String::new(), reading: None, was_ready: false, is_in_order: false }
-            }
+            Err(cause) => End { cause, stderr: String::new(), reading: None, was_ready: false, is_in_order: false },
         };
         has_been_ready |= end.was_ready;
         if end.is_in_order && (end.was_ready || !has_been_ready) {

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use super::remote::{Line, Remote};
 use super::link::Transport;
+use super::remote::{Line, Remote};
 use super::{Loss, LossCause};
 use crate::progress::Reading;
 use crate::{Payload, Phase};

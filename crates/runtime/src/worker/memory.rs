@@ -248,7 +248,8 @@ impl Memory {
         };
         let segment = segment.ok_or_else(|| invalid("a letter names a segment that is not there"))?;
         let hold = Hold::counted(segment);
-        let start = usize::try_from(place.start).map_err(|_| invalid("a letter names a place outside of its segment"))?;
+        let start =
+            usize::try_from(place.start).map_err(|_| invalid("a letter names a place outside of its segment"))?;
         let len = usize::try_from(place.len).map_err(|_| invalid("a letter names a place outside of its segment"))?;
         if start.checked_add(len).is_none_or(|end| end > segment.capacity()) {
             return Err(invalid("a letter names a place outside of its segment"));
@@ -280,9 +281,9 @@ impl State {
     fn find(&self, bytes: &[u8]) -> Option<(&Arc<Segment>, usize, bool)> {
         let borrowed = self.borrowed.values().map(|segment| (segment, true));
         let lent = self.lent.iter().filter(|segment| !segment.is_free()).map(|segment| (segment, false));
-        borrowed.chain(lent).find_map(|(segment, is_readers)| {
-            segment.place_of(bytes).map(|start| (segment, start, is_readers))
-        })
+        borrowed
+            .chain(lent)
+            .find_map(|(segment, is_readers)| segment.place_of(bytes).map(|start| (segment, start, is_readers)))
     }
 
     /// The first use of a segment with room for as many bytes.
@@ -292,7 +293,9 @@ impl State {
         }
         let fitting = self.lent.iter().filter(|segment| segment.capacity() >= bytes && segment.is_free());
         // One that is far too large is left for what needs it.
-        let best = fitting.min_by_key(|segment| segment.capacity()).filter(|segment| segment.capacity() / 8 <= bytes.max(SMALLEST));
+        let best = fitting
+            .min_by_key(|segment| segment.capacity())
+            .filter(|segment| segment.capacity() / 8 <= bytes.max(SMALLEST));
         if let Some(segment) = best {
             segment.users().store(1, Ordering::Relaxed);
             return Some(Hold::counted(segment));
@@ -316,7 +319,8 @@ impl State {
 
     /// Let go of the largest segments without users until what is kept is not too much.
     fn close_surplus(&mut self) {
-        let mut free: usize = self.lent.iter().filter(|segment| segment.is_free()).map(|segment| segment.capacity()).sum();
+        let mut free: usize =
+            self.lent.iter().filter(|segment| segment.is_free()).map(|segment| segment.capacity()).sum();
         while free > KEPT {
             let largest = (0..self.lent.len())
                 .filter(|&index| self.lent[index].is_free())

@@ -91,7 +91,8 @@ impl<P: Payload> Node<P> for RemoteNode<P> {
             let remote = Arc::clone(&self.remote);
             remote.lock().life = Life::Starting;
             let life = move || P::live(|| keeper::keep(&remote));
-            self.keeper = std::thread::Builder::new().name(format!("{}-keeper", self.remote.spec.node_ids[0])).spawn(life).ok();
+            self.keeper =
+                std::thread::Builder::new().name(format!("{}-keeper", self.remote.spec.node_ids[0])).spawn(life).ok();
         }
         self.wait_while(|life| life == Life::Starting);
         self.take_fault()

@@ -12,8 +12,8 @@ use rustix::event::{PollFd, PollFlags};
 use super::keeper::monotonic;
 use super::link::{Letter, Link, Received, Transport};
 use super::memory::Page;
-use super::process::usage;
 use super::orders::{Orders, watch_parent};
+use super::process::usage;
 use super::remote::{phase_number, timespec};
 use super::steps::Steps;
 use super::wire::{Head, Kind};
@@ -336,13 +336,7 @@ impl<P: Payload> Bench<P> {
     }
 
     /// Answer with the last output, or that there is none.
-    fn answer_last(
-        &self,
-        head: Head,
-        held: Option<P>,
-        node: usize,
-        phase: Phase,
-    ) -> Option<(usize, Phase, P::Fault)> {
+    fn answer_last(&self, head: Head, held: Option<P>, node: usize, phase: Phase) -> Option<(usize, Phase, P::Fault)> {
         if head.is_replay {
             return None;
         }
@@ -365,7 +359,8 @@ impl<P: Payload> Bench<P> {
         let sent = answers.and_then(|answers| {
             for (slot, answer) in answers.into_iter().enumerate().filter(|_| !head.is_replay) {
                 if let Some(answer) = answer {
-                    self.out.output(Head { extra: slot as u64 + 1, ..Head::new(Kind::Output, head.number) }, &answer)?;
+                    self.out
+                        .output(Head { extra: slot as u64 + 1, ..Head::new(Kind::Output, head.number) }, &answer)?;
                 }
             }
             Ok(())
@@ -505,9 +500,7 @@ struct Answer<'a, P: Payload> {
 impl<P: Payload> Answer<'_, P> {
     fn send_held(&mut self) -> Result<(), P::Fault> {
         match self.held.take() {
-            Some(output) if !self.head.is_replay => {
-                self.out.output(Head::new(Kind::Output, self.head.number), &output)
-            }
+            Some(output) if !self.head.is_replay => self.out.output(Head::new(Kind::Output, self.head.number), &output),
             _ => Ok(()),
         }
     }
