@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
 import fault_cases
 import pytest
-from fault_cases import CASES, ENDS, PHASE_CASES, observe
+from fault_cases import ALL, ENDS, MARKS, PAGE, observe, table
 
 PLACEMENTS = ("inline", "thread")
 
@@ -21,6 +22,13 @@ def outcome(case, placement, directory):
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
-@pytest.mark.parametrize("case", CASES + PHASE_CASES, ids=[case.name for case in CASES + PHASE_CASES])
+@pytest.mark.parametrize("case", ALL, ids=[case.name for case in ALL])
 def test_what_comes_out(case, placement, tmp_path):
     assert outcome(case, placement, tmp_path) == getattr(case, placement)
+
+
+def test_the_page_shows_the_table():
+    """Write it anew with `python tests/fault_cases.py`."""
+    [shown] = re.findall("(.*)".join(MARKS), PAGE.read_text(encoding="utf-8"), re.DOTALL)
+
+    assert shown == table()
