@@ -9,6 +9,7 @@ import sys
 import fault_cases
 import pytest
 from fault_cases import ALL, ENDS, MARKS, PAGE, observe, table
+from leftovers import nothing_left_behind
 
 PLACEMENTS = ("inline", "thread")
 
@@ -24,7 +25,8 @@ def outcome(case, placement, directory):
 @pytest.mark.parametrize("placement", PLACEMENTS)
 @pytest.mark.parametrize("case", ALL, ids=[case.name for case in ALL])
 def test_what_comes_out(case, placement, tmp_path):
-    assert outcome(case, placement, tmp_path) == getattr(case, placement)
+    with nothing_left_behind():
+        assert outcome(case, placement, tmp_path) == getattr(case, placement)
 
 
 def test_the_page_shows_the_table():
