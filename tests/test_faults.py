@@ -11,6 +11,8 @@ import pytest
 from fault_cases import ALL, ENDS, MARKS, PAGE, observe, table
 from leftovers import nothing_left_behind
 
+from remotemedia.testing import faults
+
 PLACEMENTS = ("inline", "thread")
 
 
@@ -34,3 +36,43 @@ def test_the_page_shows_the_table():
     [shown] = re.findall("(.*)".join(MARKS), PAGE.read_text(encoding="utf-8"), re.DOTALL)
 
     assert shown == table()
+
+
+def test_every_fault_is_in_the_table():
+    shown = {re.match(r"\w+", case.written)[0] for case in ALL}
+
+    assert shown == set(faults.__all__) - {"Fault"}
+
+
+def test_a_fault_strikes_once_if_it_is_told_to(tmp_path):
+    fault = faults.Raise(on="x", once=tmp_path / "struck")
+
+    with pytest.raises(ValueError, match="^struck on 'x'$"):
+        fault.process("x")
+
+    assert fault.process("x") == "x"
+
+
+def test_a_fault_counts_if_it_is_told_to():
+    fault = faults.Raise(nth=2, error=KeyError("the third"))
+
+    passed = [fault.process("a"), fault.process("b")]
+
+    assert passed == ["a", "b"]
+    with pytest.raises(KeyError, match="the third"):
+        fault.process("c")
+
+
+def test_a_fault_in_cleanup_spares_a_node_that_is_cleaned_up_before_it_is_sent():
+    fault = faults.Raise(phase="cleanup")
+
+    fault.cleanup()
+    fault.initialize()
+
+    with pytest.raises(ValueError, match="^struck on None$"):
+        fault.cleanup()
+
+
+def test_a_phase_that_there_is_not_is_refused():
+    with pytest.raises(ValueError, match="^phase is one of initialize, process, flush, cleanup, not 'end'$"):
+        faults.Raise(phase="end")
