@@ -1,7 +1,8 @@
 """Which faults there are, what must come out for each in each place, and how that is found out.
 
 The table is compared with what happens by `test_faults.py`, and stands in `docs/processes.md`. As a program
-this file tells the outcome of one case, of those that end the program in which they happen.
+this file tells the outcome of one case, of those that end the program in which they happen; without arguments
+it writes the table into the page.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from remotemedia import Pipeline
 from remotemedia.exceptions import NodeError, NodeTimeoutError, SessionClosedError, WorkerError
 from remotemedia.testing import faults
 
+PAGE = Path(__file__).parent.parent / "docs/processes.md"
+MARKS = ("<!-- faults -->\n", "<!-- /faults -->\n")
 PLACEMENTS = ("inline", "thread", "process")
 ITEMS = (1, 2, 3, 4, 5)
 NODE = "fault"
-# A fault that hangs does so for this long, so that a thread that is left behind comes to its end.
-HANG_SECS = 1.5
-TIMEOUT_SECS = 0.3
+# Where a hanging fault cannot be stopped, it does not hang for ever: a thread that is left behind has an end.
+HANG_SECS = 0.6
+TIMEOUT_SECS = 0.2
 
 # A session is given this long to close.
 CLOSE_SECS = 0.5
@@ -120,12 +123,21 @@ PHASE_CASES = [
     Case('Hang(phase="flush")', WAITED, WAITED, WAITED),
     Case('Hang(phase="cleanup")', WAITED, WAITED, WAITED),
 ]
+ALL = CASES + PHASE_CASES
+
+
+def table():
+    """All cases, as the page about processes shows them."""
+    heading = "| fault | inline | on a thread | in a worker |\n|---|---|---|---|\n"
+    rows = [[f"`{case.name}`", *(getattr(case, placement) for placement in PLACEMENTS)] for case in ALL]
+    return heading + "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def observe(case, placement, directory):
     """What comes out, in words."""
     fault = case.make(directory)
-    if isinstance(fault, faults.Hang):
+    is_stopped = placement == "process" and TIMED_OUT in case.process
+    if isinstance(fault, faults.Hang) and not is_stopped:
         fault.seconds = HANG_SECS
     options = {
         name: value for name, value in case.options.items() if name == "timeout" or placement == "process"
@@ -198,7 +210,15 @@ def in_word(struck):
     return f"`{kind}` from `{type(cause).__name__}`"
 
 
-if __name__ == "__main__":
+def write_table():
+    text = PAGE.read_text(encoding="utf-8")
+    begin, end = (text.index(mark) for mark in MARKS)
+    PAGE.write_text(text[: begin + len(MARKS[0])] + table() + text[end:], encoding="utf-8")
+
+
+if __name__ == "__main__" and len(sys.argv) == 1:
+    write_table()
+elif __name__ == "__main__":
     name, placement, directory = sys.argv[1:]
-    [case] = [case for case in CASES + PHASE_CASES if case.name == name]
+    [case] = [case for case in ALL if case.name == name]
     sys.stdout.write(observe(case, placement, Path(directory)))

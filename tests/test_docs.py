@@ -12,7 +12,7 @@
 | other `json`, `toml` | is well-formed |
 | `yaml`, others that are no code | nothing |
 
-`data/quickstart_user.md` is what users of the earlier SDK have been given: its snippets run unchanged.
+`data/quickstart_user.txt` is what users of the earlier SDK have been given: its snippets run unchanged.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ OUTPUT_LANGUAGES = {"text", "json", "mermaid"}
 LANGUAGES = {"", "python", "text", "console", "sh", "rust", "json", "toml", "yaml", "mermaid"}
 FENCE = re.compile(r"^```(?P<language>\w*)(?P<info>[^\n`]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
-USER_PAGE = ROOT / "tests/data/quickstart_user.md"
+USER_PAGE = ROOT / "tests/data/quickstart_user.txt"
 # What the snippets of that page use and don't define.
 USER_NAMES = """
 from remotemedia.core.node import Node

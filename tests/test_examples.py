@@ -28,9 +28,9 @@ def utterances_of(*command: str) -> list[object]:
 
 
 def test_every_example_is_run_here():
-    tested = {"microphone.py", "quickstart.py", "voice.py", "voice_agent.py", "voice_program.py"}
+    tested = {"crash_proof", "microphone", "quickstart", "voice", "voice_agent", "voice_program"}
 
-    assert {path.name for path in (ROOT / "examples").glob("*.py")} == tested
+    assert {path.stem for path in (ROOT / "examples").glob("*.py")} == tested
 
 
 def test_quickstart_counts_words():
@@ -64,6 +64,13 @@ def test_microphone_hears_everything_and_shows_what_it_can():
         "frames: 140",
         "shown or dropped: 140",
         "some were dropped: True",
+    ]
+
+
+def test_a_stream_goes_on_when_its_worker_is_killed():
+    assert output_of(sys.executable, "examples/crash_proof.py", "3").splitlines() == [
+        "all squares, once, in order: True",
+        "workers that were killed: 3",
     ]
 
 

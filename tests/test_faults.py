@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
 import fault_cases
 import pytest
-from fault_cases import CASES, ENDS, PHASE_CASES, observe
+from fault_cases import ALL, ENDS, MARKS, PAGE, observe, table
+from leftovers import nothing_left_behind
+
+from remotemedia.testing import faults
 
 PLACEMENTS = ("inline", "thread")
 
@@ -21,6 +25,54 @@ def outcome(case, placement, directory):
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
-@pytest.mark.parametrize("case", CASES + PHASE_CASES, ids=[case.name for case in CASES + PHASE_CASES])
+@pytest.mark.parametrize("case", ALL, ids=[case.name for case in ALL])
 def test_what_comes_out(case, placement, tmp_path):
-    assert outcome(case, placement, tmp_path) == getattr(case, placement)
+    with nothing_left_behind():
+        assert outcome(case, placement, tmp_path) == getattr(case, placement)
+
+
+def test_the_page_shows_the_table():
+    """Write it anew with `python tests/fault_cases.py`."""
+    [shown] = re.findall("(.*)".join(MARKS), PAGE.read_text(encoding="utf-8"), re.DOTALL)
+
+    assert shown == table()
+
+
+def test_every_fault_is_in_the_table():
+    shown = {re.match(r"\w+", case.written)[0] for case in ALL}
+
+    assert shown == set(faults.__all__) - {"Fault"}
+
+
+def test_a_fault_strikes_once_if_it_is_told_to(tmp_path):
+    fault = faults.Raise(on="x", once=tmp_path / "struck")
+
+    with pytest.raises(ValueError, match="^struck on 'x'$"):
+        fault.process("x")
+
+    assert fault.process("x") == "x"
+
+
+def test_a_fault_counts_if_it_is_told_to():
+    fault = faults.Raise(nth=2, error=KeyError("the third"))
+
+    passed = [fault.process("a"), fault.process("b")]
+
+    assert passed == ["a", "b"]
+    with pytest.raises(KeyError, match="the third"):
+        fault.process("c")
+
+
+def test_a_fault_in_cleanup_spares_a_node_that_is_cleaned_up_before_it_is_sent():
+    fault = faults.Raise(phase="cleanup")
+
+    fault.cleanup()
+    fault.initialize()
+
+    with pytest.raises(ValueError, match="^struck on None$"):
+        fault.cleanup()
+
+
+def test_a_phase_that_there_is_not_is_refused():
+    with pytest.raises(ValueError, match="^phase is one of initialize, process, flush, cleanup, not 'end'$"):
+        faults.Raise(phase="end")

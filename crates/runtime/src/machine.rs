@@ -15,7 +15,7 @@ use self::gates::Gate;
 use crate::layout::{Edge, Layout, Route};
 use crate::metrics::Recorders;
 use crate::progress::{NO_ITEM, ProgressPlace};
-use crate::{Node, Observer, Outputs, Payload, Phase, Plan, Sink, Stream};
+use crate::{Elsewhere, Node, Observer, Outputs, Payload, Phase, Plan, Sink, Stream};
 
 /// Why the machine stopped in the middle of its work.
 pub(crate) enum Stop<F> {
@@ -45,6 +45,8 @@ pub(crate) struct Machine<P: Payload> {
     gates: Vec<Gate<P>>,
     /// The gate before each node that has one.
     gate_of: Vec<Option<usize>>,
+    /// The nodes stand for others in another process.
+    pub(crate) works_elsewhere: bool,
     /// Whether a join anywhere needs to know which nodes were given an item.
     has_join: bool,
     visited: Vec<bool>,
@@ -74,6 +76,7 @@ impl<P: Payload> Machine<P> {
             routes,
             entries,
             exits,
+            works_elsewhere: false,
             has_join: plan.nodes().iter().any(|node| node.join),
             gates: gates.into_iter().map(Gate::new).collect(),
             gate_of,
@@ -101,10 +104,22 @@ impl<P: Payload> Machine<P> {
         }
     }
 
-    /// Let the outputs of the first node, which works for all of them, go where those of the last one go.
-    pub(crate) fn shortcut(&mut self) {
+    /// The first node works for all of them, in another place: its outputs go where those of the last one go.
+    pub(crate) fn work_elsewhere(&mut self, elsewhere: &dyn Elsewhere) {
         let last = self.routes.len() - 1;
         self.routes[0] = self.routes[last].clone();
+        self.works_elsewhere = true;
+        if let Some(recorders) = self.recorders.clone() {
+            elsewhere.tell_steps(Box::new(move |node, took| {
+                recorders.note(node.min(last), |recorder| {
+                    recorder.items_in += u64::from(node > 0);
+                    recorder.called(took);
+                });
+                if node > 0 {
+                    recorders.note(node - 1, |recorder| recorder.items_out += 1);
+                }
+            }));
+        }
     }
 
     /// Begin with the next input.

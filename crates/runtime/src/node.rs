@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use crate::{CancelFlag, Plan};
+use crate::{CancelFlag, Plan, WorkerMetrics};
 
 /// What an item carries: a native value or a foreign object that the engine passes on untouched.
 pub trait Payload: Send + Sync + Sized + 'static {
@@ -179,10 +179,17 @@ pub trait Elsewhere: Send + Sync {
     fn end_by(&self, deadline: Instant);
 
     /// The process that does the work.
-    fn process_id(&self) -> Option<u32> {
-        None
-    }
+    fn process_id(&self) -> Option<u32>;
+
+    /// What is known of the processes so far.
+    fn figures(&self) -> WorkerMetrics;
+
+    /// How long the nodes took for each item is to be told to this one.
+    fn tell_steps(&self, tell: TellStep);
 }
+
+/// Takes the number of a node in its stage, and how long it took for one item.
+pub type TellStep = Box<dyn Fn(usize, Duration) + Send + Sync>;
 
 /// Asks an item that was begun by [`Node::start`] to end early. Never waits, and comes too late without harm.
 pub type EndEarly = Box<dyn FnOnce() + Send>;

@@ -119,8 +119,8 @@ fn build_stages<P: Payload>(
             machine.recorders = settings.with_metrics.then(|| Recorders::new(&machine.nodes));
             machine.observer.clone_from(&settings.observer);
             machine.item_index = u64::MAX;
-            if machine.nodes[0].elsewhere().is_some() {
-                machine.shortcut();
+            if let Some(elsewhere) = machine.nodes[0].elsewhere() {
+                machine.work_elsewhere(&*elsewhere);
             }
             machine
         };

@@ -157,7 +157,7 @@ impl<P: Payload> Way<'_, P> {
             }
             match stream.next() {
                 Ok(Some(output)) => {
-                    stage.units[0].count_output();
+                    stage.units[0].count_outputs(1);
                     stage.by_all_exits(output).into_iter().for_each(|(exit, output)| self.add(exit, output));
                 }
                 Ok(None) => return,

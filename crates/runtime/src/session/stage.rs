@@ -67,11 +67,20 @@ impl<P: Payload> Unit<P> {
 
     /// A call that was begun by `Node::start` has ended.
     pub(crate) fn count_call(&self, took: Duration, outputs: usize) {
+        let Some(recorders) = &self.recorders else { return };
+        if self.elsewhere.is_some() {
+            // How long the nodes took is told by those who know it.
+            recorders.note(0, |recorder| recorder.round_trips += took);
+        } else {
+            recorders.note(0, |recorder| recorder.called(took));
+        }
+        self.count_outputs(outputs);
+    }
+
+    /// The last node has made outputs.
+    pub(crate) fn count_outputs(&self, count: usize) {
         if let Some(recorders) = &self.recorders {
-            recorders.note(0, |recorder| {
-                recorder.items_out += outputs as u64;
-                recorder.called(took);
-            });
+            recorders.note(self.keep_time.len() - 1, |recorder| recorder.items_out += count as u64);
         }
     }
 

@@ -283,7 +283,12 @@ impl<P: Payload> Attendance<'_, P> {
                     self.has_refused = true;
                     self.note_fault(&received);
                 }
-                Kind::CleanedUp if received.head.is_last => self.has_cleaned_up = true,
+                Kind::CleanedUp if received.head.is_last => {
+                    self.has_cleaned_up = true;
+                    let figures = &self.remote.figures;
+                    figures.ended_cpu_us.fetch_add(received.head.number, Ordering::Relaxed);
+                    figures.ended_resident_bytes.store(received.head.extra, Ordering::Relaxed);
+                }
                 Kind::CleanedUp => self.note_fault(&received),
                 _ => self.remote.deliver(received),
             }
@@ -436,6 +441,7 @@ impl<P: Payload> Attendance<'_, P> {
         self.read_answers();
         self.remote.lock().reader = Reader::Nobody;
         self.remote.note_traffic(Some(&self.line));
+        self.remote.figures.process.store(0, Ordering::Relaxed);
         End {
             cause: self.killed_for.take().unwrap_or(cause),
             stderr: self.process.stderr(),

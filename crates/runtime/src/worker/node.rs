@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::keeper;
+use super::link::Transport;
+use super::process::usage;
 use super::remote::{Job, Life, Remote, Reply};
 use super::{Border, WorkerSpec};
-use crate::node::{Done, Elsewhere, EndEarly};
-use crate::{Node, Outputs, Payload};
+use crate::node::{Done, Elsewhere, EndEarly, TellStep};
+use crate::{Node, Outputs, Payload, WorkerMetrics};
 
 /// A worker whose session does not say until when may take as long to clean up.
 const CLEANUP_TIME: Duration = Duration::from_secs(10);
@@ -197,6 +200,33 @@ impl<P: Payload> Elsewhere for Remote<P> {
     }
 
     fn process_id(&self) -> Option<u32> {
-        u32::try_from(self.figures.process.load(std::sync::atomic::Ordering::Relaxed)).ok().filter(|&id| id > 0)
+        u32::try_from(self.figures.process.load(Ordering::Relaxed)).ok().filter(|&id| id > 0)
+    }
+
+    fn figures(&self) -> WorkerMetrics {
+        let figures = &self.figures;
+        let line = self.lock().line.clone();
+        let (sent, received) = line.map_or((0, 0), |line| line.link.traffic());
+        let usage = self.process_id().and_then(|id| usage(&id.to_string()));
+        let alive = usage.unwrap_or_default();
+        WorkerMetrics {
+            processes: u64::from(usage.is_some()),
+            restarts: figures.restarts.load(Ordering::Relaxed),
+            redeliveries: figures.redeliveries.load(Ordering::Relaxed),
+            sent_bytes: figures.sent_bytes.load(Ordering::Relaxed) + sent,
+            received_bytes: figures.received_bytes.load(Ordering::Relaxed) + received,
+            transport_us: 0,
+            cpu_us: figures.ended_cpu_us.load(Ordering::Relaxed) + alive.cpu_us,
+            resident_bytes: if usage.is_some() {
+                alive.resident_bytes
+            } else {
+                figures.ended_resident_bytes.load(Ordering::Relaxed)
+            },
+        }
+    }
+
+    fn tell_steps(&self, tell: TellStep) {
+        // Asked for once, when the session is built.
+        self.tell_step.set(tell).ok();
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
@@ -16,8 +16,8 @@ use super::kept::Kept;
 use super::link::{Letter, Link, Received, Transport};
 use super::memory::Page;
 use super::wire::{Head, Kind};
-use super::{Arrived, Border, Loss, LossCause, WorkerSpec};
-use crate::node::Done;
+use super::{Arrived, Border, Loss, LossCause, WorkerSpec, steps};
+use crate::node::{Done, TellStep};
 use crate::{Outputs, Payload, Phase};
 
 /// A thread that reads its answer itself looks as often whether somebody else has it.
@@ -118,6 +118,9 @@ pub(crate) struct Figures {
     pub(crate) received_bytes: AtomicU64,
     /// The process of the moment, or 0.
     pub(crate) process: AtomicU64,
+    /// Processor time and memory of those that have ended in order.
+    pub(crate) ended_cpu_us: AtomicU64,
+    pub(crate) ended_resident_bytes: AtomicU64,
 }
 
 /// What the nodes of a stage and the keeper of its worker share.
@@ -130,6 +133,8 @@ pub(crate) struct Remote<P: Payload> {
     /// Wakes the keeper.
     pub(crate) wake: OwnedFd,
     are_waits_short: AtomicBool,
+    /// Who is told how long the nodes took.
+    pub(crate) tell_step: OnceLock<TellStep>,
 }
 
 impl<P: Payload> Remote<P> {
@@ -156,6 +161,7 @@ impl<P: Payload> Remote<P> {
             changed: Condvar::new(),
             wake: rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             are_waits_short: AtomicBool::new(false),
+            tell_step: OnceLock::new(),
         })
     }
 
@@ -348,6 +354,11 @@ impl<P: Payload> Remote<P> {
             Kind::Fault => {
                 let fault = self.unpack_fault(head, &letter);
                 self.finish(head.number, Err(fault));
+            }
+            Kind::Steps => {
+                if let Some(tell) = self.tell_step.get() {
+                    steps::read(&letter.body).for_each(|(node, took)| tell(node, took));
+                }
             }
             Kind::State => self.lock().kept.remember(usize::from(head.node), head.number, letter),
             _ => {}

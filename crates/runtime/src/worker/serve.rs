@@ -13,6 +13,7 @@ use super::keeper::monotonic;
 use super::link::{Letter, Link, Received, Transport};
 use super::memory::Page;
 use super::orders::{Orders, watch_parent};
+use super::process::usage;
 use super::remote::{phase_number, timespec};
 use super::steps::Steps;
 use super::wire::{Head, Kind};
@@ -467,7 +468,9 @@ impl<P: Payload> Bench<P> {
             }
         }
         self.out.orders.end();
-        self.out.link.post(Head::new(Kind::CleanedUp, 0).last(), self.out.link.letter());
+        let usage = usage("self").unwrap_or_default();
+        let head = Head { extra: usage.resident_bytes, ..Head::new(Kind::CleanedUp, usage.cpu_us) };
+        self.out.link.post(head.last(), self.out.link.letter());
         self.out.flush()
     }
 }

@@ -1,0 +1,47 @@
+"""A stream that goes on when its worker is killed: nothing is lost, nothing comes twice, the order stays.
+
+python crash_proof.py          # says which process to kill; try it in another terminal
+python crash_proof.py KILLS    # kills it itself, as often as that
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+from remotemedia import Node, Pipeline
+
+ITEMS = 200
+SECONDS_AN_ITEM = 0.05
+
+
+class Square(Node):
+    """Takes its time, and says which process it was in."""
+
+    def process(self, number: int) -> tuple[int, int]:
+        time.sleep(SECONDS_AN_ITEM)
+        return number * number, os.getpid()
+
+
+def main(kills: int) -> None:
+    """Square numbers in a worker process, and see it die."""
+    pipeline = Pipeline("crash proof").add_node(Square(), placement="process", max_restarts=100)
+    squares: list[int] = []
+    workers: list[int] = []
+    with pipeline.open() as session:
+        for square, worker in session.map(range(ITEMS)):
+            squares.append(square)
+            if worker not in workers:
+                workers.append(worker)
+                print(f"{len(squares)} of {ITEMS} are done; now try: kill -9 {worker}", file=sys.stderr)
+                if len(workers) <= kills:
+                    os.kill(worker, signal.SIGKILL)
+
+    print("all squares, once, in order:", squares == [number * number for number in range(ITEMS)])
+    print("workers that were killed:", len(workers) - 1)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 0)

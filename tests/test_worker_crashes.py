@@ -1,0 +1,125 @@
+"""All ways to fail, at every point between a program and its workers: none hangs, and each cause is named."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+
+import pytest
+from fault_cases import in_word, outcome_of
+from leftovers import nothing_left_behind
+
+from remotemedia import Node, Pipeline
+
+PARENT = os.getpid()
+# A restart counts for so short a time that none is waited for.
+TIRELESS = {"max_restarts": 1000, "restart_window": 0.001}
+CODE = 3
+
+
+def crash():
+    ctypes.string_at(0)
+
+
+def leave():
+    sys.exit(CODE)
+
+
+def c_exit():
+    ctypes.CDLL(None).exit(CODE)
+
+
+def error():
+    raise RuntimeError("struck")
+
+
+CAUSES = {
+    crash: "`WorkerError`: SIGSEGV",
+    leave: "`SystemExit`",
+    c_exit: "`WorkerError`: exit code 3",
+    error: "`NodeError` from `RuntimeError`",
+}
+
+
+class AtPickle:
+    """Fails where it is pickled."""
+
+    def __init__(self, what):
+        self.what = what
+
+    def __reduce__(self):
+        self.what()
+        return str, ("pickled",)
+
+
+class AtUnpickle:
+    """Fails where it is unpickled, in any process but this one."""
+
+    def __init__(self, what):
+        self.what = what
+
+    def __reduce__(self):
+        return fail_beyond, (PARENT, self.what)
+
+
+def fail_beyond(parent, what):
+    if os.getpid() != parent:
+        what()
+    return "unpickled"
+
+
+class Strikes(Node):
+    """Fails where an item, `(where, what)`, says."""
+
+    def __init__(self, callback):
+        super().__init__()
+        self.callback = callback
+
+    def process(self, item):
+        where, what = item
+        if where == "pickle":
+            return AtPickle(what)
+        if where == "call":
+            what()
+        if where == "callback":
+            self.callback(what)
+        return where
+
+
+def call_back(what):
+    what()
+
+
+PLACES = {
+    "pickle": lambda what: ("pickle", what),
+    "unpickle": lambda what: (AtUnpickle(what), what),
+    "call": lambda what: ("call", what),
+    "callback": lambda what: ("callback", what),
+}
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_every_cause_is_named_at_every_point(workers):
+    pipeline = Pipeline("p").add_node(
+        Strikes(call_back), id="fault", placement="process", replicas=workers, **TIRELESS
+    )
+
+    found = {}
+    with nothing_left_behind(), pipeline.open() as session:
+        for where, item_for in PLACES.items():
+            for what in CAUSES:
+                found[where, what.__name__] = in_word(outcome_of(session, item_for(what)))
+                assert session.call(("fine", None)) == "fine", (where, what)
+
+    assert found == {(where, what.__name__): text for where in PLACES for what, text in CAUSES.items()}
+
+
+@pytest.mark.parametrize(("what", "raised"), [(leave, SystemExit), (error, RuntimeError)])
+def test_an_item_that_fails_where_it_is_pickled_here_is_an_error_of_its_own(what, raised):
+    with Pipeline("p").add_node(Strikes(call_back), id="fault", placement="process").open() as session:
+        outcome = outcome_of(session, (AtPickle(what), None))
+        after = session.call(("fine", None))
+
+    assert isinstance(outcome, raised) or isinstance(outcome.__cause__, raised)
+    assert after == "fine"
