@@ -186,6 +186,10 @@ def chained():
         return late
 
 
+def with_keyword():
+    return WithKeywordError("text", code=7)
+
+
 def circle():
     first, second = ValueError("first"), ValueError("second")
     first.__context__, second.__context__ = second, first
