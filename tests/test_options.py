@@ -6,12 +6,14 @@ import asyncio
 import json
 import threading
 import time
+from functools import partial
 from itertools import pairwise
 
 import pytest
 from stream_nodes import TIMEOUT_SECS, Add, AsyncHold, Fails, Hold, Noting, Worker, heard
 
 from remotemedia import Batch, Node, Pipeline, execute_pipeline_with_input, with_options
+from remotemedia._core import draw
 from remotemedia.exceptions import (
     NodeError,
     NodeTimeoutError,
@@ -129,6 +131,19 @@ class TestOnError:
         assert isinstance(error, NodeError)
         assert isinstance(error.__cause__, ValueError)
         assert (error.node_id, error.phase) == ("Fails_0", "process")
+
+    def test_a_callable_is_shown_by_its_name(self):
+        def save(item, error):
+            pass
+
+        named = {"on_error": save, "dead_letter": [].append}
+        nodes = [with_options(Add(), **{option: handler}) for option, handler in named.items()]
+        nodes += [with_options(Add(), on_error=partial(save, 1)), with_options(Add(), dead_letter=Add.process)]
+
+        picture = draw(Pipeline(nodes).to_graph(), "text")
+
+        shown = [line.partition("inline")[2].strip() for line in picture.splitlines() if "inline" in line]
+        assert shown == ["on_error save", "dead_letter list.append", "on_error save", "dead_letter Add.process"]
 
     def test_a_callable_that_raises_is_the_error_of_the_item(self):
         def refuse(item, error):

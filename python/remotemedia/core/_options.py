@@ -18,6 +18,7 @@ __all__ = [
     "check_executor",
     "check_fit",
     "check_options",
+    "name_of",
     "needs_queue",
     "session_settings",
     "with_options",
@@ -148,6 +149,13 @@ def needs_queue(options: Mapping[str, Any]) -> bool:
         or "queue_size" in options
         or options.get("when_full", "wait") != "wait"
     )
+
+
+def name_of(handler: Any) -> str:
+    """What to call a function or another callable by."""
+    handler = getattr(handler, "func", handler)
+    name = getattr(handler, "__qualname__", None) or type(handler).__qualname__
+    return str(name).rpartition("<locals>.")[2]
 
 
 def session_settings(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
