@@ -38,6 +38,72 @@ class TestOpening:
         assert str(caught.value) == text
         assert node.log == []
 
+    def test_before_the_block_it_says_how_it_is_opened(self):
+        opening = Pipeline([Add()], name="agent").open()
+        how = "'with pipeline.open() as session:' ('async with' in asyncio)"
+
+        with pytest.raises(AttributeError) as no_call:
+            opening.call(1)
+        with pytest.raises(TypeError) as no_iteration:
+            iter(opening)
+        with pytest.raises(AttributeError, match="'Opening' object has no attribute 'cal'"):
+            opening.cal(1)
+
+        assert repr(opening) == f"<Opening of pipeline 'agent': not open; open it by {how}>"
+        assert str(no_call.value) == f"Pipeline 'agent' has no call() before its session: {how}"
+        assert str(no_iteration.value) == f"Iterate over the session of pipeline 'agent': {how}"
+
+    def test_it_is_open_once_at_a_time(self):
+        log = []
+        opening = Pipeline([Noting("a", log)], name="agent").open()
+
+        with opening as session:
+            with pytest.raises(PipelineError, match="'agent' is open by this object already"), opening:
+                pass
+            state = repr(opening)
+            session.call(1)
+        with opening as again:
+            again.call(2)
+
+        assert state == "<Opening of pipeline 'agent': open>"
+        assert log == ["initialize a", 1, "cleanup a", "initialize a", 2, "cleanup a"]
+
+    def test_one_that_failed_to_open_can_be_tried_again(self):
+        class Unsteady(Add):
+            has_failed = False
+
+            def initialize(self):
+                if not self.has_failed:
+                    self.has_failed = True
+                    raise OSError("busy")
+
+        opening = Pipeline([Unsteady()]).open()
+
+        with pytest.raises(NodeError, match="busy"), opening:
+            pass
+        with opening as session:
+            assert session.call(1) == 2
+
+    def test_a_session_says_what_it_can_take(self):
+        class Source:
+            def process(self):
+                yield 1
+
+        with Pipeline([Add()], name="agent").open() as session:
+            states = [repr(session)]
+            session.end()
+            states.append(repr(session))
+        states.append(repr(session))
+        with Pipeline([Source()], name="live").open() as source:
+            states.append(repr(source))
+
+        assert states == [
+            "<Session of pipeline 'agent': open>",
+            "<Session of pipeline 'agent': open, takes no more items after end()>",
+            "<Session of pipeline 'agent': closed; pipeline.open() gives a new one>",
+            "<Session of pipeline 'live': open, iterate over it>",
+        ]
+
     def test_a_node_that_fails_to_initialize_closes_all(self):
         log = []
 
@@ -124,6 +190,20 @@ class TestAsyncBlock:
             return outputs
 
         assert asyncio.run(main()) == [1, 2, 3]
+
+    @pytest.mark.parametrize("word", ["call", "map", "put"])
+    def test_a_source_takes_no_items_from_elsewhere(self, word):
+        class Source:
+            def process(self):
+                yield 1
+
+        async def main():
+            async with Pipeline([Source()], name="live").open() as session:
+                with pytest.raises(PipelineError, match="takes no items; iterate over the session instead"):
+                    await getattr(session, word)([1])
+                return repr(session), [output async for output in session]
+
+        assert asyncio.run(main()) == ("<AsyncSession of pipeline 'live': open, iterate over it>", [1])
 
     def test_drain_and_metrics_are_those_of_the_plain_session(self):
         async def main():

@@ -10,7 +10,7 @@ import pytest
 from stream_nodes import TIMEOUT_SECS, Add, AsyncAdd, Count, Fails, Hold, Noting, Odd, Twice, Worker
 
 from remotemedia import Pipeline, with_options
-from remotemedia.exceptions import NodeError, SessionClosedError
+from remotemedia.exceptions import NodeError, PipelineError, SessionClosedError
 
 PLACEMENTS = pytest.mark.parametrize("placement", ["inline", "thread"])
 
@@ -269,7 +269,7 @@ class TestPut:
             session.end()
             session.end()
 
-            with pytest.raises(SessionClosedError, match="takes no more items"):
+            with pytest.raises(SessionClosedError, match="takes no more items: end\\(\\) was called"):
                 session.put(1)
 
     def test_calls_go_on_beside_a_stream(self):
@@ -313,6 +313,25 @@ class TestSource:
 
         assert first == [1, 2, 3]
         assert log == ["closed", "cleanup"]
+
+
+    @PLACEMENTS
+    @pytest.mark.parametrize("word", ["call", "map", "put"])
+    def test_it_takes_no_items_from_elsewhere(self, placement, word):
+        class Source:
+            def process(self):
+                yield from range(3)
+
+        with Pipeline([Source(), Add()], name="live").open(placement=placement) as session:
+            with pytest.raises(PipelineError) as caught:
+                getattr(session, word)([1])
+            outputs = list(session)
+
+        assert str(caught.value) == (
+            "Pipeline 'live' starts with a source, node 'Source_0', and takes no items; "
+            "iterate over the session instead"
+        )
+        assert outputs == [1, 2, 3]
 
 
 class TestDrainAndMetrics:

@@ -13,7 +13,7 @@ from remotemedia import _reports
 from remotemedia._core import Opener
 from remotemedia._failures import combine, throw
 from remotemedia.exceptions import SessionClosedError
-from remotemedia.sessions import _END, _OUTPUT, CLOSE_TIMEOUT_SECS, _Closing, open_session
+from remotemedia.sessions import _END, _OUTPUT, CLOSE_TIMEOUT_SECS, CLOSED, _Closing, open_session
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
@@ -42,6 +42,7 @@ class AsyncSession(_Closing):
             SessionInterruptedError: If the session was interrupted meanwhile.
             SessionClosedError: If the session is closed.
         """
+        self.check_takes_items()
         answer = _Answer(self.news)
         ticket = self.start_call(item, answer.deliver)
         try:
@@ -60,6 +61,7 @@ class AsyncSession(_Closing):
             NodeError: If a node fails. The outputs before it were given.
             SessionClosedError: If the session closes.
         """
+        self.check_takes_items()
         return self._map(items)
 
     async def put(self, item: Any) -> None:
@@ -68,9 +70,7 @@ class AsyncSession(_Closing):
         Raises:
             SessionClosedError: If the session has closed, or `end` was called.
         """
-        if self._is_ended or self._is_closed:
-            raise SessionClosedError("The session takes no more items")
-        self._is_used = True
+        self._begin_put()
         await _put(self._stream, item, self.news)
 
     def __aiter__(self) -> AsyncIterator[Any]:
@@ -292,7 +292,7 @@ async def _put(stream: OutputStream, item: Any, news: News) -> None:
     if is_in is None:
         is_in = await admitted.future
     if not is_in:
-        raise SessionClosedError("The session is closed")
+        raise SessionClosedError(CLOSED)
 
 
 async def _in_thread(work: Callable[[], Any], when_cancelled: Callable[[], object] | None = None) -> Any:

@@ -82,6 +82,13 @@ class SessionCore:
             SessionClosedError: If the session is closed.
         """
 
+    def check_takes_items(self) -> None:
+        """Refuse items for a pipeline that makes its own.
+
+        Raises:
+            PipelineError: If the pipeline starts with a source.
+        """
+
     @property
     def is_direct(self) -> bool:
         """Whether calls run on the caller's own thread, without a queue."""

@@ -27,6 +27,8 @@ pub(crate) struct SessionCore {
     bridge: Arc<Bridge>,
     stop: CancelFlag,
     is_direct: bool,
+    /// The id of the node that makes the items, if one does.
+    source: Option<String>,
     /// The stream of `put` and iteration.
     outbox: Arc<Outbox<Object>>,
 }
@@ -65,9 +67,20 @@ impl SessionCore {
                 return Err(failure::failed(py, error));
             }
         };
-        let is_direct = session.is_direct();
+        // A source's items come from a thread of its own.
+        let is_direct = session.is_direct() && !session.has_source();
+        let source = session.has_source().then(|| session.plan().nodes()[0].id.clone());
         let outbox = Arc::new(Outbox::new(queue_size, on_news.map(news_of)));
-        Ok(Self { session, chain, bridge, stop, is_direct, outbox })
+        Ok(Self { session, chain, bridge, stop, is_direct, source, outbox })
+    }
+
+    /// Refuse items for a pipeline that makes its own.
+    fn check_takes_items(&self) -> PyResult<()> {
+        let Some(source) = &self.source else { return Ok(()) };
+        let pipeline = self.session.plan().name();
+        Err(failure::PipelineError::new_err(format!(
+            "Pipeline '{pipeline}' starts with a source, node '{source}', and takes no items; iterate over the session instead"
+        )))
     }
 
     /// Take one item through and answer its outputs: none, the one, or a list.
@@ -237,6 +250,7 @@ impl SessionCore {
     }
 
     fn call_by_queue(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<Py<PyAny>> {
+        self.check_takes_items()?;
         let (sender, answered) = std::sync::mpsc::sync_channel(1);
         let client: Arc<dyn Client<Object>> = Arc::new(Call::new(Box::new(move |outputs, outcome| {
             // The one who asked may have gone.
