@@ -229,6 +229,53 @@ class TestPut:
         # What waits at the queue, is in the stage, and waits for the consumer.
         assert max(ahead) <= 4 + 2 + 4 + 2
 
+    @PLACEMENTS
+    def test_errors_that_nobody_takes_hold_the_producer_up_too(self, placement):
+        put, ahead = 0, []
+
+        def produce():
+            nonlocal put
+            for number in range(200):
+                session.put(number)
+                put += 1
+            session.end()
+
+        with Pipeline([Fails(*range(200))]).open(placement=placement, queue_size=4) as session:
+            producer = Worker(produce)
+            # It would be through by then if nothing held it up.
+            producer.join(0.3)
+            for taken in range(200):
+                ahead.append(put - taken)
+                with pytest.raises(NodeError, match=f"bad {taken}$"):
+                    next(iter(session))
+            producer.result()
+            rest = list(session)
+
+        assert max(ahead) <= 4 + 2 + 4 + 2
+        assert rest == []
+
+    @PLACEMENTS
+    def test_errors_that_nobody_takes_do_not_hold_up_the_end(self, placement):
+        with (
+            pytest.raises(NodeError, match="bad 0"),
+            Pipeline([Fails(*range(9))]).open(placement=placement, queue_size=2) as session,
+        ):
+            for number in range(4):
+                session.put(number)
+
+    @PLACEMENTS
+    def test_errors_that_nobody_takes_do_not_hold_up_an_interrupt(self, placement):
+        with Pipeline([Fails(*range(200))]).open(placement=placement, queue_size=2) as session:
+            producer = Worker(lambda: [session.put(number) for number in range(200)])
+            producer.join(0.1)
+            dropped = session.interrupt()
+            producer.join(0.1)
+            session.close()
+
+        assert dropped > 0
+        with pytest.raises(SessionClosedError):
+            producer.result()
+
     def test_an_item_that_fails_ends_the_iteration_after_the_outputs_before_it(self):
         outputs = []
 

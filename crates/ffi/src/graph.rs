@@ -125,7 +125,8 @@ fn options_of(entry: &Bound<'_, PyAny>) -> PyResult<Options> {
             options.insert(name, json_of(&value)?);
         }
     }
-    let mut options = Options::from_json(&options).map_err(|problem| failure::PipelineError::new_err(problem.to_string()))?;
+    let mut options =
+        Options::from_json(&options).map_err(|problem| failure::PipelineError::new_err(problem.to_string()))?;
     if let Some((option, callable)) = callable_of(&written)? {
         let names = entry.py().import("remotemedia.core._options")?;
         options.handler = Some((option, names.call_method1("name_of", (callable,))?.extract()?));

@@ -17,7 +17,16 @@ pub trait Client<P: Payload>: Send + Sync {
     /// Take one output. May wait, which holds the pipeline back.
     fn output(&self, output: P);
 
-    /// All outputs of one input are out, or it failed. May wait like `output` if a node failed on it.
+    /// One input has failed, and [`Client::done`] is about to say so. May wait like `output`, until [`Client::forget`] is called
+    /// after this [`Client::moment`].
+    fn fails(&self, _moment: u64) {}
+
+    /// Changes with each [`Client::forget`]. Never waits.
+    fn moment(&self) -> u64 {
+        0
+    }
+
+    /// All outputs of one input are out, or it failed. Never waits.
     fn done(&self, outcome: Result<(), RunError<P::Fault>>);
 
     /// So many inputs were dropped by an interruption.
@@ -182,6 +191,14 @@ impl<P: Payload> Tracker<P> {
 
     fn take(&self, input: u64) -> Option<Open<P>> {
         let mut state = self.lock();
+        if let Some(Open { client, error: Some(RunError::Node(_)) }) = state.open.get(&input) {
+            // The input stays under way meanwhile, so that whoever interrupts or closes the session finds its client.
+            let client = Arc::clone(client);
+            let moment = client.moment();
+            drop(state);
+            client.fails(moment);
+            state = self.lock();
+        }
         let open = state.open.remove(&input)?;
         if open.client.keeps_outputs() {
             state.remember(&open.client);
