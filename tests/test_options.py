@@ -50,6 +50,21 @@ class FlakyGenerator(Flaky):
         yield item
 
 
+class AsyncFails(Fails):
+    async def process(self, item):
+        return super().process(item)
+
+
+class EachOf:
+    """Takes a batch item by item."""
+
+    def __init__(self, node):
+        self.node = node
+
+    def process(self, items):
+        return [self.node.process(item) for item in items]
+
+
 def run(nodes, items):
     return asyncio.run(execute_pipeline_with_input(nodes, items))
 
@@ -132,18 +147,66 @@ class TestOnError:
         assert isinstance(error.__cause__, ValueError)
         assert (error.node_id, error.phase) == ("Fails_0", "process")
 
+    @pytest.mark.parametrize("use_rust", [True, False])
+    @pytest.mark.parametrize(
+        "options", [{}, {"placement": "thread"}, {"batch": 1}, {"retries": 1}, {"concurrency": 2}]
+    )
+    def test_the_error_has_the_index_of_the_item(self, options, use_rust):
+        indices = []
+        node = AsyncFails(2, 3) if "concurrency" in options else Fails(2, 3)
+        node = EachOf(node) if "batch" in options else node
+        node = with_options(
+            node, dead_letter=lambda item, error: indices.append((item, error.item_index)), **options
+        )
+
+        outputs = asyncio.run(Pipeline([node]).run([1, 2, 3, 4], use_rust=use_rust))
+
+        assert outputs == [1, 4]
+        assert indices == [(2, 1), (3, 2)]
+
+    def test_the_error_of_each_item_of_a_batch_has_its_own_index(self):
+        class Refuses:
+            def process(self, items):
+                raise ValueError
+
+        indices = []
+        node = with_options(Refuses(), batch=3, on_error=lambda item, error: indices.append(error.item_index))
+
+        assert run([node], [0, 0, 0, 0]) == []
+        assert indices == [0, 1, 2, 3]
+
+    def test_the_error_of_a_generator_has_the_index_of_the_item(self):
+        class Breaks:
+            def process(self, item):
+                yield item
+                raise ValueError
+
+        indices = []
+        node = with_options(Breaks(), on_error=lambda item, error: indices.append(error.item_index))
+
+        assert run([node], [7, 8]) == [7, 8]
+        assert indices == [0, 1]
+
     def test_a_callable_is_shown_by_its_name(self):
         def save(item, error):
             pass
 
         named = {"on_error": save, "dead_letter": [].append}
         nodes = [with_options(Add(), **{option: handler}) for option, handler in named.items()]
-        nodes += [with_options(Add(), on_error=partial(save, 1)), with_options(Add(), dead_letter=Add.process)]
+        nodes += [
+            with_options(Add(), on_error=partial(save, 1)),
+            with_options(Add(), dead_letter=Add.process),
+        ]
 
         picture = draw(Pipeline(nodes).to_graph(), "text")
 
         shown = [line.partition("inline")[2].strip() for line in picture.splitlines() if "inline" in line]
-        assert shown == ["on_error save", "dead_letter list.append", "on_error save", "dead_letter Add.process"]
+        assert shown == [
+            "on_error save",
+            "dead_letter list.append",
+            "on_error save",
+            "dead_letter Add.process",
+        ]
 
     def test_a_callable_that_raises_is_the_error_of_the_item(self):
         def refuse(item, error):

@@ -256,12 +256,13 @@ class TestPut:
 
     @PLACEMENTS
     def test_errors_that_nobody_takes_do_not_hold_up_the_end(self, placement):
-        with (
-            pytest.raises(NodeError, match="bad 0"),
-            Pipeline([Fails(*range(9))]).open(placement=placement, queue_size=2) as session,
-        ):
-            for number in range(4):
-                session.put(number)
+        def put_only():
+            with Pipeline([Fails(*range(9))]).open(placement=placement, queue_size=2) as session:
+                for number in range(4):
+                    session.put(number)
+
+        with pytest.raises(NodeError, match="bad 0"):
+            put_only()
 
     @PLACEMENTS
     def test_errors_that_nobody_takes_do_not_hold_up_an_interrupt(self, placement):
@@ -329,6 +330,63 @@ class TestPut:
         assert (answer, outputs) == (11, [2])
 
 
+class TestItemIndex:
+    """Each item of a session has a number of its own, by whatever way it came in."""
+
+    def indices(self, session, *ways):
+        found = []
+        for way in ways:
+            try:
+                way(session)
+            except NodeError as error:
+                found.append(error.item_index)
+        return found
+
+    def call(self, session):
+        session.call("bad")
+
+    def map_list(self, session):
+        list(session.map(["good"] * 9 + ["bad"]))
+
+    def map_generator(self, session):
+        list(session.map(iter(["good", "bad"])))
+
+    def put(self, session):
+        session.put("bad")
+        next(iter(session))
+
+    @pytest.mark.parametrize("options", [{}, {"placement": "thread"}, {"enable_metrics": True}])
+    def test_all_ways_count_together(self, options):
+        with Pipeline([Fails("bad")]).open(**options) as session:
+            found = self.indices(
+                session,
+                self.call,
+                self.put,
+                self.call,
+                self.map_list,
+                self.put,
+                self.map_generator,
+                self.call,
+            )
+
+        assert found[:3] == [0, 1, 2]
+        assert found[3] == 12
+        assert found[4:6] == [13, 15]
+        assert found[6] == 16
+
+    @pytest.mark.parametrize("options", [{}, {"placement": "thread"}, {"queue_size": 3}])
+    def test_an_end_of_input_is_no_item(self, options):
+        """What failed on outputs of a flush was once told with the number 18446744073709551615."""
+
+        def stream(session):
+            list(session.map(["good", "good"]))
+
+        with Pipeline([Count(), Fails("2 items", "bad", "5 items")]).open(**options) as session:
+            found = self.indices(session, stream, self.call, stream, self.call)
+
+        assert found == [1, 2, 4, 5]
+
+
 class TestSource:
     @PLACEMENTS
     def test_its_items_come_out_of_the_iteration(self, placement):
@@ -361,6 +419,22 @@ class TestSource:
         assert first == [1, 2, 3]
         assert log == ["closed", "cleanup"]
 
+    @PLACEMENTS
+    def test_its_failure_comes_after_the_outputs_before_it(self, placement):
+        class Breaks:
+            def process(self):
+                yield from range(5)
+                raise OSError("unplugged")
+
+        outputs = []
+        with Pipeline([Breaks(), with_options(Count(), placement=placement)]).open() as session:
+            with pytest.raises(
+                NodeError, match="'Breaks_0' failed in process\\(\\) on item 5: OSError: unplugged"
+            ):
+                outputs.extend(session)
+            rest = list(session)
+
+        assert (outputs, rest) == ([0, 1, 2, 3, 4], [])
 
     @PLACEMENTS
     @pytest.mark.parametrize("word", ["call", "map", "put"])

@@ -103,9 +103,9 @@ fn callable_of<'py>(written: &Bound<'py, PyDict>) -> PyResult<Option<(&'static s
 /// Hands an item that failed, and its error, to a callable of the user's.
 fn dead_letter_of(callable: Py<PyAny>, node_id: &str) -> DeadLetter<Object> {
     let node_id = node_id.to_owned();
-    Arc::new(move |item, fault| {
+    Arc::new(move |item, item_index, fault| {
         Python::attach(|py| {
-            let failure = NodeFailure { node_id: node_id.clone(), item_index: None, phase: Phase::Process, fault };
+            let failure = NodeFailure { node_id: node_id.clone(), item_index, phase: Phase::Process, fault };
             let error = failure::node_error(py, failure);
             callable.call1(py, (item.0, error.into_value(py))).map(drop)
         })
