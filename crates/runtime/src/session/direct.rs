@@ -68,15 +68,13 @@ impl<P: Payload> Session<P> {
     /// Take an item through an all-inline plan on this thread; `None` flushes the nodes.
     pub fn direct(&self, item: Option<P>, sink: &mut dyn Sink<P>) -> Direct<P> {
         let mut item = Some(item);
-        let outcome = self.directly(|machine| match item.take() {
-            Some(Some(item)) => {
+        let outcome = self.directly(|machine| {
+            if let Some(Some(item)) = item.take() {
                 machine.input = numbering::of_item(self.core.tracker.number_items(1));
-                machine.take(item, sink)
+                return machine.take(item, sink);
             }
-            _ => {
-                machine.input = numbering::of_end(self.core.tracker.items(), 0);
-                machine.flush(sink)
-            }
+            machine.input = numbering::of_end(self.core.tracker.items(), 0);
+            machine.flush(sink)
         });
         outcome.unwrap_or_else(|| Direct::Busy(item.flatten()))
     }
