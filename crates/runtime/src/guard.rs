@@ -164,7 +164,14 @@ impl<P: Payload> Node<P> for Guarded<P> {
         self.node.start(
             item,
             Box::new(move |answer| {
-                done(answer.or_else(|fault| policy.give_up(copy, index, fault).map(|()| Outputs::None)));
+                done(match answer {
+                    Ok(Outputs::Many(rest)) => {
+                        let stream = GuardedStream { item: Some(copy), index, first: None, rest, policy };
+                        Ok(Outputs::Many(Box::new(stream)))
+                    }
+                    Ok(outputs) => Ok(outputs),
+                    Err(fault) => policy.give_up(copy, index, fault).map(|()| Outputs::None),
+                });
             }),
         )
     }
