@@ -151,6 +151,9 @@ const FULL_QUEUES: [WhenFull; 3] = [WhenFull::Wait, WhenFull::DropOldest, WhenFu
 /// No figure of an option makes sense beyond this.
 const LARGEST_COUNT: u64 = 1_000_000;
 
+/// The clocks of some systems end soon after.
+const LONGEST_SECS: f64 = 1e9;
+
 /// An option that was refused: its name, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OptionProblem {
@@ -239,6 +242,7 @@ impl Options {
             }
             "retry_delay" => self.retry_delay = seconds(value)?,
             "timeout" => self.timeout = positive_seconds(value)?,
+            "dead_letter" => return Err("it is a callable, which only a program can give".into()),
             _ => return Err(format!("unknown option{}", hint(name))),
         }
         Ok(())
@@ -286,7 +290,8 @@ fn count(value: &Value, least: u64) -> Result<usize, String> {
 }
 
 fn seconds(value: &Value) -> Result<Duration, String> {
-    let duration = value.as_f64().and_then(|secs| Duration::try_from_secs_f64(secs).ok());
+    let secs = value.as_f64().filter(|&secs| secs <= LONGEST_SECS);
+    let duration = secs.and_then(|secs| Duration::try_from_secs_f64(secs).ok());
     duration.ok_or_else(|| expected("a number of seconds, 0 or more", value))
 }
 
