@@ -8,7 +8,7 @@ import itertools
 import pytest
 from stream_nodes import Add, AsyncHold, Hold, Noting, arrived
 
-from remotemedia import AsyncSession, Pipeline, Session
+from remotemedia import AsyncSession, Pipeline, Session, with_options
 from remotemedia.exceptions import NodeError, PipelineError
 
 
@@ -27,6 +27,15 @@ class TestOpening:
                 "stall_warning=-1 is not available; it is a number of seconds above 0, or None",
             ),
             ({"stall_warnin": 1}, "Unknown option 'stall_warnin'; did you mean 'stall_warning'?"),
+            (
+                {"stall_warning": 1e300},
+                "stall_warning=1e+300 is not available; it is a number of seconds above 0, or None",
+            ),
+            ({"enable_metrics": "yes"}, "enable_metrics='yes' is not available; it is True or False"),
+            (
+                {"retry_delay": 1e300},
+                "retry_delay=1e+300 is not available; it is a number of seconds, 0 or more",
+            ),
         ],
     )
     def test_what_cannot_be_is_refused_before_any_node_is_touched(self, options, text):
@@ -103,6 +112,13 @@ class TestOpening:
             "<Session of pipeline 'agent': closed; pipeline.open() gives a new one>",
             "<Session of pipeline 'live': open, iterate over it>",
         ]
+
+    @pytest.mark.parametrize("kind", [Session, AsyncSession])
+    def test_the_types_say_how_they_are_opened(self, kind):
+        with pytest.raises(
+            TypeError, match=f"^A {kind.__name__} is opened by 'with pipeline.open\\(\\) as session:'"
+        ):
+            kind()
 
     def test_a_node_that_fails_to_initialize_closes_all(self):
         log = []
@@ -222,3 +238,96 @@ class TestAsyncBlock:
         for kind in (Session, AsyncSession):
             assert words <= {name for name in dir(kind) if not name.startswith("_")}
             assert all((getattr(kind, word).__doc__ or "").strip() for word in words)
+
+
+class TestWrongUse:
+    """What was a hang, a panic or a riddle is an error that says what to do."""
+
+    @pytest.mark.parametrize(
+        ("timeout", "error", "text"),
+        [
+            ("soon", TypeError, "close(timeout=…) takes a number of seconds, not 'soon'"),
+            (None, TypeError, "close(timeout=…) takes a number of seconds, not None"),
+            (-1, PipelineError, "close(timeout=-1) is not available; it is a number of seconds, 0 or more"),
+            (
+                1e19,
+                PipelineError,
+                "close(timeout=1e+19) is not available; it is a number of seconds, 0 or more",
+            ),
+        ],
+    )
+    def test_a_deadline_that_is_none(self, timeout, error, text):
+        with Pipeline([Add()]).open() as session:
+            with pytest.raises(error) as caught:
+                session.close(timeout)
+            answer = session.call(1)
+
+        assert str(caught.value) == text
+        assert answer == 2
+
+    @pytest.mark.parametrize("placement", ["inline", "thread"])
+    def test_a_map_of_what_is_no_stream(self, placement):
+        async def items():
+            yield 1
+
+        with Pipeline([Add()]).open(placement=placement) as session:
+            with pytest.raises(
+                TypeError, match="takes an iterable of items, not one int; call\\(\\) takes a single"
+            ):
+                session.map(5)
+            with pytest.raises(TypeError, match="needs a session opened by 'async with pipeline.open\\(\\)'"):
+                session.map(items())
+
+    def test_an_async_map_of_what_is_no_stream(self):
+        async def main():
+            async with Pipeline([Add()]).open() as session:
+                with pytest.raises(TypeError, match="takes an iterable of items, not one NoneType"):
+                    session.map(None)
+
+        asyncio.run(main())
+
+    @pytest.mark.parametrize("way", ["call", "put", "map", "iterate"])
+    def test_an_async_session_in_another_event_loop(self, way):
+        async def elsewhere(session):
+            if way == "map":
+                return [output async for output in session.map([1])]
+            if way == "iterate":
+                return [output async for output in session]
+            return await getattr(session, way)(1)
+
+        async def main():
+            async with Pipeline([Add()], name="agent").open() as session:
+                with pytest.raises(
+                    PipelineError,
+                    match="session of pipeline 'agent' belongs to the event loop that opened it",
+                ):
+                    await asyncio.to_thread(lambda: asyncio.run(elsewhere(session)))
+                return await session.call(1)
+
+        assert asyncio.run(main()) == 2
+
+    @pytest.mark.parametrize("options", [{}, {"placement": "thread"}, {"queue_size": 2}])
+    @pytest.mark.parametrize("way", ["call", "put", "map", "interrupt", "close"])
+    def test_a_node_that_would_wait_for_itself(self, options, way):
+        ways = {
+            "call": lambda session: session.call("again"),
+            "put": lambda session: [session.put("again") for _ in range(500)],
+            "map": lambda session: list(session.map(["again"])),
+            "interrupt": lambda session: session.interrupt(),
+            "close": lambda session: session.close(),
+        }
+
+        class Selfish:
+            def process(self, item):
+                return ways[way](session) if item == "first" else item
+
+        with (
+            Pipeline([with_options(Selfish(), **options)]).open() as session,
+            pytest.raises(NodeError) as caught,
+        ):
+            session.call("first")
+
+        assert isinstance(caught.value.__cause__, PipelineError)
+        assert "of the session that it runs in, and would wait for itself; call it from outside" in str(
+            caught.value
+        )

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 from remotemedia import _reports
 from remotemedia._core import Opener, SessionCore
 from remotemedia._failures import combine, throw
+from remotemedia.core._graph import Graph
+from remotemedia.core._options import LONGEST_SECS
 from remotemedia.exceptions import NodeTimeoutError, PipelineError, SessionClosedError
 
 if TYPE_CHECKING:
@@ -21,9 +23,8 @@ if TYPE_CHECKING:
 
     from remotemedia._async_session import AsyncSession
     from remotemedia._core import OutputStream
-    from remotemedia.core._graph import Graph
 
-__all__ = ["CLOSED", "CLOSE_TIMEOUT_SECS", "Session", "open_session"]
+__all__ = ["CLOSED", "CLOSE_TIMEOUT_SECS", "Session", "check_items", "open_session"]
 
 CLOSE_TIMEOUT_SECS = 10.0
 """How long a session may take to close before what does not come back is left behind."""
@@ -40,8 +41,15 @@ _open_sessions: weakref.WeakSet[_Closing] = weakref.WeakSet()
 class _Closing(SessionCore):
     """What both kinds of sessions do at their end."""
 
+    def __new__(cls, *parts: Any) -> Self:
+        """Open a session; the user's code does so by `with pipeline.open() as session`."""
+        if not parts or not isinstance(parts[0], Graph):
+            raise TypeError(f"A {cls.__name__} is opened by {_HOW_TO_OPEN}")
+        return super().__new__(cls, *parts)
+
     queue_size: int
     is_plain: bool
+
     _name: str
     _has_source: bool
     _is_used = False
@@ -92,8 +100,15 @@ class _Closing(SessionCore):
 
     def close_now(self, timeout: float) -> None:
         """Stop what is under way, clean up, and end all threads."""
+        if not isinstance(timeout, (int, float)) or isinstance(timeout, bool):
+            raise TypeError(f"close(timeout=…) takes a number of seconds, not {timeout!r}")
+        if not 0 <= timeout <= LONGEST_SECS:
+            raise PipelineError(
+                f"close(timeout={timeout!r}) is not available; it is a number of seconds, 0 or more"
+            )
         if self._is_closed:
             return
+        self.check_outside("close")
         self._is_closed = True
         _open_sessions.discard(self)
         left_behind = self.shut_down(timeout)
@@ -134,8 +149,10 @@ class Session(_Closing):
         Raises:
             NodeError: If a node fails. The outputs before it were given.
             SessionClosedError: If the session closes.
+            TypeError: If the items are none that can be read one by one.
         """
         self.check_takes_items()
+        check_items(items, is_async_too=False)
         if self.is_direct and self.is_plain:
             return self.map_directly(items)
         return self._map_by_queue(iter(items))
@@ -302,6 +319,22 @@ class Opening:
     def _end(self) -> Any:
         session, self._session, self._is_entered = self._session, None, False
         return session
+
+
+def check_items(items: object, *, is_async_too: bool) -> None:
+    """Refuse what `map` cannot read items from.
+
+    Raises:
+        TypeError: With what it takes.
+    """
+    if hasattr(type(items), "__iter__") or hasattr(type(items), "__getitem__"):
+        return
+    if hasattr(type(items), "__aiter__"):
+        if is_async_too:
+            return
+        raise TypeError("An async iterable of items needs a session opened by 'async with pipeline.open()'")
+    kind = type(items).__name__
+    raise TypeError(f"map() takes an iterable of items, not one {kind}; call() takes a single item")
 
 
 def open_session(

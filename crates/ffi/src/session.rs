@@ -13,6 +13,7 @@ use crate::bridge::Bridge;
 use crate::direct_map::DirectMap;
 use crate::object::Object;
 use crate::opener::Opener;
+use crate::sharing::thread_id;
 use crate::{failure, graph, json, log};
 
 /// A thread that waits looks for Ctrl-C as often.
@@ -93,6 +94,16 @@ impl SessionCore {
         outputs.shape(py)
     }
 
+    /// Refuse what would wait for ever for the node that asks for it.
+    fn check_outside(&self, word: &str) -> PyResult<()> {
+        match self.session.node_of(thread_id()) {
+            None => Ok(()),
+            Some(node) => Err(failure::PipelineError::new_err(format!(
+                "Node '{node}' called {word}() of the session that it runs in, and would wait for itself; call it from outside"
+            ))),
+        }
+    }
+
     /// Whether calls run on the caller's own thread.
     #[getter]
     fn is_direct(&self) -> bool {
@@ -154,8 +165,9 @@ impl SessionCore {
     }
 
     /// Drop what is queued and under way; answers how many inputs that were.
-    fn drop_all(&self, py: Python<'_>) -> u64 {
-        py.detach(|| self.session.interrupt(&|| self.stop_waiting(None)))
+    fn drop_all(&self, py: Python<'_>) -> PyResult<u64> {
+        self.check_outside("interrupt")?;
+        Ok(py.detach(|| self.session.interrupt(&|| self.stop_waiting(None))))
     }
 
     /// Wait until all that went in has come out, or until `stop`, a `threading.Event`, is set.
@@ -168,7 +180,11 @@ impl SessionCore {
             }
             let is_stopped = stop.map_or(Ok(false), |stop| stop.call_method0("is_set")?.extract::<bool>());
             match py.check_signals().and(is_stopped) {
-                Ok(false) => {}
+                Ok(false) => {
+                    if let Err(error) = self.check_outside("drain") {
+                        break Err(error);
+                    }
+                }
                 outcome => break outcome.map(drop),
             }
         };
@@ -245,7 +261,9 @@ impl SessionCore {
 
     /// Wait for another thread that is inside the nodes, a moment at a time.
     pub(crate) fn wait_until_free(&self, py: Python<'_>) -> PyResult<()> {
-        py.detach(|| self.session.wait_until_free(LOOK));
+        if !py.detach(|| self.session.wait_until_free(LOOK)) {
+            self.check_outside("call")?;
+        }
         py.check_signals()
     }
 
@@ -264,7 +282,7 @@ impl SessionCore {
                 outcome.map_err(|error| failure::ended(py, error))?;
                 return outputs.shape(py);
             }
-            if let Err(error) = py.check_signals() {
+            if let Err(error) = self.check_outside("call").and_then(|()| py.check_signals()) {
                 self.abandon(py, &Ticket(client))?;
                 return Err(error);
             }
@@ -327,6 +345,7 @@ impl OutputStream {
             if let Ok(is_in) = is_in {
                 return Ok(is_in);
             }
+            self.core.get().check_outside("put")?;
             py.check_signals()?;
         }
     }
@@ -362,6 +381,9 @@ impl OutputStream {
         match next {
             Next::Output(output) => Ok((1, output.0)),
             Next::Nothing => {
+                if !patience.is_zero() {
+                    self.core.get().check_outside("map")?;
+                }
                 py.check_signals()?;
                 Ok((0, py.None()))
             }

@@ -203,6 +203,19 @@ impl<P: Payload> Session<P> {
         at_work
     }
 
+    /// The node in whose call the thread with this number is, if it is in one of this session's.
+    pub fn node_of(&self, thread: u64) -> Option<&str> {
+        let core = &self.core;
+        let units =
+            core.stages.iter().flat_map(|stage| stage.units.iter().map(move |unit| (stage.index, &*unit.progress)));
+        let mut places = units.chain([(core.plan.stage_of(0), &core.source)]);
+        places.find_map(|(stage, progress)| {
+            let reading = progress.read().filter(|reading| reading.thread == thread)?;
+            let node = core.plan.stages()[stage].nodes.get(reading.node)?;
+            Some(core.plan.nodes()[*node].id.as_str())
+        })
+    }
+
     /// Whether a thread is still in the same call.
     pub fn is_still(&self, at_work: &AtWork) -> bool {
         self.core.stages[at_work.stage].units[at_work.unit].progress.read() == Some(at_work.reading)
