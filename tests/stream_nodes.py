@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -198,3 +199,11 @@ async def arrived(event):
 def thread_count():
     """How many threads this process has, those of Rust too."""
     return sum(1 for _ in Path("/proc/self/task").iterdir())
+
+
+def threads_since(before):
+    """How many more threads there are than before. The system lists one a little longer than Python does."""
+    deadline = time.monotonic() + TIMEOUT_SECS
+    while thread_count() > before and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return max(thread_count() - before, 0)

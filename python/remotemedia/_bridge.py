@@ -51,6 +51,7 @@ class Bridge:
         self._starting: deque[_Started] = deque()
         self._is_start_due = False
         self._is_cancelled = False
+        self._giving_up = threading.RLock()
 
     def wait(self, awaitable: Awaitable[Any], timeout: float | None = None) -> Any:
         """Block this thread until the awaitable has ended; a cancelled run cancels it.
@@ -123,15 +124,21 @@ class Bridge:
         self._answers[thread_id] = answer
         self._on_loop(start)
         try:
-            answer.wait()
+            self._wait_for(answer)
         except BaseException:
             # Ctrl-C in the main thread: the coroutine is told, and has ended before we go on.
             self._on_loop(lambda: self._cancel_current(thread_id))
-            answer.wait()
+            self._wait_for(answer)
             raise
         finally:
             self._answers.pop(thread_id, None)
         return answer.take()
+
+    def _wait_for(self, answer: Answer) -> None:
+        while not answer.comes_within(_LOOK_SECS):
+            # A loop may close with what it was to do undone.
+            if self._loop.is_closed():
+                self._give_up()
 
     def _wait(self, awaitable: Awaitable[Any], *, can_be_cancelled: bool, timeout: float | None) -> Any:
         context = contextvars.copy_context()
@@ -181,18 +188,19 @@ class Bridge:
 
     def _give_up(self) -> None:
         """The loop is closed, and nothing on it goes on any more: those who wait need not."""
-        for task in self._current.values():
-            task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - It is known.
-        for answer in [*self._answers.values()]:
-            answer.give(None, asyncio.CancelledError())
-        for started in [*self._started, *self._starting]:
-            if started.task is not None:
-                started.task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - As above.
-            elif isinstance(started.awaitable, CoroutineType):
-                started.awaitable.close()
-            started.done(None, asyncio.CancelledError())
-        self._started.clear()
-        self._starting.clear()
+        with self._giving_up:
+            for task in [*self._current.values()]:
+                task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - It is known.
+            for answer in [*self._answers.values()]:
+                answer.give(None, asyncio.CancelledError())
+            for started in [*self._started, *self._starting]:
+                if started.task is not None:
+                    started.task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - As above.
+                elif isinstance(started.awaitable, CoroutineType):
+                    started.awaitable.close()
+                started.done(None, asyncio.CancelledError())
+            self._started.clear()
+            self._starting.clear()
 
 
 class _Started:
@@ -237,11 +245,9 @@ class Answer:
             self.when_given()
         self._lock.release()
 
-    def wait(self) -> None:
-        """Block until the answer is there."""
-        # A signal that comes just before the wait is not noticed in it.
-        while not self._lock.acquire(timeout=_LOOK_SECS):
-            pass
+    def comes_within(self, timeout: float) -> bool:
+        """Wait for the answer, not for long: a signal that comes just before a wait is missed in it."""
+        return self._lock.acquire(timeout=timeout)
 
     def take(self) -> Any:
         """The answer.
