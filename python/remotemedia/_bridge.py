@@ -15,10 +15,11 @@ from contextlib import aclosing, nullcontext
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
+from remotemedia import _reports
 from remotemedia._failures import CallTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Awaitable, Callable
+    from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine
 
     Done = Callable[[Any, BaseException | None], object]
 
@@ -47,11 +48,13 @@ class Bridge:
         # What each thread waits for, and what was begun without anyone waiting.
         self._current: dict[int, asyncio.Task[Any]] = {}
         self._answers: dict[int, Answer] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._started: set[_Started] = set()
         self._starting: deque[_Started] = deque()
         self._is_start_due = False
         self._is_cancelled = False
         self._giving_up = threading.RLock()
+        self.is_given_up = False
 
     def wait(self, awaitable: Awaitable[Any], timeout: float | None = None) -> Any:
         """Block this thread until the awaitable has ended; a cancelled run cancels it.
@@ -85,9 +88,9 @@ class Bridge:
         task = self._current.get(thread_id)
         return None if task is None else lambda: self._on_loop(task.cancel)
 
-    def interrupt(self, thread_id: int | None = None) -> None:
-        """Cancel what this thread waits for; without one, all that is under way. The run goes on after it."""
-        self._on_loop(lambda: self._cancel_current(thread_id))
+    def interrupt(self) -> None:
+        """Cancel all that is under way. The run goes on after it."""
+        self._on_loop(self._cancel_current)
 
     def iterate(self, iterable: AsyncIterable[Any], *, is_ours: bool) -> Iteration:
         """Take an async iterable step by step. One that is ours is closed at the end."""
@@ -103,6 +106,15 @@ class Bridge:
         if self._thread is not None:
             self._on_loop(self._loop.stop)
             self._thread.join()
+
+    def begin(
+        self, work: Coroutine[Any, Any, None], context: contextvars.Context | None
+    ) -> asyncio.Task[None]:
+        """Make a task; on the loop's own thread."""
+        task = self._loop.create_task(work, context=context)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     def ask(self, begin: Callable[[Answer], asyncio.Task[None] | None], *, can_be_cancelled: bool) -> Any:
         """Block this thread until what `begin` starts, on the event loop, has given its answer."""
@@ -144,23 +156,23 @@ class Bridge:
         context = contextvars.copy_context()
 
         def begin(answer: Answer) -> asyncio.Task[None]:
-            task = self._loop.create_task(_answer_with(answer.give, awaitable, timeout), context=context)
+            task = self.begin(_answer_with(answer.give, awaitable, timeout), context)
             task.add_done_callback(functools.partial(_end, awaitable, answer.give))
             return task
 
         try:
             return self.ask(begin, can_be_cancelled=can_be_cancelled)
         finally:
-            if self._loop.is_closed() and isinstance(awaitable, CoroutineType):
+            if self._loop.is_closed():
                 # It got no further than the loop did.
-                awaitable.close()
+                _close(awaitable)
 
     def _start_all(self) -> None:
         self._is_start_due = False
         while self._starting:
             started = self._starting.popleft()
             awaitable, done = started.awaitable, started.done
-            task = self._loop.create_task(_answer_with(done, awaitable, started.timeout))
+            task = self.begin(_answer_with(done, awaitable, started.timeout), None)
             started.task = task
             self._started.add(started)
             task.add_done_callback(functools.partial(self._forget, started))
@@ -189,15 +201,15 @@ class Bridge:
     def _give_up(self) -> None:
         """The loop is closed, and nothing on it goes on any more: those who wait need not."""
         with self._giving_up:
-            for task in [*self._current.values()]:
+            self.is_given_up = True
+            for task in [*self._tasks]:
                 task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - It is known.
+                _close(task.get_coro())
+            self._tasks.clear()
             for answer in [*self._answers.values()]:
                 answer.give(None, asyncio.CancelledError())
             for started in [*self._started, *self._starting]:
-                if started.task is not None:
-                    started.task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - As above.
-                elif isinstance(started.awaitable, CoroutineType):
-                    started.awaitable.close()
+                _close(started.awaitable)
                 started.done(None, asyncio.CancelledError())
             self._started.clear()
             self._starting.clear()
@@ -285,12 +297,16 @@ class Iteration:
     def close(self) -> None:
         """Stop before the end."""
         self._is_closing = True
-        self._bridge.ask(self._go_on, can_be_cancelled=False)
+        try:
+            self._bridge.ask(self._go_on, can_be_cancelled=False)
+        except asyncio.CancelledError:
+            if not self._bridge.is_given_up:
+                raise
 
     def _go_on(self, answer: Answer) -> asyncio.Task[None] | None:
         self._answer = answer
         if self._task is None and not self._is_closing:
-            self._task = asyncio.get_running_loop().create_task(self._run(), context=self._context)
+            self._task = self._bridge.begin(self._run(), self._context)
             self._task.add_done_callback(self._end)
         elif self._task is None or self._task.done():
             answer.give((False, None))
@@ -308,7 +324,7 @@ class Iteration:
                     if self._is_closing:
                         break
         except BaseException as failure:  # noqa: BLE001 - As in `_answer_with`.
-            self._answer.give(None, failure)
+            self._answer.give(None, _as_told(failure))
         else:
             self._answer.give((False, None))
 
@@ -345,14 +361,27 @@ async def _answer_with(
                 value = await awaitable
     except BaseException as failure:  # noqa: BLE001 - Out of the task some of them would end the event loop.
         is_late = timeout is not None and limit is not None and limit.expired()
-        give(None, CallTimeoutError(timeout) if is_late and timeout is not None else failure)
+        give(None, CallTimeoutError(timeout) if is_late and timeout is not None else _as_told(failure))
     else:
         give(value, None)
 
 
 def _end(awaitable: Awaitable[Any], give: Done, task: asyncio.Task[None]) -> None:
-    if isinstance(awaitable, CoroutineType):
-        # A task that was cancelled before it began has left it untouched, and Python would warn.
-        awaitable.close()
+    # A task that was cancelled before it began has left it untouched, and Python would warn.
+    _close(awaitable)
     if task.cancelled():
         give(None, asyncio.CancelledError())
+
+
+def _as_told(failure: BaseException) -> BaseException:
+    """A coroutine that is closed, because its loop is, has been cancelled for those who wait for it."""
+    return asyncio.CancelledError() if isinstance(failure, GeneratorExit) else failure
+
+
+def _close(awaitable: object) -> None:
+    """End a coroutine, as the interpreter would when nobody holds it any more."""
+    if isinstance(awaitable, CoroutineType):
+        try:
+            awaitable.close()
+        except Exception as failure:  # noqa: BLE001 - Nobody waits for it.
+            _reports.set_aside(failure)
