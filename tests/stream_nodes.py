@@ -9,6 +9,10 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
+LONG = [pytest.mark.long, pytest.mark.timeout(1200)]
+
 TIMEOUT_SECS = 20
 """Longer than anything that is waited for takes, and shorter than the watchdog of a test."""
 
@@ -207,3 +211,8 @@ def threads_since(before):
     while thread_count() > before and time.monotonic() < deadline:
         time.sleep(0.001)
     return max(thread_count() - before, 0)
+
+
+def shortly_and_long(short, long):
+    """A figure of `make test`, and one of `make test-long`."""
+    return [short, pytest.param(long, marks=LONG)]
