@@ -120,8 +120,11 @@ class Bridge:
         """Block this thread until what `begin` starts, on the event loop, has given its answer."""
         answer = Answer()
         thread_id = threading.get_ident()
+        has_begun = False
 
         def start() -> None:
+            nonlocal has_begun
+            has_begun = True
             try:
                 task = begin(answer)
             except BaseException as failure:  # noqa: BLE001 - Or the thread would wait for ever.
@@ -133,13 +136,19 @@ class Bridge:
                 if self._is_cancelled:
                     task.cancel()
 
-        self._answers[thread_id] = answer
-        self._on_loop(start)
+        def stop() -> None:
+            if has_begun:
+                self._cancel_current(thread_id)
+            else:
+                answer.give(None, asyncio.CancelledError())
+
         try:
+            self._answers[thread_id] = answer
+            self._on_loop(start)
             self._wait_for(answer)
         except BaseException:
             # Ctrl-C in the main thread: the coroutine is told, and has ended before we go on.
-            self._on_loop(lambda: self._cancel_current(thread_id))
+            self._on_loop(stop)
             self._wait_for(answer)
             raise
         finally:
@@ -154,8 +163,11 @@ class Bridge:
 
     def _wait(self, awaitable: Awaitable[Any], *, can_be_cancelled: bool, timeout: float | None) -> Any:
         context = contextvars.copy_context()
+        has_begun = False
 
         def begin(answer: Answer) -> asyncio.Task[None]:
+            nonlocal has_begun
+            has_begun = True
             task = self.begin(_answer_with(answer.give, awaitable, timeout), context)
             task.add_done_callback(functools.partial(_end, awaitable, answer.give))
             return task
@@ -163,7 +175,7 @@ class Bridge:
         try:
             return self.ask(begin, can_be_cancelled=can_be_cancelled)
         finally:
-            if self._loop.is_closed():
+            if not has_begun or self._loop.is_closed():
                 # It got no further than the loop did.
                 _close(awaitable)
 
@@ -251,15 +263,16 @@ class Answer:
         """Let the thread go on; only the first time counts."""
         if self.is_given:
             return
-        self.is_given = True
         self._value, self._failure = value, failure
+        self.is_given = True
         if self.when_given is not None:
             self.when_given()
         self._lock.release()
 
     def comes_within(self, timeout: float) -> bool:
         """Wait for the answer, not for long: a signal that comes just before a wait is missed in it."""
-        return self._lock.acquire(timeout=timeout)
+        # Ctrl-C may have come just when the lock was there.
+        return self.is_given or self._lock.acquire(timeout=timeout)
 
     def take(self) -> Any:
         """The answer.
