@@ -205,6 +205,13 @@ def thread_count():
     return sum(1 for _ in Path("/proc/self/task").iterdir())
 
 
+def join_closing_threads():
+    """A session that is let go on its event loop closes on a thread of its own."""
+    for thread in threading.enumerate():
+        if thread.name == "remotemedia-close":
+            thread.join(TIMEOUT_SECS)
+
+
 def threads_since(before):
     """How many more threads there are than before. The system lists one a little longer than Python does."""
     deadline = time.monotonic() + TIMEOUT_SECS

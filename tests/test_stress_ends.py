@@ -7,10 +7,9 @@ import gc
 import itertools
 import logging
 import random
-import threading
 
 import pytest
-from stream_nodes import TIMEOUT_SECS, shortly_and_long, thread_count, threads_since
+from stream_nodes import join_closing_threads, shortly_and_long, thread_count, threads_since
 
 from remotemedia import Pipeline, with_options
 
@@ -181,10 +180,7 @@ def test_event_loops_that_close_with_work_in_flight(count, way, options, unraisa
     for number in range(count):
         waits, gives = Waits(), Gives()
         way(Pipeline([gives, with_options(waits, **options)]).open(), number)
-        for thread in threading.enumerate():
-            if thread.name == "remotemedia-close":
-                thread.join(TIMEOUT_SECS)
-
+        join_closing_threads()
         gc.collect(0)
         assert waits.begun == waits.ended
         # What begins when the event loop has cancelled its tasks is closed instead.

@@ -7,7 +7,17 @@ import gc
 import threading
 
 import pytest
-from stream_nodes import TIMEOUT_SECS, Add, AsyncHold, Endless, Noting, arrived, thread_count, threads_since
+from stream_nodes import (
+    TIMEOUT_SECS,
+    Add,
+    AsyncHold,
+    Endless,
+    Noting,
+    arrived,
+    join_closing_threads,
+    thread_count,
+    threads_since,
+)
 
 from remotemedia import Pipeline, with_options
 
@@ -45,12 +55,9 @@ def opened(*nodes, **options):
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left():
-    """A session that was let go on its event loop closes on a thread of its own."""
     before = thread_count()
     yield
-    for thread in threading.enumerate():
-        if thread.name == "remotemedia-close":
-            thread.join(TIMEOUT_SECS)
+    join_closing_threads()
     assert threads_since(before) == 0
 
 
@@ -126,6 +133,7 @@ class TestAsync:
 
         asyncio.run(main())
         gc.collect()
+        join_closing_threads()
 
         assert 1 in hold.cancelled
         assert node.log[-1] == "cleanup node"

@@ -168,7 +168,7 @@ class Bridge:
         def begin(answer: Answer) -> asyncio.Task[None]:
             nonlocal has_begun
             has_begun = True
-            task = self.begin(_answer_with(answer.give, awaitable, timeout), context)
+            task = self.begin(self._answer_with(answer.give, awaitable, timeout), context)
             task.add_done_callback(functools.partial(_end, awaitable, answer.give))
             return task
 
@@ -179,12 +179,37 @@ class Bridge:
                 # It got no further than the loop did.
                 _close(awaitable)
 
+    async def _answer_with(
+        self,
+        give: Done,
+        awaitable: Awaitable[Any],
+        timeout: float | None,  # noqa: ASYNC109 - The word of the option.
+    ) -> None:
+        limit = None
+        try:
+            if timeout is None:
+                value = await awaitable
+            else:
+                async with asyncio.timeout(timeout) as limit:
+                    value = await awaitable
+        except BaseException as failure:  # noqa: BLE001 - Out of the task some of them would end the event loop.
+            is_late = timeout is not None and limit is not None and limit.expired()
+            told = CallTimeoutError(timeout) if is_late and timeout is not None else self.as_told(failure)
+            give(None, told)
+        else:
+            give(value, None)
+
+    def as_told(self, failure: BaseException) -> BaseException:
+        """For those who wait, a coroutine that is closed because its loop is has been cancelled."""
+        is_closed = self.is_given_up and isinstance(failure, GeneratorExit)
+        return asyncio.CancelledError() if is_closed else failure
+
     def _start_all(self) -> None:
         self._is_start_due = False
         while self._starting:
             started = self._starting.popleft()
             awaitable, done = started.awaitable, started.done
-            task = self.begin(_answer_with(done, awaitable, started.timeout), None)
+            task = self.begin(self._answer_with(done, awaitable, started.timeout), None)
             started.task = task
             self._started.add(started)
             task.add_done_callback(functools.partial(self._forget, started))
@@ -337,7 +362,7 @@ class Iteration:
                     if self._is_closing:
                         break
         except BaseException as failure:  # noqa: BLE001 - As in `_answer_with`.
-            self._answer.give(None, _as_told(failure))
+            self._answer.give(None, self._bridge.as_told(failure))
         else:
             self._answer.give((False, None))
 
@@ -360,35 +385,11 @@ def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
         loop.close()
 
 
-async def _answer_with(
-    give: Done,
-    awaitable: Awaitable[Any],
-    timeout: float | None,  # noqa: ASYNC109 - The word of the option.
-) -> None:
-    limit = None
-    try:
-        if timeout is None:
-            value = await awaitable
-        else:
-            async with asyncio.timeout(timeout) as limit:
-                value = await awaitable
-    except BaseException as failure:  # noqa: BLE001 - Out of the task some of them would end the event loop.
-        is_late = timeout is not None and limit is not None and limit.expired()
-        give(None, CallTimeoutError(timeout) if is_late and timeout is not None else _as_told(failure))
-    else:
-        give(value, None)
-
-
 def _end(awaitable: Awaitable[Any], give: Done, task: asyncio.Task[None]) -> None:
     # A task that was cancelled before it began has left it untouched, and Python would warn.
     _close(awaitable)
     if task.cancelled():
         give(None, asyncio.CancelledError())
-
-
-def _as_told(failure: BaseException) -> BaseException:
-    """A coroutine that is closed, because its loop is, has been cancelled for those who wait for it."""
-    return asyncio.CancelledError() if isinstance(failure, GeneratorExit) else failure
 
 
 def _close(awaitable: object) -> None:
