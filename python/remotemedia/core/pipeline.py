@@ -192,7 +192,7 @@ class Pipeline(GraphOwner):
         Raises:
             PipelineError: If an option is unknown or out of range, or the pipeline cannot run.
         """
-        from remotemedia.core._options import defaults_for, session_settings
+        from remotemedia.core._options import session_settings
         from remotemedia.sessions import Opening
 
         settings, defaults = session_settings(options)
