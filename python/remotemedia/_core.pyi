@@ -10,6 +10,7 @@ from typing_extensions import disjoint_base
 from remotemedia.core._graph import Graph
 
 __all__ = [
+    "STACK_SIGNAL",
     "Call",
     "DirectMap",
     "Opener",
@@ -21,10 +22,14 @@ __all__ = [
     "main",
     "parse_manifest",
     "run",
+    "serve_worker",
     "start",
 ]
 
 __version__: str
+
+STACK_SIGNAL: int
+"""At this signal a worker writes the Python stacks of its threads to its standard error stream."""
 
 @final
 class Call:
@@ -220,3 +225,10 @@ def draw(graph: Graph, format: str) -> str:  # noqa: A002 - the word of the comm
 
 def main(arguments: list[str]) -> int:
     """Run the command line and return its exit code."""
+
+def serve_worker() -> None:
+    """Be a worker, on the socket that is the standard input, until the parent says so or is gone.
+
+    Raises:
+        OSError: If there is no parent at the other end.
+    """

@@ -11,6 +11,9 @@ _PACKAGE = __name__.partition(".")[0]
 _host_origin: str | None = None
 """How `remotemedia-host` found the environment; `None` in a program that is not it."""
 
+host_program: str | None = None
+"""Where `remotemedia-host` lies; `None` in a program that is not it."""
+
 
 class Finding(NamedTuple):
     """One line of `doctor`."""
@@ -21,13 +24,19 @@ class Finding(NamedTuple):
     """A note tells of something optional that is not there."""
 
 
-def set_host(origin: str) -> None:
-    """Called by `remotemedia-host`, which carries this package inside: how it found the environment.
+def set_host(origin: str, program: str) -> None:
+    """Called by `remotemedia-host`, which carries this package inside.
 
-    An installed package of another version is told about: other programs of this environment use that one.
+    Args:
+        origin: How it found the environment.
+        program: Where it lies.
     """
-    global _host_origin  # noqa: PLW0603 - Set once, before anything else runs.
-    _host_origin = origin
+    global _host_origin, host_program
+    _host_origin, host_program = origin, program
+
+
+def tell_of_others() -> None:
+    """Tell of installed packages of another version: other programs of this environment use those."""
     for finding in _other_packages():
         print(f"remotemedia-host: {finding.text}", file=sys.stderr)  # noqa: T201
 

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remotemedia.exceptions import NodeError, NodeTimeoutError
+from remotemedia.exceptions import NodeError, NodeTimeoutError, WorkerError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
-__all__ = ["CallTimeoutError", "combine", "is_interrupt", "node_error", "throw", "timeout_error"]
+__all__ = [
+    "CallTimeoutError",
+    "Located",
+    "WorkerLostError",
+    "combine",
+    "is_interrupt",
+    "lost_error",
+    "node_error",
+    "throw",
+    "timeout_error",
+]
 
 
 class CallTimeoutError(TimeoutError):
@@ -21,26 +31,120 @@ class CallTimeoutError(TimeoutError):
         super().__init__(f"longer than {timeout:g} s")
         self.timeout = timeout
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Rebuild from the seconds."""
+        return CallTimeoutError, (self.timeout,)
 
-def timeout_error(node_id: str, item_index: int | None, timeout: float, is_stopped: bool) -> NodeTimeoutError:  # noqa: FBT001
+
+class WorkerLostError(Exception):
+    """The worker in which a node ran is gone. Becomes a `WorkerError`, once it is known on which item."""
+
+    def __init__(
+        self, cause: str, *, signal: str | None = None, exit_code: int | None = None, stderr: str = ""
+    ) -> None:
+        """Say what became of it, as in `its worker was ended by SIGKILL`."""
+        super().__init__(cause)
+        self.signal = signal
+        self.exit_code = exit_code
+        self.stderr = stderr
+
+
+class Located(Exception):  # noqa: N818 - It stands for another error.
+    """An error that came from a worker, with the node that it came out of.
+
+    Attributes:
+        node_id: The id of the node.
+        phase: The part of its life.
+        error: What it raised, or how its worker was lost.
+        is_final: Whether the worker is not started again.
+    """
+
+    def __init__(self, node_id: str, phase: str, error: BaseException, is_final: bool = False) -> None:  # noqa: FBT001, FBT002
+        """Take the fields as they are."""
+        super().__init__(node_id, phase, error, is_final)
+        self.node_id = node_id
+        self.phase = phase
+        self.error = error
+        self.is_final = is_final
+
+
+def timeout_error(
+    node_id: str,
+    item_index: int | None,
+    timeout: float,
+    is_stopped: bool,  # noqa: FBT001
+    phase: str = "process",
+) -> NodeTimeoutError:
     """The error for a call that took longer than it may; one that cannot be stopped goes on."""
     on_item = "" if item_index is None else f" on item {item_index}"
-    message = f"Node '{node_id}' took longer than {timeout:g} s in process(){on_item}"
+    message = f"Node '{node_id}' took longer than {timeout:g} s in {phase}(){on_item}"
     if not is_stopped:
         message += "; the call cannot be stopped, so the session has ended without it"
-    return NodeTimeoutError(message, node_id=node_id, item_index=item_index, phase="process")
+    return NodeTimeoutError(message, node_id=node_id, item_index=item_index, phase=phase)
 
 
 def node_error(node_id: str, item_index: int | None, phase: str, original: BaseException) -> NodeError:
     """The error for what a node raised, with `original` as its cause."""
+    if isinstance(original, Located):
+        return node_error(original.node_id, item_index, original.phase, original.error)
+    if isinstance(original, WorkerLostError):
+        return _worker_error(node_id, item_index, phase, original)
     if isinstance(original, CallTimeoutError):
-        error: NodeError = timeout_error(node_id, item_index, original.timeout, is_stopped=True)
+        error: NodeError = timeout_error(node_id, item_index, original.timeout, is_stopped=True, phase=phase)
         error.__cause__ = original
         return error
     on_item = "" if item_index is None else f" on item {item_index}"
     message = f"Node '{node_id}' failed in {phase}(){on_item}: {_text_of(original)}"
     error = NodeError(message, node_id=node_id, item_index=item_index, phase=phase)
     error.__cause__ = original
+    return error
+
+
+def lost_error(node_id: str, phase: str, **loss: Any) -> Located:
+    """What becomes of an item whose worker was lost.
+
+    Args:
+        node_id: The node that was at work.
+        phase: The part of its life.
+        loss: What became of the worker, one of `not_started`, `exit_code`, `signal_number` and `timeout`; and
+            `stderr`, the last that it wrote there, `restarts` and `is_final`.
+    """
+    is_final: bool = loss["is_final"]
+    if "timeout" in loss:
+        return Located(node_id, phase, CallTimeoutError(loss["timeout"]), is_final)
+    signal, exit_code = None, loss.get("exit_code")
+    if "not_started" in loss:
+        cause = f"its worker could not be started: {loss['not_started']}"
+    elif "signal_number" in loss:
+        signal = _signal_name(loss["signal_number"])
+        cause = f"its worker was ended by {signal}"
+    elif exit_code is None:
+        cause = "its worker did not come back when its session closed, and was ended"
+    else:
+        cause = f"its worker ended with exit code {exit_code}"
+    if is_final and loss["restarts"]:
+        count = loss["restarts"]
+        cause += f", after it had been started again {count} time{'s' if count > 1 else ''}"
+    lost = WorkerLostError(cause, signal=signal, exit_code=exit_code, stderr=loss["stderr"])
+    return Located(node_id, phase, lost, is_final)
+
+
+def _signal_name(number: int) -> str:
+    import signal
+
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # A real-time signal has no name.
+        return f"signal {number}"
+
+
+def _worker_error(node_id: str, item_index: int | None, phase: str, lost: WorkerLostError) -> WorkerError:
+    on_item = "" if item_index is None else f" on item {item_index}"
+    message = f"Node '{node_id}' failed in {phase}(){on_item}: {lost}"
+    if lost.stderr:
+        message += f"\nThe last it wrote to stderr:\n{lost.stderr}"
+    error = WorkerError(message, node_id=node_id, item_index=item_index, phase=phase)
+    error.signal, error.exit_code, error.stderr = lost.signal, lost.exit_code, lost.stderr
     return error
 
 

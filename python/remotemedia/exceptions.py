@@ -96,7 +96,18 @@ class SessionClosedError(RemoteMediaError):
 
 
 class WorkerError(NodeError):
-    """The process in which a node ran has died."""
+    """The process in which a node ran has died, and its item or its session with it.
+
+    Attributes:
+        signal: The name of the signal that ended it, such as `SIGSEGV`, else `None`.
+        exit_code: Its exit code, if it ended by itself, else `None`.
+        stderr: The last lines that it wrote to its standard error stream. After a crash in an extension the
+            Python stack is among them.
+    """
+
+    signal: str | None = None
+    exit_code: int | None = None
+    stderr: str = ""
 
 
 class SerializationError(RemoteMediaError, TypeError):

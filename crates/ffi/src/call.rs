@@ -69,7 +69,7 @@ fn prepare(
     with_metrics: bool,
 ) -> PyResult<Prepared> {
     let py = graph.py();
-    let (plan, described) = graph::describe(graph, &control.bridge, &control.flag)?;
+    let (plan, described) = graph::describe(graph, &control.bridge, &control.flag, with_metrics)?;
     let turn = described.turn_of_all();
     let chain = (plan.is_chain() && described.are_plain()).then(|| {
         let collected = collected.map(|list| list.clone().unbind());

@@ -6,6 +6,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use remotemedia_runtime::{Error, Failure, NodeFailure, RunError};
 
+pyo3::import_exception!(remotemedia._failures, Located);
 pyo3::import_exception!(remotemedia.exceptions, ManifestError);
 pyo3::import_exception!(remotemedia.exceptions, PipelineError);
 pyo3::import_exception!(remotemedia.exceptions, SessionClosedError);
@@ -30,7 +31,7 @@ pub(crate) fn failed(py: Python<'_>, failure: Failure<PyErr>) -> PyErr {
 pub(crate) fn ended(py: Python<'_>, error: RunError<PyErr>) -> PyErr {
     match error {
         RunError::Node(failure) => node_error(py, failure),
-        RunError::Interrupt(fault) | RunError::Feed(fault) | RunError::Sink(fault) => fault,
+        RunError::Interrupt(fault) | RunError::Feed(fault) | RunError::Sink(fault) => original(py, &fault),
         RunError::Cancelled => cancelled(py),
         RunError::Interrupted => SessionInterruptedError::new_err("The session was interrupted, and dropped the item"),
         RunError::Closed => SessionClosedError::new_err("The session is closed"),
@@ -54,12 +55,21 @@ pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> PyErr {
 
 pub(crate) fn node_error(py: Python<'_>, failure: NodeFailure<PyErr>) -> PyErr {
     // What Python sets apart from errors passes through as itself.
-    if !failure.fault.is_instance_of::<pyo3::exceptions::PyException>(py) {
-        return failure.fault;
+    let original = original(py, &failure.fault);
+    if !original.is_instance_of::<pyo3::exceptions::PyException>(py) {
+        return original;
     }
     let arguments = (failure.node_id, failure.item_index, failure.phase.name(), failure.fault.into_value(py));
     let built = py.import("remotemedia._failures").and_then(|module| module.call_method1("node_error", arguments));
     built.map_or_else(|error| error, PyErr::from_value)
+}
+
+/// What a node in a worker raised, of an error that says where that was; else the error itself.
+pub(crate) fn original(py: Python<'_>, fault: &PyErr) -> PyErr {
+    if !fault.is_instance_of::<Located>(py) {
+        return fault.clone_ref(py);
+    }
+    fault.value(py).getattr("error").map_or_else(|error| error, PyErr::from_value)
 }
 
 pub(crate) fn combine(py: Python<'_>, first: Option<PyErr>, cleanups: Vec<PyErr>) -> PyResult<PyErr> {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use remotemedia_runtime::{
-    CancelFlag, DeadLetter, Guarded, Node, NodeFailure, NodeSpec, OnError, Options, Phase, Plan, Policy, Replicas, Turn,
+    CancelFlag, DeadLetter, Guarded, Node, NodeFailure, NodeSpec, OnError, Options, Phase, Placement, Plan, Policy,
+    Replicas, Stage, Turn,
 };
 use serde_json::{Map, Value, json};
 
@@ -13,17 +14,20 @@ use crate::bridge::Bridge;
 use crate::node::PythonNode;
 use crate::object::Object;
 use crate::sharing::{NoTurns, Seat, Turns};
+use crate::worker::{self, Placed};
 use crate::{failure, values};
 
 /// The nodes of a plan, in its order.
 pub(crate) struct Described(Vec<DescribedNode>);
 
+#[derive(Default)]
 struct DescribedNode {
     replicas: Vec<Box<dyn Node<Object>>>,
     objects: Vec<Py<PyAny>>,
     /// How sessions take turns in each replica; `None` for objects that several threads may be in.
     seats: Vec<Option<Seat>>,
-    is_guarded: bool,
+    /// Whether calling the object is all there is to it.
+    is_plain: bool,
 }
 
 /// The plan of a resolved `Graph`.
@@ -48,12 +52,22 @@ pub(crate) fn describe(
     graph: &Bound<'_, PyAny>,
     bridge: &Arc<Bridge>,
     stop: &CancelFlag,
+    with_metrics: bool,
 ) -> PyResult<(Arc<Plan>, Described)> {
     let plan = plan_of(graph)?;
     let entries = graph.getattr("entries")?;
     let mut nodes = Vec::with_capacity(plan.nodes().len());
     for node in plan.nodes() {
-        nodes.push(describe_node(&entries.get_item(node.position)?, &node.id, &node.options, bridge, stop)?);
+        let entry = entries.get_item(node.position)?;
+        nodes.push(if node.options.placement == Placement::Process {
+            // Filled below, together with those that share its worker.
+            DescribedNode::default()
+        } else {
+            describe_node(&entry, &node.id, &node.options, bridge, stop)?
+        });
+    }
+    for stage in plan.stages().iter().filter(|stage| stage.placement == Placement::Process) {
+        describe_workers(&plan, stage, &entries, &mut nodes, &Surroundings { stop, with_metrics })?;
     }
     Ok((Arc::new(plan), Described(nodes)))
 }
@@ -67,27 +81,99 @@ fn describe_node(
 ) -> PyResult<DescribedNode> {
     // Options of the usual kind have nothing more to say, and a call of one node must not pay for asking.
     let written = entry.getattr("options")?.cast_into::<PyDict>()?;
-    let dead_letter = if written.is_empty() { None } else { callable_of(&written)? };
-    let is_guarded = options.has_policy() || dead_letter.is_some();
+    let guard = Guard::of(&written, node_id, options, stop)?;
     let object = entry.getattr("node")?;
-    let is_factory =
-        options.replicas > 1 && !object.hasattr("process")? || object.is_instance_of::<pyo3::types::PyType>();
+    let is_factory = is_factory(&object, options)?;
     let is_shared = options.replicas > 1 && !is_factory;
-    let mut described = DescribedNode { replicas: Vec::new(), objects: Vec::new(), seats: Vec::new(), is_guarded };
+    let mut described = DescribedNode { is_plain: guard.is_none(), ..DescribedNode::default() };
     for replica in 0..options.replicas {
         let object = if is_factory { object.call0()? } else { object.clone() };
         let node = PythonNode::new(&object, options, Arc::clone(bridge))?;
         described.seats.push((!is_shared).then(|| node.membership.seat()));
         described.objects.push(object.unbind());
         let node: Box<dyn Node<Object>> = Box::new(if is_shared && replica > 0 { node.told_by_other() } else { node });
-        described.replicas.push(if is_guarded {
-            let dead_letter = dead_letter.as_ref().map(|callable| dead_letter_of(callable.clone().unbind(), node_id));
-            Box::new(Guarded::new(node, Policy::new(options, dead_letter, stop.clone())))
-        } else {
-            node
+        described.replicas.push(match &guard {
+            Some(guard) => guard.put_around(entry.py(), node),
+            None => node,
         });
     }
     Ok(described)
+}
+
+struct Surroundings<'a> {
+    stop: &'a CancelFlag,
+    with_metrics: bool,
+}
+
+/// The nodes of a stage that runs in workers.
+fn describe_workers(
+    plan: &Plan,
+    stage: &Stage,
+    entries: &Bound<'_, PyAny>,
+    nodes: &mut [DescribedNode],
+    surroundings: &Surroundings<'_>,
+) -> PyResult<()> {
+    let py = entries.py();
+    let mut placed = Vec::with_capacity(stage.nodes.len());
+    let mut guards = Vec::with_capacity(stage.nodes.len());
+    for &index in &stage.nodes {
+        let node = &plan.nodes()[index];
+        let entry = entries.get_item(node.position)?;
+        let written = entry.getattr("options")?.cast_into::<PyDict>()?;
+        // The worker tries again by itself.
+        let options = Options { retries: 0, ..node.options.clone() };
+        guards.push(Guard::of(&written, &node.id, &options, surroundings.stop)?);
+        let object = entry.getattr("node")?;
+        placed.push(Placed {
+            is_factory: is_factory(&object, &options)?,
+            object,
+            id: node.id.clone(),
+            node_type: node.node_type.clone(),
+            written: json_options(&written)?,
+        });
+    }
+    for replica in worker::hire(py, &stage.options, &placed, surroundings.with_metrics)? {
+        for ((node, guard), &index) in replica.into_iter().zip(&guards).zip(&stage.nodes) {
+            nodes[index].replicas.push(match guard {
+                Some(guard) => guard.put_around(py, node),
+                None => node,
+            });
+            nodes[index].seats.push(None);
+        }
+    }
+    Ok(())
+}
+
+/// Whether an object is not the node but makes it, for each replica anew.
+fn is_factory(object: &Bound<'_, PyAny>, options: &Options) -> PyResult<bool> {
+    Ok(options.replicas > 1 && !object.hasattr("process")? || object.is_instance_of::<pyo3::types::PyType>())
+}
+
+/// What is done about failures of a node, if anything is.
+struct Guard<'a> {
+    node_id: &'a str,
+    options: Options,
+    dead_letter: Option<Py<PyAny>>,
+    stop: &'a CancelFlag,
+}
+
+impl<'a> Guard<'a> {
+    fn of(
+        written: &Bound<'_, PyDict>,
+        node_id: &'a str,
+        options: &Options,
+        stop: &'a CancelFlag,
+    ) -> PyResult<Option<Self>> {
+        let dead_letter = if written.is_empty() { None } else { callable_of(written)?.map(Bound::unbind) };
+        let is_guarded = options.has_policy() || dead_letter.is_some();
+        Ok(is_guarded.then(|| Self { node_id, options: options.clone(), dead_letter, stop }))
+    }
+
+    fn put_around(&self, py: Python<'_>, node: Box<dyn Node<Object>>) -> Box<dyn Node<Object>> {
+        let dead_letter =
+            self.dead_letter.as_ref().map(|callable| dead_letter_of(callable.clone_ref(py), self.node_id));
+        Box::new(Guarded::new(node, Policy::new(&self.options, dead_letter, self.stop.clone())))
+    }
 }
 
 /// The callable that gets failed items, by whichever name it was given.
@@ -117,18 +203,22 @@ fn options_of(entry: &Bound<'_, PyAny>) -> PyResult<Options> {
     if written.is_empty() {
         return Ok(Options::default());
     }
+    let mut options = Options::from_json(&json_options(&written)?)
+        .map_err(|problem| failure::PipelineError::new_err(problem.to_string()))?;
+    if callable_of(&written)?.is_some() {
+        options.on_error = OnError::HandOver;
+    }
+    Ok(options)
+}
+
+/// Options as a manifest has them. What only Python knows (a callable) is left out.
+fn json_options(written: &Bound<'_, PyDict>) -> PyResult<Map<String, Value>> {
     let mut options = Map::new();
-    let hands_over = callable_of(&written)?.is_some();
     for (name, value) in written.iter() {
         let name: String = name.extract()?;
         if name != "dead_letter" && !value.is_callable() {
             options.insert(name, json_of(&value)?);
         }
-    }
-    let mut options =
-        Options::from_json(&options).map_err(|problem| failure::PipelineError::new_err(problem.to_string()))?;
-    if hands_over {
-        options.on_error = OnError::HandOver;
     }
     Ok(options)
 }
@@ -173,9 +263,9 @@ impl Described {
         }
     }
 
-    /// Whether no node has a policy, so that a compiled chain gives the same answers.
+    /// Whether no node has a policy or a worker, so that a compiled chain gives the same answers.
     pub(crate) fn are_plain(&self) -> bool {
-        self.0.iter().all(|node| !node.is_guarded)
+        self.0.iter().all(|node| node.is_plain)
     }
 
     /// The objects of a plan without replicas.

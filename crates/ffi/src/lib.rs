@@ -22,6 +22,7 @@ mod opener;
 mod session;
 mod sharing;
 mod values;
+mod worker;
 
 pub use call::run_blocking;
 pub use command_line::main;

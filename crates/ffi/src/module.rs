@@ -21,12 +21,16 @@ pub mod _core {
     use crate::opener::Opener;
     #[pymodule_export]
     use crate::session::{OutputStream, SessionCore, Ticket};
-    use crate::{call, command_line, failure, graph, json};
+    use crate::{call, command_line, failure, graph, json, worker};
 
     /// The version of the crates.
     #[pymodule_export]
     #[allow(non_upper_case_globals, reason = "the name that Python programs look for")]
     const __version__: &str = env!("CARGO_PKG_VERSION");
+
+    /// At this signal a worker writes the Python stacks of its threads to its standard error stream.
+    #[pymodule_export]
+    const STACK_SIGNAL: i32 = remotemedia_runtime::worker::TELL_STACKS;
 
     /// Run a graph on a thread of its own and deliver the outcome on an event loop.
     #[pyfunction]
@@ -64,6 +68,12 @@ pub mod _core {
         let plan = graph::plan_of(graph)?;
         let format = format.parse::<GraphFormat>().map_err(PyValueError::new_err)?;
         Ok(remotemedia_commands::draw(&plan, format))
+    }
+
+    /// Be a worker, on the socket that is the standard input.
+    #[pyfunction]
+    fn serve_worker(py: Python<'_>) -> PyResult<()> {
+        worker::serve_parent(py)
     }
 
     /// Run the command line and return its exit code.

@@ -248,6 +248,31 @@ impl Node<Object> for PythonNode {
         })
     }
 
+    fn can_snapshot(&self) -> bool {
+        Python::attach(|py| {
+            let has = |name| optional_method(self.object.bind(py), name).is_ok_and(|method| method.is_some());
+            has("snapshot") && has("restore")
+        })
+    }
+
+    fn snapshot(&mut self) -> PyResult<Option<Object>> {
+        Python::attach(|py| {
+            let Some(method) = optional_method(self.object.bind(py), "snapshot")? else { return Ok(None) };
+            let mut state = method.bind(py).call0()?;
+            if answer::is_awaitable(&state)? {
+                state = self.bridge.wait(state)?;
+            }
+            Ok(Some(Object(state.unbind())))
+        })
+    }
+
+    fn restore(&mut self, state: Object) -> PyResult<()> {
+        Python::attach(|py| match optional_method(self.object.bind(py), "restore")? {
+            Some(method) => answer::finish(method.bind(py).call1((state.0,))?, |coroutine| self.bridge.wait(coroutine)),
+            None => Ok(()),
+        })
+    }
+
     fn has_acted(&self) -> bool {
         self.has_acted
     }
@@ -287,7 +312,7 @@ fn no_batch(answer: &Bound<'_, PyAny>, count: usize) -> PyErr {
     ))
 }
 
-fn is_coroutine(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+pub(crate) fn is_coroutine(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     let kind = object.py().import("remotemedia._kinds")?.call_method1("classify", (object,))?;
     Ok(kind.extract::<&str>()? == "coroutine")
 }
@@ -373,7 +398,7 @@ fn is_initialized(object: &Bound<'_, PyAny>) -> bool {
 }
 
 /// A subclass that cleans up without calling its base would else seem ready, and its caller's, in the next run.
-fn forget_initialized(object: &Bound<'_, PyAny>) {
+pub(crate) fn forget_initialized(object: &Bound<'_, PyAny>) {
     if is_initialized(object) {
         // An object whose flag cannot be set keeps it: then it says so of itself.
         drop(object.setattr("is_initialized", false));

@@ -5,6 +5,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use remotemedia_runtime::Payload;
 
+use crate::failure;
+
 pyo3::import_exception!(asyncio, CancelledError);
 
 /// A Python object on its way through a pipeline. It is passed on as it is, never copied or converted.
@@ -68,10 +70,10 @@ impl Payload for Object {
 
     /// `KeyboardInterrupt`, `SystemExit` and cancellation, which Python itself sets apart from `Exception`.
     fn is_interrupt(fault: &PyErr) -> bool {
-        Python::attach(|py| !fault.is_instance_of::<PyException>(py))
+        Python::attach(|py| !failure::original(py, fault).is_instance_of::<PyException>(py))
     }
 
     fn is_cancellation(fault: &PyErr) -> bool {
-        Python::attach(|py| fault.is_instance_of::<CancelledError>(py))
+        Python::attach(|py| failure::original(py, fault).is_instance_of::<CancelledError>(py))
     }
 }

@@ -43,11 +43,12 @@ impl SessionCore {
     ) -> PyResult<Self> {
         let py = graph.py();
         let (bridge, stop) = (Arc::clone(&opener.bridge), opener.stop.clone());
-        let (plan, described) = graph::describe(graph, &bridge, &stop)?;
+        let with_metrics: bool = setting(settings, "enable_metrics")?;
+        let (plan, described) = graph::describe(graph, &bridge, &stop, with_metrics)?;
         let queue_size: usize = setting(settings, "queue_size")?;
         let stall_warning: Option<f64> = setting(settings, "stall_warning")?;
         let settings = SessionSettings {
-            with_metrics: setting(settings, "enable_metrics")?,
+            with_metrics,
             observer: log::observer(py)?,
             reporter: Some(Arc::new(log::LoggingReporter)),
             queue_size,

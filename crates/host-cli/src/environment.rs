@@ -39,6 +39,11 @@ impl Environment {
         Ok(Self { interpreter: base_interpreter()?, origin: "the Python that remotemedia-host was built with" })
     }
 
+    /// The one that another process of this program found, for its worker.
+    pub(crate) fn of_parent(interpreter: &OsStr) -> Self {
+        Self { interpreter: PathBuf::from(interpreter), origin: "that of the process that started this worker" }
+    }
+
     /// What `--python` names: an environment, an interpreter, or the name of one on the search path.
     fn chosen(path: &Path) -> Result<Self, String> {
         const ORIGIN: &str = "chosen by --python";

@@ -94,9 +94,9 @@ class Finder:
         return file
 
 
-def install(files: dict[str, bytes], core: ModuleType, origin: str) -> None:
-    """Make the package importable, before every other finder."""
+def install(files: dict[str, bytes], core: ModuleType, origin: str, program: str) -> None:
+    """Make the package importable, before every other finder, and tell it in which program it is."""
     sys.meta_path.insert(0, Finder(files, core))  # type: ignore[arg-type]
     from remotemedia import _doctor
 
-    _doctor.set_host(origin)
+    _doctor.set_host(origin, program)

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use environment::Environment;
 use interpreter::Interpreter;
+use pyo3::types::PyAnyMethods;
 use remotemedia_commands::HOST_PROGRAM;
 
 /// The exit code of wrong use: what was asked for does not exist or fit.
@@ -20,6 +21,9 @@ const USAGE: u8 = 2;
 
 /// The exit code of Python itself when it could not write out what was left in its buffers.
 const LOST_OUTPUT: u8 = 120;
+
+/// The first word of a call that this program makes of itself, for a worker. No user has a reason for it, so no help tells of it.
+const WORKER: &str = "worker";
 
 #[allow(clippy::print_stderr, reason = "the commands, which print for us, run inside the interpreter")]
 fn main() -> ExitCode {
@@ -35,6 +39,11 @@ fn main() -> ExitCode {
 
 fn run(arguments: &[OsString]) -> Result<u8, String> {
     let words = arguments.get(1..).unwrap_or_default();
+    if let [word, interpreter] = words
+        && word == WORKER
+    {
+        return be_worker(arguments, interpreter);
+    }
     let options = match remotemedia_commands::host_options(words.iter().cloned()) {
         Ok(options) => options,
         // Help, or a complaint about the words: it has been printed.
@@ -44,6 +53,7 @@ fn run(arguments: &[OsString]) -> Result<u8, String> {
     let interpreter = Interpreter::start(&environment.interpreter, arguments)?;
     let code = interpreter.attach(|py| {
         package::install(py, &environment)?;
+        package::tell_of_others(py)?;
         Ok(remotemedia_ffi::main(py, HOST_PROGRAM, words.to_vec()))
     });
     let code = code.map_err(|error: pyo3::PyErr| format!("the Python package inside does not start: {error}"));
@@ -52,4 +62,17 @@ fn run(arguments: &[OsString]) -> Result<u8, String> {
         0 if !is_flushed => Ok(LOST_OUTPUT),
         code => Ok(code),
     }
+}
+
+/// Be a worker process, in the environment in which the program that started it runs.
+fn be_worker(arguments: &[OsString], interpreter: &OsString) -> Result<u8, String> {
+    let environment = Environment::of_parent(interpreter);
+    let interpreter = Interpreter::start(&environment.interpreter, arguments)?;
+    let served = interpreter.attach(|py| {
+        package::install(py, &environment)?;
+        py.import("remotemedia._worker")?.call_method0("main").map(drop)
+    });
+    let served = served.map_err(|error: pyo3::PyErr| format!("the worker failed: {error}"));
+    interpreter.finish();
+    served.map(|()| 0)
 }

@@ -11,7 +11,7 @@ const FILES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/package.in")
 /// Makes `import remotemedia` find the package inside, whatever is installed.
 const FINDER: &str = include_str!("finder.py");
 
-/// Make the package importable, and tell of an installed one of another version.
+/// Make the package importable.
 pub(crate) fn install(py: Python<'_>, environment: &Environment) -> PyResult<()> {
     let files = PyDict::new(py);
     for (path, content) in FILES {
@@ -24,6 +24,13 @@ pub(crate) fn install(py: Python<'_>, environment: &Environment) -> PyResult<()>
         c"<remotemedia-host>/finder.py",
         c"_remotemedia_host_finder",
     )?;
-    finder.call_method1("install", (files, core, environment.origin))?;
+    // A worker is another process of this program.
+    let program = std::env::current_exe()?;
+    finder.call_method1("install", (files, core, environment.origin, program.as_os_str()))?;
     Ok(())
+}
+
+/// Tell of installed packages of other versions: other programs of this environment use those.
+pub(crate) fn tell_of_others(py: Python<'_>) -> PyResult<()> {
+    py.import("remotemedia._doctor")?.call_method0("tell_of_others").map(drop)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::node::{Done, EndEarly};
+use crate::node::{Done, Elsewhere, EndEarly};
 use crate::{CancelFlag, Node, OnError, Options, Outputs, Payload, Stream};
 
 /// How often a pause looks whether the run was asked to stop.
@@ -14,7 +14,7 @@ const LOOK: Duration = Duration::from_millis(5);
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
 /// As long can all attempts at one item take, with the pauses between them, if each may take `timeout`.
-pub(crate) fn longest_call(options: &Options, timeout: Duration) -> Duration {
+pub fn longest_call(options: &Options, timeout: Duration) -> Duration {
     let pauses: Duration = (0..options.retries).map(|attempt| longest_pause(options.retry_delay, attempt)).sum();
     timeout.saturating_mul(options.retries + 1).saturating_add(pauses)
 }
@@ -178,6 +178,22 @@ impl<P: Payload> Node<P> for Guarded<P> {
 
     fn interrupt(&mut self) -> Result<(), P::Fault> {
         self.node.interrupt()
+    }
+
+    fn elsewhere(&self) -> Option<Arc<dyn Elsewhere>> {
+        self.node.elsewhere()
+    }
+
+    fn snapshot(&mut self) -> Result<Option<P>, P::Fault> {
+        self.node.snapshot()
+    }
+
+    fn can_snapshot(&self) -> bool {
+        self.node.can_snapshot()
+    }
+
+    fn restore(&mut self, state: P) -> Result<(), P::Fault> {
+        self.node.restore(state)
     }
 
     fn has_acted(&self) -> bool {

@@ -20,15 +20,16 @@ mod runner;
 mod session;
 mod suggest;
 mod value;
+pub mod worker;
 
 pub use error::{Error, Result};
-pub use guard::{DeadLetter, Guarded, Policy};
+pub use guard::{DeadLetter, Guarded, Policy, longest_call};
 pub use manifest::{Connection, Manifest, ManifestNode};
-pub use metrics::{Metrics, NodeMetrics};
+pub use metrics::{Metrics, NodeMetrics, WorkerMetrics};
 pub use native::{ValueFault, create_native_node, native_node_types};
 pub use node::{
-    Bulk, BulkEnd, BulkOutcome, Done, EndEarly, Fed, Feed, Items, Node, Observer, Outputs, Payload, Phase, Sink,
-    Stream, Turn,
+    Bulk, BulkEnd, BulkOutcome, Done, Elsewhere, EndEarly, Fed, Feed, Items, Node, Observer, Outputs, Payload, Phase,
+    Sink, Stream, TellStep, Turn,
 };
 pub use options::{Batch, DEFAULT_QUEUE_SIZE, OPTION_NAMES, OnError, OptionProblem, Options, Placement, WhenFull};
 pub use plan::{ITEMS_IN_FLIGHT, NodeSpec, Plan, PlanNode, Stage};

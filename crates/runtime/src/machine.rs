@@ -14,8 +14,8 @@ use quanta::Instant;
 use self::gates::Gate;
 use crate::layout::{Edge, Layout, Route};
 use crate::metrics::Recorders;
-use crate::progress::{NO_ITEM, Progress};
-use crate::{Node, Observer, Outputs, Payload, Phase, Plan, Sink, Stream};
+use crate::progress::{NO_ITEM, ProgressPlace};
+use crate::{Elsewhere, Node, Observer, Outputs, Payload, Phase, Plan, Sink, Stream};
 
 /// Why the machine stopped in the middle of its work.
 pub(crate) enum Stop<F> {
@@ -37,7 +37,7 @@ pub(crate) struct Machine<P: Payload> {
     /// The number of each node in the plan.
     pub(crate) members: Vec<usize>,
     plan: Arc<Plan>,
-    pub(crate) progress: Arc<Progress>,
+    pub(crate) progress: ProgressPlace,
     routes: Vec<Route>,
     entries: Vec<(Edge, Route)>,
     pub(crate) exits: Vec<Edge>,
@@ -45,6 +45,8 @@ pub(crate) struct Machine<P: Payload> {
     gates: Vec<Gate<P>>,
     /// The gate before each node that has one.
     gate_of: Vec<Option<usize>>,
+    /// The nodes stand for others in another process.
+    pub(crate) works_elsewhere: bool,
     /// Whether a join anywhere needs to know which nodes were given an item.
     has_join: bool,
     visited: Vec<bool>,
@@ -70,10 +72,11 @@ impl<P: Payload> Machine<P> {
         let members = plan.stages()[stage].nodes.clone();
         Self {
             plan: Arc::clone(plan),
-            progress: Arc::default(),
+            progress: ProgressPlace::default(),
             routes,
             entries,
             exits,
+            works_elsewhere: false,
             has_join: plan.nodes().iter().any(|node| node.join),
             gates: gates.into_iter().map(Gate::new).collect(),
             gate_of,
@@ -98,6 +101,24 @@ impl<P: Payload> Machine<P> {
     pub(crate) fn bypass(&mut self, node: usize) {
         if let Some((_, route)) = self.entries.iter_mut().find(|(edge, _)| *edge == Edge { from: None, to: None }) {
             *route = self.routes[node].clone();
+        }
+    }
+
+    /// The first node works for all of them, in another place: its outputs go where those of the last one go.
+    pub(crate) fn work_elsewhere(&mut self, elsewhere: &dyn Elsewhere) {
+        let last = self.routes.len() - 1;
+        self.routes[0] = self.routes[last].clone();
+        self.works_elsewhere = true;
+        if let Some(recorders) = self.recorders.clone() {
+            elsewhere.tell_steps(Box::new(move |node, took| {
+                recorders.note(node.min(last), |recorder| {
+                    recorder.items_in += u64::from(node > 0);
+                    recorder.called(took);
+                });
+                if node > 0 {
+                    recorders.note(node - 1, |recorder| recorder.items_out += 1);
+                }
+            }));
         }
     }
 

@@ -52,6 +52,44 @@ pub struct NodeMetrics {
     pub queue_wait_us: u64,
     pub peak_queue_len: u64,
     pub dropped: u64,
+    /// Only of the first node of a stage that runs in processes of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worker: Option<WorkerMetrics>,
+}
+
+/// The figures of the worker processes of a stage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct WorkerMetrics {
+    /// Workers that run now.
+    pub processes: u64,
+    /// How often one was started in the place of another.
+    #[serde(skip)]
+    pub restarts: u64,
+    /// Items that were given to a worker once more, because the one before had not finished them.
+    pub redeliveries: u64,
+    /// Bytes that went to the workers by their sockets. What lies in shared memory is not among them.
+    pub sent_bytes: u64,
+    /// Bytes that came from them.
+    pub received_bytes: u64,
+    /// The time that items spent between here and the nodes, on the way and waiting for their turn.
+    pub transport_us: u64,
+    /// Processor time of the workers, in the system's ticks of mostly 10 ms.
+    pub cpu_us: u64,
+    /// Memory that the workers hold, shared memory among it.
+    pub resident_bytes: u64,
+}
+
+impl WorkerMetrics {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.processes += other.processes;
+        self.restarts += other.restarts;
+        self.redeliveries += other.redeliveries;
+        self.sent_bytes += other.sent_bytes;
+        self.received_bytes += other.received_bytes;
+        self.transport_us += other.transport_us;
+        self.cpu_us += other.cpu_us;
+        self.resident_bytes += other.resident_bytes;
+    }
 }
 
 /// Collects the figures of one node while it runs.
@@ -64,6 +102,8 @@ pub(crate) struct Recorder {
     /// Failures that were seen to at the node.
     set_aside: Option<Arc<AtomicU64>>,
     pub(crate) initialize: Duration,
+    /// Between the moment when items were begun here and the one when their answers were there, of those that are worked on elsewhere.
+    pub(crate) round_trips: Duration,
 }
 
 impl Recorder {
@@ -78,6 +118,7 @@ impl Recorder {
             errors: 0,
             set_aside: None,
             initialize: Duration::ZERO,
+            round_trips: Duration::ZERO,
         }
     }
 
@@ -105,10 +146,21 @@ impl Recorder {
         self.items_out += other.items_out;
         self.errors += other.errors();
         self.initialize += other.initialize;
+        self.round_trips += other.round_trips;
+    }
+
+    /// The time in calls of `process`.
+    pub(crate) fn called_for(&self) -> Duration {
+        self.inside
     }
 
     pub(crate) fn inside(&self) -> Duration {
         self.inside + self.initialize
+    }
+
+    /// The time of round trips that was not spent in nodes.
+    pub(crate) fn transport(&self, inside: Duration) -> Duration {
+        self.round_trips.saturating_sub(inside)
     }
 
     pub(crate) fn report(&self, node_id: &str, node_type: &str, placement: &str) -> NodeMetrics {
@@ -133,6 +185,7 @@ impl Recorder {
             queue_wait_us: 0,
             peak_queue_len: 0,
             dropped: 0,
+            worker: None,
         }
     }
 }

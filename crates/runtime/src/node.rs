@@ -3,14 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::{CancelFlag, Plan};
+use crate::{CancelFlag, Plan, WorkerMetrics};
 
 /// What an item carries: a native value or a foreign object that the engine passes on untouched.
-pub trait Payload: Send + Sized + 'static {
+pub trait Payload: Send + Sync + Sized + 'static {
     /// How a node of this kind fails.
-    type Fault: Send + fmt::Debug;
+    type Fault: Send + Sync + fmt::Debug;
 
     /// The same item once more, for another branch. An object is shared, not copied.
     #[must_use]
@@ -126,6 +126,26 @@ pub trait Node<P: Payload>: Send {
         Ok(())
     }
 
+    /// How a node that works elsewhere is reached by those who are not inside it.
+    fn elsewhere(&self) -> Option<Arc<dyn Elsewhere>> {
+        None
+    }
+
+    /// The state that [`Node::restore`] takes, if the node can tell it.
+    fn snapshot(&mut self) -> Result<Option<P>, P::Fault> {
+        Ok(None)
+    }
+
+    /// Whether the node can tell its state.
+    fn can_snapshot(&self) -> bool {
+        false
+    }
+
+    /// Be where the node was that told this state.
+    fn restore(&mut self, _state: P) -> Result<(), P::Fault> {
+        Ok(())
+    }
+
     /// Whether the last `initialize` or `cleanup` did anything that is worth telling.
     fn has_acted(&self) -> bool {
         true
@@ -141,6 +161,30 @@ pub trait Node<P: Payload>: Send {
         Ok(())
     }
 }
+
+/// A node's work in another place, as those reach it who are not inside the node.
+pub trait Elsewhere: Send + Sync {
+    /// What is under way is not wanted any more. Does not wait for its end.
+    fn interrupt(&self);
+
+    /// What was begun should be on its way now: whoever brings items has no more at the moment.
+    fn hand_over(&self);
+
+    /// The session ends: what has not ended by itself then is ended by force.
+    fn end_by(&self, deadline: Instant);
+
+    /// The process that does the work.
+    fn process_id(&self) -> Option<u32>;
+
+    /// What is known of the processes so far.
+    fn figures(&self) -> WorkerMetrics;
+
+    /// How long the nodes took for each item is to be told to this one.
+    fn tell_steps(&self, tell: TellStep);
+}
+
+/// Takes the number of a node in its stage, and how long it took for one item.
+pub type TellStep = Box<dyn Fn(usize, Duration) + Send + Sync>;
 
 /// Asks an item that was begun by [`Node::start`] to end early. Never waits, and comes too late without harm.
 pub type EndEarly = Box<dyn FnOnce() + Send>;

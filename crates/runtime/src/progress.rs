@@ -1,6 +1,10 @@
 //! Where the thread of a stage is, for those who watch from outside whether it still moves.
 
+use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::worker::Page;
 
 /// Stands for the item where a node is at work without one: in `initialize`, `flush` or `cleanup`.
 pub(crate) const NO_ITEM: u64 = u64::MAX;
@@ -10,12 +14,39 @@ pub(crate) const NO_ITEM: u64 = u64::MAX;
 /// Written by the thread that works, with plain stores; read by the watch, which takes two equal readings some seconds apart for a
 /// call that has not come back. Nothing here needs the clock.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(crate) struct Progress {
     /// Odd while a node is at work; goes up with every call.
     steps: AtomicU64,
     node: AtomicU32,
     item: AtomicU64,
     thread: AtomicU64,
+}
+
+/// Where a [`Progress`] is kept.
+#[derive(Clone)]
+pub(crate) enum ProgressPlace {
+    /// In this process.
+    Own(Arc<Progress>),
+    /// In a page that another process sees, too.
+    Shared(Arc<Page>),
+}
+
+impl Default for ProgressPlace {
+    fn default() -> Self {
+        Self::Own(Arc::default())
+    }
+}
+
+impl Deref for ProgressPlace {
+    type Target = Progress;
+
+    fn deref(&self) -> &Progress {
+        match self {
+            Self::Own(progress) => progress,
+            Self::Shared(page) => &page.progress,
+        }
+    }
 }
 
 /// One reading of a [`Progress`]: a node is at work.

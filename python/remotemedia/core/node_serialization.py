@@ -9,19 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
+from remotemedia._crossing import Crosser, dumps
+from remotemedia._culprit import find_culprit, pickling_error
 from remotemedia._failures import node_error
 from remotemedia._kinds import answer_kind
 from remotemedia.core._graph import name_of
 from remotemedia.exceptions import SerializationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Sequence
 
 __all__ = [
     "MAX_SERIALIZED_SIZE_BYTES",
     "SerializationError",
     "check_sendable",
     "deserialize_node_from_ipc",
+    "pack_nodes",
     "serialize_node_for_ipc",
     "validate_node_serializable",
 ]
@@ -30,7 +33,6 @@ MAX_SERIALIZED_SIZE_BYTES = 100 * 1024 * 1024
 """Larger nodes are refused: what is that large is better loaded in `initialize()`."""
 
 _PROTOCOL = 5
-_MAX_DEPTH = 50
 
 
 def serialize_node_for_ipc(node: object) -> bytes:
@@ -74,6 +76,28 @@ def deserialize_node_from_ipc(data: bytes) -> Any:
     return node
 
 
+def pack_nodes(nodes: Sequence[tuple[str, object]], buffer_callback: Callable[[Any], object]) -> bytes:
+    """Clean up the nodes of a worker and pickle them, in one list, so that what they share stays shared.
+
+    Args:
+        nodes: The nodes, each with its id.
+        buffer_callback: Is given each large buffer in them, which is then not in the pickle.
+
+    Raises:
+        SerializationError: If something in one of them cannot be sent.
+        NodeError: If a `cleanup()` raises.
+    """
+    for node_id, node in nodes:
+        _run_phase(node, "cleanup", node_id)
+    try:
+        return dumps([node for _, node in nodes], buffer_callback)
+    except Exception as error:
+        for _, node in nodes:
+            check_sendable(node)
+        # Each can be sent alone: what they raise depends on more than themselves.
+        raise _blame(nodes[0][1], error) from error
+
+
 def validate_node_serializable(node: object) -> bool:
     """Whether a node can be sent as it stands now, without the `cleanup()` that sending calls first."""
     try:
@@ -89,12 +113,12 @@ def check_sendable(node: object) -> None:
     Raises:
         SerializationError: With the path of what is in the way.
     """
-    error = _pickling_error(node)
+    error, _ = pickling_error(node, Crosser)
     if error is not None:
         raise _blame(node, error) from error
 
 
-def _run_phase(node: object, phase: str) -> None:
+def _run_phase(node: object, phase: str, node_id: str | None = None) -> None:
     method = getattr(node, phase, None)
     if not callable(method):
         return
@@ -103,7 +127,7 @@ def _run_phase(node: object, phase: str) -> None:
         if answer_kind(answer) == "coroutine":
             _run_beside(answer)
     except Exception as error:
-        raise node_error(name_of(node), None, phase, error) from error
+        raise node_error(node_id or name_of(node), None, phase, error) from error
 
 
 def _run_beside(coroutine: Any) -> None:
@@ -116,66 +140,15 @@ def _run_beside(coroutine: Any) -> None:
 
 
 def _blame(node: object, error: BaseException) -> SerializationError:
-    path, error = _find_culprit(node, "", error, set())
+    culprit = find_culprit(node, error, Crosser)
     name = name_of(node)
-    release = f" and release '{path}' there" if path else ""
+    release = f" and release '{culprit.path}' there" if culprit.path else ""
     suggestion = f"Call node.cleanup() before serialization{release}; initialize() can make it again."
-    reason = f"{type(error).__name__}: {error}"
-    if path:
-        return SerializationError(node_name=name, attribute=path, reason=reason, suggestion=suggestion)
+    reason = culprit.reason
+    if culprit.path:
+        return SerializationError(
+            node_name=name, attribute=culprit.path, reason=reason, suggestion=suggestion
+        )
     message = f"Cannot serialize Node '{name}': the object is not serializable."
     message += f"\nSuggestion: {suggestion}\nReason: {reason}"
     return SerializationError(message, node_name=name, reason=reason, suggestion=suggestion)
-
-
-def _find_culprit(
-    value: object, path: str, error: BaseException, seen: set[int]
-) -> tuple[str, BaseException]:
-    """The innermost part of `value` that does not pickle, and its error."""
-    seen.add(id(value))
-    if len(seen) <= _MAX_DEPTH:
-        for place, part in _parts(value, path):
-            if id(part) not in seen:
-                part_error = _pickling_error(part)
-                if part_error is not None:
-                    return _find_culprit(part, place, part_error, seen)
-    return path, error
-
-
-def _parts(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield f"{path}[{key!r}]", item
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        for index, item in enumerate(value):
-            yield f"{path}[{index}]", item
-    elif not isinstance(value, type):
-        for name, item in _state_of(value):
-            yield f"{path}.{name}" if path else name, item
-
-
-def _state_of(value: Any) -> list[tuple[str, Any]]:
-    """The attributes that pickle would send."""
-    try:
-        reduced = value.__reduce_ex__(_PROTOCOL)
-    except Exception:  # noqa: BLE001 - Then the object itself is what does not pickle.
-        return []
-    state = reduced[2] if isinstance(reduced, tuple) and len(reduced) > 2 else None  # noqa: PLR2004 - The state.
-    dicts = state if isinstance(state, tuple) else (state,)
-    return [(str(name), item) for part in dicts if isinstance(part, dict) for name, item in part.items()]
-
-
-def _pickling_error(value: object) -> BaseException | None:
-    try:
-        # Large buffers are only looked at, not copied.
-        cloudpickle.Pickler(_Nowhere(), protocol=_PROTOCOL, buffer_callback=lambda _: None).dump(value)
-    except Exception as error:  # noqa: BLE001 - Whatever it is, the value cannot be sent.
-        return error
-    return None
-
-
-class _Nowhere:
-    """A file that keeps nothing."""
-
-    def write(self, data: bytes) -> int:
-        return len(data)

@@ -10,6 +10,15 @@ impl<P: Payload> Machine<P> {
     pub(super) fn note_call(&mut self, node: usize, answer: &Result<Outputs<P>, P::Fault>, took: Duration) {
         // A generator is noted when it has ended, with all the time that it took.
         let has_ended = !matches!(answer, Ok(Outputs::Many(_)));
+        if self.works_elsewhere {
+            self.record(node, |recorder| {
+                recorder.items_in += 1;
+                recorder.round_trips += took;
+            });
+            let outputs = u64::from(matches!(answer, Ok(Outputs::One(_))));
+            self.record(self.nodes.len() - 1, |recorder| recorder.items_out += outputs);
+            return;
+        }
         self.record(node, |recorder| {
             recorder.items_in += 1;
             recorder.items_out += u64::from(matches!(answer, Ok(Outputs::One(_))));
@@ -23,6 +32,7 @@ impl<P: Payload> Machine<P> {
     }
 
     pub(crate) fn count_output(&mut self, node: usize) {
+        let node = if self.works_elsewhere { self.nodes.len() - 1 } else { node };
         self.record(node, |recorder| recorder.items_out += 1);
     }
 
@@ -34,6 +44,10 @@ impl<P: Payload> Machine<P> {
     /// A node took several items in one call.
     pub(crate) fn count_batch(&mut self, node: usize, items: usize, took: Duration) {
         self.record(node, |recorder| recorder.items_in += items as u64);
+        if self.works_elsewhere {
+            self.record(node, |recorder| recorder.round_trips += took);
+            return;
+        }
         self.note_step(node, Phase::Process, took);
     }
 
@@ -74,6 +88,9 @@ impl<P: Payload> Machine<P> {
     }
 
     pub(crate) fn note_step(&mut self, node: usize, phase: Phase, took: Duration) {
+        if self.works_elsewhere {
+            return;
+        }
         self.record(node, |recorder| recorder.called(took));
         self.observe(node, phase, took);
     }

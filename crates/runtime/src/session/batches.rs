@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::core::Core;
 use super::inbox::{Parcel, Popped};
-use super::parallel::end_stream;
+use super::parallel::{Piece, end_stream};
 use super::reorder::{Begin, Completion};
 use super::stage::{Stage, Unit, inputs_of};
 use crate::machine::Machine;
@@ -102,10 +102,10 @@ fn gather<P: Payload>(core: &Core<P>, stage: &Stage<P>, unit: usize, batch: Batc
 }
 
 /// What is known of a parcel whose items are in a batch.
-struct Begun<P> {
+struct Begun<P: Payload> {
     number: u64,
     header: Parcel<P>,
-    outputs: Vec<(usize, P)>,
+    outputs: Vec<Piece<P>>,
     was_given: bool,
 }
 
@@ -164,7 +164,8 @@ fn call_node<P: Payload>(
             for (owner, output) in owners.into_iter().zip(answers) {
                 if let Some(output) = output {
                     machine.count_output(0);
-                    begun[owner].outputs.extend(stage.by_all_exits(output));
+                    let outputs = stage.by_all_exits(output).into_iter();
+                    begun[owner].outputs.extend(outputs.map(|(exit, output)| Piece::Output(exit, output)));
                 }
             }
         }

@@ -119,6 +119,9 @@ fn build_stages<P: Payload>(
             machine.recorders = settings.with_metrics.then(|| Recorders::new(&machine.nodes));
             machine.observer.clone_from(&settings.observer);
             machine.item_index = u64::MAX;
+            if let Some(elsewhere) = machine.nodes[0].elsewhere() {
+                machine.work_elsewhere(&*elsewhere);
+            }
             machine
         };
         machines.push((0..replicas).map(machine_of).collect());
@@ -164,7 +167,9 @@ fn build_stage<P: Payload>(
             .enumerate()
             .map(|(replica, machine)| Unit {
                 stop: machine.is_cancelled.clone(),
-                progress: Arc::clone(&machine.progress),
+                progress: machine.progress.clone(),
+                elsewhere: machine.nodes[0].elsewhere(),
+                under_way: AtomicUsize::new(0),
                 keep_time: machine.nodes.iter().map(|node| node.keeps_time()).collect(),
                 recorders: machine.recorders.clone(),
                 turn: turn_of(&planned.nodes, replica),
@@ -202,7 +207,7 @@ fn links_of<P: Payload>(plan: &Plan, stage: usize, machines: &[Vec<Machine<P>>])
 
 impl<P: Payload> Machine<P> {
     /// Initialize one node.
-    pub(super) fn initialize(&mut self, node: usize) -> Result<(), RunError<P::Fault>> {
+    pub(crate) fn initialize(&mut self, node: usize) -> Result<(), RunError<P::Fault>> {
         let started = Instant::now();
         self.progress.enter(node, NO_ITEM);
         let outcome = self.nodes[node].initialize();
@@ -219,7 +224,7 @@ impl<P: Payload> Machine<P> {
     }
 
     /// Clean one node up.
-    pub(super) fn clean_up(&mut self, node: usize) -> Result<(), crate::NodeFailure<P::Fault>> {
+    pub(crate) fn clean_up(&mut self, node: usize) -> Result<(), crate::NodeFailure<P::Fault>> {
         let started = Instant::now();
         self.progress.enter(node, NO_ITEM);
         let stopped = self.nodes[node].stop();

@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
+use super::stage::Stage;
 use super::threads::Panic;
 use super::{Closed, Session, Stall, watch};
 use crate::machine::Machine;
@@ -31,6 +32,11 @@ impl<P: Payload> Session<P> {
 
     pub(super) fn end(&self, timeout: Duration, stop_waiting: &dyn Fn()) -> (Closed<P::Fault>, Option<Panic>) {
         let deadline = Instant::now() + timeout;
+        for elsewhere in
+            self.core.stages.iter().flat_map(|stage| &stage.units).filter_map(|unit| unit.elsewhere.as_ref())
+        {
+            elsewhere.end_by(deadline);
+        }
         self.stop(stop_waiting);
         if let Some(watch) = self.watch.lock().unwrap_or_else(PoisonError::into_inner).take() {
             P::wait(|| watch.end());
@@ -70,6 +76,7 @@ impl<P: Payload> Session<P> {
                 reorder.close();
             }
         }
+        core.stages.iter().for_each(Stage::interrupt_elsewhere);
         stop_waiting();
         clients.tell(|| RunError::Closed);
         for submission in waiting {

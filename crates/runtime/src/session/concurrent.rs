@@ -1,14 +1,15 @@
 //! A stage whose node works on several items at once without threads.
 
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::core::Core;
 use super::inbox::{Parcel, Popped};
-use super::parallel::end_stream;
+use super::parallel::{Piece, end_stream};
 use super::reorder::Completion;
-use super::stage::{Stage, inputs_of};
+use super::stage::{Stage, Unit, inputs_of};
 use crate::node::EndEarly;
 use crate::{Outputs, Payload};
 
@@ -16,7 +17,13 @@ use crate::{Outputs, Payload};
 pub(crate) fn run_concurrent<P: Payload>(core: &Arc<Core<P>>, stage_index: usize) {
     let stage = &core.stages[stage_index];
     let reorder = stage.reorder();
-    while reorder.begin() {
+    loop {
+        if stage.inbox.is_empty() || !reorder.has_room() {
+            hand_over(stage);
+        }
+        if !reorder.begin() {
+            break;
+        }
         let Popped::Parcel(number, parcel) = stage.pop(core) else {
             reorder.unbegin();
             break;
@@ -57,7 +64,7 @@ fn end_concurrent<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, number: u64
 }
 
 /// Takes the outputs of all items of a parcel, in order.
-type Whole<P> = Box<dyn FnOnce(Vec<(usize, P)>) + Send>;
+type Whole<P> = Box<dyn FnOnce(Vec<Piece<P>>) + Send>;
 
 /// Begin with items one after the other. The first one has its place in the reorder already.
 fn start_all<P: Payload>(
@@ -77,8 +84,9 @@ fn start_all<P: Payload>(
         end_early: Mutex::default(),
     });
     stage.lock_started().insert(number, Arc::clone(&group));
-    let unit = &stage.units[0];
     for (slot, item) in items.into_iter().enumerate() {
+        // The one with the least to do; there are several where each has a process of its own.
+        let (unit_index, unit) = least_busy(stage);
         if slot > 0 && !stage.reorder().begin_item() {
             group.fill(slot, Vec::new());
             continue;
@@ -94,7 +102,11 @@ fn start_all<P: Payload>(
         let started = Instant::now();
         machine.count_input(0);
         machine.progress.enter(0, input);
-        let done = Box::new(move |answer| of_done.finish(slot, started, answer));
+        unit.under_way.fetch_add(1, Ordering::Relaxed);
+        let done = Box::new(move |answer| {
+            of_done.core.stages[of_done.stage].units[unit_index].under_way.fetch_sub(1, Ordering::Relaxed);
+            of_done.finish(slot, started, answer);
+        });
         let end_early = unit.enter(&mut machine, |machine| machine.nodes[0].start(item, done));
         machine.progress.leave();
         drop(machine);
@@ -104,6 +116,17 @@ fn start_all<P: Payload>(
             group.end_early();
         }
     }
+}
+
+fn least_busy<P: Payload>(stage: &Stage<P>) -> (usize, &Unit<P>) {
+    let units = stage.units.iter().enumerate();
+    let least = units.min_by_key(|(_, unit)| unit.under_way.load(Ordering::Relaxed));
+    least.expect("a stage has a unit")
+}
+
+/// What was begun should be on its way before this thread waits for more.
+fn hand_over<P: Payload>(stage: &Stage<P>) {
+    stage.units.iter().filter_map(|unit| unit.elsewhere.as_ref()).for_each(|elsewhere| elsewhere.hand_over());
 }
 
 /// The items of one parcel that are under way at the same time.
@@ -117,9 +140,9 @@ pub(super) struct Group<P: Payload> {
     end_early: Mutex<Vec<EndEarly>>,
 }
 
-struct Answers<P> {
+struct Answers<P: Payload> {
     missing: usize,
-    outputs: Vec<Vec<(usize, P)>>,
+    outputs: Vec<Vec<Piece<P>>>,
     whole: Option<Whole<P>>,
 }
 
@@ -139,18 +162,25 @@ impl<P: Payload> Group<P> {
     /// One of the items is done.
     fn finish(&self, slot: usize, started: Instant, answer: Result<Outputs<P>, P::Fault>) {
         let stage = &self.core.stages[self.stage];
-        let answer = collect(answer);
-        let count = answer.as_ref().map_or(0, Vec::len);
-        self.core.count_call(stage, self.input, started.elapsed(), count);
-        let outputs = answer.unwrap_or_else(|fault| {
-            stage.units[0].count_error();
-            self.core.fail(self.input, self.core.blame_node(self.stage, self.input, fault));
-            Vec::new()
-        });
-        self.fill(slot, outputs.into_iter().flat_map(|output| stage.by_all_exits(output)).collect());
+        let outputs = match answer {
+            Ok(Outputs::None) => Vec::new(),
+            Ok(Outputs::One(output)) => {
+                let outputs = stage.by_all_exits(output).into_iter();
+                outputs.map(|(exit, output)| Piece::Output(exit, output)).collect()
+            }
+            Ok(Outputs::Many(stream)) => vec![Piece::Stream(stream)],
+            Err(fault) => {
+                stage.units[0].count_error();
+                self.core.fail(self.input, self.core.blame_node(self.stage, self.input, fault));
+                Vec::new()
+            }
+        };
+        let count = outputs.iter().any(|piece| matches!(piece, Piece::Output(..)));
+        self.core.count_call(stage, self.input, started.elapsed(), usize::from(count));
+        self.fill(slot, outputs);
     }
 
-    fn fill(&self, slot: usize, outputs: Vec<(usize, P)>) {
+    fn fill(&self, slot: usize, outputs: Vec<Piece<P>>) {
         let whole = {
             let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
             answers.outputs[slot] = outputs;
@@ -166,18 +196,4 @@ impl<P: Payload> Group<P> {
             }
         }
     }
-}
-
-fn collect<P: Payload>(answer: Result<Outputs<P>, P::Fault>) -> Result<Vec<P>, P::Fault> {
-    Ok(match answer? {
-        Outputs::None => Vec::new(),
-        Outputs::One(output) => vec![output],
-        Outputs::Many(mut stream) => {
-            let mut outputs = Vec::new();
-            while let Some(output) = stream.next()? {
-                outputs.push(output);
-            }
-            outputs
-        }
-    })
 }

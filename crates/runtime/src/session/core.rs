@@ -171,7 +171,7 @@ impl<P: Payload> Core<P> {
     /// The source has made one more item.
     pub(crate) fn count_source_output(&self) {
         if self.with_metrics {
-            self.stages[self.plan.stage_of(0)].units[0].count_source_output();
+            self.stages[self.plan.stage_of(0)].units[0].count_output();
         }
     }
 

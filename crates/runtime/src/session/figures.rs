@@ -37,6 +37,19 @@ impl<P: Payload> Session<P> {
             first.queue_wait_us = stage.waited_us.load(Ordering::Relaxed);
             first.peak_queue_len = figures.peak_len as u64;
             first.dropped = figures.dropped;
+            let workers =
+                stage.units.iter().filter_map(|unit| unit.elsewhere.as_ref()).map(|elsewhere| elsewhere.figures());
+            let worker = workers.reduce(|mut sum, figures| {
+                sum.add(figures);
+                sum
+            });
+            if let Some(mut worker) = worker {
+                let members = &core.plan.stages()[stage.index].nodes;
+                let inside = members.iter().map(|&node| recorders[node].called_for()).sum();
+                worker.transport_us = whole_micros(recorders[members[0]].transport(inside));
+                first.restarts = worker.restarts;
+                first.worker = Some(worker);
+            }
         }
         Some(Metrics {
             pipeline: core.plan.name().to_owned(),

@@ -192,6 +192,11 @@ impl<P> Inbox<P> {
         self.lock().loaded < self.policy.capacity
     }
 
+    /// Whether nothing waits in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.arrived.load(Ordering::Acquire) == 0
+    }
+
     /// Whether a full queue drops items, so that nobody ever waits before it.
     pub(crate) fn drops(&self) -> bool {
         self.policy.when_full != WhenFull::Wait

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Session;
 use super::core::Submission;
-use super::stage::Unit;
+use super::stage::{Stage, Unit};
 use super::tracker::Clients;
 use crate::machine::Machine;
 use crate::{Payload, RunError};
@@ -29,6 +29,7 @@ impl<P: Payload> Session<P> {
         let clients = core.tracker.take_all_and_keepers();
         clients.forget();
         let queued: Vec<_> = core.stages.iter().map(|stage| stage.inbox.empty()).collect();
+        core.stages.iter().for_each(Stage::interrupt_elsewhere);
         stop_waiting();
         let is_through = self.interrupt_nodes(stop_waiting) && self.wait_until_silent(&clients, stop_waiting);
         self.stop.clear();
@@ -75,6 +76,11 @@ impl<P: Payload> Session<P> {
             let begun = stage.inbox.popped();
             while !stage.reorder().is_done_before(begun, LOOK) {
                 stop_waiting();
+            }
+            // A generator that is drawn from while its outputs are handed on is closed there.
+            while !stage.reorder().is_handed_on(LOOK) {
+                stop_waiting();
+                clients.forget();
             }
         }
         while !core.tracker.is_quiet(LOOK) {

@@ -162,6 +162,12 @@ impl<P: Payload> Session<P> {
         &self.core.plan
     }
 
+    /// The processes of the workers at this moment.
+    pub fn worker_processes(&self) -> Vec<u32> {
+        let units = self.core.stages.iter().flat_map(|stage| &stage.units);
+        units.filter_map(|unit| unit.elsewhere.as_ref()?.process_id()).collect()
+    }
+
     /// How many inputs can be under way at once.
     pub fn capacity(&self) -> usize {
         self.core.window

@@ -10,16 +10,24 @@ use super::core::Core;
 use super::inbox::{Parcel, Popped};
 use super::reorder::Completion;
 use super::stage::{Stage, work_on};
-use crate::{Payload, Sink};
+use crate::{Payload, Sink, Stream};
 
 /// The end of input looks as often whether the session has closed.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// A part of what a parcel became.
+pub(crate) enum Piece<P: Payload> {
+    /// An output, with the exit by which it leaves the stage.
+    Output(usize, P),
+    /// Outputs of the last node that come one after the other.
+    Stream(Box<dyn Stream<P>>),
+}
 
 /// Collects the outputs of a machine until the parcel is done.
 pub(super) struct Collect<'a, P: Payload> {
     core: &'a Core<P>,
     input: u64,
-    outputs: Vec<(usize, P)>,
+    outputs: Vec<Piece<P>>,
 }
 
 impl<'a, P: Payload> Collect<'a, P> {
@@ -34,7 +42,7 @@ impl<P: Payload> Sink<P> for Collect<'_, P> {
     }
 
     fn accept_at(&mut self, exit: usize, output: P) -> Result<(), P::Fault> {
-        self.outputs.push((exit, output));
+        self.outputs.push(Piece::Output(exit, output));
         Ok(())
     }
 
@@ -76,7 +84,7 @@ pub(super) fn end_stream<P: Payload>(
     stage: &Stage<P>,
     unit: usize,
     (number, parcel): (u64, Parcel<P>),
-    outputs: Vec<(usize, P)>,
+    outputs: Vec<Piece<P>>,
 ) {
     let header = parcel.header();
     let mut sink = Collect { core, input: parcel.input, outputs };
@@ -105,20 +113,77 @@ pub(crate) fn run_forwarder<P: Payload>(core: &Arc<Core<P>>, stage: usize) {
 }
 
 /// Send the outputs of a parcel to the stages after this one.
-fn hand_on<P: Payload>(core: &Core<P>, stage: &Stage<P>, completion: Completion<P>) {
+fn hand_on<P: Payload>(core: &Core<P>, stage: &Stage<P>, completion: Completion<P, Piece<P>>) {
     let Completion { header, outputs, was_given } = completion;
-    let mut pending: Vec<Vec<(usize, P)>> = stage.links.iter().map(|_| Vec::new()).collect();
-    for (exit, output) in outputs {
-        for (link, pending) in stage.links.iter().zip(&mut pending) {
+    let mut way =
+        Way { core, stage, header, is_first: true, pending: stage.links.iter().map(|_| Vec::new()).collect() };
+    for piece in outputs {
+        match piece {
+            Piece::Output(exit, output) => way.add(exit, output),
+            Piece::Stream(stream) => way.draw(stream),
+        }
+    }
+    way.send(true, was_given);
+}
+
+/// The outputs of a parcel on their way out of a parallel stage.
+struct Way<'a, P: Payload> {
+    core: &'a Core<P>,
+    stage: &'a Stage<P>,
+    header: Parcel<P>,
+    /// Nothing of the parcel has gone.
+    is_first: bool,
+    /// What has not gone, for each link.
+    pending: Vec<Vec<(usize, P)>>,
+}
+
+impl<P: Payload> Way<'_, P> {
+    fn add(&mut self, exit: usize, output: P) {
+        for (link, pending) in self.stage.links.iter().zip(&mut self.pending) {
             if let Some((_, place)) = link.exits.iter().find(|(candidate, _)| *candidate == exit) {
                 pending.push((*place, output));
                 break;
             }
         }
     }
-    for (link, items) in stage.links.iter().zip(pending) {
-        let places = link.exits.iter().map(|(_, place)| *place);
-        let visits = if was_given { places.collect() } else { Vec::new() };
-        core.send(link, Parcel { items, visits, ..header.header() });
+
+    /// Send outputs on as they come.
+    fn draw(&mut self, mut stream: Box<dyn Stream<P>>) {
+        let (core, stage, input) = (self.core, self.stage, self.header.input);
+        loop {
+            self.send(false, false);
+            if !core.tracker.is_wanted(input) {
+                return core.note_failures(stream.close().err().into_iter());
+            }
+            match stream.next() {
+                Ok(Some(output)) => {
+                    stage.units[0].count_outputs(1);
+                    stage.by_all_exits(output).into_iter().for_each(|(exit, output)| self.add(exit, output));
+                }
+                Ok(None) => return,
+                Err(fault) => {
+                    stage.units[0].count_error();
+                    return core.fail(input, core.blame_node(stage.index, input, fault));
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, is_end: bool, was_given: bool) {
+        let has_some = self.pending.iter().any(|items| !items.is_empty());
+        if !is_end && !has_some {
+            return;
+        }
+        for (link, pending) in self.stage.links.iter().zip(&mut self.pending) {
+            let items = std::mem::take(pending);
+            if items.is_empty() && !is_end {
+                continue;
+            }
+            let visits = if was_given { link.exits.iter().map(|(_, place)| *place).collect() } else { Vec::new() };
+            let is_first = self.header.is_first && self.is_first;
+            let is_last = self.header.is_last && is_end;
+            self.core.send(link, Parcel { items, visits, is_first, is_last, ..self.header.header() });
+        }
+        self.is_first = false;
     }
 }

@@ -7,11 +7,11 @@ use super::inbox::Parcel;
 use super::sync::{Condvar, Mutex, MutexGuard};
 
 /// What became of one parcel.
-pub(crate) struct Completion<P> {
+pub(crate) struct Completion<P, O = (usize, P)> {
     /// The parcel itself, without its items.
     pub(crate) header: Parcel<P>,
-    /// The outputs, each with the exit by which it leaves the stage.
-    pub(crate) outputs: Vec<(usize, P)>,
+    /// The outputs, in order.
+    pub(crate) outputs: Vec<O>,
     /// Whether the node was given an item.
     pub(crate) was_given: bool,
 }
@@ -26,9 +26,9 @@ pub(crate) enum Begin {
     Closed,
 }
 
-struct State<P> {
+struct State<P, O> {
     /// Done, and not handed on.
-    done: BTreeMap<u64, Completion<P>>,
+    done: BTreeMap<u64, Completion<P, O>>,
     /// All before this number are done.
     all_done: u64,
     /// Those beyond it that are done.
@@ -38,12 +38,14 @@ struct State<P> {
     /// Begun and not handed on.
     begun: usize,
     running: usize,
+    /// What came out last is still being handed on.
+    is_handing_on: bool,
     is_closed: bool,
 }
 
 /// The meeting point of those who work and the one who hands on.
-pub(crate) struct Reorder<P> {
-    state: Mutex<State<P>>,
+pub(crate) struct Reorder<P, O = (usize, P)> {
+    state: Mutex<State<P, O>>,
     has_changed: Condvar,
     is_ordered: bool,
     /// As many may run at once.
@@ -52,7 +54,7 @@ pub(crate) struct Reorder<P> {
     depth: usize,
 }
 
-impl<P> Reorder<P> {
+impl<P, O> Reorder<P, O> {
     pub(crate) fn new(is_ordered: bool, width: usize, depth: usize) -> Self {
         let state = State {
             done: BTreeMap::new(),
@@ -61,6 +63,7 @@ impl<P> Reorder<P> {
             next: 0,
             begun: 0,
             running: 0,
+            is_handing_on: false,
             is_closed: false,
         };
         Self { state: Mutex::new(state), has_changed: Condvar::new(), is_ordered, width, depth }
@@ -69,6 +72,12 @@ impl<P> Reorder<P> {
     /// Wait until one more parcel may be begun; `false` if nothing may any more.
     pub(crate) fn begin(&self) -> bool {
         self.begin_besides(None) == Begin::Begun
+    }
+
+    /// Whether [`Reorder::begin`] would not wait now.
+    pub(crate) fn has_room(&self) -> bool {
+        let state = self.lock();
+        state.is_closed || (state.running < self.width && state.begun < self.depth)
     }
 
     /// The same for one who has the parcel of this number, and would wait for itself if all others wait for that one.
@@ -116,7 +125,7 @@ impl<P> Reorder<P> {
     }
 
     /// The parcel with this number is done. Never waits.
-    pub(crate) fn complete(&self, number: u64, completion: Completion<P>) {
+    pub(crate) fn complete(&self, number: u64, completion: Completion<P, O>) {
         let mut state = self.lock();
         state.running = state.running.saturating_sub(1);
         state.done.insert(number, completion);
@@ -125,13 +134,16 @@ impl<P> Reorder<P> {
     }
 
     /// The next parcel to hand on; waits for it. `None` when nothing more comes.
-    pub(crate) fn next(&self) -> Option<Completion<P>> {
+    pub(crate) fn next(&self) -> Option<Completion<P, O>> {
         let mut state = self.lock();
+        state.is_handing_on = false;
+        self.has_changed.notify_all();
         loop {
             let number = if self.is_ordered { Some(state.next) } else { state.done.keys().next().copied() };
             if let Some(completion) = number.and_then(|number| state.done.remove(&number)) {
                 state.next += 1;
                 state.begun = state.begun.saturating_sub(1);
+                state.is_handing_on = true;
                 self.has_changed.notify_all();
                 return Some(completion);
             }
@@ -145,7 +157,7 @@ impl<P> Reorder<P> {
     /// Wait until all before this number are done, or nothing more comes, for as long as `patience`; whether that came to be.
     pub(crate) fn is_done_before(&self, number: u64, patience: std::time::Duration) -> bool {
         let state = self.lock();
-        let is_done = |state: &State<P>| state.all_done >= number || state.is_closed;
+        let is_done = |state: &State<P, O>| state.all_done >= number || state.is_closed;
         if is_done(&state) {
             return true;
         }
@@ -153,21 +165,32 @@ impl<P> Reorder<P> {
         is_done(&waited.unwrap_or_else(PoisonError::into_inner).0)
     }
 
+    /// Whether all that came out is handed on, or comes to be within `patience`.
+    pub(crate) fn is_handed_on(&self, patience: std::time::Duration) -> bool {
+        let state = self.lock();
+        let is_it = |state: &State<P, O>| !state.is_handing_on || state.is_closed;
+        if is_it(&state) {
+            return true;
+        }
+        let waited = self.has_changed.wait_timeout(state, patience);
+        is_it(&waited.unwrap_or_else(PoisonError::into_inner).0)
+    }
+
     pub(crate) fn close(&self) {
         self.lock().is_closed = true;
         self.has_changed.notify_all();
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State<P>>) -> MutexGuard<'a, State<P>> {
+    fn wait<'a>(&self, state: MutexGuard<'a, State<P, O>>) -> MutexGuard<'a, State<P, O>> {
         self.has_changed.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<P>> {
+    fn lock(&self) -> MutexGuard<'_, State<P, O>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<P> State<P> {
+impl<P, O> State<P, O> {
     fn note_done(&mut self, number: u64) {
         self.done_beyond.insert(number);
         while self.done_beyond.remove(&self.all_done) {

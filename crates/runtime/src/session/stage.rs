@@ -9,11 +9,12 @@ use super::assembler::Assembler;
 use super::concurrent::Group;
 use super::core::Core;
 use super::inbox::{Dropped, Inbox, Parcel, Popped, Pushed};
+use super::parallel::Piece;
 use super::reorder::Reorder;
 use crate::machine::{Machine, Stop};
 use crate::metrics::Recorders;
-use crate::progress::Progress;
-use crate::{CancelFlag, Payload, Phase, RunError, Sink, Turn};
+use crate::progress::ProgressPlace;
+use crate::{CancelFlag, Elsewhere, Payload, Phase, RunError, Sink, Turn};
 
 /// A stage of an open session.
 pub(crate) struct Stage<P: Payload> {
@@ -26,7 +27,7 @@ pub(crate) struct Stage<P: Payload> {
     /// Where parcels from several stages, or of unordered ones, are put together.
     pub(crate) assembler: Option<Mutex<Assembler<P>>>,
     /// Where parallel work is put in order again.
-    pub(crate) reorder: Option<Reorder<P>>,
+    pub(crate) reorder: Option<Reorder<P, Piece<P>>>,
     /// The stages after it, each exit that leads there with the place where its items enter.
     pub(crate) links: Vec<Link>,
     pub(crate) waited_us: AtomicU64,
@@ -48,9 +49,13 @@ pub(crate) struct Link {
 pub(crate) struct Unit<P: Payload> {
     pub(crate) machine: Mutex<Machine<P>>,
     pub(crate) stop: CancelFlag,
-    pub(crate) progress: Arc<Progress>,
+    pub(crate) progress: ProgressPlace,
+    /// How the nodes are reached without entering them, where they work in another process.
+    pub(crate) elsewhere: Option<Arc<dyn Elsewhere>>,
     /// Which of the nodes keep their time limit themselves.
     pub(crate) keep_time: Vec<bool>,
+    /// Items that were begun in another process and are not done.
+    pub(crate) under_way: AtomicUsize,
     pub(crate) recorders: Option<Recorders>,
     pub(crate) turn: Option<Box<dyn Turn>>,
 }
@@ -62,16 +67,25 @@ impl<P: Payload> Unit<P> {
 
     /// A call that was begun by `Node::start` has ended.
     pub(crate) fn count_call(&self, took: Duration, outputs: usize) {
+        let Some(recorders) = &self.recorders else { return };
+        if self.elsewhere.is_some() {
+            // How long the nodes took is told by those who know it.
+            recorders.note(0, |recorder| recorder.round_trips += took);
+        } else {
+            recorders.note(0, |recorder| recorder.called(took));
+        }
+        self.count_outputs(outputs);
+    }
+
+    /// The last node has made outputs.
+    pub(crate) fn count_outputs(&self, count: usize) {
         if let Some(recorders) = &self.recorders {
-            recorders.note(0, |recorder| {
-                recorder.items_out += outputs as u64;
-                recorder.called(took);
-            });
+            recorders.note(self.keep_time.len() - 1, |recorder| recorder.items_out += count as u64);
         }
     }
 
-    /// The source has made one more item.
-    pub(crate) fn count_source_output(&self) {
+    /// The first node has made one more output.
+    pub(crate) fn count_output(&self) {
         if let Some(recorders) = &self.recorders {
             recorders.note(0, |recorder| recorder.items_out += 1);
         }
@@ -132,11 +146,16 @@ impl<P: Payload> Stage<P> {
         self.started.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What is under way in other processes is not wanted any more.
+    pub(crate) fn interrupt_elsewhere(&self) {
+        self.units.iter().filter_map(|unit| unit.elsewhere.as_ref()).for_each(|elsewhere| elsewhere.interrupt());
+    }
+
     /// Where parallel work is put in order again.
     ///
     /// # Panics
     /// If the stage does not work in parallel.
-    pub(crate) fn reorder(&self) -> &Reorder<P> {
+    pub(crate) fn reorder(&self) -> &Reorder<P, Piece<P>> {
         self.reorder.as_ref().expect("only threads of parallel stages ask")
     }
 

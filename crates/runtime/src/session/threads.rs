@@ -59,7 +59,8 @@ impl Threads {
                 continue;
             }
             state.start(core, index, Box::new(move |core| run_forwarder(core, index)));
-            if options.concurrency > 1 {
+            let sends_items = stage.units.iter().any(|unit| unit.elsewhere.is_some()) && options.batch.is_none();
+            if options.concurrency > 1 || sends_items {
                 state.start(core, index, Box::new(move |core| run_concurrent(core, index)));
                 continue;
             }

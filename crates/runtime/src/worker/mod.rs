@@ -7,12 +7,18 @@
 //! *Invariant:* an item that went to a worker is kept until its answer is complete: a worker that dies is started again and given what
 //! it had not finished, in order, and outputs that came out before do not come out twice.
 
+mod channel;
 mod keeper;
+mod kept;
 mod link;
+mod losses;
 mod memory;
+mod node;
+mod orders;
 mod process;
 mod remote;
 mod serve;
+mod steps;
 mod wire;
 
 use std::ffi::OsString;
@@ -20,10 +26,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::link::Letter;
+pub(crate) use self::memory::Page;
 pub use self::memory::View;
-pub use self::remote::remote_nodes;
-pub use self::serve::{Notes, Workplace, serve};
-use crate::{Node, Payload, Phase, Plan};
+pub use self::node::remote_nodes;
+pub use self::process::TELL_STACKS;
+pub use self::serve::{Notes, Opened, Workplace, serve};
+use crate::{Payload, Phase};
 
 /// Takes items of one kind from one process to another. One for all workers of a session; called on any thread.
 pub trait Border<P: Payload>: Send + Sync + 'static {
@@ -95,6 +103,8 @@ pub enum LossCause {
     Killed(i32),
     /// A call took longer than this, and the worker was ended.
     TimedOut(Duration),
+    /// Its session closed, it did not come back in time, and was ended.
+    LeftBehind,
 }
 
 /// Which worker a stage has, and what is done when it is lost.
@@ -111,6 +121,8 @@ pub struct WorkerSpec<P: Payload> {
     pub initialize_timeout: Duration,
     /// How long one item may take, where the worker itself does not end it.
     pub timeout: Option<Duration>,
+    /// Whether the node works on several items at the same time.
+    pub is_concurrent: bool,
     /// As often is it started again within the window.
     pub max_restarts: usize,
     /// The window in which restarts count.

@@ -12,3 +12,4 @@ mod native;
 mod observed;
 mod sessions;
 mod support;
+mod workers;

@@ -1,0 +1,213 @@
+//! Python objects as letters between processes: pickled, with large buffers beside the pickle.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pyo3::exceptions::PyException;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{IntoPyDict, PyBytes, PyDict, PyList};
+use remotemedia_runtime::Phase;
+use remotemedia_runtime::worker::{Arrived, Border, Letter, Loss, LossCause, Said};
+
+use super::buffers::{self, BufferTaker, LARGE, SharedBuffer};
+use super::plain;
+use crate::object::Object;
+
+static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// The first protocol with buffers beside the pickle.
+const PROTOCOL: u8 = 5;
+
+/// How this process and another one exchange Python objects.
+pub(crate) struct PythonBorder {
+    /// Whether the other one is the parent.
+    is_in_worker: bool,
+    /// What stands in a pickle that refers to things which only this process has.
+    names_by_value: Mutex<Names>,
+}
+
+/// The names that there were when so many modules were imported.
+#[derive(Clone, Default)]
+struct Names(usize, Arc<[Py<PyBytes>]>);
+
+impl PythonBorder {
+    /// For a parent, towards its workers.
+    pub(crate) fn of_parent() -> Arc<Self> {
+        Arc::new(Self { is_in_worker: false, names_by_value: Mutex::default() })
+    }
+
+    /// For a worker, towards its parent.
+    pub(crate) fn of_worker() -> Arc<Self> {
+        Arc::new(Self { is_in_worker: true, names_by_value: Mutex::default() })
+    }
+
+    fn pickle<'py>(&self, item: &Bound<'py, PyAny>, taker: &Bound<'py, BufferTaker>) -> PyResult<Bound<'py, PyBytes>> {
+        let py = item.py();
+        let options = PyDict::new(py);
+        options.set_item(intern!(py, "buffer_callback"), taker)?;
+        match DUMPS.import(py, "pickle", "dumps")?.call((item, PROTOCOL), Some(&options)) {
+            Ok(pickled) => {
+                let pickled = pickled.cast_into::<PyBytes>()?;
+                if self.is_in_worker || !self.has_name_by_value(&pickled)? {
+                    return Ok(pickled);
+                }
+            }
+            Err(error) if !error.is_instance_of::<PyException>(py) => return Err(error),
+            // What the C pickler cannot do, the slower way may.
+            Err(_) => {}
+        }
+        drop(taker.get().take());
+        let crossing = py.import("remotemedia._crossing")?;
+        Ok(crossing.call_method1("dump_item", (item, taker, self.is_in_worker))?.cast_into()?)
+    }
+
+    fn has_name_by_value(&self, pickled: &Bound<'_, PyBytes>) -> PyResult<bool> {
+        let py = pickled.py();
+        for name in &*self.names(py)?.1 {
+            if pickled.contains(name)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn names(&self, py: Python<'_>) -> PyResult<Names> {
+        static MODULES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+        let modules = MODULES.get_or_try_init(py, || {
+            PyResult::Ok(py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?.unbind())
+        })?;
+        let count = modules.bind(py).len();
+        let known = self.names_by_value.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if known.0 == count {
+            return Ok(known);
+        }
+        let found: Vec<Py<PyBytes>> = py.import("remotemedia._crossing")?.call_method0("names_by_value")?.extract()?;
+        // Looking may have imported modules itself.
+        let names = Names(modules.bind(py).len(), found.into());
+        *self.names_by_value.lock().unwrap_or_else(PoisonError::into_inner) = names.clone();
+        Ok(names)
+    }
+}
+
+impl Border<Object> for PythonBorder {
+    fn pack(&self, item: &Object, letter: &mut Letter<'_>) -> PyResult<()> {
+        Python::attach(|py| {
+            let item = item.0.bind(py);
+            if plain::write(item, letter) {
+                return Ok(());
+            }
+            let taker = Bound::new(py, BufferTaker::default())?;
+            // A pickle begins with an opcode that is no mark of plain values.
+            letter.write(self.pickle(item, &taker)?.as_bytes());
+            buffers::add(py, &taker.get().take(), letter);
+            Ok(())
+        })
+    }
+
+    fn unpack(&self, letter: Arrived) -> PyResult<Object> {
+        Python::attach(|py| {
+            if let Some(item) = plain::read(py, &letter) {
+                return Ok(Object(item));
+            }
+            let item = unpickle(py, letter, 0).map_err(|error| refused(py, error))?;
+            Ok(Object(item.unbind()))
+        })
+    }
+
+    fn pack_fault(&self, fault: &PyErr) -> Vec<u8> {
+        Python::attach(|py| {
+            let packed = py
+                .import("remotemedia._crossing_errors")
+                .and_then(|errors| errors.call_method1("pack_error", (fault.value(py),))?.extract::<Vec<u8>>());
+            // Out of memory, as a rule: then there is no more to tell.
+            packed.unwrap_or_default()
+        })
+    }
+
+    fn unpack_fault(&self, node_id: &str, phase: Phase, bytes: &[u8]) -> PyErr {
+        Python::attach(|py| {
+            let located = py.import("remotemedia._crossing_errors").and_then(|errors| {
+                errors.call_method1("located_error", (PyBytes::new(py, bytes), node_id, phase.name()))
+            });
+            located.map_or_else(|error| error, PyErr::from_value)
+        })
+    }
+
+    fn lost(&self, loss: &Loss) -> PyErr {
+        Python::attach(|py| {
+            let located = describe_loss(py, loss).and_then(|facts| {
+                py.import("remotemedia._failures")?.call_method(
+                    "lost_error",
+                    (&loss.node_id, loss.phase.name()),
+                    Some(&facts),
+                )
+            });
+            located.map_or_else(|error| error, PyErr::from_value)
+        })
+    }
+
+    fn said(&self, node_ids: &[String], stream: Said, line: &str) {
+        let stream = match stream {
+            Said::Out => "stdout",
+            Said::Err => "stderr",
+        };
+        Python::attach(|py| tell(py, "said", (node_ids, stream, line)));
+    }
+
+    fn noted(&self, node_ids: &[String], note: &[u8]) {
+        Python::attach(|py| tell(py, "noted", (node_ids, PyBytes::new(py, note))));
+    }
+}
+
+/// The object that the pickle holds which begins at `start` in a letter. Its buffers are read in place.
+pub(super) fn unpickle(py: Python<'_>, letter: Arrived, start: usize) -> PyResult<Bound<'_, PyAny>> {
+    let loads = LOADS.import(py, "pickle", "loads")?;
+    let Arrived { body, buffers } = letter;
+    let pickled = if body.len() < LARGE {
+        PyBytes::new(py, &body[start..]).into_any()
+    } else {
+        Bound::new(py, SharedBuffer { view: body, start })?.into_any()
+    };
+    if buffers.is_empty() {
+        return loads.call1((pickled,));
+    }
+    let buffers = buffers.into_iter().map(|view| Bound::new(py, SharedBuffer { view, start: 0 }));
+    let buffers = PyList::new(py, buffers.collect::<PyResult<Vec<_>>>()?)?;
+    let options = [(intern!(py, "buffers"), buffers)].into_py_dict(py)?;
+    loads.call((pickled,), Some(&options))
+}
+
+fn refused(py: Python<'_>, error: PyErr) -> PyErr {
+    if !error.is_instance_of::<PyException>(py) {
+        return error;
+    }
+    let told = py
+        .import("remotemedia._crossing")
+        .and_then(|crossing| crossing.call_method1("refuse_arrived", (error.value(py),)));
+    told.map_or_else(|error| error, PyErr::from_value)
+}
+
+fn describe_loss<'py>(py: Python<'py>, loss: &Loss) -> PyResult<Bound<'py, PyDict>> {
+    let facts = PyDict::new(py);
+    match &loss.cause {
+        LossCause::NotStarted(reason) => facts.set_item("not_started", reason)?,
+        LossCause::Exited(code) => facts.set_item("exit_code", code)?,
+        LossCause::Killed(signal) => facts.set_item("signal_number", signal)?,
+        LossCause::LeftBehind => {}
+        LossCause::TimedOut(timeout) => facts.set_item("timeout", timeout.as_secs_f64())?,
+    }
+    facts.set_item("stderr", &loss.stderr)?;
+    facts.set_item("restarts", loss.restarts)?;
+    facts.set_item("is_final", loss.is_final)?;
+    Ok(facts)
+}
+
+/// Tell `remotemedia._worker_log`, which writes to places that the user may have made fail.
+fn tell<'py>(py: Python<'py>, name: &str, arguments: impl pyo3::call::PyCallArgs<'py>) {
+    let told = py.import("remotemedia._worker_log").and_then(|log| log.call_method1(name, arguments));
+    if let Err(error) = told {
+        error.write_unraisable(py, None);
+    }
+}

@@ -1,0 +1,87 @@
+//! Plain values in letters: a mark, and the bytes of the value. Spares most streams of small items the pickler.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyByteArray, PyBytes, PyFloat, PyInt, PyString};
+use remotemedia_runtime::worker::{Arrived, Letter};
+
+use super::buffers::LARGE;
+
+// None of these is the byte that a pickle begins with, 0x80.
+const NONE: u8 = b'N';
+const TRUE: u8 = b'T';
+const FALSE: u8 = b'F';
+const INT: u8 = b'i';
+const FLOAT: u8 = b'f';
+const TEXT: u8 = b's';
+const BYTES: u8 = b'b';
+const LARGE_BYTES: u8 = b'B';
+const LARGE_BYTE_ARRAY: u8 = b'A';
+
+/// Write an item, if it is of one of the plain types, exactly.
+pub(super) fn write(item: &Bound<'_, PyAny>, letter: &mut Letter<'_>) -> bool {
+    if let Ok(int) = item.cast_exact::<PyInt>() {
+        let Ok(value) = int.extract::<i64>() else { return false };
+        write_number(INT, value.to_le_bytes(), letter);
+    } else if let Ok(float) = item.cast_exact::<PyFloat>() {
+        write_number(FLOAT, float.value().to_le_bytes(), letter);
+    } else if let Ok(text) = item.cast_exact::<PyString>() {
+        // One with lone surrogates has no UTF-8.
+        let Ok(text) = text.to_str() else { return false };
+        letter.write(&[TEXT]);
+        letter.write(text.as_bytes());
+    } else if item.is_none() {
+        letter.write(&[NONE]);
+    } else if let Ok(value) = item.cast_exact::<PyBool>() {
+        letter.write(&[if value.is_true() { TRUE } else { FALSE }]);
+    } else if let Ok(bytes) = item.cast_exact::<PyBytes>() {
+        write_bytes(bytes.as_bytes(), letter);
+    } else if let Ok(bytes) = item.cast_exact::<PyByteArray>() {
+        return write_byte_array(bytes, letter);
+    } else {
+        return false;
+    }
+    true
+}
+
+/// The item of a letter that `write` wrote, or `None` for a pickle.
+pub(super) fn read(py: Python<'_>, letter: &Arrived) -> Option<Py<PyAny>> {
+    let (&mark, value) = letter.body.split_first()?;
+    Some(match mark {
+        INT => i64::from_le_bytes(value.try_into().ok()?).into_pyobject(py).ok()?.into_any().unbind(),
+        FLOAT => PyFloat::new(py, f64::from_le_bytes(value.try_into().ok()?)).into_any().unbind(),
+        TEXT => PyString::new(py, std::str::from_utf8(value).ok()?).into_any().unbind(),
+        NONE => py.None(),
+        TRUE | FALSE => PyBool::new(py, mark == TRUE).to_owned().into_any().unbind(),
+        BYTES => PyBytes::new(py, value).into_any().unbind(),
+        LARGE_BYTES => PyBytes::new(py, letter.buffers.first()?).into_any().unbind(),
+        LARGE_BYTE_ARRAY => PyByteArray::new(py, letter.buffers.first()?).into_any().unbind(),
+        _ => return None,
+    })
+}
+
+fn write_number(mark: u8, value: [u8; 8], letter: &mut Letter<'_>) {
+    let mut written = [mark; 9];
+    written[1..].copy_from_slice(&value);
+    letter.write(&written);
+}
+
+fn write_bytes(bytes: &[u8], letter: &mut Letter<'_>) {
+    if bytes.len() < LARGE {
+        letter.write(&[BYTES]);
+        letter.write(bytes);
+    } else {
+        letter.write(&[LARGE_BYTES]);
+        letter.add_buffer(bytes);
+    }
+}
+
+fn write_byte_array(bytes: &Bound<'_, PyByteArray>, letter: &mut Letter<'_>) -> bool {
+    if bytes.len() < LARGE {
+        return false;
+    }
+    letter.write(&[LARGE_BYTE_ARRAY]);
+    // SAFETY: this thread stays attached and runs no Python code while the slice lives, so nobody resizes or writes to the array.
+    #[allow(unsafe_code, reason = "the bytes are copied once, into the letter")]
+    letter.add_buffer(unsafe { bytes.as_bytes() });
+    true
+}

@@ -1,0 +1,118 @@
+//! The inside of a worker: makes the nodes that its parent sent, and serves them.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pyo3::exceptions::PyOSError;
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+use remotemedia_runtime::worker::{Arrived, Notes, Opened, Workplace, serve};
+use remotemedia_runtime::{CancelFlag, Guarded, Node, NodeSpec, Options, Plan, Policy};
+
+use super::border::{PythonBorder, unpickle};
+use super::setup::{self, DescribedNode, Head};
+use crate::bridge::Bridge;
+use crate::failure;
+use crate::node::{PythonNode, forget_initialized};
+use crate::object::Object;
+
+/// `_core.serve_worker`: be a worker on the socket that is the standard input, until the parent says that it is over or is gone.
+pub(crate) fn serve_parent(py: Python<'_>) -> PyResult<()> {
+    let socket = io::stdin().as_fd().try_clone_to_owned()?;
+    // What the nodes read, or give to programs that they start, must not be the socket.
+    let os = py.import("os")?;
+    let nothing: i32 = os.call_method1("open", (os.getattr("devnull")?, os.getattr("O_RDONLY")?))?.extract()?;
+    os.call_method1("dup2", (nothing, 0))?;
+    os.call_method1("close", (nothing,))?;
+
+    let mut workplace =
+        PythonWorkplace { bridge: Bridge::new(None), stop: CancelFlag::default(), is_interrupting: Arc::default() };
+    let served = py.detach(|| serve(socket, PythonBorder::of_worker(), &mut workplace));
+    workplace.bridge.close(py)?;
+    served.map_err(|error| PyOSError::new_err(format!("the worker has lost its parent: {error}")))
+}
+
+struct PythonWorkplace {
+    bridge: Arc<Bridge>,
+    stop: CancelFlag,
+    /// Whether a thread is about to cancel coroutines.
+    is_interrupting: Arc<AtomicBool>,
+}
+
+impl Workplace<Object> for PythonWorkplace {
+    fn open(&mut self, setup: Arrived, notes: Notes) -> PyResult<Opened<Object>> {
+        Python::attach(|py| {
+            let Head { surroundings, described, end } = setup::read_head(py, &setup.body)?;
+            let notes = Bound::new(py, NoteSender(notes))?;
+            // Before the nodes, whose classes are imported by what the parent has in its path.
+            py.import("remotemedia._worker")?.call_method1("set_up", (surroundings, notes))?;
+            let objects = unpickle(py, setup, end)?.cast_into::<PyList>()?;
+            self.make_nodes(&described, &objects)
+        })
+    }
+
+    fn stop_flag(&self) -> CancelFlag {
+        self.stop.clone()
+    }
+
+    fn stop_waiting(&self) -> Box<dyn Fn() + Send + Sync> {
+        let (bridge, is_interrupting) = (Arc::clone(&self.bridge), Arc::clone(&self.is_interrupting));
+        Box::new(move || {
+            if is_interrupting.swap(true, Ordering::SeqCst) {
+                return;
+            }
+            let (bridge, is_interrupting) = (Arc::clone(&bridge), Arc::clone(&is_interrupting));
+            // Whoever asks must not wait for a node that holds the interpreter.
+            let interrupt = move || {
+                Python::try_attach(|py| {
+                    if let Err(error) = bridge.interrupt(py, None) {
+                        error.write_unraisable(py, None);
+                    }
+                    drop(bridge);
+                });
+                is_interrupting.store(false, Ordering::SeqCst);
+            };
+            drop(std::thread::Builder::new().name("remotemedia-interrupt".into()).spawn(interrupt));
+        })
+    }
+}
+
+impl PythonWorkplace {
+    fn make_nodes(&self, described: &[DescribedNode], objects: &Bound<'_, PyList>) -> PyResult<Opened<Object>> {
+        let mut specs: Vec<NodeSpec> = Vec::new();
+        let mut nodes: Vec<Box<dyn Node<Object>>> = Vec::new();
+        for ((id, node_type, options), object) in described.iter().zip(objects.iter()) {
+            let options = options_of(options)?;
+            // The copy of a node that was ready in the parent is not ready here.
+            forget_initialized(&object);
+            let node = PythonNode::new(&object, &options, Arc::clone(&self.bridge))?;
+            nodes.push(if options.has_policy() {
+                Box::new(Guarded::new(Box::new(node), Policy::new(&options, None, self.stop.clone())))
+            } else {
+                Box::new(node)
+            });
+            let after = specs.last().map(|before: &NodeSpec| before.id.clone()).into_iter().collect();
+            specs.push(NodeSpec { id: id.clone(), node_type: node_type.clone(), after, join: false, options });
+        }
+        let plan = Plan::new("worker", &specs).map_err(|error| failure::refused(&error))?;
+        Ok((Arc::new(plan), nodes))
+    }
+}
+
+fn options_of(text: &str) -> PyResult<Options> {
+    let written = serde_json::from_str(text).map_err(|error| failure::PipelineError::new_err(error.to_string()))?;
+    Options::from_json(&written).map_err(|problem| failure::PipelineError::new_err(problem.to_string()))
+}
+
+/// Sends log records to the parent.
+#[pyclass(module = "remotemedia._core", frozen)]
+struct NoteSender(Notes);
+
+#[pymethods]
+impl NoteSender {
+    fn __call__(&self, note: &[u8]) {
+        self.0.send(note);
+    }
+}

@@ -1,0 +1,99 @@
+//! The outputs of one item that come one after the other, on their way from the keeper to whoever hands them on.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::{Payload, Stream};
+
+/// As many outputs wait for their taker before the worker has to.
+const CAPACITY: usize = 64;
+
+struct State<P: Payload> {
+    outputs: VecDeque<P>,
+    /// Nothing more comes; the fault is why, unless the item ended well.
+    end: Option<Result<(), P::Fault>>,
+    /// Nobody wants the rest.
+    is_closed: bool,
+}
+
+/// A bounded queue of outputs.
+pub(crate) struct Channel<P: Payload> {
+    state: Mutex<State<P>>,
+    changed: Condvar,
+}
+
+impl<P: Payload> Channel<P> {
+    pub(crate) fn new(first: P) -> Self {
+        let state = State { outputs: VecDeque::from([first]), end: None, is_closed: false };
+        Self { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// Add an output; waits while there are many.
+    pub(crate) fn push(&self, output: P) {
+        let mut state = self.lock();
+        while state.outputs.len() >= CAPACITY && !state.is_closed {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if !state.is_closed {
+            state.outputs.push_back(output);
+        }
+        self.changed.notify_all();
+    }
+
+    /// Nothing more comes.
+    pub(crate) fn end(&self, end: Result<(), P::Fault>) {
+        self.lock().end.get_or_insert(end);
+        self.changed.notify_all();
+    }
+
+    /// Nobody wants the rest: whoever waits need not any more.
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        state.is_closed = true;
+        let outputs = std::mem::take(&mut state.outputs);
+        self.changed.notify_all();
+        drop(state);
+        drop(outputs);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<P>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Result<Option<P>, P::Fault> {
+        let mut state = self.lock();
+        loop {
+            if let Some(output) = state.outputs.pop_front() {
+                self.changed.notify_all();
+                return Ok(Some(output));
+            }
+            if state.is_closed {
+                return Ok(None);
+            }
+            if let Some(end) = &mut state.end {
+                return std::mem::replace(end, Ok(())).map(|()| None);
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// The taker's end of a [`Channel`].
+pub(crate) struct Drawn<P: Payload>(pub(crate) Arc<Channel<P>>);
+
+impl<P: Payload> Stream<P> for Drawn<P> {
+    fn next(&mut self) -> Result<Option<P>, P::Fault> {
+        P::wait(|| self.0.take())
+    }
+
+    fn close(&mut self) -> Result<(), P::Fault> {
+        self.0.close();
+        Ok(())
+    }
+}
+
+impl<P: Payload> Drop for Drawn<P> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}

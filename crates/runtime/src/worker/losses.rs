@@ -1,0 +1,70 @@
+//! What the end of a worker means for what it was at.
+
+use std::sync::atomic::Ordering;
+
+use super::link::Transport;
+use super::remote::{Line, Remote};
+use super::{Loss, LossCause};
+use crate::progress::Reading;
+use crate::{Payload, Phase};
+
+/// An item that was in work when as many workers died is the cause.
+const POISONOUS: usize = 2;
+
+impl<P: Payload> Remote<P> {
+    /// What is told about a worker that is gone.
+    pub(crate) fn loss(
+        &self,
+        cause: &LossCause,
+        stderr: String,
+        reading: Option<Reading>,
+        restarts: usize,
+        is_final: bool,
+    ) -> Loss {
+        let node = reading.map_or(0, |reading| reading.node).min(self.spec.node_ids.len() - 1);
+        let is_initializing = reading.is_some_and(|reading| reading.item.is_none());
+        Loss {
+            node_id: self.spec.node_ids[node].clone(),
+            phase: if is_initializing { Phase::Initialize } else { Phase::Process },
+            cause: cause.clone(),
+            stderr,
+            restarts,
+            is_final,
+        }
+    }
+
+    /// The items that were in work have one more death on them; one that has too many ends with the loss as its fault, as does one that
+    /// took too long.
+    pub(crate) fn set_aside_poison(&self, loss: Loss, reading: Option<Reading>) {
+        let in_work = reading.and_then(|reading| reading.item);
+        let is_timeout = matches!(loss.cause, LossCause::TimedOut(_));
+        let mut poison = Vec::new();
+        {
+            let mut state = self.lock();
+            let is_alone = state.pending.values().filter(|pending| pending.is_sent).count() == 1;
+            for (&number, pending) in &mut state.pending {
+                let is_suspect = if self.spec.is_concurrent { pending.is_sent } else { in_work == Some(number) };
+                if !is_suspect {
+                    continue;
+                }
+                pending.deaths += 1;
+                let is_sure = !self.spec.is_concurrent || is_alone;
+                if is_timeout || (is_sure && pending.deaths >= POISONOUS) {
+                    poison.push(number);
+                }
+            }
+        }
+        let loss = Loss { phase: Phase::Process, ..loss };
+        for number in poison {
+            self.finish(number, Err(self.border.lost(&loss)));
+        }
+    }
+
+    /// Add what went over a line that is no more to the figures.
+    pub(crate) fn note_traffic(&self, line: Option<&Line>) {
+        let Some(line) = line else { return };
+        let (sent, received) = line.link.traffic();
+        self.figures.sent_bytes.fetch_add(sent, Ordering::Relaxed);
+        self.figures.received_bytes.fetch_add(received, Ordering::Relaxed);
+    }
+}

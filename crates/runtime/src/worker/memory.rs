@@ -1,0 +1,379 @@
+//! Anonymous shared memory: written once by one side, read in place by the other.
+//!
+//! Each side lends segments of its own to the other. The first page of a segment counts its users, so that giving it back takes no
+//! message; then the lender uses it again. The kernel frees it when both processes are gone, whatever ended them.
+//!
+//! *Invariant:* only its lender takes a segment that has no users, and nobody writes to one that has.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::ops::Deref;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::fs::FallocateFlags;
+
+use crate::progress::Progress;
+
+/// The page of a segment that holds its counter.
+const HEAD: usize = 4096;
+
+/// Segments come in few sizes, so that they fit again: powers of two from here on.
+const SMALLEST: usize = 64 * 1024;
+
+/// As many bytes of segments without users are kept for the next letters. Fresh memory costs as much as several copies into it.
+const KEPT: usize = 128 * 1024 * 1024;
+
+/// A piece of shared memory.
+pub(crate) struct Segment {
+    pub(crate) id: u32,
+    map: MmapRaw,
+    /// What the other side maps it by; kept by the lender until it has been told.
+    file: Mutex<Option<OwnedFd>>,
+    is_known: AtomicBool,
+}
+
+impl Segment {
+    fn create(id: u32, bytes: usize) -> io::Result<Self> {
+        let file = anonymous_file()?;
+        let size = HEAD + bytes;
+        // Memory that is promised but not there would be a SIGBUS in the middle of a copy.
+        rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, size as u64)?;
+        let map = MmapOptions::new().len(size).populate().map_raw(&file)?;
+        Ok(Self { id, map, file: Mutex::new(Some(file)), is_known: AtomicBool::new(false) })
+    }
+
+    fn open(id: u32, file: &OwnedFd) -> io::Result<Self> {
+        let map = MmapOptions::new().populate().map_raw(file)?;
+        if map.len() < HEAD {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a shared segment without a head"));
+        }
+        Ok(Self { id, map, file: Mutex::new(None), is_known: AtomicBool::new(true) })
+    }
+
+    fn capacity(&self) -> usize {
+        self.map.len() - HEAD
+    }
+
+    fn users(&self) -> &AtomicU32 {
+        // SAFETY: the head is mapped for as long as `self` lives, aligned to a page, and only ever used as this atomic.
+        #[allow(unsafe_code, reason = "shared memory is reached by a pointer")]
+        unsafe {
+            &*self.map.as_ptr().cast::<AtomicU32>()
+        }
+    }
+
+    fn is_free(&self) -> bool {
+        self.users().load(Ordering::Acquire) == 0
+    }
+
+    /// Where `bytes` lie in this segment, if they do.
+    fn place_of(&self, bytes: &[u8]) -> Option<usize> {
+        let start = (bytes.as_ptr() as usize).checked_sub(self.map.as_ptr() as usize + HEAD)?;
+        (start + bytes.len() <= self.capacity()).then_some(start)
+    }
+
+    /// What the other side needs to map the segment; `None` once it has it.
+    pub(crate) fn introduce(&self) -> Option<OwnedFd> {
+        let is_new = !self.is_known.swap(true, Ordering::AcqRel);
+        if is_new { self.file.lock().unwrap_or_else(PoisonError::into_inner).take() } else { None }
+    }
+}
+
+/// Where there is no memfd, a name that is gone before anybody else could see it.
+fn anonymous_file() -> io::Result<OwnedFd> {
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    {
+        use rustix::fs::MemfdFlags;
+        match rustix::fs::memfd_create("remotemedia", MemfdFlags::CLOEXEC) {
+            Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => {}
+            file => return Ok(file?),
+        }
+    }
+    use rustix::fs::Mode;
+    use rustix::shm::OFlags;
+    let name = format!("/remotemedia-{}-{:x}", std::process::id(), fastrand::u64(..));
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR;
+    let file = rustix::shm::open(&name, flags, Mode::RUSR | Mode::WUSR)?;
+    rustix::shm::unlink(&name)?;
+    Ok(file)
+}
+
+/// One use of a segment, given back when it is dropped.
+pub(crate) struct Hold(Option<Arc<Segment>>);
+
+impl Hold {
+    /// Take over a use that is counted already.
+    fn counted(segment: &Arc<Segment>) -> Self {
+        Self(Some(Arc::clone(segment)))
+    }
+
+    fn segment(&self) -> &Arc<Segment> {
+        self.0.as_ref().expect("only a hold that is gone has no segment")
+    }
+
+    /// Leave this use to the other side.
+    pub(crate) fn hand_over(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if let Some(segment) = &self.0 {
+            segment.users().fetch_sub(1, Ordering::Release);
+        }
+    }
+}
+
+/// Bytes that came from the other process. Cloning shares them.
+#[derive(Clone)]
+pub struct View {
+    store: Store,
+    start: usize,
+    len: usize,
+}
+
+#[derive(Clone)]
+enum Store {
+    Own(Arc<[u8]>),
+    Shared(Arc<Hold>),
+}
+
+impl View {
+    fn shared(hold: Hold, start: usize, len: usize) -> Self {
+        Self { store: Store::Shared(Arc::new(hold)), start, len }
+    }
+}
+
+impl From<&[u8]> for View {
+    fn from(bytes: &[u8]) -> Self {
+        Self { store: Store::Own(bytes.into()), start: 0, len: bytes.len() }
+    }
+}
+
+impl Deref for View {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.store {
+            Store::Own(bytes) => &bytes[self.start..self.start + self.len],
+            Store::Shared(hold) => {
+                // SAFETY: `Memory::view` has checked the range; the mapping lives as long as the hold, and nobody writes to a segment in use.
+                #[allow(unsafe_code, reason = "shared memory is reached by a pointer")]
+                unsafe {
+                    std::slice::from_raw_parts(hold.segment().map.as_ptr().add(HEAD + self.start), self.len)
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "View({} bytes)", self.len)
+    }
+}
+
+/// Where bytes lie in a segment, as it is told to the other side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Whether the segment is the reader's own.
+    pub(crate) is_readers: bool,
+    pub(crate) segment: u32,
+    pub(crate) start: u64,
+    pub(crate) len: u64,
+}
+
+#[derive(Default)]
+struct State {
+    lent: Vec<Arc<Segment>>,
+    next_id: u32,
+    borrowed: HashMap<u32, Arc<Segment>>,
+    /// Segments that were closed here, of which the other side must be told.
+    closed: Vec<u32>,
+    /// Why there is no shared memory, once that is known.
+    trouble: Option<io::Error>,
+}
+
+/// The segments that two processes share, as one of them sees them.
+#[derive(Default)]
+pub(crate) struct Memory {
+    state: Mutex<State>,
+}
+
+impl Memory {
+    /// Put bytes where the other side can read them: its use of them is the answer. `None` if there is no shared memory.
+    pub(crate) fn lend(&self, bytes: &[u8]) -> Option<(Place, Hold)> {
+        let len = bytes.len() as u64;
+        let (hold, is_readers) = {
+            let mut state = self.lock();
+            if let Some((segment, start, is_readers)) = state.find(bytes) {
+                segment.users().fetch_add(1, Ordering::Relaxed);
+                let hold = Hold::counted(segment);
+                return Some((Place { is_readers, segment: segment.id, start: start as u64, len }, hold));
+            }
+            (state.take(bytes.len())?, false)
+        };
+        // SAFETY: the segment has room for `bytes`, it had no user before this hold, and its lender alone writes to it.
+        #[allow(unsafe_code, reason = "shared memory is reached by a pointer")]
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), hold.segment().map.as_mut_ptr().add(HEAD), bytes.len());
+        }
+        Some((Place { is_readers, segment: hold.segment().id, start: 0, len }, hold))
+    }
+
+    /// The other side lends a segment.
+    pub(crate) fn borrow(&self, id: u32, file: &OwnedFd) -> io::Result<()> {
+        let segment = Segment::open(id, file)?;
+        self.lock().borrowed.insert(id, Arc::new(segment));
+        Ok(())
+    }
+
+    /// The other side has closed a segment.
+    pub(crate) fn give_back(&self, id: u32) {
+        self.lock().borrowed.remove(&id);
+    }
+
+    /// Take a use over that the other side has handed over.
+    pub(crate) fn view(&self, place: Place) -> io::Result<View> {
+        let state = self.lock();
+        let segment = if place.is_readers {
+            state.lent.iter().find(|segment| segment.id == place.segment)
+        } else {
+            state.borrowed.get(&place.segment)
+        };
+        let segment = segment.ok_or_else(|| invalid("a letter names a segment that is not there"))?;
+        let hold = Hold::counted(segment);
+        let start =
+            usize::try_from(place.start).map_err(|_| invalid("a letter names a place outside of its segment"))?;
+        let len = usize::try_from(place.len).map_err(|_| invalid("a letter names a place outside of its segment"))?;
+        if start.checked_add(len).is_none_or(|end| end > segment.capacity()) {
+            return Err(invalid("a letter names a place outside of its segment"));
+        }
+        Ok(View::shared(hold, start, len))
+    }
+
+    /// The segment with this id, which the other side may not know yet.
+    pub(crate) fn lent(&self, id: u32) -> Option<Arc<Segment>> {
+        self.lock().lent.iter().find(|segment| segment.id == id).map(Arc::clone)
+    }
+
+    /// The segments that were closed since the last question.
+    pub(crate) fn take_closed(&self) -> Vec<u32> {
+        std::mem::take(&mut self.lock().closed)
+    }
+
+    /// Why there is no shared memory, the first time that somebody asks after that is known.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.lock().trouble.as_ref().map(ToString::to_string)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn find(&self, bytes: &[u8]) -> Option<(&Arc<Segment>, usize, bool)> {
+        let borrowed = self.borrowed.values().map(|segment| (segment, true));
+        let lent = self.lent.iter().filter(|segment| !segment.is_free()).map(|segment| (segment, false));
+        borrowed
+            .chain(lent)
+            .find_map(|(segment, is_readers)| segment.place_of(bytes).map(|start| (segment, start, is_readers)))
+    }
+
+    /// The first use of a segment with room for as many bytes.
+    fn take(&mut self, bytes: usize) -> Option<Hold> {
+        if self.trouble.is_some() {
+            return None;
+        }
+        let fitting = self.lent.iter().filter(|segment| segment.capacity() >= bytes && segment.is_free());
+        // One that is far too large is left for what needs it.
+        let best = fitting
+            .min_by_key(|segment| segment.capacity())
+            .filter(|segment| segment.capacity() / 8 <= bytes.max(SMALLEST));
+        if let Some(segment) = best {
+            segment.users().store(1, Ordering::Relaxed);
+            return Some(Hold::counted(segment));
+        }
+        self.close_surplus();
+        match Segment::create(self.next_id, bytes.max(SMALLEST).next_power_of_two()) {
+            Ok(segment) => {
+                self.next_id += 1;
+                segment.users().store(1, Ordering::Relaxed);
+                let segment = Arc::new(segment);
+                let hold = Hold::counted(&segment);
+                self.lent.push(segment);
+                Some(hold)
+            }
+            Err(error) => {
+                self.trouble = Some(error);
+                None
+            }
+        }
+    }
+
+    /// Let go of the largest segments without users until what is kept is not too much.
+    fn close_surplus(&mut self) {
+        let mut free: usize =
+            self.lent.iter().filter(|segment| segment.is_free()).map(|segment| segment.capacity()).sum();
+        while free > KEPT {
+            let largest = (0..self.lent.len())
+                .filter(|&index| self.lent[index].is_free())
+                .max_by_key(|&index| self.lent[index].capacity());
+            let Some(largest) = largest else { return };
+            let segment = self.lent.swap_remove(largest);
+            free -= segment.capacity();
+            self.closed.push(segment.id);
+        }
+    }
+}
+
+fn invalid(text: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
+/// A page that both sides see: where the worker is.
+pub(crate) struct Page {
+    map: MmapRaw,
+}
+
+/// What a [`Page`] holds.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub(crate) struct Position {
+    /// The call under way, with the number of its item.
+    pub(crate) progress: Progress,
+    /// When the item under way was begun, in nanoseconds of the monotonic clock.
+    pub(crate) since_ns: AtomicU64,
+}
+
+impl Page {
+    /// A new page, with what the other side maps it by.
+    pub(crate) fn create() -> io::Result<(Self, OwnedFd)> {
+        let file = anonymous_file()?;
+        rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, HEAD as u64)?;
+        Ok((Self::open(&file)?, file))
+    }
+
+    pub(crate) fn open(file: &OwnedFd) -> io::Result<Self> {
+        Ok(Self { map: MmapOptions::new().len(HEAD).map_raw(file)? })
+    }
+}
+
+impl Deref for Page {
+    type Target = Position;
+
+    fn deref(&self) -> &Position {
+        // SAFETY: the page is mapped for as long as `self` lives and larger than a `Position`, which consists of atomics alone, for which
+        // any bytes stand for a value.
+        #[allow(unsafe_code, reason = "shared memory is reached by a pointer")]
+        unsafe {
+            &*self.map.as_ptr().cast::<Position>()
+        }
+    }
+}

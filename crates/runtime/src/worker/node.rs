@@ -1,0 +1,232 @@
+//! Nodes whose work is done in another process.
+
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::sync_channel;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::keeper;
+use super::link::Transport;
+use super::process::usage;
+use super::remote::{Job, Life, Remote, Reply};
+use super::{Border, WorkerSpec};
+use crate::node::{Done, Elsewhere, EndEarly, TellStep};
+use crate::{Node, Outputs, Payload, WorkerMetrics};
+
+/// A worker whose session does not say until when may take as long to clean up.
+const CLEANUP_TIME: Duration = Duration::from_secs(10);
+
+/// The nodes of a stage that runs in a worker: the first one takes the items of all of them, the others nothing.
+pub fn remote_nodes<P: Payload>(
+    spec: WorkerSpec<P>,
+    border: Arc<dyn Border<P>>,
+) -> std::io::Result<Vec<Box<dyn Node<P>>>> {
+    let count = spec.node_ids.len();
+    let remote = Arc::new(Remote::new(spec, border)?);
+    let node = |index| RemoteNode { remote: Arc::clone(&remote), index, keeper: None };
+    Ok((0..count).map(|index| Box::new(node(index)) as Box<dyn Node<P>>).collect())
+}
+
+/// One node of such a stage.
+struct RemoteNode<P: Payload> {
+    remote: Arc<Remote<P>>,
+    /// Its number in the stage.
+    index: usize,
+    keeper: Option<JoinHandle<()>>,
+}
+
+impl<P: Payload> RemoteNode<P> {
+    fn take_fault(&self) -> Result<(), P::Fault> {
+        let (fault, loss) = {
+            let mut state = self.remote.lock();
+            let loss = (self.index == 0 && state.life == Life::Failed).then(|| state.loss.clone()).flatten();
+            (state.faults[self.index].take(), loss)
+        };
+        match (fault, loss) {
+            (Some(fault), _) => Err(fault),
+            (None, Some(loss)) => Err(self.remote.border.lost(&loss)),
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// Wait for the answer to a job.
+    fn ask(&self, job: Job<P>) -> Result<Outputs<P>, P::Fault> {
+        let (sender, answer) = sync_channel(1);
+        let done: Done<P> = Box::new(move |answer| drop(sender.send(answer)));
+        self.remote.begin(job, Reply::Whole(done));
+        let remote = &self.remote;
+        let answer = P::wait(move || {
+            remote.flush();
+            answer.recv()
+        });
+        answer.unwrap_or(Ok(Outputs::None))
+    }
+
+    fn wait_while(&self, is_not_yet: impl Fn(Life) -> bool + Send) {
+        let remote = &self.remote;
+        P::wait(move || {
+            let mut state = remote.lock();
+            while is_not_yet(state.life) {
+                state = remote.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+        });
+    }
+
+    fn end(&mut self) {
+        {
+            let mut state = self.remote.lock();
+            state.is_closing = true;
+            state.end_by.get_or_insert_with(|| Instant::now() + CLEANUP_TIME);
+        }
+        self.remote.changed.notify_all();
+        self.remote.wake_keeper();
+    }
+}
+
+impl<P: Payload> Node<P> for RemoteNode<P> {
+    fn initialize(&mut self) -> Result<(), P::Fault> {
+        if self.index == 0 && self.keeper.is_none() {
+            let remote = Arc::clone(&self.remote);
+            remote.lock().life = Life::Starting;
+            let life = move || P::live(|| keeper::keep(&remote));
+            self.keeper =
+                std::thread::Builder::new().name(format!("{}-keeper", self.remote.spec.node_ids[0])).spawn(life).ok();
+        }
+        self.wait_while(|life| life == Life::Starting);
+        self.take_fault()
+    }
+
+    fn process(&mut self, item: P) -> Result<Outputs<P>, P::Fault> {
+        match self.remote.directly(item) {
+            Ok(answer) => answer,
+            Err(item) => self.ask(Job::Item(item)),
+        }
+    }
+
+    fn process_batch(&mut self, items: Vec<P>) -> Result<Vec<Option<P>>, P::Fault> {
+        let count = items.len();
+        let (sender, answer) = sync_channel(1);
+        let reply = Reply::Batch((0..count).map(|_| None).collect(), Box::new(move |answer| drop(sender.send(answer))));
+        self.remote.begin(Job::Batch(items), reply);
+        let remote = &self.remote;
+        let answer = P::wait(move || {
+            remote.flush();
+            answer.recv()
+        });
+        answer.unwrap_or_else(|_| Ok((0..count).map(|_| None).collect()))
+    }
+
+    fn start(&mut self, item: P, done: Done<P>) -> Option<EndEarly> {
+        self.remote.begin(Job::Item(item), Reply::Whole(done));
+        None
+    }
+
+    fn flush(&mut self) -> Result<Outputs<P>, P::Fault> {
+        if self.index > 0 {
+            // The first node flushes all of them.
+            return Ok(Outputs::None);
+        }
+        self.ask(Job::Flush)
+    }
+
+    fn keeps_time(&self) -> bool {
+        true
+    }
+
+    fn elsewhere(&self) -> Option<Arc<dyn Elsewhere>> {
+        (self.index == 0).then(|| Arc::clone(&self.remote) as Arc<dyn Elsewhere>)
+    }
+
+    fn interrupt(&mut self) -> Result<(), P::Fault> {
+        if self.index == 0 {
+            Elsewhere::interrupt(&*self.remote);
+            let remote = &self.remote;
+            P::wait(|| remote.wait_until_interrupted());
+        }
+        Ok(())
+    }
+
+    fn cleanup(&mut self) -> Result<(), P::Fault> {
+        self.end();
+        self.wait_while(|life| !matches!(life, Life::Failed | Life::Ended | Life::Unborn));
+        if let Some(keeper) = self.keeper.take() {
+            // One that panicked has said so.
+            P::wait(|| keeper.join()).ok();
+        }
+        self.take_cleanup_fault()
+    }
+}
+
+impl<P: Payload> RemoteNode<P> {
+    /// What the node's `cleanup` failed with. That the worker is gone is news only if nobody has heard of it.
+    fn take_cleanup_fault(&self) -> Result<(), P::Fault> {
+        let mut state = self.remote.lock();
+        let left_behind = state.loss.take_if(|loss| self.index == 0 && loss.cause == super::LossCause::LeftBehind);
+        let fault = state.faults[self.index].take();
+        drop(state);
+        match (fault, left_behind) {
+            (Some(fault), _) => Err(fault),
+            (None, Some(loss)) => Err(self.remote.border.lost(&loss)),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+impl<P: Payload> Drop for RemoteNode<P> {
+    fn drop(&mut self) {
+        if self.index == 0 && self.keeper.is_some() {
+            // Its keeper ends by itself; waiting for it here could be waiting for oneself.
+            self.remote.lock().end_by = Some(Instant::now());
+            self.end();
+        }
+    }
+}
+
+impl<P: Payload> Elsewhere for Remote<P> {
+    fn interrupt(&self) {
+        Self::interrupt(self);
+    }
+
+    fn hand_over(&self) {
+        self.flush();
+    }
+
+    fn end_by(&self, deadline: Instant) {
+        self.lock().end_by = Some(deadline);
+        self.changed.notify_all();
+        self.wake_keeper();
+    }
+
+    fn process_id(&self) -> Option<u32> {
+        u32::try_from(self.figures.process.load(Ordering::Relaxed)).ok().filter(|&id| id > 0)
+    }
+
+    fn figures(&self) -> WorkerMetrics {
+        let figures = &self.figures;
+        let line = self.lock().line.clone();
+        let (sent, received) = line.map_or((0, 0), |line| line.link.traffic());
+        let usage = self.process_id().and_then(|id| usage(&id.to_string()));
+        let alive = usage.unwrap_or_default();
+        WorkerMetrics {
+            processes: u64::from(usage.is_some()),
+            restarts: figures.restarts.load(Ordering::Relaxed),
+            redeliveries: figures.redeliveries.load(Ordering::Relaxed),
+            sent_bytes: figures.sent_bytes.load(Ordering::Relaxed) + sent,
+            received_bytes: figures.received_bytes.load(Ordering::Relaxed) + received,
+            transport_us: 0,
+            cpu_us: figures.ended_cpu_us.load(Ordering::Relaxed) + alive.cpu_us,
+            resident_bytes: if usage.is_some() {
+                alive.resident_bytes
+            } else {
+                figures.ended_resident_bytes.load(Ordering::Relaxed)
+            },
+        }
+    }
+
+    fn tell_steps(&self, tell: TellStep) {
+        // Asked for once, when the session is built.
+        self.tell_step.set(tell).ok();
+    }
+}

@@ -1,0 +1,208 @@
+//! The child process of a worker: its start, its end, and what it writes to its standard streams.
+
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+use super::{LossCause, Said};
+
+/// As many lines of the standard error stream are kept for the message about a worker's end.
+const KEPT_LINES: usize = 20;
+
+/// A line longer than this is cut.
+const LONGEST_LINE: usize = 16 * 1024;
+
+/// A process that was killed is gone after at most so long, unless the kernel itself is stuck.
+const DYING_TIME: Duration = Duration::from_secs(5);
+
+/// The signal at which a worker writes the stacks of its threads.
+pub const TELL_STACKS: i32 = 50;
+
+/// Stacks come in one go: after such a pause nothing more does.
+const QUIET: Duration = Duration::from_millis(20);
+
+/// A child in a process group of its own.
+pub(crate) struct Process {
+    child: Child,
+    /// Readable when the child has ended. Where the system has no such thing, the end of the socket tells.
+    ended: Option<OwnedFd>,
+    streams: [Lines; 2],
+    stderr: VecDeque<String>,
+}
+
+impl Process {
+    /// Start a program with `socket` as its standard input.
+    pub(crate) fn start(program: &OsStr, arguments: &[impl AsRef<OsStr>], socket: OwnedFd) -> io::Result<Self> {
+        let mut child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::from(socket))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // Ctrl-C reaches it through its parent, and what it starts ends with it.
+            .process_group(0)
+            .spawn()?;
+        let ended = rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).ok();
+        let stdout = child.stdout.take().map(OwnedFd::from);
+        let stderr = child.stderr.take().map(OwnedFd::from);
+        let streams = [Lines::new(stdout, Said::Out)?, Lines::new(stderr, Said::Err)?];
+        Ok(Self { child, ended, streams, stderr: VecDeque::new() })
+    }
+
+    /// Its number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What to watch: its end, and its streams as long as they are open.
+    pub(crate) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let streams = self.streams.iter().filter_map(|lines| lines.pipe.as_ref()).map(AsFd::as_fd);
+        self.ended.iter().map(AsFd::as_fd).chain(streams)
+    }
+
+    /// The lines that have come since the last question.
+    pub(crate) fn read_lines(&mut self, mut told: impl FnMut(Said, &str)) {
+        for lines in &mut self.streams {
+            lines.read();
+            while let Some(line) = lines.take_line() {
+                if lines.said == Said::Err {
+                    self.stderr.push_back(line.clone());
+                    if self.stderr.len() > KEPT_LINES {
+                        self.stderr.pop_front();
+                    }
+                }
+                told(lines.said, &line);
+            }
+        }
+    }
+
+    /// The last lines of its standard error stream.
+    pub(crate) fn stderr(&self) -> String {
+        self.stderr.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)) | Err(_))
+    }
+
+    /// Let it write to its standard error stream where its threads are, as far as it can.
+    pub(crate) fn tell_stacks(&mut self, patience: Duration, mut told: impl FnMut(Said, &str)) {
+        // SAFETY: a number among those of the real-time signals, none of which a C library keeps for itself.
+        #[allow(unsafe_code, reason = "rustix knows no names for real-time signals")]
+        let signal = unsafe { Signal::from_raw_unchecked(TELL_STACKS) };
+        rustix::process::kill_process(Pid::from_child(&self.child), signal).ok();
+        let deadline = Instant::now() + patience;
+        let mut quiet_since = None;
+        while Instant::now() < deadline && quiet_since.is_none_or(|since: Instant| since.elapsed() < QUIET) {
+            let mut has_spoken = false;
+            self.read_lines(|said, line| {
+                has_spoken |= said == Said::Err;
+                told(said, line);
+            });
+            if has_spoken {
+                quiet_since = Some(Instant::now());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// End it, and all that it has started, whatever they are at.
+    pub(crate) fn kill(&self) {
+        rustix::process::kill_process_group(Pid::from_child(&self.child), Signal::KILL).ok();
+    }
+
+    /// Wait for its end, read the last of its streams, and end what it has left behind.
+    pub(crate) fn bury(&mut self, told: impl FnMut(Said, &str)) -> LossCause {
+        let deadline = Instant::now() + DYING_TIME;
+        let status = loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) => break Some(status),
+                Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_micros(200)),
+                _ => break None,
+            }
+        };
+        // Its group lives on as long as anything that it started does.
+        rustix::process::kill_process_group(Pid::from_child(&self.child), Signal::KILL).ok();
+        self.read_lines(told);
+        status.map_or_else(|| LossCause::NotStarted("it cannot be waited for".to_owned()), cause_of)
+    }
+}
+
+fn cause_of(status: ExitStatus) -> LossCause {
+    match status.signal() {
+        Some(signal) => LossCause::Killed(signal),
+        None => LossCause::Exited(status.code().unwrap_or(-1)),
+    }
+}
+
+/// A pipe that is read line by line.
+struct Lines {
+    pipe: Option<std::fs::File>,
+    said: Said,
+    bytes: Vec<u8>,
+}
+
+impl Lines {
+    fn new(pipe: Option<OwnedFd>, said: Said) -> io::Result<Self> {
+        if let Some(pipe) = &pipe {
+            rustix::io::ioctl_fionbio(pipe, true)?;
+        }
+        Ok(Self { pipe: pipe.map(std::fs::File::from), said, bytes: Vec::new() })
+    }
+
+    fn read(&mut self) {
+        let mut chunk = [0; 8192];
+        // Others come after one that never stops.
+        for _ in 0..8 {
+            let Some(pipe) = &mut self.pipe else { return };
+            match pipe.read(&mut chunk) {
+                Ok(0) => self.pipe = None,
+                Ok(count) => self.bytes.extend_from_slice(&chunk[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => self.pipe = None,
+            }
+        }
+    }
+
+    /// The next whole line, and at the end what is left.
+    fn take_line(&mut self) -> Option<String> {
+        let end = self.bytes.iter().position(|&byte| byte == b'\n');
+        let (text, taken) = match end {
+            Some(end) => (end, end + 1),
+            None if self.bytes.len() > LONGEST_LINE || (self.pipe.is_none() && !self.bytes.is_empty()) => {
+                (self.bytes.len(), self.bytes.len())
+            }
+            None => return None,
+        };
+        let line = String::from_utf8_lossy(&self.bytes[..text]).into_owned();
+        self.bytes.drain(..taken);
+        Some(line)
+    }
+}
+
+/// What a process has used.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Usage {
+    pub(crate) cpu_us: u64,
+    pub(crate) resident_bytes: u64,
+}
+
+/// What a process, by its number or as `self`, has used so far. Only Linux tells.
+pub(crate) fn usage(process: &str) -> Option<Usage> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The second field is a name, which may hold anything but ends with the last parenthesis.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let field = |number: usize| fields.get(number - 3).and_then(|text| text.parse::<u64>().ok());
+    let ticks = field(14)? + field(15)?;
+    Some(Usage {
+        cpu_us: ticks * 1_000_000 / rustix::param::clock_ticks_per_second(),
+        resident_bytes: field(24)? * rustix::param::page_size() as u64,
+    })
+}

@@ -1,0 +1,205 @@
+//! What travels on the socket between a parent and its worker: frames of a fixed head, the places of shared buffers, and a body.
+
+use super::memory::Place;
+
+/// As long is the head of every frame.
+pub(crate) const HEAD_LEN: usize = 32;
+
+/// As long is the place of one shared buffer.
+pub(crate) const PLACE_LEN: usize = 24;
+
+/// What a frame is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    /// A segment of shared memory, whose file comes along; `number` is its id.
+    Segment = 1,
+    /// The sender has closed the segment with this id.
+    Closed,
+    /// To the worker, with files: the control socket and the page.
+    Hello,
+    /// To the worker: what makes its nodes.
+    Setup,
+    /// To the worker: an item. `more` says that the next one belongs to the same call.
+    Item,
+    /// To the worker: the end of input.
+    Flush,
+    /// To the worker: the state that the node had.
+    Restore,
+    /// From the worker: the nodes are ready; `extra` tells whether their state can be fetched.
+    Ready,
+    /// From the worker: an output; `last` says that the item is done with it.
+    Output,
+    /// From the worker: the item is done, without a further output.
+    Done,
+    /// From the worker: the node of this number failed, which ends the item.
+    Fault,
+    /// From the worker: how long the nodes took for the item; the body holds a number for each.
+    Steps,
+    /// From the worker: the state of a node after this item.
+    State,
+    /// By the control socket: what came before this is not wanted any more; `number` counts interruptions.
+    Interrupt,
+    /// By the control socket, to the worker: end the work, clean the nodes up.
+    Close,
+    /// From the worker: what its nodes said to their cleanup, one frame each that failed, then one without a body.
+    CleanedUp,
+    /// By the control socket, from the worker: a note.
+    Note,
+}
+
+const KINDS: [Kind; 17] = [
+    Kind::Segment,
+    Kind::Closed,
+    Kind::Hello,
+    Kind::Setup,
+    Kind::Item,
+    Kind::Flush,
+    Kind::Restore,
+    Kind::Ready,
+    Kind::Output,
+    Kind::Done,
+    Kind::Fault,
+    Kind::Steps,
+    Kind::State,
+    Kind::Interrupt,
+    Kind::Close,
+    Kind::CleanedUp,
+    Kind::Note,
+];
+
+/// The head of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) kind: Kind,
+    /// More of the same follows: items of a batch.
+    pub(crate) has_more: bool,
+    /// Nothing more comes of the item.
+    pub(crate) is_last: bool,
+    /// The outputs of the item came out before, and are not wanted again.
+    pub(crate) is_replay: bool,
+    /// The number of a node in its stage.
+    pub(crate) node: u16,
+    /// Of the item that it is about, or as the kind says.
+    pub(crate) number: u64,
+    /// As the kind says.
+    pub(crate) extra: u64,
+}
+
+impl Head {
+    pub(crate) fn new(kind: Kind, number: u64) -> Self {
+        Self { kind, has_more: false, is_last: false, is_replay: false, node: 0, number, extra: 0 }
+    }
+
+    /// The same, as the last frame of its item.
+    pub(crate) fn last(self) -> Self {
+        Self { is_last: true, ..self }
+    }
+
+    /// Write a frame.
+    pub(crate) fn write(&self, places: &[Place], body: &[u8], is_body_shared: bool, out: &mut Vec<u8>) {
+        let flags = u8::from(self.has_more)
+            | u8::from(self.is_last) << 1
+            | u8::from(self.is_replay) << 2
+            | u8::from(is_body_shared) << 3;
+        out.extend_from_slice(&[self.kind as u8, flags]);
+        out.extend_from_slice(&self.node.to_le_bytes());
+        out.extend_from_slice(&u32::try_from(places.len()).expect("a letter has few buffers").to_le_bytes());
+        out.extend_from_slice(&(body.len() as u64).to_le_bytes());
+        out.extend_from_slice(&self.number.to_le_bytes());
+        out.extend_from_slice(&self.extra.to_le_bytes());
+        for place in places {
+            let segment = u64::from(place.segment) << 1 | u64::from(place.is_readers);
+            out.extend_from_slice(&segment.to_le_bytes());
+            out.extend_from_slice(&place.start.to_le_bytes());
+            out.extend_from_slice(&place.len.to_le_bytes());
+        }
+        out.extend_from_slice(body);
+    }
+}
+
+/// A frame that was read.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Frame<'a> {
+    pub(crate) head: Head,
+    pub(crate) places: Vec<Place>,
+    pub(crate) body: &'a [u8],
+    /// The body is the last of the places.
+    pub(crate) is_body_shared: bool,
+    /// As many bytes it took.
+    pub(crate) len: usize,
+}
+
+/// What the beginning of some bytes is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Read<'a> {
+    Frame(Frame<'a>),
+    /// A part of a frame, which takes as many bytes in all, as far as is known.
+    Part(usize),
+    /// No frame.
+    Garbage,
+}
+
+/// Read the frame at the beginning of `bytes`.
+pub(crate) fn read(bytes: &[u8]) -> Read<'_> {
+    if bytes.len() < HEAD_LEN {
+        return Read::Part(HEAD_LEN);
+    }
+    let number_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+    let Some(kind) = KINDS.get(usize::from(bytes[0]).wrapping_sub(1)).copied() else { return Read::Garbage };
+    let flags = bytes[1];
+    let count = u32::from_le_bytes(bytes[4..8].try_into().expect("four bytes")) as usize;
+    let body_at = HEAD_LEN + count * PLACE_LEN;
+    let Some(len) = usize::try_from(number_at(8)).ok().and_then(|len| body_at.checked_add(len)) else {
+        return Read::Garbage;
+    };
+    if bytes.len() < len {
+        return Read::Part(len);
+    }
+    let places = (0..count).map(|index| HEAD_LEN + index * PLACE_LEN).map(|at| Place {
+        is_readers: number_at(at) & 1 == 1,
+        segment: u32::try_from(number_at(at) >> 1).unwrap_or(u32::MAX),
+        start: number_at(at + 8),
+        len: number_at(at + 16),
+    });
+    let head = Head {
+        kind,
+        has_more: flags & 1 != 0,
+        is_last: flags & 2 != 0,
+        is_replay: flags & 4 != 0,
+        node: u16::from_le_bytes([bytes[2], bytes[3]]),
+        number: number_at(16),
+        extra: number_at(24),
+    };
+    let places = places.collect();
+    Read::Frame(Frame { head, places, body: &bytes[body_at..len], is_body_shared: flags & 8 != 0, len })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_read_as_it_was_written() {
+        let place = Place { is_readers: true, segment: 7, start: 64, len: 1 << 40 };
+        let head = Head { has_more: true, node: 3, extra: 9, ..Head::new(Kind::Item, 42) };
+        let mut bytes = Vec::new();
+
+        head.write(&[place], b"body", false, &mut bytes);
+
+        let expected = Frame { head, places: vec![place], body: b"body", is_body_shared: false, len: bytes.len() };
+        assert_eq!(read(&bytes), Read::Frame(expected));
+        assert_eq!(read(&bytes[..bytes.len() - 1]), Read::Part(bytes.len()));
+    }
+
+    #[test]
+    fn every_kind_has_its_own_number() {
+        assert!(KINDS.iter().enumerate().all(|(index, kind)| *kind as usize == index + 1));
+    }
+
+    #[test]
+    fn what_is_no_frame_is_refused() {
+        assert_eq!(read(&[0; HEAD_LEN]), Read::Garbage);
+        assert_eq!(read(&[255; HEAD_LEN]), Read::Garbage);
+    }
+}

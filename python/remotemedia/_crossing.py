@@ -1,0 +1,243 @@
+"""Objects for another process: pickled by reference where it can import them, else by value.
+
+The engine pickles items itself, and calls this module for what the C pickler alone does not do: classes and
+functions of `__main__`, of notebooks and of modules that no other process can import.
+
+*Invariant:* a class that crosses and comes back is the same class: neither side ever has two of it, and
+none is changed by crossing.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import sys
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+import cloudpickle
+from cloudpickle import cloudpickle as internals
+
+from remotemedia._culprit import find_culprit
+from remotemedia.exceptions import SerializationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    BufferCallback = Callable[[Any], object] | None
+
+__all__ = [
+    "Crosser",
+    "complete_class",
+    "dump_item",
+    "dumps",
+    "known_class",
+    "load_class",
+    "make_class",
+    "make_code",
+    "names_by_value",
+    "refuse_arrived",
+]
+
+_PROTOCOL = 5
+"""The first one with buffers beside the pickle."""
+
+# Classes that crossed by value. They are kept, so that one whose id comes back is still there.
+_classes: dict[str, type] = {}
+_ids: dict[type, str] = {}
+_of_parent: set[str] = set()
+_definitions: dict[str, bytes] = {}
+
+# The modules that were looked at, and those among them that no other process can import.
+_looked_at: set[str] = set()
+_only_here: set[str] = set()
+
+
+class Crosser(cloudpickle.Pickler):  # type: ignore[misc]
+    """Pickles for another process that runs the same Python with the same `sys.path`.
+
+    Attributes:
+        latest: The object that was pickled last, of those that are no plain data. After an error, the one
+            that raised it, as a rule.
+    """
+
+    def __init__(
+        self,
+        file: Any,
+        buffer_callback: BufferCallback = None,
+        *,
+        is_for_parent: bool = False,
+        is_terse: bool = False,
+    ) -> None:
+        """Write to a file.
+
+        Args:
+            file: Where the pickle goes.
+            buffer_callback: Is given each large buffer; answers whether it belongs into the pickle.
+            is_for_parent: Whether it is for the process that has sent this one what it runs.
+            is_terse: Whether a class by value may be unpickled apart from the rest, which spares that if it
+                is known on the other side. What it shares with the rest is shared no more then.
+        """
+        super().__init__(file, protocol=_PROTOCOL, buffer_callback=buffer_callback)
+        self.latest: object = None
+        self._is_for_parent = is_for_parent
+        self._is_terse = is_terse
+
+    def reducer_override(self, obj: Any) -> Any:
+        """As cloudpickle, but classes by value go only where they are not known."""
+        self.latest = obj
+        if self._is_for_parent and isinstance(obj, type) and _ids.get(obj) in _of_parent:
+            return known_class, (_ids[obj],)
+        if self._is_terse and isinstance(obj, type) and (definition := _definitions.get(_ids.get(obj, ""))):
+            return load_class, (_ids[obj], definition)
+        if isinstance(obj, CodeType):
+            # Tracebacks tell the file, which cloudpickle leaves out.
+            return make_code, (*internals._code_reduce(obj), obj.co_filename)  # noqa: SLF001 - Nothing else makes it.
+        reduced = super().reducer_override(obj)
+        if not isinstance(reduced, tuple) or reduced[-1] is not internals._class_setstate:  # noqa: SLF001 - This tells a class by value.
+            return reduced
+        make, arguments, state = reduced[:3]
+        # In the arguments of both makers that there are, the id is the last but one.
+        class_id: str = arguments[-2]
+        _classes[class_id], _ids[obj] = obj, class_id
+        if self._is_terse:
+            _definitions[class_id] = dumps(obj)
+            return load_class, (class_id, _definitions[class_id])
+        whole = class_id, not self._is_for_parent, state
+        return make_class, (class_id, make, arguments), whole, None, None, complete_class
+
+
+def dumps(obj: object, buffer_callback: BufferCallback = None, *, is_for_parent: bool = False) -> bytes:
+    """Pickle an object for another process.
+
+    Raises:
+        Exception: Whatever an object raises that cannot be pickled.
+    """
+    if not is_for_parent:
+        _register_by_value()
+    with io.BytesIO() as file:
+        Crosser(file, buffer_callback, is_for_parent=is_for_parent).dump(obj)
+        return file.getvalue()
+
+
+def dump_item(item: object, buffer_callback: BufferCallback, is_for_parent: bool) -> bytes:  # noqa: FBT001 - Called by Rust.
+    """Pickle an item that the C pickler alone cannot, or should not, pickle.
+
+    Raises:
+        SerializationError: If it cannot be sent at all; what raised is its cause.
+    """
+    if not is_for_parent:
+        _register_by_value()
+    try:
+        with io.BytesIO() as file:
+            Crosser(file, buffer_callback, is_for_parent=is_for_parent, is_terse=not is_for_parent).dump(item)
+            return file.getvalue()
+    except Exception as error:
+        raise _refuse(item, error) from error
+
+
+def refuse_arrived(error: BaseException) -> SerializationError:
+    """The error for an item that has come, but does not unpickle."""
+    reason = f"{type(error).__name__}: {error}"
+    refused = SerializationError(f"Cannot read an item that another process sent: {reason}", reason=reason)
+    refused.__cause__ = error
+    return refused
+
+
+def names_by_value() -> list[bytes]:
+    """What in a pickle tells that it has references in it that no other process can follow."""
+    return [b"__main__", *(name.encode() for name in _find_only_here())]
+
+
+def load_class(class_id: str, definition: bytes) -> type:
+    """The class of this id, made from its definition if it is not here yet."""
+    known = _classes.get(class_id)
+    return known if known is not None else pickle.loads(definition)  # noqa: S301 - Part of a pickle.
+
+
+def make_class(class_id: str, make: Callable[..., type], arguments: tuple[Any, ...]) -> type:
+    """The class of this id: the one that is here, else one that is still to be completed."""
+    known = _classes.get(class_id)
+    return known if known is not None else make(*arguments)
+
+
+def complete_class(cls: type, whole: tuple[str, bool, Any]) -> None:
+    """Give a class that came what belongs to it, unless it has that already."""
+    class_id, is_of_parent, state = whole
+    if class_id not in _classes:
+        internals._class_setstate(cls, state)  # noqa: SLF001 - As cloudpickle itself would.
+        _classes[class_id], _ids[cls] = cls, class_id
+    if is_of_parent:
+        _of_parent.add(class_id)
+
+
+def make_code(make: Callable[..., CodeType], arguments: tuple[Any, ...], file: str) -> CodeType:
+    """Code that knows its file."""
+    return make(*arguments).replace(co_filename=file)
+
+
+def known_class(class_id: str) -> type:
+    """A class that comes back."""
+    return _classes[class_id]
+
+
+def _refuse(item: object, error: BaseException) -> SerializationError:
+    culprit = find_culprit(item, error, Crosser)
+    kind = type(item).__qualname__
+    what = f"its part '{culprit.path}'" if culprit.path else "it"
+    suggestion = "Send plain data, arrays, or objects that pickle."
+    return SerializationError(
+        f"Cannot send an item of type {kind} to another process: {what} is not serializable."
+        f"\nSuggestion: {suggestion}\nReason: {culprit.reason}",
+        attribute=culprit.path,
+        reason=culprit.reason,
+        suggestion=suggestion,
+    )
+
+
+def _register_by_value() -> None:
+    registered = cloudpickle.list_registry_pickle_by_value()
+    for name in _find_only_here():
+        if name not in registered and name in sys.modules:
+            cloudpickle.register_pickle_by_value(sys.modules[name])
+
+
+def _find_only_here() -> set[str]:
+    # Only the outermost package matters: what is inside comes with it.
+    new = [name for name in [*sys.modules] if name not in _looked_at and "." not in name]
+    if new:
+        places = {os.path.abspath(place) for place in sys.path}
+        for name in new:
+            _looked_at.add(name)
+            module = sys.modules.get(name)
+            if name != "__main__" and module is not None and not _can_be_imported(name, module, places):
+                _only_here.add(name)
+    return _only_here
+
+
+def _can_be_imported(name: str, module: ModuleType, places: set[str]) -> bool:
+    try:
+        spec = vars(module).get("__spec__")
+        file = vars(module).get("__file__")
+        if spec is not None and spec.name == name:
+            if not spec.has_location:
+                return True
+            directory = os.path.dirname(spec.origin)
+            if spec.submodule_search_locations is not None:
+                directory = os.path.dirname(directory)
+            if directory in places:
+                return True
+        return _is_found(name, file)
+    except Exception:  # noqa: BLE001 - Odd things stand in for modules. Those that tell nothing are left alone.
+        return True
+
+
+def _is_found(name: str, file: str | None) -> bool:
+    """Whether an import in a new process would find this module."""
+    for finder in sys.meta_path:
+        spec = finder.find_spec(name, None)
+        if spec is not None:
+            return file is None or spec.origin is None or spec.origin == file
+    return False

@@ -1,0 +1,85 @@
+"""The program of a worker process, and how it is started.
+
+Imports little: a worker should be ready soon after its interpreter is.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Notes = Callable[[bytes], None]
+
+__all__ = ["command", "main", "set_up", "surroundings"]
+
+
+def command() -> list[str]:
+    """The program that is a worker, and its arguments."""
+    from remotemedia import _doctor
+
+    if _doctor.host_program is not None:
+        return [_doctor.host_program, "worker", sys.executable]
+    from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
+
+    # Until the worker hears of its parent's path, it has its own and this package. The current directory is
+    # left out: a file there could have the name of a module that is needed.
+    place = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    code = (
+        f"import sys; sys.path[:] = [{place!r}, *filter(None, sys.path)]; "
+        "from remotemedia._worker import main; main()"
+    )
+    return [sys.executable, *_args_from_interpreter_flags(), "-c", code]
+
+
+def surroundings() -> dict[str, Any]:
+    """What a worker takes over from this process, besides the environment. All of it is plain data."""
+    levels: dict[str, int] | None = None
+    logging = sys.modules.get("logging")
+    # Another thread may be in the middle of importing it.
+    if logging is not None and hasattr(logging, "root"):
+        loggers = {"": logging.root, **logging.root.manager.loggerDict}
+        levels = {name: logger.level for name, logger in loggers.items() if getattr(logger, "level", 0)}
+    return {"path": sys.path, "argv": sys.argv, "directory": _directory(), "log_levels": levels}
+
+
+def _directory() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:  # It has been removed.
+        return None
+
+
+def main() -> None:
+    """Be a worker: serve the process that has started this one, on the socket that is its standard input."""
+    # Ctrl-C is the parent's to hear, and it ends its workers in order.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    import faulthandler
+
+    from remotemedia import _core
+
+    faulthandler.enable()
+    faulthandler.register(_core.STACK_SIGNAL, all_threads=True)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
+    _core.serve_worker()
+
+
+def set_up(surroundings: dict[str, Any], notes: Notes) -> None:
+    """Take over what the parent has, before anything of the user's is imported."""
+    sys.path[:] = surroundings["path"]
+    sys.argv[:] = surroundings["argv"]
+    if surroundings["directory"] is not None:
+        try:
+            os.chdir(surroundings["directory"])
+        except OSError as error:
+            print(f"the worker cannot enter the directory of its parent: {error}", file=sys.stderr)  # noqa: T201
+    if surroundings["log_levels"] is not None:
+        from remotemedia._worker_log import send_records
+
+        send_records(surroundings["log_levels"], notes)

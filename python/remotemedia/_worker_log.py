@@ -1,0 +1,73 @@
+"""What a worker prints and logs, in the process that has started it."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+from remotemedia._threads import forget
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["noted", "said", "send_records"]
+
+_PLAIN = (str, int, float, bool, type(None))
+
+
+class _Sender(logging.Handler):
+    """Sends records instead of writing them."""
+
+    def __init__(self, notes: Callable[[bytes], None]) -> None:
+        super().__init__()
+        self._notes = notes
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._notes(pickle.dumps(_plain(record), protocol=5))
+        except Exception:  # noqa: BLE001 - As every handler: a record must not end the code that logs.
+            self.handleError(record)
+
+
+def send_records(levels: dict[str, int], notes: Callable[[bytes], None]) -> None:
+    """In a worker: let its log go to the parent, with the levels that loggers have there.
+
+    Args:
+        levels: By the names of loggers; the root's is empty.
+        notes: Sends.
+    """
+    logging.root.addHandler(_Sender(notes))
+    for name, level in levels.items():
+        logging.getLogger(name or None).setLevel(level)
+
+
+def said(node_ids: Sequence[str], stream: str, line: str) -> None:
+    """In the parent: a worker has written a line to `stdout` or `stderr`."""
+    file = getattr(sys, stream)
+    if file is not None:
+        # In one piece: other workers write too.
+        file.write(f"[{', '.join(node_ids)}] {line}\n")
+        file.flush()
+
+
+def noted(node_ids: Sequence[str], note: bytes) -> None:
+    """In the parent: a worker has logged."""
+    fields: dict[str, Any] = pickle.loads(note)  # noqa: S301 - From our own worker.
+    node_id = ", ".join(node_ids)
+    logger = logging.getLogger(fields["name"])
+    if logger.isEnabledFor(fields["levelno"]):
+        fields["msg"] = f"[{node_id}] {fields['msg']}"
+        logger.handle(logging.makeLogRecord({**fields, "node_id": node_id}))
+    forget(threading.get_ident())
+
+
+def _plain(record: logging.LogRecord) -> dict[str, Any]:
+    """The fields of a record that are plain data, its text and traceback put together."""
+    fields = {name: value for name, value in vars(record).items() if isinstance(value, _PLAIN)}
+    trace = record.exc_text
+    if record.exc_info and not trace:
+        trace = logging.Formatter().formatException(record.exc_info)
+    return {**fields, "msg": record.getMessage(), "args": None, "exc_info": None, "exc_text": trace}
