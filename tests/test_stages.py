@@ -156,7 +156,7 @@ class TestReplicas:
         ("node", "options", "text"),
         [
             (Add(), {"placement": "thread", "replicas": 2}, "needs an object that says thread_safe = True"),
-            (Hold(), {"replicas": 2}, "replicas need threads: add placement='thread'"),
+            (Hold(), {"replicas": 2}, "replicas need threads or workers: add placement='thread'"),
             (Hold(), {"placement": "thread", "replicas": 2, "concurrency": 2}, "exclude each other"),
         ],
     )
