@@ -72,6 +72,12 @@ pub(crate) fn original(py: Python<'_>, fault: &PyErr) -> PyErr {
     fault.value(py).getattr("error").map_or_else(|error| error, PyErr::from_value)
 }
 
+/// Whether a worker was lost that is not started again.
+pub(crate) fn is_final(py: Python<'_>, fault: &PyErr) -> bool {
+    fault.is_instance_of::<Located>(py)
+        && fault.value(py).getattr("is_final").is_ok_and(|value| value.is_truthy().unwrap_or(true))
+}
+
 pub(crate) fn combine(py: Python<'_>, first: Option<PyErr>, cleanups: Vec<PyErr>) -> PyResult<PyErr> {
     if cleanups.is_empty()
         && let Some(first) = first

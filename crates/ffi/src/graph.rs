@@ -47,14 +47,14 @@ pub fn plan_of(graph: &Bound<'_, PyAny>) -> PyResult<Plan> {
     Plan::new(name, &specs).map_err(|error| failure::refused(&error))
 }
 
-/// The plan of a graph, and a node for each of its objects.
+/// A node for each of the objects of a graph. Those for workers are pickled, which may take a while.
 pub(crate) fn describe(
     graph: &Bound<'_, PyAny>,
+    plan: &Plan,
     bridge: &Arc<Bridge>,
     stop: &CancelFlag,
     with_metrics: bool,
-) -> PyResult<(Arc<Plan>, Described)> {
-    let plan = plan_of(graph)?;
+) -> PyResult<Described> {
     let entries = graph.getattr("entries")?;
     let mut nodes = Vec::with_capacity(plan.nodes().len());
     for node in plan.nodes() {
@@ -67,9 +67,9 @@ pub(crate) fn describe(
         });
     }
     for stage in plan.stages().iter().filter(|stage| stage.placement == Placement::Process) {
-        describe_workers(&plan, stage, &entries, &mut nodes, &Surroundings { stop, with_metrics })?;
+        describe_workers(plan, stage, &entries, &mut nodes, &Surroundings { stop, with_metrics })?;
     }
-    Ok((Arc::new(plan), Described(nodes)))
+    Ok(Described(nodes))
 }
 
 fn describe_node(

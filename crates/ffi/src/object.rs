@@ -77,6 +77,10 @@ impl Payload for Object {
         Python::attach(|py| !failure::original(py, fault).is_instance_of::<PyException>(py))
     }
 
+    fn is_final(fault: &PyErr) -> bool {
+        Python::attach(|py| failure::is_final(py, fault))
+    }
+
     fn is_cancellation(fault: &PyErr) -> bool {
         Python::attach(|py| failure::original(py, fault).is_instance_of::<CancelledError>(py))
     }

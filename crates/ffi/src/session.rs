@@ -47,7 +47,8 @@ impl SessionCore {
         let py = graph.py();
         let (bridge, stop) = (Arc::clone(&opener.bridge), opener.stop.clone());
         let with_metrics: bool = setting(settings, "enable_metrics")?;
-        let (plan, described) = graph::describe(graph, &bridge, &stop, with_metrics)?;
+        let plan = Arc::new(graph::plan_of(graph)?);
+        let described = graph::describe(graph, &plan, &bridge, &stop, with_metrics)?;
         let queue_size: usize = setting(settings, "queue_size")?;
         let stall_warning: Option<f64> = setting(settings, "stall_warning")?;
         let settings = SessionSettings {

@@ -75,7 +75,7 @@ impl<P: Payload> Policy<P> {
     /// An item failed for good.
     fn give_up(&self, item: P, index: Option<u64>, fault: P::Fault) -> Result<(), P::Fault> {
         // What is stopped is not wanted any more; nobody need hear of it.
-        if P::is_interrupt(&fault) || self.stop.is_set() {
+        if P::is_interrupt(&fault) || P::is_final(&fault) || self.stop.is_set() {
             return Err(fault);
         }
         if let Some(dead_letter) = &self.dead_letter {

@@ -54,6 +54,11 @@ pub trait Payload: Send + Sync + Sized + 'static {
         false
     }
 
+    /// Whether after this fault the node can do nothing more, so that no policy lets its items go.
+    fn is_final(_fault: &Self::Fault) -> bool {
+        false
+    }
+
     /// Whether a fault says that what was waited for was told to stop, as an interrupted session does.
     fn is_cancellation(_fault: &Self::Fault) -> bool {
         false
