@@ -231,7 +231,7 @@ class TestOptions:
 
     def test_a_placement_that_is_not_available_is_refused(self):
         with pytest.raises(
-            PipelineError, match="^placement='moon' is not available; there is 'inline', 'thread'$"
+            PipelineError, match="^placement='moon' is not available; there is 'inline', 'thread', 'process'$"
         ):
             Keeper(1).with_options(placement="moon")
 

@@ -28,6 +28,10 @@ impl Payload for Object {
         Python::attach(|py| py.detach(work))
     }
 
+    fn check_orders() -> PyResult<()> {
+        Python::attach(|py| py.check_signals())
+    }
+
     fn dispose<T: Send>(garbage: T) {
         // Attached once for all of them.
         Python::attach(|_| drop(garbage));

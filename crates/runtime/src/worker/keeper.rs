@@ -55,7 +55,7 @@ pub(crate) fn keep<P: Payload>(remote: &Arc<Remote<P>>) {
         let counts = !(end.was_ready && matches!(end.cause, LossCause::TimedOut(_)));
         let is_spent = counts && restarts.len() >= remote.spec.max_restarts;
         let is_final = remote.lock().is_closing || !has_been_ready || is_spent;
-        let loss = remote.loss(&end.cause, end.stderr, end.reading, restarts.len(), is_final);
+        let loss = remote.loss(&end.cause, end.stderr, (end.reading, end.was_ready), restarts.len(), is_final);
         if is_final {
             return settle(remote, Life::Failed, Some(loss));
         }
@@ -250,7 +250,7 @@ impl<P: Payload> Attendance<'_, P> {
     /// For how long the item under way has been.
     fn item_age(&self) -> Option<Duration> {
         let page = &self.line.page;
-        page.progress.read().and_then(|reading| reading.item)?;
+        page.progress.read().and_then(|reading| reading.input)?;
         let since = Duration::from_nanos(page.since_ns.load(Ordering::Relaxed));
         Some(monotonic().saturating_sub(since))
     }

@@ -17,15 +17,18 @@ impl<P: Payload> Remote<P> {
         &self,
         cause: &LossCause,
         stderr: String,
-        reading: Option<Reading>,
+        (reading, was_ready): (Option<Reading>, bool),
         restarts: usize,
         is_final: bool,
     ) -> Loss {
         let node = reading.map_or(0, |reading| reading.node).min(self.spec.node_ids.len() - 1);
-        let is_initializing = reading.is_some_and(|reading| reading.item.is_none());
         Loss {
             node_id: self.spec.node_ids[node].clone(),
-            phase: if is_initializing { Phase::Initialize } else { Phase::Process },
+            phase: match reading {
+                _ if !was_ready => Phase::Initialize,
+                Some(reading) if reading.input.is_none() => Phase::Flush,
+                _ => Phase::Process,
+            },
             cause: cause.clone(),
             stderr,
             restarts,
@@ -36,7 +39,7 @@ impl<P: Payload> Remote<P> {
     /// The items that were in work have one more death on them; one that has too many ends with the loss as its fault, as does one that
     /// took too long.
     pub(crate) fn set_aside_poison(&self, loss: Loss, reading: Option<Reading>) {
-        let in_work = reading.and_then(|reading| reading.item);
+        let in_work = reading.and_then(|reading| reading.input);
         let is_timeout = matches!(loss.cause, LossCause::TimedOut(_));
         let mut poison = Vec::new();
         {

@@ -304,7 +304,7 @@ impl<P: Payload> Bench<P> {
         if self.is_timed {
             self.page.since_ns.store(u64::try_from(monotonic().as_nanos()).unwrap_or(0), Ordering::Relaxed);
         }
-        self.machine.item_index = head.number;
+        self.machine.input = head.number;
         let phase = if item.is_some() { Phase::Process } else { Phase::Flush };
         let out = self.out.clone();
         let mut sink = Answer { out: &out, head, held: None };
