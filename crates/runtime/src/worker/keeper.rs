@@ -10,13 +10,13 @@ use rustix::fd::AsFd;
 use rustix::time::ClockId;
 
 use super::link::{Link, Received, Transport, pair};
+use super::losses::Place;
 use super::memory::Page;
 use super::process::Process;
 use super::remote::{Life, Line, Reader, Remote, send, timespec};
 use super::wire::{Head, Kind};
 use super::{Loss, LossCause, Said};
 use crate::Payload;
-use crate::progress::Reading;
 
 /// The pause before the second of several restarts; it doubles with each one.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -30,7 +30,7 @@ struct End {
     cause: LossCause,
     stderr: String,
     /// Where it was.
-    reading: Option<Reading>,
+    place: Place,
     /// Its nodes had been initialized.
     was_ready: bool,
     /// It has cleaned up and gone, as it was told, or its nodes did not initialize, which they have said.
@@ -44,7 +44,9 @@ pub(crate) fn keep<P: Payload>(remote: &Arc<Remote<P>>) {
     loop {
         let end = match start(remote) {
             Ok(process) => attend(remote, process),
-            Err(cause) => End { cause, stderr: String::new(), reading: None, was_ready: false, is_in_order: false },
+            Err(cause) => {
+                End { cause, stderr: String::new(), place: Place::default(), was_ready: false, is_in_order: false }
+            }
         };
         has_been_ready |= end.was_ready;
         if end.is_in_order && (end.was_ready || !has_been_ready) {
@@ -55,7 +57,7 @@ pub(crate) fn keep<P: Payload>(remote: &Arc<Remote<P>>) {
         let counts = !(end.was_ready && matches!(end.cause, LossCause::TimedOut(_)));
         let is_spent = counts && restarts.len() >= remote.spec.max_restarts;
         let is_final = remote.lock().is_closing || !has_been_ready || is_spent;
-        let loss = remote.loss(&end.cause, end.stderr, (end.reading, end.was_ready), restarts.len(), is_final);
+        let loss = remote.loss(&end.cause, end.stderr, (end.place, end.was_ready), restarts.len(), is_final);
         if is_final {
             return settle(remote, Life::Failed, Some(loss));
         }
@@ -63,7 +65,9 @@ pub(crate) fn keep<P: Payload>(remote: &Arc<Remote<P>>) {
             restarts.push(now);
         }
         remote.figures.restarts.fetch_add(1, Ordering::Relaxed);
-        remote.set_aside_poison(loss, end.reading);
+        if end.was_ready {
+            remote.set_aside_poison(loss, end.place);
+        }
         pause(remote, restarts.len());
     }
 }
@@ -146,7 +150,7 @@ struct Attendance<'a, P: Payload> {
     /// Why it was killed, if it was.
     killed_for: Option<LossCause>,
     /// Where it was then.
-    killed_at: Option<Reading>,
+    killed_at: Option<Place>,
     has_said_trouble: bool,
 }
 
@@ -250,7 +254,9 @@ impl<P: Payload> Attendance<'_, P> {
     /// For how long the item under way has been.
     fn item_age(&self) -> Option<Duration> {
         let page = &self.line.page;
-        page.progress.read().and_then(|reading| reading.input)?;
+        if page.item.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
         let since = Duration::from_nanos(page.since_ns.load(Ordering::Relaxed));
         Some(monotonic().saturating_sub(since))
     }
@@ -406,7 +412,7 @@ impl<P: Payload> Attendance<'_, P> {
         if self.killed_for.is_some() {
             return;
         }
-        self.killed_at = self.line.page.progress.read();
+        self.killed_at = Some(Place::of(&self.line.page));
         let (border, node_ids) = (&self.remote.border, &self.remote.spec.node_ids);
         if matches!(cause, LossCause::LeftBehind | LossCause::TimedOut(_)) {
             self.process.tell_stacks(LAST_WORDS, |said, line| border.said(node_ids, said, line));
@@ -424,7 +430,7 @@ impl<P: Payload> Attendance<'_, P> {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
-        let reading = self.killed_at.or_else(|| self.line.page.progress.read());
+        let place = self.killed_at.unwrap_or_else(|| Place::of(&self.line.page));
         if !self.process.has_ended() {
             // The socket has ended before the process.
             let deadline = Instant::now() + LAST_WORDS;
@@ -445,7 +451,7 @@ impl<P: Payload> Attendance<'_, P> {
         End {
             cause: self.killed_for.take().unwrap_or(cause),
             stderr: self.process.stderr(),
-            reading,
+            place,
             was_ready: self.is_ready,
             is_in_order: self.has_cleaned_up || self.has_refused,
         }

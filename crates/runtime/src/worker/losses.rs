@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::link::Transport;
+use super::memory::Page;
 use super::remote::{Line, Remote};
 use super::{Loss, LossCause};
 use crate::progress::Reading;
@@ -11,22 +12,39 @@ use crate::{Payload, Phase};
 /// An item that was in work when as many workers died is the cause.
 const POISONOUS: usize = 2;
 
+/// Where a worker was at its end.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Place {
+    /// The call under way.
+    reading: Option<Reading>,
+    /// The item in hand.
+    item: Option<u64>,
+}
+
+impl Place {
+    pub(crate) fn of(page: &Page) -> Self {
+        let item = Some(page.item.load(Ordering::Relaxed)).filter(|&item| item > 0);
+        Self { reading: page.progress.read(), item }
+    }
+}
+
 impl<P: Payload> Remote<P> {
     /// What is told about a worker that is gone.
     pub(crate) fn loss(
         &self,
         cause: &LossCause,
         stderr: String,
-        (reading, was_ready): (Option<Reading>, bool),
+        (place, was_ready): (Place, bool),
         restarts: usize,
         is_final: bool,
     ) -> Loss {
-        let node = reading.map_or(0, |reading| reading.node).min(self.spec.node_ids.len() - 1);
+        let node = place.reading.map_or(0, |reading| reading.node).min(self.spec.node_ids.len() - 1);
         Loss {
             node_id: self.spec.node_ids[node].clone(),
-            phase: match reading {
+            phase: match (place.reading, place.item) {
                 _ if !was_ready => Phase::Initialize,
-                Some(reading) if reading.input.is_none() => Phase::Flush,
+                (Some(reading), Some(_)) if reading.input.is_none() => Phase::Flush,
+                (Some(_), None) => Phase::Cleanup,
                 _ => Phase::Process,
             },
             cause: cause.clone(),
@@ -38,15 +56,14 @@ impl<P: Payload> Remote<P> {
 
     /// The items that were in work have one more death on them; one that has too many ends with the loss as its fault, as does one that
     /// took too long.
-    pub(crate) fn set_aside_poison(&self, loss: Loss, reading: Option<Reading>) {
-        let in_work = reading.and_then(|reading| reading.input);
+    pub(crate) fn set_aside_poison(&self, loss: Loss, place: Place) {
         let is_timeout = matches!(loss.cause, LossCause::TimedOut(_));
         let mut poison = Vec::new();
         {
             let mut state = self.lock();
             let is_alone = state.pending.values().filter(|pending| pending.is_sent).count() == 1;
             for (&number, pending) in &mut state.pending {
-                let is_suspect = if self.spec.is_concurrent { pending.is_sent } else { in_work == Some(number) };
+                let is_suspect = if self.spec.is_concurrent { pending.is_sent } else { place.item == Some(number) };
                 if !is_suspect {
                     continue;
                 }
@@ -57,7 +74,6 @@ impl<P: Payload> Remote<P> {
                 }
             }
         }
-        let loss = Loss { phase: Phase::Process, ..loss };
         for number in poison {
             self.finish(number, Err(self.border.lost(&loss)));
         }

@@ -346,9 +346,11 @@ pub(crate) struct Page {
 #[repr(C)]
 #[derive(Debug, Default)]
 pub(crate) struct Position {
-    /// The call under way, with the number of its item.
+    /// The call under way.
     pub(crate) progress: Progress,
-    /// When the item under way was begun, in nanoseconds of the monotonic clock.
+    /// The number of the item in hand, from before it is unpacked until its answer is packed; else 0.
+    pub(crate) item: AtomicU64,
+    /// When that one was begun, in nanoseconds of the monotonic clock.
     pub(crate) since_ns: AtomicU64,
 }
 

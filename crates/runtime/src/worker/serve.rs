@@ -283,27 +283,34 @@ impl<P: Payload> Bench<P> {
                 self.batch.push(letter);
                 if !head.has_more {
                     let letters = std::mem::take(&mut self.batch);
-                    self.work_on_batch(head, letters);
+                    self.in_hand(head, |bench| bench.work_on_batch(head, letters));
                 }
             }
-            Kind::Item => match self.out.border.unpack(letter) {
-                Ok(item) if self.is_concurrent => self.begin(head, item),
-                Ok(item) => self.work_on(head, Some(item)),
-                Err(fault) => self.out.fault(head.number, 0, Phase::Process, &fault),
-            },
+            Kind::Item => self.in_hand(head, |bench| match bench.out.border.unpack(letter) {
+                Ok(item) if bench.is_concurrent => bench.begin(head, item),
+                Ok(item) => bench.work_on(head, Some(item)),
+                Err(fault) => bench.out.fault(head.number, 0, Phase::Process, &fault),
+            }),
             Kind::Flush => {
                 self.await_all();
-                self.work_on(head, None);
+                self.in_hand(head, |bench| bench.work_on(head, None));
             }
             _ => {}
         }
     }
 
-    /// Take one item through the nodes, or flush them.
-    fn work_on(&mut self, head: Head, item: Option<P>) {
+    /// Do something about an item, which has it on its conscience if the process ends meanwhile.
+    fn in_hand(&mut self, head: Head, work: impl FnOnce(&mut Self)) {
         if self.is_timed {
             self.page.since_ns.store(u64::try_from(monotonic().as_nanos()).unwrap_or(0), Ordering::Relaxed);
         }
+        self.page.item.store(head.number, Ordering::Relaxed);
+        work(self);
+        self.page.item.store(0, Ordering::Relaxed);
+    }
+
+    /// Take one item through the nodes, or flush them.
+    fn work_on(&mut self, head: Head, item: Option<P>) {
         self.machine.input = head.number;
         let phase = if item.is_some() { Phase::Process } else { Phase::Flush };
         let out = self.out.clone();
@@ -350,9 +357,6 @@ impl<P: Payload> Bench<P> {
 
     fn work_on_batch(&mut self, head: Head, letters: Vec<Arrived>) {
         let items: Result<Vec<P>, _> = letters.into_iter().map(|letter| self.out.border.unpack(letter)).collect();
-        if self.is_timed {
-            self.page.since_ns.store(u64::try_from(monotonic().as_nanos()).unwrap_or(0), Ordering::Relaxed);
-        }
         self.machine.progress.enter(0, head.number);
         let answers = items.and_then(|items| self.machine.nodes[0].process_batch(items));
         self.machine.progress.leave();
