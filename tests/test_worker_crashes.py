@@ -7,7 +7,7 @@ import os
 import sys
 
 import pytest
-from fault_cases import in_word, outcome_of
+from fault_cases import UNSENT, in_word, outcome_of
 from leftovers import nothing_left_behind
 
 from remotemedia import Node, Pipeline
@@ -99,20 +99,28 @@ PLACES = {
 }
 
 
+def outcomes(pipeline):
+    found = {}
+    with pipeline.open() as session:
+        for where, item_for in PLACES.items():
+            for what in CAUSES:
+                found[where, what.__name__] = in_word(outcome_of(session, item_for(what)))
+                assert session.call(("fine", None)) == "fine", (where, what)
+    return found
+
+
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_every_cause_is_named_at_every_point(workers):
     pipeline = Pipeline("p").add_node(
         Strikes(call_back), id="fault", placement="process", replicas=workers, **TIRELESS
     )
 
-    found = {}
-    with nothing_left_behind(), pipeline.open() as session:
-        for where, item_for in PLACES.items():
-            for what in CAUSES:
-                found[where, what.__name__] = in_word(outcome_of(session, item_for(what)))
-                assert session.call(("fine", None)) == "fine", (where, what)
+    with nothing_left_behind():
+        found = outcomes(pipeline)
 
-    assert found == {(where, what.__name__): text for where in PLACES for what, text in CAUSES.items()}
+    expected = {(where, what.__name__): text for where in PLACES for what, text in CAUSES.items()}
+    expected |= {("pickle", "error"): UNSENT, ("unpickle", "error"): UNSENT}
+    assert found == expected
 
 
 @pytest.mark.parametrize(("what", "raised"), [(leave, SystemExit), (error, RuntimeError)])
