@@ -222,12 +222,11 @@ def _can_be_imported(name: str, module: ModuleType, places: set[str]) -> bool:
         spec = vars(module).get("__spec__")
         file = vars(module).get("__file__")
         if spec is not None and spec.name == name:
-            if not spec.has_location:
-                return True
-            directory = os.path.dirname(spec.origin)
-            if spec.submodule_search_locations is not None:
-                directory = os.path.dirname(directory)
-            if directory in places:
+            packages = spec.submodule_search_locations
+            if packages is None and not spec.has_location:
+                return True  # Part of the interpreter.
+            found = [spec.origin] if packages is None else packages
+            if any(os.path.dirname(place) in places for place in found):
                 return True
         return _is_found(name, file)
     except Exception:  # noqa: BLE001 - Odd things stand in for modules. Those that tell nothing are left alone.

@@ -136,15 +136,20 @@ def _parts(value: Any, kept: list[Any]) -> Parts:
 
 
 def _used_by(function: FunctionType) -> Iterator[tuple[str, Any]]:
-    """The variables of its surroundings that a function uses."""
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
+    """What goes with a function: the variables of its surroundings that it uses, and its defaults."""
+    code = function.__code__
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=False):
         try:
             yield f".{name}", cell.cell_contents
         except ValueError:  # It has no value yet.
             continue
-    for name in function.__code__.co_names:
+    for name in code.co_names:
         if name in function.__globals__:
             yield f".{name}", function.__globals__[name]
+    defaults = function.__defaults__ or ()
+    names = code.co_varnames[code.co_argcount - len(defaults) :]
+    for name, value in (*zip(names, defaults, strict=False), *(function.__kwdefaults__ or {}).items()):
+        yield f".{name}", value
 
 
 def _members_of(cls: type) -> Iterator[tuple[str, Any]]:

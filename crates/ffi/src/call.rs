@@ -10,8 +10,8 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use remotemedia_runtime::{
-    CancelFlag, Client, Closed, DEFAULT_QUEUE_SIZE, Failure, Fed, Feed, Metrics, Next, Outbox, Plan, RunError, Runner,
-    Session, SessionSettings, Settings, Sink,
+    CancelFlag, Client, Closed, DEFAULT_QUEUE_SIZE, Failure, Fed, Feed, Metrics, Next, Outbox, Placement, Plan,
+    RunError, Runner, Session, SessionSettings, Settings, Sink,
 };
 
 use crate::bridge::Bridge;
@@ -64,12 +64,13 @@ struct Prepared {
 
 fn prepare(
     graph: &Bound<'_, PyAny>,
+    plan: Plan,
     control: &Control,
     collected: Option<&Bound<'_, PyList>>,
     with_metrics: bool,
 ) -> PyResult<Prepared> {
     let py = graph.py();
-    let (plan, described) = graph::describe(graph, &control.bridge, &control.flag, with_metrics)?;
+    let described = graph::describe(graph, &plan, &control.bridge, &control.flag, with_metrics)?;
     let turn = described.turn_of_all();
     let chain = (plan.is_chain() && described.are_plain()).then(|| {
         let collected = collected.map(|list| list.clone().unbind());
@@ -82,7 +83,7 @@ fn prepare(
         turn: Some(Box::new(turn)),
         bulk: chain,
     };
-    Ok(Prepared { plan, described, settings })
+    Ok(Prepared { plan: Arc::new(plan), described, settings })
 }
 
 /// What `_core.start` is given besides the graph.
@@ -103,7 +104,7 @@ pub fn run_blocking(
     with_metrics: bool,
 ) -> PyResult<Option<Metrics>> {
     let control = Control::new(None);
-    let prepared = prepare(graph, &control, None, with_metrics)?;
+    let prepared = prepare(graph, graph::plan_of(graph)?, &control, None, with_metrics)?;
     execute(py, prepared, feed, sink, &control)
 }
 
@@ -116,7 +117,7 @@ pub(crate) fn run<'py>(
     let py = graph.py();
     let control = Control::new(None);
     let outputs = PyList::empty(py);
-    let prepared = prepare(graph, &control, Some(&outputs), with_metrics)?;
+    let prepared = prepare(graph, graph::plan_of(graph)?, &control, Some(&outputs), with_metrics)?;
     let mut feed = feed::feed_of(input, &control.bridge)?;
     let metrics = execute(py, prepared, &mut *feed, &mut ListSink(outputs.clone().unbind()), &control)?;
     Ok((outputs, metrics.map(|metrics| json::metrics_to_python(py, &metrics)).transpose()?))
@@ -166,7 +167,7 @@ fn through_session(
     let turns = described.turns();
     let session = Session::open(plan, described.into_replicas(), &session_settings, &turns)?;
     let outcome = feed_session(py, &session, feed, sink, control);
-    let stop_waiting = || drop(Python::attach(|py| control.bridge.interrupt(py, None)));
+    let stop_waiting = || drop(Python::attach(|py| control.bridge.cancel(py)));
     let Closed { cleanups, metrics, .. } = py.detach(|| session.close(CLOSE_TIMEOUT, &stop_waiting));
     match outcome {
         Ok(()) if cleanups.is_empty() => Ok(metrics),
@@ -269,10 +270,15 @@ pub(crate) fn start(graph: &Bound<'_, PyAny>, order: Order) -> PyResult<Call> {
     let Order { input, event_loop, deliver, with_metrics } = order;
     let control = Control::new(Some(event_loop.clone_ref(py)));
     let outputs = PyList::empty(py);
-    let prepared = prepare(graph, &control, Some(&outputs), with_metrics)?;
+    let plan = graph::plan_of(graph)?;
+    let nodes = if plan.stages().iter().any(|stage| stage.placement == Placement::Process) {
+        Nodes::Due { plan, graph: graph.clone().unbind(), with_metrics }
+    } else {
+        Nodes::Prepared(prepare(graph, plan, &control, Some(&outputs), with_metrics)?)
+    };
     let context = py.import("contextvars")?.call_method0("copy_context")?.unbind();
     let thread_id = Arc::new(AtomicU64::new(0));
-    let run = Run { prepared, input, outputs: outputs.unbind(), control: control.clone(), context };
+    let run = Run { nodes, input, outputs: outputs.unbind(), control: control.clone(), context };
     let ident = Arc::clone(&thread_id);
     let thread = std::thread::Builder::new()
         .name("remotemedia".into())
@@ -289,11 +295,22 @@ pub(crate) fn start(graph: &Bound<'_, PyAny>, order: Order) -> PyResult<Call> {
 
 /// What the thread of a [`Call`] works on.
 struct Run {
-    prepared: Prepared,
+    nodes: Nodes,
     input: Py<PyAny>,
     outputs: Py<PyList>,
     control: Control,
     context: Py<PyAny>,
+}
+
+/// The nodes of a run.
+enum Nodes {
+    Prepared(Prepared),
+    /// Some are to be pickled, for which no event loop should wait.
+    Due {
+        plan: Plan,
+        graph: Py<PyAny>,
+        with_metrics: bool,
+    },
 }
 
 impl Run {
@@ -301,9 +318,15 @@ impl Run {
         let id: u64 = py.import("_thread")?.call_method0("get_ident")?.extract()?;
         ident.store(id, Ordering::Relaxed);
         let context = Context::enter(py, &self.context)?;
+        let prepared = match self.nodes {
+            Nodes::Prepared(prepared) => prepared,
+            Nodes::Due { plan, graph, with_metrics } => {
+                prepare(graph.bind(py), plan, &self.control, Some(self.outputs.bind(py)), with_metrics)?
+            }
+        };
         let mut feed = feed::feed_of(self.input.bind(py), &self.control.bridge)?;
         let mut sink = ListSink(self.outputs.clone_ref(py));
-        let metrics = execute(py, self.prepared, &mut *feed, &mut sink, &self.control);
+        let metrics = execute(py, prepared, &mut *feed, &mut sink, &self.control);
         context.exit(py)?;
         metrics.map(|metrics| (self.outputs, metrics))
     }

@@ -34,7 +34,7 @@ pub(crate) fn ended(py: Python<'_>, error: RunError<PyErr>) -> PyErr {
         RunError::Interrupt(fault) | RunError::Feed(fault) | RunError::Sink(fault) => original(py, &fault),
         RunError::Cancelled => cancelled(py),
         RunError::Interrupted => SessionInterruptedError::new_err("The session was interrupted, and dropped the item"),
-        RunError::Closed => SessionClosedError::new_err("The session is closed"),
+        RunError::Closed => SessionClosedError::new_err("The session is closed; pipeline.open() gives a new one"),
         RunError::Timeout { node_id, item_index, timeout, is_stopped } => {
             let arguments = (node_id, item_index, timeout.as_secs_f64(), is_stopped);
             let built =
@@ -70,6 +70,12 @@ pub(crate) fn original(py: Python<'_>, fault: &PyErr) -> PyErr {
         return fault.clone_ref(py);
     }
     fault.value(py).getattr("error").map_or_else(|error| error, PyErr::from_value)
+}
+
+/// Whether a worker was lost that is not started again.
+pub(crate) fn is_final(py: Python<'_>, fault: &PyErr) -> bool {
+    fault.is_instance_of::<Located>(py)
+        && fault.value(py).getattr("is_final").is_ok_and(|value| value.is_truthy().unwrap_or(true))
 }
 
 pub(crate) fn combine(py: Python<'_>, first: Option<PyErr>, cleanups: Vec<PyErr>) -> PyResult<PyErr> {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use remotemedia_runtime::{
-    CancelFlag, DeadLetter, Guarded, Node, NodeFailure, NodeSpec, OnError, Options, Phase, Placement, Plan, Policy,
-    Replicas, Stage, Turn,
+    CancelFlag, DeadLetter, Guarded, Node, NodeFailure, NodeSpec, Options, Phase, Placement, Plan, Policy, Replicas,
+    Stage, Turn,
 };
 use serde_json::{Map, Value, json};
 
@@ -47,14 +47,14 @@ pub fn plan_of(graph: &Bound<'_, PyAny>) -> PyResult<Plan> {
     Plan::new(name, &specs).map_err(|error| failure::refused(&error))
 }
 
-/// The plan of a graph, and a node for each of its objects.
+/// A node for each of the objects of a graph. Those for workers are pickled, which may take a while.
 pub(crate) fn describe(
     graph: &Bound<'_, PyAny>,
+    plan: &Plan,
     bridge: &Arc<Bridge>,
     stop: &CancelFlag,
     with_metrics: bool,
-) -> PyResult<(Arc<Plan>, Described)> {
-    let plan = plan_of(graph)?;
+) -> PyResult<Described> {
     let entries = graph.getattr("entries")?;
     let mut nodes = Vec::with_capacity(plan.nodes().len());
     for node in plan.nodes() {
@@ -67,9 +67,9 @@ pub(crate) fn describe(
         });
     }
     for stage in plan.stages().iter().filter(|stage| stage.placement == Placement::Process) {
-        describe_workers(&plan, stage, &entries, &mut nodes, &Surroundings { stop, with_metrics })?;
+        describe_workers(plan, stage, &entries, &mut nodes, &Surroundings { stop, with_metrics })?;
     }
-    Ok((Arc::new(plan), Described(nodes)))
+    Ok(Described(nodes))
 }
 
 fn describe_node(
@@ -164,7 +164,8 @@ impl<'a> Guard<'a> {
         options: &Options,
         stop: &'a CancelFlag,
     ) -> PyResult<Option<Self>> {
-        let dead_letter = if written.is_empty() { None } else { callable_of(written)?.map(Bound::unbind) };
+        let dead_letter =
+            if written.is_empty() { None } else { callable_of(written)?.map(|(_, callable)| callable.unbind()) };
         let is_guarded = options.has_policy() || dead_letter.is_some();
         Ok(is_guarded.then(|| Self { node_id, options: options.clone(), dead_letter, stop }))
     }
@@ -176,28 +177,29 @@ impl<'a> Guard<'a> {
     }
 }
 
-/// The callable that gets failed items, by whichever name it was given.
-fn callable_of<'py>(written: &Bound<'py, PyDict>) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let given = match written.get_item("dead_letter")? {
-        Some(callable) if !callable.is_none() => Some(callable),
-        _ => written.get_item("on_error")?,
-    };
-    Ok(given.filter(Bound::is_callable))
+/// The callable that gets failed items, and the option by which it was given.
+fn callable_of<'py>(written: &Bound<'py, PyDict>) -> PyResult<Option<(&'static str, Bound<'py, PyAny>)>> {
+    for option in ["dead_letter", "on_error"] {
+        if let Some(callable) = written.get_item(option)?.filter(Bound::is_callable) {
+            return Ok(Some((option, callable)));
+        }
+    }
+    Ok(None)
 }
 
 /// Hands an item that failed, and its error, to a callable of the user's.
 fn dead_letter_of(callable: Py<PyAny>, node_id: &str) -> DeadLetter<Object> {
     let node_id = node_id.to_owned();
-    Arc::new(move |item, fault| {
+    Arc::new(move |item, item_index, fault| {
         Python::attach(|py| {
-            let failure = NodeFailure { node_id: node_id.clone(), item_index: None, phase: Phase::Process, fault };
+            let failure = NodeFailure { node_id: node_id.clone(), item_index, phase: Phase::Process, fault };
             let error = failure::node_error(py, failure);
             callable.call1(py, (item.0, error.into_value(py))).map(drop)
         })
     })
 }
 
-/// The options of an entry. Python has checked them; of a callable only that there is one counts here.
+/// The options of an entry. Python has checked them; of a callable, which only Python knows, there is the name.
 fn options_of(entry: &Bound<'_, PyAny>) -> PyResult<Options> {
     let written = entry.getattr("options")?.cast_into::<PyDict>()?;
     if written.is_empty() {
@@ -205,8 +207,9 @@ fn options_of(entry: &Bound<'_, PyAny>) -> PyResult<Options> {
     }
     let mut options = Options::from_json(&json_options(&written)?)
         .map_err(|problem| failure::PipelineError::new_err(problem.to_string()))?;
-    if callable_of(&written)?.is_some() {
-        options.on_error = OnError::HandOver;
+    if let Some((option, callable)) = callable_of(&written)? {
+        let names = entry.py().import("remotemedia.core._options")?;
+        options.handler = Some((option, names.call_method1("name_of", (callable,))?.extract()?));
     }
     Ok(options)
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use remotemedia_runtime::{Observer, Phase, Plan, Reporter, Stall};
 
+use crate::failure;
 use crate::object::Object;
 
 /// An observer that logs, if somebody listens to DEBUG; nobody can, unless `logging` has been imported.
@@ -55,7 +56,7 @@ pub(crate) struct LoggingReporter;
 
 impl Reporter<Object> for LoggingReporter {
     fn set_aside(&self, fault: PyErr) {
-        tell("set_aside", |py| (fault.into_value(py),).into_pyobject(py));
+        tell("set_aside", |py| (failure::original(py, &fault).into_value(py),).into_pyobject(py));
     }
 
     fn stalled(&self, stall: &Stall) {

@@ -28,6 +28,10 @@ impl Payload for Object {
         Python::attach(|py| py.detach(work))
     }
 
+    fn check_orders() -> PyResult<()> {
+        Python::attach(|py| py.check_signals())
+    }
+
     fn dispose<T: Send>(garbage: T) {
         // Attached once for all of them.
         Python::attach(|_| drop(garbage));
@@ -71,6 +75,10 @@ impl Payload for Object {
     /// `KeyboardInterrupt`, `SystemExit` and cancellation, which Python itself sets apart from `Exception`.
     fn is_interrupt(fault: &PyErr) -> bool {
         Python::attach(|py| !failure::original(py, fault).is_instance_of::<PyException>(py))
+    }
+
+    fn is_final(fault: &PyErr) -> bool {
+        Python::attach(|py| failure::is_final(py, fault))
     }
 
     fn is_cancellation(fault: &PyErr) -> bool {

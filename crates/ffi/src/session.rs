@@ -13,6 +13,7 @@ use crate::bridge::Bridge;
 use crate::direct_map::DirectMap;
 use crate::object::Object;
 use crate::opener::Opener;
+use crate::sharing::thread_id;
 use crate::{failure, graph, json, log};
 
 /// A thread that waits looks for Ctrl-C as often.
@@ -27,6 +28,8 @@ pub(crate) struct SessionCore {
     bridge: Arc<Bridge>,
     stop: CancelFlag,
     is_direct: bool,
+    /// The id of the node that makes the items, if one does.
+    source: Option<String>,
     /// The stream of `put` and iteration.
     outbox: Arc<Outbox<Object>>,
 }
@@ -44,7 +47,8 @@ impl SessionCore {
         let py = graph.py();
         let (bridge, stop) = (Arc::clone(&opener.bridge), opener.stop.clone());
         let with_metrics: bool = setting(settings, "enable_metrics")?;
-        let (plan, described) = graph::describe(graph, &bridge, &stop, with_metrics)?;
+        let plan = Arc::new(graph::plan_of(graph)?);
+        let described = graph::describe(graph, &plan, &bridge, &stop, with_metrics)?;
         let queue_size: usize = setting(settings, "queue_size")?;
         let stall_warning: Option<f64> = setting(settings, "stall_warning")?;
         let settings = SessionSettings {
@@ -66,19 +70,44 @@ impl SessionCore {
                 return Err(failure::failed(py, error));
             }
         };
-        let is_direct = session.is_direct();
+        // A source's items come from a thread of its own.
+        let is_direct = session.is_direct() && !session.has_source();
+        let source = session.has_source().then(|| session.plan().nodes()[0].id.clone());
         let outbox = Arc::new(Outbox::new(queue_size, on_news.map(news_of)));
-        Ok(Self { session, chain, bridge, stop, is_direct, outbox })
+        Ok(Self { session, chain, bridge, stop, is_direct, source, outbox })
+    }
+
+    /// Refuse items for a pipeline that makes its own.
+    fn check_takes_items(&self) -> PyResult<()> {
+        let Some(source) = &self.source else { return Ok(()) };
+        let pipeline = self.session.plan().name();
+        Err(failure::PipelineError::new_err(format!(
+            "Pipeline '{pipeline}' starts with a source, node '{source}', and takes no items; iterate over the session instead"
+        )))
     }
 
     /// Take one item through and answer its outputs: none, the one, or a list.
     fn call(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<Py<PyAny>> {
         if !self.is_direct {
-            return self.call_by_queue(py, item);
+            return if self.session.is_one_worker() {
+                self.call_worker(py, item)
+            } else {
+                self.call_by_queue(py, item)
+            };
         }
         let mut outputs = Outputs::default();
         self.take_directly(py, Some(Object(item)), &mut outputs)?;
         outputs.shape(py)
+    }
+
+    /// Refuse what would wait for ever for the node that asks for it.
+    fn check_outside(&self, word: &str) -> PyResult<()> {
+        match self.session.node_of(thread_id()) {
+            None => Ok(()),
+            Some(node) => Err(failure::PipelineError::new_err(format!(
+                "Node '{node}' called {word}() of the session that it runs in, and would wait for itself; call it from outside"
+            ))),
+        }
     }
 
     /// Whether calls run on the caller's own thread.
@@ -142,8 +171,9 @@ impl SessionCore {
     }
 
     /// Drop what is queued and under way; answers how many inputs that were.
-    fn drop_all(&self, py: Python<'_>) -> u64 {
-        py.detach(|| self.session.interrupt(&|| self.stop_waiting(None)))
+    fn drop_all(&self, py: Python<'_>) -> PyResult<u64> {
+        self.check_outside("interrupt")?;
+        Ok(py.detach(|| self.session.interrupt(&|| or_unraisable(|py| self.bridge.interrupt(py)))))
     }
 
     /// Wait until all that went in has come out, or until `stop`, a `threading.Event`, is set.
@@ -156,7 +186,11 @@ impl SessionCore {
             }
             let is_stopped = stop.map_or(Ok(false), |stop| stop.call_method0("is_set")?.extract::<bool>());
             match py.check_signals().and(is_stopped) {
-                Ok(false) => {}
+                Ok(false) => {
+                    if let Err(error) = self.check_outside("drain") {
+                        break Err(error);
+                    }
+                }
                 outcome => break outcome.map(drop),
             }
         };
@@ -175,8 +209,9 @@ impl SessionCore {
         self.stop.set();
         self.outbox.close();
         let timeout = Duration::try_from_secs_f64(timeout).unwrap_or(Duration::MAX.min(Duration::from_secs(1 << 30)));
+        // Not an interrupt: a thread may be about to wait for a coroutine, which nothing would cancel any more.
         let Closed { cleanups, left_behind, .. } =
-            py.detach(|| self.session.close(timeout, &|| self.stop_waiting(None)));
+            py.detach(|| self.session.close(timeout, &|| or_unraisable(|py| self.bridge.cancel(py))));
         if left_behind.is_empty() {
             self.bridge.close(py)?;
         }
@@ -233,11 +268,28 @@ impl SessionCore {
 
     /// Wait for another thread that is inside the nodes, a moment at a time.
     pub(crate) fn wait_until_free(&self, py: Python<'_>) -> PyResult<()> {
-        py.detach(|| self.session.wait_until_free(LOOK));
+        if !py.detach(|| self.session.wait_until_free(LOOK)) {
+            self.check_outside("call")?;
+        }
         py.check_signals()
     }
 
+    /// Bring an item to the worker on this thread, or by the queue if others are at work.
+    fn call_worker(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<Py<PyAny>> {
+        let mut outputs = Outputs::default();
+        match self.session.direct(Some(Object(item)), &mut outputs) {
+            Direct::Done => {
+                self.session.count_direct_outputs(outputs.0.len() as u64);
+                outputs.shape(py)
+            }
+            Direct::Failed(error) => Err(failure::ended(py, error)),
+            Direct::Busy(Some(Object(item))) => self.call_by_queue(py, item),
+            Direct::Busy(None) => unreachable!("an item that was not taken comes back"),
+        }
+    }
+
     fn call_by_queue(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<Py<PyAny>> {
+        self.check_takes_items()?;
         let (sender, answered) = std::sync::mpsc::sync_channel(1);
         let client: Arc<dyn Client<Object>> = Arc::new(Call::new(Box::new(move |outputs, outcome| {
             // The one who asked may have gone.
@@ -251,19 +303,11 @@ impl SessionCore {
                 outcome.map_err(|error| failure::ended(py, error))?;
                 return outputs.shape(py);
             }
-            if let Err(error) = py.check_signals() {
+            if let Err(error) = self.check_outside("call").and_then(|()| py.check_signals()) {
                 self.abandon(py, &Ticket(client))?;
                 return Err(error);
             }
         }
-    }
-
-    fn stop_waiting(&self, thread: Option<u64>) {
-        Python::attach(|py| {
-            if let Err(error) = self.bridge.interrupt(py, thread) {
-                error.write_unraisable(py, None);
-            }
-        });
     }
 }
 
@@ -283,11 +327,7 @@ impl OutputStream {
     /// Put an item in. `True`: it is in; `False`: the session takes no more; `None`: `admitted(is_in)` is called when it is in.
     fn put(&self, item: Py<PyAny>, admitted: Py<PyAny>) -> Option<bool> {
         let told = Box::new(move |is_in: bool| {
-            Python::attach(|py| {
-                if let Err(error) = admitted.call1(py, (is_in,)) {
-                    error.write_unraisable(py, None);
-                }
-            });
+            or_unraisable(|py| admitted.call1(py, (is_in,)).map(drop));
         });
         match self.submit(Some(Object(item)), Some(told)) {
             Admission::Now => Some(true),
@@ -314,6 +354,7 @@ impl OutputStream {
             if let Ok(is_in) = is_in {
                 return Ok(is_in);
             }
+            self.core.get().check_outside("put")?;
             py.check_signals()?;
         }
     }
@@ -349,6 +390,9 @@ impl OutputStream {
         match next {
             Next::Output(output) => Ok((1, output.0)),
             Next::Nothing => {
+                if !patience.is_zero() {
+                    self.core.get().check_outside("map")?;
+                }
                 py.check_signals()?;
                 Ok((0, py.None()))
             }
@@ -438,13 +482,16 @@ fn answer(py: Python<'_>, done: &Py<PyAny>, outputs: Outputs, outcome: Result<()
 }
 
 fn news_of(on_news: Py<PyAny>) -> Box<dyn Fn() + Send + Sync> {
-    Box::new(move || {
-        Python::attach(|py| {
-            if let Err(error) = on_news.call0(py) {
-                error.write_unraisable(py, None);
-            }
-        });
-    })
+    Box::new(move || or_unraisable(|py| on_news.call0(py).map(drop)))
+}
+
+/// Do something that nobody hears the failure of.
+fn or_unraisable(work: impl FnOnce(Python<'_>) -> PyResult<()>) {
+    Python::attach(|py| {
+        if let Err(error) = work(py) {
+            error.write_unraisable(py, None);
+        }
+    });
 }
 
 fn setting<'py, T: FromPyObjectOwned<'py>>(settings: &Bound<'py, PyDict>, name: &str) -> PyResult<T> {

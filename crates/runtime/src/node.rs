@@ -24,6 +24,11 @@ pub trait Payload: Send + Sync + Sized + 'static {
         work()
     }
 
+    /// Asked now and then by a thread that waits for long: an order to this thread to stop is the error.
+    fn check_orders() -> Result<(), Self::Fault> {
+        Ok(())
+    }
+
     /// Let go of many items at once, on a thread that is not in a node.
     fn dispose<T: Send>(garbage: T) {
         drop(garbage);
@@ -46,6 +51,11 @@ pub trait Payload: Send + Sync + Sized + 'static {
 
     /// Whether a fault is not a failure of the node but an order to stop, which passes through as itself.
     fn is_interrupt(_fault: &Self::Fault) -> bool {
+        false
+    }
+
+    /// Whether after this fault the node can do nothing more, so that no policy lets its items go.
+    fn is_final(_fault: &Self::Fault) -> bool {
         false
     }
 
@@ -115,6 +125,9 @@ pub trait Node<P: Payload>: Send {
     fn keeps_time(&self) -> bool {
         false
     }
+
+    /// The index of each item of the next call. Told to nodes that answer [`Node::set_aside`]: they hand failures on.
+    fn announce(&mut self, _item_indices: &[u64]) {}
 
     /// Counts the items that failed and were seen to here, if the node does that.
     fn set_aside(&self) -> Option<Arc<AtomicU64>> {

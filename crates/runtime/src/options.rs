@@ -63,8 +63,6 @@ pub enum OnError {
     Stop,
     /// The item is dropped and counted.
     Skip,
-    /// The item and its error go to a callable of the program. No manifest can say that.
-    HandOver,
 }
 
 impl OnError {
@@ -73,7 +71,6 @@ impl OnError {
         match self {
             Self::Stop => "stop",
             Self::Skip => "skip",
-            Self::HandOver => "callable",
         }
     }
 }
@@ -106,6 +103,8 @@ pub struct Options {
     pub when_full: WhenFull,
     /// What happens when the node fails.
     pub on_error: OnError,
+    /// Who gets failed items instead: the word by which it was given, and its name. Only shown.
+    pub handler: Option<(&'static str, String)>,
     /// How often a failed item is tried again.
     pub retries: u32,
     /// The pause before the first retry; it doubles with each one.
@@ -133,6 +132,7 @@ impl Default for Options {
             queue_size: None,
             when_full: WhenFull::Wait,
             on_error: OnError::Stop,
+            handler: None,
             retries: 0,
             retry_delay: Duration::ZERO,
             timeout: None,
@@ -182,6 +182,9 @@ impl Options {
         }
         tell("when_full", self.when_full != WhenFull::Wait, self.when_full.name().into());
         tell("on_error", self.on_error != OnError::Stop, self.on_error.name().into());
+        if let Some((word, name)) = &self.handler {
+            tell(word, true, name.clone());
+        }
         tell("retries", self.retries > 0, self.retries.to_string());
         tell("retry_delay", !self.retry_delay.is_zero(), in_words(self.retry_delay));
         if let Some(timeout) = self.timeout {
@@ -197,7 +200,7 @@ impl Options {
 
     /// Whether failures of a node with these options are seen to at the node.
     pub fn has_policy(&self) -> bool {
-        self.on_error != OnError::Stop || self.retries > 0
+        self.on_error != OnError::Stop || self.handler.is_some() || self.retries > 0
     }
 }
 

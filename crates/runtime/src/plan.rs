@@ -127,6 +127,15 @@ impl Plan {
         self.is_inline() && self.nodes.iter().all(|node| node.options.timeout.is_none())
     }
 
+    /// Whether the whole plan is one worker that takes one item after the other: a call can bring its item to it, and wait for the answer,
+    /// on the thread that calls.
+    pub fn is_one_worker(&self) -> bool {
+        let [stage] = &self.stages[..] else { return false };
+        let options = &stage.options;
+        let is_plain = options.replicas == 1 && options.concurrency == 1 && options.batch.is_none();
+        stage.placement == Placement::Process && is_plain
+    }
+
     /// From how many sides a stage gets its items: from other stages, and from whoever puts them in.
     ///
     /// One that gets them from several sides puts the parts of each input together before it works on them.

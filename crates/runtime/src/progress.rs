@@ -4,10 +4,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::numbering::NO_INPUT;
 use crate::worker::Page;
-
-/// Stands for the item where a node is at work without one: in `initialize`, `flush` or `cleanup`.
-pub(crate) const NO_ITEM: u64 = u64::MAX;
 
 /// The call under way in one stage.
 ///
@@ -19,7 +17,7 @@ pub(crate) struct Progress {
     /// Odd while a node is at work; goes up with every call.
     steps: AtomicU64,
     node: AtomicU32,
-    item: AtomicU64,
+    input: AtomicU64,
     thread: AtomicU64,
 }
 
@@ -55,19 +53,19 @@ pub(crate) struct Reading {
     pub(crate) step: u64,
     /// The number of the node in its stage.
     pub(crate) node: usize,
-    /// The index of the input, where there is one.
-    pub(crate) item: Option<u64>,
+    /// The number of the input, where there is one.
+    pub(crate) input: Option<u64>,
     /// Who works, by the number that [`Progress::set_thread`] got; 0 if unknown.
     pub(crate) thread: u64,
 }
 
 impl Progress {
-    /// A node begins with an item, or with [`NO_ITEM`].
-    pub(crate) fn enter(&self, node: usize, item: u64) {
+    /// A node begins with something of an input, or with [`NO_INPUT`].
+    pub(crate) fn enter(&self, node: usize, input: u64) {
         // A stage has far fewer nodes than u32 can count, and an equal number only blurs a message.
         #[allow(clippy::cast_possible_truncation, reason = "see above")]
         self.node.store(node as u32, Ordering::Relaxed);
-        self.item.store(item, Ordering::Relaxed);
+        self.input.store(input, Ordering::Relaxed);
         self.steps.store(self.steps.load(Ordering::Relaxed) | 1, Ordering::Relaxed);
     }
 
@@ -87,7 +85,7 @@ impl Progress {
         (step & 1 == 1).then(|| Reading {
             step,
             node: self.node.load(Ordering::Relaxed) as usize,
-            item: Some(self.item.load(Ordering::Relaxed)).filter(|&item| item != NO_ITEM),
+            input: Some(self.input.load(Ordering::Relaxed)).filter(|&input| input != NO_INPUT),
             thread: self.thread.load(Ordering::Relaxed),
         })
     }

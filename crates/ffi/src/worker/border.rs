@@ -118,9 +118,11 @@ impl Border<Object> for PythonBorder {
 
     fn pack_fault(&self, fault: &PyErr) -> Vec<u8> {
         Python::attach(|py| {
+            // As a value that has its traceback.
+            let error = fault.clone_ref(py).into_value(py);
             let packed = py
                 .import("remotemedia._crossing_errors")
-                .and_then(|errors| errors.call_method1("pack_error", (fault.value(py),))?.extract::<Vec<u8>>());
+                .and_then(|errors| errors.call_method1("pack_error", (error,))?.extract::<Vec<u8>>());
             // Out of memory, as a rule: then there is no more to tell.
             packed.unwrap_or_default()
         })
@@ -185,7 +187,7 @@ fn refused(py: Python<'_>, error: PyErr) -> PyErr {
     }
     let told = py
         .import("remotemedia._crossing")
-        .and_then(|crossing| crossing.call_method1("refuse_arrived", (error.value(py),)));
+        .and_then(|crossing| crossing.call_method1("refuse_arrived", (error.into_value(py),)));
     told.map_or_else(|error| error, PyErr::from_value)
 }
 

@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 
 pub(crate) use self::border::PythonBorder;
 pub(crate) use self::workplace::serve_parent;
-use crate::node::is_coroutine;
+use crate::node::runs_on_loop;
 use crate::object::Object;
 
 /// The options of a node that its worker sees to. The others are the parent's business.
@@ -107,5 +107,5 @@ fn timeout_of(options: &Options, objects: &[Bound<'_, PyAny>]) -> PyResult<Optio
     let Some(timeout) = options.timeout else { return Ok(None) };
     let longest = longest_call(options, timeout);
     let [object] = objects else { return Ok(Some(longest)) };
-    Ok(Some(if is_coroutine(object)? { longest + GRACE } else { longest }))
+    Ok(Some(if runs_on_loop(object)? { longest + GRACE } else { longest }))
 }

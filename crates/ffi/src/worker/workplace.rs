@@ -67,7 +67,7 @@ impl Workplace<Object> for PythonWorkplace {
             // Whoever asks must not wait for a node that holds the interpreter.
             let interrupt = move || {
                 Python::try_attach(|py| {
-                    if let Err(error) = bridge.interrupt(py, None) {
+                    if let Err(error) = bridge.interrupt(py) {
                         error.write_unraisable(py, None);
                     }
                     drop(bridge);

@@ -36,6 +36,9 @@ const FULL_QUEUES: [WhenFull; 3] = [WhenFull::Wait, WhenFull::DropOldest, WhenFu
 /// No figure of an option makes sense beyond this.
 const LARGEST_COUNT: u64 = 1_000_000;
 
+/// The clocks of some systems end soon after.
+const LONGEST_SECS: f64 = 1e9;
+
 /// An option that was refused: its name, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OptionProblem {
@@ -130,7 +133,8 @@ fn count(value: &Value, least: u64) -> Result<usize, String> {
 }
 
 fn seconds(value: &Value) -> Result<Duration, String> {
-    let duration = value.as_f64().and_then(|secs| Duration::try_from_secs_f64(secs).ok());
+    let secs = value.as_f64().filter(|&secs| secs <= LONGEST_SECS);
+    let duration = secs.and_then(|secs| Duration::try_from_secs_f64(secs).ok());
     duration.ok_or_else(|| expected("a number of seconds, 0 or more", value))
 }
 
@@ -182,6 +186,7 @@ mod tests {
             queue_size: Some(7),
             when_full: WhenFull::DropOldest,
             on_error: OnError::Skip,
+            handler: None,
             retries: 3,
             retry_delay: Duration::from_millis(250),
             timeout: Some(Duration::from_secs(2)),

@@ -11,7 +11,7 @@ use super::parallel::{Piece, end_stream};
 use super::reorder::Completion;
 use super::stage::{Stage, Unit, inputs_of};
 use crate::node::EndEarly;
-use crate::{Outputs, Payload};
+use crate::{Outputs, Payload, numbering};
 
 /// The life of the thread of such a stage.
 pub(crate) fn run_concurrent<P: Payload>(core: &Arc<Core<P>>, stage_index: usize) {
@@ -101,6 +101,7 @@ fn start_all<P: Payload>(
         let of_done = Arc::clone(&group);
         let started = Instant::now();
         machine.count_input(0);
+        machine.announce(0, &[numbering::item_index(input)]);
         machine.progress.enter(0, input);
         unit.under_way.fetch_add(1, Ordering::Relaxed);
         let done = Box::new(move |answer| {

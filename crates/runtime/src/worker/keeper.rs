@@ -249,7 +249,7 @@ impl<P: Payload> Attendance<'_, P> {
 
     /// For how long the item under way has been.
     fn item_age(&self) -> Option<Duration> {
-        self.whereabouts()?.item?;
+        self.whereabouts()?.input?;
         let since = self.line.page.since_ns.load(Ordering::Relaxed);
         (since > 0).then(|| monotonic().saturating_sub(Duration::from_nanos(since)))
     }
@@ -259,8 +259,8 @@ impl<P: Payload> Attendance<'_, P> {
         let page = &self.line.page;
         let in_hand = Some(page.in_hand.load(Ordering::Acquire)).filter(|&number| number > 0);
         match page.progress.read() {
-            Some(reading) => Some(Reading { item: reading.item.or(in_hand), ..reading }),
-            None => in_hand.map(|number| Reading { step: 0, node: 0, item: Some(number), thread: 0 }),
+            Some(reading) => Some(Reading { input: reading.input.or(in_hand), ..reading }),
+            None => in_hand.map(|number| Reading { step: 0, node: 0, input: Some(number), thread: 0 }),
         }
     }
 

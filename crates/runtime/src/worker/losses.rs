@@ -31,8 +31,8 @@ impl<P: Payload> Remote<P> {
         let state = self.lock();
         match end.reading {
             _ if !end.was_ready => Phase::Initialize,
-            Some(Reading { item: None, .. }) if state.is_closing => Phase::Cleanup,
-            Some(Reading { item: Some(number), .. }) => match state.pending.get(&number).map(|pending| &*pending.job) {
+            Some(Reading { input: None, .. }) if state.is_closing => Phase::Cleanup,
+            Some(Reading { input: Some(number), .. }) => match state.pending.get(&number).map(|pending| &*pending.job) {
                 Some(Job::Flush) => Phase::Flush,
                 _ => Phase::Process,
             },
@@ -43,7 +43,7 @@ impl<P: Payload> Remote<P> {
     /// The items that were in work have one more death on them; one that has too many ends with the loss as its fault, as does one that
     /// took too long.
     pub(crate) fn set_aside_poison(&self, loss: Loss, end: &End) {
-        let in_work = end.reading.and_then(|reading| reading.item);
+        let in_work = end.reading.and_then(|reading| reading.input);
         let is_timeout = matches!(loss.cause, LossCause::TimedOut(_));
         let mut poison = Vec::new();
         {

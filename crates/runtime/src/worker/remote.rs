@@ -246,7 +246,7 @@ impl<P: Payload> Remote<P> {
             Ok(letters) => letters,
             Err(fault) => return Ok(Err(fault)),
         };
-        {
+        let number = {
             let mut state = self.lock();
             let is_idle = state.life == Life::Up && state.pending.is_empty() && state.reader == Reader::Nobody;
             let is_same = state.line.as_ref().is_some_and(|now| Arc::ptr_eq(now, &line));
@@ -264,11 +264,23 @@ impl<P: Payload> Remote<P> {
             state.pending.insert(number, pending);
             state.reader = Reader::Direct;
             state.direct_answer = None;
-        }
-        Ok(self.read_own_answer(&line))
+            number
+        };
+        Ok(self.read_own_answer(&line, number))
     }
 
-    fn read_own_answer(&self, line: &Line) -> Result<Outputs<P>, P::Fault> {
+    /// Stop waiting for an answer. The worker goes on; nobody wants what comes.
+    fn leave(&self, number: u64, order: P::Fault) -> Result<Outputs<P>, P::Fault> {
+        let mut state = self.lock();
+        let pending = state.pending.remove(&number);
+        state.direct_answer = None;
+        self.stop_reading(&mut state);
+        drop(state);
+        drop(pending);
+        Err(order)
+    }
+
+    fn read_own_answer(&self, line: &Line, number: u64) -> Result<Outputs<P>, P::Fault> {
         let is_lost = P::wait(|| line.link.flush()).is_err();
         let mut is_reading = !is_lost;
         loop {
@@ -279,7 +291,12 @@ impl<P: Payload> Remote<P> {
                         self.deliver(received);
                         true
                     }
-                    Ok(None) => true,
+                    Ok(None) => {
+                        if let Err(order) = P::check_orders() {
+                            return self.leave(number, order);
+                        }
+                        true
+                    }
                     // The keeper sees to what is lost, and to the answer.
                     Err(_) => false,
                 };

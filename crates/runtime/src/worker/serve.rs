@@ -310,7 +310,7 @@ impl<P: Payload> Bench<P> {
 
     /// Take one item through the nodes, or flush them.
     fn work_on(&mut self, head: Head, item: Option<P>) {
-        self.machine.item_index = head.number;
+        self.machine.input = head.number;
         let phase = if item.is_some() { Phase::Process } else { Phase::Flush };
         let out = self.out.clone();
         let mut sink = Answer { out: &out, head, held: None };

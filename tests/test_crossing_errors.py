@@ -1,0 +1,235 @@
+"""Exceptions on their way from a worker."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+import worker_nodes
+from worker_nodes import Raise, RaiseInCoroutine, WithKeywordError, in_worker
+
+from remotemedia._crossing_errors import UnsentError, pack_error, unpack_error
+from remotemedia._failures import CallTimeoutError, Located, lost_error, node_error
+from remotemedia.exceptions import NodeError, NodeTimeoutError, WorkerError
+
+
+@pytest.fixture(scope="module")
+def session():
+    with in_worker(Raise()).open() as session:
+        yield session
+
+
+def cross(session, raised):
+    """What a node in a worker raised, as it arrives."""
+    with pytest.raises(NodeError) as caught:
+        session.call(raised)
+    return caught.value.__cause__
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("text"),
+        KeyError("key"),
+        OSError(2, "No such file", "name"),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "reason"),
+        StopIteration(3),
+        StopAsyncIteration(),
+        RecursionError("deep"),
+        MemoryError(),
+        AssertionError(),
+        Exception(),
+        NotImplementedError("é😀"),
+    ],
+    ids=repr,
+)
+def test_an_exception_arrives_as_itself(session, error):
+    arrived = cross(session, error)
+
+    assert type(arrived) is type(error)
+    assert str(arrived) == str(error)
+    assert arrived.args == error.args
+
+
+def test_arguments_that_only_init_takes_do_not_matter(session):
+    arrived = cross(session, "with_keyword")
+
+    assert type(arrived) is WithKeywordError
+    assert (arrived.args, arrived.code) == (("text",), 7)
+
+
+def test_cause_and_context_arrive(session):
+    arrived = cross(session, "chained")
+
+    assert isinstance(arrived, FileNotFoundError)
+    assert isinstance(arrived.__cause__, ValueError)
+    assert arrived.__suppress_context__
+    assert isinstance(arrived.__cause__.__context__, KeyError)
+    assert not arrived.__cause__.__suppress_context__
+
+
+def test_a_circle_of_exceptions_arrives(session):
+    arrived = cross(session, "circle")
+
+    assert arrived.__context__.__context__ is arrived
+
+
+def test_a_long_chain_arrives_in_part():
+    error = ValueError(0)
+    for number in range(1, 5000):
+        later = ValueError(number)
+        later.__context__ = error
+        error = later
+
+    arrived = unpack_error(pack_error(error), "node")
+
+    assert arrived.args == (4999,)
+    assert arrived.__context__.__context__.args == (4997,)
+
+
+def test_a_group_arrives_with_its_members(session):
+    arrived = cross(session, "grouped")
+
+    assert [type(member) for member in arrived.exceptions] == [ValueError, OSError]
+
+
+def test_the_traceback_arrives_as_a_note(session):
+    [note] = cross(session, "chained").__notes__
+
+    first, place, code = note.split("\n")
+    assert first == "In the worker of node 'node':"
+    assert "worker_nodes.py" in place
+    assert "in process" in place
+    assert "raise item" in code
+
+
+def test_the_notes_of_the_user_stay(session):
+    error = ValueError("text")
+    error.add_note("mine")
+
+    assert cross(session, error).__notes__[0] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        ("WithLockError", "cannot pickle '_thread.lock' object"),
+        ("ExitsOnArrivalError", "SystemExit: 4"),
+    ],
+)
+def test_an_exception_that_cannot_be_sent_is_described(session, error, reason):
+    arrived = cross(session, error)
+
+    assert type(arrived) is UnsentError
+    assert arrived.type_name == error
+    assert reason in arrived.reason
+    assert str(arrived).startswith(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    ["ReducesToOtherError", "ReducesToExitError", "ReducesForEverError", "StateRaisesError", "NoTextError"],
+)
+def test_an_exception_that_does_not_pickle_arrives_by_its_parts(session, error):
+    assert type(cross(session, error)) is getattr(worker_nodes, error)
+
+
+def test_a_class_that_only_the_worker_has_is_described():
+    class GoneError(Exception):
+        pass
+
+    worker_nodes.GoneError = GoneError
+    GoneError.__module__, GoneError.__qualname__ = "worker_nodes", "GoneError"
+    packed = pack_error(GoneError("text"))
+    del worker_nodes.GoneError
+
+    arrived = unpack_error(packed, "node")
+
+    assert str(arrived).startswith("GoneError: text (described here")
+
+
+def test_a_class_in_a_function_comes_back_as_the_same_class(session):
+    class LocalError(Exception):
+        pass
+
+    assert type(cross(session, LocalError("text"))) is LocalError
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=repr)
+def test_an_order_to_stop_passes_as_itself(error):
+    with in_worker(Raise()).open() as session, pytest.raises(type(error)) as caught:
+        session.call(error)
+
+    assert caught.value.args == error.args
+
+
+def test_the_worker_lives_on(session):
+    for _ in range(3):
+        cross(session, "WithLockError")
+
+    assert isinstance(cross(session, ValueError("text")), ValueError)
+    assert session.metrics() is None
+
+
+def test_an_exception_of_a_coroutine_arrives_without_frames_of_ours():
+    with in_worker(RaiseInCoroutine()).open() as session:
+        [note] = cross(session, ValueError("text")).__notes__
+
+    assert note.count("File") == 1
+
+
+def test_a_timeout_of_a_coroutine_crosses():
+    arrived = unpack_error(pack_error(CallTimeoutError(1.5)), "node")
+
+    error = node_error("node", 3, "process", Located("inner", "process", arrived))
+
+    assert isinstance(error, NodeTimeoutError)
+    assert str(error) == "Node 'inner' took longer than 1.5 s in process() on item 3"
+
+
+class TestLostWorkers:
+    def lost(self, **loss):
+        located = lost_error("node", "process", **{"stderr": "", "restarts": 0, "is_final": False, **loss})
+        return node_error("first", 3, "flush", located)
+
+    @pytest.mark.parametrize(
+        ("loss", "text", "signal", "exit_code"),
+        [
+            ({"signal_number": 11}, "its worker was ended by SIGSEGV", "SIGSEGV", None),
+            ({"signal_number": 50}, "its worker was ended by signal 50", "signal 50", None),
+            ({"exit_code": 3}, "its worker ended with exit code 3", None, 3),
+            ({"exit_code": 0}, "its worker ended with exit code 0", None, 0),
+            ({"not_started": "no memory"}, "its worker could not be started: no memory", None, None),
+        ],
+    )
+    def test_what_became_of_it_is_told(self, loss, text, signal, exit_code):
+        error = self.lost(**loss)
+
+        assert type(error) is WorkerError
+        assert str(error) == f"Node 'node' failed in process() on item 3: {text}"
+        assert (error.node_id, error.item_index, error.phase) == ("node", 3, "process")
+        assert (error.signal, error.exit_code) == (signal, exit_code)
+
+    def test_the_end_of_its_stderr_is_told(self):
+        error = self.lost(signal_number=11, stderr="Fatal\nCurrent thread")
+
+        assert str(error).endswith("SIGSEGV\nThe last it wrote to stderr:\nFatal\nCurrent thread")
+        assert error.stderr == "Fatal\nCurrent thread"
+
+    def test_how_often_it_was_started_again_is_told_at_the_end(self):
+        error = self.lost(exit_code=1, restarts=3, is_final=True)
+
+        assert str(error).endswith("exit code 1, after it had been started again 3 times")
+
+    def test_a_call_that_took_too_long_is_a_timeout(self):
+        error = self.lost(timeout=0.5)
+
+        assert type(error) is NodeTimeoutError
+        assert str(error) == "Node 'node' took longer than 0.5 s in process() on item 3"
+
+    def test_the_error_pickles(self):
+        error = self.lost(signal_number=9, stderr="last")
+
+        copy = pickle.loads(pickle.dumps(error))
+
+        assert (str(copy), copy.signal, copy.stderr) == (str(error), "SIGKILL", "last")

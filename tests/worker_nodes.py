@@ -1,0 +1,204 @@
+"""Nodes and items that cross to worker processes, in a module that both sides import."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import enum
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from remotemedia import Node, Pipeline
+
+
+class Echo(Node):
+    """Answers with the item."""
+
+    def process(self, item):
+        return [item]
+
+
+class Ask(Node):
+    """Answers what a function says there."""
+
+    def process(self, question):
+        return question()
+
+
+class Call:
+    """Calls a function of this module by name, with arguments: nothing of it travels by value."""
+
+    def process(self, question):
+        name, *arguments = question
+        return [globals()[name](*arguments)]
+
+
+@dataclasses.dataclass
+class Point:
+    x: float
+    data: Any = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pinned:
+    x: float
+
+
+class Color(enum.Enum):
+    RED = "red"
+
+
+def surroundings():
+    return {
+        "directory": str(Path.cwd()),
+        "path": sys.path,
+        "argv": sys.argv,
+        "variable": os.environ.get("REMOTEMEDIA_TEST"),
+        "group": os.getpgrp() == os.getpid(),
+        "interrupt": signal.getsignal(signal.SIGINT) == signal.SIG_IGN,
+        "stdin": sys.stdin.read(),
+        "optimize": sys.flags.optimize,
+        "threads": threading.active_count(),
+    }
+
+
+def is_writeable(array):
+    return array.flags.writeable
+
+
+def log_and_print(text):
+    logging.getLogger("worker.nodes").info("log %s", text, extra={"key": 7})
+    logging.getLogger("worker.nodes").debug("not seen")
+    print(text)  # noqa: T201 - This is what is tested.
+    print(text, file=sys.stderr)  # noqa: T201 - As above.
+
+
+def log_error():
+    try:
+        raise KeyError("lost")  # noqa: TRY301 - An error as short as can be.
+    except KeyError:
+        logging.getLogger("worker.nodes").exception("it failed")
+
+
+def in_worker(node, **options):
+    """A pipeline of one node in a worker."""
+    return Pipeline("p").add_node(node, id="node", placement="process", **options)
+
+
+class Raise(Node):
+    """Raises what it is given, or what a function of this module makes."""
+
+    def process(self, item):
+        raise item if isinstance(item, BaseException) else globals()[item]()
+
+
+class RaiseInCoroutine(Node):
+    async def process(self, item):
+        await asyncio.sleep(0)
+        raise item
+
+
+class Lifecycle(Node):
+    """Keeps a list of what was called."""
+
+    def __init__(self, **config):
+        super().__init__(**config)
+        self.calls = []
+
+    def initialize(self):
+        super().initialize()
+        self.calls.append("initialize")
+
+    def process(self, item):
+        return [*self.calls, "process"]
+
+    def cleanup(self):
+        super().cleanup()
+        self.calls.append("cleanup")
+
+
+class WithKeywordError(Exception):
+    def __init__(self, text, *, code):
+        super().__init__(text)
+        self.code = code
+
+
+class WithLockError(Exception):
+    def __init__(self):
+        super().__init__("it is held")
+        self.lock = threading.Lock()
+
+
+class ReducesToOtherError(Exception):
+    def __reduce__(self):
+        return int, (3,)
+
+
+class ReducesToExitError(Exception):
+    def __reduce__(self):
+        raise SystemExit(3)
+
+
+class ReducesForEverError(Exception):
+    def __reduce__(self):
+        return self.__reduce__()
+
+
+class StateRaisesError(Exception):
+    def __getstate__(self):
+        raise ValueError("no state")
+
+    def __reduce_ex__(self, protocol):
+        return type(self), self.args, self.__getstate__()
+
+
+class ExitsOnArrivalError(Exception):
+    """Unpickles, but not twice."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.process = os.getpid()
+
+    def __setstate__(self, state):
+        if os.getpid() != state["process"]:
+            raise SystemExit(4)
+
+
+class NoTextError(Exception):
+    def __str__(self):
+        raise ValueError("no text")
+
+
+def chained():
+    try:
+        try:
+            raise KeyError("first")  # noqa: TRY301 - Both are chained.
+        except KeyError:
+            raise ValueError("second")  # noqa: B904 - The context is what is meant.
+    except ValueError as error:
+        late = OSError(2, "third", "file")
+        late.__cause__ = error
+        return late
+
+
+def with_keyword():
+    return WithKeywordError("text", code=7)
+
+
+def circle():
+    first, second = ValueError("first"), ValueError("second")
+    first.__context__, second.__context__ = second, first
+    return first
+
+
+def grouped():
+    return ExceptionGroup("several", [ValueError("one"), OSError("two")])
+
+
+def make_lock():
+    return threading.Lock()
