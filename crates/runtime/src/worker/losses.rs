@@ -32,10 +32,12 @@ impl<P: Payload> Remote<P> {
         match end.reading {
             _ if !end.was_ready => Phase::Initialize,
             Some(Reading { input: None, .. }) if state.is_closing => Phase::Cleanup,
-            Some(Reading { input: Some(number), .. }) => match state.pending.get(&number).map(|pending| &*pending.job) {
-                Some(Job::Flush) => Phase::Flush,
-                _ => Phase::Process,
-            },
+            Some(Reading { input: Some(number), .. }) => {
+                match state.pending.get(&number).map(|pending| &*pending.job) {
+                    Some(Job::Flush) => Phase::Flush,
+                    _ => Phase::Process,
+                }
+            }
             _ => Phase::Process,
         }
     }
