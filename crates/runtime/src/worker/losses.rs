@@ -2,8 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
+use super::keeper::End;
 use super::link::Transport;
-use super::memory::Page;
+use super::remote::Job;
 use super::remote::{Line, Remote};
 use super::{Loss, LossCause};
 use crate::progress::Reading;
@@ -12,58 +13,46 @@ use crate::{Payload, Phase};
 /// An item that was in work when as many workers died is the cause.
 const POISONOUS: usize = 2;
 
-/// Where a worker was at its end.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Place {
-    /// The call under way.
-    reading: Option<Reading>,
-    /// The item in hand.
-    item: Option<u64>,
-}
-
-impl Place {
-    pub(crate) fn of(page: &Page) -> Self {
-        let item = Some(page.item.load(Ordering::Relaxed)).filter(|&item| item > 0);
-        Self { reading: page.progress.read(), item }
-    }
-}
-
 impl<P: Payload> Remote<P> {
     /// What is told about a worker that is gone.
-    pub(crate) fn loss(
-        &self,
-        cause: &LossCause,
-        stderr: String,
-        (place, was_ready): (Place, bool),
-        restarts: usize,
-        is_final: bool,
-    ) -> Loss {
-        let node = place.reading.map_or(0, |reading| reading.node).min(self.spec.node_ids.len() - 1);
+    pub(crate) fn loss(&self, end: &End, restarts: usize, is_final: bool) -> Loss {
+        let node = end.reading.map_or(0, |reading| reading.node).min(self.spec.node_ids.len() - 1);
         Loss {
             node_id: self.spec.node_ids[node].clone(),
-            phase: match (place.reading, place.item) {
-                _ if !was_ready => Phase::Initialize,
-                (Some(reading), Some(_)) if reading.input.is_none() => Phase::Flush,
-                (Some(_), None) => Phase::Cleanup,
-                _ => Phase::Process,
-            },
-            cause: cause.clone(),
-            stderr,
+            phase: self.phase_of(end),
+            cause: end.cause.clone(),
+            stderr: end.stderr.clone(),
             restarts,
             is_final,
         }
     }
 
+    fn phase_of(&self, end: &End) -> Phase {
+        let state = self.lock();
+        match end.reading {
+            _ if !end.was_ready => Phase::Initialize,
+            Some(Reading { input: None, .. }) if state.is_closing => Phase::Cleanup,
+            Some(Reading { input: Some(number), .. }) => {
+                match state.pending.get(&number).map(|pending| &*pending.job) {
+                    Some(Job::Flush) => Phase::Flush,
+                    _ => Phase::Process,
+                }
+            }
+            _ => Phase::Process,
+        }
+    }
+
     /// The items that were in work have one more death on them; one that has too many ends with the loss as its fault, as does one that
     /// took too long.
-    pub(crate) fn set_aside_poison(&self, loss: Loss, place: Place) {
+    pub(crate) fn set_aside_poison(&self, loss: Loss, end: &End) {
+        let in_work = end.reading.and_then(|reading| reading.input);
         let is_timeout = matches!(loss.cause, LossCause::TimedOut(_));
         let mut poison = Vec::new();
         {
             let mut state = self.lock();
             let is_alone = state.pending.values().filter(|pending| pending.is_sent).count() == 1;
             for (&number, pending) in &mut state.pending {
-                let is_suspect = if self.spec.is_concurrent { pending.is_sent } else { place.item == Some(number) };
+                let is_suspect = if self.spec.is_concurrent { pending.is_sent } else { in_work == Some(number) };
                 if !is_suspect {
                     continue;
                 }

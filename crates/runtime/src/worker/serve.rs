@@ -275,6 +275,15 @@ impl<P: Payload> Bench<P> {
     }
 
     fn take(&mut self, received: Received) {
+        let is_timed = self.is_timed && received.head.kind == Kind::Item;
+        let since = if is_timed { u64::try_from(monotonic().as_nanos()).unwrap_or(0) } else { 0 };
+        self.page.since_ns.store(since, Ordering::Relaxed);
+        self.page.in_hand.store(received.head.number, Ordering::Release);
+        self.see_to(received);
+        self.page.in_hand.store(0, Ordering::Release);
+    }
+
+    fn see_to(&mut self, received: Received) {
         let Received { head, letter, .. } = received;
         match head.kind {
             Kind::Restore => self.restore(usize::from(head.node), letter),
@@ -283,30 +292,20 @@ impl<P: Payload> Bench<P> {
                 self.batch.push(letter);
                 if !head.has_more {
                     let letters = std::mem::take(&mut self.batch);
-                    self.in_hand(head, |bench| bench.work_on_batch(head, letters));
+                    self.work_on_batch(head, letters);
                 }
             }
-            Kind::Item => self.in_hand(head, |bench| match bench.out.border.unpack(letter) {
-                Ok(item) if bench.is_concurrent => bench.begin(head, item),
-                Ok(item) => bench.work_on(head, Some(item)),
-                Err(fault) => bench.out.fault(head.number, 0, Phase::Process, &fault),
-            }),
+            Kind::Item => match self.out.border.unpack(letter) {
+                Ok(item) if self.is_concurrent => self.begin(head, item),
+                Ok(item) => self.work_on(head, Some(item)),
+                Err(fault) => self.out.fault(head.number, 0, Phase::Process, &fault),
+            },
             Kind::Flush => {
                 self.await_all();
-                self.in_hand(head, |bench| bench.work_on(head, None));
+                self.work_on(head, None);
             }
             _ => {}
         }
-    }
-
-    /// Do something about an item, which has it on its conscience if the process ends meanwhile.
-    fn in_hand(&mut self, head: Head, work: impl FnOnce(&mut Self)) {
-        if self.is_timed {
-            self.page.since_ns.store(u64::try_from(monotonic().as_nanos()).unwrap_or(0), Ordering::Relaxed);
-        }
-        self.page.item.store(head.number, Ordering::Relaxed);
-        work(self);
-        self.page.item.store(0, Ordering::Relaxed);
     }
 
     /// Take one item through the nodes, or flush them.
