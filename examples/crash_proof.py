@@ -14,25 +14,30 @@ import time
 from remotemedia import Node, Pipeline
 
 ITEMS = 200
-SECONDS_AN_ITEM = 0.05
 
 
 class Square(Node):
     """Takes its time, and says which process it was in."""
 
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+
     def process(self, number: int) -> tuple[int, int]:
-        time.sleep(SECONDS_AN_ITEM)
+        time.sleep(self.seconds)
         return number * number, os.getpid()
 
 
 def main(kills: int) -> None:
     """Square numbers in a worker process, and see it die."""
-    pipeline = Pipeline("crash proof").add_node(Square(), placement="process", max_restarts=100)
+    # A person needs some seconds to type.
+    square = Square(seconds=0.01 if kills else 0.1)
+    pipeline = Pipeline("crash proof").add_node(square, placement="process", max_restarts=100)
     squares: list[int] = []
     workers: list[int] = []
     with pipeline.open() as session:
-        for square, worker in session.map(range(ITEMS)):
-            squares.append(square)
+        for result, worker in session.map(range(ITEMS)):
+            squares.append(result)
             if worker not in workers:
                 workers.append(worker)
                 print(f"{len(squares)} of {ITEMS} are done; now try: kill -9 {worker}", file=sys.stderr)

@@ -75,6 +75,9 @@ def dies(how, phase=None):
 TIMED = {"timeout": TIMEOUT_SECS}
 TIMED_OUT = "`NodeTimeoutError`"
 LEFT = f"{TIMED_OUT}; the session ends"
+UNSENT = "`NodeError` from `SerializationError`"
+# An exception that cannot be sent is described.
+DESCRIBED = "`NodeError` from `UnsentError`"
 
 CASES = [
     Case("Kill()", *dies("SIGKILL")),
@@ -91,15 +94,15 @@ CASES = [
     Case("Raise()", *raises("ValueError")),
     Case("RaiseStopIteration()", *raises("StopIteration")),
     Case("Recurse()", *raises("RecursionError")),
-    Case("RaiseUnpicklable()", *raises("DoesNotPickleError")),
+    Case("RaiseUnpicklable()", *raises("DoesNotPickleError")[:2], DESCRIBED),
     Case("RaiseUnunpicklable()", *raises("DoesNotUnpickleError")),
     Case("RaiseUnpicklableByRefusal()", *raises("PicklingRaisesError")),
     Case("RaiseUnpicklableByRecursion()", *raises("PicklingRecursesError")),
     Case("PythonExit()", *same("`SystemExit`")),
     Case("RaiseKeyboardInterrupt()", *same("`KeyboardInterrupt`")),
-    Case("UnpicklableResult()", *same("its answer comes out")),
-    Case("UnunpicklableResult()", *same("its answer comes out")),
-    Case("DeepResult()", *same("its answer comes out")),
+    Case("UnpicklableResult()", *same("its answer comes out")[:2], UNSENT),
+    Case("UnunpicklableResult()", *same("its answer comes out")[:2], UNSENT),
+    Case("DeepResult()", *same("its answer comes out")[:2], UNSENT),
     Case("ForkChild()", *same("its answer comes out")),
     Case("StartProcess()", *same("its answer comes out")),
     Case("StartThread()", *same("all items come out")),
@@ -121,7 +124,7 @@ PHASE_CASES = [
         {"initialize_timeout": 1.0},
     ),
     Case('Hang(phase="flush")', WAITED, WAITED, WAITED),
-    Case('Hang(phase="cleanup")', WAITED, WAITED, WAITED),
+    Case('Hang(phase="cleanup")', WAITED, WAITED, f"{TIMED_OUT} in `cleanup`"),
 ]
 ALL = CASES + PHASE_CASES
 

@@ -201,7 +201,10 @@ def test_two_nodes_with_one_id() -> None:
     ("options", "text"),
     [
         ({"placment": "inline"}, "Node 'n': Unknown option 'placment'; did you mean 'placement'?"),
-        ({"placement": "moon"}, "Node 'n': placement='moon' is not available; there is 'inline', 'thread', 'process'"),
+        (
+            {"placement": "moon"},
+            "Node 'n': placement='moon' is not available; there is 'inline', 'thread', 'process'",
+        ),
     ],
 )
 def test_an_option_that_does_not_exist(options: dict[str, Any], text: str) -> None:

@@ -13,7 +13,7 @@ from leftovers import nothing_left_behind
 
 from remotemedia.testing import faults
 
-PLACEMENTS = ("inline", "thread")
+PLACEMENTS = ("inline", "thread", "process")
 
 
 def outcome(case, placement, directory):

@@ -183,5 +183,5 @@ stage 3, process: 1 worker, 3 threads, 16 items at a time, queue of 64
 problem: Cannot serialize Node 'Open': attribute 'lock' is not serializable.
   Suggestion: Call node.cleanup() before serialization and release 'lock' there; \
 initialize() can make it again.
-  Reason: TypeError: cannot pickle '_thread.lock' object
+  Reason: a _thread.lock: TypeError: cannot pickle '_thread.lock' object
 """

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from fault_cases import in_word, outcome_of
+from fault_cases import UNSENT, in_word, outcome_of
 from leftovers import nothing_left_behind
 
 from remotemedia import Node, Pipeline
@@ -99,20 +101,31 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("workers", [1, 2, 5])
+def outcomes(pipeline, workers):
+    """As many at once as there are workers."""
+    with pipeline.open() as session, ThreadPoolExecutor(workers) as callers:
+
+        def outcome(combination):
+            where, what = combination
+            found = in_word(outcome_of(session, PLACES[where](what)))
+            assert session.call(("fine", None)) == "fine", combination
+            return (where, what.__name__), found
+
+        return dict(callers.map(outcome, itertools.product(PLACES, CAUSES)))
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long), 5])
 def test_every_cause_is_named_at_every_point(workers):
     pipeline = Pipeline("p").add_node(
         Strikes(call_back), id="fault", placement="process", replicas=workers, **TIRELESS
     )
 
-    found = {}
-    with nothing_left_behind(), pipeline.open() as session:
-        for where, item_for in PLACES.items():
-            for what in CAUSES:
-                found[where, what.__name__] = in_word(outcome_of(session, item_for(what)))
-                assert session.call(("fine", None)) == "fine", (where, what)
+    with nothing_left_behind():
+        found = outcomes(pipeline, workers)
 
-    assert found == {(where, what.__name__): text for where in PLACES for what, text in CAUSES.items()}
+    expected = {(where, what.__name__): text for where in PLACES for what, text in CAUSES.items()}
+    expected |= {("pickle", "error"): UNSENT, ("unpickle", "error"): UNSENT}
+    assert found == expected
 
 
 @pytest.mark.parametrize(("what", "raised"), [(leave, SystemExit), (error, RuntimeError)])

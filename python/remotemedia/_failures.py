@@ -40,10 +40,17 @@ class WorkerLostError(Exception):
     """The worker in which a node ran is gone. Becomes a `WorkerError`, once it is known on which item."""
 
     def __init__(
-        self, cause: str, *, signal: str | None = None, exit_code: int | None = None, stderr: str = ""
+        self,
+        cause: str,
+        *,
+        signal: str | None = None,
+        exit_code: int | None = None,
+        is_late: bool = False,
+        stderr: str = "",
     ) -> None:
         """Say what became of it, as in `its worker was ended by SIGKILL`."""
         super().__init__(cause)
+        self.is_late = is_late
         self.signal = signal
         self.exit_code = exit_code
         self.stderr = stderr
@@ -120,6 +127,7 @@ def lost_error(node_id: str, phase: str, **loss: Any) -> Located:
         cause = f"its worker was ended by {signal}"
     elif exit_code is None:
         cause = "its worker did not come back when its session closed, and was ended"
+        return Located(node_id, phase, WorkerLostError(cause, is_late=True, stderr=loss["stderr"]), is_final)
     else:
         cause = f"its worker ended with exit code {exit_code}"
     if is_final and loss["restarts"]:
@@ -138,11 +146,15 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _worker_error(node_id: str, item_index: int | None, phase: str, lost: WorkerLostError) -> WorkerError:
+def _worker_error(
+    node_id: str, item_index: int | None, phase: str, lost: WorkerLostError
+) -> WorkerError | NodeTimeoutError:
     on_item = "" if item_index is None else f" on item {item_index}"
     message = f"Node '{node_id}' failed in {phase}(){on_item}: {lost}"
     if lost.stderr:
         message += f"\nThe last it wrote to stderr:\n{lost.stderr}"
+    if lost.is_late:
+        return NodeTimeoutError(message, node_id=node_id, item_index=item_index, phase=phase)
     error = WorkerError(message, node_id=node_id, item_index=item_index, phase=phase)
     error.signal, error.exit_code, error.stderr = lost.signal, lost.exit_code, lost.stderr
     return error

@@ -169,7 +169,11 @@ class HangHoldingLock(Hang):
 
     def strike(self, item: Any) -> Any:
         """Sleep, and let nobody else do anything."""
-        ctypes.PyDLL(None).usleep(ctypes.c_uint(round(self.seconds * 1e6)))
+        sleep = ctypes.PyDLL(None).usleep
+        end = time.monotonic() + self.seconds
+        # A signal that the process handles ends one sleep.
+        while (left := end - time.monotonic()) > 0:
+            sleep(round(min(left, 1000.0) * 1e6))
         return item
 
 

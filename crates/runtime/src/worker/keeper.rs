@@ -26,13 +26,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// How one process ended.
-struct End {
-    cause: LossCause,
-    stderr: String,
+pub(crate) struct End {
+    pub(crate) cause: LossCause,
+    pub(crate) stderr: String,
     /// Where it was.
-    reading: Option<Reading>,
+    pub(crate) reading: Option<Reading>,
     /// Its nodes had been initialized.
-    was_ready: bool,
+    pub(crate) was_ready: bool,
     /// It has cleaned up and gone, as it was told, or its nodes did not initialize, which they have said.
     is_in_order: bool,
 }
@@ -55,7 +55,7 @@ pub(crate) fn keep<P: Payload>(remote: &Arc<Remote<P>>) {
         let counts = !(end.was_ready && matches!(end.cause, LossCause::TimedOut(_)));
         let is_spent = counts && restarts.len() >= remote.spec.max_restarts;
         let is_final = remote.lock().is_closing || !has_been_ready || is_spent;
-        let loss = remote.loss(&end.cause, end.stderr, (end.reading, end.was_ready), restarts.len(), is_final);
+        let loss = remote.loss(&end, restarts.len(), is_final);
         if is_final {
             return settle(remote, Life::Failed, Some(loss));
         }
@@ -63,7 +63,9 @@ pub(crate) fn keep<P: Payload>(remote: &Arc<Remote<P>>) {
             restarts.push(now);
         }
         remote.figures.restarts.fetch_add(1, Ordering::Relaxed);
-        remote.set_aside_poison(loss, end.reading);
+        if end.was_ready {
+            remote.set_aside_poison(loss, &end);
+        }
         pause(remote, restarts.len());
     }
 }
@@ -249,10 +251,19 @@ impl<P: Payload> Attendance<'_, P> {
 
     /// For how long the item under way has been.
     fn item_age(&self) -> Option<Duration> {
+        self.whereabouts()?.input?;
+        let since = self.line.page.since_ns.load(Ordering::Relaxed);
+        (since > 0).then(|| monotonic().saturating_sub(Duration::from_nanos(since)))
+    }
+
+    /// Where the worker is: in which node and at which item. What is packed or unpacked counts for the first node.
+    fn whereabouts(&self) -> Option<Reading> {
         let page = &self.line.page;
-        page.progress.read().and_then(|reading| reading.input)?;
-        let since = Duration::from_nanos(page.since_ns.load(Ordering::Relaxed));
-        Some(monotonic().saturating_sub(since))
+        let in_hand = Some(page.in_hand.load(Ordering::Acquire)).filter(|&number| number > 0);
+        match page.progress.read() {
+            Some(reading) => Some(Reading { input: reading.input.or(in_hand), ..reading }),
+            None => in_hand.map(|number| Reading { step: 0, node: 0, input: Some(number), thread: 0 }),
+        }
     }
 
     fn read_control(&mut self) {
@@ -406,7 +417,7 @@ impl<P: Payload> Attendance<'_, P> {
         if self.killed_for.is_some() {
             return;
         }
-        self.killed_at = self.line.page.progress.read();
+        self.killed_at = self.whereabouts();
         let (border, node_ids) = (&self.remote.border, &self.remote.spec.node_ids);
         if matches!(cause, LossCause::LeftBehind | LossCause::TimedOut(_)) {
             self.process.tell_stacks(LAST_WORDS, |said, line| border.said(node_ids, said, line));
@@ -424,7 +435,7 @@ impl<P: Payload> Attendance<'_, P> {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
-        let reading = self.killed_at.or_else(|| self.line.page.progress.read());
+        let reading = self.killed_at.or_else(|| self.whereabouts());
         if !self.process.has_ended() {
             // The socket has ended before the process.
             let deadline = Instant::now() + LAST_WORDS;

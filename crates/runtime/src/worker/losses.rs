@@ -2,7 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
+use super::keeper::End;
 use super::link::Transport;
+use super::remote::Job;
 use super::remote::{Line, Remote};
 use super::{Loss, LossCause};
 use crate::progress::Reading;
@@ -13,33 +15,37 @@ const POISONOUS: usize = 2;
 
 impl<P: Payload> Remote<P> {
     /// What is told about a worker that is gone.
-    pub(crate) fn loss(
-        &self,
-        cause: &LossCause,
-        stderr: String,
-        (reading, was_ready): (Option<Reading>, bool),
-        restarts: usize,
-        is_final: bool,
-    ) -> Loss {
-        let node = reading.map_or(0, |reading| reading.node).min(self.spec.node_ids.len() - 1);
+    pub(crate) fn loss(&self, end: &End, restarts: usize, is_final: bool) -> Loss {
+        let node = end.reading.map_or(0, |reading| reading.node).min(self.spec.node_ids.len() - 1);
         Loss {
             node_id: self.spec.node_ids[node].clone(),
-            phase: match reading {
-                _ if !was_ready => Phase::Initialize,
-                Some(reading) if reading.input.is_none() => Phase::Flush,
-                _ => Phase::Process,
-            },
-            cause: cause.clone(),
-            stderr,
+            phase: self.phase_of(end),
+            cause: end.cause.clone(),
+            stderr: end.stderr.clone(),
             restarts,
             is_final,
         }
     }
 
+    fn phase_of(&self, end: &End) -> Phase {
+        let state = self.lock();
+        match end.reading {
+            _ if !end.was_ready => Phase::Initialize,
+            Some(Reading { input: None, .. }) if state.is_closing => Phase::Cleanup,
+            Some(Reading { input: Some(number), .. }) => {
+                match state.pending.get(&number).map(|pending| &*pending.job) {
+                    Some(Job::Flush) => Phase::Flush,
+                    _ => Phase::Process,
+                }
+            }
+            _ => Phase::Process,
+        }
+    }
+
     /// The items that were in work have one more death on them; one that has too many ends with the loss as its fault, as does one that
     /// took too long.
-    pub(crate) fn set_aside_poison(&self, loss: Loss, reading: Option<Reading>) {
-        let in_work = reading.and_then(|reading| reading.input);
+    pub(crate) fn set_aside_poison(&self, loss: Loss, end: &End) {
+        let in_work = end.reading.and_then(|reading| reading.input);
         let is_timeout = matches!(loss.cause, LossCause::TimedOut(_));
         let mut poison = Vec::new();
         {
@@ -57,7 +63,6 @@ impl<P: Payload> Remote<P> {
                 }
             }
         }
-        let loss = Loss { phase: Phase::Process, ..loss };
         for number in poison {
             self.finish(number, Err(self.border.lost(&loss)));
         }

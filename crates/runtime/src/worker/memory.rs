@@ -348,8 +348,10 @@ pub(crate) struct Page {
 pub(crate) struct Position {
     /// The call under way, with the number of its item.
     pub(crate) progress: Progress,
-    /// When the item under way was begun, in nanoseconds of the monotonic clock.
+    /// When the item under way was begun, in nanoseconds of the monotonic clock; 0 if it may take as long as it likes.
     pub(crate) since_ns: AtomicU64,
+    /// The number of the letter that is being seen to, from before it is unpacked to after its answers are packed; 0 for none.
+    pub(crate) in_hand: AtomicU64,
 }
 
 impl Page {

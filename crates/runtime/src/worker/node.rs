@@ -11,9 +11,9 @@ use super::keeper;
 use super::link::Transport;
 use super::process::usage;
 use super::remote::{Job, Life, Remote, Reply};
-use super::{Border, WorkerSpec};
+use super::{Border, Loss, LossCause, WorkerSpec};
 use crate::node::{Done, Elsewhere, EndEarly, TellStep};
-use crate::{Node, Outputs, Payload, WorkerMetrics};
+use crate::{Node, Outputs, Payload, Phase, WorkerMetrics};
 
 /// A worker whose session does not say until when may take as long to clean up.
 const CLEANUP_TIME: Duration = Duration::from_secs(10);
@@ -163,10 +163,11 @@ impl<P: Payload> RemoteNode<P> {
     /// What the node's `cleanup` failed with. That the worker is gone is news only if nobody has heard of it.
     fn take_cleanup_fault(&self) -> Result<(), P::Fault> {
         let mut state = self.remote.lock();
-        let left_behind = state.loss.take_if(|loss| self.index == 0 && loss.cause == super::LossCause::LeftBehind);
+        let is_news = |loss: &mut Loss| loss.cause == LossCause::LeftBehind || loss.phase == Phase::Cleanup;
+        let loss = state.loss.take_if(|loss| self.index == 0 && is_news(loss));
         let fault = state.faults[self.index].take();
         drop(state);
-        match (fault, left_behind) {
+        match (fault, loss) {
             (Some(fault), _) => Err(fault),
             (None, Some(loss)) => Err(self.remote.border.lost(&loss)),
             (None, None) => Ok(()),

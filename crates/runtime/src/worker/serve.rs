@@ -275,6 +275,15 @@ impl<P: Payload> Bench<P> {
     }
 
     fn take(&mut self, received: Received) {
+        let is_timed = self.is_timed && received.head.kind == Kind::Item;
+        let since = if is_timed { u64::try_from(monotonic().as_nanos()).unwrap_or(0) } else { 0 };
+        self.page.since_ns.store(since, Ordering::Relaxed);
+        self.page.in_hand.store(received.head.number, Ordering::Release);
+        self.see_to(received);
+        self.page.in_hand.store(0, Ordering::Release);
+    }
+
+    fn see_to(&mut self, received: Received) {
         let Received { head, letter, .. } = received;
         match head.kind {
             Kind::Restore => self.restore(usize::from(head.node), letter),
@@ -301,9 +310,6 @@ impl<P: Payload> Bench<P> {
 
     /// Take one item through the nodes, or flush them.
     fn work_on(&mut self, head: Head, item: Option<P>) {
-        if self.is_timed {
-            self.page.since_ns.store(u64::try_from(monotonic().as_nanos()).unwrap_or(0), Ordering::Relaxed);
-        }
         self.machine.input = head.number;
         let phase = if item.is_some() { Phase::Process } else { Phase::Flush };
         let out = self.out.clone();
@@ -350,9 +356,6 @@ impl<P: Payload> Bench<P> {
 
     fn work_on_batch(&mut self, head: Head, letters: Vec<Arrived>) {
         let items: Result<Vec<P>, _> = letters.into_iter().map(|letter| self.out.border.unpack(letter)).collect();
-        if self.is_timed {
-            self.page.since_ns.store(u64::try_from(monotonic().as_nanos()).unwrap_or(0), Ordering::Relaxed);
-        }
         self.machine.progress.enter(0, head.number);
         let answers = items.and_then(|items| self.machine.nodes[0].process_batch(items));
         self.machine.progress.leave();
