@@ -29,7 +29,7 @@ impl Payload for Object {
     }
 
     fn check_orders() -> PyResult<()> {
-        Python::attach(|py| py.check_signals())
+        Python::attach(Python::check_signals)
     }
 
     fn dispose<T: Send>(garbage: T) {
