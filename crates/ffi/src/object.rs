@@ -29,7 +29,8 @@ impl Payload for Object {
     }
 
     fn check_orders() -> PyResult<()> {
-        Python::attach(Python::check_signals)
+        #[allow(clippy::redundant_closure_for_method_calls, reason = "the method is for one lifetime, the closure for all")]
+        Python::attach(|py| py.check_signals())
     }
 
     fn dispose<T: Send>(garbage: T) {
