@@ -63,7 +63,7 @@ pub(crate) fn keep<P: Payload>(remote: &Arc<Remote<P>>) {
             restarts.push(now);
         }
         remote.figures.restarts.fetch_add(1, Ordering::Relaxed);
-        remote.set_aside_poison(loss, &end);
+        remote.set_aside_poison(&loss, &end);
         pause(remote, restarts.len());
     }
 }
@@ -81,10 +81,10 @@ fn pause<P: Payload>(remote: &Remote<P>, restarts: usize) {
 }
 
 /// The worker is gone for good: whoever waits hears of it.
-fn settle<P: Payload>(remote: &Remote<P>, life: Life, loss: Option<Loss>) {
+fn settle<P: Payload>(remote: &Remote<P>, end: Life, loss: Option<Loss>) {
     let (pending, line) = {
         let mut state = remote.lock();
-        state.life = life;
+        state.life = end;
         state.loss.clone_from(&loss);
         (std::mem::take(&mut state.pending), state.line.take())
     };

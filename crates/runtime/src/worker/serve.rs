@@ -318,7 +318,7 @@ impl<P: Payload> Bench<P> {
             Some(item) => self.machine.take(item, &mut sink),
             None => self.machine.flush(&mut sink),
         };
-        let held = sink.held.take();
+        let output = sink.held.take();
         if let Some(steps) = &self.steps
             && !head.is_replay
         {
@@ -326,7 +326,7 @@ impl<P: Payload> Bench<P> {
         }
         let last = self.machine.nodes.len() - 1;
         let failed = match outcome {
-            Ok(()) => self.answer_last(head, held, last, phase),
+            Ok(()) => self.answer_last(head, output, last, phase),
             Err(Stop::Node { node, phase, fault }) => Some((node, phase, fault)),
             Err(Stop::Sink(fault)) => Some((last, phase, fault)),
             Err(Stop::Cancelled) => None,
@@ -342,11 +342,17 @@ impl<P: Payload> Bench<P> {
     }
 
     /// Answer with the last output, or that there is none.
-    fn answer_last(&self, head: Head, held: Option<P>, node: usize, phase: Phase) -> Option<(usize, Phase, P::Fault)> {
+    fn answer_last(
+        &self,
+        head: Head,
+        output: Option<P>,
+        node: usize,
+        phase: Phase,
+    ) -> Option<(usize, Phase, P::Fault)> {
         if head.is_replay {
             return None;
         }
-        let Some(output) = held else {
+        let Some(output) = output else {
             self.out.done(head.number);
             return None;
         };
