@@ -112,7 +112,7 @@ struct NoteSender(Notes);
 
 #[pymethods]
 impl NoteSender {
-    fn __call__(&self, note: &[u8]) {
-        self.0.send(note);
+    fn __call__(&self, py: Python<'_>, note: &[u8]) {
+        py.detach(|| self.0.send(note));
     }
 }

@@ -63,7 +63,9 @@ pub(crate) fn keep<P: Payload>(remote: &Arc<Remote<P>>) {
             restarts.push(now);
         }
         remote.figures.restarts.fetch_add(1, Ordering::Relaxed);
-        remote.set_aside_poison(&loss, &end);
+        if end.was_ready {
+            remote.set_aside_poison(&loss, &end);
+        }
         pause(remote, restarts.len());
     }
 }

@@ -19,17 +19,23 @@ impl<P> Kept<P> {
         Self { is_possible: false, states: BTreeMap::new(), since: Vec::new() }
     }
 
-    /// A job is done: a node that starts again from its last state needs it once more.
-    pub(crate) fn note_done(&mut self, number: u64, job: Arc<Job<P>>) {
-        if self.is_possible {
-            self.since.push((number, job));
+    /// A job is done: a node that starts again from its last state needs it once more. Answers one that no node needs.
+    #[must_use = "an item is let go of without a lock"]
+    pub(crate) fn note_done(&mut self, number: u64, job: Arc<Job<P>>) -> Option<Arc<Job<P>>> {
+        if !self.is_possible {
+            return Some(job);
         }
+        self.since.push((number, job));
+        None
     }
 
-    /// The state that a node had after the job of this number.
-    pub(crate) fn remember(&mut self, node: usize, number: u64, state: Arrived) {
+    /// The state that a node had after the job of this number. Answers the jobs that nobody needs any more.
+    #[must_use = "an item is let go of without a lock"]
+    pub(crate) fn remember(&mut self, node: usize, number: u64, state: Arrived) -> Vec<(u64, Arc<Job<P>>)> {
         self.states.insert(node, Arc::new(state));
-        self.since.retain(|(done, _)| *done > number);
+        let (since, outdated) = std::mem::take(&mut self.since).into_iter().partition(|(done, _)| *done > number);
+        self.since = since;
+        outdated
     }
 
     /// The last states, each with the number of its node.

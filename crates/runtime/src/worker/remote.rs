@@ -377,7 +377,10 @@ impl<P: Payload> Remote<P> {
                     steps::read(&letter.body).for_each(|(node, took)| tell(node, took));
                 }
             }
-            Kind::State => self.lock().kept.remember(usize::from(head.node), head.number, letter),
+            Kind::State => {
+                let outdated = self.lock().kept.remember(usize::from(head.node), head.number, letter);
+                drop(outdated);
+            }
             _ => {}
         }
     }
@@ -461,7 +464,10 @@ impl<P: Payload> Remote<P> {
     fn take(&self, number: u64) -> Option<Reply<P>> {
         let mut state = self.lock();
         let pending = state.pending.remove(&number)?;
-        state.kept.note_done(number, pending.job);
+        let done = state.kept.note_done(number, pending.job);
+        drop(state);
+        // What an item does when it is let go of must not meet the lock.
+        drop(done);
         Some(pending.reply)
     }
 
