@@ -81,7 +81,7 @@ pub fn serve<P: Payload>(
     let control = Arc::new(Link::new(control));
     let orders = Orders::new(workplace.stop_flag())?;
     let setup = await_frame::<P>(&link)?.letter;
-    let out = Out { link: Arc::clone(&link), border: Arc::clone(&border), orders: Arc::clone(&orders) };
+    let out = Out { link: Arc::clone(&link), border, orders: Arc::clone(&orders) };
     let (plan, nodes) = match workplace.open(setup, Notes(Arc::clone(&control))) {
         Ok(opened) => opened,
         Err(fault) => {
@@ -424,7 +424,9 @@ impl<P: Payload> Bench<P> {
     fn end_all(&self) {
         while self.at_work.count.load(Ordering::Acquire) > 0 {
             let under_way = std::mem::take(&mut *self.at_work.end_early.lock().unwrap_or_else(PoisonError::into_inner));
-            under_way.into_values().for_each(|end_early| end_early());
+            for end_early in under_way.into_values() {
+                end_early();
+            }
             P::wait(|| std::thread::sleep(Duration::from_micros(200)));
         }
     }
