@@ -1,4 +1,5 @@
 //! Worker processes: this test program itself, started again.
+#![allow(clippy::print_stderr, reason = "what a worker writes there is looked at")]
 
 use std::io::Write;
 use std::os::fd::AsFd;
