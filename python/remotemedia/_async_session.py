@@ -103,7 +103,8 @@ class AsyncSession(_Closing):
         Returns:
             How many items were dropped. `metrics()` counts them too.
         """
-        dropped: int = await _in_thread(self.drop_all)
+        stop = threading.Event()
+        dropped: int = await _in_thread(lambda: self.drop_all(stop), stop.set)
         return dropped
 
     async def close(self, timeout: float = CLOSE_TIMEOUT_SECS) -> None:  # noqa: ASYNC109 - The word of the contract.

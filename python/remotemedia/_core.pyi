@@ -122,8 +122,10 @@ class SessionCore:
     def map_directly(self, items: Iterable[Any]) -> DirectMap:
         """Take items through on the thread that asks for outputs; for direct sessions alone."""
 
-    def drop_all(self) -> int:
+    def drop_all(self, stop: threading.Event | None = None) -> int:
         """Drop what is queued and under way, and answer how many inputs that were.
+
+        Waits for the `process` calls that are running; Ctrl-C ends the wait, and so does `stop`.
 
         Raises:
             PipelineError: If this thread is in a node of the session.

@@ -164,10 +164,25 @@ impl SessionCore {
         DirectMap::new(slf, items)
     }
 
-    /// Drop what is queued and under way; answers how many inputs that were.
-    fn drop_all(&self, py: Python<'_>) -> PyResult<u64> {
+    /// Drop what is queued and under way; answers how many inputs that were. Ctrl-C, or `stop`, ends the wait for what is running.
+    #[pyo3(signature = (stop=None))]
+    fn drop_all(&self, py: Python<'_>, stop: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
         self.check_outside("interrupt")?;
-        Ok(py.detach(|| self.session.interrupt(&|| self.stop_waiting(None))))
+        let stop = stop.map(|stop| stop.clone().unbind());
+        let ended = Mutex::new(None);
+        let gives_up = || {
+            let is_stopped = |py: Python<'_>| match &stop {
+                Some(stop) => stop.call_method0(py, "is_set")?.extract::<bool>(py),
+                None => Ok(false),
+            };
+            let outcome = Python::attach(|py| py.check_signals().and_then(|()| is_stopped(py)));
+            outcome.unwrap_or_else(|error| {
+                *ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                true
+            })
+        };
+        let dropped = py.detach(|| self.session.interrupt_unless(&|| self.stop_waiting(None), &gives_up));
+        ended.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(dropped), Err)
     }
 
     /// Wait until all that went in has come out, or until `stop`, a `threading.Event`, is set.
