@@ -42,6 +42,14 @@ class AsyncSession(_Closing):
 
     news: News
 
+    def __del__(self) -> None:
+        """Close a session that nobody holds any more."""
+        if self._is_closed or self.news.loop.is_closed():
+            super().__del__()
+        else:
+            # Nodes may need the event loop to end, and this may be its thread.
+            threading.Thread(target=super().__del__, name="remotemedia-close").start()
+
     async def call(self, item: Any) -> Any:
         """Take one item through and answer its outputs: `None`, the one output, or a list of several.
 

@@ -67,6 +67,11 @@ class _Closing(SessionCore):
         _open_sessions.add(self)
         return self
 
+    def __del__(self) -> None:
+        """Close a session that nobody holds any more."""
+        if not self._is_closed:
+            _close_quietly(self)
+
     @property
     def _stream(self) -> OutputStream:
         # Not kept: it holds the session, and the collector cannot see through a circle.
@@ -372,7 +377,11 @@ def _close_after(session: _Closing, error: BaseException) -> None:
 def _close_all() -> None:
     """Sessions that are open when the interpreter ends are closed: their threads must not outlive it."""
     for session in list(_open_sessions):
-        try:
-            session.close_now(CLOSE_TIMEOUT_SECS)
-        except Exception as failure:  # noqa: BLE001 - Nobody is left to raise to.
-            _reports.set_aside(failure)
+        _close_quietly(session)
+
+
+def _close_quietly(session: _Closing) -> None:
+    try:
+        session.close_now(CLOSE_TIMEOUT_SECS)
+    except Exception as failure:  # noqa: BLE001 - Nobody is left to raise to.
+        _reports.set_aside(failure)

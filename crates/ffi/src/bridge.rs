@@ -72,9 +72,9 @@ impl Bridge {
         Ok((!cancel.is_none()).then_some(cancel))
     }
 
-    /// Cancel what this thread waits for, or what all threads do, and what was begun by [`Bridge::start`].
-    pub(crate) fn interrupt(&self, py: Python<'_>, thread_id: Option<u64>) -> PyResult<()> {
-        self.started.get(py).map_or(Ok(()), |bridge| bridge.call_method1(py, "interrupt", (thread_id,)).map(drop))
+    /// Cancel what threads wait for now, and what was begun by [`Bridge::start`].
+    pub(crate) fn interrupt(&self, py: Python<'_>) -> PyResult<()> {
+        self.started.get(py).map_or(Ok(()), |bridge| bridge.call_method0(py, "interrupt").map(drop))
     }
 
     /// Await a coroutine that must end even in a cancelled run.

@@ -181,7 +181,8 @@ impl SessionCore {
                 true
             })
         };
-        let dropped = py.detach(|| self.session.interrupt_unless(&|| self.stop_waiting(None), &gives_up));
+        let stop_waiting = || or_unraisable(|py| self.bridge.interrupt(py));
+        let dropped = py.detach(|| self.session.interrupt_unless(&stop_waiting, &gives_up));
         ended.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(dropped), Err)
     }
 
@@ -218,8 +219,9 @@ impl SessionCore {
         self.stop.set();
         self.outbox.close();
         let timeout = Duration::try_from_secs_f64(timeout).unwrap_or(Duration::MAX.min(Duration::from_secs(1 << 30)));
+        // Not an interrupt: a thread may be about to wait for a coroutine, which nothing would cancel any more.
         let Closed { cleanups, left_behind, .. } =
-            py.detach(|| self.session.close(timeout, &|| self.stop_waiting(None)));
+            py.detach(|| self.session.close(timeout, &|| or_unraisable(|py| self.bridge.cancel(py))));
         if left_behind.is_empty() {
             self.bridge.close(py)?;
         }
@@ -303,14 +305,6 @@ impl SessionCore {
             }
         }
     }
-
-    fn stop_waiting(&self, thread: Option<u64>) {
-        Python::attach(|py| {
-            if let Err(error) = self.bridge.interrupt(py, thread) {
-                error.write_unraisable(py, None);
-            }
-        });
-    }
 }
 
 /// Names a call that is under way.
@@ -329,11 +323,7 @@ impl OutputStream {
     /// Put an item in. `True`: it is in; `False`: the session takes no more; `None`: `admitted(is_in)` is called when it is in.
     fn put(&self, item: Py<PyAny>, admitted: Py<PyAny>) -> Option<bool> {
         let told = Box::new(move |is_in: bool| {
-            Python::attach(|py| {
-                if let Err(error) = admitted.call1(py, (is_in,)) {
-                    error.write_unraisable(py, None);
-                }
-            });
+            or_unraisable(|py| admitted.call1(py, (is_in,)).map(drop));
         });
         match self.submit(Some(Object(item)), Some(told)) {
             Admission::Now => Some(true),
@@ -488,13 +478,16 @@ fn answer(py: Python<'_>, done: &Py<PyAny>, outputs: Outputs, outcome: Result<()
 }
 
 fn news_of(on_news: Py<PyAny>) -> Box<dyn Fn() + Send + Sync> {
-    Box::new(move || {
-        Python::attach(|py| {
-            if let Err(error) = on_news.call0(py) {
-                error.write_unraisable(py, None);
-            }
-        });
-    })
+    Box::new(move || or_unraisable(|py| on_news.call0(py).map(drop)))
+}
+
+/// Do something that nobody hears the failure of.
+fn or_unraisable(work: impl FnOnce(Python<'_>) -> PyResult<()>) {
+    Python::attach(|py| {
+        if let Err(error) = work(py) {
+            error.write_unraisable(py, None);
+        }
+    });
 }
 
 fn setting<'py, T: FromPyObjectOwned<'py>>(settings: &Bound<'py, PyDict>, name: &str) -> PyResult<T> {

@@ -64,6 +64,20 @@ pub struct SessionSettings<P: Payload> {
     pub stop: CancelFlag,
 }
 
+impl<P: Payload> Default for SessionSettings<P> {
+    /// Nothing is measured or reported; 64 parcels may wait before a stage.
+    fn default() -> Self {
+        Self {
+            with_metrics: false,
+            observer: None,
+            reporter: None,
+            queue_size: 64,
+            stall_warning: None,
+            stop: CancelFlag::default(),
+        }
+    }
+}
+
 /// Hears of what ends nothing, but should be known.
 pub trait Reporter<P: Payload>: Send + Sync {
     /// An error that no input can be blamed for.
