@@ -168,7 +168,9 @@ fn through_session(
     let outcome = feed_session(py, &session, feed, sink, control);
     let stop_waiting = || drop(Python::attach(|py| control.bridge.cancel(py)));
     let Closed { cleanups, metrics, left_behind } = py.detach(|| session.close(CLOSE_TIMEOUT, &stop_waiting));
-    left_behind.into_iter().for_each(|stall| log::left_behind(stall, CLOSE_TIMEOUT));
+    for stall in left_behind {
+        log::left_behind(stall, CLOSE_TIMEOUT);
+    }
     match outcome {
         Ok(()) if cleanups.is_empty() => Ok(metrics),
         outcome => Err(Failure { first: outcome.err(), cleanups }),
