@@ -12,8 +12,16 @@ from typing import TYPE_CHECKING, Any
 from remotemedia import _reports
 from remotemedia._core import Opener
 from remotemedia._failures import combine, throw
-from remotemedia.exceptions import SessionClosedError
-from remotemedia.sessions import _END, _OUTPUT, CLOSE_TIMEOUT_SECS, _Closing, open_session
+from remotemedia.exceptions import PipelineError, SessionClosedError
+from remotemedia.sessions import (
+    _END,
+    _OUTPUT,
+    CLOSE_TIMEOUT_SECS,
+    CLOSED,
+    _Closing,
+    check_items,
+    open_session,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
@@ -50,6 +58,8 @@ class AsyncSession(_Closing):
             SessionInterruptedError: If the session was interrupted meanwhile.
             SessionClosedError: If the session is closed.
         """
+        self._check_loop()
+        self.check_takes_items()
         answer = _Answer(self.news)
         ticket = self.start_call(item, answer.deliver)
         try:
@@ -68,6 +78,8 @@ class AsyncSession(_Closing):
             NodeError: If a node fails. The outputs before it were given.
             SessionClosedError: If the session closes.
         """
+        self.check_takes_items()
+        check_items(items, is_async_too=True)
         return self._map(items)
 
     async def put(self, item: Any) -> None:
@@ -76,13 +88,13 @@ class AsyncSession(_Closing):
         Raises:
             SessionClosedError: If the session has closed, or `end` was called.
         """
-        if self._is_ended or self._is_closed:
-            raise SessionClosedError("The session takes no more items")
-        self._is_used = True
+        self._check_loop()
+        self._begin_put()
         await _put(self._stream, item, self.news)
 
     def __aiter__(self) -> AsyncIterator[Any]:
         """The outputs of what was put in (or of the source), until the end."""
+        self._check_loop()
         return _outputs_of(self._stream, self.news)
 
     async def drain(self) -> None:
@@ -116,6 +128,7 @@ class AsyncSession(_Closing):
         await _in_thread(lambda: self.close_now(timeout))
 
     async def _map(self, items: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]:
+        self._check_loop()
         news = News(self.news.loop)
         stream = self.open_stream(self.capacity, news)
         feeder = _Feeder(stream, items, news, self.capacity)
@@ -129,6 +142,13 @@ class AsyncSession(_Closing):
             task.cancel()
             self._let_go(stream.abandon, _FIRST_LOOK_SECS)
             await asyncio.wait([task])
+
+    def _check_loop(self) -> None:
+        if asyncio.get_running_loop() is not self.news.loop:
+            raise PipelineError(
+                f"The session of pipeline '{self._name}' belongs to the event loop that opened it, "
+                "not to this one; open one in each"
+            )
 
     def _let_go(self, abandon: Callable[[], bool], pause: float) -> None:
         """Drop what is under way. A node that is at it may be about to wait, and is then told again."""
@@ -300,7 +320,7 @@ async def _put(stream: OutputStream, item: Any, news: News) -> None:
     if is_in is None:
         is_in = await admitted.future
     if not is_in:
-        raise SessionClosedError("The session is closed")
+        raise SessionClosedError(CLOSED)
 
 
 async def _in_thread(work: Callable[[], Any], when_cancelled: Callable[[], object] | None = None) -> Any:

@@ -92,9 +92,14 @@ class Bridge:
         """Cancel all that is under way. The run goes on after it."""
         self._on_loop(self._cancel_current)
 
-    def iterate(self, iterable: AsyncIterable[Any], *, is_ours: bool) -> Iteration:
-        """Take an async iterable step by step. One that is ours is closed at the end."""
-        return Iteration(self, iterable, is_ours=is_ours)
+    def iterate(
+        self, iterable: AsyncIterable[Any], *, is_ours: bool, timeout: float | None = None
+    ) -> Iteration:
+        """Take an async iterable step by step, for no longer than `timeout` seconds each.
+
+        One that is ours is closed at the end.
+        """
+        return Iteration(self, iterable, is_ours=is_ours, timeout=timeout)
 
     def cancel(self) -> None:
         """Cancel what is awaited now and what would be awaited from now on. Called from any thread."""
@@ -320,10 +325,15 @@ class Iteration:
     So timeouts, task groups and context variables that it holds over a `yield` work as in an `async for`.
     """
 
-    def __init__(self, bridge: Bridge, iterable: AsyncIterable[Any], *, is_ours: bool) -> None:
+    def __init__(
+        self, bridge: Bridge, iterable: AsyncIterable[Any], *, is_ours: bool, timeout: float | None
+    ) -> None:
         self._bridge = bridge
         self._iterable = iterable
         self._is_ours = is_ours
+        self._timeout = timeout
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_late = False
         self._context = contextvars.copy_context()
         self._task: asyncio.Task[None] | None = None
         self._is_closing = False
@@ -350,7 +360,19 @@ class Iteration:
             answer.give((False, None))
         else:
             self._is_wanted.set()
+        if self._timeout is not None and not answer.is_given:
+            self._stop_timer()
+            self._timer = asyncio.get_running_loop().call_later(self._timeout, self._overrun, answer)
         return self._task
+
+    def _overrun(self, answer: Answer) -> None:
+        if self._task is not None and not answer.is_given:
+            self._is_late = True
+            self._task.cancel()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
     async def _run(self) -> None:
         try:
@@ -362,11 +384,14 @@ class Iteration:
                     if self._is_closing:
                         break
         except BaseException as failure:  # noqa: BLE001 - As in `_answer_with`.
-            self._answer.give(None, self._bridge.as_told(failure))
+            is_late = self._is_late and self._timeout is not None
+            told = CallTimeoutError(self._timeout or 0.0) if is_late else self._bridge.as_told(failure)
+            self._answer.give(None, told)
         else:
             self._answer.give((False, None))
 
     def _end(self, _task: asyncio.Task[None]) -> None:
+        self._stop_timer()
         # If it was cancelled before it began, nobody has answered.
         self._answer.give(None, asyncio.CancelledError())
 

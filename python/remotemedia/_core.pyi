@@ -82,6 +82,20 @@ class SessionCore:
             SessionClosedError: If the session is closed.
         """
 
+    def check_takes_items(self) -> None:
+        """Refuse items for a pipeline that makes its own.
+
+        Raises:
+            PipelineError: If the pipeline starts with a source.
+        """
+
+    def check_outside(self, word: str) -> None:
+        """Refuse what would wait for ever for the node that asks for it.
+
+        Raises:
+            PipelineError: If this thread is in a node of the session.
+        """
+
     @property
     def is_direct(self) -> bool:
         """Whether calls run on the caller's own thread, without a queue."""
@@ -109,7 +123,11 @@ class SessionCore:
         """Take items through on the thread that asks for outputs; for direct sessions alone."""
 
     def drop_all(self) -> int:
-        """Drop what is queued and under way, and answer how many inputs that were."""
+        """Drop what is queued and under way, and answer how many inputs that were.
+
+        Raises:
+            PipelineError: If this thread is in a node of the session.
+        """
 
     def wait_until_drained(self, stop: threading.Event | None = None) -> None:
         """Wait until all that went in has come out; Ctrl-C ends the wait."""

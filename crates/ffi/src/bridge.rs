@@ -82,10 +82,16 @@ impl Bridge {
         self.get(awaitable.py())?.call_method1("wait_to_the_end", (awaitable,))
     }
 
-    /// Take an async iterable step by step, in one task. One that is ours is closed at its end.
-    pub(crate) fn iterate(&self, iterable: &Bound<'_, PyAny>, is_ours: bool) -> PyResult<Iteration> {
+    /// Take an async iterable step by step, each in no longer than `timeout_secs`, in one task. One that is ours is closed at its end.
+    pub(crate) fn iterate(
+        &self,
+        iterable: &Bound<'_, PyAny>,
+        is_ours: bool,
+        timeout_secs: Option<f64>,
+    ) -> PyResult<Iteration> {
         let py = iterable.py();
         let options = [("is_ours", is_ours)].into_py_dict(py)?;
+        options.set_item("timeout", timeout_secs)?;
         Ok(Iteration(self.get(py)?.call_method("iterate", (iterable,), Some(&options))?.unbind()))
     }
 

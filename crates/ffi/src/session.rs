@@ -13,6 +13,7 @@ use crate::bridge::Bridge;
 use crate::direct_map::DirectMap;
 use crate::object::Object;
 use crate::opener::Opener;
+use crate::sharing::thread_id;
 use crate::{failure, graph, json, log};
 
 /// A thread that waits looks for Ctrl-C as often.
@@ -27,6 +28,8 @@ pub(crate) struct SessionCore {
     bridge: Arc<Bridge>,
     stop: CancelFlag,
     is_direct: bool,
+    /// The id of the node that makes the items, if one does.
+    source: Option<String>,
     /// The stream of `put` and iteration.
     outbox: Arc<Outbox<Object>>,
 }
@@ -65,9 +68,20 @@ impl SessionCore {
                 return Err(failure::failed(py, error));
             }
         };
-        let is_direct = session.is_direct();
+        // A source's items come from a thread of its own.
+        let is_direct = session.is_direct() && !session.has_source();
+        let source = session.has_source().then(|| session.plan().nodes()[0].id.clone());
         let outbox = Arc::new(Outbox::new(queue_size, on_news.map(news_of)));
-        Ok(Self { session, chain, bridge, stop, is_direct, outbox })
+        Ok(Self { session, chain, bridge, stop, is_direct, source, outbox })
+    }
+
+    /// Refuse items for a pipeline that makes its own.
+    fn check_takes_items(&self) -> PyResult<()> {
+        let Some(source) = &self.source else { return Ok(()) };
+        let pipeline = self.session.plan().name();
+        Err(failure::PipelineError::new_err(format!(
+            "Pipeline '{pipeline}' starts with a source, node '{source}', and takes no items; iterate over the session instead"
+        )))
     }
 
     /// Take one item through and answer its outputs: none, the one, or a list.
@@ -78,6 +92,16 @@ impl SessionCore {
         let mut outputs = Outputs::default();
         self.take_directly(py, Some(Object(item)), &mut outputs)?;
         outputs.shape(py)
+    }
+
+    /// Refuse what would wait for ever for the node that asks for it.
+    fn check_outside(&self, word: &str) -> PyResult<()> {
+        match self.session.node_of(thread_id()) {
+            None => Ok(()),
+            Some(node) => Err(failure::PipelineError::new_err(format!(
+                "Node '{node}' called {word}() of the session that it runs in, and would wait for itself; call it from outside"
+            ))),
+        }
     }
 
     /// Whether calls run on the caller's own thread.
@@ -141,8 +165,9 @@ impl SessionCore {
     }
 
     /// Drop what is queued and under way; answers how many inputs that were.
-    fn drop_all(&self, py: Python<'_>) -> u64 {
-        py.detach(|| self.session.interrupt(&|| or_unraisable(|py| self.bridge.interrupt(py))))
+    fn drop_all(&self, py: Python<'_>) -> PyResult<u64> {
+        self.check_outside("interrupt")?;
+        Ok(py.detach(|| self.session.interrupt(&|| or_unraisable(|py| self.bridge.interrupt(py)))))
     }
 
     /// Wait until all that went in has come out, or until `stop`, a `threading.Event`, is set.
@@ -155,7 +180,11 @@ impl SessionCore {
             }
             let is_stopped = stop.map_or(Ok(false), |stop| stop.call_method0("is_set")?.extract::<bool>());
             match py.check_signals().and(is_stopped) {
-                Ok(false) => {}
+                Ok(false) => {
+                    if let Err(error) = self.check_outside("drain") {
+                        break Err(error);
+                    }
+                }
                 outcome => break outcome.map(drop),
             }
         };
@@ -233,11 +262,14 @@ impl SessionCore {
 
     /// Wait for another thread that is inside the nodes, a moment at a time.
     pub(crate) fn wait_until_free(&self, py: Python<'_>) -> PyResult<()> {
-        py.detach(|| self.session.wait_until_free(LOOK));
+        if !py.detach(|| self.session.wait_until_free(LOOK)) {
+            self.check_outside("call")?;
+        }
         py.check_signals()
     }
 
     fn call_by_queue(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<Py<PyAny>> {
+        self.check_takes_items()?;
         let (sender, answered) = std::sync::mpsc::sync_channel(1);
         let client: Arc<dyn Client<Object>> = Arc::new(Call::new(Box::new(move |outputs, outcome| {
             // The one who asked may have gone.
@@ -251,7 +283,7 @@ impl SessionCore {
                 outcome.map_err(|error| failure::ended(py, error))?;
                 return outputs.shape(py);
             }
-            if let Err(error) = py.check_signals() {
+            if let Err(error) = self.check_outside("call").and_then(|()| py.check_signals()) {
                 self.abandon(py, &Ticket(client))?;
                 return Err(error);
             }
@@ -302,6 +334,7 @@ impl OutputStream {
             if let Ok(is_in) = is_in {
                 return Ok(is_in);
             }
+            self.core.get().check_outside("put")?;
             py.check_signals()?;
         }
     }
@@ -337,6 +370,9 @@ impl OutputStream {
         match next {
             Next::Output(output) => Ok((1, output.0)),
             Next::Nothing => {
+                if !patience.is_zero() {
+                    self.core.get().check_outside("map")?;
+                }
                 py.check_signals()?;
                 Ok((0, py.None()))
             }
