@@ -98,6 +98,27 @@ class TestHangingNode:
         assert 0.2 <= float(first_line.split()[-3]) < TIMEOUT_SECS
         assert "in hang_here" in stack
 
+    @pytest.mark.long  # As long as a run waits for its nodes.
+    def test_a_run_that_fails_names_it_in_the_log(self):
+        hangs = Hangs(1)
+
+        class Breaks:
+            def process(self, item):
+                assert hangs.is_there.wait(TIMEOUT_SECS)
+                raise OSError("broken")
+
+        pipeline = Pipeline([hangs, with_options(Breaks(), placement="thread")])
+
+        with (
+            heard("was left behind") as (is_told, records),
+            pytest.raises(NodeError, match="OSError: broken"),
+        ):
+            asyncio.run(pipeline.run(range(2)))
+
+        hangs.go.set()
+        assert is_told.is_set()
+        assert "Node 'Hangs_0' did not come back from item 1 within 10 s" in records[-1].getMessage()
+
 
 class TestStates:
     @PLACEMENTS

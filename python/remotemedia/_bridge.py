@@ -86,7 +86,7 @@ class Bridge:
     def awaited_by(self, thread_id: int) -> Callable[[], object] | None:
         """What cancels that for which a thread waits, if it does; from any thread."""
         task = self._current.get(thread_id)
-        return None if task is None else lambda: self._on_loop(task.cancel)
+        return None if task is None else lambda: self._on_loop(lambda: _cancel(task))
 
     def interrupt(self) -> None:
         """Cancel all that is under way. The run goes on after it."""
@@ -228,11 +228,11 @@ class Bridge:
     def _cancel_current(self, thread_id: int | None = None) -> None:
         if thread_id is None:
             for task in self._current.values():
-                task.cancel()
+                _cancel(task)
             for started in self._started:
                 started.cancel()
         elif thread_id in self._current:
-            self._current[thread_id].cancel()
+            _cancel(self._current[thread_id])
 
     def _on_loop(self, callback: Callable[[], object]) -> None:
         try:
@@ -272,7 +272,7 @@ class _Started:
     def cancel(self) -> None:
         self.is_cancelled = True
         if self.task is not None:
-            self.task.cancel()
+            _cancel(self.task)
 
 
 class Answer:
@@ -415,6 +415,12 @@ def _end(awaitable: Awaitable[Any], give: Done, task: asyncio.Task[None]) -> Non
     _close(awaitable)
     if task.cancelled():
         give(None, asyncio.CancelledError())
+
+
+def _cancel(task: asyncio.Task[None]) -> None:
+    """Cancel it once, however often that is asked for: what it awaits on its way out must come to its end."""
+    if not task.cancelling():
+        task.cancel()
 
 
 def _close(awaitable: object) -> None:
