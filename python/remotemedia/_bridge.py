@@ -50,6 +50,7 @@ class Bridge:
         self._started: set[_Started] = set()
         self._starting: deque[_Started] = deque()
         self._is_start_due = False
+        self._ended: list[_Started] = []
         self._is_cancelled = False
 
     def wait(self, awaitable: Awaitable[Any], timeout: float | None = None) -> Any:
@@ -71,7 +72,7 @@ class Bridge:
         Returns:
             What cancels it, from any thread.
         """
-        started = _Started(awaitable, done, timeout)
+        started = _Started(awaitable, done, timeout, self._note_end)
         self._starting.append(started)
         # The loop is woken once for all that are begun until it comes to look.
         if not self._is_start_due:
@@ -152,17 +153,32 @@ class Bridge:
         self._is_start_due = False
         while self._starting:
             started = self._starting.popleft()
-            awaitable, done = started.awaitable, started.done
-            task = self._loop.create_task(_answer_with(done, awaitable, started.timeout))
+            task = self._loop.create_task(_answer_with(started.give, started.awaitable, started.timeout))
             started.task = task
             self._started.add(started)
-            task.add_done_callback(functools.partial(self._forget, started))
-            task.add_done_callback(functools.partial(_end, awaitable, done))
+            task.add_done_callback(functools.partial(self._end, started))
             if self._is_cancelled or started.is_cancelled:
                 task.cancel()
 
-    def _forget(self, started: _Started, _task: asyncio.Task[None]) -> None:
+    def _end(self, started: _Started, task: asyncio.Task[None]) -> None:
         self._started.discard(started)
+        _end(started.awaitable, started.give, task)
+
+    def _note_end(self, started: _Started) -> None:
+        """Those that end in the same turn of the loop are told of together, which wakes their thread once."""
+        if not self._ended:
+            try:
+                self._loop.call_soon(self._tell_ended)
+            except RuntimeError:
+                # The loop is closed.
+                started.tell()
+                return
+        self._ended.append(started)
+
+    def _tell_ended(self) -> None:
+        ended, self._ended = self._ended, []
+        for started in ended:
+            started.tell()
 
     def _cancel_current(self, thread_id: int | None = None) -> None:
         if thread_id is None:
@@ -185,12 +201,13 @@ class Bridge:
             task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - It is known.
         for answer in [*self._answers.values()]:
             answer.give(None, asyncio.CancelledError())
+        self._tell_ended()
         for started in [*self._started, *self._starting]:
             if started.task is not None:
                 started.task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - As above.
             elif isinstance(started.awaitable, CoroutineType):
                 started.awaitable.close()
-            started.done(None, asyncio.CancelledError())
+            started.give(None, asyncio.CancelledError())
         self._started.clear()
         self._starting.clear()
 
@@ -198,14 +215,34 @@ class Bridge:
 class _Started:
     """What was begun without anyone waiting."""
 
-    __slots__ = ("awaitable", "done", "is_cancelled", "task", "timeout")
+    __slots__ = ("answer", "awaitable", "done", "is_cancelled", "task", "timeout", "when_given")
 
-    def __init__(self, awaitable: Awaitable[Any], done: Done, timeout: float | None) -> None:
+    def __init__(
+        self,
+        awaitable: Awaitable[Any],
+        done: Done,
+        timeout: float | None,
+        when_given: Callable[[_Started], None],
+    ) -> None:
         self.awaitable = awaitable
         self.done = done
         self.timeout = timeout
+        self.when_given = when_given
         self.task: asyncio.Task[None] | None = None
+        self.answer: tuple[Any, BaseException | None] | None = None
         self.is_cancelled = False
+
+    def give(self, value: Any, failure: BaseException | None = None) -> None:
+        """Keep the answer until it is told; only the first one counts."""
+        if self.answer is None:
+            self.answer = (value, failure)
+            self.when_given(self)
+
+    def tell(self) -> None:
+        """Tell the answer."""
+        answer, self.answer = self.answer, (None, None)
+        if answer is not None:
+            self.done(*answer)
 
     def cancel(self) -> None:
         self.is_cancelled = True

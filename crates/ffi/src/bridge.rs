@@ -25,6 +25,11 @@ impl Bridge {
         Arc::new(Self { event_loop, started: PyOnceLock::new(), is_cancelled: AtomicBool::new(false) })
     }
 
+    /// The caller's loop.
+    pub(crate) fn event_loop(&self) -> Option<&Py<PyAny>> {
+        self.event_loop.as_ref()
+    }
+
     fn get<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
         if let Some(started) = self.started.get(py) {
             return Ok(started.bind(py));

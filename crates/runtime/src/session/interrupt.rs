@@ -21,6 +21,11 @@ impl<P: Payload> Session<P> {
     /// Waits for the calls that are under way, unless the session closes. What comes in meanwhile waits at the door. `stop_waiting` is
     /// called when the nodes should be stopped from waiting: for a coroutine, for instance. Answers how many inputs were dropped.
     pub fn interrupt(&self, stop_waiting: &dyn Fn()) -> u64 {
+        self.interrupt_and_tell(stop_waiting, |_| {})
+    }
+
+    /// The same; `is_silent` is told the number as soon as it is known, before those are told who may be many.
+    pub fn interrupt_and_tell(&self, stop_waiting: &dyn Fn(), is_silent: impl FnOnce(u64)) -> u64 {
         let core = &self.core;
         let _only_one = self.interrupting.lock().unwrap_or_else(PoisonError::into_inner);
         let waiting = core.door.hold();
@@ -39,7 +44,15 @@ impl<P: Payload> Session<P> {
             self.stop.set();
             core.stages.iter().flat_map(|stage| &stage.units).for_each(|unit| unit.stop.set());
         }
-        let dropped = self.tell_dropped(clients, waiting, is_through);
+        let waiting_clients: Clients<P> = waiting.iter().map(|submission| &submission.client).collect();
+        let calls = self.calls_interrupted.swap(0, Ordering::Relaxed);
+        let dropped = clients.count() + waiting_clients.count() + calls;
+        core.tracker.count_interrupted(dropped);
+        is_silent(dropped);
+        for clients in [clients, waiting_clients] {
+            if is_through { clients.interrupted() } else { clients.tell(|| RunError::Closed) }
+        }
+        tell_waiting(waiting, is_through);
         core.door.release();
         core.admit_waiting();
         P::dispose(queued);
@@ -89,25 +102,18 @@ impl<P: Payload> Session<P> {
         clients.forget();
         !self.is_closed()
     }
+}
 
-    fn tell_dropped(&self, clients: Clients<P>, waiting: VecDeque<Submission<P>>, is_through: bool) -> u64 {
-        let waiting_clients: Clients<P> = waiting.iter().map(|submission| &submission.client).collect();
-        let calls = self.calls_interrupted.swap(0, Ordering::Relaxed);
-        let dropped = clients.count() + waiting_clients.count() + calls;
-        self.core.tracker.count_interrupted(dropped);
-        for clients in [clients, waiting_clients] {
-            if is_through { clients.interrupted() } else { clients.tell(|| RunError::Closed) }
-        }
-        let mut told = Vec::with_capacity(waiting.len());
-        let mut garbage = Vec::with_capacity(waiting.len());
-        for submission in waiting {
-            told.extend(submission.admitted);
-            garbage.extend(submission.items);
-        }
-        P::dispose(garbage);
-        for admitted in told {
-            admitted(is_through);
-        }
-        dropped
+/// Those who waited at the door need not any more.
+fn tell_waiting<P: Payload>(waiting: VecDeque<Submission<P>>, is_through: bool) {
+    let mut told = Vec::with_capacity(waiting.len());
+    let mut garbage = Vec::with_capacity(waiting.len());
+    for submission in waiting {
+        told.extend(submission.admitted);
+        garbage.extend(submission.items);
+    }
+    P::dispose(garbage);
+    for admitted in told {
+        admitted(is_through);
     }
 }
