@@ -48,6 +48,13 @@ impl Mailbox {
         self.add(|letters| letters.push_front(Box::new(letter)));
     }
 
+    /// Letters are about to come of what the loop does now: it looks for them by itself, and nobody need wake it. Called on the loop.
+    pub(crate) fn expect(self: &Arc<Self>, py: Python<'_>) {
+        if !std::mem::replace(&mut self.lock().is_due, true) {
+            self.call_for_delivery(py, "call_soon");
+        }
+    }
+
     fn add(self: &Arc<Self>, add: impl FnOnce(&mut VecDeque<Letter>)) {
         let is_due = {
             let mut state = self.lock();

@@ -313,6 +313,9 @@ struct DoneCallback {
 #[pymethods]
 impl DoneCallback {
     fn __call__(&self, value: Bound<'_, PyAny>, error: Bound<'_, PyAny>) {
+        if let Some(mailbox) = self.bridge.mailbox() {
+            mailbox.expect(value.py());
+        }
         self.finish(if error.is_none() {
             answer::outputs(value, &self.bridge, None)
         } else {

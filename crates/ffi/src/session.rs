@@ -71,7 +71,7 @@ impl SessionCore {
             }
         };
         let is_direct = session.is_direct();
-        let mailbox = bridge.event_loop().map(|event_loop| Mailbox::new(event_loop.clone_ref(py)));
+        let mailbox = bridge.mailbox().cloned();
         let outbox = Arc::new(Outbox::new(queue_size, on_news.map(|on_news| news_of(on_news, mailbox.as_ref()))));
         Ok(Self { session, chain, bridge, mailbox, stop, is_direct, outbox })
     }

@@ -21,27 +21,36 @@ pub(crate) fn run_concurrent<P: Payload>(core: &Arc<Core<P>>, stage_index: usize
             reorder.unbegin();
             break;
         };
-        // Else each would be begun in turn with what those begun before it do.
-        if let Some((number, parcel)) = P::hold(|| begin_all(core, stage, (number, parcel))) {
+        let (parcels, end) = with_those_behind(core, stage, (number, parcel));
+        // Begun in one go, and not in turn with what those before them do.
+        P::hold(|| parcels.into_iter().for_each(|(number, parcel)| begin_parcel(core, stage, number, parcel)));
+        if let Some((number, parcel)) = end {
             end_concurrent(core, stage, number, parcel);
         }
     }
 }
 
-/// Begin with this parcel and those that wait behind it. Answers the end of input, where that comes.
-fn begin_all<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, first: (u64, Parcel<P>)) -> Option<(u64, Parcel<P>)> {
+type Numbered<P> = (u64, Parcel<P>);
+
+/// This parcel and those that wait behind it, as far as they may be begun, up to the end of input.
+fn with_those_behind<P: Payload>(
+    core: &Core<P>,
+    stage: &Stage<P>,
+    first: Numbered<P>,
+) -> (Vec<Numbered<P>>, Option<Numbered<P>>) {
+    let mut parcels = Vec::new();
     let mut next = Some(first);
     while let Some((number, parcel)) = next {
         if parcel.ends_stream() {
-            return Some((number, parcel));
+            return (parcels, Some((number, parcel)));
         }
-        begin_parcel(core, stage, number, parcel);
+        parcels.push((number, parcel));
         next = begin_next(core, stage);
     }
-    None
+    (parcels, None)
 }
 
-fn begin_next<P: Payload>(core: &Core<P>, stage: &Stage<P>) -> Option<(u64, Parcel<P>)> {
+fn begin_next<P: Payload>(core: &Core<P>, stage: &Stage<P>) -> Option<Numbered<P>> {
     let reorder = stage.reorder();
     if !reorder.begin_at_once() {
         return None;

@@ -38,6 +38,8 @@ struct State<P> {
     /// Begun and not handed on.
     begun: usize,
     running: usize,
+    /// Whoever hands on waits, and has not been woken.
+    does_forwarder_wait: bool,
     /// Somebody waits for all before this number to be done.
     awaited: u64,
     is_closed: bool,
@@ -66,6 +68,7 @@ impl<P> Reorder<P> {
             next: 0,
             begun: 0,
             running: 0,
+            does_forwarder_wait: false,
             awaited: u64::MAX,
             is_closed: false,
         };
@@ -138,7 +141,9 @@ impl<P> Reorder<P> {
         state.done.insert(number, completion);
         state.note_done(number);
         self.has_room.notify_all();
-        if !self.is_ordered || state.done.contains_key(&state.next) {
+        let can_hand_on = !self.is_ordered || state.done.contains_key(&state.next);
+        // Woken once for all that is done until it comes to look.
+        if can_hand_on && std::mem::take(&mut state.does_forwarder_wait) {
             self.can_hand_on.notify_all();
         }
         if state.all_done >= state.awaited {
@@ -147,7 +152,7 @@ impl<P> Reorder<P> {
         }
     }
 
-    /// The next parcel to hand on; waits for it. `None` when nothing more comes.
+    /// The next parcel to hand on, for the only one who does; waits for it. `None` when nothing more comes.
     pub(crate) fn next(&self) -> Option<Completion<P>> {
         let mut state = self.lock();
         loop {
@@ -161,6 +166,7 @@ impl<P> Reorder<P> {
             if state.is_closed {
                 return None;
             }
+            state.does_forwarder_wait = true;
             state = self.can_hand_on.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
