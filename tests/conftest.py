@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import threading
 from typing import Any
 
 import pytest
@@ -48,3 +50,12 @@ def run(use_rust: bool) -> Any:
         return asyncio.run(execute_pipeline_with_input(pipeline, inputs, use_rust=use_rust, **options))
 
     return run
+
+
+@pytest.fixture
+def unraisable(monkeypatch: pytest.MonkeyPatch) -> list[BaseException | None]:
+    """What nobody could raise."""
+    found: list[BaseException | None] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda error: found.append(error.exc_value))
+    monkeypatch.setattr(threading, "excepthook", lambda error: found.append(error.exc_value))
+    return found

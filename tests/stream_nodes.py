@@ -5,8 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
+
+LONG = [pytest.mark.long, pytest.mark.timeout(1200)]
 
 TIMEOUT_SECS = 20
 """Longer than anything that is waited for takes, and shorter than the watchdog of a test."""
@@ -198,3 +203,23 @@ async def arrived(event):
 def thread_count():
     """How many threads this process has, those of Rust too."""
     return sum(1 for _ in Path("/proc/self/task").iterdir())
+
+
+def join_closing_threads():
+    """A session that is let go on its event loop closes on a thread of its own."""
+    for thread in threading.enumerate():
+        if thread.name == "remotemedia-close":
+            thread.join(TIMEOUT_SECS)
+
+
+def threads_since(before):
+    """How many more threads there are than before. The system lists one a little longer than Python does."""
+    deadline = time.monotonic() + TIMEOUT_SECS
+    while thread_count() > before and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return max(thread_count() - before, 0)
+
+
+def shortly_and_long(short, long):
+    """A figure of `make test`, and one of `make test-long`."""
+    return [short, pytest.param(long, marks=LONG)]

@@ -213,6 +213,34 @@ class TestStates:
             with pytest.raises(SessionClosedError, match="The session is closed"):
                 call.result()
 
+    def test_while_a_coroutine_is_about_to_begin(self):
+        class Begins(Hold):
+            def process(self, item):
+                super().process(item)
+                return self.wait(item)
+
+            async def wait(self, item):
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    self.seen.append("ended")
+
+        hold, begins = AsyncHold(), Begins()
+        pipeline = Pipeline("branches").add_node(hold, after=[], concurrency=2)
+        pipeline.add_node(begins, after=[], placement="thread")
+        session = pipeline.open().__enter__()
+        session.put(1)
+        assert hold.is_there.wait(TIMEOUT_SECS)
+        assert begins.is_there.wait(TIMEOUT_SECS)
+        closing = Worker(session.close)
+        while not hold.cancelled:
+            threading.Event().wait(0.001)
+
+        begins.go.set()
+
+        closing.result()
+        assert begins.seen in ([1], [1, "ended"])
+
     def test_an_error_in_cleanup_is_raised(self):
         class Breaks(Add):
             def cleanup(self):

@@ -1,8 +1,9 @@
-"""Every file of `examples/` runs, and prints what it should."""
+"""Every file of `examples/` runs, and prints what it should; here or on the page that shows how."""
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,10 +28,12 @@ def utterances_of(*command: str) -> list[object]:
     return [json.loads(line) for line in output_of(*command).splitlines()]
 
 
-def test_every_example_is_run_here():
-    tested = {"microphone.py", "quickstart.py", "voice.py", "voice_agent.py", "voice_program.py"}
+def test_every_example_is_run():
+    here = {"quickstart.py", "voice.py", "voice_program.py"}
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md"))
+    on_pages = set(re.findall(r"^\$ python examples/(\S+)", pages, re.MULTILINE))
 
-    assert {path.name for path in (ROOT / "examples").glob("*.py")} == tested
+    assert {path.name for path in (ROOT / "examples").glob("*.py")} == here | on_pages
 
 
 def test_quickstart_counts_words():
@@ -53,28 +56,6 @@ def test_voice_is_understood_under_python():
 def test_voice_program_understands_a_file():
     assert utterances_of(sys.executable, "examples/voice_program.py", "examples/data/go_forward.wav") == [
         GO_FORWARD
-    ]
-
-
-def test_microphone_hears_everything_and_shows_what_it_can():
-    heard = output_of(sys.executable, "examples/microphone.py", "examples/data/go_forward.wav")
-
-    assert heard.splitlines() == [
-        "heard: go forward ten meters",
-        "frames: 140",
-        "shown or dropped: 140",
-        "some were dropped: True",
-    ]
-
-
-def test_voice_agent_stops_when_the_user_speaks():
-    said = output_of(sys.executable, "examples/voice_agent.py", "examples/data/go_forward.wav")
-
-    assert said.splitlines() == [
-        "user: go forward ten meters",
-        "agent: You said: go … (interrupted)",
-        "user: go forward ten meters",
-        "agent: You said: go forward ten meters. Let me tell you how far that is in feet and in inches.",
     ]
 
 

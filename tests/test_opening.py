@@ -8,7 +8,7 @@ import itertools
 import pytest
 from stream_nodes import Add, AsyncHold, Hold, Noting, arrived
 
-from remotemedia import AsyncSession, Pipeline, Session
+from remotemedia import AsyncSession, Pipeline, Session, with_options
 from remotemedia.exceptions import NodeError, PipelineError
 
 
@@ -27,6 +27,15 @@ class TestOpening:
                 "stall_warning=-1 is not available; it is a number of seconds above 0, or None",
             ),
             ({"stall_warnin": 1}, "Unknown option 'stall_warnin'; did you mean 'stall_warning'?"),
+            (
+                {"stall_warning": 1e300},
+                "stall_warning=1e+300 is not available; it is a number of seconds above 0, or None",
+            ),
+            ({"enable_metrics": "yes"}, "enable_metrics='yes' is not available; it is True or False"),
+            (
+                {"retry_delay": 1e300},
+                "retry_delay=1e+300 is not available; it is a number of seconds, 0 or more",
+            ),
         ],
     )
     def test_what_cannot_be_is_refused_before_any_node_is_touched(self, options, text):
@@ -37,6 +46,79 @@ class TestOpening:
 
         assert str(caught.value) == text
         assert node.log == []
+
+    def test_before_the_block_it_says_how_it_is_opened(self):
+        opening = Pipeline([Add()], name="agent").open()
+        how = "'with pipeline.open() as session:' ('async with' in asyncio)"
+
+        with pytest.raises(AttributeError) as no_call:
+            opening.call(1)
+        with pytest.raises(TypeError) as no_iteration:
+            iter(opening)
+        with pytest.raises(AttributeError, match="'Opening' object has no attribute 'cal'"):
+            opening.cal(1)
+
+        assert repr(opening) == f"<Opening of pipeline 'agent': not open; open it by {how}>"
+        assert str(no_call.value) == f"Pipeline 'agent' has no call() before its session: {how}"
+        assert str(no_iteration.value) == f"Iterate over the session of pipeline 'agent': {how}"
+
+    def test_it_is_open_once_at_a_time(self):
+        log = []
+        opening = Pipeline([Noting("a", log)], name="agent").open()
+
+        with opening as session:
+            with pytest.raises(PipelineError, match="'agent' is open by this object already"), opening:
+                pass
+            state = repr(opening)
+            session.call(1)
+        with opening as again:
+            again.call(2)
+
+        assert state == "<Opening of pipeline 'agent': open>"
+        assert log == ["initialize a", 1, "cleanup a", "initialize a", 2, "cleanup a"]
+
+    def test_one_that_failed_to_open_can_be_tried_again(self):
+        class Unsteady(Add):
+            has_failed = False
+
+            def initialize(self):
+                if not self.has_failed:
+                    self.has_failed = True
+                    raise OSError("busy")
+
+        opening = Pipeline([Unsteady()]).open()
+
+        with pytest.raises(NodeError, match="busy"), opening:
+            pass
+        with opening as session:
+            assert session.call(1) == 2
+
+    def test_a_session_says_what_it_can_take(self):
+        class Source:
+            def process(self):
+                yield 1
+
+        with Pipeline([Add()], name="agent").open() as session:
+            states = [repr(session)]
+            session.end()
+            states.append(repr(session))
+        states.append(repr(session))
+        with Pipeline([Source()], name="live").open() as source:
+            states.append(repr(source))
+
+        assert states == [
+            "<Session of pipeline 'agent': open>",
+            "<Session of pipeline 'agent': open, takes no more items after end()>",
+            "<Session of pipeline 'agent': closed; pipeline.open() gives a new one>",
+            "<Session of pipeline 'live': open, iterate over it>",
+        ]
+
+    @pytest.mark.parametrize("kind", [Session, AsyncSession])
+    def test_the_types_say_how_they_are_opened(self, kind):
+        with pytest.raises(
+            TypeError, match=f"^A {kind.__name__} is opened by 'with pipeline.open\\(\\) as session:'"
+        ):
+            kind()
 
     def test_a_node_that_fails_to_initialize_closes_all(self):
         log = []
@@ -125,6 +207,20 @@ class TestAsyncBlock:
 
         assert asyncio.run(main()) == [1, 2, 3]
 
+    @pytest.mark.parametrize("word", ["call", "map", "put"])
+    def test_a_source_takes_no_items_from_elsewhere(self, word):
+        class Source:
+            def process(self):
+                yield 1
+
+        async def main():
+            async with Pipeline([Source()], name="live").open() as session:
+                with pytest.raises(PipelineError, match="takes no items; iterate over the session instead"):
+                    await getattr(session, word)([1])
+                return repr(session), [output async for output in session]
+
+        assert asyncio.run(main()) == ("<AsyncSession of pipeline 'live': open, iterate over it>", [1])
+
     def test_drain_and_metrics_are_those_of_the_plain_session(self):
         async def main():
             node = Noting()
@@ -142,3 +238,96 @@ class TestAsyncBlock:
         for kind in (Session, AsyncSession):
             assert words <= {name for name in dir(kind) if not name.startswith("_")}
             assert all((getattr(kind, word).__doc__ or "").strip() for word in words)
+
+
+class TestWrongUse:
+    """What was a hang, a panic or a riddle is an error that says what to do."""
+
+    @pytest.mark.parametrize(
+        ("timeout", "error", "text"),
+        [
+            ("soon", TypeError, "close(timeout=…) takes a number of seconds, not 'soon'"),
+            (None, TypeError, "close(timeout=…) takes a number of seconds, not None"),
+            (-1, PipelineError, "close(timeout=-1) is not available; it is a number of seconds, 0 or more"),
+            (
+                1e19,
+                PipelineError,
+                "close(timeout=1e+19) is not available; it is a number of seconds, 0 or more",
+            ),
+        ],
+    )
+    def test_a_deadline_that_is_none(self, timeout, error, text):
+        with Pipeline([Add()]).open() as session:
+            with pytest.raises(error) as caught:
+                session.close(timeout)
+            answer = session.call(1)
+
+        assert str(caught.value) == text
+        assert answer == 2
+
+    @pytest.mark.parametrize("placement", ["inline", "thread"])
+    def test_a_map_of_what_is_no_stream(self, placement):
+        async def items():
+            yield 1
+
+        with Pipeline([Add()]).open(placement=placement) as session:
+            with pytest.raises(
+                TypeError, match="takes an iterable of items, not one int; call\\(\\) takes a single"
+            ):
+                session.map(5)
+            with pytest.raises(TypeError, match="needs a session opened by 'async with pipeline.open\\(\\)'"):
+                session.map(items())
+
+    def test_an_async_map_of_what_is_no_stream(self):
+        async def main():
+            async with Pipeline([Add()]).open() as session:
+                with pytest.raises(TypeError, match="takes an iterable of items, not one NoneType"):
+                    session.map(None)
+
+        asyncio.run(main())
+
+    @pytest.mark.parametrize("way", ["call", "put", "map", "iterate"])
+    def test_an_async_session_in_another_event_loop(self, way):
+        async def elsewhere(session):
+            if way == "map":
+                return [output async for output in session.map([1])]
+            if way == "iterate":
+                return [output async for output in session]
+            return await getattr(session, way)(1)
+
+        async def main():
+            async with Pipeline([Add()], name="agent").open() as session:
+                with pytest.raises(
+                    PipelineError,
+                    match="session of pipeline 'agent' belongs to the event loop that opened it",
+                ):
+                    await asyncio.to_thread(lambda: asyncio.run(elsewhere(session)))
+                return await session.call(1)
+
+        assert asyncio.run(main()) == 2
+
+    @pytest.mark.parametrize("options", [{}, {"placement": "thread"}, {"queue_size": 2}])
+    @pytest.mark.parametrize("way", ["call", "put", "map", "interrupt", "close"])
+    def test_a_node_that_would_wait_for_itself(self, options, way):
+        ways = {
+            "call": lambda session: session.call("again"),
+            "put": lambda session: [session.put("again") for _ in range(500)],
+            "map": lambda session: list(session.map(["again"])),
+            "interrupt": lambda session: session.interrupt(),
+            "close": lambda session: session.close(),
+        }
+
+        class Selfish:
+            def process(self, item):
+                return ways[way](session) if item == "first" else item
+
+        with (
+            Pipeline([with_options(Selfish(), **options)]).open() as session,
+            pytest.raises(NodeError) as caught,
+        ):
+            session.call("first")
+
+        assert isinstance(caught.value.__cause__, PipelineError)
+        assert "of the session that it runs in, and would wait for itself; call it from outside" in str(
+            caught.value
+        )

@@ -6,12 +6,14 @@ import asyncio
 import json
 import threading
 import time
+from functools import partial
 from itertools import pairwise
 
 import pytest
 from stream_nodes import TIMEOUT_SECS, Add, AsyncHold, Fails, Hold, Noting, Worker, heard
 
 from remotemedia import Batch, Node, Pipeline, execute_pipeline_with_input, with_options
+from remotemedia._core import draw
 from remotemedia.exceptions import (
     NodeError,
     NodeTimeoutError,
@@ -46,6 +48,26 @@ class FlakyGenerator(Flaky):
     def process(self, item):
         yield super().process(item)
         yield item
+
+
+class Source:
+    def process(self):
+        yield from range(3)
+
+
+class AsyncFails(Fails):
+    async def process(self, item):
+        return super().process(item)
+
+
+class EachOf:
+    """Takes a batch item by item."""
+
+    def __init__(self, node):
+        self.node = node
+
+    def process(self, items):
+        return [self.node.process(item) for item in items]
 
 
 def run(nodes, items):
@@ -130,6 +152,67 @@ class TestOnError:
         assert isinstance(error.__cause__, ValueError)
         assert (error.node_id, error.phase) == ("Fails_0", "process")
 
+    @pytest.mark.parametrize("use_rust", [True, False])
+    @pytest.mark.parametrize(
+        "options", [{}, {"placement": "thread"}, {"batch": 1}, {"retries": 1}, {"concurrency": 2}]
+    )
+    def test_the_error_has_the_index_of_the_item(self, options, use_rust):
+        indices = []
+        node = AsyncFails(2, 3) if "concurrency" in options else Fails(2, 3)
+        node = EachOf(node) if "batch" in options else node
+        node = with_options(
+            node, dead_letter=lambda item, error: indices.append((item, error.item_index)), **options
+        )
+
+        outputs = asyncio.run(Pipeline([node]).run([1, 2, 3, 4], use_rust=use_rust))
+
+        assert outputs == [1, 4]
+        assert indices == [(2, 1), (3, 2)]
+
+    def test_the_error_of_each_item_of_a_batch_has_its_own_index(self):
+        class Refuses:
+            def process(self, items):
+                raise ValueError
+
+        indices = []
+        node = with_options(Refuses(), batch=3, on_error=lambda item, error: indices.append(error.item_index))
+
+        assert run([node], [0, 0, 0, 0]) == []
+        assert indices == [0, 1, 2, 3]
+
+    def test_the_error_of_a_generator_has_the_index_of_the_item(self):
+        class Breaks:
+            def process(self, item):
+                yield item
+                raise ValueError
+
+        indices = []
+        node = with_options(Breaks(), on_error=lambda item, error: indices.append(error.item_index))
+
+        assert run([node], [7, 8]) == [7, 8]
+        assert indices == [0, 1]
+
+    def test_a_callable_is_shown_by_its_name(self):
+        def save(item, error):
+            pass
+
+        named = {"on_error": save, "dead_letter": [].append}
+        nodes = [with_options(Add(), **{option: handler}) for option, handler in named.items()]
+        nodes += [
+            with_options(Add(), on_error=partial(save, 1)),
+            with_options(Add(), dead_letter=Add.process),
+        ]
+
+        picture = draw(Pipeline(nodes).to_graph(), "text")
+
+        shown = [line.partition("inline")[2].strip() for line in picture.splitlines() if "inline" in line]
+        assert shown == [
+            "on_error save",
+            "dead_letter list.append",
+            "on_error save",
+            "dead_letter Add.process",
+        ]
+
     def test_a_callable_that_raises_is_the_error_of_the_item(self):
         def refuse(item, error):
             raise KeyError("full")
@@ -187,6 +270,15 @@ class TestRetries:
 
         assert run([with_options(node, retries=2, concurrency=4)], [1, 2, 3]) == [1, 2, 3]
         assert sorted(node.tries) == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+
+    @pytest.mark.parametrize("options", [{}, {"placement": "thread"}, {"concurrency": 2}])
+    def test_an_async_generator_is_tried_again(self, options):
+        class AsyncFlakyGenerator(Flaky):
+            async def process(self, item):
+                yield super().process(item)
+                yield item
+
+        assert run([with_options(AsyncFlakyGenerator(2), retries=2, **options)], [1, 2]) == [1, 1, 2, 2]
 
     def test_a_batch_is_tried_again(self):
         class Node(Flaky):
@@ -251,6 +343,54 @@ class TestTimeout:
         assert hold.cancelled == ["held"]
         assert (caught.value.node_id, caught.value.phase) == ("AsyncHold_0", "process")
         assert answer == "next"
+
+    @pytest.mark.parametrize("options", [{}, {"placement": "thread"}, {"concurrency": 4}])
+    def test_an_async_generator_is_cancelled_and_the_session_goes_on(self, options):
+        hold = AsyncHold("held")
+
+        class Generates:
+            async def process(self, item):
+                yield await hold.process(item)
+                yield item
+
+        node = with_options(Generates(), timeout=0.05, **options)
+        with Pipeline([node]).open() as session:
+            with pytest.raises(
+                NodeTimeoutError, match="'Generates_0' took longer than 0.05 s in process.* 0$"
+            ):
+                session.call("held")
+            answer = session.call("next")
+
+        assert hold.cancelled == ["held"]
+        assert answer == ["next", "next"]
+
+    @pytest.mark.parametrize("use_rust", [True, False])
+    @pytest.mark.parametrize("options", [{}, {"on_error": "skip"}])
+    def test_a_run_cancels_an_async_generator(self, options, use_rust):
+        hold = AsyncHold("held")
+
+        class Generates:
+            async def process(self, item):
+                yield item
+                yield await hold.process(item)
+
+        run = Pipeline([with_options(Generates(), timeout=0.05, **options)]).run(["held"], use_rust=use_rust)
+        if options:
+            assert asyncio.run(run) == ["held"]
+        else:
+            with pytest.raises(NodeTimeoutError, match="took longer than 0.05 s in process\\(\\) on item 0$"):
+                asyncio.run(run)
+
+        assert hold.cancelled == ["held"]
+
+    def test_each_output_of_an_async_generator_has_its_own_time(self):
+        class Generates:
+            async def process(self, item):
+                for number in range(item):
+                    await asyncio.sleep(0.02)
+                    yield number
+
+        assert run([with_options(Generates(), timeout=0.2)], [15]) == [*range(15)]
 
     @pytest.mark.parametrize("options", [{}, {"placement": "thread"}])
     def test_a_call_that_cannot_be_stopped_ends_the_session(self, options):
@@ -360,6 +500,32 @@ class TestVocabulary:
             with pytest.raises(PipelineError) as caught:
                 way()
             assert text in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("options", "text"),
+        [
+            ({"retries": 2}, "Node 'Source_0': retries is for items that fail; a source gets none"),
+            ({"on_error": "skip"}, "Node 'Source_0': on_error is for items that fail; a source gets none"),
+            (
+                {"dead_letter": print},
+                "Node 'Source_0': dead_letter is for items that fail; a source gets none",
+            ),
+            ({"queue_size": 2}, "Node 'Source_0': a source has no queue before it, and runs once"),
+        ],
+    )
+    def test_a_source_has_no_options_for_items(self, options, text):
+        with pytest.raises(PipelineError) as caught:
+            Pipeline([with_options(Source(), **options), Add()])
+
+        assert str(caught.value) == text
+
+    def test_defaults_of_a_session_are_for_the_nodes_after_a_source(self):
+        with Pipeline([Source(), Fails(1)]).open(
+            on_error="skip", when_full="drop_oldest", retries=1
+        ) as session:
+            outputs = list(session)
+
+        assert outputs == [0, 2]
 
     def test_defaults_of_a_session_hold_for_nodes_that_do_not_say(self):
         letters = []

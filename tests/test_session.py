@@ -10,7 +10,7 @@ import pytest
 from stream_nodes import TIMEOUT_SECS, Add, AsyncAdd, Count, Fails, Hold, Noting, Odd, Twice, Worker
 
 from remotemedia import Pipeline, with_options
-from remotemedia.exceptions import NodeError, SessionClosedError
+from remotemedia.exceptions import NodeError, PipelineError, SessionClosedError
 
 PLACEMENTS = pytest.mark.parametrize("placement", ["inline", "thread"])
 
@@ -229,6 +229,54 @@ class TestPut:
         # What waits at the queue, is in the stage, and waits for the consumer.
         assert max(ahead) <= 4 + 2 + 4 + 2
 
+    @PLACEMENTS
+    def test_errors_that_nobody_takes_hold_the_producer_up_too(self, placement):
+        put, ahead = 0, []
+
+        def produce():
+            nonlocal put
+            for number in range(200):
+                session.put(number)
+                put += 1
+            session.end()
+
+        with Pipeline([Fails(*range(200))]).open(placement=placement, queue_size=4) as session:
+            producer = Worker(produce)
+            # It would be through by then if nothing held it up.
+            producer.join(0.3)
+            for taken in range(200):
+                ahead.append(put - taken)
+                with pytest.raises(NodeError, match=f"bad {taken}$"):
+                    next(iter(session))
+            producer.result()
+            rest = list(session)
+
+        assert max(ahead) <= 4 + 2 + 4 + 2
+        assert rest == []
+
+    @PLACEMENTS
+    def test_errors_that_nobody_takes_do_not_hold_up_the_end(self, placement):
+        def put_only():
+            with Pipeline([Fails(*range(9))]).open(placement=placement, queue_size=2) as session:
+                for number in range(4):
+                    session.put(number)
+
+        with pytest.raises(NodeError, match="bad 0"):
+            put_only()
+
+    @PLACEMENTS
+    def test_errors_that_nobody_takes_do_not_hold_up_an_interrupt(self, placement):
+        with Pipeline([Fails(*range(200))]).open(placement=placement, queue_size=2) as session:
+            producer = Worker(lambda: [session.put(number) for number in range(200)])
+            producer.join(0.1)
+            dropped = session.interrupt()
+            producer.join(0.1)
+            session.close()
+
+        assert dropped > 0
+        with pytest.raises(SessionClosedError):
+            producer.result()
+
     def test_an_item_that_fails_ends_the_iteration_after_the_outputs_before_it(self):
         outputs = []
 
@@ -269,7 +317,7 @@ class TestPut:
             session.end()
             session.end()
 
-            with pytest.raises(SessionClosedError, match="takes no more items"):
+            with pytest.raises(SessionClosedError, match="takes no more items: end\\(\\) was called"):
                 session.put(1)
 
     def test_calls_go_on_beside_a_stream(self):
@@ -280,6 +328,63 @@ class TestPut:
             outputs = list(session)
 
         assert (answer, outputs) == (11, [2])
+
+
+class TestItemIndex:
+    """Each item of a session has a number of its own, by whatever way it came in."""
+
+    def indices(self, session, *ways):
+        found = []
+        for way in ways:
+            try:
+                way(session)
+            except NodeError as error:
+                found.append(error.item_index)
+        return found
+
+    def call(self, session):
+        session.call("bad")
+
+    def map_list(self, session):
+        list(session.map(["good"] * 9 + ["bad"]))
+
+    def map_generator(self, session):
+        list(session.map(iter(["good", "bad"])))
+
+    def put(self, session):
+        session.put("bad")
+        next(iter(session))
+
+    @pytest.mark.parametrize("options", [{}, {"placement": "thread"}, {"enable_metrics": True}])
+    def test_all_ways_count_together(self, options):
+        with Pipeline([Fails("bad")]).open(**options) as session:
+            found = self.indices(
+                session,
+                self.call,
+                self.put,
+                self.call,
+                self.map_list,
+                self.put,
+                self.map_generator,
+                self.call,
+            )
+
+        assert found[:3] == [0, 1, 2]
+        assert found[3] == 12
+        assert found[4:6] == [13, 15]
+        assert found[6] == 16
+
+    @pytest.mark.parametrize("options", [{}, {"placement": "thread"}, {"queue_size": 3}])
+    def test_an_end_of_input_is_no_item(self, options):
+        """What failed on outputs of a flush was once told with the number 18446744073709551615."""
+
+        def stream(session):
+            list(session.map(["good", "good"]))
+
+        with Pipeline([Count(), Fails("2 items", "bad", "5 items")]).open(**options) as session:
+            found = self.indices(session, stream, self.call, stream, self.call)
+
+        assert found == [1, 2, 4, 5]
 
 
 class TestSource:
@@ -313,6 +418,41 @@ class TestSource:
 
         assert first == [1, 2, 3]
         assert log == ["closed", "cleanup"]
+
+    @PLACEMENTS
+    def test_its_failure_comes_after_the_outputs_before_it(self, placement):
+        class Breaks:
+            def process(self):
+                yield from range(5)
+                raise OSError("unplugged")
+
+        outputs = []
+        with Pipeline([Breaks(), with_options(Count(), placement=placement)]).open() as session:
+            with pytest.raises(
+                NodeError, match="'Breaks_0' failed in process\\(\\) on item 5: OSError: unplugged"
+            ):
+                outputs.extend(session)
+            rest = list(session)
+
+        assert (outputs, rest) == ([0, 1, 2, 3, 4], [])
+
+    @PLACEMENTS
+    @pytest.mark.parametrize("word", ["call", "map", "put"])
+    def test_it_takes_no_items_from_elsewhere(self, placement, word):
+        class Source:
+            def process(self):
+                yield from range(3)
+
+        with Pipeline([Source(), Add()], name="live").open(placement=placement) as session:
+            with pytest.raises(PipelineError) as caught:
+                getattr(session, word)([1])
+            outputs = list(session)
+
+        assert str(caught.value) == (
+            "Pipeline 'live' starts with a source, node 'Source_0', and takes no items; "
+            "iterate over the session instead"
+        )
+        assert outputs == [1, 2, 3]
 
 
 class TestDrainAndMetrics:

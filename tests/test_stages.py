@@ -246,6 +246,25 @@ class TestConcurrency:
         assert [answer for answer in answers if not isinstance(answer, NodeError)] == [0, 1, 3, 4]
         assert isinstance(answers[2].__cause__, ValueError)
 
+    def test_async_generators_are_in_flight_at_once(self):
+        class Spells:
+            under_way = most = 0
+
+            async def process(self, word):
+                self.under_way += 1
+                self.most = max(self.most, self.under_way)
+                for letter in word:
+                    await asyncio.sleep(0.002)
+                    yield letter
+                self.under_way -= 1
+
+        node = Spells()
+
+        outputs = map_all([with_options(node, concurrency=4)], ["stop", "", "go"] * 4)
+
+        assert "".join(outputs) == "stopgo" * 4
+        assert 1 < node.most <= 4
+
     def test_it_is_for_coroutines(self):
         with pytest.raises(PipelineError, match="concurrency is for nodes with an async process"):
             Pipeline([with_options(Add(), concurrency=2)])

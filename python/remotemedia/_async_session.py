@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING, Any
 from remotemedia import _reports
 from remotemedia._core import Opener
 from remotemedia._failures import combine, throw
-from remotemedia.exceptions import SessionClosedError
-from remotemedia.sessions import _END, _OUTPUT, CLOSE_TIMEOUT_SECS, _Closing, open_session
+from remotemedia.exceptions import PipelineError, SessionClosedError
+from remotemedia.sessions import (
+    _END,
+    _OUTPUT,
+    CLOSE_TIMEOUT_SECS,
+    CLOSED,
+    _Closing,
+    check_items,
+    open_session,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
@@ -33,6 +41,14 @@ class AsyncSession(_Closing):
 
     news: News
 
+    def __del__(self) -> None:
+        """Close a session that nobody holds any more."""
+        if self._is_closed or self.news.loop.is_closed():
+            super().__del__()
+        else:
+            # Nodes may need the event loop to end, and this may be its thread.
+            threading.Thread(target=super().__del__, name="remotemedia-close").start()
+
     async def call(self, item: Any) -> Any:
         """Take one item through and answer its outputs: `None`, the one output, or a list of several.
 
@@ -41,6 +57,8 @@ class AsyncSession(_Closing):
             SessionInterruptedError: If the session was interrupted meanwhile.
             SessionClosedError: If the session is closed.
         """
+        self._check_loop()
+        self.check_takes_items()
         answer = _Answer(self.news.loop)
         ticket = self.start_call(item, answer.give)
         try:
@@ -59,6 +77,8 @@ class AsyncSession(_Closing):
             NodeError: If a node fails. The outputs before it were given.
             SessionClosedError: If the session closes.
         """
+        self.check_takes_items()
+        check_items(items, is_async_too=True)
         return self._map(items)
 
     async def put(self, item: Any) -> None:
@@ -67,14 +87,14 @@ class AsyncSession(_Closing):
         Raises:
             SessionClosedError: If the session has closed, or `end` was called.
         """
-        if self._is_ended or self._is_closed:
-            raise SessionClosedError("The session takes no more items")
-        self._is_used = True
+        self._check_loop()
+        self._begin_put()
         if not await _told(self._stream.put(item)):
-            raise SessionClosedError("The session is closed")
+            raise SessionClosedError(CLOSED)
 
     def __aiter__(self) -> AsyncIterator[Any]:
         """The outputs of what was put in (or of the source), until the end."""
+        self._check_loop()
         return _outputs_of(self._stream, self.news)
 
     async def drain(self) -> None:
@@ -110,6 +130,7 @@ class AsyncSession(_Closing):
         await _in_thread(lambda: self.close_now(timeout))
 
     async def _map(self, items: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]:
+        self._check_loop()
         news = News(self.news.loop)
         stream = self.open_stream(self.capacity, news.tell)
         feeder = _Feeder(stream, items, news, self.capacity)
@@ -124,6 +145,13 @@ class AsyncSession(_Closing):
             self._let_go(stream.abandon, _FIRST_LOOK_SECS)
             if not task.done():
                 await asyncio.wait([task])
+
+    def _check_loop(self) -> None:
+        if asyncio.get_running_loop() is not self.news.loop:
+            raise PipelineError(
+                f"The session of pipeline '{self._name}' belongs to the event loop that opened it, "
+                "not to this one; open one in each"
+            )
 
     def _let_go(self, abandon: Callable[[], bool], pause: float) -> None:
         """Drop what is under way. A node that is at it may be about to wait, and is then told again."""
@@ -186,7 +214,7 @@ class _Feeder:
 
     async def _wait_for_room(self, is_in: bool | asyncio.Future[bool]) -> None:  # noqa: FBT001 - See `put`.
         if not await _told(is_in):
-            raise SessionClosedError("The session is closed")
+            raise SessionClosedError(CLOSED)
         await self._news.wait_while(lambda: self._stream.load >= self._limit)
 
 

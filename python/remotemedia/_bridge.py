@@ -15,10 +15,11 @@ from contextlib import aclosing, nullcontext
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
+from remotemedia import _reports
 from remotemedia._failures import CallTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Awaitable, Callable
+    from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine
 
     Done = Callable[[Any, BaseException | None], object]
 
@@ -47,11 +48,14 @@ class Bridge:
         # What each thread waits for, and what was begun without anyone waiting.
         self._current: dict[int, asyncio.Task[Any]] = {}
         self._answers: dict[int, Answer] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._started: set[_Started] = set()
         self._starting: deque[_Started] = deque()
         self._is_start_due = False
         self._ended: list[_Started] = []
         self._is_cancelled = False
+        self._giving_up = threading.RLock()
+        self.is_given_up = False
 
     def wait(self, awaitable: Awaitable[Any], timeout: float | None = None) -> Any:
         """Block this thread until the awaitable has ended; a cancelled run cancels it.
@@ -85,13 +89,18 @@ class Bridge:
         task = self._current.get(thread_id)
         return None if task is None else lambda: self._on_loop(task.cancel)
 
-    def interrupt(self, thread_id: int | None = None) -> None:
-        """Cancel what this thread waits for; without one, all that is under way. The run goes on after it."""
-        self._on_loop(lambda: self._cancel_current(thread_id))
+    def interrupt(self) -> None:
+        """Cancel all that is under way. The run goes on after it."""
+        self._on_loop(self._cancel_current)
 
-    def iterate(self, iterable: AsyncIterable[Any], *, is_ours: bool) -> Iteration:
-        """Take an async iterable step by step. One that is ours is closed at the end."""
-        return Iteration(self, iterable, is_ours=is_ours)
+    def iterate(
+        self, iterable: AsyncIterable[Any], *, is_ours: bool, timeout: float | None = None
+    ) -> Iteration:
+        """Take an async iterable step by step, for no longer than `timeout` seconds each.
+
+        One that is ours is closed at the end.
+        """
+        return Iteration(self, iterable, is_ours=is_ours, timeout=timeout)
 
     def cancel(self) -> None:
         """Cancel what is awaited now and what would be awaited from now on. Called from any thread."""
@@ -104,12 +113,24 @@ class Bridge:
             self._on_loop(self._loop.stop)
             self._thread.join()
 
+    def begin(
+        self, work: Coroutine[Any, Any, None], context: contextvars.Context | None
+    ) -> asyncio.Task[None]:
+        """Make a task; on the loop's own thread."""
+        task = self._loop.create_task(work, context=context)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
     def ask(self, begin: Callable[[Answer], asyncio.Task[None] | None], *, can_be_cancelled: bool) -> Any:
         """Block this thread until what `begin` starts, on the event loop, has given its answer."""
         answer = Answer()
         thread_id = threading.get_ident()
+        has_begun = False
 
         def start() -> None:
+            nonlocal has_begun
+            has_begun = True
             try:
                 task = begin(answer)
             except BaseException as failure:  # noqa: BLE001 - Or the thread would wait for ever.
@@ -121,39 +142,80 @@ class Bridge:
                 if self._is_cancelled:
                     task.cancel()
 
-        self._answers[thread_id] = answer
-        self._on_loop(start)
+        def stop() -> None:
+            if has_begun:
+                self._cancel_current(thread_id)
+            else:
+                answer.give(None, asyncio.CancelledError())
+
         try:
-            answer.wait()
+            self._answers[thread_id] = answer
+            self._on_loop(start)
+            self._wait_for(answer)
         except BaseException:
             # Ctrl-C in the main thread: the coroutine is told, and has ended before we go on.
-            self._on_loop(lambda: self._cancel_current(thread_id))
-            answer.wait()
+            self._on_loop(stop)
+            self._wait_for(answer)
             raise
         finally:
             self._answers.pop(thread_id, None)
         return answer.take()
 
+    def _wait_for(self, answer: Answer) -> None:
+        while not answer.comes_within(_LOOK_SECS):
+            # A loop may close with what it was to do undone.
+            if self._loop.is_closed():
+                self._give_up()
+
     def _wait(self, awaitable: Awaitable[Any], *, can_be_cancelled: bool, timeout: float | None) -> Any:
         context = contextvars.copy_context()
+        has_begun = False
 
         def begin(answer: Answer) -> asyncio.Task[None]:
-            task = self._loop.create_task(_answer_with(answer.give, awaitable, timeout), context=context)
+            nonlocal has_begun
+            has_begun = True
+            task = self.begin(self._answer_with(answer.give, awaitable, timeout), context)
             task.add_done_callback(functools.partial(_end, awaitable, answer.give))
             return task
 
         try:
             return self.ask(begin, can_be_cancelled=can_be_cancelled)
         finally:
-            if self._loop.is_closed() and isinstance(awaitable, CoroutineType):
+            if not has_begun or self._loop.is_closed():
                 # It got no further than the loop did.
-                awaitable.close()
+                _close(awaitable)
+
+    async def _answer_with(
+        self,
+        give: Done,
+        awaitable: Awaitable[Any],
+        timeout: float | None,  # noqa: ASYNC109 - The word of the option.
+    ) -> None:
+        limit = None
+        try:
+            if timeout is None:
+                value = await awaitable
+            else:
+                async with asyncio.timeout(timeout) as limit:
+                    value = await awaitable
+        except BaseException as failure:  # noqa: BLE001 - Out of the task some of them would end the event loop.
+            is_late = timeout is not None and limit is not None and limit.expired()
+            told = CallTimeoutError(timeout) if is_late and timeout is not None else self.as_told(failure)
+            give(None, told)
+        else:
+            give(value, None)
+
+    def as_told(self, failure: BaseException) -> BaseException:
+        """For those who wait, a coroutine that is closed because its loop is has been cancelled."""
+        is_closed = self.is_given_up and isinstance(failure, GeneratorExit)
+        return asyncio.CancelledError() if is_closed else failure
 
     def _start_all(self) -> None:
         self._is_start_due = False
         while self._starting:
             started = self._starting.popleft()
-            task = self._loop.create_task(_answer_with(started.give, started.awaitable, started.timeout))
+            answer = self._answer_with(started.give, started.awaitable, started.timeout)
+            task = self._loop.create_task(answer)
             started.task = task
             self._started.add(started)
             task.add_done_callback(functools.partial(self._end, started))
@@ -197,19 +259,21 @@ class Bridge:
 
     def _give_up(self) -> None:
         """The loop is closed, and nothing on it goes on any more: those who wait need not."""
-        for task in self._current.values():
-            task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - It is known.
-        for answer in [*self._answers.values()]:
-            answer.give(None, asyncio.CancelledError())
-        self._tell_ended()
-        for started in [*self._started, *self._starting]:
-            if started.task is not None:
-                started.task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - As above.
-            elif isinstance(started.awaitable, CoroutineType):
-                started.awaitable.close()
-            started.give(None, asyncio.CancelledError())
-        self._started.clear()
-        self._starting.clear()
+        with self._giving_up:
+            self.is_given_up = True
+            begun = [started.task for started in self._started if started.task is not None]
+            for task in [*self._tasks, *begun]:
+                task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - It is known.
+                _close(task.get_coro())
+            self._tasks.clear()
+            for answer in [*self._answers.values()]:
+                answer.give(None, asyncio.CancelledError())
+            self._tell_ended()
+            for started in [*self._started, *self._starting]:
+                _close(started.awaitable)
+                started.give(None, asyncio.CancelledError())
+            self._started.clear()
+            self._starting.clear()
 
 
 class _Started:
@@ -268,17 +332,16 @@ class Answer:
         """Let the thread go on; only the first time counts."""
         if self.is_given:
             return
-        self.is_given = True
         self._value, self._failure = value, failure
+        self.is_given = True
         if self.when_given is not None:
             self.when_given()
         self._lock.release()
 
-    def wait(self) -> None:
-        """Block until the answer is there."""
-        # A signal that comes just before the wait is not noticed in it.
-        while not self._lock.acquire(timeout=_LOOK_SECS):
-            pass
+    def comes_within(self, timeout: float) -> bool:
+        """Wait for the answer, not for long: a signal that comes just before a wait is missed in it."""
+        # Ctrl-C may have come just when the lock was there.
+        return self.is_given or self._lock.acquire(timeout=timeout)
 
     def take(self) -> Any:
         """The answer.
@@ -301,10 +364,15 @@ class Iteration:
     So timeouts, task groups and context variables that it holds over a `yield` work as in an `async for`.
     """
 
-    def __init__(self, bridge: Bridge, iterable: AsyncIterable[Any], *, is_ours: bool) -> None:
+    def __init__(
+        self, bridge: Bridge, iterable: AsyncIterable[Any], *, is_ours: bool, timeout: float | None
+    ) -> None:
         self._bridge = bridge
         self._iterable = iterable
         self._is_ours = is_ours
+        self._timeout = timeout
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_late = False
         self._context = contextvars.copy_context()
         self._task: asyncio.Task[None] | None = None
         self._is_closing = False
@@ -316,18 +384,34 @@ class Iteration:
     def close(self) -> None:
         """Stop before the end."""
         self._is_closing = True
-        self._bridge.ask(self._go_on, can_be_cancelled=False)
+        try:
+            self._bridge.ask(self._go_on, can_be_cancelled=False)
+        except asyncio.CancelledError:
+            if not self._bridge.is_given_up:
+                raise
 
     def _go_on(self, answer: Answer) -> asyncio.Task[None] | None:
         self._answer = answer
         if self._task is None and not self._is_closing:
-            self._task = asyncio.get_running_loop().create_task(self._run(), context=self._context)
+            self._task = self._bridge.begin(self._run(), self._context)
             self._task.add_done_callback(self._end)
         elif self._task is None or self._task.done():
             answer.give((False, None))
         else:
             self._is_wanted.set()
+        if self._timeout is not None and not answer.is_given:
+            self._stop_timer()
+            self._timer = asyncio.get_running_loop().call_later(self._timeout, self._overrun, answer)
         return self._task
+
+    def _overrun(self, answer: Answer) -> None:
+        if self._task is not None and not answer.is_given:
+            self._is_late = True
+            self._task.cancel()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
     async def _run(self) -> None:
         try:
@@ -339,11 +423,14 @@ class Iteration:
                     if self._is_closing:
                         break
         except BaseException as failure:  # noqa: BLE001 - As in `_answer_with`.
-            self._answer.give(None, failure)
+            is_late = self._is_late and self._timeout is not None
+            told = CallTimeoutError(self._timeout or 0.0) if is_late else self._bridge.as_told(failure)
+            self._answer.give(None, told)
         else:
             self._answer.give((False, None))
 
     def _end(self, _task: asyncio.Task[None]) -> None:
+        self._stop_timer()
         # If it was cancelled before it began, nobody has answered.
         self._answer.give(None, asyncio.CancelledError())
 
@@ -362,28 +449,17 @@ def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
         loop.close()
 
 
-async def _answer_with(
-    give: Done,
-    awaitable: Awaitable[Any],
-    timeout: float | None,  # noqa: ASYNC109 - The word of the option.
-) -> None:
-    limit = None
-    try:
-        if timeout is None:
-            value = await awaitable
-        else:
-            async with asyncio.timeout(timeout) as limit:
-                value = await awaitable
-    except BaseException as failure:  # noqa: BLE001 - Out of the task some of them would end the event loop.
-        is_late = timeout is not None and limit is not None and limit.expired()
-        give(None, CallTimeoutError(timeout) if is_late and timeout is not None else failure)
-    else:
-        give(value, None)
-
-
 def _end(awaitable: Awaitable[Any], give: Done, task: asyncio.Task[None]) -> None:
-    if isinstance(awaitable, CoroutineType):
-        # A task that was cancelled before it began has left it untouched, and Python would warn.
-        awaitable.close()
+    # A task that was cancelled before it began has left it untouched, and Python would warn.
+    _close(awaitable)
     if task.cancelled():
         give(None, asyncio.CancelledError())
+
+
+def _close(awaitable: object) -> None:
+    """End a coroutine, as the interpreter would when nobody holds it any more."""
+    if isinstance(awaitable, CoroutineType):
+        try:
+            awaitable.close()
+        except Exception as failure:  # noqa: BLE001 - Nobody waits for it.
+            _reports.set_aside(failure)

@@ -83,6 +83,20 @@ class SessionCore:
             SessionClosedError: If the session is closed.
         """
 
+    def check_takes_items(self) -> None:
+        """Refuse items for a pipeline that makes its own.
+
+        Raises:
+            PipelineError: If the pipeline starts with a source.
+        """
+
+    def check_outside(self, word: str) -> None:
+        """Refuse what would wait for ever for the node that asks for it.
+
+        Raises:
+            PipelineError: If this thread is in a node of the session.
+        """
+
     @property
     def is_direct(self) -> bool:
         """Whether calls run on the caller's own thread, without a queue."""
@@ -114,6 +128,9 @@ class SessionCore:
 
         `is_silent` is called with the number on the event loop, if the opener has one, before others are told
         that their items were dropped.
+
+        Raises:
+            PipelineError: If this thread is in a node of the session.
         """
 
     def wait_until_drained(self, stop: threading.Event | None = None) -> None:

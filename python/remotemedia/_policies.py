@@ -52,7 +52,9 @@ class Policy:
             BaseException: The failure, where nobody sees to it; or that of the one who should have taken it.
         """
         if self.dead_letter is not None:
-            self.dead_letter(item, node_error(node_id, None, "process", failure.__cause__ or failure))
+            self.dead_letter(
+                item, node_error(node_id, failure.item_index, "process", failure.__cause__ or failure)
+            )
         elif not self.skips:
             raise failure
 

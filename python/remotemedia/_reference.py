@@ -70,6 +70,8 @@ class Stream:
         self.close = close
         self.secs = 0.0
         self.item: list[Any] = []
+        # Whether the time of the node is one of each output.
+        self.has_limit = False
 
 
 class _Gate:
@@ -236,7 +238,10 @@ class Machine:
             await adapter.push(item)
             return Stream(index, "process", adapter.next_output, None)
         process = self.entries[index].node.process  # type: ignore[attr-defined]
-        return await self._follow(index, "process", process, item)
+        stream = await self._follow(index, "process", process, item)
+        if stream is not None:
+            stream.has_limit = True
+        return stream
 
     async def _give_up(self, index: int, item: Any, failure: NodeError) -> None:
         """An item failed for good."""
@@ -317,14 +322,18 @@ class Machine:
     async def _draw(self, stream: Stream) -> tuple[bool, Any]:
         """One more output of a generator."""
         started = time.perf_counter()
-        has_output, output = await self._ask(stream.node, stream.phase, stream.draw)
+        has_output, output = await self._ask(
+            stream.node, stream.phase, stream.draw, has_limit=stream.has_limit
+        )
         stream.secs += time.perf_counter() - started
         if not has_output:
             self._note(stream.node, stream.phase, stream.secs)
         return has_output, output
 
-    async def _ask(self, index: int, phase: str, method: Callable[..., Any], *args: Any) -> Any:
-        limit = self.policies[index].timeout if phase == "process" and args else None
+    async def _ask(
+        self, index: int, phase: str, method: Callable[..., Any], *args: Any, has_limit: bool = False
+    ) -> Any:
+        limit = self.policies[index].timeout if phase == "process" and (args or has_limit) else None
         try:
             return await finish(method(*args), limit)
         except BaseException as error:  # noqa: BLE001 - Raised below, where it gets no context of its own.

@@ -4,28 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import aclosing
+from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._failures import CallTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
-__all__ = ["Retrying", "pause_secs", "within"]
+__all__ = ["Collected", "Retrying", "collected", "pause_secs", "within"]
 
 _LONGEST_PAUSE_SECS = 60.0
 _MOST_DOUBLINGS = 16
 
 
+class Collected:
+    """All that an async generator gave, and how it failed after that, if it did."""
+
+    __slots__ = ("failure", "outputs")
+
+    def __init__(self, outputs: list[Any], failure: Exception | None) -> None:
+        """Take what was collected."""
+        self.outputs = outputs
+        self.failure = failure
+
+
 class Retrying:
-    """A coroutine method that is called again when it fails.
+    """A coroutine method, or async generator, that is called again when it fails.
 
     Each call may take `timeout` seconds.
     """
 
     def __init__(
         self,
-        process: Callable[[Any], Awaitable[Any]],
+        process: Callable[[Any], Any],
         retries: int,
         retry_delay: float,
         timeout: float | None,
@@ -44,10 +57,35 @@ class Retrying:
         """
         for attempt in range(self._retries):
             try:
-                return await within(self._process(item), self._timeout)
+                return await self._attempt(item)
             except Exception:  # noqa: BLE001 - Only the last failure counts.
                 await asyncio.sleep(pause_secs(attempt, self._retry_delay))
-        return await within(self._process(item), self._timeout)
+        return await self._attempt(item)
+
+    async def _attempt(self, item: Any) -> Any:
+        answer = self._process(item)
+        if isinstance(answer, AsyncGeneratorType):
+            return await collected(answer, self._timeout)
+        return await within(answer, self._timeout)
+
+
+async def collected(generator: AsyncGenerator[Any, None], timeout: float | None) -> Collected:  # noqa: ASYNC109 - The word of the option.
+    """Take all that an async generator gives; each output may take `timeout` seconds.
+
+    Raises:
+        Exception: What it raised before its first output.
+    """
+    outputs: list[Any] = []
+    try:
+        async with aclosing(generator):
+            while True:
+                outputs.append(await within(anext(generator), timeout))
+    except StopAsyncIteration:
+        return Collected(outputs, None)
+    except Exception as failure:
+        if not outputs:
+            raise
+        return Collected(outputs, failure)
 
 
 def pause_secs(attempt: int, retry_delay: float) -> float:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import atexit
 import weakref
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from remotemedia import _reports
 from remotemedia._core import Opener, SessionCore
 from remotemedia._failures import combine, throw
-from remotemedia.exceptions import NodeTimeoutError, SessionClosedError
+from remotemedia.core._graph import Graph
+from remotemedia.core._options import LONGEST_SECS
+from remotemedia.exceptions import NodeTimeoutError, PipelineError, SessionClosedError
 
 if TYPE_CHECKING:
     import threading
@@ -21,15 +23,17 @@ if TYPE_CHECKING:
 
     from remotemedia._async_session import AsyncSession
     from remotemedia._core import OutputStream
-    from remotemedia.core._graph import Graph
 
-__all__ = ["CLOSE_TIMEOUT_SECS", "Session", "open_session"]
+__all__ = ["CLOSED", "CLOSE_TIMEOUT_SECS", "Session", "check_items", "open_session"]
 
 CLOSE_TIMEOUT_SECS = 10.0
 """How long a session may take to close before what does not come back is left behind."""
 
+CLOSED = "The session is closed; pipeline.open() gives a new one"
+
 _WAIT_SECS = 0.05
 _OUTPUT, _END = 1, 2
+_HOW_TO_OPEN = "'with pipeline.open() as session:' ('async with' in asyncio)"
 
 _open_sessions: weakref.WeakSet[_Closing] = weakref.WeakSet()
 
@@ -37,8 +41,17 @@ _open_sessions: weakref.WeakSet[_Closing] = weakref.WeakSet()
 class _Closing(SessionCore):
     """What both kinds of sessions do at their end."""
 
+    def __new__(cls, *parts: Any) -> Self:
+        """Open a session; the user's code does so by `with pipeline.open() as session`."""
+        if not parts or not isinstance(parts[0], Graph):
+            raise TypeError(f"A {cls.__name__} is opened by {_HOW_TO_OPEN}")
+        return super().__new__(cls, *parts)
+
     queue_size: int
     is_plain: bool
+
+    _name: str
+    _has_source: bool
     _is_used = False
     _is_ended = False
     _is_closed = False
@@ -47,11 +60,17 @@ class _Closing(SessionCore):
         """Finish the making of a session."""
         self.queue_size = settings["queue_size"]
         self.is_plain = is_plain
-        if graph.source is not None:
+        self._name, self._has_source = graph.name, graph.source is not None
+        if self._has_source:
             self._is_used = self._is_ended = True
             self.start_source()
         _open_sessions.add(self)
         return self
+
+    def __del__(self) -> None:
+        """Close a session that nobody holds any more."""
+        if not self._is_closed:
+            _close_quietly(self)
 
     @property
     def _stream(self) -> OutputStream:
@@ -65,10 +84,36 @@ class _Closing(SessionCore):
             self._is_ended = True
             self._stream.end()
 
+    def __repr__(self) -> str:
+        """Say which pipeline this is, and what it can take."""
+        state = "open"
+        if self._is_closed:
+            state = "closed; pipeline.open() gives a new one"
+        elif self._has_source:
+            state = "open, iterate over it"
+        elif self._is_ended:
+            state = "open, takes no more items after end()"
+        return f"<{type(self).__name__} of pipeline '{self._name}': {state}>"
+
+    def _begin_put(self) -> None:
+        self.check_takes_items()
+        if self._is_closed:
+            raise SessionClosedError(CLOSED)
+        if self._is_ended:
+            raise SessionClosedError("The session takes no more items: end() was called")
+        self._is_used = True
+
     def close_now(self, timeout: float) -> None:
         """Stop what is under way, clean up, and end all threads."""
+        if not isinstance(timeout, (int, float)) or isinstance(timeout, bool):
+            raise TypeError(f"close(timeout=…) takes a number of seconds, not {timeout!r}")
+        if not 0 <= timeout <= LONGEST_SECS:
+            raise PipelineError(
+                f"close(timeout={timeout!r}) is not available; it is a number of seconds, 0 or more"
+            )
         if self._is_closed:
             return
+        self.check_outside("close")
         self._is_closed = True
         _open_sessions.discard(self)
         left_behind = self.shut_down(timeout)
@@ -109,7 +154,10 @@ class Session(_Closing):
         Raises:
             NodeError: If a node fails. The outputs before it were given.
             SessionClosedError: If the session closes.
+            TypeError: If the items are none that can be read one by one.
         """
+        self.check_takes_items()
+        check_items(items, is_async_too=False)
         if self.is_direct and self.is_plain:
             return self.map_directly(items)
         return self._map_by_queue(iter(items))
@@ -120,11 +168,9 @@ class Session(_Closing):
         Raises:
             SessionClosedError: If the session has closed, or `end` was called.
         """
-        if self._is_ended or self._is_closed:
-            raise SessionClosedError("The session takes no more items")
-        self._is_used = True
+        self._begin_put()
         if not self._stream.put_and_wait(item):
-            raise SessionClosedError("The session is closed")
+            raise SessionClosedError(CLOSED)
 
     def __iter__(self) -> Iterator[Any]:
         """The outputs of what was put in (or of the source), until the end.
@@ -184,7 +230,7 @@ class Session(_Closing):
                     if is_ended:
                         stream.end()
                     elif not stream.put_and_wait(item):
-                        raise SessionClosedError("The session is closed")
+                        raise SessionClosedError(CLOSED)
         finally:
             stream.abandon()
         if failure is not None:
@@ -199,17 +245,43 @@ class Opening:
         self._graph = graph
         self._settings = settings
         self._session: Any = None
+        self._is_entered = False
+
+    def __repr__(self) -> str:
+        """Say which pipeline this is, and how it is opened."""
+        state = "open" if self._is_entered else f"not open; open it by {_HOW_TO_OPEN}"
+        return f"<Opening of pipeline '{self._graph.name}': {state}>"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Say where the words of a session are."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        text = f"'Opening' object has no attribute '{name}'"
+        if hasattr(Session, name):
+            text = f"Pipeline '{self._graph.name}' has no {name}() before its session: {_HOW_TO_OPEN}"
+        raise AttributeError(text)
+
+    def __iter__(self) -> NoReturn:
+        """Say what can be iterated over."""
+        raise TypeError(f"Iterate over the session of pipeline '{self._graph.name}': {_HOW_TO_OPEN}")
+
+    __aiter__ = __iter__
 
     def __enter__(self) -> Session:
         """Initialize the nodes."""
-        self._session = session = open_session(Session, self._graph, self._settings, Opener())
+        self._begin()
+        try:
+            self._session = session = open_session(Session, self._graph, self._settings, Opener())
+        except BaseException:
+            self._is_entered = False
+            raise
         return session  # type: ignore[no-any-return]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Finish what was put in, then close; after an exception close at once."""
-        session: Session = self._session
+        session: Session = self._end()
         if error is None:
             try:
                 session.finish()
@@ -225,7 +297,12 @@ class Opening:
         """Initialize the nodes, beside the event loop."""
         from remotemedia._async_session import enter
 
-        self._session = session = await enter(self._graph, self._settings)
+        self._begin()
+        try:
+            self._session = session = await enter(self._graph, self._settings)
+        except BaseException:
+            self._is_entered = False
+            raise
         return session
 
     async def __aexit__(
@@ -234,7 +311,35 @@ class Opening:
         """Finish what was put in, then close; after an exception close at once."""
         from remotemedia._async_session import leave
 
-        await leave(self._session, error)
+        await leave(self._end(), error)
+
+    def _begin(self) -> None:
+        if self._is_entered:
+            raise PipelineError(
+                f"Pipeline '{self._graph.name}' is open by this object already; "
+                "call pipeline.open() again for another session"
+            )
+        self._is_entered = True
+
+    def _end(self) -> Any:
+        session, self._session, self._is_entered = self._session, None, False
+        return session
+
+
+def check_items(items: object, *, is_async_too: bool) -> None:
+    """Refuse what `map` cannot read items from.
+
+    Raises:
+        TypeError: With what it takes.
+    """
+    if hasattr(type(items), "__iter__") or hasattr(type(items), "__getitem__"):
+        return
+    if hasattr(type(items), "__aiter__"):
+        if is_async_too:
+            return
+        raise TypeError("An async iterable of items needs a session opened by 'async with pipeline.open()'")
+    kind = type(items).__name__
+    raise TypeError(f"map() takes an iterable of items, not one {kind}; call() takes a single item")
 
 
 def open_session(
@@ -272,7 +377,11 @@ def _close_after(session: _Closing, error: BaseException) -> None:
 def _close_all() -> None:
     """Sessions that are open when the interpreter ends are closed: their threads must not outlive it."""
     for session in list(_open_sessions):
-        try:
-            session.close_now(CLOSE_TIMEOUT_SECS)
-        except Exception as failure:  # noqa: BLE001 - Nobody is left to raise to.
-            _reports.set_aside(failure)
+        _close_quietly(session)
+
+
+def _close_quietly(session: _Closing) -> None:
+    try:
+        session.close_now(CLOSE_TIMEOUT_SECS)
+    except Exception as failure:  # noqa: BLE001 - Nobody is left to raise to.
+        _reports.set_aside(failure)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyIterator;
+use pyo3::types::{PyIterator, PyType};
 use remotemedia_runtime::{Outputs, Stream};
 
 use crate::bridge::{Bridge, Iteration};
@@ -18,6 +18,8 @@ pub(crate) struct LazyTypes {
 }
 
 static LAZY_TYPES: PyOnceLock<LazyTypes> = PyOnceLock::new();
+
+static COLLECTED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
 impl LazyTypes {
     pub(crate) fn get(py: Python<'_>) -> PyResult<&Self> {
@@ -67,7 +69,7 @@ pub(crate) fn outputs(
         return Ok(Outputs::Many(Box::new(Generator(answer.unbind()))));
     }
     if kind == types.async_generator {
-        return Ok(Outputs::Many(Box::new(AsyncGenerator(bridge.iterate(&answer, true)?))));
+        return Ok(Outputs::Many(Box::new(AsyncGenerator(bridge.iterate(&answer, true, timeout_secs)?))));
     }
     Ok(Outputs::One(Object(answer.unbind())))
 }
@@ -75,6 +77,39 @@ pub(crate) fn outputs(
 /// Whether a call answered with a coroutine, which has yet to run.
 pub(crate) fn is_awaitable(answer: &Bound<'_, PyAny>) -> PyResult<bool> {
     LazyTypes::get(answer.py())?.has_coroutine(answer)
+}
+
+/// Whether a call answered with an async generator, which has yet to run.
+pub(crate) fn is_async_generator(answer: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(answer.get_type_ptr() as usize == LazyTypes::get(answer.py())?.async_generator)
+}
+
+/// The outputs that the value of an awaited answer stands for: all of an async generator, or those of any other call.
+pub(crate) fn outputs_of_started(value: Bound<'_, PyAny>, bridge: &Arc<Bridge>) -> PyResult<Outputs<Object>> {
+    let py = value.py();
+    if !value.is_exact_instance(COLLECTED.import(py, "remotemedia._retries", "Collected")?) {
+        return outputs(value, bridge, None);
+    }
+    let collected = value.getattr("outputs")?.try_iter()?.map(|output| Ok(Object(output?.unbind())));
+    let outputs = collected.collect::<PyResult<Vec<_>>>()?.into_iter();
+    let failure = value.getattr("failure")?;
+    let failure = (!failure.is_none()).then(|| PyErr::from_value(failure));
+    Ok(Outputs::Many(Box::new(CollectedStream { outputs, failure })))
+}
+
+/// The outputs of an async generator that has ended, and how.
+struct CollectedStream {
+    outputs: std::vec::IntoIter<Object>,
+    failure: Option<PyErr>,
+}
+
+impl Stream<Object> for CollectedStream {
+    fn next(&mut self) -> PyResult<Option<Object>> {
+        match self.outputs.next() {
+            Some(output) => Ok(Some(output)),
+            None => self.failure.take().map_or(Ok(None), Err),
+        }
+    }
 }
 
 /// Finish a call whose value nobody wants: a coroutine is awaited by `wait`.

@@ -81,9 +81,9 @@ impl Bridge {
         Ok((!cancel.is_none()).then_some(cancel))
     }
 
-    /// Cancel what this thread waits for, or what all threads do, and what was begun by [`Bridge::start`].
-    pub(crate) fn interrupt(&self, py: Python<'_>, thread_id: Option<u64>) -> PyResult<()> {
-        self.started.get(py).map_or(Ok(()), |bridge| bridge.call_method1(py, "interrupt", (thread_id,)).map(drop))
+    /// Cancel what threads wait for now, and what was begun by [`Bridge::start`].
+    pub(crate) fn interrupt(&self, py: Python<'_>) -> PyResult<()> {
+        self.started.get(py).map_or(Ok(()), |bridge| bridge.call_method0(py, "interrupt").map(drop))
     }
 
     /// Await a coroutine that must end even in a cancelled run.
@@ -91,10 +91,16 @@ impl Bridge {
         self.get(awaitable.py())?.call_method1("wait_to_the_end", (awaitable,))
     }
 
-    /// Take an async iterable step by step, in one task. One that is ours is closed at its end.
-    pub(crate) fn iterate(&self, iterable: &Bound<'_, PyAny>, is_ours: bool) -> PyResult<Iteration> {
+    /// Take an async iterable step by step, each in no longer than `timeout_secs`, in one task. One that is ours is closed at its end.
+    pub(crate) fn iterate(
+        &self,
+        iterable: &Bound<'_, PyAny>,
+        is_ours: bool,
+        timeout_secs: Option<f64>,
+    ) -> PyResult<Iteration> {
         let py = iterable.py();
         let options = [("is_ours", is_ours)].into_py_dict(py)?;
+        options.set_item("timeout", timeout_secs)?;
         Ok(Iteration(self.get(py)?.call_method("iterate", (iterable,), Some(&options))?.unbind()))
     }
 

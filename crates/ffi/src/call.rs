@@ -166,7 +166,7 @@ fn through_session(
     let turns = described.turns();
     let session = Session::open(plan, described.into_replicas(), &session_settings, &turns)?;
     let outcome = feed_session(py, &session, feed, sink, control);
-    let stop_waiting = || drop(Python::attach(|py| control.bridge.interrupt(py, None)));
+    let stop_waiting = || drop(Python::attach(|py| control.bridge.cancel(py)));
     let Closed { cleanups, metrics, .. } = py.detach(|| session.close(CLOSE_TIMEOUT, &stop_waiting));
     match outcome {
         Ok(()) if cleanups.is_empty() => Ok(metrics),

@@ -36,7 +36,6 @@ struct State {
     chain: Option<Chain>,
     is_compiled: bool,
     chunk: usize,
-    taken: u64,
 }
 
 impl DirectMap {
@@ -51,8 +50,7 @@ impl DirectMap {
             Chain::new(objects, CurrentChunk::default(), None)
         });
         let items = Some(items.try_iter()?.unbind());
-        let state =
-            State { items, ready: VecDeque::new(), failed: None, chain, is_compiled: false, chunk: 1, taken: 0 };
+        let state = State { items, ready: VecDeque::new(), failed: None, chain, is_compiled: false, chunk: 1 };
         Ok(Self { core: core.clone().unbind(), state: Mutex::new(state) })
     }
 }
@@ -103,7 +101,6 @@ impl State {
         let mut outputs = Outputs::default();
         let outcome = core.take_directly(py, item, &mut outputs);
         self.ready.extend(outputs.0);
-        self.taken += 1;
         if let Some(started) = started {
             self.adapt(started.elapsed());
         }
@@ -135,9 +132,7 @@ impl State {
         }
         self.ready.extend(std::mem::take(&mut outputs.0));
         let Some(outcome) = outcome else { return Ok(()) };
-        let first = self.taken;
-        self.taken += outcome.taken as u64;
-        core.session.count_direct(outcome.taken as u64);
+        let first = core.session.count_direct(outcome.taken as u64);
         match outcome.end {
             BulkEnd::Done => self.adapt(started.elapsed()),
             BulkEnd::SinkFault(error) => return Err(error),

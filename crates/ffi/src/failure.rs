@@ -33,7 +33,7 @@ pub(crate) fn ended(py: Python<'_>, error: RunError<PyErr>) -> PyErr {
         RunError::Interrupt(fault) | RunError::Feed(fault) | RunError::Sink(fault) => fault,
         RunError::Cancelled => cancelled(py),
         RunError::Interrupted => SessionInterruptedError::new_err("The session was interrupted, and dropped the item"),
-        RunError::Closed => SessionClosedError::new_err("The session is closed"),
+        RunError::Closed => SessionClosedError::new_err("The session is closed; pipeline.open() gives a new one"),
         RunError::Timeout { node_id, item_index, timeout, is_stopped } => {
             let arguments = (node_id, item_index, timeout.as_secs_f64(), is_stopped);
             let built =

@@ -28,7 +28,7 @@ pub(crate) fn feed_of(input: &Bound<'_, PyAny>, bridge: &Arc<Bridge>) -> PyResul
         return Ok(Box::new(ListFeed { list: tuple.to_list().unbind(), next: 0 }));
     }
     if input.hasattr("__aiter__")? {
-        return Ok(Box::new(AsyncFeed(bridge.iterate(input, false)?)));
+        return Ok(Box::new(AsyncFeed(bridge.iterate(input, false, None)?)));
     }
     Ok(Box::new(IteratorFeed { iterator: input.try_iter()?.unbind(), failed: None, has_ended: false }))
 }

@@ -67,8 +67,8 @@ fn describe_node(
 ) -> PyResult<DescribedNode> {
     // Options of the usual kind have nothing more to say, and a call of one node must not pay for asking.
     let written = entry.getattr("options")?.cast_into::<PyDict>()?;
-    let dead_letter = if written.is_empty() { None } else { callable_of(&written)? };
-    let is_guarded = options.has_policy() || dead_letter.is_some();
+    let dead_letter = if written.is_empty() { None } else { callable_of(&written)?.map(|(_, callable)| callable) };
+    let is_guarded = options.has_policy();
     let object = entry.getattr("node")?;
     let is_factory =
         options.replicas > 1 && !object.hasattr("process")? || object.is_instance_of::<pyo3::types::PyType>();
@@ -90,28 +90,29 @@ fn describe_node(
     Ok(described)
 }
 
-/// The callable that gets failed items, by whichever name it was given.
-fn callable_of<'py>(written: &Bound<'py, PyDict>) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let given = match written.get_item("dead_letter")? {
-        Some(callable) if !callable.is_none() => Some(callable),
-        _ => written.get_item("on_error")?,
-    };
-    Ok(given.filter(Bound::is_callable))
+/// The callable that gets failed items, and the option by which it was given.
+fn callable_of<'py>(written: &Bound<'py, PyDict>) -> PyResult<Option<(&'static str, Bound<'py, PyAny>)>> {
+    for option in ["dead_letter", "on_error"] {
+        if let Some(callable) = written.get_item(option)?.filter(Bound::is_callable) {
+            return Ok(Some((option, callable)));
+        }
+    }
+    Ok(None)
 }
 
 /// Hands an item that failed, and its error, to a callable of the user's.
 fn dead_letter_of(callable: Py<PyAny>, node_id: &str) -> DeadLetter<Object> {
     let node_id = node_id.to_owned();
-    Arc::new(move |item, fault| {
+    Arc::new(move |item, item_index, fault| {
         Python::attach(|py| {
-            let failure = NodeFailure { node_id: node_id.clone(), item_index: None, phase: Phase::Process, fault };
+            let failure = NodeFailure { node_id: node_id.clone(), item_index, phase: Phase::Process, fault };
             let error = failure::node_error(py, failure);
             callable.call1(py, (item.0, error.into_value(py))).map(drop)
         })
     })
 }
 
-/// The options of an entry. Python has checked them; what only Python knows (a callable) is left out.
+/// The options of an entry. Python has checked them; of a callable, which only Python knows, there is the name.
 fn options_of(entry: &Bound<'_, PyAny>) -> PyResult<Options> {
     let written = entry.getattr("options")?.cast_into::<PyDict>()?;
     if written.is_empty() {
@@ -124,7 +125,13 @@ fn options_of(entry: &Bound<'_, PyAny>) -> PyResult<Options> {
             options.insert(name, json_of(&value)?);
         }
     }
-    Options::from_json(&options).map_err(|problem| failure::PipelineError::new_err(problem.to_string()))
+    let mut options =
+        Options::from_json(&options).map_err(|problem| failure::PipelineError::new_err(problem.to_string()))?;
+    if let Some((option, callable)) = callable_of(&written)? {
+        let names = entry.py().import("remotemedia.core._options")?;
+        options.handler = Some((option, names.call_method1("name_of", (callable,))?.extract()?));
+    }
+    Ok(options)
 }
 
 fn json_of(value: &Bound<'_, PyAny>) -> PyResult<Value> {

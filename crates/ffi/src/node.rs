@@ -41,6 +41,8 @@ pub(crate) struct PythonNode {
     retries: (u32, f64),
     /// The `process` method that tries again, if it does.
     retrying: Option<Py<PyAny>>,
+    /// Whether `process` is a coroutine, and no async generator.
+    is_coroutine: bool,
     /// Another replica has the same object, and tells it of the end of input and of interrupts.
     is_told_by_other: bool,
 }
@@ -56,9 +58,10 @@ impl PythonNode {
             has_acted: false,
             bridge,
             timeout_secs: options.timeout.map(|timeout| timeout.as_secs_f64()),
-            keeps_time: options.timeout.is_some() && is_coroutine(object)?,
+            keeps_time: options.timeout.is_some() && runs_on_loop(object)?,
             retries: (retries, options.retry_delay.as_secs_f64()),
             retrying: None,
+            is_coroutine: false,
             is_told_by_other: false,
         })
     }
@@ -78,12 +81,17 @@ impl PythonNode {
         }
     }
 
-    /// Call `process`, or what tries it again, with an item that is in flight with others.
+    /// Call `process`, or what tries it again, with an item that is in flight with others. An async generator runs to its end there.
     fn begin<'py>(&self, item: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        match &self.retrying {
-            Some(retrying) => retrying.bind(item.py()).call1((item,)),
-            None => self.call(item),
+        let py = item.py();
+        if let Some(retrying) = &self.retrying {
+            return retrying.bind(py).call1((item,));
         }
+        let answer = self.call(item)?;
+        if answer::is_async_generator(&answer)? {
+            return py.import("remotemedia._retries")?.call_method1("collected", (answer, self.timeout_secs));
+        }
+        Ok(answer)
     }
 
     /// Look the methods up. An object may choose them in its `initialize`.
@@ -94,7 +102,8 @@ impl PythonNode {
         self.flush = if self.is_told_by_other { None } else { optional_method(object, "flush")? };
         let kind = kinds.call_method1("classify", (object,))?;
         let kind = kind.extract::<&str>()?;
-        if self.retries.0 > 0 && kind == "coroutine" {
+        self.is_coroutine = kind == "coroutine";
+        if self.retries.0 > 0 && matches!(kind, "coroutine" | "async_generator") {
             let class = py.import("remotemedia._retries")?.getattr("Retrying")?;
             let retrying = class.call1((&method, self.retries.0, self.retries.1, self.timeout_secs))?;
             self.retrying = Some(retrying.unbind());
@@ -197,10 +206,10 @@ impl Node<Object> for PythonNode {
     }
 
     fn start(&mut self, item: Object, done: Done<Object>) -> Option<EndEarly> {
-        // What tries again sees to the time of each call itself.
-        let timeout_secs = if self.retrying.is_none() { self.timeout_secs } else { None };
         Python::attach(|py| match self.begin(item.0.into_bound(py)) {
             Ok(answer) if answer::is_awaitable(&answer).unwrap_or(false) => {
+                // What tries again, or collects outputs, sees to the time of each of them itself.
+                let timeout_secs = if self.retrying.is_none() && self.is_coroutine { self.timeout_secs } else { None };
                 let callback = DoneCallback { done: Mutex::new(Some(done)), bridge: Arc::clone(&self.bridge) };
                 let callback = match Bound::new(py, callback) {
                     Ok(callback) => callback,
@@ -287,9 +296,10 @@ fn no_batch(answer: &Bound<'_, PyAny>, count: usize) -> PyErr {
     ))
 }
 
-fn is_coroutine(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+/// Whether the event loop runs `process`, and can end it.
+fn runs_on_loop(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     let kind = object.py().import("remotemedia._kinds")?.call_method1("classify", (object,))?;
-    Ok(kind.extract::<&str>()? == "coroutine")
+    Ok(matches!(kind.extract::<&str>()?, "coroutine" | "async_generator"))
 }
 
 /// Cancels a coroutine that was begun.
@@ -317,7 +327,7 @@ impl DoneCallback {
             mailbox.expect(value.py());
         }
         self.finish(if error.is_none() {
-            answer::outputs(value, &self.bridge, None)
+            answer::outputs_of_started(value, &self.bridge)
         } else {
             Err(PyErr::from_value(error))
         });

@@ -16,6 +16,7 @@ use crate::direct_map::DirectMap;
 use crate::mailbox::Mailbox;
 use crate::object::Object;
 use crate::opener::Opener;
+use crate::sharing::thread_id;
 use crate::{failure, graph, json, log};
 
 /// A thread that waits looks for Ctrl-C as often.
@@ -32,6 +33,8 @@ pub(crate) struct SessionCore {
     mailbox: Option<Arc<Mailbox>>,
     stop: CancelFlag,
     is_direct: bool,
+    /// The id of the node that makes the items, if one does.
+    source: Option<String>,
     /// The stream of `put` and iteration.
     outbox: Arc<Outbox<Object>>,
 }
@@ -70,10 +73,21 @@ impl SessionCore {
                 return Err(failure::failed(py, error));
             }
         };
-        let is_direct = session.is_direct();
         let mailbox = bridge.mailbox().cloned();
+        // A source's items come from a thread of its own.
+        let is_direct = session.is_direct() && !session.has_source();
+        let source = session.has_source().then(|| session.plan().nodes()[0].id.clone());
         let outbox = Arc::new(Outbox::new(queue_size, on_news.map(|on_news| news_of(on_news, mailbox.as_ref()))));
-        Ok(Self { session, chain, bridge, mailbox, stop, is_direct, outbox })
+        Ok(Self { session, chain, bridge, mailbox, stop, is_direct, source, outbox })
+    }
+
+    /// Refuse items for a pipeline that makes its own.
+    fn check_takes_items(&self) -> PyResult<()> {
+        let Some(source) = &self.source else { return Ok(()) };
+        let pipeline = self.session.plan().name();
+        Err(failure::PipelineError::new_err(format!(
+            "Pipeline '{pipeline}' starts with a source, node '{source}', and takes no items; iterate over the session instead"
+        )))
     }
 
     /// Take one item through and answer its outputs: none, the one, or a list.
@@ -84,6 +98,16 @@ impl SessionCore {
         let mut outputs = Outputs::default();
         self.take_directly(py, Some(Object(item)), &mut outputs)?;
         outputs.shape(py)
+    }
+
+    /// Refuse what would wait for ever for the node that asks for it.
+    fn check_outside(&self, word: &str) -> PyResult<()> {
+        match self.session.node_of(thread_id()) {
+            None => Ok(()),
+            Some(node) => Err(failure::PipelineError::new_err(format!(
+                "Node '{node}' called {word}() of the session that it runs in, and would wait for itself; call it from outside"
+            ))),
+        }
     }
 
     /// Whether calls run on the caller's own thread.
@@ -150,13 +174,15 @@ impl SessionCore {
 
     /// Drop what is queued and under way; answers how many inputs that were, and tells `is_silent` before all others.
     #[pyo3(signature = (is_silent=None))]
-    fn drop_all(&self, py: Python<'_>, is_silent: Option<Py<PyAny>>) -> u64 {
+    fn drop_all(&self, py: Python<'_>, is_silent: Option<Py<PyAny>>) -> PyResult<u64> {
+        self.check_outside("interrupt")?;
         let tell_first = |dropped| {
             if let (Some(mailbox), Some(is_silent)) = (&self.mailbox, is_silent) {
                 mailbox.post_first(move |py| hand(py, &is_silent, (dropped,)));
             }
         };
-        py.detach(|| self.session.interrupt_and_tell(&|| self.stop_waiting(None), tell_first))
+        let stop_waiting = || or_unraisable(|py| self.bridge.interrupt(py));
+        Ok(py.detach(|| self.session.interrupt_and_tell(&stop_waiting, tell_first)))
     }
 
     /// Wait until all that went in has come out, or until `stop`, a `threading.Event`, is set.
@@ -169,7 +195,11 @@ impl SessionCore {
             }
             let is_stopped = stop.map_or(Ok(false), |stop| stop.call_method0("is_set")?.extract::<bool>());
             match py.check_signals().and(is_stopped) {
-                Ok(false) => {}
+                Ok(false) => {
+                    if let Err(error) = self.check_outside("drain") {
+                        break Err(error);
+                    }
+                }
                 outcome => break outcome.map(drop),
             }
         };
@@ -188,8 +218,9 @@ impl SessionCore {
         self.stop.set();
         self.outbox.close();
         let timeout = Duration::try_from_secs_f64(timeout).unwrap_or(Duration::MAX.min(Duration::from_secs(1 << 30)));
+        // Not an interrupt: a thread may be about to wait for a coroutine, which nothing would cancel any more.
         let Closed { cleanups, left_behind, .. } =
-            py.detach(|| self.session.close(timeout, &|| self.stop_waiting(None)));
+            py.detach(|| self.session.close(timeout, &|| or_unraisable(|py| self.bridge.cancel(py))));
         if left_behind.is_empty() {
             self.bridge.close(py)?;
         }
@@ -246,11 +277,14 @@ impl SessionCore {
 
     /// Wait for another thread that is inside the nodes, a moment at a time.
     pub(crate) fn wait_until_free(&self, py: Python<'_>) -> PyResult<()> {
-        py.detach(|| self.session.wait_until_free(LOOK));
+        if !py.detach(|| self.session.wait_until_free(LOOK)) {
+            self.check_outside("call")?;
+        }
         py.check_signals()
     }
 
     fn call_by_queue(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<Py<PyAny>> {
+        self.check_takes_items()?;
         let (sender, answered) = std::sync::mpsc::sync_channel(1);
         let client: Arc<dyn Client<Object>> = Arc::new(Call::new(Box::new(move |outputs, outcome| {
             // The one who asked may have gone.
@@ -264,19 +298,11 @@ impl SessionCore {
                 outcome.map_err(|error| failure::ended(py, error))?;
                 return outputs.shape(py);
             }
-            if let Err(error) = py.check_signals() {
+            if let Err(error) = self.check_outside("call").and_then(|()| py.check_signals()) {
                 self.abandon(py, &Ticket(client))?;
                 return Err(error);
             }
         }
-    }
-
-    fn stop_waiting(&self, thread: Option<u64>) {
-        Python::attach(|py| {
-            if let Err(error) = self.bridge.interrupt(py, thread) {
-                error.write_unraisable(py, None);
-            }
-        });
     }
 }
 
@@ -334,6 +360,7 @@ impl OutputStream {
             if let Ok(is_in) = is_in {
                 return Ok(is_in);
             }
+            self.core.get().check_outside("put")?;
             py.check_signals()?;
         }
     }
@@ -369,6 +396,9 @@ impl OutputStream {
         match next {
             Next::Output(output) => Ok((1, output.0)),
             Next::Nothing => {
+                if !patience.is_zero() {
+                    self.core.get().check_outside("map")?;
+                }
                 py.check_signals()?;
                 Ok((0, py.None()))
             }
@@ -478,6 +508,15 @@ fn news_of(on_news: Py<PyAny>, mailbox: Option<&Arc<Mailbox>>) -> Box<dyn Fn() +
         let on_news = Arc::clone(&on_news);
         tell(mailbox.as_ref(), move |py| hand(py, &on_news, ()));
     })
+}
+
+/// Do something that nobody hears the failure of.
+fn or_unraisable(work: impl FnOnce(Python<'_>) -> PyResult<()>) {
+    Python::attach(|py| {
+        if let Err(error) = work(py) {
+            error.write_unraisable(py, None);
+        }
+    });
 }
 
 /// Tell Python something: on the event loop, if there is one.

@@ -23,8 +23,9 @@ fn longest_pause(retry_delay: Duration, attempt: u32) -> Duration {
     retry_delay.saturating_mul(1 << attempt.min(16)).min(LONGEST_DELAY)
 }
 
-/// Takes an item that failed for good, and its fault. May fail itself, and then the item has failed after all.
-pub type DeadLetter<P> = Arc<dyn Fn(P, <P as Payload>::Fault) -> Result<(), <P as Payload>::Fault> + Send + Sync>;
+/// Takes an item that failed for good, its index and its fault. May fail itself, and then the item has failed after all.
+pub type DeadLetter<P> =
+    Arc<dyn Fn(P, Option<u64>, <P as Payload>::Fault) -> Result<(), <P as Payload>::Fault> + Send + Sync>;
 
 /// What is done about failures of one node.
 pub struct Policy<P: Payload> {
@@ -72,13 +73,13 @@ impl<P: Payload> Policy<P> {
     }
 
     /// An item failed for good.
-    fn give_up(&self, item: P, fault: P::Fault) -> Result<(), P::Fault> {
+    fn give_up(&self, item: P, index: Option<u64>, fault: P::Fault) -> Result<(), P::Fault> {
         // What is stopped is not wanted any more; nobody need hear of it.
         if P::is_interrupt(&fault) || self.stop.is_set() {
             return Err(fault);
         }
         if let Some(dead_letter) = &self.dead_letter {
-            dead_letter(item, fault)?;
+            dead_letter(item, index, fault)?;
         } else if self.on_error == OnError::Stop {
             return Err(fault);
         }
@@ -91,12 +92,14 @@ impl<P: Payload> Policy<P> {
 pub struct Guarded<P: Payload> {
     node: Box<dyn Node<P>>,
     policy: Arc<Policy<P>>,
+    /// The index of each item of the next call.
+    indices: Vec<u64>,
 }
 
 impl<P: Payload> Guarded<P> {
     /// Put a node under a policy.
     pub fn new(node: Box<dyn Node<P>>, policy: Policy<P>) -> Self {
-        Self { node, policy: Arc::new(policy) }
+        Self { node, policy: Arc::new(policy), indices: Vec::new() }
     }
 }
 
@@ -110,6 +113,7 @@ impl<P: Payload> Node<P> for Guarded<P> {
     }
 
     fn process(&mut self, item: P) -> Result<Outputs<P>, P::Fault> {
+        let index = self.indices.first().copied();
         let mut attempt = 0;
         loop {
             // A generator fails while it is drawn from; its first output decides whether the attempt was good.
@@ -118,11 +122,11 @@ impl<P: Payload> Node<P> for Guarded<P> {
                 Ok(Begun::Whole(outputs)) => return Ok(outputs),
                 Ok(Begun::Stream(first, rest)) => {
                     let policy = Arc::clone(&self.policy);
-                    let stream = GuardedStream { item: Some(item), first: Some(first), rest, policy };
+                    let stream = GuardedStream { item: Some(item), index, first: Some(first), rest, policy };
                     return Ok(Outputs::Many(Box::new(stream)));
                 }
                 Err(fault) if self.policy.may_retry(attempt, &fault) => attempt += 1,
-                Err(fault) => return self.policy.give_up(item, fault).map(|()| Outputs::None),
+                Err(fault) => return self.policy.give_up(item, index, fault).map(|()| Outputs::None),
             }
         }
     }
@@ -143,8 +147,9 @@ impl<P: Payload> Node<P> for Guarded<P> {
                 Err(fault) if self.policy.may_retry(attempt, &fault) => attempt += 1,
                 Err(fault) => {
                     let count = items.len();
-                    for item in items {
-                        self.policy.give_up(item, P::duplicate_fault(&fault))?;
+                    for (number, item) in items.into_iter().enumerate() {
+                        let index = self.indices.get(number).copied();
+                        self.policy.give_up(item, index, P::duplicate_fault(&fault))?;
                     }
                     return Ok((0..count).map(|_| None).collect());
                 }
@@ -154,12 +159,19 @@ impl<P: Payload> Node<P> for Guarded<P> {
 
     fn start(&mut self, item: P, done: Done<P>) -> Option<EndEarly> {
         let policy = Arc::clone(&self.policy);
-        let copy = item.duplicate();
+        let (copy, index) = (item.duplicate(), self.indices.first().copied());
         // The pause of a retry would hold up whoever reports the end: a node that begins items tries them again itself.
         self.node.start(
             item,
             Box::new(move |answer| {
-                done(answer.or_else(|fault| policy.give_up(copy, fault).map(|()| Outputs::None)));
+                done(match answer {
+                    Ok(Outputs::Many(rest)) => {
+                        let stream = GuardedStream { item: Some(copy), index, first: None, rest, policy };
+                        Ok(Outputs::Many(Box::new(stream)))
+                    }
+                    Ok(outputs) => Ok(outputs),
+                    Err(fault) => policy.give_up(copy, index, fault).map(|()| Outputs::None),
+                });
             }),
         )
     }
@@ -170,6 +182,11 @@ impl<P: Payload> Node<P> for Guarded<P> {
 
     fn keeps_time(&self) -> bool {
         self.node.keeps_time()
+    }
+
+    fn announce(&mut self, item_indices: &[u64]) {
+        self.indices.clear();
+        self.indices.extend_from_slice(item_indices);
     }
 
     fn set_aside(&self) -> Option<Arc<AtomicU64>> {
@@ -211,6 +228,7 @@ fn begin_stream<P: Payload>(outputs: Outputs<P>) -> Result<Begun<P>, P::Fault> {
 /// A generator that has begun well. If it fails later, what it gave stays, and the rest is given up.
 struct GuardedStream<P: Payload> {
     item: Option<P>,
+    index: Option<u64>,
     first: Option<P>,
     rest: Box<dyn Stream<P>>,
     policy: Arc<Policy<P>>,
@@ -223,7 +241,7 @@ impl<P: Payload> Stream<P> for GuardedStream<P> {
         }
         match self.rest.next() {
             Err(fault) => match self.item.take() {
-                Some(item) => self.policy.give_up(item, fault).map(|()| None),
+                Some(item) => self.policy.give_up(item, self.index, fault).map(|()| None),
                 None => Err(fault),
             },
             next => next,

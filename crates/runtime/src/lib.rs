@@ -12,6 +12,7 @@ pub mod manifest;
 mod metrics;
 mod native;
 mod node;
+mod numbering;
 mod options;
 mod pace;
 mod plan;

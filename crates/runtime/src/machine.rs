@@ -14,7 +14,8 @@ use quanta::Instant;
 use self::gates::Gate;
 use crate::layout::{Edge, Layout, Route};
 use crate::metrics::Recorders;
-use crate::progress::{NO_ITEM, Progress};
+use crate::numbering::{self, NO_INPUT};
+use crate::progress::Progress;
 use crate::{Node, Observer, Outputs, Payload, Phase, Plan, Sink, Stream};
 
 /// Why the machine stopped in the middle of its work.
@@ -34,6 +35,8 @@ enum Work<P: Payload> {
 
 pub(crate) struct Machine<P: Payload> {
     pub(crate) nodes: Vec<Box<dyn Node<P>>>,
+    /// Which of the nodes must know the index of an item that they get.
+    hands_failures_on: Vec<bool>,
     /// The number of each node in the plan.
     pub(crate) members: Vec<usize>,
     plan: Arc<Plan>,
@@ -54,8 +57,8 @@ pub(crate) struct Machine<P: Payload> {
     pub(crate) recorders: Option<Recorders>,
     pub(crate) observer: Option<Arc<dyn Observer>>,
     pub(crate) is_cancelled: crate::CancelFlag,
-    /// The index of the input under way.
-    pub(crate) item_index: u64,
+    /// The number of the input under way.
+    pub(crate) input: u64,
 }
 
 impl<P: Payload> Machine<P> {
@@ -79,13 +82,14 @@ impl<P: Payload> Machine<P> {
             gate_of,
             visited: vec![false; nodes.len()],
             members,
+            hands_failures_on: nodes.iter().map(|node| node.set_aside().is_some()).collect(),
             nodes,
             stack: Vec::new(),
             source: None,
             recorders: None,
             observer: None,
             is_cancelled,
-            item_index: 0,
+            input: numbering::of_item(0),
         }
     }
 
@@ -178,7 +182,7 @@ impl<P: Payload> Machine<P> {
                 return Err(Stop::Cancelled);
             }
             let started = self.is_watched().then(Instant::now);
-            self.progress.enter(node, NO_ITEM);
+            self.progress.enter(node, NO_INPUT);
             let flushed = self.nodes[node].flush();
             self.progress.leave();
             let took = started.map_or(Duration::ZERO, |started| started.elapsed());
@@ -255,7 +259,7 @@ impl<P: Payload> Machine<P> {
             return Err(Stop::Cancelled);
         }
         let started = self.is_watched().then(Instant::now);
-        self.progress.enter(node, if phase == Phase::Process { self.item_index } else { NO_ITEM });
+        self.progress.enter(node, if phase == Phase::Process { self.input } else { NO_INPUT });
         let next = stream.next();
         self.progress.leave();
         let took = took + started.map_or(Duration::ZERO, |started| started.elapsed());
@@ -315,7 +319,8 @@ impl<P: Payload> Machine<P> {
         if self.has_join {
             self.visited[node] = true;
         }
-        self.progress.enter(node, self.item_index);
+        self.announce(node, &[self.item_index()]);
+        self.progress.enter(node, self.input);
         let answer = self.nodes[node].process(item);
         self.progress.leave();
         if let Some(started) = started {

@@ -121,6 +121,9 @@ pub trait Node<P: Payload>: Send {
         false
     }
 
+    /// The index of each item of the next call. Told to nodes that answer [`Node::set_aside`]: they hand failures on.
+    fn announce(&mut self, _item_indices: &[u64]) {}
+
     /// Counts the items that failed and were seen to here, if the node does that.
     fn set_aside(&self) -> Option<Arc<AtomicU64>> {
         None

@@ -101,6 +101,8 @@ pub struct Options {
     pub when_full: WhenFull,
     /// What happens when the node fails.
     pub on_error: OnError,
+    /// Who gets failed items instead: the word by which it was given, and its name. Only shown.
+    pub handler: Option<(&'static str, String)>,
     /// How often a failed item is tried again.
     pub retries: u32,
     /// The pause before the first retry; it doubles with each one.
@@ -120,6 +122,7 @@ impl Default for Options {
             queue_size: None,
             when_full: WhenFull::Wait,
             on_error: OnError::Stop,
+            handler: None,
             retries: 0,
             retry_delay: Duration::ZERO,
             timeout: None,
@@ -147,6 +150,9 @@ const FULL_QUEUES: [WhenFull; 3] = [WhenFull::Wait, WhenFull::DropOldest, WhenFu
 
 /// No figure of an option makes sense beyond this.
 const LARGEST_COUNT: u64 = 1_000_000;
+
+/// The clocks of some systems end soon after.
+const LONGEST_SECS: f64 = 1e9;
 
 /// An option that was refused: its name, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -203,6 +209,9 @@ impl Options {
         }
         tell("when_full", self.when_full != WhenFull::Wait, self.when_full.name().into());
         tell("on_error", self.on_error != OnError::Stop, self.on_error.name().into());
+        if let Some((word, name)) = &self.handler {
+            tell(word, true, name.clone());
+        }
         tell("retries", self.retries > 0, self.retries.to_string());
         tell("retry_delay", !self.retry_delay.is_zero(), in_words(self.retry_delay));
         if let Some(timeout) = self.timeout {
@@ -213,7 +222,7 @@ impl Options {
 
     /// Whether failures of a node with these options are seen to at the node.
     pub fn has_policy(&self) -> bool {
-        self.on_error != OnError::Stop || self.retries > 0
+        self.on_error != OnError::Stop || self.handler.is_some() || self.retries > 0
     }
 
     fn set(&mut self, name: &str, value: &Value) -> Result<(), String> {
@@ -233,6 +242,7 @@ impl Options {
             }
             "retry_delay" => self.retry_delay = seconds(value)?,
             "timeout" => self.timeout = positive_seconds(value)?,
+            "dead_letter" => return Err("it is a callable, which only a program can give".into()),
             _ => return Err(format!("unknown option{}", hint(name))),
         }
         Ok(())
@@ -280,7 +290,8 @@ fn count(value: &Value, least: u64) -> Result<usize, String> {
 }
 
 fn seconds(value: &Value) -> Result<Duration, String> {
-    let duration = value.as_f64().and_then(|secs| Duration::try_from_secs_f64(secs).ok());
+    let secs = value.as_f64().filter(|&secs| secs <= LONGEST_SECS);
+    let duration = secs.and_then(|secs| Duration::try_from_secs_f64(secs).ok());
     duration.ok_or_else(|| expected("a number of seconds, 0 or more", value))
 }
 
@@ -334,6 +345,7 @@ mod tests {
             queue_size: Some(7),
             when_full: WhenFull::DropOldest,
             on_error: OnError::Skip,
+            handler: None,
             retries: 3,
             retry_delay: Duration::from_millis(250),
             timeout: Some(Duration::from_secs(2)),

@@ -2,8 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Stands for the item where a node is at work without one: in `initialize`, `flush` or `cleanup`.
-pub(crate) const NO_ITEM: u64 = u64::MAX;
+use crate::numbering::NO_INPUT;
 
 /// The call under way in one stage.
 ///
@@ -14,7 +13,7 @@ pub(crate) struct Progress {
     /// Odd while a node is at work; goes up with every call.
     steps: AtomicU64,
     node: AtomicU32,
-    item: AtomicU64,
+    input: AtomicU64,
     thread: AtomicU64,
 }
 
@@ -24,19 +23,19 @@ pub(crate) struct Reading {
     pub(crate) step: u64,
     /// The number of the node in its stage.
     pub(crate) node: usize,
-    /// The index of the input, where there is one.
-    pub(crate) item: Option<u64>,
+    /// The number of the input, where there is one.
+    pub(crate) input: Option<u64>,
     /// Who works, by the number that [`Progress::set_thread`] got; 0 if unknown.
     pub(crate) thread: u64,
 }
 
 impl Progress {
-    /// A node begins with an item, or with [`NO_ITEM`].
-    pub(crate) fn enter(&self, node: usize, item: u64) {
+    /// A node begins with something of an input, or with [`NO_INPUT`].
+    pub(crate) fn enter(&self, node: usize, input: u64) {
         // A stage has far fewer nodes than u32 can count, and an equal number only blurs a message.
         #[allow(clippy::cast_possible_truncation, reason = "see above")]
         self.node.store(node as u32, Ordering::Relaxed);
-        self.item.store(item, Ordering::Relaxed);
+        self.input.store(input, Ordering::Relaxed);
         self.steps.store(self.steps.load(Ordering::Relaxed) | 1, Ordering::Relaxed);
     }
 
@@ -56,7 +55,7 @@ impl Progress {
         (step & 1 == 1).then(|| Reading {
             step,
             node: self.node.load(Ordering::Relaxed) as usize,
-            item: Some(self.item.load(Ordering::Relaxed)).filter(|&item| item != NO_ITEM),
+            input: Some(self.input.load(Ordering::Relaxed)).filter(|&input| input != NO_INPUT),
             thread: self.thread.load(Ordering::Relaxed),
         })
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::machine::{Machine, Stop};
 use crate::metrics::{Recorders, whole_micros};
+use crate::numbering;
 use crate::pace::Pace;
 use crate::{Bulk, BulkEnd, Feed, Metrics, Node, Observer, Outputs, Payload, Phase, Plan, Sink, Turn};
 
@@ -319,7 +320,7 @@ impl<P: Payload> Runner<P> {
         let next = enter(self.turn.as_deref(), &self.machine.is_cancelled, || stream.next());
         let Some(next) = next else { return Err(RunError::Cancelled) };
         if matches!(next, Ok(Some(_))) {
-            self.machine.item_index = self.items_in;
+            self.machine.input = numbering::of_item(self.items_in);
             self.machine.note_step(0, Phase::Process, started.elapsed());
         } else {
             self.machine.source = None;
@@ -384,7 +385,7 @@ impl<P: Payload> Runner<P> {
         let mut taken = 0;
         let outcome = self.in_turn(sink, |machine, sink| {
             for item in items {
-                machine.item_index = first + taken;
+                machine.input = numbering::of_item(first + taken);
                 taken += 1;
                 machine.take(item, sink)?;
             }
@@ -400,7 +401,7 @@ impl<P: Payload> Runner<P> {
         sink: &mut dyn Sink<P>,
         way: impl FnOnce(&mut Machine<P>, P, &mut dyn Sink<P>) -> Result<(), Stop<P::Fault>>,
     ) -> Result<(), RunError<P::Fault>> {
-        self.machine.item_index = self.items_in;
+        self.machine.input = numbering::of_item(self.items_in);
         self.items_in += 1;
         self.in_turn(sink, |machine, sink| way(machine, item, sink))
     }
@@ -413,10 +414,12 @@ impl<P: Payload> Runner<P> {
             return Err(RunError::Cancelled);
         };
         self.items_in += outcome.taken as u64;
-        self.machine.item_index = self.items_in.saturating_sub(1);
+        self.machine.input = numbering::of_item(self.items_in.saturating_sub(1));
         match outcome.end {
             BulkEnd::Done => Ok(outcome.taken),
-            BulkEnd::Fault(node, fault) => Err(self.blame(node, Some(self.machine.item_index), Phase::Process, fault)),
+            BulkEnd::Fault(node, fault) => {
+                Err(self.blame(node, Some(self.machine.item_index()), Phase::Process, fault))
+            }
             BulkEnd::SinkFault(fault) => Err(RunError::Sink(fault)),
             BulkEnd::Refused(chunk) => {
                 self.bulk = None;
@@ -444,7 +447,7 @@ impl<P: Payload> Runner<P> {
         let outcome = enter(turn.as_deref(), &cancel, || work(machine, &mut counted)).unwrap_or(Err(Stop::Cancelled));
         outcome.map_err(|stop| match stop {
             Stop::Node { node, phase, fault } => {
-                let item_index = (phase == Phase::Process).then_some(self.machine.item_index);
+                let item_index = (phase == Phase::Process).then_some(self.machine.item_index());
                 self.blame(node, item_index, phase, fault)
             }
             Stop::Sink(fault) => RunError::Sink(fault),

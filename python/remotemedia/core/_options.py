@@ -13,19 +13,27 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = [
+    "LONGEST_SECS",
     "Batch",
     "NodeSpec",
     "check_executor",
     "check_fit",
     "check_options",
+    "defaults_for",
+    "name_of",
     "needs_queue",
     "session_settings",
     "with_options",
 ]
 
 _LARGEST_COUNT = 1_000_000
+LONGEST_SECS = 1_000_000_000
+"""No time in options is longer: the clocks of some systems end soon after."""
+
 _DEFAULT_STALL_WARNING_SECS = 5.0
 _DEFAULT_QUEUE_SIZE = 64
+
+_OF_FAILED_ITEMS = ("on_error", "dead_letter", "retries", "retry_delay")
 
 _NOT_YET = {"max_restarts": "placement='process'", "restart_window": "placement='process'"}
 
@@ -137,6 +145,15 @@ def check_fit(node: Any, options: Mapping[str, Any], node_id: str) -> None:
         raise PipelineError(f"{where}batch is for a process() that gets a list and answers a list")
     if source and needs_queue(options):
         raise PipelineError(f"{where}a source has no queue before it, and runs once")
+    if source and (useless := [name for name in _OF_FAILED_ITEMS if name in options]):
+        raise PipelineError(f"{where}{useless[0]} is for items that fail; a source gets none")
+
+
+def defaults_for(node: object, defaults: dict[str, Any]) -> dict[str, Any]:
+    """What of the defaults of a session is for a node: a source gets no items, so it has fewer options."""
+    if isinstance(node, type) or not hasattr(node, "process") or not is_source(node):
+        return defaults
+    return {name: value for name, value in defaults.items() if name in {"placement", "timeout"}}
 
 
 def needs_queue(options: Mapping[str, Any]) -> bool:
@@ -150,6 +167,13 @@ def needs_queue(options: Mapping[str, Any]) -> bool:
     )
 
 
+def name_of(handler: Any) -> str:
+    """What to call a function or another callable by."""
+    handler = getattr(handler, "func", handler)
+    name = getattr(handler, "__qualname__", None) or type(handler).__qualname__
+    return str(name).rpartition("<locals>.")[2]
+
+
 def session_settings(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Divide the options of `Pipeline.open` into settings of the session and defaults for its nodes.
 
@@ -157,14 +181,14 @@ def session_settings(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
         PipelineError: If one is unknown or out of range.
     """
     settings = {
-        "enable_metrics": bool(options.get("enable_metrics", False)),
+        "enable_metrics": options.get("enable_metrics", False),
         "queue_size": options.get("queue_size", _DEFAULT_QUEUE_SIZE),
         "stall_warning": options.get("stall_warning", _DEFAULT_STALL_WARNING_SECS),
     }
-    if (problem := _check_count(settings["queue_size"])) is not None:
-        raise PipelineError(f"queue_size={settings['queue_size']!r} is not available; {problem}")
-    if (problem := _check_limit(settings["stall_warning"])) is not None:
-        raise PipelineError(f"stall_warning={settings['stall_warning']!r} is not available; {problem}")
+    checks = {"enable_metrics": _check_flag, "queue_size": _check_count, "stall_warning": _check_limit}
+    for name, check in checks.items():
+        if (problem := check(settings[name])) is not None:
+            raise PipelineError(f"{name}={settings[name]!r} is not available; {problem}")
     defaults = {name: value for name, value in options.items() if name not in settings}
     names = [*settings, *(name for name in _CHECKS if name not in settings)]
     for name in defaults:
@@ -208,7 +232,7 @@ def _check_flag(value: Any) -> str | None:
 
 def _check_seconds(value: Any) -> str | None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return None if is_number and 0 <= value < float("inf") else "it is a number of seconds, 0 or more"
+    return None if is_number and 0 <= value <= LONGEST_SECS else "it is a number of seconds, 0 or more"
 
 
 def _check_limit(value: Any) -> str | None:
@@ -222,7 +246,7 @@ def _check_batch(value: Any) -> str | None:
     size, max_wait = (value.size, value.max_wait) if isinstance(value, Batch) else (value, None)
     if isinstance(value, dict):
         if set(value) - {"size", "max_wait"} or "size" not in value:
-            return "an object with size and max_wait"
+            return "it is an object with size and max_wait"
         size, max_wait = value["size"], value.get("max_wait")
     if _check_count(size) is not None or (max_wait is not None and _check_seconds(max_wait) is not None):
         return "it is a number of items, or Batch(size, max_wait=seconds)"

@@ -192,13 +192,13 @@ class Pipeline(GraphOwner):
         Raises:
             PipelineError: If an option is unknown or out of range, or the pipeline cannot run.
         """
-        from remotemedia.core._options import session_settings
+        from remotemedia.core._options import defaults_for, session_settings
         from remotemedia.sessions import Opening
 
         settings, defaults = session_settings(options)
         graph = self.to_graph()
         if defaults:
-            entries = [entry.with_defaults(defaults) for entry in graph.entries]
+            entries = [entry.with_defaults(defaults_for(entry.node, defaults)) for entry in graph.entries]
             for entry in entries:
                 check_fit(entry.node, entry.options, entry.id)
             graph = Graph(graph.name, entries, graph.source)

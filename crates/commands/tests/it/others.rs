@@ -57,7 +57,7 @@ fn check_tells_what_would_run_where() {
     assert_eq!(
         Desk::new().run("check diamond").good(),
         "diamond can run: 4 nodes in 1 stage\n\n\
-         stage 1, inline\n  \
+         stage 1, inline: on the caller's thread, one item at a time\n  \
          a  ANode  takes the input\n  \
          b  BNode  after a\n  \
          c  CNode  after a\n  \

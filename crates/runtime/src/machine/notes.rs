@@ -4,9 +4,22 @@ use std::time::Duration;
 
 use super::Machine;
 use crate::metrics::Recorder;
+use crate::numbering;
 use crate::{NodeFailure, Outputs, Payload, Phase, RunError};
 
 impl<P: Payload> Machine<P> {
+    /// The index of the item under way, or of the last one at the end of input.
+    pub(crate) fn item_index(&self) -> u64 {
+        numbering::item_index(self.input)
+    }
+
+    /// Tell a node that must know which items it gets next.
+    pub(crate) fn announce(&mut self, node: usize, item_indices: &[u64]) {
+        if self.hands_failures_on[node] {
+            self.nodes[node].announce(item_indices);
+        }
+    }
+
     pub(super) fn note_call(&mut self, node: usize, answer: &Result<Outputs<P>, P::Fault>, took: Duration) {
         // A generator is noted when it has ended, with all the time that it took.
         let has_ended = !matches!(answer, Ok(Outputs::Many(_)));
@@ -80,7 +93,7 @@ impl<P: Payload> Machine<P> {
 
     fn observe(&self, node: usize, phase: Phase, took: Duration) {
         if let Some(observer) = &self.observer {
-            let item_index = (phase == Phase::Process).then_some(self.item_index);
+            let item_index = (phase == Phase::Process).then_some(self.item_index());
             observer.stepped(&self.plan.nodes()[self.members[node]].id, phase, item_index, took);
         }
     }

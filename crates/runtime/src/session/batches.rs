@@ -10,7 +10,7 @@ use super::parallel::end_stream;
 use super::reorder::{Begin, Completion};
 use super::stage::{Stage, Unit, inputs_of};
 use crate::machine::Machine;
-use crate::{Batch, Payload};
+use crate::{Batch, Payload, numbering};
 
 /// The life of the thread of one replica of such a stage.
 pub(crate) fn run_batches<P: Payload>(core: &Arc<Core<P>>, stage: usize, unit: usize) {
@@ -154,8 +154,10 @@ fn call_node<P: Payload>(
     let (owners, items): (Vec<usize>, Vec<P>) = items.into_iter().unzip();
     let count = items.len();
     let started = Instant::now();
-    machine.item_index = begun[owners[0]].header.input;
-    machine.progress.enter(0, machine.item_index);
+    let indices: Vec<u64> = owners.iter().map(|&owner| numbering::item_index(begun[owner].header.input)).collect();
+    machine.announce(0, &indices);
+    machine.input = begun[owners[0]].header.input;
+    machine.progress.enter(0, machine.input);
     let answers = unit.enter(machine, |machine| machine.nodes[0].process_batch(items));
     machine.progress.leave();
     machine.count_batch(0, count, started.elapsed());

@@ -18,7 +18,8 @@ use super::{Replicas, Session, SessionSettings, TurnOf};
 use crate::layout::Edge;
 use crate::machine::Machine;
 use crate::metrics::Recorders;
-use crate::progress::{NO_ITEM, Progress};
+use crate::numbering::NO_INPUT;
+use crate::progress::Progress;
 use crate::{CancelFlag, Failure, Node, Payload, Phase, Plan, RunError, WhenFull};
 
 impl<P: Payload> Session<P> {
@@ -61,7 +62,6 @@ impl<P: Payload> Session<P> {
             free: Free::default(),
             owed: Mutex::new(Vec::new()),
             stop: settings.stop.clone(),
-            calls: AtomicU64::new(0),
             calls_out: AtomicU64::new(0),
             calls_interrupted: AtomicU64::new(0),
             opened: Instant::now(),
@@ -118,7 +118,7 @@ fn build_stages<P: Payload>(
             let mut machine = Machine::new(plan, index, members.collect(), CancelFlag::default());
             machine.recorders = settings.with_metrics.then(|| Recorders::new(&machine.nodes));
             machine.observer.clone_from(&settings.observer);
-            machine.item_index = u64::MAX;
+            machine.input = NO_INPUT;
             machine
         };
         machines.push((0..replicas).map(machine_of).collect());
@@ -204,7 +204,7 @@ impl<P: Payload> Machine<P> {
     /// Initialize one node.
     pub(super) fn initialize(&mut self, node: usize) -> Result<(), RunError<P::Fault>> {
         let started = Instant::now();
-        self.progress.enter(node, NO_ITEM);
+        self.progress.enter(node, NO_INPUT);
         let outcome = self.nodes[node].initialize();
         self.progress.leave();
         self.note_phase(node, Phase::Initialize, started.elapsed());
@@ -221,7 +221,7 @@ impl<P: Payload> Machine<P> {
     /// Clean one node up.
     pub(super) fn clean_up(&mut self, node: usize) -> Result<(), crate::NodeFailure<P::Fault>> {
         let started = Instant::now();
-        self.progress.enter(node, NO_ITEM);
+        self.progress.enter(node, NO_INPUT);
         let stopped = self.nodes[node].stop();
         let outcome = stopped.and(self.nodes[node].cleanup());
         self.progress.leave();

@@ -10,7 +10,7 @@ use super::parallel::end_stream;
 use super::reorder::Completion;
 use super::stage::{Stage, inputs_of};
 use crate::node::EndEarly;
-use crate::{Outputs, Payload};
+use crate::{Outputs, Payload, numbering};
 
 /// The life of the thread of such a stage.
 pub(crate) fn run_concurrent<P: Payload>(core: &Arc<Core<P>>, stage_index: usize) {
@@ -136,6 +136,7 @@ fn start_all<P: Payload>(
         let of_done = Arc::clone(&group);
         let started = Instant::now();
         machine.count_input(0);
+        machine.announce(0, &[numbering::item_index(input)]);
         machine.progress.enter(0, input);
         let done = Box::new(move |answer| of_done.finish(slot, started, answer));
         let end_early = unit.enter(&mut machine, |machine| machine.nodes[0].start(item, done));

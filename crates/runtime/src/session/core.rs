@@ -10,7 +10,7 @@ use super::inbox::{Dropped, Parcel};
 use super::stage::{Link, Stage};
 use super::tracker::{Client, Tracker};
 use crate::progress::Progress;
-use crate::{Observer, Payload, Phase, Plan, Reporter, RunError};
+use crate::{Observer, Payload, Phase, Plan, Reporter, RunError, numbering};
 
 /// The shared part of a session.
 pub(crate) struct Core<P: Payload> {
@@ -147,7 +147,7 @@ impl<P: Payload> Core<P> {
     /// The error for a fault of the only node of a stage.
     pub(crate) fn blame_node(&self, stage: usize, input: u64, fault: P::Fault) -> RunError<P::Fault> {
         let node = self.plan.stages()[stage].nodes[0];
-        RunError::of_node::<P>(&self.plan.nodes()[node].id, Some(input), Phase::Process, fault)
+        RunError::of_node::<P>(&self.plan.nodes()[node].id, Some(numbering::item_index(input)), Phase::Process, fault)
     }
 
     /// Errors that end nothing, such as of a generator that is closed because its input failed.
@@ -164,7 +164,7 @@ impl<P: Payload> Core<P> {
         stage.units[0].count_call(took, outputs);
         if let Some(observer) = &self.observer {
             let node = self.plan.stages()[stage.index].nodes[0];
-            observer.stepped(&self.plan.nodes()[node].id, Phase::Process, Some(input), took);
+            observer.stepped(&self.plan.nodes()[node].id, Phase::Process, Some(numbering::item_index(input)), took);
         }
     }
 
@@ -177,6 +177,18 @@ impl<P: Payload> Core<P> {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Acquire)
+    }
+
+    /// Batches no longer wait for company. Answers a number above those of the inputs so far.
+    pub(crate) fn begin_drain(&self) -> u64 {
+        self.draining.fetch_add(1, Ordering::AcqRel);
+        self.stages.iter().for_each(|stage| stage.inbox.nudge());
+        self.tracker.end()
+    }
+
+    /// The end of [`Core::begin_drain`].
+    pub(crate) fn end_drain(&self) {
+        self.draining.fetch_sub(1, Ordering::AcqRel);
     }
 
     pub(crate) fn is_draining(&self) -> bool {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::Session;
 use super::stage::{Unit, blame};
 use crate::machine::{Machine, Stop};
+use crate::numbering::{self, NO_INPUT};
 use crate::{Payload, RunError, Sink};
 
 /// Those who wait look as often whether the thread of the stage, which tells nobody, has left the nodes.
@@ -67,12 +68,13 @@ impl<P: Payload> Session<P> {
     /// Take an item through an all-inline plan on this thread; `None` flushes the nodes.
     pub fn direct(&self, item: Option<P>, sink: &mut dyn Sink<P>) -> Direct<P> {
         let mut item = Some(item);
-        let outcome = self.directly(|machine| match item.take() {
-            Some(Some(item)) => {
-                machine.item_index = self.calls.fetch_add(1, Ordering::Relaxed);
-                machine.take(item, sink)
+        let outcome = self.directly(|machine| {
+            if let Some(Some(item)) = item.take() {
+                machine.input = numbering::of_item(self.core.tracker.number_items(1));
+                return machine.take(item, sink);
             }
-            _ => machine.flush(sink),
+            machine.input = numbering::of_end(self.core.tracker.items(), 0);
+            machine.flush(sink)
         });
         outcome.unwrap_or_else(|| Direct::Busy(item.flatten()))
     }
@@ -80,7 +82,7 @@ impl<P: Payload> Session<P> {
     /// Go on with an answer that a node gave to a [`crate::Bulk`]. Where another thread is inside, `answer` stays.
     pub fn resume(&self, node: usize, answer: &mut Option<P>, sink: &mut dyn Sink<P>) -> Direct<P> {
         let outcome = self.directly(|machine| {
-            machine.item_index = self.calls.load(Ordering::Relaxed).saturating_sub(1);
+            machine.input = numbering::of_item(self.core.tracker.items().saturating_sub(1));
             answer.take().map_or(Ok(()), |answer| machine.resume(node, answer, sink))
         });
         outcome.unwrap_or(Direct::Busy(None))
@@ -102,9 +104,9 @@ impl<P: Payload> Session<P> {
         self.free.wait(patience, || is_free() || self.is_closed())
     }
 
-    /// Items that went past the engine, for the metrics.
-    pub fn count_direct(&self, count: u64) {
-        self.calls.fetch_add(count, Ordering::Relaxed);
+    /// Count items that went past the engine. Answers the index of the first.
+    pub fn count_direct(&self, count: u64) -> u64 {
+        self.core.tracker.number_items(count)
     }
 
     /// Outputs of direct calls, for the metrics.
@@ -146,7 +148,7 @@ impl<P: Payload> Session<P> {
             }
         };
         // An input that comes by the queue must find another number here than its own.
-        machine.item_index = u64::MAX;
+        machine.input = NO_INPUT;
         drop(machine);
         self.free.tell();
         Some(answer)

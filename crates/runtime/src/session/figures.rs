@@ -42,7 +42,7 @@ impl<P: Payload> Session<P> {
             pipeline: core.plan.name().to_owned(),
             total_duration_us: whole_micros(total),
             overhead_us: whole_micros(total.saturating_sub(inside)),
-            items_in: items_in + self.calls.load(Ordering::Relaxed),
+            items_in,
             items_out: items_out + self.calls_out.load(Ordering::Relaxed),
             errors: recorders.iter().map(Recorder::errors).sum(),
             interrupted: core.tracker.interrupted(),

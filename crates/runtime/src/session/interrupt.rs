@@ -10,6 +10,7 @@ use super::core::Submission;
 use super::stage::Unit;
 use super::tracker::Clients;
 use crate::machine::Machine;
+use crate::numbering::NO_INPUT;
 use crate::{Payload, RunError};
 
 /// A node that has just begun to wait is told as often not to.
@@ -66,7 +67,7 @@ impl<P: Payload> Session<P> {
             let Some(mut machine) = self.wait_for(unit, stop_waiting) else { return false };
             let failed = unit.enter(&mut machine, Machine::interrupt);
             core.note_failures(failed.into_iter().map(|(_, _, fault)| fault));
-            machine.item_index = u64::MAX;
+            machine.input = NO_INPUT;
         }
         true
     }

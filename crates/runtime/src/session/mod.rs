@@ -31,7 +31,7 @@ mod threads;
 mod tracker;
 mod watch;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -62,6 +62,20 @@ pub struct SessionSettings<P: Payload> {
     pub stall_warning: Option<Duration>,
     /// Set by the session while nodes should not wait: during an interrupt, and from its end on. The policies of the nodes have it too.
     pub stop: CancelFlag,
+}
+
+impl<P: Payload> Default for SessionSettings<P> {
+    /// Nothing is measured or reported; 64 parcels may wait before a stage.
+    fn default() -> Self {
+        Self {
+            with_metrics: false,
+            observer: None,
+            reporter: None,
+            queue_size: 64,
+            stall_warning: None,
+            stop: CancelFlag::default(),
+        }
+    }
 }
 
 /// Hears of what ends nothing, but should be known.
@@ -135,7 +149,6 @@ pub struct Session<P: Payload> {
     /// Initialize was entered: stage, replica and node in it, in that order.
     owed: Mutex<Vec<(usize, usize, usize)>>,
     stop: CancelFlag,
-    calls: AtomicU64,
     calls_out: AtomicU64,
     /// Calls on their caller's thread that were interrupted, and that `interrupt` has not counted.
     calls_interrupted: AtomicU64,
@@ -197,11 +210,24 @@ impl<P: Payload> Session<P> {
             }
             for (unit, place) in stage.units.iter().zip(0..) {
                 let reading = unit.progress.read();
-                let reading = reading.filter(|reading| reading.item.is_some_and(|item| inputs.contains(&item)));
+                let reading = reading.filter(|reading| reading.input.is_some_and(|input| inputs.contains(&input)));
                 at_work.extend(reading.map(|reading| AtWork { stage: stage.index, unit: place, reading }));
             }
         }
         at_work
+    }
+
+    /// The node in whose call the thread with this number is, if it is in one of this session's.
+    pub fn node_of(&self, thread: u64) -> Option<&str> {
+        let core = &self.core;
+        let units =
+            core.stages.iter().flat_map(|stage| stage.units.iter().map(move |unit| (stage.index, &*unit.progress)));
+        let mut places = units.chain([(core.plan.stage_of(0), &core.source)]);
+        places.find_map(|(stage, progress)| {
+            let reading = progress.read().filter(|reading| reading.thread == thread)?;
+            let node = core.plan.stages()[stage].nodes.get(reading.node)?;
+            Some(core.plan.nodes()[*node].id.as_str())
+        })
     }
 
     /// Whether a thread is still in the same call.
@@ -211,9 +237,7 @@ impl<P: Payload> Session<P> {
 
     /// Begin to wait until all that went in has come out: batches no longer wait for company.
     pub fn begin_drain(&self) -> u64 {
-        self.core.draining.fetch_add(1, Ordering::AcqRel);
-        self.core.stages.iter().for_each(|stage| stage.inbox.nudge());
-        self.core.tracker.next_input()
+        self.core.begin_drain()
     }
 
     /// Whether all inputs before `end` are done, or become so within `patience`.
@@ -223,7 +247,7 @@ impl<P: Payload> Session<P> {
 
     /// Batches may wait for company again.
     pub fn end_drain(&self) {
-        self.core.draining.fetch_sub(1, Ordering::AcqRel);
+        self.core.end_drain();
     }
 
     fn is_closed(&self) -> bool {

@@ -59,8 +59,8 @@ pub struct Outbox<P: Payload> {
 }
 
 impl<P: Payload> Outbox<P> {
-    /// An empty one, for `capacity` outputs. `on_news` is called when something is new since the last look
-    /// at it by whichever method; it never waits.
+    /// An empty one, for `capacity` outputs and as many errors. `on_news` is called when something is new since the last look at it by
+    /// whichever method; it never waits.
     pub fn new(capacity: usize, on_news: Option<Box<dyn Fn() + Send + Sync>>) -> Self {
         let state = State {
             waiting: VecDeque::new(),
@@ -87,10 +87,10 @@ impl<P: Payload> Outbox<P> {
         self.tell(state);
     }
 
-    /// How many inputs are put in and not done, and outputs not taken.
+    /// How many inputs are put in and not done, and outputs and errors not taken.
     pub fn load(&self) -> usize {
         let state = self.look();
-        state.under_way + state.outputs
+        state.under_way + state.waiting.len()
     }
 
     /// Whether [`Outbox::next`] has something to say without waiting.
@@ -148,6 +148,16 @@ impl<P: Payload> Outbox<P> {
         self.abandon();
     }
 
+    /// Wait while it `is_full`. Nothing if nobody takes more, or what was handed over from this moment on is not wanted.
+    fn wait_while(&self, moment: Option<u64>, is_full: impl Fn(&State<P>) -> bool) -> Option<MutexGuard<'_, State<P>>> {
+        let mut state = self.lock();
+        let moment = moment.unwrap_or(state.forgotten);
+        while is_full(&state) && !state.is_abandoned && state.forgotten == moment {
+            state = self.has_room.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        (!state.is_abandoned && state.forgotten == moment).then_some(state)
+    }
+
     /// There is something new to look at.
     fn tell(&self, mut state: MutexGuard<'_, State<P>>) {
         let is_told = std::mem::replace(&mut state.is_told, true);
@@ -171,19 +181,18 @@ impl<P: Payload> Outbox<P> {
 
 impl<P: Payload> Client<P> for Outbox<P> {
     fn output(&self, output: P) {
-        let mut state = self.lock();
-        let forgotten = state.forgotten;
-        while state.outputs >= self.capacity && !state.is_abandoned && state.forgotten == forgotten {
-            state = self.has_room.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        if state.is_abandoned || state.forgotten != forgotten {
-            drop(state);
-            drop(output);
-            return;
-        }
+        let Some(mut state) = self.wait_while(None, |state| state.outputs >= self.capacity) else { return };
         state.waiting.push_back(Next::Output(output));
         state.outputs += 1;
         self.tell(state);
+    }
+
+    fn moment(&self) -> u64 {
+        self.lock().forgotten
+    }
+
+    fn fails(&self, moment: u64) {
+        drop(self.wait_while(Some(moment), |state| state.waiting.len() - state.outputs >= self.capacity));
     }
 
     fn done(&self, outcome: Result<(), RunError<P::Fault>>) {
@@ -193,6 +202,8 @@ impl<P: Payload> Client<P> for Outbox<P> {
             // The stream goes on with the next input.
             Ok(()) | Err(RunError::Interrupted | RunError::Cancelled) => {}
             Err(RunError::Closed) if state.is_closed => {}
+            // Whoever leaves hears of one failure.
+            Err(_) if state.is_abandoned && !state.waiting.is_empty() => {}
             Err(error) => {
                 state.is_closed |= matches!(error, RunError::Closed);
                 state.waiting.push_back(Next::Failed(error));

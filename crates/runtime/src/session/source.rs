@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
+use std::time::Duration;
 
 use super::core::{Admission, Core, Submission};
 use super::tracker::Client;
-use crate::{Outputs, Payload, Phase, RunError, Stream};
+use crate::{Outputs, Payload, Phase, RunError, Stream, numbering};
+
+/// One who waits for the items before a failure looks as often whether the session has closed.
+const LOOK: Duration = Duration::from_millis(50);
 
 pub(super) fn run<P: Payload>(core: &Arc<Core<P>>, client: &Arc<dyn Client<P>>, expect: &dyn Fn()) {
     let unit = &core.stages[core.plan.stage_of(0)].units[0];
@@ -29,10 +33,18 @@ pub(super) fn run<P: Payload>(core: &Arc<Core<P>>, client: &Arc<dyn Client<P>>, 
             core.submit(Submission { items: None, client: Arc::clone(client), is_urgent: false, admitted: None });
         }
         Err(fault) => {
-            let (made, _) = core.tracker.counts();
+            let made = core.tracker.items();
+            wait_for_items(core);
             client.done(Err(RunError::of_node::<P>(&core.plan.nodes()[0].id, Some(made), Phase::Process, fault)));
         }
     }
+}
+
+/// Wait until the items before are through, which come out before the failure of the source.
+fn wait_for_items<P: Payload>(core: &Core<P>) {
+    let end = core.begin_drain();
+    while !core.is_closed() && !core.tracker.wait_until_done(end, LOOK) {}
+    core.end_drain();
 }
 
 fn drain<P: Payload>(
@@ -52,7 +64,7 @@ fn drain<P: Payload>(
 
 /// Run a call of the source where the watch sees it.
 fn at_work<P: Payload, R>(core: &Core<P>, call: impl FnOnce() -> R) -> R {
-    core.source.enter(0, core.tracker.next_input());
+    core.source.enter(0, numbering::of_item(core.tracker.items()));
     let answer = call();
     core.source.leave();
     answer

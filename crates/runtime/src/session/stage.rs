@@ -12,6 +12,7 @@ use super::inbox::{Dropped, Inbox, Parcel, Popped, Pushed};
 use super::reorder::Reorder;
 use crate::machine::{Machine, Stop};
 use crate::metrics::Recorders;
+use crate::numbering::NO_INPUT;
 use crate::progress::Progress;
 use crate::{CancelFlag, Payload, Phase, RunError, Sink, Turn};
 
@@ -232,16 +233,16 @@ pub(super) fn work_on<P: Payload>(
 ) {
     let input = parcel.input;
     if !core.tracker.is_wanted(input) {
-        if machine.item_index == input {
+        if machine.input == input {
             // What came of it before must not meet the next input.
             unit.enter(machine, |machine| core.note_failures(machine.abandon().into_iter().map(|(_, _, fault)| fault)));
-            machine.item_index = u64::MAX;
+            machine.input = NO_INPUT;
         }
         return;
     }
-    if machine.item_index != input {
+    if machine.input != input {
         machine.begin();
-        machine.item_index = input;
+        machine.input = input;
     }
     let outcome = unit.enter(machine, |machine| {
         for place in parcel.visits {
@@ -360,7 +361,7 @@ impl<P: Payload> Sink<P> for Forward<'_, P> {
 pub(crate) fn blame<P: Payload>(machine: &mut Machine<P>, stop: Stop<P::Fault>) -> RunError<P::Fault> {
     match stop {
         Stop::Node { node, phase, fault } => {
-            let item_index = (phase == Phase::Process).then_some(machine.item_index);
+            let item_index = (phase == Phase::Process).then_some(machine.item_index());
             machine.failure(node, item_index, phase, fault)
         }
         Stop::Sink(fault) => RunError::Sink(fault),

@@ -4,11 +4,12 @@
 //! outputs, and how nothing is lost in silence.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::sync::{Condvar, Mutex, MutexGuard};
-use crate::{Payload, RunError};
+use crate::{Payload, RunError, numbering};
 
 /// Whoever puts inputs in, and gets their outputs.
 ///
@@ -17,7 +18,16 @@ pub trait Client<P: Payload>: Send + Sync {
     /// Take one output. May wait, which holds the pipeline back.
     fn output(&self, output: P);
 
-    /// All outputs of one input are out, or it failed. May wait like `output` if a node failed on it.
+    /// One input has failed, and [`Client::done`] is about to say so. May wait like `output`, until [`Client::forget`] is called
+    /// after this [`Client::moment`].
+    fn fails(&self, _moment: u64) {}
+
+    /// Changes with each [`Client::forget`]. Never waits.
+    fn moment(&self) -> u64 {
+        0
+    }
+
+    /// All outputs of one input are out, or it failed. Never waits.
     fn done(&self, outcome: Result<(), RunError<P::Fault>>);
 
     /// So many inputs were dropped by an interruption.
@@ -85,11 +95,11 @@ struct Open<P: Payload> {
 }
 
 struct State<P: Payload> {
-    next_input: u64,
+    /// The number of the input opened last; 0 before the first.
+    last_input: u64,
     open: HashMap<u64, Open<P>>,
     /// Those without inputs under way who may keep outputs. Some may be gone.
     keepers: Vec<Weak<dyn Client<P>>>,
-    items_in: u64,
     items_out: u64,
     interrupted: u64,
     /// Outputs on their way into a client.
@@ -109,6 +119,8 @@ impl<P: Payload> State<P> {
 
 /// The inputs under way.
 pub(crate) struct Tracker<P: Payload> {
+    /// Items that have come in: through here, or on their callers' threads.
+    items: AtomicU64,
     state: Mutex<State<P>>,
     has_changed: Condvar,
 }
@@ -116,16 +128,19 @@ pub(crate) struct Tracker<P: Payload> {
 impl<P: Payload> Tracker<P> {
     pub(crate) fn new() -> Self {
         let (open, keepers) = (HashMap::new(), Vec::new());
-        let state = State { next_input: 0, open, keepers, items_in: 0, items_out: 0, interrupted: 0, handing_over: 0 };
-        Self { state: Mutex::new(state), has_changed: Condvar::new() }
+        let state = State { last_input: 0, open, keepers, items_out: 0, interrupted: 0, handing_over: 0 };
+        Self { items: AtomicU64::new(0), state: Mutex::new(state), has_changed: Condvar::new() }
     }
 
     /// A new input: an item, or the end of input. Inputs are numbered in the order in which they are opened.
     pub(crate) fn open(&self, client: Arc<dyn Client<P>>, is_item: bool) -> u64 {
         let mut state = self.lock();
-        let input = state.next_input;
-        state.next_input += 1;
-        state.items_in += u64::from(is_item);
+        let input = if is_item {
+            numbering::of_item(self.number_items(1))
+        } else {
+            numbering::of_end(self.items(), state.last_input)
+        };
+        state.last_input = input;
         state.open.insert(input, Open { client, error: None });
         input
     }
@@ -182,6 +197,14 @@ impl<P: Payload> Tracker<P> {
 
     fn take(&self, input: u64) -> Option<Open<P>> {
         let mut state = self.lock();
+        if let Some(Open { client, error: Some(RunError::Node(_)) }) = state.open.get(&input) {
+            // The input stays under way meanwhile, so that whoever interrupts or closes the session finds its client.
+            let client = Arc::clone(client);
+            let moment = client.moment();
+            drop(state);
+            client.fails(moment);
+            state = self.lock();
+        }
         let open = state.open.remove(&input)?;
         if open.client.keeps_outputs() {
             state.remember(&open.client);
@@ -217,9 +240,19 @@ impl<P: Payload> Tracker<P> {
         clients
     }
 
-    /// The number that the next input will have.
-    pub(crate) fn next_input(&self) -> u64 {
-        self.lock().next_input
+    /// A number above those of all inputs so far.
+    pub(crate) fn end(&self) -> u64 {
+        self.lock().last_input + 1
+    }
+
+    /// Count so many items that are coming in, by whatever way. Answers the index of the first.
+    pub(crate) fn number_items(&self, count: u64) -> u64 {
+        self.items.fetch_add(count, Ordering::Relaxed)
+    }
+
+    /// How many items have come in, by whatever way.
+    pub(crate) fn items(&self) -> u64 {
+        self.items.load(Ordering::Relaxed)
     }
 
     /// How many inputs are under way.
@@ -254,7 +287,7 @@ impl<P: Payload> Tracker<P> {
     /// Items that went in and that came out.
     pub(crate) fn counts(&self) -> (u64, u64) {
         let state = self.lock();
-        (state.items_in, state.items_out)
+        (self.items(), state.items_out)
     }
 
     fn lock(&self) -> MutexGuard<'_, State<P>> {

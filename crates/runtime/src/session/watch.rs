@@ -8,7 +8,7 @@ use super::Stall;
 use super::core::Core;
 use crate::guard::longest_call;
 use crate::progress::Reading;
-use crate::{Payload, Plan, RunError};
+use crate::{Payload, Plan, RunError, numbering};
 
 /// Enough for a node to end a call of its own that takes too long, however busy the machine is.
 const GRACE: Duration = Duration::from_secs(2);
@@ -126,7 +126,7 @@ fn look_at<P: Payload>(
 ) {
     let for_at_least = seen.since.elapsed();
     let node = core.plan.stages()[stage].nodes.get(reading.node).map(|&node| &core.plan.nodes()[node]);
-    let timeout = node.and_then(|node| node.options.timeout).filter(|_| reading.item.is_some());
+    let timeout = node.and_then(|node| node.options.timeout).filter(|_| reading.input.is_some());
     if let (Some(node), Some(timeout)) = (node, timeout)
         && for_at_least > longest_call(&node.options, timeout) + grace(core, stage, reading.node)
     {
@@ -169,5 +169,10 @@ fn tell_drops<P: Payload>(core: &Core<P>, told: &mut Vec<u64>) {
 /// A reading in words that mean something outside.
 pub(super) fn stall(plan: &Plan, stage: usize, reading: Reading, for_at_least: Duration) -> Stall {
     let node = plan.stages()[stage].nodes.get(reading.node).copied().unwrap_or_default();
-    Stall { node_id: plan.nodes()[node].id.clone(), item_index: reading.item, for_at_least, thread: reading.thread }
+    Stall {
+        node_id: plan.nodes()[node].id.clone(),
+        item_index: reading.input.map(numbering::item_index),
+        for_at_least,
+        thread: reading.thread,
+    }
 }

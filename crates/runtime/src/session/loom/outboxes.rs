@@ -6,7 +6,8 @@ use loom::thread;
 
 use super::{Number, PATIENCE, check, join_all};
 use crate::session::outbox::{Next, Outbox};
-use crate::session::tracker::Client;
+use crate::session::tracker::{Client, Tracker};
+use crate::{NodeFailure, Phase, RunError};
 
 fn outbox(inputs: usize) -> Arc<Outbox<Number>> {
     let outbox = Arc::new(Outbox::new(1, None));
@@ -94,5 +95,45 @@ fn one_who_takes_is_told_of_an_interrupt() {
 
         assert_eq!(take_all(&outbox), [0; 0]);
         interrupting.join().unwrap();
+    });
+}
+
+fn failure() -> RunError<()> {
+    RunError::Node(NodeFailure { node_id: "node".into(), item_index: None, phase: Phase::Process, fault: () })
+}
+
+#[test]
+fn one_who_brings_an_error_waits_for_room() {
+    check(|| {
+        let outbox = outbox(2);
+        outbox.done(Err(failure()));
+        let bringing = Arc::clone(&outbox);
+        let bringing = thread::spawn(move || {
+            bringing.fails(bringing.moment());
+            bringing.done(Err(failure()));
+        });
+
+        for _ in 0..2 {
+            assert!(matches!(outbox.next(PATIENCE), Next::Failed(_)));
+        }
+        assert!(matches!(outbox.next(PATIENCE), Next::End));
+        bringing.join().unwrap();
+    });
+}
+
+#[test]
+fn one_who_brings_an_error_does_not_wait_for_what_is_forgotten() {
+    check(|| {
+        let outbox = outbox(2);
+        outbox.done(Err(failure()));
+        let tracker = Arc::new(Tracker::new());
+        let input = tracker.open(outbox.clone(), true);
+        tracker.fail(input, failure());
+        let completing = Arc::clone(&tracker);
+        let completing = thread::spawn(move || completing.complete(input));
+
+        tracker.take_all().forget();
+
+        completing.join().unwrap();
     });
 }

@@ -67,7 +67,7 @@ fn one_who_waits_for_the_end_is_woken() {
             completing.complete(input);
         });
 
-        assert!(tracker.wait_until_done(tracker.next_input(), PATIENCE));
+        assert!(tracker.wait_until_done(tracker.end(), PATIENCE));
 
         completing.join().unwrap();
     });

@@ -91,8 +91,8 @@ fn errors_are_counted_in_every_kind_of_stage() {
 fn guarded(node: TestNode, options: &Options, log: Option<&Log>) -> Guarded<Item> {
     let log = log.cloned();
     let dead_letter = log.map(|log| -> remotemedia_runtime::DeadLetter<Item> {
-        Arc::new(move |item, fault| {
-            log.note(format!("{item} {fault:?}"));
+        Arc::new(move |item, index, fault| {
+            log.note(format!("{item} at {index:?}: {fault:?}"));
             Ok(())
         })
     });
@@ -173,16 +173,16 @@ fn a_skipped_item_has_no_output() {
 }
 
 #[test]
-fn a_dead_letter_gets_the_item_and_the_fault() {
+fn a_dead_letter_gets_the_item_its_index_and_the_fault() {
     let log = Log::default();
-    for how in [thread(), options(&json!({"batch": 1})), options(&json!({"concurrency": 2}))] {
+    for how in [Options::default(), thread(), options(&json!({"batch": 1})), options(&json!({"concurrency": 2}))] {
         let node = guarded(fail_on(2), &how, Some(&log));
         let session = Pipe::default().node("a", &[], node).with(how).open();
 
-        assert_eq!(session.call(2).outputs(), [0_i64; 0]);
         assert_eq!(session.call(3).outputs(), numbers(&[3]));
+        assert_eq!(session.call(2).outputs(), [0_i64; 0]);
     }
-    assert_eq!(log.lines(), [format!("2 {BAD:?}"), format!("2 {BAD:?}"), format!("2 {BAD:?}")]);
+    assert_eq!(log.lines(), vec![format!("2 at Some(1): {BAD:?}"); 4]);
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn what_a_generator_gave_before_it_failed_stays() {
     let session = Pipe::default().node("a", &[], guarded(failing, &how, Some(&log))).open();
 
     assert_eq!(session.call(0).outputs(), numbers(&[1]));
-    assert_eq!(log.lines(), [format!("0 {BAD:?}")]);
+    assert_eq!(log.lines(), [format!("0 at Some(0): {BAD:?}")]);
 }
 
 #[test]

@@ -1,0 +1,43 @@
+//! The numbers by which a run tells its inputs apart.
+//!
+//! Users count items: the first has the index 0. An end of input is an input too, and none of those items: its number comes between
+//! those of two items, and what comes of it is told with the index of the item before.
+
+/// As many bits hold the ends of input around one item.
+const BITS: u32 = 16;
+
+/// Stands where there is no input.
+pub(crate) const NO_INPUT: u64 = u64::MAX;
+
+/// The number of the item with this index.
+pub(crate) const fn of_item(index: u64) -> u64 {
+    // Before the first item there may be ends of input too.
+    (index << BITS) | (1 << (BITS - 1))
+}
+
+/// The number of an end of input after so many items and after the input numbered `last`.
+pub(crate) fn of_end(items: u64, last: u64) -> u64 {
+    let after_items = if items == 0 { 0 } else { of_item(items - 1) };
+    after_items.max(last) + 1
+}
+
+/// The index of the item that an input is, or comes after.
+pub(crate) const fn item_index(input: u64) -> u64 {
+    input >> BITS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_of_input_come_between_items_and_take_no_index() {
+        let first_end = of_end(0, 0);
+        let end = of_end(3, of_item(1));
+        let next_end = of_end(3, end);
+
+        assert!(first_end < of_item(0));
+        assert!(of_item(2) < end && end < next_end && next_end < of_item(3));
+        assert_eq!([first_end, of_item(2), end, next_end, of_item(3)].map(item_index), [0, 2, 2, 2, 3]);
+    }
+}

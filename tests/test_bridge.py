@@ -1,0 +1,66 @@
+"""The meeting point of threads and the event loop, interrupted at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from remotemedia._bridge import Answer, Bridge
+
+
+class Interrupted(Bridge):
+    """Ctrl-C comes just before or just after the loop is told of the first coroutine."""
+
+    def __init__(self, moment):
+        super().__init__(None)
+        self.moment = moment
+
+    def _on_loop(self, callback):
+        moment, self.moment = self.moment, None
+        if moment == "before":
+            raise KeyboardInterrupt
+        super()._on_loop(callback)
+        if moment == "after":
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(params=["before", "after"])
+def bridge(request):
+    bridge = Interrupted(request.param)
+    yield bridge
+    bridge.close()
+
+
+def test_a_coroutine_has_ended_when_the_interrupted_thread_goes_on(bridge, unraisable):
+    log = []
+
+    async def work():
+        log.append("begun")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            log.append("ended")
+
+    with pytest.raises(KeyboardInterrupt):
+        bridge.wait(work())
+
+    # It may be cancelled before its first step.
+    assert log in ([], ["begun", "ended"])
+    assert unraisable == []
+
+
+def test_an_interrupted_bridge_goes_on(bridge):
+    with pytest.raises(KeyboardInterrupt):
+        bridge.wait(asyncio.sleep(60))
+
+    assert bridge.wait(asyncio.sleep(0, "answer")) == "answer"
+
+
+def test_an_answer_is_there_for_one_who_was_interrupted_while_taking_it():
+    answer = Answer()
+    answer.give("value")
+
+    assert answer.comes_within(0)
+    assert answer.comes_within(0)
+    assert answer.take() == "value"
