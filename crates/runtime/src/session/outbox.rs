@@ -21,6 +21,7 @@ pub enum Next<P: Payload> {
     Failed(RunError<P::Fault>),
 }
 
+#[allow(clippy::struct_excessive_bools, reason = "each says something else about the stream, in any combination")]
 struct State<P: Payload> {
     /// What has not been taken: outputs, and the errors of inputs that failed, each after the outputs before it.
     waiting: VecDeque<Next<P>>,
