@@ -25,6 +25,7 @@ enum Process {
 }
 
 /// A Python object that has a `process` method.
+#[allow(clippy::struct_excessive_bools, reason = "each says something else about the node, in any combination")]
 pub(crate) struct PythonNode {
     object: Py<PyAny>,
     process: Process,
