@@ -339,6 +339,30 @@ class TestAsync:
 
         assert (dropped, outputs, answer) == (2, [], "new")
 
+    def test_it_is_back_before_thousands_are_told_whose_items_it_dropped(self):
+        told = []
+
+        async def main():
+            hold = AsyncHold("old")
+            async with Pipeline([hold]).open() as session:
+
+                async def put():
+                    await session.put("old")
+                    told.append("put")
+
+                puts = [asyncio.create_task(put()) for _ in range(5000)]
+                await arrived(hold.is_there)
+                told.clear()
+                dropped = await session.interrupt()
+                told.append("interrupt")
+                await asyncio.gather(*puts)
+            return dropped
+
+        dropped = asyncio.run(main())
+
+        assert dropped == 5000
+        assert told.index("interrupt") < 1000
+
     def test_barge_in(self):
         """A listener starts to speak: the answer under way stops, the next one comes out whole."""
 

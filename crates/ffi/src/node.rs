@@ -320,6 +320,9 @@ struct DoneCallback {
 #[pymethods]
 impl DoneCallback {
     fn __call__(&self, value: Bound<'_, PyAny>, error: Bound<'_, PyAny>) {
+        if let Some(mailbox) = self.bridge.mailbox() {
+            mailbox.expect(value.py());
+        }
         self.finish(if error.is_none() {
             answer::outputs_of_started(value, &self.bridge)
         } else {

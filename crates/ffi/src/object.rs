@@ -26,6 +26,10 @@ impl Payload for Object {
         Python::attach(|py| py.detach(work))
     }
 
+    fn hold<R>(work: impl FnOnce() -> R) -> R {
+        Python::attach(|_| work())
+    }
+
     fn dispose<T: Send>(garbage: T) {
         // Attached once for all of them.
         Python::attach(|_| drop(garbage));

@@ -22,12 +22,17 @@ impl<P: Payload> Session<P> {
     /// Waits for the calls that are under way, unless the session closes. What comes in meanwhile waits at the door. `stop_waiting` is
     /// called when the nodes should be stopped from waiting: for a coroutine, for instance. Answers how many inputs were dropped.
     pub fn interrupt(&self, stop_waiting: &dyn Fn()) -> u64 {
-        self.interrupt_unless(stop_waiting, &|| false)
+        self.interrupt_unless(stop_waiting, &|| false, |_| {})
     }
 
     /// The same, but don't wait any longer for a call that is under way when `gives_up` says so. Its node is not told then; what it
-    /// answers is dropped all the same.
-    pub fn interrupt_unless(&self, stop_waiting: &dyn Fn(), gives_up: &dyn Fn() -> bool) -> u64 {
+    /// answers is dropped all the same. `is_silent` is told the number as soon as it is known, before those are told who may be many.
+    pub fn interrupt_unless(
+        &self,
+        stop_waiting: &dyn Fn(),
+        gives_up: &dyn Fn() -> bool,
+        is_silent: impl FnOnce(u64),
+    ) -> u64 {
         let core = &self.core;
         let Some(_only_one) = self.wait_for_others(gives_up) else { return 0 };
         let is_over = || self.is_closed() || gives_up();
@@ -49,7 +54,16 @@ impl<P: Payload> Session<P> {
             self.stop.set();
             core.stages.iter().flat_map(|stage| &stage.units).for_each(|unit| unit.stop.set());
         }
-        let dropped = self.tell_dropped(clients, waiting);
+        let is_through = !self.is_closed();
+        let waiting_clients: Clients<P> = waiting.iter().map(|submission| &submission.client).collect();
+        let calls = self.calls_interrupted.swap(0, Ordering::Relaxed);
+        let dropped = clients.count() + waiting_clients.count() + calls;
+        core.tracker.count_interrupted(dropped);
+        is_silent(dropped);
+        for clients in [clients, waiting_clients] {
+            if is_through { clients.interrupted() } else { clients.tell(|| RunError::Closed) }
+        }
+        tell_waiting(waiting, is_through);
         core.door.release();
         core.admit_waiting();
         P::dispose(queued);
@@ -103,27 +117,19 @@ impl<P: Payload> Session<P> {
         }
         clients.forget();
     }
+}
 
-    fn tell_dropped(&self, clients: Clients<P>, waiting: VecDeque<Submission<P>>) -> u64 {
-        let is_closed = self.is_closed();
-        let waiting_clients: Clients<P> = waiting.iter().map(|submission| &submission.client).collect();
-        let calls = self.calls_interrupted.swap(0, Ordering::Relaxed);
-        let dropped = clients.count() + waiting_clients.count() + calls;
-        self.core.tracker.count_interrupted(dropped);
-        for clients in [clients, waiting_clients] {
-            if is_closed { clients.tell(|| RunError::Closed) } else { clients.interrupted() }
-        }
-        let mut told = Vec::with_capacity(waiting.len());
-        let mut garbage = Vec::with_capacity(waiting.len());
-        for submission in waiting {
-            told.extend(submission.admitted);
-            garbage.extend(submission.items);
-        }
-        P::dispose(garbage);
-        for admitted in told {
-            admitted(!is_closed);
-        }
-        dropped
+/// Those who waited at the door need not any more.
+fn tell_waiting<P: Payload>(waiting: VecDeque<Submission<P>>, is_through: bool) {
+    let mut told = Vec::with_capacity(waiting.len());
+    let mut garbage = Vec::with_capacity(waiting.len());
+    for submission in waiting {
+        told.extend(submission.admitted);
+        garbage.extend(submission.items);
+    }
+    P::dispose(garbage);
+    for admitted in told {
+        admitted(is_through);
     }
 }
 

@@ -38,13 +38,20 @@ struct State<P> {
     /// Begun and not handed on.
     begun: usize,
     running: usize,
+    /// Whoever hands on waits, and has not been woken.
+    does_forwarder_wait: bool,
+    /// Somebody waits for all before this number to be done.
+    awaited: u64,
     is_closed: bool,
 }
 
 /// The meeting point of those who work and the one who hands on.
 pub(crate) struct Reorder<P> {
     state: Mutex<State<P>>,
-    has_changed: Condvar,
+    /// One for each thing that is waited for: whoever is done with a parcel wakes those alone who can go on.
+    has_room: Condvar,
+    can_hand_on: Condvar,
+    is_done: Condvar,
     is_ordered: bool,
     /// As many may run at once.
     width: usize,
@@ -61,14 +68,26 @@ impl<P> Reorder<P> {
             next: 0,
             begun: 0,
             running: 0,
+            does_forwarder_wait: false,
+            awaited: u64::MAX,
             is_closed: false,
         };
-        Self { state: Mutex::new(state), has_changed: Condvar::new(), is_ordered, width, depth }
+        let (has_room, can_hand_on, is_done) = (Condvar::new(), Condvar::new(), Condvar::new());
+        Self { state: Mutex::new(state), has_room, can_hand_on, is_done, is_ordered, width, depth }
     }
 
     /// Wait until one more parcel may be begun; `false` if nothing may any more.
     pub(crate) fn begin(&self) -> bool {
         self.begin_besides(None) == Begin::Begun
+    }
+
+    /// The same without waiting.
+    pub(crate) fn begin_at_once(&self) -> bool {
+        let mut state = self.lock();
+        let may_begin = !state.is_closed && self.may_begin(&state);
+        state.running += usize::from(may_begin);
+        state.begun += usize::from(may_begin);
+        may_begin
     }
 
     /// The same for one who has the parcel of this number, and would wait for itself if all others wait for that one.
@@ -78,7 +97,7 @@ impl<P> Reorder<P> {
             if state.is_closed {
                 return Begin::Closed;
             }
-            if state.running < self.width && state.begun < self.depth {
+            if self.may_begin(&state) {
                 state.running += 1;
                 state.begun += 1;
                 return Begin::Begun;
@@ -86,7 +105,7 @@ impl<P> Reorder<P> {
             if self.is_ordered && held == Some(state.next) {
                 return Begin::AllWait;
             }
-            state = self.wait(state);
+            state = self.has_room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -94,7 +113,7 @@ impl<P> Reorder<P> {
     pub(crate) fn begin_item(&self) -> bool {
         let mut state = self.lock();
         while state.running >= self.width && !state.is_closed {
-            state = self.wait(state);
+            state = self.has_room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.running += usize::from(!state.is_closed);
         !state.is_closed
@@ -104,7 +123,7 @@ impl<P> Reorder<P> {
     pub(crate) fn end_item(&self) {
         let mut state = self.lock();
         state.running = state.running.saturating_sub(1);
-        self.has_changed.notify_all();
+        self.has_room.notify_all();
     }
 
     /// A parcel that was begun never came: there was none.
@@ -112,7 +131,7 @@ impl<P> Reorder<P> {
         let mut state = self.lock();
         state.running -= 1;
         state.begun -= 1;
-        self.has_changed.notify_all();
+        self.has_room.notify_all();
     }
 
     /// The parcel with this number is done. Never waits.
@@ -121,10 +140,19 @@ impl<P> Reorder<P> {
         state.running = state.running.saturating_sub(1);
         state.done.insert(number, completion);
         state.note_done(number);
-        self.has_changed.notify_all();
+        self.has_room.notify_all();
+        let can_hand_on = !self.is_ordered || state.done.contains_key(&state.next);
+        // Woken once for all that is done until it comes to look.
+        if can_hand_on && std::mem::take(&mut state.does_forwarder_wait) {
+            self.can_hand_on.notify_all();
+        }
+        if state.all_done >= state.awaited {
+            state.awaited = u64::MAX;
+            self.is_done.notify_all();
+        }
     }
 
-    /// The next parcel to hand on; waits for it. `None` when nothing more comes.
+    /// The next parcel to hand on, for the only one who does; waits for it. `None` when nothing more comes.
     pub(crate) fn next(&self) -> Option<Completion<P>> {
         let mut state = self.lock();
         loop {
@@ -132,34 +160,38 @@ impl<P> Reorder<P> {
             if let Some(completion) = number.and_then(|number| state.done.remove(&number)) {
                 state.next += 1;
                 state.begun = state.begun.saturating_sub(1);
-                self.has_changed.notify_all();
+                self.has_room.notify_all();
                 return Some(completion);
             }
             if state.is_closed {
                 return None;
             }
-            state = self.wait(state);
+            state.does_forwarder_wait = true;
+            state = self.can_hand_on.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     /// Wait until all before this number are done, or nothing more comes, for as long as `patience`; whether that came to be.
     pub(crate) fn is_done_before(&self, number: u64, patience: std::time::Duration) -> bool {
-        let state = self.lock();
+        let mut state = self.lock();
         let is_done = |state: &State<P>| state.all_done >= number || state.is_closed;
         if is_done(&state) {
             return true;
         }
-        let waited = self.has_changed.wait_timeout(state, patience);
+        state.awaited = state.awaited.min(number);
+        let waited = self.is_done.wait_timeout(state, patience);
         is_done(&waited.unwrap_or_else(PoisonError::into_inner).0)
     }
 
     pub(crate) fn close(&self) {
         self.lock().is_closed = true;
-        self.has_changed.notify_all();
+        self.has_room.notify_all();
+        self.can_hand_on.notify_all();
+        self.is_done.notify_all();
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State<P>>) -> MutexGuard<'a, State<P>> {
-        self.has_changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    fn may_begin(&self, state: &State<P>) -> bool {
+        state.running < self.width && state.begun < self.depth
     }
 
     fn lock(&self) -> MutexGuard<'_, State<P>> {
