@@ -128,9 +128,9 @@ class SessionCore:
     ) -> int:
         """Drop what is queued and under way, and answer how many inputs that were.
 
-        Waits for the `process` calls that are running; Ctrl-C ends the wait, and so does `stop`. `is_silent` is
-        called with the number on the event loop, if the opener has one, before others are told that their items
-        were dropped.
+        Waits for the `process` calls that are running; Ctrl-C ends the wait, and so does `stop`.
+        `is_silent` is called with the number on the event loop, if the opener has one, before others are told
+        that their items were dropped.
 
         Raises:
             PipelineError: If this thread is in a node of the session.
