@@ -8,13 +8,29 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks import builtin_nodes, custom_nodes, importing, long_inputs, machine, one_call, report
+from benchmarks import (
+    audio_chunks,
+    builtin_nodes,
+    custom_nodes,
+    importing,
+    interrupting,
+    long_inputs,
+    machine,
+    one_call,
+    report,
+    sessions,
+    stages,
+)
 from benchmarks.measuring import Effort, Figure, NotMeasuredError, Outcome, measure
 
 FIGURES: list[Figure] = [
     *custom_nodes.FIGURES,
     *builtin_nodes.FIGURES,
     *one_call.FIGURES,
+    *sessions.FIGURES,
+    *stages.FIGURES,
+    *interrupting.FIGURES,
+    *audio_chunks.FIGURES,
     *importing.FIGURES,
     *long_inputs.FIGURES,
 ]

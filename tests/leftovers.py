@@ -31,18 +31,32 @@ def count_in(directory):
 
 def children(of=None):
     """The ids of the processes that a process has started, dead ones that nobody waited for too."""
-    found = []
-    for directory in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (
-                (directory / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-            )
-        except OSError:
-            # It has ended meanwhile.
-            continue
-        if int(fields[1]) == (of or os.getpid()):
-            found.append(int(directory.name))
-    return found
+    processes = (int(directory.name) for directory in Path("/proc").glob("[0-9]*"))
+    parent = str(of or os.getpid())
+    return [process for process in processes if state_of(process)[1:2] == [parent]]
+
+
+def is_running(process):
+    """Whether a process is there and is not dead, waiting for somebody to hear of it."""
+    return state_of(process)[:1] not in ([], ["Z"], ["X"])
+
+
+def state_of(process):
+    """What the system tells of a process, its state and its parent first; nothing if there is none."""
+    try:
+        text = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    # Its name, which may be anything, stands in brackets before that.
+    return text.rpartition(")")[2].split()
+
+
+def wait_until(is_so):
+    """Wait for what happens in other processes."""
+    until = time.monotonic() + PATIENCE_SECS
+    while not is_so():
+        assert time.monotonic() < until
+        time.sleep(LOOK_SECS)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import threading
 import pytest
 from stream_nodes import TIMEOUT_SECS, Add, AsyncHold, Endless, Hold, Noting, Worker, arrived, heard
 
-from remotemedia import Pipeline, with_options
+from remotemedia import Pipeline, _async_session, sessions, with_options
 from remotemedia.exceptions import NodeError, NodeTimeoutError, SessionClosedError
 
 PLACEMENTS = pytest.mark.parametrize("placement", ["inline", "thread"])
@@ -97,6 +97,27 @@ class TestHangingNode:
         assert answer == "slow"
         assert 0.2 <= float(first_line.split()[-3]) < TIMEOUT_SECS
         assert "in hang_here" in stack
+
+    @pytest.mark.long  # As long as a run waits for its nodes.
+    def test_a_run_that_fails_names_it_in_the_log(self):
+        hangs = Hangs(1)
+
+        class Breaks:
+            def process(self, item):
+                assert hangs.is_there.wait(TIMEOUT_SECS)
+                raise OSError("broken")
+
+        pipeline = Pipeline([hangs, with_options(Breaks(), placement="thread")])
+
+        with (
+            heard("was left behind") as (is_told, records),
+            pytest.raises(NodeError, match="OSError: broken"),
+        ):
+            asyncio.run(pipeline.run(range(2)))
+
+        hangs.go.set()
+        assert is_told.is_set()
+        assert "Node 'Hangs_0' did not come back from item 1 within 10 s" in records[-1].getMessage()
 
 
 class TestStates:
@@ -302,8 +323,70 @@ class TestLeaving:
             signal.signal(order, before)
         assert hold.cancelled
 
+    @PLACEMENTS
+    @pytest.mark.parametrize("way", ["call", "drain", "interrupt", "leave"])
+    def test_by_ctrl_c_names_what_hangs(self, placement, way, monkeypatch):
+        """It was named to nobody, and `interrupt` did not end at all."""
+        monkeypatch.setattr(sessions, "CLOSE_TIMEOUT_SECS", 0.1)
+        hangs = Hangs()
+        ways = {
+            "call": lambda session: session.call(2),
+            "drain": lambda session: session.drain(),
+            "interrupt": lambda session: session.interrupt(),
+            "leave": lambda session: None,
+        }
+
+        def work():
+            with Pipeline([hangs]).open(placement=placement) as session:
+                session.put(1)
+                assert hangs.is_there.wait(TIMEOUT_SECS)
+                Worker(lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGINT))
+                ways[way](session)
+
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            with pytest.raises(KeyboardInterrupt) as caught:
+                work()
+        finally:
+            signal.signal(signal.SIGINT, before)
+            hangs.go.set()
+        assert isinstance(caught.value.__context__, NodeTimeoutError)
+        assert "Node 'Hangs_0' did not come back from item 0" in str(caught.value.__context__)
+
 
 class TestAsync:
+    @pytest.mark.parametrize("way", ["call", "drain", "interrupt", "leave"])
+    def test_a_cancelled_task_names_what_hangs(self, way, monkeypatch):
+        monkeypatch.setattr(_async_session, "CLOSE_TIMEOUT_SECS", 0.1)
+        hangs = Hangs()
+
+        def chain_of(error):
+            while error is not None:
+                yield error
+                error = error.__context__
+
+        async def work():
+            async with Pipeline([hangs]).open() as session:
+                await session.put(1)
+                await arrived(hangs.is_there)
+                asyncio.get_running_loop().call_later(0.02, asyncio.current_task().cancel)
+                if way == "call":
+                    await session.call(2)
+                elif way != "leave":
+                    await getattr(session, way)()
+
+        async def main():
+            try:
+                await asyncio.create_task(work())
+            except asyncio.CancelledError as error:
+                return error
+
+        error = asyncio.run(main())
+
+        hangs.go.set()
+        assert isinstance(error, asyncio.CancelledError)
+        assert any(isinstance(one, NodeTimeoutError) for one in chain_of(error))
+
     def test_close_names_what_hangs(self):
         hangs = Hangs()
 

@@ -9,8 +9,10 @@ import sys
 import fault_cases
 import pytest
 from fault_cases import ALL, ENDS, MARKS, PAGE, observe, table
-from leftovers import nothing_left_behind
+from leftovers import is_running, nothing_left_behind, wait_until
 
+from remotemedia import Pipeline
+from remotemedia.exceptions import WorkerError
 from remotemedia.testing import faults
 
 PLACEMENTS = ("inline", "thread", "process")
@@ -36,6 +38,26 @@ def test_the_page_shows_the_table():
     [shown] = re.findall("(.*)".join(MARKS), PAGE.read_text(encoding="utf-8"), re.DOTALL)
 
     assert shown == table()
+
+
+@pytest.mark.parametrize("fault", [faults.ForkChild(), faults.StartProcess()], ids=["fork", "start"])
+def test_what_a_node_starts_ends_with_its_worker(fault):
+    with Pipeline("p").add_node(fault, placement="process").open() as session:
+        child = session.call(3)
+        was_there = is_running(child)
+
+    assert was_there
+    wait_until(lambda: not is_running(child))
+
+
+def test_what_a_node_has_started_ends_when_its_worker_is_killed():
+    nodes = [faults.StartProcess(on=1), faults.Kill(on=2)]
+
+    with Pipeline(nodes).open(placement="process") as session:
+        child = session.call(1)
+        with pytest.raises(WorkerError):
+            session.call(2)
+        wait_until(lambda: not is_running(child))
 
 
 def test_every_fault_is_in_the_table():

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import threading
+import time
+import weakref
 
 import pytest
 from stream_nodes import (
@@ -125,6 +128,37 @@ class TestWhatIsDropped:
 
         assert (cancelled, answer) == (["old"], "new")
 
+    @pytest.mark.parametrize("options", [{}, {"placement": "thread"}, {"concurrency": 8}])
+    @pytest.mark.parametrize("stop", ["interrupt", "close"])
+    def test_coroutines_come_to_their_end_first(self, options, stop):
+        class Unwinds(AsyncHold):
+            async def process(self, item):
+                try:
+                    return await super().process(item)
+                finally:
+                    await asyncio.sleep(0.05)
+                    log.append("ended")
+
+            def interrupt(self):
+                log.append("interrupt")
+
+            def cleanup(self):
+                log.append("cleanup")
+
+        log = []
+        unwinds = Unwinds()
+
+        with Pipeline([with_options(unwinds, **options)]).open() as session:
+            session.put("old")
+            assert unwinds.is_there.wait(TIMEOUT_SECS)
+            getattr(session, stop)()
+            log.append("back")
+
+        assert unwinds.cancelled == ["old"]
+        assert sorted(log[: log.index("back")]) == sorted(
+            ["ended", "interrupt" if stop == "interrupt" else "cleanup"]
+        )
+
     def test_batches_are_forgotten(self):
         class Batched:
             def process(self, items):
@@ -154,6 +188,34 @@ class TestWhatIsDropped:
             outputs = list(session.map(["new"]))
 
         assert outputs == [{"a": "new", "b": "new"}]
+
+    def test_what_waits_at_a_join_is_let_go(self):
+        class Item:
+            pass
+
+        class Makes:
+            def process(self, _item):
+                item = Item()
+                made.append(weakref.ref(item))
+                return item
+
+        made, hold = [], Hold("old")
+        pipeline = Pipeline("join").add_node(Noting(), id="in")
+        pipeline.add_node(Makes(), id="a", after="in", placement="thread")
+        pipeline.add_node(hold, id="b", after="in", placement="thread")
+        pipeline.add_node(Noting(), id="both", after=["a", "b"], join=True, placement="thread")
+
+        with pipeline.open() as session:
+            session.put("old")
+            assert hold.is_there.wait(TIMEOUT_SECS)
+            while not made:
+                time.sleep(0.001)
+            interrupting = Worker(session.interrupt)
+            hold.go.set()
+            interrupting.result()
+            gc.collect()
+
+            assert made[0]() is None
 
     def test_nothing_is_dropped_where_nothing_is_under_way(self):
         with Pipeline([Add()]).open() as session:
@@ -276,6 +338,30 @@ class TestAsync:
         dropped, outputs, answer = asyncio.run(main())
 
         assert (dropped, outputs, answer) == (2, [], "new")
+
+    def test_it_is_back_before_thousands_are_told_whose_items_it_dropped(self):
+        told = []
+
+        async def main():
+            hold = AsyncHold("old")
+            async with Pipeline([hold]).open() as session:
+
+                async def put():
+                    await session.put("old")
+                    told.append("put")
+
+                puts = [asyncio.create_task(put()) for _ in range(5000)]
+                await arrived(hold.is_there)
+                told.clear()
+                dropped = await session.interrupt()
+                told.append("interrupt")
+                await asyncio.gather(*puts)
+            return dropped
+
+        dropped = asyncio.run(main())
+
+        assert dropped == 5000
+        assert told.index("interrupt") < 1000
 
     def test_barge_in(self):
         """A listener starts to speak: the answer under way stops, the next one comes out whole."""

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import functools
 import threading
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from remotemedia import _reports
@@ -60,8 +59,8 @@ class AsyncSession(_Closing):
         """
         self._check_loop()
         self.check_takes_items()
-        answer = _Answer(self.news)
-        ticket = self.start_call(item, answer.deliver)
+        answer = _Answer(self.news.loop)
+        ticket = self.start_call(item, answer.give)
         try:
             return await answer.future
         except asyncio.CancelledError:
@@ -90,7 +89,8 @@ class AsyncSession(_Closing):
         """
         self._check_loop()
         self._begin_put()
-        await _put(self._stream, item, self.news)
+        if not await _told(self._stream.put(item)):
+            raise SessionClosedError(CLOSED)
 
     def __aiter__(self) -> AsyncIterator[Any]:
         """The outputs of what was put in (or of the source), until the end."""
@@ -111,7 +111,11 @@ class AsyncSession(_Closing):
         Returns:
             How many items were dropped. `metrics()` counts them too.
         """
-        dropped: int = await _in_thread(self.drop_all)
+        stop = threading.Event()
+        answer = _Answer(self.news.loop)
+        # Told first: thousands may wait who are told too, and hold the loop up.
+        work = lambda: self.drop_all(stop, answer.give)  # noqa: E731 - Named for the line's length.
+        dropped: int = await _in_thread(work, stop.set, answer)
         return dropped
 
     async def close(self, timeout: float = CLOSE_TIMEOUT_SECS) -> None:  # noqa: ASYNC109 - The word of the contract.
@@ -130,7 +134,7 @@ class AsyncSession(_Closing):
     async def _map(self, items: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]:
         self._check_loop()
         news = News(self.news.loop)
-        stream = self.open_stream(self.capacity, news)
+        stream = self.open_stream(self.capacity, news.tell)
         feeder = _Feeder(stream, items, news, self.capacity)
         task = asyncio.create_task(feeder.run())
         try:
@@ -141,7 +145,8 @@ class AsyncSession(_Closing):
         finally:
             task.cancel()
             self._let_go(stream.abandon, _FIRST_LOOK_SECS)
-            await asyncio.wait([task])
+            if not task.done():
+                await asyncio.wait([task])
 
     def _check_loop(self) -> None:
         if asyncio.get_running_loop() is not self.news.loop:
@@ -157,39 +162,17 @@ class AsyncSession(_Closing):
 
 
 class News:
-    """What other threads tell the loop: it is woken once for all that is new until it comes to look."""
+    """Those who wait for something new of a stream."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Belong to a loop."""
         self.loop = loop
         self._events: set[asyncio.Event] = set()
-        self._letters: deque[Callable[[], object]] = deque()
-        self._is_due = False
-        self._has_news = False
-
-    def __call__(self) -> None:
-        """There is something new to look at. Called from any thread."""
-        if not self._has_news:
-            self._has_news = True
-            self.post(self.tell)
-
-    def post(self, letter: Callable[[], object]) -> None:
-        """Have something called on the loop. Called from any thread."""
-        self._letters.append(letter)
-        if not self._is_due:
-            self._is_due = True
-            _on_loop(self.loop, self._deliver)
 
     def tell(self) -> None:
-        """Tell whoever waits; on the loop's own thread."""
-        self._has_news = False
+        """There is something new to look at. Called on the loop."""
         for event in self._events:
             event.set()
-
-    def _deliver(self) -> None:
-        self._is_due = False
-        while self._letters:
-            self._letters.popleft()()
 
     async def wait_while(self, is_old: Callable[[], bool]) -> None:
         """Wait until something is new."""
@@ -217,43 +200,41 @@ class _Feeder:
         try:
             if hasattr(type(self._items), "__aiter__"):
                 async for item in self._items:
-                    await self._put(item)
+                    is_in = self._stream.put(item)
+                    if is_in is not True or self._stream.load >= self._limit:
+                        await self._wait_for_room(is_in)
             else:
                 for item in self._items:
-                    await self._put(item)
+                    is_in = self._stream.put(item)
+                    if is_in is not True or self._stream.load >= self._limit:
+                        await self._wait_for_room(is_in)
         except asyncio.CancelledError:
             raise
         except BaseException as failure:  # noqa: BLE001 - Raised by the one who takes the outputs.
             self.failure = failure
         self._stream.end()
 
-    async def _put(self, item: Any) -> None:
-        await _put(self._stream, item, self._news)
-        if self._stream.load >= self._limit:
-            await self._news.wait_while(lambda: self._stream.load >= self._limit)
+    async def _wait_for_room(self, is_in: bool | asyncio.Future[bool]) -> None:  # noqa: FBT001 - See `put`.
+        if not await _told(is_in):
+            raise SessionClosedError(CLOSED)
+        await self._news.wait_while(lambda: self._stream.load >= self._limit)
 
 
 class _Answer:
-    """Where another thread puts the answer to one call."""
+    """What somebody on the loop waits for; given on the loop, too."""
 
-    __slots__ = ("error", "future", "news", "value")
+    __slots__ = ("future",)
 
-    def __init__(self, news: News) -> None:
-        self.news = news
-        self.future: asyncio.Future[Any] = news.loop.create_future()
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.future: asyncio.Future[Any] = loop.create_future()
 
-    def deliver(self, value: Any, error: BaseException | None = None) -> None:
-        self.value = value
-        self.error = error
-        self.news.post(self._resolve)
-
-    def _resolve(self) -> None:
+    def give(self, value: Any, error: BaseException | None = None) -> None:
         if self.future.done():
             return
-        if self.error is not None:
-            self.future.set_exception(self.error)
+        if error is not None:
+            self.future.set_exception(error)
         else:
-            self.future.set_result(self.value)
+            self.future.set_result(value)
 
 
 async def enter(graph: Graph, settings: dict[str, Any]) -> AsyncSession:
@@ -264,7 +245,7 @@ async def enter(graph: Graph, settings: dict[str, Any]) -> AsyncSession:
     opened: list[AsyncSession] = []
 
     def open_it() -> None:
-        session: AsyncSession = open_session(AsyncSession, graph, settings, opener, news)
+        session: AsyncSession = open_session(AsyncSession, graph, settings, opener, news.tell)
         session.news = news
         opened.append(session)
         if is_cancelled:
@@ -314,28 +295,28 @@ async def _outputs_of(stream: OutputStream, news: News) -> AsyncIterator[Any]:
             await news.wait_while(lambda: not stream.has_news)
 
 
-async def _put(stream: OutputStream, item: Any, news: News) -> None:
-    admitted = _Answer(news)
-    is_in = stream.put(item, admitted.deliver)
-    if is_in is None:
-        is_in = await admitted.future
-    if not is_in:
-        raise SessionClosedError(CLOSED)
+async def _told(is_in: bool | asyncio.Future[bool]) -> bool:  # noqa: FBT001 - What `OutputStream.put` answers.
+    return is_in if isinstance(is_in, bool) else await is_in
 
 
-async def _in_thread(work: Callable[[], Any], when_cancelled: Callable[[], object] | None = None) -> Any:
+async def _in_thread(
+    work: Callable[[], Any],
+    when_cancelled: Callable[[], object] | None = None,
+    answer: _Answer | None = None,
+) -> Any:
     """Do something that waits on a thread of its own.
 
     A cancelled caller waits too, so that nothing is half done; `when_cancelled` tells the work of it. What
-    does not come back in time then is named and left behind.
+    does not come back in time then is named and left behind. Work that has an `answer` may give it early.
     """
-    answer = _Answer(News(asyncio.get_running_loop()))
+    loop = asyncio.get_running_loop()
+    answer = answer or _Answer(loop)
 
     def run() -> None:
         try:
-            answer.deliver(work(), None)
+            _on_loop(loop, functools.partial(answer.give, work()))
         except BaseException as error:  # noqa: BLE001 - Raised by the one who waits.
-            answer.deliver(None, error)
+            _on_loop(loop, functools.partial(answer.give, None, error))
 
     thread = threading.Thread(target=run, name="remotemedia-wait", daemon=True)
     thread.start()

@@ -52,6 +52,7 @@ class Bridge:
         self._started: set[_Started] = set()
         self._starting: deque[_Started] = deque()
         self._is_start_due = False
+        self._ended: list[_Started] = []
         self._is_cancelled = False
         self._giving_up = threading.RLock()
         self.is_given_up = False
@@ -75,7 +76,7 @@ class Bridge:
         Returns:
             What cancels it, from any thread.
         """
-        started = _Started(awaitable, done, timeout)
+        started = _Started(awaitable, done, timeout, self._note_end)
         self._starting.append(started)
         # The loop is woken once for all that are begun until it comes to look.
         if not self._is_start_due:
@@ -86,7 +87,7 @@ class Bridge:
     def awaited_by(self, thread_id: int) -> Callable[[], object] | None:
         """What cancels that for which a thread waits, if it does; from any thread."""
         task = self._current.get(thread_id)
-        return None if task is None else lambda: self._on_loop(task.cancel)
+        return None if task is None else lambda: self._on_loop(lambda: _cancel(task))
 
     def interrupt(self) -> None:
         """Cancel all that is under way. The run goes on after it."""
@@ -213,26 +214,42 @@ class Bridge:
         self._is_start_due = False
         while self._starting:
             started = self._starting.popleft()
-            awaitable, done = started.awaitable, started.done
-            task = self.begin(self._answer_with(done, awaitable, started.timeout), None)
+            answer = self._answer_with(started.give, started.awaitable, started.timeout)
+            task = self._loop.create_task(answer)
             started.task = task
             self._started.add(started)
-            task.add_done_callback(functools.partial(self._forget, started))
-            task.add_done_callback(functools.partial(_end, awaitable, done))
+            task.add_done_callback(functools.partial(self._end, started))
             if self._is_cancelled or started.is_cancelled:
                 task.cancel()
 
-    def _forget(self, started: _Started, _task: asyncio.Task[None]) -> None:
+    def _end(self, started: _Started, task: asyncio.Task[None]) -> None:
         self._started.discard(started)
+        _end(started.awaitable, started.give, task)
+
+    def _note_end(self, started: _Started) -> None:
+        """Those that end in the same turn of the loop are told of together, which wakes their thread once."""
+        if not self._ended:
+            try:
+                self._loop.call_soon(self._tell_ended)
+            except RuntimeError:
+                # The loop is closed.
+                started.tell()
+                return
+        self._ended.append(started)
+
+    def _tell_ended(self) -> None:
+        ended, self._ended = self._ended, []
+        for started in ended:
+            started.tell()
 
     def _cancel_current(self, thread_id: int | None = None) -> None:
         if thread_id is None:
             for task in self._current.values():
-                task.cancel()
+                _cancel(task)
             for started in self._started:
                 started.cancel()
         elif thread_id in self._current:
-            self._current[thread_id].cancel()
+            _cancel(self._current[thread_id])
 
     def _on_loop(self, callback: Callable[[], object]) -> None:
         try:
@@ -244,15 +261,17 @@ class Bridge:
         """The loop is closed, and nothing on it goes on any more: those who wait need not."""
         with self._giving_up:
             self.is_given_up = True
-            for task in [*self._tasks]:
+            begun = [started.task for started in self._started if started.task is not None]
+            for task in [*self._tasks, *begun]:
                 task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - It is known.
                 _close(task.get_coro())
             self._tasks.clear()
             for answer in [*self._answers.values()]:
                 answer.give(None, asyncio.CancelledError())
+            self._tell_ended()
             for started in [*self._started, *self._starting]:
                 _close(started.awaitable)
-                started.done(None, asyncio.CancelledError())
+                started.give(None, asyncio.CancelledError())
             self._started.clear()
             self._starting.clear()
 
@@ -260,19 +279,39 @@ class Bridge:
 class _Started:
     """What was begun without anyone waiting."""
 
-    __slots__ = ("awaitable", "done", "is_cancelled", "task", "timeout")
+    __slots__ = ("answer", "awaitable", "done", "is_cancelled", "task", "timeout", "when_given")
 
-    def __init__(self, awaitable: Awaitable[Any], done: Done, timeout: float | None) -> None:
+    def __init__(
+        self,
+        awaitable: Awaitable[Any],
+        done: Done,
+        timeout: float | None,
+        when_given: Callable[[_Started], None],
+    ) -> None:
         self.awaitable = awaitable
         self.done = done
         self.timeout = timeout
+        self.when_given = when_given
         self.task: asyncio.Task[None] | None = None
+        self.answer: tuple[Any, BaseException | None] | None = None
         self.is_cancelled = False
+
+    def give(self, value: Any, failure: BaseException | None = None) -> None:
+        """Keep the answer until it is told; only the first one counts."""
+        if self.answer is None:
+            self.answer = (value, failure)
+            self.when_given(self)
+
+    def tell(self) -> None:
+        """Tell the answer."""
+        answer, self.answer = self.answer, (None, None)
+        if answer is not None:
+            self.done(*answer)
 
     def cancel(self) -> None:
         self.is_cancelled = True
         if self.task is not None:
-            self.task.cancel()
+            _cancel(self.task)
 
 
 class Answer:
@@ -415,6 +454,12 @@ def _end(awaitable: Awaitable[Any], give: Done, task: asyncio.Task[None]) -> Non
     _close(awaitable)
     if task.cancelled():
         give(None, asyncio.CancelledError())
+
+
+def _cancel(task: asyncio.Task[None]) -> None:
+    """Cancel it once, however often that is asked for: what it awaits on its way out must come to its end."""
+    if not task.cancelling():
+        task.cancel()
 
 
 def _close(awaitable: object) -> None:

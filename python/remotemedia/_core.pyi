@@ -72,7 +72,8 @@ class SessionCore:
             graph: A checked graph.
             settings: `enable_metrics`, `queue_size` and `stall_warning`, all three.
             opener: Says where coroutines run, and can end the opening.
-            on_news: Called, from any thread, when the stream of `put` has something new. It must not wait.
+            on_news: Called when the stream of `put` has something new since it was last looked at; on the
+                event loop, if the opener has one. It must not wait.
 
         Raises:
             NodeError: If a node fails to initialize. Those before it have been cleaned up.
@@ -110,7 +111,7 @@ class SessionCore:
         """How many inputs can be under way at once."""
 
     def start_call(self, item: Any, done: Callable[[Any, BaseException | None], object]) -> Ticket:
-        """Begin with an item; `done(answer, error)` is called at its end, perhaps from another thread."""
+        """Begin with an item; `done(answer, error)` is called at its end, on the event loop."""
 
     def abandon(self, ticket: Ticket) -> bool:
         """Nobody waits for this call any more. Whether a node is still at it, and has to be told again."""
@@ -127,8 +128,14 @@ class SessionCore:
     def map_directly(self, items: Iterable[Any]) -> DirectMap:
         """Take items through on the thread that asks for outputs; for direct sessions alone."""
 
-    def drop_all(self) -> int:
+    def drop_all(
+        self, stop: threading.Event | None = None, is_silent: Callable[[int], object] | None = None
+    ) -> int:
         """Drop what is queued and under way, and answer how many inputs that were.
+
+        Waits for the `process` calls that are running; Ctrl-C ends the wait, and so does `stop`.
+        `is_silent` is called with the number on the event loop, if the opener has one, before others are told
+        that their items were dropped.
 
         Raises:
             PipelineError: If this thread is in a node of the session.
@@ -154,12 +161,12 @@ class SessionCore:
 class OutputStream:
     """The outputs of the items that one stream puts in, in order."""
 
-    def put(self, item: Any, admitted: Callable[[bool], object]) -> bool | None:
-        """Put an item in without waiting.
+    def put(self, item: Any) -> bool | asyncio.Future[bool]:
+        """Put an item in without waiting; for sessions of an event loop alone.
 
         Returns:
-            Whether it is in, where that is known at once. Otherwise `admitted(is_in)` is called when there is
-            room for it, perhaps from another thread; with `False` if the session has closed.
+            Whether it is in, where that is known at once. Otherwise what tells it as soon as there is room:
+            `False` says that the session has closed.
         """
 
     def put_and_wait(self, item: Any) -> bool:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 from cloudpickle import cloudpickle as internals
 
-from remotemedia._culprit import find_culprit
+from remotemedia._culprit import Culprit, find_culprit
 from remotemedia.exceptions import SerializationError
 
 if TYPE_CHECKING:
@@ -184,7 +184,8 @@ def known_class(class_id: str) -> type:
 
 
 def _refuse(item: object, error: BaseException) -> SerializationError:
-    culprit = find_culprit(item, error, Crosser)
+    # One that pickles at the second attempt is to blame for the first all the same.
+    culprit = find_culprit(item, Crosser) or Culprit("", item, error)
     kind = type(item).__qualname__
     what = f"its part '{culprit.path}'" if culprit.path else "it"
     suggestion = "Send plain data, arrays, or objects that pickle."

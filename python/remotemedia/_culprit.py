@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     Parts = Iterable[tuple[str, Any]]
     MakePickler = Callable[[Any, Any], Any]
 
-__all__ = ["Culprit", "find_culprit", "pickling_error"]
+__all__ = ["Culprit", "find_culprit"]
 
 _PROTOCOL = 5
 _PATIENCE_SECS = 0.8
@@ -40,27 +40,28 @@ class Culprit(NamedTuple):
         return f"a {name}: {type(self.error).__name__}: {self.error}"
 
 
-def find_culprit(value: object, error: BaseException, make_pickler: MakePickler) -> Culprit:
-    """The innermost part of `value` that does not pickle.
+def find_culprit(value: object, make_pickler: MakePickler) -> Culprit | None:
+    """The innermost part of `value` that does not pickle; `None` if all of it does.
 
     A pickler stops at the culprit, so most often the only question is where that is. Where it is nowhere,
     because it comes into being while its owner is pickled, the parts are tried one by one.
 
     Args:
-        value: What did not pickle.
-        error: What it raised.
+        value: What is to be pickled.
         make_pickler: Makes a pickler, with an attribute `latest`, for a file and a callback for buffers.
     """
-    latest = pickling_error(value, make_pickler)[1]
+    error, latest = _pickling_error(value, make_pickler)
+    if error is None:
+        return None
     if latest is not None and latest is not value:
-        latest_error = pickling_error(latest, make_pickler)[0]
+        latest_error, _ = _pickling_error(latest, make_pickler)
         path = _path_to(latest, value) if latest_error is not None else None
         if path is not None and latest_error is not None:
             return Culprit(_shortened(path), latest, latest_error)
     return _try_parts(value, error, make_pickler)
 
 
-def pickling_error(value: object, make_pickler: MakePickler) -> tuple[BaseException | None, object]:
+def _pickling_error(value: object, make_pickler: MakePickler) -> tuple[BaseException | None, object]:
     """What `value` raises when it is pickled, and what the pickler was at."""
     # Large buffers are only looked at, not copied.
     pickler = make_pickler(_Nowhere(), lambda _: None)
@@ -106,7 +107,7 @@ def _try_parts(value: object, error: BaseException, make_pickler: MakePickler) -
                 break
             if type(part) in _PLAIN or id(part) in seen:
                 continue
-            part_error = pickling_error(part, make_pickler)[0]
+            part_error = _pickling_error(part, make_pickler)[0]
             if part_error is not None:
                 seen.add(id(part))
                 path, value, error = path + place, part, part_error

@@ -180,6 +180,7 @@ def combine(first: BaseException | None, cleanups: Sequence[BaseException]) -> B
         if current is None:
             current = later
         elif is_interrupt(current):
+            _cut_context(later, current)
             _append_context(current, later)
         else:
             _append_context(later, current)
@@ -214,6 +215,15 @@ def _append_context(error: BaseException, earlier: BaseException) -> None:
     while error.__context__ is not None and id(error.__context__) not in reachable:
         error = error.__context__
     error.__context__ = earlier
+
+
+def _cut_context(error: BaseException, handled: BaseException) -> None:
+    """Forget that `error` came while `handled` was handled: the chain goes the other way round."""
+    while error.__context__ is not None:
+        if error.__context__ is handled:
+            error.__context__ = None
+            return
+        error = error.__context__
 
 
 def _reachable_from(error: BaseException) -> set[int]:

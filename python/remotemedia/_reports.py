@@ -9,7 +9,7 @@ import traceback
 
 from remotemedia._threads import forget
 
-__all__ = ["abandoned", "dropped", "left_behind", "set_aside", "stack_of", "stalled"]
+__all__ = ["abandoned", "dropped", "left_behind", "set_aside", "stack_of", "stalled", "tell_left_behind"]
 
 _logger = logging.getLogger("remotemedia")
 
@@ -48,6 +48,11 @@ def left_behind(node_id: str, item_index: int | None, timeout: float, thread_id:
         f"Node '{node_id}' did not come back from {_task(item_index)} within {timeout:g} s "
         f"and was left behind, here:\n{stack_of(thread_id)}"
     )
+
+
+def tell_left_behind(node_id: str, item_index: int | None, timeout: float, thread_id: int) -> None:
+    """A run that has another error to raise could not wait for a node."""
+    _logger.error("%s", left_behind(node_id, item_index, timeout, thread_id))
 
 
 def _task(item_index: int | None) -> str:

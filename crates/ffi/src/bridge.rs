@@ -10,19 +10,28 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::IntoPyDict;
 
+use crate::mailbox::Mailbox;
 use crate::object::Object;
 
 /// Awaits coroutines for the thread of a run.
 pub(crate) struct Bridge {
     /// The caller's loop; without one the run gets a loop of its own.
     event_loop: Option<Py<PyAny>>,
+    /// How that loop hears of what becomes of its coroutines.
+    mailbox: Option<Arc<Mailbox>>,
     started: PyOnceLock<Py<PyAny>>,
     is_cancelled: AtomicBool,
 }
 
 impl Bridge {
     pub(crate) fn new(event_loop: Option<Py<PyAny>>) -> Arc<Self> {
-        Arc::new(Self { event_loop, started: PyOnceLock::new(), is_cancelled: AtomicBool::new(false) })
+        let mailbox = event_loop.as_ref().map(|event_loop| Python::attach(|py| Mailbox::new(event_loop.clone_ref(py))));
+        Arc::new(Self { event_loop, mailbox, started: PyOnceLock::new(), is_cancelled: AtomicBool::new(false) })
+    }
+
+    /// The way to the caller's loop.
+    pub(crate) fn mailbox(&self) -> Option<&Arc<Mailbox>> {
+        self.mailbox.as_ref()
     }
 
     fn get<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {

@@ -168,7 +168,10 @@ fn through_session(
     let session = Session::open(plan, described.into_replicas(), &session_settings, &turns)?;
     let outcome = feed_session(py, &session, feed, sink, control);
     let stop_waiting = || drop(Python::attach(|py| control.bridge.cancel(py)));
-    let Closed { cleanups, metrics, .. } = py.detach(|| session.close(CLOSE_TIMEOUT, &stop_waiting));
+    let Closed { cleanups, metrics, left_behind } = py.detach(|| session.close(CLOSE_TIMEOUT, &stop_waiting));
+    for stall in left_behind {
+        log::left_behind(stall, CLOSE_TIMEOUT);
+    }
     match outcome {
         Ok(()) if cleanups.is_empty() => Ok(metrics),
         outcome => Err(Failure { first: outcome.err(), cleanups }),

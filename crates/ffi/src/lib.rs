@@ -15,6 +15,7 @@ mod graph;
 mod json;
 mod loader;
 mod log;
+mod mailbox;
 mod module;
 mod node;
 mod object;

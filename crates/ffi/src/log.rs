@@ -69,6 +69,12 @@ impl Reporter<Object> for LoggingReporter {
     }
 }
 
+/// A call that a run could not wait for.
+pub(crate) fn left_behind(stall: Stall, timeout: Duration) {
+    let arguments = (stall.node_id, stall.item_index, timeout.as_secs_f64(), stall.thread);
+    tell("tell_left_behind", |py| arguments.into_pyobject(py));
+}
+
 fn tell(name: &str, arguments: impl FnOnce(Python<'_>) -> PyResult<Bound<'_, pyo3::types::PyTuple>>) {
     Python::attach(|py| {
         let told =

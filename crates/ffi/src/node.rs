@@ -25,7 +25,6 @@ enum Process {
 }
 
 /// A Python object that has a `process` method.
-#[allow(clippy::struct_excessive_bools, reason = "each says something else about the node, in any combination")]
 pub(crate) struct PythonNode {
     object: Py<PyAny>,
     process: Process,
@@ -42,8 +41,6 @@ pub(crate) struct PythonNode {
     retries: (u32, f64),
     /// The `process` method that tries again, if it does.
     retrying: Option<Py<PyAny>>,
-    /// Whether `process` is a coroutine, and no async generator.
-    is_coroutine: bool,
     /// Another replica has the same object, and tells it of the end of input and of interrupts.
     is_told_by_other: bool,
 }
@@ -62,7 +59,6 @@ impl PythonNode {
             keeps_time: options.timeout.is_some() && runs_on_loop(object)?,
             retries: (retries, options.retry_delay.as_secs_f64()),
             retrying: None,
-            is_coroutine: false,
             is_told_by_other: false,
         })
     }
@@ -83,16 +79,19 @@ impl PythonNode {
     }
 
     /// Call `process`, or what tries it again, with an item that is in flight with others. An async generator runs to its end there.
-    fn begin<'py>(&self, item: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    ///
+    /// Answers the time limit too that is left to keep.
+    fn begin<'py>(&self, item: Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, Option<f64>)> {
         let py = item.py();
         if let Some(retrying) = &self.retrying {
-            return retrying.bind(py).call1((item,));
+            return Ok((retrying.bind(py).call1((item,))?, None));
         }
         let answer = self.call(item)?;
         if answer::is_async_generator(&answer)? {
-            return py.import("remotemedia._retries")?.call_method1("collected", (answer, self.timeout_secs));
+            let collected = py.import("remotemedia._retries")?.getattr("collected")?;
+            return Ok((collected.call1((answer, self.timeout_secs))?, None));
         }
-        Ok(answer)
+        Ok((answer, self.timeout_secs))
     }
 
     /// Look the methods up. An object may choose them in its `initialize`.
@@ -103,7 +102,6 @@ impl PythonNode {
         self.flush = if self.is_told_by_other { None } else { optional_method(object, "flush")? };
         let kind = kinds.call_method1("classify", (object,))?;
         let kind = kind.extract::<&str>()?;
-        self.is_coroutine = kind == "coroutine";
         if self.retries.0 > 0 && matches!(kind, "coroutine" | "async_generator") {
             let class = py.import("remotemedia._retries")?.getattr("Retrying")?;
             let retrying = class.call1((&method, self.retries.0, self.retries.1, self.timeout_secs))?;
@@ -208,9 +206,7 @@ impl Node<Object> for PythonNode {
 
     fn start(&mut self, item: Object, done: Done<Object>) -> Option<EndEarly> {
         Python::attach(|py| match self.begin(item.0.into_bound(py)) {
-            Ok(answer) if answer::is_awaitable(&answer).unwrap_or(false) => {
-                // What tries again, or collects outputs, sees to the time of each of them itself.
-                let timeout_secs = if self.retrying.is_none() && self.is_coroutine { self.timeout_secs } else { None };
+            Ok((answer, timeout_secs)) if answer::is_awaitable(&answer).unwrap_or(false) => {
                 let callback = DoneCallback { done: Mutex::new(Some(done)), bridge: Arc::clone(&self.bridge) };
                 let callback = match Bound::new(py, callback) {
                     Ok(callback) => callback,
@@ -227,8 +223,8 @@ impl Node<Object> for PythonNode {
                     }
                 }
             }
-            Ok(answer) => {
-                done(answer::outputs(answer, &self.bridge, self.timeout_secs));
+            Ok((answer, timeout_secs)) => {
+                done(answer::outputs(answer, &self.bridge, timeout_secs));
                 None
             }
             Err(error) => {
@@ -349,6 +345,9 @@ struct DoneCallback {
 #[pymethods]
 impl DoneCallback {
     fn __call__(&self, value: Bound<'_, PyAny>, error: Bound<'_, PyAny>) {
+        if let Some(mailbox) = self.bridge.mailbox() {
+            mailbox.expect(value.py());
+        }
         self.finish(if error.is_none() {
             answer::outputs_of_started(value, &self.bridge)
         } else {

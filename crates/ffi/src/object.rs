@@ -29,7 +29,15 @@ impl Payload for Object {
     }
 
     fn check_orders() -> PyResult<()> {
+        #[allow(
+            clippy::redundant_closure_for_method_calls,
+            reason = "the method is for one lifetime, the closure for all"
+        )]
         Python::attach(|py| py.check_signals())
+    }
+
+    fn hold<R>(work: impl FnOnce() -> R) -> R {
+        Python::attach(|_| work())
     }
 
     fn dispose<T: Send>(garbage: T) {

@@ -1,16 +1,19 @@
 //! An open pipeline for Python: what `remotemedia.sessions` puts its two session types on.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use pyo3::call::PyCallArgs;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::{PyBool, PyDict, PyList};
 use remotemedia_runtime::{
     Admission, CancelFlag, Client, Closed, Direct, Next, Outbox, RunError, Session, SessionSettings, Sink, Stall,
 };
 
 use crate::bridge::Bridge;
 use crate::direct_map::DirectMap;
+use crate::mailbox::Mailbox;
 use crate::object::Object;
 use crate::opener::Opener;
 use crate::sharing::thread_id;
@@ -26,6 +29,8 @@ pub(crate) struct SessionCore {
     /// The node objects of a plain chain that nobody watches, which can take several items at once.
     pub(crate) chain: Option<Vec<Py<PyAny>>>,
     bridge: Arc<Bridge>,
+    /// How the event loop hears of calls and streams, if it is one that has opened the session.
+    mailbox: Option<Arc<Mailbox>>,
     stop: CancelFlag,
     is_direct: bool,
     /// The id of the node that makes the items, if one does.
@@ -70,11 +75,12 @@ impl SessionCore {
                 return Err(failure::failed(py, error));
             }
         };
+        let mailbox = bridge.mailbox().cloned();
         // A source's items come from a thread of its own.
         let is_direct = session.is_direct() && !session.has_source();
         let source = session.has_source().then(|| session.plan().nodes()[0].id.clone());
-        let outbox = Arc::new(Outbox::new(queue_size, on_news.map(news_of)));
-        Ok(Self { session, chain, bridge, stop, is_direct, source, outbox })
+        let outbox = Arc::new(Outbox::new(queue_size, on_news.map(|on_news| news_of(on_news, mailbox.as_ref()))));
+        Ok(Self { session, chain, bridge, mailbox, stop, is_direct, source, outbox })
     }
 
     /// Refuse items for a pipeline that makes its own.
@@ -122,10 +128,11 @@ impl SessionCore {
         self.session.capacity()
     }
 
-    /// Begin with an item; `done(outputs, error)` is called from another thread when it is through.
+    /// Begin with an item; `done(outputs, error)` is called on the event loop when it is through.
     fn start_call(&self, item: Py<PyAny>, done: Py<PyAny>) -> Ticket {
+        let mailbox = self.mailbox.clone();
         let client: Arc<dyn Client<Object>> = Arc::new(Call::new(Box::new(move |outputs, outcome| {
-            Python::attach(|py| answer(py, &done, outputs, outcome));
+            tell(mailbox.as_ref(), move |py| answer(py, &done, outputs, outcome));
         })));
         self.session.submit(Some(Object(item)), Arc::clone(&client), true, None);
         Ticket(client)
@@ -147,7 +154,8 @@ impl SessionCore {
     /// A stream of its own: what `map` puts its items in.
     #[pyo3(signature = (capacity, on_news=None))]
     fn open_stream(slf: &Bound<'_, Self>, capacity: usize, on_news: Option<Py<PyAny>>) -> OutputStream {
-        let outbox = Arc::new(Outbox::new(capacity, on_news.map(news_of)));
+        let news = on_news.map(|on_news| news_of(on_news, slf.get().mailbox.as_ref()));
+        let outbox = Arc::new(Outbox::new(capacity, news));
         OutputStream { core: slf.clone().unbind(), outbox }
     }
 
@@ -170,10 +178,33 @@ impl SessionCore {
         DirectMap::new(slf, items)
     }
 
-    /// Drop what is queued and under way; answers how many inputs that were.
-    fn drop_all(&self, py: Python<'_>) -> PyResult<u64> {
+    /// Drop what is queued and under way; answers how many inputs that were. Ctrl-C, or `stop`, ends the wait for what is running.
+    ///
+    /// `is_silent` is told the number before all others.
+    #[pyo3(signature = (stop=None, is_silent=None))]
+    fn drop_all(&self, py: Python<'_>, stop: Option<&Bound<'_, PyAny>>, is_silent: Option<Py<PyAny>>) -> PyResult<u64> {
         self.check_outside("interrupt")?;
-        Ok(py.detach(|| self.session.interrupt(&|| or_unraisable(|py| self.bridge.interrupt(py)))))
+        let stop = stop.map(|stop| stop.clone().unbind());
+        let ended = Mutex::new(None);
+        let gives_up = || {
+            let is_stopped = |py: Python<'_>| match &stop {
+                Some(stop) => stop.call_method0(py, "is_set")?.extract::<bool>(py),
+                None => Ok(false),
+            };
+            let outcome = Python::attach(|py| py.check_signals().and_then(|()| is_stopped(py)));
+            outcome.unwrap_or_else(|error| {
+                *ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                true
+            })
+        };
+        let tell_first = |dropped| {
+            if let (Some(mailbox), Some(is_silent)) = (&self.mailbox, is_silent) {
+                mailbox.post_first(move |py| hand(py, &is_silent, (dropped,)));
+            }
+        };
+        let stop_waiting = || or_unraisable(|py| self.bridge.interrupt(py));
+        let dropped = py.detach(|| self.session.interrupt_unless(&stop_waiting, &gives_up, tell_first));
+        ended.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(dropped), Err)
     }
 
     /// Wait until all that went in has come out, or until `stop`, a `threading.Event`, is set.
@@ -324,16 +355,27 @@ pub(crate) struct OutputStream {
 
 #[pymethods]
 impl OutputStream {
-    /// Put an item in. `True`: it is in; `False`: the session takes no more; `None`: `admitted(is_in)` is called when it is in.
-    fn put(&self, item: Py<PyAny>, admitted: Py<PyAny>) -> Option<bool> {
+    /// Put an item in. `True`: it is in; `False`: the session takes no more; otherwise a future of the event loop, for either.
+    fn put<'py>(&self, py: Python<'py>, item: Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let Some(mailbox) = self.core.get().mailbox.clone() else {
+            return Err(PyRuntimeError::new_err("only a session of an event loop can put without waiting"));
+        };
+        let event_loop = mailbox.event_loop(py);
+        let waiting: Arc<OnceLock<Py<PyAny>>> = Arc::default();
+        let waiting_then = Arc::clone(&waiting);
         let told = Box::new(move |is_in: bool| {
-            or_unraisable(|py| admitted.call1(py, (is_in,)).map(drop));
+            // Delivered on the loop, where this call has come back by then.
+            mailbox.post(move |py| waiting_then.get().map_or((), |future| settle(py, future, is_in)));
         });
-        match self.submit(Some(Object(item)), Some(told)) {
-            Admission::Now => Some(true),
-            Admission::Never => Some(false),
-            Admission::Later => None,
-        }
+        let is_in = match self.submit(Some(Object(item)), Some(told)) {
+            Admission::Now => true,
+            Admission::Never => false,
+            Admission::Later => {
+                let future = event_loop.call_method0("create_future")?;
+                return Ok(waiting.get_or_init(|| future.unbind()).bind(py).clone());
+            }
+        };
+        Ok(PyBool::new(py, is_in).to_owned().into_any())
     }
 
     /// Put an item in, and wait until it is.
@@ -472,17 +514,36 @@ impl Client<Object> for Call {
 
 fn answer(py: Python<'_>, done: &Py<PyAny>, outputs: Outputs, outcome: Result<(), RunError<PyErr>>) {
     let answer = outcome.map_err(|error| failure::ended(py, error)).and_then(|()| outputs.shape(py));
-    let told = match answer {
-        Ok(answer) => done.call1(py, (answer, py.None())),
-        Err(error) => done.call1(py, (py.None(), error.into_value(py))),
-    };
-    if let Err(error) = told {
+    match answer {
+        Ok(answer) => hand(py, done, (answer, py.None())),
+        Err(error) => hand(py, done, (py.None(), error.into_value(py))),
+    }
+}
+
+/// Give a future its result, unless whoever waits for it has gone.
+fn settle(py: Python<'_>, future: &Py<PyAny>, is_in: bool) {
+    let settled = future
+        .call_method0(py, "done")
+        .and_then(|is_done| is_done.is_truthy(py))
+        .and_then(|is_done| if is_done { Ok(()) } else { future.call_method1(py, "set_result", (is_in,)).map(drop) });
+    if let Err(error) = settled {
         error.write_unraisable(py, None);
     }
 }
 
-fn news_of(on_news: Py<PyAny>) -> Box<dyn Fn() + Send + Sync> {
-    Box::new(move || or_unraisable(|py| on_news.call0(py).map(drop)))
+/// Call somebody who has nobody to answer to.
+fn hand<'py>(py: Python<'py>, receiver: &Py<PyAny>, news: impl PyCallArgs<'py>) {
+    if let Err(error) = receiver.call1(py, news) {
+        error.write_unraisable(py, None);
+    }
+}
+
+fn news_of(on_news: Py<PyAny>, mailbox: Option<&Arc<Mailbox>>) -> Box<dyn Fn() + Send + Sync> {
+    let (on_news, mailbox) = (Arc::new(on_news), mailbox.cloned());
+    Box::new(move || {
+        let on_news = Arc::clone(&on_news);
+        tell(mailbox.as_ref(), move |py| hand(py, &on_news, ()));
+    })
 }
 
 /// Do something that nobody hears the failure of.
@@ -492,6 +553,14 @@ fn or_unraisable(work: impl FnOnce(Python<'_>) -> PyResult<()>) {
             error.write_unraisable(py, None);
         }
     });
+}
+
+/// Tell Python something: on the event loop, if there is one.
+fn tell(mailbox: Option<&Arc<Mailbox>>, news: impl FnOnce(Python<'_>) + Send + 'static) {
+    match mailbox {
+        Some(mailbox) => mailbox.post(news),
+        None => Python::attach(news),
+    }
 }
 
 fn setting<'py, T: FromPyObjectOwned<'py>>(settings: &Bound<'py, PyDict>, name: &str) -> PyResult<T> {

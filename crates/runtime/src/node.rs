@@ -29,6 +29,11 @@ pub trait Payload: Send + Sync + Sized + 'static {
         Ok(())
     }
 
+    /// Do several things that each need what [`Payload::wait`] lets go of, which is taken once for all. `work` waits by that alone.
+    fn hold<R>(work: impl FnOnce() -> R) -> R {
+        work()
+    }
+
     /// Let go of many items at once, on a thread that is not in a node.
     fn dispose<T: Send>(garbage: T) {
         drop(garbage);

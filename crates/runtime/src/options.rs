@@ -137,8 +137,8 @@ impl Default for Options {
             retry_delay: Duration::ZERO,
             timeout: None,
             max_restarts: 3,
-            restart_window: Duration::from_mins(1),
-            initialize_timeout: Duration::from_mins(5),
+            restart_window: Duration::from_secs(60),
+            initialize_timeout: Duration::from_secs(300),
             snapshot_every: 100,
         }
     }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 
 from remotemedia._crossing import Crosser, dumps
-from remotemedia._culprit import find_culprit, pickling_error
+from remotemedia._culprit import Culprit, find_culprit
 from remotemedia._failures import node_error
 from remotemedia._kinds import answer_kind
 from remotemedia.core._graph import name_of
@@ -47,7 +47,7 @@ def serialize_node_for_ipc(node: object) -> bytes:
     try:
         data: bytes = cloudpickle.dumps(node, protocol=_PROTOCOL)
     except Exception as error:
-        raise _blame(node, error) from error
+        raise _blame(node, find_culprit(node, Crosser) or Culprit("", node, error)) from error
     if len(data) > MAX_SERIALIZED_SIZE_BYTES:
         size, limit = (round(count / 1024**2, 1) for count in (len(data), MAX_SERIALIZED_SIZE_BYTES))
         raise SerializationError(
@@ -92,10 +92,10 @@ def pack_nodes(nodes: Sequence[tuple[str, object]], buffer_callback: Callable[[A
     try:
         return dumps([node for _, node in nodes], buffer_callback)
     except Exception as error:
-        for _, node in nodes:
-            check_sendable(node)
-        # Each can be sent alone: what they raise depends on more than themselves.
-        raise _blame(nodes[0][1], error) from error
+        culprits = ((node, find_culprit(node, Crosser)) for _, node in nodes)
+        # Where each can be sent alone, what they raise depends on more than themselves.
+        node, culprit = next((found for found in culprits if found[1] is not None), (nodes[0][1], None))
+        raise _blame(node, culprit or Culprit("", node, error)) from error
 
 
 def validate_node_serializable(node: object) -> bool:
@@ -113,9 +113,9 @@ def check_sendable(node: object) -> None:
     Raises:
         SerializationError: With the path of what is in the way.
     """
-    error, _ = pickling_error(node, Crosser)
-    if error is not None:
-        raise _blame(node, error) from error
+    culprit = find_culprit(node, Crosser)
+    if culprit is not None:
+        raise _blame(node, culprit) from culprit.error
 
 
 def _run_phase(node: object, phase: str, node_id: str | None = None) -> None:
@@ -139,8 +139,7 @@ def _run_beside(coroutine: Any) -> None:
         pool.submit(asyncio.run, coroutine).result()
 
 
-def _blame(node: object, error: BaseException) -> SerializationError:
-    culprit = find_culprit(node, error, Crosser)
+def _blame(node: object, culprit: Culprit) -> SerializationError:
     name = name_of(node)
     release = f" and release '{culprit.path}' there" if culprit.path else ""
     suggestion = f"Call node.cleanup() before serialization{release}; initialize() can make it again."

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
-use remotemedia_runtime::worker::{Arrived, Notes, Opened, Workplace, serve};
+use remotemedia_runtime::worker::{Arrived, Border, Notes, Opened, Workplace, serve};
 use remotemedia_runtime::{CancelFlag, Guarded, Node, NodeSpec, Options, Plan, Policy};
 
 use super::border::{PythonBorder, unpickle};
@@ -29,7 +29,9 @@ pub(crate) fn serve_parent(py: Python<'_>) -> PyResult<()> {
 
     let mut workplace =
         PythonWorkplace { bridge: Bridge::new(None), stop: CancelFlag::default(), is_interrupting: Arc::default() };
-    let served = py.detach(|| serve(socket, PythonBorder::of_worker(), &mut workplace));
+    let border: Arc<dyn Border<Object>> = PythonBorder::of_worker();
+    // Attached all the time but while it waits: every step for an item needs the interpreter.
+    let served = serve(socket, &border, &mut workplace);
     workplace.bridge.close(py)?;
     served.map_err(|error| PyOSError::new_err(format!("the worker has lost its parent: {error}")))
 }

@@ -28,30 +28,73 @@ pub(crate) fn run_concurrent<P: Payload>(core: &Arc<Core<P>>, stage_index: usize
             reorder.unbegin();
             break;
         };
-        let header: Parcel<P> = parcel.header();
-        let items = {
-            let unit = &stage.units[0];
-            inputs_of(core, stage, unit, &mut unit.lock(), parcel)
-        };
-        let was_given = !items.is_empty();
-        if header.ends_stream() {
-            end_concurrent(core, stage, number, &header, items);
-        } else if was_given {
-            let end: Parcel<P> = header.header();
-            let core_of_end = Arc::clone(core);
-            let whole = move |outputs| {
-                let reorder = core_of_end.stages[stage_index].reorder();
-                reorder.complete(number, Completion { header: end, outputs, was_given });
-            };
-            start_all(core, stage, (number, header.input), items, Box::new(whole));
-        } else {
-            reorder.complete(number, Completion { header, outputs: Vec::new(), was_given });
+        let (parcels, end) = with_those_behind(core, stage, (number, parcel));
+        // Begun in one go, and not in turn with what those before them do.
+        P::hold(|| parcels.into_iter().for_each(|(number, parcel)| begin_parcel(core, stage, number, parcel)));
+        if let Some((number, parcel)) = end {
+            end_concurrent(core, stage, number, parcel);
         }
     }
 }
 
+type Numbered<P> = (u64, Parcel<P>);
+
+/// This parcel and those that wait behind it, as far as they may be begun, up to the end of input.
+fn with_those_behind<P: Payload>(
+    core: &Core<P>,
+    stage: &Stage<P>,
+    first: Numbered<P>,
+) -> (Vec<Numbered<P>>, Option<Numbered<P>>) {
+    let mut parcels = Vec::new();
+    let mut next = Some(first);
+    while let Some((number, parcel)) = next {
+        if parcel.ends_stream() {
+            return (parcels, Some((number, parcel)));
+        }
+        parcels.push((number, parcel));
+        next = begin_next(core, stage);
+    }
+    (parcels, None)
+}
+
+fn begin_next<P: Payload>(core: &Core<P>, stage: &Stage<P>) -> Option<Numbered<P>> {
+    let reorder = stage.reorder();
+    if !reorder.begin_at_once() {
+        return None;
+    }
+    match stage.pop_at_once(core) {
+        Popped::Parcel(number, parcel) => Some((number, parcel)),
+        Popped::Nothing | Popped::Closed => {
+            reorder.unbegin();
+            None
+        }
+    }
+}
+
+fn begin_parcel<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, number: u64, parcel: Parcel<P>) {
+    let header: Parcel<P> = parcel.header();
+    let items = items_of(core, stage, parcel);
+    if items.is_empty() {
+        stage.reorder().complete(number, Completion { header, outputs: Vec::new(), was_given: false });
+        return;
+    }
+    let input = header.input;
+    let (core_of_end, index) = (Arc::clone(core), stage.index);
+    let whole = move |outputs| {
+        core_of_end.stages[index].reorder().complete(number, Completion { header, outputs, was_given: true });
+    };
+    start_all(core, stage, (number, input), items, Box::new(whole));
+}
+
+fn items_of<P: Payload>(core: &Core<P>, stage: &Stage<P>, parcel: Parcel<P>) -> Vec<P> {
+    let unit = &stage.units[0];
+    inputs_of(core, stage, unit, &mut unit.lock_inside_hold(), parcel)
+}
+
 /// The end of input: its last items are let in with those before them, and when all are done the node is flushed.
-fn end_concurrent<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, number: u64, header: &Parcel<P>, items: Vec<P>) {
+fn end_concurrent<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, number: u64, parcel: Parcel<P>) {
+    let header: Parcel<P> = parcel.header();
+    let items = items_of(core, stage, parcel);
     let mut outputs = Vec::new();
     if !items.is_empty() {
         let (sender, whole) = sync_channel(1);
@@ -60,7 +103,7 @@ fn end_concurrent<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, number: u64
         start_all(core, stage, (number, header.input), items, tell);
         outputs = whole.recv().unwrap_or_default();
     }
-    end_stream(core, stage, 0, (number, header.header()), outputs);
+    end_stream(core, stage, 0, (number, header), outputs);
 }
 
 /// Takes the outputs of all items of a parcel, in order.
@@ -87,11 +130,11 @@ fn start_all<P: Payload>(
     for (slot, item) in items.into_iter().enumerate() {
         // The one with the least to do; there are several where each has a process of its own.
         let (unit_index, unit) = least_busy(stage);
-        if slot > 0 && !stage.reorder().begin_item() {
+        if slot > 0 && !P::wait(|| stage.reorder().begin_item()) {
             group.fill(slot, Vec::new());
             continue;
         }
-        let mut machine = unit.lock();
+        let mut machine = unit.lock_inside_hold();
         // Asked inside, so that nothing old enters a node that has been told of an interrupt.
         if !core.tracker.is_wanted(input) {
             drop(machine);

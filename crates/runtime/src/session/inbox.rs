@@ -217,6 +217,11 @@ impl<P> Inbox<P> {
         self.pop_when(|_| None)
     }
 
+    /// The next parcel, if there is one.
+    pub(crate) fn pop_at_once(&self) -> Popped<P> {
+        self.pop_when(|_| Some(Wait::NoMore))
+    }
+
     /// The next parcel; waits for it until the deadline, if there is one, and until somebody nudges.
     pub(crate) fn pop_until(&self, deadline: Option<Instant>, nudges: u64) -> Popped<P> {
         self.pop_when(|state| if state.nudges == nudges { deadline.map(Wait::Until) } else { Some(Wait::NoMore) })
@@ -270,7 +275,8 @@ impl<P> Inbox<P> {
     fn spin(&self) {
         let until = Instant::now() + SHORT_WAIT;
         while self.arrived.load(Ordering::Acquire) == 0 && Instant::now() < until {
-            std::hint::spin_loop();
+            // Whoever brings the parcel may be waiting for this very core.
+            std::thread::yield_now();
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{Ordering, fence};
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::Session;
@@ -22,8 +22,20 @@ impl<P: Payload> Session<P> {
     /// Waits for the calls that are under way, unless the session closes. What comes in meanwhile waits at the door. `stop_waiting` is
     /// called when the nodes should be stopped from waiting: for a coroutine, for instance. Answers how many inputs were dropped.
     pub fn interrupt(&self, stop_waiting: &dyn Fn()) -> u64 {
+        self.interrupt_unless(stop_waiting, &|| false, |_| {})
+    }
+
+    /// The same, but don't wait any longer for a call that is under way when `gives_up` says so. Its node is not told then; what it
+    /// answers is dropped all the same. `is_silent` is told the number as soon as it is known, before those are told who may be many.
+    pub fn interrupt_unless(
+        &self,
+        stop_waiting: &dyn Fn(),
+        gives_up: &dyn Fn() -> bool,
+        is_silent: impl FnOnce(u64),
+    ) -> u64 {
         let core = &self.core;
-        let _only_one = self.interrupting.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(_only_one) = self.wait_for_others(gives_up) else { return 0 };
+        let is_over = || self.is_closed() || gives_up();
         let waiting = core.door.hold();
         self.stop.set();
         core.stages.iter().flat_map(|stage| &stage.units).for_each(|unit| unit.stop.set());
@@ -32,7 +44,9 @@ impl<P: Payload> Session<P> {
         let queued: Vec<_> = core.stages.iter().map(|stage| stage.inbox.empty()).collect();
         core.stages.iter().for_each(Stage::interrupt_elsewhere);
         stop_waiting();
-        let is_through = self.interrupt_nodes(stop_waiting) && self.wait_until_silent(&clients, stop_waiting);
+        if self.interrupt_nodes(stop_waiting, &is_over) {
+            self.wait_until_silent(&clients, stop_waiting, &is_over);
+        }
         self.stop.clear();
         core.stages.iter().flat_map(|stage| &stage.units).for_each(|unit| unit.stop.clear());
         fence(Ordering::SeqCst);
@@ -41,18 +55,39 @@ impl<P: Payload> Session<P> {
             self.stop.set();
             core.stages.iter().flat_map(|stage| &stage.units).for_each(|unit| unit.stop.set());
         }
-        let dropped = self.tell_dropped(clients, waiting, is_through);
+        let is_through = !self.is_closed();
+        let waiting_clients: Clients<P> = waiting.iter().map(|submission| &submission.client).collect();
+        let calls = self.calls_interrupted.swap(0, Ordering::Relaxed);
+        let dropped = clients.count() + waiting_clients.count() + calls;
+        core.tracker.count_interrupted(dropped);
+        is_silent(dropped);
+        for clients in [clients, waiting_clients] {
+            if is_through { clients.interrupted() } else { clients.tell(|| RunError::Closed) }
+        }
+        tell_waiting(waiting, is_through);
         core.door.release();
         core.admit_waiting();
         P::dispose(queued);
         dropped
     }
 
-    /// Wait for one node after the other, and tell it; `false` if the session closed before.
-    fn interrupt_nodes(&self, stop_waiting: &dyn Fn()) -> bool {
+    /// Wait until nobody else interrupts; nothing if that is given up.
+    fn wait_for_others(&self, gives_up: &dyn Fn() -> bool) -> Option<MutexGuard<'_, ()>> {
+        loop {
+            match self.interrupting.try_lock() {
+                Ok(guard) => return Some(guard),
+                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) if gives_up() => return None,
+                Err(TryLockError::WouldBlock) => std::thread::sleep(LOOK / 10),
+            }
+        }
+    }
+
+    /// Wait for one node after the other, and tell it; `false` if it `is_over` before.
+    fn interrupt_nodes(&self, stop_waiting: &dyn Fn(), is_over: &dyn Fn() -> bool) -> bool {
         let core = &self.core;
         for unit in core.stages.iter().flat_map(|stage| &stage.units) {
-            let Some(mut machine) = self.wait_for(unit, stop_waiting) else { return false };
+            let Some(mut machine) = wait_for(unit, stop_waiting, is_over) else { return false };
             let failed = unit.enter(&mut machine, Machine::interrupt);
             core.note_failures(failed.into_iter().map(|(_, _, fault)| fault));
             machine.input = NO_INPUT;
@@ -60,61 +95,63 @@ impl<P: Payload> Session<P> {
         true
     }
 
-    fn wait_for<'a>(&self, unit: &'a Unit<P>, stop_waiting: &dyn Fn()) -> Option<MutexGuard<'a, Machine<P>>> {
-        loop {
-            match unit.lock_until(Instant::now() + LOOK) {
-                Some(machine) => return Some(machine),
-                None if self.is_closed() => return None,
-                None => stop_waiting(),
-            }
-        }
-    }
-
-    /// Wait until nothing that was begun before is under way or handed over; `false` if the session closed before.
-    fn wait_until_silent(&self, clients: &Clients<P>, stop_waiting: &dyn Fn()) -> bool {
+    /// Wait until nothing that was begun before is under way or handed over, or it `is_over`.
+    fn wait_until_silent(&self, clients: &Clients<P>, stop_waiting: &dyn Fn(), is_over: &dyn Fn() -> bool) {
         let core = &self.core;
         for stage in core.stages.iter().filter(|stage| stage.reorder.is_some()) {
             let begun = stage.inbox.popped();
             while !stage.reorder().is_done_before(begun, LOOK) {
                 stop_waiting();
+                if is_over() {
+                    return;
+                }
             }
             // A generator that is drawn from while its outputs are handed on is closed there.
             while !stage.reorder().is_handed_on(LOOK) {
                 stop_waiting();
                 clients.forget();
+                if is_over() {
+                    return;
+                }
             }
         }
         while !core.tracker.is_quiet(LOOK) {
             clients.forget();
-            if self.is_closed() {
-                return false;
+            if is_over() {
+                return;
             }
         }
         for assembler in core.stages.iter().filter_map(|stage| stage.assembler.as_ref()).chain(&core.outputs) {
             assembler.lock().unwrap_or_else(PoisonError::into_inner).retain(|input| core.tracker.is_open(input));
         }
         clients.forget();
-        !self.is_closed()
     }
+}
 
-    fn tell_dropped(&self, clients: Clients<P>, waiting: VecDeque<Submission<P>>, is_through: bool) -> u64 {
-        let waiting_clients: Clients<P> = waiting.iter().map(|submission| &submission.client).collect();
-        let calls = self.calls_interrupted.swap(0, Ordering::Relaxed);
-        let dropped = clients.count() + waiting_clients.count() + calls;
-        self.core.tracker.count_interrupted(dropped);
-        for clients in [clients, waiting_clients] {
-            if is_through { clients.interrupted() } else { clients.tell(|| RunError::Closed) }
+/// Those who waited at the door need not any more.
+fn tell_waiting<P: Payload>(waiting: VecDeque<Submission<P>>, is_through: bool) {
+    let mut told = Vec::with_capacity(waiting.len());
+    let mut garbage = Vec::with_capacity(waiting.len());
+    for submission in waiting {
+        told.extend(submission.admitted);
+        garbage.extend(submission.items);
+    }
+    P::dispose(garbage);
+    for admitted in told {
+        admitted(is_through);
+    }
+}
+
+fn wait_for<'a, P: Payload>(
+    unit: &'a Unit<P>,
+    stop_waiting: &dyn Fn(),
+    is_over: &dyn Fn() -> bool,
+) -> Option<MutexGuard<'a, Machine<P>>> {
+    loop {
+        match unit.lock_until(Instant::now() + LOOK) {
+            Some(machine) => return Some(machine),
+            None if is_over() => return None,
+            None => stop_waiting(),
         }
-        let mut told = Vec::with_capacity(waiting.len());
-        let mut garbage = Vec::with_capacity(waiting.len());
-        for submission in waiting {
-            told.extend(submission.admitted);
-            garbage.extend(submission.items);
-        }
-        P::dispose(garbage);
-        for admitted in told {
-            admitted(is_through);
-        }
-        dropped
     }
 }

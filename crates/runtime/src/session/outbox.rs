@@ -21,6 +21,7 @@ pub enum Next<P: Payload> {
     Failed(RunError<P::Fault>),
 }
 
+#[allow(clippy::struct_excessive_bools, reason = "each says something else about the stream, in any combination")]
 struct State<P: Payload> {
     /// What has not been taken: outputs, and the errors of inputs that failed, each after the outputs before it.
     waiting: VecDeque<Next<P>>,
@@ -33,6 +34,8 @@ struct State<P: Payload> {
     is_closed: bool,
     /// Nobody takes outputs any more.
     is_abandoned: bool,
+    /// Whoever is to hear of news has heard of some, and has not looked since.
+    is_told: bool,
     forgotten: u64,
 }
 
@@ -57,7 +60,8 @@ pub struct Outbox<P: Payload> {
 }
 
 impl<P: Payload> Outbox<P> {
-    /// An empty one, for `capacity` outputs and as many errors. `on_news` is called whenever [`Outbox::next`] has something new to say; it never waits.
+    /// An empty one, for `capacity` outputs and as many errors. `on_news` is called when something is new since the last look at it by
+    /// whichever method; it never waits.
     pub fn new(capacity: usize, on_news: Option<Box<dyn Fn() + Send + Sync>>) -> Self {
         let state = State {
             waiting: VecDeque::new(),
@@ -66,6 +70,7 @@ impl<P: Payload> Outbox<P> {
             is_ended: false,
             is_closed: false,
             is_abandoned: false,
+            is_told: false,
             forgotten: 0,
         };
         Self { state: Mutex::new(state), has_news: Condvar::new(), has_room: Condvar::new(), capacity, on_news }
@@ -78,25 +83,26 @@ impl<P: Payload> Outbox<P> {
 
     /// No more inputs are put in.
     pub fn end(&self) {
-        self.lock().is_ended = true;
-        self.tell();
+        let mut state = self.lock();
+        state.is_ended = true;
+        self.tell(state);
     }
 
     /// How many inputs are put in and not done, and outputs and errors not taken.
     pub fn load(&self) -> usize {
-        let state = self.lock();
+        let state = self.look();
         state.under_way + state.waiting.len()
     }
 
     /// Whether [`Outbox::next`] has something to say without waiting.
     pub fn has_news(&self) -> bool {
-        let state = self.lock();
+        let state = self.look();
         !state.waiting.is_empty() || state.is_closed || (state.is_ended && state.under_way == 0)
     }
 
     /// The next output, or what there is instead within `patience`.
     pub fn next(&self, patience: Duration) -> Next<P> {
-        let mut state = self.lock();
+        let mut state = self.look();
         let mut deadline = None;
         loop {
             if let Some(next) = state.waiting.pop_front() {
@@ -132,10 +138,9 @@ impl<P: Payload> Outbox<P> {
         let mut state = self.lock();
         state.is_abandoned = true;
         let outputs = state.take_outputs();
-        drop(state);
+        self.tell(state);
         drop(outputs);
         self.has_room.notify_all();
-        self.tell();
     }
 
     /// The session closes: nothing more comes, and nobody need wait for it.
@@ -154,11 +159,20 @@ impl<P: Payload> Outbox<P> {
         (!state.is_abandoned && state.forgotten == moment).then_some(state)
     }
 
-    fn tell(&self) {
+    /// There is something new to look at.
+    fn tell(&self, mut state: MutexGuard<'_, State<P>>) {
+        let is_told = std::mem::replace(&mut state.is_told, true);
+        drop(state);
         self.has_news.notify_all();
-        if let Some(on_news) = &self.on_news {
+        if let Some(on_news) = self.on_news.as_ref().filter(|_| !is_told) {
             on_news();
         }
+    }
+
+    fn look(&self) -> MutexGuard<'_, State<P>> {
+        let mut state = self.lock();
+        state.is_told = false;
+        state
     }
 
     fn lock(&self) -> MutexGuard<'_, State<P>> {
@@ -171,8 +185,7 @@ impl<P: Payload> Client<P> for Outbox<P> {
         let Some(mut state) = self.wait_while(None, |state| state.outputs >= self.capacity) else { return };
         state.waiting.push_back(Next::Output(output));
         state.outputs += 1;
-        drop(state);
-        self.tell();
+        self.tell(state);
     }
 
     fn moment(&self) -> u64 {
@@ -197,8 +210,7 @@ impl<P: Payload> Client<P> for Outbox<P> {
                 state.waiting.push_back(Next::Failed(error));
             }
         }
-        drop(state);
-        self.tell();
+        self.tell(state);
     }
 
     fn keeps_outputs(&self) -> bool {
@@ -209,8 +221,7 @@ impl<P: Payload> Client<P> for Outbox<P> {
         let mut state = self.lock();
         // The stream goes on with the next input.
         state.under_way = state.under_way.saturating_sub(usize::try_from(count).unwrap_or(usize::MAX));
-        drop(state);
-        self.tell();
+        self.tell(state);
     }
 
     fn forget(&self) {

@@ -40,13 +40,20 @@ struct State<P, O> {
     running: usize,
     /// What came out last is still being handed on.
     is_handing_on: bool,
+    /// Whoever hands on waits, and has not been woken.
+    does_forwarder_wait: bool,
+    /// Somebody waits for all before this number to be done.
+    awaited: u64,
     is_closed: bool,
 }
 
 /// The meeting point of those who work and the one who hands on.
 pub(crate) struct Reorder<P, O = (usize, P)> {
     state: Mutex<State<P, O>>,
-    has_changed: Condvar,
+    /// One for each thing that is waited for: whoever is done with a parcel wakes those alone who can go on.
+    has_room: Condvar,
+    can_hand_on: Condvar,
+    is_done: Condvar,
     is_ordered: bool,
     /// As many may run at once.
     width: usize,
@@ -64,9 +71,12 @@ impl<P, O> Reorder<P, O> {
             begun: 0,
             running: 0,
             is_handing_on: false,
+            does_forwarder_wait: false,
+            awaited: u64::MAX,
             is_closed: false,
         };
-        Self { state: Mutex::new(state), has_changed: Condvar::new(), is_ordered, width, depth }
+        let (has_room, can_hand_on, is_done) = (Condvar::new(), Condvar::new(), Condvar::new());
+        Self { state: Mutex::new(state), has_room, can_hand_on, is_done, is_ordered, width, depth }
     }
 
     /// Wait until one more parcel may be begun; `false` if nothing may any more.
@@ -77,7 +87,16 @@ impl<P, O> Reorder<P, O> {
     /// Whether [`Reorder::begin`] would not wait now.
     pub(crate) fn has_room(&self) -> bool {
         let state = self.lock();
-        state.is_closed || (state.running < self.width && state.begun < self.depth)
+        state.is_closed || self.may_begin(&state)
+    }
+
+    /// The same without waiting.
+    pub(crate) fn begin_at_once(&self) -> bool {
+        let mut state = self.lock();
+        let may_begin = !state.is_closed && self.may_begin(&state);
+        state.running += usize::from(may_begin);
+        state.begun += usize::from(may_begin);
+        may_begin
     }
 
     /// The same for one who has the parcel of this number, and would wait for itself if all others wait for that one.
@@ -87,7 +106,7 @@ impl<P, O> Reorder<P, O> {
             if state.is_closed {
                 return Begin::Closed;
             }
-            if state.running < self.width && state.begun < self.depth {
+            if self.may_begin(&state) {
                 state.running += 1;
                 state.begun += 1;
                 return Begin::Begun;
@@ -95,7 +114,7 @@ impl<P, O> Reorder<P, O> {
             if self.is_ordered && held == Some(state.next) {
                 return Begin::AllWait;
             }
-            state = self.wait(state);
+            state = self.has_room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -103,7 +122,7 @@ impl<P, O> Reorder<P, O> {
     pub(crate) fn begin_item(&self) -> bool {
         let mut state = self.lock();
         while state.running >= self.width && !state.is_closed {
-            state = self.wait(state);
+            state = self.has_room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.running += usize::from(!state.is_closed);
         !state.is_closed
@@ -113,7 +132,7 @@ impl<P, O> Reorder<P, O> {
     pub(crate) fn end_item(&self) {
         let mut state = self.lock();
         state.running = state.running.saturating_sub(1);
-        self.has_changed.notify_all();
+        self.has_room.notify_all();
     }
 
     /// A parcel that was begun never came: there was none.
@@ -121,7 +140,7 @@ impl<P, O> Reorder<P, O> {
         let mut state = self.lock();
         state.running -= 1;
         state.begun -= 1;
-        self.has_changed.notify_all();
+        self.has_room.notify_all();
     }
 
     /// The parcel with this number is done. Never waits.
@@ -130,38 +149,50 @@ impl<P, O> Reorder<P, O> {
         state.running = state.running.saturating_sub(1);
         state.done.insert(number, completion);
         state.note_done(number);
-        self.has_changed.notify_all();
+        self.has_room.notify_all();
+        let can_hand_on = !self.is_ordered || state.done.contains_key(&state.next);
+        // Woken once for all that is done until it comes to look.
+        if can_hand_on && std::mem::take(&mut state.does_forwarder_wait) {
+            self.can_hand_on.notify_all();
+        }
+        if state.all_done >= state.awaited {
+            state.awaited = u64::MAX;
+            self.is_done.notify_all();
+        }
     }
 
-    /// The next parcel to hand on; waits for it. `None` when nothing more comes.
+    /// The next parcel to hand on, for the only one who does; waits for it. `None` when nothing more comes.
     pub(crate) fn next(&self) -> Option<Completion<P, O>> {
         let mut state = self.lock();
-        state.is_handing_on = false;
-        self.has_changed.notify_all();
+        if std::mem::take(&mut state.is_handing_on) {
+            self.is_done.notify_all();
+        }
         loop {
             let number = if self.is_ordered { Some(state.next) } else { state.done.keys().next().copied() };
             if let Some(completion) = number.and_then(|number| state.done.remove(&number)) {
                 state.next += 1;
                 state.begun = state.begun.saturating_sub(1);
                 state.is_handing_on = true;
-                self.has_changed.notify_all();
+                self.has_room.notify_all();
                 return Some(completion);
             }
             if state.is_closed {
                 return None;
             }
-            state = self.wait(state);
+            state.does_forwarder_wait = true;
+            state = self.can_hand_on.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     /// Wait until all before this number are done, or nothing more comes, for as long as `patience`; whether that came to be.
     pub(crate) fn is_done_before(&self, number: u64, patience: std::time::Duration) -> bool {
-        let state = self.lock();
+        let mut state = self.lock();
         let is_done = |state: &State<P, O>| state.all_done >= number || state.is_closed;
         if is_done(&state) {
             return true;
         }
-        let waited = self.has_changed.wait_timeout(state, patience);
+        state.awaited = state.awaited.min(number);
+        let waited = self.is_done.wait_timeout(state, patience);
         is_done(&waited.unwrap_or_else(PoisonError::into_inner).0)
     }
 
@@ -172,17 +203,19 @@ impl<P, O> Reorder<P, O> {
         if is_it(&state) {
             return true;
         }
-        let waited = self.has_changed.wait_timeout(state, patience);
+        let waited = self.is_done.wait_timeout(state, patience);
         is_it(&waited.unwrap_or_else(PoisonError::into_inner).0)
     }
 
     pub(crate) fn close(&self) {
         self.lock().is_closed = true;
-        self.has_changed.notify_all();
+        self.has_room.notify_all();
+        self.can_hand_on.notify_all();
+        self.is_done.notify_all();
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State<P, O>>) -> MutexGuard<'a, State<P, O>> {
-        self.has_changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    fn may_begin(&self, state: &State<P, O>) -> bool {
+        state.running < self.width && state.begun < self.depth
     }
 
     fn lock(&self) -> MutexGuard<'_, State<P, O>> {

@@ -114,6 +114,17 @@ impl<P: Payload> Unit<P> {
         }
     }
 
+    /// The same inside [`Payload::hold`]: whoever is in the machine may need what is held, to come out.
+    pub(crate) fn lock_inside_hold(&self) -> MutexGuard<'_, Machine<P>> {
+        loop {
+            match self.machine.try_lock() {
+                Ok(machine) => return machine,
+                Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => P::wait(|| drop(self.lock())),
+            }
+        }
+    }
+
     /// The machine, if it is free before the deadline.
     pub(crate) fn lock_until(&self, deadline: Instant) -> Option<MutexGuard<'_, Machine<P>>> {
         loop {
@@ -195,6 +206,11 @@ impl<P: Payload> Stage<P> {
     /// The next parcel.
     pub(super) fn pop(&self, core: &Core<P>) -> Popped<P> {
         self.note_popped(core, self.inbox.pop())
+    }
+
+    /// The next parcel, if there is one.
+    pub(super) fn pop_at_once(&self, core: &Core<P>) -> Popped<P> {
+        self.note_popped(core, self.inbox.pop_at_once())
     }
 
     /// The next parcel, if it comes before the deadline and before a nudge.

@@ -57,14 +57,14 @@ pub(crate) fn keep<P: Payload>(remote: &Arc<Remote<P>>) {
         let is_final = remote.lock().is_closing || !has_been_ready || is_spent;
         let loss = remote.loss(&end, restarts.len(), is_final);
         if is_final {
-            return settle(remote, Life::Failed, Some(loss));
+            return settle(remote, Life::Failed, Some(&loss));
         }
         if counts {
             restarts.push(now);
         }
         remote.figures.restarts.fetch_add(1, Ordering::Relaxed);
         if end.was_ready {
-            remote.set_aside_poison(loss, &end);
+            remote.set_aside_poison(&loss, &end);
         }
         pause(remote, restarts.len());
     }
@@ -83,17 +83,17 @@ fn pause<P: Payload>(remote: &Remote<P>, restarts: usize) {
 }
 
 /// The worker is gone for good: whoever waits hears of it.
-fn settle<P: Payload>(remote: &Remote<P>, life: Life, loss: Option<Loss>) {
-    let (pending, line) = {
+fn settle<P: Payload>(remote: &Remote<P>, life: Life, loss: Option<&Loss>) {
+    let (unanswered, former) = {
         let mut state = remote.lock();
         state.life = life;
-        state.loss.clone_from(&loss);
+        state.loss = loss.cloned();
         (std::mem::take(&mut state.pending), state.line.take())
     };
-    remote.note_traffic(line.as_deref());
+    remote.note_traffic(former.as_deref());
     remote.changed.notify_all();
-    for (_, pending) in pending {
-        let loss = loss.clone().unwrap_or_else(|| remote.lock().last_loss(&remote.spec.node_ids));
+    for (_, pending) in unanswered {
+        let loss = loss.cloned().unwrap_or_else(|| remote.lock().last_loss(&remote.spec.node_ids));
         pending.reply.fail(remote, remote.border.lost(&loss));
     }
     remote.changed.notify_all();
@@ -132,6 +132,7 @@ fn start<P: Payload>(remote: &Arc<Remote<P>>) -> Result<Process, LossCause> {
 }
 
 /// One process, from its start to its end.
+#[allow(clippy::struct_excessive_bools, reason = "each says something else about the process, in any combination")]
 struct Attendance<'a, P: Payload> {
     remote: &'a Arc<Remote<P>>,
     process: Process,

@@ -59,16 +59,13 @@ impl<'a> Letter<'a> {
     /// Add a large buffer, which the other side can read in place. It is copied now, unless it lies in shared memory already.
     pub fn add_buffer(&mut self, bytes: &[u8]) {
         let lent = if bytes.is_empty() { None } else { self.memory.lend(bytes) };
-        match lent {
-            Some((place, hold)) => {
-                self.places.push(place);
-                self.holds.push(hold);
-            }
-            None => {
-                let start = self.tail.len() as u64;
-                self.places.push(Place { is_readers: false, segment: INLINE, start, len: bytes.len() as u64 });
-                self.tail.extend_from_slice(bytes);
-            }
+        if let Some((place, hold)) = lent {
+            self.places.push(place);
+            self.holds.push(hold);
+        } else {
+            let start = self.tail.len() as u64;
+            self.places.push(Place { is_readers: false, segment: INLINE, start, len: bytes.len() as u64 });
+            self.tail.extend_from_slice(bytes);
         }
     }
 

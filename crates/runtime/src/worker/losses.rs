@@ -44,7 +44,7 @@ impl<P: Payload> Remote<P> {
 
     /// The items that were in work have one more death on them; one that has too many ends with the loss as its fault, as does one that
     /// took too long.
-    pub(crate) fn set_aside_poison(&self, loss: Loss, end: &End) {
+    pub(crate) fn set_aside_poison(&self, loss: &Loss, end: &End) {
         let in_work = end.reading.and_then(|reading| reading.input);
         let is_timeout = matches!(loss.cause, LossCause::TimedOut(_));
         let mut poison = Vec::new();
@@ -64,7 +64,7 @@ impl<P: Payload> Remote<P> {
             }
         }
         for number in poison {
-            self.finish(number, Err(self.border.lost(&loss)));
+            self.finish(number, Err(self.border.lost(loss)));
         }
     }
 

@@ -59,8 +59,12 @@ impl Segment {
     }
 
     fn users(&self) -> &AtomicU32 {
+        #[allow(
+            unsafe_code,
+            clippy::cast_ptr_alignment,
+            reason = "shared memory is reached by a pointer, to a whole page"
+        )]
         // SAFETY: the head is mapped for as long as `self` lives, aligned to a page, and only ever used as this atomic.
-        #[allow(unsafe_code, reason = "shared memory is reached by a pointer")]
         unsafe {
             &*self.map.as_ptr().cast::<AtomicU32>()
         }
@@ -87,14 +91,18 @@ impl Segment {
 fn anonymous_file() -> io::Result<OwnedFd> {
     #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
     {
-        use rustix::fs::MemfdFlags;
-        match rustix::fs::memfd_create("remotemedia", MemfdFlags::CLOEXEC) {
+        match rustix::fs::memfd_create("remotemedia", rustix::fs::MemfdFlags::CLOEXEC) {
             Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => {}
             file => return Ok(file?),
         }
     }
+    unnamed_file()
+}
+
+fn unnamed_file() -> io::Result<OwnedFd> {
     use rustix::fs::Mode;
     use rustix::shm::OFlags;
+
     let name = format!("/remotemedia-{}-{:x}", std::process::id(), fastrand::u64(..));
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR;
     let file = rustix::shm::open(&name, flags, Mode::RUSR | Mode::WUSR)?;
@@ -371,9 +379,13 @@ impl Deref for Page {
     type Target = Position;
 
     fn deref(&self) -> &Position {
+        #[allow(
+            unsafe_code,
+            clippy::cast_ptr_alignment,
+            reason = "shared memory is reached by a pointer, to a whole page"
+        )]
         // SAFETY: the page is mapped for as long as `self` lives and larger than a `Position`, which consists of atomics alone, for which
         // any bytes stand for a value.
-        #[allow(unsafe_code, reason = "shared memory is reached by a pointer")]
         unsafe {
             &*self.map.as_ptr().cast::<Position>()
         }

@@ -66,7 +66,7 @@ impl Notes {
 /// If the parent speaks another language, or is gone.
 pub fn serve<P: Payload>(
     socket: OwnedFd,
-    border: Arc<dyn Border<P>>,
+    border: &Arc<dyn Border<P>>,
     workplace: &mut dyn Workplace<P>,
 ) -> io::Result<()> {
     let link = Arc::new(Link::new(socket));
@@ -81,7 +81,7 @@ pub fn serve<P: Payload>(
     let control = Arc::new(Link::new(control));
     let orders = Orders::new(workplace.stop_flag())?;
     let setup = await_frame::<P>(&link)?.letter;
-    let out = Out { link: Arc::clone(&link), border: Arc::clone(&border), orders: Arc::clone(&orders) };
+    let out = Out { link: Arc::clone(&link), border: Arc::clone(border), orders: Arc::clone(&orders) };
     let (plan, nodes) = match workplace.open(setup, Notes(Arc::clone(&control))) {
         Ok(opened) => opened,
         Err(fault) => {
@@ -318,7 +318,7 @@ impl<P: Payload> Bench<P> {
             Some(item) => self.machine.take(item, &mut sink),
             None => self.machine.flush(&mut sink),
         };
-        let held = sink.held.take();
+        let last_output = sink.held.take();
         if let Some(steps) = &self.steps
             && !head.is_replay
         {
@@ -326,7 +326,7 @@ impl<P: Payload> Bench<P> {
         }
         let last = self.machine.nodes.len() - 1;
         let failed = match outcome {
-            Ok(()) => self.answer_last(head, held, last, phase),
+            Ok(()) => self.answer_last(head, last_output, last, phase),
             Err(Stop::Node { node, phase, fault }) => Some((node, phase, fault)),
             Err(Stop::Sink(fault)) => Some((last, phase, fault)),
             Err(Stop::Cancelled) => None,
@@ -342,11 +342,17 @@ impl<P: Payload> Bench<P> {
     }
 
     /// Answer with the last output, or that there is none.
-    fn answer_last(&self, head: Head, held: Option<P>, node: usize, phase: Phase) -> Option<(usize, Phase, P::Fault)> {
+    fn answer_last(
+        &self,
+        head: Head,
+        output: Option<P>,
+        node: usize,
+        phase: Phase,
+    ) -> Option<(usize, Phase, P::Fault)> {
         if head.is_replay {
             return None;
         }
-        let Some(output) = held else {
+        let Some(output) = output else {
             self.out.done(head.number);
             return None;
         };
@@ -418,7 +424,9 @@ impl<P: Payload> Bench<P> {
     fn end_all(&self) {
         while self.at_work.count.load(Ordering::Acquire) > 0 {
             let under_way = std::mem::take(&mut *self.at_work.end_early.lock().unwrap_or_else(PoisonError::into_inner));
-            under_way.into_values().for_each(|end_early| end_early());
+            for end_early in under_way.into_values() {
+                end_early();
+            }
             P::wait(|| std::thread::sleep(Duration::from_micros(200)));
         }
     }

@@ -1,5 +1,7 @@
 //! Worker processes: this test program itself, started again.
+#![allow(clippy::print_stderr, reason = "what a worker writes there is looked at")]
 
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -133,7 +135,7 @@ impl Node<Thing> for Worker {
             },
             "note" => {
                 self.notes.send(b"seen");
-                eprintln!("thing {number}");
+                writeln!(std::io::stderr(), "thing {number}").expect("somebody reads it");
                 Outputs::One(Thing::Number(number))
             }
             "pid" => Outputs::One(Thing::Number(i64::from(std::process::id()))),
@@ -232,7 +234,8 @@ fn chain(ids: &[&str], options: &Options) -> Vec<NodeSpec> {
 #[ignore = "it is a worker, and needs a parent"]
 fn worker_process() {
     let socket = std::io::stdin().as_fd().try_clone_to_owned().expect("standard input is open");
-    serve(socket, Arc::new(Clerk::default()), &mut Shop(CancelFlag::default())).expect("the parent behaves");
+    let clerk: Arc<dyn Border<Thing>> = Arc::new(Clerk::default());
+    serve(socket, &clerk, &mut Shop(CancelFlag::default())).expect("the parent behaves");
 }
 
 /// A session over workers under test.

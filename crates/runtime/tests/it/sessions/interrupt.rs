@@ -1,15 +1,15 @@
 //! After an interrupt nothing old comes out, and the next input flows.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use remotemedia_runtime::{Next, Outbox, Phase, RunError, Session};
+use remotemedia_runtime::{Client, Next, Outbox, Phase, RunError, Session};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Item, Log, PATIENCE, Pipe, SessionUse, TestNode, Valve, joined, node, numbers, options, pass, spread,
-    stream, thread,
+    Answer, Fault, Item, Log, PATIENCE, Pipe, SessionUse, TestNode, Valve, joined, node, numbers, options, pass,
+    spread, stream, thread,
 };
 
 fn held(valve: &Valve) -> TestNode {
@@ -239,6 +239,49 @@ fn nobody_who_puts_is_held_up_by_an_interrupt() {
         assert!(matches!(old.answer(), Err(RunError::Interrupted)));
         assert_eq!(new.outputs(), numbers(&[2]));
     });
+}
+
+/// Takes its time to take an output, once it has been told to forget.
+#[derive(Default)]
+struct Slow {
+    valve: Valve,
+    kept: Mutex<Vec<Item>>,
+    taken: AtomicI64,
+}
+
+impl Client<Item> for Slow {
+    fn output(&self, output: Item) {
+        self.valve.pass();
+        std::thread::sleep(Duration::from_millis(20));
+        self.kept.lock().unwrap().push(output);
+        self.taken.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn done(&self, _: Result<(), RunError<Fault>>) {}
+
+    fn forget(&self) {
+        self.kept.lock().unwrap().clear();
+        self.valve.open();
+    }
+}
+
+#[test]
+fn an_output_on_its_way_into_a_client_is_waited_for_and_forgotten() {
+    for how in every_kind() {
+        let mut pipe = Pipe::default().node("a", &[], pass()).with(options(&how));
+        if how.get("replicas").is_some() {
+            pipe = pipe.replica(pass());
+        }
+        let session = pipe.open();
+        let slow = Arc::new(Slow::default());
+        session.submit(Some(Item::Number(1)), slow.clone(), true, None);
+        slow.valve.wait_for(1);
+
+        session.interrupt(&|| {});
+
+        assert_eq!(slow.taken.load(Ordering::SeqCst), 1, "{how}");
+        assert!(slow.kept.lock().unwrap().is_empty(), "{how}");
+    }
 }
 
 #[test]

@@ -1,0 +1,173 @@
+"""A stream of small chunks of audio: what we add to nodes that take some microseconds each."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.measuring import Figure, NotMeasuredError, alternate
+from remotemedia import Node, Pipeline
+
+try:
+    import numpy as np
+except ImportError:
+    np = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from benchmarks.measuring import Effort, Samples
+
+    Audio = NDArray[np.float32]
+
+__all__ = ["FIGURES"]
+
+CHUNKS = 2_000
+CHUNK_FRAMES = 320
+"""20 ms at 16 kHz."""
+
+QUIET = 0.01
+WINDOW_CHUNKS = 10
+
+
+class Resample(Node):
+    """From 16 to 8 kHz."""
+
+    def process(self, chunk: Audio) -> Audio:
+        """Half as many frames, each the mean of two."""
+        return (chunk[0::2] + chunk[1::2]) * np.float32(0.5)
+
+
+class VoiceActivity(Node):
+    """Lets the chunks through that are loud enough to be speech."""
+
+    def process(self, chunk: Audio) -> Audio | None:
+        """The chunk, unless it is quiet."""
+        level = np.sqrt(np.mean(np.square(chunk)))
+        return chunk if level > QUIET else None
+
+
+class Aggregate(Node):
+    """Puts chunks together, as many as a model takes at a time."""
+
+    def initialize(self) -> None:
+        """Begin with nothing."""
+        self.chunks: list[Audio] = []
+
+    def process(self, chunk: Audio) -> Audio | None:
+        """A window, when it is full."""
+        self.chunks.append(chunk)
+        if len(self.chunks) < WINDOW_CHUNKS:
+            return None
+        window = np.concatenate(self.chunks)
+        self.chunks.clear()
+        return window
+
+
+def typical_chunk(effort: Effort) -> Samples:
+    """The median of a session's calls against that of the direct calls."""
+    return _one_by_one(statistics.median, effort)
+
+
+def slow_chunk(effort: Effort) -> Samples:
+    """What one call of a hundred exceeds, on both sides."""
+    return _one_by_one(lambda times: statistics.quantiles(times, n=100)[-1], effort)
+
+
+def stream_of_chunks(effort: Effort) -> Samples:
+    """Chunks that come one by one, through `map`."""
+    nodes, chunks = _nodes(), _chunks()
+    with Pipeline(nodes).open() as session:
+
+        def ours() -> float:
+            started = perf_counter()
+            for _ in session.map(chunk for chunk in chunks):
+                pass
+            return (perf_counter() - started) * 1e6 / CHUNKS
+
+        def by_hand() -> float:
+            process = _by_hand(nodes)
+            started = perf_counter()
+            for chunk in chunks:
+                process(chunk)
+            return (perf_counter() - started) * 1e6 / CHUNKS
+
+        return alternate(ours, by_hand, effort.rounds(60))
+
+
+def _one_by_one(summary: Callable[[list[float]], float], effort: Effort) -> Samples:
+    nodes, chunks = _nodes(), _chunks()
+    with Pipeline(nodes).open() as session:
+        return alternate(
+            lambda: summary(_time_each(session.call, chunks)),
+            lambda: summary(_time_each(_by_hand(nodes), chunks)),
+            effort.rounds(60),
+        )
+
+
+def _time_each(process: Callable[[Audio], Audio | None], chunks: list[Audio]) -> list[float]:
+    times = []
+    for chunk in chunks:
+        started = perf_counter()
+        process(chunk)
+        times.append((perf_counter() - started) * 1e6)
+    return times
+
+
+def _nodes() -> list[Any]:
+    if np is None:
+        raise NotMeasuredError("numpy is not installed")
+    return [Resample(), VoiceActivity(), Aggregate()]
+
+
+def _by_hand(nodes: list[Any]) -> Callable[[Audio], Audio | None]:
+    """What a programmer would write for these three nodes."""
+    resample, voice_activity, aggregate = nodes
+
+    def process(chunk: Audio) -> Audio | None:
+        speech = voice_activity.process(resample.process(chunk))
+        return None if speech is None else aggregate.process(speech)
+
+    return process
+
+
+def _chunks() -> list[Audio]:
+    """Noise that grows loud and falls silent, as speech does."""
+    random = np.random.default_rng(seed=1)
+    noise = random.uniform(-1, 1, size=(CHUNKS, CHUNK_FRAMES)).astype(np.float32)
+    return [math.sin(index / 25) * chunk for index, chunk in enumerate(noise)]
+
+
+FIGURES = [
+    Figure(
+        "audio-call",
+        "20 ms of audio, 3 numpy nodes (median of calls)",
+        "the direct calls",
+        "µs",
+        "ratio",
+        1.15,
+        typical_chunk,
+    ),
+    Figure(
+        "audio-call-p99",
+        "20 ms of audio, 3 numpy nodes (p99 of calls)",
+        "the direct calls",
+        "µs",
+        "ratio",
+        1.3,
+        slow_chunk,
+    ),
+    Figure(
+        "audio-map",
+        "20 ms of audio, 3 numpy nodes, session.map",
+        "the direct calls",
+        "µs",
+        "ratio",
+        1.15,
+        stream_of_chunks,
+    ),
+]

@@ -1,0 +1,113 @@
+"""How long it takes until a session that has much to do is silent."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from queue import Queue
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from benchmarks.measuring import Figure, alternate
+from remotemedia import Node, Pipeline
+
+if TYPE_CHECKING:
+    from benchmarks.measuring import Effort, Samples
+
+__all__ = ["FIGURES"]
+
+ITEMS = 10_000
+
+
+class Answer(Node):
+    """Is at its first item until somebody interrupts it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_busy = threading.Event()
+
+    async def process(self, item: int) -> int:
+        """Nothing, for longer than anybody waits."""
+        self.is_busy.set()
+        await asyncio.sleep(3600)
+        return item
+
+
+def queued(effort: Effort) -> Samples:
+    """An interrupt while the items wait before the node."""
+    node = Answer()
+    with Pipeline([node]).open(queue_size=ITEMS) as session:
+
+        def interrupt() -> float:
+            node.is_busy.clear()
+            for item in range(ITEMS):
+                session.put(item)
+            node.is_busy.wait()
+            started = perf_counter()
+            dropped = session.interrupt()
+            took = (perf_counter() - started) * 1e3
+            _check(dropped)
+            return took
+
+        return alternate(interrupt, _clear_queue, effort.rounds(60))
+
+
+def parked(effort: Effort) -> Samples:
+    """An interrupt while tasks wait to put the items in."""
+    with asyncio.Runner() as runner:
+        return runner.run(_parked_rounds(effort.rounds(30)))
+
+
+async def _parked_rounds(rounds: int) -> Samples:
+    node = Answer()
+    samples: Samples = []
+    async with Pipeline([node]).open() as session:
+        for _ in range(rounds + 1):
+            node.is_busy.clear()
+            puts = [asyncio.create_task(session.put(item)) for item in range(ITEMS)]
+            await asyncio.to_thread(node.is_busy.wait)
+            started = perf_counter()
+            dropped = await session.interrupt()
+            took = (perf_counter() - started) * 1e3
+            _check(dropped)
+            await asyncio.gather(*puts)
+            samples.append((took, _clear_queue()))
+    return samples[1:]
+
+
+def _clear_queue() -> float:
+    """The least that an interrupt would do by hand."""
+    queue: Queue[int] = Queue()
+    for item in range(ITEMS):
+        queue.put(item)
+    started = perf_counter()
+    with queue.mutex:
+        queue.queue.clear()
+    return (perf_counter() - started) * 1e3
+
+
+def _check(dropped: int) -> None:
+    if dropped != ITEMS:
+        raise AssertionError(f"{dropped} of {ITEMS} items were dropped")
+
+
+FIGURES = [
+    Figure(
+        "interrupt",
+        "interrupt with 10,000 items queued",
+        "clearing a queue.Queue of as many",
+        "ms",
+        "difference",
+        2.0,
+        queued,
+    ),
+    Figure(
+        "interrupt-parked",
+        "interrupt with 10,000 puts that wait",
+        "clearing a queue.Queue of as many",
+        "ms",
+        "difference",
+        2.0,
+        parked,
+    ),
+]

@@ -1,0 +1,189 @@
+"""Nodes at work at the same time: stages on threads, and coroutines in flight."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+from queue import Queue
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from benchmarks.measuring import Figure, alternate
+from remotemedia import Node, Pipeline
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from benchmarks.measuring import Effort, Samples
+    from remotemedia import AsyncSession
+
+__all__ = ["FIGURES"]
+
+WORK_MS = 1.0
+ITEMS = 200
+QUEUE_SIZE = 64
+"""As many items wait between the threads by hand as in a session."""
+
+REPLIES = 100
+REPLY_SECS = 0.010
+
+
+class Digest(Node):
+    """Work that lets go of the interpreter lock, as hashing does."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.data = bytes(size)
+
+    def process(self, item: int) -> int:
+        """The item, some time later."""
+        hashlib.sha256(self.data)
+        return item
+
+
+class Reply(Node):
+    """Waits as for a service elsewhere."""
+
+    async def process(self, item: int) -> int:
+        """The item, some time later."""
+        await asyncio.sleep(REPLY_SECS)
+        return item
+
+
+def two_stages(effort: Effort) -> Samples:
+    """Two nodes on threads of their own against the same nodes in turn."""
+    nodes = _digests()
+    # A queue of its own keeps a node from sharing the thread of its neighbour.
+    apart = [node.with_options(placement="thread", queue_size=QUEUE_SIZE) for node in nodes]
+    with Pipeline(nodes).open() as in_turn, Pipeline(apart).open() as at_once:
+        return alternate(
+            lambda: _consume(at_once.map(range(ITEMS))),
+            lambda: _consume(in_turn.map(range(ITEMS))),
+            effort.rounds(24),
+        )
+
+
+def two_threads(effort: Effort) -> Samples:
+    """Threads and queues by hand against the same nodes in turn."""
+    nodes = _digests()
+    with Pipeline(nodes).open() as in_turn:
+        return alternate(
+            lambda: _consume(_by_threads(nodes)),
+            lambda: _consume(in_turn.map(range(ITEMS))),
+            effort.rounds(24),
+        )
+
+
+def concurrency(effort: Effort) -> Samples:
+    """Coroutines of one node in flight against `asyncio.gather`."""
+    with asyncio.Runner() as runner:
+        return runner.run(_concurrent_rounds(effort.rounds(60)))
+
+
+async def _concurrent_rounds(rounds: int) -> Samples:
+    node = Reply()
+    samples: Samples = []
+    async with Pipeline([node.with_options(concurrency=REPLIES)]).open() as session:
+        before = await _gather(node)
+        for _ in range(rounds + 1):
+            took = await _map(session)
+            after = await _gather(node)
+            samples.append((took, (before + after) / 2))
+            before = after
+    return samples[1:]
+
+
+async def _map(session: AsyncSession) -> float:
+    started = perf_counter()
+    outputs = [output async for output in session.map(range(REPLIES))]
+    took = (perf_counter() - started) * 1e3
+    if outputs != list(range(REPLIES)):
+        raise AssertionError("the session gives other outputs than gather")
+    return took
+
+
+async def _gather(node: Reply) -> float:
+    started = perf_counter()
+    await asyncio.gather(*(node.process(item) for item in range(REPLIES)))
+    return (perf_counter() - started) * 1e3
+
+
+def _digests() -> list[Digest]:
+    """Two nodes that take so long on this machine."""
+    node = Digest(1_000_000)
+    best = min(_millis_of(node) for _ in range(20))
+    size = round(len(node.data) * WORK_MS / best)
+    return [Digest(size), Digest(size)]
+
+
+def _millis_of(node: Digest) -> float:
+    started = perf_counter()
+    node.process(0)
+    return (perf_counter() - started) * 1e3
+
+
+def _by_threads(nodes: list[Digest]) -> Iterator[int]:
+    """What a programmer would write: a thread a node, bounded queues between them, `None` at the end."""
+    queues: list[Queue[int | None]] = [Queue(QUEUE_SIZE) for _ in range(len(nodes) + 1)]
+    steps = zip(nodes, queues, queues[1:], strict=False)
+    threads = [threading.Thread(target=_work, args=step) for step in steps]
+    threads.append(threading.Thread(target=_feed, args=(queues[0],)))
+    for thread in threads:
+        thread.start()
+    while (output := queues[-1].get()) is not None:
+        yield output
+    for thread in threads:
+        thread.join()
+
+
+def _work(node: Digest, before: Queue[int | None], behind: Queue[int | None]) -> None:
+    while (item := before.get()) is not None:
+        behind.put(node.process(item))
+    behind.put(None)
+
+
+def _feed(first: Queue[int | None]) -> None:
+    for item in range(ITEMS):
+        first.put(item)
+    first.put(None)
+
+
+def _consume(outputs: Iterable[int]) -> float:
+    started = perf_counter()
+    count = sum(1 for _ in outputs)
+    took = (perf_counter() - started) * 1e3
+    if count != ITEMS:
+        raise AssertionError(f"{count} of {ITEMS} items came out")
+    return took
+
+
+FIGURES = [
+    Figure(
+        "two-stages",
+        "2 nodes of 1 ms on threads, 200 items",
+        "the same nodes inline",
+        "ms",
+        "ratio",
+        0.53,
+        two_stages,
+    ),
+    Figure(
+        "two-threads",
+        "the same by hand, threads and queues",
+        "the same nodes inline",
+        "ms",
+        "ratio",
+        None,
+        two_threads,
+    ),
+    Figure(
+        "concurrency",
+        "100 calls of 10 ms with concurrency=100",
+        "asyncio.gather of the same calls",
+        "ms",
+        "ratio",
+        1.1,
+        concurrency,
+    ),
+]

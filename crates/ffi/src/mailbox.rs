@@ -1,0 +1,122 @@
+//! What other threads tell an event loop.
+//!
+//! *Invariant:* whoever posts waits neither for the loop nor, while a delivery is due, for the interpreter, which the loop holds when it is
+//! busy.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+
+/// As many letters are delivered before the loop sees to its other work.
+const BUNDLE: usize = 64;
+
+/// Something to be done on the loop.
+type Letter = Box<dyn FnOnce(Python<'_>) + Send>;
+
+/// Letters to an event loop, which is woken once for all that come until it takes them.
+pub(crate) struct Mailbox {
+    event_loop: Py<PyAny>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    letters: VecDeque<Letter>,
+    /// The loop will come to take them.
+    is_due: bool,
+}
+
+impl Mailbox {
+    pub(crate) fn new(event_loop: Py<PyAny>) -> Arc<Self> {
+        Arc::new(Self { event_loop, state: Mutex::default() })
+    }
+
+    pub(crate) fn event_loop<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.event_loop.bind(py).clone()
+    }
+
+    /// Have something done on the loop, from any thread. Where the loop is closed nobody is left who waits for it.
+    pub(crate) fn post(self: &Arc<Self>, letter: impl FnOnce(Python<'_>) + Send + 'static) {
+        self.add(|letters| letters.push_back(Box::new(letter)));
+    }
+
+    /// The same, before all that has been posted and not delivered.
+    pub(crate) fn post_first(self: &Arc<Self>, letter: impl FnOnce(Python<'_>) + Send + 'static) {
+        self.add(|letters| letters.push_front(Box::new(letter)));
+    }
+
+    /// Letters are about to come of what the loop does now: it looks for them by itself, and nobody need wake it. Called on the loop.
+    pub(crate) fn expect(self: &Arc<Self>, py: Python<'_>) {
+        if !std::mem::replace(&mut self.lock().is_due, true) {
+            self.call_for_delivery(py, "call_soon");
+        }
+    }
+
+    fn add(self: &Arc<Self>, add: impl FnOnce(&mut VecDeque<Letter>)) {
+        let is_due = {
+            let mut state = self.lock();
+            add(&mut state.letters);
+            std::mem::replace(&mut state.is_due, true)
+        };
+        if !is_due {
+            Python::attach(|py| self.call_for_delivery(py, "call_soon_threadsafe"));
+        }
+    }
+
+    fn call_for_delivery(self: &Arc<Self>, py: Python<'_>, how: &str) {
+        let delivery = Delivery { mailbox: Arc::clone(self), is_made: AtomicBool::new(false) };
+        let called =
+            Bound::new(py, delivery).and_then(|delivery| self.event_loop.bind(py).call_method1(how, (delivery,)));
+        if let Err(error) = called
+            && !error.is_instance_of::<PyRuntimeError>(py)
+        {
+            error.write_unraisable(py, None);
+        }
+    }
+
+    /// The letters that are delivered next, and whether more are left.
+    fn take(&self) -> (Vec<Letter>, bool) {
+        let mut state = self.lock();
+        let count = state.letters.len().min(BUNDLE);
+        let letters = state.letters.drain(..count).collect();
+        state.is_due = !state.letters.is_empty();
+        (letters, state.is_due)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the loop calls to take letters.
+#[pyclass(module = "remotemedia._core", frozen)]
+struct Delivery {
+    mailbox: Arc<Mailbox>,
+    is_made: AtomicBool,
+}
+
+#[pymethods]
+impl Delivery {
+    fn __call__(&self, py: Python<'_>) {
+        self.is_made.store(true, Ordering::Relaxed);
+        let (letters, are_more_left) = self.mailbox.take();
+        for letter in letters {
+            letter(py);
+        }
+        if are_more_left {
+            self.mailbox.call_for_delivery(py, "call_soon");
+        }
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if !*self.is_made.get_mut() {
+            // The loop was closed before it came. What the letters hold may hold the session, and would keep it alive.
+            drop(std::mem::take(&mut *self.mailbox.lock()));
+        }
+    }
+}

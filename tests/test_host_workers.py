@@ -1,0 +1,113 @@
+"""Under `remotemedia-host`, the host itself is the worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+HOST = Path(os.environ.get("REMOTEMEDIA_HOST", ROOT / "target/debug/remotemedia-host"))
+
+APP = """
+import os, sys
+from pathlib import Path
+
+import helper
+
+class Report:
+    def process(self, item):
+        import remotemedia
+        print("working")
+        return {
+            "item": helper.double(item),
+            "program": os.readlink("/proc/self/exe"),
+            "parent": os.getppid(),
+            "executable": sys.executable,
+            "prefix": sys.prefix,
+            "package": remotemedia.__file__,
+            "directory": str(Path.cwd()),
+        }
+
+from remotemedia import with_options
+pipeline = [with_options(Report(), placement="process")]
+"""
+
+pytestmark = [
+    pytest.mark.skipif(not HOST.exists(), reason="build it with: cargo build --package remotemedia-host"),
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks /proc for the program"),
+]
+
+
+@pytest.fixture
+def run_host(tmp_path):
+    """Run the host in an empty directory, on standard input."""
+
+    def run_host(*words, written=""):
+        return subprocess.run(
+            [HOST, *words],
+            cwd=tmp_path,
+            input=written,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=50,
+        )
+
+    return run_host
+
+
+@pytest.fixture
+def app(tmp_path):
+    directory = tmp_path / "app"
+    directory.mkdir()
+    (directory / "app.py").write_text(APP)
+    (directory / "helper.py").write_text("def double(item):\n    return item * 2\n")
+    return directory / "app.py"
+
+
+def test_a_worker_is_the_host_in_the_same_environment(run_host, app, tmp_path):
+    words = ("--python", sys.prefix, "run", f"{app}:pipeline", "--input", "-", "--format", "json")
+
+    went = run_host(*words, written="1\n2\n")
+
+    assert went.returncode == 0, went.stderr
+    first, second = (json.loads(line) for line in went.stdout.splitlines())
+    assert (first["item"], second["item"]) == (2, 4)
+    assert first["program"] == str(HOST.resolve())
+    assert Path(first["prefix"]) == Path(sys.prefix)
+    assert first["package"] == "<remotemedia-host>/remotemedia/__init__.py"
+    assert first["directory"] == str(tmp_path)
+
+
+def test_what_a_node_prints_is_no_output(run_host, app):
+    words = ("--python", sys.prefix, "run", f"{app}:pipeline", "--input", "-", "--format", "json")
+
+    went = run_host(*words, written="1\n")
+
+    assert len(went.stdout.splitlines()) == 1
+    assert "[Report_0] working\n" in went.stderr
+
+
+def test_no_help_tells_of_the_word_for_workers(run_host):
+    went = run_host("--help")
+
+    assert "worker" not in went.stdout.lower()
+
+
+def test_the_word_for_workers_alone_is_wrong_use(run_host):
+    went = run_host("worker")
+
+    assert went.returncode == 2
+    assert "unrecognized subcommand 'worker'" in went.stderr
+
+
+def test_a_worker_that_nobody_has_started_says_so(run_host):
+    went = run_host("worker", sys.executable)
+
+    assert went.returncode == 2
+    assert "the worker has lost its parent" in went.stderr
