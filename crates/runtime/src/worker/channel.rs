@@ -32,12 +32,21 @@ impl<P: Payload> Channel<P> {
     pub(crate) fn push(&self, output: P) {
         let mut state = self.lock();
         while state.outputs.len() >= CAPACITY && !state.is_closed {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            drop(state);
+            P::wait(|| self.await_room());
+            state = self.lock();
         }
         if !state.is_closed {
             state.outputs.push_back(output);
         }
         self.changed.notify_all();
+    }
+
+    fn await_room(&self) {
+        let mut state = self.lock();
+        while state.outputs.len() >= CAPACITY && !state.is_closed {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     /// Nothing more comes.

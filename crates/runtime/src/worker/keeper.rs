@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::fd::AsFd;
 use rustix::time::ClockId;
 
 use super::link::{Link, Received, Transport, pair};
@@ -24,6 +23,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// A worker that is told to end by force may take as long to say where it is.
 const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// As many answers are seen to without letting others at what they need.
+const FRAMES_AT_ONCE: usize = 64;
 
 /// How one process ended.
 pub(crate) struct End {
@@ -177,18 +179,20 @@ impl<P: Payload> Attendance<'_, P> {
     /// Wait for something to happen, and see to it; `false` when the process has ended.
     fn look(&mut self) -> bool {
         let is_reading = self.claim_reading();
-        self.wait(is_reading);
-        drain_wakes(self.remote);
-        let (border, node_ids) = (&self.remote.border, &self.remote.spec.node_ids);
-        self.process.read_lines(|said, line| border.said(node_ids, said, line));
-        self.read_control();
+        let is_quiet = self.wait(is_reading);
+        self.remote.drain_wakes();
+        if !is_quiet {
+            let (border, node_ids) = (&self.remote.border, &self.remote.spec.node_ids);
+            self.process.read_lines(|said, line| border.said(node_ids, said, line));
+            self.read_control();
+        }
         let mut is_there = true;
         if is_reading {
             is_there = self.read_answers();
             self.leave_reading();
         }
         self.say_trouble();
-        if !is_there || self.process.has_ended() {
+        if !is_there || (!is_quiet && self.process.has_ended()) {
             return false;
         }
         if self.is_ready {
@@ -207,30 +211,33 @@ impl<P: Payload> Attendance<'_, P> {
         let is_worth_it = !state.pending.is_empty() || !self.is_ready || self.is_told_to_close;
         if is_worth_it && state.reader == Reader::Nobody {
             state.reader = Reader::Keeper;
-            return true;
         }
-        false
+        state.reader == Reader::Keeper
     }
 
     fn leave_reading(&self) {
         let mut state = self.remote.lock();
-        if state.reader == Reader::Keeper {
+        // As long as answers are to come, nobody else may read, and nobody need wake this thread.
+        if state.reader == Reader::Keeper && state.pending.is_empty() {
             state.reader = Reader::Nobody;
         }
     }
 
-    fn wait(&self, is_reading: bool) {
+    /// Wait for something to happen; whether that is nothing but items and answers.
+    fn wait(&self, is_reading: bool) -> bool {
         let patience = self.patience();
         let mut of_data = PollFlags::empty();
         of_data.set(PollFlags::IN, is_reading);
         of_data.set(PollFlags::OUT, self.has_unwritten);
-        let others = [self.remote.wake.as_fd(), self.line.control.as_fd()].into_iter().chain(self.process.fds());
+        let others = [self.remote.wake_fd(), self.line.control.as_fd()].into_iter().chain(self.process.fds());
         let mut fds: Vec<PollFd<'_>> = others.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+        let of_process = 1..fds.len();
         if !of_data.is_empty() {
             fds.push(PollFd::from_borrowed_fd(self.line.link.as_fd(), of_data));
         }
         // A wait that ends too early is begun again.
-        rustix::event::poll(&mut fds, patience.map(timespec).as_ref()).ok();
+        let has_news = rustix::event::poll(&mut fds, patience.map(timespec).as_ref()).is_ok_and(|count| count > 0);
+        has_news && self.process.tells_its_end() && fds[of_process].iter().all(|fd| fd.revents().is_empty())
     }
 
     /// For how long nothing need be looked at.
@@ -284,26 +291,48 @@ impl<P: Payload> Attendance<'_, P> {
     /// `false` when no more come.
     fn read_answers(&mut self) -> bool {
         loop {
-            let received = match self.line.link.next() {
-                Ok(Some(received)) => received,
+            match self.line.link.next() {
+                // Those that have come together are seen to in one go.
+                Ok(Some(received)) => {
+                    if let Some(are_there_more) = P::hold(|| self.take_some(received)) {
+                        return are_there_more;
+                    }
+                }
                 Ok(None) => return true,
                 Err(_) => return false,
-            };
-            match received.head.kind {
-                Kind::Ready => self.be_ready(received.head.extra > 0),
-                Kind::Fault if !self.is_ready => {
-                    self.has_refused = true;
-                    self.note_fault(&received);
-                }
-                Kind::CleanedUp if received.head.is_last => {
-                    self.has_cleaned_up = true;
-                    let figures = &self.remote.figures;
-                    figures.ended_cpu_us.fetch_add(received.head.number, Ordering::Relaxed);
-                    figures.ended_resident_bytes.store(received.head.extra, Ordering::Relaxed);
-                }
-                Kind::CleanedUp => self.note_fault(&received),
-                _ => self.remote.deliver(received),
             }
+        }
+    }
+
+    /// See to this frame and some of those behind it. Answers whether more come, if they are all seen to.
+    fn take_some(&mut self, mut received: Received) -> Option<bool> {
+        for _ in 0..FRAMES_AT_ONCE {
+            self.take(received);
+            received = match self.line.link.next() {
+                Ok(Some(next)) => next,
+                Ok(None) => return Some(true),
+                Err(_) => return Some(false),
+            };
+        }
+        self.take(received);
+        None
+    }
+
+    fn take(&mut self, received: Received) {
+        match received.head.kind {
+            Kind::Ready => self.be_ready(received.head.extra > 0),
+            Kind::Fault if !self.is_ready => {
+                self.has_refused = true;
+                self.note_fault(&received);
+            }
+            Kind::CleanedUp if received.head.is_last => {
+                self.has_cleaned_up = true;
+                let figures = &self.remote.figures;
+                figures.ended_cpu_us.fetch_add(received.head.number, Ordering::Relaxed);
+                figures.ended_resident_bytes.store(received.head.extra, Ordering::Relaxed);
+            }
+            Kind::CleanedUp => self.note_fault(&received),
+            _ => self.remote.deliver(received),
         }
     }
 
@@ -474,10 +503,6 @@ impl<P: Payload> Attendance<'_, P> {
         }
         state.reader = Reader::Keeper;
     }
-}
-
-fn drain_wakes<P: Payload>(remote: &Remote<P>) {
-    rustix::io::read(&remote.wake, &mut [0; 8]).ok();
 }
 
 pub(crate) fn monotonic() -> Duration {

@@ -59,6 +59,11 @@ impl Process {
         self.child.id()
     }
 
+    /// Whether its end is among what is watched.
+    pub(crate) fn tells_its_end(&self) -> bool {
+        self.ended.is_some()
+    }
+
     /// What to watch: its end, and its streams as long as they are open.
     pub(crate) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let streams = self.streams.iter().filter_map(|lines| lines.pipe.as_ref()).map(AsFd::as_fd);

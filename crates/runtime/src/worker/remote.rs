@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -131,7 +131,9 @@ pub(crate) struct Remote<P: Payload> {
     state: Mutex<State<P>>,
     pub(crate) changed: Condvar,
     /// Wakes the keeper.
-    pub(crate) wake: OwnedFd,
+    wake: OwnedFd,
+    /// The keeper is awake, or about to be.
+    is_woken: AtomicBool,
     are_waits_short: AtomicBool,
     /// Who is told how long the nodes took.
     pub(crate) tell_step: OnceLock<TellStep>,
@@ -160,6 +162,7 @@ impl<P: Payload> Remote<P> {
             state: Mutex::new(state),
             changed: Condvar::new(),
             wake: rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            is_woken: AtomicBool::new(false),
             are_waits_short: AtomicBool::new(false),
             tell_step: OnceLock::new(),
         })
@@ -171,8 +174,24 @@ impl<P: Payload> Remote<P> {
 
     /// Let the keeper look at what has changed.
     pub(crate) fn wake_keeper(&self) {
-        // A counter that is full wakes it as well.
-        rustix::io::write(&self.wake, &1_u64.to_ne_bytes()).ok();
+        if !self.is_woken.swap(true, Ordering::AcqRel) {
+            // A counter that is full wakes it as well.
+            rustix::io::write(&self.wake, &1_u64.to_ne_bytes()).ok();
+        }
+    }
+
+    /// Readable when the keeper has something to look at.
+    pub(crate) fn wake_fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+
+    /// The keeper is awake, and looks at what has changed after this.
+    pub(crate) fn drain_wakes(&self) {
+        if self.is_woken.load(Ordering::Acquire) {
+            rustix::io::read(&self.wake, &mut [0; 8]).ok();
+            // In this order: what is told from here on is a wake of its own.
+            self.is_woken.swap(false, Ordering::AcqRel);
+        }
     }
 
     /// Write a job down.
