@@ -176,12 +176,7 @@ impl SessionCore {
     ///
     /// `is_silent` is told the number before all others.
     #[pyo3(signature = (stop=None, is_silent=None))]
-    fn drop_all(
-        &self,
-        py: Python<'_>,
-        stop: Option<&Bound<'_, PyAny>>,
-        is_silent: Option<Py<PyAny>>,
-    ) -> PyResult<u64> {
+    fn drop_all(&self, py: Python<'_>, stop: Option<&Bound<'_, PyAny>>, is_silent: Option<Py<PyAny>>) -> PyResult<u64> {
         self.check_outside("interrupt")?;
         let stop = stop.map(|stop| stop.clone().unbind());
         let ended = Mutex::new(None);
