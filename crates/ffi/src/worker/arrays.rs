@@ -47,9 +47,9 @@ pub(super) fn write(item: &Bound<'_, PyAny>, letter: &mut Letter<'_>) -> PyResul
     }
     let bytes = buffers::bytes_of(item.py(), &buffer);
     if is_large {
-        letter.add_buffer(bytes)
+        letter.add_buffer(bytes);
     } else {
-        letter.write(bytes)
+        letter.write(bytes);
     }
     Ok(true)
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
+use rustix::fd::AsFd;
 use rustix::time::ClockId;
 
 use super::link::{Link, Received, Transport, pair};
@@ -21,11 +22,11 @@ use crate::progress::Reading;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// As many answers are unpacked before others have their turn.
+const AT_ONCE: usize = 64;
+
 /// A worker that is told to end by force may take as long to say where it is.
 const LAST_WORDS: Duration = Duration::from_millis(200);
-
-/// As many answers are seen to without letting others at what they need.
-const FRAMES_AT_ONCE: usize = 64;
 
 /// How one process ended.
 pub(crate) struct End {
@@ -37,6 +38,8 @@ pub(crate) struct End {
     pub(crate) was_ready: bool,
     /// It has cleaned up and gone, as it was told, or its nodes did not initialize, which they have said.
     is_in_order: bool,
+    /// A node could not be brought where the one before was.
+    has_lost_its_way: bool,
 }
 
 /// The life of the keeper's thread.
@@ -46,7 +49,14 @@ pub(crate) fn keep<P: Payload>(remote: &Arc<Remote<P>>) {
     loop {
         let end = match start(remote) {
             Ok(process) => attend(remote, process),
-            Err(cause) => End { cause, stderr: String::new(), reading: None, was_ready: false, is_in_order: false },
+            Err(cause) => End {
+                cause,
+                stderr: String::new(),
+                reading: None,
+                was_ready: false,
+                is_in_order: false,
+                has_lost_its_way: false,
+            },
         };
         has_been_ready |= end.was_ready;
         if end.is_in_order && (end.was_ready || !has_been_ready) {
@@ -56,8 +66,11 @@ pub(crate) fn keep<P: Payload>(remote: &Arc<Remote<P>>) {
         restarts.retain(|then| now.duration_since(*then) < remote.spec.restart_window);
         let counts = !(end.was_ready && matches!(end.cause, LossCause::TimedOut(_)));
         let is_spent = counts && restarts.len() >= remote.spec.max_restarts;
-        let is_final = remote.lock().is_closing || !has_been_ready || is_spent;
+        let is_final = remote.lock().is_closing || !has_been_ready || is_spent || end.has_lost_its_way;
         let loss = remote.loss(&end, restarts.len(), is_final);
+        if end.has_lost_its_way {
+            remote.tell_why_lost();
+        }
         if is_final {
             return settle(remote, Life::Failed, Some(&loss));
         }
@@ -153,6 +166,10 @@ struct Attendance<'a, P: Payload> {
     /// Where it was then.
     killed_at: Option<Reading>,
     has_said_trouble: bool,
+    /// A node could not be restored.
+    has_lost_its_way: bool,
+    /// When the worker last was at something, as far as was seen, or had nothing to do.
+    quiet_since: Instant,
 }
 
 fn attend<P: Payload>(remote: &Arc<Remote<P>>, process: Process) -> End {
@@ -170,6 +187,8 @@ fn attend<P: Payload>(remote: &Arc<Remote<P>>, process: Process) -> End {
         killed_for: None,
         killed_at: None,
         has_said_trouble: false,
+        has_lost_its_way: false,
+        quiet_since: Instant::now(),
     };
     while attendance.look() {}
     attendance.end()
@@ -179,20 +198,18 @@ impl<P: Payload> Attendance<'_, P> {
     /// Wait for something to happen, and see to it; `false` when the process has ended.
     fn look(&mut self) -> bool {
         let is_reading = self.claim_reading();
-        let is_quiet = self.wait(is_reading);
-        self.remote.drain_wakes();
-        if !is_quiet {
-            let (border, node_ids) = (&self.remote.border, &self.remote.spec.node_ids);
-            self.process.read_lines(|said, line| border.said(node_ids, said, line));
-            self.read_control();
-        }
+        self.wait(is_reading);
+        drain_wakes(self.remote);
+        let (border, node_ids) = (&self.remote.border, &self.remote.spec.node_ids);
+        self.process.read_lines(|said, line| border.said(node_ids, said, line));
+        self.read_control();
         let mut is_there = true;
         if is_reading {
             is_there = self.read_answers();
             self.leave_reading();
         }
         self.say_trouble();
-        if !is_there || (!is_quiet && self.process.has_ended()) {
+        if !is_there || self.process.has_ended() {
             return false;
         }
         if self.is_ready {
@@ -211,33 +228,30 @@ impl<P: Payload> Attendance<'_, P> {
         let is_worth_it = !state.pending.is_empty() || !self.is_ready || self.is_told_to_close;
         if is_worth_it && state.reader == Reader::Nobody {
             state.reader = Reader::Keeper;
+            return true;
         }
-        state.reader == Reader::Keeper
+        false
     }
 
     fn leave_reading(&self) {
         let mut state = self.remote.lock();
-        // As long as answers are to come, nobody else may read, and nobody need wake this thread.
-        if state.reader == Reader::Keeper && state.pending.is_empty() {
+        if state.reader == Reader::Keeper {
             state.reader = Reader::Nobody;
         }
     }
 
-    /// Wait for something to happen; whether that is nothing but items and answers.
-    fn wait(&self, is_reading: bool) -> bool {
+    fn wait(&self, is_reading: bool) {
         let patience = self.patience();
         let mut of_data = PollFlags::empty();
         of_data.set(PollFlags::IN, is_reading);
         of_data.set(PollFlags::OUT, self.has_unwritten);
-        let others = [self.remote.wake_fd(), self.line.control.as_fd()].into_iter().chain(self.process.fds());
+        let others = [self.remote.wake.as_fd(), self.line.control.as_fd()].into_iter().chain(self.process.fds());
         let mut fds: Vec<PollFd<'_>> = others.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
-        let of_process = 1..fds.len();
         if !of_data.is_empty() {
             fds.push(PollFd::from_borrowed_fd(self.line.link.as_fd(), of_data));
         }
         // A wait that ends too early is begun again.
-        let has_news = rustix::event::poll(&mut fds, patience.map(timespec).as_ref()).is_ok_and(|count| count > 0);
-        has_news && self.process.tells_its_end() && fds[of_process].iter().all(|fd| fd.revents().is_empty())
+        rustix::event::poll(&mut fds, patience.map(timespec).as_ref()).ok();
     }
 
     /// For how long nothing need be looked at.
@@ -290,39 +304,35 @@ impl<P: Payload> Attendance<'_, P> {
 
     /// `false` when no more come.
     fn read_answers(&mut self) -> bool {
+        let mut answers = Vec::new();
         loop {
-            match self.line.link.next() {
-                // Those that have come together are seen to in one go.
-                Ok(Some(received)) => {
-                    if let Some(are_there_more) = P::hold(|| self.take_some(received)) {
-                        return are_there_more;
-                    }
+            let next = self.line.link.next();
+            let is_there = next.is_ok();
+            let is_more = matches!(next, Ok(Some(_)));
+            answers.extend(next.ok().flatten());
+            if !is_more || answers.len() >= AT_ONCE {
+                let some = std::mem::take(&mut answers);
+                // Unpacked in one go, and not in turn with whoever takes the outputs.
+                if !some.is_empty() {
+                    self.quiet_since = Instant::now();
+                    P::hold(|| some.into_iter().for_each(|received| self.see_to(received)));
                 }
-                Ok(None) => return true,
-                Err(_) => return false,
+            }
+            if !is_more {
+                return is_there;
             }
         }
     }
 
-    /// See to this frame and some of those behind it. Answers whether more come, if they are all seen to.
-    fn take_some(&mut self, mut received: Received) -> Option<bool> {
-        for _ in 0..FRAMES_AT_ONCE {
-            self.take(received);
-            received = match self.line.link.next() {
-                Ok(Some(next)) => next,
-                Ok(None) => return Some(true),
-                Err(_) => return Some(false),
-            };
-        }
-        self.take(received);
-        None
-    }
-
-    fn take(&mut self, received: Received) {
+    fn see_to(&mut self, received: Received) {
         match received.head.kind {
             Kind::Ready => self.be_ready(received.head.extra > 0),
             Kind::Fault if !self.is_ready => {
                 self.has_refused = true;
+                self.note_fault(&received);
+            }
+            Kind::Fault if received.head.number == 0 => {
+                self.has_lost_its_way = true;
                 self.note_fault(&received);
             }
             Kind::CleanedUp if received.head.is_last => {
@@ -350,6 +360,7 @@ impl<P: Payload> Attendance<'_, P> {
         let (states, since) = {
             let mut state = self.remote.lock();
             state.kept.is_possible = can_keep;
+            state.kept.forget_coming();
             let mut redelivered = 0;
             for pending in state.pending.values_mut() {
                 redelivered += u64::from(std::mem::take(&mut pending.is_sent));
@@ -440,6 +451,18 @@ impl<P: Payload> Attendance<'_, P> {
         {
             self.kill(LossCause::TimedOut(timeout));
         }
+        self.watch_for_silence();
+    }
+
+    /// A worker that has items and neither takes one nor answers is stopped, or its coroutines do not let each other go on.
+    fn watch_for_silence(&mut self) {
+        let Some(timeout) = self.remote.spec.timeout else { return };
+        let has_items = self.remote.lock().pending.values().next().is_some_and(|pending| pending.is_sent);
+        if !has_items || self.whereabouts().is_some() {
+            self.quiet_since = Instant::now();
+        } else if self.quiet_since.elapsed() >= timeout {
+            self.kill(LossCause::TimedOut(timeout));
+        }
     }
 
     /// End the process by force; where it was is asked before.
@@ -489,6 +512,7 @@ impl<P: Payload> Attendance<'_, P> {
             reading,
             was_ready: self.is_ready,
             is_in_order: self.has_cleaned_up || self.has_refused,
+            has_lost_its_way: self.has_lost_its_way,
         }
     }
 
@@ -503,6 +527,10 @@ impl<P: Payload> Attendance<'_, P> {
         }
         state.reader = Reader::Keeper;
     }
+}
+
+fn drain_wakes<P: Payload>(remote: &Remote<P>) {
+    rustix::io::read(&remote.wake, &mut [0; 8]).ok();
 }
 
 pub(crate) fn monotonic() -> Duration {
