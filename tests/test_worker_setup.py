@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -332,6 +333,14 @@ def test_the_search_for_what_cannot_be_sent_pickles_each_part_a_few_times():
 
     assert caught.value.attribute == "nested['second'][0][0][0]['lock']"
     assert Counted.count <= 5 * 100 * 100
+
+
+def test_arguments_with_very_many_parts_are_sent_as_attributes_alone():
+    rows = [[number] for number in range(20_000)]
+
+    [copy] = pickle.loads(pack_nodes([("node", Holder(rows=rows))], lambda _: True))
+
+    assert copy.rows == rows
 
 
 def test_the_signal_for_stacks_is_one_that_nothing_else_uses():

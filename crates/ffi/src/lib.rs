@@ -22,6 +22,7 @@ mod object;
 mod opener;
 mod session;
 mod sharing;
+mod streaming;
 mod values;
 mod worker;
 

@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyFunction, PyList, PyTuple};
-use remotemedia_runtime::{Done, EndEarly, Node, Options, Outputs, Stream};
+use remotemedia_runtime::{Done, EndEarly, Node, Options, Outputs};
 
 use crate::answer;
 use crate::bridge::Bridge;
 use crate::object::Object;
 use crate::sharing::Membership;
+use crate::streaming;
 
 /// How `process` is called.
 enum Process {
@@ -150,7 +151,7 @@ impl Node<Object> for PythonNode {
             if let Process::Streaming(adapter) = &self.process {
                 let adapter = adapter.bind(py);
                 self.bridge.wait(adapter.call_method1("push", (item,))?)?;
-                return Ok(stream_outputs(adapter, &self.bridge));
+                return Ok(streaming::outputs(adapter, &self.bridge));
             }
             let returned = self.call(item)?;
             answer::outputs(returned, &self.bridge, self.timeout_secs)
@@ -173,7 +174,7 @@ impl Node<Object> for PythonNode {
             return Python::attach(|py| {
                 let adapter = adapter.bind(py);
                 self.bridge.wait(adapter.call_method0("end")?)?;
-                Ok(stream_outputs(adapter, &self.bridge))
+                Ok(streaming::outputs(adapter, &self.bridge))
             });
         }
         match &self.flush {
@@ -362,26 +363,6 @@ impl DoneCallback {
         if let Some(done) = done {
             done(answer);
         }
-    }
-}
-
-/// What a streaming node makes out of what it has, up to the moment when it asks for its next item.
-fn stream_outputs(adapter: &Bound<'_, PyAny>, bridge: &Arc<Bridge>) -> Outputs<Object> {
-    Outputs::Many(Box::new(StreamOutputs { adapter: adapter.clone().unbind(), bridge: Arc::clone(bridge) }))
-}
-
-struct StreamOutputs {
-    adapter: Py<PyAny>,
-    bridge: Arc<Bridge>,
-}
-
-impl Stream<Object> for StreamOutputs {
-    fn next(&mut self) -> PyResult<Option<Object>> {
-        Python::attach(|py| {
-            let next = self.adapter.bind(py).call_method0("next_output")?;
-            let (is_output, output): (bool, Py<PyAny>) = self.bridge.wait(next)?.extract()?;
-            Ok(is_output.then_some(Object(output)))
-        })
     }
 }
 

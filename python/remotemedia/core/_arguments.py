@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["NotJson", "constructor_signature", "find_not_json", "keep_record", "record", "recorded_params"]
 
 _JSON_TYPES = (str, int, float, bool, type(None), list, tuple, dict)
+_PLAIN_TYPES = frozenset({str, bool, int, float, type(None)})
+_MOST_CONTAINERS = 10_000
 _MAX_DEPTH = 200
 
 
@@ -78,7 +80,7 @@ def keep_record(node: object, reduced: Any) -> Any:
         return reduced
     entry = _records.get(id(node))
     saved = None
-    if entry is not None and entry() is node and find_not_json([entry.args, entry.kwargs]) is None:
+    if entry is not None and entry() is node and _is_small_json([entry.args, entry.kwargs]):
         saved = (entry.args, entry.kwargs)
     return (_rebuild, (saved, *reduced[1]), *reduced[2:])
 
@@ -95,6 +97,30 @@ def find_not_json(value: Any, path: str = "", depth: int = 0) -> tuple[str, Any]
         if found := find_not_json(item, place, depth + 1):
             return found
     return None
+
+
+def _is_small_json(value: Any) -> bool:
+    """Whether JSON can say a value, and its containers are not too many to find that out while it is copied."""
+    waiting = [value]
+    looked_at = 0
+    while waiting:
+        part = waiting.pop()
+        looked_at += 1
+        if not isinstance(part, (list, tuple, dict)):
+            if find_not_json(part) is not None:
+                return False
+            continue
+        if isinstance(part, dict) and not all(isinstance(key, str) for key in part):
+            return False
+        items = part.values() if isinstance(part, dict) else part
+        kinds = set(map(type, items))
+        if float in kinds and not all(item - item == 0 for item in items if type(item) is float):
+            return False
+        if not kinds <= _PLAIN_TYPES:
+            waiting += [item for item in items if type(item) not in _PLAIN_TYPES]
+        if looked_at + len(waiting) > _MOST_CONTAINERS:
+            return False
+    return True
 
 
 def constructor_signature(kind: type) -> inspect.Signature:
