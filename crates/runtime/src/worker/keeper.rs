@@ -456,7 +456,8 @@ impl<P: Payload> Attendance<'_, P> {
         }
         self.killed_at = self.whereabouts();
         let (border, node_ids) = (&self.remote.border, &self.remote.spec.node_ids);
-        if matches!(cause, LossCause::LeftBehind | LossCause::TimedOut(_)) {
+        let is_unwanted = cause == LossCause::LeftBehind && !self.is_ready;
+        if !is_unwanted {
             self.process.tell_stacks(LAST_WORDS, |said, line| border.said(node_ids, said, line));
         }
         self.killed_for = Some(cause);

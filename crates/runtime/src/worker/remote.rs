@@ -20,8 +20,8 @@ use super::{Arrived, Border, Loss, LossCause, WorkerSpec, steps};
 use crate::node::{Done, TellStep};
 use crate::{Outputs, Payload, Phase};
 
-/// A thread that reads its answer itself looks as often whether somebody else has it.
-const LOOK: Duration = Duration::from_millis(20);
+/// A thread that waits for a worker looks as often whether it should not.
+pub(super) const LOOK: Duration = Duration::from_millis(20);
 
 /// As long is an answer awaited without sleeping, if the last one came that soon: waking a process may take longer.
 const SHORT_WAIT: Duration = Duration::from_micros(40);
