@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hypothesis import strategies as st
@@ -229,3 +229,15 @@ def cases(draw):
             part if part not in stops else Part(**{**vars(part), "fails_on": frozenset()}) for part in parts
         ]
     return Case(tuple(parts), items, is_ordered)
+
+
+@st.composite
+def worker_cases(draw):
+    """A pipeline of which some nodes are in workers."""
+    case = draw(cases())
+    placed = draw(st.lists(st.booleans(), min_size=len(case.parts), max_size=len(case.parts)).filter(any))
+    parts = [
+        replace(part, options={**part.options, "placement": "process"}) if is_placed else part
+        for part, is_placed in zip(case.parts, placed, strict=True)
+    ]
+    return replace(case, parts=tuple(parts))

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from option_cases import cases, pipeline_of
+from option_cases import cases, pipeline_of, worker_cases
 
 from remotemedia.exceptions import NodeError
 
@@ -89,4 +89,18 @@ def test_options_change_no_answer(case, way):
 @settings(max_examples=2000)
 @given(cases(), st.sampled_from(sorted(WAYS)))
 def test_options_change_no_answer_in_many_cases(case, way):
+    check(case, way)
+
+
+@settings(max_examples=20)
+@given(worker_cases(), st.sampled_from(sorted(WAYS)))
+def test_workers_change_no_answer(case, way):
+    check(case, way)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+@settings(max_examples=500)
+@given(worker_cases(), st.sampled_from(sorted(WAYS)))
+def test_workers_change_no_answer_in_many_cases(case, way):
     check(case, way)

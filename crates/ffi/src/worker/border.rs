@@ -11,7 +11,7 @@ use remotemedia_runtime::Phase;
 use remotemedia_runtime::worker::{Arrived, Border, Letter, Loss, LossCause, Said};
 
 use super::buffers::{self, BufferTaker, LARGE, SharedBuffer};
-use super::plain;
+use super::{arrays, plain};
 use crate::object::Object;
 
 static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -95,11 +95,11 @@ impl Border<Object> for PythonBorder {
     fn pack(&self, item: &Object, letter: &mut Letter<'_>) -> PyResult<()> {
         Python::attach(|py| {
             let item = item.0.bind(py);
-            if plain::write(item, letter) {
+            if plain::write(item, letter) || arrays::write(item, letter)? {
                 return Ok(());
             }
             let taker = Bound::new(py, BufferTaker::default())?;
-            // A pickle begins with an opcode that is no mark of plain values.
+            // A pickle begins with an opcode that is no mark of plain values and arrays.
             letter.write(self.pickle(item, &taker)?.as_bytes());
             buffers::add(py, &taker.get().take(), letter);
             Ok(())
@@ -110,6 +110,9 @@ impl Border<Object> for PythonBorder {
         Python::attach(|py| {
             if let Some(item) = plain::read(py, &letter) {
                 return Ok(Object(item));
+            }
+            if let Some(array) = arrays::read(py, &letter)? {
+                return Ok(Object(array));
             }
             let item = unpickle(py, letter, 0).map_err(|error| refused(py, error))?;
             Ok(Object(item.unbind()))

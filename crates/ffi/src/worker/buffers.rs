@@ -3,7 +3,7 @@
 use std::ffi::{c_int, c_void};
 use std::sync::{Mutex, PoisonError};
 
-use pyo3::buffer::PyBuffer;
+use pyo3::buffer::{PyBuffer, PyUntypedBuffer};
 use pyo3::prelude::*;
 use pyo3::{ffi, intern};
 use remotemedia_runtime::worker::{Letter, View};
@@ -40,13 +40,23 @@ impl BufferTaker {
 }
 
 /// Copy buffers into a letter.
-pub(crate) fn add(_py: Python<'_>, buffers: &[PyBuffer<u8>], letter: &mut Letter<'_>) {
+pub(crate) fn add(py: Python<'_>, buffers: &[PyBuffer<u8>], letter: &mut Letter<'_>) {
     for buffer in buffers {
-        // SAFETY: the buffer is contiguous (`raw` answers no other), its owner keeps it in place for as long as it is held here, and
-        // Python code that might write to it does not run before this thread detaches.
-        #[allow(unsafe_code, reason = "PyO3 gives the bytes of a buffer as cells only, or copied")]
-        let bytes = unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), buffer.len_bytes()) };
-        letter.add_buffer(bytes);
+        letter.add_buffer(bytes_of(py, buffer));
+    }
+}
+
+/// The bytes of a contiguous buffer, to be copied before this thread lets other Python code run.
+pub(super) fn bytes_of<'a>(_py: Python<'_>, buffer: &'a PyUntypedBuffer) -> &'a [u8] {
+    debug_assert!(buffer.is_c_contiguous() || buffer.is_fortran_contiguous(), "its bytes lie in one piece");
+    if buffer.len_bytes() == 0 {
+        return &[];
+    }
+    // SAFETY: the bytes lie in one piece, in a place where the owner keeps them for as long as the buffer is held, and Python code
+    // that might write to them does not run before this thread detaches.
+    #[allow(unsafe_code, reason = "PyO3 gives the bytes of a buffer as cells only, or copied")]
+    unsafe {
+        std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), buffer.len_bytes())
     }
 }
 

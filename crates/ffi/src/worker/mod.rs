@@ -1,5 +1,6 @@
 //! Python nodes in worker processes: both ends of what crosses between them and the parent.
 
+mod arrays;
 mod border;
 mod buffers;
 mod plain;

@@ -22,6 +22,9 @@ use crate::progress::Reading;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// As many answers are unpacked before others have their turn.
+const AT_ONCE: usize = 64;
+
 /// A worker that is told to end by force may take as long to say where it is.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
@@ -301,32 +304,45 @@ impl<P: Payload> Attendance<'_, P> {
 
     /// `false` when no more come.
     fn read_answers(&mut self) -> bool {
+        let mut answers = Vec::new();
         loop {
-            let received = match self.line.link.next() {
-                Ok(Some(received)) => received,
-                Ok(None) => return true,
-                Err(_) => return false,
-            };
-            self.quiet_since = Instant::now();
-            match received.head.kind {
-                Kind::Ready => self.be_ready(received.head.extra > 0),
-                Kind::Fault if !self.is_ready => {
-                    self.has_refused = true;
-                    self.note_fault(&received);
+            let next = self.line.link.next();
+            let is_there = next.is_ok();
+            let is_more = matches!(next, Ok(Some(_)));
+            answers.extend(next.ok().flatten());
+            if !is_more || answers.len() >= AT_ONCE {
+                let some = std::mem::take(&mut answers);
+                // Unpacked in one go, and not in turn with whoever takes the outputs.
+                if !some.is_empty() {
+                    self.quiet_since = Instant::now();
+                    P::hold(|| some.into_iter().for_each(|received| self.see_to(received)));
                 }
-                Kind::Fault if received.head.number == 0 => {
-                    self.has_lost_its_way = true;
-                    self.note_fault(&received);
-                }
-                Kind::CleanedUp if received.head.is_last => {
-                    self.has_cleaned_up = true;
-                    let figures = &self.remote.figures;
-                    figures.ended_cpu_us.fetch_add(received.head.number, Ordering::Relaxed);
-                    figures.ended_resident_bytes.store(received.head.extra, Ordering::Relaxed);
-                }
-                Kind::CleanedUp => self.note_fault(&received),
-                _ => self.remote.deliver(received),
             }
+            if !is_more {
+                return is_there;
+            }
+        }
+    }
+
+    fn see_to(&mut self, received: Received) {
+        match received.head.kind {
+            Kind::Ready => self.be_ready(received.head.extra > 0),
+            Kind::Fault if !self.is_ready => {
+                self.has_refused = true;
+                self.note_fault(&received);
+            }
+            Kind::Fault if received.head.number == 0 => {
+                self.has_lost_its_way = true;
+                self.note_fault(&received);
+            }
+            Kind::CleanedUp if received.head.is_last => {
+                self.has_cleaned_up = true;
+                let figures = &self.remote.figures;
+                figures.ended_cpu_us.fetch_add(received.head.number, Ordering::Relaxed);
+                figures.ended_resident_bytes.store(received.head.extra, Ordering::Relaxed);
+            }
+            Kind::CleanedUp => self.note_fault(&received),
+            _ => self.remote.deliver(received),
         }
     }
 

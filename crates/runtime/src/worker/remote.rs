@@ -336,7 +336,7 @@ impl<P: Payload> Remote<P> {
 
     /// The next frame, for some time.
     fn await_frame(&self, link: &Link) -> io::Result<Option<Received>> {
-        if let Some(received) = link.next()? {
+        if let Some(received) = link.next_read()? {
             return Ok(Some(received));
         }
         let begun = Instant::now();

@@ -14,7 +14,7 @@ use super::link::{Letter, Link, Received, Transport};
 use super::memory::Page;
 use super::orders::{Orders, watch_parent};
 use super::process::usage;
-use super::remote::{phase_number, timespec};
+use super::remote::phase_number;
 use super::steps::Steps;
 use super::wire::{Head, Kind};
 use super::{Arrived, Border};
@@ -153,22 +153,26 @@ impl<P: Payload> Out<P> {
         P::wait(|| self.link.flush())
     }
 
-    /// Wait for the parent, or a nudge.
-    fn await_nudge(&self, is_worth_looking: bool) {
+    /// Write what waits, and wait for the next frame, or for a nudge.
+    fn await_work(&self, is_worth_looking: bool) -> io::Result<Option<Received>> {
+        self.link.flush()?;
+        let begun = Instant::now();
+        while is_worth_looking && begun.elapsed() < SHORT_WAIT && !self.orders.is_pressing() {
+            // On a machine with one core the parent needs it.
+            std::thread::yield_now();
+            if let Some(received) = self.link.next()? {
+                return Ok(Some(received));
+            }
+        }
         let mut fds = [
             PollFd::from_borrowed_fd(self.link.as_fd(), PollFlags::IN),
             PollFd::new(&self.orders.nudge, PollFlags::IN),
         ];
-        let begun = Instant::now();
-        while is_worth_looking && begun.elapsed() < SHORT_WAIT {
-            // On a machine with one core the parent needs it.
-            std::thread::yield_now();
-            if rustix::event::poll(&mut fds, Some(&timespec(Duration::ZERO))).is_ok_and(|ready| ready > 0) {
-                break;
-            }
-        }
         rustix::event::poll(&mut fds, None).ok();
-        rustix::io::read(&self.orders.nudge, &mut [0; 8]).ok();
+        if !fds[1].revents().is_empty() {
+            rustix::io::read(&self.orders.nudge, &mut [0; 8]).ok();
+        }
+        self.link.next()
     }
 
     fn output(&self, head: Head, output: &P) -> Result<(), P::Fault> {
@@ -258,28 +262,25 @@ impl<P: Payload> Bench<P> {
             if let Some(interruption) = self.out.orders.interruption() {
                 self.leave_off(interruption);
             }
-            if let Some(received) = self.out.link.next()? {
+            let mut next = self.out.link.next_read()?;
+            if next.is_some() && answered.elapsed() >= LONGEST_DELAY {
+                self.out.flush()?;
+                answered = Instant::now();
+            }
+            if next.is_none() {
+                let out = &self.out;
+                let begun = Instant::now();
+                next = P::wait(|| out.await_work(are_waits_short))?;
+                answered = Instant::now();
+                are_waits_short = answered - begun < SHORT_WAIT;
+            }
+            if let Some(received) = next {
                 self.take(received);
                 if self.has_lost_its_way {
                     self.out.flush()?;
                     return Err(io::Error::other("a node could not be restored"));
                 }
-                if answered.elapsed() < LONGEST_DELAY {
-                    continue;
-                }
-                self.out.flush()?;
-                answered = Instant::now();
-                continue;
             }
-            let out = &self.out;
-            let waited = P::wait(|| {
-                out.link.flush()?;
-                let begun = Instant::now();
-                out.await_nudge(are_waits_short);
-                Ok::<_, io::Error>(begun.elapsed())
-            });
-            are_waits_short = waited? < SHORT_WAIT;
-            answered = Instant::now();
         }
         Ok(())
     }
