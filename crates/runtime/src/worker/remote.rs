@@ -118,7 +118,7 @@ pub(crate) struct Figures {
     pub(crate) received_bytes: AtomicU64,
     /// The process of the moment, or 0.
     pub(crate) process: AtomicU64,
-    /// Processor time and memory of those that have ended in order.
+    /// Processor time of those that have ended, and memory of the last that did so in order.
     pub(crate) ended_cpu_us: AtomicU64,
     pub(crate) ended_resident_bytes: AtomicU64,
 }
