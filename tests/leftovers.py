@@ -54,6 +54,16 @@ def is_running(process_id):
     return fields_of(process_id)[:1] in (["R"], ["S"], ["D"])
 
 
+def wait_until(is_so, patience_secs=20.0):
+    """Whether something has become so in time."""
+    until = time.monotonic() + patience_secs
+    while not is_so():
+        if time.monotonic() > until:
+            return False
+        time.sleep(LOOK_SECS)
+    return True
+
+
 @contextmanager
 def nothing_left_behind():
     """Afterwards this process holds not one more of anything."""

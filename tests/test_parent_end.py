@@ -7,16 +7,14 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from leftovers import fields_of, nothing_left_behind
+from leftovers import fields_of, nothing_left_behind, wait_until
 
 PROGRAM = Path(__file__).with_name("parent_program.py")
 PATIENCE_SECS = 20.0
-LOOK_SECS = 0.01
 ALL_GONE_SECS = 1.0
 
 
@@ -28,15 +26,6 @@ def members(session):
         if fields and fields[0] not in "ZX" and int(fields[3]) == session:
             found[int(directory.name)] = (directory / "cmdline").read_bytes().replace(b"\0", b" ")
     return found
-
-
-def wait_until(is_so, patience_secs=PATIENCE_SECS):
-    until = time.monotonic() + patience_secs
-    while not is_so():
-        if time.monotonic() > until:
-            return False
-        time.sleep(LOOK_SECS)
-    return True
 
 
 class Program:
