@@ -11,7 +11,7 @@ import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from leftovers import children
+from leftovers import children, is_running
 
 from remotemedia import Node, Pipeline
 
@@ -20,7 +20,7 @@ TIRELESS = {"max_restarts": 1000, "restart_window": 0.05}
 
 # An item that two workers in a row are at when they die is poison. So that this does not happen by chance, a
 # worker that has just got the item again is left alone for as long.
-GRACE_SECS = 0.05
+GRACE_SECS = 0.25
 
 # The share of deaths that meet a worker at its work; the others meet one that still starts.
 MATURE = 0.8
@@ -150,7 +150,7 @@ class Killer:
         self.is_over = threading.Event()
 
     def victims(self):
-        """The workers that still start, and those that had the time to get over what killed the one before."""
+        """The workers that still start, and those that are over what killed the one before."""
         starting, ready = [], []
         for worker in filter(is_running, children()):
             try:
@@ -183,17 +183,8 @@ class Killer:
             thread.join()
 
 
-def is_running(process_id):
-    """Whether a process is neither dead nor stopped."""
-    try:
-        stat = Path(f"/proc/{process_id}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] in "RSD"
-
-
 def survive(nodes, killer, *, is_shared=False, **options):
-    """Take numbers through nodes in workers that are ended all the time: how many there were, and what came out."""
+    """Take numbers through nodes in workers that are ended all the time: how many, and what came out."""
     pipeline = Pipeline("p")
     for node, own in nodes:
         # Without options of their own they share a worker.

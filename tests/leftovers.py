@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PATIENCE_SECS = 5.0
@@ -31,32 +31,27 @@ def count_in(directory):
 
 def children(of=None):
     """The ids of the processes that a process has started, dead ones that nobody waited for too."""
-    processes = (int(directory.name) for directory in Path("/proc").glob("[0-9]*"))
-    parent = str(of or os.getpid())
-    return [process for process in processes if state_of(process)[1:2] == [parent]]
+    found = []
+    for thread in Path(f"/proc/{of or os.getpid()}/task").glob("*/children"):
+        # It may end meanwhile.
+        with suppress(OSError):
+            found += map(int, thread.read_text(encoding="utf-8").split())
+    return found
 
 
-def is_running(process):
-    """Whether a process is there and is not dead, waiting for somebody to hear of it."""
-    return state_of(process)[:1] not in ([], ["Z"], ["X"])
-
-
-def state_of(process):
-    """What the system tells of a process, its state and its parent first; nothing if there is none."""
+def fields_of(process_id):
+    """What the kernel says about a process, from its state on; nothing where there is none."""
     try:
-        text = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+        stat = Path(f"/proc/{process_id}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
-    # Its name, which may be anything, stands in brackets before that.
-    return text.rpartition(")")[2].split()
+    # The name before may hold anything, but ends with the last parenthesis.
+    return stat.rpartition(")")[2].split()
 
 
-def wait_until(is_so):
-    """Wait for what happens in other processes."""
-    until = time.monotonic() + PATIENCE_SECS
-    while not is_so():
-        assert time.monotonic() < until
-        time.sleep(LOOK_SECS)
+def is_running(process_id):
+    """Whether a process is neither dead nor stopped."""
+    return fields_of(process_id)[:1] in (["R"], ["S"], ["D"])
 
 
 @contextmanager

@@ -23,8 +23,24 @@ from chaos import (
 from leftovers import nothing_left_behind
 from stream_nodes import LONG, shortly_and_long
 
+from remotemedia.exceptions import NodeTimeoutError
+
 TWO = {"replicas": 2}
+# Of a worker that is stopped.
+LIMITS = {"timeout": 0.3, "initialize_timeout": 3.0}
 FEW = [20, pytest.param(200, marks=LONG)]
+
+
+class Late:
+    """Keeps what took too long."""
+
+    def __init__(self):
+        self.items = []
+        self.errors = []
+
+    def __call__(self, item, error):
+        self.items.append(item)
+        self.errors.append(error)
 
 
 @pytest.fixture(autouse=True)
@@ -46,13 +62,25 @@ def test_all_items_come_out_in_order_whatever_is_killed(kills, tmp_path):
 
 
 @pytest.mark.parametrize("kills", FEW)
-@pytest.mark.parametrize("ways", [[crash], [stop], [kill, crash, stop]], ids=["crash", "stop", "mixed"])
-def test_all_items_come_out_in_order_however_workers_end(ways, kills, tmp_path):
-    nodes = [(Add(tmp_path, operand), TWO | {"timeout": 0.5}) for operand in (1, 10, 100)]
+def test_all_items_come_out_in_order_though_workers_crash(kills, tmp_path):
+    nodes = [(Add(tmp_path, operand), TWO) for operand in (1, 10, 100)]
+
+    count, outputs, _ = survive(nodes, Killer(tmp_path, kills, [crash]))
+
+    assert outputs == [number + 111 for number in range(count)]
+
+
+@pytest.mark.parametrize("kills", FEW)
+@pytest.mark.parametrize("ways", [[stop], [kill, crash, stop]], ids=["stop", "mixed"])
+def test_only_items_that_take_too_long_are_set_aside(ways, kills, tmp_path):
+    late = Late()
+    nodes = [(Add(tmp_path, 0), TWO | LIMITS | {"on_error": late}) for _ in range(3)]
 
     count, outputs, _ = survive(nodes, Killer(tmp_path, kills, ways))
 
-    assert outputs == [number + 111 for number in range(count)]
+    assert outputs == [number for number in range(count) if number not in late.items]
+    assert len(late.items) <= kills
+    assert {type(error) for error in late.errors} <= {NodeTimeoutError}
 
 
 @pytest.mark.parametrize("kills", FEW)
@@ -68,7 +96,7 @@ def test_all_items_come_out_in_order_when_nodes_leave_of_themselves(kills, tmp_p
 @pytest.mark.parametrize("kills", FEW)
 @pytest.mark.parametrize("options", [{}, TWO], ids=["one", "two"])
 def test_outputs_of_generators_come_once(options, kills, tmp_path):
-    nodes = [(Spread(tmp_path), options), (Spread(tmp_path, depth=1), options)]
+    nodes = [(Spread(tmp_path), options), (Spread(tmp_path), options)]
 
     count, outputs, _ = survive(nodes, Killer(tmp_path, kills))
 
@@ -89,15 +117,24 @@ def test_only_items_that_fail_are_skipped(kills, tmp_path):
 
 
 @pytest.mark.parametrize("kills", FEW)
-@pytest.mark.parametrize("ways", [[kill], [kill, crash, stop]], ids=["kill", "mixed"])
 @pytest.mark.parametrize("snapshot_every", [1, 7, 100])
-def test_sums_are_right(snapshot_every, ways, kills, tmp_path):
-    options = {"snapshot_every": snapshot_every, "timeout": 0.5}
-    nodes = [(Add(tmp_path), TWO), (Sum(tmp_path), options)]
+def test_sums_are_right(snapshot_every, kills, tmp_path):
+    nodes = [(Add(tmp_path), TWO), (Sum(tmp_path), {"snapshot_every": snapshot_every})]
 
-    count, outputs, _ = survive(nodes, Killer(tmp_path, kills, ways))
+    count, outputs, _ = survive(nodes, Killer(tmp_path, kills))
 
     numbers = range(1, count + 1)
+    assert outputs == list(zip(numbers, accumulate(numbers), strict=True))
+
+
+@pytest.mark.parametrize("kills", FEW)
+def test_items_that_are_set_aside_are_in_no_sum(kills, tmp_path):
+    late = Late()
+    nodes = [(Sum(tmp_path), LIMITS | {"snapshot_every": 7, "on_error": late})]
+
+    count, outputs, _ = survive(nodes, Killer(tmp_path, kills, [stop, kill]))
+
+    numbers = [number for number in range(count) if number not in late.items]
     assert outputs == list(zip(numbers, accumulate(numbers), strict=True))
 
 

@@ -175,7 +175,7 @@ stage 1, inline: 1 thread, queue of 64
 stage 2, process: 2 workers, 4 threads, 32 items at a time, queue of 64
   Work_1  Work  after Work_0  replicas 2
 
-stage 3, process: 1 worker, 3 threads, 16 items at a time, queue of 64
+stage 3, process: 1 worker, 3 threads, 64 items at a time, queue of 64
   Open_2  Open  after Work_1  gives the output
 
 3 workers, 8 threads, at most 290 items under way

@@ -7,7 +7,7 @@ use crate::{Options, Placement};
 
 /// As many items are with a worker at once, unless options ask for more: while it is at work on one, the next ones are on their way to
 /// it and the answers of earlier ones on their way back, and several of them share a wake-up.
-pub const ITEMS_IN_FLIGHT: usize = 16;
+pub const ITEMS_IN_FLIGHT: usize = 64;
 
 /// Neighbouring nodes that run together in one place, without a queue between them.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,6 +16,12 @@ struct State<P: Payload> {
     is_closed: bool,
 }
 
+impl<P: Payload> State<P> {
+    fn is_full(&self) -> bool {
+        self.outputs.len() >= CAPACITY && !self.is_closed
+    }
+}
+
 /// A bounded queue of outputs.
 pub(crate) struct Channel<P: Payload> {
     state: Mutex<State<P>>,
@@ -30,14 +36,24 @@ impl<P: Payload> Channel<P> {
 
     /// Add an output; waits while there are many.
     pub(crate) fn push(&self, output: P) {
+        if self.lock().is_full() {
+            P::wait(|| {
+                let mut state = self.lock();
+                while state.is_full() {
+                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+            });
+        }
         let mut state = self.lock();
-        while state.outputs.len() >= CAPACITY && !state.is_closed {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        if !state.is_closed {
+        let unwanted = if state.is_closed {
+            Some(output)
+        } else {
             state.outputs.push_back(output);
-        }
+            None
+        };
         self.changed.notify_all();
+        drop(state);
+        drop(unwanted);
     }
 
     /// Nothing more comes.

@@ -22,6 +22,9 @@ use crate::progress::Reading;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// As many answers are unpacked before others have their turn.
+const AT_ONCE: usize = 64;
+
 /// A worker that is told to end by force may take as long to say where it is.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
@@ -35,6 +38,8 @@ pub(crate) struct End {
     pub(crate) was_ready: bool,
     /// It has cleaned up and gone, as it was told, or its nodes did not initialize, which they have said.
     is_in_order: bool,
+    /// A node could not be brought where the one before was.
+    has_lost_its_way: bool,
 }
 
 /// The life of the keeper's thread.
@@ -44,7 +49,14 @@ pub(crate) fn keep<P: Payload>(remote: &Arc<Remote<P>>) {
     loop {
         let end = match start(remote) {
             Ok(process) => attend(remote, process),
-            Err(cause) => End { cause, stderr: String::new(), reading: None, was_ready: false, is_in_order: false },
+            Err(cause) => End {
+                cause,
+                stderr: String::new(),
+                reading: None,
+                was_ready: false,
+                is_in_order: false,
+                has_lost_its_way: false,
+            },
         };
         has_been_ready |= end.was_ready;
         if end.is_in_order && (end.was_ready || !has_been_ready) {
@@ -54,8 +66,11 @@ pub(crate) fn keep<P: Payload>(remote: &Arc<Remote<P>>) {
         restarts.retain(|then| now.duration_since(*then) < remote.spec.restart_window);
         let counts = !(end.was_ready && matches!(end.cause, LossCause::TimedOut(_)));
         let is_spent = counts && restarts.len() >= remote.spec.max_restarts;
-        let is_final = remote.lock().is_closing || !has_been_ready || is_spent;
+        let is_final = remote.lock().is_closing || !has_been_ready || is_spent || end.has_lost_its_way;
         let loss = remote.loss(&end, restarts.len(), is_final);
+        if end.has_lost_its_way {
+            remote.tell_why_lost();
+        }
         if is_final {
             return settle(remote, Life::Failed, Some(&loss));
         }
@@ -151,6 +166,10 @@ struct Attendance<'a, P: Payload> {
     /// Where it was then.
     killed_at: Option<Reading>,
     has_said_trouble: bool,
+    /// A node could not be restored.
+    has_lost_its_way: bool,
+    /// When the worker last was at something, as far as was seen, or had nothing to do.
+    quiet_since: Instant,
 }
 
 fn attend<P: Payload>(remote: &Arc<Remote<P>>, process: Process) -> End {
@@ -168,6 +187,8 @@ fn attend<P: Payload>(remote: &Arc<Remote<P>>, process: Process) -> End {
         killed_for: None,
         killed_at: None,
         has_said_trouble: false,
+        has_lost_its_way: false,
+        quiet_since: Instant::now(),
     };
     while attendance.look() {}
     attendance.end()
@@ -283,27 +304,45 @@ impl<P: Payload> Attendance<'_, P> {
 
     /// `false` when no more come.
     fn read_answers(&mut self) -> bool {
+        let mut answers = Vec::new();
         loop {
-            let received = match self.line.link.next() {
-                Ok(Some(received)) => received,
-                Ok(None) => return true,
-                Err(_) => return false,
-            };
-            match received.head.kind {
-                Kind::Ready => self.be_ready(received.head.extra > 0),
-                Kind::Fault if !self.is_ready => {
-                    self.has_refused = true;
-                    self.note_fault(&received);
+            let next = self.line.link.next();
+            let is_there = next.is_ok();
+            let is_more = matches!(next, Ok(Some(_)));
+            answers.extend(next.ok().flatten());
+            if !is_more || answers.len() >= AT_ONCE {
+                let some = std::mem::take(&mut answers);
+                // Unpacked in one go, and not in turn with whoever takes the outputs.
+                if !some.is_empty() {
+                    self.quiet_since = Instant::now();
+                    P::hold(|| some.into_iter().for_each(|received| self.see_to(received)));
                 }
-                Kind::CleanedUp if received.head.is_last => {
-                    self.has_cleaned_up = true;
-                    let figures = &self.remote.figures;
-                    figures.ended_cpu_us.fetch_add(received.head.number, Ordering::Relaxed);
-                    figures.ended_resident_bytes.store(received.head.extra, Ordering::Relaxed);
-                }
-                Kind::CleanedUp => self.note_fault(&received),
-                _ => self.remote.deliver(received),
             }
+            if !is_more {
+                return is_there;
+            }
+        }
+    }
+
+    fn see_to(&mut self, received: Received) {
+        match received.head.kind {
+            Kind::Ready => self.be_ready(received.head.extra > 0),
+            Kind::Fault if !self.is_ready => {
+                self.has_refused = true;
+                self.note_fault(&received);
+            }
+            Kind::Fault if received.head.number == 0 => {
+                self.has_lost_its_way = true;
+                self.note_fault(&received);
+            }
+            Kind::CleanedUp if received.head.is_last => {
+                self.has_cleaned_up = true;
+                let figures = &self.remote.figures;
+                figures.ended_cpu_us.fetch_add(received.head.number, Ordering::Relaxed);
+                figures.ended_resident_bytes.store(received.head.extra, Ordering::Relaxed);
+            }
+            Kind::CleanedUp => self.note_fault(&received),
+            _ => self.remote.deliver(received),
         }
     }
 
@@ -321,6 +360,7 @@ impl<P: Payload> Attendance<'_, P> {
         let (states, since) = {
             let mut state = self.remote.lock();
             state.kept.is_possible = can_keep;
+            state.kept.forget_coming();
             let mut redelivered = 0;
             for pending in state.pending.values_mut() {
                 redelivered += u64::from(std::mem::take(&mut pending.is_sent));
@@ -411,6 +451,18 @@ impl<P: Payload> Attendance<'_, P> {
         {
             self.kill(LossCause::TimedOut(timeout));
         }
+        self.watch_for_silence();
+    }
+
+    /// A worker that has items and neither takes one nor answers is stopped, or its coroutines do not let each other go on.
+    fn watch_for_silence(&mut self) {
+        let Some(timeout) = self.remote.spec.timeout else { return };
+        let has_items = self.remote.lock().pending.values().next().is_some_and(|pending| pending.is_sent);
+        if !has_items || self.whereabouts().is_some() {
+            self.quiet_since = Instant::now();
+        } else if self.quiet_since.elapsed() >= timeout {
+            self.kill(LossCause::TimedOut(timeout));
+        }
     }
 
     /// End the process by force; where it was is asked before.
@@ -460,6 +512,7 @@ impl<P: Payload> Attendance<'_, P> {
             reading,
             was_ready: self.is_ready,
             is_in_order: self.has_cleaned_up || self.has_refused,
+            has_lost_its_way: self.has_lost_its_way,
         }
     }
 

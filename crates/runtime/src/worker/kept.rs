@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Arrived;
 use super::remote::Job;
+use super::wire::Head;
 
 /// The last state of each node that can tell it, and what was done since.
 pub(crate) struct Kept<P> {
@@ -12,11 +13,13 @@ pub(crate) struct Kept<P> {
     pub(crate) is_possible: bool,
     states: BTreeMap<usize, Arc<Arrived>>,
     since: Vec<(u64, Arc<Job<P>>)>,
+    /// States that have come, of a set that is not complete.
+    coming: Vec<(usize, Arc<Arrived>)>,
 }
 
 impl<P> Kept<P> {
     pub(crate) fn new() -> Self {
-        Self { is_possible: false, states: BTreeMap::new(), since: Vec::new() }
+        Self { is_possible: false, states: BTreeMap::new(), since: Vec::new(), coming: Vec::new() }
     }
 
     /// A job is done: a node that starts again from its last state needs it once more. Answers one that no node needs.
@@ -29,13 +32,24 @@ impl<P> Kept<P> {
         None
     }
 
-    /// The state that a node had after the job of this number. Answers the jobs that nobody needs any more.
+    /// The state that a node had after the job of this number. It counts when those of the other nodes are there, too: a worker may die in
+    /// between. Answers the jobs that nobody needs any more.
     #[must_use = "an item is let go of without a lock"]
-    pub(crate) fn remember(&mut self, node: usize, number: u64, state: Arrived) -> Vec<(u64, Arc<Job<P>>)> {
-        self.states.insert(node, Arc::new(state));
+    pub(crate) fn remember(&mut self, head: Head, state: Arrived) -> Vec<(u64, Arc<Job<P>>)> {
+        self.coming.push((usize::from(head.node), Arc::new(state)));
+        if head.has_more {
+            return Vec::new();
+        }
+        self.states.extend(self.coming.drain(..));
+        let number = head.number;
         let (since, outdated) = std::mem::take(&mut self.since).into_iter().partition(|(done, _)| *done > number);
         self.since = since;
         outdated
+    }
+
+    /// No more comes of a set of states that is not complete.
+    pub(crate) fn forget_coming(&mut self) {
+        self.coming.clear();
     }
 
     /// The last states, each with the number of its node.

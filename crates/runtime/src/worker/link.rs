@@ -131,6 +131,9 @@ pub(crate) trait Transport: Send + Sync {
     /// The next frame that is there; `None` if there is none yet, an error when no more comes.
     fn next(&self) -> io::Result<Option<Received>>;
 
+    /// The next frame among those that were read together with the last one.
+    fn next_read(&self) -> io::Result<Option<Received>>;
+
     /// Readable when a frame has come.
     fn as_fd(&self) -> BorrowedFd<'_>;
 
@@ -352,6 +355,10 @@ impl Transport for Link {
                 return Ok(None);
             }
         }
+    }
+
+    fn next_read(&self) -> io::Result<Option<Received>> {
+        self.take_in(&mut lock(&self.incoming))
     }
 
     fn as_fd(&self) -> BorrowedFd<'_> {

@@ -64,7 +64,18 @@ impl<P: Payload> Remote<P> {
             }
         }
         for number in poison {
-            self.finish(number, Err(self.border.lost(loss)));
+            self.set_aside(number, self.border.lost(loss));
+        }
+    }
+
+    /// Tell whoever waits longest why the nodes could not be brought where they were: it says more than that their worker has ended.
+    pub(crate) fn tell_why_lost(&self) {
+        let (pending, fault) = {
+            let mut state = self.lock();
+            (state.pending.pop_first(), state.faults.iter_mut().find_map(Option::take))
+        };
+        if let (Some((_, pending)), Some(fault)) = (pending, fault) {
+            pending.reply.fail(self, fault);
         }
     }
 

@@ -80,8 +80,13 @@ impl Orders {
         rustix::io::write(&self.nudge, &1_u64.to_ne_bytes()).ok();
     }
 
+    /// Whether there is something to be seen to before the next item.
+    pub(super) fn is_pressing(&self) -> bool {
+        self.is_closing() || self.interruption().is_some()
+    }
+
     fn must_stop(&self) -> bool {
-        !self.is_over.load(Ordering::Acquire) && (self.is_closing() || self.interruption().is_some())
+        !self.is_over.load(Ordering::Acquire) && self.is_pressing()
     }
 
     /// Hear the parent's orders, for as long as it lives.

@@ -336,7 +336,7 @@ impl<P: Payload> Remote<P> {
 
     /// The next frame, for some time.
     fn await_frame(&self, link: &Link) -> io::Result<Option<Received>> {
-        if let Some(received) = link.next()? {
+        if let Some(received) = link.next_read()? {
             return Ok(Some(received));
         }
         let begun = Instant::now();
@@ -378,7 +378,7 @@ impl<P: Payload> Remote<P> {
                 }
             }
             Kind::State => {
-                let outdated = self.lock().kept.remember(usize::from(head.node), head.number, letter);
+                let outdated = self.lock().kept.remember(head, letter);
                 drop(outdated);
             }
             _ => {}
@@ -458,6 +458,15 @@ impl<P: Payload> Remote<P> {
             Some(Reply::Stream(channel)) => channel.end(end),
             Some(Reply::Batch(answers, done)) => done(end.map(|()| answers)),
             Some(reply) => reply.tell(self, end.map(|()| Outputs::None)),
+        }
+    }
+
+    /// Nothing comes of a job that cost a worker. It is not given to the next one, not even to bring it where the old one was.
+    pub(crate) fn set_aside(&self, number: u64, fault: P::Fault) {
+        let pending = self.lock().pending.remove(&number);
+        match pending.map(|pending| pending.reply) {
+            None => {}
+            Some(reply) => reply.fail(self, fault),
         }
     }
 

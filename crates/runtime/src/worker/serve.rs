@@ -14,7 +14,7 @@ use super::link::{Letter, Link, Received, Transport};
 use super::memory::Page;
 use super::orders::{Orders, watch_parent};
 use super::process::usage;
-use super::remote::{phase_number, timespec};
+use super::remote::phase_number;
 use super::steps::Steps;
 use super::wire::{Head, Kind};
 use super::{Arrived, Border};
@@ -42,6 +42,9 @@ pub trait Workplace<P: Payload> {
     /// until they have come back.
     fn stop_waiting(&self) -> Box<dyn Fn() + Send + Sync>;
 }
+
+/// The node that failed, in which part of its life, and with what.
+type Failed<P> = (usize, Phase, <P as Payload>::Fault);
 
 /// The plan of a worker, and its nodes in that order.
 pub type Opened<P> = (Arc<Plan>, Vec<Box<dyn Node<P>>>);
@@ -111,6 +114,7 @@ pub fn serve<P: Payload>(
         batch: Vec::new(),
         done_since: 0,
         at_work: Arc::default(),
+        has_lost_its_way: false,
     };
     bench.run()
 }
@@ -149,22 +153,26 @@ impl<P: Payload> Out<P> {
         P::wait(|| self.link.flush())
     }
 
-    /// Wait for the parent, or a nudge.
-    fn await_nudge(&self, is_worth_looking: bool) {
+    /// Write what waits, and wait for the next frame, or for a nudge.
+    fn await_work(&self, is_worth_looking: bool) -> io::Result<Option<Received>> {
+        self.link.flush()?;
+        let begun = Instant::now();
+        while is_worth_looking && begun.elapsed() < SHORT_WAIT && !self.orders.is_pressing() {
+            // On a machine with one core the parent needs it.
+            std::thread::yield_now();
+            if let Some(received) = self.link.next()? {
+                return Ok(Some(received));
+            }
+        }
         let mut fds = [
             PollFd::from_borrowed_fd(self.link.as_fd(), PollFlags::IN),
             PollFd::new(&self.orders.nudge, PollFlags::IN),
         ];
-        let begun = Instant::now();
-        while is_worth_looking && begun.elapsed() < SHORT_WAIT {
-            // On a machine with one core the parent needs it.
-            std::thread::yield_now();
-            if rustix::event::poll(&mut fds, Some(&timespec(Duration::ZERO))).is_ok_and(|ready| ready > 0) {
-                break;
-            }
-        }
         rustix::event::poll(&mut fds, None).ok();
-        rustix::io::read(&self.orders.nudge, &mut [0; 8]).ok();
+        if !fds[1].revents().is_empty() {
+            rustix::io::read(&self.orders.nudge, &mut [0; 8]).ok();
+        }
+        self.link.next()
     }
 
     fn output(&self, head: Head, output: &P) -> Result<(), P::Fault> {
@@ -213,6 +221,8 @@ struct Bench<P: Payload> {
     /// Items since the last snapshot.
     done_since: usize,
     at_work: Arc<AtWork>,
+    /// A node could not be restored.
+    has_lost_its_way: bool,
 }
 
 impl<P: Payload> Bench<P> {
@@ -252,24 +262,25 @@ impl<P: Payload> Bench<P> {
             if let Some(interruption) = self.out.orders.interruption() {
                 self.leave_off(interruption);
             }
-            if let Some(received) = self.out.link.next()? {
-                self.take(received);
-                if answered.elapsed() < LONGEST_DELAY {
-                    continue;
-                }
+            let mut next = self.out.link.next_read()?;
+            if next.is_some() && answered.elapsed() >= LONGEST_DELAY {
                 self.out.flush()?;
                 answered = Instant::now();
-                continue;
             }
-            let out = &self.out;
-            let waited = P::wait(|| {
-                out.link.flush()?;
+            if next.is_none() {
+                let out = &self.out;
                 let begun = Instant::now();
-                out.await_nudge(are_waits_short);
-                Ok::<_, io::Error>(begun.elapsed())
-            });
-            are_waits_short = waited? < SHORT_WAIT;
-            answered = Instant::now();
+                next = P::wait(|| out.await_work(are_waits_short))?;
+                answered = Instant::now();
+                are_waits_short = answered - begun < SHORT_WAIT;
+            }
+            if let Some(received) = next {
+                self.take(received);
+                if self.has_lost_its_way {
+                    self.out.flush()?;
+                    return Err(io::Error::other("a node could not be restored"));
+                }
+            }
         }
         Ok(())
     }
@@ -325,7 +336,10 @@ impl<P: Payload> Bench<P> {
             steps.post(&self.out.link, head.number);
         }
         let last = self.machine.nodes.len() - 1;
+        let states = self.pack_states(&out, phase);
+        let (states, unsaid) = states.map_or_else(|failed| (Vec::new(), Some(failed)), |states| (states, None));
         let failed = match outcome {
+            Ok(()) if unsaid.is_some() => unsaid,
             Ok(()) => self.answer_last(head, last_output, last, phase),
             Err(Stop::Node { node, phase, fault }) => Some((node, phase, fault)),
             Err(Stop::Sink(fault)) => Some((last, phase, fault)),
@@ -338,17 +352,11 @@ impl<P: Payload> Bench<P> {
         {
             self.out.fault(head.number, node, phase, &fault);
         }
-        self.keep_state(head);
+        self.post_states(head.number, states);
     }
 
     /// Answer with the last output, or that there is none.
-    fn answer_last(
-        &self,
-        head: Head,
-        output: Option<P>,
-        node: usize,
-        phase: Phase,
-    ) -> Option<(usize, Phase, P::Fault)> {
+    fn answer_last(&self, head: Head, output: Option<P>, node: usize, phase: Phase) -> Option<Failed<P>> {
         if head.is_replay {
             return None;
         }
@@ -365,7 +373,13 @@ impl<P: Payload> Bench<P> {
         self.machine.progress.enter(0, head.number);
         let answers = items.and_then(|items| self.machine.nodes[0].process_batch(items));
         self.machine.progress.leave();
+        let out = self.out.clone();
+        let states = self.pack_states(&out, Phase::Process);
+        let (states, unsaid) = states.map_or_else(|(.., fault)| (Vec::new(), Some(fault)), |states| (states, None));
         let sent = answers.and_then(|answers| {
+            if let Some(fault) = unsaid {
+                return Err(fault);
+            }
             for (slot, answer) in answers.into_iter().enumerate().filter(|_| !head.is_replay) {
                 if let Some(answer) = answer {
                     self.out
@@ -379,7 +393,7 @@ impl<P: Payload> Bench<P> {
             Ok(()) => self.out.done(head.number),
             Err(fault) => self.out.fault(head.number, 0, Phase::Process, &fault),
         }
-        self.keep_state(head);
+        self.post_states(head.number, states);
     }
 
     /// Begin with an item and go on with the next before it is done.
@@ -442,31 +456,43 @@ impl<P: Payload> Bench<P> {
         self.control.flush().ok();
     }
 
-    /// Send the states of the nodes from time to time.
-    fn keep_state(&mut self, head: Head) {
+    /// From time to time, the states of the nodes. They are written before the answer, which a node that cannot tell its state spoils, and
+    /// sent after it: a state that came without the answer would count the item twice.
+    fn pack_states<'a>(&mut self, out: &'a Out<P>, phase: Phase) -> Result<Vec<(usize, Letter<'a>)>, Failed<P>> {
+        let mut states = Vec::new();
         self.done_since += 1;
         if !self.can_keep || self.done_since < self.snapshot_every {
-            return;
+            return Ok(states);
         }
         self.done_since = 0;
         for (index, node) in self.machine.nodes.iter_mut().enumerate() {
-            let node_number = u16::try_from(index).unwrap_or(u16::MAX);
-            let state = match node.snapshot() {
-                Ok(Some(state)) => state,
-                Ok(None) => continue,
-                Err(fault) => return self.out.fault(head.number, index, Phase::Process, &fault),
-            };
-            let head = Head { node: node_number, ..Head::new(Kind::State, head.number) };
-            if let Err(fault) = self.out.output(head, &state) {
-                self.out.fault(head.number, index, Phase::Process, &fault);
+            let mut letter = out.link.letter();
+            let state = node
+                .snapshot()
+                .and_then(|state| state.as_ref().map(|state| out.border.pack(state, &mut letter)).transpose());
+            match state {
+                Ok(Some(())) => states.push((index, letter)),
+                Ok(None) => {}
+                Err(fault) => return Err((index, phase, fault)),
             }
+        }
+        Ok(states)
+    }
+
+    fn post_states(&self, number: u64, states: Vec<(usize, Letter<'_>)>) {
+        let count = states.len();
+        for (slot, (index, letter)) in states.into_iter().enumerate() {
+            let node = u16::try_from(index).unwrap_or(u16::MAX);
+            self.out.link.post(Head { node, has_more: slot + 1 < count, ..Head::new(Kind::State, number) }, letter);
         }
     }
 
+    /// A node that is not where it was must not go on as if it were.
     fn restore(&mut self, node: usize, letter: Arrived) {
         let restored = self.out.border.unpack(letter).and_then(|state| self.machine.nodes[node].restore(state));
         if let Err(fault) = restored {
             self.out.fault(0, node, Phase::Initialize, &fault);
+            self.has_lost_its_way = true;
         }
     }
 
