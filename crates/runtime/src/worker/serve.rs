@@ -206,6 +206,7 @@ struct AtWork {
 }
 
 /// The nodes, and all that is needed to work on items.
+#[allow(clippy::struct_excessive_bools, reason = "each says something else about the nodes, in any combination")]
 struct Bench<P: Payload> {
     machine: Machine<P>,
     out: Out<P>,
