@@ -54,6 +54,14 @@ def is_running(process_id):
     return fields_of(process_id)[:1] in (["R"], ["S"], ["D"])
 
 
+def wait_until(is_so):
+    """Wait for what happens in other processes."""
+    until = time.monotonic() + PATIENCE_SECS
+    while not is_so():
+        assert time.monotonic() < until
+        time.sleep(LOOK_SECS)
+
+
 @contextmanager
 def nothing_left_behind():
     """Afterwards this process holds not one more of anything."""
