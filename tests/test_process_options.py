@@ -178,7 +178,7 @@ stage 2, process: 2 workers, 4 threads, 128 items at a time, queue of 64
 stage 3, process: 1 worker, 3 threads, 64 items at a time, queue of 64
   Open_2  Open  after Work_1  gives the output
 
-3 workers, 8 threads, at most 290 items under way
+3 workers, 8 threads, at most 578 items under way
 
 problem: Cannot serialize Node 'Open': attribute 'lock' is not serializable.
   Suggestion: Call node.cleanup() before serialization and release 'lock' there; \
