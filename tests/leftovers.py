@@ -54,12 +54,13 @@ def is_running(process_id):
     return fields_of(process_id)[:1] in (["R"], ["S"], ["D"])
 
 
-def wait_until(is_so):
-    """Wait for what happens in other processes."""
-    until = time.monotonic() + PATIENCE_SECS
+def wait_until(is_so, patience_secs=20.0):
+    """Wait for what happens in other processes; it must in time."""
+    until = time.monotonic() + patience_secs
     while not is_so():
-        assert time.monotonic() < until
+        assert time.monotonic() < until, "it has not become so in time"
         time.sleep(LOOK_SECS)
+    return True
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from remotemedia.exceptions import NodeTimeoutError
 TWO = {"replicas": 2}
 # Of a worker that is stopped.
 LIMITS = {"timeout": 0.3, "initialize_timeout": 3.0}
-FEW = [20, pytest.param(200, marks=LONG)]
+FEW = [10, pytest.param(200, marks=LONG)]
 
 
 class Late:

@@ -8,11 +8,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 
 use super::link::{Link, Received, Transport};
-use super::remote::{Job, Life, Line, Pending, Reader, Remote, Reply, State, send, timespec};
+use super::remote::{Job, LOOK, Life, Line, Pending, Reader, Remote, Reply, State, send, timespec};
 use crate::{Outputs, Payload};
-
-/// A thread that reads its answer itself looks as often whether somebody else has it.
-const LOOK: Duration = Duration::from_millis(20);
 
 /// As long is an answer awaited without sleeping, if the last one came that soon: waking a process may take longer.
 const SHORT_WAIT: Duration = Duration::from_micros(40);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
@@ -27,6 +27,9 @@ const AT_ONCE: usize = 64;
 
 /// A worker that is told to end by force may take as long to say where it is.
 const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// That shared memory cannot be had is said once, whichever worker it is for.
+static HAS_SAID_TROUBLE: AtomicBool = AtomicBool::new(false);
 
 /// How one process ended.
 pub(crate) struct End {
@@ -165,7 +168,6 @@ struct Attendance<'a, P: Payload> {
     killed_for: Option<LossCause>,
     /// Where it was then.
     killed_at: Option<Reading>,
-    has_said_trouble: bool,
     /// A node could not be restored.
     has_lost_its_way: bool,
     /// When the worker last was at something, as far as was seen, or had nothing to do.
@@ -186,7 +188,6 @@ fn attend<P: Payload>(remote: &Arc<Remote<P>>, process: Process) -> End {
         is_told_to_close: false,
         killed_for: None,
         killed_at: None,
-        has_said_trouble: false,
         has_lost_its_way: false,
         quiet_since: Instant::now(),
     };
@@ -209,7 +210,9 @@ impl<P: Payload> Attendance<'_, P> {
             self.leave_reading();
         }
         self.say_trouble();
-        if !is_there || self.process.has_ended() {
+        // One that is through need not close its socket: what it has forked may have it, too.
+        let is_through = self.has_cleaned_up || self.has_refused;
+        if !is_there || is_through || self.process.has_ended() {
             return false;
         }
         if self.is_ready {
@@ -337,9 +340,7 @@ impl<P: Payload> Attendance<'_, P> {
             }
             Kind::CleanedUp if received.head.is_last => {
                 self.has_cleaned_up = true;
-                let figures = &self.remote.figures;
-                figures.ended_cpu_us.fetch_add(received.head.number, Ordering::Relaxed);
-                figures.ended_resident_bytes.store(received.head.extra, Ordering::Relaxed);
+                self.remote.figures.ended_resident_bytes.store(received.head.extra, Ordering::Relaxed);
             }
             Kind::CleanedUp => self.note_fault(&received),
             _ => self.remote.deliver(received),
@@ -417,11 +418,11 @@ impl<P: Payload> Attendance<'_, P> {
         }
     }
 
-    fn say_trouble(&mut self) {
-        if !self.has_said_trouble
+    fn say_trouble(&self) {
+        if !HAS_SAID_TROUBLE.load(Ordering::Relaxed)
             && let Some(trouble) = self.line.link.trouble()
+            && !HAS_SAID_TROUBLE.swap(true, Ordering::Relaxed)
         {
-            self.has_said_trouble = true;
             let text = format!("no shared memory ({trouble}): large items go over the socket, which is slower");
             self.remote.border.said(&self.remote.spec.node_ids, Said::Err, &text);
         }
@@ -472,7 +473,8 @@ impl<P: Payload> Attendance<'_, P> {
         }
         self.killed_at = self.whereabouts();
         let (border, node_ids) = (&self.remote.border, &self.remote.spec.node_ids);
-        if matches!(cause, LossCause::LeftBehind | LossCause::TimedOut(_)) {
+        let is_unwanted = cause == LossCause::LeftBehind && !self.is_ready;
+        if !is_unwanted {
             self.process.tell_stacks(LAST_WORDS, |said, line| border.said(node_ids, said, line));
         }
         self.killed_for = Some(cause);
@@ -505,7 +507,9 @@ impl<P: Payload> Attendance<'_, P> {
         self.read_answers();
         self.remote.lock().reader = Reader::Nobody;
         self.remote.note_traffic(Some(&self.line));
-        self.remote.figures.process.store(0, Ordering::Relaxed);
+        let figures = &self.remote.figures;
+        figures.process.store(0, Ordering::Relaxed);
+        figures.ended_cpu_us.fetch_add(self.process.cpu_us, Ordering::Relaxed);
         End {
             cause: self.killed_for.take().unwrap_or(cause),
             stderr: self.process.stderr(),

@@ -110,6 +110,13 @@ fn unnamed_file() -> io::Result<OwnedFd> {
     Ok(file)
 }
 
+/// Where there is no shared memory at all: slower, where it is on a disk, but as good for a page that is hardly written.
+fn file_without_name() -> io::Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(std::env::temp_dir(), flags, Mode::RUSR | Mode::WUSR)?)
+}
+
 /// One use of a segment, given back when it is dropped.
 pub(crate) struct Hold(Option<Arc<Segment>>);
 
@@ -365,7 +372,7 @@ pub(crate) struct Position {
 impl Page {
     /// A new page, with what the other side maps it by.
     pub(crate) fn create() -> io::Result<(Self, OwnedFd)> {
-        let file = anonymous_file()?;
+        let file = anonymous_file().or_else(|error| file_without_name().map_err(|_| error))?;
         rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, HEAD as u64)?;
         Ok((Self::open(&file)?, file))
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::keeper;
 use super::link::Transport;
 use super::process::{self, usage};
-use super::remote::{Job, Life, Remote, Reply};
+use super::remote::{Job, LOOK, Life, Remote, Reply, State};
 use super::{Border, Loss, LossCause, WorkerSpec};
 use crate::node::{Done, Elsewhere, EndEarly, TellStep};
 use crate::{Node, Outputs, Payload, Phase, WorkerMetrics};
@@ -74,6 +74,25 @@ impl<P: Payload> RemoteNode<P> {
         });
     }
 
+    /// Nodes may take long to initialize: Ctrl-C ends the wait, and them.
+    fn wait_until_ready(&self) -> Result<(), P::Fault> {
+        let remote = &self.remote;
+        let is_starting = || {
+            let state = remote.lock();
+            let is_starting = |state: &mut State<P>| state.life == Life::Starting;
+            let waited = remote.changed.wait_timeout_while(state, LOOK, is_starting);
+            waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+        };
+        while P::wait(is_starting) {
+            if let Err(order) = P::check_orders() {
+                remote.lock().end_by = Some(Instant::now());
+                remote.wake_keeper();
+                return Err(order);
+            }
+        }
+        Ok(())
+    }
+
     fn end(&mut self) {
         {
             let mut state = self.remote.lock();
@@ -94,7 +113,7 @@ impl<P: Payload> Node<P> for RemoteNode<P> {
             self.keeper =
                 std::thread::Builder::new().name(format!("{}-keeper", self.remote.spec.node_ids[0])).spawn(life).ok();
         }
-        self.wait_while(|life| life == Life::Starting);
+        self.wait_until_ready()?;
         self.take_fault()
     }
 
@@ -163,7 +182,8 @@ impl<P: Payload> RemoteNode<P> {
     /// What the node's `cleanup` failed with. That the worker is gone is news only if nobody has heard of it.
     fn take_cleanup_fault(&self) -> Result<(), P::Fault> {
         let mut state = self.remote.lock();
-        let is_news = |loss: &mut Loss| loss.cause == LossCause::LeftBehind || loss.phase == Phase::Cleanup;
+        let is_late = |loss: &Loss| loss.cause == LossCause::LeftBehind && loss.phase != Phase::Initialize;
+        let is_news = |loss: &mut Loss| is_late(loss) || loss.phase == Phase::Cleanup;
         let loss = state.loss.take_if(|loss| self.index == 0 && is_news(loss));
         let fault = state.faults[self.index].take();
         drop(state);
@@ -195,7 +215,10 @@ impl<P: Payload> Elsewhere for Remote<P> {
     }
 
     fn end_by(&self, deadline: Instant) {
-        self.lock().end_by = Some(deadline);
+        {
+            let mut state = self.lock();
+            state.end_by = Some(state.end_by.map_or(deadline, |earlier| earlier.min(deadline)));
+        }
         self.changed.notify_all();
         self.wake_keeper();
     }

@@ -8,7 +8,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 use super::{LossCause, Said};
 
@@ -34,6 +34,8 @@ pub(crate) struct Process {
     ended: Option<OwnedFd>,
     streams: [Lines; 2],
     stderr: VecDeque<String>,
+    /// Processor time that it had used when it ended.
+    pub(crate) cpu_us: u64,
 }
 
 impl Process {
@@ -51,7 +53,7 @@ impl Process {
         let stdout = child.stdout.take().map(OwnedFd::from);
         let stderr = child.stderr.take().map(OwnedFd::from);
         let streams = [Lines::new(stdout, Said::Out)?, Lines::new(stderr, Said::Err)?];
-        Ok(Self { child, ended, streams, stderr: VecDeque::new() })
+        Ok(Self { child, ended, streams, stderr: VecDeque::new(), cpu_us: 0 })
     }
 
     /// Its number.
@@ -86,9 +88,10 @@ impl Process {
         self.stderr.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
     }
 
-    /// Whether it has ended.
-    pub(crate) fn has_ended(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(Some(_)) | Err(_))
+    /// Whether it has ended. It stays to be buried: its number is its own until then, and what it has used can be told.
+    pub(crate) fn has_ended(&self) -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        matches!(rustix::process::waitid(WaitId::Pid(Pid::from_child(&self.child)), options), Ok(Some(_)) | Err(_))
     }
 
     /// Let it write to its standard error stream where its threads are, as far as it can.
@@ -117,16 +120,14 @@ impl Process {
     /// Wait for its end, read the last of its streams, and end what it has left behind.
     pub(crate) fn bury(&mut self, told: impl FnMut(Said, &str)) -> LossCause {
         let deadline = Instant::now() + DYING_TIME;
-        let status = loop {
-            match self.child.try_wait() {
-                Ok(Some(status)) => break Some(status),
-                Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_micros(200)),
-                _ => break None,
-            }
-        };
+        while !self.has_ended() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        self.cpu_us = usage(&self.id().to_string()).map_or(0, |usage| usage.cpu_us);
         // Its group lives on as long as anything that it started does.
         rustix::process::kill_process_group(Pid::from_child(&self.child), Signal::KILL).ok();
         self.read_lines(told);
+        let status = self.child.try_wait().ok().flatten();
         status.map_or_else(|| LossCause::NotStarted("it cannot be waited for".to_owned()), cause_of)
     }
 }

@@ -20,6 +20,9 @@ use super::{Border, Loss, LossCause, WorkerSpec};
 use crate::node::{Done, TellStep};
 use crate::{Outputs, Payload, Phase};
 
+/// A thread that waits for a worker looks as often whether it should not.
+pub(super) const LOOK: Duration = Duration::from_millis(20);
+
 /// The worker process of the moment, as one reaches it.
 pub(crate) struct Line {
     /// Items and their answers.
@@ -112,7 +115,7 @@ pub(crate) struct Figures {
     pub(crate) received_bytes: AtomicU64,
     /// The process of the moment, or 0.
     pub(crate) process: AtomicU64,
-    /// Processor time and memory of those that have ended in order.
+    /// Processor time of those that have ended, and memory of the last that did so in order.
     pub(crate) ended_cpu_us: AtomicU64,
     pub(crate) ended_resident_bytes: AtomicU64,
 }

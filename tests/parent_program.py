@@ -1,0 +1,98 @@
+"""A program with a worker, to be ended from outside: `parent_program.py STATE DIRECTORY`.
+
+It brings itself and its worker into a state, leaves the file `there` in the directory, and waits.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import termios
+import threading
+import time
+from pathlib import Path
+
+from leftovers import children
+
+from remotemedia import Pipeline
+from remotemedia.testing import faults
+
+state, directory = sys.argv[1], Path(sys.argv[2])
+LONG_SECS = 1000
+
+
+class StartsChild:
+    """Starts a process as soon as it is initialized; may stay in any part of its life."""
+
+    def __init__(self, stays, directory):
+        self.stays = stays
+        self.directory = directory
+
+    def initialize(self):
+        self.child = subprocess.Popen(["sleep", str(LONG_SECS)])
+        self.reach("initialize")
+
+    def process(self, item):
+        self.reach("busy")
+        if self.stays == "brief":
+            (self.directory / "there").touch()
+            time.sleep(0.5)
+        return item
+
+    def cleanup(self):
+        # In the parent there is none.
+        if hasattr(self, "child"):
+            self.reach("cleanup")
+            self.child.kill()
+            self.child.wait()
+            print("cleaned up", flush=True)  # noqa: T201 - What a test looks for.
+
+    def reach(self, place):
+        if self.stays == place:
+            (self.directory / "there").touch()
+            time.sleep(LONG_SECS)
+
+
+class HoldsLock(StartsChild):
+    """Holds the interpreter lock, and never lets go."""
+
+    def process(self, item):
+        (self.directory / "there").touch()
+        return faults.HangHoldingLock(item).process(item)
+
+
+def leave_when_told():
+    sys.stdin.read(1)
+    os._exit(4)
+
+
+def main():
+    if sys.stdin.isatty():
+        # The session of this program is its own; so is the terminal now, and what is typed there.
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    else:
+        threading.Thread(target=leave_when_told, daemon=True).start()
+    node = (HoldsLock if state == "lock" else StartsChild)(state, directory)
+    with Pipeline("p").add_node(node, id="node", placement="process").open(stall_warning=None) as session:
+        if state in {"busy", "brief", "lock"}:
+            session.call(1)
+        session.call(1)
+        [worker] = children()
+        if state == "stopped":
+            os.kill(worker, signal.SIGSTOP)
+        if state == "forked" and os.fork() == 0:
+            # It has the ends of all sockets, too.
+            os.setsid()
+            (directory / "fork").write_text(str(os.getpid()))
+            time.sleep(LONG_SECS)
+        if state == "cleanup":
+            session.close()
+        (directory / "there").touch()
+        time.sleep(LONG_SECS)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""Processes and threads that a node starts in a worker: they go with it."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import subprocess
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from leftovers import children, fields_of, nothing_left_behind, wait_until
+
+from remotemedia import Node, Pipeline
+from remotemedia.exceptions import WorkerError
+
+LONG_SECS = 1000
+
+
+def in_worker(node, **options):
+    return Pipeline("p").add_node(node, id="node", placement="process", **options)
+
+
+def is_gone(process_id):
+    """Whether a process has ended, though perhaps nobody has waited for it."""
+    return fields_of(process_id)[:1] in ([], ["Z"], ["X"])
+
+
+@pytest.fixture(autouse=True)
+def tidy():
+    with nothing_left_behind():
+        yield
+
+
+def square(number):
+    return number * number
+
+
+class UsesProcesses(Node):
+    """Works with processes of its own, started in one way or another."""
+
+    def __init__(self, method):
+        super().__init__()
+        self.method = method
+
+    def process(self, item):
+        with multiprocessing.get_context(self.method).Pool(2) as pool:
+            return sum(pool.map(math.factorial, range(item)))
+
+
+class UsesThreads(Node):
+    """Works with threads of its own, one of which goes on for ever."""
+
+    def initialize(self):
+        super().initialize()
+        self.threads = ThreadPoolExecutor(4)
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+
+    def process(self, item):
+        return sum(self.threads.map(square, range(item)))
+
+    def cleanup(self):
+        if self.is_initialized:
+            self.threads.shutdown()
+        super().cleanup()
+
+
+class Starts(Node):
+    """Starts a process that takes long, and answers with its number and that of the worker."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+
+    def process(self, item):
+        return os.getpid(), getattr(self, self.how)()
+
+    def program(self):
+        return subprocess.Popen(["sleep", str(LONG_SECS)]).pid
+
+    def shell(self):
+        code = f"sleep {LONG_SECS} & echo $!; wait"
+        shell = subprocess.Popen(["sh", "-c", code], stdout=subprocess.PIPE, text=True)
+        return int(shell.stdout.readline())
+
+    def fork(self):
+        child = os.fork()
+        if child == 0:
+            time.sleep(LONG_SECS)
+        return child
+
+    def multiprocess(self):
+        process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(LONG_SECS,))
+        process.start()
+        return process.pid
+
+
+HOWS = ["program", "shell", "fork", "multiprocess"]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_node_works_with_processes(method):
+    with in_worker(UsesProcesses(method)).open() as session:
+        assert session.call(4) == 10
+
+
+def test_a_node_works_with_threads():
+    with in_worker(UsesThreads()).open() as session:
+        assert list(session.map([4, 5])) == [14, 30]
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_what_a_node_has_started_goes_when_the_session_closes(how):
+    with in_worker(Starts(how)).open() as session:
+        worker, child = session.call(1)
+        assert not is_gone(child)
+
+    assert is_gone(worker)
+    assert wait_until(lambda: is_gone(child), 1.0)
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_what_a_node_has_started_goes_when_its_worker_is_killed(how):
+    with in_worker(Starts(how)).open() as session:
+        worker, child = session.call(1)
+        os.kill(worker, 9)
+
+        assert wait_until(lambda: is_gone(child), 1.0)
+        assert session.call(2)[0] != worker
+
+
+def test_a_fork_that_ends_is_not_taken_for_the_worker():
+    class Forks(Node):
+        def process(self, item):
+            child = os.fork()
+            if child == 0:
+                os._exit(7)
+            return os.waitpid(child, 0)[1] >> 8
+
+    with in_worker(Forks()).open() as session:
+        assert [session.call(item) for item in range(3)] == [7, 7, 7]
+        assert len(children()) == 1
+
+
+def test_a_child_that_keeps_the_streams_of_its_worker_holds_nobody_up():
+    class Leaves(Starts):
+        def process(self, item):
+            self.fork()
+            os._exit(3)
+
+    begun = time.monotonic()
+    opening = in_worker(Leaves("fork"), max_restarts=0).open()
+    with opening as session, pytest.raises(WorkerError, match="exit code 3"):
+        session.call(1)
+
+    assert time.monotonic() - begun < 5
+
+
+def test_a_thread_that_does_not_end_holds_no_session_up():
+    class StartsThread(Node):
+        def process(self, item):
+            threading.Thread(target=time.sleep, args=(LONG_SECS,)).start()
+            return item
+
+    begun = time.monotonic()
+    with in_worker(StartsThread()).open() as session:
+        assert session.call(1) == 1
+
+    assert time.monotonic() - begun < 5

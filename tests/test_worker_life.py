@@ -1,0 +1,223 @@
+"""What becomes of a stage when its worker dies: restarts, figures, states."""
+
+from __future__ import annotations
+
+import os
+import time
+from itertools import accumulate
+
+import pytest
+from chaos import TIRELESS, Sum
+from leftovers import children, nothing_left_behind
+
+from remotemedia import Node, Pipeline
+from remotemedia.exceptions import NodeError, NodeTimeoutError, WorkerError
+from remotemedia.testing import faults
+
+
+@pytest.fixture(autouse=True)
+def tidy():
+    with nothing_left_behind():
+        yield
+
+
+def in_worker(node, **options):
+    return Pipeline("p").add_node(node, id="node", placement="process", **options)
+
+
+def figures(session):
+    [node] = session.metrics()["node_metrics"]
+    return node
+
+
+class Busy(Node):
+    """Works for some time on each item."""
+
+    def process(self, item):
+        until = time.process_time() + 0.03
+        while time.process_time() < until:
+            pass
+        return item
+
+
+def test_restarts_and_redeliveries_are_counted(tmp_path):
+    with in_worker(faults.Kill(once=tmp_path / "struck")).open(enable_metrics=True) as session:
+        assert list(session.map(range(6))) == [0, 1, 2, 3, 4, 5]
+        node = figures(session)
+
+    assert node["restarts"] == 1
+    assert 1 <= node["worker"]["redeliveries"] <= 6
+    assert node["worker"]["processes"] == 1
+
+
+def test_an_idle_worker_that_is_killed_is_started_again():
+    with in_worker(faults.Fault(on=None)).open(enable_metrics=True) as session:
+        session.call(1)
+        [worker] = children()
+        os.kill(worker, 9)
+
+        assert session.call(2) == 2
+        node = figures(session)
+
+    assert (node["restarts"], node["items_out"]) == (1, 2)
+
+
+def test_processor_time_of_workers_that_died_counts():
+    with in_worker(Busy(), **TIRELESS).open(enable_metrics=True) as session:
+        for item in range(4):
+            session.call(item)
+            os.kill(children()[0], 9)
+        session.call(4)
+        worker = figures(session)["worker"]
+
+    assert worker["cpu_us"] >= 5 * 20_000
+    assert figures(session)["worker"]["cpu_us"] >= worker["cpu_us"]
+
+
+def test_figures_grow_with_what_crosses():
+    with in_worker(Busy()).open(enable_metrics=True) as session:
+        session.call(bytes(10_000))
+        before = figures(session)["worker"]
+        session.call(bytes(10_000))
+        after = figures(session)["worker"]
+
+    assert 10_000 <= after["sent_bytes"] - before["sent_bytes"] <= 11_000
+    assert 10_000 <= after["received_bytes"] - before["received_bytes"] <= 11_000
+    assert after["transport_us"] > before["transport_us"]
+    assert after["resident_bytes"] > 1_000_000
+
+
+@pytest.mark.parametrize("max_restarts", [0, 1, 3])
+def test_a_worker_that_dies_too_often_fails_its_stage(max_restarts):
+    items = iter(range(100))
+    options = {"max_restarts": max_restarts, "on_error": "skip"}
+
+    def call_for_all(session):
+        for item in items:
+            session.call(item)
+
+    opening = in_worker(faults.Kill(on=None, nth=0), **options).open()
+    with opening as session, pytest.raises(WorkerError, match="ended by SIGKILL") as caught:
+        call_for_all(session)
+
+    # Every item dies twice: then it is poison.
+    assert next(items) == max_restarts // 2 + 1
+    assert caught.value.node_id == "node"
+
+
+def test_restarts_beyond_the_window_do_not_count():
+    options = {"max_restarts": 1, "restart_window": 0.2}
+    with in_worker(faults.Fault(on=None), **options).open(enable_metrics=True) as session:
+        for item in range(4):
+            assert session.call(item) == item
+            os.kill(children()[0], 9)
+            assert session.call(item) == item
+            time.sleep(0.25)  # The window itself.
+        assert figures(session)["restarts"] == 4
+
+
+def test_the_last_words_of_a_worker_are_in_its_error():
+    with in_worker(faults.Segfault()).open() as session, pytest.raises(WorkerError) as caught:
+        session.call(3)
+
+    assert "Node 'node' failed in process() on item 0: its worker was ended by SIGSEGV" in str(caught.value)
+    assert "Fatal Python error: Segmentation fault" in str(caught.value)
+    assert "faults.py" in str(caught.value)
+    assert "in strike" in str(caught.value)
+
+
+class Slow(Node):
+    """Never gets ready."""
+
+    def initialize(self):
+        time.sleep(1000)
+
+    def process(self, item):
+        return item
+
+
+def test_a_node_may_initialize_for_so_long():
+    begun = time.monotonic()
+
+    with pytest.raises(NodeTimeoutError, match=r"longer than 0.5 s in initialize\(\)") as caught:
+        in_worker(Slow(), initialize_timeout=0.5).open().__enter__()
+
+    assert (caught.value.node_id, caught.value.phase) == ("node", "initialize")
+    assert time.monotonic() - begun < 5
+
+
+def test_a_poison_item_is_not_given_again_to_bring_a_node_where_it_was(tmp_path):
+    class PoisonedSum(Sum):
+        def process(self, item):
+            if item == 5:
+                os._exit(3)
+            return super().process(item)
+
+    with in_worker(PoisonedSum(tmp_path), on_error="skip", **TIRELESS).open() as session:
+        outputs = list(session.map(range(10)))
+        os.kill(children()[0], 9)
+        outputs += session.map([10])
+
+    numbers = [0, 1, 2, 3, 4, 6, 7, 8, 9, 10]
+    assert outputs == list(zip(numbers, accumulate(numbers), strict=True))
+
+
+class CannotTell(Node):
+    def process(self, item):
+        return item
+
+    def snapshot(self):
+        raise ValueError("no state")
+
+    def restore(self, state):
+        pass
+
+
+class CannotReturn(Node):
+    def process(self, item):
+        return item
+
+    def snapshot(self):
+        return 1
+
+    def restore(self, state):
+        raise ValueError("no way back")
+
+
+def test_a_snapshot_that_fails_is_an_error_of_the_item():
+    with in_worker(CannotTell(), snapshot_every=2).open() as session:
+        assert session.call(0) == 0
+        with pytest.raises(NodeError, match="ValueError: no state"):
+            session.call(1)
+        assert session.call(2) == 2
+
+
+def test_a_restore_that_fails_ends_the_stage():
+    with in_worker(CannotReturn(), snapshot_every=1).open() as session:
+        session.call(0)
+        os.kill(children()[0], 9)
+        with pytest.raises(NodeError, match="ValueError: no way back") as caught:
+            session.call(1)
+        with pytest.raises(WorkerError):
+            session.call(2)
+
+    assert caught.value.phase == "initialize"
+
+
+def test_a_snapshot_counts_when_all_nodes_of_the_worker_have_told_theirs(tmp_path):
+    """The state of one node alone was kept when its worker died before the next one could tell."""
+
+    class DiesTelling(Sum):
+        def process(self, item):
+            return super().process(item[1])[1]
+
+        def snapshot(self):
+            if self.sum > 10:
+                faults.Kill(None, once=tmp_path / "struck").process(None)
+            return super().snapshot()
+
+    nodes = [Sum(tmp_path), DiesTelling(tmp_path)]
+    with Pipeline(nodes).open(placement="process", snapshot_every=2, **TIRELESS) as session:
+        assert list(session.map(range(10))) == list(accumulate(accumulate(range(10))))
+
+    assert (tmp_path / "struck").exists()
