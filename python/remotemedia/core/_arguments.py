@@ -100,7 +100,7 @@ def find_not_json(value: Any, path: str = "", depth: int = 0) -> tuple[str, Any]
 
 
 def _is_small_json(value: Any) -> bool:
-    """Whether JSON can say a value, and its containers are not too many to find that out while it is copied."""
+    """Whether JSON can say a value that has few enough containers to find out while it is copied."""
     waiting = [value]
     looked_at = 0
     while waiting:
