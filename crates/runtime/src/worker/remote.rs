@@ -461,15 +461,6 @@ impl<P: Payload> Remote<P> {
         }
     }
 
-    /// Nothing comes of a job that cost a worker. It is not given to the next one, not even to bring it where the old one was.
-    pub(crate) fn set_aside(&self, number: u64, fault: P::Fault) {
-        let pending = self.lock().pending.remove(&number);
-        match pending.map(|pending| pending.reply) {
-            None => {}
-            Some(reply) => reply.fail(self, fault),
-        }
-    }
-
     fn take(&self, number: u64) -> Option<Reply<P>> {
         let mut state = self.lock();
         let pending = state.pending.remove(&number)?;
