@@ -16,7 +16,7 @@ use super::orders::{Orders, watch_parent};
 use super::process::usage;
 use super::remote::phase_number;
 use super::steps::Steps;
-use super::wire::{Head, Kind};
+use super::wire::{Head, Kind, phase_number};
 use super::{Arrived, Border};
 use crate::machine::{Machine, Stop};
 use crate::node::EndEarly;
