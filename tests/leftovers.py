@@ -55,11 +55,10 @@ def is_running(process_id):
 
 
 def wait_until(is_so, patience_secs=20.0):
-    """Whether something has become so in time."""
+    """Wait for what happens in other processes; it must in time."""
     until = time.monotonic() + patience_secs
     while not is_so():
-        if time.monotonic() > until:
-            return False
+        assert time.monotonic() < until, "it has not become so in time"
         time.sleep(LOOK_SECS)
     return True
 

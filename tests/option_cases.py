@@ -231,13 +231,18 @@ def cases(draw):
     return Case(tuple(parts), items, is_ordered)
 
 
+def in_worker(part):
+    """The same node in a worker. Copies are flushed each for itself, which the reference does not know."""
+    has_flush = part.has_flush and part.options.get("replicas", 1) == 1
+    return replace(part, has_flush=has_flush, options={**part.options, "placement": "process"})
+
+
 @st.composite
 def worker_cases(draw):
     """A pipeline of which some nodes are in workers."""
     case = draw(cases())
     placed = draw(st.lists(st.booleans(), min_size=len(case.parts), max_size=len(case.parts)).filter(any))
     parts = [
-        replace(part, options={**part.options, "placement": "process"}) if is_placed else part
-        for part, is_placed in zip(case.parts, placed, strict=True)
+        in_worker(part) if is_placed else part for part, is_placed in zip(case.parts, placed, strict=True)
     ]
     return replace(case, parts=tuple(parts))

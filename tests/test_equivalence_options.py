@@ -100,7 +100,7 @@ def test_workers_change_no_answer(case, way):
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
-@settings(max_examples=500)
+@settings(max_examples=300)
 @given(worker_cases(), st.sampled_from(sorted(WAYS)))
 def test_workers_change_no_answer_in_many_cases(case, way):
     check(case, way)

@@ -14,8 +14,13 @@ __all__ = ["abandoned", "dropped", "left_behind", "set_aside", "stack_of", "stal
 _logger = logging.getLogger("remotemedia")
 
 
-def stalled(node_id: str, item_index: int | None, seconds: float, thread_id: int) -> None:
-    """A node has been at one item for long. It is named, not killed."""
+def stalled(node_id: str, item_index: int | None, seconds: float, thread_id: int | None) -> None:
+    """A node has been at one item for long. It is named, not killed. `None` for one that is in a worker."""
+    if thread_id is None:
+        text = "node '%s' has been at %s for %.1f s, in its worker, which writes where to its stderr"
+        _logger.warning(text, node_id, _task(item_index), seconds)
+        forget(threading.get_ident())
+        return
     _logger.warning(
         "node '%s' has been at %s for %.1f s, here:\n%s",
         node_id,

@@ -60,7 +60,8 @@ impl Reporter<Object> for LoggingReporter {
     }
 
     fn stalled(&self, stall: &Stall) {
-        let arguments = (stall.node_id.clone(), stall.item_index, stall.for_at_least.as_secs_f64(), stall.thread);
+        let thread = (!stall.is_elsewhere).then_some(stall.thread);
+        let arguments = (stall.node_id.clone(), stall.item_index, stall.for_at_least.as_secs_f64(), thread);
         tell("stalled", |py| arguments.into_pyobject(py));
     }
 

@@ -194,6 +194,12 @@ pub trait Elsewhere: Send + Sync {
     /// The process that does the work.
     fn process_id(&self) -> Option<u32>;
 
+    /// The job that the process is at, by a number of its own, and the number of the node in its stage.
+    fn at_work(&self) -> Option<(u64, usize)>;
+
+    /// Let the process write where its threads are to its standard error stream.
+    fn tell_stacks(&self);
+
     /// What is known of the processes so far.
     fn figures(&self) -> WorkerMetrics;
 

@@ -20,7 +20,7 @@ use crate::machine::Machine;
 use crate::metrics::Recorders;
 use crate::numbering::NO_INPUT;
 use crate::progress::Progress;
-use crate::{CancelFlag, Failure, Node, Payload, Phase, Plan, RunError, WhenFull};
+use crate::{CancelFlag, Failure, ITEMS_IN_FLIGHT, Node, Payload, Phase, Plan, RunError, WhenFull};
 
 impl<P: Payload> Session<P> {
     /// Initialize the nodes, which stand in plan order. If one fails, it and those before it are cleaned up.
@@ -161,7 +161,12 @@ fn build_stage<P: Payload>(
         inbox: Inbox::new(policy),
         entry: machines[0].entry_of(Edge { from: None, to: None }),
         assembler: needs_assembler.then(|| Mutex::new(Assembler::new(sides))),
-        reorder: planned.is_parallel().then(|| Reorder::new(options.is_ordered, width, width + queue_size.max(width))),
+        reorder: planned.is_parallel().then(|| {
+            let reorder = Reorder::new(options.is_ordered, width, width + queue_size.max(width));
+            // The items of a worker only wait there: it is cheaper to send several than to be woken for each.
+            let is_sent_ahead = planned.workers() > 0 && options.concurrency == 1 && options.batch.is_none();
+            if is_sent_ahead { reorder.in_steps_of(ITEMS_IN_FLIGHT / 2) } else { reorder }
+        }),
         units: machines
             .into_iter()
             .enumerate()

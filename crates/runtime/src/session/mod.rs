@@ -101,6 +101,8 @@ pub struct Stall {
     pub for_at_least: Duration,
     /// The number of the thread, as the nodes' [`Turn`] gave it.
     pub thread: u64,
+    /// It is a worker that has not come back, not a thread of this process.
+    pub is_elsewhere: bool,
 }
 
 /// The nodes of one entry of a plan: one, or as many as replicas, and how sessions take turns in each of them.

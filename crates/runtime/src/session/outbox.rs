@@ -129,6 +129,7 @@ impl<P: Payload> Outbox<P> {
             if left.is_zero() {
                 return Next::Nothing;
             }
+            state.is_told = false;
             state = self.has_news.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
@@ -163,8 +164,11 @@ impl<P: Payload> Outbox<P> {
     fn tell(&self, mut state: MutexGuard<'_, State<P>>) {
         let is_told = std::mem::replace(&mut state.is_told, true);
         drop(state);
+        if is_told {
+            return;
+        }
         self.has_news.notify_all();
-        if let Some(on_news) = self.on_news.as_ref().filter(|_| !is_told) {
+        if let Some(on_news) = &self.on_news {
             on_news();
         }
     }

@@ -26,6 +26,7 @@ pub(crate) enum Begin {
     Closed,
 }
 
+#[allow(clippy::struct_excessive_bools, reason = "each is about somebody else")]
 struct State<P, O> {
     /// Done, and not handed on.
     done: BTreeMap<u64, Completion<P, O>>,
@@ -42,6 +43,8 @@ struct State<P, O> {
     is_handing_on: bool,
     /// Whoever hands on waits, and has not been woken.
     does_forwarder_wait: bool,
+    /// Somebody waits for room, and has not been woken.
+    is_room_awaited: bool,
     /// Somebody waits for all before this number to be done.
     awaited: u64,
     is_closed: bool,
@@ -59,6 +62,8 @@ pub(crate) struct Reorder<P, O = (usize, P)> {
     width: usize,
     /// As many may be begun and not handed on.
     depth: usize,
+    /// As many places must be free before whoever waits for room goes on: 1, or more where waking costs more than the work.
+    step: usize,
 }
 
 impl<P, O> Reorder<P, O> {
@@ -72,11 +77,17 @@ impl<P, O> Reorder<P, O> {
             running: 0,
             is_handing_on: false,
             does_forwarder_wait: false,
+            is_room_awaited: false,
             awaited: u64::MAX,
             is_closed: false,
         };
         let (has_room, can_hand_on, is_done) = (Condvar::new(), Condvar::new(), Condvar::new());
-        Self { state: Mutex::new(state), has_room, can_hand_on, is_done, is_ordered, width, depth }
+        Self { state: Mutex::new(state), has_room, can_hand_on, is_done, is_ordered, width, depth, step: 1 }
+    }
+
+    /// The same, but whoever has waited for room goes on only when there is room for several.
+    pub(crate) fn in_steps_of(self, step: usize) -> Self {
+        Self { step, ..self }
     }
 
     /// Wait until one more parcel may be begun; `false` if nothing may any more.
@@ -114,7 +125,10 @@ impl<P, O> Reorder<P, O> {
             if self.is_ordered && held == Some(state.next) {
                 return Begin::AllWait;
             }
-            state = self.has_room.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.await_room(state);
+            while self.step > 1 && !state.is_closed && !self.may_go_on(&state) {
+                state = self.await_room(state);
+            }
         }
     }
 
@@ -122,7 +136,7 @@ impl<P, O> Reorder<P, O> {
     pub(crate) fn begin_item(&self) -> bool {
         let mut state = self.lock();
         while state.running >= self.width && !state.is_closed {
-            state = self.has_room.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.await_room(state);
         }
         state.running += usize::from(!state.is_closed);
         !state.is_closed
@@ -132,7 +146,7 @@ impl<P, O> Reorder<P, O> {
     pub(crate) fn end_item(&self) {
         let mut state = self.lock();
         state.running = state.running.saturating_sub(1);
-        self.has_room.notify_all();
+        self.wake_for_room(&mut state);
     }
 
     /// A parcel that was begun never came: there was none.
@@ -140,7 +154,7 @@ impl<P, O> Reorder<P, O> {
         let mut state = self.lock();
         state.running -= 1;
         state.begun -= 1;
-        self.has_room.notify_all();
+        self.wake_for_room(&mut state);
     }
 
     /// The parcel with this number is done. Never waits.
@@ -149,7 +163,7 @@ impl<P, O> Reorder<P, O> {
         state.running = state.running.saturating_sub(1);
         state.done.insert(number, completion);
         state.note_done(number);
-        self.has_room.notify_all();
+        self.tell_of_room(&mut state);
         let can_hand_on = !self.is_ordered || state.done.contains_key(&state.next);
         // Woken once for all that is done until it comes to look.
         if can_hand_on && std::mem::take(&mut state.does_forwarder_wait) {
@@ -173,7 +187,7 @@ impl<P, O> Reorder<P, O> {
                 state.next += 1;
                 state.begun = state.begun.saturating_sub(1);
                 state.is_handing_on = true;
-                self.has_room.notify_all();
+                self.tell_of_room(&mut state);
                 return Some(completion);
             }
             if state.is_closed {
@@ -216,6 +230,29 @@ impl<P, O> Reorder<P, O> {
 
     fn may_begin(&self, state: &State<P, O>) -> bool {
         state.running < self.width && state.begun < self.depth
+    }
+
+    /// Whether one who has waited for room goes on.
+    fn may_go_on(&self, state: &State<P, O>) -> bool {
+        state.running + self.step <= self.width && state.begun + self.step <= self.depth
+    }
+
+    fn tell_of_room(&self, state: &mut State<P, O>) {
+        if self.step == 1 || self.may_go_on(state) {
+            self.wake_for_room(state);
+        }
+    }
+
+    /// Wake those who wait for room, once until they have looked.
+    fn wake_for_room(&self, state: &mut State<P, O>) {
+        if std::mem::take(&mut state.is_room_awaited) {
+            self.has_room.notify_all();
+        }
+    }
+
+    fn await_room<'a>(&self, mut state: MutexGuard<'a, State<P, O>>) -> MutexGuard<'a, State<P, O>> {
+        state.is_room_awaited = true;
+        self.has_room.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, State<P, O>> {

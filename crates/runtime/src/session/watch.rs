@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::Stall;
 use super::core::Core;
+use super::stage::{Stage, Unit};
 use crate::guard::longest_call;
 use crate::progress::Reading;
 use crate::{Payload, Plan, RunError, numbering};
@@ -94,11 +95,10 @@ fn watch<P: Payload>(core: &Weak<Core<P>>, ended: &Latch, pause: Duration, stall
     let mut told_drops = Instant::now();
     while !ended.wait_until(Instant::now() + pause) {
         let Some(core) = core.upgrade() else { return };
-        let units =
-            core.stages.iter().flat_map(|stage| stage.units.iter().map(move |unit| (stage.index, &*unit.progress)));
-        let source = (core.plan.stage_of(0), &core.source);
-        for (index, (stage, progress)) in units.chain([source]).enumerate() {
-            let reading = progress.read();
+        let units = core.stages.iter().flat_map(|stage| stage.units.iter().map(move |unit| (stage, Some(unit))));
+        let source = (&core.stages[core.plan.stage_of(0)], None);
+        for (index, (stage, unit)) in units.chain([source]).enumerate() {
+            let reading = unit.map_or_else(|| core.source.read(), |unit| reading_of(stage, unit));
             if seen.len() <= index {
                 seen.push(Seen { reading: None, since: Instant::now(), is_told: false });
             }
@@ -107,7 +107,7 @@ fn watch<P: Payload>(core: &Weak<Core<P>>, ended: &Latch, pause: Duration, stall
                 *seen = Seen { reading, since: Instant::now(), is_told: false };
             }
             if let Some(reading) = reading {
-                look_at(&core, stage, reading, seen, stall_warning);
+                look_at(&core, (stage, unit), reading, seen, stall_warning);
             }
         }
         if told_drops.elapsed() >= Duration::from_secs(1) {
@@ -117,16 +117,30 @@ fn watch<P: Payload>(core: &Weak<Core<P>>, ended: &Latch, pause: Duration, stall
     }
 }
 
+/// The call under way in a unit, here or in the process that it has.
+fn reading_of<P: Payload>(stage: &Stage<P>, unit: &Unit<P>) -> Option<Reading> {
+    let Some(elsewhere) = &unit.elsewhere else { return unit.progress.read() };
+    let (job, node) = elsewhere.at_work()?;
+    // Items are worked on there in the order in which they were begun here.
+    let oldest = stage.lock_started().values().map(|group| group.input).min();
+    let input = oldest.or_else(|| unit.progress.read().and_then(|reading| reading.input));
+    Some(Reading { step: job, node, input, thread: 0 })
+}
+
 fn look_at<P: Payload>(
     core: &Core<P>,
-    stage: usize,
+    (stage, unit): (&Stage<P>, Option<&Unit<P>>),
     reading: Reading,
     seen: &mut Seen,
     stall_warning: Option<Duration>,
 ) {
     let for_at_least = seen.since.elapsed();
+    let elsewhere = unit.and_then(|unit| unit.elsewhere.as_ref());
+    let stage = stage.index;
     let node = core.plan.stages()[stage].nodes.get(reading.node).map(|&node| &core.plan.nodes()[node]);
     let timeout = node.and_then(|node| node.options.timeout).filter(|_| reading.input.is_some());
+    // A process that takes too long is ended by its keeper.
+    let timeout = timeout.filter(|_| elsewhere.is_none());
     if let (Some(node), Some(timeout)) = (node, timeout)
         && for_at_least > longest_call(&node.options, timeout) + grace(core, stage, reading.node)
     {
@@ -141,7 +155,11 @@ fn look_at<P: Payload>(
     if !seen.is_told && stall_warning.is_some_and(|limit| for_at_least >= limit) {
         seen.is_told = true;
         if let Some(reporter) = &core.reporter {
-            reporter.stalled(&stall(&core.plan, stage, reading, for_at_least));
+            let is_elsewhere = elsewhere.is_some();
+            reporter.stalled(&Stall { is_elsewhere, ..stall(&core.plan, stage, reading, for_at_least) });
+        }
+        if let Some(elsewhere) = elsewhere {
+            elsewhere.tell_stacks();
         }
     }
 }
@@ -174,5 +192,6 @@ pub(super) fn stall(plan: &Plan, stage: usize, reading: Reading, for_at_least: D
         item_index: reading.input.map(numbering::item_index),
         for_at_least,
         thread: reading.thread,
+        is_elsewhere: false,
     }
 }

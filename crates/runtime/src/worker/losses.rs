@@ -68,15 +68,6 @@ impl<P: Payload> Remote<P> {
         }
     }
 
-    /// Nothing comes of a job that cost a worker. It is not given to the next one, not even to bring it where the old one was.
-    fn set_aside(&self, number: u64, fault: P::Fault) {
-        let pending = self.lock().pending.remove(&number);
-        match pending.map(|pending| pending.reply) {
-            None => {}
-            Some(reply) => reply.fail(self, fault),
-        }
-    }
-
     /// Tell whoever waits longest why the nodes could not be brought where they were: it says more than that their worker has ended.
     pub(crate) fn tell_why_lost(&self) {
         let (pending, fault) = {

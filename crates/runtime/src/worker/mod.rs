@@ -7,7 +7,9 @@
 //! *Invariant:* an item that went to a worker is kept until its answer is complete: a worker that dies is started again and given what
 //! it had not finished, in order, and outputs that came out before do not come out twice.
 
+mod answers;
 mod channel;
+mod direct;
 mod keeper;
 mod kept;
 mod link;

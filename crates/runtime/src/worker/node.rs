@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::keeper;
 use super::link::Transport;
-use super::process::usage;
+use super::process::{self, usage};
 use super::remote::{Job, LOOK, Life, Remote, Reply, State};
 use super::{Border, Loss, LossCause, WorkerSpec};
 use crate::node::{Done, Elsewhere, EndEarly, TellStep};
@@ -225,6 +225,19 @@ impl<P: Payload> Elsewhere for Remote<P> {
 
     fn process_id(&self) -> Option<u32> {
         u32::try_from(self.figures.process.load(Ordering::Relaxed)).ok().filter(|&id| id > 0)
+    }
+
+    fn at_work(&self) -> Option<(u64, usize)> {
+        let line = self.lock().line.clone()?;
+        let job = line.page.in_hand.load(Ordering::Acquire);
+        let node = line.page.progress.read().map_or(0, |reading| reading.node);
+        (job > 0).then(|| (job, node.min(self.spec.node_ids.len() - 1)))
+    }
+
+    fn tell_stacks(&self) {
+        if let Some(process) = self.process_id() {
+            process::ask_for_stacks(process);
+        }
     }
 
     fn figures(&self) -> WorkerMetrics {

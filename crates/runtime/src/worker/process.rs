@@ -96,10 +96,7 @@ impl Process {
 
     /// Let it write to its standard error stream where its threads are, as far as it can.
     pub(crate) fn tell_stacks(&mut self, patience: Duration, mut told: impl FnMut(Said, &str)) {
-        // SAFETY: a number among those of the real-time signals, none of which a C library keeps for itself.
-        #[allow(unsafe_code, reason = "rustix knows no names for real-time signals")]
-        let signal = unsafe { Signal::from_raw_unchecked(TELL_STACKS) };
-        rustix::process::kill_process(Pid::from_child(&self.child), signal).ok();
+        ask_for_stacks(self.child.id());
         let deadline = Instant::now() + patience;
         let mut quiet_since = None;
         while Instant::now() < deadline && quiet_since.is_none_or(|since: Instant| since.elapsed() < QUIET) {
@@ -132,6 +129,17 @@ impl Process {
         self.read_lines(told);
         let status = self.child.try_wait().ok().flatten();
         status.map_or_else(|| LossCause::NotStarted("it cannot be waited for".to_owned()), cause_of)
+    }
+}
+
+/// Let a process write where its threads are.
+pub(crate) fn ask_for_stacks(process: u32) {
+    // SAFETY: a number among those of the real-time signals, none of which a C library keeps for itself.
+    #[allow(unsafe_code, reason = "rustix knows no names for real-time signals")]
+    let signal = unsafe { Signal::from_raw_unchecked(TELL_STACKS) };
+    if let Some(process) = i32::try_from(process).ok().and_then(Pid::from_raw) {
+        // One that has ended in the meantime has nothing to tell.
+        rustix::process::kill_process(process, signal).ok();
     }
 }
 

@@ -5,26 +5,23 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
+use rustix::event::{EventfdFlags, Timespec};
 
-use super::channel::{Channel, Drawn};
+use super::channel::Channel;
 use super::kept::Kept;
-use super::link::{Letter, Link, Received, Transport};
+use super::link::{Letter, Link, Transport};
 use super::memory::Page;
-use super::wire::{Head, Kind, phase_of};
-use super::{Arrived, Border, Loss, LossCause, WorkerSpec, steps};
+use super::wire::{Head, Kind};
+use super::{Border, Loss, LossCause, WorkerSpec};
 use crate::node::{Done, TellStep};
 use crate::{Outputs, Payload, Phase};
 
 /// A thread that waits for a worker looks as often whether it should not.
 pub(super) const LOOK: Duration = Duration::from_millis(20);
-
-/// As long is an answer awaited without sleeping, if the last one came that soon: waking a process may take longer.
-const SHORT_WAIT: Duration = Duration::from_micros(40);
 
 /// The worker process of the moment, as one reaches it.
 pub(crate) struct Line {
@@ -97,7 +94,7 @@ pub(crate) struct State<P: Payload> {
     pub(crate) pending: BTreeMap<u64, Pending<P>>,
     pub(crate) next_number: u64,
     pub(crate) reader: Reader,
-    direct_answer: Option<Result<Outputs<P>, P::Fault>>,
+    pub(super) direct_answer: Option<Result<Outputs<P>, P::Fault>>,
     /// Interruptions asked for, and those that the worker is through with.
     pub(crate) interruptions: (u64, u64),
     /// What the nodes failed with, in `initialize` or in `cleanup`.
@@ -132,7 +129,7 @@ pub(crate) struct Remote<P: Payload> {
     pub(crate) changed: Condvar,
     /// Wakes the keeper, as long as it lives: a session that has closed holds no file.
     wake: Mutex<Option<Arc<OwnedFd>>>,
-    are_waits_short: AtomicBool,
+    pub(super) are_waits_short: AtomicBool,
     /// Who is told how long the nodes took.
     pub(crate) tell_step: OnceLock<TellStep>,
 }
@@ -237,7 +234,7 @@ impl<P: Payload> Remote<P> {
         }
     }
 
-    fn line_if_up(&self) -> Option<Arc<Line>> {
+    pub(super) fn line_if_up(&self) -> Option<Arc<Line>> {
         let state = self.lock();
         if state.life == Life::Up { state.line.clone() } else { None }
     }
@@ -249,244 +246,6 @@ impl<P: Payload> Remote<P> {
             // The keeper hears of a worker that is gone by itself.
             line.link.flush().ok();
         }
-    }
-
-    /// Do one job and read its answer on this thread; the job comes back if somebody else is at work.
-    pub(crate) fn directly(&self, item: P) -> Result<Result<Outputs<P>, P::Fault>, P> {
-        let Some(line) = self.line_if_up().filter(|_| self.spec.timeout.is_none()) else { return Err(item) };
-        let job = Arc::new(Job::Item(item));
-        let letters = match self.write(&line, &job) {
-            Ok(letters) => letters,
-            Err(fault) => return Ok(Err(fault)),
-        };
-        let number = {
-            let mut state = self.lock();
-            let is_idle = state.life == Life::Up && state.pending.is_empty() && state.reader == Reader::Nobody;
-            let is_same = state.line.as_ref().is_some_and(|now| Arc::ptr_eq(now, &line));
-            if !(is_idle && is_same && state.interruptions.0 == state.interruptions.1) {
-                drop((state, letters));
-                return match Arc::try_unwrap(job) {
-                    Ok(Job::Item(item)) => Err(item),
-                    _ => unreachable!("the job is this thread's own"),
-                };
-            }
-            let number = state.next_number;
-            state.next_number += 1;
-            send(&line, number, &job, letters, false);
-            let pending = Pending { job, reply: Reply::Direct, emitted: 0, repeated: 0, deaths: 0, is_sent: true };
-            state.pending.insert(number, pending);
-            state.reader = Reader::Direct;
-            state.direct_answer = None;
-            number
-        };
-        Ok(self.read_own_answer(&line, number))
-    }
-
-    /// Stop waiting for an answer. The worker goes on; nobody wants what comes.
-    fn leave(&self, number: u64, order: P::Fault) -> Result<Outputs<P>, P::Fault> {
-        let mut state = self.lock();
-        let pending = state.pending.remove(&number);
-        state.direct_answer = None;
-        self.stop_reading(&mut state);
-        drop(state);
-        drop(pending);
-        Err(order)
-    }
-
-    fn read_own_answer(&self, line: &Line, number: u64) -> Result<Outputs<P>, P::Fault> {
-        let is_lost = P::wait(|| line.link.flush()).is_err();
-        let mut is_reading = !is_lost;
-        loop {
-            if is_reading {
-                let read = P::wait(|| self.await_frame(&line.link));
-                is_reading = match read {
-                    Ok(Some(received)) => {
-                        self.deliver(received);
-                        true
-                    }
-                    Ok(None) => {
-                        if let Err(order) = P::check_orders() {
-                            return self.leave(number, order);
-                        }
-                        true
-                    }
-                    // The keeper sees to what is lost, and to the answer.
-                    Err(_) => false,
-                };
-            }
-            let mut state = self.lock();
-            if let Some(answer) = state.direct_answer.take() {
-                self.stop_reading(&mut state);
-                return answer;
-            }
-            if !is_reading {
-                self.stop_reading(&mut state);
-                drop(state);
-                return P::wait(|| self.await_direct_answer());
-            }
-        }
-    }
-
-    fn stop_reading(&self, state: &mut State<P>) {
-        if state.reader == Reader::Direct {
-            state.reader = Reader::Nobody;
-            self.changed.notify_all();
-            if !state.pending.is_empty() {
-                self.wake_keeper();
-            }
-        }
-    }
-
-    fn await_direct_answer(&self) -> Result<Outputs<P>, P::Fault> {
-        let mut state = self.lock();
-        loop {
-            if let Some(answer) = state.direct_answer.take() {
-                return answer;
-            }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// The next frame, for some time.
-    fn await_frame(&self, link: &Link) -> io::Result<Option<Received>> {
-        if let Some(received) = link.next_read()? {
-            return Ok(Some(received));
-        }
-        let begun = Instant::now();
-        if self.are_waits_short.load(Ordering::Relaxed) {
-            while begun.elapsed() < SHORT_WAIT {
-                // On a machine with one core the worker needs it.
-                std::thread::yield_now();
-                if let Some(received) = link.next()? {
-                    return Ok(Some(received));
-                }
-            }
-        }
-        let mut fds = [PollFd::from_borrowed_fd(link.as_fd(), PollFlags::IN)];
-        rustix::event::poll(&mut fds, Some(&timespec(LOOK))).ok();
-        self.are_waits_short.store(begun.elapsed() < SHORT_WAIT, Ordering::Relaxed);
-        link.next()
-    }
-
-    /// See to a frame of the worker about items. Only the reader of the moment calls this.
-    pub(crate) fn deliver(&self, received: Received) {
-        let Received { head, letter, .. } = received;
-        match head.kind {
-            Kind::Output if head.extra > 0 => self.deliver_of_batch(head, letter),
-            Kind::Output => {
-                let Some(is_last) = self.note_output(head) else { return };
-                match self.border.unpack(letter) {
-                    Ok(output) => self.hand_out(head.number, output, is_last),
-                    Err(fault) => self.finish(head.number, Err(fault)),
-                }
-            }
-            Kind::Done => self.finish(head.number, Ok(())),
-            Kind::Fault => {
-                let fault = self.unpack_fault(head, &letter);
-                self.finish(head.number, Err(fault));
-            }
-            Kind::Steps => {
-                if let Some(tell) = self.tell_step.get() {
-                    steps::read(&letter.body).for_each(|(node, took)| tell(node, took));
-                }
-            }
-            Kind::State => {
-                let outdated = self.lock().kept.remember(head, letter);
-                drop(outdated);
-            }
-            _ => {}
-        }
-    }
-
-    /// The fault that a frame brings.
-    pub(crate) fn unpack_fault(&self, head: Head, letter: &Arrived) -> P::Fault {
-        let node = usize::from(head.node).min(self.spec.node_ids.len() - 1);
-        self.border.unpack_fault(&self.spec.node_ids[node], phase_of(head.extra), &letter.body)
-    }
-
-    /// Whether an output is wanted, and if, whether it is the last one of its item.
-    fn note_output(&self, head: Head) -> Option<bool> {
-        let mut state = self.lock();
-        let pending = state.pending.get_mut(&head.number)?;
-        if pending.repeated > 0 {
-            pending.repeated -= 1;
-            drop(state);
-            if head.is_last {
-                self.finish(head.number, Ok(()));
-            }
-            return None;
-        }
-        pending.emitted += 1;
-        Some(head.is_last)
-    }
-
-    fn hand_out(&self, number: u64, output: P, is_last: bool) {
-        if is_last {
-            return match self.take(number) {
-                None => {}
-                Some(Reply::Stream(channel)) => {
-                    channel.push(output);
-                    channel.end(Ok(()));
-                }
-                Some(reply) => reply.tell(self, Ok(Outputs::One(output))),
-            };
-        }
-        let mut state = self.lock();
-        let Some(pending) = state.pending.get_mut(&number) else { return };
-        if let Reply::Stream(channel) = &pending.reply {
-            let channel = Arc::clone(channel);
-            drop(state);
-            return channel.push(output);
-        }
-        let channel = Arc::new(Channel::new(output));
-        let reply = std::mem::replace(&mut pending.reply, Reply::Stream(Arc::clone(&channel)));
-        drop(state);
-        reply.tell(self, Ok(Outputs::Many(Box::new(Drawn(channel)))));
-    }
-
-    fn deliver_of_batch(&self, head: Head, letter: Arrived) {
-        let unpacked = self.border.unpack(letter);
-        let fault = {
-            let mut state = self.lock();
-            match (state.pending.get_mut(&head.number).map(|pending| &mut pending.reply), unpacked) {
-                (Some(Reply::Batch(answers, _)), Ok(output)) => {
-                    let slot = usize::try_from(head.extra - 1).unwrap_or(usize::MAX);
-                    if let Some(answer) = answers.get_mut(slot) {
-                        *answer = Some(output);
-                    }
-                    None
-                }
-                (_, unpacked) => unpacked.err(),
-            }
-        };
-        if let Some(fault) = fault {
-            self.finish(head.number, Err(fault));
-        }
-    }
-
-    /// Nothing more comes of a job.
-    pub(crate) fn finish(&self, number: u64, end: Result<(), P::Fault>) {
-        match self.take(number) {
-            None => {}
-            Some(Reply::Stream(channel)) => channel.end(end),
-            Some(Reply::Batch(answers, done)) => done(end.map(|()| answers)),
-            Some(reply) => reply.tell(self, end.map(|()| Outputs::None)),
-        }
-    }
-
-    fn take(&self, number: u64) -> Option<Reply<P>> {
-        let mut state = self.lock();
-        let pending = state.pending.remove(&number)?;
-        let done = state.kept.note_done(number, pending.job);
-        drop(state);
-        // What an item does when it is let go of must not meet the lock.
-        drop(done);
-        Some(pending.reply)
-    }
-
-    fn answer_directly(&self, answer: Result<Outputs<P>, P::Fault>) {
-        self.lock().direct_answer = Some(answer);
-        self.changed.notify_all();
     }
 
     /// What is under way is not wanted any more: all replies are told so, and the worker is asked to leave it.
@@ -539,7 +298,7 @@ impl<P: Payload> State<P> {
 }
 
 impl<P: Payload> Reply<P> {
-    fn tell(self, remote: &Remote<P>, answer: Result<Outputs<P>, P::Fault>) {
+    pub(super) fn tell(self, remote: &Remote<P>, answer: Result<Outputs<P>, P::Fault>) {
         match self {
             Self::Whole(done) => done(answer),
             Self::Direct => remote.answer_directly(answer),

@@ -14,7 +14,6 @@ use super::link::{Letter, Link, Received, Transport};
 use super::memory::Page;
 use super::orders::{Orders, watch_parent};
 use super::process::usage;
-use super::remote::phase_number;
 use super::steps::Steps;
 use super::wire::{Head, Kind, phase_number};
 use super::{Arrived, Border};
@@ -209,6 +208,7 @@ struct AtWork {
 }
 
 /// The nodes, and all that is needed to work on items.
+#[allow(clippy::struct_excessive_bools, reason = "each says something else about the nodes, in any combination")]
 struct Bench<P: Payload> {
     machine: Machine<P>,
     out: Out<P>,

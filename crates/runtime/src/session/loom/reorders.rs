@@ -52,6 +52,23 @@ fn without_order_all_is_handed_on() {
 }
 
 #[test]
+fn one_who_waits_for_several_places_goes_on_when_they_are_free() {
+    check(|| {
+        let reorder = Arc::new(Reorder::new(true, 2, 2).in_steps_of(2));
+        assert!(reorder.begin() && reorder.begin());
+        let working = Arc::clone(&reorder);
+        let working = thread::spawn(move || {
+            working.complete(1, completion(1));
+            working.complete(0, completion(0));
+            assert_eq!([next(&working), next(&working)], [0, 1]);
+        });
+
+        assert!(reorder.begin());
+        join_all([working]);
+    });
+}
+
+#[test]
 fn places_are_given_back() {
     check(|| {
         let reorder = Arc::new(Reorder::<Number>::new(true, 1, 1));

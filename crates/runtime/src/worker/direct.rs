@@ -1,0 +1,134 @@
+//! One item to a worker that has nothing else to do, and its answer, on the thread that brings it: no other thread need be woken.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+
+use super::link::{Link, Received, Transport};
+use super::remote::{Job, LOOK, Life, Line, Pending, Reader, Remote, Reply, State, send, timespec};
+use crate::{Outputs, Payload};
+
+/// As long is an answer awaited without sleeping, if the last one came that soon: waking a process may take longer.
+const SHORT_WAIT: Duration = Duration::from_micros(40);
+
+impl<P: Payload> Remote<P> {
+    /// Do one job and read its answer on this thread; the job comes back if somebody else is at work.
+    pub(crate) fn directly(&self, item: P) -> Result<Result<Outputs<P>, P::Fault>, P> {
+        let Some(line) = self.line_if_up().filter(|_| self.spec.timeout.is_none()) else { return Err(item) };
+        let job = Arc::new(Job::Item(item));
+        let letters = match self.write(&line, &job) {
+            Ok(letters) => letters,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        let number = {
+            let mut state = self.lock();
+            let is_idle = state.life == Life::Up && state.pending.is_empty() && state.reader == Reader::Nobody;
+            let is_same = state.line.as_ref().is_some_and(|now| Arc::ptr_eq(now, &line));
+            if !(is_idle && is_same && state.interruptions.0 == state.interruptions.1) {
+                drop((state, letters));
+                return match Arc::try_unwrap(job) {
+                    Ok(Job::Item(item)) => Err(item),
+                    _ => unreachable!("the job is this thread's own"),
+                };
+            }
+            let number = state.next_number;
+            state.next_number += 1;
+            send(&line, number, &job, letters, false);
+            let pending = Pending { job, reply: Reply::Direct, emitted: 0, repeated: 0, deaths: 0, is_sent: true };
+            state.pending.insert(number, pending);
+            state.reader = Reader::Direct;
+            state.direct_answer = None;
+            number
+        };
+        Ok(self.read_own_answer(&line, number))
+    }
+
+    /// Stop waiting for an answer. The worker goes on; nobody wants what comes.
+    fn leave(&self, number: u64, order: P::Fault) -> Result<Outputs<P>, P::Fault> {
+        let mut state = self.lock();
+        let pending = state.pending.remove(&number);
+        state.direct_answer = None;
+        self.stop_reading(&mut state);
+        drop(state);
+        drop(pending);
+        Err(order)
+    }
+
+    fn read_own_answer(&self, line: &Line, number: u64) -> Result<Outputs<P>, P::Fault> {
+        let is_lost = P::wait(|| line.link.flush()).is_err();
+        let mut is_reading = !is_lost;
+        loop {
+            if is_reading {
+                let read = P::wait(|| self.await_frame(&line.link));
+                is_reading = match read {
+                    Ok(Some(received)) => {
+                        self.deliver(received);
+                        true
+                    }
+                    Ok(None) => {
+                        if let Err(order) = P::check_orders() {
+                            return self.leave(number, order);
+                        }
+                        true
+                    }
+                    // The keeper sees to what is lost, and to the answer.
+                    Err(_) => false,
+                };
+            }
+            let mut state = self.lock();
+            if let Some(answer) = state.direct_answer.take() {
+                self.stop_reading(&mut state);
+                return answer;
+            }
+            if !is_reading {
+                self.stop_reading(&mut state);
+                drop(state);
+                return P::wait(|| self.await_direct_answer());
+            }
+        }
+    }
+
+    pub(super) fn stop_reading(&self, state: &mut State<P>) {
+        if state.reader == Reader::Direct {
+            state.reader = Reader::Nobody;
+            self.changed.notify_all();
+            if !state.pending.is_empty() {
+                self.wake_keeper();
+            }
+        }
+    }
+
+    fn await_direct_answer(&self) -> Result<Outputs<P>, P::Fault> {
+        let mut state = self.lock();
+        loop {
+            if let Some(answer) = state.direct_answer.take() {
+                return answer;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The next frame, for some time.
+    fn await_frame(&self, link: &Link) -> io::Result<Option<Received>> {
+        if let Some(received) = link.next_read()? {
+            return Ok(Some(received));
+        }
+        let begun = Instant::now();
+        if self.are_waits_short.load(Ordering::Relaxed) {
+            while begun.elapsed() < SHORT_WAIT {
+                // On a machine with one core the worker needs it.
+                std::thread::yield_now();
+                if let Some(received) = link.next()? {
+                    return Ok(Some(received));
+                }
+            }
+        }
+        let mut fds = [PollFd::from_borrowed_fd(link.as_fd(), PollFlags::IN)];
+        rustix::event::poll(&mut fds, Some(&timespec(LOOK))).ok();
+        self.are_waits_short.store(begun.elapsed() < SHORT_WAIT, Ordering::Relaxed);
+        link.next()
+    }
+}
