@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
+from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate, count, takewhile
 
 import pytest
 from chaos import (
+    TIRELESS,
     Add,
     AddAll,
     AddLater,
@@ -23,6 +25,7 @@ from chaos import (
 from leftovers import nothing_left_behind
 from stream_nodes import LONG, shortly_and_long
 
+from remotemedia import Pipeline
 from remotemedia.exceptions import NodeTimeoutError
 
 TWO = {"replicas": 2}
@@ -54,10 +57,10 @@ def test_all_items_come_out_in_order_whatever_is_killed(kills, tmp_path):
     nodes = [(Add(tmp_path, operand), TWO) for operand in (1, 10, 100)]
     killer = Killer(tmp_path, kills)
 
-    count, outputs, metrics = survive(nodes, killer)
+    total, outputs, metrics = survive(nodes, killer)
 
     assert killer.done == kills
-    assert outputs == [number + 111 for number in range(count)]
+    assert outputs == [number + 111 for number in range(total)]
     assert sum(node["restarts"] for node in metrics["node_metrics"]) > kills / 2
 
 
@@ -65,9 +68,9 @@ def test_all_items_come_out_in_order_whatever_is_killed(kills, tmp_path):
 def test_all_items_come_out_in_order_though_workers_crash(kills, tmp_path):
     nodes = [(Add(tmp_path, operand), TWO) for operand in (1, 10, 100)]
 
-    count, outputs, _ = survive(nodes, Killer(tmp_path, kills, [crash]))
+    total, outputs, _ = survive(nodes, Killer(tmp_path, kills, [crash]))
 
-    assert outputs == [number + 111 for number in range(count)]
+    assert outputs == [number + 111 for number in range(total)]
 
 
 @pytest.mark.parametrize("kills", FEW)
@@ -76,9 +79,9 @@ def test_only_items_that_take_too_long_are_set_aside(ways, kills, tmp_path):
     late = Late()
     nodes = [(Add(tmp_path, 0), TWO | LIMITS | {"on_error": late}) for _ in range(3)]
 
-    count, outputs, _ = survive(nodes, Killer(tmp_path, kills, ways))
+    total, outputs, _ = survive(nodes, Killer(tmp_path, kills, ways))
 
-    assert outputs == [number for number in range(count) if number not in late.items]
+    assert outputs == [number for number in range(total) if number not in late.items]
     assert len(late.items) <= kills
     assert {type(error) for error in late.errors} <= {NodeTimeoutError}
 
@@ -87,9 +90,9 @@ def test_only_items_that_take_too_long_are_set_aside(ways, kills, tmp_path):
 def test_all_items_come_out_in_order_when_nodes_leave_of_themselves(kills, tmp_path):
     nodes = [(Leaves(tmp_path), TWO), (Leaves(tmp_path), {}), (Add(tmp_path), TWO)]
 
-    count, outputs, metrics = survive(nodes, Killer(tmp_path, kills))
+    total, outputs, metrics = survive(nodes, Killer(tmp_path, kills))
 
-    assert outputs == [number + 1 for number in range(count)]
+    assert outputs == [number + 1 for number in range(total)]
     assert all(node["restarts"] for node in metrics["node_metrics"])
 
 
@@ -98,9 +101,9 @@ def test_all_items_come_out_in_order_when_nodes_leave_of_themselves(kills, tmp_p
 def test_outputs_of_generators_come_once(options, kills, tmp_path):
     nodes = [(Spread(tmp_path), options), (Spread(tmp_path), options)]
 
-    count, outputs, _ = survive(nodes, Killer(tmp_path, kills))
+    total, outputs, _ = survive(nodes, Killer(tmp_path, kills))
 
-    numbers = [number for number in range(count) if number % 10]
+    numbers = [number for number in range(total) if number % 10]
     assert outputs == [
         (number, first, second) for number in numbers for first in range(3) for second in range(3)
     ]
@@ -110,10 +113,10 @@ def test_outputs_of_generators_come_once(options, kills, tmp_path):
 def test_only_items_that_fail_are_skipped(kills, tmp_path):
     nodes = [(Add(tmp_path, 0), TWO), (Fails(tmp_path), TWO | {"on_error": "skip"}), (Add(tmp_path, 0), {})]
 
-    count, outputs, metrics = survive(nodes, Killer(tmp_path, kills))
+    total, outputs, metrics = survive(nodes, Killer(tmp_path, kills))
 
-    assert outputs == [number for number in range(count) if number % 7]
-    assert [node["errors"] for node in metrics["node_metrics"]] == [0, count - len(outputs), 0]
+    assert outputs == [number for number in range(total) if number % 7]
+    assert [node["errors"] for node in metrics["node_metrics"]] == [0, total - len(outputs), 0]
 
 
 @pytest.mark.parametrize("kills", FEW)
@@ -121,9 +124,9 @@ def test_only_items_that_fail_are_skipped(kills, tmp_path):
 def test_sums_are_right(snapshot_every, kills, tmp_path):
     nodes = [(Add(tmp_path), TWO), (Sum(tmp_path), {"snapshot_every": snapshot_every})]
 
-    count, outputs, _ = survive(nodes, Killer(tmp_path, kills))
+    total, outputs, _ = survive(nodes, Killer(tmp_path, kills))
 
-    numbers = range(1, count + 1)
+    numbers = range(1, total + 1)
     assert outputs == list(zip(numbers, accumulate(numbers), strict=True))
 
 
@@ -132,9 +135,9 @@ def test_items_that_are_set_aside_are_in_no_sum(kills, tmp_path):
     late = Late()
     nodes = [(Sum(tmp_path), LIMITS | {"snapshot_every": 7, "on_error": late})]
 
-    count, outputs, _ = survive(nodes, Killer(tmp_path, kills, [stop, kill]))
+    total, outputs, _ = survive(nodes, Killer(tmp_path, kills, [stop, kill]))
 
-    numbers = [number for number in range(count) if number not in late.items]
+    numbers = [number for number in range(total) if number not in late.items]
     assert outputs == list(zip(numbers, accumulate(numbers), strict=True))
 
 
@@ -142,9 +145,9 @@ def test_items_that_are_set_aside_are_in_no_sum(kills, tmp_path):
 def test_sums_of_nodes_that_share_a_worker_are_right(kills, tmp_path):
     nodes = [(Sum(tmp_path), {}), (SumOfSums(tmp_path), {})]
 
-    count, outputs, metrics = survive(nodes, Killer(tmp_path, kills), is_shared=True, snapshot_every=20)
+    total, outputs, metrics = survive(nodes, Killer(tmp_path, kills), is_shared=True, snapshot_every=20)
 
-    assert outputs == list(accumulate(accumulate(range(count))))
+    assert outputs == list(accumulate(accumulate(range(total))))
     assert metrics["node_metrics"][0]["worker"]["processes"] == 1
 
 
@@ -152,15 +155,43 @@ def test_sums_of_nodes_that_share_a_worker_are_right(kills, tmp_path):
 def test_items_of_a_batch_come_out_once(kills, tmp_path):
     nodes = [(AddAll(tmp_path), TWO | {"batch": 8}), (Add(tmp_path), {})]
 
-    count, outputs, _ = survive(nodes, Killer(tmp_path, kills))
+    total, outputs, _ = survive(nodes, Killer(tmp_path, kills))
 
-    assert outputs == [number + 2 for number in range(count)]
+    assert outputs == [number + 2 for number in range(total)]
 
 
 @pytest.mark.parametrize("kills", FEW)
 def test_items_in_flight_at_the_same_time_come_out_once(kills, tmp_path):
     nodes = [(AddLater(tmp_path), {"concurrency": 8}), (Add(tmp_path), {})]
 
-    count, outputs, _ = survive(nodes, Killer(tmp_path, kills))
+    total, outputs, _ = survive(nodes, Killer(tmp_path, kills))
 
-    assert outputs == [number + 2 for number in range(count)]
+    assert outputs == [number + 2 for number in range(total)]
+
+
+@pytest.mark.parametrize("kills", FEW)
+@pytest.mark.parametrize("callers", [1, 4])
+def test_each_call_has_its_answer(callers, kills, tmp_path):
+    """A call alone reads its answer itself."""
+    pipeline = Pipeline("p").add_node(Add(tmp_path), placement="process", **TIRELESS)
+    killer = Killer(tmp_path, kills)
+
+    with pipeline.open() as session, killer.at_work(), ThreadPoolExecutor(callers) as pool:
+
+        def call_until_over(start):
+            numbers = takewhile(lambda _: not killer.is_over.is_set(), count(start, callers))
+            return all(session.call(number) == number + 1 for number in numbers)
+
+        assert all(pool.map(call_until_over, range(callers)))
+
+
+def test_kills_while_a_session_is_interrupted_hold_it_up_for_no_longer(tmp_path):
+    killer = Killer(tmp_path, 20)
+    pipeline = Pipeline("p").add_node(Add(tmp_path), placement="process", replicas=2, **TIRELESS)
+
+    with pipeline.open() as session, killer.at_work():
+        while not killer.is_over.is_set():
+            for number in range(20):
+                session.put(number)
+            session.interrupt()
+            assert session.call(-1) == 0

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::channel::{Channel, Drawn};
 use super::link::Received;
-use super::remote::{Remote, Reply, phase_of};
-use super::wire::{Head, Kind};
+use super::remote::{Remote, Reply};
+use super::wire::{Head, Kind, phase_of};
 use super::{Arrived, steps};
 use crate::{Outputs, Payload};
 

@@ -1,5 +1,6 @@
 //! The thread that keeps a worker: starts it, reads what it says, notices its end, and puts another in its place.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -102,6 +103,7 @@ fn pause<P: Payload>(remote: &Remote<P>, restarts: usize) {
 
 /// The worker is gone for good: whoever waits hears of it.
 fn settle<P: Payload>(remote: &Remote<P>, life: Life, loss: Option<&Loss>) {
+    remote.forget_keeper();
     let (unanswered, former) = {
         let mut state = remote.lock();
         state.life = life;
@@ -155,6 +157,7 @@ struct Attendance<'a, P: Payload> {
     remote: &'a Arc<Remote<P>>,
     process: Process,
     line: Arc<Line>,
+    wake: Option<Arc<OwnedFd>>,
     started: Instant,
     is_ready: bool,
     /// Its nodes did not initialize.
@@ -180,6 +183,7 @@ fn attend<P: Payload>(remote: &Arc<Remote<P>>, process: Process) -> End {
         remote,
         process,
         line,
+        wake: remote.wake(),
         started: Instant::now(),
         is_ready: false,
         has_refused: false,
@@ -200,7 +204,9 @@ impl<P: Payload> Attendance<'_, P> {
     fn look(&mut self) -> bool {
         let is_reading = self.claim_reading();
         self.wait(is_reading);
-        drain_wakes(self.remote);
+        if let Some(wake) = &self.wake {
+            rustix::io::read(wake, &mut [0; 8]).ok();
+        }
         let (border, node_ids) = (&self.remote.border, &self.remote.spec.node_ids);
         self.process.read_lines(|said, line| border.said(node_ids, said, line));
         self.read_control();
@@ -248,7 +254,7 @@ impl<P: Payload> Attendance<'_, P> {
         let mut of_data = PollFlags::empty();
         of_data.set(PollFlags::IN, is_reading);
         of_data.set(PollFlags::OUT, self.has_unwritten);
-        let others = [self.remote.wake.as_fd(), self.line.control.as_fd()].into_iter().chain(self.process.fds());
+        let others = self.wake.iter().map(AsFd::as_fd).chain([self.line.control.as_fd()]).chain(self.process.fds());
         let mut fds: Vec<PollFd<'_>> = others.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
         if !of_data.is_empty() {
             fds.push(PollFd::from_borrowed_fd(self.line.link.as_fd(), of_data));
@@ -531,10 +537,6 @@ impl<P: Payload> Attendance<'_, P> {
         }
         state.reader = Reader::Keeper;
     }
-}
-
-fn drain_wakes<P: Payload>(remote: &Remote<P>) {
-    rustix::io::read(&remote.wake, &mut [0; 8]).ok();
 }
 
 pub(crate) fn monotonic() -> Duration {

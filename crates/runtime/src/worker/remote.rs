@@ -127,8 +127,8 @@ pub(crate) struct Remote<P: Payload> {
     pub(crate) figures: Figures,
     state: Mutex<State<P>>,
     pub(crate) changed: Condvar,
-    /// Wakes the keeper.
-    pub(crate) wake: OwnedFd,
+    /// Wakes the keeper, as long as it lives: a session that has closed holds no file.
+    wake: Mutex<Option<Arc<OwnedFd>>>,
     pub(super) are_waits_short: AtomicBool,
     /// Who is told how long the nodes took.
     pub(crate) tell_step: OnceLock<TellStep>,
@@ -150,13 +150,14 @@ impl<P: Payload> Remote<P> {
             end_by: None,
             kept: Kept::new(),
         };
+        let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Self {
             spec,
             border,
             figures: Figures::default(),
             state: Mutex::new(state),
             changed: Condvar::new(),
-            wake: rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            wake: Mutex::new(Some(Arc::new(wake))),
             are_waits_short: AtomicBool::new(false),
             tell_step: OnceLock::new(),
         })
@@ -168,8 +169,20 @@ impl<P: Payload> Remote<P> {
 
     /// Let the keeper look at what has changed.
     pub(crate) fn wake_keeper(&self) {
-        // A counter that is full wakes it as well.
-        rustix::io::write(&self.wake, &1_u64.to_ne_bytes()).ok();
+        if let Some(wake) = self.wake() {
+            // A counter that is full wakes it as well.
+            rustix::io::write(&wake, &1_u64.to_ne_bytes()).ok();
+        }
+    }
+
+    /// What becomes readable when the keeper should look.
+    pub(crate) fn wake(&self) -> Option<Arc<OwnedFd>> {
+        self.wake.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// There is no keeper any more.
+    pub(crate) fn forget_keeper(&self) {
+        self.wake.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Write a job down.
@@ -326,25 +339,6 @@ pub(crate) fn send<P>(line: &Line, number: u64, job: &Job<P>, letters: Vec<Lette
     for (slot, letter) in letters.into_iter().enumerate() {
         let head = Head { has_more: slot + 1 < count, is_replay, extra, ..Head::new(kind, number) };
         line.link.post(head, letter);
-    }
-}
-
-/// A phase as it travels.
-pub(crate) fn phase_number(phase: Phase) -> u64 {
-    match phase {
-        Phase::Initialize => 0,
-        Phase::Process => 1,
-        Phase::Flush => 2,
-        Phase::Cleanup => 3,
-    }
-}
-
-pub(crate) fn phase_of(number: u64) -> Phase {
-    match number {
-        0 => Phase::Initialize,
-        2 => Phase::Flush,
-        3 => Phase::Cleanup,
-        _ => Phase::Process,
     }
 }
 

@@ -14,9 +14,8 @@ use super::link::{Letter, Link, Received, Transport};
 use super::memory::Page;
 use super::orders::{Orders, watch_parent};
 use super::process::usage;
-use super::remote::phase_number;
 use super::steps::Steps;
-use super::wire::{Head, Kind};
+use super::wire::{Head, Kind, phase_number};
 use super::{Arrived, Border};
 use crate::machine::{Machine, Stop};
 use crate::node::EndEarly;
@@ -103,8 +102,11 @@ pub fn serve<P: Payload>(
     machine.observer = steps.clone().map(|steps| steps as Arc<dyn crate::Observer>);
     let bench = Bench {
         is_concurrent: plan.nodes()[0].options.concurrency > 1,
-        can_keep: machine.nodes.iter().any(|node| node.can_snapshot()),
-        snapshot_every: usize::try_from(hello.head.number).unwrap_or(usize::MAX).max(1),
+        snapshot_every: machine
+            .nodes
+            .iter()
+            .any(|node| node.can_snapshot())
+            .then(|| usize::try_from(hello.head.number).unwrap_or(usize::MAX).max(1)),
         is_timed: hello.head.extra & 2 != 0,
         out,
         control,
@@ -215,8 +217,8 @@ struct Bench<P: Payload> {
     steps: Option<Arc<Steps>>,
     is_concurrent: bool,
     is_timed: bool,
-    can_keep: bool,
-    snapshot_every: usize,
+    /// After as many items the states of the nodes are sent, if any of them can tell its own.
+    snapshot_every: Option<usize>,
     /// Items of a batch of which more come.
     batch: Vec<Arrived>,
     /// Items since the last snapshot.
@@ -239,7 +241,7 @@ impl<P: Payload> Bench<P> {
                 return self.out.flush();
             }
         }
-        let head = Head { extra: u64::from(self.can_keep), ..Head::new(Kind::Ready, 0) };
+        let head = Head { extra: u64::from(self.snapshot_every.is_some()), ..Head::new(Kind::Ready, 0) };
         self.out.link.post(head, self.out.link.letter());
         self.out.flush()?;
         self.work()?;
@@ -461,7 +463,7 @@ impl<P: Payload> Bench<P> {
     fn pack_states<'a>(&mut self, out: &'a Out<P>, phase: Phase) -> Result<Vec<(usize, Letter<'a>)>, Failed<P>> {
         let mut states = Vec::new();
         self.done_since += 1;
-        if !self.can_keep || self.done_since < self.snapshot_every {
+        if self.snapshot_every.is_none_or(|every| self.done_since < every) {
             return Ok(states);
         }
         self.done_since = 0;

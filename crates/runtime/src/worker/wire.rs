@@ -1,6 +1,7 @@
 //! What travels on the socket between a parent and its worker: frames of a fixed head, the places of shared buffers, and a body.
 
 use super::memory::Place;
+use crate::Phase;
 
 /// As long is the head of every frame.
 pub(crate) const HEAD_LEN: usize = 32;
@@ -173,6 +174,25 @@ pub(crate) fn read(bytes: &[u8]) -> Read<'_> {
     };
     let places = places.collect();
     Read::Frame(Frame { head, places, body: &bytes[body_at..len], is_body_shared: flags & 8 != 0, len })
+}
+
+/// A phase as it travels.
+pub(crate) fn phase_number(phase: Phase) -> u64 {
+    match phase {
+        Phase::Initialize => 0,
+        Phase::Process => 1,
+        Phase::Flush => 2,
+        Phase::Cleanup => 3,
+    }
+}
+
+pub(crate) fn phase_of(number: u64) -> Phase {
+    match number {
+        0 => Phase::Initialize,
+        2 => Phase::Flush,
+        3 => Phase::Cleanup,
+        _ => Phase::Process,
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,92 @@
+"""What carries items to workers: memory and sockets without a name, and what else where there is none."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from leftovers import children, nothing_left_behind
+
+from remotemedia import Node, Pipeline
+
+PROGRAM = Path(__file__).with_name("worker_limits.py")
+SUMS = [number * 2_000_000 for number in range(6)]
+
+
+def run(limit):
+    words = [sys.executable, PROGRAM, limit]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=50)
+    return json.loads(done.stdout), done.stderr
+
+
+def test_arrays_cross_in_memory_that_has_no_name():
+    found, said = run("nothing")
+
+    assert found == {"sums": SUMS, "has_large": True, "is_deleted": True, "is_memfd": True, "names": []}
+    assert said == ""
+
+
+@pytest.mark.skipif(platform.machine() not in {"x86_64", "aarch64"}, reason="knows no number of the call")
+def test_without_memfd_the_memory_loses_its_name_at_once():
+    found, said = run("memfd")
+
+    assert found == {"sums": SUMS, "has_large": True, "is_deleted": True, "is_memfd": False, "names": []}
+    assert said == ""
+
+
+def test_without_shared_memory_items_go_over_the_socket_and_it_is_said_once():
+    found, said = run("files")
+
+    assert (found["sums"], found["has_large"]) == (SUMS, False)
+    assert said == (
+        "[node] no shared memory (File too large (os error 27)): "
+        "large items go over the socket, which is slower\n"
+    )
+
+
+class Echo(Node):
+    def process(self, item):
+        return item
+
+
+def sockets(process_id):
+    """The sockets of a process that are Unix sockets, with what the kernel knows of them."""
+    table = Path("/proc/net/unix").read_text(encoding="utf-8").splitlines()[1:]
+    rows = {row.split()[6]: row.split()[7:] for row in table}
+    found = {}
+    for file in Path(f"/proc/{process_id}/fd").iterdir():
+        with suppress(FileNotFoundError):  # The one that the list is read by.
+            inode = str(file.readlink()).removeprefix("socket:[").rstrip("]")
+            found |= {inode: rows[inode]} if inode in rows else {}
+    return found
+
+
+def test_sockets_have_no_name():
+    before = sockets("self")
+
+    with Pipeline("p").add_node(Echo(), placement="process", replicas=2).open() as session:
+        session.call(np.zeros(1_000_000))
+        ours = {inode: path for inode, path in sockets("self").items() if inode not in before}
+        theirs = [sockets(worker) for worker in children()]
+
+    assert len(ours) == 4
+    assert [len(of_worker) for of_worker in theirs] == [2, 2]
+    assert [path for found in (ours, *theirs) for path in found.values()] == [[]] * 8
+
+
+def test_large_items_leave_nothing_behind_when_their_worker_is_killed():
+    with nothing_left_behind():
+        with Pipeline("p").add_node(Echo(), placement="process").open() as session:
+            for _ in range(3):
+                session.call(np.zeros(1_000_000))
+                os.kill(children()[0], 9)
+            kept = session.call(np.ones(1_000_000))
+        assert kept.sum() == 1_000_000
+        del kept

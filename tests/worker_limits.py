@@ -1,0 +1,80 @@
+"""A program whose workers have little shared memory, or none: `worker_limits.py LIMIT`."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import resource
+import struct
+import sys
+from pathlib import Path
+
+import numpy as np
+from leftovers import children
+
+from remotemedia import Pipeline
+
+# The numbers of the call in the tables of the kernel.
+MEMFD_CREATE = {"x86_64": 319, "aarch64": 279}
+
+PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
+LOAD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06
+ALLOW, REFUSE = 0x7FFF0000, 0x00050000
+
+
+class Double:
+    def process(self, item):
+        return item * 2
+
+
+def limit_files():
+    """No file, of memory neither, may be as large as an item."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, 65_536))
+
+
+def forbid_memfd():
+    """The call that makes anonymous memory is refused, as by the filter of a container."""
+    number = MEMFD_CREATE[os.uname().machine]
+    steps = [
+        (LOAD, 0, 0, 0),
+        (JUMP_IF_EQUAL, 0, 1, number),
+        (RETURN, 0, 0, REFUSE | errno.EPERM),
+        (RETURN, 0, 0, ALLOW),
+    ]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
+    program = ctypes.create_string_buffer(struct.pack("@HP", len(steps), ctypes.addressof(code)))
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    if libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, program, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "no filter")
+
+
+def segments():
+    """The shared memory that this process and its workers have mapped, by the names of its files."""
+    found = []
+    for process in (os.getpid(), *children()):
+        lines = Path(f"/proc/{process}/maps").read_text(encoding="utf-8").splitlines()
+        names = [line.split(maxsplit=5)[5] for line in lines if "s" in line.split()[1]]
+        found += [name for name in names if "remotemedia" in name]
+    return found
+
+
+def main():
+    {"files": limit_files, "memfd": forbid_memfd, "nothing": lambda: None}[sys.argv[1]]()
+    pipeline = Pipeline("p").add_node(Double(), id="node", placement="process", replicas=2)
+    with pipeline.open() as session:
+        outputs = list(session.map(np.full(1_000_000, number) for number in range(6)))
+        found = {
+            "sums": [int(output.sum()) for output in outputs],
+            "has_large": len(segments()) > 4,
+            "is_deleted": all(name.endswith(" (deleted)") for name in segments()),
+            "is_memfd": all(name.startswith("/memfd:") for name in segments()),
+            "names": [str(name) for name in Path("/dev/shm").glob(f"remotemedia-{os.getpid()}-*")],
+        }
+    print(json.dumps(found))  # noqa: T201 - What a test reads.
+
+
+if __name__ == "__main__":
+    main()
