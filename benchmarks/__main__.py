@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks import (
     audio_chunks,
     builtin_nodes,
+    crossings,
     custom_nodes,
     importing,
     interrupting,
@@ -20,6 +21,7 @@ from benchmarks import (
     report,
     sessions,
     stages,
+    worker_lives,
 )
 from benchmarks.measuring import Effort, Figure, NotMeasuredError, Outcome, measure
 
@@ -31,6 +33,8 @@ FIGURES: list[Figure] = [
     *stages.FIGURES,
     *interrupting.FIGURES,
     *audio_chunks.FIGURES,
+    *crossings.FIGURES,
+    *worker_lives.FIGURES,
     *importing.FIGURES,
     *long_inputs.FIGURES,
 ]

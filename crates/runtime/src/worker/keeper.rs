@@ -23,6 +23,9 @@ use crate::progress::Reading;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// As long may a worker take, besides the time of an item, to come to it: the machine may be busy.
+const TAKING_TIME: Duration = Duration::from_millis(300);
+
 /// As many answers are unpacked before others have their turn.
 const AT_ONCE: usize = 64;
 
@@ -467,7 +470,7 @@ impl<P: Payload> Attendance<'_, P> {
         let has_items = self.remote.lock().pending.values().next().is_some_and(|pending| pending.is_sent);
         if !has_items || self.whereabouts().is_some() {
             self.quiet_since = Instant::now();
-        } else if self.quiet_since.elapsed() >= timeout {
+        } else if self.quiet_since.elapsed() >= timeout + TAKING_TIME {
             self.kill(LossCause::TimedOut(timeout));
         }
     }

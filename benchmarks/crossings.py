@@ -1,0 +1,266 @@
+"""Items that go to a worker and back, against a pipe of the standard library and against plain copies."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import statistics
+from collections import deque
+from contextlib import contextmanager
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.measuring import Figure, alternate
+from remotemedia import Pipeline, with_options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from multiprocessing.connection import Connection
+
+    from benchmarks.measuring import Effort, Samples
+
+__all__ = ["FIGURES", "pinned"]
+
+ROUND_TRIPS = 500
+ITEMS = 100_000
+PIPED_ITEMS = 10_000
+SMALL_ARRAY = np.ones(8_192)
+LARGE_ARRAY = np.ones(131_072)
+HUGE_ARRAY = np.ones(1_310_720)
+PERCENTILE = 99
+
+
+class AddOne:
+    """Answers a number, which takes no time."""
+
+    def process(self, item: int) -> int:
+        return item + 1
+
+
+class First:
+    """Answers a small part of a large item."""
+
+    def process(self, item: Any) -> float:
+        return float(item[0])
+
+
+class Same:
+    """Answers its item."""
+
+    def process(self, item: Any) -> Any:
+        return item
+
+
+class Copy:
+    """Answers an array of its own."""
+
+    def process(self, item: Any) -> Any:
+        return item.copy()
+
+
+@contextmanager
+def pinned() -> Iterator[None]:
+    """Keep this process and those that it starts on one core.
+
+    To wake an idle one takes longer than all the rest, and chance decides.
+    """
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+def _serve(connection: Connection, node: Any) -> None:
+    while (item := connection.recv()) is not None:
+        connection.send(node.process(item))
+
+
+@contextmanager
+def _pipe(node: Any) -> Iterator[Callable[[Any], Any]]:
+    """A node behind a `multiprocessing.Pipe`, which pickles."""
+    spawn = multiprocessing.get_context("spawn")
+    here, there = spawn.Pipe()
+    process = spawn.Process(target=_serve, args=(there, node))
+    process.start()
+
+    def call(item: Any) -> Any:
+        here.send(item)
+        return here.recv()
+
+    try:
+        yield call
+    finally:
+        here.send(None)
+        process.join()
+        here.close()
+        there.close()
+
+
+def _trips(call: Callable[[Any], Any], item: Any, count: int = ROUND_TRIPS) -> list[float]:
+    times = []
+    for _ in range(count):
+        started = perf_counter()
+        call(item)
+        times.append((perf_counter() - started) * 1e6)
+    return times
+
+
+def _tail(times: list[float]) -> float:
+    return statistics.quantiles(times, n=100)[PERCENTILE - 1]
+
+
+def _to_pipe(node: Any, item: Any, of_times: Callable[[list[float]], float], effort: Effort) -> Samples:
+    with (
+        pinned(),
+        Pipeline([with_options(node, placement="process")]).open() as session,
+        _pipe(node) as piped,
+    ):
+        return alternate(
+            lambda: of_times(_trips(session.call, item)),
+            lambda: of_times(_trips(piped, item)),
+            effort.rounds(30),
+        )
+
+
+def round_trip(effort: Effort) -> Samples:
+    """A small int there and back, median."""
+    return _to_pipe(AddOne(), 1, statistics.median, effort)
+
+
+def round_trip_tail(effort: Effort) -> Samples:
+    """A small int there and back, 99th percentile."""
+    return _to_pipe(AddOne(), 1, _tail, effort)
+
+
+def array_there(effort: Effort) -> Samples:
+    """64 kB there, a small answer back."""
+    return _to_pipe(First(), SMALL_ARRAY, statistics.median, effort)
+
+
+def stream(effort: Effort) -> Samples:
+    """Many small ints one after the other, a thousand of them as unit."""
+    node = AddOne()
+    with Pipeline([with_options(node, placement="process")]).open() as session, _pipe(node) as piped:
+
+        def ours() -> float:
+            started = perf_counter()
+            deque(session.map(range(ITEMS)), maxlen=0)
+            return (perf_counter() - started) * 1e6 / ITEMS
+
+        def by_hand() -> float:
+            started = perf_counter()
+            for item in range(PIPED_ITEMS):
+                piped(item)
+            return (perf_counter() - started) * 1e6 / PIPED_ITEMS
+
+        return alternate(ours, by_hand, effort.rounds(12))
+
+
+def _copies(array: Any, count: int) -> float:
+    target = np.empty_like(array)
+    times = []
+    for _ in range(40):
+        started = perf_counter()
+        for _ in range(count):
+            np.copyto(target, array)
+        times.append((perf_counter() - started) * 1e6)
+    return statistics.median(times)
+
+
+def _to_copies(node: Any, array: Any, copies: int, effort: Effort, *, with_trip: bool = False) -> Samples:
+    with pinned(), Pipeline([with_options(node, placement="process")]).open() as session:
+
+        def baseline() -> float:
+            # What a small item needs for the same way is no copy.
+            trip = statistics.median(_trips(session.call, [1.0])) if with_trip else 0.0
+            return _copies(array, copies) + trip
+
+        return alternate(
+            lambda: statistics.median(_trips(session.call, array, 40)), baseline, effort.rounds(30)
+        )
+
+
+def megabyte_there(effort: Effort) -> Samples:
+    """1 MB there, a small answer back, to a copy and a small round trip."""
+    return _to_copies(First(), LARGE_ARRAY, 1, effort, with_trip=True)
+
+
+def there_and_back(effort: Effort) -> Samples:
+    """10 MB there, and 10 MB of the node's own back, whose copy is a third one in the baseline."""
+    return _to_copies(Copy(), HUGE_ARRAY, 3, effort)
+
+
+def unchanged(effort: Effort) -> Samples:
+    """10 MB there and back as they were."""
+    return _to_copies(Same(), HUGE_ARRAY, 1, effort)
+
+
+FIGURES = [
+    Figure(
+        "round-trip",
+        "an int to a worker and back, on one core (median)",
+        "multiprocessing.Pipe",
+        "µs",
+        "ratio",
+        0.6,
+        round_trip,
+    ),
+    Figure(
+        "round-trip-p99",
+        "the same (99th percentile)",
+        "multiprocessing.Pipe",
+        "µs",
+        "ratio",
+        1,
+        round_trip_tail,
+    ),
+    Figure(
+        "worker-map",
+        "session.map of 100,000 ints, an item",
+        "multiprocessing.Pipe, one by one",
+        "µs",
+        "ratio",
+        0.2,
+        stream,
+    ),
+    Figure(
+        "array-64k",
+        "64 kB there, a float back, on one core",
+        "multiprocessing.Pipe",
+        "µs",
+        "ratio",
+        0.5,
+        array_there,
+    ),
+    Figure(
+        "array-1M",
+        "1 MB there, a float back",
+        "one copy and a small round trip",
+        "µs",
+        "ratio",
+        1.4,
+        megabyte_there,
+    ),
+    Figure(
+        "array-10M",
+        "10 MB there, a copy of it back",
+        "three copies, one of them the node's",
+        "µs",
+        "ratio",
+        1.2,
+        there_and_back,
+    ),
+    Figure(
+        "array-10M-same",
+        "10 MB there and back unchanged",
+        "one copy",
+        "µs",
+        "ratio",
+        1.2,
+        unchanged,
+    ),
+]

@@ -1,0 +1,187 @@
+"""What workers are for and what they cost: two cores, and how soon one is ready."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.measuring import Figure, alternate
+from remotemedia import Node, Pipeline, with_options
+
+if TYPE_CHECKING:
+    from benchmarks.measuring import Effort, Samples
+
+__all__ = ["FIGURES"]
+
+ITEMS = 200
+WORK_SECS = 0.001
+
+
+class Spin:
+    """Adds numbers up in Python for about a millisecond, holding the interpreter's lock."""
+
+    def __init__(self, turns: int) -> None:
+        self.turns = turns
+
+    def process(self, item: int) -> int:
+        total = 0
+        for turn in range(self.turns):
+            total += turn
+        return item + (total < 0)
+
+
+class WhoAmI(Node):
+    """Answers the number of its process."""
+
+    def process(self, _item: int) -> int:
+        return os.getpid()
+
+
+class Weighty(Node):
+    """A node with weights."""
+
+    def __init__(self, weights: Any) -> None:
+        super().__init__()
+        self.weights = weights
+
+    def process(self, item: int) -> int:
+        return item
+
+
+def _turns() -> int:
+    """As many turns as take a millisecond on this machine."""
+    turns = 1000
+    node = Spin(turns)
+    started = perf_counter()
+    for _ in range(50):
+        node.process(1)
+    return round(turns * WORK_SECS * 50 / (perf_counter() - started))
+
+
+def two_workers(effort: Effort) -> Samples:
+    """Two nodes in a worker each."""
+    turns = _turns()
+    nodes = [with_options(Spin(turns), placement="process", queue_size=64) for _ in range(2)]
+    return _to_inline(nodes, [Spin(turns), Spin(turns)], effort)
+
+
+def two_replicas(effort: Effort) -> Samples:
+    """One node in two workers."""
+    turns = _turns()
+    return _to_inline([with_options(Spin(turns), placement="process", replicas=2)], [Spin(turns)], effort)
+
+
+def _to_inline(nodes: list[Any], inline: list[Any], effort: Effort) -> Samples:
+    with Pipeline(nodes).open() as session, Pipeline(inline).open() as alone:
+
+        def run(opened: Any) -> float:
+            started = perf_counter()
+            for _ in opened.map(range(ITEMS)):
+                pass
+            return (perf_counter() - started) * 1e3
+
+        return alternate(lambda: run(session), lambda: run(alone), effort.rounds(12))
+
+
+def _opening(node: Any) -> float:
+    opening = Pipeline([with_options(node, placement="process")]).open()
+    started = perf_counter()
+    with opening:
+        return (perf_counter() - started) * 1e3
+
+
+def ready(effort: Effort) -> Samples:
+    """From opening a session to its worker's being ready."""
+
+    def nothing() -> float:
+        started = perf_counter()
+        subprocess.run([sys.executable, "-c", "pass"], check=True)
+        return (perf_counter() - started) * 1e3
+
+    return alternate(lambda: _opening(WhoAmI()), nothing, effort.rounds(24))
+
+
+def replaced(effort: Effort) -> Samples:
+    """From a kill to the next output."""
+    killed = Pipeline().add_node(WhoAmI(), placement="process", max_restarts=10_000, restart_window=0.001)
+    with killed.open() as session:
+
+        def ours() -> float:
+            process = session.call(0)
+            started = perf_counter()
+            os.kill(process, signal.SIGKILL)
+            while session.call(0) == process:
+                pass
+            return (perf_counter() - started) * 1e3
+
+        return alternate(ours, lambda: _opening(WhoAmI()), effort.rounds(24))
+
+
+def weights(effort: Effort) -> Samples:
+    """A node of 10 MB against one without weights and a copy."""
+    array = np.ones(1_310_720)
+    target = np.empty_like(array)
+
+    def baseline() -> float:
+        # Its worker must import numpy as well.
+        took = _opening(Weighty(np.ones(1)))
+        started = perf_counter()
+        np.copyto(target, array)
+        return took + (perf_counter() - started) * 1e3
+
+    return alternate(lambda: _opening(Weighty(array)), baseline, effort.rounds(24))
+
+
+FIGURES = [
+    Figure(
+        "two-workers",
+        "two nodes of 1 ms of Python, a worker each",
+        "both in this process",
+        "ms",
+        "ratio",
+        0.53,
+        two_workers,
+    ),
+    Figure(
+        "two-replicas",
+        "one such node with replicas=2",
+        "in this process",
+        "ms",
+        "ratio",
+        0.53,
+        two_replicas,
+    ),
+    Figure(
+        "worker-ready",
+        "a session with one worker opened",
+        "python -c pass",
+        "ms",
+        "difference",
+        80,
+        ready,
+    ),
+    Figure(
+        "worker-replaced",
+        "kill to the next output",
+        "a session with one worker opened",
+        "ms",
+        "difference",
+        20,
+        replaced,
+    ),
+    Figure(
+        "worker-weights",
+        "a worker of a node of 10 MB opened",
+        "the same without weights, and one copy",
+        "ms",
+        "difference",
+        5,
+        weights,
+    ),
+]
