@@ -73,7 +73,7 @@ pub(crate) fn keep<P: Payload>(remote: &Arc<Remote<P>>) {
         restarts.retain(|then| now.duration_since(*then) < remote.spec.restart_window);
         let counts = !(end.was_ready && matches!(end.cause, LossCause::TimedOut(_)));
         let is_spent = counts && restarts.len() >= remote.spec.max_restarts;
-        let is_final = remote.lock().is_closing || !has_been_ready || is_spent || end.has_lost_its_way;
+        let is_final = remote.is_ending() || !has_been_ready || is_spent || end.has_lost_its_way;
         let loss = remote.loss(&end, restarts.len(), is_final);
         if end.has_lost_its_way {
             remote.tell_why_lost();

@@ -1,6 +1,7 @@
 //! What the end of a worker means for what it was at.
 
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::keeper::End;
 use super::link::Transport;
@@ -14,6 +15,12 @@ use crate::{Payload, Phase};
 const POISONOUS: usize = 2;
 
 impl<P: Payload> Remote<P> {
+    /// Whether no other worker should be started: the session closes, or should have ended by now.
+    pub(crate) fn is_ending(&self) -> bool {
+        let state = self.lock();
+        state.is_closing || state.end_by.is_some_and(|end_by| Instant::now() >= end_by)
+    }
+
     /// What is told about a worker that is gone.
     pub(crate) fn loss(&self, end: &End, restarts: usize, is_final: bool) -> Loss {
         let node = end.reading.map_or(0, |reading| reading.node).min(self.spec.node_ids.len() - 1);
