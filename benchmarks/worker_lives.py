@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.measuring import Figure, alternate
-from remotemedia import Node, Pipeline, with_options
+from benchmarks.worker_nodes import Spin, Weighty, WhoAmI
+from remotemedia import Pipeline, with_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -27,45 +28,17 @@ ITEMS = 200
 WORK_SECS = 0.001
 
 
-class Spin:
-    """Adds numbers up in Python for about a millisecond, holding the interpreter's lock."""
-
-    def __init__(self, turns: int) -> None:
-        self.turns = turns
-
-    def process(self, item: int) -> int:
-        total = 0
-        for turn in range(self.turns):
-            total += turn
-        return item + (total < 0)
-
-
-class WhoAmI(Node):
-    """Answers the number of its process."""
-
-    def process(self, _item: int) -> int:
-        return os.getpid()
-
-
-class Weighty(Node):
-    """A node with weights."""
-
-    def __init__(self, weights: Any) -> None:
-        super().__init__()
-        self.weights = weights
-
-    def process(self, item: int) -> int:
-        return item
-
-
 def _turns() -> int:
     """As many turns as take a millisecond on this machine."""
-    turns = 1000
-    node = Spin(turns)
+    node = Spin(10_000)
+    best = min(_secs_of(node) for _ in range(50))
+    return round(node.turns * WORK_SECS / best)
+
+
+def _secs_of(node: Spin) -> float:
     started = perf_counter()
-    for _ in range(50):
-        node.process(1)
-    return round(turns * WORK_SECS * 50 / (perf_counter() - started))
+    node.process(1)
+    return perf_counter() - started
 
 
 def two_workers(effort: Effort) -> Samples:
