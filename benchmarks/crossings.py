@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import statistics
 from collections import deque
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from benchmarks.measuring import Effort, Samples
 
-__all__ = ["FIGURES", "pinned"]
+__all__ = ["FIGURES"]
 
 ROUND_TRIPS = 500
 ITEMS = 100_000
@@ -53,15 +53,18 @@ class Same:
         return item
 
 
-class Copy:
-    """Answers an array of its own."""
+class Exchange:
+    """Answers an array that it has had all along, so that nothing but the way is measured."""
 
-    def process(self, item: Any) -> Any:
-        return item.copy()
+    def initialize(self) -> None:
+        self.answer = np.zeros_like(HUGE_ARRAY)
+
+    def process(self, _item: Any) -> Any:
+        return self.answer
 
 
 @contextmanager
-def pinned() -> Iterator[None]:
+def _pinned() -> Iterator[None]:
     """Keep this process and those that it starts on one core.
 
     To wake an idle one takes longer than all the rest, and chance decides.
@@ -115,13 +118,13 @@ def _tail(times: list[float]) -> float:
 
 def _to_pipe(node: Any, item: Any, of_times: Callable[[list[float]], float], effort: Effort) -> Samples:
     with (
-        pinned(),
+        _pinned(),
         Pipeline([with_options(node, placement="process")]).open() as session,
-        _pipe(node) as piped,
+        _pipe(node) as call,
     ):
         return alternate(
             lambda: of_times(_trips(session.call, item)),
-            lambda: of_times(_trips(piped, item)),
+            lambda: of_times(_trips(call, item)),
             effort.rounds(30),
         )
 
@@ -142,9 +145,12 @@ def array_there(effort: Effort) -> Samples:
 
 
 def stream(effort: Effort) -> Samples:
-    """Many small ints one after the other, a thousand of them as unit."""
+    """Many small ints one after the other, an item: on all cores, as the pipe is the fastest on one."""
     node = AddOne()
-    with Pipeline([with_options(node, placement="process")]).open() as session, _pipe(node) as piped:
+    with ExitStack() as stack:
+        session = stack.enter_context(Pipeline([with_options(node, placement="process")]).open())
+        with _pinned():
+            call = stack.enter_context(_pipe(node))
 
         def ours() -> float:
             started = perf_counter()
@@ -152,32 +158,34 @@ def stream(effort: Effort) -> Samples:
             return (perf_counter() - started) * 1e6 / ITEMS
 
         def by_hand() -> float:
-            started = perf_counter()
-            for item in range(PIPED_ITEMS):
-                piped(item)
-            return (perf_counter() - started) * 1e6 / PIPED_ITEMS
+            with _pinned():
+                started = perf_counter()
+                for item in range(PIPED_ITEMS):
+                    call(item)
+                return (perf_counter() - started) * 1e6 / PIPED_ITEMS
 
         return alternate(ours, by_hand, effort.rounds(12))
 
 
-def _copies(array: Any, count: int) -> float:
-    target = np.empty_like(array)
+def _copies(pairs: list[tuple[Any, Any]]) -> float:
     times = []
     for _ in range(40):
         started = perf_counter()
-        for _ in range(count):
+        for target, array in pairs:
             np.copyto(target, array)
         times.append((perf_counter() - started) * 1e6)
     return statistics.median(times)
 
 
-def _to_copies(node: Any, array: Any, copies: int, effort: Effort, *, with_trip: bool = False) -> Samples:
-    with pinned(), Pipeline([with_options(node, placement="process")]).open() as session:
+def _to_copies(
+    node: Any, array: Any, pairs: list[tuple[Any, Any]], effort: Effort, *, with_trip: bool = False
+) -> Samples:
+    with _pinned(), Pipeline([with_options(node, placement="process")]).open() as session:
 
         def baseline() -> float:
             # What a small item needs for the same way is no copy.
             trip = statistics.median(_trips(session.call, [1.0])) if with_trip else 0.0
-            return _copies(array, copies) + trip
+            return _copies(pairs) + trip
 
         return alternate(
             lambda: statistics.median(_trips(session.call, array, 40)), baseline, effort.rounds(30)
@@ -186,17 +194,25 @@ def _to_copies(node: Any, array: Any, copies: int, effort: Effort, *, with_trip:
 
 def megabyte_there(effort: Effort) -> Samples:
     """1 MB there, a small answer back, to a copy and a small round trip."""
-    return _to_copies(First(), LARGE_ARRAY, 1, effort, with_trip=True)
+    pairs = [(np.empty_like(LARGE_ARRAY), LARGE_ARRAY)]
+    return _to_copies(First(), LARGE_ARRAY, pairs, effort, with_trip=True)
 
 
 def there_and_back(effort: Effort) -> Samples:
-    """10 MB there, and 10 MB of the node's own back, whose copy is a third one in the baseline."""
-    return _to_copies(Copy(), HUGE_ARRAY, 3, effort)
+    """10 MB there, and as much of the node's own back."""
+    pairs = [(np.empty_like(HUGE_ARRAY), HUGE_ARRAY)] * 2
+    return _to_copies(Exchange(), HUGE_ARRAY, pairs, effort)
+
+
+def there_and_back_apart(effort: Effort) -> Samples:
+    """The same to copies that touch as much memory: two arrays, each to a place of its own."""
+    pairs = [(np.empty_like(array), array) for array in (HUGE_ARRAY, np.ones_like(HUGE_ARRAY))]
+    return _to_copies(Exchange(), HUGE_ARRAY, pairs, effort)
 
 
 def unchanged(effort: Effort) -> Samples:
     """10 MB there and back as they were."""
-    return _to_copies(Same(), HUGE_ARRAY, 1, effort)
+    return _to_copies(Same(), HUGE_ARRAY, [(np.empty_like(HUGE_ARRAY), HUGE_ARRAY)], effort)
 
 
 FIGURES = [
@@ -221,7 +237,7 @@ FIGURES = [
     Figure(
         "worker-map",
         "session.map of 100,000 ints, an item",
-        "multiprocessing.Pipe, one by one",
+        "multiprocessing.Pipe, one by one, on one core",
         "µs",
         "ratio",
         0.2,
@@ -247,12 +263,21 @@ FIGURES = [
     ),
     Figure(
         "array-10M",
-        "10 MB there, a copy of it back",
-        "three copies, one of them the node's",
+        "10 MB there, other 10 MB back",
+        "two copies",
         "µs",
         "ratio",
         1.2,
         there_and_back,
+    ),
+    Figure(
+        "array-10M-apart",
+        "the same",
+        "copies of two arrays to two places",
+        "µs",
+        "ratio",
+        None,
+        there_and_back_apart,
     ),
     Figure(
         "array-10M-same",

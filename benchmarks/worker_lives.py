@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -12,9 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.measuring import Figure, alternate
-from remotemedia import Node, Pipeline, with_options
+from benchmarks.worker_nodes import Spin, Weighty, WhoAmI
+from remotemedia import Pipeline, with_options
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from multiprocessing.connection import Connection
+
     from benchmarks.measuring import Effort, Samples
 
 __all__ = ["FIGURES"]
@@ -23,45 +28,17 @@ ITEMS = 200
 WORK_SECS = 0.001
 
 
-class Spin:
-    """Adds numbers up in Python for about a millisecond, holding the interpreter's lock."""
-
-    def __init__(self, turns: int) -> None:
-        self.turns = turns
-
-    def process(self, item: int) -> int:
-        total = 0
-        for turn in range(self.turns):
-            total += turn
-        return item + (total < 0)
-
-
-class WhoAmI(Node):
-    """Answers the number of its process."""
-
-    def process(self, _item: int) -> int:
-        return os.getpid()
-
-
-class Weighty(Node):
-    """A node with weights."""
-
-    def __init__(self, weights: Any) -> None:
-        super().__init__()
-        self.weights = weights
-
-    def process(self, item: int) -> int:
-        return item
-
-
 def _turns() -> int:
     """As many turns as take a millisecond on this machine."""
-    turns = 1000
-    node = Spin(turns)
+    node = Spin(10_000)
+    best = min(_secs_of(node) for _ in range(50))
+    return round(node.turns * WORK_SECS / best)
+
+
+def _secs_of(node: Spin) -> float:
     started = perf_counter()
-    for _ in range(50):
-        node.process(1)
-    return round(turns * WORK_SECS * 50 / (perf_counter() - started))
+    node.process(1)
+    return perf_counter() - started
 
 
 def two_workers(effort: Effort) -> Samples:
@@ -69,6 +46,40 @@ def two_workers(effort: Effort) -> Samples:
     turns = _turns()
     nodes = [with_options(Spin(turns), placement="process", queue_size=64) for _ in range(2)]
     return _to_inline(nodes, [Spin(turns), Spin(turns)], effort)
+
+
+def two_pipes(effort: Effort) -> Samples:
+    """The same two nodes, by hand."""
+    turns = _turns()
+    spawn = multiprocessing.get_context("spawn")
+    (first_out, first_in), (second_out, second_in), (last_out, last_in) = (
+        spawn.Pipe(duplex=False) for _ in range(3)
+    )
+    processes = [
+        spawn.Process(target=_work, args=(Spin(turns), first_out, second_in)),
+        spawn.Process(target=_work, args=(Spin(turns), second_out, last_in)),
+    ]
+    for process in processes:
+        process.start()
+
+    def by_hand(items: Iterable[int]) -> Iterable[int]:
+        for item in items:
+            first_in.send(item)
+        return (last_out.recv() for _ in items)
+
+    try:
+        with Pipeline([Spin(turns), Spin(turns)]).open() as alone:
+            return alternate(lambda: _millis(by_hand), lambda: _millis(alone.map), effort.rounds(12))
+    finally:
+        first_in.send(None)
+        for process in processes:
+            process.join()
+
+
+def _work(node: Spin, before: Connection, behind: Connection) -> None:
+    while (item := before.recv()) is not None:
+        behind.send(node.process(item))
+    behind.send(None)
 
 
 def two_replicas(effort: Effort) -> Samples:
@@ -79,14 +90,16 @@ def two_replicas(effort: Effort) -> Samples:
 
 def _to_inline(nodes: list[Any], inline: list[Any], effort: Effort) -> Samples:
     with Pipeline(nodes).open() as session, Pipeline(inline).open() as alone:
+        return alternate(lambda: _millis(session.map), lambda: _millis(alone.map), effort.rounds(12))
 
-        def run(opened: Any) -> float:
-            started = perf_counter()
-            for _ in opened.map(range(ITEMS)):
-                pass
-            return (perf_counter() - started) * 1e3
 
-        return alternate(lambda: run(session), lambda: run(alone), effort.rounds(12))
+def _millis(stream: Callable[[Iterable[int]], Iterable[int]]) -> float:
+    started = perf_counter()
+    count = sum(1 for _ in stream(range(ITEMS)))
+    took = (perf_counter() - started) * 1e3
+    if count != ITEMS:
+        raise AssertionError(f"{count} of {ITEMS} items came out")
+    return took
 
 
 def _opening(node: Any) -> float:
@@ -147,6 +160,15 @@ FIGURES = [
         "ratio",
         0.53,
         two_workers,
+    ),
+    Figure(
+        "two-pipes",
+        "the same by hand, processes and pipes",
+        "both in this process",
+        "ms",
+        "ratio",
+        None,
+        two_pipes,
     ),
     Figure(
         "two-replicas",

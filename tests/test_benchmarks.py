@@ -10,9 +10,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("name", ["call", "session-map", "concurrency", "interrupt", "audio-call"])
+@pytest.mark.parametrize(
+    "name", ["call", "session-map", "concurrency", "interrupt", "audio-call", "round-trip"]
+)
 def test_a_figure_stands_beside_its_baseline(tmp_path, name):
-    """Each kind of figure: one call, a stream, coroutines, an interrupt, audio."""
+    """Each kind of figure: one call, a stream, coroutines, an interrupt, audio, a worker."""
     file = tmp_path / "figures.json"
 
     subprocess.run(
