@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from remotemedia import Pipeline
+from remotemedia import Pipeline, with_options
 from remotemedia.exceptions import NodeError, SessionClosedError, SessionInterruptedError
 
 
@@ -111,7 +111,7 @@ def test_a_thread_that_was_left_behind_may_come_back_while_the_interpreter_ends(
     """It was unwound, let go of an interpreter that it did not hold, and aborted the process."""
     code = """
 import threading
-from remotemedia import Pipeline
+from remotemedia import Pipeline, with_options
 from remotemedia.exceptions import NodeTimeoutError
 
 has_begun, may_return = threading.Event(), threading.Event()
@@ -181,3 +181,22 @@ def test_a_streaming_node_begins_anew_in_asyncio():
             return [output async for output in session.map([1, 2])], await session.call(3)
 
     assert asyncio.run(two_streams()) == ([2, 4], 6)
+
+
+def test_map_takes_outputs_while_an_item_waits_for_room():
+    """Generators that make many outputs filled all queues up to the one who should have taken them."""
+    many = [with_options(Repeat(30), placement="thread", queue_size=2) for _ in range(2)]
+
+    with Pipeline(many).open() as session:
+        outputs = list(session.map(range(40)))
+
+    assert outputs == [number for number in range(40) for _ in range(900)]
+
+
+class Repeat:
+    def __init__(self, times):
+        self.times = times
+
+    def process(self, item):
+        for _ in range(self.times):
+            yield item

@@ -164,6 +164,16 @@ class OutputStream:
             `False` says that the session has closed.
         """
 
+    def offer(self, item: Any) -> bool:
+        """Put an item in without waiting for room: `is_held_up` tells whether it waits.
+
+        `False` if the session has closed.
+        """
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether the item put in last waits for room."""
+
     def put_and_wait(self, item: Any) -> bool:
         """Put an item in and wait until it is; `False` if the session has closed."""
 

@@ -214,7 +214,8 @@ class Session(_Closing):
         failure: Exception | None = None
         try:
             while True:
-                may_read = not is_ended and stream.load < limit
+                # Whoever waits for room takes outputs meanwhile: they may be what takes it up.
+                may_read = not is_ended and not stream.is_held_up and stream.load < limit
                 state, output = stream.next(0.0 if may_read else _WAIT_SECS)
                 if state == _OUTPUT:
                     yield output
@@ -229,7 +230,7 @@ class Session(_Closing):
                         is_ended, failure = True, error
                     if is_ended:
                         stream.end()
-                    elif not stream.put_and_wait(item):
+                    elif not stream.offer(item):
                         raise SessionClosedError(CLOSED)
         finally:
             stream.abandon()

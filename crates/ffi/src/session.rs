@@ -1,5 +1,6 @@
 //! An open pipeline for Python: what `remotemedia.sessions` puts its two session types on.
 
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -356,6 +357,36 @@ impl OutputStream {
             }
         };
         Ok(PyBool::new(py, is_in).to_owned().into_any())
+    }
+
+    /// Put an item in without waiting for room: `is_held_up` tells whether it waits. `False`: the session takes no more.
+    fn offer(&self, item: Py<PyAny>) -> bool {
+        const IS_IN: u8 = 1;
+        const IS_WAITING: u8 = 2;
+        let fate = Arc::new(AtomicU8::new(0));
+        let (outbox, fate_then) = (Arc::clone(&self.outbox), Arc::clone(&fate));
+        let told = Box::new(move |_| {
+            if fate_then.swap(IS_IN, Ordering::AcqRel) == IS_WAITING {
+                outbox.go_on();
+            }
+        });
+        match self.submit(Some(Object(item)), Some(told)) {
+            Admission::Now => true,
+            Admission::Never => false,
+            Admission::Later => {
+                self.outbox.hold_up();
+                if fate.compare_exchange(0, IS_WAITING, Ordering::AcqRel, Ordering::Acquire).is_err() {
+                    self.outbox.go_on();
+                }
+                true
+            }
+        }
+    }
+
+    /// Whether the item put in last waits for room.
+    #[getter]
+    fn is_held_up(&self) -> bool {
+        self.outbox.is_held_up()
     }
 
     /// Put an item in, and wait until it is.

@@ -36,6 +36,8 @@ struct State<P: Payload> {
     is_abandoned: bool,
     /// Whoever is to hear of news has heard of some, and has not looked since.
     is_told: bool,
+    /// The input put in last waits for room, and with it whoever brings the next one, who may be the taker of the outputs.
+    is_held_up: bool,
     forgotten: u64,
 }
 
@@ -71,6 +73,7 @@ impl<P: Payload> Outbox<P> {
             is_closed: false,
             is_abandoned: false,
             is_told: false,
+            is_held_up: false,
             forgotten: 0,
         };
         Self { state: Mutex::new(state), has_news: Condvar::new(), has_room: Condvar::new(), capacity, on_news }
@@ -79,6 +82,23 @@ impl<P: Payload> Outbox<P> {
     /// One more input is about to be put in. To be called before it is.
     pub fn expect_input(&self) {
         self.lock().under_way += 1;
+    }
+
+    /// The input put in last waits for room: no other is brought before [`Outbox::go_on`].
+    pub fn hold_up(&self) {
+        self.lock().is_held_up = true;
+    }
+
+    /// The input has found room. Ends a wait in [`Outbox::next`].
+    pub fn go_on(&self) {
+        let mut state = self.lock();
+        state.is_held_up = false;
+        self.tell(state);
+    }
+
+    /// Whether the input put in last waits for room.
+    pub fn is_held_up(&self) -> bool {
+        self.lock().is_held_up
     }
 
     /// No more inputs are put in.
@@ -100,9 +120,10 @@ impl<P: Payload> Outbox<P> {
         !state.waiting.is_empty() || state.is_closed || (state.is_ended && state.under_way == 0)
     }
 
-    /// The next output, or what there is instead within `patience`.
+    /// The next output, or what there is instead within `patience`; nothing as soon as the next input may be put in.
     pub fn next(&self, patience: Duration) -> Next<P> {
         let mut state = self.look();
+        let was_held_up = state.is_held_up;
         let mut deadline = None;
         loop {
             if let Some(next) = state.waiting.pop_front() {
@@ -126,7 +147,7 @@ impl<P: Payload> Outbox<P> {
                 }
                 Some(deadline) => deadline.saturating_duration_since(Instant::now()),
             };
-            if left.is_zero() {
+            if left.is_zero() || (was_held_up && !state.is_held_up) {
                 return Next::Nothing;
             }
             state = self.has_news.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
