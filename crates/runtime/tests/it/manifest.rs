@@ -1,13 +1,8 @@
 //! Generated manifests are read or refused, and never end anything else than well.
 
-use std::time::{Duration, Instant};
-
 use proptest::prelude::*;
 use remotemedia_runtime::{Error, Manifest};
 use serde_json::{Map, Value, json};
-
-/// Debug builds on busy machines are slow; what is quadratic takes minutes.
-const ENDS_WITHIN: Duration = Duration::from_secs(30);
 
 /// Any JSON value of moderate depth.
 fn any_value() -> impl Strategy<Value = Value> {
@@ -169,6 +164,7 @@ fn a_hundred_thousand_levels_of_nesting_are_refused() {
     }
 }
 
+/// So many that what is quadratic would never end.
 fn lines(line: impl Fn(usize) -> String) -> String {
     (0..100_000).map(line).collect::<Vec<_>>().join(",\n")
 }
@@ -178,7 +174,6 @@ fn a_hundred_thousand_nodes_are_read() {
     let nodes = lines(|n| format!("{{\"id\": \"n{n}\", \"node_type\": \"A\"}}"));
     let edges = lines(|n| format!("{{\"from\": \"n{}\", \"to\": \"n{n}\"}}", n.saturating_sub(1)));
     let (_, edges) = edges.split_once(",\n").unwrap();
-    let started = Instant::now();
 
     let chain = Manifest::parse(&format!("{{\"version\": \"v1\", \"nodes\": [\n{nodes}]}}")).unwrap();
     let connected = format!("{{\"version\": \"v1\", \"nodes\": [\n{nodes}], \"connections\": [{edges}]}}");
@@ -186,25 +181,21 @@ fn a_hundred_thousand_nodes_are_read() {
 
     assert_eq!(chain.nodes()[99_999].line, 100_001);
     assert_eq!(connected.specs()[99_999].after, ["n99998"]);
-    assert!(started.elapsed() < ENDS_WITHIN);
 }
 
 #[test]
 fn a_hundred_thousand_nodes_are_read_from_yaml() {
     let nodes = "\n- node_type: A".repeat(100_000);
-    let started = Instant::now();
 
     let manifest = Manifest::parse(&format!("version: v1\nnodes:{nodes}")).unwrap();
 
     assert_eq!(manifest.nodes()[99_999].line, 100_002);
-    assert!(started.elapsed() < ENDS_WITHIN);
 }
 
 #[test]
-fn a_hundred_thousand_nodes_are_refused_as_fast() {
+fn a_hundred_thousand_nodes_are_refused() {
     let nodes = lines(|n| format!("{{\"id\": \"n{n}\", \"node_type\": \"A\"}}"));
     let ring = lines(|n| format!("{{\"from\": \"n{n}\", \"to\": \"n{}\"}}", (n + 1) % 100_000));
-    let started = Instant::now();
 
     let twice = format!("{{\"version\": \"v1\", \"nodes\": [\n{nodes},\n{{\"id\": \"n0\", \"node_type\": \"A\"}}]}}");
     let twice = Manifest::parse(&twice).unwrap_err().to_string();
@@ -213,5 +204,4 @@ fn a_hundred_thousand_nodes_are_refused_as_fast() {
 
     assert_eq!(twice, "line 100002, nodes[100000].id: two nodes have the id 'n0'; give each node its own id");
     assert!(cycle.contains("the connections form a cycle: "), "{cycle}");
-    assert!(started.elapsed() < ENDS_WITHIN);
 }
