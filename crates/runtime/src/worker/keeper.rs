@@ -1,6 +1,7 @@
 //! The thread that keeps a worker: starts it, reads what it says, notices its end, and puts another in its place.
 
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,6 +52,15 @@ pub(crate) struct End {
 
 /// The life of the keeper's thread.
 pub(crate) fn keep<P: Payload>(remote: &Arc<Remote<P>>) {
+    let life = catch_unwind(AssertUnwindSafe(|| keep_until_settled(remote)));
+    if life.is_err() {
+        // It has said so itself; nobody may wait for its worker any more.
+        let loss = remote.first_node_lost(LossCause::NotStarted("the thread that keeps it has panicked".to_owned()));
+        settle(remote, Life::Failed, Some(&loss));
+    }
+}
+
+fn keep_until_settled<P: Payload>(remote: &Arc<Remote<P>>) {
     let mut restarts: Vec<Instant> = Vec::new();
     let mut has_been_ready = false;
     loop {
@@ -105,8 +115,9 @@ fn pause<P: Payload>(remote: &Remote<P>, restarts: usize) {
 }
 
 /// The worker is gone for good: whoever waits hears of it.
-fn settle<P: Payload>(remote: &Remote<P>, life: Life, loss: Option<&Loss>) {
+pub(super) fn settle<P: Payload>(remote: &Remote<P>, life: Life, loss: Option<&Loss>) {
     remote.forget_keeper();
+    remote.figures.process.store(0, Ordering::Relaxed);
     let (unanswered, former) = {
         let mut state = remote.lock();
         state.life = life;
@@ -116,7 +127,7 @@ fn settle<P: Payload>(remote: &Remote<P>, life: Life, loss: Option<&Loss>) {
     remote.note_traffic(former.as_deref());
     remote.changed.notify_all();
     for (_, pending) in unanswered {
-        let loss = loss.cloned().unwrap_or_else(|| remote.lock().last_loss(&remote.spec.node_ids));
+        let loss = loss.cloned().unwrap_or_else(|| remote.has_closed());
         pending.reply.fail(remote, remote.border.lost(&loss));
     }
     remote.changed.notify_all();

@@ -207,8 +207,7 @@ impl Link {
         Ok(true)
     }
 
-    fn flush_with(&self, flags: SendFlags) -> io::Result<bool> {
-        let mut writing = lock(&self.writing);
+    fn flush_with(&self, mut writing: MutexGuard<'_, Outgoing>, flags: SendFlags) -> io::Result<bool> {
         loop {
             if !self.write(&mut writing, flags)? {
                 return Ok(false);
@@ -331,15 +330,17 @@ impl Transport for Link {
     }
 
     fn flush(&self) -> io::Result<()> {
-        self.flush_with(SendFlags::NOSIGNAL).map(drop)
+        self.flush_with(lock(&self.writing), SendFlags::NOSIGNAL).map(drop)
     }
 
     fn flush_some(&self) -> io::Result<bool> {
-        if let Err(TryLockError::WouldBlock) = self.writing.try_lock() {
+        let writing = match self.writing.try_lock() {
+            Ok(writing) => writing,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             // Somebody else writes, and may be about to leave.
-            return Ok(false);
-        }
-        self.flush_with(SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+            Err(TryLockError::WouldBlock) => return Ok(false),
+        };
+        self.flush_with(writing, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
     }
 
     fn next(&self) -> io::Result<Option<Received>> {

@@ -34,6 +34,17 @@ impl<P: Payload> Remote<P> {
         }
     }
 
+    /// What is told where it is not the worker that ended, but those who see to it.
+    pub(crate) fn first_node_lost(&self, cause: LossCause) -> Loss {
+        let node_id = self.spec.node_ids[0].clone();
+        Loss { node_id, phase: Phase::Process, cause, stderr: String::new(), restarts: 0, is_final: true }
+    }
+
+    /// Why nothing can be begun any more where no worker was lost.
+    pub(crate) fn has_closed(&self) -> Loss {
+        self.first_node_lost(LossCause::NotStarted("its session has closed".to_owned()))
+    }
+
     fn phase_of(&self, end: &End) -> Phase {
         let state = self.lock();
         match end.reading {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::keeper;
 use super::link::Transport;
-use super::process::{self, usage};
+use super::process::{self, DYING_TIME, usage};
 use super::remote::{Job, LOOK, Life, Remote, Reply, State};
 use super::{Border, Loss, LossCause, WorkerSpec};
 use crate::node::{Done, Elsewhere, EndEarly, TellStep};
@@ -17,6 +17,9 @@ use crate::{Node, Outputs, Payload, Phase, WorkerMetrics};
 
 /// A worker whose session does not say until when may take as long to clean up.
 const CLEANUP_TIME: Duration = Duration::from_secs(10);
+
+/// A worker that is past its time is gone after as long, unless its keeper is held up.
+const BURIAL_TIME: Duration = DYING_TIME.saturating_add(Duration::from_secs(1));
 
 /// The nodes of a stage that runs in a worker: the first one takes the items of all of them, the others nothing.
 pub fn remote_nodes<P: Payload>(
@@ -64,14 +67,21 @@ impl<P: Payload> RemoteNode<P> {
         answer.unwrap_or(Ok(Outputs::None))
     }
 
-    fn wait_while(&self, is_not_yet: impl Fn(Life) -> bool + Send) {
+    /// Wait for the end of the worker; whether it came in time. What its keeper hands on may hold the keeper.
+    fn wait_until_gone(&self) -> bool {
         let remote = &self.remote;
-        P::wait(move || {
+        P::wait(|| {
             let mut state = remote.lock();
-            while is_not_yet(state.life) {
-                state = remote.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            while !matches!(state.life, Life::Failed | Life::Ended | Life::Unborn) {
+                let end_by = state.end_by.unwrap_or_else(|| Instant::now() + CLEANUP_TIME);
+                let left = (end_by + BURIAL_TIME).saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return false;
+                }
+                state = remote.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
             }
-        });
+            true
+        })
     }
 
     /// Nodes may take long to initialize: Ctrl-C ends the wait, and them.
@@ -110,8 +120,15 @@ impl<P: Payload> Node<P> for RemoteNode<P> {
             let remote = Arc::clone(&self.remote);
             remote.lock().life = Life::Starting;
             let life = move || P::live(|| keeper::keep(&remote));
-            self.keeper =
-                std::thread::Builder::new().name(format!("{}-keeper", self.remote.spec.node_ids[0])).spawn(life).ok();
+            let name = format!("{}-keeper", self.remote.spec.node_ids[0]);
+            match std::thread::Builder::new().name(name).spawn(life) {
+                Ok(keeper) => self.keeper = Some(keeper),
+                Err(error) => {
+                    let cause = LossCause::NotStarted(format!("no thread for it: {error}"));
+                    let loss = Loss { phase: Phase::Initialize, ..self.remote.first_node_lost(cause) };
+                    keeper::settle(&self.remote, Life::Failed, Some(&loss));
+                }
+            }
         }
         self.wait_until_ready()?;
         self.take_fault()
@@ -169,7 +186,10 @@ impl<P: Payload> Node<P> for RemoteNode<P> {
 
     fn cleanup(&mut self) -> Result<(), P::Fault> {
         self.end();
-        self.wait_while(|life| !matches!(life, Life::Failed | Life::Ended | Life::Unborn));
+        if !self.wait_until_gone() {
+            let loss = Loss { phase: Phase::Cleanup, ..self.remote.first_node_lost(LossCause::LeftBehind) };
+            return Err(self.remote.border.lost(&loss));
+        }
         if let Some(keeper) = self.keeper.take() {
             // One that panicked has said so.
             P::wait(|| keeper.join()).ok();

@@ -19,7 +19,7 @@ const KEPT_LINES: usize = 20;
 const LONGEST_LINE: usize = 16 * 1024;
 
 /// A process that was killed is gone after at most so long, unless the kernel itself is stuck.
-const DYING_TIME: Duration = Duration::from_secs(5);
+pub(crate) const DYING_TIME: Duration = Duration::from_secs(5);
 
 /// The signal at which a worker writes the stacks of its threads.
 pub const TELL_STACKS: i32 = 50;
@@ -129,6 +129,16 @@ impl Process {
         self.read_lines(told);
         let status = self.child.try_wait().ok().flatten();
         status.map_or_else(|| LossCause::NotStarted("it cannot be waited for".to_owned()), cause_of)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            // Whoever kept it is gone in the middle of it.
+            self.kill();
+            self.bury(|_, _| {});
+        }
     }
 }
 

@@ -16,9 +16,9 @@ use super::kept::Kept;
 use super::link::{Letter, Link, Transport};
 use super::memory::Page;
 use super::wire::{Head, Kind};
-use super::{Border, Loss, LossCause, WorkerSpec};
+use super::{Border, Loss, WorkerSpec};
 use crate::node::{Done, TellStep};
-use crate::{Outputs, Payload, Phase};
+use crate::{Outputs, Payload};
 
 /// A thread that waits for a worker looks as often whether it should not.
 pub(super) const LOOK: Duration = Duration::from_millis(20);
@@ -209,8 +209,9 @@ impl<P: Payload> Remote<P> {
             };
             let mut state = self.lock();
             if matches!(state.life, Life::Failed | Life::Ended) {
-                let loss = state.last_loss(&self.spec.node_ids);
+                let loss = state.loss.clone();
                 drop(state);
+                let loss = loss.unwrap_or_else(|| self.has_closed());
                 return reply.fail(self, self.border.lost(&loss));
             }
             let line_now = if state.life == Life::Up { state.line.as_ref() } else { None };
@@ -280,20 +281,6 @@ impl<P: Payload> Remote<P> {
         {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-    }
-}
-
-impl<P: Payload> State<P> {
-    /// Why nothing can be begun any more.
-    pub(crate) fn last_loss(&self, node_ids: &[String]) -> Loss {
-        self.loss.clone().unwrap_or_else(|| Loss {
-            node_id: node_ids[0].clone(),
-            phase: Phase::Process,
-            cause: LossCause::NotStarted("its session has closed".to_owned()),
-            stderr: String::new(),
-            restarts: 0,
-            is_final: true,
-        })
     }
 }
 

@@ -3,8 +3,9 @@
 
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use remotemedia_runtime::worker::{
     Arrived, Border, Letter, Loss, LossCause, Notes, Opened, Said, View, WorkerSpec, Workplace, remote_nodes, serve,
@@ -15,7 +16,17 @@ use remotemedia_runtime::{
 };
 use serde_json::json;
 
+mod crossing;
+mod ends;
+mod losses;
+
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Whoever unpacks this number panics.
+const STUMBLE: i64 = 1_000_002;
+
+/// Whoever unpacks this number waits until the test lets it go on.
+const HOLD_UP: i64 = 1_000_004;
 
 /// An item of these tests.
 #[derive(Debug, Clone)]
@@ -52,6 +63,9 @@ impl Payload for Thing {
 struct Clerk {
     lines: Mutex<Vec<String>>,
     notes: Mutex<Vec<Vec<u8>>>,
+    /// Held by a test that wants unpacking to wait.
+    hold: Mutex<()>,
+    is_held_up: AtomicBool,
 }
 
 impl Border<Thing> for Clerk {
@@ -68,7 +82,15 @@ impl Border<Thing> for Clerk {
     fn unpack(&self, mut letter: Arrived) -> Result<Thing, Fault> {
         Ok(match letter.buffers.pop() {
             Some(buffer) => Thing::Seen(buffer),
-            None => Thing::Number(i64::from_le_bytes(letter.body[..8].try_into().expect("eight bytes"))),
+            None => Thing::Number(match i64::from_le_bytes(letter.body[..8].try_into().expect("eight bytes")) {
+                STUMBLE => panic!("a test wants this thread to panic"),
+                HOLD_UP => {
+                    self.is_held_up.store(true, Ordering::Release);
+                    drop(self.hold.lock());
+                    HOLD_UP
+                }
+                number => number,
+            }),
         })
     }
 
@@ -353,247 +375,4 @@ fn cause(fault: Fault) -> LossCause {
         Fault::Lost(loss) => loss.cause,
         Fault::Said(text) => panic!("not a loss: {text}"),
     }
-}
-
-#[test]
-fn items_go_to_a_worker_and_back_in_order() {
-    let bench = open(&["double"], json!({}));
-
-    let answers = bench.map(0..1000);
-
-    assert_eq!(answers, good((0..1000).map(|number| number * 2)));
-    assert_eq!(bench.close(), []);
-}
-
-#[test]
-fn neighbours_share_one_worker() {
-    let bench = open(&["double", "odd", "sum"], json!({}));
-    assert_eq!(bench.session.plan().stages().len(), 1);
-
-    assert_eq!(bench.map([1, 2, 3]), good([0]));
-    let bench = open(&["odd", "double", "sum"], json!({}));
-    assert_eq!(bench.map([1, 2, 3]), good([2, 8, -8]));
-}
-
-#[test]
-fn outputs_of_a_generator_come_one_by_one() {
-    let bench = open(&["count"], json!({}));
-
-    assert_eq!(bench.map([3, 0, 2]), good([1, 2, 3, 1, 2]));
-    assert_eq!(bench.close(), []);
-}
-
-#[test]
-fn large_buffers_are_read_in_place_and_come_back_unchanged() {
-    let bench = open(&["pass"], json!({}));
-    let bytes: Vec<u8> = (0..3_000_000_u32).map(|number| u8::try_from(number % 251).unwrap()).collect();
-
-    for _ in 0..5 {
-        bench.put(Some(Thing::Bytes(bytes.clone())));
-        let Ok(Thing::Seen(view)) = bench.next() else { panic!("bytes were expected") };
-        assert_eq!(&*view, &bytes[..]);
-        drop(view);
-    }
-    assert_eq!(bench.close(), []);
-}
-
-#[test]
-fn a_view_outlives_its_session() {
-    let bench = open(&["copy"], json!({}));
-    bench.put(Some(Thing::Bytes(vec![7; 200_000])));
-    let view = bench.next();
-
-    bench.close();
-
-    assert!(matches!(view, Ok(Thing::Seen(view)) if view.iter().all(|&byte| byte == 7)));
-}
-
-#[test]
-fn a_failure_names_its_node_and_the_worker_goes_on() {
-    let bench = open(&["double", "fail"], json!({}));
-
-    bench.put(Some(Thing::Number(1)));
-    assert_eq!(bench.number(), Ok(2));
-    let bench = open(&["fail"], json!({}));
-    let answers = bench.map([12, 13, 14]);
-    assert_eq!(answers[0], Ok(12));
-    assert_eq!(answers[1], Err(Fault::Said("fail in process: Said(\"thirteen\")".into())));
-    assert_eq!(answers.get(2), Some(&Ok(14)));
-}
-
-#[test]
-fn an_output_that_cannot_be_packed_is_a_failure_of_its_item() {
-    let bench = open(&["unpackable"], json!({}));
-
-    bench.put(Some(Thing::Number(1)));
-
-    assert_eq!(bench.number(), Err(Fault::Said("unpackable in process: Said(\"cannot be packed\")".into())));
-    assert_eq!(bench.close(), []);
-}
-
-#[test]
-fn a_node_that_does_not_initialize_fails_as_itself() {
-    let failed = try_open(&["double", "refuse"], json!({})).err();
-
-    assert_eq!(failed, Some(Fault::Said("refuse in initialize: Said(\"not today\")".into())));
-}
-
-#[test]
-fn a_worker_that_dies_in_initialize_is_named() {
-    let failed = try_open(&["die early"], json!({})).err().expect("it cannot be opened");
-
-    assert_eq!(cause(failed), LossCause::Killed(6));
-}
-
-#[test]
-fn a_cleanup_that_fails_is_told() {
-    let bench = open(&["fail late"], json!({}));
-
-    assert_eq!(bench.close(), [Fault::Said("fail late in cleanup: Said(\"at the end\")".into())]);
-}
-
-#[test]
-fn unfinished_items_are_given_again_when_a_worker_is_killed() {
-    let bench = open(&["pid"], json!({"max_restarts": 100}));
-    let mut killed = Vec::new();
-
-    for number in 0..300 {
-        bench.put(Some(Thing::Number(number)));
-        let process = bench.number().unwrap();
-        if number % 50 == 25 {
-            killed.push(process);
-            for extra in 0..10 {
-                bench.put(Some(Thing::Number(extra)));
-            }
-            kill(process);
-            for _ in 0..10 {
-                bench.number().unwrap();
-            }
-        }
-    }
-
-    killed.dedup();
-    assert_eq!(killed.len(), 6);
-    assert_eq!(bench.close(), []);
-}
-
-fn kill(process: i64) {
-    let process = rustix::process::Pid::from_raw(i32::try_from(process).unwrap()).unwrap();
-    rustix::process::kill_process(process, rustix::process::Signal::KILL).ok();
-}
-
-#[test]
-fn an_item_that_kills_twice_is_set_aside_and_the_stream_goes_on() {
-    let bench = open(&["abort"], json!({}));
-
-    let mut answers = bench.map([11, 12, 13, 14, 15]);
-
-    let fault = answers.remove(2).unwrap_err();
-    assert_eq!(cause(fault), LossCause::Killed(6));
-    assert_eq!(answers, good([11, 12, 14, 15]));
-    assert_eq!(bench.close(), []);
-}
-
-#[test]
-fn a_worker_that_always_dies_fails_its_session() {
-    let bench = open(&["exit"], json!({"max_restarts": 1}));
-
-    let answers = bench.map([13, 14]);
-
-    assert!(matches!(&answers[0], Err(Fault::Lost(loss)) if loss.cause == LossCause::Exited(3) && loss.is_final));
-}
-
-#[test]
-fn a_worker_that_takes_too_long_is_replaced() {
-    let bench = open(&["hang for ever"], json!({"timeout": 0.5}));
-
-    let mut answers = bench.map([12, 13, 14]);
-
-    let fault = answers.remove(1).unwrap_err();
-    assert_eq!(cause(fault), LossCause::TimedOut(Duration::from_millis(500)));
-    assert_eq!(answers, good([12, 14]));
-}
-
-#[test]
-fn a_state_is_brought_to_the_next_worker() {
-    let bench = open(&["sum"], json!({"snapshot_every": 7, "max_restarts": 10}));
-    let mut sum = 0;
-
-    for number in 1..=100 {
-        bench.put(Some(Thing::Number(number)));
-        sum += number;
-        assert_eq!(bench.number(), Ok(sum));
-        if number % 30 == 5 {
-            kill_worker(&bench);
-        }
-    }
-
-    assert_eq!(bench.close(), []);
-}
-
-fn kill_worker(bench: &Bench) {
-    let pid = bench.session.worker_processes().into_iter().next().expect("there is a worker");
-    kill(i64::from(pid));
-}
-
-#[test]
-fn replicas_work_side_by_side_and_order_is_kept() {
-    let bench = open(&["double"], json!({"replicas": 3}));
-
-    assert_eq!(bench.map(0..500), good((0..500).map(|number| number * 2)));
-    assert_eq!(bench.session.worker_processes().len(), 3);
-}
-
-#[test]
-fn a_batch_crosses_in_one_call() {
-    let bench = open(&["double"], json!({"batch": 8}));
-
-    assert_eq!(bench.map(0..20), good((0..20).map(|number| number * 2)));
-}
-
-#[test]
-fn an_interruption_drops_what_is_under_way() {
-    let bench = open(&["hang"], json!({}));
-    for number in [1, 13, 14, 15] {
-        bench.put(Some(Thing::Number(number)));
-    }
-    assert_eq!(bench.number(), Ok(1));
-
-    let dropped = bench.session.interrupt(&|| {});
-
-    // The end of the first one may not have been told yet.
-    assert!((3..=4).contains(&dropped), "{dropped}");
-    let outbox = Arc::new(Outbox::new(10, None));
-    outbox.expect_input();
-    bench.session.submit(Some(Thing::Number(5)), outbox.clone(), false, None);
-    assert!(matches!(outbox.next(PATIENCE), Next::Output(Thing::Number(5))));
-}
-
-#[test]
-fn a_worker_that_hangs_does_not_hold_up_the_end() {
-    let bench = open(&["hang for ever"], json!({}));
-    bench.put(Some(Thing::Number(13)));
-    let begun = Instant::now();
-    while bench.clerk.notes.lock().unwrap().is_empty() && begun.elapsed() < PATIENCE {
-        std::thread::yield_now();
-    }
-
-    let closed = bench.session.close(Duration::from_millis(300), &|| {});
-
-    assert!(begun.elapsed() < PATIENCE);
-    let causes: Vec<LossCause> = closed.cleanups.into_iter().map(|failure| cause(failure.fault)).collect();
-    assert_eq!(causes, [LossCause::LeftBehind]);
-}
-
-#[test]
-fn what_a_worker_says_arrives() {
-    let bench = open(&["note"], json!({}));
-
-    assert_eq!(bench.map([1, 2]), good([1, 2]));
-
-    let clerk = Arc::clone(&bench.clerk);
-    bench.close();
-    assert_eq!(clerk.notes.lock().unwrap().len(), 2);
-    let lines = clerk.lines.lock().unwrap();
-    assert!(lines.contains(&"Err: thing 1".to_owned()), "{lines:?}");
 }

@@ -1,0 +1,130 @@
+//! What crosses to a worker and back.
+
+use std::sync::Arc;
+
+use remotemedia_runtime::{Next, Outbox};
+use serde_json::json;
+
+use super::{Fault, PATIENCE, Thing, good, open};
+
+#[test]
+fn items_go_to_a_worker_and_back_in_order() {
+    let bench = open(&["double"], json!({}));
+
+    let answers = bench.map(0..1000);
+
+    assert_eq!(answers, good((0..1000).map(|number| number * 2)));
+    assert_eq!(bench.close(), []);
+}
+
+#[test]
+fn neighbours_share_one_worker() {
+    let bench = open(&["double", "odd", "sum"], json!({}));
+    assert_eq!(bench.session.plan().stages().len(), 1);
+
+    assert_eq!(bench.map([1, 2, 3]), good([0]));
+    let bench = open(&["odd", "double", "sum"], json!({}));
+    assert_eq!(bench.map([1, 2, 3]), good([2, 8, -8]));
+}
+
+#[test]
+fn outputs_of_a_generator_come_one_by_one() {
+    let bench = open(&["count"], json!({}));
+
+    assert_eq!(bench.map([3, 0, 2]), good([1, 2, 3, 1, 2]));
+    assert_eq!(bench.close(), []);
+}
+
+#[test]
+fn large_buffers_are_read_in_place_and_come_back_unchanged() {
+    let bench = open(&["pass"], json!({}));
+    let bytes: Vec<u8> = (0..3_000_000_u32).map(|number| u8::try_from(number % 251).unwrap()).collect();
+
+    for _ in 0..5 {
+        bench.put(Some(Thing::Bytes(bytes.clone())));
+        let Ok(Thing::Seen(view)) = bench.next() else { panic!("bytes were expected") };
+        assert_eq!(&*view, &bytes[..]);
+        drop(view);
+    }
+    assert_eq!(bench.close(), []);
+}
+
+#[test]
+fn a_view_outlives_its_session() {
+    let bench = open(&["copy"], json!({}));
+    bench.put(Some(Thing::Bytes(vec![7; 200_000])));
+    let view = bench.next();
+
+    bench.close();
+
+    assert!(matches!(view, Ok(Thing::Seen(view)) if view.iter().all(|&byte| byte == 7)));
+}
+
+#[test]
+fn a_failure_names_its_node_and_the_worker_goes_on() {
+    let bench = open(&["double", "fail"], json!({}));
+
+    bench.put(Some(Thing::Number(1)));
+    assert_eq!(bench.number(), Ok(2));
+    let bench = open(&["fail"], json!({}));
+    let answers = bench.map([12, 13, 14]);
+    assert_eq!(answers[0], Ok(12));
+    assert_eq!(answers[1], Err(Fault::Said("fail in process: Said(\"thirteen\")".into())));
+    assert_eq!(answers.get(2), Some(&Ok(14)));
+}
+
+#[test]
+fn an_output_that_cannot_be_packed_is_a_failure_of_its_item() {
+    let bench = open(&["unpackable"], json!({}));
+
+    bench.put(Some(Thing::Number(1)));
+
+    assert_eq!(bench.number(), Err(Fault::Said("unpackable in process: Said(\"cannot be packed\")".into())));
+    assert_eq!(bench.close(), []);
+}
+
+#[test]
+fn replicas_work_side_by_side_and_order_is_kept() {
+    let bench = open(&["double"], json!({"replicas": 3}));
+
+    assert_eq!(bench.map(0..500), good((0..500).map(|number| number * 2)));
+    assert_eq!(bench.session.worker_processes().len(), 3);
+}
+
+#[test]
+fn a_batch_crosses_in_one_call() {
+    let bench = open(&["double"], json!({"batch": 8}));
+
+    assert_eq!(bench.map(0..20), good((0..20).map(|number| number * 2)));
+}
+
+#[test]
+fn what_a_worker_says_arrives() {
+    let bench = open(&["note"], json!({}));
+
+    assert_eq!(bench.map([1, 2]), good([1, 2]));
+
+    let clerk = Arc::clone(&bench.clerk);
+    bench.close();
+    assert_eq!(clerk.notes.lock().unwrap().len(), 2);
+    let lines = clerk.lines.lock().unwrap();
+    assert!(lines.contains(&"Err: thing 1".to_owned()), "{lines:?}");
+}
+
+#[test]
+fn an_interruption_drops_what_is_under_way() {
+    let bench = open(&["hang"], json!({}));
+    for number in [1, 13, 14, 15] {
+        bench.put(Some(Thing::Number(number)));
+    }
+    assert_eq!(bench.number(), Ok(1));
+
+    let dropped = bench.session.interrupt(&|| {});
+
+    // The end of the first one may not have been told yet.
+    assert!((3..=4).contains(&dropped), "{dropped}");
+    let outbox = Arc::new(Outbox::new(10, None));
+    outbox.expect_input();
+    bench.session.submit(Some(Thing::Number(5)), outbox.clone(), false, None);
+    assert!(matches!(outbox.next(PATIENCE), Next::Output(Thing::Number(5))));
+}

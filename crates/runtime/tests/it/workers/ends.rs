@@ -1,0 +1,81 @@
+//! The end of a session with workers, whatever they are at.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use remotemedia_runtime::worker::LossCause;
+use serde_json::json;
+
+use super::{Fault, HOLD_UP, PATIENCE, STUMBLE, Thing, cause, open};
+
+#[test]
+fn a_cleanup_that_fails_is_told() {
+    let bench = open(&["fail late"], json!({}));
+
+    assert_eq!(bench.close(), [Fault::Said("fail late in cleanup: Said(\"at the end\")".into())]);
+}
+
+#[test]
+fn a_worker_that_hangs_does_not_hold_up_the_end() {
+    let bench = open(&["hang for ever"], json!({}));
+    bench.put(Some(Thing::Number(13)));
+    let begun = Instant::now();
+    while bench.clerk.notes.lock().unwrap().is_empty() && begun.elapsed() < PATIENCE {
+        std::thread::yield_now();
+    }
+
+    let closed = bench.session.close(Duration::from_millis(300), &|| {});
+
+    assert!(begun.elapsed() < PATIENCE);
+    let causes: Vec<LossCause> = closed.cleanups.into_iter().map(|failure| cause(failure.fault)).collect();
+    assert_eq!(causes, [LossCause::LeftBehind]);
+}
+
+#[test]
+fn no_worker_is_started_for_a_session_that_should_have_ended() {
+    let bench = open(&["pid"], json!({"replicas": 2, "max_restarts": 1000}));
+    let worker = bench.session.worker_processes()[0];
+
+    // The end of the first replica is not told to the second one before the first has ended.
+    let closed = bench.session.close(Duration::ZERO, &|| {});
+
+    let metrics = closed.metrics.unwrap();
+    assert_eq!(metrics.node_metrics[0].restarts, 0);
+    assert!(!is_running(worker));
+}
+
+#[test]
+fn a_keeper_that_panics_fails_its_session_and_leaves_no_process() {
+    let bench = open(&["double"], json!({}));
+    let worker = bench.session.worker_processes()[0];
+
+    let answers = bench.map([STUMBLE / 2]);
+
+    let Err(Fault::Lost(loss)) = &answers[0] else { panic!("a loss was expected: {answers:?}") };
+    assert!(loss.is_final && matches!(&loss.cause, LossCause::NotStarted(why) if why.contains("panicked")), "{loss:?}");
+    assert!(!is_running(worker));
+    assert_eq!(bench.close(), []);
+}
+
+#[test]
+fn a_keeper_that_is_held_up_does_not_hold_up_the_end() {
+    let bench = open(&["double"], json!({}));
+    let clerk = Arc::clone(&bench.clerk);
+    let held = clerk.hold.lock().unwrap();
+    bench.put(Some(Thing::Number(HOLD_UP / 2)));
+    while !clerk.is_held_up.load(Ordering::Acquire) {
+        std::thread::yield_now();
+    }
+
+    let closed = bench.session.close(Duration::from_millis(100), &|| {});
+
+    let causes: Vec<LossCause> = closed.cleanups.into_iter().map(|failure| cause(failure.fault)).collect();
+    assert_eq!(causes, [LossCause::LeftBehind]);
+    drop(held);
+}
+
+fn is_running(process: u32) -> bool {
+    Path::new(&format!("/proc/{process}")).exists()
+}
