@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from itertools import accumulate
+from pathlib import Path
 
 import pytest
 from chaos import TIRELESS, Sum
@@ -38,6 +39,55 @@ class Busy(Node):
         while time.process_time() < until:
             pass
         return item
+
+
+class Meets(Node):
+    """Becomes ready when as many workers are about to be; the first of them may refuse."""
+
+    def __init__(self, directory, count, *, does_refuse=False):
+        super().__init__()
+        self.directory = str(directory)
+        self.count = count
+        self.does_refuse = does_refuse
+
+    def leave_mark(self, kind):
+        (Path(self.directory) / f"{kind}-{os.getpid()}").touch()
+
+    def marks(self, kind):
+        return [name for name in os.listdir(self.directory) if name.startswith(kind)]
+
+    def initialize(self):
+        super().initialize()
+        self.leave_mark("here")
+        until = time.monotonic() + 20
+        while len(self.marks("here")) < self.count:
+            assert time.monotonic() < until, "nobody else comes"
+            time.sleep(0.005)
+        if self.does_refuse and f"here-{os.getpid()}" == min(self.marks("here")):
+            raise ValueError("not today")
+
+    def cleanup(self):
+        super().cleanup()
+        self.leave_mark("gone")
+
+    def process(self, item):
+        return item
+
+
+def test_replicas_become_ready_at_the_same_time(tmp_path):
+    with in_worker(Meets(tmp_path, 3), replicas=3).open() as session:
+        assert list(session.map(range(6))) == [0, 1, 2, 3, 4, 5]
+
+
+def test_all_replicas_are_cleaned_up_when_one_does_not_become_ready(tmp_path):
+    node = Meets(tmp_path, 3, does_refuse=True)
+
+    with pytest.raises(NodeError, match="not today"), in_worker(node, replicas=3).open():
+        pass
+
+    # This process has cleaned the object up before it sent it.
+    workers = {name.removeprefix("here") for name in node.marks("here")}
+    assert {name.removeprefix("gone") for name in node.marks("gone")} == workers | {f"-{os.getpid()}"}
 
 
 def test_restarts_and_redeliveries_are_counted(tmp_path):

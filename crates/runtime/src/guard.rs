@@ -104,6 +104,10 @@ impl<P: Payload> Guarded<P> {
 }
 
 impl<P: Payload> Node<P> for Guarded<P> {
+    fn prepare(&mut self) -> bool {
+        self.node.prepare()
+    }
+
     fn initialize(&mut self) -> Result<(), P::Fault> {
         self.node.initialize()
     }

@@ -74,6 +74,12 @@ pub trait Payload: Send + Sync + Sized + 'static {
 ///
 /// The engine calls `initialize` once before the first item and `cleanup` exactly once for each `initialize` that was entered.
 pub trait Node<P: Payload>: Send {
+    /// Begin to make ready, if that is done elsewhere: `initialize` will be called, and waits for it. Whether it was begun; `cleanup` is
+    /// called in any case then.
+    fn prepare(&mut self) -> bool {
+        false
+    }
+
     /// Make ready: load models, open connections.
     fn initialize(&mut self) -> Result<(), P::Fault> {
         Ok(())

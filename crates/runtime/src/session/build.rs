@@ -22,6 +22,9 @@ use crate::numbering::NO_INPUT;
 use crate::progress::Progress;
 use crate::{CancelFlag, Failure, ITEMS_IN_FLIGHT, Node, Payload, Phase, Plan, RunError, WhenFull};
 
+/// A node of one replica: the numbers of its stage, of the replica, and of the node in its stage.
+pub(super) type Place = (usize, usize, usize);
+
 impl<P: Payload> Session<P> {
     /// Initialize the nodes, which stand in plan order. If one fails, it and those before it are cleaned up.
     ///
@@ -78,11 +81,23 @@ impl<P: Payload> Session<P> {
     fn initialize(&self) -> Result<(), RunError<P::Fault>> {
         let core = &self.core;
         for number in 0..core.plan.nodes().len() {
-            for (stage, unit, node) in self.places_of(number) {
+            let places = self.places_of(number);
+            // Replicas that become ready elsewhere do so at the same time.
+            let prepare = |&(stage, unit, node): &Place| {
+                let is_begun = core.stages[stage].units[unit].lock().nodes[node].prepare();
+                if is_begun {
+                    self.owe_cleanup((stage, unit, node));
+                }
+                is_begun
+            };
+            let prepared: Vec<bool> = places.iter().map(prepare).collect();
+            for ((stage, unit, node), is_begun) in places.into_iter().zip(prepared) {
                 if self.stop.is_set() {
                     return Err(RunError::Cancelled);
                 }
-                self.owed.lock().unwrap_or_else(PoisonError::into_inner).push((stage, unit, node));
+                if !is_begun {
+                    self.owe_cleanup((stage, unit, node));
+                }
                 let mut machine = core.stages[stage].units[unit].lock();
                 machine.initialize(node)?;
                 machine.adopt_source(node);
@@ -91,8 +106,12 @@ impl<P: Payload> Session<P> {
         Ok(())
     }
 
+    fn owe_cleanup(&self, place: Place) {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner).push(place);
+    }
+
     /// Where the replicas of a node are.
-    fn places_of(&self, number: usize) -> Vec<(usize, usize, usize)> {
+    fn places_of(&self, number: usize) -> Vec<Place> {
         let core = &self.core;
         let stage = core.plan.stage_of(number);
         let node = core.plan.stages()[stage].nodes.binary_search(&number).expect("a node is in its stage");

@@ -149,7 +149,7 @@ pub struct Session<P: Payload> {
     interrupting: Mutex<()>,
     free: Free,
     /// Initialize was entered: stage, replica and node in it, in that order.
-    owed: Mutex<Vec<(usize, usize, usize)>>,
+    owed: Mutex<Vec<build::Place>>,
     stop: CancelFlag,
     calls_out: AtomicU64,
     /// Calls on their caller's thread that were interrupted, and that `interrupt` has not counted.

@@ -54,6 +54,21 @@ impl<P: Payload> RemoteNode<P> {
         }
     }
 
+    fn start_keeper(&mut self) {
+        let remote = Arc::clone(&self.remote);
+        remote.lock().life = Life::Starting;
+        let life = move || P::live(|| keeper::keep(&remote));
+        let name = format!("{}-keeper", self.remote.spec.node_ids[0]);
+        match std::thread::Builder::new().name(name).spawn(life) {
+            Ok(keeper) => self.keeper = Some(keeper),
+            Err(error) => {
+                let cause = LossCause::NotStarted(format!("no thread for it: {error}"));
+                let loss = Loss { phase: Phase::Initialize, ..self.remote.first_node_lost(cause) };
+                keeper::settle(&self.remote, Life::Failed, Some(&loss));
+            }
+        }
+    }
+
     /// Wait for the answer to a job.
     fn ask(&self, job: Job<P>) -> Result<Outputs<P>, P::Fault> {
         let (sender, answer) = sync_channel(1);
@@ -115,21 +130,15 @@ impl<P: Payload> RemoteNode<P> {
 }
 
 impl<P: Payload> Node<P> for RemoteNode<P> {
-    fn initialize(&mut self) -> Result<(), P::Fault> {
+    fn prepare(&mut self) -> bool {
         if self.index == 0 && self.keeper.is_none() {
-            let remote = Arc::clone(&self.remote);
-            remote.lock().life = Life::Starting;
-            let life = move || P::live(|| keeper::keep(&remote));
-            let name = format!("{}-keeper", self.remote.spec.node_ids[0]);
-            match std::thread::Builder::new().name(name).spawn(life) {
-                Ok(keeper) => self.keeper = Some(keeper),
-                Err(error) => {
-                    let cause = LossCause::NotStarted(format!("no thread for it: {error}"));
-                    let loss = Loss { phase: Phase::Initialize, ..self.remote.first_node_lost(cause) };
-                    keeper::settle(&self.remote, Life::Failed, Some(&loss));
-                }
-            }
+            self.start_keeper();
         }
+        self.index == 0
+    }
+
+    fn initialize(&mut self) -> Result<(), P::Fault> {
+        self.prepare();
         self.wait_until_ready()?;
         self.take_fault()
     }
