@@ -54,7 +54,7 @@ class Meets(Node):
         (Path(self.directory) / f"{kind}-{os.getpid()}").touch()
 
     def marks(self, kind):
-        return [name for name in os.listdir(self.directory) if name.startswith(kind)]
+        return [path.name for path in Path(self.directory).glob(f"{kind}-*")]
 
     def initialize(self):
         super().initialize()
