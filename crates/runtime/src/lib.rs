@@ -30,7 +30,7 @@ pub use metrics::{Metrics, NodeMetrics, WorkerMetrics};
 pub use native::{ValueFault, create_native_node, native_node_types};
 pub use node::{
     Bulk, BulkEnd, BulkOutcome, Done, Elsewhere, EndEarly, Fed, Feed, Items, Node, Observer, Outputs, Payload, Phase,
-    Sink, Stream, TellStep, Turn,
+    Sink, Start, Stream, TellStep, Turn,
 };
 pub use options::{Batch, DEFAULT_QUEUE_SIZE, OPTION_NAMES, OnError, OptionProblem, Options, Placement, WhenFull};
 pub use plan::{ITEMS_IN_FLIGHT, NodeSpec, Plan, PlanNode, Stage};

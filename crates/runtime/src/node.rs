@@ -132,6 +132,18 @@ pub trait Node<P: Payload>: Send {
         None
     }
 
+    /// Begin with several items, as with one. Answers for each what asks it to end early.
+    fn start_all(&mut self, starts: Vec<Start<P>>) -> Vec<Option<EndEarly>> {
+        P::hold(|| {
+            let starts = starts.into_iter();
+            let start = starts.map(|Start { item_index, item, done }| {
+                self.announce(&[item_index]);
+                self.start(item, done)
+            });
+            start.collect()
+        })
+    }
+
     /// Whether this node itself ends calls that take longer than its time limit.
     fn keeps_time(&self) -> bool {
         false
@@ -221,6 +233,16 @@ pub type EndEarly = Box<dyn FnOnce() + Send>;
 
 /// Takes the outputs of an item that was begun by [`Node::start`]. Never waits.
 pub type Done<P> = Box<dyn FnOnce(Result<Outputs<P>, <P as Payload>::Fault>) + Send>;
+
+/// An item to begin with.
+pub struct Start<P: Payload> {
+    /// Its index among the items of the pipeline.
+    pub item_index: u64,
+    /// The item.
+    pub item: P,
+    /// Told when it is done.
+    pub done: Done<P>,
+}
 
 /// What a node answers to one item.
 pub enum Outputs<P: Payload> {

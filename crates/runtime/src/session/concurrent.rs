@@ -10,7 +10,7 @@ use super::inbox::{Parcel, Popped};
 use super::parallel::{Piece, end_stream};
 use super::reorder::Completion;
 use super::stage::{Stage, Unit, inputs_of};
-use crate::node::EndEarly;
+use crate::node::{EndEarly, Start};
 use crate::{Outputs, Payload, numbering};
 
 /// The life of the thread of such a stage.
@@ -29,8 +29,7 @@ pub(crate) fn run_concurrent<P: Payload>(core: &Arc<Core<P>>, stage_index: usize
             break;
         };
         let (parcels, end) = with_those_behind(core, stage, (number, parcel));
-        // Begun in one go, and not in turn with what those before them do.
-        P::hold(|| parcels.into_iter().for_each(|(number, parcel)| begin_parcel(core, stage, number, parcel)));
+        begin_parcels(core, stage, parcels);
         if let Some((number, parcel)) = end {
             end_concurrent(core, stage, number, parcel);
         }
@@ -71,7 +70,20 @@ fn begin_next<P: Payload>(core: &Core<P>, stage: &Stage<P>) -> Option<Numbered<P
     }
 }
 
-fn begin_parcel<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, number: u64, parcel: Parcel<P>) {
+fn begin_parcels<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, parcels: Vec<Numbered<P>>) {
+    let mut starter = Starter::new(core, stage);
+    if starter.is_elsewhere {
+        for (number, parcel) in parcels {
+            begin_parcel(&mut starter, number, parcel);
+        }
+        return starter.start();
+    }
+    // Begun in one go, and not in turn with what those before them do.
+    P::hold(|| parcels.into_iter().for_each(|(number, parcel)| begin_parcel(&mut starter, number, parcel)));
+}
+
+fn begin_parcel<P: Payload>(starter: &mut Starter<'_, P>, number: u64, parcel: Parcel<P>) {
+    let (core, stage) = (starter.core, starter.stage);
     let header: Parcel<P> = parcel.header();
     let items = items_of(core, stage, parcel);
     if items.is_empty() {
@@ -83,7 +95,7 @@ fn begin_parcel<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, number: u64, 
     let whole = move |outputs| {
         core_of_end.stages[index].reorder().complete(number, Completion { header, outputs, was_given: true });
     };
-    start_all(core, stage, (number, input), items, Box::new(whole));
+    starter.add((number, input), items, Box::new(whole));
 }
 
 fn items_of<P: Payload>(core: &Core<P>, stage: &Stage<P>, parcel: Parcel<P>) -> Vec<P> {
@@ -100,7 +112,10 @@ fn end_concurrent<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, number: u64
         let (sender, whole) = sync_channel(1);
         // The one who waits is this thread, and waits for nothing else.
         let tell = Box::new(move |outputs| drop(sender.try_send(outputs)));
-        start_all(core, stage, (number, header.input), items, tell);
+        let mut starter = Starter::new(core, stage);
+        starter.add((number, header.input), items, tell);
+        starter.start();
+        hand_over(stage);
         outputs = whole.recv().unwrap_or_default();
     }
     end_stream(core, stage, 0, (number, header), outputs);
@@ -109,56 +124,108 @@ fn end_concurrent<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, number: u64
 /// Takes the outputs of all items of a parcel, in order.
 type Whole<P> = Box<dyn FnOnce(Vec<Piece<P>>) + Send>;
 
-/// Begin with items one after the other. The first one has its place in the reorder already.
-fn start_all<P: Payload>(
-    core: &Arc<Core<P>>,
-    stage: &Stage<P>,
-    (number, input): (u64, u64),
-    items: Vec<P>,
-    whole: Whole<P>,
-) {
-    let answers = (0..items.len()).map(|_| Vec::new()).collect();
-    let group = Arc::new(Group {
-        core: Arc::clone(core),
-        stage: stage.index,
-        number,
-        input,
-        answers: Mutex::new(Answers { missing: items.len(), outputs: answers, whole: Some(whole) }),
-        end_early: Mutex::default(),
-    });
-    stage.lock_started().insert(number, Arc::clone(&group));
-    for (slot, item) in items.into_iter().enumerate() {
-        // The one with the least to do; there are several where each has a process of its own.
-        let (unit_index, unit) = least_busy(stage);
-        if slot > 0 && !P::wait(|| stage.reorder().begin_item()) {
-            group.fill(slot, Vec::new());
-            continue;
+/// Begins with items in order, in the unit that has the least to do: there are several where each has a process of its own.
+struct Starter<'a, P: Payload> {
+    core: &'a Arc<Core<P>>,
+    stage: &'a Stage<P>,
+    /// Several items go to another process together; here each one runs the node, and the next waits its turn.
+    is_elsewhere: bool,
+    /// What is to be begun together, for each unit.
+    ready: Vec<Vec<Ready<P>>>,
+}
+
+/// An item that is about to be begun.
+struct Ready<P: Payload> {
+    group: Arc<Group<P>>,
+    slot: usize,
+    item: P,
+}
+
+impl<'a, P: Payload> Starter<'a, P> {
+    fn new(core: &'a Arc<Core<P>>, stage: &'a Stage<P>) -> Self {
+        let is_elsewhere = stage.units.iter().any(|unit| unit.elsewhere.is_some());
+        Self { core, stage, is_elsewhere, ready: stage.units.iter().map(|_| Vec::new()).collect() }
+    }
+
+    /// The items of a parcel. The first one has its place in the reorder already.
+    fn add(&mut self, (number, input): (u64, u64), items: Vec<P>, whole: Whole<P>) {
+        let (core, stage) = (self.core, self.stage);
+        let answers = (0..items.len()).map(|_| Vec::new()).collect();
+        let group = Arc::new(Group {
+            core: Arc::clone(core),
+            stage: stage.index,
+            number,
+            input,
+            answers: Mutex::new(Answers { missing: items.len(), outputs: answers, whole: Some(whole) }),
+            end_early: Mutex::default(),
+        });
+        stage.lock_started().insert(number, Arc::clone(&group));
+        for (slot, item) in items.into_iter().enumerate() {
+            if slot > 0 && !stage.reorder().begin_item_at_once() {
+                // Those who make room are among them.
+                self.start();
+                hand_over(stage);
+                if !P::wait(|| stage.reorder().begin_item()) {
+                    group.fill(slot, Vec::new());
+                    continue;
+                }
+            }
+            let (unit_index, unit) = least_busy(stage);
+            unit.under_way.fetch_add(1, Ordering::Relaxed);
+            self.ready[unit_index].push(Ready { group: Arc::clone(&group), slot, item });
+            if !self.is_elsewhere {
+                self.start();
+            }
         }
-        let mut machine = unit.lock_inside_hold();
-        // Asked inside, so that nothing old enters a node that has been told of an interrupt.
-        if !core.tracker.is_wanted(input) {
-            drop(machine);
-            group.fill(slot, Vec::new());
-            continue;
+    }
+
+    /// Begin with what is ready.
+    fn start(&mut self) {
+        for (unit_index, ready) in self.ready.iter_mut().enumerate() {
+            if !ready.is_empty() {
+                start_in(self.core, self.stage, unit_index, std::mem::take(ready));
+            }
         }
-        let of_done = Arc::clone(&group);
-        let started = Instant::now();
+    }
+}
+
+fn start_in<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, unit_index: usize, ready: Vec<Ready<P>>) {
+    let unit = &stage.units[unit_index];
+    let mut machine = unit.lock_inside_hold();
+    // Asked inside, so that nothing old enters a node that has been told of an interrupt.
+    let (wanted, unwanted): (Vec<_>, Vec<_>) =
+        ready.into_iter().partition(|ready| core.tracker.is_wanted(ready.group.input));
+    let started = Instant::now();
+    let mut groups = Vec::with_capacity(wanted.len());
+    let mut starts = Vec::with_capacity(wanted.len());
+    for Ready { group, slot, item } in wanted {
         machine.count_input(0);
-        machine.announce(0, &[numbering::item_index(input)]);
-        machine.progress.enter(0, input);
-        unit.under_way.fetch_add(1, Ordering::Relaxed);
+        let of_done = Arc::clone(&group);
         let done = Box::new(move |answer| {
             of_done.core.stages[of_done.stage].units[unit_index].under_way.fetch_sub(1, Ordering::Relaxed);
             of_done.finish(slot, started, answer);
         });
-        let end_early = unit.enter(&mut machine, |machine| machine.nodes[0].start(item, done));
+        starts.push(Start { item_index: numbering::item_index(group.input), item, done });
+        groups.push(group);
+    }
+    if let Some(first) = groups.first() {
+        machine.progress.enter(0, first.input);
+        let end_early = unit.enter(&mut machine, |machine| machine.nodes[0].start_all(starts));
         machine.progress.leave();
         drop(machine);
-        group.lock_end_early().extend(end_early);
-        if !core.tracker.is_wanted(input) {
-            // It has stopped to be so just before there was a way to tell.
-            group.end_early();
+        for (group, end_early) in groups.iter().zip(end_early) {
+            group.lock_end_early().extend(end_early);
+            if !core.tracker.is_wanted(group.input) {
+                // It has stopped to be so just before there was a way to tell.
+                group.end_early();
+            }
         }
+    } else {
+        drop(machine);
+    }
+    for Ready { group, slot, .. } in unwanted {
+        unit.under_way.fetch_sub(1, Ordering::Relaxed);
+        group.fill(slot, Vec::new());
     }
 }
 

@@ -142,6 +142,14 @@ impl<P, O> Reorder<P, O> {
         !state.is_closed
     }
 
+    /// The same without waiting; `false` if it may not now.
+    pub(crate) fn begin_item_at_once(&self) -> bool {
+        let mut state = self.lock();
+        let may_begin = state.running < self.width && !state.is_closed;
+        state.running += usize::from(may_begin);
+        may_begin
+    }
+
     /// An item of a parcel is done, and others of it are not.
     pub(crate) fn end_item(&self) {
         let mut state = self.lock();

@@ -9,34 +9,60 @@ use super::wire::{Head, Kind, phase_of};
 use super::{Arrived, steps};
 use crate::{Outputs, Payload};
 
+/// What came of a job, to be told when the teller holds nothing that the one who hears it may need.
+#[must_use = "somebody waits for it"]
+pub(crate) enum News<P: Payload> {
+    /// The job is done, or its outputs come one by one.
+    Answer(Reply<P>, Result<Outputs<P>, P::Fault>),
+    /// One more output, and not the last.
+    Output(Arc<Channel<P>>, P),
+}
+
+impl<P: Payload> News<P> {
+    /// Tell it. May wait for an output before it to be taken.
+    pub(crate) fn tell(self, remote: &Remote<P>) {
+        match self {
+            Self::Answer(reply, answer) => reply.tell(remote, answer),
+            Self::Output(channel, output) => channel.push(output),
+        }
+    }
+}
+
 impl<P: Payload> Remote<P> {
     /// See to a frame of the worker about items. Only the reader of the moment calls this.
-    pub(crate) fn deliver(&self, received: Received) {
+    pub(crate) fn take_in(&self, received: Received) -> Option<News<P>> {
         let Received { head, letter, .. } = received;
         match head.kind {
-            Kind::Output if head.extra > 0 => self.deliver_of_batch(head, letter),
-            Kind::Output => {
-                let Some(is_last) = self.note_output(head) else { return };
-                match self.border.unpack(letter) {
-                    Ok(output) => self.hand_out(head.number, output, is_last),
-                    Err(fault) => self.finish(head.number, Err(fault)),
+            Kind::Output if head.extra > 0 => self.take_in_of_batch(head, letter),
+            Kind::Output if self.is_repeated(head.number)? => {
+                if head.is_last {
+                    self.finish(head.number, Ok(Outputs::None))
+                } else {
+                    None
                 }
             }
-            Kind::Done => self.finish(head.number, Ok(())),
+            Kind::Output => match self.border.unpack(letter) {
+                Ok(output) if head.is_last => self.finish(head.number, Ok(Outputs::One(output))),
+                Ok(output) => self.note_output(head.number, output),
+                Err(fault) => self.finish(head.number, Err(fault)),
+            },
+            Kind::Done => self.finish(head.number, Ok(Outputs::None)),
             Kind::Fault => {
                 let fault = self.unpack_fault(head, &letter);
-                self.finish(head.number, Err(fault));
+                self.finish(head.number, Err(fault))
             }
             Kind::Steps => {
                 if let Some(tell) = self.tell_step.get() {
                     steps::read(&letter.body).for_each(|(node, took)| tell(node, took));
                 }
+                None
             }
             Kind::State => {
                 let outdated = self.lock().kept.remember(head, letter);
                 drop(outdated);
+                None
             }
-            _ => {}
+            _ => None,
         }
     }
 
@@ -46,47 +72,29 @@ impl<P: Payload> Remote<P> {
         self.border.unpack_fault(&self.spec.node_ids[node], phase_of(head.extra), &letter.body)
     }
 
-    /// Whether an output is wanted, and if, whether it is the last one of its item.
-    fn note_output(&self, head: Head) -> Option<bool> {
+    /// Whether an output came before, from a worker that is no more; `None` if nobody wants it.
+    fn is_repeated(&self, number: u64) -> Option<bool> {
         let mut state = self.lock();
-        let pending = state.pending.get_mut(&head.number)?;
-        if pending.repeated > 0 {
-            pending.repeated -= 1;
-            drop(state);
-            if head.is_last {
-                self.finish(head.number, Ok(()));
-            }
-            return None;
-        }
-        pending.emitted += 1;
-        Some(head.is_last)
+        let pending = state.pending.get_mut(&number)?;
+        let is_repeated = pending.repeated > 0;
+        pending.repeated -= usize::from(is_repeated);
+        Some(is_repeated)
     }
 
-    fn hand_out(&self, number: u64, output: P, is_last: bool) {
-        if is_last {
-            return match self.take(number) {
-                None => {}
-                Some(Reply::Stream(channel)) => {
-                    channel.push(output);
-                    channel.end(Ok(()));
-                }
-                Some(reply) => reply.tell(self, Ok(Outputs::One(output))),
-            };
-        }
+    /// An output that is not the last of its item.
+    fn note_output(&self, number: u64, output: P) -> Option<News<P>> {
         let mut state = self.lock();
-        let Some(pending) = state.pending.get_mut(&number) else { return };
+        let pending = state.pending.get_mut(&number)?;
+        pending.emitted += 1;
         if let Reply::Stream(channel) = &pending.reply {
-            let channel = Arc::clone(channel);
-            drop(state);
-            return channel.push(output);
+            return Some(News::Output(Arc::clone(channel), output));
         }
         let channel = Arc::new(Channel::new(output));
         let reply = std::mem::replace(&mut pending.reply, Reply::Stream(Arc::clone(&channel)));
-        drop(state);
-        reply.tell(self, Ok(Outputs::Many(Box::new(Drawn(channel)))));
+        Some(News::Answer(reply, Ok(Outputs::Many(Box::new(Drawn(channel))))))
     }
 
-    fn deliver_of_batch(&self, head: Head, letter: Arrived) {
+    fn take_in_of_batch(&self, head: Head, letter: Arrived) -> Option<News<P>> {
         let unpacked = self.border.unpack(letter);
         let fault = {
             let mut state = self.lock();
@@ -101,19 +109,12 @@ impl<P: Payload> Remote<P> {
                 (_, unpacked) => unpacked.err(),
             }
         };
-        if let Some(fault) = fault {
-            self.finish(head.number, Err(fault));
-        }
+        fault.and_then(|fault| self.finish(head.number, Err(fault)))
     }
 
-    /// Nothing more comes of a job.
-    pub(crate) fn finish(&self, number: u64, end: Result<(), P::Fault>) {
-        match self.take(number) {
-            None => {}
-            Some(Reply::Stream(channel)) => channel.end(end),
-            Some(Reply::Batch(answers, done)) => done(end.map(|()| answers)),
-            Some(reply) => reply.tell(self, end.map(|()| Outputs::None)),
-        }
+    /// Nothing more comes of a job than this.
+    pub(crate) fn finish(&self, number: u64, answer: Result<Outputs<P>, P::Fault>) -> Option<News<P>> {
+        self.take(number).map(|reply| News::Answer(reply, answer))
     }
 
     /// Nothing comes of a job that cost a worker. It is not given to the next one, not even to bring it where the old one was.

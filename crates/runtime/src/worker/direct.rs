@@ -65,7 +65,9 @@ impl<P: Payload> Remote<P> {
                 let read = P::wait(|| self.await_frame(&line.link));
                 is_reading = match read {
                     Ok(Some(received)) => {
-                        self.deliver(received);
+                        if let Some(news) = self.take_in(received) {
+                            news.tell(self);
+                        }
                         true
                     }
                     Ok(None) => {

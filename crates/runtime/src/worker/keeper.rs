@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fd::AsFd;
 use rustix::time::ClockId;
 
+use super::answers::News;
 use super::link::{Link, Received, Transport, pair};
 use super::memory::Page;
 use super::process::Process;
@@ -338,7 +339,11 @@ impl<P: Payload> Attendance<'_, P> {
                 // Unpacked in one go, and not in turn with whoever takes the outputs.
                 if !some.is_empty() {
                     self.quiet_since = Instant::now();
-                    P::hold(|| some.into_iter().for_each(|received| self.see_to(received)));
+                    let news: Vec<News<P>> =
+                        P::hold(|| some.into_iter().filter_map(|received| self.see_to(received)).collect());
+                    for news in news {
+                        news.tell(self.remote);
+                    }
                 }
             }
             if !is_more {
@@ -347,7 +352,7 @@ impl<P: Payload> Attendance<'_, P> {
         }
     }
 
-    fn see_to(&mut self, received: Received) {
+    fn see_to(&mut self, received: Received) -> Option<News<P>> {
         match received.head.kind {
             Kind::Ready => self.be_ready(received.head.extra > 0),
             Kind::Fault if !self.is_ready => {
@@ -363,8 +368,9 @@ impl<P: Payload> Attendance<'_, P> {
                 self.remote.figures.ended_resident_bytes.store(received.head.extra, Ordering::Relaxed);
             }
             Kind::CleanedUp => self.note_fault(&received),
-            _ => self.remote.deliver(received),
+            _ => return self.remote.take_in(received),
         }
+        None
     }
 
     /// A node failed in `initialize` or `cleanup`.
@@ -433,7 +439,9 @@ impl<P: Payload> Attendance<'_, P> {
             let (number, job) = next;
             match self.remote.write(&self.line, &job) {
                 Ok(letters) => send(&self.line, number, &job, letters, false),
-                Err(fault) => self.remote.finish(number, Err(fault)),
+                Err(fault) => {
+                    self.remote.finish(number, Err(fault)).into_iter().for_each(|news| news.tell(self.remote));
+                }
             }
         }
     }

@@ -12,7 +12,7 @@ use super::link::Transport;
 use super::process::{self, DYING_TIME, usage};
 use super::remote::{Job, LOOK, Life, Remote, Reply, State};
 use super::{Border, Loss, LossCause, WorkerSpec};
-use crate::node::{Done, Elsewhere, EndEarly, TellStep};
+use crate::node::{Done, Elsewhere, EndEarly, Start, TellStep};
 use crate::{Node, Outputs, Payload, Phase, WorkerMetrics};
 
 /// A worker whose session does not say until when may take as long to clean up.
@@ -73,7 +73,7 @@ impl<P: Payload> RemoteNode<P> {
     fn ask(&self, job: Job<P>) -> Result<Outputs<P>, P::Fault> {
         let (sender, answer) = sync_channel(1);
         let done: Done<P> = Box::new(move |answer| drop(sender.send(answer)));
-        self.remote.begin(job, Reply::Whole(done));
+        self.remote.begin([(job, Reply::Whole(done))]);
         let remote = &self.remote;
         let answer = P::wait(move || {
             remote.flush();
@@ -154,7 +154,7 @@ impl<P: Payload> Node<P> for RemoteNode<P> {
         let count = items.len();
         let (sender, answer) = sync_channel(1);
         let reply = Reply::Batch((0..count).map(|_| None).collect(), Box::new(move |answer| drop(sender.send(answer))));
-        self.remote.begin(Job::Batch(items), reply);
+        self.remote.begin([(Job::Batch(items), reply)]);
         let remote = &self.remote;
         let answer = P::wait(move || {
             remote.flush();
@@ -164,8 +164,14 @@ impl<P: Payload> Node<P> for RemoteNode<P> {
     }
 
     fn start(&mut self, item: P, done: Done<P>) -> Option<EndEarly> {
-        self.remote.begin(Job::Item(item), Reply::Whole(done));
+        self.remote.begin([(Job::Item(item), Reply::Whole(done))]);
         None
+    }
+
+    fn start_all(&mut self, starts: Vec<Start<P>>) -> Vec<Option<EndEarly>> {
+        let nothing = starts.iter().map(|_| None).collect();
+        self.remote.begin(starts.into_iter().map(|start| (Job::Item(start.item), Reply::Whole(start.done))));
+        nothing
     }
 
     fn flush(&mut self) -> Result<Outputs<P>, P::Fault> {

@@ -198,40 +198,41 @@ impl<P: Payload> Remote<P> {
         }
     }
 
-    /// Begin with a job; `reply` is told when it is done. Never waits for the worker.
-    pub(crate) fn begin(&self, job: Job<P>, reply: Reply<P>) {
-        let job = Arc::new(job);
+    /// Begin with jobs; each reply is told when its job is done. Never waits for the worker.
+    pub(crate) fn begin(&self, jobs: impl IntoIterator<Item = (Job<P>, Reply<P>)>) {
+        let mut jobs: Vec<_> = jobs.into_iter().map(|(job, reply)| (Arc::new(job), reply)).collect();
+        let mut refused = Vec::new();
         loop {
             let line = self.line_if_up();
-            let letters = match line.as_ref().map(|line| self.write(line, &job)).transpose() {
-                Ok(letters) => letters,
-                Err(fault) => return reply.fail(self, fault),
-            };
+            // Written in one go, and not in turn with whoever takes outputs.
+            let written: Vec<_> = P::hold(|| {
+                let write = |(job, _): &(Arc<Job<P>>, _)| line.as_ref().map(|line| self.write(line, job)).transpose();
+                jobs.iter().map(write).collect()
+            });
             let mut state = self.lock();
             if matches!(state.life, Life::Failed | Life::Ended) {
                 let loss = state.loss.clone();
                 drop(state);
                 let loss = loss.unwrap_or_else(|| self.has_closed());
-                return reply.fail(self, self.border.lost(&loss));
+                return jobs.into_iter().for_each(|(_, reply)| reply.fail(self, self.border.lost(&loss)));
             }
             let line_now = if state.life == Life::Up { state.line.as_ref() } else { None };
             if line_now.map(Arc::as_ptr) != line.as_ref().map(Arc::as_ptr) {
                 // It came up, or was lost, while the letters were written.
                 continue;
             }
-            let number = state.next_number;
-            state.next_number += 1;
-            let is_sent = letters.is_some();
-            if let (Some(line), Some(letters)) = (&line, letters) {
-                send(line, number, &job, letters, false);
+            for ((job, reply), letters) in jobs.drain(..).zip(written) {
+                match letters {
+                    Ok(letters) => state.enter(line.as_deref(), job, reply, letters),
+                    Err(fault) => refused.push((reply, fault)),
+                }
             }
-            state.pending.insert(number, Pending { job, reply, emitted: 0, repeated: 0, deaths: 0, is_sent });
-            let must_wake = state.reader == Reader::Nobody;
+            let must_wake = state.reader == Reader::Nobody && !state.pending.is_empty();
             drop(state);
             if must_wake {
                 self.wake_keeper();
             }
-            return;
+            return refused.into_iter().for_each(|(reply, fault)| reply.fail(self, fault));
         }
     }
 
@@ -284,13 +285,32 @@ impl<P: Payload> Remote<P> {
     }
 }
 
+impl<P: Payload> State<P> {
+    /// A job is under way: sent, if there are letters.
+    fn enter(&mut self, line: Option<&Line>, job: Arc<Job<P>>, reply: Reply<P>, letters: Option<Vec<Letter<'_>>>) {
+        let number = self.next_number;
+        self.next_number += 1;
+        let is_sent = letters.is_some();
+        if let (Some(line), Some(letters)) = (line, letters) {
+            send(line, number, &job, letters, false);
+        }
+        self.pending.insert(number, Pending { job, reply, emitted: 0, repeated: 0, deaths: 0, is_sent });
+    }
+}
+
 impl<P: Payload> Reply<P> {
     pub(super) fn tell(self, remote: &Remote<P>, answer: Result<Outputs<P>, P::Fault>) {
         match self {
             Self::Whole(done) => done(answer),
             Self::Direct => remote.answer_directly(answer),
-            Self::Stream(channel) => channel.end(answer.map(|_| ())),
-            Self::Batch(_, done) => done(answer.map(|_| Vec::new())),
+            Self::Stream(channel) => channel.end(match answer {
+                Ok(Outputs::One(output)) => {
+                    channel.push(output);
+                    Ok(())
+                }
+                answer => answer.map(|_| ()),
+            }),
+            Self::Batch(answers, done) => done(answer.map(|_| answers)),
         }
     }
 
@@ -302,7 +322,7 @@ impl<P: Payload> Reply<P> {
     fn give_up(self, remote: &Remote<P>) {
         match self {
             Self::Stream(channel) => channel.close(),
-            Self::Batch(answers, done) => done(Ok(answers)),
+            Self::Batch(..) => self.tell(remote, Ok(Outputs::None)),
             // Where the engine has been stopped it leaves off before it draws from this.
             reply => reply.tell(remote, Ok(Outputs::Many(Box::new(Nothing)))),
         }
