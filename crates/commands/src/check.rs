@@ -71,8 +71,12 @@ fn resources(plan: &Plan, number: usize) -> String {
     if stage.workers() > 0 {
         words.insert_str(0, &(counted(stage.workers(), "worker") + ", "));
     }
-    if stage.width() > 1 {
-        words += &format!(", {} at a time", counted(stage.width(), "item"));
+    let width = stage.width(DEFAULT_QUEUE_SIZE);
+    let has_them_at_once = stage.options.concurrency > 1 || stage.options.batch.is_some();
+    if stage.workers() > 0 && !has_them_at_once {
+        words += &format!(", up to {} sent ahead", counted(width, "item"));
+    } else if width > 1 {
+        words += &format!(", {} at a time", counted(width, "item"));
     }
     if plan.sides_of(number) > 1 && stage.options.when_full == WhenFull::Wait {
         // Its queue must take whatever it is brought.

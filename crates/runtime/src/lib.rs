@@ -33,7 +33,7 @@ pub use node::{
     Sink, Start, Stream, TellStep, Turn,
 };
 pub use options::{Batch, DEFAULT_QUEUE_SIZE, OPTION_NAMES, OnError, OptionProblem, Options, Placement, WhenFull};
-pub use plan::{ITEMS_IN_FLIGHT, NodeSpec, Plan, PlanNode, Stage};
+pub use plan::{NodeSpec, Plan, PlanNode, Stage};
 pub use runner::{CancelFlag, Failure, NodeFailure, RunError, Runner, Settings};
 pub use session::{
     Admission, AtWork, Client, Closed, Direct, Next, Outbox, Replicas, Reporter, Session, SessionSettings, Stall,

@@ -7,7 +7,7 @@ mod stages;
 
 use std::collections::{HashMap, HashSet};
 
-pub use self::stages::{ITEMS_IN_FLIGHT, Stage};
+pub use self::stages::Stage;
 use crate::suggest::did_you_mean;
 use crate::{Error, Options, Placement, Result};
 

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use super::PlanNode;
-use crate::{Options, Placement};
+use crate::{Options, Placement, WhenFull};
 
-/// As many items are with a worker at once, unless options ask for more: while it is at work on one, the next ones are on their way to
-/// it and the answers of earlier ones on their way back, and several of them share a wake-up.
-pub const ITEMS_IN_FLIGHT: usize = 64;
+/// The most items that are with a worker at once, without options that ask for more: while it is at work on one, the next ones are on
+/// their way to it and the answers of earlier ones on their way back, and several of them share a wake-up.
+const ITEMS_IN_FLIGHT: usize = 128;
 
 /// Neighbouring nodes that run together in one place, without a queue between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,11 +36,19 @@ impl Stage {
         self.workers() > 0 || options.replicas > 1 || options.concurrency > 1 || options.batch.is_some()
     }
 
-    /// The most items that are under way in the stage at once.
-    pub fn width(&self) -> usize {
-        let batch = self.options.batch.map_or(1, |batch| batch.size);
-        let least = if self.workers() > 0 { ITEMS_IN_FLIGHT } else { 1 };
-        self.options.replicas * self.options.concurrency.max(batch).max(least)
+    /// The most items that are under way in the stage at once, if a queue whose node does not say is of `queue_size`.
+    pub fn width(&self, queue_size: usize) -> usize {
+        let Options { replicas, concurrency, batch, .. } = self.options;
+        let batch = batch.map_or(1, |batch| batch.size);
+        let at_once = concurrency.max(batch);
+        replicas * if at_once == 1 && self.workers() > 0 { self.sent_ahead(queue_size) } else { at_once }
+    }
+
+    /// The most items that are with one worker. Who keeps its queue short does so for memory, or, where it drops what is old, to be up to
+    /// date: what is with a worker already can't be dropped.
+    fn sent_ahead(&self, queue_size: usize) -> usize {
+        let queue_size = self.options.queue_size.unwrap_or(queue_size);
+        if self.options.when_full == WhenFull::Wait { queue_size.saturating_mul(2).min(ITEMS_IN_FLIGHT) } else { 2 }
     }
 
     /// The threads that a session starts for the stage: one for each replica and one more that hands on what they have done; for workers
@@ -51,7 +59,7 @@ impl Stage {
 
     /// As many inputs can be in the stage and its queue, if a queue whose node does not say is of `queue_size`.
     pub fn capacity(&self, queue_size: usize) -> usize {
-        self.options.queue_size.unwrap_or(queue_size) + 2 * self.width()
+        self.options.queue_size.unwrap_or(queue_size) + 2 * self.width(queue_size)
     }
 }
 
@@ -191,8 +199,24 @@ mod tests {
 
         let stage = &plan.stages()[0];
 
-        let takes = (stage.workers(), stage.threads(), stage.width(), stage.capacity(64));
-        assert_eq!(takes, (2, 4, 2 * ITEMS_IN_FLIGHT, 8 + 4 * ITEMS_IN_FLIGHT));
+        let takes = (stage.workers(), stage.threads(), stage.width(64), stage.capacity(64));
+        assert_eq!(takes, (2, 4, 2 * 16, 8 + 2 * 32));
         assert!(stage.is_parallel() && !plan.is_direct());
+    }
+
+    #[test]
+    fn few_items_are_with_a_worker_where_that_is_asked_for() {
+        let width = |options: serde_json::Value| {
+            let mut options = options;
+            options["placement"] = json!("process");
+            Plan::new("p", &[spec("a", &[], &options)]).unwrap().stages()[0].width(64)
+        };
+
+        assert_eq!(width(json!({})), ITEMS_IN_FLIGHT);
+        assert_eq!(width(json!({"queue_size": 1000})), ITEMS_IN_FLIGHT);
+        assert_eq!(width(json!({"queue_size": 3})), 6);
+        assert_eq!(width(json!({"queue_size": 3, "when_full": "drop_oldest"})), 2);
+        assert_eq!(width(json!({"concurrency": 5})), 5);
+        assert_eq!(width(json!({"batch": 8, "replicas": 2})), 16);
     }
 }

@@ -20,7 +20,7 @@ use crate::machine::Machine;
 use crate::metrics::Recorders;
 use crate::numbering::NO_INPUT;
 use crate::progress::Progress;
-use crate::{CancelFlag, Failure, ITEMS_IN_FLIGHT, Node, Payload, Phase, Plan, RunError, WhenFull};
+use crate::{CancelFlag, Failure, Node, Payload, Phase, Plan, RunError, WhenFull};
 
 /// A node of one replica: the numbers of its stage, of the replica, and of the node in its stage.
 pub(super) type Place = (usize, usize, usize);
@@ -169,7 +169,7 @@ fn build_stage<P: Payload>(
     let sides = plan.sides_of(index);
     // Parts of an input that may overtake each other, or meet in different replicas, are put together first.
     let needs_assembler = sides > 1 || (planned.is_parallel() && (!options.is_ordered || machines[0].has_gates()));
-    let width = planned.width();
+    let width = planned.width(queue_size);
     let policy = Policy {
         capacity: if sides > 1 && options.when_full == WhenFull::Wait { usize::MAX } else { queue_size },
         when_full: options.when_full,
@@ -184,7 +184,7 @@ fn build_stage<P: Payload>(
             let reorder = Reorder::new(options.is_ordered, width, width + queue_size.max(width));
             // The items of a worker only wait there: it is cheaper to send several than to be woken for each.
             let is_sent_ahead = planned.workers() > 0 && options.concurrency == 1 && options.batch.is_none();
-            if is_sent_ahead { reorder.in_steps_of(ITEMS_IN_FLIGHT / 2) } else { reorder }
+            if is_sent_ahead { reorder.in_steps_of((width / options.replicas / 2).max(1)) } else { reorder }
         }),
         units: machines
             .into_iter()

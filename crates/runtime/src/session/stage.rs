@@ -196,6 +196,11 @@ impl<P: Payload> Stage<P> {
 
     /// An output of the only node of the stage, by each of its exits.
     pub(super) fn by_all_exits(&self, output: P) -> Vec<(usize, P)> {
+        if let [Link { exits, .. }] = &self.links[..]
+            && let [(exit, _)] = exits[..]
+        {
+            return vec![(exit, output)];
+        }
         let exits: Vec<usize> = self.links.iter().flat_map(|link| link.exits.iter().map(|(exit, _)| *exit)).collect();
         let (last, others) = exits.split_last().expect("outputs of a node go somewhere");
         let mut outputs: Vec<_> = others.iter().map(|&exit| (exit, output.duplicate())).collect();

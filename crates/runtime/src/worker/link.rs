@@ -69,6 +69,11 @@ impl<'a> Letter<'a> {
         }
     }
 
+    /// Whether it is a body alone, which travels as it is.
+    fn is_small(&self) -> bool {
+        self.places.is_empty() && self.body.len() <= LONGEST_BODY
+    }
+
     /// The frame of the letter. The other side answers for its buffers from now on.
     fn close(mut self, head: Head, out: &mut Vec<u8>) {
         let mut is_body_shared = false;
@@ -311,6 +316,9 @@ impl Transport for Link {
     }
 
     fn post(&self, head: Head, letter: Letter<'_>) {
+        if letter.is_small() {
+            return head.write(&[], &letter.body, false, &mut lock(&self.outgoing).bytes);
+        }
         let mut frame = Vec::with_capacity(letter.body.len() + wire::HEAD_LEN + letter.places.len() * wire::PLACE_LEN);
         letter.close(head, &mut frame);
         let Read::Frame(wire::Frame { places, .. }) = wire::read(&frame) else { return };
