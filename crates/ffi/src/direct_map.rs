@@ -12,7 +12,8 @@ use remotemedia_runtime::{Bulk, BulkEnd, NodeFailure, Payload, Phase};
 use crate::chain::{Chain, CurrentChunk};
 use crate::failure;
 use crate::object::Object;
-use crate::session::{Outputs, SessionCore};
+use crate::one_call::Outputs;
+use crate::session::SessionCore;
 
 /// As many items are taken at once at the most: those that a queue would hold.
 const LARGEST_CHUNK: usize = 64;

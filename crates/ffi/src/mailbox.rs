@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use pyo3::call::PyCallArgs;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
@@ -118,5 +119,29 @@ impl Drop for Delivery {
             // The loop was closed before it came. What the letters hold may hold the session, and would keep it alive.
             drop(std::mem::take(&mut *self.mailbox.lock()));
         }
+    }
+}
+
+/// Tell Python something: on the event loop, if there is one.
+pub(crate) fn tell(mailbox: Option<&Arc<Mailbox>>, news: impl FnOnce(Python<'_>) + Send + 'static) {
+    match mailbox {
+        Some(mailbox) => mailbox.post(news),
+        None => Python::attach(news),
+    }
+}
+
+/// What tells Python that there is news.
+pub(crate) fn news_of(on_news: Py<PyAny>, mailbox: Option<&Arc<Mailbox>>) -> Box<dyn Fn() + Send + Sync> {
+    let (on_news, mailbox) = (Arc::new(on_news), mailbox.cloned());
+    Box::new(move || {
+        let on_news = Arc::clone(&on_news);
+        tell(mailbox.as_ref(), move |py| hand(py, &on_news, ()));
+    })
+}
+
+/// Call somebody who has nobody to answer to.
+pub(crate) fn hand<'py>(py: Python<'py>, receiver: &Py<PyAny>, news: impl PyCallArgs<'py>) {
+    if let Err(error) = receiver.call1(py, news) {
+        error.write_unraisable(py, None);
     }
 }

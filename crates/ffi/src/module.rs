@@ -20,7 +20,9 @@ pub mod _core {
     #[pymodule_export]
     use crate::opener::Opener;
     #[pymodule_export]
-    use crate::session::{OutputStream, SessionCore, Ticket};
+    use crate::output_stream::OutputStream;
+    #[pymodule_export]
+    use crate::session::{SessionCore, Ticket};
     use crate::{call, command_line, failure, graph, json, worker};
 
     /// The version of the crates.

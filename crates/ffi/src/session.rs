@@ -1,27 +1,24 @@
 //! An open pipeline for Python: what `remotemedia.sessions` puts its two session types on.
 
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use pyo3::call::PyCallArgs;
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyList};
-use remotemedia_runtime::{
-    Admission, CancelFlag, Client, Closed, Direct, Next, Outbox, RunError, Session, SessionSettings, Sink, Stall,
-};
+use pyo3::types::PyDict;
+use remotemedia_runtime::{CancelFlag, Client, Closed, Direct, Outbox, Session, SessionSettings, Stall};
 
 use crate::bridge::Bridge;
 use crate::direct_map::DirectMap;
-use crate::mailbox::Mailbox;
+use crate::mailbox::{Mailbox, hand, news_of, tell};
 use crate::object::Object;
+use crate::one_call::{Call, Outputs, answer};
 use crate::opener::Opener;
+use crate::output_stream::OutputStream;
 use crate::sharing::thread_id;
 use crate::{failure, graph, json, log};
 
 /// A thread that waits looks for Ctrl-C as often.
-const LOOK: Duration = Duration::from_millis(50);
+pub(crate) const LOOK: Duration = Duration::from_millis(50);
 
 /// An open pipeline. Its nodes are initialized when it is made.
 #[pyclass(module = "remotemedia._core", subclass, frozen)]
@@ -31,7 +28,7 @@ pub(crate) struct SessionCore {
     pub(crate) chain: Option<Vec<Py<PyAny>>>,
     bridge: Arc<Bridge>,
     /// How the event loop hears of calls and streams, if it is one that has opened the session.
-    mailbox: Option<Arc<Mailbox>>,
+    pub(crate) mailbox: Option<Arc<Mailbox>>,
     stop: CancelFlag,
     is_direct: bool,
     /// The id of the node that makes the items, if one does.
@@ -108,7 +105,7 @@ impl SessionCore {
     }
 
     /// Refuse what would wait for ever for the node that asks for it.
-    fn check_outside(&self, word: &str) -> PyResult<()> {
+    pub(crate) fn check_outside(&self, word: &str) -> PyResult<()> {
         match self.session.node_of(thread_id()) {
             None => Ok(()),
             Some(node) => Err(failure::PipelineError::new_err(format!(
@@ -140,7 +137,7 @@ impl SessionCore {
     }
 
     /// Nobody waits for this call any more. Answers whether a node is at it still, and might have to be told again.
-    fn abandon(&self, py: Python<'_>, ticket: &Ticket) -> PyResult<bool> {
+    pub(crate) fn abandon(&self, py: Python<'_>, ticket: &Ticket) -> PyResult<bool> {
         let at_work = py.detach(|| self.session.abandon(&ticket.0));
         for at_work in &at_work {
             let Some(awaited) = self.bridge.awaited_by(py, at_work.thread())? else { continue };
@@ -345,237 +342,7 @@ impl SessionCore {
 
 /// Names a call that is under way.
 #[pyclass(module = "remotemedia._core", frozen)]
-pub(crate) struct Ticket(Arc<dyn Client<Object>>);
-
-/// The outputs of the items that one stream puts in, in order.
-#[pyclass(module = "remotemedia._core", frozen)]
-pub(crate) struct OutputStream {
-    core: Py<SessionCore>,
-    outbox: Arc<Outbox<Object>>,
-}
-
-#[pymethods]
-impl OutputStream {
-    /// Put an item in. `True`: it is in; `False`: the session takes no more; otherwise a future of the event loop, for either.
-    fn put<'py>(&self, py: Python<'py>, item: Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let Some(mailbox) = self.core.get().mailbox.clone() else {
-            return Err(PyRuntimeError::new_err("only a session of an event loop can put without waiting"));
-        };
-        let event_loop = mailbox.event_loop(py);
-        let waiting: Arc<OnceLock<Py<PyAny>>> = Arc::default();
-        let waiting_then = Arc::clone(&waiting);
-        let told = Box::new(move |is_in: bool| {
-            // Delivered on the loop, where this call has come back by then.
-            mailbox.post(move |py| waiting_then.get().map_or((), |future| settle(py, future, is_in)));
-        });
-        let is_in = match self.submit(Some(Object(item)), Some(told)) {
-            Admission::Now => true,
-            Admission::Never => false,
-            Admission::Later => {
-                let future = event_loop.call_method0("create_future")?;
-                return Ok(waiting.get_or_init(|| future.unbind()).bind(py).clone());
-            }
-        };
-        Ok(PyBool::new(py, is_in).to_owned().into_any())
-    }
-
-    /// Put an item in without waiting for room: `is_held_up` tells whether it waits. `False`: the session takes no more.
-    fn offer(&self, item: Py<PyAny>) -> bool {
-        const IS_IN: u8 = 1;
-        const IS_WAITING: u8 = 2;
-        let fate = Arc::new(AtomicU8::new(0));
-        let (outbox, fate_then) = (Arc::clone(&self.outbox), Arc::clone(&fate));
-        let told = Box::new(move |_| {
-            if fate_then.swap(IS_IN, Ordering::AcqRel) == IS_WAITING {
-                outbox.go_on();
-            }
-        });
-        match self.submit(Some(Object(item)), Some(told)) {
-            Admission::Now => true,
-            Admission::Never => false,
-            Admission::Later => {
-                self.outbox.hold_up();
-                if fate.compare_exchange(0, IS_WAITING, Ordering::AcqRel, Ordering::Acquire).is_err() {
-                    self.outbox.go_on();
-                }
-                true
-            }
-        }
-    }
-
-    /// Whether the item put in last waits for room.
-    #[getter]
-    fn is_held_up(&self) -> bool {
-        self.outbox.is_held_up()
-    }
-
-    /// Put an item in, and wait until it is.
-    fn put_and_wait(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<bool> {
-        let (sender, admitted) = std::sync::mpsc::sync_channel(1);
-        let told = Box::new(move |is_in| {
-            // The one who waits may have been interrupted.
-            sender.send(is_in).ok();
-        });
-        match self.submit(Some(Object(item)), Some(told)) {
-            Admission::Now => return Ok(true),
-            Admission::Never => return Ok(false),
-            Admission::Later => {}
-        }
-        let admitted = Mutex::new(admitted);
-        loop {
-            let is_in = py.detach(|| admitted.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(LOOK));
-            if let Ok(is_in) = is_in {
-                return Ok(is_in);
-            }
-            self.core.get().check_outside("put")?;
-            py.check_signals()?;
-        }
-    }
-
-    /// No more items come: the nodes are flushed.
-    fn end(&self) {
-        self.submit(None, None);
-        self.outbox.end();
-    }
-
-    /// Whether `next` has something to say without waiting.
-    #[getter]
-    fn has_news(&self) -> bool {
-        self.outbox.has_news()
-    }
-
-    /// Let outputs go that nobody takes; the inputs still run to their end.
-    fn discard(&self) {
-        self.outbox.abandon();
-    }
-
-    /// How many inputs are under way, and outputs not taken.
-    #[getter]
-    fn load(&self) -> usize {
-        self.outbox.load()
-    }
-
-    /// What there is within `patience` seconds: `(0, None)` for nothing, `(1, output)`, `(2, None)` at the end.
-    fn next(&self, py: Python<'_>, patience: f64) -> PyResult<(u8, Py<PyAny>)> {
-        let patience = Duration::try_from_secs_f64(patience).unwrap_or_default();
-        let next =
-            if patience.is_zero() { self.outbox.next(patience) } else { py.detach(|| self.outbox.next(patience)) };
-        match next {
-            Next::Output(output) => Ok((1, output.0)),
-            Next::Nothing => {
-                if !patience.is_zero() {
-                    self.core.get().check_outside("map")?;
-                }
-                py.check_signals()?;
-                Ok((0, py.None()))
-            }
-            Next::End => Ok((2, py.None())),
-            Next::Failed(error) => Err(failure::ended(py, error)),
-        }
-    }
-
-    /// Take no more, and drop what is under way. Answers as `SessionCore.abandon` does.
-    fn abandon(&self, py: Python<'_>) -> PyResult<bool> {
-        self.outbox.abandon();
-        let client: Arc<dyn Client<Object>> = self.outbox.clone();
-        self.core.get().abandon(py, &Ticket(client))
-    }
-}
-
-impl OutputStream {
-    fn submit(&self, item: Option<Object>, admitted: Option<Box<dyn FnOnce(bool) + Send>>) -> Admission {
-        self.outbox.expect_input();
-        let client: Arc<dyn Client<Object>> = self.outbox.clone();
-        // Attached: it never waits, and those whom it wakes need the interpreter for long, not for one item.
-        self.core.get().session.submit(item, client, false, admitted)
-    }
-}
-
-/// The outputs of one call.
-#[derive(Default)]
-pub(crate) struct Outputs(pub(crate) Vec<Object>);
-
-impl Outputs {
-    /// Nothing, the one output, or a list of several.
-    fn shape(mut self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        match self.0.len() {
-            0 => Ok(py.None()),
-            1 => Ok(self.0.remove(0).0),
-            _ => Ok(PyList::new(py, self.0.into_iter().map(|output| output.0))?.into_any().unbind()),
-        }
-    }
-}
-
-impl Sink<Object> for Outputs {
-    fn accept(&mut self, output: Object) -> PyResult<()> {
-        self.0.push(output);
-        Ok(())
-    }
-}
-
-type Answered = Box<dyn FnOnce(Outputs, Result<(), RunError<PyErr>>) + Send>;
-
-/// One call by the queue: collects the outputs of its input, and tells when they are all there.
-struct Call {
-    outputs: Mutex<Outputs>,
-    answered: Mutex<Option<Answered>>,
-}
-
-impl Call {
-    fn new(answered: Answered) -> Self {
-        Self { outputs: Mutex::default(), answered: Mutex::new(Some(answered)) }
-    }
-}
-
-impl Client<Object> for Call {
-    fn output(&self, output: Object) {
-        self.outputs.lock().unwrap_or_else(PoisonError::into_inner).0.push(output);
-    }
-
-    fn done(&self, outcome: Result<(), RunError<PyErr>>) {
-        let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let outputs = std::mem::take(&mut *self.outputs.lock().unwrap_or_else(PoisonError::into_inner));
-        if let Some(answered) = answered {
-            answered(outputs, outcome);
-        }
-    }
-
-    fn forget(&self) {}
-}
-
-fn answer(py: Python<'_>, done: &Py<PyAny>, outputs: Outputs, outcome: Result<(), RunError<PyErr>>) {
-    let answer = outcome.map_err(|error| failure::ended(py, error)).and_then(|()| outputs.shape(py));
-    match answer {
-        Ok(answer) => hand(py, done, (answer, py.None())),
-        Err(error) => hand(py, done, (py.None(), error.into_value(py))),
-    }
-}
-
-/// Give a future its result, unless whoever waits for it has gone.
-fn settle(py: Python<'_>, future: &Py<PyAny>, is_in: bool) {
-    let settled = future
-        .call_method0(py, "done")
-        .and_then(|is_done| is_done.is_truthy(py))
-        .and_then(|is_done| if is_done { Ok(()) } else { future.call_method1(py, "set_result", (is_in,)).map(drop) });
-    if let Err(error) = settled {
-        error.write_unraisable(py, None);
-    }
-}
-
-/// Call somebody who has nobody to answer to.
-fn hand<'py>(py: Python<'py>, receiver: &Py<PyAny>, news: impl PyCallArgs<'py>) {
-    if let Err(error) = receiver.call1(py, news) {
-        error.write_unraisable(py, None);
-    }
-}
-
-fn news_of(on_news: Py<PyAny>, mailbox: Option<&Arc<Mailbox>>) -> Box<dyn Fn() + Send + Sync> {
-    let (on_news, mailbox) = (Arc::new(on_news), mailbox.cloned());
-    Box::new(move || {
-        let on_news = Arc::clone(&on_news);
-        tell(mailbox.as_ref(), move |py| hand(py, &on_news, ()));
-    })
-}
+pub(crate) struct Ticket(pub(crate) Arc<dyn Client<Object>>);
 
 /// Do something that nobody hears the failure of.
 fn or_unraisable(work: impl FnOnce(Python<'_>) -> PyResult<()>) {
@@ -584,14 +351,6 @@ fn or_unraisable(work: impl FnOnce(Python<'_>) -> PyResult<()>) {
             error.write_unraisable(py, None);
         }
     });
-}
-
-/// Tell Python something: on the event loop, if there is one.
-fn tell(mailbox: Option<&Arc<Mailbox>>, news: impl FnOnce(Python<'_>) + Send + 'static) {
-    match mailbox {
-        Some(mailbox) => mailbox.post(news),
-        None => Python::attach(news),
-    }
 }
 
 fn setting<'py, T: FromPyObjectOwned<'py>>(settings: &Bound<'py, PyDict>, name: &str) -> PyResult<T> {

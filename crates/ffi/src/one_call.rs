@@ -1,0 +1,71 @@
+//! One call of a session: its outputs, and who is told of them.
+
+use std::sync::{Mutex, PoisonError};
+
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+use remotemedia_runtime::{Client, RunError, Sink};
+
+use crate::failure;
+use crate::mailbox::hand;
+use crate::object::Object;
+
+/// The outputs of one call.
+#[derive(Default)]
+pub(crate) struct Outputs(pub(crate) Vec<Object>);
+
+impl Outputs {
+    /// Nothing, the one output, or a list of several.
+    pub(crate) fn shape(mut self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match self.0.len() {
+            0 => Ok(py.None()),
+            1 => Ok(self.0.remove(0).0),
+            _ => Ok(PyList::new(py, self.0.into_iter().map(|output| output.0))?.into_any().unbind()),
+        }
+    }
+}
+
+impl Sink<Object> for Outputs {
+    fn accept(&mut self, output: Object) -> PyResult<()> {
+        self.0.push(output);
+        Ok(())
+    }
+}
+
+pub(crate) type Answered = Box<dyn FnOnce(Outputs, Result<(), RunError<PyErr>>) + Send>;
+
+/// One call by the queue: collects the outputs of its input, and tells when they are all there.
+pub(crate) struct Call {
+    outputs: Mutex<Outputs>,
+    answered: Mutex<Option<Answered>>,
+}
+
+impl Call {
+    pub(crate) fn new(answered: Answered) -> Self {
+        Self { outputs: Mutex::default(), answered: Mutex::new(Some(answered)) }
+    }
+}
+
+impl Client<Object> for Call {
+    fn output(&self, output: Object) {
+        self.outputs.lock().unwrap_or_else(PoisonError::into_inner).0.push(output);
+    }
+
+    fn done(&self, outcome: Result<(), RunError<PyErr>>) {
+        let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let outputs = std::mem::take(&mut *self.outputs.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(answered) = answered {
+            answered(outputs, outcome);
+        }
+    }
+
+    fn forget(&self) {}
+}
+
+pub(crate) fn answer(py: Python<'_>, done: &Py<PyAny>, outputs: Outputs, outcome: Result<(), RunError<PyErr>>) {
+    let answer = outcome.map_err(|error| failure::ended(py, error)).and_then(|()| outputs.shape(py));
+    match answer {
+        Ok(answer) => hand(py, done, (answer, py.None())),
+        Err(error) => hand(py, done, (py.None(), error.into_value(py))),
+    }
+}

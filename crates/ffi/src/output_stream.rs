@@ -1,0 +1,169 @@
+//! The stream of a session for Python: items go in, outputs come out.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::PyBool;
+use remotemedia_runtime::{Admission, Client, Next, Outbox};
+
+use crate::failure;
+use crate::object::Object;
+use crate::session::{LOOK, SessionCore, Ticket};
+
+/// The outputs of the items that one stream puts in, in order.
+#[pyclass(module = "remotemedia._core", frozen)]
+pub(crate) struct OutputStream {
+    pub(crate) core: Py<SessionCore>,
+    pub(crate) outbox: Arc<Outbox<Object>>,
+}
+
+#[pymethods]
+impl OutputStream {
+    /// Put an item in. `True`: it is in; `False`: the session takes no more; otherwise a future of the event loop, for either.
+    fn put<'py>(&self, py: Python<'py>, item: Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let Some(mailbox) = self.core.get().mailbox.clone() else {
+            return Err(PyRuntimeError::new_err("only a session of an event loop can put without waiting"));
+        };
+        let event_loop = mailbox.event_loop(py);
+        let waiting: Arc<OnceLock<Py<PyAny>>> = Arc::default();
+        let waiting_then = Arc::clone(&waiting);
+        let told = Box::new(move |is_in: bool| {
+            // Delivered on the loop, where this call has come back by then.
+            mailbox.post(move |py| waiting_then.get().map_or((), |future| settle(py, future, is_in)));
+        });
+        let is_in = match self.submit(Some(Object(item)), Some(told)) {
+            Admission::Now => true,
+            Admission::Never => false,
+            Admission::Later => {
+                let future = event_loop.call_method0("create_future")?;
+                return Ok(waiting.get_or_init(|| future.unbind()).bind(py).clone());
+            }
+        };
+        Ok(PyBool::new(py, is_in).to_owned().into_any())
+    }
+
+    /// Put an item in without waiting for room: `is_held_up` tells whether it waits. `False`: the session takes no more.
+    fn offer(&self, item: Py<PyAny>) -> bool {
+        const IS_IN: u8 = 1;
+        const IS_WAITING: u8 = 2;
+        let fate = Arc::new(AtomicU8::new(0));
+        let (outbox, fate_then) = (Arc::clone(&self.outbox), Arc::clone(&fate));
+        let told = Box::new(move |_| {
+            if fate_then.swap(IS_IN, Ordering::AcqRel) == IS_WAITING {
+                outbox.go_on();
+            }
+        });
+        match self.submit(Some(Object(item)), Some(told)) {
+            Admission::Now => true,
+            Admission::Never => false,
+            Admission::Later => {
+                self.outbox.hold_up();
+                if fate.compare_exchange(0, IS_WAITING, Ordering::AcqRel, Ordering::Acquire).is_err() {
+                    self.outbox.go_on();
+                }
+                true
+            }
+        }
+    }
+
+    /// Whether the item put in last waits for room.
+    #[getter]
+    fn is_held_up(&self) -> bool {
+        self.outbox.is_held_up()
+    }
+
+    /// Put an item in, and wait until it is.
+    fn put_and_wait(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<bool> {
+        let (sender, admitted) = std::sync::mpsc::sync_channel(1);
+        let told = Box::new(move |is_in| {
+            // The one who waits may have been interrupted.
+            sender.send(is_in).ok();
+        });
+        match self.submit(Some(Object(item)), Some(told)) {
+            Admission::Now => return Ok(true),
+            Admission::Never => return Ok(false),
+            Admission::Later => {}
+        }
+        let admitted = Mutex::new(admitted);
+        loop {
+            let is_in = py.detach(|| admitted.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(LOOK));
+            if let Ok(is_in) = is_in {
+                return Ok(is_in);
+            }
+            self.core.get().check_outside("put")?;
+            py.check_signals()?;
+        }
+    }
+
+    /// No more items come: the nodes are flushed.
+    fn end(&self) {
+        self.submit(None, None);
+        self.outbox.end();
+    }
+
+    /// Whether `next` has something to say without waiting.
+    #[getter]
+    fn has_news(&self) -> bool {
+        self.outbox.has_news()
+    }
+
+    /// Let outputs go that nobody takes; the inputs still run to their end.
+    fn discard(&self) {
+        self.outbox.abandon();
+    }
+
+    /// How many inputs are under way, and outputs not taken.
+    #[getter]
+    fn load(&self) -> usize {
+        self.outbox.load()
+    }
+
+    /// What there is within `patience` seconds: `(0, None)` for nothing, `(1, output)`, `(2, None)` at the end.
+    fn next(&self, py: Python<'_>, patience: f64) -> PyResult<(u8, Py<PyAny>)> {
+        let patience = Duration::try_from_secs_f64(patience).unwrap_or_default();
+        let next =
+            if patience.is_zero() { self.outbox.next(patience) } else { py.detach(|| self.outbox.next(patience)) };
+        match next {
+            Next::Output(output) => Ok((1, output.0)),
+            Next::Nothing => {
+                if !patience.is_zero() {
+                    self.core.get().check_outside("map")?;
+                }
+                py.check_signals()?;
+                Ok((0, py.None()))
+            }
+            Next::End => Ok((2, py.None())),
+            Next::Failed(error) => Err(failure::ended(py, error)),
+        }
+    }
+
+    /// Take no more, and drop what is under way. Answers as `SessionCore.abandon` does.
+    fn abandon(&self, py: Python<'_>) -> PyResult<bool> {
+        self.outbox.abandon();
+        let client: Arc<dyn Client<Object>> = self.outbox.clone();
+        self.core.get().abandon(py, &Ticket(client))
+    }
+}
+
+impl OutputStream {
+    fn submit(&self, item: Option<Object>, admitted: Option<Box<dyn FnOnce(bool) + Send>>) -> Admission {
+        self.outbox.expect_input();
+        let client: Arc<dyn Client<Object>> = self.outbox.clone();
+        // Attached: it never waits, and those whom it wakes need the interpreter for long, not for one item.
+        self.core.get().session.submit(item, client, false, admitted)
+    }
+}
+
+/// Give a future its result, unless whoever waits for it has gone.
+fn settle(py: Python<'_>, future: &Py<PyAny>, is_in: bool) {
+    let settled = future
+        .call_method0(py, "done")
+        .and_then(|is_done| is_done.is_truthy(py))
+        .and_then(|is_done| if is_done { Ok(()) } else { future.call_method1(py, "set_result", (is_in,)).map(drop) });
+    if let Err(error) = settled {
+        error.write_unraisable(py, None);
+    }
+}
