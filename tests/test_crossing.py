@@ -307,6 +307,10 @@ class Item:
     def doubled(self):
         return Item(helper(self.value))
 
+@dataclasses.dataclass(slots=True)
+class Slim:
+    value: int
+
 class Kind(enum.Enum):
     A = 1
 
@@ -315,11 +319,11 @@ def helper(value):
 
 class Double(Node):
     def process(self, item):
-        return item if isinstance(item, Kind) else item.doubled()
+        return item if isinstance(item, (Kind, Slim)) else item.doubled()
 
 if __name__ == "__main__":
     with Pipeline([Double()]).open(placement="process") as session:
-        outputs = [session.call(Item(2)), session.call(Item(8)), session.call(Kind.A)]
+        outputs = [session.call(item) for item in (Item(2), Item(8), Kind.A, Slim(3))]
         assert type(outputs[0]) is Item
         assert outputs[2] is Kind.A
         print(outputs)
@@ -335,7 +339,7 @@ def test_classes_of_a_script_cross(tmp_path, how):
     went = subprocess.run(command, input=SCRIPT, capture_output=True, text=True, check=False, timeout=50)
 
     assert went.stderr == ""
-    assert went.stdout == "[Item(value=4), Item(value=10), <Kind.A: 1>]\n"
+    assert went.stdout == "[Item(value=4), Item(value=10), <Kind.A: 1>, Slim(value=3)]\n"
 
 
 class Slotted:

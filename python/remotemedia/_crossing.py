@@ -101,6 +101,9 @@ class Crosser(cloudpickle.Pickler):  # type: ignore[misc]
         make, arguments, state = reduced[:3]
         # In the arguments of both makers that there are, the id is the last but one.
         class_id: str = arguments[-2]
+        if make is internals._make_skeleton_class and "__slots__" in vars(obj):  # noqa: SLF001 - As above.
+            # Without them its objects would have a `__dict__` there, and could not come back.
+            arguments[3]["__slots__"] = vars(obj)["__slots__"]
         _classes[class_id], _ids[obj] = obj, class_id
         if self._is_terse:
             _definitions[class_id] = dumps(obj)
