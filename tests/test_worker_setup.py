@@ -380,3 +380,31 @@ def test_a_worker_imports_little():
         went.stdout.split()
     )
     assert Path(_core.__file__).exists()
+
+
+IMPORTED = """
+from remotemedia import Pipeline
+
+class Same:
+    def process(self, item):
+        return item
+
+with Pipeline([Same()]).open(placement="process") as session:
+    print(session.call(1))
+"""
+
+
+def test_a_module_that_opens_workers_as_it_is_imported_is_told_so(tmp_path):
+    (tmp_path / "imported.py").write_text(IMPORTED)
+
+    went = subprocess.run(
+        [sys.executable, "-c", "import imported"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+    )
+
+    assert went.returncode == 1
+    assert "A module that a worker imports starts workers itself, as it is imported." in went.stderr

@@ -15,11 +15,25 @@ if TYPE_CHECKING:
 
     Notes = Callable[[bytes], None]
 
-__all__ = ["command", "main", "set_up", "surroundings"]
+__all__ = ["command", "main", "set_up", "surroundings", "unpacked"]
+
+# In a worker: between its start and the moment when it has its nodes, modules of the user are imported.
+_is_unpacking = False
 
 
 def command() -> list[str]:
-    """The program that is a worker, and its arguments."""
+    """The program that is a worker, and its arguments.
+
+    Raises:
+        PipelineError: If this is a worker that has yet to get its nodes: it would start one that starts one.
+    """
+    if _is_unpacking:
+        from remotemedia.exceptions import PipelineError
+
+        raise PipelineError(
+            "A module that a worker imports starts workers itself, as it is imported."
+            "\nSuggestion: Open the pipeline in a function, or under `if __name__ == '__main__':`."
+        )
     from remotemedia import _doctor
 
     if _doctor.host_program is not None:
@@ -72,6 +86,8 @@ def main() -> None:
 
 def set_up(surroundings: dict[str, Any], notes: Notes) -> None:
     """Take over what the parent has, before anything of the user's is imported."""
+    global _is_unpacking  # noqa: PLW0603 - A process is one worker.
+    _is_unpacking = True
     sys.path[:] = surroundings["path"]
     sys.argv[:] = surroundings["argv"]
     if surroundings["directory"] is not None:
@@ -83,3 +99,9 @@ def set_up(surroundings: dict[str, Any], notes: Notes) -> None:
         from remotemedia._worker_log import send_records
 
         send_records(surroundings["log_levels"], notes)
+
+
+def unpacked() -> None:
+    """The nodes are there; they may start workers of their own."""
+    global _is_unpacking  # noqa: PLW0603 - A process is one worker.
+    _is_unpacking = False
