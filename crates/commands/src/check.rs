@@ -72,8 +72,7 @@ fn resources(plan: &Plan, number: usize) -> String {
         words.insert_str(0, &(counted(stage.workers(), "worker") + ", "));
     }
     let width = stage.width(DEFAULT_QUEUE_SIZE);
-    let has_them_at_once = stage.options.concurrency > 1 || stage.options.batch.is_some();
-    if stage.workers() > 0 && !has_them_at_once {
+    if stage.sends_ahead() {
         words += &format!(", up to {} sent ahead", counted(width, "item"));
     } else if width > 1 {
         words += &format!(", {} at a time", counted(width, "item"));

@@ -4,7 +4,9 @@
 //! object in `remotemedia-ffi`. A [`Plan`] is the checked, immutable arrangement of a pipeline; a [`Runner`] owns the nodes
 //! of one open plan and drives them on the thread that calls it.
 
+mod cancel;
 mod error;
+mod failure;
 mod guard;
 mod layout;
 mod machine;
@@ -15,6 +17,7 @@ mod node;
 mod numbering;
 mod options;
 mod pace;
+mod payload;
 mod plan;
 mod progress;
 mod runner;
@@ -23,18 +26,21 @@ mod suggest;
 mod value;
 pub mod worker;
 
+pub use cancel::CancelFlag;
 pub use error::{Error, Result};
+pub use failure::{Failure, NodeFailure, RunError};
 pub use guard::{DeadLetter, Guarded, Policy, longest_call};
 pub use manifest::{Connection, Manifest, ManifestNode};
 pub use metrics::{Metrics, NodeMetrics, WorkerMetrics};
 pub use native::{ValueFault, create_native_node, native_node_types};
 pub use node::{
-    Bulk, BulkEnd, BulkOutcome, Done, Elsewhere, EndEarly, Fed, Feed, Items, Node, Observer, Outputs, Payload, Phase,
-    Sink, Start, Stream, TellStep, Turn,
+    Bulk, BulkEnd, BulkOutcome, Done, Elsewhere, EndEarly, Fed, Feed, Items, Node, Observer, Outputs, Phase, Sink,
+    Start, Stream, TellStep, Turn,
 };
 pub use options::{Batch, DEFAULT_QUEUE_SIZE, OPTION_NAMES, OnError, OptionProblem, Options, Placement, WhenFull};
+pub use payload::Payload;
 pub use plan::{NodeSpec, Plan, PlanNode, Stage};
-pub use runner::{CancelFlag, Failure, NodeFailure, RunError, Runner, Settings};
+pub use runner::{Runner, Settings};
 pub use session::{
     Admission, AtWork, Client, Closed, Direct, Next, Outbox, Replicas, Reporter, Session, SessionSettings, Stall,
     TurnOf,

@@ -1,74 +1,10 @@
-//! What the engine asks of nodes, items, inputs and outputs.
+//! What the engine asks of nodes, inputs and outputs.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use crate::{CancelFlag, Plan, WorkerMetrics};
-
-/// What an item carries: a native value or a foreign object that the engine passes on untouched.
-pub trait Payload: Send + Sync + Sized + 'static {
-    /// How a node of this kind fails.
-    type Fault: Send + Sync + fmt::Debug;
-
-    /// The same item once more, for another branch. An object is shared, not copied.
-    #[must_use]
-    fn duplicate(&self) -> Self;
-
-    /// The same fault once more, for another input that it hit too.
-    fn duplicate_fault(fault: &Self::Fault) -> Self::Fault;
-
-    /// Run `work`, which waits, in a way that holds nobody else up.
-    fn wait<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-        work()
-    }
-
-    /// Asked now and then by a thread that waits for long: an order to this thread to stop is the error.
-    fn check_orders() -> Result<(), Self::Fault> {
-        Ok(())
-    }
-
-    /// Do several things that each need what [`Payload::wait`] lets go of, which is taken once for all. `work` waits by that alone.
-    fn hold<R>(work: impl FnOnce() -> R) -> R {
-        work()
-    }
-
-    /// Let go of many items at once, on a thread that is not in a node.
-    fn dispose<T: Send>(garbage: T) {
-        drop(garbage);
-    }
-
-    /// Run the life of a thread that will enter nodes again and again.
-    fn live(life: impl FnOnce() + Send) {
-        life();
-    }
-
-    /// One item out of the outputs of several branches, each with the id of its node.
-    ///
-    /// A branch without outputs stands as the empty value, one with a single output as that output, one with more as a list.
-    fn join(branches: Vec<(&str, Vec<Self>)>) -> Result<Self, Self::Fault>;
-
-    /// The single items of a chunk that a [`Feed`] gave.
-    fn unpack(chunk: Self) -> Result<Vec<Self>, Self::Fault> {
-        Ok(vec![chunk])
-    }
-
-    /// Whether a fault is not a failure of the node but an order to stop, which passes through as itself.
-    fn is_interrupt(_fault: &Self::Fault) -> bool {
-        false
-    }
-
-    /// Whether after this fault the node can do nothing more, so that no policy lets its items go.
-    fn is_final(_fault: &Self::Fault) -> bool {
-        false
-    }
-
-    /// Whether a fault says that what was waited for was told to stop, as an interrupted session does.
-    fn is_cancellation(_fault: &Self::Fault) -> bool {
-        false
-    }
-}
+use crate::{CancelFlag, Payload, Plan, WorkerMetrics};
 
 /// One step of a pipeline.
 ///

@@ -4,35 +4,16 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::machine::{Machine, Stop};
 use crate::metrics::{Recorders, whole_micros};
 use crate::numbering;
 use crate::pace::Pace;
-use crate::{Bulk, BulkEnd, Feed, Metrics, Node, Observer, Outputs, Payload, Phase, Plan, Sink, Turn};
-
-/// Tells a run to stop; can be set from any thread, and never goes back.
-#[derive(Clone, Debug, Default)]
-pub struct CancelFlag(Arc<AtomicBool>);
-
-impl CancelFlag {
-    /// Ask the run to stop before the next step.
-    pub fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Go on again.
-    pub(crate) fn clear(&self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
-
-    /// Whether the run was asked to stop.
-    pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+use crate::{
+    Bulk, BulkEnd, CancelFlag, Failure, Feed, Metrics, Node, NodeFailure, Observer, Outputs, Payload, Phase, Plan,
+    RunError, Sink, Turn,
+};
 
 /// How a plan is opened.
 pub struct Settings<P: Payload> {
@@ -52,73 +33,6 @@ impl<P: Payload> Default for Settings<P> {
     fn default() -> Self {
         Self { with_metrics: false, observer: None, cancel: CancelFlag::default(), turn: None, bulk: None }
     }
-}
-
-/// A node failed.
-#[derive(Debug)]
-pub struct NodeFailure<F> {
-    /// The id of the node.
-    pub node_id: String,
-    /// The index of the input that it was about, where there is one.
-    pub item_index: Option<u64>,
-    /// In which method.
-    pub phase: Phase,
-    /// How.
-    pub fault: F,
-}
-
-/// Why a run ended before its time.
-#[derive(Debug)]
-pub enum RunError<F> {
-    /// A node failed.
-    Node(NodeFailure<F>),
-    /// A node passed on an order to stop.
-    Interrupt(F),
-    /// The input failed.
-    Feed(F),
-    /// The taker of the outputs failed.
-    Sink(F),
-    /// [`CancelFlag`] was set.
-    Cancelled,
-    /// The session was interrupted, and dropped the input.
-    Interrupted,
-    /// The session has closed.
-    Closed,
-    /// A call took longer than its node may.
-    Timeout {
-        /// The id of the node.
-        node_id: String,
-        /// The index of the input, where there is one.
-        item_index: Option<u64>,
-        /// How long the call might have taken.
-        timeout: Duration,
-        /// Whether the call has ended; one that cannot be stopped goes on, and its session is broken.
-        is_stopped: bool,
-    },
-}
-
-impl<F> RunError<F> {
-    /// What a fault of a node is: its failure, or an order to stop.
-    pub(crate) fn of_node<P: Payload<Fault = F>>(
-        node_id: &str,
-        item_index: Option<u64>,
-        phase: Phase,
-        fault: F,
-    ) -> Self {
-        if P::is_interrupt(&fault) {
-            return Self::Interrupt(fault);
-        }
-        Self::Node(NodeFailure { node_id: node_id.to_owned(), item_index, phase, fault })
-    }
-}
-
-/// All that went wrong in a run: what ended it, and the cleanups that failed after it.
-#[derive(Debug)]
-pub struct Failure<F> {
-    /// What ended the run, unless only cleanups failed.
-    pub first: Option<RunError<F>>,
-    /// The cleanups that failed, in the order in which they ran.
-    pub cleanups: Vec<NodeFailure<F>>,
 }
 
 /// An open plan.

@@ -36,12 +36,16 @@ impl Stage {
         self.workers() > 0 || options.replicas > 1 || options.concurrency > 1 || options.batch.is_some()
     }
 
+    /// Whether its workers get items one by one, more than they are at work on.
+    pub fn sends_ahead(&self) -> bool {
+        self.workers() > 0 && self.options.concurrency == 1 && self.options.batch.is_none()
+    }
+
     /// The most items that are under way in the stage at once, if a queue whose node does not say is of `queue_size`.
     pub fn width(&self, queue_size: usize) -> usize {
         let Options { replicas, concurrency, batch, .. } = self.options;
-        let batch = batch.map_or(1, |batch| batch.size);
-        let at_once = concurrency.max(batch);
-        replicas * if at_once == 1 && self.workers() > 0 { self.sent_ahead(queue_size) } else { at_once }
+        let at_once = concurrency.max(batch.map_or(1, |batch| batch.size));
+        replicas * if self.sends_ahead() { self.sent_ahead(queue_size) } else { at_once }
     }
 
     /// The most items that are with one worker. Who keeps its queue short does so for memory, or, where it drops what is old, to be up to

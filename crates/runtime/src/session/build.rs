@@ -183,8 +183,7 @@ fn build_stage<P: Payload>(
         reorder: planned.is_parallel().then(|| {
             let reorder = Reorder::new(options.is_ordered, width, width + queue_size.max(width));
             // The items of a worker only wait there: it is cheaper to send several than to be woken for each.
-            let is_sent_ahead = planned.workers() > 0 && options.concurrency == 1 && options.batch.is_none();
-            if is_sent_ahead { reorder.in_steps_of((width / options.replicas / 2).max(1)) } else { reorder }
+            if planned.sends_ahead() { reorder.in_steps_of((width / options.replicas / 2).max(1)) } else { reorder }
         }),
         units: machines
             .into_iter()

@@ -53,18 +53,17 @@ impl Threads {
         }
         for stage in &core.stages {
             let index = stage.index;
-            let options = &core.plan.stages()[index].options;
+            let planned = &core.plan.stages()[index];
             if stage.reorder.is_none() {
                 state.start(core, index, Box::new(move |core| run_in_order(core, index)));
                 continue;
             }
             state.start(core, index, Box::new(move |core| run_forwarder(core, index)));
-            let sends_items = stage.units.iter().any(|unit| unit.elsewhere.is_some()) && options.batch.is_none();
-            if options.concurrency > 1 || sends_items {
+            if planned.options.concurrency > 1 || planned.sends_ahead() {
                 state.start(core, index, Box::new(move |core| run_concurrent(core, index)));
                 continue;
             }
-            let run = if options.batch.is_some() { run_batches } else { run_replica };
+            let run = if planned.options.batch.is_some() { run_batches } else { run_replica };
             for unit in 0..stage.units.len() {
                 state.start(core, index, Box::new(move |core| run(core, index, unit)));
             }

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::keeper::End;
+use super::attendance::End;
 use super::link::Transport;
 use super::remote::Job;
 use super::remote::{Line, Remote};
@@ -95,6 +95,12 @@ impl<P: Payload> Remote<P> {
         if let (Some((_, pending)), Some(fault)) = (pending, fault) {
             pending.reply.fail(self, fault);
         }
+    }
+
+    /// A node failed in `initialize` or `cleanup`, or cannot be written down.
+    pub(super) fn note_fault(&self, node: usize, fault: P::Fault) {
+        // An earlier one is not let go of under the lock.
+        let _earlier = self.lock().faults.get_mut(node).and_then(|place| place.replace(fault));
     }
 
     /// Add what went over a line that is no more to the figures.

@@ -10,16 +10,14 @@ use std::fmt;
 use std::io;
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::FallocateFlags;
 
-use crate::progress::Progress;
-
 /// The page of a segment that holds its counter.
-const HEAD: usize = 4096;
+pub(super) const HEAD: usize = 4096;
 
 /// Segments come in few sizes, so that they fit again: powers of two from here on.
 const SMALLEST: usize = 64 * 1024;
@@ -88,7 +86,7 @@ impl Segment {
 }
 
 /// Where there is no memfd, a name that is gone before anybody else could see it.
-fn anonymous_file() -> io::Result<OwnedFd> {
+pub(super) fn anonymous_file() -> io::Result<OwnedFd> {
     #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
     {
         match rustix::fs::memfd_create("remotemedia", rustix::fs::MemfdFlags::CLOEXEC) {
@@ -111,7 +109,7 @@ fn unnamed_file() -> io::Result<OwnedFd> {
 }
 
 /// Where there is no shared memory at all: slower, where it is on a disk, but as good for a page that is hardly written.
-fn file_without_name() -> io::Result<OwnedFd> {
+pub(super) fn file_without_name() -> io::Result<OwnedFd> {
     use rustix::fs::{Mode, OFlags};
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     Ok(rustix::fs::open(std::env::temp_dir(), flags, Mode::RUSR | Mode::WUSR)?)
@@ -350,51 +348,4 @@ impl State {
 
 fn invalid(text: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text)
-}
-
-/// A page that both sides see: where the worker is.
-pub(crate) struct Page {
-    map: MmapRaw,
-}
-
-/// What a [`Page`] holds.
-#[repr(C)]
-#[derive(Debug, Default)]
-pub(crate) struct Position {
-    /// The call under way, with the number of its item.
-    pub(crate) progress: Progress,
-    /// When the item under way was begun, in nanoseconds of the monotonic clock; 0 if it may take as long as it likes.
-    pub(crate) since_ns: AtomicU64,
-    /// The number of the letter that is being seen to, from before it is unpacked to after its answers are packed; 0 for none.
-    pub(crate) in_hand: AtomicU64,
-}
-
-impl Page {
-    /// A new page, with what the other side maps it by.
-    pub(crate) fn create() -> io::Result<(Self, OwnedFd)> {
-        let file = anonymous_file().or_else(|error| file_without_name().map_err(|_| error))?;
-        rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, HEAD as u64)?;
-        Ok((Self::open(&file)?, file))
-    }
-
-    pub(crate) fn open(file: &OwnedFd) -> io::Result<Self> {
-        Ok(Self { map: MmapOptions::new().len(HEAD).map_raw(file)? })
-    }
-}
-
-impl Deref for Page {
-    type Target = Position;
-
-    fn deref(&self) -> &Position {
-        #[allow(
-            unsafe_code,
-            clippy::cast_ptr_alignment,
-            reason = "shared memory is reached by a pointer, to a whole page"
-        )]
-        // SAFETY: the page is mapped for as long as `self` lives and larger than a `Position`, which consists of atomics alone, for which
-        // any bytes stand for a value.
-        unsafe {
-            &*self.map.as_ptr().cast::<Position>()
-        }
-    }
 }

@@ -8,16 +8,22 @@
 //! it had not finished, in order, and outputs that came out before do not come out twice.
 
 mod answers;
+mod attendance;
+mod bench;
 mod channel;
 mod direct;
 mod keeper;
 mod kept;
+mod letter;
 mod link;
 mod losses;
 mod memory;
 mod node;
 mod orders;
+mod out;
+mod page;
 mod process;
+mod redelivery;
 mod remote;
 mod serve;
 mod steps;
@@ -27,10 +33,10 @@ use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::link::Letter;
-pub(crate) use self::memory::Page;
+pub use self::letter::Letter;
 pub use self::memory::View;
 pub use self::node::remote_nodes;
+pub(crate) use self::page::Page;
 pub use self::process::TELL_STACKS;
 pub use self::serve::{Notes, Opened, Workplace, serve};
 use crate::{Payload, Phase};

@@ -264,9 +264,8 @@ impl<P: Payload> Elsewhere for Remote<P> {
 
     fn at_work(&self) -> Option<(u64, usize)> {
         let line = self.lock().line.clone()?;
-        let job = line.page.in_hand.load(Ordering::Acquire);
-        let node = line.page.progress.read().map_or(0, |reading| reading.node);
-        (job > 0).then(|| (job, node.min(self.spec.node_ids.len() - 1)))
+        let (job, node) = line.page.at_work()?;
+        Some((job, node.min(self.spec.node_ids.len() - 1)))
     }
 
     fn tell_stacks(&self) {

@@ -80,6 +80,18 @@ impl Orders {
         rustix::io::write(&self.nudge, &1_u64.to_ne_bytes()).ok();
     }
 
+    /// Wait until the thread of the nodes is woken, for so long at most.
+    pub(super) fn await_nudge(&self, patience: Duration) {
+        let mut fds = [PollFd::new(&self.nudge, PollFlags::IN)];
+        rustix::event::poll(&mut fds, Some(&timespec(patience))).ok();
+        self.hear_nudge();
+    }
+
+    /// Sleep at the next wait again.
+    pub(super) fn hear_nudge(&self) {
+        rustix::io::read(&self.nudge, &mut [0; 8]).ok();
+    }
+
     /// Whether there is something to be seen to before the next item.
     pub(super) fn is_pressing(&self) -> bool {
         self.is_closing() || self.interruption().is_some()

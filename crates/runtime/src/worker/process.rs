@@ -8,8 +8,10 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
+use super::remote::timespec;
 use super::{LossCause, Said};
 
 /// As many lines of the standard error stream are kept for the message about a worker's end.
@@ -94,6 +96,25 @@ impl Process {
         matches!(rustix::process::waitid(WaitId::Pid(Pid::from_child(&self.child)), options), Ok(Some(_)) | Err(_))
     }
 
+    /// Wait for its end, for so long at most; whether it has ended.
+    pub(crate) fn await_end(&self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if self.has_ended() || left.is_zero() {
+                return self.has_ended();
+            }
+            match &self.ended {
+                Some(ended) => {
+                    let mut fds = [PollFd::new(ended, PollFlags::IN)];
+                    // A wait that ends too early is begun again.
+                    rustix::event::poll(&mut fds, Some(&timespec(left))).ok();
+                }
+                None => std::thread::sleep(left.min(Duration::from_micros(200))),
+            }
+        }
+    }
+
     /// Let it write to its standard error stream where its threads are, as far as it can.
     pub(crate) fn tell_stacks(&mut self, patience: Duration, mut told: impl FnMut(Said, &str)) {
         ask_for_stacks(self.child.id());
@@ -119,10 +140,7 @@ impl Process {
 
     /// Wait for its end, read the last of its streams, and end what it has left behind.
     pub(crate) fn bury(&mut self, told: impl FnMut(Said, &str)) -> LossCause {
-        let deadline = Instant::now() + DYING_TIME;
-        while !self.has_ended() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_micros(200));
-        }
+        self.await_end(DYING_TIME);
         self.cpu_us = usage(&self.id().to_string()).map_or(0, |usage| usage.cpu_us);
         // Its group lives on as long as anything that it started does.
         rustix::process::kill_process_group(Pid::from_child(&self.child), Signal::KILL).ok();

@@ -13,8 +13,9 @@ use rustix::event::{EventfdFlags, Timespec};
 
 use super::channel::Channel;
 use super::kept::Kept;
-use super::link::{Letter, Link, Transport};
-use super::memory::Page;
+use super::letter::Letter;
+use super::link::{Link, Transport};
+use super::page::Page;
 use super::wire::{Head, Kind};
 use super::{Border, Loss, WorkerSpec};
 use crate::node::{Done, TellStep};
@@ -224,7 +225,8 @@ impl<P: Payload> Remote<P> {
             for ((job, reply), letters) in jobs.drain(..).zip(written) {
                 match letters {
                     Ok(letters) => state.enter(line.as_deref(), job, reply, letters),
-                    Err(fault) => refused.push((reply, fault)),
+                    // What it refers to is not let go of under the lock.
+                    Err(fault) => refused.push((job, reply, fault)),
                 }
             }
             let must_wake = state.reader == Reader::Nobody && !state.pending.is_empty();
@@ -232,7 +234,7 @@ impl<P: Payload> Remote<P> {
             if must_wake {
                 self.wake_keeper();
             }
-            return refused.into_iter().for_each(|(reply, fault)| reply.fail(self, fault));
+            return refused.into_iter().for_each(|(_, reply, fault)| reply.fail(self, fault));
         }
     }
 

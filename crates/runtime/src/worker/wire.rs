@@ -17,7 +17,7 @@ pub(crate) enum Kind {
     Segment = 1,
     /// The sender has closed the segment with this id.
     Closed,
-    /// To the worker, with files: the control socket and the page.
+    /// To the worker, with files, the control socket and the page: [`Wishes`].
     Hello,
     /// To the worker: what makes its nodes.
     Setup,
@@ -85,6 +85,32 @@ pub(crate) struct Head {
     pub(crate) number: u64,
     /// As the kind says.
     pub(crate) extra: u64,
+}
+
+/// What a parent wants of its worker, as it says hello.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wishes {
+    /// How long the nodes took is told.
+    pub(super) with_metrics: bool,
+    /// The parent watches how long an item takes.
+    pub(super) is_timed: bool,
+    /// After as many items the states of the nodes are sent.
+    pub(super) snapshot_every: usize,
+}
+
+impl Wishes {
+    pub(super) fn hello(self) -> Head {
+        let extra = u64::from(self.with_metrics) | u64::from(self.is_timed) << 1;
+        Head { extra, ..Head::new(Kind::Hello, self.snapshot_every as u64) }
+    }
+
+    pub(super) fn of(hello: Head) -> Self {
+        Self {
+            with_metrics: hello.extra & 1 != 0,
+            is_timed: hello.extra & 2 != 0,
+            snapshot_every: usize::try_from(hello.number).unwrap_or(usize::MAX).max(1),
+        }
+    }
 }
 
 impl Head {

@@ -1,0 +1,352 @@
+//! What a keeper does for one process: it reads what it says, watches the clock, and notices its end.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::fd::AsFd;
+
+use super::answers::News;
+use super::link::{Received, Transport};
+use super::process::Process;
+use super::remote::{Life, Line, Reader, Remote, timespec};
+use super::wire::{Head, Kind};
+use super::{LossCause, Said};
+use crate::Payload;
+use crate::progress::Reading;
+
+/// As long may a worker take, besides the time of an item, to come to it: the machine may be busy.
+const TAKING_TIME: Duration = Duration::from_millis(300);
+
+/// As many answers are unpacked before others have their turn.
+const AT_ONCE: usize = 64;
+
+/// A worker that is told to end by force may take as long to say where it is.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// That shared memory cannot be had is said once, whichever worker it is for.
+static HAS_SAID_TROUBLE: AtomicBool = AtomicBool::new(false);
+
+/// How one process ended.
+pub(crate) struct End {
+    pub(crate) cause: LossCause,
+    pub(crate) stderr: String,
+    /// Where it was.
+    pub(crate) reading: Option<Reading>,
+    /// Its nodes had been initialized.
+    pub(crate) was_ready: bool,
+    /// It has cleaned up and gone, as it was told, or its nodes did not initialize, which they have said.
+    pub(super) is_in_order: bool,
+    /// A node could not be brought where the one before was.
+    pub(super) has_lost_its_way: bool,
+}
+
+/// One process, as it is attended to.
+#[allow(clippy::struct_excessive_bools, reason = "each says something else about the process, in any combination")]
+struct Attendance<'a, P: Payload> {
+    remote: &'a Arc<Remote<P>>,
+    process: Process,
+    line: Arc<Line>,
+    wake: Option<Arc<OwnedFd>>,
+    started: Instant,
+    is_ready: bool,
+    /// Its nodes did not initialize.
+    has_refused: bool,
+    has_cleaned_up: bool,
+    /// Not all could be written that was to be sent.
+    has_unwritten: bool,
+    /// The close order is out.
+    is_told_to_close: bool,
+    /// Why it was killed, if it was.
+    killed_for: Option<LossCause>,
+    /// Where it was then.
+    killed_at: Option<Reading>,
+    /// A node could not be restored.
+    has_lost_its_way: bool,
+    /// When the worker last was at something, as far as was seen, or had nothing to do.
+    quiet_since: Instant,
+}
+
+/// See to a process from its start to its end.
+pub(super) fn attend<P: Payload>(remote: &Arc<Remote<P>>, process: Process) -> End {
+    let line = remote.lock().line.clone().expect("a process that was started has a line");
+    let mut attendance = Attendance {
+        remote,
+        process,
+        line,
+        wake: remote.wake(),
+        started: Instant::now(),
+        is_ready: false,
+        has_refused: false,
+        has_cleaned_up: false,
+        has_unwritten: true,
+        is_told_to_close: false,
+        killed_for: None,
+        killed_at: None,
+        has_lost_its_way: false,
+        quiet_since: Instant::now(),
+    };
+    while attendance.look() {}
+    attendance.end()
+}
+
+impl<P: Payload> Attendance<'_, P> {
+    /// Wait for something to happen, and see to it; `false` when the process has ended.
+    fn look(&mut self) -> bool {
+        let is_reading = self.claim_reading();
+        self.wait(is_reading);
+        if let Some(wake) = &self.wake {
+            rustix::io::read(wake, &mut [0; 8]).ok();
+        }
+        let (border, node_ids) = (&self.remote.border, &self.remote.spec.node_ids);
+        self.process.read_lines(|said, line| border.said(node_ids, said, line));
+        self.read_control();
+        let mut is_there = true;
+        if is_reading {
+            is_there = self.read_answers();
+            self.leave_reading();
+        }
+        self.say_trouble();
+        // One that is through need not close its socket: what it has forked may have it, too.
+        let is_through = self.has_cleaned_up || self.has_refused;
+        if !is_there || is_through || self.process.has_ended() {
+            return false;
+        }
+        if self.is_ready {
+            self.remote.send_unsent(&self.line);
+        }
+        // A worker that is gone is noticed by its end.
+        self.has_unwritten = self.line.link.flush_some().is_ok_and(|is_all| !is_all);
+        self.follow_orders();
+        self.watch_the_clock();
+        true
+    }
+
+    /// Read answers from now on, if there are any to come and nobody else does.
+    fn claim_reading(&self) -> bool {
+        let mut state = self.remote.lock();
+        let is_worth_it = !state.pending.is_empty() || !self.is_ready || self.is_told_to_close;
+        if is_worth_it && state.reader == Reader::Nobody {
+            state.reader = Reader::Keeper;
+            return true;
+        }
+        false
+    }
+
+    fn leave_reading(&self) {
+        let mut state = self.remote.lock();
+        if state.reader == Reader::Keeper {
+            state.reader = Reader::Nobody;
+        }
+    }
+
+    fn wait(&self, is_reading: bool) {
+        let patience = self.patience();
+        let mut of_data = PollFlags::empty();
+        of_data.set(PollFlags::IN, is_reading);
+        of_data.set(PollFlags::OUT, self.has_unwritten);
+        let others = self.wake.iter().map(AsFd::as_fd).chain([self.line.control.as_fd()]).chain(self.process.fds());
+        let mut fds: Vec<PollFd<'_>> = others.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+        if !of_data.is_empty() {
+            fds.push(PollFd::from_borrowed_fd(self.line.link.as_fd(), of_data));
+        }
+        // A wait that ends too early is begun again.
+        rustix::event::poll(&mut fds, patience.map(timespec).as_ref()).ok();
+    }
+
+    /// For how long nothing need be looked at.
+    fn patience(&self) -> Option<Duration> {
+        let state = self.remote.lock();
+        let mut deadline = state.end_by;
+        let mut at = |then: Instant| deadline = Some(deadline.map_or(then, |deadline| deadline.min(then)));
+        if !self.is_ready {
+            at(self.started + self.remote.spec.initialize_timeout);
+        }
+        if let Some(timeout) = self.remote.spec.timeout
+            && !state.pending.is_empty()
+        {
+            let at_work_for = self.line.page.item_age().unwrap_or(Duration::ZERO);
+            at(Instant::now() + timeout.saturating_sub(at_work_for).max(Duration::from_millis(1)));
+        }
+        deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    fn read_control(&mut self) {
+        while let Ok(Some(received)) = self.line.control.next() {
+            match received.head.kind {
+                Kind::Note => self.remote.border.noted(&self.remote.spec.node_ids, &received.letter.body),
+                Kind::Interrupt => {
+                    let mut state = self.remote.lock();
+                    state.interruptions.1 = state.interruptions.1.max(received.head.number);
+                    self.remote.changed.notify_all();
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// `false` when no more come.
+    fn read_answers(&mut self) -> bool {
+        let mut answers = Vec::new();
+        loop {
+            let next = self.line.link.next();
+            let is_there = next.is_ok();
+            let is_more = matches!(next, Ok(Some(_)));
+            answers.extend(next.ok().flatten());
+            if !is_more || answers.len() >= AT_ONCE {
+                let some = std::mem::take(&mut answers);
+                // Unpacked in one go, and not in turn with whoever takes the outputs.
+                if !some.is_empty() {
+                    self.quiet_since = Instant::now();
+                    let news: Vec<News<P>> =
+                        P::hold(|| some.into_iter().filter_map(|received| self.see_to(received)).collect());
+                    for news in news {
+                        news.tell(self.remote);
+                    }
+                }
+            }
+            if !is_more {
+                return is_there;
+            }
+        }
+    }
+
+    fn see_to(&mut self, received: Received) -> Option<News<P>> {
+        match received.head.kind {
+            Kind::Ready => {
+                self.is_ready = true;
+                self.remote.redeliver(&self.line, received.head.extra > 0);
+            }
+            Kind::Fault if !self.is_ready => {
+                self.has_refused = true;
+                self.note_fault(&received);
+            }
+            Kind::Fault if received.head.number == 0 => {
+                self.has_lost_its_way = true;
+                self.note_fault(&received);
+            }
+            Kind::CleanedUp if received.head.is_last => {
+                self.has_cleaned_up = true;
+                self.remote.figures.ended_resident_bytes.store(received.head.extra, Ordering::Relaxed);
+            }
+            Kind::CleanedUp => self.note_fault(&received),
+            _ => return self.remote.take_in(received),
+        }
+        None
+    }
+
+    /// A node failed in `initialize` or `cleanup`.
+    fn note_fault(&self, received: &Received) {
+        let fault = self.remote.unpack_fault(received.head, &received.letter);
+        self.remote.note_fault(usize::from(received.head.node), fault);
+    }
+
+    fn say_trouble(&self) {
+        if !HAS_SAID_TROUBLE.load(Ordering::Relaxed)
+            && let Some(trouble) = self.line.link.trouble()
+            && !HAS_SAID_TROUBLE.swap(true, Ordering::Relaxed)
+        {
+            let text = format!("no shared memory ({trouble}): large items go over the socket, which is slower");
+            self.remote.border.said(&self.remote.spec.node_ids, Said::Err, &text);
+        }
+    }
+
+    fn follow_orders(&mut self) {
+        let (is_closing, is_due) = {
+            let state = self.remote.lock();
+            (state.is_closing, state.end_by.is_some_and(|end_by| Instant::now() >= end_by))
+        };
+        if is_closing && !self.is_told_to_close {
+            self.is_told_to_close = true;
+            self.line.control.post(Head::new(Kind::Close, 0), self.line.control.letter());
+            self.line.control.flush().ok();
+        }
+        if is_due {
+            self.kill(LossCause::LeftBehind);
+        }
+    }
+
+    fn watch_the_clock(&mut self) {
+        if !self.is_ready && self.started.elapsed() >= self.remote.spec.initialize_timeout {
+            self.kill(LossCause::TimedOut(self.remote.spec.initialize_timeout));
+        }
+        if let Some(timeout) = self.remote.spec.timeout
+            && self.line.page.item_age().is_some_and(|age| age >= timeout)
+        {
+            self.kill(LossCause::TimedOut(timeout));
+        }
+        self.watch_for_silence();
+    }
+
+    /// A worker that has items and neither takes one nor answers is stopped, or its coroutines do not let each other go on.
+    fn watch_for_silence(&mut self) {
+        let Some(timeout) = self.remote.spec.timeout else { return };
+        let has_items = self.remote.lock().pending.values().next().is_some_and(|pending| pending.is_sent);
+        if !has_items || self.line.page.reading().is_some() {
+            self.quiet_since = Instant::now();
+        } else if self.quiet_since.elapsed() >= timeout + TAKING_TIME {
+            self.kill(LossCause::TimedOut(timeout));
+        }
+    }
+
+    /// End the process by force; where it was is asked before.
+    fn kill(&mut self, cause: LossCause) {
+        if self.killed_for.is_some() {
+            return;
+        }
+        self.killed_at = self.line.page.reading();
+        let (border, node_ids) = (&self.remote.border, &self.remote.spec.node_ids);
+        let is_unwanted = cause == LossCause::LeftBehind && !self.is_ready;
+        if !is_unwanted {
+            self.process.tell_stacks(LAST_WORDS, |said, line| border.said(node_ids, said, line));
+        }
+        self.killed_for = Some(cause);
+        self.process.kill();
+    }
+
+    /// The process has ended, or is about to.
+    fn end(mut self) -> End {
+        if self.has_cleaned_up || self.has_refused {
+            // It may take its time to go.
+            self.process.await_end(LAST_WORDS * 5);
+        }
+        let reading = self.killed_at.or_else(|| self.line.page.reading());
+        // The socket may end before the process.
+        if !self.process.await_end(LAST_WORDS) {
+            self.process.kill();
+        }
+        let (border, node_ids) = (&self.remote.border, &self.remote.spec.node_ids);
+        let cause = self.process.bury(|said, line| border.said(node_ids, said, line));
+        self.await_direct_reader();
+        self.read_control();
+        // What it had sent before its end counts.
+        self.read_answers();
+        self.remote.lock().reader = Reader::Nobody;
+        self.remote.note_traffic(Some(&self.line));
+        let figures = &self.remote.figures;
+        figures.process.store(0, Ordering::Relaxed);
+        figures.ended_cpu_us.fetch_add(self.process.cpu_us, Ordering::Relaxed);
+        End {
+            cause: self.killed_for.take().unwrap_or(cause),
+            stderr: self.process.stderr(),
+            reading,
+            was_ready: self.is_ready,
+            is_in_order: self.has_cleaned_up || self.has_refused,
+            has_lost_its_way: self.has_lost_its_way,
+        }
+    }
+
+    /// A thread that reads its answer itself sees the end of the socket, too, and leaves.
+    fn await_direct_reader(&self) {
+        let mut state = self.remote.lock();
+        if state.life == Life::Up {
+            state.life = Life::Starting;
+        }
+        while state.reader == Reader::Direct {
+            state = self.remote.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.reader = Reader::Keeper;
+    }
+}

@@ -1,0 +1,367 @@
+//! The nodes of a worker at work: items come in, outputs go out.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::Arrived;
+use super::letter::Letter;
+use super::link::{Link, Received, Transport};
+use super::out::{Answer, Out, SHORT_WAIT, answer_all};
+use super::page::Page;
+use super::process::usage;
+use super::remote::LOOK;
+use super::steps::Steps;
+use super::wire::{Head, Kind, Wishes};
+use crate::machine::{Machine, Stop};
+use crate::node::EndEarly;
+use crate::progress::ProgressPlace;
+use crate::{Outputs, Payload, Phase, Plan, RunError};
+
+/// Answers that have waited as long go out although more items are there.
+const LONGEST_DELAY: Duration = Duration::from_micros(200);
+
+/// The node that failed, in which part of its life, and with what.
+type Failed<P> = (usize, Phase, <P as Payload>::Fault);
+
+/// Items in flight at the same time, by their numbers, with what ends each early.
+#[derive(Default)]
+struct AtWork {
+    count: AtomicUsize,
+    end_early: Mutex<HashMap<u64, EndEarly>>,
+}
+
+/// The nodes, and all that is needed to work on items.
+#[allow(clippy::struct_excessive_bools, reason = "each says something else about the nodes, in any combination")]
+pub(super) struct Bench<P: Payload> {
+    machine: Machine<P>,
+    out: Out<P>,
+    control: Arc<Link>,
+    page: Arc<Page>,
+    steps: Option<Arc<Steps>>,
+    is_concurrent: bool,
+    is_timed: bool,
+    /// After as many items the states of the nodes are sent, if any of them can tell its own.
+    snapshot_every: Option<usize>,
+    /// Items of a batch of which more come.
+    batch: Vec<Arrived>,
+    /// Items since the last snapshot.
+    done_since: usize,
+    at_work: Arc<AtWork>,
+    /// A node could not be restored.
+    has_lost_its_way: bool,
+}
+
+impl<P: Payload> Bench<P> {
+    pub(super) fn new(
+        plan: &Plan,
+        mut machine: Machine<P>,
+        page: Page,
+        wishes: Wishes,
+        out: Out<P>,
+        control: Arc<Link>,
+    ) -> Self {
+        let page = Arc::new(page);
+        machine.progress = ProgressPlace::Shared(Arc::clone(&page));
+        let steps = wishes.with_metrics.then(|| Steps::of(plan));
+        machine.observer = steps.clone().map(|steps| steps as Arc<dyn crate::Observer>);
+        let can_snapshot = machine.nodes.iter().any(|node| node.can_snapshot());
+        Self {
+            is_concurrent: plan.nodes()[0].options.concurrency > 1,
+            is_timed: wishes.is_timed,
+            snapshot_every: can_snapshot.then_some(wishes.snapshot_every),
+            machine,
+            out,
+            control,
+            page,
+            steps,
+            batch: Vec::new(),
+            done_since: 0,
+            at_work: Arc::default(),
+            has_lost_its_way: false,
+        }
+    }
+
+    /// Make the nodes ready, work until the parent orders the end, and clean up.
+    pub(super) fn run(mut self) -> io::Result<()> {
+        let nodes = self.machine.nodes.len();
+        for node in 0..nodes {
+            if let Err(error) = self.machine.initialize(node) {
+                self.refuse(node, error);
+                for entered in (0..=node).rev() {
+                    // The first failure is the one that counts.
+                    self.machine.clean_up(entered).ok();
+                }
+                return self.out.flush();
+            }
+        }
+        let head = Head { extra: u64::from(self.snapshot_every.is_some()), ..Head::new(Kind::Ready, 0) };
+        self.out.link.post(head, self.out.link.letter());
+        self.out.flush()?;
+        self.work()?;
+        if self.has_lost_its_way { Ok(()) } else { self.clean_up() }
+    }
+
+    fn refuse(&self, node: usize, error: RunError<P::Fault>) {
+        match error {
+            RunError::Node(failure) => self.out.fault(0, node, failure.phase, &failure.fault),
+            RunError::Interrupt(fault) => self.out.fault(0, node, Phase::Initialize, &fault),
+            // The parent has ordered it.
+            _ => {}
+        }
+    }
+
+    /// Work until the parent orders the end.
+    fn work(&mut self) -> io::Result<()> {
+        let mut are_waits_short = false;
+        let mut answered = Instant::now();
+        while !self.out.orders.is_closing() {
+            if let Some(interruption) = self.out.orders.interruption() {
+                self.leave_off(interruption);
+            }
+            let mut next = self.out.link.next_read()?;
+            if next.is_some() && answered.elapsed() >= LONGEST_DELAY {
+                self.out.flush()?;
+                answered = Instant::now();
+            }
+            if next.is_none() {
+                let out = &self.out;
+                let begun = Instant::now();
+                next = P::wait(|| out.await_work(are_waits_short))?;
+                answered = Instant::now();
+                are_waits_short = answered - begun < SHORT_WAIT;
+            }
+            if let Some(received) = next {
+                self.take(received);
+                if self.has_lost_its_way {
+                    return self.out.flush();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, received: Received) {
+        self.page.take_in_hand(received.head.number, self.is_timed && received.head.kind == Kind::Item);
+        self.see_to(received);
+        self.page.put_down();
+    }
+
+    fn see_to(&mut self, received: Received) {
+        let Received { head, letter, .. } = received;
+        match head.kind {
+            Kind::Restore => self.restore(usize::from(head.node), letter),
+            _ if self.out.orders.is_stale(head.number) => self.batch.clear(),
+            Kind::Item if head.extra > 0 => {
+                self.batch.push(letter);
+                if !head.has_more {
+                    let letters = std::mem::take(&mut self.batch);
+                    self.work_on_batch(head, letters);
+                }
+            }
+            Kind::Item => match self.out.border.unpack(letter) {
+                Ok(item) if self.is_concurrent => self.begin(head, item),
+                Ok(item) => self.work_on(head, Some(item)),
+                Err(fault) => self.out.fault(head.number, 0, Phase::Process, &fault),
+            },
+            Kind::Flush => {
+                self.await_all();
+                self.work_on(head, None);
+            }
+            _ => {}
+        }
+    }
+
+    /// Take one item through the nodes, or flush them.
+    fn work_on(&mut self, head: Head, item: Option<P>) {
+        self.machine.input = head.number;
+        let phase = if item.is_some() { Phase::Process } else { Phase::Flush };
+        let out = self.out.clone();
+        let mut sink = Answer { out: &out, head, held: None };
+        let outcome = match item {
+            Some(item) => self.machine.take(item, &mut sink),
+            None => self.machine.flush(&mut sink),
+        };
+        let last_output = sink.held.take();
+        if let Some(steps) = &self.steps
+            && !head.is_replay
+        {
+            steps.post(&self.out.link, head.number);
+        }
+        let last = self.machine.nodes.len() - 1;
+        let states = self.pack_states(&out, phase);
+        let (states, unsaid) = states.map_or_else(|failed| (Vec::new(), Some(failed)), |states| (states, None));
+        let failed = match outcome {
+            Ok(()) if unsaid.is_some() => unsaid,
+            Ok(()) => self.answer_last(head, last_output, last, phase),
+            Err(Stop::Node { node, phase, fault }) => Some((node, phase, fault)),
+            Err(Stop::Sink(fault)) => Some((last, phase, fault)),
+            Err(Stop::Cancelled) => None,
+        };
+        // What is left of it must not meet the next item; what fails then, fails for nobody.
+        self.machine.abandon();
+        if let Some((node, phase, fault)) = failed
+            && !head.is_replay
+        {
+            self.out.fault(head.number, node, phase, &fault);
+        }
+        self.post_states(head.number, states);
+    }
+
+    /// Answer with the last output, or that there is none.
+    fn answer_last(&self, head: Head, output: Option<P>, node: usize, phase: Phase) -> Option<Failed<P>> {
+        if head.is_replay {
+            return None;
+        }
+        let Some(output) = output else {
+            self.out.done(head.number);
+            return None;
+        };
+        let sent = self.out.output(Head::new(Kind::Output, head.number).last(), &output);
+        sent.err().map(|fault| (node, phase, fault))
+    }
+
+    fn work_on_batch(&mut self, head: Head, letters: Vec<Arrived>) {
+        let items: Result<Vec<P>, _> = letters.into_iter().map(|letter| self.out.border.unpack(letter)).collect();
+        self.machine.progress.enter(0, head.number);
+        let answers = items.and_then(|items| self.machine.nodes[0].process_batch(items));
+        self.machine.progress.leave();
+        let out = self.out.clone();
+        let states = self.pack_states(&out, Phase::Process);
+        let (states, unsaid) = states.map_or_else(|(.., fault)| (Vec::new(), Some(fault)), |states| (states, None));
+        let sent = answers.and_then(|answers| {
+            if let Some(fault) = unsaid {
+                return Err(fault);
+            }
+            for (slot, answer) in answers.into_iter().enumerate().filter(|_| !head.is_replay) {
+                if let Some(answer) = answer {
+                    self.out
+                        .output(Head { extra: slot as u64 + 1, ..Head::new(Kind::Output, head.number) }, &answer)?;
+                }
+            }
+            Ok(())
+        });
+        match sent {
+            _ if head.is_replay => {}
+            Ok(()) => self.out.done(head.number),
+            Err(fault) => self.out.fault(head.number, 0, Phase::Process, &fault),
+        }
+        self.post_states(head.number, states);
+    }
+
+    /// Begin with an item and go on with the next before it is done.
+    fn begin(&mut self, head: Head, item: P) {
+        let (out, at_work) = (self.out.clone(), Arc::clone(&self.at_work));
+        self.at_work.count.fetch_add(1, Ordering::AcqRel);
+        let number = head.number;
+        let done = move |answer: Result<Outputs<P>, P::Fault>| {
+            at_work.end_early.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+            if let Err(fault) = answer.and_then(|outputs| answer_all(&out, number, outputs)) {
+                out.fault(number, 0, Phase::Process, &fault);
+            }
+            at_work.count.fetch_sub(1, Ordering::AcqRel);
+            // The thread of the nodes writes it.
+            out.orders.wake();
+        };
+        self.machine.progress.enter(0, number);
+        let end_early = self.machine.nodes[0].start(item, Box::new(done));
+        self.machine.progress.leave();
+        if let Some(end_early) = end_early {
+            let mut under_way = self.at_work.end_early.lock().unwrap_or_else(PoisonError::into_inner);
+            under_way.insert(number, end_early);
+        }
+    }
+
+    /// Wait for the items in flight.
+    fn await_all(&self) {
+        while self.at_work.count.load(Ordering::Acquire) > 0 && !self.out.orders.is_closing() {
+            let Out { link, orders, .. } = &self.out;
+            P::wait(|| {
+                link.flush().ok();
+                orders.await_nudge(LOOK);
+            });
+            if self.out.orders.interruption().is_some() {
+                return;
+            }
+        }
+    }
+
+    fn end_all(&self) {
+        while self.at_work.count.load(Ordering::Acquire) > 0 {
+            let under_way = std::mem::take(&mut *self.at_work.end_early.lock().unwrap_or_else(PoisonError::into_inner));
+            for end_early in under_way.into_values() {
+                end_early();
+            }
+            let orders = &self.out.orders;
+            P::wait(|| orders.await_nudge(LOOK));
+        }
+    }
+
+    /// Leave what came before an interruption.
+    fn leave_off(&mut self, interruption: u64) {
+        self.batch.clear();
+        self.end_all();
+        // An interrupt that fails has nobody to be told but the log, where the node itself may write.
+        self.machine.interrupt();
+        self.out.orders.obey(interruption);
+        self.control.post(Head::new(Kind::Interrupt, interruption), self.control.letter());
+        self.control.flush().ok();
+    }
+
+    /// From time to time, the states of the nodes. They are written before the answer, which a node that cannot tell its state spoils, and
+    /// sent after it: a state that came without the answer would count the item twice.
+    fn pack_states<'a>(&mut self, out: &'a Out<P>, phase: Phase) -> Result<Vec<(usize, Letter<'a>)>, Failed<P>> {
+        let mut states = Vec::new();
+        self.done_since += 1;
+        if self.snapshot_every.is_none_or(|every| self.done_since < every) {
+            return Ok(states);
+        }
+        self.done_since = 0;
+        for (index, node) in self.machine.nodes.iter_mut().enumerate() {
+            let mut letter = out.link.letter();
+            let state = node
+                .snapshot()
+                .and_then(|state| state.as_ref().map(|state| out.border.pack(state, &mut letter)).transpose());
+            match state {
+                Ok(Some(())) => states.push((index, letter)),
+                Ok(None) => {}
+                Err(fault) => return Err((index, phase, fault)),
+            }
+        }
+        Ok(states)
+    }
+
+    fn post_states(&self, number: u64, states: Vec<(usize, Letter<'_>)>) {
+        let count = states.len();
+        for (slot, (index, letter)) in states.into_iter().enumerate() {
+            let node = u16::try_from(index).unwrap_or(u16::MAX);
+            self.out.link.post(Head { node, has_more: slot + 1 < count, ..Head::new(Kind::State, number) }, letter);
+        }
+    }
+
+    /// A node that is not where it was must not go on as if it were.
+    fn restore(&mut self, node: usize, letter: Arrived) {
+        let restored = self.out.border.unpack(letter).and_then(|state| self.machine.nodes[node].restore(state));
+        if let Err(fault) = restored {
+            self.out.fault(0, node, Phase::Initialize, &fault);
+            self.has_lost_its_way = true;
+        }
+    }
+
+    fn clean_up(mut self) -> io::Result<()> {
+        self.end_all();
+        self.machine.abandon();
+        for node in (0..self.machine.nodes.len()).rev() {
+            if let Err(failure) = self.machine.clean_up(node) {
+                self.out.fault_as(Kind::CleanedUp, 0, node, (failure.phase, &failure.fault));
+            }
+        }
+        self.out.orders.end();
+        let usage = usage("self").unwrap_or_default();
+        let head = Head { extra: usage.resident_bytes, ..Head::new(Kind::CleanedUp, 0) };
+        self.out.link.post(head.last(), self.out.link.letter());
+        self.out.flush()
+    }
+}

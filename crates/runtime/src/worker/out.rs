@@ -1,0 +1,135 @@
+//! The way of answers from a worker to its parent, and of work to it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+
+use super::Border;
+use super::letter::Letter;
+use super::link::{Link, Received, Transport};
+use super::orders::Orders;
+use super::wire::{Head, Kind, phase_number};
+use crate::{Outputs, Payload, Phase, Sink};
+
+/// As long is the next item awaited without sleeping, if the last ones came that soon.
+pub(super) const SHORT_WAIT: Duration = Duration::from_micros(40);
+
+/// The way of answers to the parent.
+pub(super) struct Out<P: Payload> {
+    pub(super) link: Arc<Link>,
+    pub(super) border: Arc<dyn Border<P>>,
+    pub(super) orders: Arc<Orders>,
+}
+
+impl<P: Payload> Clone for Out<P> {
+    fn clone(&self) -> Self {
+        Self { link: Arc::clone(&self.link), border: Arc::clone(&self.border), orders: Arc::clone(&self.orders) }
+    }
+}
+
+impl<P: Payload> Out<P> {
+    /// Write what waits.
+    pub(super) fn flush(&self) -> io::Result<()> {
+        P::wait(|| self.link.flush())
+    }
+
+    /// Write what waits, and wait for the next frame, or for a nudge.
+    pub(super) fn await_work(&self, is_worth_looking: bool) -> io::Result<Option<Received>> {
+        self.link.flush()?;
+        let begun = Instant::now();
+        while is_worth_looking && begun.elapsed() < SHORT_WAIT && !self.orders.is_pressing() {
+            // On a machine with one core the parent needs it.
+            std::thread::yield_now();
+            if let Some(received) = self.link.next()? {
+                return Ok(Some(received));
+            }
+        }
+        let mut fds = [
+            PollFd::from_borrowed_fd(self.link.as_fd(), PollFlags::IN),
+            PollFd::new(&self.orders.nudge, PollFlags::IN),
+        ];
+        rustix::event::poll(&mut fds, None).ok();
+        if !fds[1].revents().is_empty() {
+            self.orders.hear_nudge();
+        }
+        self.link.next()
+    }
+
+    pub(super) fn output(&self, head: Head, output: &P) -> Result<(), P::Fault> {
+        let mut letter = self.link.letter();
+        self.border.pack(output, &mut letter)?;
+        self.link.post(head, letter);
+        Ok(())
+    }
+
+    pub(super) fn done(&self, number: u64) {
+        self.link.post(Head::new(Kind::Done, number), self.link.letter());
+    }
+
+    pub(super) fn fault(&self, number: u64, node: usize, phase: Phase, fault: &P::Fault) {
+        self.fault_as(Kind::Fault, number, node, (phase, fault));
+    }
+
+    pub(super) fn fault_as(&self, kind: Kind, number: u64, node: usize, (phase, fault): (Phase, &P::Fault)) {
+        let mut letter: Letter<'_> = self.link.letter();
+        letter.write(&self.border.pack_fault(fault));
+        let node = u16::try_from(node).unwrap_or(u16::MAX);
+        self.link.post(Head { node, extra: phase_number(phase), ..Head::new(kind, number) }, letter);
+    }
+}
+
+/// Send all outputs of an item, and that these were all.
+pub(super) fn answer_all<P: Payload>(out: &Out<P>, number: u64, outputs: Outputs<P>) -> Result<(), P::Fault> {
+    let head = Head::new(Kind::Output, number);
+    match outputs {
+        Outputs::None => out.done(number),
+        Outputs::One(output) => out.output(head.last(), &output)?,
+        Outputs::Many(mut stream) => {
+            while let Some(output) = stream.next()? {
+                out.output(head, &output)?;
+            }
+            out.done(number);
+        }
+    }
+    Ok(())
+}
+
+/// Takes the outputs for one item. Each waits for the next, so that the last one can say that it is.
+pub(super) struct Answer<'a, P: Payload> {
+    pub(super) out: &'a Out<P>,
+    pub(super) head: Head,
+    pub(super) held: Option<P>,
+}
+
+impl<P: Payload> Answer<'_, P> {
+    fn send_held(&mut self) -> Result<(), P::Fault> {
+        match self.held.take() {
+            Some(output) if !self.head.is_replay => self.out.output(Head::new(Kind::Output, self.head.number), &output),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<P: Payload> Sink<P> for Answer<'_, P> {
+    fn accept(&mut self, output: P) -> Result<(), P::Fault> {
+        self.send_held()?;
+        self.held = Some(output);
+        Ok(())
+    }
+
+    fn is_wanted(&mut self) -> bool {
+        !self.out.orders.is_stale(self.head.number)
+    }
+
+    fn before_wait(&mut self) {
+        // What a generator has given goes on before it is asked for more.
+        if self.held.is_some() {
+            if let Err(fault) = self.send_held() {
+                self.out.fault(self.head.number, 0, Phase::Process, &fault);
+            }
+            self.out.flush().ok();
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Where a worker is, for its parent to see.
+
+use std::io;
+use std::ops::Deref;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::fs::FallocateFlags;
+use rustix::time::ClockId;
+
+use super::memory::{HEAD, anonymous_file, file_without_name};
+use crate::progress::{Progress, Reading};
+
+/// A page that both sides see: where the worker is.
+pub(crate) struct Page {
+    map: MmapRaw,
+}
+
+/// What a [`Page`] holds.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub(crate) struct Position {
+    /// The call under way, with the number of its item.
+    pub(crate) progress: Progress,
+    /// When the item under way was begun, in nanoseconds of the monotonic clock; 0 if it may take as long as it likes.
+    since_ns: AtomicU64,
+    /// The number of the letter that is being seen to, from before it is unpacked to after its answers are packed; 0 for none.
+    in_hand: AtomicU64,
+}
+
+impl Page {
+    /// A new page, with what the other side maps it by.
+    pub(crate) fn create() -> io::Result<(Self, OwnedFd)> {
+        let file = anonymous_file().or_else(|error| file_without_name().map_err(|_| error))?;
+        rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, HEAD as u64)?;
+        Ok((Self::open(&file)?, file))
+    }
+
+    pub(crate) fn open(file: &OwnedFd) -> io::Result<Self> {
+        Ok(Self { map: MmapOptions::new().len(HEAD).map_raw(file)? })
+    }
+}
+
+impl Position {
+    /// A letter is seen to from now on, in so long a time as one item may take if `is_timed`.
+    pub(super) fn take_in_hand(&self, number: u64, is_timed: bool) {
+        let since = if is_timed { u64::try_from(monotonic().as_nanos()).unwrap_or(0) } else { 0 };
+        self.since_ns.store(since, Ordering::Relaxed);
+        self.in_hand.store(number, Ordering::Release);
+    }
+
+    /// The letter is seen to.
+    pub(super) fn put_down(&self) {
+        self.in_hand.store(0, Ordering::Release);
+    }
+
+    /// The number of the letter in hand, and the node that is at it.
+    pub(super) fn at_work(&self) -> Option<(u64, usize)> {
+        let number = self.in_hand.load(Ordering::Acquire);
+        (number > 0).then(|| (number, self.progress.read().map_or(0, |reading| reading.node)))
+    }
+
+    /// Where the worker is: in which node and at which item. What is packed or unpacked counts for the first node.
+    pub(super) fn reading(&self) -> Option<Reading> {
+        let in_hand = Some(self.in_hand.load(Ordering::Acquire)).filter(|&number| number > 0);
+        match self.progress.read() {
+            Some(reading) => Some(Reading { input: reading.input.or(in_hand), ..reading }),
+            None => in_hand.map(|number| Reading { step: 0, node: 0, input: Some(number), thread: 0 }),
+        }
+    }
+
+    /// For how long the item under way has been, where that counts.
+    pub(super) fn item_age(&self) -> Option<Duration> {
+        self.reading()?.input?;
+        let since = self.since_ns.load(Ordering::Relaxed);
+        (since > 0).then(|| monotonic().saturating_sub(Duration::from_nanos(since)))
+    }
+}
+
+/// The time of a clock that both processes read.
+fn monotonic() -> Duration {
+    let now = rustix::time::clock_gettime(ClockId::Monotonic);
+    Duration::try_from(now).unwrap_or_default()
+}
+
+impl Deref for Page {
+    type Target = Position;
+
+    fn deref(&self) -> &Position {
+        #[allow(
+            unsafe_code,
+            clippy::cast_ptr_alignment,
+            reason = "shared memory is reached by a pointer, to a whole page"
+        )]
+        // SAFETY: the page is mapped for as long as `self` lives and larger than a `Position`, which consists of atomics alone, for which
+        // any bytes stand for a value.
+        unsafe {
+            &*self.map.as_ptr().cast::<Position>()
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What a worker that takes the place of another is given.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::link::Transport;
+use super::remote::{Life, Line, Remote, send};
+use super::wire::{Head, Kind};
+use crate::Payload;
+
+impl<P: Payload> Remote<P> {
+    /// The nodes are initialized: bring them where they were. What is not done is unsent from now on.
+    pub(super) fn redeliver(&self, line: &Line, can_keep: bool) {
+        let (states, since) = {
+            let mut state = self.lock();
+            state.kept.is_possible = can_keep;
+            state.kept.forget_coming();
+            let mut redelivered = 0;
+            for pending in state.pending.values_mut() {
+                redelivered += u64::from(std::mem::take(&mut pending.is_sent));
+                pending.repeated = pending.emitted;
+            }
+            self.figures.redeliveries.fetch_add(redelivered, Ordering::Relaxed);
+            (state.kept.states(), state.kept.since())
+        };
+        for (node, kept) in states {
+            let mut letter = line.link.letter();
+            letter.write(&kept.body);
+            kept.buffers.iter().for_each(|buffer| letter.add_buffer(buffer));
+            let node = u16::try_from(node).unwrap_or(u16::MAX);
+            line.link.post(Head { node, ..Head::new(Kind::Restore, 0) }, letter);
+        }
+        for (number, job) in since {
+            if let Ok(letters) = self.write(line, &job) {
+                send(line, number, &job, letters, true);
+            }
+        }
+    }
+
+    /// Give the worker what was begun and is not done. One of several items that were in work when the last one died goes alone, so that
+    /// its second death tells which it was.
+    pub(super) fn send_unsent(&self, line: &Line) {
+        loop {
+            let next = {
+                let mut state = self.lock();
+                if state.life != Life::Starting {
+                    return;
+                }
+                let is_concurrent = self.spec.is_concurrent;
+                let suspect_is_out =
+                    is_concurrent && state.pending.values().any(|pending| pending.is_sent && pending.deaths > 0);
+                if suspect_is_out {
+                    return;
+                }
+                let mut unsent = state.pending.iter_mut().filter(|(_, pending)| !pending.is_sent);
+                let Some((&number, pending)) = unsent.next() else {
+                    // Under the same lock: what is begun from now on is sent by whoever begins it.
+                    state.life = Life::Up;
+                    self.changed.notify_all();
+                    return;
+                };
+                pending.is_sent = true;
+                (number, Arc::clone(&pending.job))
+            };
+            let (number, job) = next;
+            match self.write(line, &job) {
+                Ok(letters) => send(line, number, &job, letters, false),
+                Err(fault) => self.finish(number, Err(fault)).into_iter().for_each(|news| news.tell(self)),
+            }
+        }
+    }
+}
