@@ -6,6 +6,7 @@ import math
 import multiprocessing
 import os
 import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -142,6 +143,94 @@ def test_a_fork_that_ends_is_not_taken_for_the_worker():
     with in_worker(Forks()).open() as session:
         assert [session.call(item) for item in range(3)] == [7, 7, 7]
         assert len(children()) == 1
+
+
+class Forks(Node):
+    """Forks; its child ends in one way or another, and the node answers with the child's exit code."""
+
+    def __init__(self, leave):
+        super().__init__()
+        self.leave = leave
+
+    def process(self, item):
+        child = os.fork()
+        if child == 0:
+            return self.leave()
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+class ForksInLoop(Forks):
+    async def process(self, item):
+        return super().process(item)
+
+
+class ForksForMany(Forks):
+    def process(self, items):
+        return [super(ForksForMany, self).process(item) for item in items]
+
+
+def leave_by_return():
+    return "never seen"
+
+
+def leave_by_exit():
+    sys.exit(3)
+
+
+def leave_by_words():
+    sys.exit("these are my last words")
+
+
+def leave_by_error():
+    raise ValueError("the child fails")
+
+
+def leave_by_generator():
+    yield "never seen"
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (Forks, {}),
+        (Forks, {"retries": 2}),
+        (ForksInLoop, {}),
+        (ForksInLoop, {"concurrency": 2}),
+        (ForksForMany, {"batch": 2}),
+    ],
+)
+@pytest.mark.parametrize(
+    ("leave", "code"),
+    [
+        (leave_by_return, 0),
+        (leave_by_exit, 3),
+        (leave_by_words, 1),
+        (leave_by_error, 1),
+        (leave_by_generator, 0),
+    ],
+)
+def test_a_fork_that_comes_out_of_its_node_ends_there(leave, code, kind, options, capfd):
+    with in_worker(kind(leave), **options).open() as session:
+        assert list(session.map(range(5))) == [code] * 5
+        assert len(children()) == 1
+
+    said = capfd.readouterr().err
+    assert ("these are my last words" in said) == (leave is leave_by_words)
+    assert ("ValueError: the child fails" in said) == (leave is leave_by_error)
+
+
+def test_a_fork_goes_no_further_than_its_node(tmp_path):
+    class Notes(Node):
+        def process(self, item):
+            with (tmp_path / "seen").open("a") as seen:
+                seen.write(f"{item}\n")
+            return item
+
+    pipeline = Pipeline("p").add_node(Forks(leave_by_return), placement="process")
+    with pipeline.add_node(Notes(), placement="process").open() as session:
+        assert list(session.map(range(3))) == [0, 0, 0]
+
+    assert (tmp_path / "seen").read_text() == "0\n0\n0\n"
 
 
 def test_a_child_that_keeps_the_streams_of_its_worker_holds_nobody_up():

@@ -27,6 +27,10 @@ __all__ = ["Bridge"]
 
 _LOOK_SECS = 0.5
 
+leave_fork: Callable[[BaseException | None], object] | None = None
+"""Ends this process with what a coroutine failed with. Set where a node has forked in a worker, in the child:
+the thread that waits for the coroutine is not there."""
+
 
 class Bridge:
     """The event loop of one run, as the run's thread sees it.
@@ -298,6 +302,8 @@ class _Started:
 
     def give(self, value: Any, failure: BaseException | None = None) -> None:
         """Keep the answer until it is told; only the first one counts."""
+        if leave_fork is not None:
+            leave_fork(failure)
         if self.answer is None:
             self.answer = (value, failure)
             self.when_given(self)
@@ -330,6 +336,8 @@ class Answer:
 
     def give(self, value: Any, failure: BaseException | None = None) -> None:
         """Let the thread go on; only the first time counts."""
+        if leave_fork is not None:
+            leave_fork(failure)
         if self.is_given:
             return
         self._value, self._failure = value, failure

@@ -18,6 +18,7 @@ __all__ = [
     "SessionCore",
     "Ticket",
     "__version__",
+    "be_fork",
     "draw",
     "main",
     "parse_manifest",
@@ -260,6 +261,9 @@ def draw(graph: Graph, format: str) -> str:  # noqa: A002 - the word of the comm
 
 def main(arguments: list[str]) -> int:
     """Run the command line and return its exit code."""
+
+def be_fork() -> None:
+    """Tell a process that it is a fork of a worker: it leaves where a node comes back."""
 
 def serve_worker() -> None:
     """Be a worker, on the socket that is the standard input, until the parent says so or is gone.

@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Notes = Callable[[bytes], None]
 
-__all__ = ["command", "main", "set_up", "surroundings", "unpacked"]
+__all__ = ["command", "leave_fork", "main", "set_up", "surroundings", "unpacked"]
 
 # In a worker: between its start and the moment when it has its nodes, modules of the user are imported.
 _is_unpacking = False
@@ -81,7 +81,38 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
+    os.register_at_fork(after_in_child=_be_fork)
     _core.serve_worker()
+
+
+def _be_fork() -> None:
+    """A node has forked, and this is the child: what it does in the node is its own affair, but no more."""
+    from remotemedia import _core
+
+    _core.be_fork()
+    bridge = sys.modules.get("remotemedia._bridge")
+    if bridge is not None:
+        bridge.leave_fork = leave_fork  # type: ignore[attr-defined]
+
+
+def leave_fork(error: BaseException | None) -> NoReturn:
+    """End this process, which a node has forked, as a program ends whose last line was the node's."""
+    code = 0
+    if isinstance(error, SystemExit):
+        said = error.code
+        code = said if isinstance(said, int) else int(said is not None)
+        if said is not None and not isinstance(said, int):
+            print(said, file=sys.stderr)  # noqa: T201 - As Python itself does it.
+    elif error is not None:
+        import traceback
+
+        code = 1
+        traceback.print_exception(error)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    # Not by an exception: what the worker would do at its end is not this process's to do.
+    os._exit(code & 0xFF)
 
 
 def set_up(surroundings: dict[str, Any], notes: Notes) -> None:

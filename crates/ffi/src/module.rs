@@ -78,6 +78,12 @@ pub mod _core {
         worker::serve_parent(py)
     }
 
+    /// Be a fork of a worker: leave where a node comes back.
+    #[pyfunction]
+    fn be_fork() {
+        worker::be_fork();
+    }
+
     /// Run the command line and return its exit code.
     #[pyfunction]
     fn main(py: Python<'_>, arguments: Vec<OsString>) -> u8 {

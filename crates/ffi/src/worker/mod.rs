@@ -17,7 +17,7 @@ use remotemedia_runtime::{Node, Options, longest_call};
 use serde_json::{Map, Value};
 
 pub(crate) use self::border::PythonBorder;
-pub(crate) use self::workplace::serve_parent;
+pub(crate) use self::workplace::{be_fork, serve_parent};
 use crate::node::runs_on_loop;
 use crate::object::Object;
 

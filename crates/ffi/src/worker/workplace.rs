@@ -2,13 +2,13 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
-use remotemedia_runtime::worker::{Arrived, Border, Notes, Opened, Workplace, serve};
+use remotemedia_runtime::worker::{Arrived, Border, LeaveFork, Notes, Opened, Workplace, serve};
 use remotemedia_runtime::{CancelFlag, Guarded, Node, NodeSpec, Options, Plan, Policy};
 
 use super::border::{PythonBorder, unpickle};
@@ -17,6 +17,32 @@ use crate::bridge::Bridge;
 use crate::failure;
 use crate::node::{PythonNode, forget_initialized};
 use crate::object::Object;
+
+/// Whether this process is a fork of a worker.
+static IS_FORK: AtomicBool = AtomicBool::new(false);
+
+/// What keeps the nodes of this process from being called, once it is set.
+static STOP: OnceLock<CancelFlag> = OnceLock::new();
+
+/// `_core.be_fork`: a node has forked, and this is the child. What it does in the node is its own affair; it must not go on as a second
+/// worker.
+pub(crate) fn be_fork() {
+    IS_FORK.store(true, Ordering::Relaxed);
+    if let Some(stop) = STOP.get() {
+        stop.set();
+    }
+}
+
+fn leave_fork(fault: Option<&PyErr>) {
+    if IS_FORK.load(Ordering::Relaxed) {
+        Python::attach(|py| {
+            let error = fault.map(|fault| fault.clone_ref(py).into_value(py));
+            let left = py.import("remotemedia._worker").and_then(|worker| worker.call_method1("leave_fork", (error,)));
+            // It ends the process, unless the memory for that is missing.
+            left.map_or_else(|_| std::process::abort(), drop);
+        });
+    }
+}
 
 /// `_core.serve_worker`: be a worker on the socket that is the standard input, until the parent says that it is over or is gone.
 pub(crate) fn serve_parent(py: Python<'_>) -> PyResult<()> {
@@ -27,8 +53,8 @@ pub(crate) fn serve_parent(py: Python<'_>) -> PyResult<()> {
     os.call_method1("dup2", (nothing, 0))?;
     os.call_method1("close", (nothing,))?;
 
-    let mut workplace =
-        PythonWorkplace { bridge: Bridge::new(None), stop: CancelFlag::default(), is_interrupting: Arc::default() };
+    let stop = STOP.get_or_init(CancelFlag::default).clone();
+    let mut workplace = PythonWorkplace { bridge: Bridge::new(None), stop, is_interrupting: Arc::default() };
     let border: Arc<dyn Border<Object>> = PythonBorder::of_worker();
     // Attached all the time but while it waits: every step for an item needs the interpreter.
     let served = serve(socket, &border, &mut workplace);
@@ -58,6 +84,10 @@ impl Workplace<Object> for PythonWorkplace {
 
     fn stop_flag(&self) -> CancelFlag {
         self.stop.clone()
+    }
+
+    fn leave_fork(&self) -> LeaveFork<Object> {
+        Arc::new(leave_fork)
     }
 
     fn stop_waiting(&self) -> Box<dyn Fn() + Send + Sync> {

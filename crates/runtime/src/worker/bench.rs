@@ -96,6 +96,7 @@ impl<P: Payload> Bench<P> {
                 }
                 return self.out.flush();
             }
+            self.out.came_back(None);
         }
         let head = Head { extra: u64::from(self.snapshot_every.is_some()), ..Head::new(Kind::Ready, 0) };
         self.out.link.post(head, self.out.link.letter());
@@ -184,6 +185,10 @@ impl<P: Payload> Bench<P> {
             Some(item) => self.machine.take(item, &mut sink),
             None => self.machine.flush(&mut sink),
         };
+        out.came_back(match &outcome {
+            Err(Stop::Node { fault, .. }) => Some(fault),
+            _ => None,
+        });
         let last_output = sink.held.take();
         if let Some(steps) = &self.steps
             && !head.is_replay
@@ -229,6 +234,7 @@ impl<P: Payload> Bench<P> {
         let answers = items.and_then(|items| self.machine.nodes[0].process_batch(items));
         self.machine.progress.leave();
         let out = self.out.clone();
+        out.came_back(answers.as_ref().err());
         let states = self.pack_states(&out, Phase::Process);
         let (states, unsaid) = states.map_or_else(|(.., fault)| (Vec::new(), Some(fault)), |states| (states, None));
         let sent = answers.and_then(|answers| {
@@ -268,6 +274,7 @@ impl<P: Payload> Bench<P> {
         self.machine.progress.enter(0, number);
         let end_early = self.machine.nodes[0].start(item, Box::new(done));
         self.machine.progress.leave();
+        self.out.came_back(None);
         if let Some(end_early) = end_early {
             let mut under_way = self.at_work.end_early.lock().unwrap_or_else(PoisonError::into_inner);
             under_way.insert(number, end_early);
@@ -305,6 +312,7 @@ impl<P: Payload> Bench<P> {
         self.end_all();
         // An interrupt that fails has nobody to be told but the log, where the node itself may write.
         self.machine.interrupt();
+        self.out.came_back(None);
         self.out.orders.obey(interruption);
         self.control.post(Head::new(Kind::Interrupt, interruption), self.control.letter());
         self.control.flush().ok();
@@ -321,9 +329,9 @@ impl<P: Payload> Bench<P> {
         self.done_since = 0;
         for (index, node) in self.machine.nodes.iter_mut().enumerate() {
             let mut letter = out.link.letter();
-            let state = node
-                .snapshot()
-                .and_then(|state| state.as_ref().map(|state| out.border.pack(state, &mut letter)).transpose());
+            let told = node.snapshot();
+            out.came_back(told.as_ref().err());
+            let state = told.and_then(|state| state.map(|state| out.border.pack(&state, &mut letter)).transpose());
             match state {
                 Ok(Some(())) => states.push((index, letter)),
                 Ok(None) => {}
@@ -344,6 +352,7 @@ impl<P: Payload> Bench<P> {
     /// A node that is not where it was must not go on as if it were.
     fn restore(&mut self, node: usize, letter: Arrived) {
         let restored = self.out.border.unpack(letter).and_then(|state| self.machine.nodes[node].restore(state));
+        self.out.came_back(restored.as_ref().err());
         if let Err(fault) = restored {
             self.out.fault(0, node, Phase::Initialize, &fault);
             self.has_lost_its_way = true;
@@ -357,6 +366,7 @@ impl<P: Payload> Bench<P> {
             if let Err(failure) = self.machine.clean_up(node) {
                 self.out.fault_as(Kind::CleanedUp, 0, node, (failure.phase, &failure.fault));
             }
+            self.out.came_back(None);
         }
         self.out.orders.end();
         let usage = usage("self").unwrap_or_default();

@@ -38,7 +38,7 @@ pub use self::memory::View;
 pub use self::node::remote_nodes;
 pub(crate) use self::page::Page;
 pub use self::process::TELL_STACKS;
-pub use self::serve::{Notes, Opened, Workplace, serve};
+pub use self::serve::{LeaveFork, Notes, Opened, Workplace, serve};
 use crate::{Payload, Phase};
 
 /// Takes items of one kind from one process to another. One for all workers of a session; called on any thread.

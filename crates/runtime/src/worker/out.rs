@@ -10,6 +10,7 @@ use super::Border;
 use super::letter::Letter;
 use super::link::{Link, Received, Transport};
 use super::orders::Orders;
+use super::serve::LeaveFork;
 use super::wire::{Head, Kind, phase_number};
 use crate::{Outputs, Payload, Phase, Sink};
 
@@ -21,11 +22,17 @@ pub(super) struct Out<P: Payload> {
     pub(super) link: Arc<Link>,
     pub(super) border: Arc<dyn Border<P>>,
     pub(super) orders: Arc<Orders>,
+    pub(super) leave_fork: LeaveFork<P>,
 }
 
 impl<P: Payload> Clone for Out<P> {
     fn clone(&self) -> Self {
-        Self { link: Arc::clone(&self.link), border: Arc::clone(&self.border), orders: Arc::clone(&self.orders) }
+        Self {
+            link: Arc::clone(&self.link),
+            border: Arc::clone(&self.border),
+            orders: Arc::clone(&self.orders),
+            leave_fork: Arc::clone(&self.leave_fork),
+        }
     }
 }
 
@@ -57,7 +64,13 @@ impl<P: Payload> Out<P> {
         self.link.next()
     }
 
+    /// A node has come back. What comes back in a fork of the worker goes no further: the parent hears of each item once.
+    pub(super) fn came_back(&self, fault: Option<&P::Fault>) {
+        (self.leave_fork)(fault);
+    }
+
     pub(super) fn output(&self, head: Head, output: &P) -> Result<(), P::Fault> {
+        self.came_back(None);
         let mut letter = self.link.letter();
         self.border.pack(output, &mut letter)?;
         self.link.post(head, letter);
@@ -65,6 +78,7 @@ impl<P: Payload> Out<P> {
     }
 
     pub(super) fn done(&self, number: u64) {
+        self.came_back(None);
         self.link.post(Head::new(Kind::Done, number), self.link.letter());
     }
 
@@ -73,6 +87,7 @@ impl<P: Payload> Out<P> {
     }
 
     pub(super) fn fault_as(&self, kind: Kind, number: u64, node: usize, (phase, fault): (Phase, &P::Fault)) {
+        self.came_back(Some(fault));
         let mut letter: Letter<'_> = self.link.letter();
         letter.write(&self.border.pack_fault(fault));
         let node = u16::try_from(node).unwrap_or(u16::MAX);

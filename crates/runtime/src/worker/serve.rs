@@ -28,7 +28,15 @@ pub trait Workplace<P: Payload> {
     /// Lets nodes wait no longer. Asked for once, after [`Workplace::open`]; called on another thread than that of the nodes, and again
     /// until they have come back.
     fn stop_waiting(&self) -> Box<dyn Fn() + Send + Sync>;
+
+    /// What ends a process that is not the worker but a fork of it, in which a node has come back: asked after every call of a node.
+    fn leave_fork(&self) -> LeaveFork<P> {
+        Arc::new(|_| {})
+    }
 }
+
+/// Ends the process if it is a fork of the worker, with what the node failed with, if it did.
+pub type LeaveFork<P> = Arc<dyn Fn(Option<&<P as Payload>::Fault>) + Send + Sync>;
 
 /// The plan of a worker, and its nodes in that order.
 pub type Opened<P> = (Arc<Plan>, Vec<Box<dyn Node<P>>>);
@@ -68,7 +76,8 @@ pub fn serve<P: Payload>(
     let control = Arc::new(Link::new(control));
     let orders = Orders::new(workplace.stop_flag())?;
     let setup = await_frame::<P>(&link)?.letter;
-    let out = Out { link: Arc::clone(&link), border: Arc::clone(border), orders: Arc::clone(&orders) };
+    let leave_fork = workplace.leave_fork();
+    let out = Out { link: Arc::clone(&link), border: Arc::clone(border), orders: Arc::clone(&orders), leave_fork };
     let (plan, nodes) = match workplace.open(setup, Notes(Arc::clone(&control))) {
         Ok(opened) => opened,
         Err(fault) => {
