@@ -148,6 +148,9 @@ class SessionCore:
     def metrics(self) -> dict[str, Any] | None:
         """The figures so far; `None` if the session was opened without `enable_metrics`."""
 
+    def leave_to_parent(self) -> None:
+        """In a fork of the process that has opened it: it is closed here, and stays the other one's."""
+
     def shut_down(self, timeout: float) -> list[tuple[str, int | None, int]]:
         """Stop and clean up within `timeout` seconds.
 

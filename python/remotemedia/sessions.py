@@ -6,6 +6,7 @@ A session initializes its nodes once and keeps them for all calls and streams un
 from __future__ import annotations
 
 import atexit
+import os
 import weakref
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
@@ -36,6 +37,17 @@ _OUTPUT, _END = 1, 2
 _HOW_TO_OPEN = "'with pipeline.open() as session:' ('async with' in asyncio)"
 
 _open_sessions: weakref.WeakSet[_Closing] = weakref.WeakSet()
+
+
+def _leave_to_parent() -> None:
+    """A fork has no threads but one, and its parent's workers are not its own: there, sessions are closed."""
+    for session in [*_open_sessions]:
+        session.leave_to_parent()
+        session._is_closed = True  # noqa: SLF001 - Ours.
+    _open_sessions.clear()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 class _Closing(SessionCore):

@@ -129,6 +129,7 @@ impl OutputStream {
         match next {
             Next::Output(output) => Ok((1, output.0)),
             Next::Nothing => {
+                self.core.get().check_not_left(py)?;
                 if !patience.is_zero() {
                     self.core.get().check_outside("map")?;
                 }

@@ -1,11 +1,12 @@
 //! An open pipeline for Python: what `remotemedia.sessions` puts its two session types on.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use remotemedia_runtime::{CancelFlag, Client, Closed, Direct, Outbox, Session, SessionSettings, Stall};
+use remotemedia_runtime::{CancelFlag, Client, Closed, Direct, Outbox, RunError, Session, SessionSettings, Stall};
 
 use crate::bridge::Bridge;
 use crate::direct_map::DirectMap;
@@ -35,6 +36,8 @@ pub(crate) struct SessionCore {
     source: Option<String>,
     /// The stream of `put` and iteration.
     outbox: Arc<Outbox<Object>>,
+    /// This process is a fork of the one that has opened it.
+    is_left: AtomicBool,
 }
 
 #[pymethods]
@@ -78,7 +81,7 @@ impl SessionCore {
         let is_direct = session.is_direct() && !session.has_source();
         let source = session.has_source().then(|| session.plan().nodes()[0].id.clone());
         let outbox = Arc::new(Outbox::new(queue_size, on_news.map(|on_news| news_of(on_news, mailbox.as_ref()))));
-        Ok(Self { session, chain, bridge, mailbox, stop, is_direct, source, outbox })
+        Ok(Self { session, chain, bridge, mailbox, stop, is_direct, source, outbox, is_left: AtomicBool::new(false) })
     }
 
     /// Refuse items for a pipeline that makes its own.
@@ -227,6 +230,14 @@ impl SessionCore {
         drained
     }
 
+    /// In a fork of the process that has opened this: the session is closed here, and stays the other one's.
+    fn leave_to_parent(slf: &Bound<'_, Self>) {
+        slf.get().session.leave_to_parent();
+        slf.get().is_left.store(true, Ordering::Relaxed);
+        // Its end would be that of threads and workers which are not this process's.
+        std::mem::forget(slf.clone().unbind());
+    }
+
     /// The figures so far, if they are collected.
     fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let metrics = py.detach(|| self.session.metrics());
@@ -256,6 +267,11 @@ impl SessionCore {
 }
 
 impl SessionCore {
+    /// Refuse to wait for threads that are another process's.
+    pub(crate) fn check_not_left(&self, py: Python<'_>) -> PyResult<()> {
+        if self.is_left.load(Ordering::Relaxed) { Err(failure::ended(py, RunError::Closed)) } else { Ok(()) }
+    }
+
     /// Take an item through on this thread, or flush the nodes.
     pub(crate) fn take_directly(
         &self,

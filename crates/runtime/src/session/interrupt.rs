@@ -34,6 +34,9 @@ impl<P: Payload> Session<P> {
         is_silent: impl FnOnce(u64),
     ) -> u64 {
         let core = &self.core;
+        if self.is_closed() {
+            return 0;
+        }
         let Some(_only_one) = self.wait_for_others(gives_up) else { return 0 };
         let is_over = || self.is_closed() || gives_up();
         let waiting = core.door.hold();

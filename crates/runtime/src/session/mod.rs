@@ -31,7 +31,7 @@ mod threads;
 mod tracker;
 mod watch;
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -43,7 +43,7 @@ pub use self::outbox::{Next, Outbox};
 use self::threads::Threads;
 pub use self::tracker::Client;
 use self::watch::Watch;
-use crate::{CancelFlag, Metrics, Node, NodeFailure, Payload, Plan, Turn};
+use crate::{CancelFlag, Metrics, Node, NodeFailure, Payload, Plan, RunError, Turn};
 
 /// How long the nodes of a session that could not be opened may take to clean up.
 const CLEANUP_TIME: Duration = Duration::from_secs(10);
@@ -186,6 +186,10 @@ impl<P: Payload> Session<P> {
         is_urgent: bool,
         admitted: Option<Box<dyn FnOnce(bool) + Send>>,
     ) -> Admission {
+        if self.is_closed() {
+            client.done(Err(RunError::Closed));
+            return Admission::Never;
+        }
         self.threads.start_stages(&self.core);
         let items = item.map(|item| self.core.for_entries(item));
         self.core.submit(Submission { items, client, is_urgent, admitted })
@@ -248,14 +252,20 @@ impl<P: Payload> Session<P> {
         self.core.begin_drain()
     }
 
-    /// Whether all inputs before `end` are done, or become so within `patience`.
+    /// Whether all inputs before `end` are done, or become so within `patience`, or the session has closed.
     pub fn is_drained(&self, end: u64, patience: Duration) -> bool {
-        self.core.tracker.wait_until_done(end, patience)
+        self.is_closed() || self.core.tracker.wait_until_done(end, patience)
     }
 
     /// Batches may wait for company again.
     pub fn end_drain(&self) {
         self.core.end_drain();
+    }
+
+    /// This process is a fork of the one that has opened the session. Here it is closed; nothing of it is touched, as its threads and
+    /// workers are the other one's.
+    pub fn leave_to_parent(&self) {
+        self.core.is_closed.store(true, Ordering::SeqCst);
     }
 
     fn is_closed(&self) -> bool {

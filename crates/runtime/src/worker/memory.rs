@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::FallocateFlags;
+use rustix::process::Pid;
 
 /// The page of a segment that holds its counter.
 pub(super) const HEAD: usize = 4096;
@@ -116,27 +117,34 @@ pub(super) fn file_without_name() -> io::Result<OwnedFd> {
 }
 
 /// One use of a segment, given back when it is dropped.
-pub(crate) struct Hold(Option<Arc<Segment>>);
+///
+/// A fork of this process has a copy of it, which counts for nothing: there it gives nothing back.
+pub(crate) struct Hold {
+    segment: Option<Arc<Segment>>,
+    process: Pid,
+}
 
 impl Hold {
     /// Take over a use that is counted already.
     fn counted(segment: &Arc<Segment>) -> Self {
-        Self(Some(Arc::clone(segment)))
+        Self { segment: Some(Arc::clone(segment)), process: rustix::process::getpid() }
     }
 
     fn segment(&self) -> &Arc<Segment> {
-        self.0.as_ref().expect("only a hold that is gone has no segment")
+        self.segment.as_ref().expect("only a hold that is gone has no segment")
     }
 
     /// Leave this use to the other side.
     pub(crate) fn hand_over(mut self) {
-        self.0 = None;
+        self.segment = None;
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        if let Some(segment) = &self.0 {
+        if let Some(segment) = &self.segment
+            && self.process == rustix::process::getpid()
+        {
             segment.users().fetch_sub(1, Ordering::Release);
         }
     }
