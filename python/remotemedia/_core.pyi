@@ -20,6 +20,7 @@ __all__ = [
     "__version__",
     "be_fork",
     "draw",
+    "is_at_work",
     "main",
     "parse_manifest",
     "run",
@@ -148,6 +149,9 @@ class SessionCore:
     def metrics(self) -> dict[str, Any] | None:
         """The figures so far; `None` if the session was opened without `enable_metrics`."""
 
+    def break_off(self) -> None:
+        """What workers are at when the session closes is broken off, by `KeyboardInterrupt` in them."""
+
     def leave_to_parent(self) -> None:
         """In a fork of the process that has opened it: it is closed here, and stays the other one's."""
 
@@ -264,6 +268,9 @@ def draw(graph: Graph, format: str) -> str:  # noqa: A002 - the word of the comm
 
 def main(arguments: list[str]) -> int:
     """Run the command line and return its exit code."""
+
+def is_at_work() -> bool:
+    """Whether this is a worker whose nodes work on items: the call under way can be broken off then."""
 
 def be_fork() -> None:
     """Tell a process that it is a fork of a worker: it leaves where a node comes back."""

@@ -76,6 +76,7 @@ def main() -> None:
 
     from remotemedia import _core
 
+    signal.signal(signal.SIGINT, _break_off)
     faulthandler.enable()
     faulthandler.register(_core.STACK_SIGNAL, all_threads=True)
     for stream in (sys.stdout, sys.stderr):
@@ -83,6 +84,14 @@ def main() -> None:
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
     os.register_at_fork(after_in_child=_be_fork)
     _core.serve_worker()
+
+
+def _break_off(_signal: int, _frame: object) -> None:
+    """The parent closes, and does not want to wait for the item under way. What comes after that has its time."""
+    from remotemedia import _core
+
+    if _core.is_at_work():
+        raise KeyboardInterrupt
 
 
 def _be_fork() -> None:

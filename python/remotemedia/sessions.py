@@ -378,6 +378,9 @@ def _outputs_of(stream: OutputStream) -> Iterator[Any]:
 
 def _close_after(session: _Closing, error: BaseException) -> None:
     """Close; what goes wrong is told together with the error that came before."""
+    if not isinstance(error, Exception):
+        # Ctrl-C, or something else by which the user wants to be gone.
+        session.break_off()
     try:
         session.close_now(CLOSE_TIMEOUT_SECS)
     except Exception as failure:  # noqa: BLE001 - Raised below, with what came before.

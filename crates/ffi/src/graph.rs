@@ -132,7 +132,7 @@ fn describe_workers(
             written: json_options(&written)?,
         });
     }
-    for replica in worker::hire(py, &stage.options, &placed, surroundings.with_metrics)? {
+    for replica in worker::hire(py, &stage.options, &placed, surroundings.with_metrics, surroundings.stop)? {
         for ((node, guard), &index) in replica.into_iter().zip(&guards).zip(&stage.nodes) {
             nodes[index].replicas.push(match guard {
                 Some(guard) => guard.put_around(py, node),

@@ -78,6 +78,12 @@ pub mod _core {
         worker::serve_parent(py)
     }
 
+    /// Whether the nodes of this worker work on items.
+    #[pyfunction]
+    fn is_at_work() -> bool {
+        worker::is_at_work()
+    }
+
     /// Be a fork of a worker: leave where a node comes back.
     #[pyfunction]
     fn be_fork() {

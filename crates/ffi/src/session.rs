@@ -244,6 +244,11 @@ impl SessionCore {
         metrics.map(|metrics| json::metrics_to_python(py, &metrics)).transpose()
     }
 
+    /// What workers are at when the session closes is broken off then, by `KeyboardInterrupt` in them.
+    fn break_off(&self) {
+        self.session.break_off();
+    }
+
     /// Stop and clean up within `timeout` seconds. Answers what had to be left behind: node, item, thread.
     fn shut_down(&self, py: Python<'_>, timeout: f64) -> PyResult<Vec<(String, Option<u64>, u64)>> {
         self.stop.set();

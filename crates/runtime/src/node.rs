@@ -145,6 +145,9 @@ pub trait Elsewhere: Send + Sync {
     /// The session ends: what has not ended by itself then is ended by force.
     fn end_by(&self, deadline: Instant);
 
+    /// When the session closes, the call that is under way then is broken off, as far as its language can.
+    fn break_off(&self);
+
     /// The process that does the work.
     fn process_id(&self) -> Option<u32>;
 

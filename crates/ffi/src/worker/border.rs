@@ -6,9 +6,9 @@ use pyo3::exceptions::PyException;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{IntoPyDict, PyBytes, PyDict, PyList};
+use pyo3::types::{IntoPyDict, PyByteArray, PyBytes, PyDict, PyList};
 use remotemedia_runtime::Phase;
-use remotemedia_runtime::worker::{Arrived, Border, Letter, Loss, LossCause, Said};
+use remotemedia_runtime::worker::{Arrived, Border, Letter, Loss, LossCause, Said, View};
 
 use super::buffers::{self, BufferTaker, LARGE, SharedBuffer};
 use super::{arrays, plain};
@@ -119,6 +119,18 @@ impl Border<Object> for PythonBorder {
         })
     }
 
+    fn unpack_own(&self, letter: Arrived) -> PyResult<Object> {
+        Python::attach(|py| {
+            if let Some(item) = plain::read(py, &letter) {
+                return Ok(Object(item));
+            }
+            if let Some(array) = arrays::read(py, &letter)? {
+                return Ok(Object(array.call_method0(py, intern!(py, "copy"))?));
+            }
+            Ok(Object(unpickle_own(py, letter, 0)?.unbind()))
+        })
+    }
+
     fn pack_fault(&self, fault: &PyErr) -> Vec<u8> {
         Python::attach(|py| {
             // As a value that has its traceback.
@@ -166,10 +178,27 @@ impl Border<Object> for PythonBorder {
     }
 }
 
+/// The object that the pickle holds which begins at `start` in a letter, to be kept and changed: its buffers are copied.
+pub(super) fn unpickle_own(py: Python<'_>, letter: Arrived, start: usize) -> PyResult<Bound<'_, PyAny>> {
+    let copies = letter.buffers.iter().map(|view| PyByteArray::new(py, view).into_any()).collect();
+    unpickle_with(py, letter.body, start, copies)
+}
+
 /// The object that the pickle holds which begins at `start` in a letter. Its buffers are read in place.
 pub(super) fn unpickle(py: Python<'_>, letter: Arrived, start: usize) -> PyResult<Bound<'_, PyAny>> {
+    let buffers = letter.buffers.into_iter();
+    let buffers = buffers.map(|view| Ok(Bound::new(py, SharedBuffer { view, start: 0 })?.into_any()));
+    let buffers = buffers.collect::<PyResult<Vec<_>>>()?;
+    unpickle_with(py, letter.body, start, buffers)
+}
+
+fn unpickle_with<'py>(
+    py: Python<'py>,
+    body: View,
+    start: usize,
+    buffers: Vec<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
     let loads = LOADS.import(py, "pickle", "loads")?;
-    let Arrived { body, buffers } = letter;
     let pickled = if body.len() < LARGE {
         PyBytes::new(py, &body[start..]).into_any()
     } else {
@@ -178,9 +207,7 @@ pub(super) fn unpickle(py: Python<'_>, letter: Arrived, start: usize) -> PyResul
     if buffers.is_empty() {
         return loads.call1((pickled,));
     }
-    let buffers = buffers.into_iter().map(|view| Bound::new(py, SharedBuffer { view, start: 0 }));
-    let buffers = PyList::new(py, buffers.collect::<PyResult<Vec<_>>>()?)?;
-    let options = [(intern!(py, "buffers"), buffers)].into_py_dict(py)?;
+    let options = [(intern!(py, "buffers"), PyList::new(py, buffers)?)].into_py_dict(py)?;
     loads.call((pickled,), Some(&options))
 }
 

@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use remotemedia_runtime::worker::{Border, WorkerSpec, WriteSetup, remote_nodes};
-use remotemedia_runtime::{Node, Options, longest_call};
+use remotemedia_runtime::{CancelFlag, Node, Options, longest_call};
 use serde_json::{Map, Value};
 
 pub(crate) use self::border::PythonBorder;
-pub(crate) use self::workplace::{be_fork, serve_parent};
+pub(crate) use self::workplace::{be_fork, is_at_work, serve_parent};
 use crate::node::runs_on_loop;
 use crate::object::Object;
 
@@ -52,6 +52,7 @@ pub(crate) fn hire(
     stage: &Options,
     nodes: &[Placed<'_>],
     with_metrics: bool,
+    cancel: &CancelFlag,
 ) -> PyResult<Vec<Vec<Box<dyn Node<Object>>>>> {
     let mut command: Vec<OsString> = py.import("remotemedia._worker")?.call_method0("command")?.extract()?;
     let arguments = command.split_off(1);
@@ -70,6 +71,7 @@ pub(crate) fn hire(
             arguments: arguments.clone(),
             setup: Arc::clone(&copy.setup),
             initialize_timeout: stage.initialize_timeout,
+            cancel: cancel.clone(),
             timeout: copy.timeout,
             is_concurrent: stage.concurrency > 1,
             max_restarts: stage.max_restarts,

@@ -11,7 +11,7 @@ use pyo3::types::PyList;
 use remotemedia_runtime::worker::{Arrived, Border, LeaveFork, Notes, Opened, Workplace, serve};
 use remotemedia_runtime::{CancelFlag, Guarded, Node, NodeSpec, Options, Plan, Policy};
 
-use super::border::{PythonBorder, unpickle};
+use super::border::{PythonBorder, unpickle_own};
 use super::setup::{self, DescribedNode, Head};
 use crate::bridge::Bridge;
 use crate::failure;
@@ -20,6 +20,14 @@ use crate::object::Object;
 
 /// Whether this process is a fork of a worker.
 static IS_FORK: AtomicBool = AtomicBool::new(false);
+
+/// Whether the nodes of this process work on items.
+static IS_AT_WORK: AtomicBool = AtomicBool::new(false);
+
+/// `_core.is_at_work`.
+pub(crate) fn is_at_work() -> bool {
+    IS_AT_WORK.load(Ordering::SeqCst)
+}
 
 /// What keeps the nodes of this process from being called, once it is set.
 static STOP: OnceLock<CancelFlag> = OnceLock::new();
@@ -76,7 +84,7 @@ impl Workplace<Object> for PythonWorkplace {
             let notes = Bound::new(py, NoteSender(notes))?;
             // Before the nodes, whose classes are imported by what the parent has in its path.
             py.import("remotemedia._worker")?.call_method1("set_up", (surroundings, notes))?;
-            let objects = unpickle(py, setup, end)?.cast_into::<PyList>()?;
+            let objects = unpickle_own(py, setup, end)?.cast_into::<PyList>()?;
             py.import("remotemedia._worker")?.call_method0("unpacked")?;
             self.make_nodes(&described, &objects)
         })
@@ -84,6 +92,10 @@ impl Workplace<Object> for PythonWorkplace {
 
     fn stop_flag(&self) -> CancelFlag {
         self.stop.clone()
+    }
+
+    fn be_at_work(&mut self, is_at_work: bool) {
+        IS_AT_WORK.store(is_at_work, Ordering::SeqCst);
     }
 
     fn leave_fork(&self) -> LeaveFork<Object> {

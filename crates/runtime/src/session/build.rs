@@ -99,7 +99,11 @@ impl<P: Payload> Session<P> {
                     self.owe_cleanup((stage, unit, node));
                 }
                 let mut machine = core.stages[stage].units[unit].lock();
-                machine.initialize(node)?;
+                let outcome = machine.initialize(node);
+                if self.stop.is_set() {
+                    return Err(RunError::Cancelled);
+                }
+                outcome?;
                 machine.adopt_source(node);
             }
         }

@@ -262,6 +262,13 @@ impl<P: Payload> Session<P> {
         self.core.end_drain();
     }
 
+    /// The calls that workers are at when the session closes need not come to their end: they are broken off, as far as their language
+    /// can. Those of this process are left to whoever made them.
+    pub fn break_off(&self) {
+        let units = self.core.stages.iter().flat_map(|stage| &stage.units);
+        units.filter_map(|unit| unit.elsewhere.as_ref()).for_each(|elsewhere| elsewhere.break_off());
+    }
+
     /// This process is a fork of the one that has opened the session. Here it is closed; nothing of it is touched, as its threads and
     /// workers are the other one's.
     pub fn leave_to_parent(&self) {

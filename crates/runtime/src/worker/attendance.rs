@@ -59,6 +59,8 @@ struct Attendance<'a, P: Payload> {
     has_unwritten: bool,
     /// The close order is out.
     is_told_to_close: bool,
+    /// It was told to leave the call under way.
+    is_broken_off: bool,
     /// Why it was killed, if it was.
     killed_for: Option<LossCause>,
     /// Where it was then.
@@ -83,6 +85,7 @@ pub(super) fn attend<P: Payload>(remote: &Arc<Remote<P>>, process: Process) -> E
         has_cleaned_up: false,
         has_unwritten: true,
         is_told_to_close: false,
+        is_broken_off: false,
         killed_for: None,
         killed_at: None,
         has_lost_its_way: false,
@@ -143,7 +146,9 @@ impl<P: Payload> Attendance<'_, P> {
     }
 
     fn wait(&self, is_reading: bool) {
-        let patience = self.patience();
+        // Whoever read before may have left something that is here already.
+        let is_here = is_reading && self.line.link.has_read();
+        let patience = if is_here { Some(Duration::ZERO) } else { self.patience() };
         let mut of_data = PollFlags::empty();
         of_data.set(PollFlags::IN, is_reading);
         of_data.set(PollFlags::OUT, self.has_unwritten);
@@ -254,14 +259,19 @@ impl<P: Payload> Attendance<'_, P> {
     }
 
     fn follow_orders(&mut self) {
-        let (is_closing, is_due) = {
+        let (is_closing, must_break_off, is_due) = {
             let state = self.remote.lock();
-            (state.is_closing, state.end_by.is_some_and(|end_by| Instant::now() >= end_by))
+            let is_due = state.end_by.is_some_and(|end_by| Instant::now() >= end_by);
+            (state.is_closing, state.is_closing && state.must_break_off, is_due)
         };
         if is_closing && !self.is_told_to_close {
             self.is_told_to_close = true;
             self.line.control.post(Head::new(Kind::Close, 0), self.line.control.letter());
             self.line.control.flush().ok();
+        }
+        if must_break_off && !self.is_broken_off {
+            self.is_broken_off = true;
+            self.process.interrupt();
         }
         if is_due {
             self.kill(LossCause::LeftBehind);
@@ -323,8 +333,12 @@ impl<P: Payload> Attendance<'_, P> {
         self.read_control();
         // What it had sent before its end counts.
         self.read_answers();
-        self.remote.lock().reader = Reader::Nobody;
-        self.remote.note_traffic(Some(&self.line));
+        let former = {
+            let mut state = self.remote.lock();
+            state.reader = Reader::Nobody;
+            state.line.take()
+        };
+        self.remote.note_traffic(former.as_deref());
         let figures = &self.remote.figures;
         figures.process.store(0, Ordering::Relaxed);
         figures.ended_cpu_us.fetch_add(self.process.cpu_us, Ordering::Relaxed);

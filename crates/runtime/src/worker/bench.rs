@@ -43,6 +43,7 @@ pub(super) struct Bench<P: Payload> {
     steps: Option<Arc<Steps>>,
     is_concurrent: bool,
     is_timed: bool,
+    careful_below: u64,
     /// After as many items the states of the nodes are sent, if any of them can tell its own.
     snapshot_every: Option<usize>,
     /// Items of a batch of which more come.
@@ -71,6 +72,7 @@ impl<P: Payload> Bench<P> {
         Self {
             is_concurrent: plan.nodes()[0].options.concurrency > 1,
             is_timed: wishes.is_timed,
+            careful_below: wishes.careful_below,
             snapshot_every: can_snapshot.then_some(wishes.snapshot_every),
             machine,
             out,
@@ -84,8 +86,8 @@ impl<P: Payload> Bench<P> {
         }
     }
 
-    /// Make the nodes ready, work until the parent orders the end, and clean up.
-    pub(super) fn run(mut self) -> io::Result<()> {
+    /// Initialize the nodes; whether they are ready.
+    pub(super) fn make_ready(&mut self) -> io::Result<bool> {
         let nodes = self.machine.nodes.len();
         for node in 0..nodes {
             if let Err(error) = self.machine.initialize(node) {
@@ -94,15 +96,15 @@ impl<P: Payload> Bench<P> {
                     // The first failure is the one that counts.
                     self.machine.clean_up(entered).ok();
                 }
-                return self.out.flush();
+                self.out.flush()?;
+                return Ok(false);
             }
             self.out.came_back(None);
         }
         let head = Head { extra: u64::from(self.snapshot_every.is_some()), ..Head::new(Kind::Ready, 0) };
         self.out.link.post(head, self.out.link.letter());
         self.out.flush()?;
-        self.work()?;
-        if self.has_lost_its_way { Ok(()) } else { self.clean_up() }
+        Ok(true)
     }
 
     fn refuse(&self, node: usize, error: RunError<P::Fault>) {
@@ -115,7 +117,7 @@ impl<P: Payload> Bench<P> {
     }
 
     /// Work until the parent orders the end.
-    fn work(&mut self) -> io::Result<()> {
+    pub(super) fn work(&mut self) -> io::Result<()> {
         let mut are_waits_short = false;
         let mut answered = Instant::now();
         while !self.out.orders.is_closing() {
@@ -135,7 +137,11 @@ impl<P: Payload> Bench<P> {
                 are_waits_short = answered - begun < SHORT_WAIT;
             }
             if let Some(received) = next {
+                let is_suspect = received.head.number < self.careful_below;
                 self.take(received);
+                if is_suspect {
+                    self.out.flush()?;
+                }
                 if self.has_lost_its_way {
                     return self.out.flush();
                 }
@@ -351,7 +357,7 @@ impl<P: Payload> Bench<P> {
 
     /// A node that is not where it was must not go on as if it were.
     fn restore(&mut self, node: usize, letter: Arrived) {
-        let restored = self.out.border.unpack(letter).and_then(|state| self.machine.nodes[node].restore(state));
+        let restored = self.out.border.unpack_own(letter).and_then(|state| self.machine.nodes[node].restore(state));
         self.out.came_back(restored.as_ref().err());
         if let Err(fault) = restored {
             self.out.fault(0, node, Phase::Initialize, &fault);
@@ -359,7 +365,11 @@ impl<P: Payload> Bench<P> {
         }
     }
 
-    fn clean_up(mut self) -> io::Result<()> {
+    /// Clean the nodes up, unless one of them is not where it was.
+    pub(super) fn clean_up(mut self) -> io::Result<()> {
+        if self.has_lost_its_way {
+            return Ok(());
+        }
         self.end_all();
         self.machine.abandon();
         for node in (0..self.machine.nodes.len()).rev() {

@@ -116,6 +116,7 @@ fn start<P: Payload>(remote: &Arc<Remote<P>>) -> Result<Process, LossCause> {
         with_metrics: remote.spec.with_metrics,
         is_timed: remote.spec.timeout.is_some(),
         snapshot_every: remote.spec.snapshot_every,
+        careful_below: remote.first_unsent(),
     };
     line.link.post_files(wishes.hello(), vec![control_there, page_there]);
     let mut letter = line.link.letter();

@@ -16,7 +16,7 @@ use rustix::net::{
 
 use super::Arrived;
 use super::letter::{INLINE, Letter};
-use super::memory::{Memory, View};
+use super::memory::{Memory, PassedFile, View};
 use super::wire::{self, Head, Kind, Read};
 
 /// As much is asked of the socket at once.
@@ -45,7 +45,7 @@ struct Outgoing {
     /// As many of them are written.
     written: usize,
     /// Each goes with the byte at this place.
-    files: Vec<(usize, OwnedFd)>,
+    files: Vec<(usize, PassedFile)>,
 }
 
 struct Incoming {
@@ -76,6 +76,9 @@ pub(crate) trait Transport: Send + Sync {
 
     /// The next frame among those that were read together with the last one.
     fn next_read(&self) -> io::Result<Option<Received>>;
+
+    /// Whether there is such a frame.
+    fn has_read(&self) -> bool;
 
     /// Readable when a frame has come.
     fn as_fd(&self) -> BorrowedFd<'_>;
@@ -117,7 +120,7 @@ impl Link {
     pub(crate) fn post_files(&self, head: Head, files: Vec<OwnedFd>) {
         let mut outgoing = lock(&self.outgoing);
         let at = outgoing.bytes.len();
-        outgoing.files.extend(files.into_iter().map(|file| (at, file)));
+        outgoing.files.extend(files.into_iter().map(|file| (at, file.into())));
         head.write(&[], &[], false, &mut outgoing.bytes);
     }
 
@@ -305,6 +308,11 @@ impl Transport for Link {
 
     fn next_read(&self) -> io::Result<Option<Received>> {
         self.take_in(&mut lock(&self.incoming))
+    }
+
+    fn has_read(&self) -> bool {
+        let incoming = lock(&self.incoming);
+        matches!(wire::read(&incoming.bytes[incoming.start..incoming.end]), Read::Frame(_))
     }
 
     fn as_fd(&self) -> BorrowedFd<'_> {

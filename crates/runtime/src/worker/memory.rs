@@ -9,13 +9,13 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::ops::Deref;
-use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::FallocateFlags;
-use rustix::process::Pid;
+use rustix::process::{Pid, Resource};
 
 /// The page of a segment that holds its counter.
 pub(super) const HEAD: usize = 4096;
@@ -26,12 +26,52 @@ const SMALLEST: usize = 64 * 1024;
 /// As many bytes of segments without users are kept for the next letters. Fresh memory costs as much as several copies into it.
 const KEPT: usize = 128 * 1024 * 1024;
 
+/// Files of segments that the other sides have not been told of yet, in the whole process.
+static FILES: AtomicUsize = AtomicUsize::new(0);
+
+/// As large a part of the files that this process may have open is taken for those; the others are the user's.
+const SHARE_OF_FILES: u64 = 4;
+
+/// The file of a segment, on its way to the other side.
+pub(crate) struct PassedFile(OwnedFd);
+
+impl PassedFile {
+    /// Count one more, unless there are many.
+    fn count(file: OwnedFd) -> Self {
+        FILES.fetch_add(1, Ordering::Relaxed);
+        Self(file)
+    }
+
+    fn are_too_many() -> bool {
+        let limit = rustix::process::getrlimit(Resource::Nofile).current;
+        limit.is_some_and(|limit| FILES.load(Ordering::Relaxed) as u64 >= limit / SHARE_OF_FILES)
+    }
+}
+
+impl From<OwnedFd> for PassedFile {
+    fn from(file: OwnedFd) -> Self {
+        Self::count(file)
+    }
+}
+
+impl AsFd for PassedFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Drop for PassedFile {
+    fn drop(&mut self) {
+        FILES.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A piece of shared memory.
 pub(crate) struct Segment {
     pub(crate) id: u32,
     map: MmapRaw,
     /// What the other side maps it by; kept by the lender until it has been told.
-    file: Mutex<Option<OwnedFd>>,
+    file: Mutex<Option<PassedFile>>,
     is_known: AtomicBool,
 }
 
@@ -42,7 +82,7 @@ impl Segment {
         // Memory that is promised but not there would be a SIGBUS in the middle of a copy.
         rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, size as u64)?;
         let map = MmapOptions::new().len(size).populate().map_raw(&file)?;
-        Ok(Self { id, map, file: Mutex::new(Some(file)), is_known: AtomicBool::new(false) })
+        Ok(Self { id, map, file: Mutex::new(Some(file.into())), is_known: AtomicBool::new(false) })
     }
 
     fn open(id: u32, file: &OwnedFd) -> io::Result<Self> {
@@ -80,7 +120,7 @@ impl Segment {
     }
 
     /// What the other side needs to map the segment; `None` once it has it.
-    pub(crate) fn introduce(&self) -> Option<OwnedFd> {
+    pub(crate) fn introduce(&self) -> Option<PassedFile> {
         let is_new = !self.is_known.swap(true, Ordering::AcqRel);
         if is_new { self.file.lock().unwrap_or_else(PoisonError::into_inner).take() } else { None }
     }
@@ -322,6 +362,10 @@ impl State {
             return Some(Hold::counted(segment));
         }
         self.close_surplus();
+        if PassedFile::are_too_many() {
+            // This one goes by the socket; the next may find room again.
+            return None;
+        }
         match Segment::create(self.next_id, bytes.max(SMALLEST).next_power_of_two()) {
             Ok(segment) => {
                 self.next_id += 1;

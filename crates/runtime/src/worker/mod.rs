@@ -39,7 +39,7 @@ pub use self::node::remote_nodes;
 pub(crate) use self::page::Page;
 pub use self::process::TELL_STACKS;
 pub use self::serve::{LeaveFork, Notes, Opened, Workplace, serve};
-use crate::{Payload, Phase};
+use crate::{CancelFlag, Payload, Phase};
 
 /// Takes items of one kind from one process to another. One for all workers of a session; called on any thread.
 pub trait Border<P: Payload>: Send + Sync + 'static {
@@ -48,6 +48,11 @@ pub trait Border<P: Payload>: Send + Sync + 'static {
 
     /// The item that a letter holds. Its buffers may be read in place for as long as their views live.
     fn unpack(&self, letter: Arrived) -> Result<P, P::Fault>;
+
+    /// The same for a state or whatever else a node keeps: it may change it.
+    fn unpack_own(&self, letter: Arrived) -> Result<P, P::Fault> {
+        self.unpack(letter)
+    }
 
     /// Write a fault down. One that cannot be written down is described.
     fn pack_fault(&self, fault: &P::Fault) -> Vec<u8>;
@@ -127,6 +132,8 @@ pub struct WorkerSpec<P: Payload> {
     pub setup: WriteSetup<P>,
     /// How long the nodes may take to initialize.
     pub initialize_timeout: Duration,
+    /// Set when the nodes need not become ready any more.
+    pub cancel: CancelFlag,
     /// How long one item may take, where the worker itself does not end it.
     pub timeout: Option<Duration>,
     /// Whether the node works on several items at the same time.

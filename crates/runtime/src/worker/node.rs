@@ -109,10 +109,11 @@ impl<P: Payload> RemoteNode<P> {
             waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
         };
         while P::wait(is_starting) {
-            if let Err(order) = P::check_orders() {
+            let order = P::check_orders().err();
+            if order.is_some() || remote.spec.cancel.is_set() {
                 remote.lock().end_by = Some(Instant::now());
                 remote.wake_keeper();
-                return Err(order);
+                return order.map_or(Ok(()), Err);
             }
         }
         Ok(())
@@ -255,6 +256,11 @@ impl<P: Payload> Elsewhere for Remote<P> {
             state.end_by = Some(state.end_by.map_or(deadline, |earlier| earlier.min(deadline)));
         }
         self.changed.notify_all();
+        self.wake_keeper();
+    }
+
+    fn break_off(&self) {
+        self.lock().must_break_off = true;
         self.wake_keeper();
     }
 

@@ -23,6 +23,9 @@ const LONGEST_LINE: usize = 16 * 1024;
 /// A process that was killed is gone after at most so long, unless the kernel itself is stuck.
 pub(crate) const DYING_TIME: Duration = Duration::from_secs(5);
 
+/// What a worker has started may take as long to end after it.
+const LEAVING_TIME: Duration = Duration::from_millis(100);
+
 /// The signal at which a worker writes the stacks of its threads.
 pub const TELL_STACKS: i32 = 50;
 
@@ -133,20 +136,40 @@ impl Process {
         }
     }
 
-    /// End it, and all that it has started, whatever they are at.
+    /// As Ctrl-C does it.
+    pub(crate) fn interrupt(&self) {
+        rustix::process::kill_process(Pid::from_child(&self.child), Signal::INT).ok();
+    }
+
+    /// End it, whatever it is at.
     pub(crate) fn kill(&self) {
-        rustix::process::kill_process_group(Pid::from_child(&self.child), Signal::KILL).ok();
+        rustix::process::kill_process(Pid::from_child(&self.child), Signal::KILL).ok();
     }
 
     /// Wait for its end, read the last of its streams, and end what it has left behind.
     pub(crate) fn bury(&mut self, told: impl FnMut(Said, &str)) -> LossCause {
         self.await_end(DYING_TIME);
         self.cpu_us = usage(&self.id().to_string()).map_or(0, |usage| usage.cpu_us);
-        // Its group lives on as long as anything that it started does.
-        rustix::process::kill_process_group(Pid::from_child(&self.child), Signal::KILL).ok();
-        self.read_lines(told);
         let status = self.child.try_wait().ok().flatten();
+        self.end_group();
+        self.read_lines(told);
         status.map_or_else(|| LossCause::NotStarted("it cannot be waited for".to_owned()), cause_of)
+    }
+}
+
+impl Process {
+    /// End what it has started. What ends by itself with it, as that does which removes its temporary things, may do so.
+    fn end_group(&self) {
+        let group = Pid::from_child(&self.child);
+        let deadline = Instant::now() + LEAVING_TIME;
+        // An orphan is waited for by others.
+        while rustix::process::test_kill_process_group(group).is_ok() {
+            if Instant::now() >= deadline {
+                rustix::process::kill_process_group(group, Signal::KILL).ok();
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 

@@ -9,6 +9,13 @@ use super::wire::{Head, Kind};
 use crate::Payload;
 
 impl<P: Payload> Remote<P> {
+    /// Items below this number were with a worker that is gone.
+    pub(super) fn first_unsent(&self) -> u64 {
+        let state = self.lock();
+        let sent = state.pending.iter().rev().find(|(_, pending)| pending.is_sent);
+        sent.map_or(0, |(number, _)| number + 1)
+    }
+
     /// The nodes are initialized: bring them where they were. What is not done is unsent from now on.
     pub(super) fn redeliver(&self, line: &Line, can_keep: bool) {
         let (states, since) = {

@@ -102,6 +102,8 @@ pub(crate) struct State<P: Payload> {
     pub(crate) faults: Vec<Option<P::Fault>>,
     pub(crate) loss: Option<Loss>,
     pub(crate) is_closing: bool,
+    /// What the worker is at when it closes need not come to its end.
+    pub(crate) must_break_off: bool,
     pub(crate) end_by: Option<Instant>,
     /// What a new worker needs to be where the old one was.
     pub(crate) kept: Kept<P>,
@@ -148,6 +150,7 @@ impl<P: Payload> Remote<P> {
             faults: spec.node_ids.iter().map(|_| None).collect(),
             loss: None,
             is_closing: false,
+            must_break_off: false,
             end_by: None,
             kept: Kept::new(),
         };

@@ -29,6 +29,9 @@ pub trait Workplace<P: Payload> {
     /// until they have come back.
     fn stop_waiting(&self) -> Box<dyn Fn() + Send + Sync>;
 
+    /// From now on the nodes work on items, or no longer: only then may a call be broken off by a signal.
+    fn be_at_work(&mut self, _is_at_work: bool) {}
+
     /// What ends a process that is not the worker but a fork of it, in which a node has come back: asked after every call of a node.
     fn leave_fork(&self) -> LeaveFork<P> {
         Arc::new(|_| {})
@@ -89,7 +92,15 @@ pub fn serve<P: Payload>(
     let (listening, heard) = (Arc::clone(&orders), Arc::clone(&control));
     spawn("orders", move || P::live(|| listening.listen(&heard, &*stop_waiting)))?;
     let machine = Machine::new(&plan, 0, nodes, workplace.stop_flag());
-    Bench::new(&plan, machine, Page::open(&page)?, Wishes::of(hello.head), out, control).run()
+    let mut bench = Bench::new(&plan, machine, Page::open(&page)?, Wishes::of(hello.head), out, control);
+    if !bench.make_ready()? {
+        return Ok(());
+    }
+    workplace.be_at_work(true);
+    let worked = bench.work();
+    workplace.be_at_work(false);
+    worked?;
+    bench.clean_up()
 }
 
 fn spawn(name: &str, life: impl FnOnce() + Send + 'static) -> io::Result<()> {

@@ -96,11 +96,14 @@ pub(super) struct Wishes {
     pub(super) is_timed: bool,
     /// After as many items the states of the nodes are sent.
     pub(super) snapshot_every: usize,
+    /// Items below this number were with another worker when it died. Their answers are sent one by one: one of them may be the cause,
+    /// and it should not take those before it along.
+    pub(super) careful_below: u64,
 }
 
 impl Wishes {
     pub(super) fn hello(self) -> Head {
-        let extra = u64::from(self.with_metrics) | u64::from(self.is_timed) << 1;
+        let extra = u64::from(self.with_metrics) | u64::from(self.is_timed) << 1 | self.careful_below << 2;
         Head { extra, ..Head::new(Kind::Hello, self.snapshot_every as u64) }
     }
 
@@ -109,6 +112,7 @@ impl Wishes {
             with_metrics: hello.extra & 1 != 0,
             is_timed: hello.extra & 2 != 0,
             snapshot_every: usize::try_from(hello.number).unwrap_or(usize::MAX).max(1),
+            careful_below: hello.extra >> 2,
         }
     }
 }

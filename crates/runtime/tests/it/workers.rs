@@ -310,6 +310,7 @@ fn spec(node_ids: Vec<String>, options: &Options) -> WorkerSpec<Thing> {
             Ok(())
         }),
         initialize_timeout: options.initialize_timeout,
+        cancel: CancelFlag::default(),
         timeout: options.timeout,
         is_concurrent: options.concurrency > 1,
         max_restarts: options.max_restarts,
