@@ -15,7 +15,8 @@ fn main() -> io::Result<()> {
     println!("cargo:rustc-env=EMBEDDED_PYTHON={version}");
     println!("cargo:rustc-env=EMBEDDED_PYTHON_LIB={}", python.lib_dir().unwrap_or_default());
 
-    let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../python/remotemedia").canonicalize()?;
+    let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it for build scripts"));
+    let package = manifest.join("../../python/remotemedia").canonicalize()?;
     let mut files = Vec::new();
     collect(&package, &mut files)?;
     files.sort();

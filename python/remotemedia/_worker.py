@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     Notes = Callable[[bytes], None]
 
-__all__ = ["command", "leave_fork", "main", "set_up", "surroundings", "unpacked"]
+__all__ = ["break_off", "command", "leave_fork", "main", "set_up", "surroundings", "unpacked"]
 
 # In a worker: between its start and the moment when it has its nodes, modules of the user are imported.
 _is_unpacking = False
@@ -76,7 +76,7 @@ def main() -> None:
 
     from remotemedia import _core
 
-    signal.signal(signal.SIGINT, _break_off)
+    signal.signal(signal.SIGINT, _hear_sigint)
     faulthandler.enable()
     faulthandler.register(_core.STACK_SIGNAL, all_threads=True)
     for stream in (sys.stdout, sys.stderr):
@@ -86,8 +86,16 @@ def main() -> None:
     _core.serve_worker()
 
 
-def _break_off(_signal: int, _frame: object) -> None:
-    """The parent closes, and does not want to wait for the item under way. What comes after that has its time."""
+def break_off() -> None:
+    """Break off the call under way, as Ctrl-C would."""
+    import threading
+
+    # That signal and no flag: it ends waiting in system calls, too.
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
+def _hear_sigint(_signal: int, _frame: object) -> None:
+    # Only work is broken off. Cleaning up after it has its time.
     from remotemedia import _core
 
     if _core.is_at_work():

@@ -10,8 +10,8 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use remotemedia_runtime::{
-    CancelFlag, Client, Closed, DEFAULT_QUEUE_SIZE, Failure, Fed, Feed, Metrics, Next, Outbox, Placement, Plan,
-    RunError, Runner, Session, SessionSettings, Settings, Sink,
+    CancelFlag, Client, Closed, DEFAULT_QUEUE_SIZE, Failure, Fed, Feed, Metrics, Next, Outbox, Payload, Placement,
+    Plan, RunError, Runner, Session, SessionSettings, Settings, Sink,
 };
 
 use crate::bridge::Bridge;
@@ -167,6 +167,11 @@ fn through_session(
     let turns = described.turns();
     let session = Session::open(plan, described.into_replicas(), &session_settings, &turns)?;
     let outcome = feed_session(py, &session, feed, sink, control);
+    if let Err(error) = &outcome
+        && (control.flag.is_set() || is_order_to_stop(error))
+    {
+        session.break_off();
+    }
     let stop_waiting = || drop(Python::attach(|py| control.bridge.cancel(py)));
     let Closed { cleanups, metrics, left_behind } = py.detach(|| session.close(CLOSE_TIMEOUT, &stop_waiting));
     for stall in left_behind {
@@ -175,6 +180,15 @@ fn through_session(
     match outcome {
         Ok(()) if cleanups.is_empty() => Ok(metrics),
         outcome => Err(Failure { first: outcome.err(), cleanups }),
+    }
+}
+
+/// Whether a run ends because somebody wants it to, as by Ctrl-C.
+fn is_order_to_stop(error: &RunError<PyErr>) -> bool {
+    match error {
+        RunError::Cancelled | RunError::Interrupt(_) => true,
+        RunError::Feed(fault) | RunError::Sink(fault) => Object::is_interrupt(fault),
+        _ => false,
     }
 }
 

@@ -94,6 +94,21 @@ impl Workplace<Object> for PythonWorkplace {
         self.stop.clone()
     }
 
+    fn break_off(&self) -> Box<dyn Fn() + Send + Sync> {
+        Box::new(|| {
+            // Whoever asks must not wait for a node that holds the interpreter.
+            let break_off = || {
+                Python::try_attach(|py| {
+                    let broken = py.import("remotemedia._worker").and_then(|worker| worker.call_method0("break_off"));
+                    if let Err(error) = broken {
+                        error.write_unraisable(py, None);
+                    }
+                });
+            };
+            drop(std::thread::Builder::new().name("remotemedia-break-off".into()).spawn(break_off));
+        })
+    }
+
     fn be_at_work(&mut self, is_at_work: bool) {
         IS_AT_WORK.store(is_at_work, Ordering::SeqCst);
     }

@@ -262,16 +262,14 @@ impl<P: Payload> Attendance<'_, P> {
         let (is_closing, must_break_off, is_due) = {
             let state = self.remote.lock();
             let is_due = state.end_by.is_some_and(|end_by| Instant::now() >= end_by);
-            (state.is_closing, state.is_closing && state.must_break_off, is_due)
+            (state.is_closing, state.must_break_off, is_due)
         };
-        if is_closing && !self.is_told_to_close {
+        if is_closing && (!self.is_told_to_close || must_break_off && !self.is_broken_off) {
             self.is_told_to_close = true;
-            self.line.control.post(Head::new(Kind::Close, 0), self.line.control.letter());
+            self.is_broken_off = must_break_off;
+            let head = Head { extra: u64::from(must_break_off), ..Head::new(Kind::Close, 0) };
+            self.line.control.post(head, self.line.control.letter());
             self.line.control.flush().ok();
-        }
-        if must_break_off && !self.is_broken_off {
-            self.is_broken_off = true;
-            self.process.interrupt();
         }
         if is_due {
             self.kill(LossCause::LeftBehind);

@@ -102,10 +102,11 @@ impl Orders {
     }
 
     /// Hear the parent's orders, for as long as it lives.
-    pub(super) fn listen(&self, control: &Link, stop_waiting: &(dyn Fn() + Sync)) {
+    pub(super) fn listen(&self, control: &Link, stop_waiting: &(dyn Fn() + Sync), break_off: &(dyn Fn() + Sync)) {
         loop {
             match control.next() {
                 Ok(Some(received)) => {
+                    let must_break_off = received.head.kind == Kind::Close && received.head.extra > 0;
                     match received.head.kind {
                         Kind::Interrupt => {
                             self.stale_below.store(received.head.extra, Ordering::Release);
@@ -116,6 +117,10 @@ impl Orders {
                     }
                     self.stop.set();
                     self.wake();
+                    // From now on no other call begins.
+                    if must_break_off {
+                        break_off();
+                    }
                 }
                 Ok(None) => {
                     let patience = self.must_stop().then(|| timespec(AGAIN));

@@ -136,11 +136,6 @@ impl Process {
         }
     }
 
-    /// As Ctrl-C does it.
-    pub(crate) fn interrupt(&self) {
-        rustix::process::kill_process(Pid::from_child(&self.child), Signal::INT).ok();
-    }
-
     /// End it, whatever it is at.
     pub(crate) fn kill(&self) {
         rustix::process::kill_process(Pid::from_child(&self.child), Signal::KILL).ok();

@@ -29,7 +29,12 @@ pub trait Workplace<P: Payload> {
     /// until they have come back.
     fn stop_waiting(&self) -> Box<dyn Fn() + Send + Sync>;
 
-    /// From now on the nodes work on items, or no longer: only then may a call be broken off by a signal.
+    /// Breaks off the call under way, if it can. Asked for once, as [`Workplace::stop_waiting`] is; called on another thread.
+    fn break_off(&self) -> Box<dyn Fn() + Send + Sync> {
+        Box::new(|| {})
+    }
+
+    /// From now on the nodes work on items, or no longer: only then may a call be broken off.
     fn be_at_work(&mut self, _is_at_work: bool) {}
 
     /// What ends a process that is not the worker but a fork of it, in which a node has come back: asked after every call of a node.
@@ -88,9 +93,9 @@ pub fn serve<P: Payload>(
             return link.flush();
         }
     };
-    let stop_waiting = workplace.stop_waiting();
+    let (stop_waiting, break_off) = (workplace.stop_waiting(), workplace.break_off());
     let (listening, heard) = (Arc::clone(&orders), Arc::clone(&control));
-    spawn("orders", move || P::live(|| listening.listen(&heard, &*stop_waiting)))?;
+    spawn("orders", move || P::live(|| listening.listen(&heard, &*stop_waiting, &*break_off)))?;
     let machine = Machine::new(&plan, 0, nodes, workplace.stop_flag());
     let mut bench = Bench::new(&plan, machine, Page::open(&page)?, Wishes::of(hello.head), out, control);
     if !bench.make_ready()? {

@@ -41,7 +41,7 @@ pub(crate) enum Kind {
     State,
     /// By the control socket: what came before this is not wanted any more; `number` counts interruptions.
     Interrupt,
-    /// By the control socket, to the worker: end the work, clean the nodes up.
+    /// By the control socket, to the worker: end the work, clean the nodes up. With an `extra` of 1 the call under way is broken off.
     Close,
     /// From the worker: what its nodes said to their cleanup, one frame each that failed, then one without a body.
     CleanedUp,
