@@ -271,3 +271,41 @@ def test_a_snapshot_counts_when_all_nodes_of_the_worker_have_told_theirs(tmp_pat
         assert list(session.map(range(10))) == list(accumulate(accumulate(range(10))))
 
     assert (tmp_path / "struck").exists()
+
+
+class Answers(Node):
+    """An ordinary method that answers with a generator, so that nobody knows before how many outputs come."""
+
+    def process(self, item):
+        return (item + number for number in range(3))
+
+
+def test_outputs_of_a_generator_that_a_method_answers_with_come_all():
+    with in_worker(Answers()).open() as session:
+        assert [session.call(10) for _ in range(50)] == [[10, 11, 12]] * 50
+
+
+def test_an_item_that_kills_takes_none_along_that_was_done_before():
+    class Kills(Node):
+        def process(self, item):
+            if item == 5:
+                os.kill(os.getpid(), 9)
+            return item
+
+    outputs = []
+    killed = pytest.raises(WorkerError, match="on item 5: its worker was ended by SIGKILL")
+    with in_worker(Kills(), max_restarts=1).open() as session, killed:
+        outputs.extend(session.map(range(20)))
+
+    assert outputs == [0, 1, 2, 3, 4]
+
+
+def test_bytes_are_counted_once():
+    with in_worker(Busy()).open(enable_metrics=True) as session:
+        assert session.call("x" * 10_000) == "x" * 10_000
+        before = figures(session)["worker"]
+    after = figures(session)["worker"]
+
+    # What it says at its end is little.
+    assert before["sent_bytes"] <= after["sent_bytes"] < before["sent_bytes"] + 1000
+    assert before["received_bytes"] <= after["received_bytes"] < before["received_bytes"] + 1000

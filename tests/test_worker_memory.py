@@ -90,3 +90,49 @@ def test_large_items_leave_nothing_behind_when_their_worker_is_killed():
             kept = session.call(np.ones(1_000_000))
         assert kept.sum() == 1_000_000
         del kept
+
+
+def test_more_buffers_than_files_cross():
+    found, said = run("open files")
+
+    assert (found, said) == ({"equal": 100, "restarts": 0}, "")
+
+
+class Accumulates(Node):
+    """Keeps a large array, and writes to it."""
+
+    def __init__(self):
+        super().__init__()
+        self.sums = np.zeros(50_000)
+
+    def process(self, item):
+        self.sums[:] += item
+        return self.sums
+
+    def snapshot(self):
+        return self.sums
+
+    def restore(self, state):
+        self.sums = state
+
+
+class AccumulatesTwice(Accumulates):
+    """Its state is not an array alone."""
+
+    def snapshot(self):
+        return {"sums": self.sums}
+
+    def restore(self, state):
+        self.sums = state["sums"]
+
+
+@pytest.mark.parametrize("kind", [Accumulates, AccumulatesTwice])
+def test_a_node_can_write_to_the_arrays_that_it_holds(kind):
+    pipeline = Pipeline("p").add_node(kind(), placement="process", snapshot_every=1)
+
+    with pipeline.open() as session:
+        first, second = session.call(1), session.call(2)
+        os.kill(children()[0], 9)
+        third = session.call(3)
+
+    assert [float(sums[0]) for sums in (first, second, third)] == [1, 3, 6]

@@ -29,9 +29,19 @@ class Double:
         return item * 2
 
 
+class Returns:
+    def process(self, item):
+        return item
+
+
 def limit_files():
     """No file, of memory neither, may be as large as an item."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, 65_536))
+
+
+def limit_open_files():
+    """Fewer files than buffers that are under way."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 
 
 def forbid_memfd():
@@ -61,8 +71,25 @@ def segments():
     return found
 
 
-def main():
-    {"files": limit_files, "memfd": forbid_memfd, "nothing": lambda: None}[sys.argv[1]]()
+def use_many_buffers():
+    """Items of many buffers, more than there may be files."""
+
+    def items():
+        return ([np.full(20_000, n) for n in range(number, number + 30)] for number in range(100))
+
+    pipeline = Pipeline("p").add_node(Returns(), id="node", placement="process")
+    with pipeline.open(enable_metrics=True) as session:
+        outputs = session.map(items())
+        are_equal = [
+            all((a == b).all() for a, b in zip(item, output, strict=True))
+            for item, output in zip(items(), outputs, strict=True)
+        ]
+        [node] = session.metrics()["node_metrics"]
+    print(json.dumps({"equal": sum(are_equal), "restarts": node["restarts"]}))  # noqa: T201 - As above.
+
+
+def use_shared_memory():
+    """Arrays on two workers, and what carried them."""
     pipeline = Pipeline("p").add_node(Double(), id="node", placement="process", replicas=2)
     with pipeline.open() as session:
         outputs = list(session.map(np.full(1_000_000, number) for number in range(6)))
@@ -74,6 +101,20 @@ def main():
             "names": [str(name) for name in Path("/dev/shm").glob(f"remotemedia-{os.getpid()}-*")],
         }
     print(json.dumps(found))  # noqa: T201 - What a test reads.
+
+
+def main():
+    limits = {
+        "files": limit_files,
+        "memfd": forbid_memfd,
+        "open files": limit_open_files,
+        "nothing": lambda: None,
+    }
+    limits[sys.argv[1]]()
+    if sys.argv[1] == "open files":
+        use_many_buffers()
+    else:
+        use_shared_memory()
 
 
 if __name__ == "__main__":

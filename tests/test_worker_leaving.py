@@ -1,0 +1,206 @@
+"""Leaving while a worker is busy: by Ctrl-C, by a cancellation, by a child that is on its way out."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pty
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from contextlib import suppress
+from multiprocessing import shared_memory
+from pathlib import Path
+
+import pytest
+from leftovers import nothing_left_behind, wait_until
+
+from remotemedia import Node, Pipeline
+
+HOST = Path(
+    os.environ.get("REMOTEMEDIA_HOST", Path(__file__).parent.parent / "target/debug/remotemedia-host")
+)
+LONG_SECS = 1000
+PATIENCE_SECS = 20
+
+APP = f"""
+import time
+from pathlib import Path
+
+from remotemedia import with_options
+
+class Sleeps:
+    def initialize(self):
+        self.is_in_worker = True
+
+    def process(self, item):
+        Path("busy").touch()
+        time.sleep({LONG_SECS})
+
+    def cleanup(self):
+        if hasattr(self, "is_in_worker"):
+            Path("clean").touch()
+
+pipeline = [with_options(Sleeps(), placement="process")]
+"""
+
+
+@pytest.fixture(autouse=True)
+def tidy():
+    with nothing_left_behind():
+        yield
+
+
+class Sleeps(Node):
+    """Sleeps in one part of its life, and notes which ones it was in."""
+
+    def __init__(self, phase, directory):
+        super().__init__()
+        self.phase = phase
+        self.directory = str(directory)
+
+    def note(self, phase):
+        (Path(self.directory) / phase).touch()
+        if self.phase == phase:
+            time.sleep(LONG_SECS)
+
+    def initialize(self):
+        super().initialize()
+        self.note("initialize")
+
+    def process(self, item):
+        self.note("process")
+        return item
+
+    def flush(self):
+        self.note("flush")
+
+    def cleanup(self):
+        # Before it is sent, it is not initialized.
+        if self.is_initialized:
+            self.note("cleanup")
+        super().cleanup()
+
+
+def sleeping(phase, directory):
+    return Pipeline("p").add_node(Sleeps(phase, directory), placement="process")
+
+
+async def cancel_when(work, path):
+    task = asyncio.create_task(work)
+    await asyncio.to_thread(wait_until, path.exists)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("phase", ["process", "flush"])
+def test_a_run_that_is_cancelled_leaves_the_call_in_its_worker(phase, tmp_path):
+    work = sleeping(phase, tmp_path).run([1, 2])
+
+    asyncio.run(cancel_when(work, tmp_path / phase))
+
+    # A worker that does not come back is ended by force after ten seconds, and cleans nothing up.
+    assert (tmp_path / "cleanup").exists()
+
+
+def test_a_session_that_is_cancelled_leaves_the_call_in_its_worker(tmp_path):
+    async def work():
+        async with sleeping("process", tmp_path).open() as session:
+            await session.call(1)
+
+    asyncio.run(cancel_when(work(), tmp_path / "process"))
+
+    assert (tmp_path / "cleanup").exists()
+
+
+def test_a_session_that_is_cancelled_does_not_wait_for_workers_to_become_ready(tmp_path):
+    async def work():
+        async with sleeping("initialize", tmp_path).open():
+            pass
+
+    asyncio.run(cancel_when(work(), tmp_path / "initialize"))
+
+    assert not (tmp_path / "cleanup").exists()
+
+
+def test_what_a_node_does_in_cleanup_is_not_broken_off(tmp_path):
+    class Slow(Sleeps):
+        def cleanup(self):
+            if self.is_initialized:
+                time.sleep(0.5)
+                (Path(self.directory) / "done").touch()
+
+    def work():
+        with Pipeline("p").add_node(Slow("never", tmp_path), placement="process").open() as session:
+            assert session.call(1) == 1
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+
+    assert (tmp_path / "done").exists()
+
+
+def test_an_ordinary_error_leaves_the_call_its_time(tmp_path):
+    class Short(Sleeps):
+        def process(self, item):
+            self.note("process")
+            time.sleep(0.5)
+            self.note("done")
+            return item
+
+    def work():
+        with Pipeline("p").add_node(Short("never", tmp_path), placement="process").open() as session:
+            session.put(1)
+            wait_until((tmp_path / "process").exists)
+            raise ValueError("enough")
+
+    with pytest.raises(ValueError, match="enough"):
+        work()
+
+    assert (tmp_path / "done").exists()
+
+
+@pytest.mark.parametrize("program", ["wheel", "host"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_is_left_at_once_by_a_signal(program, number, tmp_path):
+    if program == "host" and not HOST.exists():
+        pytest.skip("build it with: cargo build --package remotemedia-host")
+    (tmp_path / "app.py").write_text(textwrap.dedent(APP))
+    (tmp_path / "items.txt").write_text("item\n" * 100)
+    words = [HOST] if program == "host" else [sys.executable, "-m", "remotemedia"]
+    words += ["run", "app.py:pipeline", "--input", "items.txt", "--output", "out.txt"]
+    words += ["--python", sys.executable] if program == "host" else []
+    ours, terminal = pty.openpty()
+    process = subprocess.Popen(words, cwd=tmp_path, stdin=terminal, stdout=terminal, stderr=terminal)
+    os.close(terminal)
+    try:
+        assert wait_until((tmp_path / "busy").exists)
+
+        process.send_signal(number)
+
+        with suppress(OSError):
+            while os.read(ours, 10_000):
+                pass
+        assert process.wait(PATIENCE_SECS) == 128 + number
+        assert (tmp_path / "clean").exists()
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+
+
+def test_what_a_worker_has_started_may_tidy_up_after_it():
+    class Shares(Node):
+        def process(self, item):
+            self.memory = shared_memory.SharedMemory(create=True, size=100)
+            return self.memory.name
+
+    with Pipeline("p").add_node(Shares(), placement="process").open() as session:
+        name = session.call(1)
+
+    # The one who removes it is a process that Python starts beside the worker.
+    assert wait_until(lambda: not (Path("/dev/shm") / name).exists())
