@@ -45,7 +45,7 @@ def test_a_worker_has_a_process_group_and_no_input(ask):
     there = ask("surroundings")
 
     assert there["group"]
-    assert there["interrupt"]
+    assert not there["hears_ctrl_c"]
     assert there["stdin"] == ""
 
 

@@ -53,6 +53,14 @@ class Color(enum.Enum):
     RED = "red"
 
 
+def is_interrupted():
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
 def surroundings():
     return {
         "directory": str(Path.cwd()),
@@ -60,7 +68,7 @@ def surroundings():
         "argv": sys.argv,
         "variable": os.environ.get("REMOTEMEDIA_TEST"),
         "group": os.getpgrp() == os.getpid(),
-        "interrupt": signal.getsignal(signal.SIGINT) == signal.SIG_IGN,
+        "hears_ctrl_c": is_interrupted(),
         "stdin": sys.stdin.read(),
         "optimize": sys.flags.optimize,
         "threads": threading.active_count(),

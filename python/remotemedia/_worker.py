@@ -20,6 +20,9 @@ __all__ = ["break_off", "command", "leave_fork", "main", "set_up", "surroundings
 # In a worker: between its start and the moment when it has its nodes, modules of the user are imported.
 _is_unpacking = False
 
+# The parent leaves, and does not want to wait for the call under way.
+_is_left = False
+
 
 def command() -> list[str]:
     """The program that is a worker, and its arguments.
@@ -90,15 +93,17 @@ def break_off() -> None:
     """Break off the call under way, as Ctrl-C would."""
     import threading
 
+    global _is_left  # noqa: PLW0603 - A process is one worker.
+    _is_left = True
     # That signal and no flag: it ends waiting in system calls, too.
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
 def _hear_sigint(_signal: int, _frame: object) -> None:
-    # Only work is broken off. Cleaning up after it has its time.
+    # Only work is broken off, by the parent's order. Cleaning up after it has its time.
     from remotemedia import _core
 
-    if _core.is_at_work():
+    if _is_left and _core.is_at_work():
         raise KeyboardInterrupt
 
 
