@@ -101,7 +101,10 @@ class Crosser(cloudpickle.Pickler):  # type: ignore[misc]
         make, arguments, state = reduced[:3]
         # In the arguments of both makers that there are, the id is the last but one.
         class_id: str = arguments[-2]
-        if make is internals._make_skeleton_class and "__slots__" in vars(obj):  # noqa: SLF001 - As above.
+        if _is_typed_tuple(obj):
+            # Made anew with the class, as are its slots, and out of functions of `typing` that do not pickle.
+            state[0].pop("__class_getitem__", None)
+        elif make is internals._make_skeleton_class and "__slots__" in vars(obj):  # noqa: SLF001 - As above.
             # Without them its objects would have a `__dict__` there, and could not come back.
             arguments[3]["__slots__"] = vars(obj)["__slots__"]
         _classes[class_id], _ids[obj] = obj, class_id
@@ -184,6 +187,11 @@ def make_code(make: Callable[..., CodeType], arguments: tuple[Any, ...], file: s
 def known_class(class_id: str) -> type:
     """A class that comes back."""
     return _classes[class_id]
+
+
+def _is_typed_tuple(cls: type) -> bool:
+    """Whether `typing.NamedTuple` makes a class, which refuses to be told of slots."""
+    return any(getattr(base, "__name__", "") == "NamedTuple" for base in vars(cls).get("__orig_bases__", ()))
 
 
 def _refuse(item: object, error: BaseException) -> SerializationError:
