@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 
 import pytest
+import worker_nodes
+
+from remotemedia import _crossing
 
 HEAD = """
 import collections, functools, io, threading, typing
@@ -80,3 +84,86 @@ def test_named_tuples_of_a_script_cross_both_ways(run_script):
         f"{cross} Plain(first=3)",
     ]
     assert doubled == "4"
+
+
+CACHED = """
+@functools.lru_cache(maxsize=7)
+def square(number):
+    return number * number
+
+@functools.cache
+def fibonacci(number):
+    "Calls itself."
+    return number if number < 2 else fibonacci(number - 1) + fibonacci(number - 2)
+
+class Compute:
+    @functools.cache
+    def kept(self):
+        return 3
+
+    @functools.cached_property
+    def list(self):
+        return []
+
+    def process(self, number):
+        self.list.append(number)
+        return square(number), fibonacci(number), self.kept(), self.list, square.cache_info().currsize
+
+class Read:
+    def process(self, function):
+        return function(4), function
+
+square(1), square(2)
+print(run(Compute(), 3, 30))
+[(value, function)] = run(Read(), square)
+print(value, function.cache_parameters(), function.__name__)
+[(value, function)] = run(Read(), fibonacci)
+print(value, function.__name__, function.__doc__, function.__module__)
+"""
+
+
+def test_functions_with_a_cache_cross_without_what_is_in_it(run_script):
+    """They pickle by name, which in a worker is of a script that it does not have."""
+    assert run_script(CACHED) == [
+        "[(9, 2, 3, [3], 1), (900, 832040, 3, [3, 30], 2)]",
+        "16 {'maxsize': 7, 'typed': False} square",
+        "3 fibonacci Calls itself. __main__",
+    ]
+
+
+GENERIC = """
+@functools.singledispatch
+def tell(value):
+    return "something"
+
+@tell.register
+def tell_list(value: list):
+    return [tell(one) for one in value]
+
+@tell.register(int)
+def _(value):
+    return "a number"
+
+class Tell:
+    @functools.singledispatchmethod
+    def told(self, value):
+        return "some thing"
+
+    @told.register
+    def _(self, value: int):
+        return "this number"
+
+    def process(self, value):
+        return tell(value), self.told(value)
+
+print(*run(Tell(), 1, [2, "x"]))
+"""
+
+
+def test_generic_functions_cross(run_script):
+    """Their caches hold weak references, which do not pickle."""
+    assert run_script(GENERIC) == ["('a number', 'this number') (['a number', 'something'], 'some thing')"]
+
+
+def test_a_cached_function_that_can_be_imported_goes_by_name():
+    assert pickle.loads(_crossing.dumps(worker_nodes.doubled)) is worker_nodes.doubled

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import enum
+import functools
 import logging
 import os
 import signal
@@ -65,6 +66,11 @@ def surroundings():
         "optimize": sys.flags.optimize,
         "threads": threading.active_count(),
     }
+
+
+@functools.cache
+def doubled(number):
+    return 2 * number
 
 
 def is_writeable(array):

@@ -13,12 +13,14 @@ import io
 import os
 import pickle
 import sys
-from types import CodeType
+from functools import cached_property
+from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 from cloudpickle import cloudpickle as internals
 
+from remotemedia._crossing_functions import CachedFunction, reduce_function
 from remotemedia._culprit import Culprit, find_culprit
 from remotemedia.exceptions import SerializationError
 
@@ -43,6 +45,9 @@ __all__ = [
 
 _PROTOCOL = 5
 """The first one with buffers beside the pickle."""
+
+_SPECIAL = (type, FunctionType, CodeType, CachedFunction, cached_property)
+"""All others pickle as they always do. Most objects are among those, so this is asked first."""
 
 # Classes that crossed by value. They are kept, so that one whose id comes back is still there.
 _classes: dict[str, type] = {}
@@ -88,13 +93,22 @@ class Crosser(cloudpickle.Pickler):  # type: ignore[misc]
     def reducer_override(self, obj: Any) -> Any:
         """As cloudpickle, but classes by value go only where they are not known."""
         self.latest = obj
-        if self._is_for_parent and isinstance(obj, type) and _ids.get(obj) in _of_parent:
-            return known_class, (_ids[obj],)
-        if self._is_terse and isinstance(obj, type) and (definition := _definitions.get(_ids.get(obj, ""))):
-            return load_class, (_ids[obj], definition)
-        if isinstance(obj, CodeType):
+        kind = type(obj)
+        if not issubclass(kind, _SPECIAL):
+            return NotImplemented
+        if issubclass(kind, type):
+            return self._reduce_class(obj)
+        if kind is CodeType:
             # Tracebacks tell the file, which cloudpickle leaves out.
             return make_code, (*internals._code_reduce(obj), obj.co_filename)  # noqa: SLF001 - Nothing else makes it.
+        function = reduce_function(obj)
+        return super().reducer_override(obj) if function is None else function
+
+    def _reduce_class(self, obj: type) -> Any:
+        if self._is_for_parent and _ids.get(obj) in _of_parent:
+            return known_class, (_ids[obj],)
+        if self._is_terse and (definition := _definitions.get(_ids.get(obj, ""))):
+            return load_class, (_ids[obj], definition)
         reduced = super().reducer_override(obj)
         if not isinstance(reduced, tuple) or reduced[-1] is not internals._class_setstate:  # noqa: SLF001 - This tells a class by value.
             return reduced
