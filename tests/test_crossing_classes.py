@@ -167,3 +167,23 @@ def test_generic_functions_cross(run_script):
 
 def test_a_cached_function_that_can_be_imported_goes_by_name():
     assert pickle.loads(_crossing.dumps(worker_nodes.doubled)) is worker_nodes.doubled
+
+
+COPIED = """
+from remotemedia.core.node_serialization import deserialize_node_from_ipc, serialize_node_for_ipc
+
+class Copy:
+    def process(self, number):
+        class Local:
+            def __init__(self):
+                self.number = number
+
+        return deserialize_node_from_ipc(serialize_node_for_ipc(Local()))
+
+print(run(Copy(), 7)[0].number)
+"""
+
+
+def test_a_class_that_a_worker_has_made_and_copied_crosses(run_script):
+    """Only what came from its parent is known there."""
+    assert run_script(COPIED) == ["7"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import sys
 import threading
 import time
 
@@ -93,6 +95,35 @@ def test_what_cannot_be_sent_is_named_by_its_path(name, value, path):
         serialize_node_for_ipc(node)
 
     assert caught.value.attribute == path
+
+
+@pytest.mark.parametrize("mode", ["r", "rb", "w", "wb", "r+b"])
+@pytest.mark.parametrize("buffering", [-1, 0])
+def test_open_files_are_refused_in_every_mode(tmp_path, mode, buffering):
+    """A file of text that is open for reading became a text in memory."""
+    if buffering == 0 and "b" not in mode:
+        buffering = 1
+    (tmp_path / "file").write_text("text")
+    node = Holder()
+
+    with (tmp_path / "file").open(mode, buffering) as node.file:
+        assert not validate_node_serializable(node)
+        with pytest.raises(SerializationError) as caught:
+            serialize_node_for_ipc(node)
+
+    assert caught.value.attribute == "file"
+    assert "PicklingError: Cannot pickle files" in caught.value.reason
+
+
+def test_files_in_memory_and_the_standard_streams_are_sent():
+    node = Holder()
+    node.files = [io.StringIO("text"), io.BytesIO(b"bytes")]
+    node.output = sys.stdout
+
+    arrived = deserialize_node_from_ipc(serialize_node_for_ipc(node))
+
+    assert [file.read() for file in arrived.files] == ["text", b"bytes"]
+    assert arrived.output is sys.stdout
 
 
 def test_a_circle_ends():

@@ -46,7 +46,14 @@ __all__ = [
 _PROTOCOL = 5
 """The first one with buffers beside the pickle."""
 
-_SPECIAL = (type, FunctionType, CodeType, CachedFunction, cached_property)
+_ANY_FILE = io.FileIO.__mro__[-2]
+"""As `io.IOBase`, which takes longer to ask."""
+
+_OPEN_FILES = frozenset(
+    {io.FileIO, io.BufferedReader, io.BufferedWriter, io.BufferedRandom, io.BufferedRWPair, io.TextIOWrapper}
+)
+
+_SPECIAL = (type, FunctionType, CodeType, CachedFunction, cached_property, _ANY_FILE)
 """All others pickle as they always do. Most objects are among those, so this is asked first."""
 
 # Classes that crossed by value. They are kept, so that one whose id comes back is still there.
@@ -101,6 +108,8 @@ class Crosser(cloudpickle.Pickler):  # type: ignore[misc]
         if kind is CodeType:
             # Tracebacks tell the file, which cloudpickle leaves out.
             return make_code, (*internals._code_reduce(obj), obj.co_filename)  # noqa: SLF001 - Nothing else makes it.
+        if issubclass(kind, _ANY_FILE):
+            return _reduce_file(obj)
         function = reduce_function(obj)
         return super().reducer_override(obj) if function is None else function
 
@@ -186,9 +195,10 @@ def make_class(class_id: str, make: Callable[..., type], arguments: tuple[Any, .
 def complete_class(cls: type, whole: tuple[str, bool, Any]) -> None:
     """Give a class that came what belongs to it, unless it has that already."""
     class_id, is_of_parent, state = whole
-    if class_id not in _classes:
-        internals._class_setstate(cls, state)  # noqa: SLF001 - As cloudpickle itself would.
-        _classes[class_id], _ids[cls] = cls, class_id
+    if class_id in _classes:
+        return
+    internals._class_setstate(cls, state)  # noqa: SLF001 - As cloudpickle itself would.
+    _classes[class_id], _ids[cls] = cls, class_id
     if is_of_parent:
         _of_parent.add(class_id)
 
@@ -201,6 +211,15 @@ def make_code(make: Callable[..., CodeType], arguments: tuple[Any, ...], file: s
 def known_class(class_id: str) -> type:
     """A class that comes back."""
     return _classes[class_id]
+
+
+def _reduce_file(file: Any) -> Any:
+    for name in ("stdout", "stderr"):
+        if file is getattr(sys, name):
+            return getattr, (sys, name)
+    if type(file) in _OPEN_FILES:
+        raise pickle.PicklingError("Cannot pickle files; send the path, and open it in the other process")
+    return NotImplemented
 
 
 def _is_typed_tuple(cls: type) -> bool:

@@ -5,9 +5,8 @@ What cannot be sent is named by its path inside the node: `client.lock`, `handle
 
 from __future__ import annotations
 
+import pickle
 from typing import TYPE_CHECKING, Any
-
-import cloudpickle
 
 from remotemedia._crossing import Crosser, dumps
 from remotemedia._culprit import Culprit, find_culprit
@@ -32,8 +31,6 @@ __all__ = [
 MAX_SERIALIZED_SIZE_BYTES = 100 * 1024 * 1024
 """Larger nodes are refused: what is that large is better loaded in `initialize()`."""
 
-_PROTOCOL = 5
-
 
 def serialize_node_for_ipc(node: object) -> bytes:
     """Clean a node up and turn it into bytes. The object itself stays usable after its next `initialize()`.
@@ -45,7 +42,7 @@ def serialize_node_for_ipc(node: object) -> bytes:
     """
     _run_phase(node, "cleanup")
     try:
-        data: bytes = cloudpickle.dumps(node, protocol=_PROTOCOL)
+        data = dumps(node)
     except Exception as error:
         raise _blame(node, find_culprit(node, Crosser) or Culprit("", node, error)) from error
     if len(data) > MAX_SERIALIZED_SIZE_BYTES:
@@ -68,7 +65,7 @@ def deserialize_node_from_ipc(data: bytes) -> Any:
         NodeError: If its `initialize()` raises.
     """
     try:
-        node = cloudpickle.loads(data)
+        node = pickle.loads(data)  # noqa: S301 - As documented.
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise SerializationError(f"Cannot deserialize a node: {reason}", reason=reason) from error
