@@ -13,6 +13,7 @@ import io
 import os
 import pickle
 import sys
+from collections import deque
 from functools import cached_property
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
@@ -21,18 +22,21 @@ import cloudpickle
 from cloudpickle import cloudpickle as internals
 
 from remotemedia._crossing_functions import CachedFunction, reduce_function
-from remotemedia._culprit import Culprit, find_culprit
+from remotemedia._culprit import find_culprit
 from remotemedia.exceptions import SerializationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
+    from remotemedia._culprit import Culprit
+
     BufferCallback = Callable[[Any], object] | None
 
 __all__ = [
     "Crosser",
     "complete_class",
+    "dump_into",
     "dump_item",
     "dumps",
     "known_class",
@@ -45,6 +49,9 @@ __all__ = [
 
 _PROTOCOL = 5
 """The first one with buffers beside the pickle."""
+
+_MOST_RECENT = 16
+"""An object is pickled shortly before what comes into being for it."""
 
 _ANY_FILE = io.FileIO.__mro__[-2]
 """As `io.IOBase`, which takes longer to ask."""
@@ -73,6 +80,7 @@ class Crosser(cloudpickle.Pickler):  # type: ignore[misc]
     Attributes:
         latest: The object that was pickled last, of those that are no plain data. After an error, the one
             that raised it, as a rule.
+        recent: The last few, without classes and functions.
     """
 
     def __init__(
@@ -94,6 +102,7 @@ class Crosser(cloudpickle.Pickler):  # type: ignore[misc]
         """
         super().__init__(file, protocol=_PROTOCOL, buffer_callback=buffer_callback)
         self.latest: object = None
+        self.recent: deque[Any] = deque(maxlen=_MOST_RECENT)
         self._is_for_parent = is_for_parent
         self._is_terse = is_terse
 
@@ -102,6 +111,7 @@ class Crosser(cloudpickle.Pickler):  # type: ignore[misc]
         self.latest = obj
         kind = type(obj)
         if not issubclass(kind, _SPECIAL):
+            self.recent.append(obj)
             return NotImplemented
         if issubclass(kind, type):
             return self._reduce_class(obj)
@@ -151,20 +161,41 @@ def dumps(obj: object, buffer_callback: BufferCallback = None, *, is_for_parent:
         return file.getvalue()
 
 
+def dump_into(
+    file: Any,
+    obj: object,
+    buffer_callback: BufferCallback = None,
+    *,
+    is_for_parent: bool = False,
+    is_terse: bool = False,
+) -> Culprit | None:
+    """Pickle an object for another process into a file; answer what in it cannot be pickled, if anything."""
+    if not is_for_parent:
+        _register_by_value()
+    crosser = Crosser(file, buffer_callback, is_for_parent=is_for_parent, is_terse=is_terse)
+    try:
+        crosser.dump(obj)
+    except Exception as error:  # noqa: BLE001 - It is told with the culprit.
+        culprit = find_culprit(obj, error, crosser, Crosser)
+        # The error has a traceback, and that the crosser.
+        crosser.clear_memo()
+        return culprit
+    return None
+
+
 def dump_item(item: object, buffer_callback: BufferCallback, is_for_parent: bool) -> bytes:  # noqa: FBT001 - Called by Rust.
     """Pickle an item that the C pickler alone cannot, or should not, pickle.
 
     Raises:
         SerializationError: If it cannot be sent at all; what raised is its cause.
     """
-    if not is_for_parent:
-        _register_by_value()
-    try:
-        with io.BytesIO() as file:
-            Crosser(file, buffer_callback, is_for_parent=is_for_parent, is_terse=not is_for_parent).dump(item)
-            return file.getvalue()
-    except Exception as error:
-        raise _refuse(item, error) from error
+    with io.BytesIO() as file:
+        culprit = dump_into(
+            file, item, buffer_callback, is_for_parent=is_for_parent, is_terse=not is_for_parent
+        )
+        if culprit is not None:
+            raise _refuse(item, culprit) from culprit.error
+        return file.getvalue()
 
 
 def refuse_arrived(error: BaseException) -> SerializationError:
@@ -227,9 +258,7 @@ def _is_typed_tuple(cls: type) -> bool:
     return any(getattr(base, "__name__", "") == "NamedTuple" for base in vars(cls).get("__orig_bases__", ()))
 
 
-def _refuse(item: object, error: BaseException) -> SerializationError:
-    # One that pickles at the second attempt is to blame for the first all the same.
-    culprit = find_culprit(item, Crosser) or Culprit("", item, error)
+def _refuse(item: object, culprit: Culprit) -> SerializationError:
     kind = type(item).__qualname__
     what = f"its part '{culprit.path}'" if culprit.path else "it"
     suggestion = "Send plain data, arrays, or objects that pickle."
