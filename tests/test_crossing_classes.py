@@ -12,7 +12,7 @@ import worker_nodes
 from remotemedia import _crossing
 
 HEAD = """
-import collections, functools, io, threading, typing
+import collections, contextvars, functools, threading, typing
 from remotemedia import Pipeline
 
 def run(node, *items):
@@ -187,3 +187,55 @@ print(run(Copy(), 7)[0].number)
 def test_a_class_that_a_worker_has_made_and_copied_crosses(run_script):
     """Only what came from its parent is known there."""
     assert run_script(COPIED) == ["7"]
+
+
+UNSENT = """
+from remotemedia.exceptions import SerializationError
+
+LOCK = threading.Lock()
+VARIABLE = contextvars.ContextVar("variable")
+
+class UsesGlobal:
+    def process(self, items):
+        return [LOCK.locked() for _ in items]
+
+class HasClassLevel:
+    lock = threading.Lock()
+
+    def process(self, item): ...
+
+class UsesFunction:
+    def process(self, item): ...
+
+    @property
+    def value(self):
+        return help_it()
+
+@functools.cache
+def help_it():
+    return VARIABLE.get()
+
+class HasAttribute:
+    def __init__(self):
+        self.lock = LOCK
+
+    def process(self, item): ...
+
+for kind in (UsesGlobal, HasClassLevel, UsesFunction, HasAttribute):
+    try:
+        run(kind())
+    except SerializationError as error:
+        print(error.attribute, "|", error.suggestion)
+"""
+
+
+def test_a_suggestion_that_helps_is_made_for_what_code_uses(run_script):
+    """`cleanup` cannot release a global, nor what belongs to a class."""
+    help_code = "Make it in initialize(), or move the code that uses it to a module that can be imported"
+    release = "Call node.cleanup() before serialization and release 'lock' there"
+    assert [line.partition(":")[0].partition(";")[0] for line in run_script(UNSENT)] == [
+        f"UsesGlobal.process.LOCK | {help_code}",
+        f"HasClassLevel.lock | {help_code}",
+        f"UsesFunction.value.help_it.VARIABLE | {help_code}",
+        f"lock | {release}",
+    ]

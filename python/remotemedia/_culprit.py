@@ -62,7 +62,7 @@ class Culprit(NamedTuple):
     part: object
     error: BaseException
     is_of_code: bool = False
-    """Whether a class or function by value uses it, rather than an object holding it."""
+    """Whether it is a global of a function, or belongs to a class, rather than to an object."""
 
     @property
     def reason(self) -> str:
@@ -86,7 +86,9 @@ class _Way(NamedTuple):
             place = f"[{place[0]!r}]"
         elif isinstance(place, int):
             place = f"[{place}]"
-        return _Way(self.path + place, part, self.is_of_code or isinstance(self.part, (type, FunctionType)))
+        return _Way(
+            self.path + place, part, self.is_of_code or _is_of_code(self.part, place.removeprefix("."))
+        )
 
 
 def find_culprit(value: object, error: BaseException, pickler: Any, make_pickler: MakePickler) -> Culprit:
@@ -216,8 +218,14 @@ def _try_parts(way: _Way, error: BaseException, make_pickler: MakePickler) -> Cu
                 way, error = way.to(place, part), part_error
                 is_deeper = True
                 break
-    is_of_code = way.is_of_code or isinstance(way.part, (type, FunctionType))
-    return Culprit(_shortened(way.path), way.part, error, is_of_code)
+    return Culprit(_shortened(way.path), way.part, error, way.is_of_code)
+
+
+def _is_of_code(whole: object, name: str) -> bool:
+    """Whether what has this name in a class or function is out of the reach of the object that has it."""
+    if isinstance(whole, FunctionType):
+        return name in whole.__globals__ and name not in whole.__code__.co_freevars
+    return isinstance(whole, type)
 
 
 def _shortened(path: str) -> str:
@@ -232,8 +240,8 @@ def _parts(value: Any, kept: list[Any]) -> Parts:
     if isinstance(value, (list, tuple, set, frozenset)):
         return enumerate(value)
     if isinstance(value, (MethodType, CachedFunction)):
-        name = "__self__" if isinstance(value, MethodType) else "__wrapped__"
-        return [(f".{name}", getattr(value, name))]
+        # What a function with a cache wraps, is the function to those who read the code.
+        return [(".__self__", value.__self__) if isinstance(value, MethodType) else ("", value.__wrapped__)]
     if isinstance(value, (FunctionType, type)):
         if internals._should_pickle_by_reference(value):  # noqa: SLF001 - As cloudpickle itself decides.
             return []

@@ -143,6 +143,12 @@ def _blame(node: object, culprit: Culprit) -> SerializationError:
     name = name_of(node)
     release = f" and release '{culprit.path}' there" if culprit.path else ""
     suggestion = f"Call node.cleanup() before serialization{release}; initialize() can make it again."
+    if culprit.is_of_code:
+        # Nothing that an object could let go of.
+        suggestion = (
+            "Make it in initialize(), or move the code that uses it to a module that can be imported:"
+            " what is imported is sent by name."
+        )
     reason = culprit.reason
     if culprit.path:
         return SerializationError(
