@@ -84,6 +84,14 @@ def log_and_print(text):
     print(text, file=sys.stderr)  # noqa: T201 - As above.
 
 
+def log_request():
+    class Local:
+        pass
+
+    extra = {"request": {"ids": [1, 2], "who": Point(1.0)}, "lock": threading.Lock(), "here": Local()}
+    logging.getLogger("worker.nodes").info("with extra", extra=extra)
+
+
 def log_error():
     try:
         raise KeyError("lost")  # noqa: TRY301 - An error as short as can be.
