@@ -239,3 +239,59 @@ def test_a_suggestion_that_helps_is_made_for_what_code_uses(run_script):
         f"UsesFunction.value.help_it.VARIABLE | {help_code}",
         f"lock | {release}",
     ]
+
+
+POOLS = """
+import dataclasses
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+OFFSET = 1
+
+@dataclasses.dataclass
+class Item:
+    value: int
+
+def add(number):
+    return number + OFFSET
+
+def main(item):
+    return Item(add(item.value))
+
+class Compute:
+    @staticmethod
+    def double(number):
+        return number * 2
+
+    def process(self, numbers):
+        context = get_context("fork")
+        with context.Pool(2) as pool, ProcessPoolExecutor(2, context) as executor:
+            items = pool.map(main, map(Item, numbers))
+            return pool.map(add, numbers), items, list(executor.map(self.double, numbers))
+
+[(sums, items, doubles)] = run(Compute(), [1, 2])
+print(sums, items, doubles, type(items[0]) is Item)
+"""
+
+
+def test_pools_in_a_worker_find_the_functions_of_the_script(run_script):
+    """They are sent by name, and the `__main__` of a worker had none of them."""
+    assert run_script(POOLS) == ["[2, 3] [Item(value=2), Item(value=3)] [2, 4] True"]
+
+
+DEFINED_AGAIN = """
+class Item: ...
+
+class Make:
+    def process(self, number):
+        return Item()
+
+with Pipeline([Make()]).open(placement="process") as session:
+    Before = Item
+    class Item: ...
+    print(type(session.call(1)) is Before)
+"""
+
+
+def test_a_class_stays_itself_when_its_name_is_given_to_another(run_script):
+    assert run_script(DEFINED_AGAIN) == ["True"]
