@@ -371,6 +371,28 @@ def test_an_error_without_the_users_code_has_no_traceback_to_show(run, tmp_path)
     assert line.endswith(": 'empty.yaml': Line 1, nodes: missing; a manifest lists its nodes")
 
 
+def test_a_node_that_cannot_be_sent_is_told_in_a_few_lines(run, add):
+    """The whole traceback inside cloudpickle was shown, though nobody had asked for it."""
+    add("import threading, remotemedia\nnode = Upper()\nnode.lock = threading.Lock()")
+    add("pipeline = [remotemedia.with_options(node, placement='process')]")
+
+    done = run("run", "app.py:pipeline", "--input", "-", stdin="x\n")
+
+    message, suggestion, reason = done.stderr.splitlines()
+    assert message.endswith("Cannot serialize Node 'Upper': attribute 'lock' is not serializable.")
+    assert suggestion.startswith("Suggestion: ")
+    assert reason.startswith("Reason: ")
+
+
+def test_frames_of_libraries_are_not_shown(run, add):
+    add("import json\nclass Read:\n    process = lambda self, text: json.loads(text)\npipeline = [Read()]")
+
+    done = run("run", "app.py:pipeline", "--input", "-", stdin="x\n")
+
+    assert done.stderr.count("  File ") == 1
+    assert "in <lambda>" in done.stderr
+
+
 def test_the_whole_traceback_is_shown_on_demand(run, add):
     add("pipeline = [Number()]")
 

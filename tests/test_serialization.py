@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import sys
 import threading
-import time
 
 import pytest
 
@@ -13,6 +14,7 @@ from remotemedia.core import node_serialization
 from remotemedia.core.node_serialization import (
     SerializationError,
     deserialize_node_from_ipc,
+    pack_nodes,
     serialize_node_for_ipc,
     validate_node_serializable,
 )
@@ -95,6 +97,35 @@ def test_what_cannot_be_sent_is_named_by_its_path(name, value, path):
     assert caught.value.attribute == path
 
 
+@pytest.mark.parametrize("mode", ["r", "rb", "w", "wb", "r+b"])
+@pytest.mark.parametrize("buffering", [-1, 0])
+def test_open_files_are_refused_in_every_mode(tmp_path, mode, buffering):
+    """A file of text that is open for reading became a text in memory."""
+    if buffering == 0 and "b" not in mode:
+        buffering = 1
+    (tmp_path / "file").write_text("text")
+    node = Holder()
+
+    with (tmp_path / "file").open(mode, buffering) as node.file:
+        assert not validate_node_serializable(node)
+        with pytest.raises(SerializationError) as caught:
+            serialize_node_for_ipc(node)
+
+    assert caught.value.attribute == "file"
+    assert "PicklingError: Cannot pickle files" in caught.value.reason
+
+
+def test_files_in_memory_and_the_standard_streams_are_sent():
+    node = Holder()
+    node.files = [io.StringIO("text"), io.BytesIO(b"bytes")]
+    node.output = sys.stdout
+
+    arrived = deserialize_node_from_ipc(serialize_node_for_ipc(node))
+
+    assert [file.read() for file in arrived.files] == ["text", b"bytes"]
+    assert arrived.output is sys.stdout
+
+
 def test_a_circle_ends():
     node = Holder()
     node.circle = [node, threading.Lock()]
@@ -105,17 +136,58 @@ def test_a_circle_ends():
     assert caught.value.attribute == "circle[1]"
 
 
-def test_a_large_node_is_searched_within_seconds():
+class Counted:
+    count = 0
+
+    def __reduce__(self):
+        Counted.count += 1
+        return Counted, (), vars(self)
+
+
+@pytest.mark.parametrize("where", [0, 500, 999])
+def test_a_large_node_is_searched_without_pickling_it_again(where, monkeypatch):
+    """It was pickled twice and then searched from its top, for seconds, until patience ended."""
+    monkeypatch.setattr(Counted, "count", 0)
     node = Holder()
-    node.large = [b"x" * 1_000_000 for _ in range(90)]
-    node.lock = threading.Lock()
-    started = time.monotonic()
+    node.parts = [(Counted(), {"client": Counted()}) for _ in range(1000)]
+    node.parts[where][1]["client"].lock = threading.Lock()
 
     with pytest.raises(SerializationError) as caught:
         serialize_node_for_ipc(node)
 
-    assert caught.value.attribute == "lock"
-    assert time.monotonic() - started < 2
+    assert caught.value.attribute == f"parts[{where}][1]['client'].lock"
+    assert Counted.count < 2 * (where + 1) + 10
+
+
+class Makes:
+    """Something comes into being that does not pickle, while this is pickled."""
+
+    def __getstate__(self):
+        return {"fine": Client, "stream": (number for number in ())}
+
+
+def test_what_comes_into_being_while_its_owner_is_pickled_is_named(monkeypatch):
+    """The owner was looked for from the top of the node, for as long as patience lasted."""
+    monkeypatch.setattr(Counted, "count", 0)
+    node = Holder()
+    node.parts = [[Counted()] for _ in range(1000)]
+    node.parts[700].append(Makes())
+
+    with pytest.raises(SerializationError) as caught:
+        serialize_node_for_ipc(node)
+
+    assert caught.value.attribute == "parts[700][1].stream"
+    assert Counted.count < 800
+
+
+def test_the_node_among_several_that_cannot_be_sent_is_named():
+    nodes = [("first", Holder(name="a")), ("second", Holder(name="b")), ("third", Holder(name="c"))]
+    nodes[1][1].client = Client()
+
+    with pytest.raises(SerializationError) as caught:
+        pack_nodes(nodes, lambda _: None)
+
+    assert (caught.value.node_name, caught.value.attribute) == ("b", "client.lock")
 
 
 def test_a_node_over_the_limit_is_refused(monkeypatch):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
 import pickle
 import subprocess
 import sys
@@ -93,46 +91,6 @@ def wait_for(capsys, text):
             break
         pause.wait(0.02)
     return seen
-
-
-class Collector(logging.Handler):
-    def __init__(self):
-        super().__init__()
-        self.records = []
-        self.has_come = threading.Event()
-
-    def emit(self, record):
-        self.records.append(record)
-        self.has_come.set()
-
-
-@pytest.fixture
-def log():
-    logger = logging.getLogger("worker.nodes")
-    handler = Collector()
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    yield handler
-    logger.removeHandler(handler)
-    logger.setLevel(logging.NOTSET)
-
-
-def test_what_a_node_logs_reaches_the_parents_log(log, ask):
-    ask("log_and_print", "hello")
-
-    assert log.has_come.wait(10)
-    [record] = log.records
-    assert record.getMessage() == "[node] log hello"
-    assert (record.levelno, record.node_id, record.key) == (logging.INFO, "node", 7)
-    assert record.funcName == "log_and_print"
-    assert record.process != os.getpid()
-
-
-def test_a_logged_traceback_reaches_the_parents_log(log, ask):
-    ask("log_error")
-
-    assert log.has_come.wait(10)
-    assert "KeyError: 'lost'" in logging.Formatter().format(log.records[0])
 
 
 def test_a_node_is_cleaned_up_then_sent_and_initialized_there():

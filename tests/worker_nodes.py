@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import enum
+import functools
 import logging
 import os
 import signal
@@ -75,6 +76,11 @@ def surroundings():
     }
 
 
+@functools.cache
+def doubled(number):
+    return 2 * number
+
+
 def is_writeable(array):
     return array.flags.writeable
 
@@ -84,6 +90,14 @@ def log_and_print(text):
     logging.getLogger("worker.nodes").debug("not seen")
     print(text)  # noqa: T201 - This is what is tested.
     print(text, file=sys.stderr)  # noqa: T201 - As above.
+
+
+def log_request():
+    class Local:
+        pass
+
+    extra = {"request": {"ids": [1, 2], "who": Point(1.0)}, "lock": threading.Lock(), "here": Local()}
+    logging.getLogger("worker.nodes").info("with extra", extra=extra)
 
 
 def log_error():

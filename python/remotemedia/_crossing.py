@@ -13,24 +13,30 @@ import io
 import os
 import pickle
 import sys
-from types import CodeType
+from collections import deque
+from functools import cached_property
+from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 from cloudpickle import cloudpickle as internals
 
-from remotemedia._culprit import Culprit, find_culprit
+from remotemedia._crossing_functions import CachedFunction, reduce_function
+from remotemedia._culprit import find_culprit
 from remotemedia.exceptions import SerializationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
+    from remotemedia._culprit import Culprit
+
     BufferCallback = Callable[[Any], object] | None
 
 __all__ = [
     "Crosser",
     "complete_class",
+    "dump_into",
     "dump_item",
     "dumps",
     "known_class",
@@ -43,6 +49,19 @@ __all__ = [
 
 _PROTOCOL = 5
 """The first one with buffers beside the pickle."""
+
+_MOST_RECENT = 16
+"""An object is pickled shortly before what comes into being for it."""
+
+_ANY_FILE = io.FileIO.__mro__[-2]
+"""As `io.IOBase`, which takes longer to ask."""
+
+_OPEN_FILES = frozenset(
+    {io.FileIO, io.BufferedReader, io.BufferedWriter, io.BufferedRandom, io.BufferedRWPair, io.TextIOWrapper}
+)
+
+_SPECIAL = (type, FunctionType, CodeType, CachedFunction, cached_property, _ANY_FILE)
+"""All others pickle as they always do. Most objects are among those, so this is asked first."""
 
 # Classes that crossed by value. They are kept, so that one whose id comes back is still there.
 _classes: dict[str, type] = {}
@@ -61,6 +80,7 @@ class Crosser(cloudpickle.Pickler):  # type: ignore[misc]
     Attributes:
         latest: The object that was pickled last, of those that are no plain data. After an error, the one
             that raised it, as a rule.
+        recent: The last few, without classes and functions.
     """
 
     def __init__(
@@ -82,26 +102,42 @@ class Crosser(cloudpickle.Pickler):  # type: ignore[misc]
         """
         super().__init__(file, protocol=_PROTOCOL, buffer_callback=buffer_callback)
         self.latest: object = None
+        self.recent: deque[Any] = deque(maxlen=_MOST_RECENT)
         self._is_for_parent = is_for_parent
         self._is_terse = is_terse
 
     def reducer_override(self, obj: Any) -> Any:
         """As cloudpickle, but classes by value go only where they are not known."""
         self.latest = obj
-        if self._is_for_parent and isinstance(obj, type) and _ids.get(obj) in _of_parent:
-            return known_class, (_ids[obj],)
-        if self._is_terse and isinstance(obj, type) and (definition := _definitions.get(_ids.get(obj, ""))):
-            return load_class, (_ids[obj], definition)
-        if isinstance(obj, CodeType):
+        kind = type(obj)
+        if not issubclass(kind, _SPECIAL):
+            self.recent.append(obj)
+            return NotImplemented
+        if issubclass(kind, type):
+            return self._reduce_class(obj)
+        if kind is CodeType:
             # Tracebacks tell the file, which cloudpickle leaves out.
             return make_code, (*internals._code_reduce(obj), obj.co_filename)  # noqa: SLF001 - Nothing else makes it.
+        if issubclass(kind, _ANY_FILE):
+            return _reduce_file(obj)
+        function = reduce_function(obj)
+        return super().reducer_override(obj) if function is None else function
+
+    def _reduce_class(self, obj: type) -> Any:
+        if self._is_for_parent and _ids.get(obj) in _of_parent:
+            return known_class, (_ids[obj],)
+        if self._is_terse and (definition := _definitions.get(_ids.get(obj, ""))):
+            return load_class, (_ids[obj], definition)
         reduced = super().reducer_override(obj)
         if not isinstance(reduced, tuple) or reduced[-1] is not internals._class_setstate:  # noqa: SLF001 - This tells a class by value.
             return reduced
         make, arguments, state = reduced[:3]
         # In the arguments of both makers that there are, the id is the last but one.
         class_id: str = arguments[-2]
-        if make is internals._make_skeleton_class and "__slots__" in vars(obj):  # noqa: SLF001 - As above.
+        if _is_typed_tuple(obj):
+            # Made anew with the class, as are its slots, and out of functions of `typing` that do not pickle.
+            state[0].pop("__class_getitem__", None)
+        elif make is internals._make_skeleton_class and "__slots__" in vars(obj):  # noqa: SLF001 - As above.
             # Without them its objects would have a `__dict__` there, and could not come back.
             arguments[3]["__slots__"] = vars(obj)["__slots__"]
         _classes[class_id], _ids[obj] = obj, class_id
@@ -125,20 +161,41 @@ def dumps(obj: object, buffer_callback: BufferCallback = None, *, is_for_parent:
         return file.getvalue()
 
 
+def dump_into(
+    file: Any,
+    obj: object,
+    buffer_callback: BufferCallback = None,
+    *,
+    is_for_parent: bool = False,
+    is_terse: bool = False,
+) -> Culprit | None:
+    """Pickle an object for another process into a file; answer what in it cannot be pickled, if anything."""
+    if not is_for_parent:
+        _register_by_value()
+    crosser = Crosser(file, buffer_callback, is_for_parent=is_for_parent, is_terse=is_terse)
+    try:
+        crosser.dump(obj)
+    except Exception as error:  # noqa: BLE001 - It is told with the culprit.
+        culprit = find_culprit(obj, error, crosser, Crosser)
+        # The error has a traceback, and that the crosser.
+        crosser.clear_memo()
+        return culprit
+    return None
+
+
 def dump_item(item: object, buffer_callback: BufferCallback, is_for_parent: bool) -> bytes:  # noqa: FBT001 - Called by Rust.
     """Pickle an item that the C pickler alone cannot, or should not, pickle.
 
     Raises:
         SerializationError: If it cannot be sent at all; what raised is its cause.
     """
-    if not is_for_parent:
-        _register_by_value()
-    try:
-        with io.BytesIO() as file:
-            Crosser(file, buffer_callback, is_for_parent=is_for_parent, is_terse=not is_for_parent).dump(item)
-            return file.getvalue()
-    except Exception as error:
-        raise _refuse(item, error) from error
+    with io.BytesIO() as file:
+        culprit = dump_into(
+            file, item, buffer_callback, is_for_parent=is_for_parent, is_terse=not is_for_parent
+        )
+        if culprit is not None:
+            raise _refuse(item, culprit) from culprit.error
+        return file.getvalue()
 
 
 def refuse_arrived(error: BaseException) -> SerializationError:
@@ -169,9 +226,10 @@ def make_class(class_id: str, make: Callable[..., type], arguments: tuple[Any, .
 def complete_class(cls: type, whole: tuple[str, bool, Any]) -> None:
     """Give a class that came what belongs to it, unless it has that already."""
     class_id, is_of_parent, state = whole
-    if class_id not in _classes:
-        internals._class_setstate(cls, state)  # noqa: SLF001 - As cloudpickle itself would.
-        _classes[class_id], _ids[cls] = cls, class_id
+    if class_id in _classes:
+        return
+    internals._class_setstate(cls, state)  # noqa: SLF001 - As cloudpickle itself would.
+    _classes[class_id], _ids[cls] = cls, class_id
     if is_of_parent:
         _of_parent.add(class_id)
 
@@ -186,9 +244,21 @@ def known_class(class_id: str) -> type:
     return _classes[class_id]
 
 
-def _refuse(item: object, error: BaseException) -> SerializationError:
-    # One that pickles at the second attempt is to blame for the first all the same.
-    culprit = find_culprit(item, Crosser) or Culprit("", item, error)
+def _reduce_file(file: Any) -> Any:
+    for name in ("stdout", "stderr"):
+        if file is getattr(sys, name):
+            return getattr, (sys, name)
+    if type(file) in _OPEN_FILES:
+        raise pickle.PicklingError("Cannot pickle files; send the path, and open it in the other process")
+    return NotImplemented
+
+
+def _is_typed_tuple(cls: type) -> bool:
+    """Whether `typing.NamedTuple` makes a class, which refuses to be told of slots."""
+    return any(getattr(base, "__name__", "") == "NamedTuple" for base in vars(cls).get("__orig_bases__", ()))
+
+
+def _refuse(item: object, culprit: Culprit) -> SerializationError:
     kind = type(item).__qualname__
     what = f"its part '{culprit.path}'" if culprit.path else "it"
     suggestion = "Send plain data, arrays, or objects that pickle."

@@ -1,25 +1,57 @@
-"""Finds the part of an object that does not pickle, and its path: `client.lock`, `handlers[2]`."""
+"""Finds the part of an object that does not pickle, and its path: `client.lock`, `handlers[2]`.
+
+A pickler stops at the culprit, and what it remembers leads there: of the parts of an object that it has not
+finished, it went into the last that it knows, or into the first that it does not. So only the parts on the
+way are looked at, of a million. Where that leads nowhere, all are, as long as patience lasts.
+"""
 
 from __future__ import annotations
 
+import gc
+import heapq
 import time
+from functools import cached_property
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cloudpickle import cloudpickle as internals
 
+from remotemedia._crossing_functions import CachedFunction
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    Parts = Iterable[tuple[str, Any]]
+    # Where in the whole: an index, a key in a tuple of its own, or what ends the path.
+    Place = int | tuple[Any] | str
+    Parts = Iterable[tuple[Place, Any]]
+    Memo = dict[int, tuple[int, Any]]
     MakePickler = Callable[[Any, Any], Any]
 
-__all__ = ["Culprit", "find_culprit"]
+__all__ = ["NOWHERE", "Culprit", "find_culprit"]
 
 _PROTOCOL = 5
 _PATIENCE_SECS = 0.8
 _LONGEST_PATH = 200
 _PLAIN = frozenset({int, float, complex, str, bytes, bytearray, bool, type(None), type(...), range})
+
+_FUNCTIONS_OF: dict[type, tuple[str, ...]] = {
+    staticmethod: ("__func__",),
+    classmethod: ("__func__",),
+    property: ("fget", "fset", "fdel"),
+    cached_property: ("func",),
+}
+
+_MOST_WAYS = 4
+"""Parts of one object that may be the one the pickler went into."""
+
+
+class _Nowhere:
+    def write(self, data: bytes) -> int:
+        return len(data)
+
+
+NOWHERE = _Nowhere()
+"""A file that keeps nothing."""
 
 
 class Culprit(NamedTuple):
@@ -29,6 +61,8 @@ class Culprit(NamedTuple):
     """Empty if it is the object itself, or nobody knows where in it."""
     part: object
     error: BaseException
+    is_of_code: bool = False
+    """Whether it is a global of a function, or belongs to a class, rather than to an object."""
 
     @property
     def reason(self) -> str:
@@ -40,80 +74,158 @@ class Culprit(NamedTuple):
         return f"a {name}: {type(self.error).__name__}: {self.error}"
 
 
-def find_culprit(value: object, make_pickler: MakePickler) -> Culprit | None:
-    """The innermost part of `value` that does not pickle; `None` if all of it does.
+class _Way(NamedTuple):
+    """How to get to a part."""
 
-    A pickler stops at the culprit, so most often the only question is where that is. Where it is nowhere,
-    because it comes into being while its owner is pickled, the parts are tried one by one.
+    path: str
+    part: Any
+    is_of_code: bool = False
+
+    def to(self, place: Place, part: object) -> _Way:
+        if isinstance(place, tuple):
+            place = f"[{place[0]!r}]"
+        elif isinstance(place, int):
+            place = f"[{place}]"
+        return _Way(
+            self.path + place, part, self.is_of_code or _is_of_code(self.part, place.removeprefix("."))
+        )
+
+
+def find_culprit(value: object, error: BaseException, pickler: Any, make_pickler: MakePickler) -> Culprit:
+    """The innermost part of `value` that does not pickle, as far as it can be found.
 
     Args:
-        value: What is to be pickled.
-        make_pickler: Makes a pickler, with an attribute `latest`, for a file and a callback for buffers.
+        value: What was to be pickled.
+        error: What that raised.
+        pickler: The one that failed. It was at its `latest`, and before at its `recent`.
+        make_pickler: Makes another one, for a file and a callback for buffers.
     """
-    error, latest = _pickling_error(value, make_pickler)
-    if error is None:
-        return None
-    if latest is not None and latest is not value:
-        latest_error, _ = _pickling_error(latest, make_pickler)
-        path = _path_to(latest, value) if latest_error is not None else None
-        if path is not None and latest_error is not None:
-            return Culprit(_shortened(path), latest, latest_error)
-    return _try_parts(value, error, make_pickler)
+    memo = _memo_of(pickler)
+    root = _Way("", value)
+    # What came into being only while its owner was pickled is nowhere, but the owner was pickled before it.
+    for part in (pickler.latest, *reversed(pickler.recent)):
+        if part is value:
+            break
+        way = _follow_pickler(part, root, memo)
+        part_error = _pickling_error(part, make_pickler) if way is not None else None
+        if way is not None and part_error is not None:
+            return _try_parts(way, part_error, make_pickler)
+    if pickler.latest is not value:
+        part_error = _pickling_error(pickler.latest, make_pickler)
+        way = _search(pickler.latest, root) if part_error is not None else None
+        if way is not None and part_error is not None:
+            return _try_parts(way, part_error, make_pickler)
+    return _try_parts(root, error, make_pickler)
 
 
-def _pickling_error(value: object, make_pickler: MakePickler) -> tuple[BaseException | None, object]:
-    """What `value` raises when it is pickled, and what the pickler was at."""
-    # Large buffers are only looked at, not copied.
-    pickler = make_pickler(_Nowhere(), lambda _: None)
+def _memo_of(pickler: Any) -> Memo:
+    """The objects that the pickler knows, by identity, each with its place in their order."""
+    # A million small tuples come into being, and none of them is garbage.
+    was_enabled = gc.isenabled()
+    gc.disable()
     try:
-        pickler.dump(value)
+        memo: Memo = pickler.memo.copy()
+    finally:
+        if was_enabled:
+            gc.enable()
+    return memo
+
+
+def _pickling_error(value: object, make_pickler: MakePickler) -> BaseException | None:
+    """What `value` raises when it is pickled."""
+    try:
+        # Large buffers are only looked at, not copied.
+        make_pickler(NOWHERE, lambda _: None).dump(value)
     except Exception as error:  # noqa: BLE001 - Whatever it is, the value cannot be sent.
-        return error, pickler.latest
-    return None, None
+        return error
+    return None
 
 
-def _path_to(wanted: object, root: object) -> str | None:
-    """The shortest path to an object inside another, by identity."""
+def _follow_pickler(wanted: object, root: _Way, memo: Memo) -> _Way | None:
+    """The way to an object at which a pickler was when it failed."""
     deadline = time.monotonic() + _PATIENCE_SECS
     # Parts that are made on the way, such as the state of an object, live on: others would get their ids.
     kept: list[Any] = []
-    seen = {id(root)}
-    level: list[tuple[str, Any]] = [("", root)]
+    seen = {id(root.part)}
+    ways = [root]
+    while ways and time.monotonic() < deadline:
+        way = ways.pop()
+        for place, part in _likeliest(wanted, _parts(way.part, kept), memo, memo.get(id(way.part), (-1,))[0]):
+            if part is wanted:
+                return way.to(place, part)
+            if id(part) not in seen:
+                seen.add(id(part))
+                ways.append(way.to(place, part))
+    return None
+
+
+def _likeliest(wanted: object, parts: Parts, memo: Memo, number_of_whole: int) -> Parts:
+    """The parts that the pickler may have been in, the likeliest last, or just the one that is wanted."""
+    latest: list[tuple[int, int, Place, Any]] = []
+    unknown: list[tuple[Place, Any]] = []
+    for position, (place, part) in enumerate(parts):
+        if part is wanted:
+            return [(place, part)]
+        if type(part) in _PLAIN:
+            continue
+        entry = memo.get(id(part))
+        if entry is not None:
+            if entry[0] > number_of_whole:
+                add = heapq.heappush if len(latest) < _MOST_WAYS else heapq.heappushpop
+                add(latest, (entry[0], position, place, part))
+        elif len(unknown) < _MOST_WAYS:
+            unknown.append((place, part))
+    return [*reversed(unknown), *((place, part) for _, _, place, part in sorted(latest))]
+
+
+def _search(wanted: object, root: _Way) -> _Way | None:
+    """The shortest way to an object inside another, by identity."""
+    deadline = time.monotonic() + _PATIENCE_SECS
+    kept: list[Any] = []
+    seen = {id(root.part)}
+    level = [root]
     while level:
-        below: list[tuple[str, Any]] = []
-        for path, value in level:
+        below: list[_Way] = []
+        for way in level:
             if time.monotonic() > deadline:
                 return None
-            for place, part in _parts(value, kept):
+            for place, part in _parts(way.part, kept):
                 if part is wanted:
-                    return path + place
+                    return way.to(place, part)
                 if type(part) not in _PLAIN and id(part) not in seen:
                     seen.add(id(part))
-                    below.append((path + place, part))
+                    below.append(way.to(place, part))
         level = below
     return None
 
 
-def _try_parts(value: object, error: BaseException, make_pickler: MakePickler) -> Culprit:
+def _try_parts(way: _Way, error: BaseException, make_pickler: MakePickler) -> Culprit:
+    """Go deeper, one part that does not pickle after the other."""
     deadline = time.monotonic() + _PATIENCE_SECS
-    path = ""
-    seen = {id(value)}
+    seen = {id(way.part)}
     kept: list[Any] = []
     is_deeper = True
     while is_deeper:
         is_deeper = False
-        for place, part in _parts(value, kept):
+        for place, part in _parts(way.part, kept):
             if time.monotonic() > deadline:
                 break
             if type(part) in _PLAIN or id(part) in seen:
                 continue
-            part_error = _pickling_error(part, make_pickler)[0]
+            part_error = _pickling_error(part, make_pickler)
             if part_error is not None:
                 seen.add(id(part))
-                path, value, error = path + place, part, part_error
+                way, error = way.to(place, part), part_error
                 is_deeper = True
                 break
-    return Culprit(_shortened(path), value, error)
+    return Culprit(_shortened(way.path), way.part, error, way.is_of_code)
+
+
+def _is_of_code(whole: object, name: str) -> bool:
+    """Whether what has this name in a class or function is out of the reach of the object that has it."""
+    if isinstance(whole, FunctionType):
+        return name in whole.__globals__ and name not in whole.__code__.co_freevars
+    return isinstance(whole, type)
 
 
 def _shortened(path: str) -> str:
@@ -124,11 +236,12 @@ def _shortened(path: str) -> str:
 def _parts(value: Any, kept: list[Any]) -> Parts:
     """What an object is made of, each part with the end of its path."""
     if isinstance(value, dict):
-        return ((f"[{key!r}]", part) for key, part in [*value.items()] if type(part) not in _PLAIN)
+        return [((key,), part) for key, part in value.items()]
     if isinstance(value, (list, tuple, set, frozenset)):
-        return ((f"[{index}]", part) for index, part in enumerate(value) if type(part) not in _PLAIN)
-    if isinstance(value, MethodType):
-        return [(".__self__", value.__self__)]
+        return enumerate(value)
+    if isinstance(value, (MethodType, CachedFunction)):
+        # What a function with a cache wraps, is the function to those who read the code.
+        return [(".__self__", value.__self__) if isinstance(value, MethodType) else ("", value.__wrapped__)]
     if isinstance(value, (FunctionType, type)):
         if internals._should_pickle_by_reference(value):  # noqa: SLF001 - As cloudpickle itself decides.
             return []
@@ -144,7 +257,7 @@ def _used_by(function: FunctionType) -> Iterator[tuple[str, Any]]:
             yield f".{name}", cell.cell_contents
         except ValueError:  # It has no value yet.
             continue
-    for name in code.co_names:
+    for name in internals._extract_code_globals(code):  # noqa: SLF001 - With those of the functions inside it.
         if name in function.__globals__:
             yield f".{name}", function.__globals__[name]
     defaults = function.__defaults__ or ()
@@ -155,9 +268,9 @@ def _used_by(function: FunctionType) -> Iterator[tuple[str, Any]]:
 
 def _members_of(cls: type) -> Iterator[tuple[str, Any]]:
     for name, member in [*vars(cls).items()]:
-        for part in (member, getattr(member, "__func__", None), getattr(member, "fget", None)):
-            if part is not None:
-                yield f".{name}", part
+        yield f".{name}", member
+        for inside in _FUNCTIONS_OF.get(type(member), ()):
+            yield f".{name}", getattr(member, inside)
     yield from ((f".{base.__name__}", base) for base in cls.__bases__)
 
 
@@ -171,18 +284,11 @@ def _state_of(value: Any, kept: list[Any]) -> Parts:
         return []
     kept.append(reduced)
     arguments, state, elements, entries = (*reduced, None, None, None, None)[1:5]
-    found: list[tuple[str, Any]] = []
+    found: list[tuple[Place, Any]] = []
+    found += [(index, item) for index, item in enumerate(arguments or ()) if item is not type(value)]
+    found += enumerate(elements or ())
+    found += [((key,), item) for key, item in entries or ()]
     for part in state if isinstance(state, tuple) else (state,):
         if isinstance(part, dict):
             found += [(f".{name}", item) for name, item in part.items()]
-    found += [(f"[{index}]", item) for index, item in enumerate(elements or ())]
-    found += [(f"[{key!r}]", item) for key, item in entries or ()]
-    found += [(f"[{index}]", item) for index, item in enumerate(arguments or ()) if item is not type(value)]
     return [*found, (f".{type(value).__name__}", type(value))]
-
-
-class _Nowhere:
-    """A file that keeps nothing."""
-
-    def write(self, data: bytes) -> int:
-        return len(data)

@@ -1,11 +1,12 @@
 """What a command tells of an error: the user's part of the traceback, then a sentence with file and line.
 
-Frames of this package, of the import machinery and of the event loop say nothing about the user's code, so
-they are left out unless all is asked for.
+Frames of this package, of the import machinery, of the event loop and of libraries are not the user's code.
+They are left out unless all is asked for.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import sysconfig
 import traceback
@@ -124,29 +125,28 @@ def _place(error: BaseException) -> str:
 
 def _users_traceback(error: BaseException) -> str:
     told = traceback.TracebackException.from_exception(error)
-    has_frames = _strip(told, error)
-    # An error of ours without a frame of the user's in it is told by its sentence alone.
-    if not has_frames and isinstance(error, (RemoteMediaError, TypeError)) and error.__cause__ is None:
-        return ""
-    return "".join(told.format())
+    # An error that has nothing more to tell is told by its sentence alone.
+    return "".join(told.format()) if _strip(told, error) else ""
 
 
 def _strip(told: traceback.TracebackException, error: BaseException) -> bool:
-    """Leave only the user's frames in an error and in those it is chained to; whether there are any."""
+    """Leave the user's frames alone, in an error and its chain; whether there is more than text to tell."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     kept: list[traceback.FrameSummary] = []
     if len(frames) == len(told.stack):
         for frame, summary in zip(frames, told.stack, strict=True):
-            if not _is_machinery(frame) and (kept or not _is_asyncio(frame)):
+            if not _is_machinery(frame) and not _is_library(summary.filename):
                 kept.append(summary)
         told.stack = traceback.StackSummary.from_list(kept)
+    has_more = bool(kept or getattr(error, "__notes__", ())) or isinstance(error, SyntaxError)
     for chained, cause in ((told.__cause__, error.__cause__), (told.__context__, error.__context__)):
         if chained is not None and cause is not None:
-            _strip(chained, cause)
+            has_more |= _strip(chained, cause)
     if isinstance(error, BaseExceptionGroup):
+        has_more = True
         for chained, member in zip(told.exceptions or (), error.exceptions, strict=False):
             _strip(chained, member)
-    return bool(kept) or isinstance(error, SyntaxError)
+    return has_more
 
 
 def _is_machinery(frame: FrameType) -> bool:
@@ -165,9 +165,13 @@ def _is_asyncio(frame: FrameType) -> bool:
 
 def _is_library(file: str) -> bool:
     """Whether a file is of the standard library or of an installed package."""
+    return file.startswith(("<", *_places_of_libraries())) or f"{os.sep}site-packages{os.sep}" in file
+
+
+@functools.cache
+def _places_of_libraries() -> frozenset[str]:
     paths = sysconfig.get_paths()
-    places = {paths[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    return file.startswith(("<", *places)) or f"{os.sep}site-packages{os.sep}" in file
+    return frozenset(paths[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
 def _shown(file: str) -> str:

@@ -8,14 +8,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     Notes = Callable[[bytes], None]
 
 __all__ = ["break_off", "command", "leave_fork", "main", "set_up", "surroundings", "unpacked"]
+
+_WRAPPERS = (staticmethod, classmethod, MethodType)
 
 # In a worker: between its start and the moment when it has its nodes, modules of the user are imported.
 _is_unpacking = False
@@ -48,7 +51,8 @@ def command() -> list[str]:
     place = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     code = (
         f"import sys; sys.path[:] = [{place!r}, *filter(None, sys.path)]; "
-        "from remotemedia._worker import main; main()"
+        # It leaves no name behind that could be one of a script's.
+        "__import__('remotemedia._worker')._worker.main()"
     )
     return [sys.executable, *_args_from_interpreter_flags(), "-c", code]
 
@@ -154,7 +158,27 @@ def set_up(surroundings: dict[str, Any], notes: Notes) -> None:
         send_records(surroundings["log_levels"], notes)
 
 
-def unpacked() -> None:
+def unpacked(nodes: Sequence[object]) -> None:
     """The nodes are there; they may start workers of their own."""
     global _is_unpacking  # noqa: PLW0603 - A process is one worker.
     _is_unpacking = False
+    main = vars(sys.modules["__main__"])
+    # Pools of the nodes look functions and classes up by name, and those of a script are in `__main__` there.
+    for name, value in _names_of_script(nodes):
+        main.setdefault(name, value)
+
+
+def _names_of_script(nodes: Sequence[object]) -> Iterator[tuple[str, Any]]:
+    for node in nodes:
+        members = [*getattr(node, "__dict__", {}).values()]
+        for cls in type(node).__mro__:
+            if cls.__module__ == "__main__":
+                members += vars(cls).values()
+                yield cls.__name__, cls
+        for member in members:
+            function = getattr(member, "__func__", member) if type(member) in _WRAPPERS else member
+            if isinstance(function, FunctionType) and function.__module__ == "__main__":
+                if "." not in function.__qualname__:
+                    yield function.__name__, function
+                # All of a script's functions that came share them.
+                yield from [item for item in function.__globals__.items() if not item[0].startswith("__")]

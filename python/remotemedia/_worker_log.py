@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 __all__ = ["noted", "said", "send_records"]
 
-_PLAIN = (str, int, float, bool, type(None))
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+_MADE_PLAIN = frozenset({"msg", "args", "exc_info", "exc_text"})
+
+_PACKED = "remotemedia_packed"
+"""The key of the fields that are no plain data, in what a worker sends."""
 
 
 class _Sender(logging.Handler):
@@ -56,6 +60,7 @@ def said(node_ids: Sequence[str], stream: str, line: str) -> None:
 def noted(node_ids: Sequence[str], note: bytes) -> None:
     """In the parent: a worker has logged."""
     fields: dict[str, Any] = pickle.loads(note)  # noqa: S301 - From our own worker.
+    fields |= {name: _unpack(*packed) for name, packed in fields.pop(_PACKED).items()}
     node_id = ", ".join(node_ids)
     logger = logging.getLogger(fields["name"])
     if logger.isEnabledFor(fields["levelno"]):
@@ -65,9 +70,36 @@ def noted(node_ids: Sequence[str], note: bytes) -> None:
 
 
 def _plain(record: logging.LogRecord) -> dict[str, Any]:
-    """The fields of a record that are plain data, its text and traceback put together."""
-    fields = {name: value for name, value in vars(record).items() if isinstance(value, _PLAIN)}
+    """The fields of a record, its text and traceback put together; what is no plain data is packed."""
+    fields = {name: value for name, value in vars(record).items() if type(value) in _PLAIN}
+    others = {name: value for name, value in vars(record).items() if name not in fields.keys() | _MADE_PLAIN}
     trace = record.exc_text
     if record.exc_info and not trace:
         trace = logging.Formatter().formatException(record.exc_info)
-    return {**fields, "msg": record.getMessage(), "args": None, "exc_info": None, "exc_text": trace}
+    return {
+        **fields,
+        "msg": record.getMessage(),
+        "args": None,
+        "exc_info": None,
+        "exc_text": trace,
+        _PACKED: {name: _pack(value) for name, value in others.items()},
+    }
+
+
+def _pack(value: object) -> tuple[bytes | None, str]:
+    """A value pickled, if it can be, and what to show of it otherwise."""
+    from remotemedia._crossing import dumps
+
+    try:
+        return dumps(value, is_for_parent=True), f"<a {type(value).__qualname__}>"
+    except Exception:  # noqa: BLE001 - Whatever it is, it need not be sent as itself.
+        return None, repr(value)
+
+
+def _unpack(pickled: bytes | None, text: str) -> Any:
+    if pickled is None:
+        return text
+    try:
+        return pickle.loads(pickled)  # noqa: S301 - From our own worker.
+    except Exception:  # noqa: BLE001 - Its class may do anything.
+        return text

@@ -5,12 +5,12 @@ What cannot be sent is named by its path inside the node: `client.lock`, `handle
 
 from __future__ import annotations
 
+import io
+import pickle
 from typing import TYPE_CHECKING, Any
 
-import cloudpickle
-
-from remotemedia._crossing import Crosser, dumps
-from remotemedia._culprit import Culprit, find_culprit
+from remotemedia._crossing import dump_into
+from remotemedia._culprit import NOWHERE, Culprit
 from remotemedia._failures import node_error
 from remotemedia._kinds import answer_kind
 from remotemedia.core._graph import name_of
@@ -32,8 +32,6 @@ __all__ = [
 MAX_SERIALIZED_SIZE_BYTES = 100 * 1024 * 1024
 """Larger nodes are refused: what is that large is better loaded in `initialize()`."""
 
-_PROTOCOL = 5
-
 
 def serialize_node_for_ipc(node: object) -> bytes:
     """Clean a node up and turn it into bytes. The object itself stays usable after its next `initialize()`.
@@ -44,10 +42,11 @@ def serialize_node_for_ipc(node: object) -> bytes:
         NodeError: If its `cleanup()` raises.
     """
     _run_phase(node, "cleanup")
-    try:
-        data: bytes = cloudpickle.dumps(node, protocol=_PROTOCOL)
-    except Exception as error:
-        raise _blame(node, find_culprit(node, Crosser) or Culprit("", node, error)) from error
+    with io.BytesIO() as file:
+        culprit = dump_into(file, node)
+        if culprit is not None:
+            raise _blame(node, culprit) from culprit.error
+        data = file.getvalue()
     if len(data) > MAX_SERIALIZED_SIZE_BYTES:
         size, limit = (round(count / 1024**2, 1) for count in (len(data), MAX_SERIALIZED_SIZE_BYTES))
         raise SerializationError(
@@ -68,7 +67,7 @@ def deserialize_node_from_ipc(data: bytes) -> Any:
         NodeError: If its `initialize()` raises.
     """
     try:
-        node = cloudpickle.loads(data)
+        node = pickle.loads(data)  # noqa: S301 - As documented.
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise SerializationError(f"Cannot deserialize a node: {reason}", reason=reason) from error
@@ -89,13 +88,14 @@ def pack_nodes(nodes: Sequence[tuple[str, object]], buffer_callback: Callable[[A
     """
     for node_id, node in nodes:
         _run_phase(node, "cleanup", node_id)
-    try:
-        return dumps([node for _, node in nodes], buffer_callback)
-    except Exception as error:
-        culprits = ((node, find_culprit(node, Crosser)) for _, node in nodes)
-        # Where each can be sent alone, what they raise depends on more than themselves.
-        node, culprit = next((found for found in culprits if found[1] is not None), (nodes[0][1], None))
-        raise _blame(node, culprit or Culprit("", node, error)) from error
+    with io.BytesIO() as file:
+        culprit = dump_into(file, [node for _, node in nodes], buffer_callback)
+        if culprit is None:
+            return file.getvalue()
+    # The path begins with the place in the list.
+    index, _, path = culprit.path.removeprefix("[").partition("]")
+    node = nodes[int(index or 0)][1]
+    raise _blame(node, culprit._replace(path=path.removeprefix("."))) from culprit.error
 
 
 def validate_node_serializable(node: object) -> bool:
@@ -113,7 +113,7 @@ def check_sendable(node: object) -> None:
     Raises:
         SerializationError: With the path of what is in the way.
     """
-    culprit = find_culprit(node, Crosser)
+    culprit = dump_into(NOWHERE, node, buffer_callback=lambda _: None)
     if culprit is not None:
         raise _blame(node, culprit) from culprit.error
 
@@ -143,6 +143,12 @@ def _blame(node: object, culprit: Culprit) -> SerializationError:
     name = name_of(node)
     release = f" and release '{culprit.path}' there" if culprit.path else ""
     suggestion = f"Call node.cleanup() before serialization{release}; initialize() can make it again."
+    if culprit.is_of_code:
+        # Nothing that an object could let go of.
+        suggestion = (
+            "Make it in initialize(), or move the code that uses it to a module that can be imported:"
+            " what is imported is sent by name."
+        )
     reason = culprit.reason
     if culprit.path:
         return SerializationError(

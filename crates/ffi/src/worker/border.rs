@@ -50,7 +50,7 @@ impl PythonBorder {
         match DUMPS.import(py, "pickle", "dumps")?.call((item, PROTOCOL), Some(&options)) {
             Ok(pickled) => {
                 let pickled = pickled.cast_into::<PyBytes>()?;
-                if self.is_in_worker || !self.has_name_by_value(&pickled)? {
+                if !self.has_name_by_value(&pickled)? {
                     return Ok(pickled);
                 }
             }
@@ -65,6 +65,10 @@ impl PythonBorder {
 
     fn has_name_by_value(&self, pickled: &Bound<'_, PyBytes>) -> PyResult<bool> {
         let py = pickled.py();
+        if self.is_in_worker {
+            // What is called so in a worker may be something else in the parent by now.
+            return pickled.contains(PyBytes::new(py, b"__main__"));
+        }
         for name in &*self.names(py)?.1 {
             if pickled.contains(name)? {
                 return Ok(true);

@@ -85,7 +85,7 @@ impl Workplace<Object> for PythonWorkplace {
             // Before the nodes, whose classes are imported by what the parent has in its path.
             py.import("remotemedia._worker")?.call_method1("set_up", (surroundings, notes))?;
             let objects = unpickle_own(py, setup, end)?.cast_into::<PyList>()?;
-            py.import("remotemedia._worker")?.call_method0("unpacked")?;
+            py.import("remotemedia._worker")?.call_method1("unpacked", (&objects,))?;
             self.make_nodes(&described, &objects)
         })
     }

@@ -1,0 +1,74 @@
+"""Functions by value that are more than a function, and that cloudpickle leaves to fail in the other process.
+
+Those with a cache cross without what is in it: the cache belongs to the process that fills it.
+"""
+
+from __future__ import annotations
+
+import functools
+from types import CodeType, FunctionType, MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from cloudpickle import cloudpickle as internals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["CachedFunction", "make_cached", "make_dispatcher", "make_property", "reduce_function"]
+
+CachedFunction = functools._lru_cache_wrapper  # noqa: SLF001 - It has no public name.
+"""What `functools.cache` and `functools.lru_cache` make."""
+
+_DISPATCHER_CODES = frozenset(
+    code for code in functools.singledispatch.__code__.co_consts if isinstance(code, CodeType)
+)
+
+
+def reduce_function(value: Any) -> tuple[Any, ...] | None:
+    """How to pickle a function of this kind by value; `None` if it is of another, or goes by name."""
+    kind = type(value)
+    if kind is functools.cached_property:
+        return make_property, (value.func, value.attrname)
+    if kind is CachedFunction and hasattr(value, "cache_parameters") and not _goes_by_name(value):
+        wrapped = value.__wrapped__
+        # A function that calls itself is complete only after the first one that is made here.
+        return make_cached, (wrapped, value.cache_parameters()), wrapped, None, None, functools.update_wrapper
+    if kind is FunctionType and value.__code__ in _DISPATCHER_CODES and _is_dispatcher(value):
+        functions = dict(value.registry)
+        return make_dispatcher, (value.__wrapped__,), functions, None, None, complete_dispatcher
+    return None
+
+
+def make_cached(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
+    """A function with a cache that is empty yet."""
+    return functools.lru_cache(**parameters)(function)
+
+
+def make_property(function: Callable[[Any], Any], name: str | None) -> functools.cached_property[Any]:
+    """A property that is computed once for each object; in Python 3.11 it has a lock."""
+    made = functools.cached_property(function)
+    made.attrname = name
+    return made
+
+
+def make_dispatcher(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A generic function that knows its default alone."""
+    return functools.singledispatch(function)
+
+
+def complete_dispatcher(dispatcher: Any, functions: Mapping[type, Callable[..., Any]]) -> None:
+    """Give a generic function its functions for the types."""
+    functools.update_wrapper(dispatcher, functions[object])
+    for kind, function in functions.items():
+        dispatcher.register(kind, function)
+
+
+def _goes_by_name(function: Any) -> bool:
+    found = internals._lookup_module_and_qualname(function)  # noqa: SLF001 - As cloudpickle itself decides.
+    return found is not None and not internals._is_registered_pickle_by_value(found[0])  # noqa: SLF001 - As above.
+
+
+def _is_dispatcher(function: FunctionType) -> bool:
+    if not isinstance(getattr(function, "registry", None), MappingProxyType):
+        return False
+    return not internals._should_pickle_by_reference(function)  # noqa: SLF001 - As above.
