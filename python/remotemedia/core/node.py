@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remotemedia.core._arguments import constructor_signature, record
+from remotemedia.core._arguments import constructor_signature, keep_record, record
 from remotemedia.core._options import NodeSpec, with_options
 
 if TYPE_CHECKING:
@@ -117,8 +117,6 @@ class Node:
 
     def __reduce_ex__(self, protocol: Any, /) -> Any:
         """As for any object; and what the constructor was given goes along."""
-        from remotemedia.core._arguments import keep_record
-
         return keep_record(self, super().__reduce_ex__(protocol))
 
     def __repr__(self) -> str:
