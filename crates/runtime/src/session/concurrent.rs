@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::core::Core;
 use super::inbox::{Parcel, Popped};
-use super::parallel::{Piece, end_stream};
+use super::parallel::{Piece, complete_and_help, end_stream};
 use super::reorder::Completion;
 use super::stage::{Stage, Unit, inputs_of};
 use crate::node::{EndEarly, Start};
@@ -92,8 +92,14 @@ fn begin_parcel<P: Payload>(starter: &mut Starter<'_, P>, number: u64, parcel: P
     }
     let input = header.input;
     let (core_of_end, index) = (Arc::clone(core), stage.index);
+    let is_elsewhere = starter.is_elsewhere;
     let whole = move |outputs| {
-        core_of_end.stages[index].reorder().complete(number, Completion { header, outputs, was_given: true });
+        let (stage, completion) = (&core_of_end.stages[index], Completion { header, outputs, was_given: true });
+        if is_elsewhere {
+            complete_and_help(&core_of_end, stage, number, completion);
+        } else {
+            stage.reorder().complete(number, completion);
+        }
     };
     starter.add((number, input), items, Box::new(whole));
 }

@@ -120,6 +120,16 @@ impl<P: Payload> Core<P> {
         }
     }
 
+    /// Whether so many outputs of an input can go the way of a link without waiting, in one parcel. Only the thread that sends them may
+    /// rely on it.
+    pub(crate) fn has_room_for(&self, link: &Link, input: u64, outputs: usize) -> bool {
+        match link.to {
+            Some(stage) => self.stages[stage].inbox.drops() || self.stages[stage].inbox.has_room(),
+            // Where outputs of several stages are put together, others may come along.
+            None => self.outputs.is_none() && self.tracker.room(input) >= outputs,
+        }
+    }
+
     /// The input failed. Its client hears of it when all stages are through with it.
     pub(crate) fn fail(&self, input: u64, error: RunError<P::Fault>) {
         self.tracker.fail(input, error);

@@ -213,6 +213,11 @@ impl<P: Payload> Client<P> for Outbox<P> {
         self.tell(state);
     }
 
+    fn room(&self) -> usize {
+        let state = self.lock();
+        if state.is_abandoned { usize::MAX } else { self.capacity.saturating_sub(state.outputs) }
+    }
+
     fn moment(&self) -> u64 {
         self.lock().forgotten
     }

@@ -112,6 +112,26 @@ pub(crate) fn run_forwarder<P: Payload>(core: &Arc<Core<P>>, stage: usize) {
     }
 }
 
+/// A parcel is done on a thread that has other things to do than to wait: it hands on what can go at once.
+pub(super) fn complete_and_help<P: Payload>(
+    core: &Core<P>,
+    stage: &Stage<P>,
+    number: u64,
+    completion: Completion<P, Piece<P>>,
+) {
+    let may_go = |completion: &Completion<P, Piece<P>>| {
+        let are_there = completion.outputs.iter().all(|piece| matches!(piece, Piece::Output(..)));
+        let (input, count) = (completion.header.input, completion.outputs.len());
+        are_there && stage.links.iter().all(|link| core.has_room_for(link, input, count))
+    };
+    let reorder = stage.reorder();
+    let mut next = reorder.complete_and_help(number, completion, may_go);
+    while let Some(completion) = next {
+        hand_on(core, stage, completion);
+        next = reorder.next_to_help(may_go);
+    }
+}
+
 /// Send the outputs of a parcel to the stages after this one.
 fn hand_on<P: Payload>(core: &Core<P>, stage: &Stage<P>, completion: Completion<P, Piece<P>>) {
     let Completion { header, outputs, was_given } = completion;

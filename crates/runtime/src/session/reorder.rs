@@ -41,6 +41,8 @@ struct State<P, O> {
     running: usize,
     /// What came out last is still being handed on.
     is_handing_on: bool,
+    /// The one who hands it on is the forwarder, not one who helps.
+    does_forwarder_work: bool,
     /// Whoever hands on waits, and has not been woken.
     does_forwarder_wait: bool,
     /// Somebody waits for room, and has not been woken.
@@ -76,6 +78,7 @@ impl<P, O> Reorder<P, O> {
             begun: 0,
             running: 0,
             is_handing_on: false,
+            does_forwarder_work: false,
             does_forwarder_wait: false,
             is_room_awaited: false,
             awaited: u64::MAX,
@@ -168,41 +171,102 @@ impl<P, O> Reorder<P, O> {
     /// The parcel with this number is done. Never waits.
     pub(crate) fn complete(&self, number: u64, completion: Completion<P, O>) {
         let mut state = self.lock();
+        self.note_complete(&mut state, number, completion);
+        self.wake_forwarder(&mut state);
+    }
+
+    /// The same, for one who hands on the next parcel, too, if it `may_go`: where nothing has to be waited for, that spares the forwarder.
+    /// Whoever gets one comes back with [`Reorder::next_to_help`].
+    pub(crate) fn complete_and_help(
+        &self,
+        number: u64,
+        completion: Completion<P, O>,
+        may_go: impl Fn(&Completion<P, O>) -> bool,
+    ) -> Option<Completion<P, O>> {
+        let mut state = self.lock();
+        self.note_complete(&mut state, number, completion);
+        self.help(state, may_go)
+    }
+
+    /// What was taken is handed on: the next one that `may_go`.
+    pub(crate) fn next_to_help(&self, may_go: impl Fn(&Completion<P, O>) -> bool) -> Option<Completion<P, O>> {
+        let mut state = self.lock();
+        self.note_handed_on(&mut state);
+        self.help(state, may_go)
+    }
+
+    /// The next parcel to hand on, for the only one who does so and waits; waits for it. `None` when nothing more comes.
+    pub(crate) fn next(&self) -> Option<Completion<P, O>> {
+        let mut state = self.lock();
+        if std::mem::take(&mut state.does_forwarder_work) {
+            self.note_handed_on(&mut state);
+        }
+        loop {
+            // One who helps looks for the next one himself.
+            if !state.is_handing_on {
+                if let Some(completion) = self.take_next(&mut state) {
+                    state.does_forwarder_work = true;
+                    return Some(completion);
+                }
+                if state.is_closed {
+                    return None;
+                }
+            }
+            state.does_forwarder_wait = true;
+            state = self.can_hand_on.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn note_complete(&self, state: &mut State<P, O>, number: u64, completion: Completion<P, O>) {
         state.running = state.running.saturating_sub(1);
         state.done.insert(number, completion);
         state.note_done(number);
-        self.tell_of_room(&mut state);
-        let can_hand_on = !self.is_ordered || state.done.contains_key(&state.next);
-        // Woken once for all that is done until it comes to look.
-        if can_hand_on && std::mem::take(&mut state.does_forwarder_wait) {
-            self.can_hand_on.notify_all();
-        }
+        self.tell_of_room(state);
         if state.all_done >= state.awaited {
             state.awaited = u64::MAX;
             self.is_done.notify_all();
         }
     }
 
-    /// The next parcel to hand on, for the only one who does; waits for it. `None` when nothing more comes.
-    pub(crate) fn next(&self) -> Option<Completion<P, O>> {
-        let mut state = self.lock();
-        if std::mem::take(&mut state.is_handing_on) {
-            self.is_done.notify_all();
+    fn note_handed_on(&self, state: &mut State<P, O>) {
+        state.is_handing_on = false;
+        self.is_done.notify_all();
+    }
+
+    /// The next parcel for one who helps; if it may not go so, or there is none, the forwarder sees to what comes.
+    fn help(
+        &self,
+        mut state: MutexGuard<'_, State<P, O>>,
+        may_go: impl Fn(&Completion<P, O>) -> bool,
+    ) -> Option<Completion<P, O>> {
+        let is_next = |completion: &Completion<P, O>| !state.is_handing_on && !state.is_closed && may_go(completion);
+        let next = self.next_number(&state).and_then(|number| state.done.get(&number));
+        if next.is_some_and(is_next) {
+            return self.take_next(&mut state);
         }
-        loop {
-            let number = if self.is_ordered { Some(state.next) } else { state.done.keys().next().copied() };
-            if let Some(completion) = number.and_then(|number| state.done.remove(&number)) {
-                state.next += 1;
-                state.begun = state.begun.saturating_sub(1);
-                state.is_handing_on = true;
-                self.tell_of_room(&mut state);
-                return Some(completion);
-            }
-            if state.is_closed {
-                return None;
-            }
-            state.does_forwarder_wait = true;
-            state = self.can_hand_on.wait(state).unwrap_or_else(PoisonError::into_inner);
+        self.wake_forwarder(&mut state);
+        None
+    }
+
+    fn next_number(&self, state: &State<P, O>) -> Option<u64> {
+        if self.is_ordered { Some(state.next) } else { state.done.keys().next().copied() }
+    }
+
+    fn take_next(&self, state: &mut State<P, O>) -> Option<Completion<P, O>> {
+        let number = self.next_number(state)?;
+        let completion = state.done.remove(&number)?;
+        state.next += 1;
+        state.begun = state.begun.saturating_sub(1);
+        state.is_handing_on = true;
+        self.tell_of_room(state);
+        Some(completion)
+    }
+
+    /// Wake the forwarder if there is something for it, once until it has looked.
+    fn wake_forwarder(&self, state: &mut State<P, O>) {
+        let has_some = self.next_number(state).is_some_and(|number| state.done.contains_key(&number));
+        if (has_some || state.is_closed) && !state.is_handing_on && std::mem::take(&mut state.does_forwarder_wait) {
+            self.can_hand_on.notify_all();
         }
     }
 

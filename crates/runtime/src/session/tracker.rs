@@ -18,6 +18,11 @@ pub trait Client<P: Payload>: Send + Sync {
     /// Take one output. May wait, which holds the pipeline back.
     fn output(&self, output: P);
 
+    /// How many outputs it takes without waiting. As long as one thread brings them, it does not become less by itself.
+    fn room(&self) -> usize {
+        usize::MAX
+    }
+
     /// One input has failed, and [`Client::done`] is about to say so. May wait like `output`, until [`Client::forget`] is called
     /// after this [`Client::moment`].
     fn fails(&self, _moment: u64) {}
@@ -148,6 +153,16 @@ impl<P: Payload> Tracker<P> {
     /// Whether work on the input is still wanted: it is under way and has not failed.
     pub(crate) fn is_wanted(&self, input: u64) -> bool {
         self.lock().open.get(&input).is_some_and(|open| open.error.is_none())
+    }
+
+    /// How many outputs of the input can be handed over without waiting; none if it is not wanted any more.
+    pub(crate) fn room(&self, input: u64) -> usize {
+        let client = {
+            let state = self.lock();
+            let open = state.open.get(&input).filter(|open| open.error.is_none());
+            open.map(|open| Arc::clone(&open.client))
+        };
+        client.map_or(0, |client| client.room())
     }
 
     /// Whether the end of the input has not been told.

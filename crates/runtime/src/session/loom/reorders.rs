@@ -34,6 +34,39 @@ fn what_is_done_is_handed_on_in_order() {
 }
 
 #[test]
+fn those_who_help_and_the_forwarder_hand_on_all_in_order() {
+    check(|| {
+        let reorder = Arc::new(Reorder::new(true, 2, 2));
+        let handed_on = Arc::new(loom::sync::Mutex::new(Vec::new()));
+        // The first may go without waiting, the second is left to the forwarder.
+        let may_go = |completion: &Completion<Number>| completion.header.input == 0;
+        let work = |number: u64| {
+            let (reorder, handed_on) = (Arc::clone(&reorder), Arc::clone(&handed_on));
+            thread::spawn(move || {
+                assert!(reorder.begin());
+                let mut next = reorder.complete_and_help(number, completion(number), may_go);
+                while let Some(completion) = next {
+                    handed_on.lock().unwrap().push(completion.header.input);
+                    next = reorder.next_to_help(may_go);
+                }
+            })
+        };
+        let working = [work(1), work(0)];
+
+        while let Some(completion) = reorder.next() {
+            let mut handed_on = handed_on.lock().unwrap();
+            handed_on.push(completion.header.input);
+            if handed_on.len() == 2 {
+                reorder.close();
+            }
+        }
+
+        assert_eq!(*handed_on.lock().unwrap(), [0, 1]);
+        join_all(working);
+    });
+}
+
+#[test]
 fn without_order_all_is_handed_on() {
     check(|| {
         let reorder = Arc::new(Reorder::new(false, 1, 1));
