@@ -8,12 +8,16 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from leftovers import nothing_left_behind
 
 from remotemedia import execute_pipeline, execute_pipeline_with_input
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # A whole run is slow beside what hypothesis expects of an example, and how slow depends on the machine.
 settings.register_profile(
@@ -32,6 +36,13 @@ settings.register_profile(
     derandomize=False,
 )
 settings.load_profile("default")
+
+
+@pytest.fixture(autouse=True)
+def tidy() -> Iterator[None]:
+    """After a test there is not one more file, thread, process or piece of shared memory than before it."""
+    with nothing_left_behind():
+        yield
 
 
 @pytest.fixture(params=["engine", "reference"])

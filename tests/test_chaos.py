@@ -22,7 +22,6 @@ from chaos import (
     stop,
     survive,
 )
-from leftovers import nothing_left_behind
 from stream_nodes import LONG, shortly_and_long
 
 from remotemedia import Pipeline
@@ -44,12 +43,6 @@ class Late:
     def __call__(self, item, error):
         self.items.append(item)
         self.errors.append(error)
-
-
-@pytest.fixture(autouse=True)
-def tidy():
-    with nothing_left_behind():
-        yield
 
 
 @pytest.mark.parametrize("kills", shortly_and_long(100, 1_000))

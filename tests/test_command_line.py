@@ -204,6 +204,8 @@ def test_no_progress_runs_over_what_is_being_typed(program, add):
 
     assert process.returncode == 0
     shown = os.read(ours, 4096).decode().splitlines()
+    os.close(ours)
+    os.close(terminal)
     assert sorted(shown) == ["one", "reading items from the terminal; Ctrl-D ends the input"]
 
 

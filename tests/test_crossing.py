@@ -16,12 +16,20 @@ import worker_nodes
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from leftovers import nothing_left_behind
 from worker_nodes import Call, Color, Echo, Pinned, Point, in_worker
 
 from remotemedia.audio import AudioFrame
 from remotemedia.exceptions import NodeError, SerializationError
 
 LARGE = 16 * 1024
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tidy():
+    """What the workers of all tests here have: memory that has been used is kept for the next item."""
+    with nothing_left_behind():
+        yield
 
 
 @pytest.fixture(scope="module")

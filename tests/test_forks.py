@@ -12,7 +12,6 @@ import textwrap
 
 import numpy as np
 import pytest
-from leftovers import nothing_left_behind
 
 from remotemedia import Node, Pipeline
 from remotemedia.exceptions import SessionClosedError
@@ -51,12 +50,6 @@ def in_fork(work):
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-@pytest.fixture(autouse=True)
-def tidy():
-    with nothing_left_behind():
-        yield
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)

@@ -12,7 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from leftovers import children, fields_of, nothing_left_behind, wait_until
+from leftovers import children, fields_of, wait_until
 
 from remotemedia import Node, Pipeline
 from remotemedia.exceptions import WorkerError
@@ -27,12 +27,6 @@ def in_worker(node, **options):
 def is_gone(process_id):
     """Whether a process has ended, though perhaps nobody has waited for it."""
     return fields_of(process_id)[:1] in ([], ["Z"], ["X"])
-
-
-@pytest.fixture(autouse=True)
-def tidy():
-    with nothing_left_behind():
-        yield
 
 
 def square(number):

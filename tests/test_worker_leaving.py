@@ -15,7 +15,7 @@ from multiprocessing import shared_memory
 from pathlib import Path
 
 import pytest
-from leftovers import nothing_left_behind, wait_until
+from leftovers import children, is_running, wait_until
 
 from remotemedia import Node, Pipeline
 
@@ -45,12 +45,6 @@ class Sleeps:
 
 pipeline = [with_options(Sleeps(), placement="process")]
 """
-
-
-@pytest.fixture(autouse=True)
-def tidy():
-    with nothing_left_behind():
-        yield
 
 
 class Sleeps(Node):
@@ -164,33 +158,48 @@ def test_an_ordinary_error_leaves_the_call_its_time(tmp_path):
     assert (tmp_path / "done").exists()
 
 
-@pytest.mark.parametrize("program", ["wheel", "host"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_command_is_left_at_once_by_a_signal(program, number, tmp_path):
-    if program == "host" and not HOST.exists():
+@pytest.fixture(params=["wheel", "host"])
+def start(request, tmp_path):
+    """Run a command whose worker is busy, in a terminal."""
+    if request.param == "host" and not HOST.exists():
         pytest.skip("build it with: cargo build --package remotemedia-host")
     (tmp_path / "app.py").write_text(textwrap.dedent(APP))
     (tmp_path / "items.txt").write_text("item\n" * 100)
-    words = [HOST] if program == "host" else [sys.executable, "-m", "remotemedia"]
+    words = [HOST] if request.param == "host" else [sys.executable, "-m", "remotemedia"]
     words += ["run", "app.py:pipeline", "--input", "items.txt", "--output", "out.txt"]
-    words += ["--python", sys.executable] if program == "host" else []
+    words += ["--python", sys.executable] if request.param == "host" else []
     ours, terminal = pty.openpty()
     process = subprocess.Popen(words, cwd=tmp_path, stdin=terminal, stdout=terminal, stderr=terminal)
     os.close(terminal)
-    try:
-        assert wait_until((tmp_path / "busy").exists)
+    assert wait_until((tmp_path / "busy").exists)
+    yield process, ours
+    process.kill()
+    process.wait()
+    os.close(ours)
 
-        process.send_signal(number)
 
-        with suppress(OSError):
-            while os.read(ours, 10_000):
-                pass
-        assert process.wait(PATIENCE_SECS) == 128 + number
-        assert (tmp_path / "clean").exists()
-    finally:
-        process.kill()
-        process.wait()
-        os.close(ours)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_is_left_at_once_by_a_signal(number, start, tmp_path):
+    process, terminal = start
+
+    process.send_signal(number)
+
+    with suppress(OSError):
+        while os.read(terminal, 10_000):
+            pass
+    assert process.wait(PATIENCE_SECS) == 128 + number
+    assert (tmp_path / "clean").exists()
+
+
+def test_the_workers_of_a_command_go_when_it_is_killed(start):
+    process, _ = start
+    workers = children(process.pid)
+    assert workers
+
+    process.kill()
+    process.wait()
+
+    assert wait_until(lambda: not any(is_running(worker) for worker in workers), 1.0)
 
 
 def test_what_a_worker_has_started_may_tidy_up_after_it():

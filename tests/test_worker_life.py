@@ -9,17 +9,11 @@ from pathlib import Path
 
 import pytest
 from chaos import TIRELESS, Sum
-from leftovers import children, nothing_left_behind
+from leftovers import children, fields_of
 
 from remotemedia import Node, Pipeline
 from remotemedia.exceptions import NodeError, NodeTimeoutError, WorkerError
 from remotemedia.testing import faults
-
-
-@pytest.fixture(autouse=True)
-def tidy():
-    with nothing_left_behind():
-        yield
 
 
 def in_worker(node, **options):
@@ -298,6 +292,45 @@ def test_an_item_that_kills_takes_none_along_that_was_done_before():
         outputs.extend(session.map(range(20)))
 
     assert outputs == [0, 1, 2, 3, 4]
+
+
+def test_an_idle_worker_costs_no_processor_time():
+    def used(process):
+        user, system = fields_of(process)[11:13]
+        return int(user) + int(system)
+
+    with in_worker(Busy()).open() as session:
+        assert list(session.map(range(3))) == [0, 1, 2]
+        [worker] = children()
+        processes = [os.getpid(), worker]
+        before = [used(process) for process in processes]
+        time.sleep(1.0)
+        after = [used(process) for process in processes]
+
+    # In ticks of a hundredth of a second, mostly.
+    assert [now - then for then, now in zip(before, after, strict=True)] in ([0, 0], [1, 0], [0, 1], [1, 1])
+
+
+def test_a_worker_that_dies_again_and_again_is_started_after_a_pause(tmp_path):
+    class Dies(Node):
+        def initialize(self):
+            super().initialize()
+            with (tmp_path / "starts").open("a") as starts:
+                starts.write(f"{time.monotonic()}\n")
+
+        def process(self, item):
+            with (tmp_path / "deaths").open("a") as deaths:
+                deaths.write(f"{time.monotonic()}\n")
+            os.kill(os.getpid(), 9)
+
+    with in_worker(Dies(), max_restarts=4, on_error="skip").open() as session, pytest.raises(WorkerError):
+        list(session.map(range(10)))
+
+    starts, deaths = ([*map(float, (tmp_path / name).read_text().split())] for name in ("starts", "deaths"))
+    pauses = [start - death for start, death in zip(starts[1:], deaths, strict=False)]
+    # At once after the first death; after that the pauses double.
+    assert len(pauses) == 4
+    assert all(pause >= 0.02 * 2**number for number, pause in enumerate(pauses[1:]))
 
 
 def test_bytes_are_counted_once():

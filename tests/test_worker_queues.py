@@ -6,16 +6,7 @@ import asyncio
 import time
 from pathlib import Path
 
-import pytest
-from leftovers import nothing_left_behind
-
 from remotemedia import Node, Pipeline
-
-
-@pytest.fixture(autouse=True)
-def tidy():
-    with nothing_left_behind():
-        yield
 
 
 class Counts:
