@@ -9,11 +9,13 @@ none is changed by crossing.
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import pickle
 import sys
 from collections import deque
+from contextlib import contextmanager
 from functools import cached_property
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
@@ -26,7 +28,7 @@ from remotemedia._culprit import find_culprit
 from remotemedia.exceptions import SerializationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import ModuleType
 
     from remotemedia._culprit import Culprit
@@ -173,14 +175,27 @@ def dump_into(
     if not is_for_parent:
         _register_by_value()
     crosser = Crosser(file, buffer_callback, is_for_parent=is_for_parent, is_terse=is_terse)
-    try:
-        crosser.dump(obj)
-    except Exception as error:  # noqa: BLE001 - It is told with the culprit.
-        culprit = find_culprit(obj, error, crosser, Crosser)
-        # The error has a traceback, and that the crosser.
-        crosser.clear_memo()
-        return culprit
+    with _without_collector():
+        try:
+            crosser.dump(obj)
+        except Exception as error:  # noqa: BLE001 - It is told with the culprit.
+            culprit = find_culprit(obj, error, crosser, Crosser)
+            # The error has a traceback, and that the crosser.
+            crosser.clear_memo()
+            return culprit
     return None
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Pickling makes many objects and no garbage: the collector would look at all of them again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def dump_item(item: object, buffer_callback: BufferCallback, is_for_parent: bool) -> bytes:  # noqa: FBT001 - Called by Rust.

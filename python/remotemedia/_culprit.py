@@ -7,7 +7,6 @@ way are looked at, of a million. Where that leads nowhere, all are, as long as p
 
 from __future__ import annotations
 
-import gc
 import heapq
 import time
 from functools import cached_property
@@ -100,7 +99,7 @@ def find_culprit(value: object, error: BaseException, pickler: Any, make_pickler
         pickler: The one that failed. It was at its `latest`, and before at its `recent`.
         make_pickler: Makes another one, for a file and a callback for buffers.
     """
-    memo = _memo_of(pickler)
+    memo: Memo = pickler.memo.copy()
     root = _Way("", value)
     # What came into being only while its owner was pickled is nowhere, but the owner was pickled before it.
     for part in (pickler.latest, *reversed(pickler.recent)):
@@ -116,19 +115,6 @@ def find_culprit(value: object, error: BaseException, pickler: Any, make_pickler
         if way is not None and part_error is not None:
             return _try_parts(way, part_error, make_pickler)
     return _try_parts(root, error, make_pickler)
-
-
-def _memo_of(pickler: Any) -> Memo:
-    """The objects that the pickler knows, by identity, each with its place in their order."""
-    # A million small tuples come into being, and none of them is garbage.
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        memo: Memo = pickler.memo.copy()
-    finally:
-        if was_enabled:
-            gc.enable()
-    return memo
 
 
 def _pickling_error(value: object, make_pickler: MakePickler) -> BaseException | None:
