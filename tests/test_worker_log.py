@@ -7,6 +7,7 @@ import os
 import threading
 
 import pytest
+from leftovers import wait_until
 from worker_nodes import Call, Point, in_worker
 
 
@@ -54,6 +55,17 @@ def test_a_logged_traceback_reaches_the_parents_log(log, ask):
 
     assert log.has_come.wait(10)
     assert "KeyError: 'lost'" in logging.Formatter().format(log.records[0])
+
+
+def test_what_a_fork_of_a_worker_logs_is_written_out(log, ask, capsys):
+    assert ask("log_in_fork", "from a fork") == 0
+    assert ask("log_and_print", "after it") is None
+
+    assert log.has_come.wait(10)
+    assert [record.getMessage() for record in log.records] == ["[node] log after it"]
+    written = []
+    assert wait_until(lambda: written.append(capsys.readouterr().err) or "log from a fork" in "".join(written))
+    assert "[node] INFO:worker.nodes:log from a fork" in "".join(written)
 
 
 def test_extra_fields_of_any_type_reach_the_parents_log(log, ask):

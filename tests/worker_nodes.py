@@ -7,6 +7,7 @@ import dataclasses
 import enum
 import functools
 import logging
+import multiprocessing
 import os
 import signal
 import sys
@@ -83,6 +84,13 @@ def doubled(number):
 
 def is_writeable(array):
     return array.flags.writeable
+
+
+def log_in_fork(text):
+    child = multiprocessing.get_context("fork").Process(target=log_and_print, args=(text,))
+    child.start()
+    child.join()
+    return child.exitcode
 
 
 def log_and_print(text):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import sys
 import threading
@@ -27,11 +28,17 @@ class _Sender(logging.Handler):
 
     def __init__(self, notes: Callable[[bytes], None]) -> None:
         super().__init__()
+        self.setFormatter(logging.Formatter(logging.BASIC_FORMAT))
         self._notes = notes
+        self._process = os.getpid()
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._notes(pickle.dumps(_plain(record), protocol=5))
+            if os.getpid() == self._process:
+                self._notes(pickle.dumps(_plain(record), protocol=5))
+            else:
+                # A fork has the worker's socket, too, but must not write to it.
+                print(self.format(record), file=sys.stderr)  # noqa: T201 - What is written there is told, too.
         except Exception:  # noqa: BLE001 - As every handler: a record must not end the code that logs.
             self.handleError(record)
 
