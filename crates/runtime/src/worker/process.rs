@@ -150,9 +150,7 @@ impl Process {
         self.read_lines(told);
         status.map_or_else(|| LossCause::NotStarted("it cannot be waited for".to_owned()), cause_of)
     }
-}
 
-impl Process {
     /// End what it has started. What ends by itself with it, as that does which removes its temporary things, may do so.
     fn end_group(&self) {
         let group = Pid::from_child(&self.child);
