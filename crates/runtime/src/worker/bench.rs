@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::Arrived;
 use super::letter::Letter;
-use super::link::{Link, Received, Transport};
+use super::link::{Received, Transport};
 use super::out::{Answer, Out, SHORT_WAIT, answer_all};
 use super::page::Page;
 use super::process::usage;
@@ -38,7 +38,6 @@ struct AtWork {
 pub(super) struct Bench<P: Payload> {
     machine: Machine<P>,
     out: Out<P>,
-    control: Arc<Link>,
     page: Arc<Page>,
     steps: Option<Arc<Steps>>,
     is_concurrent: bool,
@@ -56,14 +55,7 @@ pub(super) struct Bench<P: Payload> {
 }
 
 impl<P: Payload> Bench<P> {
-    pub(super) fn new(
-        plan: &Plan,
-        mut machine: Machine<P>,
-        page: Page,
-        wishes: Wishes,
-        out: Out<P>,
-        control: Arc<Link>,
-    ) -> Self {
+    pub(super) fn new(plan: &Plan, mut machine: Machine<P>, page: Page, wishes: Wishes, out: Out<P>) -> Self {
         let page = Arc::new(page);
         machine.progress = ProgressPlace::Shared(Arc::clone(&page));
         let steps = wishes.with_metrics.then(|| Steps::of(plan));
@@ -76,7 +68,6 @@ impl<P: Payload> Bench<P> {
             snapshot_every: can_snapshot.then_some(wishes.snapshot_every),
             machine,
             out,
-            control,
             page,
             steps,
             batch: Vec::new(),
@@ -320,8 +311,9 @@ impl<P: Payload> Bench<P> {
         self.machine.interrupt();
         self.out.came_back(None);
         self.out.orders.obey(interruption);
-        self.control.post(Head::new(Kind::Interrupt, interruption), self.control.letter());
-        self.control.flush().ok();
+        let control = &self.out.control;
+        control.post(Head::new(Kind::Interrupt, interruption), control.letter());
+        control.flush().ok();
     }
 
     /// From time to time, the states of the nodes. They are written before the answer, which a node that cannot tell its state spoils, and

@@ -20,6 +20,7 @@ pub(super) const SHORT_WAIT: Duration = Duration::from_micros(40);
 /// The way of answers to the parent.
 pub(super) struct Out<P: Payload> {
     pub(super) link: Arc<Link>,
+    pub(super) control: Arc<Link>,
     pub(super) border: Arc<dyn Border<P>>,
     pub(super) orders: Arc<Orders>,
     pub(super) leave_fork: LeaveFork<P>,
@@ -29,6 +30,7 @@ impl<P: Payload> Clone for Out<P> {
     fn clone(&self) -> Self {
         Self {
             link: Arc::clone(&self.link),
+            control: Arc::clone(&self.control),
             border: Arc::clone(&self.border),
             orders: Arc::clone(&self.orders),
             leave_fork: Arc::clone(&self.leave_fork),

@@ -85,7 +85,13 @@ pub fn serve<P: Payload>(
     let orders = Orders::new(workplace.stop_flag())?;
     let setup = await_frame::<P>(&link)?.letter;
     let leave_fork = workplace.leave_fork();
-    let out = Out { link: Arc::clone(&link), border: Arc::clone(border), orders: Arc::clone(&orders), leave_fork };
+    let out = Out {
+        link: Arc::clone(&link),
+        control: Arc::clone(&control),
+        border: Arc::clone(border),
+        orders: Arc::clone(&orders),
+        leave_fork,
+    };
     let (plan, nodes) = match workplace.open(setup, Notes(Arc::clone(&control))) {
         Ok(opened) => opened,
         Err(fault) => {
@@ -97,7 +103,7 @@ pub fn serve<P: Payload>(
     let (listening, heard) = (Arc::clone(&orders), Arc::clone(&control));
     spawn("orders", move || P::live(|| listening.listen(&heard, &*stop_waiting, &*break_off)))?;
     let machine = Machine::new(&plan, 0, nodes, workplace.stop_flag());
-    let mut bench = Bench::new(&plan, machine, Page::open(&page)?, Wishes::of(hello.head), out, control);
+    let mut bench = Bench::new(&plan, machine, Page::open(&page)?, Wishes::of(hello.head), out);
     if !bench.make_ready()? {
         return Ok(());
     }
