@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from contextlib import suppress
 from multiprocessing import shared_memory
@@ -189,6 +190,34 @@ def test_a_command_is_left_at_once_by_a_signal(number, start, tmp_path):
             pass
     assert process.wait(PATIENCE_SECS) == 128 + number
     assert (tmp_path / "clean").exists()
+
+
+def test_a_second_ctrl_c_ends_a_worker_that_hears_of_none(tmp_path):
+    class Deaf(Sleeps):
+        def process(self, item):
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            (Path(self.directory) / "busy").touch()
+            time.sleep(LONG_SECS)
+
+    def press_twice():
+        wait_until((tmp_path / "busy").exists)
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.5)
+
+    begun = time.monotonic()
+    typing = threading.Thread(target=press_twice)
+    typing.start()
+    with (
+        pytest.raises(KeyboardInterrupt),
+        Pipeline("p").add_node(Deaf("never", tmp_path), placement="process").open() as session,
+    ):
+        session.call(1)
+    typing.join()
+
+    # By itself it would be ended after ten.
+    assert time.monotonic() - begun < 8
+    assert not (tmp_path / "cleanup").exists()
 
 
 def test_the_workers_of_a_command_go_when_it_is_killed(start):

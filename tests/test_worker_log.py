@@ -64,7 +64,9 @@ def test_what_a_fork_of_a_worker_logs_is_written_out(log, ask, capsys):
     assert log.has_come.wait(10)
     assert [record.getMessage() for record in log.records] == ["[node] log after it"]
     written = []
-    assert wait_until(lambda: written.append(capsys.readouterr().err) or "log from a fork" in "".join(written))
+    assert wait_until(
+        lambda: written.append(capsys.readouterr().err) or "log from a fork" in "".join(written)
+    )
     assert "[node] INFO:worker.nodes:log from a fork" in "".join(written)
 
 

@@ -82,21 +82,30 @@ impl<P: Payload> RemoteNode<P> {
         answer.unwrap_or(Ok(Outputs::None))
     }
 
-    /// Wait for the end of the worker; whether it came in time. What its keeper hands on may hold the keeper.
-    fn wait_until_gone(&self) -> bool {
+    /// Wait for the end of the worker; whether it came in time. What its keeper hands on may hold the keeper. An order to this thread to
+    /// stop, such as a second Ctrl-C, ends the worker at once, and is told, too.
+    fn wait_until_gone(&self) -> (bool, Option<P::Fault>) {
         let remote = &self.remote;
-        P::wait(|| {
-            let mut state = remote.lock();
-            while !matches!(state.life, Life::Failed | Life::Ended | Life::Unborn) {
-                let end_by = state.end_by.unwrap_or_else(|| Instant::now() + CLEANUP_TIME);
-                let left = (end_by + BURIAL_TIME).saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    return false;
-                }
-                state = remote.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        let look = || {
+            let state = remote.lock();
+            let is_there = |state: &mut State<P>| !matches!(state.life, Life::Failed | Life::Ended | Life::Unborn);
+            let waited = remote.changed.wait_timeout_while(state, LOOK, is_there);
+            let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            let end_by = state.end_by.unwrap_or_else(|| Instant::now() + CLEANUP_TIME);
+            (!timeout.timed_out(), Instant::now() >= end_by + BURIAL_TIME)
+        };
+        let mut order = None;
+        loop {
+            let (is_gone, is_late) = P::wait(look);
+            if is_gone || is_late {
+                return (is_gone, order);
             }
-            true
-        })
+            if let Err(new) = P::check_orders() {
+                order = Some(new);
+                remote.lock().end_by = Some(Instant::now());
+                remote.wake_keeper();
+            }
+        }
     }
 
     /// Nodes may take long to initialize: Ctrl-C ends the wait, and them.
@@ -202,15 +211,16 @@ impl<P: Payload> Node<P> for RemoteNode<P> {
 
     fn cleanup(&mut self) -> Result<(), P::Fault> {
         self.end();
-        if !self.wait_until_gone() {
+        let (is_gone, order) = self.wait_until_gone();
+        if !is_gone {
             let loss = Loss { phase: Phase::Cleanup, ..self.remote.first_node_lost(LossCause::LeftBehind) };
-            return Err(self.remote.border.lost(&loss));
+            return Err(order.unwrap_or_else(|| self.remote.border.lost(&loss)));
         }
         if let Some(keeper) = self.keeper.take() {
             // One that panicked has said so.
             P::wait(|| keeper.join()).ok();
         }
-        self.take_cleanup_fault()
+        order.map_or_else(|| self.take_cleanup_fault(), Err)
     }
 }
 
