@@ -136,3 +136,24 @@ def test_a_node_can_write_to_the_arrays_that_it_holds(kind):
         third = session.call(3)
 
     assert [float(sums[0]) for sums in (first, second, third)] == [1, 3, 6]
+
+
+class ForksAndWrites(Node):
+    """Writes to its array in a fork, and answers with what it sees of that itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.numbers = np.ones(50_000)
+
+    def process(self, item):
+        child = os.fork()
+        if child == 0:
+            self.numbers[:] = item
+            os._exit(0)
+        os.waitpid(child, 0)
+        return float(self.numbers[0])
+
+
+def test_what_a_fork_writes_to_the_array_of_its_node_stays_there():
+    with Pipeline("p").add_node(ForksAndWrites(), placement="process").open() as session:
+        assert session.call(7) == 1.0

@@ -10,7 +10,7 @@ use pyo3::types::{IntoPyDict, PyByteArray, PyBytes, PyDict, PyList};
 use remotemedia_runtime::Phase;
 use remotemedia_runtime::worker::{Arrived, Border, Letter, Loss, LossCause, Said, View};
 
-use super::buffers::{self, BufferTaker, LARGE, SharedBuffer};
+use super::buffers::{self, BufferTaker, LARGE, OwnBuffer, SharedBuffer};
 use super::{arrays, plain};
 use crate::object::Object;
 
@@ -182,10 +182,14 @@ impl Border<Object> for PythonBorder {
     }
 }
 
-/// The object that the pickle holds which begins at `start` in a letter, to be kept and changed: its buffers are copied.
+/// The object that the pickle holds which begins at `start` in a letter, to be kept and changed.
 pub(super) fn unpickle_own(py: Python<'_>, letter: Arrived, start: usize) -> PyResult<Bound<'_, PyAny>> {
-    let copies = letter.buffers.iter().map(|view| PyByteArray::new(py, view).into_any()).collect();
-    unpickle_with(py, letter.body, start, copies)
+    let own = |view: View| match view.into_own() {
+        Ok(bytes) => Ok(Bound::new(py, OwnBuffer(bytes))?.into_any()),
+        Err(view) => Ok(PyByteArray::new(py, &view).into_any()),
+    };
+    let buffers = letter.buffers.into_iter().map(own).collect::<PyResult<Vec<_>>>()?;
+    unpickle_with(py, letter.body, start, buffers)
 }
 
 /// The object that the pickle holds which begins at `start` in a letter. Its buffers are read in place.

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use pyo3::buffer::{PyBuffer, PyUntypedBuffer};
 use pyo3::prelude::*;
 use pyo3::{ffi, intern};
-use remotemedia_runtime::worker::{Letter, View};
+use remotemedia_runtime::worker::{Letter, OwnBytes, View};
 
 /// Buffers of as many bytes travel beside the pickle, in shared memory. What is smaller costs less on the socket, copied some times,
 /// than the bookkeeping of a segment.
@@ -79,6 +79,27 @@ impl SharedBuffer {
         // SAFETY: Python gives a `view` to be filled. The bytes stay in place and unchanged for as long as this object lives, which the
         // filled view keeps alive, and it is marked as read-only.
         if unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, length, 1, flags) } < 0 {
+            return Err(PyErr::fetch(slf.py()));
+        }
+        Ok(())
+    }
+}
+
+/// Bytes that came from the other process, for Python to keep and to change.
+#[pyclass(module = "remotemedia._core", frozen)]
+pub(crate) struct OwnBuffer(pub(crate) OwnBytes);
+
+#[pymethods]
+impl OwnBuffer {
+    #[allow(unsafe_code, reason = "the buffer protocol hands out a pointer")]
+    unsafe fn __getbuffer__(slf: &Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
+        let bytes = &slf.get().0;
+        let length =
+            isize::try_from(bytes.len()).map_err(|_| pyo3::exceptions::PyOverflowError::new_err("too long"))?;
+        let start = bytes.as_mut_ptr().cast::<c_void>();
+        // SAFETY: Python gives a `view` to be filled. The bytes stay in place for as long as this object lives, which the filled view keeps
+        // alive; they are this process's own, and Rust does not look at them.
+        if unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, length, 0, flags) } < 0 {
             return Err(PyErr::fetch(slf.py()));
         }
         Ok(())

@@ -16,7 +16,8 @@ use rustix::net::{
 
 use super::Arrived;
 use super::letter::{INLINE, Letter};
-use super::memory::{Memory, PassedFile, View};
+use super::memory::{Memory, View};
+use super::segment::PassedFile;
 use super::wire::{self, Head, Kind, Read};
 
 /// As much is asked of the socket at once.
@@ -116,6 +117,11 @@ impl Link {
         }
     }
 
+    /// Whether buffers that come from now on can be had as [`OwnBytes`](super::memory::OwnBytes).
+    pub(crate) fn keep_files(&self, keeps_files: bool) {
+        self.memory.keep_files(keeps_files);
+    }
+
     /// Let a frame wait that brings files with it.
     pub(crate) fn post_files(&self, head: Head, files: Vec<OwnedFd>) {
         let mut outgoing = lock(&self.outgoing);
@@ -185,12 +191,12 @@ impl Link {
                 _ => 0,
             };
             let letter = if files == 0 { Some(self.open(&frame)?) } else { None };
-            let files: Vec<OwnedFd> = incoming.files.drain(..files.min(incoming.files.len())).collect();
+            let mut files: Vec<OwnedFd> = incoming.files.drain(..files.min(incoming.files.len())).collect();
             incoming.start += len;
             match (head.kind, letter) {
                 (Kind::Segment, _) => {
                     let id = u32::try_from(head.number).unwrap_or(INLINE);
-                    if let Some(file) = files.first() {
+                    if let Some(file) = files.pop() {
                         self.memory.borrow(id, file)?;
                     }
                 }

@@ -9,152 +9,20 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::ops::Deref;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use memmap2::{MmapOptions, MmapRaw};
-use rustix::fs::FallocateFlags;
-use rustix::process::{Pid, Resource};
+use rustix::process::Pid;
 
-/// The page of a segment that holds its counter.
-pub(super) const HEAD: usize = 4096;
+use super::segment::{HEAD, PassedFile, Segment};
 
 /// Segments come in few sizes, so that they fit again: powers of two from here on.
 const SMALLEST: usize = 64 * 1024;
 
 /// As many bytes of segments without users are kept for the next letters. Fresh memory costs as much as several copies into it.
 const KEPT: usize = 128 * 1024 * 1024;
-
-/// Files of segments that the other sides have not been told of yet, in the whole process.
-static FILES: AtomicUsize = AtomicUsize::new(0);
-
-/// As large a part of the files that this process may have open is taken for those; the others are the user's.
-const SHARE_OF_FILES: u64 = 4;
-
-/// The file of a segment, on its way to the other side.
-pub(crate) struct PassedFile(OwnedFd);
-
-impl PassedFile {
-    /// Count one more, unless there are many.
-    fn count(file: OwnedFd) -> Self {
-        FILES.fetch_add(1, Ordering::Relaxed);
-        Self(file)
-    }
-
-    fn are_too_many() -> bool {
-        let limit = rustix::process::getrlimit(Resource::Nofile).current;
-        limit.is_some_and(|limit| FILES.load(Ordering::Relaxed) as u64 >= limit / SHARE_OF_FILES)
-    }
-}
-
-impl From<OwnedFd> for PassedFile {
-    fn from(file: OwnedFd) -> Self {
-        Self::count(file)
-    }
-}
-
-impl AsFd for PassedFile {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl Drop for PassedFile {
-    fn drop(&mut self) {
-        FILES.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A piece of shared memory.
-pub(crate) struct Segment {
-    pub(crate) id: u32,
-    map: MmapRaw,
-    /// What the other side maps it by; kept by the lender until it has been told.
-    file: Mutex<Option<PassedFile>>,
-    is_known: AtomicBool,
-}
-
-impl Segment {
-    fn create(id: u32, bytes: usize) -> io::Result<Self> {
-        let file = anonymous_file()?;
-        let size = HEAD + bytes;
-        // Memory that is promised but not there would be a SIGBUS in the middle of a copy.
-        rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, size as u64)?;
-        let map = MmapOptions::new().len(size).populate().map_raw(&file)?;
-        Ok(Self { id, map, file: Mutex::new(Some(file.into())), is_known: AtomicBool::new(false) })
-    }
-
-    fn open(id: u32, file: &OwnedFd) -> io::Result<Self> {
-        let map = MmapOptions::new().populate().map_raw(file)?;
-        if map.len() < HEAD {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a shared segment without a head"));
-        }
-        Ok(Self { id, map, file: Mutex::new(None), is_known: AtomicBool::new(true) })
-    }
-
-    fn capacity(&self) -> usize {
-        self.map.len() - HEAD
-    }
-
-    fn users(&self) -> &AtomicU32 {
-        #[allow(
-            unsafe_code,
-            clippy::cast_ptr_alignment,
-            reason = "shared memory is reached by a pointer, to a whole page"
-        )]
-        // SAFETY: the head is mapped for as long as `self` lives, aligned to a page, and only ever used as this atomic.
-        unsafe {
-            &*self.map.as_ptr().cast::<AtomicU32>()
-        }
-    }
-
-    fn is_free(&self) -> bool {
-        self.users().load(Ordering::Acquire) == 0
-    }
-
-    /// Where `bytes` lie in this segment, if they do.
-    fn place_of(&self, bytes: &[u8]) -> Option<usize> {
-        let start = (bytes.as_ptr() as usize).checked_sub(self.map.as_ptr() as usize + HEAD)?;
-        (start + bytes.len() <= self.capacity()).then_some(start)
-    }
-
-    /// What the other side needs to map the segment; `None` once it has it.
-    pub(crate) fn introduce(&self) -> Option<PassedFile> {
-        let is_new = !self.is_known.swap(true, Ordering::AcqRel);
-        if is_new { self.file.lock().unwrap_or_else(PoisonError::into_inner).take() } else { None }
-    }
-}
-
-/// Where there is no memfd, a name that is gone before anybody else could see it.
-pub(super) fn anonymous_file() -> io::Result<OwnedFd> {
-    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-    {
-        match rustix::fs::memfd_create("remotemedia", rustix::fs::MemfdFlags::CLOEXEC) {
-            Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => {}
-            file => return Ok(file?),
-        }
-    }
-    unnamed_file()
-}
-
-fn unnamed_file() -> io::Result<OwnedFd> {
-    use rustix::fs::Mode;
-    use rustix::shm::OFlags;
-
-    let name = format!("/remotemedia-{}-{:x}", std::process::id(), fastrand::u64(..));
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR;
-    let file = rustix::shm::open(&name, flags, Mode::RUSR | Mode::WUSR)?;
-    rustix::shm::unlink(&name)?;
-    Ok(file)
-}
-
-/// Where there is no shared memory at all: slower, where it is on a disk, but as good for a page that is hardly written.
-pub(super) fn file_without_name() -> io::Result<OwnedFd> {
-    use rustix::fs::{Mode, OFlags};
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(std::env::temp_dir(), flags, Mode::RUSR | Mode::WUSR)?)
-}
 
 /// One use of a segment, given back when it is dropped.
 ///
@@ -207,6 +75,47 @@ enum Store {
 impl View {
     fn shared(hold: Hold, start: usize, len: usize) -> Self {
         Self { store: Store::Shared(Arc::new(hold)), start, len }
+    }
+}
+
+impl View {
+    /// The same bytes to be written to, if their segment still has its file: what is written stays here, and only that is copied.
+    ///
+    /// # Errors
+    /// With the view itself, if they cannot be had so.
+    pub fn into_own(self) -> Result<OwnBytes, Self> {
+        let Store::Shared(hold) = &self.store else { return Err(self) };
+        let Some(file) = hold.segment().take_file() else { return Err(self) };
+        // SAFETY: nobody writes to a segment in use, and the hold says that it is.
+        #[allow(unsafe_code, reason = "a mapped file might be changed by others")]
+        let map = unsafe { MmapOptions::new().map_copy(&file.0) };
+        match map {
+            Ok(map) => {
+                Ok(OwnBytes { map: map.into(), start: HEAD + self.start, len: self.len, _hold: Arc::clone(hold) })
+            }
+            Err(_) => Err(self),
+        }
+    }
+}
+
+/// Bytes that came from the other process and are this one's to change: it sees what it writes, the other one does not.
+pub struct OwnBytes {
+    map: MmapRaw,
+    start: usize,
+    len: usize,
+    _hold: Arc<Hold>,
+}
+
+impl OwnBytes {
+    /// Where they begin. They stay there, and may be written to, for as long as `self` lives.
+    pub fn as_mut_ptr(&self) -> *mut u8 {
+        self.map.as_mut_ptr().wrapping_add(self.start)
+    }
+
+    /// How many they are.
+    #[allow(clippy::len_without_is_empty, reason = "no buffer is sent that has none")]
+    pub fn len(&self) -> usize {
+        self.len
     }
 }
 
@@ -264,6 +173,7 @@ struct State {
 #[derive(Default)]
 pub(crate) struct Memory {
     state: Mutex<State>,
+    keeps_files: AtomicBool,
 }
 
 impl Memory {
@@ -287,9 +197,14 @@ impl Memory {
         Some((Place { is_readers, segment: hold.segment().id, start: 0, len }, hold))
     }
 
+    /// Whether the files of segments that the other side lends are kept from now on, for [`View::into_own`].
+    pub(crate) fn keep_files(&self, keeps_files: bool) {
+        self.keeps_files.store(keeps_files, Ordering::Relaxed);
+    }
+
     /// The other side lends a segment.
-    pub(crate) fn borrow(&self, id: u32, file: &OwnedFd) -> io::Result<()> {
-        let segment = Segment::open(id, file)?;
+    pub(crate) fn borrow(&self, id: u32, file: OwnedFd) -> io::Result<()> {
+        let segment = Segment::open(id, file, self.keeps_files.load(Ordering::Relaxed))?;
         self.lock().borrowed.insert(id, Arc::new(segment));
         Ok(())
     }

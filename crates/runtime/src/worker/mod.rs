@@ -25,6 +25,7 @@ mod page;
 mod process;
 mod redelivery;
 mod remote;
+mod segment;
 mod serve;
 mod steps;
 mod wire;
@@ -34,7 +35,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::letter::Letter;
-pub use self::memory::View;
+pub use self::memory::{OwnBytes, View};
 pub use self::node::remote_nodes;
 pub(crate) use self::page::Page;
 pub use self::process::TELL_STACKS;

@@ -10,7 +10,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::FallocateFlags;
 use rustix::time::ClockId;
 
-use super::memory::{HEAD, anonymous_file, file_without_name};
+use super::segment::{HEAD, anonymous_file, file_without_name};
 use crate::progress::{Progress, Reading};
 
 /// A page that both sides see: where the worker is.

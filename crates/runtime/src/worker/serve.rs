@@ -83,7 +83,10 @@ pub fn serve<P: Payload>(
     spawn("parent-watch", move || watch_parent(&watched, parent))?;
     let control = Arc::new(Link::new(control));
     let orders = Orders::new(workplace.stop_flag())?;
+    // What the nodes hold is theirs to change.
+    link.keep_files(true);
     let setup = await_frame::<P>(&link)?.letter;
+    link.keep_files(false);
     let leave_fork = workplace.leave_fork();
     let out = Out {
         link: Arc::clone(&link),

@@ -1,0 +1,148 @@
+//! A piece of anonymous shared memory, with a counter of its users.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::fs::FallocateFlags;
+use rustix::process::Resource;
+
+/// The page of a segment that holds its counter.
+pub(super) const HEAD: usize = 4096;
+
+/// Files of segments that the other sides have not been told of yet, in the whole process.
+static FILES: AtomicUsize = AtomicUsize::new(0);
+
+/// As large a part of the files that this process may have open is taken for those; the others are the user's.
+const SHARE_OF_FILES: u64 = 4;
+
+/// The file of a segment, on its way to the other side.
+pub(crate) struct PassedFile(pub(super) OwnedFd);
+
+impl PassedFile {
+    /// Count one more, unless there are many.
+    fn count(file: OwnedFd) -> Self {
+        FILES.fetch_add(1, Ordering::Relaxed);
+        Self(file)
+    }
+
+    pub(super) fn are_too_many() -> bool {
+        let limit = rustix::process::getrlimit(Resource::Nofile).current;
+        limit.is_some_and(|limit| FILES.load(Ordering::Relaxed) as u64 >= limit / SHARE_OF_FILES)
+    }
+}
+
+impl From<OwnedFd> for PassedFile {
+    fn from(file: OwnedFd) -> Self {
+        Self::count(file)
+    }
+}
+
+impl AsFd for PassedFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Drop for PassedFile {
+    fn drop(&mut self) {
+        FILES.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A piece of shared memory.
+pub(crate) struct Segment {
+    pub(crate) id: u32,
+    pub(super) map: MmapRaw,
+    /// What the other side maps it by; kept by the lender until it has been told, by the other side where [`Memory::keep_files`](super::memory::Memory::keep_files) says so.
+    file: Mutex<Option<PassedFile>>,
+    is_known: AtomicBool,
+}
+
+impl Segment {
+    pub(super) fn create(id: u32, bytes: usize) -> io::Result<Self> {
+        let file = anonymous_file()?;
+        let size = HEAD + bytes;
+        // Memory that is promised but not there would be a SIGBUS in the middle of a copy.
+        rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, size as u64)?;
+        let map = MmapOptions::new().len(size).populate().map_raw(&file)?;
+        Ok(Self { id, map, file: Mutex::new(Some(file.into())), is_known: AtomicBool::new(false) })
+    }
+
+    pub(super) fn open(id: u32, file: OwnedFd, keeps_file: bool) -> io::Result<Self> {
+        let map = MmapOptions::new().populate().map_raw(&file)?;
+        if map.len() < HEAD {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a shared segment without a head"));
+        }
+        let file = keeps_file.then(|| file.into());
+        Ok(Self { id, map, file: Mutex::new(file), is_known: AtomicBool::new(true) })
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.map.len() - HEAD
+    }
+
+    pub(super) fn users(&self) -> &AtomicU32 {
+        #[allow(
+            unsafe_code,
+            clippy::cast_ptr_alignment,
+            reason = "shared memory is reached by a pointer, to a whole page"
+        )]
+        // SAFETY: the head is mapped for as long as `self` lives, aligned to a page, and only ever used as this atomic.
+        unsafe {
+            &*self.map.as_ptr().cast::<AtomicU32>()
+        }
+    }
+
+    pub(super) fn is_free(&self) -> bool {
+        self.users().load(Ordering::Acquire) == 0
+    }
+
+    /// Where `bytes` lie in this segment, if they do.
+    pub(super) fn place_of(&self, bytes: &[u8]) -> Option<usize> {
+        let start = (bytes.as_ptr() as usize).checked_sub(self.map.as_ptr() as usize + HEAD)?;
+        (start + bytes.len() <= self.capacity()).then_some(start)
+    }
+
+    /// What the other side needs to map the segment; `None` once it has it.
+    pub(crate) fn introduce(&self) -> Option<PassedFile> {
+        let is_new = !self.is_known.swap(true, Ordering::AcqRel);
+        if is_new { self.take_file() } else { None }
+    }
+
+    pub(super) fn take_file(&self) -> Option<PassedFile> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Where there is no memfd, a name that is gone before anybody else could see it.
+pub(super) fn anonymous_file() -> io::Result<OwnedFd> {
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    {
+        match rustix::fs::memfd_create("remotemedia", rustix::fs::MemfdFlags::CLOEXEC) {
+            Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => {}
+            file => return Ok(file?),
+        }
+    }
+    unnamed_file()
+}
+
+fn unnamed_file() -> io::Result<OwnedFd> {
+    use rustix::fs::Mode;
+    use rustix::shm::OFlags;
+
+    let name = format!("/remotemedia-{}-{:x}", std::process::id(), fastrand::u64(..));
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR;
+    let file = rustix::shm::open(&name, flags, Mode::RUSR | Mode::WUSR)?;
+    rustix::shm::unlink(&name)?;
+    Ok(file)
+}
+
+/// Where there is no shared memory at all: slower, where it is on a disk, but as good for a page that is hardly written.
+pub(super) fn file_without_name() -> io::Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(std::env::temp_dir(), flags, Mode::RUSR | Mode::WUSR)?)
+}
