@@ -1,9 +1,11 @@
 //! Anonymous shared memory: written once by one side, read in place by the other.
 //!
 //! Each side lends segments of its own to the other. The first page of a segment counts its users, so that giving it back takes no
-//! message; then the lender uses it again. The kernel frees it when both processes are gone, whatever ended them.
+//! message; then either side uses it again: an answer is mostly written where its item was. The kernel frees it when both processes are
+//! gone, whatever ended them.
 //!
-//! *Invariant:* only its lender takes a segment that has no users, and nobody writes to one that has.
+//! *Invariant:* a segment without users is taken in one atomic step, by whoever is first, who alone writes to it, and before it has
+//! another user.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -187,9 +189,9 @@ impl Memory {
                 let hold = Hold::counted(segment);
                 return Some((Place { is_readers, segment: segment.id, start: start as u64, len }, hold));
             }
-            (state.take(bytes.len())?, false)
+            state.take(bytes.len())?
         };
-        // SAFETY: the segment has room for `bytes`, it had no user before this hold, and its lender alone writes to it.
+        // SAFETY: the segment has room for `bytes`, and this hold is its only use.
         #[allow(unsafe_code, reason = "shared memory is reached by a pointer")]
         unsafe {
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), hold.segment().map.as_mut_ptr().add(HEAD), bytes.len());
@@ -262,19 +264,16 @@ impl State {
             .find_map(|(segment, is_readers)| segment.place_of(bytes).map(|start| (segment, start, is_readers)))
     }
 
-    /// The first use of a segment with room for as many bytes.
-    fn take(&mut self, bytes: usize) -> Option<Hold> {
+    /// The first use of a segment with room for as many bytes, and whether it is the other side's own.
+    fn take(&mut self, bytes: usize) -> Option<(Hold, bool)> {
         if self.trouble.is_some() {
             return None;
         }
-        let fitting = self.lent.iter().filter(|segment| segment.capacity() >= bytes && segment.is_free());
-        // One that is far too large is left for what needs it.
-        let best = fitting
-            .min_by_key(|segment| segment.capacity())
-            .filter(|segment| segment.capacity() / 8 <= bytes.max(SMALLEST));
-        if let Some(segment) = best {
-            segment.users().store(1, Ordering::Relaxed);
-            return Some(Hold::counted(segment));
+        // Its lender may take one of the other side's in the same moment.
+        while let Some((segment, is_readers)) = self.best_for(bytes) {
+            if segment.take_if_free() {
+                return Some((Hold::counted(segment), is_readers));
+            }
         }
         self.close_surplus();
         if PassedFile::are_too_many() {
@@ -288,13 +287,24 @@ impl State {
                 let segment = Arc::new(segment);
                 let hold = Hold::counted(&segment);
                 self.lent.push(segment);
-                Some(hold)
+                Some((hold, false))
             }
             Err(error) => {
                 self.trouble = Some(error);
                 None
             }
         }
+    }
+
+    /// The free segment that fits best. What the other side has lent and is read already is warm, and an answer in it costs no other memory.
+    fn best_for(&self, bytes: usize) -> Option<(&Arc<Segment>, bool)> {
+        let borrowed = self.borrowed.values().map(|segment| (segment, true));
+        let all = borrowed.chain(self.lent.iter().map(|segment| (segment, false)));
+        let fitting = all.filter(|(segment, _)| segment.capacity() >= bytes && segment.is_free());
+        // One that is far too large is left for what needs it.
+        fitting
+            .min_by_key(|(segment, _)| segment.capacity())
+            .filter(|(segment, _)| segment.capacity() / 8 <= bytes.max(SMALLEST))
     }
 
     /// Let go of the largest segments without users until what is kept is not too much.
@@ -306,6 +316,10 @@ impl State {
                 .filter(|&index| self.lent[index].is_free())
                 .max_by_key(|&index| self.lent[index].capacity());
             let Some(largest) = largest else { return };
+            if !self.lent[largest].close_if_free() {
+                free = free.saturating_sub(self.lent[largest].capacity());
+                continue;
+            }
             let segment = self.lent.swap_remove(largest);
             free -= segment.capacity();
             self.closed.push(segment.id);

@@ -18,6 +18,9 @@ static FILES: AtomicUsize = AtomicUsize::new(0);
 /// As large a part of the files that this process may have open is taken for those; the others are the user's.
 const SHARE_OF_FILES: u64 = 4;
 
+/// Stands for the users of a segment that nobody may use any more.
+const CLOSED: u32 = u32::MAX >> 1;
+
 /// The file of a segment, on its way to the other side.
 pub(crate) struct PassedFile(pub(super) OwnedFd);
 
@@ -94,6 +97,16 @@ impl Segment {
         unsafe {
             &*self.map.as_ptr().cast::<AtomicU32>()
         }
+    }
+
+    /// Become its only user, unless somebody has been quicker.
+    pub(super) fn take_if_free(&self) -> bool {
+        self.users().compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    /// Keep others from taking it for ever, unless somebody has been quicker.
+    pub(super) fn close_if_free(&self) -> bool {
+        self.users().compare_exchange(0, CLOSED, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     pub(super) fn is_free(&self) -> bool {
