@@ -78,9 +78,7 @@ impl View {
     fn shared(hold: Hold, start: usize, len: usize) -> Self {
         Self { store: Store::Shared(Arc::new(hold)), start, len }
     }
-}
 
-impl View {
     /// The same bytes to be written to, if their segment still has its file: what is written stays here, and only that is copied.
     ///
     /// # Errors

@@ -25,12 +25,7 @@ const CLOSED: u32 = u32::MAX >> 1;
 pub(crate) struct PassedFile(pub(super) OwnedFd);
 
 impl PassedFile {
-    /// Count one more, unless there are many.
-    fn count(file: OwnedFd) -> Self {
-        FILES.fetch_add(1, Ordering::Relaxed);
-        Self(file)
-    }
-
+    /// Whether no more of them should be made for now.
     pub(super) fn are_too_many() -> bool {
         let limit = rustix::process::getrlimit(Resource::Nofile).current;
         limit.is_some_and(|limit| FILES.load(Ordering::Relaxed) as u64 >= limit / SHARE_OF_FILES)
@@ -39,7 +34,8 @@ impl PassedFile {
 
 impl From<OwnedFd> for PassedFile {
     fn from(file: OwnedFd) -> Self {
-        Self::count(file)
+        FILES.fetch_add(1, Ordering::Relaxed);
+        Self(file)
     }
 }
 
@@ -59,7 +55,7 @@ impl Drop for PassedFile {
 pub(crate) struct Segment {
     pub(crate) id: u32,
     pub(super) map: MmapRaw,
-    /// What the other side maps it by; kept by the lender until it has been told, by the other side where [`Memory::keep_files`](super::memory::Memory::keep_files) says so.
+    /// What the other side maps it by. The lender keeps it until that has been told; the other side does where it wants bytes of its own.
     file: Mutex<Option<PassedFile>>,
     is_known: AtomicBool,
 }
