@@ -1,0 +1,143 @@
+"""Items that are put in, and outputs that are iterated over."""
+
+from __future__ import annotations
+
+import pytest
+from stream_nodes import Add, Count, Fails, Noting, Odd, Worker
+
+from remotemedia import Pipeline
+from remotemedia.exceptions import NodeError, SessionClosedError
+
+PLACEMENTS = pytest.mark.parametrize("placement", ["inline", "thread"])
+
+
+class TestPut:
+    @PLACEMENTS
+    def test_outputs_of_what_is_put_in_come_out_of_the_iteration(self, placement):
+        with Pipeline([Odd(), Count()]).open(placement=placement) as session:
+            for number in range(4):
+                session.put(number)
+            session.end()
+            outputs = list(session)
+
+        assert outputs == [1, 3, "2 items"]
+
+    @PLACEMENTS
+    def test_a_producer_waits_for_a_slow_consumer(self, placement):
+        put = 0
+
+        def produce():
+            nonlocal put
+            for number in range(200):
+                session.put(number)
+                put += 1
+            session.end()
+
+        with Pipeline([Add()]).open(placement=placement, queue_size=4) as session:
+            producer = Worker(produce)
+            ahead = [put - taken for taken, _ in enumerate(session)]
+            producer.result()
+
+        assert len(ahead) == 200
+        # What waits at the queue, is in the stage, and waits for the consumer.
+        assert max(ahead) <= 4 + 2 + 4 + 2
+
+    @PLACEMENTS
+    def test_errors_that_nobody_takes_hold_the_producer_up_too(self, placement):
+        put, ahead = 0, []
+
+        def produce():
+            nonlocal put
+            for number in range(200):
+                session.put(number)
+                put += 1
+            session.end()
+
+        with Pipeline([Fails(*range(200))]).open(placement=placement, queue_size=4) as session:
+            producer = Worker(produce)
+            # It would be through by then if nothing held it up.
+            producer.join(0.3)
+            for taken in range(200):
+                ahead.append(put - taken)
+                with pytest.raises(NodeError, match=f"bad {taken}$"):
+                    next(iter(session))
+            producer.result()
+            rest = list(session)
+
+        assert max(ahead) <= 4 + 2 + 4 + 2
+        assert rest == []
+
+    @PLACEMENTS
+    def test_errors_that_nobody_takes_do_not_hold_up_the_end(self, placement):
+        def put_only():
+            with Pipeline([Fails(*range(9))]).open(placement=placement, queue_size=2) as session:
+                for number in range(4):
+                    session.put(number)
+
+        with pytest.raises(NodeError, match="bad 0"):
+            put_only()
+
+    @PLACEMENTS
+    def test_errors_that_nobody_takes_do_not_hold_up_an_interrupt(self, placement):
+        with Pipeline([Fails(*range(200))]).open(placement=placement, queue_size=2) as session:
+            producer = Worker(lambda: [session.put(number) for number in range(200)])
+            producer.join(0.1)
+            dropped = session.interrupt()
+            producer.join(0.1)
+            session.close()
+
+        assert dropped > 0
+        with pytest.raises(SessionClosedError):
+            producer.result()
+
+    def test_an_item_that_fails_ends_the_iteration_after_the_outputs_before_it(self):
+        outputs = []
+
+        with Pipeline([Fails(2)]).open() as session:
+            for number in range(4):
+                session.put(number)
+            session.end()
+            with pytest.raises(NodeError, match="bad 2"):
+                outputs.extend(session)
+
+        assert outputs == [0, 1]
+
+    @PLACEMENTS
+    def test_leaving_the_block_finishes_what_was_put_in(self, placement):
+        node = Noting()
+
+        with Pipeline([node]).open(placement=placement) as session:
+            for number in range(100):
+                session.put(number)
+
+        assert node.log == ["initialize node", *range(100), "cleanup node"]
+
+    @PLACEMENTS
+    def test_an_error_that_nobody_has_heard_of_is_raised_at_the_end_of_the_block(self, placement):
+        node = Noting()
+
+        def put_only():
+            with Pipeline([Fails(1), node]).open(placement=placement) as session:
+                for number in range(3):
+                    session.put(number)
+
+        with pytest.raises(NodeError, match="bad 1"):
+            put_only()
+        assert node.log == ["initialize node", 0, 2, "cleanup node"]
+
+    def test_nothing_can_be_put_in_after_the_end(self):
+        with Pipeline([Add()]).open() as session:
+            session.end()
+            session.end()
+
+            with pytest.raises(SessionClosedError, match="takes no more items: end\\(\\) was called"):
+                session.put(1)
+
+    def test_calls_go_on_beside_a_stream(self):
+        with Pipeline([Add()]).open(placement="thread") as session:
+            session.put(1)
+            answer = session.call(10)
+            session.end()
+            outputs = list(session)
+
+        assert (answer, outputs) == (11, [2])
