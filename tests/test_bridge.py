@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from remotemedia._bridge import Answer, Bridge
+from remotemedia._answers import Answer
+from remotemedia._bridge import Bridge
 
 
 class Interrupted(Bridge):

@@ -16,20 +16,17 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from remotemedia import _reports
+from remotemedia._answers import Answer, Started, cancel
 from remotemedia._failures import CallTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine
 
-    Done = Callable[[Any, BaseException | None], object]
+    from remotemedia._answers import Done
 
 __all__ = ["Bridge"]
 
 _LOOK_SECS = 0.5
-
-leave_fork: Callable[[BaseException | None], object] | None = None
-"""Ends this process with what a coroutine failed with. Set where a node has forked in a worker, in the child:
-the thread that waits for the coroutine is not there."""
 
 
 class Bridge:
@@ -53,10 +50,10 @@ class Bridge:
         self._current: dict[int, asyncio.Task[Any]] = {}
         self._answers: dict[int, Answer] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._started: set[_Started] = set()
-        self._starting: deque[_Started] = deque()
+        self._started: set[Started] = set()
+        self._starting: deque[Started] = deque()
         self._is_start_due = False
-        self._ended: list[_Started] = []
+        self._ended: list[Started] = []
         self._is_cancelled = False
         self._giving_up = threading.RLock()
         self.is_given_up = False
@@ -80,7 +77,7 @@ class Bridge:
         Returns:
             What cancels it, from any thread.
         """
-        started = _Started(awaitable, done, timeout, self._note_end)
+        started = Started(awaitable, done, timeout, self._note_end)
         self._starting.append(started)
         # The loop is woken once for all that are begun until it comes to look.
         if not self._is_start_due:
@@ -91,7 +88,7 @@ class Bridge:
     def awaited_by(self, thread_id: int) -> Callable[[], object] | None:
         """What cancels that for which a thread waits, if it does; from any thread."""
         task = self._current.get(thread_id)
-        return None if task is None else lambda: self._on_loop(lambda: _cancel(task))
+        return None if task is None else lambda: self._on_loop(lambda: cancel(task))
 
     def interrupt(self) -> None:
         """Cancel all that is under way. The run goes on after it."""
@@ -226,11 +223,11 @@ class Bridge:
             if self._is_cancelled or started.is_cancelled:
                 task.cancel()
 
-    def _end(self, started: _Started, task: asyncio.Task[None]) -> None:
+    def _end(self, started: Started, task: asyncio.Task[None]) -> None:
         self._started.discard(started)
         _end(started.awaitable, started.give, task)
 
-    def _note_end(self, started: _Started) -> None:
+    def _note_end(self, started: Started) -> None:
         """Those that end in the same turn of the loop are told of together, which wakes their thread once."""
         if not self._ended:
             try:
@@ -249,11 +246,11 @@ class Bridge:
     def _cancel_current(self, thread_id: int | None = None) -> None:
         if thread_id is None:
             for task in self._current.values():
-                _cancel(task)
+                cancel(task)
             for started in self._started:
                 started.cancel()
         elif thread_id in self._current:
-            _cancel(self._current[thread_id])
+            cancel(self._current[thread_id])
 
     def _on_loop(self, callback: Callable[[], object]) -> None:
         try:
@@ -278,92 +275,6 @@ class Bridge:
                 started.give(None, asyncio.CancelledError())
             self._started.clear()
             self._starting.clear()
-
-
-class _Started:
-    """What was begun without anyone waiting."""
-
-    __slots__ = ("answer", "awaitable", "done", "is_cancelled", "task", "timeout", "when_given")
-
-    def __init__(
-        self,
-        awaitable: Awaitable[Any],
-        done: Done,
-        timeout: float | None,
-        when_given: Callable[[_Started], None],
-    ) -> None:
-        self.awaitable = awaitable
-        self.done = done
-        self.timeout = timeout
-        self.when_given = when_given
-        self.task: asyncio.Task[None] | None = None
-        self.answer: tuple[Any, BaseException | None] | None = None
-        self.is_cancelled = False
-
-    def give(self, value: Any, failure: BaseException | None = None) -> None:
-        """Keep the answer until it is told; only the first one counts."""
-        if leave_fork is not None:
-            leave_fork(failure)
-        if self.answer is None:
-            self.answer = (value, failure)
-            self.when_given(self)
-
-    def tell(self) -> None:
-        """Tell the answer."""
-        answer, self.answer = self.answer, (None, None)
-        if answer is not None:
-            self.done(*answer)
-
-    def cancel(self) -> None:
-        self.is_cancelled = True
-        if self.task is not None:
-            _cancel(self.task)
-
-
-class Answer:
-    """What a thread waits for, and the event loop gives once."""
-
-    __slots__ = ("_failure", "_lock", "_value", "is_given", "when_given")
-
-    def __init__(self) -> None:
-        # A plain lock: a thread that waits for it can be interrupted by Ctrl-C, and it costs the least.
-        self._lock = threading.Lock()
-        self._lock.acquire()
-        self._value: Any = None
-        self._failure: BaseException | None = None
-        self.is_given = False
-        self.when_given: Callable[[], object] | None = None
-
-    def give(self, value: Any, failure: BaseException | None = None) -> None:
-        """Let the thread go on; only the first time counts."""
-        if leave_fork is not None:
-            leave_fork(failure)
-        if self.is_given:
-            return
-        self._value, self._failure = value, failure
-        self.is_given = True
-        if self.when_given is not None:
-            self.when_given()
-        self._lock.release()
-
-    def comes_within(self, timeout: float) -> bool:
-        """Wait for the answer, not for long: a signal that comes just before a wait is missed in it."""
-        # Ctrl-C may have come just when the lock was there.
-        return self.is_given or self._lock.acquire(timeout=timeout)
-
-    def take(self) -> Any:
-        """The answer.
-
-        Raises:
-            BaseException: If it is a failure.
-        """
-        failure, self._failure = self._failure, None
-        if failure is None:
-            return self._value
-        try:
-            raise failure
-        finally:
-            del failure
 
 
 class Iteration:
@@ -462,12 +373,6 @@ def _end(awaitable: Awaitable[Any], give: Done, task: asyncio.Task[None]) -> Non
     _close(awaitable)
     if task.cancelled():
         give(None, asyncio.CancelledError())
-
-
-def _cancel(task: asyncio.Task[None]) -> None:
-    """Cancel it once, however often that is asked for: what it awaits on its way out must come to its end."""
-    if not task.cancelling():
-        task.cancel()
 
 
 def _close(awaitable: object) -> None:

@@ -116,9 +116,9 @@ def _be_fork() -> None:
     from remotemedia import _core
 
     _core.be_fork()
-    bridge = sys.modules.get("remotemedia._bridge")
-    if bridge is not None:
-        bridge.leave_fork = leave_fork  # type: ignore[attr-defined]
+    answers = sys.modules.get("remotemedia._answers")
+    if answers is not None:
+        answers.leave_fork = leave_fork  # type: ignore[attr-defined]
 
 
 def leave_fork(error: BaseException | None) -> NoReturn:
