@@ -275,9 +275,7 @@ async def leave(session: AsyncSession, error: BaseException | None) -> None:
             await _in_thread(lambda: session.finish(stop), stop.set)
         except BaseException as unfinished:  # noqa: BLE001 - Raised again when all is closed.
             failure = unfinished
-    if not isinstance(failure or error, Exception | None):
-        # Cancelled: what workers are at is broken off.
-        session.break_off()
+    session.break_off_after(failure or error)
     try:
         await _in_thread(lambda: session.close_now(CLOSE_TIMEOUT_SECS))
     except Exception as unclosed:  # noqa: BLE001 - Raised with what came before.

@@ -115,6 +115,11 @@ class _Closing(SessionCore):
             raise SessionClosedError("The session takes no more items: end() was called")
         self._is_used = True
 
+    def break_off_after(self, error: BaseException | None) -> None:
+        """Ctrl-C, a cancelled task: then the user wants to be gone, and what workers are at need not end."""
+        if not isinstance(error, Exception | None):
+            self.break_off()
+
     def close_now(self, timeout: float) -> None:
         """Stop what is under way, clean up, and end all threads."""
         if not isinstance(timeout, (int, float)) or isinstance(timeout, bool):
@@ -378,9 +383,7 @@ def _outputs_of(stream: OutputStream) -> Iterator[Any]:
 
 def _close_after(session: _Closing, error: BaseException) -> None:
     """Close; what goes wrong is told together with the error that came before."""
-    if not isinstance(error, Exception):
-        # Ctrl-C, or something else by which the user wants to be gone.
-        session.break_off()
+    session.break_off_after(error)
     try:
         session.close_now(CLOSE_TIMEOUT_SECS)
     except Exception as failure:  # noqa: BLE001 - Raised below, with what came before.
