@@ -8,7 +8,7 @@ from __future__ import annotations
 import atexit
 import os
 import weakref
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from remotemedia import _reports
 from remotemedia._core import Opener, SessionCore
@@ -20,21 +20,28 @@ from remotemedia.exceptions import NodeTimeoutError, PipelineError, SessionClose
 if TYPE_CHECKING:
     import threading
     from collections.abc import Iterable, Iterator
-    from types import TracebackType
 
-    from remotemedia._async_session import AsyncSession
     from remotemedia._core import OutputStream
 
-__all__ = ["CLOSED", "CLOSE_TIMEOUT_SECS", "Session", "check_items", "open_session"]
+__all__ = [
+    "CLOSED",
+    "CLOSE_TIMEOUT_SECS",
+    "HOW_TO_OPEN",
+    "Session",
+    "check_items",
+    "close_after",
+    "open_session",
+]
 
 CLOSE_TIMEOUT_SECS = 10.0
 """How long a session may take to close before what does not come back is left behind."""
 
 CLOSED = "The session is closed; pipeline.open() gives a new one"
 
+HOW_TO_OPEN = "'with pipeline.open() as session:' ('async with' in asyncio)"
+
 _WAIT_SECS = 0.05
 _OUTPUT, _END = 1, 2
-_HOW_TO_OPEN = "'with pipeline.open() as session:' ('async with' in asyncio)"
 
 _open_sessions: weakref.WeakSet[_Closing] = weakref.WeakSet()
 
@@ -56,7 +63,7 @@ class _Closing(SessionCore):
     def __new__(cls, *parts: Any) -> Self:
         """Open a session; the user's code does so by `with pipeline.open() as session`."""
         if not parts or not isinstance(parts[0], Graph):
-            raise TypeError(f"A {cls.__name__} is opened by {_HOW_TO_OPEN}")
+            raise TypeError(f"A {cls.__name__} is opened by {HOW_TO_OPEN}")
         return super().__new__(cls, *parts)
 
     queue_size: int
@@ -255,95 +262,6 @@ class Session(_Closing):
             throw(failure)
 
 
-class Opening:
-    """A pipeline about to be opened: `with` gives a `Session`, `async with` an `AsyncSession`."""
-
-    def __init__(self, graph: Graph, settings: dict[str, Any]) -> None:
-        """Take a checked graph and checked settings; nothing is opened yet."""
-        self._graph = graph
-        self._settings = settings
-        self._session: Any = None
-        self._is_entered = False
-
-    def __repr__(self) -> str:
-        """Say which pipeline this is, and how it is opened."""
-        state = "open" if self._is_entered else f"not open; open it by {_HOW_TO_OPEN}"
-        return f"<Opening of pipeline '{self._graph.name}': {state}>"
-
-    def __getattr__(self, name: str) -> NoReturn:
-        """Say where the words of a session are."""
-        if name.startswith("_"):
-            raise AttributeError(name)
-        text = f"'Opening' object has no attribute '{name}'"
-        if hasattr(Session, name):
-            text = f"Pipeline '{self._graph.name}' has no {name}() before its session: {_HOW_TO_OPEN}"
-        raise AttributeError(text)
-
-    def __iter__(self) -> NoReturn:
-        """Say what can be iterated over."""
-        raise TypeError(f"Iterate over the session of pipeline '{self._graph.name}': {_HOW_TO_OPEN}")
-
-    __aiter__ = __iter__
-
-    def __enter__(self) -> Session:
-        """Initialize the nodes."""
-        self._begin()
-        try:
-            self._session = session = open_session(Session, self._graph, self._settings, Opener())
-        except BaseException:
-            self._is_entered = False
-            raise
-        return session  # type: ignore[no-any-return]
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Finish what was put in, then close; after an exception close at once."""
-        session: Session = self._end()
-        if error is None:
-            try:
-                session.finish()
-            except BaseException as failure:  # noqa: BLE001 - Raised again when all is closed.
-                error = failure
-                _close_after(session, error)
-                throw(error)
-            session.close_now(CLOSE_TIMEOUT_SECS)
-        else:
-            _close_after(session, error)
-
-    async def __aenter__(self) -> AsyncSession:
-        """Initialize the nodes, beside the event loop."""
-        from remotemedia._async_session import enter
-
-        self._begin()
-        try:
-            self._session = session = await enter(self._graph, self._settings)
-        except BaseException:
-            self._is_entered = False
-            raise
-        return session
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Finish what was put in, then close; after an exception close at once."""
-        from remotemedia._async_session import leave
-
-        await leave(self._end(), error)
-
-    def _begin(self) -> None:
-        if self._is_entered:
-            raise PipelineError(
-                f"Pipeline '{self._graph.name}' is open by this object already; "
-                "call pipeline.open() again for another session"
-            )
-        self._is_entered = True
-
-    def _end(self) -> Any:
-        session, self._session, self._is_entered = self._session, None, False
-        return session
-
-
 def check_items(items: object, *, is_async_too: bool) -> None:
     """Refuse what `map` cannot read items from.
 
@@ -381,7 +299,7 @@ def _outputs_of(stream: OutputStream) -> Iterator[Any]:
             return
 
 
-def _close_after(session: _Closing, error: BaseException) -> None:
+def close_after(session: _Closing, error: BaseException) -> None:
     """Close; what goes wrong is told together with the error that came before."""
     session.break_off_after(error)
     try:

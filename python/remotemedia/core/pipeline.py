@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from typing import Self
 
-    from remotemedia.sessions import Opening
+    from remotemedia._opening import Opening
 
 __all__ = ["Pipeline"]
 
@@ -192,8 +192,8 @@ class Pipeline(GraphOwner):
         Raises:
             PipelineError: If an option is unknown or out of range, or the pipeline cannot run.
         """
+        from remotemedia._opening import Opening
         from remotemedia.core._options import session_settings
-        from remotemedia.sessions import Opening
 
         settings, defaults = session_settings(options)
         graph = self.to_graph()

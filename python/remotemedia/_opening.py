@@ -1,0 +1,107 @@
+"""A pipeline about to be opened: `pipeline.open()` answers one, and `with` opens it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from remotemedia._core import Opener
+from remotemedia._failures import throw
+from remotemedia.exceptions import PipelineError
+from remotemedia.sessions import CLOSE_TIMEOUT_SECS, HOW_TO_OPEN, Session, close_after, open_session
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from remotemedia._async_session import AsyncSession
+    from remotemedia.core._graph import Graph
+
+__all__ = ["Opening"]
+
+
+class Opening:
+    """A pipeline about to be opened: `with` gives a `Session`, `async with` an `AsyncSession`."""
+
+    def __init__(self, graph: Graph, settings: dict[str, Any]) -> None:
+        """Take a checked graph and checked settings; nothing is opened yet."""
+        self._graph = graph
+        self._settings = settings
+        self._session: Any = None
+        self._is_entered = False
+
+    def __repr__(self) -> str:
+        """Say which pipeline this is, and how it is opened."""
+        state = "open" if self._is_entered else f"not open; open it by {HOW_TO_OPEN}"
+        return f"<Opening of pipeline '{self._graph.name}': {state}>"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Say where the words of a session are."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        text = f"'Opening' object has no attribute '{name}'"
+        if hasattr(Session, name):
+            text = f"Pipeline '{self._graph.name}' has no {name}() before its session: {HOW_TO_OPEN}"
+        raise AttributeError(text)
+
+    def __iter__(self) -> NoReturn:
+        """Say what can be iterated over."""
+        raise TypeError(f"Iterate over the session of pipeline '{self._graph.name}': {HOW_TO_OPEN}")
+
+    __aiter__ = __iter__
+
+    def __enter__(self) -> Session:
+        """Initialize the nodes."""
+        self._begin()
+        try:
+            self._session = session = open_session(Session, self._graph, self._settings, Opener())
+        except BaseException:
+            self._is_entered = False
+            raise
+        return session  # type: ignore[no-any-return]
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Finish what was put in, then close; after an exception close at once."""
+        session: Session = self._end()
+        if error is None:
+            try:
+                session.finish()
+            except BaseException as failure:  # noqa: BLE001 - Raised again when all is closed.
+                error = failure
+                close_after(session, error)
+                throw(error)
+            session.close_now(CLOSE_TIMEOUT_SECS)
+        else:
+            close_after(session, error)
+
+    async def __aenter__(self) -> AsyncSession:
+        """Initialize the nodes, beside the event loop."""
+        from remotemedia._async_session import enter
+
+        self._begin()
+        try:
+            self._session = session = await enter(self._graph, self._settings)
+        except BaseException:
+            self._is_entered = False
+            raise
+        return session
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Finish what was put in, then close; after an exception close at once."""
+        from remotemedia._async_session import leave
+
+        await leave(self._end(), error)
+
+    def _begin(self) -> None:
+        if self._is_entered:
+            raise PipelineError(
+                f"Pipeline '{self._graph.name}' is open by this object already; "
+                "call pipeline.open() again for another session"
+            )
+        self._is_entered = True
+
+    def _end(self) -> Any:
+        session, self._session, self._is_entered = self._session, None, False
+        return session
