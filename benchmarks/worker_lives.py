@@ -25,39 +25,23 @@ if TYPE_CHECKING:
 __all__ = ["FIGURES"]
 
 ITEMS = 200
-WORK_SECS = 0.001
-
-
-def _turns() -> int:
-    """As many turns as take a millisecond on this machine."""
-    node = Spin(10_000)
-    best = min(_secs_of(node) for _ in range(50))
-    return round(node.turns * WORK_SECS / best)
-
-
-def _secs_of(node: Spin) -> float:
-    started = perf_counter()
-    node.process(1)
-    return perf_counter() - started
 
 
 def two_workers(effort: Effort) -> Samples:
     """Two nodes in a worker each."""
-    turns = _turns()
-    nodes = [with_options(Spin(turns), placement="process", queue_size=64) for _ in range(2)]
-    return _to_inline(nodes, [Spin(turns), Spin(turns)], effort)
+    nodes = [with_options(Spin(), placement="process", queue_size=64) for _ in range(2)]
+    return _to_inline(nodes, [Spin(), Spin()], effort)
 
 
 def two_pipes(effort: Effort) -> Samples:
     """The same two nodes, by hand."""
-    turns = _turns()
     spawn = multiprocessing.get_context("spawn")
     (first_out, first_in), (second_out, second_in), (last_out, last_in) = (
         spawn.Pipe(duplex=False) for _ in range(3)
     )
     processes = [
-        spawn.Process(target=_work, args=(Spin(turns), first_out, second_in)),
-        spawn.Process(target=_work, args=(Spin(turns), second_out, last_in)),
+        spawn.Process(target=_work, args=(Spin(), first_out, second_in)),
+        spawn.Process(target=_work, args=(Spin(), second_out, last_in)),
     ]
     for process in processes:
         process.start()
@@ -68,7 +52,7 @@ def two_pipes(effort: Effort) -> Samples:
         return (last_out.recv() for _ in items)
 
     try:
-        with Pipeline([Spin(turns), Spin(turns)]).open() as alone:
+        with Pipeline([Spin(), Spin()]).open() as alone:
             return alternate(lambda: _millis(by_hand), lambda: _millis(alone.map), effort.rounds(12))
     finally:
         first_in.send(None)
@@ -77,6 +61,7 @@ def two_pipes(effort: Effort) -> Samples:
 
 
 def _work(node: Spin, before: Connection, behind: Connection) -> None:
+    node.initialize()
     while (item := before.recv()) is not None:
         behind.send(node.process(item))
     behind.send(None)
@@ -84,8 +69,7 @@ def _work(node: Spin, before: Connection, behind: Connection) -> None:
 
 def two_replicas(effort: Effort) -> Samples:
     """One node in two workers."""
-    turns = _turns()
-    return _to_inline([with_options(Spin(turns), placement="process", replicas=2)], [Spin(turns)], effort)
+    return _to_inline([with_options(Spin(), placement="process", replicas=2)], [Spin()], effort)
 
 
 def _to_inline(nodes: list[Any], inline: list[Any], effort: Effort) -> Samples:

@@ -230,7 +230,12 @@ impl<P: Payload> Client<P> for Outbox<P> {
         let mut state = self.lock();
         state.under_way = state.under_way.saturating_sub(1);
         match outcome {
-            // The stream goes on with the next input.
+            // The stream goes on with the next input: who waits in `next` has nothing to see, and is not woken.
+            Ok(()) | Err(RunError::Interrupted | RunError::Cancelled)
+                if self.on_news.is_none() && !(state.is_ended && state.under_way == 0) =>
+            {
+                return;
+            }
             Ok(()) | Err(RunError::Interrupted | RunError::Cancelled) => {}
             Err(RunError::Closed) if state.is_closed => {}
             // Whoever leaves hears of one failure.

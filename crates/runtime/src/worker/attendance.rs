@@ -6,7 +6,6 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::fd::AsFd;
 
 use super::answers::News;
 use super::link::{Received, Transport};
@@ -41,6 +40,19 @@ pub(crate) struct End {
     pub(super) is_in_order: bool,
     /// A node could not be brought where the one before was.
     pub(super) has_lost_its_way: bool,
+}
+
+/// What a wait has found.
+#[allow(clippy::struct_excessive_bools, reason = "each is about somebody else")]
+#[derive(Default)]
+struct Found {
+    /// Somebody wants the keeper to look.
+    has_call: bool,
+    /// The worker says something beside its answers.
+    has_control: bool,
+    /// It writes to one of its streams, or ends.
+    has_stirred: bool,
+    has_answers: bool,
 }
 
 /// One process, as it is attended to.
@@ -99,22 +111,26 @@ impl<P: Payload> Attendance<'_, P> {
     /// Wait for something to happen, and see to it; `false` when the process has ended.
     fn look(&mut self) -> bool {
         let is_reading = self.claim_reading();
-        self.wait(is_reading);
-        if let Some(wake) = &self.wake {
+        let found = self.wait(is_reading);
+        if found.has_call && let Some(wake) = &self.wake {
             rustix::io::read(wake, &mut [0; 8]).ok();
         }
-        let (border, node_ids) = (&self.remote.border, &self.remote.spec.node_ids);
-        self.process.read_lines(|said, line| border.said(node_ids, said, line));
-        self.read_control();
-        let mut is_there = true;
+        if found.has_stirred {
+            let (border, node_ids) = (&self.remote.border, &self.remote.spec.node_ids);
+            self.process.read_lines(|said, line| border.said(node_ids, said, line));
+        }
+        if found.has_control {
+            self.read_control();
+        }
+        let is_there = !found.has_answers || self.read_answers();
         if is_reading {
-            is_there = self.read_answers();
             self.leave_reading();
         }
         self.say_trouble();
         // One that is through need not close its socket: what it has forked may have it, too.
         let is_through = self.has_cleaned_up || self.has_refused;
-        if !is_there || is_through || self.process.has_ended() {
+        let may_have_ended = found.has_stirred || found.has_control;
+        if !is_there || is_through || (may_have_ended && self.process.has_ended()) {
             return false;
         }
         if self.is_ready {
@@ -145,20 +161,32 @@ impl<P: Payload> Attendance<'_, P> {
         }
     }
 
-    fn wait(&self, is_reading: bool) {
+    fn wait(&self, is_reading: bool) -> Found {
         // Whoever read before may have left something that is here already.
         let is_here = is_reading && self.line.link.has_read();
         let patience = if is_here { Some(Duration::ZERO) } else { self.patience() };
         let mut of_data = PollFlags::empty();
         of_data.set(PollFlags::IN, is_reading);
         of_data.set(PollFlags::OUT, self.has_unwritten);
-        let others = self.wake.iter().map(AsFd::as_fd).chain([self.line.control.as_fd()]).chain(self.process.fds());
-        let mut fds: Vec<PollFd<'_>> = others.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+        let mut fds = vec![PollFd::from_borrowed_fd(self.line.control.as_fd(), PollFlags::IN)];
+        fds.extend(self.process.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        let of_process = 1..fds.len();
+        let of_wake = of_process.end..of_process.end + usize::from(self.wake.is_some());
+        fds.extend(self.wake.iter().map(|wake| PollFd::new(wake, PollFlags::IN)));
         if !of_data.is_empty() {
             fds.push(PollFd::from_borrowed_fd(self.line.link.as_fd(), of_data));
         }
-        // A wait that ends too early is begun again.
-        rustix::event::poll(&mut fds, patience.map(timespec).as_ref()).ok();
+        if rustix::event::poll(&mut fds, patience.map(timespec).as_ref()).is_err() {
+            // A wait that ends too early is begun again.
+            return Found { has_answers: is_here, ..Found::default() };
+        }
+        let has = |fds: &[PollFd<'_>]| fds.iter().any(|fd| !fd.revents().is_empty());
+        Found {
+            has_control: has(&fds[..1]),
+            has_stirred: has(&fds[of_process]),
+            has_call: has(&fds[of_wake.clone()]),
+            has_answers: is_here || (is_reading && has(&fds[of_wake.end..])),
+        }
     }
 
     /// For how long nothing need be looked at.
