@@ -71,7 +71,7 @@ pub struct WorkerMetrics {
     pub sent_bytes: u64,
     /// Bytes that came from them.
     pub received_bytes: u64,
-    /// The time that items spent between here and the nodes, on the way and waiting for their turn.
+    /// The time that items which were answered spent between here and the nodes, on the way and waiting for their turn.
     pub transport_us: u64,
     /// Processor time of the workers, in the system's ticks of mostly 10 ms.
     pub cpu_us: u64,
@@ -102,8 +102,6 @@ pub(crate) struct Recorder {
     /// Failures that were seen to at the node.
     set_aside: Option<Arc<AtomicU64>>,
     pub(crate) initialize: Duration,
-    /// Between the moment when items were begun here and the one when their answers were there, of those that are worked on elsewhere.
-    pub(crate) round_trips: Duration,
 }
 
 impl Recorder {
@@ -118,7 +116,6 @@ impl Recorder {
             errors: 0,
             set_aside: None,
             initialize: Duration::ZERO,
-            round_trips: Duration::ZERO,
         }
     }
 
@@ -146,21 +143,10 @@ impl Recorder {
         self.items_out += other.items_out;
         self.errors += other.errors();
         self.initialize += other.initialize;
-        self.round_trips += other.round_trips;
-    }
-
-    /// The time in calls of `process`.
-    pub(crate) fn called_for(&self) -> Duration {
-        self.inside
     }
 
     pub(crate) fn inside(&self) -> Duration {
         self.inside + self.initialize
-    }
-
-    /// The time of round trips that was not spent in nodes.
-    pub(crate) fn transport(&self, inside: Duration) -> Duration {
-        self.round_trips.saturating_sub(inside)
     }
 
     pub(crate) fn report(&self, node_id: &str, node_type: &str, placement: &str) -> NodeMetrics {

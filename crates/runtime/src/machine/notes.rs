@@ -24,10 +24,8 @@ impl<P: Payload> Machine<P> {
         // A generator is noted when it has ended, with all the time that it took.
         let has_ended = !matches!(answer, Ok(Outputs::Many(_)));
         if self.works_elsewhere {
-            self.record(node, |recorder| {
-                recorder.items_in += 1;
-                recorder.round_trips += took;
-            });
+            // How long the nodes took is told by those who know it.
+            self.record(node, |recorder| recorder.items_in += 1);
             let outputs = u64::from(matches!(answer, Ok(Outputs::One(_))));
             self.record(self.nodes.len() - 1, |recorder| recorder.items_out += outputs);
             return;
@@ -57,10 +55,6 @@ impl<P: Payload> Machine<P> {
     /// A node took several items in one call.
     pub(crate) fn count_batch(&mut self, node: usize, items: usize, took: Duration) {
         self.record(node, |recorder| recorder.items_in += items as u64);
-        if self.works_elsewhere {
-            self.record(node, |recorder| recorder.round_trips += took);
-            return;
-        }
         self.note_step(node, Phase::Process, took);
     }
 

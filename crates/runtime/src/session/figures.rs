@@ -43,10 +43,7 @@ impl<P: Payload> Session<P> {
                 sum.add(figures);
                 sum
             });
-            if let Some(mut worker) = worker {
-                let members = &core.plan.stages()[stage.index].nodes;
-                let inside = members.iter().map(|&node| recorders[node].called_for()).sum();
-                worker.transport_us = whole_micros(recorders[members[0]].transport(inside));
+            if let Some(worker) = worker {
                 first.restarts = worker.restarts;
                 first.worker = Some(worker);
             }

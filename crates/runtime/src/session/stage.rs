@@ -68,11 +68,8 @@ impl<P: Payload> Unit<P> {
 
     /// A call that was begun by `Node::start` has ended.
     pub(crate) fn count_call(&self, took: Duration, outputs: usize) {
-        let Some(recorders) = &self.recorders else { return };
-        if self.elsewhere.is_some() {
-            // How long the nodes took is told by those who know it.
-            recorders.note(0, |recorder| recorder.round_trips += took);
-        } else {
+        // How long nodes elsewhere took is told by those who know it.
+        if let Some(recorders) = self.recorders.as_ref().filter(|_| self.elsewhere.is_none()) {
             recorders.note(0, |recorder| recorder.called(took));
         }
         self.count_outputs(outputs);

@@ -1,6 +1,8 @@
 //! What comes back from a worker, on its way to whoever waits for it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::channel::{Channel, Drawn};
 use super::link::Received;
@@ -54,6 +56,10 @@ impl<P: Payload> Remote<P> {
             Kind::Steps => {
                 if let Some(tell) = self.tell_step.get() {
                     steps::read(&letter.body).for_each(|(node, took)| tell(node, took));
+                }
+                let pending = &mut self.lock().pending;
+                if let Some(pending) = pending.get_mut(&head.number) {
+                    pending.inside += steps::read(&letter.body).map(|(_, took)| took).sum::<Duration>();
                 }
                 None
             }
@@ -129,6 +135,10 @@ impl<P: Payload> Remote<P> {
     fn take(&self, number: u64) -> Option<Reply<P>> {
         let mut state = self.lock();
         let pending = state.pending.remove(&number)?;
+        if let Some(transport) = pending.transport() {
+            let nanos = u64::try_from(transport.as_nanos()).unwrap_or(u64::MAX);
+            self.figures.transport_ns.fetch_add(nanos, Ordering::Relaxed);
+        }
         let done = state.kept.note_done(number, pending.job);
         drop(state);
         // What an item does when it is let go of must not meet the lock.

@@ -112,7 +112,9 @@ impl<P: Payload> Attendance<'_, P> {
     fn look(&mut self) -> bool {
         let is_reading = self.claim_reading();
         let found = self.wait(is_reading);
-        if found.has_call && let Some(wake) = &self.wake {
+        if found.has_call
+            && let Some(wake) = &self.wake
+        {
             rustix::io::read(wake, &mut [0; 8]).ok();
         }
         if found.has_stirred {

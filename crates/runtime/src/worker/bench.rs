@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::Arrived;
 use super::letter::Letter;
 use super::link::{Received, Transport};
-use super::out::{Answer, Out, SHORT_WAIT, answer_all};
+use super::out::{Answer, Out, SHORT_WAIT, answer_but_last};
 use super::page::Page;
 use super::process::usage;
 use super::remote::LOOK;
@@ -217,20 +217,21 @@ impl<P: Payload> Bench<P> {
         if head.is_replay {
             return None;
         }
-        let Some(output) = output else {
-            self.out.done(head.number);
-            return None;
-        };
-        let sent = self.out.output(Head::new(Kind::Output, head.number).last(), &output);
+        let sent = self.out.last(head.number, output.as_ref());
         sent.err().map(|fault| (node, phase, fault))
     }
 
     fn work_on_batch(&mut self, head: Head, letters: Vec<Arrived>) {
         let items: Result<Vec<P>, _> = letters.into_iter().map(|letter| self.out.border.unpack(letter)).collect();
         self.machine.progress.enter(0, head.number);
+        let begun = Instant::now();
         let answers = items.and_then(|items| self.machine.nodes[0].process_batch(items));
+        let took = begun.elapsed();
         self.machine.progress.leave();
         let out = self.out.clone();
+        if self.steps.is_some() && !head.is_replay {
+            Steps::post_one(&out.link, head.number, took);
+        }
         out.came_back(answers.as_ref().err());
         let states = self.pack_states(&out, Phase::Process);
         let (states, unsaid) = states.map_or_else(|(.., fault)| (Vec::new(), Some(fault)), |states| (states, None));
@@ -259,9 +260,14 @@ impl<P: Payload> Bench<P> {
         let (out, at_work) = (self.out.clone(), Arc::clone(&self.at_work));
         self.at_work.count.fetch_add(1, Ordering::AcqRel);
         let number = head.number;
+        let (has_steps, begun) = (self.steps.is_some(), Instant::now());
         let done = move |answer: Result<Outputs<P>, P::Fault>| {
             at_work.end_early.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
-            if let Err(fault) = answer.and_then(|outputs| answer_all(&out, number, outputs)) {
+            let last = answer.and_then(|outputs| answer_but_last(&out, number, outputs));
+            if has_steps {
+                Steps::post_one(&out.link, number, begun.elapsed());
+            }
+            if let Err(fault) = last.and_then(|last| out.last(number, last.as_ref())) {
                 out.fault(number, 0, Phase::Process, &fault);
             }
             at_work.count.fetch_sub(1, Ordering::AcqRel);

@@ -37,7 +37,8 @@ impl<P: Payload> Remote<P> {
             let number = state.next_number;
             state.next_number += 1;
             send(&line, number, &job, letters, false);
-            let pending = Pending { job, reply: Reply::Direct, emitted: 0, repeated: 0, deaths: 0, is_sent: true };
+            let mut pending = Pending::new(job, Reply::Direct, None);
+            pending.note_sent(self.moment());
             state.pending.insert(number, pending);
             state.reader = Reader::Direct;
             state.direct_answer = None;

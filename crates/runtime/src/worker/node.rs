@@ -302,7 +302,7 @@ impl<P: Payload> Elsewhere for Remote<P> {
             redeliveries: figures.redeliveries.load(Ordering::Relaxed),
             sent_bytes: figures.sent_bytes.load(Ordering::Relaxed) + sent,
             received_bytes: figures.received_bytes.load(Ordering::Relaxed) + received,
-            transport_us: 0,
+            transport_us: figures.transport_ns.load(Ordering::Relaxed) / 1000,
             cpu_us: figures.ended_cpu_us.load(Ordering::Relaxed) + alive.cpu_us,
             resident_bytes: if usage.is_some() {
                 alive.resident_bytes

@@ -79,6 +79,15 @@ impl<P: Payload> Out<P> {
         Ok(())
     }
 
+    /// The last output of an item, or that there is none.
+    pub(super) fn last(&self, number: u64, output: Option<&P>) -> Result<(), P::Fault> {
+        let Some(output) = output else {
+            self.done(number);
+            return Ok(());
+        };
+        self.output(Head::new(Kind::Output, number).last(), output)
+    }
+
     pub(super) fn done(&self, number: u64) {
         self.came_back(None);
         self.link.post(Head::new(Kind::Done, number), self.link.letter());
@@ -97,20 +106,22 @@ impl<P: Payload> Out<P> {
     }
 }
 
-/// Send all outputs of an item, and that these were all.
-pub(super) fn answer_all<P: Payload>(out: &Out<P>, number: u64, outputs: Outputs<P>) -> Result<(), P::Fault> {
-    let head = Head::new(Kind::Output, number);
+/// Send the outputs of an item but for one that can say that it is the last.
+pub(super) fn answer_but_last<P: Payload>(
+    out: &Out<P>,
+    number: u64,
+    outputs: Outputs<P>,
+) -> Result<Option<P>, P::Fault> {
     match outputs {
-        Outputs::None => out.done(number),
-        Outputs::One(output) => out.output(head.last(), &output)?,
+        Outputs::None => Ok(None),
+        Outputs::One(output) => Ok(Some(output)),
         Outputs::Many(mut stream) => {
             while let Some(output) = stream.next()? {
-                out.output(head, &output)?;
+                out.output(Head::new(Kind::Output, number), &output)?;
             }
-            out.done(number);
+            Ok(None)
         }
     }
-    Ok(())
 }
 
 /// Takes the outputs for one item. Each waits for the next, so that the last one can say that it is.

@@ -66,7 +66,7 @@ impl<P: Payload> Remote<P> {
                     self.changed.notify_all();
                     return;
                 };
-                pending.is_sent = true;
+                pending.note_sent(self.moment());
                 (number, Arc::clone(&pending.job))
             };
             let (number, job) = next;

@@ -67,6 +67,10 @@ pub(crate) struct Pending<P: Payload> {
     /// Workers that died while they were at it.
     pub(crate) deaths: usize,
     pub(crate) is_sent: bool,
+    /// When it was sent last, where figures are collected.
+    since: Option<Instant>,
+    /// How long nodes were at it since then.
+    pub(super) inside: Duration,
 }
 
 /// Where the worker is in its life.
@@ -116,6 +120,8 @@ pub(crate) struct Figures {
     pub(crate) redeliveries: AtomicU64,
     pub(crate) sent_bytes: AtomicU64,
     pub(crate) received_bytes: AtomicU64,
+    /// Between the moment when jobs were sent to the worker that did them and the one when they were done, less the calls of nodes.
+    pub(crate) transport_ns: AtomicU64,
     /// The process of the moment, or 0.
     pub(crate) process: AtomicU64,
     /// Processor time of those that have ended, and memory of the last that did so in order.
@@ -169,6 +175,11 @@ impl<P: Payload> Remote<P> {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State<P>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Now, where figures are collected.
+    pub(super) fn moment(&self) -> Option<Instant> {
+        self.spec.with_metrics.then(Instant::now)
     }
 
     /// Let the keeper look at what has changed.
@@ -227,7 +238,9 @@ impl<P: Payload> Remote<P> {
             }
             for ((job, reply), letters) in jobs.drain(..).zip(written) {
                 match letters {
-                    Ok(letters) => state.enter(line.as_deref(), job, reply, letters),
+                    Ok(letters) => {
+                        state.enter(line.as_deref(), Pending::new(job, reply, self.moment()), letters);
+                    }
                     // What it refers to is not let go of under the lock.
                     Err(fault) => refused.push((job, reply, fault)),
                 }
@@ -292,14 +305,32 @@ impl<P: Payload> Remote<P> {
 
 impl<P: Payload> State<P> {
     /// A job is under way: sent, if there are letters.
-    fn enter(&mut self, line: Option<&Line>, job: Arc<Job<P>>, reply: Reply<P>, letters: Option<Vec<Letter<'_>>>) {
+    fn enter(&mut self, line: Option<&Line>, pending: Pending<P>, letters: Option<Vec<Letter<'_>>>) {
         let number = self.next_number;
         self.next_number += 1;
         let is_sent = letters.is_some();
         if let (Some(line), Some(letters)) = (line, letters) {
-            send(line, number, &job, letters, false);
+            send(line, number, &pending.job, letters, false);
         }
-        self.pending.insert(number, Pending { job, reply, emitted: 0, repeated: 0, deaths: 0, is_sent });
+        self.pending.insert(number, Pending { is_sent, ..pending });
+    }
+}
+
+impl<P: Payload> Pending<P> {
+    pub(super) fn new(job: Arc<Job<P>>, reply: Reply<P>, since: Option<Instant>) -> Self {
+        Self { job, reply, emitted: 0, repeated: 0, deaths: 0, is_sent: false, since, inside: Duration::ZERO }
+    }
+
+    /// It is sent to another worker.
+    pub(super) fn note_sent(&mut self, since: Option<Instant>) {
+        self.is_sent = true;
+        self.since = since;
+        self.inside = Duration::ZERO;
+    }
+
+    /// How long it was neither here nor in a node.
+    pub(super) fn transport(&self) -> Option<Duration> {
+        self.since.map(|since| since.elapsed().saturating_sub(self.inside))
     }
 }
 

@@ -31,6 +31,13 @@ impl Steps {
             link.post(Head::new(Kind::Steps, number), letter);
         }
     }
+
+    /// Send the only step of an item, or of a batch of them, which no observer has seen.
+    pub(super) fn post_one(link: &Link, number: u64, took: Duration) {
+        let mut letter = link.letter();
+        letter.write(&step(0, took));
+        link.post(Head::new(Kind::Steps, number), letter);
+    }
 }
 
 impl Observer for Steps {
@@ -41,10 +48,16 @@ impl Observer for Steps {
             return;
         }
         let node = self.node_ids.iter().position(|id| id == node_id).unwrap_or(0);
-        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-        steps.extend_from_slice(&u16::try_from(node).unwrap_or(u16::MAX).to_le_bytes());
-        steps.extend_from_slice(&u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).to_le_bytes());
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&step(node, took));
     }
+}
+
+/// One step as it is told.
+fn step(node: usize, took: Duration) -> [u8; STEP_LEN] {
+    let mut step = [0; STEP_LEN];
+    step[..2].copy_from_slice(&u16::try_from(node).unwrap_or(u16::MAX).to_le_bytes());
+    step[2..].copy_from_slice(&u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).to_le_bytes());
+    step
 }
 
 /// The steps that a letter tells of.
