@@ -392,3 +392,16 @@ def test_an_output_that_cannot_be_sent_fails_alone(ask):
     assert isinstance(cause, SerializationError)
     assert cause.attribute == "[0]"
     assert ask("is_writeable", np.ones(1))
+
+
+class TakesTooMuch:
+    def __reduce__(self):
+        raise MemoryError("no room for it")
+
+
+def test_an_item_for_whose_pickle_there_is_no_memory_says_so():
+    """It was said not to be serializable."""
+    with in_worker(Echo()).open() as session, pytest.raises(NodeError) as caught:
+        session.call(TakesTooMuch())
+
+    assert (type(caught.value.__cause__), str(caught.value.__cause__)) == (MemoryError, "no room for it")

@@ -20,14 +20,14 @@ PROGRAM = Path(__file__).with_name("worker_limits.py")
 SUMS = [number * 2_000_000 for number in range(6)]
 
 
-def run(limit):
-    words = [sys.executable, PROGRAM, limit]
+def run(*limits):
+    words = [sys.executable, PROGRAM, *limits]
     done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=50)
     return json.loads(done.stdout), done.stderr
 
 
 def test_arrays_cross_in_memory_that_has_no_name():
-    found, said = run("nothing")
+    found, said = run()
 
     assert found == {"sums": SUMS, "has_large": True, "is_deleted": True, "is_memfd": True, "names": []}
     assert said == ""
@@ -157,3 +157,13 @@ class ForksAndWrites(Node):
 def test_what_a_fork_writes_to_the_array_of_its_node_stays_there():
     with Pipeline("p").add_node(ForksAndWrites(), placement="process").open() as session:
         assert session.call(7) == 1.0
+
+
+@pytest.mark.parametrize("limits", [("address space",), ("files", "address space")])
+def test_an_item_for_which_there_is_no_memory_fails_alone(limits):
+    """It cost the session, or ended the whole program where it came over the socket."""
+    found, _said = run(*limits)
+
+    refused = "MemoryError"
+    outcomes = [10, 5_000_000, refused, refused, 5_000_000, 10, refused, 100_000, 10]
+    assert found == {"outcomes": outcomes, "restarts": 0}

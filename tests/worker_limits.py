@@ -1,4 +1,4 @@
-"""A program whose workers have little shared memory, or none: `worker_limits.py LIMIT`."""
+"""A program whose workers have little shared memory, or none: `worker_limits.py LIMIT…`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 from leftovers import children
 
 from remotemedia import Pipeline
+from remotemedia.exceptions import NodeError
 
 # The numbers of the call in the tables of the kernel.
 MEMFD_CREATE = {"x86_64": 319, "aarch64": 279}
@@ -27,6 +28,13 @@ ALLOW, REFUSE = 0x7FFF0000, 0x00050000
 class Double:
     def process(self, item):
         return item * 2
+
+
+class Makes:
+    """Answers with so many bytes, and takes any."""
+
+    def process(self, item):
+        return b"x" * item if isinstance(item, int) else len(item)
 
 
 class Returns:
@@ -88,6 +96,28 @@ def use_many_buffers():
     print(json.dumps({"equal": sum(are_equal), "restarts": node["restarts"]}))  # noqa: T201 - As above.
 
 
+def use_little_memory():
+    """Items that fit in what memory is left, and some that do not, in both directions."""
+    large = b"y" * 60_000_000
+
+    def outcome(item):
+        try:
+            answer = session.call(item)
+        except NodeError as error:
+            return type(error.__cause__).__name__
+        return answer if isinstance(answer, int) else len(answer)
+
+    pipeline = Pipeline("p").add_node(Makes(), id="node", placement="process")
+    with pipeline.open(enable_metrics=True) as session:
+        session.call(1)
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + 40_000_000, resource.RLIM_INFINITY))
+        items = (10, 5_000_000, 60_000_000, 300_000_000, 5_000_000, 10, large, b"z" * 100_000, 10)
+        outcomes = [outcome(item) for item in items]
+        [node] = session.metrics()["node_metrics"]
+    print(json.dumps({"outcomes": outcomes, "restarts": node["restarts"]}))  # noqa: T201 - As above.
+
+
 def use_shared_memory():
     """Arrays on two workers, and what carried them."""
     pipeline = Pipeline("p").add_node(Double(), id="node", placement="process", replicas=2)
@@ -108,13 +138,11 @@ def main():
         "files": limit_files,
         "memfd": forbid_memfd,
         "open files": limit_open_files,
-        "nothing": lambda: None,
     }
-    limits[sys.argv[1]]()
-    if sys.argv[1] == "open files":
-        use_many_buffers()
-    else:
-        use_shared_memory()
+    uses = {"open files": use_many_buffers, "address space": use_little_memory}
+    for limit in sys.argv[1:]:
+        limits.get(limit, lambda: None)()
+    uses.get(sys.argv[-1], use_shared_memory)()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use pyo3::exceptions::PyException;
+use pyo3::exceptions::{PyException, PyMemoryError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -55,6 +55,8 @@ impl PythonBorder {
                 }
             }
             Err(error) if !error.is_instance_of::<PyException>(py) => return Err(error),
+            // The slower way takes more of it.
+            Err(error) if error.is_instance_of::<PyMemoryError>(py) => return Err(error),
             // What the C pickler cannot do, the slower way may.
             Err(_) => {}
         }
@@ -133,6 +135,11 @@ impl Border<Object> for PythonBorder {
             }
             Ok(Object(unpickle_own(py, letter, 0)?.unbind()))
         })
+    }
+
+    fn no_memory(&self, bytes: usize) -> PyErr {
+        let place = if self.is_in_worker { "in the worker" } else { "here" };
+        PyMemoryError::new_err(format!("There is no memory {place} for {bytes} bytes on their way across"))
     }
 
     fn pack_fault(&self, fault: &PyErr) -> Vec<u8> {

@@ -8,7 +8,7 @@ use super::channel::{Channel, Drawn};
 use super::link::Received;
 use super::remote::{Remote, Reply};
 use super::wire::{Head, Kind, phase_of};
-use super::{Arrived, steps};
+use super::{Arrived, steps, unpack};
 use crate::{Outputs, Payload};
 
 /// What came of a job, to be told when the teller holds nothing that the one who hears it may need.
@@ -43,7 +43,7 @@ impl<P: Payload> Remote<P> {
                     None
                 }
             }
-            Kind::Output => match self.border.unpack(letter) {
+            Kind::Output => match unpack(&*self.border, letter) {
                 Ok(output) if head.is_last => self.finish(head.number, Ok(Outputs::One(output))),
                 Ok(output) => self.note_output(head.number, output),
                 Err(fault) => self.finish(head.number, Err(fault)),
@@ -101,7 +101,7 @@ impl<P: Payload> Remote<P> {
     }
 
     fn take_in_of_batch(&self, head: Head, letter: Arrived) -> Option<News<P>> {
-        let unpacked = self.border.unpack(letter);
+        let unpacked = unpack(&*self.border, letter);
         let fault = {
             let mut state = self.lock();
             match (state.pending.get_mut(&head.number).map(|pending| &mut pending.reply), unpacked) {

@@ -252,7 +252,11 @@ impl<P: Payload> Attendance<'_, P> {
         match received.head.kind {
             Kind::Ready => {
                 self.is_ready = true;
-                self.remote.redeliver(&self.line, received.head.extra > 0);
+                if let Err(fault) = self.remote.redeliver(&self.line, received.head.extra > 0) {
+                    self.has_lost_its_way = true;
+                    self.remote.note_fault(0, fault);
+                    self.process.kill();
+                }
             }
             Kind::Fault if !self.is_ready => {
                 self.has_refused = true;

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Arrived;
 use super::letter::Letter;
 use super::link::{Received, Transport};
 use super::out::{Answer, Out, SHORT_WAIT, answer_but_last};
@@ -15,6 +14,7 @@ use super::process::usage;
 use super::remote::LOOK;
 use super::steps::Steps;
 use super::wire::{Head, Kind, Wishes};
+use super::{Arrived, pack, unpack};
 use crate::machine::{Machine, Stop};
 use crate::node::EndEarly;
 use crate::progress::ProgressPlace;
@@ -159,7 +159,7 @@ impl<P: Payload> Bench<P> {
                     self.work_on_batch(head, letters);
                 }
             }
-            Kind::Item => match self.out.border.unpack(letter) {
+            Kind::Item => match unpack(&*self.out.border, letter) {
                 Ok(item) if self.is_concurrent => self.begin(head, item),
                 Ok(item) => self.work_on(head, Some(item)),
                 Err(fault) => self.out.fault(head.number, 0, Phase::Process, &fault),
@@ -197,7 +197,7 @@ impl<P: Payload> Bench<P> {
         let (states, unsaid) = states.map_or_else(|failed| (Vec::new(), Some(failed)), |states| (states, None));
         let failed = match outcome {
             Ok(()) if unsaid.is_some() => unsaid,
-            Ok(()) => self.answer_last(head, last_output, last, phase),
+            Ok(()) => self.answer_last(head, last_output.as_ref(), last, phase),
             Err(Stop::Node { node, phase, fault }) => Some((node, phase, fault)),
             Err(Stop::Sink(fault)) => Some((last, phase, fault)),
             Err(Stop::Cancelled) => None,
@@ -213,16 +213,16 @@ impl<P: Payload> Bench<P> {
     }
 
     /// Answer with the last output, or that there is none.
-    fn answer_last(&self, head: Head, output: Option<P>, node: usize, phase: Phase) -> Option<Failed<P>> {
+    fn answer_last(&self, head: Head, output: Option<&P>, node: usize, phase: Phase) -> Option<Failed<P>> {
         if head.is_replay {
             return None;
         }
-        let sent = self.out.last(head.number, output.as_ref());
+        let sent = self.out.last(head.number, output);
         sent.err().map(|fault| (node, phase, fault))
     }
 
     fn work_on_batch(&mut self, head: Head, letters: Vec<Arrived>) {
-        let items: Result<Vec<P>, _> = letters.into_iter().map(|letter| self.out.border.unpack(letter)).collect();
+        let items: Result<Vec<P>, _> = letters.into_iter().map(|letter| unpack(&*self.out.border, letter)).collect();
         self.machine.progress.enter(0, head.number);
         let begun = Instant::now();
         let answers = items.and_then(|items| self.machine.nodes[0].process_batch(items));
@@ -332,12 +332,12 @@ impl<P: Payload> Bench<P> {
         }
         self.done_since = 0;
         for (index, node) in self.machine.nodes.iter_mut().enumerate() {
-            let mut letter = out.link.letter();
             let told = node.snapshot();
             out.came_back(told.as_ref().err());
-            let state = told.and_then(|state| state.map(|state| out.border.pack(&state, &mut letter)).transpose());
+            let state =
+                told.and_then(|state| state.map(|state| pack(&*out.border, &state, out.link.letter())).transpose());
             match state {
-                Ok(Some(())) => states.push((index, letter)),
+                Ok(Some(letter)) => states.push((index, letter)),
                 Ok(None) => {}
                 Err(fault) => return Err((index, phase, fault)),
             }
@@ -355,7 +355,12 @@ impl<P: Payload> Bench<P> {
 
     /// A node that is not where it was must not go on as if it were.
     fn restore(&mut self, node: usize, letter: Arrived) {
-        let restored = self.out.border.unpack_own(letter).and_then(|state| self.machine.nodes[node].restore(state));
+        let border = &self.out.border;
+        let state = match letter.missing {
+            None => border.unpack_own(letter),
+            Some(bytes) => Err(border.no_memory(bytes)),
+        };
+        let restored = state.and_then(|state| self.machine.nodes[node].restore(state));
         self.out.came_back(restored.as_ref().err());
         if let Err(fault) = restored {
             self.out.fault(0, node, Phase::Initialize, &fault);

@@ -121,8 +121,9 @@ fn start<P: Payload>(remote: &Arc<Remote<P>>) -> Result<Process, LossCause> {
     line.link.post_files(wishes.hello(), vec![control_there, page_there]);
     let mut letter = line.link.letter();
     let written = (remote.spec.setup)(&mut letter);
+    let missing = letter.missing();
     line.link.post(Head::new(Kind::Setup, 0), letter);
-    if let Err(fault) = written {
+    if let Err(fault) = written.and_then(|()| missing.map_or(Ok(()), |bytes| Err(remote.border.no_memory(bytes)))) {
         remote.note_fault(0, fault);
         return Err(LossCause::NotStarted("its nodes cannot be written down".to_owned()));
     }

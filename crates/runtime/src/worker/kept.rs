@@ -13,8 +13,8 @@ pub(crate) struct Kept<P> {
     pub(crate) is_possible: bool,
     states: BTreeMap<usize, Arc<Arrived>>,
     since: Vec<(u64, Arc<Job<P>>)>,
-    /// States that have come, of a set that is not complete.
-    coming: Vec<(usize, Arc<Arrived>)>,
+    /// States that have come, of a set that is not complete; `None` for one for which there was no memory.
+    coming: Vec<(usize, Option<Arc<Arrived>>)>,
 }
 
 impl<P> Kept<P> {
@@ -36,11 +36,18 @@ impl<P> Kept<P> {
     /// between. Answers the jobs that nobody needs any more.
     #[must_use = "an item is let go of without a lock"]
     pub(crate) fn remember(&mut self, head: Head, state: Arrived) -> Vec<(u64, Arc<Job<P>>)> {
-        self.coming.push((usize::from(head.node), Arc::new(state)));
+        let state = state.missing.is_none().then(|| Arc::new(state));
+        self.coming.push((usize::from(head.node), state));
         if head.has_more {
             return Vec::new();
         }
-        self.states.extend(self.coming.drain(..));
+        let coming: Option<Vec<_>> =
+            self.coming.drain(..).map(|(node, state)| state.map(|state| (node, state))).collect();
+        let Some(coming) = coming else {
+            // The states before these still do.
+            return Vec::new();
+        };
+        self.states.extend(coming);
         let number = head.number;
         let (since, outdated) = std::mem::take(&mut self.since).into_iter().partition(|(done, _)| *done > number);
         self.since = since;

@@ -1,7 +1,8 @@
 //! One item on its way to the other process, in the writing.
 
 use super::memory::{Hold, Memory, Place};
-use super::wire::{self, Head};
+use super::outgoing::Outgoing;
+use super::wire::Head;
 
 /// A body longer than this goes by shared memory: it would not fit the socket beside others.
 const LONGEST_BODY: usize = 32 * 1024;
@@ -12,22 +13,30 @@ pub(super) const INLINE: u32 = u32::MAX >> 1;
 /// An item in the writing.
 pub struct Letter<'a> {
     memory: &'a Memory,
-    pub(super) body: Vec<u8>,
-    places: Vec<Place>,
+    body: Vec<u8>,
+    /// Where the buffers are, and the body if it `is_body_shared`.
+    pub(super) places: Vec<Place>,
+    is_body_shared: bool,
     /// The uses that the other side will take over.
     holds: Vec<Hold>,
     /// Buffers that go after the body.
     tail: Vec<u8>,
+    missing: Option<usize>,
 }
 
 impl<'a> Letter<'a> {
     pub(crate) fn new(memory: &'a Memory) -> Self {
-        Self { memory, body: Vec::new(), places: Vec::new(), holds: Vec::new(), tail: Vec::new() }
+        let (body, places, holds, tail) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { memory, body, places, is_body_shared: false, holds, tail, missing: None }
     }
 
     /// Add to the body.
     pub fn write(&mut self, bytes: &[u8]) {
-        self.body.extend_from_slice(bytes);
+        if self.body.try_reserve(bytes.len()).is_ok() {
+            self.body.extend_from_slice(bytes);
+        } else {
+            self.missing = Some(bytes.len());
+        }
     }
 
     /// Add a large buffer, which the other side can read in place. It is copied now, unless it lies in shared memory already.
@@ -36,21 +45,22 @@ impl<'a> Letter<'a> {
         if let Some((place, hold)) = lent {
             self.places.push(place);
             self.holds.push(hold);
-        } else {
+        } else if self.tail.try_reserve(bytes.len()).is_ok() {
             let start = self.tail.len() as u64;
             self.places.push(Place { is_readers: false, segment: INLINE, start, len: bytes.len() as u64 });
             self.tail.extend_from_slice(bytes);
+        } else {
+            self.missing = Some(bytes.len());
         }
     }
 
-    /// Whether it is a body alone, which travels as it is.
-    pub(super) fn is_small(&self) -> bool {
-        self.places.is_empty() && self.body.len() <= LONGEST_BODY
+    /// As many bytes there was no memory for. Without them the letter is worth nothing.
+    pub(super) fn missing(&self) -> Option<usize> {
+        self.missing
     }
 
-    /// The frame of the letter. The other side answers for its buffers from now on.
-    pub(super) fn close(mut self, head: Head) -> Vec<u8> {
-        let mut is_body_shared = false;
+    /// Move a large body to shared memory.
+    pub(super) fn share_body(&mut self) {
         if self.body.len() > LONGEST_BODY
             && self.tail.is_empty()
             && let Some((place, hold)) = self.memory.lend(&self.body)
@@ -58,12 +68,16 @@ impl<'a> Letter<'a> {
             self.places.push(place);
             self.holds.push(hold);
             self.body.clear();
-            is_body_shared = true;
+            self.is_body_shared = true;
         }
-        self.body.append(&mut self.tail);
-        let mut frame = Vec::with_capacity(self.body.len() + wire::HEAD_LEN + self.places.len() * wire::PLACE_LEN);
-        head.write(&self.places, &self.body, is_body_shared, &mut frame);
+    }
+
+    /// Let the frame of the letter wait to be written. The other side answers for its buffers from now on.
+    pub(super) fn hand_over(self, head: Head, outgoing: &mut Outgoing) {
+        let len = self.body.len() + self.tail.len();
+        head.write_front(&self.places, len, self.is_body_shared, outgoing.end());
+        outgoing.add(self.body);
+        outgoing.add(self.tail);
         self.holds.into_iter().for_each(Hold::hand_over);
-        frame
     }
 }

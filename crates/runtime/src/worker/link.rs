@@ -2,9 +2,9 @@
 //!
 //! Frames are collected and written together: whoever posts never waits, whoever flushes may. Many threads may post; each frame is whole.
 
-use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
@@ -15,13 +15,12 @@ use rustix::net::{
 };
 
 use super::Arrived;
+use super::incoming::{Come, Incoming};
 use super::letter::{INLINE, Letter};
-use super::memory::{Memory, View};
+use super::memory::{Memory, Place, View};
+use super::outgoing::Outgoing;
 use super::segment::PassedFile;
 use super::wire::{self, Head, Kind, Read};
-
-/// As much is asked of the socket at once.
-const CHUNK: usize = 64 * 1024;
 
 /// No frame needs more files at once.
 const MAX_FILES: usize = 8;
@@ -37,25 +36,6 @@ pub(crate) struct Received {
     pub(crate) head: Head,
     pub(crate) letter: Arrived,
     pub(crate) files: Vec<OwnedFd>,
-}
-
-/// Frames that wait to be written.
-#[derive(Default)]
-struct Outgoing {
-    bytes: Vec<u8>,
-    /// As many of them are written.
-    written: usize,
-    /// Each goes with the byte at this place.
-    files: Vec<(usize, PassedFile)>,
-}
-
-struct Incoming {
-    bytes: Vec<u8>,
-    start: usize,
-    end: usize,
-    files: VecDeque<OwnedFd>,
-    /// Nothing more comes.
-    has_ended: bool,
 }
 
 /// What carries frames and large buffers between two processes.
@@ -105,13 +85,12 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) fn new(socket: OwnedFd) -> Self {
-        let incoming = Incoming { bytes: vec![0; CHUNK], start: 0, end: 0, files: VecDeque::new(), has_ended: false };
         Self {
             socket,
             memory: Memory::default(),
             outgoing: Mutex::default(),
             writing: Mutex::default(),
-            incoming: Mutex::new(incoming),
+            incoming: Mutex::new(Incoming::new()),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
         }
@@ -124,28 +103,22 @@ impl Link {
 
     /// Let a frame wait that brings files with it.
     pub(crate) fn post_files(&self, head: Head, files: Vec<OwnedFd>) {
-        let mut outgoing = lock(&self.outgoing);
-        let at = outgoing.bytes.len();
-        outgoing.files.extend(files.into_iter().map(|file| (at, file.into())));
-        head.write(&[], &[], false, &mut outgoing.bytes);
+        let files = files.into_iter().map(PassedFile::from).collect();
+        head.write(&[], &[], false, lock(&self.outgoing).end_with(files));
     }
 
     /// Write frames; `false` if that would have meant to wait.
     fn write(&self, outgoing: &mut Outgoing, flags: SendFlags) -> io::Result<bool> {
-        while outgoing.written < outgoing.bytes.len() {
-            let at = outgoing.written;
-            let here = outgoing.files.iter().filter(|(place, _)| *place == at).map(|(_, file)| file.as_fd());
-            let here: Vec<BorrowedFd<'_>> = here.collect();
-            let end = outgoing.files.iter().map(|(place, _)| *place).find(|&place| place > at);
-            let bytes = &outgoing.bytes[at..end.unwrap_or(outgoing.bytes.len())];
+        while let Some((bytes, files)) = outgoing.next() {
+            let files: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES))];
             let mut ancillary = SendAncillaryBuffer::new(&mut space);
-            if !here.is_empty() {
-                ancillary.push(SendAncillaryMessage::ScmRights(&here));
+            if !files.is_empty() {
+                ancillary.push(SendAncillaryMessage::ScmRights(&files));
             }
             match rustix::net::sendmsg(&self.socket, &[IoSlice::new(bytes)], &mut ancillary, flags) {
                 Ok(sent) => {
-                    outgoing.written += sent;
+                    outgoing.note_written(sent);
                     self.sent.fetch_add(sent as u64, Ordering::Relaxed);
                 }
                 Err(rustix::io::Errno::INTR) => {}
@@ -153,10 +126,21 @@ impl Link {
                 Err(error) => return Err(error.into()),
             }
         }
-        outgoing.bytes.clear();
-        outgoing.files.clear();
-        outgoing.written = 0;
         Ok(true)
+    }
+
+    /// Tell the other side of segments that it does not know, and of those that are no more.
+    fn introduce(&self, places: &[Place], outgoing: &mut Outgoing) {
+        for id in self.memory.take_closed() {
+            Head::new(Kind::Closed, u64::from(id)).write(&[], &[], false, outgoing.end());
+        }
+        for place in places.iter().filter(|place| !place.is_readers && place.segment != INLINE) {
+            let file = self.memory.lent(place.segment).and_then(|segment| segment.introduce());
+            if let Some(file) = file {
+                let end = outgoing.end_with(vec![file]);
+                Head::new(Kind::Segment, u64::from(place.segment)).write(&[], &[], false, end);
+            }
+        }
     }
 
     fn flush_with(&self, mut writing: MutexGuard<'_, Outgoing>, flags: SendFlags) -> io::Result<bool> {
@@ -165,78 +149,104 @@ impl Link {
                 return Ok(false);
             }
             let mut outgoing = lock(&self.outgoing);
-            if outgoing.bytes.is_empty() {
+            if outgoing.is_empty() {
                 return Ok(true);
             }
             std::mem::swap(&mut *outgoing, &mut *writing);
         }
     }
 
-    /// Frames about the memory itself are seen to here.
+    /// The next frame that is here, if it is one about items.
     fn take_in(&self, incoming: &mut Incoming) -> io::Result<Option<Received>> {
         loop {
-            let bytes = &incoming.bytes[incoming.start..incoming.end];
-            let frame = match wire::read(bytes) {
-                Read::Frame(frame) => frame,
-                Read::Part(len) => {
-                    incoming.make_room(len);
-                    return Ok(None);
+            let received = match incoming.look()? {
+                Come::Part => return Ok(None),
+                Come::Frame => {
+                    let whole = incoming.front();
+                    let Read::Frame(frame) = wire::read(whole) else { return Ok(None) };
+                    let letter = self.open(&frame, |place| View::from(&whole[place]))?;
+                    let (head, len) = (frame.head, frame.len);
+                    incoming.pass(len);
+                    self.see_to_memory(head, letter, incoming)?
                 }
-                Read::Garbage => return Err(io::Error::new(io::ErrorKind::InvalidData, "no frame")),
+                Come::Large(whole, start) => {
+                    let Read::Frame(frame) = wire::read(&whole[start..]) else { return Ok(None) };
+                    let own = |place: Range<usize>| View::of(&whole, start + place.start, place.len());
+                    Some(Received { head: frame.head, letter: self.open(&frame, own)?, files: Vec::new() })
+                }
+                Come::TooLarge => {
+                    let (_, places) =
+                        wire::read_front(incoming.front()).unwrap_or((Head::new(Kind::Done, 0), Vec::new()));
+                    // What lies in shared memory is not needed without the rest.
+                    places
+                        .into_iter()
+                        .filter(|place| place.segment != INLINE)
+                        .for_each(|place| drop(self.memory.view(place)));
+                    None
+                }
+                Come::Gone(head, len) => Some(Received { head, letter: Arrived::missing(len), files: Vec::new() }),
             };
-            let (head, len) = (frame.head, frame.len);
-            let files = match head.kind {
-                Kind::Segment => 1,
-                Kind::Hello => 2,
-                _ => 0,
-            };
-            let letter = if files == 0 { Some(self.open(&frame)?) } else { None };
-            let mut files: Vec<OwnedFd> = incoming.files.drain(..files.min(incoming.files.len())).collect();
-            incoming.start += len;
-            match (head.kind, letter) {
-                (Kind::Segment, _) => {
-                    let id = u32::try_from(head.number).unwrap_or(INLINE);
-                    if let Some(file) = files.pop() {
-                        self.memory.borrow(id, file)?;
-                    }
-                }
-                (Kind::Closed, _) => self.memory.give_back(u32::try_from(head.number).unwrap_or(INLINE)),
-                (_, letter) => {
-                    let empty = || Arrived { body: View::from(&[][..]), buffers: Vec::new() };
-                    return Ok(Some(Received { head, letter: letter.unwrap_or_else(empty), files }));
-                }
+            if received.is_some() {
+                return Ok(received);
             }
         }
     }
 
-    /// The letter in a frame.
-    fn open(&self, frame: &wire::Frame<'_>) -> io::Result<Arrived> {
+    /// Frames about the memory itself are seen to here.
+    fn see_to_memory(&self, head: Head, letter: Arrived, incoming: &mut Incoming) -> io::Result<Option<Received>> {
+        let id = || u32::try_from(head.number).unwrap_or(INLINE);
+        match head.kind {
+            Kind::Segment => {
+                if let Some(file) = incoming.files.pop_front() {
+                    self.memory.borrow(id(), file)?;
+                }
+            }
+            Kind::Closed => self.memory.give_back(id()),
+            Kind::Hello => {
+                let files = incoming.files.drain(..2.min(incoming.files.len())).collect();
+                return Ok(Some(Received { head, letter, files }));
+            }
+            _ => return Ok(Some(Received { head, letter, files: Vec::new() })),
+        }
+        Ok(None)
+    }
+
+    /// The letter in a frame, of which `own` makes what lies in the frame itself.
+    fn open(&self, frame: &wire::Frame<'_>, own: impl Fn(Range<usize>) -> View) -> io::Result<Arrived> {
+        let too_short = || io::Error::new(io::ErrorKind::InvalidData, "a letter is too short");
         let inline = frame.places.iter().filter(|place| place.segment == INLINE);
-        let tail_len: u64 = inline.map(|place| place.len).sum();
-        let split = usize::try_from(tail_len).ok().and_then(|tail| frame.body.len().checked_sub(tail));
-        let split = split.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a letter is too short"))?;
-        let (body, tail) = frame.body.split_at(split);
+        let tail_len = usize::try_from(inline.map(|place| place.len).sum::<u64>()).map_err(|_| too_short())?;
+        let body_at = frame.len - frame.body.len();
+        let tail_at = frame.len.checked_sub(tail_len).filter(|&at| at >= body_at).ok_or_else(too_short)?;
         let mut buffers = Vec::with_capacity(frame.places.len());
+        let mut missing = None;
         for place in &frame.places {
-            buffers.push(if place.segment == INLINE {
-                let start = usize::try_from(place.start).unwrap_or(usize::MAX);
-                let end = usize::try_from(place.start + place.len).unwrap_or(usize::MAX);
-                let bytes = tail.get(start..end);
-                View::from(bytes.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a letter is too short"))?)
-            } else {
-                self.memory.view(*place)?
-            });
+            let len = usize::try_from(place.len).map_err(|_| too_short())?;
+            if place.segment == INLINE {
+                let start = usize::try_from(place.start).ok().and_then(|start| tail_at.checked_add(start));
+                let start = start.filter(|&at| at <= frame.len && len <= frame.len - at).ok_or_else(too_short)?;
+                buffers.push(own(start..start + len));
+                continue;
+            }
+            match self.memory.view(*place) {
+                Ok(view) => buffers.push(view),
+                // The other places are taken over all the same, and given back.
+                Err(error) if error.kind() == io::ErrorKind::OutOfMemory => missing = Some(len),
+                Err(error) => return Err(error),
+            }
+        }
+        if let Some(len) = missing {
+            return Ok(Arrived::missing(len));
         }
         let shared_body = if frame.is_body_shared { buffers.pop() } else { None };
-        Ok(Arrived { body: shared_body.unwrap_or_else(|| View::from(body)), buffers })
+        Ok(Arrived { body: shared_body.unwrap_or_else(|| own(body_at..tail_at)), buffers, missing: None })
     }
 
     /// Read what the socket has; `false` if it has nothing.
     fn fill(&self, incoming: &mut Incoming) -> io::Result<bool> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let end = incoming.end;
-        let mut room = [IoSliceMut::new(&mut incoming.bytes[end..])];
+        let mut room = [IoSliceMut::new(incoming.room())];
         let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
         let received = match rustix::net::recvmsg(&self.socket, &mut room, &mut ancillary, flags) {
             Ok(message) => message.bytes,
@@ -250,7 +260,7 @@ impl Link {
                 incoming.files.extend(files);
             }
         }
-        incoming.end += received;
+        incoming.note_come(received);
         self.received.fetch_add(received as u64, Ordering::Relaxed);
         incoming.has_ended |= received == 0;
         Ok(received > 0)
@@ -262,25 +272,13 @@ impl Transport for Link {
         Letter::new(&self.memory)
     }
 
-    fn post(&self, head: Head, letter: Letter<'_>) {
-        if letter.is_small() {
-            return head.write(&[], &letter.body, false, &mut lock(&self.outgoing).bytes);
-        }
-        let mut frame = letter.close(head);
-        let Read::Frame(wire::Frame { places, .. }) = wire::read(&frame) else { return };
+    fn post(&self, head: Head, mut letter: Letter<'_>) {
+        letter.share_body();
         let mut outgoing = lock(&self.outgoing);
-        for id in self.memory.take_closed() {
-            Head::new(Kind::Closed, u64::from(id)).write(&[], &[], false, &mut outgoing.bytes);
+        if !letter.places.is_empty() {
+            self.introduce(&letter.places, &mut outgoing);
         }
-        for place in places.iter().filter(|place| !place.is_readers && place.segment != INLINE) {
-            let file = self.memory.lent(place.segment).and_then(|segment| segment.introduce());
-            if let Some(file) = file {
-                let at = outgoing.bytes.len();
-                outgoing.files.push((at, file));
-                Head::new(Kind::Segment, u64::from(place.segment)).write(&[], &[], false, &mut outgoing.bytes);
-            }
-        }
-        outgoing.bytes.append(&mut frame);
+        letter.hand_over(head, &mut outgoing);
     }
 
     fn flush(&self) -> io::Result<()> {
@@ -317,8 +315,7 @@ impl Transport for Link {
     }
 
     fn has_read(&self) -> bool {
-        let incoming = lock(&self.incoming);
-        matches!(wire::read(&incoming.bytes[incoming.start..incoming.end]), Read::Frame(_))
+        lock(&self.incoming).has_frame()
     }
 
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -331,24 +328,6 @@ impl Transport for Link {
 
     fn trouble(&self) -> Option<String> {
         self.memory.trouble()
-    }
-}
-
-impl Incoming {
-    /// Make room for the rest of a frame of this length in all.
-    fn make_room(&mut self, len: usize) {
-        if self.start > 0 {
-            self.bytes.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
-        }
-        let needed = len.max(self.end + CHUNK / 2);
-        if self.bytes.len() < needed {
-            self.bytes.resize(needed, 0);
-        } else if self.bytes.len() > 16 * CHUNK && needed <= CHUNK {
-            self.bytes.truncate(CHUNK);
-            self.bytes.shrink_to_fit();
-        }
     }
 }
 

@@ -70,11 +70,16 @@ pub struct View {
 
 #[derive(Clone)]
 enum Store {
-    Own(Arc<[u8]>),
+    Own(Arc<Vec<u8>>),
     Shared(Arc<Hold>),
 }
 
 impl View {
+    /// A part of bytes that are shared.
+    pub(super) fn of(bytes: &Arc<Vec<u8>>, start: usize, len: usize) -> Self {
+        Self { store: Store::Own(Arc::clone(bytes)), start, len }
+    }
+
     fn shared(hold: Hold, start: usize, len: usize) -> Self {
         Self { store: Store::Shared(Arc::new(hold)), start, len }
     }
@@ -121,7 +126,7 @@ impl OwnBytes {
 
 impl From<&[u8]> for View {
     fn from(bytes: &[u8]) -> Self {
-        Self { store: Store::Own(bytes.into()), start: 0, len: bytes.len() }
+        Self { store: Store::Own(Arc::new(bytes.to_vec())), start: 0, len: bytes.len() }
     }
 }
 
@@ -163,9 +168,11 @@ struct State {
     lent: Vec<Arc<Segment>>,
     next_id: u32,
     borrowed: HashMap<u32, Arc<Segment>>,
+    /// Segments of the other side for which there was no room here.
+    unmapped: HashMap<u32, OwnedFd>,
     /// Segments that were closed here, of which the other side must be told.
     closed: Vec<u32>,
-    /// Why there is no shared memory, once that is known.
+    /// Why there was no shared memory, once that has happened.
     trouble: Option<io::Error>,
 }
 
@@ -204,19 +211,39 @@ impl Memory {
 
     /// The other side lends a segment.
     pub(crate) fn borrow(&self, id: u32, file: OwnedFd) -> io::Result<()> {
-        let segment = Segment::open(id, file, self.keeps_files.load(Ordering::Relaxed))?;
-        self.lock().borrowed.insert(id, Arc::new(segment));
+        match Segment::open(id, file, self.keeps_files.load(Ordering::Relaxed)) {
+            Ok(segment) => drop(self.lock().borrowed.insert(id, Arc::new(segment))),
+            Err((file, error)) if error.kind() == io::ErrorKind::OutOfMemory => {
+                self.lock().unmapped.insert(id, file);
+            }
+            Err((_, error)) => return Err(error),
+        }
         Ok(())
     }
 
     /// The other side has closed a segment.
     pub(crate) fn give_back(&self, id: u32) {
-        self.lock().borrowed.remove(&id);
+        let mut state = self.lock();
+        state.borrowed.remove(&id);
+        state.unmapped.remove(&id);
     }
 
-    /// Take a use over that the other side has handed over.
+    /// Take a use over that the other side has handed over. Where there is no memory to do so, it is given back.
     pub(crate) fn view(&self, place: Place) -> io::Result<View> {
-        let state = self.lock();
+        let mut state = self.lock();
+        if !place.is_readers
+            && let Some(file) = state.unmapped.remove(&place.segment)
+        {
+            // There may be room by now.
+            match Segment::open(place.segment, file, self.keeps_files.load(Ordering::Relaxed)) {
+                Ok(segment) => drop(state.borrowed.insert(place.segment, Arc::new(segment))),
+                Err((file, error)) => {
+                    Segment::give_back(&file);
+                    state.unmapped.insert(place.segment, file);
+                    return Err(error);
+                }
+            }
+        }
         let segment = if place.is_readers {
             state.lent.iter().find(|segment| segment.id == place.segment)
         } else {
@@ -243,7 +270,7 @@ impl Memory {
         std::mem::take(&mut self.lock().closed)
     }
 
-    /// Why there is no shared memory, the first time that somebody asks after that is known.
+    /// Why there was no shared memory, once that has happened.
     pub(crate) fn trouble(&self) -> Option<String> {
         self.lock().trouble.as_ref().map(ToString::to_string)
     }
@@ -264,7 +291,8 @@ impl State {
 
     /// The first use of a segment with room for as many bytes, and whether it is the other side's own.
     fn take(&mut self, bytes: usize) -> Option<(Hold, bool)> {
-        if self.trouble.is_some() {
+        // What is too much now may not be for another item, or later.
+        if self.trouble.as_ref().is_some_and(|trouble| trouble.kind() != io::ErrorKind::OutOfMemory) {
             return None;
         }
         // Its lender may take one of the other side's in the same moment.

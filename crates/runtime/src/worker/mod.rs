@@ -12,6 +12,7 @@ mod attendance;
 mod bench;
 mod channel;
 mod direct;
+mod incoming;
 mod keeper;
 mod kept;
 mod letter;
@@ -21,6 +22,7 @@ mod memory;
 mod node;
 mod orders;
 mod out;
+mod outgoing;
 mod page;
 mod process;
 mod redelivery;
@@ -55,6 +57,9 @@ pub trait Border<P: Payload>: Send + Sync + 'static {
         self.unpack(letter)
     }
 
+    /// The fault for an item on its way for whose bytes there is no memory.
+    fn no_memory(&self, bytes: usize) -> P::Fault;
+
     /// Write a fault down. One that cannot be written down is described.
     fn pack_fault(&self, fault: &P::Fault) -> Vec<u8>;
 
@@ -71,6 +76,23 @@ pub trait Border<P: Payload>: Send + Sync + 'static {
     fn noted(&self, node_ids: &[String], note: &[u8]);
 }
 
+/// Write an item down, if there is memory for it.
+fn pack<'a, P: Payload>(border: &dyn Border<P>, item: &P, mut letter: Letter<'a>) -> Result<Letter<'a>, P::Fault> {
+    border.pack(item, &mut letter)?;
+    match letter.missing() {
+        None => Ok(letter),
+        Some(bytes) => Err(border.no_memory(bytes)),
+    }
+}
+
+/// The item that a letter holds, if there was memory for it.
+fn unpack<P: Payload>(border: &dyn Border<P>, letter: Arrived) -> Result<P, P::Fault> {
+    match letter.missing {
+        None => border.unpack(letter),
+        Some(bytes) => Err(border.no_memory(bytes)),
+    }
+}
+
 /// A letter that has come from the other process.
 #[derive(Debug)]
 pub struct Arrived {
@@ -78,6 +100,14 @@ pub struct Arrived {
     pub body: View,
     /// The buffers that it added, in order.
     pub buffers: Vec<View>,
+    /// As many bytes came for which there is no memory here; then there is neither a body nor a buffer.
+    missing: Option<usize>,
+}
+
+impl Arrived {
+    fn missing(bytes: usize) -> Self {
+        Self { body: View::from(&[][..]), buffers: Vec::new(), missing: Some(bytes) }
+    }
 }
 
 /// A stream that a worker writes to.

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use super::Border;
 use super::letter::Letter;
 use super::link::{Link, Received, Transport};
 use super::orders::Orders;
 use super::serve::LeaveFork;
 use super::wire::{Head, Kind, phase_number};
+use super::{Border, pack};
 use crate::{Outputs, Payload, Phase, Sink};
 
 /// As long is the next item awaited without sleeping, if the last ones came that soon.
@@ -73,8 +73,7 @@ impl<P: Payload> Out<P> {
 
     pub(super) fn output(&self, head: Head, output: &P) -> Result<(), P::Fault> {
         self.came_back(None);
-        let mut letter = self.link.letter();
-        self.border.pack(output, &mut letter)?;
+        let letter = pack(&*self.border, output, self.link.letter())?;
         self.link.post(head, letter);
         Ok(())
     }

@@ -17,7 +17,10 @@ impl<P: Payload> Remote<P> {
     }
 
     /// The nodes are initialized: bring them where they were. What is not done is unsent from now on.
-    pub(super) fn redeliver(&self, line: &Line, can_keep: bool) {
+    ///
+    /// # Errors
+    /// If that cannot be written down: then it must not go on.
+    pub(super) fn redeliver(&self, line: &Line, can_keep: bool) -> Result<(), P::Fault> {
         let (states, since) = {
             let mut state = self.lock();
             state.kept.is_possible = can_keep;
@@ -34,14 +37,16 @@ impl<P: Payload> Remote<P> {
             let mut letter = line.link.letter();
             letter.write(&kept.body);
             kept.buffers.iter().for_each(|buffer| letter.add_buffer(buffer));
+            if let Some(bytes) = letter.missing() {
+                return Err(self.border.no_memory(bytes));
+            }
             let node = u16::try_from(node).unwrap_or(u16::MAX);
             line.link.post(Head { node, ..Head::new(Kind::Restore, 0) }, letter);
         }
         for (number, job) in since {
-            if let Ok(letters) = self.write(line, &job) {
-                send(line, number, &job, letters, true);
-            }
+            send(line, number, &job, self.write(line, &job)?, true);
         }
+        Ok(())
     }
 
     /// Give the worker what was begun and is not done. One of several items that were in work when the last one died goes alone, so that

@@ -17,7 +17,7 @@ use super::letter::Letter;
 use super::link::{Link, Transport};
 use super::page::Page;
 use super::wire::{Head, Kind};
-use super::{Border, Loss, WorkerSpec};
+use super::{Border, Loss, WorkerSpec, pack};
 use crate::node::{Done, TellStep};
 use crate::{Outputs, Payload};
 
@@ -202,10 +202,7 @@ impl<P: Payload> Remote<P> {
 
     /// Write a job down.
     pub(crate) fn write<'a>(&self, line: &'a Line, job: &Job<P>) -> Result<Vec<Letter<'a>>, P::Fault> {
-        let write = |item: &P| {
-            let mut letter = line.link.letter();
-            self.border.pack(item, &mut letter).map(|()| letter)
-        };
+        let write = |item: &P| pack(&*self.border, item, line.link.letter());
         match job {
             Job::Item(item) => Ok(vec![write(item)?]),
             Job::Batch(items) => items.iter().map(write).collect(),

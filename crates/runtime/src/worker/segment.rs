@@ -70,13 +70,25 @@ impl Segment {
         Ok(Self { id, map, file: Mutex::new(Some(file.into())), is_known: AtomicBool::new(false) })
     }
 
-    pub(super) fn open(id: u32, file: OwnedFd, keeps_file: bool) -> io::Result<Self> {
-        let map = MmapOptions::new().populate().map_raw(&file)?;
-        if map.len() < HEAD {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a shared segment without a head"));
-        }
+    /// Map a segment of the other side. Its file comes back if that fails.
+    pub(super) fn open(id: u32, file: OwnedFd, keeps_file: bool) -> Result<Self, (OwnedFd, io::Error)> {
+        let map = match MmapOptions::new().populate().map_raw(&file) {
+            Ok(map) if map.len() >= HEAD => map,
+            Ok(_) => {
+                let error = io::Error::new(io::ErrorKind::InvalidData, "a shared segment without a head");
+                return Err((file, error));
+            }
+            Err(error) => return Err((file, error)),
+        };
         let file = keeps_file.then(|| file.into());
         Ok(Self { id, map, file: Mutex::new(file), is_known: AtomicBool::new(true) })
+    }
+
+    /// Give a use back of a segment that cannot be mapped, if there is at least room for its head: else it stays in use.
+    pub(super) fn give_back(file: &OwnedFd) {
+        if let Ok(map) = MmapOptions::new().len(HEAD).map_raw(file) {
+            users_in(&map).fetch_sub(1, Ordering::Release);
+        }
     }
 
     pub(super) fn capacity(&self) -> usize {
@@ -84,15 +96,7 @@ impl Segment {
     }
 
     pub(super) fn users(&self) -> &AtomicU32 {
-        #[allow(
-            unsafe_code,
-            clippy::cast_ptr_alignment,
-            reason = "shared memory is reached by a pointer, to a whole page"
-        )]
-        // SAFETY: the head is mapped for as long as `self` lives, aligned to a page, and only ever used as this atomic.
-        unsafe {
-            &*self.map.as_ptr().cast::<AtomicU32>()
-        }
+        users_in(&self.map)
     }
 
     /// Become its only user, unless somebody has been quicker.
@@ -123,6 +127,15 @@ impl Segment {
 
     pub(super) fn take_file(&self) -> Option<PassedFile> {
         self.file.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// The counter in the head of a segment.
+fn users_in(map: &MmapRaw) -> &AtomicU32 {
+    #[allow(unsafe_code, clippy::cast_ptr_alignment, reason = "shared memory is reached by a pointer, to a whole page")]
+    // SAFETY: the head is mapped for as long as `map` lives, aligned to a page, and only ever used as this atomic.
+    unsafe {
+        &*map.as_ptr().cast::<AtomicU32>()
     }
 }
 

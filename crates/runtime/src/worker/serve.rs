@@ -95,7 +95,11 @@ pub fn serve<P: Payload>(
         orders: Arc::clone(&orders),
         leave_fork,
     };
-    let (plan, nodes) = match workplace.open(setup, Notes(Arc::clone(&control))) {
+    let opened = match setup.missing {
+        None => workplace.open(setup, Notes(Arc::clone(&control))),
+        Some(bytes) => Err(border.no_memory(bytes)),
+    };
+    let (plan, nodes) = match opened {
         Ok(opened) => opened,
         Err(fault) => {
             out.fault(0, 0, Phase::Initialize, &fault);

@@ -129,6 +129,12 @@ impl Head {
 
     /// Write a frame.
     pub(crate) fn write(&self, places: &[Place], body: &[u8], is_body_shared: bool, out: &mut Vec<u8>) {
+        self.write_front(places, body.len(), is_body_shared, out);
+        out.extend_from_slice(body);
+    }
+
+    /// Write a frame, but for its body of so many bytes.
+    pub(crate) fn write_front(&self, places: &[Place], body_len: usize, is_body_shared: bool, out: &mut Vec<u8>) {
         let flags = u8::from(self.has_more)
             | u8::from(self.is_last) << 1
             | u8::from(self.is_replay) << 2
@@ -136,7 +142,7 @@ impl Head {
         out.extend_from_slice(&[self.kind as u8, flags]);
         out.extend_from_slice(&self.node.to_le_bytes());
         out.extend_from_slice(&u32::try_from(places.len()).expect("a letter has few buffers").to_le_bytes());
-        out.extend_from_slice(&(body.len() as u64).to_le_bytes());
+        out.extend_from_slice(&(body_len as u64).to_le_bytes());
         out.extend_from_slice(&self.number.to_le_bytes());
         out.extend_from_slice(&self.extra.to_le_bytes());
         for place in places {
@@ -145,7 +151,6 @@ impl Head {
             out.extend_from_slice(&place.start.to_le_bytes());
             out.extend_from_slice(&place.len.to_le_bytes());
         }
-        out.extend_from_slice(body);
     }
 }
 
@@ -176,34 +181,52 @@ pub(crate) fn read(bytes: &[u8]) -> Read<'_> {
     if bytes.len() < HEAD_LEN {
         return Read::Part(HEAD_LEN);
     }
-    let number_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
-    let Some(kind) = KINDS.get(usize::from(bytes[0]).wrapping_sub(1)).copied() else { return Read::Garbage };
-    let flags = bytes[1];
-    let count = u32::from_le_bytes(bytes[4..8].try_into().expect("four bytes")) as usize;
-    let body_at = HEAD_LEN + count * PLACE_LEN;
-    let Some(len) = usize::try_from(number_at(8)).ok().and_then(|len| body_at.checked_add(len)) else {
+    if KINDS.get(usize::from(bytes[0]).wrapping_sub(1)).is_none() {
+        return Read::Garbage;
+    }
+    let front_len = front_len(bytes);
+    let Some(len) = usize::try_from(number_at(bytes, 8)).ok().and_then(|len| front_len.checked_add(len)) else {
         return Read::Garbage;
     };
     if bytes.len() < len {
         return Read::Part(len);
     }
-    let places = (0..count).map(|index| HEAD_LEN + index * PLACE_LEN).map(|at| Place {
-        is_readers: number_at(at) & 1 == 1,
-        segment: u32::try_from(number_at(at) >> 1).unwrap_or(u32::MAX),
-        start: number_at(at + 8),
-        len: number_at(at + 16),
-    });
+    let Some((head, places)) = read_front(bytes) else { return Read::Part(len) };
+    Read::Frame(Frame { head, places, body: &bytes[front_len..len], is_body_shared: bytes[1] & 8 != 0, len })
+}
+
+/// How much of a frame comes before its body, as its head says.
+pub(crate) fn front_len(head: &[u8]) -> usize {
+    HEAD_LEN + u32::from_le_bytes(head[4..8].try_into().expect("four bytes")) as usize * PLACE_LEN
+}
+
+/// The head and the places of the frame at the beginning of `bytes`, if they are there.
+pub(crate) fn read_front(bytes: &[u8]) -> Option<(Head, Vec<Place>)> {
+    let kind = KINDS.get(usize::from(*bytes.first()?).wrapping_sub(1)).copied()?;
+    if bytes.len() < HEAD_LEN || bytes.len() < front_len(bytes) {
+        return None;
+    }
+    let flags = bytes[1];
     let head = Head {
         kind,
         has_more: flags & 1 != 0,
         is_last: flags & 2 != 0,
         is_replay: flags & 4 != 0,
         node: u16::from_le_bytes([bytes[2], bytes[3]]),
-        number: number_at(16),
-        extra: number_at(24),
+        number: number_at(bytes, 16),
+        extra: number_at(bytes, 24),
     };
-    let places = places.collect();
-    Read::Frame(Frame { head, places, body: &bytes[body_at..len], is_body_shared: flags & 8 != 0, len })
+    let places = (HEAD_LEN..front_len(bytes)).step_by(PLACE_LEN).map(|at| Place {
+        is_readers: number_at(bytes, at) & 1 == 1,
+        segment: u32::try_from(number_at(bytes, at) >> 1).unwrap_or(u32::MAX),
+        start: number_at(bytes, at + 8),
+        len: number_at(bytes, at + 16),
+    });
+    Some((head, places.collect()))
+}
+
+fn number_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }
 
 /// A phase as it travels.

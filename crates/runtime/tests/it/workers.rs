@@ -94,6 +94,10 @@ impl Border<Thing> for Clerk {
         })
     }
 
+    fn no_memory(&self, bytes: usize) -> Fault {
+        Fault::Said(format!("no memory for {bytes} bytes"))
+    }
+
     fn pack_fault(&self, fault: &Fault) -> Vec<u8> {
         format!("{fault:?}").into_bytes()
     }
