@@ -8,6 +8,8 @@ import sys
 import threading
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from remotemedia import Node
 from remotemedia.core import node_serialization
@@ -157,6 +159,42 @@ def test_a_large_node_is_searched_without_pickling_it_again(where, monkeypatch):
 
     assert caught.value.attribute == f"parts[{where}][1]['client'].lock"
     assert Counted.count < 2 * (where + 1) + 10
+
+
+class Box:
+    def __init__(self, **things):
+        vars(self).update(things)
+
+
+FILLINGS = [lambda: 1, lambda: [Box(), {"x": Box()}], Box, lambda: Box(parts=[Box() for _ in range(30)])]
+
+steps = st.tuples(
+    st.sampled_from(["attribute", "list", "dict"]),
+    # So many others before it and behind it.
+    st.lists(st.sampled_from(FILLINGS), max_size=90),
+    st.lists(st.sampled_from(FILLINGS), max_size=5),
+)
+
+
+@given(st.lists(steps, min_size=1, max_size=5))
+def test_what_cannot_be_sent_is_found_wherever_it_is(way):
+    path, value = "", threading.Lock()
+    for kind, before, behind in reversed(way):
+        values = [*(make() for make in before), value, *(make() for make in behind)]
+        place = len(before)
+        if kind == "list":
+            value, path = values, f"[{place}]{path}"
+        elif kind == "dict":
+            value, path = {f"k{index}": part for index, part in enumerate(values)}, f"['k{place}']{path}"
+        else:
+            value, path = Box(**{f"a{index}": part for index, part in enumerate(values)}), f".a{place}{path}"
+    node = Holder()
+    node.whole = value
+
+    with pytest.raises(SerializationError) as caught:
+        serialize_node_for_ipc(node)
+
+    assert caught.value.attribute == f"whole{path}"
 
 
 class Makes:

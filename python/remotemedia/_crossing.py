@@ -9,6 +9,7 @@ none is changed by crossing.
 
 from __future__ import annotations
 
+import copyreg
 import gc
 import io
 import os
@@ -55,6 +56,9 @@ _PROTOCOL = 5
 _MOST_RECENT = 16
 """An object is pickled shortly before what comes into being for it."""
 
+_MOST_FIRST = 64
+"""What has all the others in it is pickled before them."""
+
 _ANY_FILE = io.FileIO.__mro__[-2]
 """As `io.IOBase`, which takes longer to ask."""
 
@@ -83,6 +87,7 @@ class Crosser(cloudpickle.Pickler):  # type: ignore[misc]
         latest: The object that was pickled last, of those that are no plain data. After an error, the one
             that raised it, as a rule.
         recent: The last few, without classes and functions.
+        first: The first few of those.
     """
 
     def __init__(
@@ -102,9 +107,12 @@ class Crosser(cloudpickle.Pickler):  # type: ignore[misc]
             is_terse: Whether a class by value may be unpickled apart from the rest, which spares that if it
                 is known on the other side. What it shares with the rest is shared no more then.
         """
+        # That of cloudpickle is a chain of two, which is looked at in Python, for each object.
+        self.dispatch_table = {**copyreg.dispatch_table, **cloudpickle.Pickler._dispatch_table}  # noqa: SLF001 - As above.
         super().__init__(file, protocol=_PROTOCOL, buffer_callback=buffer_callback)
         self.latest: object = None
         self.recent: deque[Any] = deque(maxlen=_MOST_RECENT)
+        self.first: list[Any] = []
         self._is_for_parent = is_for_parent
         self._is_terse = is_terse
 
@@ -114,6 +122,8 @@ class Crosser(cloudpickle.Pickler):  # type: ignore[misc]
         kind = type(obj)
         if not issubclass(kind, _SPECIAL):
             self.recent.append(obj)
+            if len(self.first) < _MOST_FIRST:
+                self.first.append(obj)
             return NotImplemented
         if issubclass(kind, type):
             return self._reduce_class(obj)

@@ -1,8 +1,9 @@
 """Finds the part of an object that does not pickle, and its path: `client.lock`, `handlers[2]`.
 
-A pickler stops at the culprit, and what it remembers leads there: of the parts of an object that it has not
-finished, it went into the last that it knows, or into the first that it does not. So only the parts on the
-way are looked at, of a million. Where that leads nowhere, all are, as long as patience lasts.
+A pickler stops at the culprit, and what it was at before leads there, mostly: it is part of what has the
+culprit. Otherwise what it remembers does: of the parts of an object that it has not finished, it went into
+the last that it knows, or into the first that it does not. So only the parts on the way are looked at, of a
+million. Where that leads nowhere, all are, as long as patience lasts.
 """
 
 from __future__ import annotations
@@ -99,8 +100,12 @@ def find_culprit(value: object, error: BaseException, pickler: Any, make_pickler
         pickler: The one that failed. It was at its `latest`, and before at its `recent`.
         make_pickler: Makes another one, for a file and a callback for buffers.
     """
-    memo: Memo = pickler.memo.copy()
     root = _Way("", value)
+    way = _follow_recent(pickler, root)
+    part_error = _pickling_error(pickler.latest, make_pickler) if way is not None else None
+    if way is not None and part_error is not None:
+        return _try_parts(way, part_error, make_pickler)
+    memo: Memo = pickler.memo.copy()
     # What came into being only while its owner was pickled is nowhere, but the owner was pickled before it.
     for part in (pickler.latest, *reversed(pickler.recent)):
         if part is value:
@@ -125,6 +130,37 @@ def _pickling_error(value: object, make_pickler: MakePickler) -> BaseException |
     except Exception as error:  # noqa: BLE001 - Whatever it is, the value cannot be sent.
         return error
     return None
+
+
+def _follow_recent(pickler: Any, root: _Way) -> _Way | None:
+    """The way to where a pickler failed, by the objects at which it was before: at first, and at last."""
+    before = (*pickler.first, *pickler.recent, pickler.latest)
+    ranks = {id(part): rank for rank, part in enumerate(before)}
+    kept: list[Any] = []
+    way, reached = root, ranks.get(id(root.part), -1)
+    for _ in range(_LONGEST_PATH):
+        if way.part is pickler.latest:
+            return way
+        parts = [*_parts(way.part, kept)]
+        found = max(parts, key=lambda entry: ranks.get(id(entry[1]), -1), default=("", None))
+        rank = ranks.get(id(found[1]), -1)
+        if rank <= reached:
+            # It is none of them itself, but may be in one of them.
+            later = {part_id for part_id, rank in ranks.items() if rank > reached}
+            found = next((entry for entry in reversed(parts) if _has_one_of(later, entry[1])), ("", None))
+            if found[1] is None:
+                return None
+        way, reached = way.to(*found), max(rank, reached)
+    return None
+
+
+def _has_one_of(ids: set[int], part: object) -> bool:
+    """Whether a part is a container with one of these objects in it."""
+    if isinstance(part, dict):
+        part = part.values()
+    elif not isinstance(part, (list, tuple, set, frozenset)):
+        return False
+    return not ids.isdisjoint(map(id, part))
 
 
 def _follow_pickler(wanted: object, root: _Way, memo: Memo) -> _Way | None:

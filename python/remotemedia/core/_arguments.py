@@ -7,6 +7,7 @@ Values that JSON cannot say are not kept alive: of them only the type is remembe
 from __future__ import annotations
 
 from _weakref import ref
+from copyreg import __newobj__ as _new_object  # type: ignore[attr-defined]
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def recorded_params(node: object) -> dict[str, Any] | None:
 def keep_record(node: object, reduced: Any) -> Any:
     """Make what `__reduce_ex__` answered carry the record along: a copy has the arguments of its original."""
     # Only for objects that are rebuilt without their constructor; otherwise the constructor is seen again.
-    if not isinstance(reduced, tuple) or getattr(reduced[0], "__name__", "") != "__newobj__":
+    if not isinstance(reduced, tuple) or reduced[0] is not _new_object:
         return reduced
     entry = _records.get(id(node))
     saved = None
