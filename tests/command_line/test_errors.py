@@ -1,0 +1,162 @@
+"""What a command says when something is wrong, and its exit code."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def test_input_for_a_source_is_wrong_use(run, add):
+    add("pipeline = [Endless()]")
+
+    done = run("run", "app.py:pipeline", "--input", "-", stdin="1\n")
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "makes its input itself; leave --input out" in done.stderr
+
+
+def test_broken_input_ends_the_run_after_what_came_before(run, add, tmp_path):
+    (tmp_path / "items.jsonl").write_text("1\n{broken\n3\n")
+    add("pipeline = [Witness()]")
+
+    done = run("run", "app.py:pipeline", "--input", "items.jsonl")
+
+    assert (done.returncode, done.stdout) == (1, "1\n")
+    assert done.stderr.startswith("initialized\ncleaned up\n")
+    assert "items.jsonl" in done.stderr
+
+
+def test_a_failing_node_shows_the_users_frames_and_a_sentence(run, add, tmp_path):
+    add("pipeline = [Number()]")
+
+    done = run("run", "app.py:pipeline", "--input", "-", stdin="1\nx\n")
+
+    assert (done.returncode, done.stdout) == (1, "1\n")
+    frames = [line for line in done.stderr.splitlines() if line.startswith("  File ")]
+    assert frames == [f'  File "{tmp_path}/app.py", line 24, in process']
+    assert (
+        "Node 'Number_0' failed in process() on item 1: ValueError: "
+        "invalid literal for int() with base 10: 'x' (app.py, line 24)"
+    ) in done.stderr
+
+
+def test_text_for_a_node_of_numbers_hints_at_json(run, add):
+    add("from remotemedia.nodes import CalculatorNode")
+    add("pipeline = [CalculatorNode('add', 1)]")
+
+    done = run("run", "app.py:pipeline", "--input", "-", stdin="1\n")
+
+    hint = "The items were lines of text; --format jsonl reads each line as a JSON value"
+    assert hint in done.stderr.splitlines()
+    assert run("run", "app.py:pipeline", "--input", "-", "--format=jsonl", stdin="1\n").stdout == "2\n"
+
+
+def test_a_node_that_misses_its_item_hints_at_the_input(run, add):
+    add("pipeline = [Upper()]")
+
+    done = run("run", "app.py:pipeline")
+
+    assert "No --input was given, so one empty item went in; --input FILE reads items" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"), [("nowhere/x.jsonl", "No such file or directory"), (".", "Is a directory")]
+)
+def test_an_output_that_cannot_be_opened_says_why(run, add, place, reason):
+    add("pipeline = [Upper()]")
+
+    done = run("run", "app.py:pipeline", "--input=-", f"--output={place}", "--output-format=text")
+
+    assert done.stderr.splitlines()[0].endswith(f": cannot write to {place}: {reason}")
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("{'a': [1, object()]}", 'output["a"][1] is of type object, which cannot be written; let the last'),
+        ("{1, 2}", "output is of type set, which cannot be written"),
+        ("2 ** 63", "output is an int of more than 64 bits, which cannot be written; return it as a str"),
+        ("{1: 2}", "output is a dict with a key that is no str; make each key a str"),
+        ("[items := [], items.append(items)][0]", "nested more than 200 levels deep, or contains itself"),
+        ("numpy.datetime64('2020-01-01')", "output is of type numpy.datetime64, which cannot be written"),
+        ("float('nan')", "NaN"),
+    ],
+)
+def test_an_output_that_cannot_be_written_says_what_it_is(run, add, expression, message):
+    add("pipeline = [Evaluate()]")
+
+    done = run("run", "app.py:pipeline", "--input", "-", stdin=expression)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert message in done.stderr
+
+
+def test_an_error_without_the_users_code_has_no_traceback_to_show(run, tmp_path):
+    (tmp_path / "empty.yaml").write_text("version: v1\n")
+
+    done = run("run", "empty.yaml")
+
+    [line] = done.stderr.splitlines()
+    assert line.endswith(": 'empty.yaml': Line 1, nodes: missing; a manifest lists its nodes")
+
+
+def test_a_node_that_cannot_be_sent_is_told_in_a_few_lines(run, add):
+    """The whole traceback inside cloudpickle was shown, though nobody had asked for it."""
+    add("import threading, remotemedia\nnode = Upper()\nnode.lock = threading.Lock()")
+    add("pipeline = [remotemedia.with_options(node, placement='process')]")
+
+    done = run("run", "app.py:pipeline", "--input", "-", stdin="x\n")
+
+    message, suggestion, reason = done.stderr.splitlines()
+    assert message.endswith("Cannot serialize Node 'Upper': attribute 'lock' is not serializable.")
+    assert suggestion.startswith("Suggestion: ")
+    assert reason.startswith("Reason: ")
+
+
+def test_frames_of_libraries_are_not_shown(run, add):
+    add("import json\nclass Read:\n    process = lambda self, text: json.loads(text)\npipeline = [Read()]")
+
+    done = run("run", "app.py:pipeline", "--input", "-", stdin="x\n")
+
+    assert done.stderr.count("  File ") == 1
+    assert "in <lambda>" in done.stderr
+
+
+def test_the_whole_traceback_is_shown_on_demand(run, add):
+    add("pipeline = [Number()]")
+
+    done = run("run", "app.py:pipeline", "--input", "-", "--traceback", stdin="x\n")
+
+    assert "remotemedia.exceptions.NodeError: Node 'Number_0' failed" in done.stderr
+
+
+def test_exit_in_a_node_is_the_exit_code(run, add):
+    add("pipeline = [Quit()]")
+
+    assert run("run", "app.py:pipeline", "--input", "-", stdin="1\n").returncode == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("check", "app.py:good"), 0),
+        (("check", "app.py:empty"), 1),
+        (("check", "app.py:absent"), 1),
+        (("check", "nowhere.py:pipeline"), 1),
+        (("check",), 2),
+        (("run", "app.py:absent"), 2),
+        (("run", "nowhere.py:pipeline"), 2),
+        (("run", "app.py:good", "--input", "absent.txt"), 2),
+        (("graph", "app.py:good"), 0),
+        (("nodes",), 0),
+        (("nodes", "NoSuchNode"), 2),
+        (("unknown",), 2),
+        ((), 2),
+    ],
+)
+def test_exit_codes_tell_what_happened(run, add, words, code):
+    add("good = [Upper()]\nempty = []")
+
+    done = run(*words)
+
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,124 @@
+"""What happens while a command runs: outputs, signals, readers that leave."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+
+def lines_until(stream, last: str) -> list[str]:
+    """Read lines until one is `last`."""
+    lines = []
+    while not lines or lines[-1] != last:
+        assert select.select([stream], [], [], 20)[0], f"{last!r} does not come after {lines}"
+        line = stream.readline()
+        assert line, f"{last!r} does not come after {lines}"
+        lines.append(line.rstrip("\n"))
+    return lines
+
+
+def test_no_progress_runs_over_what_is_being_typed(program, add):
+    add("pipeline = [Upper()]")
+    ours, terminal = pty.openpty()
+    words = [*program, "run", "app.py:pipeline", "--input", "-"]
+    with subprocess.Popen(
+        words, stdin=terminal, stdout=subprocess.PIPE, stderr=terminal, text=True
+    ) as process:
+        os.write(ours, b"one\n")
+        assert process.stdout.readline() == '"ONE"\n'
+        os.write(ours, b"\x04")
+
+    assert process.returncode == 0
+    shown = os.read(ours, 4096).decode().splitlines()
+    os.close(ours)
+    os.close(terminal)
+    assert sorted(shown) == ["one", "reading items from the terminal; Ctrl-D ends the input"]
+
+
+def test_outputs_appear_while_the_input_is_open(start, add):
+    add("pipeline = [Upper()]")
+    process = start("run", "app.py:pipeline", "--input", "-")
+
+    process.stdin.write("one\n")
+    first = lines_until(process.stdout, '"ONE"')
+    process.stdin.write("two\n")
+    second = lines_until(process.stdout, '"TWO"')
+
+    assert (first, second, process.poll()) == (['"ONE"'], ['"TWO"'], None)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("node", ["Witness", "Sleeper", "Waiter"])
+def test_a_signal_cleans_up_and_has_its_exit_code(start, add, number, node):
+    add(f"pipeline = [{node}()]")
+    process = start("run", "app.py:pipeline", "--input", "-")
+    lines_until(process.stderr, "initialized")
+    if node != "Witness":
+        process.stdin.write("item\n")
+        lines_until(process.stderr, "sleeping")
+
+    process.send_signal(number)
+
+    lines_until(process.stderr, "cleaned up")
+    assert process.wait(20) == 128 + number
+    assert "Traceback" not in process.stderr.read()
+
+
+def test_a_signal_interrupts_a_write_that_nobody_reads(start, add):
+    add("pipeline = [Endless(), Witness()]")
+    process = start("run", "app.py:pipeline")
+    lines_until(process.stderr, "initialized")
+    # The pipe is full when its reader has not read for long enough that nothing more arrives in it.
+    wait_until_asleep(process.pid)
+
+    process.send_signal(signal.SIGINT)
+
+    lines_until(process.stderr, "cleaned up")
+    assert process.wait(20) == 130
+
+
+def wait_until_asleep(pid: int) -> None:
+    """Wait until the process has used no processor time for a while."""
+    import time
+
+    used = -1
+    while used != (
+        used := sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+    ):
+        time.sleep(0.2)
+
+
+def test_a_handler_of_the_users_own_is_kept(start, add):
+    add(
+        "def stop(number, frame):\n"
+        "    print('the handler ran', file=sys.stderr, flush=True)\n"
+        "    raise KeyboardInterrupt\n"
+        "signal.signal(signal.SIGTERM, stop)\n"
+        "pipeline = [Witness()]"
+    )
+    process = start("run", "app.py:pipeline", "--input", "-")
+    lines_until(process.stderr, "initialized")
+
+    process.send_signal(signal.SIGTERM)
+
+    lines_until(process.stderr, "the handler ran")
+    lines_until(process.stderr, "cleaned up")
+    assert process.wait(20) == 130
+
+
+def test_a_reader_that_goes_away_ends_the_run_quietly(start, add):
+    add("pipeline = [Endless(), Witness()]")
+    process = start("run", "app.py:pipeline")
+    lines_until(process.stdout, "0")
+
+    process.stdout.close()
+
+    assert lines_until(process.stderr, "cleaned up") == ["initialized", "cleaned up"]
+    assert process.stderr.read() == ""
+    assert process.wait(20) == 0
