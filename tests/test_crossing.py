@@ -252,13 +252,6 @@ def test_an_item_that_holds_itself_arrives(echo):
     assert arrived[0] is arrived
 
 
-def test_tensors_arrive_equal(echo):
-    torch = pytest.importorskip("torch", reason="needs torch, which is optional")
-    tensor = torch.arange(100_000, dtype=torch.float32).reshape(100, 1000).T
-
-    assert torch.equal(echo(tensor), tensor)
-
-
 def test_a_class_in_a_function_comes_back_as_the_same_class(echo):
     @worker_nodes.dataclasses.dataclass
     class Local:

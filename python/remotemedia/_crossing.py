@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 from cloudpickle import cloudpickle as internals
 
+from remotemedia import _crossing_tensors
 from remotemedia._crossing_functions import CachedFunction, reduce_function
 from remotemedia._culprit import find_culprit
 from remotemedia.exceptions import SerializationError
@@ -108,7 +109,8 @@ class Crosser(cloudpickle.Pickler):  # type: ignore[misc]
                 is known on the other side. What it shares with the rest is shared no more then.
         """
         # That of cloudpickle is a chain of two, which is looked at in Python, for each object.
-        self.dispatch_table = {**copyreg.dispatch_table, **cloudpickle.Pickler._dispatch_table}  # noqa: SLF001 - As above.
+        own = cloudpickle.Pickler._dispatch_table  # noqa: SLF001 - As above.
+        self.dispatch_table = {**copyreg.dispatch_table, **own, **_crossing_tensors.reducers()}
         super().__init__(file, protocol=_PROTOCOL, buffer_callback=buffer_callback)
         self.latest: object = None
         self.recent: deque[Any] = deque(maxlen=_MOST_RECENT)

@@ -15,6 +15,7 @@ use super::{arrays, plain};
 use crate::object::Object;
 
 static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static TENSOR_DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// The first protocol with buffers beside the pickle.
@@ -47,7 +48,12 @@ impl PythonBorder {
         let py = item.py();
         let options = PyDict::new(py);
         options.set_item(intern!(py, "buffer_callback"), taker)?;
-        match DUMPS.import(py, "pickle", "dumps")?.call((item, PROTOCOL), Some(&options)) {
+        let dumps = if modules(py)?.contains(intern!(py, "torch"))? {
+            TENSOR_DUMPS.import(py, "remotemedia._crossing_tensors", "dumps")?
+        } else {
+            DUMPS.import(py, "pickle", "dumps")?
+        };
+        match dumps.call((item, PROTOCOL), Some(&options)) {
             Ok(pickled) => {
                 let pickled = pickled.cast_into::<PyBytes>()?;
                 if !self.has_name_by_value(&pickled)? {
@@ -80,21 +86,25 @@ impl PythonBorder {
     }
 
     fn names(&self, py: Python<'_>) -> PyResult<Names> {
-        static MODULES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
-        let modules = MODULES.get_or_try_init(py, || {
-            PyResult::Ok(py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?.unbind())
-        })?;
-        let count = modules.bind(py).len();
+        let count = modules(py)?.len();
         let known = self.names_by_value.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if known.0 == count {
             return Ok(known);
         }
         let found: Vec<Py<PyBytes>> = py.import("remotemedia._crossing")?.call_method0("names_by_value")?.extract()?;
         // Looking may have imported modules itself.
-        let names = Names(modules.bind(py).len(), found.into());
+        let names = Names(modules(py)?.len(), found.into());
         *self.names_by_value.lock().unwrap_or_else(PoisonError::into_inner) = names.clone();
         Ok(names)
     }
+}
+
+/// The modules that are imported, by their names.
+fn modules(py: Python<'_>) -> PyResult<&Bound<'_, PyDict>> {
+    static MODULES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+    let modules = MODULES
+        .get_or_try_init(py, || PyResult::Ok(py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?.unbind()))?;
+    Ok(modules.bind(py))
 }
 
 impl Border<Object> for PythonBorder {
