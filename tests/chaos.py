@@ -11,7 +11,7 @@ import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from leftovers import children, is_running
+from leftovers import children, has_begun, is_running
 
 from remotemedia import Node, Pipeline
 
@@ -152,7 +152,8 @@ class Killer:
     def victims(self):
         """The workers that still start, and those that are over what killed the one before."""
         starting, ready = [], []
-        for worker in filter(is_running, children()):
+        # One that is stopped before it has begun holds up the thread that starts it, in the kernel.
+        for worker in filter(has_begun, filter(is_running, children())):
             try:
                 since = (self.directory / str(worker)).stat().st_mtime
             except FileNotFoundError:

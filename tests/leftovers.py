@@ -54,6 +54,14 @@ def is_running(process_id):
     return fields_of(process_id)[:1] in (["R"], ["S"], ["D"])
 
 
+def has_begun(process_id):
+    """Whether a child runs its own program, rather than a copy of this one that is about to start it."""
+    try:
+        return Path(f"/proc/{process_id}/cmdline").read_bytes() != Path("/proc/self/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
 def wait_until(is_so, patience_secs=20.0):
     """Wait for what happens in other processes; it must in time."""
     until = time.monotonic() + patience_secs
