@@ -28,7 +28,7 @@ pub enum RunError<F> {
     Feed(F),
     /// The taker of the outputs failed.
     Sink(F),
-    /// [`CancelFlag`] was set.
+    /// A [`CancelFlag`](crate::CancelFlag) was set.
     Cancelled,
     /// The session was interrupted, and dropped the input.
     Interrupted,

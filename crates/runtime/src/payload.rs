@@ -44,7 +44,7 @@ pub trait Payload: Send + Sync + Sized + 'static {
     /// A branch without outputs stands as the empty value, one with a single output as that output, one with more as a list.
     fn join(branches: Vec<(&str, Vec<Self>)>) -> Result<Self, Self::Fault>;
 
-    /// The single items of a chunk that a [`Feed`] gave.
+    /// The single items of a chunk that a [`Feed`](crate::Feed) gave.
     fn unpack(chunk: Self) -> Result<Vec<Self>, Self::Fault> {
         Ok(vec![chunk])
     }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::memory::Place;
 use super::wire::{self, Head, Read};
 
 /// As much is asked of the socket at once.
@@ -31,14 +32,14 @@ struct Skipped {
 
 /// What is next.
 pub(super) enum Come {
-    /// A frame: see [`Incoming::frame`], and [`Incoming::pass`] it.
+    /// A frame, at [`Incoming::front`]; to be [passed](Incoming::pass).
     Frame,
-    /// The same as it is, from this place on: it is large.
+    /// A large one, which is here from this place on, and passed.
     Large(Arc<Vec<u8>>, usize),
     /// No frame that is whole.
     Part,
-    /// A frame begins for which there is no memory. Its front is at [`Incoming::front`].
-    TooLarge,
+    /// A frame begins for which there is no memory, with these places.
+    TooLarge(Vec<Place>),
     /// That frame has come to its end, and is gone. So many bytes it had.
     Gone(Head, usize),
 }
@@ -91,9 +92,9 @@ impl Incoming {
             return Ok(Come::Part);
         }
         match wire::read_front(self.front()) {
-            Some((head, _)) => {
+            Some((head, places)) => {
                 self.skipped = Some(Skipped { head, len, missing: len });
-                Ok(Come::TooLarge)
+                Ok(Come::TooLarge(places))
             }
             None if self.make_room(wire::front_len(self.front())) => Ok(Come::Part),
             None => Err(io::ErrorKind::OutOfMemory.into()),
@@ -163,7 +164,7 @@ mod tests {
         let mut incoming = Incoming::new();
         fill(&mut incoming, &frames);
 
-        assert!(matches!(incoming.look(), Ok(Come::TooLarge)));
+        assert!(matches!(incoming.look(), Ok(Come::TooLarge(places)) if places.is_empty()));
         assert!(matches!(incoming.look(), Ok(Come::Part)));
         // Nobody can wait for all of it.
         incoming.skipped.as_mut().expect("it is skipped").missing = 3;

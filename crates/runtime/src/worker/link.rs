@@ -174,14 +174,10 @@ impl Link {
                     let own = |place: Range<usize>| View::of(&whole, start + place.start, place.len());
                     Some(Received { head: frame.head, letter: self.open(&frame, own)?, files: Vec::new() })
                 }
-                Come::TooLarge => {
-                    let (_, places) =
-                        wire::read_front(incoming.front()).unwrap_or((Head::new(Kind::Done, 0), Vec::new()));
-                    // What lies in shared memory is not needed without the rest.
-                    places
-                        .into_iter()
-                        .filter(|place| place.segment != INLINE)
-                        .for_each(|place| drop(self.memory.view(place)));
+                Come::TooLarge(places) => {
+                    // What of it lies in shared memory is not needed without the rest.
+                    let shared = places.into_iter().filter(|place| place.segment != INLINE);
+                    shared.for_each(|place| drop(self.memory.view(place)));
                     None
                 }
                 Come::Gone(head, len) => Some(Received { head, letter: Arrived::missing(len), files: Vec::new() }),
