@@ -152,7 +152,7 @@ class Killer:
     def victims(self):
         """The workers that still start, and those that are over what killed the one before."""
         starting, ready = [], []
-        # One that is stopped before it has begun holds up the thread that starts it, in the kernel.
+        # One that is stopped before it has begun is given up only when it was to be ready.
         for worker in filter(has_begun, filter(is_running, children())):
             try:
                 since = (self.directory / str(worker)).stat().st_mtime

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from itertools import accumulate
 from pathlib import Path
@@ -143,6 +145,25 @@ def test_a_node_may_initialize_for_so_long():
 
     assert (caught.value.node_id, caught.value.phase) == ("node", "initialize")
     assert time.monotonic() - begun < 5
+
+
+@pytest.fixture
+def stopper():
+    """Stops the children of this process before they begin, as far as it is quick enough."""
+    program = Path(__file__).with_name("worker_stopper.py")
+    words = [sys.executable, program, str(os.getpid())]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, start_new_session=True) as process:
+        process.stdout.readline()
+        yield process
+        process.kill()
+
+
+@pytest.mark.usefixtures("stopper")
+def test_a_worker_that_does_not_even_begin_is_ended_in_time():
+    """Whoever had asked the system for it waited for ever."""
+    for _ in range(3):
+        with pytest.raises(NodeTimeoutError, match=r"longer than 0.3 s in initialize\(\)"):
+            in_worker(faults.Fault(on=None), initialize_timeout=0.3).open().__enter__()
 
 
 def test_a_poison_item_is_not_given_again_to_bring_a_node_where_it_was(tmp_path):

@@ -98,7 +98,8 @@ def use_many_buffers():
 
 def use_little_memory():
     """Items that fit in what memory is left, and some that do not, in both directions."""
-    large = b"y" * 60_000_000
+    # No arena of the allocator has as much in reserve.
+    large = b"y" * 200_000_000
 
     def outcome(item):
         try:
@@ -112,7 +113,7 @@ def use_little_memory():
         session.call(1)
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + 40_000_000, resource.RLIM_INFINITY))
-        items = (10, 5_000_000, 60_000_000, 300_000_000, 5_000_000, 10, large, b"z" * 100_000, 10)
+        items = (10, 5_000_000, 150_000_000, 300_000_000, 5_000_000, 10, large, b"z" * 100_000, 10)
         outcomes = [outcome(item) for item in items]
         [node] = session.metrics()["node_metrics"]
     print(json.dumps({"outcomes": outcomes, "restarts": node["restarts"]}))  # noqa: T201 - As above.

@@ -1,5 +1,6 @@
 //! The thread that keeps a worker: it starts one, attends to it until its end, and puts another in its place.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::PoisonError;
@@ -7,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::attendance::{End, attend};
+use super::launch::launch;
 use super::link::{Link, Transport, pair};
 use super::page::Page;
 use super::process::Process;
@@ -104,12 +106,19 @@ pub(super) fn settle<P: Payload>(remote: &Remote<P>, life: Life, loss: Option<&L
 
 /// Start a process and tell it what its nodes are.
 fn start<P: Payload>(remote: &Arc<Remote<P>>) -> Result<Process, LossCause> {
-    let failed = |error: std::io::Error| LossCause::NotStarted(error.to_string());
+    let failed = |error: io::Error| LossCause::NotStarted(error.to_string());
     let (data, data_there) = pair().map_err(failed)?;
     let (control, control_there) = pair().map_err(failed)?;
     let (page, page_there) = Page::create().map_err(failed)?;
     page.progress.leave();
-    let process = Process::start(&remote.spec.program, &remote.spec.arguments, data_there).map_err(failed)?;
+    let (spec, begun) = (&remote.spec, Instant::now());
+    let is_in_time = || begun.elapsed() < spec.initialize_timeout && !remote.is_ending();
+    let process = launch(spec.program.clone(), spec.arguments.clone(), data_there, is_in_time);
+    let process = process.map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut if remote.is_ending() => LossCause::LeftBehind,
+        io::ErrorKind::TimedOut => LossCause::TimedOut(spec.initialize_timeout),
+        _ => failed(error),
+    })?;
     remote.figures.process.store(u64::from(process.id()), Ordering::Relaxed);
     let line = Arc::new(Line { link: Link::new(data), control: Link::new(control), page });
     let wishes = Wishes {

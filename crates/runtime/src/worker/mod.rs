@@ -15,6 +15,7 @@ mod direct;
 mod incoming;
 mod keeper;
 mod kept;
+mod launch;
 mod letter;
 mod link;
 mod losses;

@@ -1,0 +1,47 @@
+//! The start of a process within a time: the system may let whoever starts a program wait for as long as it likes, where the program is
+//! on a disk that does not answer, or was stopped before it began.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, OnceLock};
+
+use rustix::process::{Pid, Signal};
+
+use super::process::Process;
+use super::remote::LOOK;
+
+/// Start a program as [`Process::start`] does, unless it has not begun while that `is_wanted`. Then it is ended.
+pub(super) fn launch(
+    program: OsString,
+    arguments: Vec<OsString>,
+    socket: OwnedFd,
+    is_wanted: impl Fn() -> bool,
+) -> io::Result<Process> {
+    let (tell, told) = sync_channel(1);
+    let starter: Arc<OnceLock<Pid>> = Arc::default();
+    let here = Arc::clone(&starter);
+    std::thread::Builder::new().name("worker-start".to_owned()).spawn(move || {
+        here.set(rustix::thread::gettid()).ok();
+        // One that nobody waits for any more is let go of, which ends it.
+        tell.send(Process::start(&program, &arguments, socket)).ok();
+    })?;
+    while is_wanted() {
+        if let Ok(started) = told.recv_timeout(LOOK) {
+            return started;
+        }
+    }
+    if let Some(&starter) = starter.get() {
+        end_children_of(starter);
+    }
+    Err(io::ErrorKind::TimedOut.into())
+}
+
+/// End what a thread of this process is about to start, as far as the system tells.
+fn end_children_of(thread: Pid) {
+    let children = std::fs::read_to_string(format!("/proc/self/task/{thread}/children")).unwrap_or_default();
+    for child in children.split_whitespace().filter_map(|id| Pid::from_raw(id.parse().ok()?)) {
+        rustix::process::kill_process(child, Signal::KILL).ok();
+    }
+}
