@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
+from itertools import repeat
 from time import perf_counter
 from typing import Any
 
@@ -15,10 +16,11 @@ WORK_SECS = 0.001
 
 
 class Spin:
-    """Adds numbers up in Python for a millisecond, holding the interpreter's lock.
+    """Adds small numbers up in Python for a millisecond, holding the interpreter's lock.
 
-    How fast an interpreter is differs by a sixth from one process to the next of the same program,
-    and stays so while it lives. So the work is measured out in the process that does it.
+    How fast an interpreter is differs from one process to the next of the same program, by a sixth where
+    objects come and go, and stays so while it lives. So none do, and the work is measured out in the
+    process that does it.
     """
 
     def __init__(self) -> None:
@@ -37,8 +39,8 @@ class Spin:
     def process(self, item: int) -> int:
         """The item, some time later."""
         total = 0
-        for turn in range(self.turns):
-            total += turn
+        for _ in repeat(None, self.turns):
+            total = total + 3 & 63
         return item + (total < 0)
 
 
