@@ -54,12 +54,13 @@ def is_running(process_id):
     return fields_of(process_id)[:1] in (["R"], ["S"], ["D"])
 
 
-def has_begun(process_id):
-    """Whether a child runs its own program, rather than a copy of this one that is about to start it."""
+def has_begun(process_id, parent="self"):
+    """Whether a child runs its own program, rather than a copy of its parent that is about to start it."""
     try:
-        return Path(f"/proc/{process_id}/cmdline").read_bytes() != Path("/proc/self/cmdline").read_bytes()
+        words, of_parent = (Path(f"/proc/{process}/cmdline").read_bytes() for process in (process_id, parent))
     except OSError:
         return False
+    return words != of_parent
 
 
 def wait_until(is_so, patience_secs=20.0):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 
@@ -149,21 +151,24 @@ def test_a_node_may_initialize_for_so_long():
 
 @pytest.fixture
 def stopper():
-    """Stops the children of this process before they begin, as far as it is quick enough."""
+    """Stops the children of this process, and has a line for each that had not begun."""
     program = Path(__file__).with_name("worker_stopper.py")
     words = [sys.executable, program, str(os.getpid())]
     with subprocess.Popen(words, stdout=subprocess.PIPE, start_new_session=True) as process:
         process.stdout.readline()
-        yield process
+        yield process.stdout
         process.kill()
 
 
-@pytest.mark.usefixtures("stopper")
-def test_a_worker_that_does_not_even_begin_is_ended_in_time():
+def test_a_worker_that_does_not_even_begin_is_ended_in_time(stopper):
     """Whoever had asked the system for it waited for ever."""
-    for _ in range(3):
-        with pytest.raises(NodeTimeoutError, match=r"longer than 0.3 s in initialize\(\)"):
-            in_worker(faults.Fault(on=None), initialize_timeout=0.3).open().__enter__()
+    for _ in range(40):
+        # One that is stopped later may be ready before that.
+        with suppress(NodeTimeoutError):
+            in_worker(faults.Fault(on=None), initialize_timeout=0.3).open().__enter__().close(timeout=0.1)
+        if select.select([stopper], [], [], 0)[0]:
+            return
+    pytest.fail("none was stopped before it had begun")
 
 
 def test_a_poison_item_is_not_given_again_to_bring_a_node_where_it_was(tmp_path):

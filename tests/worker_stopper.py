@@ -1,4 +1,4 @@
-"""Stops each child that a process makes, most of them before they begin: `worker_stopper.py PROCESS`."""
+"""Stops each child of a process, and tells of those that had not begun: `worker_stopper.py PROCESS`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 from pathlib import Path
+
+from leftovers import has_begun
 
 
 def main():
@@ -21,6 +23,8 @@ def main():
                 continue
             for child in new:
                 os.kill(child, signal.SIGSTOP)
+                if not has_begun(child, sys.argv[1]):
+                    print(child, flush=True)  # noqa: T201 - As above.
             seen |= new
 
 
