@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from remotemedia import Pipeline
+
 LONG = [pytest.mark.long, pytest.mark.timeout(1200)]
 
 TIMEOUT_SECS = 20
@@ -223,3 +225,18 @@ def threads_since(before):
 def shortly_and_long(short, long):
     """A figure of `make test`, and one of `make test-long`."""
     return [short, pytest.param(long, marks=LONG)]
+
+
+class Hangs(Hold):
+    """Does not come back; `go` lets it, for the end of the test."""
+
+    def process(self, item):
+        return self.hang_here(item)
+
+    def hang_here(self, item):
+        return super().process(item)
+
+
+def opened(*nodes, **options):
+    """A session whose block is left by `close` alone."""
+    return Pipeline(nodes).open(**options).__enter__()

@@ -11,6 +11,21 @@ from remotemedia.exceptions import NodeError, SessionClosedError
 PLACEMENTS = pytest.mark.parametrize("placement", ["inline", "thread"])
 
 
+class Producer(Worker):
+    """Puts 200 numbers in, as soon as it may."""
+
+    def __init__(self, session):
+        self.put = 0
+        self.session = session
+        super().__init__(self.produce)
+
+    def produce(self):
+        for number in range(200):
+            self.session.put(number)
+            self.put += 1
+        self.session.end()
+
+
 class TestPut:
     @PLACEMENTS
     def test_outputs_of_what_is_put_in_come_out_of_the_iteration(self, placement):
@@ -24,18 +39,9 @@ class TestPut:
 
     @PLACEMENTS
     def test_a_producer_waits_for_a_slow_consumer(self, placement):
-        put = 0
-
-        def produce():
-            nonlocal put
-            for number in range(200):
-                session.put(number)
-                put += 1
-            session.end()
-
         with Pipeline([Add()]).open(placement=placement, queue_size=4) as session:
-            producer = Worker(produce)
-            ahead = [put - taken for taken, _ in enumerate(session)]
+            producer = Producer(session)
+            ahead = [producer.put - taken for taken, _ in enumerate(session)]
             producer.result()
 
         assert len(ahead) == 200
@@ -44,21 +50,13 @@ class TestPut:
 
     @PLACEMENTS
     def test_errors_that_nobody_takes_hold_the_producer_up_too(self, placement):
-        put, ahead = 0, []
-
-        def produce():
-            nonlocal put
-            for number in range(200):
-                session.put(number)
-                put += 1
-            session.end()
-
+        ahead = []
         with Pipeline([Fails(*range(200))]).open(placement=placement, queue_size=4) as session:
-            producer = Worker(produce)
+            producer = Producer(session)
             # It would be through by then if nothing held it up.
             producer.join(0.3)
             for taken in range(200):
-                ahead.append(put - taken)
+                ahead.append(producer.put - taken)
                 with pytest.raises(NodeError, match=f"bad {taken}$"):
                     next(iter(session))
             producer.result()
