@@ -167,3 +167,9 @@ def test_an_item_for_which_there_is_no_memory_fails_alone(limits):
     refused = "MemoryError"
     outcomes = [10, 5_000_000, refused, refused, 5_000_000, 10, refused, 100_000, 10]
     assert found == {"outcomes": outcomes, "restarts": 0}
+
+
+def test_a_state_for_which_there_is_no_memory_leaves_the_one_before_in_force():
+    found, _said = run("states")
+
+    assert found == {"outcomes": [*range(1, 11)], "restarts": 1}

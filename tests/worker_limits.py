@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import resource
+import signal
 import struct
 import sys
 from pathlib import Path
@@ -35,6 +36,23 @@ class Makes:
 
     def process(self, item):
         return b"x" * item if isinstance(item, int) else len(item)
+
+
+class Counts:
+    """Counts its items. Some of its states are large."""
+
+    def __init__(self):
+        self.count = 0
+
+    def process(self, _item):
+        self.count += 1
+        return self.count
+
+    def snapshot(self):
+        return self.count, b"x" * (200_000_000 if self.count in {4, 6} else 10)
+
+    def restore(self, state):
+        self.count = state[0]
 
 
 class Returns:
@@ -119,6 +137,20 @@ def use_little_memory():
     print(json.dumps({"outcomes": outcomes, "restarts": node["restarts"]}))  # noqa: T201 - As above.
 
 
+def use_large_states():
+    """A node whose states are too large from time to time, and a worker that dies after one."""
+    pipeline = Pipeline("p").add_node(Counts(), id="node", placement="process")
+    with pipeline.open(enable_metrics=True, snapshot_every=2) as session:
+        outcomes = [session.call(None)]
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + 40_000_000, resource.RLIM_INFINITY))
+        outcomes += [session.call(None) for _ in range(6)]
+        os.kill(children()[0], signal.SIGKILL)
+        outcomes += [session.call(None) for _ in range(3)]
+        [node] = session.metrics()["node_metrics"]
+    print(json.dumps({"outcomes": outcomes, "restarts": node["restarts"]}))  # noqa: T201 - As above.
+
+
 def use_shared_memory():
     """Arrays on two workers, and what carried them."""
     pipeline = Pipeline("p").add_node(Double(), id="node", placement="process", replicas=2)
@@ -140,7 +172,7 @@ def main():
         "memfd": forbid_memfd,
         "open files": limit_open_files,
     }
-    uses = {"open files": use_many_buffers, "address space": use_little_memory}
+    uses = {"open files": use_many_buffers, "address space": use_little_memory, "states": use_large_states}
     for limit in sys.argv[1:]:
         limits.get(limit, lambda: None)()
     uses.get(sys.argv[-1], use_shared_memory)()
