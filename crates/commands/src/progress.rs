@@ -30,7 +30,7 @@ impl Progress {
     /// Start to show `feed`, out of `total_bytes` where that is known.
     pub(crate) fn start(feed: Option<Arc<FeedProgress>>, total_bytes: Option<u64>) -> Self {
         let outputs = Arc::new(AtomicU64::new(0));
-        let shown = terminal::is_watched().then(|| Shown::start(feed, total_bytes, Arc::clone(&outputs)));
+        let shown = if terminal::is_watched() { Shown::start(feed, total_bytes, &outputs) } else { None };
         Self { outputs, shown }
     }
 
@@ -63,7 +63,8 @@ impl Progress {
 }
 
 impl Shown {
-    fn start(feed: Option<Arc<FeedProgress>>, total_bytes: Option<u64>, outputs: Arc<AtomicU64>) -> Self {
+    /// `None` where the system has no thread for it: a run goes on without its line.
+    fn start(feed: Option<Arc<FeedProgress>>, total_bytes: Option<u64>, outputs: &Arc<AtomicU64>) -> Option<Self> {
         let bar = match (&feed, total_bytes) {
             (Some(_), Some(total)) if total > 0 => {
                 ProgressBar::new(total).with_style(style("{bar:24.cyan/dim} {percent:>3}%  {msg}"))
@@ -71,7 +72,7 @@ impl Shown {
             _ => ProgressBar::new_spinner().with_style(style("{spinner:.cyan} {msg}")),
         };
         let (stop, stopped) = sync_channel(0);
-        let line = bar.clone();
+        let (line, outputs) = (bar.clone(), Arc::clone(outputs));
         let started = Instant::now();
         let paint = move || {
             loop {
@@ -86,8 +87,8 @@ impl Shown {
                 }
             }
         };
-        let painter = thread::spawn(paint);
-        Self { bar, stop, painter }
+        let painter = thread::Builder::new().name("remotemedia-progress".to_owned()).spawn(paint).ok()?;
+        Some(Self { bar, stop, painter })
     }
 }
 

@@ -5,6 +5,7 @@ use pyo3::types::PyList;
 use remotemedia_ffi::{Object, run_blocking};
 use remotemedia_runtime::Items;
 
+#[allow(clippy::disallowed_methods, reason = "this program has an interpreter of its own")]
 pub(crate) fn outputs() -> PyResult<Vec<i64>> {
     Python::attach(|py| {
         let sys = py.import("sys")?;

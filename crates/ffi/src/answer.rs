@@ -7,6 +7,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyIterator, PyType};
 use remotemedia_runtime::{Outputs, Stream};
 
+use crate::attach::attach;
 use crate::bridge::{Bridge, Iteration};
 use crate::object::Object;
 
@@ -128,14 +129,14 @@ struct Generator(Py<PyAny>);
 
 impl Stream<Object> for Generator {
     fn next(&mut self) -> PyResult<Option<Object>> {
-        Python::attach(|py| {
+        attach(|py| {
             let mut iterator = self.0.bind(py).cast::<PyIterator>()?.clone();
             Ok(iterator.next().transpose()?.map(|output| Object(output.unbind())))
         })
     }
 
     fn close(&mut self) -> PyResult<()> {
-        Python::attach(|py| self.0.bind(py).call_method0("close").map(drop))
+        attach(|py| self.0.bind(py).call_method0("close").map(drop))
     }
 }
 
@@ -144,10 +145,10 @@ struct AsyncGenerator(Iteration);
 
 impl Stream<Object> for AsyncGenerator {
     fn next(&mut self) -> PyResult<Option<Object>> {
-        Python::attach(|py| self.0.next(py))
+        attach(|py| self.0.next(py))
     }
 
     fn close(&mut self) -> PyResult<()> {
-        Python::attach(|py| self.0.close(py))
+        attach(|py| self.0.close(py))
     }
 }

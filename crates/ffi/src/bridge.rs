@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::IntoPyDict;
 
+use crate::attach::attach;
 use crate::mailbox::Mailbox;
 use crate::object::Object;
 
@@ -25,7 +26,7 @@ pub(crate) struct Bridge {
 
 impl Bridge {
     pub(crate) fn new(event_loop: Option<Py<PyAny>>) -> Arc<Self> {
-        let mailbox = event_loop.as_ref().map(|event_loop| Python::attach(|py| Mailbox::new(event_loop.clone_ref(py))));
+        let mailbox = event_loop.as_ref().map(|event_loop| attach(|py| Mailbox::new(event_loop.clone_ref(py))));
         Arc::new(Self { event_loop, mailbox, started: PyOnceLock::new(), is_cancelled: AtomicBool::new(false) })
     }
 

@@ -14,6 +14,7 @@ use remotemedia_runtime::{
     Plan, RunError, Runner, Session, SessionSettings, Settings, Sink,
 };
 
+use crate::attach::{attach, detach, prepare_thread};
 use crate::bridge::Bridge;
 use crate::chain::{Chain, CurrentChunk};
 use crate::graph::Described;
@@ -69,6 +70,7 @@ fn prepare(
     collected: Option<&Bound<'_, PyList>>,
     with_metrics: bool,
 ) -> PyResult<Prepared> {
+    prepare_thread();
     let py = graph.py();
     let described = graph::describe(graph, &plan, &control.bridge, &control.flag, with_metrics)?;
     let turn = described.turn_of_all();
@@ -172,8 +174,8 @@ fn through_session(
     {
         session.break_off();
     }
-    let stop_waiting = || drop(Python::attach(|py| control.bridge.cancel(py)));
-    let Closed { cleanups, metrics, left_behind } = py.detach(|| session.close(CLOSE_TIMEOUT, &stop_waiting));
+    let stop_waiting = || drop(attach(|py| control.bridge.cancel(py)));
+    let Closed { cleanups, metrics, left_behind } = detach(py, || session.close(CLOSE_TIMEOUT, &stop_waiting));
     for stall in left_behind {
         log::left_behind(stall, CLOSE_TIMEOUT);
     }
@@ -210,7 +212,7 @@ fn feed_session(
         let client: Arc<dyn Client<Object>> = outbox.clone();
         let expecting = Arc::clone(&outbox);
         outbox.expect_input();
-        py.detach(|| session.start_source(client, Box::new(move || expecting.expect_input())));
+        detach(py, || session.start_source(client, Box::new(move || expecting.expect_input())));
         outbox.end();
     }
     loop {
@@ -230,7 +232,7 @@ fn feed_session(
                 }
             }
         }
-        match py.detach(|| outbox.next(if has_room && !is_ended { Duration::ZERO } else { LOOK })) {
+        match detach(py, || outbox.next(if has_room && !is_ended { Duration::ZERO } else { LOOK })) {
             Next::Output(output) => sink.accept(output).map_err(RunError::Sink)?,
             Next::Nothing => py.check_signals().map_err(RunError::Feed)?,
             Next::End => return Ok(()),
@@ -244,7 +246,7 @@ struct ListSink(Py<PyList>);
 
 impl Sink<Object> for ListSink {
     fn accept(&mut self, output: Object) -> PyResult<()> {
-        Python::attach(|py| self.0.bind(py).append(output.0))
+        attach(|py| self.0.bind(py).append(output.0))
     }
 }
 
@@ -268,7 +270,7 @@ impl Call {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             // A panic of the thread has been answered as an error.
-            py.detach(|| drop(thread.join()));
+            detach(py, || drop(thread.join()));
         }
     }
 
@@ -301,7 +303,7 @@ pub(crate) fn start(graph: &Bound<'_, PyAny>, order: Order) -> PyResult<Call> {
         .name("remotemedia".into())
         .stack_size(STACK_BYTES)
         .spawn(move || {
-            Python::attach(|py| {
+            attach(|py| {
                 let outcome = run.run(py, &ident);
                 answer(py, &event_loop, deliver, outcome);
             });

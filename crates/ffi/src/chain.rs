@@ -7,6 +7,7 @@ use pyo3::types::{PyIterator, PyList};
 use remotemedia_runtime::{Bulk, BulkEnd, BulkOutcome, Sink};
 
 use crate::answer::LazyTypes;
+use crate::attach::attach;
 use crate::object::Object;
 
 /// The chunk under way. Emptying the list ends the loop over it after the current item: that is how a run is cancelled
@@ -163,7 +164,7 @@ fn drop_empty(outputs: &Bound<'_, PyList>, start: usize) -> PyResult<()> {
 
 impl Bulk<Object> for Chain {
     fn is_possible(&mut self) -> bool {
-        self.kernel = Python::attach(|py| {
+        self.kernel = attach(|py| {
             self.compile(py).unwrap_or_else(|error| {
                 // Without a kernel the nodes are called one by one: the same answers, only slower.
                 error.write_unraisable(py, None);
@@ -174,7 +175,7 @@ impl Bulk<Object> for Chain {
     }
 
     fn run(&mut self, chunk: Object, sink: &mut dyn Sink<Object>) -> BulkOutcome<Object> {
-        Python::attach(|py| {
+        attach(|py| {
             let chunk = match chunk.0.into_bound(py).cast_into::<PyList>() {
                 Ok(chunk) => chunk,
                 Err(error) => return BulkOutcome { taken: 0, end: BulkEnd::Fault(0, error.into()) },

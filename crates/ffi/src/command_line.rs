@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use pyo3::prelude::*;
 
+use crate::attach::detach;
 use crate::loader::PyLoader;
 
 /// Run the command that `arguments` name, and answer its exit code. `program` is the name under which it speaks.
@@ -18,7 +19,7 @@ pub fn main(py: Python<'_>, program: &str, arguments: Vec<OsString>) -> u8 {
             return 1;
         }
     };
-    let code = py.detach(move || {
+    let code = detach(py, move || {
         let loader = PyLoader::default();
         let code = remotemedia_commands::main(arguments.into_iter(), program, &loader);
         loader.exit_code().unwrap_or(code)

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyList, PyRange, PyTuple};
 use remotemedia_runtime::{Bulk, BulkEnd, NodeFailure, Payload, Phase};
 
+use crate::attach::prepare_thread;
 use crate::chain::{Chain, CurrentChunk};
 use crate::failure;
 use crate::object::Object;
@@ -63,6 +64,7 @@ impl DirectMap {
     }
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        prepare_thread();
         let Ok(mut state) = self.state.try_lock() else {
             return Err(PyValueError::new_err("another thread is already taking from this stream"));
         };

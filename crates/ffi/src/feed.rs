@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyList, PyTuple};
 use remotemedia_runtime::Feed;
 
+use crate::attach::attach;
 use crate::bridge::{Bridge, Iteration};
 use crate::object::Object;
 
@@ -49,7 +50,7 @@ struct ListFeed {
 
 impl Feed<Object> for ListFeed {
     fn next(&mut self) -> PyResult<Option<Object>> {
-        Python::attach(|py| {
+        attach(|py| {
             let list = self.list.bind(py);
             if self.next >= list.len() {
                 return Ok(None);
@@ -61,7 +62,7 @@ impl Feed<Object> for ListFeed {
     }
 
     fn next_chunk(&mut self, limit: usize) -> Option<PyResult<Object>> {
-        Python::attach(|py| {
+        attach(|py| {
             let chunk = self.list.bind(py).get_slice(self.next, self.next + limit);
             self.next += chunk.len();
             Some(Ok(Object(chunk.into_any().unbind())))
@@ -84,7 +85,7 @@ impl Feed<Object> for IteratorFeed {
         if self.has_ended {
             return Ok(None);
         }
-        Python::attach(|py| {
+        attach(|py| {
             let item = self.iterator.bind(py).clone().next().transpose()?;
             Ok(item.map(|item| Object(item.unbind())))
         })
@@ -94,7 +95,7 @@ impl Feed<Object> for IteratorFeed {
         if let Some(error) = self.failed.take() {
             return Some(Err(error));
         }
-        Python::attach(|py| Some(self.fill(py, limit)))
+        attach(|py| Some(self.fill(py, limit)))
     }
 }
 
@@ -126,13 +127,13 @@ struct AsyncFeed(Iteration);
 
 impl Feed<Object> for AsyncFeed {
     fn next(&mut self) -> PyResult<Option<Object>> {
-        Python::attach(|py| self.0.next(py))
+        attach(|py| self.0.next(py))
     }
 }
 
 impl Drop for AsyncFeed {
     fn drop(&mut self) {
         // On a loop that is closed there is nothing left to end.
-        Python::attach(|py| drop(self.0.close(py)));
+        attach(|py| drop(self.0.close(py)));
     }
 }

@@ -10,6 +10,7 @@ use remotemedia_runtime::{
 };
 use serde_json::{Map, Value, json};
 
+use crate::attach::attach;
 use crate::bridge::Bridge;
 use crate::node::PythonNode;
 use crate::object::Object;
@@ -191,7 +192,7 @@ fn callable_of<'py>(written: &Bound<'py, PyDict>) -> PyResult<Option<(&'static s
 fn dead_letter_of(callable: Py<PyAny>, node_id: &str) -> DeadLetter<Object> {
     let node_id = node_id.to_owned();
     Arc::new(move |item, item_index, fault| {
-        Python::attach(|py| {
+        attach(|py| {
             let failure = NodeFailure { node_id: node_id.clone(), item_index, phase: Phase::Process, fault };
             let error = failure::node_error(py, failure);
             callable.call1(py, (item.0, error.into_value(py))).map(drop)

@@ -4,6 +4,7 @@
 //! *Boundary:* only the program that loads it starts an interpreter.
 
 mod answer;
+mod attach;
 mod bridge;
 mod call;
 mod chain;

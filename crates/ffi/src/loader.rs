@@ -10,6 +10,7 @@ use remotemedia_commands::{
 };
 use remotemedia_runtime::{Fed, Feed, Metrics, Plan, Sink, Value};
 
+use crate::attach::{attach, detach};
 use crate::object::Object;
 use crate::{call, graph, values};
 
@@ -35,7 +36,7 @@ impl PyLoader {
 
     /// Run `work` attached, and tell what it raises in the way of the commands.
     fn attached<R>(&self, work: impl FnOnce(Python<'_>) -> PyResult<R>) -> Result<R, Failure> {
-        Python::attach(|py| work(py).map_err(|error| self.failure(py, error)))
+        attach(|py| work(py).map_err(|error| self.failure(py, error)))
     }
 
     fn failure(&self, py: Python<'_>, error: PyErr) -> Failure {
@@ -146,7 +147,7 @@ impl LoadedPipeline for PyPipeline<'_> {
         with_metrics: bool,
     ) -> Result<Option<Metrics>, Failure> {
         let broken = Cell::new(None);
-        Python::attach(|py| {
+        attach(|py| {
             let graph = self.graph.bind(py);
             let mut sink = OutputSink { output, broken: &broken };
             let own = own_input(graph).map_err(|error| self.loader.failure(py, error))?;
@@ -191,7 +192,7 @@ struct InputFeed<'a> {
 
 impl Feed<Object> for InputFeed<'_> {
     fn next(&mut self) -> PyResult<Option<Object>> {
-        Python::attach(|py| {
+        attach(|py| {
             // What is there already needs no release of the interpreter.
             let mut next = self.feed.next(Duration::ZERO);
             loop {
@@ -203,15 +204,15 @@ impl Feed<Object> for InputFeed<'_> {
                 }
                 py.check_signals()?;
                 let feed = &mut *self.feed;
-                next = py.detach(|| feed.next(SIGNAL_CHECK));
+                next = detach(py, || feed.next(SIGNAL_CHECK));
             }
         })
     }
 
     fn next_within(&mut self, patience: Duration) -> PyResult<Fed<Object>> {
-        Python::attach(|py| {
+        attach(|py| {
             let feed = &mut *self.feed;
-            match py.detach(|| feed.next(patience)) {
+            match detach(py, || feed.next(patience)) {
                 Next::Item(value) => Ok(Fed::Item(Object(values::to_python(py, &value)?.unbind()))),
                 Next::End => Ok(Fed::End),
                 Next::Waiting => py.check_signals().map(|()| Fed::Nothing),
@@ -229,11 +230,11 @@ struct OutputSink<'a> {
 
 impl Sink<Object> for OutputSink<'_> {
     fn accept(&mut self, output: Object) -> PyResult<()> {
-        Python::attach(|py| {
+        attach(|py| {
             let value = values::from_python(output.0.bind(py))?;
             // Writing may wait for a slow reader.
             let output = &mut *self.output;
-            py.detach(|| output(value)).map_err(|failure| set_aside(self.broken, failure))
+            detach(py, || output(value)).map_err(|failure| set_aside(self.broken, failure))
         })
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use remotemedia_runtime::{Observer, Phase, Plan, Reporter, Stall};
 
+use crate::attach::attach;
 use crate::failure;
 use crate::object::Object;
 
@@ -27,7 +28,7 @@ struct LoggingObserver {
 
 impl LoggingObserver {
     fn debug(&self, text: &str) {
-        Python::attach(|py| {
+        attach(|py| {
             if let Err(error) = self.logger.bind(py).call_method1("debug", ("%s", text)) {
                 error.write_unraisable(py, Some(self.logger.bind(py)));
             }
@@ -77,7 +78,7 @@ pub(crate) fn left_behind(stall: Stall, timeout: Duration) {
 }
 
 fn tell(name: &str, arguments: impl FnOnce(Python<'_>) -> PyResult<Bound<'_, pyo3::types::PyTuple>>) {
-    Python::attach(|py| {
+    attach(|py| {
         let told =
             py.import("remotemedia._reports").and_then(|module| module.getattr(name)?.call1(arguments(py)?).map(drop));
         if let Err(error) = told {

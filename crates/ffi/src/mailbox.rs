@@ -11,6 +11,8 @@ use pyo3::call::PyCallArgs;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
+use crate::attach::attach;
+
 /// As many letters are delivered before the loop sees to its other work.
 const BUNDLE: usize = 64;
 
@@ -63,7 +65,7 @@ impl Mailbox {
             std::mem::replace(&mut state.is_due, true)
         };
         if !is_due {
-            Python::attach(|py| self.call_for_delivery(py, "call_soon_threadsafe"));
+            attach(|py| self.call_for_delivery(py, "call_soon_threadsafe"));
         }
     }
 
@@ -126,7 +128,7 @@ impl Drop for Delivery {
 pub(crate) fn tell(mailbox: Option<&Arc<Mailbox>>, news: impl FnOnce(Python<'_>) + Send + 'static) {
     match mailbox {
         Some(mailbox) => mailbox.post(news),
-        None => Python::attach(news),
+        None => attach(news),
     }
 }
 

@@ -13,6 +13,7 @@ pub mod _core {
     use remotemedia_commands::GraphFormat;
     use remotemedia_runtime::Manifest;
 
+    use crate::attach::detach;
     #[pymodule_export]
     use crate::call::Call;
     #[pymodule_export]
@@ -60,7 +61,7 @@ pub mod _core {
     /// Parse and check a manifest, JSON or YAML.
     #[pyfunction]
     fn parse_manifest<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
-        let manifest = py.detach(|| Manifest::parse(text)).map_err(|error| failure::refused(&error))?;
+        let manifest = detach(py, || Manifest::parse(text)).map_err(|error| failure::refused(&error))?;
         json::manifest_to_python(py, &manifest)
     }
 

@@ -8,6 +8,7 @@ use pyo3::types::{PyFunction, PyList, PyTuple};
 use remotemedia_runtime::{Done, EndEarly, Node, Options, Outputs};
 
 use crate::answer;
+use crate::attach::attach;
 use crate::bridge::Bridge;
 use crate::object::Object;
 use crate::sharing::Membership;
@@ -125,7 +126,7 @@ impl PythonNode {
 
 impl Node<Object> for PythonNode {
     fn initialize(&mut self) -> PyResult<()> {
-        Python::attach(|py| {
+        attach(|py| {
             let object = self.object.bind(py);
             self.has_acted = false;
             let initialize = || match optional_method(object, "initialize")? {
@@ -146,7 +147,7 @@ impl Node<Object> for PythonNode {
     }
 
     fn process(&mut self, item: Object) -> PyResult<Outputs<Object>> {
-        Python::attach(|py| {
+        attach(|py| {
             let item = item.0.into_bound(py);
             if let Process::Streaming(adapter) = &self.process {
                 let adapter = adapter.bind(py);
@@ -159,11 +160,11 @@ impl Node<Object> for PythonNode {
     }
 
     fn interpret(&mut self, answer: Object) -> PyResult<Outputs<Object>> {
-        Python::attach(|py| answer::outputs(answer.0.into_bound(py), &self.bridge, self.timeout_secs))
+        attach(|py| answer::outputs(answer.0.into_bound(py), &self.bridge, self.timeout_secs))
     }
 
     fn produce(&mut self) -> PyResult<Outputs<Object>> {
-        Python::attach(|py| match &self.process {
+        attach(|py| match &self.process {
             Process::Source(callable) => answer::outputs(callable.bind(py).call0()?, &self.bridge, None),
             _ => Ok(Outputs::None),
         })
@@ -171,20 +172,20 @@ impl Node<Object> for PythonNode {
 
     fn flush(&mut self) -> PyResult<Outputs<Object>> {
         if let Process::Streaming(adapter) = &self.process {
-            return Python::attach(|py| {
+            return attach(|py| {
                 let adapter = adapter.bind(py);
                 self.bridge.wait(adapter.call_method0("end")?)?;
                 Ok(streaming::outputs(adapter, &self.bridge))
             });
         }
         match &self.flush {
-            Some(flush) => Python::attach(|py| answer::outputs(flush.bind(py).call0()?, &self.bridge, None)),
+            Some(flush) => attach(|py| answer::outputs(flush.bind(py).call0()?, &self.bridge, None)),
             None => Ok(Outputs::None),
         }
     }
 
     fn process_batch(&mut self, items: Vec<Object>) -> PyResult<Vec<Option<Object>>> {
-        Python::attach(|py| {
+        attach(|py| {
             let count = items.len();
             let batch = PyList::new(py, items.into_iter().map(|item| item.0))?;
             let mut answer = self.call(batch.into_any())?;
@@ -206,7 +207,7 @@ impl Node<Object> for PythonNode {
     }
 
     fn start(&mut self, item: Object, done: Done<Object>) -> Option<EndEarly> {
-        Python::attach(|py| match self.begin(item.0.into_bound(py)) {
+        attach(|py| match self.begin(item.0.into_bound(py)) {
             Ok((answer, timeout_secs)) if answer::is_awaitable(&answer).unwrap_or(false) => {
                 let callback = DoneCallback { done: Mutex::new(Some(done)), bridge: Arc::clone(&self.bridge) };
                 let callback = match Bound::new(py, callback) {
@@ -243,7 +244,7 @@ impl Node<Object> for PythonNode {
         if self.is_told_by_other {
             return Ok(());
         }
-        Python::attach(|py| {
+        attach(|py| {
             if let Process::Streaming(adapter) = &self.process {
                 // What it makes of the old stream must not come out with the next item.
                 self.bridge.wait_to_the_end(adapter.bind(py).call_method0("restart")?)?;
@@ -256,14 +257,14 @@ impl Node<Object> for PythonNode {
     }
 
     fn can_snapshot(&self) -> bool {
-        Python::attach(|py| {
+        attach(|py| {
             let has = |name| optional_method(self.object.bind(py), name).is_ok_and(|method| method.is_some());
             has("snapshot") && has("restore")
         })
     }
 
     fn snapshot(&mut self) -> PyResult<Option<Object>> {
-        Python::attach(|py| {
+        attach(|py| {
             let Some(method) = optional_method(self.object.bind(py), "snapshot")? else { return Ok(None) };
             let mut state = method.bind(py).call0()?;
             if answer::is_awaitable(&state)? {
@@ -274,7 +275,7 @@ impl Node<Object> for PythonNode {
     }
 
     fn restore(&mut self, state: Object) -> PyResult<()> {
-        Python::attach(|py| match optional_method(self.object.bind(py), "restore")? {
+        attach(|py| match optional_method(self.object.bind(py), "restore")? {
             Some(method) => answer::finish(method.bind(py).call1((state.0,))?, |coroutine| self.bridge.wait(coroutine)),
             None => Ok(()),
         })
@@ -286,14 +287,14 @@ impl Node<Object> for PythonNode {
 
     fn stop(&mut self) -> PyResult<()> {
         let Process::Streaming(adapter) = &self.process else { return Ok(()) };
-        Python::attach(|py| {
+        attach(|py| {
             let close = || self.bridge.wait_to_the_end(adapter.bind(py).call_method0("close")?).map(drop);
             self.membership.enter(py, close)
         })
     }
 
     fn cleanup(&mut self) -> PyResult<()> {
-        Python::attach(|py| {
+        attach(|py| {
             let object = self.object.bind(py);
             self.has_acted = false;
             let mut clean_up = || match optional_method(object, "cleanup")? {
@@ -328,7 +329,7 @@ pub(crate) fn runs_on_loop(object: &Bound<'_, PyAny>) -> PyResult<bool> {
 /// Cancels a coroutine that was begun.
 fn end_early(cancel: Py<PyAny>) -> EndEarly {
     Box::new(move || {
-        Python::attach(|py| {
+        attach(|py| {
             if let Err(error) = cancel.call0(py) {
                 error.write_unraisable(py, None);
             }

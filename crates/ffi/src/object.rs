@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use remotemedia_runtime::Payload;
 
+use crate::attach::{attach, detach};
 use crate::failure;
 
 pyo3::import_exception!(asyncio, CancelledError);
@@ -17,15 +18,15 @@ impl Payload for Object {
     type Fault = PyErr;
 
     fn duplicate(&self) -> Self {
-        Python::attach(|py| Self(self.0.clone_ref(py)))
+        attach(|py| Self(self.0.clone_ref(py)))
     }
 
     fn duplicate_fault(fault: &PyErr) -> PyErr {
-        Python::attach(|py| fault.clone_ref(py))
+        attach(|py| fault.clone_ref(py))
     }
 
     fn wait<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-        Python::attach(|py| py.detach(work))
+        attach(|py| detach(py, work))
     }
 
     fn check_orders() -> PyResult<()> {
@@ -33,22 +34,22 @@ impl Payload for Object {
             clippy::redundant_closure_for_method_calls,
             reason = "the method is for one lifetime, the closure for all"
         )]
-        Python::attach(|py| py.check_signals())
+        attach(|py| py.check_signals())
     }
 
     fn hold<R>(work: impl FnOnce() -> R) -> R {
-        Python::attach(|_| work())
+        attach(|_| work())
     }
 
     fn dispose<T: Send>(garbage: T) {
         // Attached once for all of them.
-        Python::attach(|_| drop(garbage));
+        attach(|_| drop(garbage));
     }
 
     fn live(life: impl FnOnce() + Send) {
         // Attached once and for all the interpreter keeps what it needs for this thread, instead of making it anew each time.
-        Python::attach(|py| {
-            py.detach(life);
+        attach(|py| {
+            detach(py, life);
             let forgotten = py
                 .import("remotemedia._threads")
                 .and_then(|threads| threads.call_method1("forget", (crate::sharing::thread_id(),)).map(drop));
@@ -59,7 +60,7 @@ impl Payload for Object {
     }
 
     fn join(branches: Vec<(&str, Vec<Self>)>) -> Result<Self, PyErr> {
-        Python::attach(|py| {
+        attach(|py| {
             let joined = PyDict::new(py);
             for (id, mut outputs) in branches {
                 let answer = match outputs.len() {
@@ -74,7 +75,7 @@ impl Payload for Object {
     }
 
     fn unpack(chunk: Self) -> PyResult<Vec<Self>> {
-        Python::attach(|py| {
+        attach(|py| {
             let items = chunk.0.bind(py).cast::<PyList>()?;
             Ok(items.iter().map(|item| Self(item.unbind())).collect())
         })
@@ -82,14 +83,14 @@ impl Payload for Object {
 
     /// `KeyboardInterrupt`, `SystemExit` and cancellation, which Python itself sets apart from `Exception`.
     fn is_interrupt(fault: &PyErr) -> bool {
-        Python::attach(|py| !failure::original(py, fault).is_instance_of::<PyException>(py))
+        attach(|py| !failure::original(py, fault).is_instance_of::<PyException>(py))
     }
 
     fn is_final(fault: &PyErr) -> bool {
-        Python::attach(|py| failure::is_final(py, fault))
+        attach(|py| failure::is_final(py, fault))
     }
 
     fn is_cancellation(fault: &PyErr) -> bool {
-        Python::attach(|py| failure::original(py, fault).is_instance_of::<CancelledError>(py))
+        attach(|py| failure::original(py, fault).is_instance_of::<CancelledError>(py))
     }
 }

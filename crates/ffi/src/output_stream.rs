@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBool;
 use remotemedia_runtime::{Admission, Client, Next, Outbox};
 
+use crate::attach::{detach, prepare_thread};
 use crate::failure;
 use crate::object::Object;
 use crate::session::{LOOK, SessionCore, Ticket};
@@ -89,7 +90,7 @@ impl OutputStream {
         }
         let admitted = Mutex::new(admitted);
         loop {
-            let is_in = py.detach(|| admitted.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(LOOK));
+            let is_in = detach(py, || admitted.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(LOOK));
             if let Ok(is_in) = is_in {
                 return Ok(is_in);
             }
@@ -123,9 +124,10 @@ impl OutputStream {
 
     /// What there is within `patience` seconds: `(0, None)` for nothing, `(1, output)`, `(2, None)` at the end.
     fn next(&self, py: Python<'_>, patience: f64) -> PyResult<(u8, Py<PyAny>)> {
+        prepare_thread();
         let patience = Duration::try_from_secs_f64(patience).unwrap_or_default();
         let next =
-            if patience.is_zero() { self.outbox.next(patience) } else { py.detach(|| self.outbox.next(patience)) };
+            if patience.is_zero() { self.outbox.next(patience) } else { detach(py, || self.outbox.next(patience)) };
         match next {
             Next::Output(output) => Ok((1, output.0)),
             Next::Nothing => {
@@ -151,6 +153,7 @@ impl OutputStream {
 
 impl OutputStream {
     fn submit(&self, item: Option<Object>, admitted: Option<Box<dyn FnOnce(bool) + Send>>) -> Admission {
+        prepare_thread();
         self.outbox.expect_input();
         let client: Arc<dyn Client<Object>> = self.outbox.clone();
         // Attached: it never waits, and those whom it wakes need the interpreter for long, not for one item.

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use remotemedia_runtime::{CancelFlag, Client, Closed, Direct, Outbox, RunError, Session, SessionSettings, Stall};
 
+use crate::attach::{attach, detach, prepare_thread};
 use crate::bridge::Bridge;
 use crate::direct_map::DirectMap;
 use crate::mailbox::{Mailbox, hand, news_of, tell};
@@ -50,6 +51,7 @@ impl SessionCore {
         opener: &Opener,
         on_news: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
+        prepare_thread();
         let py = graph.py();
         let (bridge, stop) = (Arc::clone(&opener.bridge), opener.stop.clone());
         let with_metrics: bool = setting(settings, "enable_metrics")?;
@@ -95,6 +97,7 @@ impl SessionCore {
 
     /// Take one item through and answer its outputs: none, the one, or a list.
     fn call(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<Py<PyAny>> {
+        prepare_thread();
         if !self.is_direct {
             return if self.session.is_one_worker() {
                 self.call_worker(py, item)
@@ -131,6 +134,7 @@ impl SessionCore {
 
     /// Begin with an item; `done(outputs, error)` is called on the event loop when it is through.
     fn start_call(&self, item: Py<PyAny>, done: Py<PyAny>) -> Ticket {
+        prepare_thread();
         let mailbox = self.mailbox.clone();
         let client: Arc<dyn Client<Object>> = Arc::new(Call::new(Box::new(move |outputs, outcome| {
             tell(mailbox.as_ref(), move |py| answer(py, &done, outputs, outcome));
@@ -141,7 +145,7 @@ impl SessionCore {
 
     /// Nobody waits for this call any more. Answers whether a node is at it still, and might have to be told again.
     pub(crate) fn abandon(&self, py: Python<'_>, ticket: &Ticket) -> PyResult<bool> {
-        let at_work = py.detach(|| self.session.abandon(&ticket.0));
+        let at_work = detach(py, || self.session.abandon(&ticket.0));
         for at_work in &at_work {
             let Some(awaited) = self.bridge.awaited_by(py, at_work.thread())? else { continue };
             // Otherwise the thread has gone on to something else meanwhile, which it may wait for now.
@@ -170,7 +174,7 @@ impl SessionCore {
         self.outbox.expect_input();
         let client: Arc<dyn Client<Object>> = self.outbox.clone();
         let outbox = Arc::clone(&self.outbox);
-        py.detach(|| self.session.start_source(client, Box::new(move || outbox.expect_input())));
+        detach(py, || self.session.start_source(client, Box::new(move || outbox.expect_input())));
         self.outbox.end();
     }
 
@@ -184,6 +188,7 @@ impl SessionCore {
     /// `is_silent` is told the number before all others.
     #[pyo3(signature = (stop=None, is_silent=None))]
     fn drop_all(&self, py: Python<'_>, stop: Option<&Bound<'_, PyAny>>, is_silent: Option<Py<PyAny>>) -> PyResult<u64> {
+        prepare_thread();
         self.check_outside("interrupt")?;
         let stop = stop.map(|stop| stop.clone().unbind());
         let ended = Mutex::new(None);
@@ -192,7 +197,7 @@ impl SessionCore {
                 Some(stop) => stop.call_method0(py, "is_set")?.extract::<bool>(py),
                 None => Ok(false),
             };
-            let outcome = Python::attach(|py| py.check_signals().and_then(|()| is_stopped(py)));
+            let outcome = attach(|py| py.check_signals().and_then(|()| is_stopped(py)));
             outcome.unwrap_or_else(|error| {
                 *ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                 true
@@ -204,16 +209,17 @@ impl SessionCore {
             }
         };
         let stop_waiting = || or_unraisable(|py| self.bridge.interrupt(py));
-        let dropped = py.detach(|| self.session.interrupt_unless(&stop_waiting, &gives_up, tell_first));
+        let dropped = detach(py, || self.session.interrupt_unless(&stop_waiting, &gives_up, tell_first));
         ended.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(dropped), Err)
     }
 
     /// Wait until all that went in has come out, or until `stop`, a `threading.Event`, is set.
     #[pyo3(signature = (stop=None))]
     fn wait_until_drained(&self, py: Python<'_>, stop: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        prepare_thread();
         let end = self.session.begin_drain();
         let drained = loop {
-            if py.detach(|| self.session.is_drained(end, LOOK)) {
+            if detach(py, || self.session.is_drained(end, LOOK)) {
                 break Ok(());
             }
             let is_stopped = stop.map_or(Ok(false), |stop| stop.call_method0("is_set")?.extract::<bool>());
@@ -240,7 +246,7 @@ impl SessionCore {
 
     /// The figures so far, if they are collected.
     fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let metrics = py.detach(|| self.session.metrics());
+        let metrics = detach(py, || self.session.metrics());
         metrics.map(|metrics| json::metrics_to_python(py, &metrics)).transpose()
     }
 
@@ -251,12 +257,13 @@ impl SessionCore {
 
     /// Stop and clean up within `timeout` seconds. Answers what had to be left behind: node, item, thread.
     fn shut_down(&self, py: Python<'_>, timeout: f64) -> PyResult<Vec<(String, Option<u64>, u64)>> {
+        prepare_thread();
         self.stop.set();
         self.outbox.close();
         let timeout = Duration::try_from_secs_f64(timeout).unwrap_or(Duration::MAX.min(Duration::from_secs(1 << 30)));
         // Not an interrupt: a thread may be about to wait for a coroutine, which nothing would cancel any more.
         let Closed { cleanups, left_behind, .. } =
-            py.detach(|| self.session.close(timeout, &|| or_unraisable(|py| self.bridge.cancel(py))));
+            detach(py, || self.session.close(timeout, &|| or_unraisable(|py| self.bridge.cancel(py))));
         if left_behind.is_empty() {
             self.bridge.close(py)?;
         }
@@ -318,7 +325,7 @@ impl SessionCore {
 
     /// Wait for another thread that is inside the nodes, a moment at a time.
     pub(crate) fn wait_until_free(&self, py: Python<'_>) -> PyResult<()> {
-        if !py.detach(|| self.session.wait_until_free(LOOK)) {
+        if !detach(py, || self.session.wait_until_free(LOOK)) {
             self.check_outside("call")?;
         }
         py.check_signals()
@@ -348,7 +355,7 @@ impl SessionCore {
         self.session.submit(Some(Object(item)), Arc::clone(&client), true, None);
         let answered = Mutex::new(answered);
         loop {
-            let answer = py.detach(|| answered.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(LOOK));
+            let answer = detach(py, || answered.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(LOOK));
             if let Ok((outputs, outcome)) = answer {
                 outcome.map_err(|error| failure::ended(py, error))?;
                 return outputs.shape(py);
@@ -367,7 +374,7 @@ pub(crate) struct Ticket(pub(crate) Arc<dyn Client<Object>>);
 
 /// Do something that nobody hears the failure of.
 fn or_unraisable(work: impl FnOnce(Python<'_>) -> PyResult<()>) {
-    Python::attach(|py| {
+    attach(|py| {
         if let Err(error) = work(py) {
             error.write_unraisable(py, None);
         }

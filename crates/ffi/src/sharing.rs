@@ -11,6 +11,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use remotemedia_runtime::{CancelFlag, Turn};
 
+use crate::attach::{attach, detach};
 use crate::failure;
 
 /// How often one who waits for a turn looks whether the run was cancelled.
@@ -176,7 +177,7 @@ impl Turn for Turns {
     }
 
     fn enter_unless(&self, cancel: &CancelFlag, work: &mut dyn FnMut()) {
-        Python::attach(|py| {
+        attach(|py| {
             if self.0.len() <= FEW {
                 enter_few(py, &self.0, cancel, work);
                 return;
@@ -184,7 +185,7 @@ impl Turn for Turns {
             let turns: Option<Vec<Held<'_>>> =
                 self.0.iter().map(|shared| shared.turn.take(py, || cancel.is_set())).collect();
             if turns.is_some() {
-                hold(work);
+                work();
             }
         });
     }
@@ -195,7 +196,7 @@ const FEW: usize = 8;
 
 fn enter_few(py: Python<'_>, left: &[Arc<Shared>], cancel: &CancelFlag, work: &mut dyn FnMut()) {
     match left.split_first() {
-        None => hold(work),
+        None => work(),
         Some((shared, left)) => {
             if let Some(_turn) = shared.turn.take(py, || cancel.is_set()) {
                 enter_few(py, left, cancel, work);
@@ -211,7 +212,7 @@ pub(crate) fn thread_id() -> u64 {
     }
     ID.with(|id| {
         if id.get() == 0 {
-            let ident = Python::attach(|py| py.import("_thread")?.call_method0("get_ident")?.extract());
+            let ident = attach(|py| py.import("_thread")?.call_method0("get_ident")?.extract());
             id.set(ident.unwrap_or_default());
         }
         id.get()
@@ -227,27 +228,8 @@ impl Turn for NoTurns {
     }
 
     fn enter(&self, work: &mut dyn FnMut()) {
-        Python::attach(|_| hold(work));
+        attach(|_| work());
     }
-}
-
-/// Do the work of nodes, on a thread that may be left behind.
-///
-/// When the interpreter ends, Python ends the threads that come back to it by unwinding them. What is on their stacks would be let go of
-/// without the interpreter, which aborts the process: such a thread stands still instead, until the process has ended.
-fn hold(work: &mut dyn FnMut()) {
-    struct StandStill;
-    impl Drop for StandStill {
-        fn drop(&mut self) {
-            while !std::thread::panicking() {
-                std::thread::park();
-            }
-        }
-    }
-
-    let guard = StandStill;
-    work();
-    std::mem::forget(guard);
 }
 
 /// A lock that one can stop waiting for, and that costs a few nanoseconds while nobody does.
@@ -271,7 +253,7 @@ impl TurnLock {
         }
         while !is_cancelled() {
             // Another session is inside, and may need the interpreter to come out.
-            if py.detach(|| self.take_within(LOOK_EVERY)) {
+            if detach(py, || self.take_within(LOOK_EVERY)) {
                 return Some(Held(self));
             }
         }

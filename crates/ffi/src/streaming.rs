@@ -5,6 +5,7 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use remotemedia_runtime::{Outputs, Stream};
 
+use crate::attach::attach;
 use crate::bridge::Bridge;
 use crate::object::Object;
 
@@ -20,7 +21,7 @@ struct StreamOutputs {
 
 impl Stream<Object> for StreamOutputs {
     fn next(&mut self) -> PyResult<Option<Object>> {
-        Python::attach(|py| {
+        attach(|py| {
             let next = self.adapter.bind(py).call_method0("next_output")?;
             let (is_output, output): (bool, Py<PyAny>) = self.bridge.wait(next)?.extract()?;
             Ok(is_output.then_some(Object(output)))

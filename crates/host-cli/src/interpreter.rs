@@ -30,6 +30,7 @@ impl Interpreter {
 
     /// Run `work` in the interpreter.
     #[allow(clippy::unused_self, reason = "the interpreter that runs is the permission to attach to it")]
+    #[allow(clippy::disallowed_methods, reason = "this is the thread that started it, and ends it")]
     pub(crate) fn attach<R>(&self, work: impl FnOnce(Python<'_>) -> R) -> R {
         Python::attach(work)
     }

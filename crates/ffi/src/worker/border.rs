@@ -12,6 +12,7 @@ use remotemedia_runtime::worker::{Arrived, Border, Letter, Loss, LossCause, Said
 
 use super::buffers::{self, BufferTaker, LARGE, OwnBuffer, SharedBuffer};
 use super::{arrays, plain};
+use crate::attach::attach;
 use crate::object::Object;
 
 static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -109,7 +110,7 @@ fn modules(py: Python<'_>) -> PyResult<&Bound<'_, PyDict>> {
 
 impl Border<Object> for PythonBorder {
     fn pack(&self, item: &Object, letter: &mut Letter<'_>) -> PyResult<()> {
-        Python::attach(|py| {
+        attach(|py| {
             let item = item.0.bind(py);
             if plain::write(item, letter) || arrays::write(item, letter)? {
                 return Ok(());
@@ -123,7 +124,7 @@ impl Border<Object> for PythonBorder {
     }
 
     fn unpack(&self, letter: Arrived) -> PyResult<Object> {
-        Python::attach(|py| {
+        attach(|py| {
             if let Some(item) = plain::read(py, &letter) {
                 return Ok(Object(item));
             }
@@ -136,7 +137,7 @@ impl Border<Object> for PythonBorder {
     }
 
     fn unpack_own(&self, letter: Arrived) -> PyResult<Object> {
-        Python::attach(|py| {
+        attach(|py| {
             if let Some(item) = plain::read(py, &letter) {
                 return Ok(Object(item));
             }
@@ -153,7 +154,7 @@ impl Border<Object> for PythonBorder {
     }
 
     fn pack_fault(&self, fault: &PyErr) -> Vec<u8> {
-        Python::attach(|py| {
+        attach(|py| {
             // As a value that has its traceback.
             let error = fault.clone_ref(py).into_value(py);
             let packed = py
@@ -165,7 +166,7 @@ impl Border<Object> for PythonBorder {
     }
 
     fn unpack_fault(&self, node_id: &str, phase: Phase, bytes: &[u8]) -> PyErr {
-        Python::attach(|py| {
+        attach(|py| {
             let located = py.import("remotemedia._crossing_errors").and_then(|errors| {
                 errors.call_method1("located_error", (PyBytes::new(py, bytes), node_id, phase.name()))
             });
@@ -174,7 +175,7 @@ impl Border<Object> for PythonBorder {
     }
 
     fn lost(&self, loss: &Loss) -> PyErr {
-        Python::attach(|py| {
+        attach(|py| {
             let located = describe_loss(py, loss).and_then(|facts| {
                 py.import("remotemedia._failures")?.call_method(
                     "lost_error",
@@ -191,11 +192,11 @@ impl Border<Object> for PythonBorder {
             Said::Out => "stdout",
             Said::Err => "stderr",
         };
-        Python::attach(|py| tell(py, "said", (node_ids, stream, line)));
+        attach(|py| tell(py, "said", (node_ids, stream, line)));
     }
 
     fn noted(&self, node_ids: &[String], note: &[u8]) {
-        Python::attach(|py| tell(py, "noted", (node_ids, PyBytes::new(py, note))));
+        attach(|py| tell(py, "noted", (node_ids, PyBytes::new(py, note))));
     }
 }
 

@@ -9,6 +9,7 @@ use pyo3::types::PyBytes;
 use remotemedia_runtime::worker::WriteSetup;
 
 use super::buffers::{self, BufferTaker};
+use crate::attach::attach;
 use crate::object::Object;
 
 /// Id, type, and options as JSON text.
@@ -41,7 +42,7 @@ pub(super) fn write_setup(
     let pickled = pickled.cast_into::<PyBytes>()?.unbind();
     let large: Vec<PyBuffer<u8>> = taker.get().take();
     Ok(Arc::new(move |letter| {
-        Python::attach(|py| {
+        attach(|py| {
             let surroundings = py.import("remotemedia._worker")?.call_method0("surroundings")?;
             let head = py.import("pickle")?.call_method1("dumps", ((surroundings, described.clone()),))?;
             let head = head.cast_into::<PyBytes>()?;

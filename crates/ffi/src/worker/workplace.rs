@@ -13,6 +13,7 @@ use remotemedia_runtime::{CancelFlag, Guarded, Node, NodeSpec, Options, Plan, Po
 
 use super::border::{PythonBorder, unpickle_own};
 use super::setup::{self, DescribedNode, Head};
+use crate::attach::{attach, detach, try_attach};
 use crate::bridge::Bridge;
 use crate::failure;
 use crate::node::{PythonNode, forget_initialized};
@@ -43,7 +44,7 @@ pub(crate) fn be_fork() {
 
 fn leave_fork(fault: Option<&PyErr>) {
     if IS_FORK.load(Ordering::Relaxed) {
-        Python::attach(|py| {
+        attach(|py| {
             let error = fault.map(|fault| fault.clone_ref(py).into_value(py));
             let left = py.import("remotemedia._worker").and_then(|worker| worker.call_method1("leave_fork", (error,)));
             // It ends the process, unless the memory for that is missing.
@@ -79,7 +80,7 @@ struct PythonWorkplace {
 
 impl Workplace<Object> for PythonWorkplace {
     fn open(&mut self, setup: Arrived, notes: Notes) -> PyResult<Opened<Object>> {
-        Python::attach(|py| {
+        attach(|py| {
             let Head { surroundings, described, end } = setup::read_head(py, &setup.body)?;
             let notes = Bound::new(py, NoteSender(notes))?;
             // Before the nodes, whose classes are imported by what the parent has in its path.
@@ -98,7 +99,7 @@ impl Workplace<Object> for PythonWorkplace {
         Box::new(|| {
             // Whoever asks must not wait for a node that holds the interpreter.
             let break_off = || {
-                Python::try_attach(|py| {
+                try_attach(|py| {
                     let broken = py.import("remotemedia._worker").and_then(|worker| worker.call_method0("break_off"));
                     if let Err(error) = broken {
                         error.write_unraisable(py, None);
@@ -126,7 +127,7 @@ impl Workplace<Object> for PythonWorkplace {
             let (bridge, is_interrupting) = (Arc::clone(&bridge), Arc::clone(&is_interrupting));
             // Whoever asks must not wait for a node that holds the interpreter.
             let interrupt = move || {
-                Python::try_attach(|py| {
+                try_attach(|py| {
                     if let Err(error) = bridge.interrupt(py) {
                         error.write_unraisable(py, None);
                     }
@@ -173,6 +174,6 @@ struct NoteSender(Notes);
 #[pymethods]
 impl NoteSender {
     fn __call__(&self, py: Python<'_>, note: &[u8]) {
-        py.detach(|| self.0.send(note));
+        detach(py, || self.0.send(note));
     }
 }

@@ -1,5 +1,7 @@
 //! Python nodes driven from Rust, in an interpreter inside the program.
 
+#![allow(clippy::disallowed_methods, reason = "a test is a program with an interpreter of its own")]
+
 #[path = "../../examples/embed.rs"]
 mod embed;
 mod support;
