@@ -267,6 +267,46 @@ class TestWhatGoesOn:
         assert node.seen == ["old", "back", "interrupt"]
 
     @PLACEMENTS
+    def test_a_call_that_comes_meanwhile_waits_for_the_end_of_it(self, placement):
+        class Told(Hold):
+            def process(self, item):
+                return item
+
+            def interrupt(self):
+                super().process("told")
+
+        node = Told()
+
+        with Pipeline([node]).open(placement=placement) as session:
+            interrupting = Worker(session.interrupt)
+            assert node.is_there.wait(TIMEOUT_SECS)
+            calling = Worker(lambda: session.call("new"))
+            calling.join(0.05)
+            node.go.set()
+            interrupting.result()
+
+            assert calling.result() == "new"
+
+    def test_interrupts_of_a_coroutine_in_a_worker_cancel_no_later_item(self):
+        """An order that came late to the loop cancelled the next item, whose call raised `CancelledError`."""
+        outcomes = []
+
+        def call():
+            for number in range(1000):
+                try:
+                    outcomes.append(session.call(number) == number)
+                except SessionInterruptedError:
+                    outcomes.append(True)
+
+        with Pipeline([Naps()]).open(placement="process") as session:
+            calling = Worker(call)
+            while calling.is_alive():
+                session.interrupt()
+            calling.result()
+
+        assert outcomes == [True] * 1000
+
+    @PLACEMENTS
     def test_a_stream_goes_on_with_its_next_item(self, placement):
         with Pipeline([Add()]).open(placement=placement, queue_size=2) as session:
             outputs = session.map(itertools.count())

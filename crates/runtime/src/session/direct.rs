@@ -104,7 +104,8 @@ impl<P: Payload> Session<P> {
 
     /// Wait until no other thread is inside the nodes of an all-inline plan, for as long as `patience`; whether that came to be.
     pub fn wait_until_free(&self, patience: Duration) -> bool {
-        let is_free = || !matches!(self.unit().machine.try_lock(), Err(TryLockError::WouldBlock));
+        let unit = self.unit();
+        let is_free = || !unit.stop.is_set() && !matches!(unit.machine.try_lock(), Err(TryLockError::WouldBlock));
         // A call on a closed session ends at once, whoever is still inside.
         self.free.wait(patience, || is_free() || self.is_closed())
     }
@@ -129,6 +130,10 @@ impl<P: Payload> Session<P> {
             return Some(Direct::Failed(RunError::Closed));
         }
         let unit = self.unit();
+        if unit.stop.is_set() {
+            // What comes while the session is interrupted waits for the end of that, as it does at the door.
+            return None;
+        }
         let mut machine = match unit.machine.try_lock() {
             Ok(machine) => machine,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
