@@ -65,3 +65,13 @@ def test_an_answer_is_there_for_one_who_was_interrupted_while_taking_it():
     assert answer.comes_within(0)
     assert answer.comes_within(0)
     assert answer.take() == "value"
+
+
+def test_an_interruption_that_is_over_cancels_nothing():
+    bridge = Bridge(None)
+    try:
+        bridge.interrupt(lambda: False)
+
+        assert bridge.wait(asyncio.sleep(0.01, "answer")) == "answer"
+    finally:
+        bridge.close()

@@ -31,6 +31,12 @@ from remotemedia.exceptions import SessionInterruptedError
 PLACEMENTS = pytest.mark.parametrize("placement", ["inline", "thread"])
 
 
+class Naps:
+    async def process(self, item):
+        await asyncio.sleep(item % 5 / 10_000)
+        return item
+
+
 class TestWhatIsDropped:
     def test_what_waits_and_what_is_under_way_never_comes_out(self):
         hold = Hold(0)

@@ -90,9 +90,19 @@ class Bridge:
         task = self._current.get(thread_id)
         return None if task is None else lambda: self._on_loop(lambda: cancel(task))
 
-    def interrupt(self) -> None:
-        """Cancel all that is under way. The run goes on after it."""
-        self._on_loop(self._cancel_current)
+    def interrupt(self, is_due: Callable[[], bool] | None = None) -> None:
+        """Cancel all that is under way. The run goes on after it.
+
+        Args:
+            is_due: Asked on the loop, where nothing new can begin meanwhile: if it returns `False`, the
+                interruption is over, and what is under way belongs to the items after it.
+        """
+
+        def interrupt() -> None:
+            if is_due is None or is_due():
+                self._cancel_current()
+
+        self._on_loop(interrupt)
 
     def iterate(
         self, iterable: AsyncIterable[Any], *, is_ours: bool, timeout: float | None = None

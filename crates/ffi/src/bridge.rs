@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::IntoPyDict;
+use pyo3::types::{IntoPyDict, PyCFunction};
 
 use crate::attach::attach;
 use crate::mailbox::Mailbox;
@@ -85,6 +85,17 @@ impl Bridge {
     /// Cancel what threads wait for now, and what was begun by [`Bridge::start`].
     pub(crate) fn interrupt(&self, py: Python<'_>) -> PyResult<()> {
         self.started.get(py).map_or(Ok(()), |bridge| bridge.call_method0(py, "interrupt").map(drop))
+    }
+
+    /// The same, unless `is_due` is false when the loop comes to it: by then the nodes may be at what came after the interruption.
+    pub(crate) fn interrupt_if(
+        &self,
+        py: Python<'_>,
+        is_due: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> PyResult<()> {
+        let Some(bridge) = self.started.get(py) else { return Ok(()) };
+        let is_due = PyCFunction::new_closure(py, None, None, move |_, _| is_due())?;
+        bridge.call_method1(py, "interrupt", (is_due,)).map(drop)
     }
 
     /// Await a coroutine that must end even in a cancelled run.

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
@@ -63,10 +63,12 @@ pub(crate) fn serve_parent(py: Python<'_>) -> PyResult<()> {
     os.call_method1("close", (nothing,))?;
 
     let stop = STOP.get_or_init(CancelFlag::default).clone();
-    let mut workplace = PythonWorkplace { bridge: Bridge::new(None), stop, is_interrupting: Arc::default() };
+    let mut workplace = PythonWorkplace { bridge: Bridge::new(None), stop, helpers: Arc::default() };
     let border: Arc<dyn Border<Object>> = PythonBorder::of_worker();
     // Attached all the time but while it waits: every step for an item needs the interpreter.
     let served = serve(socket, &border, &mut workplace);
+    let helpers = Arc::clone(&workplace.helpers);
+    py.detach(|| helpers.finish());
     workplace.bridge.close(py)?;
     served.map_err(|error| PyOSError::new_err(format!("the worker has lost its parent: {error}")))
 }
@@ -74,8 +76,65 @@ pub(crate) fn serve_parent(py: Python<'_>) -> PyResult<()> {
 struct PythonWorkplace {
     bridge: Arc<Bridge>,
     stop: CancelFlag,
-    /// Whether a thread is about to cancel coroutines.
-    is_interrupting: Arc<AtomicBool>,
+    helpers: Arc<Helpers>,
+}
+
+/// Short-lived threads that enter the interpreter beside the thread of the nodes, so that the thread which starts them never waits for
+/// a node that holds it.
+///
+/// *Invariant:* none of them is left when the interpreter ends, which would abort the process.
+#[derive(Default)]
+struct Helpers {
+    state: Mutex<HelperState>,
+    has_ended: Condvar,
+}
+
+#[derive(Default)]
+struct HelperState {
+    running: usize,
+    is_over: bool,
+}
+
+impl Helpers {
+    /// Run `work` on a thread of its own; returns whether there is one.
+    fn start(self: &Arc<Self>, name: &str, work: impl FnOnce(Python<'_>) -> PyResult<()> + Send + 'static) -> bool {
+        {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            if state.is_over {
+                return false;
+            }
+            state.running += 1;
+        }
+        let running = Running(Arc::clone(self));
+        let life = move || {
+            let _running = running;
+            try_attach(|py| {
+                if let Err(error) = work(py) {
+                    error.write_unraisable(py, None);
+                }
+            });
+        };
+        std::thread::Builder::new().name(name.to_owned()).spawn(life).is_ok()
+    }
+
+    /// Start no more threads, and wait for those that run.
+    fn finish(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.is_over = true;
+        while state.running > 0 {
+            state = self.has_ended.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// Counts a thread as running until it is dropped, also where the thread could not be started.
+struct Running(Arc<Helpers>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).running -= 1;
+        self.0.has_ended.notify_all();
+    }
 }
 
 impl Workplace<Object> for PythonWorkplace {
@@ -96,17 +155,11 @@ impl Workplace<Object> for PythonWorkplace {
     }
 
     fn break_off(&self) -> Box<dyn Fn() + Send + Sync> {
-        Box::new(|| {
-            // Whoever asks must not wait for a node that holds the interpreter.
-            let break_off = || {
-                try_attach(|py| {
-                    let broken = py.import("remotemedia._worker").and_then(|worker| worker.call_method0("break_off"));
-                    if let Err(error) = broken {
-                        error.write_unraisable(py, None);
-                    }
-                });
-            };
-            drop(std::thread::Builder::new().name("remotemedia-break-off".into()).spawn(break_off));
+        let helpers = Arc::clone(&self.helpers);
+        Box::new(move || {
+            helpers.start("remotemedia-break-off", |py| {
+                py.import("remotemedia._worker")?.call_method0("break_off").map(drop)
+            });
         })
     }
 
@@ -119,23 +172,20 @@ impl Workplace<Object> for PythonWorkplace {
     }
 
     fn stop_waiting(&self) -> Box<dyn Fn() + Send + Sync> {
-        let (bridge, is_interrupting) = (Arc::clone(&self.bridge), Arc::clone(&self.is_interrupting));
+        let (bridge, stop, helpers) = (Arc::clone(&self.bridge), self.stop.clone(), Arc::clone(&self.helpers));
+        let is_interrupting = Arc::new(AtomicBool::new(false));
         Box::new(move || {
             if is_interrupting.swap(true, Ordering::SeqCst) {
                 return;
             }
-            let (bridge, is_interrupting) = (Arc::clone(&bridge), Arc::clone(&is_interrupting));
-            // Whoever asks must not wait for a node that holds the interpreter.
-            let interrupt = move || {
-                try_attach(|py| {
-                    if let Err(error) = bridge.interrupt(py) {
-                        error.write_unraisable(py, None);
-                    }
-                    drop(bridge);
-                });
-                is_interrupting.store(false, Ordering::SeqCst);
+            let (bridge, stop, has_interrupted) = (Arc::clone(&bridge), stop.clone(), Arc::clone(&is_interrupting));
+            let interrupt = move |py: Python<'_>| {
+                has_interrupted.store(false, Ordering::SeqCst);
+                bridge.interrupt_if(py, move || stop.is_set())
             };
-            drop(std::thread::Builder::new().name("remotemedia-interrupt".into()).spawn(interrupt));
+            if !helpers.start("remotemedia-interrupt", interrupt) {
+                is_interrupting.store(false, Ordering::SeqCst);
+            }
         })
     }
 }
