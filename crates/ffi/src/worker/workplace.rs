@@ -68,7 +68,7 @@ pub(crate) fn serve_parent(py: Python<'_>) -> PyResult<()> {
     // Attached all the time but while it waits: every step for an item needs the interpreter.
     let served = serve(socket, &border, &mut workplace);
     let helpers = Arc::clone(&workplace.helpers);
-    py.detach(|| helpers.finish());
+    detach(py, || helpers.finish());
     workplace.bridge.close(py)?;
     served.map_err(|error| PyOSError::new_err(format!("the worker has lost its parent: {error}")))
 }
