@@ -275,11 +275,11 @@ async def leave(session: AsyncSession, error: BaseException | None) -> None:
             await _in_thread(lambda: session.finish(stop), stop.set)
         except BaseException as unfinished:  # noqa: BLE001 - Raised again when all is closed.
             failure = unfinished
-    session.break_off_after(failure or error)
+    session.break_off_after(error if failure is None else failure)
     try:
         await _in_thread(lambda: session.close_now(CLOSE_TIMEOUT_SECS))
     except Exception as unclosed:  # noqa: BLE001 - Raised with what came before.
-        failure = combine(failure or error, [unclosed])
+        failure = combine(error if failure is None else failure, [unclosed])
     if failure is not None and failure is not error:
         throw(failure)
 

@@ -10,6 +10,17 @@ import pickle
 import traceback
 from typing import TYPE_CHECKING, NamedTuple
 
+from remotemedia._chaining import (
+    add_note,
+    cause_of,
+    context_of,
+    is_context_hidden,
+    set_args,
+    set_cause,
+    set_context,
+    set_is_context_hidden,
+    traceback_of,
+)
 from remotemedia._crossing import dumps
 from remotemedia._failures import Located
 
@@ -73,11 +84,11 @@ def unpack_error(packed: bytes, node_id: str) -> BaseException:
     records = [_Packed(*fields) for fields in pickle.loads(packed)]  # noqa: S301 - From our own worker.
     errors = [_unpack_one(record) for record in records]
     for error, record in zip(errors, records, strict=True):
-        error.__cause__ = None if record.cause is None else errors[record.cause]
-        error.__context__ = None if record.context is None else errors[record.context]
-        error.__suppress_context__ = record.is_context_hidden
+        set_cause(error, None if record.cause is None else errors[record.cause])
+        set_context(error, None if record.context is None else errors[record.context])
+        set_is_context_hidden(error, record.is_context_hidden)
         if record.trace:
-            _add_note(error, f"In the worker of node '{node_id}':\n{record.trace}")
+            add_note(error, f"In the worker of node '{node_id}':\n{record.trace}")
     return errors[0]
 
 
@@ -95,7 +106,7 @@ def _chain_of(error: BaseException) -> list[BaseException]:
     chain = [error]
     seen = {id(error)}
     for one in chain:
-        for other in (one.__cause__, one.__context__):
+        for other in (cause_of(one), context_of(one)):
             if other is not None and id(other) not in seen and len(chain) < _MOST_ERRORS:
                 seen.add(id(other))
                 chain.append(other)
@@ -116,9 +127,9 @@ def _pack_one(error: BaseException, numbers: dict[int, int]) -> _Packed:
         text=_shortened(_own_text(error)),
         reason=reason,
         trace=_shortened(_trace_of(error)),
-        cause=numbers.get(id(error.__cause__)),
-        context=numbers.get(id(error.__context__)),
-        is_context_hidden=error.__suppress_context__,
+        cause=numbers.get(id(cause_of(error))),
+        context=numbers.get(id(context_of(error))),
+        is_context_hidden=is_context_hidden(error),
     )
 
 
@@ -144,7 +155,7 @@ def _loaded(pickled: bytes) -> BaseException:
         return loaded  # type: ignore[no-any-return]
     kind, arguments, attributes = loaded
     error: BaseException = kind.__new__(kind, *arguments)
-    error.args = arguments
+    set_args(error, arguments)
     error.__dict__.update(attributes)
     return error
 
@@ -173,7 +184,7 @@ def _text_of(error: BaseException) -> str:
 
 def _trace_of(error: BaseException) -> str:
     try:
-        frames = traceback.walk_tb(error.__traceback__)
+        frames = traceback.walk_tb(traceback_of(error))
         users = ((frame, line) for frame, line in frames if not _is_ours(frame))
         return "".join(traceback.StackSummary.extract(users).format()).rstrip()
     except BaseException:  # noqa: BLE001 - It reads the user's files.
@@ -188,10 +199,3 @@ def _is_ours(frame: FrameType) -> bool:
 def _shortened(text: str) -> str:
     half = _MOST_TEXT // 2
     return text if len(text) <= _MOST_TEXT else f"{text[:half]}\n…\n{text[-half:]}"
-
-
-def _add_note(error: BaseException, note: str) -> None:
-    try:
-        error.add_note(note)
-    except Exception as problem:  # noqa: BLE001 - A class of the user's may refuse attributes.
-        del problem

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from remotemedia._chaining import cause_of, context_of, set_cause, set_context
 from remotemedia.exceptions import NodeError, NodeTimeoutError, WorkerError
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ __all__ = [
     "is_interrupt",
     "lost_error",
     "node_error",
+    "original_of",
     "throw",
     "timeout_error",
 ]
@@ -98,12 +100,12 @@ def node_error(node_id: str, item_index: int | None, phase: str, original: BaseE
         return _worker_error(node_id, item_index, phase, original)
     if isinstance(original, CallTimeoutError):
         error: NodeError = timeout_error(node_id, item_index, original.timeout, is_stopped=True, phase=phase)
-        error.__cause__ = original
+        set_cause(error, original)
         return error
     on_item = "" if item_index is None else f" on item {item_index}"
     message = f"Node '{node_id}' failed in {phase}(){on_item}: {_text_of(original)}"
     error = NodeError(message, node_id=node_id, item_index=item_index, phase=phase)
-    error.__cause__ = original
+    set_cause(error, original)
     return error
 
 
@@ -160,6 +162,11 @@ def _worker_error(
     return error
 
 
+def original_of(failure: NodeError) -> BaseException:
+    """What the node raised."""
+    return failure if failure.__cause__ is None else failure.__cause__
+
+
 def is_interrupt(error: BaseException) -> bool:
     """Whether an exception is an order to stop (Ctrl-C, exit, cancellation), which passes as itself."""
     return not isinstance(error, Exception)
@@ -184,8 +191,8 @@ def combine(first: BaseException | None, cleanups: Sequence[BaseException]) -> B
             _append_context(current, later)
         else:
             _append_context(later, current)
-            if later.__cause__ is not None:
-                _append_context(later.__cause__, current)
+            if (cause := cause_of(later)) is not None:
+                _append_context(cause, current)
             current = later
     return current
 
@@ -195,15 +202,17 @@ def throw(error: BaseException) -> NoReturn:
 
     Python would put what the caller is handling in its place; here it goes to the end of the chain.
     """
-    context = error.__context__
+    context = context_of(error)
     try:
         raise error
     finally:
-        handled = error.__context__
+        handled = context_of(error)
         if context is not None and handled is not context:
-            error.__context__ = context
+            set_context(error, context)
             if handled is not None:
                 _append_context(context, handled)
+        # The traceback of the error has this frame, which must not have the error.
+        del error, context, handled
 
 
 def _append_context(error: BaseException, earlier: BaseException) -> None:
@@ -212,18 +221,18 @@ def _append_context(error: BaseException, earlier: BaseException) -> None:
     if id(error) in reachable:
         # One exception that is raised twice: a circle otherwise.
         return
-    while error.__context__ is not None and id(error.__context__) not in reachable:
-        error = error.__context__
-    error.__context__ = earlier
+    while (context := context_of(error)) is not None and id(context) not in reachable:
+        error = context
+    set_context(error, earlier)
 
 
 def _cut_context(error: BaseException, handled: BaseException) -> None:
     """Forget that `error` came while `handled` was handled: the chain goes the other way round."""
-    while error.__context__ is not None:
-        if error.__context__ is handled:
-            error.__context__ = None
+    while (context := context_of(error)) is not None:
+        if context is handled:
+            set_context(error, None)
             return
-        error = error.__context__
+        error = context
 
 
 def _reachable_from(error: BaseException) -> set[int]:
@@ -233,7 +242,7 @@ def _reachable_from(error: BaseException) -> set[int]:
         one = waiting.pop()
         if one is not None and id(one) not in seen:
             seen.add(id(one))
-            waiting += [one.__cause__, one.__context__]
+            waiting += [cause_of(one), context_of(one)]
     return seen
 
 

@@ -15,6 +15,7 @@ import types
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from remotemedia._bytecode import answers_its_item, may_answer_lazily
+from remotemedia._chaining import set_traceback, traceback_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -180,8 +181,8 @@ def _builtin_step(index: int, node: Any, function: types.FunctionType, names: di
 
 def locate(error: BaseException, node_of_line: list[int]) -> int:
     """The index of the node that raised inside a kernel, whose own frame is taken off the traceback."""
-    traceback = error.__traceback__
+    traceback = traceback_of(error)
     if traceback is None:
         return 0
-    error.__traceback__ = traceback.tb_next
+    set_traceback(error, traceback.tb_next)
     return node_of_line[min(traceback.tb_lineno, len(node_of_line) - 1)]

@@ -9,16 +9,15 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from remotemedia._chaining import set_args
 from remotemedia._suggest import did_you_mean
 from remotemedia._tracebacks import LoadError, TargetError, text_of
 from remotemedia.core._manifest import MANIFEST_SUFFIXES
 from remotemedia.exceptions import PipelineError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import ModuleType
 
     from remotemedia.core._graph import Graph
@@ -36,12 +35,8 @@ def load(target: str) -> Graph:
         LoadError: If the user's code raises; `__cause__` is what.
         PipelineError: If the pipeline is wrong.
     """
-    from remotemedia.core import _graph
-
     if target.lower().endswith(MANIFEST_SUFFIXES):
-        text = _read_manifest(target)
-        with _named(target):
-            return _graph.resolve(text)
+        return _resolve(_read_manifest(target), target)
     place, separator, attribute = target.rpartition(":")
     if not separator:
         place, attribute = target, ""
@@ -51,22 +46,20 @@ def load(target: str) -> Graph:
     module = _import_file(place) if is_file else _import_module(place)
     found = _find_attribute(module, place, attribute)
     attribute = attribute or DEFAULT_ATTRIBUTE
-    pipeline = _pipeline_of(found, place, attribute)
-    with _named(f"{place}:{attribute}"):
-        try:
-            return _graph.resolve(pipeline)
-        except TypeError as error:
-            raise TargetError(str(error)) from error
+    return _resolve(_pipeline_of(found, place, attribute), f"{place}:{attribute}")
 
 
-@contextmanager
-def _named(target: str) -> Iterator[None]:
-    """What is wrong with a pipeline is told with the name that the user gave it."""
+def _resolve(pipeline: Any, target: str) -> Graph:
+    """The checked graph. What is wrong with it is told with the name that the user gave it."""
+    from remotemedia.core import _graph
+
     try:
-        yield
-    except (PipelineError, TargetError) as error:
-        error.args = (f"'{target}': {error}",)
+        return _graph.resolve(pipeline)
+    except PipelineError as error:
+        set_args(error, (f"'{target}': {error}",))
         raise
+    except TypeError as error:
+        raise TargetError(f"'{target}': {error}") from error
 
 
 def _read_manifest(path: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from remotemedia._failures import node_error
+from remotemedia._failures import node_error, original_of
 from remotemedia.core._graph import Entry
 
 if TYPE_CHECKING:
@@ -52,9 +52,7 @@ class Policy:
             BaseException: The failure, where nobody sees to it; or that of the one who should have taken it.
         """
         if self.dead_letter is not None:
-            self.dead_letter(
-                item, node_error(node_id, failure.item_index, "process", failure.__cause__ or failure)
-            )
+            self.dead_letter(item, node_error(node_id, failure.item_index, "process", original_of(failure)))
         elif not self.skips:
             raise failure
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from remotemedia._failures import original_of
 from remotemedia._kinds import answer_kind
 from remotemedia._reference import Machine
 from remotemedia._shapes import shape
@@ -172,8 +173,7 @@ class BatchMachine(Machine):
         self.recorders[index].errors += len(batch) - 1
         for part, item in batch:
             self.item_index = part.epoch.index or 0
-            original = failure.__cause__ or failure
-            own = self._failure(index, "process", self.item_index, original)
+            own = self._failure(index, "process", self.item_index, original_of(failure))
             await self._within(part.epoch, self._give_up(index, item, own))  # type: ignore[arg-type]
 
     def _ask_batch(self, index: int, items: list[Any]) -> Any:

@@ -7,6 +7,7 @@ import sys
 import threading
 import traceback
 
+from remotemedia._chaining import traceback_of
 from remotemedia._threads import forget
 
 __all__ = ["abandoned", "dropped", "left_behind", "set_aside", "stack_of", "stalled", "tell_left_behind"]
@@ -39,7 +40,8 @@ def dropped(node_id: str, count: int) -> None:
 
 def set_aside(error: BaseException) -> None:
     """An error that no input can be blamed for."""
-    _logger.error("an error while work was abandoned", exc_info=error)
+    # As a tuple: logging asks an exception whether it is true.
+    _logger.error("an error while work was abandoned", exc_info=(type(error), error, traceback_of(error)))
 
 
 def abandoned(timeout: float, thread_id: int) -> None:

@@ -12,6 +12,7 @@ import sysconfig
 import traceback
 from typing import TYPE_CHECKING, NamedTuple
 
+from remotemedia._chaining import cause_of, context_of, traceback_of
 from remotemedia.exceptions import NodeError, RemoteMediaError
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def explain(error: BaseException) -> Explanation:
         return _explain_exit(error)
 
     # A failing cleanup hides what failed before it, which is as much the user's business.
-    earlier = error.__context__
+    earlier = context_of(error)
     failures = [error]
     if isinstance(error, NodeError) and isinstance(earlier, NodeError):
         failures.insert(0, earlier)
@@ -73,20 +74,23 @@ def explain(error: BaseException) -> Explanation:
     if len(blocks) > 1 and blocks[0] in blocks[1]:
         del blocks[0]
     message = "\n".join(_sentence(failure) for failure in failures)
-    full = "".join(traceback.format_exception(error))
-    return Explanation("failed", message, "\n".join(block for block in blocks if block), full, 1)
+    users = "\n".join(block for block in blocks if block)
+    return Explanation("failed", message, users, _full_traceback(error), 1)
 
 
 def text_of(error: BaseException) -> str:
     """Type and message of an error, as at the end of a traceback, whatever its `__str__` does."""
     # A SyntaxError has its line before, and any error may have notes after.
-    lines = traceback.format_exception_only(error)
+    try:
+        lines = traceback.format_exception_only(error)
+    except Exception:  # noqa: BLE001 - The module asks an exception whether it is true, and may be refused.
+        return type(error).__qualname__
     return lines[-1 if isinstance(error, SyntaxError) else 0].strip()
 
 
 def _explain_exit(error: SystemExit) -> Explanation:
     """What `python` makes of a `SystemExit`: a number is the exit code, a text is printed."""
-    full = "".join(traceback.format_exception(error))
+    full = _full_traceback(error)
     if error.code is None or isinstance(error.code, int):
         code = error.code or 0
         message = f"the user's code ended the program with exit code {code}{_place(error)}"
@@ -95,16 +99,14 @@ def _explain_exit(error: SystemExit) -> Explanation:
 
 
 def _sentence(error: BaseException) -> str:
-    text = str(error)
-    if not isinstance(error, (RemoteMediaError, LoadError)):
-        text = text_of(error)
+    text = str(error) if isinstance(error, (RemoteMediaError, LoadError)) else text_of(error)
     return f"{text}{_place(_origin(error))}"
 
 
 def _origin(error: BaseException) -> BaseException:
     """The user's own exception inside one of ours."""
-    while isinstance(error, (NodeError, LoadError)) and error.__cause__ is not None:
-        error = error.__cause__
+    while isinstance(error, (NodeError, LoadError)) and (cause := cause_of(error)) is not None:
+        error = cause
     return error
 
 
@@ -114,7 +116,7 @@ def _place(error: BaseException) -> str:
         return f" ({_shown(error.filename)}, line {error.lineno})"
     lines = [
         (frame.f_code.co_filename, line)
-        for frame, line in traceback.walk_tb(error.__traceback__)
+        for frame, line in traceback.walk_tb(traceback_of(error))
         if not _is_machinery(frame) and not _is_asyncio(frame)
     ]
     own = [(file, line) for file, line in lines if not _is_library(file)]
@@ -124,22 +126,32 @@ def _place(error: BaseException) -> str:
 
 
 def _users_traceback(error: BaseException) -> str:
-    told = traceback.TracebackException.from_exception(error)
-    # An error that has nothing more to tell is told by its sentence alone.
-    return "".join(told.format()) if _strip(told, error) else ""
+    try:
+        told = traceback.TracebackException.from_exception(error)
+        # An error that has nothing more to tell is told by its sentence alone.
+        return "".join(told.format()) if _strip(told, error) else ""
+    except Exception:  # noqa: BLE001 - As in `text_of`.
+        return "".join(traceback.format_tb(traceback_of(error)))
+
+
+def _full_traceback(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception:  # noqa: BLE001 - As in `text_of`.
+        return "".join([*traceback.format_tb(traceback_of(error)), f"{text_of(error)}\n"])
 
 
 def _strip(told: traceback.TracebackException, error: BaseException) -> bool:
     """Leave the user's frames alone, in an error and its chain; whether there is more than text to tell."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    frames = [frame for frame, _ in traceback.walk_tb(traceback_of(error))]
     kept: list[traceback.FrameSummary] = []
     if len(frames) == len(told.stack):
         for frame, summary in zip(frames, told.stack, strict=True):
             if not _is_machinery(frame) and not _is_library(summary.filename):
                 kept.append(summary)
         told.stack = traceback.StackSummary.from_list(kept)
-    has_more = bool(kept or getattr(error, "__notes__", ())) or isinstance(error, SyntaxError)
-    for chained, cause in ((told.__cause__, error.__cause__), (told.__context__, error.__context__)):
+    has_more = bool(kept or told.__notes__) or isinstance(error, SyntaxError)
+    for chained, cause in ((told.__cause__, cause_of(error)), (told.__context__, context_of(error))):
         if chained is not None and cause is not None:
             has_more |= _strip(chained, cause)
     if isinstance(error, BaseExceptionGroup):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._failures import combine, throw
@@ -12,11 +11,12 @@ from remotemedia._lifecycle import Lifecycle, mark
 from remotemedia.core._graph import Entry, Graph, plan_order
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, Callable
+    from types import TracebackType
 
     from remotemedia.core.pipeline import Pipeline
 
-__all__ = ["managed", "process"]
+__all__ = ["Managed", "process"]
 
 # Outputs that may wait for a slow consumer before the pipeline stops for it.
 _WAITING_OUTPUTS = 64
@@ -48,22 +48,44 @@ async def process(graph: Graph, stream: Any, *, use_rust: bool) -> AsyncGenerato
         await _stop(run)
 
 
-@asynccontextmanager
-async def managed(pipeline: Pipeline, graph: Graph) -> AsyncIterator[Pipeline]:
-    """A block in which the nodes of a graph stay initialized, for all runs in it."""
-    entries = [graph.entries[position] for position in plan_order(graph.entries)]
-    lifecycle = Lifecycle(entries, call=_in_thread)
-    failure: BaseException | None = None
-    try:
-        await lifecycle.initialize()
-        for entry in entries:
+class Managed:
+    """A block in which the nodes of a graph stay initialized, for all runs in it.
+
+    A class, because `contextlib` writes to the exceptions that leave a block, and not every class of
+    exceptions bears that.
+    """
+
+    def __init__(self, pipeline: Pipeline, graph: Graph) -> None:
+        """Take the pipeline, and its graph; nothing is initialized yet."""
+        self._pipeline = pipeline
+        self._entries = [graph.entries[position] for position in plan_order(graph.entries)]
+        self._lifecycle = Lifecycle(self._entries, call=_in_thread)
+
+    async def __aenter__(self) -> Pipeline:
+        """Initialize the nodes."""
+        try:
+            await self._lifecycle.initialize()
+        except BaseException as error:
+            await self._clean_up(error)
+            raise
+        for entry in self._entries:
             mark(entry.node, initialized=True)
-        yield pipeline
-    except BaseException as error:  # noqa: BLE001 - Raised again below, after everything is cleaned up.
-        failure = error
-    failure = combine(failure, await lifecycle.clean_up())
-    if failure is not None:
-        throw(failure)
+        return self._pipeline
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Clean the nodes up."""
+        await self._clean_up(error)
+
+    async def _clean_up(self, error: BaseException | None) -> None:
+        failure = combine(error, await self._lifecycle.clean_up())
+        try:
+            if failure is not None and failure is not error:
+                throw(failure)
+        finally:
+            # Their tracebacks have this frame.
+            del failure, error
 
 
 class _Exit:

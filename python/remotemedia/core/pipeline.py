@@ -201,9 +201,9 @@ class Pipeline(GraphOwner):
 
     def managed_execution(self) -> AbstractAsyncContextManager[Pipeline]:
         """A block in which the nodes stay initialized, for all runs in it."""
-        from remotemedia.core._managed import managed
+        from remotemedia.core._managed import Managed
 
-        return managed(self, self.to_graph())
+        return Managed(self, self.to_graph())
 
     def get_metrics(self) -> dict[str, Any] | None:
         """The metrics of the last run that measured; `None` if none has."""
