@@ -27,6 +27,7 @@ from cloudpickle import cloudpickle as internals
 from remotemedia import _crossing_tensors
 from remotemedia._crossing_functions import CachedFunction, reduce_function
 from remotemedia._culprit import find_culprit
+from remotemedia._interpreter import import_path
 from remotemedia.exceptions import SerializationError
 
 if TYPE_CHECKING:
@@ -309,7 +310,7 @@ def _find_only_here() -> set[str]:
     # Only the outermost package matters: what is inside comes with it.
     new = [name for name in [*sys.modules] if name not in _looked_at and "." not in name]
     if new:
-        places = {os.path.abspath(place) for place in sys.path}
+        places = {os.path.abspath(place) for place in import_path()}
         for name in new:
             _looked_at.add(name)
             module = sys.modules.get(name)
@@ -339,5 +340,7 @@ def _is_found(name: str, file: str | None) -> bool:
     for finder in sys.meta_path:
         spec = finder.find_spec(name, None)
         if spec is not None:
-            return file is None or spec.origin is None or spec.origin == file
+            return (
+                file is None or spec.origin is None or os.path.realpath(spec.origin) == os.path.realpath(file)
+            )
     return False

@@ -6,6 +6,8 @@ import os
 import sys
 from typing import Literal, NamedTuple
 
+from remotemedia._interpreter import import_path, program_name
+
 _PACKAGE = __name__.partition(".")[0]
 
 _host_origin: str | None = None
@@ -57,7 +59,7 @@ def findings() -> list[Finding]:
 def installed_versions() -> list[tuple[str, str]]:
     """The version and the place of every `remotemedia` that is installed where Python looks."""
     found = []
-    for directory in dict.fromkeys(sys.path):
+    for directory in dict.fromkeys(import_path()):
         try:
             names = os.listdir(directory or os.curdir)
         except OSError:  # Zip files and directories that do not exist are allowed on the path.
@@ -74,7 +76,7 @@ def _python() -> list[Finding]:
     import platform
 
     version = platform.python_version()
-    how = f"inside remotemedia-host, as {sys.executable}" if _host_origin else sys.executable
+    how = f"inside remotemedia-host, as {program_name()}" if _host_origin else program_name()
     return [Finding("Python", f"{version} ({how})")]
 
 
@@ -106,14 +108,14 @@ def _extension() -> list[Finding]:
         text = f"remotemedia._core does not load: {error}"
         if built:
             text += f"; it is built for another Python ({', '.join(built)})"
-        text += f"; install it again with: {sys.executable} -m pip install --force-reinstall {_PACKAGE}"
+        text += f"; install it again with: {program_name()} -m pip install --force-reinstall {_PACKAGE}"
         return [Finding("Extension", text, "problem")]
     place = "inside remotemedia-host" if _host_origin else _core.__file__
     found = [Finding("Extension", f"remotemedia._core {_core.__version__} ({place})")]
     if _core.__version__ != remotemedia.__version__:
         text = (
             f"the extension is version {_core.__version__} and the package {remotemedia.__version__}; "
-            f"install one version with: {sys.executable} -m pip install --force-reinstall {_PACKAGE}"
+            f"install one version with: {program_name()} -m pip install --force-reinstall {_PACKAGE}"
         )
         found.append(Finding("Extension", text, "problem"))
     return found
@@ -138,7 +140,7 @@ def _other_packages() -> list[Finding]:
         Finding(
             "Installed wheel",
             f"remotemedia {version} is installed in {place}, but {ours} is in use; "
-            f"install that version with: {sys.executable} -m pip install {_PACKAGE}=={ours}",
+            f"install that version with: {program_name()} -m pip install {_PACKAGE}=={ours}",
             "problem",
         )
         for version, place in others
@@ -149,7 +151,7 @@ def _dependency(name: str, oldest: int, purpose: str, if_missing: Literal["note"
     """Whether a package can be used; `oldest` is the first major version that fits."""
     import importlib
 
-    install = f"{purpose}, install it with: {sys.executable} -m pip install '{name}>={oldest}'"
+    install = f"{purpose}, install it with: {program_name()} -m pip install '{name}>={oldest}'"
     try:
         module = importlib.import_module(name)
     except ImportError as error:

@@ -1,7 +1,8 @@
 """From the TARGET of a command line to the pipeline that it names.
 
 A TARGET is `module:attr`, `path/file.py:attr` or a manifest file. A file is imported under its own name, with
-its directory first on `sys.path`, as `python file.py` would; so its classes pickle by reference.
+its directory first on `sys.path`, as `python file.py` would; so its classes pickle by reference. A link
+stands for the file that it leads to.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._chaining import set_args
+from remotemedia._interpreter import program_name
 from remotemedia._suggest import did_you_mean
 from remotemedia._tracebacks import LoadError, TargetError, text_of
 from remotemedia.core._manifest import MANIFEST_SUFFIXES
@@ -64,7 +66,7 @@ def _resolve(pipeline: Any, target: str) -> Graph:
 
 def _read_manifest(path: str) -> str:
     _require_file(path)
-    _put_first_on_path(os.path.dirname(os.path.abspath(path)))
+    _put_first_on_path(os.path.dirname(os.path.realpath(path)))
     try:
         with open(path, encoding="utf-8-sig") as file:
             return file.read()
@@ -76,10 +78,13 @@ def _read_manifest(path: str) -> str:
 
 def _import_file(path: str) -> ModuleType:
     import importlib.util
+    from importlib.machinery import SourceFileLoader
 
     _require_file(path)
     path = os.path.abspath(path)
-    name = os.path.basename(path).removesuffix(".py")
+    # A link stands for the file that it leads to, as for `python link.py`: a worker imports that by its name.
+    real_path = os.path.realpath(path)
+    name = os.path.basename(real_path).removesuffix(".py")
     if name in sys.modules:
         known = getattr(sys.modules[name], "__file__", None)
         if known is not None and os.path.exists(known) and os.path.samefile(known, path):
@@ -87,8 +92,9 @@ def _import_file(path: str) -> ModuleType:
         raise TargetError(
             f"'{path}' has the name of the module {name!r} that is imported already; rename the file"
         )
-    _put_first_on_path(os.path.dirname(path))
-    spec = importlib.util.spec_from_file_location(name, path)
+    _put_first_on_path(os.path.dirname(real_path))
+    loader = SourceFileLoader(name, path) if real_path.endswith(".py") else None
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     if spec is None or spec.loader is None:
         raise TargetError(f"'{path}' is no Python file; {_FORMS}")
     module = importlib.util.module_from_spec(spec)
@@ -126,7 +132,7 @@ def _load_error(place: str, error: Exception) -> LoadError:
     hint = ""
     if isinstance(error, ModuleNotFoundError) and error.name:
         hint = (
-            f"; install what provides it with: {sys.executable} -m pip install {error.name.partition('.')[0]}"
+            f"; install what provides it with: {program_name()} -m pip install {error.name.partition('.')[0]}"
         )
     return LoadError(f"'{os.path.basename(place)}' cannot be imported: {text_of(error)}{hint}")
 
@@ -200,6 +206,8 @@ def _require_file(path: str) -> None:
         return
     if os.path.isdir(path):
         raise TargetError(f"'{path}' is a directory; {_FORMS}")
+    if os.path.islink(path):
+        raise TargetError(f"'{path}' is a link to '{os.readlink(path)}', which is no file")
     directory = os.path.dirname(path)
     try:
         neighbours = os.listdir(directory or os.curdir)

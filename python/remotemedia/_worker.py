@@ -11,6 +11,8 @@ import sys
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from remotemedia._interpreter import import_path, program
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -32,6 +34,7 @@ def command() -> list[str]:
 
     Raises:
         PipelineError: If this is a worker that has yet to get its nodes: it would start one that starts one.
+            Or if nobody knows which program this Python is.
     """
     if _is_unpacking:
         from remotemedia.exceptions import PipelineError
@@ -42,8 +45,16 @@ def command() -> list[str]:
         )
     from remotemedia import _doctor
 
+    python = program()
+    if python is None:
+        from remotemedia.exceptions import PipelineError
+
+        raise PipelineError(
+            f"A worker cannot be started, because sys.executable is {sys.executable!r}."
+            "\nSuggestion: Set sys.executable to the path of a Python of the same version."
+        )
     if _doctor.host_program is not None:
-        return [_doctor.host_program, "worker", sys.executable]
+        return [_doctor.host_program, "worker", python]
     from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
 
     # Until the worker hears of its parent's path, it has its own and this package. The current directory is
@@ -54,7 +65,7 @@ def command() -> list[str]:
         # It leaves no name behind that could be one of a script's.
         "__import__('remotemedia._worker')._worker.main()"
     )
-    return [sys.executable, *_args_from_interpreter_flags(), "-c", code]
+    return [python, *_args_from_interpreter_flags(), "-c", code]
 
 
 def surroundings() -> dict[str, Any]:
@@ -65,7 +76,7 @@ def surroundings() -> dict[str, Any]:
     if logging is not None and hasattr(logging, "root"):
         loggers = {"": logging.root, **logging.root.manager.loggerDict}
         levels = {name: logger.level for name, logger in loggers.items() if getattr(logger, "level", 0)}
-    return {"path": sys.path, "argv": sys.argv, "directory": _directory(), "log_levels": levels}
+    return {"path": import_path(), "argv": sys.argv, "directory": _directory(), "log_levels": levels}
 
 
 def _directory() -> str | None:

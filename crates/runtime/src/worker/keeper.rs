@@ -117,7 +117,7 @@ fn start<P: Payload>(remote: &Arc<Remote<P>>) -> Result<Process, LossCause> {
     let process = process.map_err(|error| match error.kind() {
         io::ErrorKind::TimedOut if remote.is_ending() => LossCause::LeftBehind,
         io::ErrorKind::TimedOut => LossCause::TimedOut(spec.initialize_timeout),
-        _ => failed(error),
+        _ => LossCause::NotStarted(format!("{}: {error}", spec.program.to_string_lossy())),
     })?;
     remote.figures.process.store(u64::from(process.id()), Ordering::Relaxed);
     let line = Arc::new(Line { link: Link::new(data), control: Link::new(control), page });
