@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from remotemedia import _reports
 from remotemedia._core import Opener
 from remotemedia._failures import combine, throw
+from remotemedia._streams import items_of
 from remotemedia.exceptions import PipelineError, SessionClosedError
 from remotemedia.sessions import (
     _END,
@@ -79,7 +80,7 @@ class AsyncSession(_Closing):
         """
         self.check_takes_items()
         check_items(items, is_async_too=True)
-        return self._map(items)
+        return self._map(items_of(items))
 
     async def put(self, item: Any) -> None:
         """Put one item in; waits while the pipeline is full. Its outputs come out of the iteration.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     Kind = Literal["plain", "generator", "coroutine", "async_generator"]
     NodeKind = Literal["plain", "generator", "coroutine", "async_generator", "streaming"]
 
-__all__ = ["answer_kind", "classify", "function_of", "is_source"]
+__all__ = ["answer_kind", "classify", "function_of", "is_source", "misfit"]
 
 # The flags of code objects, as in `inspect`, which would cost more to import than all of this package.
 _VARARGS = 0x04
@@ -66,6 +66,33 @@ def is_source(node: object) -> bool:
         if not code.co_flags & _VARARGS:
             return code.co_argcount == 1
     return _takes_nothing(process)
+
+
+def misfit(node: object) -> str | None:
+    """Why the engine cannot call `process` of a node, with an item or with nothing; `None` if it can.
+
+    Only what a function says itself counts: a decorator may pass on other arguments than it takes.
+    """
+    process = node.process  # type: ignore[attr-defined]
+    is_method = type(process) is MethodType
+    function = process.__func__ if is_method else process
+    if type(function) is not FunctionType:
+        return None
+    code = function.__code__
+    if is_method and not code.co_argcount and not code.co_flags & _VARARGS:
+        return "process() takes no self; define process(self, data)"
+    required = code.co_argcount - len(function.__defaults__ or ()) - is_method
+    if required > 1:
+        names = ", ".join(code.co_varnames[is_method : required + is_method])
+        return (
+            f"process() needs {required} arguments ({names}), and gets one item; define process(self, data)"
+        )
+    if code.co_kwonlyargcount:
+        defaults = function.__kwdefaults__ or ()
+        for name in code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]:
+            if name not in defaults:
+                return f"process() takes '{name}' by keyword only; define process(self, {name})"
+    return None
 
 
 def function_of(process: Any) -> FunctionType | None:

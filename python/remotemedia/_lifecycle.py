@@ -126,7 +126,7 @@ def mark(node: Any, *, initialized: bool) -> None:
     if getattr(node, "is_initialized", False) is not initialized:
         try:
             node.is_initialized = initialized
-        except AttributeError:
+        except Exception:  # noqa: BLE001 - A proxy may raise anything.
             # It has no place for it, or computes it.
             return
 

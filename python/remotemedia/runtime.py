@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._availability import get_rust_runtime, is_rust_runtime_available, try_load_rust_runtime
 from remotemedia._empty_item import empty_item
 from remotemedia._shapes import shape
+from remotemedia._streams import can_be_read, items_of
 from remotemedia.core._graph import resolve
 from remotemedia.core.pipeline import Pipeline
 from remotemedia.exceptions import PipelineError
@@ -112,23 +112,11 @@ async def execute_pipeline_with_item(
     return _answer(shape(outputs), metrics)
 
 
-def is_stream(data: Any) -> bool:
-    """Whether data is a stream of items: an iterable or async iterable, but no text, bytes, dict or array."""
-    kind = type(data)
-    if kind is list:
-        return True
-    if isinstance(data, (str, bytes, bytearray, memoryview, Mapping)) or hasattr(kind, "__array__"):
-        return False
-    # `array.array` is an array by what it is called, and by nothing else.
-    if kind.__module__ == "array":
-        return False
-    return hasattr(kind, "__iter__") or hasattr(kind, "__aiter__")
-
-
 async def run_graph(
     graph: Graph, feed: Any, *, enable_metrics: bool, use_rust: bool
 ) -> tuple[list[Any], dict[str, Any] | None]:
     """Run a checked graph on the engine or on the reference executor."""
+    feed = items_of(feed)
     if not use_rust:
         from remotemedia import _reference
 
@@ -156,7 +144,7 @@ def check_takes_input(graph: Graph, stream: Any) -> None:
             "The input is a list or another iterable of items, not None; "
             "call execute_pipeline() to run without input"
         )
-    if not is_stream(stream):
+    if not can_be_read(stream):
         kind = type(stream).__name__
         raise TypeError(
             f"The input is a list or another iterable of items, not one {kind}; put it into a list: [item]"

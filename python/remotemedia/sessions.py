@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from remotemedia import _reports
 from remotemedia._core import Opener, SessionCore
 from remotemedia._failures import combine, throw
+from remotemedia._streams import items_of
 from remotemedia.core._graph import Graph
 from remotemedia.core._options import LONGEST_SECS
 from remotemedia.exceptions import NodeTimeoutError, PipelineError, SessionClosedError
@@ -182,6 +183,7 @@ class Session(_Closing):
         """
         self.check_takes_items()
         check_items(items, is_async_too=False)
+        items = items_of(items)
         if self.is_direct and self.is_plain:
             return self.map_directly(items)
         return self._map_by_queue(iter(items))

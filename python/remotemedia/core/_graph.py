@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from remotemedia._kinds import classify, is_source
+from remotemedia._kinds import classify, is_source, misfit
 from remotemedia.core._options import NodeSpec, check_fit, defaults_of, with_defaults
 from remotemedia.exceptions import PipelineError
 
@@ -23,6 +23,8 @@ __all__ = [
     "check_node",
     "entries_of",
     "graph_of",
+    "has_replicas",
+    "is_manifest_entry",
     "name_of",
     "of_list",
     "plan_order",
@@ -128,12 +130,12 @@ def resolve(pipeline: object, *, executor: str | None = None) -> Graph:
         return of_list(pipeline)
     if isinstance(pipeline, GraphOwner):
         return pipeline.to_graph()
-    if isinstance(pipeline, (str, dict)):
+    if isinstance(pipeline, (str, dict)) and not is_node(pipeline):
         from remotemedia.core._manifest import load
 
         return load(pipeline)
     message = f"A pipeline is a Pipeline, a list of nodes or a manifest, not {_describe(pipeline)}"
-    if isinstance(pipeline, NodeSpec) or callable(getattr(pipeline, "process", None)):
+    if isinstance(pipeline, NodeSpec) or is_node(pipeline):
         message += "; put the node into a list: [node]"
     elif hasattr(type(pipeline), "__fspath__"):
         message += "; read the file with Pipeline.from_manifest()"
@@ -152,7 +154,7 @@ def graph_of(name: str, entries: list[Entry]) -> Graph:
     _check_ids(entries)
     if any(entry.after != ([entries[index - 1].id] if index else []) for index, entry in enumerate(entries)):
         plan_order(entries)
-    _check_streaming(entries)
+    _check_calls(entries)
     return Graph(name, entries, _find_source(entries))
 
 
@@ -168,7 +170,7 @@ def check_node(node: object, place: str, *, may_be_factory: bool = False) -> Non
         TypeError: If it is a class, or nothing like a node.
         PipelineError: If it is a node without a `process` that can be called.
     """
-    if callable(getattr(node, "process", None)) and not isinstance(node, (type, GraphOwner)):
+    if is_node(node) and not isinstance(node, (type, GraphOwner)):
         return
     if may_be_factory and callable(node):
         return
@@ -193,9 +195,21 @@ def has_replicas(options: dict[str, Any] | None) -> bool:
     return bool(options) and options.get("replicas", 1) != 1  # type: ignore[union-attr]
 
 
+def is_node(item: object) -> bool:
+    """Whether it can process, whatever else it is."""
+    return callable(getattr(item, "process", None))
+
+
+def is_manifest_entry(item: object) -> bool:
+    """Whether a member of a list is an entry of a manifest. A node may be a dict, too."""
+    return isinstance(item, dict) and not is_node(item)
+
+
 def type_name(node: object) -> str:
     """The name of the class of a node, or of the factory that makes it."""
-    return getattr(node, "__name__", None) or type(node).__name__
+    name = getattr(node, "__name__", None)
+    # Proxies have an attribute of every name.
+    return name if isinstance(name, str) and name else type(node).__name__
 
 
 def name_of(node: object) -> str:
@@ -243,18 +257,18 @@ def of_list(items: Sequence[object]) -> Graph:
     """
     if not items:
         raise PipelineError("The pipeline is empty; give at least one node")
-    if any(isinstance(item, dict) for item in items):
+    if any(map(is_manifest_entry, items)):
         from remotemedia.core._manifest import load_list
 
         return load_list(items)
     entries = entries_of(items)
     chain(entries)
-    _check_streaming(entries)
+    _check_calls(entries)
     return Graph("pipeline", entries, _find_source(entries))
 
 
 def entries_of(items: Sequence[object]) -> list[Entry]:
-    """The entries of the nodes in a list, still without their neighbours. Dicts are left out.
+    """The entries of the nodes in a list, still without their neighbours. Those of manifests are left out.
 
     Raises:
         TypeError: If some are no nodes; it names all of them.
@@ -263,7 +277,7 @@ def entries_of(items: Sequence[object]) -> list[Entry]:
     entries: list[Entry] = []
     wrong: list[str] = []
     for position, item in enumerate(items):
-        if isinstance(item, dict):
+        if is_manifest_entry(item):
             continue
         node, options = (item.node, item.options) if isinstance(item, NodeSpec) else (item, None)
         try:
@@ -297,8 +311,14 @@ def _find_source(entries: Sequence[Entry]) -> Entry | None:
     return source
 
 
-def _check_streaming(entries: Sequence[Entry]) -> None:
+def _check_calls(entries: Sequence[Entry]) -> None:
+    """Refuse a `process` that cannot be called as it will be."""
     for entry in entries:
+        # What a factory makes is not there yet.
+        if not isinstance(entry.node, type) and is_node(entry.node):
+            problem = misfit(entry.node)
+            if problem is not None:
+                raise PipelineError(f"Node '{entry.id}': {problem}")
         if getattr(entry.node, "is_streaming", False) is True and classify(entry.node) != "streaming":
             raise PipelineError(
                 f"Node '{entry.id}' has is_streaming = True, but its process() is no async generator; "
@@ -345,4 +365,4 @@ def _cycle(entries: Sequence[Entry], upstreams: list[list[int]], waiting_for: li
 
 def _describe(thing: object) -> str:
     kind = type(thing).__name__
-    return "None" if thing is None else f"{'an' if kind[0].lower() in 'aeiou' else 'a'} {kind}"
+    return "None" if thing is None else f"{'an' if kind.lower().startswith(tuple('aeiou')) else 'a'} {kind}"

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from remotemedia._suggest import did_you_mean
 from remotemedia.core._arguments import NotJson, find_not_json, recorded_params
-from remotemedia.core._graph import Entry, Graph, chain, entries_of, graph_of, name_of
+from remotemedia.core._graph import Entry, Graph, chain, entries_of, graph_of, is_manifest_entry, name_of
 from remotemedia.core._node_types import find_type, known_names, type_name
 from remotemedia.core._options import Batch
 from remotemedia.exceptions import ManifestError, PipelineError, SerializationError
@@ -58,7 +58,7 @@ def load_list(items: Sequence[object]) -> Graph:
         ManifestError: If an entry is not valid.
     """
     live = iter(entries_of(items))
-    entries = [None if isinstance(item, dict) else next(live) for item in items]
+    entries = [None if is_manifest_entry(item) else next(live) for item in items]
     # The nodes that are there already stand in, so that places in errors count as in the list.
     nodes = [
         item if entry is None else {"id": entry.id, "node_type": "PassThroughNode"}
@@ -69,7 +69,7 @@ def load_list(items: Sequence[object]) -> Graph:
     for index, (item, entry) in enumerate(zip(items, entries, strict=True)):
         if entry is None:
             entry = _make(parsed["nodes"][index], index, has_lines=False)  # noqa: PLW2901 - Made now.
-            if isinstance(item, dict) and "id" not in item:
+            if "id" not in cast("dict[str, Any]", item):
                 entry.id = f"{name_of(entry.node)}_{index}"
         made.append(entry)
     chain(made)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from remotemedia.core._graph import (
     Entry,
@@ -11,6 +11,7 @@ from remotemedia.core._graph import (
     check_node,
     graph_of,
     has_replicas,
+    is_manifest_entry,
     name_of,
     of_list,
     type_name,
@@ -97,9 +98,9 @@ class Pipeline(GraphOwner):
         given: dict[str, Any] = {}
         if not isinstance(join, bool):
             raise TypeError(f"join is True or False, not {join!r}")
-        if isinstance(node, dict):
+        if is_manifest_entry(node):
             entry = of_list([node]).entries[0]
-            id = id or node.get("id")  # noqa: A001 - As above.
+            id = id or cast("dict[str, Any]", node).get("id")  # noqa: A001 - As above.
             node, join, given = entry.node, join or entry.join, entry.options
         if isinstance(node, NodeSpec):
             given, node = node.options, node.node
@@ -143,8 +144,8 @@ class Pipeline(GraphOwner):
         """Run the pipeline once.
 
         Args:
-            input_data: One item; or a list, any other iterable or async iterable of items. Text, bytes, dicts
-                and arrays are single items.
+            input_data: One item; or a list, any other iterable or async iterable of items, or what has
+                `__getitem__` and `__len__`. Text, bytes, dicts and arrays are single items.
             use_rust: `False` for the reference executor in pure Python.
             enable_metrics: Answer `{"outputs": …, "metrics": …}`.
 
@@ -157,12 +158,13 @@ class Pipeline(GraphOwner):
             NodeError: If a node fails. Its `__cause__` is the original exception.
         """
         from remotemedia import runtime
+        from remotemedia._streams import is_stream
 
         if input_data is None:
             return await runtime.execute_pipeline(self, enable_metrics, use_rust=use_rust)
         run = (
             runtime.execute_pipeline_with_input
-            if runtime.is_stream(input_data)
+            if is_stream(input_data)
             else runtime.execute_pipeline_with_item
         )
         return await run(self, input_data, enable_metrics, use_rust=use_rust)
