@@ -11,6 +11,7 @@ import pytest
 import remotemedia
 from remotemedia import Node, Pipeline
 from remotemedia.core._graph import resolve
+from remotemedia.nodes import DataSinkNode, DataSourceNode
 
 
 class Echo(Node):
@@ -183,6 +184,59 @@ class TestNode:
         node.initialize()
 
         assert node.is_initialized
+
+    def test_its_older_name_can_be_read(self):
+        node = Echo()
+        states = [node._is_initialized]
+        node.initialize()
+
+        assert [*states, node._is_initialized] == [False, True]
+
+    def test_a_subclass_may_have_an_attribute_of_that_name(self):
+        class Own(Echo):
+            def __init__(self):
+                super().__init__()
+                self._is_initialized = "own"
+
+        assert Own()._is_initialized == "own"
+
+
+class TestNodes:
+    @pytest.mark.parametrize(
+        ("module", "name", "home"),
+        [
+            ("calculator", "CalculatorNode", "remotemedia.nodes"),
+            ("passthrough", "PassThroughNode", "remotemedia.nodes"),
+            ("base", "Node", "remotemedia"),
+            ("base", "PassThroughNode", "remotemedia.nodes"),
+            ("base", "DataSourceNode", "remotemedia.nodes"),
+            ("base", "DataSinkNode", "remotemedia.nodes"),
+            ("audio", "AudioFrame", "remotemedia.audio"),
+        ],
+    )
+    def test_older_modules_have_the_same_classes(self, module, name, home):
+        older = importlib.import_module(f"remotemedia.nodes.{module}")
+
+        assert getattr(older, name) is getattr(importlib.import_module(home), name)
+
+    def test_a_data_source_and_a_data_sink_are_the_ends_of_a_pipeline(self, run):
+        seen = []
+        source, sink = DataSourceNode([1, 2]), DataSinkNode(seen.append)
+
+        assert run([source, Echo(), sink]) == [1, 2] == seen
+
+    def test_a_subclass_of_a_data_source_makes_the_items_itself(self, run):
+        class Numbers(DataSourceNode):
+            async def process(self):
+                for number in range(3):
+                    yield number
+
+        assert run([Numbers(), Echo()]) == [0, 1, 2]
+
+    def test_manifests_know_both(self, run):
+        nodes = [{"node_type": "DataSource", "params": {"data": [1, 2]}}, {"node_type": "DataSinkNode"}]
+
+        assert run(nodes) == [1, 2]
 
 
 def test_register_node_class_is_a_decorator(monkeypatch):

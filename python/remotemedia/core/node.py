@@ -21,6 +21,13 @@ class _ClassName:
         return owner.__name__
 
 
+class _IsInitialized:
+    """The older name of `is_initialized`. Only for reading: a subclass may have an attribute of that name."""
+
+    def __get__(self, instance: Node | None, owner: type[Node]) -> bool:
+        return (owner if instance is None else instance).is_initialized
+
+
 class _Signature:
     """The signature of a class is that of its constructor, not of `Node.__new__`, which takes anything."""
 
@@ -59,6 +66,7 @@ class Node:
         process: Callable[..., Any]
     else:
         name = _ClassName()
+        _is_initialized = _IsInitialized()
         __signature__ = _Signature()
 
         def __new__(cls, *args: Any, **kwargs: Any) -> Self:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from remotemedia.nodes._builtin import CalculatorNode, FilterNode, OutputNode, PassThroughNode
+from remotemedia.nodes._legacy import DataSinkNode, DataSourceNode
 from remotemedia.nodes._registry import get_loaded_nodes, register_node
 
 __all__ = [
     "CalculatorNode",
+    "DataSinkNode",
+    "DataSourceNode",
     "FilterNode",
     "OutputNode",
     "PassThroughNode",
@@ -14,5 +17,5 @@ __all__ = [
     "register_node",
 ]
 
-for _node_class in (CalculatorNode, FilterNode, OutputNode, PassThroughNode):
+for _node_class in (CalculatorNode, FilterNode, OutputNode, PassThroughNode, DataSourceNode, DataSinkNode):
     register_node(_node_class)

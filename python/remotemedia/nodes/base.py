@@ -1,0 +1,7 @@
+"""The place where older programs find `Node` and the ends of a pipeline."""
+
+from remotemedia.core.node import Node
+from remotemedia.nodes._builtin import PassThroughNode
+from remotemedia.nodes._legacy import DataSinkNode, DataSourceNode
+
+__all__ = ["DataSinkNode", "DataSourceNode", "Node", "PassThroughNode"]
