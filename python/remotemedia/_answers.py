@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ the thread that waits for the coroutine is not there."""
 class Started:
     """What was begun without anyone waiting."""
 
-    __slots__ = ("answer", "awaitable", "done", "is_cancelled", "task", "timeout", "when_given")
+    __slots__ = ("answer", "awaitable", "context", "done", "is_cancelled", "task", "timeout", "when_given")
 
     def __init__(
         self,
@@ -31,6 +32,7 @@ class Started:
         when_given: Callable[[Started], None],
     ) -> None:
         self.awaitable = awaitable
+        self.context = contextvars.copy_context()
         self.done = done
         self.timeout = timeout
         self.when_given = when_given

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import threading
 from typing import TYPE_CHECKING, Any
@@ -314,9 +315,11 @@ async def _in_thread(
     loop = asyncio.get_running_loop()
     answer = answer or _Answer(loop)
 
+    context = contextvars.copy_context()
+
     def run() -> None:
         try:
-            _on_loop(loop, functools.partial(answer.give, work()))
+            _on_loop(loop, functools.partial(answer.give, context.run(work)))
         except BaseException as error:  # noqa: BLE001 - Raised by the one who waits.
             _on_loop(loop, functools.partial(answer.give, None, error))
 

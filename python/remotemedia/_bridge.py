@@ -124,11 +124,10 @@ class Bridge:
             self._on_loop(self._loop.stop)
             self._thread.join()
 
-    def begin(
-        self, work: Coroutine[Any, Any, None], context: contextvars.Context | None
-    ) -> asyncio.Task[None]:
+    def begin(self, work: Coroutine[Any, Any, None], context: contextvars.Context) -> asyncio.Task[None]:
         """Make a task; on the loop's own thread."""
-        task = self._loop.create_task(work, context=context)
+        # A task copies the context that it is made in. Not every task factory takes one as an argument.
+        task = context.run(self._loop.create_task, work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -226,7 +225,7 @@ class Bridge:
         while self._starting:
             started = self._starting.popleft()
             answer = self._answer_with(started.give, started.awaitable, started.timeout)
-            task = self._loop.create_task(answer)
+            task = started.context.run(self._loop.create_task, answer)
             started.task = task
             self._started.add(started)
             task.add_done_callback(functools.partial(self._end, started))

@@ -7,13 +7,16 @@ goes on to its next output when that is asked for, and gets an item when one is 
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+import contextvars
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 __all__ = ["StreamingNode"]
+
+_UNSET = object()
 
 
 class StreamingNode:
@@ -120,13 +123,15 @@ class _Items:
 
     def __init__(self, tell: Callable[[], None]) -> None:
         self._tell = tell
-        self._pending: list[Any] = []
+        # Each with the context of whoever put it in.
+        self._pending: list[tuple[Any, contextvars.Context]] = []
+        self._adopted: list[tuple[contextvars.ContextVar[Any], contextvars.Token[Any]]] = []
         self._arrived = asyncio.Event()
         self._waiting = 0
         self.is_ended = False
 
     def put(self, item: Any) -> None:
-        self._pending.append(item)
+        self._pending.append((item, contextvars.copy_context()))
         self._arrived.set()
 
     def end(self) -> None:
@@ -150,4 +155,17 @@ class _Items:
                 await self._arrived.wait()
             finally:
                 self._waiting -= 1
-        return self._pending.pop(0)
+        item, context = self._pending.pop(0)
+        self._adopt(context)
+        return item
+
+    def _adopt(self, context: contextvars.Context) -> None:
+        """Give the node, which is in one context for all of its items, the variables of one of them."""
+        while self._adopted:
+            variable, token = self._adopted.pop()
+            with suppress(ValueError):
+                # The node reads its items in several tasks: each has variables of its own.
+                variable.reset(token)
+        for variable, value in context.items():
+            if variable.get(_UNSET) is not value:
+                self._adopted.append((variable, variable.set(value)))

@@ -10,16 +10,17 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use remotemedia_runtime::{
-    CancelFlag, Client, Closed, DEFAULT_QUEUE_SIZE, Failure, Fed, Feed, Metrics, Next, Outbox, Payload, Placement,
-    Plan, RunError, Runner, Session, SessionSettings, Settings, Sink,
+    Caller, CancelFlag, Client, Closed, DEFAULT_QUEUE_SIZE, Failure, Fed, Feed, Metrics, Next, Outbox, Payload,
+    Placement, Plan, RunError, Runner, Session, SessionSettings, Settings, Sink,
 };
 
 use crate::attach::{attach, detach, prepare_thread};
 use crate::bridge::Bridge;
 use crate::chain::{Chain, CurrentChunk};
+use crate::context::CallerContext;
 use crate::graph::Described;
 use crate::object::Object;
-use crate::{failure, feed, graph, json, log};
+use crate::{failure, feed, graph, hooks, json, log};
 
 /// Stack of a thread that runs nodes: deep recursion in user code must end as `RecursionError`.
 const STACK_BYTES: usize = 16 << 20;
@@ -202,17 +203,18 @@ fn feed_session(
     control: &Control,
 ) -> Result<(), RunError<PyErr>> {
     let outbox = Arc::new(Outbox::new(DEFAULT_QUEUE_SIZE, None));
+    let context = CallerContext::current(py).map_err(RunError::Feed)?;
     let submit = |item| {
         outbox.expect_input();
-        let client: Arc<dyn Client<Object>> = outbox.clone();
-        session.submit(item, client, false, None);
+        let caller = Caller { client: outbox.clone(), context: context.clone(), is_urgent: false };
+        session.submit_from(caller, item, None);
     };
     let mut is_ended = session.has_source();
     if is_ended {
         let client: Arc<dyn Client<Object>> = outbox.clone();
-        let expecting = Arc::clone(&outbox);
+        let (expecting, context) = (Arc::clone(&outbox), context.clone());
         outbox.expect_input();
-        detach(py, || session.start_source(client, Box::new(move || expecting.expect_input())));
+        detach(py, || session.start_source(client, context, Box::new(move || expecting.expect_input())));
         outbox.end();
     }
     loop {
@@ -295,7 +297,7 @@ pub(crate) fn start(graph: &Bound<'_, PyAny>, order: Order) -> PyResult<Call> {
     } else {
         Nodes::Prepared(prepare(graph, plan, &control, Some(&outputs), with_metrics)?)
     };
-    let context = py.import("contextvars")?.call_method0("copy_context")?.unbind();
+    let context = CallerContext::current(py)?;
     let thread_id = Arc::new(AtomicU64::new(0));
     let run = Run { nodes, input, outputs: outputs.unbind(), control: control.clone(), context };
     let ident = Arc::clone(&thread_id);
@@ -318,7 +320,7 @@ struct Run {
     input: Py<PyAny>,
     outputs: Py<PyList>,
     control: Control,
-    context: Py<PyAny>,
+    context: CallerContext,
 }
 
 /// The nodes of a run.
@@ -336,7 +338,11 @@ impl Run {
     fn run(self, py: Python<'_>, ident: &AtomicU64) -> PyResult<(Py<PyList>, Option<Metrics>)> {
         let id: u64 = py.import("_thread")?.call_method0("get_ident")?.extract()?;
         ident.store(id, Ordering::Relaxed);
-        let context = Context::enter(py, &self.context)?;
+        hooks::follow(py)?;
+        self.context.clone().within(|| self.run_within(py))
+    }
+
+    fn run_within(self, py: Python<'_>) -> PyResult<(Py<PyList>, Option<Metrics>)> {
         let prepared = match self.nodes {
             Nodes::Prepared(prepared) => prepared,
             Nodes::Due { plan, graph, with_metrics } => {
@@ -345,32 +351,8 @@ impl Run {
         };
         let mut feed = feed::feed_of(self.input.bind(py), &self.control.bridge)?;
         let mut sink = ListSink(self.outputs.clone_ref(py));
-        let metrics = execute(py, prepared, &mut *feed, &mut sink, &self.control);
-        context.exit(py)?;
-        metrics.map(|metrics| (self.outputs, metrics))
-    }
-}
-
-/// The caller's context variables, for the length of a run.
-struct Context<'a>(&'a Py<PyAny>);
-
-impl<'a> Context<'a> {
-    #[allow(unsafe_code, reason = "PyO3 has no safe call for entering a context")]
-    fn enter(py: Python<'_>, context: &'a Py<PyAny>) -> PyResult<Self> {
-        // SAFETY: `context` is a live `contextvars.Context`, made by `copy_context`, and this thread is attached.
-        if unsafe { pyo3::ffi::PyContext_Enter(context.as_ptr()) } < 0 {
-            return Err(PyErr::fetch(py));
-        }
-        Ok(Self(context))
-    }
-
-    #[allow(unsafe_code, reason = "PyO3 has no safe call for leaving a context")]
-    fn exit(self, py: Python<'_>) -> PyResult<()> {
-        // SAFETY: this thread entered this context in `enter` and has left every one that it entered since.
-        if unsafe { pyo3::ffi::PyContext_Exit(self.0.as_ptr()) } < 0 {
-            return Err(PyErr::fetch(py));
-        }
-        Ok(())
+        let metrics = execute(py, prepared, &mut *feed, &mut sink, &self.control)?;
+        Ok((self.outputs, metrics))
     }
 }
 

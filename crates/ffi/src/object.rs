@@ -6,7 +6,8 @@ use pyo3::types::{PyDict, PyList};
 use remotemedia_runtime::Payload;
 
 use crate::attach::{attach, detach};
-use crate::failure;
+use crate::context::CallerContext;
+use crate::{failure, hooks};
 
 pyo3::import_exception!(asyncio, CancelledError);
 
@@ -16,6 +17,23 @@ pub struct Object(pub Py<PyAny>);
 
 impl Payload for Object {
     type Fault = PyErr;
+    type Context = CallerContext;
+
+    fn current_context() -> CallerContext {
+        attach(|py| or_none(py, CallerContext::current(py)))
+    }
+
+    fn copy_context(context: &CallerContext) -> CallerContext {
+        attach(|py| or_none(py, context.copy(py)))
+    }
+
+    fn common_context(contexts: Vec<CallerContext>) -> CallerContext {
+        attach(|py| or_none(py, CallerContext::common(py, &contexts)))
+    }
+
+    fn within<R>(context: &CallerContext, work: impl FnOnce() -> R) -> R {
+        context.within(work)
+    }
 
     fn duplicate(&self) -> Self {
         attach(|py| Self(self.0.clone_ref(py)))
@@ -49,6 +67,9 @@ impl Payload for Object {
     fn live(life: impl FnOnce() + Send) {
         // Attached once and for all the interpreter keeps what it needs for this thread, instead of making it anew each time.
         attach(|py| {
+            if let Err(error) = hooks::follow(py) {
+                error.write_unraisable(py, None);
+            }
             detach(py, life);
             let forgotten = py
                 .import("remotemedia._threads")
@@ -93,4 +114,12 @@ impl Payload for Object {
     fn is_cancellation(fault: &PyErr) -> bool {
         attach(|py| failure::original(py, fault).is_instance_of::<CancelledError>(py))
     }
+}
+
+/// Without memory for a context the work is done outside.
+fn or_none(py: Python<'_>, context: PyResult<CallerContext>) -> CallerContext {
+    context.unwrap_or_else(|error| {
+        error.write_unraisable(py, None);
+        CallerContext::default()
+    })
 }

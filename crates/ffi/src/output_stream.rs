@@ -7,9 +7,10 @@ use std::time::Duration;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyBool;
-use remotemedia_runtime::{Admission, Client, Next, Outbox};
+use remotemedia_runtime::{Admission, Caller, Client, Next, Outbox};
 
 use crate::attach::{detach, prepare_thread};
+use crate::context::CallerContext;
 use crate::failure;
 use crate::object::Object;
 use crate::session::{LOOK, SessionCore, Ticket};
@@ -19,6 +20,8 @@ use crate::session::{LOOK, SessionCore, Ticket};
 pub(crate) struct OutputStream {
     pub(crate) core: Py<SessionCore>,
     pub(crate) outbox: Arc<Outbox<Object>>,
+    /// That of whoever asked for the stream.
+    context: CallerContext,
 }
 
 #[pymethods]
@@ -152,12 +155,16 @@ impl OutputStream {
 }
 
 impl OutputStream {
+    pub(crate) fn new(core: &Bound<'_, SessionCore>, outbox: Arc<Outbox<Object>>) -> PyResult<Self> {
+        Ok(Self { core: core.clone().unbind(), outbox, context: CallerContext::current(core.py())? })
+    }
+
     fn submit(&self, item: Option<Object>, admitted: Option<Box<dyn FnOnce(bool) + Send>>) -> Admission {
         prepare_thread();
         self.outbox.expect_input();
-        let client: Arc<dyn Client<Object>> = self.outbox.clone();
+        let caller = Caller { client: self.outbox.clone(), context: self.context.clone(), is_urgent: false };
         // Attached: it never waits, and those whom it wakes need the interpreter for long, not for one item.
-        self.core.get().session.submit(item, client, false, admitted)
+        self.core.get().session.submit_from(caller, item, admitted)
     }
 }
 

@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use remotemedia_runtime::{CancelFlag, Client, Closed, Direct, Outbox, RunError, Session, SessionSettings, Stall};
+use remotemedia_runtime::{
+    Caller, CancelFlag, Client, Closed, Direct, Outbox, RunError, Session, SessionSettings, Stall,
+};
 
 use crate::attach::{attach, detach, prepare_thread};
 use crate::bridge::Bridge;
+use crate::context::CallerContext;
 use crate::direct_map::DirectMap;
 use crate::mailbox::{Mailbox, hand, news_of, tell};
 use crate::object::Object;
@@ -133,14 +136,14 @@ impl SessionCore {
     }
 
     /// Begin with an item; `done(outputs, error)` is called on the event loop when it is through.
-    fn start_call(&self, item: Py<PyAny>, done: Py<PyAny>) -> Ticket {
+    fn start_call(&self, py: Python<'_>, item: Py<PyAny>, done: Py<PyAny>) -> PyResult<Ticket> {
         prepare_thread();
         let mailbox = self.mailbox.clone();
         let client: Arc<dyn Client<Object>> = Arc::new(Call::new(Box::new(move |outputs, outcome| {
             tell(mailbox.as_ref(), move |py| answer(py, &done, outputs, outcome));
         })));
-        self.session.submit(Some(Object(item)), Arc::clone(&client), true, None);
-        Ticket(client)
+        self.submit_call(py, item, Arc::clone(&client))?;
+        Ok(Ticket(client))
     }
 
     /// Nobody waits for this call any more. Answers whether a node is at it still, and might have to be told again.
@@ -158,24 +161,26 @@ impl SessionCore {
 
     /// A stream of its own: what `map` puts its items in.
     #[pyo3(signature = (capacity, on_news=None))]
-    fn open_stream(slf: &Bound<'_, Self>, capacity: usize, on_news: Option<Py<PyAny>>) -> OutputStream {
+    fn open_stream(slf: &Bound<'_, Self>, capacity: usize, on_news: Option<Py<PyAny>>) -> PyResult<OutputStream> {
         let news = on_news.map(|on_news| news_of(on_news, slf.get().mailbox.as_ref()));
         let outbox = Arc::new(Outbox::new(capacity, news));
-        OutputStream { core: slf.clone().unbind(), outbox }
+        OutputStream::new(slf, outbox)
     }
 
     /// The stream of `put` and iteration.
-    fn main_stream(slf: &Bound<'_, Self>) -> OutputStream {
-        OutputStream { core: slf.clone().unbind(), outbox: Arc::clone(&slf.get().outbox) }
+    fn main_stream(slf: &Bound<'_, Self>) -> PyResult<OutputStream> {
+        OutputStream::new(slf, Arc::clone(&slf.get().outbox))
     }
 
     /// Let the source run, into the stream of iteration.
-    fn start_source(&self, py: Python<'_>) {
+    fn start_source(&self, py: Python<'_>) -> PyResult<()> {
+        let context = CallerContext::current(py)?;
         self.outbox.expect_input();
         let client: Arc<dyn Client<Object>> = self.outbox.clone();
         let outbox = Arc::clone(&self.outbox);
-        detach(py, || self.session.start_source(client, Box::new(move || outbox.expect_input())));
+        detach(py, || self.session.start_source(client, context, Box::new(move || outbox.expect_input())));
         self.outbox.end();
+        Ok(())
     }
 
     /// Take items through on the thread that asks for outputs, one by one, or a few at once where they are all there already.
@@ -331,6 +336,12 @@ impl SessionCore {
         py.check_signals()
     }
 
+    fn submit_call(&self, py: Python<'_>, item: Py<PyAny>, client: Arc<dyn Client<Object>>) -> PyResult<()> {
+        let caller = Caller { client, context: CallerContext::current(py)?, is_urgent: true };
+        self.session.submit_from(caller, Some(Object(item)), None);
+        Ok(())
+    }
+
     /// Bring an item to the worker on this thread, or by the queue if others are at work.
     fn call_worker(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<Py<PyAny>> {
         let mut outputs = Outputs::default();
@@ -352,7 +363,7 @@ impl SessionCore {
             // The one who asked may have gone.
             sender.send((outputs, outcome)).ok();
         })));
-        self.session.submit(Some(Object(item)), Arc::clone(&client), true, None);
+        self.submit_call(py, item, Arc::clone(&client))?;
         let answered = Mutex::new(answered);
         loop {
             let answer = detach(py, || answered.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(LOOK));

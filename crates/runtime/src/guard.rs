@@ -164,6 +164,8 @@ impl<P: Payload> Node<P> for Guarded<P> {
     fn start(&mut self, item: P, done: Done<P>) -> Option<EndEarly> {
         let policy = Arc::clone(&self.policy);
         let (copy, index) = (item.duplicate(), self.indices.first().copied());
+        // The end is told from elsewhere.
+        let context = if policy.dead_letter.is_some() { P::current_context() } else { P::Context::default() };
         // The pause of a retry would hold up whoever reports the end: a node that begins items tries them again itself.
         self.node.start(
             item,
@@ -174,7 +176,7 @@ impl<P: Payload> Node<P> for Guarded<P> {
                         Ok(Outputs::Many(Box::new(stream)))
                     }
                     Ok(outputs) => Ok(outputs),
-                    Err(fault) => policy.give_up(copy, index, fault).map(|()| Outputs::None),
+                    Err(fault) => P::within(&context, || policy.give_up(copy, index, fault)).map(|()| Outputs::None),
                 });
             }),
         )

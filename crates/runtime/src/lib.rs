@@ -42,8 +42,8 @@ pub use payload::Payload;
 pub use plan::{NodeSpec, Plan, PlanNode, Stage};
 pub use runner::{Runner, Settings};
 pub use session::{
-    Admission, AtWork, Client, Closed, Direct, Next, Outbox, Replicas, Reporter, Session, SessionSettings, Stall,
-    TurnOf,
+    Admission, AtWork, Caller, Client, Closed, Direct, Next, Outbox, Replicas, Reporter, Session, SessionSettings,
+    Stall, TurnOf,
 };
 pub use suggest::{did_you_mean, nearest};
 pub use value::{AudioChunk, Value};

@@ -60,6 +60,7 @@ impl ValueFault {
 
 impl Payload for Value {
     type Fault = ValueFault;
+    type Context = ();
 
     fn duplicate_fault(fault: &ValueFault) -> ValueFault {
         fault.clone()

@@ -72,9 +72,9 @@ pub trait Node<P: Payload>: Send {
     fn start_all(&mut self, starts: Vec<Start<P>>) -> Vec<Option<EndEarly>> {
         P::hold(|| {
             let starts = starts.into_iter();
-            let start = starts.map(|Start { item_index, item, done }| {
+            let start = starts.map(|Start { item_index, context, item, done }| {
                 self.announce(&[item_index]);
-                self.start(item, done)
+                P::within(&P::copy_context(&context), || self.start(item, done))
             });
             start.collect()
         })
@@ -177,6 +177,8 @@ pub type Done<P> = Box<dyn FnOnce(Result<Outputs<P>, <P as Payload>::Fault>) + S
 pub struct Start<P: Payload> {
     /// Its index among the items of the pipeline.
     pub item_index: u64,
+    /// That of whoever put it in.
+    pub context: P::Context,
     /// The item.
     pub item: P,
     /// Told when it is done.

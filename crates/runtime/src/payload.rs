@@ -7,6 +7,33 @@ pub trait Payload: Send + Sync + Sized + 'static {
     /// How a node of this kind fails.
     type Fault: Send + Sync + fmt::Debug;
 
+    /// What surrounds the callers who put inputs in, such as the variables of a request, and is to surround the nodes that work for
+    /// them. The default is nothing.
+    type Context: Clone + Default + Send + Sync + 'static;
+
+    /// A copy of the context that this thread is in.
+    #[must_use]
+    fn current_context() -> Self::Context {
+        Self::Context::default()
+    }
+
+    /// A copy of a context, for one call to change without anyone else seeing it.
+    #[must_use]
+    fn copy_context(context: &Self::Context) -> Self::Context {
+        context.clone()
+    }
+
+    /// What is the same in all these contexts, for one call that works on an input of each.
+    #[must_use]
+    fn common_context(_contexts: Vec<Self::Context>) -> Self::Context {
+        Self::Context::default()
+    }
+
+    /// Run `work` in a context, which sees the changes that it makes.
+    fn within<R>(_context: &Self::Context, work: impl FnOnce() -> R) -> R {
+        work()
+    }
+
     /// The same item once more, for another branch. An object is shared, not copied.
     #[must_use]
     fn duplicate(&self) -> Self;

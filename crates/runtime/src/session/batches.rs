@@ -158,7 +158,9 @@ fn call_node<P: Payload>(
     machine.announce(0, &indices);
     machine.input = begun[owners[0]].header.input;
     machine.progress.enter(0, machine.input);
-    let answers = unit.enter(machine, |machine| machine.nodes[0].process_batch(items));
+    let contexts = owners.iter().filter_map(|&owner| core.tracker.context_of_wanted(begun[owner].header.input));
+    let context = P::common_context(contexts.collect());
+    let answers = P::within(&context, || unit.enter(machine, |machine| machine.nodes[0].process_batch(items)));
     machine.progress.leave();
     machine.count_batch(0, count, started.elapsed());
     match answers {

@@ -199,19 +199,22 @@ fn start_in<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, unit_index: usize
     let unit = &stage.units[unit_index];
     let mut machine = unit.lock_inside_hold();
     // Asked inside, so that nothing old enters a node that has been told of an interrupt.
-    let (wanted, unwanted): (Vec<_>, Vec<_>) =
-        ready.into_iter().partition(|ready| core.tracker.is_wanted(ready.group.input));
     let started = Instant::now();
-    let mut groups = Vec::with_capacity(wanted.len());
-    let mut starts = Vec::with_capacity(wanted.len());
-    for Ready { group, slot, item } in wanted {
+    let mut groups = Vec::with_capacity(ready.len());
+    let mut starts = Vec::with_capacity(ready.len());
+    let mut unwanted = Vec::new();
+    for Ready { group, slot, item } in ready {
+        let Some(context) = core.tracker.context_of_wanted(group.input) else {
+            unwanted.push((group, slot));
+            continue;
+        };
         machine.count_input(0);
         let of_done = Arc::clone(&group);
         let done = Box::new(move |answer| {
             of_done.core.stages[of_done.stage].units[unit_index].under_way.fetch_sub(1, Ordering::Relaxed);
             of_done.finish(slot, started, answer);
         });
-        starts.push(Start { item_index: numbering::item_index(group.input), item, done });
+        starts.push(Start { item_index: numbering::item_index(group.input), context, item, done });
         groups.push(group);
     }
     if let Some(first) = groups.first() {
@@ -229,7 +232,7 @@ fn start_in<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, unit_index: usize
     } else {
         drop(machine);
     }
-    for Ready { group, slot, .. } in unwanted {
+    for (group, slot) in unwanted {
         unit.under_way.fetch_sub(1, Ordering::Relaxed);
         group.fill(slot, Vec::new());
     }

@@ -37,6 +37,8 @@ pub(crate) struct Submission<P: Payload> {
     /// The item, once for each stage that begins with it. `None` for the end of input, which flushes the nodes.
     pub(crate) items: Option<Vec<P>>,
     pub(crate) client: Arc<dyn Client<P>>,
+    /// That of whoever puts it in.
+    pub(crate) context: P::Context,
     pub(crate) is_urgent: bool,
     /// Told when it is in (`true`), or never will be, unless that is known at once. Never waits.
     pub(crate) admitted: Option<Box<dyn FnOnce(bool) + Send>>,
@@ -214,9 +216,9 @@ impl<P: Payload> Core<P> {
     ///
     /// The door is locked, so nothing here waits or calls a client.
     fn admit(&self, submission: Submission<P>) -> Vec<Dropped<P>> {
-        let Submission { items, client, is_urgent, .. } = submission;
+        let Submission { items, client, context, is_urgent, .. } = submission;
         let is_flush = items.is_none();
-        let input = self.tracker.open(client, !is_flush);
+        let input = self.tracker.open(client, context, !is_flush);
         let mut items = items.into_iter().flatten();
         let mut dropped = Vec::new();
         for stage in &self.stages {

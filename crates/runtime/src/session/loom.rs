@@ -42,6 +42,7 @@ struct Number(u64);
 
 impl Payload for Number {
     type Fault = ();
+    type Context = ();
 
     fn duplicate(&self) -> Self {
         Self(self.0)

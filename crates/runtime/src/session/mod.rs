@@ -78,6 +78,16 @@ impl<P: Payload> Default for SessionSettings<P> {
     }
 }
 
+/// Who puts an input in.
+pub struct Caller<P: Payload> {
+    /// Receives the outputs.
+    pub client: Arc<dyn Client<P>>,
+    /// The nodes work in a copy of it.
+    pub context: P::Context,
+    /// Somebody waits for the answer to this very input.
+    pub is_urgent: bool,
+}
+
 /// Hears of what ends nothing, but should be known.
 pub trait Reporter<P: Payload>: Send + Sync {
     /// An error that no input can be blamed for.
@@ -186,13 +196,24 @@ impl<P: Payload> Session<P> {
         is_urgent: bool,
         admitted: Option<Box<dyn FnOnce(bool) + Send>>,
     ) -> Admission {
+        self.submit_from(Caller { client, context: P::Context::default(), is_urgent }, item, admitted)
+    }
+
+    /// The same for a caller with a context, in which the nodes work on the input.
+    pub fn submit_from(
+        &self,
+        caller: Caller<P>,
+        item: Option<P>,
+        admitted: Option<Box<dyn FnOnce(bool) + Send>>,
+    ) -> Admission {
+        let Caller { client, context, is_urgent } = caller;
         if self.is_closed() {
             client.done(Err(RunError::Closed));
             return Admission::Never;
         }
         self.threads.start_stages(&self.core);
         let items = item.map(|item| self.core.for_entries(item));
-        self.core.submit(Submission { items, client, is_urgent, admitted })
+        self.core.submit(Submission { items, client, context, is_urgent, admitted })
     }
 
     /// Whether the plan makes its own input, by [`Session::start_source`].
@@ -203,11 +224,12 @@ impl<P: Payload> Session<P> {
     /// Let the source of the plan run on a thread of its own, until it ends or the session closes.
     ///
     /// `expect` is called before each of its items is put in for `client`. At the end of the source the nodes are flushed: one more
-    /// input of the client, which it must expect before this call.
-    pub fn start_source(&self, client: Arc<dyn Client<P>>, expect: Box<dyn Fn() + Send>) {
+    /// input of the client, which it must expect before this call. The source works in `context`, and so do the nodes after it.
+    pub fn start_source(&self, client: Arc<dyn Client<P>>, context: P::Context, expect: Box<dyn Fn() + Send>) {
         self.threads.start_stages(&self.core);
         let stage = self.core.plan.stage_of(0);
-        self.threads.start(&self.core, stage, Box::new(move |core| source::run(core, &client, &*expect)));
+        let run = move |core: &Arc<Core<P>>| source::run(core, &client, context, &*expect);
+        self.threads.start(&self.core, stage, Box::new(run));
     }
 
     /// Nobody wants the outputs of this client's inputs any more. Answers what is at one of them right now.

@@ -170,12 +170,14 @@ impl<P: Payload> Way<'_, P> {
     /// Send outputs on as they come.
     fn draw(&mut self, mut stream: Box<dyn Stream<P>>) {
         let (core, stage, input) = (self.core, self.stage, self.header.input);
+        let context =
+            core.tracker.context_of_wanted(input).map(|context| P::copy_context(&context)).unwrap_or_default();
         loop {
             self.send(false, false);
             if !core.tracker.is_wanted(input) {
-                return core.note_failures(stream.close().err().into_iter());
+                return core.note_failures(P::within(&context, || stream.close()).err().into_iter());
             }
-            match stream.next() {
+            match P::within(&context, || stream.next()) {
                 Ok(Some(output)) => {
                     stage.units[0].count_outputs(1);
                     stage.by_all_exits(output).into_iter().for_each(|(exit, output)| self.add(exit, output));

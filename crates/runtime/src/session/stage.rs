@@ -253,35 +253,45 @@ pub(super) fn work_on<P: Payload>(
     sink: &mut dyn Sink<P>,
 ) {
     let input = parcel.input;
-    if !core.tracker.is_wanted(input) {
+    let Some(context) = core.tracker.context_of_wanted(input) else {
         if machine.input == input {
             // What came of it before must not meet the next input.
             unit.enter(machine, |machine| core.note_failures(machine.abandon().into_iter().map(|(_, _, fault)| fault)));
             machine.input = NO_INPUT;
         }
         return;
-    }
+    };
     if machine.input != input {
         machine.begin();
         machine.input = input;
     }
-    let outcome = unit.enter(machine, |machine| {
-        for place in parcel.visits {
-            machine.mark_visited(place);
-        }
-        for (place, item) in parcel.items {
-            machine.take_at(place, item, sink)?;
-        }
-        match (parcel.is_last, parcel.is_flush) {
-            (true, true) => machine.flush(sink),
-            (true, false) => machine.settle(sink),
-            (false, _) => Ok(()),
-        }
-    });
-    if let Err(stop) = outcome {
+    let failed = P::within(&P::copy_context(&context), || {
+        let stop = unit.enter(machine, |machine| take_through(machine, parcel, sink)).err()?;
         let error = unit.why(core, blame(machine, stop));
         unit.enter(machine, |machine| core.note_failures(machine.abandon().into_iter().map(|(_, _, fault)| fault)));
+        Some(error)
+    });
+    if let Some(error) = failed {
         core.fail(input, error);
+    }
+}
+
+/// Take a parcel as far as it goes.
+fn take_through<P: Payload>(
+    machine: &mut Machine<P>,
+    parcel: Parcel<P>,
+    sink: &mut dyn Sink<P>,
+) -> Result<(), Stop<P::Fault>> {
+    for place in parcel.visits {
+        machine.mark_visited(place);
+    }
+    for (place, item) in parcel.items {
+        machine.take_at(place, item, sink)?;
+    }
+    match (parcel.is_last, parcel.is_flush) {
+        (true, true) => machine.flush(sink),
+        (true, false) => machine.settle(sink),
+        (false, _) => Ok(()),
     }
 }
 

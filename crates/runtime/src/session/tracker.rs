@@ -96,6 +96,7 @@ fn address_of<P: Payload>(client: &Arc<dyn Client<P>>) -> *const () {
 
 struct Open<P: Payload> {
     client: Arc<dyn Client<P>>,
+    context: P::Context,
     error: Option<RunError<P::Fault>>,
 }
 
@@ -138,7 +139,7 @@ impl<P: Payload> Tracker<P> {
     }
 
     /// A new input: an item, or the end of input. Inputs are numbered in the order in which they are opened.
-    pub(crate) fn open(&self, client: Arc<dyn Client<P>>, is_item: bool) -> u64 {
+    pub(crate) fn open(&self, client: Arc<dyn Client<P>>, context: P::Context, is_item: bool) -> u64 {
         let mut state = self.lock();
         let input = if is_item {
             numbering::of_item(self.number_items(1))
@@ -146,13 +147,18 @@ impl<P: Payload> Tracker<P> {
             numbering::of_end(self.items(), state.last_input)
         };
         state.last_input = input;
-        state.open.insert(input, Open { client, error: None });
+        state.open.insert(input, Open { client, context, error: None });
         input
     }
 
     /// Whether work on the input is still wanted: it is under way and has not failed.
     pub(crate) fn is_wanted(&self, input: u64) -> bool {
         self.lock().open.get(&input).is_some_and(|open| open.error.is_none())
+    }
+
+    /// The context of an input on which work is still wanted.
+    pub(crate) fn context_of_wanted(&self, input: u64) -> Option<P::Context> {
+        self.lock().open.get(&input).filter(|open| open.error.is_none()).map(|open| open.context.clone())
     }
 
     /// How many outputs of the input can be handed over without waiting; none if it is not wanted any more.
@@ -212,7 +218,7 @@ impl<P: Payload> Tracker<P> {
 
     fn take(&self, input: u64) -> Option<Open<P>> {
         let mut state = self.lock();
-        if let Some(Open { client, error: Some(RunError::Node(_)) }) = state.open.get(&input) {
+        if let Some(Open { client, error: Some(RunError::Node(_)), .. }) = state.open.get(&input) {
             // The input stays under way meanwhile, so that whoever interrupts or closes the session finds its client.
             let client = Arc::clone(client);
             let moment = client.moment();

@@ -31,6 +31,7 @@ pub(crate) enum Fault {
 
 impl Payload for Item {
     type Fault = Fault;
+    type Context = ();
 
     fn duplicate(&self) -> Self {
         self.clone()

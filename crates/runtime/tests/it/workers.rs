@@ -44,6 +44,7 @@ enum Fault {
 
 impl Payload for Thing {
     type Fault = Fault;
+    type Context = ();
 
     fn duplicate(&self) -> Self {
         self.clone()

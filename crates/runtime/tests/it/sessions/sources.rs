@@ -17,7 +17,7 @@ fn start(session: &Session<Item>) -> Arc<Outbox<Item>> {
     outbox.expect_input();
     let expecting = Arc::clone(&outbox);
     let client: Arc<dyn Client<Item>> = outbox.clone();
-    session.start_source(client, Box::new(move || expecting.expect_input()));
+    session.start_source(client, (), Box::new(move || expecting.expect_input()));
     outbox.end();
     outbox
 }

@@ -34,7 +34,7 @@ fn open_and_close() {
 fn open_and_drop() {
     let session = Pipe::chain([source(|| Ok(crate::support::Answer::many(&[1; 100]))), pass()]).with(thread()).open();
     let outbox = std::sync::Arc::new(remotemedia_runtime::Outbox::new(2, None));
-    session.start_source(outbox, Box::new(|| {}));
+    session.start_source(outbox, (), Box::new(|| {}));
 }
 
 #[test]
