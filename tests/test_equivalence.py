@@ -43,7 +43,7 @@ def lines_in_nodes(traceback):
 
 def counts(metrics):
     """The figures that do not depend on the clock."""
-    names = ("items_in", "items_out", "errors")
+    names = ("items_in", "items_out", "errors", "failures", "retries", "skipped", "dead_lettered")
     nodes = [{name: node[name] for name in ("node_id", *names)} for node in metrics["node_metrics"]]
     return {name: metrics[name] for name in names}, nodes
 

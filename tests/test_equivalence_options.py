@@ -48,12 +48,13 @@ async def by_puts(case, pipeline):
             await producer
 
 
+COUNTS = ("errors", "failures", "retries", "skipped", "dead_lettered", "interrupted")
 WAYS = {"run": by_run, "session": by_session, "async session": by_async_session, "puts": by_puts}
 
 
 def counts_of(metrics):
     """The figures that do not depend on the clock."""
-    names = ("node_id", "items_in", "items_out", "errors")
+    names = ("node_id", "items_in", "items_out", *COUNTS)
     return [tuple(node[name] for name in names) for node in metrics["node_metrics"]]
 
 

@@ -182,9 +182,10 @@ class TestShapes:
             run([Echo()], feed())
 
 
-RUN_KEYS = "pipeline total_duration_us overhead_us items_in items_out errors interrupted node_metrics"
+COUNTS = "items_in items_out errors failures retries skipped dead_lettered"
+RUN_KEYS = f"pipeline total_duration_us overhead_us {COUNTS} dropped interrupted node_metrics"
 NODE_KEYS = (
-    "node_id node_type placement items_in items_out errors restarts total_duration_us avg_duration_us "
+    f"node_id node_type placement {COUNTS} interrupted restarts total_duration_us avg_duration_us "
     "min_duration_us max_duration_us p50_duration_us p95_duration_us p99_duration_us "
     "initialize_duration_us queue_wait_us peak_queue_len dropped"
 )

@@ -6,12 +6,16 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
+from remotemedia._failures import is_interrupt
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from remotemedia.core._graph import Entry
 
 __all__ = ["Recorder", "report"]
+
+_COUNTS = ("errors", "failures", "retries", "skipped", "dead_lettered", "interrupted")
 
 
 class Recorder:
@@ -20,9 +24,35 @@ class Recorder:
     def __init__(self) -> None:
         self.items_in = 0
         self.items_out = 0
+        # As in `NodeMetrics` of the engine: items that failed for good, and calls that raised.
         self.errors = 0
+        self.failures = 0
+        self.retries = 0
+        self.skipped = 0
+        self.dead_lettered = 0
+        self.interrupted = 0
         self.initialize_secs = 0.0
         self.call_secs: list[float] = []
+
+    def failed(self, error: BaseException) -> None:
+        """A call for one item has raised."""
+        if is_interrupt(error):
+            self.interrupted += 1
+        else:
+            self.failures += 1
+            self.errors += 1
+
+    def retried(self) -> None:
+        """The call that raised last is made again, so that its item has not failed."""
+        self.errors -= 1
+        self.retries += 1
+
+    def gave_up(self, *, is_dead_lettered: bool) -> None:
+        """An item that failed ends here, and not its run."""
+        if is_dead_lettered:
+            self.dead_lettered += 1
+        else:
+            self.skipped += 1
 
     def report(self, entry: Entry) -> dict[str, Any]:
         """The figures as the entry of `node_metrics`."""
@@ -42,7 +72,7 @@ class Recorder:
             "placement": entry.options.get("placement", "inline"),
             "items_in": self.items_in,
             "items_out": self.items_out,
-            "errors": self.errors,
+            **{name: getattr(self, name) for name in _COUNTS},
             "restarts": 0,
             "total_duration_us": int(inside),
             **{f"{name}_duration_us": round(value, 3) for name, value in figures.items()},
@@ -72,7 +102,12 @@ def report(
         ),
         "items_in": items_in,
         "items_out": items_out,
-        "errors": sum(recorder.errors for recorder in recorders),
+        **{
+            name: sum(getattr(recorder, name) for recorder in recorders)
+            for name in _COUNTS
+            if name != "interrupted"
+        },
+        "dropped": 0,
         "interrupted": 0,
         "node_metrics": nodes,
     }

@@ -220,8 +220,7 @@ class Machine:
                 failure = error
             if attempt < policy.retries:
                 await policy.pause(attempt)
-                # Only what is given up counts.
-                self.recorders[index].errors -= 1
+                self.recorders[index].retried()
         else:
             await self._give_up(index, item, failure)
             return
@@ -252,6 +251,7 @@ class Machine:
         except BaseException as error:  # noqa: BLE001 - What should have taken the item failed in its place.
             refusal = self._failure(index, "process", self.item_index, error)
         else:
+            self.recorders[index].gave_up(is_dead_lettered=self.policies[index].dead_letter is not None)
             return
         raise refusal
 
@@ -338,7 +338,7 @@ class Machine:
             return await finish(method(*args), limit)
         except BaseException as error:  # noqa: BLE001 - Raised below, where it gets no context of its own.
             failure = self._failure(index, phase, self.item_index if phase == "process" else None, error)
-        self.recorders[index].errors += 1
+        self.recorders[index].failed(failure)
         raise failure
 
     def _failure(self, index: int, phase: str, item_index: int | None, error: BaseException) -> BaseException:

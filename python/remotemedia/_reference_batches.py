@@ -163,7 +163,7 @@ class BatchMachine(Machine):
                 failure = error
                 if attempt < policy.retries:
                     await policy.pause(attempt)
-                    self.recorders[index].errors -= 1
+                    self.recorders[index].retried()
             else:
                 for (part, _), answer in zip(batch, answers, strict=True):
                     part.outputs += [] if answer is None else [answer]

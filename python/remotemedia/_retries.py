@@ -33,7 +33,7 @@ class Collected:
 class Retrying:
     """A coroutine method, or async generator, that is called again when it fails.
 
-    Each call may take `timeout` seconds.
+    Each call may take `timeout` seconds. `count_retry` is called before each call after the first.
     """
 
     def __init__(
@@ -42,12 +42,14 @@ class Retrying:
         retries: int,
         retry_delay: float,
         timeout: float | None,
+        count_retry: Callable[[], None],
     ) -> None:
         """Take a method, and the options of its node."""
         self._process = process
         self._retries = retries
         self._retry_delay = retry_delay
         self._timeout = timeout
+        self._count_retry = count_retry
 
     async def __call__(self, item: Any) -> Any:
         """What the method answers in the end.
@@ -60,6 +62,7 @@ class Retrying:
                 return await self._attempt(item)
             except Exception:  # noqa: BLE001 - Only the last failure counts.
                 await asyncio.sleep(pause_secs(attempt, self._retry_delay))
+            self._count_retry()
         return await self._attempt(item)
 
     async def _attempt(self, item: Any) -> Any:

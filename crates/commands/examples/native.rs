@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use remotemedia_commands::{
-    Failure, FailureKind, Finding, ItemFeed, LoadedPipeline, Loader, Next, NodeDoc, ParameterDoc, Remark,
+    Failure, FailureKind, Finding, ItemFeed, LoadedPipeline, Loader, Next, NodeDoc, ParameterDoc, Remark, RunResult,
+    RunSettings,
 };
 use remotemedia_runtime::{AudioChunk, Metrics, NodeMetrics, NodeSpec, Plan, Value};
 
@@ -87,6 +88,17 @@ impl LoadedPipeline for NativePipeline {
     }
 
     fn run(
+        &mut self,
+        feed: Option<&mut dyn ItemFeed>,
+        output: &mut (dyn FnMut(Value) -> Result<(), Failure> + Send),
+        settings: RunSettings,
+    ) -> RunResult {
+        self.run_steps(feed, output, settings.with_metrics).into()
+    }
+}
+
+impl NativePipeline {
+    fn run_steps(
         &mut self,
         feed: Option<&mut dyn ItemFeed>,
         output: &mut (dyn FnMut(Value) -> Result<(), Failure> + Send),

@@ -26,5 +26,6 @@ pub use cli::{HOST_PROGRAM, HostOptions};
 pub use draw::{GraphFormat, draw};
 pub use entry::{host_options, main};
 pub use loader::{
-    Failure, FailureKind, Finding, FindingKind, ItemFeed, LoadedPipeline, Loader, Next, NodeDoc, ParameterDoc, Remark,
+    FailedItems, Failure, FailureKind, Finding, FindingKind, ItemFeed, LoadedPipeline, Loader, Next, NodeDoc,
+    ParameterDoc, Remark, RunResult, RunSettings,
 };

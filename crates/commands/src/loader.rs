@@ -45,8 +45,43 @@ pub trait LoadedPipeline {
         &mut self,
         feed: Option<&mut dyn ItemFeed>,
         output: &mut (dyn FnMut(Value) -> Result<(), Failure> + Send),
-        with_metrics: bool,
-    ) -> Result<Option<Metrics>, Failure>;
+        settings: RunSettings,
+    ) -> RunResult;
+}
+
+/// What a run is asked for besides its outputs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunSettings {
+    /// Collect [`Metrics`].
+    pub with_metrics: bool,
+    /// The run fails with the error of the item after as many that failed and were skipped or dead-lettered.
+    pub max_errors: Option<u64>,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct RunResult {
+    /// What was measured, if it was asked for, or why the run failed.
+    pub outcome: Result<Option<Metrics>, Failure>,
+    /// The items that failed without ending the run, also of a run that failed later.
+    pub failed_items: FailedItems,
+}
+
+/// Items that failed without ending their run, because a node has `on_error` or `dead_letter`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FailedItems {
+    /// How many were dropped.
+    pub skipped: u64,
+    /// How many were handed to a dead letter function.
+    pub dead_lettered: u64,
+    /// The error of the first one. There is one as soon as either count is above zero.
+    pub first_error: Option<Failure>,
+}
+
+impl From<Result<Option<Metrics>, Failure>> for RunResult {
+    fn from(outcome: Result<Option<Metrics>, Failure>) -> Self {
+        Self { outcome, failed_items: FailedItems::default() }
+    }
 }
 
 /// Where the input items of a run come from.

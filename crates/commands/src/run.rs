@@ -8,7 +8,7 @@ use remotemedia_runtime::{Metrics, Value};
 
 use crate::cli::{AudioOptions, MetricsForm, RunOptions};
 use crate::input::{self, AudioSettings, InputFeed, InputFormat, Place, Source};
-use crate::loader::{ItemFeed, Loader};
+use crate::loader::{ItemFeed, Loader, RunSettings};
 use crate::output::{self, Output, OutputFormat, Stuck};
 use crate::pcm::SampleFormat;
 use crate::progress::Progress;
@@ -49,8 +49,9 @@ pub(crate) fn run(options: &RunOptions, loader: &dyn Loader) -> Result<u8, Failu
         }
         drain(&output, loader, Output::drain)
     };
-    let ran =
-        pipeline.run(feed.as_mut().map(|feed| feed as &mut dyn ItemFeed), &mut take_output, options.metrics.is_some());
+    let settings = RunSettings { with_metrics: options.metrics.is_some(), max_errors: None };
+    let feed = feed.as_mut().map(|feed| feed as &mut dyn ItemFeed);
+    let ran = pipeline.run(feed, &mut take_output, settings).outcome;
     progress.finish();
     let finished = match &ran {
         // The reader of a pipe may be what the run waited for when it was told to stop; a file takes all at once.

@@ -10,8 +10,8 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use remotemedia_runtime::{
-    Caller, CancelFlag, Client, Closed, DEFAULT_QUEUE_SIZE, Failure, Fed, Feed, Metrics, Next, Outbox, Payload,
-    Placement, Plan, RunError, Runner, Session, SessionSettings, Settings, Sink,
+    Caller, CancelFlag, Client, Closed, DEFAULT_QUEUE_SIZE, ErrorBudget, Failure, Fed, Feed, Metrics, Next, Outbox,
+    Payload, Placement, Plan, RunError, Runner, Session, SessionSettings, Settings, Sink,
 };
 
 use crate::attach::{attach, detach, prepare_thread};
@@ -57,6 +57,20 @@ impl Control {
     }
 }
 
+/// What a run counts.
+#[derive(Clone, Default)]
+pub(crate) struct Counting {
+    pub(crate) with_metrics: bool,
+    /// The items that fail without ending the run.
+    pub(crate) budget: Option<Arc<ErrorBudget<Object>>>,
+}
+
+impl Counting {
+    fn metrics(with_metrics: bool) -> Self {
+        Self { with_metrics, budget: None }
+    }
+}
+
 /// A plan with its nodes, ready to be opened.
 struct Prepared {
     plan: Arc<Plan>,
@@ -69,11 +83,14 @@ fn prepare(
     plan: Plan,
     control: &Control,
     collected: Option<&Bound<'_, PyList>>,
-    with_metrics: bool,
+    counting: &Counting,
 ) -> PyResult<Prepared> {
     prepare_thread();
     let py = graph.py();
-    let described = graph::describe(graph, &plan, &control.bridge, &control.flag, with_metrics)?;
+    let Counting { with_metrics, budget } = counting;
+    let (with_metrics, budget) = (*with_metrics, budget.as_ref());
+    let surroundings = graph::Surroundings { bridge: &control.bridge, stop: &control.flag, with_metrics, budget };
+    let described = graph::describe(graph, &plan, &surroundings)?;
     let turn = described.turn_of_all();
     let chain = (plan.is_chain() && described.are_plain()).then(|| {
         let collected = collected.map(|list| list.clone().unbind());
@@ -106,8 +123,19 @@ pub fn run_blocking(
     sink: &mut dyn Sink<Object>,
     with_metrics: bool,
 ) -> PyResult<Option<Metrics>> {
+    run_counting(py, graph, feed, sink, &Counting::metrics(with_metrics))
+}
+
+/// The same for whoever counts failed items.
+pub(crate) fn run_counting(
+    py: Python<'_>,
+    graph: &Bound<'_, PyAny>,
+    feed: &mut dyn Feed<Object>,
+    sink: &mut dyn Sink<Object>,
+    counting: &Counting,
+) -> PyResult<Option<Metrics>> {
     let control = Control::new(None);
-    let prepared = prepare(graph, graph::plan_of(graph)?, &control, None, with_metrics)?;
+    let prepared = prepare(graph, graph::plan_of(graph)?, &control, None, counting)?;
     execute(py, prepared, feed, sink, &control)
 }
 
@@ -120,7 +148,7 @@ pub(crate) fn run<'py>(
     let py = graph.py();
     let control = Control::new(None);
     let outputs = PyList::empty(py);
-    let prepared = prepare(graph, graph::plan_of(graph)?, &control, Some(&outputs), with_metrics)?;
+    let prepared = prepare(graph, graph::plan_of(graph)?, &control, Some(&outputs), &Counting::metrics(with_metrics))?;
     let mut feed = feed::feed_of(input, &control.bridge)?;
     let metrics = execute(py, prepared, &mut *feed, &mut ListSink(outputs.clone().unbind()), &control)?;
     Ok((outputs, metrics.map(|metrics| json::metrics_to_python(py, &metrics)).transpose()?))
@@ -295,7 +323,7 @@ pub(crate) fn start(graph: &Bound<'_, PyAny>, order: Order) -> PyResult<Call> {
     let nodes = if plan.stages().iter().any(|stage| stage.placement == Placement::Process) {
         Nodes::Due { plan, graph: graph.clone().unbind(), with_metrics }
     } else {
-        Nodes::Prepared(prepare(graph, plan, &control, Some(&outputs), with_metrics)?)
+        Nodes::Prepared(prepare(graph, plan, &control, Some(&outputs), &Counting::metrics(with_metrics))?)
     };
     let context = CallerContext::current(py)?;
     let thread_id = Arc::new(AtomicU64::new(0));
@@ -346,7 +374,8 @@ impl Run {
         let prepared = match self.nodes {
             Nodes::Prepared(prepared) => prepared,
             Nodes::Due { plan, graph, with_metrics } => {
-                prepare(graph.bind(py), plan, &self.control, Some(self.outputs.bind(py)), with_metrics)?
+                let counting = Counting::metrics(with_metrics);
+                prepare(graph.bind(py), plan, &self.control, Some(self.outputs.bind(py)), &counting)?
             }
         };
         let mut feed = feed::feed_of(self.input.bind(py), &self.control.bridge)?;

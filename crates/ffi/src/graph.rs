@@ -5,8 +5,8 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use remotemedia_runtime::{
-    CancelFlag, DeadLetter, Guarded, Node, NodeFailure, NodeSpec, Options, Phase, Placement, Plan, Policy, Replicas,
-    Stage, Turn,
+    CancelFlag, DeadLetter, ErrorBudget, Guarded, Node, NodeFailure, NodeSpec, Options, Phase, Placement, Plan, Policy,
+    Replicas, Stage, Turn,
 };
 use serde_json::{Map, Value, json};
 
@@ -48,14 +48,17 @@ pub fn plan_of(graph: &Bound<'_, PyAny>) -> PyResult<Plan> {
     Plan::new(name, &specs).map_err(|error| failure::refused(&error))
 }
 
+/// What the nodes of a run have in common.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) bridge: &'a Arc<Bridge>,
+    pub(crate) stop: &'a CancelFlag,
+    pub(crate) with_metrics: bool,
+    /// How many items may fail without ending the run, where somebody asks.
+    pub(crate) budget: Option<&'a Arc<ErrorBudget<Object>>>,
+}
+
 /// A node for each of the objects of a graph. Those for workers are pickled, which may take a while.
-pub(crate) fn describe(
-    graph: &Bound<'_, PyAny>,
-    plan: &Plan,
-    bridge: &Arc<Bridge>,
-    stop: &CancelFlag,
-    with_metrics: bool,
-) -> PyResult<Described> {
+pub(crate) fn describe(graph: &Bound<'_, PyAny>, plan: &Plan, surroundings: &Surroundings<'_>) -> PyResult<Described> {
     let entries = graph.getattr("entries")?;
     let mut nodes = Vec::with_capacity(plan.nodes().len());
     for node in plan.nodes() {
@@ -64,11 +67,11 @@ pub(crate) fn describe(
             // Filled below, together with those that share its worker.
             DescribedNode::default()
         } else {
-            describe_node(&entry, &node.id, &node.options, bridge, stop)?
+            describe_node(&entry, &node.id, &node.options, surroundings)?
         });
     }
     for stage in plan.stages().iter().filter(|stage| stage.placement == Placement::Process) {
-        describe_workers(plan, stage, &entries, &mut nodes, &Surroundings { stop, with_metrics })?;
+        describe_workers(plan, stage, &entries, &mut nodes, surroundings)?;
     }
     Ok(Described(nodes))
 }
@@ -77,19 +80,18 @@ fn describe_node(
     entry: &Bound<'_, PyAny>,
     node_id: &str,
     options: &Options,
-    bridge: &Arc<Bridge>,
-    stop: &CancelFlag,
+    surroundings: &Surroundings<'_>,
 ) -> PyResult<DescribedNode> {
     // Options of the usual kind have nothing more to say, and a call of one node must not pay for asking.
     let written = entry.getattr("options")?.cast_into::<PyDict>()?;
-    let guard = Guard::of(&written, node_id, options, stop)?;
+    let guard = Guard::of(&written, node_id, options, surroundings)?;
     let object = entry.getattr("node")?;
     let is_factory = is_factory(&object, options)?;
     let is_shared = options.replicas > 1 && !is_factory;
     let mut described = DescribedNode { is_plain: guard.is_none(), ..DescribedNode::default() };
     for replica in 0..options.replicas {
         let object = if is_factory { object.call0()? } else { object.clone() };
-        let node = PythonNode::new(&object, options, Arc::clone(bridge))?;
+        let node = PythonNode::new(&object, options, Arc::clone(surroundings.bridge))?;
         described.seats.push((!is_shared).then(|| node.membership.seat()));
         described.objects.push(object.unbind());
         let node: Box<dyn Node<Object>> = Box::new(if is_shared && replica > 0 { node.told_by_other() } else { node });
@@ -99,11 +101,6 @@ fn describe_node(
         });
     }
     Ok(described)
-}
-
-struct Surroundings<'a> {
-    stop: &'a CancelFlag,
-    with_metrics: bool,
 }
 
 /// The nodes of a stage that runs in workers.
@@ -123,7 +120,7 @@ fn describe_workers(
         let written = entry.getattr("options")?.cast_into::<PyDict>()?;
         // The worker tries again by itself.
         let options = Options { retries: 0, ..node.options.clone() };
-        guards.push(Guard::of(&written, &node.id, &options, surroundings.stop)?);
+        guards.push(Guard::of(&written, &node.id, &options, surroundings)?);
         let object = entry.getattr("node")?;
         placed.push(Placed {
             is_factory: is_factory(&object, &options)?,
@@ -155,7 +152,7 @@ struct Guard<'a> {
     node_id: &'a str,
     options: Options,
     dead_letter: Option<Py<PyAny>>,
-    stop: &'a CancelFlag,
+    surroundings: &'a Surroundings<'a>,
 }
 
 impl<'a> Guard<'a> {
@@ -163,18 +160,23 @@ impl<'a> Guard<'a> {
         written: &Bound<'_, PyDict>,
         node_id: &'a str,
         options: &Options,
-        stop: &'a CancelFlag,
+        surroundings: &'a Surroundings<'a>,
     ) -> PyResult<Option<Self>> {
         let dead_letter =
             if written.is_empty() { None } else { callable_of(written)?.map(|(_, callable)| callable.unbind()) };
         let is_guarded = options.has_policy() || dead_letter.is_some();
-        Ok(is_guarded.then(|| Self { node_id, options: options.clone(), dead_letter, stop }))
+        Ok(is_guarded.then(|| Self { node_id, options: options.clone(), dead_letter, surroundings }))
     }
 
     fn put_around(&self, py: Python<'_>, node: Box<dyn Node<Object>>) -> Box<dyn Node<Object>> {
         let dead_letter =
             self.dead_letter.as_ref().map(|callable| dead_letter_of(callable.clone_ref(py), self.node_id));
-        Box::new(Guarded::new(node, Policy::new(&self.options, dead_letter, self.stop.clone())))
+        let Surroundings { stop, budget, .. } = self.surroundings;
+        let mut policy = Policy::new(&self.options, dead_letter, (*stop).clone());
+        if let Some(budget) = budget {
+            policy = policy.within(Arc::clone(budget), self.node_id);
+        }
+        Box::new(Guarded::new(node, policy))
     }
 }
 

@@ -1,18 +1,20 @@
 //! Loads the user's pipelines by name, and runs them on Python's main thread for the commands.
 
 use std::cell::Cell;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use pyo3::prelude::*;
 use remotemedia_commands::{
-    Failure, FailureKind, Finding, FindingKind, ItemFeed, LoadedPipeline, Loader, Next, NodeDoc, ParameterDoc, Remark,
+    FailedItems, Failure, FailureKind, Finding, FindingKind, ItemFeed, LoadedPipeline, Loader, Next, NodeDoc,
+    ParameterDoc, Remark, RunResult, RunSettings,
 };
-use remotemedia_runtime::{Fed, Feed, Metrics, Plan, Sink, Value};
+use remotemedia_runtime::{ErrorBudget, Fed, Feed, Metrics, NodeFailure, Plan, Sink, Value};
 
 use crate::attach::{attach, detach};
+use crate::call::Counting;
 use crate::object::Object;
-use crate::{call, graph, values};
+use crate::{call, failure, graph, values};
 
 /// How long Ctrl-C may go unnoticed while there is no input.
 const SIGNAL_CHECK: Duration = Duration::from_millis(50);
@@ -144,7 +146,21 @@ impl LoadedPipeline for PyPipeline<'_> {
         &mut self,
         feed: Option<&mut dyn ItemFeed>,
         output: &mut (dyn FnMut(Value) -> Result<(), Failure> + Send),
-        with_metrics: bool,
+        settings: RunSettings,
+    ) -> RunResult {
+        let budget = Arc::new(ErrorBudget::new(settings.max_errors));
+        let counting = Counting { with_metrics: settings.with_metrics, budget: Some(Arc::clone(&budget)) };
+        let outcome = self.run_counting(feed, output, &counting);
+        RunResult { outcome, failed_items: self.failed_items(&budget) }
+    }
+}
+
+impl PyPipeline<'_> {
+    fn run_counting(
+        &self,
+        feed: Option<&mut dyn ItemFeed>,
+        output: &mut (dyn FnMut(Value) -> Result<(), Failure> + Send),
+        counting: &Counting,
     ) -> Result<Option<Metrics>, Failure> {
         let broken = Cell::new(None);
         attach(|py| {
@@ -156,12 +172,25 @@ impl LoadedPipeline for PyPipeline<'_> {
                 Some(feed) => Box::new(InputFeed { feed, broken: &broken }),
                 None => Box::new(own),
             };
-            call::run_blocking(py, graph, &mut *feed, &mut sink, with_metrics).map_err(|error| match broken.take() {
+            call::run_counting(py, graph, &mut *feed, &mut sink, counting).map_err(|error| match broken.take() {
                 // Only a failing cleanup is more than the failure of the input or of the output that it came after.
                 Some(failure) if error.is_instance_of::<StreamBrokenError>(py) => failure,
                 _ => self.loader.failure(py, error),
             })
         })
+    }
+}
+
+impl PyPipeline<'_> {
+    fn failed_items(&self, budget: &ErrorBudget<Object>) -> FailedItems {
+        let first_error = budget.first().map(|NodeFailure { node_id, item_index, phase, fault }| {
+            attach(|py| {
+                let (node_id, fault) = (node_id.clone(), fault.clone_ref(py));
+                let first = NodeFailure { node_id, item_index: *item_index, phase: *phase, fault };
+                self.loader.failure(py, failure::node_error(py, first))
+            })
+        });
+        FailedItems { skipped: budget.skipped(), dead_lettered: budget.dead_lettered(), first_error }
     }
 }
 

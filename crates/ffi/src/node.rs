@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyFunction, PyList, PyTuple};
-use remotemedia_runtime::{Done, EndEarly, Node, Options, Outputs};
+use remotemedia_runtime::{Done, EndEarly, FailureCounts, Node, Options, Outputs};
 
 use crate::answer;
 use crate::attach::attach;
@@ -43,6 +43,8 @@ pub(crate) struct PythonNode {
     retries: (u32, f64),
     /// The `process` method that tries again, if it does.
     retrying: Option<Py<PyAny>>,
+    /// Counts how often it did.
+    failure_counts: Arc<FailureCounts>,
     /// Another replica has the same object, and tells it of the end of input and of interrupts.
     is_told_by_other: bool,
 }
@@ -61,6 +63,7 @@ impl PythonNode {
             keeps_time: options.timeout.is_some() && runs_on_loop(object)?,
             retries: (retries, options.retry_delay.as_secs_f64()),
             retrying: None,
+            failure_counts: Arc::default(),
             is_told_by_other: false,
         })
     }
@@ -106,7 +109,8 @@ impl PythonNode {
         let kind = kind.extract::<&str>()?;
         if self.retries.0 > 0 && matches!(kind, "coroutine" | "async_generator") {
             let class = py.import("remotemedia._retries")?.getattr("Retrying")?;
-            let retrying = class.call1((&method, self.retries.0, self.retries.1, self.timeout_secs))?;
+            let count = RetryCounter(Arc::clone(&self.failure_counts));
+            let retrying = class.call1((&method, self.retries.0, self.retries.1, self.timeout_secs, count))?;
             self.retrying = Some(retrying.unbind());
         }
         self.process = if kinds.call_method1("is_source", (object,))?.extract()? {
@@ -240,6 +244,10 @@ impl Node<Object> for PythonNode {
         self.keeps_time
     }
 
+    fn failure_counts(&self) -> Option<Arc<FailureCounts>> {
+        (self.retries.0 > 0).then(|| Arc::clone(&self.failure_counts))
+    }
+
     fn interrupt(&mut self) -> PyResult<()> {
         if self.is_told_by_other {
             return Ok(());
@@ -335,6 +343,17 @@ fn end_early(cancel: Py<PyAny>) -> EndEarly {
             }
         });
     })
+}
+
+/// Called when an item that is in flight with others is tried again.
+#[pyclass(module = "remotemedia._core", frozen)]
+struct RetryCounter(Arc<FailureCounts>);
+
+#[pymethods]
+impl RetryCounter {
+    fn __call__(&self) {
+        self.0.count_retry();
+    }
 }
 
 /// Told by the event loop that a coroutine of [`Node::start`] has ended.

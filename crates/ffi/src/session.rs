@@ -59,7 +59,8 @@ impl SessionCore {
         let (bridge, stop) = (Arc::clone(&opener.bridge), opener.stop.clone());
         let with_metrics: bool = setting(settings, "enable_metrics")?;
         let plan = Arc::new(graph::plan_of(graph)?);
-        let described = graph::describe(graph, &plan, &bridge, &stop, with_metrics)?;
+        let surroundings = graph::Surroundings { bridge: &bridge, stop: &stop, with_metrics, budget: None };
+        let described = graph::describe(graph, &plan, &surroundings)?;
         let queue_size: usize = setting(settings, "queue_size")?;
         let stall_warning: Option<f64> = setting(settings, "stall_warning")?;
         let settings = SessionSettings {

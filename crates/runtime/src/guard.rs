@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::metrics::Counts;
 use crate::node::{Done, Elsewhere, EndEarly};
-use crate::{CancelFlag, Node, OnError, Options, Outputs, Payload, Stream};
+use crate::{CancelFlag, ErrorBudget, Node, NodeFailure, OnError, Options, Outputs, Payload, Phase, Stream};
 
 /// How often a pause looks whether the run was asked to stop.
 const LOOK: Duration = Duration::from_millis(5);
@@ -27,6 +28,50 @@ fn longest_pause(retry_delay: Duration, attempt: u32) -> Duration {
 pub type DeadLetter<P> =
     Arc<dyn Fn(P, Option<u64>, <P as Payload>::Fault) -> Result<(), <P as Payload>::Fault> + Send + Sync>;
 
+/// What was done about the failures of one node, counted where it was done.
+#[derive(Debug, Default)]
+pub struct FailureCounts {
+    retries: AtomicU64,
+    /// Calls that failed for good without an error for whoever called.
+    calls: AtomicU64,
+    /// The items of those calls.
+    items: AtomicU64,
+    skipped: AtomicU64,
+    dead_lettered: AtomicU64,
+}
+
+impl FailureCounts {
+    /// A call that raised is made once more.
+    pub fn count_retry(&self) {
+        self.retries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The retries since this was asked last.
+    pub(crate) fn take_retries(&self) -> u64 {
+        self.retries.swap(0, Ordering::Relaxed)
+    }
+
+    /// Add these to the counts of a node.
+    pub(crate) fn add_to(&self, counts: &mut Counts) {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        counts.retries += of(&self.retries);
+        counts.failures += of(&self.calls) + of(&self.retries);
+        counts.errors += of(&self.items);
+        counts.skipped += of(&self.skipped);
+        counts.dead_lettered += of(&self.dead_lettered);
+    }
+
+    fn count_given_up(&self, items: usize) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.items.fetch_add(items as u64, Ordering::Relaxed);
+    }
+
+    fn count(&self, is_dead_lettered: bool) {
+        let count = if is_dead_lettered { &self.dead_lettered } else { &self.skipped };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// What is done about failures of one node.
 pub struct Policy<P: Payload> {
     /// Whether a failed item is dropped.
@@ -39,8 +84,8 @@ pub struct Policy<P: Payload> {
     pub retry_delay: Duration,
     /// Ends a pause.
     pub stop: CancelFlag,
-    /// Counts the items that failed for good and were dropped or handed over.
-    pub set_aside: Arc<AtomicU64>,
+    counts: Arc<FailureCounts>,
+    budget: Option<(Arc<ErrorBudget<P>>, String)>,
 }
 
 impl<P: Payload> Policy<P> {
@@ -52,8 +97,26 @@ impl<P: Payload> Policy<P> {
             retries: options.retries,
             retry_delay: options.retry_delay,
             stop,
-            set_aside: Arc::default(),
+            counts: Arc::default(),
+            budget: None,
         }
+    }
+
+    /// Let items fail only within the budget of a run. `node_id` names the node of this policy in the failure that it keeps.
+    #[must_use]
+    pub fn within(self, budget: Arc<ErrorBudget<P>>, node_id: &str) -> Self {
+        Self { budget: Some((budget, node_id.to_owned())), ..self }
+    }
+
+    /// Whether the item may fail without ending the run.
+    fn is_affordable(&self, index: Option<u64>, fault: &P::Fault) -> bool {
+        let Some((budget, node_id)) = &self.budget else { return true };
+        budget.spend(|| NodeFailure {
+            node_id: node_id.clone(),
+            item_index: index,
+            phase: Phase::Process,
+            fault: P::duplicate_fault(fault),
+        })
     }
 
     /// Whether the item is tried once more, after the pause that is due before that.
@@ -69,7 +132,18 @@ impl<P: Payload> Policy<P> {
                 std::thread::sleep(until.saturating_duration_since(Instant::now()).min(LOOK));
             }
         });
-        !self.stop.is_set()
+        let is_due = !self.stop.is_set();
+        if is_due {
+            self.counts.count_retry();
+        }
+        is_due
+    }
+
+    /// The only item of a call failed for good.
+    fn give_up_one(&self, item: P, index: Option<u64>, fault: P::Fault) -> Result<(), P::Fault> {
+        self.give_up(item, index, fault)?;
+        self.counts.count_given_up(1);
+        Ok(())
     }
 
     /// An item failed for good.
@@ -78,12 +152,17 @@ impl<P: Payload> Policy<P> {
         if P::is_interrupt(&fault) || P::is_final(&fault) || self.stop.is_set() {
             return Err(fault);
         }
-        if let Some(dead_letter) = &self.dead_letter {
-            dead_letter(item, index, fault)?;
-        } else if self.on_error == OnError::Stop {
+        let is_stopped_by = self.dead_letter.is_none() && self.on_error == OnError::Stop;
+        if is_stopped_by || !self.is_affordable(index, &fault) {
             return Err(fault);
         }
-        self.set_aside.fetch_add(1, Ordering::Relaxed);
+        if let Some(dead_letter) = &self.dead_letter {
+            dead_letter(item, index, fault)?;
+        }
+        self.counts.count(self.dead_letter.is_some());
+        if let Some((budget, _)) = &self.budget {
+            budget.count(self.dead_letter.is_some());
+        }
         Ok(())
     }
 }
@@ -98,7 +177,9 @@ pub struct Guarded<P: Payload> {
 
 impl<P: Payload> Guarded<P> {
     /// Put a node under a policy.
-    pub fn new(node: Box<dyn Node<P>>, policy: Policy<P>) -> Self {
+    pub fn new(node: Box<dyn Node<P>>, mut policy: Policy<P>) -> Self {
+        // A node that tries items again itself counts that.
+        policy.counts = node.failure_counts().unwrap_or_default();
         Self { node, policy: Arc::new(policy), indices: Vec::new() }
     }
 }
@@ -130,7 +211,7 @@ impl<P: Payload> Node<P> for Guarded<P> {
                     return Ok(Outputs::Many(Box::new(stream)));
                 }
                 Err(fault) if self.policy.may_retry(attempt, &fault) => attempt += 1,
-                Err(fault) => return self.policy.give_up(item, index, fault).map(|()| Outputs::None),
+                Err(fault) => return self.policy.give_up_one(item, index, fault).map(|()| Outputs::None),
             }
         }
     }
@@ -155,6 +236,7 @@ impl<P: Payload> Node<P> for Guarded<P> {
                         let index = self.indices.get(number).copied();
                         self.policy.give_up(item, index, P::duplicate_fault(&fault))?;
                     }
+                    self.policy.counts.count_given_up(count);
                     return Ok((0..count).map(|_| None).collect());
                 }
             }
@@ -176,7 +258,9 @@ impl<P: Payload> Node<P> for Guarded<P> {
                         Ok(Outputs::Many(Box::new(stream)))
                     }
                     Ok(outputs) => Ok(outputs),
-                    Err(fault) => P::within(&context, || policy.give_up(copy, index, fault)).map(|()| Outputs::None),
+                    Err(fault) => {
+                        P::within(&context, || policy.give_up_one(copy, index, fault)).map(|()| Outputs::None)
+                    }
                 });
             }),
         )
@@ -195,8 +279,8 @@ impl<P: Payload> Node<P> for Guarded<P> {
         self.indices.extend_from_slice(item_indices);
     }
 
-    fn set_aside(&self) -> Option<Arc<AtomicU64>> {
-        Some(Arc::clone(&self.policy.set_aside))
+    fn failure_counts(&self) -> Option<Arc<FailureCounts>> {
+        Some(Arc::clone(&self.policy.counts))
     }
 
     fn interrupt(&mut self) -> Result<(), P::Fault> {
@@ -263,7 +347,7 @@ impl<P: Payload> Stream<P> for GuardedStream<P> {
         }
         match self.rest.next() {
             Err(fault) => match self.item.take() {
-                Some(item) => self.policy.give_up(item, self.index, fault).map(|()| None),
+                Some(item) => self.policy.give_up_one(item, self.index, fault).map(|()| None),
                 None => Err(fault),
             },
             next => next,

@@ -6,6 +6,7 @@
 
 mod cancel;
 mod error;
+mod error_budget;
 mod failure;
 mod guard;
 mod layout;
@@ -28,14 +29,15 @@ pub mod worker;
 
 pub use cancel::CancelFlag;
 pub use error::{Error, Result};
+pub use error_budget::ErrorBudget;
 pub use failure::{Failure, NodeFailure, RunError};
-pub use guard::{DeadLetter, Guarded, Policy, longest_call};
+pub use guard::{DeadLetter, FailureCounts, Guarded, Policy, longest_call};
 pub use manifest::{Connection, Manifest, ManifestNode};
 pub use metrics::{Metrics, NodeMetrics, WorkerMetrics};
 pub use native::{ValueFault, create_native_node, native_node_types};
 pub use node::{
     Bulk, BulkEnd, BulkOutcome, Done, Elsewhere, EndEarly, Fed, Feed, Items, Node, Observer, Outputs, Phase, Sink,
-    Start, Stream, TellStep, Turn,
+    Start, Step, Stream, TellStep, Turn,
 };
 pub use options::{Batch, DEFAULT_QUEUE_SIZE, OPTION_NAMES, OnError, OptionProblem, Options, Placement, WhenFull};
 pub use payload::Payload;

@@ -16,7 +16,7 @@ use crate::layout::{Edge, Layout, Route};
 use crate::metrics::Recorders;
 use crate::numbering::{self, NO_INPUT};
 use crate::progress::ProgressPlace;
-use crate::{Elsewhere, Node, Observer, Outputs, Payload, Phase, Plan, Sink, Stream};
+use crate::{Elsewhere, Node, Observer, Outputs, Payload, Phase, Plan, Sink, Step as Told, Stream};
 
 /// Why the machine stopped in the middle of its work.
 pub(crate) enum Stop<F> {
@@ -85,7 +85,7 @@ impl<P: Payload> Machine<P> {
             gate_of,
             visited: vec![false; nodes.len()],
             members,
-            hands_failures_on: nodes.iter().map(|node| node.set_aside().is_some()).collect(),
+            hands_failures_on: nodes.iter().map(|node| node.failure_counts().is_some()).collect(),
             nodes,
             stack: Vec::new(),
             source: None,
@@ -114,12 +114,13 @@ impl<P: Payload> Machine<P> {
         self.routes[0] = self.routes[last].clone();
         self.works_elsewhere = true;
         if let Some(recorders) = self.recorders.clone() {
-            elsewhere.tell_steps(Box::new(move |node, took| {
+            elsewhere.tell_steps(Box::new(move |node, step| {
+                let is_new_item = node > 0 && matches!(step, Told::Took(_));
                 recorders.note(node.min(last), |recorder| {
-                    recorder.items_in += u64::from(node > 0);
-                    recorder.called(took);
+                    recorder.items_in += u64::from(is_new_item);
+                    recorder.stepped(step);
                 });
-                if node > 0 {
+                if is_new_item {
                     recorders.note(node - 1, |recorder| recorder.items_out += 1);
                 }
             }));

@@ -1,13 +1,12 @@
 //! What a run measured: counts and durations, in all and a node.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::{Node, Payload};
+use crate::{FailureCounts, Node, Payload, Step};
 
 /// The figures of one run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -22,12 +21,39 @@ pub struct Metrics {
     pub items_in: u64,
     /// Items that came out.
     pub items_out: u64,
-    /// Failures.
+    /// Items that failed for good at any node.
     pub errors: u64,
+    /// Calls that raised at any node.
+    pub failures: u64,
+    /// Calls that were made again because the one before raised.
+    pub retries: u64,
+    /// Items that failed for good and were dropped by `on_error`.
+    pub skipped: u64,
+    /// Items that failed for good and were handed to a dead letter function.
+    pub dead_lettered: u64,
+    /// Items that found a queue full.
+    pub dropped: u64,
     /// Inputs that a session dropped because it was interrupted.
     pub interrupted: u64,
     /// One entry a node, in plan order.
     pub node_metrics: Vec<NodeMetrics>,
+}
+
+impl Metrics {
+    /// What the figures of the nodes add up to.
+    pub(crate) fn of_nodes(node_metrics: Vec<NodeMetrics>) -> Self {
+        let sum = |of: fn(&NodeMetrics) -> u64| node_metrics.iter().map(of).sum();
+        Self {
+            errors: sum(|node| node.errors),
+            failures: sum(|node| node.failures),
+            retries: sum(|node| node.retries),
+            skipped: sum(|node| node.skipped),
+            dead_lettered: sum(|node| node.dead_lettered),
+            dropped: sum(|node| node.dropped),
+            node_metrics,
+            ..Self::default()
+        }
+    }
 }
 
 /// The figures of one node. Durations are of its calls, in microseconds.
@@ -39,7 +65,18 @@ pub struct NodeMetrics {
     pub placement: String,
     pub items_in: u64,
     pub items_out: u64,
+    /// Items that failed for good: after all retries, whatever was done about it then.
     pub errors: u64,
+    /// Calls that raised. One call may be for a batch of items.
+    pub failures: u64,
+    /// Calls that were made again because the one before raised.
+    pub retries: u64,
+    /// Those of the `errors` that `on_error` dropped.
+    pub skipped: u64,
+    /// Those of the `errors` that were handed to a dead letter function.
+    pub dead_lettered: u64,
+    /// Items of calls that ended because they were told to: by an interruption, a cancellation, or the end of the session.
+    pub interrupted: u64,
     pub restarts: u64,
     pub total_duration_us: u64,
     pub avg_duration_us: f64,
@@ -92,15 +129,37 @@ impl WorkerMetrics {
     }
 }
 
+/// How often something went wrong in a node, and what was done about it; see [`NodeMetrics`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) errors: u64,
+    pub(crate) failures: u64,
+    pub(crate) retries: u64,
+    pub(crate) skipped: u64,
+    pub(crate) dead_lettered: u64,
+    pub(crate) interrupted: u64,
+}
+
+impl Counts {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.errors += other.errors;
+        self.failures += other.failures;
+        self.retries += other.retries;
+        self.skipped += other.skipped;
+        self.dead_lettered += other.dead_lettered;
+        self.interrupted += other.interrupted;
+    }
+}
+
 /// Collects the figures of one node while it runs.
 pub(crate) struct Recorder {
     durations_ns: Histogram<u64>,
     inside: Duration,
     pub(crate) items_in: u64,
     pub(crate) items_out: u64,
-    pub(crate) errors: u64,
-    /// Failures that were seen to at the node.
-    set_aside: Option<Arc<AtomicU64>>,
+    counts: Counts,
+    /// What was done about failures inside the node.
+    inner_counts: Option<Arc<FailureCounts>>,
     pub(crate) initialize: Duration,
 }
 
@@ -113,15 +172,46 @@ impl Recorder {
             inside: Duration::ZERO,
             items_in: 0,
             items_out: 0,
-            errors: 0,
-            set_aside: None,
+            counts: Counts::default(),
+            inner_counts: None,
             initialize: Duration::ZERO,
         }
     }
 
-    /// The items that failed, whatever was done about it.
-    pub(crate) fn errors(&self) -> u64 {
-        self.errors + self.set_aside.as_ref().map_or(0, |count| count.load(Ordering::Relaxed))
+    /// What was counted here and inside the node.
+    pub(crate) fn counts(&self) -> Counts {
+        let mut counts = self.counts;
+        if let Some(inner) = &self.inner_counts {
+            inner.add_to(&mut counts);
+        }
+        counts
+    }
+
+    /// A call for so many items ended with this fault.
+    pub(crate) fn failed<P: Payload>(&mut self, fault: &P::Fault, items: usize) {
+        if P::is_interrupt(fault) {
+            self.counts.interrupted += items as u64;
+        } else {
+            self.counts.failures += 1;
+            self.counts.errors += items as u64;
+        }
+    }
+
+    /// A call took longer than it may, and nothing can end it.
+    pub(crate) fn overran(&mut self) {
+        self.counts.failures += 1;
+        self.counts.errors += 1;
+    }
+
+    /// A node that works elsewhere has told of a step.
+    pub(crate) fn stepped(&mut self, step: Step) {
+        match step {
+            Step::Took(took) => self.called(took),
+            Step::Retried(count) => {
+                self.counts.retries += count;
+                self.counts.failures += count;
+            }
+        }
     }
 
     /// One call of the node ended.
@@ -141,7 +231,7 @@ impl Recorder {
         self.inside += other.inside;
         self.items_in += other.items_in;
         self.items_out += other.items_out;
-        self.errors += other.errors();
+        self.counts.add(other.counts());
         self.initialize += other.initialize;
     }
 
@@ -151,6 +241,7 @@ impl Recorder {
 
     pub(crate) fn report(&self, node_id: &str, node_type: &str, placement: &str) -> NodeMetrics {
         let calls = self.durations_ns.len();
+        let counts = self.counts();
         let at = |quantile: f64| if calls == 0 { 0.0 } else { micros(self.durations_ns.value_at_quantile(quantile)) };
         NodeMetrics {
             node_id: node_id.to_owned(),
@@ -158,7 +249,12 @@ impl Recorder {
             placement: placement.to_owned(),
             items_in: self.items_in,
             items_out: self.items_out,
-            errors: self.errors(),
+            errors: counts.errors,
+            failures: counts.failures,
+            retries: counts.retries,
+            skipped: counts.skipped,
+            dead_lettered: counts.dead_lettered,
+            interrupted: counts.interrupted,
             restarts: 0,
             total_duration_us: whole_micros(self.inside),
             avg_duration_us: average_micros(self.inside, calls),
@@ -182,7 +278,7 @@ pub(crate) struct Recorders(Arc<[Mutex<Recorder>]>);
 
 impl Recorders {
     pub(crate) fn new<P: Payload>(nodes: &[Box<dyn Node<P>>]) -> Self {
-        let recorders = nodes.iter().map(|node| Recorder { set_aside: node.set_aside(), ..Recorder::new() });
+        let recorders = nodes.iter().map(|node| Recorder { inner_counts: node.failure_counts(), ..Recorder::new() });
         Self(recorders.map(Mutex::new).collect())
     }
 

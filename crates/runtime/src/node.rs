@@ -1,10 +1,9 @@
 //! What the engine asks of nodes, inputs and outputs.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use crate::{CancelFlag, Payload, Plan, WorkerMetrics};
+use crate::{CancelFlag, FailureCounts, Payload, Plan, WorkerMetrics};
 
 /// One step of a pipeline.
 ///
@@ -85,11 +84,11 @@ pub trait Node<P: Payload>: Send {
         false
     }
 
-    /// The index of each item of the next call. Told to nodes that answer [`Node::set_aside`]: they hand failures on.
+    /// The index of each item of the next call, for nodes that return [`Node::failure_counts`]: they may hand failed items on.
     fn announce(&mut self, _item_indices: &[u64]) {}
 
-    /// Counts the items that failed and were seen to here, if the node does that.
-    fn set_aside(&self) -> Option<Arc<AtomicU64>> {
+    /// What was done about failures inside this node, if anything may be. The engine adds it to what it counts itself.
+    fn failure_counts(&self) -> Option<Arc<FailureCounts>> {
         None
     }
 
@@ -164,8 +163,17 @@ pub trait Elsewhere: Send + Sync {
     fn tell_steps(&self, tell: TellStep);
 }
 
-/// Takes the number of a node in its stage, and how long it took for one item.
-pub type TellStep = Box<dyn Fn(usize, Duration) + Send + Sync>;
+/// Takes the number of a node in its stage, and what it did.
+pub type TellStep = Box<dyn Fn(usize, Step) + Send + Sync>;
+
+/// What a node that works elsewhere did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It took this long for one call.
+    Took(Duration),
+    /// Calls that raised were made again, as many times.
+    Retried(u64),
+}
 
 /// Asks an item that was begun by [`Node::start`] to end early. Never waits, and comes too late without harm.
 pub type EndEarly = Box<dyn FnOnce() + Send>;

@@ -112,11 +112,7 @@ impl<P: Payload> Runner<P> {
         } else {
             self.run_feed(feed, sink)
         };
-        outcome.and_then(|()| self.in_turn(sink, Machine::flush)).inspect_err(|error| {
-            if let RunError::Node(failure) = error {
-                self.count_error(&failure.node_id);
-            }
-        })
+        outcome.and_then(|()| self.in_turn(sink, Machine::flush))
     }
 
     /// The figures so far, if they are collected.
@@ -124,11 +120,9 @@ impl<P: Payload> Runner<P> {
         let recorders = self.machine.recorders.as_ref()?;
         let total = self.opened.elapsed();
         let mut inside = Duration::ZERO;
-        let mut errors = 0;
         let report = |(index, node): (usize, &crate::PlanNode)| {
             recorders.note(index, |recorder| {
                 inside += recorder.inside();
-                errors += recorder.errors();
                 recorder.report(&node.id, &node.node_type, node.options.placement.name())
             })
         };
@@ -139,9 +133,7 @@ impl<P: Payload> Runner<P> {
             overhead_us: whole_micros(total.saturating_sub(inside)),
             items_in: self.items_in,
             items_out: self.items_out,
-            errors,
-            interrupted: 0,
-            node_metrics,
+            ..Metrics::of_nodes(node_metrics)
         })
     }
 
@@ -204,6 +196,7 @@ impl<P: Payload> Runner<P> {
     }
 
     fn blame(&self, node: usize, item_index: Option<u64>, phase: Phase, fault: P::Fault) -> RunError<P::Fault> {
+        self.machine.record(node, |recorder| recorder.failed::<P>(&fault, 1));
         if P::is_interrupt(&fault) {
             return RunError::Interrupt(fault);
         }
@@ -224,13 +217,6 @@ impl<P: Payload> Runner<P> {
         }
         if let Some(observer) = &self.machine.observer {
             observer.stepped(&self.plan.nodes()[node].id, phase, None, took);
-        }
-    }
-
-    fn count_error(&mut self, node_id: &str) {
-        let node = self.plan.nodes().iter().position(|node| node.id == node_id);
-        if let Some(node) = node {
-            self.machine.record(node, |recorder| recorder.errors += 1);
         }
     }
 }

@@ -79,7 +79,7 @@ impl<P: Payload> Machine<P> {
         phase: Phase,
         fault: P::Fault,
     ) -> RunError<P::Fault> {
-        self.record(node, |recorder| recorder.errors += 1);
+        self.record(node, |recorder| recorder.failed::<P>(&fault, 1));
         RunError::of_node::<P>(&self.plan.nodes()[self.members[node]].id, item_index, phase, fault)
     }
 

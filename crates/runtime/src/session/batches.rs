@@ -174,7 +174,7 @@ fn call_node<P: Payload>(
             }
         }
         Err(fault) => {
-            unit.count_error();
+            unit.count_failure(&fault, count);
             core.fail_all(stage.index, owners.into_iter().map(|owner| begun[owner].header.input), &fault);
         }
     }

@@ -290,7 +290,7 @@ impl<P: Payload> Group<P> {
             }
             Ok(Outputs::Many(stream)) => vec![Piece::Stream(stream)],
             Err(fault) => {
-                stage.units[0].count_error();
+                stage.units[0].count_failure(&fault, 1);
                 self.core.fail(self.input, self.core.blame_node(self.stage, self.input, fault));
                 Vec::new()
             }

@@ -54,9 +54,8 @@ impl<P: Payload> Session<P> {
             overhead_us: whole_micros(total.saturating_sub(inside)),
             items_in,
             items_out: items_out + self.calls_out.load(Ordering::Relaxed),
-            errors: recorders.iter().map(Recorder::errors).sum(),
             interrupted: core.tracker.interrupted(),
-            node_metrics,
+            ..Metrics::of_nodes(node_metrics)
         })
     }
 }

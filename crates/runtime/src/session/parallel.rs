@@ -184,7 +184,7 @@ impl<P: Payload> Way<'_, P> {
                 }
                 Ok(None) => return,
                 Err(fault) => {
-                    stage.units[0].count_error();
+                    stage.units[0].count_failure(&fault, 1);
                     return core.fail(input, core.blame_node(stage.index, input, fault));
                 }
             }

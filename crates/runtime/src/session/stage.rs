@@ -89,10 +89,10 @@ impl<P: Payload> Unit<P> {
         }
     }
 
-    /// A call that went by another way than through the machine has failed.
-    pub(crate) fn count_error(&self) {
+    /// A call for so many items that went by another way than through the machine has failed.
+    pub(crate) fn count_failure(&self, fault: &P::Fault, items: usize) {
         if let Some(recorders) = &self.recorders {
-            recorders.note(0, |recorder| recorder.errors += 1);
+            recorders.note(0, |recorder| recorder.failed::<P>(fault, items));
         }
     }
 
@@ -309,7 +309,7 @@ pub(super) fn inputs_of<P: Payload>(
     }
     unit.enter(machine, |machine| machine.inputs(visits, items, is_flush)).unwrap_or_else(|stop| {
         if let Stop::Node { fault, .. } = stop {
-            unit.count_error();
+            unit.count_failure(&fault, 1);
             core.fail(input, core.blame_node(stage.index, input, fault));
         }
         Vec::new()

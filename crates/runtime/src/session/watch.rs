@@ -8,6 +8,7 @@ use super::Stall;
 use super::core::Core;
 use super::stage::{Stage, Unit};
 use crate::guard::longest_call;
+use crate::metrics::Recorder;
 use crate::progress::Reading;
 use crate::{Payload, Plan, RunError, numbering};
 
@@ -63,6 +64,13 @@ struct Seen {
     reading: Option<Reading>,
     since: Instant,
     is_told: bool,
+    is_overdue: bool,
+}
+
+impl Seen {
+    fn now(reading: Option<Reading>) -> Self {
+        Self { reading, since: Instant::now(), is_told: false, is_overdue: false }
+    }
 }
 
 impl Watch {
@@ -100,11 +108,11 @@ fn watch<P: Payload>(core: &Weak<Core<P>>, ended: &Latch, pause: Duration, stall
         for (index, (stage, unit)) in units.chain([source]).enumerate() {
             let reading = unit.map_or_else(|| core.source.read(), |unit| reading_of(stage, unit));
             if seen.len() <= index {
-                seen.push(Seen { reading: None, since: Instant::now(), is_told: false });
+                seen.push(Seen::now(None));
             }
             let seen = &mut seen[index];
             if seen.reading != reading {
-                *seen = Seen { reading, since: Instant::now(), is_told: false };
+                *seen = Seen::now(reading);
             }
             if let Some(reading) = reading {
                 look_at(&core, (stage, unit), reading, seen, stall_warning);
@@ -143,7 +151,11 @@ fn look_at<P: Payload>(
     let timeout = timeout.filter(|_| elsewhere.is_none());
     if let (Some(node), Some(timeout)) = (node, timeout)
         && for_at_least > longest_call(&node.options, timeout) + grace(core, stage, reading.node)
+        && !std::mem::replace(&mut seen.is_overdue, true)
     {
+        if let Some(recorders) = unit.and_then(|unit| unit.recorders.as_ref()) {
+            recorders.note(reading.node, Recorder::overran);
+        }
         let stall = stall(&core.plan, stage, reading, for_at_least);
         core.break_off(|| RunError::Timeout {
             node_id: stall.node_id.clone(),

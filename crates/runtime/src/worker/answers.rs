@@ -9,7 +9,7 @@ use super::link::Received;
 use super::remote::{Remote, Reply};
 use super::wire::{Head, Kind, phase_of};
 use super::{Arrived, steps, unpack};
-use crate::{Outputs, Payload};
+use crate::{Outputs, Payload, Step};
 
 /// What came of a job, to be told when the teller holds nothing that the one who hears it may need.
 #[must_use = "somebody waits for it"]
@@ -55,11 +55,13 @@ impl<P: Payload> Remote<P> {
             }
             Kind::Steps => {
                 if let Some(tell) = self.tell_step.get() {
-                    steps::read(&letter.body).for_each(|(node, took)| tell(node, took));
+                    steps::read(&letter.body).for_each(|(node, step)| tell(node, step));
                 }
                 let pending = &mut self.lock().pending;
                 if let Some(pending) = pending.get_mut(&head.number) {
-                    pending.inside += steps::read(&letter.body).map(|(_, took)| took).sum::<Duration>();
+                    pending.inside += steps::read(&letter.body)
+                        .map(|(_, step)| if let Step::Took(took) = step { took } else { Duration::ZERO })
+                        .sum::<Duration>();
                 }
                 None
             }

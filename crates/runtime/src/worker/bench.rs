@@ -58,7 +58,7 @@ impl<P: Payload> Bench<P> {
     pub(super) fn new(plan: &Plan, mut machine: Machine<P>, page: Page, wishes: Wishes, out: Out<P>) -> Self {
         let page = Arc::new(page);
         machine.progress = ProgressPlace::Shared(Arc::clone(&page));
-        let steps = wishes.with_metrics.then(|| Steps::of(plan));
+        let steps = wishes.with_metrics.then(|| Steps::of(plan, &machine.nodes));
         machine.observer = steps.clone().map(|steps| steps as Arc<dyn crate::Observer>);
         let can_snapshot = machine.nodes.iter().any(|node| node.can_snapshot());
         Self {
@@ -187,10 +187,8 @@ impl<P: Payload> Bench<P> {
             _ => None,
         });
         let last_output = sink.held.take();
-        if let Some(steps) = &self.steps
-            && !head.is_replay
-        {
-            steps.post(&self.out.link, head.number);
+        if let Some(steps) = &self.steps {
+            steps.post(&self.out.link, head);
         }
         let last = self.machine.nodes.len() - 1;
         let states = self.pack_states(&out, phase);
@@ -229,8 +227,8 @@ impl<P: Payload> Bench<P> {
         let took = begun.elapsed();
         self.machine.progress.leave();
         let out = self.out.clone();
-        if self.steps.is_some() && !head.is_replay {
-            Steps::post_one(&out.link, head.number, took);
+        if let Some(steps) = &self.steps {
+            steps.post_one(&out.link, head, took);
         }
         out.came_back(answers.as_ref().err());
         let states = self.pack_states(&out, Phase::Process);
@@ -260,12 +258,12 @@ impl<P: Payload> Bench<P> {
         let (out, at_work) = (self.out.clone(), Arc::clone(&self.at_work));
         self.at_work.count.fetch_add(1, Ordering::AcqRel);
         let number = head.number;
-        let (has_steps, begun) = (self.steps.is_some(), Instant::now());
+        let (steps, begun) = (self.steps.clone(), Instant::now());
         let done = move |answer: Result<Outputs<P>, P::Fault>| {
             at_work.end_early.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
             let last = answer.and_then(|outputs| answer_but_last(&out, number, outputs));
-            if has_steps {
-                Steps::post_one(&out.link, number, begun.elapsed());
+            if let Some(steps) = &steps {
+                steps.post_one(&out.link, head, begun.elapsed());
             }
             if let Err(fault) = last.and_then(|last| out.last(number, last.as_ref())) {
                 out.fault(number, 0, Phase::Process, &fault);

@@ -1,42 +1,55 @@
-//! How long the nodes of a worker took, told to the parent with each answer.
+//! How long the nodes of a worker took and what they tried again, told to the parent with each answer.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::link::{Link, Transport};
 use super::wire::{Head, Kind};
-use crate::{Observer, Phase, Plan};
+use crate::{FailureCounts, Node, Observer, Payload, Phase, Plan, Step};
 
-/// As long is one step in a letter: the node and its time in nanoseconds.
+/// As long is one step in a letter: the node, and its time in nanoseconds or a number of retries.
 const STEP_LEN: usize = 10;
+
+/// Set in the number of the node where the step is a number of retries.
+const RETRIED: u16 = 1 << 15;
 
 /// Collects the steps of one item.
 pub(super) struct Steps {
     node_ids: Vec<String>,
-    steps: Mutex<Vec<u8>>,
+    taken: Mutex<Vec<u8>>,
+    failure_counts: Vec<Option<Arc<FailureCounts>>>,
 }
 
 impl Steps {
-    pub(super) fn of(plan: &Plan) -> Arc<Self> {
+    pub(super) fn of<P: Payload>(plan: &Plan, nodes: &[Box<dyn Node<P>>]) -> Arc<Self> {
         let node_ids = plan.nodes().iter().map(|node| node.id.clone()).collect();
-        Arc::new(Self { node_ids, steps: Mutex::default() })
+        let failure_counts = nodes.iter().map(|node| node.failure_counts()).collect();
+        Arc::new(Self { node_ids, taken: Mutex::default(), failure_counts })
     }
 
-    /// Send the steps of an item.
-    pub(super) fn post(&self, link: &Link, number: u64) {
-        let steps = std::mem::take(&mut *self.steps.lock().unwrap_or_else(PoisonError::into_inner));
-        if !steps.is_empty() {
+    /// Send the steps of an item, unless the parent knows them.
+    pub(super) fn post(&self, link: &Link, head: Head) {
+        let steps = std::mem::take(&mut *self.taken.lock().unwrap_or_else(PoisonError::into_inner));
+        self.post_these(steps, link, head);
+    }
+
+    /// The same for the only step of an item, or of a batch of them, which no observer has seen.
+    pub(super) fn post_one(&self, link: &Link, head: Head, took: Duration) {
+        self.post_these(encoded(0, Step::Took(took)).to_vec(), link, head);
+    }
+
+    fn post_these(&self, mut steps: Vec<u8>, link: &Link, head: Head) {
+        for (node, counts) in self.failure_counts.iter().enumerate() {
+            let retries = counts.as_ref().map_or(0, |counts| counts.take_retries());
+            if retries > 0 {
+                steps.extend_from_slice(&encoded(node, Step::Retried(retries)));
+            }
+        }
+        if !steps.is_empty() && !head.is_replay {
             let mut letter = link.letter();
             letter.write(&steps);
-            link.post(Head::new(Kind::Steps, number), letter);
+            link.post(Head::new(Kind::Steps, head.number), letter);
         }
-    }
-
-    /// Send the only step of an item, or of a batch of them, which no observer has seen.
-    pub(super) fn post_one(link: &Link, number: u64, took: Duration) {
-        let mut letter = link.letter();
-        letter.write(&step(0, took));
-        link.post(Head::new(Kind::Steps, number), letter);
     }
 }
 
@@ -48,23 +61,30 @@ impl Observer for Steps {
             return;
         }
         let node = self.node_ids.iter().position(|id| id == node_id).unwrap_or(0);
-        self.steps.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&step(node, took));
+        let mut steps = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        steps.extend_from_slice(&encoded(node, Step::Took(took)));
     }
 }
 
-/// One step as it is told.
-fn step(node: usize, took: Duration) -> [u8; STEP_LEN] {
-    let mut step = [0; STEP_LEN];
-    step[..2].copy_from_slice(&u16::try_from(node).unwrap_or(u16::MAX).to_le_bytes());
-    step[2..].copy_from_slice(&u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).to_le_bytes());
-    step
+/// One step as it is sent.
+fn encoded(node: usize, step: Step) -> [u8; STEP_LEN] {
+    let (flag, number) = match step {
+        Step::Took(took) => (0, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX)),
+        Step::Retried(count) => (RETRIED, count),
+    };
+    let node = u16::try_from(node).unwrap_or(u16::MAX).min(RETRIED - 1);
+    let mut bytes = [0; STEP_LEN];
+    bytes[..2].copy_from_slice(&(node | flag).to_le_bytes());
+    bytes[2..].copy_from_slice(&number.to_le_bytes());
+    bytes
 }
 
 /// The steps that a letter tells of.
-pub(super) fn read(body: &[u8]) -> impl Iterator<Item = (usize, Duration)> {
+pub(super) fn read(body: &[u8]) -> impl Iterator<Item = (usize, Step)> {
     body.chunks_exact(STEP_LEN).map(|step| {
-        let node = usize::from(u16::from_le_bytes([step[0], step[1]]));
-        let nanos = u64::from_le_bytes(step[2..].try_into().expect("eight bytes"));
-        (node, Duration::from_nanos(nanos))
+        let node = u16::from_le_bytes([step[0], step[1]]);
+        let number = u64::from_le_bytes(step[2..].try_into().expect("eight bytes"));
+        let step = if node & RETRIED == 0 { Step::Took(Duration::from_nanos(number)) } else { Step::Retried(number) };
+        (usize::from(node & !RETRIED), step)
     })
 }

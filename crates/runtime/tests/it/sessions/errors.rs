@@ -1,10 +1,9 @@
 //! What fails is told to whoever put it in; the rest goes on.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use remotemedia_runtime::{CancelFlag, Guarded, OnError, Options, Phase, Policy, RunError};
+use remotemedia_runtime::{CancelFlag, ErrorBudget, Guarded, OnError, Options, Phase, Policy, RunError};
 use serde_json::json;
 
 use crate::support::{
@@ -162,14 +161,32 @@ fn each_attempt_has_its_own_time() {
 fn a_skipped_item_has_no_output() {
     let how = Options { on_error: OnError::Skip, ..thread() };
     let policy = Policy::new(&how, None, CancelFlag::default());
-    let set_aside = Arc::clone(&policy.set_aside);
     let guarded = Guarded::new(Box::new(fail_on(2)), policy);
-    let session = Pipe::default().node("a", &[], guarded).with(how).open();
+    let session = Pipe::default().node("a", &[], guarded).with(how).measured().open();
 
     let (outputs, error) = stream(&session, &[1, 2, 3]);
 
     assert_eq!((outputs, error.is_none()), (numbers(&[1, 3]), true));
-    assert_eq!(set_aside.load(Ordering::Relaxed), 1);
+    let metrics = session.metrics().unwrap();
+    assert_eq!((metrics.failures, metrics.errors, metrics.skipped, metrics.dead_lettered), (1, 1, 1, 0));
+}
+
+#[test]
+fn items_fail_without_an_error_as_long_as_the_budget_lasts() {
+    for (limit, skipped) in [(None, 3), (Some(2), 2), (Some(0), 0)] {
+        let how = Options { on_error: OnError::Skip, ..thread() };
+        let budget = Arc::new(ErrorBudget::new(limit));
+        let policy = Policy::new(&how, None, CancelFlag::default()).within(Arc::clone(&budget), "a");
+        let node = Guarded::new(Box::new(fail_on(2)), policy);
+        let session = Pipe::default().node("a", &[], node).with(how).open();
+
+        let answers = [2, 2, 2].map(|item| session.call(item).answer());
+
+        assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), skipped);
+        assert_eq!((budget.skipped(), budget.dead_lettered()), (skipped as u64, 0));
+        let first = budget.first().map(crate::support::facts);
+        assert_eq!(first, (skipped > 0).then_some(("a", Some(0), Phase::Process, BAD)));
+    }
 }
 
 #[test]
