@@ -122,6 +122,18 @@ impl Bridge {
         self.started.get(py).map_or(Ok(()), |bridge| bridge.call_method0(py, "cancel").map(drop))
     }
 
+    /// What cancels as [`Bridge::cancel`] does, from a thread that cannot be told of a failure.
+    pub(crate) fn stopper(self: &Arc<Self>) -> Arc<dyn Fn() + Send + Sync> {
+        let bridge = Arc::clone(self);
+        Arc::new(move || {
+            attach(|py| {
+                if let Err(error) = bridge.cancel(py) {
+                    error.write_unraisable(py, None);
+                }
+            });
+        })
+    }
+
     /// Whether the run was cancelled.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.is_cancelled.load(Ordering::SeqCst)

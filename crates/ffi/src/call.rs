@@ -194,6 +194,8 @@ fn through_session(
         queue_size: DEFAULT_QUEUE_SIZE,
         stall_warning: None,
         stop: control.flag.clone(),
+        stop_waiting: Some(control.bridge.stopper()),
+        has_own_thread: false,
     };
     let turns = described.turns();
     let session = Session::open(plan, described.into_replicas(), &session_settings, &turns)?;
@@ -206,7 +208,7 @@ fn through_session(
     let stop_waiting = || drop(attach(|py| control.bridge.cancel(py)));
     let Closed { cleanups, metrics, left_behind } = detach(py, || session.close(CLOSE_TIMEOUT, &stop_waiting));
     for stall in left_behind {
-        log::left_behind(stall, CLOSE_TIMEOUT);
+        log::left_behind(&stall, CLOSE_TIMEOUT);
     }
     match outcome {
         Ok(()) if cleanups.is_empty() => Ok(metrics),

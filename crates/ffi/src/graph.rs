@@ -88,10 +88,14 @@ fn describe_node(
     let object = entry.getattr("node")?;
     let is_factory = is_factory(&object, options)?;
     let is_shared = options.replicas > 1 && !is_factory;
+    let is_first = entry.getattr("after")?.is_empty()?;
     let mut described = DescribedNode { is_plain: guard.is_none(), ..DescribedNode::default() };
     for replica in 0..options.replicas {
         let object = if is_factory { object.call0()? } else { object.clone() };
-        let node = PythonNode::new(&object, options, Arc::clone(surroundings.bridge))?;
+        let mut node = PythonNode::new(&object, options, Arc::clone(surroundings.bridge))?;
+        if is_first {
+            node.find_source(entry.py())?;
+        }
         described.seats.push((!is_shared).then(|| node.membership.seat()));
         described.objects.push(object.unbind());
         let node: Box<dyn Node<Object>> = Box::new(if is_shared && replica > 0 { node.told_by_other() } else { node });

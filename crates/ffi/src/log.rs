@@ -66,14 +66,18 @@ impl Reporter<Object> for LoggingReporter {
         tell("stalled", |py| arguments.into_pyobject(py));
     }
 
+    fn left_behind(&self, stall: &Stall, timeout: Duration) {
+        left_behind(stall, timeout);
+    }
+
     fn dropped(&self, node_id: &str, count: u64) {
         tell("dropped", |py| (node_id, count).into_pyobject(py));
     }
 }
 
 /// A call that a run could not wait for.
-pub(crate) fn left_behind(stall: Stall, timeout: Duration) {
-    let arguments = (stall.node_id, stall.item_index, timeout.as_secs_f64(), stall.thread);
+pub(crate) fn left_behind(stall: &Stall, timeout: Duration) {
+    let arguments = (stall.node_id.clone(), stall.item_index, timeout.as_secs_f64(), stall.thread);
     tell("tell_left_behind", |py| arguments.into_pyobject(py));
 }
 

@@ -73,6 +73,15 @@ impl PythonNode {
         Self { is_told_by_other: true, ..self }
     }
 
+    /// Find out whether the object makes the input: then the session must know before it initializes the node on its thread.
+    pub(crate) fn find_source(&mut self, py: Python<'_>) -> PyResult<()> {
+        let object = self.object.bind(py);
+        if py.import("remotemedia._kinds")?.call_method1("is_source", (object,))?.extract()? {
+            self.process = Process::Source(object.getattr("process")?.unbind());
+        }
+        Ok(())
+    }
+
     /// Call `process` with an item.
     fn call<'py>(&self, item: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = item.py();

@@ -70,6 +70,9 @@ impl SessionCore {
             queue_size,
             stall_warning: stall_warning.map(Duration::from_secs_f64),
             stop: stop.clone(),
+            stop_waiting: Some(bridge.stopper()),
+            // The calls of an event loop come from threads of ours.
+            has_own_thread: bridge.mailbox().is_some(),
         };
         let is_chain =
             plan.is_chain() && described.are_plain() && !settings.with_metrics && settings.observer.is_none();

@@ -34,6 +34,8 @@ pub enum RunError<F> {
     Interrupted,
     /// The session has closed.
     Closed,
+    /// The system gave no thread for the nodes.
+    NoThread(std::io::Error),
     /// A call took longer than its node may.
     Timeout {
         /// The id of the node.

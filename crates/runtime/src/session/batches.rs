@@ -74,10 +74,10 @@ fn gather<P: Payload>(core: &Core<P>, stage: &Stage<P>, unit: usize, batch: Batc
         } else {
             company.due
         };
-        match reorder.begin_besides(company.parcels.first().map(|(number, _)| *number)) {
+        match stage.begin(core, &stage.units[unit], company.parcels.first().map(|(number, _)| *number)) {
             Begin::Begun => {}
             // No company comes before these are done.
-            Begin::AllWait => break,
+            Begin::AllWait | Begin::IsCalled => break,
             Begin::Closed => return None,
         }
         match stage.pop_until(core, deadline, nudges) {

@@ -1,8 +1,9 @@
 //! Opening a session: stages and links from a plan, initialization, threads.
 
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::assembler::Assembler;
 use super::core::Core;
@@ -10,17 +11,22 @@ use super::direct::Free;
 use super::door::Door;
 use super::inbox::{Inbox, Policy};
 use super::reorder::Reorder;
+use super::source::SourceNode;
 use super::stage::{Link, Stage, Unit};
+use super::tasks::{Outcome, Patience, Tasks};
 use super::threads::Threads;
 use super::tracker::Tracker;
 use super::watch::Watch;
-use super::{Replicas, Session, SessionSettings, TurnOf};
+use super::{Closed, Replicas, Session, SessionSettings, TurnOf};
 use crate::layout::Edge;
 use crate::machine::Machine;
 use crate::metrics::Recorders;
 use crate::numbering::NO_INPUT;
 use crate::progress::Progress;
 use crate::{CancelFlag, Failure, Node, Payload, Phase, Plan, RunError, WhenFull};
+
+/// Whoever waits until a node is initialized looks as often for an order to stop.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A node of one replica: the numbers of its stage, of the replica, and of the node in its stage.
 pub(super) type Place = (usize, usize, usize);
@@ -37,7 +43,14 @@ impl<P: Payload> Session<P> {
         turn_of: TurnOf<'_>,
     ) -> Result<Self, Failure<P::Fault>> {
         assert_eq!(plan.nodes().len(), nodes.len(), "a plan is opened with one entry for each of its nodes");
-        let stages = build_stages(&plan, nodes, settings, turn_of);
+        let mut nodes = nodes;
+        let source_tasks = adopt_source(&mut nodes);
+        // Where the plan needs no queue, its nodes run on each thread that calls.
+        let starts_late = plan.is_direct() && !settings.has_own_thread && source_tasks.is_none();
+        let mut stages = build_stages(&plan, nodes, settings, turn_of);
+        for unit in stages.iter_mut().flat_map(|stage| &mut stage.units) {
+            unit.tasks = (!starts_late && unit.elsewhere.is_none()).then(Tasks::default);
+        }
         let senders_of_output = stages.iter().filter(|stage| stage.links.iter().any(|link| link.to.is_none())).count();
         let window = plan.window(settings.queue_size);
         let core = Arc::new(Core {
@@ -52,6 +65,7 @@ impl<P: Payload> Session<P> {
             reporter: settings.reporter.clone(),
             observer: settings.observer.clone(),
             source: Progress::default(),
+            source_tasks,
             plan,
         });
         if let Some(observer) = &settings.observer {
@@ -61,6 +75,7 @@ impl<P: Payload> Session<P> {
             watch: Mutex::new(Watch::start(&core, settings.stall_warning)),
             core,
             threads: Threads::default(),
+            starts_late,
             interrupting: Mutex::new(()),
             free: Free::default(),
             owed: Mutex::new(Vec::new()),
@@ -72,14 +87,23 @@ impl<P: Payload> Session<P> {
         match session.initialize() {
             Ok(()) => Ok(session),
             Err(error) => {
-                let closed = session.close(super::CLEANUP_TIME, &|| {});
-                Err(Failure { first: Some(error), cleanups: closed.cleanups })
+                let stop_waiting = || settings.stop_waiting.iter().for_each(|stop_waiting| stop_waiting());
+                let Closed { cleanups, left_behind, .. } = session.close(super::CLEANUP_TIME, &stop_waiting);
+                if let Some(reporter) = &settings.reporter {
+                    for stall in &left_behind {
+                        reporter.left_behind(stall, super::CLEANUP_TIME);
+                    }
+                }
+                Err(Failure { first: Some(error), cleanups })
             }
         }
     }
 
     fn initialize(&self) -> Result<(), RunError<P::Fault>> {
         let core = &self.core;
+        if !self.starts_late {
+            self.threads.start(core).map_err(RunError::NoThread)?;
+        }
         for number in 0..core.plan.nodes().len() {
             let places = self.places_of(number);
             // Replicas that become ready elsewhere do so at the same time.
@@ -91,23 +115,45 @@ impl<P: Payload> Session<P> {
                 is_begun
             };
             let prepared: Vec<bool> = places.iter().map(prepare).collect();
-            for ((stage, unit, node), is_begun) in places.into_iter().zip(prepared) {
+            for (place, is_begun) in places.into_iter().zip(prepared) {
                 if self.stop.is_set() {
                     return Err(RunError::Cancelled);
                 }
                 if !is_begun {
-                    self.owe_cleanup((stage, unit, node));
+                    self.owe_cleanup(place);
                 }
-                let mut machine = core.stages[stage].units[unit].lock();
-                let outcome = machine.initialize(node);
-                if self.stop.is_set() {
-                    return Err(RunError::Cancelled);
-                }
-                outcome?;
-                machine.adopt_source(node);
+                self.initialize_node(place)?;
             }
         }
         Ok(())
+    }
+
+    /// Initialize a node on its thread, and wait for it. An order to stop, of this thread or by the flag, ends the wait; the node may still
+    /// be at it then.
+    fn initialize_node(&self, (stage, unit, node): Place) -> Result<(), RunError<P::Fault>> {
+        let mut order = None;
+        let mut goes_on = || {
+            order = order.take().or_else(|| P::check_orders().err());
+            order.is_none() && !self.stop.is_set()
+        };
+        let patience = Patience { interval: LOOK, goes_on: &mut goes_on };
+        let outcome = self.core.in_nodes((stage, unit), patience, move |_, unit, machine| {
+            unit.note_thread(machine);
+            machine.initialize(node)?;
+            machine.adopt_source(node);
+            Ok(())
+        });
+        if matches!(outcome, Outcome::NotBegun) {
+            self.owed.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        }
+        if let Some(order) = order {
+            return Err(RunError::Interrupt(order));
+        }
+        match outcome {
+            _ if self.stop.is_set() => Err(RunError::Cancelled),
+            Outcome::Done(outcome) => outcome.unwrap_or_else(|panic| resume_unwind(panic)),
+            Outcome::Unfinished | Outcome::NotBegun => Err(RunError::Cancelled),
+        }
     }
 
     fn owe_cleanup(&self, place: Place) {
@@ -121,6 +167,18 @@ impl<P: Payload> Session<P> {
         let node = core.plan.stages()[stage].nodes.binary_search(&number).expect("a node is in its stage");
         (0..core.stages[stage].units.len()).map(|unit| (stage, unit, node)).collect()
     }
+}
+
+/// Let a source in this process run on a thread of its own. Returns what others ask of it.
+fn adopt_source<P: Payload>(nodes: &mut [Replicas<P>]) -> Option<Arc<Tasks<P>>> {
+    let [first] = &mut nodes.first_mut()?.nodes[..] else { return None };
+    if !first.is_source() {
+        return None;
+    }
+    let tasks: Arc<Tasks<P>> = Arc::default();
+    let source = nodes[0].nodes.pop()?;
+    nodes[0].nodes.push(Box::new(SourceNode::new(source, &tasks)));
+    Some(tasks)
 }
 
 fn build_stages<P: Payload>(
@@ -201,6 +259,7 @@ fn build_stage<P: Payload>(
                 recorders: machine.recorders.clone(),
                 turn: turn_of(&planned.nodes, replica),
                 machine: Mutex::new(machine),
+                tasks: None,
             })
             .collect(),
         links,

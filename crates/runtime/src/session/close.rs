@@ -5,8 +5,9 @@ use std::sync::PoisonError;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
-use super::stage::Stage;
-use super::threads::Panic;
+use super::stage::{Stage, Unit};
+use super::tasks::{Outcome, Patience};
+use super::threads::{Panic, Role};
 use super::{Closed, Session, Stall, watch};
 use crate::machine::Machine;
 use crate::progress::Progress;
@@ -14,6 +15,9 @@ use crate::{NodeFailure, Payload, RunError};
 
 /// How often a session that closes looks whether what was under way has ended.
 const LOOK: Duration = Duration::from_millis(1);
+
+/// As long has a node to clean up when others have used up the time of the close.
+const GRACE: Duration = Duration::from_secs(1);
 
 impl<P: Payload> Session<P> {
     /// Stop, clean up and end all threads, within `timeout`. What does not come back in time is named and left behind.
@@ -41,11 +45,18 @@ impl<P: Payload> Session<P> {
         if let Some(watch) = self.watch.lock().unwrap_or_else(PoisonError::into_inner).take() {
             P::wait(|| watch.end());
         }
-        let (stages, panic) = P::wait(|| self.threads.join(deadline));
-        let mut left_behind: Vec<Stall> = stages.into_iter().flat_map(|stage| self.stalls_of(stage)).collect();
+        let busy = P::wait(|| self.threads.wait_until_idle(deadline));
         self.wait_for_started(deadline, stop_waiting);
-        let cleanups = self.clean_up(deadline, &mut left_behind);
-        (Closed { cleanups, left_behind, metrics: self.metrics() }, panic)
+        let mut end = End { deadline, busy: Vec::new(), left_behind: Vec::new(), cleanups: Vec::new(), panic: None };
+        for thread in busy {
+            self.leave_behind(thread, deadline, &mut end);
+        }
+        self.abandon_all(&mut end);
+        self.clean_up(deadline, &mut end);
+        self.core.close_tasks();
+        let joined = P::wait(|| self.threads.join(deadline + GRACE, &end.busy));
+        let End { left_behind, cleanups, panic, .. } = end;
+        (Closed { cleanups, left_behind, metrics: self.metrics() }, panic.or(joined))
     }
 
     /// Wait for items that are under way without a thread: their node must not be cleaned up before.
@@ -76,6 +87,9 @@ impl<P: Payload> Session<P> {
                 reorder.close();
             }
         }
+        if let Some(tasks) = &core.source_tasks {
+            tasks.wake();
+        }
         core.stages.iter().for_each(Stage::interrupt_elsewhere);
         stop_waiting();
         clients.tell(|| RunError::Closed);
@@ -96,33 +110,87 @@ impl<P: Payload> Session<P> {
         readings.map(|reading| watch::stall(&core.plan, stage, reading, Duration::ZERO)).collect()
     }
 
-    fn clean_up(&self, deadline: Instant, left_behind: &mut Vec<Stall>) -> Vec<NodeFailure<P::Fault>> {
-        let owed = std::mem::take(&mut *self.owed.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut failures = Vec::new();
-        for unit in self.core.stages.iter().flat_map(|stage| &stage.units) {
-            if let Some(mut machine) = unit.lock_until(deadline) {
-                let failed = unit.enter(&mut machine, Machine::abandon);
-                failures.extend(
-                    failed.into_iter().map(|(node, phase, fault)| machine.node_failure(node, None, phase, fault)),
-                );
+    /// A thread does not come back in time.
+    fn leave_behind(&self, thread: Busy, deadline: Instant, end: &mut End<P>) {
+        for stall in self.stalls_of(thread.0) {
+            if !end.left_behind.contains(&stall) {
+                end.left_behind.push(stall);
             }
         }
-        for (stage, unit, node) in owed.into_iter().rev() {
-            if node == 0 && stage == self.core.plan.stage_of(0) && self.core.source.read().is_some() {
-                // The generator of the source is still at work.
-                continue;
-            }
-            let unit = &self.core.stages[stage].units[unit];
-            // Whoever hangs inside holds the lock: its node cannot be cleaned up.
-            let Some(mut machine) = unit.lock_until(deadline) else {
-                let stalls = self.stalls_of(stage).into_iter();
-                left_behind.extend(stalls.filter(|stall| !left_behind.contains(stall)).collect::<Vec<_>>());
-                continue;
+        end.busy.push(thread);
+        // The others are not to suffer for the time that it has used up.
+        end.deadline = deadline + GRACE;
+    }
+
+    /// Drop what the nodes are in the middle of.
+    fn abandon_all(&self, end: &mut End<P>) {
+        for place in self.core.replicas() {
+            let abandon = |unit: &Unit<P>, machine: &mut Machine<P>| {
+                let failed = unit.enter(machine, Machine::abandon).into_iter();
+                failed.map(|(node, phase, fault)| machine.node_failure(node, None, phase, fault)).collect()
             };
-            if let Err(failure) = machine.clean_up(node) {
-                failures.push(failure);
+            // What is not reached here is not reached below.
+            let failures: Option<Vec<_>> = self.in_idle_nodes(place, end, abandon);
+            end.cleanups.extend(failures.into_iter().flatten());
+        }
+    }
+
+    fn clean_up(&self, deadline: Instant, end: &mut End<P>) {
+        let owed = std::mem::take(&mut *self.owed.lock().unwrap_or_else(PoisonError::into_inner));
+        for (stage, unit, node) in owed.into_iter().rev() {
+            let is_source = node == 0 && stage == self.core.plan.stage_of(0) && self.core.source_tasks.is_some();
+            if is_source && end.busy.contains(&(stage, Role::Source)) {
+                // Its generator is still at work.
+                continue;
+            }
+            let clean_up = move |unit: &Unit<P>, machine: &mut Machine<P>| {
+                unit.note_thread(machine);
+                machine.clean_up(node)
+            };
+            if let Some(outcome) = self.in_idle_nodes((stage, unit), end, clean_up) {
+                end.cleanups.extend(outcome.err());
+                continue;
+            }
+            self.leave_behind((stage, Role::Replica(unit)), deadline, end);
+            if is_source {
+                end.busy.push((stage, Role::Source));
             }
         }
-        failures
+    }
+
+    /// Do something with the nodes of a replica, if its thread comes to that in time. A panic is kept for the end.
+    fn in_idle_nodes<R: Send + 'static>(
+        &self,
+        (stage, unit): (usize, usize),
+        end: &mut End<P>,
+        work: impl FnOnce(&Unit<P>, &mut Machine<P>) -> R + Send + 'static,
+    ) -> Option<R> {
+        if self.core.stages[stage].units[unit].elsewhere.is_none() && end.busy.contains(&(stage, Role::Replica(unit))) {
+            return None;
+        }
+        let deadline = end.deadline;
+        let mut goes_on = || Instant::now() < deadline;
+        let patience = Patience { interval: LOOK, goes_on: &mut goes_on };
+        match self.core.in_nodes((stage, unit), patience, |_, unit, machine| work(unit, machine)) {
+            Outcome::Done(Ok(result)) => Some(result),
+            Outcome::Done(Err(panic)) => {
+                end.panic.get_or_insert(panic);
+                None
+            }
+            Outcome::Unfinished | Outcome::NotBegun => None,
+        }
     }
 }
+
+/// What comes of a close.
+struct End<P: Payload> {
+    deadline: Instant,
+    /// The threads that have not come back.
+    busy: Vec<Busy>,
+    left_behind: Vec<Stall>,
+    cleanups: Vec<NodeFailure<P::Fault>>,
+    panic: Option<Panic>,
+}
+
+/// A thread of a stage, by the number of the stage.
+type Busy = (usize, Role);

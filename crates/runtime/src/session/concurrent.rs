@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::core::Core;
 use super::inbox::{Parcel, Popped};
 use super::parallel::{Piece, complete_and_help, end_stream};
-use super::reorder::Completion;
+use super::reorder::{Begin, Completion};
 use super::stage::{Stage, Unit, inputs_of};
 use crate::node::{EndEarly, Start};
 use crate::{Outputs, Payload, numbering};
@@ -21,10 +21,10 @@ pub(crate) fn run_concurrent<P: Payload>(core: &Arc<Core<P>>, stage_index: usize
         if stage.inbox.is_empty() || !reorder.has_room() {
             hand_over(stage);
         }
-        if !reorder.begin() {
+        if stage.begin(core, &stage.units[0], None) != Begin::Begun {
             break;
         }
-        let Popped::Parcel(number, parcel) = stage.pop(core) else {
+        let Popped::Parcel(number, parcel) = stage.pop(core, &stage.units[0]) else {
             reorder.unbegin();
             break;
         };

@@ -8,6 +8,7 @@ use super::assembler::Assembler;
 use super::door::{Door, Entered};
 use super::inbox::{Dropped, Parcel};
 use super::stage::{Link, Stage};
+use super::tasks::Tasks;
 use super::tracker::{Client, Tracker};
 use crate::progress::Progress;
 use crate::{Observer, Payload, Phase, Plan, Reporter, RunError, numbering};
@@ -30,6 +31,8 @@ pub(crate) struct Core<P: Payload> {
     pub(crate) observer: Option<Arc<dyn Observer>>,
     /// Where the thread of the source is.
     pub(crate) source: Progress,
+    /// What others ask of it, if the plan has a source.
+    pub(crate) source_tasks: Option<Arc<Tasks<P>>>,
 }
 
 /// An input on its way into a session.
@@ -184,6 +187,21 @@ impl<P: Payload> Core<P> {
     pub(crate) fn count_source_output(&self) {
         if self.with_metrics {
             self.stages[self.plan.stage_of(0)].units[0].count_output();
+        }
+    }
+
+    /// Each replica of each stage, by the numbers of both.
+    pub(crate) fn replicas(&self) -> impl Iterator<Item = (usize, usize)> + use<P> {
+        let counts: Vec<usize> = self.stages.iter().map(|stage| stage.units.len()).collect();
+        counts.into_iter().enumerate().flat_map(|(stage, count)| (0..count).map(move |unit| (stage, unit)))
+    }
+
+    /// The threads of nodes end when they have nothing to do: nobody asks anything of them any more.
+    pub(crate) fn close_tasks(&self) {
+        let units = self.stages.iter().flat_map(|stage| &stage.units);
+        units.filter_map(|unit| unit.tasks.as_ref()).for_each(Tasks::close);
+        if let Some(tasks) = &self.source_tasks {
+            tasks.close();
         }
     }
 

@@ -213,8 +213,14 @@ impl<P> Inbox<P> {
     }
 
     /// The next parcel; waits for it.
+    #[cfg(all(loom, test))]
     pub(crate) fn pop(&self) -> Popped<P> {
-        self.pop_when(|_| None)
+        self.pop_unless(|| false)
+    }
+
+    /// The next parcel; waits for it unless the caller `is_called`, which is asked again after each [`Inbox::nudge`].
+    pub(crate) fn pop_unless(&self, is_called: impl Fn() -> bool) -> Popped<P> {
+        self.pop_when(|_| is_called().then_some(Wait::NoMore))
     }
 
     /// The next parcel, if there is one.

@@ -1,13 +1,15 @@
 //! The end of what is under way, and of nothing else.
 
 use std::collections::VecDeque;
+use std::panic::resume_unwind;
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{MutexGuard, PoisonError, TryLockError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Session;
 use super::core::Submission;
-use super::stage::{Stage, Unit};
+use super::stage::Stage;
+use super::tasks::{Outcome, Patience};
 use super::tracker::Clients;
 use crate::machine::Machine;
 use crate::numbering::NO_INPUT;
@@ -88,12 +90,24 @@ impl<P: Payload> Session<P> {
 
     /// Wait for one node after the other, and tell it; `false` if it `is_over` before.
     fn interrupt_nodes(&self, stop_waiting: &dyn Fn(), is_over: &dyn Fn() -> bool) -> bool {
-        let core = &self.core;
-        for unit in core.stages.iter().flat_map(|stage| &stage.units) {
-            let Some(mut machine) = wait_for(unit, stop_waiting, is_over) else { return false };
-            let failed = unit.enter(&mut machine, Machine::interrupt);
-            core.note_failures(failed.into_iter().map(|(_, _, fault)| fault));
-            machine.input = NO_INPUT;
+        let mut goes_on = || {
+            let goes_on = !is_over();
+            if goes_on {
+                stop_waiting();
+            }
+            goes_on
+        };
+        for place in self.core.replicas() {
+            let patience = Patience { interval: LOOK, goes_on: &mut goes_on };
+            let told = self.core.in_nodes(place, patience, |core, unit, machine| {
+                let failed = unit.enter(machine, Machine::interrupt);
+                core.note_failures(failed.into_iter().map(|(_, _, fault)| fault));
+                machine.input = NO_INPUT;
+            });
+            match told {
+                Outcome::Done(told) => told.unwrap_or_else(|panic| resume_unwind(panic)),
+                Outcome::Unfinished | Outcome::NotBegun => return false,
+            }
         }
         true
     }
@@ -142,19 +156,5 @@ fn tell_waiting<P: Payload>(waiting: VecDeque<Submission<P>>, is_through: bool) 
     P::dispose(garbage);
     for admitted in told {
         admitted(is_through);
-    }
-}
-
-fn wait_for<'a, P: Payload>(
-    unit: &'a Unit<P>,
-    stop_waiting: &dyn Fn(),
-    is_over: &dyn Fn() -> bool,
-) -> Option<MutexGuard<'a, Machine<P>>> {
-    loop {
-        match unit.lock_until(Instant::now() + LOOK) {
-            Some(machine) => return Some(machine),
-            None if is_over() => return None,
-            None => stop_waiting(),
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! A pipeline that is open: its nodes are initialized, inputs go in from any thread, each client gets its own outputs.
 //!
-//! Every stage has a queue and a thread of its own; all-inline plans need neither, and answer [`Session::direct`] on the thread that
-//! calls. Threads start with the first input that needs them.
+//! Every stage has a queue and a thread of its own, on which its nodes are initialized, called and cleaned up; all-inline plans need
+//! neither, and answer [`Session::direct`] on the thread that calls.
 //!
 //! *Invariant:* every input ends as outputs, as an error of its client, or as a counted drop; its client is told the end in any case.
 //!
@@ -27,6 +27,7 @@ mod reorder;
 mod source;
 mod stage;
 mod sync;
+mod tasks;
 mod threads;
 mod tracker;
 mod watch;
@@ -62,6 +63,10 @@ pub struct SessionSettings<P: Payload> {
     pub stall_warning: Option<Duration>,
     /// Set by the session while nodes should not wait: during an interrupt, and from its end on. The policies of the nodes have it too.
     pub stop: CancelFlag,
+    /// Called when nodes should be stopped from waiting because the session is not opened after all.
+    pub stop_waiting: Option<Arc<dyn Fn() + Send + Sync>>,
+    /// Let an all-inline plan have a thread, too, instead of running on each thread that calls.
+    pub has_own_thread: bool,
 }
 
 impl<P: Payload> Default for SessionSettings<P> {
@@ -74,6 +79,8 @@ impl<P: Payload> Default for SessionSettings<P> {
             queue_size: 64,
             stall_warning: None,
             stop: CancelFlag::default(),
+            stop_waiting: None,
+            has_own_thread: false,
         }
     }
 }
@@ -95,6 +102,9 @@ pub trait Reporter<P: Payload>: Send + Sync {
 
     /// A node has been at one item for so long.
     fn stalled(&self, stall: &Stall);
+
+    /// The session was not opened, and a node did not come back from its `initialize` in this time.
+    fn left_behind(&self, stall: &Stall, timeout: Duration);
 
     /// So many items were dropped before this node since the last report.
     fn dropped(&self, node_id: &str, count: u64);
@@ -154,6 +164,8 @@ pub struct Closed<F> {
 pub struct Session<P: Payload> {
     core: Arc<Core<P>>,
     threads: Threads,
+    /// The threads start with the first input that comes by a queue: the nodes run on each thread that calls, as a rule.
+    starts_late: bool,
     watch: Mutex<Option<Watch>>,
     /// Held by whoever interrupts.
     interrupting: Mutex<()>,
@@ -211,25 +223,30 @@ impl<P: Payload> Session<P> {
             client.done(Err(RunError::Closed));
             return Admission::Never;
         }
-        self.threads.start_stages(&self.core);
+        if self.starts_late
+            && let Err(error) = self.threads.start(&self.core)
+        {
+            client.done(Err(RunError::NoThread(error)));
+            return Admission::Never;
+        }
         let items = item.map(|item| self.core.for_entries(item));
         self.core.submit(Submission { items, client, context, is_urgent, admitted })
     }
 
     /// Whether the plan makes its own input, by [`Session::start_source`].
     pub fn has_source(&self) -> bool {
-        self.core.stages[self.core.plan.stage_of(0)].units[0].lock().nodes[0].is_source()
+        self.core.source_tasks.is_some()
     }
 
-    /// Let the source of the plan run on a thread of its own, until it ends or the session closes.
+    /// Let the source of the plan run on its thread, until it ends or the session closes.
     ///
     /// `expect` is called before each of its items is put in for `client`. At the end of the source the nodes are flushed: one more
     /// input of the client, which it must expect before this call. The source works in `context`, and so do the nodes after it.
     pub fn start_source(&self, client: Arc<dyn Client<P>>, context: P::Context, expect: Box<dyn Fn() + Send>) {
-        self.threads.start_stages(&self.core);
-        let stage = self.core.plan.stage_of(0);
-        let run = move |core: &Arc<Core<P>>| source::run(core, &client, context, &*expect);
-        self.threads.start(&self.core, stage, Box::new(run));
+        if let Some(tasks) = &self.core.source_tasks {
+            // Its end is told to the client.
+            drop(tasks.send(move |core| source::run(core, &client, context, &*expect), || {}));
+        }
     }
 
     /// Nobody wants the outputs of this client's inputs any more. Answers what is at one of them right now.

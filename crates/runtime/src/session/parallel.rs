@@ -2,14 +2,16 @@
 //!
 //! Those who work put what they have done into a [`Reorder`](super::reorder::Reorder), and one thread hands it on from there.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::core::Core;
 use super::inbox::{Parcel, Popped};
-use super::reorder::Completion;
+use super::reorder::{Begin, Completion};
 use super::stage::{Stage, work_on};
+use super::tasks::{Outcome, Patience};
 use crate::{Payload, Sink, Stream};
 
 /// The end of input looks as often whether the session has closed.
@@ -55,8 +57,8 @@ impl<P: Payload> Sink<P> for Collect<'_, P> {
 pub(crate) fn run_replica<P: Payload>(core: &Arc<Core<P>>, stage: usize, unit: usize) {
     let stage = &core.stages[stage];
     let reorder = stage.reorder();
-    while reorder.begin() {
-        let Popped::Parcel(number, parcel) = stage.pop(core) else {
+    while stage.begin(core, &stage.units[unit], None) == Begin::Begun {
+        let Popped::Parcel(number, parcel) = stage.pop(core, &stage.units[unit]) else {
             reorder.unbegin();
             break;
         };
@@ -92,16 +94,31 @@ pub(super) fn end_stream<P: Payload>(
     stage.ending.fetch_add(1, Ordering::AcqRel);
     // Batches that wait for company get none any more.
     stage.inbox.nudge();
-    while !reorder.is_done_before(number, LOOK) {}
+    while !reorder.is_done_before(number, LOOK) {
+        stage.units[unit].run_tasks(core);
+    }
     stage.ending.fetch_sub(1, Ordering::AcqRel);
-    let mut parcel = Some(parcel);
-    let others = (0..stage.units.len()).filter(|&other| other != unit);
-    for unit in std::iter::once(unit).chain(others) {
-        let unit = &stage.units[unit];
-        let parcel = parcel.take().unwrap_or_else(|| header.header());
-        work_on(core, unit, &mut unit.lock(), parcel, &mut sink);
+    let of_unit = &stage.units[unit];
+    work_on(core, of_unit, &mut of_unit.lock(), parcel, &mut sink);
+    for other in (0..stage.units.len()).filter(|&other| other != unit) {
+        sink.outputs.extend(flush(core, (stage.index, other), header.header()));
     }
     reorder.complete(number, Completion { header, outputs: sink.outputs, was_given: false });
+}
+
+/// Flush the nodes of another replica, on their own thread.
+fn flush<P: Payload>(core: &Core<P>, place: (usize, usize), parcel: Parcel<P>) -> Vec<Piece<P>> {
+    let mut goes_on = || !core.is_closed();
+    let patience = Patience { interval: LOOK, goes_on: &mut goes_on };
+    let flushed = core.in_nodes(place, patience, move |core, unit, machine| {
+        let mut sink = Collect::new(core, parcel.input);
+        work_on(core, unit, machine, parcel, &mut sink);
+        sink.outputs
+    });
+    match flushed {
+        Outcome::Done(outputs) => outputs.unwrap_or_else(|panic| resume_unwind(panic)),
+        Outcome::Unfinished | Outcome::NotBegun => Vec::new(),
+    }
 }
 
 /// The life of the thread that hands on what was done in parallel.

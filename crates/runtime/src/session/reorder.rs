@@ -22,6 +22,8 @@ pub(crate) enum Begin {
     Begun,
     /// Not before the one that the caller has is done.
     AllWait,
+    /// The caller has something else to do first.
+    IsCalled,
     /// Nothing may be begun any more.
     Closed,
 }
@@ -94,11 +96,12 @@ impl<P, O> Reorder<P, O> {
     }
 
     /// Wait until one more parcel may be begun; `false` if nothing may any more.
+    #[cfg(all(loom, test))]
     pub(crate) fn begin(&self) -> bool {
-        self.begin_besides(None) == Begin::Begun
+        self.begin_besides(None, || false) == Begin::Begun
     }
 
-    /// Whether [`Reorder::begin`] would not wait now.
+    /// Whether [`Reorder::begin_besides`] would not wait now.
     pub(crate) fn has_room(&self) -> bool {
         let state = self.lock();
         state.is_closed || self.may_begin(&state)
@@ -113,12 +116,16 @@ impl<P, O> Reorder<P, O> {
         may_begin
     }
 
-    /// The same for one who has the parcel of this number, and would wait for itself if all others wait for that one.
-    pub(crate) fn begin_besides(&self, held: Option<u64>) -> Begin {
+    /// The same for one who has the parcel of this number, and would wait for itself if all others wait for that one. Does not wait while
+    /// the caller `is_called`, which is asked again after each [`Reorder::wake`].
+    pub(crate) fn begin_besides(&self, held: Option<u64>, is_called: impl Fn() -> bool) -> Begin {
         let mut state = self.lock();
         loop {
             if state.is_closed {
                 return Begin::Closed;
+            }
+            if is_called() {
+                return Begin::IsCalled;
             }
             if self.may_begin(&state) {
                 state.running += 1;
@@ -133,6 +140,13 @@ impl<P, O> Reorder<P, O> {
                 state = self.await_room(state);
             }
         }
+    }
+
+    /// Let those who wait look again whether they are called.
+    pub(crate) fn wake(&self) {
+        drop(self.lock());
+        self.has_room.notify_all();
+        self.is_done.notify_all();
     }
 
     /// Wait until one more item of a parcel that was begun may run; `false` if nothing may any more.

@@ -1,22 +1,26 @@
 //! The thread of a source: makes inputs until it ends or the session closes.
 
-use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::core::{Admission, Core, Submission};
+use super::tasks::{Outcome, Patience, Tasks};
 use super::tracker::Client;
-use crate::{Outputs, Payload, Phase, RunError, Stream, numbering};
+use crate::{FailureCounts, Node, Outputs, Payload, Phase, RunError, Stream, numbering};
 
 /// One who waits for the items before a failure looks as often whether the session has closed.
 const LOOK: Duration = Duration::from_millis(50);
 
-pub(super) fn run<P: Payload>(
-    core: &Arc<Core<P>>,
-    client: &Arc<dyn Client<P>>,
-    context: P::Context,
-    expect: &dyn Fn(),
-) {
+/// The life of the thread: it runs the source when somebody asks for that.
+pub(super) fn run_when_asked<P: Payload>(core: &Arc<Core<P>>) {
+    if let Some(tasks) = &core.source_tasks {
+        tasks.run_until(core, || core.is_closed());
+    }
+}
+
+/// Let the source make its items.
+pub(super) fn run<P: Payload>(core: &Core<P>, client: &Arc<dyn Client<P>>, context: P::Context, expect: &dyn Fn()) {
     let source = Source { core, client, expect, own_context: P::copy_context(&context), context };
     let unit = &core.stages[core.plan.stage_of(0)].units[0];
     if let Some(turn) = &unit.turn {
@@ -55,7 +59,7 @@ fn wait_for_items<P: Payload>(core: &Core<P>) {
 
 /// The source at work on its thread.
 struct Source<'a, P: Payload> {
-    core: &'a Arc<Core<P>>,
+    core: &'a Core<P>,
     client: &'a Arc<dyn Client<P>>,
     expect: &'a dyn Fn(),
     /// That of whoever started it, for the nodes that get its items.
@@ -101,5 +105,114 @@ impl<P: Payload> Source<'_, P> {
     fn submission(&self, items: Option<Vec<P>>, admitted: Option<Box<dyn FnOnce(bool) + Send>>) -> Submission<P> {
         let (client, context) = (Arc::clone(self.client), self.context.clone());
         Submission { items, client, context, is_urgent: false, admitted }
+    }
+}
+
+/// What belongs to the thread of the source and is called by others, too.
+struct OnThread<P: Payload, T: ?Sized> {
+    inner: Arc<Mutex<Box<T>>>,
+    tasks: Arc<Tasks<P>>,
+}
+
+impl<P: Payload, T: ?Sized + Send + 'static> OnThread<P, T> {
+    fn new(inner: Box<T>, tasks: &Arc<Tasks<P>>) -> Self {
+        Self { inner: Arc::new(Mutex::new(inner)), tasks: Arc::clone(tasks) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Box<T>> {
+        lock(&self.inner)
+    }
+
+    /// Do something on the thread, which has nothing else to do now or soon; nothing if it has ended.
+    fn call<R: Send + 'static>(&self, work: impl FnOnce(&mut T) -> R + Send + 'static) -> Option<R> {
+        if self.tasks.is_here() {
+            return Some(work(&mut **self.lock()));
+        }
+        let (inner, context) = (Arc::clone(&self.inner), P::current_context());
+        let in_context = move |_: &Core<P>| {
+            let mut inner = lock(&inner);
+            P::within(&context, || work(&mut **inner))
+        };
+        let sent = self.tasks.send(in_context, || {});
+        match sent.wait::<P>(Patience { interval: LOOK, goes_on: &mut || true }) {
+            Outcome::Done(result) => Some(result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))),
+            Outcome::Unfinished | Outcome::NotBegun => None,
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A source in a stage that is on another thread: all its methods run on its own one.
+pub(super) struct SourceNode<P: Payload>(OnThread<P, dyn Node<P>>);
+
+impl<P: Payload> SourceNode<P> {
+    pub(super) fn new(node: Box<dyn Node<P>>, tasks: &Arc<Tasks<P>>) -> Self {
+        Self(OnThread::new(node, tasks))
+    }
+}
+
+impl<P: Payload> Node<P> for SourceNode<P> {
+    fn initialize(&mut self) -> Result<(), P::Fault> {
+        self.0.call(Node::initialize).unwrap_or(Ok(()))
+    }
+
+    fn is_source(&self) -> bool {
+        true
+    }
+
+    fn process(&mut self, item: P) -> Result<Outputs<P>, P::Fault> {
+        self.0.lock().process(item)
+    }
+
+    fn produce(&mut self) -> Result<Outputs<P>, P::Fault> {
+        self.0.lock().produce()
+    }
+
+    fn flush(&mut self) -> Result<Outputs<P>, P::Fault> {
+        Ok(match self.0.call(Node::flush).unwrap_or(Ok(Outputs::None))? {
+            Outputs::Many(stream) => Outputs::Many(Box::new(OnThread::new(stream, &self.0.tasks))),
+            outputs => outputs,
+        })
+    }
+
+    fn keeps_time(&self) -> bool {
+        self.0.lock().keeps_time()
+    }
+
+    fn failure_counts(&self) -> Option<Arc<FailureCounts>> {
+        self.0.lock().failure_counts()
+    }
+
+    fn interrupt(&mut self) -> Result<(), P::Fault> {
+        if self.0.tasks.is_running() {
+            // It is making items: it is told meanwhile.
+            return self.0.lock().interrupt();
+        }
+        self.0.call(Node::interrupt).unwrap_or(Ok(()))
+    }
+
+    fn has_acted(&self) -> bool {
+        self.0.lock().has_acted()
+    }
+
+    fn stop(&mut self) -> Result<(), P::Fault> {
+        self.0.call(Node::stop).unwrap_or(Ok(()))
+    }
+
+    fn cleanup(&mut self) -> Result<(), P::Fault> {
+        self.0.call(Node::cleanup).unwrap_or(Ok(()))
+    }
+}
+
+impl<P: Payload> Stream<P> for OnThread<P, dyn Stream<P>> {
+    fn next(&mut self) -> Result<Option<P>, P::Fault> {
+        self.call(Stream::next).unwrap_or(Ok(None))
+    }
+
+    fn close(&mut self) -> Result<(), P::Fault> {
+        self.call(Stream::close).unwrap_or(Ok(()))
     }
 }

@@ -10,7 +10,8 @@ use super::concurrent::Group;
 use super::core::Core;
 use super::inbox::{Dropped, Inbox, Parcel, Popped, Pushed};
 use super::parallel::Piece;
-use super::reorder::Reorder;
+use super::reorder::{Begin, Reorder};
+use super::tasks::Tasks;
 use crate::machine::{Machine, Stop};
 use crate::metrics::Recorders;
 use crate::numbering::NO_INPUT;
@@ -59,9 +60,30 @@ pub(crate) struct Unit<P: Payload> {
     pub(crate) under_way: AtomicUsize,
     pub(crate) recorders: Option<Recorders>,
     pub(crate) turn: Option<Box<dyn Turn>>,
+    /// What others ask of the thread of the nodes, if they have one.
+    pub(crate) tasks: Option<Tasks<P>>,
 }
 
 impl<P: Payload> Unit<P> {
+    /// Whether others ask something of the thread of the nodes.
+    pub(super) fn has_tasks(&self) -> bool {
+        self.tasks.as_ref().is_some_and(Tasks::are_waiting)
+    }
+
+    /// This thread is about to call a node by another way than [`Unit::enter`].
+    pub(super) fn note_thread(&self, machine: &Machine<P>) {
+        if let Some(turn) = &self.turn {
+            machine.progress.set_thread(turn.thread());
+        }
+    }
+
+    /// Do what others ask of this thread.
+    pub(super) fn run_tasks(&self, core: &Core<P>) {
+        if let Some(tasks) = &self.tasks {
+            tasks.run(core);
+        }
+    }
+
     pub(crate) fn lock(&self) -> MutexGuard<'_, Machine<P>> {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -205,9 +227,35 @@ impl<P: Payload> Stage<P> {
         outputs
     }
 
-    /// The next parcel.
-    pub(super) fn pop(&self, core: &Core<P>) -> Popped<P> {
-        self.note_popped(core, self.inbox.pop())
+    /// Let the threads of the stage see what others ask of them.
+    pub(super) fn wake(&self) {
+        self.inbox.nudge();
+        if let Some(reorder) = &self.reorder {
+            reorder.wake();
+        }
+    }
+
+    /// The next parcel, for the thread of a unit, which does meanwhile what others ask of it.
+    pub(super) fn pop(&self, core: &Core<P>, unit: &Unit<P>) -> Popped<P> {
+        loop {
+            unit.run_tasks(core);
+            match self.inbox.pop_unless(|| unit.has_tasks()) {
+                Popped::Nothing => {}
+                popped => return self.note_popped(core, popped),
+            }
+        }
+    }
+
+    /// Wait until the thread of a unit may begin with one more parcel. It does meanwhile what others ask of it. `held` is the number of a
+    /// parcel that it has already.
+    pub(super) fn begin(&self, core: &Core<P>, unit: &Unit<P>, held: Option<u64>) -> Begin {
+        loop {
+            unit.run_tasks(core);
+            match self.reorder().begin_besides(held, || unit.has_tasks()) {
+                Begin::IsCalled => {}
+                begin => return begin,
+            }
+        }
     }
 
     /// The next parcel, if there is one.
@@ -236,7 +284,7 @@ impl<P: Payload> Stage<P> {
 pub(crate) fn run_in_order<P: Payload>(core: &Arc<Core<P>>, stage: usize) {
     let stage = &core.stages[stage];
     let unit = &stage.units[0];
-    while let Popped::Parcel(_, parcel) = stage.pop(core) {
+    while let Popped::Parcel(_, parcel) = stage.pop(core, unit) {
         let mut machine = unit.lock();
         let mut sink = Forward::new(core, stage, unit, parcel.header());
         work_on(core, unit, &mut machine, parcel, &mut sink);

@@ -1,5 +1,8 @@
 //! The threads of a session: one for each stage, more where it works in parallel, one for a source.
+//!
+//! They start when the session opens, because nodes are initialized on them, and end after the nodes are cleaned up there.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -9,18 +12,31 @@ use super::batches::run_batches;
 use super::concurrent::run_concurrent;
 use super::core::Core;
 use super::parallel::{run_forwarder, run_replica};
+use super::source;
 use super::stage::run_in_order;
+use super::tasks::Tasks;
 use super::watch::Latch;
 use crate::{Payload, RunError};
 
 /// Stack of the thread of a stage: deep recursion in user code must end as an error of its language.
 const STACK_BYTES: usize = 16 << 20;
 
-/// What a thread does.
+/// What a thread does until the session closes.
 type Body<P> = Box<dyn FnOnce(&Arc<Core<P>>) + Send>;
 
 /// What a thread that panicked says.
 pub(super) type Panic = Box<dyn std::any::Any + Send>;
+
+/// What a thread of a stage is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// The nodes of a replica.
+    Replica(usize),
+    /// The node that makes the input.
+    Source,
+    /// Other work, which enters no nodes but those in other processes.
+    Other,
+}
 
 /// The threads that run, each ended by [`Threads::join`].
 #[derive(Default)]
@@ -34,80 +50,113 @@ struct State {
 
 struct Running {
     thread: JoinHandle<()>,
+    /// It does nothing any more but what others ask of it.
+    is_idle: Arc<Latch>,
     has_ended: Arc<Latch>,
     stage: usize,
+    role: Role,
 }
 
 impl Threads {
-    /// Start one more thread.
-    pub(super) fn start<P: Payload>(&self, core: &Arc<Core<P>>, stage: usize, body: Body<P>) {
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.start(core, stage, body);
-    }
-
-    /// Start the threads of the stages, if none has needed them yet.
-    pub(super) fn start_stages<P: Payload>(&self, core: &Arc<Core<P>>) {
+    /// Start the threads of the stages, unless they have been started.
+    pub(super) fn start<P: Payload>(&self, core: &Arc<Core<P>>) -> io::Result<()> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::replace(&mut state.are_started, true) {
-            return;
+        // Nobody would end a thread that starts after the end.
+        if std::mem::replace(&mut state.are_started, true) || core.is_closed() {
+            return Ok(());
         }
         for stage in &core.stages {
             let index = stage.index;
             let planned = &core.plan.stages()[index];
             if stage.reorder.is_none() {
-                state.start(core, index, Box::new(move |core| run_in_order(core, index)));
+                state.start(core, (index, Role::Replica(0)), Box::new(move |core| run_in_order(core, index)))?;
                 continue;
             }
-            state.start(core, index, Box::new(move |core| run_forwarder(core, index)));
+            state.start(core, (index, Role::Other), Box::new(move |core| run_forwarder(core, index)))?;
             if planned.options.concurrency > 1 || planned.sends_ahead() {
-                state.start(core, index, Box::new(move |core| run_concurrent(core, index)));
+                state.start(core, (index, Role::Replica(0)), Box::new(move |core| run_concurrent(core, index)))?;
                 continue;
             }
             let run = if planned.options.batch.is_some() { run_batches } else { run_replica };
             for unit in 0..stage.units.len() {
-                state.start(core, index, Box::new(move |core| run(core, index, unit)));
+                state.start(core, (index, Role::Replica(unit)), Box::new(move |core| run(core, index, unit)))?;
             }
         }
+        if core.source_tasks.is_some() {
+            let first = core.plan.stage_of(0);
+            state.start(core, (first, Role::Source), Box::new(source::run_when_asked))?;
+        }
+        Ok(())
     }
 
-    /// Wait for all threads until the deadline. Answers the stages whose threads have not come back, and the first panic.
-    pub(super) fn join(&self, deadline: Instant) -> (Vec<usize>, Option<Panic>) {
+    /// Wait until the threads do nothing any more but what others ask of them. Returns those that don't get there before the deadline.
+    pub(super) fn wait_until_idle(&self, deadline: Instant) -> Vec<(usize, Role)> {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_busy = |running: &&Running| !running.is_idle.wait_until(deadline);
+        state.running.iter().filter(is_busy).map(|running| (running.stage, running.role)).collect()
+    }
+
+    /// Wait for the end of all threads but the busy ones, until the deadline. The others are left behind. Returns the first panic.
+    pub(super) fn join(&self, deadline: Instant, busy: &[(usize, Role)]) -> Option<Panic> {
         let running = std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).running);
-        let mut left_behind = Vec::new();
         let mut panic = None;
-        for Running { thread, has_ended, stage } in running {
+        for Running { thread, has_ended, stage, role, .. } in running {
+            let deadline = if busy.contains(&(stage, role)) { Instant::now() } else { deadline };
             if has_ended.wait_until(deadline) {
                 panic = panic.or(thread.join().err());
-            } else {
-                left_behind.push(stage);
             }
         }
-        left_behind.dedup();
-        (left_behind, panic)
+        panic
     }
 }
 
 impl State {
-    fn start<P: Payload>(&mut self, core: &Arc<Core<P>>, stage: usize, body: Body<P>) {
-        // Nobody would end a thread that starts after the end.
-        if core.is_closed() {
-            return;
-        }
+    fn start<P: Payload>(&mut self, core: &Arc<Core<P>>, place: (usize, Role), body: Body<P>) -> io::Result<()> {
         let core = Arc::clone(core);
-        let has_ended = Arc::new(Latch::default());
-        let guard = Arc::clone(&has_ended).guard();
+        let (is_idle, has_ended) = (Arc::new(Latch::default()), Arc::new(Latch::default()));
+        let (idle_guard, end_guard) = (Arc::clone(&is_idle).guard(), Arc::clone(&has_ended).guard());
         let work = move || {
-            let life = catch_unwind(AssertUnwindSafe(|| P::live(|| body(&core))));
-            if life.is_err() {
-                // Nobody works on the inputs under way any more.
-                core.break_off(|| RunError::Closed);
-            }
+            let mut life = Ok(());
+            P::live(|| life = live(&core, place, body, idle_guard));
             drop(core);
-            drop(guard);
+            drop(end_guard);
             life.unwrap_or_else(|panic| resume_unwind(panic));
         };
+        let (stage, role) = place;
         let builder = std::thread::Builder::new().name(format!("remotemedia-{stage}")).stack_size(STACK_BYTES);
-        let thread = builder.spawn(work).expect("the system has a thread for a stage");
-        self.running.push(Running { thread, has_ended, stage });
+        let thread = builder.spawn(work)?;
+        self.running.push(Running { thread, is_idle, has_ended, stage, role });
+        Ok(())
+    }
+}
+
+/// The life of a thread: its own work, and after that what others ask of it.
+fn live<P: Payload>(
+    core: &Arc<Core<P>>,
+    (stage, role): (usize, Role),
+    body: Body<P>,
+    idle_guard: impl Send,
+) -> std::thread::Result<()> {
+    let tasks = tasks_of(core, stage, role);
+    if let Some(tasks) = tasks {
+        tasks.adopt_thread();
+    }
+    let life = catch_unwind(AssertUnwindSafe(|| body(core)));
+    if life.is_err() {
+        // Nobody works on the inputs under way any more.
+        core.break_off(|| RunError::Closed);
+    }
+    drop(idle_guard);
+    if let Some(tasks) = tasks {
+        tasks.run_until(core, || false);
+    }
+    life
+}
+
+fn tasks_of<P: Payload>(core: &Core<P>, stage: usize, role: Role) -> Option<&Tasks<P>> {
+    match role {
+        Role::Replica(unit) => core.stages[stage].units[unit].tasks.as_ref(),
+        Role::Source => core.source_tasks.as_deref(),
+        Role::Other => None,
     }
 }

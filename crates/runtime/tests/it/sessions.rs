@@ -1,5 +1,6 @@
 //! Sessions: items in from any thread, to each client its own outputs, bounded queues, and a good end in every state.
 
+mod affinity;
 mod batches;
 mod clients;
 mod close;

@@ -3,8 +3,10 @@
 mod node;
 mod session;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::thread::ThreadId;
 
 use remotemedia_runtime::{
     CancelFlag, Failure, Feed, Metrics, Node, NodeFailure, NodeSpec, Options, Payload, Phase, Plan, Replicas, RunError,
@@ -82,17 +84,31 @@ pub(crate) fn numbers(numbers: &[i64]) -> Vec<Item> {
     numbers.iter().copied().map(Item::Number).collect()
 }
 
-/// What happened, in order, one line each.
+/// What happened, in order, one line each, and on which thread.
 #[derive(Clone, Default)]
-pub(crate) struct Log(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Log(Arc<Mutex<Vec<(String, ThreadId)>>>);
 
 impl Log {
     pub(crate) fn note(&self, line: impl Into<String>) {
-        self.0.lock().expect("no test panics in here").push(line.into());
+        self.0.lock().expect("no test panics in here").push((line.into(), std::thread::current().id()));
     }
 
     pub(crate) fn lines(&self) -> Vec<String> {
-        self.0.lock().expect("no test panics in here").clone()
+        self.0.lock().expect("no test panics in here").iter().map(|(line, _)| line.clone()).collect()
+    }
+
+    /// The threads on which the methods of a node were called.
+    pub(crate) fn threads_of(&self, node: &str) -> HashSet<ThreadId> {
+        let entries = self.0.lock().expect("no test panics in here");
+        let of_node = entries.iter().filter(|(line, _)| line.split('.').next() == Some(node));
+        of_node.map(|(_, thread)| *thread).collect()
+    }
+
+    /// The only thread on which the methods of a node were called.
+    pub(crate) fn thread_of(&self, node: &str) -> ThreadId {
+        let threads: Vec<_> = self.threads_of(node).into_iter().collect();
+        assert_eq!(threads.len(), 1, "{node} runs on one thread: {:?}", self.0.lock());
+        threads[0]
     }
 
     /// The lines that are about this method.

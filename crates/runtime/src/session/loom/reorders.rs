@@ -143,7 +143,7 @@ fn nobody_waits_for_itself() {
         let other = Arc::clone(&reorder);
         let other = thread::spawn(move || other.complete(1, completion(1)));
 
-        assert_eq!(reorder.begin_besides(Some(0)), Begin::AllWait);
+        assert_eq!(reorder.begin_besides(Some(0), || false), Begin::AllWait);
         reorder.complete(0, completion(0));
 
         assert_eq!([next(&reorder), next(&reorder)], [0, 1]);

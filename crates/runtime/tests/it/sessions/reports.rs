@@ -35,6 +35,10 @@ impl Reporter<Item> for Listening {
         self.note(format!("{node_id} at {item_index:?} {}", *for_at_least >= STALL));
     }
 
+    fn left_behind(&self, stall: &Stall, _timeout: Duration) {
+        self.note(format!("{} left behind", stall.node_id));
+    }
+
     fn dropped(&self, node_id: &str, count: u64) {
         self.note(format!("{count} before {node_id}"));
     }

@@ -44,6 +44,7 @@ fn session_settings(pipe: &Pipe) -> SessionSettings<Item> {
         queue_size: 2,
         stall_warning: None,
         stop: pipe.settings.cancel.clone(),
+        ..SessionSettings::default()
     }
 }
 

@@ -1,0 +1,270 @@
+//! What other threads ask of the thread on which the nodes of a replica run.
+//!
+//! *Invariant:* nodes that have a thread of their own are entered there alone, from `initialize` to `cleanup`.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::ThreadId;
+use std::time::{Duration, Instant};
+
+use super::core::Core;
+use super::stage::Unit;
+use crate::Payload;
+use crate::machine::Machine;
+
+/// A piece of work for the thread. Does nothing if nobody waits for it any more.
+type Task<P> = Box<dyn FnOnce(&Core<P>) + Send>;
+
+/// The tasks of one thread.
+pub(crate) struct Tasks<P: Payload> {
+    state: Mutex<State<P>>,
+    has_changed: Condvar,
+    /// Whether some wait, for a look without the lock.
+    are_waiting: AtomicBool,
+    /// Whether the thread is at one of them.
+    is_running: AtomicBool,
+    thread: OnceLock<ThreadId>,
+}
+
+struct State<P: Payload> {
+    waiting: VecDeque<Task<P>>,
+    is_closed: bool,
+}
+
+impl<P: Payload> Default for Tasks<P> {
+    fn default() -> Self {
+        Self {
+            state: Mutex::new(State { waiting: VecDeque::new(), is_closed: false }),
+            has_changed: Condvar::new(),
+            are_waiting: AtomicBool::new(false),
+            is_running: AtomicBool::new(false),
+            thread: OnceLock::new(),
+        }
+    }
+}
+
+impl<P: Payload> Tasks<P> {
+    /// This thread is the one that runs the tasks.
+    pub(super) fn adopt_thread(&self) {
+        self.thread.get_or_init(|| std::thread::current().id());
+    }
+
+    /// Whether this thread is the one that runs the tasks.
+    pub(super) fn is_here(&self) -> bool {
+        self.thread.get() == Some(&std::thread::current().id())
+    }
+
+    /// Whether tasks wait for the thread.
+    pub(crate) fn are_waiting(&self) -> bool {
+        self.are_waiting.load(Ordering::Acquire)
+    }
+
+    /// Whether the thread is at a task.
+    pub(super) fn is_running(&self) -> bool {
+        self.is_running.load(Ordering::Acquire)
+    }
+
+    /// Let the thread do `work` as soon as it is at leisure; `wake` is called when the task is there to be seen.
+    pub(super) fn send<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Core<P>) -> R + Send + 'static,
+        wake: impl FnOnce(),
+    ) -> Sent<R> {
+        let sent = Sent(Arc::new(Slot { state: Mutex::new(Progress::Waits), has_changed: Condvar::new() }));
+        let receipt = Receipt(Arc::clone(&sent.0));
+        let task: Task<P> = Box::new(move |core| {
+            if receipt.0.begin() {
+                receipt.0.set(Progress::Done(catch_unwind(AssertUnwindSafe(|| work(core)))));
+            }
+        });
+        let mut state = self.lock();
+        // Where there is nobody to do it, the task is dropped here, and whoever waits for it is told.
+        if !state.is_closed {
+            state.waiting.push_back(task);
+            self.are_waiting.store(true, Ordering::Release);
+            drop(state);
+            self.has_changed.notify_all();
+            wake();
+        }
+        sent
+    }
+
+    /// Do what waits. Called by the thread whenever it is not in a node.
+    pub(crate) fn run(&self, core: &Core<P>) {
+        while let Some(task) = self.next() {
+            self.is_running.store(true, Ordering::Release);
+            task(core);
+            self.is_running.store(false, Ordering::Release);
+        }
+    }
+
+    /// Do what comes, until `is_over`, which is asked again after each [`Tasks::wake`], or until the tasks are closed.
+    pub(super) fn run_until(&self, core: &Core<P>, is_over: impl Fn() -> bool) {
+        loop {
+            self.run(core);
+            let mut state = self.lock();
+            while state.waiting.is_empty() {
+                if state.is_closed || is_over() {
+                    return;
+                }
+                state = self.has_changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+
+    /// Let the thread look again whether it is over.
+    pub(super) fn wake(&self) {
+        drop(self.lock());
+        self.has_changed.notify_all();
+    }
+
+    /// No more tasks come; those that wait are not done.
+    pub(super) fn close(&self) {
+        let forgotten = {
+            let mut state = self.lock();
+            state.is_closed = true;
+            self.are_waiting.store(false, Ordering::Release);
+            std::mem::take(&mut state.waiting)
+        };
+        self.has_changed.notify_all();
+        drop(forgotten);
+    }
+
+    fn next(&self) -> Option<Task<P>> {
+        if !self.are_waiting() {
+            return None;
+        }
+        let mut state = self.lock();
+        let task = state.waiting.pop_front();
+        self.are_waiting.store(!state.waiting.is_empty(), Ordering::Release);
+        task
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<P>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How long somebody waits for work on nodes: looks every `interval` whether to go on.
+pub(super) struct Patience<'a> {
+    pub(super) interval: Duration,
+    pub(super) goes_on: &'a mut dyn FnMut() -> bool,
+}
+
+impl<P: Payload> Core<P> {
+    /// Do `work` on the nodes of a replica, which are given by the numbers of their stage and of the replica: on the thread of the nodes if
+    /// they have one, in the context of this one, else on this one.
+    pub(super) fn in_nodes<R: Send + 'static>(
+        &self,
+        (stage, unit): (usize, usize),
+        patience: Patience<'_>,
+        work: impl FnOnce(&Core<P>, &Unit<P>, &mut Machine<P>) -> R + Send + 'static,
+    ) -> Outcome<R> {
+        let (of_stage, of_unit) = (&self.stages[stage], &self.stages[stage].units[unit]);
+        if let Some(tasks) = of_unit.tasks.as_ref().filter(|tasks| !tasks.is_here()) {
+            let context = P::current_context();
+            let on_thread = move |core: &Core<P>| {
+                let unit = &core.stages[stage].units[unit];
+                let mut machine = unit.lock();
+                P::within(&context, || work(core, unit, &mut machine))
+            };
+            return tasks.send(on_thread, || of_stage.wake()).wait::<P>(patience);
+        }
+        loop {
+            match of_unit.lock_until(Instant::now() + patience.interval) {
+                Some(mut machine) => return Outcome::Done(Ok(work(self, of_unit, &mut machine))),
+                None if (patience.goes_on)() => {}
+                None => return Outcome::NotBegun,
+            }
+        }
+    }
+}
+
+/// A task that was sent.
+pub(super) struct Sent<R>(Arc<Slot<R>>);
+
+/// What became of a task.
+pub(super) enum Outcome<R> {
+    /// Its result, or its panic.
+    Done(std::thread::Result<R>),
+    /// The wait was given up while the thread was at it.
+    Unfinished,
+    /// The wait was given up before, and the thread will not begin with it.
+    NotBegun,
+}
+
+/// The thread's side of a task: tells whoever waits when the task is dropped.
+struct Receipt<R>(Arc<Slot<R>>);
+
+impl<R> Drop for Receipt<R> {
+    fn drop(&mut self) {
+        // The thread ended before it began.
+        if self.0.begin() {
+            self.0.set(Progress::Withdrawn);
+        }
+    }
+}
+
+struct Slot<R> {
+    state: Mutex<Progress<R>>,
+    has_changed: Condvar,
+}
+
+enum Progress<R> {
+    Waits,
+    Runs,
+    Done(std::thread::Result<R>),
+    Withdrawn,
+}
+
+impl<R: Send> Sent<R> {
+    /// Wait for the result.
+    pub(super) fn wait<P: Payload>(&self, patience: Patience<'_>) -> Outcome<R> {
+        let slot = &self.0;
+        let Patience { interval, goes_on } = patience;
+        while !P::wait(|| slot.is_over_within(interval)) {
+            if !goes_on() {
+                break;
+            }
+        }
+        slot.withdraw()
+    }
+}
+
+impl<R> Slot<R> {
+    fn begin(&self) -> bool {
+        let mut state = self.lock();
+        let is_wanted = matches!(*state, Progress::Waits);
+        if is_wanted {
+            *state = Progress::Runs;
+        }
+        is_wanted
+    }
+
+    fn set(&self, progress: Progress<R>) {
+        *self.lock() = progress;
+        self.has_changed.notify_all();
+    }
+
+    /// Whether nothing more becomes of it, or comes to do so within `interval`.
+    fn is_over_within(&self, interval: Duration) -> bool {
+        let state = self.lock();
+        let is_open = |state: &mut Progress<R>| matches!(state, Progress::Waits | Progress::Runs);
+        let waited = self.has_changed.wait_timeout_while(state, interval, is_open);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
+    fn withdraw(&self) -> Outcome<R> {
+        match std::mem::replace(&mut *self.lock(), Progress::Withdrawn) {
+            Progress::Done(result) => Outcome::Done(result),
+            Progress::Runs => Outcome::Unfinished,
+            Progress::Waits | Progress::Withdrawn => Outcome::NotBegun,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Progress<R>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
