@@ -1,12 +1,15 @@
-"""What surrounds a command while it runs: signals and standard output."""
+"""What surrounds a command while it runs: signals and standard streams."""
 
 from __future__ import annotations
 
 import contextlib
+import io
+import os
+import select
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from remotemedia._tracebacks import Terminated
 
@@ -21,8 +24,11 @@ def enter() -> contextlib.ExitStack:
     user code prints goes to stderr, because stdout is for outputs alone.
     """
     stack = contextlib.ExitStack()
-    if sys.stderr is not None:
-        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+    _open_closed_streams()
+    stderr = _patient(sys.stderr)
+    stack.callback(stderr.flush)
+    stack.enter_context(contextlib.redirect_stderr(stderr))
+    stack.enter_context(contextlib.redirect_stdout(stderr))
     is_main = threading.current_thread() is threading.main_thread()
     if is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _terminate)
@@ -32,3 +38,45 @@ def enter() -> contextlib.ExitStack:
 
 def _terminate(signal_number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - Python calls it so.
     raise Terminated(128 + signal.SIGTERM)
+
+
+def _open_closed_streams() -> None:
+    """Let each standard stream that was closed lead nowhere, as the standalone program does at its start.
+
+    Otherwise the next file that is opened, an output for instance, would be taken for that stream.
+    """
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The lowest number that is free is the one that was found closed.
+            os.open(os.devnull, os.O_RDWR)
+        if getattr(sys, name) is None:
+            # Not the descriptor itself: something else may have it by now.
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - For good.
+
+
+def _patient(stream: Any) -> Any:
+    """A stream whose writes wait until the other side is ready, also if its descriptor does not block."""
+    try:
+        descriptor = stream.fileno()
+        if os.get_blocking(descriptor):
+            return stream
+    except (AttributeError, OSError, ValueError):  # It is no file, or closed.
+        return stream
+    return io.TextIOWrapper(
+        io.BufferedWriter(_PatientFile(descriptor, "w", closefd=False)),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=True,
+    )
+
+
+class _PatientFile(io.FileIO):
+    """A file whose `write` waits until something can be written."""
+
+    def write(self, data: Any) -> int:
+        """Write some of `data`, and return how much."""
+        while (written := super().write(data)) is None:
+            select.select([], [self], [])
+        return written

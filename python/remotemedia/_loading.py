@@ -37,6 +37,7 @@ def load(target: str) -> Graph:
         LoadError: If the user's code raises; `__cause__` is what.
         PipelineError: If the pipeline is wrong.
     """
+    _require_working_directory(target)
     if target.lower().endswith(MANIFEST_SUFFIXES):
         return _resolve(_read_manifest(target), target)
     place, separator, attribute = target.rpartition(":")
@@ -199,6 +200,17 @@ def _pipeline_of(found: object, place: str, attribute: str) -> Any:
 def _is_bare_factory(found: object) -> bool:
     """Whether this can be called and is no pipeline by itself: a `functools.partial`, for instance."""
     return callable(found) and not hasattr(found, "process") and not hasattr(found, "add_node")
+
+
+def _require_working_directory(target: str) -> None:
+    """What is not named from the root is looked for in the working directory, which may have been removed."""
+    if os.path.isabs(target):
+        return
+    try:
+        os.getcwd()
+    except OSError as error:
+        where = "the working directory does not exist any more; change to another one"
+        raise TargetError(f"'{target}' cannot be found: {where}") from error
 
 
 def _require_file(path: str) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import numbers
+import operator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -9,12 +12,22 @@ if TYPE_CHECKING:
 
 __all__ = ["AudioFrame"]
 
+# As many as raw input may have.
+_MOST_CHANNELS = 1024
+
+# So many channels in a frame of one or two instants are the frames of a mono or stereo recording.
+_CHANNELS_IN_DOUBT = 128
+_USUAL_CHANNELS = (1, 2)
+
+# What a WAV header can hold.
+_HIGHEST_RATE = 0xFFFF_FFFF
+
 
 class AudioFrame:
     """A stretch of audio, decoded.
 
     Attributes:
-        samples: numpy float32 of shape (frames, channels), in [-1, 1].
+        samples: numpy float32 of shape (frames, channels), in [-1, 1]. At most 1024 channels.
         sample_rate: Frames in a second, in Hz.
         start: Where the first frame lies in its stream, in seconds.
     """
@@ -32,8 +45,9 @@ class AudioFrame:
         """Take samples, as they are where type and shape fit; one channel may lack its dimension.
 
         Raises:
-            TypeError: If the samples are no floating-point numbers.
-            ValueError: If they have more than two dimensions, or the sample rate is not positive.
+            TypeError: If the samples are no floating-point numbers, or rate or start no number.
+            ValueError: If the samples have another shape than (frames, channels), the sample rate is not
+                a whole number of Hz above 0, or the start is not finite.
         """
         import numpy as np
 
@@ -44,13 +58,10 @@ class AudioFrame:
             )
         if array.ndim == 1:
             array = array[:, np.newaxis]
-        if array.ndim != 2:  # noqa: PLR2004 - Frames and channels.
-            raise ValueError(f"samples have the shape (frames, channels), not {array.shape}")
-        if sample_rate <= 0:
-            raise ValueError(f"the sample rate is in Hz, not {sample_rate}")
+        _check_shape(array.shape)
         self.samples = array.astype(np.float32, copy=False)
-        self.sample_rate = sample_rate
-        self.start = start
+        self.sample_rate = _whole_rate(sample_rate)
+        self.start = _finite_start(start)
 
     @property
     def channels(self) -> int:
@@ -91,3 +102,45 @@ class AudioFrame:
         """Show the size, not the samples."""
         shape = f"{len(self.samples)} x {self.channels}"
         return f"AudioFrame({shape} samples, sample_rate={self.sample_rate}, start={self.start:.3f})"
+
+
+def _check_shape(shape: tuple[int, ...]) -> None:
+    if len(shape) != 2 or shape[1] == 0:  # noqa: PLR2004 - Frames and channels.
+        raise ValueError(f"samples have the shape (frames, channels), not {shape}")
+    frames, channels = shape
+    is_transposed = frames in _USUAL_CHANNELS and channels > _CHANNELS_IN_DOUBT
+    if channels > _MOST_CHANNELS or is_transposed:
+        raise ValueError(
+            f"samples have the shape (frames, channels), and {channels} channels are too many; "
+            f"if {shape} is (channels, frames), pass samples.T"
+        )
+
+
+def _whole_rate(sample_rate: Any) -> int:
+    rate = _number(sample_rate)
+    if rate is None:
+        raise TypeError(f"the sample rate is a number of Hz, not {sample_rate!r}")
+    if not 0 < rate <= _HIGHEST_RATE or rate != int(rate):
+        raise ValueError(f"the sample rate is a whole number of Hz above 0, not {sample_rate!r}")
+    return int(rate)
+
+
+def _number(value: Any) -> Any:
+    """A real number, or the integer that `value` stands for, as an array may; `None` if it is neither."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, numbers.Real):
+        return value
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
+def _finite_start(start: Any) -> float:
+    if isinstance(start, str) or not hasattr(start, "__float__"):
+        raise TypeError(f"the start of a frame is a number of seconds, not {start!r}")
+    seconds = float(start)
+    if not math.isfinite(seconds):
+        raise ValueError(f"the start of a frame is a finite number of seconds, not {start!r}")
+    return seconds

@@ -1,23 +1,21 @@
 //! `graph`: the picture of a plan, to stdout or a file.
 
-use std::fs;
-
 use crate::Failure;
 use crate::cli::GraphOptions;
 use crate::draw::{GraphFormat, draw};
 use crate::input::Place;
 use crate::loader::Loader;
-use crate::terminal::{self, reason};
+use crate::{output, terminal};
 
 /// Draw the target.
 pub(crate) fn graph(options: &GraphOptions, loader: &dyn Loader) -> Result<u8, Failure> {
     let place = Place::of(&options.output);
     let format = format_of(&place, options.format)?;
+    output::refuse_overwriting_target(&place, &options.target)?;
     let picture = draw(loader.load(&options.target)?.plan(), format);
     match place {
         Place::Stdin => terminal::print(&picture)?,
-        Place::File(path) => fs::write(&path, picture)
-            .map_err(|error| Failure::failed(format!("cannot write to {}: {}", path.display(), reason(&error))))?,
+        Place::File(_) => output::write_whole(&place, &picture, loader)?,
     }
     Ok(0)
 }

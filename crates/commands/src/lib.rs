@@ -7,6 +7,7 @@
 
 mod check;
 mod cli;
+mod descriptor;
 mod doctor;
 mod draw;
 mod entry;

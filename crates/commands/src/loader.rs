@@ -91,6 +91,13 @@ pub trait ItemFeed: Send {
     /// A caller that must stay responsive passes a short patience and calls again after [`Next::Waiting`]. After
     /// [`Next::End`] or [`Next::Broken`] it does not call again.
     fn next(&mut self, patience: Duration) -> Next;
+
+    /// The first `count` items that were given are done: all that comes of them has been put out.
+    ///
+    /// To be called now and then, for whoever watches how far the run has come.
+    fn note_done(&mut self, count: u64) {
+        let _ = count;
+    }
 }
 
 /// The answer of an [`ItemFeed`].
@@ -132,6 +139,8 @@ pub enum FailureKind {
     Terminated,
     /// The reader of stdout went away, as `head` does: no failure in the eyes of the user.
     OutputClosed,
+    /// The user's code ended the program with this exit code.
+    Exited(u8),
 }
 
 impl Failure {
@@ -181,6 +190,7 @@ impl FailureKind {
             Self::Usage => 2,
             Self::Interrupted => 130,
             Self::Terminated => 143,
+            Self::Exited(code) => code,
         }
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::input::FeedProgress;
+use crate::table::counted;
 use crate::terminal;
 
 /// Often enough to look alive, seldom enough to cost nothing.
@@ -51,12 +52,15 @@ impl Progress {
         }
     }
 
-    /// Leave the last figures on the screen.
-    pub(crate) fn finish(self) {
+    /// Leave the last figures on the screen. What was not read of the input is no part of it, where all is done.
+    pub(crate) fn finish(self, all_is_done: bool) {
         if let Some(shown) = self.shown {
             drop(shown.stop);
             // The painter only paints; if it panicked there is nothing left to take care of.
             let _ = shown.painter.join();
+            if let Some(total) = shown.bar.length().filter(|_| all_is_done) {
+                shown.bar.set_position(total);
+            }
             shown.bar.abandon();
         }
     }
@@ -78,7 +82,7 @@ impl Shown {
             loop {
                 let is_over = stopped.recv_timeout(REDRAW_EVERY) != Err(RecvTimeoutError::Timeout);
                 if let Some(feed) = &feed {
-                    line.set_position(feed.bytes_read.load(Ordering::Relaxed));
+                    line.set_position(feed.bytes.load(Ordering::Relaxed));
                 }
                 line.set_message(message(feed.as_deref(), outputs.load(Ordering::Relaxed), started.elapsed()));
                 line.tick();
@@ -97,21 +101,31 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 fn message(feed: Option<&FeedProgress>, outputs: u64, elapsed: Duration) -> String {
-    let Some(feed) = feed else { return figures("output", outputs, None, elapsed) };
+    let Some(feed) = feed else { return figures("output", outputs, elapsed) };
+    let items = feed.items.load(Ordering::Relaxed);
+    let mut text = figures("item", items, elapsed);
+    if outputs != items {
+        text += &format!("  {}", counted_long(outputs, "output"));
+    }
     let audio = Duration::from_micros(feed.audio_micros.load(Ordering::Relaxed));
-    figures("item", feed.items.load(Ordering::Relaxed), Some(audio).filter(|audio| !audio.is_zero()), elapsed)
-}
-
-fn figures(one: &str, count: u64, audio: Option<Duration>, elapsed: Duration) -> String {
-    let secs = elapsed.as_secs_f64().max(1e-3);
-    #[allow(clippy::cast_precision_loss, reason = "a rounded figure for people")]
-    let rate = count as f64 / secs;
-    let plural = if count == 1 { "" } else { "s" };
-    let mut text = format!("{count} {one}{plural}  {rate:.0} {one}s/s  {}", clock(elapsed));
-    if let Some(audio) = audio {
-        text += &format!("  {} of audio, {:.1}× real time", clock(audio), audio.as_secs_f64() / secs);
+    if !audio.is_zero() {
+        text += &format!("  {} of audio, {:.1}× real time", clock(audio), audio.as_secs_f64() / secs(elapsed));
     }
     text
+}
+
+fn figures(one: &str, count: u64, elapsed: Duration) -> String {
+    #[allow(clippy::cast_precision_loss, reason = "a rounded figure for people")]
+    let rate = count as f64 / secs(elapsed);
+    format!("{}  {rate:.0} {one}s/s  {}", counted_long(count, one), clock(elapsed))
+}
+
+fn counted_long(count: u64, one: &str) -> String {
+    counted(usize::try_from(count).unwrap_or(usize::MAX), one)
+}
+
+fn secs(elapsed: Duration) -> f64 {
+    elapsed.as_secs_f64().max(1e-3)
 }
 
 /// `0:07`, `12:00`, `1:02:03`.
@@ -125,15 +139,24 @@ fn clock(duration: Duration) -> String {
 mod tests {
     use super::*;
 
+    fn feed(items: u64, audio_secs: u64) -> FeedProgress {
+        FeedProgress { items: items.into(), bytes: 0.into(), audio_micros: (audio_secs * 1_000_000).into() }
+    }
+
     #[test]
     fn audio_is_set_against_the_clock() {
-        let text = figures("item", 500, Some(Duration::from_secs(3723)), Duration::from_secs(10));
+        let text = message(Some(&feed(500, 3723)), 500, Duration::from_secs(10));
 
         assert_eq!(text, "500 items  50 items/s  0:10  1:02:03 of audio, 372.3× real time");
     }
 
     #[test]
-    fn other_items_are_counted_alone() {
-        assert_eq!(figures("output", 1, None, Duration::from_secs(2)), "1 output  0 outputs/s  0:02");
+    fn outputs_are_told_where_they_are_more_or_fewer_than_items() {
+        assert_eq!(message(Some(&feed(1, 0)), 40, Duration::from_secs(2)), "1 item  0 items/s  0:02  40 outputs");
+    }
+
+    #[test]
+    fn outputs_of_a_source_are_counted_alone() {
+        assert_eq!(message(None, 1, Duration::from_secs(2)), "1 output  0 outputs/s  0:02");
     }
 }

@@ -9,7 +9,7 @@ use remotemedia_runtime::{Metrics, Value};
 use crate::cli::{AudioOptions, MetricsForm, RunOptions};
 use crate::input::{self, AudioSettings, InputFeed, InputFormat, Place, Source};
 use crate::loader::{ItemFeed, Loader, RunSettings};
-use crate::output::{self, Output, OutputFormat, Stuck};
+use crate::output::{self, FileId, Output, OutputFormat, Stuck};
 use crate::pcm::SampleFormat;
 use crate::progress::Progress;
 use crate::{Failure, figures, terminal};
@@ -20,12 +20,13 @@ const DEFAULT_CHUNK_MS: u32 = 20;
 pub(crate) fn run(options: &RunOptions, loader: &dyn Loader) -> Result<u8, Failure> {
     let output_place = Place::of(&options.output);
     let output_format = output::format_of(&output_place, options.output_format)?;
-    let sources = sources(options)?;
+    output::refuse_overwriting_target(&output_place, &options.target)?;
+    let sources = sources(options, &output_place)?;
     refuse_idle_options(&options.audio, &sources, output_format)?;
 
     let mut pipeline = loader.load(&options.target)?;
     let sample_format = options.audio.sample_format.unwrap_or(SampleFormat::F32le);
-    let output = Arc::new(Mutex::new(Output::open(&output_place, output_format, sample_format)?));
+    let output = Arc::new(Mutex::new(Output::open(&output_place, output_format, sample_format, loader)?));
     let total_bytes = sources.iter().map(Source::known_bytes).sum();
     let given = Given::of(&sources, options);
     let is_typed = sources.iter().any(|source| source.place == Place::Stdin) && io::stdin().is_terminal();
@@ -50,41 +51,46 @@ pub(crate) fn run(options: &RunOptions, loader: &dyn Loader) -> Result<u8, Failu
         drain(&output, loader, Output::drain)
     };
     let settings = RunSettings { with_metrics: options.metrics.is_some(), max_errors: None };
-    let feed = feed.as_mut().map(|feed| feed as &mut dyn ItemFeed);
-    let ran = pipeline.run(feed, &mut take_output, settings).outcome;
-    progress.finish();
-    let finished = match &ran {
-        // The reader of a pipe may be what the run waited for when it was told to stop; a file takes all at once.
-        Err(failure) if failure.is_order_to_stop() && !lock(&output).is_regular() => Ok(None),
-        _ => finish(&output, loader),
-    };
-    // Why the run failed says more than what became of its output.
-    let metrics = ran.map_err(|failure| hint_at_items(failure, &given))?;
-    if let Some(text) = finished? {
+    let items = feed.as_mut().map(|feed| feed as &mut dyn ItemFeed);
+    let ran = pipeline.run(items, &mut take_output, settings).outcome;
+    if let Some(feed) = feed.as_mut().filter(|_| ran.is_ok()) {
+        feed.note_done(u64::MAX);
+    }
+    progress.finish(ran.is_ok());
+    let ran = ran.map_err(|failure| hint_at_items(failure, &given));
+    let (metrics, note) = complete(ran, &output, loader).map_err(|mut failure| {
+        if let Some(text) = lock(&output).partial() {
+            failure.message += "\n";
+            failure.message += &text;
+        }
+        failure
+    })?;
+    if let Some(text) = note {
         terminal::note(&text);
     }
     show(options.metrics, metrics.as_ref());
     Ok(0)
 }
 
-fn sources(options: &RunOptions) -> Result<Vec<Source>, Failure> {
+fn sources(options: &RunOptions, output: &Place) -> Result<Vec<Source>, Failure> {
     if options.input.iter().filter(|path| path.as_os_str() == "-").count() > 1 {
         return Err(Failure::usage("stdin (--input -) can be read only once"));
     }
     let sources: Vec<Source> = options.input.iter().map(|path| source(path, options)).collect::<Result<_, _>>()?;
+    let output = FileId::of_output(output);
     for source in &sources {
         source.check()?;
+        if output.is_some() && FileId::of_input(&source.place) == output {
+            return Err(Failure::usage(format!(
+                "'{}' is both input and output; write to another file, and rename it when the run is done",
+                source.place.name()
+            )));
+        }
     }
     Ok(sources)
 }
 
 fn source(path: &Path, options: &RunOptions) -> Result<Source, Failure> {
-    if output::is_same_file(path, &options.output) {
-        return Err(Failure::usage(format!(
-            "'{}' is both input and output; it would be emptied before it is read",
-            path.display()
-        )));
-    }
     let place = Place::of(path);
     let format = input::format_of(&place, options.format)?;
     let audio = &options.audio;
@@ -150,10 +156,24 @@ fn drain(
     }
 }
 
-/// Write the rest; answers what the user should know about the output.
-fn finish(output: &Mutex<Output>, loader: &dyn Loader) -> Result<Option<String>, Failure> {
-    drain(output, loader, Output::drain_all)?;
-    lock(output).finish()
+/// Write the rest of a run that has ended, and let the file appear if all went well; returns what the user should know about it.
+fn complete<T>(
+    ran: Result<T, Failure>,
+    output: &Mutex<Output>,
+    loader: &dyn Loader,
+) -> Result<(T, Option<String>), Failure> {
+    let finished = match &ran {
+        // The reader of a pipe may be what the run waited for when it was told to stop; a file takes all at once.
+        Err(failure) if failure.is_order_to_stop() && !lock(output).is_regular() => Ok(None),
+        _ => drain(output, loader, Output::drain_all).and_then(|()| lock(output).finish()),
+    };
+    match (ran, finished) {
+        // The user's code has ended the run, and says that all is well.
+        (Err(failure), Ok(_)) if failure.kind.exit_code() == 0 => lock(output).commit().and(Err(failure)),
+        // Why the run failed says more than what became of its output.
+        (Err(failure), _) | (_, Err(failure)) => Err(failure),
+        (Ok(ran), Ok(note)) => lock(output).commit().map(|()| (ran, note)),
+    }
 }
 
 /// What the nodes were given, if nobody has said what that should be.

@@ -1,19 +1,21 @@
 //! The one module that prints. Outputs of pipelines have their own way out, in `output`.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 
 use crate::Failure;
+use crate::descriptor;
 use crate::loader::FailureKind;
 
 /// Print `text` to stdout, as it is.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| write_failure("stdout", &error))
+    let written = descriptor::stdout().and_then(|mut stdout| descriptor::write_all(&mut stdout, text.as_bytes()));
+    written.map_err(|error| write_failure("stdout", &error))
 }
 
 /// Print a line to stderr. Nobody could be told that stderr is gone.
 pub(crate) fn note(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ =
+        descriptor::stderr().and_then(|mut stderr| descriptor::write_all(&mut stderr, format!("{text}\n").as_bytes()));
 }
 
 /// Tell why a command ended early, as far as its user needs to know.

@@ -239,6 +239,7 @@ fn feed_session(
         let caller = Caller { client: outbox.clone(), context: context.clone(), is_urgent: false };
         session.submit_from(caller, item, None);
     };
+    let mut given = 0_u64;
     let mut is_ended = session.has_source();
     if is_ended {
         let client: Arc<dyn Client<Object>> = outbox.clone();
@@ -251,11 +252,19 @@ fn feed_session(
         if control.flag.is_set() {
             return Err(RunError::Cancelled);
         }
-        let has_room = !is_ended && outbox.load() < IN_FLIGHT;
+        let mut has_room = false;
+        if !is_ended {
+            let load = outbox.load();
+            has_room = load < IN_FLIGHT;
+            feed.note_done(given.saturating_sub(load as u64));
+        }
         if has_room {
             // An input that is slow to come must not hold back the outputs of those before it.
             match feed.next_within(GLANCE).map_err(RunError::Feed)? {
-                Fed::Item(item) => submit(Some(item)),
+                Fed::Item(item) => {
+                    given += 1;
+                    submit(Some(item));
+                }
                 Fed::Nothing => {}
                 Fed::End => {
                     is_ended = true;
@@ -266,7 +275,12 @@ fn feed_session(
         }
         match detach(py, || outbox.next(if has_room && !is_ended { Duration::ZERO } else { LOOK })) {
             Next::Output(output) => sink.accept(output).map_err(RunError::Sink)?,
-            Next::Nothing => py.check_signals().map_err(RunError::Feed)?,
+            Next::Nothing => {
+                if is_ended {
+                    feed.note_done(given.saturating_sub(outbox.load() as u64));
+                }
+                py.check_signals().map_err(RunError::Feed)?;
+            }
             Next::End => return Ok(()),
             Next::Failed(error) => return Err(error),
         }

@@ -19,11 +19,7 @@ pub fn main(py: Python<'_>, program: &str, arguments: Vec<OsString>) -> u8 {
             return 1;
         }
     };
-    let code = detach(py, move || {
-        let loader = PyLoader::default();
-        let code = remotemedia_commands::main(arguments.into_iter(), program, &loader);
-        loader.exit_code().unwrap_or(code)
-    });
+    let code = detach(py, move || remotemedia_commands::main(arguments.into_iter(), program, &PyLoader));
     if let Err(error) = around.call_method0(py, "close") {
         error.print(py);
     }

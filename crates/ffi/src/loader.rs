@@ -1,7 +1,7 @@
 //! Loads the user's pipelines by name, and runs them on Python's main thread for the commands.
 
 use std::cell::Cell;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::prelude::*;
@@ -24,18 +24,9 @@ const MADE_BY_SOURCE: &str = "the first node of the pipeline makes its input its
 pyo3::import_exception!(remotemedia._tracebacks, StreamBrokenError);
 
 /// The [`Loader`] of Python pipelines. Its methods are called on Python's main thread, detached.
-#[derive(Default)]
-pub(crate) struct PyLoader {
-    /// What the user's code gave to `sys.exit`, which is the exit code then.
-    exit_code: OnceLock<u8>,
-}
+pub(crate) struct PyLoader;
 
 impl PyLoader {
-    /// The exit code that the user's code asked for, if it did.
-    pub(crate) fn exit_code(&self) -> Option<u8> {
-        self.exit_code.get().copied()
-    }
-
     /// Run `work` attached, and tell what it raises in the way of the commands.
     fn attached<R>(&self, work: impl FnOnce(Python<'_>) -> PyResult<R>) -> Result<R, Failure> {
         attach(|py| work(py).map_err(|error| self.failure(py, error)))
@@ -54,10 +45,7 @@ impl PyLoader {
             "usage" => FailureKind::Usage,
             "interrupted" => FailureKind::Interrupted,
             "terminated" => FailureKind::Terminated,
-            "exit" => {
-                self.exit_code.get_or_init(|| code);
-                FailureKind::Failed
-            }
+            "exit" => FailureKind::Exited(code),
             _ => FailureKind::Failed,
         };
         let told = |text: String| (!text.is_empty()).then_some(text);
@@ -169,7 +157,7 @@ impl PyPipeline<'_> {
             let own = own_input(graph).map_err(|error| self.loader.failure(py, error))?;
             let mut feed: Box<dyn Feed<Object> + '_> = match feed {
                 Some(_) if own.0.is_none() => return Err(Failure::usage(MADE_BY_SOURCE)),
-                Some(feed) => Box::new(InputFeed { feed, broken: &broken }),
+                Some(feed) => Box::new(InputFeed { feed, given: 0, broken: &broken }),
                 None => Box::new(own),
             };
             call::run_counting(py, graph, &mut *feed, &mut sink, counting).map_err(|error| match broken.take() {
@@ -215,18 +203,33 @@ impl Feed<Object> for OneItem {
 /// The command's input, as Python objects.
 struct InputFeed<'a> {
     feed: &'a mut dyn ItemFeed,
+    /// How many items it has given.
+    given: u64,
     /// Where a failure that is the command's own waits until the run is over.
     broken: &'a Cell<Option<Failure>>,
 }
 
+impl InputFeed<'_> {
+    fn give(&mut self, py: Python<'_>, value: &Value) -> PyResult<Object> {
+        self.given += 1;
+        let given = values::to_python(py, value);
+        given.map(|item| Object(item.unbind())).map_err(|error| {
+            let failure = Failure::failed(format!("input item {} cannot be made: {error}", self.given - 1));
+            set_aside(self.broken, failure)
+        })
+    }
+}
+
 impl Feed<Object> for InputFeed<'_> {
     fn next(&mut self) -> PyResult<Option<Object>> {
+        // Items go through one by one: whoever wants the next one is done with those before.
+        self.feed.note_done(self.given);
         attach(|py| {
             // What is there already needs no release of the interpreter.
             let mut next = self.feed.next(Duration::ZERO);
             loop {
                 match next {
-                    Next::Item(value) => return Ok(Some(Object(values::to_python(py, &value)?.unbind()))),
+                    Next::Item(value) => return self.give(py, &value).map(Some),
                     Next::End => return Ok(None),
                     Next::Waiting => {}
                     Next::Broken(failure) => return Err(set_aside(self.broken, failure)),
@@ -242,12 +245,16 @@ impl Feed<Object> for InputFeed<'_> {
         attach(|py| {
             let feed = &mut *self.feed;
             match detach(py, || feed.next(patience)) {
-                Next::Item(value) => Ok(Fed::Item(Object(values::to_python(py, &value)?.unbind()))),
+                Next::Item(value) => self.give(py, &value).map(Fed::Item),
                 Next::End => Ok(Fed::End),
                 Next::Waiting => py.check_signals().map(|()| Fed::Nothing),
                 Next::Broken(failure) => Err(set_aside(self.broken, failure)),
             }
         })
+    }
+
+    fn note_done(&mut self, count: u64) {
+        self.feed.note_done(count);
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! *Invariant:* nothing is lost on the way. What has no native form is an error that names its type and its place.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use pyo3::prelude::*;
@@ -22,6 +23,8 @@ pub(crate) fn to_python<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'
         Value::Null => PyNone::get(py).to_owned().into_any(),
         Value::Bool(value) => PyBool::new(py, *value).to_owned().into_any(),
         Value::Int(value) => value.into_pyobject(py)?.into_any(),
+        // Refused by Python beyond `sys.get_int_max_str_digits()`.
+        Value::BigInt(digits) => py.get_type::<PyInt>().call1((digits,))?,
         Value::Float(value) => PyFloat::new(py, *value).into_any(),
         Value::Text(text) => PyString::new(py, text).into_any(),
         Value::Bytes(bytes) => PyBytes::new(py, bytes).into_any(),
@@ -56,6 +59,7 @@ struct Misfit {
 
 enum Problem {
     Type(String),
+    Key(String),
     Text(&'static str),
     Raised(PyErr),
 }
@@ -86,8 +90,11 @@ impl Misfit {
         }
         match self.problem {
             Problem::Type(name) => OutputError::new_err(format!(
-                "{place} is of type {name}, which cannot be written; let the last node return None, bool, int, float, str, \
-                 bytes, list, tuple, dict, a dataclass, a numpy value or an AudioFrame"
+                "{place} is of type {name}, which cannot be written; let the last node return what JSON can hold (None, bool, int, \
+                 float, str, list, dict, dates, dataclasses, numpy values and the like), bytes or an AudioFrame"
+            )),
+            Problem::Key(name) => OutputError::new_err(format!(
+                "{place} is a dict with a key of type {name}, which cannot be written; make each key a str"
             )),
             Problem::Text(text) => OutputError::new_err(format!("{place} {text}")),
             Problem::Raised(error) if self.steps.is_empty() => error,
@@ -112,8 +119,7 @@ fn convert(object: &Bound<'_, PyAny>, depth: usize) -> Result<Value, Misfit> {
         return Ok(Value::Bool(value.is_true()));
     }
     if let Ok(value) = object.cast::<PyInt>() {
-        let wide = "is an int of more than 64 bits, which cannot be written; return it as a str";
-        return value.extract().map(Value::Int).map_err(|_| wide.into());
+        return convert_int(value);
     }
     if let Ok(value) = object.cast::<PyFloat>() {
         return Ok(Value::Float(value.extract()?));
@@ -143,19 +149,75 @@ fn convert_items<'py>(items: impl Iterator<Item = Bound<'py, PyAny>>, depth: usi
     Ok(Value::List(items.enumerate().map(convert_item).collect::<Result<_, _>>()?))
 }
 
+fn convert_int(value: &Bound<'_, PyInt>) -> Result<Value, Misfit> {
+    if let Ok(value) = value.extract() {
+        return Ok(Value::Int(value));
+    }
+    digits(value).map(Value::BigInt)
+}
+
+/// Its decimal digits, whatever a subclass shows instead.
+fn digits(value: &Bound<'_, PyInt>) -> Result<String, Misfit> {
+    let shown = value.py().get_type::<PyInt>().call_method1("__repr__", (value,));
+    let shown = shown.map_err(|_| "is an int of more digits than Python writes; see sys.set_int_max_str_digits()")?;
+    Ok(shown.extract()?)
+}
+
 fn convert_dict(dict: &Bound<'_, PyDict>, depth: usize) -> Result<Value, Misfit> {
     let mut entries = Vec::with_capacity(dict.len());
+    let mut may_have_equal_keys = false;
     for (key, value) in dict.iter() {
-        let Ok(key) = key.extract::<String>() else {
-            return Err("is a dict with a key that is no str; make each key a str".into());
+        let key = if let Ok(key) = key.cast::<PyString>() {
+            key.extract()?
+        } else {
+            may_have_equal_keys = true;
+            key_text(&key)?
         };
         let value = convert(&value, depth + 1).map_err(|misfit| misfit.below(|| format!("[{key:?}]")))?;
         entries.push((key, value));
     }
+    if may_have_equal_keys {
+        let mut keys = HashSet::new();
+        if !entries.iter().all(|(key, _)| keys.insert(key)) {
+            return Err(
+                "is a dict with keys that are different in Python and equal in JSON; make each key a str".into()
+            );
+        }
+    }
     Ok(Value::Map(entries))
 }
 
-/// Audio, dataclasses, numpy values and buffers: each costs a few look-ups to recognize.
+/// A key that is no str, as Python's `json` writes it.
+fn key_text(key: &Bound<'_, PyAny>) -> Result<String, Misfit> {
+    if key.is_none() {
+        return Ok("null".into());
+    }
+    if let Ok(flag) = key.cast::<PyBool>() {
+        return Ok(flag.is_true().to_string());
+    }
+    if let Ok(number) = key.cast::<PyInt>() {
+        return digits(number);
+    }
+    if let Ok(number) = key.cast::<PyFloat>() {
+        return Ok(key.py().get_type::<PyFloat>().call_method1("__repr__", (number,))?.extract()?);
+    }
+    match plainer(key)? {
+        Some(plain) if plain.is_instance_of::<PyString>() => Ok(plain.extract()?),
+        Some(plain) if plain.is_none() || plain.is_instance_of::<PyInt>() || plain.is_instance_of::<PyFloat>() => {
+            key_text(&plain)
+        }
+        _ => Err(Misfit { problem: Problem::Key(type_name(&key.get_type())), steps: Vec::new() }),
+    }
+}
+
+/// What stands for an object in JSON; nothing if that is not known.
+fn plainer<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    static PLAINER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let plain = PLAINER.import(object.py(), "remotemedia._plain_values", "plainer")?.call1((object,))?;
+    Ok((!plain.is(object)).then_some(plain))
+}
+
+/// Audio, dataclasses, buffers and what has a plainer form: each costs a few look-ups to recognize.
 fn convert_rare(object: &Bound<'_, PyAny>, depth: usize) -> Result<Value, Misfit> {
     let py = object.py();
     if object.is_exact_instance_of::<PyByteArray>() || object.is_instance_of::<PyMemoryView>() {
@@ -170,18 +232,11 @@ fn convert_rare(object: &Bound<'_, PyAny>, depth: usize) -> Result<Value, Misfit
         return convert_dataclass(object, &fields, depth);
     }
     let no_form = || Misfit { problem: Problem::Type(type_name(&kind)), steps: Vec::new() };
-    let module = kind.module().map_or_else(|_| String::new(), |module| module.to_string());
-    if module == "numpy" || module.starts_with("numpy.") {
-        let plain = object.call_method0("tolist")?;
-        // A numpy value without a plain form answers itself or an object of yet another type.
-        if !plain.get_type().is(&kind) {
-            return convert(&plain, depth + 1).map_err(|misfit| match misfit.problem {
-                Problem::Type(_) if misfit.steps.is_empty() => no_form(),
-                _ => misfit,
-            });
-        }
-    }
-    Err(no_form())
+    let plain = plainer(object)?.ok_or_else(no_form)?;
+    convert(&plain, depth + 1).map_err(|misfit| match misfit.problem {
+        Problem::Type(_) if misfit.steps.is_empty() => no_form(),
+        _ => misfit,
+    })
 }
 
 fn type_name(kind: &Bound<'_, PyType>) -> String {
@@ -237,7 +292,10 @@ fn audio_from_python(frame: &Bound<'_, PyAny>) -> Result<AudioChunk, Misfit> {
     Ok(AudioChunk {
         samples: words.iter().map(|word| f32::from_ne_bytes(*word)).collect(),
         channels,
-        sample_rate: frame.getattr("sample_rate")?.extract()?,
+        sample_rate: frame
+            .getattr("sample_rate")?
+            .extract()
+            .map_err(|_| "is an AudioFrame whose sample rate is no longer a whole number of Hz")?,
         start_secs: frame.getattr("start")?.extract()?,
     })
 }

@@ -242,6 +242,9 @@ pub trait Feed<P: Payload> {
     fn next_chunk(&mut self, _limit: usize) -> Option<Result<P, P::Fault>> {
         None
     }
+
+    /// The first `count` items that were given are done, for feeds that show how far a run has come.
+    fn note_done(&mut self, _count: u64) {}
 }
 
 /// The items of an iterator, which cannot fail.

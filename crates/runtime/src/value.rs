@@ -37,6 +37,8 @@ pub enum Value {
     Bool(bool),
     /// A whole number.
     Int(i64),
+    /// A whole number that needs more than 64 bits, by its decimal digits.
+    BigInt(String),
     /// A floating-point number.
     Float(f64),
     /// Unicode text.
@@ -57,7 +59,7 @@ impl Value {
         match self {
             Self::Null => "null",
             Self::Bool(_) => "bool",
-            Self::Int(_) => "int",
+            Self::Int(_) | Self::BigInt(_) => "int",
             Self::Float(_) => "float",
             Self::Text(_) => "text",
             Self::Bytes(_) => "bytes",

@@ -4,25 +4,25 @@ mod feed;
 mod json;
 mod lines;
 mod pcm;
+mod reader;
 mod wav;
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use clap::ValueEnum;
 use remotemedia_runtime::Value;
 
 use crate::Failure;
+use crate::descriptor;
 use crate::pcm::SampleFormat;
 use crate::terminal::reason;
 
 pub(crate) use feed::{FeedProgress, InputFeed};
-
-/// Large enough that a system call per buffer is cheap, small enough that a slow pipe is not waited for.
-const READ_BUFFER_BYTES: usize = 64 * 1024;
+use reader::Reader;
 
 /// What the bytes of an input mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -74,6 +74,12 @@ impl Place {
         if argument.as_os_str() == "-" { Self::Stdin } else { Self::File(argument.to_owned()) }
     }
 
+    /// The end of its name that tells what is in it, in lower case.
+    pub(crate) fn extension(&self) -> Option<String> {
+        let Self::File(path) = self else { return None };
+        path.extension().map(|extension| extension.to_string_lossy().to_lowercase())
+    }
+
     /// The name of the place in error texts.
     pub(crate) fn name(&self) -> String {
         match self {
@@ -108,20 +114,20 @@ impl Source {
         }
     }
 
-    /// Open the input; every byte that is read is added to `bytes_read`.
-    pub(crate) fn open(&self, bytes_read: &Arc<AtomicU64>) -> Result<Items, Failure> {
+    /// Open the input; the bytes of each item that was taken are added to `bytes_taken`.
+    pub(crate) fn open(&self, bytes_taken: &Arc<AtomicU64>) -> Result<Items, Failure> {
         let name = self.place.name();
         let file = match &self.place {
-            Place::Stdin => stdin_file(),
+            Place::Stdin => descriptor::stdin(),
             Place::File(path) => File::open(path),
         };
         let file = file.map_err(|error| Failure::failed(format!("cannot read {name}: {}", reason(&error))))?;
-        let counted = Counted { inner: file, bytes_read: Arc::clone(bytes_read) };
-        let reader = BufReader::with_capacity(READ_BUFFER_BYTES, counted);
+        let bytes_ahead = bytes_ahead(&file);
+        let reader = Reader::new(file, Arc::clone(bytes_taken));
         Ok(match self.format {
             InputFormat::Text => Box::new(lines::Lines::new(reader, name).map(|line| line.map(Value::Text))),
             InputFormat::Jsonl => Box::new(json::JsonItems::new(reader, name)),
-            InputFormat::Wav => Box::new(wav::open(reader, &name, self.audio.chunk_ms)?),
+            InputFormat::Wav => Box::new(wav::open(reader, &name, self.audio.chunk_ms, bytes_ahead)?),
             InputFormat::Raw => {
                 let layout = pcm::Layout {
                     rate: self.audio.rate,
@@ -134,19 +140,30 @@ impl Source {
     }
 }
 
+/// Whether files with this extension hold audio or video that is not read or written here.
+pub(crate) fn is_other_media(extension: &str) -> bool {
+    let extensions = ["mp3", "flac", "ogg", "opus", "m4a", "aac", "mp4", "mkv", "webm", "aif", "aiff", "wma"];
+    extensions.contains(&extension)
+}
+
+/// How many bytes there are to read, of a file that is no pipe.
+fn bytes_ahead(mut file: &File) -> Option<u64> {
+    let found = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
+    Some(found.len().saturating_sub(file.stream_position().ok()?))
+}
+
 /// The format of an input, from `--format` or from the name of the file.
 pub(crate) fn format_of(place: &Place, chosen: Option<InputFormat>) -> Result<InputFormat, Failure> {
     if let Some(format) = chosen {
         return Ok(format);
     }
     let Place::File(path) = place else { return Ok(InputFormat::Text) };
-    let Some(extension) = path.extension() else { return Ok(InputFormat::Text) };
-    match extension.to_string_lossy().to_lowercase().as_str() {
-        "wav" | "wave" => Ok(InputFormat::Wav),
-        "raw" | "pcm" => Ok(InputFormat::Raw),
-        "jsonl" | "ndjson" | "json" => Ok(InputFormat::Jsonl),
-        "txt" | "text" => Ok(InputFormat::Text),
-        "mp3" | "flac" | "ogg" | "opus" | "m4a" | "aac" | "mp4" | "mkv" | "webm" | "aif" | "aiff" | "wma" => {
+    match place.extension().as_deref() {
+        None | Some("txt" | "text") => Ok(InputFormat::Text),
+        Some("wav" | "wave") => Ok(InputFormat::Wav),
+        Some("raw" | "pcm") => Ok(InputFormat::Raw),
+        Some("jsonl" | "ndjson" | "json") => Ok(InputFormat::Jsonl),
+        Some(extension) if is_other_media(extension) => {
             let name = path.display();
             Err(Failure::usage(format!(
                 "input '{name}' is in a compressed or other media format; decode it on the way in:\n  \
@@ -157,31 +174,5 @@ pub(crate) fn format_of(place: &Place, chosen: Option<InputFormat>) -> Result<In
             "the name of input '{}' does not tell its format; add --format wav, raw, jsonl or text",
             path.display()
         ))),
-    }
-}
-
-/// Stdin without the lock and the buffer of the standard library, so that a thread left waiting in it holds nothing.
-#[cfg(unix)]
-fn stdin_file() -> io::Result<File> {
-    use std::os::fd::AsFd;
-    io::stdin().as_fd().try_clone_to_owned().map(File::from)
-}
-
-#[cfg(windows)]
-fn stdin_file() -> io::Result<File> {
-    use std::os::windows::io::AsHandle;
-    io::stdin().as_handle().try_clone_to_owned().map(File::from)
-}
-
-struct Counted {
-    inner: File,
-    bytes_read: Arc<AtomicU64>,
-}
-
-impl Read for Counted {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.bytes_read.fetch_add(count as u64, Ordering::Relaxed);
-        Ok(count)
     }
 }

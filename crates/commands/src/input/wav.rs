@@ -1,9 +1,10 @@
 //! WAV files and streams.
 //!
 //! Only the header is special: what follows are bare samples. It is read here rather than by a library because streams state no
-//! true length (`ffmpeg -f wav -` writes 0xFFFFFFFF), long recordings have 64-bit ones (RF64), and both are common at our door.
+//! true length (`ffmpeg -f wav -` writes 0xFFFFFFFF, speech servers write 0), long recordings have 64-bit ones (RF64), and both
+//! are common.
 
-use std::io::{self, Read, Take};
+use std::io::{self, Chain, Cursor, Read, Take};
 
 use super::pcm::{Chunks, Layout};
 use crate::Failure;
@@ -17,11 +18,32 @@ const EXTENSIBLE: u16 = 0xFFFE;
 const SUBFORMAT_TAIL: [u8; 14] = [0, 0, 0, 0, 0x10, 0, 0x80, 0, 0, 0xAA, 0, 0x38, 0x9B, 0x71];
 /// No format description is longer; the rest of a longer one is skipped.
 const MAX_FORMAT_BYTES: u64 = 64;
+/// From here on a 32-bit length is one that was never filled in.
+const UNKNOWN_LENGTHS: u32 = 0x7FFF_0000;
 
-/// Read the header and answer the chunks of audio after it.
-pub(crate) fn open<R: Read>(mut reader: R, name: &str, chunk_ms: u32) -> Result<Chunks<Take<R>>, Failure> {
-    let (layout, data_bytes) = read_header(&mut reader).map_err(|problem| problem.about(name))?;
-    Ok(Chunks::new(reader.take(data_bytes), name.to_owned(), layout, chunk_ms))
+/// Samples after the header, and what had to be read of them to know that they are samples.
+pub(crate) type Samples<R> = Chain<Cursor<Vec<u8>>, Take<R>>;
+
+/// Read the header and return the chunks of audio after it. `total_bytes` is the length of the file, where it is known.
+pub(crate) fn open<R: Read>(
+    mut reader: R,
+    name: &str,
+    chunk_ms: u32,
+    total_bytes: Option<u64>,
+) -> Result<Chunks<Samples<R>>, Failure> {
+    let Header { layout, data_bytes, begun } =
+        read_header(&mut reader, total_bytes).map_err(|problem| problem.about(name))?;
+    let samples = Cursor::new(begun).chain(reader.take(data_bytes));
+    Ok(Chunks::new(samples, name.to_owned(), layout, chunk_ms))
+}
+
+/// What comes before the samples.
+struct Header {
+    layout: Layout,
+    /// How many bytes of samples are still to be read; `u64::MAX` for a stream that ends when it ends.
+    data_bytes: u64,
+    /// The samples that were read already.
+    begun: Vec<u8>,
 }
 
 enum Problem {
@@ -51,38 +73,89 @@ fn malformed<T>(what: impl Into<String>) -> Result<T, Problem> {
     Err(Problem::Malformed(what.into()))
 }
 
-/// The layout of the samples and the number of their bytes; `u64::MAX` for a stream that ends when it ends.
-fn read_header(reader: &mut impl Read) -> Result<(Layout, u64), Problem> {
-    let [riff, file_size, wave] = read_words(reader)?;
+fn read_header(reader: &mut impl Read, total_bytes: Option<u64>) -> Result<Header, Problem> {
+    let reader = &mut Positioned { inner: reader, position: 0 };
+    let [riff, riff_size, wave] = read_words(reader)?;
     if ![*b"RIFF", *b"RF64", *b"BW64"].contains(&riff) || wave != *b"WAVE" {
         return malformed(
             "not a WAV file: it does not begin with RIFF … WAVE; name its --format, or convert it with ffmpeg",
         );
     }
+    let mut long_lengths = None;
     let mut layout = None;
-    let mut long_data_bytes = None;
     loop {
         let [kind, size] = read_words(reader)?;
         let size = u32::from_le_bytes(size);
         match &kind {
             b"fmt " => layout = Some(read_format(&read_chunk(reader, size)?)?),
-            b"ds64" => {
-                let sizes = read_chunk(reader, size)?;
-                long_data_bytes = sizes.get(8..16).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
-            }
+            b"ds64" => long_lengths = Lengths::of_long(&read_chunk(reader, size)?),
             b"data" => {
                 let Some(layout) = layout else {
                     return malformed("not a proper WAV file: its format (fmt) does not come before its data");
                 };
-                // Programs that write to a pipe don't know the length yet: they leave a number near the largest one, or 0.
-                let is_stream =
-                    size >= 0x7FFF_0000 || size == 0 && matches!(file_size, [0, 0, 0, 0] | [0xFF, 0xFF, 0xFF, 0xFF]);
-                let stated = if is_stream { u64::MAX } else { u64::from(size) };
-                return Ok((layout, long_data_bytes.filter(|_| size == u32::MAX).unwrap_or(stated)));
+                let lengths = match long_lengths {
+                    Some(lengths) if size == u32::MAX || size == 0 => lengths,
+                    _ => Lengths::of(riff_size, size, reader.position, total_bytes),
+                };
+                let (data_bytes, begun) = lengths.find_samples(reader)?;
+                return Ok(Header { layout, data_bytes, begun });
             }
             _ => skip(reader, padded(size))?,
         }
     }
+}
+
+/// What a header states, which is true only where its writer could go back and fill it in.
+///
+/// Programs that write to a pipe don't know the length yet: they leave 0 or a number near the largest one.
+#[derive(Clone, Copy)]
+struct Lengths {
+    /// Of all that follows the first 8 bytes.
+    riff: u64,
+    /// Of the samples; `u64::MAX` if it was never filled in.
+    data: u64,
+}
+
+impl Lengths {
+    /// The lengths in a `ds64` chunk.
+    fn of_long(sizes: &[u8]) -> Option<Self> {
+        let long = |bytes: &[u8]| bytes.try_into().ok().map(u64::from_le_bytes);
+        Some(Self { riff: long(sizes.get(..8)?)?, data: long(sizes.get(8..16)?)? })
+    }
+
+    /// The lengths in the header of a file of `total_bytes`, if that is known, whose samples begin `here`.
+    fn of(riff_size: [u8; 4], data_size: u32, here: u64, total_bytes: Option<u64>) -> Self {
+        let data = u64::from(data_size);
+        // A file of more than 2 GiB may state such a number and mean it, and have a title after its samples.
+        let is_true = total_bytes.is_some_and(|total| here + data <= total);
+        let data = if data_size >= UNKNOWN_LENGTHS && !is_true { u64::MAX } else { data };
+        Self { riff: u32::from_le_bytes(riff_size).into(), data }
+    }
+
+    /// How many bytes of samples follow, and those of them that had to be read to find out.
+    fn find_samples<R: Read>(self, reader: &mut Positioned<R>) -> Result<(u64, Vec<u8>), Problem> {
+        if self.data > 0 {
+            return Ok((self.data, Vec::new()));
+        }
+        let stated_end = self.riff.saturating_add(8);
+        let here = reader.position;
+        if stated_end <= here || self.riff >= UNKNOWN_LENGTHS.into() {
+            return Ok((u64::MAX, Vec::new()));
+        }
+        // A recording without samples may be followed by its title.
+        let mut next = Vec::new();
+        reader.take(8).read_to_end(&mut next)?;
+        Ok(if is_chunk(&next, stated_end - here) { (0, Vec::new()) } else { (u64::MAX, next) })
+    }
+}
+
+/// Whether `start` begins a chunk that is no longer than `room`.
+fn is_chunk(start: &[u8], room: u64) -> bool {
+    let Some((kind, size)) = start.split_first_chunk::<4>() else { return false };
+    let Ok(size) = size.try_into().map(u32::from_le_bytes) else {
+        return false;
+    };
+    kind.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ') && u64::from(size).saturating_add(8) <= room
 }
 
 fn read_format(format: &[u8]) -> Result<Layout, Problem> {
@@ -91,28 +164,29 @@ fn read_format(format: &[u8]) -> Result<Layout, Problem> {
         return malformed("not a proper WAV file: its format (fmt) is too short");
     };
     let rate = u32::from_le_bytes([format[4], format[5], format[6], format[7]]);
-    let mut valid_bits = bits;
+    // Samples of fewer bits than their bytes hold lie at the high end, so that the bytes alone tell how to read them.
+    let mut lies_at_low_end = false;
     if tag == EXTENSIBLE {
-        let (Some(valid), Some(continued)) = (word(18), word(24)) else {
+        let Some(continued) = word(24) else {
             return malformed("not a proper WAV file: its extensible format is too short");
         };
         if format.get(26..40) == Some(&SUBFORMAT_TAIL) {
             tag = continued;
         }
-        if valid > 0 {
-            valid_bits = valid;
-        }
+    } else {
+        // But for this one, as `arecord -f S24_LE` writes it.
+        lies_at_low_end = bits == 24;
     }
     if channels == 0 || rate == 0 || block_bytes % channels != 0 {
         return malformed(format!(
             "not a proper WAV file: {channels} channels at {rate} Hz in frames of {block_bytes} bytes"
         ));
     }
-    let sample_format = match (tag, block_bytes / channels, valid_bits) {
+    let sample_format = match (tag, block_bytes / channels, lies_at_low_end) {
         (PCM, 1, _) => SampleFormat::U8,
         (PCM, 2, _) => SampleFormat::S16le,
         (PCM, 3, _) => SampleFormat::S24le,
-        (PCM, 4, 24) => SampleFormat::S24In32le,
+        (PCM, 4, true) => SampleFormat::S24In32le,
         (PCM, 4, _) => SampleFormat::S32le,
         (IEEE_FLOAT, 4, _) => SampleFormat::F32le,
         (IEEE_FLOAT, 8, _) => SampleFormat::F64le,
@@ -135,6 +209,20 @@ fn encoding_name(tag: u16) -> String {
         0x0007 => "µ-law".to_owned(),
         0x0055 => "MP3".to_owned(),
         other => format!("encoded (0x{other:04x})"),
+    }
+}
+
+/// A reader that knows how far it has come.
+struct Positioned<R> {
+    inner: R,
+    position: u64,
+}
+
+impl<R: Read> Read for Positioned<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.position += count as u64;
+        Ok(count)
     }
 }
 
@@ -162,4 +250,32 @@ fn padded(size: u32) -> u64 {
 fn skip(reader: &mut impl Read, count: u64) -> io::Result<()> {
     let skipped = io::copy(&mut reader.take(count), &mut io::sink())?;
     if skipped < count { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(riff_size: u32, data_size: u32) -> Vec<u8> {
+        let mut header = b"RIFF".to_vec();
+        header.extend(riff_size.to_le_bytes());
+        header.extend(b"WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0\x10\0data");
+        header.extend(data_size.to_le_bytes());
+        header
+    }
+
+    fn data_bytes(riff_size: u32, data_size: u32, total_bytes: Option<u64>) -> u64 {
+        let Ok(header) = read_header(&mut header(riff_size, data_size).as_slice(), total_bytes) else { panic!() };
+        header.data_bytes
+    }
+
+    #[test]
+    fn a_length_beyond_2_gib_is_believed_where_the_file_has_it() {
+        let size = 0xC000_0000;
+
+        assert_eq!(data_bytes(size + 36, size, Some(0xC000_0000 + 1000)), u64::from(size));
+        assert_eq!(data_bytes(size + 36, size, Some(1000)), u64::MAX);
+        assert_eq!(data_bytes(size + 36, size, None), u64::MAX);
+        assert_eq!(data_bytes(0x7FFF_F024, 0x7FFF_F000, None), u64::MAX);
+    }
 }

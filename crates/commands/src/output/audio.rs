@@ -12,6 +12,9 @@ const SUBFORMAT_TAIL: [u8; 14] = [0, 0, 0, 0, 0x10, 0, 0x80, 0, 0, 0xAA, 0, 0x38
 /// What a stream states as its length, which is not known yet.
 const UNKNOWN_LENGTH: u32 = u32::MAX;
 
+/// The field for it has 16 bits.
+const MOST_FRAME_BYTES: usize = u16::MAX as usize;
+
 /// Turns chunks of audio into the bytes of one recording.
 pub(crate) struct AudioEncoder {
     sample_format: SampleFormat,
@@ -90,8 +93,15 @@ impl AudioEncoder {
         let layout = (chunk.sample_rate, chunk.channels);
         match self.layout {
             None => {
-                if chunk.channels == 0 || chunk.sample_rate == 0 {
+                let frame_bytes = usize::from(chunk.channels) * self.sample_format.width();
+                if frame_bytes == 0 || chunk.sample_rate == 0 {
                     return Err(format!("is audio of {}, which cannot be written", described(layout)));
+                }
+                if self.has_header && frame_bytes > MOST_FRAME_BYTES {
+                    return Err(format!(
+                        "is audio of {}, more than a WAV file can hold; use --output-format raw",
+                        described(layout)
+                    ));
                 }
                 self.layout = Some(layout);
                 if self.has_header {
@@ -133,10 +143,7 @@ impl AudioEncoder {
         buffer.extend(word(channels));
         buffer.extend(long(rate));
         buffer.extend(long(rate.saturating_mul(block_bytes)));
-        #[allow(
-            clippy::cast_possible_truncation,
-            reason = "the field is that small; more channels than fit are unheard of"
-        )]
+        #[allow(clippy::cast_possible_truncation, reason = "no more than `MOST_FRAME_BYTES`")]
         buffer.extend(word(block_bytes as u16));
         buffer.extend(word(width * 8));
         if !is_short {

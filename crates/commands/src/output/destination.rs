@@ -1,14 +1,22 @@
 //! A file or a pipe that bytes go to.
 
-use std::fs::File;
-use std::io::{self, IsTerminal, Seek, SeekFrom, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, IsTerminal, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
-use crate::Failure;
+use super::replacement::Replacement;
+use crate::descriptor;
 use crate::input::Place;
 use crate::terminal::{reason, write_failure};
+use crate::{Failure, Loader};
 
 /// As much as is written to a file at once.
 const FILE_WRITE_BYTES: usize = 64 * 1024;
+
+/// How often a named pipe is looked at that nobody reads yet.
+const READER_CHECK: Duration = Duration::from_millis(50);
 
 /// Bytes on their way to a file or a pipe.
 pub(crate) struct Destination {
@@ -17,36 +25,41 @@ pub(crate) struct Destination {
     pub(crate) buffer: Vec<u8>,
     pub(crate) is_terminal: bool,
     file: File,
-    pub(crate) is_regular: bool,
+    /// What becomes of a file that appears as a whole; nothing for a pipe or a device.
+    replacement: Option<Replacement>,
 }
 
 /// Why bytes are still waiting.
 #[derive(Debug)]
 pub(crate) enum Stuck {
-    /// A signal came while the reader of the pipe was slow; try again after looking at it.
+    /// It is time to look for signals; try again after that.
     Signal,
     /// They cannot be written.
     Failed(Failure),
 }
 
 impl Destination {
-    pub(crate) fn open(place: &Place) -> Result<Self, Failure> {
-        let name = match place {
-            Place::Stdin => "stdout".to_owned(),
-            Place::File(path) => path.display().to_string(),
+    /// Open `place` for writing. A file keeps what it holds until [`Destination::commit`].
+    pub(crate) fn open(place: &Place, loader: &dyn Loader) -> Result<Self, Failure> {
+        let (name, opened) = match place {
+            Place::Stdin => ("stdout".to_owned(), Opening::of(descriptor::stdout())),
+            Place::File(path) => (path.display().to_string(), open_path(path, loader)),
         };
-        let file = match place {
-            Place::Stdin => stdout_file(),
-            Place::File(path) => File::create(path),
-        };
-        let file = file.map_err(|error| Failure::usage(format!("cannot write to {name}: {}", reason(&error))))?;
-        let is_regular = matches!(place, Place::File(_)) && file.metadata().is_ok_and(|found| found.is_file());
-        Ok(Self { name, buffer: Vec::new(), is_terminal: file.is_terminal(), file, is_regular })
+        let Opening { file, replacement } = opened.map_err(|problem| match problem {
+            Problem::System(error) => Failure::usage(format!("cannot write to {name}: {}", reason(&error))),
+            Problem::Stopped(failure) => failure,
+        })?;
+        Ok(Self { name, buffer: Vec::new(), is_terminal: file.is_terminal(), file, replacement })
+    }
+
+    /// Whether this is a file, which never makes its writer wait.
+    pub(crate) fn is_regular(&self) -> bool {
+        self.replacement.is_some()
     }
 
     /// Whether what waits should be written now.
     pub(crate) fn is_due(&self) -> bool {
-        !self.is_regular || self.buffer.len() >= FILE_WRITE_BYTES
+        !self.is_regular() || self.buffer.len() >= FILE_WRITE_BYTES
     }
 
     /// Write all that waits. What could not be written waits on.
@@ -55,10 +68,10 @@ impl Destination {
         let mut outcome = Ok(());
         while written < self.buffer.len() && outcome.is_ok() {
             // Not `write_all`: it goes back to waiting after a signal, and Ctrl-C would do nothing.
-            match self.file.write(&self.buffer[written..]) {
-                Ok(0) => outcome = Err(Stuck::Failed(write_failure(&self.name, &io::ErrorKind::WriteZero.into()))),
+            match descriptor::write_some(&mut self.file, &self.buffer[written..]) {
+                Ok(0) => outcome = Err(Stuck::Failed(write_failure(&self.name, &ErrorKind::WriteZero.into()))),
                 Ok(count) => written += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => outcome = Err(Stuck::Signal),
+                Err(error) if error.kind() == ErrorKind::Interrupted => outcome = Err(Stuck::Signal),
                 Err(error) => outcome = Err(Stuck::Failed(write_failure(&self.name, &error))),
             }
         }
@@ -68,23 +81,80 @@ impl Destination {
 
     /// Write over bytes that were written before, where the destination lets go back.
     pub(crate) fn overwrite(&mut self, at: u64, bytes: &[u8]) -> Result<(), Failure> {
-        if !self.is_regular {
+        if !self.is_regular() {
             return Ok(());
         }
         let written = self.file.seek(SeekFrom::Start(at)).and_then(|_| self.file.write_all(bytes));
         written.map_err(|error| write_failure(&self.name, &error))
     }
+
+    /// All is written: put the new file in the place of the old one.
+    pub(crate) fn commit(&mut self) -> Result<(), Failure> {
+        let Some(replacement) = &mut self.replacement else { return Ok(()) };
+        replacement.commit().map_err(|error| write_failure(&self.name, &error))
+    }
+
+    /// A sentence about what was written before a failure, if that is to be found somewhere.
+    pub(crate) fn partial(&self) -> Option<String> {
+        self.replacement.as_ref()?.partial(&self.file, &self.name)
+    }
 }
 
-/// Stdout without the line buffer of the standard library.
+struct Opening {
+    file: File,
+    replacement: Option<Replacement>,
+}
+
+enum Problem {
+    System(io::Error),
+    /// The user does not want to wait any longer.
+    Stopped(Failure),
+}
+
+impl From<io::Error> for Problem {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
+}
+
+impl Opening {
+    fn of(file: io::Result<File>) -> Result<Self, Problem> {
+        Ok(Self { file: file?, replacement: None })
+    }
+}
+
+fn open_path(path: &Path, loader: &dyn Loader) -> Result<Opening, Problem> {
+    if let Some(file) = descriptor::named_by(path) {
+        return Opening::of(file);
+    }
+    match path.metadata() {
+        Ok(found) if is_named_pipe(&found) => open_named_pipe(path, loader),
+        Ok(found) if !found.is_file() && !found.is_dir() => Opening::of(OpenOptions::new().write(true).open(path)),
+        _ => {
+            let (file, replacement) = Replacement::begin(path)?;
+            Ok(Opening { file, replacement: Some(replacement) })
+        }
+    }
+}
+
 #[cfg(unix)]
-fn stdout_file() -> io::Result<File> {
-    use std::os::fd::AsFd;
-    io::stdout().as_fd().try_clone_to_owned().map(File::from)
+fn is_named_pipe(found: &std::fs::Metadata) -> bool {
+    std::os::unix::fs::FileTypeExt::is_fifo(&found.file_type())
 }
 
 #[cfg(windows)]
-fn stdout_file() -> io::Result<File> {
-    use std::os::windows::io::AsHandle;
-    io::stdout().as_handle().try_clone_to_owned().map(File::from)
+fn is_named_pipe(_: &std::fs::Metadata) -> bool {
+    false
+}
+
+/// Wait for the reader of a named pipe. The system would wait without a look at signals.
+fn open_named_pipe(path: &Path, loader: &dyn Loader) -> Result<Opening, Problem> {
+    loop {
+        match descriptor::open_named_pipe(path) {
+            Ok(Some(file)) => return Opening::of(Ok(file)),
+            Ok(None) => thread::sleep(READER_CHECK),
+            Err(error) => return Err(error.into()),
+        }
+        loader.check_signals().map_err(Problem::Stopped)?;
+    }
 }

@@ -3,6 +3,9 @@
 use remotemedia_runtime::Value;
 use serde::ser::{Error, SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use super::base64;
 
 /// Deeper than any data that is meant; without a limit a value that nests without end would overflow the stack.
 const MAX_DEPTH: usize = 500;
@@ -31,6 +34,9 @@ impl Serialize for Shown<'_> {
             Value::Null => serializer.serialize_unit(),
             Value::Bool(flag) => serializer.serialize_bool(*flag),
             Value::Int(integer) => serializer.serialize_i64(*integer),
+            Value::BigInt(digits) => {
+                RawValue::from_string(digits.clone()).map_err(S::Error::custom)?.serialize(serializer)
+            }
             Value::Float(number) if number.is_finite() => serializer.serialize_f64(*number),
             Value::Text(text) => serializer.serialize_str(text),
             Value::List(items) => {
@@ -47,7 +53,8 @@ impl Serialize for Shown<'_> {
                 }
                 map.end()
             }
-            Value::Float(_) | Value::Bytes(_) | Value::Audio(_) => Err(S::Error::custom("")),
+            Value::Bytes(bytes) => serializer.serialize_str(&base64::encoded(bytes)),
+            Value::Float(_) | Value::Audio(_) => Err(S::Error::custom("")),
         }
     }
 }
@@ -55,7 +62,6 @@ impl Serialize for Shown<'_> {
 enum Unwritable {
     Number(f64),
     Audio,
-    Bytes,
     TooDeep,
 }
 
@@ -64,9 +70,6 @@ impl Unwritable {
         match self {
             Self::Audio => {
                 "is audio, which JSON and text cannot hold; use --output FILE.wav, or --output-format raw".into()
-            }
-            Self::Bytes => {
-                "is bytes, which JSON and text cannot hold; use --output FILE.raw, or --output-format raw".into()
             }
             other => format!("cannot be written as JSON: it {}", other.inside()),
         }
@@ -79,7 +82,6 @@ impl Unwritable {
             }
             Self::Number(_) => "is infinite, which JSON has no word for; replace it in the node".into(),
             Self::Audio => "is audio; emit audio as an item of its own, for --output FILE.wav".into(),
-            Self::Bytes => "is bytes; emit bytes as an item of their own for --output FILE.raw, or as text".into(),
             Self::TooDeep => format!("is nested more than {MAX_DEPTH} levels deep"),
         }
     }
@@ -93,7 +95,6 @@ fn unwritable(value: &Value, place: &str, depth: usize) -> Option<(String, Unwri
     match value {
         Value::Float(number) if !number.is_finite() => Some((place.to_owned(), Unwritable::Number(*number))),
         Value::Audio(_) => Some((place.to_owned(), Unwritable::Audio)),
-        Value::Bytes(_) => Some((place.to_owned(), Unwritable::Bytes)),
         Value::List(items) => {
             items.iter().enumerate().find_map(|(index, item)| unwritable(item, &format!("{place}[{index}]"), depth + 1))
         }
@@ -124,6 +125,16 @@ mod tests {
         write(&value, &mut bytes).unwrap();
 
         assert_eq!(String::from_utf8(bytes).unwrap(), r#"{"b":1.0,"a":1}"#);
+    }
+
+    #[test]
+    fn long_integers_keep_their_digits_and_bytes_are_base64() {
+        let value = Value::List(vec![Value::BigInt("-18446744073709551616".into()), Value::Bytes(b"fo".to_vec())]);
+        let mut bytes = Vec::new();
+
+        write(&value, &mut bytes).unwrap();
+
+        assert_eq!(String::from_utf8(bytes).unwrap(), r#"[-18446744073709551616,"Zm8="]"#);
     }
 
     #[test]

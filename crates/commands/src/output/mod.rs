@@ -1,21 +1,23 @@
 //! The outputs of a run, as lines or audio, to a file or a pipe.
 
 mod audio;
+mod base64;
 mod destination;
+mod file_id;
 mod json;
-
-use std::path::Path;
+mod replacement;
 
 use clap::ValueEnum;
 use remotemedia_runtime::Value;
 
-use crate::Failure;
-use crate::input::Place;
+use crate::input::{Place, is_other_media};
 use crate::pcm::SampleFormat;
+use crate::{Failure, Loader};
 
 use audio::AudioEncoder;
 use destination::Destination;
 pub(crate) use destination::Stuck;
+pub(crate) use file_id::FileId;
 
 /// What outputs are written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -47,15 +49,20 @@ enum Encoder {
 }
 
 impl Output {
-    /// Open `place` for writing; what a file held before is gone.
-    pub(crate) fn open(place: &Place, format: OutputFormat, sample_format: SampleFormat) -> Result<Self, Failure> {
+    /// Open `place` for writing. A file keeps what it holds until [`Output::commit`].
+    pub(crate) fn open(
+        place: &Place,
+        format: OutputFormat,
+        sample_format: SampleFormat,
+        loader: &dyn Loader,
+    ) -> Result<Self, Failure> {
         let encoder = match format {
             OutputFormat::Jsonl => Encoder::Jsonl,
             OutputFormat::Text => Encoder::Text,
             OutputFormat::Wav => Encoder::Audio(AudioEncoder::wav(sample_format)),
             OutputFormat::Raw => Encoder::Audio(AudioEncoder::raw(sample_format)),
         };
-        Ok(Self { encoder, destination: Destination::open(place)?, count: 0 })
+        Ok(Self { encoder, destination: Destination::open(place, loader)?, count: 0 })
     }
 
     /// Add one output to what is to be written. Nothing is written yet: see [`Output::drain`].
@@ -103,9 +110,19 @@ impl Output {
         Ok(encoder.note(&self.destination.name))
     }
 
+    /// The run went well, and its output is finished: let a file take its place.
+    pub(crate) fn commit(&mut self) -> Result<(), Failure> {
+        self.destination.commit()
+    }
+
+    /// A sentence about what was written before a failure, if that is to be found somewhere.
+    pub(crate) fn partial(&self) -> Option<String> {
+        self.destination.partial()
+    }
+
     /// Whether the outputs go to a file, which never makes its writer wait.
     pub(crate) fn is_regular(&self) -> bool {
-        self.destination.is_regular
+        self.destination.is_regular()
     }
 
     /// Whether the outputs appear on the same screen as the progress.
@@ -114,29 +131,47 @@ impl Output {
     }
 }
 
-/// The format of the output, from `--output-format` or from the name of the file.
+/// Write `content` to `place`, whole or not at all.
+pub(crate) fn write_whole(place: &Place, content: &str, loader: &dyn Loader) -> Result<(), Failure> {
+    let mut destination = Destination::open(place, loader)?;
+    destination.buffer.extend_from_slice(content.as_bytes());
+    loop {
+        match destination.write_out() {
+            Ok(()) => return destination.commit(),
+            Err(Stuck::Signal) => loader.check_signals()?,
+            Err(Stuck::Failed(failure)) => return Err(failure),
+        }
+    }
+}
+
+/// Refuse to write over what is about to be loaded.
+pub(crate) fn refuse_overwriting_target(place: &Place, target: &str) -> Result<(), Failure> {
+    let Some(output) = FileId::of_output(place) else { return Ok(()) };
+    let path = target.rsplit_once(':').map_or(target, |(path, _)| path);
+    let is_target = |path: &str| FileId::of_input(&Place::File(path.into())) == Some(output);
+    if is_target(target) || is_target(path) {
+        return Err(Failure::usage(format!("'{path}' is both TARGET and output; name another output")));
+    }
+    Ok(())
+}
+
+/// The format of the output, from `--output-format` or from the name of the file: JSON lines where the name does not tell.
 pub(crate) fn format_of(place: &Place, chosen: Option<OutputFormat>) -> Result<OutputFormat, Failure> {
     if let Some(format) = chosen {
         return Ok(format);
     }
     let Place::File(path) = place else { return Ok(OutputFormat::Jsonl) };
-    let Some(extension) = path.extension() else { return Ok(OutputFormat::Jsonl) };
-    match extension.to_string_lossy().to_lowercase().as_str() {
-        "wav" | "wave" => Ok(OutputFormat::Wav),
-        "raw" | "pcm" => Ok(OutputFormat::Raw),
-        "jsonl" | "ndjson" | "json" => Ok(OutputFormat::Jsonl),
-        "txt" | "text" => Ok(OutputFormat::Text),
-        _ => Err(Failure::usage(format!(
-            "the name of output '{}' does not tell its format; add --output-format jsonl, text, wav or raw",
-            path.display()
-        ))),
-    }
-}
-
-/// Whether two names lead to the same file, which reading and writing at once would destroy.
-pub(crate) fn is_same_file(one: &Path, other: &Path) -> bool {
-    match (one.canonicalize(), other.canonicalize()) {
-        (Ok(one), Ok(other)) => one == other && one.is_file(),
-        _ => false,
+    match place.extension().as_deref() {
+        Some("wav" | "wave") => Ok(OutputFormat::Wav),
+        Some("raw" | "pcm") => Ok(OutputFormat::Raw),
+        Some("txt" | "text") => Ok(OutputFormat::Text),
+        Some(extension) if is_other_media(extension) => {
+            let name = path.display();
+            Err(Failure::usage(format!(
+                "output '{name}' is in a compressed or other media format; encode it on the way out:\n  \
+                 … --output-format wav | ffmpeg -i - '{name}'"
+            )))
+        }
+        _ => Ok(OutputFormat::Jsonl),
     }
 }

@@ -86,17 +86,143 @@ fn chunks_are_as_long_as_asked_and_each_file_begins_at_0() {
     assert_eq!((frames(&stdout), stdout.matches("\"start\":0.0,").count(), stdout.lines().count()), (2, 2, 4));
 }
 
+/// A recording of 1000 samples whose header states these lengths.
+fn with_lengths(desk: &Desk, riff: u32, data: u32) -> Vec<u8> {
+    write_wav(&desk.path("in.wav"), spec(1, 8000, 16, SampleFormat::Int), 1000);
+    let mut bytes = std::fs::read(desk.path("in.wav")).unwrap();
+    bytes[4..8].copy_from_slice(&riff.to_le_bytes());
+    bytes[40..44].copy_from_slice(&data.to_le_bytes());
+    bytes
+}
+
+/// How many frames are read of these bytes, as a file and through a pipe.
+fn frames(desk: &Desk, bytes: &[u8]) -> [Option<u64>; 2] {
+    desk.file("in.wav", bytes);
+    let read = |stdout: String| {
+        let (_, count) = stdout.split_once("\"frames\":")?;
+        count.split(',').next()?.parse().ok()
+    };
+    [
+        read(desk.run("run loudness --input in.wav --chunk-ms 1000").good()),
+        read(desk.run_with_input("run loudness --input - --format wav --chunk-ms 1000", bytes).good()),
+    ]
+}
+
 #[test]
 fn a_stream_that_states_no_length_is_read_to_its_end() {
     let desk = Desk::new();
-    write_wav(&desk.path("in.wav"), spec(1, 8000, 16, SampleFormat::Int), 1000);
+    let unknown = u32::MAX;
+    for (riff, data) in [
+        (unknown, unknown),
+        (0, 0),
+        (36, 0),
+        (unknown, 0),
+        (0, unknown),
+        (2036, 0),
+        (0x7FFF_F024, 0x7FFF_F000),
+        (0, 2000),
+        (36, 2000),
+    ] {
+        let bytes = with_lengths(&desk, riff, data);
+
+        assert_eq!(frames(&desk, &bytes), [Some(1000); 2], "{riff:#x} {data:#x}");
+    }
+}
+
+#[test]
+fn long_lengths_are_read_and_need_not_be_filled_in_either() {
+    let desk = Desk::new();
+    for (riff, data) in [(2072, 2000), (0, 0), (u64::MAX, u64::MAX), (72, 0)] {
+        for short in [u32::MAX, 0] {
+            let mut bytes = with_lengths(&desk, u32::MAX, short);
+            bytes[..4].copy_from_slice(b"RF64");
+            let long: Vec<u8> =
+                [&b"ds64\x1c\0\0\0"[..], &u64::to_le_bytes(riff), &u64::to_le_bytes(data), &[0; 12]].concat();
+            bytes.splice(12..12, long);
+            // What follows the samples is no part of them, where their length is known.
+            if data == 2000 {
+                bytes.extend(b"LIST\x04\0\0\0abcd");
+            }
+
+            assert_eq!(frames(&desk, &bytes), [Some(1000); 2], "{riff:#x} {data:#x} {short:#x}");
+        }
+    }
+}
+
+#[test]
+fn an_empty_recording_with_a_title_is_empty() {
+    let desk = Desk::new();
+    let mut bytes = with_lengths(&desk, 48, 0);
+    bytes.truncate(44);
+
+    assert_eq!(frames(&desk, &bytes), [None; 2]);
+    bytes.extend(b"LIST\x04\0\0\0abcd");
+    assert_eq!(frames(&desk, &bytes), [None; 2]);
+}
+
+#[test]
+fn an_odd_length_of_samples_ends_before_its_padding() {
+    let desk = Desk::new();
+    write_wav(&desk.path("in.wav"), spec(1, 8000, 8, SampleFormat::Int), 81);
     let mut bytes = std::fs::read(desk.path("in.wav")).unwrap();
-    bytes[4..8].fill(0xFF);
-    bytes[40..44].fill(0xFF);
+    bytes.extend(b"LIST\x04\0\0\0abcd");
 
-    let stdout = desk.run_with_input("run loudness --input - --format wav --chunk-ms 1000", &bytes).good();
+    assert_eq!(frames(&desk, &bytes), [Some(81); 2]);
+}
 
-    assert!(stdout.contains("\"frames\":1000"), "{stdout}");
+/// A recording in the extensible form with samples of `valid` bits in `width` bytes, one of them half of full scale.
+fn extensible(width: u16, valid: u16, tag: u16, sample: &[u8]) -> Vec<u8> {
+    let block = [width.to_le_bytes(), (width * 8).to_le_bytes(), 22_u16.to_le_bytes(), valid.to_le_bytes()].concat();
+    let tail = [0, 0, 0, 0, 0x10, 0, 0x80, 0, 0, 0xAA, 0, 0x38, 0x9B, 0x71];
+    let mut bytes = b"RIFF\0\0\0\0WAVEfmt \x28\0\0\0\xFE\xFF\x01\0\x40\x1f\0\0\0\0\0\0".to_vec();
+    bytes.extend([&block[..], &[0; 4], &tag.to_le_bytes(), &tail, b"data\0\0\0\0", sample].concat());
+    bytes
+}
+
+#[test]
+fn samples_lie_at_the_high_end_of_an_extensible_container() {
+    let desk = Desk::new();
+    for (width, valid) in
+        [(1, 8), (1, 6), (2, 16), (2, 8), (2, 12), (3, 20), (3, 24), (4, 20), (4, 24), (4, 32), (4, 0)]
+    {
+        let mut sample = vec![0; width.into()];
+        // Eight bits are unsigned.
+        *sample.last_mut().unwrap() = if width == 1 { 0xC0 } else { 0x40 };
+
+        desk.file("in.wav", extensible(width, valid, 1, &sample));
+
+        desk.run("run echo --input in.wav --output out.wav").good();
+        assert_eq!(read_floats(&desk.path("out.wav")).1, [0.5], "{valid} bits in {width} bytes");
+    }
+}
+
+#[test]
+fn floats_in_an_extensible_container_stay_floats() {
+    let desk = Desk::new();
+    for (width, valid, sample) in [
+        (4, 32, 0.5_f32.to_le_bytes().to_vec()),
+        (4, 24, 0.5_f32.to_le_bytes().to_vec()),
+        (8, 64, 0.5_f64.to_le_bytes().to_vec()),
+    ] {
+        desk.file("in.wav", extensible(width, valid, 3, &sample));
+
+        desk.run("run echo --input in.wav --output out.wav").good();
+        assert_eq!(read_floats(&desk.path("out.wav")).1, [0.5], "{valid} bits in {width} bytes");
+    }
+}
+
+#[test]
+fn plain_samples_of_24_bits_in_4_bytes_lie_at_the_low_end() {
+    let desk = Desk::new();
+    let mut bytes = with_lengths(&desk, 0, 0);
+    bytes.truncate(44);
+    bytes[32..36].copy_from_slice(&[4, 0, 24, 0]);
+    bytes.extend(0x0040_0000_i32.to_le_bytes());
+    desk.file("in.wav", bytes);
+
+    desk.run("run echo --input in.wav --output out.wav").good();
+
+    assert_eq!(read_floats(&desk.path("out.wav")).1, [0.5]);
 }
 
 #[test]
@@ -185,7 +311,23 @@ fn a_wav_is_complete_after_a_failure() {
     let ran = desk.run("run fail --input in.wav --output out.wav");
 
     assert_eq!(ran.code, 1);
-    assert_eq!(read_floats(&desk.path("out.wav")).1.len(), 2 * 160);
+    assert_eq!(read_floats(&desk.path("out.wav.partial")).1.len(), 2 * 160);
+}
+
+#[test]
+fn more_channels_than_a_wav_can_hold_are_refused() {
+    let desk = Desk::new();
+    let mut bytes = with_lengths(&desk, 0, 0);
+    bytes[22..24].copy_from_slice(&16_384_u16.to_le_bytes());
+    bytes[32..34].copy_from_slice(&32_768_u16.to_le_bytes());
+    bytes.extend([0; 32_768]);
+    desk.file("in.wav", bytes);
+
+    let stderr = desk.run("run echo --input in.wav --output out.wav").bad(1);
+
+    assert!(stderr.contains("8000 Hz and 16384 channels, more than a WAV file can hold"), "{stderr}");
+    desk.run("run echo --input in.wav --output out.wav --sample-format s16le").good();
+    assert_eq!(desk.run("run echo --input out.wav --output again.raw").good(), "");
 }
 
 #[test]
@@ -240,7 +382,8 @@ fn a_change_of_rate_within_a_recording_is_refused() {
     assert_eq!(
         desk.run("run mixed --input in.wav --output out.wav").bad(1),
         "native: output 2 is audio of 16000 Hz and 1 channel, but the recording began with 8000 Hz and 1 channel; \
-         resample it in a node\n"
+         resample it in a node\n\
+         The outputs up to there are in 'out.wav.partial'\n"
     );
 }
 

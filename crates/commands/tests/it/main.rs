@@ -6,5 +6,6 @@ mod audio;
 mod graphs;
 mod lines;
 mod others;
+mod outputs;
 mod program;
 mod wrong_use;

@@ -44,6 +44,13 @@ impl Desk {
         Ran::of(child.wait_with_output().unwrap())
     }
 
+    /// Run the program here, its words in a line for the shell.
+    pub(crate) fn shell(&self, line: &str) -> Ran {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{} {line}", native().display())]).current_dir(self.0.path());
+        Ran::of(shell.output().unwrap())
+    }
+
     /// Start the program here; all its streams are pipes.
     pub(crate) fn start(&self, line: &str) -> Child {
         Command::new(native())
