@@ -45,14 +45,15 @@ def _open_closed_streams() -> None:
 
     Otherwise the next file that is opened, an output for instance, would be taken for that stream.
     """
-    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+    for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
         except OSError:
             # The lowest number that is free is the one that was found closed.
             os.open(os.devnull, os.O_RDWR)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            # Not the descriptor itself: something else may have it by now.
+            # A file of its own: what was opened since the start may have taken the descriptor.
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - For good.
 
 

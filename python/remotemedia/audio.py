@@ -63,6 +63,13 @@ class AudioFrame:
         self.sample_rate = _whole_rate(sample_rate)
         self.start = _finite_start(start)
 
+    @classmethod
+    def _of(cls, samples: NDArray[Any], sample_rate: int, start: float) -> AudioFrame:
+        """The frame of a recording that was read, as it is: the last one of many channels may be short."""
+        frame = cls.__new__(cls)
+        frame.samples, frame.sample_rate, frame.start = samples, sample_rate, start
+        return frame
+
     @property
     def channels(self) -> int:
         """The number of channels."""

@@ -73,11 +73,7 @@ def test_an_output_that_cannot_be_opened_says_why(run, add, place, reason):
     ("expression", "message"),
     [
         ("{'a': [1, object()]}", 'output["a"][1] is of type object, which cannot be written; let the last'),
-        ("{1, 2}", "output is of type set, which cannot be written"),
-        ("2 ** 63", "output is an int of more than 64 bits, which cannot be written; return it as a str"),
-        ("{1: 2}", "output is a dict with a key that is no str; make each key a str"),
         ("[items := [], items.append(items)][0]", "nested more than 200 levels deep, or contains itself"),
-        ("numpy.datetime64('2020-01-01')", "output is of type numpy.datetime64, which cannot be written"),
         ("float('nan')", "NaN"),
     ],
 )

@@ -56,6 +56,15 @@ def test_a_recording_arrives_as_audio_frames(run, add, tmp_path):
     ]
 
 
+def test_a_short_end_of_many_channels_arrives(run, add, tmp_path):
+    (tmp_path / "in.raw").write_bytes(bytes(2 * 300 * 161))
+    add("pipeline = [Shape()]")
+
+    done = run("run", "app.py", "--input", "in.raw", "--rate", "8000", "--channels", "300")
+
+    assert [json.loads(line)[:2] for line in done.stdout.splitlines()] == [[160, 300], [1, 300]], done.stderr
+
+
 def test_what_nodes_print_does_not_mix_with_outputs(run, add):
     add("pipeline = [Loud()]")
 

@@ -275,7 +275,7 @@ fn audio_to_python<'py>(py: Python<'py>, chunk: &AudioChunk) -> PyResult<Bound<'
     })?;
     let samples = FROM_BUFFER.import(py, "numpy", "frombuffer")?.call1((bytes, "f4"))?;
     let samples = samples.call_method1("reshape", (-1, chunk.channels.max(1)))?;
-    audio_frame_type(py)?.call1((samples, chunk.sample_rate, chunk.start_secs))
+    audio_frame_type(py)?.call_method1("_of", (samples, chunk.sample_rate, chunk.start_secs))
 }
 
 fn audio_from_python(frame: &Bound<'_, PyAny>) -> Result<AudioChunk, Misfit> {
