@@ -6,7 +6,6 @@ import json
 
 import pytest
 
-
 LINES = [
     "18446744073709551615",
     "-9223372036854775809",
@@ -20,9 +19,7 @@ LINES = [
 def test_numbers_arrive_as_python_reads_them(run, add):
     add("class Repr:\n    def process(self, item):\n        return repr(item)\npipeline = [Repr()]")
 
-    done = run(
-        "run", "app.py", "-i", "-", "--format=jsonl", "--output-format=text", stdin="\n".join(LINES)
-    )
+    done = run("run", "app.py", "-i", "-", "--format=jsonl", "--output-format=text", stdin="\n".join(LINES))
 
     assert done.stdout.splitlines() == [repr(json.loads(line)) for line in LINES], done.stderr
 

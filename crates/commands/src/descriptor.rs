@@ -110,6 +110,7 @@ pub(crate) fn open_named_pipe(path: &Path) -> io::Result<Option<File>> {
     std::fs::OpenOptions::new().write(true).open(path).map(Some)
 }
 
+#[derive(Clone, Copy)]
 enum Readiness {
     Read,
     Write,

@@ -26,52 +26,50 @@ pyo3::import_exception!(remotemedia._tracebacks, StreamBrokenError);
 /// The [`Loader`] of Python pipelines. Its methods are called on Python's main thread, detached.
 pub(crate) struct PyLoader;
 
-impl PyLoader {
-    /// Run `work` attached, and tell what it raises in the way of the commands.
-    fn attached<R>(&self, work: impl FnOnce(Python<'_>) -> PyResult<R>) -> Result<R, Failure> {
-        attach(|py| work(py).map_err(|error| self.failure(py, error)))
-    }
+/// Run `work` attached, and tell what it raises in the way of the commands.
+fn attached<R>(work: impl FnOnce(Python<'_>) -> PyResult<R>) -> Result<R, Failure> {
+    attach(|py| work(py).map_err(|error| failure(py, error)))
+}
 
-    fn failure(&self, py: Python<'_>, error: PyErr) -> Failure {
-        let text = error.to_string();
-        self.explain(py, error).unwrap_or_else(|unexpected| Failure::failed(format!("{text} ({unexpected})")))
-    }
+fn failure(py: Python<'_>, error: PyErr) -> Failure {
+    let text = error.to_string();
+    explain(py, error).unwrap_or_else(|unexpected| Failure::failed(format!("{text} ({unexpected})")))
+}
 
-    fn explain(&self, py: Python<'_>, error: PyErr) -> PyResult<Failure> {
-        let explain = py.import("remotemedia._tracebacks")?.getattr("explain")?;
-        let (kind, message, users, full, code): (String, String, String, String, u8) =
-            explain.call1((error.into_value(py),))?.extract()?;
-        let kind = match kind.as_str() {
-            "usage" => FailureKind::Usage,
-            "interrupted" => FailureKind::Interrupted,
-            "terminated" => FailureKind::Terminated,
-            "exit" => FailureKind::Exited(code),
-            _ => FailureKind::Failed,
-        };
-        let told = |text: String| (!text.is_empty()).then_some(text);
-        Ok(Failure { kind, message, traceback: told(users), full_traceback: told(full) })
-    }
+fn explain(py: Python<'_>, error: PyErr) -> PyResult<Failure> {
+    let explain = py.import("remotemedia._tracebacks")?.getattr("explain")?;
+    let (kind, message, users, full, code): (String, String, String, String, u8) =
+        explain.call1((error.into_value(py),))?.extract()?;
+    let kind = match kind.as_str() {
+        "usage" => FailureKind::Usage,
+        "interrupted" => FailureKind::Interrupted,
+        "terminated" => FailureKind::Terminated,
+        "exit" => FailureKind::Exited(code),
+        _ => FailureKind::Failed,
+    };
+    let told = |text: String| (!text.is_empty()).then_some(text);
+    Ok(Failure { kind, message, traceback: told(users), full_traceback: told(full) })
 }
 
 impl Loader for PyLoader {
     fn load(&self, target: &str) -> Result<Box<dyn LoadedPipeline + '_>, Failure> {
-        self.attached(|py| {
+        attached(|py| {
             let graph = py.import("remotemedia._loading")?.call_method1("load", (target,))?;
             let plan = graph::plan_of(&graph)?;
-            let pipeline = PyPipeline { loader: self, target: target.to_owned(), graph: graph.unbind(), plan };
+            let pipeline = PyPipeline { target: target.to_owned(), graph: graph.unbind(), plan };
             Ok(Box::new(pipeline) as Box<dyn LoadedPipeline>)
         })
     }
 
     fn nodes(&self) -> Result<Vec<NodeDoc>, Failure> {
-        self.attached(|py| {
+        attached(|py| {
             let docs = py.import("remotemedia._node_docs")?.call_method0("node_docs")?;
             docs.try_iter()?.map(|doc| node_doc(&doc?)).collect()
         })
     }
 
     fn findings(&self) -> Result<Vec<Finding>, Failure> {
-        self.attached(|py| {
+        attached(|py| {
             let findings = py.import("remotemedia._doctor")?.call_method0("findings")?;
             let finding = |finding: PyResult<Bound<'_, PyAny>>| {
                 let (label, text, kind): (_, _, String) = finding?.extract()?;
@@ -88,7 +86,7 @@ impl Loader for PyLoader {
 
     #[allow(clippy::redundant_closure_for_method_calls, reason = "the method alone is for one lifetime, not for any")]
     fn check_signals(&self) -> Result<(), Failure> {
-        self.attached(|py| py.check_signals())
+        attached(|py| py.check_signals())
     }
 }
 
@@ -106,20 +104,19 @@ fn node_doc(doc: &Bound<'_, PyAny>) -> PyResult<NodeDoc> {
 }
 
 /// A checked graph of the user's objects.
-struct PyPipeline<'a> {
-    loader: &'a PyLoader,
+struct PyPipeline {
     target: String,
     graph: Py<PyAny>,
     plan: Plan,
 }
 
-impl LoadedPipeline for PyPipeline<'_> {
+impl LoadedPipeline for PyPipeline {
     fn plan(&self) -> &Plan {
         &self.plan
     }
 
     fn remarks(&self) -> Vec<Remark> {
-        let remarks = self.loader.attached(|py| {
+        let remarks = attached(|py| {
             let remarks =
                 py.import("remotemedia._remarks")?.call_method1("remarks", (&self.target, self.graph.bind(py)))?;
             remarks.extract::<Vec<(bool, String)>>()
@@ -154,7 +151,7 @@ impl PyPipeline<'_> {
         attach(|py| {
             let graph = self.graph.bind(py);
             let mut sink = OutputSink { output, broken: &broken };
-            let own = own_input(graph).map_err(|error| self.loader.failure(py, error))?;
+            let own = own_input(graph).map_err(|error| failure(py, error))?;
             let mut feed: Box<dyn Feed<Object> + '_> = match feed {
                 Some(_) if own.0.is_none() => return Err(Failure::usage(MADE_BY_SOURCE)),
                 Some(feed) => Box::new(InputFeed { feed, given: 0, broken: &broken }),
@@ -163,7 +160,7 @@ impl PyPipeline<'_> {
             call::run_counting(py, graph, &mut *feed, &mut sink, counting).map_err(|error| match broken.take() {
                 // Only a failing cleanup is more than the failure of the input or of the output that it came after.
                 Some(failure) if error.is_instance_of::<StreamBrokenError>(py) => failure,
-                _ => self.loader.failure(py, error),
+                _ => failure(py, error),
             })
         })
     }

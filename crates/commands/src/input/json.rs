@@ -143,15 +143,12 @@ fn exact(raw: &RawValue, depth_left: usize) -> serde_json::Result<Value> {
             let mut map: Vec<(String, Value)> = Vec::with_capacity(entries.len());
             for (key, value) in entries {
                 let value = exact(value, depth_left)?;
-                match places.get(&key) {
-                    Some(&place) => {
-                        let (_, earlier): &mut (String, Value) = &mut map[place];
-                        *earlier = value;
-                    }
-                    None => {
-                        places.insert(key.clone(), map.len());
-                        map.push((key, value));
-                    }
+                if let Some(&place) = places.get(&key) {
+                    let (_, earlier): &mut (String, Value) = &mut map[place];
+                    *earlier = value;
+                } else {
+                    places.insert(key.clone(), map.len());
+                    map.push((key, value));
                 }
             }
             Ok(Value::Map(map))

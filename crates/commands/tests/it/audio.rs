@@ -320,7 +320,7 @@ fn more_channels_than_a_wav_can_hold_are_refused() {
     let mut bytes = with_lengths(&desk, 0, 0);
     bytes[22..24].copy_from_slice(&16_384_u16.to_le_bytes());
     bytes[32..34].copy_from_slice(&32_768_u16.to_le_bytes());
-    bytes.extend([0; 32_768]);
+    bytes.extend(vec![0; 32_768]);
     desk.file("in.wav", bytes);
 
     let stderr = desk.run("run echo --input in.wav --output out.wav").bad(1);
