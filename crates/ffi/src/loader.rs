@@ -28,10 +28,10 @@ pub(crate) struct PyLoader;
 
 /// Run `work` attached, and tell what it raises in the way of the commands.
 fn attached<R>(work: impl FnOnce(Python<'_>) -> PyResult<R>) -> Result<R, Failure> {
-    attach(|py| work(py).map_err(|error| failure(py, error)))
+    attach(|py| work(py).map_err(|error| failure_of(py, error)))
 }
 
-fn failure(py: Python<'_>, error: PyErr) -> Failure {
+fn failure_of(py: Python<'_>, error: PyErr) -> Failure {
     let text = error.to_string();
     explain(py, error).unwrap_or_else(|unexpected| Failure::failed(format!("{text} ({unexpected})")))
 }
@@ -136,11 +136,11 @@ impl LoadedPipeline for PyPipeline {
         let budget = Arc::new(ErrorBudget::new(settings.max_errors));
         let counting = Counting { with_metrics: settings.with_metrics, budget: Some(Arc::clone(&budget)) };
         let outcome = self.run_counting(feed, output, &counting);
-        RunResult { outcome, failed_items: self.failed_items(&budget) }
+        RunResult { outcome, failed_items: failed_items(&budget) }
     }
 }
 
-impl PyPipeline<'_> {
+impl PyPipeline {
     fn run_counting(
         &self,
         feed: Option<&mut dyn ItemFeed>,
@@ -151,7 +151,7 @@ impl PyPipeline<'_> {
         attach(|py| {
             let graph = self.graph.bind(py);
             let mut sink = OutputSink { output, broken: &broken };
-            let own = own_input(graph).map_err(|error| failure(py, error))?;
+            let own = own_input(graph).map_err(|error| failure_of(py, error))?;
             let mut feed: Box<dyn Feed<Object> + '_> = match feed {
                 Some(_) if own.0.is_none() => return Err(Failure::usage(MADE_BY_SOURCE)),
                 Some(feed) => Box::new(InputFeed { feed, given: 0, broken: &broken }),
@@ -160,23 +160,21 @@ impl PyPipeline<'_> {
             call::run_counting(py, graph, &mut *feed, &mut sink, counting).map_err(|error| match broken.take() {
                 // Only a failing cleanup is more than the failure of the input or of the output that it came after.
                 Some(failure) if error.is_instance_of::<StreamBrokenError>(py) => failure,
-                _ => failure(py, error),
+                _ => failure_of(py, error),
             })
         })
     }
 }
 
-impl PyPipeline<'_> {
-    fn failed_items(&self, budget: &ErrorBudget<Object>) -> FailedItems {
-        let first_error = budget.first().map(|NodeFailure { node_id, item_index, phase, fault }| {
-            attach(|py| {
-                let (node_id, fault) = (node_id.clone(), fault.clone_ref(py));
-                let first = NodeFailure { node_id, item_index: *item_index, phase: *phase, fault };
-                self.loader.failure(py, failure::node_error(py, first))
-            })
-        });
-        FailedItems { skipped: budget.skipped(), dead_lettered: budget.dead_lettered(), first_error }
-    }
+fn failed_items(budget: &ErrorBudget<Object>) -> FailedItems {
+    let first_error = budget.first().map(|NodeFailure { node_id, item_index, phase, fault }| {
+        attach(|py| {
+            let (node_id, fault) = (node_id.clone(), fault.clone_ref(py));
+            let first = NodeFailure { node_id, item_index: *item_index, phase: *phase, fault };
+            failure_of(py, failure::node_error(py, first))
+        })
+    });
+    FailedItems { skipped: budget.skipped(), dead_lettered: budget.dead_lettered(), first_error }
 }
 
 /// What goes in where nothing is given, as in `execute_pipeline`: nothing for a source, else one empty item.
