@@ -113,17 +113,6 @@ impl Stream<Object> for CollectedStream {
     }
 }
 
-/// Finish a call whose value nobody wants: a coroutine is awaited by `wait`.
-pub(crate) fn finish<'py>(
-    mut answer: Bound<'py, PyAny>,
-    wait: impl Fn(Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
-) -> PyResult<()> {
-    while LazyTypes::get(answer.py())?.has_coroutine(&answer)? {
-        answer = wait(answer)?;
-    }
-    Ok(())
-}
-
 /// A Python generator at work. Each `yield` is an output, whatever it gives.
 struct Generator(Py<PyAny>);
 

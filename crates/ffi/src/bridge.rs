@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{IntoPyDict, PyCFunction};
+use pyo3::types::{IntoPyDict, PyCFunction, PyTuple};
 
 use crate::attach::attach;
 use crate::mailbox::Mailbox;
@@ -101,6 +101,18 @@ impl Bridge {
     /// Await a coroutine that must end even in a cancelled run.
     pub(crate) fn wait_to_the_end<'py>(&self, awaitable: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         self.get(awaitable.py())?.call_method1("wait_to_the_end", (awaitable,))
+    }
+
+    /// Call a method on the loop, and wait for its result, also in a cancelled run if it `runs_to_the_end`.
+    pub(crate) fn call<'py>(
+        &self,
+        method: &Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+        runs_to_the_end: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = method.py();
+        let options = [("to_the_end", runs_to_the_end)].into_py_dict(py)?;
+        py.import("remotemedia._loop_calls")?.call_method("call", (self.get(py)?, method, args), Some(&options))
     }
 
     /// Take an async iterable step by step, each in no longer than `timeout_secs`, in one task. One that is ours is closed at its end.

@@ -26,7 +26,55 @@ enum Process {
     Streaming(Py<PyAny>),
 }
 
+/// When a coroutine of a node ends at the latest.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// When the run is cancelled.
+    Cancelled,
+    /// When it ends by itself: it cleans up.
+    Own,
+}
+
+/// Calls other methods of an object than `process`, where that runs.
+struct OtherMethods<'a> {
+    bridge: &'a Bridge,
+    runs_on_loop: bool,
+}
+
+impl OtherMethods<'_> {
+    /// Call a method. A coroutine is awaited.
+    fn call<'py>(
+        &self,
+        method: &Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+        end: End,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if self.runs_on_loop {
+            return self.bridge.call(method, args, end == End::Own);
+        }
+        let mut returned = method.call1(args)?;
+        while answer::is_awaitable(&returned)? {
+            returned = match end {
+                End::Cancelled => self.bridge.wait(returned)?,
+                End::Own => self.bridge.wait_to_the_end(returned)?,
+            };
+        }
+        Ok(returned)
+    }
+}
+
+/// Whether the event loop runs `process`.
+fn is_async(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let kind = object.py().import("remotemedia._kinds")?.call_method1("classify", (object,))?;
+    Ok(is_async_kind(kind.extract()?))
+}
+
+fn is_async_kind(kind: &str) -> bool {
+    matches!(kind, "coroutine" | "async_generator" | "streaming")
+}
+
 /// A Python object that has a `process` method.
+#[allow(clippy::struct_excessive_bools, reason = "each says something else about the node, in any combination")]
 pub(crate) struct PythonNode {
     object: Py<PyAny>,
     process: Process,
@@ -34,6 +82,8 @@ pub(crate) struct PythonNode {
     flush: Option<Py<PyAny>>,
     pub(crate) membership: Membership,
     has_acted: bool,
+    /// Whether the event loop runs `process`, and so all other methods, too.
+    runs_on_loop: bool,
     bridge: Arc<Bridge>,
     /// How long a coroutine may take.
     timeout_secs: Option<f64>,
@@ -58,6 +108,7 @@ impl PythonNode {
             flush: None,
             membership: Membership::new(object),
             has_acted: false,
+            runs_on_loop: false,
             bridge,
             timeout_secs: options.timeout.map(|timeout| timeout.as_secs_f64()),
             keeps_time: options.timeout.is_some() && runs_on_loop(object)?,
@@ -108,6 +159,10 @@ impl PythonNode {
         Ok((answer, self.timeout_secs))
     }
 
+    fn others(&self) -> OtherMethods<'_> {
+        OtherMethods { bridge: &self.bridge, runs_on_loop: self.runs_on_loop }
+    }
+
     /// Look the methods up. An object may choose them in its `initialize`.
     fn find_methods(&mut self, py: Python<'_>) -> PyResult<()> {
         let object = self.object.bind(py);
@@ -116,6 +171,7 @@ impl PythonNode {
         self.flush = if self.is_told_by_other { None } else { optional_method(object, "flush")? };
         let kind = kinds.call_method1("classify", (object,))?;
         let kind = kind.extract::<&str>()?;
+        self.runs_on_loop = is_async_kind(kind);
         if self.retries.0 > 0 && matches!(kind, "coroutine" | "async_generator") {
             let class = py.import("remotemedia._retries")?.getattr("Retrying")?;
             let count = RetryCounter(Arc::clone(&self.failure_counts));
@@ -142,10 +198,12 @@ impl Node<Object> for PythonNode {
         attach(|py| {
             let object = self.object.bind(py);
             self.has_acted = false;
+            self.runs_on_loop = is_async(object)?;
+            let others = OtherMethods { bridge: &self.bridge, runs_on_loop: self.runs_on_loop };
             let initialize = || match optional_method(object, "initialize")? {
                 Some(method) => {
                     self.has_acted = true;
-                    answer::finish(method.bind(py).call0()?, |coroutine| self.bridge.wait(coroutine))
+                    others.call(method.bind(py), PyTuple::empty(py), End::Cancelled).map(drop)
                 }
                 None => Ok(()),
             };
@@ -192,7 +250,10 @@ impl Node<Object> for PythonNode {
             });
         }
         match &self.flush {
-            Some(flush) => attach(|py| answer::outputs(flush.bind(py).call0()?, &self.bridge, None)),
+            Some(flush) => attach(|py| {
+                let outputs = self.others().call(flush.bind(py), PyTuple::empty(py), End::Cancelled)?;
+                answer::outputs(outputs, &self.bridge, None)
+            }),
             None => Ok(Outputs::None),
         }
     }
@@ -267,7 +328,7 @@ impl Node<Object> for PythonNode {
                 self.bridge.wait_to_the_end(adapter.bind(py).call_method0("restart")?)?;
             }
             match optional_method(self.object.bind(py), "interrupt")? {
-                Some(method) => answer::finish(method.bind(py).call0()?, |answer| self.bridge.wait_to_the_end(answer)),
+                Some(method) => self.others().call(method.bind(py), PyTuple::empty(py), End::Own).map(drop),
                 None => Ok(()),
             }
         })
@@ -283,17 +344,17 @@ impl Node<Object> for PythonNode {
     fn snapshot(&mut self) -> PyResult<Option<Object>> {
         attach(|py| {
             let Some(method) = optional_method(self.object.bind(py), "snapshot")? else { return Ok(None) };
-            let mut state = method.bind(py).call0()?;
-            if answer::is_awaitable(&state)? {
-                state = self.bridge.wait(state)?;
-            }
+            let state = self.others().call(method.bind(py), PyTuple::empty(py), End::Cancelled)?;
             Ok(Some(Object(state.unbind())))
         })
     }
 
     fn restore(&mut self, state: Object) -> PyResult<()> {
         attach(|py| match optional_method(self.object.bind(py), "restore")? {
-            Some(method) => answer::finish(method.bind(py).call1((state.0,))?, |coroutine| self.bridge.wait(coroutine)),
+            Some(method) => {
+                let state = PyTuple::new(py, [state.0])?;
+                self.others().call(method.bind(py), state, End::Cancelled).map(drop)
+            }
             None => Ok(()),
         })
     }
@@ -314,10 +375,11 @@ impl Node<Object> for PythonNode {
         attach(|py| {
             let object = self.object.bind(py);
             self.has_acted = false;
+            let others = OtherMethods { bridge: &self.bridge, runs_on_loop: self.runs_on_loop };
             let mut clean_up = || match optional_method(object, "cleanup")? {
                 Some(method) => {
                     self.has_acted = true;
-                    answer::finish(method.bind(py).call0()?, |answer| self.bridge.wait_to_the_end(answer))
+                    others.call(method.bind(py), PyTuple::empty(py), End::Own).map(drop)
                 }
                 None => Ok(()),
             };

@@ -1,0 +1,353 @@
+"""All methods of a node run on one thread, or on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from remotemedia import Pipeline, execute_pipeline, execute_pipeline_with_input, with_options
+from remotemedia.exceptions import NodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class Store:
+    """Opens a database in `initialize`, uses it everywhere, and closes it in `cleanup`: all on one thread."""
+
+    db: sqlite3.Connection
+
+    def __init__(self) -> None:
+        self.threads: dict[str, set[int]] = {}
+
+    def note(self, method: str) -> None:
+        self.threads.setdefault(method, set()).add(threading.get_ident())
+
+    def initialize(self) -> None:
+        self.note("initialize")
+        self.db = sqlite3.connect(":memory:")
+        self.db.execute("create table seen (item)")
+
+    def count(self, item: object) -> int:
+        self.db.execute("insert into seen values (?)", (str(item),))
+        return int(self.db.execute("select count(*) from seen").fetchone()[0])
+
+    def process(self, item: Any) -> Any:
+        self.note("process")
+        return self.count(item)
+
+    def flush(self) -> Any:
+        self.note("flush")
+        return self.count("flush")
+
+    def interrupt(self) -> None:
+        self.note("interrupt")
+        self.count("interrupt")
+
+    def cleanup(self) -> None:
+        self.note("cleanup")
+        self.db.close()
+
+    @property
+    def thread(self) -> int:
+        """The only one."""
+        (thread,) = set().union(*self.threads.values())
+        return thread
+
+
+class Generator(Store):
+    def process(self, item: Any) -> Iterator[int]:
+        self.note("process")
+        yield self.count(item)
+        yield self.count(item)
+
+    def flush(self) -> Iterator[int]:
+        self.note("flush")
+        yield self.count("flush")
+
+
+class Batches(Store):
+    def process(self, items: list[Any]) -> list[int]:
+        self.note("process")
+        return [self.count(item) for item in items]
+
+
+class Source(Store):
+    def process(self) -> Iterator[int]:  # type: ignore[override]
+        self.note("process")
+        for number in range(3):
+            yield self.count(number)
+
+
+class Coroutine(Store):
+    async def process(self, item: Any) -> int:
+        self.note("process")
+        await asyncio.sleep(0)
+        return self.count(item)
+
+
+class AsyncGenerator(Store):
+    async def process(self, item: Any) -> Any:
+        self.note("process")
+        yield self.count(item)
+        await asyncio.sleep(0)
+        yield self.count(item)
+
+    flush = Generator.flush  # type: ignore[assignment]
+
+
+class Streaming(Store):
+    is_streaming = True
+
+    async def process(self, items: Any) -> Any:
+        self.note("process")
+        async for item in items:
+            yield self.count(item)
+
+
+def run_once(node: Any) -> None:
+    asyncio.run(execute_pipeline_with_input([node], [1, 2, 3]))
+
+
+def call(node: Any) -> None:
+    with Pipeline([node]).open() as session:
+        session.call(1)
+        session.interrupt()
+        session.call(2)
+
+
+def map_items(node: Any) -> None:
+    with Pipeline([node]).open() as session:
+        list(session.map([1, 2, 3]))
+        session.interrupt()
+
+
+def put(node: Any) -> None:
+    with Pipeline([node]).open() as session:
+        session.put(1)
+        session.put(2)
+        session.end()
+        list(session)
+
+
+def async_call(node: Any) -> None:
+    async def work() -> None:
+        async with Pipeline([node]).open() as session:
+            await asyncio.gather(session.call(1), session.call(2))
+            await session.interrupt()
+            await session.call(3)
+
+    asyncio.run(work())
+
+
+def async_map(node: Any) -> None:
+    async def work() -> None:
+        async with Pipeline([node]).open() as session:
+            assert [output async for output in session.map([1, 2, 3])]
+            await session.interrupt()
+
+    asyncio.run(work())
+
+
+def async_put(node: Any) -> None:
+    async def work() -> None:
+        async with Pipeline([node]).open() as session:
+            await session.put(1)
+            session.end()
+            assert [output async for output in session]
+
+    asyncio.run(work())
+
+
+def process(node: Any) -> None:
+    async def work() -> None:
+        assert [output async for output in Pipeline([node]).process([1, 2])]
+
+    asyncio.run(work())
+
+
+def reference(node: Any) -> None:
+    asyncio.run(Pipeline([node]).run([1, 2], use_rust=False))
+
+
+WAYS = [run_once, call, map_items, put, async_call, async_map, async_put, process, reference]
+
+THREADED: dict[str, Callable[[], Any]] = {
+    "thread": lambda: with_options(Store(), placement="thread"),
+    "generator on a thread": lambda: with_options(Generator(), placement="thread"),
+    "queue": lambda: with_options(Store(), queue_size=4),
+    "time limit": lambda: with_options(Generator(), timeout=20),
+    "batches": lambda: with_options(Batches(), batch=2),
+}
+ASYNC: dict[str, Callable[[], Any]] = {
+    "coroutine": Coroutine,
+    "async generator": AsyncGenerator,
+    "streaming": Streaming,
+    "coroutine on a thread": lambda: with_options(Coroutine(), placement="thread"),
+    "concurrency": lambda: with_options(Coroutine(), concurrency=3),
+}
+
+
+def store_of(node: Any) -> Store:
+    store: Store = getattr(node, "node", node)
+    return store
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", [*THREADED, *ASYNC])
+def test_all_methods_run_on_one_thread(kind: str, way: Callable[[Any], None]) -> None:
+    """`sqlite3` refuses every other thread than the one that connected."""
+    node = {**THREADED, **ASYNC}[kind]()
+
+    way(node)
+
+    assert {"initialize", "process", "cleanup"} <= store_of(node).threads.keys()
+    assert store_of(node).thread
+
+
+@pytest.mark.parametrize("way", [call, map_items, put])
+@pytest.mark.parametrize("kind", [*THREADED])
+def test_a_stage_with_a_thread_leaves_the_caller_alone(kind: str, way: Callable[[Any], None]) -> None:
+    """A node on a thread of its own is not entered by the thread that opens, calls or closes."""
+    node = THREADED[kind]()
+
+    way(node)
+
+    assert store_of(node).thread != threading.get_ident()
+
+
+@pytest.mark.parametrize("way", [async_call, async_map, async_put, process, reference])
+@pytest.mark.parametrize("kind", [*ASYNC])
+def test_async_nodes_run_on_the_event_loop(kind: str, way: Callable[[Any], None]) -> None:
+    """Their `def` methods, too."""
+    node = ASYNC[kind]()
+
+    way(node)
+
+    assert store_of(node).thread == threading.get_ident()
+
+
+@pytest.mark.parametrize("kind", [Store, Generator])
+def test_calls_of_plain_python_run_where_they_are_made(kind: type[Store]) -> None:
+    """An all-inline pipeline takes no other thread than that of the caller."""
+    node = kind()
+
+    call(node)
+
+    assert node.thread == threading.get_ident()
+
+
+@pytest.mark.parametrize("way", [async_call, async_map, async_put])
+def test_an_async_session_has_one_thread_for_nodes_without_a_stage(way: Callable[[Any], None]) -> None:
+    """Whoever opens, calls, and closes."""
+    node = Generator()
+
+    way(node)
+
+    assert node.thread != threading.get_ident()
+
+
+@pytest.mark.parametrize("options", [{}, {"placement": "thread"}])
+def test_a_source_runs_on_one_thread(options: dict[str, Any]) -> None:
+    """In a run and in both kinds of sessions."""
+
+    async def iterate(node: Any) -> None:
+        async with Pipeline([node]).open() as session:
+            assert [output async for output in session] == [1, 2, 3, 4]
+
+    sources = [with_options(Source(), **options) for _ in range(3)]
+    asyncio.run(execute_pipeline([sources[0]]))
+    with Pipeline([sources[1]]).open() as session:
+        assert list(session) == [1, 2, 3, 4]
+    asyncio.run(iterate(sources[2]))
+
+    assert all(store_of(source).thread for source in sources)
+
+
+@pytest.mark.parametrize("options", [{}, {"batch": 2}, {"ordered": False}])
+def test_every_replica_has_one_thread(options: dict[str, Any]) -> None:
+    """Each copy that a factory makes is initialized, called, flushed and cleaned up on its own thread."""
+    made: list[Store] = []
+
+    def factory() -> Store:
+        made.append(Batches() if "batch" in options else Store())
+        return made[-1]
+
+    replicated = with_options(factory, placement="thread", replicas=3, **options)
+    with Pipeline([replicated]).open() as session:
+        for _ in range(3):
+            list(session.map(range(20)))
+        session.interrupt()
+
+    assert len({store.thread for store in made}) == 3
+
+
+def test_a_cleanup_after_a_failure_runs_on_the_thread_of_the_node() -> None:
+    """Also when a later node fails to initialize."""
+
+    class Broken:
+        def initialize(self) -> None:
+            raise ValueError("no model")
+
+        def process(self, item: Any) -> Any:
+            return item
+
+    store = Store()
+    with (
+        pytest.raises(NodeError, match="no model"),
+        Pipeline([with_options(store, queue_size=2), Broken()]).open(),
+    ):
+        pass
+
+    assert store.threads.keys() == {"initialize", "cleanup"}
+    assert store.thread != threading.get_ident()
+
+
+def test_a_cleanup_after_a_cancellation_runs_on_the_thread_of_the_node() -> None:
+    """A cancelled run cleans its nodes up where they were initialized."""
+    store, begun = Store(), asyncio.Event()
+
+    class Waiting:
+        async def process(self, item: Any) -> Any:
+            begun.set()
+            await asyncio.Event().wait()
+
+    async def work() -> None:
+        run = asyncio.create_task(execute_pipeline([with_options(store, placement="thread"), Waiting()]))
+        await begun.wait()
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+
+    asyncio.run(work())
+
+    assert "cleanup" in store.threads
+    assert store.thread != threading.get_ident()
+
+
+def test_nodes_are_initialized_in_the_context_of_whoever_opens() -> None:
+    """Context variables reach `initialize` and `cleanup` on another thread."""
+    import contextvars
+
+    request = contextvars.ContextVar("request", default="none")
+    seen: list[str] = []
+
+    class Node:
+        def initialize(self) -> None:
+            seen.append(request.get())
+
+        def process(self, item: Any) -> Any:
+            return item
+
+        def cleanup(self) -> None:
+            seen.append(request.get())
+
+    request.set("mine")
+    with Pipeline([with_options(Node(), placement="thread")]).open():
+        pass
+
+    assert seen == ["mine", "mine"]
