@@ -11,7 +11,7 @@ import contextvars
 import functools
 import threading
 from collections import deque
-from contextlib import aclosing, nullcontext
+from contextlib import aclosing, nullcontext, suppress
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
@@ -312,11 +312,9 @@ class Iteration:
     def close(self) -> None:
         """Stop before the end."""
         self._is_closing = True
-        try:
+        # What was cancelled at its last output has only now come to its end.
+        with suppress(asyncio.CancelledError):
             self._bridge.ask(self._go_on, can_be_cancelled=False)
-        except asyncio.CancelledError:
-            if not self._bridge.is_given_up:
-                raise
 
     def _go_on(self, answer: Answer) -> asyncio.Task[None] | None:
         self._answer = answer

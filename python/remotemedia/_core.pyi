@@ -225,6 +225,9 @@ class DirectMap:
     def __iter__(self) -> Self:
         """This iterator itself."""
 
+    def close(self) -> None:
+        """Take no more; items that were read and outputs that were not taken are dropped."""
+
     def __next__(self) -> Any:
         """The next output.
 

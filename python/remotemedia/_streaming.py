@@ -22,9 +22,9 @@ _UNSET = object()
 class StreamingNode:
     """The runs of a streaming node, one after the other. All calls belong to one event loop.
 
-    For each item: `push` it, then call `next_output` until it answers `(False, None)`. At the end of input:
-    `end`, then `next_output` in the same way; an item that is pushed after that begins a new run. `close` in
-    any case.
+    For each item: `push` it, then call `next_output` until it returns `(False, None)`. At the end of input:
+    `end`, then `next_output` in the same way. An item that is pushed after that, or after a failure, begins a
+    new run; so does the next item after `restart`, which is how an item is dropped. `close` in any case.
     """
 
     def __init__(self, process: Callable[[AsyncIterator[Any]], AsyncGenerator[Any, None]]) -> None:
@@ -96,8 +96,16 @@ class StreamingNode:
         if self._task is None or self._task.done():
             return
         self._task.cancel()
-        await asyncio.wait([self._task])
+        cancelled = None
+        while not self._task.done():
+            try:
+                await asyncio.wait([self._task])
+            except asyncio.CancelledError as error:
+                # The next run must not begin beside this one.
+                cancelled = error
         failure, self._failure = self._failure, None
+        if cancelled is not None:
+            raise cancelled
         if failure is not None and not isinstance(failure, asyncio.CancelledError):
             raise failure
 
@@ -113,6 +121,7 @@ class StreamingNode:
                     await self._resume.wait()
         except BaseException as error:  # noqa: BLE001 - raised where the output is asked for
             self._failure = error
+            self._items.end()
 
     def _tell(self) -> None:
         self._news.set()

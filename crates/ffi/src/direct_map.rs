@@ -63,10 +63,20 @@ impl DirectMap {
         slf
     }
 
+    /// Take no more; items that were read and outputs that were not taken are dropped.
+    fn close(&self) -> PyResult<()> {
+        let Ok(mut state) = self.state.try_lock() else { return Err(is_taken()) };
+        let (items, ready, failed) = (state.items.take(), std::mem::take(&mut state.ready), state.failed.take());
+        drop(state);
+        // What they refer to may do something when it is let go.
+        drop((items, ready, failed));
+        Ok(())
+    }
+
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         prepare_thread();
         let Ok(mut state) = self.state.try_lock() else {
-            return Err(PyValueError::new_err("another thread is already taking from this stream"));
+            return Err(is_taken());
         };
         loop {
             if let Some(output) = state.ready.pop_front() {
@@ -82,6 +92,10 @@ impl DirectMap {
             state.advance(py, self.core.get());
         }
     }
+}
+
+fn is_taken() -> PyErr {
+    PyValueError::new_err("another thread is already taking from this stream")
 }
 
 impl State {

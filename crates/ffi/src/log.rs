@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use remotemedia_runtime::{Observer, Phase, Plan, Reporter, Stall};
+use remotemedia_runtime::{Observer, Payload, Phase, Plan, Reporter, Stall};
 
 use crate::attach::attach;
 use crate::failure;
@@ -57,7 +57,7 @@ pub(crate) struct LoggingReporter;
 
 impl Reporter<Object> for LoggingReporter {
     fn set_aside(&self, fault: PyErr) {
-        tell("set_aside", |py| (failure::original(py, &fault).into_value(py),).into_pyobject(py));
+        set_aside(&fault);
     }
 
     fn stalled(&self, stall: &Stall) {
@@ -72,6 +72,13 @@ impl Reporter<Object> for LoggingReporter {
 
     fn dropped(&self, node_id: &str, count: u64) {
         tell("dropped", |py| (node_id, count).into_pyobject(py));
+    }
+}
+
+/// An error that no input can be blamed for. What was cancelled has ended as it should.
+pub(crate) fn set_aside(fault: &PyErr) {
+    if !Object::is_cancellation(fault) {
+        tell("set_aside", |py| (failure::original(py, fault).into_value(py),).into_pyobject(py));
     }
 }
 

@@ -322,16 +322,16 @@ impl Node<Object> for PythonNode {
         if self.is_told_by_other {
             return Ok(());
         }
-        attach(|py| {
-            if let Process::Streaming(adapter) = &self.process {
-                // What it makes of the old stream must not come out with the next item.
-                self.bridge.wait_to_the_end(adapter.bind(py).call_method0("restart")?)?;
-            }
-            match optional_method(self.object.bind(py), "interrupt")? {
-                Some(method) => self.others().call(method.bind(py), PyTuple::empty(py), End::Own).map(drop),
-                None => Ok(()),
-            }
+        self.forget_items()?;
+        attach(|py| match optional_method(self.object.bind(py), "interrupt")? {
+            Some(method) => self.others().call(method.bind(py), PyTuple::empty(py), End::Own).map(drop),
+            None => Ok(()),
         })
+    }
+
+    fn forget_items(&mut self) -> PyResult<()> {
+        let Process::Streaming(adapter) = &self.process else { return Ok(()) };
+        attach(|py| self.bridge.wait_to_the_end(adapter.bind(py).call_method0("restart")?).map(drop))
     }
 
     fn can_snapshot(&self) -> bool {

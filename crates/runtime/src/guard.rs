@@ -287,6 +287,10 @@ impl<P: Payload> Node<P> for Guarded<P> {
         self.node.interrupt()
     }
 
+    fn forget_items(&mut self) -> Result<(), P::Fault> {
+        self.node.forget_items()
+    }
+
     fn elsewhere(&self) -> Option<Arc<dyn Elsewhere>> {
         self.node.elsewhere()
     }

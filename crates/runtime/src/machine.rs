@@ -162,6 +162,12 @@ impl<P: Payload> Machine<P> {
         failed
     }
 
+    /// What the nodes hold of the items so far must not come out with later ones. Returns what failed.
+    pub(crate) fn forget_items(&mut self) -> Vec<(usize, Phase, P::Fault)> {
+        let forgotten = self.nodes.iter_mut().enumerate().map(|(index, node)| (index, node.forget_items()));
+        forgotten.filter_map(|(index, outcome)| Some((index, Phase::Process, outcome.err()?))).collect()
+    }
+
     /// Whether somebody wants to know about single steps.
     pub(crate) fn is_watched(&self) -> bool {
         self.recorders.is_some() || self.observer.is_some()

@@ -97,6 +97,11 @@ pub trait Node<P: Payload>: Send {
         Ok(())
     }
 
+    /// Some of the items so far are not wanted any more: what the node holds of them must not come out with later ones.
+    fn forget_items(&mut self) -> Result<(), P::Fault> {
+        Ok(())
+    }
+
     /// How a node that works elsewhere is reached by those who are not inside it.
     fn elsewhere(&self) -> Option<Arc<dyn Elsewhere>> {
         None
@@ -137,6 +142,9 @@ pub trait Node<P: Payload>: Send {
 pub trait Elsewhere: Send + Sync {
     /// What is under way is not wanted any more. Does not wait for its end.
     fn interrupt(&self);
+
+    /// As [`Node::forget_items`], before the next item that is sent.
+    fn forget_items(&self);
 
     /// What was begun should be on its way now: whoever brings items has no more at the moment.
     fn hand_over(&self);

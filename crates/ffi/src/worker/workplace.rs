@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
-use remotemedia_runtime::worker::{Arrived, Border, LeaveFork, Notes, Opened, Workplace, serve};
+use remotemedia_runtime::worker::{Arrived, Border, IsStill, LeaveFork, Notes, Opened, Workplace, serve};
 use remotemedia_runtime::{CancelFlag, Guarded, Node, NodeSpec, Options, Plan, Policy};
 
 use super::border::{PythonBorder, unpickle_own};
@@ -18,6 +18,7 @@ use crate::bridge::Bridge;
 use crate::failure;
 use crate::node::{PythonNode, forget_initialized};
 use crate::object::Object;
+use crate::sharing::thread_id;
 
 /// Whether this process is a fork of a worker.
 static IS_FORK: AtomicBool = AtomicBool::new(false);
@@ -159,6 +160,17 @@ impl Workplace<Object> for PythonWorkplace {
         Box::new(move || {
             helpers.start("remotemedia-break-off", |py| {
                 py.import("remotemedia._worker")?.call_method0("break_off").map(drop)
+            });
+        })
+    }
+
+    fn cancel_wait(&self) -> Box<dyn Fn(IsStill) + Send + Sync> {
+        let (bridge, thread, helpers) = (Arc::clone(&self.bridge), thread_id(), Arc::clone(&self.helpers));
+        Box::new(move |is_still| {
+            let bridge = Arc::clone(&bridge);
+            helpers.start("remotemedia-cancel", move |py| match bridge.awaited_by(py, thread)? {
+                Some(awaited) if is_still() => awaited.call0().map(drop),
+                _ => Ok(()),
             });
         })
     }

@@ -254,6 +254,8 @@ fn build_stage<P: Payload>(
                 stop: machine.is_cancelled.clone(),
                 progress: machine.progress.clone(),
                 elsewhere: machine.nodes[0].elsewhere(),
+                last_given: AtomicU64::new(0),
+                must_forget: AtomicBool::new(false),
                 under_way: AtomicUsize::new(0),
                 keep_time: machine.nodes.iter().map(|node| node.keeps_time()).collect(),
                 recorders: machine.recorders.clone(),

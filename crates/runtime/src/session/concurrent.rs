@@ -198,6 +198,9 @@ impl<'a, P: Payload> Starter<'a, P> {
 fn start_in<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, unit_index: usize, ready: Vec<Ready<P>>) {
     let unit = &stage.units[unit_index];
     let mut machine = unit.lock_inside_hold();
+    for Ready { group, .. } in &ready {
+        unit.note_given(group.input);
+    }
     // Asked inside, so that nothing old enters a node that has been told of an interrupt.
     let started = Instant::now();
     let mut groups = Vec::with_capacity(ready.len());

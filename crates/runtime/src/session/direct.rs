@@ -142,6 +142,7 @@ impl<P: Payload> Session<P> {
         if self.core.is_closed.load(Ordering::Relaxed) {
             return Some(Direct::Failed(RunError::Closed));
         }
+        unit.forget_if_asked(&self.core, &mut machine);
         let outcome = unit.enter(&mut machine, work);
         let answer = match outcome {
             Ok(()) => Direct::Done,

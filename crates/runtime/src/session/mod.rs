@@ -250,22 +250,14 @@ impl<P: Payload> Session<P> {
     }
 
     /// Nobody wants the outputs of this client's inputs any more. Answers what is at one of them right now.
+    ///
+    /// What the nodes hold of these inputs is forgotten before the next one; where a stream is left before its end, what they hold of all.
     pub fn abandon(&self, client: &Arc<dyn Client<P>>) -> Vec<AtWork> {
-        let inputs = self.core.tracker.abandon(client);
+        let is_left = client.is_left();
+        let abandoned = self.core.tracker.abandon(client);
         self.core.forget_waiting(client);
-        let mut at_work = Vec::new();
-        for stage in &self.core.stages {
-            let started: Vec<_> = stage.lock_started().values().cloned().collect();
-            for group in started.iter().filter(|group| inputs.contains(&group.input)) {
-                group.end_early();
-            }
-            for (unit, place) in stage.units.iter().zip(0..) {
-                let reading = unit.progress.read();
-                let reading = reading.filter(|reading| reading.input.is_some_and(|input| inputs.contains(&input)));
-                at_work.extend(reading.map(|reading| AtWork { stage: stage.index, unit: place, reading }));
-            }
-        }
-        at_work
+        let first_of_all = if is_left { Some(0) } else { None };
+        self.core.stages.iter().flat_map(|stage| stage.leave(&abandoned, first_of_all)).collect()
     }
 
     /// The node in whose call the thread with this number is, if it is in one of this session's.

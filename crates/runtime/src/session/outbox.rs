@@ -29,6 +29,7 @@ struct State<P: Payload> {
     outputs: usize,
     /// Inputs put in and not done.
     under_way: usize,
+    has_begun: bool,
     is_ended: bool,
     /// The end of the session has been told.
     is_closed: bool,
@@ -69,6 +70,7 @@ impl<P: Payload> Outbox<P> {
             waiting: VecDeque::new(),
             outputs: 0,
             under_way: 0,
+            has_begun: false,
             is_ended: false,
             is_closed: false,
             is_abandoned: false,
@@ -81,7 +83,9 @@ impl<P: Payload> Outbox<P> {
 
     /// One more input is about to be put in. To be called before it is.
     pub fn expect_input(&self) {
-        self.lock().under_way += 1;
+        let mut state = self.lock();
+        state.under_way += 1;
+        state.has_begun = true;
     }
 
     /// The input put in last waits for room: no other is brought before [`Outbox::go_on`].
@@ -246,6 +250,11 @@ impl<P: Payload> Client<P> for Outbox<P> {
             }
         }
         self.tell(state);
+    }
+
+    fn is_left(&self) -> bool {
+        let mut state = self.lock();
+        std::mem::take(&mut state.has_begun) && !(state.is_ended && state.under_way == 0)
     }
 
     fn keeps_outputs(&self) -> bool {

@@ -1,10 +1,11 @@
 //! One stage of a session: its queue, its nodes, and the ways to the stages after it.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
+use super::AtWork;
 use super::assembler::Assembler;
 use super::concurrent::Group;
 use super::core::Core;
@@ -12,6 +13,7 @@ use super::inbox::{Dropped, Inbox, Parcel, Popped, Pushed};
 use super::parallel::Piece;
 use super::reorder::{Begin, Reorder};
 use super::tasks::Tasks;
+use super::tracker::Abandoned;
 use crate::machine::{Machine, Stop};
 use crate::metrics::Recorders;
 use crate::numbering::NO_INPUT;
@@ -56,6 +58,10 @@ pub(crate) struct Unit<P: Payload> {
     pub(crate) elsewhere: Option<Arc<dyn Elsewhere>>,
     /// Which of the nodes keep their time limit themselves.
     pub(crate) keep_time: Vec<bool>,
+    /// The input with the highest number that the nodes were given; 0 before the first.
+    pub(super) last_given: AtomicU64,
+    /// Before the next input the nodes must forget what they hold of those so far.
+    pub(super) must_forget: AtomicBool,
     /// Items that were begun in another process and are not done.
     pub(crate) under_way: AtomicUsize,
     pub(crate) recorders: Option<Recorders>,
@@ -133,6 +139,28 @@ impl<P: Payload> Unit<P> {
         }
     }
 
+    /// The nodes are about to be given an input. To be called before it is asked whether the input is wanted: whoever drops one looks in the
+    /// other order.
+    pub(crate) fn note_given(&self, input: u64) {
+        self.last_given.fetch_max(input, Ordering::Relaxed);
+    }
+
+    /// Inputs are not wanted any more: what the nodes hold of them must not come out with the next one.
+    pub(crate) fn forget_soon(&self) {
+        match &self.elsewhere {
+            Some(elsewhere) => elsewhere.forget_items(),
+            None => self.must_forget.store(true, Ordering::Release),
+        }
+    }
+
+    /// Let the nodes forget what they hold of inputs that are not wanted any more, if there are any.
+    pub(crate) fn forget_if_asked(&self, core: &Core<P>, machine: &mut Machine<P>) {
+        if self.must_forget.load(Ordering::Acquire) && self.must_forget.swap(false, Ordering::AcqRel) {
+            let failed = self.enter(machine, Machine::forget_items);
+            core.note_failures(failed.into_iter().map(|(_, _, fault)| fault));
+        }
+    }
+
     /// The same inside [`Payload::hold`]: whoever is in the machine may need what is held, to come out.
     pub(crate) fn lock_inside_hold(&self) -> MutexGuard<'_, Machine<P>> {
         loop {
@@ -175,6 +203,27 @@ impl<P: Payload> Unit<P> {
 impl<P: Payload> Stage<P> {
     pub(super) fn lock_started(&self) -> MutexGuard<'_, HashMap<u64, Arc<Group<P>>>> {
         self.started.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nobody wants these inputs any more. What the nodes hold of those that they are done with is forgotten before their next input, and
+    /// with `first_of_all` what they hold of all from that one on. Returns what is at one of them right now.
+    pub(super) fn leave(&self, abandoned: &Abandoned, first_of_all: Option<u64>) -> Vec<AtWork> {
+        let started: Vec<_> = self.lock_started().values().cloned().collect();
+        let in_flight: HashSet<u64> = started.iter().map(|group| group.input).collect();
+        let are_done_with = abandoned.wanted_before.iter().filter(|input| !in_flight.contains(input)).copied();
+        if let Some(first) = are_done_with.chain(first_of_all).min() {
+            let was_given = |unit: &&Unit<P>| first.max(1) <= unit.last_given.load(Ordering::Relaxed);
+            self.units.iter().filter(was_given).for_each(Unit::forget_soon);
+        }
+        for group in started.iter().filter(|group| abandoned.inputs.contains(&group.input)) {
+            group.end_early();
+        }
+        let at_work = |(unit, place): (&Unit<P>, usize)| {
+            let reading = unit.progress.read()?;
+            let is_at_one = reading.input.is_some_and(|input| abandoned.inputs.contains(&input));
+            is_at_one.then_some(AtWork { stage: self.index, unit: place, reading })
+        };
+        self.units.iter().zip(0..).filter_map(at_work).collect()
     }
 
     /// What is under way in other processes is not wanted any more.
@@ -301,6 +350,7 @@ pub(super) fn work_on<P: Payload>(
     sink: &mut dyn Sink<P>,
 ) {
     let input = parcel.input;
+    unit.note_given(input);
     let Some(context) = core.tracker.context_of_wanted(input) else {
         if machine.input == input {
             // What came of it before must not meet the next input.
@@ -310,6 +360,7 @@ pub(super) fn work_on<P: Payload>(
         return;
     };
     if machine.input != input {
+        unit.forget_if_asked(core, machine);
         machine.begin();
         machine.input = input;
     }

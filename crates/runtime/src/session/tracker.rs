@@ -3,7 +3,7 @@
 //! *Invariant:* every input that was opened is told its end exactly once: that is how one call among many gets exactly its own
 //! outputs, and how nothing is lost in silence.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -44,6 +44,11 @@ pub trait Client<P: Payload>: Send + Sync {
 
     /// What has been handed over and not been looked at is not wanted any more; nobody waits in `output` after this.
     fn forget(&self);
+
+    /// Whether a stream is left in the middle: nodes may hold something of its inputs although they are done. Says so once.
+    fn is_left(&self) -> bool {
+        false
+    }
 
     /// Whether outputs may still wait to be looked at when their inputs are done.
     fn keeps_outputs(&self) -> bool {
@@ -92,6 +97,15 @@ impl<P: Payload> Clients<P> {
 
 fn address_of<P: Payload>(client: &Arc<dyn Client<P>>) -> *const () {
     Arc::as_ptr(client).cast()
+}
+
+/// The inputs of a client that nobody wants any more.
+#[derive(Default)]
+pub(crate) struct Abandoned {
+    /// Those under way.
+    pub(crate) inputs: HashSet<u64>,
+    /// Those among them that were wanted until now.
+    pub(crate) wanted_before: Vec<u64>,
 }
 
 struct Open<P: Payload> {
@@ -233,17 +247,19 @@ impl<P: Payload> Tracker<P> {
         Some(open)
     }
 
-    /// The inputs of a client are not wanted any more. Answers which are under way.
-    pub(crate) fn abandon(&self, client: &Arc<dyn Client<P>>) -> Vec<u64> {
+    /// The inputs of a client are not wanted any more.
+    pub(crate) fn abandon(&self, client: &Arc<dyn Client<P>>) -> Abandoned {
         let mut state = self.lock();
         let is_its = |open: &Open<P>| std::ptr::addr_eq(Arc::as_ptr(&open.client), Arc::as_ptr(client));
-        let inputs: Vec<u64> = state.open.iter().filter(|(_, open)| is_its(open)).map(|(&input, _)| input).collect();
-        for input in &inputs {
-            if let Some(open) = state.open.get_mut(input) {
-                open.error.get_or_insert(RunError::Cancelled);
+        let mut abandoned = Abandoned::default();
+        for (&input, open) in state.open.iter_mut().filter(|(_, open)| is_its(open)) {
+            abandoned.inputs.insert(input);
+            if open.error.is_none() {
+                open.error = Some(RunError::Cancelled);
+                abandoned.wanted_before.push(input);
             }
         }
-        inputs
+        abandoned
     }
 
     /// Take all inputs out that are under way; their clients are told nothing yet.

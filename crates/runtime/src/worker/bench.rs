@@ -1,6 +1,6 @@
 //! The nodes of a worker at work: items come in, outputs go out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,6 +47,11 @@ pub(super) struct Bench<P: Payload> {
     snapshot_every: Option<usize>,
     /// Items of a batch of which more come.
     batch: Vec<Arrived>,
+    /// Items that were dropped before they were begun.
+    skipped: HashSet<u64>,
+    /// The item that the nodes were given last, and the last of which they hold nothing.
+    last_taken: u64,
+    forgotten: u64,
     /// Items since the last snapshot.
     done_since: usize,
     at_work: Arc<AtWork>,
@@ -71,6 +76,9 @@ impl<P: Payload> Bench<P> {
             page,
             steps,
             batch: Vec::new(),
+            skipped: HashSet::new(),
+            last_taken: 0,
+            forgotten: 0,
             done_since: 0,
             at_work: Arc::default(),
             has_lost_its_way: false,
@@ -114,6 +122,8 @@ impl<P: Payload> Bench<P> {
         while !self.out.orders.is_closing() {
             if let Some(interruption) = self.out.orders.interruption() {
                 self.leave_off(interruption);
+                // The order to close may have come meanwhile, and its nudge is used up.
+                continue;
             }
             let mut next = self.out.link.next_read()?;
             if next.is_some() && answered.elapsed() >= LONGEST_DELAY {
@@ -142,16 +152,21 @@ impl<P: Payload> Bench<P> {
     }
 
     fn take(&mut self, received: Received) {
+        let is_work = matches!(received.head.kind, Kind::Item | Kind::Flush);
+        self.out.orders.take_in_hand(if is_work { received.head.number } else { 0 });
         self.page.take_in_hand(received.head.number, self.is_timed && received.head.kind == Kind::Item);
         self.see_to(received);
         self.page.put_down();
+        self.out.orders.take_in_hand(0);
     }
 
     fn see_to(&mut self, received: Received) {
         let Received { head, letter, .. } = received;
         match head.kind {
             Kind::Restore => self.restore(usize::from(head.node), letter),
+            Kind::Forget => self.forget(head.number),
             _ if self.out.orders.is_stale(head.number) => self.batch.clear(),
+            _ if self.out.orders.is_dropped(head.number) => drop(self.skipped.insert(head.number)),
             Kind::Item if head.extra > 0 => {
                 self.batch.push(letter);
                 if !head.has_more {
@@ -172,9 +187,26 @@ impl<P: Payload> Bench<P> {
         }
     }
 
+    /// An item is not wanted any more, or all so far are not: nothing of them may come out with later ones.
+    fn forget(&mut self, number: u64) {
+        self.out.orders.forget_dropped(number);
+        let in_flight = self.at_work.end_early.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+        if let Some(end_early) = in_flight {
+            return end_early();
+        }
+        let is_held = number == 0 || number > self.forgotten;
+        if !self.skipped.remove(&number) && is_held {
+            // What fails then, fails for nobody.
+            self.machine.forget_items();
+            self.forgotten = self.last_taken;
+            self.out.came_back(None);
+        }
+    }
+
     /// Take one item through the nodes, or flush them.
     fn work_on(&mut self, head: Head, item: Option<P>) {
         self.machine.input = head.number;
+        self.last_taken = head.number;
         let phase = if item.is_some() { Phase::Process } else { Phase::Flush };
         let out = self.out.clone();
         let mut sink = Answer { out: &out, head, held: None };
@@ -202,6 +234,10 @@ impl<P: Payload> Bench<P> {
         };
         // What is left of it must not meet the next item; what fails then, fails for nobody.
         self.machine.abandon();
+        if self.out.orders.is_dropped(head.number) {
+            self.machine.forget_items();
+            self.forgotten = head.number;
+        }
         if let Some((node, phase, fault)) = failed
             && !head.is_replay
         {

@@ -47,14 +47,21 @@ impl<P: Payload> Remote<P> {
         Ok(self.read_own_answer(&line, number))
     }
 
-    /// Stop waiting for an answer. The worker goes on; nobody wants what comes.
+    /// Stop waiting for an answer. The worker is told; nobody wants what comes.
     fn leave(&self, number: u64, order: P::Fault) -> Result<Outputs<P>, P::Fault> {
         let mut state = self.lock();
         let pending = state.pending.remove(&number);
+        let line = state.line.clone().filter(|_| pending.is_some());
+        if let Some(line) = &line {
+            line.post_drop(number);
+        }
         state.direct_answer = None;
         self.stop_reading(&mut state);
         drop(state);
         drop(pending);
+        if let Some(line) = line {
+            P::wait(|| line.control.flush()).ok();
+        }
         Err(order)
     }
 

@@ -42,7 +42,7 @@ pub use self::memory::{OwnBytes, View};
 pub use self::node::remote_nodes;
 pub(crate) use self::page::Page;
 pub use self::process::TELL_STACKS;
-pub use self::serve::{LeaveFork, Notes, Opened, Workplace, serve};
+pub use self::serve::{IsStill, LeaveFork, Notes, Opened, Workplace, serve};
 use crate::{CancelFlag, Payload, Phase};
 
 /// Takes items of one kind from one process to another. One for all workers of a session; called on any thread.

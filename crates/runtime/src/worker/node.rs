@@ -41,6 +41,16 @@ struct RemoteNode<P: Payload> {
 }
 
 impl<P: Payload> RemoteNode<P> {
+    /// What drops a job. It does not hold the worker: a job that never ends would else hold it for ever.
+    fn end_early(&self, number: u64) -> EndEarly {
+        let remote = Arc::downgrade(&self.remote);
+        Box::new(move || {
+            if let Some(remote) = remote.upgrade() {
+                remote.drop_job(number);
+            }
+        })
+    }
+
     fn take_fault(&self) -> Result<(), P::Fault> {
         let (fault, loss) = {
             let mut state = self.remote.lock();
@@ -174,14 +184,13 @@ impl<P: Payload> Node<P> for RemoteNode<P> {
     }
 
     fn start(&mut self, item: P, done: Done<P>) -> Option<EndEarly> {
-        self.remote.begin([(Job::Item(item), Reply::Whole(done))]);
-        None
+        let numbers = self.remote.begin([(Job::Item(item), Reply::Whole(done))]);
+        numbers.first().map(|&number| self.end_early(number))
     }
 
     fn start_all(&mut self, starts: Vec<Start<P>>) -> Vec<Option<EndEarly>> {
-        let nothing = starts.iter().map(|_| None).collect();
-        self.remote.begin(starts.into_iter().map(|start| (Job::Item(start.item), Reply::Whole(start.done))));
-        nothing
+        let jobs = starts.into_iter().map(|start| (Job::Item(start.item), Reply::Whole(start.done)));
+        self.remote.begin(jobs).into_iter().map(|number| Some(self.end_early(number))).collect()
     }
 
     fn flush(&mut self) -> Result<Outputs<P>, P::Fault> {
@@ -254,6 +263,10 @@ impl<P: Payload> Drop for RemoteNode<P> {
 impl<P: Payload> Elsewhere for Remote<P> {
     fn interrupt(&self) {
         Self::interrupt(self);
+    }
+
+    fn forget_items(&self) {
+        Self::forget_items(self);
     }
 
     fn hand_over(&self) {

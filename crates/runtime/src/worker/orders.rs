@@ -1,9 +1,10 @@
 //! What a worker must hear although its nodes are at work: orders of the parent, and the parent's death.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
@@ -11,6 +12,7 @@ use rustix::process::{Pid, Signal};
 
 use super::link::{Link, Transport};
 use super::remote::timespec;
+use super::serve::IsStill;
 use super::wire::Kind;
 use crate::CancelFlag;
 
@@ -20,6 +22,13 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Nodes that have just begun to wait are told as often not to.
 const AGAIN: Duration = Duration::from_millis(2);
 
+/// How the nodes of a worker are stopped, see [`super::Workplace`].
+pub(super) struct Stops {
+    pub(super) stop_waiting: Box<dyn Fn() + Send + Sync>,
+    pub(super) cancel_wait: Box<dyn Fn(IsStill) + Send + Sync>,
+    pub(super) break_off: Box<dyn Fn() + Send + Sync>,
+}
+
 /// The orders as they stand.
 pub(super) struct Orders {
     /// The number of the last interruption that was ordered, and the last that was obeyed.
@@ -27,6 +36,11 @@ pub(super) struct Orders {
     obeyed: AtomicU64,
     /// Items below this number are not wanted any more.
     stale_below: AtomicU64,
+    /// The item in hand, or 0.
+    in_hand: AtomicU64,
+    /// Items that are not wanted any more, until their `Forget` has come.
+    dropped: Mutex<BTreeSet<u64>>,
+    has_dropped: AtomicBool,
     is_closing: AtomicBool,
     is_over: AtomicBool,
     /// Set while nodes should not wait.
@@ -41,6 +55,9 @@ impl Orders {
             interruption: AtomicU64::new(0),
             obeyed: AtomicU64::new(0),
             stale_below: AtomicU64::new(0),
+            in_hand: AtomicU64::new(0),
+            dropped: Mutex::default(),
+            has_dropped: AtomicBool::new(false),
             is_closing: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
             stop,
@@ -67,8 +84,41 @@ impl Orders {
         self.obeyed.store(interruption, Ordering::Release);
     }
 
+    /// Whether an item came before an interruption.
     pub(super) fn is_stale(&self, number: u64) -> bool {
         number < self.stale_below.load(Ordering::Acquire)
+    }
+
+    /// Whether an item was dropped, which costs nothing where none was.
+    pub(super) fn is_dropped(&self, number: u64) -> bool {
+        self.has_dropped.load(Ordering::SeqCst) && self.lock_dropped().contains(&number)
+    }
+
+    /// Nothing more comes of a dropped item.
+    pub(super) fn forget_dropped(&self, number: u64) {
+        let mut dropped = self.lock_dropped();
+        dropped.remove(&number);
+        self.has_dropped.store(!dropped.is_empty(), Ordering::SeqCst);
+    }
+
+    /// The nodes are at this item from now on; 0 for none.
+    pub(super) fn take_in_hand(&self, number: u64) {
+        self.in_hand.store(number, Ordering::SeqCst);
+    }
+
+    fn drop_item(&self, number: u64) {
+        self.lock_dropped().insert(number);
+        self.has_dropped.store(true, Ordering::SeqCst);
+    }
+
+    /// The item in hand, if it was dropped.
+    fn dropped_in_hand(&self) -> Option<u64> {
+        let number = self.in_hand.load(Ordering::SeqCst);
+        (number > 0 && self.is_dropped(number)).then_some(number)
+    }
+
+    fn lock_dropped(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.dropped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The nodes are cleaned up.
@@ -102,9 +152,11 @@ impl Orders {
     }
 
     /// Hear the parent's orders, for as long as it lives.
-    pub(super) fn listen(&self, control: &Link, stop_waiting: &(dyn Fn() + Sync), break_off: &(dyn Fn() + Sync)) {
+    pub(super) fn listen(self: &Arc<Self>, control: &Link, stops: &Stops) {
+        let mut again = AGAIN;
         loop {
             match control.next() {
+                Ok(Some(received)) if received.head.kind == Kind::Drop => self.drop_item(received.head.number),
                 Ok(Some(received)) => {
                     let must_break_off = received.head.kind == Kind::Close && received.head.extra > 0;
                     match received.head.kind {
@@ -119,15 +171,21 @@ impl Orders {
                     self.wake();
                     // From now on no other call begins.
                     if must_break_off {
-                        break_off();
+                        (stops.break_off)();
                     }
                 }
                 Ok(None) => {
-                    let patience = self.must_stop().then(|| timespec(AGAIN));
+                    let dropped = self.dropped_in_hand();
+                    if let Some(number) = dropped {
+                        let orders = Arc::clone(self);
+                        (stops.cancel_wait)(Box::new(move || orders.dropped_in_hand() == Some(number)));
+                    }
+                    again = if dropped.is_some() { again.saturating_mul(2).min(LOOK) } else { AGAIN };
+                    let patience = (dropped.is_some() || self.must_stop()).then(|| timespec(again));
                     let mut fds = [PollFd::from_borrowed_fd(control.as_fd(), PollFlags::IN)];
                     rustix::event::poll(&mut fds, patience.as_ref()).ok();
                     if self.must_stop() {
-                        stop_waiting();
+                        (stops.stop_waiting)();
                     }
                 }
                 Err(_) => return,

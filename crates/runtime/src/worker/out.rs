@@ -147,7 +147,8 @@ impl<P: Payload> Sink<P> for Answer<'_, P> {
     }
 
     fn is_wanted(&mut self) -> bool {
-        !self.out.orders.is_stale(self.head.number)
+        let orders = &self.out.orders;
+        !orders.is_stale(self.head.number) && !orders.is_dropped(self.head.number)
     }
 
     fn before_wait(&mut self) {

@@ -34,6 +34,15 @@ pub(crate) struct Line {
     pub(crate) page: Page,
 }
 
+impl Line {
+    /// Let the worker know that a job that was sent is not wanted any more: at once, and once more behind the job itself, because it may
+    /// have begun by then.
+    pub(super) fn post_drop(&self, number: u64) {
+        self.control.post(Head::new(Kind::Drop, number), self.control.letter());
+        self.link.post(Head::new(Kind::Forget, number), self.link.letter());
+    }
+}
+
 /// What a worker is asked to do.
 pub(crate) enum Job<P> {
     Item(P),
@@ -210,8 +219,9 @@ impl<P: Payload> Remote<P> {
         }
     }
 
-    /// Begin with jobs; each reply is told when its job is done. Never waits for the worker.
-    pub(crate) fn begin(&self, jobs: impl IntoIterator<Item = (Job<P>, Reply<P>)>) {
+    /// Begin with jobs; each reply is told when its job is done. Never waits for the worker. Returns the number of each job, for
+    /// [`Remote::drop_job`]; 0 for one that was not begun.
+    pub(crate) fn begin(&self, jobs: impl IntoIterator<Item = (Job<P>, Reply<P>)>) -> Vec<u64> {
         let mut jobs: Vec<_> = jobs.into_iter().map(|(job, reply)| (Arc::new(job), reply)).collect();
         let mut refused = Vec::new();
         loop {
@@ -226,28 +236,64 @@ impl<P: Payload> Remote<P> {
                 let loss = state.loss.clone();
                 drop(state);
                 let loss = loss.unwrap_or_else(|| self.has_closed());
-                return jobs.into_iter().for_each(|(_, reply)| reply.fail(self, self.border.lost(&loss)));
+                let numbers = vec![0; jobs.len()];
+                for (_, reply) in jobs {
+                    reply.fail(self, self.border.lost(&loss));
+                }
+                return numbers;
             }
             let line_now = if state.life == Life::Up { state.line.as_ref() } else { None };
             if line_now.map(Arc::as_ptr) != line.as_ref().map(Arc::as_ptr) {
                 // It came up, or was lost, while the letters were written.
                 continue;
             }
+            let mut numbers = Vec::with_capacity(jobs.len());
             for ((job, reply), letters) in jobs.drain(..).zip(written) {
-                match letters {
-                    Ok(letters) => {
-                        state.enter(line.as_deref(), Pending::new(job, reply, self.moment()), letters);
-                    }
+                numbers.push(match letters {
+                    Ok(letters) => state.enter(line.as_deref(), Pending::new(job, reply, self.moment()), letters),
                     // What it refers to is not let go of under the lock.
-                    Err(fault) => refused.push((job, reply, fault)),
-                }
+                    Err(fault) => {
+                        refused.push((job, reply, fault));
+                        0
+                    }
+                });
             }
             let must_wake = state.reader == Reader::Nobody && !state.pending.is_empty();
             drop(state);
             if must_wake {
                 self.wake_keeper();
             }
-            return refused.into_iter().for_each(|(_, reply, fault)| reply.fail(self, fault));
+            for (_, reply, fault) in refused {
+                reply.fail(self, fault);
+            }
+            return numbers;
+        }
+    }
+
+    /// Nobody wants what comes of a job any more: its reply is told so, and the worker is asked to leave it.
+    pub(crate) fn drop_job(&self, number: u64) {
+        let (line, pending) = {
+            let mut state = self.lock();
+            let Some(pending) = state.pending.remove(&number) else { return };
+            let line = state.line.clone().filter(|_| pending.is_sent);
+            if let Some(line) = &line {
+                line.post_drop(number);
+            }
+            (line, pending)
+        };
+        if let Some(line) = line {
+            line.control.flush().ok();
+        }
+        pending.reply.give_up(self);
+        // It writes what goes by the other socket.
+        self.wake_keeper();
+    }
+
+    /// What the nodes hold of the items so far must not come out with later ones.
+    pub(crate) fn forget_items(&self) {
+        let state = self.lock();
+        if let Some(line) = &state.line {
+            line.link.post(Head::new(Kind::Forget, 0), line.link.letter());
         }
     }
 
@@ -302,7 +348,7 @@ impl<P: Payload> Remote<P> {
 
 impl<P: Payload> State<P> {
     /// A job is under way: sent, if there are letters.
-    fn enter(&mut self, line: Option<&Line>, pending: Pending<P>, letters: Option<Vec<Letter<'_>>>) {
+    fn enter(&mut self, line: Option<&Line>, pending: Pending<P>, letters: Option<Vec<Letter<'_>>>) -> u64 {
         let number = self.next_number;
         self.next_number += 1;
         let is_sent = letters.is_some();
@@ -310,6 +356,7 @@ impl<P: Payload> State<P> {
             send(line, number, &pending.job, letters, false);
         }
         self.pending.insert(number, Pending { is_sent, ..pending });
+        number
     }
 }
 

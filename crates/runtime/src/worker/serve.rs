@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags};
 
 use super::bench::Bench;
 use super::link::{Link, Received, Transport};
-use super::orders::{Orders, watch_parent};
+use super::orders::{Orders, Stops, watch_parent};
 use super::out::Out;
 use super::page::Page;
 use super::wire::{Head, Kind, Wishes};
@@ -29,6 +29,13 @@ pub trait Workplace<P: Payload> {
     /// until they have come back.
     fn stop_waiting(&self) -> Box<dyn Fn() + Send + Sync>;
 
+    /// Cancels what the thread of the nodes waits for, because its item was dropped. Asked for once, on that thread; called on another one,
+    /// and again until the nodes have come back. What it waits for must be found out before [`IsStill`] is asked, so that no other item is
+    /// hit.
+    fn cancel_wait(&self) -> Box<dyn Fn(IsStill) + Send + Sync> {
+        Box::new(|_| {})
+    }
+
     /// Breaks off the call under way, if it can. Asked for once, as [`Workplace::stop_waiting`] is; called on another thread.
     fn break_off(&self) -> Box<dyn Fn() + Send + Sync> {
         Box::new(|| {})
@@ -42,6 +49,9 @@ pub trait Workplace<P: Payload> {
         Arc::new(|_| {})
     }
 }
+
+/// Whether the dropped item is still the one in hand.
+pub type IsStill = Box<dyn Fn() -> bool + Send>;
 
 /// Ends the process if it is a fork of the worker, with what the node failed with, if it did.
 pub type LeaveFork<P> = Arc<dyn Fn(Option<&<P as Payload>::Fault>) + Send + Sync>;
@@ -106,9 +116,10 @@ pub fn serve<P: Payload>(
             return link.flush();
         }
     };
-    let (stop_waiting, break_off) = (workplace.stop_waiting(), workplace.break_off());
+    let (stop_waiting, cancel_wait) = (workplace.stop_waiting(), workplace.cancel_wait());
+    let stops = Stops { stop_waiting, cancel_wait, break_off: workplace.break_off() };
     let (listening, heard) = (Arc::clone(&orders), Arc::clone(&control));
-    spawn("orders", move || P::live(|| listening.listen(&heard, &*stop_waiting, &*break_off)))?;
+    spawn("orders", move || P::live(|| listening.listen(&heard, &stops)))?;
     let machine = Machine::new(&plan, 0, nodes, workplace.stop_flag());
     let mut bench = Bench::new(&plan, machine, Page::open(&page)?, Wishes::of(hello.head), out);
     if !bench.make_ready()? {

@@ -47,9 +47,14 @@ pub(crate) enum Kind {
     CleanedUp,
     /// By the control socket, from the worker: a note.
     Note,
+    /// By the control socket, to the worker: the item of this number is not wanted any more.
+    Drop,
+    /// To the worker, behind the items before it: what its nodes hold of the item of this number is not to come out with later ones, nor
+    /// what they hold of any, if the number is 0.
+    Forget,
 }
 
-const KINDS: [Kind; 17] = [
+const KINDS: [Kind; 19] = [
     Kind::Segment,
     Kind::Closed,
     Kind::Hello,
@@ -67,6 +72,8 @@ const KINDS: [Kind; 17] = [
     Kind::Close,
     Kind::CleanedUp,
     Kind::Note,
+    Kind::Drop,
+    Kind::Forget,
 ];
 
 /// The head of a frame.

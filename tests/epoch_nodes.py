@@ -1,0 +1,104 @@
+"""Nodes of every kind, for tests of who gets which outputs. Workers import this, too."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from remotemedia import with_options
+
+__all__ = ["KINDS", "Item", "answer_to", "node_of"]
+
+Item = tuple[str, int]
+"""Who has put it in, and its number. A negative number fails."""
+
+
+def check(item: Item) -> Item:
+    if item[1] < 0:
+        raise ValueError(item)
+    return item
+
+
+class Plain:
+    def process(self, item):
+        return check(item)
+
+
+class Generating:
+    def process(self, item):
+        for part in range(3):
+            yield (*item, part)
+        check(item)
+
+
+class Awaiting:
+    async def process(self, item):
+        await asyncio.sleep(0)
+        await asyncio.sleep(0.0002)
+        return check(item)
+
+
+class AsyncGenerating:
+    async def process(self, item):
+        for part in range(3):
+            await asyncio.sleep(0)
+            yield (*item, part)
+        check(item)
+
+
+class Streaming:
+    is_streaming = True
+
+    async def process(self, items):
+        async for item in items:
+            for part in range(3):
+                await asyncio.sleep(0)
+                yield (*item, part)
+            check(item)
+
+
+class Pairs:
+    """Holds an item until the next one comes."""
+
+    is_streaming = True
+
+    async def process(self, items):
+        held = None
+        async for item in items:
+            if held is not None:
+                yield held, item
+            held = item
+
+
+class Batching:
+    def process(self, items):
+        return list(items)
+
+
+KINDS: dict[str, Any] = {
+    "def": Plain,
+    "generator": Generating,
+    "coroutine": Awaiting,
+    "async generator": AsyncGenerating,
+    "streaming": Streaming,
+    "batch": lambda: with_options(Batching(), batch=2),
+    "concurrency": lambda: with_options(Awaiting(), concurrency=4),
+    "concurrent generator": lambda: with_options(AsyncGenerating(), concurrency=4),
+}
+
+
+def node_of(kind: str) -> Any:
+    return KINDS[kind]()
+
+
+def answer_to(kind: str, item: Item) -> Any:
+    """What `call` returns for an item."""
+    return outputs_of(kind, item) if kind in PARTED else item
+
+
+def outputs_of(kind: str, item: Item) -> list[Any]:
+    """The outputs of an item."""
+    return [(*item, part) for part in range(3)] if kind in PARTED else [item]
+
+
+PARTED = {"generator", "async generator", "streaming", "concurrent generator"}
