@@ -68,7 +68,12 @@ class Bridge:
         return self._wait(awaitable, can_be_cancelled=True, timeout=timeout)
 
     def wait_to_the_end(self, awaitable: Awaitable[Any]) -> Any:
-        """Block this thread until the awaitable has ended, also when the run is cancelled: clean-up work."""
+        """Block this thread until the awaitable has ended, also when the run is cancelled: clean-up work.
+
+        Where the caller's loop does not run any more, it is awaited on a loop of its own.
+        """
+        if self._is_loop_gone():
+            return _run_alone(awaitable)
         return self._wait(awaitable, can_be_cancelled=False, timeout=None)
 
     def start(self, awaitable: Awaitable[Any], done: Done, timeout: float | None) -> Callable[[], object]:
@@ -116,7 +121,10 @@ class Bridge:
     def cancel(self) -> None:
         """Cancel what is awaited now and what would be awaited from now on. Called from any thread."""
         self._is_cancelled = True
-        self._on_loop(self._cancel_current)
+        if self._is_loop_gone():
+            self._give_up()
+        else:
+            self._on_loop(self._cancel_current)
 
     def close(self) -> None:
         """End the bridge's own loop and its thread; the caller's loop is left alone."""
@@ -140,6 +148,9 @@ class Bridge:
 
         def start() -> None:
             nonlocal has_begun
+            if answer.is_given:
+                # The loop had stopped, and runs again when nobody waits any more.
+                return
             has_begun = True
             try:
                 task = begin(answer)
@@ -161,6 +172,8 @@ class Bridge:
         try:
             self._answers[thread_id] = answer
             self._on_loop(start)
+            if self._is_loop_gone():
+                self._give_up()
             self._wait_for(answer)
         except BaseException:
             # Ctrl-C in the main thread: the coroutine is told, and has ended before we go on.
@@ -173,9 +186,18 @@ class Bridge:
 
     def _wait_for(self, answer: Answer) -> None:
         while not answer.comes_within(_LOOK_SECS):
-            # A loop may close with what it was to do undone.
-            if self._loop.is_closed():
+            # A loop may end with what it was to do undone.
+            if self._is_loop_gone():
                 self._give_up()
+
+    def _is_loop_gone(self) -> bool:
+        """Whether nothing on the loop goes on any more.
+
+        One that has stopped may run again, with which a run that is to end can't reckon.
+        """
+        if self._loop.is_closed():
+            return True
+        return self._is_cancelled and self._thread is None and not self._loop.is_running()
 
     def _wait(self, awaitable: Awaitable[Any], *, can_be_cancelled: bool, timeout: float | None) -> Any:
         context = contextvars.copy_context()
@@ -191,7 +213,7 @@ class Bridge:
         try:
             return self.ask(begin, can_be_cancelled=can_be_cancelled)
         finally:
-            if not has_begun or self._loop.is_closed():
+            if not has_begun or self.is_given_up:
                 # It got no further than the loop did.
                 _close(awaitable)
 
@@ -238,6 +260,9 @@ class Bridge:
 
     def _note_end(self, started: Started) -> None:
         """Those that end in the same turn of the loop are told of together, which wakes their thread once."""
+        if self.is_given_up:
+            started.tell()
+            return
         if not self._ended:
             try:
                 self._loop.call_soon(self._tell_ended)
@@ -268,13 +293,16 @@ class Bridge:
             self._give_up()
 
     def _give_up(self) -> None:
-        """The loop is closed, and nothing on it goes on any more: those who wait need not."""
+        """Nothing on the loop goes on any more: those who wait need not."""
         with self._giving_up:
             self.is_given_up = True
             begun = [started.task for started in self._started if started.task is not None]
             for task in [*self._tasks, *begun]:
                 task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - It is known.
                 _close(task.get_coro())
+                # For a loop that runs again.
+                with suppress(RuntimeError):
+                    task.cancel()
             self._tasks.clear()
             for answer in [*self._answers.values()]:
                 answer.give(None, asyncio.CancelledError())
@@ -378,8 +406,26 @@ def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
 def _end(awaitable: Awaitable[Any], give: Done, task: asyncio.Task[None]) -> None:
     # A task that was cancelled before it began has left it untouched, and Python would warn.
     _close(awaitable)
-    if task.cancelled():
+    # What it failed with has been given, or is of nobody's interest.
+    if task.cancelled() or task.exception() is not None:
         give(None, asyncio.CancelledError())
+
+
+def _run_alone(awaitable: Awaitable[Any]) -> Any:
+    """Await on this thread, on a loop that nobody else uses."""
+    if asyncio._get_running_loop() is not None:  # noqa: SLF001 - Documented; it does not raise.
+        bridge = Bridge(None)
+        try:
+            return bridge.wait_to_the_end(awaitable)
+        finally:
+            bridge.close()
+
+    async def wait() -> Any:
+        return await awaitable
+
+    # A factory, or the runner would take the place of the thread's own loop.
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        return runner.run(wait())
 
 
 def _close(awaitable: object) -> None:

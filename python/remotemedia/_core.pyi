@@ -47,6 +47,9 @@ class Call:
     def join(self) -> None:
         """Wait for the end of the thread, which has answered already."""
 
+    def ends_within(self, seconds: float) -> bool:
+        """Wait for the end of the thread for so long at the most; whether it has ended."""
+
 @final
 class Opener:
     """The opening of a session, from any thread."""

@@ -6,11 +6,13 @@ A run is awaited, and a cancelled one has cleaned up before it says so.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from remotemedia import _core
+from remotemedia import _core, _ending
 from remotemedia._failures import combine, throw
 from remotemedia._threads import forget
 
@@ -21,6 +23,9 @@ __all__ = ["run"]
 
 CLOSE_TIMEOUT_SECS = 10.0
 """How long a cancelled run may take to come to its end before it is left behind."""
+
+# What is under way, with the pipelines.
+_calls: dict[_core.Call, Graph] = {}
 
 
 async def run(
@@ -38,9 +43,11 @@ async def run(
     Returns:
         The outputs and, if wanted, the metrics.
     """
+    _ending.check_not_ending(f"a run of pipeline '{graph.name}'")
     loop = asyncio.get_running_loop()
     outcome = _Outcome(loop)
     call = _core.start(graph, feed, loop, outcome.deliver, enable_metrics)
+    _calls[call] = graph
     try:
         await outcome.future
     except asyncio.CancelledError as cancelled:
@@ -61,13 +68,30 @@ async def _stop(graph: Graph, call: _core.Call, outcome: _Outcome) -> None:
     if await outcome.wait_again(until=asyncio.get_running_loop().time() + CLOSE_TIMEOUT_SECS):
         _join(call)
     else:
+        _calls.pop(call, None)
         _tell_left_behind(graph, call)
 
 
 def _join(call: _core.Call) -> None:
     """Wait for the end of a thread."""
     call.join()
+    _calls.pop(call, None)
     forget(call.thread_id)
+
+
+def _end_calls() -> None:
+    """Stop the runs whose event loops go down with the program, so that their nodes are cleaned up."""
+    calls = [*_calls.items()]
+    for call, _ in calls:
+        call.cancel()
+    deadline = time.monotonic() + CLOSE_TIMEOUT_SECS
+    for call, graph in calls:
+        if not call.ends_within(max(0.0, deadline - time.monotonic())):
+            _tell_left_behind(graph, call)
+
+
+_ending.at_end(_end_calls)
+os.register_at_fork(after_in_child=_calls.clear)
 
 
 class _Outcome:

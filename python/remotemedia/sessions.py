@@ -5,12 +5,11 @@ A session initializes its nodes once and keeps them for all calls and streams un
 
 from __future__ import annotations
 
-import atexit
 import os
 import weakref
 from typing import TYPE_CHECKING, Any, Self
 
-from remotemedia import _reports
+from remotemedia import _ending, _reports
 from remotemedia._core import Opener, SessionCore
 from remotemedia._failures import combine, throw
 from remotemedia._streams import items_of
@@ -141,7 +140,9 @@ class _Closing(SessionCore):
         self.check_outside("close")
         self._is_closed = True
         _open_sessions.discard(self)
-        left_behind = self.shut_down(timeout)
+        # The end of the program must not cut a cleanup short.
+        with _ending.under_way(f"the closing of pipeline '{self._name}'", None):
+            left_behind = self.shut_down(timeout)
         if left_behind:
             node_id, item_index, _ = left_behind[0]
             texts = [_reports.left_behind(name, item, timeout, thread) for name, item, thread in left_behind]
@@ -289,7 +290,17 @@ def open_session(
     is_plain = all(
         classify(entry.node) == "plain" for entry in graph.entries if hasattr(entry.node, "process")
     )
-    return kind(graph, settings, opener, on_news).adopt(graph, settings, is_plain=is_plain)
+    try:
+        with _ending.under_way(f"the opening of pipeline '{graph.name}'", opener.cancel):
+            session = kind(graph, settings, opener, on_news).adopt(graph, settings, is_plain=is_plain)
+            if not _ending.is_ending():
+                return session
+            # The end of the program came too late for the opener to notice.
+            session.close_now(CLOSE_TIMEOUT_SECS)
+    except BaseException as error:
+        if not _ending.is_ending() or isinstance(error, Exception | KeyboardInterrupt | SystemExit):
+            raise
+    raise PipelineError(f"Pipeline '{graph.name}' was not opened, because the program is ending")
 
 
 def _outputs_of(stream: OutputStream) -> Iterator[Any]:
@@ -312,11 +323,13 @@ def close_after(session: _Closing, error: BaseException) -> None:
             throw(combined)
 
 
-@atexit.register
 def _close_all() -> None:
     """Sessions that are open when the interpreter ends are closed: their threads must not outlive it."""
     for session in list(_open_sessions):
         _close_quietly(session)
+
+
+_ending.at_end(_close_all)
 
 
 def _close_quietly(session: _Closing) -> None:

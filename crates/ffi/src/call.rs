@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -317,6 +317,22 @@ impl Call {
         if let Some(thread) = thread {
             // A panic of the thread has been answered as an error.
             detach(py, || drop(thread.join()));
+        }
+    }
+
+    /// Wait for the end of the thread for so many seconds at the most; whether it has ended.
+    fn ends_within(&self, py: Python<'_>, seconds: f64) -> PyResult<bool> {
+        let until = Instant::now() + Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        loop {
+            let has_ended = {
+                let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+                thread.as_ref().is_none_or(JoinHandle::is_finished)
+            };
+            if has_ended || Instant::now() >= until {
+                return Ok(has_ended);
+            }
+            detach(py, || std::thread::sleep(GLANCE));
+            py.check_signals()?;
         }
     }
 

@@ -1,0 +1,118 @@
+"""The end of the program: what is open is closed, what is under way is stopped and waited for, nothing new begins.
+
+All of it happens from `atexit`, while threads and the interpreter still work. Afterwards no thread of the engine
+runs user code, except one that did not come back in time.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from remotemedia import _reports
+from remotemedia.exceptions import PipelineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["at_end", "check_not_ending", "is_ending", "under_way"]
+
+TIMEOUT_SECS = 10.0
+"""How long what is under way may take to come to its end."""
+
+_logger = logging.getLogger("remotemedia")
+
+_at_end: list[Callable[[], object]] = []
+
+
+class _Works:
+    """What is under way, and what stops each of it."""
+
+    def __init__(self) -> None:
+        self.has_begun_to_end = False
+        self.under_way: dict[object, tuple[str, Callable[[], object] | None]] = {}
+        self.changed = threading.Condition()
+
+
+_works = _Works()
+
+
+def is_ending() -> bool:
+    """Whether the program ends, and nothing new may begin."""
+    return _works.has_begun_to_end or sys.is_finalizing()
+
+
+def check_not_ending(what: str) -> None:
+    """Refuse to begin what nobody would end.
+
+    Raises:
+        PipelineError: If the program ends.
+    """
+    if is_ending():
+        raise PipelineError(f"The program is ending, which is too late for {what}; do it before")
+
+
+def at_end(close: Callable[[], object]) -> None:
+    """Have something done when the program ends, after all that is under way has been told to stop."""
+    _at_end.append(close)
+
+
+@contextmanager
+def under_way(what: str, stop: Callable[[], object] | None) -> Iterator[None]:
+    """Let the end of the program stop this work, and wait for it.
+
+    Args:
+        what: Names the work where it does not come back.
+        stop: Tells the work to end, from another thread. `None` for what is an end itself, which is never too late.
+
+    Raises:
+        PipelineError: If the program ends already.
+    """
+    key = object()
+    with _works.changed:
+        if stop is not None:
+            check_not_ending(what)
+        _works.under_way[key] = (what, stop)
+    try:
+        yield
+    finally:
+        with _works.changed:
+            _works.under_way.pop(key, None)
+            _works.changed.notify_all()
+
+
+@atexit.register
+def _end() -> None:
+    with _works.changed:
+        _works.has_begun_to_end = True
+        begun = list(_works.under_way.values())
+    for end in [*(stop for _, stop in begun if stop is not None), *_at_end]:
+        try:
+            end()
+        except Exception as failure:  # noqa: BLE001 - Nobody is left to raise to.
+            _reports.set_aside(failure)
+    _wait_until(time.monotonic() + TIMEOUT_SECS)
+
+
+def _wait_until(deadline: float) -> None:
+    with _works.changed:
+        while _works.under_way:
+            if not _works.changed.wait(deadline - time.monotonic()) and time.monotonic() >= deadline:
+                left = ", ".join(what for what, _ in _works.under_way.values())
+                _logger.error("the program ended without %s, which did not come back within %g s", left, TIMEOUT_SECS)
+                return
+
+
+def _be_fork() -> None:
+    """What was under way is the parent's."""
+    global _works  # noqa: PLW0603 - Its lock may be held by a thread that is not here.
+    _works = _Works()
+
+
+os.register_at_fork(after_in_child=_be_fork)
