@@ -206,9 +206,10 @@ fn through_session(
         session.break_off();
     }
     let stop_waiting = || drop(attach(|py| control.bridge.cancel(py)));
+    let began = Instant::now();
     let Closed { cleanups, metrics, left_behind } = detach(py, || session.close(CLOSE_TIMEOUT, &stop_waiting));
     for stall in left_behind {
-        log::left_behind(&stall, CLOSE_TIMEOUT);
+        log::left_behind(&stall, began.elapsed().min(CLOSE_TIMEOUT));
     }
     match outcome {
         Ok(()) if cleanups.is_empty() => Ok(metrics),
@@ -275,15 +276,13 @@ fn feed_session(
         }
         match detach(py, || outbox.next(if has_room && !is_ended { Duration::ZERO } else { LOOK })) {
             Next::Output(output) => sink.accept(output).map_err(RunError::Sink)?,
-            Next::Nothing => {
-                if is_ended {
-                    feed.note_done(given.saturating_sub(outbox.load() as u64));
-                }
-                py.check_signals().map_err(RunError::Feed)?;
-            }
+            Next::Nothing if is_ended => feed.note_done(given.saturating_sub(outbox.load() as u64)),
+            Next::Nothing => {}
             Next::End => return Ok(()),
             Next::Failed(error) => return Err(error),
         }
+        // After an output too: they may come faster than this thread ever waits.
+        py.check_signals().map_err(RunError::Feed)?;
     }
 }
 

@@ -222,6 +222,8 @@ impl Feed<Object> for InputFeed<'_> {
         attach(|py| {
             // What is there already needs no release of the interpreter.
             let mut next = self.feed.next(Duration::ZERO);
+            // Endless input may go through nodes without a line of Python.
+            py.check_signals()?;
             loop {
                 match next {
                     Next::Item(value) => return self.give(py, &value).map(Some),

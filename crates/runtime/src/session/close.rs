@@ -5,24 +5,23 @@ use std::sync::PoisonError;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
+use super::deadline::Deadline;
 use super::stage::{Stage, Unit};
 use super::tasks::{Outcome, Patience};
 use super::threads::{Panic, Role};
 use super::{Closed, Session, Stall, watch};
 use crate::machine::Machine;
 use crate::progress::Progress;
-use crate::{NodeFailure, Payload, RunError};
+use crate::{NodeFailure, Payload, Phase, RunError};
 
 /// How often a session that closes looks whether what was under way has ended.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// As long has a node to clean up when others have used up the time of the close.
-const GRACE: Duration = Duration::from_secs(1);
-
 impl<P: Payload> Session<P> {
     /// Stop, clean up and end all threads, within `timeout`. What does not come back in time is named and left behind.
     ///
-    /// `stop_waiting` is called when nodes should be stopped from waiting.
+    /// `stop_waiting` is called when nodes should be stopped from waiting. An order to this thread to stop, such as a second Ctrl-C, ends
+    /// the time at once, and is among the failures.
     ///
     /// # Panics
     /// If a node did, on a thread of the session.
@@ -35,34 +34,42 @@ impl<P: Payload> Session<P> {
     }
 
     pub(super) fn end(&self, timeout: Duration, stop_waiting: &dyn Fn()) -> (Closed<P::Fault>, Option<Panic>) {
-        let deadline = Instant::now() + timeout;
-        for elsewhere in
-            self.core.stages.iter().flat_map(|stage| &stage.units).filter_map(|unit| unit.elsewhere.as_ref())
-        {
-            elsewhere.end_by(deadline);
-        }
+        let planned = Instant::now() + timeout;
+        self.end_workers(planned);
+        let end_workers = || self.end_workers(Instant::now());
+        let mut deadline = Deadline::at(planned, &end_workers);
         self.stop(stop_waiting);
         if let Some(watch) = self.watch.lock().unwrap_or_else(PoisonError::into_inner).take() {
             P::wait(|| watch.end());
         }
-        let busy = P::wait(|| self.threads.wait_until_idle(deadline));
-        self.wait_for_started(deadline, stop_waiting);
+        let busy = P::wait(|| self.threads.wait_until_idle(&mut deadline));
+        self.wait_for_started(&mut deadline, stop_waiting);
         let mut end = End { deadline, busy: Vec::new(), left_behind: Vec::new(), cleanups: Vec::new(), panic: None };
         for thread in busy {
-            self.leave_behind(thread, deadline, &mut end);
+            self.leave_behind(thread, &mut end);
         }
         self.abandon_all(&mut end);
-        self.clean_up(deadline, &mut end);
+        self.clean_up(&mut end);
         self.core.close_tasks();
-        let joined = P::wait(|| self.threads.join(deadline + GRACE, &end.busy));
-        let End { left_behind, cleanups, panic, .. } = end;
+        end.deadline.grant_grace();
+        let joined = P::wait(|| self.threads.join(&mut end.deadline, &end.busy));
+        let End { deadline, left_behind, mut cleanups, panic, .. } = end;
+        if let Some(fault) = deadline.order() {
+            let node_id = left_behind.first().map_or_else(String::new, |stall| stall.node_id.clone());
+            cleanups.push(NodeFailure { node_id, item_index: None, phase: Phase::Cleanup, fault });
+        }
         (Closed { cleanups, left_behind, metrics: self.metrics() }, panic.or(joined))
     }
 
+    fn end_workers(&self, deadline: Instant) {
+        let units = self.core.stages.iter().flat_map(|stage| &stage.units);
+        units.filter_map(|unit| unit.elsewhere.as_ref()).for_each(|elsewhere| elsewhere.end_by(deadline));
+    }
+
     /// Wait for items that are under way without a thread: their node must not be cleaned up before.
-    fn wait_for_started(&self, deadline: Instant, stop_waiting: &dyn Fn()) {
+    fn wait_for_started(&self, deadline: &mut Deadline<'_, P>, stop_waiting: &dyn Fn()) {
         for stage in &self.core.stages {
-            while !stage.lock_started().is_empty() && Instant::now() < deadline {
+            while !stage.lock_started().is_empty() && !deadline.is_over() {
                 stop_waiting();
                 std::thread::sleep(LOOK);
             }
@@ -111,19 +118,18 @@ impl<P: Payload> Session<P> {
     }
 
     /// A thread does not come back in time.
-    fn leave_behind(&self, thread: Busy, deadline: Instant, end: &mut End<P>) {
+    fn leave_behind(&self, thread: Busy, end: &mut End<'_, P>) {
         for stall in self.stalls_of(thread.0) {
             if !end.left_behind.contains(&stall) {
                 end.left_behind.push(stall);
             }
         }
         end.busy.push(thread);
-        // The others are not to suffer for the time that it has used up.
-        end.deadline = deadline + GRACE;
+        end.deadline.grant_grace();
     }
 
     /// Drop what the nodes are in the middle of.
-    fn abandon_all(&self, end: &mut End<P>) {
+    fn abandon_all(&self, end: &mut End<'_, P>) {
         for place in self.core.replicas() {
             let abandon = |unit: &Unit<P>, machine: &mut Machine<P>| {
                 let failed = unit.enter(machine, Machine::abandon).into_iter();
@@ -135,7 +141,7 @@ impl<P: Payload> Session<P> {
         }
     }
 
-    fn clean_up(&self, deadline: Instant, end: &mut End<P>) {
+    fn clean_up(&self, end: &mut End<'_, P>) {
         let owed = std::mem::take(&mut *self.owed.lock().unwrap_or_else(PoisonError::into_inner));
         for (stage, unit, node) in owed.into_iter().rev() {
             let is_source = node == 0 && stage == self.core.plan.stage_of(0) && self.core.source_tasks.is_some();
@@ -151,7 +157,7 @@ impl<P: Payload> Session<P> {
                 end.cleanups.extend(outcome.err());
                 continue;
             }
-            self.leave_behind((stage, Role::Replica(unit)), deadline, end);
+            self.leave_behind((stage, Role::Replica(unit)), end);
             if is_source {
                 end.busy.push((stage, Role::Source));
             }
@@ -162,14 +168,13 @@ impl<P: Payload> Session<P> {
     fn in_idle_nodes<R: Send + 'static>(
         &self,
         (stage, unit): (usize, usize),
-        end: &mut End<P>,
+        end: &mut End<'_, P>,
         work: impl FnOnce(&Unit<P>, &mut Machine<P>) -> R + Send + 'static,
     ) -> Option<R> {
         if self.core.stages[stage].units[unit].elsewhere.is_none() && end.busy.contains(&(stage, Role::Replica(unit))) {
             return None;
         }
-        let deadline = end.deadline;
-        let mut goes_on = || Instant::now() < deadline;
+        let mut goes_on = || !end.deadline.is_over();
         let patience = Patience { interval: LOOK, goes_on: &mut goes_on };
         match self.core.in_nodes((stage, unit), patience, |_, unit, machine| work(unit, machine)) {
             Outcome::Done(Ok(result)) => Some(result),
@@ -183,8 +188,8 @@ impl<P: Payload> Session<P> {
 }
 
 /// What comes of a close.
-struct End<P: Payload> {
-    deadline: Instant,
+struct End<'a, P: Payload> {
+    deadline: Deadline<'a, P>,
     /// The threads that have not come back.
     busy: Vec<Busy>,
     left_behind: Vec<Stall>,

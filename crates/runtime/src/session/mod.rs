@@ -14,6 +14,7 @@ mod build;
 mod close;
 mod concurrent;
 mod core;
+mod deadline;
 mod direct;
 mod door;
 mod figures;

@@ -11,6 +11,7 @@ use std::time::Instant;
 use super::batches::run_batches;
 use super::concurrent::run_concurrent;
 use super::core::Core;
+use super::deadline::Deadline;
 use super::parallel::{run_forwarder, run_replica};
 use super::source;
 use super::stage::run_in_order;
@@ -90,19 +91,23 @@ impl Threads {
     }
 
     /// Wait until the threads do nothing any more but what others ask of them. Returns those that don't get there before the deadline.
-    pub(super) fn wait_until_idle(&self, deadline: Instant) -> Vec<(usize, Role)> {
+    pub(super) fn wait_until_idle<P: Payload>(&self, deadline: &mut Deadline<'_, P>) -> Vec<(usize, Role)> {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_busy = |running: &&Running| !running.is_idle.wait_until(deadline);
-        state.running.iter().filter(is_busy).map(|running| (running.stage, running.role)).collect()
+        let threads: Vec<_> =
+            state.running.iter().map(|thread| (Arc::clone(&thread.is_idle), thread.stage, thread.role)).collect();
+        drop(state);
+        let is_busy =
+            |(is_idle, stage, role): (Arc<Latch>, _, _)| (!deadline.wait_for(&is_idle)).then_some((stage, role));
+        threads.into_iter().filter_map(is_busy).collect()
     }
 
     /// Wait for the end of all threads but the busy ones, until the deadline. The others are left behind. Returns the first panic.
-    pub(super) fn join(&self, deadline: Instant, busy: &[(usize, Role)]) -> Option<Panic> {
+    pub(super) fn join<P: Payload>(&self, deadline: &mut Deadline<'_, P>, busy: &[(usize, Role)]) -> Option<Panic> {
         let running = std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).running);
         let mut panic = None;
         for Running { thread, has_ended, stage, role, .. } in running {
-            let deadline = if busy.contains(&(stage, role)) { Instant::now() } else { deadline };
-            if has_ended.wait_until(deadline) {
+            let is_busy = busy.contains(&(stage, role));
+            if if is_busy { has_ended.wait_until(Instant::now()) } else { deadline.wait_for(&has_ended) } {
                 panic = panic.or(thread.join().err());
             }
         }

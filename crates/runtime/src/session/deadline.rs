@@ -1,0 +1,67 @@
+//! How long a session that closes waits for what is under way.
+
+use std::time::{Duration, Instant};
+
+use super::watch::Latch;
+use crate::Payload;
+
+/// How often a thread that waits looks for an order to stop.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// As long has a node to clean up when others have used up the time of the close.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// The same after an order to stop.
+const HURRIED_GRACE: Duration = Duration::from_millis(100);
+
+/// Ends at a time, or at once when this thread is ordered to stop, as by a second Ctrl-C.
+pub(super) struct Deadline<'a, P: Payload> {
+    planned: Instant,
+    end: Instant,
+    next_look: Instant,
+    order: Option<P::Fault>,
+    /// Called at an order.
+    end_workers: &'a (dyn Fn() + Sync),
+}
+
+impl<'a, P: Payload> Deadline<'a, P> {
+    pub(super) fn at(planned: Instant, end_workers: &'a (dyn Fn() + Sync)) -> Self {
+        Self { planned, end: planned, next_look: Instant::now() + LOOK, order: None, end_workers }
+    }
+
+    /// Whether nothing should be waited for any more.
+    pub(super) fn is_over(&mut self) -> bool {
+        let now = Instant::now();
+        if now >= self.next_look {
+            self.next_look = now + LOOK;
+            if let Err(order) = P::check_orders() {
+                self.order.get_or_insert(order);
+                self.end = now;
+                (self.end_workers)();
+            }
+        }
+        now >= self.end
+    }
+
+    /// Wait for a latch; whether it opened in time.
+    pub(super) fn wait_for(&mut self, latch: &Latch) -> bool {
+        loop {
+            if latch.wait_until(self.end.min(self.next_look)) {
+                return true;
+            }
+            if self.is_over() {
+                return false;
+            }
+        }
+    }
+
+    /// Somebody has used up the time, for which the others are not to suffer.
+    pub(super) fn grant_grace(&mut self) {
+        self.end = if self.order.is_some() { Instant::now() + HURRIED_GRACE } else { self.planned + GRACE };
+    }
+
+    /// The order that ended it, if one did.
+    pub(super) fn order(self) -> Option<P::Fault> {
+        self.order
+    }
+}
