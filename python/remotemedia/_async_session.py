@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import functools
 import threading
 from typing import TYPE_CHECKING, Any
 
-from remotemedia import _reports
+from remotemedia import _ending, _reports
 from remotemedia._core import Opener
 from remotemedia._failures import combine, throw
 from remotemedia._streams import items_of
@@ -323,6 +322,7 @@ async def _in_thread(
         except BaseException as error:  # noqa: BLE001 - Raised by the one who waits.
             _on_loop(loop, functools.partial(answer.give, None, error))
 
+    second = _ending.SecondInterrupt()
     thread = threading.Thread(target=run, name="remotemedia-wait", daemon=True)
     thread.start()
     try:
@@ -330,7 +330,7 @@ async def _in_thread(
     except asyncio.CancelledError as cancelled:
         if when_cancelled is not None:
             when_cancelled()
-        if not await _comes_back(answer.future):
+        if second.has_come() or not await _comes_back(answer.future, second):
             _reports.abandoned(CLOSE_TIMEOUT_SECS, thread.ident or 0)
             # Nobody is left to hear of its failure.
             answer.future.add_done_callback(lambda future: future.exception())
@@ -344,13 +344,16 @@ async def _in_thread(
     return answer.future.result()
 
 
-async def _comes_back(future: asyncio.Future[Any]) -> bool:
+async def _comes_back(future: asyncio.Future[Any], second: _ending.SecondInterrupt) -> bool:
     """Wait for something that was told to end, whatever is cancelled meanwhile; whether it did in time."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + CLOSE_TIMEOUT_SECS
     while not future.done() and loop.time() < deadline:
-        with contextlib.suppress(asyncio.CancelledError):
+        try:
             await asyncio.wait([future], timeout=deadline - loop.time())
+        except asyncio.CancelledError:
+            if second.has_come():
+                break
     return future.done()
 
 

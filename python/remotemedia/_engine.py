@@ -84,7 +84,7 @@ def _end_calls() -> None:
     calls = [*_calls.items()]
     for call, _ in calls:
         call.cancel()
-    deadline = time.monotonic() + CLOSE_TIMEOUT_SECS
+    deadline = time.monotonic() + _ending.time_left(CLOSE_TIMEOUT_SECS)
     for call, graph in calls:
         if not call.ends_within(max(0.0, deadline - time.monotonic())):
             _tell_left_behind(graph, call)
@@ -132,6 +132,7 @@ class _Outcome:
             Whether it came in time.
         """
         loop = asyncio.get_running_loop()
+        second = _ending.SecondInterrupt()
         while not self.is_delivered and loop.time() < until:
             self.future = loop.create_future()
             timer = loop.call_at(until, _release, self.future)
@@ -139,7 +140,8 @@ class _Outcome:
                 await self.future
             except asyncio.CancelledError:
                 # The first cancellation is under way already, and is what the caller will see.
-                continue
+                if second.has_come():
+                    break
             finally:
                 timer.cancel()
         return self.is_delivered

@@ -326,7 +326,10 @@ def close_after(session: _Closing, error: BaseException) -> None:
 def _close_all() -> None:
     """Sessions that are open when the interpreter ends are closed: their threads must not outlive it."""
     for session in list(_open_sessions):
-        _close_quietly(session)
+        try:
+            _close_quietly(session)
+        except KeyboardInterrupt:
+            _ending.hurry()
 
 
 _ending.at_end(_close_all)
@@ -334,6 +337,6 @@ _ending.at_end(_close_all)
 
 def _close_quietly(session: _Closing) -> None:
     try:
-        session.close_now(CLOSE_TIMEOUT_SECS)
+        session.close_now(_ending.time_left(CLOSE_TIMEOUT_SECS))
     except Exception as failure:  # noqa: BLE001 - Nobody is left to raise to.
         _reports.set_aside(failure)
