@@ -105,8 +105,8 @@ def time_left(timeout: float) -> float:
 class SecondInterrupt:
     """A second Ctrl-C, as a task sees it that waits for work to end.
 
-    At the first one `asyncio.run` cancels the main task. At the second one it leaves the loop, and then cancels
-    all tasks, as it does at its end in any case; only its own count tells one from the other.
+    At the first one `asyncio.run` cancels the main task. At the second one it leaves the loop, and then
+    cancels all tasks, as it does at its end in any case; only its own count tells one from the other.
     """
 
     def __init__(self) -> None:
