@@ -94,7 +94,7 @@ class TestEmptyItem:
             ("int | str", 0),
             ("str | None", ""),
             ("Unknown", None),
-            (object, None),
+            (object, ""),
         ],
     )
     def test_it_has_the_type_that_process_takes(self, run, annotation, item):

@@ -11,8 +11,8 @@ import contextvars
 import functools
 import threading
 from collections import deque
+from collections.abc import Coroutine
 from contextlib import aclosing, nullcontext, suppress
-from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from remotemedia import _reports
@@ -20,7 +20,7 @@ from remotemedia._answers import Answer, Started, cancel
 from remotemedia._failures import CallTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine
+    from collections.abc import AsyncIterable, Awaitable, Callable
 
     from remotemedia._answers import Done
 
@@ -430,7 +430,7 @@ def _run_alone(awaitable: Awaitable[Any]) -> Any:
 
 def _close(awaitable: object) -> None:
     """End a coroutine, as the interpreter would when nobody holds it any more."""
-    if isinstance(awaitable, CoroutineType):
+    if isinstance(awaitable, Coroutine):
         try:
             awaitable.close()
         except Exception as failure:  # noqa: BLE001 - Nobody waits for it.

@@ -272,6 +272,9 @@ def parse_manifest(text: str) -> dict[str, Any]:
 def draw(graph: Graph, format: str) -> str:  # noqa: A002 - the word of the command line
     """Draw a graph as `text`, `mermaid`, `dot` or `svg`."""
 
+def is_lazy(answer: object) -> bool:
+    """Whether an answer of a node is a generator, a coroutine or another one that has yet to run."""
+
 def main(arguments: list[str]) -> int:
     """Run the command line and return its exit code."""
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import builtins
+import collections.abc
+import functools
 import sys
-from types import UnionType
+from types import FunctionType, MethodType, UnionType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from remotemedia._kinds import classify, function_of
-from remotemedia.core._graph import plan_order
+from remotemedia._kinds import classify
+from remotemedia.core._graph import is_node, plan_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import FunctionType
 
     from remotemedia.core._graph import Graph
 
@@ -21,65 +22,148 @@ if TYPE_CHECKING:
 
 __all__ = ["empty_item"]
 
+_DEEPEST = 16
+"""As many wrappers of a function, and names of a type, are looked through."""
+
 _FACTORIES: dict[object, Factory] = {
     kind: kind for kind in (str, int, bool, bytes, bytearray, complex, list, tuple, dict, set, frozenset)
 }
 # Zero is zero; a whole number works for both.
 _FACTORIES[float] = int
+_FACTORIES |= dict.fromkeys((collections.abc.Mapping, collections.abc.MutableMapping), dict)
+_FACTORIES |= dict.fromkeys((collections.abc.Set, collections.abc.MutableSet), set)
+for _kind in ("Sequence", "MutableSequence", "Collection", "Iterable"):
+    _FACTORIES[getattr(collections.abc, _kind)] = list
 
-# What the annotations of a function say: to evaluate them takes as long as a whole call of the engine.
-_known: WeakKeyDictionary[FunctionType, Factory | None] = WeakKeyDictionary()
+# What the annotations of a function say, and for which argument: to evaluate them takes as long as a whole
+# call of the engine.
+_known: WeakKeyDictionary[FunctionType, dict[int, Factory | None]] = WeakKeyDictionary()
 
 
 def empty_item(graph: Graph) -> Any:
-    """The empty value of the type that the first annotated `process` along the way takes, else `None`."""
-    for position in plan_order(graph.entries):
+    """The empty value of the type that the first annotated `process` along the way takes, else `""`.
+
+    A type that has none gets `None`, unless there are nodes before, which would not pass that on.
+    """
+    for count, position in enumerate(plan_order(graph.entries)):
         factory = _factory_of(graph.entries[position].node)
         if factory is not None:
-            return factory()
-    return None
+            return "" if factory is _nothing and count else factory()
+    return ""
 
 
-def _factory_of(node: object) -> Factory | None:
+def _factory_of(node: Any) -> Factory | None:
     """What makes the empty item of a node; `None` if its `process` is not annotated."""
-    process = node.process  # type: ignore[attr-defined]
-    function = function_of(process)
-    if function is None:
+    if isinstance(node, type) or not is_node(node):
         return None
-    if function not in _known:
-        is_method = type(process) is not type(function)
-        annotation = _annotation_of(function, 1 if is_method else 0)
+    dispatching = _dispatching(node)
+    if dispatching is not None:
+        return _factory_of_dispatching(dispatching)
+    function, place = _innermost(node.process)
+    known = _known.setdefault(function, {}) if type(function) is FunctionType else {}
+    if place not in known:
+        annotation = _annotation_of(function, place)
         if classify(node) == "streaming":
             annotation = next(iter(getattr(annotation, "__args__", ())), None)
-        _known[function] = None if _says_nothing(annotation) else _factory_for(annotation)
-    return _known[function]
+        known[place] = None if _says_nothing(annotation) else _factory_for(annotation)
+    return known[place]
 
 
-def _annotation_of(function: FunctionType, position: int) -> Any:
-    names = function.__code__.co_varnames[position : function.__code__.co_argcount]
+def _dispatching(node: object) -> functools.singledispatchmethod[Any] | None:
+    """Such a method looks like any function from outside."""
+    found = next((vars(base)["process"] for base in type(node).__mro__ if "process" in vars(base)), None)
+    return found if isinstance(found, functools.singledispatchmethod) else None
+
+
+def _factory_of_dispatching(method: functools.singledispatchmethod[Any]) -> Factory | None:
+    """What its own function is annotated with, else the first of the types that it dispatches on."""
+    annotation = _annotation_of(method.func, 1)
+    if not _says_nothing(annotation):
+        return _factory_for(annotation)
+    factories = (_factory_for(kind) for kind in method.dispatcher.registry if kind is not object)
+    return next((factory for factory in factories if factory is not _nothing), None)
+
+
+def _innermost(process: Any) -> tuple[Any, int]:
+    """The function that a callable comes down to, and the place of the item among its arguments."""
+    place = 0
+    for _ in range(_DEEPEST):
+        if type(process) is MethodType:
+            process, place = process.__func__, place + 1
+        elif isinstance(process, functools.partial):
+            process, place = process.func, place + len(process.args)
+        elif hasattr(process, "__wrapped__"):
+            # As `functools.wraps` and `functools.lru_cache` leave it.
+            process = process.__wrapped__
+        elif hasattr(process, "__code__") or not hasattr(type(process), "__call__"):  # noqa: B004 - Looked into below.
+            break
+        else:
+            process, place = type(process).__call__, place + 1
+    return process, place
+
+
+def _annotation_of(function: Any, place: int) -> Any:
     try:
+        code = function.__code__
+        names = code.co_varnames[place : code.co_argcount]
         annotation = function.__annotations__.get(names[0]) if names else None
-        if isinstance(annotation, str):
-            # As `from __future__ import annotations` leaves it. It is source code of the node's own module.
-            annotation = eval(annotation, {**vars(builtins), **function.__globals__})  # noqa: S307
+        return _evaluated(annotation, function.__globals__) if isinstance(annotation, str) else annotation
+    except AttributeError:
+        return None
     except Exception:  # noqa: BLE001 - A name that only type checkers know: some type, but none that has an empty value.
         return type(None)
-    return annotation
+
+
+def _evaluated(annotation: str, names: dict[str, Any]) -> Any:
+    # As `from __future__ import annotations` leaves it. It is source code of the node's own module.
+    return eval(annotation, {**vars(builtins), **names})  # noqa: S307
 
 
 def _says_nothing(annotation: Any) -> bool:
     typing = sys.modules.get("typing")
-    is_free = typing is not None and (annotation is typing.Any or isinstance(annotation, typing.TypeVar))
+    is_free = typing is not None and (
+        annotation is typing.Any
+        or (isinstance(annotation, typing.TypeVar) and _meaning(annotation) is annotation)
+    )
     return annotation is None or annotation is object or is_free
 
 
 def _factory_for(annotation: Any) -> Factory:
+    for _ in range(_DEEPEST):
+        meaning = annotation if _is_union(annotation) else _meaning(annotation)
+        if meaning is annotation:
+            break
+        annotation = meaning
     if _is_union(annotation):
-        known = [
-            member for member in annotation.__args__ if getattr(member, "__origin__", member) in _FACTORIES
-        ]
-        annotation = known[0] if known else None
-    return _FACTORIES.get(getattr(annotation, "__origin__", annotation), _nothing)
+        factories = map(_factory_for, annotation.__args__)
+        return next((factory for factory in factories if factory is not _nothing), _nothing)
+    if not isinstance(annotation, type) or hasattr(annotation, "_fields"):
+        return _nothing
+    if annotation.__module__ == "numbers":
+        return int
+    # A subclass (a `TypedDict`, an `OrderedDict`) has the empty value of its base.
+    kinds = annotation.__mro__
+    return next((_FACTORIES[kind] for kind in kinds if any(kind is one for one in _FACTORIES)), _nothing)
+
+
+def _meaning(annotation: Any) -> Any:
+    """What a name for a type stands for, one step; the type itself if it is none."""
+    typing = sys.modules.get("typing")
+    if typing is None or isinstance(annotation, (type, UnionType)):
+        # A generic type of the language, as `list[int]` is, counts as a class, too.
+        return getattr(annotation, "__origin__", annotation)
+    if isinstance(annotation, typing.TypeVar):
+        constraints = annotation.__constraints__
+        return typing.Union[constraints] if constraints else annotation.__bound__ or annotation
+    if isinstance(annotation, typing.ForwardRef):
+        return getattr(builtins, annotation.__forward_arg__, annotation)
+    if getattr(annotation, "__origin__", None) is typing.Literal:
+        return type(annotation.__args__[0])
+    # Of `NewType`, `type X = …` and generic aliases.
+    for name in ("__supertype__", "__value__", "__origin__"):
+        if hasattr(annotation, name):
+            return getattr(annotation, name)
+    return annotation
 
 
 def _is_union(annotation: Any) -> bool:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from remotemedia._bytecode import answers_its_item, may_answer_lazily
 from remotemedia._chaining import set_traceback, traceback_of
+from remotemedia._core import is_lazy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -31,7 +32,6 @@ _ARITHMETIC = {"add": "+", "subtract": "-", "multiply": "*"}
 _NUMBER_TYPES = (int, float)
 _CO_LAZY = 0x20 | 0x80 | 0x100 | 0x200  # generator, coroutine, iterable coroutine, async generator
 _SKIP_NONE = "if x is None: continue"
-_LAZY_TYPES = frozenset({types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType})
 
 
 class LazyAnswerError(Exception):
@@ -39,7 +39,7 @@ class LazyAnswerError(Exception):
 
 
 # One for all kernels: what the interpreter learns about a global holds for one scope.
-_SCOPE = {"__builtins__": builtins, "LazyAnswerError": LazyAnswerError, "LAZY_TYPES": _LAZY_TYPES}
+_SCOPE = {"__builtins__": builtins, "LazyAnswerError": LazyAnswerError, "is_lazy": is_lazy}
 
 
 def build(nodes: list[Any]) -> tuple[Kernel, list[int]] | None:
@@ -131,7 +131,7 @@ def _call(index: int, function: types.FunctionType, names: dict[str, Any]) -> li
         call,
         f"if type(x) is not t{index}:",
         "    if x is None: continue",
-        "    if type(x) in LAZY_TYPES: raise LazyAnswerError(x)",
+        "    if is_lazy(x): raise LazyAnswerError(x)",
         f"    t{index} = type(x)",
     ]
 

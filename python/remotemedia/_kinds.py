@@ -5,6 +5,8 @@ These are the only places that tell coroutines, generators and plain functions a
 
 from __future__ import annotations
 
+import functools
+import sys
 from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType, MethodType
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     Kind = Literal["plain", "generator", "coroutine", "async_generator"]
     NodeKind = Literal["plain", "generator", "coroutine", "async_generator", "streaming"]
 
-__all__ = ["answer_kind", "classify", "function_of", "is_source", "misfit"]
+__all__ = ["answer_kind", "classify", "function_of", "has_methods", "is_source", "misfit"]
 
 # The flags of code objects, as in `inspect`, which would cost more to import than all of this package.
 _VARARGS = 0x04
@@ -22,21 +24,30 @@ _GENERATOR = 0x20
 _COROUTINE = 0x80
 _ITERABLE_COROUTINE = 0x100
 _ASYNC_GENERATOR = 0x200
+# How `inspect`, and `asyncio` before Python 3.12, mark functions: module, attribute, mark in the module.
+_MARKS = (
+    ("inspect", "_is_coroutine_mark", "_is_coroutine_mark"),
+    ("asyncio.coroutines", "_is_coroutine", "_is_coroutine"),
+)
+_DEEPEST = 16
+"""As many wrappers of a function are looked into. Some objects have another in them for ever."""
+
 _ANY_KIND = _GENERATOR | _COROUTINE | _ITERABLE_COROUTINE | _ASYNC_GENERATOR
 
 
 def classify(node: object) -> NodeKind:
     """What `process` of a node is.
 
-    `plain` says that its code makes neither a coroutine nor a generator; what a call answers may still be
-    one, which `answer_kind` tells.
+    `plain` says that its code makes neither a coroutine nor a generator, as far as can be seen; what a call
+    answers may still be one, which `answer_kind` tells.
     """
-    function = function_of(node.process)  # type: ignore[attr-defined]
-    flags = function.__code__.co_flags & _ANY_KIND if function is not None else 0
-    if getattr(node, "is_streaming", False) is True and _is_async_generator(function):
+    process = node.process  # type: ignore[attr-defined]
+    function = function_of(process)
+    flags = _flags_of(function) & _ANY_KIND
+    if getattr(node, "is_streaming", False) is True and _may_stream(function):
         return "streaming"
     if not flags:
-        return "plain"
+        return "coroutine" if _is_marked(process) else "plain"
     if flags & _ASYNC_GENERATOR:
         return "async_generator"
     return "coroutine" if flags & (_COROUTINE | _ITERABLE_COROUTINE) else "generator"
@@ -45,7 +56,8 @@ def classify(node: object) -> NodeKind:
 def answer_kind(answer: object) -> Kind:
     """What a call of `process`, `flush`, `initialize` or `cleanup` answered.
 
-    A coroutine is awaited, and its result is judged again; generators are drained; all else is a value.
+    A coroutine, or whatever else can be awaited, is awaited, and its result is judged again; generators are
+    drained; all else is a value. Those of other compilers (Cython, mypyc, Nuitka) are known by their methods.
     """
     kind = type(answer)
     if kind is GeneratorType:
@@ -53,7 +65,25 @@ def answer_kind(answer: object) -> Kind:
         return "coroutine" if is_coroutine else "generator"
     if kind is CoroutineType:
         return "coroutine"
-    return "async_generator" if kind is AsyncGeneratorType else "plain"
+    if kind is AsyncGeneratorType:
+        return "async_generator"
+    if has_methods(kind, "__await__"):
+        return "coroutine"
+    if has_methods(kind, "asend", "athrow", "aclose", "__anext__", "__aiter__"):
+        return "async_generator"
+    return "generator" if has_methods(kind, "send", "throw", "close", "__next__", "__iter__") else "plain"
+
+
+def has_methods(kind: type, *names: str) -> bool:
+    """Whether a class has all of these methods for its instances; those of its metaclass do not count."""
+    return all(_has_method(kind, name) for name in names)
+
+
+def _has_method(kind: type, name: str) -> bool:
+    # What the class does not have at all is the usual case, and asked for first.
+    if not hasattr(kind, name):
+        return False
+    return next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), None) is not None
 
 
 def is_source(node: object) -> bool:
@@ -95,24 +125,50 @@ def misfit(node: object) -> str | None:
     return None
 
 
-def function_of(process: Any) -> FunctionType | None:
-    """The Python function behind a callable: a method, a `functools.partial`, an object with `__call__`."""
-    for _ in range(16):
-        if type(process) is FunctionType:
+def function_of(process: Any) -> Any:
+    """The function behind a callable: a method, a `functools.partial`, an object with `__call__`.
+
+    It is one of Python's, or another that has code, as those that Cython compiles do; else `None`.
+    """
+    for _ in range(_DEEPEST):
+        if type(process) is FunctionType or _flags_of(process):
             return process
         if type(process) is MethodType:
             process = process.__func__
-        elif hasattr(process, "func") and hasattr(process, "keywords"):
+        elif isinstance(process, functools.partial):
             process = process.func
         else:
             process = getattr(type(process), "__call__", None)  # noqa: B004 - Its code is looked at.
     return None
 
 
-def _is_async_generator(function: Any) -> bool:
+def _flags_of(function: Any) -> int:
+    """The flags of its code, 0 if it has none."""
+    if type(function) is FunctionType:
+        return function.__code__.co_flags
+    flags = getattr(getattr(function, "__code__", None), "co_flags", None)
+    return flags if isinstance(flags, int) else 0
+
+
+def _is_marked(process: Any) -> bool:
+    """Whether somebody has said that calls give coroutines: `inspect.markcoroutinefunction`."""
+    if type(process) is MethodType:
+        process = process.__func__
+    for module_name, name, mark in _MARKS:
+        found = getattr(process, name, None)
+        # Where the module has not been imported, nobody can have set its mark.
+        if found is not None and found is getattr(sys.modules.get(module_name), mark, None):
+            return True
+    return False
+
+
+def _may_stream(function: Any) -> bool:
+    # Of what shows no code, the node's word is all there is.
+    if function is None:
+        return True
     # A decorated streaming node is one still: what `functools.wraps` left behind is followed.
-    while type(function) is FunctionType:
-        if function.__code__.co_flags & _ASYNC_GENERATOR:
+    for _ in range(_DEEPEST):
+        if _flags_of(function) & _ASYNC_GENERATOR:
             return True
         function = getattr(function, "__wrapped__", None)
     return False

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import aclosing
-from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._failures import CallTimeoutError
+from remotemedia._kinds import answer_kind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -67,9 +67,10 @@ class Retrying:
 
     async def _attempt(self, item: Any) -> Any:
         answer = self._process(item)
-        if isinstance(answer, AsyncGeneratorType):
+        kind = answer_kind(answer)
+        if kind == "async_generator":
             return await collected(answer, self._timeout)
-        return await within(answer, self._timeout)
+        return await within(answer, self._timeout) if kind == "coroutine" else answer
 
 
 async def collected(generator: AsyncGenerator[Any, None], timeout: float | None) -> Collected:  # noqa: ASYNC109 - The word of the option.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from remotemedia._kinds import has_methods
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -24,13 +26,13 @@ def is_stream(data: Any) -> bool:
     # `array.array` is an array by what it is called, and by nothing else.
     if kind.__module__ == "array":
         return False
-    return hasattr(kind, "__iter__") or hasattr(kind, "__aiter__") or _has_places(kind)
+    return has_methods(kind, "__iter__") or has_methods(kind, "__aiter__") or _has_places(kind)
 
 
 def can_be_read(data: Any) -> bool:
     """Whether data can be read item by item: Python does so by `__getitem__` alone, too."""
     kind = type(data)
-    return is_stream(data) or (hasattr(kind, "__getitem__") and not hasattr(kind, "__iter__"))
+    return is_stream(data) or (has_methods(kind, "__getitem__") and not hasattr(kind, "__iter__"))
 
 
 def items_of(stream: Any) -> Any:
@@ -40,8 +42,7 @@ def items_of(stream: Any) -> Any:
 
 def _has_places(kind: type) -> bool:
     return (
-        hasattr(kind, "__getitem__")
-        and hasattr(kind, "__len__")
+        has_methods(kind, "__getitem__", "__len__")
         and not hasattr(kind, "__iter__")
         and not hasattr(kind, "__aiter__")
         # Otherwise it finds values by names.

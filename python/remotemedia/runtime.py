@@ -38,7 +38,7 @@ async def execute_pipeline(
     """Run a pipeline once, without input: on the items of its source, or on one empty item.
 
     The empty item is that of the first annotated `process` along the way: `""` for `str`, 0 for numbers, an
-    empty list, dict …, else `None`.
+    empty list, dict …, else `""`.
 
     Args:
         pipeline: A `Pipeline`, a list of nodes, a manifest (dict or text), or a list mixing nodes and

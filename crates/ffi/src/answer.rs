@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pyo3::ffi::PyTypeObject;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyIterator, PyType};
@@ -11,8 +12,17 @@ use crate::attach::attach;
 use crate::bridge::{Bridge, Iteration};
 use crate::object::Object;
 
-/// The addresses of the types whose instances are answers in the making.
-pub(crate) struct LazyTypes {
+/// What a call returned.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Plain,
+    Generator,
+    Coroutine,
+    AsyncGenerator,
+}
+
+/// The addresses of the interpreter's own types whose instances have yet to run.
+struct LazyTypes {
     generator: usize,
     coroutine: usize,
     async_generator: usize,
@@ -20,10 +30,12 @@ pub(crate) struct LazyTypes {
 
 static LAZY_TYPES: PyOnceLock<LazyTypes> = PyOnceLock::new();
 
+static ANSWER_KIND: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
 static COLLECTED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
 impl LazyTypes {
-    pub(crate) fn get(py: Python<'_>) -> PyResult<&Self> {
+    fn get(py: Python<'_>) -> PyResult<&Self> {
         LAZY_TYPES.get_or_try_init(py, || {
             let types = py.import("types")?;
             let address = |name| PyResult::Ok(types.getattr(name)?.as_ptr() as usize);
@@ -34,21 +46,52 @@ impl LazyTypes {
             })
         })
     }
+}
 
-    /// Whether this is the address of one of them.
-    pub(crate) fn contains(&self, kind: usize) -> bool {
-        kind == self.generator || kind == self.coroutine || kind == self.async_generator
+impl Kind {
+    /// The kind of an answer. The interpreter's own types are told apart here, and most others by what their types lack; the few that are left
+    /// by `remotemedia._kinds`, which knows those of other compilers.
+    pub(crate) fn of(answer: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let types = LazyTypes::get(answer.py())?;
+        let kind = answer.get_type_ptr() as usize;
+        if kind == types.coroutine {
+            return Ok(Self::Coroutine);
+        }
+        if kind == types.async_generator {
+            return Ok(Self::AsyncGenerator);
+        }
+        if kind == types.generator {
+            return Self::of_generator(answer);
+        }
+        if !may_be_lazy(answer.get_type_ptr()) {
+            return Ok(Self::Plain);
+        }
+        let kind = ANSWER_KIND.import(answer.py(), "remotemedia._kinds", "answer_kind")?.call1((answer,))?;
+        Ok(match kind.extract()? {
+            "coroutine" => Self::Coroutine,
+            "generator" => Self::Generator,
+            "async_generator" => Self::AsyncGenerator,
+            _ => Self::Plain,
+        })
     }
 
-    /// Whether an answer is a coroutine; those of the older kind, made by `types.coroutine`, are generators with a flag.
-    fn has_coroutine(&self, answer: &Bound<'_, PyAny>) -> PyResult<bool> {
+    /// Coroutines of the older kind, made by `types.coroutine`, are generators with a flag.
+    fn of_generator(answer: &Bound<'_, PyAny>) -> PyResult<Self> {
         const CO_ITERABLE_COROUTINE: u32 = 0x100;
-        let kind = answer.get_type_ptr() as usize;
-        if kind != self.generator {
-            return Ok(kind == self.coroutine);
-        }
         let flags: u32 = answer.getattr("gi_code")?.getattr("co_flags")?.extract()?;
-        Ok(flags & CO_ITERABLE_COROUTINE != 0)
+        Ok(if flags & CO_ITERABLE_COROUTINE == 0 { Self::Generator } else { Self::Coroutine })
+    }
+}
+
+/// Whether instances of a type can be awaited or iterated over, as all can that are no plain values.
+#[allow(unsafe_code, reason = "PyO3 has no way to look at the slots of a type")]
+pub(crate) fn may_be_lazy(kind: *mut PyTypeObject) -> bool {
+    // SAFETY: the caller holds an object of the type, or borrows one from a list, so that the type is there; its slots are plain pointers.
+    unsafe {
+        let kind = &*kind;
+        let can_be_awaited =
+            kind.tp_as_async.as_ref().is_some_and(|slots| slots.am_await.is_some() || slots.am_anext.is_some());
+        can_be_awaited || kind.tp_iternext.is_some()
     }
 }
 
@@ -61,28 +104,12 @@ pub(crate) fn outputs(
     if answer.is_none() {
         return Ok(Outputs::None);
     }
-    let types = LazyTypes::get(answer.py())?;
-    if types.has_coroutine(&answer)? {
-        return outputs(bridge.wait_at_most(answer, timeout_secs)?, bridge, timeout_secs);
-    }
-    let kind = answer.get_type_ptr() as usize;
-    if kind == types.generator {
-        return Ok(Outputs::Many(Box::new(Generator(answer.unbind()))));
-    }
-    if kind == types.async_generator {
-        return Ok(Outputs::Many(Box::new(AsyncGenerator(bridge.iterate(&answer, true, timeout_secs)?))));
-    }
-    Ok(Outputs::One(Object(answer.unbind())))
-}
-
-/// Whether a call answered with a coroutine, which has yet to run.
-pub(crate) fn is_awaitable(answer: &Bound<'_, PyAny>) -> PyResult<bool> {
-    LazyTypes::get(answer.py())?.has_coroutine(answer)
-}
-
-/// Whether a call answered with an async generator, which has yet to run.
-pub(crate) fn is_async_generator(answer: &Bound<'_, PyAny>) -> PyResult<bool> {
-    Ok(answer.get_type_ptr() as usize == LazyTypes::get(answer.py())?.async_generator)
+    Ok(match Kind::of(&answer)? {
+        Kind::Plain => Outputs::One(Object(answer.unbind())),
+        Kind::Generator => Outputs::Many(Box::new(Generator(answer.unbind()))),
+        Kind::Coroutine => return outputs(bridge.wait_at_most(answer, timeout_secs)?, bridge, timeout_secs),
+        Kind::AsyncGenerator => Outputs::Many(Box::new(AsyncGenerator(bridge.iterate(&answer, true, timeout_secs)?))),
+    })
 }
 
 /// The outputs that the value of an awaited answer stands for: all of an async generator, or those of any other call.

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyList};
 use remotemedia_runtime::{Bulk, BulkEnd, BulkOutcome, Sink};
 
-use crate::answer::LazyTypes;
+use crate::answer::{Kind, may_be_lazy};
 use crate::attach::attach;
 use crate::object::Object;
 
@@ -137,7 +137,7 @@ impl Chain {
 /// Whether `is_sought` is true of the address of an item from `start` on. Borrows the items: counting references would
 /// cost as much as a small node.
 #[allow(unsafe_code, reason = "PyO3 has no way to look at the items of a list without taking references")]
-fn has(list: &Bound<'_, PyList>, start: usize, is_sought: impl Fn(*mut pyo3::ffi::PyObject) -> bool) -> bool {
+fn has(list: &Bound<'_, PyList>, start: usize, mut is_sought: impl FnMut(*mut pyo3::ffi::PyObject) -> bool) -> bool {
     (start.cast_signed()..list.len().cast_signed()).any(|index| {
         // SAFETY: the index is within the list, which keeps its length: this thread is attached and runs no Python code.
         is_sought(unsafe { pyo3::ffi::PyList_GET_ITEM(list.as_ptr(), index) })
@@ -147,9 +147,22 @@ fn has(list: &Bound<'_, PyList>, start: usize, is_sought: impl Fn(*mut pyo3::ffi
 /// Whether an item is a generator or coroutine, which a node may pass on and nobody would look at in a kernel.
 #[allow(unsafe_code, reason = "the items are borrowed, see `has`")]
 fn has_lazy_item(chunk: &Bound<'_, PyList>) -> PyResult<bool> {
-    let types = LazyTypes::get(chunk.py())?;
-    // SAFETY: an item of a list is an object, and every object has a type.
-    Ok(has(chunk, 0, |item| types.contains(unsafe { pyo3::ffi::Py_TYPE(item) } as usize)))
+    let mut last = std::ptr::null_mut();
+    let may_be_lazy = has(chunk, 0, |item| {
+        // SAFETY: an item of a list is an object, and every object has a type.
+        let kind = unsafe { pyo3::ffi::Py_TYPE(item) };
+        // Most items are of one type, which need not be looked at again.
+        kind != std::mem::replace(&mut last, kind) && may_be_lazy(kind)
+    });
+    if !may_be_lazy {
+        return Ok(false);
+    }
+    for item in chunk {
+        if Kind::of(&item)? != Kind::Plain {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Take out of the outputs from `start` on what is none: where the last node answered `None`.

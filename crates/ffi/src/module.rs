@@ -13,6 +13,7 @@ pub mod _core {
     use remotemedia_commands::GraphFormat;
     use remotemedia_runtime::Manifest;
 
+    use crate::answer::Kind;
     use crate::attach::detach;
     #[pymodule_export]
     use crate::call::Call;
@@ -71,6 +72,12 @@ pub mod _core {
         let plan = graph::plan_of(graph)?;
         let format = format.parse::<GraphFormat>().map_err(PyValueError::new_err)?;
         Ok(remotemedia_commands::draw(&plan, format))
+    }
+
+    /// Whether an answer of a node is a generator, a coroutine or another one that has yet to run.
+    #[pyfunction]
+    fn is_lazy(answer: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Ok(Kind::of(answer)? != Kind::Plain)
     }
 
     /// Be a worker, on the socket that is the standard input.

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyFunction, PyList, PyTuple};
 use remotemedia_runtime::{Done, EndEarly, FailureCounts, Node, Options, Outputs};
 
-use crate::answer;
+use crate::answer::{self, Kind};
 use crate::attach::attach;
 use crate::bridge::Bridge;
 use crate::object::Object;
@@ -152,7 +152,7 @@ impl PythonNode {
             return Ok((retrying.bind(py).call1((item,))?, None));
         }
         let answer = self.call(item)?;
-        if answer::is_async_generator(&answer)? {
+        if Kind::of(&answer)? == Kind::AsyncGenerator {
             let collected = py.import("remotemedia._retries")?.getattr("collected")?;
             return Ok((collected.call1((answer, self.timeout_secs))?, None));
         }
@@ -263,7 +263,7 @@ impl Node<Object> for PythonNode {
             let count = items.len();
             let batch = PyList::new(py, items.into_iter().map(|item| item.0))?;
             let mut answer = self.call(batch.into_any())?;
-            if answer::is_awaitable(&answer)? {
+            if Kind::of(&answer)? == Kind::Coroutine {
                 answer = self.bridge.wait_at_most(answer, self.timeout_secs)?;
             }
             let answers: Vec<Py<PyAny>> = match answer.cast::<PyList>() {
@@ -282,7 +282,7 @@ impl Node<Object> for PythonNode {
 
     fn start(&mut self, item: Object, done: Done<Object>) -> Option<EndEarly> {
         attach(|py| match self.begin(item.0.into_bound(py)) {
-            Ok((answer, timeout_secs)) if answer::is_awaitable(&answer).unwrap_or(false) => {
+            Ok((answer, timeout_secs)) if Kind::of(&answer).is_ok_and(|kind| kind == Kind::Coroutine) => {
                 let callback = DoneCallback { done: Mutex::new(Some(done)), bridge: Arc::clone(&self.bridge) };
                 let callback = match Bound::new(py, callback) {
                     Ok(callback) => callback,
