@@ -329,7 +329,8 @@ class Snapping:
 def test_snapshots_are_awaited():
     node = with_options(Snapping(), placement="process", snapshot_every=1)
 
-    assert asyncio.run(execute_pipeline_with_input([node], [1, 2, "die"])) == [1, 2, 21]
+    with Pipeline([node]).open() as session:
+        assert [session.call(item) for item in (1, 2, "die")] == [1, 2, 21]
 
 
 def test_a_failing_one_is_told(run):
