@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Kind = Literal["plain", "generator", "coroutine", "async_generator"]
     NodeKind = Literal["plain", "generator", "coroutine", "async_generator", "streaming"]
 
-__all__ = ["answer_kind", "classify", "function_of", "has_methods", "is_source", "misfit"]
+__all__ = ["answer_kind", "classify", "function_of", "has_methods", "is_source", "makes_coroutines", "misfit"]
 
 # The flags of code objects, as in `inspect`, which would cost more to import than all of this package.
 _VARARGS = 0x04
@@ -46,11 +46,16 @@ def classify(node: object) -> NodeKind:
     flags = _flags_of(function) & _ANY_KIND
     if getattr(node, "is_streaming", False) is True and _may_stream(function):
         return "streaming"
-    if not flags:
-        return "coroutine" if _is_marked(process) else "plain"
     if flags & _ASYNC_GENERATOR:
         return "async_generator"
-    return "coroutine" if flags & (_COROUTINE | _ITERABLE_COROUTINE) else "generator"
+    if flags & _GENERATOR and not flags & _ITERABLE_COROUTINE:
+        return "generator"
+    return "coroutine" if flags or _is_marked(process) else "plain"
+
+
+def makes_coroutines(function: object) -> bool:
+    """Whether a callable is async, as far as can be seen."""
+    return bool(_flags_of(function_of(function)) & _COROUTINE) or _is_marked(function)
 
 
 def answer_kind(answer: object) -> Kind:

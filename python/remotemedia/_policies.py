@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._failures import node_error, original_of
+from remotemedia._lifecycle import finish
 from remotemedia.core._graph import Entry
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ class Policy:
             BaseException: The failure, where nobody sees to it; or that of the one who should have taken it.
         """
         if self.dead_letter is not None:
-            self.dead_letter(item, node_error(node_id, failure.item_index, "process", original_of(failure)))
+            letter = node_error(node_id, failure.item_index, "process", original_of(failure))
+            await finish(self.dead_letter(item, letter))
         elif not self.skips:
             raise failure
 

@@ -6,10 +6,11 @@ use pyo3::ffi::PyTypeObject;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyIterator, PyType};
-use remotemedia_runtime::{Outputs, Stream};
+use remotemedia_runtime::{Outputs, Payload, Stream};
 
 use crate::attach::attach;
 use crate::bridge::{Bridge, Iteration};
+use crate::context::CallerContext;
 use crate::object::Object;
 
 /// What a call returned.
@@ -137,6 +138,49 @@ impl Stream<Object> for CollectedStream {
             Some(output) => Ok(Some(output)),
             None => self.failure.take().map_or(Ok(None), Err),
         }
+    }
+}
+
+/// What is still to be waited for of a call whose value nobody wants.
+pub(crate) fn handed_over(answer: Bound<'_, PyAny>, bridge: &Arc<Bridge>) -> PyResult<Outputs<Object>> {
+    if Kind::of(&answer)? != Kind::Coroutine {
+        return Ok(Outputs::None);
+    }
+    let awaited =
+        Awaited { answer: Some(answer.unbind()), bridge: Arc::clone(bridge), context: Object::current_context() };
+    Ok(Outputs::Many(Box::new(awaited)))
+}
+
+/// A coroutine whose value nobody wants, as a stream without items.
+struct Awaited {
+    answer: Option<Py<PyAny>>,
+    bridge: Arc<Bridge>,
+    /// The one of the call, which may have been made on another thread.
+    context: CallerContext,
+}
+
+impl Stream<Object> for Awaited {
+    fn next(&mut self) -> PyResult<Option<Object>> {
+        let Some(answer) = self.answer.take() else { return Ok(None) };
+        let wait = || {
+            attach(|py| {
+                let mut answer = answer.into_bound(py);
+                while Kind::of(&answer)? == Kind::Coroutine {
+                    answer = self.bridge.wait(answer)?;
+                }
+                Ok(None)
+            })
+        };
+        Object::within(&self.context, wait)
+    }
+
+    fn close(&mut self) -> PyResult<()> {
+        let Some(answer) = self.answer.take() else { return Ok(()) };
+        // One that was never awaited is closed, or Python would warn of it.
+        attach(|py| match answer.bind(py).getattr_opt("close")? {
+            Some(close) => close.call0().map(drop),
+            None => Ok(()),
+        })
     }
 }
 

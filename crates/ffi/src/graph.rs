@@ -16,7 +16,7 @@ use crate::node::PythonNode;
 use crate::object::Object;
 use crate::sharing::{NoTurns, Seat, Turns};
 use crate::worker::{self, Placed};
-use crate::{failure, values};
+use crate::{answer, failure, values};
 
 /// The nodes of a plan, in its order.
 pub(crate) struct Described(Vec<DescribedNode>);
@@ -173,9 +173,9 @@ impl<'a> Guard<'a> {
     }
 
     fn put_around(&self, py: Python<'_>, node: Box<dyn Node<Object>>) -> Box<dyn Node<Object>> {
+        let Surroundings { bridge, stop, budget, .. } = self.surroundings;
         let dead_letter =
-            self.dead_letter.as_ref().map(|callable| dead_letter_of(callable.clone_ref(py), self.node_id));
-        let Surroundings { stop, budget, .. } = self.surroundings;
+            self.dead_letter.as_ref().map(|callable| dead_letter_of(callable.clone_ref(py), self.node_id, bridge));
         let mut policy = Policy::new(&self.options, dead_letter, (*stop).clone());
         if let Some(budget) = budget {
             policy = policy.within(Arc::clone(budget), self.node_id);
@@ -195,13 +195,13 @@ fn callable_of<'py>(written: &Bound<'py, PyDict>) -> PyResult<Option<(&'static s
 }
 
 /// Hands an item that failed, and its error, to a callable of the user's.
-fn dead_letter_of(callable: Py<PyAny>, node_id: &str) -> DeadLetter<Object> {
-    let node_id = node_id.to_owned();
+fn dead_letter_of(callable: Py<PyAny>, node_id: &str, bridge: &Arc<Bridge>) -> DeadLetter<Object> {
+    let (node_id, bridge) = (node_id.to_owned(), Arc::clone(bridge));
     Arc::new(move |item, item_index, fault| {
         attach(|py| {
             let failure = NodeFailure { node_id: node_id.clone(), item_index, phase: Phase::Process, fault };
             let error = failure::node_error(py, failure);
-            callable.call1(py, (item.0, error.into_value(py))).map(drop)
+            answer::handed_over(callable.bind(py).call1((item.0, error.into_value(py)))?, &bridge)
         })
     })
 }

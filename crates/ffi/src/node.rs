@@ -53,7 +53,7 @@ impl OtherMethods<'_> {
             return self.bridge.call(method, args, end == End::Own);
         }
         let mut returned = method.call1(args)?;
-        while answer::is_awaitable(&returned)? {
+        while Kind::of(&returned)? == Kind::Coroutine {
             returned = match end {
                 End::Cancelled => self.bridge.wait(returned)?,
                 End::Own => self.bridge.wait_to_the_end(returned)?,

@@ -25,8 +25,11 @@ fn longest_pause(retry_delay: Duration, attempt: u32) -> Duration {
 }
 
 /// Takes an item that failed for good, its index and its fault. May fail itself, and then the item has failed after all.
+///
+/// What takes long is returned as a stream without items. Its end is waited for where outputs are taken, because this may be called where
+/// nothing may wait.
 pub type DeadLetter<P> =
-    Arc<dyn Fn(P, Option<u64>, <P as Payload>::Fault) -> Result<(), <P as Payload>::Fault> + Send + Sync>;
+    Arc<dyn Fn(P, Option<u64>, <P as Payload>::Fault) -> Result<Outputs<P>, <P as Payload>::Fault> + Send + Sync>;
 
 /// What was done about the failures of one node, counted where it was done.
 #[derive(Debug, Default)]
@@ -140,14 +143,28 @@ impl<P: Payload> Policy<P> {
     }
 
     /// The only item of a call failed for good.
-    fn give_up_one(&self, item: P, index: Option<u64>, fault: P::Fault) -> Result<(), P::Fault> {
-        self.give_up(item, index, fault)?;
-        self.counts.count_given_up(1);
-        Ok(())
+    fn give_up_one(self: &Arc<Self>, item: P, index: Option<u64>, fault: P::Fault) -> Result<Outputs<P>, P::Fault> {
+        if let Outputs::Many(rest) = self.give_up(item, index, fault)? {
+            return Ok(Outputs::Many(Box::new(Handover { rest, policy: Arc::clone(self) })));
+        }
+        self.count_given_up();
+        Ok(Outputs::None)
     }
 
-    /// An item failed for good.
-    fn give_up(&self, item: P, index: Option<u64>, fault: P::Fault) -> Result<(), P::Fault> {
+    fn count_given_up(&self) {
+        self.count_set_aside();
+        self.counts.count_given_up(1);
+    }
+
+    fn count_set_aside(&self) {
+        self.counts.count(self.dead_letter.is_some());
+        if let Some((budget, _)) = &self.budget {
+            budget.count(self.dead_letter.is_some());
+        }
+    }
+
+    /// An item failed for good. What is returned may have to be drawn to its end.
+    fn give_up(&self, item: P, index: Option<u64>, fault: P::Fault) -> Result<Outputs<P>, P::Fault> {
         // What is stopped is not wanted any more; nobody need hear of it.
         if P::is_interrupt(&fault) || P::is_final(&fault) || self.stop.is_set() {
             return Err(fault);
@@ -156,14 +173,7 @@ impl<P: Payload> Policy<P> {
         if is_stopped_by || !self.is_affordable(index, &fault) {
             return Err(fault);
         }
-        if let Some(dead_letter) = &self.dead_letter {
-            dead_letter(item, index, fault)?;
-        }
-        self.counts.count(self.dead_letter.is_some());
-        if let Some((budget, _)) = &self.budget {
-            budget.count(self.dead_letter.is_some());
-        }
-        Ok(())
+        self.dead_letter.as_ref().map_or(Ok(Outputs::None), |dead_letter| dead_letter(item, index, fault))
     }
 }
 
@@ -211,7 +221,7 @@ impl<P: Payload> Node<P> for Guarded<P> {
                     return Ok(Outputs::Many(Box::new(stream)));
                 }
                 Err(fault) if self.policy.may_retry(attempt, &fault) => attempt += 1,
-                Err(fault) => return self.policy.give_up_one(item, index, fault).map(|()| Outputs::None),
+                Err(fault) => return self.policy.give_up_one(item, index, fault),
             }
         }
     }
@@ -234,7 +244,8 @@ impl<P: Payload> Node<P> for Guarded<P> {
                     let count = items.len();
                     for (number, item) in items.into_iter().enumerate() {
                         let index = self.indices.get(number).copied();
-                        self.policy.give_up(item, index, P::duplicate_fault(&fault))?;
+                        finish(self.policy.give_up(item, index, P::duplicate_fault(&fault))?)?;
+                        self.policy.count_set_aside();
                     }
                     self.policy.counts.count_given_up(count);
                     return Ok((0..count).map(|_| None).collect());
@@ -258,9 +269,7 @@ impl<P: Payload> Node<P> for Guarded<P> {
                         Ok(Outputs::Many(Box::new(stream)))
                     }
                     Ok(outputs) => Ok(outputs),
-                    Err(fault) => {
-                        P::within(&context, || policy.give_up_one(copy, index, fault)).map(|()| Outputs::None)
-                    }
+                    Err(fault) => P::within(&context, || policy.give_up_one(copy, index, fault)),
                 });
             }),
         )
@@ -320,6 +329,32 @@ impl<P: Payload> Node<P> for Guarded<P> {
     }
 }
 
+/// Wait until a dead letter has been taken.
+fn finish<P: Payload>(outputs: Outputs<P>) -> Result<(), P::Fault> {
+    if let Outputs::Many(mut rest) = outputs {
+        while rest.next()?.is_some() {}
+    }
+    Ok(())
+}
+
+/// A dead letter that is being taken. It counts when it is.
+struct Handover<P: Payload> {
+    rest: Box<dyn Stream<P>>,
+    policy: Arc<Policy<P>>,
+}
+
+impl<P: Payload> Stream<P> for Handover<P> {
+    fn next(&mut self) -> Result<Option<P>, P::Fault> {
+        while self.rest.next()?.is_some() {}
+        self.policy.count_given_up();
+        Ok(None)
+    }
+
+    fn close(&mut self) -> Result<(), P::Fault> {
+        self.rest.close()
+    }
+}
+
 enum Begun<P: Payload> {
     Whole(Outputs<P>),
     Stream(P, Box<dyn Stream<P>>),
@@ -351,7 +386,7 @@ impl<P: Payload> Stream<P> for GuardedStream<P> {
         }
         match self.rest.next() {
             Err(fault) => match self.item.take() {
-                Some(item) => self.policy.give_up_one(item, self.index, fault).map(|()| None),
+                Some(item) => finish(self.policy.give_up_one(item, self.index, fault)?).map(|()| None),
                 None => Err(fault),
             },
             next => next,

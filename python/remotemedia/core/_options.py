@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remotemedia._kinds import classify, is_source
+from remotemedia._kinds import classify, is_source, makes_coroutines
 from remotemedia._suggest import did_you_mean
 from remotemedia.exceptions import PipelineError
 
@@ -130,14 +130,9 @@ def check_fit(node: Any, options: Mapping[str, Any], node_id: str) -> None:
     where = f"Node '{node_id}': "
     in_worker = options.get("placement") == "process"
     if options.get("replicas", 1) > 1:
-        is_factory = callable(node) and not callable(getattr(node, "process", None))
-        is_one = not isinstance(node, type) and not is_factory
-        if is_one and not in_worker and getattr(node, "thread_safe", False) is not True:
-            raise PipelineError(
-                f"{where}replicas={options['replicas']} needs an object that says thread_safe = True, "
-                "or a factory (a class or a function) that makes one object for each replica"
-            )
-        if is_factory or isinstance(node, type):
+        _check_replicas(node, options, where)
+        if isinstance(node, type) or not callable(getattr(node, "process", None)):
+            # What a factory makes is not there yet.
             return
     kind, source = classify(node), is_source(node)
     if options.get("concurrency", 1) > 1 and (source or kind not in {"coroutine", "async_generator"}):
@@ -150,6 +145,22 @@ def check_fit(node: Any, options: Mapping[str, Any], node_id: str) -> None:
         raise PipelineError(f"{where}a source runs where its session is, not in a worker")
     if source and (useless := [name for name in _OF_FAILED_ITEMS if name in options]):
         raise PipelineError(f"{where}{useless[0]} is for items that fail; a source gets none")
+
+
+def _check_replicas(node: Any, options: Mapping[str, Any], where: str) -> None:
+    is_factory = callable(node) and not callable(getattr(node, "process", None))
+    is_one = not isinstance(node, type) and not is_factory
+    in_worker = options.get("placement") == "process"
+    if is_one and not in_worker and getattr(node, "thread_safe", False) is not True:
+        raise PipelineError(
+            f"{where}replicas={options['replicas']} needs an object that says thread_safe = True, "
+            "or a factory (a class or a function) that makes one object for each replica"
+        )
+    if is_factory and makes_coroutines(node):
+        raise PipelineError(
+            f"{where}the factory is async; let a plain function make the object, "
+            "and await what has to be in an async initialize()"
+        )
 
 
 def needs_queue(options: Mapping[str, Any]) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING, Any
 
+from remotemedia._kinds import answer_kind
+from remotemedia._lifecycle import finish
 from remotemedia._suggest import did_you_mean
 from remotemedia.core.node import Node
 from remotemedia.exceptions import PipelineError
@@ -116,7 +118,7 @@ class FilterNode(Node):
 
         Args:
             threshold: The least item that passes; 0 if there is no predicate either.
-            predicate: Called with each item; a true answer lets it pass.
+            predicate: Called with each item, and awaited if it is async; a true answer lets it pass.
             name: What the node is called.
             **config: Of subclasses, kept in `config`.
 
@@ -135,6 +137,8 @@ class FilterNode(Node):
     def process(self, data: float) -> Any:
         """The item, if it passes."""
         passes = data >= self.threshold if self.predicate is None else self.predicate(data)
+        if passes is not True and passes is not False and answer_kind(passes) == "coroutine":
+            return _if_it_passes(data, passes)
         return data if passes else None
 
 
@@ -147,7 +151,7 @@ class OutputNode(Node):
         """Choose who hears of the items.
 
         Args:
-            callback: Called with each item; its answer is not used.
+            callback: Called with each item, and awaited if it is async; its answer is not used.
             name: What the node is called.
             **config: Of subclasses, kept in `config`.
 
@@ -163,8 +167,19 @@ class OutputNode(Node):
     def process(self, data: Any) -> Any:
         """The item itself."""
         if self.callback is not None:
-            self.callback(data)
+            answer = self.callback(data)
+            if answer is not None and answer_kind(answer) == "coroutine":
+                return _once_taken(data, answer)
         return data
+
+
+async def _if_it_passes(data: Any, passes: Any) -> Any:
+    return data if await finish(passes) else None
+
+
+async def _once_taken(data: Any, answer: Any) -> Any:
+    await finish(answer)
+    return data
 
 
 # The methods as they are written here, whatever a program puts into their places later.

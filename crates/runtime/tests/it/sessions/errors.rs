@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use remotemedia_runtime::{CancelFlag, ErrorBudget, Guarded, OnError, Options, Phase, Policy, RunError};
+use remotemedia_runtime::{CancelFlag, ErrorBudget, Guarded, OnError, Options, Outputs, Phase, Policy, RunError};
 use serde_json::json;
 
 use crate::support::{
@@ -92,7 +92,7 @@ fn guarded(node: TestNode, options: &Options, log: Option<&Log>) -> Guarded<Item
     let dead_letter = log.map(|log| -> remotemedia_runtime::DeadLetter<Item> {
         Arc::new(move |item, index, fault| {
             log.note(format!("{item} at {index:?}: {fault:?}"));
-            Ok(())
+            Ok(Outputs::None)
         })
     });
     Guarded::new(Box::new(node), Policy::new(options, dead_letter, CancelFlag::default()))
