@@ -45,7 +45,8 @@ def call(bridge: Bridge, method: Callable[..., Any], args: tuple[Any, ...], *, t
             raise
         result = method(*args)
         if answer_kind(result) == "coroutine":
-            result.close()
+            if hasattr(result, "close"):
+                result.close()
             raise
     if work.failure is not None:
         throw(work.failure)

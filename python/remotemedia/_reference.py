@@ -394,9 +394,5 @@ def _stream_of(index: int, phase: str, answer: Any) -> Stream | None:
             except StopAsyncIteration:
                 return False, None
 
-        async def close_async() -> None:
-            # `aclose` answers an awaitable that is no coroutine, which `finish` would take for a value.
-            await answer.aclose()
-
-        return Stream(index, phase, draw_async, close_async)
+        return Stream(index, phase, draw_async, answer.aclose)
     return None
