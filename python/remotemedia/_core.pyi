@@ -21,6 +21,7 @@ __all__ = [
     "be_fork",
     "draw",
     "is_at_work",
+    "is_lazy",
     "main",
     "parse_manifest",
     "run",
