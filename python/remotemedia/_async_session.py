@@ -63,10 +63,11 @@ class AsyncSession(_Closing):
         answer = _Answer(self.news.loop)
         ticket = self.start_call(item, answer.give)
         try:
-            return await answer.future
+            await answer.future
         except asyncio.CancelledError:
             self._let_go(lambda: self.abandon(ticket), _FIRST_LOOK_SECS)
             raise
+        return answer.take()
 
     def map(self, items: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]:
         """Take a stream of items through, and give each output as soon as it is there, in order.
@@ -142,7 +143,7 @@ class AsyncSession(_Closing):
             async for output in _outputs_of(stream, news):
                 yield output
             if feeder.failure is not None:
-                throw(feeder.failure)
+                throw(feeder.take_failure())
         finally:
             task.cancel()
             self._let_go(stream.abandon, _FIRST_LOOK_SECS)
@@ -197,6 +198,12 @@ class _Feeder:
         self._limit = limit
         self.failure: BaseException | None = None
 
+    def take_failure(self) -> BaseException:
+        """What reading the items raised; from then on the caller has it."""
+        failure, self.failure = self.failure, None
+        assert failure is not None  # noqa: S101 - The caller has looked.
+        return failure
+
     async def run(self) -> None:
         try:
             if hasattr(type(self._items), "__aiter__"):
@@ -222,20 +229,44 @@ class _Feeder:
 
 
 class _Answer:
-    """What somebody on the loop waits for; given on the loop, too."""
+    """What somebody on the loop waits for; given on the loop, too.
 
-    __slots__ = ("future",)
+    The future only tells of it: one that holds an error holds the frames that wait for it, and they hold it,
+    and the items with them, until a collection.
+    """
+
+    __slots__ = ("_failure", "_value", "future")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.future: asyncio.Future[Any] = loop.create_future()
+        self.future: asyncio.Future[None] = loop.create_future()
+        self._value: Any = None
+        self._failure: BaseException | None = None
 
     def give(self, value: Any, error: BaseException | None = None) -> None:
         if self.future.done():
             return
-        if error is not None:
-            self.future.set_exception(error)
-        else:
-            self.future.set_result(value)
+        self._value, self._failure = value, error
+        self.future.set_result(None)
+
+    def take_failure(self) -> BaseException | None:
+        """What was given in place of a value; from then on the caller has it."""
+        failure, self._failure = self._failure, None
+        return failure
+
+    def take(self) -> Any:
+        """What was given.
+
+        Raises:
+            BaseException: If that is a failure.
+        """
+        failure = self.take_failure()
+        try:
+            if failure is not None:
+                raise failure
+            return self._value
+        finally:
+            # Its traceback has this frame.
+            del failure
 
 
 async def enter(graph: Graph, settings: dict[str, Any]) -> AsyncSession:
@@ -281,8 +312,12 @@ async def leave(session: AsyncSession, error: BaseException | None) -> None:
         await _in_thread(lambda: session.close_now(CLOSE_TIMEOUT_SECS))
     except Exception as unclosed:  # noqa: BLE001 - Raised with what came before.
         failure = combine(error if failure is None else failure, [unclosed])
-    if failure is not None and failure is not error:
-        throw(failure)
+    try:
+        if failure is not None and failure is not error:
+            throw(failure)
+    finally:
+        # Their tracebacks have this frame.
+        del failure, error
 
 
 async def _outputs_of(stream: OutputStream, news: News) -> AsyncIterator[Any]:
@@ -332,16 +367,14 @@ async def _in_thread(
             when_cancelled()
         if second.has_come() or not await _comes_back(answer.future, second):
             _reports.abandoned(CLOSE_TIMEOUT_SECS, thread.ident or 0)
-            # Nobody is left to hear of its failure.
-            answer.future.add_done_callback(lambda future: future.exception())
             raise
         thread.join()
-        failure = None if answer.future.cancelled() else answer.future.exception()
+        failure = answer.take_failure()
         if failure is not None and not isinstance(failure, asyncio.CancelledError):
             combine(cancelled, [failure])
         throw(cancelled)
     thread.join()
-    return answer.future.result()
+    return answer.take()
 
 
 async def _comes_back(future: asyncio.Future[Any], second: _ending.SecondInterrupt) -> bool:

@@ -232,8 +232,8 @@ class Bridge:
                     value = await awaitable
         except BaseException as failure:  # noqa: BLE001 - Out of the task some of them would end the event loop.
             is_late = timeout is not None and limit is not None and limit.expired()
-            told = CallTimeoutError(timeout) if is_late and timeout is not None else self.as_told(failure)
-            give(None, told)
+            # The traceback of the failure has this frame, which must not have the failure.
+            give(None, self.as_told(failure) if not is_late or timeout is None else CallTimeoutError(timeout))
         else:
             give(value, None)
 
@@ -378,8 +378,9 @@ class Iteration:
                         break
         except BaseException as failure:  # noqa: BLE001 - As in `_answer_with`.
             is_late = self._is_late and self._timeout is not None
-            told = CallTimeoutError(self._timeout or 0.0) if is_late else self._bridge.as_told(failure)
-            self._answer.give(None, told)
+            self._answer.give(
+                None, CallTimeoutError(self._timeout or 0.0) if is_late else self._bridge.as_told(failure)
+            )
         else:
             self._answer.give((False, None))
 

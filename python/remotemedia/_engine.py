@@ -118,9 +118,14 @@ class _Outcome:
         Raises:
             BaseException: What ended the run.
         """
-        if isinstance(self.value, BaseException):
-            throw(self.value)
-        return self.value, self.metrics
+        value, self.value = self.value, None
+        try:
+            if isinstance(value, BaseException):
+                throw(value)
+            return value, self.metrics
+        finally:
+            # The traceback of an error has this frame.
+            del value
 
     async def wait_again(self, until: float) -> bool:
         """Wait for the answer of a cancelled run, whatever else is cancelled meanwhile.

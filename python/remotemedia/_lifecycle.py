@@ -114,8 +114,12 @@ class Lifecycle:
             failure = error
         if self._tell is not None:
             self._tell(index, phase, time.perf_counter() - started)
-        if failure is not None:
-            raise self._failure(index, phase, failure)
+        try:
+            if failure is not None:
+                raise self._failure(index, phase, failure)
+        finally:
+            # Its traceback has this frame.
+            del failure
 
     def _failure(self, index: int, phase: str, error: BaseException) -> BaseException:
         return error if is_interrupt(error) else node_error(self._entries[index].id, None, phase, error)

@@ -67,9 +67,8 @@ class Opening:
             try:
                 session.finish()
             except BaseException as failure:  # noqa: BLE001 - Raised again when all is closed.
-                error = failure
-                close_after(session, error)
-                throw(error)
+                close_after(session, failure)
+                throw(failure)
             session.close_now(CLOSE_TIMEOUT_SECS)
         else:
             close_after(session, error)

@@ -56,7 +56,11 @@ class Policy:
             letter = node_error(node_id, failure.item_index, "process", original_of(failure))
             await finish(self.dead_letter(item, letter))
         elif not self.skips:
-            raise failure
+            try:
+                raise failure
+            finally:
+                # Its traceback has this frame.
+                del failure
 
 
 def made(entry: Entry) -> Entry:

@@ -51,8 +51,12 @@ async def run(
     except BaseException as error:  # noqa: BLE001 - Raised again below, after everything is cleaned up.
         failure = error
     failure = combine(failure, await machine.abandon() + await machine.lifecycle.clean_up())
-    if failure is not None:
-        throw(failure)
+    try:
+        if failure is not None:
+            throw(failure)
+    finally:
+        # Its traceback has this frame, which would keep it, and the items with it, until a collection.
+        del failure
     counts = (machine.items_in, len(machine.outputs))
     metrics = (
         report(graph.name, machine.entries, machine.recorders, counts, started) if enable_metrics else None
@@ -222,7 +226,10 @@ class Machine:
                 await policy.pause(attempt)
                 self.recorders[index].retried()
         else:
-            await self._give_up(index, item, failure)
+            try:
+                await self._give_up(index, item, failure)
+            finally:
+                del failure
             return
         has_output, output = first
         if stream is not None and has_output:
@@ -247,13 +254,17 @@ class Machine:
         try:
             await self.policies[index].give_up(self.entries[index].id, item, failure)
         except NodeError:
+            del failure
             raise
         except BaseException as error:  # noqa: BLE001 - What should have taken the item failed in its place.
             refusal = self._failure(index, "process", self.item_index, error)
         else:
             self.recorders[index].gave_up(is_dead_lettered=self.policies[index].dead_letter is not None)
             return
-        raise refusal
+        try:
+            raise refusal
+        finally:
+            del failure, refusal
 
     def _push_stream(self, stream: Stream | None) -> None:
         if stream is not None:
@@ -316,7 +327,10 @@ class Machine:
             if not stream.item:
                 raise
             failure = error
-        await self._give_up(stream.node, stream.item[0], failure)
+        try:
+            await self._give_up(stream.node, stream.item[0], failure)
+        finally:
+            del failure
         return False, None
 
     async def _draw(self, stream: Stream) -> tuple[bool, Any]:
@@ -339,7 +353,10 @@ class Machine:
         except BaseException as error:  # noqa: BLE001 - Raised below, where it gets no context of its own.
             failure = self._failure(index, phase, self.item_index if phase == "process" else None, error)
         self.recorders[index].failed(failure)
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure
 
     def _failure(self, index: int, phase: str, item_index: int | None, error: BaseException) -> BaseException:
         return error if is_interrupt(error) else node_error(self.entries[index].id, item_index, phase, error)

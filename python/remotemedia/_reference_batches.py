@@ -33,6 +33,16 @@ class Epoch:
         self.index = index
         self.error: NodeError | None = None
 
+    def raise_error(self) -> None:
+        """Raise what it failed with, if it did."""
+        error, self.error = self.error, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            # Its traceback has this frame, and those below that have this epoch.
+            del error
+
 
 class _Part:
     """The items of one epoch at a node that takes batches."""
@@ -99,8 +109,7 @@ class BatchMachine(Machine):
                 await self._pass_through(index, epoch, self._items_of(index, epoch, arrived))
         while all(self.leaving.values()):
             leaving = [waiting.popleft() for waiting in self.leaving.values()]
-            if (error := leaving[0][0].error) is not None:
-                raise error
+            leaving[0][0].raise_error()
             for _, outputs, _ in leaving:
                 self.outputs += outputs
 
@@ -175,6 +184,8 @@ class BatchMachine(Machine):
             self.item_index = part.epoch.index or 0
             own = self._failure(index, "process", self.item_index, original_of(failure))
             await self._within(part.epoch, self._give_up(index, item, own))  # type: ignore[arg-type]
+        # Their tracebacks have this frame.
+        del failure, own
 
     def _ask_batch(self, index: int, items: list[Any]) -> Any:
         count = len(items)

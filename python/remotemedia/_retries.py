@@ -114,3 +114,6 @@ async def within(awaitable: Awaitable[Any], timeout: float | None) -> Any:  # no
         if limit.expired():
             raise CallTimeoutError(timeout) from failure
         raise
+    finally:
+        # It has the task, which has the failure, whose traceback has this frame.
+        del limit

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from contextlib import aclosing, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -74,8 +74,7 @@ class StreamingNode:
             if self._output:
                 return True, self._output.pop()
             if self._failure is not None:
-                failure, self._failure = self._failure, None
-                raise failure
+                self._raise_failure()
             if self._task.done() or self._items.is_awaited():
                 return False, None
             self._news.clear()
@@ -103,11 +102,15 @@ class StreamingNode:
             except asyncio.CancelledError as error:
                 # The next run must not begin beside this one.
                 cancelled = error
-        failure, self._failure = self._failure, None
-        if cancelled is not None:
-            raise cancelled
-        if failure is not None and not isinstance(failure, asyncio.CancelledError):
-            raise failure
+        if cancelled is not None or isinstance(self._failure, asyncio.CancelledError):
+            self._failure = None
+        try:
+            if cancelled is not None:
+                raise cancelled
+        finally:
+            del cancelled
+        if self._failure is not None:
+            self._raise_failure()
 
     async def _run(self) -> None:
         try:
@@ -122,6 +125,14 @@ class StreamingNode:
         except BaseException as error:  # noqa: BLE001 - raised where the output is asked for
             self._failure = error
             self._items.end()
+
+    def _raise_failure(self) -> NoReturn:
+        failure, self._failure = self._failure, None
+        try:
+            raise failure  # type: ignore[misc] # There is one.
+        finally:
+            # Its traceback has this frame.
+            del failure
 
     def _tell(self) -> None:
         self._news.set()

@@ -261,8 +261,12 @@ class Session(_Closing):
                         raise SessionClosedError(CLOSED)
         finally:
             stream.abandon()
-        if failure is not None:
-            throw(failure)
+        try:
+            if failure is not None:
+                throw(failure)
+        finally:
+            # Its traceback has this frame.
+            del failure
 
 
 def check_items(items: object, *, is_async_too: bool) -> None:
@@ -319,8 +323,12 @@ def close_after(session: _Closing, error: BaseException) -> None:
         session.close_now(CLOSE_TIMEOUT_SECS)
     except Exception as failure:  # noqa: BLE001 - Raised below, with what came before.
         combined = combine(error, [failure])
-        if combined is not error and combined is not None:
-            throw(combined)
+        try:
+            if combined is not error and combined is not None:
+                throw(combined)
+        finally:
+            # Its traceback has this frame.
+            del combined, error
 
 
 def _close_all() -> None:

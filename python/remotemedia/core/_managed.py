@@ -46,6 +46,8 @@ async def process(graph: Graph, stream: Any, *, use_rust: bool) -> AsyncGenerato
         run.result()
     finally:
         await _stop(run)
+        # The error in it has a traceback, and that this frame.
+        del run
 
 
 class Managed:
