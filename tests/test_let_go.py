@@ -90,7 +90,6 @@ def made(name):
 
 @pytest.fixture(autouse=True)
 def without_collector():
-    gc.collect()
     gc.disable()
     yield
     gc.enable()
