@@ -122,7 +122,7 @@ class TestCheck:
         pipeline = Pipeline("p").add_node(Open())
         pipeline.add_node(Released(), placement="process", max_restarts=0, restart_window=5, snapshot_every=5)
 
-        found = remarks("p.py:pipeline", pipeline.to_graph())
+        found = remarks(pipeline.to_graph())
 
         assert [(remark.is_problem, remark.text.partition("\n")[0]) for remark in found] == [
             (False, "node 'open_1': snapshot_every has no effect without snapshot() and restore(state)"),

@@ -13,8 +13,10 @@ __all__ = [
     "STACK_SIGNAL",
     "Call",
     "DirectMap",
+    "ManifestOrder",
     "Opener",
     "OutputStream",
+    "ParsedManifest",
     "SessionCore",
     "Ticket",
     "__version__",
@@ -244,6 +246,35 @@ class DirectMap:
 class Ticket:
     """Names a call that is under way, for `SessionCore.abandon`."""
 
+@final
+class ManifestOrder:
+    """How the nodes of a checked manifest depend on each other."""
+
+@final
+class ParsedManifest:
+    """A checked manifest. Its nodes are asked for one by one."""
+
+    @property
+    def name(self) -> str:
+        """The name of the pipeline."""
+
+    @property
+    def ignored(self) -> list[str]:
+        """The paths of fields that have no effect."""
+
+    @property
+    def order(self) -> ManifestOrder:
+        """How the nodes depend on each other."""
+
+    def __len__(self) -> int:
+        """The number of nodes."""
+
+    def node(self, index: int) -> tuple[str, str, dict[str, Any], dict[str, Any], bool, list[int]]:
+        """Id, type, arguments, options, join, and the positions of the nodes that it comes after."""
+
+    def line_of(self, index: int, field: str) -> int:
+        """The line of `node_type` or `params` of a node."""
+
 def start(
     graph: Graph,
     feed: Any,
@@ -259,12 +290,8 @@ def start(
 def run(graph: Graph, feed: Any, enable_metrics: bool) -> tuple[list[Any], dict[str, Any] | None]:
     """Run a graph on this thread; its coroutines run on an event loop of the run's own."""
 
-def parse_manifest(text: str) -> dict[str, Any]:
+def parse_manifest(text: str) -> ParsedManifest:
     """Parse and check a manifest, JSON or YAML.
-
-    Returns:
-        `{"name", "nodes", "connections", "ignored"}`, where a node is
-        `{"id", "node_type", "params", "options", "join", "node_type_line", "params_line"}`.
 
     Raises:
         ManifestError: With the line and path of the place.

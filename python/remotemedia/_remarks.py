@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from remotemedia.core._manifest import MANIFEST_SUFFIXES
-
 if TYPE_CHECKING:
     from remotemedia.core._graph import Entry, Graph
     from remotemedia.exceptions import SerializationError
@@ -18,12 +16,13 @@ class Remark(NamedTuple):
     text: str
 
 
-def remarks(target: str, graph: Graph) -> list[Remark]:
+def remarks(graph: Graph) -> list[Remark]:
     """What in the manifest or the options has no effect, and which nodes cannot be sent to a worker.
 
     Only a node that is to be in a worker and cannot be sent keeps the pipeline from running.
     """
-    notes = [*_ignored_fields(target), *_idle_options(graph)]
+    ignored = [f"{field} has no effect" for field in graph.ignored]
+    notes = [*ignored, *_idle_options(graph)]
     return [*(Remark(is_problem=False, text=text) for text in notes), *_unsendable(graph.entries)]
 
 
@@ -31,16 +30,6 @@ def unsendable(graph: Graph) -> list[str]:
     """Why nodes that are to be in a worker cannot be sent there; empty if all can."""
     placed = [entry for entry in graph.entries if entry.options.get("placement") == "process"]
     return [remark.text for remark in _unsendable(placed) if remark.is_problem]
-
-
-def _ignored_fields(target: str) -> list[str]:
-    if not target.lower().endswith(MANIFEST_SUFFIXES):
-        return []
-    from remotemedia import _core
-
-    with open(target, encoding="utf-8-sig") as file:
-        manifest = _core.parse_manifest(file.read())
-    return [f"{field} has no effect" for field in manifest["ignored"]]
 
 
 def _idle_options(graph: Graph) -> list[str]:

@@ -80,7 +80,7 @@ struct Prepared {
 
 fn prepare(
     graph: &Bound<'_, PyAny>,
-    plan: Plan,
+    plan: Arc<Plan>,
     control: &Control,
     collected: Option<&Bound<'_, PyList>>,
     counting: &Counting,
@@ -103,7 +103,7 @@ fn prepare(
         turn: Some(Box::new(turn)),
         bulk: chain,
     };
-    Ok(Prepared { plan: Arc::new(plan), described, settings })
+    Ok(Prepared { plan, described, settings })
 }
 
 /// What `_core.start` is given besides the graph.
@@ -117,26 +117,26 @@ pub(crate) struct Order {
 
 /// Run a resolved `Graph` on this thread, handing each output to `sink`. Coroutines run on a loop of the run's own.
 pub fn run_blocking(
-    py: Python<'_>,
+    _py: Python<'_>,
     graph: &Bound<'_, PyAny>,
     feed: &mut dyn Feed<Object>,
     sink: &mut dyn Sink<Object>,
     with_metrics: bool,
 ) -> PyResult<Option<Metrics>> {
-    run_counting(py, graph, feed, sink, &Counting::metrics(with_metrics))
+    run_counting(graph, &Arc::new(graph::plan_of(graph)?), feed, sink, &Counting::metrics(with_metrics))
 }
 
 /// The same for whoever counts failed items.
 pub(crate) fn run_counting(
-    py: Python<'_>,
     graph: &Bound<'_, PyAny>,
+    plan: &Arc<Plan>,
     feed: &mut dyn Feed<Object>,
     sink: &mut dyn Sink<Object>,
     counting: &Counting,
 ) -> PyResult<Option<Metrics>> {
     let control = Control::new(None);
-    let prepared = prepare(graph, graph::plan_of(graph)?, &control, None, counting)?;
-    execute(py, prepared, feed, sink, &control)
+    let prepared = prepare(graph, Arc::clone(plan), &control, None, counting)?;
+    execute(graph.py(), prepared, feed, sink, &control)
 }
 
 /// `_core.run`: run on this thread and collect the outputs.
@@ -148,7 +148,8 @@ pub(crate) fn run<'py>(
     let py = graph.py();
     let control = Control::new(None);
     let outputs = PyList::empty(py);
-    let prepared = prepare(graph, graph::plan_of(graph)?, &control, Some(&outputs), &Counting::metrics(with_metrics))?;
+    let prepared =
+        prepare(graph, Arc::new(graph::plan_of(graph)?), &control, Some(&outputs), &Counting::metrics(with_metrics))?;
     let mut feed = feed::feed_of(input, &control.bridge)?;
     let metrics = execute(py, prepared, &mut *feed, &mut ListSink(outputs.clone().unbind()), &control)?;
     Ok((outputs, metrics.map(|metrics| json::metrics_to_python(py, &metrics)).transpose()?))
@@ -350,7 +351,7 @@ pub(crate) fn start(graph: &Bound<'_, PyAny>, order: Order) -> PyResult<Call> {
     let Order { input, event_loop, deliver, with_metrics } = order;
     let control = Control::new(Some(event_loop.clone_ref(py)));
     let outputs = PyList::empty(py);
-    let plan = graph::plan_of(graph)?;
+    let plan = Arc::new(graph::plan_of(graph)?);
     let nodes = if plan.stages().iter().any(|stage| stage.placement == Placement::Process) {
         Nodes::Due { plan, graph: graph.clone().unbind(), with_metrics }
     } else {
@@ -387,7 +388,7 @@ enum Nodes {
     Prepared(Prepared),
     /// Some are to be pickled, for which no event loop should wait.
     Due {
-        plan: Plan,
+        plan: Arc<Plan>,
         graph: Py<PyAny>,
         with_metrics: bool,
     },

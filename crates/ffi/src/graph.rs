@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyList};
 use remotemedia_runtime::{
     CancelFlag, DeadLetter, ErrorBudget, Guarded, Node, NodeFailure, NodeSpec, Options, Phase, Placement, Plan, Policy,
     Replicas, Stage, Turn,
@@ -12,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::attach::attach;
 use crate::bridge::Bridge;
+use crate::manifest::ManifestOrder;
 use crate::node::PythonNode;
 use crate::object::Object;
 use crate::sharing::{NoTurns, Seat, Turns};
@@ -33,19 +35,25 @@ struct DescribedNode {
 
 /// The plan of a resolved `Graph`.
 pub fn plan_of(graph: &Bound<'_, PyAny>) -> PyResult<Plan> {
+    let py = graph.py();
     let name: String = graph.getattr("name")?.extract()?;
-    let mut specs = Vec::new();
-    for entry in graph.getattr("entries")?.try_iter()? {
-        let entry = entry?;
+    let order: Option<Py<ManifestOrder>> = graph.getattr("order")?.extract()?;
+    let entries = graph.getattr("entries")?.cast_into::<PyList>()?;
+    let mut specs: Vec<NodeSpec> = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let after = if order.is_some() { Vec::new() } else { entry.getattr(intern!(py, "after"))?.extract()? };
         specs.push(NodeSpec {
-            id: entry.getattr("id")?.extract()?,
-            node_type: entry.getattr("node_type")?.extract()?,
-            after: entry.getattr("after")?.extract()?,
-            join: entry.getattr("join")?.extract()?,
+            id: entry.getattr(intern!(py, "id"))?.extract()?,
+            node_type: entry.getattr(intern!(py, "node_type"))?.extract()?,
+            after,
+            join: entry.getattr(intern!(py, "join"))?.extract()?,
             options: options_of(&entry)?,
         });
     }
-    Plan::new(name, &specs).map_err(|error| failure::refused(&error))
+    if let Some(order) = order {
+        return Ok(Plan::arranged(name, specs, &order.get().0));
+    }
+    Plan::of(name, specs).map_err(|error| failure::refused(&error))
 }
 
 /// What the nodes of a run have in common.
@@ -123,7 +131,7 @@ fn describe_workers(
         let entry = entries.get_item(node.position)?;
         let written = entry.getattr("options")?.cast_into::<PyDict>()?;
         // The worker tries again by itself.
-        let options = Options { retries: 0, ..node.options.clone() };
+        let options = Options { retries: 0, ..Options::clone(&node.options) };
         guards.push(Guard::of(&written, &node.id, &options, surroundings)?);
         let object = entry.getattr("node")?;
         placed.push(Placed {
@@ -207,10 +215,10 @@ fn dead_letter_of(callable: Py<PyAny>, node_id: &str, bridge: &Arc<Bridge>) -> D
 }
 
 /// The options of an entry. Python has checked them; of a callable, which only Python knows, there is the name.
-fn options_of(entry: &Bound<'_, PyAny>) -> PyResult<Options> {
-    let written = entry.getattr("options")?.cast_into::<PyDict>()?;
+fn options_of(entry: &Bound<'_, PyAny>) -> PyResult<Arc<Options>> {
+    let written = entry.getattr(intern!(entry.py(), "options"))?.cast_into::<PyDict>()?;
     if written.is_empty() {
-        return Ok(Options::default());
+        return Ok(Options::shared_default());
     }
     let mut options = Options::from_json(&json_options(&written)?)
         .map_err(|problem| failure::PipelineError::new_err(problem.to_string()))?;
@@ -218,7 +226,7 @@ fn options_of(entry: &Bound<'_, PyAny>) -> PyResult<Options> {
         let names = entry.py().import("remotemedia.core._options")?;
         options.handler = Some((option, names.call_method1("name_of", (callable,))?.extract()?));
     }
-    Ok(options)
+    Ok(Arc::new(options))
 }
 
 /// Options as a manifest has them. What only Python knows (a callable) is left out.

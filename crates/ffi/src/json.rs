@@ -1,10 +1,10 @@
-//! JSON values as Python objects, for what has a JSON form anyway: metrics and manifests.
+//! JSON values as Python objects, for what has a JSON form anyway: metrics and the arguments and options in manifests.
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
-use remotemedia_runtime::{Manifest, Metrics};
-use serde_json::{Value, json};
+use remotemedia_runtime::Metrics;
+use serde_json::{Map, Value};
 
 /// The Python object that `json.loads` would give for this value.
 pub(crate) fn to_python<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
@@ -24,47 +24,21 @@ pub(crate) fn to_python<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'
             }
             list.into_any()
         }
-        Value::Object(entries) => {
-            let dict = PyDict::new(py);
-            for (key, value) in entries {
-                dict.set_item(key, to_python(py, value)?)?;
-            }
-            dict.into_any()
-        }
+        Value::Object(entries) => object_to_python(py, entries)?,
     })
+}
+
+/// The dict that `json.loads` would give for these fields.
+pub(crate) fn object_to_python<'py>(py: Python<'py>, fields: &Map<String, Value>) -> PyResult<Bound<'py, PyAny>> {
+    let dict = PyDict::new(py);
+    for (key, value) in fields {
+        dict.set_item(key, to_python(py, value)?)?;
+    }
+    Ok(dict.into_any())
 }
 
 /// The figures of a run as a dict.
 pub(crate) fn metrics_to_python<'py>(py: Python<'py>, metrics: &Metrics) -> PyResult<Bound<'py, PyAny>> {
     let value = serde_json::to_value(metrics).map_err(|error| PyValueError::new_err(error.to_string()))?;
-    to_python(py, &value)
-}
-
-/// A checked manifest as the Python package reads it. `connections` is `None` where the manifest leaves them out.
-pub(crate) fn manifest_to_python<'py>(py: Python<'py>, manifest: &Manifest) -> PyResult<Bound<'py, PyAny>> {
-    let nodes: Vec<Value> = manifest
-        .nodes()
-        .iter()
-        .map(|node| {
-            json!({
-                "id": node.id,
-                "node_type": node.node_type,
-                "params": node.params,
-                "options": node.options,
-                "join": node.join,
-                "node_type_line": node.node_type_line,
-                "params_line": node.params_line,
-            })
-        })
-        .collect();
-    let connections = manifest.connections().map(|connections| {
-        connections.iter().map(|connection| json!({"from": connection.from, "to": connection.to})).collect::<Vec<_>>()
-    });
-    let value = json!({
-        "name": manifest.name(),
-        "nodes": nodes,
-        "connections": connections,
-        "ignored": manifest.ignored(),
-    });
     to_python(py, &value)
 }

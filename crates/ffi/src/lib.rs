@@ -19,6 +19,7 @@ mod json;
 mod loader;
 mod log;
 mod mailbox;
+mod manifest;
 mod module;
 mod node;
 mod object;

@@ -55,9 +55,8 @@ impl Loader for PyLoader {
     fn load(&self, target: &str) -> Result<Box<dyn LoadedPipeline + '_>, Failure> {
         attached(|py| {
             let graph = py.import("remotemedia._loading")?.call_method1("load", (target,))?;
-            let plan = graph::plan_of(&graph)?;
-            let pipeline = PyPipeline { target: target.to_owned(), graph: graph.unbind(), plan };
-            Ok(Box::new(pipeline) as Box<dyn LoadedPipeline>)
+            let plan = Arc::new(graph::plan_of(&graph)?);
+            Ok(Box::new(PyPipeline { graph: graph.unbind(), plan }) as Box<dyn LoadedPipeline>)
         })
     }
 
@@ -105,9 +104,8 @@ fn node_doc(doc: &Bound<'_, PyAny>) -> PyResult<NodeDoc> {
 
 /// A checked graph of the user's objects.
 struct PyPipeline {
-    target: String,
     graph: Py<PyAny>,
-    plan: Plan,
+    plan: Arc<Plan>,
 }
 
 impl LoadedPipeline for PyPipeline {
@@ -117,8 +115,7 @@ impl LoadedPipeline for PyPipeline {
 
     fn remarks(&self) -> Vec<Remark> {
         let remarks = attached(|py| {
-            let remarks =
-                py.import("remotemedia._remarks")?.call_method1("remarks", (&self.target, self.graph.bind(py)))?;
+            let remarks = py.import("remotemedia._remarks")?.call_method1("remarks", (self.graph.bind(py),))?;
             remarks.extract::<Vec<(bool, String)>>()
         });
         match remarks {
@@ -157,10 +154,12 @@ impl PyPipeline {
                 Some(feed) => Box::new(InputFeed { feed, given: 0, broken: &broken }),
                 None => Box::new(own),
             };
-            call::run_counting(py, graph, &mut *feed, &mut sink, counting).map_err(|error| match broken.take() {
-                // Only a failing cleanup is more than the failure of the input or of the output that it came after.
-                Some(failure) if error.is_instance_of::<StreamBrokenError>(py) => failure,
-                _ => failure_of(py, error),
+            call::run_counting(graph, &self.plan, &mut *feed, &mut sink, counting).map_err(|error| {
+                match broken.take() {
+                    // Only a failing cleanup is more than the failure of the input or of the output that it came after.
+                    Some(failure) if error.is_instance_of::<StreamBrokenError>(py) => failure,
+                    _ => failure_of(py, error),
+                }
             })
         })
     }

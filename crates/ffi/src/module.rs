@@ -11,21 +11,21 @@ pub mod _core {
     use pyo3::prelude::*;
     use pyo3::types::PyList;
     use remotemedia_commands::GraphFormat;
-    use remotemedia_runtime::Manifest;
 
     use crate::answer::Kind;
-    use crate::attach::detach;
     #[pymodule_export]
     use crate::call::Call;
     #[pymodule_export]
     use crate::direct_map::DirectMap;
+    #[pymodule_export]
+    use crate::manifest::{ManifestOrder, ParsedManifest};
     #[pymodule_export]
     use crate::opener::Opener;
     #[pymodule_export]
     use crate::output_stream::OutputStream;
     #[pymodule_export]
     use crate::session::{SessionCore, Ticket};
-    use crate::{call, command_line, failure, graph, json, worker};
+    use crate::{call, command_line, graph, worker};
 
     /// The version of the crates.
     #[pymodule_export]
@@ -61,9 +61,8 @@ pub mod _core {
 
     /// Parse and check a manifest, JSON or YAML.
     #[pyfunction]
-    fn parse_manifest<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
-        let manifest = detach(py, || Manifest::parse(text)).map_err(|error| failure::refused(&error))?;
-        json::manifest_to_python(py, &manifest)
+    fn parse_manifest(py: Python<'_>, text: &str) -> PyResult<ParsedManifest> {
+        ParsedManifest::parse(py, text)
     }
 
     /// Draw a graph as `text`, `mermaid`, `dot` or `svg`.

@@ -41,7 +41,7 @@ pub use node::{
 };
 pub use options::{Batch, DEFAULT_QUEUE_SIZE, OPTION_NAMES, OnError, OptionProblem, Options, Placement, WhenFull};
 pub use payload::Payload;
-pub use plan::{NodeSpec, Plan, PlanNode, Stage};
+pub use plan::{NodeSpec, Plan, PlanNode, PlanOrder, Stage};
 pub use runner::{Runner, Settings};
 pub use session::{
     Admission, AtWork, Caller, Client, Closed, Direct, Next, Outbox, Replicas, Reporter, Session, SessionSettings,

@@ -2,6 +2,7 @@
 
 mod read;
 
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 pub use self::read::{OPTION_NAMES, OptionProblem};
@@ -145,6 +146,12 @@ impl Default for Options {
 }
 
 impl Options {
+    /// The default, shared by all who ask for it: most nodes of a large pipeline have it.
+    pub fn shared_default() -> Arc<Self> {
+        static SHARED: LazyLock<Arc<Options>> = LazyLock::new(Arc::default);
+        Arc::clone(&SHARED)
+    }
+
     /// Whether a node with these options needs a queue, and with it a stage of its own.
     pub fn needs_own_stage(&self) -> bool {
         self.replicas > 1

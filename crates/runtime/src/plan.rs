@@ -6,13 +6,14 @@
 mod stages;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 pub use self::stages::Stage;
 use crate::suggest::did_you_mean;
 use crate::{Error, Options, Placement, Result};
 
 /// A node as a pipeline describes it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct NodeSpec {
     /// Unique in the pipeline.
     pub id: String,
@@ -22,8 +23,15 @@ pub struct NodeSpec {
     pub after: Vec<String>,
     /// Whether it gets one item an input, made of the outputs of all its upstream nodes.
     pub join: bool,
-    /// How it runs.
-    pub options: Options,
+    /// How it runs. Nodes that run alike may share one.
+    pub options: Arc<Options>,
+}
+
+impl Default for NodeSpec {
+    fn default() -> Self {
+        let (id, node_type, after) = (String::new(), String::new(), Vec::new());
+        Self { id, node_type, after, join: false, options: Options::shared_default() }
+    }
 }
 
 /// A node in its place in a plan.
@@ -40,7 +48,7 @@ pub struct PlanNode {
     /// Whether the outputs of its upstream nodes arrive joined into one item an input.
     pub join: bool,
     /// How it runs.
-    pub options: Options,
+    pub options: Arc<Options>,
     /// The position it had in the description.
     pub position: usize,
 }
@@ -57,39 +65,40 @@ pub struct Plan {
 impl Plan {
     /// Check a description and arrange it.
     pub fn new(name: impl Into<String>, specs: &[NodeSpec]) -> Result<Self> {
-        let name = name.into();
-        if specs.is_empty() {
-            return Err(Error::EmptyPipeline { pipeline: name });
-        }
-        let upstreams = resolve_upstreams(specs)?;
-        let order = topological_order(specs, &upstreams)?;
+        Self::of(name, specs.to_vec())
+    }
 
+    /// The same for a description that is not needed any more.
+    pub fn of(name: impl Into<String>, specs: Vec<NodeSpec>) -> Result<Self> {
+        let name = name.into();
+        let described = specs.iter().map(|spec| (spec.id.as_str(), spec.after.iter().map(String::as_str).collect()));
+        let order = PlanOrder::of(&name, &described.collect::<Vec<_>>())?;
+        Ok(Self::arranged(name, specs, &order))
+    }
+
+    /// The same for a description whose order is known. What its nodes say they come after is not looked at.
+    ///
+    /// # Panics
+    /// If the order is not that of as many nodes.
+    pub fn arranged(name: impl Into<String>, mut specs: Vec<NodeSpec>, order: &PlanOrder) -> Self {
+        let PlanOrder { upstreams, order } = order;
+        assert_eq!(specs.len(), order.len(), "an order is that of the nodes it comes with");
         let mut place_of = vec![0; specs.len()];
         for (place, &position) in order.iter().enumerate() {
             place_of[position] = place;
         }
-        let mut nodes: Vec<PlanNode> = order
-            .iter()
-            .map(|&position| {
-                let spec = &specs[position];
-                PlanNode {
-                    id: spec.id.clone(),
-                    node_type: spec.node_type.clone(),
-                    upstreams: upstreams[position].iter().map(|&up| place_of[up]).collect(),
-                    downstreams: Vec::new(),
-                    join: spec.join,
-                    options: spec.options.clone(),
-                    position,
-                }
-            })
-            .collect();
-        for index in 0..nodes.len() {
-            for upstream in nodes[index].upstreams.clone() {
-                nodes[upstream].downstreams.push(index);
+        let mut nodes: Vec<PlanNode> = Vec::with_capacity(specs.len());
+        for &position in order {
+            let NodeSpec { id, node_type, join, options, .. } = std::mem::take(&mut specs[position]);
+            let upstreams: Vec<usize> = upstreams[position].iter().map(|&upstream| place_of[upstream]).collect();
+            let place = nodes.len();
+            for &upstream in &upstreams {
+                nodes[upstream].downstreams.push(place);
             }
+            nodes.push(PlanNode { id, node_type, upstreams, downstreams: Vec::new(), join, options, position });
         }
         let (stages, stage_of) = stages::arrange(&nodes);
-        Ok(Self { name, nodes, stages, stage_of })
+        Self { name: name.into(), nodes, stages, stage_of }
     }
 
     /// The name of the pipeline.
@@ -174,25 +183,54 @@ impl Plan {
     }
 }
 
-fn resolve_upstreams(specs: &[NodeSpec]) -> Result<Vec<Vec<usize>>> {
-    let mut positions = HashMap::with_capacity(specs.len());
-    for (position, spec) in specs.iter().enumerate() {
-        if positions.insert(spec.id.as_str(), position).is_some() {
-            return Err(Error::DuplicateId { id: spec.id.clone() });
+/// A node as far as the order depends on it: its id, and the ids that it comes after.
+pub(crate) type Described<'a> = (&'a str, Vec<&'a str>);
+
+/// How the nodes of a pipeline depend on each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanOrder {
+    /// The positions of the nodes before each.
+    upstreams: Vec<Vec<usize>>,
+    /// All positions, each after those it depends on.
+    order: Vec<usize>,
+}
+
+impl PlanOrder {
+    /// Check a description.
+    pub(crate) fn of(name: &str, described: &[Described<'_>]) -> Result<Self> {
+        if described.is_empty() {
+            return Err(Error::EmptyPipeline { pipeline: name.to_owned() });
+        }
+        let upstreams = resolve_upstreams(described)?;
+        let order = topological_order(described, &upstreams)?;
+        Ok(Self { upstreams, order })
+    }
+
+    /// The positions of the nodes whose outputs the node at a position gets, each once.
+    pub fn upstreams(&self, position: usize) -> &[usize] {
+        &self.upstreams[position]
+    }
+}
+
+fn resolve_upstreams(described: &[Described<'_>]) -> Result<Vec<Vec<usize>>> {
+    let mut positions = HashMap::with_capacity(described.len());
+    for (position, (id, _)) in described.iter().enumerate() {
+        if positions.insert(*id, position).is_some() {
+            return Err(Error::DuplicateId { id: (*id).to_owned() });
         }
     }
-    let mut seen_by = vec![usize::MAX; specs.len()];
-    specs
+    let mut seen_by = vec![usize::MAX; described.len()];
+    described
         .iter()
         .enumerate()
-        .map(|(node, spec)| {
-            let mut found = Vec::with_capacity(spec.after.len());
-            for upstream in &spec.after {
-                let Some(&position) = positions.get(upstream.as_str()) else {
+        .map(|(node, (id, after))| {
+            let mut found = Vec::with_capacity(after.len());
+            for &upstream in after {
+                let Some(&position) = positions.get(upstream) else {
                     return Err(Error::UnknownUpstream {
-                        node: spec.id.clone(),
-                        upstream: upstream.clone(),
-                        hint: did_you_mean(upstream, specs.iter().map(|other| other.id.as_str())),
+                        node: (*id).to_owned(),
+                        upstream: upstream.to_owned(),
+                        hint: did_you_mean(upstream, described.iter().map(|(other, _)| *other)),
                     });
                 };
                 // A connection that stands twice counts once.
@@ -206,17 +244,17 @@ fn resolve_upstreams(specs: &[NodeSpec]) -> Result<Vec<Vec<usize>>> {
 }
 
 /// Kahn's algorithm; among the nodes that are ready the one described first goes first.
-fn topological_order(specs: &[NodeSpec], upstreams: &[Vec<usize>]) -> Result<Vec<usize>> {
+fn topological_order(described: &[Described<'_>], upstreams: &[Vec<usize>]) -> Result<Vec<usize>> {
     let mut waiting_for: Vec<usize> = upstreams.iter().map(Vec::len).collect();
-    let mut downstreams = vec![Vec::new(); specs.len()];
+    let mut downstreams = vec![Vec::new(); described.len()];
     for (position, ups) in upstreams.iter().enumerate() {
         for &up in ups {
             downstreams[up].push(position);
         }
     }
     let mut ready: std::collections::BinaryHeap<_> =
-        (0..specs.len()).filter(|&position| waiting_for[position] == 0).map(std::cmp::Reverse).collect();
-    let mut order = Vec::with_capacity(specs.len());
+        (0..described.len()).filter(|&position| waiting_for[position] == 0).map(std::cmp::Reverse).collect();
+    let mut order = Vec::with_capacity(described.len());
     while let Some(std::cmp::Reverse(position)) = ready.pop() {
         order.push(position);
         for &down in &downstreams[position] {
@@ -226,17 +264,17 @@ fn topological_order(specs: &[NodeSpec], upstreams: &[Vec<usize>]) -> Result<Vec
             }
         }
     }
-    if order.len() == specs.len() {
+    if order.len() == described.len() {
         return Ok(order);
     }
-    Err(Error::Cycle { path: cycle_path(specs, upstreams, &waiting_for) })
+    Err(Error::Cycle { path: cycle_path(described, upstreams, &waiting_for) })
 }
 
 /// Follows unfinished upstream nodes until one comes round again.
-fn cycle_path(specs: &[NodeSpec], upstreams: &[Vec<usize>], waiting_for: &[usize]) -> String {
+fn cycle_path(described: &[Described<'_>], upstreams: &[Vec<usize>], waiting_for: &[usize]) -> String {
     let is_stuck = |position: &usize| waiting_for[*position] > 0;
-    let mut current = (0..specs.len()).find(is_stuck).expect("a graph with a cycle has an unfinished node");
-    let mut seen = vec![None; specs.len()];
+    let mut current = (0..described.len()).find(is_stuck).expect("a graph with a cycle has an unfinished node");
+    let mut seen = vec![None; described.len()];
     let mut path = Vec::new();
     while seen[current].is_none() {
         seen[current] = Some(path.len());
@@ -244,8 +282,8 @@ fn cycle_path(specs: &[NodeSpec], upstreams: &[Vec<usize>], waiting_for: &[usize
         current = *upstreams[current].iter().find(|up| is_stuck(up)).expect("an unfinished node waits for one");
     }
     let start = seen[current].expect("the loop ends at a node seen before");
-    let mut ids: Vec<&str> = path[start..].iter().rev().map(|&position| specs[position].id.as_str()).collect();
-    ids.insert(0, specs[current].id.as_str());
+    let mut ids: Vec<&str> = path[start..].iter().rev().map(|&position| described[position].0).collect();
+    ids.insert(0, described[current].0);
     if ids.len() > 12 {
         ids.splice(6..ids.len() - 5, ["…"]);
     }

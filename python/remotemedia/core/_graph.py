@@ -15,6 +15,8 @@ from remotemedia.exceptions import PipelineError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from remotemedia._core import ManifestOrder, ParsedManifest
+
 __all__ = [
     "Entry",
     "Graph",
@@ -23,6 +25,7 @@ __all__ = [
     "check_node",
     "entries_of",
     "graph_of",
+    "graph_of_manifest",
     "has_replicas",
     "is_manifest_entry",
     "name_of",
@@ -86,15 +89,19 @@ class Graph:
         name: The name of the pipeline.
         entries: The nodes, in the order in which they were described.
         source: The node that makes the input of the pipeline, if there is one.
+        order: How the entries depend on each other, where the parser of a manifest has found that out.
+        ignored: The paths of fields of its manifest that have no effect.
     """
 
-    __slots__ = ("entries", "name", "source")
+    __slots__ = ("entries", "ignored", "name", "order", "source")
 
     def __init__(self, name: str, entries: list[Entry], source: Entry | None = None) -> None:
         """Take the fields as they are; `graph_of` is what checks."""
         self.name = name
         self.entries = entries
         self.source = source
+        self.order: ManifestOrder | None = None
+        self.ignored: list[str] = []
 
     def with_defaults(self, defaults: dict[str, Any]) -> Graph:
         """The same graph, with these options for nodes that do not say.
@@ -107,7 +114,10 @@ class Graph:
             options = with_defaults(entry.node, entry.options, defaults)
             check_fit(entry.node, options, entry.id)
             entries.append(Entry(entry.id, entry.node, entry.node_type, entry.after, entry.join, options))
-        return Graph(self.name, entries, self.source)
+        graph = Graph(self.name, entries, self.source)
+        graph.order = self.order
+        graph.ignored = self.ignored
+        return graph
 
 
 def resolve(pipeline: object, *, executor: str | None = None) -> Graph:
@@ -156,6 +166,19 @@ def graph_of(name: str, entries: list[Entry]) -> Graph:
         plan_order(entries)
     _check_calls(entries)
     return Graph(name, entries, _find_source(entries))
+
+
+def graph_of_manifest(parsed: ParsedManifest, entries: list[Entry]) -> Graph:
+    """A graph of the entries of a manifest, whose ids and connections its parser has checked.
+
+    Raises:
+        PipelineError: If a node is a source in the wrong place, or cannot be called.
+    """
+    _check_calls(entries)
+    graph = Graph(parsed.name, entries, _find_source(entries))
+    graph.order = parsed.order
+    graph.ignored = parsed.ignored
+    return graph
 
 
 def check_node(node: object, place: str, *, may_be_factory: bool = False) -> None:

@@ -12,13 +12,24 @@ from typing import TYPE_CHECKING, Any, cast
 
 from remotemedia._suggest import did_you_mean
 from remotemedia.core._arguments import NotJson, find_not_json, recorded_params
-from remotemedia.core._graph import Entry, Graph, chain, entries_of, graph_of, is_manifest_entry, name_of
+from remotemedia.core._graph import (
+    Entry,
+    Graph,
+    chain,
+    entries_of,
+    graph_of,
+    graph_of_manifest,
+    is_manifest_entry,
+    name_of,
+)
 from remotemedia.core._node_types import find_type, known_names, type_name
 from remotemedia.core._options import Batch
 from remotemedia.exceptions import ManifestError, PipelineError, SerializationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from remotemedia._core import ParsedManifest
 
 __all__ = ["MANIFEST_SUFFIXES", "describe", "dump", "load", "load_list"]
 
@@ -39,15 +50,12 @@ def load(manifest: str | dict[str, Any]) -> Graph:
         PipelineError: If the nodes do not fit together.
     """
     parsed = _parse(manifest)
-    has_lines = isinstance(manifest, str)
-    entries = [_make(node, index, has_lines=has_lines) for index, node in enumerate(parsed["nodes"])]
-    if parsed["connections"] is None:
-        chain(entries)
-    else:
-        by_id = {entry.id: entry for entry in entries}
-        for connection in parsed["connections"]:
-            by_id[connection["to"]].after.append(connection["from"])
-    return graph_of(parsed["name"], entries)
+    maker = _Maker(parsed, has_lines=isinstance(manifest, str))
+    made = [maker.make(index) for index in range(len(parsed))]
+    entries = [entry for entry, _ in made]
+    for entry, upstreams in made:
+        entry.after = [entries[position].id for position in upstreams]
+    return graph_of_manifest(parsed, entries)
 
 
 def load_list(items: Sequence[object]) -> Graph:
@@ -65,10 +73,11 @@ def load_list(items: Sequence[object]) -> Graph:
         for item, entry in zip(items, entries, strict=True)
     ]
     parsed = _parse({"version": _VERSION, "nodes": nodes})
+    maker = _Maker(parsed, has_lines=False)
     made: list[Entry] = []
     for index, (item, entry) in enumerate(zip(items, entries, strict=True)):
         if entry is None:
-            entry = _make(parsed["nodes"][index], index, has_lines=False)  # noqa: PLW2901 - Made now.
+            entry, _ = maker.make(index)  # noqa: PLW2901 - Made now.
             if "id" not in cast("dict[str, Any]", item):
                 entry.id = f"{name_of(entry.node)}_{index}"
         made.append(entry)
@@ -129,7 +138,7 @@ def describe(node: object) -> dict[str, Any]:
     return {"node_type": type_name(node), "params": params}
 
 
-def _parse(manifest: str | dict[str, Any]) -> dict[str, Any]:
+def _parse(manifest: str | dict[str, Any]) -> ParsedManifest:
     from remotemedia._core import parse_manifest
 
     if isinstance(manifest, str):
@@ -149,32 +158,48 @@ def _parse(manifest: str | dict[str, Any]) -> dict[str, Any]:
         raise _located(error, has_lines=isinstance(manifest, str)) from None
 
 
-def _make(parsed: dict[str, Any], index: int, *, has_lines: bool) -> Entry:
-    node_type = parsed["node_type"]
+class _Maker:
+    """Makes the nodes of a manifest. Each type is looked up once."""
 
-    def refused(field: str, text: str) -> ManifestError:
+    def __init__(self, parsed: ParsedManifest, *, has_lines: bool) -> None:
+        self._parsed = parsed
+        self._has_lines = has_lines
+        self._classes: dict[str, type[Any]] = {}
+
+    def make(self, index: int) -> tuple[Entry, Sequence[int]]:
+        """The node at an index, and the positions of those that it comes after."""
+        node_id, node_type, params, options, join, upstreams = self._parsed.node(index)
+        cls = self._classes.get(node_type)
+        if cls is None:
+            cls = self._classes[node_type] = self._class_of(node_type, index)
+        try:
+            node = cls(**params)
+        except PipelineError as error:
+            raise self._refused(index, "params", str(error)) from error
+        except Exception as error:
+            text = f"{cls.__name__} refuses its parameters: {type(error).__name__}: {error}"
+            raise self._refused(index, "params", text) from error
+        return Entry(node_id, node, cls.__name__, [], join, options), upstreams
+
+    def _class_of(self, node_type: str, index: int) -> type[Any]:
+        try:
+            cls = find_type(node_type)
+        except Exception as error:
+            text = f"cannot import '{node_type}': {type(error).__name__}: {error}"
+            raise self._refused(index, "node_type", text) from error
+        if cls is None:
+            text = f"there is no node type '{node_type}'{_hint(node_type)}"
+            raise self._refused(index, "node_type", text)
+        if not callable(getattr(cls, "process", None)):
+            text = f"'{node_type}' is no type of node: it has no process() method"
+            raise self._refused(index, "node_type", text)
+        return cls
+
+    def _refused(self, index: int, field: str, text: str) -> ManifestError:
         path = f"nodes[{index}].{field}"
-        line = parsed[f"{field}_line"] if has_lines else None
+        line = self._parsed.line_of(index, field) if self._has_lines else None
         place = path if line is None else f"Line {line}, {path}"
         return ManifestError(f"{place}: {text}", path=path, line=line)
-
-    try:
-        cls = find_type(node_type)
-    except Exception as error:
-        text = f"cannot import '{node_type}': {type(error).__name__}: {error}"
-        raise refused("node_type", text) from error
-    if cls is None:
-        raise refused("node_type", f"there is no node type '{node_type}'{_hint(node_type)}")
-    if not callable(getattr(cls, "process", None)):
-        raise refused("node_type", f"'{node_type}' is no type of node: it has no process() method")
-    try:
-        node = cls(**parsed["params"])
-    except PipelineError as error:
-        raise refused("params", str(error)) from error
-    except Exception as error:
-        text = f"{cls.__name__} refuses its parameters: {type(error).__name__}: {error}"
-        raise refused("params", text) from error
-    return Entry(parsed["id"], node, cls.__name__, [], parsed["join"], parsed["options"])
 
 
 def _hint(node_type: str) -> str:

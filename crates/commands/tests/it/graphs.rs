@@ -98,7 +98,7 @@ fn plan_of_workers() -> Plan {
     let spec = |id: &str, after: &[&str], options: serde_json::Value| NodeSpec {
         id: id.into(),
         after: after.iter().map(|&id| id.into()).collect(),
-        options: Options::from_json(options.as_object().unwrap()).unwrap(),
+        options: Options::from_json(options.as_object().unwrap()).unwrap().into(),
         ..NodeSpec::default()
     };
     let process = json!({"placement": "process", "replicas": 2, "max_restarts": 5});

@@ -217,7 +217,13 @@ impl PythonWorkplace {
                 Box::new(node)
             });
             let after = specs.last().map(|before: &NodeSpec| before.id.clone()).into_iter().collect();
-            specs.push(NodeSpec { id: id.clone(), node_type: node_type.clone(), after, join: false, options });
+            specs.push(NodeSpec {
+                id: id.clone(),
+                node_type: node_type.clone(),
+                after,
+                join: false,
+                options: options.into(),
+            });
         }
         let plan = Plan::new("worker", &specs).map_err(|error| failure::refused(&error))?;
         Ok((Arc::new(plan), nodes))

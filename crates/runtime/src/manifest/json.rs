@@ -1,23 +1,21 @@
 //! Reads JSON text into a [`Tree`].
 //!
-//! `serde_json` checks the syntax of the whole text first and then takes it apart level by level. Each part is a slice of the
-//! text, so its line is known, and a number is seen as it is written before anything rounds it.
+//! `serde_json` checks the syntax of the whole text first, so that the reader here, which knows the line of each value and sees a
+//! number as it is written, meets no mistakes in it.
 
-use std::fmt;
+use std::borrow::Cow;
 
-use serde::Deserialize;
-use serde::de::{MapAccess, Visitor};
 use serde_json::Number;
 use serde_json::value::RawValue;
 
 use super::tree::{Content, MAX_DEPTH, Path, Tree, refused, shortened};
 use crate::{Error, Result};
 
-pub(super) fn read(text: &str) -> Result<Tree> {
-    let root: &RawValue = serde_json::from_str(text).map_err(|error| broken(&error))?;
-    let reader = Reader { text, line_ends: text.match_indices('\n').map(|(offset, _)| offset).collect() };
-    let line = reader.line_of(root.get());
-    reader.tree(root, line, &Path::Root, 0)
+pub(super) fn read(text: &str) -> Result<Tree<'_>> {
+    serde_json::from_str::<&RawValue>(text).map_err(|error| broken(&error))?;
+    let mut reader = Reader { text, at: 0, line: 1 };
+    reader.next_byte();
+    reader.value(reader.line, &Path::Root, 0)
 }
 
 /// A number as a manifest keeps it, or what is wrong with it.
@@ -37,87 +35,106 @@ pub(super) fn exact_number(written: &str) -> Result<Number, String> {
     Number::from_f64(float).ok_or_else(|| format!("the number {} is out of range", shortened(written)))
 }
 
+/// Goes once through a text whose syntax is checked.
 struct Reader<'a> {
     text: &'a str,
-    line_ends: Vec<usize>,
+    at: usize,
+    /// The line of `at`, as there are line ends in white space alone.
+    line: usize,
 }
 
 impl<'a> Reader<'a> {
-    fn tree(&self, raw: &'a RawValue, line: usize, path: &Path<'_>, depth: usize) -> Result<Tree> {
-        let written = raw.get();
+    /// The next value. `line` is that of the name it stands under, or its own.
+    fn value(&mut self, line: usize, path: &Path<'_>, depth: usize) -> Result<Tree<'a>> {
         if depth >= MAX_DEPTH {
             return Err(refused(line, path, format!("nested deeper than {MAX_DEPTH} levels")));
         }
-        let content = match written.as_bytes().first() {
-            Some(b'{') => return Tree::object(line, self.fields(written, line, path, depth)?, path),
-            Some(b'[') => Content::List(self.elements(written, line, path, depth)?),
-            Some(b'"') => Content::Text(parse(written, line, path)?),
-            Some(b'n') => Content::Null,
-            Some(b't') => Content::Bool(true),
-            Some(b'f') => Content::Bool(false),
-            _ => Content::Number(exact_number(written).map_err(|message| refused(line, path, message))?),
+        let content = match self.next_byte() {
+            b'{' => return Tree::object(line, self.fields(path, depth)?, path),
+            b'[' => Content::List(self.elements(path, depth)?),
+            b'"' => Content::Text(self.string(line, path)?),
+            _ => match self.word() {
+                "null" => Content::Null,
+                "true" => Content::Bool(true),
+                "false" => Content::Bool(false),
+                number => Content::Number(exact_number(number).map_err(|message| refused(line, path, message))?),
+            },
         };
         Ok(Tree { line, content })
     }
 
-    fn elements(&self, written: &'a str, line: usize, path: &Path<'_>, depth: usize) -> Result<Vec<Tree>> {
-        let elements: Vec<&RawValue> = parse(written, line, path)?;
-        elements
-            .into_iter()
-            .enumerate()
-            .map(|(index, raw)| self.tree(raw, self.line_of(raw.get()), &path.element(index), depth + 1))
-            .collect()
-    }
-
-    fn fields(&self, written: &'a str, line: usize, path: &Path<'_>, depth: usize) -> Result<Vec<(String, Tree)>> {
-        let Fields(fields) = parse(written, line, path)?;
-        fields
-            .into_iter()
-            .map(|(raw_name, raw)| {
-                let line = self.line_of(raw_name.get());
-                let name: String = parse(raw_name.get(), line, path)?;
-                let tree = self.tree(raw, line, &path.field(&name), depth + 1)?;
-                Ok((name, tree))
-            })
-            .collect()
-    }
-
-    /// The line of a slice of the text.
-    fn line_of(&self, part: &str) -> usize {
-        let offset = part.as_ptr().addr() - self.text.as_ptr().addr();
-        self.line_ends.partition_point(|&end| end < offset) + 1
-    }
-}
-
-/// The fields of an object in their order, equal names kept apart.
-struct Fields<'a>(Vec<(&'a RawValue, &'a RawValue)>);
-
-impl<'de> Deserialize<'de> for Fields<'de> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct FieldsVisitor;
-
-        impl<'de> Visitor<'de> for FieldsVisitor {
-            type Value = Fields<'de>;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut fields = Vec::new();
-                while let Some(field) = map.next_entry()? {
-                    fields.push(field);
-                }
-                Ok(Fields(fields))
-            }
+    fn elements(&mut self, path: &Path<'_>, depth: usize) -> Result<Vec<Tree<'a>>> {
+        let mut elements = Vec::new();
+        self.at += 1;
+        while self.next_byte() != b']' {
+            elements.push(self.value(self.line, &path.element(elements.len()), depth + 1)?);
+            self.skip_comma();
         }
-
-        deserializer.deserialize_map(FieldsVisitor)
+        self.at += 1;
+        Ok(elements)
     }
-}
 
-fn parse<'a, T: Deserialize<'a>>(written: &'a str, line: usize, path: &Path<'_>) -> Result<T> {
-    serde_json::from_str(written).map_err(|error| refused(line, path, format!("not valid JSON: {}", cause(&error))))
+    fn fields(&mut self, path: &Path<'_>, depth: usize) -> Result<Vec<(Cow<'a, str>, Tree<'a>)>> {
+        let mut fields = Vec::new();
+        self.at += 1;
+        while self.next_byte() != b'}' {
+            let line = self.line;
+            let name = self.string(line, path)?;
+            self.next_byte();
+            // The colon.
+            self.at += 1;
+            let tree = self.value(line, &path.field(&name), depth + 1)?;
+            fields.push((name, tree));
+            self.skip_comma();
+        }
+        self.at += 1;
+        Ok(fields)
+    }
+
+    fn string(&mut self, line: usize, path: &Path<'_>) -> Result<Cow<'a, str>> {
+        let start = self.at;
+        let bytes = self.text.as_bytes();
+        let mut end = start + 1;
+        let mut is_plain = true;
+        while bytes[end] != b'"' {
+            is_plain &= bytes[end] != b'\\';
+            end += if bytes[end] == b'\\' { 2 } else { 1 };
+        }
+        self.at = end + 1;
+        if is_plain {
+            return Ok(Cow::Borrowed(&self.text[start + 1..end]));
+        }
+        // Half a surrogate pair is not seen before.
+        let unescaped = serde_json::from_str(&self.text[start..=end]);
+        unescaped.map(Cow::Owned).map_err(|error| refused(line, path, format!("not valid JSON: {}", cause(&error))))
+    }
+
+    /// A number or a literal.
+    fn word(&mut self) -> &'a str {
+        let rest = &self.text[self.at..];
+        let len = rest.bytes().position(|byte| matches!(byte, b',' | b']' | b'}') || byte.is_ascii_whitespace());
+        let word = &rest[..len.unwrap_or(rest.len())];
+        self.at += word.len();
+        word
+    }
+
+    fn skip_comma(&mut self) {
+        if self.next_byte() == b',' {
+            self.at += 1;
+        }
+    }
+
+    /// The next byte that is not white space.
+    fn next_byte(&mut self) -> u8 {
+        loop {
+            match self.text.as_bytes()[self.at] {
+                b'\n' => self.line += 1,
+                b' ' | b'\t' | b'\r' => {}
+                byte => return byte,
+            }
+            self.at += 1;
+        }
+    }
 }
 
 fn broken(error: &serde_json::Error) -> Error {

@@ -1,7 +1,7 @@
 //! The JSON or YAML form of a pipeline.
 //!
 //! [`Manifest::parse`] reads a text and refuses whatever is wrong with it, naming line and path, before any node exists: a
-//! [`Manifest`] that is there can be arranged into a [`Plan`].
+//! [`Manifest`] that is there can be arranged into a [`Plan`](crate::Plan).
 
 mod json;
 mod read;
@@ -9,11 +9,13 @@ mod tree;
 mod yaml;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use crate::{Error, NodeSpec, Options, Plan, Result};
+use crate::plan::Described;
+use crate::{Error, NodeSpec, Options, PlanOrder, Result};
 
 /// The JSON Schema of a manifest.
 pub const SCHEMA: &str = include_str!("schema.json");
@@ -28,6 +30,8 @@ pub struct Manifest {
     nodes: Vec<ManifestNode>,
     connections: Option<Vec<Connection>>,
     ignored: Vec<String>,
+    /// There as soon as the whole is checked.
+    order: Option<Arc<PlanOrder>>,
 }
 
 /// One node of a manifest.
@@ -44,7 +48,7 @@ pub struct ManifestNode {
     /// Whether the outputs of its upstream nodes arrive joined into one item an input.
     pub join: bool,
     /// The same, read.
-    pub how: Options,
+    pub how: Arc<Options>,
     /// The line on which it begins.
     pub line: usize,
     /// The line of its `node_type`.
@@ -76,11 +80,41 @@ impl Manifest {
             Some('{' | '[') => json::read(text)?,
             Some(_) => yaml::read(text)?,
         };
-        let (manifest, places) = read::manifest(tree)?;
-        match Plan::new(&*manifest.name, &manifest.specs()) {
-            Ok(_) => Ok(manifest),
-            Err(error) => Err(manifest.located(&error, &places)),
+        let (mut manifest, places) = read::manifest(tree)?;
+        match PlanOrder::of(&manifest.name, &manifest.described()) {
+            Ok(order) => manifest.order = Some(Arc::new(order)),
+            Err(error) => return Err(manifest.located(&error, &places)),
         }
+        Ok(manifest)
+    }
+
+    /// The ids with those they come after.
+    fn described(&self) -> Vec<Described<'_>> {
+        let mut after: HashMap<&str, Vec<&str>> = HashMap::with_capacity(self.connections().map_or(0, <[_]>::len));
+        for connection in self.connections.iter().flatten() {
+            after.entry(&connection.to).or_default().push(&connection.from);
+        }
+        let mut previous: Option<&str> = None;
+        let mut described = Vec::with_capacity(self.nodes.len());
+        for node in &self.nodes {
+            let id = node.id.as_str();
+            let upstreams = match self.connections {
+                // A second node of this id is refused.
+                Some(_) => after.remove(id).unwrap_or_default(),
+                None => previous.into_iter().collect(),
+            };
+            described.push((id, upstreams));
+            previous = Some(id);
+        }
+        described
+    }
+
+    /// How the nodes depend on each other, for [`Plan::arranged`](crate::Plan::arranged).
+    ///
+    /// # Panics
+    /// Never: a manifest that is there has an order.
+    pub fn order(&self) -> &Arc<PlanOrder> {
+        self.order.as_ref().expect("a manifest without an order is refused")
     }
 
     /// The name of the pipeline.
@@ -103,29 +137,17 @@ impl Manifest {
         &self.ignored
     }
 
-    /// The nodes with what each comes after, for [`Plan::new`].
+    /// The nodes with what each comes after, for [`Plan::new`](crate::Plan::new).
     pub fn specs(&self) -> Vec<NodeSpec> {
-        let mut upstreams: HashMap<&str, Vec<String>> = HashMap::with_capacity(self.nodes.len());
-        for connection in self.connections.iter().flatten() {
-            upstreams.entry(&connection.to).or_default().push(connection.from.clone());
-        }
-        let mut previous: Option<&str> = None;
-        let mut specs = Vec::with_capacity(self.nodes.len());
-        for node in &self.nodes {
-            let after = match self.connections {
-                Some(_) => upstreams.remove(node.id.as_str()).unwrap_or_default(),
-                None => previous.map(str::to_owned).into_iter().collect(),
-            };
-            specs.push(NodeSpec {
-                id: node.id.clone(),
-                node_type: node.node_type.clone(),
-                after,
-                join: node.join,
-                options: node.how.clone(),
-            });
-            previous = Some(&node.id);
-        }
-        specs
+        let id_of = |&position: &usize| self.nodes[position].id.clone();
+        let spec = |(position, node): (usize, &ManifestNode)| NodeSpec {
+            id: node.id.clone(),
+            node_type: node.node_type.clone(),
+            after: self.order().upstreams(position).iter().map(id_of).collect(),
+            join: node.join,
+            options: Arc::clone(&node.how),
+        };
+        self.nodes.iter().enumerate().map(spec).collect()
     }
 
     /// The manifest as JSON, with its fields in a fixed order.

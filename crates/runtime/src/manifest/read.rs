@@ -1,6 +1,7 @@
 //! Takes a [`Tree`] for a manifest: which fields there are, and what may stand in them.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -31,7 +32,7 @@ pub(super) struct Places {
     pub(super) connections: usize,
 }
 
-pub(super) fn manifest(tree: Tree) -> Result<(Manifest, Places)> {
+pub(super) fn manifest(tree: Tree<'_>) -> Result<(Manifest, Places)> {
     let root = Path::Root;
     let line = tree.line;
     if !matches!(tree.content, Content::Object(_)) {
@@ -40,7 +41,7 @@ pub(super) fn manifest(tree: Tree) -> Result<(Manifest, Places)> {
     let mut ignored = Vec::new();
     let (mut version, mut metadata, mut nodes, mut connections) = (None, None, None, None);
     for (name, field) in tree.into_object(&root)? {
-        match name.as_str() {
+        match &*name {
             "version" => version = Some(field),
             "metadata" => metadata = Some(field),
             "nodes" => nodes = Some(field),
@@ -57,10 +58,10 @@ pub(super) fn manifest(tree: Tree) -> Result<(Manifest, Places)> {
     let nodes = read_nodes(nodes, &mut ignored)?;
     let connections = connections.map(|field| read_connections(field, &nodes)).transpose()?;
     let name = name.unwrap_or_else(|| "pipeline".to_owned());
-    Ok((Manifest { name, nodes, connections, ignored }, places))
+    Ok((Manifest { name, nodes, connections, ignored, order: None }, places))
 }
 
-fn check_version(version: Option<Tree>, line: usize) -> Result<()> {
+fn check_version(version: Option<Tree<'_>>, line: usize) -> Result<()> {
     let path = Path::Field(&Path::Root, "version");
     let Some(version) = version else {
         return Err(refused(line, &path, format!("missing; add \"version\": \"{VERSION}\"")));
@@ -72,7 +73,7 @@ fn check_version(version: Option<Tree>, line: usize) -> Result<()> {
 }
 
 /// The name of the pipeline. What else stands in `metadata` is free.
-fn read_metadata(tree: Tree, ignored: &mut Vec<String>) -> Result<Option<String>> {
+fn read_metadata(tree: Tree<'_>, ignored: &mut Vec<String>) -> Result<Option<String>> {
     let path = Path::Field(&Path::Root, "metadata");
     let mut found = None;
     for (name, field) in tree.into_object(&path)? {
@@ -86,25 +87,34 @@ fn read_metadata(tree: Tree, ignored: &mut Vec<String>) -> Result<Option<String>
     Ok(found)
 }
 
-fn read_nodes(tree: Tree, ignored: &mut Vec<String>) -> Result<Vec<ManifestNode>> {
+fn read_nodes(tree: Tree<'_>, ignored: &mut Vec<String>) -> Result<Vec<ManifestNode>> {
     let path = Path::Field(&Path::Root, "nodes");
     let entries = tree.into_list(&path)?;
-    entries.into_iter().enumerate().map(|(index, entry)| read_node(entry, index, &path, ignored)).collect()
+    let mut nodes: Vec<ManifestNode> = Vec::with_capacity(entries.len());
+    for (index, entry) in entries.into_iter().enumerate() {
+        let node = read_node(entry, &path.element(index), (index, nodes.last()), ignored)?;
+        nodes.push(node);
+    }
+    Ok(nodes)
 }
 
-fn read_node(tree: Tree, index: usize, nodes: &Path<'_>, ignored: &mut Vec<String>) -> Result<ManifestNode> {
-    let path = nodes.element(index);
+fn read_node(
+    tree: Tree<'_>,
+    path: &Path<'_>,
+    (index, before): (usize, Option<&ManifestNode>),
+    ignored: &mut Vec<String>,
+) -> Result<ManifestNode> {
     let line = tree.line;
     if !matches!(tree.content, Content::Object(_)) {
-        return Err(tree.unexpected("a node (an object with node_type and params)", &path));
+        return Err(tree.unexpected("a node (an object with node_type and params)", path));
     }
     let (mut id, mut node_type) = (None, None);
     let (mut params, mut options) = Default::default();
-    let (mut join, mut how) = (false, Options::default());
+    let (mut join, mut how) = (false, Options::shared_default());
     let (mut node_type_line, mut params_line) = (line, line);
-    for (name, field) in tree.into_object(&path)? {
+    for (name, field) in tree.into_object(path)? {
         let field_path = path.field(&name);
-        match name.as_str() {
+        match &*name {
             "id" => id = Some(field.into_name(&field_path)?),
             "node_type" => {
                 node_type_line = field.line;
@@ -114,9 +124,9 @@ fn read_node(tree: Tree, index: usize, nodes: &Path<'_>, ignored: &mut Vec<Strin
                 params_line = field.line;
                 params = field.into_map(&field_path)?;
             }
-            "options" => (options, how) = read_options(field, &field_path)?,
+            "options" => (options, how) = read_options(field, &field_path, before)?,
             "join" => join = field.into_bool(&field_path)?,
-            _ => ignored.push(older_field(&name, &field, &path, &NODE_FIELDS)?),
+            _ => ignored.push(older_field(&name, &field, path, &NODE_FIELDS)?),
         }
     }
     let Some(node_type) = node_type else {
@@ -136,17 +146,25 @@ fn default_id(node_type: &str, index: usize) -> String {
     format!("{name}_{index}")
 }
 
-fn read_options(tree: Tree, path: &Path<'_>) -> Result<(serde_json::Map<String, Value>, Options)> {
+/// `before` are the options of the node before, which most nodes share.
+fn read_options(
+    tree: Tree<'_>,
+    path: &Path<'_>,
+    before: Option<&ManifestNode>,
+) -> Result<(serde_json::Map<String, Value>, Arc<Options>)> {
     let lines = tree.field_lines();
     let written = tree.into_map(path)?;
+    if let Some(before) = before.filter(|before| before.options == written) {
+        return Ok((written, Arc::clone(&before.how)));
+    }
     let options = Options::from_json(&written).map_err(|problem| {
         let line = lines.iter().find(|(name, _)| *name == problem.name).map_or(0, |(_, line)| *line);
         refused(line, &path.field(&problem.name), problem.message)
     })?;
-    Ok((written, options))
+    Ok((written, Arc::new(options)))
 }
 
-fn read_connections(tree: Tree, nodes: &[ManifestNode]) -> Result<Vec<Connection>> {
+fn read_connections(tree: Tree<'_>, nodes: &[ManifestNode]) -> Result<Vec<Connection>> {
     let path = Path::Field(&Path::Root, "connections");
     let ids: HashSet<&str> = nodes.iter().map(|node| node.id.as_str()).collect();
     let mut connections = Vec::new();
@@ -163,12 +181,12 @@ fn read_connections(tree: Tree, nodes: &[ManifestNode]) -> Result<Vec<Connection
     Ok(connections)
 }
 
-fn read_connection(tree: Tree, path: &Path<'_>) -> Result<Connection> {
+fn read_connection(tree: Tree<'_>, path: &Path<'_>) -> Result<Connection> {
     let line = tree.line;
     let (mut from, mut to) = (None, None);
     for (name, field) in tree.into_object(path)? {
         let field_path = path.field(&name);
-        match name.as_str() {
+        match &*name {
             "from" => from = Some(field.into_name(&field_path)?),
             "to" => to = Some(field.into_name(&field_path)?),
             _ => return Err(refused(field.line, &field_path, unknown("field", &name, &CONNECTION_FIELDS))),
@@ -180,7 +198,7 @@ fn read_connection(tree: Tree, path: &Path<'_>) -> Result<Connection> {
 }
 
 /// The path of a field that is accepted and has no effect, or the error about one that nobody knows.
-fn older_field(name: &str, field: &Tree, parent: &Path<'_>, known: &[&str]) -> Result<String> {
+fn older_field(name: &str, field: &Tree<'_>, parent: &Path<'_>, known: &[&str]) -> Result<String> {
     let path = parent.field(name);
     if OLDER_FIELDS.contains(&name) {
         Ok(path.to_string())

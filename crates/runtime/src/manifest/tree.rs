@@ -1,5 +1,6 @@
 //! What stands in a manifest, with the line of each value: the common form of JSON and YAML.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 
@@ -12,20 +13,20 @@ pub(super) const MAX_DEPTH: usize = 128;
 
 /// A value and the line on which it, or the name it stands under, begins.
 #[derive(Debug)]
-pub(super) struct Tree {
+pub(super) struct Tree<'t> {
     pub(super) line: usize,
-    pub(super) content: Content,
+    pub(super) content: Content<'t>,
 }
 
-/// A value as both formats know it.
+/// A value as both formats know it. What stands in the text as it is is not copied.
 #[derive(Debug)]
-pub(super) enum Content {
+pub(super) enum Content<'t> {
     Null,
     Bool(bool),
     Number(Number),
-    Text(String),
-    List(Vec<Tree>),
-    Object(Vec<(String, Tree)>),
+    Text(Cow<'t, str>),
+    List(Vec<Tree<'t>>),
+    Object(Vec<(Cow<'t, str>, Tree<'t>)>),
 }
 
 /// The way to a value from the root of its manifest.
@@ -66,9 +67,9 @@ pub(super) fn refused(line: usize, path: &Path<'_>, message: impl Into<String>) 
     Error::Manifest { place, message: message.into() }
 }
 
-impl Tree {
+impl<'t> Tree<'t> {
     /// An object, unless two of its fields have the same name: one of them would be lost in silence.
-    pub(super) fn object(line: usize, fields: Vec<(String, Tree)>, path: &Path<'_>) -> Result<Self> {
+    pub(super) fn object(line: usize, fields: Vec<(Cow<'t, str>, Self)>, path: &Path<'_>) -> Result<Self> {
         let repeated = match fields.len() {
             // Comparing a few names is several times faster than hashing them, and most objects are small.
             ..=16 => (1..fields.len()).find(|&index| fields[..index].iter().any(|(name, _)| *name == fields[index].0)),
@@ -89,14 +90,16 @@ impl Tree {
     /// The line of each field, if this is an object.
     pub(super) fn field_lines(&self) -> Vec<(String, usize)> {
         match &self.content {
-            Content::Object(fields) => fields.iter().map(|(name, field)| (name.clone(), field.line)).collect(),
+            Content::Object(fields) => {
+                fields.iter().map(|(name, field)| (name.clone().into_owned(), field.line)).collect()
+            }
             _ => Vec::new(),
         }
     }
 
     pub(super) fn into_text(self, path: &Path<'_>) -> Result<String> {
         match self.content {
-            Content::Text(text) => Ok(text),
+            Content::Text(text) => Ok(text.into_owned()),
             _ => Err(self.unexpected("a string", path)),
         }
     }
@@ -115,14 +118,14 @@ impl Tree {
         }
     }
 
-    pub(super) fn into_list(self, path: &Path<'_>) -> Result<Vec<Tree>> {
+    pub(super) fn into_list(self, path: &Path<'_>) -> Result<Vec<Self>> {
         match self.content {
             Content::List(elements) => Ok(elements),
             _ => Err(self.unexpected("a list", path)),
         }
     }
 
-    pub(super) fn into_object(self, path: &Path<'_>) -> Result<Vec<(String, Tree)>> {
+    pub(super) fn into_object(self, path: &Path<'_>) -> Result<Vec<(Cow<'t, str>, Self)>> {
         match self.content {
             Content::Object(fields) => Ok(fields),
             _ => Err(self.unexpected("an object", path)),
@@ -131,7 +134,7 @@ impl Tree {
 
     pub(super) fn into_map(self, path: &Path<'_>) -> Result<Map<String, Value>> {
         let fields = self.into_object(path)?;
-        Ok(fields.into_iter().map(|(name, tree)| (name, tree.into_value())).collect())
+        Ok(fields.into_iter().map(|(name, tree)| (name.into_owned(), tree.into_value())).collect())
     }
 
     pub(super) fn into_value(self) -> Value {
@@ -139,10 +142,10 @@ impl Tree {
             Content::Null => Value::Null,
             Content::Bool(flag) => Value::Bool(flag),
             Content::Number(number) => Value::Number(number),
-            Content::Text(text) => Value::String(text),
+            Content::Text(text) => Value::String(text.into_owned()),
             Content::List(elements) => elements.into_iter().map(Tree::into_value).collect(),
             Content::Object(fields) => {
-                Value::Object(fields.into_iter().map(|(name, tree)| (name, tree.into_value())).collect())
+                Value::Object(fields.into_iter().map(|(name, tree)| (name.into_owned(), tree.into_value())).collect())
             }
         }
     }
@@ -153,7 +156,7 @@ impl Tree {
     }
 }
 
-impl fmt::Display for Content {
+impl fmt::Display for Content<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Null => formatter.write_str("null"),

@@ -3,6 +3,7 @@
 //! The types of plain scalars are those of YAML 1.2: `yes`, `0755` and `1_000` are text. What aliases may expand to is
 //! bounded, so that a small text cannot fill the memory.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
@@ -21,7 +22,7 @@ use crate::{Error, Result};
 /// the part of it that is used.
 const STACK_BYTES: usize = 16 << 20;
 
-pub(super) fn read(text: &str) -> Result<Tree> {
+pub(super) fn read(text: &str) -> Result<Tree<'_>> {
     // On a thread of its own: nobody knows how much stack the caller has left.
     let thread = std::thread::Builder::new().name("remotemedia-yaml".to_owned()).stack_size(STACK_BYTES);
     std::thread::scope(|scope| {
@@ -32,7 +33,7 @@ pub(super) fn read(text: &str) -> Result<Tree> {
     })
 }
 
-fn parse(text: &str) -> Result<Tree> {
+fn parse(text: &str) -> Result<Tree<'_>> {
     let root: Placed = serde_saphyr::from_str_with_options(text, options(text)).map_err(|error| broken(&error))?;
     convert(text, root.raw, root.line, &Path::Root)
 }
@@ -92,7 +93,7 @@ enum Raw {
     Object(Vec<(Name, Placed)>),
 }
 
-fn convert(text: &str, raw: Raw, line: usize, path: &Path<'_>) -> Result<Tree> {
+fn convert<'t>(text: &'t str, raw: Raw, line: usize, path: &Path<'_>) -> Result<Tree<'t>> {
     let content = match raw {
         Raw::Null => Content::Null,
         Raw::Bool(flag) => Content::Bool(flag),
@@ -101,7 +102,7 @@ fn convert(text: &str, raw: Raw, line: usize, path: &Path<'_>) -> Result<Tree> {
             let written = text.get(at).unwrap_or_default().trim();
             Content::Number(checked_float(float, written).map_err(|message| refused(line, path, message))?)
         }
-        Raw::Text(text) => Content::Text(text),
+        Raw::Text(text) => Content::Text(Cow::Owned(text)),
         Raw::List(elements) => {
             let elements = elements.into_iter().enumerate();
             let trees = elements.map(|(index, Placed { line, raw })| convert(text, raw, line, &path.element(index)));
@@ -110,7 +111,7 @@ fn convert(text: &str, raw: Raw, line: usize, path: &Path<'_>) -> Result<Tree> {
         Raw::Object(fields) => {
             let fields = fields.into_iter().map(|(name, Placed { raw, .. })| {
                 let tree = convert(text, raw, name.line, &path.field(&name.text))?;
-                Ok((name.text, tree))
+                Ok((Cow::Owned(name.text), tree))
             });
             return Tree::object(line, fields.collect::<Result<_>>()?, path);
         }

@@ -92,7 +92,7 @@ pub(super) fn arrange(nodes: &[PlanNode]) -> (Vec<Stage>, Vec<usize>) {
             level = levels[upstream];
             stage_of[upstream]
         } else {
-            stages.push(Stage { options: node.options.clone(), ..Stage::new(node.options.placement) });
+            stages.push(Stage { options: Options::clone(&node.options), ..Stage::new(node.options.placement) });
             stages.len() - 1
         };
         stages[stage].nodes.push(index);
@@ -135,7 +135,7 @@ mod tests {
         NodeSpec {
             id: id.into(),
             after: after.iter().map(|&up| up.into()).collect(),
-            options: Options::from_json(options.as_object().unwrap()).unwrap(),
+            options: Options::from_json(options.as_object().unwrap()).unwrap().into(),
             ..NodeSpec::default()
         }
     }

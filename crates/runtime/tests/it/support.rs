@@ -155,7 +155,7 @@ impl Pipe {
 
     /// The node that was added last runs like this.
     pub(crate) fn with(mut self, options: Options) -> Self {
-        self.specs.last_mut().expect("a node was added").options = options;
+        self.specs.last_mut().expect("a node was added").options = options.into();
         self
     }
 

@@ -250,7 +250,7 @@ fn chain(ids: &[&str], options: &Options) -> Vec<NodeSpec> {
         id: ids[index].to_owned(),
         node_type: "Worker".into(),
         after: index.checked_sub(1).map(|before| ids[before].to_owned()).into_iter().collect(),
-        options: options.clone(),
+        options: options.clone().into(),
         ..NodeSpec::default()
     };
     (0..ids.len()).map(spec).collect()

@@ -1,0 +1,66 @@
+//! A checked manifest for the Python package, which makes the objects that it names.
+
+use std::sync::Arc;
+
+use pyo3::exceptions::PyIndexError;
+use pyo3::prelude::*;
+use remotemedia_runtime::{Manifest, ManifestNode, PlanOrder};
+use serde_json::{Map, Value};
+
+use crate::attach::detach;
+use crate::{failure, json};
+
+/// A manifest whose nodes are asked for one by one, so that a large one is never there twice.
+#[pyclass(module = "remotemedia._core", frozen)]
+pub(crate) struct ParsedManifest(Manifest);
+
+/// How the nodes of a checked manifest depend on each other.
+#[pyclass(module = "remotemedia._core", frozen)]
+pub(crate) struct ManifestOrder(pub(crate) Arc<PlanOrder>);
+
+/// Id, type, arguments, options, whether its inputs are joined, and the positions of the nodes that it comes after.
+type NodeFields<'py> = (&'py str, &'py str, Bound<'py, PyAny>, Bound<'py, PyAny>, bool, &'py [usize]);
+
+impl ParsedManifest {
+    pub(crate) fn parse(py: Python<'_>, text: &str) -> PyResult<Self> {
+        detach(py, || Manifest::parse(text)).map(Self).map_err(|error| failure::refused(&error))
+    }
+
+    fn at(&self, index: usize) -> PyResult<&ManifestNode> {
+        self.0.nodes().get(index).ok_or_else(|| PyIndexError::new_err("the manifest has no such node"))
+    }
+}
+
+#[pymethods]
+impl ParsedManifest {
+    fn __len__(&self) -> usize {
+        self.0.nodes().len()
+    }
+
+    #[getter]
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    #[getter]
+    fn ignored(&self) -> Vec<String> {
+        self.0.ignored().to_vec()
+    }
+
+    #[getter]
+    fn order(&self) -> ManifestOrder {
+        ManifestOrder(Arc::clone(self.0.order()))
+    }
+
+    fn node<'py>(&'py self, py: Python<'py>, index: usize) -> PyResult<NodeFields<'py>> {
+        let ManifestNode { id, node_type, params, options, join, .. } = self.at(index)?;
+        let dict = |fields: &Map<String, Value>| json::object_to_python(py, fields);
+        Ok((id, node_type, dict(params)?, dict(options)?, *join, self.0.order().upstreams(index)))
+    }
+
+    /// The line of `node_type` or `params` of a node.
+    fn line_of(&self, index: usize, field: &str) -> PyResult<usize> {
+        let node = self.at(index)?;
+        Ok(if field == "params" { node.params_line } else { node.node_type_line })
+    }
+}
