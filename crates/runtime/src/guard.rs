@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::metrics::Counts;
-use crate::node::{Done, Elsewhere, EndEarly};
+use crate::node::{Done, Elsewhere, EndEarly, Start};
 use crate::{CancelFlag, ErrorBudget, Node, NodeFailure, OnError, Options, Outputs, Payload, Phase, Stream};
 
 /// How often a pause looks whether the run was asked to stop.
@@ -192,8 +192,30 @@ impl<P: Payload> Guarded<P> {
         policy.counts = node.failure_counts().unwrap_or_default();
         Self { node, policy: Arc::new(policy), indices: Vec::new() }
     }
+
+    /// The context in which the policy hands a failed item over, if it does.
+    fn context_of_failures(&self, context: impl FnOnce() -> P::Context) -> P::Context {
+        if self.policy.dead_letter.is_some() { context() } else { P::Context::default() }
+    }
+
+    /// What is told in the place of `done`. The pause of a retry would hold up whoever reports the end: a node that begins items tries
+    /// them again itself.
+    fn guard_done(&self, item: &P, index: Option<u64>, context: P::Context, done: Done<P>) -> Done<P> {
+        let (policy, item) = (Arc::clone(&self.policy), item.duplicate());
+        Box::new(move |answer| {
+            done(match answer {
+                Ok(Outputs::Many(rest)) => {
+                    let stream = GuardedStream { item: Some(item), index, first: None, rest, policy };
+                    Ok(Outputs::Many(Box::new(stream)))
+                }
+                Ok(outputs) => Ok(outputs),
+                Err(fault) => P::within(&context, || policy.give_up_one(item, index, fault)),
+            });
+        })
+    }
 }
 
+#[warn(clippy::missing_trait_methods, reason = "what is not forwarded here, the node inside would never be asked")]
 impl<P: Payload> Node<P> for Guarded<P> {
     fn prepare(&mut self) -> bool {
         self.node.prepare()
@@ -255,24 +277,20 @@ impl<P: Payload> Node<P> for Guarded<P> {
     }
 
     fn start(&mut self, item: P, done: Done<P>) -> Option<EndEarly> {
-        let policy = Arc::clone(&self.policy);
-        let (copy, index) = (item.duplicate(), self.indices.first().copied());
         // The end is told from elsewhere.
-        let context = if policy.dead_letter.is_some() { P::current_context() } else { P::Context::default() };
-        // The pause of a retry would hold up whoever reports the end: a node that begins items tries them again itself.
-        self.node.start(
-            item,
-            Box::new(move |answer| {
-                done(match answer {
-                    Ok(Outputs::Many(rest)) => {
-                        let stream = GuardedStream { item: Some(copy), index, first: None, rest, policy };
-                        Ok(Outputs::Many(Box::new(stream)))
-                    }
-                    Ok(outputs) => Ok(outputs),
-                    Err(fault) => P::within(&context, || policy.give_up_one(copy, index, fault)),
-                });
-            }),
-        )
+        let context = self.context_of_failures(P::current_context);
+        let done = self.guard_done(&item, self.indices.first().copied(), context, done);
+        self.node.start(item, done)
+    }
+
+    fn start_all(&mut self, starts: Vec<Start<P>>) -> Vec<Option<EndEarly>> {
+        let guard = |Start { item_index, context, item, done }| {
+            let context_of_failure = self.context_of_failures(|| P::copy_context(&context));
+            let done = self.guard_done(&item, Some(item_index), context_of_failure, done);
+            Start { item_index, context, item, done }
+        };
+        let starts = P::hold(|| starts.into_iter().map(guard).collect());
+        self.node.start_all(starts)
     }
 
     fn flush(&mut self) -> Result<Outputs<P>, P::Fault> {
@@ -286,6 +304,7 @@ impl<P: Payload> Node<P> for Guarded<P> {
     fn announce(&mut self, item_indices: &[u64]) {
         self.indices.clear();
         self.indices.extend_from_slice(item_indices);
+        self.node.announce(item_indices);
     }
 
     fn failure_counts(&self) -> Option<Arc<FailureCounts>> {

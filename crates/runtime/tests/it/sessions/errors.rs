@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use remotemedia_runtime::{CancelFlag, ErrorBudget, Guarded, OnError, Options, Outputs, Phase, Policy, RunError};
+use remotemedia_runtime::{
+    CancelFlag, Done, EndEarly, ErrorBudget, Guarded, Node, OnError, Options, Outputs, Phase, Policy, RunError, Start,
+};
 use serde_json::json;
 
 use crate::support::{
@@ -111,6 +113,50 @@ fn flaky(failures: usize, log: &Log) -> TestNode {
         }
         Ok(Answer::One(item))
     })
+}
+
+/// A node that is given several items at once, if whoever brings them passes that on.
+struct Together(Log);
+
+impl Node<Item> for Together {
+    fn process(&mut self, item: Item) -> Result<Outputs<Item>, Fault> {
+        Ok(Outputs::One(item))
+    }
+
+    fn start_all(&mut self, starts: Vec<Start<Item>>) -> Vec<Option<EndEarly>> {
+        self.0.note(format!("{:?}", starts.iter().map(|start| start.item_index).collect::<Vec<_>>()));
+        let end = |Start { item, done, .. }: Start<Item>| {
+            done(if item == Item::Number(2) { Err(BAD) } else { Ok(Outputs::One(item)) });
+            None
+        };
+        starts.into_iter().map(end).collect()
+    }
+}
+
+#[test]
+fn a_node_under_a_policy_is_given_several_items_at_once() {
+    let (log, failed) = (Log::default(), Log::default());
+    let policy = |log: &Log| {
+        let log = log.clone();
+        let dead_letter: remotemedia_runtime::DeadLetter<Item> = Arc::new(move |item, index, fault| {
+            log.note(format!("{item} at {index:?}: {fault:?}"));
+            Ok(Outputs::None)
+        });
+        Policy::new(&Options::default(), Some(dead_letter), CancelFlag::default())
+    };
+    let mut node = Guarded::new(Box::new(Together(log.clone())), policy(&failed));
+    let done = Arc::new(Mutex::new(Vec::new()));
+    let starts = [1_i64, 2, 3].map(|number| {
+        let done = Arc::clone(&done);
+        let done: Done<Item> = Box::new(move |answer| done.lock().unwrap().push((number, answer.is_ok())));
+        Start { item_index: number.unsigned_abs() + 10, context: (), item: Item::Number(number), done }
+    });
+
+    node.start_all(starts.into());
+
+    assert_eq!(log.lines(), ["[11, 12, 13]"]);
+    assert_eq!(failed.lines(), [format!("2 at Some(12): {BAD:?}")]);
+    assert_eq!(*done.lock().unwrap(), [(1, true), (2, true), (3, true)]);
 }
 
 #[test]
