@@ -237,8 +237,38 @@ class FailsToCleanUp(Node):
 
 
 def test_a_cleanup_that_fails_before_sending_is_told_as_such():
+    node = FailsToCleanUp()
+    node.is_initialized = True
+
     with pytest.raises(NodeError, match=r"Node 'node' failed in cleanup\(\): ValueError: not clean"):
-        in_worker(FailsToCleanUp()).open().__enter__()
+        in_worker(node).open().__enter__()
+
+
+class Cleans:
+    """Notes that it was cleaned up, in the object of the process that does so."""
+
+    def __init__(self, lock=None):
+        self.lock = lock
+        self.calls = []
+
+    def process(self, item):
+        return [*self.calls]
+
+    def cleanup(self):
+        self.lock = None
+        self.calls.append("cleanup")
+
+
+@pytest.mark.parametrize(
+    ("lock", "calls"), [(None, []), (threading.Lock(), ["cleanup"])], ids=["sent", "locked"]
+)
+def test_an_object_that_was_never_initialized_is_cleaned_up_only_to_be_sent(lock, calls):
+    node = Cleans(lock)
+
+    with in_worker(node).open() as session:
+        assert session.call(1) == calls
+
+    assert node.calls == calls
 
 
 class CleansUpLater(Node):
@@ -265,7 +295,7 @@ def test_large_arrays_of_a_node_are_not_copied_to_be_sent():
     weights = [np.zeros(1_000_000) for _ in range(12)]
     taken = []
 
-    pickled = pack_nodes([("node", Holder(weights=weights))], taken.append)
+    pickled, _ = pack_nodes([("node", Holder(weights=weights))], lambda: taken.append)
 
     assert len(pickled) < 10_000
     assert [buffer.raw().nbytes for buffer in taken] == [8_000_000] * 12
@@ -287,7 +317,7 @@ def test_the_search_for_what_cannot_be_sent_pickles_each_part_a_few_times():
     Counted.count = 0
 
     with pytest.raises(SerializationError) as caught:
-        pack_nodes([("node", Holder(nested=nested))], lambda _: None)
+        pack_nodes([("node", Holder(nested=nested))], lambda: lambda _: None)
 
     assert caught.value.attribute == "nested['second'][0][0][0]['lock']"
     assert Counted.count <= 5 * 100 * 100
@@ -296,7 +326,7 @@ def test_the_search_for_what_cannot_be_sent_pickles_each_part_a_few_times():
 def test_arguments_with_very_many_parts_are_sent_as_attributes_alone():
     rows = [[number] for number in range(20_000)]
 
-    [copy] = pickle.loads(pack_nodes([("node", Holder(rows=rows))], lambda _: True))
+    [copy] = pickle.loads(pack_nodes([("node", Holder(rows=rows))], lambda: lambda _: True)[0])
 
     assert copy.rows == rows
 

@@ -9,6 +9,7 @@ import functools
 import logging
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 import threading
@@ -84,6 +85,52 @@ def doubled(number):
 
 def is_writeable(array):
     return array.flags.writeable
+
+
+def add(number):
+    return number
+
+
+def links_of_files():
+    """What the descriptors of this process stand for, by their numbers."""
+    found = {}
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            found[int(entry.name)] = str(entry.readlink())
+        except FileNotFoundError:  # That of the list itself.
+            continue
+    return found
+
+
+def _own_files(kind):
+    """The descriptors by which a worker is one."""
+    return [number for number, link in links_of_files().items() if number > 2 and kind in link]
+
+
+def close_all():
+    os.closerange(3, 4096)
+
+
+def close_sockets():
+    for descriptor in _own_files("socket:"):
+        os.close(descriptor)
+
+
+def replace_sockets():
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in _own_files("socket:"):
+        os.dup2(nothing, descriptor)
+
+
+def close_eventfds():
+    for descriptor in _own_files("eventfd"):
+        os.close(descriptor)
+    return "done"
+
+
+def no_more_files():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    return "done"
 
 
 def log_in_fork(text):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import copyreg
 import gc
 import io
+import linecache
 import os
 import pickle
 import sys
@@ -26,13 +27,12 @@ from cloudpickle import cloudpickle as internals
 
 from remotemedia import _crossing_tensors
 from remotemedia._crossing_functions import CachedFunction, reduce_function
+from remotemedia._crossing_modules import find_only_here
 from remotemedia._culprit import find_culprit
-from remotemedia._interpreter import import_path
 from remotemedia.exceptions import SerializationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import ModuleType
 
     from remotemedia._culprit import Culprit
 
@@ -77,9 +77,8 @@ _ids: dict[type, str] = {}
 _of_parent: set[str] = set()
 _definitions: dict[str, bytes] = {}
 
-# The modules that were looked at, and those among them that no other process can import.
-_looked_at: set[str] = set()
-_only_here: set[str] = set()
+# By file: the lines of source as `linecache` has them, and put together.
+_sources: dict[str, tuple[list[str], str]] = {}
 
 
 class Crosser(cloudpickle.Pickler):  # type: ignore[misc]
@@ -131,8 +130,9 @@ class Crosser(cloudpickle.Pickler):  # type: ignore[misc]
         if issubclass(kind, type):
             return self._reduce_class(obj)
         if kind is CodeType:
-            # Tracebacks tell the file, which cloudpickle leaves out.
-            return make_code, (*internals._code_reduce(obj), obj.co_filename)  # noqa: SLF001 - Nothing else makes it.
+            # Tracebacks tell the file, which cloudpickle leaves out, and its lines.
+            make, arguments = internals._code_reduce(obj)  # noqa: SLF001 - Nothing else makes it.
+            return make_code, (make, arguments, obj.co_filename, _source_of(obj.co_filename))
         if issubclass(kind, _ANY_FILE):
             return _reduce_file(obj)
         function = reduce_function(obj)
@@ -236,7 +236,7 @@ def refuse_arrived(error: BaseException) -> SerializationError:
 
 def names_by_value() -> list[bytes]:
     """What in a pickle tells that it has references in it that no other process can follow."""
-    return [b"__main__", *(name.encode() for name in _find_only_here())]
+    return [b"__main__", *(name.encode() for name in find_only_here())]
 
 
 def load_class(class_id: str, definition: bytes) -> type:
@@ -262,9 +262,25 @@ def complete_class(cls: type, whole: tuple[str, bool, Any]) -> None:
         _of_parent.add(class_id)
 
 
-def make_code(make: Callable[..., CodeType], arguments: tuple[Any, ...], file: str) -> CodeType:
-    """Code that knows its file."""
+def make_code(
+    make: Callable[..., CodeType], arguments: tuple[Any, ...], file: str, source: str | None = None
+) -> CodeType:
+    """Code that knows its file, and its source if that is no file of this machine."""
+    if source is not None:
+        linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
     return make(*arguments).replace(co_filename=file)
+
+
+def _source_of(file: str) -> str | None:
+    """The source of code that the other process cannot read: of a notebook's cell, or of an import hook."""
+    if os.path.isabs(file) and os.path.exists(file):
+        return None
+    lines = linecache.getlines(file)
+    known = _sources.get(file)
+    # The same text each time, so that it is in a pickle once.
+    if known is None or known[0] is not lines:
+        known = _sources[file] = lines, "".join(lines)
+    return known[1] or None
 
 
 def known_class(class_id: str) -> type:
@@ -301,46 +317,6 @@ def _refuse(item: object, culprit: Culprit) -> SerializationError:
 
 def _register_by_value() -> None:
     registered = cloudpickle.list_registry_pickle_by_value()
-    for name in _find_only_here():
+    for name in find_only_here():
         if name not in registered and name in sys.modules:
             cloudpickle.register_pickle_by_value(sys.modules[name])
-
-
-def _find_only_here() -> set[str]:
-    # Only the outermost package matters: what is inside comes with it.
-    new = [name for name in [*sys.modules] if name not in _looked_at and "." not in name]
-    if new:
-        places = {os.path.abspath(place) for place in import_path()}
-        for name in new:
-            _looked_at.add(name)
-            module = sys.modules.get(name)
-            if name != "__main__" and module is not None and not _can_be_imported(name, module, places):
-                _only_here.add(name)
-    return _only_here
-
-
-def _can_be_imported(name: str, module: ModuleType, places: set[str]) -> bool:
-    try:
-        spec = vars(module).get("__spec__")
-        file = vars(module).get("__file__")
-        if spec is not None and spec.name == name:
-            packages = spec.submodule_search_locations
-            if packages is None and not spec.has_location:
-                return True  # Part of the interpreter.
-            found = [spec.origin] if packages is None else packages
-            if any(os.path.dirname(place) in places for place in found):
-                return True
-        return _is_found(name, file)
-    except Exception:  # noqa: BLE001 - Odd things stand in for modules. Those that tell nothing are left alone.
-        return True
-
-
-def _is_found(name: str, file: str | None) -> bool:
-    """Whether an import in a new process would find this module."""
-    for finder in sys.meta_path:
-        spec = finder.find_spec(name, None)
-        if spec is not None:
-            return (
-                file is None or spec.origin is None or os.path.realpath(spec.origin) == os.path.realpath(file)
-            )
-    return False

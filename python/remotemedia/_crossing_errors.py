@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import pickle
 import traceback
-from typing import TYPE_CHECKING, NamedTuple
+from graphlib import TopologicalSorter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from remotemedia._chaining import (
     add_note,
@@ -25,12 +26,16 @@ from remotemedia._crossing import dumps
 from remotemedia._failures import Located
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import FrameType
 
 __all__ = ["UnsentError", "located_error", "pack_error", "unpack_error"]
 
-_MOST_ERRORS = 50
-"""Of one chain. A node that raises in a circle of retries makes long ones."""
+_MOST_LINKS = 50
+"""Causes and contexts, one behind the other. A node that raises in a circle of retries makes long chains."""
+
+_MOST_ERRORS = 1000
+"""In all, with the members of groups."""
 
 _MOST_TEXT = 20_000
 """Characters of one text or traceback."""
@@ -69,10 +74,14 @@ class _Packed(NamedTuple):
     cause: int | None
     context: int | None
     is_context_hidden: bool
+    members: tuple[int, ...] | None
+    """Of a group."""
+    missing: int
+    """Members that are left out."""
 
 
 def pack_error(error: BaseException) -> bytes:
-    """Write an exception down, with all that it is chained to."""
+    """Write an exception down, with all that it is chained to, and with the members of groups."""
     chain = _chain_of(error)
     numbers = {id(one): number for number, one in enumerate(chain)}
     packed = [tuple(_pack_one(one, numbers)) for one in chain]
@@ -82,8 +91,13 @@ def pack_error(error: BaseException) -> bytes:
 def unpack_error(packed: bytes, node_id: str) -> BaseException:
     """The exception that `pack_error` wrote down in the worker of a node."""
     records = [_Packed(*fields) for fields in pickle.loads(packed)]  # noqa: S301 - From our own worker.
-    errors = [_unpack_one(record) for record in records]
-    for error, record in zip(errors, records, strict=True):
+    errors: dict[int, BaseException] = {}
+    # A group cannot be made before its members.
+    members = {number: record.members or () for number, record in enumerate(records)}
+    for number in TopologicalSorter(members).static_order():
+        errors[number] = _unpack_one(records[number], errors)
+    for number, record in enumerate(records):
+        error = errors[number]
         set_cause(error, None if record.cause is None else errors[record.cause])
         set_context(error, None if record.context is None else errors[record.context])
         set_is_context_hidden(error, record.is_context_hidden)
@@ -104,23 +118,37 @@ def located_error(packed: bytes, node_id: str, phase: str) -> Located:
 
 def _chain_of(error: BaseException) -> list[BaseException]:
     chain = [error]
-    seen = {id(error)}
+    depths = {id(error): 0}
     for one in chain:
-        for other in (cause_of(one), context_of(one)):
-            if other is not None and id(other) not in seen and len(chain) < _MOST_ERRORS:
-                seen.add(id(other))
+        depth = depths[id(one)]
+        links = (cause_of(one), context_of(one)) if depth < _MOST_LINKS else ()
+        others = [(member, depth) for member in _members_of(one)] + [(link, depth + 1) for link in links]
+        for other, its_depth in others:
+            if other is not None and id(other) not in depths and len(chain) < _MOST_ERRORS:
+                depths[id(other)] = its_depth
                 chain.append(other)
     return chain
 
 
+def _members_of(error: BaseException) -> tuple[BaseException, ...]:
+    if not isinstance(error, BaseExceptionGroup):
+        return ()
+    # A class of the user's may have an attribute of that name.
+    members: tuple[BaseException, ...] = BaseExceptionGroup.exceptions.__get__(error)
+    return members
+
+
 def _pack_one(error: BaseException, numbers: dict[int, int]) -> _Packed:
     pickled, reason = None, ""
-    for attempt in (_as_it_is, _by_its_parts):
+    is_group = isinstance(error, BaseExceptionGroup)
+    for attempt in (_as_group, _as_bare_group) if is_group else (_as_it_is, _by_its_parts):
         try:
             pickled = attempt(error)
             break
         except BaseException as problem:  # noqa: BLE001 - Even an exit, in the code of the user's exception.
             reason = reason or _text_of(problem)
+    members = _members_of(error)
+    known = tuple(numbers[id(member)] for member in members if id(member) in numbers)
     return _Packed(
         pickled=pickled,
         type_name=type(error).__qualname__,
@@ -130,7 +158,51 @@ def _pack_one(error: BaseException, numbers: dict[int, int]) -> _Packed:
         cause=numbers.get(id(cause_of(error))),
         context=numbers.get(id(context_of(error))),
         is_context_hidden=is_context_hidden(error),
+        members=known if is_group else None,
+        missing=len(members) - len(known),
     )
+
+
+def _as_group(error: BaseException) -> bytes:
+    """Without its members, which cross by themselves: one that cannot be sent leaves the others alone."""
+    members = _members_of(error)
+    places = [place for place, value in enumerate(error.args) if _holds(value, members)]
+    rest = [None if place in places else value for place, value in enumerate(error.args)]
+    return _tried_group((type(error), _message_of(error), rest, places, error.__dict__), error)
+
+
+def _as_bare_group(error: BaseException) -> bytes:
+    """Without what the user has added, too, but for notes."""
+    message = _message_of(error)
+    notes = [note for note in getattr(error, "__notes__", ()) if type(note) is str]
+    return _tried_group((type(error), message, [message, None], [1], {"__notes__": notes}), error)
+
+
+def _holds(value: object, members: tuple[BaseException, ...]) -> bool:
+    """Whether an argument of a group is its members."""
+    return isinstance(value, (list, tuple)) and [*map(id, value)] == [*map(id, members)]
+
+
+def _message_of(error: BaseException) -> str:
+    message: str = BaseExceptionGroup.message.__get__(error)
+    return message
+
+
+def _tried_group(parts: tuple[Any, ...], error: BaseException) -> bytes:
+    pickled = dumps(parts, is_for_parent=True)
+    kind = type(_loaded_group(pickled, _members_of(error)))
+    if kind is not type(error):
+        raise TypeError(f"it comes back as {kind.__qualname__}")
+    return pickled
+
+
+def _loaded_group(pickled: bytes, members: Sequence[BaseException]) -> BaseException:
+    kind, message, arguments, places, attributes = pickle.loads(pickled)  # noqa: S301 - From our own worker.
+    # Not by the class itself, which may take other arguments.
+    error: BaseException = BaseExceptionGroup.__new__(kind, message, members)
+    set_args(error, tuple([*members] if place in places else value for place, value in enumerate(arguments)))
+    error.__dict__.update(attributes)
+    return error
 
 
 def _as_it_is(error: BaseException) -> bytes:
@@ -160,14 +232,20 @@ def _loaded(pickled: bytes) -> BaseException:
     return error
 
 
-def _unpack_one(record: _Packed) -> BaseException:
+def _unpack_one(record: _Packed, errors: dict[int, BaseException]) -> BaseException:
     reason = record.reason
+    members = [errors[number] for number in record.members or ()]
+    if record.missing:
+        members.append(UnsentError(f"{record.missing} more exceptions", "", "there are too many"))
     if record.pickled is not None:
         try:
+            if record.members is not None:
+                return _loaded_group(record.pickled, members)
             return _loaded(record.pickled)
         except BaseException as problem:  # noqa: BLE001 - As in the worker; there it went well.
             reason = _text_of(problem)
-    return UnsentError(record.type_name, record.text, reason)
+    unsent = UnsentError(record.type_name, record.text, reason)
+    return unsent if record.members is None else BaseExceptionGroup(str(unsent), members)
 
 
 def _own_text(error: BaseException) -> str:

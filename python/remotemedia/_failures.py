@@ -16,6 +16,7 @@ __all__ = [
     "Located",
     "WorkerLostError",
     "combine",
+    "describe_loss",
     "is_interrupt",
     "lost_error",
     "node_error",
@@ -23,6 +24,9 @@ __all__ = [
     "throw",
     "timeout_error",
 ]
+
+
+_CAUSES = {"not_started", "exit_code", "signal_number", "is_unknown"}
 
 
 class CallTimeoutError(TimeoutError):
@@ -115,28 +119,44 @@ def lost_error(node_id: str, phase: str, **loss: Any) -> Located:
     Args:
         node_id: The node that was at work.
         phase: The part of its life.
-        loss: What became of the worker, one of `not_started`, `exit_code`, `signal_number` and `timeout`; and
-            `stderr`, the last that it wrote there, `restarts` and `is_final`.
+        loss: What became of the worker, one of `not_started`, `exit_code`, `signal_number`, `is_unknown` and
+            `timeout`, or nothing of these if it was late; and `stderr`, the last that it wrote there,
+            `restarts` and `is_final`.
     """
     is_final: bool = loss["is_final"]
     if "timeout" in loss:
         return Located(node_id, phase, CallTimeoutError(loss["timeout"]), is_final)
-    signal, exit_code = None, loss.get("exit_code")
-    if "not_started" in loss:
-        cause = f"its worker could not be started: {loss['not_started']}"
-    elif "signal_number" in loss:
-        signal = _signal_name(loss["signal_number"])
-        cause = f"its worker was ended by {signal}"
-    elif exit_code is None:
-        cause = "its worker did not come back when its session closed, and was ended"
-        return Located(node_id, phase, WorkerLostError(cause, is_late=True, stderr=loss["stderr"]), is_final)
-    else:
-        cause = f"its worker ended with exit code {exit_code}"
-    if is_final and loss["restarts"]:
+    cause = f"its worker {describe_loss(loss)}"
+    is_late = not loss.keys() & _CAUSES
+    if is_final and loss["restarts"] and not is_late:
         count = loss["restarts"]
         cause += f", after it had been started again {count} time{'s' if count > 1 else ''}"
-    lost = WorkerLostError(cause, signal=signal, exit_code=exit_code, stderr=loss["stderr"])
+    lost = WorkerLostError(
+        cause,
+        signal=_signal_name(loss["signal_number"]) if "signal_number" in loss else None,
+        exit_code=loss.get("exit_code"),
+        is_late=is_late,
+        stderr=loss["stderr"],
+    )
     return Located(node_id, phase, lost, is_final)
+
+
+def describe_loss(loss: dict[str, Any]) -> str:
+    """What became of a worker, as in `was ended by SIGKILL`."""
+    if "timeout" in loss:
+        return f"took longer than {loss['timeout']:g} s, and was ended"
+    if "not_started" in loss:
+        return f"could not be started: {loss['not_started']}"
+    if "signal_number" in loss:
+        return f"was ended by {_signal_name(loss['signal_number'])}"
+    if "exit_code" in loss:
+        return f"ended with exit code {loss['exit_code']}"
+    if "is_unknown" in loss:
+        return (
+            "has ended; how is not known, because this program ignores SIGCHLD"
+            " or waits for children that are not its own"
+        )
+    return "did not come back when its session closed, and was ended"
 
 
 def _signal_name(number: int) -> str:

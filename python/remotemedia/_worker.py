@@ -152,10 +152,11 @@ def leave_fork(error: BaseException | None) -> NoReturn:
     os._exit(code & 0xFF)
 
 
-def set_up(surroundings: dict[str, Any], notes: Notes) -> None:
+def set_up(surroundings: dict[str, Any], notes: Notes, node_ids: Sequence[str]) -> None:
     """Take over what the parent has, before anything of the user's is imported."""
     global _is_unpacking  # noqa: PLW0603 - A process is one worker.
     _is_unpacking = True
+    _name_process(f"remotemedia worker: {', '.join(node_ids)}")
     sys.path[:] = surroundings["path"]
     sys.argv[:] = surroundings["argv"]
     if surroundings["directory"] is not None:
@@ -167,6 +168,25 @@ def set_up(surroundings: dict[str, Any], notes: Notes) -> None:
         from remotemedia._worker_log import send_records
 
         send_records(surroundings["log_levels"], notes)
+
+
+def _name_process(name: str) -> None:
+    """Let `ps` and its like show a name in the place of the command, which is the same for all workers."""
+    title = name.encode()
+    try:
+        # Of the name by which the kernel knows it, 15 bytes are left.
+        with open("/proc/self/comm", "wb", buffering=0) as comm:
+            comm.write(title)
+        with open("/proc/self/stat", "rb") as stat:
+            # The second field is that name, which may hold anything.
+            fields = stat.read().rpartition(b")")[2].split()
+        start, end = (int(field) for field in fields[45:47])
+        # The arguments themselves, of which Python has copies. What comes after them is the environment.
+        with open("/proc/self/mem", "r+b", buffering=0) as memory:
+            memory.seek(start)
+            memory.write(title[: end - start - 1].ljust(end - start, b"\0"))
+    except (OSError, ValueError):  # A system without these files, or that does not allow it.
+        return
 
 
 def unpacked(nodes: Sequence[object]) -> None:

@@ -9,12 +9,15 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+from remotemedia._failures import describe_loss
 from remotemedia._threads import forget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["noted", "said", "send_records"]
+__all__ = ["log_loss", "log_restart", "noted", "said", "send_records"]
+
+_logger = logging.getLogger("remotemedia")
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 _MADE_PLAIN = frozenset({"msg", "args", "exc_info", "exc_text"})
@@ -73,6 +76,43 @@ def noted(node_ids: Sequence[str], note: bytes) -> None:
     if logger.isEnabledFor(fields["levelno"]):
         fields["msg"] = f"[{node_id}] {fields['msg']}"
         logger.handle(logging.makeLogRecord({**fields, "node_id": node_id}))
+    forget(threading.get_ident())
+
+
+def log_loss(node_id: str, process_id: int | None, item_index: int | None, loss: dict[str, Any]) -> None:
+    """In the parent: a worker was lost in the middle of its session.
+
+    Args:
+        node_id: The node that was at work, else the first one of the worker.
+        process_id: The number of the process, if it had begun.
+        item_index: The item that was in work.
+        loss: As in `lost_error`.
+    """
+    process = "" if process_id is None else f" (process {process_id})"
+    on_item = "" if item_index is None else f" on item {item_index}"
+    then = "it is not started again" if loss["is_final"] else "another one takes its place"
+    _logger.warning(
+        "Node '%s': its worker%s %s%s; %s",
+        node_id,
+        process,
+        describe_loss(loss),
+        on_item,
+        then,
+        extra={"node_id": node_id, "process_id": process_id, "item_index": item_index},
+    )
+    forget(threading.get_ident())
+
+
+def log_restart(node_ids: Sequence[str], process_id: int, former_id: int) -> None:
+    """In the parent: a process was started in the place of another."""
+    node_id = ", ".join(node_ids)
+    _logger.warning(
+        "Node '%s': its worker was started again as process %d, in the place of process %d",
+        node_id,
+        process_id,
+        former_id,
+        extra={"node_id": node_id, "process_id": process_id},
+    )
     forget(threading.get_ident())
 
 

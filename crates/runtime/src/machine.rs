@@ -36,7 +36,7 @@ enum Work<P: Payload> {
 pub(crate) struct Machine<P: Payload> {
     pub(crate) nodes: Vec<Box<dyn Node<P>>>,
     /// Which of the nodes must know the index of an item that they get.
-    hands_failures_on: Vec<bool>,
+    is_told_indices: Vec<bool>,
     /// The number of each node in the plan.
     pub(crate) members: Vec<usize>,
     plan: Arc<Plan>,
@@ -85,7 +85,10 @@ impl<P: Payload> Machine<P> {
             gate_of,
             visited: vec![false; nodes.len()],
             members,
-            hands_failures_on: nodes.iter().map(|node| node.failure_counts().is_some()).collect(),
+            is_told_indices: nodes
+                .iter()
+                .map(|node| node.failure_counts().is_some() || node.elsewhere().is_some())
+                .collect(),
             nodes,
             stack: Vec::new(),
             source: None,

@@ -95,10 +95,12 @@ pub struct NodeMetrics {
 }
 
 /// The figures of the worker processes of a stage.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct WorkerMetrics {
     /// Workers that run now.
     pub processes: u64,
+    /// Their numbers in the system, those of replicas in order.
+    pub process_ids: Vec<u32>,
     /// How often one was started in the place of another.
     #[serde(skip)]
     pub restarts: u64,
@@ -119,6 +121,7 @@ pub struct WorkerMetrics {
 impl WorkerMetrics {
     pub(crate) fn add(&mut self, other: Self) {
         self.processes += other.processes;
+        self.process_ids.extend(other.process_ids);
         self.restarts += other.restarts;
         self.redeliveries += other.redeliveries;
         self.sent_bytes += other.sent_bytes;

@@ -84,7 +84,8 @@ pub trait Node<P: Payload>: Send {
         false
     }
 
-    /// The index of each item of the next call, for nodes that return [`Node::failure_counts`]: they may hand failed items on.
+    /// The index of each item of the next call, for nodes that return [`Node::failure_counts`], because they may hand failed items on, and
+    /// for those that work [elsewhere](Node::elsewhere).
     fn announce(&mut self, _item_indices: &[u64]) {}
 
     /// What was done about failures inside this node, if anything may be. The engine adds it to what it counts itself.
@@ -140,8 +141,8 @@ pub trait Node<P: Payload>: Send {
 
 /// A node's work in another place, as those reach it who are not inside the node.
 pub trait Elsewhere: Send + Sync {
-    /// What is under way is not wanted any more. Does not wait for its end.
-    fn interrupt(&self);
+    /// What is under way is not wanted any more. Does not wait for its end, and does not tell the nodes.
+    fn discard(&self);
 
     /// As [`Node::forget_items`], before the next item that is sent.
     fn forget_items(&self);

@@ -79,6 +79,11 @@ impl Progress {
         self.thread.store(thread, Ordering::Relaxed);
     }
 
+    /// The node that was entered last.
+    pub(crate) fn latest_node(&self) -> usize {
+        self.node.load(Ordering::Relaxed) as usize
+    }
+
     /// The call under way, if there is one.
     pub(crate) fn read(&self) -> Option<Reading> {
         let step = self.steps.load(Ordering::Relaxed);

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import io
 import pickle
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from remotemedia._crossing import dump_into
+from remotemedia._crossing import dump_into, dumps
 from remotemedia._culprit import NOWHERE, Culprit
 from remotemedia._failures import node_error
 from remotemedia._kinds import answer_kind
@@ -18,6 +19,8 @@ from remotemedia.exceptions import SerializationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    BufferCallback = Callable[[Any], object]
 
 __all__ = [
     "MAX_SERIALIZED_SIZE_BYTES",
@@ -75,23 +78,40 @@ def deserialize_node_from_ipc(data: bytes) -> Any:
     return node
 
 
-def pack_nodes(nodes: Sequence[tuple[str, object]], buffer_callback: Callable[[Any], object]) -> bytes:
-    """Clean up the nodes of a worker and pickle them, in one list, so that what they share stays shared.
+def pack_nodes(
+    nodes: Sequence[tuple[str, object]], make_buffer_callback: Callable[[], BufferCallback]
+) -> tuple[bytes, BufferCallback]:
+    """Pickle the nodes of a worker, in one list, so that what they share stays shared.
+
+    A node that says that it is initialized is cleaned up before. One that does not, only if something in them
+    cannot be sent: then that may be what its `cleanup()` releases.
 
     Args:
         nodes: The nodes, each with its id.
-        buffer_callback: Is given each large buffer in them, which is then not in the pickle.
+        make_buffer_callback: Makes what is given each large buffer in them, which is then not in the pickle.
+
+    Returns:
+        The pickle, and the callback that has its buffers.
 
     Raises:
         SerializationError: If something in one of them cannot be sent.
         NodeError: If a `cleanup()` raises.
     """
+    objects = [node for _, node in nodes]
+    others = [entry for entry in nodes if getattr(entry[1], "is_initialized", False) is not True]
     for node_id, node in nodes:
+        if getattr(node, "is_initialized", False) is True:
+            _run_phase(node, "cleanup", node_id)
+    buffers = make_buffer_callback()
+    with suppress(Exception):  # What it is, is looked for below.
+        return dumps(objects, buffers), buffers
+    for node_id, node in others:
         _run_phase(node, "cleanup", node_id)
+    buffers = make_buffer_callback()
     with io.BytesIO() as file:
-        culprit = dump_into(file, [node for _, node in nodes], buffer_callback)
+        culprit = dump_into(file, objects, buffers)
         if culprit is None:
-            return file.getvalue()
+            return file.getvalue(), buffers
     # The path begins with the place in the list.
     index, _, path = culprit.path.removeprefix("[").partition("]")
     node = nodes[int(index or 0)][1]

@@ -198,6 +198,17 @@ impl Border<Object> for PythonBorder {
     fn noted(&self, node_ids: &[String], note: &[u8]) {
         attach(|py| tell(py, "noted", (node_ids, PyBytes::new(py, note))));
     }
+
+    fn log_loss(&self, _node_ids: &[String], loss: &Loss) {
+        Python::attach(|py| match describe_loss(py, loss) {
+            Ok(facts) => tell(py, "log_loss", (&loss.node_id, loss.process, loss.item_index, facts)),
+            Err(error) => error.write_unraisable(py, None),
+        });
+    }
+
+    fn log_restart(&self, node_ids: &[String], process: u32, former: u32) {
+        Python::attach(|py| tell(py, "log_restart", (node_ids, process, former)));
+    }
 }
 
 /// The object that the pickle holds which begins at `start` in a letter, to be kept and changed.
@@ -253,6 +264,7 @@ fn describe_loss<'py>(py: Python<'py>, loss: &Loss) -> PyResult<Bound<'py, PyDic
         LossCause::NotStarted(reason) => facts.set_item("not_started", reason)?,
         LossCause::Exited(code) => facts.set_item("exit_code", code)?,
         LossCause::Killed(signal) => facts.set_item("signal_number", signal)?,
+        LossCause::Unknown => facts.set_item("is_unknown", true)?,
         LossCause::LeftBehind => {}
         LossCause::TimedOut(timeout) => facts.set_item("timeout", timeout.as_secs_f64())?,
     }

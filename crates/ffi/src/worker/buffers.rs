@@ -19,6 +19,11 @@ pub(crate) struct BufferTaker(Mutex<Vec<PyBuffer<u8>>>);
 
 #[pymethods]
 impl BufferTaker {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
     /// Whether a `pickle.PickleBuffer` belongs into the pickle; else it is taken.
     fn __call__(&self, buffer: &Bound<'_, PyAny>) -> PyResult<bool> {
         // One that is not contiguous has no plain bytes to point at.

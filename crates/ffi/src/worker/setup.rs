@@ -36,10 +36,11 @@ pub(super) fn write_setup(
     described: Vec<DescribedNode>,
     objects: &[Bound<'_, PyAny>],
 ) -> PyResult<WriteSetup<Object>> {
-    let taker = Bound::new(py, BufferTaker::default())?;
     let nodes: Vec<(&String, &Bound<'_, PyAny>)> = described.iter().map(|(id, ..)| id).zip(objects).collect();
-    let pickled = py.import("remotemedia.core.node_serialization")?.call_method1("pack_nodes", (nodes, &taker))?;
-    let pickled = pickled.cast_into::<PyBytes>()?.unbind();
+    let serialization = py.import("remotemedia.core.node_serialization")?;
+    let packed = serialization.call_method1("pack_nodes", (nodes, py.get_type::<BufferTaker>()))?;
+    let (pickled, taker): (Bound<'_, PyBytes>, Bound<'_, BufferTaker>) = packed.extract()?;
+    let pickled = pickled.unbind();
     let large: Vec<PyBuffer<u8>> = taker.get().take();
     Ok(Arc::new(move |letter| {
         attach(|py| {

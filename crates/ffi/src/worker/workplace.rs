@@ -143,8 +143,9 @@ impl Workplace<Object> for PythonWorkplace {
         attach(|py| {
             let Head { surroundings, described, end } = setup::read_head(py, &setup.body)?;
             let notes = Bound::new(py, NoteSender(notes))?;
+            let ids: Vec<&String> = described.iter().map(|(id, ..)| id).collect();
             // Before the nodes, whose classes are imported by what the parent has in its path.
-            py.import("remotemedia._worker")?.call_method1("set_up", (surroundings, notes))?;
+            py.import("remotemedia._worker")?.call_method1("set_up", (surroundings, notes, ids))?;
             let objects = unpickle_own(py, setup, end)?.cast_into::<PyList>()?;
             py.import("remotemedia._worker")?.call_method1("unpacked", (&objects,))?;
             self.make_nodes(&described, &objects)

@@ -15,7 +15,7 @@ impl<P: Payload> Machine<P> {
 
     /// Tell a node that must know which items it gets next.
     pub(crate) fn announce(&mut self, node: usize, item_indices: &[u64]) {
-        if self.hands_failures_on[node] {
+        if self.is_told_indices[node] {
             self.nodes[node].announce(item_indices);
         }
     }

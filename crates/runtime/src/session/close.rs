@@ -97,7 +97,7 @@ impl<P: Payload> Session<P> {
         if let Some(tasks) = &core.source_tasks {
             tasks.wake();
         }
-        core.stages.iter().for_each(Stage::interrupt_elsewhere);
+        core.stages.iter().for_each(Stage::discard_elsewhere);
         stop_waiting();
         clients.tell(|| RunError::Closed);
         for submission in waiting {

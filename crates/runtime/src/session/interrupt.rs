@@ -47,7 +47,7 @@ impl<P: Payload> Session<P> {
         let clients = core.tracker.take_all_and_keepers();
         clients.forget();
         let queued: Vec<_> = core.stages.iter().map(|stage| stage.inbox.empty()).collect();
-        core.stages.iter().for_each(Stage::interrupt_elsewhere);
+        core.stages.iter().for_each(Stage::discard_elsewhere);
         stop_waiting();
         if self.interrupt_nodes(stop_waiting, &is_over) {
             self.wait_until_silent(&clients, stop_waiting, &is_over);

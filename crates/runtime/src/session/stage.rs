@@ -227,8 +227,8 @@ impl<P: Payload> Stage<P> {
     }
 
     /// What is under way in other processes is not wanted any more.
-    pub(crate) fn interrupt_elsewhere(&self) {
-        self.units.iter().filter_map(|unit| unit.elsewhere.as_ref()).for_each(|elsewhere| elsewhere.interrupt());
+    pub(crate) fn discard_elsewhere(&self) {
+        self.units.iter().filter_map(|unit| unit.elsewhere.as_ref()).for_each(|elsewhere| elsewhere.discard());
     }
 
     /// Where parallel work is put in order again.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 
 use super::answers::News;
+use super::last_words::HeldBack;
 use super::link::{Received, Transport};
 use super::process::Process;
 use super::remote::{Life, Line, Reader, Remote, timespec};
@@ -32,7 +33,11 @@ static HAS_SAID_TROUBLE: AtomicBool = AtomicBool::new(false);
 pub(crate) struct End {
     pub(crate) cause: LossCause,
     pub(crate) stderr: String,
-    /// Where it was.
+    /// Those of its last lines that were not told.
+    pub(super) last_words: Vec<String>,
+    /// The number of the process, if there was one.
+    pub(super) process: Option<u32>,
+    /// Where it was, or what it had not answered yet.
     pub(crate) reading: Option<Reading>,
     /// Its nodes had been initialized.
     pub(crate) was_ready: bool,
@@ -81,10 +86,12 @@ struct Attendance<'a, P: Payload> {
     has_lost_its_way: bool,
     /// When the worker last was at something, as far as was seen, or had nothing to do.
     quiet_since: Instant,
+    /// What the worker before it wrote as it aborted.
+    held_back: &'a mut HeldBack,
 }
 
 /// See to a process from its start to its end.
-pub(super) fn attend<P: Payload>(remote: &Arc<Remote<P>>, process: Process) -> End {
+pub(super) fn attend<P: Payload>(remote: &Arc<Remote<P>>, process: Process, held_back: &mut HeldBack) -> End {
     let line = remote.lock().line.clone().expect("a process that was started has a line");
     let mut attendance = Attendance {
         remote,
@@ -102,6 +109,7 @@ pub(super) fn attend<P: Payload>(remote: &Arc<Remote<P>>, process: Process) -> E
         killed_at: None,
         has_lost_its_way: false,
         quiet_since: Instant::now(),
+        held_back,
     };
     while attendance.look() {}
     attendance.end()
@@ -121,18 +129,17 @@ impl<P: Payload> Attendance<'_, P> {
             let (border, node_ids) = (&self.remote.border, &self.remote.spec.node_ids);
             self.process.read_lines(|said, line| border.said(node_ids, said, line));
         }
-        if found.has_control {
-            self.read_control();
-        }
+        let is_heard = !found.has_control || self.read_control();
         let is_there = !found.has_answers || self.read_answers();
         if is_reading {
             self.leave_reading();
         }
         self.say_trouble();
+        self.held_back.tell_if_done(self.remote);
         // One that is through need not close its socket: what it has forked may have it, too.
         let is_through = self.has_cleaned_up || self.has_refused;
         let may_have_ended = found.has_stirred || found.has_control;
-        if !is_there || is_through || (may_have_ended && self.process.has_ended()) {
+        if !is_heard || !is_there || is_through || (may_have_ended && self.process.has_ended()) {
             return false;
         }
         if self.is_ready {
@@ -208,8 +215,13 @@ impl<P: Payload> Attendance<'_, P> {
         deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
-    fn read_control(&mut self) {
-        while let Ok(Some(received)) = self.line.control.next() {
+    /// `false` when no more comes: a worker that hears no orders is of no use.
+    fn read_control(&mut self) -> bool {
+        loop {
+            let received = match self.line.control.next() {
+                Ok(Some(received)) => received,
+                next => return next.is_ok(),
+            };
             match received.head.kind {
                 Kind::Note => self.remote.border.noted(&self.remote.spec.node_ids, &received.letter.body),
                 Kind::Interrupt => {
@@ -355,6 +367,8 @@ impl<P: Payload> Attendance<'_, P> {
             self.process.await_end(LAST_WORDS * 5);
         }
         let reading = self.killed_at.or_else(|| self.line.page.reading());
+        // Read together with that: what it does from now on is to end.
+        let latest = self.line.page.latest();
         // The socket may end before the process.
         if !self.process.await_end(LAST_WORDS) {
             self.process.kill();
@@ -372,12 +386,14 @@ impl<P: Payload> Attendance<'_, P> {
         };
         self.remote.note_traffic(former.as_deref());
         let figures = &self.remote.figures;
-        figures.process.store(0, Ordering::Relaxed);
+        figures.forget_process();
         figures.ended_cpu_us.fetch_add(self.process.cpu_us, Ordering::Relaxed);
         End {
             cause: self.killed_for.take().unwrap_or(cause),
             stderr: self.process.stderr(),
-            reading,
+            last_words: self.process.last_words().to_vec(),
+            process: Some(self.process.id()),
+            reading: reading.or_else(|| self.remote.is_unanswered(latest).then_some(latest)),
             was_ready: self.is_ready,
             is_in_order: self.has_cleaned_up || self.has_refused,
             has_lost_its_way: self.has_lost_its_way,

@@ -347,8 +347,12 @@ impl<P: Payload> Bench<P> {
     fn leave_off(&mut self, interruption: u64) {
         self.batch.clear();
         self.end_all();
-        // An interrupt that fails has nobody to be told but the log, where the node itself may write.
-        self.machine.interrupt();
+        // What fails here has nobody to be told but the log, where the node itself may write.
+        if self.out.orders.are_nodes_told(interruption) {
+            self.machine.interrupt();
+        } else {
+            self.machine.abandon();
+        }
         self.out.came_back(None);
         self.out.orders.obey(interruption);
         let control = &self.out.control;

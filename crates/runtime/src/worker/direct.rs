@@ -16,7 +16,7 @@ const SHORT_WAIT: Duration = Duration::from_micros(40);
 
 impl<P: Payload> Remote<P> {
     /// Do one job and read its answer on this thread; the job comes back if somebody else is at work.
-    pub(crate) fn directly(&self, item: P) -> Result<Result<Outputs<P>, P::Fault>, P> {
+    pub(crate) fn directly(&self, item: P, item_index: Option<u64>) -> Result<Result<Outputs<P>, P::Fault>, P> {
         let Some(line) = self.line_if_up().filter(|_| self.spec.timeout.is_none()) else { return Err(item) };
         let job = Arc::new(Job::Item(item));
         let letters = match self.write(&line, &job) {
@@ -37,7 +37,7 @@ impl<P: Payload> Remote<P> {
             let number = state.next_number;
             state.next_number += 1;
             send(&line, number, &job, letters, false);
-            let mut pending = Pending::new(job, Reply::Direct, None);
+            let mut pending = Pending::new(job, item_index, Reply::Direct, None);
             pending.note_sent(self.moment());
             state.pending.insert(number, pending);
             state.reader = Reader::Direct;

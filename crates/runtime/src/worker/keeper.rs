@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::attendance::{End, attend};
+use super::last_words::HeldBack;
 use super::launch::launch;
 use super::link::{Link, Transport, pair};
 use super::page::Page;
@@ -34,12 +35,15 @@ pub(crate) fn keep<P: Payload>(remote: &Arc<Remote<P>>) {
 fn keep_until_settled<P: Payload>(remote: &Arc<Remote<P>>) {
     let mut restarts: Vec<Instant> = Vec::new();
     let mut has_been_ready = false;
+    let mut held_back = HeldBack::default();
     loop {
-        let end = match start(remote) {
-            Ok(process) => attend(remote, process),
+        let mut end = match start(remote) {
+            Ok(process) => attend(remote, process, &mut held_back),
             Err(cause) => End {
                 cause,
+                process: None,
                 stderr: String::new(),
+                last_words: Vec::new(),
                 reading: None,
                 was_ready: false,
                 is_in_order: false,
@@ -48,6 +52,7 @@ fn keep_until_settled<P: Payload>(remote: &Arc<Remote<P>>) {
         };
         has_been_ready |= end.was_ready;
         if end.is_in_order && (end.was_ready || !has_been_ready) {
+            held_back.add(remote, end.last_words, None, None);
             return settle(remote, Life::Ended, None);
         }
         let now = Instant::now();
@@ -56,19 +61,23 @@ fn keep_until_settled<P: Payload>(remote: &Arc<Remote<P>>) {
         let is_spent = counts && restarts.len() >= remote.spec.max_restarts;
         let is_final = remote.is_ending() || !has_been_ready || is_spent || end.has_lost_its_way;
         let loss = remote.loss(&end, restarts.len(), is_final);
+        if has_been_ready && !remote.is_ending() {
+            remote.border.log_loss(&remote.spec.node_ids, &loss);
+        }
         if end.has_lost_its_way {
             remote.tell_why_lost();
         }
+        let (last_words, item) = (std::mem::take(&mut end.last_words), end.reading.and_then(|reading| reading.input));
         if is_final {
+            held_back.add(remote, last_words, item, Some(&loss));
             return settle(remote, Life::Failed, Some(&loss));
         }
         if counts {
             restarts.push(now);
         }
         remote.figures.restarts.fetch_add(1, Ordering::Relaxed);
-        if end.was_ready {
-            remote.set_aside_poison(&loss, &end);
-        }
+        let is_told = end.was_ready && remote.set_aside_poison(&loss, &end);
+        held_back.add(remote, last_words, item, is_told.then_some(&loss));
         pause(remote, restarts.len());
     }
 }
@@ -88,7 +97,7 @@ fn pause<P: Payload>(remote: &Remote<P>, restarts: usize) {
 /// The worker is gone for good: whoever waits hears of it.
 pub(super) fn settle<P: Payload>(remote: &Remote<P>, life: Life, loss: Option<&Loss>) {
     remote.forget_keeper();
-    remote.figures.process.store(0, Ordering::Relaxed);
+    remote.figures.forget_process();
     let (unanswered, former) = {
         let mut state = remote.lock();
         state.life = life;
@@ -119,7 +128,9 @@ fn start<P: Payload>(remote: &Arc<Remote<P>>) -> Result<Process, LossCause> {
         io::ErrorKind::TimedOut => LossCause::TimedOut(spec.initialize_timeout),
         _ => LossCause::NotStarted(format!("{}: {error}", spec.program.to_string_lossy())),
     })?;
-    remote.figures.process.store(u64::from(process.id()), Ordering::Relaxed);
+    if let Some(former) = remote.figures.note_process(process.id()) {
+        remote.border.log_restart(&remote.spec.node_ids, process.id(), former);
+    }
     let line = Arc::new(Line { link: Link::new(data), control: Link::new(control), page });
     let wishes = Wishes {
         with_metrics: remote.spec.with_metrics,

@@ -28,16 +28,39 @@ impl<P: Payload> Remote<P> {
             node_id: self.spec.node_ids[node].clone(),
             phase: self.phase_of(end),
             cause: end.cause.clone(),
+            process: end.process,
+            item_index: self.item_in_work(end),
             stderr: end.stderr.clone(),
             restarts,
             is_final,
         }
     }
 
+    /// Whether an item went to the worker and its answer has not come.
+    pub(super) fn is_unanswered(&self, reading: Reading) -> bool {
+        let state = self.lock();
+        reading.input.and_then(|number| state.pending.get(&number)).is_some_and(|pending| pending.is_sent)
+    }
+
+    /// The item that was in work, by its index among those of the pipeline.
+    fn item_in_work(&self, end: &End) -> Option<u64> {
+        let state = self.lock();
+        state.pending.get(&end.reading?.input?).and_then(|pending| pending.item_index)
+    }
+
     /// What is told where it is not the worker that ended, but those who see to it.
     pub(crate) fn first_node_lost(&self, cause: LossCause) -> Loss {
         let node_id = self.spec.node_ids[0].clone();
-        Loss { node_id, phase: Phase::Process, cause, stderr: String::new(), restarts: 0, is_final: true }
+        Loss {
+            node_id,
+            phase: Phase::Process,
+            cause,
+            process: None,
+            item_index: None,
+            stderr: String::new(),
+            restarts: 0,
+            is_final: true,
+        }
     }
 
     /// Why nothing can be begun any more where no worker was lost.
@@ -61,8 +84,8 @@ impl<P: Payload> Remote<P> {
     }
 
     /// The items that were in work have one more death on them; one that has too many ends with the loss as its fault, as does one that
-    /// took too long.
-    pub(crate) fn set_aside_poison(&self, loss: &Loss, end: &End) {
+    /// took too long. Answers whether there is such a one.
+    pub(crate) fn set_aside_poison(&self, loss: &Loss, end: &End) -> bool {
         let in_work = end.reading.and_then(|reading| reading.input);
         let is_timeout = matches!(loss.cause, LossCause::TimedOut(_));
         let mut poison = Vec::new();
@@ -81,9 +104,10 @@ impl<P: Payload> Remote<P> {
                 }
             }
         }
-        for number in poison {
+        for &number in &poison {
             self.set_aside(number, self.border.lost(loss));
         }
+        !poison.is_empty()
     }
 
     /// Tell whoever waits longest why the nodes could not be brought where they were: it says more than that their worker has ended.

@@ -15,6 +15,7 @@ mod direct;
 mod incoming;
 mod keeper;
 mod kept;
+mod last_words;
 mod launch;
 mod letter;
 mod link;
@@ -30,6 +31,7 @@ mod redelivery;
 mod remote;
 mod segment;
 mod serve;
+mod spawn;
 mod steps;
 mod wire;
 
@@ -75,6 +77,12 @@ pub trait Border<P: Payload>: Send + Sync + 'static {
 
     /// The worker of these nodes sent a note by its [`Notes`].
     fn noted(&self, node_ids: &[String], note: &[u8]);
+
+    /// The worker of these nodes was lost although its session had not closed. If that is not final, another takes its place.
+    fn log_loss(&self, _node_ids: &[String], _loss: &Loss) {}
+
+    /// Another worker has taken the place of the process `former`.
+    fn log_restart(&self, _node_ids: &[String], _process: u32, _former: u32) {}
 }
 
 /// Write an item down, if there is memory for it.
@@ -129,6 +137,10 @@ pub struct Loss {
     pub phase: Phase,
     /// What became of the worker.
     pub cause: LossCause,
+    /// The number of its process, if it had begun.
+    pub process: Option<u32>,
+    /// The item that was in work, by its index among those of the pipeline.
+    pub item_index: Option<u64>,
     /// The last lines that it wrote to its standard error stream.
     pub stderr: String,
     /// How often it was started again within the window that counts.
@@ -146,6 +158,8 @@ pub enum LossCause {
     Exited(i32),
     /// It was ended by this signal.
     Killed(i32),
+    /// It has ended, and nobody can tell how: the program ignores the ends of its children, or waits for all of them itself.
+    Unknown,
     /// A call took longer than this, and the worker was ended.
     TimedOut(Duration),
     /// Its session closed, it did not come back in time, and was ended.

@@ -28,7 +28,7 @@ pub fn remote_nodes<P: Payload>(
 ) -> std::io::Result<Vec<Box<dyn Node<P>>>> {
     let count = spec.node_ids.len();
     let remote = Arc::new(Remote::new(spec, border)?);
-    let node = |index| RemoteNode { remote: Arc::clone(&remote), index, keeper: None };
+    let node = |index| RemoteNode { remote: Arc::clone(&remote), index, keeper: None, item_index: None };
     Ok((0..count).map(|index| Box::new(node(index)) as Box<dyn Node<P>>).collect())
 }
 
@@ -38,6 +38,8 @@ struct RemoteNode<P: Payload> {
     /// Its number in the stage.
     index: usize,
     keeper: Option<JoinHandle<()>>,
+    /// The index of the next item, or of the first one of the next batch.
+    item_index: Option<u64>,
 }
 
 impl<P: Payload> RemoteNode<P> {
@@ -83,7 +85,7 @@ impl<P: Payload> RemoteNode<P> {
     fn ask(&self, job: Job<P>) -> Result<Outputs<P>, P::Fault> {
         let (sender, answer) = sync_channel(1);
         let done: Done<P> = Box::new(move |answer| drop(sender.send(answer)));
-        self.remote.begin([(job, Reply::Whole(done))]);
+        self.remote.begin([(job, self.item_index, Reply::Whole(done))]);
         let remote = &self.remote;
         let answer = P::wait(move || {
             remote.flush();
@@ -164,7 +166,7 @@ impl<P: Payload> Node<P> for RemoteNode<P> {
     }
 
     fn process(&mut self, item: P) -> Result<Outputs<P>, P::Fault> {
-        match self.remote.directly(item) {
+        match self.remote.directly(item, self.item_index) {
             Ok(answer) => answer,
             Err(item) => self.ask(Job::Item(item)),
         }
@@ -174,7 +176,7 @@ impl<P: Payload> Node<P> for RemoteNode<P> {
         let count = items.len();
         let (sender, answer) = sync_channel(1);
         let reply = Reply::Batch((0..count).map(|_| None).collect(), Box::new(move |answer| drop(sender.send(answer))));
-        self.remote.begin([(Job::Batch(items), reply)]);
+        self.remote.begin([(Job::Batch(items), self.item_index, reply)]);
         let remote = &self.remote;
         let answer = P::wait(move || {
             remote.flush();
@@ -184,13 +186,14 @@ impl<P: Payload> Node<P> for RemoteNode<P> {
     }
 
     fn start(&mut self, item: P, done: Done<P>) -> Option<EndEarly> {
-        let numbers = self.remote.begin([(Job::Item(item), Reply::Whole(done))]);
+        let numbers = self.remote.begin([(Job::Item(item), self.item_index, Reply::Whole(done))]);
         numbers.first().map(|&number| self.end_early(number))
     }
 
     fn start_all(&mut self, starts: Vec<Start<P>>) -> Vec<Option<EndEarly>> {
-        let jobs = starts.into_iter().map(|start| (Job::Item(start.item), Reply::Whole(start.done)));
-        self.remote.begin(jobs).into_iter().map(|number| Some(self.end_early(number))).collect()
+        let begun = |start: Start<P>| (Job::Item(start.item), Some(start.item_index), Reply::Whole(start.done));
+        let numbers = self.remote.begin(starts.into_iter().map(begun)).into_iter();
+        numbers.map(|number| Some(self.end_early(number))).collect()
     }
 
     fn flush(&mut self) -> Result<Outputs<P>, P::Fault> {
@@ -198,7 +201,12 @@ impl<P: Payload> Node<P> for RemoteNode<P> {
             // The first node flushes all of them.
             return Ok(Outputs::None);
         }
+        self.item_index = None;
         self.ask(Job::Flush)
+    }
+
+    fn announce(&mut self, item_indices: &[u64]) {
+        self.item_index = item_indices.first().copied();
     }
 
     fn keeps_time(&self) -> bool {
@@ -211,8 +219,8 @@ impl<P: Payload> Node<P> for RemoteNode<P> {
 
     fn interrupt(&mut self) -> Result<(), P::Fault> {
         if self.index == 0 {
-            Elsewhere::interrupt(&*self.remote);
             let remote = &self.remote;
+            remote.interrupt(true);
             P::wait(|| remote.wait_until_interrupted());
         }
         Ok(())
@@ -261,8 +269,8 @@ impl<P: Payload> Drop for RemoteNode<P> {
 }
 
 impl<P: Payload> Elsewhere for Remote<P> {
-    fn interrupt(&self) {
-        Self::interrupt(self);
+    fn discard(&self) {
+        self.interrupt(false);
     }
 
     fn forget_items(&self) {
@@ -288,7 +296,7 @@ impl<P: Payload> Elsewhere for Remote<P> {
     }
 
     fn process_id(&self) -> Option<u32> {
-        u32::try_from(self.figures.process.load(Ordering::Relaxed)).ok().filter(|&id| id > 0)
+        self.figures.process()
     }
 
     fn at_work(&self) -> Option<(u64, usize)> {
@@ -311,6 +319,7 @@ impl<P: Payload> Elsewhere for Remote<P> {
         let alive = usage.unwrap_or_default();
         WorkerMetrics {
             processes: u64::from(usage.is_some()),
+            process_ids: self.process_id().filter(|_| usage.is_some()).into_iter().collect(),
             restarts: figures.restarts.load(Ordering::Relaxed),
             redeliveries: figures.redeliveries.load(Ordering::Relaxed),
             sent_bytes: figures.sent_bytes.load(Ordering::Relaxed) + sent,

@@ -34,6 +34,8 @@ pub(super) struct Orders {
     /// The number of the last interruption that was ordered, and the last that was obeyed.
     interruption: AtomicU64,
     obeyed: AtomicU64,
+    /// The number of the last interruption of which the nodes are told.
+    told: AtomicU64,
     /// Items below this number are not wanted any more.
     stale_below: AtomicU64,
     /// The item in hand, or 0.
@@ -54,6 +56,7 @@ impl Orders {
         Ok(Arc::new(Self {
             interruption: AtomicU64::new(0),
             obeyed: AtomicU64::new(0),
+            told: AtomicU64::new(0),
             stale_below: AtomicU64::new(0),
             in_hand: AtomicU64::new(0),
             dropped: Mutex::default(),
@@ -73,6 +76,12 @@ impl Orders {
     pub(super) fn interruption(&self) -> Option<u64> {
         let ordered = self.interruption.load(Ordering::Acquire);
         (ordered != self.obeyed.load(Ordering::Acquire)).then_some(ordered)
+    }
+
+    /// Whether the nodes are told of this interruption, or of one that it has overtaken.
+    pub(super) fn are_nodes_told(&self, interruption: u64) -> bool {
+        let told = self.told.load(Ordering::Acquire);
+        (self.obeyed.load(Ordering::Acquire) + 1..=interruption).contains(&told)
     }
 
     /// The nodes have left what they were at.
@@ -160,7 +169,10 @@ impl Orders {
                 Ok(Some(received)) => {
                     let must_break_off = received.head.kind == Kind::Close && received.head.extra > 0;
                     match received.head.kind {
-                        Kind::Interrupt => {
+                        Kind::Interrupt | Kind::Discard => {
+                            if received.head.kind == Kind::Interrupt {
+                                self.told.store(received.head.number, Ordering::Release);
+                            }
                             self.stale_below.store(received.head.extra, Ordering::Release);
                             self.interruption.store(received.head.number, Ordering::Release);
                         }
@@ -199,6 +211,10 @@ pub(super) fn watch_parent(control: &OwnedFd, parent: Option<Pid>) {
     loop {
         let mut fds = [PollFd::from_borrowed_fd(control.as_fd(), PollFlags::RDHUP)];
         rustix::event::poll(&mut fds, Some(&timespec(LOOK))).ok();
+        if fds[0].revents().contains(PollFlags::NVAL) {
+            // A node has closed it. The parent has seen that and sees to it, if there is one.
+            std::thread::sleep(LOOK);
+        }
         let has_hung_up = fds[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR);
         if has_hung_up || rustix::process::getppid() != parent {
             rustix::process::kill_current_process_group(Signal::KILL).ok();

@@ -60,6 +60,9 @@ impl<P: Payload> Out<P> {
             PollFd::new(&self.orders.nudge, PollFlags::IN),
         ];
         rustix::event::poll(&mut fds, None).ok();
+        if fds.iter().any(|fd| fd.revents().contains(PollFlags::NVAL)) {
+            return Err(rustix::io::Errno::BADF.into());
+        }
         if !fds[1].revents().is_empty() {
             self.orders.hear_nudge();
         }

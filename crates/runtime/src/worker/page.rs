@@ -28,6 +28,8 @@ pub(crate) struct Position {
     since_ns: AtomicU64,
     /// The number of the letter that is being seen to, from before it is unpacked to after its answers are packed; 0 for none.
     in_hand: AtomicU64,
+    /// The number of the letter that was taken in hand last.
+    latest: AtomicU64,
 }
 
 impl Page {
@@ -48,6 +50,7 @@ impl Position {
     pub(super) fn take_in_hand(&self, number: u64, is_timed: bool) {
         let since = if is_timed { u64::try_from(monotonic().as_nanos()).unwrap_or(0) } else { 0 };
         self.since_ns.store(since, Ordering::Relaxed);
+        self.latest.store(number, Ordering::Relaxed);
         self.in_hand.store(number, Ordering::Release);
     }
 
@@ -69,6 +72,12 @@ impl Position {
             Some(reading) => Some(Reading { input: reading.input.or(in_hand), ..reading }),
             None => in_hand.map(|number| Reading { step: 0, node: 0, input: Some(number), thread: 0 }),
         }
+    }
+
+    /// Where the worker was last: its answer may not have left it, although no letter is in hand any more.
+    pub(super) fn latest(&self) -> Reading {
+        let number = self.latest.load(Ordering::Acquire);
+        Reading { step: 0, node: self.progress.latest_node(), input: Some(number), thread: 0 }
     }
 
     /// For how long the item under way has been, where that counts.

@@ -3,15 +3,18 @@
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
+use super::last_words::LastWords;
 use super::remote::timespec;
+use super::spawn::{Spawned, spawn};
 use super::{LossCause, Said};
 
 /// As many lines of the standard error stream are kept for the message about a worker's end.
@@ -34,11 +37,13 @@ const QUIET: Duration = Duration::from_millis(20);
 
 /// A child in a process group of its own.
 pub(crate) struct Process {
-    child: Child,
+    id: Pid,
     /// Readable when the child has ended. Where the system has no such thing, the end of the socket tells.
     ended: Option<OwnedFd>,
+    is_buried: bool,
     streams: [Lines; 2],
     stderr: VecDeque<String>,
+    last_words: LastWords,
     /// Processor time that it had used when it ended.
     pub(crate) cpu_us: u64,
 }
@@ -46,24 +51,23 @@ pub(crate) struct Process {
 impl Process {
     /// Start a program with `socket` as its standard input.
     pub(crate) fn start(program: &OsStr, arguments: &[impl AsRef<OsStr>], socket: OwnedFd) -> io::Result<Self> {
-        let mut child = Command::new(program)
-            .args(arguments)
-            .stdin(Stdio::from(socket))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // Ctrl-C reaches it through its parent, and what it starts ends with it.
-            .process_group(0)
-            .spawn()?;
-        let ended = rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).ok();
-        let stdout = child.stdout.take().map(OwnedFd::from);
-        let stderr = child.stderr.take().map(OwnedFd::from);
-        let streams = [Lines::new(stdout, Said::Out)?, Lines::new(stderr, Said::Err)?];
-        Ok(Self { child, ended, streams, stderr: VecDeque::new(), cpu_us: 0 })
+        let Spawned { id, stdout, stderr } = spawn(program, arguments, socket)?;
+        let ended = rustix::process::pidfd_open(id, PidfdFlags::empty()).ok();
+        let streams = [Lines::new(stdout.into(), Said::Out)?, Lines::new(stderr.into(), Said::Err)?];
+        Ok(Self {
+            id,
+            ended,
+            is_buried: false,
+            streams,
+            stderr: VecDeque::new(),
+            last_words: LastWords::default(),
+            cpu_us: 0,
+        })
     }
 
     /// Its number.
     pub(crate) fn id(&self) -> u32 {
-        self.child.id()
+        self.id.as_raw_nonzero().get().unsigned_abs()
     }
 
     /// What to watch: its end, and its streams as long as they are open.
@@ -78,6 +82,9 @@ impl Process {
             lines.read();
             while let Some(line) = lines.take_line() {
                 if lines.said == Said::Err {
+                    if self.last_words.take(&line, |line| told(Said::Err, line)) {
+                        continue;
+                    }
                     self.stderr.push_back(line.clone());
                     if self.stderr.len() > KEPT_LINES {
                         self.stderr.pop_front();
@@ -90,13 +97,20 @@ impl Process {
 
     /// The last lines of its standard error stream.
     pub(crate) fn stderr(&self) -> String {
-        self.stderr.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
+        let lines = self.stderr.iter().chain(self.last_words());
+        lines.map(String::as_str).collect::<Vec<_>>().join("\n")
+    }
+
+    /// What it wrote there as it aborted, which nobody has been told.
+    pub(super) fn last_words(&self) -> &[String] {
+        self.last_words.lines()
     }
 
     /// Whether it has ended. It stays to be buried: its number is its own until then, and what it has used can be told.
     pub(crate) fn has_ended(&self) -> bool {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        matches!(rustix::process::waitid(WaitId::Pid(Pid::from_child(&self.child)), options), Ok(Some(_)) | Err(_))
+        // It cannot be waited for if nobody can any more.
+        matches!(rustix::process::waitid(WaitId::Pid(self.id), options), Ok(Some(_)) | Err(_))
     }
 
     /// Wait for its end, for so long at most; whether it has ended.
@@ -120,7 +134,7 @@ impl Process {
 
     /// Let it write to its standard error stream where its threads are, as far as it can.
     pub(crate) fn tell_stacks(&mut self, patience: Duration, mut told: impl FnMut(Said, &str)) {
-        ask_for_stacks(self.child.id());
+        ask_for_stacks(self.id());
         let deadline = Instant::now() + patience;
         let mut quiet_since = None;
         while Instant::now() < deadline && quiet_since.is_none_or(|since: Instant| since.elapsed() < QUIET) {
@@ -138,22 +152,37 @@ impl Process {
 
     /// End it, whatever it is at.
     pub(crate) fn kill(&self) {
-        rustix::process::kill_process(Pid::from_child(&self.child), Signal::KILL).ok();
+        let killed = match &self.ended {
+            // Its number may be that of another one by now, where it was waited for by others.
+            Some(process) => rustix::process::pidfd_send_signal(process, Signal::KILL),
+            None => rustix::process::kill_process(self.id, Signal::KILL),
+        };
+        // One that has ended need not be ended.
+        killed.ok();
     }
 
     /// Wait for its end, read the last of its streams, and end what it has left behind.
     pub(crate) fn bury(&mut self, told: impl FnMut(Said, &str)) -> LossCause {
         self.await_end(DYING_TIME);
         self.cpu_us = usage(&self.id().to_string()).map_or(0, |usage| usage.cpu_us);
-        let status = self.child.try_wait().ok().flatten();
+        let status = rustix::process::waitid(WaitId::Pid(self.id), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        self.is_buried = !matches!(status, Ok(None));
         self.end_group();
         self.read_lines(told);
-        status.map_or_else(|| LossCause::NotStarted("it cannot be waited for".to_owned()), cause_of)
+        match status {
+            Ok(Some(status)) => match (status.terminating_signal(), status.exit_status()) {
+                (Some(signal), _) => LossCause::Killed(signal),
+                (None, code) => LossCause::Exited(code.unwrap_or(-1)),
+            },
+            Ok(None) => LossCause::NotStarted("it cannot be waited for".to_owned()),
+            // The program ignores the ends of its children, or waits for all of them.
+            Err(_) => self.ended.as_ref().and_then(status_of_gone).map_or(LossCause::Unknown, cause_of),
+        }
     }
 
     /// End what it has started. What ends by itself with it, as that does which removes its temporary things, may do so.
     fn end_group(&self) {
-        let group = Pid::from_child(&self.child);
+        let group = self.id;
         let deadline = Instant::now() + LEAVING_TIME;
         // An orphan is waited for by others.
         while rustix::process::test_kill_process_group(group).is_ok() {
@@ -168,7 +197,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if let Ok(None) = self.child.try_wait() {
+        if !self.is_buried {
             // Whoever kept it is gone in the middle of it.
             self.kill();
             self.bury(|_, _| {});
@@ -187,7 +216,29 @@ pub(crate) fn ask_for_stacks(process: u32) {
     }
 }
 
-fn cause_of(status: ExitStatus) -> LossCause {
+/// How a process ended for which nobody can wait any more. Newer systems tell, as soon as it is gone.
+fn status_of_gone(process: &OwnedFd) -> Option<i32> {
+    let deadline = Instant::now() + QUIET;
+    loop {
+        let mut info = MaybeUninit::<libc::pidfd_info>::zeroed();
+        // SAFETY: the system writes to a structure that is as large as the request says, for which zeros are a value.
+        #[allow(unsafe_code, reason = "rustix does not know this request")]
+        let (is_told, info) = unsafe {
+            (*info.as_mut_ptr()).mask = libc::PIDFD_INFO_EXIT.into();
+            (libc::ioctl(process.as_raw_fd(), libc::PIDFD_GET_INFO, info.as_mut_ptr()) == 0, info.assume_init())
+        };
+        if is_told && info.mask & u64::from(libc::PIDFD_INFO_EXIT) != 0 {
+            return Some(info.exit_code);
+        }
+        if Instant::now() >= deadline {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn cause_of(status: i32) -> LossCause {
+    let status = ExitStatus::from_raw(status);
     match status.signal() {
         Some(signal) => LossCause::Killed(signal),
         None => LossCause::Exited(status.code().unwrap_or(-1)),
@@ -202,11 +253,9 @@ struct Lines {
 }
 
 impl Lines {
-    fn new(pipe: Option<OwnedFd>, said: Said) -> io::Result<Self> {
-        if let Some(pipe) = &pipe {
-            rustix::io::ioctl_fionbio(pipe, true)?;
-        }
-        Ok(Self { pipe: pipe.map(std::fs::File::from), said, bytes: Vec::new() })
+    fn new(pipe: OwnedFd, said: Said) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&pipe, true)?;
+        Ok(Self { pipe: Some(pipe.into()), said, bytes: Vec::new() })
     }
 
     fn read(&mut self) {

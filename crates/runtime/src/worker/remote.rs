@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -53,6 +53,9 @@ pub(crate) enum Job<P> {
 /// Takes the answers to a batch.
 pub(crate) type BatchDone<P> = Box<dyn FnOnce(Result<Vec<Option<P>>, <P as Payload>::Fault>) + Send>;
 
+/// A job, with the index of its item if it is known, and who gets the answer.
+pub(crate) type Begun<P> = (Job<P>, Option<u64>, Reply<P>);
+
 /// Who gets the answer.
 pub(crate) enum Reply<P: Payload> {
     /// The first output, or the end, has not come.
@@ -68,6 +71,8 @@ pub(crate) enum Reply<P: Payload> {
 /// What was begun and is not done.
 pub(crate) struct Pending<P: Payload> {
     pub(crate) job: Arc<Job<P>>,
+    /// The index of its item among those of the pipeline, as far as is known.
+    pub(super) item_index: Option<u64>,
     pub(crate) reply: Reply<P>,
     /// Outputs that have gone out.
     pub(crate) emitted: usize,
@@ -131,11 +136,29 @@ pub(crate) struct Figures {
     pub(crate) received_bytes: AtomicU64,
     /// Between the moment when jobs were sent to the worker that did them and the one when they were done, less the calls of nodes.
     pub(crate) transport_ns: AtomicU64,
-    /// The process of the moment, or 0.
-    pub(crate) process: AtomicU64,
+    /// The process of the moment, or 0, and the one before.
+    process: AtomicU32,
+    former_process: AtomicU32,
     /// Processor time of those that have ended, and memory of the last that did so in order.
     pub(crate) ended_cpu_us: AtomicU64,
     pub(crate) ended_resident_bytes: AtomicU64,
+}
+
+impl Figures {
+    pub(super) fn process(&self) -> Option<u32> {
+        Some(self.process.load(Ordering::Relaxed)).filter(|&process| process > 0)
+    }
+
+    /// A process has begun. Answers which one it takes the place of.
+    pub(super) fn note_process(&self, process: u32) -> Option<u32> {
+        self.process.store(process, Ordering::Relaxed);
+        Some(self.former_process.swap(process, Ordering::Relaxed)).filter(|&former| former > 0)
+    }
+
+    /// The process of the moment has ended.
+    pub(super) fn forget_process(&self) {
+        self.process.store(0, Ordering::Relaxed);
+    }
 }
 
 /// What the nodes of a stage and the keeper of its worker share.
@@ -221,14 +244,15 @@ impl<P: Payload> Remote<P> {
 
     /// Begin with jobs; each reply is told when its job is done. Never waits for the worker. Returns the number of each job, for
     /// [`Remote::drop_job`]; 0 for one that was not begun.
-    pub(crate) fn begin(&self, jobs: impl IntoIterator<Item = (Job<P>, Reply<P>)>) -> Vec<u64> {
-        let mut jobs: Vec<_> = jobs.into_iter().map(|(job, reply)| (Arc::new(job), reply)).collect();
+    pub(crate) fn begin(&self, jobs: impl IntoIterator<Item = Begun<P>>) -> Vec<u64> {
+        let mut jobs: Vec<_> = jobs.into_iter().map(|(job, index, reply)| (Arc::new(job), index, reply)).collect();
         let mut refused = Vec::new();
         loop {
             let line = self.line_if_up();
             // Written in one go, and not in turn with whoever takes outputs.
             let written: Vec<_> = P::hold(|| {
-                let write = |(job, _): &(Arc<Job<P>>, _)| line.as_ref().map(|line| self.write(line, job)).transpose();
+                let write =
+                    |(job, ..): &(Arc<Job<P>>, _, _)| line.as_ref().map(|line| self.write(line, job)).transpose();
                 jobs.iter().map(write).collect()
             });
             let mut state = self.lock();
@@ -237,7 +261,7 @@ impl<P: Payload> Remote<P> {
                 drop(state);
                 let loss = loss.unwrap_or_else(|| self.has_closed());
                 let numbers = vec![0; jobs.len()];
-                for (_, reply) in jobs {
+                for (.., reply) in jobs {
                     reply.fail(self, self.border.lost(&loss));
                 }
                 return numbers;
@@ -248,9 +272,11 @@ impl<P: Payload> Remote<P> {
                 continue;
             }
             let mut numbers = Vec::with_capacity(jobs.len());
-            for ((job, reply), letters) in jobs.drain(..).zip(written) {
+            for ((job, index, reply), letters) in jobs.drain(..).zip(written) {
                 numbers.push(match letters {
-                    Ok(letters) => state.enter(line.as_deref(), Pending::new(job, reply, self.moment()), letters),
+                    Ok(letters) => {
+                        state.enter(line.as_deref(), Pending::new(job, index, reply, self.moment()), letters)
+                    }
                     // What it refers to is not let go of under the lock.
                     Err(fault) => {
                         refused.push((job, reply, fault));
@@ -311,13 +337,15 @@ impl<P: Payload> Remote<P> {
         }
     }
 
-    /// What is under way is not wanted any more: all replies are told so, and the worker is asked to leave it.
-    pub(crate) fn interrupt(&self) {
+    /// What is under way is not wanted any more: all replies are told so, and the worker is asked to leave it. Its nodes hear of it if
+    /// they are to be told.
+    pub(crate) fn interrupt(&self, are_nodes_told: bool) {
         let (line, pending) = {
             let mut state = self.lock();
-            if state.interruptions.0 == state.interruptions.1 {
+            if are_nodes_told || state.interruptions.0 == state.interruptions.1 {
                 state.interruptions.0 += 1;
-                let head = Head { extra: state.next_number, ..Head::new(Kind::Interrupt, state.interruptions.0) };
+                let kind = if are_nodes_told { Kind::Interrupt } else { Kind::Discard };
+                let head = Head { extra: state.next_number, ..Head::new(kind, state.interruptions.0) };
                 if let Some(line) = &state.line {
                     line.control.post(head, line.control.letter());
                 }
@@ -361,8 +389,9 @@ impl<P: Payload> State<P> {
 }
 
 impl<P: Payload> Pending<P> {
-    pub(super) fn new(job: Arc<Job<P>>, reply: Reply<P>, since: Option<Instant>) -> Self {
-        Self { job, reply, emitted: 0, repeated: 0, deaths: 0, is_sent: false, since, inside: Duration::ZERO }
+    pub(super) fn new(job: Arc<Job<P>>, item_index: Option<u64>, reply: Reply<P>, since: Option<Instant>) -> Self {
+        let inside = Duration::ZERO;
+        Self { job, item_index, reply, emitted: 0, repeated: 0, deaths: 0, is_sent: false, since, inside }
     }
 
     /// It is sent to another worker.

@@ -82,7 +82,30 @@ pub fn serve<P: Payload>(
     border: &Arc<dyn Border<P>>,
     workplace: &mut dyn Workplace<P>,
 ) -> io::Result<()> {
+    serve_parent(socket, border, workplace).map_err(explained)
+}
+
+/// A descriptor that is no longer what it was is the work of a node.
+fn explained(error: io::Error) -> io::Error {
+    use rustix::io::Errno;
+
+    match Errno::from_io_error(&error) {
+        Some(Errno::BADF | Errno::NOTSOCK | Errno::NOTCONN | Errno::DESTADDRREQ) => io::Error::new(
+            error.kind(),
+            "its descriptors are closed, or stand for other files; a node must close those alone that it has opened",
+        ),
+        _ => error,
+    }
+}
+
+fn serve_parent<P: Payload>(
+    socket: OwnedFd,
+    border: &Arc<dyn Border<P>>,
+    workplace: &mut dyn Workplace<P>,
+) -> io::Result<()> {
     let link = Arc::new(Link::new(socket));
+    // A node may have closed it: it is never closed here, but ends with the process.
+    std::mem::forget(Arc::clone(&link));
     let hello = await_frame::<P>(&link)?;
     let mut files = hello.files.into_iter();
     let (Some(control), Some(page)) = (files.next(), files.next()) else {

@@ -39,8 +39,10 @@ pub(crate) enum Kind {
     Steps,
     /// From the worker: the state of a node after this item.
     State,
-    /// By the control socket: what came before this is not wanted any more; `number` counts interruptions.
+    /// By the control socket: what came before this is not wanted any more, and the nodes are told; `number` counts interruptions.
     Interrupt,
+    /// The same, but the nodes are not told.
+    Discard,
     /// By the control socket, to the worker: end the work, clean the nodes up. With an `extra` of 1 the call under way is broken off.
     Close,
     /// From the worker: what its nodes said to their cleanup, one frame each that failed, then one without a body.
@@ -54,7 +56,7 @@ pub(crate) enum Kind {
     Forget,
 }
 
-const KINDS: [Kind; 19] = [
+const KINDS: [Kind; 20] = [
     Kind::Segment,
     Kind::Closed,
     Kind::Hello,
@@ -69,6 +71,7 @@ const KINDS: [Kind; 19] = [
     Kind::Steps,
     Kind::State,
     Kind::Interrupt,
+    Kind::Discard,
     Kind::Close,
     Kind::CleanedUp,
     Kind::Note,

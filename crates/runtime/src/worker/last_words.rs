@@ -1,0 +1,120 @@
+//! What an interpreter writes as it aborts: its stack, which the error about its end has, too, and which should be read once.
+
+use std::time::{Duration, Instant};
+
+use super::remote::Remote;
+use super::{Loss, LossCause, Said};
+use crate::Payload;
+
+/// Python's fault handler begins with this, whatever the fault.
+const BEGINNING: &str = "Fatal Python error: ";
+
+/// A process that goes on writing for longer does not abort.
+const DYING: Duration = Duration::from_secs(1);
+
+/// A program with many threads has many stacks.
+const MOST_LINES: usize = 100;
+
+/// The last lines that a process has written to its standard error stream, from the one on that says that it aborts.
+#[derive(Default)]
+pub(super) struct LastWords {
+    lines: Vec<String>,
+    since: Option<Instant>,
+}
+
+impl LastWords {
+    /// Whether a line belongs here. If it does not, and is not the first one to come after an abort that was none, `told` is told all.
+    pub(super) fn take(&mut self, line: &str, mut told: impl FnMut(&str)) -> bool {
+        if self.since.is_some_and(|since| since.elapsed() >= DYING || self.lines.len() >= MOST_LINES) {
+            self.since = None;
+            self.lines.drain(..).for_each(|line| told(&line));
+        }
+        if self.since.is_none() && line.starts_with(BEGINNING) {
+            self.since = Some(Instant::now());
+        }
+        if self.since.is_some() {
+            self.lines.push(line.to_owned());
+        }
+        self.since.is_some()
+    }
+
+    pub(super) fn lines(&self) -> &[String] {
+        &self.lines
+    }
+}
+
+/// The last words of a worker that may be told by an error: its item is given to another worker, and if it ends that as well, the item's
+/// error says the same.
+#[derive(Default)]
+pub(super) struct HeldBack {
+    lines: Vec<String>,
+    item: Option<u64>,
+}
+
+impl HeldBack {
+    /// A worker has ended. `told` is the loss that an error tells of, if one does.
+    pub(super) fn add<P: Payload>(
+        &mut self,
+        remote: &Remote<P>,
+        lines: Vec<String>,
+        item: Option<u64>,
+        told: Option<&Loss>,
+    ) {
+        let is_told = told.is_some_and(|loss| !matches!(loss.cause, LossCause::TimedOut(_)));
+        if !(is_told && item.is_some() && item == self.item) {
+            self.tell(remote);
+        }
+        *self = Self { lines: if is_told { Vec::new() } else { lines }, item };
+        if item.is_none() {
+            self.tell(remote);
+        }
+    }
+
+    /// Tell what was held back for an item that is done, and so for nothing.
+    pub(super) fn tell_if_done<P: Payload>(&mut self, remote: &Remote<P>) {
+        let is_done = |item| !remote.lock().pending.contains_key(&item);
+        if !self.lines.is_empty() && self.item.is_none_or(is_done) {
+            self.tell(remote);
+        }
+    }
+
+    fn tell<P: Payload>(&mut self, remote: &Remote<P>) {
+        for line in self.lines.drain(..) {
+            remote.border.said(&remote.spec.node_ids, Said::Err, &line);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Which of the lines are told at once.
+    fn told(words: &mut LastWords, lines: &[&str]) -> Vec<String> {
+        let mut told = Vec::new();
+        for line in lines {
+            let mut earlier = Vec::new();
+            let is_held = words.take(line, |line| earlier.push(line.to_owned()));
+            told.append(&mut earlier);
+            told.extend((!is_held).then(|| (*line).to_owned()));
+        }
+        told
+    }
+
+    #[test]
+    fn an_abort_and_what_follows_are_held_back() {
+        let mut words = LastWords::default();
+
+        assert_eq!(told(&mut words, &["busy", "Fatal Python error: Aborted", "", "Current thread"]), ["busy"]);
+        assert_eq!(words.lines(), ["Fatal Python error: Aborted", "", "Current thread"]);
+    }
+
+    #[test]
+    fn a_process_that_only_says_so_goes_on_saying() {
+        let mut words = LastWords::default();
+        told(&mut words, &["Fatal Python error: a joke"]);
+        words.since = words.since.and_then(|since| since.checked_sub(DYING));
+
+        assert_eq!(told(&mut words, &["and on"]), ["Fatal Python error: a joke", "and on"]);
+    }
+}
