@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import linecache
 import pickle
+import threading
+import types
 
 import pytest
 import worker_nodes
@@ -233,3 +236,112 @@ class TestLostWorkers:
         copy = pickle.loads(pickle.dumps(error))
 
         assert (str(copy), copy.signal, copy.stderr) == (str(error), "SIGKILL", "last")
+
+
+class CodeError(Exception):
+    def __init__(self, message, *, code):
+        super().__init__(message)
+        self.code = code
+
+
+class HoldsLockError(Exception):
+    def __init__(self, message):
+        super().__init__(message)
+        self.lock = threading.Lock()
+
+
+class NamedGroup(ExceptionGroup):
+    def __new__(cls, message, members, name):
+        self = super().__new__(cls, message, members)
+        self.name = name
+        return self
+
+    def derive(self, members):
+        return NamedGroup(self.message, members, self.name)
+
+
+class RefusingGroup(ExceptionGroup):
+    def __reduce__(self):
+        raise TypeError("never")
+
+
+def crossed(error):
+    return unpack_error(pack_error(error), "node")
+
+
+def test_a_member_that_cannot_be_sent_leaves_the_others_of_its_group_alone():
+    arrived = crossed(ExceptionGroup("many", [ValueError("a"), HoldsLockError("b"), CodeError("c", code=7)]))
+
+    assert (type(arrived), arrived.message) == (ExceptionGroup, "many")
+    assert [type(member) for member in arrived.exceptions] == [ValueError, UnsentError, CodeError]
+    assert str(arrived.exceptions[1]).startswith("HoldsLockError: b (described here, because")
+    assert arrived.exceptions[2].code == 7
+
+
+def test_groups_cross_at_any_depth_as_cause_and_as_context():
+    shared = CodeError("c", code=7)
+    inner = ExceptionGroup("inner", [shared, HoldsLockError("b")])
+    inner.exceptions[1].__cause__ = ExceptionGroup("cause", [KeyError("k"), HoldsLockError("d")])
+    outer = ValueError("outer")
+    outer.__context__ = ExceptionGroup("middle", [inner, shared])
+
+    middle = crossed(outer).__context__
+
+    assert middle.exceptions[0].exceptions[0] is middle.exceptions[1]
+    assert middle.exceptions[1].code == 7
+    cause = middle.exceptions[0].exceptions[1].__cause__
+    assert [type(member) for member in cause.exceptions] == [KeyError, UnsentError]
+
+
+def test_a_group_of_the_users_keeps_its_class_and_attributes():
+    group = NamedGroup("many", [HoldsLockError("b"), ValueError("a")], "name")
+    group.add_note("mine")
+
+    arrived = crossed(group)
+
+    assert (type(arrived), arrived.name, arrived.__notes__) == (NamedGroup, "name", ["mine"])
+    assert arrived.split(ValueError)[0].name == "name"
+
+
+def test_attributes_of_a_group_that_cannot_be_sent_are_left_behind_and_members_are_not():
+    group = RefusingGroup("many", [ValueError("a")])
+    group.lock = threading.Lock()
+
+    arrived = crossed(group)
+
+    assert (type(arrived), str(arrived.exceptions[0])) == (RefusingGroup, "a")
+
+
+def test_members_have_the_traceback_of_the_worker(session):
+    arrived = cross(session, "grouped_with_traceback")
+
+    [note] = arrived.exceptions[0].__notes__
+    assert "in raise_member" in note
+
+
+def test_more_members_than_anybody_reads_are_counted():
+    arrived = crossed(ExceptionGroup("many", [ValueError(number) for number in range(1500)]))
+
+    assert arrived.exceptions[998].args == (998,)
+    assert arrived.exceptions[-1].type_name == "501 more exceptions"
+
+
+CELL = """
+class FromCell:
+    def process(self, item):
+        raise ValueError("no file has this")  # so it is
+"""
+
+
+def test_tracebacks_show_lines_of_code_that_is_in_no_file(monkeypatch):
+    monkeypatch.setitem(linecache.cache, "<cell 7>", (len(CELL), None, CELL.splitlines(True), "<cell 7>"))
+    module = types.ModuleType("__main__")
+    exec(compile(CELL, "<cell 7>", "exec"), vars(module))
+
+    with in_worker(module.FromCell()).open() as session:
+        [note] = cross(session, 1).__notes__
+
+    assert note.splitlines()[1:] == [
+        '  File "<cell 7>", line 4, in process',
+        '    raise ValueError("no file has this")  # so it is',
+    ]

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from leftovers import children, is_running, wait_until
+from worker_nodes import Interrupted, in_worker
 
 from remotemedia import Node, Pipeline
 
@@ -242,3 +243,43 @@ def test_what_a_worker_has_started_may_tidy_up_after_it():
 
     # The one who removes it is a process that Python starts beside the worker.
     assert wait_until(lambda: not (Path("/dev/shm") / name).exists())
+
+
+@pytest.mark.parametrize("how", ["break", "close", "cancel"])
+def test_no_node_hears_of_an_interruption_that_nobody_called(how, tmp_path):
+    """Closing told the nodes of workers that they were interrupted."""
+    node = Interrupted(tmp_path / "interrupted")
+
+    async def cancel():
+        async with in_worker(node).open() as session:
+            call = asyncio.create_task(session.call("wait"))
+            assert await asyncio.to_thread(wait_until, (tmp_path / "interrupted.begun").exists)
+            call.cancel()
+            await asyncio.wait({call})
+
+    if how == "cancel":
+        asyncio.run(cancel())
+    else:
+        with in_worker(node).open() as session:
+            outputs = session.map(["wait"] * 10)
+            next(outputs)
+            if how == "break":
+                outputs.close()
+
+    assert not (tmp_path / "interrupted").exists()
+
+
+@pytest.mark.parametrize("is_busy", [False, True], ids=["idle", "busy"])
+def test_a_node_hears_of_each_interruption_once(is_busy, tmp_path):
+    node = Interrupted(tmp_path / "interrupted")
+
+    with in_worker(node).open() as session:
+        session.call(1)
+        for _ in range(2):
+            if is_busy:
+                session.put("wait")
+                assert wait_until((tmp_path / "interrupted.begun").exists)
+            session.interrupt()
+        assert session.call(1) == 2
+
+    assert (tmp_path / "interrupted").read_text() == 2 * "interrupted\n"

@@ -180,6 +180,41 @@ class RaiseInCoroutine(Node):
         raise item
 
 
+class KillsAtAnyItem:
+    """Dies at a bad item, or at a batch that has one."""
+
+    def process(self, item):
+        if "bad" in item:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return item
+
+
+class KillsOnALoop:
+    async def process(self, item):
+        if item == "bad":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return item
+
+
+class Interrupted:
+    """Says how often it was interrupted."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.count = 0
+
+    def process(self, item):
+        if item == "wait":
+            Path(f"{self.path}.begun").touch()
+            threading.Event().wait(0.2)
+        return self.count
+
+    def interrupt(self):
+        self.count += 1
+        with self.path.open("a") as file:
+            file.write("interrupted\n")
+
+
 class Lifecycle(Node):
     """Keeps a list of what was called."""
 
@@ -275,6 +310,17 @@ def circle():
 
 def grouped():
     return ExceptionGroup("several", [ValueError("one"), OSError("two")])
+
+
+def raise_member():
+    raise ValueError("one")
+
+
+def grouped_with_traceback():
+    try:
+        raise_member()
+    except ValueError as error:
+        return ExceptionGroup("several", [error])
 
 
 def make_lock():

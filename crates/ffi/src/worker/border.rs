@@ -200,14 +200,14 @@ impl Border<Object> for PythonBorder {
     }
 
     fn log_loss(&self, _node_ids: &[String], loss: &Loss) {
-        Python::attach(|py| match describe_loss(py, loss) {
+        attach(|py| match describe_loss(py, loss) {
             Ok(facts) => tell(py, "log_loss", (&loss.node_id, loss.process, loss.item_index, facts)),
             Err(error) => error.write_unraisable(py, None),
         });
     }
 
     fn log_restart(&self, node_ids: &[String], process: u32, former: u32) {
-        Python::attach(|py| tell(py, "log_restart", (node_ids, process, former)));
+        attach(|py| tell(py, "log_restart", (node_ids, process, former)));
     }
 }
 
