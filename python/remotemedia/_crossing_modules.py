@@ -35,6 +35,9 @@ _COMPILED = (BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType)
 
 _FILE_LOADERS = frozenset({SourceFileLoader, SourcelessFileLoader, ExtensionFileLoader})
 
+# Whatever else a worker is, it is one of this package, which the host finds in itself.
+_OWN = __name__.partition(".")[0]
+
 # The modules that were looked at, and those among them that no other process can import.
 _looked_at: set[str] = {"__main__", "__mp_main__"}
 _only_here: set[str] = set()
@@ -49,7 +52,8 @@ def find_only_here() -> set[str]:
         for name in sorted(new):
             _looked_at.add(name)
             module = sys.modules.get(name)
-            if module is None or any(package in _only_here for package in _packages_of(name)):
+            is_inside = any(package in _only_here for package in _packages_of(name))
+            if module is None or is_inside or name.partition(".")[0] == _OWN:
                 continue
             if not _can_be_imported(name, module, places):
                 _only_here.add(name)
