@@ -154,6 +154,9 @@ impl<P: Payload> Bench<P> {
     fn take(&mut self, received: Received) {
         let is_work = matches!(received.head.kind, Kind::Item | Kind::Flush);
         self.out.orders.take_in_hand(if is_work { received.head.number } else { 0 });
+        if is_work {
+            self.page.note_work(received.head.number);
+        }
         self.page.take_in_hand(received.head.number, self.is_timed && received.head.kind == Kind::Item);
         self.see_to(received);
         self.page.put_down();

@@ -28,7 +28,7 @@ pub(crate) struct Position {
     since_ns: AtomicU64,
     /// The number of the letter that is being seen to, from before it is unpacked to after its answers are packed; 0 for none.
     in_hand: AtomicU64,
-    /// The number of the letter that was taken in hand last.
+    /// The number of the item that was taken in hand last.
     latest: AtomicU64,
 }
 
@@ -50,8 +50,12 @@ impl Position {
     pub(super) fn take_in_hand(&self, number: u64, is_timed: bool) {
         let since = if is_timed { u64::try_from(monotonic().as_nanos()).unwrap_or(0) } else { 0 };
         self.since_ns.store(since, Ordering::Relaxed);
-        self.latest.store(number, Ordering::Relaxed);
         self.in_hand.store(number, Ordering::Release);
+    }
+
+    /// The letter is about an item, and not about what the nodes are to do beside it.
+    pub(super) fn note_work(&self, number: u64) {
+        self.latest.store(number, Ordering::Release);
     }
 
     /// The letter is seen to.
