@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextvars
 import threading
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import asyncio
+    import contextvars
     from collections.abc import Awaitable, Callable
 
     Done = Callable[[Any, BaseException | None], object]
@@ -30,9 +30,10 @@ class Started:
         done: Done,
         timeout: float | None,
         when_given: Callable[[Started], None],
+        context: contextvars.Context,
     ) -> None:
         self.awaitable = awaitable
-        self.context = contextvars.copy_context()
+        self.context = context
         self.done = done
         self.timeout = timeout
         self.when_given = when_given

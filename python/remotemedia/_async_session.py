@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncSession", "enter", "leave"]
 
+_LOOK_SECS = 0.05
+"""A node that waits for another pipeline looks as often whether that one waits for it."""
+
 _FIRST_LOOK_SECS, _LAST_LOOK_SECS = 0.002, 0.25
 
 
@@ -63,8 +66,11 @@ class AsyncSession(_Closing):
         answer = _Answer(self.news.loop)
         ticket = self.start_call(item, answer.give)
         try:
+            while ticket.is_of_node and not answer.future.done():
+                await asyncio.wait([answer.future], timeout=_LOOK_SECS)
+                self.check_ticket(ticket)
             await answer.future
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, PipelineError):
             self._let_go(lambda: self.abandon(ticket), _FIRST_LOOK_SECS)
             raise
         return answer.take()
@@ -97,10 +103,11 @@ class AsyncSession(_Closing):
     def __aiter__(self) -> AsyncIterator[Any]:
         """The outputs of what was put in (or of the source), until the end."""
         self._check_loop()
-        return _outputs_of(self._stream, self.news)
+        return _outputs_of(self, self._stream, self.news)
 
     async def drain(self) -> None:
         """Wait until all that went in has come out. Batches that are not full go at once."""
+        self.check_outside("drain")
         stop = threading.Event()
         await _in_thread(lambda: self.wait_until_drained(stop), stop.set)
 
@@ -113,6 +120,7 @@ class AsyncSession(_Closing):
         Returns:
             How many items were dropped. `metrics()` counts them too.
         """
+        self.check_outside("interrupt")
         stop = threading.Event()
         answer = _Answer(self.news.loop)
         # Told first: thousands may wait who are told too, and hold the loop up.
@@ -131,16 +139,19 @@ class AsyncSession(_Closing):
                 closed.
             NodeError: If a node failed to clean up.
         """
+        if not self._is_closed:
+            self.check_outside("close")
         await _in_thread(lambda: self.close_now(timeout))
 
     async def _map(self, items: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]:
         self._check_loop()
+        self.check_outside("map")
         news = News(self.news.loop)
         stream = self.open_stream(self.capacity, news.tell)
         feeder = _Feeder(stream, items, news, self.capacity)
         task = asyncio.create_task(feeder.run())
         try:
-            async for output in _outputs_of(stream, news):
+            async for output in _outputs_of(self, stream, news):
                 yield output
             if feeder.failure is not None:
                 throw(feeder.take_failure())
@@ -320,7 +331,7 @@ async def leave(session: AsyncSession, error: BaseException | None) -> None:
         del failure, error
 
 
-async def _outputs_of(stream: OutputStream, news: News) -> AsyncIterator[Any]:
+async def _outputs_of(session: AsyncSession, stream: OutputStream, news: News) -> AsyncIterator[Any]:
     while True:
         state, output = stream.next(0.0)
         if state == _OUTPUT:
@@ -329,7 +340,9 @@ async def _outputs_of(stream: OutputStream, news: News) -> AsyncIterator[Any]:
         elif state == _END:
             return
         else:
+            waiting = session.begin_wait("map")
             await news.wait_while(lambda: not stream.has_news)
+            del waiting
 
 
 async def _told(is_in: bool | asyncio.Future[bool]) -> bool:  # noqa: FBT001 - What `OutputStream.put` answers.

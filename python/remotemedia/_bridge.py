@@ -58,31 +58,55 @@ class Bridge:
         self._giving_up = threading.RLock()
         self.is_given_up = False
 
-    def wait(self, awaitable: Awaitable[Any], timeout: float | None = None) -> Any:
+    def wait(
+        self,
+        awaitable: Awaitable[Any],
+        timeout: float | None = None,
+        context: contextvars.Context | None = None,
+    ) -> Any:
         """Block this thread until the awaitable has ended; a cancelled run cancels it.
+
+        It runs in a copy of `context`, or of the one of this thread.
 
         Raises:
             asyncio.CancelledError: If the run was cancelled.
             CallTimeoutError: If it took longer than `timeout` seconds; it has been cancelled.
         """
-        return self._wait(awaitable, can_be_cancelled=True, timeout=timeout)
+        return self._wait(awaitable, can_be_cancelled=True, timeout=timeout, context=context)
 
-    def wait_to_the_end(self, awaitable: Awaitable[Any]) -> Any:
+    def wait_to_the_end(
+        self,
+        awaitable: Awaitable[Any],
+        timeout: float | None = None,
+        context: contextvars.Context | None = None,
+    ) -> Any:
         """Block this thread until the awaitable has ended, also when the run is cancelled: clean-up work.
 
         Where the caller's loop does not run any more, it is awaited on a loop of its own.
         """
         if self._is_loop_gone():
             return _run_alone(awaitable)
-        return self._wait(awaitable, can_be_cancelled=False, timeout=None)
+        return self._wait(awaitable, can_be_cancelled=False, timeout=timeout, context=context)
 
-    def start(self, awaitable: Awaitable[Any], done: Done, timeout: float | None) -> Callable[[], object]:
+    def start(
+        self,
+        awaitable: Awaitable[Any],
+        done: Done,
+        timeout: float | None,
+        context: contextvars.Context | None = None,
+    ) -> Callable[[], object]:
         """Begin to await without waiting; `done(value, error)` is called on the loop at the end.
 
         Returns:
             What cancels it, from any thread.
         """
-        started = Started(awaitable, done, timeout, self._note_end)
+        started = Started(
+            awaitable,
+            done,
+            timeout,
+            self._note_end,
+            contextvars.copy_context() if context is None else context,
+        )
         self._starting.append(started)
         # The loop is woken once for all that are begun until it comes to look.
         if not self._is_start_due:
@@ -110,13 +134,18 @@ class Bridge:
         self._on_loop(interrupt)
 
     def iterate(
-        self, iterable: AsyncIterable[Any], *, is_ours: bool, timeout: float | None = None
+        self,
+        iterable: AsyncIterable[Any],
+        *,
+        is_ours: bool,
+        timeout: float | None = None,
+        context: contextvars.Context | None = None,
     ) -> Iteration:
         """Take an async iterable step by step, for no longer than `timeout` seconds each.
 
         One that is ours is closed at the end.
         """
-        return Iteration(self, iterable, is_ours=is_ours, timeout=timeout)
+        return Iteration(self, iterable, is_ours=is_ours, timeout=timeout, context=context)
 
     def cancel(self) -> None:
         """Cancel what is awaited now and what would be awaited from now on. Called from any thread."""
@@ -199,14 +228,21 @@ class Bridge:
             return True
         return self._is_cancelled and self._thread is None and not self._loop.is_running()
 
-    def _wait(self, awaitable: Awaitable[Any], *, can_be_cancelled: bool, timeout: float | None) -> Any:
-        context = contextvars.copy_context()
+    def _wait(
+        self,
+        awaitable: Awaitable[Any],
+        *,
+        can_be_cancelled: bool,
+        timeout: float | None,
+        context: contextvars.Context | None,
+    ) -> Any:
+        own_context = contextvars.copy_context() if context is None else context
         has_begun = False
 
         def begin(answer: Answer) -> asyncio.Task[None]:
             nonlocal has_begun
             has_begun = True
-            task = self.begin(self._answer_with(answer.give, awaitable, timeout), context)
+            task = self.begin(self._answer_with(answer.give, awaitable, timeout), own_context)
             task.add_done_callback(functools.partial(_end, awaitable, answer.give))
             return task
 
@@ -321,7 +357,13 @@ class Iteration:
     """
 
     def __init__(
-        self, bridge: Bridge, iterable: AsyncIterable[Any], *, is_ours: bool, timeout: float | None
+        self,
+        bridge: Bridge,
+        iterable: AsyncIterable[Any],
+        *,
+        is_ours: bool,
+        timeout: float | None,
+        context: contextvars.Context | None,
     ) -> None:
         self._bridge = bridge
         self._iterable = iterable
@@ -329,7 +371,7 @@ class Iteration:
         self._timeout = timeout
         self._timer: asyncio.TimerHandle | None = None
         self._is_late = False
-        self._context = contextvars.copy_context()
+        self._context = contextvars.copy_context() if context is None else context
         self._task: asyncio.Task[None] | None = None
         self._is_closing = False
 

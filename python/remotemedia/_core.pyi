@@ -12,6 +12,7 @@ from remotemedia.core._graph import Graph
 __all__ = [
     "STACK_SIGNAL",
     "Call",
+    "Callers",
     "DirectMap",
     "ManifestOrder",
     "Opener",
@@ -19,6 +20,7 @@ __all__ = [
     "ParsedManifest",
     "SessionCore",
     "Ticket",
+    "Waiting",
     "__version__",
     "be_fork",
     "draw",
@@ -107,7 +109,14 @@ class SessionCore:
         """Refuse what would wait for ever for the node that asks for it.
 
         Raises:
-            PipelineError: If this thread is in a node of the session.
+            PipelineError: If a node of the session waits for the code that runs now.
+        """
+
+    def begin_wait(self, word: str) -> Waiting | None:
+        """The same for a wait that goes on: keep what this answers for as long.
+
+        Raises:
+            PipelineError: As `check_outside`, or if it would wait for itself by way of other pipelines.
         """
 
     @property
@@ -120,6 +129,13 @@ class SessionCore:
 
     def start_call(self, item: Any, done: Callable[[Any, BaseException | None], object]) -> Ticket:
         """Begin with an item; `done(answer, error)` is called at its end, on the event loop."""
+
+    def check_ticket(self, ticket: Ticket) -> None:
+        """Look again whether the call of a node can end.
+
+        Raises:
+            PipelineError: If it waits for itself, by way of other pipelines.
+        """
 
     def abandon(self, ticket: Ticket) -> bool:
         """Nobody waits for this call any more. Whether a node is still at it, and has to be told again."""
@@ -146,7 +162,7 @@ class SessionCore:
         that their items were dropped.
 
         Raises:
-            PipelineError: If this thread is in a node of the session.
+            PipelineError: If a node of the session waits for the code that runs now.
         """
 
     def wait_until_drained(self, stop: threading.Event | None = None) -> None:
@@ -245,6 +261,30 @@ class DirectMap:
 @final
 class Ticket:
     """Names a call that is under way, for `SessionCore.abandon`."""
+
+    @property
+    def is_of_node(self) -> bool:
+        """Whether a node waits for it, so that it might wait for itself."""
+
+@final
+class Callers:
+    """The calls of nodes that wait for what is done in a context."""
+
+    def __new__(cls) -> Self:
+        """Nobody waits yet."""
+
+    def settle(self) -> None:
+        """Be in the context of this task from now on."""
+
+    def follow(self) -> None:
+        """Hold those that wait for the code that runs now."""
+
+    def clear(self) -> None:
+        """Nobody waits any more."""
+
+@final
+class Waiting:
+    """Calls of nodes wait for as long as this lives."""
 
 @final
 class ManifestOrder:

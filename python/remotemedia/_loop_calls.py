@@ -11,6 +11,7 @@ from remotemedia._kinds import answer_kind
 from remotemedia.core.node import Node
 
 if TYPE_CHECKING:
+    import contextvars
     from collections.abc import AsyncIterator, Callable, Generator
 
     from remotemedia._bridge import Bridge
@@ -21,7 +22,14 @@ __all__ = ["call"]
 _ANYWHERE = (Node.initialize, Node.cleanup)
 
 
-def call(bridge: Bridge, method: Callable[..., Any], args: tuple[Any, ...], *, to_the_end: bool) -> Any:
+def call(
+    bridge: Bridge,
+    method: Callable[..., Any],
+    args: tuple[Any, ...],
+    *,
+    to_the_end: bool,
+    context: contextvars.Context | None = None,
+) -> Any:
     """Call a method on the loop of a bridge, and wait for its result; a coroutine that it returns is awaited.
 
     Args:
@@ -30,6 +38,7 @@ def call(bridge: Bridge, method: Callable[..., Any], args: tuple[Any, ...], *, t
         args: What it takes.
         to_the_end: Also when the run is cancelled. A loop that is closed calls nothing any more; a `def` is
             called on this thread then.
+        context: The method runs in a copy of it, or of the one of this thread.
 
     Returns:
         The result. A generator becomes an async generator, which runs on the loop, too.
@@ -39,7 +48,7 @@ def call(bridge: Bridge, method: Callable[..., Any], args: tuple[Any, ...], *, t
     work = _Work(method, args)
     wait = bridge.wait_to_the_end if to_the_end else bridge.wait
     try:
-        result = wait(work.run())
+        result = wait(work.run(), None, context)
     except asyncio.CancelledError:
         if work.has_begun or not to_the_end:
             raise

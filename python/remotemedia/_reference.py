@@ -20,6 +20,7 @@ from remotemedia._lifecycle import Lifecycle, finish
 from remotemedia._logging import debug_log
 from remotemedia._metrics import Recorder, report
 from remotemedia._policies import Policy, made
+from remotemedia._reference_calls import at_work, check_not_at_work
 from remotemedia._shapes import shape
 from remotemedia.core._graph import plan_order
 from remotemedia.exceptions import NodeError
@@ -43,6 +44,7 @@ async def run(
     """Run a graph once; see `remotemedia._engine.run`, which answers the same."""
     started = time.perf_counter()
     machine = _machine_of(graph)
+    check_not_at_work(graph.name, machine.entries)
     failure: BaseException | None = None
     try:
         await machine.lifecycle.initialize()
@@ -91,6 +93,7 @@ class Machine:
 
     def __init__(self, graph: Graph) -> None:
         """Arrange the nodes in plan order."""
+        self.pipeline = graph.name
         self.entries = [made(graph.entries[position]) for position in plan_order(graph.entries)]
         place = {entry.id: index for index, entry in enumerate(self.entries)}
         self.roots = [index for index, entry in enumerate(self.entries) if not entry.after]
@@ -349,7 +352,8 @@ class Machine:
     ) -> Any:
         limit = self.policies[index].timeout if phase == "process" and (args or has_limit) else None
         try:
-            return await finish(method(*args), limit)
+            with at_work(self.pipeline, self.entries[index]):
+                return await finish(method(*args), limit)
         except BaseException as error:  # noqa: BLE001 - Raised below, where it gets no context of its own.
             failure = self._failure(index, phase, self.item_index if phase == "process" else None, error)
         self.recorders[index].failed(failure)

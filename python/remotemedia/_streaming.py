@@ -14,9 +14,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
+    from remotemedia._core import Callers
+
 __all__ = ["StreamingNode"]
 
 _UNSET = object()
+
+_CALLERS = "remotemedia callers"
+"""The variable that says who waits; the node has its own."""
 
 
 class StreamingNode:
@@ -27,9 +32,14 @@ class StreamingNode:
     new run; so does the next item after `restart`, which is how an item is dropped. `close` in any case.
     """
 
-    def __init__(self, process: Callable[[AsyncIterator[Any]], AsyncGenerator[Any, None]]) -> None:
-        """Prepare a run of `process`; nothing of it is called yet."""
+    def __init__(
+        self,
+        process: Callable[[AsyncIterator[Any]], AsyncGenerator[Any, None]],
+        callers: Callers | None = None,
+    ) -> None:
+        """Prepare a run of `process`; nothing of it is called yet. `callers` is told who waits for it."""
         self._process = process
+        self._callers = callers
         self._prepare()
 
     def _prepare(self) -> None:
@@ -45,6 +55,8 @@ class StreamingNode:
         """Give the node an item. One that has returned before the end of input ignores it."""
         if self._items.is_ended:
             await self.restart()
+        if self._callers is not None:
+            self._callers.follow()
         self._items.put(item)
 
     async def restart(self) -> None:
@@ -64,6 +76,8 @@ class StreamingNode:
         Raises:
             BaseException: What the node raised.
         """
+        if self._callers is not None:
+            self._callers.follow()
         if self._task is None:
             self._task = asyncio.create_task(self._run())
             self._task.add_done_callback(lambda _: self._tell())
@@ -82,6 +96,8 @@ class StreamingNode:
 
     async def end(self) -> None:
         """Tell the node that no more items come."""
+        if self._callers is not None:
+            self._callers.follow()
         self._items.end()
 
     async def close(self) -> None:
@@ -114,6 +130,8 @@ class StreamingNode:
 
     async def _run(self) -> None:
         try:
+            if self._callers is not None:
+                self._callers.settle()
             async with aclosing(self._process(self._items)) as outputs:
                 async for output in outputs:
                     if self._is_closing:
@@ -187,5 +205,5 @@ class _Items:
                 # The node reads its items in several tasks: each has variables of its own.
                 variable.reset(token)
         for variable, value in context.items():
-            if variable.get(_UNSET) is not value:
+            if variable.name != _CALLERS and variable.get(_UNSET) is not value:
                 self._adopted.append((variable, variable.set(value)))

@@ -184,6 +184,7 @@ class Session(_Closing):
         """
         self.check_takes_items()
         check_items(items, is_async_too=False)
+        self.check_outside("map")
         items = items_of(items)
         if self.is_direct and self.is_plain:
             return self.map_directly(items)

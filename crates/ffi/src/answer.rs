@@ -9,8 +9,10 @@ use pyo3::types::{PyIterator, PyType};
 use remotemedia_runtime::{Outputs, Payload, Stream};
 
 use crate::attach::attach;
-use crate::bridge::{Bridge, Iteration};
+use crate::bridge::Iteration;
+use crate::callers::Inside;
 use crate::context::CallerContext;
+use crate::node::Site;
 use crate::object::Object;
 
 /// What a call returned.
@@ -99,7 +101,7 @@ pub(crate) fn may_be_lazy(kind: *mut PyTypeObject) -> bool {
 /// Turn what user code returned into outputs: a coroutine is awaited, a generator drained, a plain value is a value.
 pub(crate) fn outputs(
     answer: Bound<'_, PyAny>,
-    bridge: &Arc<Bridge>,
+    site: &Arc<Site>,
     timeout_secs: Option<f64>,
 ) -> PyResult<Outputs<Object>> {
     if answer.is_none() {
@@ -107,17 +109,20 @@ pub(crate) fn outputs(
     }
     Ok(match Kind::of(&answer)? {
         Kind::Plain => Outputs::One(Object(answer.unbind())),
-        Kind::Generator => Outputs::Many(Box::new(Generator(answer.unbind()))),
-        Kind::Coroutine => return outputs(bridge.wait_at_most(answer, timeout_secs)?, bridge, timeout_secs),
-        Kind::AsyncGenerator => Outputs::Many(Box::new(AsyncGenerator(bridge.iterate(&answer, true, timeout_secs)?))),
+        Kind::Generator => Outputs::Many(Box::new(Generator(answer.unbind(), Arc::clone(site)))),
+        Kind::Coroutine => return outputs(site.bridge.wait_at_most(answer, timeout_secs)?, site, timeout_secs),
+        Kind::AsyncGenerator => {
+            let iteration = site.bridge.iterate(&answer, true, timeout_secs)?;
+            Outputs::Many(Box::new(AsyncGenerator(iteration, Arc::clone(site))))
+        }
     })
 }
 
 /// The outputs that the value of an awaited answer stands for: all of an async generator, or those of any other call.
-pub(crate) fn outputs_of_started(value: Bound<'_, PyAny>, bridge: &Arc<Bridge>) -> PyResult<Outputs<Object>> {
+pub(crate) fn outputs_of_started(value: Bound<'_, PyAny>, site: &Arc<Site>) -> PyResult<Outputs<Object>> {
     let py = value.py();
     if !value.is_exact_instance(COLLECTED.import(py, "remotemedia._retries", "Collected")?) {
-        return outputs(value, bridge, None);
+        return outputs(value, site, None);
     }
     let collected = value.getattr("outputs")?.try_iter()?.map(|output| Ok(Object(output?.unbind())));
     let outputs = collected.collect::<PyResult<Vec<_>>>()?.into_iter();
@@ -142,19 +147,18 @@ impl Stream<Object> for CollectedStream {
 }
 
 /// What is still to be waited for of a call whose value nobody wants.
-pub(crate) fn handed_over(answer: Bound<'_, PyAny>, bridge: &Arc<Bridge>) -> PyResult<Outputs<Object>> {
+pub(crate) fn handed_over(answer: Bound<'_, PyAny>, site: &Arc<Site>) -> PyResult<Outputs<Object>> {
     if Kind::of(&answer)? != Kind::Coroutine {
         return Ok(Outputs::None);
     }
-    let awaited =
-        Awaited { answer: Some(answer.unbind()), bridge: Arc::clone(bridge), context: Object::current_context() };
+    let awaited = Awaited { answer: Some(answer.unbind()), site: Arc::clone(site), context: Object::current_context() };
     Ok(Outputs::Many(Box::new(awaited)))
 }
 
 /// A coroutine whose value nobody wants, as a stream without items.
 struct Awaited {
     answer: Option<Py<PyAny>>,
-    bridge: Arc<Bridge>,
+    site: Arc<Site>,
     /// The one of the call, which may have been made on another thread.
     context: CallerContext,
 }
@@ -162,11 +166,12 @@ struct Awaited {
 impl Stream<Object> for Awaited {
     fn next(&mut self) -> PyResult<Option<Object>> {
         let Some(answer) = self.answer.take() else { return Ok(None) };
+        let _inside = Inside::node(&self.site.place);
         let wait = || {
             attach(|py| {
                 let mut answer = answer.into_bound(py);
                 while Kind::of(&answer)? == Kind::Coroutine {
-                    answer = self.bridge.wait(answer)?;
+                    answer = self.site.bridge.wait(answer)?;
                 }
                 Ok(None)
             })
@@ -185,10 +190,11 @@ impl Stream<Object> for Awaited {
 }
 
 /// A Python generator at work. Each `yield` is an output, whatever it gives.
-struct Generator(Py<PyAny>);
+struct Generator(Py<PyAny>, Arc<Site>);
 
 impl Stream<Object> for Generator {
     fn next(&mut self) -> PyResult<Option<Object>> {
+        let _inside = Inside::node(&self.1.place);
         attach(|py| {
             let mut iterator = self.0.bind(py).cast::<PyIterator>()?.clone();
             Ok(iterator.next().transpose()?.map(|output| Object(output.unbind())))
@@ -196,19 +202,22 @@ impl Stream<Object> for Generator {
     }
 
     fn close(&mut self) -> PyResult<()> {
+        let _inside = Inside::node(&self.1.place);
         attach(|py| self.0.bind(py).call_method0("close").map(drop))
     }
 }
 
 /// An async generator at work.
-struct AsyncGenerator(Iteration);
+struct AsyncGenerator(Iteration, Arc<Site>);
 
 impl Stream<Object> for AsyncGenerator {
     fn next(&mut self) -> PyResult<Option<Object>> {
+        let _inside = Inside::node(&self.1.place);
         attach(|py| self.0.next(py))
     }
 
     fn close(&mut self) -> PyResult<()> {
+        let _inside = Inside::node(&self.1.place);
         attach(|py| self.0.close(py))
     }
 }

@@ -11,6 +11,8 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyCFunction, PyTuple};
 
 use crate::attach::attach;
+use crate::callers::{self, Callers, Frames};
+use crate::context::CallerContext;
 use crate::mailbox::Mailbox;
 use crate::object::Object;
 
@@ -53,7 +55,12 @@ impl Bridge {
 
     /// Await a coroutine; a cancelled run cancels it.
     pub(crate) fn wait<'py>(&self, awaitable: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        self.get(awaitable.py())?.call_method1("wait", (awaitable,))
+        self.wait_by("wait", awaitable, None)
+    }
+
+    /// The same where these calls of nodes wait for it.
+    pub(crate) fn wait_for<'py>(&self, frames: Frames, awaitable: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.wait_within(frames, "wait", awaitable, None)
     }
 
     /// Await a coroutine for no longer than `timeout_secs`.
@@ -62,7 +69,29 @@ impl Bridge {
         awaitable: Bound<'py, PyAny>,
         timeout_secs: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        self.get(awaitable.py())?.call_method1("wait", (awaitable, timeout_secs))
+        self.wait_by("wait", awaitable, timeout_secs)
+    }
+
+    fn wait_by<'py>(
+        &self,
+        method: &str,
+        awaitable: Bound<'py, PyAny>,
+        timeout_secs: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let frames = callers::current(awaitable.py())?;
+        self.wait_within(frames, method, awaitable, timeout_secs)
+    }
+
+    fn wait_within<'py>(
+        &self,
+        frames: Frames,
+        method: &str,
+        awaitable: Bound<'py, PyAny>,
+        timeout_secs: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = awaitable.py();
+        let (context, _tie) = CallerContext::awaited_by(py, frames)?;
+        self.get(py)?.call_method1(method, (awaitable, timeout_secs, context.object(py)))
     }
 
     /// Begin to await a coroutine; `done(value, error)` is called on the loop when it has ended. Answers what cancels it.
@@ -71,8 +100,10 @@ impl Bridge {
         awaitable: Bound<'_, PyAny>,
         done: Bound<'_, PyAny>,
         timeout_secs: Option<f64>,
+        context: &CallerContext,
     ) -> PyResult<Py<PyAny>> {
-        self.get(awaitable.py())?.call_method1("start", (awaitable, done, timeout_secs)).map(Bound::unbind)
+        let py = awaitable.py();
+        self.get(py)?.call_method1("start", (awaitable, done, timeout_secs, context.object(py))).map(Bound::unbind)
     }
 
     /// What cancels that for which this thread waits, if it waits.
@@ -100,7 +131,7 @@ impl Bridge {
 
     /// Await a coroutine that must end even in a cancelled run.
     pub(crate) fn wait_to_the_end<'py>(&self, awaitable: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        self.get(awaitable.py())?.call_method1("wait_to_the_end", (awaitable,))
+        self.wait_by("wait_to_the_end", awaitable, None)
     }
 
     /// Call a method on the loop, and wait for its result, also in a cancelled run if it `runs_to_the_end`.
@@ -112,6 +143,8 @@ impl Bridge {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = method.py();
         let options = [("to_the_end", runs_to_the_end)].into_py_dict(py)?;
+        let (context, _tie) = CallerContext::awaited_by(py, callers::current(py)?)?;
+        options.set_item("context", context.object(py))?;
         py.import("remotemedia._loop_calls")?.call_method("call", (self.get(py)?, method, args), Some(&options))
     }
 
@@ -125,7 +158,10 @@ impl Bridge {
         let py = iterable.py();
         let options = [("is_ours", is_ours)].into_py_dict(py)?;
         options.set_item("timeout", timeout_secs)?;
-        Ok(Iteration(self.get(py)?.call_method("iterate", (iterable,), Some(&options))?.unbind()))
+        let callers = Py::new(py, Callers::default())?;
+        options.set_item("context", CallerContext::carrying(py, &callers)?.object(py))?;
+        let iteration = self.get(py)?.call_method("iterate", (iterable,), Some(&options))?.unbind();
+        Ok(Iteration { iteration, callers })
     }
 
     /// Cancel what is awaited now, and whatever would be awaited later, but for [`Bridge::wait_to_the_end`].
@@ -158,17 +194,28 @@ impl Bridge {
 }
 
 /// An async iterable at work.
-pub(crate) struct Iteration(Py<PyAny>);
+pub(crate) struct Iteration {
+    iteration: Py<PyAny>,
+    /// Those who wait for its next step.
+    callers: Py<Callers>,
+}
 
 impl Iteration {
     /// The next item, or `None` at the end.
     pub(crate) fn next(&self, py: Python<'_>) -> PyResult<Option<Object>> {
-        let (is_item, item): (bool, Py<PyAny>) = self.0.call_method0(py, "next")?.extract(py)?;
+        let (is_item, item): (bool, Py<PyAny>) = self.step(py, "next")?.extract(py)?;
         Ok(is_item.then_some(Object(item)))
     }
 
     /// Stop before the end.
     pub(crate) fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.0.call_method0(py, "close").map(drop)
+        self.step(py, "close").map(drop)
+    }
+
+    fn step(&self, py: Python<'_>, method: &str) -> PyResult<Py<PyAny>> {
+        self.callers.get().hold(callers::current(py)?);
+        let answer = self.iteration.call_method0(py, method);
+        self.callers.get().hold(Vec::new());
+        answer
     }
 }

@@ -16,9 +16,10 @@ use remotemedia_runtime::{
 
 use crate::attach::{attach, detach, prepare_thread};
 use crate::bridge::Bridge;
+use crate::callers::{self, Owner};
 use crate::chain::{Chain, CurrentChunk};
-use crate::context::CallerContext;
-use crate::graph::Described;
+use crate::context::{CallerContext, Tie};
+use crate::graph::{Described, place_of_chain};
 use crate::object::Object;
 use crate::{failure, feed, graph, hooks, json, log};
 
@@ -73,6 +74,7 @@ impl Counting {
 
 /// A plan with its nodes, ready to be opened.
 struct Prepared {
+    owner: Arc<Owner>,
     plan: Arc<Plan>,
     described: Described,
     settings: Settings<Object>,
@@ -89,12 +91,15 @@ fn prepare(
     let py = graph.py();
     let Counting { with_metrics, budget } = counting;
     let (with_metrics, budget) = (*with_metrics, budget.as_ref());
-    let surroundings = graph::Surroundings { bridge: &control.bridge, stop: &control.flag, with_metrics, budget };
+    let owner = Owner::new(plan.name());
+    let (bridge, stop) = (&control.bridge, &control.flag);
+    let surroundings = graph::Surroundings { owner: &owner, bridge, stop, with_metrics, budget };
     let described = graph::describe(graph, &plan, &surroundings)?;
     let turn = described.turn_of_all();
     let chain = (plan.is_chain() && described.are_plain()).then(|| {
         let collected = collected.map(|list| list.clone().unbind());
-        Box::new(Chain::new(described.objects(py), control.chunk.clone(), collected)) as _
+        Box::new(Chain::new(described.objects(py), control.chunk.clone(), collected, place_of_chain(&plan, &owner)))
+            as _
     });
     let settings = Settings {
         with_metrics,
@@ -103,7 +108,7 @@ fn prepare(
         turn: Some(Box::new(turn)),
         bulk: chain,
     };
-    Ok(Prepared { plan, described, settings })
+    Ok(Prepared { owner, plan, described, settings })
 }
 
 /// What `_core.start` is given besides the graph.
@@ -162,12 +167,12 @@ fn execute(
     sink: &mut dyn Sink<Object>,
     control: &Control,
 ) -> PyResult<Option<Metrics>> {
-    let Prepared { plan, described, settings } = prepared;
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        if plan.is_direct() {
+        if prepared.plan.is_direct() {
+            let Prepared { plan, described, settings, .. } = prepared;
             Runner::execute(plan, described.into_single_nodes(), settings, feed, sink)
         } else {
-            through_session(py, plan, described, settings, feed, sink, control)
+            through_session(py, prepared, feed, sink, control)
         }
     }));
     let closed = control.bridge.close(py);
@@ -181,13 +186,12 @@ fn execute(
 /// Run a plan that needs threads or time limits: open a session, feed it, and close it.
 fn through_session(
     py: Python<'_>,
-    plan: Arc<Plan>,
-    described: Described,
-    settings: Settings<Object>,
+    prepared: Prepared,
     feed: &mut dyn Feed<Object>,
     sink: &mut dyn Sink<Object>,
     control: &Control,
 ) -> Result<Option<Metrics>, Failure<PyErr>> {
+    let Prepared { owner, plan, described, settings } = prepared;
     let session_settings = SessionSettings {
         with_metrics: settings.with_metrics,
         observer: settings.observer,
@@ -200,6 +204,7 @@ fn through_session(
     };
     let turns = described.turns();
     let session = Session::open(plan, described.into_replicas(), &session_settings, &turns)?;
+    owner.counts_calls_by(session.call_counter());
     let outcome = feed_session(py, &session, feed, sink, control);
     if let Err(error) = &outcome
         && (control.flag.is_set() || is_order_to_stop(error))
@@ -235,7 +240,8 @@ fn feed_session(
     control: &Control,
 ) -> Result<(), RunError<PyErr>> {
     let outbox = Arc::new(Outbox::new(DEFAULT_QUEUE_SIZE, None));
-    let context = CallerContext::current(py).map_err(RunError::Feed)?;
+    let awaited = callers::current(py).and_then(|frames| CallerContext::awaited_by(py, frames));
+    let (context, _tie) = awaited.map_err(RunError::Feed)?;
     let submit = |item| {
         outbox.expect_input();
         let caller = Caller { client: outbox.clone(), context: context.clone(), is_urgent: false };
@@ -357,9 +363,9 @@ pub(crate) fn start(graph: &Bound<'_, PyAny>, order: Order) -> PyResult<Call> {
     } else {
         Nodes::Prepared(prepare(graph, plan, &control, Some(&outputs), &Counting::metrics(with_metrics))?)
     };
-    let context = CallerContext::current(py)?;
+    let (context, tie) = CallerContext::awaited_by(py, callers::current(py)?)?;
     let thread_id = Arc::new(AtomicU64::new(0));
-    let run = Run { nodes, input, outputs: outputs.unbind(), control: control.clone(), context };
+    let run = Run { nodes, input, outputs: outputs.unbind(), control: control.clone(), context, _tie: tie };
     let ident = Arc::clone(&thread_id);
     let thread = std::thread::Builder::new()
         .name("remotemedia".into())
@@ -381,6 +387,7 @@ struct Run {
     outputs: Py<PyList>,
     control: Control,
     context: CallerContext,
+    _tie: Option<Tie>,
 }
 
 /// The nodes of a run.

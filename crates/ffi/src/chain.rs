@@ -8,6 +8,7 @@ use remotemedia_runtime::{Bulk, BulkEnd, BulkOutcome, Sink};
 
 use crate::answer::{Kind, may_be_lazy};
 use crate::attach::attach;
+use crate::callers::{Inside, Place};
 use crate::object::Object;
 
 /// The chunk under way. Emptying the list ends the loop over it after the current item: that is how a run is cancelled
@@ -63,6 +64,7 @@ struct Kernel {
 /// The bulk way through a chain of Python nodes.
 pub(crate) struct Chain {
     nodes: Vec<Py<PyAny>>,
+    place: Arc<Place>,
     kernel: Option<Kernel>,
     current: CurrentChunk,
     /// The list that collects the outputs of the whole run, if one does: the chain then appends to it directly.
@@ -70,8 +72,13 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    pub(crate) fn new(nodes: Vec<Py<PyAny>>, current: CurrentChunk, collected: Option<Py<PyList>>) -> Self {
-        Self { nodes, kernel: None, current, collected }
+    pub(crate) fn new(
+        nodes: Vec<Py<PyAny>>,
+        current: CurrentChunk,
+        collected: Option<Py<PyList>>,
+        place: Arc<Place>,
+    ) -> Self {
+        Self { nodes, place, kernel: None, current, collected }
     }
 
     fn compile(&self, py: Python<'_>) -> PyResult<Option<Kernel>> {
@@ -188,6 +195,7 @@ impl Bulk<Object> for Chain {
     }
 
     fn run(&mut self, chunk: Object, sink: &mut dyn Sink<Object>) -> BulkOutcome<Object> {
+        let _inside = Inside::node(&self.place);
         attach(|py| {
             let chunk = match chunk.0.into_bound(py).cast_into::<PyList>() {
                 Ok(chunk) => chunk,

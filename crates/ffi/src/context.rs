@@ -7,17 +7,68 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use crate::attach::attach;
+use crate::callers::{self, Callers, Frame, Frames, Place};
 
 /// A `contextvars.Context`. The default stands for none: work stays in the context of its thread.
 #[derive(Clone, Default)]
 pub struct CallerContext(Option<Arc<Py<PyAny>>>);
 
 impl CallerContext {
-    /// A copy of the context that this thread is in.
-    #[allow(unsafe_code, reason = "PyO3 has no safe call for it")]
+    /// A copy of the context that this thread is in, for work that nobody waits for.
     pub(crate) fn current(py: Python<'_>) -> PyResult<Self> {
+        let context = Self::copy_of_current(py)?;
+        if callers::carried(py)?.is_some() {
+            context.set_callers(py, &Py::new(py, Callers::default())?)?;
+        }
+        Ok(context)
+    }
+
+    /// A copy of the context that this thread is in, for work that these calls of nodes wait for as long as the other value lives.
+    pub(crate) fn awaited_by(py: Python<'_>, frames: Frames) -> PyResult<(Self, Option<Tie>)> {
+        let context = Self::copy_of_current(py)?;
+        if frames.is_empty() && callers::carried(py)?.is_none() {
+            return Ok((context, None));
+        }
+        let tie = Tie(Callers::holding(py, frames)?);
+        context.set_callers(py, &tie.0)?;
+        Ok((context, Some(tie)))
+    }
+
+    /// A copy of the context that this thread is in, for work that is waited for until the calls of nodes that this thread is in are over.
+    pub(crate) fn with_callers(py: Python<'_>) -> PyResult<Self> {
+        let frames = callers::current(py)?;
+        if frames.is_empty() {
+            return Self::copy_of_current(py);
+        }
+        Self::carrying(py, &Callers::holding(py, frames)?)
+    }
+
+    /// The same for work that is waited for now and then: `callers` says by whom.
+    pub(crate) fn carrying(py: Python<'_>, callers: &Py<Callers>) -> PyResult<Self> {
+        let context = Self::copy_of_current(py)?;
+        context.set_callers(py, callers)?;
+        Ok(context)
+    }
+
+    #[allow(unsafe_code, reason = "PyO3 has no safe call for it")]
+    fn copy_of_current(py: Python<'_>) -> PyResult<Self> {
         // SAFETY: this thread is attached, and the call returns a new reference or NULL.
         Self::of_pointer(py, unsafe { ffi::PyContext_CopyCurrent() })
+    }
+
+    #[allow(unsafe_code, reason = "PyO3 has no safe call for it, and by way of methods it takes several times as long")]
+    fn set_callers(&self, py: Python<'_>, callers: &Py<Callers>) -> PyResult<()> {
+        let Some(context) = &self.0 else { return Ok(()) };
+        let _entered = Entered::new(context.bind(py))?;
+        // SAFETY: this thread is attached, and both arguments are live objects; the call returns a new reference or NULL.
+        let token = unsafe { ffi::PyContextVar_Set(callers::variable(py)?.as_ptr(), callers.as_ptr()) };
+        // SAFETY: as above.
+        unsafe { Bound::from_owned_ptr_or_err(py, token) }.map(drop)
+    }
+
+    /// The `contextvars.Context`.
+    pub(crate) fn object<'py>(&self, py: Python<'py>) -> Option<&Bound<'py, PyAny>> {
+        self.0.as_ref().map(|context| context.bind(py))
     }
 
     /// A copy, which a call may change.
@@ -55,6 +106,37 @@ impl CallerContext {
                 Entered::new(context.bind(py)).inspect_err(|error| error.clone_ref(py).write_unraisable(py, None));
             work()
         })
+    }
+}
+
+/// A call of a node that is under way without a thread, until this is dropped.
+pub(crate) struct BegunCall {
+    frame: Arc<Frame>,
+    _tie: Option<Tie>,
+}
+
+impl BegunCall {
+    /// With the context for it.
+    pub(crate) fn new(py: Python<'_>, place: &Arc<Place>) -> PyResult<(CallerContext, Self)> {
+        let frame = Frame::begin(place);
+        let frames = callers::with_own(callers::current(py)?, &frame);
+        let (context, tie) = CallerContext::awaited_by(py, frames)?;
+        Ok((context, Self { frame, _tie: tie }))
+    }
+}
+
+impl Drop for BegunCall {
+    fn drop(&mut self) {
+        self.frame.end();
+    }
+}
+
+/// The work in a context is waited for as long as this lives.
+pub(crate) struct Tie(Py<Callers>);
+
+impl Drop for Tie {
+    fn drop(&mut self) {
+        self.0.get().hold(Frames::new());
     }
 }
 

@@ -14,7 +14,7 @@ use crate::chain::{Chain, CurrentChunk};
 use crate::failure;
 use crate::object::Object;
 use crate::one_call::Outputs;
-use crate::session::SessionCore;
+use crate::session::{LookOut, SessionCore};
 
 /// As many items are taken at once at the most: those that a queue would hold.
 const LARGEST_CHUNK: usize = 64;
@@ -49,7 +49,7 @@ impl DirectMap {
         let objects = core.get().chain.as_ref().filter(|_| is_there);
         let chain = objects.map(|objects| {
             let objects = objects.iter().map(|object| object.clone_ref(py)).collect();
-            Chain::new(objects, CurrentChunk::default(), None)
+            Chain::new(objects, CurrentChunk::default(), None, core.get().place_of_chain())
         });
         let items = Some(items.try_iter()?.unbind());
         let state = State { items, ready: VecDeque::new(), failed: None, chain, is_compiled: false, chunk: 1 };
@@ -142,10 +142,11 @@ impl State {
         let mut outputs = Outputs::default();
         let mut outcome = None;
         let mut chunk = Some(Object(chunk.into_any().unbind()));
+        let mut look_out = LookOut::default();
         while !core.session.direct_with(&mut || {
             outcome = chunk.take().map(|chunk| chain.run(chunk, &mut outputs));
         }) {
-            core.wait_until_free(py)?;
+            core.wait_until_free(py, &mut look_out)?;
         }
         self.ready.extend(std::mem::take(&mut outputs.0));
         let Some(outcome) = outcome else { return Ok(()) };

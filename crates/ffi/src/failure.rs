@@ -36,6 +36,7 @@ pub(crate) fn ended(py: Python<'_>, error: RunError<PyErr>) -> PyErr {
         RunError::Interrupted => SessionInterruptedError::new_err("The session was interrupted, and dropped the item"),
         RunError::Closed => SessionClosedError::new_err("The session is closed; pipeline.open() gives a new one"),
         RunError::NoThread(error) => PyRuntimeError::new_err(format!("Cannot start a thread for the session: {error}")),
+        RunError::Deadlock(text) => PipelineError::new_err(text),
         RunError::Timeout { node_id, item_index, timeout, is_stopped } => {
             let arguments = (node_id, item_index, timeout.as_secs_f64(), is_stopped);
             let built =

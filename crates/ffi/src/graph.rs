@@ -13,12 +13,19 @@ use serde_json::{Map, Value, json};
 
 use crate::attach::attach;
 use crate::bridge::Bridge;
+use crate::callers::{Inside, Owner, Place};
 use crate::manifest::ManifestOrder;
-use crate::node::PythonNode;
+use crate::node::{PythonNode, Site};
 use crate::object::Object;
 use crate::sharing::{NoTurns, Seat, Turns};
 use crate::worker::{self, Placed};
 use crate::{answer, failure, values};
+
+/// Where a chain is that runs in bulk: at one of its nodes.
+pub(crate) fn place_of_chain(plan: &Plan, owner: &Arc<Owner>) -> Arc<Place> {
+    let only = if let [node] = plan.nodes() { Some(node.id.as_str()) } else { None };
+    Place::new(owner, only)
+}
 
 /// The nodes of a plan, in its order.
 pub(crate) struct Described(Vec<DescribedNode>);
@@ -58,6 +65,7 @@ pub fn plan_of(graph: &Bound<'_, PyAny>) -> PyResult<Plan> {
 
 /// What the nodes of a run have in common.
 pub(crate) struct Surroundings<'a> {
+    pub(crate) owner: &'a Arc<Owner>,
     pub(crate) bridge: &'a Arc<Bridge>,
     pub(crate) stop: &'a CancelFlag,
     pub(crate) with_metrics: bool,
@@ -92,15 +100,17 @@ fn describe_node(
 ) -> PyResult<DescribedNode> {
     // Options of the usual kind have nothing more to say, and a call of one node must not pay for asking.
     let written = entry.getattr("options")?.cast_into::<PyDict>()?;
-    let guard = Guard::of(&written, node_id, options, surroundings)?;
+    let place = Place::new(surroundings.owner, Some(node_id));
+    let guard = Guard::of(&written, &place, options, surroundings)?;
     let object = entry.getattr("node")?;
     let is_factory = is_factory(&object, options)?;
     let is_shared = options.replicas > 1 && !is_factory;
     let is_first = entry.getattr("after")?.is_empty()?;
     let mut described = DescribedNode { is_plain: guard.is_none(), ..DescribedNode::default() };
+    let site = Arc::new(Site { place, bridge: Arc::clone(surroundings.bridge) });
     for replica in 0..options.replicas {
         let object = if is_factory { object.call0()? } else { object.clone() };
-        let mut node = PythonNode::new(&object, options, Arc::clone(surroundings.bridge))?;
+        let mut node = PythonNode::new(&object, options, Arc::clone(&site))?;
         if is_first {
             node.find_source(entry.py())?;
         }
@@ -132,7 +142,8 @@ fn describe_workers(
         let written = entry.getattr("options")?.cast_into::<PyDict>()?;
         // The worker tries again by itself.
         let options = Options { retries: 0, ..Options::clone(&node.options) };
-        guards.push(Guard::of(&written, &node.id, &options, surroundings)?);
+        let place = Place::new(surroundings.owner, Some(&node.id));
+        guards.push(Guard::of(&written, &place, &options, surroundings)?);
         let object = entry.getattr("node")?;
         placed.push(Placed {
             is_factory: is_factory(&object, &options)?,
@@ -161,7 +172,7 @@ fn is_factory(object: &Bound<'_, PyAny>, options: &Options) -> PyResult<bool> {
 
 /// What is done about failures of a node, if anything is.
 struct Guard<'a> {
-    node_id: &'a str,
+    place: Arc<Place>,
     options: Options,
     dead_letter: Option<Py<PyAny>>,
     surroundings: &'a Surroundings<'a>,
@@ -170,23 +181,23 @@ struct Guard<'a> {
 impl<'a> Guard<'a> {
     fn of(
         written: &Bound<'_, PyDict>,
-        node_id: &'a str,
+        place: &Arc<Place>,
         options: &Options,
         surroundings: &'a Surroundings<'a>,
     ) -> PyResult<Option<Self>> {
         let dead_letter =
             if written.is_empty() { None } else { callable_of(written)?.map(|(_, callable)| callable.unbind()) };
         let is_guarded = options.has_policy() || dead_letter.is_some();
-        Ok(is_guarded.then(|| Self { node_id, options: options.clone(), dead_letter, surroundings }))
+        Ok(is_guarded.then(|| Self { place: Arc::clone(place), options: options.clone(), dead_letter, surroundings }))
     }
 
     fn put_around(&self, py: Python<'_>, node: Box<dyn Node<Object>>) -> Box<dyn Node<Object>> {
         let Surroundings { bridge, stop, budget, .. } = self.surroundings;
-        let dead_letter =
-            self.dead_letter.as_ref().map(|callable| dead_letter_of(callable.clone_ref(py), self.node_id, bridge));
+        let site = Arc::new(Site { place: Arc::clone(&self.place), bridge: Arc::clone(bridge) });
+        let dead_letter = self.dead_letter.as_ref().map(|callable| dead_letter_of(callable.clone_ref(py), site));
         let mut policy = Policy::new(&self.options, dead_letter, (*stop).clone());
         if let Some(budget) = budget {
-            policy = policy.within(Arc::clone(budget), self.node_id);
+            policy = policy.within(Arc::clone(budget), self.place.node_id.as_deref().unwrap_or_default());
         }
         Box::new(Guarded::new(node, policy))
     }
@@ -203,13 +214,19 @@ fn callable_of<'py>(written: &Bound<'py, PyDict>) -> PyResult<Option<(&'static s
 }
 
 /// Hands an item that failed, and its error, to a callable of the user's.
-fn dead_letter_of(callable: Py<PyAny>, node_id: &str, bridge: &Arc<Bridge>) -> DeadLetter<Object> {
-    let (node_id, bridge) = (node_id.to_owned(), Arc::clone(bridge));
+fn dead_letter_of(callable: Py<PyAny>, site: Arc<Site>) -> DeadLetter<Object> {
     Arc::new(move |item, item_index, fault| {
+        // Who brings the answers of a worker is in no node.
+        let _inside = Inside::node(&site.place);
         attach(|py| {
-            let failure = NodeFailure { node_id: node_id.clone(), item_index, phase: Phase::Process, fault };
+            let failure = NodeFailure {
+                node_id: site.place.node_id.clone().unwrap_or_default(),
+                item_index,
+                phase: Phase::Process,
+                fault,
+            };
             let error = failure::node_error(py, failure);
-            answer::handed_over(callable.bind(py).call1((item.0, error.into_value(py)))?, &bridge)
+            answer::handed_over(callable.bind(py).call1((item.0, error.into_value(py)))?, &site)
         })
     })
 }

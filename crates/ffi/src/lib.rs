@@ -7,6 +7,7 @@ mod answer;
 mod attach;
 mod bridge;
 mod call;
+mod callers;
 mod chain;
 mod command_line;
 mod context;

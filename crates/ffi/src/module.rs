@@ -16,6 +16,8 @@ pub mod _core {
     #[pymodule_export]
     use crate::call::Call;
     #[pymodule_export]
+    use crate::callers::{Callers, Waiting};
+    #[pymodule_export]
     use crate::direct_map::DirectMap;
     #[pymodule_export]
     use crate::manifest::{ManifestOrder, ParsedManifest};

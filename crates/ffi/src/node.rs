@@ -10,6 +10,8 @@ use remotemedia_runtime::{Done, EndEarly, FailureCounts, Node, Options, Outputs}
 use crate::answer::{self, Kind};
 use crate::attach::attach;
 use crate::bridge::Bridge;
+use crate::callers::{Callers, Inside, Place};
+use crate::context::BegunCall;
 use crate::object::Object;
 use crate::sharing::Membership;
 use crate::streaming;
@@ -73,6 +75,12 @@ fn is_async_kind(kind: &str) -> bool {
     matches!(kind, "coroutine" | "async_generator" | "streaming")
 }
 
+/// Where a node is, and where its coroutines run.
+pub(crate) struct Site {
+    pub(crate) place: Arc<Place>,
+    pub(crate) bridge: Arc<Bridge>,
+}
+
 /// A Python object that has a `process` method.
 #[allow(clippy::struct_excessive_bools, reason = "each says something else about the node, in any combination")]
 pub(crate) struct PythonNode {
@@ -84,7 +92,7 @@ pub(crate) struct PythonNode {
     has_acted: bool,
     /// Whether the event loop runs `process`, and so all other methods, too.
     runs_on_loop: bool,
-    bridge: Arc<Bridge>,
+    site: Arc<Site>,
     /// How long a coroutine may take.
     timeout_secs: Option<f64>,
     /// Whether it is coroutines that take time, which the event loop can end.
@@ -100,16 +108,16 @@ pub(crate) struct PythonNode {
 }
 
 impl PythonNode {
-    pub(crate) fn new(object: &Bound<'_, PyAny>, options: &Options, bridge: Arc<Bridge>) -> PyResult<Self> {
+    pub(crate) fn new(object: &Bound<'_, PyAny>, options: &Options, site: Arc<Site>) -> PyResult<Self> {
         let retries = if options.concurrency > 1 { options.retries } else { 0 };
         Ok(Self {
             object: object.clone().unbind(),
             process: Process::Callable(object.getattr("process")?.unbind()),
             flush: None,
-            membership: Membership::new(object),
+            membership: Membership::new(object, &site.place),
             has_acted: false,
             runs_on_loop: false,
-            bridge,
+            site,
             timeout_secs: options.timeout.map(|timeout| timeout.as_secs_f64()),
             keeps_time: options.timeout.is_some() && runs_on_loop(object)?,
             retries: (retries, options.retry_delay.as_secs_f64()),
@@ -160,7 +168,35 @@ impl PythonNode {
     }
 
     fn others(&self) -> OtherMethods<'_> {
-        OtherMethods { bridge: &self.bridge, runs_on_loop: self.runs_on_loop }
+        OtherMethods { bridge: &self.site.bridge, runs_on_loop: self.runs_on_loop }
+    }
+
+    /// Begin to await a coroutine. Answers what cancels it.
+    fn start_awaiting(
+        &self,
+        answer: Bound<'_, PyAny>,
+        timeout_secs: Option<f64>,
+        done: Done<Object>,
+    ) -> Option<EndEarly> {
+        let py = answer.py();
+        let begun = BegunCall::new(py, &self.site.place).and_then(|(context, call)| {
+            let callback = DoneCallback { done: Mutex::new(Some((call, done))), site: Arc::clone(&self.site) };
+            Ok((context, Bound::new(py, callback)?))
+        });
+        let (context, callback) = match begun {
+            Ok(begun) => begun,
+            Err(error) => {
+                error.write_unraisable(py, None);
+                return None;
+            }
+        };
+        match self.site.bridge.start(answer, callback.clone().into_any(), timeout_secs, &context) {
+            Ok(cancel) => Some(end_early(cancel)),
+            Err(error) => {
+                callback.get().finish(Err(error));
+                None
+            }
+        }
     }
 
     /// Look the methods up. An object may choose them in its `initialize`.
@@ -182,7 +218,7 @@ impl PythonNode {
             Process::Source(method.unbind())
         } else if kind == "streaming" {
             let class = py.import("remotemedia._streaming")?.getattr("StreamingNode")?;
-            Process::Streaming(class.call1((method,))?.unbind())
+            Process::Streaming(class.call1((method, Py::new(py, Callers::default())?))?.unbind())
         } else {
             match plain_function(object, &method) {
                 Some(function) => Process::Function(function.unbind()),
@@ -195,11 +231,12 @@ impl PythonNode {
 
 impl Node<Object> for PythonNode {
     fn initialize(&mut self) -> PyResult<()> {
+        let _inside = Inside::node(&self.site.place);
         attach(|py| {
             let object = self.object.bind(py);
             self.has_acted = false;
             self.runs_on_loop = is_async(object)?;
-            let others = OtherMethods { bridge: &self.bridge, runs_on_loop: self.runs_on_loop };
+            let others = OtherMethods { bridge: &self.site.bridge, runs_on_loop: self.runs_on_loop };
             let initialize = || match optional_method(object, "initialize")? {
                 Some(method) => {
                     self.has_acted = true;
@@ -207,7 +244,7 @@ impl Node<Object> for PythonNode {
                 }
                 None => Ok(()),
             };
-            let is_cancelled = || self.bridge.is_cancelled();
+            let is_cancelled = || self.site.bridge.is_cancelled();
             self.membership.initialize(py, is_initialized(object), is_cancelled, initialize)?;
             self.find_methods(py)
         })
@@ -218,53 +255,52 @@ impl Node<Object> for PythonNode {
     }
 
     fn process(&mut self, item: Object) -> PyResult<Outputs<Object>> {
+        let _inside = Inside::node(&self.site.place);
         attach(|py| {
             let item = item.0.into_bound(py);
             if let Process::Streaming(adapter) = &self.process {
-                let adapter = adapter.bind(py);
-                self.bridge.wait(adapter.call_method1("push", (item,))?)?;
-                return Ok(streaming::outputs(adapter, &self.bridge));
+                return streaming::give(adapter.bind(py), "push", (item,), &self.site);
             }
             let returned = self.call(item)?;
-            answer::outputs(returned, &self.bridge, self.timeout_secs)
+            answer::outputs(returned, &self.site, self.timeout_secs)
         })
     }
 
     fn interpret(&mut self, answer: Object) -> PyResult<Outputs<Object>> {
-        attach(|py| answer::outputs(answer.0.into_bound(py), &self.bridge, self.timeout_secs))
+        let _inside = Inside::node(&self.site.place);
+        attach(|py| answer::outputs(answer.0.into_bound(py), &self.site, self.timeout_secs))
     }
 
     fn produce(&mut self) -> PyResult<Outputs<Object>> {
+        let _inside = Inside::node(&self.site.place);
         attach(|py| match &self.process {
-            Process::Source(callable) => answer::outputs(callable.bind(py).call0()?, &self.bridge, None),
+            Process::Source(callable) => answer::outputs(callable.bind(py).call0()?, &self.site, None),
             _ => Ok(Outputs::None),
         })
     }
 
     fn flush(&mut self) -> PyResult<Outputs<Object>> {
+        let _inside = Inside::node(&self.site.place);
         if let Process::Streaming(adapter) = &self.process {
-            return attach(|py| {
-                let adapter = adapter.bind(py);
-                self.bridge.wait(adapter.call_method0("end")?)?;
-                Ok(streaming::outputs(adapter, &self.bridge))
-            });
+            return attach(|py| streaming::give(adapter.bind(py), "end", (), &self.site));
         }
         match &self.flush {
             Some(flush) => attach(|py| {
                 let outputs = self.others().call(flush.bind(py), PyTuple::empty(py), End::Cancelled)?;
-                answer::outputs(outputs, &self.bridge, None)
+                answer::outputs(outputs, &self.site, None)
             }),
             None => Ok(Outputs::None),
         }
     }
 
     fn process_batch(&mut self, items: Vec<Object>) -> PyResult<Vec<Option<Object>>> {
+        let _inside = Inside::node(&self.site.place);
         attach(|py| {
             let count = items.len();
             let batch = PyList::new(py, items.into_iter().map(|item| item.0))?;
             let mut answer = self.call(batch.into_any())?;
             if Kind::of(&answer)? == Kind::Coroutine {
-                answer = self.bridge.wait_at_most(answer, self.timeout_secs)?;
+                answer = self.site.bridge.wait_at_most(answer, self.timeout_secs)?;
             }
             let answers: Vec<Py<PyAny>> = match answer.cast::<PyList>() {
                 Ok(list) => list.iter().map(Bound::unbind).collect(),
@@ -281,26 +317,13 @@ impl Node<Object> for PythonNode {
     }
 
     fn start(&mut self, item: Object, done: Done<Object>) -> Option<EndEarly> {
+        let _inside = Inside::node(&self.site.place);
         attach(|py| match self.begin(item.0.into_bound(py)) {
             Ok((answer, timeout_secs)) if Kind::of(&answer).is_ok_and(|kind| kind == Kind::Coroutine) => {
-                let callback = DoneCallback { done: Mutex::new(Some(done)), bridge: Arc::clone(&self.bridge) };
-                let callback = match Bound::new(py, callback) {
-                    Ok(callback) => callback,
-                    Err(error) => {
-                        error.write_unraisable(py, None);
-                        return None;
-                    }
-                };
-                match self.bridge.start(answer, callback.clone().into_any(), timeout_secs) {
-                    Ok(cancel) => Some(end_early(cancel)),
-                    Err(error) => {
-                        callback.get().finish(Err(error));
-                        None
-                    }
-                }
+                self.start_awaiting(answer, timeout_secs, done)
             }
             Ok((answer, timeout_secs)) => {
-                done(answer::outputs(answer, &self.bridge, timeout_secs));
+                done(answer::outputs(answer, &self.site, timeout_secs));
                 None
             }
             Err(error) => {
@@ -322,6 +345,7 @@ impl Node<Object> for PythonNode {
         if self.is_told_by_other {
             return Ok(());
         }
+        let _inside = Inside::node(&self.site.place);
         self.forget_items()?;
         attach(|py| match optional_method(self.object.bind(py), "interrupt")? {
             Some(method) => self.others().call(method.bind(py), PyTuple::empty(py), End::Own).map(drop),
@@ -331,7 +355,8 @@ impl Node<Object> for PythonNode {
 
     fn forget_items(&mut self) -> PyResult<()> {
         let Process::Streaming(adapter) = &self.process else { return Ok(()) };
-        attach(|py| self.bridge.wait_to_the_end(adapter.bind(py).call_method0("restart")?).map(drop))
+        let _inside = Inside::node(&self.site.place);
+        attach(|py| self.site.bridge.wait_to_the_end(adapter.bind(py).call_method0("restart")?).map(drop))
     }
 
     fn can_snapshot(&self) -> bool {
@@ -342,6 +367,7 @@ impl Node<Object> for PythonNode {
     }
 
     fn snapshot(&mut self) -> PyResult<Option<Object>> {
+        let _inside = Inside::node(&self.site.place);
         attach(|py| {
             let Some(method) = optional_method(self.object.bind(py), "snapshot")? else { return Ok(None) };
             let state = self.others().call(method.bind(py), PyTuple::empty(py), End::Cancelled)?;
@@ -350,6 +376,7 @@ impl Node<Object> for PythonNode {
     }
 
     fn restore(&mut self, state: Object) -> PyResult<()> {
+        let _inside = Inside::node(&self.site.place);
         attach(|py| match optional_method(self.object.bind(py), "restore")? {
             Some(method) => {
                 let state = PyTuple::new(py, [state.0])?;
@@ -365,17 +392,19 @@ impl Node<Object> for PythonNode {
 
     fn stop(&mut self) -> PyResult<()> {
         let Process::Streaming(adapter) = &self.process else { return Ok(()) };
+        let _inside = Inside::node(&self.site.place);
         attach(|py| {
-            let close = || self.bridge.wait_to_the_end(adapter.bind(py).call_method0("close")?).map(drop);
+            let close = || self.site.bridge.wait_to_the_end(adapter.bind(py).call_method0("close")?).map(drop);
             self.membership.enter(py, close)
         })
     }
 
     fn cleanup(&mut self) -> PyResult<()> {
+        let _inside = Inside::node(&self.site.place);
         attach(|py| {
             let object = self.object.bind(py);
             self.has_acted = false;
-            let others = OtherMethods { bridge: &self.bridge, runs_on_loop: self.runs_on_loop };
+            let others = OtherMethods { bridge: &self.site.bridge, runs_on_loop: self.runs_on_loop };
             let mut clean_up = || match optional_method(object, "cleanup")? {
                 Some(method) => {
                     self.has_acted = true;
@@ -430,18 +459,18 @@ impl RetryCounter {
 /// Told by the event loop that a coroutine of [`Node::start`] has ended.
 #[pyclass(module = "remotemedia._core", frozen)]
 struct DoneCallback {
-    done: Mutex<Option<Done<Object>>>,
-    bridge: Arc<Bridge>,
+    done: Mutex<Option<(BegunCall, Done<Object>)>>,
+    site: Arc<Site>,
 }
 
 #[pymethods]
 impl DoneCallback {
     fn __call__(&self, value: Bound<'_, PyAny>, error: Bound<'_, PyAny>) {
-        if let Some(mailbox) = self.bridge.mailbox() {
+        if let Some(mailbox) = self.site.bridge.mailbox() {
             mailbox.expect(value.py());
         }
         self.finish(if error.is_none() {
-            answer::outputs_of_started(value, &self.bridge)
+            answer::outputs_of_started(value, &self.site)
         } else {
             Err(PyErr::from_value(error))
         });
@@ -451,7 +480,8 @@ impl DoneCallback {
 impl DoneCallback {
     fn finish(&self, answer: PyResult<Outputs<Object>>) {
         let done = self.done.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(done) = done {
+        if let Some((call, done)) = done {
+            drop(call);
             done(answer);
         }
     }

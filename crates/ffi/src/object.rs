@@ -20,7 +20,7 @@ impl Payload for Object {
     type Context = CallerContext;
 
     fn current_context() -> CallerContext {
-        attach(|py| or_none(py, CallerContext::current(py)))
+        attach(|py| or_none(py, CallerContext::with_callers(py)))
     }
 
     fn copy_context(context: &CallerContext) -> CallerContext {

@@ -10,10 +10,11 @@ use pyo3::types::PyBool;
 use remotemedia_runtime::{Admission, Caller, Client, Next, Outbox};
 
 use crate::attach::{detach, prepare_thread};
-use crate::context::CallerContext;
+use crate::callers;
+use crate::context::{CallerContext, Tie};
 use crate::failure;
 use crate::object::Object;
-use crate::session::{LOOK, SessionCore, Ticket};
+use crate::session::{LOOK, LookOut, SessionCore, Ticket};
 
 /// The outputs of the items that one stream puts in, in order.
 #[pyclass(module = "remotemedia._core", frozen)]
@@ -22,6 +23,8 @@ pub(crate) struct OutputStream {
     pub(crate) outbox: Arc<Outbox<Object>>,
     /// That of whoever asked for the stream.
     context: CallerContext,
+    /// Nodes wait for its outputs.
+    _tie: Option<Tie>,
 }
 
 #[pymethods]
@@ -31,6 +34,7 @@ impl OutputStream {
         let Some(mailbox) = self.core.get().mailbox.clone() else {
             return Err(PyRuntimeError::new_err("only a session of an event loop can put without waiting"));
         };
+        self.check_room(py)?;
         let event_loop = mailbox.event_loop(py);
         let waiting: Arc<OnceLock<Py<PyAny>>> = Arc::default();
         let waiting_then = Arc::clone(&waiting);
@@ -81,6 +85,7 @@ impl OutputStream {
 
     /// Put an item in, and wait until it is.
     fn put_and_wait(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<bool> {
+        self.check_room(py)?;
         let (sender, admitted) = std::sync::mpsc::sync_channel(1);
         let told = Box::new(move |is_in| {
             // The one who waits may have been interrupted.
@@ -92,12 +97,13 @@ impl OutputStream {
             Admission::Later => {}
         }
         let admitted = Mutex::new(admitted);
+        let mut look_out = LookOut::default();
         loop {
             let is_in = detach(py, || admitted.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(LOOK));
             if let Ok(is_in) = is_in {
                 return Ok(is_in);
             }
-            self.core.get().check_outside("put")?;
+            look_out.look(self.core.get(), py, "put")?;
             py.check_signals()?;
         }
     }
@@ -129,15 +135,16 @@ impl OutputStream {
     fn next(&self, py: Python<'_>, patience: f64) -> PyResult<(u8, Py<PyAny>)> {
         prepare_thread();
         let patience = Duration::try_from_secs_f64(patience).unwrap_or_default();
+        let mut _waiting = None;
+        if !patience.is_zero() && !self.outbox.has_news() {
+            _waiting = self.core.get().begin_wait(py, "map")?;
+        }
         let next =
             if patience.is_zero() { self.outbox.next(patience) } else { detach(py, || self.outbox.next(patience)) };
         match next {
             Next::Output(output) => Ok((1, output.0)),
             Next::Nothing => {
                 self.core.get().check_not_left(py)?;
-                if !patience.is_zero() {
-                    self.core.get().check_outside("map")?;
-                }
                 py.check_signals()?;
                 Ok((0, py.None()))
             }
@@ -150,13 +157,26 @@ impl OutputStream {
     fn abandon(&self, py: Python<'_>) -> PyResult<bool> {
         self.outbox.abandon();
         let client: Arc<dyn Client<Object>> = self.outbox.clone();
-        self.core.get().abandon(py, &Ticket(client))
+        self.core.get().abandon(py, &Ticket { client, waiting: None })
     }
 }
 
 impl OutputStream {
+    /// A stream of which nobody need wait for the outputs.
     pub(crate) fn new(core: &Bound<'_, SessionCore>, outbox: Arc<Outbox<Object>>) -> PyResult<Self> {
-        Ok(Self { core: core.clone().unbind(), outbox, context: CallerContext::current(core.py())? })
+        Ok(Self { core: core.clone().unbind(), outbox, context: CallerContext::current(core.py())?, _tie: None })
+    }
+
+    /// A stream for one who takes the outputs of what it puts in.
+    pub(crate) fn awaited(core: &Bound<'_, SessionCore>, outbox: Arc<Outbox<Object>>) -> PyResult<Self> {
+        let (context, tie) = CallerContext::awaited_by(core.py(), callers::current(core.py())?)?;
+        Ok(Self { core: core.clone().unbind(), outbox, context, _tie: tie })
+    }
+
+    /// Refuse an item that a node of the session would put in where there is no room.
+    fn check_room(&self, py: Python<'_>) -> PyResult<()> {
+        let core = self.core.get();
+        if core.session.has_room() { Ok(()) } else { core.check_outside(py, "put") }
     }
 
     fn submit(&self, item: Option<Object>, admitted: Option<Box<dyn FnOnce(bool) + Send>>) -> Admission {

@@ -12,6 +12,7 @@ use remotemedia_runtime::{
 
 use crate::attach::{attach, detach, prepare_thread};
 use crate::bridge::Bridge;
+use crate::callers::{self, Cycle, Owner, Place, Target, Waiting};
 use crate::context::CallerContext;
 use crate::direct_map::DirectMap;
 use crate::mailbox::{Mailbox, hand, news_of, tell};
@@ -19,7 +20,6 @@ use crate::object::Object;
 use crate::one_call::{Call, Outputs, answer};
 use crate::opener::Opener;
 use crate::output_stream::OutputStream;
-use crate::sharing::thread_id;
 use crate::{failure, graph, json, log};
 
 /// A thread that waits looks for Ctrl-C as often.
@@ -40,6 +40,7 @@ pub(crate) struct SessionCore {
     source: Option<String>,
     /// The stream of `put` and iteration.
     outbox: Arc<Outbox<Object>>,
+    owner: Arc<Owner>,
     /// This process is a fork of the one that has opened it.
     is_left: AtomicBool,
 }
@@ -59,7 +60,9 @@ impl SessionCore {
         let (bridge, stop) = (Arc::clone(&opener.bridge), opener.stop.clone());
         let with_metrics: bool = setting(settings, "enable_metrics")?;
         let plan = Arc::new(graph::plan_of(graph)?);
-        let surroundings = graph::Surroundings { bridge: &bridge, stop: &stop, with_metrics, budget: None };
+        let owner = Owner::new(plan.name());
+        let surroundings =
+            graph::Surroundings { owner: &owner, bridge: &bridge, stop: &stop, with_metrics, budget: None };
         let described = graph::describe(graph, &plan, &surroundings)?;
         let queue_size: usize = setting(settings, "queue_size")?;
         let stall_warning: Option<f64> = setting(settings, "stall_warning")?;
@@ -85,12 +88,24 @@ impl SessionCore {
                 return Err(failure::failed(py, error));
             }
         };
+        owner.counts_calls_by(session.call_counter());
         let mailbox = bridge.mailbox().cloned();
         // A source's items come from a thread of its own.
         let is_direct = session.is_direct() && !session.has_source();
         let source = session.has_source().then(|| session.plan().nodes()[0].id.clone());
         let outbox = Arc::new(Outbox::new(queue_size, on_news.map(|on_news| news_of(on_news, mailbox.as_ref()))));
-        Ok(Self { session, chain, bridge, mailbox, stop, is_direct, source, outbox, is_left: AtomicBool::new(false) })
+        Ok(Self {
+            session,
+            chain,
+            bridge,
+            mailbox,
+            stop,
+            is_direct,
+            source,
+            outbox,
+            owner,
+            is_left: AtomicBool::new(false),
+        })
     }
 
     /// Refuse items for a pipeline that makes its own.
@@ -118,13 +133,18 @@ impl SessionCore {
     }
 
     /// Refuse what would wait for ever for the node that asks for it.
-    pub(crate) fn check_outside(&self, word: &str) -> PyResult<()> {
-        match self.session.node_of(thread_id()) {
-            None => Ok(()),
-            Some(node) => Err(failure::PipelineError::new_err(format!(
-                "Node '{node}' called {word}() of the session that it runs in, and would wait for itself; call it from outside"
-            ))),
+    pub(crate) fn check_outside(&self, py: Python<'_>, word: &str) -> PyResult<()> {
+        self.begin_wait(py, word).map(drop)
+    }
+
+    /// The same for a wait that goes on: what is answered is to be kept for as long. Nothing where no node waits.
+    pub(crate) fn begin_wait(&self, py: Python<'_>, word: &str) -> PyResult<Option<Waiting>> {
+        let frames = callers::current(py)?;
+        if frames.is_empty() {
+            return Ok(None);
         }
+        let target = Target::Session(Arc::clone(&self.owner));
+        Waiting::begin(frames, target).map(Some).map_err(|cycle| self.refused(&cycle, word))
     }
 
     /// Whether calls run on the caller's own thread.
@@ -143,16 +163,21 @@ impl SessionCore {
     fn start_call(&self, py: Python<'_>, item: Py<PyAny>, done: Py<PyAny>) -> PyResult<Ticket> {
         prepare_thread();
         let mailbox = self.mailbox.clone();
+        let waiting = self.begin_wait(py, "call")?.map(Arc::new);
+        let (context, tie) = CallerContext::awaited_by(py, callers::current(py)?)?;
+        let until_then = (waiting.clone(), tie);
         let client: Arc<dyn Client<Object>> = Arc::new(Call::new(Box::new(move |outputs, outcome| {
+            drop(until_then);
             tell(mailbox.as_ref(), move |py| answer(py, &done, outputs, outcome));
         })));
-        self.submit_call(py, item, Arc::clone(&client))?;
-        Ok(Ticket(client))
+        let caller = Caller { client: Arc::clone(&client), context, is_urgent: true };
+        self.session.submit_from(caller, Some(Object(item)), None);
+        Ok(Ticket { client, waiting })
     }
 
     /// Nobody waits for this call any more. Answers whether a node is at it still, and might have to be told again.
     pub(crate) fn abandon(&self, py: Python<'_>, ticket: &Ticket) -> PyResult<bool> {
-        let at_work = detach(py, || self.session.abandon(&ticket.0));
+        let at_work = detach(py, || self.session.abandon(&ticket.client));
         for at_work in &at_work {
             let Some(awaited) = self.bridge.awaited_by(py, at_work.thread())? else { continue };
             // Otherwise the thread has gone on to something else meanwhile, which it may wait for now.
@@ -163,12 +188,17 @@ impl SessionCore {
         Ok(!at_work.is_empty())
     }
 
+    /// Look again whether the call of a node can end.
+    fn check_ticket(&self, ticket: &Ticket) -> PyResult<()> {
+        ticket.waiting.as_ref().map_or(Ok(()), |waiting| self.check_wait(waiting, "call"))
+    }
+
     /// A stream of its own: what `map` puts its items in.
     #[pyo3(signature = (capacity, on_news=None))]
     fn open_stream(slf: &Bound<'_, Self>, capacity: usize, on_news: Option<Py<PyAny>>) -> PyResult<OutputStream> {
         let news = on_news.map(|on_news| news_of(on_news, slf.get().mailbox.as_ref()));
         let outbox = Arc::new(Outbox::new(capacity, news));
-        OutputStream::new(slf, outbox)
+        OutputStream::awaited(slf, outbox)
     }
 
     /// The stream of `put` and iteration.
@@ -198,7 +228,7 @@ impl SessionCore {
     #[pyo3(signature = (stop=None, is_silent=None))]
     fn drop_all(&self, py: Python<'_>, stop: Option<&Bound<'_, PyAny>>, is_silent: Option<Py<PyAny>>) -> PyResult<u64> {
         prepare_thread();
-        self.check_outside("interrupt")?;
+        let _waiting = self.begin_wait(py, "interrupt")?;
         let stop = stop.map(|stop| stop.clone().unbind());
         let ended = Mutex::new(None);
         let gives_up = || {
@@ -226,6 +256,7 @@ impl SessionCore {
     #[pyo3(signature = (stop=None))]
     fn wait_until_drained(&self, py: Python<'_>, stop: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         prepare_thread();
+        let waiting = self.begin_wait(py, "drain")?;
         let end = self.session.begin_drain();
         let drained = loop {
             if detach(py, || self.session.is_drained(end, LOOK)) {
@@ -234,7 +265,9 @@ impl SessionCore {
             let is_stopped = stop.map_or(Ok(false), |stop| stop.call_method0("is_set")?.extract::<bool>());
             match py.check_signals().and(is_stopped) {
                 Ok(false) => {
-                    if let Err(error) = self.check_outside("drain") {
+                    if let Some(waiting) = &waiting
+                        && let Err(error) = self.check_wait(waiting, "drain")
+                    {
                         break Err(error);
                     }
                 }
@@ -300,13 +333,14 @@ impl SessionCore {
         mut item: Option<Object>,
         outputs: &mut Outputs,
     ) -> PyResult<()> {
+        let mut look_out = LookOut::default();
         loop {
             match self.session.direct(item, outputs) {
                 Direct::Done => break,
                 Direct::Failed(error) => return Err(failure::ended(py, error)),
                 Direct::Busy(back) => {
                     item = back;
-                    self.wait_until_free(py)?;
+                    self.wait_until_free(py, &mut look_out)?;
                 }
             }
         }
@@ -323,31 +357,50 @@ impl SessionCore {
         outputs: &mut Outputs,
     ) -> PyResult<()> {
         let mut answer = Some(answer);
+        let mut look_out = LookOut::default();
         loop {
             match self.session.resume(node, &mut answer, outputs) {
                 Direct::Done => return Ok(()),
                 Direct::Failed(error) => return Err(failure::ended(py, error)),
-                Direct::Busy(_) => self.wait_until_free(py)?,
+                Direct::Busy(_) => self.wait_until_free(py, &mut look_out)?,
             }
         }
     }
 
     /// Wait for another thread that is inside the nodes, a moment at a time.
-    pub(crate) fn wait_until_free(&self, py: Python<'_>) -> PyResult<()> {
-        if !detach(py, || self.session.wait_until_free(LOOK)) {
-            self.check_outside("call")?;
-        }
+    pub(crate) fn wait_until_free(&self, py: Python<'_>, look_out: &mut LookOut) -> PyResult<()> {
+        look_out.look(self, py, "call")?;
+        detach(py, || self.session.wait_until_free(LOOK));
         py.check_signals()
     }
 
-    fn submit_call(&self, py: Python<'_>, item: Py<PyAny>, client: Arc<dyn Client<Object>>) -> PyResult<()> {
-        let caller = Caller { client, context: CallerContext::current(py)?, is_urgent: true };
-        self.session.submit_from(caller, Some(Object(item)), None);
-        Ok(())
+    /// Look again whether a wait can end.
+    pub(crate) fn check_wait(&self, waiting: &Waiting, word: &str) -> PyResult<()> {
+        waiting.check().map_err(|cycle| self.refused(&cycle, word))
+    }
+
+    /// Where its chain is that runs in bulk.
+    pub(crate) fn place_of_chain(&self) -> Arc<Place> {
+        graph::place_of_chain(self.session.plan(), &self.owner)
+    }
+
+    fn refused(&self, cycle: &Cycle, word: &str) -> PyErr {
+        let pipeline = &self.owner.pipeline;
+        failure::PipelineError::new_err(match cycle.is_short() {
+            Some(node) => format!(
+                "Node '{node}' called {word}() of the session that it runs in, and would wait for itself; call it from outside"
+            ),
+            None => format!(
+                "{word}() of a session of pipeline '{pipeline}' would wait for itself: {} → pipeline '{pipeline}'; call it from outside",
+                cycle.path()
+            ),
+        })
     }
 
     /// Bring an item to the worker on this thread, or by the queue if others are at work.
     fn call_worker(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<Py<PyAny>> {
+        // Who brings the answers of a worker may be the one who calls, from a callback.
+        let _waiting = self.begin_wait(py, "call")?;
         let mut outputs = Outputs::default();
         match self.session.direct(Some(Object(item)), &mut outputs) {
             Direct::Done => {
@@ -362,12 +415,16 @@ impl SessionCore {
 
     fn call_by_queue(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<Py<PyAny>> {
         self.check_takes_items()?;
+        let mut look_out = LookOut::default();
+        look_out.look(self, py, "call")?;
+        let (context, _tie) = CallerContext::awaited_by(py, callers::current(py)?)?;
         let (sender, answered) = std::sync::mpsc::sync_channel(1);
         let client: Arc<dyn Client<Object>> = Arc::new(Call::new(Box::new(move |outputs, outcome| {
             // The one who asked may have gone.
             sender.send((outputs, outcome)).ok();
         })));
-        self.submit_call(py, item, Arc::clone(&client))?;
+        let caller = Caller { client: Arc::clone(&client), context, is_urgent: true };
+        self.session.submit_from(caller, Some(Object(item)), None);
         let answered = Mutex::new(answered);
         loop {
             let answer = detach(py, || answered.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(LOOK));
@@ -375,8 +432,8 @@ impl SessionCore {
                 outcome.map_err(|error| failure::ended(py, error))?;
                 return outputs.shape(py);
             }
-            if let Err(error) = self.check_outside("call").and_then(|()| py.check_signals()) {
-                self.abandon(py, &Ticket(client))?;
+            if let Err(error) = look_out.look(self, py, "call").and_then(|()| py.check_signals()) {
+                self.abandon(py, &Ticket { client, waiting: None })?;
                 return Err(error);
             }
         }
@@ -385,7 +442,39 @@ impl SessionCore {
 
 /// Names a call that is under way.
 #[pyclass(module = "remotemedia._core", frozen)]
-pub(crate) struct Ticket(pub(crate) Arc<dyn Client<Object>>);
+pub(crate) struct Ticket {
+    pub(crate) client: Arc<dyn Client<Object>>,
+    /// Where a node waits for it.
+    pub(crate) waiting: Option<Arc<Waiting>>,
+}
+
+#[pymethods]
+impl Ticket {
+    /// Whether a node waits for it, so that it might wait for itself.
+    #[getter]
+    fn is_of_node(&self) -> bool {
+        self.waiting.is_some()
+    }
+}
+
+/// Looks whether a wait can end: when it begins, and again as it goes on.
+#[derive(Default)]
+pub(crate) struct LookOut {
+    has_begun: bool,
+    /// Where a node waits.
+    waiting: Option<Waiting>,
+}
+
+impl LookOut {
+    pub(crate) fn look(&mut self, core: &SessionCore, py: Python<'_>, word: &str) -> PyResult<()> {
+        if !std::mem::replace(&mut self.has_begun, true) {
+            self.waiting = core.begin_wait(py, word)?;
+        } else if let Some(waiting) = &self.waiting {
+            core.check_wait(waiting, word)?;
+        }
+        Ok(())
+    }
+}
 
 /// Do something that nobody hears the failure of.
 fn or_unraisable(work: impl FnOnce(Python<'_>) -> PyResult<()>) {

@@ -4,18 +4,22 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use remotemedia_runtime::{CancelFlag, Turn};
+use remotemedia_runtime::{CancelFlag, Hindrance, Turn};
 
 use crate::attach::{attach, detach};
+use crate::callers::{self, Cycle, Frame, Inside, Place, Target, Waiting};
 use crate::failure;
 
 /// How often one who waits for a turn looks whether the run was cancelled.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
+
+/// A cycle that came about while somebody waited is found after as many looks.
+const LOOKS_PER_CHECK: u32 = 25;
 
 /// What all sessions that hold one node object have in common.
 #[derive(Default)]
@@ -44,18 +48,22 @@ static REGISTRY: Mutex<Option<Registry>> = Mutex::new(None);
 pub(crate) struct Membership {
     address: usize,
     shared: Arc<Shared>,
+    place: Arc<Place>,
+    /// The number of the turns that it takes by itself.
+    turn: u64,
     /// The session is among the users of the object.
     is_user: bool,
 }
 
 impl Membership {
     /// Claim `object`, which the caller must keep alive for as long as the claim.
-    pub(crate) fn new(object: &Bound<'_, PyAny>) -> Self {
+    pub(crate) fn new(object: &Bound<'_, PyAny>, place: &Arc<Place>) -> Self {
         let address = object.as_ptr() as usize;
         let mut registry = lock(&REGISTRY);
         let entry = registry.get_or_insert_with(HashMap::new).entry(address).or_default();
         entry.0 += 1;
-        Self { address, shared: Arc::clone(&entry.1), is_user: false }
+        let (shared, place) = (Arc::clone(&entry.1), Arc::clone(place));
+        Self { address, shared, place, turn: next_turn(), is_user: false }
     }
 
     /// Join the users of the object; the first one runs `initialize`, unless the object is ready already.
@@ -70,7 +78,12 @@ impl Membership {
             self.is_user = true;
             return Ok(());
         }
-        let Some(_turn) = self.shared.turn.take(py, is_cancelled) else { return Err(failure::cancelled(py)) };
+        let taken = self.shared.turn.take(py, (self.turn, &self.place), is_cancelled);
+        let _turn = taken.map_err(|hindrance| match hindrance {
+            Hindrance::Cancelled => failure::cancelled(py),
+            Hindrance::Deadlock(text) => failure::PipelineError::new_err(text),
+        })?;
+        let _inside = Inside::turn(self.turn);
         self.is_user = true;
         let must_initialize = {
             let mut users = lock(&self.shared.users);
@@ -88,7 +101,8 @@ impl Membership {
 
     /// Do something with the object while nobody else is inside.
     pub(crate) fn enter<T>(&self, py: Python<'_>, work: impl FnOnce() -> T) -> T {
-        let _turn = self.shared.turn.take(py, || false);
+        let _turn = self.take_or_have(py);
+        let _inside = Inside::turn(self.turn);
         work()
     }
 
@@ -97,7 +111,8 @@ impl Membership {
         if !std::mem::take(&mut self.is_user) || !self.shared.is_left_to_last() {
             return Ok(());
         }
-        let _turn = self.shared.turn.take(py, || false);
+        let _turn = self.take_or_have(py);
+        let _inside = Inside::turn(self.turn);
         let is_due = {
             let mut users = lock(&self.shared.users);
             users.count -= 1;
@@ -112,11 +127,16 @@ impl Membership {
 }
 
 /// What stands for a node object when turns are taken: its address, and what its sessions have in common.
-pub(crate) type Seat = (usize, Arc<Shared>);
+pub(crate) type Seat = (usize, Arc<Shared>, Arc<Place>);
 
 impl Membership {
     pub(crate) fn seat(&self) -> Seat {
-        (self.address, Arc::clone(&self.shared))
+        (self.address, Arc::clone(&self.shared), Arc::clone(&self.place))
+    }
+
+    /// A turn, or nothing where the one who has it waits for us: then nobody else can be inside.
+    fn take_or_have(&self, py: Python<'_>) -> Option<Held<'_>> {
+        self.shared.turn.take(py, (self.turn, &self.place), || false).ok()
     }
 }
 
@@ -155,15 +175,40 @@ impl Shared {
 }
 
 /// The turns of all nodes of a session, taken together.
-pub(crate) struct Turns(Vec<Arc<Shared>>);
+pub(crate) struct Turns {
+    turn: u64,
+    members: Vec<(Arc<Shared>, Arc<Place>)>,
+}
+
+fn next_turn() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
 
 impl Turns {
     /// The turns of objects that are known by their seats.
     pub(crate) fn of(mut members: Vec<Seat>) -> Self {
         // One order for all sessions: two that share two nodes cannot wait for each other.
-        members.sort_by_key(|(address, _)| *address);
-        members.dedup_by_key(|(address, _)| *address);
-        Self(members.into_iter().map(|(_, shared)| shared).collect())
+        members.sort_by_key(|(address, ..)| *address);
+        members.dedup_by_key(|(address, ..)| *address);
+        let members = members.into_iter().map(|(_, shared, place)| (shared, place)).collect();
+        Self { turn: next_turn(), members }
+    }
+
+    fn enter_few(
+        &self,
+        py: Python<'_>,
+        left: &[(Arc<Shared>, Arc<Place>)],
+        cancel: &CancelFlag,
+        work: &mut dyn FnMut(),
+    ) -> Result<(), Hindrance> {
+        let Some(((shared, place), left)) = left.split_first() else {
+            let _inside = Inside::turn(self.turn);
+            work();
+            return Ok(());
+        };
+        let _turn = shared.turn.take(py, (self.turn, place), || cancel.is_set())?;
+        self.enter_few(py, left, cancel, work)
     }
 }
 
@@ -173,37 +218,31 @@ impl Turn for Turns {
     }
 
     fn enter(&self, work: &mut dyn FnMut()) {
-        self.enter_unless(&CancelFlag::default(), work);
+        let entered = self.enter_unless(&CancelFlag::default(), work);
+        if entered.is_err() {
+            // Whoever has the turn waits for us: nobody else can be inside.
+            attach(|_| work());
+        }
     }
 
-    fn enter_unless(&self, cancel: &CancelFlag, work: &mut dyn FnMut()) {
+    fn enter_unless(&self, cancel: &CancelFlag, work: &mut dyn FnMut()) -> Result<(), Hindrance> {
         attach(|py| {
-            if self.0.len() <= FEW {
-                enter_few(py, &self.0, cancel, work);
-                return;
+            if self.members.len() <= FEW {
+                return self.enter_few(py, &self.members, cancel, work);
             }
-            let turns: Option<Vec<Held<'_>>> =
-                self.0.iter().map(|shared| shared.turn.take(py, || cancel.is_set())).collect();
-            if turns.is_some() {
-                work();
+            let mut turns = Vec::with_capacity(self.members.len());
+            for (shared, place) in &self.members {
+                turns.push(shared.turn.take(py, (self.turn, place), || cancel.is_set())?);
             }
-        });
+            let _inside = Inside::turn(self.turn);
+            work();
+            Ok(())
+        })
     }
 }
 
 /// As many turns are kept on the stack, which spares an allocation an item.
 const FEW: usize = 8;
-
-fn enter_few(py: Python<'_>, left: &[Arc<Shared>], cancel: &CancelFlag, work: &mut dyn FnMut()) {
-    match left.split_first() {
-        None => work(),
-        Some((shared, left)) => {
-            if let Some(_turn) = shared.turn.take(py, || cancel.is_set()) {
-                enter_few(py, left, cancel, work);
-            }
-        }
-    }
-}
 
 /// The number of this thread, as in `threading.get_ident()`.
 pub(crate) fn thread_id() -> u64 {
@@ -235,7 +274,8 @@ impl Turn for NoTurns {
 /// A lock that one can stop waiting for, and that costs a few nanoseconds while nobody does.
 #[derive(Default)]
 struct TurnLock {
-    is_taken: AtomicBool,
+    /// The number of the turn that it is taken by, or 0.
+    holder: Arc<AtomicU64>,
     /// As many wait at the gate.
     waiting: AtomicUsize,
     gate: Mutex<()>,
@@ -246,32 +286,47 @@ struct TurnLock {
 struct Held<'a>(&'a TurnLock);
 
 impl TurnLock {
-    /// Wait for the lock and take it, or answer `None` if the wait is cancelled.
-    fn take(&self, py: Python<'_>, is_cancelled: impl Fn() -> bool) -> Option<Held<'_>> {
-        if self.try_take() {
-            return Some(Held(self));
+    /// Wait for the lock and take it, for a turn at this place.
+    fn take(
+        &self,
+        py: Python<'_>,
+        (turn, place): (u64, &Arc<Place>),
+        is_cancelled: impl Fn() -> bool,
+    ) -> Result<Held<'_>, Hindrance> {
+        if self.try_take(turn) {
+            return Ok(Held(self));
         }
+        // Those who wait for this place are held up, too.
+        let own = Frame::begin(place);
+        let frames = callers::with_own(callers::current(py).unwrap_or_default(), &own);
+        let waiting =
+            Waiting::begin(frames, Target::Turn(Arc::clone(&self.holder))).map_err(|cycle| refusal(&cycle))?;
+        let mut looks = 0;
         while !is_cancelled() {
             // Another session is inside, and may need the interpreter to come out.
-            if detach(py, || self.take_within(LOOK_EVERY)) {
-                return Some(Held(self));
+            if detach(py, || self.take_within(turn, LOOK_EVERY)) {
+                return Ok(Held(self));
+            }
+            looks += 1;
+            if looks % LOOKS_PER_CHECK == 0 {
+                waiting.check().map_err(|cycle| refusal(&cycle))?;
             }
         }
-        None
+        Err(Hindrance::Cancelled)
     }
 
-    fn try_take(&self) -> bool {
-        self.is_taken.compare_exchange(false, true, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    fn try_take(&self, turn: u64) -> bool {
+        self.holder.compare_exchange(0, turn, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
-    fn take_within(&self, patience: Duration) -> bool {
+    fn take_within(&self, turn: u64, patience: Duration) -> bool {
         let gate = lock(&self.gate);
         // Counted before the look: whoever lets go either lets us find the lock free or finds us waiting.
         self.waiting.fetch_add(1, Ordering::SeqCst);
-        let mut is_ours = self.try_take();
+        let mut is_ours = self.try_take(turn);
         if !is_ours {
             drop(self.is_free.wait_timeout(gate, patience));
-            is_ours = self.try_take();
+            is_ours = self.try_take(turn);
         }
         self.waiting.fetch_sub(1, Ordering::SeqCst);
         is_ours
@@ -280,12 +335,20 @@ impl TurnLock {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.0.is_taken.store(false, Ordering::SeqCst);
+        self.0.holder.store(0, Ordering::SeqCst);
         if self.0.waiting.load(Ordering::SeqCst) > 0 {
             drop(lock(&self.0.gate));
             self.0.is_free.notify_one();
         }
     }
+}
+
+fn refusal(cycle: &Cycle) -> Hindrance {
+    Hindrance::Deadlock(format!(
+        "The object of {} is at work already, and would wait for itself: {}; give each pipeline an object of its own",
+        cycle.node(),
+        cycle.path()
+    ))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

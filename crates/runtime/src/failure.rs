@@ -36,6 +36,8 @@ pub enum RunError<F> {
     Closed,
     /// The system gave no thread for the nodes.
     NoThread(std::io::Error),
+    /// Its nodes would wait for themselves: the calls along the way.
+    Deadlock(String),
     /// A call took longer than its node may.
     Timeout {
         /// The id of the node.

@@ -36,8 +36,8 @@ pub use manifest::{Connection, Manifest, ManifestNode};
 pub use metrics::{Metrics, NodeMetrics, WorkerMetrics};
 pub use native::{ValueFault, create_native_node, native_node_types};
 pub use node::{
-    Bulk, BulkEnd, BulkOutcome, Done, Elsewhere, EndEarly, Fed, Feed, Items, Node, Observer, Outputs, Phase, Sink,
-    Start, Step, Stream, TellStep, Turn,
+    Bulk, BulkEnd, BulkOutcome, Done, Elsewhere, EndEarly, Fed, Feed, Hindrance, Items, Node, Observer, Outputs, Phase,
+    Sink, Start, Step, Stream, TellStep, Turn,
 };
 pub use options::{Batch, DEFAULT_QUEUE_SIZE, OPTION_NAMES, OnError, OptionProblem, Options, Placement, WhenFull};
 pub use payload::Payload;

@@ -16,12 +16,13 @@ use crate::layout::{Edge, Layout, Route};
 use crate::metrics::Recorders;
 use crate::numbering::{self, NO_INPUT};
 use crate::progress::ProgressPlace;
-use crate::{Elsewhere, Node, Observer, Outputs, Payload, Phase, Plan, Sink, Step as Told, Stream};
+use crate::{Elsewhere, Hindrance, Node, Observer, Outputs, Payload, Phase, Plan, Sink, Step as Told, Stream};
 
 /// Why the machine stopped in the middle of its work.
 pub(crate) enum Stop<F> {
     Node { node: usize, phase: Phase, fault: F },
     Sink(F),
+    Hindered(Hindrance),
     Cancelled,
 }
 

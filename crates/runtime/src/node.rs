@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::{CancelFlag, FailureCounts, Payload, Plan, WorkerMetrics};
+use crate::{CancelFlag, FailureCounts, Payload, Plan, RunError, WorkerMetrics};
 
 /// One step of a pipeline.
 ///
@@ -343,9 +343,28 @@ pub trait Turn: Send + Sync {
     /// Run `work` while no other session is inside the same nodes.
     fn enter(&self, work: &mut dyn FnMut());
 
-    /// As `enter`, but leave `work` undone if the run is cancelled while it waits.
-    fn enter_unless(&self, _cancel: &CancelFlag, work: &mut dyn FnMut()) {
+    /// As `enter`, but leave `work` undone where the wait makes no sense any more.
+    fn enter_unless(&self, _cancel: &CancelFlag, work: &mut dyn FnMut()) -> Result<(), Hindrance> {
         self.enter(work);
+        Ok(())
+    }
+}
+
+/// Why nodes were not entered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hindrance {
+    /// The run was cancelled meanwhile.
+    Cancelled,
+    /// Whoever is inside waits for the one who would wait.
+    Deadlock(String),
+}
+
+impl<F> From<Hindrance> for RunError<F> {
+    fn from(hindrance: Hindrance) -> Self {
+        match hindrance {
+            Hindrance::Cancelled => Self::Cancelled,
+            Hindrance::Deadlock(text) => Self::Deadlock(text),
+        }
     }
 }
 

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use crate::machine::Machine;
 use crate::metrics::{Recorders, whole_micros};
 use crate::{
-    Bulk, CancelFlag, Failure, Feed, Metrics, Node, NodeFailure, Observer, Payload, Phase, Plan, RunError, Sink, Turn,
+    Bulk, CancelFlag, Failure, Feed, Hindrance, Metrics, Node, NodeFailure, Observer, Payload, Phase, Plan, RunError,
+    Sink, Turn,
 };
 
 /// How a plan is opened.
@@ -234,11 +235,11 @@ impl<P: Payload> Drop for Runner<P> {
     }
 }
 
-/// Do some work in the nodes when no other session is inside; `None` if the run is cancelled while it waits for that.
-fn enter<T>(turn: Option<&dyn Turn>, cancel: &CancelFlag, work: impl FnOnce() -> T) -> Option<T> {
-    let Some(turn) = turn else { return Some(work()) };
+/// Do some work in the nodes when no other session is inside.
+fn enter<T>(turn: Option<&dyn Turn>, cancel: &CancelFlag, work: impl FnOnce() -> T) -> Result<T, Hindrance> {
+    let Some(turn) = turn else { return Ok(work()) };
     let mut work = Some(work);
     let mut answer = None;
-    turn.enter_unless(cancel, &mut || answer = work.take().map(|work| work()));
-    answer
+    turn.enter_unless(cancel, &mut || answer = work.take().map(|work| work()))?;
+    answer.ok_or(Hindrance::Cancelled)
 }

@@ -15,8 +15,9 @@ use super::border::{PythonBorder, unpickle_own};
 use super::setup::{self, DescribedNode, Head};
 use crate::attach::{attach, detach, try_attach};
 use crate::bridge::Bridge;
+use crate::callers::{Owner, Place};
 use crate::failure;
-use crate::node::{PythonNode, forget_initialized};
+use crate::node::{PythonNode, Site, forget_initialized};
 use crate::object::Object;
 use crate::sharing::thread_id;
 
@@ -205,13 +206,18 @@ impl Workplace<Object> for PythonWorkplace {
 
 impl PythonWorkplace {
     fn make_nodes(&self, described: &[DescribedNode], objects: &Bound<'_, PyList>) -> PyResult<Opened<Object>> {
+        let owner = Owner::new("worker");
         let mut specs: Vec<NodeSpec> = Vec::new();
         let mut nodes: Vec<Box<dyn Node<Object>>> = Vec::new();
         for ((id, node_type, options), object) in described.iter().zip(objects.iter()) {
             let options = options_of(options)?;
             // The copy of a node that was ready in the parent is not ready here.
             forget_initialized(&object);
-            let node = PythonNode::new(&object, &options, Arc::clone(&self.bridge))?;
+            let node = PythonNode::new(
+                &object,
+                &options,
+                Arc::new(Site { place: Place::new(&owner, Some(id)), bridge: Arc::clone(&self.bridge) }),
+            )?;
             nodes.push(if options.has_policy() {
                 Box::new(Guarded::new(Box::new(node), Policy::new(&options, None, self.stop.clone())))
             } else {

@@ -13,7 +13,7 @@ impl<P: Payload> Runner<P> {
         let Self { machine, turn, .. } = self;
         let cancel = machine.is_cancelled.clone();
         let started = Instant::now();
-        let outputs = enter(turn.as_deref(), &cancel, || machine.nodes[0].produce()).ok_or(RunError::Cancelled)?;
+        let outputs = enter(turn.as_deref(), &cancel, || machine.nodes[0].produce())?;
         let outputs = outputs.map_err(|fault| self.blame(0, Some(0), Phase::Process, fault))?;
         match outputs {
             Outputs::None => return Ok(()),
@@ -37,7 +37,7 @@ impl<P: Payload> Runner<P> {
         let Some(stream) = &mut self.machine.source else { return Ok(None) };
         let started = Instant::now();
         let next = enter(self.turn.as_deref(), &self.machine.is_cancelled, || stream.next());
-        let Some(next) = next else { return Err(RunError::Cancelled) };
+        let next = next?;
         if matches!(next, Ok(Some(_))) {
             self.machine.input = numbering::of_item(self.items_in);
             self.machine.note_step(0, Phase::Process, started.elapsed());
@@ -133,9 +133,7 @@ impl<P: Payload> Runner<P> {
         let bulk = self.bulk.as_mut().expect("chunks are asked for only with a way to take them");
         let mut counted = CountingSink { sink, count: &mut self.items_out };
         let work = || bulk.run(chunk, &mut counted);
-        let Some(outcome) = enter(self.turn.as_deref(), &self.machine.is_cancelled, work) else {
-            return Err(RunError::Cancelled);
-        };
+        let outcome = enter(self.turn.as_deref(), &self.machine.is_cancelled, work)?;
         self.items_in += outcome.taken as u64;
         self.machine.input = numbering::of_item(self.items_in.saturating_sub(1));
         match outcome.end {
@@ -167,13 +165,14 @@ impl<P: Payload> Runner<P> {
         let Self { machine, items_out, turn, .. } = self;
         let mut counted = CountingSink { sink, count: items_out };
         let cancel = machine.is_cancelled.clone();
-        let outcome = enter(turn.as_deref(), &cancel, || work(machine, &mut counted)).unwrap_or(Err(Stop::Cancelled));
+        let outcome = enter(turn.as_deref(), &cancel, || work(machine, &mut counted))?;
         outcome.map_err(|stop| match stop {
             Stop::Node { node, phase, fault } => {
                 let item_index = (phase == Phase::Process).then_some(self.machine.item_index());
                 self.blame(node, item_index, phase, fault)
             }
             Stop::Sink(fault) => RunError::Sink(fault),
+            Stop::Hindered(hindrance) => hindrance.into(),
             Stop::Cancelled => RunError::Cancelled,
         })
     }

@@ -160,9 +160,16 @@ fn call_node<P: Payload>(
     machine.progress.enter(0, machine.input);
     let contexts = owners.iter().filter_map(|&owner| core.tracker.context_of_wanted(begun[owner].header.input));
     let context = P::common_context(contexts.collect());
-    let answers = P::within(&context, || unit.enter(machine, |machine| machine.nodes[0].process_batch(items)));
+    let answers = P::within(&context, || unit.try_enter(machine, |machine| machine.nodes[0].process_batch(items)));
     machine.progress.leave();
     machine.count_batch(0, count, started.elapsed());
+    let answers = match answers {
+        Ok(answers) => answers,
+        Err(hindrance) => {
+            let inputs = owners.into_iter().map(|owner| begun[owner].header.input);
+            return inputs.for_each(|input| core.fail(input, hindrance.clone().into()));
+        }
+    };
     match answers {
         Ok(answers) => {
             for (owner, output) in owners.into_iter().zip(answers) {

@@ -132,7 +132,7 @@ impl<P: Payload> Session<P> {
     fn abandon_all(&self, end: &mut End<'_, P>) {
         for place in self.core.replicas() {
             let abandon = |unit: &Unit<P>, machine: &mut Machine<P>| {
-                let failed = unit.enter(machine, Machine::abandon).into_iter();
+                let failed = unit.abandon(machine).into_iter();
                 failed.map(|(node, phase, fault)| machine.node_failure(node, None, phase, fault)).collect()
             };
             // What is not reached here is not reached below.

@@ -218,14 +218,22 @@ fn start_in<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, unit_index: usize
             of_done.finish(slot, started, answer);
         });
         starts.push(Start { item_index: numbering::item_index(group.input), context, item, done });
-        groups.push(group);
+        groups.push((group, slot));
     }
-    if let Some(first) = groups.first() {
+    if let Some((first, _)) = groups.first() {
         machine.progress.enter(0, first.input);
-        let end_early = unit.enter(&mut machine, |machine| machine.nodes[0].start_all(starts));
+        let end_early = unit.try_enter(&mut machine, |machine| machine.nodes[0].start_all(starts));
         machine.progress.leave();
         drop(machine);
-        for (group, end_early) in groups.iter().zip(end_early) {
+        let end_early = end_early.unwrap_or_else(|hindrance| {
+            for (group, slot) in &groups {
+                core.fail(group.input, hindrance.clone().into());
+                unit.under_way.fetch_sub(1, Ordering::Relaxed);
+                group.fill(*slot, Vec::new());
+            }
+            Vec::new()
+        });
+        for ((group, _), end_early) in groups.iter().zip(end_early) {
             group.lock_end_early().extend(end_early);
             if !core.tracker.is_wanted(group.input) {
                 // It has stopped to be so just before there was a way to tell.

@@ -225,7 +225,7 @@ impl<P: Payload> Core<P> {
         self.draining.load(Ordering::Acquire) > 0
     }
 
-    fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         let has_room = |stage: &Stage<P>| stage.entry.is_none() || stage.inbox.drops() || stage.inbox.has_room();
         self.tracker.len() < self.window && self.stages.iter().all(has_room)
     }

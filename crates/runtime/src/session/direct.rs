@@ -143,12 +143,13 @@ impl<P: Payload> Session<P> {
             return Some(Direct::Failed(RunError::Closed));
         }
         unit.forget_if_asked(&self.core, &mut machine);
-        let outcome = unit.enter(&mut machine, work);
+        let outcome = unit.try_enter(&mut machine, work);
+        let outcome = outcome.unwrap_or_else(|hindrance| Err(Stop::Hindered(hindrance)));
         let answer = match outcome {
             Ok(()) => Direct::Done,
             Err(stop) => {
                 let error = blame(&mut machine, stop);
-                let failed = unit.enter(&mut machine, Machine::abandon);
+                let failed = unit.abandon(&mut machine);
                 self.core.note_failures(failed.into_iter().map(|(_, _, fault)| fault));
                 let is_stopped = match &error {
                     RunError::Cancelled => true,

@@ -274,6 +274,23 @@ impl<P: Payload> Session<P> {
         })
     }
 
+    /// Whether an input need not wait at this moment.
+    pub fn has_room(&self) -> bool {
+        self.core.has_room()
+    }
+
+    /// Counts the calls of nodes that are under way, for as long as somebody wants to know.
+    pub fn call_counter(&self) -> Box<dyn Fn() -> usize + Send + Sync> {
+        let core = Arc::clone(&self.core);
+        Box::new(move || {
+            let at_work = |stage: &stage::Stage<P>| {
+                let units = stage.units.iter().filter(|unit| unit.progress.read().is_some()).count();
+                units + stage.lock_started().len()
+            };
+            core.stages.iter().map(at_work).sum::<usize>() + usize::from(core.source.read().is_some())
+        })
+    }
+
     /// Whether a thread is still in the same call.
     pub fn is_still(&self, at_work: &AtWork) -> bool {
         self.core.stages[at_work.stage].units[at_work.unit].progress.read() == Some(at_work.reading)

@@ -18,7 +18,7 @@ use crate::machine::{Machine, Stop};
 use crate::metrics::Recorders;
 use crate::numbering::NO_INPUT;
 use crate::progress::ProgressPlace;
-use crate::{CancelFlag, Elsewhere, Payload, Phase, RunError, Sink, Turn};
+use crate::{CancelFlag, Elsewhere, Hindrance, Payload, Phase, RunError, Sink, Turn};
 
 /// A stage of an open session.
 pub(crate) struct Stage<P: Payload> {
@@ -198,6 +198,27 @@ impl<P: Payload> Unit<P> {
             }
         }
     }
+
+    /// The same for work that need not be done where it would wait for ever.
+    pub(crate) fn try_enter<R>(
+        &self,
+        machine: &mut Machine<P>,
+        work: impl FnOnce(&mut Machine<P>) -> R,
+    ) -> Result<R, Hindrance> {
+        let Some(turn) = &self.turn else { return Ok(work(machine)) };
+        machine.progress.set_thread(turn.thread());
+        let mut work = Some(work);
+        let mut answer = None;
+        let cancel = CancelFlag::default();
+        turn.enter_unless(&cancel, &mut || answer = work.take().map(|work| work(machine)))?;
+        answer.ok_or(Hindrance::Cancelled)
+    }
+
+    /// Forget what is under way in the nodes.
+    pub(crate) fn abandon(&self, machine: &mut Machine<P>) -> Vec<(usize, Phase, P::Fault)> {
+        // Closing a generator enters its node.
+        if machine.has_generators() { self.enter(machine, Machine::abandon) } else { machine.abandon() }
+    }
 }
 
 impl<P: Payload> Stage<P> {
@@ -354,7 +375,7 @@ pub(super) fn work_on<P: Payload>(
     let Some(context) = core.tracker.context_of_wanted(input) else {
         if machine.input == input {
             // What came of it before must not meet the next input.
-            unit.enter(machine, |machine| core.note_failures(machine.abandon().into_iter().map(|(_, _, fault)| fault)));
+            core.note_failures(unit.abandon(machine).into_iter().map(|(_, _, fault)| fault));
             machine.input = NO_INPUT;
         }
         return;
@@ -365,9 +386,10 @@ pub(super) fn work_on<P: Payload>(
         machine.input = input;
     }
     let failed = P::within(&P::copy_context(&context), || {
-        let stop = unit.enter(machine, |machine| take_through(machine, parcel, sink)).err()?;
+        let outcome = unit.try_enter(machine, |machine| take_through(machine, parcel, sink));
+        let stop = outcome.unwrap_or_else(|hindrance| Err(Stop::Hindered(hindrance))).err()?;
         let error = unit.why(core, blame(machine, stop));
-        unit.enter(machine, |machine| core.note_failures(machine.abandon().into_iter().map(|(_, _, fault)| fault)));
+        core.note_failures(unit.abandon(machine).into_iter().map(|(_, _, fault)| fault));
         Some(error)
     });
     if let Some(error) = failed {
@@ -495,6 +517,7 @@ pub(crate) fn blame<P: Payload>(machine: &mut Machine<P>, stop: Stop<P::Fault>) 
             machine.failure(node, item_index, phase, fault)
         }
         Stop::Sink(fault) => RunError::Sink(fault),
+        Stop::Hindered(hindrance) => hindrance.into(),
         Stop::Cancelled => RunError::Cancelled,
     }
 }

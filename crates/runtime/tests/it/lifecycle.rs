@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::sync_channel;
 
-use remotemedia_runtime::{CancelFlag, Node, Outputs, Phase, RunError, Runner, Stream, Turn};
+use remotemedia_runtime::{CancelFlag, Hindrance, Node, Outputs, Phase, RunError, Runner, Stream, Turn};
 
 use crate::support::{
     Answer, Asked, BAD, Fault, Item, Log, Pipe, TestNode, Told, blamed, facts, fail_on, node, pass, source, spread,
@@ -320,8 +320,9 @@ impl Turn for NoTurn {
         panic!("waits for ever");
     }
 
-    fn enter_unless(&self, cancel: &CancelFlag, _work: &mut dyn FnMut()) {
+    fn enter_unless(&self, cancel: &CancelFlag, _work: &mut dyn FnMut()) -> Result<(), Hindrance> {
         cancel.set();
+        Err(Hindrance::Cancelled)
     }
 }
 

@@ -1,0 +1,356 @@
+//! Which calls of nodes wait for the code that runs now. What would wait for one of them would wait for itself, and is refused.
+//!
+//! On a thread these are the calls on its stack. A context variable takes them along to coroutines, to the nodes of other pipelines, and
+//! to whatever user code copies its context for. A call counts until it is over, so a task that a node has left behind may wait for it.
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+/// A session or a run.
+pub(crate) struct Owner {
+    /// The name of its pipeline.
+    pub(crate) pipeline: String,
+    /// Counts its calls of nodes that are under way.
+    live_calls: OnceLock<Box<dyn Fn() -> usize + Send + Sync>>,
+}
+
+impl Owner {
+    pub(crate) fn new(pipeline: &str) -> Arc<Self> {
+        Arc::new(Self { pipeline: pipeline.to_owned(), live_calls: OnceLock::new() })
+    }
+
+    /// Say how the calls under way are counted, where there can be several.
+    pub(crate) fn counts_calls_by(&self, live_calls: Box<dyn Fn() -> usize + Send + Sync>) {
+        self.live_calls.set(live_calls).ok();
+    }
+
+    fn live_calls(&self) -> usize {
+        self.live_calls.get().map_or(0, |live_calls| live_calls())
+    }
+}
+
+/// A node of a session or run.
+pub(crate) struct Place {
+    pub(crate) owner: Arc<Owner>,
+    /// `None` where it could be any node of the pipeline.
+    pub(crate) node_id: Option<String>,
+}
+
+impl Place {
+    pub(crate) fn new(owner: &Arc<Owner>, node_id: Option<&str>) -> Arc<Self> {
+        Arc::new(Self { owner: Arc::clone(owner), node_id: node_id.map(str::to_owned) })
+    }
+
+    fn name(&self) -> String {
+        let pipeline = &self.owner.pipeline;
+        self.node_id.as_ref().map_or_else(
+            || format!("pipeline '{pipeline}'"),
+            |node_id| format!("node '{node_id}' of pipeline '{pipeline}'"),
+        )
+    }
+}
+
+/// A call of a node on which others may depend.
+pub(crate) struct Frame {
+    place: Arc<Place>,
+    /// The turns that its thread holds meanwhile.
+    turns: Vec<u64>,
+    is_over: AtomicBool,
+}
+
+impl Frame {
+    /// A call that is not on the stack of its thread.
+    pub(crate) fn begin(place: &Arc<Place>) -> Arc<Self> {
+        let turns = STACK.with_borrow(|stack| turns_of(stack));
+        Arc::new(Self { place: Arc::clone(place), turns, is_over: AtomicBool::new(false) })
+    }
+
+    pub(crate) fn end(&self) {
+        self.is_over.store(true, Ordering::Release);
+    }
+
+    fn is_live(&self) -> bool {
+        !self.is_over.load(Ordering::Acquire)
+    }
+}
+
+pub(crate) type Frames = Vec<Arc<Frame>>;
+
+/// The same frames with this one for the call that the thread is in.
+pub(crate) fn with_own(mut frames: Frames, own: &Arc<Frame>) -> Frames {
+    frames.pop_if(|last| Arc::ptr_eq(&last.place, &own.place));
+    frames.push(Arc::clone(own));
+    frames
+}
+
+/// What this thread is inside.
+enum Level {
+    /// A call of a node; its frame is made when somebody asks.
+    Node(Arc<Place>, Option<Arc<Frame>>),
+    /// The turn of this number.
+    Turn(u64),
+}
+
+thread_local! {
+    static STACK: RefCell<Vec<Level>> = const { RefCell::new(Vec::new()) };
+}
+
+fn turns_of(stack: &[Level]) -> Vec<u64> {
+    stack.iter().filter_map(|level| if let Level::Turn(turn) = level { Some(*turn) } else { None }).collect()
+}
+
+/// This thread is inside something for as long as this lives.
+pub(crate) struct Inside(());
+
+impl Inside {
+    pub(crate) fn node(place: &Arc<Place>) -> Self {
+        STACK.with_borrow_mut(|stack| stack.push(Level::Node(Arc::clone(place), None)));
+        Self(())
+    }
+
+    pub(crate) fn turn(turn: u64) -> Self {
+        STACK.with_borrow_mut(|stack| stack.push(Level::Turn(turn)));
+        Self(())
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        if let Some(Level::Node(_, Some(frame))) = STACK.with_borrow_mut(Vec::pop) {
+            frame.end();
+        }
+    }
+}
+
+/// The calls that wait for the code that runs now, the outermost first.
+pub(crate) fn current(py: Python<'_>) -> PyResult<Frames> {
+    let mut frames = match carried(py)? {
+        Some(carried) => carried.get().live(),
+        None => Vec::new(),
+    };
+    STACK.with_borrow_mut(|stack| {
+        for index in 0..stack.len() {
+            let (below, level) = stack.split_at_mut(index);
+            if let Some(Level::Node(place, frame)) = level.first_mut() {
+                let made = || {
+                    Arc::new(Frame {
+                        place: Arc::clone(place),
+                        turns: turns_of(below),
+                        is_over: AtomicBool::new(false),
+                    })
+                };
+                // A callback of a node belongs to the call that it comes out of.
+                if !frames.last().is_some_and(|last| Arc::ptr_eq(&last.place, place)) {
+                    frames.push(Arc::clone(frame.get_or_insert_with(made)));
+                }
+            }
+        }
+    });
+    Ok(frames)
+}
+
+/// The calls that wait for what is done in a context, held by a variable of it.
+#[pyclass(module = "remotemedia._core", frozen)]
+#[derive(Default)]
+pub(crate) struct Callers(Mutex<Frames>);
+
+#[pymethods]
+impl Callers {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
+    /// Be in the context of this task from now on.
+    fn settle(slf: &Bound<'_, Self>) -> PyResult<()> {
+        variable(slf.py())?.call_method1("set", (slf,)).map(drop)
+    }
+
+    /// Hold those that wait for the code that runs now.
+    fn follow(&self, py: Python<'_>) -> PyResult<()> {
+        self.hold(current(py)?);
+        Ok(())
+    }
+
+    /// Nobody waits any more.
+    fn clear(&self) {
+        self.hold(Vec::new());
+    }
+}
+
+impl Callers {
+    pub(crate) fn holding(py: Python<'_>, frames: Frames) -> PyResult<Py<Self>> {
+        Py::new(py, Self(Mutex::new(frames)))
+    }
+
+    pub(crate) fn hold(&self, frames: Frames) {
+        *lock(&self.0) = frames;
+    }
+
+    fn live(&self) -> Frames {
+        lock(&self.0).iter().filter(|frame| frame.is_live()).cloned().collect()
+    }
+}
+
+/// The variable that holds the [`Callers`] of a context.
+pub(crate) fn variable(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static VARIABLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let variable = VARIABLE.get_or_try_init(py, || {
+        let class = py.import("contextvars")?.getattr("ContextVar")?;
+        PyResult::Ok(class.call1(("remotemedia callers",))?.unbind())
+    })?;
+    Ok(variable.bind(py))
+}
+
+#[allow(unsafe_code, reason = "PyO3 has no safe call for it, and by way of a method it takes several times as long")]
+pub(crate) fn carried(py: Python<'_>) -> PyResult<Option<Bound<'_, Callers>>> {
+    let mut value = std::ptr::null_mut();
+    // SAFETY: this thread is attached, the first argument is a live `ContextVar`, and the last one is where a new reference goes, or NULL.
+    let found = unsafe { pyo3::ffi::PyContextVar_Get(variable(py)?.as_ptr(), std::ptr::null_mut(), &raw mut value) };
+    if found < 0 {
+        return Err(PyErr::fetch(py));
+    }
+    // SAFETY: as above.
+    let value = unsafe { Bound::from_owned_ptr_or_opt(py, value) };
+    Ok(value.and_then(|value| value.cast_into::<Callers>().ok()))
+}
+
+/// What somebody waits for.
+#[derive(Clone)]
+pub(crate) enum Target {
+    /// An item or all work of a session.
+    Session(Arc<Owner>),
+    /// A turn, which whoever has this number holds now.
+    Turn(Arc<AtomicU64>),
+}
+
+impl Target {
+    fn is_held_up_by(&self, frame: &Frame) -> bool {
+        frame.is_live()
+            && match self {
+                Self::Session(owner) => Arc::ptr_eq(owner, &frame.place.owner),
+                Self::Turn(holder) => frame.turns.contains(&holder.load(Ordering::Acquire)),
+            }
+    }
+}
+
+struct Wait {
+    number: u64,
+    frames: Frames,
+    target: Target,
+}
+
+/// What nodes wait for. Those who are in no node hold nobody up.
+static WAITS: Mutex<(u64, Vec<Wait>)> = Mutex::new((0, Vec::new()));
+
+/// Calls of nodes wait for as long as this lives.
+#[pyclass(module = "remotemedia._core", frozen)]
+pub(crate) struct Waiting(u64);
+
+impl Waiting {
+    /// Begin to wait.
+    ///
+    /// # Errors
+    /// The calls along the way back to the one that waits, the innermost of its own last of the first part.
+    pub(crate) fn begin(frames: Frames, target: Target) -> Result<Self, Cycle> {
+        let mut waits = lock(&WAITS);
+        if let Some(cycle) = cycle(&frames, &target, &waits.1) {
+            return Err(cycle);
+        }
+        waits.0 += 1;
+        let number = waits.0;
+        waits.1.push(Wait { number, frames, target });
+        Ok(Self(number))
+    }
+
+    /// Look again, as the work of others goes on.
+    pub(crate) fn check(&self) -> Result<(), Cycle> {
+        let waits = lock(&WAITS);
+        let Some(wait) = waits.1.iter().find(|wait| wait.number == self.0) else { return Ok(()) };
+        cycle(&wait.frames, &wait.target, &waits.1).map_or(Ok(()), Err)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        lock(&WAITS).1.retain(|wait| wait.number != self.0);
+    }
+}
+
+/// A wait that would never end.
+pub(crate) struct Cycle {
+    /// The calls of those who would wait, the one held up by itself first.
+    own: Frames,
+    /// Calls of others, each of which waits too.
+    others: Frames,
+}
+
+impl Cycle {
+    /// The innermost call of the one who would wait.
+    pub(crate) fn node(&self) -> String {
+        self.own.last().map_or_else(String::new, |frame| frame.place.name())
+    }
+
+    /// The id of the node, where the wait is for its own session.
+    pub(crate) fn is_short(&self) -> Option<&str> {
+        match (&self.own[..], &self.others[..]) {
+            ([frame], []) => frame.place.node_id.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The calls one after the other.
+    pub(crate) fn path(&self) -> String {
+        let mut names: Vec<String> = self.own.iter().chain(&self.others).map(|frame| frame.place.name()).collect();
+        names.dedup();
+        names.join(" → ")
+    }
+}
+
+fn cycle(own: &Frames, target: &Target, waits: &[Wait]) -> Option<Cycle> {
+    let mut left = vec![(target.clone(), Frames::new())];
+    let mut seen = Vec::new();
+    while let Some((target, others)) = left.pop() {
+        // One of the session's own nodes is refused in any case; others wait only if nothing of a session moves any more.
+        if let Some(first) = own.iter().position(|frame| target.is_held_up_by(frame))
+            && (others.is_empty() || is_stuck(&target, own, waits))
+        {
+            return Some(Cycle { own: own[first..].to_vec(), others });
+        }
+        for wait in waits {
+            let held_up_by = wait.frames.iter().position(|frame| target.is_held_up_by(frame));
+            if let Some(first) = held_up_by
+                && !seen.contains(&wait.number)
+                && is_stuck(&target, own, waits)
+            {
+                seen.push(wait.number);
+                let others = others.iter().chain(&wait.frames[first..]).cloned().collect();
+                left.push((wait.target.clone(), others));
+            }
+        }
+    }
+    None
+}
+
+/// Whether all calls that are under way in a session wait for something.
+fn is_stuck(target: &Target, own: &Frames, waits: &[Wait]) -> bool {
+    let Target::Session(owner) = target else { return true };
+    let mut waiting: Vec<*const Frame> = waits
+        .iter()
+        .flat_map(|wait| &wait.frames)
+        .chain(own)
+        .filter(|frame| target.is_held_up_by(frame))
+        .map(Arc::as_ptr)
+        .collect();
+    waiting.sort_unstable();
+    waiting.dedup();
+    owner.live_calls() <= waiting.len()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
