@@ -51,7 +51,7 @@ def test_text_for_a_node_of_numbers_hints_at_json(run, add):
 
 
 def test_a_node_that_misses_its_item_hints_at_the_input(run, add):
-    add("pipeline = [Upper()]")
+    add("class Rate:\n    def process(self, item):\n        return item['rate']\npipeline = [Rate()]")
 
     done = run("run", "app.py:pipeline")
 
