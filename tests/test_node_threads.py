@@ -231,14 +231,63 @@ def test_async_nodes_run_on_the_event_loop(kind: str, way: Callable[[Any], None]
     assert store_of(node).thread == threading.get_ident()
 
 
+@pytest.mark.parametrize("way", [call, map_items])
+@pytest.mark.parametrize("options", [{}, {"retries": 1}])
 @pytest.mark.parametrize("kind", [Store, Generator])
-def test_calls_of_plain_python_run_where_they_are_made(kind: type[Store]) -> None:
-    """An all-inline pipeline takes no other thread than that of the caller."""
+def test_calls_of_plain_python_run_where_they_are_made(
+    kind: type[Store], options: dict[str, Any], way: Callable[[Any], None]
+) -> None:
+    """An all-inline pipeline takes no other thread than that of the caller, whatever its nodes return."""
     node = kind()
 
-    call(node)
+    way(with_options(node, **options))
 
     assert node.thread == threading.get_ident()
+
+
+def test_a_stream_of_plain_python_is_taken_one_output_at_a_time() -> None:
+    """A generator runs as far as its outputs are taken, and calls go through the same node meanwhile."""
+
+    class Endless:
+        made = 0
+
+        def process(self, item: int) -> Iterator[int]:
+            if item < 0:
+                yield item
+                return
+            while True:
+                self.made += 1
+                yield self.made
+
+    node = Endless()
+    with Pipeline([node]).open() as session:
+        outputs = session.map([1, 2])
+        taken = [next(outputs) for _ in range(3)]
+        answer = session.call(-1)
+        taken.append(next(outputs))
+
+    assert (taken, answer) == ([1, 2, 3, 4], -1)
+    assert node.made == 4
+
+
+def test_a_put_of_plain_python_goes_on_beside_a_stream() -> None:
+    """What is put in is worked on by a thread of the session, after what a stream has begun."""
+    with Pipeline([Repeats()]).open(queue_size=4) as session:
+        outputs = session.map(range(3))
+        first = next(outputs)
+        session.put(7)
+        rest = list(outputs)
+        session.end()
+        put = list(session)
+
+    assert [first, *rest] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert put == [7, 7, 7]
+
+
+class Repeats:
+    def process(self, item: int) -> Iterator[int]:
+        for _ in range(3):
+            yield item
 
 
 @pytest.mark.parametrize("way", [async_call, async_map, async_put])

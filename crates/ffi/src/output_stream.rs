@@ -91,6 +91,8 @@ impl OutputStream {
             // The one who waits may have been interrupted.
             sender.send(is_in).ok();
         });
+        // Whoever puts an item in goes on with something else meanwhile.
+        self.core.get().session.start_thread().map_err(|error| failure::ended(py, error))?;
         match self.submit(Some(Object(item)), Some(told)) {
             Admission::Now => return Ok(true),
             Admission::Never => return Ok(false),
@@ -135,6 +137,9 @@ impl OutputStream {
     fn next(&self, py: Python<'_>, patience: f64) -> PyResult<(u8, Py<PyAny>)> {
         prepare_thread();
         let patience = Duration::try_from_secs_f64(patience).unwrap_or_default();
+        if !self.outbox.has_news() {
+            self.core.get().work_here(py, &|| !self.outbox.has_news())?;
+        }
         let mut _waiting = None;
         if !patience.is_zero() && !self.outbox.has_news() {
             _waiting = self.core.get().begin_wait(py, "map")?;
@@ -157,7 +162,10 @@ impl OutputStream {
     fn abandon(&self, py: Python<'_>) -> PyResult<bool> {
         self.outbox.abandon();
         let client: Arc<dyn Client<Object>> = self.outbox.clone();
-        self.core.get().abandon(py, &Ticket { client, waiting: None })
+        let is_at_work = self.core.get().abandon(py, &Ticket { client, waiting: None });
+        // A generator that is paused is closed.
+        self.core.get().work_here(py, &|| false)?;
+        is_at_work
     }
 }
 

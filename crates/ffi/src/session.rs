@@ -93,7 +93,8 @@ impl SessionCore {
         // A source's items come from a thread of its own.
         let is_direct = session.is_direct() && !session.has_source();
         let source = session.has_source().then(|| session.plan().nodes()[0].id.clone());
-        let outbox = Arc::new(Outbox::new(queue_size, on_news.map(|on_news| news_of(on_news, mailbox.as_ref()))));
+        let news = on_news.map(|on_news| news_of(on_news, mailbox.as_ref()));
+        let outbox = outbox_of(&session, queue_size, news);
         Ok(Self {
             session,
             chain,
@@ -197,7 +198,7 @@ impl SessionCore {
     #[pyo3(signature = (capacity, on_news=None))]
     fn open_stream(slf: &Bound<'_, Self>, capacity: usize, on_news: Option<Py<PyAny>>) -> PyResult<OutputStream> {
         let news = on_news.map(|on_news| news_of(on_news, slf.get().mailbox.as_ref()));
-        let outbox = Arc::new(Outbox::new(capacity, news));
+        let outbox = outbox_of(&slf.get().session, capacity, news);
         OutputStream::awaited(slf, outbox)
     }
 
@@ -259,6 +260,9 @@ impl SessionCore {
         let waiting = self.begin_wait(py, "drain")?;
         let end = self.session.begin_drain();
         let drained = loop {
+            if let Err(order) = self.work_here(py, &|| true) {
+                break Err(order);
+            }
             if detach(py, || self.session.is_drained(end, LOOK)) {
                 break Ok(());
             }
@@ -321,6 +325,15 @@ impl SessionCore {
 }
 
 impl SessionCore {
+    /// Work on what was put in, where nodes run on the threads that call: as long as there is room for outputs, and `goes_on`.
+    pub(crate) fn work_here(&self, py: Python<'_>, goes_on: &dyn Fn() -> bool) -> PyResult<()> {
+        if !self.session.is_on_callers() {
+            return Ok(());
+        }
+        prepare_thread();
+        self.session.work_here(goes_on).map_err(|order| failure::original(py, &order))
+    }
+
     /// Refuse to wait for threads that are another process's.
     pub(crate) fn check_not_left(&self, py: Python<'_>) -> PyResult<()> {
         if self.is_left.load(Ordering::Relaxed) { Err(failure::ended(py, RunError::Closed)) } else { Ok(()) }
@@ -474,6 +487,17 @@ impl LookOut {
         }
         Ok(())
     }
+}
+
+/// Where the outputs of a stream wait.
+fn outbox_of(
+    session: &Session<Object>,
+    capacity: usize,
+    news: Option<Box<dyn Fn() + Send + Sync>>,
+) -> Arc<Outbox<Object>> {
+    let outbox = Outbox::new(capacity, news);
+    // Where nodes run on the threads that call, whoever brings outputs may be the one who takes them.
+    Arc::new(if session.is_on_callers() { outbox.waiting_unless(session.on_callers()) } else { outbox })
 }
 
 /// Do something that nobody hears the failure of.

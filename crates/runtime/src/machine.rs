@@ -5,6 +5,7 @@
 
 mod gates;
 mod notes;
+mod pauses;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use quanta::Instant;
 
 use self::gates::Gate;
+pub(crate) use self::pauses::UnderWay;
 use crate::layout::{Edge, Layout, Route};
 use crate::metrics::Recorders;
 use crate::numbering::{self, NO_INPUT};
@@ -20,10 +22,16 @@ use crate::{Elsewhere, Hindrance, Node, Observer, Outputs, Payload, Phase, Plan,
 
 /// Why the machine stopped in the middle of its work.
 pub(crate) enum Stop<F> {
-    Node { node: usize, phase: Phase, fault: F },
+    Node {
+        node: usize,
+        phase: Phase,
+        fault: F,
+    },
     Sink(F),
     Hindered(Hindrance),
     Cancelled,
+    /// The sink takes no more for now: the rest of the input waits on the stack, for [`Machine::go_on`].
+    Paused,
 }
 
 type Step<P> = Result<(), Stop<<P as Payload>::Fault>>;
@@ -55,6 +63,8 @@ pub(crate) struct Machine<P: Payload> {
     has_join: bool,
     visited: Vec<bool>,
     stack: Vec<Work<P>>,
+    /// How many steps of [`Machine::settle`] or [`Machine::flush`] have begun.
+    steps: usize,
     /// The generator that makes the input.
     pub(crate) source: Option<Box<dyn Stream<P>>>,
     pub(crate) recorders: Option<Recorders>,
@@ -92,6 +102,7 @@ impl<P: Payload> Machine<P> {
                 .collect(),
             nodes,
             stack: Vec::new(),
+            steps: 0,
             source: None,
             recorders: None,
             observer: None,
@@ -133,6 +144,7 @@ impl<P: Payload> Machine<P> {
 
     /// Begin with the next input.
     pub(crate) fn begin(&mut self) {
+        self.steps = 0;
         if self.has_join {
             self.visited.fill(false);
         }
@@ -205,25 +217,19 @@ impl<P: Payload> Machine<P> {
     /// The end of input: each node gives its last outputs, in plan order, and the nodes after it get them.
     pub(crate) fn flush(&mut self, sink: &mut dyn Sink<P>) -> Step<P> {
         self.visited.fill(false);
-        for node in 0..self.nodes.len() {
+        self.steps = 0;
+        self.flush_the_rest(sink)
+    }
+
+    fn flush_the_rest(&mut self, sink: &mut dyn Sink<P>) -> Step<P> {
+        self.work_off(sink)?;
+        for node in self.steps..self.nodes.len() {
             if let Some(gate) = self.gate_of[node] {
                 self.open_gate(gate, true)?;
                 self.work_off(sink)?;
             }
-            if self.is_cancelled.is_set() {
-                return Err(Stop::Cancelled);
-            }
-            let started = self.is_watched().then(Instant::now);
-            self.progress.enter(node, NO_INPUT);
-            let flushed = self.nodes[node].flush();
-            self.progress.leave();
-            let took = started.map_or(Duration::ZERO, |started| started.elapsed());
-            // A node that flushes nothing is not worth a line, and a generator is noted when it has ended.
-            if matches!(flushed, Ok(Outputs::One(_)) | Err(_)) {
-                self.note_step(node, Phase::Flush, took);
-            }
-            let outputs = flushed.map_err(|fault| Stop::Node { node, phase: Phase::Flush, fault })?;
-            self.follow(node, Phase::Flush, outputs, took, sink)?;
+            self.steps = node + 1;
+            self.flush_node(node, sink)?;
             self.work_off(sink)?;
         }
         if self.gates.last().is_some_and(|gate| gate.plan.node.is_none()) {
@@ -231,6 +237,23 @@ impl<P: Payload> Machine<P> {
             self.work_off(sink)?;
         }
         Ok(())
+    }
+
+    fn flush_node(&mut self, node: usize, sink: &mut dyn Sink<P>) -> Step<P> {
+        if self.is_cancelled.is_set() {
+            return Err(Stop::Cancelled);
+        }
+        let started = self.is_watched().then(Instant::now);
+        self.progress.enter(node, NO_INPUT);
+        let flushed = self.nodes[node].flush();
+        self.progress.leave();
+        let took = started.map_or(Duration::ZERO, |started| started.elapsed());
+        // A node that flushes nothing is not worth a line, and a generator is noted when it has ended.
+        if matches!(flushed, Ok(Outputs::One(_)) | Err(_)) {
+            self.note_step(node, Phase::Flush, took);
+        }
+        let outputs = flushed.map_err(|fault| Stop::Node { node, phase: Phase::Flush, fault })?;
+        self.follow(node, Phase::Flush, outputs, took, sink)
     }
 
     /// Whether a node is in the middle of something that [`Machine::abandon`] would end.
@@ -259,8 +282,14 @@ impl<P: Payload> Machine<P> {
 
     /// Work off the stack, then open one gate after the other, until nothing is left of this input.
     pub(crate) fn settle(&mut self, sink: &mut dyn Sink<P>) -> Step<P> {
+        self.steps = 0;
+        self.settle_the_rest(sink)
+    }
+
+    fn settle_the_rest(&mut self, sink: &mut dyn Sink<P>) -> Step<P> {
         self.work_off(sink)?;
-        for gate in 0..self.gates.len() {
+        for gate in self.steps..self.gates.len() {
+            self.steps = gate + 1;
             self.open_gate(gate, false)?;
             self.work_off(sink)?;
         }
@@ -276,6 +305,10 @@ impl<P: Payload> Machine<P> {
                     if !sink.is_wanted() {
                         self.stack.push(Work::Outputs { node, phase, stream, took });
                         return Err(Stop::Cancelled);
+                    }
+                    if sink.is_full() {
+                        self.stack.push(Work::Outputs { node, phase, stream, took });
+                        return Err(Stop::Paused);
                     }
                     self.draw(node, phase, stream, took)?;
                 }

@@ -280,6 +280,11 @@ pub trait Sink<P: Payload> {
         true
     }
 
+    /// Whether the input is to wait until somebody takes outputs. Asked before a generator is asked for more.
+    fn is_full(&mut self) -> bool {
+        false
+    }
+
     /// A generator is asked for more, which may take its time: what was taken should go on now.
     fn before_wait(&mut self) {}
 }

@@ -173,7 +173,7 @@ impl<P: Payload> Runner<P> {
             }
             Stop::Sink(fault) => RunError::Sink(fault),
             Stop::Hindered(hindrance) => hindrance.into(),
-            Stop::Cancelled => RunError::Cancelled,
+            Stop::Cancelled | Stop::Paused => RunError::Cancelled,
         })
     }
 }

@@ -46,10 +46,10 @@ impl<P: Payload> Session<P> {
         let mut nodes = nodes;
         let source_tasks = adopt_source(&mut nodes);
         // Where the plan needs no queue, its nodes run on each thread that calls.
-        let starts_late = plan.is_direct() && !settings.has_own_thread && source_tasks.is_none();
+        let is_on_callers = plan.is_direct() && !settings.has_own_thread && source_tasks.is_none();
         let mut stages = build_stages(&plan, nodes, settings, turn_of);
         for unit in stages.iter_mut().flat_map(|stage| &mut stage.units) {
-            unit.tasks = (!starts_late && unit.elsewhere.is_none()).then(Tasks::default);
+            unit.tasks = (!is_on_callers && unit.elsewhere.is_none()).then(Tasks::default);
         }
         let senders_of_output = stages.iter().filter(|stage| stage.links.iter().any(|link| link.to.is_none())).count();
         let window = plan.window(settings.queue_size);
@@ -65,6 +65,8 @@ impl<P: Payload> Session<P> {
             reporter: settings.reporter.clone(),
             observer: settings.observer.clone(),
             source: Progress::default(),
+            on_callers: Arc::new(AtomicBool::new(is_on_callers)),
+            paused: Mutex::new(None),
             source_tasks,
             plan,
         });
@@ -75,7 +77,6 @@ impl<P: Payload> Session<P> {
             watch: Mutex::new(Watch::start(&core, settings.stall_warning)),
             core,
             threads: Threads::default(),
-            starts_late,
             interrupting: Mutex::new(()),
             free: Free::default(),
             owed: Mutex::new(Vec::new()),
@@ -101,7 +102,7 @@ impl<P: Payload> Session<P> {
 
     fn initialize(&self) -> Result<(), RunError<P::Fault>> {
         let core = &self.core;
-        if !self.starts_late {
+        if !self.is_on_callers() {
             self.threads.start(core).map_err(RunError::NoThread)?;
         }
         for number in 0..core.plan.nodes().len() {

@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
+use super::core::Core;
 use super::deadline::Deadline;
 use super::stage::{Stage, Unit};
 use super::tasks::{Outcome, Patience};
@@ -131,7 +132,8 @@ impl<P: Payload> Session<P> {
     /// Drop what the nodes are in the middle of.
     fn abandon_all(&self, end: &mut End<'_, P>) {
         for place in self.core.replicas() {
-            let abandon = |unit: &Unit<P>, machine: &mut Machine<P>| {
+            let abandon = |core: &Core<P>, unit: &Unit<P>, machine: &mut Machine<P>| {
+                core.abandon_paused(unit, machine);
                 let failed = unit.abandon(machine).into_iter();
                 failed.map(|(node, phase, fault)| machine.node_failure(node, None, phase, fault)).collect()
             };
@@ -149,7 +151,7 @@ impl<P: Payload> Session<P> {
                 // Its generator is still at work.
                 continue;
             }
-            let clean_up = move |unit: &Unit<P>, machine: &mut Machine<P>| {
+            let clean_up = move |_: &Core<P>, unit: &Unit<P>, machine: &mut Machine<P>| {
                 unit.note_thread(machine);
                 machine.clean_up(node)
             };
@@ -169,14 +171,14 @@ impl<P: Payload> Session<P> {
         &self,
         (stage, unit): (usize, usize),
         end: &mut End<'_, P>,
-        work: impl FnOnce(&Unit<P>, &mut Machine<P>) -> R + Send + 'static,
+        work: impl FnOnce(&Core<P>, &Unit<P>, &mut Machine<P>) -> R + Send + 'static,
     ) -> Option<R> {
         if self.core.stages[stage].units[unit].elsewhere.is_none() && end.busy.contains(&(stage, Role::Replica(unit))) {
             return None;
         }
         let mut goes_on = || !end.deadline.is_over();
         let patience = Patience { interval: LOOK, goes_on: &mut goes_on };
-        match self.core.in_nodes((stage, unit), patience, |_, unit, machine| work(unit, machine)) {
+        match self.core.in_nodes((stage, unit), patience, work) {
             Outcome::Done(Ok(result)) => Some(result),
             Outcome::Done(Err(panic)) => {
                 end.panic.get_or_insert(panic);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::assembler::Assembler;
 use super::door::{Door, Entered};
 use super::inbox::{Dropped, Parcel};
+use super::on_callers::Paused;
 use super::stage::{Link, Stage};
 use super::tasks::Tasks;
 use super::tracker::{Client, Tracker};
@@ -31,6 +32,10 @@ pub(crate) struct Core<P: Payload> {
     pub(crate) observer: Option<Arc<dyn Observer>>,
     /// Where the thread of the source is.
     pub(crate) source: Progress,
+    /// Set while the nodes run on the threads that call, and the session has none.
+    pub(crate) on_callers: Arc<AtomicBool>,
+    /// An input that waits for room, in a session whose nodes run on the threads that call.
+    pub(crate) paused: Mutex<Option<Paused<P>>>,
     /// What others ask of it, if the plan has a source.
     pub(crate) source_tasks: Option<Arc<Tasks<P>>>,
 }

@@ -33,7 +33,7 @@ pub(super) struct Free {
 
 impl Free {
     /// Somebody has left the nodes.
-    fn tell(&self) {
+    pub(super) fn tell(&self) {
         // Either this thread sees who waits, or that one sees that the nodes are free.
         fence(Ordering::SeqCst);
         if self.waiting.load(Ordering::SeqCst) > 0 {

@@ -100,6 +100,7 @@ impl<P: Payload> Session<P> {
         for place in self.core.replicas() {
             let patience = Patience { interval: LOOK, goes_on: &mut goes_on };
             let told = self.core.in_nodes(place, patience, |core, unit, machine| {
+                core.abandon_paused(unit, machine);
                 let failed = unit.enter(machine, Machine::interrupt);
                 core.note_failures(failed.into_iter().map(|(_, _, fault)| fault));
                 machine.input = NO_INPUT;

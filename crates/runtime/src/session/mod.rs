@@ -22,6 +22,7 @@ mod inbox;
 mod interrupt;
 #[cfg(all(loom, test))]
 mod loom;
+mod on_callers;
 mod outbox;
 mod parallel;
 mod reorder;
@@ -66,7 +67,8 @@ pub struct SessionSettings<P: Payload> {
     pub stop: CancelFlag,
     /// Called when nodes should be stopped from waiting because the session is not opened after all.
     pub stop_waiting: Option<Arc<dyn Fn() + Send + Sync>>,
-    /// Let an all-inline plan have a thread, too, instead of running on each thread that calls.
+    /// Let an all-inline plan have a thread, as others have. Without one its nodes run on each thread that calls: by [`Session::direct`], or
+    /// where [`Session::work_here`] is called after an input is put in, until [`Session::start_thread`].
     pub has_own_thread: bool,
 }
 
@@ -81,7 +83,7 @@ impl<P: Payload> Default for SessionSettings<P> {
             stall_warning: None,
             stop: CancelFlag::default(),
             stop_waiting: None,
-            has_own_thread: false,
+            has_own_thread: true,
         }
     }
 }
@@ -165,8 +167,6 @@ pub struct Closed<F> {
 pub struct Session<P: Payload> {
     core: Arc<Core<P>>,
     threads: Threads,
-    /// The threads start with the first input that comes by a queue: the nodes run on each thread that calls, as a rule.
-    starts_late: bool,
     watch: Mutex<Option<Watch>>,
     /// Held by whoever interrupts.
     interrupting: Mutex<()>,
@@ -222,12 +222,6 @@ impl<P: Payload> Session<P> {
         let Caller { client, context, is_urgent } = caller;
         if self.is_closed() {
             client.done(Err(RunError::Closed));
-            return Admission::Never;
-        }
-        if self.starts_late
-            && let Err(error) = self.threads.start(&self.core)
-        {
-            client.done(Err(RunError::NoThread(error)));
             return Admission::Never;
         }
         let items = item.map(|item| self.core.for_entries(item));

@@ -1,7 +1,8 @@
 //! The bounded queue of outputs of one stream, between the last stage and whoever takes them.
 
 use std::collections::VecDeque;
-use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::sync::{Condvar, Mutex, MutexGuard};
@@ -59,6 +60,8 @@ pub struct Outbox<P: Payload> {
     has_news: Condvar,
     has_room: Condvar,
     capacity: usize,
+    /// While this is set, whoever brings outputs looks for room before, and never waits.
+    never_waits: Arc<AtomicBool>,
     on_news: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
@@ -78,7 +81,25 @@ impl<P: Payload> Outbox<P> {
             is_held_up: false,
             forgotten: 0,
         };
-        Self { state: Mutex::new(state), has_news: Condvar::new(), has_room: Condvar::new(), capacity, on_news }
+        Self {
+            state: Mutex::new(state),
+            has_news: Condvar::new(),
+            has_room: Condvar::new(),
+            capacity,
+            never_waits: Arc::default(),
+            on_news,
+        }
+    }
+
+    /// The same, where whoever brings outputs never waits while `never_waits` is set, but looks for room before. It may be the one who takes
+    /// them.
+    #[must_use]
+    pub fn waiting_unless(self, never_waits: &Arc<AtomicBool>) -> Self {
+        Self { never_waits: Arc::clone(never_waits), ..self }
+    }
+
+    fn never_waits(&self) -> bool {
+        self.never_waits.load(Ordering::SeqCst)
     }
 
     /// One more input is about to be put in. To be called before it is.
@@ -211,7 +232,10 @@ impl<P: Payload> Outbox<P> {
 
 impl<P: Payload> Client<P> for Outbox<P> {
     fn output(&self, output: P) {
-        let Some(mut state) = self.wait_while(None, |state| state.outputs >= self.capacity) else { return };
+        let Some(mut state) = self.wait_while(None, |state| state.outputs >= self.capacity && !self.never_waits())
+        else {
+            return;
+        };
         state.waiting.push_back(Next::Output(output));
         state.outputs += 1;
         self.tell(state);
@@ -219,7 +243,8 @@ impl<P: Payload> Client<P> for Outbox<P> {
 
     fn room(&self) -> usize {
         let state = self.lock();
-        if state.is_abandoned { usize::MAX } else { self.capacity.saturating_sub(state.outputs) }
+        let errors = if self.never_waits() { state.waiting.len() - state.outputs } else { 0 };
+        if state.is_abandoned { usize::MAX } else { self.capacity.saturating_sub(state.outputs.max(errors)) }
     }
 
     fn moment(&self) -> u64 {
@@ -227,7 +252,9 @@ impl<P: Payload> Client<P> for Outbox<P> {
     }
 
     fn fails(&self, moment: u64) {
-        drop(self.wait_while(Some(moment), |state| state.waiting.len() - state.outputs >= self.capacity));
+        drop(self.wait_while(Some(moment), |state| {
+            state.waiting.len() - state.outputs >= self.capacity && !self.never_waits()
+        }));
     }
 
     fn done(&self, outcome: Result<(), RunError<P::Fault>>) {

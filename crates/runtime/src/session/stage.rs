@@ -356,6 +356,9 @@ pub(crate) fn run_in_order<P: Payload>(core: &Arc<Core<P>>, stage: usize) {
     let unit = &stage.units[0];
     while let Popped::Parcel(_, parcel) = stage.pop(core, unit) {
         let mut machine = unit.lock();
+        if unit.tasks.is_none() {
+            core.finish_paused(unit, &mut machine);
+        }
         let mut sink = Forward::new(core, stage, unit, parcel.header());
         work_on(core, unit, &mut machine, parcel, &mut sink);
         sink.finish(&machine);
@@ -398,7 +401,7 @@ pub(super) fn work_on<P: Payload>(
 }
 
 /// Take a parcel as far as it goes.
-fn take_through<P: Payload>(
+pub(super) fn take_through<P: Payload>(
     machine: &mut Machine<P>,
     parcel: Parcel<P>,
     sink: &mut dyn Sink<P>,
@@ -518,6 +521,6 @@ pub(crate) fn blame<P: Payload>(machine: &mut Machine<P>, stop: Stop<P::Fault>) 
         }
         Stop::Sink(fault) => RunError::Sink(fault),
         Stop::Hindered(hindrance) => hindrance.into(),
-        Stop::Cancelled => RunError::Cancelled,
+        Stop::Cancelled | Stop::Paused => RunError::Cancelled,
     }
 }

@@ -233,7 +233,7 @@ impl<P: Payload> Bench<P> {
             Ok(()) => self.answer_last(head, last_output.as_ref(), last, phase),
             Err(Stop::Node { node, phase, fault }) => Some((node, phase, fault)),
             Err(Stop::Sink(fault)) => Some((last, phase, fault)),
-            Err(Stop::Cancelled | Stop::Hindered(_)) => None,
+            Err(Stop::Cancelled | Stop::Paused | Stop::Hindered(_)) => None,
         };
         // What is left of it must not meet the next item; what fails then, fails for nobody.
         self.machine.abandon();

@@ -8,7 +8,7 @@ use remotemedia_runtime::{Client, Direct, Next, Outbox, Phase, Session};
 use serde_json::json;
 
 use crate::support::{
-    Answer, BAD, Item, Log, PATIENCE, Pipe, SessionUse, TestNode, Valve, options, pass, source, spread, stream,
+    Answer, BAD, Item, Log, PATIENCE, Pipe, SessionUse, TestNode, Valve, numbers, options, pass, source, spread, stream,
 };
 
 /// Every method of the nodes: `initialize`, `process`, generators, `interrupt`, `flush`, `cleanup`.
@@ -17,6 +17,12 @@ fn use_all_methods(session: &Session<Item>) {
     session.interrupt(&|| {});
     stream(session, &[2, 3]);
     session.shut();
+}
+
+fn open_on_callers(pipe: Pipe) -> Session<Item> {
+    let mut settings = pipe.session_settings();
+    settings.has_own_thread = false;
+    pipe.open_with(&settings).unwrap()
 }
 
 fn generator(name: &'static str, log: &Log) -> TestNode {
@@ -96,7 +102,7 @@ fn every_replica_has_one_thread() {
 #[test]
 fn an_all_inline_plan_runs_on_the_thread_that_calls() {
     let log = Log::default();
-    let session = Pipe::chain([generator("a", &log)]).open();
+    let session = open_on_callers(Pipe::chain([generator("a", &log)]));
 
     let mut outputs = Vec::new();
     assert!(matches!(session.direct(Some(Item::Number(1)), &mut outputs), Direct::Done));
@@ -108,13 +114,60 @@ fn an_all_inline_plan_runs_on_the_thread_that_calls() {
 }
 
 #[test]
-fn an_all_inline_plan_has_a_thread_on_request() {
+fn inputs_that_are_put_in_are_worked_on_where_that_is_asked_for() {
     let log = Log::default();
-    let pipe = Pipe::chain([generator("a", &log)]);
-    let mut settings = pipe.session_settings();
-    settings.has_own_thread = true;
+    let session = open_on_callers(Pipe::chain([generator("a", &log), pass()]));
+    let outbox = Arc::new(Outbox::new(3, None).waiting_unless(session.on_callers()));
+    let puts = [session.put(&outbox, Some(1)), session.put(&outbox, Some(2))];
+    assert!(puts.iter().all(crate::support::Put::is_in) && log.lines_of("process").is_empty());
 
-    use_all_methods(&pipe.open_with(&settings).unwrap());
+    // The third output fills the queue: the second input is paused, and a direct call goes through meanwhile.
+    session.work_here(&|| true).unwrap();
+    assert_eq!((log.lines_of("process").len(), log.lines_of("yield").len()), (2, 3));
+    let mut outputs = Vec::new();
+    assert!(matches!(session.direct(Some(Item::Number(5)), &mut outputs), Direct::Done));
+
+    session.put(&outbox, None);
+    outbox.end();
+    let mut taken = Vec::new();
+    while let Next::Output(output) = outbox.next(Duration::ZERO) {
+        taken.push(output);
+        session.work_here(&|| !outbox.has_news()).unwrap();
+    }
+    assert_eq!((taken, outputs), (numbers(&[1, 1, 2, 2, 9]), numbers(&[5, 5])));
+    session.shut();
+    assert_eq!(log.thread_of("a"), thread::current().id());
+}
+
+#[test]
+fn a_paused_generator_is_closed() {
+    for how in ["interrupt", "abandon", "close"] {
+        let log = Log::default();
+        let session = open_on_callers(Pipe::chain([generator("a", &log)]));
+        let outbox = Arc::new(Outbox::new(1, None).waiting_unless(session.on_callers()));
+        session.put(&outbox, Some(1));
+        session.work_here(&|| true).unwrap();
+        assert_eq!(log.lines_of("yield"), ["a.yield(1)"]);
+
+        if how == "interrupt" {
+            session.interrupt(&|| {});
+        } else if how == "abandon" {
+            let client: Arc<dyn Client<Item>> = outbox.clone();
+            session.abandon(&client);
+            session.work_here(&|| false).unwrap();
+        }
+        session.shut();
+
+        assert_eq!(log.lines_of("close"), ["a.close"], "{how}");
+        assert_eq!(log.thread_of("a"), thread::current().id());
+    }
+}
+
+#[test]
+fn an_all_inline_plan_has_a_thread_unless_it_runs_on_those_that_call() {
+    let log = Log::default();
+
+    use_all_methods(&Pipe::chain([generator("a", &log)]).open());
 
     assert_ne!(log.thread_of("a"), thread::current().id());
 }

@@ -1,0 +1,39 @@
+//! Inputs that wait while others go through the same nodes.
+
+use super::{Machine, Step, Work};
+use crate::{Payload, Sink};
+
+/// What is under way of an input whose sink has paused it.
+pub(crate) struct UnderWay<P: Payload> {
+    stack: Vec<Work<P>>,
+    /// What the gates have collected.
+    arrived: Vec<Vec<Vec<P>>>,
+    visited: Vec<bool>,
+    steps: usize,
+}
+
+impl<P: Payload> Machine<P> {
+    /// Take what is under way out, so that another input can go through.
+    pub(crate) fn set_aside(&mut self) -> UnderWay<P> {
+        let arrived = self.gates.iter_mut().map(|gate| gate.arrived.iter_mut().map(std::mem::take).collect());
+        let arrived = arrived.collect();
+        let visited = self.visited.clone();
+        UnderWay { stack: std::mem::take(&mut self.stack), arrived, visited, steps: self.steps }
+    }
+
+    /// Take it in again.
+    pub(crate) fn put_back(&mut self, under_way: UnderWay<P>) {
+        let UnderWay { stack, arrived, visited, steps } = under_way;
+        self.stack = stack;
+        for (gate, arrived) in self.gates.iter_mut().zip(arrived) {
+            gate.arrived = arrived;
+        }
+        self.visited = visited;
+        self.steps = steps;
+    }
+
+    /// Go on with an input that was put back.
+    pub(crate) fn go_on(&mut self, is_flush: bool, sink: &mut dyn Sink<P>) -> Step<P> {
+        if is_flush { self.flush_the_rest(sink) } else { self.settle_the_rest(sink) }
+    }
+}

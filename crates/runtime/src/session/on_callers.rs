@@ -1,0 +1,214 @@
+//! Inputs that are put into a session without threads: whoever puts them in, or takes the outputs, works on them.
+//!
+//! One that makes more outputs than somebody takes is paused. *Invariant:* what is paused is not in the machine, which takes direct calls
+//! meanwhile.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError, TryLockError};
+
+use super::Session;
+use super::core::Core;
+use super::inbox::{Parcel, Popped};
+use super::stage::{Unit, blame, take_through};
+use crate::machine::{Machine, Stop, UnderWay};
+use crate::numbering::NO_INPUT;
+use crate::{Payload, RunError, Sink};
+
+/// An input whose outputs find no room.
+pub(crate) struct Paused<P: Payload> {
+    input: u64,
+    is_flush: bool,
+    /// The same for all its steps: a generator may take back at one step what it set at another.
+    context: P::Context,
+    work: Rest<P>,
+}
+
+enum Rest<P: Payload> {
+    All(Parcel<P>),
+    Some(UnderWay<P>),
+}
+
+impl<P: Payload> Session<P> {
+    /// Whether nodes run on each thread that calls, and inputs that are put in wait for [`Session::work_here`].
+    pub fn is_on_callers(&self) -> bool {
+        self.core.on_callers.load(Ordering::SeqCst)
+    }
+
+    /// The same, for [`Outbox::waiting_unless`](crate::Outbox::waiting_unless).
+    pub fn on_callers(&self) -> &Arc<AtomicBool> {
+        &self.core.on_callers
+    }
+
+    /// Let a thread work on what is put in from now on, and on what was.
+    ///
+    /// # Errors
+    /// The system has no thread.
+    pub fn start_thread(&self) -> Result<(), RunError<P::Fault>> {
+        if self.core.on_callers.swap(false, Ordering::SeqCst) {
+            self.threads.start(&self.core).map_err(RunError::NoThread)?;
+        }
+        Ok(())
+    }
+
+    /// Work on what was put in, on this thread, while there is something, there is room for its outputs, and `goes_on`. Returns at once
+    /// if another thread is inside.
+    ///
+    /// # Errors
+    /// A node passed on an order to stop, which is one to this thread.
+    pub fn work_here(&self, goes_on: &dyn Fn() -> bool) -> Result<(), P::Fault> {
+        let unit = &self.core.stages[0].units[0];
+        let mut machine = match unit.machine.try_lock() {
+            Ok(machine) => machine,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(()),
+        };
+        let mut outcome = Ok(());
+        while outcome.is_ok()
+            && self.is_on_callers()
+            && !self.is_closed()
+            && let Some(paused) = self.core.next_to_work_on(unit, &mut machine, goes_on)
+        {
+            outcome = self.core.work_on(unit, &mut machine, paused, Some(goes_on));
+        }
+        drop(machine);
+        self.free.tell();
+        outcome
+    }
+}
+
+impl<P: Payload> Core<P> {
+    /// Drop what is paused.
+    pub(super) fn abandon_paused(&self, unit: &Unit<P>, machine: &mut Machine<P>) {
+        let paused = self.lock_paused().take();
+        if let Some(Paused { work: Rest::Some(under_way), context, .. }) = paused {
+            machine.put_back(under_way);
+            let failed = P::within(&context, || unit.abandon(machine));
+            self.note_failures(failed.into_iter().map(|(_, _, fault)| fault));
+        }
+    }
+
+    /// What is paused goes before what comes after it, which a thread has.
+    pub(super) fn finish_paused(&self, unit: &Unit<P>, machine: &mut Machine<P>) {
+        let paused = self.lock_paused().take();
+        if let Some(paused) = paused
+            && let Err(order) = self.work_on(unit, machine, paused, None)
+        {
+            self.note_failures(std::iter::once(order));
+        }
+    }
+
+    fn next_to_work_on(
+        &self,
+        unit: &Unit<P>,
+        machine: &mut Machine<P>,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Option<Paused<P>> {
+        let paused = self.lock_paused().as_ref().map(|paused| paused.input);
+        if let Some(input) = paused {
+            if self.tracker.is_wanted(input) {
+                let may_go_on = goes_on() && self.tracker.room(input) > 0;
+                return if may_go_on { self.lock_paused().take() } else { None };
+            }
+            self.abandon_paused(unit, machine);
+            self.end(input);
+        }
+        while goes_on() {
+            let Popped::Parcel(_, parcel) = self.stages[0].pop_at_once(self) else { return None };
+            let (input, is_flush) = (parcel.input, parcel.is_flush);
+            unit.note_given(input);
+            let Some(context) = self.tracker.context_of_wanted(input) else {
+                self.end(input);
+                continue;
+            };
+            let paused = Paused { input, is_flush, context: P::copy_context(&context), work: Rest::All(parcel) };
+            if self.tracker.room(input) > 0 {
+                return Some(paused);
+            }
+            *self.lock_paused() = Some(paused);
+            return None;
+        }
+        None
+    }
+
+    fn work_on(
+        &self,
+        unit: &Unit<P>,
+        machine: &mut Machine<P>,
+        paused: Paused<P>,
+        goes_on: Option<&dyn Fn() -> bool>,
+    ) -> Result<(), P::Fault> {
+        let Paused { input, is_flush, context, work } = paused;
+        let mut sink = Deliver { core: self, input, goes_on };
+        unit.forget_if_asked(self, machine);
+        machine.begin();
+        machine.input = input;
+        let stop = P::within(&context, || {
+            let outcome = unit.try_enter(machine, |machine| match work {
+                Rest::All(parcel) => take_through(machine, parcel, &mut sink),
+                Rest::Some(under_way) => {
+                    machine.put_back(under_way);
+                    machine.go_on(is_flush, &mut sink)
+                }
+            });
+            let stop = outcome.unwrap_or_else(|hindrance| Err(Stop::Hindered(hindrance))).err()?;
+            if matches!(stop, Stop::Paused) {
+                return Some(None);
+            }
+            let error = unit.why(self, blame(machine, stop));
+            let failed = unit.abandon(machine);
+            self.note_failures(failed.into_iter().map(|(_, _, fault)| fault));
+            Some(Some(error))
+        });
+        machine.input = NO_INPUT;
+        match stop {
+            None => self.end(input),
+            Some(None) => {
+                let work = Rest::Some(machine.set_aside());
+                *self.lock_paused() = Some(Paused { input, is_flush, context, work });
+            }
+            Some(Some(RunError::Interrupt(order))) => {
+                self.fail(input, RunError::Cancelled);
+                self.end(input);
+                return Err(order);
+            }
+            Some(Some(error)) => {
+                self.fail(input, error);
+                self.end(input);
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing more comes of the input.
+    fn end(&self, input: u64) {
+        self.tracker.complete(input);
+        self.admit_waiting();
+    }
+
+    fn lock_paused(&self) -> MutexGuard<'_, Option<Paused<P>>> {
+        self.paused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Hands outputs to the client of their input.
+struct Deliver<'a, P: Payload> {
+    core: &'a Core<P>,
+    input: u64,
+    /// Without it, nothing pauses the input: its outputs wait for room.
+    goes_on: Option<&'a dyn Fn() -> bool>,
+}
+
+impl<P: Payload> Sink<P> for Deliver<'_, P> {
+    fn accept(&mut self, output: P) -> Result<(), P::Fault> {
+        self.core.tracker.output(self.input, output);
+        Ok(())
+    }
+
+    fn is_wanted(&mut self) -> bool {
+        self.core.tracker.is_wanted(self.input)
+    }
+
+    fn is_full(&mut self) -> bool {
+        self.goes_on.is_some_and(|goes_on| !goes_on() || self.core.tracker.room(self.input) == 0)
+    }
+}
