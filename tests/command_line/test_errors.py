@@ -156,3 +156,79 @@ def test_exit_codes_tell_what_happened(run, add, words, code):
 
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
+
+
+LENIENT = """
+from remotemedia import with_options
+import remotemedia
+
+class Picky:
+    def process(self, text):
+        if text.startswith("bad"):
+            raise ValueError(text)
+        return text
+
+class AsyncPicky(Picky):
+    async def process(self, text):
+        return super().process(text)
+
+def keep(item, error):
+    print("kept", item)
+"""
+
+PLACES = {
+    "inline": "[with_options(Picky(), on_error='skip')]",
+    "async": "[with_options(AsyncPicky(), on_error='skip', concurrency=2)]",
+    "thread": "[with_options(Picky(), on_error='skip', placement='thread')]",
+    "worker": "[with_options(Picky(), on_error='skip', placement='process')]",
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_end_says_how_many_items_were_skipped_and_why(run, add, place):
+    add(f"{LENIENT}\npipeline = {PLACES[place]}")
+
+    done = run("run", "app.py", "-i", "-", stdin="a\nbad 1\nb\nbad 2\n")
+
+    assert (done.returncode, done.stdout) == (0, '"a"\n"b"\n')
+    node = "AsyncPicky_0" if place == "async" else "Picky_0"
+    first = f"Node '{node}' failed in process() on item 1: ValueError: bad 1"
+    assert done.stderr.startswith(f"2 items skipped; the first error: {first}")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_dead_letters_are_counted_apart(run, add):
+    add(f"{LENIENT}\nnodes = [Picky(), Picky()]")
+    add("pipeline = [with_options(nodes[0], dead_letter=keep), with_options(nodes[1], on_error='skip')]")
+
+    done = run("run", "app.py", "-i", "-", stdin="bad 1\na\n")
+
+    assert done.stderr.splitlines()[0] == "kept bad 1"
+    assert done.stderr.splitlines()[1].startswith(
+        "1 item dead-lettered; the first error: Node 'Picky_0' failed"
+    )
+
+
+@pytest.mark.parametrize(
+    ("place", "limit", "code"),
+    [("inline", 0, 1), ("inline", 2, 0), ("async", 1, 1), ("thread", 1, 1), ("worker", 1, 1)],
+)
+def test_more_errors_than_allowed_fail_the_run(run, add, place, limit, code):
+    add(f"{LENIENT}\npipeline = {PLACES[place]}")
+
+    done = run("run", "app.py", "-i", "-", "--max-errors", str(limit), stdin="a\nbad 1\nb\nbad 2\nc\n")
+
+    assert done.returncode == code, done.stderr
+    assert (f"ValueError: bad {limit + 1}" in done.stderr) == (code == 1)
+    assert ("--max-errors allows for " in done.stderr) == (code == 1)
+
+
+def test_the_table_of_metrics_counts_errors(run, add):
+    add(f"{LENIENT}\npipeline = {PLACES['inline']}")
+
+    done = run("run", "app.py", "-i", "-", "--metrics", stdin="a\nbad 1\nbad 2\n")
+
+    lines = done.stderr.splitlines()
+    assert "3 items in, 1 out, 2 failed, 2 skipped, " in lines[2]
+    heading, row = lines[4].split(), lines[5].split()
+    assert row[heading.index("ERRORS")] == "2"

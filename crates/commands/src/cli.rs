@@ -67,6 +67,10 @@ pub(crate) struct RunOptions {
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub(crate) output_format: Option<OutputFormat>,
 
+    /// Fail once more than COUNT items failed and were skipped or dead-lettered [default: no limit]
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) max_errors: Option<u64>,
+
     /// Measure the run, and print the figures to stderr at its end, as a table or as JSON
     #[arg(long, value_enum, value_name = "FORM", num_args = 0..=1, require_equals = true, default_missing_value = "table")]
     pub(crate) metrics: Option<MetricsForm>,

@@ -3,7 +3,7 @@
 use remotemedia_runtime::{Metrics, NodeMetrics};
 
 use crate::cli::MetricsForm;
-use crate::table::{Align, columns, counted, on_one_line};
+use crate::table::{Align, columns, counted_long, on_one_line};
 
 /// The figures as a table, or as JSON on one line.
 pub(crate) fn shown(metrics: &Metrics, form: MetricsForm) -> String {
@@ -16,14 +16,20 @@ pub(crate) fn shown(metrics: &Metrics, form: MetricsForm) -> String {
 fn table(metrics: &Metrics) -> String {
     let mut rows = vec![heading()];
     rows.extend(metrics.node_metrics.iter().map(|node| row(node, metrics.total_duration_us)));
-    let dropped: u64 = metrics.node_metrics.iter().map(|node| node.dropped).sum();
     let align = [&[Align::Left, Align::Left][..], &[Align::Right; 10]].concat();
+    let others = [
+        (metrics.errors, "failed"),
+        (metrics.skipped, "skipped"),
+        (metrics.dead_lettered, "dead-lettered"),
+        (metrics.dropped, "dropped"),
+    ];
+    let others = others.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!(", {count} {what}"));
     format!(
         "\n{}: {} in, {} out{}, {} in all, {} of it outside the nodes\n\n{}",
         on_one_line(&metrics.pipeline, 60),
-        counted(usize::try_from(metrics.items_in).unwrap_or(usize::MAX), "item"),
+        counted_long(metrics.items_in, "item"),
         metrics.items_out,
-        if dropped > 0 { format!(", {dropped} dropped") } else { String::new() },
+        others.collect::<String>(),
         whole_duration(metrics.total_duration_us),
         share(metrics.overhead_us, metrics.total_duration_us),
         columns(&rows, &align, "  ")
@@ -31,7 +37,9 @@ fn table(metrics: &Metrics) -> String {
 }
 
 fn heading() -> Vec<String> {
-    ["NODE", "TYPE", "IN", "OUT", "AVG", "P50", "P95", "P99", "INIT", "TOTAL", "SHARE"].map(str::to_owned).to_vec()
+    ["NODE", "TYPE", "IN", "OUT", "ERRORS", "AVG", "P50", "P95", "P99", "INIT", "TOTAL", "SHARE"]
+        .map(str::to_owned)
+        .to_vec()
 }
 
 fn row(node: &NodeMetrics, whole_us: u64) -> Vec<String> {
@@ -40,6 +48,7 @@ fn row(node: &NodeMetrics, whole_us: u64) -> Vec<String> {
         on_one_line(&node.node_type, 32),
         node.items_in.to_string(),
         node.items_out.to_string(),
+        node.errors.to_string(),
         duration(node.avg_duration_us),
         duration(node.p50_duration_us),
         duration(node.p95_duration_us),

@@ -11,6 +11,7 @@ mod descriptor;
 mod doctor;
 mod draw;
 mod entry;
+mod failures;
 mod figures;
 mod graph;
 mod input;

@@ -164,6 +164,14 @@ impl Failure {
         matches!(self.kind, FailureKind::Interrupted | FailureKind::Terminated)
     }
 
+    /// The same failure with one more line to its message.
+    #[must_use]
+    pub(crate) fn and(mut self, line: &str) -> Self {
+        self.message += "\n";
+        self.message += line;
+        self
+    }
+
     /// The same failure with the traceback to show, and the one to show with `--traceback`.
     #[must_use]
     pub fn with_traceback(mut self, users: impl Into<String>, full: impl Into<String>) -> Self {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::input::FeedProgress;
-use crate::table::counted;
+use crate::table::counted_long;
 use crate::terminal;
 
 /// Often enough to look alive, seldom enough to cost nothing.
@@ -118,10 +118,6 @@ fn figures(one: &str, count: u64, elapsed: Duration) -> String {
     #[allow(clippy::cast_precision_loss, reason = "a rounded figure for people")]
     let rate = count as f64 / secs(elapsed);
     format!("{}  {rate:.0} {one}s/s  {}", counted_long(count, one), clock(elapsed))
-}
-
-fn counted_long(count: u64, one: &str) -> String {
-    counted(usize::try_from(count).unwrap_or(usize::MAX), one)
 }
 
 fn secs(elapsed: Duration) -> f64 {

@@ -8,11 +8,11 @@ use remotemedia_runtime::{Metrics, Value};
 
 use crate::cli::{AudioOptions, MetricsForm, RunOptions};
 use crate::input::{self, AudioSettings, InputFeed, InputFormat, Place, Source};
-use crate::loader::{ItemFeed, Loader, RunSettings};
+use crate::loader::{ItemFeed, Loader, RunResult, RunSettings};
 use crate::output::{self, FileId, Output, OutputFormat, Stuck};
 use crate::pcm::SampleFormat;
 use crate::progress::Progress;
-use crate::{Failure, figures, terminal};
+use crate::{Failure, failures, figures, terminal};
 
 const DEFAULT_CHUNK_MS: u32 = 20;
 
@@ -50,20 +50,21 @@ pub(crate) fn run(options: &RunOptions, loader: &dyn Loader) -> Result<u8, Failu
         }
         drain(&output, loader, Output::drain)
     };
-    let settings = RunSettings { with_metrics: options.metrics.is_some(), max_errors: None };
+    let settings = RunSettings { with_metrics: options.metrics.is_some(), max_errors: options.max_errors };
     let items = feed.as_mut().map(|feed| feed as &mut dyn ItemFeed);
-    let ran = pipeline.run(items, &mut take_output, settings).outcome;
+    let RunResult { outcome: ran, failed_items } = pipeline.run(items, &mut take_output, settings);
     if let Some(feed) = feed.as_mut().filter(|_| ran.is_ok()) {
         feed.note_done(u64::MAX);
     }
     progress.finish(ran.is_ok());
+    if let Some(text) = failures::summary(&failed_items) {
+        terminal::note(&text);
+    }
     let ran = ran.map_err(|failure| hint_at_items(failure, &given));
-    let (metrics, note) = complete(ran, &output, loader).map_err(|mut failure| {
-        if let Some(text) = lock(&output).partial() {
-            failure.message += "\n";
-            failure.message += &text;
-        }
-        failure
+    let ran = ran.map_err(|failure| failures::explain_limit(failure, &failed_items, options.max_errors));
+    let (metrics, note) = complete(ran, &output, loader).map_err(|failure| match lock(&output).partial() {
+        Some(text) => failure.and(&text),
+        None => failure,
     })?;
     if let Some(text) = note {
         terminal::note(&text);
@@ -196,7 +197,7 @@ impl Given {
 }
 
 /// A node that complains about the type of its item may have been meant to get another one.
-fn hint_at_items(mut failure: Failure, given: &Given) -> Failure {
+fn hint_at_items(failure: Failure, given: &Given) -> Failure {
     let (types, hint): (&[&str], _) = match given {
         Given::Nothing => {
             (&["NoneType", "None"], "No --input was given, so one empty item went in; --input FILE reads items")
@@ -210,8 +211,7 @@ fn hint_at_items(mut failure: Failure, given: &Given) -> Failure {
     let is_word_character = |letter: char| letter.is_alphanumeric() || letter == '_';
     let mut words = failure.message.split(|letter| !is_word_character(letter));
     if is_about_types && words.any(|word| types.contains(&word)) {
-        failure.message += "\n";
-        failure.message += hint;
+        return failure.and(hint);
     }
     failure
 }

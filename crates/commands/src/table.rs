@@ -37,6 +37,11 @@ pub(crate) fn counted(count: usize, one: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
 }
 
+/// The same for what may be more than a computer can address.
+pub(crate) fn counted_long(count: u64, one: &str) -> String {
+    counted(usize::try_from(count).unwrap_or(usize::MAX), one)
+}
+
 /// `text` without line breaks and other control characters, cut to `limit` columns.
 pub(crate) fn on_one_line(text: &str, limit: usize) -> String {
     let mut shown = String::with_capacity(text.len());

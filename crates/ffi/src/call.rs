@@ -247,6 +247,7 @@ fn feed_session(
         let caller = Caller { client: outbox.clone(), context: context.clone(), is_urgent: false };
         session.submit_from(caller, item, None);
     };
+    let shows_progress = feed.shows_progress();
     let mut given = 0_u64;
     let mut is_ended = session.has_source();
     if is_ended {
@@ -260,12 +261,10 @@ fn feed_session(
         if control.flag.is_set() {
             return Err(RunError::Cancelled);
         }
-        let mut has_room = false;
-        if !is_ended {
-            let load = outbox.load();
-            has_room = load < IN_FLIGHT;
-            feed.note_done(given.saturating_sub(load as u64));
+        if shows_progress {
+            feed.note_done(given.saturating_sub(outbox.load() as u64));
         }
+        let has_room = !is_ended && outbox.load() < IN_FLIGHT;
         if has_room {
             // An input that is slow to come must not hold back the outputs of those before it.
             match feed.next_within(GLANCE).map_err(RunError::Feed)? {
@@ -283,7 +282,6 @@ fn feed_session(
         }
         match detach(py, || outbox.next(if has_room && !is_ended { Duration::ZERO } else { LOOK })) {
             Next::Output(output) => sink.accept(output).map_err(RunError::Sink)?,
-            Next::Nothing if is_ended => feed.note_done(given.saturating_sub(outbox.load() as u64)),
             Next::Nothing => {}
             Next::End => return Ok(()),
             Next::Failed(error) => return Err(error),

@@ -249,6 +249,10 @@ impl Feed<Object> for InputFeed<'_> {
         })
     }
 
+    fn shows_progress(&self) -> bool {
+        true
+    }
+
     fn note_done(&mut self, count: u64) {
         self.feed.note_done(count);
     }

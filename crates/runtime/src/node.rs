@@ -252,7 +252,12 @@ pub trait Feed<P: Payload> {
         None
     }
 
-    /// The first `count` items that were given are done, for feeds that show how far a run has come.
+    /// Whether this feed wants to know how far a run has come.
+    fn shows_progress(&self) -> bool {
+        false
+    }
+
+    /// The first `count` items that were given are done. For feeds that show progress.
     fn note_done(&mut self, _count: u64) {}
 }
 

@@ -39,8 +39,8 @@ fn metrics_are_a_table_on_stderr() {
         ran.bad(0),
         "\n\
          echo: 2 items in, 2 out, 2.00 ms in all, 25% of it outside the nodes\n\n  \
-         NODE  TYPE   IN  OUT     AVG   P50   P95   P99  INIT    TOTAL  SHARE\n  \
-         a     ANode   2    2  500 µs  0 µs  0 µs  0 µs  0 µs  1.50 ms    75%\n"
+         NODE  TYPE   IN  OUT  ERRORS     AVG   P50   P95   P99  INIT    TOTAL  SHARE\n  \
+         a     ANode   2    2       0  500 µs  0 µs  0 µs  0 µs  0 µs  1.50 ms    75%\n"
     );
 }
 
