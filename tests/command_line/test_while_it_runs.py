@@ -41,6 +41,36 @@ def test_no_progress_runs_over_what_is_being_typed(program, add):
     assert sorted(shown) == ["one", "reading items from the terminal; Ctrl-D ends the input"]
 
 
+@pytest.mark.parametrize("options", ["", "placement='thread'"])
+def test_progress_shows_what_is_done(program, add, tmp_path, options):
+    add("class Gate:\n    def process(self, item):")
+    add("        while item == 'b' and not os.path.exists('open'):\n            time.sleep(0.01)")
+    add(f"from remotemedia import with_options\npipeline = [with_options(Gate(), {options})]")
+    (tmp_path / "in.txt").write_text("a\n" + "b\n" * 9)
+    ours, terminal = pty.openpty()
+    words = [*program, "run", "app.py", "-i", "in.txt"]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=terminal) as process:
+        shown = read_until(ours, b"1 item ")
+        assert b" 10%" in shown
+        assert b"items" not in shown.partition(b"1 item ")[0].replace(b"0 items", b"")
+
+        (tmp_path / "open").touch()
+
+        read_until(ours, b"100%  10 items ")
+    os.close(ours)
+    os.close(terminal)
+    assert process.returncode == 0
+
+
+def read_until(descriptor: int, wanted: bytes) -> bytes:
+    """Read what is shown until `wanted` comes."""
+    shown = b""
+    while wanted not in shown:
+        assert select.select([descriptor], [], [], 20)[0], shown
+        shown += os.read(descriptor, 4096)
+    return shown
+
+
 def test_outputs_appear_while_the_input_is_open(start, add):
     add("pipeline = [Upper()]")
     process = start("run", "app.py:pipeline", "--input", "-")

@@ -275,6 +275,8 @@ fn feed_session(
                 Fed::Nothing => {}
                 Fed::End => {
                     is_ended = true;
+                    // The end of input is on its way like an item.
+                    given += 1;
                     submit(None);
                     outbox.end();
                 }
