@@ -199,9 +199,10 @@ impl Given {
 /// A node that complains about the type of its item may have been meant to get another one.
 fn hint_at_items(failure: Failure, given: &Given) -> Failure {
     let (types, hint): (&[&str], _) = match given {
-        Given::Nothing => {
-            (&["NoneType", "None"], "No --input was given, so one empty item went in; --input FILE reads items")
-        }
+        Given::Nothing => (
+            &["NoneType", "None", "str", "string"],
+            "No --input was given, so one empty item went in; --input FILE reads items",
+        ),
         Given::TextLines => {
             (&["str", "string"], "The items were lines of text; --format jsonl reads each line as a JSON value")
         }
