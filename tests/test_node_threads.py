@@ -400,3 +400,41 @@ def test_nodes_are_initialized_in_the_context_of_whoever_opens() -> None:
         pass
 
     assert seen == ["mine", "mine"]
+
+
+class OfWorker:
+    """Tells which of its methods ran on the main thread of its process."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, bool]] = []
+
+    def note(self, method: str) -> None:
+        self.seen.append((method, threading.current_thread() is threading.main_thread()))
+
+    def initialize(self) -> None:
+        self.note("initialize")
+
+    def process(self, item: Any) -> Any:
+        self.note("process")
+        return self.seen
+
+    def interrupt(self) -> None:
+        self.note("interrupt")
+
+    def snapshot(self) -> int:
+        self.note("snapshot")
+        return 0
+
+    def restore(self, state: int) -> None:
+        self.note("restore")
+
+
+def test_a_worker_runs_all_methods_on_its_main_thread() -> None:
+    """Signals and GUI toolkits want it."""
+    with Pipeline([with_options(OfWorker(), placement="process", snapshot_every=1)]).open() as session:
+        session.call(1)
+        session.interrupt()
+        session.call(2)
+        seen = session.call(3)
+
+    assert set(seen) == {(method, True) for method in ["initialize", "process", "interrupt", "snapshot"]}
