@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 LIBPYTHON = $$($(BIN)/python -c "import sysconfig; print(sysconfig.get_config_var('LIBDIR'))")
 INSTALL_WHEEL := $(BIN)/pip install --quiet --force-reinstall --no-deps --no-index --find-links dist remotemedia
 
-.PHONY: help demo test test-long lint bench wheel host docs format setup extension
+.PHONY: help demo test test-long test-all lint bench wheel host docs format setup extension
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,9 @@ test-long: extension ## run the tests that take minutes too, and check the queue
 	$(BIN)/pytest
 	PROPTEST_CASES=20000 cargo test --package remotemedia-runtime --locked generated
 	RUSTFLAGS="--cfg loom" cargo test --package remotemedia-runtime --release --locked --target-dir target/loom --lib loom
+
+test-all: ## run the Python tests on every Python of 3.11 or newer that this machine has
+	.ci/test-all
 
 lint: extension docs ## check formatting, lints, types, licences
 	cargo fmt --all --check

@@ -15,6 +15,7 @@ from benchmarks import (
     custom_nodes,
     importing,
     interrupting,
+    large_manifests,
     long_inputs,
     machine,
     one_call,
@@ -36,6 +37,7 @@ FIGURES: list[Figure] = [
     *crossings.FIGURES,
     *worker_lives.FIGURES,
     *importing.FIGURES,
+    *large_manifests.FIGURES,
     *long_inputs.FIGURES,
 ]
 

@@ -18,7 +18,7 @@ import pickle
 import sys
 from collections import deque
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, singledispatchmethod
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +68,7 @@ _OPEN_FILES = frozenset(
     {io.FileIO, io.BufferedReader, io.BufferedWriter, io.BufferedRandom, io.BufferedRWPair, io.TextIOWrapper}
 )
 
-_SPECIAL = (type, FunctionType, CodeType, CachedFunction, cached_property, _ANY_FILE)
+_SPECIAL = (type, FunctionType, CodeType, CachedFunction, cached_property, singledispatchmethod, _ANY_FILE)
 """All others pickle as they always do. Most objects are among those, so this is asked first."""
 
 # Classes that crossed by value. They are kept, so that one whose id comes back is still there.

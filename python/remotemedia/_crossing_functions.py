@@ -29,6 +29,9 @@ def reduce_function(value: Any) -> tuple[Any, ...] | None:
     kind = type(value)
     if kind is functools.cached_property:
         return make_property, (value.func, value.attrname)
+    if kind is functools.singledispatchmethod:
+        # From Python 3.13 on it has a cache of weak references.
+        return functools.singledispatchmethod, (value.func,), {"dispatcher": value.dispatcher}
     if kind is CachedFunction and hasattr(value, "cache_parameters") and not _goes_by_name(value):
         wrapped = value.__wrapped__
         # A function that calls itself is complete only after the first one that is made here.

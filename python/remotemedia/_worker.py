@@ -95,7 +95,8 @@ def main() -> None:
     from remotemedia import _core
 
     signal.signal(signal.SIGINT, _hear_sigint)
-    faulthandler.enable()
+    # From Python 3.14 on it adds a stack of C, which pushes out what says something to the user.
+    faulthandler.enable(**({"c_stack": False} if sys.version_info >= (3, 14) else {}))
     faulthandler.register(_core.STACK_SIGNAL, all_threads=True)
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:

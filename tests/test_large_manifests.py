@@ -1,0 +1,86 @@
+"""The time for a manifest grows with its size alone, whatever its shape."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import time
+
+import pytest
+
+from remotemedia import Pipeline, execute_pipeline_with_input
+from remotemedia.core._graph import resolve
+
+FEW, MANY = 300, 1200
+# Four times the nodes. What grows with the square takes sixteen times as long.
+MOST = 8
+
+NESTED = {"levels": json.loads("[" * 100 + "1" + "]" * 100)}
+SHAPES = {
+    "chain": lambda _index: {},
+    "options": lambda index: {"options": {"on_error": "skip", "retries": 1 + index % 3}},
+    "nested": lambda _index: {"capabilities": NESTED},
+}
+
+
+def manifest_of(shape, count):
+    if shape in SHAPES:
+        fields, connections = SHAPES[shape], None
+    elif shape == "fan-out":
+        fields, connections = SHAPES["chain"], [(0, index) for index in range(1, count)]
+    else:
+        # Backwards, so that the order of the nodes is not that of the text.
+        fields, connections = SHAPES["chain"], [(index, index - 1) for index in range(count - 1, 0, -1)]
+    nodes = [{"id": f"n{index}", "node_type": "PassThroughNode", **fields(index)} for index in range(count)]
+    manifest = {"version": "v1", "nodes": nodes}
+    if connections is not None:
+        manifest["connections"] = [{"from": f"n{first}", "to": f"n{second}"} for first, second in connections]
+    return manifest
+
+
+def yaml_of(manifest):
+    """The same in block style; JSON is a part of YAML, but takes other ways through its parser."""
+    lines = ["version: v1"]
+    for name in ("nodes", "connections"):
+        if name in manifest:
+            lines += [f"{name}:", *(f"- {json.dumps(entry)}" for entry in manifest[name])]
+    return "\n".join(lines)
+
+
+def cpu_secs(work):
+    """The least processor time of three: what else the machine does adds to it."""
+    found = []
+    for _ in range(3):
+        gc.collect()
+        started = time.process_time()
+        work()
+        found.append(time.process_time() - started)
+    return min(found)
+
+
+@pytest.mark.parametrize("write", [json.dumps, yaml_of], ids=["json", "yaml"])
+@pytest.mark.parametrize("shape", [*SHAPES, "fan-out", "backwards"])
+def test_four_times_the_nodes_take_about_four_times_as_long(shape, write):
+    few, many = (write(manifest_of(shape, count)) for count in (FEW, MANY))
+
+    assert cpu_secs(lambda: resolve(many)) < MOST * cpu_secs(lambda: resolve(few))
+
+
+@pytest.mark.parametrize("shape", ["chain", "options", "backwards"])
+def test_a_run_of_a_manifest_grows_like_it(shape):
+    def run(manifest):
+        return asyncio.run(execute_pipeline_with_input(manifest, [1]))
+
+    few, many = manifest_of(shape, FEW), manifest_of(shape, MANY)
+
+    assert cpu_secs(lambda: run(many)) < MOST * cpu_secs(lambda: run(few))
+
+
+def test_the_order_of_a_manifest_is_that_of_its_connections():
+    pipeline = Pipeline.from_manifest(manifest_of("backwards", 5))
+
+    assert [(node["id"], node.get("from")) for node in json.loads(pipeline.serialize())["nodes"]] == [
+        (f"n{index}", None) for index in range(5)
+    ]
+    assert asyncio.run(pipeline.run(7)) == 7
