@@ -1,11 +1,12 @@
 //! Runs the node objects of a Python module, `app.py`, from Rust, and prints `[10, 30, 60]`.
 
+#![allow(clippy::disallowed_methods, reason = "this program has an interpreter of its own")]
+
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use remotemedia_ffi::{Object, run_blocking};
 use remotemedia_runtime::Items;
 
-#[allow(clippy::disallowed_methods, reason = "this program has an interpreter of its own")]
 pub(crate) fn outputs() -> PyResult<Vec<i64>> {
     Python::attach(|py| {
         let sys = py.import("sys")?;
