@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 from remotemedia import with_options
@@ -73,6 +74,18 @@ class Pairs:
 class Batching:
     def process(self, items):
         return list(items)
+
+
+class Counting:
+    """Takes a little while, and tells how many items it has seen."""
+
+    def __init__(self):
+        self.seen = 0
+
+    def process(self, _item):
+        time.sleep(0.005)
+        self.seen += 1
+        return self.seen
 
 
 KINDS: dict[str, Any] = {

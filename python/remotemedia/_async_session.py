@@ -6,12 +6,14 @@ import asyncio
 import contextvars
 import functools
 import threading
-from typing import TYPE_CHECKING, Any
+import weakref
+from typing import TYPE_CHECKING, Any, Self
 
 from remotemedia import _ending, _reports
 from remotemedia._core import Opener
 from remotemedia._failures import combine, throw
 from remotemedia._streams import items_of
+from remotemedia._takers import Taker, who_is_here
 from remotemedia.exceptions import PipelineError, SessionClosedError
 from remotemedia.sessions import (
     _END,
@@ -24,12 +26,12 @@ from remotemedia.sessions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterable, Callable, Iterable
 
     from remotemedia._core import OutputStream
     from remotemedia.core._graph import Graph
 
-__all__ = ["AsyncSession", "enter", "leave"]
+__all__ = ["AsyncOutputs", "AsyncSession", "enter", "leave"]
 
 _LOOK_SECS = 0.05
 """A node that waits for another pipeline looks as often whether that one waits for it."""
@@ -61,7 +63,7 @@ class AsyncSession(_Closing):
             SessionInterruptedError: If the session was interrupted meanwhile.
             SessionClosedError: If the session is closed.
         """
-        self._check_loop()
+        self.check_loop()
         self.check_takes_items()
         answer = _Answer(self.news.loop)
         ticket = self.start_call(item, answer.give)
@@ -71,15 +73,16 @@ class AsyncSession(_Closing):
                 self.check_ticket(ticket)
             await answer.future
         except (asyncio.CancelledError, PipelineError):
-            self._let_go(lambda: self.abandon(ticket), _FIRST_LOOK_SECS)
+            self.let_go(lambda: self.abandon(ticket), _FIRST_LOOK_SECS)
             raise
         return answer.take()
 
-    def map(self, items: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]:
+    def map(self, items: Iterable[Any] | AsyncIterable[Any]) -> AsyncOutputs:
         """Take a stream of items through, and give each output as soon as it is there, in order.
 
         Lazy on both sides: not more items are read ahead than the queues hold. At the end of the items the
-        nodes are flushed. Leaving the loop early drops what is under way.
+        nodes are flushed. What is under way is dropped when the iterator is closed (`contextlib.aclosing`),
+        or nobody holds it any more after the loop was left early.
 
         Raises:
             NodeError: If a node fails. The outputs before it were given.
@@ -87,7 +90,7 @@ class AsyncSession(_Closing):
         """
         self.check_takes_items()
         check_items(items, is_async_too=True)
-        return self._map(items_of(items))
+        return _Map(self, items_of(items))
 
     async def put(self, item: Any) -> None:
         """Put one item in; waits while the pipeline is full. Its outputs come out of the iteration.
@@ -95,21 +98,25 @@ class AsyncSession(_Closing):
         Raises:
             SessionClosedError: If the session has closed, or `end` was called.
         """
-        self._check_loop()
+        self.check_loop()
         self._begin_put()
         if not await _told(self._stream.put(item)):
             raise SessionClosedError(CLOSED)
 
-    def __aiter__(self) -> AsyncIterator[Any]:
+    def __aiter__(self) -> AsyncOutputs:
         """The outputs of what was put in (or of the source), until the end."""
-        self._check_loop()
-        return _outputs_of(self, self._stream, self.news)
+        self.check_loop()
+        return AsyncOutputs(self, self._stream, self.news)
 
     async def drain(self) -> None:
-        """Wait until all that went in has come out. Batches that are not full go at once."""
+        """Wait until all that went in has come out: calls have returned, streams have their outputs.
+
+        Outputs that no other task takes wait to be taken, however many they are. Batches that are not full go
+        at once.
+        """
         self.check_outside("drain")
-        stop = threading.Event()
-        await _in_thread(lambda: self.wait_until_drained(stop), stop.set)
+        stop, here = threading.Event(), who_is_here()
+        await _in_thread(lambda: self.drain_for(here, stop), stop.set)
 
     async def interrupt(self) -> int:
         """Drop what is queued and under way; the session goes on with the next item.
@@ -143,35 +150,126 @@ class AsyncSession(_Closing):
             self.check_outside("close")
         await _in_thread(lambda: self.close_now(timeout))
 
-    async def _map(self, items: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]:
-        self._check_loop()
-        self.check_outside("map")
-        news = News(self.news.loop)
-        stream = self.open_stream(self.capacity, news.tell)
-        feeder = _Feeder(stream, items, news, self.capacity)
-        task = asyncio.create_task(feeder.run())
-        try:
-            async for output in _outputs_of(self, stream, news):
-                yield output
-            if feeder.failure is not None:
-                throw(feeder.take_failure())
-        finally:
-            task.cancel()
-            self._let_go(stream.abandon, _FIRST_LOOK_SECS)
-            if not task.done():
-                await asyncio.wait([task])
-
-    def _check_loop(self) -> None:
+    def check_loop(self) -> None:
         if asyncio.get_running_loop() is not self.news.loop:
             raise PipelineError(
                 f"The session of pipeline '{self._name}' belongs to the event loop that opened it, "
                 "not to this one; open one in each"
             )
 
-    def _let_go(self, abandon: Callable[[], bool], pause: float) -> None:
+    def let_go(self, abandon: Callable[[], bool], pause: float) -> None:
         """Drop what is under way. A node that is at it may be about to wait, and is then told again."""
         if abandon():
-            self.news.loop.call_later(pause, self._let_go, abandon, min(2 * pause, _LAST_LOOK_SECS))
+            self.news.loop.call_later(pause, self.let_go, abandon, min(2 * pause, _LAST_LOOK_SECS))
+
+
+class AsyncOutputs:
+    """The outputs of a stream, an async iterator that can be closed early.
+
+    A wait that is cancelled loses nothing: the iteration goes on with the next `anext`.
+    """
+
+    def __init__(
+        self, session: AsyncSession, stream: OutputStream, news: News, *, is_main: bool = True
+    ) -> None:
+        """Take what a stream has."""
+        self._session = session
+        self._stream = stream
+        self._news = news
+        self._taker = session.takers.add(Taker(stream, is_main=is_main))
+
+    def __aiter__(self) -> Self:
+        """Itself."""
+        return self
+
+    async def __anext__(self) -> Any:
+        """The next output.
+
+        Raises:
+            NodeError: If a node fails. The outputs before it were given.
+            SessionClosedError: If the session closes.
+        """
+        task = asyncio.current_task()
+        self._taker.task = None if task is None else weakref.ref(task)
+        while True:
+            state, output = self._stream.next(0.0)
+            if state == _OUTPUT:
+                self._news.tell()
+                return output
+            if state == _END:
+                raise StopAsyncIteration
+            waiting = self._session.begin_wait("map")
+            await self._news.wait_while(lambda: not self._stream.has_news)
+            del waiting
+
+    async def aclose(self) -> None:
+        """Take no more."""
+
+
+class _Map(AsyncOutputs):
+    """The outputs of the items that a task of its own reads."""
+
+    _task: asyncio.Task[None] | None = None
+
+    def __init__(self, session: AsyncSession, items: Any) -> None:
+        news = News(session.news.loop)
+        super().__init__(session, session.open_stream(session.capacity, news.tell), news, is_main=False)
+        self._items: Any = items
+        self._feeder: _Feeder | None = None
+        self._is_over = False
+
+    async def __anext__(self) -> Any:
+        if self._is_over:
+            raise StopAsyncIteration
+        if self._feeder is None:
+            self._session.check_loop()
+            self._session.check_outside("map")
+            self._feeder = _Feeder(self._stream, self._items, self._news, self._session.capacity)
+            self._items = None
+            self._task = asyncio.create_task(self._feeder.run())
+        try:
+            return await super().__anext__()
+        except asyncio.CancelledError:
+            raise
+        except StopAsyncIteration:
+            failure = self._feeder.take_failure()
+            await self.aclose()
+            if failure is not None:
+                throw(failure)
+            raise
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def aclose(self) -> None:
+        """Take no more: what is under way is dropped."""
+        task = self._task
+        self._let_go()
+        if task is not None and not task.done():
+            await asyncio.wait([task])
+
+    def _let_go(self) -> None:
+        if self._task is not None and not self._is_over:
+            self._task.cancel()
+            self._session.let_go(self._stream.abandon, _FIRST_LOOK_SECS)
+        # The items are let go of with those who read them.
+        self._is_over, self._items, self._feeder, self._task = True, None, None, None
+
+    def __del__(self) -> None:
+        """Close a stream that nobody holds any more."""
+        if self._task is None or self._session.news.loop.is_closed():
+            return
+        # It may be another thread's that lets go of it.
+        task, session, stream = self._task, self._session, self._stream
+
+        def let_go() -> None:
+            task.cancel()
+            session.let_go(stream.abandon, _FIRST_LOOK_SECS)
+
+        if threading.get_ident() == session.news.thread:
+            let_go()
+        else:
+            _on_loop(session.news.loop, let_go)
 
 
 class News:
@@ -180,6 +278,7 @@ class News:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Belong to a loop."""
         self.loop = loop
+        self.thread = threading.get_ident()
         self._events: set[asyncio.Event] = set()
 
     def tell(self) -> None:
@@ -209,10 +308,9 @@ class _Feeder:
         self._limit = limit
         self.failure: BaseException | None = None
 
-    def take_failure(self) -> BaseException:
+    def take_failure(self) -> BaseException | None:
         """What reading the items raised; from then on the caller has it."""
         failure, self.failure = self.failure, None
-        assert failure is not None  # noqa: S101 - The caller has looked.
         return failure
 
     async def run(self) -> None:
@@ -314,8 +412,8 @@ async def leave(session: AsyncSession, error: BaseException | None) -> None:
     failure = None
     if error is None:
         try:
-            stop = threading.Event()
-            await _in_thread(lambda: session.finish(stop), stop.set)
+            stop, here = threading.Event(), who_is_here()
+            await _in_thread(lambda: session.finish(here, stop), stop.set)
         except BaseException as unfinished:  # noqa: BLE001 - Raised again when all is closed.
             failure = unfinished
     session.break_off_after(error if failure is None else failure)
@@ -329,20 +427,6 @@ async def leave(session: AsyncSession, error: BaseException | None) -> None:
     finally:
         # Their tracebacks have this frame.
         del failure, error
-
-
-async def _outputs_of(session: AsyncSession, stream: OutputStream, news: News) -> AsyncIterator[Any]:
-    while True:
-        state, output = stream.next(0.0)
-        if state == _OUTPUT:
-            yield output
-            news.tell()
-        elif state == _END:
-            return
-        else:
-            waiting = session.begin_wait("map")
-            await news.wait_while(lambda: not stream.has_news)
-            del waiting
 
 
 async def _told(is_in: bool | asyncio.Future[bool]) -> bool:  # noqa: FBT001 - What `OutputStream.put` answers.

@@ -20,7 +20,7 @@ from remotemedia._answers import Answer, Started, cancel
 from remotemedia._failures import CallTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Awaitable, Callable
+    from collections.abc import AsyncIterable, Awaitable, Callable, Collection
 
     from remotemedia._answers import Done
 
@@ -49,6 +49,7 @@ class Bridge:
         # What each thread waits for, and what was begun without anyone waiting.
         self._current: dict[int, asyncio.Task[Any]] = {}
         self._answers: dict[int, Answer] = {}
+        self._spared: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._started: set[Started] = set()
         self._starting: deque[Started] = deque()
@@ -129,7 +130,7 @@ class Bridge:
 
         def interrupt() -> None:
             if is_due is None or is_due():
-                self._cancel_current()
+                self._cancel_current(spared=self._spared)
 
         self._on_loop(interrupt)
 
@@ -146,6 +147,10 @@ class Bridge:
         One that is ours is closed at the end.
         """
         return Iteration(self, iterable, is_ours=is_ours, timeout=timeout, context=context)
+
+    def spare_thread(self) -> None:
+        """What this thread waits for goes on over interruptions: it makes items, and has none to drop."""
+        self._spared.add(threading.get_ident())
 
     def cancel(self) -> None:
         """Cancel what is awaited now and what would be awaited from now on. Called from any thread."""
@@ -313,10 +318,11 @@ class Bridge:
         for started in ended:
             started.tell()
 
-    def _cancel_current(self, thread_id: int | None = None) -> None:
+    def _cancel_current(self, thread_id: int | None = None, spared: Collection[int] = ()) -> None:
         if thread_id is None:
-            for task in self._current.values():
-                cancel(task)
+            for thread, task in self._current.items():
+                if thread not in spared:
+                    cancel(task)
             for started in self._started:
                 started.cancel()
         elif thread_id in self._current:

@@ -165,8 +165,13 @@ class SessionCore:
             PipelineError: If a node of the session waits for the code that runs now.
         """
 
-    def wait_until_drained(self, stop: threading.Event | None = None) -> None:
-        """Wait until all that went in has come out; Ctrl-C ends the wait."""
+    def wait_until_drained(
+        self, stop: threading.Event | None = None, *, make_room: Callable[[], object]
+    ) -> None:
+        """Wait until all that went in has come out; Ctrl-C ends the wait.
+
+        `make_room` is called now and then, for outputs that nobody takes.
+        """
 
     def metrics(self) -> dict[str, Any] | None:
         """The figures so far; `None` if the session was opened without `enable_metrics`."""
@@ -234,8 +239,11 @@ class OutputStream:
             SessionClosedError: If the session has closed.
         """
 
-    def discard(self) -> None:
-        """Let outputs go that nobody takes; the inputs still run to their end."""
+    def set_overflow(self, overflow: str) -> None:
+        """Choose what happens to outputs for which there is no room: "wait", "keep", or "drop" all."""
+
+    def raise_failure(self) -> None:
+        """Raise the first failure that nobody has heard of."""
 
     def abandon(self) -> bool:
         """Take no more, and drop what is under way. Whether a node is still at it, as for a call."""

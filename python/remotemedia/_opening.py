@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from remotemedia._core import Opener
@@ -65,7 +66,7 @@ class Opening:
         session: Session = self._end()
         if error is None:
             try:
-                session.finish()
+                session.finish(threading.get_ident())
             except BaseException as failure:  # noqa: BLE001 - Raised again when all is closed.
                 close_after(session, failure)
                 throw(failure)

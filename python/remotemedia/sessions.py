@@ -6,19 +6,21 @@ A session initializes its nodes once and keeps them for all calls and streams un
 from __future__ import annotations
 
 import os
+import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from remotemedia import _ending, _reports
 from remotemedia._core import Opener, SessionCore
 from remotemedia._failures import combine, throw
 from remotemedia._streams import items_of
+from remotemedia._takers import Taker, Takers
 from remotemedia.core._graph import Graph
 from remotemedia.core._options import LONGEST_SECS
 from remotemedia.exceptions import NodeTimeoutError, PipelineError, SessionClosedError
 
 if TYPE_CHECKING:
-    import threading
+    import asyncio
     from collections.abc import Iterable, Iterator
 
     from remotemedia._core import OutputStream
@@ -27,6 +29,7 @@ __all__ = [
     "CLOSED",
     "CLOSE_TIMEOUT_SECS",
     "HOW_TO_OPEN",
+    "Outputs",
     "Session",
     "check_items",
     "close_after",
@@ -69,6 +72,7 @@ class _Closing(SessionCore):
     queue_size: int
     is_plain: bool
 
+    takers: Takers
     _name: str
     _has_source: bool
     _is_used = False
@@ -78,6 +82,7 @@ class _Closing(SessionCore):
     def adopt(self, graph: Graph, settings: dict[str, Any], *, is_plain: bool) -> Self:
         """Finish the making of a session."""
         self.queue_size = settings["queue_size"]
+        self.takers = Takers()
         self.is_plain = is_plain
         self._name, self._has_source = graph.name, graph.source is not None
         if self._has_source:
@@ -148,20 +153,44 @@ class _Closing(SessionCore):
             texts = [_reports.left_behind(name, item, timeout, thread) for name, item, thread in left_behind]
             raise NodeTimeoutError("\n".join(texts), node_id=node_id, item_index=item_index)
 
-    def finish(self, stop: threading.Event | None = None) -> None:
+    def finish(self, here: int | asyncio.Task[object], stop: threading.Event | None = None) -> None:
         """Let what was put in come to its end, whether or not somebody takes the outputs.
 
+        Outputs wait for those who iterate. If nobody but the one who is `here` does, those that find no room
+        are dropped, and the iteration says so.
+
         Args:
+            here: The thread or task that leaves.
             stop: Ends the waiting.
 
         Raises:
             NodeError: If a node failed, and nobody has heard of it.
         """
         if self._is_used and not self._is_closed:
-            self._stream.discard()
             self.end()
-            self.wait_until_drained(stop)
-            self._stream.next(0.0)
+            self.wait_until_drained(stop, make_room=lambda: self.takers.make_room(self._stream, here, "drop"))
+            if not self.takers.is_main_taken(here):
+                self._stream.raise_failure()
+
+    def drain_for(self, here: int | asyncio.Task[object], stop: threading.Event | None = None) -> None:
+        """Wait until all that went in has come out; outputs that nobody else takes are kept."""
+        try:
+            self.wait_until_drained(stop, make_room=lambda: self.takers.make_room(self._stream, here, "keep"))
+        finally:
+            self.takers.wait_for_room(self._stream)
+
+
+class Outputs(Protocol):
+    """The outputs of a stream, an iterator that can be closed early."""
+
+    def __iter__(self) -> Self:
+        """Itself."""
+
+    def __next__(self) -> Any:
+        """The next output."""
+
+    def close(self) -> object:
+        """Take no more: what is under way is dropped."""
 
 
 class Session(_Closing):
@@ -170,12 +199,12 @@ class Session(_Closing):
     Made by `with pipeline.open() as session`. Its methods wait; Ctrl-C interrupts them.
     """
 
-    def map(self, items: Iterable[Any]) -> Iterator[Any]:
+    def map(self, items: Iterable[Any]) -> Outputs:
         """Take a stream of items through, and give each output as soon as it is there, in order.
 
         Lazy on both sides: items are read when outputs are asked for, and not more of them ahead than the
-        queues hold. At the end of the items the nodes are flushed. Leaving the loop early drops what is under
-        way.
+        queues hold. At the end of the items the nodes are flushed. What is under way is dropped when the
+        iterator is closed (`contextlib.closing`), or nobody holds it any more after the loop was left early.
 
         Raises:
             NodeError: If a node fails. The outputs before it were given.
@@ -206,11 +235,15 @@ class Session(_Closing):
         Raises:
             NodeError: If a node fails. The outputs before it were given.
         """
-        return _outputs_of(self._stream)
+        return _outputs_of(self.takers.add(Taker(self._stream, is_main=True)))
 
     def drain(self) -> None:
-        """Wait until all that went in has come out. Batches that are not full go at once."""
-        self.wait_until_drained()
+        """Wait until all that went in has come out: calls have returned, streams have their outputs.
+
+        Outputs that nobody else takes wait to be taken, however many they are. Batches that are not full go
+        at once.
+        """
+        self.drain_for(threading.get_ident())
 
     def interrupt(self) -> int:
         """Drop what is queued and under way; the session goes on with the next item.
@@ -236,12 +269,14 @@ class Session(_Closing):
         """
         self.close_now(timeout)
 
-    def _map_by_queue(self, items: Iterator[Any]) -> Iterator[Any]:
+    def _map_by_queue(self, items: Iterator[Any]) -> Outputs:
         stream, limit = self.open_stream(self.capacity), self.capacity
+        taker = self.takers.add(Taker(stream, is_main=False))
         is_ended = False
         failure: Exception | None = None
         try:
             while True:
+                taker.thread = threading.get_ident()
                 # Whoever waits for room takes outputs meanwhile: they may be what takes it up.
                 may_read = not is_ended and not stream.is_held_up and stream.load < limit
                 state, output = stream.next(0.0 if may_read else _WAIT_SECS)
@@ -308,9 +343,10 @@ def open_session(
     raise PipelineError(f"Pipeline '{graph.name}' was not opened, because the program is ending")
 
 
-def _outputs_of(stream: OutputStream) -> Iterator[Any]:
+def _outputs_of(taker: Taker) -> Iterator[Any]:
     while True:
-        state, output = stream.next(_WAIT_SECS)
+        taker.thread = threading.get_ident()
+        state, output = taker.stream.next(_WAIT_SECS)
         if state == _OUTPUT:
             yield output
         elif state == _END:

@@ -151,16 +151,36 @@ pub(crate) fn handed_over(answer: Bound<'_, PyAny>, site: &Arc<Site>) -> PyResul
     if Kind::of(&answer)? != Kind::Coroutine {
         return Ok(Outputs::None);
     }
-    let awaited = Awaited { answer: Some(answer.unbind()), site: Arc::clone(site), context: Object::current_context() };
-    Ok(Outputs::Many(Box::new(awaited)))
+    Ok(Outputs::Many(Box::new(Awaited::new(answer, site, false))))
 }
 
-/// A coroutine whose value nobody wants, as a stream without items.
+/// The items of a source. They are made outside of the node, and go on over interruptions: a coroutine is awaited when its item is asked
+/// for.
+pub(crate) fn items(answer: Bound<'_, PyAny>, site: &Arc<Site>) -> PyResult<Outputs<Object>> {
+    let kind = Kind::of(&answer)?;
+    if matches!(kind, Kind::Coroutine | Kind::AsyncGenerator) {
+        site.bridge.spare_thread(answer.py())?;
+    }
+    if kind == Kind::Coroutine {
+        return Ok(Outputs::Many(Box::new(Awaited::new(answer, site, true))));
+    }
+    outputs(answer, site, None)
+}
+
+/// A coroutine that has yet to run, as a stream of its value, or of nothing.
 struct Awaited {
+    is_value_wanted: bool,
     answer: Option<Py<PyAny>>,
     site: Arc<Site>,
     /// The one of the call, which may have been made on another thread.
     context: CallerContext,
+}
+
+impl Awaited {
+    fn new(answer: Bound<'_, PyAny>, site: &Arc<Site>, is_value_wanted: bool) -> Self {
+        let context = Object::current_context();
+        Self { is_value_wanted, answer: Some(answer.unbind()), site: Arc::clone(site), context }
+    }
 }
 
 impl Stream<Object> for Awaited {
@@ -173,7 +193,7 @@ impl Stream<Object> for Awaited {
                 while Kind::of(&answer)? == Kind::Coroutine {
                     answer = self.site.bridge.wait(answer)?;
                 }
-                Ok(None)
+                Ok((self.is_value_wanted && !answer.is_none()).then(|| Object(answer.unbind())))
             })
         };
         Object::within(&self.context, wait)

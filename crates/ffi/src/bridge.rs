@@ -113,6 +113,11 @@ impl Bridge {
         Ok((!cancel.is_none()).then_some(cancel))
     }
 
+    /// What this thread waits for goes on over interruptions.
+    pub(crate) fn spare_thread(&self, py: Python<'_>) -> PyResult<()> {
+        self.get(py)?.call_method0("spare_thread").map(drop)
+    }
+
     /// Cancel what threads wait for now, and what was begun by [`Bridge::start`].
     pub(crate) fn interrupt(&self, py: Python<'_>) -> PyResult<()> {
         self.started.get(py).map_or(Ok(()), |bridge| bridge.call_method0(py, "interrupt").map(drop))

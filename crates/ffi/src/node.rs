@@ -274,7 +274,7 @@ impl Node<Object> for PythonNode {
     fn produce(&mut self) -> PyResult<Outputs<Object>> {
         let _inside = Inside::node(&self.site.place);
         attach(|py| match &self.process {
-            Process::Source(callable) => answer::outputs(callable.bind(py).call0()?, &self.site, None),
+            Process::Source(callable) => answer::items(callable.bind(py).call0()?, &self.site),
             _ => Ok(Outputs::None),
         })
     }

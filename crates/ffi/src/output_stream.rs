@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBool;
-use remotemedia_runtime::{Admission, Caller, Client, Next, Outbox};
+use remotemedia_runtime::{Admission, Caller, Client, Next, Outbox, Overflow};
 
 use crate::attach::{detach, prepare_thread};
 use crate::callers;
@@ -122,9 +122,21 @@ impl OutputStream {
         self.outbox.has_news()
     }
 
-    /// Let outputs go that nobody takes; the inputs still run to their end.
-    fn discard(&self) {
-        self.outbox.abandon();
+    /// From now on outputs for which there is no room wait for it (`"wait"`), are kept all the same (`"keep"`), or all are dropped (`"drop"`).
+    fn set_overflow(&self, overflow: &str) -> PyResult<()> {
+        let overflow = match overflow {
+            "wait" => Overflow::Wait,
+            "keep" => Overflow::Keep,
+            "drop" => Overflow::Drop,
+            other => return Err(PyValueError::new_err(format!("outputs cannot {other}"))),
+        };
+        self.outbox.set_overflow(overflow);
+        Ok(())
+    }
+
+    /// Raise the first failure that nobody has heard of.
+    fn raise_failure(&self, py: Python<'_>) -> PyResult<()> {
+        self.outbox.take_failure().map_or(Ok(()), |error| Err(failure::ended(py, error)))
     }
 
     /// How many inputs are under way, and outputs not taken.

@@ -253,17 +253,26 @@ impl SessionCore {
         ended.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(dropped), Err)
     }
 
-    /// Wait until all that went in has come out, or until `stop`, a `threading.Event`, is set.
-    #[pyo3(signature = (stop=None))]
-    fn wait_until_drained(&self, py: Python<'_>, stop: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    /// Wait until all that went in has come out, or until `stop`, a `threading.Event`, is set. `make_room` is called now and then, for
+    /// outputs that nobody takes.
+    #[pyo3(signature = (stop=None, *, make_room))]
+    fn wait_until_drained(
+        &self,
+        py: Python<'_>,
+        stop: Option<&Bound<'_, PyAny>>,
+        make_room: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         prepare_thread();
         let waiting = self.begin_wait(py, "drain")?;
-        let end = self.session.begin_drain();
+        let mut drain = self.session.begin_drain();
         let drained = loop {
+            if let Err(error) = make_room.call0() {
+                break Err(error);
+            }
             if let Err(order) = self.work_here(py, &|| true) {
                 break Err(order);
             }
-            if detach(py, || self.session.is_drained(end, LOOK)) {
+            if detach(py, || self.session.is_drained(&mut drain, LOOK)) {
                 break Ok(());
             }
             let is_stopped = stop.map_or(Ok(false), |stop| stop.call_method0("is_set")?.extract::<bool>());

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::assembler::Assembler;
 use super::door::{Door, Entered};
@@ -13,6 +13,9 @@ use super::tasks::Tasks;
 use super::tracker::{Client, Tracker};
 use crate::progress::Progress;
 use crate::{Observer, Payload, Phase, Plan, Reporter, RunError, numbering};
+
+/// One who waits for inputs to find room looks as often.
+const AT_DOOR: Duration = Duration::from_millis(1);
 
 /// The shared part of a session.
 pub(crate) struct Core<P: Payload> {
@@ -50,6 +53,14 @@ pub(crate) struct Submission<P: Payload> {
     pub(crate) is_urgent: bool,
     /// Told when it is in (`true`), or never will be, unless that is known at once. Never waits.
     pub(crate) admitted: Option<Box<dyn FnOnce(bool) + Send>>,
+}
+
+/// Inputs whose end is waited for: those under way, and those that waited for room when it began.
+#[derive(Debug)]
+pub struct Drain {
+    at_door: u64,
+    /// A number above those of all of them, when they are in.
+    end: Option<u64>,
 }
 
 /// What became of a submission.
@@ -214,11 +225,24 @@ impl<P: Payload> Core<P> {
         self.is_closed.load(Ordering::Acquire)
     }
 
-    /// Batches no longer wait for company. Answers a number above those of the inputs so far.
-    pub(crate) fn begin_drain(&self) -> u64 {
+    /// Batches no longer wait for company. Returns what is waited for: the inputs so far.
+    pub(crate) fn begin_drain(&self) -> Drain {
         self.draining.fetch_add(1, Ordering::AcqRel);
         self.stages.iter().for_each(|stage| stage.inbox.nudge());
-        self.tracker.end()
+        Drain { at_door: self.door.end(), end: None }
+    }
+
+    /// Whether the inputs before a drain are done, or become so within `patience`.
+    pub(crate) fn is_drained(&self, drain: &mut Drain, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        while drain.end.is_none() && !self.door.is_past(drain.at_door) {
+            if Instant::now() >= deadline || self.is_closed() {
+                return self.is_closed();
+            }
+            std::thread::sleep(AT_DOOR);
+        }
+        let end = *drain.end.get_or_insert_with(|| self.tracker.end());
+        self.tracker.wait_until_done(end, deadline.saturating_duration_since(Instant::now()))
     }
 
     /// The end of [`Core::begin_drain`].

@@ -20,7 +20,10 @@ pub(crate) enum Entered<T, R> {
 }
 
 struct State<T> {
-    waiting: VecDeque<T>,
+    /// Each with its number in the order of coming.
+    waiting: VecDeque<(u64, T)>,
+    /// The number of the next one to wait.
+    next: u64,
     /// Nobody goes in for now.
     is_held: bool,
     is_closed: bool,
@@ -35,7 +38,7 @@ pub(crate) struct Door<T> {
 
 impl<T> Door<T> {
     pub(crate) fn new() -> Self {
-        let state = State { waiting: VecDeque::new(), is_held: false, is_closed: false };
+        let state = State { waiting: VecDeque::new(), next: 0, is_held: false, is_closed: false };
         Self { state: Mutex::new(state), waiting: AtomicUsize::new(0) }
     }
 
@@ -53,7 +56,9 @@ impl<T> Door<T> {
         if !state.is_held && state.waiting.is_empty() && has_room() {
             return Entered::Now(admit(visitor));
         }
-        state.waiting.push_back(visitor);
+        let number = state.next;
+        state.next += 1;
+        state.waiting.push_back((number, visitor));
         self.waiting.store(state.waiting.len(), Ordering::SeqCst);
         Entered::Later
     }
@@ -78,12 +83,22 @@ impl<T> Door<T> {
                 }
                 return;
             }
-            let Some(visitor) = state.waiting.pop_front() else { return };
+            let Some((_, visitor)) = state.waiting.pop_front() else { return };
             self.waiting.store(state.waiting.len(), Ordering::SeqCst);
             let answer = admit(visitor);
             drop(state);
             told(answer);
         }
+    }
+
+    /// A number above those of all who wait now.
+    pub(crate) fn end(&self) -> u64 {
+        self.lock().next
+    }
+
+    /// Whether nobody waits any more who came before `end`.
+    pub(crate) fn is_past(&self, end: u64) -> bool {
+        self.lock().waiting.front().is_none_or(|(number, _)| *number >= end)
     }
 
     /// Let nobody in until [`Door::release`]. Answers who waited.
@@ -108,15 +123,15 @@ impl<T> Door<T> {
     /// Take those out who wait and are meant. The caller must call [`Door::let_in`]: those behind them may find room.
     pub(crate) fn forget(&self, is_meant: impl Fn(&T) -> bool) -> VecDeque<T> {
         let mut state = self.lock();
-        let (forgotten, kept) = state.waiting.drain(..).partition(is_meant);
+        let (forgotten, kept): (VecDeque<_>, _) = state.waiting.drain(..).partition(|(_, visitor)| is_meant(visitor));
         state.waiting = kept;
         self.waiting.store(state.waiting.len(), Ordering::SeqCst);
-        forgotten
+        forgotten.into_iter().map(|(_, visitor)| visitor).collect()
     }
 
     fn take_waiting(&self, state: &mut State<T>) -> VecDeque<T> {
         self.waiting.store(0, Ordering::SeqCst);
-        std::mem::take(&mut state.waiting)
+        std::mem::take(&mut state.waiting).into_iter().map(|(_, visitor)| visitor).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {

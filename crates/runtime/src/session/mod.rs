@@ -38,11 +38,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-pub use self::core::Admission;
+pub use self::core::{Admission, Drain};
 use self::core::{Core, Submission};
 pub use self::direct::Direct;
 use self::direct::Free;
-pub use self::outbox::{Next, Outbox};
+pub use self::outbox::{Next, Outbox, Overflow};
 use self::threads::Threads;
 pub use self::tracker::Client;
 use self::watch::Watch;
@@ -291,13 +291,13 @@ impl<P: Payload> Session<P> {
     }
 
     /// Begin to wait until all that went in has come out: batches no longer wait for company.
-    pub fn begin_drain(&self) -> u64 {
+    pub fn begin_drain(&self) -> Drain {
         self.core.begin_drain()
     }
 
-    /// Whether all inputs before `end` are done, or become so within `patience`, or the session has closed.
-    pub fn is_drained(&self, end: u64, patience: Duration) -> bool {
-        self.is_closed() || self.core.tracker.wait_until_done(end, patience)
+    /// Whether all inputs that went in before are done, or become so within `patience`, or the session has closed.
+    pub fn is_drained(&self, drain: &mut Drain, patience: Duration) -> bool {
+        self.is_closed() || self.core.is_drained(drain, patience)
     }
 
     /// Batches may wait for company again.

@@ -22,6 +22,17 @@ pub enum Next<P: Payload> {
     Failed(RunError<P::Fault>),
 }
 
+/// What happens to outputs for which there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// Whoever brings them waits until some are taken.
+    Wait,
+    /// They are kept all the same: somebody waits for the inputs under way to come to their end, who might be the one to take outputs.
+    Keep,
+    /// All outputs are dropped: the session ends, and nobody takes them.
+    Drop,
+}
+
 #[allow(clippy::struct_excessive_bools, reason = "each says something else about the stream, in any combination")]
 struct State<P: Payload> {
     /// What has not been taken: outputs, and the errors of inputs that failed, each after the outputs before it.
@@ -36,6 +47,9 @@ struct State<P: Payload> {
     is_closed: bool,
     /// Nobody takes outputs any more.
     is_abandoned: bool,
+    /// Outputs of inputs that nobody dropped are missing: the stream does not end as if all had come.
+    is_cut: bool,
+    overflow: Overflow,
     /// Whoever is to hear of news has heard of some, and has not looked since.
     is_told: bool,
     /// The input put in last waits for room, and with it whoever brings the next one, who may be the taker of the outputs.
@@ -44,6 +58,11 @@ struct State<P: Payload> {
 }
 
 impl<P: Payload> State<P> {
+    /// Whether no more is put in, and all inputs are done.
+    fn is_complete(&self) -> bool {
+        self.is_ended && self.under_way == 0
+    }
+
     /// The outputs that nobody wants. Errors stay: they have happened.
     fn take_outputs(&mut self) -> VecDeque<Next<P>> {
         self.outputs = 0;
@@ -77,6 +96,8 @@ impl<P: Payload> Outbox<P> {
             is_ended: false,
             is_closed: false,
             is_abandoned: false,
+            is_cut: false,
+            overflow: Overflow::Wait,
             is_told: false,
             is_held_up: false,
             forgotten: 0,
@@ -142,7 +163,7 @@ impl<P: Payload> Outbox<P> {
     /// Whether [`Outbox::next`] has something to say without waiting.
     pub fn has_news(&self) -> bool {
         let state = self.look();
-        !state.waiting.is_empty() || state.is_closed || (state.is_ended && state.under_way == 0)
+        !state.waiting.is_empty() || state.is_closed || state.is_cut || state.is_complete()
     }
 
     /// The next output, or what there is instead within `patience`; nothing as soon as the next input may be put in.
@@ -157,11 +178,11 @@ impl<P: Payload> Outbox<P> {
                 self.has_room.notify_all();
                 return next;
             }
-            if state.is_ended && state.under_way == 0 {
-                return Next::End;
-            }
-            if state.is_closed {
+            if state.is_cut || (state.is_closed && !state.is_complete()) {
                 return Next::Failed(RunError::Closed);
+            }
+            if state.is_complete() {
+                return Next::End;
             }
             // The clock is read only by those who wait.
             let left = match deadline {
@@ -190,17 +211,44 @@ impl<P: Payload> Outbox<P> {
         self.has_room.notify_all();
     }
 
-    /// The session closes: nothing more comes, and nobody need wait for it.
+    /// From now on, what happens to outputs for which there is no room.
+    pub fn set_overflow(&self, overflow: Overflow) {
+        let mut state = self.lock();
+        state.overflow = overflow;
+        drop(state);
+        self.has_room.notify_all();
+    }
+
+    /// The first failure that nobody has heard of.
+    pub fn take_failure(&self) -> Option<RunError<P::Fault>> {
+        let mut state = self.lock();
+        let first = state.waiting.iter().position(|next| matches!(next, Next::Failed(_)))?;
+        match state.waiting.remove(first) {
+            Some(Next::Failed(error)) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// The session closes: nothing more comes, and nobody need wait for it. If all has come, it can still be taken.
     pub fn close(&self) {
-        self.lock().is_closed = true;
-        self.abandon();
+        let is_complete = {
+            let mut state = self.lock();
+            state.is_closed = true;
+            state.is_cut |= !state.is_complete();
+            state.is_complete()
+        };
+        if is_complete {
+            self.tell(self.lock());
+        } else {
+            self.abandon();
+        }
     }
 
     /// Wait while it `is_full`. Nothing if nobody takes more, or what was handed over from this moment on is not wanted.
     fn wait_while(&self, moment: Option<u64>, is_full: impl Fn(&State<P>) -> bool) -> Option<MutexGuard<'_, State<P>>> {
         let mut state = self.lock();
         let moment = moment.unwrap_or(state.forgotten);
-        while is_full(&state) && !state.is_abandoned && state.forgotten == moment {
+        while state.overflow == Overflow::Wait && is_full(&state) && !state.is_abandoned && state.forgotten == moment {
             state = self.has_room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         (!state.is_abandoned && state.forgotten == moment).then_some(state)
@@ -236,6 +284,11 @@ impl<P: Payload> Client<P> for Outbox<P> {
         else {
             return;
         };
+        if state.overflow == Overflow::Drop && state.outputs >= self.capacity {
+            state.is_cut = true;
+            drop(state);
+            return self.abandon();
+        }
         state.waiting.push_back(Next::Output(output));
         state.outputs += 1;
         self.tell(state);
@@ -243,8 +296,11 @@ impl<P: Payload> Client<P> for Outbox<P> {
 
     fn room(&self) -> usize {
         let state = self.lock();
+        if state.is_abandoned || state.overflow != Overflow::Wait {
+            return usize::MAX;
+        }
         let errors = if self.never_waits() { state.waiting.len() - state.outputs } else { 0 };
-        if state.is_abandoned { usize::MAX } else { self.capacity.saturating_sub(state.outputs.max(errors)) }
+        self.capacity.saturating_sub(state.outputs.max(errors))
     }
 
     fn moment(&self) -> u64 {
@@ -263,7 +319,7 @@ impl<P: Payload> Client<P> for Outbox<P> {
         match outcome {
             // The stream goes on with the next input: who waits in `next` has nothing to see, and is not woken.
             Ok(()) | Err(RunError::Interrupted | RunError::Cancelled)
-                if self.on_news.is_none() && !(state.is_ended && state.under_way == 0) =>
+                if self.on_news.is_none() && !state.is_complete() =>
             {
                 return;
             }
@@ -271,6 +327,7 @@ impl<P: Payload> Client<P> for Outbox<P> {
             Err(RunError::Closed) if state.is_closed => {}
             // Whoever leaves hears of one failure.
             Err(_) if state.is_abandoned && !state.waiting.is_empty() => {}
+            Err(_) if state.overflow == Overflow::Drop && state.waiting.len() - state.outputs >= self.capacity => {}
             Err(error) => {
                 state.is_closed |= matches!(error, RunError::Closed);
                 state.waiting.push_back(Next::Failed(error));
@@ -281,7 +338,7 @@ impl<P: Payload> Client<P> for Outbox<P> {
 
     fn is_left(&self) -> bool {
         let mut state = self.lock();
-        std::mem::take(&mut state.has_begun) && !(state.is_ended && state.under_way == 0)
+        std::mem::take(&mut state.has_begun) && !state.is_complete()
     }
 
     fn keeps_outputs(&self) -> bool {

@@ -52,8 +52,8 @@ pub(super) fn run<P: Payload>(core: &Core<P>, client: &Arc<dyn Client<P>>, conte
 
 /// Wait until the items before are through, which come out before the failure of the source.
 fn wait_for_items<P: Payload>(core: &Core<P>) {
-    let end = core.begin_drain();
-    while !core.is_closed() && !core.tracker.wait_until_done(end, LOOK) {}
+    let mut drain = core.begin_drain();
+    while !core.is_closed() && !core.is_drained(&mut drain, LOOK) {}
     core.end_drain();
 }
 

@@ -120,8 +120,8 @@ fn draining_ends_a_batch() {
     let session = batching(&node, &json!(100));
     put_all(&session, &[1, 2]);
 
-    let end = session.begin_drain();
-    let is_drained = session.is_drained(end, PATIENCE);
+    let mut end = session.begin_drain();
+    let is_drained = session.is_drained(&mut end, PATIENCE);
     session.end_drain();
 
     assert!(is_drained);
@@ -135,9 +135,9 @@ fn draining_ends_a_batch_at_any_moment() {
     let session = batching(&node, &json!(100));
     for round in 0..300 {
         put_all(&session, &[round]);
-        let end = session.begin_drain();
+        let mut end = session.begin_drain();
         let deadline = Instant::now() + PATIENCE;
-        while !session.is_drained(end, Duration::from_millis(1)) {
+        while !session.is_drained(&mut end, Duration::from_millis(1)) {
             assert!(Instant::now() < deadline, "it is drained");
         }
         session.end_drain();

@@ -195,7 +195,7 @@ fn a_call_that_was_abandoned_keeps_its_place_until_it_is_through() {
     valve.open();
 
     assert_eq!(second.outputs(), numbers(&[1]));
-    let end = session.begin_drain();
-    assert!(session.is_drained(end, PATIENCE));
+    let mut end = session.begin_drain();
+    assert!(session.is_drained(&mut end, PATIENCE));
     session.end_drain();
 }

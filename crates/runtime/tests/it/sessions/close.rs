@@ -258,11 +258,11 @@ fn draining_ends_when_a_session_closes() {
     let session = Pipe::default().node("a", &[], hanging(&valve)).with(thread()).open();
     let _call = session.call(1);
     valve.wait_for(1);
-    let end = session.begin_drain();
-    assert!(!session.is_drained(end, Duration::ZERO));
+    let mut end = session.begin_drain();
+    assert!(!session.is_drained(&mut end, Duration::ZERO));
 
     std::thread::scope(|scope| {
-        let draining = scope.spawn(|| while !session.is_drained(end, PATIENCE) {});
+        let draining = scope.spawn(|| while !session.is_drained(&mut end, PATIENCE) {});
         session.close(DEADLINE, &|| {});
         draining.join().unwrap();
     });
@@ -290,8 +290,8 @@ fn all_that_went_in_comes_out_when_it_is_drained_first() {
     let outbox = Arc::new(Outbox::new(100, None));
     (0..40).for_each(|number| assert!(session.put(&outbox, Some(number)).is_in()));
 
-    let end = session.begin_drain();
-    while !session.is_drained(end, PATIENCE) {}
+    let mut end = session.begin_drain();
+    while !session.is_drained(&mut end, PATIENCE) {}
     session.end_drain();
     session.shut();
 

@@ -176,8 +176,8 @@ fn outputs_that_nobody_has_taken_are_forgotten() {
     let session = Pipe::default().node("a", &[], pass()).with(thread()).open();
     let outbox = Arc::new(Outbox::new(10, None));
     (0..5).for_each(|number| assert!(session.put(&outbox, Some(number)).is_in()));
-    let end = session.begin_drain();
-    while !session.is_drained(end, PATIENCE) {}
+    let mut end = session.begin_drain();
+    while !session.is_drained(&mut end, PATIENCE) {}
     session.end_drain();
 
     assert_eq!(session.interrupt(&|| {}), 0);

@@ -1,0 +1,76 @@
+"""Who takes the outputs of the streams of a session.
+
+Somebody who waits for a session to come to rest must not wait for outputs to be taken that nobody takes, or
+that only he could take himself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import weakref
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from remotemedia._core import OutputStream
+
+__all__ = ["Taker", "Takers", "who_is_here"]
+
+Overflow = Literal["wait", "keep", "drop"]
+
+
+class Taker:
+    """Whoever iterates over a stream: the thread, and in asyncio the task, that has asked last."""
+
+    def __init__(self, stream: OutputStream, *, is_main: bool) -> None:
+        """Know the stream; nobody has asked yet."""
+        self.stream = stream
+        self.is_main = is_main
+        self.thread = 0
+        self.task: weakref.ref[asyncio.Task[object]] | None = None
+
+    def is_elsewhere(self, here: int | asyncio.Task[object]) -> bool:
+        """Whether somebody else than the one who is `here` may go on to take outputs."""
+        if self.task is not None:
+            task = self.task()
+            return task is not None and task is not here and not task.done()
+        return self.thread != here and self.thread in sys._current_frames()  # noqa: SLF001 - The threads that live.
+
+
+class Takers:
+    """The takers of all streams of one session that somebody still holds."""
+
+    def __init__(self) -> None:
+        """Nobody yet."""
+        self._takers: weakref.WeakSet[Taker] = weakref.WeakSet()
+
+    def add(self, taker: Taker) -> Taker:
+        """One more stream is iterated over."""
+        self._takers.add(taker)
+        return taker
+
+    def is_main_taken(self, here: int | asyncio.Task[object]) -> bool:
+        """Whether somebody else takes what was put in."""
+        return any(taker.is_main and taker.is_elsewhere(here) for taker in self._takers.copy())
+
+    def make_room(self, main: OutputStream, here: int | asyncio.Task[object], overflow: Overflow) -> None:
+        """Let outputs that nobody else takes be kept or dropped when there is no room for them."""
+        main.set_overflow("wait" if self.is_main_taken(here) else overflow)
+        for taker in self._takers.copy():
+            if not taker.is_main:
+                taker.stream.set_overflow("wait" if taker.is_elsewhere(here) else overflow)
+
+    def wait_for_room(self, main: OutputStream) -> None:
+        """Outputs wait for room again."""
+        for stream in [main, *(taker.stream for taker in self._takers.copy())]:
+            stream.set_overflow("wait")
+
+
+def who_is_here() -> int | asyncio.Task[object]:
+    """The task that calls, or the thread where there is none."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        task = None
+    return threading.get_ident() if task is None else task
