@@ -14,6 +14,7 @@ from remotemedia._core import Opener
 from remotemedia._failures import combine, throw
 from remotemedia._streams import items_of
 from remotemedia._takers import Taker, who_is_here
+from remotemedia._threads import start
 from remotemedia.exceptions import PipelineError, SessionClosedError
 from remotemedia.sessions import (
     _END,
@@ -53,7 +54,11 @@ class AsyncSession(_Closing):
             super().__del__()
         else:
             # Nodes may need the event loop to end, and this may be its thread.
-            threading.Thread(target=super().__del__, name="remotemedia-close").start()
+            close = super().__del__
+            try:
+                threading.Thread(target=close, name="remotemedia-close").start()
+            except RuntimeError:
+                close()
 
     async def call(self, item: Any) -> Any:
         """Take one item through and answer its outputs: `None`, the one output, or a list of several.
@@ -456,7 +461,7 @@ async def _in_thread(
 
     second = _ending.SecondInterrupt()
     thread = threading.Thread(target=run, name="remotemedia-wait", daemon=True)
-    thread.start()
+    start(thread, "work that waits")
     try:
         await asyncio.wait([answer.future])
     except asyncio.CancelledError as cancelled:

@@ -29,9 +29,14 @@ def get_rust_runtime() -> ModuleType:
 
     Raises:
         ImportError: If it does not load, with the reason and with what to do.
+        MemoryError: If there is no room for it.
     """
     _, module, error = try_load_rust_runtime()
     if module is None:
+        if any(words in str(error) for words in ("failed to map", "annot allocate memory")):
+            raise MemoryError(
+                f"No room for the Rust runtime: {error}; raise the limit (ulimit -v)"
+            ) from error
         advice = "reinstall it with 'pip install --force-reinstall remotemedia', or pass use_rust=False"
         raise ImportError(f"Rust runtime not available: {error}; {advice}") from error
     return module

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from remotemedia import _reports
 from remotemedia._answers import Answer, Started, cancel
 from remotemedia._failures import CallTimeoutError
+from remotemedia._threads import start
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Collection
@@ -44,7 +45,11 @@ class Bridge:
             self._thread = threading.Thread(
                 target=_run_loop, args=(loop,), name="remotemedia-loop", daemon=True
             )
-            self._thread.start()
+            try:
+                start(self._thread, "the event loop of async nodes")
+            except BaseException:
+                loop.close()
+                raise
         self._loop = loop
         # What each thread waits for, and what was begun without anyone waiting.
         self._current: dict[int, asyncio.Task[Any]] = {}

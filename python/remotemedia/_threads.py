@@ -1,10 +1,10 @@
-"""What Python remembers of threads that it has not started."""
+"""Threads: starting them, and what Python remembers of those that it has not started."""
 
 from __future__ import annotations
 
 import threading
 
-__all__ = ["forget"]
+__all__ = ["forget", "start"]
 
 
 def forget(thread_id: int) -> None:
@@ -16,3 +16,16 @@ def forget(thread_id: int) -> None:
     known = threading._active  # type: ignore[attr-defined] # noqa: SLF001 - There is no other way to it.
     if isinstance(known.get(thread_id), threading._DummyThread):  # noqa: SLF001
         known.pop(thread_id, None)
+
+
+def start(thread: threading.Thread, whose: str) -> None:
+    """Start a thread.
+
+    Raises:
+        RuntimeError: If the system refuses it, with what to do.
+    """
+    try:
+        thread.start()
+    except RuntimeError as error:
+        advice = "raise the limits on threads and memory (ulimit -u, ulimit -v)"
+        raise RuntimeError(f"Cannot start a thread for {whose}: {error}; {advice}") from error

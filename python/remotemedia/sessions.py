@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
 from remotemedia import _ending, _reports
 from remotemedia._core import Opener, SessionCore
@@ -227,7 +227,7 @@ class Session(_Closing):
         """
         self._begin_put()
         if not self._stream.put_and_wait(item):
-            raise SessionClosedError(CLOSED)
+            refuse(self._stream)
 
     def __iter__(self) -> Iterator[Any]:
         """The outputs of what was put in (or of the source), until the end.
@@ -294,7 +294,7 @@ class Session(_Closing):
                     if is_ended:
                         stream.end()
                     elif not stream.offer(item):
-                        raise SessionClosedError(CLOSED)
+                        refuse(stream)
         finally:
             stream.abandon()
         try:
@@ -303,6 +303,17 @@ class Session(_Closing):
         finally:
             # Its traceback has this frame.
             del failure
+
+
+def refuse(stream: OutputStream) -> NoReturn:
+    """Raise why a session takes no more items.
+
+    Raises:
+        RuntimeError: If the system has refused it a thread.
+        SessionClosedError: If it has closed.
+    """
+    stream.next(0.0)
+    raise SessionClosedError(CLOSED)
 
 
 def check_items(items: object, *, is_async_too: bool) -> None:

@@ -89,9 +89,11 @@ impl Bridge {
         awaitable: Bound<'py, PyAny>,
         timeout_secs: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let py = awaitable.py();
-        let (context, _tie) = CallerContext::awaited_by(py, frames)?;
-        self.get(py)?.call_method1(method, (awaitable, timeout_secs, context.object(py)))
+        let (py, awaited) = (awaitable.py(), awaitable.clone());
+        or_close(&awaited, || {
+            let (context, _tie) = CallerContext::awaited_by(py, frames)?;
+            self.get(py)?.call_method1(method, (awaitable, timeout_secs, context.object(py)))
+        })
     }
 
     /// Begin to await a coroutine; `done(value, error)` is called on the loop when it has ended. Answers what cancels it.
@@ -196,6 +198,20 @@ impl Bridge {
     pub(crate) fn close(&self, py: Python<'_>) -> PyResult<()> {
         self.started.get(py).map_or(Ok(()), |bridge| bridge.call_method0(py, "close").map(drop))
     }
+}
+
+/// Do something that awaits a coroutine. If it fails before that has begun, the coroutine is closed: nobody awaits it any more.
+fn or_close<T>(awaitable: &Bound<'_, PyAny>, wait: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+    let has_begun = || {
+        let is_true = |name| awaitable.getattr(name)?.is_truthy();
+        PyResult::Ok(is_true("cr_running")? || is_true("cr_suspended")? || awaitable.getattr("cr_frame")?.is_none())
+    };
+    wait().inspect_err(|_| {
+        if has_begun().is_ok_and(|has_begun| !has_begun) {
+            // One that has not begun has nothing to end.
+            drop(awaitable.call_method0("close"));
+        }
+    })
 }
 
 /// An async iterable at work.

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use remotemedia_runtime::{
@@ -376,7 +375,7 @@ pub(crate) fn start(graph: &Bound<'_, PyAny>, order: Order) -> PyResult<Call> {
                 answer(py, &event_loop, deliver, outcome);
             });
         })
-        .map_err(|error| PyRuntimeError::new_err(format!("cannot start a thread for the pipeline: {error}")))?;
+        .map_err(|error| failure::no_thread("the run", &error))?;
     Ok(Call { control, thread: Mutex::new(Some(thread)), thread_id })
 }
 

@@ -35,7 +35,7 @@ pub(crate) fn ended(py: Python<'_>, error: RunError<PyErr>) -> PyErr {
         RunError::Cancelled => cancelled(py),
         RunError::Interrupted => SessionInterruptedError::new_err("The session was interrupted, and dropped the item"),
         RunError::Closed => SessionClosedError::new_err("The session is closed; pipeline.open() gives a new one"),
-        RunError::NoThread(error) => PyRuntimeError::new_err(format!("Cannot start a thread for the session: {error}")),
+        RunError::NoThread(error) => no_thread("the session", &error),
         RunError::Deadlock(text) => PipelineError::new_err(text),
         RunError::Timeout { node_id, item_index, timeout, is_stopped } => {
             let arguments = (node_id, item_index, timeout.as_secs_f64(), is_stopped);
@@ -44,6 +44,13 @@ pub(crate) fn ended(py: Python<'_>, error: RunError<PyErr>) -> PyErr {
             built.map_or_else(|error| error, PyErr::from_value)
         }
     }
+}
+
+/// The exception where the system refuses a thread; as in Python, a `RuntimeError`.
+pub(crate) fn no_thread(whose: &str, error: &std::io::Error) -> PyErr {
+    PyRuntimeError::new_err(format!(
+        "Cannot start a thread for {whose}: {error}; raise the limits on threads and memory (ulimit -u, ulimit -v)"
+    ))
 }
 
 /// The exception for a run that panicked.

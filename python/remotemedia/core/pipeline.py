@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from remotemedia._availability import get_rust_runtime
 from remotemedia.core._graph import (
     Entry,
     Graph,
@@ -194,7 +195,11 @@ class Pipeline(GraphOwner):
         Raises:
             PipelineError: If an option is unknown or out of range, or the pipeline cannot run.
         """
-        from remotemedia._opening import Opening
+        try:
+            from remotemedia._opening import Opening
+        except ImportError:
+            get_rust_runtime()
+            raise
         from remotemedia.core._options import session_settings
 
         settings, defaults = session_settings(options)

@@ -74,7 +74,7 @@ impl<P: Payload> Session<P> {
             observer.opened(&core.plan);
         }
         let session = Self {
-            watch: Mutex::new(Watch::start(&core, settings.stall_warning)),
+            watch: Mutex::default(),
             core,
             threads: Threads::default(),
             interrupting: Mutex::new(()),
@@ -85,7 +85,7 @@ impl<P: Payload> Session<P> {
             calls_interrupted: AtomicU64::new(0),
             opened: Instant::now(),
         };
-        match session.initialize() {
+        match session.start(settings.stall_warning).and_then(|()| session.initialize()) {
             Ok(()) => Ok(session),
             Err(error) => {
                 let stop_waiting = || settings.stop_waiting.iter().for_each(|stop_waiting| stop_waiting());
@@ -100,11 +100,20 @@ impl<P: Payload> Session<P> {
         }
     }
 
+    /// Start the threads that the session has from the beginning.
+    fn start(&self, stall_warning: Option<Duration>) -> Result<(), RunError<P::Fault>> {
+        let started = if self.is_on_callers() { Ok(()) } else { self.threads.start(&self.core) };
+        let watch = started.and_then(|()| Watch::start(&self.core, stall_warning)).map_err(|error| {
+            // Nobody waits for what only a thread that was not started would do.
+            self.core.close_tasks();
+            RunError::NoThread(error)
+        })?;
+        *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = watch;
+        Ok(())
+    }
+
     fn initialize(&self) -> Result<(), RunError<P::Fault>> {
         let core = &self.core;
-        if !self.is_on_callers() {
-            self.threads.start(core).map_err(RunError::NoThread)?;
-        }
         for number in 0..core.plan.nodes().len() {
             let places = self.places_of(number);
             // Replicas that become ready elsewhere do so at the same time.

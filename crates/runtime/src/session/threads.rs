@@ -59,11 +59,11 @@ struct Running {
 }
 
 impl Threads {
-    /// Start the threads of the stages, unless they have been started.
+    /// Start the threads of the stages, unless they have been started. A session of several threads is closed if one of them is refused.
     pub(super) fn start<P: Payload>(&self, core: &Arc<Core<P>>) -> io::Result<()> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Nobody would end a thread that starts after the end.
-        if std::mem::replace(&mut state.are_started, true) || core.is_closed() {
+        if state.are_started || core.is_closed() {
             return Ok(());
         }
         for stage in &core.stages {
@@ -87,6 +87,7 @@ impl Threads {
             let first = core.plan.stage_of(0);
             state.start(core, (first, Role::Source), Box::new(source::run_when_asked))?;
         }
+        state.are_started = true;
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! Looks from outside whether calls come back: names what stalls, and ends what overruns its time.
 
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -75,19 +76,19 @@ impl Seen {
 
 impl Watch {
     /// Watch a session, if there is anything to watch for.
-    pub(super) fn start<P: Payload>(core: &Arc<Core<P>>, stall_warning: Option<Duration>) -> Option<Self> {
+    pub(super) fn start<P: Payload>(core: &Arc<Core<P>>, stall_warning: Option<Duration>) -> io::Result<Option<Self>> {
         let timeouts = core.plan.nodes().iter().filter_map(|node| node.options.timeout);
         let has_drops = core.stages.iter().any(|stage| stage.inbox.drops());
-        let shortest = timeouts.chain(stall_warning).chain(has_drops.then_some(Duration::from_secs(4))).min()?;
+        let shortest = timeouts.chain(stall_warning).chain(has_drops.then_some(Duration::from_secs(4))).min();
+        let Some(shortest) = shortest else { return Ok(None) };
         let pause = (shortest / 4).clamp(Duration::from_millis(5), Duration::from_secs(1));
         let ended = Arc::new(Latch::default());
         let end = Arc::clone(&ended);
         let core = Arc::downgrade(core);
         let thread = std::thread::Builder::new()
             .name("remotemedia-watch".into())
-            .spawn(move || watch(&core, &end, pause, stall_warning))
-            .expect("the system has a thread for the watch of a session");
-        Some(Self { ended, thread })
+            .spawn(move || watch(&core, &end, pause, stall_warning))?;
+        Ok(Some(Self { ended, thread }))
     }
 
     /// End the watch and its thread.
