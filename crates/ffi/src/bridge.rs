@@ -104,8 +104,10 @@ impl Bridge {
         timeout_secs: Option<f64>,
         context: &CallerContext,
     ) -> PyResult<Py<PyAny>> {
-        let py = awaitable.py();
-        self.get(py)?.call_method1("start", (awaitable, done, timeout_secs, context.object(py))).map(Bound::unbind)
+        let (py, awaited) = (awaitable.py(), awaitable.clone());
+        or_close(&awaited, || {
+            self.get(py)?.call_method1("start", (awaitable, done, timeout_secs, context.object(py))).map(Bound::unbind)
+        })
     }
 
     /// What cancels that for which this thread waits, if it waits.
