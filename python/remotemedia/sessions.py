@@ -127,6 +127,12 @@ class _Closing(SessionCore):
             raise SessionClosedError("The session takes no more items: end() was called")
         self._is_used = True
 
+    def _refuse(self, stream: OutputStream) -> NoReturn:
+        """Raise why the session takes no more items: it is closed, or has failed, as without a thread."""
+        if not self._is_closed:
+            stream.next(0.0)
+        raise SessionClosedError(CLOSED)
+
     def break_off_after(self, error: BaseException | None) -> None:
         """Ctrl-C, a cancelled task: then the user wants to be gone, and what workers are at need not end."""
         if not isinstance(error, Exception | None):
@@ -227,7 +233,7 @@ class Session(_Closing):
         """
         self._begin_put()
         if not self._stream.put_and_wait(item):
-            refuse(self._stream)
+            self._refuse(self._stream)
 
     def __iter__(self) -> Iterator[Any]:
         """The outputs of what was put in (or of the source), until the end.
@@ -294,7 +300,7 @@ class Session(_Closing):
                     if is_ended:
                         stream.end()
                     elif not stream.offer(item):
-                        refuse(stream)
+                        self._refuse(stream)
         finally:
             stream.abandon()
         try:
@@ -303,17 +309,6 @@ class Session(_Closing):
         finally:
             # Its traceback has this frame.
             del failure
-
-
-def refuse(stream: OutputStream) -> NoReturn:
-    """Raise why a session takes no more items.
-
-    Raises:
-        RuntimeError: If the system has refused it a thread.
-        SessionClosedError: If it has closed.
-    """
-    stream.next(0.0)
-    raise SessionClosedError(CLOSED)
 
 
 def check_items(items: object, *, is_async_too: bool) -> None:
