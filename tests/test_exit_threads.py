@@ -192,6 +192,30 @@ loop.run_until_complete(begin())
     assert "cleanup" in run(code)
 
 
+BUSY = """
+from remotemedia import sessions
+sessions.CLOSE_TIMEOUT_SECS = 0.1
+
+class Busy:
+    def process(self, item):
+        started.set()
+        while True:
+            sum(range(10))
+
+session = Pipeline([Busy()]).open(placement=placement).__enter__()
+if placement == "thread":
+    session.put(1)
+else:
+    threading.Thread(target=session.call, args=(1,), daemon=True).start()
+"""
+
+
+@pytest.mark.parametrize("placement", ["inline", "thread"])
+def test_a_node_that_is_left_behind_at_work_aborts_nothing(placement):
+    """Python ended its thread by unwinding the stack, on which there is Rust."""
+    assert "was left behind" in run(BUSY, placement=placement)
+
+
 AT_EXIT = {
     "open": "Pipeline([Plain()]).open(placement=placement).__enter__()",
     "async open": "asyncio.run(async_work())",
