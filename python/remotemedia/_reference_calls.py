@@ -2,42 +2,44 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from remotemedia.exceptions import PipelineError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
+    from contextvars import Token
 
     from remotemedia.core._graph import Entry
 
 __all__ = ["at_work", "check_not_at_work"]
 
 
-class _Call:
-    """A call of a node. It counts until it is over: a task that it leaves behind may run its pipeline."""
+_CALLS: ContextVar[tuple[at_work, ...]] = ContextVar("remotemedia reference calls", default=())
+
+
+class at_work:  # noqa: N801 - It is used as a function is.
+    """The call of a node, for as long as the block runs: a task that it leaves behind may run its pipeline.
+
+    A class, because `contextlib` writes to the exceptions that leave a block, and not every class of
+    exceptions bears that.
+    """
 
     def __init__(self, pipeline: str, entry: Entry) -> None:
+        """Take the name of the pipeline, and the node."""
         self.node: Any = entry.node
         self.name = f"node '{entry.id}' of pipeline '{pipeline}'"
         self.is_over = False
 
+    def __enter__(self) -> None:
+        """Count the call."""
+        self._token: Token[tuple[at_work, ...]] = _CALLS.set((*_CALLS.get(), self))
 
-_CALLS: ContextVar[tuple[_Call, ...]] = ContextVar("remotemedia reference calls", default=())
-
-
-@contextmanager
-def at_work(pipeline: str, entry: Entry) -> Iterator[None]:
-    """A node is called in this block."""
-    call = _Call(pipeline, entry)
-    token = _CALLS.set((*_CALLS.get(), call))
-    try:
-        yield
-    finally:
-        call.is_over = True
-        _CALLS.reset(token)
+    def __exit__(self, *_: object) -> None:
+        """Count it no longer."""
+        self.is_over = True
+        _CALLS.reset(self._token)
 
 
 def check_not_at_work(pipeline: str, entries: Sequence[Entry]) -> None:
