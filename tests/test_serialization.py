@@ -223,7 +223,7 @@ def test_the_node_among_several_that_cannot_be_sent_is_named():
     nodes[1][1].client = Client()
 
     with pytest.raises(SerializationError) as caught:
-        pack_nodes(nodes, lambda _: None)
+        pack_nodes(nodes, lambda: lambda _: None)
 
     assert (caught.value.node_name, caught.value.attribute) == ("b", "client.lock")
 

@@ -275,8 +275,10 @@ impl<P: Payload> Session<P> {
 
     /// Counts the calls of nodes that are under way, for as long as somebody wants to know.
     pub fn call_counter(&self) -> Box<dyn Fn() -> usize + Send + Sync> {
-        let core = Arc::clone(&self.core);
+        // Weak: the nodes of the session may lead to the one who counts.
+        let core = Arc::downgrade(&self.core);
         Box::new(move || {
+            let Some(core) = core.upgrade() else { return 0 };
             let at_work = |stage: &stage::Stage<P>| {
                 let units = stage.units.iter().filter(|unit| unit.progress.read().is_some()).count();
                 units + stage.lock_started().len()
