@@ -292,12 +292,16 @@ def test_a_signal_ends_a_program_in_order(order, code, kind):
 
 def test_a_fork_after_a_session_can_open_its_own():
     code = """
+    import warnings
+
     def use():
         with Pipeline([AsyncPasses()]).open(**threaded) as session:
             return list(session.map(range(3)))
 
     use()
     sys.stdout.flush()
+    # From Python 3.12 on a fork beside threads warns.
+    warnings.simplefilter("ignore", DeprecationWarning)
     if (child := os.fork()) == 0:
         print(use(), flush=True)
         os._exit(0)

@@ -139,7 +139,8 @@ def test_a_fork_that_leaves_as_programs_do_says_nothing(placement):
     """
 
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
+        # From Python 3.12 on a fork beside threads warns.
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(program)],
         capture_output=True,
         text=True,
         timeout=30,

@@ -285,8 +285,13 @@ class Bridge:
 
     def as_told(self, failure: BaseException) -> BaseException:
         """For those who wait, a coroutine that is closed because its loop is has been cancelled."""
-        is_closed = self.is_given_up and isinstance(failure, GeneratorExit)
-        return asyncio.CancelledError() if is_closed else failure
+        if self.is_given_up and isinstance(failure, GeneratorExit):
+            return asyncio.CancelledError()
+        if type(failure) is asyncio.CancelledError:
+            # Its frames lead to those of the event loop that ends, and to the tasks that it cancels. The
+            # engine, into which the garbage collector does not see, would keep them, and its own session.
+            failure.__traceback__ = None
+        return failure
 
     def _start_all(self) -> None:
         self._is_start_due = False
