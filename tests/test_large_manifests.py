@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import threading
 import time
 
 import pytest
 
 from remotemedia import Pipeline, execute_pipeline_with_input
+from remotemedia._remarks import remarks
 from remotemedia.core._graph import resolve
+from remotemedia.nodes import PassThroughNode
 
 FEW, MANY = 300, 1200
 # Four times the nodes. What grows with the square takes sixteen times as long.
@@ -84,3 +87,14 @@ def test_the_order_of_a_manifest_is_that_of_its_connections():
         (f"n{index}", None) for index in range(5)
     ]
     assert asyncio.run(pipeline.run(7)) == 7
+
+
+def test_one_of_many_nodes_that_cannot_be_sent_is_named():
+    nodes = [PassThroughNode() for _ in range(1100)]
+    nodes[700].lock = threading.Lock()
+
+    found = [remark.text for remark in remarks(resolve(nodes))]
+
+    assert found == [
+        "node 'PassThroughNode_700' cannot be sent to a worker: attribute 'lock' is not serializable"
+    ]

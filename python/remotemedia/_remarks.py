@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from remotemedia.exceptions import SerializationError
 
 
+_AT_ONCE = 500
+"""So many nodes are tried together, whether they can be sent; most often all can."""
+
+
 class Remark(NamedTuple):
     """One sentence about a pipeline."""
 
@@ -53,18 +57,21 @@ def _unsendable(entries: list[Entry]) -> list[Remark]:
     if not entries:
         return []
     try:
-        from remotemedia.core.node_serialization import check_sendable
+        from remotemedia.core.node_serialization import are_sendable, check_sendable
     except ImportError as error:
         return [Remark(is_problem=False, text=f"whether nodes can be sent to a worker is not known: {error}")]
     found = []
-    for entry in entries:
-        if not hasattr(entry.node, "process"):
-            # A factory: there is no node yet.
+    # A factory is left out: there is no node yet.
+    made = [entry for entry in entries if hasattr(entry.node, "process")]
+    for start in range(0, len(made), _AT_ONCE):
+        some = made[start : start + _AT_ONCE]
+        if len(some) > 1 and are_sendable([entry.node for entry in some]):
             continue
-        try:
-            check_sendable(entry.node)
-        except SerializationError as error:
-            found.append(_unsendable_remark(entry, error))
+        for entry in some:
+            try:
+                check_sendable(entry.node)
+            except SerializationError as error:
+                found.append(_unsendable_remark(entry, error))
     return found
 
 

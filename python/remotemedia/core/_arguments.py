@@ -44,13 +44,16 @@ class _Record(ref):  # type: ignore[type-arg] # It takes no parameters at run ti
 
 _records: dict[int, _Record] = {}
 
+# Never changed: records are copied before anyone gets them.
+_NO_KWARGS: dict[str, Any] = {}
+
 
 def record(node: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Remember the arguments of the constructor of `node`."""
     entry = _Record(node, _forget)
     entry.key = id(node)
     entry.args = tuple(map(_kept, args))
-    entry.kwargs = {name: _kept(value) for name, value in kwargs.items()}
+    entry.kwargs = {name: _kept(value) for name, value in kwargs.items()} if kwargs else _NO_KWARGS
     _records[entry.key] = entry
 
 
