@@ -124,7 +124,8 @@ PHASE_CASES = [
         {"initialize_timeout": 1.0},
     ),
     Case('Hang(phase="flush")', WAITED, WAITED, WAITED),
-    Case('Hang(phase="cleanup")', WAITED, WAITED, f"{TIMED_OUT} in `cleanup`"),
+    # On a thread and in a worker it is left behind when the time to close is over.
+    Case('Hang(phase="cleanup")', WAITED, *same(f"{TIMED_OUT} in `cleanup`")[1:]),
 ]
 ALL = CASES + PHASE_CASES
 

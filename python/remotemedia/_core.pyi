@@ -182,11 +182,11 @@ class SessionCore:
     def leave_to_parent(self) -> None:
         """In a fork of the process that has opened it: it is closed here, and stays the other one's."""
 
-    def shut_down(self, timeout: float) -> list[tuple[str, int | None, int]]:
+    def shut_down(self, timeout: float) -> list[tuple[str, int | None, str, int]]:
         """Stop and clean up within `timeout` seconds.
 
         Returns:
-            `(node id, item index, thread)` of each call that did not come back and was left behind.
+            `(node id, item index, phase, thread)` of each call that did not come back and was left behind.
 
         Raises:
             NodeError: If a node failed to clean up.

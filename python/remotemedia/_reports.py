@@ -44,22 +44,26 @@ def set_aside(error: BaseException) -> None:
     _logger.error("an error while work was abandoned", exc_info=(type(error), error, traceback_of(error)))
 
 
-def abandoned(timeout: float, thread_id: int) -> None:
+def abandoned(waited: float, thread_id: int) -> None:
     """A cancelled task had to go on without something that it waited for."""
-    _logger.error("work of a cancelled task did not end within %g s, here:\n%s", timeout, stack_of(thread_id))
+    text = "work of a cancelled task did not end, and was left behind after %g s, here:\n%s"
+    _logger.error(text, round(waited, 2), stack_of(thread_id))
 
 
-def left_behind(node_id: str, item_index: int | None, timeout: float, thread_id: int) -> str:
+def left_behind(node_id: str, item_index: int | None, phase: str, timeout: float, thread_id: int) -> str:
     """What to say of a node that did not come back when its session closed."""
+    task = "cleanup()" if phase == "cleanup" else _task(item_index)
     return (
-        f"Node '{node_id}' did not come back from {_task(item_index)} within {timeout:g} s "
+        f"Node '{node_id}' did not come back from {task} within {timeout:g} s "
         f"and was left behind, here:\n{stack_of(thread_id)}"
     )
 
 
-def tell_left_behind(node_id: str, item_index: int | None, timeout: float, thread_id: int) -> None:
+def tell_left_behind(
+    node_id: str, item_index: int | None, phase: str, timeout: float, thread_id: int
+) -> None:
     """A run that has another error to raise could not wait for a node."""
-    _logger.error("%s", left_behind(node_id, item_index, timeout, thread_id))
+    _logger.error("%s", left_behind(node_id, item_index, phase, timeout, thread_id))
 
 
 def _task(item_index: int | None) -> str:

@@ -155,9 +155,12 @@ class _Closing(SessionCore):
         with _ending.under_way(f"the closing of pipeline '{self._name}'", None):
             left_behind = self.shut_down(timeout)
         if left_behind:
-            node_id, item_index, _ = left_behind[0]
-            texts = [_reports.left_behind(name, item, timeout, thread) for name, item, thread in left_behind]
-            raise NodeTimeoutError("\n".join(texts), node_id=node_id, item_index=item_index)
+            node_id, item_index, phase, _ = left_behind[0]
+            texts = [
+                _reports.left_behind(name, item, at, timeout, thread)
+                for name, item, at, thread in left_behind
+            ]
+            raise NodeTimeoutError("\n".join(texts), node_id=node_id, item_index=item_index, phase=phase)
 
     def finish(self, here: int | asyncio.Task[object], stop: threading.Event | None = None) -> None:
         """Let what was put in come to its end, whether or not somebody takes the outputs.

@@ -85,7 +85,7 @@ pub(crate) fn set_aside(fault: &PyErr) {
 /// A call that a run has waited for in vain.
 pub(crate) fn left_behind(stall: &Stall, waited: Duration) {
     let waited_secs = (waited.as_secs_f64() * 10.0).round() / 10.0;
-    let arguments = (stall.node_id.clone(), stall.item_index, waited_secs, stall.thread);
+    let arguments = (stall.node_id.clone(), stall.item_index, stall.phase.name(), waited_secs, stall.thread);
     tell("tell_left_behind", |py| arguments.into_pyobject(py));
 }
 

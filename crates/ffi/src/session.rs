@@ -22,6 +22,9 @@ use crate::opener::Opener;
 use crate::output_stream::OutputStream;
 use crate::{failure, graph, json, log};
 
+/// A call that did not come back: node, item, phase, thread.
+type LeftBehind = (String, Option<u64>, &'static str, u64);
+
 /// A thread that waits looks for Ctrl-C as often.
 pub(crate) const LOOK: Duration = Duration::from_millis(50);
 
@@ -310,8 +313,8 @@ impl SessionCore {
         self.session.break_off();
     }
 
-    /// Stop and clean up within `timeout` seconds. Answers what had to be left behind: node, item, thread.
-    fn shut_down(&self, py: Python<'_>, timeout: f64) -> PyResult<Vec<(String, Option<u64>, u64)>> {
+    /// Stop and clean up within `timeout` seconds. Answers what had to be left behind.
+    fn shut_down(&self, py: Python<'_>, timeout: f64) -> PyResult<Vec<LeftBehind>> {
         prepare_thread();
         self.stop.set();
         self.outbox.close();
@@ -328,7 +331,7 @@ impl SessionCore {
         }
         Ok(left_behind
             .into_iter()
-            .map(|Stall { node_id, item_index, thread, .. }| (node_id, item_index, thread))
+            .map(|Stall { node_id, item_index, phase, thread, .. }| (node_id, item_index, phase.name(), thread))
             .collect())
     }
 }

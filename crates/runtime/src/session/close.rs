@@ -47,7 +47,7 @@ impl<P: Payload> Session<P> {
         self.wait_for_started(&mut deadline, stop_waiting);
         let mut end = End { deadline, busy: Vec::new(), left_behind: Vec::new(), cleanups: Vec::new(), panic: None };
         for thread in busy {
-            self.leave_behind(thread, &mut end);
+            self.leave_behind(thread, Phase::Process, &mut end);
         }
         self.abandon_all(&mut end);
         self.clean_up(&mut end);
@@ -119,10 +119,12 @@ impl<P: Payload> Session<P> {
     }
 
     /// A thread does not come back in time.
-    fn leave_behind(&self, thread: Busy, end: &mut End<'_, P>) {
+    fn leave_behind(&self, thread: Busy, phase: Phase, end: &mut End<'_, P>) {
         for stall in self.stalls_of(thread.0) {
-            if !end.left_behind.contains(&stall) {
-                end.left_behind.push(stall);
+            // What it is at has not changed since it was left behind.
+            let is_known = |known: &Stall| Stall { phase: known.phase, ..stall.clone() } == *known;
+            if !end.left_behind.iter().any(is_known) {
+                end.left_behind.push(Stall { phase, ..stall });
             }
         }
         end.busy.push(thread);
@@ -138,7 +140,7 @@ impl<P: Payload> Session<P> {
                 failed.map(|(node, phase, fault)| machine.node_failure(node, None, phase, fault)).collect()
             };
             // What is not reached here is not reached below.
-            let failures: Option<Vec<_>> = self.in_idle_nodes(place, end, abandon);
+            let failures: Result<Vec<_>, _> = self.in_idle_nodes(place, end, abandon);
             end.cleanups.extend(failures.into_iter().flatten());
         }
     }
@@ -155,36 +157,40 @@ impl<P: Payload> Session<P> {
                 unit.note_thread(machine);
                 machine.clean_up(node)
             };
-            if let Some(outcome) = self.in_idle_nodes((stage, unit), end, clean_up) {
-                end.cleanups.extend(outcome.err());
-                continue;
-            }
-            self.leave_behind((stage, Role::Replica(unit)), end);
-            if is_source {
-                end.busy.push((stage, Role::Source));
+            match self.in_idle_nodes((stage, unit), end, clean_up) {
+                Ok(outcome) => end.cleanups.extend(outcome.err()),
+                Err(has_begun) => {
+                    let phase = if has_begun { Phase::Cleanup } else { Phase::Process };
+                    self.leave_behind((stage, Role::Replica(unit)), phase, end);
+                    if is_source {
+                        end.busy.push((stage, Role::Source));
+                    }
+                }
             }
         }
     }
 
-    /// Do something with the nodes of a replica, if its thread comes to that in time. A panic is kept for the end.
+    /// Do something with the nodes of a replica, if its thread comes to that in time; otherwise, whether it has begun. A panic is
+    /// kept for the end.
     fn in_idle_nodes<R: Send + 'static>(
         &self,
         (stage, unit): (usize, usize),
         end: &mut End<'_, P>,
         work: impl FnOnce(&Core<P>, &Unit<P>, &mut Machine<P>) -> R + Send + 'static,
-    ) -> Option<R> {
+    ) -> Result<R, bool> {
         if self.core.stages[stage].units[unit].elsewhere.is_none() && end.busy.contains(&(stage, Role::Replica(unit))) {
-            return None;
+            return Err(false);
         }
         let mut goes_on = || !end.deadline.is_over();
         let patience = Patience { interval: LOOK, goes_on: &mut goes_on };
         match self.core.in_nodes((stage, unit), patience, work) {
-            Outcome::Done(Ok(result)) => Some(result),
+            Outcome::Done(Ok(result)) => Ok(result),
             Outcome::Done(Err(panic)) => {
                 end.panic.get_or_insert(panic);
-                None
+                Err(true)
             }
-            Outcome::Unfinished | Outcome::NotBegun => None,
+            Outcome::Unfinished => Err(true),
+            Outcome::NotBegun => Err(false),
         }
     }
 }

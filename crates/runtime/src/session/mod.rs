@@ -46,7 +46,7 @@ pub use self::outbox::{Next, Outbox, Overflow};
 use self::threads::Threads;
 pub use self::tracker::Client;
 use self::watch::Watch;
-use crate::{CancelFlag, Metrics, Node, NodeFailure, Payload, Plan, RunError, Turn};
+use crate::{CancelFlag, Metrics, Node, NodeFailure, Payload, Phase, Plan, RunError, Turn};
 
 /// How long the nodes of a session that could not be opened may take to clean up.
 const CLEANUP_TIME: Duration = Duration::from_secs(10);
@@ -120,6 +120,8 @@ pub struct Stall {
     pub node_id: String,
     /// The index of the input, where there is one.
     pub item_index: Option<u64>,
+    /// What was called: `cleanup` is told from the rest, which counts as [`Phase::Process`].
+    pub phase: Phase,
     /// For how long, at least.
     pub for_at_least: Duration,
     /// The number of the thread, as the nodes' [`Turn`] gave it.

@@ -11,7 +11,7 @@ use super::stage::{Stage, Unit};
 use crate::guard::longest_call;
 use crate::metrics::Recorder;
 use crate::progress::Reading;
-use crate::{Payload, Plan, RunError, numbering};
+use crate::{Payload, Phase, Plan, RunError, numbering};
 
 /// Enough for a node to end a call of its own that takes too long, however busy the machine is.
 const GRACE: Duration = Duration::from_secs(2);
@@ -203,6 +203,7 @@ pub(super) fn stall(plan: &Plan, stage: usize, reading: Reading, for_at_least: D
     Stall {
         node_id: plan.nodes()[node].id.clone(),
         item_index: reading.input.map(numbering::item_index),
+        phase: Phase::Process,
         for_at_least,
         thread: reading.thread,
         is_elsewhere: false,

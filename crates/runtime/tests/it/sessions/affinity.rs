@@ -243,7 +243,8 @@ fn a_cleanup_that_hangs_is_named_and_left_behind() {
 
     let closed = session.close(Duration::from_millis(50), &|| {});
 
-    assert_eq!(closed.left_behind.iter().map(|stall| stall.node_id.as_str()).collect::<Vec<_>>(), ["b"]);
+    let named: Vec<_> = closed.left_behind.iter().map(|stall| (&*stall.node_id, stall.phase)).collect();
+    assert_eq!(named, [("b", Phase::Cleanup)]);
     assert_eq!(log.lines_of("cleanup"), ["a.cleanup"]);
     valve.open();
 }
