@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -81,6 +82,11 @@ pipelines = {
 for name, nodes in pipelines.items():
     globals()[name.replace(" ", "_")] = Pipeline(nodes)
 
+async def async_session(name):
+    async with Pipeline(pipelines[name]).open() as opened:
+        async for _ in opened:
+            pass
+
 def session(name):
     with Pipeline(pipelines[name]).open() as opened:
         for _ in opened:
@@ -90,6 +96,8 @@ if __name__ == "__main__":
     how, name = sys.argv[1:]
     if how == "session":
         session(name)
+    elif how == "async session":
+        asyncio.run(async_session(name))
     else:
         asyncio.run(execute_pipeline(Pipeline(pipelines[name])))
 """
@@ -175,12 +183,13 @@ def test_a_second_order_ends_a_run_beside_a_stuck_node(app, program):
     assert (code, took < 4) == (130, True)
 
 
-@pytest.mark.parametrize("how", ["session", "asyncio"])
+@pytest.mark.parametrize("how", ["session", "async session", "asyncio"])
 def test_a_second_order_ends_a_program_beside_a_stuck_node(app, how):
     """It took 10 s."""
-    code, _, took = end(begin([sys.executable, "app.py", how, "stuck"], app), signal.SIGINT, times=2)
+    code, told, took = end(begin([sys.executable, "app.py", how, "stuck"], app), signal.SIGINT, times=2)
 
     assert (code, took < 4) == (-signal.SIGINT, True)
+    assert all(float(secs) <= took for secs in re.findall(r"(?:within|after) ([\d.]+) s", told)), told
 
 
 @pytest.mark.long

@@ -465,10 +465,11 @@ async def _in_thread(
     try:
         await asyncio.wait([answer.future])
     except asyncio.CancelledError as cancelled:
+        began = loop.time()
         if when_cancelled is not None:
             when_cancelled()
         if second.has_come() or not await _comes_back(answer.future, second):
-            _reports.abandoned(CLOSE_TIMEOUT_SECS, thread.ident or 0)
+            _reports.abandoned(loop.time() - began, thread.ident or 0)
             raise
         thread.join()
         failure = answer.take_failure()

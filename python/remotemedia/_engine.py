@@ -64,12 +64,13 @@ async def run(
 
 
 async def _stop(graph: Graph, call: _core.Call, outcome: _Outcome) -> None:
+    began = time.monotonic()
     call.cancel()
     if await outcome.wait_again(until=asyncio.get_running_loop().time() + CLOSE_TIMEOUT_SECS):
         _join(call)
     else:
         _calls.pop(call, None)
-        _tell_left_behind(graph, call)
+        _tell_left_behind(graph, call, time.monotonic() - began)
 
 
 def _join(call: _core.Call) -> None:
@@ -84,10 +85,11 @@ def _end_calls() -> None:
     calls = [*_calls.items()]
     for call, _ in calls:
         call.cancel()
-    deadline = time.monotonic() + _ending.time_left(CLOSE_TIMEOUT_SECS)
+    began = time.monotonic()
+    deadline = began + _ending.time_left(CLOSE_TIMEOUT_SECS)
     for call, graph in calls:
         if not call.ends_within(max(0.0, deadline - time.monotonic())):
-            _tell_left_behind(graph, call)
+            _tell_left_behind(graph, call, time.monotonic() - began)
 
 
 _ending.at_end(_end_calls)
@@ -157,14 +159,14 @@ def _release(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _tell_left_behind(graph: Graph, call: _core.Call) -> None:
+def _tell_left_behind(graph: Graph, call: _core.Call, waited: float) -> None:
     import logging
 
     frame = sys._current_frames().get(call.thread_id)  # noqa: SLF001 - documented
     stack = "".join(traceback.format_stack(frame)) if frame is not None else "(no Python code)\n"
     logging.getLogger("remotemedia").error(
-        "pipeline '%s' was cancelled, but a node did not come back within %.0f s and was left behind:\n%s",
+        "pipeline '%s' was cancelled, but a node did not come back within %g s and was left behind:\n%s",
         graph.name,
-        CLOSE_TIMEOUT_SECS,
+        round(waited, 2),
         stack,
     )
