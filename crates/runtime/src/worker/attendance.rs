@@ -352,7 +352,7 @@ impl<P: Payload> Attendance<'_, P> {
         }
         self.killed_at = self.line.page.reading();
         let (border, node_ids) = (&self.remote.border, &self.remote.spec.node_ids);
-        let is_unwanted = cause == LossCause::LeftBehind && !self.is_ready;
+        let is_unwanted = cause == LossCause::LeftBehind && (!self.is_ready || self.remote.lock().is_start_cancelled);
         if !is_unwanted {
             self.process.tell_stacks(LAST_WORDS, |said, line| border.said(node_ids, said, line));
         }

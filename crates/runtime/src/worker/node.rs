@@ -132,7 +132,12 @@ impl<P: Payload> RemoteNode<P> {
         while P::wait(is_starting) {
             let order = P::check_orders().err();
             if order.is_some() || remote.spec.cancel.is_set() {
-                remote.lock().end_by = Some(Instant::now());
+                {
+                    let mut state = remote.lock();
+                    state.end_by = Some(Instant::now());
+                    // It may have become ready in this moment.
+                    state.is_start_cancelled = true;
+                }
                 remote.wake_keeper();
                 return order.map_or(Ok(()), Err);
             }

@@ -123,6 +123,8 @@ pub(crate) struct State<P: Payload> {
     /// What the worker is at when it closes need not come to its end.
     pub(crate) must_break_off: bool,
     pub(crate) end_by: Option<Instant>,
+    /// The start was cancelled: nobody needs to know what the worker is at when it is ended.
+    pub(crate) is_start_cancelled: bool,
     /// What a new worker needs to be where the old one was.
     pub(crate) kept: Kept<P>,
 }
@@ -190,6 +192,7 @@ impl<P: Payload> Remote<P> {
             is_closing: false,
             must_break_off: false,
             end_by: None,
+            is_start_cancelled: false,
             kept: Kept::new(),
         };
         let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
