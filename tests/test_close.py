@@ -111,7 +111,7 @@ class TestLeaving:
 
         def leave():
             with Pipeline([hold]).open(placement=placement) as session:
-                Worker(lambda: session.put(1))
+                session.put(1)
                 assert hold.is_there.wait(TIMEOUT_SECS)
                 raise KeyError("mine")
 
@@ -171,7 +171,7 @@ class TestLeaving:
 
         def work():
             with Pipeline([hangs]).open(placement=placement) as session:
-                Worker(lambda: session.put(1))
+                session.put(1)
                 assert hangs.is_there.wait(TIMEOUT_SECS)
                 Worker(lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGINT))
                 ways[way](session)

@@ -73,7 +73,7 @@ session = Pipeline([AsyncPasses()]).open().__enter__()
 session.call(1)
 """
 COROUTINE = """
-session = Pipeline([Waits()]).open(**threaded).__enter__()
+session = Pipeline([Waits()]).open().__enter__()
 session.put(1)
 is_there.wait()
 """

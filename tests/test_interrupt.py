@@ -127,10 +127,9 @@ class TestWhatIsDropped:
         hold = AsyncHold("old")
 
         with Pipeline([with_options(hold, **options)]).open() as session:
-            putting = Worker(lambda: session.put("old"))
+            session.put("old")
             assert hold.is_there.wait(TIMEOUT_SECS)
             session.interrupt()
-            putting.result()
             cancelled = list(hold.cancelled)
             answer = session.call("new")
 
@@ -157,11 +156,10 @@ class TestWhatIsDropped:
         unwinds = Unwinds()
 
         with Pipeline([with_options(unwinds, **options)]).open() as session:
-            putting = Worker(lambda: session.put("old"))
+            session.put("old")
             assert unwinds.is_there.wait(TIMEOUT_SECS)
             getattr(session, stop)()
             log.append("back")
-            putting.result()
 
         assert unwinds.cancelled == ["old"]
         assert sorted(log[: log.index("back")]) == sorted(

@@ -79,10 +79,10 @@ def test_an_iteration_that_is_cut_raises(placement):
     hold = AsyncHold(1)
     with Pipeline([hold]).open(placement=placement) as session:
         taker = Worker(lambda: list(session))
-        putting = Worker(lambda: (session.put(1), session.end()))
+        session.put(1)
+        session.end()
         assert hold.is_there.wait(20)
         session.close()
-        putting.result()
 
     with pytest.raises(SessionClosedError):
         taker.result()

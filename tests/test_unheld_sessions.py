@@ -75,7 +75,7 @@ class TestPlain:
     @CONCURRENCIES
     def test_coroutines_are_cancelled(self, options):
         hold, node = AsyncHold(), Cleaned()
-        session = opened(with_options(hold, **options), node, placement="thread")
+        session = opened(with_options(hold, **options), node)
         session.put(1)
         assert hold.is_there.wait(TIMEOUT_SECS)
 

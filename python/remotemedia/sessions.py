@@ -106,7 +106,7 @@ class _Closing(SessionCore):
         self._is_used = True
         if not self._is_ended:
             self._is_ended = True
-            self._stream.end(self._is_taken)
+            self._stream.end()
 
     def __repr__(self) -> str:
         """Say which pipeline this is, and what it can take."""
@@ -126,10 +126,6 @@ class _Closing(SessionCore):
         if self._is_ended:
             raise SessionClosedError("The session takes no more items: end() was called")
         self._is_used = True
-
-    def _is_taken(self) -> bool:
-        """Whether another thread takes what is put in."""
-        return self.takers.is_main_taken(threading.get_ident())
 
     def _refuse(self, stream: OutputStream) -> NoReturn:
         """Raise why the session takes no more items: it is closed, or has failed, as without a thread."""
@@ -235,14 +231,11 @@ class Session(_Closing):
     def put(self, item: Any) -> None:
         """Put one item in; waits while the pipeline is full. Its outputs come out of the iteration.
 
-        Where all nodes are inline, they run in this call, on the thread that makes it. If outputs find no
-        room, it waits for those who take them; if nobody else does, the iteration goes on with the rest.
-
         Raises:
             SessionClosedError: If the session has closed, or `end` was called.
         """
         self._begin_put()
-        if not self._stream.put_and_wait(item, self._is_taken):
+        if not self._stream.put_and_wait(item):
             self._refuse(self._stream)
 
     def __iter__(self) -> Iterator[Any]:

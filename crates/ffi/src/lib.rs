@@ -6,7 +6,6 @@
 mod answer;
 mod attach;
 mod bridge;
-mod bringing;
 mod call;
 mod callers;
 mod chain;

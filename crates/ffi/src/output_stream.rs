@@ -1,7 +1,6 @@
 //! The stream of a session for Python: items go in, outputs come out.
 
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -11,11 +10,11 @@ use pyo3::types::PyBool;
 use remotemedia_runtime::{Admission, Caller, Client, Next, Outbox, Overflow};
 
 use crate::attach::{detach, prepare_thread};
+use crate::callers;
 use crate::context::{CallerContext, Tie};
 use crate::failure;
 use crate::object::Object;
 use crate::session::{LOOK, LookOut, SessionCore, Ticket};
-use crate::{bringing, callers};
 
 /// The outputs of the items that one stream puts in, in order.
 #[pyclass(module = "remotemedia._core", frozen)]
@@ -84,18 +83,16 @@ impl OutputStream {
         self.outbox.is_held_up()
     }
 
-    /// Put an item in, and wait until it is. Where nodes run on the threads that call, take it through them; `is_taken` tells whether another
-    /// thread takes outputs, for which it then waits.
-    fn put_and_wait(&self, py: Python<'_>, item: Py<PyAny>, is_taken: &Bound<'_, PyAny>) -> PyResult<bool> {
+    /// Put an item in, and wait until it is.
+    fn put_and_wait(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<bool> {
         self.check_room(py)?;
-        if self.core.get().session.is_on_callers() {
-            return bringing::bring(py, self, Some(Object(item)), is_taken);
-        }
-        let (sender, admitted) = sync_channel(1);
+        let (sender, admitted) = std::sync::mpsc::sync_channel(1);
         let told = Box::new(move |is_in| {
             // The one who waits may have been interrupted.
             sender.send(is_in).ok();
         });
+        // Whoever puts an item in goes on with something else meanwhile.
+        self.core.get().session.start_thread().map_err(|error| failure::ended(py, error))?;
         match self.submit(Some(Object(item)), Some(told)) {
             Admission::Now => return Ok(true),
             Admission::Never => return Ok(false),
@@ -113,19 +110,10 @@ impl OutputStream {
         }
     }
 
-    /// No more items come: the nodes are flushed, with `is_taken` on this thread as by `put_and_wait`, where they run on the threads that call.
-    #[pyo3(signature = (is_taken=None))]
-    fn end(&self, py: Python<'_>, is_taken: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        match is_taken {
-            Some(is_taken) if self.core.get().session.is_on_callers() => {
-                bringing::bring(py, self, None, is_taken).map(drop)
-            }
-            _ => {
-                self.submit(None, None);
-                self.outbox.end();
-                Ok(())
-            }
-        }
+    /// No more items come: the nodes are flushed.
+    fn end(&self) {
+        self.submit(None, None);
+        self.outbox.end();
     }
 
     /// Whether `next` has something to say without waiting.
@@ -211,7 +199,7 @@ impl OutputStream {
         if core.session.has_room() { Ok(()) } else { core.check_outside(py, "put") }
     }
 
-    pub(crate) fn submit(&self, item: Option<Object>, admitted: Option<Box<dyn FnOnce(bool) + Send>>) -> Admission {
+    fn submit(&self, item: Option<Object>, admitted: Option<Box<dyn FnOnce(bool) + Send>>) -> Admission {
         prepare_thread();
         self.outbox.expect_input();
         let caller = Caller { client: self.outbox.clone(), context: self.context.clone(), is_urgent: false };

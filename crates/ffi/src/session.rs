@@ -132,8 +132,7 @@ impl SessionCore {
             };
         }
         let mut outputs = Outputs::default();
-        let outcome = self.take_directly(py, Some(Object(item)), &mut outputs);
-        outcome.and(self.work_on_left(py))?;
+        self.take_directly(py, Some(Object(item)), &mut outputs)?;
         outputs.shape(py)
     }
 
@@ -347,14 +346,6 @@ impl SessionCore {
         self.session.work_here(goes_on).map_err(|order| failure::original(py, &order))
     }
 
-    /// Work on what a node has put into its own session, when it has come back.
-    pub(crate) fn work_on_left(&self, py: Python<'_>) -> PyResult<()> {
-        if !self.session.has_left_work() {
-            return Ok(());
-        }
-        self.session.work_on_left().map_err(|order| failure::original(py, &order))
-    }
-
     /// Refuse to wait for threads that are another process's.
     pub(crate) fn check_not_left(&self, py: Python<'_>) -> PyResult<()> {
         if self.is_left.load(Ordering::Relaxed) { Err(failure::ended(py, RunError::Closed)) } else { Ok(()) }
@@ -518,7 +509,7 @@ fn outbox_of(
 ) -> Arc<Outbox<Object>> {
     let outbox = Outbox::new(capacity, news);
     // Where nodes run on the threads that call, whoever brings outputs may be the one who takes them.
-    Arc::new(if session.is_on_callers() { outbox.never_waiting() } else { outbox })
+    Arc::new(if session.is_on_callers() { outbox.waiting_unless(session.on_callers()) } else { outbox })
 }
 
 /// Do something that nobody hears the failure of.

@@ -1,12 +1,10 @@
 //! Inputs that are put into a session without threads: whoever puts them in, or takes the outputs, works on them.
 //!
-//! Whoever puts one in goes first: a thread that only takes outputs leaves the work to those that [bring](Bringing) inputs.
-//!
 //! One that makes more outputs than somebody takes is paused. *Invariant:* what is paused is not in the machine, which takes direct calls
 //! meanwhile.
 
-use std::sync::atomic::Ordering;
-use std::sync::{MutexGuard, PoisonError, TryLockError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError, TryLockError};
 
 use super::Session;
 use super::core::Core;
@@ -30,112 +28,51 @@ enum Rest<P: Payload> {
     Some(UnderWay<P>),
 }
 
-/// What came of work on what was put in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Worked {
-    /// Another thread is inside, or this one already.
-    Busy,
-    /// There is nothing left, no room for outputs, or no order to go on.
-    Paused,
-}
-
-/// A thread that takes an input through the nodes itself. While there is one, threads that take outputs leave the work to it.
-pub struct Bringing<'a, P: Payload> {
-    session: &'a Session<P>,
-    /// A number above that of its input, when it is in.
-    end: Option<u64>,
-}
-
-impl<P: Payload> Bringing<'_, P> {
-    /// The input is in.
-    pub fn note_in(&mut self) {
-        self.end.get_or_insert_with(|| self.session.core.tracker.end());
-    }
-
-    /// Whether the input and those before it have ended, or the session has.
-    pub fn is_done(&self) -> bool {
-        self.end.is_some_and(|end| self.session.is_closed() || self.session.core.tracker.is_done(end))
-    }
-
-    /// Work on what was put in, up to the input.
-    ///
-    /// # Errors
-    /// A node passed on an order to stop, which is one to this thread.
-    pub fn work(&self) -> Result<Worked, P::Fault> {
-        self.session.work(&|| !self.is_done())
-    }
-}
-
-impl<P: Payload> Drop for Bringing<'_, P> {
-    fn drop(&mut self) {
-        self.session.core.bringing.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
 impl<P: Payload> Session<P> {
-    /// Whether nodes run on each thread that calls, and inputs that are put in wait for [`Bringing::work`] or [`Session::work_here`].
+    /// Whether nodes run on each thread that calls, and inputs that are put in wait for [`Session::work_here`].
     pub fn is_on_callers(&self) -> bool {
-        self.core.is_on_callers
+        self.core.on_callers.load(Ordering::SeqCst)
     }
 
-    /// This thread is about to put an input in, and to work on it.
-    pub fn bring(&self) -> Bringing<'_, P> {
-        self.core.bringing.fetch_add(1, Ordering::SeqCst);
-        Bringing { session: self, end: None }
+    /// The same, for [`Outbox::waiting_unless`](crate::Outbox::waiting_unless).
+    pub fn on_callers(&self) -> &Arc<AtomicBool> {
+        &self.core.on_callers
     }
 
-    /// This thread has put an input in that it cannot work on, because the nodes wait for it: whoever is inside them does so, on leaving, by
-    /// [`Session::work_on_left`].
-    pub fn leave_work(&self) {
-        self.core.has_left_work.store(true, Ordering::SeqCst);
-    }
-
-    /// Whether there is something to do for [`Session::work_on_left`].
-    pub fn has_left_work(&self) -> bool {
-        self.core.has_left_work.load(Ordering::SeqCst)
-    }
-
-    /// Work on what was put in, if some was left.
+    /// Let a thread work on what is put in from now on, and on what was.
     ///
     /// # Errors
-    /// As of [`Session::work_here`].
-    pub fn work_on_left(&self) -> Result<(), P::Fault> {
-        while self.has_left_work() {
-            self.core.has_left_work.store(false, Ordering::SeqCst);
-            if self.work(&|| true)? == Worked::Busy {
-                self.leave_work();
-                break;
-            }
+    /// The system has no thread.
+    pub fn start_thread(&self) -> Result<(), RunError<P::Fault>> {
+        if self.core.on_callers.swap(false, Ordering::SeqCst) {
+            self.threads.start(&self.core).map_err(RunError::NoThread)?;
         }
         Ok(())
     }
 
-    /// Work on what was put in, on this thread, while there is something, there is room for its outputs, `goes_on`, and nobody [brings
-    /// inputs](Session::bring). Returns at once if another thread is inside.
+    /// Work on what was put in, on this thread, while there is something, there is room for its outputs, and `goes_on`. Returns at once
+    /// if another thread is inside.
     ///
     /// # Errors
     /// A node passed on an order to stop, which is one to this thread.
     pub fn work_here(&self, goes_on: &dyn Fn() -> bool) -> Result<(), P::Fault> {
-        self.work(&|| self.core.bringing.load(Ordering::SeqCst) == 0 && goes_on()).map(drop)
-    }
-
-    fn work(&self, goes_on: &dyn Fn() -> bool) -> Result<Worked, P::Fault> {
         let unit = &self.core.stages[0].units[0];
         let mut machine = match unit.machine.try_lock() {
             Ok(machine) => machine,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return Ok(Worked::Busy),
+            Err(TryLockError::WouldBlock) => return Ok(()),
         };
         let mut outcome = Ok(());
         while outcome.is_ok()
+            && self.is_on_callers()
             && !self.is_closed()
             && let Some(paused) = self.core.next_to_work_on(unit, &mut machine, goes_on)
         {
-            outcome = self.core.work_on(unit, &mut machine, paused, goes_on);
+            outcome = self.core.work_on(unit, &mut machine, paused, Some(goes_on));
         }
         drop(machine);
         self.free.tell();
-        outcome.map(|()| Worked::Paused)
+        outcome
     }
 }
 
@@ -147,6 +84,16 @@ impl<P: Payload> Core<P> {
             machine.put_back(under_way);
             let failed = P::within(&context, || unit.abandon(machine));
             self.note_failures(failed.into_iter().map(|(_, _, fault)| fault));
+        }
+    }
+
+    /// What is paused goes before what comes after it, which a thread has.
+    pub(super) fn finish_paused(&self, unit: &Unit<P>, machine: &mut Machine<P>) {
+        let paused = self.lock_paused().take();
+        if let Some(paused) = paused
+            && let Err(order) = self.work_on(unit, machine, paused, None)
+        {
+            self.note_failures(std::iter::once(order));
         }
     }
 
@@ -188,7 +135,7 @@ impl<P: Payload> Core<P> {
         unit: &Unit<P>,
         machine: &mut Machine<P>,
         paused: Paused<P>,
-        goes_on: &dyn Fn() -> bool,
+        goes_on: Option<&dyn Fn() -> bool>,
     ) -> Result<(), P::Fault> {
         let Paused { input, is_flush, context, work } = paused;
         let mut sink = Deliver { core: self, input, goes_on };
@@ -247,7 +194,8 @@ impl<P: Payload> Core<P> {
 struct Deliver<'a, P: Payload> {
     core: &'a Core<P>,
     input: u64,
-    goes_on: &'a dyn Fn() -> bool,
+    /// Without it, nothing pauses the input: its outputs wait for room.
+    goes_on: Option<&'a dyn Fn() -> bool>,
 }
 
 impl<P: Payload> Sink<P> for Deliver<'_, P> {
@@ -261,6 +209,6 @@ impl<P: Payload> Sink<P> for Deliver<'_, P> {
     }
 
     fn is_full(&mut self) -> bool {
-        !(self.goes_on)() || self.core.tracker.room(self.input) == 0
+        self.goes_on.is_some_and(|goes_on| !goes_on() || self.core.tracker.room(self.input) == 0)
     }
 }

@@ -1,7 +1,8 @@
 //! The bounded queue of outputs of one stream, between the last stage and whoever takes them.
 
 use std::collections::VecDeque;
-use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::sync::{Condvar, Mutex, MutexGuard};
@@ -78,8 +79,8 @@ pub struct Outbox<P: Payload> {
     has_news: Condvar,
     has_room: Condvar,
     capacity: usize,
-    /// Whoever brings outputs looks for room before, and never waits.
-    never_waits: bool,
+    /// While this is set, whoever brings outputs looks for room before, and never waits.
+    never_waits: Arc<AtomicBool>,
     on_news: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
@@ -106,31 +107,20 @@ impl<P: Payload> Outbox<P> {
             has_news: Condvar::new(),
             has_room: Condvar::new(),
             capacity,
-            never_waits: false,
+            never_waits: Arc::default(),
             on_news,
         }
     }
 
-    /// The same, where whoever brings outputs never waits, but looks for room before. It may be the one who takes them.
+    /// The same, where whoever brings outputs never waits while `never_waits` is set, but looks for room before. It may be the one who takes
+    /// them.
     #[must_use]
-    pub fn never_waiting(self) -> Self {
-        Self { never_waits: true, ..self }
+    pub fn waiting_unless(self, never_waits: &Arc<AtomicBool>) -> Self {
+        Self { never_waits: Arc::clone(never_waits), ..self }
     }
 
-    /// Wait until there may be room, for as long as `patience`. Returns early when outputs are taken.
-    pub fn wait_for_room(&self, patience: Duration) {
-        let state = self.lock();
-        if self.room_in(&state) == 0 {
-            drop(self.has_room.wait_timeout(state, patience));
-        }
-    }
-
-    fn room_in(&self, state: &State<P>) -> usize {
-        if state.is_abandoned || state.overflow != Overflow::Wait {
-            return usize::MAX;
-        }
-        let errors = if self.never_waits { state.waiting.len() - state.outputs } else { 0 };
-        self.capacity.saturating_sub(state.outputs.max(errors))
+    fn never_waits(&self) -> bool {
+        self.never_waits.load(Ordering::SeqCst)
     }
 
     /// One more input is about to be put in. To be called before it is.
@@ -290,7 +280,8 @@ impl<P: Payload> Outbox<P> {
 
 impl<P: Payload> Client<P> for Outbox<P> {
     fn output(&self, output: P) {
-        let Some(mut state) = self.wait_while(None, |state| state.outputs >= self.capacity && !self.never_waits) else {
+        let Some(mut state) = self.wait_while(None, |state| state.outputs >= self.capacity && !self.never_waits())
+        else {
             return;
         };
         if state.overflow == Overflow::Drop && state.outputs >= self.capacity {
@@ -304,7 +295,12 @@ impl<P: Payload> Client<P> for Outbox<P> {
     }
 
     fn room(&self) -> usize {
-        self.room_in(&self.lock())
+        let state = self.lock();
+        if state.is_abandoned || state.overflow != Overflow::Wait {
+            return usize::MAX;
+        }
+        let errors = if self.never_waits() { state.waiting.len() - state.outputs } else { 0 };
+        self.capacity.saturating_sub(state.outputs.max(errors))
     }
 
     fn moment(&self) -> u64 {
@@ -313,7 +309,7 @@ impl<P: Payload> Client<P> for Outbox<P> {
 
     fn fails(&self, moment: u64) {
         drop(self.wait_while(Some(moment), |state| {
-            state.waiting.len() - state.outputs >= self.capacity && !self.never_waits
+            state.waiting.len() - state.outputs >= self.capacity && !self.never_waits()
         }));
     }
 

@@ -356,6 +356,9 @@ pub(crate) fn run_in_order<P: Payload>(core: &Arc<Core<P>>, stage: usize) {
     let unit = &stage.units[0];
     while let Popped::Parcel(_, parcel) = stage.pop(core, unit) {
         let mut machine = unit.lock();
+        if unit.tasks.is_none() {
+            core.finish_paused(unit, &mut machine);
+        }
         let mut sink = Forward::new(core, stage, unit, parcel.header());
         work_on(core, unit, &mut machine, parcel, &mut sink);
         sink.finish(&machine);

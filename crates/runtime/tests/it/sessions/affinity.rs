@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use remotemedia_runtime::{Client, Direct, Next, Outbox, Phase, Session, Worked};
+use remotemedia_runtime::{Client, Direct, Next, Outbox, Phase, Session};
 use serde_json::json;
 
 use crate::support::{
@@ -117,7 +117,7 @@ fn an_all_inline_plan_runs_on_the_thread_that_calls() {
 fn inputs_that_are_put_in_are_worked_on_where_that_is_asked_for() {
     let log = Log::default();
     let session = open_on_callers(Pipe::chain([generator("a", &log), pass()]));
-    let outbox = Arc::new(Outbox::new(3, None).never_waiting());
+    let outbox = Arc::new(Outbox::new(3, None).waiting_unless(session.on_callers()));
     let puts = [session.put(&outbox, Some(1)), session.put(&outbox, Some(2))];
     assert!(puts.iter().all(crate::support::Put::is_in) && log.lines_of("process").is_empty());
 
@@ -140,52 +140,11 @@ fn inputs_that_are_put_in_are_worked_on_where_that_is_asked_for() {
 }
 
 #[test]
-fn whoever_takes_outputs_leaves_the_work_to_those_who_bring_inputs() {
-    let log = Log::default();
-    let session = open_on_callers(Pipe::chain([generator("a", &log)]));
-    let outbox = Arc::new(Outbox::new(9, None).never_waiting());
-    let mut bringing = session.bring();
-    session.put(&outbox, Some(1));
-    bringing.note_in();
-    let later = session.put(&outbox, Some(2));
-
-    session.work_here(&|| true).unwrap();
-    assert!(later.is_in() && log.lines_of("process").is_empty());
-
-    // It takes its own input through, and no other.
-    assert_eq!(bringing.work().unwrap(), Worked::Paused);
-    assert!(bringing.is_done());
-    assert_eq!(log.lines_of("process").len(), 1);
-
-    drop(bringing);
-    session.work_here(&|| true).unwrap();
-    assert_eq!(log.lines_of("process").len(), 2);
-    session.shut();
-}
-
-#[test]
-fn work_that_is_left_is_done_once() {
-    let log = Log::default();
-    let session = open_on_callers(Pipe::chain([generator("a", &log)]));
-    let outbox = Arc::new(Outbox::new(9, None).never_waiting());
-    session.put(&outbox, Some(1));
-    session.work_on_left().unwrap();
-    assert!(log.lines_of("process").is_empty());
-
-    session.leave_work();
-    session.work_on_left().unwrap();
-
-    assert!(!session.has_left_work());
-    assert_eq!(log.lines_of("process").len(), 1);
-    session.shut();
-}
-
-#[test]
 fn a_paused_generator_is_closed() {
     for how in ["interrupt", "abandon", "close"] {
         let log = Log::default();
         let session = open_on_callers(Pipe::chain([generator("a", &log)]));
-        let outbox = Arc::new(Outbox::new(1, None).never_waiting());
+        let outbox = Arc::new(Outbox::new(1, None).waiting_unless(session.on_callers()));
         session.put(&outbox, Some(1));
         session.work_here(&|| true).unwrap();
         assert_eq!(log.lines_of("yield"), ["a.yield(1)"]);
