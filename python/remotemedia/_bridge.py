@@ -287,7 +287,7 @@ class Bridge:
         """For those who wait, a coroutine that is closed because its loop is has been cancelled."""
         if self.is_given_up and isinstance(failure, GeneratorExit):
             return asyncio.CancelledError()
-        if type(failure) is asyncio.CancelledError:
+        if type(failure) is asyncio.CancelledError and _is_cancelled_from_outside():
             # Its frames lead to those of the event loop that ends, and to the tasks that it cancels. The
             # engine, into which the garbage collector does not see, would keep them, and its own session.
             failure.__traceback__ = None
@@ -485,6 +485,15 @@ def _run_alone(awaitable: Awaitable[Any]) -> Any:
     # A factory, or the runner would take the place of the thread's own loop.
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         return runner.run(wait())
+
+
+def _is_cancelled_from_outside() -> bool:
+    """Whether the task that runs has been cancelled, rather than that its code raised the error itself."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # A coroutine is closed where no loop runs.
+        return True
+    return task is None or task.cancelling() > 0
 
 
 def _close(awaitable: object) -> None:
