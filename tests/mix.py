@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import faulthandler
+import logging
 import os
 import random
 import signal
@@ -333,6 +334,8 @@ def mix(until, seed, trouble):
 
 def main(seconds, seed):
     trouble = Trouble()
+    # That workers die is no trouble here.
+    logging.getLogger("remotemedia").setLevel(logging.ERROR)
     faulthandler.dump_traceback_later(seconds + 60, exit=True)
     try:
         with nothing_left_behind():
