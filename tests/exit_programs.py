@@ -185,7 +185,11 @@ if "loading" in ending:
 target = [Ends(), with_options(node(), placement=placement)]
 """
 COMMANDS = {
-    "host": [str(Path(__file__).parent.parent / "target/debug/remotemedia-host")],
+    "host": [
+        os.environ.get(
+            "REMOTEMEDIA_HOST", str(Path(__file__).parent.parent / "target/debug/remotemedia-host")
+        )
+    ],
     "wheel": [sys.executable, "-m", "remotemedia"],
 }
 COMMAND_CODES = {**CODES, "SIGINT": 130, "SIGTERM": 143}

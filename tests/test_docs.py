@@ -30,6 +30,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+HOST = Path(os.environ.get("REMOTEMEDIA_HOST", ROOT / "target/debug/remotemedia-host"))
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
@@ -109,7 +110,7 @@ def run_page(blocks: list[Block], directory: Path) -> list[tuple[Block, str]]:
     """Run the blocks that are code, in their order, in one process whose working directory is `directory`."""
     code = [block for block in blocks if block.file or block.language in {"python", "console"}]
     (directory / "examples").symlink_to(ROOT / "examples")
-    programs = [str(Path(sys.executable).parent), str(ROOT / "target/debug"), os.environ["PATH"]]
+    programs = [str(Path(sys.executable).parent), str(HOST.parent), os.environ["PATH"]]
     done = subprocess.run(
         [sys.executable, str(ROOT / "tests/page_runner.py")],
         input=json.dumps([vars(block) for block in code]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import signal
@@ -13,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-HOST = Path(__file__).parent.parent / "target/debug/remotemedia-host"
+HOST = Path(
+    os.environ.get("REMOTEMEDIA_HOST", Path(__file__).parent.parent / "target/debug/remotemedia-host")
+)
 
 APP = """
 import asyncio, itertools, sys, threading, time

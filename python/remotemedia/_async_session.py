@@ -402,6 +402,8 @@ async def enter(graph: Graph, settings: dict[str, Any]) -> AsyncSession:
         is_cancelled = True
         opener.cancel()
 
+    # From Python 3.12 on no thread can be started then.
+    _ending.check_not_ending(f"the opening of pipeline '{graph.name}'")
     try:
         await _in_thread(open_it, cancel)
     except asyncio.CancelledError:

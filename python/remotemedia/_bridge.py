@@ -282,6 +282,9 @@ class Bridge:
             give(None, self.as_told(failure) if not is_late or timeout is None else CallTimeoutError(timeout))
         else:
             give(value, None)
+            # With the outputs of an async generator comes its failure. From Python 3.12 on the traceback of
+            # that leads here.
+            del value
 
     def as_told(self, failure: BaseException) -> BaseException:
         """For those who wait, a coroutine that is closed because its loop is has been cancelled."""

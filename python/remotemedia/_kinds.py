@@ -26,7 +26,9 @@ _ITERABLE_COROUTINE = 0x100
 _ASYNC_GENERATOR = 0x200
 # How `inspect`, and `asyncio` before Python 3.12, mark functions: module, attribute, mark in the module.
 _MARKS = (
-    ("inspect", "_is_coroutine_mark", "_is_coroutine_mark"),
+    ("inspect", "_is_coroutine_marker", "_is_coroutine_mark"),
+    # The first releases of Python 3.12.
+    ("inspect", "_is_coroutine_marker", "_is_coroutine_marker"),
     ("asyncio.coroutines", "_is_coroutine", "_is_coroutine"),
 )
 _DEEPEST = 16
