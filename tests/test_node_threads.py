@@ -134,6 +134,20 @@ def put(node: Any) -> None:
         list(session)
 
 
+def put_without_end(node: Any) -> None:
+    with Pipeline([node]).open() as session:
+        session.put(1)
+        session.interrupt()
+        session.put(2)
+
+
+def put_and_drain(node: Any) -> None:
+    with Pipeline([node]).open(queue_size=2) as session:
+        for number in range(3):
+            session.put(number)
+        session.drain()
+
+
 def async_call(node: Any) -> None:
     async def work() -> None:
         async with Pipeline([node]).open() as session:
@@ -231,7 +245,7 @@ def test_async_nodes_run_on_the_event_loop(kind: str, way: Callable[[Any], None]
     assert store_of(node).thread == threading.get_ident()
 
 
-@pytest.mark.parametrize("way", [call, map_items])
+@pytest.mark.parametrize("way", [call, map_items, put, put_without_end, put_and_drain])
 @pytest.mark.parametrize("options", [{}, {"retries": 1}])
 @pytest.mark.parametrize("kind", [Store, Generator])
 def test_calls_of_plain_python_run_where_they_are_made(
@@ -271,7 +285,7 @@ def test_a_stream_of_plain_python_is_taken_one_output_at_a_time() -> None:
 
 
 def test_a_put_of_plain_python_goes_on_beside_a_stream() -> None:
-    """What is put in is worked on by a thread of the session, after what a stream has begun."""
+    """What is put in is worked on after what a stream has begun."""
     with Pipeline([Repeats()]).open(queue_size=4) as session:
         outputs = session.map(range(3))
         first = next(outputs)

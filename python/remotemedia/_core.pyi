@@ -214,11 +214,16 @@ class OutputStream:
     def is_held_up(self) -> bool:
         """Whether the item put in last waits for room."""
 
-    def put_and_wait(self, item: Any) -> bool:
-        """Put an item in and wait until it is; `False` if the session has closed."""
+    def put_and_wait(self, item: Any, is_taken: Callable[[], bool] | None) -> bool:
+        """Put an item in and wait until it is; `False` if the session has closed.
 
-    def end(self) -> None:
-        """No more items come: the nodes are flushed."""
+        With `is_taken`, where nodes run on the threads that call, it is taken through them here. `is_taken`
+        tells whether another thread takes outputs, and is to be waited for where they find no room. Without
+        it a thread of the session runs the nodes from now on.
+        """
+
+    def end(self, is_taken: Callable[[], bool] | None = None) -> None:
+        """No more items come: the nodes are flushed, with `is_taken` as by `put_and_wait`."""
 
     @property
     def has_news(self) -> bool:

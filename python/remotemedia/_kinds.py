@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     Kind = Literal["plain", "generator", "coroutine", "async_generator"]
     NodeKind = Literal["plain", "generator", "coroutine", "async_generator", "streaming"]
 
-__all__ = ["answer_kind", "classify", "function_of", "has_methods", "is_source", "makes_coroutines", "misfit"]
+__all__ = [
+    "answer_kind",
+    "classify",
+    "function_of",
+    "has_methods",
+    "is_source",
+    "keeps_to_thread",
+    "makes_coroutines",
+    "misfit",
+]
 
 # The flags of code objects, as in `inspect`, which would cost more to import than all of this package.
 _VARARGS = 0x04
@@ -103,6 +112,20 @@ def is_source(node: object) -> bool:
         if not code.co_flags & _VARARGS:
             return code.co_argcount == 1
     return _takes_nothing(process)
+
+
+def keeps_to_thread(node: object) -> bool:
+    """Whether a node may hold what belongs to the thread that opens its session: a `sqlite3` connection, a GL context.
+
+    That is one with an `initialize` or `cleanup` of its own, unless an event loop runs its methods.
+    """
+    from remotemedia.core.node import Node
+
+    for name in ("initialize", "cleanup"):
+        method = getattr(node, name, None)
+        if method is not None and getattr(method, "__func__", method) is not getattr(Node, name):
+            return classify(node) in {"plain", "generator"}
+    return False
 
 
 def misfit(node: object) -> str | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 from remotemedia import _ending, _reports
 from remotemedia._core import Opener, SessionCore
 from remotemedia._failures import combine, throw
+from remotemedia._kinds import keeps_to_thread
 from remotemedia._streams import items_of
 from remotemedia._takers import Taker, Takers
 from remotemedia.core._graph import Graph
@@ -21,7 +22,7 @@ from remotemedia.exceptions import NodeTimeoutError, PipelineError, SessionClose
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from remotemedia._core import OutputStream
 
@@ -75,6 +76,7 @@ class _Closing(SessionCore):
     takers: Takers
     _name: str
     _has_source: bool
+    _keeps_to_callers: bool
     _is_used = False
     _is_ended = False
     _is_closed = False
@@ -85,6 +87,7 @@ class _Closing(SessionCore):
         self.takers = Takers()
         self.is_plain = is_plain
         self._name, self._has_source = graph.name, graph.source is not None
+        self._keeps_to_callers = is_plain and any(keeps_to_thread(entry.node) for entry in graph.entries)
         if self._has_source:
             self._is_used = self._is_ended = True
             self.start_source()
@@ -106,7 +109,7 @@ class _Closing(SessionCore):
         self._is_used = True
         if not self._is_ended:
             self._is_ended = True
-            self._stream.end()
+            self._stream.end(self._taken_along)
 
     def __repr__(self) -> str:
         """Say which pipeline this is, and what it can take."""
@@ -126,6 +129,14 @@ class _Closing(SessionCore):
         if self._is_ended:
             raise SessionClosedError("The session takes no more items: end() was called")
         self._is_used = True
+
+    @property
+    def _taken_along(self) -> Callable[[], bool] | None:
+        """Nothing, if a thread of the session may run the nodes; else what tells whether another thread takes outputs."""
+        return self._is_taken if self._keeps_to_callers else None
+
+    def _is_taken(self) -> bool:
+        return self.takers.is_main_taken(threading.get_ident())
 
     def _refuse(self, stream: OutputStream) -> NoReturn:
         """Raise why the session takes no more items: it is closed, or has failed, as without a thread."""
@@ -231,11 +242,16 @@ class Session(_Closing):
     def put(self, item: Any) -> None:
         """Put one item in; waits while the pipeline is full. Its outputs come out of the iteration.
 
+        If all nodes are inline and one has an `initialize` or `cleanup` that ran on the caller's thread, the
+        nodes run in this call, on the thread that makes it. If outputs find no room, it waits for those who
+        take them; if nobody else does, the iteration goes on with the rest. Otherwise the nodes run on a
+        thread of the session, or on their own.
+
         Raises:
             SessionClosedError: If the session has closed, or `end` was called.
         """
         self._begin_put()
-        if not self._stream.put_and_wait(item):
+        if not self._stream.put_and_wait(item, self._taken_along):
             self._refuse(self._stream)
 
     def __iter__(self) -> Iterator[Any]:

@@ -103,7 +103,7 @@ impl State {
     fn advance(&mut self, py: Python<'_>, core: &SessionCore) {
         let outcome =
             if self.chunk >= 2 && self.chain.is_some() { self.take_chunk(py, core) } else { self.take_one(py, core) };
-        if let Err(error) = outcome {
+        if let Err(error) = outcome.and(core.work_on_left(py)) {
             self.failed = Some(error);
         }
     }

@@ -6,6 +6,7 @@
 mod answer;
 mod attach;
 mod bridge;
+mod bringing;
 mod call;
 mod callers;
 mod chain;

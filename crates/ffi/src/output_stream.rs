@@ -1,6 +1,7 @@
 //! The stream of a session for Python: items go in, outputs come out.
 
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -10,11 +11,11 @@ use pyo3::types::PyBool;
 use remotemedia_runtime::{Admission, Caller, Client, Next, Outbox, Overflow};
 
 use crate::attach::{detach, prepare_thread};
-use crate::callers;
 use crate::context::{CallerContext, Tie};
 use crate::failure;
 use crate::object::Object;
 use crate::session::{LOOK, LookOut, SessionCore, Ticket};
+use crate::{bringing, callers};
 
 /// The outputs of the items that one stream puts in, in order.
 #[pyclass(module = "remotemedia._core", frozen)]
@@ -83,16 +84,23 @@ impl OutputStream {
         self.outbox.is_held_up()
     }
 
-    /// Put an item in, and wait until it is.
-    fn put_and_wait(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<bool> {
+    /// Put an item in, and wait until it is. With `is_taken`, where nodes run on the threads that call, take it through them; `is_taken` tells
+    /// whether another thread takes outputs, for which it then waits. Without it, a thread of the session has the nodes from now on.
+    #[pyo3(signature = (item, is_taken))]
+    fn put_and_wait(&self, py: Python<'_>, item: Py<PyAny>, is_taken: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
         self.check_room(py)?;
-        let (sender, admitted) = std::sync::mpsc::sync_channel(1);
+        let session = &self.core.get().session;
+        if session.is_on_callers() {
+            if let Some(is_taken) = is_taken {
+                return bringing::bring(py, self, Some(Object(item)), is_taken);
+            }
+            session.start_thread().map_err(|error| failure::ended(py, error))?;
+        }
+        let (sender, admitted) = sync_channel(1);
         let told = Box::new(move |is_in| {
             // The one who waits may have been interrupted.
             sender.send(is_in).ok();
         });
-        // Whoever puts an item in goes on with something else meanwhile.
-        self.core.get().session.start_thread().map_err(|error| failure::ended(py, error))?;
         match self.submit(Some(Object(item)), Some(told)) {
             Admission::Now => return Ok(true),
             Admission::Never => return Ok(false),
@@ -110,10 +118,19 @@ impl OutputStream {
         }
     }
 
-    /// No more items come: the nodes are flushed.
-    fn end(&self) {
-        self.submit(None, None);
-        self.outbox.end();
+    /// No more items come: the nodes are flushed, with `is_taken` on this thread as by `put_and_wait`, where they run on the threads that call.
+    #[pyo3(signature = (is_taken=None))]
+    fn end(&self, py: Python<'_>, is_taken: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        match is_taken {
+            Some(is_taken) if self.core.get().session.is_on_callers() => {
+                bringing::bring(py, self, None, is_taken).map(drop)
+            }
+            _ => {
+                self.submit(None, None);
+                self.outbox.end();
+                Ok(())
+            }
+        }
     }
 
     /// Whether `next` has something to say without waiting.
@@ -199,7 +216,7 @@ impl OutputStream {
         if core.session.has_room() { Ok(()) } else { core.check_outside(py, "put") }
     }
 
-    fn submit(&self, item: Option<Object>, admitted: Option<Box<dyn FnOnce(bool) + Send>>) -> Admission {
+    pub(crate) fn submit(&self, item: Option<Object>, admitted: Option<Box<dyn FnOnce(bool) + Send>>) -> Admission {
         prepare_thread();
         self.outbox.expect_input();
         let caller = Caller { client: self.outbox.clone(), context: self.context.clone(), is_urgent: false };

@@ -132,7 +132,8 @@ impl SessionCore {
             };
         }
         let mut outputs = Outputs::default();
-        self.take_directly(py, Some(Object(item)), &mut outputs)?;
+        let outcome = self.take_directly(py, Some(Object(item)), &mut outputs);
+        outcome.and(self.work_on_left(py))?;
         outputs.shape(py)
     }
 
@@ -344,6 +345,14 @@ impl SessionCore {
         }
         prepare_thread();
         self.session.work_here(goes_on).map_err(|order| failure::original(py, &order))
+    }
+
+    /// Work on what a node has put into its own session, when it has come back.
+    pub(crate) fn work_on_left(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.session.has_left_work() {
+            return Ok(());
+        }
+        self.session.work_on_left().map_err(|order| failure::original(py, &order))
     }
 
     /// Refuse to wait for threads that are another process's.

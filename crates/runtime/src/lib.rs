@@ -44,8 +44,8 @@ pub use payload::Payload;
 pub use plan::{NodeSpec, Plan, PlanNode, PlanOrder, Stage};
 pub use runner::{Runner, Settings};
 pub use session::{
-    Admission, AtWork, Caller, Client, Closed, Direct, Drain, Next, Outbox, Overflow, Replicas, Reporter, Session,
-    SessionSettings, Stall, TurnOf,
+    Admission, AtWork, Bringing, Caller, Client, Closed, Direct, Drain, Next, Outbox, Overflow, Replicas, Reporter,
+    Session, SessionSettings, Stall, TurnOf, Worked,
 };
 pub use suggest::{did_you_mean, nearest};
 pub use value::{AudioChunk, Value};

@@ -66,6 +66,8 @@ impl<P: Payload> Session<P> {
             observer: settings.observer.clone(),
             source: Progress::default(),
             on_callers: Arc::new(AtomicBool::new(is_on_callers)),
+            bringing: AtomicUsize::new(0),
+            has_left_work: AtomicBool::new(false),
             paused: Mutex::new(None),
             source_tasks,
             plan,

@@ -37,6 +37,10 @@ pub(crate) struct Core<P: Payload> {
     pub(crate) source: Progress,
     /// Set while the nodes run on the threads that call, and the session has none.
     pub(crate) on_callers: Arc<AtomicBool>,
+    /// How many threads take inputs through the nodes that they put in.
+    pub(crate) bringing: AtomicUsize,
+    /// Something was put in that whoever is in the nodes is to work on.
+    pub(crate) has_left_work: AtomicBool,
     /// An input that waits for room, in a session whose nodes run on the threads that call.
     pub(crate) paused: Mutex<Option<Paused<P>>>,
     /// What others ask of it, if the plan has a source.

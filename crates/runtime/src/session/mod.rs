@@ -42,6 +42,7 @@ pub use self::core::{Admission, Drain};
 use self::core::{Core, Submission};
 pub use self::direct::Direct;
 use self::direct::Free;
+pub use self::on_callers::{Bringing, Worked};
 pub use self::outbox::{Next, Outbox, Overflow};
 use self::threads::Threads;
 pub use self::tracker::Client;
@@ -68,7 +69,7 @@ pub struct SessionSettings<P: Payload> {
     /// Called when nodes should be stopped from waiting because the session is not opened after all.
     pub stop_waiting: Option<Arc<dyn Fn() + Send + Sync>>,
     /// Let an all-inline plan have a thread, as others have. Without one its nodes run on each thread that calls: by [`Session::direct`], or
-    /// where [`Session::work_here`] is called after an input is put in, until [`Session::start_thread`].
+    /// where [`Session::work_here`] or [`Bringing::work`] is called after an input is put in, until [`Session::start_thread`].
     pub has_own_thread: bool,
 }
 

@@ -1,5 +1,7 @@
 //! Inputs that are put into a session without threads: whoever puts them in, or takes the outputs, works on them.
 //!
+//! Whoever puts one in goes first: a thread that only takes outputs leaves the work to those that [bring](Bringing) inputs.
+//!
 //! One that makes more outputs than somebody takes is paused. *Invariant:* what is paused is not in the machine, which takes direct calls
 //! meanwhile.
 
@@ -28,8 +30,50 @@ enum Rest<P: Payload> {
     Some(UnderWay<P>),
 }
 
+/// What came of work on what was put in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Worked {
+    /// Another thread is inside, or this one already.
+    Busy,
+    /// There is nothing left, no room for outputs, or no order to go on.
+    Paused,
+}
+
+/// A thread that takes an input through the nodes itself. While there is one, threads that take outputs leave the work to it.
+pub struct Bringing<'a, P: Payload> {
+    session: &'a Session<P>,
+    /// A number above that of its input, when it is in.
+    end: Option<u64>,
+}
+
+impl<P: Payload> Bringing<'_, P> {
+    /// The input is in.
+    pub fn note_in(&mut self) {
+        self.end.get_or_insert_with(|| self.session.core.tracker.end());
+    }
+
+    /// Whether the input and those before it have ended, or the session has.
+    pub fn is_done(&self) -> bool {
+        self.end.is_some_and(|end| self.session.is_closed() || self.session.core.tracker.is_done(end))
+    }
+
+    /// Work on what was put in, up to the input.
+    ///
+    /// # Errors
+    /// A node passed on an order to stop, which is one to this thread.
+    pub fn work(&self) -> Result<Worked, P::Fault> {
+        self.session.work(&|| !self.is_done())
+    }
+}
+
+impl<P: Payload> Drop for Bringing<'_, P> {
+    fn drop(&mut self) {
+        self.session.core.bringing.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 impl<P: Payload> Session<P> {
-    /// Whether nodes run on each thread that calls, and inputs that are put in wait for [`Session::work_here`].
+    /// Whether nodes run on each thread that calls, and inputs that are put in wait for [`Bringing::work`] or [`Session::work_here`].
     pub fn is_on_callers(&self) -> bool {
         self.core.on_callers.load(Ordering::SeqCst)
     }
@@ -50,17 +94,53 @@ impl<P: Payload> Session<P> {
         Ok(())
     }
 
-    /// Work on what was put in, on this thread, while there is something, there is room for its outputs, and `goes_on`. Returns at once
-    /// if another thread is inside.
+    /// This thread is about to put an input in, and to work on it.
+    pub fn bring(&self) -> Bringing<'_, P> {
+        self.core.bringing.fetch_add(1, Ordering::SeqCst);
+        Bringing { session: self, end: None }
+    }
+
+    /// This thread has put an input in that it cannot work on, because the nodes wait for it: whoever is inside them does so, on leaving, by
+    /// [`Session::work_on_left`].
+    pub fn leave_work(&self) {
+        self.core.has_left_work.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether there is something to do for [`Session::work_on_left`].
+    pub fn has_left_work(&self) -> bool {
+        self.core.has_left_work.load(Ordering::SeqCst)
+    }
+
+    /// Work on what was put in, if some was left.
+    ///
+    /// # Errors
+    /// As of [`Session::work_here`].
+    pub fn work_on_left(&self) -> Result<(), P::Fault> {
+        while self.has_left_work() {
+            self.core.has_left_work.store(false, Ordering::SeqCst);
+            if self.work(&|| true)? == Worked::Busy {
+                self.leave_work();
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Work on what was put in, on this thread, while there is something, there is room for its outputs, `goes_on`, and nobody [brings
+    /// inputs](Session::bring). Returns at once if another thread is inside.
     ///
     /// # Errors
     /// A node passed on an order to stop, which is one to this thread.
     pub fn work_here(&self, goes_on: &dyn Fn() -> bool) -> Result<(), P::Fault> {
+        self.work(&|| self.core.bringing.load(Ordering::SeqCst) == 0 && goes_on()).map(drop)
+    }
+
+    fn work(&self, goes_on: &dyn Fn() -> bool) -> Result<Worked, P::Fault> {
         let unit = &self.core.stages[0].units[0];
         let mut machine = match unit.machine.try_lock() {
             Ok(machine) => machine,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return Ok(()),
+            Err(TryLockError::WouldBlock) => return Ok(Worked::Busy),
         };
         let mut outcome = Ok(());
         while outcome.is_ok()
@@ -72,7 +152,7 @@ impl<P: Payload> Session<P> {
         }
         drop(machine);
         self.free.tell();
-        outcome
+        outcome.map(|()| Worked::Paused)
     }
 }
 

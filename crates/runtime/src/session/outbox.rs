@@ -123,6 +123,22 @@ impl<P: Payload> Outbox<P> {
         self.never_waits.load(Ordering::SeqCst)
     }
 
+    /// Wait until there may be room, for as long as `patience`. Returns early when outputs are taken.
+    pub fn wait_for_room(&self, patience: Duration) {
+        let state = self.lock();
+        if self.room_in(&state) == 0 {
+            drop(self.has_room.wait_timeout(state, patience));
+        }
+    }
+
+    fn room_in(&self, state: &State<P>) -> usize {
+        if state.is_abandoned || state.overflow != Overflow::Wait {
+            return usize::MAX;
+        }
+        let errors = if self.never_waits() { state.waiting.len() - state.outputs } else { 0 };
+        self.capacity.saturating_sub(state.outputs.max(errors))
+    }
+
     /// One more input is about to be put in. To be called before it is.
     pub fn expect_input(&self) {
         let mut state = self.lock();
@@ -295,12 +311,7 @@ impl<P: Payload> Client<P> for Outbox<P> {
     }
 
     fn room(&self) -> usize {
-        let state = self.lock();
-        if state.is_abandoned || state.overflow != Overflow::Wait {
-            return usize::MAX;
-        }
-        let errors = if self.never_waits() { state.waiting.len() - state.outputs } else { 0 };
-        self.capacity.saturating_sub(state.outputs.max(errors))
+        self.room_in(&self.lock())
     }
 
     fn moment(&self) -> u64 {

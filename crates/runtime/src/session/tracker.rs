@@ -297,6 +297,11 @@ impl<P: Payload> Tracker<P> {
         self.lock().open.len()
     }
 
+    /// Whether no input before `end` is under way.
+    pub(crate) fn is_done(&self, end: u64) -> bool {
+        self.lock().open.keys().all(|&input| input >= end)
+    }
+
     /// Wait until no input before `end` is under way, or for as long as `patience`; whether that came to be.
     pub(crate) fn wait_until_done(&self, end: u64, patience: Duration) -> bool {
         let mut state = self.lock();

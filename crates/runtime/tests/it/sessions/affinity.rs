@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use remotemedia_runtime::{Client, Direct, Next, Outbox, Phase, Session};
+use remotemedia_runtime::{Client, Direct, Next, Outbox, Phase, Session, Worked};
 use serde_json::json;
 
 use crate::support::{
@@ -137,6 +137,47 @@ fn inputs_that_are_put_in_are_worked_on_where_that_is_asked_for() {
     assert_eq!((taken, outputs), (numbers(&[1, 1, 2, 2, 9]), numbers(&[5, 5])));
     session.shut();
     assert_eq!(log.thread_of("a"), thread::current().id());
+}
+
+#[test]
+fn whoever_takes_outputs_leaves_the_work_to_those_who_bring_inputs() {
+    let log = Log::default();
+    let session = open_on_callers(Pipe::chain([generator("a", &log)]));
+    let outbox = Arc::new(Outbox::new(9, None).waiting_unless(session.on_callers()));
+    let mut bringing = session.bring();
+    session.put(&outbox, Some(1));
+    bringing.note_in();
+    let later = session.put(&outbox, Some(2));
+
+    session.work_here(&|| true).unwrap();
+    assert!(later.is_in() && log.lines_of("process").is_empty());
+
+    // It takes its own input through, and no other.
+    assert_eq!(bringing.work().unwrap(), Worked::Paused);
+    assert!(bringing.is_done());
+    assert_eq!(log.lines_of("process").len(), 1);
+
+    drop(bringing);
+    session.work_here(&|| true).unwrap();
+    assert_eq!(log.lines_of("process").len(), 2);
+    session.shut();
+}
+
+#[test]
+fn work_that_is_left_is_done_once() {
+    let log = Log::default();
+    let session = open_on_callers(Pipe::chain([generator("a", &log)]));
+    let outbox = Arc::new(Outbox::new(9, None).waiting_unless(session.on_callers()));
+    session.put(&outbox, Some(1));
+    session.work_on_left().unwrap();
+    assert!(log.lines_of("process").is_empty());
+
+    session.leave_work();
+    session.work_on_left().unwrap();
+
+    assert!(!session.has_left_work());
+    assert_eq!(log.lines_of("process").len(), 1);
+    session.shut();
 }
 
 #[test]

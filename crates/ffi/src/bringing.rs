@@ -1,0 +1,111 @@
+//! Items that are put into a session whose nodes run on the threads that call: whoever puts one in takes it through.
+
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use remotemedia_runtime::{Admission, Bringing, Client, Worked};
+
+use crate::attach::detach;
+use crate::failure;
+use crate::object::Object;
+use crate::output_stream::OutputStream;
+use crate::session::{LOOK, LookOut};
+
+/// Put an item in, or the end of input, and take it through the nodes on this thread. `false`: the session takes no more.
+///
+/// Outputs that find no room are waited for if another thread takes some, as `is_taken` tells. Otherwise the rest is left to whoever takes
+/// them, who may be this thread.
+pub(crate) fn bring(
+    py: Python<'_>,
+    stream: &OutputStream,
+    item: Option<Object>,
+    is_taken: &Bound<'_, PyAny>,
+) -> PyResult<bool> {
+    let core = stream.core.get();
+    let is_end = item.is_none();
+    let (sender, admitted) = sync_channel(1);
+    let told = Box::new(move |is_in| {
+        // The one who waits may have been interrupted.
+        sender.send(is_in).ok();
+    });
+    // Before the item is in: a thread that takes outputs would begin with it.
+    let mut bringing = core.session.bring();
+    let admission = stream.submit(item, Some(told));
+    if is_end {
+        stream.outbox.end();
+    }
+    match admission {
+        Admission::Now => bringing.note_in(),
+        Admission::Never => return Ok(false),
+        Admission::Later => {}
+    }
+    let may_leave = is_end || admission == Admission::Now;
+    let brought =
+        Brought { stream, word: if is_end { "end" } else { "put" }, bringing, admitted: Mutex::new(admitted) };
+    let is_in = brought.take_through(py, may_leave, is_taken)?;
+    core.work_on_left(py)?;
+    Ok(is_in)
+}
+
+/// An item on its way.
+struct Brought<'a> {
+    stream: &'a OutputStream,
+    /// What the user has called.
+    word: &'static str,
+    bringing: Bringing<'a, Object>,
+    admitted: Mutex<Receiver<bool>>,
+}
+
+impl Brought<'_> {
+    /// With `may_leave`, nobody need wait until the item is in.
+    fn take_through(mut self, py: Python<'_>, mut may_leave: bool, is_taken: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let core = self.stream.core.get();
+        let mut look_out = LookOut::default();
+        let mut told = None;
+        loop {
+            match told.or_else(|| self.wait_at_door(Duration::ZERO)) {
+                Some(false) => return Ok(false),
+                Some(true) => {
+                    self.bringing.note_in();
+                    may_leave = true;
+                }
+                None => {}
+            }
+            let worked = self.bringing.work().map_err(|order| failure::original(py, &order))?;
+            if self.bringing.is_done() {
+                return Ok(true);
+            }
+            let is_busy = worked == Worked::Busy;
+            let has_room = self.stream.outbox.room() > 0;
+            // Where there is room, the outputs of another stream have none: whoever takes those goes on.
+            if may_leave && !is_busy && (has_room || !is_taken.call0()?.is_truthy()?) {
+                return Ok(true);
+            }
+            match look_out.look(core, py, self.word) {
+                // The nodes wait for this very thread. Whoever is inside them goes on with the item.
+                Err(_) if may_leave && is_busy => {
+                    core.session.leave_work();
+                    return Ok(true);
+                }
+                looked => looked?,
+            }
+            told = detach(py, || {
+                if is_busy {
+                    core.session.wait_until_free(LOOK);
+                } else if !has_room {
+                    self.stream.outbox.wait_for_room(LOOK);
+                } else {
+                    return self.wait_at_door(LOOK);
+                }
+                None
+            });
+            py.check_signals()?;
+        }
+    }
+
+    fn wait_at_door(&self, patience: Duration) -> Option<bool> {
+        self.admitted.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(patience).ok()
+    }
+}
