@@ -124,6 +124,10 @@ class SessionCore:
         """Whether calls run on the caller's own thread, without a queue."""
 
     @property
+    def has_ended(self) -> bool:
+        """Whether it takes no more items: it is closed, or a call that cannot be stopped has ended it."""
+
+    @property
     def capacity(self) -> int:
         """How many inputs can be under way at once."""
 
@@ -140,8 +144,17 @@ class SessionCore:
     def abandon(self, ticket: Ticket) -> bool:
         """Nobody waits for this call any more. Whether a node is still at it, and has to be told again."""
 
-    def open_stream(self, capacity: int, on_news: Callable[[], object] | None = None) -> OutputStream:
-        """A stream with outputs of its own, of which `capacity` may wait; `on_news` as for the session."""
+    def open_stream(
+        self,
+        capacity: int,
+        on_news: Callable[[], object] | None = None,
+        *,
+        counts_own_items: bool = False,
+    ) -> OutputStream:
+        """A stream with outputs of its own, of which `capacity` may wait; `on_news` as for the session.
+
+        With `counts_own_items` an error has the index of its item in this stream, not that in the session.
+        """
 
     def main_stream(self) -> OutputStream:
         """The stream of `put` and iteration."""

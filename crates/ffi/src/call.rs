@@ -243,7 +243,7 @@ fn feed_session(
     let (context, _tie) = awaited.map_err(RunError::Feed)?;
     let submit = |item| {
         outbox.expect_input();
-        let caller = Caller { client: outbox.clone(), context: context.clone(), is_urgent: false };
+        let caller = Caller { client: outbox.clone(), context: context.clone(), is_urgent: false, own_index: None };
         session.submit_from(caller, item, None);
     };
     let shows_progress = feed.shows_progress();

@@ -1,6 +1,6 @@
 //! The stream of a session for Python: items go in, outputs come out.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -24,6 +24,8 @@ pub(crate) struct OutputStream {
     pub(crate) outbox: Arc<Outbox<Object>>,
     /// That of whoever asked for the stream.
     context: CallerContext,
+    /// How many items went in, where their errors tell their places in the stream and not those in the session.
+    own_items: Option<AtomicU64>,
     /// Nodes wait for its outputs.
     _tie: Option<Tie>,
 }
@@ -201,13 +203,19 @@ impl OutputStream {
 impl OutputStream {
     /// A stream of which nobody need wait for the outputs.
     pub(crate) fn new(core: &Bound<'_, SessionCore>, outbox: Arc<Outbox<Object>>) -> PyResult<Self> {
-        Ok(Self { core: core.clone().unbind(), outbox, context: CallerContext::current(core.py())?, _tie: None })
+        let context = CallerContext::current(core.py())?;
+        Ok(Self { core: core.clone().unbind(), outbox, context, own_items: None, _tie: None })
     }
 
     /// A stream for one who takes the outputs of what it puts in.
-    pub(crate) fn awaited(core: &Bound<'_, SessionCore>, outbox: Arc<Outbox<Object>>) -> PyResult<Self> {
+    pub(crate) fn awaited(
+        core: &Bound<'_, SessionCore>,
+        outbox: Arc<Outbox<Object>>,
+        counts_own_items: bool,
+    ) -> PyResult<Self> {
         let (context, tie) = CallerContext::awaited_by(core.py(), callers::current(core.py())?)?;
-        Ok(Self { core: core.clone().unbind(), outbox, context, _tie: tie })
+        let own_items = counts_own_items.then(AtomicU64::default);
+        Ok(Self { core: core.clone().unbind(), outbox, context, own_items, _tie: tie })
     }
 
     /// Refuse an item that a node of the session would put in where there is no room.
@@ -219,7 +227,12 @@ impl OutputStream {
     pub(crate) fn submit(&self, item: Option<Object>, admitted: Option<Box<dyn FnOnce(bool) + Send>>) -> Admission {
         prepare_thread();
         self.outbox.expect_input();
-        let caller = Caller { client: self.outbox.clone(), context: self.context.clone(), is_urgent: false };
+        let own_index = self.own_items.as_ref().map(|items| match item {
+            Some(_) => items.fetch_add(1, Ordering::Relaxed),
+            // What is flushed belongs to the last item.
+            None => items.load(Ordering::Relaxed).saturating_sub(1),
+        });
+        let caller = Caller { client: self.outbox.clone(), context: self.context.clone(), is_urgent: false, own_index };
         // Attached: it never waits, and those whom it wakes need the interpreter for long, not for one item.
         self.core.get().session.submit_from(caller, item, admitted)
     }

@@ -175,7 +175,7 @@ impl SessionCore {
             drop(until_then);
             tell(mailbox.as_ref(), move |py| answer(py, &done, outputs, outcome));
         })));
-        let caller = Caller { client: Arc::clone(&client), context, is_urgent: true };
+        let caller = Caller { client: Arc::clone(&client), context, is_urgent: true, own_index: None };
         self.session.submit_from(caller, Some(Object(item)), None);
         Ok(Ticket { client, waiting })
     }
@@ -198,12 +198,23 @@ impl SessionCore {
         ticket.waiting.as_ref().map_or(Ok(()), |waiting| self.check_wait(waiting, "call"))
     }
 
+    /// Whether it takes no more items: it is closed, or a call that cannot be stopped has ended it.
+    #[getter]
+    fn has_ended(&self) -> bool {
+        self.session.has_ended()
+    }
+
     /// A stream of its own: what `map` puts its items in.
-    #[pyo3(signature = (capacity, on_news=None))]
-    fn open_stream(slf: &Bound<'_, Self>, capacity: usize, on_news: Option<Py<PyAny>>) -> PyResult<OutputStream> {
+    #[pyo3(signature = (capacity, on_news=None, *, counts_own_items=false))]
+    fn open_stream(
+        slf: &Bound<'_, Self>,
+        capacity: usize,
+        on_news: Option<Py<PyAny>>,
+        counts_own_items: bool,
+    ) -> PyResult<OutputStream> {
         let news = on_news.map(|on_news| news_of(on_news, slf.get().mailbox.as_ref()));
         let outbox = outbox_of(&slf.get().session, capacity, news);
-        OutputStream::awaited(slf, outbox)
+        OutputStream::awaited(slf, outbox, counts_own_items)
     }
 
     /// The stream of `put` and iteration.
@@ -457,7 +468,7 @@ impl SessionCore {
             // The one who asked may have gone.
             sender.send((outputs, outcome)).ok();
         })));
-        let caller = Caller { client: Arc::clone(&client), context, is_urgent: true };
+        let caller = Caller { client: Arc::clone(&client), context, is_urgent: true, own_index: None };
         self.session.submit_from(caller, Some(Object(item)), None);
         let answered = Mutex::new(answered);
         loop {

@@ -64,6 +64,14 @@ impl<F> RunError<F> {
         }
         Self::Node(NodeFailure { node_id: node_id.to_owned(), item_index, phase, fault })
     }
+
+    /// The index of the input that it was about, where there is one.
+    pub(crate) fn item_index_mut(&mut self) -> Option<&mut u64> {
+        match self {
+            Self::Node(NodeFailure { item_index, .. }) | Self::Timeout { item_index, .. } => item_index.as_mut(),
+            _ => None,
+        }
+    }
 }
 
 /// All that went wrong in a run: what ended it, and the cleanups that failed after it.

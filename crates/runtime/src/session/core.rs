@@ -55,6 +55,8 @@ pub(crate) struct Submission<P: Payload> {
     /// That of whoever puts it in.
     pub(crate) context: P::Context,
     pub(crate) is_urgent: bool,
+    /// See [`Caller::own_index`](super::Caller::own_index).
+    pub(crate) own_index: Option<u64>,
     /// Told when it is in (`true`), or never will be, unless that is known at once. Never waits.
     pub(crate) admitted: Option<Box<dyn FnOnce(bool) + Send>>,
 }
@@ -267,9 +269,9 @@ impl<P: Payload> Core<P> {
     ///
     /// The door is locked, so nothing here waits or calls a client.
     fn admit(&self, submission: Submission<P>) -> Vec<Dropped<P>> {
-        let Submission { items, client, context, is_urgent, .. } = submission;
+        let Submission { items, client, context, is_urgent, own_index, .. } = submission;
         let is_flush = items.is_none();
-        let input = self.tracker.open(client, context, !is_flush);
+        let input = self.tracker.open(client, context, own_index, !is_flush);
         let mut items = items.into_iter().flatten();
         let mut dropped = Vec::new();
         for stage in &self.stages {

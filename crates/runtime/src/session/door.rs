@@ -120,6 +120,11 @@ impl<T> Door<T> {
         self.take_waiting(&mut state)
     }
 
+    /// Whether nobody is let in any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().is_closed
+    }
+
     /// Take those out who wait and are meant. The caller must call [`Door::let_in`]: those behind them may find room.
     pub(crate) fn forget(&self, is_meant: impl Fn(&T) -> bool) -> VecDeque<T> {
         let mut state = self.lock();

@@ -97,6 +97,8 @@ pub struct Caller<P: Payload> {
     pub context: P::Context,
     /// Somebody waits for the answer to this very input.
     pub is_urgent: bool,
+    /// The index by which its client counts the item, if not by that in the session: errors have it.
+    pub own_index: Option<u64>,
 }
 
 /// Hears of what ends nothing, but should be known.
@@ -212,7 +214,8 @@ impl<P: Payload> Session<P> {
         is_urgent: bool,
         admitted: Option<Box<dyn FnOnce(bool) + Send>>,
     ) -> Admission {
-        self.submit_from(Caller { client, context: P::Context::default(), is_urgent }, item, admitted)
+        let context = P::Context::default();
+        self.submit_from(Caller { client, context, is_urgent, own_index: None }, item, admitted)
     }
 
     /// The same for a caller with a context, in which the nodes work on the input.
@@ -222,13 +225,13 @@ impl<P: Payload> Session<P> {
         item: Option<P>,
         admitted: Option<Box<dyn FnOnce(bool) + Send>>,
     ) -> Admission {
-        let Caller { client, context, is_urgent } = caller;
+        let Caller { client, context, is_urgent, own_index } = caller;
         if self.is_closed() {
             client.done(Err(RunError::Closed));
             return Admission::Never;
         }
         let items = item.map(|item| self.core.for_entries(item));
-        self.core.submit(Submission { items, client, context, is_urgent, admitted })
+        self.core.submit(Submission { items, client, context, is_urgent, own_index, admitted })
     }
 
     /// Whether the plan makes its own input, by [`Session::start_source`].
@@ -321,6 +324,11 @@ impl<P: Payload> Session<P> {
     /// workers are the other one's.
     pub fn leave_to_parent(&self) {
         self.core.is_closed.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it takes no more inputs: it is closed, or a call that cannot be stopped has ended it.
+    pub fn has_ended(&self) -> bool {
+        self.is_closed() || self.core.door.is_closed()
     }
 
     fn is_closed(&self) -> bool {

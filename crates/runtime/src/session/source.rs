@@ -104,7 +104,7 @@ impl<P: Payload> Source<'_, P> {
 
     fn submission(&self, items: Option<Vec<P>>, admitted: Option<Box<dyn FnOnce(bool) + Send>>) -> Submission<P> {
         let (client, context) = (Arc::clone(self.client), self.context.clone());
-        Submission { items, client, context, is_urgent: false, admitted }
+        Submission { items, client, context, is_urgent: false, own_index: None, admitted }
     }
 }
 

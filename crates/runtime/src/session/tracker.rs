@@ -111,6 +111,8 @@ pub(crate) struct Abandoned {
 struct Open<P: Payload> {
     client: Arc<dyn Client<P>>,
     context: P::Context,
+    /// The index by which the client counts it, if not by that in the session.
+    own_index: Option<u64>,
     error: Option<RunError<P::Fault>>,
 }
 
@@ -153,7 +155,13 @@ impl<P: Payload> Tracker<P> {
     }
 
     /// A new input: an item, or the end of input. Inputs are numbered in the order in which they are opened.
-    pub(crate) fn open(&self, client: Arc<dyn Client<P>>, context: P::Context, is_item: bool) -> u64 {
+    pub(crate) fn open(
+        &self,
+        client: Arc<dyn Client<P>>,
+        context: P::Context,
+        own_index: Option<u64>,
+        is_item: bool,
+    ) -> u64 {
         let mut state = self.lock();
         let input = if is_item {
             numbering::of_item(self.number_items(1))
@@ -161,7 +169,7 @@ impl<P: Payload> Tracker<P> {
             numbering::of_end(self.items(), state.last_input)
         };
         state.last_input = input;
-        state.open.insert(input, Open { client, context, error: None });
+        state.open.insert(input, Open { client, context, own_index, error: None });
         input
     }
 
@@ -190,9 +198,17 @@ impl<P: Payload> Tracker<P> {
         self.lock().open.contains_key(&input)
     }
 
+    /// The index by which the client counts an input under way, if not by that in the session.
+    pub(crate) fn own_index(&self, input: u64) -> Option<u64> {
+        self.lock().open.get(&input)?.own_index
+    }
+
     /// The input failed; its first error is the one that is told.
-    pub(crate) fn fail(&self, input: u64, error: RunError<P::Fault>) {
+    pub(crate) fn fail(&self, input: u64, mut error: RunError<P::Fault>) {
         if let Some(open) = self.lock().open.get_mut(&input) {
+            if let (Some(told), Some(own_index)) = (error.item_index_mut(), open.own_index) {
+                *told = own_index;
+            }
             open.error.get_or_insert(error);
         }
     }

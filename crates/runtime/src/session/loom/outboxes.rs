@@ -127,7 +127,7 @@ fn one_who_brings_an_error_does_not_wait_for_what_is_forgotten() {
         let outbox = outbox(2);
         outbox.done(Err(failure()));
         let tracker = Arc::new(Tracker::new());
-        let input = tracker.open(outbox.clone(), (), true);
+        let input = tracker.open(outbox.clone(), (), None, true);
         tracker.fail(input, failure());
         let completing = Arc::clone(&tracker);
         let completing = thread::spawn(move || completing.complete(input));

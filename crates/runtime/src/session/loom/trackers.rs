@@ -11,7 +11,7 @@ use crate::session::tracker::{Client, Tracker};
 
 fn tracker() -> (Arc<Tracker<Number>>, Arc<Counting>, u64) {
     let (tracker, client) = (Arc::new(Tracker::new()), Arc::new(Counting::default()));
-    let input = tracker.open(client.clone(), (), true);
+    let input = tracker.open(client.clone(), (), None, true);
     (tracker, client, input)
 }
 
@@ -60,7 +60,7 @@ fn nothing_is_handed_over_after_the_silence() {
 fn one_who_waits_for_the_end_is_woken() {
     check(|| {
         let (tracker, client, input) = tracker();
-        let second = tracker.open(client, (), true);
+        let second = tracker.open(client, (), None, true);
         let completing = Arc::clone(&tracker);
         let completing = thread::spawn(move || {
             completing.complete(second);
