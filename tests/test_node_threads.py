@@ -188,7 +188,33 @@ def reference(node: Any) -> None:
     asyncio.run(Pipeline([node]).run([1, 2], use_rust=False))
 
 
-WAYS = [run_once, call, map_items, put, async_call, async_map, async_put, process, reference]
+def runs_in_block(node: Any) -> None:
+    async def work() -> None:
+        pipeline = Pipeline([node])
+        async with pipeline.managed_execution():
+            assert await pipeline.run([1, 2])
+            assert await pipeline.run(iter([1, 2]))
+            assert await execute_pipeline_with_input(pipeline, [1, 2])
+            await execute_pipeline(pipeline)
+
+    asyncio.run(work())
+
+
+def streams_in_block(node: Any) -> None:
+    async def work() -> None:
+        pipeline = Pipeline([node])
+
+        async def stream() -> None:
+            assert [output async for output in pipeline.process([1, 2])]
+
+        async with pipeline.managed_execution():
+            await asyncio.gather(stream(), stream(), pipeline.run([1]))
+
+    asyncio.run(work())
+
+
+BLOCKS = [runs_in_block, streams_in_block]
+WAYS = [run_once, call, map_items, put, async_call, async_map, async_put, process, reference, *BLOCKS]
 
 THREADED: dict[str, Callable[[], Any]] = {
     "thread": lambda: with_options(Store(), placement="thread"),
@@ -234,7 +260,7 @@ def test_a_stage_with_a_thread_leaves_the_caller_alone(kind: str, way: Callable[
     assert store_of(node).thread != threading.get_ident()
 
 
-@pytest.mark.parametrize("way", [async_call, async_map, async_put, process, reference])
+@pytest.mark.parametrize("way", [async_call, async_map, async_put, process, reference, *BLOCKS])
 @pytest.mark.parametrize("kind", [*ASYNC])
 def test_async_nodes_run_on_the_event_loop(kind: str, way: Callable[[Any], None]) -> None:
     """Their `def` methods, too."""
@@ -304,7 +330,7 @@ class Repeats:
             yield item
 
 
-@pytest.mark.parametrize("way", [async_call, async_map, async_put])
+@pytest.mark.parametrize("way", [async_call, async_map, async_put, *BLOCKS])
 def test_an_async_session_has_one_thread_for_nodes_without_a_stage(way: Callable[[Any], None]) -> None:
     """Whoever opens, calls, and closes."""
     node = Generator()

@@ -7,7 +7,7 @@ import contextvars
 import functools
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from remotemedia import _ending, _reports
 from remotemedia._core import Opener
@@ -383,15 +383,18 @@ class _Answer:
             del failure
 
 
-async def enter(graph: Graph, settings: dict[str, Any]) -> AsyncSession:
+_Kind = TypeVar("_Kind", bound=AsyncSession)
+
+
+async def enter(graph: Graph, settings: dict[str, Any], kind: type[_Kind]) -> _Kind:
     """Open a session on this loop; the nodes are initialized beside it."""
     news = News(asyncio.get_running_loop())
     opener = Opener(news.loop)
     is_cancelled = False
-    opened: list[AsyncSession] = []
+    opened: list[_Kind] = []
 
     def open_it() -> None:
-        session: AsyncSession = open_session(AsyncSession, graph, settings, opener, news.tell)
+        session: _Kind = open_session(kind, graph, settings, opener, news.tell)
         session.news = news
         opened.append(session)
         if is_cancelled:

@@ -76,11 +76,11 @@ class Opening:
 
     async def __aenter__(self) -> AsyncSession:
         """Initialize the nodes, beside the event loop."""
-        from remotemedia._async_session import enter
+        from remotemedia._async_session import AsyncSession, enter
 
         self._begin()
         try:
-            self._session = session = await enter(self._graph, self._settings)
+            self._session = session = await enter(self._graph, self._settings, AsyncSession)
         except BaseException:
             self._is_entered = False
             raise

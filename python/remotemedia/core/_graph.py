@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from remotemedia._core import ManifestOrder, ParsedManifest
+    from remotemedia.core._managed import Managed
 
 __all__ = [
     "Entry",
@@ -91,9 +92,10 @@ class Graph:
         source: The node that makes the input of the pipeline, if there is one.
         order: How the entries depend on each other, where the parser of a manifest has found that out.
         ignored: The paths of fields of its manifest that have no effect.
+        block: The open block of `Pipeline.managed_execution` that its runs are in, if there is one.
     """
 
-    __slots__ = ("entries", "ignored", "name", "order", "source")
+    __slots__ = ("block", "entries", "ignored", "name", "order", "source")
 
     def __init__(self, name: str, entries: list[Entry], source: Entry | None = None) -> None:
         """Take the fields as they are; `graph_of` is what checks."""
@@ -102,6 +104,7 @@ class Graph:
         self.source = source
         self.order: ManifestOrder | None = None
         self.ignored: list[str] = []
+        self.block: Managed | None = None
 
     def with_defaults(self, defaults: dict[str, Any]) -> Graph:
         """The same graph, with these options for nodes that do not say.

@@ -1,53 +1,29 @@
-"""Runs that give their outputs as they come, and blocks in which nodes stay initialized."""
+"""The block in which the nodes of a pipeline stay initialized: a session, and the runs that go through it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import contextvars
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from remotemedia._failures import combine, throw
-from remotemedia._lifecycle import Lifecycle, mark
-from remotemedia.core._graph import Entry, Graph, plan_order
+from remotemedia._async_session import AsyncSession, enter, leave
+from remotemedia._lifecycle import mark
+from remotemedia.core._graph import has_replicas
+from remotemedia.core._options import session_settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
     from types import TracebackType
 
+    from remotemedia._core import OutputStream
+    from remotemedia.core._graph import Graph
     from remotemedia.core.pipeline import Pipeline
 
-__all__ = ["Managed", "process"]
+__all__ = ["Managed"]
 
-# Outputs that may wait for a slow consumer before the pipeline stops for it.
-_WAITING_OUTPUTS = 64
-
-
-async def process(graph: Graph, stream: Any, *, use_rust: bool) -> AsyncGenerator[Any, None]:
-    """Run a graph on a stream, and give each output as soon as it is there.
-
-    The run stops when the iteration does, and its nodes are cleaned up.
-    """
-    from remotemedia.runtime import check_takes_input, run_graph
-
-    check_takes_input(graph, stream)
-    exit_node = _Exit()
-    whole = _with_exit(graph, exit_node)
-    run = asyncio.create_task(run_graph(whole, stream, enable_metrics=False, use_rust=use_rust))
-    run.add_done_callback(lambda _: exit_node.news.set())
-    try:
-        while not run.done() or exit_node.waiting:
-            exit_node.news.clear()
-            while exit_node.waiting:
-                output = exit_node.waiting.popleft()
-                exit_node.room.set()
-                yield output
-            if not run.done():
-                await exit_node.news.wait()
-        run.result()
-    finally:
-        await _stop(run)
-        # The error in it has a traceback, and that this frame.
-        del run
+_END = object()
 
 
 class Managed:
@@ -57,86 +33,75 @@ class Managed:
     exceptions bears that.
     """
 
-    def __init__(self, pipeline: Pipeline, graph: Graph) -> None:
-        """Take the pipeline, and its graph; nothing is initialized yet."""
+    _session: _Session
+
+    def __init__(self, pipeline: Pipeline, graph: Graph, blocks: list[Managed]) -> None:
+        """Take the pipeline, its graph, and where its open blocks are listed; nothing is initialized yet."""
         self._pipeline = pipeline
-        self._entries = [graph.entries[position] for position in plan_order(graph.entries)]
-        self._lifecycle = Lifecycle(self._entries, call=_in_thread)
+        self._graph = graph
+        self._blocks = blocks
 
     async def __aenter__(self) -> Pipeline:
         """Initialize the nodes."""
-        try:
-            await self._lifecycle.initialize()
-        except BaseException as error:
-            await self._clean_up(error)
-            raise
-        for entry in self._entries:
-            mark(entry.node, initialized=True)
+        settings, _ = session_settings({"stall_warning": None})
+        self._session = await enter(self._graph, settings, _Session)
+        for entry in self._graph.entries:
+            # What is in a worker, or made by a factory, is another object.
+            if entry.options.get("placement") != "process" and not has_replicas(entry.options):
+                mark(entry.node, initialized=True)
+        self._blocks.append(self)
         return self._pipeline
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Clean the nodes up."""
-        await self._clean_up(error)
+        self._blocks.remove(self)
+        await leave(self._session, error)
 
-    async def _clean_up(self, error: BaseException | None) -> None:
-        failure = combine(error, await self._lifecycle.clean_up())
-        try:
-            if failure is not None and failure is not error:
-                throw(failure)
-        finally:
-            # Their tracebacks have this frame.
-            del failure, error
+    def is_of(self, graph: Graph) -> bool:
+        """Whether the nodes of a graph are those of the block."""
+        return graph.entries is self._graph.entries
 
+    def takes_runs(self) -> bool:
+        """Whether a run that starts now can go through the session of the block."""
+        is_here = asyncio.get_running_loop() is self._session.news.loop
+        return is_here and not self._session.has_ended and self._graph.source is None
 
-class _Exit:
-    """The last node of a run: hands the outputs to the one who asked for them."""
-
-    def __init__(self) -> None:
-        self.waiting: deque[Any] = deque()
-        self.news = asyncio.Event()
-        self.room = asyncio.Event()
-
-    async def process(self, output: Any) -> None:
-        while len(self.waiting) >= _WAITING_OUTPUTS:
-            self.room.clear()
-            await self.room.wait()
-        self.waiting.append(output)
-        self.news.set()
+    async def run(self, feed: Any) -> AsyncGenerator[Any, None]:
+        """Run the pipeline on a stream of items; gives each output as soon as it is there."""
+        is_at_hand = isinstance(feed, (list, tuple, range)) or hasattr(type(feed), "__aiter__")
+        async with aclosing(self._session.map(feed if is_at_hand else _read(feed))) as outputs:
+            async for output in outputs:
+                yield output
 
 
-def _with_exit(graph: Graph, exit_node: _Exit) -> Graph:
-    """The graph with one more node, which gets all that would leave it."""
-    entries = graph.entries
-    has_downstream = {upstream for entry in entries for upstream in entry.after}
-    last = [
-        entries[position].id for position in plan_order(entries) if entries[position].id not in has_downstream
-    ]
-    exit_id = "outputs"
-    while any(entry.id == exit_id for entry in entries):
-        exit_id += "_"
-    return Graph(graph.name, [*entries, Entry(exit_id, exit_node, "Outputs", last)], graph.source)
+class _Session(AsyncSession):
+    """The session of a block; each of its streams is a run."""
+
+    def open_stream(
+        self, capacity: int, on_news: Callable[[], object] | None = None, *, counts_own_items: bool = True
+    ) -> OutputStream:
+        return super().open_stream(capacity, on_news, counts_own_items=counts_own_items)
+
+    def start_source(self) -> None:
+        """Leave the source to the runs: each of them has its items."""
 
 
-async def _stop(run: asyncio.Task[Any]) -> None:
-    if run.done():
-        return
-    run.cancel()
-    await asyncio.wait([run])
-    if not run.cancelled():
-        # Cancelled as asked, unless cleaning up failed.
-        run.result()
+async def _read(items: Iterable[Any]) -> AsyncGenerator[Any, None]:
+    """Read items that may be slow to come on one thread, beside the event loop."""
+    reader = ThreadPoolExecutor(1, "remotemedia-read")
+    loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+    iterator: Iterator[Any] | None = None
 
+    def read() -> Any:
+        nonlocal iterator
+        if iterator is None:
+            iterator = iter(items)
+        return next(iterator, _END)
 
-async def _in_thread(method: Callable[[], Any]) -> tuple[Any, BaseException | None]:
-    """Call a method beside the event loop. A coroutine that it answers is the loop's again."""
-
-    def call() -> tuple[Any, BaseException | None]:
-        # As a value: a future cannot carry every exception.
-        try:
-            return method(), None
-        except BaseException as error:  # noqa: BLE001 - Raised by the one who asked.
-            return None, error
-
-    return await asyncio.to_thread(call)
+    try:
+        while (item := await loop.run_in_executor(reader, context.run, read)) is not _END:
+            yield item
+    finally:
+        reader.shutdown(wait=False)

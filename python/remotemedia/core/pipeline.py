@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from remotemedia._opening import Opening
+    from remotemedia.core._managed import Managed
 
 __all__ = ["Pipeline"]
 
@@ -72,6 +73,7 @@ class Pipeline(GraphOwner):
         self._ids = {entry.id for entry in self._entries}
         self._graph: Graph | None = None
         self._metrics: dict[str, Any] | None = None
+        self._blocks: list[Managed] = []
 
     def add_node(
         self,
@@ -178,7 +180,7 @@ class Pipeline(GraphOwner):
                 for.
             use_rust: `False` for the reference executor in pure Python.
         """
-        from remotemedia.core._managed import process
+        from remotemedia.core._process import process
 
         return process(self.to_graph(), stream, use_rust=use_rust)
 
@@ -208,9 +210,12 @@ class Pipeline(GraphOwner):
 
     def managed_execution(self) -> AbstractAsyncContextManager[Pipeline]:
         """A block in which the nodes stay initialized, for all runs in it."""
-        from remotemedia.core._managed import Managed
-
-        return Managed(self, self.to_graph())
+        try:
+            from remotemedia.core._managed import Managed
+        except ImportError:
+            get_rust_runtime()
+            raise
+        return Managed(self, self.to_graph(), self._blocks)
 
     def get_metrics(self) -> dict[str, Any] | None:
         """The metrics of the last run that measured; `None` if none has."""
@@ -286,7 +291,9 @@ class Pipeline(GraphOwner):
             for entry, after in zip(self._entries, self._after, strict=True):
                 entry.after = [self._id_of(upstream, entry.id, ids) for upstream in after]
             self._graph = graph_of(self.name, list(self._entries))
-        return Graph(self.name, self._graph.entries, self._graph.source)
+        graph = Graph(self.name, self._graph.entries, self._graph.source)
+        graph.block = next((block for block in self._blocks if block.is_of(graph)), None)
+        return graph
 
     def to_mermaid(self) -> str:
         """The picture of the pipeline as Mermaid text.
