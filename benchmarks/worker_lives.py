@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -106,6 +107,8 @@ def ready(effort: Effort) -> Samples:
 
 def replaced(effort: Effort) -> Samples:
     """From a kill to the next output."""
+    # Each death is a warning, and the table has no room for them.
+    logging.getLogger("remotemedia").setLevel(logging.ERROR)
     killed = Pipeline().add_node(WhoAmI(), placement="process", max_restarts=10_000, restart_window=0.001)
     with killed.open() as session:
 

@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Coroutine
 from contextlib import aclosing, nullcontext, suppress
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from remotemedia import _reports
@@ -173,11 +174,16 @@ class Bridge:
 
     def begin(self, work: Coroutine[Any, Any, None], context: contextvars.Context) -> asyncio.Task[None]:
         """Make a task; on the loop's own thread."""
-        # A task copies the context that it is made in. Not every task factory takes one as an argument.
-        task = context.run(self._loop.create_task, work)
+        task = self._task_of(work, context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    def _task_of(self, work: Coroutine[Any, Any, None], context: contextvars.Context) -> asyncio.Task[None]:
+        if self._loop.get_task_factory() is None:
+            return self._loop.create_task(work, context=context)
+        # Not every task factory takes a context. A task copies the one that it is made in.
+        return context.run(self._loop.create_task, work)
 
     def ask(self, begin: Callable[[Answer], asyncio.Task[None] | None], *, can_be_cancelled: bool) -> Any:
         """Block this thread until what `begin` starts, on the event loop, has given its answer."""
@@ -301,7 +307,7 @@ class Bridge:
         while self._starting:
             started = self._starting.popleft()
             answer = self._answer_with(started.give, started.awaitable, started.timeout)
-            task = started.context.run(self._loop.create_task, answer)
+            task = self._task_of(answer, started.context)
             started.task = task
             self._started.add(started)
             task.add_done_callback(functools.partial(self._end, started))
@@ -501,7 +507,7 @@ def _is_cancelled_from_outside() -> bool:
 
 def _close(awaitable: object) -> None:
     """End a coroutine, as the interpreter would when nobody holds it any more."""
-    if isinstance(awaitable, Coroutine):
+    if type(awaitable) is CoroutineType or isinstance(awaitable, Coroutine):
         try:
             awaitable.close()
         except Exception as failure:  # noqa: BLE001 - Nobody waits for it.

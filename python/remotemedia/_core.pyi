@@ -246,6 +246,10 @@ class OutputStream:
     def load(self) -> int:
         """How many inputs are under way, and outputs not taken."""
 
+    @property
+    def taken_by(self) -> int:
+        """The thread that has asked for an output last, 0 if none has."""
+
     def next(self, patience: float) -> tuple[int, Any]:
         """What there is within so many seconds.
 

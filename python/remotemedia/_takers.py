@@ -6,13 +6,14 @@ that only he could take himself.
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import threading
 import weakref
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    import asyncio
+
     from remotemedia._core import OutputStream
 
 __all__ = ["Taker", "Takers", "who_is_here"]
@@ -27,7 +28,6 @@ class Taker:
         """Know the stream; nobody has asked yet."""
         self.stream = stream
         self.is_main = is_main
-        self.thread = 0
         self.task: weakref.ref[asyncio.Task[object]] | None = None
 
     def is_elsewhere(self, here: int | asyncio.Task[object]) -> bool:
@@ -35,7 +35,8 @@ class Taker:
         if self.task is not None:
             task = self.task()
             return task is not None and task is not here and not task.done()
-        return self.thread != here and self.thread in sys._current_frames()  # noqa: SLF001 - The threads that live.
+        thread = self.stream.taken_by
+        return thread != here and thread in sys._current_frames()  # noqa: SLF001 - The threads that live.
 
 
 class Takers:
@@ -69,6 +70,8 @@ class Takers:
 
 def who_is_here() -> int | asyncio.Task[object]:
     """The task that calls, or the thread where there is none."""
+    import asyncio
+
     try:
         task = asyncio.current_task()
     except RuntimeError:

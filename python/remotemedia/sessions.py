@@ -296,12 +296,12 @@ class Session(_Closing):
 
     def _map_by_queue(self, items: Iterator[Any]) -> Outputs:
         stream, limit = self.open_stream(self.capacity), self.capacity
-        taker = self.takers.add(Taker(stream, is_main=False))
+        # Held for as long as the stream is iterated over.
+        _taker = self.takers.add(Taker(stream, is_main=False))
         is_ended = False
         failure: Exception | None = None
         try:
             while True:
-                taker.thread = threading.get_ident()
                 # Whoever waits for room takes outputs meanwhile: they may be what takes it up.
                 may_read = not is_ended and not stream.is_held_up and stream.load < limit
                 state, output = stream.next(0.0 if may_read else _WAIT_SECS)
@@ -370,7 +370,6 @@ def open_session(
 
 def _outputs_of(taker: Taker) -> Iterator[Any]:
     while True:
-        taker.thread = threading.get_ident()
         state, output = taker.stream.next(_WAIT_SECS)
         if state == _OUTPUT:
             yield output

@@ -10,7 +10,7 @@ use remotemedia_runtime::{Outputs, Payload, Stream};
 
 use crate::attach::attach;
 use crate::bridge::Iteration;
-use crate::callers::Inside;
+use crate::callers::Level;
 use crate::context::CallerContext;
 use crate::node::Site;
 use crate::object::Object;
@@ -186,7 +186,8 @@ impl Awaited {
 impl Stream<Object> for Awaited {
     fn next(&mut self) -> PyResult<Option<Object>> {
         let Some(answer) = self.answer.take() else { return Ok(None) };
-        let _inside = Inside::node(&self.site.place);
+        let level = Level::node(&self.site.place);
+        let _inside = level.enter();
         let wait = || {
             attach(|py| {
                 let mut answer = answer.into_bound(py);
@@ -214,7 +215,8 @@ struct Generator(Py<PyAny>, Arc<Site>);
 
 impl Stream<Object> for Generator {
     fn next(&mut self) -> PyResult<Option<Object>> {
-        let _inside = Inside::node(&self.1.place);
+        let level = Level::node(&self.1.place);
+        let _inside = level.enter();
         attach(|py| {
             let mut iterator = self.0.bind(py).cast::<PyIterator>()?.clone();
             Ok(iterator.next().transpose()?.map(|output| Object(output.unbind())))
@@ -222,7 +224,8 @@ impl Stream<Object> for Generator {
     }
 
     fn close(&mut self) -> PyResult<()> {
-        let _inside = Inside::node(&self.1.place);
+        let level = Level::node(&self.1.place);
+        let _inside = level.enter();
         attach(|py| self.0.bind(py).call_method0("close").map(drop))
     }
 }
@@ -232,12 +235,14 @@ struct AsyncGenerator(Iteration, Arc<Site>);
 
 impl Stream<Object> for AsyncGenerator {
     fn next(&mut self) -> PyResult<Option<Object>> {
-        let _inside = Inside::node(&self.1.place);
+        let level = Level::node(&self.1.place);
+        let _inside = level.enter();
         attach(|py| self.0.next(py))
     }
 
     fn close(&mut self) -> PyResult<()> {
-        let _inside = Inside::node(&self.1.place);
+        let level = Level::node(&self.1.place);
+        let _inside = level.enter();
         attach(|py| self.0.close(py))
     }
 }

@@ -30,9 +30,9 @@ thread_local! {
 
 /// Run `work` attached. When the interpreter has ended or is ending, this does not return.
 #[allow(clippy::disallowed_methods, reason = "this is the one place")]
+#[inline]
 pub(crate) fn attach<R>(work: impl FnOnce(Python<'_>) -> R) -> R {
-    prepare_thread();
-    if STATE.get() == State::Finalizing {
+    if state() == State::Finalizing {
         // SAFETY: this thread was attached while the interpreter was finalizing, so it is the one that finalizes it.
         #[allow(unsafe_code, reason = "PyO3 refuses this thread with all others")]
         return unsafe { Python::attach_unchecked(work) };
@@ -64,11 +64,24 @@ pub(crate) fn detach<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -
 }
 
 /// Let this thread stand still where Python would end it. To be called before Rust calls Python on a thread of the user's.
+#[inline]
 pub(crate) fn prepare_thread() {
-    if STATE.get() == State::New {
-        STATE.set(State::Prepared);
-        HANDLER.set(Handler::push());
+    state();
+}
+
+#[inline]
+fn state() -> State {
+    match STATE.get() {
+        State::New => prepare(),
+        state => state,
     }
+}
+
+#[cold]
+fn prepare() -> State {
+    STATE.set(State::Prepared);
+    HANDLER.set(Handler::push());
+    State::Prepared
 }
 
 /// Whether the interpreter is neither finalizing nor finalized.

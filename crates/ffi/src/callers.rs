@@ -3,7 +3,7 @@
 //! On a thread these are the calls on its stack. A context variable takes them along to coroutines, to the nodes of other pipelines, and
 //! to whatever user code copies its context for. A call counts until it is over, so a task that a node has left behind may wait for it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, OnceCell};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -65,7 +65,11 @@ pub(crate) struct Frame {
 impl Frame {
     /// A call that is not on the stack of its thread.
     pub(crate) fn begin(place: &Arc<Place>) -> Arc<Self> {
-        let turns = STACK.with_borrow(|stack| turns_of(stack));
+        Self::new(place, TOP.get())
+    }
+
+    fn new(place: &Arc<Place>, below: *const Level<'static>) -> Arc<Self> {
+        let turns = levels_from(below).filter_map(Level::turn_number).collect();
         Arc::new(Self { place: Arc::clone(place), turns, is_over: AtomicBool::new(false) })
     }
 
@@ -87,43 +91,65 @@ pub(crate) fn with_own(mut frames: Frames, own: &Arc<Frame>) -> Frames {
     frames
 }
 
-/// What this thread is inside.
-enum Level {
+/// What this thread is inside: a call of a node, or a turn. Levels are on the stack of the thread, each linked to the one below, so that a
+/// call costs a few writes.
+pub(crate) struct Level<'a> {
+    what: What<'a>,
+    below: Cell<*const Level<'static>>,
+}
+
+enum What<'a> {
     /// A call of a node; its frame is made when somebody asks.
-    Node(Arc<Place>, Option<Arc<Frame>>),
+    Node(&'a Arc<Place>, OnceCell<Arc<Frame>>),
     /// The turn of this number.
     Turn(u64),
 }
 
 thread_local! {
-    static STACK: RefCell<Vec<Level>> = const { RefCell::new(Vec::new()) };
+    /// The innermost level, or null.
+    static TOP: Cell<*const Level<'static>> = const { Cell::new(std::ptr::null()) };
 }
 
-fn turns_of(stack: &[Level]) -> Vec<u64> {
-    stack.iter().filter_map(|level| if let Level::Turn(turn) = level { Some(*turn) } else { None }).collect()
-}
-
-/// This thread is inside something for as long as this lives.
-pub(crate) struct Inside(());
-
-impl Inside {
-    pub(crate) fn node(place: &Arc<Place>) -> Self {
-        STACK.with_borrow_mut(|stack| stack.push(Level::Node(Arc::clone(place), None)));
-        Self(())
+impl<'a> Level<'a> {
+    pub(crate) fn node(place: &'a Arc<Place>) -> Self {
+        Self { what: What::Node(place, OnceCell::new()), below: Cell::default() }
     }
 
     pub(crate) fn turn(turn: u64) -> Self {
-        STACK.with_borrow_mut(|stack| stack.push(Level::Turn(turn)));
-        Self(())
+        Self { what: What::Turn(turn), below: Cell::default() }
+    }
+
+    /// Be inside until what is returned goes out of scope. It must not be leaked.
+    pub(crate) fn enter(&self) -> Inside<'_> {
+        self.below.set(TOP.replace(std::ptr::from_ref(self).cast()));
+        Inside(self)
+    }
+
+    fn turn_number(&self) -> Option<u64> {
+        if let What::Turn(turn) = self.what { Some(turn) } else { None }
     }
 }
 
-impl Drop for Inside {
+/// This thread is inside a level for as long as this lives.
+pub(crate) struct Inside<'a>(&'a Level<'a>);
+
+impl Drop for Inside<'_> {
     fn drop(&mut self) {
-        if let Some(Level::Node(_, Some(frame))) = STACK.with_borrow_mut(Vec::pop) {
+        TOP.set(self.0.below.get());
+        if let What::Node(_, frame) = &self.0.what
+            && let Some(frame) = frame.get()
+        {
             frame.end();
         }
     }
+}
+
+/// The levels of this thread from one on, the innermost first.
+fn levels_from<'a>(level: *const Level<'static>) -> impl Iterator<Item = &'a Level<'a>> {
+    // SAFETY: a level is linked for as long as its `Inside` lives, which borrows it; both are on the stack of this thread, below us.
+    #[allow(unsafe_code, reason = "a list of what is on the stack needs no allocation")]
+    let read = |level: *const Level<'static>| unsafe { level.cast::<Level<'a>>().as_ref() };
+    std::iter::successors(read(level), move |level| read(level.below.get()))
 }
 
 /// The calls that wait for the code that runs now, the outermost first.
@@ -132,24 +158,14 @@ pub(crate) fn current(py: Python<'_>) -> PyResult<Frames> {
         Some(carried) => carried.get().live(),
         None => Vec::new(),
     };
-    STACK.with_borrow_mut(|stack| {
-        for index in 0..stack.len() {
-            let (below, level) = stack.split_at_mut(index);
-            if let Some(Level::Node(place, frame)) = level.first_mut() {
-                let made = || {
-                    Arc::new(Frame {
-                        place: Arc::clone(place),
-                        turns: turns_of(below),
-                        is_over: AtomicBool::new(false),
-                    })
-                };
-                // A callback of a node belongs to the call that it comes out of.
-                if !frames.last().is_some_and(|last| Arc::ptr_eq(&last.place, place)) {
-                    frames.push(Arc::clone(frame.get_or_insert_with(made)));
-                }
-            }
+    let levels: Vec<_> = levels_from(TOP.get()).collect();
+    for level in levels.into_iter().rev() {
+        let What::Node(place, frame) = &level.what else { continue };
+        // A callback of a node belongs to the call that it comes out of.
+        if !frames.last().is_some_and(|last| Arc::ptr_eq(&last.place, place)) {
+            frames.push(Arc::clone(frame.get_or_init(|| Frame::new(place, level.below.get()))));
         }
-    });
+    }
     Ok(frames)
 }
 

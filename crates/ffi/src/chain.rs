@@ -8,7 +8,7 @@ use remotemedia_runtime::{Bulk, BulkEnd, BulkOutcome, Sink};
 
 use crate::answer::{Kind, may_be_lazy};
 use crate::attach::attach;
-use crate::callers::{Inside, Place};
+use crate::callers::{Level, Place};
 use crate::object::Object;
 
 /// The chunk under way. Emptying the list ends the loop over it after the current item: that is how a run is cancelled
@@ -195,7 +195,8 @@ impl Bulk<Object> for Chain {
     }
 
     fn run(&mut self, chunk: Object, sink: &mut dyn Sink<Object>) -> BulkOutcome<Object> {
-        let _inside = Inside::node(&self.place);
+        let level = Level::node(&self.place);
+        let _inside = level.enter();
         attach(|py| {
             let chunk = match chunk.0.into_bound(py).cast_into::<PyList>() {
                 Ok(chunk) => chunk,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::PyList;
 
 use crate::attach::attach;
@@ -14,9 +15,14 @@ use crate::callers::{self, Callers, Frame, Frames, Place};
 pub struct CallerContext(Option<Arc<Py<PyAny>>>);
 
 impl CallerContext {
-    /// A copy of the context that this thread is in, for work that nobody waits for.
+    /// A copy of the context that this thread is in, for work that nobody waits for. It may be one for all callers that have no variables:
+    /// only copies of it are entered.
     pub(crate) fn current(py: Python<'_>) -> PyResult<Self> {
+        static EMPTY: PyOnceLock<CallerContext> = PyOnceLock::new();
         let context = Self::copy_of_current(py)?;
+        if context.object(py).is_some_and(|context| context.len().is_ok_and(|count| count == 0)) {
+            return Ok(EMPTY.get_or_init(py, || context).clone());
+        }
         if callers::carried(py)?.is_some() {
             context.set_callers(py, &Py::new(py, Callers::default())?)?;
         }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::attach::attach;
 use crate::bridge::Bridge;
-use crate::callers::{Inside, Owner, Place};
+use crate::callers::{Level, Owner, Place};
 use crate::manifest::ManifestOrder;
 use crate::node::{PythonNode, Site};
 use crate::object::Object;
@@ -217,7 +217,8 @@ fn callable_of<'py>(written: &Bound<'py, PyDict>) -> PyResult<Option<(&'static s
 fn dead_letter_of(callable: Py<PyAny>, site: Arc<Site>) -> DeadLetter<Object> {
     Arc::new(move |item, item_index, fault| {
         // Who brings the answers of a worker is in no node.
-        let _inside = Inside::node(&site.place);
+        let level = Level::node(&site.place);
+        let _inside = level.enter();
         attach(|py| {
             let failure = NodeFailure {
                 node_id: site.place.node_id.clone().unwrap_or_default(),

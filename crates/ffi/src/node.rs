@@ -10,7 +10,7 @@ use remotemedia_runtime::{Done, EndEarly, FailureCounts, Node, Options, Outputs}
 use crate::answer::{self, Kind};
 use crate::attach::attach;
 use crate::bridge::Bridge;
-use crate::callers::{Callers, Inside, Place};
+use crate::callers::{Callers, Level, Place};
 use crate::context::BegunCall;
 use crate::object::Object;
 use crate::sharing::Membership;
@@ -231,7 +231,9 @@ impl PythonNode {
 
 impl Node<Object> for PythonNode {
     fn initialize(&mut self) -> PyResult<()> {
-        let _inside = Inside::node(&self.site.place);
+        let site = Arc::clone(&self.site);
+        let level = Level::node(&site.place);
+        let _inside = level.enter();
         attach(|py| {
             let object = self.object.bind(py);
             self.has_acted = false;
@@ -255,7 +257,8 @@ impl Node<Object> for PythonNode {
     }
 
     fn process(&mut self, item: Object) -> PyResult<Outputs<Object>> {
-        let _inside = Inside::node(&self.site.place);
+        let level = Level::node(&self.site.place);
+        let _inside = level.enter();
         attach(|py| {
             let item = item.0.into_bound(py);
             if let Process::Streaming(adapter) = &self.process {
@@ -267,12 +270,14 @@ impl Node<Object> for PythonNode {
     }
 
     fn interpret(&mut self, answer: Object) -> PyResult<Outputs<Object>> {
-        let _inside = Inside::node(&self.site.place);
+        let level = Level::node(&self.site.place);
+        let _inside = level.enter();
         attach(|py| answer::outputs(answer.0.into_bound(py), &self.site, self.timeout_secs))
     }
 
     fn produce(&mut self) -> PyResult<Outputs<Object>> {
-        let _inside = Inside::node(&self.site.place);
+        let level = Level::node(&self.site.place);
+        let _inside = level.enter();
         attach(|py| match &self.process {
             Process::Source(callable) => answer::items(callable.bind(py).call0()?, &self.site),
             _ => Ok(Outputs::None),
@@ -280,7 +285,8 @@ impl Node<Object> for PythonNode {
     }
 
     fn flush(&mut self) -> PyResult<Outputs<Object>> {
-        let _inside = Inside::node(&self.site.place);
+        let level = Level::node(&self.site.place);
+        let _inside = level.enter();
         if let Process::Streaming(adapter) = &self.process {
             return attach(|py| streaming::give(adapter.bind(py), "end", (), &self.site));
         }
@@ -294,7 +300,8 @@ impl Node<Object> for PythonNode {
     }
 
     fn process_batch(&mut self, items: Vec<Object>) -> PyResult<Vec<Option<Object>>> {
-        let _inside = Inside::node(&self.site.place);
+        let level = Level::node(&self.site.place);
+        let _inside = level.enter();
         attach(|py| {
             let count = items.len();
             let batch = PyList::new(py, items.into_iter().map(|item| item.0))?;
@@ -317,7 +324,8 @@ impl Node<Object> for PythonNode {
     }
 
     fn start(&mut self, item: Object, done: Done<Object>) -> Option<EndEarly> {
-        let _inside = Inside::node(&self.site.place);
+        let level = Level::node(&self.site.place);
+        let _inside = level.enter();
         attach(|py| match self.begin(item.0.into_bound(py)) {
             Ok((answer, timeout_secs)) if Kind::of(&answer).is_ok_and(|kind| kind == Kind::Coroutine) => {
                 self.start_awaiting(answer, timeout_secs, done)
@@ -345,7 +353,9 @@ impl Node<Object> for PythonNode {
         if self.is_told_by_other {
             return Ok(());
         }
-        let _inside = Inside::node(&self.site.place);
+        let site = Arc::clone(&self.site);
+        let level = Level::node(&site.place);
+        let _inside = level.enter();
         self.forget_items()?;
         attach(|py| match optional_method(self.object.bind(py), "interrupt")? {
             Some(method) => self.others().call(method.bind(py), PyTuple::empty(py), End::Own).map(drop),
@@ -355,7 +365,8 @@ impl Node<Object> for PythonNode {
 
     fn forget_items(&mut self) -> PyResult<()> {
         let Process::Streaming(adapter) = &self.process else { return Ok(()) };
-        let _inside = Inside::node(&self.site.place);
+        let level = Level::node(&self.site.place);
+        let _inside = level.enter();
         attach(|py| self.site.bridge.wait_to_the_end(adapter.bind(py).call_method0("restart")?).map(drop))
     }
 
@@ -367,7 +378,8 @@ impl Node<Object> for PythonNode {
     }
 
     fn snapshot(&mut self) -> PyResult<Option<Object>> {
-        let _inside = Inside::node(&self.site.place);
+        let level = Level::node(&self.site.place);
+        let _inside = level.enter();
         attach(|py| {
             let Some(method) = optional_method(self.object.bind(py), "snapshot")? else { return Ok(None) };
             let state = self.others().call(method.bind(py), PyTuple::empty(py), End::Cancelled)?;
@@ -376,7 +388,8 @@ impl Node<Object> for PythonNode {
     }
 
     fn restore(&mut self, state: Object) -> PyResult<()> {
-        let _inside = Inside::node(&self.site.place);
+        let level = Level::node(&self.site.place);
+        let _inside = level.enter();
         attach(|py| match optional_method(self.object.bind(py), "restore")? {
             Some(method) => {
                 let state = PyTuple::new(py, [state.0])?;
@@ -392,7 +405,8 @@ impl Node<Object> for PythonNode {
 
     fn stop(&mut self) -> PyResult<()> {
         let Process::Streaming(adapter) = &self.process else { return Ok(()) };
-        let _inside = Inside::node(&self.site.place);
+        let level = Level::node(&self.site.place);
+        let _inside = level.enter();
         attach(|py| {
             let close = || self.site.bridge.wait_to_the_end(adapter.bind(py).call_method0("close")?).map(drop);
             self.membership.enter(py, close)
@@ -400,7 +414,9 @@ impl Node<Object> for PythonNode {
     }
 
     fn cleanup(&mut self) -> PyResult<()> {
-        let _inside = Inside::node(&self.site.place);
+        let site = Arc::clone(&self.site);
+        let level = Level::node(&site.place);
+        let _inside = level.enter();
         attach(|py| {
             let object = self.object.bind(py);
             self.has_acted = false;

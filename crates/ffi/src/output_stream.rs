@@ -15,6 +15,7 @@ use crate::context::{CallerContext, Tie};
 use crate::failure;
 use crate::object::Object;
 use crate::session::{LOOK, LookOut, SessionCore, Ticket};
+use crate::sharing::thread_id;
 use crate::{bringing, callers};
 
 /// The outputs of the items that one stream puts in, in order.
@@ -28,6 +29,8 @@ pub(crate) struct OutputStream {
     own_items: Option<AtomicU64>,
     /// Nodes wait for its outputs.
     _tie: Option<Tie>,
+    /// The thread that has asked for an output last, as in `threading.get_ident()`; 0 before.
+    taken_by: AtomicU64,
 }
 
 #[pymethods]
@@ -164,23 +167,30 @@ impl OutputStream {
         self.outbox.load()
     }
 
+    /// The thread that has asked for an output last, 0 if none has.
+    #[getter]
+    fn taken_by(&self) -> u64 {
+        self.taken_by.load(Ordering::Relaxed)
+    }
+
     /// What there is within `patience` seconds: `(0, None)` for nothing, `(1, output)`, `(2, None)` at the end.
     fn next(&self, py: Python<'_>, patience: f64) -> PyResult<(u8, Py<PyAny>)> {
         prepare_thread();
         let patience = Duration::try_from_secs_f64(patience).unwrap_or_default();
-        if !self.outbox.has_news() {
-            self.core.get().work_here(py, &|| !self.outbox.has_news())?;
+        self.taken_by.store(thread_id(), Ordering::Relaxed);
+        let core = self.core.get();
+        if core.session.is_on_callers() && !self.outbox.has_news() {
+            core.work_here(py, &|| !self.outbox.has_news())?;
         }
-        let mut _waiting = None;
-        if !patience.is_zero() && !self.outbox.has_news() {
-            _waiting = self.core.get().begin_wait(py, "map")?;
+        let mut next = self.outbox.next(Duration::ZERO);
+        if matches!(next, Next::Nothing) && !patience.is_zero() {
+            let _waiting = core.begin_wait(py, "map")?;
+            next = detach(py, || self.outbox.next(patience));
         }
-        let next =
-            if patience.is_zero() { self.outbox.next(patience) } else { detach(py, || self.outbox.next(patience)) };
         match next {
             Next::Output(output) => Ok((1, output.0)),
             Next::Nothing => {
-                self.core.get().check_not_left(py)?;
+                core.check_not_left(py)?;
                 py.check_signals()?;
                 Ok((0, py.None()))
             }
@@ -204,7 +214,14 @@ impl OutputStream {
     /// A stream of which nobody need wait for the outputs.
     pub(crate) fn new(core: &Bound<'_, SessionCore>, outbox: Arc<Outbox<Object>>) -> PyResult<Self> {
         let context = CallerContext::current(core.py())?;
-        Ok(Self { core: core.clone().unbind(), outbox, context, own_items: None, _tie: None })
+        Ok(Self {
+            core: core.clone().unbind(),
+            outbox,
+            context,
+            own_items: None,
+            _tie: None,
+            taken_by: AtomicU64::default(),
+        })
     }
 
     /// A stream for one who takes the outputs of what it puts in.
@@ -215,7 +232,7 @@ impl OutputStream {
     ) -> PyResult<Self> {
         let (context, tie) = CallerContext::awaited_by(core.py(), callers::current(core.py())?)?;
         let own_items = counts_own_items.then(AtomicU64::default);
-        Ok(Self { core: core.clone().unbind(), outbox, context, own_items, _tie: tie })
+        Ok(Self { core: core.clone().unbind(), outbox, context, own_items, _tie: tie, taken_by: AtomicU64::default() })
     }
 
     /// Refuse an item that a node of the session would put in where there is no room.

@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use remotemedia_runtime::{CancelFlag, Hindrance, Turn};
 
 use crate::attach::{attach, detach};
-use crate::callers::{self, Cycle, Frame, Inside, Place, Target, Waiting};
+use crate::callers::{self, Cycle, Frame, Level, Place, Target, Waiting};
 use crate::failure;
 
 /// How often one who waits for a turn looks whether the run was cancelled.
@@ -83,7 +83,8 @@ impl Membership {
             Hindrance::Cancelled => failure::cancelled(py),
             Hindrance::Deadlock(text) => failure::PipelineError::new_err(text),
         })?;
-        let _inside = Inside::turn(self.turn);
+        let level = Level::turn(self.turn);
+        let _inside = level.enter();
         self.is_user = true;
         let must_initialize = {
             let mut users = lock(&self.shared.users);
@@ -102,7 +103,8 @@ impl Membership {
     /// Do something with the object while nobody else is inside.
     pub(crate) fn enter<T>(&self, py: Python<'_>, work: impl FnOnce() -> T) -> T {
         let _turn = self.take_or_have(py);
-        let _inside = Inside::turn(self.turn);
+        let level = Level::turn(self.turn);
+        let _inside = level.enter();
         work()
     }
 
@@ -112,7 +114,8 @@ impl Membership {
             return Ok(());
         }
         let _turn = self.take_or_have(py);
-        let _inside = Inside::turn(self.turn);
+        let level = Level::turn(self.turn);
+        let _inside = level.enter();
         let is_due = {
             let mut users = lock(&self.shared.users);
             users.count -= 1;
@@ -203,7 +206,8 @@ impl Turns {
         work: &mut dyn FnMut(),
     ) -> Result<(), Hindrance> {
         let Some(((shared, place), left)) = left.split_first() else {
-            let _inside = Inside::turn(self.turn);
+            let level = Level::turn(self.turn);
+            let _inside = level.enter();
             work();
             return Ok(());
         };
@@ -218,7 +222,7 @@ impl Turn for Turns {
     }
 
     fn enter(&self, work: &mut dyn FnMut()) {
-        let entered = self.enter_unless(&CancelFlag::default(), work);
+        let entered = self.enter_unless(CancelFlag::never(), work);
         if entered.is_err() {
             // Whoever has the turn waits for us: nobody else can be inside.
             attach(|_| work());
@@ -234,7 +238,8 @@ impl Turn for Turns {
             for (shared, place) in &self.members {
                 turns.push(shared.turn.take(py, (self.turn, place), || cancel.is_set())?);
             }
-            let _inside = Inside::turn(self.turn);
+            let level = Level::turn(self.turn);
+            let _inside = level.enter();
             work();
             Ok(())
         })

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use remotemedia_runtime::{Outputs, Stream};
 
 use crate::attach::attach;
-use crate::callers::{self, Frame, Inside};
+use crate::callers::{self, Frame, Level};
 use crate::log;
 use crate::node::Site;
 use crate::object::Object;
@@ -46,7 +46,8 @@ impl StreamOutputs {
 
 impl Stream<Object> for StreamOutputs {
     fn next(&mut self) -> PyResult<Option<Object>> {
-        let _inside = Inside::node(&self.site.place);
+        let level = Level::node(&self.site.place);
+        let _inside = level.enter();
         attach(|py| {
             let next = self.adapter.bind(py).call_method0("next_output").and_then(|next| self.wait(next));
             let next = match next {
@@ -65,7 +66,8 @@ impl Stream<Object> for StreamOutputs {
     }
 
     fn close(&mut self) -> PyResult<()> {
-        let _inside = Inside::node(&self.site.place);
+        let level = Level::node(&self.site.place);
+        let _inside = level.enter();
         attach(|py| self.restart(py))
     }
 }

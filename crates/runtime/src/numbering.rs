@@ -3,6 +3,13 @@
 //! Users count items: the first has the index 0. An end of input is an input too, and none of those items: its number comes between
 //! those of two items, and what comes of it is told with the index of the item before.
 
+use std::collections::HashMap;
+
+use foldhash::fast::FixedState;
+
+/// Something for each input, by its number. The numbers are ours, so that a quick hash will do.
+pub(crate) type ByNumber<V> = HashMap<u64, V, FixedState>;
+
 /// As many bits hold the ends of input around one item.
 const BITS: u32 = 16;
 

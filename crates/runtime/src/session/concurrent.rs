@@ -206,8 +206,9 @@ fn start_in<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, unit_index: usize
     let mut groups = Vec::with_capacity(ready.len());
     let mut starts = Vec::with_capacity(ready.len());
     let mut unwanted = Vec::new();
-    for Ready { group, slot, item } in ready {
-        let Some(context) = core.tracker.context_of_wanted(group.input) else {
+    let contexts = core.tracker.contexts_of_wanted(ready.iter().map(|ready| ready.group.input));
+    for (Ready { group, slot, item }, context) in ready.into_iter().zip(contexts) {
+        let Some(context) = context else {
             unwanted.push((group, slot));
             continue;
         };
@@ -235,11 +236,10 @@ fn start_in<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, unit_index: usize
         });
         for ((group, _), end_early) in groups.iter().zip(end_early) {
             group.lock_end_early().extend(end_early);
-            if !core.tracker.is_wanted(group.input) {
-                // It has stopped to be so just before there was a way to tell.
-                group.end_early();
-            }
         }
+        // Some may have stopped to be wanted just before there was a way to tell.
+        let are_wanted = core.tracker.are_wanted(groups.iter().map(|(group, _)| group.input));
+        groups.iter().zip(are_wanted).filter(|(_, is_wanted)| !is_wanted).for_each(|((group, _), _)| group.end_early());
     } else {
         drop(machine);
     }

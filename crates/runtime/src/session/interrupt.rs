@@ -152,7 +152,7 @@ fn tell_waiting<P: Payload>(waiting: VecDeque<Submission<P>>, is_through: bool) 
     let mut garbage = Vec::with_capacity(waiting.len());
     for submission in waiting {
         told.extend(submission.admitted);
-        garbage.extend(submission.items);
+        garbage.push((submission.items, submission.context));
     }
     P::dispose(garbage);
     for admitted in told {

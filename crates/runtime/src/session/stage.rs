@@ -1,6 +1,6 @@
 //! One stage of a session: its queue, its nodes, and the ways to the stages after it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use super::tasks::Tasks;
 use super::tracker::Abandoned;
 use crate::machine::{Machine, Stop};
 use crate::metrics::Recorders;
-use crate::numbering::NO_INPUT;
+use crate::numbering::{ByNumber, NO_INPUT};
 use crate::progress::ProgressPlace;
 use crate::{CancelFlag, Elsewhere, Hindrance, Payload, Phase, RunError, Sink, Turn};
 
@@ -38,7 +38,7 @@ pub(crate) struct Stage<P: Payload> {
     /// Above zero while the end of input waits for what was begun before it.
     pub(crate) ending: AtomicUsize,
     /// The parcels, by their numbers, of which items are under way at the same time.
-    pub(super) started: Mutex<HashMap<u64, Arc<Group<P>>>>,
+    pub(super) started: Mutex<ByNumber<Arc<Group<P>>>>,
 }
 
 /// The way from one stage to another, or out of the pipeline.
@@ -209,8 +209,7 @@ impl<P: Payload> Unit<P> {
         machine.progress.set_thread(turn.thread());
         let mut work = Some(work);
         let mut answer = None;
-        let cancel = CancelFlag::default();
-        turn.enter_unless(&cancel, &mut || answer = work.take().map(|work| work(machine)))?;
+        turn.enter_unless(CancelFlag::never(), &mut || answer = work.take().map(|work| work(machine)))?;
         answer.ok_or(Hindrance::Cancelled)
     }
 
@@ -222,7 +221,7 @@ impl<P: Payload> Unit<P> {
 }
 
 impl<P: Payload> Stage<P> {
-    pub(super) fn lock_started(&self) -> MutexGuard<'_, HashMap<u64, Arc<Group<P>>>> {
+    pub(super) fn lock_started(&self) -> MutexGuard<'_, ByNumber<Arc<Group<P>>>> {
         self.started.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

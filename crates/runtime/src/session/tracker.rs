@@ -9,7 +9,8 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::sync::{Condvar, Mutex, MutexGuard};
-use crate::{Payload, RunError, numbering};
+use crate::numbering::{self, ByNumber};
+use crate::{Payload, RunError};
 
 /// Whoever puts inputs in, and gets their outputs.
 ///
@@ -57,41 +58,55 @@ pub trait Client<P: Payload>: Send + Sync {
 }
 
 /// Several clients, and how many inputs each of them had.
-pub(crate) struct Clients<P: Payload>(HashMap<*const (), (Arc<dyn Client<P>>, u64)>);
+pub(crate) struct Clients<P: Payload> {
+    by_address: HashMap<*const (), (Arc<dyn Client<P>>, u64)>,
+    /// The inputs that were taken out. They may be many, and are disposed of together when the clients have been told.
+    inputs: ByNumber<Open<P>>,
+}
 
 impl<'a, P: Payload> FromIterator<&'a Arc<dyn Client<P>>> for Clients<P> {
     fn from_iter<T: IntoIterator<Item = &'a Arc<dyn Client<P>>>>(inputs: T) -> Self {
-        let mut clients = Self(HashMap::new());
-        inputs.into_iter().for_each(|client| clients.add(client, 1));
+        let mut clients = Self { by_address: HashMap::new(), inputs: ByNumber::default() };
+        let mut inputs = inputs.into_iter().peekable();
+        while let Some(client) = inputs.next() {
+            // Most often all are of one client.
+            let mut count = 1;
+            while inputs.next_if(|next| address_of(next) == address_of(client)).is_some() {
+                count += 1;
+            }
+            clients.add(client, count);
+        }
         clients
     }
 }
 
 impl<P: Payload> Clients<P> {
     fn add(&mut self, client: &Arc<dyn Client<P>>, inputs: u64) {
-        self.0.entry(address_of(client)).or_insert_with(|| (Arc::clone(client), 0)).1 += inputs;
+        self.by_address.entry(address_of(client)).or_insert_with(|| (Arc::clone(client), 0)).1 += inputs;
     }
 
     /// How many inputs they had in all.
     pub(crate) fn count(&self) -> u64 {
-        self.0.values().map(|(_, count)| count).sum()
+        self.by_address.values().map(|(_, count)| count).sum()
     }
 
     /// What was handed over is not wanted any more.
     pub(crate) fn forget(&self) {
-        self.0.values().for_each(|(client, _)| client.forget());
+        self.by_address.values().for_each(|(client, _)| client.forget());
     }
 
     /// All the inputs were dropped.
     pub(crate) fn interrupted(self) {
-        self.0.into_values().for_each(|(client, count)| client.interrupted(count));
+        self.by_address.into_values().for_each(|(client, count)| client.interrupted(count));
+        P::dispose(self.inputs);
     }
 
     /// All the inputs ended with this error.
     pub(crate) fn tell(self, error: impl Fn() -> RunError<P::Fault>) {
-        for (client, count) in self.0.into_values() {
+        for (client, count) in self.by_address.into_values() {
             (0..count).for_each(|_| client.done(Err(error())));
         }
+        P::dispose(self.inputs);
     }
 }
 
@@ -119,7 +134,7 @@ struct Open<P: Payload> {
 struct State<P: Payload> {
     /// The number of the input opened last; 0 before the first.
     last_input: u64,
-    open: HashMap<u64, Open<P>>,
+    open: ByNumber<Open<P>>,
     /// Those without inputs under way who may keep outputs. Some may be gone.
     keepers: Vec<Weak<dyn Client<P>>>,
     items_out: u64,
@@ -149,8 +164,14 @@ pub(crate) struct Tracker<P: Payload> {
 
 impl<P: Payload> Tracker<P> {
     pub(crate) fn new() -> Self {
-        let (open, keepers) = (HashMap::new(), Vec::new());
-        let state = State { last_input: 0, open, keepers, items_out: 0, interrupted: 0, handing_over: 0 };
+        let state = State {
+            last_input: 0,
+            open: ByNumber::default(),
+            keepers: Vec::new(),
+            items_out: 0,
+            interrupted: 0,
+            handing_over: 0,
+        };
         Self { items: AtomicU64::new(0), state: Mutex::new(state), has_changed: Condvar::new() }
     }
 
@@ -181,6 +202,19 @@ impl<P: Payload> Tracker<P> {
     /// The context of an input on which work is still wanted.
     pub(crate) fn context_of_wanted(&self, input: u64) -> Option<P::Context> {
         self.lock().open.get(&input).filter(|open| open.error.is_none()).map(|open| open.context.clone())
+    }
+
+    /// The contexts of several inputs, as [`Tracker::context_of_wanted`].
+    pub(crate) fn contexts_of_wanted(&self, inputs: impl Iterator<Item = u64>) -> Vec<Option<P::Context>> {
+        let state = self.lock();
+        let wanted = |input| state.open.get(&input).filter(|open| open.error.is_none());
+        inputs.map(|input| wanted(input).map(|open| open.context.clone())).collect()
+    }
+
+    /// Whether work on each of several inputs is still wanted.
+    pub(crate) fn are_wanted(&self, inputs: impl Iterator<Item = u64>) -> Vec<bool> {
+        let state = self.lock();
+        inputs.map(|input| state.open.get(&input).is_some_and(|open| open.error.is_none())).collect()
     }
 
     /// How many outputs of the input can be handed over without waiting; none if it is not wanted any more.
@@ -282,7 +316,9 @@ impl<P: Payload> Tracker<P> {
     pub(crate) fn take_all(&self) -> Clients<P> {
         let open = std::mem::take(&mut self.lock().open);
         self.has_changed.notify_all();
-        open.values().map(|open| &open.client).collect()
+        let mut clients: Clients<P> = open.values().map(|open| &open.client).collect();
+        clients.inputs = open;
+        clients
     }
 
     /// The same, and with them those who keep outputs although their inputs are done.
