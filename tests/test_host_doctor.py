@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
+import remotemedia
 from remotemedia import _core, _doctor
 
 
@@ -34,10 +35,12 @@ def test_another_installed_version_is_a_problem(tmp_path, monkeypatch):
     )
 
 
-def test_an_extension_of_another_version_is_a_problem(monkeypatch):
+def test_an_extension_of_another_version_than_the_installed_one_is_a_problem(monkeypatch):
     monkeypatch.setattr(_core, "__version__", "0.0.1")
+    monkeypatch.setattr(remotemedia, "__version__", _core.__version__)
 
-    assert "the extension is version 0.0.1 and the package" in problems()["Extension"]
+    assert "is installed in" in problems()["Installed wheel"]
+    assert "but 0.0.1 is in use; install that version with: " in problems()["Installed wheel"]
 
 
 def test_a_missing_package_is_a_problem_with_a_remedy(monkeypatch):

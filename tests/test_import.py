@@ -44,9 +44,3 @@ def test_every_public_name_exists():
 
 def test_an_unknown_name_is_an_attribute_error():
     assert not hasattr(remotemedia, "nothing")
-
-
-def test_the_version_is_that_of_the_extension():
-    from remotemedia import _core
-
-    assert remotemedia.__version__ == _core.__version__

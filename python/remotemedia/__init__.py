@@ -16,6 +16,8 @@ Names are imported when they are first used: `import remotemedia` alone loads no
 
 from __future__ import annotations
 
+import sys
+
 # As in `typing`, whose import would take longer than all of this one.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from remotemedia._async_session import AsyncSession
     from remotemedia._availability import get_rust_runtime, is_rust_runtime_available, try_load_rust_runtime
+    from remotemedia._version import __version__
     from remotemedia.core._options import Batch, with_options
     from remotemedia.core.node import Node
     from remotemedia.core.pipeline import Pipeline
@@ -32,8 +35,6 @@ if TYPE_CHECKING:
     from remotemedia.sessions import Session
 
     NodeClass = TypeVar("NodeClass", bound=type[Any])
-
-__version__ = "0.1.0"
 
 __all__ = [
     "AsyncSession",
@@ -53,6 +54,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "__version__": "remotemedia._version",
     "AsyncSession": "remotemedia._async_session",
     "Batch": "remotemedia.core._options",
     "Node": "remotemedia.core.node",
@@ -88,8 +90,6 @@ def __getattr__(name: str) -> Any:
         return value
     if name in _MODULES:
         return _import(f"remotemedia.{name}")
-    import sys
-
     # With these Python looks for the nearest name itself.
     raise AttributeError(
         f"module 'remotemedia' has no attribute '{name}'", name=name, obj=sys.modules[__name__]

@@ -99,8 +99,6 @@ def _package() -> list[Finding]:
 
 
 def _extension() -> list[Finding]:
-    import remotemedia
-
     try:
         from remotemedia import _core
     except ImportError as error:
@@ -111,14 +109,7 @@ def _extension() -> list[Finding]:
         text += f"; install it again with: {program_name()} -m pip install --force-reinstall {_PACKAGE}"
         return [Finding("Extension", text, "problem")]
     place = "inside remotemedia-host" if _host_origin else _core.__file__
-    found = [Finding("Extension", f"remotemedia._core {_core.__version__} ({place})")]
-    if _core.__version__ != remotemedia.__version__:
-        text = (
-            f"the extension is version {_core.__version__} and the package {remotemedia.__version__}; "
-            f"install one version with: {program_name()} -m pip install --force-reinstall {_PACKAGE}"
-        )
-        found.append(Finding("Extension", text, "problem"))
-    return found
+    return [Finding("Extension", f"remotemedia._core {_core.__version__} ({place})")]
 
 
 def _extensions_beside_the_package() -> list[str]:
