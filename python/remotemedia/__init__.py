@@ -36,6 +36,12 @@ if TYPE_CHECKING:
 
     NodeClass = TypeVar("NodeClass", bound=type[Any])
 
+if sys.platform != "linux":
+    raise ImportError(
+        f"RemoteMedia runs on Linux only and cannot be imported on {sys.platform}; "
+        "use a Linux machine or container, or WSL on Windows"
+    )
+
 __all__ = [
     "AsyncSession",
     "Batch",
