@@ -87,7 +87,7 @@ class _Closing(SessionCore):
         self.takers = Takers()
         self.is_plain = is_plain
         self._name, self._has_source = graph.name, graph.source is not None
-        self._keeps_to_callers = is_plain and any(keeps_to_thread(entry.node) for entry in graph.entries)
+        self._keeps_to_callers = any(keeps_to_thread(entry.node) for entry in graph.entries)
         if self._has_source:
             self._is_used = self._is_ended = True
             self.start_source()
