@@ -32,7 +32,7 @@ TIMEOUT_SECS = 0.2
 CLOSE_SECS = 0.5
 
 ENDS = "ends the program"
-WAITED = "is waited for"
+WAITED = "the session waits"
 
 
 class Case(NamedTuple):
@@ -81,8 +81,8 @@ DESCRIBED = "`NodeError` from `UnsentError`"
 
 CASES = [
     Case("Kill()", *dies("SIGKILL")),
-    Case("Kill(once=path)", ENDS, ENDS, "all items come out"),
-    Case("Kill(nth=2, once=path)", ENDS, ENDS, "all items come out"),
+    Case("Kill(once=path)", ENDS, ENDS, "all outputs are returned"),
+    Case("Kill(nth=2, once=path)", ENDS, ENDS, "all outputs are returned"),
     Case("Poison()", *dies("SIGKILL")),
     Case("Kill(signal=signal.SIGABRT)", *dies("SIGABRT")),
     Case("Segfault()", *dies("SIGSEGV")),
@@ -100,12 +100,12 @@ CASES = [
     Case("RaiseUnpicklableByRecursion()", *raises("PicklingRecursesError")),
     Case("PythonExit()", *same("`SystemExit`")),
     Case("RaiseKeyboardInterrupt()", *same("`KeyboardInterrupt`")),
-    Case("UnpicklableResult()", *same("its answer comes out")[:2], UNSENT),
-    Case("UnunpicklableResult()", *same("its answer comes out")[:2], UNSENT),
-    Case("DeepResult()", *same("its answer comes out")[:2], UNSENT),
-    Case("ForkChild()", *same("its answer comes out")),
-    Case("StartProcess()", *same("its answer comes out")),
-    Case("StartThread()", *same("all items come out")),
+    Case("UnpicklableResult()", *same("its result is returned")[:2], UNSENT),
+    Case("UnunpicklableResult()", *same("its result is returned")[:2], UNSENT),
+    Case("DeepResult()", *same("its result is returned")[:2], UNSENT),
+    Case("ForkChild()", *same("its result is returned")),
+    Case("StartProcess()", *same("its result is returned")),
+    Case("StartThread()", *same("all outputs are returned")),
 ]
 
 
@@ -191,7 +191,7 @@ def in_words(outcomes):
     words = in_word(struck)
     assert getattr(struck, "phase", "process") == "process"
     if others == [1, 2, 4, 5]:
-        return "all items come out" if struck == 3 else words
+        return "all outputs are returned" if struck == 3 else words
     if others[:2] == [1, 2] and all(
         isinstance(other, (SessionClosedError, NodeError)) for other in others[2:]
     ):
@@ -201,7 +201,7 @@ def in_words(outcomes):
 
 def in_word(struck):
     if not isinstance(struck, BaseException):
-        return "its answer comes out"
+        return "its result is returned"
     if isinstance(struck, NodeError):
         assert struck.node_id == NODE
     if isinstance(struck, WorkerError):
