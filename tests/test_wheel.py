@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
+from email.parser import Parser
 from pathlib import Path
 
 import pytest
@@ -94,6 +96,14 @@ def build_wheel(tmp_path_factory):
     return build
 
 
+@pytest.fixture
+def own_wheel(build_wheel):
+    """Open the wheel for the Python that runs the tests."""
+    wheel = build_wheel(Path(sys.executable), f"{sys.version_info.major}.{sys.version_info.minor}")
+    with zipfile.ZipFile(wheel) as opened:
+        yield opened
+
+
 def test_a_python_is_found():
     assert PYTHONS
 
@@ -109,3 +119,33 @@ def test_wheel_works_in_an_empty_environment(python, build_wheel, tmp_path):
     assert output_of(installed, "-c", PROGRAM, cwd=tmp_path) == "[2, 4, 6]\n"
     assert str(tmp_path) in output_of(installed, "-m", "remotemedia", "doctor", cwd=tmp_path)
     assert output_of(tmp_path / "venv/bin/remotemedia", "nodes", cwd=tmp_path)
+
+
+@pytest.mark.timeout(900)
+def test_wheel_holds_the_package_its_types_and_the_licence(own_wheel):
+    names = {name for name in own_wheel.namelist() if not name.endswith("/")}
+    package = {name for name in names if name.startswith("remotemedia/")}
+    [information] = {name.partition("/")[0] for name in names - package}
+
+    suffixes = {name.rpartition(".")[2] for name in package}
+
+    assert {"remotemedia/py.typed", "remotemedia/_core.pyi"} <= package
+    assert f"{information}/licenses/LICENSE" in names
+    assert suffixes == {"py", "pyi", "so", "typed"}
+
+
+@pytest.mark.timeout(900)
+def test_wheel_says_that_it_is_for_linux_and_where_to_read_on(own_wheel):
+    [name] = [name for name in own_wheel.namelist() if name.endswith(".dist-info/METADATA")]
+
+    metadata = Parser().parsestr(own_wheel.read(name).decode())
+
+    systems = [text for text in metadata.get_all("Classifier", []) if text.startswith("Operating System")]
+    assert systems == ["Operating System :: POSIX :: Linux"]
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert {text.partition(",")[0] for text in metadata.get_all("Project-URL", [])} == {
+        "Changelog",
+        "Documentation",
+        "Issues",
+        "Repository",
+    }
