@@ -1,4 +1,4 @@
-"""`put` of a session of inline nodes that keep to one thread takes the item through them itself; others have a thread."""
+"""`put` runs inline nodes that keep to one thread on the calling thread; others have a thread."""
 
 from __future__ import annotations
 
@@ -236,8 +236,7 @@ class SlowOnTheLoop(Kept):
 
     async def process(self, item: Any) -> Any:
         self.is_there.set()
-        while not self.may_go.is_set():
-            await asyncio.sleep(0.001)
+        assert await asyncio.to_thread(self.may_go.wait, TIMEOUT_SECS)
         return item
 
 

@@ -115,9 +115,10 @@ def is_source(node: object) -> bool:
 
 
 def keeps_to_thread(node: object) -> bool:
-    """Whether a node may hold what belongs to the thread that opens its session: a `sqlite3` connection, a GL context.
+    """Whether a node may hold a resource of the thread that opens its session.
 
-    That is one with an `initialize` or `cleanup` of its own, unless an event loop runs its methods.
+    Such as a `sqlite3` connection or a GL context. It may if it has an `initialize` or `cleanup` of its own,
+    unless an event loop runs its methods.
     """
     from remotemedia.core.node import Node
 

@@ -132,7 +132,7 @@ class _Closing(SessionCore):
 
     @property
     def _taken_along(self) -> Callable[[], bool] | None:
-        """Nothing, if a thread of the session may run the nodes; else what tells whether another thread takes outputs."""
+        """Whether another thread takes outputs; `None` if a thread of the session may run the nodes."""
         return self._is_taken if self._keeps_to_callers else None
 
     def _is_taken(self) -> bool:
