@@ -17,26 +17,40 @@ CARGO_IS_MISSING = "make: cargo is missing; install Rust 1.89 or newer with rust
 
 @pytest.fixture
 def path(tmp_path) -> Path:
-    """A folder with all the programs that `make setup` needs to find out what is missing."""
+    """A folder with the programs that `make setup` needs to find out what is missing."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
     for tool in TOOLS:
         program = shutil.which(tool)
         assert program, tool
-        (tmp_path / tool).symlink_to(program)
-    return tmp_path
+        (folder / tool).symlink_to(program)
+    return folder
 
 
-def make(path: Path, target: str = "setup") -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PATH": str(path)}
-    for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
-        environment.pop(name, None)
-    return subprocess.run(
-        ["make", "PYTHON=false", target],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.fixture
+def make(path, tmp_path):
+    """Run `make` in a new checkout with no programs but those in `path`."""
+    checkout = tmp_path / "checkout"
+    shutil.copytree(ROOT / ".ci", checkout / ".ci")
+    for name in ("Cargo.toml", "Makefile"):
+        shutil.copy(ROOT / name, checkout)
+
+    def make(target: str = "setup") -> subprocess.CompletedProcess[str]:
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHON"}
+        }
+        return subprocess.run(
+            ["make", target],
+            cwd=checkout,
+            env={**environment, "PATH": str(path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return make
 
 
 def replace(program: Path, script: str) -> None:
@@ -54,42 +68,48 @@ def replace(program: Path, script: str) -> None:
         ("cc", "make: a C compiler is missing; install one, such as gcc, that can be run as 'cc'"),
     ],
 )
-def test_a_missing_tool_is_named(path, tool, sentence):
+def test_a_missing_tool_is_named(path, make, tool, sentence):
     (path / tool).unlink()
 
-    done = make(path)
+    done = make()
 
     assert done.returncode == 2
     assert done.stderr.splitlines()[0] == sentence
 
 
 @pytest.mark.parametrize("target", ["demo", "test", "test-long", "lint", "wheel", "host", "format", "loom"])
-def test_every_target_that_compiles_checks_first(path, target):
+def test_every_target_that_compiles_checks_first(path, make, target):
     (path / "cargo").unlink()
 
-    done = make(path, target)
+    done = make(target)
 
     assert (done.stdout, done.stderr.splitlines()[0]) == ("", CARGO_IS_MISSING)
 
 
-def test_a_tool_of_rustup_whose_component_is_not_installed_is_missing(path):
+def test_a_tool_of_rustup_whose_component_is_not_installed_is_missing(path, make):
     replace(path / "rustfmt", "echo \"error: 'rustfmt' is not installed for the toolchain\" >&2; exit 1")
 
-    assert make(path).stderr.splitlines()[0].startswith("make: rustfmt is missing; ")
+    assert make().stderr.splitlines()[0].startswith("make: rustfmt is missing; ")
 
 
-def test_a_cargo_that_is_too_old_is_named(path):
+def test_a_cargo_that_is_too_old_is_named(path, make):
     replace(path / "cargo", "echo 'cargo 1.85.0 (d73d2caf9 2024-12-31)'")
 
-    done = make(path)
+    done = make()
 
     assert done.stderr.splitlines()[0] == (
         "make: cargo 1.85.0 is too old; install Rust 1.89 or newer with rustup"
     )
 
 
-def test_nothing_is_said_on_a_machine_that_has_everything(path):
-    done = make(path, "tools")
+def test_a_missing_python_is_named(make):
+    assert make().stderr.splitlines()[0] == (
+        "make: no Python of 3.11 or newer with venv; install one, or name it: make PYTHON=/path/to/python3"
+    )
+
+
+def test_nothing_is_said_on_a_machine_that_has_everything(make):
+    done = make("tools")
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
