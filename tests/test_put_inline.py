@@ -1,4 +1,4 @@
-"""`put` runs inline nodes that keep to one thread on the calling thread; others have a thread."""
+"""`put` of a session of inline nodes that keep to one thread takes the item through them itself."""
 
 from __future__ import annotations
 
@@ -240,10 +240,21 @@ class SlowOnTheLoop(Kept):
         return item
 
 
-@pytest.mark.parametrize("kind", [Slow, SlowNode, SlowOnTheLoop])
-def test_put_does_not_wait_for_nodes_that_need_no_thread_of_their_own(kind: type[Any]) -> None:
+class Passes(Kept):
+    """Has something that belongs to a thread."""
+
+    def process(self, item: Any) -> Any:
+        return item
+
+
+@pytest.mark.parametrize(
+    ("kind", "others"), [(Slow, []), (SlowNode, []), (SlowOnTheLoop, []), (SlowOnTheLoop, [Passes()])]
+)
+def test_put_does_not_wait_for_nodes_that_need_no_thread_of_their_own(
+    kind: type[Any], others: list[Any]
+) -> None:
     node = kind()
-    with Pipeline([node]).open() as session:
+    with Pipeline([node, *others]).open() as session:
         session.put(1)
         assert node.is_there.wait(TIMEOUT_SECS)
         node.may_go.set()

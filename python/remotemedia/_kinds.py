@@ -11,6 +11,7 @@ from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any, Literal
 
     Kind = Literal["plain", "generator", "coroutine", "async_generator"]
@@ -22,7 +23,7 @@ __all__ = [
     "function_of",
     "has_methods",
     "is_source",
-    "keeps_to_thread",
+    "keep_to_thread",
     "makes_coroutines",
     "misfit",
 ]
@@ -114,18 +115,24 @@ def is_source(node: object) -> bool:
     return _takes_nothing(process)
 
 
-def keeps_to_thread(node: object) -> bool:
-    """Whether a node may hold a resource of the thread that opens its session.
+def keep_to_thread(nodes: Sequence[object]) -> bool:
+    """Whether nodes must stay on the thread that opens their session, and may hold it up.
 
-    Such as a `sqlite3` connection or a GL context. It may if it has an `initialize` or `cleanup` of its own,
-    unless an event loop runs its methods.
+    One of them has an `initialize` or `cleanup` of its own: what that made may belong to its thread, such as
+    a `sqlite3` connection or a GL context. None of them waits on an event loop.
     """
+    return any(_has_own_lifecycle(node) for node in nodes) and all(
+        classify(node) in {"plain", "generator"} for node in nodes
+    )
+
+
+def _has_own_lifecycle(node: object) -> bool:
     from remotemedia.core.node import Node
 
     for name in ("initialize", "cleanup"):
         method = getattr(node, name, None)
         if method is not None and getattr(method, "__func__", method) is not getattr(Node, name):
-            return classify(node) in {"plain", "generator"}
+            return True
     return False
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 from remotemedia import _ending, _reports
 from remotemedia._core import Opener, SessionCore
 from remotemedia._failures import combine, throw
-from remotemedia._kinds import keeps_to_thread
+from remotemedia._kinds import keep_to_thread
 from remotemedia._streams import items_of
 from remotemedia._takers import Taker, Takers
 from remotemedia.core._graph import Graph
@@ -87,7 +87,7 @@ class _Closing(SessionCore):
         self.takers = Takers()
         self.is_plain = is_plain
         self._name, self._has_source = graph.name, graph.source is not None
-        self._keeps_to_callers = any(keeps_to_thread(entry.node) for entry in graph.entries)
+        self._keeps_to_callers = keep_to_thread([entry.node for entry in graph.entries])
         if self._has_source:
             self._is_used = self._is_ended = True
             self.start_source()
@@ -132,7 +132,7 @@ class _Closing(SessionCore):
 
     @property
     def _taken_along(self) -> Callable[[], bool] | None:
-        """Whether another thread takes outputs; `None` if a thread of the session may run the nodes."""
+        """What tells whether another thread takes outputs; `None` if a thread of the session may run the nodes."""
         return self._is_taken if self._keeps_to_callers else None
 
     def _is_taken(self) -> bool:
@@ -242,10 +242,10 @@ class Session(_Closing):
     def put(self, item: Any) -> None:
         """Put one item in; waits while the pipeline is full. Its outputs come out of the iteration.
 
-        If all nodes are inline and one has an `initialize` or `cleanup` that ran on the caller's thread, the
-        nodes run in this call, on the thread that makes it. If outputs find no room, it waits for those who
-        take them; if nobody else does, the iteration goes on with the rest. Otherwise the nodes run on a
-        thread of the session, or on their own.
+        If all nodes are inline and `def`, and one has an `initialize` or `cleanup`, the nodes run in this
+        call, on the thread that makes it. If there is no room for the outputs, it waits until another thread
+        takes some; if no other thread does, the iteration continues with the rest. In all other sessions the
+        nodes run on a thread of the session or on their own threads.
 
         Raises:
             SessionClosedError: If the session has closed, or `end` was called.
