@@ -132,7 +132,7 @@ class _Closing(SessionCore):
 
     @property
     def _taken_along(self) -> Callable[[], bool] | None:
-        """What tells whether another thread takes outputs; `None` if a thread of the session may run the nodes."""
+        """What tells whether another thread takes outputs; `None` if nodes may run on a thread."""
         return self._is_taken if self._keeps_to_callers else None
 
     def _is_taken(self) -> bool:
