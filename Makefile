@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 LIBPYTHON = $$($(BIN)/python -c "import sysconfig; print(sysconfig.get_config_var('LIBDIR'))")
 INSTALL_WHEEL := $(BIN)/pip install --quiet --force-reinstall --no-deps --no-index --find-links dist remotemedia
 
-.PHONY: help demo test test-long test-all loom lint workflows bench wheel sdist host docs format setup tools extension
+.PHONY: help demo test test-long test-all loom lint workflows bench wheel sdist host docs site format setup tools extension
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' Makefile
@@ -74,6 +74,10 @@ host: setup ## build target/release/remotemedia-host
 
 docs: setup ## build the Rust reference into target/doc
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+site: setup ## render docs/ and the Python reference into target/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open target/site/index.html"
 
 format: setup ## format Rust and Python
 	cargo fmt --all && $(BIN)/ruff check --select I --fix && $(BIN)/ruff format
