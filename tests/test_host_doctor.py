@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
+import numpy  # noqa: F401, ICN001 - It starts threads when it is first imported, which no test should leave behind.
+
 import remotemedia
 from remotemedia import _core, _doctor
 
