@@ -11,7 +11,7 @@ class Double(Node):
 asyncio.run(execute_pipeline_with_input([Double()], [1, 2, 3]))  # [2, 4, 6]
 ```
 
-Names are imported when they are first used: `import remotemedia` alone loads none of it.
+Names are imported on first use: `import remotemedia` alone loads none of them.
 """
 
 from __future__ import annotations
@@ -78,10 +78,10 @@ _MODULES = ("audio", "core", "exceptions", "nodes", "runtime", "sessions")
 
 
 def register_node_class(cls: NodeClass) -> NodeClass:
-    """Make a node class known to manifests under its own name, as `remotemedia.nodes.register_node` does.
+    """Register a node class for manifests under its own name, as `remotemedia.nodes.register_node` does.
 
     Raises:
-        TypeError: If it is no class with a method `process`.
+        TypeError: If `cls` is not a class with a method `process`.
         ValueError: If another class has the name.
     """
     from remotemedia.nodes import register_node

@@ -41,9 +41,9 @@ _FIRST_LOOK_SECS, _LAST_LOOK_SECS = 0.002, 0.25
 
 
 class AsyncSession(_Closing):
-    """An open pipeline for asyncio: any number of tasks may use it at once.
+    """An open pipeline for asyncio. Any number of tasks may use it at once.
 
-    Made by `async with pipeline.open() as session`. The event loop goes on while nodes work.
+    Open it by `async with pipeline.open() as session`. Nodes do not block the event loop.
     """
 
     news: News
@@ -61,11 +61,11 @@ class AsyncSession(_Closing):
                 close()
 
     async def call(self, item: Any) -> Any:
-        """Take one item through and answer its outputs: `None`, the one output, or a list of several.
+        """Process one item and return its outputs: `None`, the only output, or a list of several.
 
         Raises:
-            NodeError: If a node fails on it.
-            SessionInterruptedError: If the session was interrupted meanwhile.
+            NodeError: If a node fails on the item.
+            SessionInterruptedError: If the session was interrupted during the call.
             SessionClosedError: If the session is closed.
         """
         self.check_loop()
@@ -83,14 +83,14 @@ class AsyncSession(_Closing):
         return answer.take()
 
     def map(self, items: Iterable[Any] | AsyncIterable[Any]) -> AsyncOutputs:
-        """Take a stream of items through, and give each output as soon as it is there, in order.
+        """Process a stream of items, and yield each output as soon as it is ready, in order.
 
-        Lazy on both sides: not more items are read ahead than the queues hold. At the end of the items the
-        nodes are flushed. What is under way is dropped when the iterator is closed (`contextlib.aclosing`),
-        or nobody holds it any more after the loop was left early.
+        Only as many items are read in advance as the queues hold. At the end of the items the nodes are
+        flushed. Items in progress are dropped when the iterator is closed (`contextlib.aclosing`), or when it
+        is deleted after the loop was left early.
 
         Raises:
-            NodeError: If a node fails. The outputs before it were given.
+            NodeError: If a node fails. Earlier outputs have been yielded.
             SessionClosedError: If the session closes.
         """
         self.check_takes_items()
@@ -98,7 +98,7 @@ class AsyncSession(_Closing):
         return _Map(self, items_of(items))
 
     async def put(self, item: Any) -> None:
-        """Put one item in; waits while the pipeline is full. Its outputs come out of the iteration.
+        """Put one item in, and wait while the pipeline is full. Iterate over the session for the outputs.
 
         Raises:
             SessionClosedError: If the session has closed, or `end` was called.
@@ -109,28 +109,28 @@ class AsyncSession(_Closing):
             raise SessionClosedError(CLOSED)
 
     def __aiter__(self) -> AsyncOutputs:
-        """The outputs of what was put in (or of the source), until the end."""
+        """Yield the outputs of the items that were put in, or of the source, until the end."""
         self.check_loop()
         return AsyncOutputs(self, self._stream, self.news)
 
     async def drain(self) -> None:
-        """Wait until all that went in has come out: calls have returned, streams have their outputs.
+        """Wait until all earlier items have left the session, as results of calls or as outputs of streams.
 
-        Outputs that no other task takes wait to be taken, however many they are. Batches that are not full go
-        at once.
+        Outputs that no other task takes are kept until they are taken, without a limit. Batches that are not
+        full are processed immediately.
         """
         self.check_outside("drain")
         stop, here = threading.Event(), who_is_here()
         await _in_thread(lambda: self.drain_for(here, stop), stop.set)
 
     async def interrupt(self) -> int:
-        """Drop what is queued and under way; the session goes on with the next item.
+        """Drop all items that are queued or in progress, and continue with the next item.
 
-        When this returns, nothing of the old stream can come out any more. Nodes with an `interrupt()` have
-        been told. Calls that were under way raise `SessionInterruptedError`; streams go on.
+        After this returns, no output of a dropped item can follow, and `interrupt()` of all nodes has been
+        called. Calls in progress raise `SessionInterruptedError`; streams continue.
 
         Returns:
-            How many items were dropped. `metrics()` counts them too.
+            The number of dropped items. `metrics()` counts them too.
         """
         self.check_outside("interrupt")
         stop = threading.Event()
@@ -141,14 +141,14 @@ class AsyncSession(_Closing):
         return dropped
 
     async def close(self, timeout: float = CLOSE_TIMEOUT_SECS) -> None:  # noqa: ASYNC109 - The word of the contract.
-        """Stop what is under way, clean the nodes up, and end all threads. Closing twice is no error.
+        """Stop the work, clean up the nodes, and end all threads. A second call does nothing.
 
         Args:
-            timeout: Seconds that nodes may take to come back.
+            timeout: Seconds that nodes may take to return.
 
         Raises:
-            NodeTimeoutError: If one did not; it names the node, its item and its Python stack. The rest is
-                closed.
+            NodeTimeoutError: If a node did not return in time; the error contains the node, its item and its
+                Python stack. Everything else is closed.
             NodeError: If a node failed to clean up.
         """
         if not self._is_closed:
@@ -191,7 +191,7 @@ class AsyncOutputs:
         """The next output.
 
         Raises:
-            NodeError: If a node fails. The outputs before it were given.
+            NodeError: If a node fails. Earlier outputs have been yielded.
             SessionClosedError: If the session closes.
         """
         task = asyncio.current_task()

@@ -1,4 +1,4 @@
-"""Tells whether the Rust runtime loads, and why it does not."""
+"""Whether the Rust runtime loads, and why it does not."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["get_rust_runtime", "is_rust_runtime_available", "try_load_rust_runti
 
 
 def is_rust_runtime_available() -> bool:
-    """Whether the Rust runtime loads."""
+    """Return whether the Rust runtime loads."""
     return try_load_rust_runtime()[0]
 
 
 def try_load_rust_runtime() -> tuple[bool, ModuleType | None, ImportError | None]:
-    """Whether the Rust runtime loads, its module if it does, and what is in the way if it does not."""
+    """Return whether the Rust runtime loads, its module if it does, and the reason if it does not."""
     try:
         from remotemedia import _core
     except ImportError as error:
@@ -25,11 +25,11 @@ def try_load_rust_runtime() -> tuple[bool, ModuleType | None, ImportError | None
 
 
 def get_rust_runtime() -> ModuleType:
-    """The module of the Rust runtime.
+    """Return the module of the Rust runtime.
 
     Raises:
-        ImportError: If it does not load, with the reason and with what to do.
-        MemoryError: If there is no room for it.
+        ImportError: If it does not load; the text contains the reason and what to do.
+        MemoryError: If there is not enough memory for it.
     """
     _, module, error = try_load_rust_runtime()
     if module is None:

@@ -90,11 +90,11 @@ class SessionCore:
         """
 
     def call(self, item: Any) -> Any:
-        """Take one item through and answer its outputs: `None`, the one output, or a list of several.
+        """Process one item and return its outputs: `None`, the only output, or a list of several.
 
         Raises:
-            NodeError: If a node fails on it.
-            SessionInterruptedError: If the session was interrupted meanwhile.
+            NodeError: If a node fails on the item.
+            SessionInterruptedError: If the session was interrupted during the call.
             SessionClosedError: If the session is closed.
         """
 

@@ -24,12 +24,12 @@ _HIGHEST_RATE = 0xFFFF_FFFF
 
 
 class AudioFrame:
-    """A stretch of audio, decoded.
+    """A section of decoded audio.
 
     Attributes:
         samples: numpy float32 of shape (frames, channels), in [-1, 1]. At most 1024 channels.
-        sample_rate: Frames in a second, in Hz.
-        start: Where the first frame lies in its stream, in seconds.
+        sample_rate: Frames per second, in Hz.
+        start: The position of the first frame in its stream, in seconds.
     """
 
     __slots__ = ("__weakref__", "sample_rate", "samples", "start")
@@ -42,11 +42,13 @@ class AudioFrame:
     start: float
 
     def __init__(self, samples: ArrayLike, sample_rate: int, start: float = 0.0) -> None:
-        """Take samples, as they are where type and shape fit; one channel may lack its dimension.
+        """Create a frame; mono samples may have one dimension.
+
+        Samples of the right type and shape are not copied.
 
         Raises:
-            TypeError: If the samples are no floating-point numbers, or rate or start no number.
-            ValueError: If the samples have another shape than (frames, channels), the sample rate is not
+            TypeError: If the samples are not floating-point numbers, or rate or start is not a number.
+            ValueError: If the shape of the samples is not (frames, channels), the sample rate is not
                 a whole number of Hz above 0, or the start is not finite.
         """
         import numpy as np
@@ -77,12 +79,12 @@ class AudioFrame:
 
     @property
     def duration(self) -> float:
-        """How long it sounds, in seconds."""
+        """The duration, in seconds."""
         return len(self.samples) / self.sample_rate
 
     @property
     def end(self) -> float:
-        """Where it ends in its stream, in seconds."""
+        """The position of its end in the stream, in seconds."""
         return self.start + self.duration
 
     def __len__(self) -> int:
@@ -90,7 +92,7 @@ class AudioFrame:
         return len(self.samples)
 
     def __bool__(self) -> bool:
-        """A frame is something, even without a sample."""
+        """A frame is true, even without samples."""
         return True
 
     def __eq__(self, other: object) -> bool:

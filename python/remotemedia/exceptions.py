@@ -1,7 +1,7 @@
 """Every error that RemoteMedia raises on purpose.
 
-All derive from `RemoteMediaError`, and each also from the built-in error that a caller would expect. All
-survive pickling and copying with their attributes. What user code raises is never replaced: it is the
+All of them derive from `RemoteMediaError`, and most also from the built-in error that a caller would expect.
+They can be pickled and copied, with their attributes. An exception of user code is never replaced: it is the
 `__cause__` of a `NodeError`.
 """
 
@@ -37,30 +37,30 @@ class RemoteMediaError(Exception):
 
 
 class PipelineError(RemoteMediaError, ValueError):
-    """A pipeline, its input or its options cannot run. No node has been touched."""
+    """A pipeline, its input or an option is invalid. No method of a node has been called."""
 
 
 class ManifestError(PipelineError):
-    """A text is no manifest, or names what does not exist.
+    """A manifest is invalid, or names something that does not exist.
 
     Attributes:
-        path: The place inside the manifest, such as `nodes[1].node_type`.
-        line: The line of the text, counted from 1, where it is known.
+        path: The path inside the manifest, such as `nodes[1].node_type`.
+        line: The line of the text, starting at 1, or `None` if it is not known.
     """
 
     def __init__(self, message: str = "", *, path: str | None = None, line: int | None = None) -> None:
-        """Say what is wrong, and where."""
+        """Create an error with the location of the mistake."""
         super().__init__(message)
         self.path = path
         self.line = line
 
 
 class NodeError(RemoteMediaError, RuntimeError):
-    """The code of a node raised. `__cause__` is what it raised.
+    """The code of a node raised an exception, which is the `__cause__`.
 
     Attributes:
         node_id: The id of the node in its pipeline.
-        item_index: Which input item it was about, counted from 0; `None` outside of items.
+        item_index: The index of the input item, starting at 0; `None` outside of `process`.
         phase: `initialize`, `process`, `flush` or `cleanup`.
     """
 
@@ -72,7 +72,7 @@ class NodeError(RemoteMediaError, RuntimeError):
         item_index: int | None = None,
         phase: str = "process",
     ) -> None:
-        """Say which node failed, and where."""
+        """Create an error with the node, the item and the phase."""
         super().__init__(message)
         self.node_id = node_id
         self.item_index = item_index
@@ -80,7 +80,7 @@ class NodeError(RemoteMediaError, RuntimeError):
 
 
 class NodeTimeoutError(NodeError, TimeoutError):
-    """A node took longer than it may."""
+    """A node exceeded its time limit, or did not return when its session closed."""
 
     def __new__(cls, *args: Any, **_fields: Any) -> NodeTimeoutError:  # noqa: PYI034 - Self is the exact type here
         """Make the object as `TimeoutError` does, whose layout it has."""
@@ -88,21 +88,21 @@ class NodeTimeoutError(NodeError, TimeoutError):
 
 
 class SessionInterruptedError(RemoteMediaError):
-    """The session was interrupted while the item was under way, and dropped it."""
+    """The session was interrupted while the item was in progress, and dropped it."""
 
 
 class SessionClosedError(RemoteMediaError):
-    """The session is closed, or was closed while the item was under way."""
+    """The session is closed, or was closed while the item was in progress."""
 
 
 class WorkerError(NodeError):
-    """The process in which a node ran has died, and its item or its session with it.
+    """The worker process of a node died, so that its item or its session failed.
 
     Attributes:
-        signal: The name of the signal that ended it, such as `SIGSEGV`, else `None`.
-        exit_code: Its exit code, if it ended by itself, else `None`.
-        stderr: The last lines that it wrote to its standard error stream. After a crash in an extension the
-            Python stack is among them.
+        signal: The name of the signal that ended the worker, such as `SIGSEGV`, else `None`.
+        exit_code: Its exit code if it exited by itself, else `None`.
+        stderr: The last lines that it wrote to standard error. After a crash in an extension, they contain
+            the Python stack.
     """
 
     signal: str | None = None
@@ -111,12 +111,12 @@ class WorkerError(NodeError):
 
 
 class SerializationError(RemoteMediaError, TypeError):
-    """A node cannot be turned into bytes or into a manifest.
+    """A node cannot be converted to bytes or to a manifest.
 
     Attributes:
         node_name: The name of the node.
-        attribute: What cannot be sent, as a dotted path: `client.lock`, `handlers[2]`, `cache['x']`.
-        reason: Why it cannot.
+        attribute: The path of the part that cannot be sent: `client.lock`, `handlers[2]`, `cache['x']`.
+        reason: Why it cannot be sent.
         suggestion: What to do.
     """
 
@@ -129,7 +129,7 @@ class SerializationError(RemoteMediaError, TypeError):
         reason: str = "",
         suggestion: str = "",
     ) -> None:
-        """Say what cannot be sent; without a `message` it is made of the other arguments."""
+        """Create an error; without a `message`, its text is built from the other arguments."""
         if message is None:
             message = f"Cannot serialize Node '{node_name}': attribute '{attribute}' is not serializable."
             message += f"\nSuggestion: {suggestion}" if suggestion else ""

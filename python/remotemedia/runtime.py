@@ -35,24 +35,24 @@ async def execute_pipeline(
     use_rust: bool = True,
     executor: str | None = None,
 ) -> Any:
-    """Run a pipeline once, without input: on the items of its source, or on one empty item.
+    """Run a pipeline once without input: on the items of its source, or on one empty item.
 
-    The empty item is that of the first annotated `process` along the way: `""` for `str`, 0 for numbers, an
-    empty list, dict …, else `""`.
+    The empty item has the type of the first annotated `process` in the pipeline: `""` for `str`, 0 for
+    numbers, an empty list, dict …. Without annotations it is `""`.
 
     Args:
         pipeline: A `Pipeline`, a list of nodes, a manifest (dict or text), or a list mixing nodes and
             manifest entries.
-        enable_metrics: Answer `{"outputs": …, "metrics": …}`.
-        use_rust: `False` for the reference executor in pure Python, with the same answers and errors.
-        executor: `"multiprocess"` for every node that does not say where it runs in a worker process.
+        enable_metrics: Return `{"outputs": …, "metrics": …}`.
+        use_rust: `False` uses the reference executor in pure Python, with the same results and errors.
+        executor: `"multiprocess"` runs every node without a placement of its own in a worker process.
 
     Returns:
-        `None` if nothing came out, the output if there was one, else the list of outputs.
+        `None` if there is no output, the output if there is one, else the list of outputs.
 
     Raises:
-        TypeError: If `pipeline` is none.
-        PipelineError: If it cannot run. No node has been initialized.
+        TypeError: If `pipeline` is not a pipeline.
+        PipelineError: If the pipeline cannot run. No node has been initialized.
         NodeError: If a node fails. Its `__cause__` is the original exception; `node_id` names the node.
     """
     graph = resolve(pipeline, executor=executor)
@@ -73,20 +73,20 @@ async def execute_pipeline_with_input(
 
     Args:
         pipeline: As for `execute_pipeline`.
-        input_data: A list, or any other iterable or async iterable of items; read as the pipeline takes them.
-        enable_metrics: Answer `{"outputs": …, "metrics": …}`.
-        use_rust: `False` for the reference executor in pure Python, with the same answers and errors.
-        executor: `"multiprocess"` for every node that does not say where it runs in a worker process.
+        input_data: A list or any other iterable or async iterable of items; it is read as items are needed.
+        enable_metrics: Return `{"outputs": …, "metrics": …}`.
+        use_rust: `False` uses the reference executor in pure Python, with the same results and errors.
+        executor: `"multiprocess"` runs every node without a placement of its own in a worker process.
 
     Returns:
         The list of outputs, in the order of the input.
 
     Raises:
-        TypeError: If `pipeline` is none, or `input_data` is a single item.
+        TypeError: If `pipeline` is not a pipeline, or `input_data` is a single item.
         PipelineError: If the pipeline cannot run, or the input is an empty list. No node has been
             initialized.
-        NodeError: If a node fails. Its `__cause__` is the original exception; `node_id` and `item_index` say
-            where.
+        NodeError: If a node fails. Its `__cause__` is the original exception; `node_id` and `item_index`
+            identify the node and the item.
     """
     graph = resolve(pipeline, executor=executor)
     check_takes_input(graph, input_data)
@@ -105,7 +105,7 @@ async def execute_pipeline_with_item(
     *,
     use_rust: bool = True,
 ) -> Any:
-    """Run a pipeline once on one item; answers as `execute_pipeline` does."""
+    """Run a pipeline once on one item; returns the same forms as `execute_pipeline`."""
     graph = resolve(pipeline)
     check_takes_input(graph, [item])
     outputs, metrics = await _run(pipeline, graph, [item], enable_metrics=enable_metrics, use_rust=use_rust)
@@ -133,7 +133,7 @@ async def run_graph(
 
 
 def check_takes_input(graph: Graph, stream: Any) -> None:
-    """Refuse input for a pipeline that makes its own, and input that is no stream of items.
+    """Refuse input for a pipeline with a source, and input that is not a stream of items.
 
     Raises:
         PipelineError: If the pipeline has a source.

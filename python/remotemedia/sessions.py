@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 CLOSE_TIMEOUT_SECS = 10.0
-"""How long a session may take to close before what does not come back is left behind."""
+"""The time after which a closing session abandons nodes that do not return."""
 
 CLOSED = "The session is closed; pipeline.open() gives a new one"
 
@@ -105,7 +105,7 @@ class _Closing(SessionCore):
         return self.main_stream()
 
     def end(self) -> None:
-        """No more items are put in: the nodes are flushed, and the iteration ends after the last output."""
+        """End the input: the nodes are flushed, and the iteration ends after the last output."""
         self._is_used = True
         if not self._is_ended:
             self._is_ended = True
@@ -210,26 +210,26 @@ class Outputs(Protocol):
         """The next output."""
 
     def close(self) -> object:
-        """Take no more: what is under way is dropped."""
+        """Stop the stream: items in progress are dropped."""
 
 
 class Session(_Closing):
-    """An open pipeline for plain Python: any number of threads may use it at once.
+    """An open pipeline for plain Python. Any number of threads may use it at once.
 
-    Made by `with pipeline.open() as session`. Its methods wait; Ctrl-C interrupts them.
+    Open it by `with pipeline.open() as session`. Its methods block; Ctrl-C interrupts them.
     """
 
     def map(self, items: Iterable[Any]) -> Outputs:
-        """Take a stream of items through, and give each output as soon as it is there, in order.
+        """Process a stream of items, and yield each output as soon as it is ready, in order.
 
-        Lazy on both sides: items are read when outputs are asked for, and not more of them ahead than the
-        queues hold. At the end of the items the nodes are flushed. What is under way is dropped when the
-        iterator is closed (`contextlib.closing`), or nobody holds it any more after the loop was left early.
+        Items are read when outputs are requested, and only as many in advance as the queues hold. At the end
+        of the items the nodes are flushed. Items in progress are dropped when the iterator is closed
+        (`contextlib.closing`), or when it is deleted after the loop was left early.
 
         Raises:
-            NodeError: If a node fails. The outputs before it were given.
+            NodeError: If a node fails. Earlier outputs have been yielded.
             SessionClosedError: If the session closes.
-            TypeError: If the items are none that can be read one by one.
+            TypeError: If `items` is not iterable.
         """
         self.check_takes_items()
         check_items(items, is_async_too=False)
@@ -240,10 +240,10 @@ class Session(_Closing):
         return self._map_by_queue(iter(items))
 
     def put(self, item: Any) -> None:
-        """Put one item in; waits while the pipeline is full. Its outputs come out of the iteration.
+        """Put one item in, and wait while the pipeline is full. Iterate over the session for the outputs.
 
         If all nodes are inline and `def`, and one has an `initialize` or `cleanup`, the nodes run in this
-        call, on the thread that makes it. If there is no room for the outputs, it waits until another thread
+        call, on the calling thread. If there is no room for the outputs, the call waits until another thread
         takes some; if no other thread does, the iteration continues with the rest. In all other sessions the
         nodes run on a thread of the session or on their own threads.
 
@@ -255,41 +255,41 @@ class Session(_Closing):
             self._refuse(self._stream)
 
     def __iter__(self) -> Iterator[Any]:
-        """The outputs of what was put in (or of the source), until the end.
+        """Yield the outputs of the items that were put in, or of the source, until the end.
 
         Raises:
-            NodeError: If a node fails. The outputs before it were given.
+            NodeError: If a node fails. Earlier outputs have been yielded.
         """
         return _outputs_of(self.takers.add(Taker(self._stream, is_main=True)))
 
     def drain(self) -> None:
-        """Wait until all that went in has come out: calls have returned, streams have their outputs.
+        """Wait until all earlier items have left the session, as results of calls or as outputs of streams.
 
-        Outputs that nobody else takes wait to be taken, however many they are. Batches that are not full go
-        at once.
+        Outputs that no other thread takes are kept until they are taken, without a limit. Batches that are
+        not full are processed immediately.
         """
         self.drain_for(threading.get_ident())
 
     def interrupt(self) -> int:
-        """Drop what is queued and under way; the session goes on with the next item.
+        """Drop all items that are queued or in progress, and continue with the next item.
 
-        When this returns, nothing of the old stream can come out any more. Nodes with an `interrupt()` have
-        been told. Calls that were under way raise `SessionInterruptedError`; streams go on.
+        After this returns, no output of a dropped item can follow, and `interrupt()` of all nodes has been
+        called. Calls in progress raise `SessionInterruptedError`; streams continue.
 
         Returns:
-            How many items were dropped. `metrics()` counts them too.
+            The number of dropped items. `metrics()` counts them too.
         """
         return self.drop_all()
 
     def close(self, timeout: float = CLOSE_TIMEOUT_SECS) -> None:
-        """Stop what is under way, clean the nodes up, and end all threads. Closing twice is no error.
+        """Stop the work, clean up the nodes, and end all threads. A second call does nothing.
 
         Args:
-            timeout: Seconds that nodes may take to come back.
+            timeout: Seconds that nodes may take to return.
 
         Raises:
-            NodeTimeoutError: If one did not; it names the node, its item and its Python stack. The rest is
-                closed.
+            NodeTimeoutError: If a node did not return in time; the error contains the node, its item and its
+                Python stack. Everything else is closed.
             NodeError: If a node failed to clean up.
         """
         self.close_now(timeout)

@@ -43,14 +43,14 @@ class Batch:
     """Several items in one call of `process`: `batch=Batch(32, max_wait=0.010)`.
 
     Attributes:
-        size: As many items at the most.
-        max_wait: Seconds that a batch that is not full waits for more; `None` for as long as it takes.
+        size: The largest number of items.
+        max_wait: Seconds that a batch waits for more items if it is not full; `None` for no limit.
     """
 
     __slots__ = ("max_wait", "size")
 
     def __init__(self, size: int, max_wait: float | None = None) -> None:
-        """Take the figures as they are; they are checked where the batch is used."""
+        """Store the values; they are checked when the batch is used."""
         self.size = size
         self.max_wait = max_wait
 
@@ -64,7 +64,7 @@ class Batch:
 
 
 class NodeSpec:
-    """A node object together with its options. The object is the very same, and stays usable."""
+    """A node object together with its options. The object itself is not changed."""
 
     __slots__ = ("node", "options")
 
@@ -72,14 +72,14 @@ class NodeSpec:
         """Attach options to a node.
 
         Raises:
-            PipelineError: If an option is unknown or has a value that it cannot have.
+            PipelineError: If an option is unknown or has an invalid value.
         """
         self.node = node
         self.options = dict(options) if options else {}
         check_options(self.options)
 
     def with_options(self, **options: Any) -> NodeSpec:
-        """The same node with these options too; a later value of an option replaces an earlier one."""
+        """Return the same node with more options; a later value of an option replaces an earlier one."""
         return NodeSpec(self.node, {**self.options, **options})
 
     def __repr__(self) -> str:
@@ -88,10 +88,10 @@ class NodeSpec:
 
 
 def with_options(node: object, **options: Any) -> NodeSpec:
-    """Any node object, with options; for `Node` objects the method of this name does the same.
+    """Return a node object with options; `Node.with_options` does the same for nodes that derive from `Node`.
 
     Raises:
-        PipelineError: If an option is unknown or has a value that it cannot have.
+        PipelineError: If an option is unknown or has an invalid value.
     """
     if isinstance(node, NodeSpec):
         return node.with_options(**options)

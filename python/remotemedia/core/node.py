@@ -1,4 +1,4 @@
-"""The base class of nodes. Convenient, not required: any object with a method `process` is a node."""
+"""The optional base class of nodes: any object with a method `process` is a node."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class _Signature:
 
 
 class Node:
-    """One step of a pipeline. Subclasses define `process`; they may define `flush`, too.
+    """One step of a pipeline. Subclasses define `process`, and may define `flush`.
 
     ```python
     class Shout(Node):
@@ -46,15 +46,15 @@ class Node:
             return text.upper()
     ```
 
-    `process(self, item)` returns the output for an item, or `None` for none; or it is a generator of outputs,
-    a coroutine or an async generator. `flush(self)` answers in the same ways, at the end of input. The
-    arguments of the constructor are recorded, so that `to_manifest` needs no code.
+    `process(self, item)` returns the output for an item, or `None` for no output; it may also be a generator
+    of outputs, a coroutine or an async generator. `flush(self)` is called at the end of input and has the
+    same forms. The arguments of the constructor are recorded, so `to_manifest` needs no code in subclasses.
 
     Attributes:
-        name: What the node is called; the name of the class if nothing else is given.
-        config: The keyword arguments that no class took, as given.
-        is_initialized: Whether `initialize` has run and `cleanup` has not. A node that is initialized before
-            a run belongs to its caller: the run neither initializes nor cleans it up.
+        name: The name of the node; the default is the name of the class.
+        config: The keyword arguments that no constructor took.
+        is_initialized: Whether `initialize` has run and `cleanup` has not. If it is true before a run, the
+            run neither initializes nor cleans up the node.
     """
 
     is_initialized: bool = False
@@ -77,11 +77,11 @@ class Node:
             return node
 
     def __init__(self, name: str | None = None, **config: Any) -> None:
-        """Name the node.
+        """Set the name of the node.
 
         Args:
-            name: What it is called in ids, errors and metrics; by default the name of the class.
-            **config: Anything else; kept in `config`.
+            name: The name in ids, errors and metrics; the default is the name of the class.
+            **config: Other keyword arguments; stored in `config`.
         """
         if name is not None:
             self.name = name
@@ -94,7 +94,7 @@ class Node:
                 self.config = config
 
     def initialize(self) -> None:
-        """Make ready: load models, open files. Runs once, before the first item."""
+        """Acquire resources, such as models and files. Runs once, before the first item."""
         _mark(self, initialized=True)
 
     def cleanup(self) -> None:
@@ -102,22 +102,22 @@ class Node:
         _mark(self, initialized=False)
 
     def with_options(self, **options: Any) -> NodeSpec:
-        """This same object, with options, for a list of nodes or `Pipeline.add_node`.
+        """Return the same object with options, for a list of nodes or `Pipeline.add_node`.
 
         Raises:
-            PipelineError: If an option is unknown or has a value that it cannot have.
+            PipelineError: If an option is unknown or has an invalid value.
         """
         return NodeSpec(self, options)
 
     def get_config(self) -> dict[str, Any]:
-        """A copy of `config`."""
+        """Return a copy of `config`."""
         return dict(getattr(self, "config", {}))
 
     def to_manifest(self) -> dict[str, Any]:
-        """The node as an entry of a manifest: `{"id", "node_type", "params"}`.
+        """Return the node as an entry of a manifest: `{"id", "node_type", "params"}`.
 
         Raises:
-            SerializationError: If an argument of the constructor is no JSON value.
+            SerializationError: If an argument of the constructor is not a JSON value.
         """
         from remotemedia.core._manifest import describe
 

@@ -1,6 +1,6 @@
 """Node objects as bytes for another process: `cleanup()`, cloudpickle; there, unpickle, `initialize()`.
 
-What cannot be sent is named by its path inside the node: `client.lock`, `handlers[2]`, `cache['x']`.
+An error names the path of the part that cannot be sent: `client.lock`, `handlers[2]`, `cache['x']`.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ __all__ = [
 ]
 
 MAX_SERIALIZED_SIZE_BYTES = 100 * 1024 * 1024
-"""Larger nodes are refused: what is that large is better loaded in `initialize()`."""
+"""Larger nodes are refused; load large data in `initialize()` instead."""
 
 
 def serialize_node_for_ipc(node: object) -> bytes:
-    """Clean a node up and turn it into bytes. The object itself stays usable after its next `initialize()`.
+    """Clean up a node and convert it to bytes. The object can be used again after its next `initialize()`.
 
     Raises:
-        SerializationError: If something in it cannot be sent, or it is larger than
+        SerializationError: If a part of it cannot be sent, or it is larger than
             `MAX_SERIALIZED_SIZE_BYTES`.
         NodeError: If its `cleanup()` raises.
     """
@@ -64,10 +64,10 @@ def serialize_node_for_ipc(node: object) -> bytes:
 
 
 def deserialize_node_from_ipc(data: bytes) -> Any:
-    """The node that `serialize_node_for_ipc` made into bytes, initialized. Only for bytes of your own.
+    """Restore and initialize a node from `serialize_node_for_ipc`. Use it only for bytes that you created.
 
     Raises:
-        SerializationError: If the bytes are no node.
+        SerializationError: If the bytes are not a node.
         NodeError: If its `initialize()` raises.
     """
     try:
@@ -120,7 +120,7 @@ def pack_nodes(
 
 
 def validate_node_serializable(node: object) -> bool:
-    """Whether a node can be sent as it stands now, without the `cleanup()` that sending calls first."""
+    """Return whether a node can be sent as it is, without the `cleanup()` that sending calls first."""
     try:
         check_sendable(node)
     except SerializationError:

@@ -1,4 +1,4 @@
-"""Pipelines as users build them: `Pipeline`."""
+"""The public class `Pipeline`."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ class Pipeline(GraphOwner):
     ```
 
     Attributes:
-        name: What the pipeline is called in metrics, logs and manifests.
+        name: The name in metrics, logs and manifests.
     """
 
     name: str
 
     def __init__(self, nodes: Sequence[object] | str | None = None, name: str | None = None) -> None:
-        """Start empty, or with a chain of nodes.
+        """Create an empty pipeline, or a chain of nodes.
 
         Args:
-            nodes: A list of nodes and manifest entries; or the name, as in `Pipeline("voice")`.
+            nodes: A list of nodes and manifest entries, or the name, as in `Pipeline("voice")`.
             name: The name of the pipeline.
 
         Raises:
@@ -84,18 +84,18 @@ class Pipeline(GraphOwner):
         join: bool = False,
         **options: Any,
     ) -> Self:
-        """Add a node; the calls chain.
+        """Add a node, and return the pipeline, so that calls can be chained.
 
         Args:
             node: The object, or a manifest entry.
-            id: Unique in the pipeline; `<name>_<index>` if not given.
-            after: What it gets its items from: an id, a node object, or a list of them; an empty list for the
-                input of the pipeline. By default the node added before.
-            join: Give it one dict an input, `{upstream id: output}`, once all nodes before it have answered.
-            **options: As for `Node.with_options`.
+            id: A unique id; the default is `<name>_<index>`.
+            after: The nodes whose outputs it receives: an id, a node object, or a list of them. An empty list
+                means the input of the pipeline. The default is the node that was added before.
+            join: Pass one dict per input, `{upstream id: output}`, when all nodes in `after` have finished.
+            **options: The options of the node, as for `Node.with_options`.
 
         Raises:
-            TypeError: If it is no node, or an argument has the wrong type.
+            TypeError: If `node` is not a node, or an argument has the wrong type.
             PipelineError: If the id is in use, an option is unknown, or the node has no `process`.
         """
         given: dict[str, Any] = {}
@@ -119,12 +119,12 @@ class Pipeline(GraphOwner):
         return self
 
     def get_node(self, name: str) -> Any:
-        """The node with this id or, failing that, the first with this name; `None` if there is none."""
+        """Return the node with this id, else the first node with this name, else `None`."""
         index = self._index_of(name)
         return None if index is None else self._entries[index].node
 
     def remove_node(self, name: str) -> bool:
-        """Take a node out; what came after it comes after what it came after. Whether there was one."""
+        """Remove a node and connect its neighbours. Returns whether there was such a node."""
         index = self._index_of(name)
         if index is None:
             return False
@@ -147,14 +147,14 @@ class Pipeline(GraphOwner):
         """Run the pipeline once.
 
         Args:
-            input_data: One item; or a list, any other iterable or async iterable of items, or what has
+            input_data: One item, or a list, any other iterable or async iterable of items, or an object with
                 `__getitem__` and `__len__`. Text, bytes, dicts and arrays are single items.
-            use_rust: `False` for the reference executor in pure Python.
-            enable_metrics: Answer `{"outputs": …, "metrics": …}`.
+            use_rust: `False` uses the reference executor in pure Python.
+            enable_metrics: Return `{"outputs": …, "metrics": …}`.
 
         Returns:
-            For a list or stream of items the list of outputs; for one item or none the output, or `None`, or
-            a list of several.
+            For a list or stream of items, the list of outputs. For one item or none: `None`, the only output,
+            or a list of several.
 
         Raises:
             PipelineError: If the pipeline cannot run, or the list is empty. No node has been initialized.
@@ -173,26 +173,26 @@ class Pipeline(GraphOwner):
         return await run(self, input_data, enable_metrics, use_rust=use_rust)
 
     def process(self, stream: Any, *, use_rust: bool = True) -> AsyncGenerator[Any, None]:
-        """Take a stream through the pipeline and give each output as soon as it is there.
+        """Process a stream, and yield each output as soon as it is ready.
 
         Args:
-            stream: An iterable or async iterable of items. Not more of it is read than the outputs taken ask
-                for.
-            use_rust: `False` for the reference executor in pure Python.
+            stream: An iterable or async iterable of items. It is read only as far as the outputs that you
+                take require.
+            use_rust: `False` uses the reference executor in pure Python.
         """
         from remotemedia.core._process import process
 
         return process(self.to_graph(), stream, use_rust=use_rust)
 
     def open(self, **options: Any) -> Opening:
-        """The pipeline, open: `with pipeline.open() as session:` or `async with pipeline.open() as session:`.
+        """Open a session: `with pipeline.open() as session:` or `async with pipeline.open() as session:`.
 
-        The nodes are initialized at the start of the block and cleaned up at its end; their state lasts for
-        all calls in between.
+        The nodes are initialized at the start of the block and cleaned up at its end; they keep their state
+        between calls.
 
         Args:
             **options: `enable_metrics`, `queue_size` (64), `stall_warning` (5.0 seconds, `None` for never),
-                and the options of nodes, as defaults for those that do not say.
+                and options of nodes, as defaults for nodes that do not set them.
 
         Raises:
             PipelineError: If an option is unknown or out of range, or the pipeline cannot run.
@@ -209,7 +209,7 @@ class Pipeline(GraphOwner):
         return Opening(graph.with_defaults(defaults) if defaults else graph, settings)
 
     def managed_execution(self) -> AbstractAsyncContextManager[Pipeline]:
-        """A block in which the nodes stay initialized, for all runs in it."""
+        """Keep the nodes initialized for all runs in an `async with` block."""
         try:
             from remotemedia.core._managed import Managed
         except ImportError:
@@ -218,18 +218,18 @@ class Pipeline(GraphOwner):
         return Managed(self, self.to_graph(), self._blocks)
 
     def get_metrics(self) -> dict[str, Any] | None:
-        """The metrics of the last run that measured; `None` if none has."""
+        """Return the metrics of the last run that measured, else `None`."""
         return self._metrics
 
     def keep_metrics(self, metrics: dict[str, Any] | None) -> None:
-        """Take the metrics of a run, for `get_metrics`."""
+        """Store the metrics of a run, for `get_metrics`."""
         self._metrics = metrics
 
     def serialize(self) -> str:
-        """The pipeline as the JSON text of a manifest.
+        """Return the pipeline as the JSON text of a manifest.
 
         Raises:
-            SerializationError: If an argument of a constructor is no JSON value, or is not known.
+            SerializationError: If an argument of a constructor is not a JSON value, or was not recorded.
             PipelineError: If the pipeline cannot run.
         """
         from remotemedia.core._manifest import dump
@@ -238,14 +238,14 @@ class Pipeline(GraphOwner):
 
     @classmethod
     def from_manifest(cls, manifest: str | dict[str, Any] | os.PathLike[str]) -> Self:
-        """The pipeline that a manifest describes.
+        """Create the pipeline that a manifest describes.
 
         Args:
-            manifest: JSON or YAML text, a dict, or a path: a `Path`, or text that ends in `.json`, `.yaml` or
-                `.yml`.
+            manifest: JSON or YAML text, a dict, or a path: a `Path`, or a string that ends in `.json`,
+                `.yaml` or `.yml`.
 
         Raises:
-            ManifestError: If the manifest is not valid.
+            ManifestError: If the manifest is invalid.
             OSError: If the file cannot be read.
         """
         from remotemedia.core._manifest import MANIFEST_SUFFIXES, load
@@ -268,9 +268,9 @@ class Pipeline(GraphOwner):
         return pipeline
 
     def check(self) -> list[str]:
-        """What is wrong with the pipeline, one text each; empty if it can run.
+        """Return one text for each mistake in the pipeline; the list is empty if it can run.
 
-        A node that is to be in a worker process and cannot be sent there is wrong, too.
+        This includes nodes that are placed in a worker process and cannot be sent there.
         """
         from remotemedia._remarks import unsendable
 
@@ -280,7 +280,7 @@ class Pipeline(GraphOwner):
             return [str(error)]
 
     def to_graph(self) -> Graph:
-        """The checked graph that executors run.
+        """Return the checked graph that executors run.
 
         Raises:
             PipelineError: If the pipeline is empty, names what does not exist, or has a cycle.
@@ -296,7 +296,7 @@ class Pipeline(GraphOwner):
         return graph
 
     def to_mermaid(self) -> str:
-        """The picture of the pipeline as Mermaid text.
+        """Return a drawing of the pipeline as Mermaid text.
 
         Raises:
             PipelineError: If the pipeline cannot run.
@@ -305,15 +305,15 @@ class Pipeline(GraphOwner):
 
     @property
     def node_count(self) -> int:
-        """How many nodes there are."""
+        """The number of nodes."""
         return len(self._entries)
 
     def __len__(self) -> int:
-        """How many nodes there are."""
+        """The number of nodes."""
         return len(self._entries)
 
     def __bool__(self) -> bool:
-        """A pipeline is something, also an empty one."""
+        """A pipeline is true, even if it is empty."""
         return True
 
     def __iter__(self) -> Iterator[Any]:

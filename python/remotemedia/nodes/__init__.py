@@ -1,4 +1,4 @@
-"""The nodes that come with RemoteMedia, and the registry in which manifests look names up."""
+"""The built-in nodes, and the registry that manifests use."""
 
 from __future__ import annotations
 

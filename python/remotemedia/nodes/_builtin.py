@@ -1,4 +1,4 @@
-"""The nodes that come with RemoteMedia."""
+"""The built-in nodes."""
 
 from __future__ import annotations
 
@@ -29,46 +29,46 @@ _NO_NUMBERS = (str, bytes, bytearray, list, tuple, set, frozenset, type(None))
 
 
 class PassThroughNode(Node):
-    """Passes every item on as it is."""
+    """Passes every item on unchanged."""
 
     def __init__(self, name: str | None = None, **config: Any) -> None:
-        """Name the node.
+        """Set the name of the node.
 
         Args:
-            name: What the node is called.
-            **config: Of subclasses, kept in `config`.
+            name: The name of the node.
+            **config: Arguments of subclasses, stored in `config`.
 
         Raises:
-            PipelineError: If there is no such parameter.
+            PipelineError: If a parameter is unknown.
         """
         super().__init__(name, **config)
         _refuse_unknown(self, PassThroughNode, config)
 
     def process(self, data: Any) -> Any:
-        """The item itself."""
+        """Return the item itself."""
         return data
 
 
 class CalculatorNode(Node):
     """Calculates with numbers.
 
-    A number is calculated with the operand. A dict `{"operation": …, "args": [a, b, …]}`, or with `operands`,
-    brings its own numbers, and is answered by `{"result": …}`.
+    A number is combined with the operand. A dict `{"operation": …, "args": [a, b, …]}`, or with `operands`,
+    contains its own numbers; its output is `{"result": …}`.
     """
 
     def __init__(
         self, operation: str = "add", operand: float = 0, name: str | None = None, **config: Any
     ) -> None:
-        """Choose what to calculate.
+        """Set the operation.
 
         Args:
             operation: `add`, `subtract`, `multiply`, `divide`, `power` or `modulo`.
             operand: The number on the right-hand side.
-            name: What the node is called.
-            **config: Of subclasses, kept in `config`.
+            name: The name of the node.
+            **config: Arguments of subclasses, stored in `config`.
 
         Raises:
-            PipelineError: If there is no such operation or parameter.
+            PipelineError: If the operation or a parameter is unknown.
         """
         super().__init__(name, **config)
         _refuse_unknown(self, CalculatorNode, config)
@@ -77,11 +77,11 @@ class CalculatorNode(Node):
         self.operand = operand
 
     def process(self, data: int | float | dict[str, Any]) -> Any:  # noqa: PYI041 - `int` is what no input stands for
-        """The result for a number, or `{"result": …}` for a dict.
+        """Return the result for a number, or `{"result": …}` for a dict.
 
         Raises:
-            TypeError: If the item is neither.
-            ValueError: If the dict names no operation that exists, or no numbers.
+            TypeError: If the item is neither a number nor a dict.
+            ValueError: If the dict has no known operation, or no numbers.
         """
         if isinstance(data, dict):
             return {"result": self._calculate(data)}
@@ -114,17 +114,17 @@ class FilterNode(Node):
         name: str | None = None,
         **config: Any,
     ) -> None:
-        """Choose what passes.
+        """Set the condition.
 
         Args:
-            threshold: The least item that passes; 0 if there is no predicate either.
-            predicate: Called with each item, and awaited if it is async; a true answer lets it pass.
-            name: What the node is called.
-            **config: Of subclasses, kept in `config`.
+            threshold: The smallest item that passes; 0 if there is no predicate either.
+            predicate: Called with each item, and awaited if it is async. A true result lets the item pass.
+            name: The name of the node.
+            **config: Arguments of subclasses, stored in `config`.
 
         Raises:
             TypeError: If the predicate cannot be called.
-            PipelineError: If both are given, or there is no such parameter.
+            PipelineError: If both are given, or a parameter is unknown.
         """
         super().__init__(name, **config)
         _refuse_unknown(self, FilterNode, config)
@@ -135,7 +135,7 @@ class FilterNode(Node):
         self.predicate = predicate
 
     def process(self, data: float) -> Any:
-        """The item, if it passes."""
+        """Return the item if it passes."""
         passes = data >= self.threshold if self.predicate is None else self.predicate(data)
         if passes is not True and passes is not False and answer_kind(passes) == "coroutine":
             return _if_it_passes(data, passes)
@@ -143,21 +143,21 @@ class FilterNode(Node):
 
 
 class OutputNode(Node):
-    """Passes every item on, and hands it to a callback."""
+    """Calls a callback with every item, and passes the item on."""
 
     def __init__(
         self, callback: Callable[[Any], object] | None = None, name: str | None = None, **config: Any
     ) -> None:
-        """Choose who hears of the items.
+        """Set the callback.
 
         Args:
-            callback: Called with each item, and awaited if it is async; its answer is not used.
-            name: What the node is called.
-            **config: Of subclasses, kept in `config`.
+            callback: Called with each item, and awaited if it is async; its result is ignored.
+            name: The name of the node.
+            **config: Arguments of subclasses, stored in `config`.
 
         Raises:
             TypeError: If the callback cannot be called.
-            PipelineError: If there is no such parameter.
+            PipelineError: If a parameter is unknown.
         """
         super().__init__(name, **config)
         _refuse_unknown(self, OutputNode, config)
@@ -165,7 +165,7 @@ class OutputNode(Node):
         self.callback = callback
 
     def process(self, data: Any) -> Any:
-        """The item itself."""
+        """Return the item itself."""
         if self.callback is not None:
             answer = self.callback(data)
             if answer is not None and answer_kind(answer) == "coroutine":

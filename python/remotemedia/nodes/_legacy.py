@@ -14,26 +14,26 @@ __all__ = ["DataSinkNode", "DataSourceNode"]
 
 
 class DataSourceNode(Node):
-    """Makes the input of its pipeline: gives what it was made with, one item after the other.
+    """Produces the input of its pipeline: each item of `data`, in order.
 
-    Subclasses may define `process(self)` to make the items themselves.
+    Subclasses may define `process(self)` to produce other items.
     """
 
     def __init__(self, data: Iterable[Any] = (), name: str | None = None, **config: Any) -> None:
-        """Take the items.
+        """Set the items.
 
         Args:
             data: The items; any iterable.
-            name: What the node is called.
-            **config: Of subclasses, kept in `config`.
+            name: The name of the node.
+            **config: Arguments of subclasses, stored in `config`.
         """
         super().__init__(name, **config)
         self.data = data
 
     def process(self) -> Iterator[Any]:
-        """Each item."""
+        """Yield each item."""
         yield from self.data
 
 
 class DataSinkNode(OutputNode):
-    """Takes what leaves a pipeline: hands each item to a callback, and passes it on."""
+    """Calls a callback with every item, and passes the item on; the same as `OutputNode`."""

@@ -17,18 +17,18 @@ _classes: dict[str, type[Any]] = {}
 
 
 def register_node(cls: NodeClass, name: str | None = None) -> NodeClass:
-    """Make a node class known to manifests, under its name with and without the suffix `Node`.
+    """Register a node class for manifests, under its name with and without the suffix `Node`.
 
     Args:
-        cls: A class whose instances are nodes. It may be registered again, as a notebook does that runs a
-            cell twice.
-        name: The name in manifests; by default that of the class.
+        cls: A class whose instances are nodes. You may register it again, for example if you run a cell of a
+            notebook twice.
+        name: The name in manifests; the default is the name of the class.
 
     Returns:
         The class, so that this works as a decorator.
 
     Raises:
-        TypeError: If `cls` is no class with a method `process`.
+        TypeError: If `cls` is not a class with a method `process`.
         ValueError: If another class has the name.
     """
     if not isinstance(cls, type) or not callable(getattr(cls, "process", None)):
@@ -46,7 +46,7 @@ def register_node(cls: NodeClass, name: str | None = None) -> NodeClass:
 
 
 def get_loaded_nodes() -> dict[str, type[Any]]:
-    """The registered classes by name; each has an alias with or without the suffix `Node`, too."""
+    """Return the registered classes by name; each also has an alias with or without the suffix `Node`."""
     return dict(_classes)
 
 

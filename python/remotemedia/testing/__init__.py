@@ -1,4 +1,4 @@
-"""What tests of pipelines need: nodes that fail in every way there is, in `remotemedia.testing.faults`."""
+"""Support for tests of pipelines: nodes that fail in every possible way, in `remotemedia.testing.faults`."""
 
 from __future__ import annotations
 

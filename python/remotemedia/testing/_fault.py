@@ -18,14 +18,14 @@ _PHASES = ("initialize", "process", "flush", "cleanup")
 
 
 class Fault(Node):
-    """Passes items on, and strikes on one of them. A subclass defines `strike`.
+    """Passes items on, and fails on one of them. A subclass defines `strike`, which fails.
 
     Attributes:
-        on: The item on which it strikes; any that is equal.
-        nth: The number of the item on which it strikes instead, counted from 0 in its own process.
-        phase: The part of its life in which it strikes; `on` counts in `process` alone.
-        once: A file that it makes when it strikes; it does not strike where the file is there already, so a
-            worker that is started again goes on.
+        on: The item on which it fails; equal items count.
+        nth: The index of the item on which it fails instead, starting at 0 in each process.
+        phase: The method in which it fails; `on` and `nth` apply only to `process`.
+        once: A file that it creates when it fails. It does not fail if the file exists, so a restarted worker
+            continues.
     """
 
     def __init__(
@@ -37,14 +37,14 @@ class Fault(Node):
         once: str | os.PathLike[str] | None = None,
         name: str | None = None,
     ) -> None:
-        """Say when it strikes.
+        """Set when it fails.
 
         Args:
-            on: The item on which it does.
-            nth: Which of its items, counted from 0, instead.
+            on: The item on which it fails.
+            nth: The index of the item instead, starting at 0.
             phase: `initialize`, `process`, `flush` or `cleanup`.
-            once: The path of a file that is not there yet, for a fault that strikes only once.
-            name: What the node is called.
+            once: The path of a file that does not exist yet, for a fault that happens only once.
+            name: The name of the node.
         """
         super().__init__(name)
         if phase not in _PHASES:
@@ -56,7 +56,7 @@ class Fault(Node):
         self._seen = 0
 
     def strike(self, item: Any) -> Any:
-        """Do what the fault does. The answer, if there is one, is the output for the item."""
+        """Fail. If there is a return value, it is the output for the item."""
         raise NotImplementedError
 
     def initialize(self) -> None:

@@ -1,4 +1,4 @@
-"""Nodes that fail: one small class for each way in which a node can, for tests of what a program does then.
+"""Nodes that fail: one small class for each way in which a node can fail, to test how a program reacts.
 
 ```python
 from remotemedia.testing import faults
@@ -6,13 +6,13 @@ from remotemedia.testing import faults
 nodes = [Parse(), faults.Kill(on=3), Store()]  # as if the parser crashed on item 3
 ```
 
-Each passes items on and strikes on one of them: `on=3` is that item, `nth=3` the fourth one whatever it is.
-With `phase="initialize"`, `"flush"` or `"cleanup"` it strikes in that part of its life. With `once=path` it
-strikes only where the file `path` is not there yet, and makes it: a worker that is started again goes on.
-Without it the item is poison: it strikes each time.
+Each of them passes items on and fails on one: `on=3` is that item, and `nth=3` is the fourth item. With
+`phase="initialize"`, `"flush"` or `"cleanup"` it fails in that method instead. With `once=path` it fails only
+if the file `path` does not exist, and creates the file, so a restarted worker continues. Without `once` the
+node fails each time, so the item is poison.
 
-**Faults that end a process end yours, where the node is not in a worker.** What comes out for each fault in
-each place is in `docs/processes.md`.
+**Faults that end a process end your program if the node is not in a worker.** `docs/processes.md` shows the
+result of each fault for each placement.
 """
 
 from __future__ import annotations
@@ -71,14 +71,14 @@ _SPARE_BYTES = 64 * 1024**2
 
 
 class Kill(Fault):
-    """Ends its process by a signal: as the kernel does when memory runs out, or `kill -9` on a command line.
+    """Ends its process by a signal, as the kernel does if memory runs out, or `kill -9` on a command line.
 
     Attributes:
         signal: The signal; `SIGSTOP` stops the process instead, which looks like a call that never ends.
     """
 
     def __init__(self, on: object = 3, *, signal: int = signal.SIGKILL, **when: Any) -> None:
-        """Say by which signal, and when: as for any `Fault`."""
+        """Set the signal, and when it fails, as for any `Fault`."""
         super().__init__(on, **when)
         self.signal = int(signal)
 
@@ -89,11 +89,11 @@ class Kill(Fault):
 
 
 class Poison(Kill):
-    """An item that kills whatever works on it: `Kill`, by the name of what it is to a stream."""
+    """An item that kills each worker that processes it: another name for `Kill`."""
 
 
 class Segfault(Fault):
-    """Reads memory that is not there, as a broken extension module does."""
+    """Reads invalid memory, as a broken extension module does."""
 
     def strike(self, item: Any) -> Any:  # noqa: ARG002 - Nobody comes back with it.
         """Read at address 0."""
@@ -101,14 +101,14 @@ class Segfault(Fault):
 
 
 class Exit(Fault):
-    """Ends its process at once with `os._exit`: nothing is written, nothing is cleaned up.
+    """Ends its process immediately with `os._exit`: nothing is written or cleaned up.
 
     Attributes:
         code: The exit code.
     """
 
     def __init__(self, on: object = 3, *, code: int = 3, **when: Any) -> None:
-        """Say with which code, and when: as for any `Fault`."""
+        """Set the exit code, and when it fails, as for any `Fault`."""
         super().__init__(on, **when)
         self.code = code
 
@@ -118,7 +118,7 @@ class Exit(Fault):
 
 
 class CExit(Exit):
-    """Ends its process with the `exit` of C, as libraries do that give up; Python hears nothing of it."""
+    """Ends its process with the `exit` of C, as some libraries do; Python is not notified."""
 
     def strike(self, item: Any) -> NoReturn:
         """Leave, by way of the functions that C calls at exit."""
@@ -127,9 +127,9 @@ class CExit(Exit):
 
 
 class OutOfMemory(Fault):
-    """Asks for more memory than its process may have: a `MemoryError`, by a limit that it takes back.
+    """Causes a `MemoryError`, by a temporary limit on the memory of its process.
 
-    The kernel, when there is none left for anybody, sends `SIGKILL`: that is `Kill`.
+    If the whole system is out of memory, the kernel sends `SIGKILL`: use `Kill` for that.
     """
 
     def strike(self, item: Any) -> Any:
@@ -147,14 +147,14 @@ class OutOfMemory(Fault):
 
 
 class Hang(Fault):
-    """Sleeps. Other threads of its process run on.
+    """Sleeps. Other threads of its process continue.
 
     Attributes:
-        seconds: For how long; then it passes the item on.
+        seconds: How long it sleeps; then it passes the item on.
     """
 
     def __init__(self, on: object = 3, *, seconds: float = _LONG_SECS, **when: Any) -> None:
-        """Say for how long, and when: as for any `Fault`."""
+        """Set how long it sleeps, and when, as for any `Fault`."""
         super().__init__(on, **when)
         self.seconds = seconds
 
@@ -178,16 +178,16 @@ class HangHoldingLock(Hang):
 
 
 class Raise(Fault):
-    """Raises.
+    """Raises an exception.
 
     Attributes:
-        error: What; an exception or a class of exceptions.
+        error: An exception or a class of exceptions.
     """
 
     def __init__(
         self, on: object = 3, *, error: BaseException | type[BaseException] = ValueError, **when: Any
     ) -> None:
-        """Say what, and when: as for any `Fault`."""
+        """Set the exception, and when it is raised, as for any `Fault`."""
         super().__init__(on, **when)
         self.error = error
 
@@ -197,14 +197,14 @@ class Raise(Fault):
 
 
 class PythonExit(Fault):
-    """Raises `SystemExit`, as `sys.exit` does: an order to stop, which passes through a run as itself.
+    """Raises `SystemExit`, as `sys.exit` does: a request to stop, which a run raises unchanged.
 
     Attributes:
         code: The exit code.
     """
 
     def __init__(self, on: object = 3, *, code: int = 3, **when: Any) -> None:
-        """Say with which code, and when: as for any `Fault`."""
+        """Set the exit code, and when it fails, as for any `Fault`."""
         super().__init__(on, **when)
         self.code = code
 
@@ -214,7 +214,7 @@ class PythonExit(Fault):
 
 
 class RaiseKeyboardInterrupt(Fault):
-    """Raises `KeyboardInterrupt`, as Ctrl-C does: an order to stop, which passes through a run as itself."""
+    """Raises `KeyboardInterrupt`, as Ctrl-C does: a request to stop, which a run raises unchanged."""
 
     def strike(self, item: Any) -> NoReturn:  # noqa: ARG002 - Nobody comes back with it.
         """Raise it."""
@@ -222,7 +222,7 @@ class RaiseKeyboardInterrupt(Fault):
 
 
 class RaiseStopIteration(Fault):
-    """Raises `StopIteration`, which ends loops where nobody expects it."""
+    """Raises `StopIteration`, which can end loops unexpectedly."""
 
     def strike(self, item: Any) -> NoReturn:
         """Raise it."""
@@ -230,7 +230,7 @@ class RaiseStopIteration(Fault):
 
 
 class Recurse(Fault):
-    """Calls itself without an end: a `RecursionError`."""
+    """Calls itself endlessly, which causes a `RecursionError`."""
 
     def strike(self, item: Any) -> Any:
         """Go one deeper."""
@@ -238,7 +238,7 @@ class Recurse(Fault):
 
 
 class RaiseUnpicklable(Fault):
-    """Raises an exception that holds a lock, and so does not pickle."""
+    """Raises an exception that contains a lock, and therefore cannot be pickled."""
 
     def strike(self, item: Any) -> NoReturn:
         """Raise it."""
@@ -246,7 +246,7 @@ class RaiseUnpicklable(Fault):
 
 
 class RaiseUnunpicklable(Fault):
-    """Raises an exception that pickles and then does not unpickle: its constructor takes other arguments."""
+    """Raises an exception that can be pickled but not unpickled: its constructor takes other arguments."""
 
     def strike(self, item: Any) -> NoReturn:
         """Raise it."""
@@ -262,7 +262,7 @@ class RaiseUnpicklableByRefusal(Fault):
 
 
 class RaiseUnpicklableByRecursion(Fault):
-    """Raises an exception whose `__reduce_ex__` calls itself without an end."""
+    """Raises an exception whose `__reduce_ex__` calls itself endlessly."""
 
     def strike(self, item: Any) -> NoReturn:
         """Raise it."""
@@ -270,7 +270,7 @@ class RaiseUnpicklableByRecursion(Fault):
 
 
 class UnpicklableResult(Fault):
-    """Answers with a lock, which does not pickle."""
+    """Returns a lock, which cannot be pickled."""
 
     def strike(self, item: Any) -> Any:  # noqa: ARG002 - The answer is another one.
         """Make a lock."""
@@ -278,7 +278,7 @@ class UnpicklableResult(Fault):
 
 
 class UnunpicklableResult(Fault):
-    """Answers with an object that pickles and raises where it is unpickled."""
+    """Returns an object that can be pickled, and raises an exception when it is unpickled."""
 
     def strike(self, item: Any) -> DoesNotUnpickle:  # noqa: ARG002 - The answer is another one.
         """Make one."""
@@ -286,7 +286,7 @@ class UnunpicklableResult(Fault):
 
 
 class DeepResult(Fault):
-    """Answers with lists in lists, deeper than pickle goes."""
+    """Returns nested lists that are too deep for pickle."""
 
     def strike(self, item: Any) -> list[Any]:  # noqa: ARG002 - The answer is another one.
         """Make them."""
@@ -294,7 +294,7 @@ class DeepResult(Fault):
 
 
 class ForkChild(Hang):
-    """Forks a child that sleeps, and answers its process id."""
+    """Forks a child that sleeps, and returns its process id."""
 
     def strike(self, item: Any) -> int:  # noqa: ARG002 - The answer is another one.
         """Fork."""
@@ -309,7 +309,7 @@ class ForkChild(Hang):
 
 
 class StartProcess(Hang):
-    """Starts a program that sleeps, and answers its process id."""
+    """Starts a program that sleeps, and returns its process id."""
 
     def strike(self, item: Any) -> int:  # noqa: ARG002 - The answer is another one.
         """Start it."""
@@ -317,7 +317,7 @@ class StartProcess(Hang):
 
 
 class StartThread(Hang):
-    """Starts a thread that sleeps, which Python waits for at exit, and passes the item on."""
+    """Starts a thread that sleeps, for which Python waits at exit, and passes the item on."""
 
     def strike(self, item: Any) -> Any:
         """Start it."""
