@@ -1,7 +1,7 @@
-"""A stream that goes on when its worker is killed: nothing is lost, nothing comes twice, the order stays.
+"""A stream that continues when its worker is killed: nothing is lost or repeated, and the order is kept.
 
-python crash_proof.py          # says which process to kill; try it in another terminal
-python crash_proof.py KILLS    # kills it itself, as often as that
+python crash_proof.py          # prints the process to kill from another terminal
+python crash_proof.py KILLS    # kills its worker this many times
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ITEMS = 200
 
 
 class Square(Node):
-    """Takes its time, and says which process it was in."""
+    """Squares a number slowly, and returns its process id too."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
@@ -29,8 +29,8 @@ class Square(Node):
 
 
 def main(kills: int) -> None:
-    """Square numbers in a worker process, and see it die."""
-    # A person needs some seconds to type.
+    """Square numbers in a worker process that is killed."""
+    # Leaves time to type the command.
     square = Square(seconds=0.01 if kills else 0.1)
     pipeline = Pipeline("crash proof").add_node(square, placement="process", max_restarts=100)
     squares: list[int] = []

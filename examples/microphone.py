@@ -1,8 +1,8 @@
-"""Live audio: a microphone that waits for nobody, a recognizer that hears it all, a meter that may miss some.
+"""Live audio: a microphone in real time, a recognizer that receives every frame, a meter that may drop some.
 
     python microphone.py FILE
 
-The file is played in real time in place of a microphone; a real one would be read in `Microphone.process`.
+The file is played in real time; to use a real microphone, read it in `Microphone.process`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FRAME_SECS = 0.02
 
 
 class Microphone(Node):
-    """A source: gives a frame each 20 ms, at the moment when a microphone would."""
+    """A source that produces a frame every 20 ms, as a microphone does."""
 
     def __init__(self, path: str, **config: str) -> None:
         super().__init__(**config)
@@ -39,7 +39,7 @@ class Microphone(Node):
 
 
 class Meter(Node):
-    """Shows how loud it is, on a display that is slower than the microphone."""
+    """Shows the level on a display that is slower than the microphone."""
 
     def process(self, frame: AudioFrame) -> None:
         self.level = float(np.abs(frame.samples).max())
@@ -47,7 +47,7 @@ class Meter(Node):
 
 
 def frames(path: str) -> Iterator[AudioFrame]:
-    """The audio of a file of 16-bit samples, 20 ms at a time."""
+    """Yield the audio of a file with 16-bit samples, 20 ms at a time."""
     with wave.open(path) as file:
         rate = file.getframerate()
         while data := file.readframes(round(rate * FRAME_SECS)):
@@ -57,7 +57,7 @@ def frames(path: str) -> Iterator[AudioFrame]:
 
 
 def listening_to(path: str) -> Pipeline:
-    """Recognition gets every frame; the meter gets the newest one, and the others are dropped and counted."""
+    """Build a pipeline whose recognizer receives every frame, and whose meter drops and counts late ones."""
     pipeline = Pipeline("microphone")
     pipeline.add_node(Microphone(path), id="microphone")
     pipeline.add_node(Endpointer(), id="endpointer")
@@ -69,7 +69,7 @@ def listening_to(path: str) -> Pipeline:
 
 
 def main(path: str) -> None:
-    """Listen until the file ends, and say what became of its frames."""
+    """Listen until the file ends, and print what happened to its frames."""
     with listening_to(path).open(enable_metrics=True) as session:
         for utterance in session:
             print("heard:", utterance["text"])

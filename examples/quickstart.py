@@ -1,4 +1,4 @@
-"""The smallest program: an object that counts words, run as a pipeline of one node."""
+"""The smallest program: a pipeline of one node, which counts words."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ from remotemedia import execute_pipeline_with_input
 
 
 class WordCount:
-    """Any object with a method process() is a node, and keeps what it has."""
+    """A node: any object with a method process()."""
 
     def __init__(self) -> None:
         self.total = 0

@@ -1,8 +1,8 @@
-"""A voice command pipeline: find the speech, recognize it, say what is meant.
+"""A pipeline for voice commands: detect speech, recognize it, and extract the intent.
 
     remotemedia-host run examples/voice.py:pipeline --input examples/data/go_forward.wav
 
-It needs numpy and pocketsphinx, whose package carries a model of US English.
+It needs numpy and pocketsphinx, whose package contains a model of US English.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ NUMBERS = {
 class Endpointer(Node):
     """Cuts a stream of audio into utterances, each one `AudioFrame`.
 
-    A frame is loud when it stands out of the quietest sound heard lately. Three loud frames start an
-    utterance, a pause ends it. Frames have a length of their own: the size of the chunks doesn't matter.
+    A frame is loud if its level is well above the recent background noise. Three loud frames start an
+    utterance, and a pause ends it. The node cuts its own frames, so the size of the chunks doesn't matter.
     """
 
     START_FRAMES = 3
     LEAST_LEVEL_DB = -45.0
     ABOVE_FLOOR_DB = 15.0
-    FLOOR_RISE_DB = 0.01  # A frame, so that the floor follows a room that gets louder, but not a sentence.
+    FLOOR_RISE_DB = 0.01  # Per frame: follows a room that gets louder, but not a sentence.
 
     def __init__(
         self, *, padding_secs: float = 0.3, pause_secs: float = 0.5, longest_secs: float = 20.0, **config: Any
@@ -111,7 +111,7 @@ class Endpointer(Node):
 
 
 class Recognizer(Node):
-    """Writes down what is said in an utterance. The model is loaded once and stays for all of them."""
+    """Recognizes the text of an utterance. The model is loaded once."""
 
     def initialize(self) -> None:
         super().initialize()
@@ -134,7 +134,7 @@ class Recognizer(Node):
 
 
 class Intent(Node):
-    """Adds what an utterance asks for: a move with direction and distance, or else nothing: a statement."""
+    """Adds the intent of an utterance: a move with direction and distance, or a statement."""
 
     MOVE = re.compile(r"\b(?:go|move|walk|drive|turn)\b.*?\b(forward|back|backward|left|right|up|down)\b(.*)")
     UNIT = re.compile(r"\b(meter|foot|feet|step|degree|mile)s?\b")
@@ -143,7 +143,7 @@ class Intent(Node):
         return utterance | {"intent": self.intent(utterance["text"])}
 
     def intent(self, text: str) -> dict[str, Any]:
-        """Say what `text` asks for."""
+        """Return the intent of `text`."""
         move = self.MOVE.search(text)
         if move is None:
             return {"name": "statement"}
@@ -156,10 +156,10 @@ class Intent(Node):
 
 
 def resample(samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
-    """Bring mono samples to the rate of the recognizer."""
+    """Convert mono samples to the rate of the recognizer."""
     if rate == RECOGNIZER_RATE:
         return samples
-    if rate > RECOGNIZER_RATE:  # What lies above the new band would fold back into it.
+    if rate > RECOGNIZER_RATE:  # Without this filter, higher frequencies would cause aliasing.
         taps = np.arange(-32, 33)
         cutoff = 0.9 * RECOGNIZER_RATE / rate
         kernel = np.sinc(cutoff * taps) * np.hamming(len(taps))
@@ -169,7 +169,7 @@ def resample(samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
 
 
 def number(words: list[str]) -> int | None:
-    """Read the number that `words` spell; words that are none are passed over."""
+    """Return the number that `words` spell; other words are ignored."""
     total: int | None = None
     for word in words:
         if word in NUMBERS:

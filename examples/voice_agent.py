@@ -2,7 +2,7 @@
 
     python voice_agent.py FILE
 
-The file is what the user says, twice; the second time into the answer.
+The file contains what the user says. The user says it twice, and interrupts the first answer with it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 SPEECH_STARTS = "speech starts"
 ANSWER_ENDS = "answer ends"
 WORDS_SHOWN = 3
-"""How many words of an answer that is interrupted are heard for certain."""
+"""The number of words that are always spoken before the user interrupts an answer."""
 
 
 class Ears(Endpointer):
-    """Cuts audio into utterances, and tells as soon as one begins."""
+    """Cuts audio into utterances, and reports immediately when one starts."""
 
     def process(self, audio: AudioFrame) -> Iterator[Any]:
         was_speaking = self.is_speaking
@@ -38,7 +38,7 @@ class Ears(Endpointer):
 
 
 class Understanding(Recognizer):
-    """Writes down utterances; the news that one begins goes by as it is."""
+    """Recognizes utterances, and passes on the report that one has started."""
 
     def process(self, heard: Any) -> Any:
         return heard if heard is SPEECH_STARTS else super().process(heard)
@@ -55,7 +55,7 @@ class Answering(Node):
 
 
 class User:
-    """Says something, waits for the first words of the answer, says it again, and then listens to the end."""
+    """Speaks, waits for the first words of the answer, speaks again, and then listens to the whole answer."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -64,7 +64,7 @@ class User:
         self.has_heard_all = asyncio.Event()
 
     async def speech(self) -> AsyncIterator[AudioFrame]:
-        """What the microphone hears, in real time: speech, silence, speech, silence."""
+        """Yield the audio of the microphone in real time: speech, silence, speech, silence."""
         for until in (self.has_heard_enough, self.has_heard_all):
             for frame in frames(self.path):
                 yield frame
@@ -86,7 +86,7 @@ class User:
 
 
 async def speak(mouth: AsyncSession, user: User) -> None:
-    """Let the user hear what the agent answers."""
+    """Play the answers of the agent to the user."""
     async for word in mouth:
         user.hear(word)
 

@@ -1,4 +1,4 @@
-"""Recognize the speech of a WAV file from a program of your own: python voice_program.py FILE."""
+"""Recognize the speech in a WAV file from your own program: python voice_program.py FILE."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from voice import pipeline
 
 
 def chunks(path: str) -> Iterator[AudioFrame]:
-    """Read a file of 16-bit samples, 20 ms at a time."""
+    """Read a file with 16-bit samples, 20 ms at a time."""
     with wave.open(path) as file:
         rate = file.getframerate()
         while data := file.readframes(rate // 50):

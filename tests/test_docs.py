@@ -182,6 +182,14 @@ def test_links_of_the_page_lead_somewhere(page):
     assert [target for target in targets if target[1] and target[1] not in headings_of(target[0])] == []
 
 
+def test_index_lists_every_page():
+    index = (ROOT / "docs/index.md").read_text(encoding="utf-8")
+
+    listed = re.findall(r"^\| \[[^]]+\]\(([^)]+)\)", index, re.MULTILINE)
+
+    assert sorted([*listed, "index.md"]) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
+
+
 def test_snippets_that_users_were_given_run_unchanged(tmp_path):
     blocks = [block for block in read_blocks(USER_PAGE) if block.language == "python"]
     for block in blocks:
