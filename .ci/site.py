@@ -31,12 +31,13 @@ SESSION = "{inherited_members: true, members: [call, map, put, end, drain, inter
 OPTIONS = {
     "Session": SESSION,
     "AsyncSession": SESSION,
+    "Pipeline": '{filters: ["!^_", "!^(keep_metrics|to_graph)$"]}',
     "testing.faults": '{filters: ["!^_", "!^(strike|initialize|process|flush|cleanup)$"]}',
 }
 API = {
     "pipelines": (
         "Pipelines",
-        "What describes a pipeline and runs it; the guide is [Pipelines](../pipelines.md).",
+        "Describe a pipeline and run it; the guide is [Pipelines](../pipelines.md).",
         ["Pipeline", "execute_pipeline", "execute_pipeline_with_input"],
     ),
     "nodes": (
