@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from remotemedia._answers import Answer
-from remotemedia._bridge import Bridge
+from remotemedia._asyncio.bridge import Bridge
+from remotemedia._asyncio.futures import Answer
 
 
 class Interrupted(Bridge):

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from remotemedia import _engine, execute_pipeline_with_input
+from remotemedia import execute_pipeline_with_input
+from remotemedia._session import run
 from remotemedia.exceptions import NodeError
 
 
@@ -350,7 +351,7 @@ def test_a_call_that_is_cancelled_before_it_begins_touches_no_node():
 
 
 def test_a_node_that_does_not_come_back_is_named_and_left_behind(monkeypatch, caplog):
-    monkeypatch.setattr(_engine, "CLOSE_TIMEOUT_SECS", 0)
+    monkeypatch.setattr(run, "CLOSE_TIMEOUT_SECS", 0)
     log = []
 
     async def main():

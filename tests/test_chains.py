@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from remotemedia._bytecode import answers_its_item
+from remotemedia._compiled.bytecode import answers_its_item
 from remotemedia.nodes import FilterNode, PassThroughNode
 
 MANY = 1000  # More than the engine takes one by one.

@@ -10,7 +10,8 @@ import threading
 import pytest
 from stream_nodes import TIMEOUT_SECS, AsyncHold, Hangs, Hold, Noting, Worker, arrived, heard, opened
 
-from remotemedia import Pipeline, _async_session, sessions, with_options
+from remotemedia import Pipeline, sessions, with_options
+from remotemedia._session import async_session
 from remotemedia.exceptions import NodeError, NodeTimeoutError, SessionClosedError
 
 PLACEMENTS = pytest.mark.parametrize("placement", ["inline", "thread"])
@@ -190,7 +191,7 @@ class TestLeaving:
 class TestAsync:
     @pytest.mark.parametrize("way", ["call", "drain", "interrupt", "leave"])
     def test_a_cancelled_task_names_what_hangs(self, way, monkeypatch):
-        monkeypatch.setattr(_async_session, "CLOSE_TIMEOUT_SECS", 0.1)
+        monkeypatch.setattr(async_session, "CLOSE_TIMEOUT_SECS", 0.1)
         hangs = Hangs()
 
         def chain_of(error):

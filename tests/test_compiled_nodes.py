@@ -13,7 +13,7 @@ import types
 import pytest
 
 from remotemedia import Pipeline, execute_pipeline_with_input, with_options
-from remotemedia._kinds import classify
+from remotemedia._graph.node_kinds import classify
 from remotemedia.exceptions import NodeError
 
 LONG = 300

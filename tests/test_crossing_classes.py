@@ -9,7 +9,7 @@ import sys
 import pytest
 import worker_nodes
 
-from remotemedia import _crossing
+from remotemedia._workers import pickling
 
 HEAD = """
 import collections, contextvars, functools, threading, typing
@@ -166,7 +166,7 @@ def test_generic_functions_cross(run_script):
 
 
 def test_a_cached_function_that_can_be_imported_goes_by_name():
-    assert pickle.loads(_crossing.dumps(worker_nodes.doubled)) is worker_nodes.doubled
+    assert pickle.loads(pickling.dumps(worker_nodes.doubled)) is worker_nodes.doubled
 
 
 COPIED = """

@@ -11,8 +11,8 @@ import pytest
 import worker_nodes
 from worker_nodes import Raise, RaiseInCoroutine, WithKeywordError, in_worker
 
-from remotemedia._crossing_errors import UnsentError, pack_error, unpack_error
-from remotemedia._failures import CallTimeoutError, Located, lost_error, node_error
+from remotemedia._errors import CallTimeoutError, Located, lost_error, node_error
+from remotemedia._workers.pickling_errors import UnsentError, pack_error, unpack_error
 from remotemedia.exceptions import NodeError, NodeTimeoutError, WorkerError
 
 

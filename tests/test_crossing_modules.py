@@ -13,7 +13,7 @@ import zipimport
 import pytest
 
 from remotemedia import Pipeline
-from remotemedia._crossing_modules import find_only_here
+from remotemedia._workers.pickling_modules import find_only_here
 
 SOURCE = """
 RATE = 16000

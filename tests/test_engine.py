@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from remotemedia import _core, execute_pipeline, execute_pipeline_with_input
-from remotemedia.core._graph import of_list
+from remotemedia._graph.graph import of_list
 from remotemedia.exceptions import NodeError
 from remotemedia.nodes import PassThroughNode
 

@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 from remotemedia import exceptions
-from remotemedia._failures import combine, node_error, throw
+from remotemedia._errors import combine, node_error, throw
 from remotemedia.exceptions import (
     ManifestError,
     NodeError,

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from remotemedia import Node, Pipeline, execute_pipeline_with_input
-from remotemedia.core._graph import plan_order, resolve
+from remotemedia._graph.graph import plan_order, resolve
 from remotemedia.exceptions import PipelineError
 from remotemedia.nodes import PassThroughNode
 

@@ -190,7 +190,7 @@ def test_tracebacks_show_lines_of_the_package_inside(run_host, tmp_path):
 
     done = run_host("check", "app.py:pipeline", "--traceback")
 
-    assert 'File "<remotemedia-host>/remotemedia/nodes/_registry.py"' in done.stderr
+    assert 'File "<remotemedia-host>/remotemedia/_graph/registry.py"' in done.stderr
     assert "raise TypeError(" in done.stderr
 
 

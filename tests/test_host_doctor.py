@@ -8,11 +8,12 @@ from types import ModuleType
 import numpy  # noqa: F401, ICN001 - It starts threads when it is first imported, which no test should leave behind.
 
 import remotemedia
-from remotemedia import _core, _doctor
+from remotemedia import _core
+from remotemedia._cli import doctor
 
 
 def problems() -> dict[str, str]:
-    return {finding.label: finding.text for finding in _doctor.findings() if finding.kind == "problem"}
+    return {finding.label: finding.text for finding in doctor.findings() if finding.kind == "problem"}
 
 
 def test_a_sound_environment_has_no_problems():
@@ -20,7 +21,7 @@ def test_a_sound_environment_has_no_problems():
 
 
 def test_facts_name_versions_and_places():
-    facts = {finding.label: finding.text for finding in _doctor.findings()}
+    facts = {finding.label: finding.text for finding in doctor.findings()}
 
     assert facts["Virtual environment"].startswith(sys.prefix)
     assert facts["Extension"].startswith(f"remotemedia._core {_core.__version__} (")
@@ -55,7 +56,7 @@ def test_a_missing_optional_package_is_no_problem(monkeypatch):
     monkeypatch.setitem(sys.modules, "numpy", None)
 
     assert not problems()
-    [note] = [finding for finding in _doctor.findings() if finding.kind == "note"]
+    [note] = [finding for finding in doctor.findings() if finding.kind == "note"]
     assert note.text.startswith("not installed; to read audio, install it with: ")
 
 

@@ -11,8 +11,8 @@ import time
 import pytest
 
 from remotemedia import Pipeline, execute_pipeline_with_input
-from remotemedia._remarks import remarks
-from remotemedia.core._graph import resolve
+from remotemedia._cli.checks import remarks
+from remotemedia._graph.graph import resolve
 from remotemedia.nodes import PassThroughNode
 
 FEW, MANY = 300, 1200

@@ -10,7 +10,7 @@ import pytest
 
 import remotemedia
 from remotemedia import Node, Pipeline
-from remotemedia.core._graph import resolve
+from remotemedia._graph.graph import resolve
 from remotemedia.nodes import DataSinkNode, DataSourceNode
 
 
@@ -68,9 +68,9 @@ class TestRuntime:
             remotemedia.get_rust_runtime()
 
     def test_without_it_nothing_falls_back_in_silence(self, monkeypatch):
-        for name in ("_core", "_engine"):
-            monkeypatch.setitem(sys.modules, f"remotemedia.{name}", None)
-            monkeypatch.delattr(remotemedia, name, raising=False)
+        for package, name in ((remotemedia, "_core"), (remotemedia._session, "run")):
+            monkeypatch.setitem(sys.modules, f"{package.__name__}.{name}", None)
+            monkeypatch.delattr(package, name, raising=False)
 
         with pytest.raises(ImportError, match="^Rust runtime not available"):
             asyncio.run(Pipeline([Echo()]).run([1]))
@@ -240,9 +240,9 @@ class TestNodes:
 
 
 def test_register_node_class_is_a_decorator(monkeypatch):
-    from remotemedia.nodes import _registry
+    from remotemedia._graph import registry
 
-    monkeypatch.setattr(_registry, "_classes", dict(_registry._classes))
+    monkeypatch.setattr(registry, "_classes", dict(registry._classes))
 
     @remotemedia.register_node_class
     class Registered:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from remotemedia._loading import load
-from remotemedia._tracebacks import LoadError, TargetError, Terminated, explain
+from remotemedia._cli.error_report import LoadError, TargetError, Terminated, explain
+from remotemedia._cli.loading import load
 from remotemedia.exceptions import NodeError
 
 FORMS = "give module:attr, path/file.py:attr or a manifest file (.json, .yaml)"

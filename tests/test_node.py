@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from remotemedia import Node, with_options
-from remotemedia.core._arguments import _records
+from remotemedia._graph.constructor_args import _records
 from remotemedia.core.node import NodeSpec
 from remotemedia.exceptions import PipelineError, SerializationError
 

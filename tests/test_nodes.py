@@ -7,6 +7,7 @@ import pickle
 import pytest
 
 from remotemedia import nodes
+from remotemedia._graph import registry as node_registry
 from remotemedia.audio import AudioFrame
 from remotemedia.exceptions import NodeError, PipelineError
 from remotemedia.nodes import (
@@ -14,7 +15,6 @@ from remotemedia.nodes import (
     FilterNode,
     OutputNode,
     PassThroughNode,
-    _registry,
     get_loaded_nodes,
     register_node,
 )
@@ -25,7 +25,7 @@ np = pytest.importorskip("numpy")
 @pytest.fixture
 def registry(monkeypatch):
     """What a test registers is forgotten afterwards."""
-    monkeypatch.setattr(_registry, "_classes", dict(_registry._classes))
+    monkeypatch.setattr(node_registry, "_classes", dict(node_registry._classes))
 
 
 class TestCalculator:
@@ -135,9 +135,9 @@ class TestRegistry:
                 return item.upper()
 
         assert register_node(Shout) is Shout
-        assert _registry.find_class("ShoutNode") is Shout
-        assert _registry.find_class("Calculator") is CalculatorNode
-        assert _registry.aliases_of("Shout") == ["ShoutNode"]
+        assert node_registry.find_class("ShoutNode") is Shout
+        assert node_registry.find_class("Calculator") is CalculatorNode
+        assert node_registry.aliases_of("Shout") == ["ShoutNode"]
 
     def test_a_class_may_have_another_name(self, run):
         class Shout:
@@ -158,7 +158,7 @@ class TestRegistry:
         register_node(define())
         latest = register_node(define())
 
-        assert _registry.find_class("Again") is latest
+        assert node_registry.find_class("Again") is latest
 
     @pytest.mark.parametrize("name", ["CalculatorNode", "Calculator"])
     def test_the_name_of_another_class_is_refused(self, name):

@@ -13,8 +13,8 @@ import sys
 import pytest
 
 from remotemedia import Pipeline, execute_pipeline_with_input, with_options
-from remotemedia._failures import combine
-from remotemedia._tracebacks import explain
+from remotemedia._cli.error_report import explain
+from remotemedia._errors import combine
 from remotemedia.exceptions import NodeError
 
 LONG = 300

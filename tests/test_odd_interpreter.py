@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from remotemedia import _doctor, execute_pipeline_with_input, with_options
-from remotemedia._loading import load
-from remotemedia._tracebacks import LoadError, TargetError
+from remotemedia import execute_pipeline_with_input, with_options
+from remotemedia._cli import doctor
+from remotemedia._cli.error_report import LoadError, TargetError
+from remotemedia._cli.loading import load
 from remotemedia.exceptions import NodeError, PipelineError
 from remotemedia.nodes import PassThroughNode
 
@@ -65,7 +66,7 @@ class TestExecutable:
         monkeypatch.setattr(sys, "path", list(sys.path))
         (tmp_path / "needs_more.py").write_text("import not_there_at_all")
 
-        assert _doctor._python()[0].text.endswith("(python3)")
+        assert doctor._python()[0].text.endswith("(python3)")
         with pytest.raises(LoadError, match="with: python3 -m pip install not_there_at_all"):
             load(str(tmp_path / "needs_more.py"))
 
@@ -91,7 +92,7 @@ class TestPath:
         assert asyncio.run(execute_pipeline_with_input(nodes, [1])) == [-1]
 
     def test_doctor_passes_over_odd_entries(self):
-        assert _doctor.installed_versions()
+        assert doctor.installed_versions()
 
     def test_targets_load(self, tmp_path):
         (tmp_path / "odd_path_app.py").write_text("class N:\n    process = print\npipeline = [N()]")

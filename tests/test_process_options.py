@@ -10,8 +10,8 @@ import threading
 import pytest
 
 from remotemedia import Pipeline, execute_pipeline_with_input, with_options
-from remotemedia._remarks import remarks
-from remotemedia.core._graph import resolve
+from remotemedia._cli.checks import remarks
+from remotemedia._graph.graph import resolve
 from remotemedia.exceptions import PipelineError
 
 

@@ -7,8 +7,8 @@ import logging
 
 import pytest
 
-from remotemedia._kinds import answer_kind, classify, is_source
-from remotemedia._streaming import StreamingNode
+from remotemedia._asyncio.streaming import StreamingNode
+from remotemedia._graph.node_kinds import answer_kind, classify, is_source
 from remotemedia.exceptions import NodeError
 
 

@@ -340,7 +340,7 @@ def test_the_signal_for_stacks_is_one_that_nothing_else_uses():
 
 
 def test_a_worker_needs_a_parent():
-    code = "from remotemedia._worker import main; main()"
+    code = "from remotemedia._workers.process import main; main()"
 
     went = subprocess.run(
         [sys.executable, "-c", code],
@@ -358,7 +358,7 @@ def test_a_worker_needs_a_parent():
 def test_a_worker_imports_little():
     code = (
         "import sys; known = set(sys.modules)\n"
-        "import remotemedia._worker, remotemedia._core\n"
+        "import remotemedia._workers.process, remotemedia._core\n"
         "print(*sorted(set(sys.modules) - known))"
     )
 

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any, TypeVar
 
-    from remotemedia._async_session import AsyncSession
     from remotemedia._availability import get_rust_runtime, is_rust_runtime_available, try_load_rust_runtime
+    from remotemedia._graph.options import Batch, with_options
+    from remotemedia._session.async_session import AsyncSession
     from remotemedia._version import __version__
-    from remotemedia.core._options import Batch, with_options
     from remotemedia.core.node import Node
     from remotemedia.core.pipeline import Pipeline
     from remotemedia.nodes import get_loaded_nodes
@@ -61,8 +61,8 @@ __all__ = [
 
 _HOMES = {
     "__version__": "remotemedia._version",
-    "AsyncSession": "remotemedia._async_session",
-    "Batch": "remotemedia.core._options",
+    "AsyncSession": "remotemedia._session.async_session",
+    "Batch": "remotemedia._graph.options",
     "Node": "remotemedia.core.node",
     "Pipeline": "remotemedia.core.pipeline",
     "Session": "remotemedia.sessions",
@@ -72,7 +72,7 @@ _HOMES = {
     "get_rust_runtime": "remotemedia._availability",
     "is_rust_runtime_available": "remotemedia._availability",
     "try_load_rust_runtime": "remotemedia._availability",
-    "with_options": "remotemedia.core._options",
+    "with_options": "remotemedia._graph.options",
 }
 _MODULES = ("audio", "core", "exceptions", "nodes", "runtime", "sessions")
 

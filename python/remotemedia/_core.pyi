@@ -7,7 +7,7 @@ from typing import Any, Self, final
 
 from typing_extensions import disjoint_base
 
-from remotemedia.core._graph import Graph
+from remotemedia._graph.graph import Graph
 
 __all__ = [
     "STACK_SIGNAL",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remotemedia._chaining import cause_of, context_of, set_cause, set_context
+from remotemedia._exception_chain import cause_of, context_of, set_cause, set_context
 from remotemedia.exceptions import NodeError, NodeTimeoutError, WorkerError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import sys
 import threading
 import traceback
 
-from remotemedia._chaining import traceback_of
+from remotemedia._exception_chain import traceback_of
 from remotemedia._threads import forget
 
 __all__ = ["abandoned", "dropped", "left_behind", "set_aside", "stack_of", "stalled", "tell_left_behind"]

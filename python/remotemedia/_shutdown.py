@@ -15,7 +15,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from remotemedia import _reports
+from remotemedia import _log
 from remotemedia.exceptions import PipelineError
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _end() -> None:
         except KeyboardInterrupt:
             hurry()
         except Exception as failure:  # noqa: BLE001 - Nobody is left to raise to.
-            _reports.set_aside(failure)
+            _log.set_aside(failure)
 
 
 def _wait() -> None:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._availability import get_rust_runtime, is_rust_runtime_available, try_load_rust_runtime
-from remotemedia._empty_item import empty_item
-from remotemedia._shapes import shape
-from remotemedia._streams import can_be_read, items_of
-from remotemedia.core._graph import resolve
+from remotemedia._graph.default_item import empty_item
+from remotemedia._graph.graph import resolve
+from remotemedia._graph.item_streams import can_be_read, items_of
+from remotemedia._graph.output_shape import shape
 from remotemedia.core.pipeline import Pipeline
 from remotemedia.exceptions import PipelineError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from remotemedia.core._graph import Graph
+    from remotemedia._graph.graph import Graph
 
     PipelineLike = Pipeline | Sequence[object] | dict[str, Any] | str
 
@@ -121,15 +121,15 @@ async def run_graph(
     if use_rust and not enable_metrics and graph.block is not None and graph.block.takes_runs():
         return [output async for output in graph.block.run(feed)], None
     if not use_rust:
-        from remotemedia import _reference
+        from remotemedia._reference import executor
 
-        return await _reference.run(graph, feed, enable_metrics)
+        return await executor.run(graph, feed, enable_metrics)
     try:
-        from remotemedia import _engine
+        from remotemedia._session import run
     except ImportError:
         get_rust_runtime()
         raise
-    return await _engine.run(graph, feed, enable_metrics)
+    return await run.run(graph, feed, enable_metrics)
 
 
 def check_takes_input(graph: Graph, stream: Any) -> None:

@@ -10,14 +10,14 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
-from remotemedia import _ending, _reports
+from remotemedia import _log, _shutdown
 from remotemedia._core import Opener, SessionCore
-from remotemedia._failures import combine, throw
-from remotemedia._kinds import keep_to_thread
-from remotemedia._streams import items_of
-from remotemedia._takers import Taker, Takers
-from remotemedia.core._graph import Graph
-from remotemedia.core._options import LONGEST_SECS
+from remotemedia._errors import combine, throw
+from remotemedia._graph.graph import Graph
+from remotemedia._graph.item_streams import items_of
+from remotemedia._graph.node_kinds import keep_to_thread
+from remotemedia._graph.options import LONGEST_SECS
+from remotemedia._session.consumers import Taker, Takers
 from remotemedia.exceptions import NodeTimeoutError, PipelineError, SessionClosedError
 
 if TYPE_CHECKING:
@@ -163,13 +163,12 @@ class _Closing(SessionCore):
         self._is_closed = True
         _open_sessions.discard(self)
         # The end of the program must not cut a cleanup short.
-        with _ending.under_way(f"the closing of pipeline '{self._name}'", None):
+        with _shutdown.under_way(f"the closing of pipeline '{self._name}'", None):
             left_behind = self.shut_down(timeout)
         if left_behind:
             node_id, item_index, phase, _ = left_behind[0]
             texts = [
-                _reports.left_behind(name, item, at, timeout, thread)
-                for name, item, at, thread in left_behind
+                _log.left_behind(name, item, at, timeout, thread) for name, item, at, thread in left_behind
             ]
             raise NodeTimeoutError("\n".join(texts), node_id=node_id, item_index=item_index, phase=phase)
 
@@ -350,20 +349,20 @@ def open_session(
     kind: type[Any], graph: Graph, settings: dict[str, Any], opener: Opener, on_news: Any = None
 ) -> Any:
     """A session of this kind: its nodes are initialized on this thread."""
-    from remotemedia._kinds import classify
+    from remotemedia._graph.node_kinds import classify
 
     is_plain = all(
         classify(entry.node) == "plain" for entry in graph.entries if hasattr(entry.node, "process")
     )
     try:
-        with _ending.under_way(f"the opening of pipeline '{graph.name}'", opener.cancel):
+        with _shutdown.under_way(f"the opening of pipeline '{graph.name}'", opener.cancel):
             session = kind(graph, settings, opener, on_news).adopt(graph, settings, is_plain=is_plain)
-            if not _ending.is_ending():
+            if not _shutdown.is_ending():
                 return session
             # The end of the program came too late for the opener to notice.
             session.close_now(CLOSE_TIMEOUT_SECS)
     except BaseException as error:
-        if not _ending.is_ending() or isinstance(error, Exception | KeyboardInterrupt | SystemExit):
+        if not _shutdown.is_ending() or isinstance(error, Exception | KeyboardInterrupt | SystemExit):
             raise
     raise PipelineError(f"Pipeline '{graph.name}' was not opened, because the program is ending")
 
@@ -398,14 +397,14 @@ def _close_all() -> None:
         try:
             _close_quietly(session)
         except KeyboardInterrupt:
-            _ending.hurry()
+            _shutdown.hurry()
 
 
-_ending.at_end(_close_all)
+_shutdown.at_end(_close_all)
 
 
 def _close_quietly(session: _Closing) -> None:
     try:
-        session.close_now(_ending.time_left(CLOSE_TIMEOUT_SECS))
+        session.close_now(_shutdown.time_left(CLOSE_TIMEOUT_SECS))
     except Exception as failure:  # noqa: BLE001 - Nobody is left to raise to.
-        _reports.set_aside(failure)
+        _log.set_aside(failure)

@@ -17,7 +17,7 @@ pub(crate) fn outputs() -> PyResult<Vec<i64>> {
         sys.getattr("path")?.call_method1("extend", ([package, program],))?;
 
         let pipeline = py.import("app")?.getattr("pipeline")?;
-        let graph = py.import("remotemedia.core._graph")?.call_method1("resolve", (pipeline,))?;
+        let graph = py.import("remotemedia._graph.graph")?.call_method1("resolve", (pipeline,))?;
         let numbers = PyList::new(py, 1..=3)?;
         let mut items = Items(numbers.iter().map(|number| Object(number.unbind())));
         let mut outputs: Vec<Object> = Vec::new();

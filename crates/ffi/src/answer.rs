@@ -53,7 +53,7 @@ impl LazyTypes {
 
 impl Kind {
     /// The kind of an answer. The interpreter's own types are told apart here, and most others by what their types lack; the few that are left
-    /// by `remotemedia._kinds`, which knows those of other compilers.
+    /// by `remotemedia._graph.node_kinds`, which knows those of other compilers.
     pub(crate) fn of(answer: &Bound<'_, PyAny>) -> PyResult<Self> {
         let types = LazyTypes::get(answer.py())?;
         let kind = answer.get_type_ptr() as usize;
@@ -69,7 +69,7 @@ impl Kind {
         if !may_be_lazy(answer.get_type_ptr()) {
             return Ok(Self::Plain);
         }
-        let kind = ANSWER_KIND.import(answer.py(), "remotemedia._kinds", "answer_kind")?.call1((answer,))?;
+        let kind = ANSWER_KIND.import(answer.py(), "remotemedia._graph.node_kinds", "answer_kind")?.call1((answer,))?;
         Ok(match kind.extract()? {
             "coroutine" => Self::Coroutine,
             "generator" => Self::Generator,
@@ -121,7 +121,7 @@ pub(crate) fn outputs(
 /// The outputs that the value of an awaited answer stands for: all of an async generator, or those of any other call.
 pub(crate) fn outputs_of_started(value: Bound<'_, PyAny>, site: &Arc<Site>) -> PyResult<Outputs<Object>> {
     let py = value.py();
-    if !value.is_exact_instance(COLLECTED.import(py, "remotemedia._retries", "Collected")?) {
+    if !value.is_exact_instance(COLLECTED.import(py, "remotemedia._asyncio.retries", "Collected")?) {
         return outputs(value, site, None);
     }
     let collected = value.getattr("outputs")?.try_iter()?.map(|output| Ok(Object(output?.unbind())));

@@ -1,6 +1,6 @@
 //! The event loop on which the coroutines of one run are awaited.
 //!
-//! The waiting itself is Python (`remotemedia._bridge`), where asyncio is at home; it is created when the first coroutine
+//! The waiting itself is Python (`remotemedia._asyncio.bridge`), where asyncio is at home; it is created when the first coroutine
 //! appears, so a run without coroutines never imports asyncio.
 
 use std::sync::Arc;
@@ -43,7 +43,7 @@ impl Bridge {
         }
         let event_loop = self.event_loop.as_ref().map(|event_loop| event_loop.clone_ref(py));
         let started = self.started.get_or_try_init(py, || {
-            let bridge = py.import("remotemedia._bridge")?.getattr("Bridge")?.call1((event_loop,))?;
+            let bridge = py.import("remotemedia._asyncio.bridge")?.getattr("Bridge")?.call1((event_loop,))?;
             PyResult::Ok(bridge.unbind())
         })?;
         if self.is_cancelled() {
@@ -154,7 +154,7 @@ impl Bridge {
         let options = [("to_the_end", runs_to_the_end)].into_py_dict(py)?;
         let (context, _tie) = CallerContext::awaited_by(py, callers::current(py)?)?;
         options.set_item("context", context.object(py))?;
-        py.import("remotemedia._loop_calls")?.call_method("call", (self.get(py)?, method, args), Some(&options))
+        py.import("remotemedia._asyncio.loop_calls")?.call_method("call", (self.get(py)?, method, args), Some(&options))
     }
 
     /// Take an async iterable step by step, each in no longer than `timeout_secs`, in one task. One that is ours is closed at its end.

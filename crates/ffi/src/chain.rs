@@ -1,4 +1,4 @@
-//! A chain of plain Python nodes as one Python function that takes a chunk of items: see `remotemedia._kernel`.
+//! A chain of plain Python nodes as one Python function that takes a chunk of items: see `remotemedia._compiled.chain`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -83,7 +83,7 @@ impl Chain {
 
     fn compile(&self, py: Python<'_>) -> PyResult<Option<Kernel>> {
         let nodes = PyList::new(py, &self.nodes)?;
-        let built = py.import("remotemedia._kernel")?.call_method1("build", (nodes,))?;
+        let built = py.import("remotemedia._compiled.chain")?.call_method1("build", (nodes,))?;
         if built.is_none() {
             return Ok(None);
         }
@@ -124,7 +124,7 @@ impl Chain {
         items: &Bound<'_, PyIterator>,
         length: usize,
     ) -> PyResult<BulkOutcome<Object>> {
-        let module = py.import("remotemedia._kernel")?;
+        let module = py.import("remotemedia._compiled.chain")?;
         let kernel = self.kernel.as_ref().expect("only a kernel raises here");
         let left: usize = items.call_method0("__length_hint__")?.extract()?;
         let taken = length.saturating_sub(left);

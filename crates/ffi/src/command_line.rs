@@ -27,5 +27,5 @@ pub fn main(py: Python<'_>, program: &str, arguments: Vec<OsString>) -> u8 {
 }
 
 fn surroundings(py: Python<'_>) -> PyResult<Py<PyAny>> {
-    Ok(py.import("remotemedia._command_line")?.call_method0("enter")?.unbind())
+    Ok(py.import("remotemedia._cli.signals")?.call_method0("enter")?.unbind())
 }

@@ -100,7 +100,7 @@ impl CallerContext {
             return first.copy(py);
         }
         let list = PyList::new(py, contexts.iter().flat_map(|context| &context.0).map(|context| context.bind(py)))?;
-        let common = py.import("remotemedia._contexts")?.call_method1("common", (list,))?;
+        let common = py.import("remotemedia._asyncio.contexts")?.call_method1("common", (list,))?;
         Ok(Self(Some(Arc::new(common.unbind()))))
     }
 

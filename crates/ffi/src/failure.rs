@@ -1,12 +1,12 @@
 //! The one place where failures of the runtime become Python exceptions.
 //!
-//! The exceptions are defined in Python; `remotemedia._failures` builds them for this executor and the reference one alike.
+//! The exceptions are defined in Python; `remotemedia._errors` builds them for this executor and the reference one alike.
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use remotemedia_runtime::{Error, Failure, NodeFailure, RunError};
 
-pyo3::import_exception!(remotemedia._failures, Located);
+pyo3::import_exception!(remotemedia._errors, Located);
 pyo3::import_exception!(remotemedia.exceptions, ManifestError);
 pyo3::import_exception!(remotemedia.exceptions, PipelineError);
 pyo3::import_exception!(remotemedia.exceptions, SessionClosedError);
@@ -40,7 +40,7 @@ pub(crate) fn ended(py: Python<'_>, error: RunError<PyErr>) -> PyErr {
         RunError::Timeout { node_id, item_index, timeout, is_stopped } => {
             let arguments = (node_id, item_index, timeout.as_secs_f64(), is_stopped);
             let built =
-                py.import("remotemedia._failures").and_then(|module| module.call_method1("timeout_error", arguments));
+                py.import("remotemedia._errors").and_then(|module| module.call_method1("timeout_error", arguments));
             built.map_or_else(|error| error, PyErr::from_value)
         }
     }
@@ -69,7 +69,7 @@ pub(crate) fn node_error(py: Python<'_>, failure: NodeFailure<PyErr>) -> PyErr {
         return original;
     }
     let arguments = (failure.node_id, failure.item_index, failure.phase.name(), failure.fault.into_value(py));
-    let built = py.import("remotemedia._failures").and_then(|module| module.call_method1("node_error", arguments));
+    let built = py.import("remotemedia._errors").and_then(|module| module.call_method1("node_error", arguments));
     built.map_or_else(|error| error, PyErr::from_value)
 }
 
@@ -95,7 +95,7 @@ pub(crate) fn combine(py: Python<'_>, first: Option<PyErr>, cleanups: Vec<PyErr>
     }
     let cleanups: Vec<_> = cleanups.into_iter().map(|error| error.into_value(py)).collect();
     let first = first.map(|error| error.into_value(py));
-    let combined = py.import("remotemedia._failures")?.call_method1("combine", (first, cleanups))?;
+    let combined = py.import("remotemedia._errors")?.call_method1("combine", (first, cleanups))?;
     Ok(PyErr::from_value(combined))
 }
 

@@ -241,7 +241,7 @@ fn options_of(entry: &Bound<'_, PyAny>) -> PyResult<Arc<Options>> {
     let mut options = Options::from_json(&json_options(&written)?)
         .map_err(|problem| failure::PipelineError::new_err(problem.to_string()))?;
     if let Some((option, callable)) = callable_of(&written)? {
-        let names = entry.py().import("remotemedia.core._options")?;
+        let names = entry.py().import("remotemedia._graph.options")?;
         options.handler = Some((option, names.call_method1("name_of", (callable,))?.extract()?));
     }
     Ok(Arc::new(options))

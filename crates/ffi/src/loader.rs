@@ -21,7 +21,7 @@ const SIGNAL_CHECK: Duration = Duration::from_millis(50);
 
 const MADE_BY_SOURCE: &str = "the first node of the pipeline makes its input itself; leave --input out";
 
-pyo3::import_exception!(remotemedia._tracebacks, StreamBrokenError);
+pyo3::import_exception!(remotemedia._cli.error_report, StreamBrokenError);
 
 /// The [`Loader`] of Python pipelines. Its methods are called on Python's main thread, detached.
 pub(crate) struct PyLoader;
@@ -37,7 +37,7 @@ fn failure_of(py: Python<'_>, error: PyErr) -> Failure {
 }
 
 fn explain(py: Python<'_>, error: PyErr) -> PyResult<Failure> {
-    let explain = py.import("remotemedia._tracebacks")?.getattr("explain")?;
+    let explain = py.import("remotemedia._cli.error_report")?.getattr("explain")?;
     let (kind, message, users, full, code): (String, String, String, String, u8) =
         explain.call1((error.into_value(py),))?.extract()?;
     let kind = match kind.as_str() {
@@ -54,7 +54,7 @@ fn explain(py: Python<'_>, error: PyErr) -> PyResult<Failure> {
 impl Loader for PyLoader {
     fn load(&self, target: &str) -> Result<Box<dyn LoadedPipeline + '_>, Failure> {
         attached(|py| {
-            let graph = py.import("remotemedia._loading")?.call_method1("load", (target,))?;
+            let graph = py.import("remotemedia._cli.loading")?.call_method1("load", (target,))?;
             let plan = Arc::new(graph::plan_of(&graph)?);
             Ok(Box::new(PyPipeline { graph: graph.unbind(), plan }) as Box<dyn LoadedPipeline>)
         })
@@ -62,14 +62,14 @@ impl Loader for PyLoader {
 
     fn nodes(&self) -> Result<Vec<NodeDoc>, Failure> {
         attached(|py| {
-            let docs = py.import("remotemedia._node_docs")?.call_method0("node_docs")?;
+            let docs = py.import("remotemedia._cli.node_docs")?.call_method0("node_docs")?;
             docs.try_iter()?.map(|doc| node_doc(&doc?)).collect()
         })
     }
 
     fn findings(&self) -> Result<Vec<Finding>, Failure> {
         attached(|py| {
-            let findings = py.import("remotemedia._doctor")?.call_method0("findings")?;
+            let findings = py.import("remotemedia._cli.doctor")?.call_method0("findings")?;
             let finding = |finding: PyResult<Bound<'_, PyAny>>| {
                 let (label, text, kind): (_, _, String) = finding?.extract()?;
                 let kind = match kind.as_str() {
@@ -115,7 +115,7 @@ impl LoadedPipeline for PyPipeline {
 
     fn remarks(&self) -> Vec<Remark> {
         let remarks = attached(|py| {
-            let remarks = py.import("remotemedia._remarks")?.call_method1("remarks", (self.graph.bind(py),))?;
+            let remarks = py.import("remotemedia._cli.checks")?.call_method1("remarks", (self.graph.bind(py),))?;
             remarks.extract::<Vec<(bool, String)>>()
         });
         match remarks {
@@ -181,7 +181,7 @@ fn own_input(graph: &Bound<'_, PyAny>) -> PyResult<OneItem> {
     if !graph.getattr("source")?.is_none() {
         return Ok(OneItem(None));
     }
-    let empty = graph.py().import("remotemedia._empty_item")?.call_method1("empty_item", (graph,))?;
+    let empty = graph.py().import("remotemedia._graph.default_item")?.call_method1("empty_item", (graph,))?;
     Ok(OneItem(Some(Object(empty.unbind()))))
 }
 

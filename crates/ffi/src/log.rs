@@ -92,7 +92,7 @@ pub(crate) fn left_behind(stall: &Stall, waited: Duration) {
 fn tell(name: &str, arguments: impl FnOnce(Python<'_>) -> PyResult<Bound<'_, pyo3::types::PyTuple>>) {
     attach(|py| {
         let told =
-            py.import("remotemedia._reports").and_then(|module| module.getattr(name)?.call1(arguments(py)?).map(drop));
+            py.import("remotemedia._log").and_then(|module| module.getattr(name)?.call1(arguments(py)?).map(drop));
         if let Err(error) = told {
             error.write_unraisable(py, None);
         }

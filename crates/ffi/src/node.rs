@@ -67,7 +67,7 @@ impl OtherMethods<'_> {
 
 /// Whether the event loop runs `process`.
 fn is_async(object: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let kind = object.py().import("remotemedia._kinds")?.call_method1("classify", (object,))?;
+    let kind = object.py().import("remotemedia._graph.node_kinds")?.call_method1("classify", (object,))?;
     Ok(is_async_kind(kind.extract()?))
 }
 
@@ -135,7 +135,7 @@ impl PythonNode {
     /// Find out whether the object makes the input: then the session must know before it initializes the node on its thread.
     pub(crate) fn find_source(&mut self, py: Python<'_>) -> PyResult<()> {
         let object = self.object.bind(py);
-        if py.import("remotemedia._kinds")?.call_method1("is_source", (object,))?.extract()? {
+        if py.import("remotemedia._graph.node_kinds")?.call_method1("is_source", (object,))?.extract()? {
             self.process = Process::Source(object.getattr("process")?.unbind());
         }
         Ok(())
@@ -161,7 +161,7 @@ impl PythonNode {
         }
         let answer = self.call(item)?;
         if Kind::of(&answer)? == Kind::AsyncGenerator {
-            let collected = py.import("remotemedia._retries")?.getattr("collected")?;
+            let collected = py.import("remotemedia._asyncio.retries")?.getattr("collected")?;
             return Ok((collected.call1((answer, self.timeout_secs))?, None));
         }
         Ok((answer, self.timeout_secs))
@@ -202,14 +202,14 @@ impl PythonNode {
     /// Look the methods up. An object may choose them in its `initialize`.
     fn find_methods(&mut self, py: Python<'_>) -> PyResult<()> {
         let object = self.object.bind(py);
-        let kinds = py.import("remotemedia._kinds")?;
+        let kinds = py.import("remotemedia._graph.node_kinds")?;
         let method = object.getattr("process")?;
         self.flush = if self.is_told_by_other { None } else { optional_method(object, "flush")? };
         let kind = kinds.call_method1("classify", (object,))?;
         let kind = kind.extract::<&str>()?;
         self.runs_on_loop = is_async_kind(kind);
         if self.retries.0 > 0 && matches!(kind, "coroutine" | "async_generator") {
-            let class = py.import("remotemedia._retries")?.getattr("Retrying")?;
+            let class = py.import("remotemedia._asyncio.retries")?.getattr("Retrying")?;
             let count = RetryCounter(Arc::clone(&self.failure_counts));
             let retrying = class.call1((&method, self.retries.0, self.retries.1, self.timeout_secs, count))?;
             self.retrying = Some(retrying.unbind());
@@ -217,7 +217,7 @@ impl PythonNode {
         self.process = if kinds.call_method1("is_source", (object,))?.extract()? {
             Process::Source(method.unbind())
         } else if kind == "streaming" {
-            let class = py.import("remotemedia._streaming")?.getattr("StreamingNode")?;
+            let class = py.import("remotemedia._asyncio.streaming")?.getattr("StreamingNode")?;
             Process::Streaming(class.call1((method, Py::new(py, Callers::default())?))?.unbind())
         } else {
             match plain_function(object, &method) {
@@ -446,7 +446,7 @@ fn no_batch(answer: &Bound<'_, PyAny>, count: usize) -> PyErr {
 
 /// Whether the event loop runs `process`, and can end it.
 pub(crate) fn runs_on_loop(object: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let kind = object.py().import("remotemedia._kinds")?.call_method1("classify", (object,))?;
+    let kind = object.py().import("remotemedia._graph.node_kinds")?.call_method1("classify", (object,))?;
     Ok(matches!(kind.extract::<&str>()?, "coroutine" | "async_generator"))
 }
 

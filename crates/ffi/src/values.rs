@@ -12,7 +12,7 @@ use pyo3::types::{
 };
 use remotemedia_runtime::{AudioChunk, Value};
 
-pyo3::import_exception!(remotemedia._tracebacks, OutputError);
+pyo3::import_exception!(remotemedia._cli.error_report, OutputError);
 
 /// Deeper answers are taken for ones that contain themselves.
 const DEEPEST: usize = 200;
@@ -213,7 +213,7 @@ fn key_text(key: &Bound<'_, PyAny>) -> Result<String, Misfit> {
 /// What stands for an object in JSON; nothing if that is not known.
 fn plainer<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
     static PLAINER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let plain = PLAINER.import(object.py(), "remotemedia._plain_values", "plainer")?.call1((object,))?;
+    let plain = PLAINER.import(object.py(), "remotemedia._cli.json_values", "plainer")?.call1((object,))?;
     Ok((!plain.is(object)).then_some(plain))
 }
 

@@ -97,6 +97,6 @@ class Finder:
 def install(files: dict[str, bytes], core: ModuleType, origin: str, program: str) -> None:
     """Make the package importable, before every other finder, and tell it in which program it is."""
     sys.meta_path.insert(0, Finder(files, core))  # type: ignore[arg-type]
-    from remotemedia import _doctor
+    from remotemedia._cli import doctor
 
-    _doctor.set_host(origin, program)
+    doctor.set_host(origin, program)

@@ -70,7 +70,7 @@ fn be_worker(arguments: &[OsString], interpreter: &OsString) -> Result<u8, Strin
     let interpreter = Interpreter::start(&environment.interpreter, arguments)?;
     let served = interpreter.attach(|py| {
         package::install(py, &environment)?;
-        py.import("remotemedia._worker")?.call_method0("main").map(drop)
+        py.import("remotemedia._workers.process")?.call_method0("main").map(drop)
     });
     let served = served.map_err(|error: pyo3::PyErr| format!("the worker failed: {error}"));
     interpreter.finish();

@@ -16,15 +16,15 @@ from contextlib import aclosing, nullcontext, suppress
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from remotemedia import _reports
-from remotemedia._answers import Answer, Started, cancel
-from remotemedia._failures import CallTimeoutError
+from remotemedia import _log
+from remotemedia._asyncio.futures import Answer, Started, cancel
+from remotemedia._errors import CallTimeoutError
 from remotemedia._threads import start
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Collection
 
-    from remotemedia._answers import Done
+    from remotemedia._asyncio.futures import Done
 
 __all__ = ["Bridge"]
 
@@ -511,4 +511,4 @@ def _close(awaitable: object) -> None:
         try:
             awaitable.close()
         except Exception as failure:  # noqa: BLE001 - Nobody waits for it.
-            _reports.set_aside(failure)
+            _log.set_aside(failure)

@@ -6,15 +6,15 @@ import asyncio
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from remotemedia._failures import throw
-from remotemedia._kinds import answer_kind
+from remotemedia._errors import throw
+from remotemedia._graph.node_kinds import answer_kind
 from remotemedia.core.node import Node
 
 if TYPE_CHECKING:
     import contextvars
     from collections.abc import AsyncIterator, Callable, Generator
 
-    from remotemedia._bridge import Bridge
+    from remotemedia._asyncio.bridge import Bridge
 
 __all__ = ["call"]
 

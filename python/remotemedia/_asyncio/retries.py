@@ -7,8 +7,8 @@ import random
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from remotemedia._failures import CallTimeoutError
-from remotemedia._kinds import answer_kind
+from remotemedia._errors import CallTimeoutError
+from remotemedia._graph.node_kinds import answer_kind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable

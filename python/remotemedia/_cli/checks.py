@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from remotemedia.core._graph import Entry, Graph
+    from remotemedia._graph.graph import Entry, Graph
     from remotemedia.exceptions import SerializationError
 
 

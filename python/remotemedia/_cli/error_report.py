@@ -12,7 +12,7 @@ import sysconfig
 import traceback
 from typing import TYPE_CHECKING, NamedTuple
 
-from remotemedia._chaining import cause_of, context_of, traceback_of
+from remotemedia._exception_chain import cause_of, context_of, traceback_of
 from remotemedia.exceptions import NodeError, RemoteMediaError
 
 if TYPE_CHECKING:

@@ -12,17 +12,17 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from remotemedia._chaining import set_args
+from remotemedia._cli.error_report import LoadError, TargetError, text_of
+from remotemedia._exception_chain import set_args
+from remotemedia._graph.manifest import MANIFEST_SUFFIXES
 from remotemedia._interpreter import program_name
 from remotemedia._suggest import did_you_mean
-from remotemedia._tracebacks import LoadError, TargetError, text_of
-from remotemedia.core._manifest import MANIFEST_SUFFIXES
 from remotemedia.exceptions import PipelineError
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from remotemedia.core._graph import Graph
+    from remotemedia._graph.graph import Graph
 
 DEFAULT_ATTRIBUTE = "pipeline"
 
@@ -54,10 +54,10 @@ def load(target: str) -> Graph:
 
 def _resolve(pipeline: Any, target: str) -> Graph:
     """The checked graph. What is wrong with it is told with the name that the user gave it."""
-    from remotemedia.core import _graph
+    from remotemedia._graph.graph import resolve
 
     try:
-        return _graph.resolve(pipeline)
+        return resolve(pipeline)
     except PipelineError as error:
         set_args(error, (f"'{target}': {error}",))
         raise

@@ -6,7 +6,7 @@ import inspect
 import re
 from typing import Any, NamedTuple
 
-from remotemedia.nodes._registry import aliases_of, get_loaded_nodes
+from remotemedia._graph.registry import aliases_of, get_loaded_nodes
 
 
 class ParameterDoc(NamedTuple):

@@ -11,7 +11,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from remotemedia._tracebacks import Terminated
+from remotemedia._cli.error_report import Terminated
 
 if TYPE_CHECKING:
     from types import FrameType

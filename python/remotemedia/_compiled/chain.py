@@ -14,9 +14,9 @@ import functools
 import types
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from remotemedia._bytecode import answers_its_item, may_answer_lazily
-from remotemedia._chaining import set_traceback, traceback_of
+from remotemedia._compiled.bytecode import answers_its_item, may_answer_lazily
 from remotemedia._core import is_lazy
+from remotemedia._exception_chain import set_traceback, traceback_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -10,13 +10,13 @@ from types import FunctionType, MethodType, UnionType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from remotemedia._kinds import classify
-from remotemedia.core._graph import is_node, plan_order
+from remotemedia._graph.graph import is_node, plan_order
+from remotemedia._graph.node_kinds import classify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from remotemedia.core._graph import Graph
+    from remotemedia._graph.graph import Graph
 
     Factory = Callable[[], Any]
 

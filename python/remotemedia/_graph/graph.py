@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from remotemedia._kinds import classify, is_source, misfit
-from remotemedia.core._options import NodeSpec, check_fit, defaults_of, with_defaults
+from remotemedia._graph.node_kinds import classify, is_source, misfit
+from remotemedia._graph.options import NodeSpec, check_fit, defaults_of, with_defaults
 from remotemedia.exceptions import PipelineError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from remotemedia._core import ManifestOrder, ParsedManifest
-    from remotemedia.core._managed import Managed
+    from remotemedia._session.managed import Managed
 
 __all__ = [
     "Entry",
@@ -144,7 +144,7 @@ def resolve(pipeline: object, *, executor: str | None = None) -> Graph:
     if isinstance(pipeline, GraphOwner):
         return pipeline.to_graph()
     if isinstance(pipeline, (str, dict)) and not is_node(pipeline):
-        from remotemedia.core._manifest import load
+        from remotemedia._graph.manifest import load
 
         return load(pipeline)
     message = f"A pipeline is a Pipeline, a list of nodes or a manifest, not {_describe(pipeline)}"
@@ -284,7 +284,7 @@ def of_list(items: Sequence[object]) -> Graph:
     if not items:
         raise PipelineError("The pipeline is empty; give at least one node")
     if any(map(is_manifest_entry, items)):
-        from remotemedia.core._manifest import load_list
+        from remotemedia._graph.manifest import load_list
 
         return load_list(items)
     entries = entries_of(items)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from remotemedia._kinds import has_methods
+from remotemedia._graph.node_kinds import has_methods
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

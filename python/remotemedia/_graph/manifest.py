@@ -10,9 +10,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, cast
 
-from remotemedia._suggest import did_you_mean
-from remotemedia.core._arguments import NotJson, find_not_json, recorded_params
-from remotemedia.core._graph import (
+from remotemedia._graph.constructor_args import NotJson, find_not_json, recorded_params
+from remotemedia._graph.graph import (
     Entry,
     Graph,
     chain,
@@ -22,8 +21,9 @@ from remotemedia.core._graph import (
     is_manifest_entry,
     name_of,
 )
-from remotemedia.core._node_types import find_type, known_names, type_name
-from remotemedia.core._options import Batch
+from remotemedia._graph.node_types import find_type, known_names, type_name
+from remotemedia._graph.options import Batch
+from remotemedia._suggest import did_you_mean
 from remotemedia.exceptions import ManifestError, PipelineError, SerializationError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from remotemedia import nodes  # noqa: F401 - The built-in nodes register themselves.
-from remotemedia.nodes import _registry
+from remotemedia._graph import registry
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -24,7 +24,7 @@ def find_type(name: str) -> type[Any] | None:
         Exception: What importing the module of a `module:Class` raises.
     """
     if ":" not in name:
-        return _registry.find_class(name)
+        return registry.find_class(name)
     if _local_types is not None and name in _local_types:
         return _local_types[name]
     found = _imported(name)
@@ -34,7 +34,7 @@ def find_type(name: str) -> type[Any] | None:
 def type_name(node: object) -> str:
     """The name under which `find_type` finds the class of a node again."""
     cls = type(node)
-    registered = _registry.name_of_class(cls)
+    registered = registry.name_of_class(cls)
     if registered is not None:
         return registered
     name = f"{cls.__module__}:{cls.__qualname__}"
@@ -49,7 +49,7 @@ def type_name(node: object) -> str:
 
 def known_names() -> list[str]:
     """The registered names."""
-    return list(_registry.get_loaded_nodes())
+    return list(registry.get_loaded_nodes())
 
 
 def _imported(name: str) -> object:

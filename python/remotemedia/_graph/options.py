@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remotemedia._kinds import classify, is_source, makes_coroutines
+from remotemedia._graph.node_kinds import classify, is_source, makes_coroutines
 from remotemedia._suggest import did_you_mean
 from remotemedia.exceptions import PipelineError
 

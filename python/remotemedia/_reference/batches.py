@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from remotemedia._failures import original_of
-from remotemedia._kinds import answer_kind
-from remotemedia._reference import Machine
-from remotemedia._shapes import shape
+from remotemedia._errors import original_of
+from remotemedia._graph.node_kinds import answer_kind
+from remotemedia._graph.output_shape import shape
+from remotemedia._reference.executor import Machine
 from remotemedia.exceptions import NodeError
 
 if TYPE_CHECKING:
-    from remotemedia.core._graph import Graph
+    from remotemedia._graph.graph import Graph
 
     # An epoch, the items of it that come along, and whether the node before was given one.
     Arrival = tuple["Epoch", list[Any], bool]

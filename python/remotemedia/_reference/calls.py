@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextvars import Token
 
-    from remotemedia.core._graph import Entry
+    from remotemedia._graph.graph import Entry
 
 __all__ = ["at_work", "check_not_at_work"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from remotemedia.core._graph import Entry
+    from remotemedia._graph.graph import Entry
 
 __all__ = ["debug_log"]
 

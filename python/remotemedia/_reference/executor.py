@@ -5,7 +5,7 @@ Where branches meet again, a gate collects their items until all other work of t
 input is one more input, in which nodes are flushed in plan order.
 
 Of the options only those that change answers count here: `on_error`, `dead_letter`, `retries`, `timeout`, and
-`batch` (`remotemedia._reference_batches`). Where and how many at a time nodes run is the engine's affair.
+`batch` (`remotemedia._reference.batches`). Where and how many at a time nodes run is the engine's affair.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from remotemedia._failures import combine, is_interrupt, node_error, throw
-from remotemedia._kinds import answer_kind, classify, is_source
-from remotemedia._lifecycle import Lifecycle, finish
-from remotemedia._logging import debug_log
-from remotemedia._metrics import Recorder, report
-from remotemedia._policies import Policy, made
-from remotemedia._reference_calls import at_work, check_not_at_work
-from remotemedia._shapes import shape
-from remotemedia.core._graph import plan_order
+from remotemedia._errors import combine, is_interrupt, node_error, throw
+from remotemedia._graph.graph import plan_order
+from remotemedia._graph.node_kinds import answer_kind, classify, is_source
+from remotemedia._graph.output_shape import shape
+from remotemedia._reference.calls import at_work, check_not_at_work
+from remotemedia._reference.debug_log import debug_log
+from remotemedia._reference.lifecycle import Lifecycle, finish
+from remotemedia._reference.metrics import Recorder, report
+from remotemedia._reference.policies import Policy, made
 from remotemedia.exceptions import NodeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from remotemedia._streaming import StreamingNode
-    from remotemedia.core._graph import Entry, Graph
+    from remotemedia._asyncio.streaming import StreamingNode
+    from remotemedia._graph.graph import Entry, Graph
 
     Draw = Callable[[], Any]
 
@@ -41,7 +41,7 @@ async def run(
     feed: Any,
     enable_metrics: bool,  # noqa: FBT001 - As the engine has it.
 ) -> tuple[list[Any], dict[str, Any] | None]:
-    """Run a graph once; see `remotemedia._engine.run`, which answers the same."""
+    """Run a graph once; see `remotemedia._session.run.run`, which answers the same."""
     started = time.perf_counter()
     machine = _machine_of(graph)
     check_not_at_work(graph.name, machine.entries)
@@ -382,7 +382,7 @@ class Machine:
 
 def _machine_of(graph: Graph) -> Machine:
     if any(entry.options.get("batch") is not None for entry in graph.entries):
-        from remotemedia._reference_batches import BatchMachine
+        from remotemedia._reference.batches import BatchMachine
 
         return BatchMachine(graph)
     return Machine(graph)
@@ -391,7 +391,7 @@ def _machine_of(graph: Graph) -> Machine:
 def _adapter(node: object) -> StreamingNode | None:
     if classify(node) != "streaming" or is_source(node):
         return None
-    from remotemedia._streaming import StreamingNode
+    from remotemedia._asyncio.streaming import StreamingNode
 
     return StreamingNode(node.process)  # type: ignore[attr-defined]
 

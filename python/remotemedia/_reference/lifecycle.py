@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from remotemedia._failures import is_interrupt, node_error
-from remotemedia._kinds import answer_kind
+from remotemedia._errors import is_interrupt, node_error
+from remotemedia._graph.node_kinds import answer_kind
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from remotemedia.core._graph import Entry
+    from remotemedia._graph.graph import Entry
 
     Caller = Callable[[Callable[[], Any]], Awaitable[tuple[Any, BaseException | None]]]
     Closer = Callable[[int], Awaitable[None]]
@@ -33,7 +33,7 @@ async def finish(answer: Any, limit: float | None = None) -> Any:
         if limit is None:
             answer = await answer
         else:
-            from remotemedia._retries import within
+            from remotemedia._asyncio.retries import within
 
             answer = await within(answer, limit)
     return answer

@@ -6,12 +6,12 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
-from remotemedia._failures import is_interrupt
+from remotemedia._errors import is_interrupt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from remotemedia.core._graph import Entry
+    from remotemedia._graph.graph import Entry
 
 __all__ = ["Recorder", "report"]
 

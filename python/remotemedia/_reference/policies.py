@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from remotemedia._failures import node_error, original_of
-from remotemedia._lifecycle import finish
-from remotemedia.core._graph import Entry
+from remotemedia._errors import node_error, original_of
+from remotemedia._graph.graph import Entry
+from remotemedia._reference.lifecycle import finish
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +42,7 @@ class Policy:
         """Wait before one more attempt."""
         import asyncio
 
-        from remotemedia._retries import pause_secs
+        from remotemedia._asyncio.retries import pause_secs
 
         await asyncio.sleep(pause_secs(attempt, self.retry_delay))
 

@@ -9,11 +9,11 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from remotemedia import _ending, _reports
+from remotemedia import _log, _shutdown
 from remotemedia._core import Opener
-from remotemedia._failures import combine, throw
-from remotemedia._streams import items_of
-from remotemedia._takers import Taker, who_is_here
+from remotemedia._errors import combine, throw
+from remotemedia._graph.item_streams import items_of
+from remotemedia._session.consumers import Taker, who_is_here
 from remotemedia._threads import start
 from remotemedia.exceptions import PipelineError, SessionClosedError
 from remotemedia.sessions import (
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable
 
     from remotemedia._core import OutputStream
-    from remotemedia.core._graph import Graph
+    from remotemedia._graph.graph import Graph
 
 __all__ = ["AsyncOutputs", "AsyncSession", "enter", "leave"]
 
@@ -406,7 +406,7 @@ async def enter(graph: Graph, settings: dict[str, Any], kind: type[_Kind]) -> _K
         opener.cancel()
 
     # From Python 3.12 on no thread can be started then.
-    _ending.check_not_ending(f"the opening of pipeline '{graph.name}'")
+    _shutdown.check_not_ending(f"the opening of pipeline '{graph.name}'")
     try:
         await _in_thread(open_it, cancel)
     except asyncio.CancelledError:
@@ -464,7 +464,7 @@ async def _in_thread(
         except BaseException as error:  # noqa: BLE001 - Raised by the one who waits.
             _on_loop(loop, functools.partial(answer.give, None, error))
 
-    second = _ending.SecondInterrupt()
+    second = _shutdown.SecondInterrupt()
     thread = threading.Thread(target=run, name="remotemedia-wait", daemon=True)
     start(thread, "work that waits")
     try:
@@ -474,7 +474,7 @@ async def _in_thread(
         if when_cancelled is not None:
             when_cancelled()
         if second.has_come() or not await _comes_back(answer.future, second):
-            _reports.abandoned(loop.time() - began, thread.ident or 0)
+            _log.abandoned(loop.time() - began, thread.ident or 0)
             raise
         thread.join()
         failure = answer.take_failure()
@@ -485,7 +485,7 @@ async def _in_thread(
     return answer.take()
 
 
-async def _comes_back(future: asyncio.Future[Any], second: _ending.SecondInterrupt) -> bool:
+async def _comes_back(future: asyncio.Future[Any], second: _shutdown.SecondInterrupt) -> bool:
     """Wait for something that was told to end, whatever is cancelled meanwhile; whether it did in time."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + CLOSE_TIMEOUT_SECS

@@ -8,17 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from remotemedia._async_session import AsyncSession, enter, leave
-from remotemedia._lifecycle import mark
-from remotemedia.core._graph import has_replicas
-from remotemedia.core._options import session_settings
+from remotemedia._graph.graph import has_replicas
+from remotemedia._graph.options import session_settings
+from remotemedia._reference.lifecycle import mark
+from remotemedia._session.async_session import AsyncSession, enter, leave
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
     from types import TracebackType
 
     from remotemedia._core import OutputStream
-    from remotemedia.core._graph import Graph
+    from remotemedia._graph.graph import Graph
     from remotemedia.core.pipeline import Pipeline
 
 __all__ = ["Managed"]

@@ -6,15 +6,15 @@ import threading
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from remotemedia._core import Opener
-from remotemedia._failures import throw
+from remotemedia._errors import throw
 from remotemedia.exceptions import PipelineError
 from remotemedia.sessions import CLOSE_TIMEOUT_SECS, HOW_TO_OPEN, Session, close_after, open_session
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from remotemedia._async_session import AsyncSession
-    from remotemedia.core._graph import Graph
+    from remotemedia._graph.graph import Graph
+    from remotemedia._session.async_session import AsyncSession
 
 __all__ = ["Opening"]
 
@@ -76,7 +76,7 @@ class Opening:
 
     async def __aenter__(self) -> AsyncSession:
         """Initialize the nodes, beside the event loop."""
-        from remotemedia._async_session import AsyncSession, enter
+        from remotemedia._session.async_session import AsyncSession, enter
 
         self._begin()
         try:
@@ -90,7 +90,7 @@ class Opening:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Finish what was put in, then close; after an exception close at once."""
-        from remotemedia._async_session import leave
+        from remotemedia._session.async_session import leave
 
         await leave(self._end(), error)
 

@@ -12,12 +12,12 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from remotemedia import _core, _ending
-from remotemedia._failures import combine, throw
+from remotemedia import _core, _shutdown
+from remotemedia._errors import combine, throw
 from remotemedia._threads import forget
 
 if TYPE_CHECKING:
-    from remotemedia.core._graph import Graph
+    from remotemedia._graph.graph import Graph
 
 __all__ = ["run"]
 
@@ -43,7 +43,7 @@ async def run(
     Returns:
         The outputs and, if wanted, the metrics.
     """
-    _ending.check_not_ending(f"a run of pipeline '{graph.name}'")
+    _shutdown.check_not_ending(f"a run of pipeline '{graph.name}'")
     loop = asyncio.get_running_loop()
     outcome = _Outcome(loop)
     call = _core.start(graph, feed, loop, outcome.deliver, enable_metrics)
@@ -86,13 +86,13 @@ def _end_calls() -> None:
     for call, _ in calls:
         call.cancel()
     began = time.monotonic()
-    deadline = began + _ending.time_left(CLOSE_TIMEOUT_SECS)
+    deadline = began + _shutdown.time_left(CLOSE_TIMEOUT_SECS)
     for call, graph in calls:
         if not call.ends_within(max(0.0, deadline - time.monotonic())):
             _tell_left_behind(graph, call, time.monotonic() - began)
 
 
-_ending.at_end(_end_calls)
+_shutdown.at_end(_end_calls)
 os.register_at_fork(after_in_child=_calls.clear)
 
 
@@ -139,7 +139,7 @@ class _Outcome:
             Whether it came in time.
         """
         loop = asyncio.get_running_loop()
-        second = _ending.SecondInterrupt()
+        second = _shutdown.SecondInterrupt()
         while not self.is_delivered and loop.time() < until:
             self.future = loop.create_future()
             timer = loop.call_at(until, _release, self.future)

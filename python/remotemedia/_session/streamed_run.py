@@ -7,8 +7,8 @@ from collections import deque
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from remotemedia._streams import items_of
-from remotemedia.core._graph import Entry, Graph, plan_order
+from remotemedia._graph.graph import Entry, Graph, plan_order
+from remotemedia._graph.item_streams import items_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cloudpickle import cloudpickle as internals
 
-from remotemedia._crossing_functions import CachedFunction
+from remotemedia._workers.pickling_functions import CachedFunction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

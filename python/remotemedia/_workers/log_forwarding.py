@@ -9,7 +9,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from remotemedia._failures import describe_loss
+from remotemedia._errors import describe_loss
 from remotemedia._threads import forget
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _plain(record: logging.LogRecord) -> dict[str, Any]:
 
 def _pack(value: object) -> tuple[bytes | None, str]:
     """A value pickled, if it can be, and what to show of it otherwise."""
-    from remotemedia._crossing import dumps
+    from remotemedia._workers.pickling import dumps
 
     try:
         return dumps(value, is_for_parent=True), f"<a {type(value).__qualname__}>"

@@ -25,16 +25,16 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 from cloudpickle import cloudpickle as internals
 
-from remotemedia import _crossing_tensors
-from remotemedia._crossing_functions import CachedFunction, reduce_function
-from remotemedia._crossing_modules import find_only_here
-from remotemedia._culprit import find_culprit
+from remotemedia._workers import pickling_tensors
+from remotemedia._workers.diagnosis import find_culprit
+from remotemedia._workers.pickling_functions import CachedFunction, reduce_function
+from remotemedia._workers.pickling_modules import find_only_here
 from remotemedia.exceptions import SerializationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from remotemedia._culprit import Culprit
+    from remotemedia._workers.diagnosis import Culprit
 
     BufferCallback = Callable[[Any], object] | None
 
@@ -110,7 +110,7 @@ class Crosser(cloudpickle.Pickler):  # type: ignore[misc]
         """
         # That of cloudpickle is a chain of two, which is looked at in Python, for each object.
         own = cloudpickle.Pickler._dispatch_table  # noqa: SLF001 - As above.
-        self.dispatch_table = {**copyreg.dispatch_table, **own, **_crossing_tensors.reducers()}
+        self.dispatch_table = {**copyreg.dispatch_table, **own, **pickling_tensors.reducers()}
         super().__init__(file, protocol=_PROTOCOL, buffer_callback=buffer_callback)
         self.latest: object = None
         self.recent: deque[Any] = deque(maxlen=_MOST_RECENT)

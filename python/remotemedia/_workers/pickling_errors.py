@@ -11,7 +11,8 @@ import traceback
 from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from remotemedia._chaining import (
+from remotemedia._errors import Located
+from remotemedia._exception_chain import (
     add_note,
     cause_of,
     context_of,
@@ -22,8 +23,7 @@ from remotemedia._chaining import (
     set_is_context_hidden,
     traceback_of,
 )
-from remotemedia._crossing import dumps
-from remotemedia._failures import Located
+from remotemedia._workers.pickling import dumps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -43,7 +43,7 @@ def command() -> list[str]:
             "A module that a worker imports starts workers itself, as it is imported."
             "\nSuggestion: Open the pipeline in a function, or under `if __name__ == '__main__':`."
         )
-    from remotemedia import _doctor
+    from remotemedia._cli import doctor
 
     python = program()
     if python is None:
@@ -53,8 +53,8 @@ def command() -> list[str]:
             f"A worker cannot be started, because sys.executable is {sys.executable!r}."
             "\nSuggestion: Set sys.executable to the path of a Python of the same version."
         )
-    if _doctor.host_program is not None:
-        return [_doctor.host_program, "worker", python]
+    if doctor.host_program is not None:
+        return [doctor.host_program, "worker", python]
     from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
 
     # Until the worker hears of its parent's path, it has its own and this package. The current directory is
@@ -63,7 +63,7 @@ def command() -> list[str]:
     code = (
         f"import sys; sys.path[:] = [{place!r}, *filter(None, sys.path)]; "
         # It leaves no name behind that could be one of a script's.
-        "__import__('remotemedia._worker')._worker.main()"
+        "__import__('remotemedia._workers.process')._worker.main()"
     )
     return [python, *_args_from_interpreter_flags(), "-c", code]
 
@@ -128,7 +128,7 @@ def _be_fork() -> None:
     from remotemedia import _core
 
     _core.be_fork()
-    answers = sys.modules.get("remotemedia._answers")
+    answers = sys.modules.get("remotemedia._asyncio.futures")
     if answers is not None:
         answers.leave_fork = leave_fork  # type: ignore[attr-defined]
 
@@ -166,7 +166,7 @@ def set_up(surroundings: dict[str, Any], notes: Notes, node_ids: Sequence[str]) 
         except OSError as error:
             print(f"the worker cannot enter the directory of its parent: {error}", file=sys.stderr)  # noqa: T201
     if surroundings["log_levels"] is not None:
-        from remotemedia._worker_log import send_records
+        from remotemedia._workers.log_forwarding import send_records
 
         send_records(surroundings["log_levels"], notes)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remotemedia.core._arguments import constructor_signature, keep_record, record
-from remotemedia.core._options import NodeSpec, with_options
+from remotemedia._graph.constructor_args import constructor_signature, keep_record, record
+from remotemedia._graph.options import NodeSpec, with_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,7 +119,7 @@ class Node:
         Raises:
             SerializationError: If an argument of the constructor is not a JSON value.
         """
-        from remotemedia.core._manifest import describe
+        from remotemedia._graph.manifest import describe
 
         return {"id": self.name, **describe(self)}
 

@@ -10,11 +10,11 @@ import pickle
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from remotemedia._crossing import dump_into, dumps
-from remotemedia._culprit import NOWHERE, Culprit
-from remotemedia._failures import node_error
-from remotemedia._kinds import answer_kind
-from remotemedia.core._graph import name_of
+from remotemedia._errors import node_error
+from remotemedia._graph.graph import name_of
+from remotemedia._graph.node_kinds import answer_kind
+from remotemedia._workers.diagnosis import NOWHERE, Culprit
+from remotemedia._workers.pickling import dump_into, dumps
 from remotemedia.exceptions import SerializationError
 
 if TYPE_CHECKING:

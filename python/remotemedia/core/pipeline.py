@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from remotemedia._availability import get_rust_runtime
-from remotemedia.core._graph import (
+from remotemedia._graph.graph import (
     Entry,
     Graph,
     GraphOwner,
@@ -17,7 +17,7 @@ from remotemedia.core._graph import (
     of_list,
     type_name,
 )
-from remotemedia.core._options import NodeSpec, check_fit, check_options
+from remotemedia._graph.options import NodeSpec, check_fit, check_options
 from remotemedia.exceptions import PipelineError, RemoteMediaError
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from typing import Self
 
-    from remotemedia._opening import Opening
-    from remotemedia.core._managed import Managed
+    from remotemedia._session.managed import Managed
+    from remotemedia._session.opening import Opening
 
 __all__ = ["Pipeline"]
 
@@ -161,7 +161,7 @@ class Pipeline(GraphOwner):
             NodeError: If a node fails. Its `__cause__` is the original exception.
         """
         from remotemedia import runtime
-        from remotemedia._streams import is_stream
+        from remotemedia._graph.item_streams import is_stream
 
         if input_data is None:
             return await runtime.execute_pipeline(self, enable_metrics, use_rust=use_rust)
@@ -180,7 +180,7 @@ class Pipeline(GraphOwner):
                 take require.
             use_rust: `False` uses the reference executor in pure Python.
         """
-        from remotemedia.core._process import process
+        from remotemedia._session.streamed_run import process
 
         return process(self.to_graph(), stream, use_rust=use_rust)
 
@@ -198,11 +198,11 @@ class Pipeline(GraphOwner):
             PipelineError: If an option is unknown or out of range, or the pipeline cannot run.
         """
         try:
-            from remotemedia._opening import Opening
+            from remotemedia._session.opening import Opening
         except ImportError:
             get_rust_runtime()
             raise
-        from remotemedia.core._options import session_settings
+        from remotemedia._graph.options import session_settings
 
         settings, defaults = session_settings(options)
         graph = self.to_graph()
@@ -211,7 +211,7 @@ class Pipeline(GraphOwner):
     def managed_execution(self) -> AbstractAsyncContextManager[Pipeline]:
         """Keep the nodes initialized for all runs in an `async with` block."""
         try:
-            from remotemedia.core._managed import Managed
+            from remotemedia._session.managed import Managed
         except ImportError:
             get_rust_runtime()
             raise
@@ -232,7 +232,7 @@ class Pipeline(GraphOwner):
             SerializationError: If an argument of a constructor is not a JSON value, or was not recorded.
             PipelineError: If the pipeline cannot run.
         """
-        from remotemedia.core._manifest import dump
+        from remotemedia._graph.manifest import dump
 
         return dump(self.name, self.to_graph().entries)
 
@@ -248,7 +248,7 @@ class Pipeline(GraphOwner):
             ManifestError: If the manifest is invalid.
             OSError: If the file cannot be read.
         """
-        from remotemedia.core._manifest import MANIFEST_SUFFIXES, load
+        from remotemedia._graph.manifest import MANIFEST_SUFFIXES, load
 
         if not isinstance(manifest, (str, dict)) and not hasattr(manifest, "__fspath__"):
             raise TypeError(f"A manifest is text, a dict or a path, not {type(manifest).__name__}")
@@ -272,7 +272,7 @@ class Pipeline(GraphOwner):
 
         This includes nodes that are placed in a worker process and cannot be sent there.
         """
-        from remotemedia._remarks import unsendable
+        from remotemedia._cli.checks import unsendable
 
         try:
             return unsendable(self.to_graph())

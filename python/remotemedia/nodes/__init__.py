@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from remotemedia._graph.registry import get_loaded_nodes, register_node
 from remotemedia.nodes._builtin import CalculatorNode, FilterNode, OutputNode, PassThroughNode
 from remotemedia.nodes._legacy import DataSinkNode, DataSourceNode
-from remotemedia.nodes._registry import get_loaded_nodes, register_node
 
 __all__ = [
     "CalculatorNode",

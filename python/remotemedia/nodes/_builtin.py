@@ -5,8 +5,8 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING, Any
 
-from remotemedia._kinds import answer_kind
-from remotemedia._lifecycle import finish
+from remotemedia._graph.node_kinds import answer_kind
+from remotemedia._reference.lifecycle import finish
 from remotemedia._suggest import did_you_mean
 from remotemedia.core.node import Node
 from remotemedia.exceptions import PipelineError
@@ -192,7 +192,7 @@ def _refuse_unknown(node: Node, kind: type[Node], config: dict[str, Any]) -> Non
     """Refuse a parameter that a class of ours does not have, which would change nothing in silence."""
     if not config or type(node) is not kind:
         return
-    from remotemedia.core._arguments import constructor_signature
+    from remotemedia._graph.constructor_args import constructor_signature
 
     parameters = constructor_signature(kind).parameters.values()
     known = [one.name for one in parameters if one.kind is not one.VAR_KEYWORD]

@@ -50,7 +50,7 @@ impl PythonBorder {
         let options = PyDict::new(py);
         options.set_item(intern!(py, "buffer_callback"), taker)?;
         let dumps = if modules(py)?.contains(intern!(py, "torch"))? {
-            TENSOR_DUMPS.import(py, "remotemedia._crossing_tensors", "dumps")?
+            TENSOR_DUMPS.import(py, "remotemedia._workers.pickling_tensors", "dumps")?
         } else {
             DUMPS.import(py, "pickle", "dumps")?
         };
@@ -68,7 +68,7 @@ impl PythonBorder {
             Err(_) => {}
         }
         drop(taker.get().take());
-        let crossing = py.import("remotemedia._crossing")?;
+        let crossing = py.import("remotemedia._workers.pickling")?;
         Ok(crossing.call_method1("dump_item", (item, taker, self.is_in_worker))?.cast_into()?)
     }
 
@@ -92,7 +92,8 @@ impl PythonBorder {
         if known.0 == count {
             return Ok(known);
         }
-        let found: Vec<Py<PyBytes>> = py.import("remotemedia._crossing")?.call_method0("names_by_value")?.extract()?;
+        let found: Vec<Py<PyBytes>> =
+            py.import("remotemedia._workers.pickling")?.call_method0("names_by_value")?.extract()?;
         // Looking may have imported modules itself.
         let names = Names(modules(py)?.len(), found.into());
         *self.names_by_value.lock().unwrap_or_else(PoisonError::into_inner) = names.clone();
@@ -158,7 +159,7 @@ impl Border<Object> for PythonBorder {
             // As a value that has its traceback.
             let error = fault.clone_ref(py).into_value(py);
             let packed = py
-                .import("remotemedia._crossing_errors")
+                .import("remotemedia._workers.pickling_errors")
                 .and_then(|errors| errors.call_method1("pack_error", (error,))?.extract::<Vec<u8>>());
             // Out of memory, as a rule: then there is no more to tell.
             packed.unwrap_or_default()
@@ -167,7 +168,7 @@ impl Border<Object> for PythonBorder {
 
     fn unpack_fault(&self, node_id: &str, phase: Phase, bytes: &[u8]) -> PyErr {
         attach(|py| {
-            let located = py.import("remotemedia._crossing_errors").and_then(|errors| {
+            let located = py.import("remotemedia._workers.pickling_errors").and_then(|errors| {
                 errors.call_method1("located_error", (PyBytes::new(py, bytes), node_id, phase.name()))
             });
             located.map_or_else(|error| error, PyErr::from_value)
@@ -177,7 +178,7 @@ impl Border<Object> for PythonBorder {
     fn lost(&self, loss: &Loss) -> PyErr {
         attach(|py| {
             let located = describe_loss(py, loss).and_then(|facts| {
-                py.import("remotemedia._failures")?.call_method(
+                py.import("remotemedia._errors")?.call_method(
                     "lost_error",
                     (&loss.node_id, loss.phase.name()),
                     Some(&facts),
@@ -253,7 +254,7 @@ fn refused(py: Python<'_>, error: PyErr) -> PyErr {
         return error;
     }
     let told = py
-        .import("remotemedia._crossing")
+        .import("remotemedia._workers.pickling")
         .and_then(|crossing| crossing.call_method1("refuse_arrived", (error.into_value(py),)));
     told.map_or_else(|error| error, PyErr::from_value)
 }
@@ -274,9 +275,9 @@ fn describe_loss<'py>(py: Python<'py>, loss: &Loss) -> PyResult<Bound<'py, PyDic
     Ok(facts)
 }
 
-/// Tell `remotemedia._worker_log`, which writes to places that the user may have made fail.
+/// Tell `remotemedia._workers.log_forwarding`, which writes to places that the user may have made fail.
 fn tell<'py>(py: Python<'py>, name: &str, arguments: impl pyo3::call::PyCallArgs<'py>) {
-    let told = py.import("remotemedia._worker_log").and_then(|log| log.call_method1(name, arguments));
+    let told = py.import("remotemedia._workers.log_forwarding").and_then(|log| log.call_method1(name, arguments));
     if let Err(error) = told {
         error.write_unraisable(py, None);
     }

@@ -54,7 +54,7 @@ pub(crate) fn hire(
     with_metrics: bool,
     cancel: &CancelFlag,
 ) -> PyResult<Vec<Vec<Box<dyn Node<Object>>>>> {
-    let mut command: Vec<OsString> = py.import("remotemedia._worker")?.call_method0("command")?.extract()?;
+    let mut command: Vec<OsString> = py.import("remotemedia._workers.process")?.call_method0("command")?.extract()?;
     let arguments = command.split_off(1);
     let program = command.pop().unwrap_or_default();
     let border: Arc<dyn Border<Object>> = PythonBorder::of_parent();

@@ -44,7 +44,7 @@ pub(super) fn write_setup(
     let large: Vec<PyBuffer<u8>> = taker.get().take();
     Ok(Arc::new(move |letter| {
         attach(|py| {
-            let surroundings = py.import("remotemedia._worker")?.call_method0("surroundings")?;
+            let surroundings = py.import("remotemedia._workers.process")?.call_method0("surroundings")?;
             let head = py.import("pickle")?.call_method1("dumps", ((surroundings, described.clone()),))?;
             let head = head.cast_into::<PyBytes>()?;
             letter.write(&(head.as_bytes().len() as u64).to_le_bytes());

@@ -48,7 +48,9 @@ fn leave_fork(fault: Option<&PyErr>) {
     if IS_FORK.load(Ordering::Relaxed) {
         attach(|py| {
             let error = fault.map(|fault| fault.clone_ref(py).into_value(py));
-            let left = py.import("remotemedia._worker").and_then(|worker| worker.call_method1("leave_fork", (error,)));
+            let left = py
+                .import("remotemedia._workers.process")
+                .and_then(|worker| worker.call_method1("leave_fork", (error,)));
             // It ends the process, unless the memory for that is missing.
             left.map_or_else(|_| std::process::abort(), drop);
         });
@@ -146,9 +148,9 @@ impl Workplace<Object> for PythonWorkplace {
             let notes = Bound::new(py, NoteSender(notes))?;
             let ids: Vec<&String> = described.iter().map(|(id, ..)| id).collect();
             // Before the nodes, whose classes are imported by what the parent has in its path.
-            py.import("remotemedia._worker")?.call_method1("set_up", (surroundings, notes, ids))?;
+            py.import("remotemedia._workers.process")?.call_method1("set_up", (surroundings, notes, ids))?;
             let objects = unpickle_own(py, setup, end)?.cast_into::<PyList>()?;
-            py.import("remotemedia._worker")?.call_method1("unpacked", (&objects,))?;
+            py.import("remotemedia._workers.process")?.call_method1("unpacked", (&objects,))?;
             self.make_nodes(&described, &objects)
         })
     }
@@ -161,7 +163,7 @@ impl Workplace<Object> for PythonWorkplace {
         let helpers = Arc::clone(&self.helpers);
         Box::new(move || {
             helpers.start("remotemedia-break-off", |py| {
-                py.import("remotemedia._worker")?.call_method0("break_off").map(drop)
+                py.import("remotemedia._workers.process")?.call_method0("break_off").map(drop)
             });
         })
     }

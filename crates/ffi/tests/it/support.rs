@@ -41,7 +41,7 @@ pub(crate) fn evaluate<'py>(py: Python<'py>, expression: &str) -> PyResult<Bound
 /// The checked pipeline of these nodes.
 pub(crate) fn graph_of<'py>(nodes: &[Bound<'py, PyAny>]) -> PyResult<Bound<'py, PyAny>> {
     let py = nodes[0].py();
-    py.import("remotemedia.core._graph")?.call_method1("resolve", (PyList::new(py, nodes)?,))
+    py.import("remotemedia._graph.graph")?.call_method1("resolve", (PyList::new(py, nodes)?,))
 }
 
 /// What comes out of a chain of nodes.

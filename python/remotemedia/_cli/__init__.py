@@ -1,0 +1,1 @@
+"""What the command line needs of Python: loading pipelines, reports of errors, checks."""

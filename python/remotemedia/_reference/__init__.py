@@ -1,0 +1,1 @@
+"""The reference executor: what a run means, in plain Python."""

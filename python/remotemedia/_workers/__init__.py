@@ -1,0 +1,1 @@
+"""What a worker process runs, and how objects get there."""
