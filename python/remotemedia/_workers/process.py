@@ -59,11 +59,11 @@ def command() -> list[str]:
 
     # Until the worker hears of its parent's path, it has its own and this package. The current directory is
     # left out: a file there could have the name of a module that is needed.
-    place = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    place = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
     code = (
         f"import sys; sys.path[:] = [{place!r}, *filter(None, sys.path)]; "
         # It leaves no name behind that could be one of a script's.
-        "__import__('remotemedia._workers.process')._worker.main()"
+        "__import__('remotemedia._workers.process')._workers.process.main()"
     )
     return [python, *_args_from_interpreter_flags(), "-c", code]
 
