@@ -29,7 +29,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 HOST = Path(os.environ.get("REMOTEMEDIA_HOST", ROOT / "target/debug/remotemedia-host"))
 PAGES = [
     ROOT / "README.md",
@@ -41,7 +41,7 @@ OUTPUT_LANGUAGES = {"text", "json", "mermaid"}
 LANGUAGES = {"", "python", "text", "console", "sh", "rust", "json", "toml", "yaml", "mermaid"}
 FENCE = re.compile(r"^```(?P<language>\w*)(?P<info>[^\n`]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
-USER_PAGE = ROOT / "tests/data/quickstart_user.txt"
+USER_PAGE = ROOT / "tests/documents/data/quickstart_user.txt"
 # What the snippets of that page use and don't define.
 USER_NAMES = """
 from remotemedia.core.node import Node
@@ -112,7 +112,7 @@ def run_page(blocks: list[Block], directory: Path) -> list[tuple[Block, str]]:
     (directory / "examples").symlink_to(ROOT / "examples")
     programs = [str(Path(sys.executable).parent), str(HOST.parent), os.environ["PATH"]]
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tests/page_runner.py")],
+        [sys.executable, str(ROOT / "tests/support/page_runner.py")],
         input=json.dumps([vars(block) for block in code]),
         cwd=directory,
         env={**os.environ, "PATH": os.pathsep.join(programs), "VIRTUAL_ENV": sys.prefix, "COLUMNS": "100"},

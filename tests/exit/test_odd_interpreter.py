@@ -18,7 +18,7 @@ from remotemedia._cli.loading import load
 from remotemedia.exceptions import NodeError, PipelineError
 from remotemedia.nodes import PassThroughNode
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 HOST = Path(os.environ.get("REMOTEMEDIA_HOST", ROOT / "target/debug/remotemedia-host"))
 
 APP = """

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from leftovers import fields_of, nothing_left_behind, wait_until
 
-PROGRAM = Path(__file__).with_name("parent_program.py")
+PROGRAM = Path(__file__).parents[1] / "support/parent_program.py"
 PATIENCE_SECS = 20.0
 ALL_GONE_SECS = 1.0
 

@@ -14,9 +14,7 @@ from pathlib import Path
 
 import pytest
 
-HOST = Path(
-    os.environ.get("REMOTEMEDIA_HOST", Path(__file__).parent.parent / "target/debug/remotemedia-host")
-)
+HOST = Path(os.environ.get("REMOTEMEDIA_HOST", Path(__file__).parents[2] / "target/debug/remotemedia-host"))
 
 APP = """
 import asyncio, itertools, sys, threading, time

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from thread_limits import USES
 
-PROGRAM = Path(__file__).parent / "thread_limits.py"
+PROGRAM = Path(__file__).parents[1] / "support/thread_limits.py"
 
 
 @pytest.fixture(scope="module")

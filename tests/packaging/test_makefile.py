@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 TOOLS = ["bash", "cargo", "cargo-clippy", "cc", "cut", "dirname", "make", "rustfmt", "sed", "sort"]
 CARGO_IS_MISSING = "make: cargo is missing; install Rust 1.89 or newer with rustup"
 

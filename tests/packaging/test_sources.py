@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 TARGET = ROOT / "target/wheel"  # Where `make extension` has built the crates.
 CRATES = ("commands", "ffi", "runtime")
 PROGRAM = """

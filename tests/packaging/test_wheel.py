@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 OLDEST_MINOR = 11
 DESCRIBE = """
 import json, sys, sysconfig, venv

@@ -11,7 +11,7 @@ from pipelines import cases, compiled_cases, input_of, pipeline_of
 from remotemedia.exceptions import NodeError
 from remotemedia.runtime import execute_pipeline, execute_pipeline_with_input
 
-NODES = str(Path(__file__).with_name("probes.py"))
+NODES = str(Path(__file__).parents[1] / "support/probes.py")
 
 
 def describe(error, seen=()):

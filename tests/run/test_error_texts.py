@@ -181,7 +181,7 @@ def test_a_pipeline_that_cannot_run(
 
 
 def test_the_page_explains_each_text() -> None:
-    page = Path(__file__).parent.parent.joinpath("docs/errors.md").read_text(encoding="utf-8")
+    page = Path(__file__).parents[2].joinpath("docs/errors.md").read_text(encoding="utf-8")
 
     texts = [text for *_, kind, text in REFUSED.values() if kind is PipelineError]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from stream_nodes import LONG
 
-MIX = Path(__file__).parent / "mix.py"
+MIX = Path(__file__).parents[1] / "support/mix.py"
 
 
 @pytest.mark.parametrize(

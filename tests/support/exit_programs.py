@@ -186,9 +186,7 @@ target = [Ends(), with_options(node(), placement=placement)]
 """
 COMMANDS = {
     "host": [
-        os.environ.get(
-            "REMOTEMEDIA_HOST", str(Path(__file__).parent.parent / "target/debug/remotemedia-host")
-        )
+        os.environ.get("REMOTEMEDIA_HOST", str(Path(__file__).parents[2] / "target/debug/remotemedia-host"))
     ],
     "wheel": [sys.executable, "-m", "remotemedia"],
 }

@@ -21,9 +21,7 @@ from worker_nodes import Interrupted, in_worker
 
 from remotemedia import Node, Pipeline
 
-HOST = Path(
-    os.environ.get("REMOTEMEDIA_HOST", Path(__file__).parent.parent / "target/debug/remotemedia-host")
-)
+HOST = Path(os.environ.get("REMOTEMEDIA_HOST", Path(__file__).parents[2] / "target/debug/remotemedia-host"))
 LONG_SECS = 1000
 PATIENCE_SECS = 20
 

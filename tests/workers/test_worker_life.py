@@ -153,7 +153,7 @@ def test_a_node_may_initialize_for_so_long():
 @pytest.fixture
 def stopper():
     """Stops the children of this process, and has a line for each that had not begun."""
-    program = Path(__file__).with_name("worker_stopper.py")
+    program = Path(__file__).parents[1] / "support/worker_stopper.py"
     words = [sys.executable, program, str(os.getpid())]
     with subprocess.Popen(words, stdout=subprocess.PIPE, start_new_session=True) as process:
         process.stdout.readline()

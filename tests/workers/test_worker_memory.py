@@ -16,7 +16,7 @@ from leftovers import children, nothing_left_behind
 
 from remotemedia import Node, Pipeline
 
-PROGRAM = Path(__file__).with_name("worker_limits.py")
+PROGRAM = Path(__file__).parents[1] / "support/worker_limits.py"
 SUMS = [number * 2_000_000 for number in range(6)]
 
 
