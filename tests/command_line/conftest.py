@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 HOST = Path(os.environ.get("REMOTEMEDIA_HOST", ROOT / "target/debug/remotemedia-host"))
 PROGRAMS = {"host": [str(HOST)], "wheel": [sys.executable, "-m", "remotemedia"]}
-APP = Path(__file__).parents[1] / "support/app.py"
+APP = Path(__file__).with_name("app.py")
 
 
 @pytest.fixture(params=PROGRAMS)
