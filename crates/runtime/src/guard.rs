@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::metrics::Counts;
+use crate::execution::metrics::Counts;
 use crate::node::{Done, Elsewhere, EndEarly, Start};
 use crate::{CancelFlag, ErrorBudget, Node, NodeFailure, OnError, Options, Outputs, Payload, Phase, Stream};
 

@@ -7,21 +7,17 @@
 mod cancel;
 mod error;
 mod error_budget;
+mod execution;
 mod failure;
 mod guard;
 mod layout;
-mod machine;
 pub mod manifest;
-mod metrics;
 mod native;
 mod node;
 mod numbering;
 mod options;
-mod pace;
 mod payload;
 mod plan;
-mod progress;
-mod runner;
 mod session;
 mod suggest;
 mod value;
@@ -30,10 +26,11 @@ pub mod worker;
 pub use cancel::CancelFlag;
 pub use error::{Error, Result};
 pub use error_budget::ErrorBudget;
+pub use execution::metrics::{Metrics, NodeMetrics, WorkerMetrics};
+pub use execution::runner::{Runner, Settings};
 pub use failure::{Failure, NodeFailure, RunError};
 pub use guard::{DeadLetter, FailureCounts, Guarded, Policy, longest_call};
 pub use manifest::{Connection, Manifest, ManifestNode};
-pub use metrics::{Metrics, NodeMetrics, WorkerMetrics};
 pub use native::{ValueFault, create_native_node, native_node_types};
 pub use node::{
     Bulk, BulkEnd, BulkOutcome, Done, Elsewhere, EndEarly, Fed, Feed, Hindrance, Items, Node, Observer, Outputs, Phase,
@@ -42,7 +39,6 @@ pub use node::{
 pub use options::{Batch, DEFAULT_QUEUE_SIZE, OPTION_NAMES, OnError, OptionProblem, Options, Placement, WhenFull};
 pub use payload::Payload;
 pub use plan::{NodeSpec, Plan, PlanNode, PlanOrder, Stage};
-pub use runner::{Runner, Settings};
 pub use session::{
     Admission, AtWork, Bringing, Caller, Client, Closed, Direct, Drain, Next, Outbox, Overflow, Replicas, Reporter,
     Session, SessionSettings, Stall, TurnOf, Worked,

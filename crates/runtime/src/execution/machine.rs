@@ -14,10 +14,10 @@ use quanta::Instant;
 
 use self::gates::Gate;
 pub(crate) use self::pauses::UnderWay;
+use crate::execution::metrics::Recorders;
+use crate::execution::progress::ProgressPlace;
 use crate::layout::{Edge, Layout, Route};
-use crate::metrics::Recorders;
 use crate::numbering::{self, NO_INPUT};
-use crate::progress::ProgressPlace;
 use crate::{Elsewhere, Hindrance, Node, Observer, Outputs, Payload, Phase, Plan, Sink, Step as Told, Stream};
 
 /// Why the machine stopped in the middle of its work.

@@ -8,8 +8,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::machine::Machine;
-use crate::metrics::{Recorders, whole_micros};
+use crate::execution::machine::Machine;
+use crate::execution::metrics::{Recorders, whole_micros};
 use crate::{
     Bulk, CancelFlag, Failure, Feed, Hindrance, Metrics, Node, NodeFailure, Observer, Payload, Phase, Plan, RunError,
     Sink, Turn,

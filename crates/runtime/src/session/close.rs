@@ -5,14 +5,15 @@ use std::sync::PoisonError;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
-use super::core::Core;
 use super::deadline::Deadline;
-use super::stage::{Stage, Unit};
-use super::tasks::{Outcome, Patience};
-use super::threads::{Panic, Role};
-use super::{Closed, Session, Stall, watch};
-use crate::machine::Machine;
-use crate::progress::Progress;
+use super::{Closed, Session, Stall};
+use crate::execution::machine::Machine;
+use crate::execution::progress::Progress;
+use crate::session::stages::shared::Core;
+use crate::session::stages::stage::{Stage, Unit};
+use crate::session::stages::tasks::{Outcome, Patience};
+use crate::session::stages::threads::{Panic, Role};
+use crate::session::watchdog;
 use crate::{NodeFailure, Payload, Phase, RunError};
 
 /// How often a session that closes looks whether what was under way has ended.
@@ -115,7 +116,7 @@ impl<P: Payload> Session<P> {
         let source = (stage == core.plan.stage_of(0)).then_some(&core.source);
         let places = core.stages[stage].units.iter().map(|unit| &*unit.progress).chain(source);
         let readings = places.filter_map(Progress::read);
-        readings.map(|reading| watch::stall(&core.plan, stage, reading, Duration::ZERO)).collect()
+        readings.map(|reading| watchdog::stall(&core.plan, stage, reading, Duration::ZERO)).collect()
     }
 
     /// A thread does not come back in time.

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::watch::Latch;
 use crate::Payload;
+use crate::session::watchdog::Latch;
 
 /// How often a thread that waits looks for an order to stop.
 const LOOK: Duration = Duration::from_millis(50);

@@ -5,9 +5,9 @@ use std::sync::{Condvar, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::Session;
-use super::stage::{Unit, blame};
-use crate::machine::{Machine, Stop};
+use crate::execution::machine::{Machine, Stop};
 use crate::numbering::{self, NO_INPUT};
+use crate::session::stages::stage::{Unit, blame};
 use crate::{Payload, RunError, Sink};
 
 /// Those who wait look as often whether the thread of the stage, which tells nobody, has left the nodes.

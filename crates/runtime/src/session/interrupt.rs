@@ -7,12 +7,12 @@ use std::sync::{MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use super::Session;
-use super::core::Submission;
-use super::stage::Stage;
-use super::tasks::{Outcome, Patience};
-use super::tracker::Clients;
-use crate::machine::Machine;
+use crate::execution::machine::Machine;
 use crate::numbering::NO_INPUT;
+use crate::session::queues::in_flight::Clients;
+use crate::session::stages::shared::Submission;
+use crate::session::stages::stage::Stage;
+use crate::session::stages::tasks::{Outcome, Patience};
 use crate::{Payload, RunError};
 
 /// A node that has just begun to wait is told as often not to.

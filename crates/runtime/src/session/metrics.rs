@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::Session;
-use crate::metrics::{Recorder, whole_micros};
+use crate::execution::metrics::{Recorder, whole_micros};
+use crate::session::Session;
 use crate::{Metrics, Payload};
 
 impl<P: Payload> Session<P> {

@@ -8,45 +8,30 @@
 //! *Invariant:* a queue makes whoever brings a parcel wait, but a stage that puts parts of inputs together takes all it is brought: it
 //! could otherwise wait for itself. The window on inputs under way bounds what it holds.
 
-mod assembler;
-mod batches;
-mod build;
 mod close;
-mod concurrent;
-mod core;
 mod deadline;
 mod direct;
-mod door;
-mod figures;
-mod inbox;
 mod interrupt;
-#[cfg(all(loom, test))]
-mod loom;
+mod metrics;
 mod on_callers;
-mod outbox;
-mod parallel;
-mod reorder;
-mod source;
-mod stage;
-mod sync;
-mod tasks;
-mod threads;
-mod tracker;
-mod watch;
+mod open;
+mod queues;
+mod stages;
+mod watchdog;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-pub use self::core::{Admission, Drain};
-use self::core::{Core, Submission};
 pub use self::direct::Direct;
 use self::direct::Free;
 pub use self::on_callers::{Bringing, Worked};
-pub use self::outbox::{Next, Outbox, Overflow};
-use self::threads::Threads;
-pub use self::tracker::Client;
-use self::watch::Watch;
+pub use self::queues::in_flight::Client;
+pub use self::queues::outbox::{Next, Outbox, Overflow};
+pub use self::stages::shared::{Admission, Drain};
+use self::stages::shared::{Core, Submission};
+use self::stages::threads::Threads;
+use self::watchdog::Watch;
 use crate::{CancelFlag, Metrics, Node, NodeFailure, Payload, Phase, Plan, RunError, Turn};
 
 /// How long the nodes of a session that could not be opened may take to clean up.
@@ -147,7 +132,7 @@ pub type TurnOf<'a> = &'a dyn Fn(&[usize], usize) -> Option<Box<dyn Turn>>;
 pub struct AtWork {
     stage: usize,
     unit: usize,
-    reading: crate::progress::Reading,
+    reading: crate::execution::progress::Reading,
 }
 
 impl AtWork {
@@ -177,7 +162,7 @@ pub struct Session<P: Payload> {
     interrupting: Mutex<()>,
     free: Free,
     /// Initialize was entered: stage, replica and node in it, in that order.
-    owed: Mutex<Vec<build::Place>>,
+    owed: Mutex<Vec<open::Place>>,
     stop: CancelFlag,
     calls_out: AtomicU64,
     /// Calls on their caller's thread that were interrupted, and that `interrupt` has not counted.
@@ -246,7 +231,7 @@ impl<P: Payload> Session<P> {
     pub fn start_source(&self, client: Arc<dyn Client<P>>, context: P::Context, expect: Box<dyn Fn() + Send>) {
         if let Some(tasks) = &self.core.source_tasks {
             // Its end is told to the client.
-            drop(tasks.send(move |core| source::run(core, &client, context, &*expect), || {}));
+            drop(tasks.send(move |core| stages::source::run(core, &client, context, &*expect), || {}));
         }
     }
 
@@ -285,7 +270,7 @@ impl<P: Payload> Session<P> {
         let core = Arc::downgrade(&self.core);
         Box::new(move || {
             let Some(core) = core.upgrade() else { return 0 };
-            let at_work = |stage: &stage::Stage<P>| {
+            let at_work = |stage: &stages::stage::Stage<P>| {
                 let units = stage.units.iter().filter(|unit| unit.progress.read().is_some()).count();
                 units + stage.lock_started().len()
             };

@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError, TryLockError};
 
 use super::Session;
-use super::core::Core;
-use super::inbox::{Parcel, Popped};
-use super::stage::{Unit, blame, take_through};
-use crate::machine::{Machine, Stop, UnderWay};
+use crate::execution::machine::{Machine, Stop, UnderWay};
 use crate::numbering::NO_INPUT;
+use crate::session::queues::inbox::{Parcel, Popped};
+use crate::session::stages::shared::Core;
+use crate::session::stages::stage::{Unit, blame, take_through};
 use crate::{Payload, RunError, Sink};
 
 /// An input whose outputs find no room.

@@ -5,31 +5,31 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::assembler::Assembler;
-use super::core::Core;
-use super::direct::Free;
-use super::door::Door;
-use super::inbox::{Inbox, Policy};
-use super::reorder::Reorder;
-use super::source::SourceNode;
-use super::stage::{Link, Stage, Unit};
-use super::tasks::{Outcome, Patience, Tasks};
-use super::threads::Threads;
-use super::tracker::Tracker;
-use super::watch::Watch;
-use super::{Closed, Replicas, Session, SessionSettings, TurnOf};
+use crate::execution::machine::Machine;
+use crate::execution::metrics::Recorders;
+use crate::execution::progress::Progress;
 use crate::layout::Edge;
-use crate::machine::Machine;
-use crate::metrics::Recorders;
 use crate::numbering::NO_INPUT;
-use crate::progress::Progress;
+use crate::session::direct::Free;
+use crate::session::queues::admission::Door;
+use crate::session::queues::in_flight::Tracker;
+use crate::session::queues::inbox::{Inbox, Policy};
+use crate::session::queues::joiner::Assembler;
+use crate::session::queues::reorder::Reorder;
+use crate::session::stages::shared::Core;
+use crate::session::stages::source::SourceNode;
+use crate::session::stages::stage::{Link, Stage, Unit};
+use crate::session::stages::tasks::{Outcome, Patience, Tasks};
+use crate::session::stages::threads::Threads;
+use crate::session::watchdog::Watch;
+use crate::session::{Closed, Replicas, Session, SessionSettings, TurnOf};
 use crate::{CancelFlag, Failure, Node, Payload, Phase, Plan, RunError, WhenFull};
 
 /// Whoever waits until a node is initialized looks as often for an order to stop.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// A node of one replica: the numbers of its stage, of the replica, and of the node in its stage.
-pub(super) type Place = (usize, usize, usize);
+pub(crate) type Place = (usize, usize, usize);
 
 impl<P: Payload> Session<P> {
     /// Initialize the nodes, which stand in plan order. If one fails, it and those before it are cleaned up.
@@ -91,10 +91,10 @@ impl<P: Payload> Session<P> {
             Ok(()) => Ok(session),
             Err(error) => {
                 let stop_waiting = || settings.stop_waiting.iter().for_each(|stop_waiting| stop_waiting());
-                let Closed { cleanups, left_behind, .. } = session.close(super::CLEANUP_TIME, &stop_waiting);
+                let Closed { cleanups, left_behind, .. } = session.close(crate::session::CLEANUP_TIME, &stop_waiting);
                 if let Some(reporter) = &settings.reporter {
                     for stall in &left_behind {
-                        reporter.left_behind(stall, super::CLEANUP_TIME);
+                        reporter.left_behind(stall, crate::session::CLEANUP_TIME);
                     }
                 }
                 Err(Failure { first: Some(error), cleanups })
@@ -317,7 +317,7 @@ impl<P: Payload> Machine<P> {
     }
 
     /// A source gets no items: what is put in takes the way of its outputs.
-    pub(super) fn adopt_source(&mut self, node: usize) {
+    pub(crate) fn adopt_source(&mut self, node: usize) {
         if self.nodes[node].is_source() {
             self.bypass(node);
         }

@@ -5,12 +5,12 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::Stall;
-use super::core::Core;
-use super::stage::{Stage, Unit};
+use crate::execution::metrics::Recorder;
+use crate::execution::progress::Reading;
 use crate::guard::longest_call;
-use crate::metrics::Recorder;
-use crate::progress::Reading;
+use crate::session::Stall;
+use crate::session::stages::shared::Core;
+use crate::session::stages::stage::{Stage, Unit};
 use crate::{Payload, Phase, Plan, RunError, numbering};
 
 /// Enough for a node to end a call of its own that takes too long, however busy the machine is.
@@ -18,14 +18,14 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// Opened once, from any thread.
 #[derive(Default)]
-pub(super) struct Latch {
+pub(crate) struct Latch {
     is_open: Mutex<bool>,
     has_opened: Condvar,
 }
 
 impl Latch {
     /// Opens the latch when it is dropped, so also when a thread panics.
-    pub(super) fn guard(self: Arc<Self>) -> impl Send {
+    pub(crate) fn guard(self: Arc<Self>) -> impl Send {
         struct Guard(Arc<Latch>);
         impl Drop for Guard {
             fn drop(&mut self) {
@@ -35,13 +35,13 @@ impl Latch {
         Guard(self)
     }
 
-    pub(super) fn open(&self) {
+    pub(crate) fn open(&self) {
         *self.is_open.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.has_opened.notify_all();
     }
 
     /// Wait for it; whether it opened before the deadline.
-    pub(super) fn wait_until(&self, deadline: Instant) -> bool {
+    pub(crate) fn wait_until(&self, deadline: Instant) -> bool {
         let mut is_open = self.is_open.lock().unwrap_or_else(PoisonError::into_inner);
         while !*is_open {
             let patience = deadline.saturating_duration_since(Instant::now());
@@ -55,7 +55,7 @@ impl Latch {
 }
 
 /// The thread that watches one session.
-pub(super) struct Watch {
+pub(crate) struct Watch {
     ended: Arc<Latch>,
     thread: JoinHandle<()>,
 }
@@ -76,7 +76,7 @@ impl Seen {
 
 impl Watch {
     /// Watch a session, if there is anything to watch for.
-    pub(super) fn start<P: Payload>(core: &Arc<Core<P>>, stall_warning: Option<Duration>) -> io::Result<Option<Self>> {
+    pub(crate) fn start<P: Payload>(core: &Arc<Core<P>>, stall_warning: Option<Duration>) -> io::Result<Option<Self>> {
         let timeouts = core.plan.nodes().iter().filter_map(|node| node.options.timeout);
         let has_drops = core.stages.iter().any(|stage| stage.inbox.drops());
         let shortest = timeouts.chain(stall_warning).chain(has_drops.then_some(Duration::from_secs(4))).min();
@@ -92,7 +92,7 @@ impl Watch {
     }
 
     /// End the watch and its thread.
-    pub(super) fn end(self) {
+    pub(crate) fn end(self) {
         self.ended.open();
         drop(self.thread.join());
     }
@@ -199,7 +199,7 @@ fn tell_drops<P: Payload>(core: &Core<P>, told: &mut Vec<u64>) {
 }
 
 /// A reading in words that mean something outside.
-pub(super) fn stall(plan: &Plan, stage: usize, reading: Reading, for_at_least: Duration) -> Stall {
+pub(crate) fn stall(plan: &Plan, stage: usize, reading: Reading, for_at_least: Duration) -> Stall {
     let node = plan.stages()[stage].nodes.get(reading.node).copied().unwrap_or_default();
     Stall {
         node_id: plan.nodes()[node].id.clone(),

@@ -7,44 +7,19 @@
 //! *Invariant:* an item that went to a worker is kept until its answer is complete: a worker that dies is started again and given what
 //! it had not finished, in order, and outputs that came out before do not come out twice.
 
-mod answers;
-mod attendance;
-mod bench;
-mod channel;
-mod direct;
-mod incoming;
-mod keeper;
-mod kept;
-mod last_words;
-mod launch;
-mod letter;
-mod link;
-mod losses;
-mod memory;
-mod node;
-mod orders;
-mod out;
-mod outgoing;
-mod page;
-mod process;
-mod redelivery;
-mod remote;
-mod segment;
-mod serve;
-mod spawn;
-mod steps;
-mod wire;
-
+mod child;
+mod parent;
+mod protocol;
 use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::letter::Letter;
-pub use self::memory::{OwnBytes, View};
-pub use self::node::remote_nodes;
-pub(crate) use self::page::Page;
-pub use self::process::TELL_STACKS;
-pub use self::serve::{IsStill, LeaveFork, Notes, Opened, Workplace, serve};
+pub use self::child::serve::{IsStill, LeaveFork, Notes, Opened, Workplace, serve};
+pub use self::parent::process::TELL_STACKS;
+pub use self::parent::remote_node::remote_nodes;
+pub use self::protocol::message::Letter;
+pub use self::protocol::shared_memory::{OwnBytes, View};
+pub(crate) use self::protocol::status_page::Page;
 use crate::{CancelFlag, Payload, Phase};
 
 /// Takes items of one kind from one process to another. One for all workers of a session; called on any thread.

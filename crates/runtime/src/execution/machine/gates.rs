@@ -1,25 +1,25 @@
 //! Where branches meet again.
 
-use super::{Machine, Step, Stop, Work};
+use crate::execution::machine::{Machine, Step, Stop, Work};
 use crate::layout::{GatePlan, Route};
 use crate::{Payload, Phase};
 
 /// The meeting point of several branches: what they gave for the input under way.
-pub(super) struct Gate<P> {
-    pub(super) plan: GatePlan,
-    pub(super) arrived: Vec<Vec<P>>,
+pub(crate) struct Gate<P> {
+    pub(crate) plan: GatePlan,
+    pub(crate) arrived: Vec<Vec<P>>,
     /// A node before it, in another stage, was given an item of the input.
-    pub(super) was_visited: bool,
+    pub(crate) was_visited: bool,
 }
 
 impl<P> Gate<P> {
-    pub(super) fn new(plan: GatePlan) -> Self {
+    pub(crate) fn new(plan: GatePlan) -> Self {
         let arrived = plan.upstreams.iter().map(|_| Vec::new()).collect();
         Self { plan, arrived, was_visited: false }
     }
 
     /// Drop what has come.
-    pub(super) fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.arrived.iter_mut().for_each(Vec::clear);
         self.was_visited = false;
     }
@@ -71,7 +71,7 @@ impl<P: Payload> Machine<P> {
     }
 
     /// Put what a gate collected on the stack, first item on top.
-    pub(super) fn open_gate(&mut self, gate: usize, is_flush: bool) -> Step<P> {
+    pub(crate) fn open_gate(&mut self, gate: usize, is_flush: bool) -> Step<P> {
         let Gate { plan: GatePlan { node, upstreams, join, .. }, arrived, was_visited } = &mut self.gates[gate];
         let was_visited = std::mem::take(was_visited);
         let Some(node) = *node else {

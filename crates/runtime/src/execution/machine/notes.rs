@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::Machine;
-use crate::metrics::Recorder;
+use crate::execution::machine::Machine;
+use crate::execution::metrics::Recorder;
 use crate::numbering;
 use crate::{NodeFailure, Outputs, Payload, Phase, RunError};
 
@@ -20,7 +20,7 @@ impl<P: Payload> Machine<P> {
         }
     }
 
-    pub(super) fn note_call(&mut self, node: usize, answer: &Result<Outputs<P>, P::Fault>, took: Duration) {
+    pub(crate) fn note_call(&mut self, node: usize, answer: &Result<Outputs<P>, P::Fault>, took: Duration) {
         // A generator is noted when it has ended, with all the time that it took.
         let has_ended = !matches!(answer, Ok(Outputs::Many(_)));
         if self.works_elsewhere {

@@ -1,6 +1,6 @@
 //! Inputs that wait while others go through the same nodes.
 
-use super::{Machine, Step, Work};
+use crate::execution::machine::{Machine, Step, Work};
 use crate::{Payload, Sink};
 
 /// What is under way of an input whose sink has paused it.

@@ -2,14 +2,14 @@
 
 use std::time::Instant;
 
-use super::{Runner, enter};
-use crate::machine::{Machine, Stop};
+use crate::execution::machine::{Machine, Stop};
+use crate::execution::pace::Pace;
+use crate::execution::runner::{Runner, enter};
 use crate::numbering;
-use crate::pace::Pace;
 use crate::{BulkEnd, Feed, Outputs, Payload, Phase, RunError, Sink};
 
 impl<P: Payload> Runner<P> {
-    pub(super) fn run_source(&mut self, sink: &mut dyn Sink<P>) -> Result<(), RunError<P::Fault>> {
+    pub(crate) fn run_source(&mut self, sink: &mut dyn Sink<P>) -> Result<(), RunError<P::Fault>> {
         let Self { machine, turn, .. } = self;
         let cancel = machine.is_cancelled.clone();
         let started = Instant::now();
@@ -52,7 +52,7 @@ impl<P: Payload> Runner<P> {
         self.take(item, sink, |machine, item, sink| machine.take_from_source(0, item, sink))
     }
 
-    pub(super) fn run_feed(
+    pub(crate) fn run_feed(
         &mut self,
         feed: &mut dyn Feed<P>,
         sink: &mut dyn Sink<P>,
@@ -157,7 +157,7 @@ impl<P: Payload> Runner<P> {
     }
 
     /// Run `work` on the machine when no other session is in its nodes.
-    pub(super) fn in_turn(
+    pub(crate) fn in_turn(
         &mut self,
         sink: &mut dyn Sink<P>,
         work: impl FnOnce(&mut Machine<P>, &mut dyn Sink<P>) -> Result<(), Stop<P::Fault>>,

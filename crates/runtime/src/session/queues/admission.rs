@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::{PoisonError, TryLockError};
 
-use super::sync::{AtomicUsize, Mutex, MutexGuard, Ordering};
+use crate::session::queues::locks::{AtomicUsize, Mutex, MutexGuard, Ordering};
 
 /// What became of somebody who came to the door.
 #[derive(Debug, PartialEq, Eq)]

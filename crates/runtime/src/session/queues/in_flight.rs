@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::sync::{Condvar, Mutex, MutexGuard};
 use crate::numbering::{self, ByNumber};
+use crate::session::queues::locks::{Condvar, Mutex, MutexGuard};
 use crate::{Payload, RunError};
 
 /// Whoever puts inputs in, and gets their outputs.

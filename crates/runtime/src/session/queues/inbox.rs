@@ -8,8 +8,8 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::sync::{Condvar, Mutex, MutexGuard};
 use crate::WhenFull;
+use crate::session::queues::locks::{Condvar, Mutex, MutexGuard};
 
 /// A wait that is shorter than this is spent looking; longer ones are slept through, so that an idle session costs nothing.
 const SHORT_WAIT: Duration = Duration::from_micros(100);

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::inbox::Parcel;
+use crate::session::queues::inbox::Parcel;
 
 /// What has come of each input that is not whole yet.
 pub(crate) struct Assembler<P> {

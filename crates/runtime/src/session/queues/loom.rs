@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use loom::thread;
 
-use super::inbox::Parcel;
-use super::tracker::Client;
+use crate::session::queues::in_flight::Client;
+use crate::session::queues::inbox::Parcel;
 use crate::{Payload, RunError};
 
 /// Long, for a wait that the checker never ends.

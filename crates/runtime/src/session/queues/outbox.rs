@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::sync::{Condvar, Mutex, MutexGuard};
-use super::tracker::Client;
+use crate::session::queues::in_flight::Client;
+use crate::session::queues::locks::{Condvar, Mutex, MutexGuard};
 use crate::{Payload, RunError};
 
 /// What a stream has for whoever asks.

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 
-use super::inbox::Parcel;
-use super::sync::{Condvar, Mutex, MutexGuard};
+use crate::session::queues::inbox::Parcel;
+use crate::session::queues::locks::{Condvar, Mutex, MutexGuard};
 
 /// What became of one parcel.
 pub(crate) struct Completion<P, O = (usize, P)> {

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::core::Core;
-use super::inbox::{Parcel, Popped};
-use super::parallel::{Piece, end_stream};
-use super::reorder::{Begin, Completion};
-use super::stage::{Stage, Unit, inputs_of};
-use crate::machine::Machine;
+use crate::execution::machine::Machine;
+use crate::session::queues::inbox::{Parcel, Popped};
+use crate::session::queues::reorder::{Begin, Completion};
+use crate::session::stages::replicas::{Piece, end_stream};
+use crate::session::stages::shared::Core;
+use crate::session::stages::stage::{Stage, Unit, inputs_of};
 use crate::{Batch, Payload, numbering};
 
 /// The life of the thread of one replica of such a stage.

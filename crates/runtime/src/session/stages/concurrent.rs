@@ -5,12 +5,12 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::core::Core;
-use super::inbox::{Parcel, Popped};
-use super::parallel::{Piece, complete_and_help, end_stream};
-use super::reorder::{Begin, Completion};
-use super::stage::{Stage, Unit, inputs_of};
 use crate::node::{EndEarly, Start};
+use crate::session::queues::inbox::{Parcel, Popped};
+use crate::session::queues::reorder::{Begin, Completion};
+use crate::session::stages::replicas::{Piece, complete_and_help, end_stream};
+use crate::session::stages::shared::Core;
+use crate::session::stages::stage::{Stage, Unit, inputs_of};
 use crate::{Outputs, Payload, numbering};
 
 /// The life of the thread of such a stage.
@@ -261,11 +261,11 @@ fn hand_over<P: Payload>(stage: &Stage<P>) {
 }
 
 /// The items of one parcel that are under way at the same time.
-pub(super) struct Group<P: Payload> {
+pub(crate) struct Group<P: Payload> {
     core: Arc<Core<P>>,
     stage: usize,
     number: u64,
-    pub(super) input: u64,
+    pub(crate) input: u64,
     answers: Mutex<Answers<P>>,
     /// What ends those early that are not done.
     end_early: Mutex<Vec<EndEarly>>,
@@ -279,7 +279,7 @@ struct Answers<P: Payload> {
 
 impl<P: Payload> Group<P> {
     /// Nobody waits for the parcel any more.
-    pub(super) fn end_early(&self) {
+    pub(crate) fn end_early(&self) {
         let under_way = std::mem::take(&mut *self.lock_end_early());
         for end_early in under_way {
             end_early();

@@ -1,17 +1,17 @@
 //! Stages that work on several parcels at once: replicas here, concurrent items and batches beside it.
 //!
-//! Those who work put what they have done into a [`Reorder`](super::reorder::Reorder), and one thread hands it on from there.
+//! Those who work put what they have done into a [`Reorder`](crate::session::queues::reorder::Reorder), and one thread hands it on from there.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::core::Core;
-use super::inbox::{Parcel, Popped};
-use super::reorder::{Begin, Completion};
-use super::stage::{Stage, work_on};
-use super::tasks::{Outcome, Patience};
+use crate::session::queues::inbox::{Parcel, Popped};
+use crate::session::queues::reorder::{Begin, Completion};
+use crate::session::stages::shared::Core;
+use crate::session::stages::stage::{Stage, work_on};
+use crate::session::stages::tasks::{Outcome, Patience};
 use crate::{Payload, Sink, Stream};
 
 /// The end of input looks as often whether the session has closed.
@@ -26,7 +26,7 @@ pub(crate) enum Piece<P: Payload> {
 }
 
 /// Collects the outputs of a machine until the parcel is done.
-pub(super) struct Collect<'a, P: Payload> {
+pub(crate) struct Collect<'a, P: Payload> {
     core: &'a Core<P>,
     input: u64,
     outputs: Vec<Piece<P>>,
@@ -81,7 +81,7 @@ pub(crate) fn run_replica<P: Payload>(core: &Arc<Core<P>>, stage: usize, unit: u
 /// The end of input: when all that was begun before it is done, the nodes of all replicas are flushed.
 ///
 /// What the parcel still holds goes into the replica of this number; `outputs` are those of what it held.
-pub(super) fn end_stream<P: Payload>(
+pub(crate) fn end_stream<P: Payload>(
     core: &Core<P>,
     stage: &Stage<P>,
     unit: usize,
@@ -130,7 +130,7 @@ pub(crate) fn run_forwarder<P: Payload>(core: &Arc<Core<P>>, stage: usize) {
 }
 
 /// A parcel is done on a thread that has other things to do than to wait: it hands on what can go at once.
-pub(super) fn complete_and_help<P: Payload>(
+pub(crate) fn complete_and_help<P: Payload>(
     core: &Core<P>,
     stage: &Stage<P>,
     number: u64,

@@ -4,14 +4,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::assembler::Assembler;
-use super::door::{Door, Entered};
-use super::inbox::{Dropped, Parcel};
-use super::on_callers::Paused;
-use super::stage::{Link, Stage};
-use super::tasks::Tasks;
-use super::tracker::{Client, Tracker};
-use crate::progress::Progress;
+use crate::execution::progress::Progress;
+use crate::session::on_callers::Paused;
+use crate::session::queues::admission::{Door, Entered};
+use crate::session::queues::in_flight::{Client, Tracker};
+use crate::session::queues::inbox::{Dropped, Parcel};
+use crate::session::queues::joiner::Assembler;
+use crate::session::stages::stage::{Link, Stage};
+use crate::session::stages::tasks::Tasks;
 use crate::{Observer, Payload, Phase, Plan, Reporter, RunError, numbering};
 
 /// One who waits for inputs to find room looks as often.
@@ -55,7 +55,7 @@ pub(crate) struct Submission<P: Payload> {
     /// That of whoever puts it in.
     pub(crate) context: P::Context,
     pub(crate) is_urgent: bool,
-    /// See [`Caller::own_index`](super::Caller::own_index).
+    /// See [`Caller::own_index`](crate::session::Caller::own_index).
     pub(crate) own_index: Option<u64>,
     /// Told when it is in (`true`), or never will be, unless that is known at once. Never waits.
     pub(crate) admitted: Option<Box<dyn FnOnce(bool) + Send>>,

@@ -4,23 +4,23 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::core::{Admission, Core, Submission};
-use super::tasks::{Outcome, Patience, Tasks};
-use super::tracker::Client;
+use crate::session::queues::in_flight::Client;
+use crate::session::stages::shared::{Admission, Core, Submission};
+use crate::session::stages::tasks::{Outcome, Patience, Tasks};
 use crate::{FailureCounts, Node, Outputs, Payload, Phase, RunError, Stream, numbering};
 
 /// One who waits for the items before a failure looks as often whether the session has closed.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// The life of the thread: it runs the source when somebody asks for that.
-pub(super) fn run_when_asked<P: Payload>(core: &Arc<Core<P>>) {
+pub(crate) fn run_when_asked<P: Payload>(core: &Arc<Core<P>>) {
     if let Some(tasks) = &core.source_tasks {
         tasks.run_until(core, || core.is_closed());
     }
 }
 
 /// Let the source make its items.
-pub(super) fn run<P: Payload>(core: &Core<P>, client: &Arc<dyn Client<P>>, context: P::Context, expect: &dyn Fn()) {
+pub(crate) fn run<P: Payload>(core: &Core<P>, client: &Arc<dyn Client<P>>, context: P::Context, expect: &dyn Fn()) {
     let source = Source { core, client, expect, own_context: P::copy_context(&context), context };
     let unit = &core.stages[core.plan.stage_of(0)].units[0];
     if let Some(turn) = &unit.turn {
@@ -146,10 +146,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// A source in a stage that is on another thread: all its methods run on its own one.
-pub(super) struct SourceNode<P: Payload>(OnThread<P, dyn Node<P>>);
+pub(crate) struct SourceNode<P: Payload>(OnThread<P, dyn Node<P>>);
 
 impl<P: Payload> SourceNode<P> {
-    pub(super) fn new(node: Box<dyn Node<P>>, tasks: &Arc<Tasks<P>>) -> Self {
+    pub(crate) fn new(node: Box<dyn Node<P>>, tasks: &Arc<Tasks<P>>) -> Self {
         Self(OnThread::new(node, tasks))
     }
 }

@@ -5,19 +5,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use super::AtWork;
-use super::assembler::Assembler;
-use super::concurrent::Group;
-use super::core::Core;
-use super::inbox::{Dropped, Inbox, Parcel, Popped, Pushed};
-use super::parallel::Piece;
-use super::reorder::{Begin, Reorder};
-use super::tasks::Tasks;
-use super::tracker::Abandoned;
-use crate::machine::{Machine, Stop};
-use crate::metrics::Recorders;
+use crate::execution::machine::{Machine, Stop};
+use crate::execution::metrics::Recorders;
+use crate::execution::progress::ProgressPlace;
 use crate::numbering::{ByNumber, NO_INPUT};
-use crate::progress::ProgressPlace;
+use crate::session::AtWork;
+use crate::session::queues::in_flight::Abandoned;
+use crate::session::queues::inbox::{Dropped, Inbox, Parcel, Popped, Pushed};
+use crate::session::queues::joiner::Assembler;
+use crate::session::queues::reorder::{Begin, Reorder};
+use crate::session::stages::concurrent::Group;
+use crate::session::stages::replicas::Piece;
+use crate::session::stages::shared::Core;
+use crate::session::stages::tasks::Tasks;
 use crate::{CancelFlag, Elsewhere, Hindrance, Payload, Phase, RunError, Sink, Turn};
 
 /// A stage of an open session.
@@ -38,7 +38,7 @@ pub(crate) struct Stage<P: Payload> {
     /// Above zero while the end of input waits for what was begun before it.
     pub(crate) ending: AtomicUsize,
     /// The parcels, by their numbers, of which items are under way at the same time.
-    pub(super) started: Mutex<ByNumber<Arc<Group<P>>>>,
+    pub(crate) started: Mutex<ByNumber<Arc<Group<P>>>>,
 }
 
 /// The way from one stage to another, or out of the pipeline.
@@ -59,9 +59,9 @@ pub(crate) struct Unit<P: Payload> {
     /// Which of the nodes keep their time limit themselves.
     pub(crate) keep_time: Vec<bool>,
     /// The input with the highest number that the nodes were given; 0 before the first.
-    pub(super) last_given: AtomicU64,
+    pub(crate) last_given: AtomicU64,
     /// Before the next input the nodes must forget what they hold of those so far.
-    pub(super) must_forget: AtomicBool,
+    pub(crate) must_forget: AtomicBool,
     /// Items that were begun in another process and are not done.
     pub(crate) under_way: AtomicUsize,
     pub(crate) recorders: Option<Recorders>,
@@ -72,19 +72,19 @@ pub(crate) struct Unit<P: Payload> {
 
 impl<P: Payload> Unit<P> {
     /// Whether others ask something of the thread of the nodes.
-    pub(super) fn has_tasks(&self) -> bool {
+    pub(crate) fn has_tasks(&self) -> bool {
         self.tasks.as_ref().is_some_and(Tasks::are_waiting)
     }
 
     /// This thread is about to call a node by another way than [`Unit::enter`].
-    pub(super) fn note_thread(&self, machine: &Machine<P>) {
+    pub(crate) fn note_thread(&self, machine: &Machine<P>) {
         if let Some(turn) = &self.turn {
             machine.progress.set_thread(turn.thread());
         }
     }
 
     /// Do what others ask of this thread.
-    pub(super) fn run_tasks(&self, core: &Core<P>) {
+    pub(crate) fn run_tasks(&self, core: &Core<P>) {
         if let Some(tasks) = &self.tasks {
             tasks.run(core);
         }
@@ -221,13 +221,13 @@ impl<P: Payload> Unit<P> {
 }
 
 impl<P: Payload> Stage<P> {
-    pub(super) fn lock_started(&self) -> MutexGuard<'_, ByNumber<Arc<Group<P>>>> {
+    pub(crate) fn lock_started(&self) -> MutexGuard<'_, ByNumber<Arc<Group<P>>>> {
         self.started.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Nobody wants these inputs any more. What the nodes hold of those that they are done with is forgotten before their next input, and
     /// with `first_of_all` what they hold of all from that one on. Returns what is at one of them right now.
-    pub(super) fn leave(&self, abandoned: &Abandoned, first_of_all: Option<u64>) -> Vec<AtWork> {
+    pub(crate) fn leave(&self, abandoned: &Abandoned, first_of_all: Option<u64>) -> Vec<AtWork> {
         let started: Vec<_> = self.lock_started().values().cloned().collect();
         let in_flight: HashSet<u64> = started.iter().map(|group| group.input).collect();
         let are_done_with = abandoned.wanted_before.iter().filter(|input| !in_flight.contains(input)).copied();
@@ -283,7 +283,7 @@ impl<P: Payload> Stage<P> {
     }
 
     /// An output of the only node of the stage, by each of its exits.
-    pub(super) fn by_all_exits(&self, output: P) -> Vec<(usize, P)> {
+    pub(crate) fn by_all_exits(&self, output: P) -> Vec<(usize, P)> {
         if let [Link { exits, .. }] = &self.links[..]
             && let [(exit, _)] = exits[..]
         {
@@ -297,7 +297,7 @@ impl<P: Payload> Stage<P> {
     }
 
     /// Let the threads of the stage see what others ask of them.
-    pub(super) fn wake(&self) {
+    pub(crate) fn wake(&self) {
         self.inbox.nudge();
         if let Some(reorder) = &self.reorder {
             reorder.wake();
@@ -305,7 +305,7 @@ impl<P: Payload> Stage<P> {
     }
 
     /// The next parcel, for the thread of a unit, which does meanwhile what others ask of it.
-    pub(super) fn pop(&self, core: &Core<P>, unit: &Unit<P>) -> Popped<P> {
+    pub(crate) fn pop(&self, core: &Core<P>, unit: &Unit<P>) -> Popped<P> {
         loop {
             unit.run_tasks(core);
             match self.inbox.pop_unless(|| unit.has_tasks()) {
@@ -317,7 +317,7 @@ impl<P: Payload> Stage<P> {
 
     /// Wait until the thread of a unit may begin with one more parcel. It does meanwhile what others ask of it. `held` is the number of a
     /// parcel that it has already.
-    pub(super) fn begin(&self, core: &Core<P>, unit: &Unit<P>, held: Option<u64>) -> Begin {
+    pub(crate) fn begin(&self, core: &Core<P>, unit: &Unit<P>, held: Option<u64>) -> Begin {
         loop {
             unit.run_tasks(core);
             match self.reorder().begin_besides(held, || unit.has_tasks()) {
@@ -328,12 +328,12 @@ impl<P: Payload> Stage<P> {
     }
 
     /// The next parcel, if there is one.
-    pub(super) fn pop_at_once(&self, core: &Core<P>) -> Popped<P> {
+    pub(crate) fn pop_at_once(&self, core: &Core<P>) -> Popped<P> {
         self.note_popped(core, self.inbox.pop_at_once())
     }
 
     /// The next parcel, if it comes before the deadline and before a nudge.
-    pub(super) fn pop_until(&self, core: &Core<P>, deadline: Option<Instant>, nudges: u64) -> Popped<P> {
+    pub(crate) fn pop_until(&self, core: &Core<P>, deadline: Option<Instant>, nudges: u64) -> Popped<P> {
         self.note_popped(core, self.inbox.pop_until(deadline, nudges))
     }
 
@@ -365,7 +365,7 @@ pub(crate) fn run_in_order<P: Payload>(core: &Arc<Core<P>>, stage: usize) {
 }
 
 /// Take a parcel through the machine. What goes wrong is told to the client of its input.
-pub(super) fn work_on<P: Payload>(
+pub(crate) fn work_on<P: Payload>(
     core: &Core<P>,
     unit: &Unit<P>,
     machine: &mut Machine<P>,
@@ -400,7 +400,7 @@ pub(super) fn work_on<P: Payload>(
 }
 
 /// Take a parcel as far as it goes.
-pub(super) fn take_through<P: Payload>(
+pub(crate) fn take_through<P: Payload>(
     machine: &mut Machine<P>,
     parcel: Parcel<P>,
     sink: &mut dyn Sink<P>,
@@ -419,7 +419,7 @@ pub(super) fn take_through<P: Payload>(
 }
 
 /// What the only node of a stage is given of a parcel; nothing if its input is not wanted any more.
-pub(super) fn inputs_of<P: Payload>(
+pub(crate) fn inputs_of<P: Payload>(
     core: &Core<P>,
     stage: &Stage<P>,
     unit: &Unit<P>,

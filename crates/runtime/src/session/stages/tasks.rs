@@ -9,10 +9,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
-use super::core::Core;
-use super::stage::Unit;
 use crate::Payload;
-use crate::machine::Machine;
+use crate::execution::machine::Machine;
+use crate::session::stages::shared::Core;
+use crate::session::stages::stage::Unit;
 
 /// A piece of work for the thread. Does nothing if nobody waits for it any more.
 type Task<P> = Box<dyn FnOnce(&Core<P>) + Send>;
@@ -47,12 +47,12 @@ impl<P: Payload> Default for Tasks<P> {
 
 impl<P: Payload> Tasks<P> {
     /// This thread is the one that runs the tasks.
-    pub(super) fn adopt_thread(&self) {
+    pub(crate) fn adopt_thread(&self) {
         self.thread.get_or_init(|| std::thread::current().id());
     }
 
     /// Whether this thread is the one that runs the tasks.
-    pub(super) fn is_here(&self) -> bool {
+    pub(crate) fn is_here(&self) -> bool {
         self.thread.get() == Some(&std::thread::current().id())
     }
 
@@ -62,12 +62,12 @@ impl<P: Payload> Tasks<P> {
     }
 
     /// Whether the thread is at a task.
-    pub(super) fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         self.is_running.load(Ordering::Acquire)
     }
 
     /// Let the thread do `work` as soon as it is at leisure; `wake` is called when the task is there to be seen.
-    pub(super) fn send<R: Send + 'static>(
+    pub(crate) fn send<R: Send + 'static>(
         &self,
         work: impl FnOnce(&Core<P>) -> R + Send + 'static,
         wake: impl FnOnce(),
@@ -101,7 +101,7 @@ impl<P: Payload> Tasks<P> {
     }
 
     /// Do what comes, until `is_over`, which is asked again after each [`Tasks::wake`], or until the tasks are closed.
-    pub(super) fn run_until(&self, core: &Core<P>, is_over: impl Fn() -> bool) {
+    pub(crate) fn run_until(&self, core: &Core<P>, is_over: impl Fn() -> bool) {
         loop {
             self.run(core);
             let mut state = self.lock();
@@ -115,13 +115,13 @@ impl<P: Payload> Tasks<P> {
     }
 
     /// Let the thread look again whether it is over.
-    pub(super) fn wake(&self) {
+    pub(crate) fn wake(&self) {
         drop(self.lock());
         self.has_changed.notify_all();
     }
 
     /// No more tasks come; those that wait are not done.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         let forgotten = {
             let mut state = self.lock();
             state.is_closed = true;
@@ -148,15 +148,15 @@ impl<P: Payload> Tasks<P> {
 }
 
 /// How long somebody waits for work on nodes: looks every `interval` whether to go on.
-pub(super) struct Patience<'a> {
-    pub(super) interval: Duration,
-    pub(super) goes_on: &'a mut dyn FnMut() -> bool,
+pub(crate) struct Patience<'a> {
+    pub(crate) interval: Duration,
+    pub(crate) goes_on: &'a mut dyn FnMut() -> bool,
 }
 
 impl<P: Payload> Core<P> {
     /// Do `work` on the nodes of a replica, which are given by the numbers of their stage and of the replica: on the thread of the nodes if
     /// they have one, in the context of this one, else on this one.
-    pub(super) fn in_nodes<R: Send + 'static>(
+    pub(crate) fn in_nodes<R: Send + 'static>(
         &self,
         (stage, unit): (usize, usize),
         patience: Patience<'_>,
@@ -183,10 +183,10 @@ impl<P: Payload> Core<P> {
 }
 
 /// A task that was sent.
-pub(super) struct Sent<R>(Arc<Slot<R>>);
+pub(crate) struct Sent<R>(Arc<Slot<R>>);
 
 /// What became of a task.
-pub(super) enum Outcome<R> {
+pub(crate) enum Outcome<R> {
     /// Its result, or its panic.
     Done(std::thread::Result<R>),
     /// The wait was given up while the thread was at it.
@@ -221,7 +221,7 @@ enum Progress<R> {
 
 impl<R: Send> Sent<R> {
     /// Wait for the result.
-    pub(super) fn wait<P: Payload>(&self, patience: Patience<'_>) -> Outcome<R> {
+    pub(crate) fn wait<P: Payload>(&self, patience: Patience<'_>) -> Outcome<R> {
         let slot = &self.0;
         let Patience { interval, goes_on } = patience;
         while !P::wait(|| slot.is_over_within(interval)) {

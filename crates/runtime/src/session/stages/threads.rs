@@ -8,15 +8,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use super::batches::run_batches;
-use super::concurrent::run_concurrent;
-use super::core::Core;
-use super::deadline::Deadline;
-use super::parallel::{run_forwarder, run_replica};
-use super::source;
-use super::stage::run_in_order;
-use super::tasks::Tasks;
-use super::watch::Latch;
+use crate::session::deadline::Deadline;
+use crate::session::stages::batches::run_batches;
+use crate::session::stages::concurrent::run_concurrent;
+use crate::session::stages::replicas::{run_forwarder, run_replica};
+use crate::session::stages::shared::Core;
+use crate::session::stages::source;
+use crate::session::stages::stage::run_in_order;
+use crate::session::stages::tasks::Tasks;
+use crate::session::watchdog::Latch;
 use crate::{Payload, RunError};
 
 /// Stack of the thread of a stage: deep recursion in user code must end as an error of its language.
@@ -26,11 +26,11 @@ const STACK_BYTES: usize = 16 << 20;
 type Body<P> = Box<dyn FnOnce(&Arc<Core<P>>) + Send>;
 
 /// What a thread that panicked says.
-pub(super) type Panic = Box<dyn std::any::Any + Send>;
+pub(crate) type Panic = Box<dyn std::any::Any + Send>;
 
 /// What a thread of a stage is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub(crate) enum Role {
     /// The nodes of a replica.
     Replica(usize),
     /// The node that makes the input.
@@ -41,7 +41,7 @@ pub(super) enum Role {
 
 /// The threads that run, each ended by [`Threads::join`].
 #[derive(Default)]
-pub(super) struct Threads(Mutex<State>);
+pub(crate) struct Threads(Mutex<State>);
 
 #[derive(Default)]
 struct State {
@@ -60,7 +60,7 @@ struct Running {
 
 impl Threads {
     /// Start the threads of the stages, unless they have been started. A session of several threads is closed if one of them is refused.
-    pub(super) fn start<P: Payload>(&self, core: &Arc<Core<P>>) -> io::Result<()> {
+    pub(crate) fn start<P: Payload>(&self, core: &Arc<Core<P>>) -> io::Result<()> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Nobody would end a thread that starts after the end.
         if state.are_started || core.is_closed() {
@@ -92,7 +92,7 @@ impl Threads {
     }
 
     /// Wait until the threads do nothing any more but what others ask of them. Returns those that don't get there before the deadline.
-    pub(super) fn wait_until_idle<P: Payload>(&self, deadline: &mut Deadline<'_, P>) -> Vec<(usize, Role)> {
+    pub(crate) fn wait_until_idle<P: Payload>(&self, deadline: &mut Deadline<'_, P>) -> Vec<(usize, Role)> {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let threads: Vec<_> =
             state.running.iter().map(|thread| (Arc::clone(&thread.is_idle), thread.stage, thread.role)).collect();
@@ -103,7 +103,7 @@ impl Threads {
     }
 
     /// Wait for the end of all threads but the busy ones, until the deadline. The others are left behind. Returns the first panic.
-    pub(super) fn join<P: Payload>(&self, deadline: &mut Deadline<'_, P>, busy: &[(usize, Role)]) -> Option<Panic> {
+    pub(crate) fn join<P: Payload>(&self, deadline: &mut Deadline<'_, P>, busy: &[(usize, Role)]) -> Option<Panic> {
         let running = std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).running);
         let mut panic = None;
         for Running { thread, has_ended, stage, role, .. } in running {

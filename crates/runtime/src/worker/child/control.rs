@@ -10,11 +10,11 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
 use rustix::process::{Pid, Signal};
 
-use super::link::{Link, Transport};
-use super::remote::timespec;
-use super::serve::IsStill;
-use super::wire::Kind;
 use crate::CancelFlag;
+use crate::worker::child::serve::IsStill;
+use crate::worker::parent::client::timespec;
+use crate::worker::protocol::connection::{Link, Transport};
+use crate::worker::protocol::frame::Kind;
 
 /// A parent that is gone without closing its socket, because another child has it too, is missed after as long.
 const LOOK: Duration = Duration::from_millis(250);
@@ -22,15 +22,15 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Nodes that have just begun to wait are told as often not to.
 const AGAIN: Duration = Duration::from_millis(2);
 
-/// How the nodes of a worker are stopped, see [`super::Workplace`].
-pub(super) struct Stops {
-    pub(super) stop_waiting: Box<dyn Fn() + Send + Sync>,
-    pub(super) cancel_wait: Box<dyn Fn(IsStill) + Send + Sync>,
-    pub(super) break_off: Box<dyn Fn() + Send + Sync>,
+/// How the nodes of a worker are stopped, see [`crate::worker::Workplace`].
+pub(crate) struct Stops {
+    pub(crate) stop_waiting: Box<dyn Fn() + Send + Sync>,
+    pub(crate) cancel_wait: Box<dyn Fn(IsStill) + Send + Sync>,
+    pub(crate) break_off: Box<dyn Fn() + Send + Sync>,
 }
 
 /// The orders as they stand.
-pub(super) struct Orders {
+pub(crate) struct Orders {
     /// The number of the last interruption that was ordered, and the last that was obeyed.
     interruption: AtomicU64,
     obeyed: AtomicU64,
@@ -48,11 +48,11 @@ pub(super) struct Orders {
     /// Set while nodes should not wait.
     stop: CancelFlag,
     /// Wakes the thread of the nodes.
-    pub(super) nudge: OwnedFd,
+    pub(crate) nudge: OwnedFd,
 }
 
 impl Orders {
-    pub(super) fn new(stop: CancelFlag) -> io::Result<Arc<Self>> {
+    pub(crate) fn new(stop: CancelFlag) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             interruption: AtomicU64::new(0),
             obeyed: AtomicU64::new(0),
@@ -68,24 +68,24 @@ impl Orders {
         }))
     }
 
-    pub(super) fn is_closing(&self) -> bool {
+    pub(crate) fn is_closing(&self) -> bool {
         self.is_closing.load(Ordering::Acquire)
     }
 
     /// The interruption that is to be obeyed, if there is one.
-    pub(super) fn interruption(&self) -> Option<u64> {
+    pub(crate) fn interruption(&self) -> Option<u64> {
         let ordered = self.interruption.load(Ordering::Acquire);
         (ordered != self.obeyed.load(Ordering::Acquire)).then_some(ordered)
     }
 
     /// Whether the nodes are told of this interruption, or of one that it has overtaken.
-    pub(super) fn are_nodes_told(&self, interruption: u64) -> bool {
+    pub(crate) fn are_nodes_told(&self, interruption: u64) -> bool {
         let told = self.told.load(Ordering::Acquire);
         (self.obeyed.load(Ordering::Acquire) + 1..=interruption).contains(&told)
     }
 
     /// The nodes have left what they were at.
-    pub(super) fn obey(&self, interruption: u64) {
+    pub(crate) fn obey(&self, interruption: u64) {
         self.stop.clear();
         if self.is_closing() {
             self.stop.set();
@@ -94,24 +94,24 @@ impl Orders {
     }
 
     /// Whether an item came before an interruption.
-    pub(super) fn is_stale(&self, number: u64) -> bool {
+    pub(crate) fn is_stale(&self, number: u64) -> bool {
         number < self.stale_below.load(Ordering::Acquire)
     }
 
     /// Whether an item was dropped, which costs nothing where none was.
-    pub(super) fn is_dropped(&self, number: u64) -> bool {
+    pub(crate) fn is_dropped(&self, number: u64) -> bool {
         self.has_dropped.load(Ordering::SeqCst) && self.lock_dropped().contains(&number)
     }
 
     /// Nothing more comes of a dropped item.
-    pub(super) fn forget_dropped(&self, number: u64) {
+    pub(crate) fn forget_dropped(&self, number: u64) {
         let mut dropped = self.lock_dropped();
         dropped.remove(&number);
         self.has_dropped.store(!dropped.is_empty(), Ordering::SeqCst);
     }
 
     /// The nodes are at this item from now on; 0 for none.
-    pub(super) fn take_in_hand(&self, number: u64) {
+    pub(crate) fn take_in_hand(&self, number: u64) {
         self.in_hand.store(number, Ordering::SeqCst);
     }
 
@@ -131,28 +131,28 @@ impl Orders {
     }
 
     /// The nodes are cleaned up.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.is_over.store(true, Ordering::Release);
     }
 
-    pub(super) fn wake(&self) {
+    pub(crate) fn wake(&self) {
         rustix::io::write(&self.nudge, &1_u64.to_ne_bytes()).ok();
     }
 
     /// Wait until the thread of the nodes is woken, for so long at most.
-    pub(super) fn await_nudge(&self, patience: Duration) {
+    pub(crate) fn await_nudge(&self, patience: Duration) {
         let mut fds = [PollFd::new(&self.nudge, PollFlags::IN)];
         rustix::event::poll(&mut fds, Some(&timespec(patience))).ok();
         self.hear_nudge();
     }
 
     /// Sleep at the next wait again.
-    pub(super) fn hear_nudge(&self) {
+    pub(crate) fn hear_nudge(&self) {
         rustix::io::read(&self.nudge, &mut [0; 8]).ok();
     }
 
     /// Whether there is something to be seen to before the next item.
-    pub(super) fn is_pressing(&self) -> bool {
+    pub(crate) fn is_pressing(&self) -> bool {
         self.is_closing() || self.interruption().is_some()
     }
 
@@ -161,7 +161,7 @@ impl Orders {
     }
 
     /// Hear the parent's orders, for as long as it lives.
-    pub(super) fn listen(self: &Arc<Self>, control: &Link, stops: &Stops) {
+    pub(crate) fn listen(self: &Arc<Self>, control: &Link, stops: &Stops) {
         let mut again = AGAIN;
         loop {
             match control.next() {
@@ -207,7 +207,7 @@ impl Orders {
 }
 
 /// End this process, and all that it has started, when its parent is gone. Enters no interpreter: a node may hold it.
-pub(super) fn watch_parent(control: &OwnedFd, parent: Option<Pid>) {
+pub(crate) fn watch_parent(control: &OwnedFd, parent: Option<Pid>) {
     loop {
         let mut fds = [PollFd::from_borrowed_fd(control.as_fd(), PollFlags::RDHUP)];
         rustix::event::poll(&mut fds, Some(&timespec(LOOK))).ok();

@@ -6,24 +6,24 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use super::letter::Letter;
-use super::link::{Link, Received, Transport};
-use super::orders::Orders;
-use super::serve::LeaveFork;
-use super::wire::{Head, Kind, phase_number};
-use super::{Border, pack};
+use crate::worker::child::control::Orders;
+use crate::worker::child::serve::LeaveFork;
+use crate::worker::protocol::connection::{Link, Received, Transport};
+use crate::worker::protocol::frame::{Head, Kind, phase_number};
+use crate::worker::protocol::message::Letter;
+use crate::worker::{Border, pack};
 use crate::{Outputs, Payload, Phase, Sink};
 
 /// As long is the next item awaited without sleeping, if the last ones came that soon.
-pub(super) const SHORT_WAIT: Duration = Duration::from_micros(40);
+pub(crate) const SHORT_WAIT: Duration = Duration::from_micros(40);
 
 /// The way of answers to the parent.
-pub(super) struct Out<P: Payload> {
-    pub(super) link: Arc<Link>,
-    pub(super) control: Arc<Link>,
-    pub(super) border: Arc<dyn Border<P>>,
-    pub(super) orders: Arc<Orders>,
-    pub(super) leave_fork: LeaveFork<P>,
+pub(crate) struct Out<P: Payload> {
+    pub(crate) link: Arc<Link>,
+    pub(crate) control: Arc<Link>,
+    pub(crate) border: Arc<dyn Border<P>>,
+    pub(crate) orders: Arc<Orders>,
+    pub(crate) leave_fork: LeaveFork<P>,
 }
 
 impl<P: Payload> Clone for Out<P> {
@@ -40,12 +40,12 @@ impl<P: Payload> Clone for Out<P> {
 
 impl<P: Payload> Out<P> {
     /// Write what waits.
-    pub(super) fn flush(&self) -> io::Result<()> {
+    pub(crate) fn flush(&self) -> io::Result<()> {
         P::wait(|| self.link.flush())
     }
 
     /// Write what waits, and wait for the next frame, or for a nudge.
-    pub(super) fn await_work(&self, is_worth_looking: bool) -> io::Result<Option<Received>> {
+    pub(crate) fn await_work(&self, is_worth_looking: bool) -> io::Result<Option<Received>> {
         self.link.flush()?;
         let begun = Instant::now();
         while is_worth_looking && begun.elapsed() < SHORT_WAIT && !self.orders.is_pressing() {
@@ -70,11 +70,11 @@ impl<P: Payload> Out<P> {
     }
 
     /// A node has come back. What comes back in a fork of the worker goes no further: the parent hears of each item once.
-    pub(super) fn came_back(&self, fault: Option<&P::Fault>) {
+    pub(crate) fn came_back(&self, fault: Option<&P::Fault>) {
         (self.leave_fork)(fault);
     }
 
-    pub(super) fn output(&self, head: Head, output: &P) -> Result<(), P::Fault> {
+    pub(crate) fn output(&self, head: Head, output: &P) -> Result<(), P::Fault> {
         self.came_back(None);
         let letter = pack(&*self.border, output, self.link.letter())?;
         self.link.post(head, letter);
@@ -82,7 +82,7 @@ impl<P: Payload> Out<P> {
     }
 
     /// The last output of an item, or that there is none.
-    pub(super) fn last(&self, number: u64, output: Option<&P>) -> Result<(), P::Fault> {
+    pub(crate) fn last(&self, number: u64, output: Option<&P>) -> Result<(), P::Fault> {
         let Some(output) = output else {
             self.done(number);
             return Ok(());
@@ -90,16 +90,16 @@ impl<P: Payload> Out<P> {
         self.output(Head::new(Kind::Output, number).last(), output)
     }
 
-    pub(super) fn done(&self, number: u64) {
+    pub(crate) fn done(&self, number: u64) {
         self.came_back(None);
         self.link.post(Head::new(Kind::Done, number), self.link.letter());
     }
 
-    pub(super) fn fault(&self, number: u64, node: usize, phase: Phase, fault: &P::Fault) {
+    pub(crate) fn fault(&self, number: u64, node: usize, phase: Phase, fault: &P::Fault) {
         self.fault_as(Kind::Fault, number, node, (phase, fault));
     }
 
-    pub(super) fn fault_as(&self, kind: Kind, number: u64, node: usize, (phase, fault): (Phase, &P::Fault)) {
+    pub(crate) fn fault_as(&self, kind: Kind, number: u64, node: usize, (phase, fault): (Phase, &P::Fault)) {
         self.came_back(Some(fault));
         let mut letter: Letter<'_> = self.link.letter();
         letter.write(&self.border.pack_fault(fault));
@@ -109,7 +109,7 @@ impl<P: Payload> Out<P> {
 }
 
 /// Send the outputs of an item but for one that can say that it is the last.
-pub(super) fn answer_but_last<P: Payload>(
+pub(crate) fn answer_but_last<P: Payload>(
     out: &Out<P>,
     number: u64,
     outputs: Outputs<P>,
@@ -127,10 +127,10 @@ pub(super) fn answer_but_last<P: Payload>(
 }
 
 /// Takes the outputs for one item. Each waits for the next, so that the last one can say that it is.
-pub(super) struct Answer<'a, P: Payload> {
-    pub(super) out: &'a Out<P>,
-    pub(super) head: Head,
-    pub(super) held: Option<P>,
+pub(crate) struct Answer<'a, P: Payload> {
+    pub(crate) out: &'a Out<P>,
+    pub(crate) head: Head,
+    pub(crate) held: Option<P>,
 }
 
 impl<P: Payload> Answer<'_, P> {

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags};
 
-use super::bench::Bench;
-use super::link::{Link, Received, Transport};
-use super::orders::{Orders, Stops, watch_parent};
-use super::out::Out;
-use super::page::Page;
-use super::wire::{Head, Kind, Wishes};
-use super::{Arrived, Border};
-use crate::machine::Machine;
+use crate::execution::machine::Machine;
+use crate::worker::child::control::{Orders, Stops, watch_parent};
+use crate::worker::child::replies::Out;
+use crate::worker::child::worker_loop::Bench;
+use crate::worker::protocol::connection::{Link, Received, Transport};
+use crate::worker::protocol::frame::{Head, Kind, Wishes};
+use crate::worker::protocol::status_page::Page;
+use crate::worker::{Arrived, Border};
 use crate::{CancelFlag, Node, Payload, Phase, Plan};
 
 /// Makes the nodes of a worker.

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::link::{Link, Transport};
-use super::wire::{Head, Kind};
+use crate::worker::protocol::connection::{Link, Transport};
+use crate::worker::protocol::frame::{Head, Kind};
 use crate::{FailureCounts, Node, Observer, Payload, Phase, Plan, Step};
 
 /// As long is one step in a letter: the node, and its time in nanoseconds or a number of retries.
@@ -14,27 +14,27 @@ const STEP_LEN: usize = 10;
 const RETRIED: u16 = 1 << 15;
 
 /// Collects the steps of one item.
-pub(super) struct Steps {
+pub(crate) struct Steps {
     node_ids: Vec<String>,
     taken: Mutex<Vec<u8>>,
     failure_counts: Vec<Option<Arc<FailureCounts>>>,
 }
 
 impl Steps {
-    pub(super) fn of<P: Payload>(plan: &Plan, nodes: &[Box<dyn Node<P>>]) -> Arc<Self> {
+    pub(crate) fn of<P: Payload>(plan: &Plan, nodes: &[Box<dyn Node<P>>]) -> Arc<Self> {
         let node_ids = plan.nodes().iter().map(|node| node.id.clone()).collect();
         let failure_counts = nodes.iter().map(|node| node.failure_counts()).collect();
         Arc::new(Self { node_ids, taken: Mutex::default(), failure_counts })
     }
 
     /// Send the steps of an item, unless the parent knows them.
-    pub(super) fn post(&self, link: &Link, head: Head) {
+    pub(crate) fn post(&self, link: &Link, head: Head) {
         let steps = std::mem::take(&mut *self.taken.lock().unwrap_or_else(PoisonError::into_inner));
         self.post_these(steps, link, head);
     }
 
     /// The same for the only step of an item, or of a batch of them, which no observer has seen.
-    pub(super) fn post_one(&self, link: &Link, head: Head, took: Duration) {
+    pub(crate) fn post_one(&self, link: &Link, head: Head, took: Duration) {
         self.post_these(encoded(0, Step::Took(took)).to_vec(), link, head);
     }
 
@@ -80,7 +80,7 @@ fn encoded(node: usize, step: Step) -> [u8; STEP_LEN] {
 }
 
 /// The steps that a letter tells of.
-pub(super) fn read(body: &[u8]) -> impl Iterator<Item = (usize, Step)> {
+pub(crate) fn read(body: &[u8]) -> impl Iterator<Item = (usize, Step)> {
     body.chunks_exact(STEP_LEN).map(|step| {
         let node = u16::from_le_bytes([step[0], step[1]]);
         let number = u64::from_le_bytes(step[2..].try_into().expect("eight bytes"));

@@ -6,18 +6,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::letter::Letter;
-use super::link::{Received, Transport};
-use super::out::{Answer, Out, SHORT_WAIT, answer_but_last};
-use super::page::Page;
-use super::process::usage;
-use super::remote::LOOK;
-use super::steps::Steps;
-use super::wire::{Head, Kind, Wishes};
-use super::{Arrived, pack, unpack};
-use crate::machine::{Machine, Stop};
+use crate::execution::machine::{Machine, Stop};
+use crate::execution::progress::ProgressPlace;
 use crate::node::EndEarly;
-use crate::progress::ProgressPlace;
+use crate::worker::child::replies::{Answer, Out, SHORT_WAIT, answer_but_last};
+use crate::worker::child::timings::Steps;
+use crate::worker::parent::client::LOOK;
+use crate::worker::parent::process::usage;
+use crate::worker::protocol::connection::{Received, Transport};
+use crate::worker::protocol::frame::{Head, Kind, Wishes};
+use crate::worker::protocol::message::Letter;
+use crate::worker::protocol::status_page::Page;
+use crate::worker::{Arrived, pack, unpack};
 use crate::{Outputs, Payload, Phase, Plan, RunError};
 
 /// Answers that have waited as long go out although more items are there.
@@ -35,7 +35,7 @@ struct AtWork {
 
 /// The nodes, and all that is needed to work on items.
 #[allow(clippy::struct_excessive_bools, reason = "each says something else about the nodes, in any combination")]
-pub(super) struct Bench<P: Payload> {
+pub(crate) struct Bench<P: Payload> {
     machine: Machine<P>,
     out: Out<P>,
     page: Arc<Page>,
@@ -60,7 +60,7 @@ pub(super) struct Bench<P: Payload> {
 }
 
 impl<P: Payload> Bench<P> {
-    pub(super) fn new(plan: &Plan, mut machine: Machine<P>, page: Page, wishes: Wishes, out: Out<P>) -> Self {
+    pub(crate) fn new(plan: &Plan, mut machine: Machine<P>, page: Page, wishes: Wishes, out: Out<P>) -> Self {
         let page = Arc::new(page);
         machine.progress = ProgressPlace::Shared(Arc::clone(&page));
         let steps = wishes.with_metrics.then(|| Steps::of(plan, &machine.nodes));
@@ -86,7 +86,7 @@ impl<P: Payload> Bench<P> {
     }
 
     /// Initialize the nodes; whether they are ready.
-    pub(super) fn make_ready(&mut self) -> io::Result<bool> {
+    pub(crate) fn make_ready(&mut self) -> io::Result<bool> {
         let nodes = self.machine.nodes.len();
         for node in 0..nodes {
             if let Err(error) = self.machine.initialize(node) {
@@ -116,7 +116,7 @@ impl<P: Payload> Bench<P> {
     }
 
     /// Work until the parent orders the end.
-    pub(super) fn work(&mut self) -> io::Result<()> {
+    pub(crate) fn work(&mut self) -> io::Result<()> {
         let mut are_waits_short = false;
         let mut answered = Instant::now();
         while !self.out.orders.is_closing() {
@@ -410,7 +410,7 @@ impl<P: Payload> Bench<P> {
     }
 
     /// Clean the nodes up, unless one of them is not where it was.
-    pub(super) fn clean_up(mut self) -> io::Result<()> {
+    pub(crate) fn clean_up(mut self) -> io::Result<()> {
         if self.has_lost_its_way {
             return Ok(());
         }

@@ -11,18 +11,18 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, Timespec};
 
-use super::channel::Channel;
-use super::kept::Kept;
-use super::letter::Letter;
-use super::link::{Link, Transport};
-use super::page::Page;
-use super::wire::{Head, Kind};
-use super::{Border, Loss, WorkerSpec, pack};
 use crate::node::{Done, TellStep};
+use crate::worker::parent::output_channel::Channel;
+use crate::worker::parent::snapshots::Kept;
+use crate::worker::protocol::connection::{Link, Transport};
+use crate::worker::protocol::frame::{Head, Kind};
+use crate::worker::protocol::message::Letter;
+use crate::worker::protocol::status_page::Page;
+use crate::worker::{Border, Loss, WorkerSpec, pack};
 use crate::{Outputs, Payload};
 
 /// A thread that waits for a worker looks as often whether it should not.
-pub(super) const LOOK: Duration = Duration::from_millis(20);
+pub(crate) const LOOK: Duration = Duration::from_millis(20);
 
 /// The worker process of the moment, as one reaches it.
 pub(crate) struct Line {
@@ -37,7 +37,7 @@ pub(crate) struct Line {
 impl Line {
     /// Let the worker know that a job that was sent is not wanted any more: at once, and once more behind the job itself, because it may
     /// have begun by then.
-    pub(super) fn post_drop(&self, number: u64) {
+    pub(crate) fn post_drop(&self, number: u64) {
         self.control.post(Head::new(Kind::Drop, number), self.control.letter());
         self.link.post(Head::new(Kind::Forget, number), self.link.letter());
     }
@@ -72,7 +72,7 @@ pub(crate) enum Reply<P: Payload> {
 pub(crate) struct Pending<P: Payload> {
     pub(crate) job: Arc<Job<P>>,
     /// The index of its item among those of the pipeline, as far as is known.
-    pub(super) item_index: Option<u64>,
+    pub(crate) item_index: Option<u64>,
     pub(crate) reply: Reply<P>,
     /// Outputs that have gone out.
     pub(crate) emitted: usize,
@@ -84,7 +84,7 @@ pub(crate) struct Pending<P: Payload> {
     /// When it was sent last, where figures are collected.
     since: Option<Instant>,
     /// How long nodes were at it since then.
-    pub(super) inside: Duration,
+    pub(crate) inside: Duration,
 }
 
 /// Where the worker is in its life.
@@ -113,7 +113,7 @@ pub(crate) struct State<P: Payload> {
     pub(crate) pending: BTreeMap<u64, Pending<P>>,
     pub(crate) next_number: u64,
     pub(crate) reader: Reader,
-    pub(super) direct_answer: Option<Result<Outputs<P>, P::Fault>>,
+    pub(crate) direct_answer: Option<Result<Outputs<P>, P::Fault>>,
     /// Interruptions asked for, and those that the worker is through with.
     pub(crate) interruptions: (u64, u64),
     /// What the nodes failed with, in `initialize` or in `cleanup`.
@@ -147,18 +147,18 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
-    pub(super) fn process(&self) -> Option<u32> {
+    pub(crate) fn process(&self) -> Option<u32> {
         Some(self.process.load(Ordering::Relaxed)).filter(|&process| process > 0)
     }
 
     /// A process has begun. Answers which one it takes the place of.
-    pub(super) fn note_process(&self, process: u32) -> Option<u32> {
+    pub(crate) fn note_process(&self, process: u32) -> Option<u32> {
         self.process.store(process, Ordering::Relaxed);
         Some(self.former_process.swap(process, Ordering::Relaxed)).filter(|&former| former > 0)
     }
 
     /// The process of the moment has ended.
-    pub(super) fn forget_process(&self) {
+    pub(crate) fn forget_process(&self) {
         self.process.store(0, Ordering::Relaxed);
     }
 }
@@ -172,7 +172,7 @@ pub(crate) struct Remote<P: Payload> {
     pub(crate) changed: Condvar,
     /// Wakes the keeper, as long as it lives: a session that has closed holds no file.
     wake: Mutex<Option<Arc<OwnedFd>>>,
-    pub(super) are_waits_short: AtomicBool,
+    pub(crate) are_waits_short: AtomicBool,
     /// Who is told how long the nodes took.
     pub(crate) tell_step: OnceLock<TellStep>,
 }
@@ -213,7 +213,7 @@ impl<P: Payload> Remote<P> {
     }
 
     /// Now, where figures are collected.
-    pub(super) fn moment(&self) -> Option<Instant> {
+    pub(crate) fn moment(&self) -> Option<Instant> {
         self.spec.with_metrics.then(Instant::now)
     }
 
@@ -326,7 +326,7 @@ impl<P: Payload> Remote<P> {
         }
     }
 
-    pub(super) fn line_if_up(&self) -> Option<Arc<Line>> {
+    pub(crate) fn line_if_up(&self) -> Option<Arc<Line>> {
         let state = self.lock();
         if state.life == Life::Up { state.line.clone() } else { None }
     }
@@ -392,26 +392,26 @@ impl<P: Payload> State<P> {
 }
 
 impl<P: Payload> Pending<P> {
-    pub(super) fn new(job: Arc<Job<P>>, item_index: Option<u64>, reply: Reply<P>, since: Option<Instant>) -> Self {
+    pub(crate) fn new(job: Arc<Job<P>>, item_index: Option<u64>, reply: Reply<P>, since: Option<Instant>) -> Self {
         let inside = Duration::ZERO;
         Self { job, item_index, reply, emitted: 0, repeated: 0, deaths: 0, is_sent: false, since, inside }
     }
 
     /// It is sent to another worker.
-    pub(super) fn note_sent(&mut self, since: Option<Instant>) {
+    pub(crate) fn note_sent(&mut self, since: Option<Instant>) {
         self.is_sent = true;
         self.since = since;
         self.inside = Duration::ZERO;
     }
 
     /// How long it was neither here nor in a node.
-    pub(super) fn transport(&self) -> Option<Duration> {
+    pub(crate) fn transport(&self) -> Option<Duration> {
         self.since.map(|since| since.elapsed().saturating_sub(self.inside))
     }
 }
 
 impl<P: Payload> Reply<P> {
-    pub(super) fn tell(self, remote: &Remote<P>, answer: Result<Outputs<P>, P::Fault>) {
+    pub(crate) fn tell(self, remote: &Remote<P>, answer: Result<Outputs<P>, P::Fault>) {
         match self {
             Self::Whole(done) => done(answer),
             Self::Direct => remote.answer_directly(answer),

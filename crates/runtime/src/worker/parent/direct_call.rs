@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use super::link::{Link, Received, Transport};
-use super::remote::{Job, LOOK, Life, Line, Pending, Reader, Remote, Reply, State, send, timespec};
+use crate::worker::parent::client::{Job, LOOK, Life, Line, Pending, Reader, Remote, Reply, State, send, timespec};
+use crate::worker::protocol::connection::{Link, Received, Transport};
 use crate::{Outputs, Payload};
 
 /// As long is an answer awaited without sleeping, if the last one came that soon: waking a process may take longer.
@@ -101,7 +101,7 @@ impl<P: Payload> Remote<P> {
         }
     }
 
-    pub(super) fn stop_reading(&self, state: &mut State<P>) {
+    pub(crate) fn stop_reading(&self, state: &mut State<P>) {
         if state.reader == Reader::Direct {
             state.reader = Reader::Nobody;
             self.changed.notify_all();

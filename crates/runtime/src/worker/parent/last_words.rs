@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::remote::Remote;
-use super::{Loss, LossCause, Said};
 use crate::Payload;
+use crate::worker::parent::client::Remote;
+use crate::worker::{Loss, LossCause, Said};
 
 /// Python's fault handler begins with this, whatever the fault.
 const BEGINNING: &str = "Fatal Python error: ";
@@ -17,14 +17,14 @@ const MOST_LINES: usize = 100;
 
 /// The last lines that a process has written to its standard error stream, from the one on that says that it aborts.
 #[derive(Default)]
-pub(super) struct LastWords {
+pub(crate) struct LastWords {
     lines: Vec<String>,
     since: Option<Instant>,
 }
 
 impl LastWords {
     /// Whether a line belongs here. If it does not, and is not the first one to come after an abort that was none, `told` is told all.
-    pub(super) fn take(&mut self, line: &str, mut told: impl FnMut(&str)) -> bool {
+    pub(crate) fn take(&mut self, line: &str, mut told: impl FnMut(&str)) -> bool {
         if self.since.is_some_and(|since| since.elapsed() >= DYING || self.lines.len() >= MOST_LINES) {
             self.since = None;
             self.lines.drain(..).for_each(|line| told(&line));
@@ -38,7 +38,7 @@ impl LastWords {
         self.since.is_some()
     }
 
-    pub(super) fn lines(&self) -> &[String] {
+    pub(crate) fn lines(&self) -> &[String] {
         &self.lines
     }
 }
@@ -46,14 +46,14 @@ impl LastWords {
 /// The last words of a worker that may be told by an error: its item is given to another worker, and if it ends that as well, the item's
 /// error says the same.
 #[derive(Default)]
-pub(super) struct HeldBack {
+pub(crate) struct HeldBack {
     lines: Vec<String>,
     item: Option<u64>,
 }
 
 impl HeldBack {
     /// A worker has ended. `told` is the loss that an error tells of, if one does.
-    pub(super) fn add<P: Payload>(
+    pub(crate) fn add<P: Payload>(
         &mut self,
         remote: &Remote<P>,
         lines: Vec<String>,
@@ -71,7 +71,7 @@ impl HeldBack {
     }
 
     /// Tell what was held back for an item that is done, and so for nothing.
-    pub(super) fn tell_if_done<P: Payload>(&mut self, remote: &Remote<P>) {
+    pub(crate) fn tell_if_done<P: Payload>(&mut self, remote: &Remote<P>) {
         let is_done = |item| !remote.lock().pending.contains_key(&item);
         if !self.lines.is_empty() && self.item.is_none_or(is_done) {
             self.tell(remote);
@@ -87,7 +87,7 @@ impl HeldBack {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::worker::parent::last_words::*;
 
     /// Which of the lines are told at once.
     fn told(words: &mut LastWords, lines: &[&str]) -> Vec<String> {

@@ -9,11 +9,11 @@ use std::sync::{Arc, OnceLock};
 
 use rustix::process::{Pid, Signal};
 
-use super::process::Process;
-use super::remote::LOOK;
+use crate::worker::parent::client::LOOK;
+use crate::worker::parent::process::Process;
 
 /// Start a program as [`Process::start`] does, unless it has not begun while that `is_wanted`. Then it is ended.
-pub(super) fn launch(
+pub(crate) fn launch(
     program: OsString,
     arguments: Vec<OsString>,
     socket: OwnedFd,

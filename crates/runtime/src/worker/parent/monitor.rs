@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use super::answers::News;
-use super::last_words::HeldBack;
-use super::link::{Received, Transport};
-use super::process::Process;
-use super::remote::{Life, Line, Reader, Remote, timespec};
-use super::wire::{Head, Kind};
-use super::{LossCause, Said};
 use crate::Payload;
-use crate::progress::Reading;
+use crate::execution::progress::Reading;
+use crate::worker::parent::client::{Life, Line, Reader, Remote, timespec};
+use crate::worker::parent::last_words::HeldBack;
+use crate::worker::parent::process::Process;
+use crate::worker::parent::responses::News;
+use crate::worker::protocol::connection::{Received, Transport};
+use crate::worker::protocol::frame::{Head, Kind};
+use crate::worker::{LossCause, Said};
 
 /// As long may a worker take, besides the time of an item, to come to it: the machine may be busy.
 const TAKING_TIME: Duration = Duration::from_millis(300);
@@ -34,17 +34,17 @@ pub(crate) struct End {
     pub(crate) cause: LossCause,
     pub(crate) stderr: String,
     /// Those of its last lines that were not told.
-    pub(super) last_words: Vec<String>,
+    pub(crate) last_words: Vec<String>,
     /// The number of the process, if there was one.
-    pub(super) process: Option<u32>,
+    pub(crate) process: Option<u32>,
     /// Where it was, or what it had not answered yet.
     pub(crate) reading: Option<Reading>,
     /// Its nodes had been initialized.
     pub(crate) was_ready: bool,
     /// It has cleaned up and gone, as it was told, or its nodes did not initialize, which they have said.
-    pub(super) is_in_order: bool,
+    pub(crate) is_in_order: bool,
     /// A node could not be brought where the one before was.
-    pub(super) has_lost_its_way: bool,
+    pub(crate) has_lost_its_way: bool,
 }
 
 /// What a wait has found.
@@ -91,7 +91,7 @@ struct Attendance<'a, P: Payload> {
 }
 
 /// See to a process from its start to its end.
-pub(super) fn attend<P: Payload>(remote: &Arc<Remote<P>>, process: Process, held_back: &mut HeldBack) -> End {
+pub(crate) fn attend<P: Payload>(remote: &Arc<Remote<P>>, process: Process, held_back: &mut HeldBack) -> End {
     let line = remote.lock().line.clone().expect("a process that was started has a line");
     let mut attendance = Attendance {
         remote,

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
-use super::last_words::LastWords;
-use super::remote::timespec;
-use super::spawn::{Spawned, spawn};
-use super::{LossCause, Said};
+use crate::worker::parent::client::timespec;
+use crate::worker::parent::last_words::LastWords;
+use crate::worker::parent::spawn::{Spawned, spawn};
+use crate::worker::{LossCause, Said};
 
 /// As many lines of the standard error stream are kept for the message about a worker's end.
 const KEPT_LINES: usize = 20;
@@ -102,7 +102,7 @@ impl Process {
     }
 
     /// What it wrote there as it aborted, which nobody has been told.
-    pub(super) fn last_words(&self) -> &[String] {
+    pub(crate) fn last_words(&self) -> &[String] {
         self.last_words.lines()
     }
 

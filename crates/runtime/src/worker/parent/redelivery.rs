@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::link::Transport;
-use super::remote::{Life, Line, Remote, send};
-use super::wire::{Head, Kind};
 use crate::Payload;
+use crate::worker::parent::client::{Life, Line, Remote, send};
+use crate::worker::protocol::connection::Transport;
+use crate::worker::protocol::frame::{Head, Kind};
 
 impl<P: Payload> Remote<P> {
     /// Items below this number were with a worker that is gone.
-    pub(super) fn first_unsent(&self) -> u64 {
+    pub(crate) fn first_unsent(&self) -> u64 {
         let state = self.lock();
         let sent = state.pending.iter().rev().find(|(_, pending)| pending.is_sent);
         sent.map_or(0, |(number, _)| number + 1)
@@ -20,7 +20,7 @@ impl<P: Payload> Remote<P> {
     ///
     /// # Errors
     /// If that cannot be written down: then it must not go on.
-    pub(super) fn redeliver(&self, line: &Line, can_keep: bool) -> Result<(), P::Fault> {
+    pub(crate) fn redeliver(&self, line: &Line, can_keep: bool) -> Result<(), P::Fault> {
         let (states, since) = {
             let mut state = self.lock();
             state.kept.is_possible = can_keep;
@@ -51,7 +51,7 @@ impl<P: Payload> Remote<P> {
 
     /// Give the worker what was begun and is not done. One of several items that were in work when the last one died goes alone, so that
     /// its second death tells which it was.
-    pub(super) fn send_unsent(&self, line: &Line) {
+    pub(crate) fn send_unsent(&self, line: &Line) {
         loop {
             let next = {
                 let mut state = self.lock();

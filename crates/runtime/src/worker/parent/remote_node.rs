@@ -7,12 +7,13 @@ use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::keeper;
-use super::link::Transport;
-use super::process::{self, DYING_TIME, usage};
-use super::remote::{Job, LOOK, Life, Remote, Reply, State};
-use super::{Border, Loss, LossCause, WorkerSpec};
 use crate::node::{Done, Elsewhere, EndEarly, Start, TellStep};
+use crate::worker::parent::client::{Job, LOOK, Life, Remote, Reply, State};
+use crate::worker::parent::process;
+use crate::worker::parent::process::{DYING_TIME, usage};
+use crate::worker::parent::supervisor;
+use crate::worker::protocol::connection::Transport;
+use crate::worker::{Border, Loss, LossCause, WorkerSpec};
 use crate::{Node, Outputs, Payload, Phase, WorkerMetrics};
 
 /// A worker whose session does not say until when may take as long to clean up.
@@ -69,14 +70,14 @@ impl<P: Payload> RemoteNode<P> {
     fn start_keeper(&mut self) {
         let remote = Arc::clone(&self.remote);
         remote.lock().life = Life::Starting;
-        let life = move || P::live(|| keeper::keep(&remote));
+        let life = move || P::live(|| supervisor::keep(&remote));
         let name = format!("{}-keeper", self.remote.spec.node_ids[0]);
         match std::thread::Builder::new().name(name).spawn(life) {
             Ok(keeper) => self.keeper = Some(keeper),
             Err(error) => {
                 let cause = LossCause::NotStarted(format!("no thread for it: {error}"));
                 let loss = Loss { phase: Phase::Initialize, ..self.remote.first_node_lost(cause) };
-                keeper::settle(&self.remote, Life::Failed, Some(&loss));
+                supervisor::settle(&self.remote, Life::Failed, Some(&loss));
             }
         }
     }

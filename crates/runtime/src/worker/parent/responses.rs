@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::channel::{Channel, Drawn};
-use super::link::Received;
-use super::remote::{Remote, Reply};
-use super::wire::{Head, Kind, phase_of};
-use super::{Arrived, steps, unpack};
+use crate::worker::child::timings;
+use crate::worker::parent::client::{Remote, Reply};
+use crate::worker::parent::output_channel::{Channel, Drawn};
+use crate::worker::protocol::connection::Received;
+use crate::worker::protocol::frame::{Head, Kind, phase_of};
+use crate::worker::{Arrived, unpack};
 use crate::{Outputs, Payload, Step};
 
 /// What came of a job, to be told when the teller holds nothing that the one who hears it may need.
@@ -55,11 +56,11 @@ impl<P: Payload> Remote<P> {
             }
             Kind::Steps => {
                 if let Some(tell) = self.tell_step.get() {
-                    steps::read(&letter.body).for_each(|(node, step)| tell(node, step));
+                    timings::read(&letter.body).for_each(|(node, step)| tell(node, step));
                 }
                 let pending = &mut self.lock().pending;
                 if let Some(pending) = pending.get_mut(&head.number) {
-                    pending.inside += steps::read(&letter.body)
+                    pending.inside += timings::read(&letter.body)
                         .map(|(_, step)| if let Step::Took(took) = step { took } else { Duration::ZERO })
                         .sum::<Duration>();
                 }
@@ -148,7 +149,7 @@ impl<P: Payload> Remote<P> {
         Some(pending.reply)
     }
 
-    pub(super) fn answer_directly(&self, answer: Result<Outputs<P>, P::Fault>) {
+    pub(crate) fn answer_directly(&self, answer: Result<Outputs<P>, P::Fault>) {
         self.lock().direct_answer = Some(answer);
         self.changed.notify_all();
     }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Arrived;
-use super::remote::Job;
-use super::wire::Head;
+use crate::worker::Arrived;
+use crate::worker::parent::client::Job;
+use crate::worker::protocol::frame::Head;
 
 /// The last state of each node that can tell it, and what was done since.
 pub(crate) struct Kept<P> {

@@ -21,15 +21,15 @@ const FIRST: RawFd = 3;
 const LAST_LOOKED_AT: RawFd = 65_536;
 
 /// A program that has begun.
-pub(super) struct Spawned {
-    pub(super) id: Pid,
-    pub(super) stdout: PipeReader,
-    pub(super) stderr: PipeReader,
+pub(crate) struct Spawned {
+    pub(crate) id: Pid,
+    pub(crate) stdout: PipeReader,
+    pub(crate) stderr: PipeReader,
 }
 
 /// Start a program with `stdin`, pipes for its other standard streams, and no other descriptor, in a process group of its own. It blocks
 /// and ignores no signal.
-pub(super) fn spawn(program: &OsStr, arguments: &[impl AsRef<OsStr>], stdin: OwnedFd) -> io::Result<Spawned> {
+pub(crate) fn spawn(program: &OsStr, arguments: &[impl AsRef<OsStr>], stdin: OwnedFd) -> io::Result<Spawned> {
     spawn_with(close_from(), program, arguments, stdin)
 }
 
@@ -183,7 +183,7 @@ mod tests {
     use std::fs::File;
     use std::io::Read;
 
-    use super::*;
+    use crate::worker::parent::spawn::*;
 
     /// What a shell says whose parent has a file that all its children inherit.
     fn said_beside_open_file(close_from: Option<CloseFrom>, script: &str) -> String {

@@ -7,16 +7,16 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::attendance::{End, attend};
-use super::last_words::HeldBack;
-use super::launch::launch;
-use super::link::{Link, Transport, pair};
-use super::page::Page;
-use super::process::Process;
-use super::remote::{Life, Line, Remote};
-use super::wire::{Head, Kind, Wishes};
-use super::{Loss, LossCause};
 use crate::Payload;
+use crate::worker::parent::client::{Life, Line, Remote};
+use crate::worker::parent::last_words::HeldBack;
+use crate::worker::parent::launch::launch;
+use crate::worker::parent::monitor::{End, attend};
+use crate::worker::parent::process::Process;
+use crate::worker::protocol::connection::{Link, Transport, pair};
+use crate::worker::protocol::frame::{Head, Kind, Wishes};
+use crate::worker::protocol::status_page::Page;
+use crate::worker::{Loss, LossCause};
 
 /// The pause before the second of several restarts; it doubles with each one.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -95,7 +95,7 @@ fn pause<P: Payload>(remote: &Remote<P>, restarts: usize) {
 }
 
 /// The worker is gone for good: whoever waits hears of it.
-pub(super) fn settle<P: Payload>(remote: &Remote<P>, life: Life, loss: Option<&Loss>) {
+pub(crate) fn settle<P: Payload>(remote: &Remote<P>, life: Life, loss: Option<&Loss>) {
     remote.forget_keeper();
     remote.figures.forget_process();
     let (unanswered, former) = {

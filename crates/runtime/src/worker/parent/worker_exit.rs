@@ -3,12 +3,12 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::attendance::End;
-use super::link::Transport;
-use super::remote::Job;
-use super::remote::{Line, Remote};
-use super::{Loss, LossCause};
-use crate::progress::Reading;
+use crate::execution::progress::Reading;
+use crate::worker::parent::client::Job;
+use crate::worker::parent::client::{Line, Remote};
+use crate::worker::parent::monitor::End;
+use crate::worker::protocol::connection::Transport;
+use crate::worker::{Loss, LossCause};
 use crate::{Payload, Phase};
 
 /// An item that was in work when as many workers died is the cause.
@@ -37,7 +37,7 @@ impl<P: Payload> Remote<P> {
     }
 
     /// Whether an item went to the worker and its answer has not come.
-    pub(super) fn is_unanswered(&self, reading: Reading) -> bool {
+    pub(crate) fn is_unanswered(&self, reading: Reading) -> bool {
         let state = self.lock();
         reading.input.and_then(|number| state.pending.get(&number)).is_some_and(|pending| pending.is_sent)
     }
@@ -122,7 +122,7 @@ impl<P: Payload> Remote<P> {
     }
 
     /// A node failed in `initialize` or `cleanup`, or cannot be written down.
-    pub(super) fn note_fault(&self, node: usize, fault: P::Fault) {
+    pub(crate) fn note_fault(&self, node: usize, fault: P::Fault) {
         // An earlier one is not let go of under the lock.
         let _earlier = self.lock().faults.get_mut(node).and_then(|place| place.replace(fault));
     }

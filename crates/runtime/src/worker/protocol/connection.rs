@@ -14,13 +14,14 @@ use rustix::net::{
     SendFlags, SocketFlags, SocketType,
 };
 
-use super::Arrived;
-use super::incoming::{Come, Incoming};
-use super::letter::{INLINE, Letter};
-use super::memory::{Memory, Place, View};
-use super::outgoing::Outgoing;
-use super::segment::PassedFile;
-use super::wire::{self, Head, Kind, Read};
+use crate::worker::Arrived;
+use crate::worker::protocol::frame;
+use crate::worker::protocol::frame::{Head, Kind, Read};
+use crate::worker::protocol::message::{INLINE, Letter};
+use crate::worker::protocol::read_buffer::{Come, Incoming};
+use crate::worker::protocol::segment::PassedFile;
+use crate::worker::protocol::shared_memory::{Memory, Place, View};
+use crate::worker::protocol::write_queue::Outgoing;
 
 /// No frame needs more files at once.
 const MAX_FILES: usize = 8;
@@ -96,7 +97,7 @@ impl Link {
         }
     }
 
-    /// Whether buffers that come from now on can be had as [`OwnBytes`](super::memory::OwnBytes).
+    /// Whether buffers that come from now on can be had as [`OwnBytes`](crate::worker::protocol::shared_memory::OwnBytes).
     pub(crate) fn keep_files(&self, keeps_files: bool) {
         self.memory.keep_files(keeps_files);
     }
@@ -163,14 +164,14 @@ impl Link {
                 Come::Part => return Ok(None),
                 Come::Frame => {
                     let whole = incoming.front();
-                    let Read::Frame(frame) = wire::read(whole) else { return Ok(None) };
+                    let Read::Frame(frame) = frame::read(whole) else { return Ok(None) };
                     let letter = self.open(&frame, |place| View::from(&whole[place]))?;
                     let (head, len) = (frame.head, frame.len);
                     incoming.pass(len);
                     self.see_to_memory(head, letter, incoming)?
                 }
                 Come::Large(whole, start) => {
-                    let Read::Frame(frame) = wire::read(&whole[start..]) else { return Ok(None) };
+                    let Read::Frame(frame) = frame::read(&whole[start..]) else { return Ok(None) };
                     let own = |place: Range<usize>| View::of(&whole, start + place.start, place.len());
                     Some(Received { head: frame.head, letter: self.open(&frame, own)?, files: Vec::new() })
                 }
@@ -208,7 +209,7 @@ impl Link {
     }
 
     /// The letter in a frame, of which `own` makes what lies in the frame itself.
-    fn open(&self, frame: &wire::Frame<'_>, own: impl Fn(Range<usize>) -> View) -> io::Result<Arrived> {
+    fn open(&self, frame: &frame::Frame<'_>, own: impl Fn(Range<usize>) -> View) -> io::Result<Arrived> {
         let too_short = || io::Error::new(io::ErrorKind::InvalidData, "a letter is too short");
         let inline = frame.places.iter().filter(|place| place.segment == INLINE);
         let tail_len = usize::try_from(inline.map(|place| place.len).sum::<u64>()).map_err(|_| too_short())?;

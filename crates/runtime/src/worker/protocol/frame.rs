@@ -1,7 +1,7 @@
 //! What travels on the socket between a parent and its worker: frames of a fixed head, the places of shared buffers, and a body.
 
-use super::memory::Place;
 use crate::Phase;
+use crate::worker::protocol::shared_memory::Place;
 
 /// As long is the head of every frame.
 pub(crate) const HEAD_LEN: usize = 32;
@@ -99,25 +99,25 @@ pub(crate) struct Head {
 
 /// What a parent wants of its worker, as it says hello.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Wishes {
+pub(crate) struct Wishes {
     /// How long the nodes took is told.
-    pub(super) with_metrics: bool,
+    pub(crate) with_metrics: bool,
     /// The parent watches how long an item takes.
-    pub(super) is_timed: bool,
+    pub(crate) is_timed: bool,
     /// After as many items the states of the nodes are sent.
-    pub(super) snapshot_every: usize,
+    pub(crate) snapshot_every: usize,
     /// Items below this number were with another worker when it died. Their answers are sent one by one: one of them may be the cause,
     /// and it should not take those before it along.
-    pub(super) careful_below: u64,
+    pub(crate) careful_below: u64,
 }
 
 impl Wishes {
-    pub(super) fn hello(self) -> Head {
+    pub(crate) fn hello(self) -> Head {
         let extra = u64::from(self.with_metrics) | u64::from(self.is_timed) << 1 | self.careful_below << 2;
         Head { extra, ..Head::new(Kind::Hello, self.snapshot_every as u64) }
     }
 
-    pub(super) fn of(hello: Head) -> Self {
+    pub(crate) fn of(hello: Head) -> Self {
         Self {
             with_metrics: hello.extra & 1 != 0,
             is_timed: hello.extra & 2 != 0,
@@ -260,7 +260,7 @@ pub(crate) fn phase_of(number: u64) -> Phase {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::worker::protocol::frame::*;
 
     #[test]
     fn a_frame_is_read_as_it_was_written() {

@@ -1,21 +1,21 @@
 //! One item on its way to the other process, in the writing.
 
-use super::memory::{Hold, Memory, Place};
-use super::outgoing::Outgoing;
-use super::wire::Head;
+use crate::worker::protocol::frame::Head;
+use crate::worker::protocol::shared_memory::{Hold, Memory, Place};
+use crate::worker::protocol::write_queue::Outgoing;
 
 /// A body longer than this goes by shared memory: it would not fit the socket beside others.
 const LONGEST_BODY: usize = 32 * 1024;
 
 /// Stands for the body of the frame itself, where shared memory can't be had.
-pub(super) const INLINE: u32 = u32::MAX >> 1;
+pub(crate) const INLINE: u32 = u32::MAX >> 1;
 
 /// An item in the writing.
 pub struct Letter<'a> {
     memory: &'a Memory,
     body: Vec<u8>,
     /// Where the buffers are, and the body if it `is_body_shared`.
-    pub(super) places: Vec<Place>,
+    pub(crate) places: Vec<Place>,
     is_body_shared: bool,
     /// The uses that the other side will take over.
     holds: Vec<Hold>,
@@ -55,12 +55,12 @@ impl<'a> Letter<'a> {
     }
 
     /// As many bytes there was no memory for. Without them the letter is worth nothing.
-    pub(super) fn missing(&self) -> Option<usize> {
+    pub(crate) fn missing(&self) -> Option<usize> {
         self.missing
     }
 
     /// Move a large body to shared memory.
-    pub(super) fn share_body(&mut self) {
+    pub(crate) fn share_body(&mut self) {
         if self.body.len() > LONGEST_BODY
             && self.tail.is_empty()
             && let Some((place, hold)) = self.memory.lend(&self.body)
@@ -73,7 +73,7 @@ impl<'a> Letter<'a> {
     }
 
     /// Let the frame of the letter wait to be written. The other side answers for its buffers from now on.
-    pub(super) fn hand_over(self, head: Head, outgoing: &mut Outgoing) {
+    pub(crate) fn hand_over(self, head: Head, outgoing: &mut Outgoing) {
         let len = self.body.len() + self.tail.len();
         head.write_front(&self.places, len, self.is_body_shared, outgoing.end());
         outgoing.add(self.body);

@@ -5,20 +5,21 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::memory::Place;
-use super::wire::{self, Head, Read};
+use crate::worker::protocol::frame;
+use crate::worker::protocol::frame::{Head, Read};
+use crate::worker::protocol::shared_memory::Place;
 
 /// As much is asked of the socket at once.
 const CHUNK: usize = 64 * 1024;
 
 /// Bytes that have come, and the files that came with them.
-pub(super) struct Incoming {
+pub(crate) struct Incoming {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
-    pub(super) files: VecDeque<OwnedFd>,
+    pub(crate) files: VecDeque<OwnedFd>,
     /// Nothing more comes.
-    pub(super) has_ended: bool,
+    pub(crate) has_ended: bool,
     skipped: Option<Skipped>,
 }
 
@@ -31,7 +32,7 @@ struct Skipped {
 }
 
 /// What is next.
-pub(super) enum Come {
+pub(crate) enum Come {
     /// A frame, at [`Incoming::front`]; to be [passed](Incoming::pass).
     Frame,
     /// A large one, which is here from this place on, and passed.
@@ -45,42 +46,42 @@ pub(super) enum Come {
 }
 
 impl Incoming {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { bytes: vec![0; CHUNK], start: 0, end: 0, files: VecDeque::new(), has_ended: false, skipped: None }
     }
 
     /// Whether a whole frame is here.
-    pub(super) fn has_frame(&self) -> bool {
+    pub(crate) fn has_frame(&self) -> bool {
         // What is skipped may look like one.
-        self.skipped.is_none() && matches!(wire::read(self.front()), Read::Frame(_))
+        self.skipped.is_none() && matches!(frame::read(self.front()), Read::Frame(_))
     }
 
     /// What has come and was not seen to.
-    pub(super) fn front(&self) -> &[u8] {
+    pub(crate) fn front(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
 
     /// The frame is seen to.
-    pub(super) fn pass(&mut self, len: usize) {
+    pub(crate) fn pass(&mut self, len: usize) {
         self.start += len;
     }
 
     /// Where the socket may write.
-    pub(super) fn room(&mut self) -> &mut [u8] {
+    pub(crate) fn room(&mut self) -> &mut [u8] {
         &mut self.bytes[self.end..]
     }
 
     /// It has written so much.
-    pub(super) fn note_come(&mut self, bytes: usize) {
+    pub(crate) fn note_come(&mut self, bytes: usize) {
         self.end += bytes;
     }
 
     /// What is next, with room for the rest of it.
-    pub(super) fn look(&mut self) -> io::Result<Come> {
+    pub(crate) fn look(&mut self) -> io::Result<Come> {
         if self.skipped.is_some() {
             return Ok(self.skip());
         }
-        let len = match wire::read(self.front()) {
+        let len = match frame::read(self.front()) {
             Read::Frame(frame) if frame.len <= CHUNK => return Ok(Come::Frame),
             Read::Frame(frame) => {
                 let len = frame.len;
@@ -92,12 +93,12 @@ impl Incoming {
         if self.make_room(len) {
             return Ok(Come::Part);
         }
-        match wire::read_front(self.front()) {
+        match frame::read_front(self.front()) {
             Some((head, places)) => {
                 self.skipped = Some(Skipped { head, len, missing: len });
                 Ok(Come::TooLarge(places))
             }
-            None if self.make_room(wire::front_len(self.front())) => Ok(Come::Part),
+            None if self.make_room(frame::front_len(self.front())) => Ok(Come::Part),
             None => Err(io::ErrorKind::OutOfMemory.into()),
         }
     }
@@ -149,8 +150,8 @@ impl Incoming {
 
 #[cfg(test)]
 mod tests {
-    use super::super::wire::Kind;
-    use super::*;
+    use crate::worker::protocol::frame::Kind;
+    use crate::worker::protocol::read_buffer::*;
 
     fn fill(incoming: &mut Incoming, mut bytes: &[u8]) -> usize {
         let count = io::Read::read(&mut bytes, incoming.room()).expect("memory can be read");
@@ -180,7 +181,7 @@ mod tests {
 
         assert!(matches!(incoming.look(), Ok(Come::Gone(head, _)) if head.number == 7));
         assert!(matches!(incoming.look(), Ok(Come::Frame)));
-        assert!(matches!(wire::read(incoming.front()), Read::Frame(frame) if frame.head.number == 8));
+        assert!(matches!(frame::read(incoming.front()), Read::Frame(frame) if frame.head.number == 8));
     }
 
     #[test]
@@ -198,11 +199,11 @@ mod tests {
             }
         };
         let Come::Large(whole, start) = large else { panic!("it is large") };
-        assert!(matches!(wire::read(&whole[start..]), Read::Frame(frame) if frame.body == vec![1; 3 * CHUNK]));
+        assert!(matches!(frame::read(&whole[start..]), Read::Frame(frame) if frame.body == vec![1; 3 * CHUNK]));
         while !incoming.has_frame() {
             incoming.look().expect("these are frames");
             come += fill(&mut incoming, &frames[come..]);
         }
-        assert!(matches!(wire::read(incoming.front()), Read::Frame(frame) if frame.head.number == 8));
+        assert!(matches!(frame::read(incoming.front()), Read::Frame(frame) if frame.head.number == 8));
     }
 }

@@ -10,7 +10,7 @@ use rustix::fs::FallocateFlags;
 use rustix::process::Resource;
 
 /// The page of a segment that holds its counter.
-pub(super) const HEAD: usize = 4096;
+pub(crate) const HEAD: usize = 4096;
 
 /// Files of segments that the other sides have not been told of yet, in the whole process.
 static FILES: AtomicUsize = AtomicUsize::new(0);
@@ -22,11 +22,11 @@ const SHARE_OF_FILES: u64 = 4;
 const CLOSED: u32 = u32::MAX >> 1;
 
 /// The file of a segment, on its way to the other side.
-pub(crate) struct PassedFile(pub(super) OwnedFd);
+pub(crate) struct PassedFile(pub(crate) OwnedFd);
 
 impl PassedFile {
     /// Whether no more of them should be made for now.
-    pub(super) fn are_too_many() -> bool {
+    pub(crate) fn are_too_many() -> bool {
         let limit = rustix::process::getrlimit(Resource::Nofile).current;
         limit.is_some_and(|limit| FILES.load(Ordering::Relaxed) as u64 >= limit / SHARE_OF_FILES)
     }
@@ -54,14 +54,14 @@ impl Drop for PassedFile {
 /// A piece of shared memory.
 pub(crate) struct Segment {
     pub(crate) id: u32,
-    pub(super) map: MmapRaw,
+    pub(crate) map: MmapRaw,
     /// What the other side maps it by. The lender keeps it until that has been told; the other side does where it wants bytes of its own.
     file: Mutex<Option<PassedFile>>,
     is_known: AtomicBool,
 }
 
 impl Segment {
-    pub(super) fn create(id: u32, bytes: usize) -> io::Result<Self> {
+    pub(crate) fn create(id: u32, bytes: usize) -> io::Result<Self> {
         let file = anonymous_file()?;
         let size = HEAD + bytes;
         // Memory that is promised but not there would be a SIGBUS in the middle of a copy.
@@ -71,7 +71,7 @@ impl Segment {
     }
 
     /// Map a segment of the other side. Its file comes back if that fails.
-    pub(super) fn open(id: u32, file: OwnedFd, keeps_file: bool) -> Result<Self, (OwnedFd, io::Error)> {
+    pub(crate) fn open(id: u32, file: OwnedFd, keeps_file: bool) -> Result<Self, (OwnedFd, io::Error)> {
         let map = match MmapOptions::new().populate().map_raw(&file) {
             Ok(map) if map.len() >= HEAD => map,
             Ok(_) => {
@@ -85,36 +85,36 @@ impl Segment {
     }
 
     /// Give a use back of a segment that cannot be mapped, if there is at least room for its head: else it stays in use.
-    pub(super) fn give_back(file: &OwnedFd) {
+    pub(crate) fn give_back(file: &OwnedFd) {
         if let Ok(map) = MmapOptions::new().len(HEAD).map_raw(file) {
             users_in(&map).fetch_sub(1, Ordering::Release);
         }
     }
 
-    pub(super) fn capacity(&self) -> usize {
+    pub(crate) fn capacity(&self) -> usize {
         self.map.len() - HEAD
     }
 
-    pub(super) fn users(&self) -> &AtomicU32 {
+    pub(crate) fn users(&self) -> &AtomicU32 {
         users_in(&self.map)
     }
 
     /// Become its only user, unless somebody has been quicker.
-    pub(super) fn take_if_free(&self) -> bool {
+    pub(crate) fn take_if_free(&self) -> bool {
         self.users().compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     /// Keep others from taking it for ever, unless somebody has been quicker.
-    pub(super) fn close_if_free(&self) -> bool {
+    pub(crate) fn close_if_free(&self) -> bool {
         self.users().compare_exchange(0, CLOSED, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
-    pub(super) fn is_free(&self) -> bool {
+    pub(crate) fn is_free(&self) -> bool {
         self.users().load(Ordering::Acquire) == 0
     }
 
     /// Where `bytes` lie in this segment, if they do.
-    pub(super) fn place_of(&self, bytes: &[u8]) -> Option<usize> {
+    pub(crate) fn place_of(&self, bytes: &[u8]) -> Option<usize> {
         let start = (bytes.as_ptr() as usize).checked_sub(self.map.as_ptr() as usize + HEAD)?;
         (start + bytes.len() <= self.capacity()).then_some(start)
     }
@@ -125,7 +125,7 @@ impl Segment {
         if is_new { self.take_file() } else { None }
     }
 
-    pub(super) fn take_file(&self) -> Option<PassedFile> {
+    pub(crate) fn take_file(&self) -> Option<PassedFile> {
         self.file.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -140,7 +140,7 @@ fn users_in(map: &MmapRaw) -> &AtomicU32 {
 }
 
 /// Where there is no memfd, a name that is gone before anybody else could see it.
-pub(super) fn anonymous_file() -> io::Result<OwnedFd> {
+pub(crate) fn anonymous_file() -> io::Result<OwnedFd> {
     #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
     {
         match rustix::fs::memfd_create("remotemedia", rustix::fs::MemfdFlags::CLOEXEC) {
@@ -163,7 +163,7 @@ fn unnamed_file() -> io::Result<OwnedFd> {
 }
 
 /// Where there is no shared memory at all: slower, where it is on a disk, but as good for a page that is hardly written.
-pub(super) fn file_without_name() -> io::Result<OwnedFd> {
+pub(crate) fn file_without_name() -> io::Result<OwnedFd> {
     use rustix::fs::{Mode, OFlags};
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     Ok(rustix::fs::open(std::env::temp_dir(), flags, Mode::RUSR | Mode::WUSR)?)

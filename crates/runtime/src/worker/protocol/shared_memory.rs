@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::process::Pid;
 
-use super::segment::{HEAD, PassedFile, Segment};
+use crate::worker::protocol::segment::{HEAD, PassedFile, Segment};
 
 /// Segments come in few sizes, so that they fit again: powers of two from here on.
 const SMALLEST: usize = 64 * 1024;
@@ -76,7 +76,7 @@ enum Store {
 
 impl View {
     /// A part of bytes that are shared.
-    pub(super) fn of(bytes: &Arc<Vec<u8>>, start: usize, len: usize) -> Self {
+    pub(crate) fn of(bytes: &Arc<Vec<u8>>, start: usize, len: usize) -> Self {
         Self { store: Store::Own(Arc::clone(bytes)), start, len }
     }
 

@@ -10,8 +10,8 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::FallocateFlags;
 use rustix::time::ClockId;
 
-use super::segment::{HEAD, anonymous_file, file_without_name};
-use crate::progress::{Progress, Reading};
+use crate::execution::progress::{Progress, Reading};
+use crate::worker::protocol::segment::{HEAD, anonymous_file, file_without_name};
 
 /// A page that both sides see: where the worker is.
 pub(crate) struct Page {
@@ -47,30 +47,30 @@ impl Page {
 
 impl Position {
     /// A letter is seen to from now on, in so long a time as one item may take if `is_timed`.
-    pub(super) fn take_in_hand(&self, number: u64, is_timed: bool) {
+    pub(crate) fn take_in_hand(&self, number: u64, is_timed: bool) {
         let since = if is_timed { u64::try_from(monotonic().as_nanos()).unwrap_or(0) } else { 0 };
         self.since_ns.store(since, Ordering::Relaxed);
         self.in_hand.store(number, Ordering::Release);
     }
 
     /// The letter is about an item, and not about what the nodes are to do beside it.
-    pub(super) fn note_work(&self, number: u64) {
+    pub(crate) fn note_work(&self, number: u64) {
         self.latest.store(number, Ordering::Release);
     }
 
     /// The letter is seen to.
-    pub(super) fn put_down(&self) {
+    pub(crate) fn put_down(&self) {
         self.in_hand.store(0, Ordering::Release);
     }
 
     /// The number of the letter in hand, and the node that is at it.
-    pub(super) fn at_work(&self) -> Option<(u64, usize)> {
+    pub(crate) fn at_work(&self) -> Option<(u64, usize)> {
         let number = self.in_hand.load(Ordering::Acquire);
         (number > 0).then(|| (number, self.progress.read().map_or(0, |reading| reading.node)))
     }
 
     /// Where the worker is: in which node and at which item. What is packed or unpacked counts for the first node.
-    pub(super) fn reading(&self) -> Option<Reading> {
+    pub(crate) fn reading(&self) -> Option<Reading> {
         let in_hand = Some(self.in_hand.load(Ordering::Acquire)).filter(|&number| number > 0);
         match self.progress.read() {
             Some(reading) => Some(Reading { input: reading.input.or(in_hand), ..reading }),
@@ -79,13 +79,13 @@ impl Position {
     }
 
     /// Where the worker was last: its answer may not have left it, although no letter is in hand any more.
-    pub(super) fn latest(&self) -> Reading {
+    pub(crate) fn latest(&self) -> Reading {
         let number = self.latest.load(Ordering::Acquire);
         Reading { step: 0, node: self.progress.latest_node(), input: Some(number), thread: 0 }
     }
 
     /// For how long the item under way has been, where that counts.
-    pub(super) fn item_age(&self) -> Option<Duration> {
+    pub(crate) fn item_age(&self) -> Option<Duration> {
         self.reading()?.input?;
         let since = self.since_ns.load(Ordering::Relaxed);
         (since > 0).then(|| monotonic().saturating_sub(Duration::from_nanos(since)))

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::segment::PassedFile;
+use crate::worker::protocol::segment::PassedFile;
 
 /// Frames are put together up to this size, to be written in one go.
 const TOGETHER: usize = 64 * 1024;
@@ -17,7 +17,7 @@ struct Part {
 
 /// Frames that wait to be written.
 #[derive(Default)]
-pub(super) struct Outgoing {
+pub(crate) struct Outgoing {
     parts: VecDeque<Part>,
     /// As many bytes of the first part are written.
     written: usize,
@@ -26,12 +26,12 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.parts.is_empty()
     }
 
     /// Where small frames are added.
-    pub(super) fn end(&mut self) -> &mut Vec<u8> {
+    pub(crate) fn end(&mut self) -> &mut Vec<u8> {
         if self.parts.back().is_none_or(|last| last.bytes.len() >= TOGETHER) {
             let bytes = std::mem::take(&mut self.spare);
             self.parts.push_back(Part { bytes, files: Vec::new() });
@@ -40,13 +40,13 @@ impl Outgoing {
     }
 
     /// The same, after which nothing else is added before these files go.
-    pub(super) fn end_with(&mut self, files: Vec<PassedFile>) -> &mut Vec<u8> {
+    pub(crate) fn end_with(&mut self, files: Vec<PassedFile>) -> &mut Vec<u8> {
         self.parts.push_back(Part { bytes: Vec::new(), files });
         self.end()
     }
 
     /// Add the rest of a frame. A large one is not copied.
-    pub(super) fn add(&mut self, bytes: Vec<u8>) {
+    pub(crate) fn add(&mut self, bytes: Vec<u8>) {
         if bytes.len() < TOGETHER {
             self.end().extend_from_slice(&bytes);
         } else {
@@ -55,14 +55,14 @@ impl Outgoing {
     }
 
     /// What is to be written next.
-    pub(super) fn next(&self) -> Option<(&[u8], &[PassedFile])> {
+    pub(crate) fn next(&self) -> Option<(&[u8], &[PassedFile])> {
         let first = self.parts.front()?;
         let files = if self.written == 0 { first.files.as_slice() } else { &[] };
         Some((&first.bytes[self.written..], files))
     }
 
     /// So much of it is written.
-    pub(super) fn note_written(&mut self, bytes: usize) {
+    pub(crate) fn note_written(&mut self, bytes: usize) {
         self.written += bytes;
         if self.parts.front().is_none_or(|first| first.bytes.len() > self.written) {
             return;

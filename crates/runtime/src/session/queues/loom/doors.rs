@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use loom::thread;
 
-use super::{check, join_all};
-use crate::session::door::{Door, Entered};
+use crate::session::queues::admission::{Door, Entered};
+use crate::session::queues::loom::{check, join_all};
 
 /// As many places as there are, and those who have been let in.
 struct Room {

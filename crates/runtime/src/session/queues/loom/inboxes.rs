@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use loom::thread;
 
-use super::{Number, check, join_all, parcel};
 use crate::WhenFull;
-use crate::session::inbox::{Dropped, Inbox, Policy, Popped, Pushed};
+use crate::session::queues::inbox::{Dropped, Inbox, Policy, Popped, Pushed};
+use crate::session::queues::loom::{Number, check, join_all, parcel};
 
 fn inbox(when_full: WhenFull) -> Arc<Inbox<Number>> {
     Arc::new(Inbox::new(Policy { capacity: 1, when_full, is_only_way: true }))

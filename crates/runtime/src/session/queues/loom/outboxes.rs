@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use loom::thread;
 
-use super::{Number, PATIENCE, check, join_all};
-use crate::session::outbox::{Next, Outbox};
-use crate::session::tracker::{Client, Tracker};
+use crate::session::queues::in_flight::{Client, Tracker};
+use crate::session::queues::loom::{Number, PATIENCE, check, join_all};
+use crate::session::queues::outbox::{Next, Outbox};
 use crate::{NodeFailure, Phase, RunError};
 
 fn outbox(inputs: usize) -> Arc<Outbox<Number>> {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use loom::thread;
 
-use super::{Number, PATIENCE, check, join_all, parcel};
-use crate::session::reorder::{Begin, Completion, Reorder};
+use crate::session::queues::loom::{Number, PATIENCE, check, join_all, parcel};
+use crate::session::queues::reorder::{Begin, Completion, Reorder};
 
 fn completion(input: u64) -> Completion<Number> {
     Completion { header: parcel(input).header(), outputs: Vec::new(), was_given: true }

@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 
 use loom::thread;
 
-use super::{Counting, Number, PATIENCE, check};
 use crate::RunError;
-use crate::session::tracker::{Client, Tracker};
+use crate::session::queues::in_flight::{Client, Tracker};
+use crate::session::queues::loom::{Counting, Number, PATIENCE, check};
 
 fn tracker() -> (Arc<Tracker<Number>>, Arc<Counting>, u64) {
     let (tracker, client) = (Arc::new(Tracker::new()), Arc::new(Counting::default()));

@@ -1,0 +1,7 @@
+//! Running a pipeline on one thread: the machine that takes items through nodes, and what it measures.
+
+pub(crate) mod machine;
+pub(crate) mod metrics;
+pub(crate) mod pace;
+pub(crate) mod progress;
+pub(crate) mod runner;

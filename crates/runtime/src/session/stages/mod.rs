@@ -1,0 +1,10 @@
+//! What the threads of a session do: one stage after another, in order or in parallel.
+
+pub(crate) mod batches;
+pub(crate) mod concurrent;
+pub(crate) mod replicas;
+pub(crate) mod shared;
+pub(crate) mod source;
+pub(crate) mod stage;
+pub(crate) mod tasks;
+pub(crate) mod threads;

@@ -1,0 +1,7 @@
+//! The side of the worker process.
+
+pub(crate) mod control;
+pub(crate) mod replies;
+pub(crate) mod serve;
+pub(crate) mod timings;
+pub(crate) mod worker_loop;
