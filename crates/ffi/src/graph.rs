@@ -11,15 +11,16 @@ use remotemedia_runtime::{
 };
 use serde_json::{Map, Value, json};
 
+use crate::asyncio::bridge::Bridge;
 use crate::attach::attach;
-use crate::bridge::Bridge;
-use crate::callers::{Level, Owner, Place};
-use crate::manifest::ManifestOrder;
-use crate::node::{PythonNode, Site};
-use crate::object::Object;
-use crate::sharing::{NoTurns, Seat, Turns};
+use crate::convert::manifest::ManifestOrder;
+use crate::convert::object::Object;
+use crate::convert::{failure, values};
+use crate::node::callers::{Level, Owner, Place};
+use crate::node::lock::{NoTurns, Seat, Turns};
+use crate::node::outputs;
+use crate::node::python_node::{PythonNode, Site};
 use crate::worker::{self, Placed};
-use crate::{answer, failure, values};
 
 /// Where a chain is that runs in bulk: at one of its nodes.
 pub(crate) fn place_of_chain(plan: &Plan, owner: &Arc<Owner>) -> Arc<Place> {
@@ -227,7 +228,7 @@ fn dead_letter_of(callable: Py<PyAny>, site: Arc<Site>) -> DeadLetter<Object> {
                 fault,
             };
             let error = failure::node_error(py, failure);
-            answer::handed_over(callable.bind(py).call1((item.0, error.into_value(py)))?, &site)
+            outputs::handed_over(callable.bind(py).call1((item.0, error.into_value(py)))?, &site)
         })
     })
 }

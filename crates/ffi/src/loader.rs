@@ -12,9 +12,10 @@ use remotemedia_commands::{
 use remotemedia_runtime::{ErrorBudget, Fed, Feed, Metrics, NodeFailure, Plan, Sink, Value};
 
 use crate::attach::{attach, detach};
-use crate::call::Counting;
-use crate::object::Object;
-use crate::{call, failure, graph, values};
+use crate::convert::object::Object;
+use crate::convert::{failure, values};
+use crate::run::Counting;
+use crate::{graph, run};
 
 /// How long Ctrl-C may go unnoticed while there is no input.
 const SIGNAL_CHECK: Duration = Duration::from_millis(50);
@@ -154,7 +155,7 @@ impl PyPipeline {
                 Some(feed) => Box::new(InputFeed { feed, given: 0, broken: &broken }),
                 None => Box::new(own),
             };
-            call::run_counting(graph, &self.plan, &mut *feed, &mut sink, counting).map_err(|error| {
+            run::run_counting(graph, &self.plan, &mut *feed, &mut sink, counting).map_err(|error| {
                 match broken.take() {
                     // Only a failing cleanup is more than the failure of the input or of the output that it came after.
                     Some(failure) if error.is_instance_of::<StreamBrokenError>(py) => failure,

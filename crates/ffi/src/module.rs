@@ -12,22 +12,22 @@ pub mod _core {
     use pyo3::types::PyList;
     use remotemedia_commands::GraphFormat;
 
-    use crate::answer::Kind;
     #[pymodule_export]
-    use crate::call::Call;
+    use crate::convert::manifest::{ManifestOrder, ParsedManifest};
     #[pymodule_export]
-    use crate::callers::{Callers, Waiting};
+    use crate::node::callers::{Callers, Waiting};
+    use crate::node::outputs::Kind;
     #[pymodule_export]
-    use crate::direct_map::DirectMap;
+    use crate::run::Call;
     #[pymodule_export]
-    use crate::manifest::{ManifestOrder, ParsedManifest};
+    use crate::session::core::{SessionCore, Ticket};
     #[pymodule_export]
-    use crate::opener::Opener;
+    use crate::session::direct_map::DirectMap;
     #[pymodule_export]
-    use crate::output_stream::OutputStream;
+    use crate::session::opener::Opener;
     #[pymodule_export]
-    use crate::session::{SessionCore, Ticket};
-    use crate::{call, command_line, graph, worker};
+    use crate::session::stream::OutputStream;
+    use crate::{command_line, graph, run as runs, worker};
 
     /// The version of the crates.
     #[pymodule_export]
@@ -47,8 +47,8 @@ pub mod _core {
         deliver: Py<PyAny>,
         enable_metrics: bool,
     ) -> PyResult<Call> {
-        let order = call::Order { input: feed, event_loop, deliver, with_metrics: enable_metrics };
-        call::start(graph, order)
+        let order = runs::Order { input: feed, event_loop, deliver, with_metrics: enable_metrics };
+        runs::start(graph, order)
     }
 
     /// Run a graph on this thread.
@@ -58,7 +58,7 @@ pub mod _core {
         feed: &Bound<'py, PyAny>,
         enable_metrics: bool,
     ) -> PyResult<(Bound<'py, PyList>, Option<Bound<'py, PyAny>>)> {
-        call::run(graph, feed, enable_metrics)
+        runs::run(graph, feed, enable_metrics)
     }
 
     /// Parse and check a manifest, JSON or YAML.

@@ -13,14 +13,16 @@ use remotemedia_runtime::{
     Payload, Placement, Plan, RunError, Runner, Session, SessionSettings, Settings, Sink,
 };
 
+use crate::asyncio::bridge::Bridge;
+use crate::asyncio::context::{CallerContext, Tie};
 use crate::attach::{attach, detach, prepare_thread};
-use crate::bridge::Bridge;
-use crate::callers::{self, Owner};
-use crate::chain::{Chain, CurrentChunk};
-use crate::context::{CallerContext, Tie};
+use crate::convert::object::Object;
+use crate::convert::{failure, feed, json, log};
 use crate::graph::{Described, place_of_chain};
-use crate::object::Object;
-use crate::{failure, feed, graph, hooks, json, log};
+use crate::node::callers;
+use crate::node::callers::Owner;
+use crate::node::chain::{Chain, CurrentChunk};
+use crate::{graph, hooks};
 
 /// Stack of a thread that runs nodes: deep recursion in user code must end as `RecursionError`.
 const STACK_BYTES: usize = 16 << 20;

@@ -10,11 +10,12 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyCFunction, PyTuple};
 
+use crate::asyncio::context::CallerContext;
+use crate::asyncio::mailbox::Mailbox;
 use crate::attach::attach;
-use crate::callers::{self, Callers, Frames};
-use crate::context::CallerContext;
-use crate::mailbox::Mailbox;
-use crate::object::Object;
+use crate::convert::object::Object;
+use crate::node::callers;
+use crate::node::callers::{Callers, Frames};
 
 /// Awaits coroutines for the thread of a run.
 pub(crate) struct Bridge {

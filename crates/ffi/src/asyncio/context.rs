@@ -8,7 +8,8 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyList;
 
 use crate::attach::attach;
-use crate::callers::{self, Callers, Frame, Frames, Place};
+use crate::node::callers;
+use crate::node::callers::{Callers, Frame, Frames, Place};
 
 /// A `contextvars.Context`. The default stands for none: work stays in the context of its thread.
 #[derive(Clone, Default)]

@@ -7,9 +7,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyList, PyTuple};
 use remotemedia_runtime::Feed;
 
+use crate::asyncio::bridge::{Bridge, Iteration};
 use crate::attach::attach;
-use crate::bridge::{Bridge, Iteration};
-use crate::object::Object;
+use crate::convert::object::Object;
 
 /// Filling a chunk from an iterator ends after this, however few items it gave.
 const FILL_TIME: Duration = Duration::from_millis(1);

@@ -7,8 +7,8 @@ use pyo3::prelude::*;
 use remotemedia_runtime::{Observer, Payload, Phase, Plan, Reporter, Stall};
 
 use crate::attach::attach;
-use crate::failure;
-use crate::object::Object;
+use crate::convert::failure;
+use crate::convert::object::Object;
 
 /// An observer that logs, if somebody listens to DEBUG; nobody can, unless `logging` has been imported.
 pub(crate) fn observer(py: Python<'_>) -> PyResult<Option<Arc<dyn Observer>>> {

@@ -8,7 +8,7 @@ use remotemedia_runtime::{Manifest, ManifestNode, PlanOrder};
 use serde_json::{Map, Value};
 
 use crate::attach::detach;
-use crate::{failure, json};
+use crate::convert::{failure, json};
 
 /// A manifest whose nodes are asked for one by one, so that a large one is never there twice.
 #[pyclass(module = "remotemedia._core", frozen)]

@@ -5,9 +5,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use remotemedia_runtime::Payload;
 
+use crate::asyncio::context::CallerContext;
 use crate::attach::{attach, detach};
-use crate::context::CallerContext;
-use crate::{failure, hooks};
+use crate::convert::failure;
+use crate::hooks;
 
 pyo3::import_exception!(asyncio, CancelledError);
 
@@ -73,7 +74,7 @@ impl Payload for Object {
             detach(py, life);
             let forgotten = py
                 .import("remotemedia._threads")
-                .and_then(|threads| threads.call_method1("forget", (crate::sharing::thread_id(),)).map(drop));
+                .and_then(|threads| threads.call_method1("forget", (crate::node::lock::thread_id(),)).map(drop));
             if let Err(error) = forgotten {
                 error.write_unraisable(py, None);
             }

@@ -6,10 +6,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyList};
 use remotemedia_runtime::{Bulk, BulkEnd, BulkOutcome, Sink};
 
-use crate::answer::{Kind, may_be_lazy};
 use crate::attach::attach;
-use crate::callers::{Level, Place};
-use crate::object::Object;
+use crate::convert::object::Object;
+use crate::node::callers::{Level, Place};
+use crate::node::outputs::{Kind, may_be_lazy};
 
 /// The chunk under way. Emptying the list ends the loop over it after the current item: that is how a run is cancelled
 /// without a check an item.

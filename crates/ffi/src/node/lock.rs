@@ -12,8 +12,9 @@ use pyo3::prelude::*;
 use remotemedia_runtime::{CancelFlag, Hindrance, Turn};
 
 use crate::attach::{attach, detach};
-use crate::callers::{self, Cycle, Frame, Level, Place, Target, Waiting};
-use crate::failure;
+use crate::convert::failure;
+use crate::node::callers;
+use crate::node::callers::{Cycle, Frame, Level, Place, Target, Waiting};
 
 /// How often one who waits for a turn looks whether the run was cancelled.
 const LOOK_EVERY: Duration = Duration::from_millis(2);

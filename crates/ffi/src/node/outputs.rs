@@ -8,12 +8,12 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyIterator, PyType};
 use remotemedia_runtime::{Outputs, Payload, Stream};
 
+use crate::asyncio::bridge::Iteration;
+use crate::asyncio::context::CallerContext;
 use crate::attach::attach;
-use crate::bridge::Iteration;
-use crate::callers::Level;
-use crate::context::CallerContext;
-use crate::node::Site;
-use crate::object::Object;
+use crate::convert::object::Object;
+use crate::node::callers::Level;
+use crate::node::python_node::Site;
 
 /// What a call returned.
 #[derive(Clone, Copy, PartialEq, Eq)]

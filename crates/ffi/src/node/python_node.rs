@@ -7,14 +7,15 @@ use pyo3::prelude::*;
 use pyo3::types::{PyFunction, PyList, PyTuple};
 use remotemedia_runtime::{Done, EndEarly, FailureCounts, Node, Options, Outputs};
 
-use crate::answer::{self, Kind};
+use crate::asyncio::bridge::Bridge;
+use crate::asyncio::context::BegunCall;
 use crate::attach::attach;
-use crate::bridge::Bridge;
-use crate::callers::{Callers, Level, Place};
-use crate::context::BegunCall;
-use crate::object::Object;
-use crate::sharing::Membership;
-use crate::streaming;
+use crate::convert::object::Object;
+use crate::node::callers::{Callers, Level, Place};
+use crate::node::lock::Membership;
+use crate::node::outputs;
+use crate::node::outputs::Kind;
+use crate::node::streaming;
 
 /// How `process` is called.
 enum Process {
@@ -265,21 +266,21 @@ impl Node<Object> for PythonNode {
                 return streaming::give(adapter.bind(py), "push", (item,), &self.site);
             }
             let returned = self.call(item)?;
-            answer::outputs(returned, &self.site, self.timeout_secs)
+            outputs::outputs(returned, &self.site, self.timeout_secs)
         })
     }
 
     fn interpret(&mut self, answer: Object) -> PyResult<Outputs<Object>> {
         let level = Level::node(&self.site.place);
         let _inside = level.enter();
-        attach(|py| answer::outputs(answer.0.into_bound(py), &self.site, self.timeout_secs))
+        attach(|py| outputs::outputs(answer.0.into_bound(py), &self.site, self.timeout_secs))
     }
 
     fn produce(&mut self) -> PyResult<Outputs<Object>> {
         let level = Level::node(&self.site.place);
         let _inside = level.enter();
         attach(|py| match &self.process {
-            Process::Source(callable) => answer::items(callable.bind(py).call0()?, &self.site),
+            Process::Source(callable) => outputs::items(callable.bind(py).call0()?, &self.site),
             _ => Ok(Outputs::None),
         })
     }
@@ -293,7 +294,7 @@ impl Node<Object> for PythonNode {
         match &self.flush {
             Some(flush) => attach(|py| {
                 let outputs = self.others().call(flush.bind(py), PyTuple::empty(py), End::Cancelled)?;
-                answer::outputs(outputs, &self.site, None)
+                outputs::outputs(outputs, &self.site, None)
             }),
             None => Ok(Outputs::None),
         }
@@ -331,7 +332,7 @@ impl Node<Object> for PythonNode {
                 self.start_awaiting(answer, timeout_secs, done)
             }
             Ok((answer, timeout_secs)) => {
-                done(answer::outputs(answer, &self.site, timeout_secs));
+                done(outputs::outputs(answer, &self.site, timeout_secs));
                 None
             }
             Err(error) => {
@@ -486,7 +487,7 @@ impl DoneCallback {
             mailbox.expect(value.py());
         }
         self.finish(if error.is_none() {
-            answer::outputs_of_started(value, &self.site)
+            outputs::outputs_of_started(value, &self.site)
         } else {
             Err(PyErr::from_value(error))
         });

@@ -7,10 +7,11 @@ use pyo3::prelude::*;
 use remotemedia_runtime::{Outputs, Stream};
 
 use crate::attach::attach;
-use crate::callers::{self, Frame, Level};
-use crate::log;
-use crate::node::Site;
-use crate::object::Object;
+use crate::convert::log;
+use crate::convert::object::Object;
+use crate::node::callers;
+use crate::node::callers::{Frame, Level};
+use crate::node::python_node::Site;
 
 /// Give a streaming node an item, or the end. Its outputs are what it makes up to the moment when it asks for its next item.
 pub(crate) fn give<'py>(

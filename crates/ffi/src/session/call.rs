@@ -6,9 +6,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 use remotemedia_runtime::{Client, RunError, Sink};
 
-use crate::failure;
-use crate::mailbox::hand;
-use crate::object::Object;
+use crate::asyncio::mailbox::hand;
+use crate::convert::failure;
+use crate::convert::object::Object;
 
 /// The outputs of one call.
 #[derive(Default)]

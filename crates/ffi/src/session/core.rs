@@ -10,17 +10,19 @@ use remotemedia_runtime::{
     Caller, CancelFlag, Client, Closed, Direct, Outbox, RunError, Session, SessionSettings, Stall,
 };
 
+use crate::asyncio::bridge::Bridge;
+use crate::asyncio::context::CallerContext;
+use crate::asyncio::mailbox::{Mailbox, hand, news_of, tell};
 use crate::attach::{attach, detach, prepare_thread};
-use crate::bridge::Bridge;
-use crate::callers::{self, Cycle, Owner, Place, Target, Waiting};
-use crate::context::CallerContext;
-use crate::direct_map::DirectMap;
-use crate::mailbox::{Mailbox, hand, news_of, tell};
-use crate::object::Object;
-use crate::one_call::{Call, Outputs, answer};
-use crate::opener::Opener;
-use crate::output_stream::OutputStream;
-use crate::{failure, graph, json, log};
+use crate::convert::object::Object;
+use crate::convert::{failure, json, log};
+use crate::graph;
+use crate::node::callers;
+use crate::node::callers::{Cycle, Owner, Place, Target, Waiting};
+use crate::session::call::{Call, Outputs, answer};
+use crate::session::direct_map::DirectMap;
+use crate::session::opener::Opener;
+use crate::session::stream::OutputStream;
 
 /// A call that did not come back: node, item, phase, thread.
 type LeftBehind = (String, Option<u64>, &'static str, u64);

@@ -10,11 +10,11 @@ use pyo3::types::{PyIterator, PyList, PyRange, PyTuple};
 use remotemedia_runtime::{Bulk, BulkEnd, NodeFailure, Payload, Phase};
 
 use crate::attach::prepare_thread;
-use crate::chain::{Chain, CurrentChunk};
-use crate::failure;
-use crate::object::Object;
-use crate::one_call::Outputs;
-use crate::session::{LookOut, SessionCore};
+use crate::convert::failure;
+use crate::convert::object::Object;
+use crate::node::chain::{Chain, CurrentChunk};
+use crate::session::call::Outputs;
+use crate::session::core::{LookOut, SessionCore};
 
 /// As many items are taken at once at the most: those that a queue would hold.
 const LARGEST_CHUNK: usize = 64;

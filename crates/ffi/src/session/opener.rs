@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use remotemedia_runtime::CancelFlag;
 
-use crate::bridge::Bridge;
+use crate::asyncio::bridge::Bridge;
 
 /// What a session is opened with: the event loop of its coroutines, and the way to stop it before it is there.
 #[pyclass(module = "remotemedia._core", frozen)]

@@ -8,10 +8,10 @@ use pyo3::prelude::*;
 use remotemedia_runtime::{Admission, Bringing, Client, Worked};
 
 use crate::attach::detach;
-use crate::failure;
-use crate::object::Object;
-use crate::output_stream::OutputStream;
-use crate::session::{LOOK, LookOut};
+use crate::convert::failure;
+use crate::convert::object::Object;
+use crate::session::core::{LOOK, LookOut};
+use crate::session::stream::OutputStream;
 
 /// Put an item in, or the end of input, and take it through the nodes on this thread. `false`: the session takes no more.
 ///

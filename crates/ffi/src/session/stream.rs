@@ -10,13 +10,14 @@ use pyo3::prelude::*;
 use pyo3::types::PyBool;
 use remotemedia_runtime::{Admission, Caller, Client, Next, Outbox, Overflow};
 
+use crate::asyncio::context::{CallerContext, Tie};
 use crate::attach::{detach, prepare_thread};
-use crate::context::{CallerContext, Tie};
-use crate::failure;
-use crate::object::Object;
-use crate::session::{LOOK, LookOut, SessionCore, Ticket};
-use crate::sharing::thread_id;
-use crate::{bringing, callers};
+use crate::convert::failure;
+use crate::convert::object::Object;
+use crate::node::callers;
+use crate::node::lock::thread_id;
+use crate::session::core::{LOOK, LookOut, SessionCore, Ticket};
+use crate::session::put_inline;
 
 /// The outputs of the items that one stream puts in, in order.
 #[pyclass(module = "remotemedia._core", frozen)]
@@ -97,7 +98,7 @@ impl OutputStream {
         let session = &self.core.get().session;
         if session.is_on_callers() {
             if let Some(is_taken) = is_taken {
-                return bringing::bring(py, self, Some(Object(item)), is_taken);
+                return put_inline::bring(py, self, Some(Object(item)), is_taken);
             }
             session.start_thread().map_err(|error| failure::ended(py, error))?;
         }
@@ -128,7 +129,7 @@ impl OutputStream {
     fn end(&self, py: Python<'_>, is_taken: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         match is_taken {
             Some(is_taken) if self.core.get().session.is_on_callers() => {
-                bringing::bring(py, self, None, is_taken).map(drop)
+                put_inline::bring(py, self, None, is_taken).map(drop)
             }
             _ => {
                 self.submit(None, None);

@@ -10,10 +10,11 @@ use pyo3::types::{IntoPyDict, PyByteArray, PyBytes, PyDict, PyList};
 use remotemedia_runtime::Phase;
 use remotemedia_runtime::worker::{Arrived, Border, Letter, Loss, LossCause, Said, View};
 
-use super::buffers::{self, BufferTaker, LARGE, OwnBuffer, SharedBuffer};
-use super::{arrays, plain};
 use crate::attach::attach;
-use crate::object::Object;
+use crate::convert::object::Object;
+use crate::worker::buffers;
+use crate::worker::buffers::{BufferTaker, LARGE, OwnBuffer, SharedBuffer};
+use crate::worker::{arrays, plain};
 
 static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static TENSOR_DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -213,7 +214,7 @@ impl Border<Object> for PythonBorder {
 }
 
 /// The object that the pickle holds which begins at `start` in a letter, to be kept and changed.
-pub(super) fn unpickle_own(py: Python<'_>, letter: Arrived, start: usize) -> PyResult<Bound<'_, PyAny>> {
+pub(crate) fn unpickle_own(py: Python<'_>, letter: Arrived, start: usize) -> PyResult<Bound<'_, PyAny>> {
     let own = |view: View| match view.into_own() {
         Ok(bytes) => Ok(Bound::new(py, OwnBuffer(bytes))?.into_any()),
         Err(view) => Ok(PyByteArray::new(py, &view).into_any()),
@@ -223,7 +224,7 @@ pub(super) fn unpickle_own(py: Python<'_>, letter: Arrived, start: usize) -> PyR
 }
 
 /// The object that the pickle holds which begins at `start` in a letter. Its buffers are read in place.
-pub(super) fn unpickle(py: Python<'_>, letter: Arrived, start: usize) -> PyResult<Bound<'_, PyAny>> {
+pub(crate) fn unpickle(py: Python<'_>, letter: Arrived, start: usize) -> PyResult<Bound<'_, PyAny>> {
     let buffers = letter.buffers.into_iter();
     let buffers = buffers.map(|view| Ok(Bound::new(py, SharedBuffer { view, start: 0 })?.into_any()));
     let buffers = buffers.collect::<PyResult<Vec<_>>>()?;

@@ -11,15 +11,16 @@ use pyo3::types::PyList;
 use remotemedia_runtime::worker::{Arrived, Border, IsStill, LeaveFork, Notes, Opened, Workplace, serve};
 use remotemedia_runtime::{CancelFlag, Guarded, Node, NodeSpec, Options, Plan, Policy};
 
-use super::border::{PythonBorder, unpickle_own};
-use super::setup::{self, DescribedNode, Head};
+use crate::asyncio::bridge::Bridge;
 use crate::attach::{attach, detach, try_attach};
-use crate::bridge::Bridge;
-use crate::callers::{Owner, Place};
-use crate::failure;
-use crate::node::{PythonNode, Site, forget_initialized};
-use crate::object::Object;
-use crate::sharing::thread_id;
+use crate::convert::failure;
+use crate::convert::object::Object;
+use crate::node::callers::{Owner, Place};
+use crate::node::lock::thread_id;
+use crate::node::python_node::{PythonNode, Site, forget_initialized};
+use crate::worker::codec::{PythonBorder, unpickle_own};
+use crate::worker::setup;
+use crate::worker::setup::{DescribedNode, Head};
 
 /// Whether this process is a fork of a worker.
 static IS_FORK: AtomicBool = AtomicBool::new(false);

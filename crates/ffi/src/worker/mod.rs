@@ -1,11 +1,11 @@
 //! Python nodes in worker processes: both ends of what crosses between them and the parent.
 
 mod arrays;
-mod border;
 mod buffers;
+mod codec;
+mod host;
 mod plain;
 mod setup;
-mod workplace;
 
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use remotemedia_runtime::worker::{Border, WorkerSpec, WriteSetup, remote_nodes};
 use remotemedia_runtime::{CancelFlag, Node, Options, longest_call};
 use serde_json::{Map, Value};
 
-pub(crate) use self::border::PythonBorder;
-pub(crate) use self::workplace::{be_fork, is_at_work, serve_parent};
-use crate::node::runs_on_loop;
-use crate::object::Object;
+pub(crate) use self::codec::PythonBorder;
+pub(crate) use self::host::{be_fork, is_at_work, serve_parent};
+use crate::convert::object::Object;
+use crate::node::python_node::runs_on_loop;
 
 /// The options of a node that its worker sees to. The others are the parent's business.
 const SEEN_TO_IN_WORKER: [&str; 5] = ["concurrency", "batch", "retries", "retry_delay", "timeout"];

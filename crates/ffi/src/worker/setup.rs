@@ -10,7 +10,7 @@ use remotemedia_runtime::worker::WriteSetup;
 
 use super::buffers::{self, BufferTaker};
 use crate::attach::attach;
-use crate::object::Object;
+use crate::convert::object::Object;
 
 /// Id, type, and options as JSON text.
 pub(super) type DescribedNode = (String, String, String);

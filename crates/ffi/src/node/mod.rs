@@ -1,0 +1,8 @@
+//! Python objects as nodes: their methods, outputs and generators, and whose turn it is.
+
+pub(crate) mod callers;
+pub(crate) mod chain;
+pub(crate) mod lock;
+pub(crate) mod outputs;
+pub(crate) mod python_node;
+pub(crate) mod streaming;

@@ -1,0 +1,8 @@
+//! Open pipelines for Python: calls, streams and puts.
+
+pub(crate) mod call;
+pub(crate) mod core;
+pub(crate) mod direct_map;
+pub(crate) mod opener;
+pub(crate) mod put_inline;
+pub(crate) mod stream;
