@@ -19,7 +19,8 @@ use crate::convert::{failure, values};
 use crate::node::callers::{Level, Owner, Place};
 use crate::node::lock::{NoTurns, Seat, Turns};
 use crate::node::outputs;
-use crate::node::python_node::{PythonNode, Site};
+use crate::node::python_node::PythonNode;
+use crate::node::site::Site;
 use crate::worker::{self, Placed};
 
 /// Where a chain is that runs in bulk: at one of its nodes.

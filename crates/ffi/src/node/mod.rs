@@ -5,4 +5,5 @@ pub(crate) mod chain;
 pub(crate) mod lock;
 pub(crate) mod outputs;
 pub(crate) mod python_node;
+pub(crate) mod site;
 pub(crate) mod streaming;

@@ -13,7 +13,7 @@ use crate::asyncio::context::CallerContext;
 use crate::attach::attach;
 use crate::convert::object::Object;
 use crate::node::callers::Level;
-use crate::node::python_node::Site;
+use crate::node::site::Site;
 
 /// What a call returned.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -11,10 +11,11 @@ use crate::asyncio::bridge::Bridge;
 use crate::asyncio::context::BegunCall;
 use crate::attach::attach;
 use crate::convert::object::Object;
-use crate::node::callers::{Callers, Level, Place};
+use crate::node::callers::{Callers, Level};
 use crate::node::lock::Membership;
 use crate::node::outputs;
 use crate::node::outputs::Kind;
+use crate::node::site::Site;
 use crate::node::streaming;
 
 /// How `process` is called.
@@ -74,12 +75,6 @@ fn is_async(object: &Bound<'_, PyAny>) -> PyResult<bool> {
 
 fn is_async_kind(kind: &str) -> bool {
     matches!(kind, "coroutine" | "async_generator" | "streaming")
-}
-
-/// Where a node is, and where its coroutines run.
-pub(crate) struct Site {
-    pub(crate) place: Arc<Place>,
-    pub(crate) bridge: Arc<Bridge>,
 }
 
 /// A Python object that has a `process` method.

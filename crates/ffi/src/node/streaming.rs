@@ -11,7 +11,7 @@ use crate::convert::log;
 use crate::convert::object::Object;
 use crate::node::callers;
 use crate::node::callers::{Frame, Level};
-use crate::node::python_node::Site;
+use crate::node::site::Site;
 
 /// Give a streaming node an item, or the end. Its outputs are what it makes up to the moment when it asks for its next item.
 pub(crate) fn give<'py>(

@@ -10,11 +10,13 @@
 mod child;
 mod parent;
 mod protocol;
+mod usage;
 use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::child::serve::{IsStill, LeaveFork, Notes, Opened, Workplace, serve};
+pub use self::child::serve::serve;
+pub use self::child::worker_host::{IsStill, LeaveFork, Notes, Opened, Workplace};
 pub use self::parent::process::TELL_STACKS;
 pub use self::parent::remote_node::remote_nodes;
 pub use self::protocol::message::Letter;

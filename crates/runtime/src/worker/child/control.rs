@@ -11,10 +11,10 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags};
 use rustix::process::{Pid, Signal};
 
 use crate::CancelFlag;
-use crate::worker::child::serve::IsStill;
-use crate::worker::parent::client::timespec;
+use crate::worker::child::worker_host::IsStill;
 use crate::worker::protocol::connection::{Link, Transport};
 use crate::worker::protocol::frame::Kind;
+use crate::worker::protocol::poll::timespec;
 
 /// A parent that is gone without closing its socket, because another child has it too, is missed after as long.
 const LOOK: Duration = Duration::from_millis(250);

@@ -3,5 +3,5 @@
 pub(crate) mod control;
 pub(crate) mod replies;
 pub(crate) mod serve;
-pub(crate) mod timings;
+pub(crate) mod worker_host;
 pub(crate) mod worker_loop;

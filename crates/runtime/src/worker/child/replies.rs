@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 
 use crate::worker::child::control::Orders;
-use crate::worker::child::serve::LeaveFork;
+use crate::worker::child::worker_host::LeaveFork;
 use crate::worker::protocol::connection::{Link, Received, Transport};
 use crate::worker::protocol::frame::{Head, Kind, phase_number};
 use crate::worker::protocol::message::Letter;

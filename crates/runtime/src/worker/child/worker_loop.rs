@@ -10,13 +10,13 @@ use crate::execution::machine::{Machine, Stop};
 use crate::execution::progress::ProgressPlace;
 use crate::node::EndEarly;
 use crate::worker::child::replies::{Answer, Out, SHORT_WAIT, answer_but_last};
-use crate::worker::child::timings::Steps;
-use crate::worker::parent::client::LOOK;
-use crate::worker::parent::process::usage;
 use crate::worker::protocol::connection::{Received, Transport};
 use crate::worker::protocol::frame::{Head, Kind, Wishes};
 use crate::worker::protocol::message::Letter;
+use crate::worker::protocol::poll::POLL_INTERVAL;
 use crate::worker::protocol::status_page::Page;
+use crate::worker::protocol::timings::Steps;
+use crate::worker::usage::usage;
 use crate::worker::{Arrived, pack, unpack};
 use crate::{Outputs, Payload, Phase, Plan, RunError};
 
@@ -327,7 +327,7 @@ impl<P: Payload> Bench<P> {
             let Out { link, orders, .. } = &self.out;
             P::wait(|| {
                 link.flush().ok();
-                orders.await_nudge(LOOK);
+                orders.await_nudge(POLL_INTERVAL);
             });
             if self.out.orders.interruption().is_some() {
                 return;
@@ -342,7 +342,7 @@ impl<P: Payload> Bench<P> {
                 end_early();
             }
             let orders = &self.out.orders;
-            P::wait(|| orders.await_nudge(LOOK));
+            P::wait(|| orders.await_nudge(POLL_INTERVAL));
         }
     }
 

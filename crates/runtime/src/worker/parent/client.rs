@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, Timespec};
+use rustix::event::EventfdFlags;
 
 use crate::node::{Done, TellStep};
+use crate::worker::parent::job::Job;
 use crate::worker::parent::output_channel::Channel;
 use crate::worker::parent::snapshots::Kept;
 use crate::worker::protocol::connection::{Link, Transport};
@@ -20,9 +21,6 @@ use crate::worker::protocol::message::Letter;
 use crate::worker::protocol::status_page::Page;
 use crate::worker::{Border, Loss, WorkerSpec, pack};
 use crate::{Outputs, Payload};
-
-/// A thread that waits for a worker looks as often whether it should not.
-pub(crate) const LOOK: Duration = Duration::from_millis(20);
 
 /// The worker process of the moment, as one reaches it.
 pub(crate) struct Line {
@@ -41,13 +39,6 @@ impl Line {
         self.control.post(Head::new(Kind::Drop, number), self.control.letter());
         self.link.post(Head::new(Kind::Forget, number), self.link.letter());
     }
-}
-
-/// What a worker is asked to do.
-pub(crate) enum Job<P> {
-    Item(P),
-    Batch(Vec<P>),
-    Flush,
 }
 
 /// Takes the answers to a batch.
@@ -459,8 +450,4 @@ pub(crate) fn send<P>(line: &Line, number: u64, job: &Job<P>, letters: Vec<Lette
         let head = Head { has_more: slot + 1 < count, is_replay, extra, ..Head::new(kind, number) };
         line.link.post(head, letter);
     }
-}
-
-pub(crate) fn timespec(duration: Duration) -> Timespec {
-    duration.try_into().unwrap_or(Timespec { tv_sec: 3600, tv_nsec: 0 })
 }

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::worker::parent::client::{Job, LOOK, Life, Line, Pending, Reader, Remote, Reply, State, send, timespec};
+use crate::worker::parent::client::{Life, Line, Pending, Reader, Remote, Reply, State, send};
+use crate::worker::parent::job::Job;
 use crate::worker::protocol::connection::{Link, Received, Transport};
+use crate::worker::protocol::poll::{POLL_INTERVAL, timespec};
 use crate::{Outputs, Payload};
 
 /// As long is an answer awaited without sleeping, if the last one came that soon: waking a process may take longer.
@@ -137,7 +139,7 @@ impl<P: Payload> Remote<P> {
             }
         }
         let mut fds = [PollFd::from_borrowed_fd(link.as_fd(), PollFlags::IN)];
-        rustix::event::poll(&mut fds, Some(&timespec(LOOK))).ok();
+        rustix::event::poll(&mut fds, Some(&timespec(POLL_INTERVAL))).ok();
         self.are_waits_short.store(begun.elapsed() < SHORT_WAIT, Ordering::Relaxed);
         link.next()
     }

@@ -9,8 +9,8 @@ use std::sync::{Arc, OnceLock};
 
 use rustix::process::{Pid, Signal};
 
-use crate::worker::parent::client::LOOK;
 use crate::worker::parent::process::Process;
+use crate::worker::protocol::poll::POLL_INTERVAL;
 
 /// Start a program as [`Process::start`] does, unless it has not begun while that `is_wanted`. Then it is ended.
 pub(crate) fn launch(
@@ -28,7 +28,7 @@ pub(crate) fn launch(
         tell.send(Process::start(&program, &arguments, socket)).ok();
     })?;
     while is_wanted() {
-        if let Ok(started) = told.recv_timeout(LOOK) {
+        if let Ok(started) = told.recv_timeout(POLL_INTERVAL) {
             return started;
         }
     }

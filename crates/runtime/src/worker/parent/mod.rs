@@ -2,6 +2,7 @@
 
 pub(crate) mod client;
 pub(crate) mod direct_call;
+pub(crate) mod job;
 pub(crate) mod last_words;
 pub(crate) mod launch;
 pub(crate) mod monitor;

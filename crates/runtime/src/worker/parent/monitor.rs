@@ -9,12 +9,13 @@ use rustix::event::{PollFd, PollFlags};
 
 use crate::Payload;
 use crate::execution::progress::Reading;
-use crate::worker::parent::client::{Life, Line, Reader, Remote, timespec};
+use crate::worker::parent::client::{Life, Line, Reader, Remote};
 use crate::worker::parent::last_words::HeldBack;
 use crate::worker::parent::process::Process;
 use crate::worker::parent::responses::News;
 use crate::worker::protocol::connection::{Received, Transport};
 use crate::worker::protocol::frame::{Head, Kind};
+use crate::worker::protocol::poll::timespec;
 use crate::worker::{LossCause, Said};
 
 /// As long may a worker take, besides the time of an item, to come to it: the machine may be busy.

@@ -8,11 +8,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::node::{Done, Elsewhere, EndEarly, Start, TellStep};
-use crate::worker::parent::client::{Job, LOOK, Life, Remote, Reply, State};
+use crate::worker::parent::client::{Life, Remote, Reply, State};
+use crate::worker::parent::job::Job;
 use crate::worker::parent::process;
-use crate::worker::parent::process::{DYING_TIME, usage};
+use crate::worker::parent::process::DYING_TIME;
 use crate::worker::parent::supervisor;
 use crate::worker::protocol::connection::Transport;
+use crate::worker::protocol::poll::POLL_INTERVAL;
+use crate::worker::usage::usage;
 use crate::worker::{Border, Loss, LossCause, WorkerSpec};
 use crate::{Node, Outputs, Payload, Phase, WorkerMetrics};
 
@@ -102,7 +105,7 @@ impl<P: Payload> RemoteNode<P> {
         let look = || {
             let state = remote.lock();
             let is_there = |state: &mut State<P>| !matches!(state.life, Life::Failed | Life::Ended | Life::Unborn);
-            let waited = remote.changed.wait_timeout_while(state, LOOK, is_there);
+            let waited = remote.changed.wait_timeout_while(state, POLL_INTERVAL, is_there);
             let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
             let end_by = state.end_by.unwrap_or_else(|| Instant::now() + CLEANUP_TIME);
             (!timeout.timed_out(), Instant::now() >= end_by + BURIAL_TIME)
@@ -127,7 +130,7 @@ impl<P: Payload> RemoteNode<P> {
         let is_starting = || {
             let state = remote.lock();
             let is_starting = |state: &mut State<P>| state.life == Life::Starting;
-            let waited = remote.changed.wait_timeout_while(state, LOOK, is_starting);
+            let waited = remote.changed.wait_timeout_while(state, POLL_INTERVAL, is_starting);
             waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
         };
         while P::wait(is_starting) {

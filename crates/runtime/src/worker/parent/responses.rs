@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::worker::child::timings;
 use crate::worker::parent::client::{Remote, Reply};
 use crate::worker::parent::output_channel::{Channel, Drawn};
 use crate::worker::protocol::connection::Received;
 use crate::worker::protocol::frame::{Head, Kind, phase_of};
+use crate::worker::protocol::timings;
 use crate::worker::{Arrived, unpack};
 use crate::{Outputs, Payload, Step};
 

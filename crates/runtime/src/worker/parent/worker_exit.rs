@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::execution::progress::Reading;
-use crate::worker::parent::client::Job;
 use crate::worker::parent::client::{Line, Remote};
+use crate::worker::parent::job::Job;
 use crate::worker::parent::monitor::End;
 use crate::worker::protocol::connection::Transport;
 use crate::worker::{Loss, LossCause};

@@ -3,8 +3,10 @@
 pub(crate) mod connection;
 pub(crate) mod frame;
 pub(crate) mod message;
+pub(crate) mod poll;
 pub(crate) mod read_buffer;
 pub(crate) mod segment;
 pub(crate) mod shared_memory;
 pub(crate) mod status_page;
+pub(crate) mod timings;
 pub(crate) mod write_queue;

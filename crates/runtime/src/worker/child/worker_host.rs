@@ -1,0 +1,65 @@
+//! What the program that serves a worker provides: the nodes, and ways to stop them.
+
+use std::sync::Arc;
+
+use crate::worker::Arrived;
+use crate::worker::protocol::connection::{Link, Transport};
+use crate::worker::protocol::frame::{Head, Kind};
+use crate::{CancelFlag, Node, Payload, Plan};
+
+/// Makes the nodes of a worker.
+pub trait Workplace<P: Payload> {
+    /// Make the nodes of the stage, from what the parent wrote down. They are not initialized yet: [`serve`] does that, and cleans them
+    /// up.
+    fn open(&mut self, setup: Arrived, notes: Notes) -> Result<Opened<P>, P::Fault>;
+
+    /// What [`serve`] sets while nodes should not wait.
+    fn stop_flag(&self) -> CancelFlag;
+
+    /// Lets nodes wait no longer. Asked for once, after [`Workplace::open`]; called on another thread than that of the nodes, and again
+    /// until they have come back.
+    fn stop_waiting(&self) -> Box<dyn Fn() + Send + Sync>;
+
+    /// Cancels what the thread of the nodes waits for, because its item was dropped. Asked for once, on that thread; called on another one,
+    /// and again until the nodes have come back. What it waits for must be found out before [`IsStill`] is asked, so that no other item is
+    /// hit.
+    fn cancel_wait(&self) -> Box<dyn Fn(IsStill) + Send + Sync> {
+        Box::new(|_| {})
+    }
+
+    /// Breaks off the call under way, if it can. Asked for once, as [`Workplace::stop_waiting`] is; called on another thread.
+    fn break_off(&self) -> Box<dyn Fn() + Send + Sync> {
+        Box::new(|| {})
+    }
+
+    /// From now on the nodes work on items, or no longer: only then may a call be broken off.
+    fn be_at_work(&mut self, _is_at_work: bool) {}
+
+    /// What ends a process that is not the worker but a fork of it, in which a node has come back: asked after every call of a node.
+    fn leave_fork(&self) -> LeaveFork<P> {
+        Arc::new(|_| {})
+    }
+}
+
+/// Whether the dropped item is still the one in hand.
+pub type IsStill = Box<dyn Fn() -> bool + Send>;
+
+/// Ends the process if it is a fork of the worker, with what the node failed with, if it did.
+pub type LeaveFork<P> = Arc<dyn Fn(Option<&<P as Payload>::Fault>) + Send + Sync>;
+
+/// The plan of a worker, and its nodes in that order.
+pub type Opened<P> = (Arc<Plan>, Vec<Box<dyn Node<P>>>);
+
+/// Sends notes to the parent's [`Border::noted`], from any thread.
+#[derive(Clone)]
+pub struct Notes(pub(crate) Arc<Link>);
+
+impl Notes {
+    /// Send a note, unless the parent is gone.
+    pub fn send(&self, note: &[u8]) {
+        let mut letter = self.0.letter();
+        letter.write(note);
+        self.0.post(Head::new(Kind::Note, 0), letter);
+        self.0.flush().ok();
+    }
+}

@@ -1,0 +1,13 @@
+//! How threads of both sides wait.
+
+use std::time::Duration;
+
+use rustix::event::Timespec;
+
+/// How often a thread that waits for the other process checks whether it must stop.
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// A duration as `poll` takes it, at most an hour where it is too long for that.
+pub(crate) fn timespec(duration: Duration) -> Timespec {
+    duration.try_into().unwrap_or(Timespec { tv_sec: 3600, tv_nsec: 0 })
+}
