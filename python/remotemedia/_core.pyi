@@ -144,26 +144,8 @@ class SessionCore:
     def abandon(self, ticket: Ticket) -> bool:
         """Nobody waits for this call any more. Whether a node is still at it, and has to be told again."""
 
-    def open_stream(
-        self,
-        capacity: int,
-        on_news: Callable[[], object] | None = None,
-        *,
-        counts_own_items: bool = False,
-    ) -> OutputStream:
-        """A stream with outputs of its own, of which `capacity` may wait; `on_news` as for the session.
-
-        With `counts_own_items` an error has the index of its item in this stream, not that in the session.
-        """
-
-    def main_stream(self) -> OutputStream:
-        """The stream of `put` and iteration."""
-
     def start_source(self) -> None:
         """Let the source run, on a thread of its own, into the stream of iteration."""
-
-    def map_directly(self, items: Iterable[Any]) -> DirectMap:
-        """Take items through on the thread that asks for outputs; for direct sessions alone."""
 
     def drop_all(
         self, stop: threading.Event | None = None, is_silent: Callable[[int], object] | None = None
@@ -208,6 +190,23 @@ class SessionCore:
 @final
 class OutputStream:
     """The outputs of the items that one stream puts in, in order."""
+
+    @staticmethod
+    def open(
+        core: SessionCore,
+        capacity: int,
+        on_news: Callable[[], object] | None = None,
+        *,
+        counts_own_items: bool = False,
+    ) -> OutputStream:
+        """A stream with outputs of its own, of which `capacity` may wait; `on_news` as for the session.
+
+        With `counts_own_items` an error has the index of its item in this stream, not that in the session.
+        """
+
+    @staticmethod
+    def main(core: SessionCore) -> OutputStream:
+        """The stream of `put` and iteration."""
 
     def put(self, item: Any) -> bool | asyncio.Future[bool]:
         """Put an item in without waiting; for sessions of an event loop alone.
@@ -273,6 +272,9 @@ class OutputStream:
 @final
 class DirectMap:
     """A stream on the caller's own thread: an item is read when an output is asked for."""
+
+    def __init__(self, core: SessionCore, items: Iterable[Any]) -> None:
+        """Take items through on the thread that asks for outputs; for direct sessions alone."""
 
     def __iter__(self) -> Self:
         """This iterator itself."""

@@ -11,7 +11,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
 from remotemedia import _log, _shutdown
-from remotemedia._core import Opener, SessionCore
+from remotemedia._core import DirectMap, Opener, OutputStream, SessionCore
 from remotemedia._errors import combine, throw
 from remotemedia._graph.graph import Graph
 from remotemedia._graph.item_streams import items_of
@@ -23,8 +23,6 @@ from remotemedia.exceptions import NodeTimeoutError, PipelineError, SessionClose
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable, Iterator
-
-    from remotemedia._core import OutputStream
 
 __all__ = [
     "CLOSED",
@@ -102,7 +100,7 @@ class _Closing(SessionCore):
     @property
     def _stream(self) -> OutputStream:
         # Not kept: it holds the session, and the collector cannot see through a circle.
-        return self.main_stream()
+        return OutputStream.main(self)
 
     def end(self) -> None:
         """End the input: the nodes are flushed, and the iteration ends after the last output."""
@@ -235,7 +233,7 @@ class Session(_Closing):
         self.check_outside("map")
         items = items_of(items)
         if self.is_direct and self.is_plain:
-            return self.map_directly(items)
+            return DirectMap(self, items)
         return self._map_by_queue(iter(items))
 
     def put(self, item: Any) -> None:
@@ -294,7 +292,7 @@ class Session(_Closing):
         self.close_now(timeout)
 
     def _map_by_queue(self, items: Iterator[Any]) -> Outputs:
-        stream, limit = self.open_stream(self.capacity), self.capacity
+        stream, limit = OutputStream.open(self, self.capacity), self.capacity
         # Held for as long as the stream is iterated over.
         _taker = self.takers.add(Taker(stream, is_main=False))
         is_ended = False

@@ -10,7 +10,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from remotemedia import _log, _shutdown
-from remotemedia._core import Opener
+from remotemedia._core import Opener, OutputStream
 from remotemedia._errors import combine, throw
 from remotemedia._graph.item_streams import items_of
 from remotemedia._session.consumers import Taker, who_is_here
@@ -29,7 +29,6 @@ from remotemedia.sessions import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable
 
-    from remotemedia._core import OutputStream
     from remotemedia._graph.graph import Graph
 
 __all__ = ["AsyncOutputs", "AsyncSession", "enter", "leave"]
@@ -47,6 +46,12 @@ class AsyncSession(_Closing):
     """
 
     news: News
+    counts_own_items = False
+    """Whether an error has the index of its item in its stream, not that in the session."""
+
+    def open_stream(self, on_news: Callable[[], object]) -> OutputStream:
+        """A stream with outputs of its own; `on_news` is called on the loop when one has come."""
+        return OutputStream.open(self, self.capacity, on_news, counts_own_items=self.counts_own_items)
 
     def __del__(self) -> None:
         """Close a session that nobody holds any more."""
@@ -218,7 +223,7 @@ class _Map(AsyncOutputs):
 
     def __init__(self, session: AsyncSession, items: Any) -> None:
         news = News(session.news.loop)
-        super().__init__(session, session.open_stream(session.capacity, news.tell), news, is_main=False)
+        super().__init__(session, session.open_stream(news.tell), news, is_main=False)
         self._items: Any = items
         self._feeder: _Feeder | None = None
         self._is_over = False

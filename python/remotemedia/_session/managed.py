@@ -14,10 +14,9 @@ from remotemedia._reference.lifecycle import mark
 from remotemedia._session.async_session import AsyncSession, enter, leave
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+    from collections.abc import AsyncGenerator, Iterable, Iterator
     from types import TracebackType
 
-    from remotemedia._core import OutputStream
     from remotemedia._graph.graph import Graph
     from remotemedia.core.pipeline import Pipeline
 
@@ -79,10 +78,7 @@ class Managed:
 class _Session(AsyncSession):
     """The session of a block; each of its streams is a run."""
 
-    def open_stream(
-        self, capacity: int, on_news: Callable[[], object] | None = None, *, counts_own_items: bool = True
-    ) -> OutputStream:
-        return super().open_stream(capacity, on_news, counts_own_items=counts_own_items)
+    counts_own_items = True
 
     def start_source(self) -> None:
         """Leave the source to the runs: each of them has its items."""

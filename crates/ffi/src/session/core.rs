@@ -20,9 +20,7 @@ use crate::graph;
 use crate::node::callers;
 use crate::node::callers::{Cycle, Owner, Place, Target, Waiting};
 use crate::session::call::{Call, Outputs, answer};
-use crate::session::direct_map::DirectMap;
 use crate::session::opener::Opener;
-use crate::session::stream::OutputStream;
 
 /// A call that did not come back: node, item, phase, thread.
 type LeftBehind = (String, Option<u64>, &'static str, u64);
@@ -44,7 +42,7 @@ pub(crate) struct SessionCore {
     /// The id of the node that makes the items, if one does.
     source: Option<String>,
     /// The stream of `put` and iteration.
-    outbox: Arc<Outbox<Object>>,
+    pub(crate) outbox: Arc<Outbox<Object>>,
     owner: Arc<Owner>,
     /// This process is a fork of the one that has opened it.
     is_left: AtomicBool,
@@ -206,24 +204,6 @@ impl SessionCore {
         self.session.has_ended()
     }
 
-    /// A stream of its own: what `map` puts its items in.
-    #[pyo3(signature = (capacity, on_news=None, *, counts_own_items=false))]
-    fn open_stream(
-        slf: &Bound<'_, Self>,
-        capacity: usize,
-        on_news: Option<Py<PyAny>>,
-        counts_own_items: bool,
-    ) -> PyResult<OutputStream> {
-        let news = on_news.map(|on_news| news_of(on_news, slf.get().mailbox.as_ref()));
-        let outbox = outbox_of(&slf.get().session, capacity, news);
-        OutputStream::awaited(slf, outbox, counts_own_items)
-    }
-
-    /// The stream of `put` and iteration.
-    fn main_stream(slf: &Bound<'_, Self>) -> PyResult<OutputStream> {
-        OutputStream::new(slf, Arc::clone(&slf.get().outbox))
-    }
-
     /// Let the source run, into the stream of iteration.
     fn start_source(&self, py: Python<'_>) -> PyResult<()> {
         let context = CallerContext::current(py)?;
@@ -233,11 +213,6 @@ impl SessionCore {
         detach(py, || self.session.start_source(client, context, Box::new(move || outbox.expect_input())));
         self.outbox.end();
         Ok(())
-    }
-
-    /// Take items through on the thread that asks for outputs, one by one, or a few at once where they are all there already.
-    fn map_directly(slf: &Bound<'_, Self>, items: &Bound<'_, PyAny>) -> PyResult<DirectMap> {
-        DirectMap::new(slf, items)
     }
 
     /// Drop what is queued and under way; answers how many inputs that were. Ctrl-C, or `stop`, ends the wait for what is running.
@@ -524,7 +499,7 @@ impl LookOut {
 }
 
 /// Where the outputs of a stream wait.
-fn outbox_of(
+pub(crate) fn outbox_of(
     session: &Session<Object>,
     capacity: usize,
     news: Option<Box<dyn Fn() + Send + Sync>>,

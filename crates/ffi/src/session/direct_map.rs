@@ -40,8 +40,10 @@ struct State {
     chunk: usize,
 }
 
+#[pymethods]
 impl DirectMap {
-    pub(crate) fn new(core: &Bound<'_, SessionCore>, items: &Bound<'_, PyAny>) -> PyResult<Self> {
+    #[new]
+    fn new(core: &Bound<'_, SessionCore>, items: &Bound<'_, PyAny>) -> PyResult<Self> {
         let py = core.py();
         let is_there = items.is_exact_instance_of::<PyList>()
             || items.is_exact_instance_of::<PyTuple>()
@@ -55,10 +57,7 @@ impl DirectMap {
         let state = State { items, ready: VecDeque::new(), failed: None, chain, is_compiled: false, chunk: 1 };
         Ok(Self { core: core.clone().unbind(), state: Mutex::new(state) })
     }
-}
 
-#[pymethods]
-impl DirectMap {
     fn __iter__(slf: Py<Self>) -> Py<Self> {
         slf
     }

@@ -5,55 +5,61 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use remotemedia_runtime::{Admission, Bringing, Client, Worked};
+use remotemedia_runtime::{Admission, Bringing, Client, Outbox, Worked};
 
 use crate::attach::detach;
 use crate::convert::failure;
 use crate::convert::object::Object;
-use crate::session::core::{LOOK, LookOut};
-use crate::session::stream::OutputStream;
+use crate::session::core::{LOOK, LookOut, SessionCore};
 
-/// Put an item in, or the end of input, and take it through the nodes on this thread. `false`: the session takes no more.
-///
-/// Outputs that find no room are waited for if another thread takes some, as `is_taken` tells. Otherwise the rest is left to whoever takes
-/// them, who may be this thread.
-pub(crate) fn bring(
-    py: Python<'_>,
-    stream: &OutputStream,
-    item: Option<Object>,
-    is_taken: &Bound<'_, PyAny>,
-) -> PyResult<bool> {
-    let core = stream.core.get();
-    let is_end = item.is_none();
-    let (sender, admitted) = sync_channel(1);
-    let told = Box::new(move |is_in| {
-        // The one who waits may have been interrupted.
-        sender.send(is_in).ok();
-    });
-    // Before the item is in: a thread that takes outputs would begin with it.
-    let mut bringing = core.session.bring();
-    let admission = stream.submit(item, Some(told));
-    if is_end {
-        stream.outbox.end();
+/// What is put in, and where.
+pub(crate) struct Order<'a> {
+    pub(crate) core: &'a SessionCore,
+    pub(crate) outbox: &'a Outbox<Object>,
+    /// What the user has called: `put` or `end`.
+    pub(crate) word: &'static str,
+}
+
+impl Order<'_> {
+    /// Put an item in, or the end of input, by `submit`, and take it through the nodes on this thread. `false`: the session takes no more.
+    ///
+    /// If there is no room for outputs and another thread takes some, as `is_taken` says, this waits for room. Otherwise the rest is left
+    /// to whoever takes them, who may be this thread.
+    pub(crate) fn put(
+        self,
+        py: Python<'_>,
+        submit: impl FnOnce(Box<dyn FnOnce(bool) + Send>) -> Admission,
+        is_taken: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
+        let core = self.core;
+        let is_end = self.word == "end";
+        let (sender, admitted) = sync_channel(1);
+        let told = Box::new(move |is_in| {
+            // The one who waits may have been interrupted.
+            sender.send(is_in).ok();
+        });
+        // Before the item is in: a thread that takes outputs would begin with it.
+        let mut bringing = core.session.bring();
+        let admission = submit(told);
+        if is_end {
+            self.outbox.end();
+        }
+        match admission {
+            Admission::Now => bringing.note_in(),
+            Admission::Never => return Ok(false),
+            Admission::Later => {}
+        }
+        let may_leave = is_end || admission == Admission::Now;
+        let brought = Brought { order: self, bringing, admitted: Mutex::new(admitted) };
+        let is_in = brought.take_through(py, may_leave, is_taken)?;
+        core.work_on_left(py)?;
+        Ok(is_in)
     }
-    match admission {
-        Admission::Now => bringing.note_in(),
-        Admission::Never => return Ok(false),
-        Admission::Later => {}
-    }
-    let may_leave = is_end || admission == Admission::Now;
-    let brought =
-        Brought { stream, word: if is_end { "end" } else { "put" }, bringing, admitted: Mutex::new(admitted) };
-    let is_in = brought.take_through(py, may_leave, is_taken)?;
-    core.work_on_left(py)?;
-    Ok(is_in)
 }
 
 /// An item on its way.
 struct Brought<'a> {
-    stream: &'a OutputStream,
-    /// What the user has called.
-    word: &'static str,
+    order: Order<'a>,
     bringing: Bringing<'a, Object>,
     admitted: Mutex<Receiver<bool>>,
 }
@@ -61,7 +67,7 @@ struct Brought<'a> {
 impl Brought<'_> {
     /// With `may_leave`, nobody need wait until the item is in.
     fn take_through(mut self, py: Python<'_>, mut may_leave: bool, is_taken: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let core = self.stream.core.get();
+        let core = self.order.core;
         let mut look_out = LookOut::default();
         let mut told = None;
         loop {
@@ -78,12 +84,12 @@ impl Brought<'_> {
                 return Ok(true);
             }
             let is_busy = worked == Worked::Busy;
-            let has_room = self.stream.outbox.room() > 0;
+            let has_room = self.order.outbox.room() > 0;
             // Where there is room, the outputs of another stream have none: whoever takes those goes on.
             if may_leave && !is_busy && (has_room || !is_taken.call0()?.is_truthy()?) {
                 return Ok(true);
             }
-            match look_out.look(core, py, self.word) {
+            match look_out.look(core, py, self.order.word) {
                 // The nodes wait for this very thread. Whoever is inside them goes on with the item.
                 Err(_) if may_leave && is_busy => {
                     core.session.leave_work();
@@ -95,7 +101,7 @@ impl Brought<'_> {
                 if is_busy {
                     core.session.wait_until_free(LOOK);
                 } else if !has_room {
-                    self.stream.outbox.wait_for_room(LOOK);
+                    self.order.outbox.wait_for_room(LOOK);
                 } else {
                     return self.wait_at_door(LOOK);
                 }

@@ -11,12 +11,13 @@ use pyo3::types::PyBool;
 use remotemedia_runtime::{Admission, Caller, Client, Next, Outbox, Overflow};
 
 use crate::asyncio::context::{CallerContext, Tie};
+use crate::asyncio::mailbox::news_of;
 use crate::attach::{detach, prepare_thread};
 use crate::convert::failure;
 use crate::convert::object::Object;
 use crate::node::callers;
 use crate::node::lock::thread_id;
-use crate::session::core::{LOOK, LookOut, SessionCore, Ticket};
+use crate::session::core::{LOOK, LookOut, SessionCore, Ticket, outbox_of};
 use crate::session::put_inline;
 
 /// The outputs of the items that one stream puts in, in order.
@@ -36,6 +37,27 @@ pub(crate) struct OutputStream {
 
 #[pymethods]
 impl OutputStream {
+    /// A stream of its own: what `map` puts its items in.
+    #[staticmethod]
+    #[pyo3(signature = (core, capacity, on_news=None, *, counts_own_items=false))]
+    fn open(
+        core: &Bound<'_, SessionCore>,
+        capacity: usize,
+        on_news: Option<Py<PyAny>>,
+        counts_own_items: bool,
+    ) -> PyResult<Self> {
+        let session = core.get();
+        let news = on_news.map(|on_news| news_of(on_news, session.mailbox.as_ref()));
+        let outbox = outbox_of(&session.session, capacity, news);
+        Self::awaited(core, outbox, counts_own_items)
+    }
+
+    /// The stream of `put` and iteration.
+    #[staticmethod]
+    fn main(core: &Bound<'_, SessionCore>) -> PyResult<Self> {
+        Self::new(core, Arc::clone(&core.get().outbox))
+    }
+
     /// Put an item in. `True`: it is in; `False`: the session takes no more; otherwise a future of the event loop, for either.
     fn put<'py>(&self, py: Python<'py>, item: Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let Some(mailbox) = self.core.get().mailbox.clone() else {
@@ -98,7 +120,7 @@ impl OutputStream {
         let session = &self.core.get().session;
         if session.is_on_callers() {
             if let Some(is_taken) = is_taken {
-                return put_inline::bring(py, self, Some(Object(item)), is_taken);
+                return self.put_inline(py, Some(Object(item)), is_taken);
             }
             session.start_thread().map_err(|error| failure::ended(py, error))?;
         }
@@ -128,9 +150,7 @@ impl OutputStream {
     #[pyo3(signature = (is_taken=None))]
     fn end(&self, py: Python<'_>, is_taken: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         match is_taken {
-            Some(is_taken) if self.core.get().session.is_on_callers() => {
-                put_inline::bring(py, self, None, is_taken).map(drop)
-            }
+            Some(is_taken) if self.core.get().session.is_on_callers() => self.put_inline(py, None, is_taken).map(drop),
             _ => {
                 self.submit(None, None);
                 self.outbox.end();
@@ -242,7 +262,14 @@ impl OutputStream {
         if core.session.has_room() { Ok(()) } else { core.check_outside(py, "put") }
     }
 
-    pub(crate) fn submit(&self, item: Option<Object>, admitted: Option<Box<dyn FnOnce(bool) + Send>>) -> Admission {
+    /// Put an item in, or the end of input, and take it through the nodes on this thread.
+    fn put_inline(&self, py: Python<'_>, item: Option<Object>, is_taken: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let word = if item.is_none() { "end" } else { "put" };
+        let order = put_inline::Order { core: self.core.get(), outbox: &self.outbox, word };
+        order.put(py, |told| self.submit(item, Some(told)), is_taken)
+    }
+
+    fn submit(&self, item: Option<Object>, admitted: Option<Box<dyn FnOnce(bool) + Send>>) -> Admission {
         prepare_thread();
         self.outbox.expect_input();
         let own_index = self.own_items.as_ref().map(|items| match item {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::numbering::NO_INPUT;
-use crate::worker::Page;
 
 /// The call under way in one stage.
 ///
@@ -27,7 +26,7 @@ pub(crate) enum ProgressPlace {
     /// In this process.
     Own(Arc<Progress>),
     /// In a page that another process sees, too.
-    Shared(Arc<Page>),
+    Shared(Arc<dyn AsRef<Progress> + Send + Sync>),
 }
 
 impl Default for ProgressPlace {
@@ -42,7 +41,7 @@ impl Deref for ProgressPlace {
     fn deref(&self) -> &Progress {
         match self {
             Self::Own(progress) => progress,
-            Self::Shared(page) => &page.progress,
+            Self::Shared(page) => (**page).as_ref(),
         }
     }
 }

@@ -21,7 +21,6 @@ pub use self::parent::process::TELL_STACKS;
 pub use self::parent::remote_node::remote_nodes;
 pub use self::protocol::message::Letter;
 pub use self::protocol::shared_memory::{OwnBytes, View};
-pub(crate) use self::protocol::status_page::Page;
 use crate::{CancelFlag, Payload, Phase};
 
 /// Takes items of one kind from one process to another. One for all workers of a session; called on any thread.

@@ -62,7 +62,7 @@ pub(crate) struct Bench<P: Payload> {
 impl<P: Payload> Bench<P> {
     pub(crate) fn new(plan: &Plan, mut machine: Machine<P>, page: Page, wishes: Wishes, out: Out<P>) -> Self {
         let page = Arc::new(page);
-        machine.progress = ProgressPlace::Shared(Arc::clone(&page));
+        machine.progress = ProgressPlace::Shared(Arc::clone(&page) as _);
         let steps = wishes.with_metrics.then(|| Steps::of(plan, &machine.nodes));
         machine.observer = steps.clone().map(|steps| steps as Arc<dyn crate::Observer>);
         let can_snapshot = machine.nodes.iter().any(|node| node.can_snapshot());

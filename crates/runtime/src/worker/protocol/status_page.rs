@@ -45,6 +45,12 @@ impl Page {
     }
 }
 
+impl AsRef<Progress> for Page {
+    fn as_ref(&self) -> &Progress {
+        &self.progress
+    }
+}
+
 impl Position {
     /// A letter is seen to from now on, in so long a time as one item may take if `is_timed`.
     pub(crate) fn take_in_hand(&self, number: u64, is_timed: bool) {
