@@ -17,7 +17,7 @@ from remotemedia._graph.graph import Graph
 from remotemedia._graph.item_streams import items_of
 from remotemedia._graph.node_kinds import keep_to_thread
 from remotemedia._graph.options import LONGEST_SECS
-from remotemedia._session.consumers import Taker, Takers
+from remotemedia._session.consumers import Consumer, Consumers
 from remotemedia.exceptions import NodeTimeoutError, PipelineError, SessionClosedError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class _Closing(SessionCore):
     queue_size: int
     is_plain: bool
 
-    takers: Takers
+    consumers: Consumers
     _name: str
     _has_source: bool
     _keeps_to_callers: bool
@@ -82,7 +82,7 @@ class _Closing(SessionCore):
     def adopt(self, graph: Graph, settings: dict[str, Any], *, is_plain: bool) -> Self:
         """Finish the making of a session."""
         self.queue_size = settings["queue_size"]
-        self.takers = Takers()
+        self.consumers = Consumers()
         self.is_plain = is_plain
         self._name, self._has_source = graph.name, graph.source is not None
         self._keeps_to_callers = keep_to_thread([entry.node for entry in graph.entries])
@@ -134,7 +134,7 @@ class _Closing(SessionCore):
         return self._is_taken if self._keeps_to_callers else None
 
     def _is_taken(self) -> bool:
-        return self.takers.is_main_taken(threading.get_ident())
+        return self.consumers.is_main_taken(threading.get_ident())
 
     def _refuse(self, stream: OutputStream) -> NoReturn:
         """Raise why the session takes no more items: it is closed, or has failed, as without a thread."""
@@ -185,16 +185,20 @@ class _Closing(SessionCore):
         """
         if self._is_used and not self._is_closed:
             self.end()
-            self.wait_until_drained(stop, make_room=lambda: self.takers.make_room(self._stream, here, "drop"))
-            if not self.takers.is_main_taken(here):
+            self.wait_until_drained(
+                stop, make_room=lambda: self.consumers.make_room(self._stream, here, "drop")
+            )
+            if not self.consumers.is_main_taken(here):
                 self._stream.raise_failure()
 
     def drain_for(self, here: int | asyncio.Task[object], stop: threading.Event | None = None) -> None:
         """Wait until all that went in has come out; outputs that nobody else takes are kept."""
         try:
-            self.wait_until_drained(stop, make_room=lambda: self.takers.make_room(self._stream, here, "keep"))
+            self.wait_until_drained(
+                stop, make_room=lambda: self.consumers.make_room(self._stream, here, "keep")
+            )
         finally:
-            self.takers.wait_for_room(self._stream)
+            self.consumers.wait_for_room(self._stream)
 
 
 class Outputs(Protocol):
@@ -257,7 +261,7 @@ class Session(_Closing):
         Raises:
             NodeError: If a node fails. Earlier outputs have been yielded.
         """
-        return _outputs_of(self.takers.add(Taker(self._stream, is_main=True)))
+        return _outputs_of(self.consumers.add(Consumer(self._stream, is_main=True)))
 
     def drain(self) -> None:
         """Wait until all earlier items have left the session, as results of calls or as outputs of streams.
@@ -294,7 +298,7 @@ class Session(_Closing):
     def _map_by_queue(self, items: Iterator[Any]) -> Outputs:
         stream, limit = OutputStream.open(self, self.capacity), self.capacity
         # Held for as long as the stream is iterated over.
-        _taker = self.takers.add(Taker(stream, is_main=False))
+        _consumer = self.consumers.add(Consumer(stream, is_main=False))
         is_ended = False
         failure: Exception | None = None
         try:
@@ -365,9 +369,9 @@ def open_session(
     raise PipelineError(f"Pipeline '{graph.name}' was not opened, because the program is ending")
 
 
-def _outputs_of(taker: Taker) -> Iterator[Any]:
+def _outputs_of(consumer: Consumer) -> Iterator[Any]:
     while True:
-        state, output = taker.stream.next(_WAIT_SECS)
+        state, output = consumer.stream.next(_WAIT_SECS)
         if state == _OUTPUT:
             yield output
         elif state == _END:

@@ -90,7 +90,7 @@ def test_a_producer_works_on_its_own_thread_also_where_outputs_find_no_room(time
         consumer = Worker(take)
         session.put(0)
         assert is_taking.wait(TIMEOUT_SECS)
-        while not session.takers.is_main_taken(threading.get_ident()):
+        while not session.consumers.is_main_taken(threading.get_ident()):
             pass
         for number in range(1, 50):
             session.put(number)

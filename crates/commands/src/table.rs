@@ -45,8 +45,8 @@ pub(crate) fn counted_long(count: u64, one: &str) -> String {
 /// `text` without line breaks and other control characters, cut to `limit` columns.
 pub(crate) fn on_one_line(text: &str, limit: usize) -> String {
     let mut shown = String::with_capacity(text.len());
-    for letter in text.chars() {
-        if letter.is_control() { shown.extend(letter.escape_default()) } else { shown.push(letter) }
+    for message in text.chars() {
+        if message.is_control() { shown.extend(message.escape_default()) } else { shown.push(message) }
     }
     if shown.width() <= limit {
         return shown;
@@ -54,8 +54,8 @@ pub(crate) fn on_one_line(text: &str, limit: usize) -> String {
     let mut width = 0;
     let mut cut: String = shown
         .chars()
-        .take_while(|letter| {
-            width += letter.width().unwrap_or(0);
+        .take_while(|message| {
+            width += message.width().unwrap_or(0);
             width < limit
         })
         .collect();

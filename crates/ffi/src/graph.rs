@@ -6,8 +6,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use remotemedia_runtime::{
-    CancelFlag, DeadLetter, ErrorBudget, Guarded, Node, NodeFailure, NodeSpec, Options, Phase, Placement, Plan, Policy,
-    Replicas, Stage, Turn,
+    CancelFlag, DeadLetter, ErrorBudget, Node, NodeFailure, NodeSpec, Options, Phase, Placement, Plan, Policy,
+    PolicyNode, Replicas, Stage, Turn,
 };
 use serde_json::{Map, Value, json};
 
@@ -201,7 +201,7 @@ impl<'a> Guard<'a> {
         if let Some(budget) = budget {
             policy = policy.within(Arc::clone(budget), self.place.node_id.as_deref().unwrap_or_default());
         }
-        Box::new(Guarded::new(node, policy))
+        Box::new(PolicyNode::new(node, policy))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::execution::metrics::Counts;
-use crate::node::{Done, Elsewhere, EndEarly, Start};
+use crate::node::{Done, EndEarly, Start, WorkerHandle};
 use crate::{CancelFlag, ErrorBudget, Node, NodeFailure, OnError, Options, Outputs, Payload, Phase, Stream};
 
 /// How often a pause looks whether the run was asked to stop.
@@ -178,14 +178,14 @@ impl<P: Payload> Policy<P> {
 }
 
 /// A node under a [`Policy`].
-pub struct Guarded<P: Payload> {
+pub struct PolicyNode<P: Payload> {
     node: Box<dyn Node<P>>,
     policy: Arc<Policy<P>>,
     /// The index of each item of the next call.
     indices: Vec<u64>,
 }
 
-impl<P: Payload> Guarded<P> {
+impl<P: Payload> PolicyNode<P> {
     /// Put a node under a policy.
     pub fn new(node: Box<dyn Node<P>>, mut policy: Policy<P>) -> Self {
         // A node that tries items again itself counts that.
@@ -216,7 +216,7 @@ impl<P: Payload> Guarded<P> {
 }
 
 #[warn(clippy::missing_trait_methods, reason = "what is not forwarded here, the node inside would never be asked")]
-impl<P: Payload> Node<P> for Guarded<P> {
+impl<P: Payload> Node<P> for PolicyNode<P> {
     fn prepare(&mut self) -> bool {
         self.node.prepare()
     }
@@ -319,7 +319,7 @@ impl<P: Payload> Node<P> for Guarded<P> {
         self.node.forget_items()
     }
 
-    fn elsewhere(&self) -> Option<Arc<dyn Elsewhere>> {
+    fn elsewhere(&self) -> Option<Arc<dyn WorkerHandle>> {
         self.node.elsewhere()
     }
 

@@ -29,12 +29,12 @@ pub use error_budget::ErrorBudget;
 pub use execution::metrics::{Metrics, NodeMetrics, WorkerMetrics};
 pub use execution::runner::{Runner, Settings};
 pub use failure::{Failure, NodeFailure, RunError};
-pub use guard::{DeadLetter, FailureCounts, Guarded, Policy, longest_call};
+pub use guard::{DeadLetter, FailureCounts, Policy, PolicyNode, longest_call};
 pub use manifest::{Connection, Manifest, ManifestNode};
 pub use native::{ValueFault, create_native_node, native_node_types};
 pub use node::{
-    Bulk, BulkEnd, BulkOutcome, Done, Elsewhere, EndEarly, Fed, Feed, Hindrance, Items, Node, Observer, Outputs, Phase,
-    Sink, Start, Step, Stream, TellStep, Turn,
+    Bulk, BulkEnd, BulkOutcome, Done, EndEarly, Fed, Feed, Hindrance, Items, Node, Observer, Outputs, Phase, Sink,
+    Start, Step, Stream, TellStep, Turn, WorkerHandle,
 };
 pub use options::{Batch, DEFAULT_QUEUE_SIZE, OPTION_NAMES, OnError, OptionProblem, Options, Placement, WhenFull};
 pub use payload::Payload;

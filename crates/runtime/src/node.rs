@@ -104,7 +104,7 @@ pub trait Node<P: Payload>: Send {
     }
 
     /// How a node that works elsewhere is reached by those who are not inside it.
-    fn elsewhere(&self) -> Option<Arc<dyn Elsewhere>> {
+    fn elsewhere(&self) -> Option<Arc<dyn WorkerHandle>> {
         None
     }
 
@@ -140,7 +140,7 @@ pub trait Node<P: Payload>: Send {
 }
 
 /// A node's work in another place, as those reach it who are not inside the node.
-pub trait Elsewhere: Send + Sync {
+pub trait WorkerHandle: Send + Sync {
     /// What is under way is not wanted any more. Does not wait for its end, and does not tell the nodes.
     fn discard(&self);
 

@@ -13,7 +13,7 @@ from remotemedia import _log, _shutdown
 from remotemedia._core import Opener, OutputStream
 from remotemedia._errors import combine, throw
 from remotemedia._graph.item_streams import items_of
-from remotemedia._session.consumers import Taker, who_is_here
+from remotemedia._session.consumers import Consumer, who_is_here
 from remotemedia._threads import start
 from remotemedia.exceptions import PipelineError, SessionClosedError
 from remotemedia.sessions import (
@@ -186,7 +186,7 @@ class AsyncOutputs:
         self._session = session
         self._stream = stream
         self._news = news
-        self._taker = session.takers.add(Taker(stream, is_main=is_main))
+        self._consumer = session.consumers.add(Consumer(stream, is_main=is_main))
 
     def __aiter__(self) -> Self:
         """Itself."""
@@ -200,7 +200,7 @@ class AsyncOutputs:
             SessionClosedError: If the session closes.
         """
         task = asyncio.current_task()
-        self._taker.task = None if task is None else weakref.ref(task)
+        self._consumer.task = None if task is None else weakref.ref(task)
         while True:
             state, output = self._stream.next(0.0)
             if state == _OUTPUT:

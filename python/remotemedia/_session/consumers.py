@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
     from remotemedia._core import OutputStream
 
-__all__ = ["Taker", "Takers", "who_is_here"]
+__all__ = ["Consumer", "Consumers", "who_is_here"]
 
 Overflow = Literal["wait", "keep", "drop"]
 
 
-class Taker:
+class Consumer:
     """Whoever iterates over a stream: the thread, and in asyncio the task, that has asked last."""
 
     def __init__(self, stream: OutputStream, *, is_main: bool) -> None:
@@ -39,32 +39,32 @@ class Taker:
         return thread != here and thread in sys._current_frames()  # noqa: SLF001 - The threads that live.
 
 
-class Takers:
-    """The takers of all streams of one session that somebody still holds."""
+class Consumers:
+    """The consumers of all streams of one session that somebody still holds."""
 
     def __init__(self) -> None:
         """Nobody yet."""
-        self._takers: weakref.WeakSet[Taker] = weakref.WeakSet()
+        self._takers: weakref.WeakSet[Consumer] = weakref.WeakSet()
 
-    def add(self, taker: Taker) -> Taker:
+    def add(self, consumer: Consumer) -> Consumer:
         """One more stream is iterated over."""
-        self._takers.add(taker)
-        return taker
+        self._takers.add(consumer)
+        return consumer
 
     def is_main_taken(self, here: int | asyncio.Task[object]) -> bool:
         """Whether somebody else takes what was put in."""
-        return any(taker.is_main and taker.is_elsewhere(here) for taker in self._takers.copy())
+        return any(consumer.is_main and consumer.is_elsewhere(here) for consumer in self._takers.copy())
 
     def make_room(self, main: OutputStream, here: int | asyncio.Task[object], overflow: Overflow) -> None:
         """Let outputs that nobody else takes be kept or dropped when there is no room for them."""
         main.set_overflow("wait" if self.is_main_taken(here) else overflow)
-        for taker in self._takers.copy():
-            if not taker.is_main:
-                taker.stream.set_overflow("wait" if taker.is_elsewhere(here) else overflow)
+        for consumer in self._takers.copy():
+            if not consumer.is_main:
+                consumer.stream.set_overflow("wait" if consumer.is_elsewhere(here) else overflow)
 
     def wait_for_room(self, main: OutputStream) -> None:
         """Outputs wait for room again."""
-        for stream in [main, *(taker.stream for taker in self._takers.copy())]:
+        for stream in [main, *(consumer.stream for consumer in self._takers.copy())]:
             stream.set_overflow("wait")
 
 

@@ -32,28 +32,28 @@ pub(super) fn draw(plan: &Plan) -> String {
     text
 }
 
-/// Mermaid reads Markdown, HTML and entities in quoted labels: everything but letters, digits and harmless marks is an entity.
+/// Mermaid reads Markdown, HTML and entities in quoted labels: everything but messages, digits and harmless marks is an entity.
 fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     let mut before = None;
-    let mut letters = text.chars().peekable();
+    let mut messages = text.chars().peekable();
     // `1. x`, `- x` and the like would begin a list.
     let mut may_begin_list = true;
-    while let Some(letter) = letters.next() {
-        let next = letters.peek().copied();
-        let is_harmless = match letter {
+    while let Some(message) = messages.next() {
+        let next = messages.peek().copied();
+        let is_harmless = match message {
             // Inside a word it is no emphasis.
             '_' => before.is_some_and(char::is_alphanumeric) && next.is_some_and(char::is_alphanumeric),
             '.' | ')' | '-' | '+' => !(may_begin_list && next == Some(' ')),
-            _ => letter.is_alphanumeric() || " ,:/(=…·".contains(letter),
+            _ => message.is_alphanumeric() || " ,:/(=…·".contains(message),
         };
         if is_harmless {
-            safe.push(letter);
+            safe.push(message);
         } else {
-            safe += &format!("#{};", u32::from(letter));
+            safe += &format!("#{};", u32::from(message));
         }
-        may_begin_list &= letter.is_ascii_digit();
-        before = Some(letter);
+        may_begin_list &= message.is_ascii_digit();
+        before = Some(message);
     }
     safe
 }

@@ -11,7 +11,7 @@ const LABEL_LIMIT: usize = 28;
 const MAX_DEPTH_ACROSS: usize = 6;
 const BOX_HEIGHT: f64 = 58.0;
 const LINE_HEIGHT: f64 = 18.0;
-/// Options stand on lines of as many letters.
+/// Options stand on lines of as many messages.
 const OPTIONS_LIMIT: usize = 34;
 const BOX_PADDING: f64 = 18.0;
 const MARGIN: f64 = 24.0;
@@ -37,7 +37,7 @@ const STYLE: &str = "\
 .rm-graph .page{fill:var(--rm-page);stroke:var(--rm-line)}
 .rm-graph .name{fill:var(--rm-ink);font-size:17px;font-weight:650}
 .rm-graph .facts,.rm-graph .kind,.rm-graph .stage{fill:var(--rm-soft);font-size:12px}
-.rm-graph .stage{letter-spacing:.02em}
+.rm-graph .stage{message-spacing:.02em}
 .rm-graph .frame{fill:var(--rm-frame);stroke:var(--rm-line)}
 .rm-graph .worker{stroke:var(--rm-accent);stroke-width:1.5}
 .rm-graph .box{fill:var(--rm-box);stroke:var(--rm-rim);stroke-width:1.25}
@@ -327,13 +327,13 @@ fn text(class: &str, x: f64, y: f64, anchor: &str, content: &str) -> String {
 
 /// A guess on the safe side: which font the reader has is not known.
 fn text_width(text: &str, size: f64) -> f64 {
-    let ems = text.chars().map(|letter| match letter {
+    let ems = text.chars().map(|message| match message {
         'i' | 'j' | 'l' | 'f' | 't' | 'r' | '.' | ',' | ':' | ';' | '\'' | '|' | '!' | '(' | ')' | '[' | ']' | ' ' => {
             0.36
         }
         'm' | 'w' | 'M' | 'W' | '@' | '%' | '…' => 0.92,
-        letter if letter.is_ascii_uppercase() => 0.70,
-        letter if letter.is_ascii() => 0.58,
+        message if message.is_ascii_uppercase() => 0.70,
+        message if message.is_ascii() => 0.58,
         _ => 1.0,
     });
     ems.sum::<f64>() * size
@@ -341,8 +341,8 @@ fn text_width(text: &str, size: f64) -> f64 {
 
 fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
+    for message in text.chars() {
+        match message {
             '&' => safe.push_str("&amp;"),
             '<' => safe.push_str("&lt;"),
             '>' => safe.push_str("&gt;"),

@@ -13,11 +13,11 @@ use pyo3::prelude::*;
 
 use crate::attach::attach;
 
-/// As many letters are delivered before the loop sees to its other work.
+/// As many messages are delivered before the loop sees to its other work.
 const BUNDLE: usize = 64;
 
 /// Something to be done on the loop.
-type Letter = Box<dyn FnOnce(Python<'_>) + Send>;
+type Message = Box<dyn FnOnce(Python<'_>) + Send>;
 
 /// Letters to an event loop, which is woken once for all that come until it takes them.
 pub(crate) struct Mailbox {
@@ -27,7 +27,7 @@ pub(crate) struct Mailbox {
 
 #[derive(Default)]
 struct State {
-    letters: VecDeque<Letter>,
+    messages: VecDeque<Message>,
     /// The loop will come to take them.
     is_due: bool,
 }
@@ -42,13 +42,13 @@ impl Mailbox {
     }
 
     /// Have something done on the loop, from any thread. Where the loop is closed nobody is left who waits for it.
-    pub(crate) fn post(self: &Arc<Self>, letter: impl FnOnce(Python<'_>) + Send + 'static) {
-        self.add(|letters| letters.push_back(Box::new(letter)));
+    pub(crate) fn post(self: &Arc<Self>, message: impl FnOnce(Python<'_>) + Send + 'static) {
+        self.add(|messages| messages.push_back(Box::new(message)));
     }
 
     /// The same, before all that has been posted and not delivered.
-    pub(crate) fn post_first(self: &Arc<Self>, letter: impl FnOnce(Python<'_>) + Send + 'static) {
-        self.add(|letters| letters.push_front(Box::new(letter)));
+    pub(crate) fn post_first(self: &Arc<Self>, message: impl FnOnce(Python<'_>) + Send + 'static) {
+        self.add(|messages| messages.push_front(Box::new(message)));
     }
 
     /// Letters are about to come of what the loop does now: it looks for them by itself, and nobody need wake it. Called on the loop.
@@ -58,10 +58,10 @@ impl Mailbox {
         }
     }
 
-    fn add(self: &Arc<Self>, add: impl FnOnce(&mut VecDeque<Letter>)) {
+    fn add(self: &Arc<Self>, add: impl FnOnce(&mut VecDeque<Message>)) {
         let is_due = {
             let mut state = self.lock();
-            add(&mut state.letters);
+            add(&mut state.messages);
             std::mem::replace(&mut state.is_due, true)
         };
         if !is_due {
@@ -80,13 +80,13 @@ impl Mailbox {
         }
     }
 
-    /// The letters that are delivered next, and whether more are left.
-    fn take(&self) -> (Vec<Letter>, bool) {
+    /// The messages that are delivered next, and whether more are left.
+    fn take(&self) -> (Vec<Message>, bool) {
         let mut state = self.lock();
-        let count = state.letters.len().min(BUNDLE);
-        let letters = state.letters.drain(..count).collect();
-        state.is_due = !state.letters.is_empty();
-        (letters, state.is_due)
+        let count = state.messages.len().min(BUNDLE);
+        let messages = state.messages.drain(..count).collect();
+        state.is_due = !state.messages.is_empty();
+        (messages, state.is_due)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -94,7 +94,7 @@ impl Mailbox {
     }
 }
 
-/// What the loop calls to take letters.
+/// What the loop calls to take messages.
 #[pyclass(module = "remotemedia._core", frozen)]
 struct Delivery {
     mailbox: Arc<Mailbox>,
@@ -105,9 +105,9 @@ struct Delivery {
 impl Delivery {
     fn __call__(&self, py: Python<'_>) {
         self.is_made.store(true, Ordering::Relaxed);
-        let (letters, are_more_left) = self.mailbox.take();
-        for letter in letters {
-            letter(py);
+        let (messages, are_more_left) = self.mailbox.take();
+        for message in messages {
+            message(py);
         }
         if are_more_left {
             self.mailbox.call_for_delivery(py, "call_soon");
@@ -118,7 +118,7 @@ impl Delivery {
 impl Drop for Delivery {
     fn drop(&mut self) {
         if !*self.is_made.get_mut() {
-            // The loop was closed before it came. What the letters hold may hold the session, and would keep it alive.
+            // The loop was closed before it came. What the messages hold may hold the session, and would keep it alive.
             drop(std::mem::take(&mut *self.mailbox.lock()));
         }
     }

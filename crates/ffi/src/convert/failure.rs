@@ -107,6 +107,6 @@ pub(crate) fn cancelled(py: Python<'_>) -> PyErr {
 
 /// Rust errors are phrases in lower case, Python ones are sentences.
 fn as_sentence(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+    let mut messages = text.chars();
+    messages.next().map_or_else(String::new, |first| first.to_uppercase().chain(messages).collect())
 }

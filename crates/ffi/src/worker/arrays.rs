@@ -1,19 +1,19 @@
-//! Arrays of numbers in letters: type, shape and bytes. The pickler gives the same answer, but takes longer than a copy of 64 kB.
+//! Arrays of numbers in messages: type, shape and bytes. The pickler gives the same answer, but takes longer than a copy of 64 kB.
 
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyDict, PyTuple, PyType};
-use remotemedia_runtime::worker::{Arrived, Letter};
+use remotemedia_runtime::worker::{Arrived, Message};
 
 use super::buffers::{self, LARGE, SharedBuffer};
 
-/// An array whose bytes follow in the letter.
+/// An array whose bytes follow in the message.
 pub(super) const ARRAY: u8 = b'a';
-/// An array whose bytes are beside the letter.
+/// An array whose bytes are beside the message.
 pub(super) const LARGE_ARRAY: u8 = b'L';
 
-/// The formats of native numbers. In all of them the letter is that of the type in numpy, too.
+/// The formats of native numbers. In all of them the message is that of the type in numpy, too.
 const FORMATS: &[u8] = b"?bBhHiIlLqQefd";
 
 /// What stands before the shape: mark, format, order.
@@ -24,7 +24,7 @@ static ARRAY_TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static ELEMENT_TYPES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
 
 /// Write an item, if it is a `numpy.ndarray`, no subclass, of native numbers in one piece.
-pub(super) fn write(item: &Bound<'_, PyAny>, letter: &mut Letter<'_>) -> PyResult<bool> {
+pub(super) fn write(item: &Bound<'_, PyAny>, message: &mut Message<'_>) -> PyResult<bool> {
     if !is_array(item)? {
         return Ok(false);
     }
@@ -40,26 +40,26 @@ pub(super) fn write(item: &Bound<'_, PyAny>, letter: &mut Letter<'_>) -> PyResul
         return Ok(false);
     }
     let is_large = buffer.len_bytes() >= LARGE;
-    letter.write(&[if is_large { LARGE_ARRAY } else { ARRAY }, format, order]);
-    letter.write(&[u8::try_from(buffer.dimensions()).unwrap_or(u8::MAX)]);
+    message.write(&[if is_large { LARGE_ARRAY } else { ARRAY }, format, order]);
+    message.write(&[u8::try_from(buffer.dimensions()).unwrap_or(u8::MAX)]);
     for &length in buffer.shape() {
-        letter.write(&(length as u64).to_le_bytes());
+        message.write(&(length as u64).to_le_bytes());
     }
     let bytes = buffers::bytes_of(item.py(), &buffer);
     if is_large {
-        letter.add_buffer(bytes);
+        message.add_buffer(bytes);
     } else {
-        letter.write(bytes);
+        message.write(bytes);
     }
     Ok(true)
 }
 
-/// The array of a letter that `write` wrote, or `None` for another one. A large one is read in place.
-pub(super) fn read(py: Python<'_>, letter: &Arrived) -> PyResult<Option<Py<PyAny>>> {
-    let Some((&[mark, format, order], rest)) = letter.body.split_first_chunk::<HEAD>() else { return Ok(None) };
+/// The array of a message that `write` wrote, or `None` for another one. A large one is read in place.
+pub(super) fn read(py: Python<'_>, message: &Arrived) -> PyResult<Option<Py<PyAny>>> {
+    let Some((&[mark, format, order], rest)) = message.body.split_first_chunk::<HEAD>() else { return Ok(None) };
     let (buffer, shape) = match (mark, rest.split_first()) {
         (LARGE_ARRAY, Some((_, shape))) => {
-            let Some(view) = letter.buffers.first() else { return Ok(None) };
+            let Some(view) = message.buffers.first() else { return Ok(None) };
             (Bound::new(py, SharedBuffer { view: view.clone(), start: 0 })?.into_any(), shape)
         }
         (ARRAY, Some((&dimensions, rest))) => {

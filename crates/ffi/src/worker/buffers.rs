@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use pyo3::buffer::{PyBuffer, PyUntypedBuffer};
 use pyo3::prelude::*;
 use pyo3::{ffi, intern};
-use remotemedia_runtime::worker::{Letter, OwnBytes, View};
+use remotemedia_runtime::worker::{Message, OwnBytes, View};
 
 /// Buffers of as many bytes travel beside the pickle, in shared memory. What is smaller costs less on the socket, copied some times,
 /// than the bookkeeping of a segment.
@@ -44,10 +44,10 @@ impl BufferTaker {
     }
 }
 
-/// Copy buffers into a letter.
-pub(crate) fn add(py: Python<'_>, buffers: &[PyBuffer<u8>], letter: &mut Letter<'_>) {
+/// Copy buffers into a message.
+pub(crate) fn add(py: Python<'_>, buffers: &[PyBuffer<u8>], message: &mut Message<'_>) {
     for buffer in buffers {
-        letter.add_buffer(bytes_of(py, buffer));
+        message.add_buffer(bytes_of(py, buffer));
     }
 }
 

@@ -1,4 +1,4 @@
-//! Python objects as letters between processes: pickled, with large buffers beside the pickle.
+//! Python objects as messages between processes: pickled, with large buffers beside the pickle.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyByteArray, PyBytes, PyDict, PyList};
 use remotemedia_runtime::Phase;
-use remotemedia_runtime::worker::{Arrived, Border, Letter, Loss, LossCause, Said, View};
+use remotemedia_runtime::worker::{Arrived, ExitCause, ItemCodec, Message, Said, View, WorkerExit};
 
 use crate::attach::attach;
 use crate::convert::object::Object;
@@ -24,7 +24,7 @@ static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 const PROTOCOL: u8 = 5;
 
 /// How this process and another one exchange Python objects.
-pub(crate) struct PythonBorder {
+pub(crate) struct PythonCodec {
     /// Whether the other one is the parent.
     is_in_worker: bool,
     /// What stands in a pickle that refers to things which only this process has.
@@ -35,7 +35,7 @@ pub(crate) struct PythonBorder {
 #[derive(Clone, Default)]
 struct Names(usize, Arc<[Py<PyBytes>]>);
 
-impl PythonBorder {
+impl PythonCodec {
     /// For a parent, towards its workers.
     pub(crate) fn of_parent() -> Arc<Self> {
         Arc::new(Self { is_in_worker: false, names_by_value: Mutex::default() })
@@ -110,43 +110,43 @@ fn modules(py: Python<'_>) -> PyResult<&Bound<'_, PyDict>> {
     Ok(modules.bind(py))
 }
 
-impl Border<Object> for PythonBorder {
-    fn pack(&self, item: &Object, letter: &mut Letter<'_>) -> PyResult<()> {
+impl ItemCodec<Object> for PythonCodec {
+    fn pack(&self, item: &Object, message: &mut Message<'_>) -> PyResult<()> {
         attach(|py| {
             let item = item.0.bind(py);
-            if plain::write(item, letter) || arrays::write(item, letter)? {
+            if plain::write(item, message) || arrays::write(item, message)? {
                 return Ok(());
             }
             let taker = Bound::new(py, BufferTaker::default())?;
             // A pickle begins with an opcode that is no mark of plain values and arrays.
-            letter.write(self.pickle(item, &taker)?.as_bytes());
-            buffers::add(py, &taker.get().take(), letter);
+            message.write(self.pickle(item, &taker)?.as_bytes());
+            buffers::add(py, &taker.get().take(), message);
             Ok(())
         })
     }
 
-    fn unpack(&self, letter: Arrived) -> PyResult<Object> {
+    fn unpack(&self, message: Arrived) -> PyResult<Object> {
         attach(|py| {
-            if let Some(item) = plain::read(py, &letter) {
+            if let Some(item) = plain::read(py, &message) {
                 return Ok(Object(item));
             }
-            if let Some(array) = arrays::read(py, &letter)? {
+            if let Some(array) = arrays::read(py, &message)? {
                 return Ok(Object(array));
             }
-            let item = unpickle(py, letter, 0).map_err(|error| refused(py, error))?;
+            let item = unpickle(py, message, 0).map_err(|error| refused(py, error))?;
             Ok(Object(item.unbind()))
         })
     }
 
-    fn unpack_own(&self, letter: Arrived) -> PyResult<Object> {
+    fn unpack_own(&self, message: Arrived) -> PyResult<Object> {
         attach(|py| {
-            if let Some(item) = plain::read(py, &letter) {
+            if let Some(item) = plain::read(py, &message) {
                 return Ok(Object(item));
             }
-            if let Some(array) = arrays::read(py, &letter)? {
+            if let Some(array) = arrays::read(py, &message)? {
                 return Ok(Object(array.call_method0(py, intern!(py, "copy"))?));
             }
-            Ok(Object(unpickle_own(py, letter, 0)?.unbind()))
+            Ok(Object(unpickle_own(py, message, 0)?.unbind()))
         })
     }
 
@@ -176,7 +176,7 @@ impl Border<Object> for PythonBorder {
         })
     }
 
-    fn lost(&self, loss: &Loss) -> PyErr {
+    fn lost(&self, loss: &WorkerExit) -> PyErr {
         attach(|py| {
             let located = describe_loss(py, loss).and_then(|facts| {
                 py.import("remotemedia._errors")?.call_method(
@@ -201,7 +201,7 @@ impl Border<Object> for PythonBorder {
         attach(|py| tell(py, "noted", (node_ids, PyBytes::new(py, note))));
     }
 
-    fn log_loss(&self, _node_ids: &[String], loss: &Loss) {
+    fn log_loss(&self, _node_ids: &[String], loss: &WorkerExit) {
         attach(|py| match describe_loss(py, loss) {
             Ok(facts) => tell(py, "log_loss", (&loss.node_id, loss.process, loss.item_index, facts)),
             Err(error) => error.write_unraisable(py, None),
@@ -213,22 +213,22 @@ impl Border<Object> for PythonBorder {
     }
 }
 
-/// The object that the pickle holds which begins at `start` in a letter, to be kept and changed.
-pub(crate) fn unpickle_own(py: Python<'_>, letter: Arrived, start: usize) -> PyResult<Bound<'_, PyAny>> {
+/// The object that the pickle holds which begins at `start` in a message, to be kept and changed.
+pub(crate) fn unpickle_own(py: Python<'_>, message: Arrived, start: usize) -> PyResult<Bound<'_, PyAny>> {
     let own = |view: View| match view.into_own() {
         Ok(bytes) => Ok(Bound::new(py, OwnBuffer(bytes))?.into_any()),
         Err(view) => Ok(PyByteArray::new(py, &view).into_any()),
     };
-    let buffers = letter.buffers.into_iter().map(own).collect::<PyResult<Vec<_>>>()?;
-    unpickle_with(py, letter.body, start, buffers)
+    let buffers = message.buffers.into_iter().map(own).collect::<PyResult<Vec<_>>>()?;
+    unpickle_with(py, message.body, start, buffers)
 }
 
-/// The object that the pickle holds which begins at `start` in a letter. Its buffers are read in place.
-pub(crate) fn unpickle(py: Python<'_>, letter: Arrived, start: usize) -> PyResult<Bound<'_, PyAny>> {
-    let buffers = letter.buffers.into_iter();
+/// The object that the pickle holds which begins at `start` in a message. Its buffers are read in place.
+pub(crate) fn unpickle(py: Python<'_>, message: Arrived, start: usize) -> PyResult<Bound<'_, PyAny>> {
+    let buffers = message.buffers.into_iter();
     let buffers = buffers.map(|view| Ok(Bound::new(py, SharedBuffer { view, start: 0 })?.into_any()));
     let buffers = buffers.collect::<PyResult<Vec<_>>>()?;
-    unpickle_with(py, letter.body, start, buffers)
+    unpickle_with(py, message.body, start, buffers)
 }
 
 fn unpickle_with<'py>(
@@ -260,15 +260,15 @@ fn refused(py: Python<'_>, error: PyErr) -> PyErr {
     told.map_or_else(|error| error, PyErr::from_value)
 }
 
-fn describe_loss<'py>(py: Python<'py>, loss: &Loss) -> PyResult<Bound<'py, PyDict>> {
+fn describe_loss<'py>(py: Python<'py>, loss: &WorkerExit) -> PyResult<Bound<'py, PyDict>> {
     let facts = PyDict::new(py);
     match &loss.cause {
-        LossCause::NotStarted(reason) => facts.set_item("not_started", reason)?,
-        LossCause::Exited(code) => facts.set_item("exit_code", code)?,
-        LossCause::Killed(signal) => facts.set_item("signal_number", signal)?,
-        LossCause::Unknown => facts.set_item("is_unknown", true)?,
-        LossCause::LeftBehind => {}
-        LossCause::TimedOut(timeout) => facts.set_item("timeout", timeout.as_secs_f64())?,
+        ExitCause::NotStarted(reason) => facts.set_item("not_started", reason)?,
+        ExitCause::Exited(code) => facts.set_item("exit_code", code)?,
+        ExitCause::Killed(signal) => facts.set_item("signal_number", signal)?,
+        ExitCause::Unknown => facts.set_item("is_unknown", true)?,
+        ExitCause::LeftBehind => {}
+        ExitCause::TimedOut(timeout) => facts.set_item("timeout", timeout.as_secs_f64())?,
     }
     facts.set_item("stderr", &loss.stderr)?;
     facts.set_item("restarts", loss.restarts)?;

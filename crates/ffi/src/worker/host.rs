@@ -8,8 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
-use remotemedia_runtime::worker::{Arrived, Border, IsStill, LeaveFork, Notes, Opened, Workplace, serve};
-use remotemedia_runtime::{CancelFlag, Guarded, Node, NodeSpec, Options, Plan, Policy};
+use remotemedia_runtime::worker::{Arrived, IsStill, ItemCodec, LeaveFork, Notes, Opened, WorkerHost, serve};
+use remotemedia_runtime::{CancelFlag, Node, NodeSpec, Options, Plan, Policy, PolicyNode};
 
 use crate::asyncio::bridge::Bridge;
 use crate::attach::{attach, detach, try_attach};
@@ -19,7 +19,7 @@ use crate::node::callers::{Owner, Place};
 use crate::node::lock::thread_id;
 use crate::node::python_node::{PythonNode, forget_initialized};
 use crate::node::site::Site;
-use crate::worker::codec::{PythonBorder, unpickle_own};
+use crate::worker::codec::{PythonCodec, unpickle_own};
 use crate::worker::setup;
 use crate::worker::setup::{DescribedNode, Head};
 
@@ -69,13 +69,13 @@ pub(crate) fn serve_parent(py: Python<'_>) -> PyResult<()> {
     os.call_method1("close", (nothing,))?;
 
     let stop = STOP.get_or_init(CancelFlag::default).clone();
-    let mut workplace = PythonWorkplace { bridge: Bridge::new(None), stop, helpers: Arc::default() };
-    let border: Arc<dyn Border<Object>> = PythonBorder::of_worker();
+    let mut worker_host = PythonWorkplace { bridge: Bridge::new(None), stop, helpers: Arc::default() };
+    let codec: Arc<dyn ItemCodec<Object>> = PythonCodec::of_worker();
     // Attached all the time but while it waits: every step for an item needs the interpreter.
-    let served = serve(socket, &border, &mut workplace);
-    let helpers = Arc::clone(&workplace.helpers);
+    let served = serve(socket, &codec, &mut worker_host);
+    let helpers = Arc::clone(&worker_host.helpers);
     detach(py, || helpers.finish());
-    workplace.bridge.close(py)?;
+    worker_host.bridge.close(py)?;
     served.map_err(|error| PyOSError::new_err(format!("the worker has lost its parent: {error}")))
 }
 
@@ -143,7 +143,7 @@ impl Drop for Running {
     }
 }
 
-impl Workplace<Object> for PythonWorkplace {
+impl WorkerHost<Object> for PythonWorkplace {
     fn open(&mut self, setup: Arrived, notes: Notes) -> PyResult<Opened<Object>> {
         attach(|py| {
             let Head { surroundings, described, end } = setup::read_head(py, &setup.body)?;
@@ -223,7 +223,7 @@ impl PythonWorkplace {
                 Arc::new(Site { place: Place::new(&owner, Some(id)), bridge: Arc::clone(&self.bridge) }),
             )?;
             nodes.push(if options.has_policy() {
-                Box::new(Guarded::new(Box::new(node), Policy::new(&options, None, self.stop.clone())))
+                Box::new(PolicyNode::new(Box::new(node), Policy::new(&options, None, self.stop.clone())))
             } else {
                 Box::new(node)
             });

@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use remotemedia_runtime::worker::{Border, WorkerSpec, WriteSetup, remote_nodes};
+use remotemedia_runtime::worker::{ItemCodec, WorkerSpec, WriteSetup, remote_nodes};
 use remotemedia_runtime::{CancelFlag, Node, Options, longest_call};
 use serde_json::{Map, Value};
 
-pub(crate) use self::codec::PythonBorder;
+pub(crate) use self::codec::PythonCodec;
 pub(crate) use self::host::{be_fork, is_at_work, serve_parent};
 use crate::convert::object::Object;
 use crate::node::python_node::runs_on_loop;
@@ -57,7 +57,7 @@ pub(crate) fn hire(
     let mut command: Vec<OsString> = py.import("remotemedia._workers.process")?.call_method0("command")?.extract()?;
     let arguments = command.split_off(1);
     let program = command.pop().unwrap_or_default();
-    let border: Arc<dyn Border<Object>> = PythonBorder::of_parent();
+    let codec: Arc<dyn ItemCodec<Object>> = PythonCodec::of_parent();
     let has_factory = nodes.iter().any(|node| node.is_factory);
     let mut copy = Copy::of(py, nodes, stage)?;
     let mut workers = Vec::with_capacity(stage.replicas);
@@ -79,7 +79,7 @@ pub(crate) fn hire(
             snapshot_every: stage.snapshot_every,
             with_metrics,
         };
-        workers.push(remote_nodes(spec, Arc::clone(&border)).map_err(pyo3::exceptions::PyOSError::new_err)?);
+        workers.push(remote_nodes(spec, Arc::clone(&codec)).map_err(pyo3::exceptions::PyOSError::new_err)?);
     }
     Ok(workers)
 }

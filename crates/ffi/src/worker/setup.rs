@@ -42,15 +42,15 @@ pub(super) fn write_setup(
     let (pickled, taker): (Bound<'_, PyBytes>, Bound<'_, BufferTaker>) = packed.extract()?;
     let pickled = pickled.unbind();
     let large: Vec<PyBuffer<u8>> = taker.get().take();
-    Ok(Arc::new(move |letter| {
+    Ok(Arc::new(move |message| {
         attach(|py| {
             let surroundings = py.import("remotemedia._workers.process")?.call_method0("surroundings")?;
             let head = py.import("pickle")?.call_method1("dumps", ((surroundings, described.clone()),))?;
             let head = head.cast_into::<PyBytes>()?;
-            letter.write(&(head.as_bytes().len() as u64).to_le_bytes());
-            letter.write(head.as_bytes());
-            letter.write(pickled.as_bytes(py));
-            buffers::add(py, &large, letter);
+            message.write(&(head.as_bytes().len() as u64).to_le_bytes());
+            message.write(head.as_bytes());
+            message.write(pickled.as_bytes(py));
+            buffers::add(py, &large, message);
             Ok(())
         })
     }))

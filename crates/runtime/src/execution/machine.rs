@@ -18,7 +18,7 @@ use crate::execution::metrics::Recorders;
 use crate::execution::progress::ProgressPlace;
 use crate::layout::{Edge, Layout, Route};
 use crate::numbering::{self, NO_INPUT};
-use crate::{Elsewhere, Hindrance, Node, Observer, Outputs, Payload, Phase, Plan, Sink, Step as Told, Stream};
+use crate::{Hindrance, Node, Observer, Outputs, Payload, Phase, Plan, Sink, Step as Told, Stream, WorkerHandle};
 
 /// Why the machine stopped in the middle of its work.
 pub(crate) enum Stop<F> {
@@ -124,7 +124,7 @@ impl<P: Payload> Machine<P> {
     }
 
     /// The first node works for all of them, in another place: its outputs go where those of the last one go.
-    pub(crate) fn work_elsewhere(&mut self, elsewhere: &dyn Elsewhere) {
+    pub(crate) fn work_elsewhere(&mut self, elsewhere: &dyn WorkerHandle) {
         let last = self.routes.len() - 1;
         self.routes[0] = self.routes[last].clone();
         self.works_elsewhere = true;

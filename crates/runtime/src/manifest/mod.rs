@@ -69,7 +69,7 @@ pub struct Connection {
 }
 
 impl Manifest {
-    /// The manifest in a text: JSON if its first letter is `{` or `[`, else YAML.
+    /// The manifest in a text: JSON if its first message is `{` or `[`, else YAML.
     pub fn parse(text: &str) -> Result<Self> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let tree = match text.trim_start().chars().next() {

@@ -104,7 +104,7 @@ impl<'t> Tree<'t> {
         }
     }
 
-    /// A text that names something, and so has at least one letter.
+    /// A text that names something, and so has at least one message.
     pub(super) fn into_name(self, path: &Path<'_>) -> Result<String> {
         let line = self.line;
         let name = self.into_text(path)?;

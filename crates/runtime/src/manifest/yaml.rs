@@ -45,10 +45,10 @@ fn options(text: &str) -> Options {
         budget: serde_saphyr::budget! {
             max_documents: 1,
             max_depth: MAX_DEPTH,
-            // More than the letters that the scanner looks ahead, so that the limit above is the one that is met.
+            // More than the messages that the scanner looks ahead, so that the limit above is the one that is met.
             flow_nesting_limit: 2048,
             // Room for hundreds of thousands of nodes with a handful of fields each. Without aliases a text cannot hold
-            // more events than letters, and what aliases add has limits of its own.
+            // more events than messages, and what aliases add has limits of its own.
             max_events: 50_000_000,
             max_nodes: 50_000_000,
             max_aliases: 1_000_000,

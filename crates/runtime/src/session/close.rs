@@ -86,9 +86,9 @@ impl<P: Payload> Session<P> {
         core.is_closed.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         self.stop.set();
-        let waiting = core.door.close();
+        let waiting = core.admission_queue.close();
         core.stages.iter().flat_map(|stage| &stage.units).for_each(|unit| unit.stop.set());
-        let clients = core.tracker.take_all();
+        let clients = core.in_flight.take_all();
         clients.forget();
         for stage in &core.stages {
             stage.inbox.close();

@@ -75,10 +75,10 @@ impl<P: Payload> Session<P> {
         let mut item = Some(item);
         let outcome = self.directly(|machine| {
             if let Some(Some(item)) = item.take() {
-                machine.input = numbering::of_item(self.core.tracker.number_items(1));
+                machine.input = numbering::of_item(self.core.in_flight.number_items(1));
                 return machine.take(item, sink);
             }
-            machine.input = numbering::of_end(self.core.tracker.items(), 0);
+            machine.input = numbering::of_end(self.core.in_flight.items(), 0);
             machine.flush(sink)
         });
         outcome.unwrap_or_else(|| Direct::Busy(item.flatten()))
@@ -87,7 +87,7 @@ impl<P: Payload> Session<P> {
     /// Go on with an answer that a node gave to a [`crate::Bulk`]. Where another thread is inside, `answer` stays.
     pub fn resume(&self, node: usize, answer: &mut Option<P>, sink: &mut dyn Sink<P>) -> Direct<P> {
         let outcome = self.directly(|machine| {
-            machine.input = numbering::of_item(self.core.tracker.items().saturating_sub(1));
+            machine.input = numbering::of_item(self.core.in_flight.items().saturating_sub(1));
             answer.take().map_or(Ok(()), |answer| machine.resume(node, answer, sink))
         });
         outcome.unwrap_or(Direct::Busy(None))
@@ -112,7 +112,7 @@ impl<P: Payload> Session<P> {
 
     /// Count items that went past the engine. Answers the index of the first.
     pub fn count_direct(&self, count: u64) -> u64 {
-        self.core.tracker.number_items(count)
+        self.core.in_flight.number_items(count)
     }
 
     /// Outputs of direct calls, for the metrics.
@@ -131,7 +131,7 @@ impl<P: Payload> Session<P> {
         }
         let unit = self.unit();
         if unit.stop.is_set() {
-            // What comes while the session is interrupted waits for the end of that, as it does at the door.
+            // What comes while the session is interrupted waits for the end of that, as it does at admission.
             return None;
         }
         let mut machine = match unit.machine.try_lock() {

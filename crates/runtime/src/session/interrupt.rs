@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_millis(2);
 impl<P: Payload> Session<P> {
     /// Drop what is queued and under way. When this returns nothing of it can come out any more, and the nodes have been told.
     ///
-    /// Waits for the calls that are under way, unless the session closes. What comes in meanwhile waits at the door. `stop_waiting` is
+    /// Waits for the calls that are under way, unless the session closes. What comes in meanwhile waits at admission. `stop_waiting` is
     /// called when the nodes should be stopped from waiting: for a coroutine, for instance. Answers how many inputs were dropped.
     pub fn interrupt(&self, stop_waiting: &dyn Fn()) -> u64 {
         self.interrupt_unless(stop_waiting, &|| false, |_| {})
@@ -41,10 +41,10 @@ impl<P: Payload> Session<P> {
         }
         let Some(_only_one) = self.wait_for_others(gives_up) else { return 0 };
         let is_over = || self.is_closed() || gives_up();
-        let waiting = core.door.hold();
+        let waiting = core.admission_queue.hold();
         self.stop.set();
         core.stages.iter().flat_map(|stage| &stage.units).for_each(|unit| unit.stop.set());
-        let clients = core.tracker.take_all_and_keepers();
+        let clients = core.in_flight.take_all_and_keepers();
         clients.forget();
         let queued: Vec<_> = core.stages.iter().map(|stage| stage.inbox.empty()).collect();
         core.stages.iter().for_each(Stage::discard_elsewhere);
@@ -64,13 +64,13 @@ impl<P: Payload> Session<P> {
         let waiting_clients: Clients<P> = waiting.iter().map(|submission| &submission.client).collect();
         let calls = self.calls_interrupted.swap(0, Ordering::Relaxed);
         let dropped = clients.count() + waiting_clients.count() + calls;
-        core.tracker.count_interrupted(dropped);
+        core.in_flight.count_interrupted(dropped);
         is_silent(dropped);
         for clients in [clients, waiting_clients] {
             if is_through { clients.interrupted() } else { clients.tell(|| RunError::Closed) }
         }
         tell_waiting(waiting, is_through);
-        core.door.release();
+        core.admission_queue.release();
         core.admit_waiting();
         P::dispose(queued);
         dropped
@@ -133,20 +133,20 @@ impl<P: Payload> Session<P> {
                 }
             }
         }
-        while !core.tracker.is_quiet(LOOK) {
+        while !core.in_flight.is_quiet(LOOK) {
             clients.forget();
             if is_over() {
                 return;
             }
         }
-        for assembler in core.stages.iter().filter_map(|stage| stage.assembler.as_ref()).chain(&core.outputs) {
-            assembler.lock().unwrap_or_else(PoisonError::into_inner).retain(|input| core.tracker.is_open(input));
+        for joiner in core.stages.iter().filter_map(|stage| stage.joiner.as_ref()).chain(&core.outputs) {
+            joiner.lock().unwrap_or_else(PoisonError::into_inner).retain(|input| core.in_flight.is_open(input));
         }
         clients.forget();
     }
 }
 
-/// Those who waited at the door need not any more.
+/// Those who waited at admission need not any more.
 fn tell_waiting<P: Payload>(waiting: VecDeque<Submission<P>>, is_through: bool) {
     let mut told = Vec::with_capacity(waiting.len());
     let mut garbage = Vec::with_capacity(waiting.len());

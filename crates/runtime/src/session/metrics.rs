@@ -25,7 +25,7 @@ impl<P: Payload> Session<P> {
             }
         }
         let inside: Duration = recorders.iter().map(Recorder::inside).sum();
-        let (items_in, items_out) = core.tracker.counts();
+        let (items_in, items_out) = core.in_flight.counts();
         let mut node_metrics: Vec<_> = recorders
             .iter()
             .zip(core.plan.nodes())
@@ -54,7 +54,7 @@ impl<P: Payload> Session<P> {
             overhead_us: whole_micros(total.saturating_sub(inside)),
             items_in,
             items_out: items_out + self.calls_out.load(Ordering::Relaxed),
-            interrupted: core.tracker.interrupted(),
+            interrupted: core.in_flight.interrupted(),
             ..Metrics::of_nodes(node_metrics)
         })
     }

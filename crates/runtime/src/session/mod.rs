@@ -5,7 +5,7 @@
 //!
 //! *Invariant:* every input ends as outputs, as an error of its client, or as a counted drop; its client is told the end in any case.
 //!
-//! *Invariant:* a queue makes whoever brings a parcel wait, but a stage that puts parts of inputs together takes all it is brought: it
+//! *Invariant:* a queue makes whoever brings an envelope wait, but a stage that puts parts of inputs together takes all it is brought: it
 //! could otherwise wait for itself. The window on inputs under way bounds what it holds.
 
 mod close;
@@ -59,7 +59,7 @@ pub struct SessionSettings<P: Payload> {
 }
 
 impl<P: Payload> Default for SessionSettings<P> {
-    /// Nothing is measured or reported; 64 parcels may wait before a stage.
+    /// Nothing is measured or reported; 64 envelopes may wait before a stage.
     fn default() -> Self {
         Self {
             with_metrics: false,
@@ -240,7 +240,7 @@ impl<P: Payload> Session<P> {
     /// What the nodes hold of these inputs is forgotten before the next one; where a stream is left before its end, what they hold of all.
     pub fn abandon(&self, client: &Arc<dyn Client<P>>) -> Vec<AtWork> {
         let is_left = client.is_left();
-        let abandoned = self.core.tracker.abandon(client);
+        let abandoned = self.core.in_flight.abandon(client);
         self.core.forget_waiting(client);
         let first_of_all = if is_left { Some(0) } else { None };
         self.core.stages.iter().flat_map(|stage| stage.leave(&abandoned, first_of_all)).collect()
@@ -313,7 +313,7 @@ impl<P: Payload> Session<P> {
 
     /// Whether it takes no more inputs: it is closed, or a call that cannot be stopped has ended it.
     pub fn has_ended(&self) -> bool {
-        self.is_closed() || self.core.door.is_closed()
+        self.is_closed() || self.core.admission_queue.is_closed()
     }
 
     fn is_closed(&self) -> bool {

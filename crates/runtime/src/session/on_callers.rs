@@ -11,7 +11,7 @@ use std::sync::{Arc, MutexGuard, PoisonError, TryLockError};
 use super::Session;
 use crate::execution::machine::{Machine, Stop, UnderWay};
 use crate::numbering::NO_INPUT;
-use crate::session::queues::inbox::{Parcel, Popped};
+use crate::session::queues::inbox::{Envelope, Popped};
 use crate::session::stages::shared::Core;
 use crate::session::stages::stage::{Unit, blame, take_through};
 use crate::{Payload, RunError, Sink};
@@ -26,7 +26,7 @@ pub(crate) struct Paused<P: Payload> {
 }
 
 enum Rest<P: Payload> {
-    All(Parcel<P>),
+    All(Envelope<P>),
     Some(UnderWay<P>),
 }
 
@@ -49,12 +49,12 @@ pub struct Bringing<'a, P: Payload> {
 impl<P: Payload> Bringing<'_, P> {
     /// The input is in.
     pub fn note_in(&mut self) {
-        self.end.get_or_insert_with(|| self.session.core.tracker.end());
+        self.end.get_or_insert_with(|| self.session.core.in_flight.end());
     }
 
     /// Whether the input and those before it have ended, or the session has.
     pub fn is_done(&self) -> bool {
-        self.end.is_some_and(|end| self.session.is_closed() || self.session.core.tracker.is_done(end))
+        self.end.is_some_and(|end| self.session.is_closed() || self.session.core.in_flight.is_done(end))
     }
 
     /// Work on what was put in, up to the input.
@@ -185,23 +185,23 @@ impl<P: Payload> Core<P> {
     ) -> Option<Paused<P>> {
         let paused = self.lock_paused().as_ref().map(|paused| paused.input);
         if let Some(input) = paused {
-            if self.tracker.is_wanted(input) {
-                let may_go_on = goes_on() && self.tracker.room(input) > 0;
+            if self.in_flight.is_wanted(input) {
+                let may_go_on = goes_on() && self.in_flight.room(input) > 0;
                 return if may_go_on { self.lock_paused().take() } else { None };
             }
             self.abandon_paused(unit, machine);
             self.end(input);
         }
         while goes_on() {
-            let Popped::Parcel(_, parcel) = self.stages[0].pop_at_once(self) else { return None };
-            let (input, is_flush) = (parcel.input, parcel.is_flush);
+            let Popped::Envelope(_, envelope) = self.stages[0].pop_at_once(self) else { return None };
+            let (input, is_flush) = (envelope.input, envelope.is_flush);
             unit.note_given(input);
-            let Some(context) = self.tracker.context_of_wanted(input) else {
+            let Some(context) = self.in_flight.context_of_wanted(input) else {
                 self.end(input);
                 continue;
             };
-            let paused = Paused { input, is_flush, context: P::copy_context(&context), work: Rest::All(parcel) };
-            if self.tracker.room(input) > 0 {
+            let paused = Paused { input, is_flush, context: P::copy_context(&context), work: Rest::All(envelope) };
+            if self.in_flight.room(input) > 0 {
                 return Some(paused);
             }
             *self.lock_paused() = Some(paused);
@@ -224,7 +224,7 @@ impl<P: Payload> Core<P> {
         machine.input = input;
         let stop = P::within(&context, || {
             let outcome = unit.try_enter(machine, |machine| match work {
-                Rest::All(parcel) => take_through(machine, parcel, &mut sink),
+                Rest::All(envelope) => take_through(machine, envelope, &mut sink),
                 Rest::Some(under_way) => {
                     machine.put_back(under_way);
                     machine.go_on(is_flush, &mut sink)
@@ -261,7 +261,7 @@ impl<P: Payload> Core<P> {
 
     /// Nothing more comes of the input.
     fn end(&self, input: u64) {
-        self.tracker.complete(input);
+        self.in_flight.complete(input);
         self.admit_waiting();
     }
 
@@ -280,15 +280,15 @@ struct Deliver<'a, P: Payload> {
 
 impl<P: Payload> Sink<P> for Deliver<'_, P> {
     fn accept(&mut self, output: P) -> Result<(), P::Fault> {
-        self.core.tracker.output(self.input, output);
+        self.core.in_flight.output(self.input, output);
         Ok(())
     }
 
     fn is_wanted(&mut self) -> bool {
-        self.core.tracker.is_wanted(self.input)
+        self.core.in_flight.is_wanted(self.input)
     }
 
     fn is_full(&mut self) -> bool {
-        self.goes_on.is_some_and(|goes_on| !goes_on() || self.core.tracker.room(self.input) == 0)
+        self.goes_on.is_some_and(|goes_on| !goes_on() || self.core.in_flight.room(self.input) == 0)
     }
 }

@@ -11,10 +11,10 @@ use crate::execution::progress::Progress;
 use crate::layout::Edge;
 use crate::numbering::NO_INPUT;
 use crate::session::direct::Free;
-use crate::session::queues::admission::Door;
-use crate::session::queues::in_flight::Tracker;
+use crate::session::queues::admission::AdmissionQueue;
+use crate::session::queues::in_flight::InFlight;
 use crate::session::queues::inbox::{Inbox, Policy};
-use crate::session::queues::joiner::Assembler;
+use crate::session::queues::joiner::Joiner;
 use crate::session::queues::reorder::Reorder;
 use crate::session::stages::shared::Core;
 use crate::session::stages::source::SourceNode;
@@ -55,9 +55,9 @@ impl<P: Payload> Session<P> {
         let window = plan.window(settings.queue_size);
         let core = Arc::new(Core {
             stages,
-            tracker: Tracker::new(),
-            outputs: (senders_of_output > 1).then(|| Mutex::new(Assembler::new(senders_of_output))),
-            door: Door::new(),
+            in_flight: InFlight::new(),
+            outputs: (senders_of_output > 1).then(|| Mutex::new(Joiner::new(senders_of_output))),
+            admission_queue: AdmissionQueue::new(),
             window,
             draining: AtomicUsize::new(0),
             with_metrics: settings.with_metrics,
@@ -253,7 +253,7 @@ fn build_stage<P: Payload>(
         index,
         inbox: Inbox::new(policy),
         entry: machines[0].entry_of(Edge { from: None, to: None }),
-        assembler: needs_assembler.then(|| Mutex::new(Assembler::new(sides))),
+        joiner: needs_assembler.then(|| Mutex::new(Joiner::new(sides))),
         reorder: planned.is_parallel().then(|| {
             let reorder = Reorder::new(options.is_ordered, width, width + queue_size.max(width));
             // The items of a worker only wait there: it is cheaper to send several than to be woken for each.

@@ -158,7 +158,7 @@ fn look_at<P: Payload>(
             recorders.note(reading.node, Recorder::overran);
         }
         let stall = stall(&core.plan, stage, reading, for_at_least);
-        let own_index = reading.input.and_then(|input| core.tracker.own_index(input));
+        let own_index = reading.input.and_then(|input| core.in_flight.own_index(input));
         core.break_off(|| RunError::Timeout {
             node_id: stall.node_id.clone(),
             item_index: own_index.or(stall.item_index),

@@ -1,8 +1,8 @@
 //! Stages in processes of their own: how they are started, what crosses to them and back, and what happens when one dies.
 //!
 //! A worker is a child with one inherited socket. The parent sends it the nodes of its stage, then items; small ones travel on the
-//! socket, large buffers lie in anonymous shared memory that both sides map. What an item looks like in a letter is the business of a
-//! [`Border`]; nothing here knows a language.
+//! socket, large buffers lie in anonymous shared memory that both sides map. What an item looks like in a message is the business of a
+//! [`ItemCodec`]; nothing here knows a language.
 //!
 //! *Invariant:* an item that went to a worker is kept until its answer is complete: a worker that dies is started again and given what
 //! it had not finished, in order, and outputs that came out before do not come out twice.
@@ -16,24 +16,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::child::serve::serve;
-pub use self::child::worker_host::{IsStill, LeaveFork, Notes, Opened, Workplace};
+pub use self::child::worker_host::{IsStill, LeaveFork, Notes, Opened, WorkerHost};
 pub use self::parent::process::TELL_STACKS;
 pub use self::parent::remote_node::remote_nodes;
-pub use self::protocol::message::Letter;
+pub use self::protocol::message::Message;
 pub use self::protocol::shared_memory::{OwnBytes, View};
 use crate::{CancelFlag, Payload, Phase};
 
 /// Takes items of one kind from one process to another. One for all workers of a session; called on any thread.
-pub trait Border<P: Payload>: Send + Sync + 'static {
+pub trait ItemCodec<P: Payload>: Send + Sync + 'static {
     /// Write an item down.
-    fn pack(&self, item: &P, letter: &mut Letter<'_>) -> Result<(), P::Fault>;
+    fn pack(&self, item: &P, message: &mut Message<'_>) -> Result<(), P::Fault>;
 
-    /// The item that a letter holds. Its buffers may be read in place for as long as their views live.
-    fn unpack(&self, letter: Arrived) -> Result<P, P::Fault>;
+    /// The item that a message holds. Its buffers may be read in place for as long as their views live.
+    fn unpack(&self, message: Arrived) -> Result<P, P::Fault>;
 
     /// The same for a state or whatever else a node keeps: it may change it.
-    fn unpack_own(&self, letter: Arrived) -> Result<P, P::Fault> {
-        self.unpack(letter)
+    fn unpack_own(&self, message: Arrived) -> Result<P, P::Fault> {
+        self.unpack(message)
     }
 
     /// The fault for an item on its way for whose bytes there is no memory.
@@ -46,7 +46,7 @@ pub trait Border<P: Payload>: Send + Sync + 'static {
     fn unpack_fault(&self, node_id: &str, phase: Phase, bytes: &[u8]) -> P::Fault;
 
     /// The fault for an item whose worker was lost.
-    fn lost(&self, loss: &Loss) -> P::Fault;
+    fn lost(&self, loss: &WorkerExit) -> P::Fault;
 
     /// The worker of these nodes has written a line to its standard output or error stream.
     fn said(&self, node_ids: &[String], stream: Said, line: &str);
@@ -55,30 +55,30 @@ pub trait Border<P: Payload>: Send + Sync + 'static {
     fn noted(&self, node_ids: &[String], note: &[u8]);
 
     /// The worker of these nodes was lost although its session had not closed. If that is not final, another takes its place.
-    fn log_loss(&self, _node_ids: &[String], _loss: &Loss) {}
+    fn log_loss(&self, _node_ids: &[String], _loss: &WorkerExit) {}
 
     /// Another worker has taken the place of the process `former`.
     fn log_restart(&self, _node_ids: &[String], _process: u32, _former: u32) {}
 }
 
 /// Write an item down, if there is memory for it.
-fn pack<'a, P: Payload>(border: &dyn Border<P>, item: &P, mut letter: Letter<'a>) -> Result<Letter<'a>, P::Fault> {
-    border.pack(item, &mut letter)?;
-    match letter.missing() {
-        None => Ok(letter),
-        Some(bytes) => Err(border.no_memory(bytes)),
+fn pack<'a, P: Payload>(codec: &dyn ItemCodec<P>, item: &P, mut message: Message<'a>) -> Result<Message<'a>, P::Fault> {
+    codec.pack(item, &mut message)?;
+    match message.missing() {
+        None => Ok(message),
+        Some(bytes) => Err(codec.no_memory(bytes)),
     }
 }
 
-/// The item that a letter holds, if there was memory for it.
-fn unpack<P: Payload>(border: &dyn Border<P>, letter: Arrived) -> Result<P, P::Fault> {
-    match letter.missing {
-        None => border.unpack(letter),
-        Some(bytes) => Err(border.no_memory(bytes)),
+/// The item that a message holds, if there was memory for it.
+fn unpack<P: Payload>(codec: &dyn ItemCodec<P>, message: Arrived) -> Result<P, P::Fault> {
+    match message.missing {
+        None => codec.unpack(message),
+        Some(bytes) => Err(codec.no_memory(bytes)),
     }
 }
 
-/// A letter that has come from the other process.
+/// A message that has come from the other process.
 #[derive(Debug)]
 pub struct Arrived {
     /// What the sender wrote into the body.
@@ -106,13 +106,13 @@ pub enum Said {
 
 /// How a worker was lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Loss {
+pub struct WorkerExit {
     /// The node that was at work, as far as is known; else the first one of the stage.
     pub node_id: String,
     /// In which part of its life.
     pub phase: Phase,
     /// What became of the worker.
-    pub cause: LossCause,
+    pub cause: ExitCause,
     /// The number of its process, if it had begun.
     pub process: Option<u32>,
     /// The item that was in work, by its index among those of the pipeline.
@@ -127,7 +127,7 @@ pub struct Loss {
 
 /// What became of a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LossCause {
+pub enum ExitCause {
     /// It could not be started.
     NotStarted(String),
     /// It ended with this exit code.
@@ -171,4 +171,4 @@ pub struct WorkerSpec<P: Payload> {
 }
 
 /// Writes down what a worker needs to make its nodes.
-pub type WriteSetup<P> = Arc<dyn Fn(&mut Letter<'_>) -> Result<(), <P as Payload>::Fault> + Send + Sync>;
+pub type WriteSetup<P> = Arc<dyn Fn(&mut Message<'_>) -> Result<(), <P as Payload>::Fault> + Send + Sync>;

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use remotemedia_runtime::worker::{
-    Arrived, Border, Letter, Loss, LossCause, Notes, Opened, Said, View, WorkerSpec, Workplace, remote_nodes, serve,
+    Arrived, ExitCause, ItemCodec, Message, Notes, Opened, Said, View, WorkerExit, WorkerHost, WorkerSpec,
+    remote_nodes, serve,
 };
 use remotemedia_runtime::{
     CancelFlag, Next, Node, NodeSpec, Options, Outbox, Outputs, Payload, Phase, Plan, Replicas, RunError, Session,
@@ -39,7 +40,7 @@ enum Thing {
 #[derive(Debug, Clone, PartialEq)]
 enum Fault {
     Said(String),
-    Lost(Loss),
+    Lost(WorkerExit),
 }
 
 impl Payload for Thing {
@@ -69,21 +70,21 @@ struct Clerk {
     is_held_up: AtomicBool,
 }
 
-impl Border<Thing> for Clerk {
-    fn pack(&self, item: &Thing, letter: &mut Letter<'_>) -> Result<(), Fault> {
+impl ItemCodec<Thing> for Clerk {
+    fn pack(&self, item: &Thing, message: &mut Message<'_>) -> Result<(), Fault> {
         match item {
             Thing::Number(i64::MIN) => return Err(Fault::Said("cannot be packed".into())),
-            Thing::Number(number) => letter.write(&number.to_le_bytes()),
-            Thing::Bytes(bytes) => letter.add_buffer(bytes),
-            Thing::Seen(view) => letter.add_buffer(view),
+            Thing::Number(number) => message.write(&number.to_le_bytes()),
+            Thing::Bytes(bytes) => message.add_buffer(bytes),
+            Thing::Seen(view) => message.add_buffer(view),
         }
         Ok(())
     }
 
-    fn unpack(&self, mut letter: Arrived) -> Result<Thing, Fault> {
-        Ok(match letter.buffers.pop() {
+    fn unpack(&self, mut message: Arrived) -> Result<Thing, Fault> {
+        Ok(match message.buffers.pop() {
             Some(buffer) => Thing::Seen(buffer),
-            None => Thing::Number(match i64::from_le_bytes(letter.body[..8].try_into().expect("eight bytes")) {
+            None => Thing::Number(match i64::from_le_bytes(message.body[..8].try_into().expect("eight bytes")) {
                 STUMBLE => panic!("a test wants this thread to panic"),
                 HOLD_UP => {
                     self.is_held_up.store(true, Ordering::Release);
@@ -107,7 +108,7 @@ impl Border<Thing> for Clerk {
         Fault::Said(format!("{node_id} in {}: {}", phase.name(), String::from_utf8_lossy(bytes)))
     }
 
-    fn lost(&self, loss: &Loss) -> Fault {
+    fn lost(&self, loss: &WorkerExit) -> Fault {
         Fault::Lost(loss.clone())
     }
 
@@ -223,7 +224,7 @@ impl Stream<Thing> for Count {
 /// Makes nodes of the words that the parent wrote down.
 struct Shop(CancelFlag);
 
-impl Workplace<Thing> for Shop {
+impl WorkerHost<Thing> for Shop {
     fn open(&mut self, setup: Arrived, notes: Notes) -> Result<Opened<Thing>, Fault> {
         let text = String::from_utf8_lossy(&setup.body).into_owned();
         let words: Vec<&str> = text.split(',').collect();
@@ -261,12 +262,12 @@ fn chain(ids: &[&str], options: &Options) -> Vec<NodeSpec> {
 #[ignore = "it is a worker, and needs a parent"]
 fn worker_process() {
     let socket = std::io::stdin().as_fd().try_clone_to_owned().expect("standard input is open");
-    let clerk: Arc<dyn Border<Thing>> = Arc::new(Clerk::default());
+    let clerk: Arc<dyn ItemCodec<Thing>> = Arc::new(Clerk::default());
     serve(socket, &clerk, &mut Shop(CancelFlag::default())).expect("the parent behaves");
 }
 
 /// A session over workers under test.
-struct Bench {
+struct WorkerLoop {
     session: Session<Thing>,
     clerk: Arc<Clerk>,
     outbox: Arc<Outbox<Thing>>,
@@ -278,7 +279,7 @@ fn options(json: serde_json::Value) -> Options {
     Options::from_json(written.as_object().expect("options are an object")).expect("the options are good")
 }
 
-fn try_open(words: &[&str], json: serde_json::Value) -> Result<Bench, Fault> {
+fn try_open(words: &[&str], json: serde_json::Value) -> Result<WorkerLoop, Fault> {
     let options = options(json);
     let plan = Arc::new(Plan::new("test", &chain(words, &options)).expect("the plan is good"));
     let clerk = Arc::new(Clerk::default());
@@ -286,7 +287,7 @@ fn try_open(words: &[&str], json: serde_json::Value) -> Result<Bench, Fault> {
     for stage in plan.stages() {
         for _ in 0..options.replicas {
             let ids: Vec<String> = stage.nodes.iter().map(|&node| plan.nodes()[node].id.clone()).collect();
-            let nodes = remote_nodes(spec(ids, &options), Arc::clone(&clerk) as Arc<dyn Border<Thing>>);
+            let nodes = remote_nodes(spec(ids, &options), Arc::clone(&clerk) as Arc<dyn ItemCodec<Thing>>);
             for (&number, node) in stage.nodes.iter().zip(nodes.expect("there are files left")) {
                 replicas[number].nodes.push(node);
             }
@@ -297,10 +298,10 @@ fn try_open(words: &[&str], json: serde_json::Value) -> Result<Bench, Fault> {
         Some(RunError::Node(failure)) => failure.fault,
         other => Fault::Said(format!("{other:?}")),
     })?;
-    Ok(Bench { session, clerk, outbox: Arc::new(Outbox::new(1000, None)) })
+    Ok(WorkerLoop { session, clerk, outbox: Arc::new(Outbox::new(1000, None)) })
 }
 
-fn open(words: &[&str], json: serde_json::Value) -> Bench {
+fn open(words: &[&str], json: serde_json::Value) -> WorkerLoop {
     try_open(words, json).expect("the nodes initialize")
 }
 
@@ -310,8 +311,8 @@ fn spec(node_ids: Vec<String>, options: &Options) -> WorkerSpec<Thing> {
         node_ids,
         program: std::env::current_exe().expect("the test has a program").into(),
         arguments: ["--ignored", "--exact", "workers::worker_process", "--nocapture"].map(Into::into).to_vec(),
-        setup: Arc::new(move |letter| {
-            letter.write(setup.as_bytes());
+        setup: Arc::new(move |message| {
+            message.write(setup.as_bytes());
             Ok(())
         }),
         initialize_timeout: options.initialize_timeout,
@@ -325,7 +326,7 @@ fn spec(node_ids: Vec<String>, options: &Options) -> WorkerSpec<Thing> {
     }
 }
 
-impl Bench {
+impl WorkerLoop {
     fn put(&self, thing: Option<Thing>) {
         self.outbox.expect_input();
         let (told, admitted) = std::sync::mpsc::sync_channel(1);
@@ -376,7 +377,7 @@ fn good(numbers: impl IntoIterator<Item = i64>) -> Vec<Result<i64, Fault>> {
     numbers.into_iter().map(Ok).collect()
 }
 
-fn cause(fault: Fault) -> LossCause {
+fn cause(fault: Fault) -> ExitCause {
     match fault {
         Fault::Lost(loss) => loss.cause,
         Fault::Said(text) => panic!("not a loss: {text}"),

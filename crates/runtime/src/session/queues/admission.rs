@@ -1,6 +1,6 @@
 //! Where those wait who find no room.
 //!
-//! *Invariant:* nobody waits while there is room. Whoever makes room calls [`Door::let_in`]; whoever holds the door at that moment looks
+//! *Invariant:* nobody waits while there is room. Whoever makes room calls [`AdmissionQueue::let_in`]; whoever holds the admission queue at that moment looks
 //! again after letting go of it.
 
 use std::collections::VecDeque;
@@ -8,14 +8,14 @@ use std::sync::{PoisonError, TryLockError};
 
 use crate::session::queues::locks::{AtomicUsize, Mutex, MutexGuard, Ordering};
 
-/// What became of somebody who came to the door.
+/// What became of somebody who came to the admission queue.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Entered<T, R> {
     /// Inside, with what letting in answered.
     Now(R),
     /// Waits for room.
     Later,
-    /// The door is closed for good.
+    /// The admission queue is closed for good.
     Never(T),
 }
 
@@ -30,19 +30,19 @@ struct State<T> {
 }
 
 /// Lets one after the other in, in the order in which they came.
-pub(crate) struct Door<T> {
+pub(crate) struct AdmissionQueue<T> {
     state: Mutex<State<T>>,
     /// How many wait, for those who make room.
     waiting: AtomicUsize,
 }
 
-impl<T> Door<T> {
+impl<T> AdmissionQueue<T> {
     pub(crate) fn new() -> Self {
         let state = State { waiting: VecDeque::new(), next: 0, is_held: false, is_closed: false };
         Self { state: Mutex::new(state), waiting: AtomicUsize::new(0) }
     }
 
-    /// Go in, or wait. After [`Entered::Later`] the caller must call [`Door::let_in`]: room may have come in between.
+    /// Go in, or wait. After [`Entered::Later`] the caller must call [`AdmissionQueue::let_in`]: room may have come in between.
     pub(crate) fn enter<R>(
         &self,
         visitor: T,
@@ -63,13 +63,13 @@ impl<T> Door<T> {
         Entered::Later
     }
 
-    /// Let in who waits, as far as there is room. `told` is called for each after the door is free again.
+    /// Let in who waits, as far as there is room. `told` is called for each after the admission queue is free again.
     pub(crate) fn let_in<R>(&self, has_room: impl Fn() -> bool, admit: impl Fn(T) -> R, told: impl Fn(R)) {
         while self.waiting.load(Ordering::SeqCst) > 0 {
             let mut state = match self.state.try_lock() {
                 Ok(state) => state,
                 Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-                // Whoever holds the door looks again when it has let go.
+                // Whoever holds the admission queue looks again when it has let go.
                 Err(TryLockError::WouldBlock) => return,
             };
             if state.is_held {
@@ -77,7 +77,7 @@ impl<T> Door<T> {
             }
             if !has_room() {
                 drop(state);
-                // Whoever made room in the meantime found the door locked.
+                // Whoever made room in the meantime found the admission queue locked.
                 if has_room() {
                     continue;
                 }
@@ -101,14 +101,14 @@ impl<T> Door<T> {
         self.lock().waiting.front().is_none_or(|(number, _)| *number >= end)
     }
 
-    /// Let nobody in until [`Door::release`]. Answers who waited.
+    /// Let nobody in until [`AdmissionQueue::release`]. Answers who waited.
     pub(crate) fn hold(&self) -> VecDeque<T> {
         let mut state = self.lock();
         state.is_held = true;
         self.take_waiting(&mut state)
     }
 
-    /// End a [`Door::hold`]. The caller must call [`Door::let_in`].
+    /// End a [`AdmissionQueue::hold`]. The caller must call [`AdmissionQueue::let_in`].
     pub(crate) fn release(&self) {
         self.lock().is_held = false;
     }
@@ -125,7 +125,7 @@ impl<T> Door<T> {
         self.lock().is_closed
     }
 
-    /// Take those out who wait and are meant. The caller must call [`Door::let_in`]: those behind them may find room.
+    /// Take those out who wait and are meant. The caller must call [`AdmissionQueue::let_in`]: those behind them may find room.
     pub(crate) fn forget(&self, is_meant: impl Fn(&T) -> bool) -> VecDeque<T> {
         let mut state = self.lock();
         let (forgotten, kept): (VecDeque<_>, _) = state.waiting.drain(..).partition(|(_, visitor)| is_meant(visitor));

@@ -155,14 +155,14 @@ impl<P: Payload> State<P> {
 }
 
 /// The inputs under way.
-pub(crate) struct Tracker<P: Payload> {
+pub(crate) struct InFlight<P: Payload> {
     /// Items that have come in: through here, or on their callers' threads.
     items: AtomicU64,
     state: Mutex<State<P>>,
     has_changed: Condvar,
 }
 
-impl<P: Payload> Tracker<P> {
+impl<P: Payload> InFlight<P> {
     pub(crate) fn new() -> Self {
         let state = State {
             last_input: 0,
@@ -204,7 +204,7 @@ impl<P: Payload> Tracker<P> {
         self.lock().open.get(&input).filter(|open| open.error.is_none()).map(|open| open.context.clone())
     }
 
-    /// The contexts of several inputs, as [`Tracker::context_of_wanted`].
+    /// The contexts of several inputs, as [`InFlight::context_of_wanted`].
     pub(crate) fn contexts_of_wanted(&self, inputs: impl Iterator<Item = u64>) -> Vec<Option<P::Context>> {
         let state = self.lock();
         let wanted = |input| state.open.get(&input).filter(|open| open.error.is_none());
@@ -262,7 +262,7 @@ impl<P: Payload> Tracker<P> {
         self.has_changed.notify_all();
     }
 
-    /// Whether nobody is handing an output over, or it comes to be within `patience`. After [`Tracker::take_all`] no old output can
+    /// Whether nobody is handing an output over, or it comes to be within `patience`. After [`InFlight::take_all`] no old output can
     /// come out any more then.
     pub(crate) fn is_quiet(&self, patience: Duration) -> bool {
         let state = self.lock();

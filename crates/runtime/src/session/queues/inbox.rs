@@ -1,6 +1,6 @@
 //! The bounded queue before a stage.
 //!
-//! *Invariant:* every parcel that was pushed is popped once, or handed back, or counted as dropped; and the end of its input is
+//! *Invariant:* every envelope that was pushed is popped once, or handed back, or counted as dropped; and the end of its input is
 //! popped in any case, so that no input stays unfinished.
 
 use std::collections::VecDeque;
@@ -16,8 +16,8 @@ const SHORT_WAIT: Duration = Duration::from_micros(100);
 
 /// What travels to a stage: items of one input, and whether they are the last ones of it.
 #[derive(Debug)]
-#[allow(clippy::struct_excessive_bools, reason = "each says something else about the parcel, in any combination")]
-pub(crate) struct Parcel<P> {
+#[allow(clippy::struct_excessive_bools, reason = "each says something else about the envelope, in any combination")]
+pub(crate) struct Envelope<P> {
     pub(crate) input: u64,
     /// Each item with the place where it enters the stage.
     pub(crate) items: Vec<(usize, P)>,
@@ -34,7 +34,7 @@ pub(crate) struct Parcel<P> {
     pub(crate) since: Option<Instant>,
 }
 
-impl<P> Parcel<P> {
+impl<P> Envelope<P> {
     /// An input of which nothing more comes.
     pub(crate) fn whole(input: u64, items: Vec<(usize, P)>) -> Self {
         let visits = Vec::new();
@@ -47,9 +47,9 @@ impl<P> Parcel<P> {
         self.is_flush && self.is_last
     }
 
-    /// A parcel of the same input and kind, with nothing in it.
-    pub(crate) fn header<Q>(&self) -> Parcel<Q> {
-        Parcel {
+    /// A envelope of the same input and kind, with nothing in it.
+    pub(crate) fn header<Q>(&self) -> Envelope<Q> {
+        Envelope {
             input: self.input,
             items: Vec::new(),
             visits: Vec::new(),
@@ -64,8 +64,8 @@ impl<P> Parcel<P> {
 
 /// What a stage finds in its inbox.
 pub(crate) enum Popped<P> {
-    /// The next parcel, with its number in the order of popping.
-    Parcel(u64, Parcel<P>),
+    /// The next envelope, with its number in the order of popping.
+    Envelope(u64, Envelope<P>),
     /// Nothing came until the deadline, or somebody asked to wait no longer.
     Nothing,
     /// Nothing more comes.
@@ -77,7 +77,7 @@ pub(crate) enum Popped<P> {
 pub(crate) enum Pushed<P> {
     /// It waits its turn.
     Queued,
-    /// These items were dropped, of the same parcel or of another one.
+    /// These items were dropped, of the same envelope or of another one.
     Dropped(Dropped<P>),
     /// Nothing more is let in: the session is closing.
     Refused,
@@ -86,7 +86,7 @@ pub(crate) enum Pushed<P> {
 /// What was dropped because the queue was full.
 #[derive(Debug)]
 pub(crate) struct Dropped<P> {
-    pub(crate) parcel: Parcel<P>,
+    pub(crate) envelope: Envelope<P>,
     /// Nothing else is left of the input.
     pub(crate) ends_input: bool,
 }
@@ -113,7 +113,7 @@ enum Wait {
 }
 
 struct State<P> {
-    parcels: VecDeque<Parcel<P>>,
+    envelopes: VecDeque<Envelope<P>>,
     /// Parcels in it that carry items: only these count against the capacity.
     loaded: usize,
     next_number: u64,
@@ -127,9 +127,9 @@ pub(crate) struct Inbox<P> {
     state: Mutex<State<P>>,
     not_empty: Condvar,
     not_full: Condvar,
-    /// As many parcels as are in it, for a look without the lock.
+    /// As many envelopes as are in it, for a look without the lock.
     arrived: AtomicUsize,
-    /// The last wait for a parcel was so short that it is worth spinning for the next.
+    /// The last wait for an envelope was so short that it is worth spinning for the next.
     are_waits_short: AtomicBool,
     policy: Policy,
 }
@@ -139,7 +139,7 @@ impl<P> Inbox<P> {
     pub(crate) fn new(policy: Policy) -> Self {
         Self {
             state: Mutex::new(State {
-                parcels: VecDeque::new(),
+                envelopes: VecDeque::new(),
                 loaded: 0,
                 next_number: 0,
                 is_closed: false,
@@ -154,13 +154,13 @@ impl<P> Inbox<P> {
         }
     }
 
-    /// Add a parcel; waits while the queue is full, if that is the policy.
-    pub(crate) fn push(&self, parcel: Parcel<P>) -> Pushed<P> {
+    /// Add an envelope; waits while the queue is full, if that is the policy.
+    pub(crate) fn push(&self, envelope: Envelope<P>) -> Pushed<P> {
         let mut state = self.lock();
         let is_full = |state: &State<P>| state.loaded >= self.policy.capacity;
         let mut pushed = Pushed::Queued;
-        let mut parcel = Some(parcel);
-        if parcel.as_ref().is_some_and(|parcel| !parcel.items.is_empty()) && is_full(&state) {
+        let mut envelope = Some(envelope);
+        if envelope.as_ref().is_some_and(|envelope| !envelope.items.is_empty()) && is_full(&state) {
             match self.policy.when_full {
                 WhenFull::Wait => {
                     while is_full(&state) && !state.is_closed {
@@ -169,8 +169,8 @@ impl<P> Inbox<P> {
                 }
                 _ if state.is_closed => {}
                 WhenFull::DropNewest => {
-                    let (dropped, rest) = state.drop_items(parcel.take(), self.policy.is_only_way);
-                    (pushed, parcel) = (dropped, rest);
+                    let (dropped, rest) = state.drop_items(envelope.take(), self.policy.is_only_way);
+                    (pushed, envelope) = (dropped, rest);
                 }
                 WhenFull::DropOldest => pushed = state.drop_oldest(self.policy.is_only_way),
             }
@@ -178,10 +178,10 @@ impl<P> Inbox<P> {
         if state.is_closed {
             return Pushed::Refused;
         }
-        if let Some(parcel) = parcel {
-            state.add(parcel);
+        if let Some(envelope) = envelope {
+            state.add(envelope);
         }
-        self.arrived.store(state.parcels.len(), Ordering::Release);
+        self.arrived.store(state.envelopes.len(), Ordering::Release);
         drop(state);
         self.not_empty.notify_one();
         pushed
@@ -202,7 +202,7 @@ impl<P> Inbox<P> {
         self.policy.when_full != WhenFull::Wait
     }
 
-    /// How many parcels have been popped.
+    /// How many envelopes have been popped.
     pub(crate) fn popped(&self) -> u64 {
         self.lock().next_number
     }
@@ -212,23 +212,23 @@ impl<P> Inbox<P> {
         self.lock().nudges
     }
 
-    /// The next parcel; waits for it.
+    /// The next envelope; waits for it.
     #[cfg(all(loom, test))]
     pub(crate) fn pop(&self) -> Popped<P> {
         self.pop_unless(|| false)
     }
 
-    /// The next parcel; waits for it unless the caller `is_called`, which is asked again after each [`Inbox::nudge`].
+    /// The next envelope; waits for it unless the caller `is_called`, which is asked again after each [`Inbox::nudge`].
     pub(crate) fn pop_unless(&self, is_called: impl Fn() -> bool) -> Popped<P> {
         self.pop_when(|_| is_called().then_some(Wait::NoMore))
     }
 
-    /// The next parcel, if there is one.
+    /// The next envelope, if there is one.
     pub(crate) fn pop_at_once(&self) -> Popped<P> {
         self.pop_when(|_| Some(Wait::NoMore))
     }
 
-    /// The next parcel; waits for it until the deadline, if there is one, and until somebody nudges.
+    /// The next envelope; waits for it until the deadline, if there is one, and until somebody nudges.
     pub(crate) fn pop_until(&self, deadline: Option<Instant>, nudges: u64) -> Popped<P> {
         self.pop_when(|state| if state.nudges == nudges { deadline.map(Wait::Until) } else { Some(Wait::NoMore) })
     }
@@ -237,17 +237,17 @@ impl<P> Inbox<P> {
         let mut state = self.lock();
         let mut waited_from = None;
         loop {
-            if let Some(parcel) = state.parcels.pop_front() {
+            if let Some(envelope) = state.envelopes.pop_front() {
                 self.note_wait(waited_from);
-                if !parcel.items.is_empty() {
+                if !envelope.items.is_empty() {
                     state.loaded -= 1;
                 }
                 let number = state.next_number;
                 state.next_number += 1;
-                self.arrived.store(state.parcels.len(), Ordering::Release);
+                self.arrived.store(state.envelopes.len(), Ordering::Release);
                 drop(state);
                 self.not_full.notify_one();
-                return Popped::Parcel(number, parcel);
+                return Popped::Envelope(number, envelope);
             }
             if state.is_closed {
                 return Popped::Closed;
@@ -277,11 +277,11 @@ impl<P> Inbox<P> {
         }
     }
 
-    /// Look for a parcel for some microseconds before going to sleep: waking a thread takes longer than that.
+    /// Look for an envelope for some microseconds before going to sleep: waking a thread takes longer than that.
     fn spin(&self) {
         let until = Instant::now() + SHORT_WAIT;
         while self.arrived.load(Ordering::Acquire) == 0 && Instant::now() < until {
-            // Whoever brings the parcel may be waiting for this very core.
+            // Whoever brings the envelope may be waiting for this very core.
             std::thread::yield_now();
         }
     }
@@ -294,16 +294,16 @@ impl<P> Inbox<P> {
     }
 
     /// Take all out that waits.
-    pub(crate) fn empty(&self) -> VecDeque<Parcel<P>> {
+    pub(crate) fn empty(&self) -> VecDeque<Envelope<P>> {
         let mut state = self.lock();
         state.loaded = 0;
         state.nudges += 1;
-        let parcels = std::mem::take(&mut state.parcels);
+        let envelopes = std::mem::take(&mut state.envelopes);
         self.arrived.store(usize::from(state.is_closed), Ordering::Release);
         drop(state);
         self.not_full.notify_all();
         self.not_empty.notify_all();
-        parcels
+        envelopes
     }
 
     /// Let whoever waits in [`Inbox::pop_until`] go on now.
@@ -330,32 +330,32 @@ impl<P> Inbox<P> {
 }
 
 impl<P> State<P> {
-    fn add(&mut self, parcel: Parcel<P>) {
-        if !parcel.items.is_empty() {
+    fn add(&mut self, envelope: Envelope<P>) {
+        if !envelope.items.is_empty() {
             self.loaded += 1;
             self.figures.peak_len = self.figures.peak_len.max(self.loaded);
         }
-        self.parcels.push_back(parcel);
+        self.envelopes.push_back(envelope);
     }
 
-    /// Drop the items of a parcel. Answers what must be queued all the same.
-    fn drop_items(&mut self, parcel: Option<Parcel<P>>, is_only_way: bool) -> (Pushed<P>, Option<Parcel<P>>) {
-        let Some(parcel) = parcel else { return (Pushed::Queued, None) };
-        self.figures.dropped += parcel.items.len() as u64;
-        let ends_input = is_only_way && parcel.is_first && parcel.is_last && !parcel.is_flush;
-        let is_needed = !ends_input && (parcel.is_last || !parcel.visits.is_empty());
-        let rest = is_needed.then(|| Parcel { visits: parcel.visits.clone(), ..parcel.header() });
-        (Pushed::Dropped(Dropped { parcel, ends_input }), rest)
+    /// Drop the items of an envelope. Answers what must be queued all the same.
+    fn drop_items(&mut self, envelope: Option<Envelope<P>>, is_only_way: bool) -> (Pushed<P>, Option<Envelope<P>>) {
+        let Some(envelope) = envelope else { return (Pushed::Queued, None) };
+        self.figures.dropped += envelope.items.len() as u64;
+        let ends_input = is_only_way && envelope.is_first && envelope.is_last && !envelope.is_flush;
+        let is_needed = !ends_input && (envelope.is_last || !envelope.visits.is_empty());
+        let rest = is_needed.then(|| Envelope { visits: envelope.visits.clone(), ..envelope.header() });
+        (Pushed::Dropped(Dropped { envelope, ends_input }), rest)
     }
 
     fn drop_oldest(&mut self, is_only_way: bool) -> Pushed<P> {
-        let oldest = self.parcels.iter().position(|parcel| !parcel.items.is_empty());
+        let oldest = self.envelopes.iter().position(|envelope| !envelope.items.is_empty());
         let Some(oldest) = oldest else { return Pushed::Queued };
         self.loaded -= 1;
-        let parcel = self.parcels.remove(oldest);
-        let (pushed, rest) = self.drop_items(parcel, is_only_way);
+        let envelope = self.envelopes.remove(oldest);
+        let (pushed, rest) = self.drop_items(envelope, is_only_way);
         if let Some(rest) = rest {
-            self.parcels.insert(oldest, rest);
+            self.envelopes.insert(oldest, rest);
         }
         pushed
     }

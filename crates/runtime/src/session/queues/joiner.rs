@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use crate::session::queues::inbox::Parcel;
+use crate::session::queues::inbox::Envelope;
 
 /// What has come of each input that is not whole yet.
-pub(crate) struct Assembler<P> {
+pub(crate) struct Joiner<P> {
     /// The stages that send parts.
     senders: usize,
     parts: HashMap<u64, Part<P>>,
@@ -13,30 +13,36 @@ pub(crate) struct Assembler<P> {
 
 struct Part<P> {
     missing: usize,
-    parcel: Parcel<P>,
+    envelope: Envelope<P>,
 }
 
-impl<P> Assembler<P> {
+impl<P> Joiner<P> {
     pub(crate) fn new(senders: usize) -> Self {
         Self { senders, parts: HashMap::new() }
     }
 
     /// Add a part. Answers the whole input when this was the last of it, its items in the order of their places.
-    pub(crate) fn add(&mut self, part: Parcel<P>) -> Option<Parcel<P>> {
+    pub(crate) fn add(&mut self, part: Envelope<P>) -> Option<Envelope<P>> {
         let input = part.input;
         let whole = self.parts.entry(input).or_insert_with(|| Part {
             missing: self.senders,
-            parcel: Parcel { items: Vec::new(), visits: Vec::new(), is_first: true, is_last: true, ..part.header() },
+            envelope: Envelope {
+                items: Vec::new(),
+                visits: Vec::new(),
+                is_first: true,
+                is_last: true,
+                ..part.header()
+            },
         });
-        whole.parcel.items.extend(part.items);
-        whole.parcel.visits.extend(part.visits);
+        whole.envelope.items.extend(part.items);
+        whole.envelope.visits.extend(part.visits);
         whole.missing -= usize::from(part.is_last);
         if whole.missing > 0 {
             return None;
         }
-        let mut parcel = self.parts.remove(&input)?.parcel;
-        parcel.items.sort_by_key(|(place, _)| *place);
-        Some(parcel)
+        let mut envelope = self.parts.remove(&input)?.envelope;
+        envelope.items.sort_by_key(|(place, _)| *place);
+        Some(envelope)
     }
 
     /// Forget the inputs that `is_wanted` does not know any more.

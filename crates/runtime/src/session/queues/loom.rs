@@ -15,7 +15,7 @@ use std::time::Duration;
 use loom::thread;
 
 use crate::session::queues::in_flight::Client;
-use crate::session::queues::inbox::Parcel;
+use crate::session::queues::inbox::Envelope;
 use crate::{Payload, RunError};
 
 /// Long, for a wait that the checker never ends.
@@ -55,8 +55,8 @@ impl Payload for Number {
     }
 }
 
-fn parcel(input: u64) -> Parcel<Number> {
-    Parcel::whole(input, vec![(0, Number(input))])
+fn envelope(input: u64) -> Envelope<Number> {
+    Envelope::whole(input, vec![(0, Number(input))])
 }
 
 /// Counts what it is told. Its own state is no part of the model.

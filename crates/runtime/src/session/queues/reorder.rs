@@ -3,20 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 
-use crate::session::queues::inbox::Parcel;
+use crate::session::queues::inbox::Envelope;
 use crate::session::queues::locks::{Condvar, Mutex, MutexGuard};
 
-/// What became of one parcel.
+/// What became of one envelope.
 pub(crate) struct Completion<P, O = (usize, P)> {
-    /// The parcel itself, without its items.
-    pub(crate) header: Parcel<P>,
+    /// The envelope itself, without its items.
+    pub(crate) header: Envelope<P>,
     /// The outputs, in order.
     pub(crate) outputs: Vec<O>,
     /// Whether the node was given an item.
     pub(crate) was_given: bool,
 }
 
-/// Whether one more parcel may be begun.
+/// Whether one more envelope may be begun.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Begin {
     Begun,
@@ -36,7 +36,7 @@ struct State<P, O> {
     all_done: u64,
     /// Those beyond it that are done.
     done_beyond: BTreeSet<u64>,
-    /// The number of the parcel that is handed on next, where order counts.
+    /// The number of the envelope that is handed on next, where order counts.
     next: u64,
     /// Begun and not handed on.
     begun: usize,
@@ -57,7 +57,7 @@ struct State<P, O> {
 /// The meeting point of those who work and the one who hands on.
 pub(crate) struct Reorder<P, O = (usize, P)> {
     state: Mutex<State<P, O>>,
-    /// One for each thing that is waited for: whoever is done with a parcel wakes those alone who can go on.
+    /// One for each thing that is waited for: whoever is done with an envelope wakes those alone who can go on.
     has_room: Condvar,
     can_hand_on: Condvar,
     is_done: Condvar,
@@ -95,7 +95,7 @@ impl<P, O> Reorder<P, O> {
         Self { step, ..self }
     }
 
-    /// Wait until one more parcel may be begun; `false` if nothing may any more.
+    /// Wait until one more envelope may be begun; `false` if nothing may any more.
     #[cfg(all(loom, test))]
     pub(crate) fn begin(&self) -> bool {
         self.begin_besides(None, || false) == Begin::Begun
@@ -116,7 +116,7 @@ impl<P, O> Reorder<P, O> {
         may_begin
     }
 
-    /// The same for one who has the parcel of this number, and would wait for itself if all others wait for that one. Does not wait while
+    /// The same for one who has the envelope of this number, and would wait for itself if all others wait for that one. Does not wait while
     /// the caller `is_called`, which is asked again after each [`Reorder::wake`].
     pub(crate) fn begin_besides(&self, held: Option<u64>, is_called: impl Fn() -> bool) -> Begin {
         let mut state = self.lock();
@@ -149,7 +149,7 @@ impl<P, O> Reorder<P, O> {
         self.is_done.notify_all();
     }
 
-    /// Wait until one more item of a parcel that was begun may run; `false` if nothing may any more.
+    /// Wait until one more item of an envelope that was begun may run; `false` if nothing may any more.
     pub(crate) fn begin_item(&self) -> bool {
         let mut state = self.lock();
         while state.running >= self.width && !state.is_closed {
@@ -167,14 +167,14 @@ impl<P, O> Reorder<P, O> {
         may_begin
     }
 
-    /// An item of a parcel is done, and others of it are not.
+    /// An item of an envelope is done, and others of it are not.
     pub(crate) fn end_item(&self) {
         let mut state = self.lock();
         state.running = state.running.saturating_sub(1);
         self.wake_for_room(&mut state);
     }
 
-    /// A parcel that was begun never came: there was none.
+    /// A envelope that was begun never came: there was none.
     pub(crate) fn unbegin(&self) {
         let mut state = self.lock();
         state.running -= 1;
@@ -182,14 +182,14 @@ impl<P, O> Reorder<P, O> {
         self.wake_for_room(&mut state);
     }
 
-    /// The parcel with this number is done. Never waits.
+    /// The envelope with this number is done. Never waits.
     pub(crate) fn complete(&self, number: u64, completion: Completion<P, O>) {
         let mut state = self.lock();
         self.note_complete(&mut state, number, completion);
         self.wake_forwarder(&mut state);
     }
 
-    /// The same, for one who hands on the next parcel, too, if it `may_go`: where nothing has to be waited for, that spares the forwarder.
+    /// The same, for one who hands on the next envelope, too, if it `may_go`: where nothing has to be waited for, that spares the forwarder.
     /// Whoever gets one comes back with [`Reorder::next_to_help`].
     pub(crate) fn complete_and_help(
         &self,
@@ -209,7 +209,7 @@ impl<P, O> Reorder<P, O> {
         self.help(state, may_go)
     }
 
-    /// The next parcel to hand on, for the only one who does so and waits; waits for it. `None` when nothing more comes.
+    /// The next envelope to hand on, for the only one who does so and waits; waits for it. `None` when nothing more comes.
     pub(crate) fn next(&self) -> Option<Completion<P, O>> {
         let mut state = self.lock();
         if std::mem::take(&mut state.does_forwarder_work) {
@@ -247,7 +247,7 @@ impl<P, O> Reorder<P, O> {
         self.is_done.notify_all();
     }
 
-    /// The next parcel for one who helps; if it may not go so, or there is none, the forwarder sees to what comes.
+    /// The next envelope for one who helps; if it may not go so, or there is none, the forwarder sees to what comes.
     fn help(
         &self,
         mut state: MutexGuard<'_, State<P, O>>,

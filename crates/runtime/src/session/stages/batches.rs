@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::execution::machine::Machine;
-use crate::session::queues::inbox::{Parcel, Popped};
+use crate::session::queues::inbox::{Envelope, Popped};
 use crate::session::queues::reorder::{Begin, Completion};
-use crate::session::stages::replicas::{Piece, end_stream};
+use crate::session::stages::replicas::{OutputChunk, end_stream};
 use crate::session::stages::shared::Core;
 use crate::session::stages::stage::{Stage, Unit, inputs_of};
 use crate::{Batch, Payload, numbering};
@@ -17,49 +17,49 @@ pub(crate) fn run_batches<P: Payload>(core: &Arc<Core<P>>, stage: usize, unit: u
     let stage = &core.stages[stage];
     let options = &core.plan.stages()[stage.index].options;
     let batch = options.batch.expect("a stage of batches has a size of them");
-    while let Some(parcels) = gather(core, stage, unit, batch) {
-        work_on_batch(core, stage, unit, batch, parcels);
+    while let Some(envelopes) = gather(core, stage, unit, batch) {
+        work_on_batch(core, stage, unit, batch, envelopes);
     }
 }
 
 /// Parcels that wait for company.
-struct Company<P> {
+struct PendingBatch<P> {
     /// Whether the node gets one item an input, made of those of several branches.
     is_join: bool,
-    parcels: Vec<(u64, Parcel<P>)>,
+    envelopes: Vec<(u64, Envelope<P>)>,
     items: usize,
     is_urgent: bool,
     /// When it has waited long enough, if that is limited.
     due: Option<Instant>,
 }
 
-impl<P> Company<P> {
-    /// How many items the node will get of a parcel.
-    fn inputs(&self, parcel: &Parcel<P>) -> usize {
+impl<P> PendingBatch<P> {
+    /// How many items the node will get of an envelope.
+    fn inputs(&self, envelope: &Envelope<P>) -> usize {
         if self.is_join {
-            usize::from(!parcel.items.is_empty() || !parcel.visits.is_empty())
+            usize::from(!envelope.items.is_empty() || !envelope.visits.is_empty())
         } else {
-            parcel.items.len()
+            envelope.items.len()
         }
     }
 
     fn is_full(&self, batch: Batch) -> bool {
-        self.items >= batch.size || self.parcels.last().is_some_and(|(_, parcel)| parcel.ends_stream())
+        self.items >= batch.size || self.envelopes.last().is_some_and(|(_, envelope)| envelope.ends_stream())
     }
 
-    fn add(&mut self, number: u64, parcel: Parcel<P>, batch: Batch) {
-        self.items += self.inputs(&parcel);
-        self.is_urgent |= parcel.is_urgent;
+    fn add(&mut self, number: u64, envelope: Envelope<P>, batch: Batch) {
+        self.items += self.inputs(&envelope);
+        self.is_urgent |= envelope.is_urgent;
         self.due = self.due.or_else(|| batch.max_wait.map(|wait| Instant::now() + wait));
-        self.parcels.push((number, parcel));
+        self.envelopes.push((number, envelope));
     }
 }
 
-/// Wait for parcels until they make a batch; `None` when nothing more comes.
-fn gather<P: Payload>(core: &Core<P>, stage: &Stage<P>, unit: usize, batch: Batch) -> Option<Vec<(u64, Parcel<P>)>> {
+/// Wait for envelopes until they make a batch; `None` when nothing more comes.
+fn gather<P: Payload>(core: &Core<P>, stage: &Stage<P>, unit: usize, batch: Batch) -> Option<Vec<(u64, Envelope<P>)>> {
     let reorder = stage.reorder();
     let is_join = core.plan.nodes()[core.plan.stages()[stage.index].nodes[0]].join;
-    let mut company = Company { is_join, parcels: Vec::new(), items: 0, is_urgent: false, due: None };
+    let mut company = PendingBatch { is_join, envelopes: Vec::new(), items: 0, is_urgent: false, due: None };
     while !company.is_full(batch) {
         let nudges = stage.inbox.nudges();
         // Without a limit a batch waits for company, unless somebody waits for it.
@@ -67,25 +67,25 @@ fn gather<P: Payload>(core: &Core<P>, stage: &Stage<P>, unit: usize, batch: Batc
             || stage.ending.load(Ordering::Acquire) > 0
             || stage.units[unit].stop.is_set()
             || (company.is_urgent && batch.max_wait.is_none());
-        let deadline = if company.parcels.is_empty() {
+        let deadline = if company.envelopes.is_empty() {
             None
         } else if is_pressed {
             Some(Instant::now())
         } else {
             company.due
         };
-        match stage.begin(core, &stage.units[unit], company.parcels.first().map(|(number, _)| *number)) {
+        match stage.begin(core, &stage.units[unit], company.envelopes.first().map(|(number, _)| *number)) {
             Begin::Begun => {}
             // No company comes before these are done.
             Begin::AllWait | Begin::IsCalled => break,
             Begin::Closed => return None,
         }
         match stage.pop_until(core, deadline, nudges) {
-            Popped::Parcel(number, parcel) if company.inputs(&parcel) == 0 && !parcel.ends_stream() => {
-                let completion = Completion { header: parcel, outputs: Vec::new(), was_given: false };
+            Popped::Envelope(number, envelope) if company.inputs(&envelope) == 0 && !envelope.ends_stream() => {
+                let completion = Completion { header: envelope, outputs: Vec::new(), was_given: false };
                 reorder.complete(number, completion);
             }
-            Popped::Parcel(number, parcel) => company.add(number, parcel, batch),
+            Popped::Envelope(number, envelope) => company.add(number, envelope, batch),
             Popped::Nothing => {
                 reorder.unbegin();
                 if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
@@ -98,14 +98,14 @@ fn gather<P: Payload>(core: &Core<P>, stage: &Stage<P>, unit: usize, batch: Batc
             }
         }
     }
-    Some(company.parcels)
+    Some(company.envelopes)
 }
 
-/// What is known of a parcel whose items are in a batch.
+/// What is known of an envelope whose items are in a batch.
 struct Begun<P: Payload> {
     number: u64,
-    header: Parcel<P>,
-    outputs: Vec<Piece<P>>,
+    header: Envelope<P>,
+    outputs: Vec<OutputChunk<P>>,
     was_given: bool,
 }
 
@@ -114,16 +114,16 @@ fn work_on_batch<P: Payload>(
     stage: &Stage<P>,
     unit_index: usize,
     batch: Batch,
-    parcels: Vec<(u64, Parcel<P>)>,
+    envelopes: Vec<(u64, Envelope<P>)>,
 ) {
     let unit = &stage.units[unit_index];
-    let mut begun = Vec::with_capacity(parcels.len());
+    let mut begun = Vec::with_capacity(envelopes.len());
     let mut items = Vec::new();
     {
         let mut machine = unit.lock();
-        for (number, parcel) in parcels {
-            let header = parcel.header();
-            let inputs = inputs_of(core, stage, unit, &mut machine, parcel);
+        for (number, envelope) in envelopes {
+            let header = envelope.header();
+            let inputs = inputs_of(core, stage, unit, &mut machine, envelope);
             let was_given = !inputs.is_empty();
             items.extend(inputs.into_iter().map(|item| (begun.len(), item)));
             begun.push(Begun { number, header, outputs: Vec::new(), was_given });
@@ -143,7 +143,7 @@ fn work_on_batch<P: Payload>(
     }
 }
 
-/// One call of the node. Each item has the place of its parcel with it.
+/// One call of the node. Each item has the place of its envelope with it.
 fn call_node<P: Payload>(
     core: &Core<P>,
     stage: &Stage<P>,
@@ -158,7 +158,7 @@ fn call_node<P: Payload>(
     machine.announce(0, &indices);
     machine.input = begun[owners[0]].header.input;
     machine.progress.enter(0, machine.input);
-    let contexts = owners.iter().filter_map(|&owner| core.tracker.context_of_wanted(begun[owner].header.input));
+    let contexts = owners.iter().filter_map(|&owner| core.in_flight.context_of_wanted(begun[owner].header.input));
     let context = P::common_context(contexts.collect());
     let answers = P::within(&context, || unit.try_enter(machine, |machine| machine.nodes[0].process_batch(items)));
     machine.progress.leave();
@@ -176,7 +176,7 @@ fn call_node<P: Payload>(
                 if let Some(output) = output {
                     machine.count_output(0);
                     let outputs = stage.by_all_exits(output).into_iter();
-                    begun[owner].outputs.extend(outputs.map(|(exit, output)| Piece::Output(exit, output)));
+                    begun[owner].outputs.extend(outputs.map(|(exit, output)| OutputChunk::Output(exit, output)));
                 }
             }
         }

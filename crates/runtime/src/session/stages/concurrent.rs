@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::node::{EndEarly, Start};
-use crate::session::queues::inbox::{Parcel, Popped};
+use crate::session::queues::inbox::{Envelope, Popped};
 use crate::session::queues::reorder::{Begin, Completion};
-use crate::session::stages::replicas::{Piece, complete_and_help, end_stream};
+use crate::session::stages::replicas::{OutputChunk, complete_and_help, end_stream};
 use crate::session::stages::shared::Core;
 use crate::session::stages::stage::{Stage, Unit, inputs_of};
 use crate::{Outputs, Payload, numbering};
@@ -24,36 +24,36 @@ pub(crate) fn run_concurrent<P: Payload>(core: &Arc<Core<P>>, stage_index: usize
         if stage.begin(core, &stage.units[0], None) != Begin::Begun {
             break;
         }
-        let Popped::Parcel(number, parcel) = stage.pop(core, &stage.units[0]) else {
+        let Popped::Envelope(number, envelope) = stage.pop(core, &stage.units[0]) else {
             reorder.unbegin();
             break;
         };
-        let (parcels, end) = with_those_behind(core, stage, (number, parcel));
-        begin_parcels(core, stage, parcels);
-        if let Some((number, parcel)) = end {
-            end_concurrent(core, stage, number, parcel);
+        let (envelopes, end) = with_those_behind(core, stage, (number, envelope));
+        begin_parcels(core, stage, envelopes);
+        if let Some((number, envelope)) = end {
+            end_concurrent(core, stage, number, envelope);
         }
     }
 }
 
-type Numbered<P> = (u64, Parcel<P>);
+type Numbered<P> = (u64, Envelope<P>);
 
-/// This parcel and those that wait behind it, as far as they may be begun, up to the end of input.
+/// This envelope and those that wait behind it, as far as they may be begun, up to the end of input.
 fn with_those_behind<P: Payload>(
     core: &Core<P>,
     stage: &Stage<P>,
     first: Numbered<P>,
 ) -> (Vec<Numbered<P>>, Option<Numbered<P>>) {
-    let mut parcels = Vec::new();
+    let mut envelopes = Vec::new();
     let mut next = Some(first);
-    while let Some((number, parcel)) = next {
-        if parcel.ends_stream() {
-            return (parcels, Some((number, parcel)));
+    while let Some((number, envelope)) = next {
+        if envelope.ends_stream() {
+            return (envelopes, Some((number, envelope)));
         }
-        parcels.push((number, parcel));
+        envelopes.push((number, envelope));
         next = begin_next(core, stage);
     }
-    (parcels, None)
+    (envelopes, None)
 }
 
 fn begin_next<P: Payload>(core: &Core<P>, stage: &Stage<P>) -> Option<Numbered<P>> {
@@ -62,7 +62,7 @@ fn begin_next<P: Payload>(core: &Core<P>, stage: &Stage<P>) -> Option<Numbered<P
         return None;
     }
     match stage.pop_at_once(core) {
-        Popped::Parcel(number, parcel) => Some((number, parcel)),
+        Popped::Envelope(number, envelope) => Some((number, envelope)),
         Popped::Nothing | Popped::Closed => {
             reorder.unbegin();
             None
@@ -70,22 +70,22 @@ fn begin_next<P: Payload>(core: &Core<P>, stage: &Stage<P>) -> Option<Numbered<P
     }
 }
 
-fn begin_parcels<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, parcels: Vec<Numbered<P>>) {
+fn begin_parcels<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, envelopes: Vec<Numbered<P>>) {
     let mut starter = Starter::new(core, stage);
     if starter.is_elsewhere {
-        for (number, parcel) in parcels {
-            begin_parcel(&mut starter, number, parcel);
+        for (number, envelope) in envelopes {
+            begin_parcel(&mut starter, number, envelope);
         }
         return starter.start();
     }
     // Begun in one go, and not in turn with what those before them do.
-    P::hold(|| parcels.into_iter().for_each(|(number, parcel)| begin_parcel(&mut starter, number, parcel)));
+    P::hold(|| envelopes.into_iter().for_each(|(number, envelope)| begin_parcel(&mut starter, number, envelope)));
 }
 
-fn begin_parcel<P: Payload>(starter: &mut Starter<'_, P>, number: u64, parcel: Parcel<P>) {
+fn begin_parcel<P: Payload>(starter: &mut Starter<'_, P>, number: u64, envelope: Envelope<P>) {
     let (core, stage) = (starter.core, starter.stage);
-    let header: Parcel<P> = parcel.header();
-    let items = items_of(core, stage, parcel);
+    let header: Envelope<P> = envelope.header();
+    let items = items_of(core, stage, envelope);
     if items.is_empty() {
         stage.reorder().complete(number, Completion { header, outputs: Vec::new(), was_given: false });
         return;
@@ -104,15 +104,15 @@ fn begin_parcel<P: Payload>(starter: &mut Starter<'_, P>, number: u64, parcel: P
     starter.add((number, input), items, Box::new(whole));
 }
 
-fn items_of<P: Payload>(core: &Core<P>, stage: &Stage<P>, parcel: Parcel<P>) -> Vec<P> {
+fn items_of<P: Payload>(core: &Core<P>, stage: &Stage<P>, envelope: Envelope<P>) -> Vec<P> {
     let unit = &stage.units[0];
-    inputs_of(core, stage, unit, &mut unit.lock_inside_hold(), parcel)
+    inputs_of(core, stage, unit, &mut unit.lock_inside_hold(), envelope)
 }
 
 /// The end of input: its last items are let in with those before them, and when all are done the node is flushed.
-fn end_concurrent<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, number: u64, parcel: Parcel<P>) {
-    let header: Parcel<P> = parcel.header();
-    let items = items_of(core, stage, parcel);
+fn end_concurrent<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, number: u64, envelope: Envelope<P>) {
+    let header: Envelope<P> = envelope.header();
+    let items = items_of(core, stage, envelope);
     let mut outputs = Vec::new();
     if !items.is_empty() {
         let (sender, whole) = sync_channel(1);
@@ -127,8 +127,8 @@ fn end_concurrent<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, number: u64
     end_stream(core, stage, 0, (number, header), outputs);
 }
 
-/// Takes the outputs of all items of a parcel, in order.
-type Whole<P> = Box<dyn FnOnce(Vec<Piece<P>>) + Send>;
+/// Takes the outputs of all items of an envelope, in order.
+type Whole<P> = Box<dyn FnOnce(Vec<OutputChunk<P>>) + Send>;
 
 /// Begins with items in order, in the unit that has the least to do: there are several where each has a process of its own.
 struct Starter<'a, P: Payload> {
@@ -153,7 +153,7 @@ impl<'a, P: Payload> Starter<'a, P> {
         Self { core, stage, is_elsewhere, ready: stage.units.iter().map(|_| Vec::new()).collect() }
     }
 
-    /// The items of a parcel. The first one has its place in the reorder already.
+    /// The items of an envelope. The first one has its place in the reorder already.
     fn add(&mut self, (number, input): (u64, u64), items: Vec<P>, whole: Whole<P>) {
         let (core, stage) = (self.core, self.stage);
         let answers = (0..items.len()).map(|_| Vec::new()).collect();
@@ -206,7 +206,7 @@ fn start_in<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, unit_index: usize
     let mut groups = Vec::with_capacity(ready.len());
     let mut starts = Vec::with_capacity(ready.len());
     let mut unwanted = Vec::new();
-    let contexts = core.tracker.contexts_of_wanted(ready.iter().map(|ready| ready.group.input));
+    let contexts = core.in_flight.contexts_of_wanted(ready.iter().map(|ready| ready.group.input));
     for (Ready { group, slot, item }, context) in ready.into_iter().zip(contexts) {
         let Some(context) = context else {
             unwanted.push((group, slot));
@@ -238,7 +238,7 @@ fn start_in<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, unit_index: usize
             group.lock_end_early().extend(end_early);
         }
         // Some may have stopped to be wanted just before there was a way to tell.
-        let are_wanted = core.tracker.are_wanted(groups.iter().map(|(group, _)| group.input));
+        let are_wanted = core.in_flight.are_wanted(groups.iter().map(|(group, _)| group.input));
         groups.iter().zip(are_wanted).filter(|(_, is_wanted)| !is_wanted).for_each(|((group, _), _)| group.end_early());
     } else {
         drop(machine);
@@ -260,7 +260,7 @@ fn hand_over<P: Payload>(stage: &Stage<P>) {
     stage.units.iter().filter_map(|unit| unit.elsewhere.as_ref()).for_each(|elsewhere| elsewhere.hand_over());
 }
 
-/// The items of one parcel that are under way at the same time.
+/// The items of one envelope that are under way at the same time.
 pub(crate) struct Group<P: Payload> {
     core: Arc<Core<P>>,
     stage: usize,
@@ -273,12 +273,12 @@ pub(crate) struct Group<P: Payload> {
 
 struct Answers<P: Payload> {
     missing: usize,
-    outputs: Vec<Vec<Piece<P>>>,
+    outputs: Vec<Vec<OutputChunk<P>>>,
     whole: Option<Whole<P>>,
 }
 
 impl<P: Payload> Group<P> {
-    /// Nobody waits for the parcel any more.
+    /// Nobody waits for the envelope any more.
     pub(crate) fn end_early(&self) {
         let under_way = std::mem::take(&mut *self.lock_end_early());
         for end_early in under_way {
@@ -297,21 +297,21 @@ impl<P: Payload> Group<P> {
             Ok(Outputs::None) => Vec::new(),
             Ok(Outputs::One(output)) => {
                 let outputs = stage.by_all_exits(output).into_iter();
-                outputs.map(|(exit, output)| Piece::Output(exit, output)).collect()
+                outputs.map(|(exit, output)| OutputChunk::Output(exit, output)).collect()
             }
-            Ok(Outputs::Many(stream)) => vec![Piece::Stream(stream)],
+            Ok(Outputs::Many(stream)) => vec![OutputChunk::Stream(stream)],
             Err(fault) => {
                 stage.units[0].count_failure(&fault, 1);
                 self.core.fail(self.input, self.core.blame_node(self.stage, self.input, fault));
                 Vec::new()
             }
         };
-        let count = outputs.iter().any(|piece| matches!(piece, Piece::Output(..)));
+        let count = outputs.iter().any(|piece| matches!(piece, OutputChunk::Output(..)));
         self.core.count_call(stage, self.input, started.elapsed(), usize::from(count));
         self.fill(slot, outputs);
     }
 
-    fn fill(&self, slot: usize, outputs: Vec<Piece<P>>) {
+    fn fill(&self, slot: usize, outputs: Vec<OutputChunk<P>>) {
         let whole = {
             let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
             answers.outputs[slot] = outputs;

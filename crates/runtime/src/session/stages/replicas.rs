@@ -1,4 +1,4 @@
-//! Stages that work on several parcels at once: replicas here, concurrent items and batches beside it.
+//! Stages that work on several envelopes at once: replicas here, concurrent items and batches beside it.
 //!
 //! Those who work put what they have done into a [`Reorder`](crate::session::queues::reorder::Reorder), and one thread hands it on from there.
 
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::session::queues::inbox::{Parcel, Popped};
+use crate::session::queues::inbox::{Envelope, Popped};
 use crate::session::queues::reorder::{Begin, Completion};
 use crate::session::stages::shared::Core;
 use crate::session::stages::stage::{Stage, work_on};
@@ -17,19 +17,19 @@ use crate::{Payload, Sink, Stream};
 /// The end of input looks as often whether the session has closed.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// A part of what a parcel became.
-pub(crate) enum Piece<P: Payload> {
+/// A part of what an envelope became.
+pub(crate) enum OutputChunk<P: Payload> {
     /// An output, with the exit by which it leaves the stage.
     Output(usize, P),
     /// Outputs of the last node that come one after the other.
     Stream(Box<dyn Stream<P>>),
 }
 
-/// Collects the outputs of a machine until the parcel is done.
+/// Collects the outputs of a machine until the envelope is done.
 pub(crate) struct Collect<'a, P: Payload> {
     core: &'a Core<P>,
     input: u64,
-    outputs: Vec<Piece<P>>,
+    outputs: Vec<OutputChunk<P>>,
 }
 
 impl<'a, P: Payload> Collect<'a, P> {
@@ -44,12 +44,12 @@ impl<P: Payload> Sink<P> for Collect<'_, P> {
     }
 
     fn accept_at(&mut self, exit: usize, output: P) -> Result<(), P::Fault> {
-        self.outputs.push(Piece::Output(exit, output));
+        self.outputs.push(OutputChunk::Output(exit, output));
         Ok(())
     }
 
     fn is_wanted(&mut self) -> bool {
-        self.core.tracker.is_wanted(self.input)
+        self.core.in_flight.is_wanted(self.input)
     }
 }
 
@@ -58,20 +58,20 @@ pub(crate) fn run_replica<P: Payload>(core: &Arc<Core<P>>, stage: usize, unit: u
     let stage = &core.stages[stage];
     let reorder = stage.reorder();
     while stage.begin(core, &stage.units[unit], None) == Begin::Begun {
-        let Popped::Parcel(number, parcel) = stage.pop(core, &stage.units[unit]) else {
+        let Popped::Envelope(number, envelope) = stage.pop(core, &stage.units[unit]) else {
             reorder.unbegin();
             break;
         };
-        if parcel.ends_stream() {
-            end_stream(core, stage, unit, (number, parcel), Vec::new());
+        if envelope.ends_stream() {
+            end_stream(core, stage, unit, (number, envelope), Vec::new());
             continue;
         }
-        let header = parcel.header();
-        let mut sink = Collect::new(core, parcel.input);
+        let header = envelope.header();
+        let mut sink = Collect::new(core, envelope.input);
         let was_given = {
             let unit = &stage.units[unit];
             let mut machine = unit.lock();
-            work_on(core, unit, &mut machine, parcel, &mut sink);
+            work_on(core, unit, &mut machine, envelope, &mut sink);
             machine.has_visited(0)
         };
         reorder.complete(number, Completion { header, outputs: sink.outputs, was_given });
@@ -80,16 +80,16 @@ pub(crate) fn run_replica<P: Payload>(core: &Arc<Core<P>>, stage: usize, unit: u
 
 /// The end of input: when all that was begun before it is done, the nodes of all replicas are flushed.
 ///
-/// What the parcel still holds goes into the replica of this number; `outputs` are those of what it held.
+/// What the envelope still holds goes into the replica of this number; `outputs` are those of what it held.
 pub(crate) fn end_stream<P: Payload>(
     core: &Core<P>,
     stage: &Stage<P>,
     unit: usize,
-    (number, parcel): (u64, Parcel<P>),
-    outputs: Vec<Piece<P>>,
+    (number, envelope): (u64, Envelope<P>),
+    outputs: Vec<OutputChunk<P>>,
 ) {
-    let header = parcel.header();
-    let mut sink = Collect { core, input: parcel.input, outputs };
+    let header = envelope.header();
+    let mut sink = Collect { core, input: envelope.input, outputs };
     let reorder = stage.reorder();
     stage.ending.fetch_add(1, Ordering::AcqRel);
     // Batches that wait for company get none any more.
@@ -99,7 +99,7 @@ pub(crate) fn end_stream<P: Payload>(
     }
     stage.ending.fetch_sub(1, Ordering::AcqRel);
     let of_unit = &stage.units[unit];
-    work_on(core, of_unit, &mut of_unit.lock(), parcel, &mut sink);
+    work_on(core, of_unit, &mut of_unit.lock(), envelope, &mut sink);
     for other in (0..stage.units.len()).filter(|&other| other != unit) {
         sink.outputs.extend(flush(core, (stage.index, other), header.header()));
     }
@@ -107,12 +107,12 @@ pub(crate) fn end_stream<P: Payload>(
 }
 
 /// Flush the nodes of another replica, on their own thread.
-fn flush<P: Payload>(core: &Core<P>, place: (usize, usize), parcel: Parcel<P>) -> Vec<Piece<P>> {
+fn flush<P: Payload>(core: &Core<P>, place: (usize, usize), envelope: Envelope<P>) -> Vec<OutputChunk<P>> {
     let mut goes_on = || !core.is_closed();
     let patience = Patience { interval: LOOK, goes_on: &mut goes_on };
     let flushed = core.in_nodes(place, patience, move |core, unit, machine| {
-        let mut sink = Collect::new(core, parcel.input);
-        work_on(core, unit, machine, parcel, &mut sink);
+        let mut sink = Collect::new(core, envelope.input);
+        work_on(core, unit, machine, envelope, &mut sink);
         sink.outputs
     });
     match flushed {
@@ -129,15 +129,15 @@ pub(crate) fn run_forwarder<P: Payload>(core: &Arc<Core<P>>, stage: usize) {
     }
 }
 
-/// A parcel is done on a thread that has other things to do than to wait: it hands on what can go at once.
+/// A envelope is done on a thread that has other things to do than to wait: it hands on what can go at once.
 pub(crate) fn complete_and_help<P: Payload>(
     core: &Core<P>,
     stage: &Stage<P>,
     number: u64,
-    completion: Completion<P, Piece<P>>,
+    completion: Completion<P, OutputChunk<P>>,
 ) {
-    let may_go = |completion: &Completion<P, Piece<P>>| {
-        let are_there = completion.outputs.iter().all(|piece| matches!(piece, Piece::Output(..)));
+    let may_go = |completion: &Completion<P, OutputChunk<P>>| {
+        let are_there = completion.outputs.iter().all(|piece| matches!(piece, OutputChunk::Output(..)));
         let (input, count) = (completion.header.input, completion.outputs.len());
         are_there && stage.links.iter().all(|link| core.has_room_for(link, input, count))
     };
@@ -149,26 +149,26 @@ pub(crate) fn complete_and_help<P: Payload>(
     }
 }
 
-/// Send the outputs of a parcel to the stages after this one.
-fn hand_on<P: Payload>(core: &Core<P>, stage: &Stage<P>, completion: Completion<P, Piece<P>>) {
+/// Send the outputs of an envelope to the stages after this one.
+fn hand_on<P: Payload>(core: &Core<P>, stage: &Stage<P>, completion: Completion<P, OutputChunk<P>>) {
     let Completion { header, outputs, was_given } = completion;
     let mut way =
         Way { core, stage, header, is_first: true, pending: stage.links.iter().map(|_| Vec::new()).collect() };
     for piece in outputs {
         match piece {
-            Piece::Output(exit, output) => way.add(exit, output),
-            Piece::Stream(stream) => way.draw(stream),
+            OutputChunk::Output(exit, output) => way.add(exit, output),
+            OutputChunk::Stream(stream) => way.draw(stream),
         }
     }
     way.send(true, was_given);
 }
 
-/// The outputs of a parcel on their way out of a parallel stage.
+/// The outputs of an envelope on their way out of a parallel stage.
 struct Way<'a, P: Payload> {
     core: &'a Core<P>,
     stage: &'a Stage<P>,
-    header: Parcel<P>,
-    /// Nothing of the parcel has gone.
+    header: Envelope<P>,
+    /// Nothing of the envelope has gone.
     is_first: bool,
     /// What has not gone, for each link.
     pending: Vec<Vec<(usize, P)>>,
@@ -188,10 +188,10 @@ impl<P: Payload> Way<'_, P> {
     fn draw(&mut self, mut stream: Box<dyn Stream<P>>) {
         let (core, stage, input) = (self.core, self.stage, self.header.input);
         let context =
-            core.tracker.context_of_wanted(input).map(|context| P::copy_context(&context)).unwrap_or_default();
+            core.in_flight.context_of_wanted(input).map(|context| P::copy_context(&context)).unwrap_or_default();
         loop {
             self.send(false, false);
-            if !core.tracker.is_wanted(input) {
+            if !core.in_flight.is_wanted(input) {
                 return core.note_failures(P::within(&context, || stream.close()).err().into_iter());
             }
             match P::within(&context, || stream.next()) {
@@ -221,7 +221,7 @@ impl<P: Payload> Way<'_, P> {
             let visits = if was_given { link.exits.iter().map(|(_, place)| *place).collect() } else { Vec::new() };
             let is_first = self.header.is_first && self.is_first;
             let is_last = self.header.is_last && is_end;
-            self.core.send(link, Parcel { items, visits, is_first, is_last, ..self.header.header() });
+            self.core.send(link, Envelope { items, visits, is_first, is_last, ..self.header.header() });
         }
         self.is_first = false;
     }

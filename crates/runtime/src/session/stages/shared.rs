@@ -1,4 +1,4 @@
-//! What all threads of a session share: the stages, the inputs under way, and the door by which inputs come in.
+//! What all threads of a session share: the stages, the inputs under way, and the admission queue by which inputs come in.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::execution::progress::Progress;
 use crate::session::on_callers::Paused;
-use crate::session::queues::admission::{Door, Entered};
-use crate::session::queues::in_flight::{Client, Tracker};
-use crate::session::queues::inbox::{Dropped, Parcel};
-use crate::session::queues::joiner::Assembler;
+use crate::session::queues::admission::{AdmissionQueue, Entered};
+use crate::session::queues::in_flight::{Client, InFlight};
+use crate::session::queues::inbox::{Dropped, Envelope};
+use crate::session::queues::joiner::Joiner;
 use crate::session::stages::stage::{Link, Stage};
 use crate::session::stages::tasks::Tasks;
 use crate::{Observer, Payload, Phase, Plan, Reporter, RunError, numbering};
@@ -21,11 +21,11 @@ const AT_DOOR: Duration = Duration::from_millis(1);
 pub(crate) struct Core<P: Payload> {
     pub(crate) plan: Arc<Plan>,
     pub(crate) stages: Vec<Stage<P>>,
-    pub(crate) tracker: Tracker<P>,
+    pub(crate) in_flight: InFlight<P>,
     /// Where the outputs of several last stages are put together.
-    pub(crate) outputs: Option<Mutex<Assembler<P>>>,
+    pub(crate) outputs: Option<Mutex<Joiner<P>>>,
     /// Where inputs wait that find no room.
-    pub(crate) door: Door<Submission<P>>,
+    pub(crate) admission_queue: AdmissionQueue<Submission<P>>,
     /// The most inputs that may be under way.
     pub(crate) window: usize,
     pub(crate) draining: AtomicUsize,
@@ -81,8 +81,8 @@ pub enum Admission {
 }
 
 impl<P: Payload> Core<P> {
-    /// An item, once for each stage that begins with it. Made before the door is locked: it may have to wait for the interpreter of a
-    /// language, whose holder may wait for the door.
+    /// An item, once for each stage that begins with it. Made before the admission queue is locked: it may have to wait for the interpreter of a
+    /// language, whose holder may wait for the admission queue.
     pub(crate) fn for_entries(&self, item: P) -> Vec<P> {
         let entries = self.stages.iter().filter(|stage| stage.entry.is_some()).count();
         let mut items: Vec<P> = (1..entries).map(|_| item.duplicate()).collect();
@@ -92,7 +92,7 @@ impl<P: Payload> Core<P> {
 
     /// Let an input in, now or as soon as there is room.
     pub(crate) fn submit(&self, submission: Submission<P>) -> Admission {
-        match self.door.enter(submission, || self.has_room(), |submission| self.admit(submission)) {
+        match self.admission_queue.enter(submission, || self.has_room(), |submission| self.admit(submission)) {
             Entered::Now(dropped) => {
                 self.end_dropped(dropped);
                 Admission::Now
@@ -114,7 +114,7 @@ impl<P: Payload> Core<P> {
             let admitted = submission.admitted.take();
             (self.admit(submission), admitted)
         };
-        self.door.let_in(
+        self.admission_queue.let_in(
             || self.has_room(),
             admit,
             |(dropped, admitted)| {
@@ -126,11 +126,11 @@ impl<P: Payload> Core<P> {
         );
     }
 
-    /// Whoever waits at the door for this client need not any more.
+    /// Whoever waits at admission for this client need not any more.
     pub(crate) fn forget_waiting(&self, client: &Arc<dyn Client<P>>) {
         let is_its =
             |submission: &Submission<P>| std::ptr::addr_eq(Arc::as_ptr(&submission.client), Arc::as_ptr(client));
-        for submission in self.door.forget(is_its) {
+        for submission in self.admission_queue.forget(is_its) {
             submission.client.done(Err(RunError::Cancelled));
             if let Some(admitted) = submission.admitted {
                 admitted(false);
@@ -139,33 +139,33 @@ impl<P: Payload> Core<P> {
         self.admit_waiting();
     }
 
-    /// Send a parcel the way of a link.
-    pub(crate) fn send(&self, link: &Link, parcel: Parcel<P>) {
+    /// Send an envelope the way of a link.
+    pub(crate) fn send(&self, link: &Link, envelope: Envelope<P>) {
         match link.to {
-            Some(stage) => self.end_dropped(self.stages[stage].receive(parcel, self)),
-            None => self.emit(parcel),
+            Some(stage) => self.end_dropped(self.stages[stage].receive(envelope, self)),
+            None => self.emit(envelope),
         }
     }
 
-    /// Whether so many outputs of an input can go the way of a link without waiting, in one parcel. Only the thread that sends them may
+    /// Whether so many outputs of an input can go the way of a link without waiting, in one envelope. Only the thread that sends them may
     /// rely on it.
     pub(crate) fn has_room_for(&self, link: &Link, input: u64, outputs: usize) -> bool {
         match link.to {
             Some(stage) => self.stages[stage].inbox.drops() || self.stages[stage].inbox.has_room(),
             // Where outputs of several stages are put together, others may come along.
-            None => self.outputs.is_none() && self.tracker.room(input) >= outputs,
+            None => self.outputs.is_none() && self.in_flight.room(input) >= outputs,
         }
     }
 
     /// The input failed. Its client hears of it when all stages are through with it.
     pub(crate) fn fail(&self, input: u64, error: RunError<P::Fault>) {
-        self.tracker.fail(input, error);
+        self.in_flight.fail(input, error);
     }
 
     /// A call cannot be stopped: all inputs fail now, and nothing more goes in.
     pub(crate) fn break_off(&self, error: impl Fn() -> RunError<P::Fault>) {
-        let waiting = self.door.close();
-        self.tracker.take_all().tell(&error);
+        let waiting = self.admission_queue.close();
+        self.in_flight.take_all().tell(&error);
         for submission in waiting {
             submission.client.done(Err(error()));
             if let Some(admitted) = submission.admitted {
@@ -235,20 +235,20 @@ impl<P: Payload> Core<P> {
     pub(crate) fn begin_drain(&self) -> Drain {
         self.draining.fetch_add(1, Ordering::AcqRel);
         self.stages.iter().for_each(|stage| stage.inbox.nudge());
-        Drain { at_door: self.door.end(), end: None }
+        Drain { at_door: self.admission_queue.end(), end: None }
     }
 
     /// Whether the inputs before a drain are done, or become so within `patience`.
     pub(crate) fn is_drained(&self, drain: &mut Drain, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
-        while drain.end.is_none() && !self.door.is_past(drain.at_door) {
+        while drain.end.is_none() && !self.admission_queue.is_past(drain.at_door) {
             if Instant::now() >= deadline || self.is_closed() {
                 return self.is_closed();
             }
             std::thread::sleep(AT_DOOR);
         }
-        let end = *drain.end.get_or_insert_with(|| self.tracker.end());
-        self.tracker.wait_until_done(end, deadline.saturating_duration_since(Instant::now()))
+        let end = *drain.end.get_or_insert_with(|| self.in_flight.end());
+        self.in_flight.wait_until_done(end, deadline.saturating_duration_since(Instant::now()))
     }
 
     /// The end of [`Core::begin_drain`].
@@ -262,23 +262,23 @@ impl<P: Payload> Core<P> {
 
     pub(crate) fn has_room(&self) -> bool {
         let has_room = |stage: &Stage<P>| stage.entry.is_none() || stage.inbox.drops() || stage.inbox.has_room();
-        self.tracker.len() < self.window && self.stages.iter().all(has_room)
+        self.in_flight.len() < self.window && self.stages.iter().all(has_room)
     }
 
     /// Open an input and hand it to the stages that begin with it. Answers what was dropped for it.
     ///
-    /// The door is locked, so nothing here waits or calls a client.
+    /// The admission queue is locked, so nothing here waits or calls a client.
     fn admit(&self, submission: Submission<P>) -> Vec<Dropped<P>> {
         let Submission { items, client, context, is_urgent, own_index, .. } = submission;
         let is_flush = items.is_none();
-        let input = self.tracker.open(client, context, own_index, !is_flush);
+        let input = self.in_flight.open(client, context, own_index, !is_flush);
         let mut items = items.into_iter().flatten();
         let mut dropped = Vec::new();
         for stage in &self.stages {
             let Some(place) = stage.entry else { continue };
             let items = items.next().map(|item| (place, item)).into_iter().collect();
-            let parcel = Parcel { is_flush, is_urgent, ..Parcel::whole(input, items) };
-            dropped.extend(stage.receive(parcel, self));
+            let envelope = Envelope { is_flush, is_urgent, ..Envelope::whole(input, items) };
+            dropped.extend(stage.receive(envelope, self));
         }
         dropped
     }
@@ -292,30 +292,30 @@ impl<P: Payload> Core<P> {
 
     fn complete_dropped(&self, dropped: impl IntoIterator<Item = Dropped<P>>) -> bool {
         let ended = dropped.into_iter().filter(|dropped| dropped.ends_input);
-        ended.map(|dropped| self.tracker.complete(dropped.parcel.input)).count() > 0
+        ended.map(|dropped| self.in_flight.complete(dropped.envelope.input)).count() > 0
     }
 
     /// Outputs of the pipeline.
-    fn emit(&self, parcel: Parcel<P>) {
-        let deliver = |parcel: Parcel<P>| {
-            for (_, output) in parcel.items {
-                self.tracker.output(parcel.input, output);
+    fn emit(&self, envelope: Envelope<P>) {
+        let deliver = |envelope: Envelope<P>| {
+            for (_, output) in envelope.items {
+                self.in_flight.output(envelope.input, output);
             }
-            if parcel.is_last {
-                self.tracker.complete(parcel.input);
+            if envelope.is_last {
+                self.in_flight.complete(envelope.input);
                 self.admit_waiting();
             }
         };
         let Some(outputs) = &self.outputs else {
-            deliver(parcel);
+            deliver(envelope);
             return;
         };
         // Delivered under the lock: what was whole first goes first.
         let mut outputs = outputs.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.tracker.is_open(parcel.input) {
+        if !self.in_flight.is_open(envelope.input) {
             return;
         }
-        if let Some(whole) = outputs.add(parcel) {
+        if let Some(whole) = outputs.add(envelope) {
             deliver(whole);
         }
     }

@@ -43,7 +43,7 @@ pub(crate) fn run<P: Payload>(core: &Core<P>, client: &Arc<dyn Client<P>>, conte
             core.submit(source.submission(None, None));
         }
         Err(fault) => {
-            let made = core.tracker.items();
+            let made = core.in_flight.items();
             wait_for_items(core);
             client.done(Err(RunError::of_node::<P>(&core.plan.nodes()[0].id, Some(made), Phase::Process, fault)));
         }
@@ -81,7 +81,7 @@ impl<P: Payload> Source<'_, P> {
 
     /// Run a call of the source where the watch sees it.
     fn at_work<R>(&self, call: impl FnOnce() -> R) -> R {
-        self.core.source.enter(0, numbering::of_item(self.core.tracker.items()));
+        self.core.source.enter(0, numbering::of_item(self.core.in_flight.items()));
         let answer = P::within(&self.own_context, call);
         self.core.source.leave();
         answer

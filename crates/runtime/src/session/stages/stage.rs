@@ -11,14 +11,14 @@ use crate::execution::progress::ProgressPlace;
 use crate::numbering::{ByNumber, NO_INPUT};
 use crate::session::AtWork;
 use crate::session::queues::in_flight::Abandoned;
-use crate::session::queues::inbox::{Dropped, Inbox, Parcel, Popped, Pushed};
-use crate::session::queues::joiner::Assembler;
+use crate::session::queues::inbox::{Dropped, Envelope, Inbox, Popped, Pushed};
+use crate::session::queues::joiner::Joiner;
 use crate::session::queues::reorder::{Begin, Reorder};
 use crate::session::stages::concurrent::Group;
-use crate::session::stages::replicas::Piece;
+use crate::session::stages::replicas::OutputChunk;
 use crate::session::stages::shared::Core;
 use crate::session::stages::tasks::Tasks;
-use crate::{CancelFlag, Elsewhere, Hindrance, Payload, Phase, RunError, Sink, Turn};
+use crate::{CancelFlag, Hindrance, Payload, Phase, RunError, Sink, Turn, WorkerHandle};
 
 /// A stage of an open session.
 pub(crate) struct Stage<P: Payload> {
@@ -28,16 +28,16 @@ pub(crate) struct Stage<P: Payload> {
     pub(crate) inbox: Inbox<P>,
     /// One for each replica.
     pub(crate) units: Vec<Unit<P>>,
-    /// Where parcels from several stages, or of unordered ones, are put together.
-    pub(crate) assembler: Option<Mutex<Assembler<P>>>,
+    /// Where envelopes from several stages, or of unordered ones, are put together.
+    pub(crate) joiner: Option<Mutex<Joiner<P>>>,
     /// Where parallel work is put in order again.
-    pub(crate) reorder: Option<Reorder<P, Piece<P>>>,
+    pub(crate) reorder: Option<Reorder<P, OutputChunk<P>>>,
     /// The stages after it, each exit that leads there with the place where its items enter.
     pub(crate) links: Vec<Link>,
     pub(crate) waited_us: AtomicU64,
     /// Above zero while the end of input waits for what was begun before it.
     pub(crate) ending: AtomicUsize,
-    /// The parcels, by their numbers, of which items are under way at the same time.
+    /// The envelopes, by their numbers, of which items are under way at the same time.
     pub(crate) started: Mutex<ByNumber<Arc<Group<P>>>>,
 }
 
@@ -55,7 +55,7 @@ pub(crate) struct Unit<P: Payload> {
     pub(crate) stop: CancelFlag,
     pub(crate) progress: ProgressPlace,
     /// How the nodes are reached without entering them, where they work in another process.
-    pub(crate) elsewhere: Option<Arc<dyn Elsewhere>>,
+    pub(crate) elsewhere: Option<Arc<dyn WorkerHandle>>,
     /// Which of the nodes keep their time limit themselves.
     pub(crate) keep_time: Vec<bool>,
     /// The input with the highest number that the nodes were given; 0 before the first.
@@ -255,27 +255,27 @@ impl<P: Payload> Stage<P> {
     ///
     /// # Panics
     /// If the stage does not work in parallel.
-    pub(crate) fn reorder(&self) -> &Reorder<P, Piece<P>> {
+    pub(crate) fn reorder(&self) -> &Reorder<P, OutputChunk<P>> {
         self.reorder.as_ref().expect("only threads of parallel stages ask")
     }
 
-    /// Take a parcel from a stage before this one. Answers what was dropped for it.
-    pub(crate) fn receive(&self, mut parcel: Parcel<P>, core: &Core<P>) -> Option<Dropped<P>> {
+    /// Take an envelope from a stage before this one. Answers what was dropped for it.
+    pub(crate) fn receive(&self, mut envelope: Envelope<P>, core: &Core<P>) -> Option<Dropped<P>> {
         if core.with_metrics {
-            parcel.since = Some(Instant::now());
+            envelope.since = Some(Instant::now());
         }
-        let Some(assembler) = &self.assembler else { return self.push(parcel) };
-        // Pushed under the lock: what was whole first goes first. The queue behind an assembler makes nobody wait.
-        let mut assembler = assembler.lock().unwrap_or_else(PoisonError::into_inner);
-        if !core.tracker.is_open(parcel.input) {
+        let Some(joiner) = &self.joiner else { return self.push(envelope) };
+        // Pushed under the lock: what was whole first goes first. The queue behind an joiner makes nobody wait.
+        let mut joiner = joiner.lock().unwrap_or_else(PoisonError::into_inner);
+        if !core.in_flight.is_open(envelope.input) {
             // It was interrupted, and its other parts are forgotten.
             return None;
         }
-        assembler.add(parcel).and_then(|whole| self.push(whole))
+        joiner.add(envelope).and_then(|whole| self.push(whole))
     }
 
-    fn push(&self, parcel: Parcel<P>) -> Option<Dropped<P>> {
-        match self.inbox.push(parcel) {
+    fn push(&self, envelope: Envelope<P>) -> Option<Dropped<P>> {
+        match self.inbox.push(envelope) {
             Pushed::Dropped(dropped) => Some(dropped),
             // A session that closes tells the clients of all inputs itself.
             Pushed::Queued | Pushed::Refused => None,
@@ -304,7 +304,7 @@ impl<P: Payload> Stage<P> {
         }
     }
 
-    /// The next parcel, for the thread of a unit, which does meanwhile what others ask of it.
+    /// The next envelope, for the thread of a unit, which does meanwhile what others ask of it.
     pub(crate) fn pop(&self, core: &Core<P>, unit: &Unit<P>) -> Popped<P> {
         loop {
             unit.run_tasks(core);
@@ -315,8 +315,8 @@ impl<P: Payload> Stage<P> {
         }
     }
 
-    /// Wait until the thread of a unit may begin with one more parcel. It does meanwhile what others ask of it. `held` is the number of a
-    /// parcel that it has already.
+    /// Wait until the thread of a unit may begin with one more envelope. It does meanwhile what others ask of it. `held` is the number of a
+    /// envelope that it has already.
     pub(crate) fn begin(&self, core: &Core<P>, unit: &Unit<P>, held: Option<u64>) -> Begin {
         loop {
             unit.run_tasks(core);
@@ -327,20 +327,20 @@ impl<P: Payload> Stage<P> {
         }
     }
 
-    /// The next parcel, if there is one.
+    /// The next envelope, if there is one.
     pub(crate) fn pop_at_once(&self, core: &Core<P>) -> Popped<P> {
         self.note_popped(core, self.inbox.pop_at_once())
     }
 
-    /// The next parcel, if it comes before the deadline and before a nudge.
+    /// The next envelope, if it comes before the deadline and before a nudge.
     pub(crate) fn pop_until(&self, core: &Core<P>, deadline: Option<Instant>, nudges: u64) -> Popped<P> {
         self.note_popped(core, self.inbox.pop_until(deadline, nudges))
     }
 
     fn note_popped(&self, core: &Core<P>, popped: Popped<P>) -> Popped<P> {
-        if let Popped::Parcel(_, parcel) = &popped {
+        if let Popped::Envelope(_, envelope) = &popped {
             core.admit_waiting();
-            if let Some(since) = parcel.since {
+            if let Some(since) = envelope.since {
                 let waited = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
                 self.waited_us.fetch_add(waited, Ordering::Relaxed);
             }
@@ -349,32 +349,32 @@ impl<P: Payload> Stage<P> {
     }
 }
 
-/// The life of the thread of a stage that works on one parcel after the other.
+/// The life of the thread of a stage that works on one envelope after the other.
 pub(crate) fn run_in_order<P: Payload>(core: &Arc<Core<P>>, stage: usize) {
     let stage = &core.stages[stage];
     let unit = &stage.units[0];
-    while let Popped::Parcel(_, parcel) = stage.pop(core, unit) {
+    while let Popped::Envelope(_, envelope) = stage.pop(core, unit) {
         let mut machine = unit.lock();
         if unit.tasks.is_none() {
             core.finish_paused(unit, &mut machine);
         }
-        let mut sink = Forward::new(core, stage, unit, parcel.header());
-        work_on(core, unit, &mut machine, parcel, &mut sink);
+        let mut sink = Forward::new(core, stage, unit, envelope.header());
+        work_on(core, unit, &mut machine, envelope, &mut sink);
         sink.finish(&machine);
     }
 }
 
-/// Take a parcel through the machine. What goes wrong is told to the client of its input.
+/// Take an envelope through the machine. What goes wrong is told to the client of its input.
 pub(crate) fn work_on<P: Payload>(
     core: &Core<P>,
     unit: &Unit<P>,
     machine: &mut Machine<P>,
-    parcel: Parcel<P>,
+    envelope: Envelope<P>,
     sink: &mut dyn Sink<P>,
 ) {
-    let input = parcel.input;
+    let input = envelope.input;
     unit.note_given(input);
-    let Some(context) = core.tracker.context_of_wanted(input) else {
+    let Some(context) = core.in_flight.context_of_wanted(input) else {
         if machine.input == input {
             // What came of it before must not meet the next input.
             core.note_failures(unit.abandon(machine).into_iter().map(|(_, _, fault)| fault));
@@ -388,7 +388,7 @@ pub(crate) fn work_on<P: Payload>(
         machine.input = input;
     }
     let failed = P::within(&P::copy_context(&context), || {
-        let outcome = unit.try_enter(machine, |machine| take_through(machine, parcel, sink));
+        let outcome = unit.try_enter(machine, |machine| take_through(machine, envelope, sink));
         let stop = outcome.unwrap_or_else(|hindrance| Err(Stop::Hindered(hindrance))).err()?;
         let error = unit.why(core, blame(machine, stop));
         core.note_failures(unit.abandon(machine).into_iter().map(|(_, _, fault)| fault));
@@ -399,35 +399,35 @@ pub(crate) fn work_on<P: Payload>(
     }
 }
 
-/// Take a parcel as far as it goes.
+/// Take an envelope as far as it goes.
 pub(crate) fn take_through<P: Payload>(
     machine: &mut Machine<P>,
-    parcel: Parcel<P>,
+    envelope: Envelope<P>,
     sink: &mut dyn Sink<P>,
 ) -> Result<(), Stop<P::Fault>> {
-    for place in parcel.visits {
+    for place in envelope.visits {
         machine.mark_visited(place);
     }
-    for (place, item) in parcel.items {
+    for (place, item) in envelope.items {
         machine.take_at(place, item, sink)?;
     }
-    match (parcel.is_last, parcel.is_flush) {
+    match (envelope.is_last, envelope.is_flush) {
         (true, true) => machine.flush(sink),
         (true, false) => machine.settle(sink),
         (false, _) => Ok(()),
     }
 }
 
-/// What the only node of a stage is given of a parcel; nothing if its input is not wanted any more.
+/// What the only node of a stage is given of an envelope; nothing if its input is not wanted any more.
 pub(crate) fn inputs_of<P: Payload>(
     core: &Core<P>,
     stage: &Stage<P>,
     unit: &Unit<P>,
     machine: &mut Machine<P>,
-    parcel: Parcel<P>,
+    envelope: Envelope<P>,
 ) -> Vec<P> {
-    let Parcel { input, visits, items, is_flush, .. } = parcel;
-    if !core.tracker.is_wanted(input) {
+    let Envelope { input, visits, items, is_flush, .. } = envelope;
+    if !core.in_flight.is_wanted(input) {
         return Vec::new();
     }
     unit.enter(machine, |machine| machine.inputs(visits, items, is_flush)).unwrap_or_else(|stop| {
@@ -444,15 +444,15 @@ struct Forward<'a, P: Payload> {
     core: &'a Core<P>,
     stage: &'a Stage<P>,
     unit: &'a Unit<P>,
-    header: Parcel<P>,
+    header: Envelope<P>,
     /// What has not been handed on, for each link.
     pending: Vec<Vec<(usize, P)>>,
-    /// The links by which something of the parcel went.
+    /// The links by which something of the envelope went.
     has_sent: Vec<bool>,
 }
 
 impl<'a, P: Payload> Forward<'a, P> {
-    fn new(core: &'a Core<P>, stage: &'a Stage<P>, unit: &'a Unit<P>, header: Parcel<P>) -> Self {
+    fn new(core: &'a Core<P>, stage: &'a Stage<P>, unit: &'a Unit<P>, header: Envelope<P>) -> Self {
         let pending = stage.links.iter().map(|_| Vec::new()).collect();
         Self { core, stage, unit, header, pending, has_sent: vec![false; stage.links.len()] }
     }
@@ -461,12 +461,12 @@ impl<'a, P: Payload> Forward<'a, P> {
         let items = std::mem::take(&mut self.pending[link]);
         if !items.is_empty() || is_last {
             let is_first = self.header.is_first && !std::mem::replace(&mut self.has_sent[link], true);
-            let parcel = Parcel { items, visits, is_first, is_last, ..self.header.header() };
-            self.core.send(&self.stage.links[link], parcel);
+            let envelope = Envelope { items, visits, is_first, is_last, ..self.header.header() };
+            self.core.send(&self.stage.links[link], envelope);
         }
     }
 
-    /// The parcel has been worked on.
+    /// The envelope has been worked on.
     fn finish(mut self, machine: &Machine<P>) {
         let is_last = self.header.is_last;
         for link in 0..self.pending.len() {
@@ -500,7 +500,7 @@ impl<P: Payload> Sink<P> for Forward<'_, P> {
     }
 
     fn is_wanted(&mut self) -> bool {
-        self.core.tracker.is_wanted(self.header.input)
+        self.core.in_flight.is_wanted(self.header.input)
     }
 
     fn before_wait(&mut self) {

@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Nodes that have just begun to wait are told as often not to.
 const AGAIN: Duration = Duration::from_millis(2);
 
-/// How the nodes of a worker are stopped, see [`crate::worker::Workplace`].
+/// How the nodes of a worker are stopped, see [`crate::worker::WorkerHost`].
 pub(crate) struct Stops {
     pub(crate) stop_waiting: Box<dyn Fn() + Send + Sync>,
     pub(crate) cancel_wait: Box<dyn Fn(IsStill) + Send + Sync>,

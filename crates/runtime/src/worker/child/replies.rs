@@ -10,8 +10,8 @@ use crate::worker::child::control::Orders;
 use crate::worker::child::worker_host::LeaveFork;
 use crate::worker::protocol::connection::{Link, Received, Transport};
 use crate::worker::protocol::frame::{Head, Kind, phase_number};
-use crate::worker::protocol::message::Letter;
-use crate::worker::{Border, pack};
+use crate::worker::protocol::message::Message;
+use crate::worker::{ItemCodec, pack};
 use crate::{Outputs, Payload, Phase, Sink};
 
 /// As long is the next item awaited without sleeping, if the last ones came that soon.
@@ -21,7 +21,7 @@ pub(crate) const SHORT_WAIT: Duration = Duration::from_micros(40);
 pub(crate) struct Out<P: Payload> {
     pub(crate) link: Arc<Link>,
     pub(crate) control: Arc<Link>,
-    pub(crate) border: Arc<dyn Border<P>>,
+    pub(crate) codec: Arc<dyn ItemCodec<P>>,
     pub(crate) orders: Arc<Orders>,
     pub(crate) leave_fork: LeaveFork<P>,
 }
@@ -31,7 +31,7 @@ impl<P: Payload> Clone for Out<P> {
         Self {
             link: Arc::clone(&self.link),
             control: Arc::clone(&self.control),
-            border: Arc::clone(&self.border),
+            codec: Arc::clone(&self.codec),
             orders: Arc::clone(&self.orders),
             leave_fork: Arc::clone(&self.leave_fork),
         }
@@ -76,8 +76,8 @@ impl<P: Payload> Out<P> {
 
     pub(crate) fn output(&self, head: Head, output: &P) -> Result<(), P::Fault> {
         self.came_back(None);
-        let letter = pack(&*self.border, output, self.link.letter())?;
-        self.link.post(head, letter);
+        let message = pack(&*self.codec, output, self.link.message())?;
+        self.link.post(head, message);
         Ok(())
     }
 
@@ -92,7 +92,7 @@ impl<P: Payload> Out<P> {
 
     pub(crate) fn done(&self, number: u64) {
         self.came_back(None);
-        self.link.post(Head::new(Kind::Done, number), self.link.letter());
+        self.link.post(Head::new(Kind::Done, number), self.link.message());
     }
 
     pub(crate) fn fault(&self, number: u64, node: usize, phase: Phase, fault: &P::Fault) {
@@ -101,10 +101,10 @@ impl<P: Payload> Out<P> {
 
     pub(crate) fn fault_as(&self, kind: Kind, number: u64, node: usize, (phase, fault): (Phase, &P::Fault)) {
         self.came_back(Some(fault));
-        let mut letter: Letter<'_> = self.link.letter();
-        letter.write(&self.border.pack_fault(fault));
+        let mut message: Message<'_> = self.link.message();
+        message.write(&self.codec.pack_fault(fault));
         let node = u16::try_from(node).unwrap_or(u16::MAX);
-        self.link.post(Head { node, extra: phase_number(phase), ..Head::new(kind, number) }, letter);
+        self.link.post(Head { node, extra: phase_number(phase), ..Head::new(kind, number) }, message);
     }
 }
 

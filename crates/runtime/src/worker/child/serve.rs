@@ -7,11 +7,11 @@ use std::sync::Arc;
 use rustix::event::{PollFd, PollFlags};
 
 use crate::execution::machine::Machine;
-use crate::worker::Border;
+use crate::worker::ItemCodec;
 use crate::worker::child::control::{Orders, Stops, watch_parent};
 use crate::worker::child::replies::Out;
-use crate::worker::child::worker_host::{Notes, Workplace};
-use crate::worker::child::worker_loop::Bench;
+use crate::worker::child::worker_host::{Notes, WorkerHost};
+use crate::worker::child::worker_loop::WorkerLoop;
 use crate::worker::protocol::connection::{Link, Received, Transport};
 use crate::worker::protocol::frame::Wishes;
 use crate::worker::protocol::status_page::Page;
@@ -23,10 +23,10 @@ use crate::{Payload, Phase};
 /// If the parent speaks another language, or is gone.
 pub fn serve<P: Payload>(
     socket: OwnedFd,
-    border: &Arc<dyn Border<P>>,
-    workplace: &mut dyn Workplace<P>,
+    codec: &Arc<dyn ItemCodec<P>>,
+    worker_host: &mut dyn WorkerHost<P>,
 ) -> io::Result<()> {
-    serve_parent(socket, border, workplace).map_err(explained)
+    serve_parent(socket, codec, worker_host).map_err(explained)
 }
 
 /// A descriptor that is no longer what it was is the work of a node.
@@ -44,8 +44,8 @@ fn explained(error: io::Error) -> io::Error {
 
 fn serve_parent<P: Payload>(
     socket: OwnedFd,
-    border: &Arc<dyn Border<P>>,
-    workplace: &mut dyn Workplace<P>,
+    codec: &Arc<dyn ItemCodec<P>>,
+    worker_host: &mut dyn WorkerHost<P>,
 ) -> io::Result<()> {
     let link = Arc::new(Link::new(socket));
     // A node may have closed it: it is never closed here, but ends with the process.
@@ -59,22 +59,22 @@ fn serve_parent<P: Payload>(
     let parent = rustix::process::getppid();
     spawn("parent-watch", move || watch_parent(&watched, parent))?;
     let control = Arc::new(Link::new(control));
-    let orders = Orders::new(workplace.stop_flag())?;
+    let orders = Orders::new(worker_host.stop_flag())?;
     // What the nodes hold is theirs to change.
     link.keep_files(true);
-    let setup = await_frame::<P>(&link)?.letter;
+    let setup = await_frame::<P>(&link)?.message;
     link.keep_files(false);
-    let leave_fork = workplace.leave_fork();
+    let leave_fork = worker_host.leave_fork();
     let out = Out {
         link: Arc::clone(&link),
         control: Arc::clone(&control),
-        border: Arc::clone(border),
+        codec: Arc::clone(codec),
         orders: Arc::clone(&orders),
         leave_fork,
     };
     let opened = match setup.missing {
-        None => workplace.open(setup, Notes(Arc::clone(&control))),
-        Some(bytes) => Err(border.no_memory(bytes)),
+        None => worker_host.open(setup, Notes(Arc::clone(&control))),
+        Some(bytes) => Err(codec.no_memory(bytes)),
     };
     let (plan, nodes) = match opened {
         Ok(opened) => opened,
@@ -83,18 +83,18 @@ fn serve_parent<P: Payload>(
             return link.flush();
         }
     };
-    let (stop_waiting, cancel_wait) = (workplace.stop_waiting(), workplace.cancel_wait());
-    let stops = Stops { stop_waiting, cancel_wait, break_off: workplace.break_off() };
+    let (stop_waiting, cancel_wait) = (worker_host.stop_waiting(), worker_host.cancel_wait());
+    let stops = Stops { stop_waiting, cancel_wait, break_off: worker_host.break_off() };
     let (listening, heard) = (Arc::clone(&orders), Arc::clone(&control));
     spawn("orders", move || P::live(|| listening.listen(&heard, &stops)))?;
-    let machine = Machine::new(&plan, 0, nodes, workplace.stop_flag());
-    let mut bench = Bench::new(&plan, machine, Page::open(&page)?, Wishes::of(hello.head), out);
+    let machine = Machine::new(&plan, 0, nodes, worker_host.stop_flag());
+    let mut bench = WorkerLoop::new(&plan, machine, Page::open(&page)?, Wishes::of(hello.head), out);
     if !bench.make_ready()? {
         return Ok(());
     }
-    workplace.be_at_work(true);
+    worker_host.be_at_work(true);
     let worked = bench.work();
-    workplace.be_at_work(false);
+    worker_host.be_at_work(false);
     worked?;
     bench.clean_up()
 }

@@ -8,7 +8,7 @@ use crate::worker::protocol::frame::{Head, Kind};
 use crate::{CancelFlag, Node, Payload, Plan};
 
 /// Makes the nodes of a worker.
-pub trait Workplace<P: Payload> {
+pub trait WorkerHost<P: Payload> {
     /// Make the nodes of the stage, from what the parent wrote down. They are not initialized yet: [`serve`] does that, and cleans them
     /// up.
     fn open(&mut self, setup: Arrived, notes: Notes) -> Result<Opened<P>, P::Fault>;
@@ -16,7 +16,7 @@ pub trait Workplace<P: Payload> {
     /// What [`serve`] sets while nodes should not wait.
     fn stop_flag(&self) -> CancelFlag;
 
-    /// Lets nodes wait no longer. Asked for once, after [`Workplace::open`]; called on another thread than that of the nodes, and again
+    /// Lets nodes wait no longer. Asked for once, after [`WorkerHost::open`]; called on another thread than that of the nodes, and again
     /// until they have come back.
     fn stop_waiting(&self) -> Box<dyn Fn() + Send + Sync>;
 
@@ -27,7 +27,7 @@ pub trait Workplace<P: Payload> {
         Box::new(|_| {})
     }
 
-    /// Breaks off the call under way, if it can. Asked for once, as [`Workplace::stop_waiting`] is; called on another thread.
+    /// Breaks off the call under way, if it can. Asked for once, as [`WorkerHost::stop_waiting`] is; called on another thread.
     fn break_off(&self) -> Box<dyn Fn() + Send + Sync> {
         Box::new(|| {})
     }
@@ -50,16 +50,16 @@ pub type LeaveFork<P> = Arc<dyn Fn(Option<&<P as Payload>::Fault>) + Send + Sync
 /// The plan of a worker, and its nodes in that order.
 pub type Opened<P> = (Arc<Plan>, Vec<Box<dyn Node<P>>>);
 
-/// Sends notes to the parent's [`Border::noted`], from any thread.
+/// Sends notes to the parent's [`ItemCodec::noted`], from any thread.
 #[derive(Clone)]
 pub struct Notes(pub(crate) Arc<Link>);
 
 impl Notes {
     /// Send a note, unless the parent is gone.
     pub fn send(&self, note: &[u8]) {
-        let mut letter = self.0.letter();
-        letter.write(note);
-        self.0.post(Head::new(Kind::Note, 0), letter);
+        let mut message = self.0.message();
+        message.write(note);
+        self.0.post(Head::new(Kind::Note, 0), message);
         self.0.flush().ok();
     }
 }

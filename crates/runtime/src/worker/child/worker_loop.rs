@@ -12,7 +12,7 @@ use crate::node::EndEarly;
 use crate::worker::child::replies::{Answer, Out, SHORT_WAIT, answer_but_last};
 use crate::worker::protocol::connection::{Received, Transport};
 use crate::worker::protocol::frame::{Head, Kind, Wishes};
-use crate::worker::protocol::message::Letter;
+use crate::worker::protocol::message::Message;
 use crate::worker::protocol::poll::POLL_INTERVAL;
 use crate::worker::protocol::status_page::Page;
 use crate::worker::protocol::timings::Steps;
@@ -35,7 +35,7 @@ struct AtWork {
 
 /// The nodes, and all that is needed to work on items.
 #[allow(clippy::struct_excessive_bools, reason = "each says something else about the nodes, in any combination")]
-pub(crate) struct Bench<P: Payload> {
+pub(crate) struct WorkerLoop<P: Payload> {
     machine: Machine<P>,
     out: Out<P>,
     page: Arc<Page>,
@@ -59,7 +59,7 @@ pub(crate) struct Bench<P: Payload> {
     has_lost_its_way: bool,
 }
 
-impl<P: Payload> Bench<P> {
+impl<P: Payload> WorkerLoop<P> {
     pub(crate) fn new(plan: &Plan, mut machine: Machine<P>, page: Page, wishes: Wishes, out: Out<P>) -> Self {
         let page = Arc::new(page);
         machine.progress = ProgressPlace::Shared(Arc::clone(&page) as _);
@@ -101,7 +101,7 @@ impl<P: Payload> Bench<P> {
             self.out.came_back(None);
         }
         let head = Head { extra: u64::from(self.snapshot_every.is_some()), ..Head::new(Kind::Ready, 0) };
-        self.out.link.post(head, self.out.link.letter());
+        self.out.link.post(head, self.out.link.message());
         self.out.flush()?;
         Ok(true)
     }
@@ -164,20 +164,20 @@ impl<P: Payload> Bench<P> {
     }
 
     fn see_to(&mut self, received: Received) {
-        let Received { head, letter, .. } = received;
+        let Received { head, message, .. } = received;
         match head.kind {
-            Kind::Restore => self.restore(usize::from(head.node), letter),
+            Kind::Restore => self.restore(usize::from(head.node), message),
             Kind::Forget => self.forget(head.number),
             _ if self.out.orders.is_stale(head.number) => self.batch.clear(),
             _ if self.out.orders.is_dropped(head.number) => drop(self.skipped.insert(head.number)),
             Kind::Item if head.extra > 0 => {
-                self.batch.push(letter);
+                self.batch.push(message);
                 if !head.has_more {
-                    let letters = std::mem::take(&mut self.batch);
-                    self.work_on_batch(head, letters);
+                    let messages = std::mem::take(&mut self.batch);
+                    self.work_on_batch(head, messages);
                 }
             }
-            Kind::Item => match unpack(&*self.out.border, letter) {
+            Kind::Item => match unpack(&*self.out.codec, message) {
                 Ok(item) if self.is_concurrent => self.begin(head, item),
                 Ok(item) => self.work_on(head, Some(item)),
                 Err(fault) => self.out.fault(head.number, 0, Phase::Process, &fault),
@@ -258,8 +258,8 @@ impl<P: Payload> Bench<P> {
         sent.err().map(|fault| (node, phase, fault))
     }
 
-    fn work_on_batch(&mut self, head: Head, letters: Vec<Arrived>) {
-        let items: Result<Vec<P>, _> = letters.into_iter().map(|letter| unpack(&*self.out.border, letter)).collect();
+    fn work_on_batch(&mut self, head: Head, messages: Vec<Arrived>) {
+        let items: Result<Vec<P>, _> = messages.into_iter().map(|message| unpack(&*self.out.codec, message)).collect();
         self.machine.progress.enter(0, head.number);
         let begun = Instant::now();
         let answers = items.and_then(|items| self.machine.nodes[0].process_batch(items));
@@ -359,13 +359,13 @@ impl<P: Payload> Bench<P> {
         self.out.came_back(None);
         self.out.orders.obey(interruption);
         let control = &self.out.control;
-        control.post(Head::new(Kind::Interrupt, interruption), control.letter());
+        control.post(Head::new(Kind::Interrupt, interruption), control.message());
         control.flush().ok();
     }
 
     /// From time to time, the states of the nodes. They are written before the answer, which a node that cannot tell its state spoils, and
     /// sent after it: a state that came without the answer would count the item twice.
-    fn pack_states<'a>(&mut self, out: &'a Out<P>, phase: Phase) -> Result<Vec<(usize, Letter<'a>)>, Failed<P>> {
+    fn pack_states<'a>(&mut self, out: &'a Out<P>, phase: Phase) -> Result<Vec<(usize, Message<'a>)>, Failed<P>> {
         let mut states = Vec::new();
         self.done_since += 1;
         if self.snapshot_every.is_none_or(|every| self.done_since < every) {
@@ -376,9 +376,9 @@ impl<P: Payload> Bench<P> {
             let told = node.snapshot();
             out.came_back(told.as_ref().err());
             let state =
-                told.and_then(|state| state.map(|state| pack(&*out.border, &state, out.link.letter())).transpose());
+                told.and_then(|state| state.map(|state| pack(&*out.codec, &state, out.link.message())).transpose());
             match state {
-                Ok(Some(letter)) => states.push((index, letter)),
+                Ok(Some(message)) => states.push((index, message)),
                 Ok(None) => {}
                 Err(fault) => return Err((index, phase, fault)),
             }
@@ -386,20 +386,20 @@ impl<P: Payload> Bench<P> {
         Ok(states)
     }
 
-    fn post_states(&self, number: u64, states: Vec<(usize, Letter<'_>)>) {
+    fn post_states(&self, number: u64, states: Vec<(usize, Message<'_>)>) {
         let count = states.len();
-        for (slot, (index, letter)) in states.into_iter().enumerate() {
+        for (slot, (index, message)) in states.into_iter().enumerate() {
             let node = u16::try_from(index).unwrap_or(u16::MAX);
-            self.out.link.post(Head { node, has_more: slot + 1 < count, ..Head::new(Kind::State, number) }, letter);
+            self.out.link.post(Head { node, has_more: slot + 1 < count, ..Head::new(Kind::State, number) }, message);
         }
     }
 
     /// A node that is not where it was must not go on as if it were.
-    fn restore(&mut self, node: usize, letter: Arrived) {
-        let border = &self.out.border;
-        let state = match letter.missing {
-            None => border.unpack_own(letter),
-            Some(bytes) => Err(border.no_memory(bytes)),
+    fn restore(&mut self, node: usize, message: Arrived) {
+        let codec = &self.out.codec;
+        let state = match message.missing {
+            None => codec.unpack_own(message),
+            Some(bytes) => Err(codec.no_memory(bytes)),
         };
         let restored = state.and_then(|state| self.machine.nodes[node].restore(state));
         self.out.came_back(restored.as_ref().err());
@@ -425,7 +425,7 @@ impl<P: Payload> Bench<P> {
         self.out.orders.end();
         let usage = usage("self").unwrap_or_default();
         let head = Head { extra: usage.resident_bytes, ..Head::new(Kind::CleanedUp, 0) };
-        self.out.link.post(head.last(), self.out.link.letter());
+        self.out.link.post(head.last(), self.out.link.message());
         self.out.flush()
     }
 }

@@ -14,16 +14,16 @@ use rustix::event::EventfdFlags;
 use crate::node::{Done, TellStep};
 use crate::worker::parent::job::Job;
 use crate::worker::parent::output_channel::Channel;
-use crate::worker::parent::snapshots::Kept;
+use crate::worker::parent::snapshots::Snapshots;
 use crate::worker::protocol::connection::{Link, Transport};
 use crate::worker::protocol::frame::{Head, Kind};
-use crate::worker::protocol::message::Letter;
+use crate::worker::protocol::message::Message;
 use crate::worker::protocol::status_page::Page;
-use crate::worker::{Border, Loss, WorkerSpec, pack};
+use crate::worker::{ItemCodec, WorkerExit, WorkerSpec, pack};
 use crate::{Outputs, Payload};
 
 /// The worker process of the moment, as one reaches it.
-pub(crate) struct Line {
+pub(crate) struct Connection {
     /// Items and their answers.
     pub(crate) link: Link,
     /// What must not wait behind items.
@@ -32,12 +32,12 @@ pub(crate) struct Line {
     pub(crate) page: Page,
 }
 
-impl Line {
+impl Connection {
     /// Let the worker know that a job that was sent is not wanted any more: at once, and once more behind the job itself, because it may
     /// have begun by then.
     pub(crate) fn post_drop(&self, number: u64) {
-        self.control.post(Head::new(Kind::Drop, number), self.control.letter());
-        self.link.post(Head::new(Kind::Forget, number), self.link.letter());
+        self.control.post(Head::new(Kind::Drop, number), self.control.message());
+        self.link.post(Head::new(Kind::Forget, number), self.link.message());
     }
 }
 
@@ -100,7 +100,7 @@ pub(crate) enum Reader {
 
 pub(crate) struct State<P: Payload> {
     pub(crate) life: Life,
-    pub(crate) line: Option<Arc<Line>>,
+    pub(crate) line: Option<Arc<Connection>>,
     pub(crate) pending: BTreeMap<u64, Pending<P>>,
     pub(crate) next_number: u64,
     pub(crate) reader: Reader,
@@ -109,7 +109,7 @@ pub(crate) struct State<P: Payload> {
     pub(crate) interruptions: (u64, u64),
     /// What the nodes failed with, in `initialize` or in `cleanup`.
     pub(crate) faults: Vec<Option<P::Fault>>,
-    pub(crate) loss: Option<Loss>,
+    pub(crate) loss: Option<WorkerExit>,
     pub(crate) is_closing: bool,
     /// What the worker is at when it closes need not come to its end.
     pub(crate) must_break_off: bool,
@@ -117,7 +117,7 @@ pub(crate) struct State<P: Payload> {
     /// The start was cancelled: nobody needs to know what the worker is at when it is ended.
     pub(crate) is_start_cancelled: bool,
     /// What a new worker needs to be where the old one was.
-    pub(crate) kept: Kept<P>,
+    pub(crate) kept: Snapshots<P>,
 }
 
 /// Figures of a worker and of those that took its place.
@@ -154,14 +154,14 @@ impl Figures {
     }
 }
 
-/// What the nodes of a stage and the keeper of its worker share.
+/// What the nodes of a stage and the supervisor of its worker share.
 pub(crate) struct Remote<P: Payload> {
     pub(crate) spec: WorkerSpec<P>,
-    pub(crate) border: Arc<dyn Border<P>>,
+    pub(crate) codec: Arc<dyn ItemCodec<P>>,
     pub(crate) figures: Figures,
     state: Mutex<State<P>>,
     pub(crate) changed: Condvar,
-    /// Wakes the keeper, as long as it lives: a session that has closed holds no file.
+    /// Wakes the supervisor, as long as it lives: a session that has closed holds no file.
     wake: Mutex<Option<Arc<OwnedFd>>>,
     pub(crate) are_waits_short: AtomicBool,
     /// Who is told how long the nodes took.
@@ -169,7 +169,7 @@ pub(crate) struct Remote<P: Payload> {
 }
 
 impl<P: Payload> Remote<P> {
-    pub(crate) fn new(spec: WorkerSpec<P>, border: Arc<dyn Border<P>>) -> io::Result<Self> {
+    pub(crate) fn new(spec: WorkerSpec<P>, codec: Arc<dyn ItemCodec<P>>) -> io::Result<Self> {
         let state = State {
             life: Life::Unborn,
             line: None,
@@ -184,12 +184,12 @@ impl<P: Payload> Remote<P> {
             must_break_off: false,
             end_by: None,
             is_start_cancelled: false,
-            kept: Kept::new(),
+            kept: Snapshots::new(),
         };
         let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Self {
             spec,
-            border,
+            codec,
             figures: Figures::default(),
             state: Mutex::new(state),
             changed: Condvar::new(),
@@ -208,31 +208,31 @@ impl<P: Payload> Remote<P> {
         self.spec.with_metrics.then(Instant::now)
     }
 
-    /// Let the keeper look at what has changed.
-    pub(crate) fn wake_keeper(&self) {
+    /// Let the supervisor look at what has changed.
+    pub(crate) fn wake_supervisor(&self) {
         if let Some(wake) = self.wake() {
             // A counter that is full wakes it as well.
             rustix::io::write(&wake, &1_u64.to_ne_bytes()).ok();
         }
     }
 
-    /// What becomes readable when the keeper should look.
+    /// What becomes readable when the supervisor should look.
     pub(crate) fn wake(&self) -> Option<Arc<OwnedFd>> {
         self.wake.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// There is no keeper any more.
-    pub(crate) fn forget_keeper(&self) {
+    /// There is no supervisor any more.
+    pub(crate) fn forget_supervisor(&self) {
         self.wake.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Write a job down.
-    pub(crate) fn write<'a>(&self, line: &'a Line, job: &Job<P>) -> Result<Vec<Letter<'a>>, P::Fault> {
-        let write = |item: &P| pack(&*self.border, item, line.link.letter());
+    pub(crate) fn write<'a>(&self, line: &'a Connection, job: &Job<P>) -> Result<Vec<Message<'a>>, P::Fault> {
+        let write = |item: &P| pack(&*self.codec, item, line.link.message());
         match job {
             Job::Item(item) => Ok(vec![write(item)?]),
             Job::Batch(items) => items.iter().map(write).collect(),
-            Job::Flush => Ok(vec![line.link.letter()]),
+            Job::Flush => Ok(vec![line.link.message()]),
         }
     }
 
@@ -256,20 +256,20 @@ impl<P: Payload> Remote<P> {
                 let loss = loss.unwrap_or_else(|| self.has_closed());
                 let numbers = vec![0; jobs.len()];
                 for (.., reply) in jobs {
-                    reply.fail(self, self.border.lost(&loss));
+                    reply.fail(self, self.codec.lost(&loss));
                 }
                 return numbers;
             }
             let line_now = if state.life == Life::Up { state.line.as_ref() } else { None };
             if line_now.map(Arc::as_ptr) != line.as_ref().map(Arc::as_ptr) {
-                // It came up, or was lost, while the letters were written.
+                // It came up, or was lost, while the messages were written.
                 continue;
             }
             let mut numbers = Vec::with_capacity(jobs.len());
-            for ((job, index, reply), letters) in jobs.drain(..).zip(written) {
-                numbers.push(match letters {
-                    Ok(letters) => {
-                        state.enter(line.as_deref(), Pending::new(job, index, reply, self.moment()), letters)
+            for ((job, index, reply), messages) in jobs.drain(..).zip(written) {
+                numbers.push(match messages {
+                    Ok(messages) => {
+                        state.enter(line.as_deref(), Pending::new(job, index, reply, self.moment()), messages)
                     }
                     // What it refers to is not let go of under the lock.
                     Err(fault) => {
@@ -281,7 +281,7 @@ impl<P: Payload> Remote<P> {
             let must_wake = state.reader == Reader::Nobody && !state.pending.is_empty();
             drop(state);
             if must_wake {
-                self.wake_keeper();
+                self.wake_supervisor();
             }
             for (_, reply, fault) in refused {
                 reply.fail(self, fault);
@@ -306,18 +306,18 @@ impl<P: Payload> Remote<P> {
         }
         pending.reply.give_up(self);
         // It writes what goes by the other socket.
-        self.wake_keeper();
+        self.wake_supervisor();
     }
 
     /// What the nodes hold of the items so far must not come out with later ones.
     pub(crate) fn forget_items(&self) {
         let state = self.lock();
         if let Some(line) = &state.line {
-            line.link.post(Head::new(Kind::Forget, 0), line.link.letter());
+            line.link.post(Head::new(Kind::Forget, 0), line.link.message());
         }
     }
 
-    pub(crate) fn line_if_up(&self) -> Option<Arc<Line>> {
+    pub(crate) fn line_if_up(&self) -> Option<Arc<Connection>> {
         let state = self.lock();
         if state.life == Life::Up { state.line.clone() } else { None }
     }
@@ -326,7 +326,7 @@ impl<P: Payload> Remote<P> {
     pub(crate) fn flush(&self) {
         let line = self.lock().line.clone();
         if let Some(line) = line {
-            // The keeper hears of a worker that is gone by itself.
+            // The supervisor hears of a worker that is gone by itself.
             line.link.flush().ok();
         }
     }
@@ -341,7 +341,7 @@ impl<P: Payload> Remote<P> {
                 let kind = if are_nodes_told { Kind::Interrupt } else { Kind::Discard };
                 let head = Head { extra: state.next_number, ..Head::new(kind, state.interruptions.0) };
                 if let Some(line) = &state.line {
-                    line.control.post(head, line.control.letter());
+                    line.control.post(head, line.control.message());
                 }
             }
             (state.line.clone(), std::mem::take(&mut state.pending))
@@ -352,7 +352,7 @@ impl<P: Payload> Remote<P> {
         for (_, pending) in pending {
             pending.reply.give_up(self);
         }
-        self.wake_keeper();
+        self.wake_supervisor();
     }
 
     /// Wait until the worker has left what it was at when it was interrupted, or is lost, or should end.
@@ -369,13 +369,13 @@ impl<P: Payload> Remote<P> {
 }
 
 impl<P: Payload> State<P> {
-    /// A job is under way: sent, if there are letters.
-    fn enter(&mut self, line: Option<&Line>, pending: Pending<P>, letters: Option<Vec<Letter<'_>>>) -> u64 {
+    /// A job is under way: sent, if there are messages.
+    fn enter(&mut self, line: Option<&Connection>, pending: Pending<P>, messages: Option<Vec<Message<'_>>>) -> u64 {
         let number = self.next_number;
         self.next_number += 1;
-        let is_sent = letters.is_some();
-        if let (Some(line), Some(letters)) = (line, letters) {
-            send(line, number, &pending.job, letters, false);
+        let is_sent = messages.is_some();
+        if let (Some(line), Some(messages)) = (line, messages) {
+            send(line, number, &pending.job, messages, false);
         }
         self.pending.insert(number, Pending { is_sent, ..pending });
         number
@@ -441,13 +441,13 @@ impl<P: Payload> crate::Stream<P> for Nothing {
     }
 }
 
-/// Let the letters of a job wait to be sent.
-pub(crate) fn send<P>(line: &Line, number: u64, job: &Job<P>, letters: Vec<Letter<'_>>, is_replay: bool) {
+/// Let the messages of a job wait to be sent.
+pub(crate) fn send<P>(line: &Connection, number: u64, job: &Job<P>, messages: Vec<Message<'_>>, is_replay: bool) {
     let kind = if matches!(job, Job::Flush) { Kind::Flush } else { Kind::Item };
     let extra = u64::from(matches!(job, Job::Batch(_)));
-    let count = letters.len();
-    for (slot, letter) in letters.into_iter().enumerate() {
+    let count = messages.len();
+    for (slot, message) in messages.into_iter().enumerate() {
         let head = Head { has_more: slot + 1 < count, is_replay, extra, ..Head::new(kind, number) };
-        line.link.post(head, letter);
+        line.link.post(head, message);
     }
 }

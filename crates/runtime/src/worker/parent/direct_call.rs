@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::worker::parent::client::{Life, Line, Pending, Reader, Remote, Reply, State, send};
+use crate::worker::parent::client::{Connection, Life, Pending, Reader, Remote, Reply, State, send};
 use crate::worker::parent::job::Job;
 use crate::worker::protocol::connection::{Link, Received, Transport};
 use crate::worker::protocol::poll::{POLL_INTERVAL, timespec};
@@ -21,8 +21,8 @@ impl<P: Payload> Remote<P> {
     pub(crate) fn directly(&self, item: P, item_index: Option<u64>) -> Result<Result<Outputs<P>, P::Fault>, P> {
         let Some(line) = self.line_if_up().filter(|_| self.spec.timeout.is_none()) else { return Err(item) };
         let job = Arc::new(Job::Item(item));
-        let letters = match self.write(&line, &job) {
-            Ok(letters) => letters,
+        let messages = match self.write(&line, &job) {
+            Ok(messages) => messages,
             Err(fault) => return Ok(Err(fault)),
         };
         let number = {
@@ -30,7 +30,7 @@ impl<P: Payload> Remote<P> {
             let is_idle = state.life == Life::Up && state.pending.is_empty() && state.reader == Reader::Nobody;
             let is_same = state.line.as_ref().is_some_and(|now| Arc::ptr_eq(now, &line));
             if !(is_idle && is_same && state.interruptions.0 == state.interruptions.1) {
-                drop((state, letters));
+                drop((state, messages));
                 return match Arc::try_unwrap(job) {
                     Ok(Job::Item(item)) => Err(item),
                     _ => unreachable!("the job is this thread's own"),
@@ -38,7 +38,7 @@ impl<P: Payload> Remote<P> {
             }
             let number = state.next_number;
             state.next_number += 1;
-            send(&line, number, &job, letters, false);
+            send(&line, number, &job, messages, false);
             let mut pending = Pending::new(job, item_index, Reply::Direct, None);
             pending.note_sent(self.moment());
             state.pending.insert(number, pending);
@@ -67,7 +67,7 @@ impl<P: Payload> Remote<P> {
         Err(order)
     }
 
-    fn read_own_answer(&self, line: &Line, number: u64) -> Result<Outputs<P>, P::Fault> {
+    fn read_own_answer(&self, line: &Connection, number: u64) -> Result<Outputs<P>, P::Fault> {
         let is_lost = P::wait(|| line.link.flush()).is_err();
         let mut is_reading = !is_lost;
         loop {
@@ -86,7 +86,7 @@ impl<P: Payload> Remote<P> {
                         }
                         true
                     }
-                    // The keeper sees to what is lost, and to the answer.
+                    // The supervisor sees to what is lost, and to the answer.
                     Err(_) => false,
                 };
             }
@@ -108,7 +108,7 @@ impl<P: Payload> Remote<P> {
             state.reader = Reader::Nobody;
             self.changed.notify_all();
             if !state.pending.is_empty() {
-                self.wake_keeper();
+                self.wake_supervisor();
             }
         }
     }

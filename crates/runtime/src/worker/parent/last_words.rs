@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::Payload;
 use crate::worker::parent::client::Remote;
-use crate::worker::{Loss, LossCause, Said};
+use crate::worker::{ExitCause, Said, WorkerExit};
 
 /// Python's fault handler begins with this, whatever the fault.
 const BEGINNING: &str = "Fatal Python error: ";
@@ -58,9 +58,9 @@ impl HeldBack {
         remote: &Remote<P>,
         lines: Vec<String>,
         item: Option<u64>,
-        told: Option<&Loss>,
+        told: Option<&WorkerExit>,
     ) {
-        let is_told = told.is_some_and(|loss| !matches!(loss.cause, LossCause::TimedOut(_)));
+        let is_told = told.is_some_and(|loss| !matches!(loss.cause, ExitCause::TimedOut(_)));
         if !(is_told && item.is_some() && item == self.item) {
             self.tell(remote);
         }
@@ -80,7 +80,7 @@ impl HeldBack {
 
     fn tell<P: Payload>(&mut self, remote: &Remote<P>) {
         for line in self.lines.drain(..) {
-            remote.border.said(&remote.spec.node_ids, Said::Err, &line);
+            remote.codec.said(&remote.spec.node_ids, Said::Err, &line);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a keeper does for one process: it reads what it says, watches the clock, and notices its end.
+//! What a supervisor does for one process: it reads what it says, watches the clock, and notices its end.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,14 +9,14 @@ use rustix::event::{PollFd, PollFlags};
 
 use crate::Payload;
 use crate::execution::progress::Reading;
-use crate::worker::parent::client::{Life, Line, Reader, Remote};
+use crate::worker::parent::client::{Connection, Life, Reader, Remote};
 use crate::worker::parent::last_words::HeldBack;
 use crate::worker::parent::process::Process;
 use crate::worker::parent::responses::News;
 use crate::worker::protocol::connection::{Received, Transport};
 use crate::worker::protocol::frame::{Head, Kind};
 use crate::worker::protocol::poll::timespec;
-use crate::worker::{LossCause, Said};
+use crate::worker::{ExitCause, Said};
 
 /// As long may a worker take, besides the time of an item, to come to it: the machine may be busy.
 const TAKING_TIME: Duration = Duration::from_millis(300);
@@ -32,7 +32,7 @@ static HAS_SAID_TROUBLE: AtomicBool = AtomicBool::new(false);
 
 /// How one process ended.
 pub(crate) struct End {
-    pub(crate) cause: LossCause,
+    pub(crate) cause: ExitCause,
     pub(crate) stderr: String,
     /// Those of its last lines that were not told.
     pub(crate) last_words: Vec<String>,
@@ -52,7 +52,7 @@ pub(crate) struct End {
 #[allow(clippy::struct_excessive_bools, reason = "each is about somebody else")]
 #[derive(Default)]
 struct Found {
-    /// Somebody wants the keeper to look.
+    /// Somebody wants the supervisor to look.
     has_call: bool,
     /// The worker says something beside its answers.
     has_control: bool,
@@ -66,7 +66,7 @@ struct Found {
 struct Attendance<'a, P: Payload> {
     remote: &'a Arc<Remote<P>>,
     process: Process,
-    line: Arc<Line>,
+    line: Arc<Connection>,
     wake: Option<Arc<OwnedFd>>,
     started: Instant,
     is_ready: bool,
@@ -80,7 +80,7 @@ struct Attendance<'a, P: Payload> {
     /// It was told to leave the call under way.
     is_broken_off: bool,
     /// Why it was killed, if it was.
-    killed_for: Option<LossCause>,
+    killed_for: Option<ExitCause>,
     /// Where it was then.
     killed_at: Option<Reading>,
     /// A node could not be restored.
@@ -127,8 +127,8 @@ impl<P: Payload> Attendance<'_, P> {
             rustix::io::read(wake, &mut [0; 8]).ok();
         }
         if found.has_stirred {
-            let (border, node_ids) = (&self.remote.border, &self.remote.spec.node_ids);
-            self.process.read_lines(|said, line| border.said(node_ids, said, line));
+            let (codec, node_ids) = (&self.remote.codec, &self.remote.spec.node_ids);
+            self.process.read_lines(|said, line| codec.said(node_ids, said, line));
         }
         let is_heard = !found.has_control || self.read_control();
         let is_there = !found.has_answers || self.read_answers();
@@ -224,7 +224,7 @@ impl<P: Payload> Attendance<'_, P> {
                 next => return next.is_ok(),
             };
             match received.head.kind {
-                Kind::Note => self.remote.border.noted(&self.remote.spec.node_ids, &received.letter.body),
+                Kind::Note => self.remote.codec.noted(&self.remote.spec.node_ids, &received.message.body),
                 Kind::Interrupt => {
                     let mut state = self.remote.lock();
                     state.interruptions.1 = state.interruptions.1.max(received.head.number);
@@ -291,7 +291,7 @@ impl<P: Payload> Attendance<'_, P> {
 
     /// A node failed in `initialize` or `cleanup`.
     fn note_fault(&self, received: &Received) {
-        let fault = self.remote.unpack_fault(received.head, &received.letter);
+        let fault = self.remote.unpack_fault(received.head, &received.message);
         self.remote.note_fault(usize::from(received.head.node), fault);
     }
 
@@ -301,7 +301,7 @@ impl<P: Payload> Attendance<'_, P> {
             && !HAS_SAID_TROUBLE.swap(true, Ordering::Relaxed)
         {
             let text = format!("no shared memory ({trouble}): large items go over the socket, which is slower");
-            self.remote.border.said(&self.remote.spec.node_ids, Said::Err, &text);
+            self.remote.codec.said(&self.remote.spec.node_ids, Said::Err, &text);
         }
     }
 
@@ -315,22 +315,22 @@ impl<P: Payload> Attendance<'_, P> {
             self.is_told_to_close = true;
             self.is_broken_off = must_break_off;
             let head = Head { extra: u64::from(must_break_off), ..Head::new(Kind::Close, 0) };
-            self.line.control.post(head, self.line.control.letter());
+            self.line.control.post(head, self.line.control.message());
             self.line.control.flush().ok();
         }
         if is_due {
-            self.kill(LossCause::LeftBehind);
+            self.kill(ExitCause::LeftBehind);
         }
     }
 
     fn watch_the_clock(&mut self) {
         if !self.is_ready && self.started.elapsed() >= self.remote.spec.initialize_timeout {
-            self.kill(LossCause::TimedOut(self.remote.spec.initialize_timeout));
+            self.kill(ExitCause::TimedOut(self.remote.spec.initialize_timeout));
         }
         if let Some(timeout) = self.remote.spec.timeout
             && self.line.page.item_age().is_some_and(|age| age >= timeout)
         {
-            self.kill(LossCause::TimedOut(timeout));
+            self.kill(ExitCause::TimedOut(timeout));
         }
         self.watch_for_silence();
     }
@@ -342,20 +342,20 @@ impl<P: Payload> Attendance<'_, P> {
         if !has_items || self.line.page.reading().is_some() {
             self.quiet_since = Instant::now();
         } else if self.quiet_since.elapsed() >= timeout + TAKING_TIME {
-            self.kill(LossCause::TimedOut(timeout));
+            self.kill(ExitCause::TimedOut(timeout));
         }
     }
 
     /// End the process by force; where it was is asked before.
-    fn kill(&mut self, cause: LossCause) {
+    fn kill(&mut self, cause: ExitCause) {
         if self.killed_for.is_some() {
             return;
         }
         self.killed_at = self.line.page.reading();
-        let (border, node_ids) = (&self.remote.border, &self.remote.spec.node_ids);
-        let is_unwanted = cause == LossCause::LeftBehind && (!self.is_ready || self.remote.lock().is_start_cancelled);
+        let (codec, node_ids) = (&self.remote.codec, &self.remote.spec.node_ids);
+        let is_unwanted = cause == ExitCause::LeftBehind && (!self.is_ready || self.remote.lock().is_start_cancelled);
         if !is_unwanted {
-            self.process.tell_stacks(LAST_WORDS, |said, line| border.said(node_ids, said, line));
+            self.process.tell_stacks(LAST_WORDS, |said, line| codec.said(node_ids, said, line));
         }
         self.killed_for = Some(cause);
         self.process.kill();
@@ -374,8 +374,8 @@ impl<P: Payload> Attendance<'_, P> {
         if !self.process.await_end(LAST_WORDS) {
             self.process.kill();
         }
-        let (border, node_ids) = (&self.remote.border, &self.remote.spec.node_ids);
-        let cause = self.process.bury(|said, line| border.said(node_ids, said, line));
+        let (codec, node_ids) = (&self.remote.codec, &self.remote.spec.node_ids);
+        let cause = self.process.bury(|said, line| codec.said(node_ids, said, line));
         self.await_direct_reader();
         self.read_control();
         // What it had sent before its end counts.

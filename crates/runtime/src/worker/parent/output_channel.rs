@@ -1,4 +1,4 @@
-//! The outputs of one item that come one after the other, on their way from the keeper to whoever hands them on.
+//! The outputs of one item that come one after the other, on their way from the supervisor to whoever hands them on.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

@@ -16,7 +16,7 @@ use crate::worker::parent::last_words::LastWords;
 use crate::worker::parent::spawn::{Spawned, spawn};
 use crate::worker::protocol::poll::timespec;
 use crate::worker::usage::usage;
-use crate::worker::{LossCause, Said};
+use crate::worker::{ExitCause, Said};
 
 /// As many lines of the standard error stream are kept for the message about a worker's end.
 const KEPT_LINES: usize = 20;
@@ -163,7 +163,7 @@ impl Process {
     }
 
     /// Wait for its end, read the last of its streams, and end what it has left behind.
-    pub(crate) fn bury(&mut self, told: impl FnMut(Said, &str)) -> LossCause {
+    pub(crate) fn bury(&mut self, told: impl FnMut(Said, &str)) -> ExitCause {
         self.await_end(DYING_TIME);
         self.cpu_us = usage(&self.id().to_string()).map_or(0, |usage| usage.cpu_us);
         let status = rustix::process::waitid(WaitId::Pid(self.id), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
@@ -172,12 +172,12 @@ impl Process {
         self.read_lines(told);
         match status {
             Ok(Some(status)) => match (status.terminating_signal(), status.exit_status()) {
-                (Some(signal), _) => LossCause::Killed(signal),
-                (None, code) => LossCause::Exited(code.unwrap_or(-1)),
+                (Some(signal), _) => ExitCause::Killed(signal),
+                (None, code) => ExitCause::Exited(code.unwrap_or(-1)),
             },
-            Ok(None) => LossCause::NotStarted("it cannot be waited for".to_owned()),
+            Ok(None) => ExitCause::NotStarted("it cannot be waited for".to_owned()),
             // The program ignores the ends of its children, or waits for all of them.
-            Err(_) => self.ended.as_ref().and_then(status_of_gone).map_or(LossCause::Unknown, cause_of),
+            Err(_) => self.ended.as_ref().and_then(status_of_gone).map_or(ExitCause::Unknown, cause_of),
         }
     }
 
@@ -238,11 +238,11 @@ fn status_of_gone(process: &OwnedFd) -> Option<i32> {
     }
 }
 
-fn cause_of(status: i32) -> LossCause {
+fn cause_of(status: i32) -> ExitCause {
     let status = ExitStatus::from_raw(status);
     match status.signal() {
-        Some(signal) => LossCause::Killed(signal),
-        None => LossCause::Exited(status.code().unwrap_or(-1)),
+        Some(signal) => ExitCause::Killed(signal),
+        None => ExitCause::Exited(status.code().unwrap_or(-1)),
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::Payload;
-use crate::worker::parent::client::{Life, Line, Remote, send};
+use crate::worker::parent::client::{Life, Connection, Remote, send};
 use crate::worker::protocol::connection::Transport;
 use crate::worker::protocol::frame::{Head, Kind};
 
@@ -20,7 +20,7 @@ impl<P: Payload> Remote<P> {
     ///
     /// # Errors
     /// If that cannot be written down: then it must not go on.
-    pub(crate) fn redeliver(&self, line: &Line, can_keep: bool) -> Result<(), P::Fault> {
+    pub(crate) fn redeliver(&self, line: &Connection, can_keep: bool) -> Result<(), P::Fault> {
         let (states, since) = {
             let mut state = self.lock();
             state.kept.is_possible = can_keep;
@@ -34,14 +34,14 @@ impl<P: Payload> Remote<P> {
             (state.kept.states(), state.kept.since())
         };
         for (node, kept) in states {
-            let mut letter = line.link.letter();
-            letter.write(&kept.body);
-            kept.buffers.iter().for_each(|buffer| letter.add_buffer(buffer));
-            if let Some(bytes) = letter.missing() {
-                return Err(self.border.no_memory(bytes));
+            let mut message = line.link.message();
+            message.write(&kept.body);
+            kept.buffers.iter().for_each(|buffer| message.add_buffer(buffer));
+            if let Some(bytes) = message.missing() {
+                return Err(self.codec.no_memory(bytes));
             }
             let node = u16::try_from(node).unwrap_or(u16::MAX);
-            line.link.post(Head { node, ..Head::new(Kind::Restore, 0) }, letter);
+            line.link.post(Head { node, ..Head::new(Kind::Restore, 0) }, message);
         }
         for (number, job) in since {
             send(line, number, &job, self.write(line, &job)?, true);
@@ -51,7 +51,7 @@ impl<P: Payload> Remote<P> {
 
     /// Give the worker what was begun and is not done. One of several items that were in work when the last one died goes alone, so that
     /// its second death tells which it was.
-    pub(crate) fn send_unsent(&self, line: &Line) {
+    pub(crate) fn send_unsent(&self, line: &Connection) {
         loop {
             let next = {
                 let mut state = self.lock();
@@ -76,7 +76,7 @@ impl<P: Payload> Remote<P> {
             };
             let (number, job) = next;
             match self.write(line, &job) {
-                Ok(letters) => send(line, number, &job, letters, false),
+                Ok(messages) => send(line, number, &job, messages, false),
                 Err(fault) => self.finish(number, Err(fault)).into_iter().for_each(|news| news.tell(self)),
             }
         }

@@ -7,7 +7,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::node::{Done, Elsewhere, EndEarly, Start, TellStep};
+use crate::node::{Done, EndEarly, Start, TellStep, WorkerHandle};
 use crate::worker::parent::client::{Life, Remote, Reply, State};
 use crate::worker::parent::job::Job;
 use crate::worker::parent::process;
@@ -16,23 +16,23 @@ use crate::worker::parent::supervisor;
 use crate::worker::protocol::connection::Transport;
 use crate::worker::protocol::poll::POLL_INTERVAL;
 use crate::worker::usage::usage;
-use crate::worker::{Border, Loss, LossCause, WorkerSpec};
+use crate::worker::{ExitCause, ItemCodec, WorkerExit, WorkerSpec};
 use crate::{Node, Outputs, Payload, Phase, WorkerMetrics};
 
 /// A worker whose session does not say until when may take as long to clean up.
 const CLEANUP_TIME: Duration = Duration::from_secs(10);
 
-/// A worker that is past its time is gone after as long, unless its keeper is held up.
+/// A worker that is past its time is gone after as long, unless its supervisor is held up.
 const BURIAL_TIME: Duration = DYING_TIME.saturating_add(Duration::from_secs(1));
 
 /// The nodes of a stage that runs in a worker: the first one takes the items of all of them, the others nothing.
 pub fn remote_nodes<P: Payload>(
     spec: WorkerSpec<P>,
-    border: Arc<dyn Border<P>>,
+    codec: Arc<dyn ItemCodec<P>>,
 ) -> std::io::Result<Vec<Box<dyn Node<P>>>> {
     let count = spec.node_ids.len();
-    let remote = Arc::new(Remote::new(spec, border)?);
-    let node = |index| RemoteNode { remote: Arc::clone(&remote), index, keeper: None, item_index: None };
+    let remote = Arc::new(Remote::new(spec, codec)?);
+    let node = |index| RemoteNode { remote: Arc::clone(&remote), index, supervisor: None, item_index: None };
     Ok((0..count).map(|index| Box::new(node(index)) as Box<dyn Node<P>>).collect())
 }
 
@@ -41,7 +41,7 @@ struct RemoteNode<P: Payload> {
     remote: Arc<Remote<P>>,
     /// Its number in the stage.
     index: usize,
-    keeper: Option<JoinHandle<()>>,
+    supervisor: Option<JoinHandle<()>>,
     /// The index of the next item, or of the first one of the next batch.
     item_index: Option<u64>,
 }
@@ -65,21 +65,21 @@ impl<P: Payload> RemoteNode<P> {
         };
         match (fault, loss) {
             (Some(fault), _) => Err(fault),
-            (None, Some(loss)) => Err(self.remote.border.lost(&loss)),
+            (None, Some(loss)) => Err(self.remote.codec.lost(&loss)),
             (None, None) => Ok(()),
         }
     }
 
-    fn start_keeper(&mut self) {
+    fn start_supervisor(&mut self) {
         let remote = Arc::clone(&self.remote);
         remote.lock().life = Life::Starting;
         let life = move || P::live(|| supervisor::keep(&remote));
-        let name = format!("{}-keeper", self.remote.spec.node_ids[0]);
+        let name = format!("{}-supervisor", self.remote.spec.node_ids[0]);
         match std::thread::Builder::new().name(name).spawn(life) {
-            Ok(keeper) => self.keeper = Some(keeper),
+            Ok(supervisor) => self.supervisor = Some(supervisor),
             Err(error) => {
-                let cause = LossCause::NotStarted(format!("no thread for it: {error}"));
-                let loss = Loss { phase: Phase::Initialize, ..self.remote.first_node_lost(cause) };
+                let cause = ExitCause::NotStarted(format!("no thread for it: {error}"));
+                let loss = WorkerExit { phase: Phase::Initialize, ..self.remote.first_node_lost(cause) };
                 supervisor::settle(&self.remote, Life::Failed, Some(&loss));
             }
         }
@@ -98,7 +98,7 @@ impl<P: Payload> RemoteNode<P> {
         answer.unwrap_or(Ok(Outputs::None))
     }
 
-    /// Wait for the end of the worker; whether it came in time. What its keeper hands on may hold the keeper. An order to this thread to
+    /// Wait for the end of the worker; whether it came in time. What its supervisor hands on may hold the supervisor. An order to this thread to
     /// stop, such as a second Ctrl-C, ends the worker at once, and is told, too.
     fn wait_until_gone(&self) -> (bool, Option<P::Fault>) {
         let remote = &self.remote;
@@ -119,7 +119,7 @@ impl<P: Payload> RemoteNode<P> {
             if let Err(new) = P::check_orders() {
                 order = Some(new);
                 remote.lock().end_by = Some(Instant::now());
-                remote.wake_keeper();
+                remote.wake_supervisor();
             }
         }
     }
@@ -142,7 +142,7 @@ impl<P: Payload> RemoteNode<P> {
                     // It may have become ready in this moment.
                     state.is_start_cancelled = true;
                 }
-                remote.wake_keeper();
+                remote.wake_supervisor();
                 return order.map_or(Ok(()), Err);
             }
         }
@@ -156,14 +156,14 @@ impl<P: Payload> RemoteNode<P> {
             state.end_by.get_or_insert_with(|| Instant::now() + CLEANUP_TIME);
         }
         self.remote.changed.notify_all();
-        self.remote.wake_keeper();
+        self.remote.wake_supervisor();
     }
 }
 
 impl<P: Payload> Node<P> for RemoteNode<P> {
     fn prepare(&mut self) -> bool {
-        if self.index == 0 && self.keeper.is_none() {
-            self.start_keeper();
+        if self.index == 0 && self.supervisor.is_none() {
+            self.start_supervisor();
         }
         self.index == 0
     }
@@ -222,8 +222,8 @@ impl<P: Payload> Node<P> for RemoteNode<P> {
         true
     }
 
-    fn elsewhere(&self) -> Option<Arc<dyn Elsewhere>> {
-        (self.index == 0).then(|| Arc::clone(&self.remote) as Arc<dyn Elsewhere>)
+    fn elsewhere(&self) -> Option<Arc<dyn WorkerHandle>> {
+        (self.index == 0).then(|| Arc::clone(&self.remote) as Arc<dyn WorkerHandle>)
     }
 
     fn interrupt(&mut self) -> Result<(), P::Fault> {
@@ -239,12 +239,12 @@ impl<P: Payload> Node<P> for RemoteNode<P> {
         self.end();
         let (is_gone, order) = self.wait_until_gone();
         if !is_gone {
-            let loss = Loss { phase: Phase::Cleanup, ..self.remote.first_node_lost(LossCause::LeftBehind) };
-            return Err(order.unwrap_or_else(|| self.remote.border.lost(&loss)));
+            let loss = WorkerExit { phase: Phase::Cleanup, ..self.remote.first_node_lost(ExitCause::LeftBehind) };
+            return Err(order.unwrap_or_else(|| self.remote.codec.lost(&loss)));
         }
-        if let Some(keeper) = self.keeper.take() {
+        if let Some(supervisor) = self.supervisor.take() {
             // One that panicked has said so.
-            P::wait(|| keeper.join()).ok();
+            P::wait(|| supervisor.join()).ok();
         }
         order.map_or_else(|| self.take_cleanup_fault(), Err)
     }
@@ -254,14 +254,14 @@ impl<P: Payload> RemoteNode<P> {
     /// What the node's `cleanup` failed with. That the worker is gone is news only if nobody has heard of it.
     fn take_cleanup_fault(&self) -> Result<(), P::Fault> {
         let mut state = self.remote.lock();
-        let is_late = |loss: &Loss| loss.cause == LossCause::LeftBehind && loss.phase != Phase::Initialize;
-        let is_news = |loss: &mut Loss| is_late(loss) || loss.phase == Phase::Cleanup;
+        let is_late = |loss: &WorkerExit| loss.cause == ExitCause::LeftBehind && loss.phase != Phase::Initialize;
+        let is_news = |loss: &mut WorkerExit| is_late(loss) || loss.phase == Phase::Cleanup;
         let loss = state.loss.take_if(|loss| self.index == 0 && is_news(loss));
         let fault = state.faults[self.index].take();
         drop(state);
         match (fault, loss) {
             (Some(fault), _) => Err(fault),
-            (None, Some(loss)) => Err(self.remote.border.lost(&loss)),
+            (None, Some(loss)) => Err(self.remote.codec.lost(&loss)),
             (None, None) => Ok(()),
         }
     }
@@ -269,15 +269,15 @@ impl<P: Payload> RemoteNode<P> {
 
 impl<P: Payload> Drop for RemoteNode<P> {
     fn drop(&mut self) {
-        if self.index == 0 && self.keeper.is_some() {
-            // Its keeper ends by itself; waiting for it here could be waiting for oneself.
+        if self.index == 0 && self.supervisor.is_some() {
+            // Its supervisor ends by itself; waiting for it here could be waiting for oneself.
             self.remote.lock().end_by = Some(Instant::now());
             self.end();
         }
     }
 }
 
-impl<P: Payload> Elsewhere for Remote<P> {
+impl<P: Payload> WorkerHandle for Remote<P> {
     fn discard(&self) {
         self.interrupt(false);
     }
@@ -296,12 +296,12 @@ impl<P: Payload> Elsewhere for Remote<P> {
             state.end_by = Some(state.end_by.map_or(deadline, |earlier| earlier.min(deadline)));
         }
         self.changed.notify_all();
-        self.wake_keeper();
+        self.wake_supervisor();
     }
 
     fn break_off(&self) {
         self.lock().must_break_off = true;
-        self.wake_keeper();
+        self.wake_supervisor();
     }
 
     fn process_id(&self) -> Option<u32> {

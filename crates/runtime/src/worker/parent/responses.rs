@@ -34,9 +34,9 @@ impl<P: Payload> News<P> {
 impl<P: Payload> Remote<P> {
     /// See to a frame of the worker about items. Only the reader of the moment calls this.
     pub(crate) fn take_in(&self, received: Received) -> Option<News<P>> {
-        let Received { head, letter, .. } = received;
+        let Received { head, message, .. } = received;
         match head.kind {
-            Kind::Output if head.extra > 0 => self.take_in_of_batch(head, letter),
+            Kind::Output if head.extra > 0 => self.take_in_of_batch(head, message),
             Kind::Output if self.is_repeated(head.number)? => {
                 if head.is_last {
                     self.finish(head.number, Ok(Outputs::None))
@@ -44,30 +44,30 @@ impl<P: Payload> Remote<P> {
                     None
                 }
             }
-            Kind::Output => match unpack(&*self.border, letter) {
+            Kind::Output => match unpack(&*self.codec, message) {
                 Ok(output) if head.is_last => self.finish(head.number, Ok(Outputs::One(output))),
                 Ok(output) => self.note_output(head.number, output),
                 Err(fault) => self.finish(head.number, Err(fault)),
             },
             Kind::Done => self.finish(head.number, Ok(Outputs::None)),
             Kind::Fault => {
-                let fault = self.unpack_fault(head, &letter);
+                let fault = self.unpack_fault(head, &message);
                 self.finish(head.number, Err(fault))
             }
             Kind::Steps => {
                 if let Some(tell) = self.tell_step.get() {
-                    timings::read(&letter.body).for_each(|(node, step)| tell(node, step));
+                    timings::read(&message.body).for_each(|(node, step)| tell(node, step));
                 }
                 let pending = &mut self.lock().pending;
                 if let Some(pending) = pending.get_mut(&head.number) {
-                    pending.inside += timings::read(&letter.body)
+                    pending.inside += timings::read(&message.body)
                         .map(|(_, step)| if let Step::Took(took) = step { took } else { Duration::ZERO })
                         .sum::<Duration>();
                 }
                 None
             }
             Kind::State => {
-                let outdated = self.lock().kept.remember(head, letter);
+                let outdated = self.lock().kept.remember(head, message);
                 drop(outdated);
                 None
             }
@@ -76,9 +76,9 @@ impl<P: Payload> Remote<P> {
     }
 
     /// The fault that a frame brings.
-    pub(crate) fn unpack_fault(&self, head: Head, letter: &Arrived) -> P::Fault {
+    pub(crate) fn unpack_fault(&self, head: Head, message: &Arrived) -> P::Fault {
         let node = usize::from(head.node).min(self.spec.node_ids.len() - 1);
-        self.border.unpack_fault(&self.spec.node_ids[node], phase_of(head.extra), &letter.body)
+        self.codec.unpack_fault(&self.spec.node_ids[node], phase_of(head.extra), &message.body)
     }
 
     /// Whether an output came before, from a worker that is no more; `None` if nobody wants it.
@@ -103,8 +103,8 @@ impl<P: Payload> Remote<P> {
         Some(News::Answer(reply, Ok(Outputs::Many(Box::new(Drawn(channel))))))
     }
 
-    fn take_in_of_batch(&self, head: Head, letter: Arrived) -> Option<News<P>> {
-        let unpacked = unpack(&*self.border, letter);
+    fn take_in_of_batch(&self, head: Head, message: Arrived) -> Option<News<P>> {
+        let unpacked = unpack(&*self.codec, message);
         let fault = {
             let mut state = self.lock();
             match (state.pending.get_mut(&head.number).map(|pending| &mut pending.reply), unpacked) {

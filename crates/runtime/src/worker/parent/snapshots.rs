@@ -8,7 +8,7 @@ use crate::worker::parent::job::Job;
 use crate::worker::protocol::frame::Head;
 
 /// The last state of each node that can tell it, and what was done since.
-pub(crate) struct Kept<P> {
+pub(crate) struct Snapshots<P> {
     /// Whether any node can tell its state. Without that nothing is kept.
     pub(crate) is_possible: bool,
     states: BTreeMap<usize, Arc<Arrived>>,
@@ -17,7 +17,7 @@ pub(crate) struct Kept<P> {
     coming: Vec<(usize, Option<Arc<Arrived>>)>,
 }
 
-impl<P> Kept<P> {
+impl<P> Snapshots<P> {
     pub(crate) fn new() -> Self {
         Self { is_possible: false, states: BTreeMap::new(), since: Vec::new(), coming: Vec::new() }
     }

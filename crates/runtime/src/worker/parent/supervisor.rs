@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::Payload;
-use crate::worker::parent::client::{Life, Line, Remote};
+use crate::worker::parent::client::{Connection, Life, Remote};
 use crate::worker::parent::last_words::HeldBack;
 use crate::worker::parent::launch::launch;
 use crate::worker::parent::monitor::{End, attend};
@@ -16,18 +16,18 @@ use crate::worker::parent::process::Process;
 use crate::worker::protocol::connection::{Link, Transport, pair};
 use crate::worker::protocol::frame::{Head, Kind, Wishes};
 use crate::worker::protocol::status_page::Page;
-use crate::worker::{Loss, LossCause};
+use crate::worker::{ExitCause, WorkerExit};
 
 /// The pause before the second of several restarts; it doubles with each one.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// The life of the keeper's thread.
+/// The life of the supervisor's thread.
 pub(crate) fn keep<P: Payload>(remote: &Arc<Remote<P>>) {
     let life = catch_unwind(AssertUnwindSafe(|| keep_until_settled(remote)));
     if life.is_err() {
         // It has said so itself; nobody may wait for its worker any more.
-        let loss = remote.first_node_lost(LossCause::NotStarted("the thread that keeps it has panicked".to_owned()));
+        let loss = remote.first_node_lost(ExitCause::NotStarted("the thread that keeps it has panicked".to_owned()));
         settle(remote, Life::Failed, Some(&loss));
     }
 }
@@ -57,12 +57,12 @@ fn keep_until_settled<P: Payload>(remote: &Arc<Remote<P>>) {
         }
         let now = Instant::now();
         restarts.retain(|then| now.duration_since(*then) < remote.spec.restart_window);
-        let counts = !(end.was_ready && matches!(end.cause, LossCause::TimedOut(_)));
+        let counts = !(end.was_ready && matches!(end.cause, ExitCause::TimedOut(_)));
         let is_spent = counts && restarts.len() >= remote.spec.max_restarts;
         let is_final = remote.is_ending() || !has_been_ready || is_spent || end.has_lost_its_way;
         let loss = remote.loss(&end, restarts.len(), is_final);
         if has_been_ready && !remote.is_ending() {
-            remote.border.log_loss(&remote.spec.node_ids, &loss);
+            remote.codec.log_loss(&remote.spec.node_ids, &loss);
         }
         if end.has_lost_its_way {
             remote.tell_why_lost();
@@ -95,8 +95,8 @@ fn pause<P: Payload>(remote: &Remote<P>, restarts: usize) {
 }
 
 /// The worker is gone for good: whoever waits hears of it.
-pub(crate) fn settle<P: Payload>(remote: &Remote<P>, life: Life, loss: Option<&Loss>) {
-    remote.forget_keeper();
+pub(crate) fn settle<P: Payload>(remote: &Remote<P>, life: Life, loss: Option<&WorkerExit>) {
+    remote.forget_supervisor();
     remote.figures.forget_process();
     let (unanswered, former) = {
         let mut state = remote.lock();
@@ -108,14 +108,14 @@ pub(crate) fn settle<P: Payload>(remote: &Remote<P>, life: Life, loss: Option<&L
     remote.changed.notify_all();
     for (_, pending) in unanswered {
         let loss = loss.cloned().unwrap_or_else(|| remote.has_closed());
-        pending.reply.fail(remote, remote.border.lost(&loss));
+        pending.reply.fail(remote, remote.codec.lost(&loss));
     }
     remote.changed.notify_all();
 }
 
 /// Start a process and tell it what its nodes are.
-fn start<P: Payload>(remote: &Arc<Remote<P>>) -> Result<Process, LossCause> {
-    let failed = |error: io::Error| LossCause::NotStarted(error.to_string());
+fn start<P: Payload>(remote: &Arc<Remote<P>>) -> Result<Process, ExitCause> {
+    let failed = |error: io::Error| ExitCause::NotStarted(error.to_string());
     let (data, data_there) = pair().map_err(failed)?;
     let (control, control_there) = pair().map_err(failed)?;
     let (page, page_there) = Page::create().map_err(failed)?;
@@ -124,14 +124,14 @@ fn start<P: Payload>(remote: &Arc<Remote<P>>) -> Result<Process, LossCause> {
     let is_in_time = || begun.elapsed() < spec.initialize_timeout && !remote.is_ending();
     let process = launch(spec.program.clone(), spec.arguments.clone(), data_there, is_in_time);
     let process = process.map_err(|error| match error.kind() {
-        io::ErrorKind::TimedOut if remote.is_ending() => LossCause::LeftBehind,
-        io::ErrorKind::TimedOut => LossCause::TimedOut(spec.initialize_timeout),
-        _ => LossCause::NotStarted(format!("{}: {error}", spec.program.to_string_lossy())),
+        io::ErrorKind::TimedOut if remote.is_ending() => ExitCause::LeftBehind,
+        io::ErrorKind::TimedOut => ExitCause::TimedOut(spec.initialize_timeout),
+        _ => ExitCause::NotStarted(format!("{}: {error}", spec.program.to_string_lossy())),
     })?;
     if let Some(former) = remote.figures.note_process(process.id()) {
-        remote.border.log_restart(&remote.spec.node_ids, process.id(), former);
+        remote.codec.log_restart(&remote.spec.node_ids, process.id(), former);
     }
-    let line = Arc::new(Line { link: Link::new(data), control: Link::new(control), page });
+    let line = Arc::new(Connection { link: Link::new(data), control: Link::new(control), page });
     let wishes = Wishes {
         with_metrics: remote.spec.with_metrics,
         is_timed: remote.spec.timeout.is_some(),
@@ -139,13 +139,13 @@ fn start<P: Payload>(remote: &Arc<Remote<P>>) -> Result<Process, LossCause> {
         careful_below: remote.first_unsent(),
     };
     line.link.post_files(wishes.hello(), vec![control_there, page_there]);
-    let mut letter = line.link.letter();
-    let written = (remote.spec.setup)(&mut letter);
-    let missing = letter.missing();
-    line.link.post(Head::new(Kind::Setup, 0), letter);
-    if let Err(fault) = written.and_then(|()| missing.map_or(Ok(()), |bytes| Err(remote.border.no_memory(bytes)))) {
+    let mut message = line.link.message();
+    let written = (remote.spec.setup)(&mut message);
+    let missing = message.missing();
+    line.link.post(Head::new(Kind::Setup, 0), message);
+    if let Err(fault) = written.and_then(|()| missing.map_or(Ok(()), |bytes| Err(remote.codec.no_memory(bytes)))) {
         remote.note_fault(0, fault);
-        return Err(LossCause::NotStarted("its nodes cannot be written down".to_owned()));
+        return Err(ExitCause::NotStarted("its nodes cannot be written down".to_owned()));
     }
     let mut state = remote.lock();
     state.life = Life::Starting;

@@ -4,11 +4,11 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::execution::progress::Reading;
-use crate::worker::parent::client::{Line, Remote};
+use crate::worker::parent::client::{Connection, Remote};
 use crate::worker::parent::job::Job;
 use crate::worker::parent::monitor::End;
 use crate::worker::protocol::connection::Transport;
-use crate::worker::{Loss, LossCause};
+use crate::worker::{ExitCause, WorkerExit};
 use crate::{Payload, Phase};
 
 /// An item that was in work when as many workers died is the cause.
@@ -22,9 +22,9 @@ impl<P: Payload> Remote<P> {
     }
 
     /// What is told about a worker that is gone.
-    pub(crate) fn loss(&self, end: &End, restarts: usize, is_final: bool) -> Loss {
+    pub(crate) fn loss(&self, end: &End, restarts: usize, is_final: bool) -> WorkerExit {
         let node = end.reading.map_or(0, |reading| reading.node).min(self.spec.node_ids.len() - 1);
-        Loss {
+        WorkerExit {
             node_id: self.spec.node_ids[node].clone(),
             phase: self.phase_of(end),
             cause: end.cause.clone(),
@@ -49,9 +49,9 @@ impl<P: Payload> Remote<P> {
     }
 
     /// What is told where it is not the worker that ended, but those who see to it.
-    pub(crate) fn first_node_lost(&self, cause: LossCause) -> Loss {
+    pub(crate) fn first_node_lost(&self, cause: ExitCause) -> WorkerExit {
         let node_id = self.spec.node_ids[0].clone();
-        Loss {
+        WorkerExit {
             node_id,
             phase: Phase::Process,
             cause,
@@ -64,8 +64,8 @@ impl<P: Payload> Remote<P> {
     }
 
     /// Why nothing can be begun any more where no worker was lost.
-    pub(crate) fn has_closed(&self) -> Loss {
-        self.first_node_lost(LossCause::NotStarted("its session has closed".to_owned()))
+    pub(crate) fn has_closed(&self) -> WorkerExit {
+        self.first_node_lost(ExitCause::NotStarted("its session has closed".to_owned()))
     }
 
     fn phase_of(&self, end: &End) -> Phase {
@@ -85,9 +85,9 @@ impl<P: Payload> Remote<P> {
 
     /// The items that were in work have one more death on them; one that has too many ends with the loss as its fault, as does one that
     /// took too long. Answers whether there is such a one.
-    pub(crate) fn set_aside_poison(&self, loss: &Loss, end: &End) -> bool {
+    pub(crate) fn set_aside_poison(&self, loss: &WorkerExit, end: &End) -> bool {
         let in_work = end.reading.and_then(|reading| reading.input);
-        let is_timeout = matches!(loss.cause, LossCause::TimedOut(_));
+        let is_timeout = matches!(loss.cause, ExitCause::TimedOut(_));
         let mut poison = Vec::new();
         {
             let mut state = self.lock();
@@ -105,7 +105,7 @@ impl<P: Payload> Remote<P> {
             }
         }
         for &number in &poison {
-            self.set_aside(number, self.border.lost(loss));
+            self.set_aside(number, self.codec.lost(loss));
         }
         !poison.is_empty()
     }
@@ -128,7 +128,7 @@ impl<P: Payload> Remote<P> {
     }
 
     /// Add what went over a line that is no more to the figures.
-    pub(crate) fn note_traffic(&self, line: Option<&Line>) {
+    pub(crate) fn note_traffic(&self, line: Option<&Connection>) {
         let Some(line) = line else { return };
         let (sent, received) = line.link.traffic();
         self.figures.sent_bytes.fetch_add(sent, Ordering::Relaxed);

@@ -17,7 +17,7 @@ use rustix::net::{
 use crate::worker::Arrived;
 use crate::worker::protocol::frame;
 use crate::worker::protocol::frame::{Head, Kind, Read};
-use crate::worker::protocol::message::{INLINE, Letter};
+use crate::worker::protocol::message::{INLINE, Message};
 use crate::worker::protocol::read_buffer::{Come, Incoming};
 use crate::worker::protocol::segment::PassedFile;
 use crate::worker::protocol::shared_memory::{Memory, Place, View};
@@ -35,17 +35,17 @@ pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 #[derive(Debug)]
 pub(crate) struct Received {
     pub(crate) head: Head,
-    pub(crate) letter: Arrived,
+    pub(crate) message: Arrived,
     pub(crate) files: Vec<OwnedFd>,
 }
 
 /// What carries frames and large buffers between two processes.
 pub(crate) trait Transport: Send + Sync {
-    /// A letter to be sent by this way.
-    fn letter(&self) -> Letter<'_>;
+    /// A message to be sent by this way.
+    fn message(&self) -> Message<'_>;
 
     /// Let a frame wait for the next [`Transport::flush`]. Never waits.
-    fn post(&self, head: Head, letter: Letter<'_>);
+    fn post(&self, head: Head, message: Message<'_>);
 
     /// Write what waits. May wait for the other side to read.
     fn flush(&self) -> io::Result<()>;
@@ -165,15 +165,15 @@ impl Link {
                 Come::Frame => {
                     let whole = incoming.front();
                     let Read::Frame(frame) = frame::read(whole) else { return Ok(None) };
-                    let letter = self.open(&frame, |place| View::from(&whole[place]))?;
+                    let message = self.open(&frame, |place| View::from(&whole[place]))?;
                     let (head, len) = (frame.head, frame.len);
                     incoming.pass(len);
-                    self.see_to_memory(head, letter, incoming)?
+                    self.see_to_memory(head, message, incoming)?
                 }
                 Come::Large(whole, start) => {
                     let Read::Frame(frame) = frame::read(&whole[start..]) else { return Ok(None) };
                     let own = |place: Range<usize>| View::of(&whole, start + place.start, place.len());
-                    Some(Received { head: frame.head, letter: self.open(&frame, own)?, files: Vec::new() })
+                    Some(Received { head: frame.head, message: self.open(&frame, own)?, files: Vec::new() })
                 }
                 Come::TooLarge(places) => {
                     // What of it lies in shared memory is not needed without the rest.
@@ -181,7 +181,7 @@ impl Link {
                     shared.for_each(|place| drop(self.memory.view(place)));
                     None
                 }
-                Come::Gone(head, len) => Some(Received { head, letter: Arrived::missing(len), files: Vec::new() }),
+                Come::Gone(head, len) => Some(Received { head, message: Arrived::missing(len), files: Vec::new() }),
             };
             if received.is_some() {
                 return Ok(received);
@@ -190,7 +190,7 @@ impl Link {
     }
 
     /// Frames about the memory itself are seen to here.
-    fn see_to_memory(&self, head: Head, letter: Arrived, incoming: &mut Incoming) -> io::Result<Option<Received>> {
+    fn see_to_memory(&self, head: Head, message: Arrived, incoming: &mut Incoming) -> io::Result<Option<Received>> {
         let id = || u32::try_from(head.number).unwrap_or(INLINE);
         match head.kind {
             Kind::Segment => {
@@ -201,16 +201,16 @@ impl Link {
             Kind::Closed => self.memory.give_back(id()),
             Kind::Hello => {
                 let files = incoming.files.drain(..2.min(incoming.files.len())).collect();
-                return Ok(Some(Received { head, letter, files }));
+                return Ok(Some(Received { head, message, files }));
             }
-            _ => return Ok(Some(Received { head, letter, files: Vec::new() })),
+            _ => return Ok(Some(Received { head, message, files: Vec::new() })),
         }
         Ok(None)
     }
 
-    /// The letter in a frame, of which `own` makes what lies in the frame itself.
+    /// The message in a frame, of which `own` makes what lies in the frame itself.
     fn open(&self, frame: &frame::Frame<'_>, own: impl Fn(Range<usize>) -> View) -> io::Result<Arrived> {
-        let too_short = || io::Error::new(io::ErrorKind::InvalidData, "a letter is too short");
+        let too_short = || io::Error::new(io::ErrorKind::InvalidData, "a message is too short");
         let inline = frame.places.iter().filter(|place| place.segment == INLINE);
         let tail_len = usize::try_from(inline.map(|place| place.len).sum::<u64>()).map_err(|_| too_short())?;
         let body_at = frame.len - frame.body.len();
@@ -265,17 +265,17 @@ impl Link {
 }
 
 impl Transport for Link {
-    fn letter(&self) -> Letter<'_> {
-        Letter::new(&self.memory)
+    fn message(&self) -> Message<'_> {
+        Message::new(&self.memory)
     }
 
-    fn post(&self, head: Head, mut letter: Letter<'_>) {
-        letter.share_body();
+    fn post(&self, head: Head, mut message: Message<'_>) {
+        message.share_body();
         let mut outgoing = lock(&self.outgoing);
-        if !letter.places.is_empty() {
-            self.introduce(&letter.places, &mut outgoing);
+        if !message.places.is_empty() {
+            self.introduce(&message.places, &mut outgoing);
         }
-        letter.hand_over(head, &mut outgoing);
+        message.hand_over(head, &mut outgoing);
     }
 
     fn flush(&self) -> io::Result<()> {

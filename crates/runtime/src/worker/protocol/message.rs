@@ -11,7 +11,7 @@ const LONGEST_BODY: usize = 32 * 1024;
 pub(crate) const INLINE: u32 = u32::MAX >> 1;
 
 /// An item in the writing.
-pub struct Letter<'a> {
+pub struct Message<'a> {
     memory: &'a Memory,
     body: Vec<u8>,
     /// Where the buffers are, and the body if it `is_body_shared`.
@@ -24,7 +24,7 @@ pub struct Letter<'a> {
     missing: Option<usize>,
 }
 
-impl<'a> Letter<'a> {
+impl<'a> Message<'a> {
     pub(crate) fn new(memory: &'a Memory) -> Self {
         let (body, places, holds, tail) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         Self { memory, body, places, is_body_shared: false, holds, tail, missing: None }
@@ -54,7 +54,7 @@ impl<'a> Letter<'a> {
         }
     }
 
-    /// As many bytes there was no memory for. Without them the letter is worth nothing.
+    /// As many bytes there was no memory for. Without them the message is worth nothing.
     pub(crate) fn missing(&self) -> Option<usize> {
         self.missing
     }
@@ -72,7 +72,7 @@ impl<'a> Letter<'a> {
         }
     }
 
-    /// Let the frame of the letter wait to be written. The other side answers for its buffers from now on.
+    /// Let the frame of the message wait to be written. The other side answers for its buffers from now on.
     pub(crate) fn hand_over(self, head: Head, outgoing: &mut Outgoing) {
         let len = self.body.len() + self.tail.len();
         head.write_front(&self.places, len, self.is_body_shared, outgoing.end());

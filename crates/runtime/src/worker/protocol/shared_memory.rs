@@ -23,7 +23,7 @@ use crate::worker::protocol::segment::{HEAD, PassedFile, Segment};
 /// Segments come in few sizes, so that they fit again: powers of two from here on.
 const SMALLEST: usize = 64 * 1024;
 
-/// As many bytes of segments without users are kept for the next letters. Fresh memory costs as much as several copies into it.
+/// As many bytes of segments without users are kept for the next messages. Fresh memory costs as much as several copies into it.
 const KEPT: usize = 128 * 1024 * 1024;
 
 /// One use of a segment, given back when it is dropped.
@@ -249,13 +249,13 @@ impl Memory {
         } else {
             state.borrowed.get(&place.segment)
         };
-        let segment = segment.ok_or_else(|| invalid("a letter names a segment that is not there"))?;
+        let segment = segment.ok_or_else(|| invalid("a message names a segment that is not there"))?;
         let hold = Hold::counted(segment);
         let start =
-            usize::try_from(place.start).map_err(|_| invalid("a letter names a place outside of its segment"))?;
-        let len = usize::try_from(place.len).map_err(|_| invalid("a letter names a place outside of its segment"))?;
+            usize::try_from(place.start).map_err(|_| invalid("a message names a place outside of its segment"))?;
+        let len = usize::try_from(place.len).map_err(|_| invalid("a message names a place outside of its segment"))?;
         if start.checked_add(len).is_none_or(|end| end > segment.capacity()) {
-            return Err(invalid("a letter names a place outside of its segment"));
+            return Err(invalid("a message names a place outside of its segment"));
         }
         Ok(View::shared(hold, start, len))
     }

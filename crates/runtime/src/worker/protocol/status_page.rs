@@ -26,7 +26,7 @@ pub(crate) struct Position {
     pub(crate) progress: Progress,
     /// When the item under way was begun, in nanoseconds of the monotonic clock; 0 if it may take as long as it likes.
     since_ns: AtomicU64,
-    /// The number of the letter that is being seen to, from before it is unpacked to after its answers are packed; 0 for none.
+    /// The number of the message that is being seen to, from before it is unpacked to after its answers are packed; 0 for none.
     in_hand: AtomicU64,
     /// The number of the item that was taken in hand last.
     latest: AtomicU64,
@@ -52,24 +52,24 @@ impl AsRef<Progress> for Page {
 }
 
 impl Position {
-    /// A letter is seen to from now on, in so long a time as one item may take if `is_timed`.
+    /// A message is seen to from now on, in so long a time as one item may take if `is_timed`.
     pub(crate) fn take_in_hand(&self, number: u64, is_timed: bool) {
         let since = if is_timed { u64::try_from(monotonic().as_nanos()).unwrap_or(0) } else { 0 };
         self.since_ns.store(since, Ordering::Relaxed);
         self.in_hand.store(number, Ordering::Release);
     }
 
-    /// The letter is about an item, and not about what the nodes are to do beside it.
+    /// The message is about an item, and not about what the nodes are to do beside it.
     pub(crate) fn note_work(&self, number: u64) {
         self.latest.store(number, Ordering::Release);
     }
 
-    /// The letter is seen to.
+    /// The message is seen to.
     pub(crate) fn put_down(&self) {
         self.in_hand.store(0, Ordering::Release);
     }
 
-    /// The number of the letter in hand, and the node that is at it.
+    /// The number of the message in hand, and the node that is at it.
     pub(crate) fn at_work(&self) -> Option<(u64, usize)> {
         let number = self.in_hand.load(Ordering::Acquire);
         (number > 0).then(|| (number, self.progress.read().map_or(0, |reading| reading.node)))
@@ -84,7 +84,7 @@ impl Position {
         }
     }
 
-    /// Where the worker was last: its answer may not have left it, although no letter is in hand any more.
+    /// Where the worker was last: its answer may not have left it, although no message is in hand any more.
     pub(crate) fn latest(&self) -> Reading {
         let number = self.latest.load(Ordering::Acquire);
         Reading { step: 0, node: self.progress.latest_node(), input: Some(number), thread: 0 }

@@ -7,7 +7,7 @@ use crate::worker::protocol::connection::{Link, Transport};
 use crate::worker::protocol::frame::{Head, Kind};
 use crate::{FailureCounts, Node, Observer, Payload, Phase, Plan, Step};
 
-/// As long is one step in a letter: the node, and its time in nanoseconds or a number of retries.
+/// As long is one step in a message: the node, and its time in nanoseconds or a number of retries.
 const STEP_LEN: usize = 10;
 
 /// Set in the number of the node where the step is a number of retries.
@@ -46,9 +46,9 @@ impl Steps {
             }
         }
         if !steps.is_empty() && !head.is_replay {
-            let mut letter = link.letter();
-            letter.write(&steps);
-            link.post(Head::new(Kind::Steps, head.number), letter);
+            let mut message = link.message();
+            message.write(&steps);
+            link.post(Head::new(Kind::Steps, head.number), message);
         }
     }
 }
@@ -79,7 +79,7 @@ fn encoded(node: usize, step: Step) -> [u8; STEP_LEN] {
     bytes
 }
 
-/// The steps that a letter tells of.
+/// The steps that a message tells of.
 pub(crate) fn read(body: &[u8]) -> impl Iterator<Item = (usize, Step)> {
     body.chunks_exact(STEP_LEN).map(|step| {
         let node = u16::from_le_bytes([step[0], step[1]]);

@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use remotemedia_runtime::{
-    CancelFlag, Done, EndEarly, ErrorBudget, Guarded, Node, OnError, Options, Outputs, Phase, Policy, RunError, Start,
+    CancelFlag, Done, EndEarly, ErrorBudget, Node, OnError, Options, Outputs, Phase, Policy, PolicyNode, RunError,
+    Start,
 };
 use serde_json::json;
 
@@ -89,7 +90,7 @@ fn errors_are_counted_in_every_kind_of_stage() {
     }
 }
 
-fn guarded(node: TestNode, options: &Options, log: Option<&Log>) -> Guarded<Item> {
+fn guarded(node: TestNode, options: &Options, log: Option<&Log>) -> PolicyNode<Item> {
     let log = log.cloned();
     let dead_letter = log.map(|log| -> remotemedia_runtime::DeadLetter<Item> {
         Arc::new(move |item, index, fault| {
@@ -97,7 +98,7 @@ fn guarded(node: TestNode, options: &Options, log: Option<&Log>) -> Guarded<Item
             Ok(Outputs::None)
         })
     });
-    Guarded::new(Box::new(node), Policy::new(options, dead_letter, CancelFlag::default()))
+    PolicyNode::new(Box::new(node), Policy::new(options, dead_letter, CancelFlag::default()))
 }
 
 /// Fails so often, then works.
@@ -144,7 +145,7 @@ fn a_node_under_a_policy_is_given_several_items_at_once() {
         });
         Policy::new(&Options::default(), Some(dead_letter), CancelFlag::default())
     };
-    let mut node = Guarded::new(Box::new(Together(log.clone())), policy(&failed));
+    let mut node = PolicyNode::new(Box::new(Together(log.clone())), policy(&failed));
     let done = Arc::new(Mutex::new(Vec::new()));
     let starts = [1_i64, 2, 3].map(|number| {
         let done = Arc::clone(&done);
@@ -207,7 +208,7 @@ fn each_attempt_has_its_own_time() {
 fn a_skipped_item_has_no_output() {
     let how = Options { on_error: OnError::Skip, ..thread() };
     let policy = Policy::new(&how, None, CancelFlag::default());
-    let guarded = Guarded::new(Box::new(fail_on(2)), policy);
+    let guarded = PolicyNode::new(Box::new(fail_on(2)), policy);
     let session = Pipe::default().node("a", &[], guarded).with(how).measured().open();
 
     let (outputs, error) = stream(&session, &[1, 2, 3]);
@@ -223,7 +224,7 @@ fn items_fail_without_an_error_as_long_as_the_budget_lasts() {
         let how = Options { on_error: OnError::Skip, ..thread() };
         let budget = Arc::new(ErrorBudget::new(limit));
         let policy = Policy::new(&how, None, CancelFlag::default()).within(Arc::clone(&budget), "a");
-        let node = Guarded::new(Box::new(fail_on(2)), policy);
+        let node = PolicyNode::new(Box::new(fail_on(2)), policy);
         let session = Pipe::default().node("a", &[], node).with(how).open();
 
         let answers = [2, 2, 2].map(|item| session.call(item).answer());

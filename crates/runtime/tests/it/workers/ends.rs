@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use remotemedia_runtime::worker::LossCause;
+use remotemedia_runtime::worker::ExitCause;
 use serde_json::json;
 
 use super::{Fault, HOLD_UP, PATIENCE, STUMBLE, Thing, cause, open};
@@ -29,8 +29,8 @@ fn a_worker_that_hangs_does_not_hold_up_the_end() {
     let closed = bench.session.close(Duration::from_millis(300), &|| {});
 
     assert!(begun.elapsed() < PATIENCE);
-    let causes: Vec<LossCause> = closed.cleanups.into_iter().map(|failure| cause(failure.fault)).collect();
-    assert_eq!(causes, [LossCause::LeftBehind]);
+    let causes: Vec<ExitCause> = closed.cleanups.into_iter().map(|failure| cause(failure.fault)).collect();
+    assert_eq!(causes, [ExitCause::LeftBehind]);
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn a_keeper_that_panics_fails_its_session_and_leaves_no_process() {
     let answers = bench.map([STUMBLE / 2]);
 
     let Err(Fault::Lost(loss)) = &answers[0] else { panic!("a loss was expected: {answers:?}") };
-    assert!(loss.is_final && matches!(&loss.cause, LossCause::NotStarted(why) if why.contains("panicked")), "{loss:?}");
+    assert!(loss.is_final && matches!(&loss.cause, ExitCause::NotStarted(why) if why.contains("panicked")), "{loss:?}");
     assert!(!is_running(worker));
     assert_eq!(bench.close(), []);
 }
@@ -71,8 +71,8 @@ fn a_keeper_that_is_held_up_does_not_hold_up_the_end() {
 
     let closed = bench.session.close(Duration::from_millis(100), &|| {});
 
-    let causes: Vec<LossCause> = closed.cleanups.into_iter().map(|failure| cause(failure.fault)).collect();
-    assert_eq!(causes, [LossCause::LeftBehind]);
+    let causes: Vec<ExitCause> = closed.cleanups.into_iter().map(|failure| cause(failure.fault)).collect();
+    assert_eq!(causes, [ExitCause::LeftBehind]);
     drop(held);
 }
 

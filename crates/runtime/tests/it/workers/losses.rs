@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use remotemedia_runtime::worker::LossCause;
+use remotemedia_runtime::worker::ExitCause;
 use serde_json::json;
 
-use super::{Bench, Fault, Thing, cause, good, open, try_open};
+use super::{Fault, Thing, WorkerLoop, cause, good, open, try_open};
 
 #[test]
 fn a_node_that_does_not_initialize_fails_as_itself() {
@@ -18,7 +18,7 @@ fn a_node_that_does_not_initialize_fails_as_itself() {
 fn a_worker_that_dies_in_initialize_is_named() {
     let failed = try_open(&["die early"], json!({})).err().expect("it cannot be opened");
 
-    assert_eq!(cause(failed), LossCause::Killed(6));
+    assert_eq!(cause(failed), ExitCause::Killed(6));
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn an_item_that_kills_twice_is_set_aside_and_the_stream_goes_on() {
     let mut answers = bench.map([11, 12, 13, 14, 15]);
 
     let fault = answers.remove(2).unwrap_err();
-    assert_eq!(cause(fault), LossCause::Killed(6));
+    assert_eq!(cause(fault), ExitCause::Killed(6));
     assert_eq!(answers, good([11, 12, 14, 15]));
     assert_eq!(bench.close(), []);
 }
@@ -69,7 +69,7 @@ fn a_worker_that_always_dies_fails_its_session() {
 
     let answers = bench.map([13, 14]);
 
-    assert!(matches!(&answers[0], Err(Fault::Lost(loss)) if loss.cause == LossCause::Exited(3) && loss.is_final));
+    assert!(matches!(&answers[0], Err(Fault::Lost(loss)) if loss.cause == ExitCause::Exited(3) && loss.is_final));
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn a_worker_that_takes_too_long_is_replaced() {
     let mut answers = bench.map([12, 13, 14]);
 
     let fault = answers.remove(1).unwrap_err();
-    assert_eq!(cause(fault), LossCause::TimedOut(Duration::from_millis(500)));
+    assert_eq!(cause(fault), ExitCause::TimedOut(Duration::from_millis(500)));
     assert_eq!(answers, good([12, 14]));
 }
 
@@ -100,7 +100,7 @@ fn a_state_is_brought_to_the_next_worker() {
     assert_eq!(bench.close(), []);
 }
 
-fn kill_worker(bench: &Bench) {
+fn kill_worker(bench: &WorkerLoop) {
     let pid = bench.session.worker_processes().into_iter().next().expect("there is a worker");
     kill(i64::from(pid));
 }

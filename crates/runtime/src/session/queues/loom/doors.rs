@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use loom::thread;
 
-use crate::session::queues::admission::{Door, Entered};
+use crate::session::queues::admission::{AdmissionQueue, Entered};
 use crate::session::queues::loom::{check, join_all};
 
 /// As many places as there are, and those who have been let in.
@@ -35,21 +35,21 @@ impl Room {
         self.inside.lock().expect("no model panics in here").push(visitor);
     }
 
-    fn enter(&self, door: &Door<u32>, visitor: u32) -> Entered<u32, ()> {
-        let entered = door.enter(visitor, || self.has_room(), |visitor| self.admit(visitor));
+    fn enter(&self, admission_queue: &AdmissionQueue<u32>, visitor: u32) -> Entered<u32, ()> {
+        let entered = admission_queue.enter(visitor, || self.has_room(), |visitor| self.admit(visitor));
         if matches!(entered, Entered::Later) {
-            self.let_in(door);
+            self.let_in(admission_queue);
         }
         entered
     }
 
-    fn let_in(&self, door: &Door<u32>) {
-        door.let_in(|| self.has_room(), |visitor| self.admit(visitor), |()| {});
+    fn let_in(&self, admission_queue: &AdmissionQueue<u32>) {
+        admission_queue.let_in(|| self.has_room(), |visitor| self.admit(visitor), |()| {});
     }
 
-    fn make_room(&self, door: &Door<u32>) {
+    fn make_room(&self, admission_queue: &AdmissionQueue<u32>) {
         *self.free.lock().expect("no model panics in here") += 1;
-        self.let_in(door);
+        self.let_in(admission_queue);
     }
 
     fn inside(&self) -> Vec<u32> {
@@ -57,26 +57,26 @@ impl Room {
     }
 }
 
-type Place = (Arc<Door<u32>>, Arc<Room>);
+type Place = (Arc<AdmissionQueue<u32>>, Arc<Room>);
 
 fn place(free: usize) -> Place {
-    (Arc::new(Door::new()), Room::new(free))
+    (Arc::new(AdmissionQueue::new()), Room::new(free))
 }
 
-fn spawn(place: &Place, work: impl FnOnce(&Door<u32>, &Room) + Send + 'static) -> thread::JoinHandle<()> {
-    let (door, room) = place.clone();
-    thread::spawn(move || work(&door, &room))
+fn spawn(place: &Place, work: impl FnOnce(&AdmissionQueue<u32>, &Room) + Send + 'static) -> thread::JoinHandle<()> {
+    let (admission_queue, room) = place.clone();
+    thread::spawn(move || work(&admission_queue, &room))
 }
 
-/// Whoever held the door once went away although room had come, and whoever made it had found the door locked.
+/// Whoever held the admission queue once went away although room had come, and whoever made it had found the admission queue locked.
 #[test]
 fn nobody_waits_while_there_is_room() {
     check(|| {
         let place = place(0);
-        let entering = spawn(&place, |door, room| {
-            room.enter(door, 1);
+        let entering = spawn(&place, |admission_queue, room| {
+            room.enter(admission_queue, 1);
         });
-        let leaving = spawn(&place, |door, room| room.make_room(door));
+        let leaving = spawn(&place, |admission_queue, room| room.make_room(admission_queue));
 
         entering.join().unwrap();
         leaving.join().unwrap();
@@ -91,7 +91,7 @@ fn all_come_in_when_all_leave() {
         let place = place(0);
         place.1.enter(&place.0, 1);
         place.1.enter(&place.0, 2);
-        let leaving = [(); 2].map(|()| spawn(&place, |door, room| room.make_room(door)));
+        let leaving = [(); 2].map(|()| spawn(&place, |admission_queue, room| room.make_room(admission_queue)));
 
         join_all(leaving);
 
@@ -104,12 +104,12 @@ fn one_who_comes_does_not_pass_one_who_waits() {
     check(|| {
         let place = place(0);
         place.1.enter(&place.0, 1);
-        let entering = spawn(&place, |door, room| {
-            room.enter(door, 2);
+        let entering = spawn(&place, |admission_queue, room| {
+            room.enter(admission_queue, 2);
         });
-        let leaving = spawn(&place, |door, room| {
-            room.make_room(door);
-            room.make_room(door);
+        let leaving = spawn(&place, |admission_queue, room| {
+            room.make_room(admission_queue);
+            room.make_room(admission_queue);
         });
 
         entering.join().unwrap();
@@ -125,13 +125,14 @@ fn nobody_comes_in_while_the_door_is_held_and_all_do_after_it() {
         let place = place(1);
         let waiting = place.0.hold();
         assert!(waiting.is_empty());
-        let entering = spawn(&place, |door, room| assert_eq!(room.enter(door, 1), Entered::Later));
+        let entering =
+            spawn(&place, |admission_queue, room| assert_eq!(room.enter(admission_queue, 1), Entered::Later));
         entering.join().unwrap();
         assert!(place.1.inside().is_empty());
-        let second = spawn(&place, |door, room| {
-            room.enter(door, 2);
+        let second = spawn(&place, |admission_queue, room| {
+            room.enter(admission_queue, 2);
         });
-        let leaving = spawn(&place, |door, room| room.make_room(door));
+        let leaving = spawn(&place, |admission_queue, room| room.make_room(admission_queue));
 
         place.0.release();
         place.1.let_in(&place.0);
@@ -146,12 +147,12 @@ fn nobody_comes_in_while_the_door_is_held_and_all_do_after_it() {
 fn each_is_let_in_or_turned_away() {
     check(|| {
         let place = place(0);
-        let entering = spawn(&place, |door, room| {
-            if let Entered::Never(visitor) = room.enter(door, 1) {
+        let entering = spawn(&place, |admission_queue, room| {
+            if let Entered::Never(visitor) = room.enter(admission_queue, 1) {
                 room.inside.lock().expect("no model panics in here").push(visitor);
             }
         });
-        let leaving = spawn(&place, |door, room| room.make_room(door));
+        let leaving = spawn(&place, |admission_queue, room| room.make_room(admission_queue));
 
         let turned_away = place.0.close();
 
@@ -167,7 +168,7 @@ fn one_behind_a_forgotten_one_comes_in() {
         let place = place(0);
         place.1.enter(&place.0, 1);
         place.1.enter(&place.0, 2);
-        let leaving = spawn(&place, |door, room| room.make_room(door));
+        let leaving = spawn(&place, |admission_queue, room| room.make_room(admission_queue));
 
         let forgotten = place.0.forget(|&visitor| visitor == 1);
         place.1.let_in(&place.0);
@@ -182,7 +183,8 @@ fn nobody_comes_in_by_a_closed_door() {
     check(|| {
         let place = place(0);
         assert!(place.0.close().is_empty());
-        let entering = spawn(&place, |door, room| assert_eq!(room.enter(door, 1), Entered::Never(1)));
+        let entering =
+            spawn(&place, |admission_queue, room| assert_eq!(room.enter(admission_queue, 1), Entered::Never(1)));
 
         place.1.make_room(&place.0);
 

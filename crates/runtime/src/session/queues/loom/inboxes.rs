@@ -7,19 +7,19 @@ use loom::thread;
 
 use crate::WhenFull;
 use crate::session::queues::inbox::{Dropped, Inbox, Policy, Popped, Pushed};
-use crate::session::queues::loom::{Number, check, join_all, parcel};
+use crate::session::queues::loom::{Number, check, envelope, join_all};
 
 fn inbox(when_full: WhenFull) -> Arc<Inbox<Number>> {
     Arc::new(Inbox::new(Policy { capacity: 1, when_full, is_only_way: true }))
 }
 
-/// The inputs of all parcels until the end.
+/// The inputs of all envelopes until the end.
 fn pop_all(inbox: &Inbox<Number>) -> Vec<u64> {
     let before = inbox.popped();
     let mut inputs = Vec::new();
-    while let Popped::Parcel(number, parcel) = inbox.pop() {
+    while let Popped::Envelope(number, envelope) = inbox.pop() {
         assert_eq!(number, before + inputs.len() as u64, "numbers are those of popping");
-        inputs.push(parcel.input);
+        inputs.push(envelope.input);
     }
     inputs
 }
@@ -30,12 +30,12 @@ fn each_parcel_is_popped_once() {
         let inbox = inbox(WhenFull::Wait);
         let push = |input| {
             let inbox = Arc::clone(&inbox);
-            thread::spawn(move || assert!(matches!(inbox.push(parcel(input)), Pushed::Queued)))
+            thread::spawn(move || assert!(matches!(inbox.push(envelope(input)), Pushed::Queued)))
         };
         let pushing = [push(1), push(2)];
 
         let popped = [inbox.pop(), inbox.pop()].map(|popped| match popped {
-            Popped::Parcel(_, parcel) => parcel.input,
+            Popped::Envelope(_, envelope) => envelope.input,
             Popped::Nothing | Popped::Closed => panic!("nobody closes it"),
         });
 
@@ -51,7 +51,7 @@ fn one_who_pushes_keeps_the_order() {
         let inbox = Arc::new(Inbox::new(Policy { capacity: 2, when_full: WhenFull::Wait, is_only_way: true }));
         let pushing = Arc::clone(&inbox);
         let pushing = thread::spawn(move || {
-            (1..=3).for_each(|input| drop(pushing.push(parcel(input))));
+            (1..=3).for_each(|input| drop(pushing.push(envelope(input))));
             pushing.close();
         });
 
@@ -66,7 +66,7 @@ fn closing_wakes_all() {
         let inbox = inbox(WhenFull::Wait);
         let pushing = Arc::clone(&inbox);
         let pushing = thread::spawn(move || {
-            let pushed = [1, 2].map(|input| pushing.push(parcel(input)));
+            let pushed = [1, 2].map(|input| pushing.push(envelope(input)));
             pushed.iter().filter(|pushed| matches!(pushed, Pushed::Queued)).count()
         });
         let popping = Arc::clone(&inbox);
@@ -82,9 +82,9 @@ fn closing_wakes_all() {
 fn one_who_waits_for_room_is_refused_at_the_end() {
     check(|| {
         let inbox = inbox(WhenFull::Wait);
-        inbox.push(parcel(1));
+        inbox.push(envelope(1));
         let pushing = Arc::clone(&inbox);
-        let pushing = thread::spawn(move || assert!(matches!(pushing.push(parcel(2)), Pushed::Refused)));
+        let pushing = thread::spawn(move || assert!(matches!(pushing.push(envelope(2)), Pushed::Refused)));
 
         inbox.close();
 
@@ -119,15 +119,15 @@ fn no_nudge_is_missed() {
 fn emptying_makes_room_for_no_more_than_there_is() {
     check(|| {
         let inbox = inbox(WhenFull::Wait);
-        inbox.push(parcel(1));
+        inbox.push(envelope(1));
         let push = |input| {
             let inbox = Arc::clone(&inbox);
-            thread::spawn(move || drop(inbox.push(parcel(input))))
+            thread::spawn(move || drop(inbox.push(envelope(input))))
         };
         let pushing = [push(2), push(3)];
 
         inbox.empty();
-        assert!(matches!(inbox.pop(), Popped::Parcel(..)));
+        assert!(matches!(inbox.pop(), Popped::Envelope(..)));
 
         join_all(pushing);
         assert_eq!(inbox.figures().peak_len, 1);
@@ -140,7 +140,7 @@ fn emptying_makes_room() {
         let inbox = inbox(WhenFull::Wait);
         let pushing = Arc::clone(&inbox);
         let pushing = thread::spawn(move || {
-            let pushed = [1, 2].map(|input| pushing.push(parcel(input)));
+            let pushed = [1, 2].map(|input| pushing.push(envelope(input)));
             assert!(pushed.iter().all(|pushed| matches!(pushed, Pushed::Queued)));
             pushing.close();
         });
@@ -160,17 +160,17 @@ fn what_is_dropped_is_told_and_the_rest_popped() {
             let inbox = inbox(when_full);
             let push = |input| {
                 let inbox = Arc::clone(&inbox);
-                thread::spawn(move || match inbox.push(parcel(input)) {
-                    Pushed::Dropped(Dropped { parcel, ends_input }) => {
-                        assert!(ends_input && parcel.items.len() == 1);
-                        vec![parcel.input]
+                thread::spawn(move || match inbox.push(envelope(input)) {
+                    Pushed::Dropped(Dropped { envelope, ends_input }) => {
+                        assert!(ends_input && envelope.items.len() == 1);
+                        vec![envelope.input]
                     }
                     Pushed::Queued => Vec::new(),
                     Pushed::Refused => panic!("nobody closes it"),
                 })
             };
             let pushing = [push(1), push(2)];
-            let Popped::Parcel(_, first) = inbox.pop() else { panic!("one at least stays") };
+            let Popped::Envelope(_, first) = inbox.pop() else { panic!("one at least stays") };
 
             let mut seen: Vec<u64> = pushing.into_iter().flat_map(|pushing| pushing.join().unwrap()).collect();
             assert_eq!(seen.len() as u64, inbox.figures().dropped);

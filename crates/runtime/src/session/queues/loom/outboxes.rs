@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use loom::thread;
 
-use crate::session::queues::in_flight::{Client, Tracker};
+use crate::session::queues::in_flight::{Client, InFlight};
 use crate::session::queues::loom::{Number, PATIENCE, check, join_all};
 use crate::session::queues::outbox::{Next, Outbox};
 use crate::{NodeFailure, Phase, RunError};
@@ -126,13 +126,13 @@ fn one_who_brings_an_error_does_not_wait_for_what_is_forgotten() {
     check(|| {
         let outbox = outbox(2);
         outbox.done(Err(failure()));
-        let tracker = Arc::new(Tracker::new());
-        let input = tracker.open(outbox.clone(), (), None, true);
-        tracker.fail(input, failure());
-        let completing = Arc::clone(&tracker);
+        let in_flight = Arc::new(InFlight::new());
+        let input = in_flight.open(outbox.clone(), (), None, true);
+        in_flight.fail(input, failure());
+        let completing = Arc::clone(&in_flight);
         let completing = thread::spawn(move || completing.complete(input));
 
-        tracker.take_all().forget();
+        in_flight.take_all().forget();
 
         completing.join().unwrap();
     });

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use loom::thread;
 
-use crate::session::queues::loom::{Number, PATIENCE, check, join_all, parcel};
+use crate::session::queues::loom::{Number, PATIENCE, check, envelope, join_all};
 use crate::session::queues::reorder::{Begin, Completion, Reorder};
 
 fn completion(input: u64) -> Completion<Number> {
-    Completion { header: parcel(input).header(), outputs: Vec::new(), was_given: true }
+    Completion { header: envelope(input).header(), outputs: Vec::new(), was_given: true }
 }
 
 fn next(reorder: &Reorder<Number>) -> u64 {

@@ -6,46 +6,46 @@ use std::sync::atomic::Ordering;
 use loom::thread;
 
 use crate::RunError;
-use crate::session::queues::in_flight::{Client, Tracker};
+use crate::session::queues::in_flight::{Client, InFlight};
 use crate::session::queues::loom::{Counting, Number, PATIENCE, check};
 
-fn tracker() -> (Arc<Tracker<Number>>, Arc<Counting>, u64) {
-    let (tracker, client) = (Arc::new(Tracker::new()), Arc::new(Counting::default()));
-    let input = tracker.open(client.clone(), (), None, true);
-    (tracker, client, input)
+fn in_flight() -> (Arc<InFlight<Number>>, Arc<Counting>, u64) {
+    let (in_flight, client) = (Arc::new(InFlight::new()), Arc::new(Counting::default()));
+    let input = in_flight.open(client.clone(), (), None, true);
+    (in_flight, client, input)
 }
 
 #[test]
 fn the_end_is_told_once() {
     check(|| {
-        let (tracker, client, input) = tracker();
-        let completing = Arc::clone(&tracker);
+        let (in_flight, client, input) = in_flight();
+        let completing = Arc::clone(&in_flight);
         let completing = thread::spawn(move || completing.complete(input));
-        let failing = Arc::clone(&tracker);
+        let failing = Arc::clone(&in_flight);
         let failing = thread::spawn(move || failing.fail(input, RunError::Cancelled));
 
-        tracker.take_all().tell(|| RunError::Closed);
+        in_flight.take_all().tell(|| RunError::Closed);
 
         completing.join().unwrap();
         failing.join().unwrap();
         assert_eq!(client.ends.load(Ordering::SeqCst), 1);
-        assert!(!tracker.is_open(input) && tracker.len() == 0);
+        assert!(!in_flight.is_open(input) && in_flight.len() == 0);
     });
 }
 
 #[test]
 fn nothing_is_handed_over_after_the_silence() {
     check(|| {
-        let (tracker, client, input) = tracker();
-        let working = Arc::clone(&tracker);
+        let (in_flight, client, input) = in_flight();
+        let working = Arc::clone(&in_flight);
         let working = thread::spawn(move || {
             working.output(input, Number(1));
             working.output(input, Number(2));
             working.complete(input);
         });
 
-        let clients = tracker.take_all();
-        while !tracker.is_quiet(PATIENCE) {}
+        let clients = in_flight.take_all();
+        while !in_flight.is_quiet(PATIENCE) {}
         clients.forget();
         let left = client.outputs.lock().expect("no model panics in here").len();
 
@@ -59,15 +59,15 @@ fn nothing_is_handed_over_after_the_silence() {
 #[test]
 fn one_who_waits_for_the_end_is_woken() {
     check(|| {
-        let (tracker, client, input) = tracker();
-        let second = tracker.open(client, (), None, true);
-        let completing = Arc::clone(&tracker);
+        let (in_flight, client, input) = in_flight();
+        let second = in_flight.open(client, (), None, true);
+        let completing = Arc::clone(&in_flight);
         let completing = thread::spawn(move || {
             completing.complete(second);
             completing.complete(input);
         });
 
-        assert!(tracker.wait_until_done(tracker.end(), PATIENCE));
+        assert!(in_flight.wait_until_done(in_flight.end(), PATIENCE));
 
         completing.join().unwrap();
     });
@@ -76,15 +76,15 @@ fn one_who_waits_for_the_end_is_woken() {
 #[test]
 fn an_abandoned_input_is_told_once() {
     check(|| {
-        let (tracker, client, input) = tracker();
-        let working = Arc::clone(&tracker);
+        let (in_flight, client, input) = in_flight();
+        let working = Arc::clone(&in_flight);
         let working = thread::spawn(move || {
             working.output(input, Number(1));
             working.complete(input);
         });
         let abandoned: Arc<dyn Client<Number>> = client.clone();
 
-        tracker.abandon(&abandoned);
+        in_flight.abandon(&abandoned);
 
         working.join().unwrap();
         assert_eq!(client.ends.load(Ordering::SeqCst), 1);

@@ -30,13 +30,13 @@ def test_outputs_reach_another_thread_when_the_block_is_left(placement, is_drain
         outputs = iter(session)
         session.put("first")
         first = Worker(lambda: next(outputs)).result()
-        taker = Worker(lambda: list(outputs))
+        consumer = Worker(lambda: list(outputs))
         for number in range(30):
             session.put(number)
         if is_drained:
             session.drain()
 
-    assert [first, *taker.result()] == list(range(1, 32))
+    assert [first, *consumer.result()] == list(range(1, 32))
 
 
 @NEAR
@@ -46,10 +46,10 @@ def test_outputs_reach_another_task_when_the_block_is_left(placement):
 
     async def main():
         async with Pipeline([Add()]).open(placement=placement, queue_size=4) as session:
-            taker = asyncio.create_task(take(session))
+            consumer = asyncio.create_task(take(session))
             for number in range(100):
                 await session.put(number)
-        return await taker
+        return await consumer
 
     assert asyncio.run(main()) == list(range(1, 101))
 
@@ -78,14 +78,14 @@ def test_leaving_waits_for_no_outputs_that_only_the_leaver_takes(placement):
 def test_an_iteration_that_is_cut_raises(placement):
     hold = AsyncHold(1)
     with Pipeline([hold]).open(placement=placement) as session:
-        taker = Worker(lambda: list(session))
+        consumer = Worker(lambda: list(session))
         session.put(1)
         session.end()
         assert hold.is_there.wait(20)
         session.close()
 
     with pytest.raises(SessionClosedError):
-        taker.result()
+        consumer.result()
 
 
 @NEAR
@@ -176,11 +176,11 @@ def test_an_interruption_does_not_end_an_async_source(placement, kind):
     async def main():
         source = Source() if kind == "coroutine" else Generating()
         async with Pipeline([source, Repeated()]).open(placement=placement) as session:
-            taker = asyncio.create_task(anext(aiter(session)))
+            consumer = asyncio.create_task(anext(aiter(session)))
             await has_begun.wait()
             await session.interrupt()
             may_go_on.set()
-            return await taker
+            return await consumer
 
     has_begun, may_go_on = asyncio.Event(), asyncio.Event()
 
