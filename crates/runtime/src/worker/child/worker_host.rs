@@ -9,11 +9,11 @@ use crate::{CancelFlag, Node, Payload, Plan};
 
 /// Makes the nodes of a worker.
 pub trait WorkerHost<P: Payload> {
-    /// Make the nodes of the stage, from what the parent wrote down. They are not initialized yet: [`serve`] does that, and cleans them
+    /// Make the nodes of the stage, from what the parent wrote down. They are not initialized yet: [`serve`](super::serve::serve) does that, and cleans them
     /// up.
     fn open(&mut self, setup: Arrived, notes: Notes) -> Result<Opened<P>, P::Fault>;
 
-    /// What [`serve`] sets while nodes should not wait.
+    /// What [`serve`](super::serve::serve) sets while nodes should not wait.
     fn stop_flag(&self) -> CancelFlag;
 
     /// Lets nodes wait no longer. Asked for once, after [`WorkerHost::open`]; called on another thread than that of the nodes, and again
@@ -50,7 +50,7 @@ pub type LeaveFork<P> = Arc<dyn Fn(Option<&<P as Payload>::Fault>) + Send + Sync
 /// The plan of a worker, and its nodes in that order.
 pub type Opened<P> = (Arc<Plan>, Vec<Box<dyn Node<P>>>);
 
-/// Sends notes to the parent's [`ItemCodec::noted`], from any thread.
+/// Sends notes to the parent's [`ItemCodec::noted`](crate::worker::ItemCodec::noted), from any thread.
 #[derive(Clone)]
 pub struct Notes(pub(crate) Arc<Link>);
 
