@@ -273,7 +273,7 @@ class OutputStream:
 class DirectMap:
     """A stream on the caller's own thread: an item is read when an output is asked for."""
 
-    def __init__(self, core: SessionCore, items: Iterable[Any]) -> None:
+    def __new__(cls, core: SessionCore, items: Iterable[Any]) -> Self:
         """Take items through on the thread that asks for outputs; for direct sessions alone."""
 
     def __iter__(self) -> Self:
