@@ -11,7 +11,7 @@ use clap::{
 use crate::draw::GraphFormat;
 use crate::input::InputFormat;
 use crate::output::OutputFormat;
-use crate::pcm::SampleFormat;
+use crate::sample_format::SampleFormat;
 
 /// The name of the standalone program, whose command line has `--python` besides all others.
 pub const HOST_PROGRAM: &str = "remotemedia-host";

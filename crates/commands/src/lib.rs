@@ -12,15 +12,15 @@ mod doctor;
 mod draw;
 mod entry;
 mod failures;
-mod figures;
 mod graph;
 mod input;
 mod loader;
+mod metrics_table;
 mod nodes;
 mod output;
-mod pcm;
 mod progress;
 mod run;
+mod sample_format;
 mod table;
 mod terminal;
 

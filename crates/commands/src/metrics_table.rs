@@ -87,7 +87,7 @@ fn duration(micros: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::metrics_table::*;
 
     #[test]
     fn durations_keep_three_digits() {

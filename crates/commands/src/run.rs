@@ -10,9 +10,9 @@ use crate::cli::{AudioOptions, MetricsForm, RunOptions};
 use crate::input::{self, AudioSettings, InputFeed, InputFormat, Place, Source};
 use crate::loader::{ItemFeed, Loader, RunResult, RunSettings};
 use crate::output::{self, FileId, Output, OutputFormat, Stuck};
-use crate::pcm::SampleFormat;
 use crate::progress::Progress;
-use crate::{Failure, failures, figures, terminal};
+use crate::sample_format::SampleFormat;
+use crate::{Failure, failures, metrics_table, terminal};
 
 const DEFAULT_CHUNK_MS: u32 = 20;
 
@@ -219,7 +219,7 @@ fn hint_at_items(failure: Failure, given: &Given) -> Failure {
 
 fn show(form: Option<MetricsForm>, metrics: Option<&Metrics>) {
     if let (Some(form), Some(metrics)) = (form, metrics) {
-        terminal::note(figures::shown(metrics, form).trim_end());
+        terminal::note(metrics_table::shown(metrics, form).trim_end());
     }
 }
 

@@ -98,7 +98,7 @@ fn each<const N: usize>(bytes: &[u8], sample: impl Fn([u8; N]) -> f32) -> Vec<f3
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::sample_format::*;
 
     const ALL: [SampleFormat; 7] = [
         SampleFormat::U8,

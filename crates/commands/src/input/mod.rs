@@ -18,7 +18,7 @@ use remotemedia_runtime::Value;
 
 use crate::Failure;
 use crate::descriptor;
-use crate::pcm::SampleFormat;
+use crate::sample_format::SampleFormat;
 use crate::terminal::reason;
 
 pub(crate) use feed::{FeedProgress, InputFeed};

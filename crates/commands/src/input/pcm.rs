@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use remotemedia_runtime::{AudioChunk, Value};
 
 use crate::Failure;
-use crate::pcm::SampleFormat;
+use crate::sample_format::SampleFormat;
 use crate::terminal::reason;
 
 /// How samples follow one another.

@@ -8,7 +8,7 @@ use std::io::{self, Chain, Cursor, Read, Take};
 
 use super::pcm::{Chunks, Layout};
 use crate::Failure;
-use crate::pcm::SampleFormat;
+use crate::sample_format::SampleFormat;
 use crate::terminal::reason;
 
 const PCM: u16 = 0x0001;

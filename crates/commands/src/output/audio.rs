@@ -2,7 +2,7 @@
 
 use remotemedia_runtime::{AudioChunk, Value};
 
-use crate::pcm::SampleFormat;
+use crate::sample_format::SampleFormat;
 
 const PCM: u16 = 0x0001;
 const IEEE_FLOAT: u16 = 0x0003;

@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use remotemedia_runtime::Value;
 
 use crate::input::{Place, is_other_media};
-use crate::pcm::SampleFormat;
+use crate::sample_format::SampleFormat;
 use crate::{Failure, Loader};
 
 use audio::AudioEncoder;
