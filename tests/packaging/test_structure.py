@@ -72,6 +72,7 @@ def rust_imports(crate: str) -> Imports:
     for name, path in modules.items():
         # The tests of a module may use anything.
         text = path.read_text(encoding="utf-8").split("#[cfg(test)]")[0]
+        text = re.sub(r"//.*", "", text)
         found = imports[name] = set()
         for match in re.finditer(r"\b(crate|super|self)((?:::\w+)*)(?:::\{([^;]*?)\})?", text):
             base = name.split("::")
