@@ -341,8 +341,11 @@ class ParsedManifest:
     def __len__(self) -> int:
         """The number of nodes."""
 
-    def node(self, index: int) -> tuple[str, str, dict[str, Any], dict[str, Any], bool, list[int]]:
-        """Id, type, arguments, options, join, and the positions of the nodes that it comes after."""
+    def node(self, index: int) -> tuple[str, str, dict[str, Any], dict[str, Any], bool]:
+        """Id, type, arguments, options and join."""
+
+    def upstreams(self, index: int) -> list[int]:
+        """The positions of the nodes that a node comes after."""
 
     def line_of(self, index: int, field: str) -> int:
         """The line of `node_type` or `params` of a node."""

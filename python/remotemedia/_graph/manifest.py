@@ -6,6 +6,7 @@ type is a registered name, or `module:Class`: manifests come from the program it
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 from typing import TYPE_CHECKING, Any, cast
@@ -51,10 +52,16 @@ def load(manifest: str | dict[str, Any]) -> Graph:
     """
     parsed = _parse(manifest)
     maker = _Maker(parsed, has_lines=isinstance(manifest, str))
-    made = [maker.make(index) for index in range(len(parsed))]
-    entries = [entry for entry, _ in made]
-    for entry, upstreams in made:
-        entry.after = [entries[position].id for position in upstreams]
+    # All of these objects stay: looking for garbage among them takes longer than making them.
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        entries = [maker.make(index) for index in range(len(parsed))]
+        for index, entry in enumerate(entries):
+            entry.after = [entries[position].id for position in parsed.upstreams(index)]
+    finally:
+        if was_enabled:
+            gc.enable()
     return graph_of_manifest(parsed, entries)
 
 
@@ -77,7 +84,7 @@ def load_list(items: Sequence[object]) -> Graph:
     made: list[Entry] = []
     for index, (item, entry) in enumerate(zip(items, entries, strict=True)):
         if entry is None:
-            entry, _ = maker.make(index)  # noqa: PLW2901 - Made now.
+            entry = maker.make(index)  # noqa: PLW2901 - Made now.
             if "id" not in cast("dict[str, Any]", item):
                 entry.id = f"{name_of(entry.node)}_{index}"
         made.append(entry)
@@ -158,6 +165,11 @@ def _parse(manifest: str | dict[str, Any]) -> ParsedManifest:
         raise _located(error, has_lines=isinstance(manifest, str)) from None
 
 
+# Shared by all nodes, and never changed.
+_NO_OPTIONS: dict[str, Any] = {}
+_NONE_BEFORE: list[str] = []
+
+
 class _Maker:
     """Makes the nodes of a manifest. Each type is looked up once."""
 
@@ -166,9 +178,9 @@ class _Maker:
         self._has_lines = has_lines
         self._classes: dict[str, type[Any]] = {}
 
-    def make(self, index: int) -> tuple[Entry, Sequence[int]]:
-        """The node at an index, and the positions of those that it comes after."""
-        node_id, node_type, params, options, join, upstreams = self._parsed.node(index)
+    def make(self, index: int) -> Entry:
+        """The node at an index; after which others it comes is not known yet."""
+        node_id, node_type, params, options, join = self._parsed.node(index)
         cls = self._classes.get(node_type)
         if cls is None:
             cls = self._classes[node_type] = self._class_of(node_type, index)
@@ -179,7 +191,7 @@ class _Maker:
         except Exception as error:
             text = f"{cls.__name__} refuses its parameters: {type(error).__name__}: {error}"
             raise self._refused(index, "params", text) from error
-        return Entry(node_id, node, cls.__name__, [], join, options), upstreams
+        return Entry(node_id, node, cls.__name__, _NONE_BEFORE, join, options or _NO_OPTIONS)
 
     def _class_of(self, node_type: str, index: int) -> type[Any]:
         try:

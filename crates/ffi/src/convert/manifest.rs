@@ -18,16 +18,34 @@ pub(crate) struct ParsedManifest(Manifest);
 #[pyclass(module = "remotemedia._core", frozen)]
 pub(crate) struct ManifestOrder(pub(crate) Arc<PlanOrder>);
 
-/// Id, type, arguments, options, whether its inputs are joined, and the positions of the nodes that it comes after.
-type NodeFields<'py> = (&'py str, &'py str, Bound<'py, PyAny>, Bound<'py, PyAny>, bool, &'py [usize]);
+/// Id, type, arguments, options, and whether its inputs are joined.
+type NodeFields<'py> = (&'py str, &'py str, Bound<'py, PyAny>, Bound<'py, PyAny>, bool);
 
 impl ParsedManifest {
     pub(crate) fn parse(py: Python<'_>, text: &str) -> PyResult<Self> {
-        detach(py, || Manifest::parse(text)).map(Self).map_err(|error| failure::refused(&error))
+        let parsed = detach(py, || {
+            let manifest = Manifest::parse(text)?.without_connections();
+            give_memory_back(manifest.nodes().len());
+            Ok::<_, remotemedia_runtime::Error>(manifest)
+        });
+        parsed.map(Self).map_err(|error| failure::refused(&error))
     }
 
     fn at(&self, index: usize) -> PyResult<&ManifestNode> {
         self.0.nodes().get(index).ok_or_else(|| PyIndexError::new_err("the manifest has no such node"))
+    }
+}
+
+/// What the parser of a large manifest has used is needed by Python, which has another allocator.
+fn give_memory_back(nodes: usize) {
+    const LARGE: usize = 10_000;
+    #[cfg(target_env = "gnu")]
+    if nodes >= LARGE {
+        // SAFETY: it may be called at any time.
+        #[allow(unsafe_code, reason = "the standard library does not have it")]
+        unsafe {
+            libc::malloc_trim(0);
+        }
     }
 }
 
@@ -55,7 +73,13 @@ impl ParsedManifest {
     fn node<'py>(&'py self, py: Python<'py>, index: usize) -> PyResult<NodeFields<'py>> {
         let ManifestNode { id, node_type, params, options, join, .. } = self.at(index)?;
         let dict = |fields: &Map<String, Value>| json::object_to_python(py, fields);
-        Ok((id, node_type, dict(params)?, dict(options)?, *join, self.0.order().upstreams(index)))
+        Ok((id, node_type, dict(params)?, dict(options)?, *join))
+    }
+
+    /// The positions of the nodes that a node comes after.
+    fn upstreams(&self, index: usize) -> PyResult<&[usize]> {
+        self.at(index)?;
+        Ok(self.0.order().upstreams(index))
     }
 
     /// The line of `node_type` or `params` of a node.

@@ -69,7 +69,7 @@ pub struct Connection {
 }
 
 impl Manifest {
-    /// The manifest in a text: JSON if its first message is `{` or `[`, else YAML.
+    /// The manifest in a text: JSON if its first character is `{` or `[`, else YAML.
     pub fn parse(text: &str) -> Result<Self> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let tree = match text.trim_start().chars().next() {
@@ -115,6 +115,12 @@ impl Manifest {
     /// Never: a manifest that is there has an order.
     pub fn order(&self) -> &Arc<PlanOrder> {
         self.order.as_ref().expect("a manifest without an order is refused")
+    }
+
+    /// The same without its connections, where the [order](Manifest::order) is all that is needed of them.
+    #[must_use]
+    pub fn without_connections(self) -> Self {
+        Self { connections: None, ..self }
     }
 
     /// The name of the pipeline.
