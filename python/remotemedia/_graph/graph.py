@@ -322,7 +322,7 @@ def entries_of(items: Sequence[object]) -> list[Entry]:
 def chain(entries: Sequence[Entry]) -> None:
     """Connect each entry to the one before it."""
     for index in range(1, len(entries)):
-        entries[index].after.append(entries[index - 1].id)
+        entries[index].after = [entries[index - 1].id]
 
 
 def _find_source(entries: Sequence[Entry]) -> Entry | None:
