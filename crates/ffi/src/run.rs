@@ -22,6 +22,7 @@ use crate::graph::{Described, place_of_chain};
 use crate::node::callers;
 use crate::node::callers::Owner;
 use crate::node::chain::{Chain, CurrentChunk};
+use crate::node::lock::thread_id;
 use crate::{graph, hooks};
 
 /// Stack of a thread that runs nodes: deep recursion in user code must end as `RecursionError`.
@@ -404,8 +405,7 @@ enum Nodes {
 
 impl Run {
     fn run(self, py: Python<'_>, ident: &AtomicU64) -> PyResult<(Py<PyList>, Option<Metrics>)> {
-        let id: u64 = py.import("_thread")?.call_method0("get_ident")?.extract()?;
-        ident.store(id, Ordering::Relaxed);
+        ident.store(thread_id(), Ordering::Relaxed);
         hooks::follow(py)?;
         self.context.clone().within(|| self.run_within(py))
     }

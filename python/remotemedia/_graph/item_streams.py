@@ -41,10 +41,11 @@ def items_of(stream: Any) -> Any:
 
 
 def _has_places(kind: type) -> bool:
+    # What most streams have is asked for first.
     return (
-        has_methods(kind, "__getitem__", "__len__")
-        and not hasattr(kind, "__iter__")
+        not hasattr(kind, "__iter__")
         and not hasattr(kind, "__aiter__")
+        and has_methods(kind, "__getitem__", "__len__")
         # Otherwise it finds values by names.
         and not hasattr(kind, "keys")
     )
