@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from queue import SimpleQueue
 
 import pytest
 
+from remotemedia._asyncio import bridge as bridge_module
 from remotemedia._asyncio.bridge import Bridge
 from remotemedia._asyncio.futures import Answer
 
@@ -75,3 +78,35 @@ def test_an_interruption_that_is_over_cancels_nothing():
         assert bridge.wait(asyncio.sleep(0.01, "answer")) == "answer"
     finally:
         bridge.close()
+
+
+def loop_threads():
+    return [thread for thread in threading.enumerate() if thread.name == "remotemedia-loop"]
+
+
+def test_an_order_while_the_loop_is_made_leaves_no_thread_and_no_half_loop(monkeypatch, unraisable):
+    class Interrupting(SimpleQueue):
+        def get(self):
+            super().get()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(bridge_module, "SimpleQueue", Interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        Bridge(None)
+
+    for thread in loop_threads():
+        thread.join(5)
+    assert loop_threads() == []
+
+
+def test_a_loop_that_cannot_be_made_is_an_error_of_the_one_who_waits(monkeypatch):
+    def refuse():
+        raise OSError("too many open files")
+
+    monkeypatch.setattr(asyncio, "new_event_loop", refuse)
+    with pytest.raises(OSError, match="too many open files"):
+        Bridge(None)
+
+    for thread in loop_threads():
+        thread.join(5)
+    assert loop_threads() == []

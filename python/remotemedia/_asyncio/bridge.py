@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Coroutine
 from contextlib import aclosing, nullcontext, suppress
+from queue import SimpleQueue
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
@@ -42,15 +43,8 @@ class Bridge:
     def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
         self._thread: threading.Thread | None = None
         if loop is None:
-            loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(
-                target=_run_loop, args=(loop,), name="remotemedia-loop", daemon=True
-            )
-            try:
-                start(self._thread, "the event loop of async nodes")
-            except BaseException:
-                loop.close()
-                raise
+            own = _OwnLoop()
+            self._thread, loop = own.thread, own.start()
         self._loop = loop
         # What each thread waits for, and what was begun without anyone waiting.
         self._current: dict[int, asyncio.Task[Any]] = {}
@@ -457,18 +451,50 @@ class Iteration:
         self._answer.give(None, asyncio.CancelledError())
 
 
-def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
-    asyncio.set_event_loop(loop)
-    try:
-        loop.run_forever()
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        if left:
-            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-    finally:
-        loop.close()
+class _OwnLoop:
+    """An event loop on a thread of its own, which makes it: Ctrl-C elsewhere cannot leave half of one."""
+
+    def __init__(self) -> None:
+        self.thread = threading.Thread(target=self._run, name="remotemedia-loop", daemon=True)
+        self._made: SimpleQueue[asyncio.AbstractEventLoop | BaseException] = SimpleQueue()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_given_up = False
+
+    def start(self) -> asyncio.AbstractEventLoop:
+        try:
+            start(self.thread, "the event loop of async nodes")
+            made = self._made.get()
+        except BaseException:
+            # The thread looks at this after it has set the loop, so that one of the two sees the other.
+            self._is_given_up = True
+            if self._loop is not None:
+                with suppress(RuntimeError):  # It has ended.
+                    self._loop.call_soon_threadsafe(self._loop.stop)
+            raise
+        if isinstance(made, BaseException):
+            raise made
+        return made
+
+    def _run(self) -> None:
+        try:
+            self._loop = loop = asyncio.new_event_loop()
+        except BaseException as error:  # noqa: BLE001 - Raised by the one who waits.
+            self._made.put(error)
+            return
+        try:
+            if self._is_given_up:
+                return
+            asyncio.set_event_loop(loop)
+            self._made.put(loop)
+            loop.run_forever()
+            left = asyncio.all_tasks(loop)
+            for task in left:
+                task.cancel()
+            if left:
+                loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
+            loop.close()
 
 
 def _end(awaitable: Awaitable[Any], give: Done, task: asyncio.Task[None]) -> None:
