@@ -249,7 +249,7 @@ class OutputStream:
     def taken_by(self) -> int:
         """The thread that has asked for an output last, 0 if none has."""
 
-    def next(self, patience: float) -> tuple[int, Any]:
+    def next(self, timeout: float) -> tuple[int, Any]:
         """What there is within so many seconds.
 
         Returns:

@@ -126,17 +126,17 @@ fn duplicate(stream: impl std::os::windows::io::AsHandle) -> io::Result<File> {
     stream.as_handle().try_clone_to_owned().map(File::from)
 }
 
-/// Wait until the file is ready, until `patience` is over, or until a signal comes.
+/// Wait until the file is ready, until `timeout` is over, or until a signal comes.
 #[cfg(unix)]
-fn wait_for(file: &File, readiness: Readiness, patience: Option<Duration>) -> io::Result<()> {
+fn wait_for(file: &File, readiness: Readiness, timeout: Option<Duration>) -> io::Result<()> {
     use rustix::event::{PollFd, PollFlags, poll};
 
     let flags = match readiness {
         Readiness::Read => PollFlags::IN,
         Readiness::Write => PollFlags::OUT,
     };
-    let patience = patience.map(|patience| patience.try_into().expect("a short time fits"));
-    match poll(&mut [PollFd::new(file, flags)], patience.as_ref()) {
+    let timeout = timeout.map(|timeout| timeout.try_into().expect("a short time fits"));
+    match poll(&mut [PollFd::new(file, flags)], timeout.as_ref()) {
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
     }

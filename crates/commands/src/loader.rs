@@ -86,11 +86,11 @@ impl From<Result<Option<Metrics>, Failure>> for RunResult {
 
 /// Where the input items of a run come from.
 pub trait ItemFeed: Send {
-    /// The next item, waiting for it no longer than `patience`.
+    /// The next item, waiting for it no longer than `timeout`.
     ///
-    /// A caller that must stay responsive passes a short patience and calls again after [`Next::Waiting`]. After
+    /// A caller that must stay responsive passes a short timeout and calls again after [`Next::Waiting`]. After
     /// [`Next::End`] or [`Next::Broken`] it does not call again.
-    fn next(&mut self, patience: Duration) -> Next;
+    fn next(&mut self, timeout: Duration) -> Next;
 
     /// The first `count` items that were given are done: all that comes of them has been put out.
     ///

@@ -238,10 +238,10 @@ impl Feed<Object> for InputFeed<'_> {
         })
     }
 
-    fn next_within(&mut self, patience: Duration) -> PyResult<Fed<Object>> {
+    fn next_within(&mut self, timeout: Duration) -> PyResult<Fed<Object>> {
         attach(|py| {
             let feed = &mut *self.feed;
-            match detach(py, || feed.next(patience)) {
+            match detach(py, || feed.next(timeout)) {
                 Next::Item(value) => self.give(py, &value).map(Fed::Item),
                 Next::End => Ok(Fed::End),
                 Next::Waiting => py.check_signals().map(|()| Fed::Nothing),

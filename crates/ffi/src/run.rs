@@ -35,7 +35,7 @@ const IN_FLIGHT: usize = 1024;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A run looks for a cancellation and for signals as often.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How long a run waits for input while it may have outputs to hand on.
 const GLANCE: Duration = Duration::from_millis(2);
@@ -284,7 +284,7 @@ fn feed_session(
                 }
             }
         }
-        match detach(py, || outbox.next(if has_room && !is_ended { Duration::ZERO } else { LOOK })) {
+        match detach(py, || outbox.next(if has_room && !is_ended { Duration::ZERO } else { POLL_INTERVAL })) {
             Next::Output(output) => sink.accept(output).map_err(RunError::Sink)?,
             Next::Nothing => {}
             Next::End => return Ok(()),

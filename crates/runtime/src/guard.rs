@@ -9,7 +9,7 @@ use crate::node::{Done, EndEarly, Start, WorkerHandle};
 use crate::{CancelFlag, ErrorBudget, Node, NodeFailure, OnError, Options, Outputs, Payload, Phase, Stream};
 
 /// How often a pause looks whether the run was asked to stop.
-const LOOK: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// No pause before a retry is longer than this.
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
@@ -132,7 +132,7 @@ impl<P: Payload> Policy<P> {
         let until = Instant::now() + longest.mul_f64(0.5 + fastrand::f64() / 2.0);
         P::wait(|| {
             while !self.stop.is_set() && Instant::now() < until {
-                std::thread::sleep(until.saturating_duration_since(Instant::now()).min(LOOK));
+                std::thread::sleep(until.saturating_duration_since(Instant::now()).min(POLL_INTERVAL));
             }
         });
         let is_due = !self.stop.is_set();
@@ -335,8 +335,8 @@ impl<P: Payload> Node<P> for PolicyNode<P> {
         self.node.restore(state)
     }
 
-    fn has_acted(&self) -> bool {
-        self.node.has_acted()
+    fn is_dirty(&self) -> bool {
+        self.node.is_dirty()
     }
 
     fn stop(&mut self) -> Result<(), P::Fault> {

@@ -124,7 +124,7 @@ pub trait Node<P: Payload>: Send {
     }
 
     /// Whether the last `initialize` or `cleanup` did anything that is worth telling.
-    fn has_acted(&self) -> bool {
+    fn is_dirty(&self) -> bool {
         true
     }
 
@@ -238,7 +238,7 @@ pub trait Feed<P: Payload> {
     /// The next item, or `None` at the end of input. May wait.
     fn next(&mut self) -> Result<Option<P>, P::Fault>;
 
-    /// The next item if it comes within `patience`, for those who have something else to look after meanwhile.
+    /// The next item if it comes within `timeout`, for those who have something else to look after meanwhile.
     ///
     /// A feed that cannot wait for a limited time may take longer.
     fn next_within(&mut self, _patience: Duration) -> Result<Fed<P>, P::Fault> {

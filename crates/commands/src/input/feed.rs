@@ -70,11 +70,11 @@ impl InputFeed {
         Arc::clone(&self.progress)
     }
 
-    fn wait(&mut self, patience: Duration) -> Taken {
+    fn wait(&mut self, timeout: Duration) -> Taken {
         if let Err(failure) = (self.on_idle)() {
             return Taken { next: Next::Broken(failure), bytes: 0 };
         }
-        match self.items.recv_timeout(patience) {
+        match self.items.recv_timeout(timeout) {
             Ok(taken) => taken,
             Err(RecvTimeoutError::Timeout) => Taken { next: Next::Waiting, bytes: 0 },
             Err(RecvTimeoutError::Disconnected) => reader_is_gone(),
@@ -88,13 +88,13 @@ fn audio_micros(item: &Value) -> u64 {
 }
 
 impl ItemFeed for InputFeed {
-    fn next(&mut self, patience: Duration) -> Next {
+    fn next(&mut self, timeout: Duration) -> Next {
         if self.is_over {
             return Next::End;
         }
         let Taken { next, bytes } = match self.items.try_recv() {
             Ok(taken) => taken,
-            Err(TryRecvError::Empty) => self.wait(patience),
+            Err(TryRecvError::Empty) => self.wait(timeout),
             Err(TryRecvError::Disconnected) => reader_is_gone(),
         };
         match &next {

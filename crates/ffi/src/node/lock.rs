@@ -325,13 +325,13 @@ impl TurnLock {
         self.holder.compare_exchange(0, turn, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
-    fn take_within(&self, turn: u64, patience: Duration) -> bool {
+    fn take_within(&self, turn: u64, timeout: Duration) -> bool {
         let gate = lock(&self.gate);
         // Counted before the look: whoever lets go either lets us find the lock free or finds us waiting.
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let mut is_ours = self.try_take(turn);
         if !is_ours {
-            drop(self.is_free.wait_timeout(gate, patience));
+            drop(self.is_free.wait_timeout(gate, timeout));
             is_ours = self.try_take(turn);
         }
         self.waiting.fetch_sub(1, Ordering::SeqCst);

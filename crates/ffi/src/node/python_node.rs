@@ -85,7 +85,7 @@ pub(crate) struct PythonNode {
     /// The `flush` method, if the object has one.
     flush: Option<Py<PyAny>>,
     pub(crate) membership: Membership,
-    has_acted: bool,
+    is_dirty: bool,
     /// Whether the event loop runs `process`, and so all other methods, too.
     runs_on_loop: bool,
     site: Arc<Site>,
@@ -111,7 +111,7 @@ impl PythonNode {
             process: Process::Callable(object.getattr("process")?.unbind()),
             flush: None,
             membership: Membership::new(object, &site.place),
-            has_acted: false,
+            is_dirty: false,
             runs_on_loop: false,
             site,
             timeout_secs: options.timeout.map(|timeout| timeout.as_secs_f64()),
@@ -232,12 +232,12 @@ impl Node<Object> for PythonNode {
         let _inside = level.enter();
         attach(|py| {
             let object = self.object.bind(py);
-            self.has_acted = false;
+            self.is_dirty = false;
             self.runs_on_loop = is_async(object)?;
             let others = OtherMethods { bridge: &self.site.bridge, runs_on_loop: self.runs_on_loop };
             let initialize = || match optional_method(object, "initialize")? {
                 Some(method) => {
-                    self.has_acted = true;
+                    self.is_dirty = true;
                     others.call(method.bind(py), PyTuple::empty(py), End::Cancelled).map(drop)
                 }
                 None => Ok(()),
@@ -395,8 +395,8 @@ impl Node<Object> for PythonNode {
         })
     }
 
-    fn has_acted(&self) -> bool {
-        self.has_acted
+    fn is_dirty(&self) -> bool {
+        self.is_dirty
     }
 
     fn stop(&mut self) -> PyResult<()> {
@@ -415,11 +415,11 @@ impl Node<Object> for PythonNode {
         let _inside = level.enter();
         attach(|py| {
             let object = self.object.bind(py);
-            self.has_acted = false;
+            self.is_dirty = false;
             let others = OtherMethods { bridge: &self.site.bridge, runs_on_loop: self.runs_on_loop };
             let mut clean_up = || match optional_method(object, "cleanup")? {
                 Some(method) => {
-                    self.has_acted = true;
+                    self.is_dirty = true;
                     others.call(method.bind(py), PyTuple::empty(py), End::Own).map(drop)
                 }
                 None => Ok(()),

@@ -26,7 +26,7 @@ use crate::session::opener::Opener;
 type LeftBehind = (String, Option<u64>, &'static str, u64);
 
 /// A thread that waits looks for Ctrl-C as often.
-pub(crate) const LOOK: Duration = Duration::from_millis(50);
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// An open pipeline. Its nodes are initialized when it is made.
 #[pyclass(module = "remotemedia._core", subclass, frozen)]
@@ -264,7 +264,7 @@ impl SessionCore {
             if let Err(order) = self.work_here(py, &|| true) {
                 break Err(order);
             }
-            if detach(py, || self.session.is_drained(&mut drain, LOOK)) {
+            if detach(py, || self.session.is_drained(&mut drain, POLL_INTERVAL)) {
                 break Ok(());
             }
             let is_stopped = stop.map_or(Ok(false), |stop| stop.call_method0("is_set")?.extract::<bool>());
@@ -392,7 +392,7 @@ impl SessionCore {
     /// Wait for another thread that is inside the nodes, a moment at a time.
     pub(crate) fn wait_until_free(&self, py: Python<'_>, look_out: &mut LookOut) -> PyResult<()> {
         look_out.look(self, py, "call")?;
-        detach(py, || self.session.wait_until_free(LOOK));
+        detach(py, || self.session.wait_until_free(POLL_INTERVAL));
         py.check_signals()
     }
 
@@ -449,7 +449,8 @@ impl SessionCore {
         self.session.submit_from(caller, Some(Object(item)), None);
         let answered = Mutex::new(answered);
         loop {
-            let answer = detach(py, || answered.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(LOOK));
+            let answer =
+                detach(py, || answered.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(POLL_INTERVAL));
             if let Ok((outputs, outcome)) = answer {
                 outcome.map_err(|error| failure::ended(py, error))?;
                 return outputs.shape(py);

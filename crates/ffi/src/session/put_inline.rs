@@ -10,7 +10,7 @@ use remotemedia_runtime::{Admission, Bringing, Client, Outbox, Worked};
 use crate::attach::detach;
 use crate::convert::failure;
 use crate::convert::object::Object;
-use crate::session::core::{LOOK, LookOut, SessionCore};
+use crate::session::core::{LookOut, POLL_INTERVAL, SessionCore};
 
 /// What is put in, and where.
 pub(crate) struct Order<'a> {
@@ -99,11 +99,11 @@ impl Brought<'_> {
             }
             told = detach(py, || {
                 if is_busy {
-                    core.session.wait_until_free(LOOK);
+                    core.session.wait_until_free(POLL_INTERVAL);
                 } else if !has_room {
-                    self.order.outbox.wait_for_room(LOOK);
+                    self.order.outbox.wait_for_room(POLL_INTERVAL);
                 } else {
-                    return self.wait_at_door(LOOK);
+                    return self.wait_at_door(POLL_INTERVAL);
                 }
                 None
             });
@@ -111,7 +111,7 @@ impl Brought<'_> {
         }
     }
 
-    fn wait_at_door(&self, patience: Duration) -> Option<bool> {
-        self.admitted.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(patience).ok()
+    fn wait_at_door(&self, timeout: Duration) -> Option<bool> {
+        self.admitted.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(timeout).ok()
     }
 }

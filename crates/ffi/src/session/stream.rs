@@ -17,7 +17,7 @@ use crate::convert::failure;
 use crate::convert::object::Object;
 use crate::node::callers;
 use crate::node::lock::thread_id;
-use crate::session::core::{LOOK, LookOut, SessionCore, Ticket, outbox_of};
+use crate::session::core::{LookOut, POLL_INTERVAL, SessionCore, Ticket, outbox_of};
 use crate::session::put_inline;
 
 /// The outputs of the items that one stream puts in, in order.
@@ -137,7 +137,8 @@ impl OutputStream {
         let admitted = Mutex::new(admitted);
         let mut look_out = LookOut::default();
         loop {
-            let is_in = detach(py, || admitted.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(LOOK));
+            let is_in =
+                detach(py, || admitted.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(POLL_INTERVAL));
             if let Ok(is_in) = is_in {
                 return Ok(is_in);
             }
@@ -194,19 +195,19 @@ impl OutputStream {
         self.taken_by.load(Ordering::Relaxed)
     }
 
-    /// What there is within `patience` seconds: `(0, None)` for nothing, `(1, output)`, `(2, None)` at the end.
-    fn next(&self, py: Python<'_>, patience: f64) -> PyResult<(u8, Py<PyAny>)> {
+    /// What there is within `timeout` seconds: `(0, None)` for nothing, `(1, output)`, `(2, None)` at the end.
+    fn next(&self, py: Python<'_>, timeout: f64) -> PyResult<(u8, Py<PyAny>)> {
         prepare_thread();
-        let patience = Duration::try_from_secs_f64(patience).unwrap_or_default();
+        let timeout = Duration::try_from_secs_f64(timeout).unwrap_or_default();
         self.taken_by.store(thread_id(), Ordering::Relaxed);
         let core = self.core.get();
         if core.session.is_on_callers() && !self.outbox.has_news() {
             core.work_here(py, &|| !self.outbox.has_news())?;
         }
         let mut next = self.outbox.next(Duration::ZERO);
-        if matches!(next, Next::Nothing) && !patience.is_zero() {
+        if matches!(next, Next::Nothing) && !timeout.is_zero() {
             let _waiting = core.begin_wait(py, "map")?;
-            next = detach(py, || self.outbox.next(patience));
+            next = detach(py, || self.outbox.next(timeout));
         }
         match next {
             Next::Output(output) => Ok((1, output.0)),

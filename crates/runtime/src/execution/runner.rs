@@ -210,7 +210,7 @@ impl<P: Payload> Runner<P> {
 
     /// `initialize` or `cleanup` of a node was called.
     fn note(&mut self, node: usize, phase: Phase, took: Duration) {
-        if !self.machine.nodes[node].has_acted() {
+        if !self.machine.nodes[node].is_dirty() {
             return;
         }
         if phase == Phase::Initialize {

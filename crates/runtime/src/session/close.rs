@@ -17,7 +17,7 @@ use crate::session::watchdog;
 use crate::{NodeFailure, Payload, Phase, RunError};
 
 /// How often a session that closes looks whether what was under way has ended.
-const LOOK: Duration = Duration::from_millis(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 impl<P: Payload> Session<P> {
     /// Stop, clean up and end all threads, within `timeout`. What does not come back in time is named and left behind.
@@ -73,7 +73,7 @@ impl<P: Payload> Session<P> {
         for stage in &self.core.stages {
             while !stage.lock_started().is_empty() && !deadline.is_over() {
                 stop_waiting();
-                std::thread::sleep(LOOK);
+                std::thread::sleep(POLL_INTERVAL);
             }
             // What does not come back would hold the session for ever.
             stage.lock_started().clear();
@@ -183,7 +183,7 @@ impl<P: Payload> Session<P> {
             return Err(false);
         }
         let mut goes_on = || !end.deadline.is_over();
-        let patience = Patience { interval: LOOK, goes_on: &mut goes_on };
+        let patience = Patience { interval: POLL_INTERVAL, goes_on: &mut goes_on };
         match self.core.in_nodes((stage, unit), patience, work) {
             Outcome::Done(Ok(result)) => Ok(result),
             Outcome::Done(Err(panic)) => {

@@ -6,7 +6,7 @@ use crate::Payload;
 use crate::session::watchdog::Latch;
 
 /// How often a thread that waits looks for an order to stop.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// As long has a node to clean up when others have used up the time of the close.
 const GRACE: Duration = Duration::from_secs(1);
@@ -26,14 +26,14 @@ pub(super) struct Deadline<'a, P: Payload> {
 
 impl<'a, P: Payload> Deadline<'a, P> {
     pub(super) fn at(planned: Instant, end_workers: &'a (dyn Fn() + Sync)) -> Self {
-        Self { planned, end: planned, next_look: Instant::now() + LOOK, order: None, end_workers }
+        Self { planned, end: planned, next_look: Instant::now() + POLL_INTERVAL, order: None, end_workers }
     }
 
     /// Whether nothing should be waited for any more.
     pub(super) fn is_over(&mut self) -> bool {
         let now = Instant::now();
         if now >= self.next_look {
-            self.next_look = now + LOOK;
+            self.next_look = now + POLL_INTERVAL;
             if let Err(order) = P::check_orders() {
                 self.order.get_or_insert(order);
                 self.end = now;

@@ -11,7 +11,7 @@ use crate::session::stages::stage::{Unit, blame};
 use crate::{Payload, RunError, Sink};
 
 /// Those who wait look as often whether the thread of the stage, which tells nobody, has left the nodes.
-const LOOK: Duration = Duration::from_millis(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// What became of a call on the caller's own thread.
 pub enum Direct<P: Payload> {
@@ -42,15 +42,15 @@ impl Free {
         }
     }
 
-    /// Wait until `is_free`, for as long as `patience`; whether that came to be.
-    fn wait(&self, patience: Duration, is_free: impl Fn() -> bool) -> bool {
-        let deadline = Instant::now() + patience;
+    /// Wait until `is_free`, for as long as `timeout`; whether that came to be.
+    fn wait(&self, timeout: Duration, is_free: impl Fn() -> bool) -> bool {
+        let deadline = Instant::now() + timeout;
         self.waiting.fetch_add(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         let mut is_there = is_free();
         while !is_there && Instant::now() < deadline {
-            lock = self.has_come.wait_timeout(lock, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+            lock = self.has_come.wait_timeout(lock, POLL_INTERVAL).unwrap_or_else(PoisonError::into_inner).0;
             is_there = is_free();
         }
         drop(lock);
@@ -102,12 +102,12 @@ impl<P: Payload> Session<P> {
         done.is_some()
     }
 
-    /// Wait until no other thread is inside the nodes of an all-inline plan, for as long as `patience`; whether that came to be.
-    pub fn wait_until_free(&self, patience: Duration) -> bool {
+    /// Wait until no other thread is inside the nodes of an all-inline plan, for as long as `timeout`; whether that came to be.
+    pub fn wait_until_free(&self, timeout: Duration) -> bool {
         let unit = self.unit();
         let is_free = || !unit.stop.is_set() && !matches!(unit.machine.try_lock(), Err(TryLockError::WouldBlock));
         // A call on a closed session ends at once, whoever is still inside.
-        self.free.wait(patience, || is_free() || self.is_closed())
+        self.free.wait(timeout, || is_free() || self.is_closed())
     }
 
     /// Count items that went past the engine. Answers the index of the first.

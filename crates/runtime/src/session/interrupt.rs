@@ -16,7 +16,7 @@ use crate::session::stages::tasks::{Outcome, Patience};
 use crate::{Payload, RunError};
 
 /// A node that has just begun to wait is told as often not to.
-const LOOK: Duration = Duration::from_millis(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 impl<P: Payload> Session<P> {
     /// Drop what is queued and under way. When this returns nothing of it can come out any more, and the nodes have been told.
@@ -83,7 +83,7 @@ impl<P: Payload> Session<P> {
                 Ok(guard) => return Some(guard),
                 Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
                 Err(TryLockError::WouldBlock) if gives_up() => return None,
-                Err(TryLockError::WouldBlock) => std::thread::sleep(LOOK / 10),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(POLL_INTERVAL / 10),
             }
         }
     }
@@ -98,8 +98,8 @@ impl<P: Payload> Session<P> {
             goes_on
         };
         for place in self.core.replicas() {
-            let patience = Patience { interval: LOOK, goes_on: &mut goes_on };
-            let told = self.core.in_nodes(place, patience, |core, unit, machine| {
+            let timeout = Patience { interval: POLL_INTERVAL, goes_on: &mut goes_on };
+            let told = self.core.in_nodes(place, timeout, |core, unit, machine| {
                 core.abandon_paused(unit, machine);
                 let failed = unit.enter(machine, Machine::interrupt);
                 core.note_failures(failed.into_iter().map(|(_, _, fault)| fault));
@@ -118,14 +118,14 @@ impl<P: Payload> Session<P> {
         let core = &self.core;
         for stage in core.stages.iter().filter(|stage| stage.reorder.is_some()) {
             let begun = stage.inbox.popped();
-            while !stage.reorder().is_done_before(begun, LOOK) {
+            while !stage.reorder().is_done_before(begun, POLL_INTERVAL) {
                 stop_waiting();
                 if is_over() {
                     return;
                 }
             }
             // A generator that is drawn from while its outputs are handed on is closed there.
-            while !stage.reorder().is_handed_on(LOOK) {
+            while !stage.reorder().is_handed_on(POLL_INTERVAL) {
                 stop_waiting();
                 clients.forget();
                 if is_over() {
@@ -133,7 +133,7 @@ impl<P: Payload> Session<P> {
                 }
             }
         }
-        while !core.in_flight.is_quiet(LOOK) {
+        while !core.in_flight.is_quiet(POLL_INTERVAL) {
             clients.forget();
             if is_over() {
                 return;

@@ -26,7 +26,7 @@ use crate::session::{Closed, Replicas, Session, SessionSettings, TurnOf};
 use crate::{CancelFlag, Failure, Node, Payload, Phase, Plan, RunError, WhenFull};
 
 /// Whoever waits until a node is initialized looks as often for an order to stop.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A node of one replica: the numbers of its stage, of the replica, and of the node in its stage.
 pub(crate) type Place = (usize, usize, usize);
@@ -148,8 +148,8 @@ impl<P: Payload> Session<P> {
             order = order.take().or_else(|| P::check_orders().err());
             order.is_none() && !self.stop.is_set()
         };
-        let patience = Patience { interval: LOOK, goes_on: &mut goes_on };
-        let outcome = self.core.in_nodes((stage, unit), patience, move |_, unit, machine| {
+        let timeout = Patience { interval: POLL_INTERVAL, goes_on: &mut goes_on };
+        let outcome = self.core.in_nodes((stage, unit), timeout, move |_, unit, machine| {
             unit.note_thread(machine);
             machine.initialize(node)?;
             machine.adopt_source(node);

@@ -262,14 +262,14 @@ impl<P: Payload> InFlight<P> {
         self.has_changed.notify_all();
     }
 
-    /// Whether nobody is handing an output over, or it comes to be within `patience`. After [`InFlight::take_all`] no old output can
+    /// Whether nobody is handing an output over, or it comes to be within `timeout`. After [`InFlight::take_all`] no old output can
     /// come out any more then.
-    pub(crate) fn is_quiet(&self, patience: Duration) -> bool {
+    pub(crate) fn is_quiet(&self, timeout: Duration) -> bool {
         let state = self.lock();
         if state.handing_over == 0 {
             return true;
         }
-        let waited = self.has_changed.wait_timeout(state, patience);
+        let waited = self.has_changed.wait_timeout(state, timeout);
         waited.unwrap_or_else(PoisonError::into_inner).0.handing_over == 0
     }
 
@@ -354,10 +354,10 @@ impl<P: Payload> InFlight<P> {
         self.lock().open.keys().all(|&input| input >= end)
     }
 
-    /// Wait until no input before `end` is under way, or for as long as `patience`; whether that came to be.
-    pub(crate) fn wait_until_done(&self, end: u64, patience: Duration) -> bool {
+    /// Wait until no input before `end` is under way, or for as long as `timeout`; whether that came to be.
+    pub(crate) fn wait_until_done(&self, end: u64, timeout: Duration) -> bool {
         let mut state = self.lock();
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + timeout;
         while state.open.keys().any(|&input| input < end) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {

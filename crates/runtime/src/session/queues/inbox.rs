@@ -266,11 +266,11 @@ impl<P> Inbox<P> {
                 None => self.not_empty.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(Wait::NoMore) => return Popped::Nothing,
                 Some(Wait::Until(deadline)) => {
-                    let patience = deadline.saturating_duration_since(Instant::now());
-                    if patience.is_zero() {
+                    let timeout = deadline.saturating_duration_since(Instant::now());
+                    if timeout.is_zero() {
                         return Popped::Nothing;
                     }
-                    let waited = self.not_empty.wait_timeout(state, patience);
+                    let waited = self.not_empty.wait_timeout(state, timeout);
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
             };

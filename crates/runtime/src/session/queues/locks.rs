@@ -43,10 +43,10 @@ mod quiet {
         pub(crate) fn wait_timeout<'a, T>(
             &self,
             guard: MutexGuard<'a, T>,
-            patience: Duration,
+            timeout: Duration,
         ) -> LockResult<(MutexGuard<'a, T>, WaitTimeoutResult)> {
             self.waiting.fetch_add(1, Ordering::SeqCst);
-            let waited = self.inner.wait_timeout(guard, patience);
+            let waited = self.inner.wait_timeout(guard, timeout);
             self.waiting.fetch_sub(1, Ordering::SeqCst);
             waited
         }

@@ -123,11 +123,11 @@ impl<P: Payload> Outbox<P> {
         self.never_waits.load(Ordering::SeqCst)
     }
 
-    /// Wait until there may be room, for as long as `patience`. Returns early when outputs are taken.
-    pub fn wait_for_room(&self, patience: Duration) {
+    /// Wait until there may be room, for as long as `timeout`. Returns early when outputs are taken.
+    pub fn wait_for_room(&self, timeout: Duration) {
         let state = self.lock();
         if self.room_in(&state) == 0 {
-            drop(self.has_room.wait_timeout(state, patience));
+            drop(self.has_room.wait_timeout(state, timeout));
         }
     }
 
@@ -182,8 +182,8 @@ impl<P: Payload> Outbox<P> {
         !state.waiting.is_empty() || state.is_closed || state.is_cut || state.is_complete()
     }
 
-    /// The next output, or what there is instead within `patience`; nothing as soon as the next input may be put in.
-    pub fn next(&self, patience: Duration) -> Next<P> {
+    /// The next output, or what there is instead within `timeout`; nothing as soon as the next input may be put in.
+    pub fn next(&self, timeout: Duration) -> Next<P> {
         let mut state = self.look();
         let was_held_up = state.is_held_up;
         let mut deadline = None;
@@ -202,10 +202,10 @@ impl<P: Payload> Outbox<P> {
             }
             // The clock is read only by those who wait.
             let left = match deadline {
-                None if patience.is_zero() => Duration::ZERO,
+                None if timeout.is_zero() => Duration::ZERO,
                 None => {
-                    deadline = Some(Instant::now() + patience);
-                    patience
+                    deadline = Some(Instant::now() + timeout);
+                    timeout
                 }
                 Some(deadline) => deadline.saturating_duration_since(Instant::now()),
             };

@@ -284,26 +284,26 @@ impl<P, O> Reorder<P, O> {
         }
     }
 
-    /// Wait until all before this number are done, or nothing more comes, for as long as `patience`; whether that came to be.
-    pub(crate) fn is_done_before(&self, number: u64, patience: std::time::Duration) -> bool {
+    /// Wait until all before this number are done, or nothing more comes, for as long as `timeout`; whether that came to be.
+    pub(crate) fn is_done_before(&self, number: u64, timeout: std::time::Duration) -> bool {
         let mut state = self.lock();
         let is_done = |state: &State<P, O>| state.all_done >= number || state.is_closed;
         if is_done(&state) {
             return true;
         }
         state.awaited = state.awaited.min(number);
-        let waited = self.is_done.wait_timeout(state, patience);
+        let waited = self.is_done.wait_timeout(state, timeout);
         is_done(&waited.unwrap_or_else(PoisonError::into_inner).0)
     }
 
-    /// Whether all that came out is handed on, or comes to be within `patience`.
-    pub(crate) fn is_handed_on(&self, patience: std::time::Duration) -> bool {
+    /// Whether all that came out is handed on, or comes to be within `timeout`.
+    pub(crate) fn is_handed_on(&self, timeout: std::time::Duration) -> bool {
         let state = self.lock();
         let is_it = |state: &State<P, O>| !state.is_handing_on || state.is_closed;
         if is_it(&state) {
             return true;
         }
-        let waited = self.is_done.wait_timeout(state, patience);
+        let waited = self.is_done.wait_timeout(state, timeout);
         is_it(&waited.unwrap_or_else(PoisonError::into_inner).0)
     }
 

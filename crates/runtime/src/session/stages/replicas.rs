@@ -15,7 +15,7 @@ use crate::session::stages::tasks::{Outcome, Patience};
 use crate::{Payload, Sink, Stream};
 
 /// The end of input looks as often whether the session has closed.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A part of what an envelope became.
 pub(crate) enum OutputChunk<P: Payload> {
@@ -94,7 +94,7 @@ pub(crate) fn end_stream<P: Payload>(
     stage.ending.fetch_add(1, Ordering::AcqRel);
     // Batches that wait for company get none any more.
     stage.inbox.nudge();
-    while !reorder.is_done_before(number, LOOK) {
+    while !reorder.is_done_before(number, POLL_INTERVAL) {
         stage.units[unit].run_tasks(core);
     }
     stage.ending.fetch_sub(1, Ordering::AcqRel);
@@ -109,8 +109,8 @@ pub(crate) fn end_stream<P: Payload>(
 /// Flush the nodes of another replica, on their own thread.
 fn flush<P: Payload>(core: &Core<P>, place: (usize, usize), envelope: Envelope<P>) -> Vec<OutputChunk<P>> {
     let mut goes_on = || !core.is_closed();
-    let patience = Patience { interval: LOOK, goes_on: &mut goes_on };
-    let flushed = core.in_nodes(place, patience, move |core, unit, machine| {
+    let timeout = Patience { interval: POLL_INTERVAL, goes_on: &mut goes_on };
+    let flushed = core.in_nodes(place, timeout, move |core, unit, machine| {
         let mut sink = Collect::new(core, envelope.input);
         work_on(core, unit, machine, envelope, &mut sink);
         sink.outputs

@@ -238,9 +238,9 @@ impl<P: Payload> Core<P> {
         Drain { at_door: self.admission_queue.end(), end: None }
     }
 
-    /// Whether the inputs before a drain are done, or become so within `patience`.
-    pub(crate) fn is_drained(&self, drain: &mut Drain, patience: Duration) -> bool {
-        let deadline = Instant::now() + patience;
+    /// Whether the inputs before a drain are done, or become so within `timeout`.
+    pub(crate) fn is_drained(&self, drain: &mut Drain, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
         while drain.end.is_none() && !self.admission_queue.is_past(drain.at_door) {
             if Instant::now() >= deadline || self.is_closed() {
                 return self.is_closed();

@@ -10,7 +10,7 @@ use crate::session::stages::tasks::{Outcome, Patience, Tasks};
 use crate::{FailureCounts, Node, Outputs, Payload, Phase, RunError, Stream, numbering};
 
 /// One who waits for the items before a failure looks as often whether the session has closed.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The life of the thread: it runs the source when somebody asks for that.
 pub(crate) fn run_when_asked<P: Payload>(core: &Arc<Core<P>>) {
@@ -53,7 +53,7 @@ pub(crate) fn run<P: Payload>(core: &Core<P>, client: &Arc<dyn Client<P>>, conte
 /// Wait until the items before are through, which come out before the failure of the source.
 fn wait_for_items<P: Payload>(core: &Core<P>) {
     let mut drain = core.begin_drain();
-    while !core.is_closed() && !core.is_drained(&mut drain, LOOK) {}
+    while !core.is_closed() && !core.is_drained(&mut drain, POLL_INTERVAL) {}
     core.end_drain();
 }
 
@@ -134,7 +134,7 @@ impl<P: Payload, T: ?Sized + Send + 'static> OnThread<P, T> {
             P::within(&context, || work(&mut **inner))
         };
         let sent = self.tasks.send(in_context, || {});
-        match sent.wait::<P>(Patience { interval: LOOK, goes_on: &mut || true }) {
+        match sent.wait::<P>(Patience { interval: POLL_INTERVAL, goes_on: &mut || true }) {
             Outcome::Done(result) => Some(result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))),
             Outcome::Unfinished | Outcome::NotBegun => None,
         }
@@ -194,8 +194,8 @@ impl<P: Payload> Node<P> for SourceNode<P> {
         self.0.call(Node::interrupt).unwrap_or(Ok(()))
     }
 
-    fn has_acted(&self) -> bool {
-        self.0.lock().has_acted()
+    fn is_dirty(&self) -> bool {
+        self.0.lock().is_dirty()
     }
 
     fn stop(&mut self) -> Result<(), P::Fault> {

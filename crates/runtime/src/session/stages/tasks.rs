@@ -159,7 +159,7 @@ impl<P: Payload> Core<P> {
     pub(crate) fn in_nodes<R: Send + 'static>(
         &self,
         (stage, unit): (usize, usize),
-        patience: Patience<'_>,
+        timeout: Patience<'_>,
         work: impl FnOnce(&Core<P>, &Unit<P>, &mut Machine<P>) -> R + Send + 'static,
     ) -> Outcome<R> {
         let (of_stage, of_unit) = (&self.stages[stage], &self.stages[stage].units[unit]);
@@ -170,12 +170,12 @@ impl<P: Payload> Core<P> {
                 let mut machine = unit.lock();
                 P::within(&context, || work(core, unit, &mut machine))
             };
-            return tasks.send(on_thread, || of_stage.wake()).wait::<P>(patience);
+            return tasks.send(on_thread, || of_stage.wake()).wait::<P>(timeout);
         }
         loop {
-            match of_unit.lock_until(Instant::now() + patience.interval) {
+            match of_unit.lock_until(Instant::now() + timeout.interval) {
                 Some(mut machine) => return Outcome::Done(Ok(work(self, of_unit, &mut machine))),
-                None if (patience.goes_on)() => {}
+                None if (timeout.goes_on)() => {}
                 None => return Outcome::NotBegun,
             }
         }
@@ -221,9 +221,9 @@ enum Progress<R> {
 
 impl<R: Send> Sent<R> {
     /// Wait for the result.
-    pub(crate) fn wait<P: Payload>(&self, patience: Patience<'_>) -> Outcome<R> {
+    pub(crate) fn wait<P: Payload>(&self, timeout: Patience<'_>) -> Outcome<R> {
         let slot = &self.0;
-        let Patience { interval, goes_on } = patience;
+        let Patience { interval, goes_on } = timeout;
         while !P::wait(|| slot.is_over_within(interval)) {
             if !goes_on() {
                 break;

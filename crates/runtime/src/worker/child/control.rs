@@ -17,7 +17,7 @@ use crate::worker::protocol::frame::Kind;
 use crate::worker::protocol::poll::timespec;
 
 /// A parent that is gone without closing its socket, because another child has it too, is missed after as long.
-const LOOK: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Nodes that have just begun to wait are told as often not to.
 const AGAIN: Duration = Duration::from_millis(2);
@@ -140,9 +140,9 @@ impl Orders {
     }
 
     /// Wait until the thread of the nodes is woken, for so long at most.
-    pub(crate) fn await_nudge(&self, patience: Duration) {
+    pub(crate) fn await_nudge(&self, timeout: Duration) {
         let mut fds = [PollFd::new(&self.nudge, PollFlags::IN)];
-        rustix::event::poll(&mut fds, Some(&timespec(patience))).ok();
+        rustix::event::poll(&mut fds, Some(&timespec(timeout))).ok();
         self.hear_nudge();
     }
 
@@ -192,10 +192,10 @@ impl Orders {
                         let orders = Arc::clone(self);
                         (stops.cancel_wait)(Box::new(move || orders.dropped_in_hand() == Some(number)));
                     }
-                    again = if dropped.is_some() { again.saturating_mul(2).min(LOOK) } else { AGAIN };
-                    let patience = (dropped.is_some() || self.must_stop()).then(|| timespec(again));
+                    again = if dropped.is_some() { again.saturating_mul(2).min(POLL_INTERVAL) } else { AGAIN };
+                    let timeout = (dropped.is_some() || self.must_stop()).then(|| timespec(again));
                     let mut fds = [PollFd::from_borrowed_fd(control.as_fd(), PollFlags::IN)];
-                    rustix::event::poll(&mut fds, patience.as_ref()).ok();
+                    rustix::event::poll(&mut fds, timeout.as_ref()).ok();
                     if self.must_stop() {
                         (stops.stop_waiting)();
                     }
@@ -210,10 +210,10 @@ impl Orders {
 pub(crate) fn watch_parent(control: &OwnedFd, parent: Option<Pid>) {
     loop {
         let mut fds = [PollFd::from_borrowed_fd(control.as_fd(), PollFlags::RDHUP)];
-        rustix::event::poll(&mut fds, Some(&timespec(LOOK))).ok();
+        rustix::event::poll(&mut fds, Some(&timespec(POLL_INTERVAL))).ok();
         if fds[0].revents().contains(PollFlags::NVAL) {
             // A node has closed it. The parent has seen that and sees to it, if there is one.
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL_INTERVAL);
         }
         let has_hung_up = fds[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR);
         if has_hung_up || rustix::process::getppid() != parent {

@@ -115,8 +115,8 @@ impl Process {
     }
 
     /// Wait for its end, for so long at most; whether it has ended.
-    pub(crate) fn await_end(&self, patience: Duration) -> bool {
-        let deadline = Instant::now() + patience;
+    pub(crate) fn await_end(&self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if self.has_ended() || left.is_zero() {
@@ -134,9 +134,9 @@ impl Process {
     }
 
     /// Let it write to its standard error stream where its threads are, as far as it can.
-    pub(crate) fn tell_stacks(&mut self, patience: Duration, mut told: impl FnMut(Said, &str)) {
+    pub(crate) fn tell_stacks(&mut self, timeout: Duration, mut told: impl FnMut(Said, &str)) {
         ask_for_stacks(self.id());
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + timeout;
         let mut quiet_since = None;
         while Instant::now() < deadline && quiet_since.is_none_or(|since: Instant| since.elapsed() < QUIET) {
             let mut has_spoken = false;
