@@ -150,7 +150,7 @@ class SessionCore:
     def drop_all(
         self, stop: threading.Event | None = None, is_silent: Callable[[int], object] | None = None
     ) -> int:
-        """Drop what is queued and under way, and answer how many inputs that were.
+        """Drop what is queued and under way, and return how many inputs that were.
 
         Waits for the `process` calls that are running; Ctrl-C ends the wait, and so does `stop`.
         `is_silent` is called with the number on the event loop, if the opener has one, before others are told

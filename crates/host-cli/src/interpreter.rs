@@ -35,7 +35,7 @@ impl Interpreter {
         Python::attach(work)
     }
 
-    /// End as `python` ends: wait for threads, run `atexit`, write out what is buffered. Answers whether all of it could be
+    /// End as `python` ends: wait for threads, run `atexit`, write out what is buffered. Returns whether all of it could be
     /// written.
     pub(crate) fn finish(self) -> bool {
         // SAFETY: the state is that of this thread, saved by `start`, and nothing is attached: `attach` has returned.

@@ -61,13 +61,13 @@ pub trait Node<P: Payload>: Send {
 
     /// Begin with an item and go on with the next before it is done: `done` is called when it is, on any thread.
     ///
-    /// Answers what asks the item to end early, if something can.
+    /// Returns what asks the item to end early, if something can.
     fn start(&mut self, item: P, done: Done<P>) -> Option<EndEarly> {
         done(self.process(item));
         None
     }
 
-    /// Begin with several items, as with one. Answers for each what asks it to end early.
+    /// Begin with several items, as with one. Returns for each what asks it to end early.
     fn start_all(&mut self, starts: Vec<Start<P>>) -> Vec<Option<EndEarly>> {
         P::hold(|| {
             let starts = starts.into_iter();

@@ -41,7 +41,7 @@ async def run(
     feed: Any,
     enable_metrics: bool,  # noqa: FBT001 - As the engine has it.
 ) -> tuple[list[Any], dict[str, Any] | None]:
-    """Run a graph once; see `remotemedia._session.run.run`, which answers the same."""
+    """Run a graph once; see `remotemedia._session.run.run`, which returns the same."""
     started = time.perf_counter()
     machine = _machine_of(graph)
     check_not_at_work(graph.name, machine.entries)

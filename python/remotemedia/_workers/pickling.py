@@ -103,7 +103,7 @@ class Crosser(cloudpickle.Pickler):  # type: ignore[misc]
 
         Args:
             file: Where the pickle goes.
-            buffer_callback: Is given each large buffer; answers whether it belongs into the pickle.
+            buffer_callback: Is given each large buffer; returns whether it belongs into the pickle.
             is_for_parent: Whether it is for the process that has sent this one what it runs.
             is_terse: Whether a class by value may be unpickled apart from the rest, which spares that if it
                 is known on the other side. What it shares with the rest is shared no more then.
@@ -184,7 +184,7 @@ def dump_into(
     is_for_parent: bool = False,
     is_terse: bool = False,
 ) -> Culprit | None:
-    """Pickle an object for another process into a file; answer what in it cannot be pickled, if anything."""
+    """Pickle an object for another process into a file; return what in it cannot be pickled, if anything."""
     if not is_for_parent:
         _register_by_value()
     crosser = Crosser(file, buffer_callback, is_for_parent=is_for_parent, is_terse=is_terse)

@@ -97,7 +97,7 @@ impl Bridge {
         })
     }
 
-    /// Begin to await a coroutine; `done(value, error)` is called on the loop when it has ended. Answers what cancels it.
+    /// Begin to await a coroutine; `done(value, error)` is called on the loop when it has ended. Returns what cancels it.
     pub(crate) fn start(
         &self,
         awaitable: Bound<'_, PyAny>,

@@ -149,7 +149,7 @@ impl PythonNode {
 
     /// Call `process`, or what tries it again, with an item that is in flight with others. An async generator runs to its end there.
     ///
-    /// Answers the time limit too that is left to keep.
+    /// Returns the time limit too that is left to keep.
     fn begin<'py>(&self, item: Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, Option<f64>)> {
         let py = item.py();
         if let Some(retrying) = &self.retrying {
@@ -167,7 +167,7 @@ impl PythonNode {
         OtherMethods { bridge: &self.site.bridge, runs_on_loop: self.runs_on_loop }
     }
 
-    /// Begin to await a coroutine. Answers what cancels it.
+    /// Begin to await a coroutine. Returns what cancels it.
     fn start_awaiting(
         &self,
         answer: Bound<'_, PyAny>,

@@ -180,7 +180,7 @@ impl SessionCore {
         Ok(Ticket { client, waiting })
     }
 
-    /// Nobody waits for this call any more. Answers whether a node is at it still, and might have to be told again.
+    /// Nobody waits for this call any more. Returns whether a node is at it still, and might have to be told again.
     pub(crate) fn abandon(&self, py: Python<'_>, ticket: &Ticket) -> PyResult<bool> {
         let at_work = detach(py, || self.session.abandon(&ticket.client));
         for at_work in &at_work {
@@ -302,7 +302,7 @@ impl SessionCore {
         self.session.break_off();
     }
 
-    /// Stop and clean up within `timeout` seconds. Answers what had to be left behind.
+    /// Stop and clean up within `timeout` seconds. Returns what had to be left behind.
     fn shut_down(&self, py: Python<'_>, timeout: f64) -> PyResult<Vec<LeftBehind>> {
         prepare_thread();
         self.stop.set();

@@ -221,7 +221,7 @@ impl OutputStream {
         }
     }
 
-    /// Take no more, and drop what is under way. Answers as `SessionCore.abandon` does.
+    /// Take no more, and drop what is under way. Returns as `SessionCore.abandon` does.
     fn abandon(&self, py: Python<'_>) -> PyResult<bool> {
         self.outbox.abandon();
         let client: Arc<dyn Client<Object>> = self.outbox.clone();

@@ -261,7 +261,7 @@ impl<P: Payload> Machine<P> {
         self.source.is_some() || self.stack.iter().any(|work| matches!(work, Work::Outputs { .. }))
     }
 
-    /// Forget all work under way: generators are closed, the innermost first, and collected items dropped. Answers what failed.
+    /// Forget all work under way: generators are closed, the innermost first, and collected items dropped. Returns what failed.
     pub(crate) fn abandon(&mut self) -> Vec<(usize, Phase, P::Fault)> {
         let mut failed = Vec::new();
         while let Some(work) = self.stack.pop() {

@@ -138,7 +138,7 @@ impl<P: Payload> Runner<P> {
         })
     }
 
-    /// Abandon what is under way and clean up, in reverse order. Answers the final figures and the cleanups that failed.
+    /// Abandon what is under way and clean up, in reverse order. Returns the final figures and the cleanups that failed.
     pub fn close(mut self) -> (Option<Metrics>, Vec<NodeFailure<P::Fault>>) {
         let failures = self.clean_up();
         (self.metrics(), failures)

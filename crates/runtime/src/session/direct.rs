@@ -110,7 +110,7 @@ impl<P: Payload> Session<P> {
         self.free.wait(timeout, || is_free() || self.is_closed())
     }
 
-    /// Count items that went past the engine. Answers the index of the first.
+    /// Count items that went past the engine. Returns the index of the first.
     pub fn count_direct(&self, count: u64) -> u64 {
         self.core.in_flight.number_items(count)
     }

@@ -22,7 +22,7 @@ impl<P: Payload> Session<P> {
     /// Drop what is queued and under way. When this returns nothing of it can come out any more, and the nodes have been told.
     ///
     /// Waits for the calls that are under way, unless the session closes. What comes in meanwhile waits at admission. `stop_waiting` is
-    /// called when the nodes should be stopped from waiting: for a coroutine, for instance. Answers how many inputs were dropped.
+    /// called when the nodes should be stopped from waiting: for a coroutine, for instance. Returns how many inputs were dropped.
     pub fn interrupt(&self, stop_waiting: &dyn Fn()) -> u64 {
         self.interrupt_unless(stop_waiting, &|| false, |_| {})
     }

@@ -235,7 +235,7 @@ impl<P: Payload> Session<P> {
         }
     }
 
-    /// Nobody wants the outputs of this client's inputs any more. Answers what is at one of them right now.
+    /// Nobody wants the outputs of this client's inputs any more. Returns what is at one of them right now.
     ///
     /// What the nodes hold of these inputs is forgotten before the next one; where a stream is left before its end, what they hold of all.
     pub fn abandon(&self, client: &Arc<dyn Client<P>>) -> Vec<AtWork> {

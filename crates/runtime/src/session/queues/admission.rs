@@ -101,7 +101,7 @@ impl<T> AdmissionQueue<T> {
         self.lock().waiting.front().is_none_or(|(number, _)| *number >= end)
     }
 
-    /// Let nobody in until [`AdmissionQueue::release`]. Answers who waited.
+    /// Let nobody in until [`AdmissionQueue::release`]. Returns who waited.
     pub(crate) fn hold(&self) -> VecDeque<T> {
         let mut state = self.lock();
         state.is_held = true;
@@ -113,7 +113,7 @@ impl<T> AdmissionQueue<T> {
         self.lock().is_held = false;
     }
 
-    /// Let nobody in any more. Answers who waited.
+    /// Let nobody in any more. Returns who waited.
     pub(crate) fn close(&self) -> VecDeque<T> {
         let mut state = self.lock();
         state.is_closed = true;

@@ -334,7 +334,7 @@ impl<P: Payload> InFlight<P> {
         self.lock().last_input + 1
     }
 
-    /// Count so many items that are coming in, by whatever way. Answers the index of the first.
+    /// Count so many items that are coming in, by whatever way. Returns the index of the first.
     pub(crate) fn number_items(&self, count: u64) -> u64 {
         self.items.fetch_add(count, Ordering::Relaxed)
     }

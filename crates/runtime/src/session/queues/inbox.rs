@@ -338,7 +338,7 @@ impl<P> State<P> {
         self.envelopes.push_back(envelope);
     }
 
-    /// Drop the items of an envelope. Answers what must be queued all the same.
+    /// Drop the items of an envelope. Returns what must be queued all the same.
     fn drop_items(&mut self, envelope: Option<Envelope<P>>, is_only_way: bool) -> (Pushed<P>, Option<Envelope<P>>) {
         let Some(envelope) = envelope else { return (Pushed::Queued, None) };
         self.figures.dropped += envelope.items.len() as u64;

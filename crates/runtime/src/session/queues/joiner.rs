@@ -21,7 +21,7 @@ impl<P> Joiner<P> {
         Self { senders, parts: HashMap::new() }
     }
 
-    /// Add a part. Answers the whole input when this was the last of it, its items in the order of their places.
+    /// Add a part. Returns the whole input when this was the last of it, its items in the order of their places.
     pub(crate) fn add(&mut self, part: Envelope<P>) -> Option<Envelope<P>> {
         let input = part.input;
         let whole = self.parts.entry(input).or_insert_with(|| Part {

@@ -265,7 +265,7 @@ impl<P: Payload> Core<P> {
         self.in_flight.len() < self.window && self.stages.iter().all(has_room)
     }
 
-    /// Open an input and hand it to the stages that begin with it. Answers what was dropped for it.
+    /// Open an input and hand it to the stages that begin with it. Returns what was dropped for it.
     ///
     /// The admission queue is locked, so nothing here waits or calls a client.
     fn admit(&self, submission: Submission<P>) -> Vec<Dropped<P>> {

@@ -259,7 +259,7 @@ impl<P: Payload> Stage<P> {
         self.reorder.as_ref().expect("only threads of parallel stages ask")
     }
 
-    /// Take an envelope from a stage before this one. Answers what was dropped for it.
+    /// Take an envelope from a stage before this one. Returns what was dropped for it.
     pub(crate) fn receive(&self, mut envelope: Envelope<P>, core: &Core<P>) -> Option<Dropped<P>> {
         if core.with_metrics {
             envelope.since = Some(Instant::now());

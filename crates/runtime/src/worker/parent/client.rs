@@ -142,7 +142,7 @@ impl Figures {
         Some(self.process.load(Ordering::Relaxed)).filter(|&process| process > 0)
     }
 
-    /// A process has begun. Answers which one it takes the place of.
+    /// A process has begun. Returns which one it takes the place of.
     pub(crate) fn note_process(&self, process: u32) -> Option<u32> {
         self.process.store(process, Ordering::Relaxed);
         Some(self.former_process.swap(process, Ordering::Relaxed)).filter(|&former| former > 0)

@@ -84,7 +84,7 @@ impl<P: Payload> Remote<P> {
     }
 
     /// The items that were in work have one more death on them; one that has too many ends with the loss as its fault, as does one that
-    /// took too long. Answers whether there is such a one.
+    /// took too long. Returns whether there is such a one.
     pub(crate) fn set_aside_poison(&self, loss: &WorkerExit, end: &End) -> bool {
         let in_work = end.reading.and_then(|reading| reading.input);
         let is_timeout = matches!(loss.cause, ExitCause::TimedOut(_));
