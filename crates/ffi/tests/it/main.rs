@@ -234,8 +234,12 @@ fn another_thread_runs_python_while_a_feed_waits() {
         let (give, mut given) = std::sync::mpsc::sync_channel(1);
         let feeder = std::thread::spawn(move || {
             python(|py| {
-                give.send(Some(evaluate(py, "6 * 7")?.unbind())).unwrap();
-                give.send(None).unwrap();
+                let item = evaluate(py, "6 * 7")?.unbind();
+                // The run may wait for an import that another thread is in the middle of.
+                py.detach(|| {
+                    give.send(Some(item)).unwrap();
+                    give.send(None).unwrap();
+                });
                 Ok(())
             });
         });
