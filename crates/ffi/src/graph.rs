@@ -219,8 +219,7 @@ fn callable_of<'py>(written: &Bound<'py, PyDict>) -> PyResult<Option<(&'static s
 fn dead_letter_of(callable: Py<PyAny>, site: Arc<Site>) -> DeadLetter<Object> {
     Arc::new(move |item, item_index, fault| {
         // Who brings the answers of a worker is in no node.
-        let level = Level::node(&site.place);
-        let _inside = level.enter();
+        let _inside = Level::node(&site.place).enter();
         attach(|py| {
             let failure = NodeFailure {
                 node_id: site.place.node_id.clone().unwrap_or_default(),

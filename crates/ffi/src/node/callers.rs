@@ -3,7 +3,7 @@
 //! On a thread these are the calls on its stack. A context variable takes them along to coroutines, to the nodes of other pipelines, and
 //! to whatever user code copies its context for. A call counts until it is over, so a task that a node has left behind may wait for it.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -65,12 +65,11 @@ pub(crate) struct Frame {
 impl Frame {
     /// A call that is not on the stack of its thread.
     pub(crate) fn begin(place: &Arc<Place>) -> Arc<Self> {
-        Self::new(place, TOP.get())
+        ENTERED.with_borrow(|entered| Self::new(place, entered))
     }
 
-    fn new(place: &Arc<Place>, below: *const Level<'static>) -> Arc<Self> {
-        let turns = levels_from(below).filter_map(Level::turn_number).collect();
-        Arc::new(Self { place: Arc::clone(place), turns, is_over: AtomicBool::new(false) })
+    fn new(place: &Arc<Place>, below: &[Entered]) -> Arc<Self> {
+        Arc::new(Self { place: Arc::clone(place), turns: turns_of(below), is_over: AtomicBool::new(false) })
     }
 
     pub(crate) fn end(&self) {
@@ -91,65 +90,71 @@ pub(crate) fn with_own(mut frames: Frames, own: &Arc<Frame>) -> Frames {
     frames
 }
 
-/// What this thread is inside: a call of a node, or a turn. Levels are on the stack of the thread, each linked to the one below, so that a
-/// call costs a few writes.
-pub(crate) struct Level<'a> {
-    what: What<'a>,
-    below: Cell<*const Level<'static>>,
-}
-
-enum What<'a> {
-    /// A call of a node; its frame is made when somebody asks.
-    Node(&'a Arc<Place>, OnceCell<Arc<Frame>>),
+/// What a thread may be inside: a call of a node, or a turn.
+#[derive(Clone, Copy)]
+pub(crate) enum Level<'a> {
+    Node(&'a Arc<Place>),
     /// The turn of this number.
     Turn(u64),
 }
 
+/// A level that this thread is inside.
+enum Entered {
+    /// Its frame is made when somebody asks.
+    Node(Arc<Place>, Option<Arc<Frame>>),
+    Turn(u64),
+}
+
 thread_local! {
-    /// The innermost level, or null.
-    static TOP: Cell<*const Level<'static>> = const { Cell::new(std::ptr::null()) };
+    /// The outermost first. Not on the stack of the thread, which greenlets exchange.
+    static ENTERED: RefCell<Vec<Entered>> = const { RefCell::new(Vec::new()) };
 }
 
 impl<'a> Level<'a> {
     pub(crate) fn node(place: &'a Arc<Place>) -> Self {
-        Self { what: What::Node(place, OnceCell::new()), below: Cell::default() }
+        Self::Node(place)
     }
 
     pub(crate) fn turn(turn: u64) -> Self {
-        Self { what: What::Turn(turn), below: Cell::default() }
+        Self::Turn(turn)
     }
 
-    /// Be inside until what is returned goes out of scope. It must not be leaked.
-    pub(crate) fn enter(&self) -> Inside<'_> {
-        self.below.set(TOP.replace(std::ptr::from_ref(self).cast()));
-        Inside(self)
-    }
-
-    fn turn_number(&self) -> Option<u64> {
-        if let What::Turn(turn) = self.what { Some(turn) } else { None }
+    /// Be inside until what is returned is dropped.
+    #[inline]
+    pub(crate) fn enter(self) -> Inside {
+        ENTERED.with_borrow_mut(|entered| {
+            entered.push(match self {
+                Self::Node(place) => Entered::Node(Arc::clone(place), None),
+                Self::Turn(turn) => Entered::Turn(turn),
+            });
+            Inside { depth: entered.len() - 1 }
+        })
     }
 }
 
 /// This thread is inside a level for as long as this lives.
-pub(crate) struct Inside<'a>(&'a Level<'a>);
+pub(crate) struct Inside {
+    depth: usize,
+}
 
-impl Drop for Inside<'_> {
+impl Drop for Inside {
+    #[inline]
     fn drop(&mut self) {
-        TOP.set(self.0.below.get());
-        if let What::Node(_, frame) = &self.0.what
-            && let Some(frame) = frame.get()
-        {
-            frame.end();
+        // Greenlets may leave in another order than they entered: what is further in has ended with this one.
+        while let Some(left) = pop_above(self.depth) {
+            if let Entered::Node(_, Some(frame)) = left {
+                frame.end();
+            }
         }
     }
 }
 
-/// The levels of this thread from one on, the innermost first.
-fn levels_from<'a>(level: *const Level<'static>) -> impl Iterator<Item = &'a Level<'a>> {
-    // SAFETY: a level is linked for as long as its `Inside` lives, which borrows it; both are on the stack of this thread, below us.
-    #[allow(unsafe_code, reason = "a list of what is on the stack needs no allocation")]
-    let read = |level: *const Level<'static>| unsafe { level.cast::<Level<'a>>().as_ref() };
-    std::iter::successors(read(level), move |level| read(level.below.get()))
+fn pop_above(depth: usize) -> Option<Entered> {
+    ENTERED.with_borrow_mut(|entered| if entered.len() > depth { entered.pop() } else { None })
+}
+
+fn turns_of(entered: &[Entered]) -> Vec<u64> {
+    entered.iter().filter_map(|level| if let Entered::Turn(turn) = level { Some(*turn) } else { None }).collect()
 }
 
 /// The calls that wait for the code that runs now, the outermost first.
@@ -158,14 +163,16 @@ pub(crate) fn current(py: Python<'_>) -> PyResult<Frames> {
         Some(carried) => carried.get().live(),
         None => Vec::new(),
     };
-    let levels: Vec<_> = levels_from(TOP.get()).collect();
-    for level in levels.into_iter().rev() {
-        let What::Node(place, frame) = &level.what else { continue };
-        // A callback of a node belongs to the call that it comes out of.
-        if !frames.last().is_some_and(|last| Arc::ptr_eq(&last.place, place)) {
-            frames.push(Arc::clone(frame.get_or_init(|| Frame::new(place, level.below.get()))));
+    ENTERED.with_borrow_mut(|entered| {
+        for index in 0..entered.len() {
+            let (below, level) = entered.split_at_mut(index);
+            let Some(Entered::Node(place, frame)) = level.first_mut() else { continue };
+            // A callback of a node belongs to the call that it comes out of.
+            if !frames.last().is_some_and(|last| Arc::ptr_eq(&last.place, place)) {
+                frames.push(Arc::clone(frame.get_or_insert_with(|| Frame::new(place, below))));
+            }
         }
-    }
+    });
     Ok(frames)
 }
 

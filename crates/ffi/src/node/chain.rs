@@ -195,8 +195,7 @@ impl Bulk<Object> for Chain {
     }
 
     fn run(&mut self, chunk: Object, sink: &mut dyn Sink<Object>) -> BulkOutcome<Object> {
-        let level = Level::node(&self.place);
-        let _inside = level.enter();
+        let _inside = Level::node(&self.place).enter();
         attach(|py| {
             let chunk = match chunk.0.into_bound(py).cast_into::<PyList>() {
                 Ok(chunk) => chunk,

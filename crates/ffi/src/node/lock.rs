@@ -84,8 +84,7 @@ impl Membership {
             Hindrance::Cancelled => failure::cancelled(py),
             Hindrance::Deadlock(text) => failure::PipelineError::new_err(text),
         })?;
-        let level = Level::turn(self.turn);
-        let _inside = level.enter();
+        let _inside = Level::turn(self.turn).enter();
         self.is_user = true;
         let must_initialize = {
             let mut users = lock(&self.shared.users);
@@ -104,8 +103,7 @@ impl Membership {
     /// Do something with the object while nobody else is inside.
     pub(crate) fn enter<T>(&self, py: Python<'_>, work: impl FnOnce() -> T) -> T {
         let _turn = self.take_or_have(py);
-        let level = Level::turn(self.turn);
-        let _inside = level.enter();
+        let _inside = Level::turn(self.turn).enter();
         work()
     }
 
@@ -115,8 +113,7 @@ impl Membership {
             return Ok(());
         }
         let _turn = self.take_or_have(py);
-        let level = Level::turn(self.turn);
-        let _inside = level.enter();
+        let _inside = Level::turn(self.turn).enter();
         let is_due = {
             let mut users = lock(&self.shared.users);
             users.count -= 1;
@@ -207,8 +204,7 @@ impl Turns {
         work: &mut dyn FnMut(),
     ) -> Result<(), Hindrance> {
         let Some(((shared, place), left)) = left.split_first() else {
-            let level = Level::turn(self.turn);
-            let _inside = level.enter();
+            let _inside = Level::turn(self.turn).enter();
             work();
             return Ok(());
         };
@@ -239,8 +235,7 @@ impl Turn for Turns {
             for (shared, place) in &self.members {
                 turns.push(shared.turn.take(py, (self.turn, place), || cancel.is_set())?);
             }
-            let level = Level::turn(self.turn);
-            let _inside = level.enter();
+            let _inside = Level::turn(self.turn).enter();
             work();
             Ok(())
         })

@@ -186,8 +186,7 @@ impl Awaited {
 impl Stream<Object> for Awaited {
     fn next(&mut self) -> PyResult<Option<Object>> {
         let Some(answer) = self.answer.take() else { return Ok(None) };
-        let level = Level::node(&self.site.place);
-        let _inside = level.enter();
+        let _inside = Level::node(&self.site.place).enter();
         let wait = || {
             attach(|py| {
                 let mut answer = answer.into_bound(py);
@@ -215,8 +214,7 @@ struct Generator(Py<PyAny>, Arc<Site>);
 
 impl Stream<Object> for Generator {
     fn next(&mut self) -> PyResult<Option<Object>> {
-        let level = Level::node(&self.1.place);
-        let _inside = level.enter();
+        let _inside = Level::node(&self.1.place).enter();
         attach(|py| {
             let mut iterator = self.0.bind(py).cast::<PyIterator>()?.clone();
             Ok(iterator.next().transpose()?.map(|output| Object(output.unbind())))
@@ -224,8 +222,7 @@ impl Stream<Object> for Generator {
     }
 
     fn close(&mut self) -> PyResult<()> {
-        let level = Level::node(&self.1.place);
-        let _inside = level.enter();
+        let _inside = Level::node(&self.1.place).enter();
         attach(|py| self.0.bind(py).call_method0("close").map(drop))
     }
 }
@@ -235,14 +232,12 @@ struct AsyncGenerator(Iteration, Arc<Site>);
 
 impl Stream<Object> for AsyncGenerator {
     fn next(&mut self) -> PyResult<Option<Object>> {
-        let level = Level::node(&self.1.place);
-        let _inside = level.enter();
+        let _inside = Level::node(&self.1.place).enter();
         attach(|py| self.0.next(py))
     }
 
     fn close(&mut self) -> PyResult<()> {
-        let level = Level::node(&self.1.place);
-        let _inside = level.enter();
+        let _inside = Level::node(&self.1.place).enter();
         attach(|py| self.0.close(py))
     }
 }

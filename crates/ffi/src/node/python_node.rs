@@ -227,9 +227,7 @@ impl PythonNode {
 
 impl Node<Object> for PythonNode {
     fn initialize(&mut self) -> PyResult<()> {
-        let site = Arc::clone(&self.site);
-        let level = Level::node(&site.place);
-        let _inside = level.enter();
+        let _inside = Level::node(&self.site.place).enter();
         attach(|py| {
             let object = self.object.bind(py);
             self.is_dirty = false;
@@ -253,8 +251,7 @@ impl Node<Object> for PythonNode {
     }
 
     fn process(&mut self, item: Object) -> PyResult<Outputs<Object>> {
-        let level = Level::node(&self.site.place);
-        let _inside = level.enter();
+        let _inside = Level::node(&self.site.place).enter();
         attach(|py| {
             let item = item.0.into_bound(py);
             if let Process::Streaming(adapter) = &self.process {
@@ -266,14 +263,12 @@ impl Node<Object> for PythonNode {
     }
 
     fn interpret(&mut self, answer: Object) -> PyResult<Outputs<Object>> {
-        let level = Level::node(&self.site.place);
-        let _inside = level.enter();
+        let _inside = Level::node(&self.site.place).enter();
         attach(|py| outputs::outputs(answer.0.into_bound(py), &self.site, self.timeout_secs))
     }
 
     fn produce(&mut self) -> PyResult<Outputs<Object>> {
-        let level = Level::node(&self.site.place);
-        let _inside = level.enter();
+        let _inside = Level::node(&self.site.place).enter();
         attach(|py| match &self.process {
             Process::Source(callable) => outputs::items(callable.bind(py).call0()?, &self.site),
             _ => Ok(Outputs::None),
@@ -281,8 +276,7 @@ impl Node<Object> for PythonNode {
     }
 
     fn flush(&mut self) -> PyResult<Outputs<Object>> {
-        let level = Level::node(&self.site.place);
-        let _inside = level.enter();
+        let _inside = Level::node(&self.site.place).enter();
         if let Process::Streaming(adapter) = &self.process {
             return attach(|py| streaming::give(adapter.bind(py), "end", (), &self.site));
         }
@@ -296,8 +290,7 @@ impl Node<Object> for PythonNode {
     }
 
     fn process_batch(&mut self, items: Vec<Object>) -> PyResult<Vec<Option<Object>>> {
-        let level = Level::node(&self.site.place);
-        let _inside = level.enter();
+        let _inside = Level::node(&self.site.place).enter();
         attach(|py| {
             let count = items.len();
             let batch = PyList::new(py, items.into_iter().map(|item| item.0))?;
@@ -320,8 +313,7 @@ impl Node<Object> for PythonNode {
     }
 
     fn start(&mut self, item: Object, done: Done<Object>) -> Option<EndEarly> {
-        let level = Level::node(&self.site.place);
-        let _inside = level.enter();
+        let _inside = Level::node(&self.site.place).enter();
         attach(|py| match self.begin(item.0.into_bound(py)) {
             Ok((answer, timeout_secs)) if Kind::of(&answer).is_ok_and(|kind| kind == Kind::Coroutine) => {
                 self.start_awaiting(answer, timeout_secs, done)
@@ -349,9 +341,7 @@ impl Node<Object> for PythonNode {
         if self.is_told_by_other {
             return Ok(());
         }
-        let site = Arc::clone(&self.site);
-        let level = Level::node(&site.place);
-        let _inside = level.enter();
+        let _inside = Level::node(&self.site.place).enter();
         self.forget_items()?;
         attach(|py| match optional_method(self.object.bind(py), "interrupt")? {
             Some(method) => self.others().call(method.bind(py), PyTuple::empty(py), End::Own).map(drop),
@@ -361,8 +351,7 @@ impl Node<Object> for PythonNode {
 
     fn forget_items(&mut self) -> PyResult<()> {
         let Process::Streaming(adapter) = &self.process else { return Ok(()) };
-        let level = Level::node(&self.site.place);
-        let _inside = level.enter();
+        let _inside = Level::node(&self.site.place).enter();
         attach(|py| self.site.bridge.wait_to_the_end(adapter.bind(py).call_method0("restart")?).map(drop))
     }
 
@@ -374,8 +363,7 @@ impl Node<Object> for PythonNode {
     }
 
     fn snapshot(&mut self) -> PyResult<Option<Object>> {
-        let level = Level::node(&self.site.place);
-        let _inside = level.enter();
+        let _inside = Level::node(&self.site.place).enter();
         attach(|py| {
             let Some(method) = optional_method(self.object.bind(py), "snapshot")? else { return Ok(None) };
             let state = self.others().call(method.bind(py), PyTuple::empty(py), End::Cancelled)?;
@@ -384,8 +372,7 @@ impl Node<Object> for PythonNode {
     }
 
     fn restore(&mut self, state: Object) -> PyResult<()> {
-        let level = Level::node(&self.site.place);
-        let _inside = level.enter();
+        let _inside = Level::node(&self.site.place).enter();
         attach(|py| match optional_method(self.object.bind(py), "restore")? {
             Some(method) => {
                 let state = PyTuple::new(py, [state.0])?;
@@ -401,8 +388,7 @@ impl Node<Object> for PythonNode {
 
     fn stop(&mut self) -> PyResult<()> {
         let Process::Streaming(adapter) = &self.process else { return Ok(()) };
-        let level = Level::node(&self.site.place);
-        let _inside = level.enter();
+        let _inside = Level::node(&self.site.place).enter();
         attach(|py| {
             let close = || self.site.bridge.wait_to_the_end(adapter.bind(py).call_method0("close")?).map(drop);
             self.membership.enter(py, close)
@@ -410,9 +396,7 @@ impl Node<Object> for PythonNode {
     }
 
     fn cleanup(&mut self) -> PyResult<()> {
-        let site = Arc::clone(&self.site);
-        let level = Level::node(&site.place);
-        let _inside = level.enter();
+        let _inside = Level::node(&self.site.place).enter();
         attach(|py| {
             let object = self.object.bind(py);
             self.is_dirty = false;

@@ -47,8 +47,7 @@ impl StreamOutputs {
 
 impl Stream<Object> for StreamOutputs {
     fn next(&mut self) -> PyResult<Option<Object>> {
-        let level = Level::node(&self.site.place);
-        let _inside = level.enter();
+        let _inside = Level::node(&self.site.place).enter();
         attach(|py| {
             let next = self.adapter.bind(py).call_method0("next_output").and_then(|next| self.wait(next));
             let next = match next {
@@ -67,8 +66,7 @@ impl Stream<Object> for StreamOutputs {
     }
 
     fn close(&mut self) -> PyResult<()> {
-        let level = Level::node(&self.site.place);
-        let _inside = level.enter();
+        let _inside = Level::node(&self.site.place).enter();
         attach(|py| self.restart(py))
     }
 }
