@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 
 import pytest
@@ -258,3 +260,17 @@ class TestWhatIsRefused:
 
         with pytest.raises(ManifestError):
             run(manifest({"node_type": "PassThrough", "params": deep}), [1])
+
+
+@pytest.mark.parametrize("node_type", ["PassThroughNode", "NoSuchNode"])
+@pytest.mark.parametrize("is_enabled", [True, False])
+def test_the_garbage_collector_is_as_it_was(node_type, is_enabled):
+    """It is paused while the nodes of a manifest are made."""
+    was_enabled = gc.isenabled()
+    (gc.enable if is_enabled else gc.disable)()
+    try:
+        with contextlib.suppress(ManifestError):
+            Pipeline.from_manifest({"version": "v1", "nodes": [{"node_type": node_type}]})
+        assert gc.isenabled() is is_enabled
+    finally:
+        (gc.enable if was_enabled else gc.disable)()

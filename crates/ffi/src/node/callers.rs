@@ -377,3 +377,27 @@ fn is_stuck(target: &Target, own: &Frames, waits: &[Wait]) -> bool {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn depth() -> usize {
+        ENTERED.with_borrow(Vec::len)
+    }
+
+    #[test]
+    fn levels_may_be_left_in_another_order_than_they_were_entered() {
+        let place = Place::new(&Owner::new("pipeline"), Some("node"));
+        let outer = Level::node(&place).enter();
+        let inner = Level::turn(1).enter();
+
+        drop(outer);
+        assert_eq!(depth(), 0);
+        let next = Level::node(&place).enter();
+        drop(next);
+        drop(inner);
+
+        assert_eq!((depth(), Arc::strong_count(&place)), (0, 1));
+    }
+}
