@@ -71,7 +71,7 @@ impl Brought<'_> {
         let mut look_out = LookOut::default();
         let mut told = None;
         loop {
-            match told.or_else(|| self.wait_at_door(Duration::ZERO)) {
+            match told.or_else(|| self.wait_for_admission(Duration::ZERO)) {
                 Some(false) => return Ok(false),
                 Some(true) => {
                     self.bringing.note_in();
@@ -103,7 +103,7 @@ impl Brought<'_> {
                 } else if !has_room {
                     self.order.outbox.wait_for_room(POLL_INTERVAL);
                 } else {
-                    return self.wait_at_door(POLL_INTERVAL);
+                    return self.wait_for_admission(POLL_INTERVAL);
                 }
                 None
             });
@@ -111,7 +111,7 @@ impl Brought<'_> {
         }
     }
 
-    fn wait_at_door(&self, timeout: Duration) -> Option<bool> {
+    fn wait_for_admission(&self, timeout: Duration) -> Option<bool> {
         self.admitted.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(timeout).ok()
     }
 }

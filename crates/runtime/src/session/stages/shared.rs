@@ -15,7 +15,7 @@ use crate::session::stages::tasks::Tasks;
 use crate::{Observer, Payload, Phase, Plan, Reporter, RunError, numbering};
 
 /// One who waits for inputs to find room looks as often.
-const AT_DOOR: Duration = Duration::from_millis(1);
+const ADMISSION_POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The shared part of a session.
 pub(crate) struct Core<P: Payload> {
@@ -64,7 +64,7 @@ pub(crate) struct Submission<P: Payload> {
 /// Inputs whose end is waited for: those under way, and those that waited for room when it began.
 #[derive(Debug)]
 pub struct Drain {
-    at_door: u64,
+    waiting_before: u64,
     /// A number above those of all of them, when they are in.
     end: Option<u64>,
 }
@@ -235,17 +235,17 @@ impl<P: Payload> Core<P> {
     pub(crate) fn begin_drain(&self) -> Drain {
         self.draining.fetch_add(1, Ordering::AcqRel);
         self.stages.iter().for_each(|stage| stage.inbox.nudge());
-        Drain { at_door: self.admission_queue.end(), end: None }
+        Drain { waiting_before: self.admission_queue.end(), end: None }
     }
 
     /// Whether the inputs before a drain are done, or become so within `timeout`.
     pub(crate) fn is_drained(&self, drain: &mut Drain, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
-        while drain.end.is_none() && !self.admission_queue.is_past(drain.at_door) {
+        while drain.end.is_none() && !self.admission_queue.is_past(drain.waiting_before) {
             if Instant::now() >= deadline || self.is_closed() {
                 return self.is_closed();
             }
-            std::thread::sleep(AT_DOOR);
+            std::thread::sleep(ADMISSION_POLL_INTERVAL);
         }
         let end = *drain.end.get_or_insert_with(|| self.in_flight.end());
         self.in_flight.wait_until_done(end, deadline.saturating_duration_since(Instant::now()))
