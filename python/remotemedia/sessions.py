@@ -15,7 +15,7 @@ from remotemedia._core import DirectMap, Opener, OutputStream, SessionCore
 from remotemedia._errors import combine, throw
 from remotemedia._graph.graph import Graph
 from remotemedia._graph.item_streams import items_of
-from remotemedia._graph.node_kinds import keep_to_thread
+from remotemedia._graph.node_kinds import classify, thread_for
 from remotemedia._graph.options import LONGEST_SECS
 from remotemedia._session.consumers import Consumer, Consumers
 from remotemedia.exceptions import NodeTimeoutError, PipelineError, SessionClosedError
@@ -79,13 +79,15 @@ class _Closing(SessionCore):
     _is_ended = False
     _is_closed = False
 
-    def adopt(self, graph: Graph, settings: dict[str, Any], *, is_plain: bool) -> Self:
+    def adopt(
+        self, graph: Graph, settings: dict[str, Any], *, is_plain: bool, keeps_to_callers: bool
+    ) -> Self:
         """Finish the making of a session."""
         self.queue_size = settings["queue_size"]
         self.consumers = Consumers()
         self.is_plain = is_plain
         self._name, self._has_source = graph.name, graph.source is not None
-        self._keeps_to_callers = keep_to_thread([entry.node for entry in graph.entries])
+        self._keeps_to_callers = keeps_to_callers
         if self._has_source:
             self._is_used = self._is_ended = True
             self.start_source()
@@ -246,7 +248,7 @@ class Session(_Closing):
         If all nodes are inline and `def`, and one has an `initialize` or `cleanup`, the nodes run in this
         call, on the calling thread. If there is no room for the outputs, the call waits until another thread
         takes some; if no other thread does, the iteration continues with the rest. In all other sessions the
-        nodes run on a thread of the session or on their own threads.
+        nodes run on a thread of the session or on their own threads, and all methods of a node on the same.
 
         Raises:
             SessionClosedError: If the session has closed, or `end` was called.
@@ -351,14 +353,15 @@ def open_session(
     kind: type[Any], graph: Graph, settings: dict[str, Any], opener: Opener, on_news: Any = None
 ) -> Any:
     """A session of this kind: its nodes are initialized on this thread."""
-    from remotemedia._graph.node_kinds import classify
-
-    is_plain = all(
-        classify(entry.node) == "plain" for entry in graph.entries if hasattr(entry.node, "process")
-    )
+    nodes = [entry.node for entry in graph.entries if hasattr(entry.node, "process")]
+    is_plain = all(classify(node) == "plain" for node in nodes)
+    thread = thread_for(nodes)
+    settings = settings | {"has_own_thread": thread == "session"}
     try:
         with _shutdown.under_way(f"the opening of pipeline '{graph.name}'", opener.cancel):
-            session = kind(graph, settings, opener, on_news).adopt(graph, settings, is_plain=is_plain)
+            session = kind(graph, settings, opener, on_news).adopt(
+                graph, settings, is_plain=is_plain, keeps_to_callers=thread == "caller"
+            )
             if not _shutdown.is_ending():
                 return session
             # The end of the program came too late for the opener to notice.

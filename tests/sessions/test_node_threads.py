@@ -113,21 +113,26 @@ def run_once(node: Any) -> None:
     asyncio.run(execute_pipeline_with_input([node], [1, 2, 3]))
 
 
+def nodes(given: Any) -> list[Any]:
+    """A chain, of one node or as given."""
+    return given if isinstance(given, list) else [given]
+
+
 def call(node: Any) -> None:
-    with Pipeline([node]).open() as session:
+    with Pipeline(nodes(node)).open() as session:
         session.call(1)
         session.interrupt()
         session.call(2)
 
 
 def map_items(node: Any) -> None:
-    with Pipeline([node]).open() as session:
+    with Pipeline(nodes(node)).open() as session:
         list(session.map([1, 2, 3]))
         session.interrupt()
 
 
 def put(node: Any) -> None:
-    with Pipeline([node]).open() as session:
+    with Pipeline(nodes(node)).open() as session:
         session.put(1)
         session.put(2)
         session.end()
@@ -135,14 +140,14 @@ def put(node: Any) -> None:
 
 
 def put_without_end(node: Any) -> None:
-    with Pipeline([node]).open() as session:
+    with Pipeline(nodes(node)).open() as session:
         session.put(1)
         session.interrupt()
         session.put(2)
 
 
 def put_and_drain(node: Any) -> None:
-    with Pipeline([node]).open(queue_size=2) as session:
+    with Pipeline(nodes(node)).open(queue_size=2) as session:
         for number in range(3):
             session.put(number)
         session.drain()
@@ -283,6 +288,27 @@ def test_calls_of_plain_python_run_where_they_are_made(
     way(with_options(node, **options))
 
     assert node.thread == threading.get_ident()
+
+
+@pytest.mark.parametrize("way", [call, map_items, put, put_without_end, put_and_drain])
+@pytest.mark.parametrize("order", ["async first", "async last", "async between"])
+@pytest.mark.parametrize("kind", [Store, Generator])
+def test_def_nodes_beside_async_ones_keep_to_one_thread(
+    kind: type[Store], order: str, way: Callable[[Any], None]
+) -> None:
+    """`put` cannot take an item through a coroutine, so all methods run on the thread of the session."""
+    first, last = kind(), kind()
+    chain = {
+        "async first": [Coroutine(), first],
+        "async last": [first, Coroutine()],
+        "async between": [first, Coroutine(), last],
+    }[order]
+
+    way(chain)
+
+    assert first.thread != threading.get_ident()
+    if order == "async between":
+        assert last.thread == first.thread
 
 
 def test_a_stream_of_plain_python_is_taken_one_output_at_a_time() -> None:

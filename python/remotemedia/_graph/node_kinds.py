@@ -23,9 +23,9 @@ __all__ = [
     "function_of",
     "has_methods",
     "is_source",
-    "keep_to_thread",
     "makes_coroutines",
     "misfit",
+    "thread_for",
 ]
 
 # The flags of code objects, as in `inspect`, which would cost more to import than all of this package.
@@ -115,15 +115,17 @@ def is_source(node: object) -> bool:
     return _takes_nothing(process)
 
 
-def keep_to_thread(nodes: Sequence[object]) -> bool:
-    """Whether nodes must stay on the thread that opens their session, and may hold it up.
+def thread_for(nodes: Sequence[object]) -> Literal["caller", "session"] | None:
+    """Which thread the `def` nodes of a session of plain Python must stay on; `None` if any thread will do.
 
-    One of them has an `initialize` or `cleanup` of its own: what that made may belong to its thread, such as
-    a `sqlite3` connection or a GL context. None of them waits on an event loop.
+    A `def` node with an `initialize` or `cleanup` of its own must stay on one thread, because what these
+    create may belong to it: a `sqlite3` connection, a GL context. That is the calling thread, unless another
+    node is async: `put` does not wait for coroutines, so the session runs its `def` nodes on its own thread.
     """
-    return any(_has_own_lifecycle(node) for node in nodes) and all(
-        classify(node) in {"plain", "generator"} for node in nodes
-    )
+    on_threads = [node for node in nodes if classify(node) in {"plain", "generator"}]
+    if not any(_has_own_lifecycle(node) for node in on_threads):
+        return None
+    return "caller" if len(on_threads) == len(nodes) else "session"
 
 
 def _has_own_lifecycle(node: object) -> bool:

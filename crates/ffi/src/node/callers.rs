@@ -4,6 +4,8 @@
 //! to whatever user code copies its context for. A call counts until it is over, so a task that a node has left behind may wait for it.
 
 use std::cell::RefCell;
+use std::marker::PhantomData;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -101,7 +103,7 @@ pub(crate) enum Level<'a> {
 /// A level that this thread is inside.
 enum Entered {
     /// Its frame is made when somebody asks.
-    Node(Arc<Place>, Option<Arc<Frame>>),
+    Node(NonNull<Place>, Option<Arc<Frame>>),
     Turn(u64),
 }
 
@@ -121,40 +123,61 @@ impl<'a> Level<'a> {
 
     /// Be inside until what is returned is dropped.
     #[inline]
-    pub(crate) fn enter(self) -> Inside {
+    pub(crate) fn enter(self) -> Inside<'a> {
         ENTERED.with_borrow_mut(|entered| {
             entered.push(match self {
-                Self::Node(place) => Entered::Node(Arc::clone(place), None),
+                Self::Node(place) => Entered::Node(NonNull::from(&**place), None),
                 Self::Turn(turn) => Entered::Turn(turn),
             });
-            Inside { depth: entered.len() - 1 }
+            Inside { depth: entered.len() - 1, level: PhantomData }
         })
     }
 }
 
-/// This thread is inside a level for as long as this lives.
-pub(crate) struct Inside {
+/// This thread is inside a level for as long as this lives. To be dropped by the thread that entered, and never forgotten.
+pub(crate) struct Inside<'a> {
     depth: usize,
+    level: PhantomData<(&'a Arc<Place>, *const ())>,
 }
 
-impl Drop for Inside {
+impl Drop for Inside<'_> {
     #[inline]
     fn drop(&mut self) {
-        // Greenlets may leave in another order than they entered: what is further in has ended with this one.
-        while let Some(left) = pop_above(self.depth) {
-            if let Entered::Node(_, Some(frame)) = left {
-                frame.end();
+        let is_left = ENTERED.with_borrow_mut(|entered| {
+            let is_plain = entered.len() == self.depth + 1 && !matches!(entered[self.depth], Entered::Node(_, Some(_)));
+            if is_plain {
+                entered.pop();
             }
+            is_plain
+        });
+        if !is_left {
+            leave(self.depth);
         }
     }
 }
 
-fn pop_above(depth: usize) -> Option<Entered> {
-    ENTERED.with_borrow_mut(|entered| if entered.len() > depth { entered.pop() } else { None })
+/// Greenlets may leave in another order than they entered: what is further in has ended with this one.
+#[cold]
+fn leave(depth: usize) {
+    while let Some(left) = ENTERED.with_borrow_mut(|entered| if entered.len() > depth { entered.pop() } else { None }) {
+        if let Entered::Node(_, Some(frame)) = left {
+            frame.end();
+        }
+    }
 }
 
 fn turns_of(entered: &[Entered]) -> Vec<u64> {
     entered.iter().filter_map(|level| if let Entered::Turn(turn) = level { Some(*turn) } else { None }).collect()
+}
+
+#[allow(unsafe_code, reason = "counting the place in every call of a node costs a tenth of a call")]
+fn counted(place: NonNull<Place>) -> Arc<Place> {
+    // SAFETY: the place is in an `Arc` that the `Inside` of its level borrows. A level is on the list only while its `Inside` lives:
+    // whoever is dropped takes everything from its own depth on off the list.
+    unsafe {
+        Arc::increment_strong_count(place.as_ptr());
+        Arc::from_raw(place.as_ptr())
+    }
 }
 
 /// The calls that wait for the code that runs now, the outermost first.
@@ -168,8 +191,8 @@ pub(crate) fn current(py: Python<'_>) -> PyResult<Frames> {
             let (below, level) = entered.split_at_mut(index);
             let Some(Entered::Node(place, frame)) = level.first_mut() else { continue };
             // A callback of a node belongs to the call that it comes out of.
-            if !frames.last().is_some_and(|last| Arc::ptr_eq(&last.place, place)) {
-                frames.push(Arc::clone(frame.get_or_insert_with(|| Frame::new(place, below))));
+            if !frames.last().is_some_and(|last| Arc::as_ptr(&last.place) == place.as_ptr()) {
+                frames.push(Arc::clone(frame.get_or_insert_with(|| Frame::new(&counted(*place), below))));
             }
         }
     });

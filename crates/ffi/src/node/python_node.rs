@@ -227,7 +227,8 @@ impl PythonNode {
 
 impl Node<Object> for PythonNode {
     fn initialize(&mut self) -> PyResult<()> {
-        let _inside = Level::node(&self.site.place).enter();
+        let place = Arc::clone(&self.site.place);
+        let _inside = Level::node(&place).enter();
         attach(|py| {
             let object = self.object.bind(py);
             self.is_dirty = false;
@@ -341,7 +342,8 @@ impl Node<Object> for PythonNode {
         if self.is_told_by_other {
             return Ok(());
         }
-        let _inside = Level::node(&self.site.place).enter();
+        let place = Arc::clone(&self.site.place);
+        let _inside = Level::node(&place).enter();
         self.forget_items()?;
         attach(|py| match optional_method(self.object.bind(py), "interrupt")? {
             Some(method) => self.others().call(method.bind(py), PyTuple::empty(py), End::Own).map(drop),

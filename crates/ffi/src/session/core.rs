@@ -69,6 +69,7 @@ impl SessionCore {
         let described = graph::describe(graph, &plan, &surroundings)?;
         let queue_size: usize = setting(settings, "queue_size")?;
         let stall_warning: Option<f64> = setting(settings, "stall_warning")?;
+        let has_own_thread: bool = setting(settings, "has_own_thread")?;
         let settings = SessionSettings {
             with_metrics,
             observer: log::observer(py)?,
@@ -78,7 +79,7 @@ impl SessionCore {
             stop: stop.clone(),
             stop_waiting: Some(bridge.stopper()),
             // The calls of an event loop come from threads of ours.
-            has_own_thread: bridge.mailbox().is_some(),
+            has_own_thread: bridge.mailbox().is_some() || has_own_thread,
         };
         let is_chain =
             plan.is_chain() && described.are_plain() && !settings.with_metrics && settings.observer.is_none();
@@ -94,7 +95,7 @@ impl SessionCore {
         owner.counts_calls_by(session.call_counter());
         let mailbox = bridge.mailbox().cloned();
         // A source's items come from a thread of its own.
-        let is_direct = session.is_direct() && !session.has_source();
+        let is_direct = session.is_direct() && !session.has_source() && !has_own_thread;
         let source = session.has_source().then(|| session.plan().nodes()[0].id.clone());
         let news = on_news.map(|on_news| news_of(on_news, mailbox.as_ref()));
         let outbox = outbox_of(&session, queue_size, news);
