@@ -1,17 +1,16 @@
 """Finds the part of an object that does not pickle, and its path: `client.lock`, `handlers[2]`.
 
-A pickler stops at the culprit, and what it was at before leads there, mostly: it is part of what has the
-culprit. Otherwise what it remembers does: of the parts of an object that it has not finished, it went into
-the last that it knows, or into the first that it does not. So only the parts on the way are looked at, of a
-million. Where that leads nowhere, all are, as long as patience lasts.
+A pickler only raises. So the object is taken apart once more, in the same order and in the same way, until
+the same fails; what is being taken apart then is the path.
 """
 
 from __future__ import annotations
 
-import heapq
-import time
+import sys
 from functools import cached_property
-from types import FunctionType, MethodType
+from itertools import chain
+from pickle import PickleBuffer
+from types import CellType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cloudpickle import cloudpickle as internals
@@ -19,30 +18,21 @@ from cloudpickle import cloudpickle as internals
 from remotemedia._workers.pickling_functions import CachedFunction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-    # Where in the whole: an index, a key in a tuple of its own, or what ends the path.
-    Place = int | tuple[Any] | str
-    Parts = Iterable[tuple[Place, Any]]
-    Memo = dict[int, tuple[int, Any]]
-    MakePickler = Callable[[Any, Any], Any]
+    Parts = Iterator[tuple[str, Any]]
 
 __all__ = ["NOWHERE", "Culprit", "find_culprit"]
 
 _PROTOCOL = 5
-_PATIENCE_SECS = 0.8
 _LONGEST_PATH = 200
 _PLAIN = frozenset({int, float, complex, str, bytes, bytearray, bool, type(None), type(...), range})
 
-_FUNCTIONS_OF: dict[type, tuple[str, ...]] = {
-    staticmethod: ("__func__",),
-    classmethod: ("__func__",),
-    property: ("fget", "fset", "fdel"),
-    cached_property: ("func",),
-}
+_CONTAINERS = frozenset({list, tuple, set, frozenset})
+_BY_ITSELF = (type, FunctionType, PickleBuffer)
 
-_MOST_WAYS = 4
-"""Parts of one object that may be the one the pickler went into."""
+_WRAPPERS = (CellType, CachedFunction, staticmethod, classmethod, property, cached_property)
+"""Each is what it wraps, to those who read the code."""
 
 
 class _Nowhere:
@@ -74,173 +64,95 @@ class Culprit(NamedTuple):
         return f"a {name}: {type(self.error).__name__}: {self.error}"
 
 
-class _Way(NamedTuple):
-    """How to get to a part."""
+class _Entered(NamedTuple):
+    """An object on the way to what fails, and what it is reduced to."""
 
-    path: str
-    part: Any
-    is_of_code: bool = False
-
-    def to(self, place: Place, part: object) -> _Way:
-        if isinstance(place, tuple):
-            place = f"[{place[0]!r}]"
-        elif isinstance(place, int):
-            place = f"[{place}]"
-        return _Way(
-            self.path + place, part, self.is_of_code or _is_of_code(self.part, place.removeprefix("."))
-        )
+    value: Any
+    arguments: tuple[Any, ...] = ()
+    state: Any = None
+    elements: Sequence[Any] = ()
+    entries: Sequence[tuple[Any, Any]] = ()
 
 
-def find_culprit(value: object, error: BaseException, pickler: Any, make_pickler: MakePickler) -> Culprit:
-    """The innermost part of `value` that does not pickle, as far as it can be found.
+def find_culprit(value: object, error: BaseException, pickler: Any) -> Culprit:
+    """The innermost part of `value` that does not pickle.
 
     Args:
         value: What was to be pickled.
         error: What that raised.
-        pickler: The one that failed. It was at its `latest`, and before at its `recent`.
-        make_pickler: Makes another one, for a file and a callback for buffers.
+        pickler: Reduces objects as the one that failed did.
     """
-    root = _Way("", value)
-    way = _follow_recent(pickler, root)
-    part_error = _pickling_error(pickler.latest, make_pickler) if way is not None else None
-    if way is not None and part_error is not None:
-        return _try_parts(way, part_error, make_pickler)
-    memo: Memo = pickler.memo.copy()
-    # What came into being only while its owner was pickled is nowhere, but the owner was pickled before it.
-    for part in (pickler.latest, *reversed(pickler.recent)):
-        if part is value:
-            break
-        way = _follow_pickler(part, root, memo)
-        part_error = _pickling_error(part, make_pickler) if way is not None else None
-        if way is not None and part_error is not None:
-            return _try_parts(way, part_error, make_pickler)
-    if pickler.latest is not value:
-        part_error = _pickling_error(pickler.latest, make_pickler)
-        way = _search(pickler.latest, root) if part_error is not None else None
-        if way is not None and part_error is not None:
-            return _try_parts(way, part_error, make_pickler)
-    return _try_parts(root, error, make_pickler)
+    is_too_deep = isinstance(error.__cause__, RecursionError)
+    way = _way_to_failure(value, pickler, _LONGEST_PATH if is_too_deep else sys.maxsize)
+    if not way:
+        return Culprit("", value, error)
+    path, is_of_code = _path_along(way)
+    return Culprit(_shortened(path), way[-1].value, error, is_of_code)
 
 
-def _pickling_error(value: object, make_pickler: MakePickler) -> BaseException | None:
-    """What `value` raises when it is pickled."""
-    try:
-        # Large buffers are only looked at, not copied.
-        make_pickler(NOWHERE, lambda _: None).dump(value)
-    except Exception as error:  # noqa: BLE001 - Whatever it is, the value cannot be sent.
-        return error
-    return None
-
-
-def _follow_recent(pickler: Any, root: _Way) -> _Way | None:
-    """The way to where a pickler failed, by the objects at which it was before: at first, and at last."""
-    before = (*pickler.first, *pickler.recent, pickler.latest)
-    ranks = {id(part): rank for rank, part in enumerate(before)}
-    kept: list[Any] = []
-    way, reached = root, ranks.get(id(root.part), -1)
-    for _ in range(_LONGEST_PATH):
-        if way.part is pickler.latest:
-            return way
-        parts = [*_parts(way.part, kept)]
-        found = max(parts, key=lambda entry: ranks.get(id(entry[1]), -1), default=("", None))
-        rank = ranks.get(id(found[1]), -1)
-        if rank <= reached:
-            # It is none of them itself, but may be in one of them.
-            later = {part_id for part_id, rank in ranks.items() if rank > reached}
-            found = next((entry for entry in reversed(parts) if _has_one_of(later, entry[1])), ("", None))
-            if found[1] is None:
-                return None
-        way, reached = way.to(*found), max(rank, reached)
-    return None
-
-
-def _has_one_of(ids: set[int], part: object) -> bool:
-    """Whether a part is a container with one of these objects in it."""
-    if isinstance(part, dict):
-        part = part.values()
-    elif not isinstance(part, (list, tuple, set, frozenset)):
-        return False
-    return not ids.isdisjoint(map(id, part))
-
-
-def _follow_pickler(wanted: object, root: _Way, memo: Memo) -> _Way | None:
-    """The way to an object at which a pickler was when it failed."""
-    deadline = time.monotonic() + _PATIENCE_SECS
-    # Parts that are made on the way, such as the state of an object, live on: others would get their ids.
-    kept: list[Any] = []
-    seen = {id(root.part)}
-    ways = [root]
-    while ways and time.monotonic() < deadline:
-        way = ways.pop()
-        for place, part in _likeliest(wanted, _parts(way.part, kept), memo, memo.get(id(way.part), (-1,))[0]):
-            if part is wanted:
-                return way.to(place, part)
-            if id(part) not in seen:
-                seen.add(id(part))
-                ways.append(way.to(place, part))
-    return None
-
-
-def _likeliest(wanted: object, parts: Parts, memo: Memo, number_of_whole: int) -> Parts:
-    """The parts that the pickler may have been in, the likeliest last, or just the one that is wanted."""
-    latest: list[tuple[int, int, Place, Any]] = []
-    unknown: list[tuple[Place, Any]] = []
-    for position, (place, part) in enumerate(parts):
-        if part is wanted:
-            return [(place, part)]
-        if type(part) in _PLAIN:
-            continue
-        entry = memo.get(id(part))
-        if entry is not None:
-            if entry[0] > number_of_whole:
-                add = heapq.heappush if len(latest) < _MOST_WAYS else heapq.heappushpop
-                add(latest, (entry[0], position, place, part))
-        elif len(unknown) < _MOST_WAYS:
-            unknown.append((place, part))
-    return [*reversed(unknown), *((place, part) for _, _, place, part in sorted(latest))]
-
-
-def _search(wanted: object, root: _Way) -> _Way | None:
-    """The shortest way to an object inside another, by identity."""
-    deadline = time.monotonic() + _PATIENCE_SECS
-    kept: list[Any] = []
-    seen = {id(root.part)}
-    level = [root]
-    while level:
-        below: list[_Way] = []
-        for way in level:
-            if time.monotonic() > deadline:
-                return None
-            for place, part in _parts(way.part, kept):
-                if part is wanted:
-                    return way.to(place, part)
-                if type(part) not in _PLAIN and id(part) not in seen:
-                    seen.add(id(part))
-                    below.append(way.to(place, part))
-        level = below
-    return None
-
-
-def _try_parts(way: _Way, error: BaseException, make_pickler: MakePickler) -> Culprit:
-    """Go deeper, one part that does not pickle after the other."""
-    deadline = time.monotonic() + _PATIENCE_SECS
-    seen = {id(way.part)}
-    kept: list[Any] = []
-    is_deeper = True
-    while is_deeper:
-        is_deeper = False
-        for place, part in _parts(way.part, kept):
-            if time.monotonic() > deadline:
-                break
+def _way_to_failure(value: object, pickler: Any, longest: int) -> list[_Entered]:
+    """What a pickler is in when it fails, from the whole to the innermost, or when it is in too much."""
+    seen: dict[int, Any] = {}
+    way: list[_Entered] = []
+    pending: list[Iterator[Any]] = [iter((value,))]
+    while pending:
+        for part in pending[-1]:
             if type(part) in _PLAIN or id(part) in seen:
                 continue
-            part_error = _pickling_error(part, make_pickler)
-            if part_error is not None:
-                seen.add(id(part))
-                way, error = way.to(place, part), part_error
-                is_deeper = True
-                break
-    return Culprit(_shortened(way.path), way.part, error, way.is_of_code)
+            # It is kept: another object would get the id of one that is made on the way.
+            seen[id(part)] = part
+            try:
+                entered, parts = _enter(part, pickler)
+            except Exception:  # noqa: BLE001 - The first error is the one to report.
+                return [*way, _Entered(part)]
+            way.append(entered)
+            if len(way) > longest:
+                return way
+            pending.append(iter(parts))
+            break
+        else:
+            pending.pop()
+            if way:
+                way.pop()
+    return []
+
+
+def _enter(value: Any, pickler: Any) -> tuple[_Entered, Iterable[Any]]:
+    """Reduce an object, and return its parts in the order of pickling."""
+    kind = type(value)
+    if kind is dict:
+        return _Entered(value), chain.from_iterable(value.items())
+    if kind in _CONTAINERS:
+        return _Entered(value), value
+    reduced = pickler.reducer_override(value)
+    if reduced is NotImplemented and not isinstance(value, _BY_ITSELF):
+        reduce = pickler.dispatch_table.get(kind)
+        reduced = value.__reduce_ex__(_PROTOCOL) if reduce is None else reduce(value)
+    if not isinstance(reduced, tuple):
+        # It goes by its name.
+        pickler.dump(value)
+        return _Entered(value), ()
+    function, arguments, state, elements, entries = (*reduced, None, None, None)[:5]
+    entered = _Entered(value, arguments, state, [*(elements or ())], [*(entries or ())])
+    return entered, (function, arguments, *entered.elements, *chain(*entered.entries), state)
+
+
+def _path_along(way: list[_Entered]) -> tuple[str, bool]:
+    """The path along these objects, and whether it leads through code."""
+    path, is_of_code = "", False
+    position = 0
+    while position < len(way) - 1:
+        # Between a whole and its part are tuples and dicts into which the whole was reduced.
+        behind = {id(way[index].value): index for index in range(position + 1, len(way))}
+        whole = way[position]
+        parts = [(behind[id(part)], place) for place, part in _parts(whole) if id(part) in behind]
+        if not parts:
+            break
+        # What both a class and an attribute lead to is an attribute.
+        position, place = max(parts, key=lambda part: part[0])
+        path += place
+        is_of_code = is_of_code or _is_of_code(whole.value, place.removeprefix("."))
+    return path, is_of_code
 
 
 def _is_of_code(whole: object, name: str) -> bool:
@@ -255,62 +167,37 @@ def _shortened(path: str) -> str:
     return path if len(path) <= _LONGEST_PATH else f"{path[:_LONGEST_PATH]}…"
 
 
-def _parts(value: Any, kept: list[Any]) -> Parts:
+def _parts(whole: _Entered) -> Parts:
     """What an object is made of, each part with the end of its path."""
+    value = whole.value
     if isinstance(value, dict):
-        return [((key,), part) for key, part in value.items()]
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return enumerate(value)
-    if isinstance(value, (MethodType, CachedFunction)):
-        # What a function with a cache wraps, is the function to those who read the code.
-        return [(".__self__", value.__self__) if isinstance(value, MethodType) else ("", value.__wrapped__)]
-    if isinstance(value, (FunctionType, type)):
-        if internals._should_pickle_by_reference(value):  # noqa: SLF001 - As cloudpickle itself decides.
-            return []
-        return _used_by(value) if isinstance(value, FunctionType) else _members_of(value)
-    return _state_of(value, kept)
+        yield from ((f"[{key!r}]", part) for key, part in value.items())
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        yield from ((f"[{index}]", part) for index, part in enumerate(value))
+    elif isinstance(value, _WRAPPERS):
+        yield from (("", part) for part in whole.arguments)
+    elif isinstance(value, MethodType):
+        yield ".__self__", value.__self__
+    elif isinstance(value, FunctionType):
+        yield from ((f".{name}", part) for name, part in _used_by(value).items())
+    elif isinstance(value, type):
+        yield from ((f".{name}", member) for name, member in vars(value).items())
+        yield from ((f".{base.__name__}", base) for base in value.__bases__)
+    yield f".{type(value).__name__}", type(value)
+    yield from ((f"[{index}]", part) for index, part in enumerate(whole.arguments))
+    yield from ((f"[{index}]", part) for index, part in enumerate(whole.elements))
+    yield from ((f"[{key!r}]", part) for key, part in whole.entries)
+    for state in whole.state if isinstance(whole.state, tuple) else (whole.state,):
+        if isinstance(state, dict):
+            yield from ((f".{name}", part) for name, part in state.items())
 
 
-def _used_by(function: FunctionType) -> Iterator[tuple[str, Any]]:
+def _used_by(function: FunctionType) -> dict[str, Any]:
     """What goes with a function: the variables of its surroundings that it uses, and its defaults."""
     code = function.__code__
-    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=False):
-        try:
-            yield f".{name}", cell.cell_contents
-        except ValueError:  # It has no value yet.
-            continue
-    for name in internals._extract_code_globals(code):  # noqa: SLF001 - With those of the functions inside it.
-        if name in function.__globals__:
-            yield f".{name}", function.__globals__[name]
-    defaults = function.__defaults__ or ()
-    names = code.co_varnames[code.co_argcount - len(defaults) :]
-    for name, value in (*zip(names, defaults, strict=False), *(function.__kwdefaults__ or {}).items()):
-        yield f".{name}", value
-
-
-def _members_of(cls: type) -> Iterator[tuple[str, Any]]:
-    for name, member in [*vars(cls).items()]:
-        yield f".{name}", member
-        for inside in _FUNCTIONS_OF.get(type(member), ()):
-            yield f".{name}", getattr(member, inside)
-    yield from ((f".{base.__name__}", base) for base in cls.__bases__)
-
-
-def _state_of(value: Any, kept: list[Any]) -> Parts:
-    """The attributes and elements that pickle would send."""
-    try:
-        reduced = value.__reduce_ex__(_PROTOCOL)
-    except Exception:  # noqa: BLE001 - Then the object itself is what does not pickle.
-        return []
-    if not isinstance(reduced, tuple):
-        return []
-    kept.append(reduced)
-    arguments, state, elements, entries = (*reduced, None, None, None, None)[1:5]
-    found: list[tuple[Place, Any]] = []
-    found += [(index, item) for index, item in enumerate(arguments or ()) if item is not type(value)]
-    found += enumerate(elements or ())
-    found += [((key,), item) for key, item in entries or ()]
-    for part in state if isinstance(state, tuple) else (state,):
-        if isinstance(part, dict):
-            found += [(f".{name}", item) for name, item in part.items()]
-    return [*found, (f".{type(value).__name__}", type(value))]
+    names = internals._extract_code_globals(code)  # noqa: SLF001 - With those of the functions inside it.
+    used = {name: function.__globals__[name] for name in names if name in function.__globals__}
+    used |= zip(code.co_freevars, function.__closure__ or (), strict=False)
+    arguments = code.co_varnames[: code.co_argcount]
+    used |= zip(reversed(arguments), reversed(function.__defaults__ or ()), strict=False)
+    return used | (function.__kwdefaults__ or {})

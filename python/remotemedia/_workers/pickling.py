@@ -16,7 +16,6 @@ import linecache
 import os
 import pickle
 import sys
-from collections import deque
 from contextlib import contextmanager
 from functools import cached_property, singledispatchmethod
 from types import CodeType, FunctionType
@@ -26,7 +25,7 @@ import cloudpickle
 from cloudpickle import cloudpickle as internals
 
 from remotemedia._workers import pickling_tensors
-from remotemedia._workers.diagnosis import find_culprit
+from remotemedia._workers.diagnosis import NOWHERE, find_culprit
 from remotemedia._workers.pickling_functions import CachedFunction, reduce_function
 from remotemedia._workers.pickling_modules import find_only_here
 from remotemedia.exceptions import SerializationError
@@ -55,12 +54,6 @@ __all__ = [
 _PROTOCOL = 5
 """The first one with buffers beside the pickle."""
 
-_MOST_RECENT = 16
-"""An object is pickled shortly before what comes into being for it."""
-
-_MOST_FIRST = 64
-"""What has all the others in it is pickled before them."""
-
 _ANY_FILE = io.FileIO.__mro__[-2]
 """As `io.IOBase`, which takes longer to ask."""
 
@@ -82,14 +75,7 @@ _sources: dict[str, tuple[list[str], str]] = {}
 
 
 class Crosser(cloudpickle.Pickler):  # type: ignore[misc]
-    """Pickles for another process that runs the same Python with the same `sys.path`.
-
-    Attributes:
-        latest: The object that was pickled last, of those that are no plain data. After an error, the one
-            that raised it, as a rule.
-        recent: The last few, without classes and functions.
-        first: The first few of those.
-    """
+    """Pickles for another process that runs the same Python with the same `sys.path`."""
 
     def __init__(
         self,
@@ -112,20 +98,13 @@ class Crosser(cloudpickle.Pickler):  # type: ignore[misc]
         own = cloudpickle.Pickler._dispatch_table  # noqa: SLF001 - As above.
         self.dispatch_table = {**copyreg.dispatch_table, **own, **pickling_tensors.reducers()}
         super().__init__(file, protocol=_PROTOCOL, buffer_callback=buffer_callback)
-        self.latest: object = None
-        self.recent: deque[Any] = deque(maxlen=_MOST_RECENT)
-        self.first: list[Any] = []
         self._is_for_parent = is_for_parent
         self._is_terse = is_terse
 
     def reducer_override(self, obj: Any) -> Any:
         """As cloudpickle, but classes by value go only where they are not known."""
-        self.latest = obj
         kind = type(obj)
         if not issubclass(kind, _SPECIAL):
-            self.recent.append(obj)
-            if len(self.first) < _MOST_FIRST:
-                self.first.append(obj)
             return NotImplemented
         if issubclass(kind, type):
             return self._reduce_class(obj)
@@ -192,10 +171,9 @@ def dump_into(
         try:
             crosser.dump(obj)
         except Exception as error:  # noqa: BLE001 - It is told with the culprit.
-            culprit = find_culprit(obj, error, crosser, Crosser)
             # The error has a traceback, and that the crosser.
             crosser.clear_memo()
-            return culprit
+            return find_culprit(obj, error, Crosser(NOWHERE))
     return None
 
 
