@@ -1,11 +1,13 @@
 """What the code of a method tells about its answers, so that compiled chains need not look at each of them.
 
-Whatever is not certain is answered on the safe side: then the answers are looked at.
+Whatever is not certain is answered on the safe side: then the answers are looked at. Operations may change
+their meaning from one version of Python to the next, so the code of versions that are not listed is not read.
 """
 
 from __future__ import annotations
 
 import functools
+from importlib.util import MAGIC_NUMBER
 from itertools import pairwise
 from opcode import opmap
 from typing import TYPE_CHECKING
@@ -13,18 +15,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import CodeType
 
-__all__ = ["answers_its_item", "may_answer_lazily"]
+__all__ = ["TESTED_VERSIONS", "answers_its_item", "may_answer_lazily"]
+
+TESTED_VERSIONS = frozenset({b"\xa7\r\r\n", b"\xcb\r\r\n", b"\xf3\r\r\n"})
+"""The magic numbers of CPython 3.11, 3.12 and 3.13."""
 
 _ITEM = 1
 """The place of the item among the arguments of a method."""
 
-# How the names of operations begin that get an object from somewhere. Where the language has no operation for
-# subscripts, they are among the binary ones.
-_SUBSCRIPT = "BINARY_SUBSCR" if "BINARY_SUBSCR" in opmap else "BINARY_OP"
-_FINDERS = ("LOAD_ATTR", "LOAD_SUPER", "LOAD_GLOBAL", "LOAD_DEREF", "FOR_ITER", "UNPACK", _SUBSCRIPT)
+# How the names of operations begin that get an object from somewhere.
+_FINDERS = ("LOAD_ATTR", "LOAD_SUPER", "LOAD_GLOBAL", "LOAD_DEREF", "FOR_ITER", "UNPACK", "BINARY_SUBSCR")
 # Those that let an object be what it is.
 _KEEPERS = ("RETURN", "STORE_FAST", "STORE_DEREF", "JUMP", "COPY", "SWAP")
-_LOADS = frozenset(opmap[name] for name in ("LOAD_FAST", "LOAD_FAST_BORROW") if name in opmap)
 # Those that make a way not straight, or another object of a variable.
 _BENDS = ("JUMP", "POP_JUMP", "FOR_ITER", "SEND", "STORE_FAST", "DELETE_FAST", "EXTENDED_ARG")
 
@@ -35,6 +37,8 @@ def may_answer_lazily(code: CodeType) -> bool:
 
     It has to get it from a call, or find it somewhere and keep or return it as it is.
     """
+    if MAGIC_NUMBER not in TESTED_VERSIONS:
+        return True
     operations = [operation for operation, _ in _operations(code)]
     if not _calls().isdisjoint(operations):
         return True
@@ -45,13 +49,15 @@ def may_answer_lazily(code: CodeType) -> bool:
 @functools.lru_cache(maxsize=256)
 def answers_its_item(code: CodeType) -> bool:
     """Whether a method certainly returns the item that it was given: it runs straight, to one return."""
+    if MAGIC_NUMBER not in TESTED_VERSIONS:
+        return False
     operations = _operations(code)
     if code.co_argcount <= _ITEM or not _numbers(*_BENDS).isdisjoint(number for number, _ in operations):
         return False
     *before, (number, argument), last = operations
     if last[0] not in _numbers("RETURN_VALUE") or any(number in _numbers("RETURN") for number, _ in before):
         return False
-    return number in _LOADS and argument == _ITEM
+    return number == opmap["LOAD_FAST"] and argument == _ITEM
 
 
 def _operations(code: CodeType) -> list[tuple[int, int]]:
