@@ -3,23 +3,30 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use remotemedia_runtime::{Observer, Payload, Phase, Plan, Reporter, Stall};
 
 use crate::attach::attach;
 use crate::convert::failure;
 use crate::convert::object::Object;
 
+/// `logging.DEBUG`.
+const DEBUG: u8 = 10;
+
 /// An observer that logs, if somebody listens to DEBUG; nobody can, unless `logging` has been imported.
 pub(crate) fn observer(py: Python<'_>) -> PyResult<Option<Arc<dyn Observer>>> {
-    if !py.import("sys")?.getattr("modules")?.contains("logging")? {
+    static LOGGER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    if LOGGER.get(py).is_none() && !py.import("sys")?.getattr("modules")?.contains("logging")? {
         return Ok(None);
     }
-    // Not taken from `sys.modules`: another thread may be in the middle of importing it, and is waited for here.
-    let logging = py.import("logging")?;
-    let logger = logging.call_method1("getLogger", ("remotemedia",))?;
-    let is_enabled: bool = logger.call_method1("isEnabledFor", (logging.getattr("DEBUG")?,))?.extract()?;
-    Ok(is_enabled.then(|| Arc::new(LoggingObserver { logger: logger.unbind() }) as Arc<dyn Observer>))
+    let logger = LOGGER.get_or_try_init(py, || {
+        // Not taken from `sys.modules`: another thread may be in the middle of importing it, and is waited for here.
+        PyResult::Ok(py.import("logging")?.call_method1("getLogger", ("remotemedia",))?.unbind())
+    })?;
+    let is_enabled: bool = logger.bind(py).call_method1(intern!(py, "isEnabledFor"), (DEBUG,))?.extract()?;
+    Ok(is_enabled.then(|| Arc::new(LoggingObserver { logger: logger.clone_ref(py) }) as Arc<dyn Observer>))
 }
 
 struct LoggingObserver {

@@ -2,6 +2,7 @@
 
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList};
 use remotemedia_runtime::Payload;
 
@@ -66,15 +67,16 @@ impl Payload for Object {
     }
 
     fn live(life: impl FnOnce() + Send) {
+        static FORGET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         // Attached once and for all the interpreter keeps what it needs for this thread, instead of making it anew each time.
         attach(|py| {
             if let Err(error) = hooks::follow(py) {
                 error.write_unraisable(py, None);
             }
             detach(py, life);
-            let forgotten = py
-                .import("remotemedia._threads")
-                .and_then(|threads| threads.call_method1("forget", (crate::node::lock::thread_id(),)).map(drop));
+            let forgotten = FORGET
+                .import(py, "remotemedia._threads", "forget")
+                .and_then(|forget| forget.call1((crate::node::lock::thread_id(),)).map(drop));
             if let Err(error) = forgotten {
                 error.write_unraisable(py, None);
             }

@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyFunction, PyList, PyTuple};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyFunction, PyList, PyString, PyTuple};
 use remotemedia_runtime::{Done, EndEarly, FailureCounts, Node, Options, Outputs};
 
 use crate::asyncio::bridge::Bridge;
@@ -69,8 +70,17 @@ impl OtherMethods<'_> {
 
 /// Whether the event loop runs `process`.
 fn is_async(object: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let kind = object.py().import("remotemedia._graph.node_kinds")?.call_method1("classify", (object,))?;
-    Ok(is_async_kind(kind.extract()?))
+    Ok(is_async_kind(classify(object)?.extract()?))
+}
+
+fn classify<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    static CLASSIFY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    CLASSIFY.import(object.py(), "remotemedia._graph.node_kinds", "classify")?.call1((object,))
+}
+
+fn is_source(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    static IS_SOURCE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    IS_SOURCE.import(object.py(), "remotemedia._graph.node_kinds", "is_source")?.call1((object,))?.extract()
 }
 
 fn is_async_kind(kind: &str) -> bool {
@@ -131,7 +141,7 @@ impl PythonNode {
     /// Find out whether the object makes the input: then the session must know before it initializes the node on its thread.
     pub(crate) fn find_source(&mut self, py: Python<'_>) -> PyResult<()> {
         let object = self.object.bind(py);
-        if py.import("remotemedia._graph.node_kinds")?.call_method1("is_source", (object,))?.extract()? {
+        if is_source(object)? {
             self.process = Process::Source(object.getattr("process")?.unbind());
         }
         Ok(())
@@ -198,10 +208,9 @@ impl PythonNode {
     /// Look the methods up. An object may choose them in its `initialize`.
     fn find_methods(&mut self, py: Python<'_>) -> PyResult<()> {
         let object = self.object.bind(py);
-        let kinds = py.import("remotemedia._graph.node_kinds")?;
         let method = object.getattr("process")?;
         self.flush = if self.is_told_by_other { None } else { optional_method(object, "flush")? };
-        let kind = kinds.call_method1("classify", (object,))?;
+        let kind = classify(object)?;
         let kind = kind.extract::<&str>()?;
         self.runs_on_loop = is_async_kind(kind);
         if self.retries.0 > 0 && matches!(kind, "coroutine" | "async_generator") {
@@ -210,7 +219,7 @@ impl PythonNode {
             let retrying = class.call1((&method, self.retries.0, self.retries.1, self.timeout_secs, count))?;
             self.retrying = Some(retrying.unbind());
         }
-        self.process = if kinds.call_method1("is_source", (object,))?.extract()? {
+        self.process = if is_source(object)? {
             Process::Source(method.unbind())
         } else if kind == "streaming" {
             let class = py.import("remotemedia._asyncio.streaming")?.getattr("StreamingNode")?;
@@ -428,8 +437,7 @@ fn no_batch(answer: &Bound<'_, PyAny>, count: usize) -> PyErr {
 
 /// Whether the event loop runs `process`, and can end it.
 pub(crate) fn runs_on_loop(object: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let kind = object.py().import("remotemedia._graph.node_kinds")?.call_method1("classify", (object,))?;
-    Ok(matches!(kind.extract::<&str>()?, "coroutine" | "async_generator"))
+    Ok(matches!(classify(object)?.extract::<&str>()?, "coroutine" | "async_generator"))
 }
 
 /// Cancels a coroutine that was begun.
@@ -494,17 +502,20 @@ fn plain_function<'py>(object: &Bound<'py, PyAny>, method: &Bound<'py, PyAny>) -
 
 /// The method `name`, if the object has one.
 fn optional_method(object: &Bound<'_, PyAny>, name: &str) -> PyResult<Option<Py<PyAny>>> {
-    match object.getattr(name) {
-        Ok(method) if method.is_callable() => Ok(Some(method.unbind())),
-        Ok(_) => Ok(None),
-        Err(error) if error.is_instance_of::<PyAttributeError>(object.py()) => Ok(None),
-        Err(error) => Err(error),
-    }
+    let method = attribute_or_none(object, name)?;
+    Ok(method.is_callable().then(|| method.unbind()))
+}
+
+/// By way of Python's `getattr`: where there is none, others make an error first, which costs more than calling a node.
+fn attribute_or_none<'py>(object: &Bound<'py, PyAny>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+    static GETATTR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = object.py();
+    GETATTR.import(py, "builtins", "getattr")?.call1((object, PyString::intern(py, name), py.None()))
 }
 
 /// Whether the object says that it is ready; then it belongs to its caller.
 fn is_initialized(object: &Bound<'_, PyAny>) -> bool {
-    object.getattr("is_initialized").is_ok_and(|value| value.is(pyo3::types::PyBool::new(object.py(), true)))
+    attribute_or_none(object, "is_initialized").is_ok_and(|value| value.is(pyo3::types::PyBool::new(object.py(), true)))
 }
 
 /// A subclass that cleans up without calling its base would else seem ready, and its caller's, in the next run.
