@@ -35,7 +35,7 @@ def get_rust_runtime() -> ModuleType:
     if module is None:
         if any(words in str(error) for words in ("failed to map", "annot allocate memory")):
             raise MemoryError(
-                f"No room for the Rust runtime: {error}; raise the limit (ulimit -v)"
+                f"Not enough memory for the Rust runtime: {error}; raise the limit (ulimit -v)"
             ) from error
         advice = "reinstall it with 'pip install --force-reinstall remotemedia', or pass use_rust=False"
         raise ImportError(f"Rust runtime not available: {error}; {advice}") from error

@@ -92,7 +92,7 @@ def timeout_error(
     on_item = "" if item_index is None else f" on item {item_index}"
     message = f"Node '{node_id}' took longer than {timeout:g} s in {phase}(){on_item}"
     if not is_stopped:
-        message += "; the call cannot be stopped, so the session has ended without it"
+        message += "; the call cannot be stopped, so the session was closed without waiting for it"
     return NodeTimeoutError(message, node_id=node_id, item_index=item_index, phase=phase)
 
 
@@ -130,7 +130,7 @@ def lost_error(node_id: str, phase: str, **loss: Any) -> Located:
     is_late = not loss.keys() & _CAUSES
     if is_final and loss["restarts"] and not is_late:
         count = loss["restarts"]
-        cause += f", after it had been started again {count} time{'s' if count > 1 else ''}"
+        cause += f", after {count} restart{'s' if count > 1 else ''}"
     lost = WorkerLostError(
         cause,
         signal=_signal_name(loss["signal_number"]) if "signal_number" in loss else None,
@@ -144,19 +144,19 @@ def lost_error(node_id: str, phase: str, **loss: Any) -> Located:
 def describe_loss(loss: dict[str, Any]) -> str:
     """What became of a worker, as in `was ended by SIGKILL`."""
     if "timeout" in loss:
-        return f"took longer than {loss['timeout']:g} s, and was ended"
+        return f"took longer than {loss['timeout']:g} s and was killed"
     if "not_started" in loss:
         return f"could not be started: {loss['not_started']}"
     if "signal_number" in loss:
-        return f"was ended by {_signal_name(loss['signal_number'])}"
+        return f"was killed by {_signal_name(loss['signal_number'])}"
     if "exit_code" in loss:
-        return f"ended with exit code {loss['exit_code']}"
+        return f"exited with code {loss['exit_code']}"
     if "is_unknown" in loss:
         return (
-            "has ended; how is not known, because this program ignores SIGCHLD"
-            " or waits for children that are not its own"
+            "ended for an unknown reason, because this program ignores SIGCHLD"
+            " or waits for child processes that it did not start"
         )
-    return "did not come back when its session closed, and was ended"
+    return "did not stop when its session closed, and was killed"
 
 
 def _signal_name(number: int) -> str:
@@ -174,7 +174,7 @@ def _worker_error(
     on_item = "" if item_index is None else f" on item {item_index}"
     message = f"Node '{node_id}' failed in {phase}(){on_item}: {lost}"
     if lost.stderr:
-        message += f"\nThe last it wrote to stderr:\n{lost.stderr}"
+        message += f"\nIts last lines on stderr:\n{lost.stderr}"
     if lost.is_late:
         return NodeTimeoutError(message, node_id=node_id, item_index=item_index, phase=phase)
     error = WorkerError(message, node_id=node_id, item_index=item_index, phase=phase)

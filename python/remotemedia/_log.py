@@ -18,12 +18,12 @@ _logger = logging.getLogger("remotemedia")
 def stalled(node_id: str, item_index: int | None, seconds: float, thread_id: int | None) -> None:
     """A node has been at one item for long. It is named, not killed. `None` for one that is in a worker."""
     if thread_id is None:
-        text = "node '%s' has been at %s for %.1f s, in its worker, which writes where to its stderr"
+        text = "node '%s' has been busy with %s for %.1f s in its worker, which writes its stack to stderr"
         _logger.warning(text, node_id, _task(item_index), seconds)
         forget(threading.get_ident())
         return
     _logger.warning(
-        "node '%s' has been at %s for %.1f s, here:\n%s",
+        "node '%s' has been busy with %s for %.1f s; its stack:\n%s",
         node_id,
         _task(item_index),
         seconds,
@@ -34,19 +34,19 @@ def stalled(node_id: str, item_index: int | None, seconds: float, thread_id: int
 
 def dropped(node_id: str, count: int) -> None:
     """Items found the queue before a node full."""
-    _logger.warning("%d items were dropped before node '%s', whose queue was full", count, node_id)
+    _logger.warning("%d items were dropped because the queue of node '%s' was full", count, node_id)
     forget(threading.get_ident())
 
 
 def set_aside(error: BaseException) -> None:
     """An error that no input can be blamed for."""
     # As a tuple: logging asks an exception whether it is true.
-    _logger.error("an error while work was abandoned", exc_info=(type(error), error, traceback_of(error)))
+    _logger.error("error in abandoned work", exc_info=(type(error), error, traceback_of(error)))
 
 
 def abandoned(waited: float, thread_id: int) -> None:
     """A cancelled task had to go on without something that it waited for."""
-    text = "work of a cancelled task did not end, and was left behind after %g s, here:\n%s"
+    text = "work of a cancelled task did not stop within %g s and was abandoned; its stack:\n%s"
     _logger.error(text, round(waited, 2), stack_of(thread_id))
 
 
@@ -54,8 +54,8 @@ def left_behind(node_id: str, item_index: int | None, phase: str, timeout: float
     """What to say of a node that did not come back when its session closed."""
     task = "cleanup()" if phase == "cleanup" else _task(item_index)
     return (
-        f"Node '{node_id}' did not come back from {task} within {timeout:g} s "
-        f"and was left behind, here:\n{stack_of(thread_id)}"
+        f"Node '{node_id}' did not return from {task} within {timeout:g} s "
+        f"and was abandoned; its stack:\n{stack_of(thread_id)}"
     )
 
 
@@ -67,7 +67,7 @@ def tell_left_behind(
 
 
 def _task(item_index: int | None) -> str:
-    return "work without an item" if item_index is None else f"item {item_index}"
+    return "a call without an item" if item_index is None else f"item {item_index}"
 
 
 def stack_of(thread_id: int) -> str:

@@ -59,7 +59,7 @@ def check_not_ending(what: str) -> None:
         PipelineError: If the program ends.
     """
     if is_ending():
-        raise PipelineError(f"The program is ending, which is too late for {what}; do it before")
+        raise PipelineError(f"Cannot start {what}, because the program is exiting")
 
 
 def at_end(close: Callable[[], object]) -> None:
@@ -141,7 +141,7 @@ def _wait() -> None:
     with _works.changed:
         if not _works.changed.wait_for(lambda: not _works.under_way, timeout):
             left = ", ".join(what for what, _ in _works.under_way.values())
-            text = "the program ended without %s, which did not come back within %g s"
+            text = "the program exited without waiting for %s, which did not finish within %g s"
             _logger.error(text, left, timeout)
 
 

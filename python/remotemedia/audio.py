@@ -56,7 +56,8 @@ class AudioFrame:
         array = np.asarray(samples)
         if array.dtype.kind != "f" and array.size:
             raise TypeError(
-                f"samples are floating-point numbers in [-1, 1], not {array.dtype}; divide by the full scale"
+                f"samples must be floating-point numbers in [-1, 1], not {array.dtype}; "
+                "divide them by the full scale"
             )
         if array.ndim == 1:
             array = array[:, np.newaxis]
@@ -115,12 +116,12 @@ class AudioFrame:
 
 def _check_shape(shape: tuple[int, ...]) -> None:
     if len(shape) != 2 or shape[1] == 0:  # noqa: PLR2004 - Frames and channels.
-        raise ValueError(f"samples have the shape (frames, channels), not {shape}")
+        raise ValueError(f"samples must have the shape (frames, channels), not {shape}")
     frames, channels = shape
     is_transposed = frames in _USUAL_CHANNELS and channels > _CHANNELS_IN_DOUBT
     if channels > _MOST_CHANNELS or is_transposed:
         raise ValueError(
-            f"samples have the shape (frames, channels), and {channels} channels are too many; "
+            f"samples must have the shape (frames, channels), and {channels} channels are too many; "
             f"if {shape} is (channels, frames), pass samples.T"
         )
 
@@ -128,9 +129,9 @@ def _check_shape(shape: tuple[int, ...]) -> None:
 def _whole_rate(sample_rate: Any) -> int:
     rate = _number(sample_rate)
     if rate is None:
-        raise TypeError(f"the sample rate is a number of Hz, not {sample_rate!r}")
+        raise TypeError(f"the sample rate must be a number of Hz, not {sample_rate!r}")
     if not 0 < rate <= _HIGHEST_RATE or rate != int(rate):
-        raise ValueError(f"the sample rate is a whole number of Hz above 0, not {sample_rate!r}")
+        raise ValueError(f"the sample rate must be a whole number of Hz above 0, not {sample_rate!r}")
     return int(rate)
 
 
@@ -148,8 +149,8 @@ def _number(value: Any) -> Any:
 
 def _finite_start(start: Any) -> float:
     if isinstance(start, str) or not hasattr(start, "__float__"):
-        raise TypeError(f"the start of a frame is a number of seconds, not {start!r}")
+        raise TypeError(f"the start of a frame must be a number of seconds, not {start!r}")
     seconds = float(start)
     if not math.isfinite(seconds):
-        raise ValueError(f"the start of a frame is a finite number of seconds, not {start!r}")
+        raise ValueError(f"the start of a frame must be a finite number of seconds, not {start!r}")
     return seconds

@@ -91,7 +91,7 @@ async def execute_pipeline_with_input(
     graph = resolve(pipeline, executor=executor)
     check_takes_input(graph, input_data)
     if hasattr(type(input_data), "__len__") and not len(input_data):
-        raise PipelineError(f"The input of pipeline '{graph.name}' is empty; give at least one item")
+        raise PipelineError(f"The input of pipeline '{graph.name}' is empty; pass at least one item")
     outputs, metrics = await _run(
         pipeline, graph, input_data, enable_metrics=enable_metrics, use_rust=use_rust
     )
@@ -141,16 +141,17 @@ def check_takes_input(graph: Graph, stream: Any) -> None:
     """
     if graph.source is not None:
         what = f"Pipeline '{graph.name}' starts with a source, node '{graph.source.id}', and takes no input"
-        raise PipelineError(f"{what}; run it without")
+        raise PipelineError(f"{what}; run it without input")
     if stream is None:
         raise TypeError(
-            "The input is a list or another iterable of items, not None; "
+            "The input must be a list or another iterable of items, not None; "
             "call execute_pipeline() to run without input"
         )
     if not can_be_read(stream):
         kind = type(stream).__name__
         raise TypeError(
-            f"The input is a list or another iterable of items, not one {kind}; put it into a list: [item]"
+            f"The input must be a list or another iterable of items, not one {kind}; "
+            "put it into a list: [item]"
         )
 
 

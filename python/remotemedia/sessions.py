@@ -38,7 +38,7 @@ __all__ = [
 CLOSE_TIMEOUT_SECS = 10.0
 """The time after which a closing session abandons nodes that do not return."""
 
-CLOSED = "The session is closed; pipeline.open() gives a new one"
+CLOSED = "The session is closed; call pipeline.open() for a new one"
 
 HOW_TO_OPEN = "'with pipeline.open() as session:' ('async with' in asyncio)"
 
@@ -65,7 +65,7 @@ class _Closing(SessionCore):
     def __new__(cls, *parts: Any) -> Self:
         """Open a session; the user's code does so by `with pipeline.open() as session`."""
         if not parts or not isinstance(parts[0], Graph):
-            raise TypeError(f"A {cls.__name__} is opened by {HOW_TO_OPEN}")
+            raise TypeError(f"{cls.__name__} cannot be called directly; use {HOW_TO_OPEN}")
         return super().__new__(cls, *parts)
 
     queue_size: int
@@ -115,11 +115,11 @@ class _Closing(SessionCore):
         """Say which pipeline this is, and what it can take."""
         state = "open"
         if self._is_closed:
-            state = "closed; pipeline.open() gives a new one"
+            state = "closed; call pipeline.open() for a new one"
         elif self._has_source:
-            state = "open, iterate over it"
+            state = "open; iterate over it for its outputs"
         elif self._is_ended:
-            state = "open, takes no more items after end()"
+            state = "open; accepts no more items after end()"
         return f"<{type(self).__name__} of pipeline '{self._name}': {state}>"
 
     def _begin_put(self) -> None:
@@ -127,7 +127,7 @@ class _Closing(SessionCore):
         if self._is_closed:
             raise SessionClosedError(CLOSED)
         if self._is_ended:
-            raise SessionClosedError("The session takes no more items: end() was called")
+            raise SessionClosedError("The session accepts no more items: end() was called")
         self._is_used = True
 
     @property
@@ -155,7 +155,7 @@ class _Closing(SessionCore):
             raise TypeError(f"close(timeout=…) takes a number of seconds, not {timeout!r}")
         if not 0 <= timeout <= LONGEST_SECS:
             raise PipelineError(
-                f"close(timeout={timeout!r}) is not available; it is a number of seconds, 0 or more"
+                f"close(timeout={timeout!r}) is not valid; use a number of seconds, 0 or more"
             )
         if self._is_closed:
             return
@@ -344,7 +344,9 @@ def check_items(items: object, *, is_async_too: bool) -> None:
     if hasattr(type(items), "__aiter__"):
         if is_async_too:
             return
-        raise TypeError("An async iterable of items needs a session opened by 'async with pipeline.open()'")
+        raise TypeError(
+            "An async iterable of items requires a session that was opened with 'async with pipeline.open()'"
+        )
     kind = type(items).__name__
     raise TypeError(f"map() takes an iterable of items, not one {kind}; call() takes a single item")
 
@@ -358,7 +360,7 @@ def open_session(
     thread = thread_for(nodes)
     settings = settings | {"has_own_thread": thread == "session"}
     try:
-        with _shutdown.under_way(f"the opening of pipeline '{graph.name}'", opener.cancel):
+        with _shutdown.under_way(f"a session of pipeline '{graph.name}'", opener.cancel):
             session = kind(graph, settings, opener, on_news).adopt(
                 graph, settings, is_plain=is_plain, keeps_to_callers=thread == "caller"
             )
@@ -369,7 +371,7 @@ def open_session(
     except BaseException as error:
         if not _shutdown.is_ending() or isinstance(error, Exception | KeyboardInterrupt | SystemExit):
             raise
-    raise PipelineError(f"Pipeline '{graph.name}' was not opened, because the program is ending")
+    raise PipelineError(f"Pipeline '{graph.name}' was not opened, because the program is exiting")
 
 
 def _outputs_of(consumer: Consumer) -> Iterator[Any]:

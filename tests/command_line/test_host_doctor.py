@@ -71,4 +71,4 @@ def test_a_package_that_is_too_old_is_a_problem(monkeypatch):
 def test_another_active_environment_is_a_problem(monkeypatch):
     monkeypatch.setenv("VIRTUAL_ENV", "/another/environment")
 
-    assert problems() == {"Virtual environment": "/another/environment is active, but not the one in use"}
+    assert problems() == {"Virtual environment": "/another/environment is active, but not in use"}

@@ -158,7 +158,7 @@ def test_a_working_directory_that_was_removed_is_named(program, tmp_path, target
 
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].endswith(
-        f"'{target}' cannot be found: the working directory does not exist any more; change to another one"
+        f"'{target}' cannot be found: the working directory no longer exists; change to another one"
     )
     assert "Traceback" not in done.stderr
 

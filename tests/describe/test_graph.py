@@ -72,16 +72,16 @@ class TestWhatIsRefused:
 
     def test_an_empty_input(self, run):
         with pytest.raises(
-            PipelineError, match="^The input of pipeline 'pipeline' is empty; give at least one item$"
+            PipelineError, match="^The input of pipeline 'pipeline' is empty; pass at least one item$"
         ):
             run([Untouched()], [])
 
     @pytest.mark.parametrize(
         ("pipeline", "text"),
         [
-            (None, "A pipeline is a Pipeline, a list of nodes or a manifest, not None"),
-            (5, "A pipeline is a Pipeline, a list of nodes or a manifest, not an int"),
-            (b"{}", "A pipeline is a Pipeline, a list of nodes or a manifest, not a bytes"),
+            (None, "A pipeline must be a Pipeline, a list of nodes or a manifest, not None"),
+            (5, "A pipeline must be a Pipeline, a list of nodes or a manifest, not an int"),
+            (b"{}", "A pipeline must be a Pipeline, a list of nodes or a manifest, not a bytes"),
         ],
     )
     def test_what_is_no_pipeline(self, run, pipeline, text):
@@ -122,7 +122,7 @@ class TestWhatIsRefused:
     def test_equal_ids(self):
         pipeline = Pipeline("p").add_node(Untouched(), id="a")
 
-        with pytest.raises(PipelineError, match="^Two nodes have the id 'a'; give each node its own$"):
+        with pytest.raises(PipelineError, match="^Two nodes have the id 'a'; give each node its own id$"):
             pipeline.add_node(Untouched(), id="a")
 
     def test_a_connection_to_nothing(self, run):
@@ -139,7 +139,7 @@ class TestWhatIsRefused:
     def test_a_connection_to_an_object_outside(self, run):
         pipeline = Pipeline("p").add_node(Untouched(), id="a", after=PassThroughNode(name="out"))
 
-        with pytest.raises(PipelineError, match="which is no node of the pipeline 'p'$"):
+        with pytest.raises(PipelineError, match="which is not a node of pipeline 'p'$"):
             run(pipeline, [1])
 
     def test_a_cycle(self, run):
@@ -184,20 +184,18 @@ class TestWhatIsRefused:
             asyncio.run(execute_pipeline_with_input([Untouched()], None, use_rust=use_rust))
 
     def test_join_is_a_truth_value(self):
-        with pytest.raises(TypeError, match="^join is True or False, not 'yes'$"):
+        with pytest.raises(TypeError, match="^join must be True or False, not 'yes'$"):
             Pipeline("p").add_node(Untouched(), join="yes")
 
     def test_an_executor_that_is_not_available(self, run):
         with pytest.raises(
             PipelineError,
-            match="^executor='multiproces' is not available; there is 'multiprocess'; did you mean 'multip",
+            match="^executor='multiproces' is not valid; use 'multiprocess'; did you mean 'multip",
         ):
             run([Untouched()], [1], executor="multiproces")
 
     def test_an_option_of_a_node(self):
-        with pytest.raises(
-            PipelineError, match="^Node 'a': placement='inlin' is not available; .*mean 'inline'"
-        ):
+        with pytest.raises(PipelineError, match="^Node 'a': placement='inlin' is not valid; .*mean 'inline'"):
             Pipeline("p").add_node(Untouched(), id="a", placement="inlin")
 
 

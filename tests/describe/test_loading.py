@@ -89,16 +89,16 @@ def test_a_class_of_a_file_pickles_by_reference(write):
     [
         ("app.py:pipelin", "'app.py' has no attribute 'pipelin'; did you mean 'pipeline'?"),
         ("app.py:Twice.proces.x", "'app.py:Twice' has no attribute 'proces'; did you mean 'process'?"),
-        ("other.py", "'other.py' has no attribute 'pipeline'; name the one to use, as in other.py:chain"),
-        ("names.py", "'names.py' has no attribute 'pipeline'; name the one to use, as in names.py:attr"),
+        ("other.py", "'other.py' has no attribute 'pipeline'; name another one, such as other.py:chain"),
+        ("names.py", "'names.py' has no attribute 'pipeline'; name another one, such as names.py:attr"),
         (".", f"'.' is a directory; {FORMS}"),
         ("folder", f"'folder' is a directory; {FORMS}"),
-        ("latin.yaml", "'latin.yaml' is no text in UTF-8"),
-        ("ap.py:pipeline", "there is no file 'ap.py'; did you mean 'app.py'?"),
-        ("nowhere/app.py:pipeline", "there is no directory 'nowhere'"),
+        ("latin.yaml", "'latin.yaml' is not UTF-8 text"),
+        ("ap.py:pipeline", "file 'ap.py' does not exist; did you mean 'app.py'?"),
+        ("nowhere/app.py:pipeline", "directory 'nowhere' does not exist"),
         (
             "app.py:Twice",
-            "'app.py:Twice' is the class Twice, not a pipeline; put an object of it into a list: [Twice(…)]",
+            "'app.py:Twice' is the class Twice, not a pipeline; put an instance into a list: [Twice(…)]",
         ),
         (
             "app.py:needs",
@@ -106,9 +106,12 @@ def test_a_class_of_a_file_pickles_by_reference(write):
         ),
         (
             ":pipeline",
-            f"':pipeline' names no module; {FORMS}",
+            f"':pipeline' does not name a module; {FORMS}",
         ),
-        ("app.py:sys", "'app.py:sys': A pipeline is a Pipeline, a list of nodes or a manifest, not a module"),
+        (
+            "app.py:sys",
+            "'app.py:sys': A pipeline must be a Pipeline, a list of nodes or a manifest, not a module",
+        ),
     ],
 )
 def test_a_wrong_target_is_told_with_what_to_do(write, target, message):
@@ -126,14 +129,18 @@ def test_a_wrong_target_is_told_with_what_to_do(write, target, message):
 
 @pytest.mark.usefixtures("write")
 def test_a_missing_module_is_a_wrong_target():
-    with pytest.raises(TargetError, match="there is no module 'absent_module' in .* or installed$"):
+    with pytest.raises(
+        TargetError, match="no module named 'absent_module' in .* or among the installed packages$"
+    ):
         load("absent_module:pipeline")
 
 
 def test_a_module_that_is_nearly_a_file_here_is_hinted_at(write):
     write("recordings.py", NODE)
 
-    with pytest.raises(TargetError, match=" or installed; did you mean 'recordings.py'\\?$"):
+    with pytest.raises(
+        TargetError, match=" or among the installed packages; did you mean 'recordings.py'\\?$"
+    ):
         load("recording:pipeline")
 
 

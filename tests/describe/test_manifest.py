@@ -106,7 +106,7 @@ class TestThereAndBack:
             def process(self, data): ...
 
         with pytest.raises(
-            SerializationError, match="are not known; derive its class from Node, which records them"
+            SerializationError, match="were not recorded; derive its class from Node, which records them"
         ):
             Pipeline([Foreign()]).serialize()
 
@@ -156,12 +156,12 @@ class TestWhatIsRefused:
             (
                 {"node_type": "PasThrough"},
                 "nodes[1].node_type",
-                "there is no node type 'PasThrough'; did you mean 'PassThroughNode'?",
+                "unknown node type 'PasThrough'; did you mean 'PassThroughNode'?",
             ),
             (
                 {"node_type": f"{__name__}:Fails", "params": {"code": 7}},
                 "nodes[1].params",
-                "Fails refuses its parameters: KeyError: 7",
+                "Fails cannot be created from its params: KeyError: 7",
             ),
             (
                 {"node_type": "FilterNode", "params": {"thresold": 7}},
@@ -176,12 +176,12 @@ class TestWhatIsRefused:
             (
                 {"node_type": "json:Class"},
                 "nodes[1].node_type",
-                "there is no node type 'json:Class'; the module 'json' has no such class",
+                "unknown node type 'json:Class'; the module 'json' has no such class",
             ),
             (
                 {"node_type": "pathlib:Path"},
                 "nodes[1].node_type",
-                "'pathlib:Path' is no type of node: it has no process() method",
+                "'pathlib:Path' is not a node type: it has no process() method",
             ),
             ({"node_type": 3}, "nodes[1].node_type", "expected a string, found the number 3"),
         ],
@@ -219,7 +219,7 @@ class TestWhatIsRefused:
 
         assert (
             str(caught.value)
-            == "nodes[0].params.x[0]: the value has the type 'object', which JSON cannot say"
+            == "nodes[0].params.x[0]: the value has the type 'object', which JSON cannot represent"
         )
 
     def test_an_empty_text(self, run):
@@ -231,7 +231,7 @@ class TestWhatIsRefused:
             run("voice.yaml", [1])
 
         assert str(caught.value) == (
-            "'voice.yaml' is no manifest but the name of a file; read it with Pipeline.from_manifest()"
+            "'voice.yaml' is the name of a file, not a manifest; read it with Pipeline.from_manifest()"
         )
 
     def test_an_error_of_a_constructor_is_the_cause(self, run):
@@ -241,7 +241,7 @@ class TestWhatIsRefused:
         assert repr(caught.value.__cause__) == "KeyError(7)"
 
     def test_an_entry_of_a_list_is_counted_as_in_the_list(self, run):
-        with pytest.raises(ManifestError, match=r"^nodes\[1\]\.node_type: there is no node type 'Nothing'"):
+        with pytest.raises(ManifestError, match=r"^nodes\[1\]\.node_type: unknown node type 'Nothing'"):
             run([Plain(), {"node_type": "Nothing"}], [1])
 
     def test_a_dict_that_is_no_entry(self, run):
@@ -250,7 +250,7 @@ class TestWhatIsRefused:
 
     @pytest.mark.parametrize("thing", [5, None, b"{}"])
     def test_what_is_no_manifest(self, thing):
-        with pytest.raises(TypeError, match="^A manifest is text, a dict or a path, not"):
+        with pytest.raises(TypeError, match="^A manifest must be a str, a dict or a path, not"):
             Pipeline.from_manifest(thing)
 
     def test_a_deep_dict_is_an_error_and_no_crash(self, run):

@@ -166,7 +166,7 @@ class TestArguments:
         assert caught.value.attribute == "third['handlers'][1]"
         assert str(caught.value).startswith(
             "Cannot serialize Node 'keep': argument 'third['handlers'][1]' has the type "
-            "'builtin_function_or_method', which JSON cannot say.\nSuggestion: "
+            "'builtin_function_or_method', which JSON cannot represent.\nSuggestion: "
         )
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf"), {1: 2}, {1}, b"x"])
@@ -179,7 +179,7 @@ class TestArguments:
             def __init__(self, *parts):
                 self.parts = parts
 
-        with pytest.raises(SerializationError, match="by position only"):
+        with pytest.raises(SerializationError, match="is positional-only"):
             Variadic(1, 2).to_manifest()
 
     def test_arguments_that_are_no_json_are_not_kept_alive(self):
@@ -231,7 +231,7 @@ class TestOptions:
 
     def test_a_placement_that_is_not_available_is_refused(self):
         with pytest.raises(
-            PipelineError, match="^placement='moon' is not available; there is 'inline', 'thread', 'process'$"
+            PipelineError, match="^placement='moon' is not valid; use one of 'inline', 'thread', 'process'$"
         ):
             Keeper(1).with_options(placement="moon")
 

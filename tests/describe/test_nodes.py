@@ -89,7 +89,7 @@ class TestParameters:
 
     @pytest.mark.parametrize(("kind", "name"), [(FilterNode, "predicate"), (OutputNode, "callback")])
     def test_what_is_to_be_called_must_be_callable(self, kind, name):
-        with pytest.raises(TypeError, match=f"^the {name} is a function of one item, not 3$"):
+        with pytest.raises(TypeError, match=f"^the {name} must be a function of one item, not 3$"):
             kind(**{name: 3})
 
     def test_a_subclass_keeps_what_it_does_not_know(self):
@@ -166,7 +166,8 @@ class TestRegistry:
             def process(self, item): ...
 
         with pytest.raises(
-            ValueError, match=f"^The name '{name}' belongs to remotemedia.nodes._builtin:CalculatorNode"
+            ValueError,
+            match=f"^The name '{name}' is already registered for remotemedia.nodes._builtin:CalculatorNode",
         ):
             register_node(Mine, name=name)
 

@@ -241,7 +241,7 @@ def test_a_node_over_the_limit_is_refused(monkeypatch):
     node.data = bytes(2000)
 
     with pytest.raises(
-        SerializationError, match="^Cannot serialize Node 'big': it takes .* MiB, the limit is"
+        SerializationError, match="^Cannot serialize Node 'big': its size is .* MiB, and the limit is"
     ):
         serialize_node_for_ipc(node)
 

@@ -72,7 +72,7 @@ else:
 @pytest.mark.parametrize("placement", ["inline", "thread"])
 def test_a_node_that_is_left_behind_at_work_aborts_nothing(placement):
     """Python ended its thread by unwinding the stack, on which there is Rust."""
-    assert "was left behind" in run(BUSY, placement=placement)
+    assert "was abandoned" in run(BUSY, placement=placement)
 
 
 AT_EXIT = {

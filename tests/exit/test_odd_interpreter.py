@@ -45,7 +45,7 @@ class TestExecutable:
         monkeypatch.setattr(sys, "executable", value)
 
         with pytest.raises(
-            PipelineError, match=f"worker cannot be started, because sys.executable is {value!r}"
+            PipelineError, match=f"Cannot start a worker, because sys.executable is {value!r}"
         ):
             in_worker()
 
@@ -162,7 +162,9 @@ class TestLinks:
         monkeypatch.chdir(place)
         Path("bin/nowhere.py").symlink_to("gone.py")
 
-        with pytest.raises(TargetError, match=r"'bin/nowhere.py' is a link to 'gone.py', which is no file"):
+        with pytest.raises(
+            TargetError, match=r"'bin/nowhere.py' is a link to 'gone.py', which is not a file"
+        ):
             load("bin/nowhere.py")
 
     def test_a_file_and_its_link_are_one_module(self, place):

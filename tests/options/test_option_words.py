@@ -74,18 +74,18 @@ class TestVocabulary:
         ("options", "text"),
         [
             ({"replica": 2}, "Unknown option 'replica'; did you mean 'replicas'?"),
-            ({"queue_size": 0}, "queue_size=0 is not available; it is a whole number from 1 to 1000000"),
+            ({"queue_size": 0}, "queue_size=0 is not valid; use a whole number from 1 to 1000000"),
             ({"when_full": "drop"}, "there is 'wait', 'drop_oldest', 'drop_newest'"),
-            ({"timeout": 0}, "timeout=0 is not available; it is a number of seconds above 0, or None"),
+            ({"timeout": 0}, "timeout=0 is not valid; use a number of seconds above 0, or None"),
             ({"retries": -1}, "it is a whole number from 0 to 1000000"),
-            ({"batch": "many"}, "it is a number of items, or Batch(size, max_wait=seconds)"),
-            ({"concurrency": 2, "batch": 2}, "batch and concurrency exclude each other; use one of them"),
+            ({"batch": "many"}, "use a number of items, or Batch(size, max_wait=seconds)"),
+            ({"concurrency": 2, "batch": 2}, "batch and concurrency cannot be combined; use one of them"),
             ({"placement": "proces"}, "there is 'inline', 'thread', 'process'; did you mean 'process'?"),
             ({"max_restart": 2}, "Unknown option 'max_restart'; did you mean 'max_restarts'?"),
-            ({"max_restarts": -1}, "max_restarts=-1 is not available; it is a whole number from 0 to"),
-            ({"restart_window": 0}, "restart_window=0 is not available; it is a number of seconds above 0"),
-            ({"initialize_timeout": None}, "initialize_timeout=None is not available; it is a number of"),
-            ({"snapshot_every": 0}, "snapshot_every=0 is not available; it is a whole number from 1 to"),
+            ({"max_restarts": -1}, "max_restarts=-1 is not valid; use a whole number from 0 to"),
+            ({"restart_window": 0}, "restart_window=0 is not valid; use a number of seconds above 0"),
+            ({"initialize_timeout": None}, "initialize_timeout=None is not valid; use a number of"),
+            ({"snapshot_every": 0}, "snapshot_every=0 is not valid; use a whole number from 1 to"),
         ],
     )
     def test_what_cannot_be_is_refused_everywhere_alike(self, options, text):
@@ -104,13 +104,19 @@ class TestVocabulary:
     @pytest.mark.parametrize(
         ("options", "text"),
         [
-            ({"retries": 2}, "Node 'Source_0': retries is for items that fail; a source gets none"),
-            ({"on_error": "skip"}, "Node 'Source_0': on_error is for items that fail; a source gets none"),
+            ({"retries": 2}, "Node 'Source_0': retries applies to failed items; a source receives no items"),
+            (
+                {"on_error": "skip"},
+                "Node 'Source_0': on_error applies to failed items; a source receives no items",
+            ),
             (
                 {"dead_letter": print},
-                "Node 'Source_0': dead_letter is for items that fail; a source gets none",
+                "Node 'Source_0': dead_letter applies to failed items; a source receives no items",
             ),
-            ({"queue_size": 2}, "Node 'Source_0': a source has no queue before it, and runs once"),
+            (
+                {"queue_size": 2},
+                "Node 'Source_0': a source has no input queue and runs once; remove its queue options",
+            ),
         ],
     )
     def test_a_source_has_no_options_for_items(self, options, text):

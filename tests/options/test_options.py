@@ -89,7 +89,10 @@ class TestWhenFull:
         hold = Hold()
         node = with_options(hold, queue_size=1, when_full="drop_newest")
 
-        with heard("dropped before node 'Hold_0'") as (is_told, records), Pipeline([node]).open() as session:
+        with (
+            heard("dropped because the queue of node 'Hold_0'") as (is_told, records),
+            Pipeline([node]).open() as session,
+        ):
             session.put(0)
             assert hold.is_there.wait(TIMEOUT_SECS)
             for number in range(1, 6):
@@ -98,7 +101,7 @@ class TestWhenFull:
             hold.go.set()
 
         assert [record.getMessage() for record in records] == [
-            "4 items were dropped before node 'Hold_0', whose queue was full"
+            "4 items were dropped because the queue of node 'Hold_0' was full"
         ]
 
     def test_a_call_whose_item_is_dropped_has_no_answer(self):

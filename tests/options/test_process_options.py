@@ -33,7 +33,7 @@ def options_with_defaults(nodes, **defaults):
 @pytest.mark.parametrize("name", ["max_restarts", "restart_window", "initialize_timeout", "snapshot_every"])
 @pytest.mark.parametrize("placement", [{}, {"placement": "thread"}])
 def test_only_workers_have_restarts(name, placement):
-    with pytest.raises(PipelineError, match=f"^only workers have {name}: add placement='process'$"):
+    with pytest.raises(PipelineError, match=f"^{name} requires placement='process'$"):
         with_options(Double(), **{name: 2}, **placement)
 
 
@@ -49,12 +49,14 @@ def test_replicas_need_threads_or_workers():
 
 
 def test_concurrency_in_a_worker_is_for_async_nodes():
-    with pytest.raises(PipelineError, match="concurrency is for nodes with an async process"):
+    with pytest.raises(PipelineError, match="concurrency requires an async process"):
         resolve([with_options(Double(), placement="process", concurrency=2)])
 
 
 def test_a_source_is_in_no_worker():
-    with pytest.raises(PipelineError, match="^Node 'Numbers_0': a source runs where its session is, not in"):
+    with pytest.raises(
+        PipelineError, match="^Node 'Numbers_0': a source runs in the process of its session, not in"
+    ):
         resolve([with_options(Numbers(), placement="process")])
 
 
@@ -69,7 +71,7 @@ def test_restarts_of_a_session_count_for_the_nodes_in_workers():
 
 
 def test_restarts_of_a_session_are_checked():
-    with pytest.raises(PipelineError, match="^max_restarts=-1 is not available"):
+    with pytest.raises(PipelineError, match="^max_restarts=-1 is not valid"):
         Pipeline([Double()]).open(max_restarts=-1)
 
 
@@ -99,9 +101,8 @@ class Released(Open):
         self.handles.clear()
 
 
-UNSENDABLE = """\
-Cannot serialize Node 'open': attribute 'handles['lock']' is not serializable.
-Suggestion: Call node.cleanup() before serialization"""
+REFUSAL = "Cannot serialize Node 'open': attribute 'handles['lock']' is not serializable."
+UNSENDABLE = f"{REFUSAL}\nSuggestion: Call node.cleanup() before serialization"
 
 
 class TestCheck:
@@ -131,7 +132,10 @@ class TestCheck:
                 False,
                 "node 'open_0' cannot be sent to a worker: attribute 'handles['lock']' is not serializable",
             ),
-            (False, f"unless cleanup() of node 'open_1' releases it: {UNSENDABLE.splitlines()[0]}"),
+            (
+                False,
+                f"node 'open_1' can be sent to a worker only if its cleanup() releases this: {REFUSAL}",
+            ),
         ]
 
     def test_the_command_tells_what_workers_there_are(self, tmp_path):
@@ -182,6 +186,6 @@ stage 3, process: 1 worker, 3 threads, up to 128 items sent ahead, queue of 64
 
 problem: Cannot serialize Node 'Open': attribute 'lock' is not serializable.
   Suggestion: Call node.cleanup() before serialization and release 'lock' there; \
-initialize() can make it again.
+initialize() can create it again.
   Reason: a _thread.lock: TypeError: cannot pickle '_thread.lock' object
 """

@@ -233,5 +233,7 @@ def test_a_factory_that_is_async_is_refused():
     async def make():
         return PassThroughNode()
 
-    with pytest.raises(PipelineError, match="the factory is async; let a plain function make the object"):
+    with pytest.raises(
+        PipelineError, match="the factory is async; create the object in a function without async"
+    ):
         Pipeline("p").add_node(make, placement="thread", replicas=2)

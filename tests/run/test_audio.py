@@ -21,13 +21,13 @@ def test_a_rate_that_is_a_whole_number_becomes_an_int(rate):
 
 @pytest.mark.parametrize("rate", [0, -8000, 22050.5, float("nan"), float("inf"), 2**32, 1e300])
 def test_a_rate_that_no_recording_has_is_refused(rate):
-    with pytest.raises(ValueError, match="the sample rate is a whole number of Hz above 0, not "):
+    with pytest.raises(ValueError, match="the sample rate must be a whole number of Hz above 0, not "):
         AudioFrame(SAMPLES, rate)
 
 
 @pytest.mark.parametrize("rate", ["16000", None, True, np.bool_(True), 16000j, [16000]])
 def test_a_rate_that_is_no_number_is_refused(rate):
-    with pytest.raises(TypeError, match="the sample rate is a number of Hz, not "):
+    with pytest.raises(TypeError, match="the sample rate must be a number of Hz, not "):
         AudioFrame(SAMPLES, rate)
 
 
@@ -48,7 +48,7 @@ def test_few_frames_of_many_channels_are_taken(shape):
 
 @pytest.mark.parametrize("shape", [(), (2, 3, 4), (10, 0)])
 def test_samples_of_another_shape_are_refused(shape):
-    with pytest.raises(ValueError, match=r"samples have the shape \(frames, channels\), not "):
+    with pytest.raises(ValueError, match=r"samples must have the shape \(frames, channels\), not "):
         AudioFrame(np.zeros(shape, "f4"), 48000)
 
 
@@ -56,7 +56,7 @@ def test_samples_of_another_shape_are_refused(shape):
     ("start", "error"), [(float("nan"), ValueError), (None, TypeError), ("0", TypeError)]
 )
 def test_a_start_that_is_no_time_is_refused(start, error):
-    with pytest.raises(error, match="the start of a frame is a "):
+    with pytest.raises(error, match="the start of a frame must be a "):
         AudioFrame(SAMPLES, 48000, start)
 
 

@@ -67,7 +67,7 @@ REFUSED: dict[str, tuple[Any, Any, type[Exception], str]] = {
         {"a", "b"},
         [1],
         TypeError,
-        "A pipeline is a Pipeline, a list of nodes or a manifest, not a set",
+        "A pipeline must be a Pipeline, a list of nodes or a manifest, not a set",
     ),
     "no list entry": (
         [PassThroughNode(), 3],
@@ -85,21 +85,21 @@ REFUSED: dict[str, tuple[Any, Any, type[Exception], str]] = {
         (
             "Entry 0 of the pipeline is a method_descriptor, "
             "neither a node (an object with a process method) "
-            "nor a manifest entry; make it the process(self, data) of a class"
+            "nor a manifest entry; define it as process(self, data) of a class"
         ),
     ),
     "a pipeline in a list": (
         [PassThroughNode(), Pipeline([PassThroughNode()])],
         [1],
         TypeError,
-        "Entry 1 of the pipeline is a Pipeline, not a node; put its nodes there: *pipeline",
+        "Entry 1 of the pipeline is a Pipeline, not a node; unpack its nodes: *pipeline",
     ),
     "a path": (
         Path("voice.yaml"),
         [1],
         TypeError,
         (
-            "A pipeline is a Pipeline, a list of nodes or a manifest, not a PosixPath; "
+            "A pipeline must be a Pipeline, a list of nodes or a manifest, not a PosixPath; "
             "read the file with Pipeline.from_manifest()"
         ),
     ),
@@ -107,15 +107,15 @@ REFUSED: dict[str, tuple[Any, Any, type[Exception], str]] = {
         [PassThroughNode()],
         b"ab",
         TypeError,
-        "The input is a list or another iterable of items, not one bytes; put it into a list: [item]",
+        "The input must be a list or another iterable of items, not one bytes; put it into a list: [item]",
     ),
-    "empty list": ([], [1], PipelineError, "The pipeline is empty; give at least one node"),
+    "empty list": ([], [1], PipelineError, "The pipeline is empty; add at least one node"),
     "empty pipeline": (Pipeline("p"), [1], PipelineError, "Pipeline 'p' is empty; add at least one node"),
     "empty input": (
         Pipeline("p").add_node(PassThroughNode()),
         [],
         PipelineError,
-        "The input of pipeline 'p' is empty; give at least one item",
+        "The input of pipeline 'p' is empty; pass at least one item",
     ),
     "no process": (
         [Lame(name="x")],
@@ -128,8 +128,8 @@ REFUSED: dict[str, tuple[Any, Any, type[Exception], str]] = {
         [1],
         PipelineError,
         (
-            "Node 'Sluggish_0' has is_streaming = True, but its process() is no async generator; "
-            "define async def process(self, items) with yield in it, or leave is_streaming out"
+            "Node 'Sluggish_0' has is_streaming = True, but its process() is not an async generator; "
+            "define async def process(self, items) with yield, or remove is_streaming"
         ),
     ),
     "unknown id": (
@@ -145,20 +145,20 @@ REFUSED: dict[str, tuple[Any, Any, type[Exception], str]] = {
         PipelineError,
         (
             "Node 'Source_1' is a source (its process() takes no item), "
-            "so it must be the only start of its pipeline"
+            "so it must be the only node at the start of its pipeline"
         ),
     ),
     "input for a source": (
         Pipeline("p").add_node(Source()),
         [1],
         PipelineError,
-        "Pipeline 'p' starts with a source, node 'Source_0', and takes no input; run it without",
+        "Pipeline 'p' starts with a source, node 'Source_0', and takes no input; run it without input",
     ),
     "manifest": (
         "version: v1\nnodes:\n- node_type: CalculatorNod\n",
         [1],
         ManifestError,
-        "Line 3, nodes[0].node_type: there is no node type 'CalculatorNod'; did you mean 'CalculatorNode'?",
+        "Line 3, nodes[0].node_type: unknown node type 'CalculatorNod'; did you mean 'CalculatorNode'?",
     ),
     "version": (
         '{"version": "v2", "nodes": []}',
@@ -194,7 +194,7 @@ def test_two_nodes_with_one_id() -> None:
     with pytest.raises(PipelineError) as caught:
         pipeline.add_node(PassThroughNode(), id="one")
 
-    assert str(caught.value) == "Two nodes have the id 'one'; give each node its own"
+    assert str(caught.value) == "Two nodes have the id 'one'; give each node its own id"
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_two_nodes_with_one_id() -> None:
         ({"placment": "inline"}, "Node 'n': Unknown option 'placment'; did you mean 'placement'?"),
         (
             {"placement": "moon"},
-            "Node 'n': placement='moon' is not available; there is 'inline', 'thread', 'process'",
+            "Node 'n': placement='moon' is not valid; use one of 'inline', 'thread', 'process'",
         ),
     ],
 )
@@ -258,7 +258,8 @@ def test_a_node_that_no_manifest_can_say() -> None:
         Pipeline([Model(object())]).serialize()
 
     assert str(caught.value) == (
-        "Cannot serialize Node 'Model': argument 'weights' has the type 'object', which JSON cannot say.\n"
-        "Suggestion: run the node objects themselves, or give the constructor what JSON can say"
+        "Cannot serialize Node 'Model': argument 'weights' has the type 'object', "
+        "which JSON cannot represent.\n"
+        "Suggestion: Run the node objects directly, or pass only JSON values to the constructor."
     )
     assert (caught.value.node_name, caught.value.attribute) == ("Model", "weights")

@@ -136,13 +136,19 @@ class TestSignatures:
     @pytest.mark.parametrize(
         ("process", "text"),
         [
-            ("def process(self, *, data): ...", "process() takes 'data' by keyword only"),
-            ("def process(self, item, *, rate): ...", "process() takes 'rate' by keyword only"),
-            ("async def process(self, *items, rate): ...", "process() takes 'rate' by keyword only"),
-            ("process = staticmethod(lambda *, data: data)", "process() takes 'data' by keyword only"),
+            ("def process(self, *, data): ...", "the parameter 'data' of process() is keyword-only"),
+            ("def process(self, item, *, rate): ...", "the parameter 'rate' of process() is keyword-only"),
+            (
+                "async def process(self, *items, rate): ...",
+                "the parameter 'rate' of process() is keyword-only",
+            ),
+            (
+                "process = staticmethod(lambda *, data: data)",
+                "the parameter 'data' of process() is keyword-only",
+            ),
             (
                 "def process(self, item, rate): ...",
-                "process() needs 2 arguments (item, rate), and gets one item",
+                "process() requires 2 arguments (item, rate), but receives one item",
             ),
             ("def process(): ...", "process() takes no self"),
         ],
@@ -165,7 +171,7 @@ class TestSignatures:
             def process(self, *, data): ...
 
         assert Pipeline("p").add_node(Odd(), id="x").check() == [
-            "Node 'x': process() takes 'data' by keyword only; define process(self, data)"
+            "Node 'x': the parameter 'data' of process() is keyword-only; define process(self, data)"
         ]
 
     def test_those_that_can_be_called_run(self, run):

@@ -119,8 +119,8 @@ class TestBatch:
     @pytest.mark.parametrize(
         ("answer", "text"),
         [
-            ([1], "process() got a batch of 2 items and answered 1 of them"),
-            (7, "process() got a batch of 2 items and answered int; answer a list of as many"),
+            ([1], "process() received a batch of 2 items and returned 1"),
+            (7, "process() received a batch of 2 items and returned int; return a list of the same length"),
         ],
     )
     def test_an_answer_of_another_length_is_an_error_that_says_both(self, answer, text):
@@ -145,5 +145,5 @@ class TestBatch:
         assert max(map(len, node.batches)) <= 3
 
     def test_it_is_for_nodes_that_take_lists(self):
-        with pytest.raises(PipelineError, match="batch is for a process\\(\\) that gets a list"):
+        with pytest.raises(PipelineError, match="batch requires a process\\(\\) that takes a list"):
             Pipeline([with_options(Twice(), batch=2)])

@@ -21,20 +21,20 @@ class TestOpening:
         ("options", "text"),
         [
             ({"que_size": 3}, "Unknown option 'que_size'; did you mean 'queue_size'?"),
-            ({"queue_size": 0}, "queue_size=0 is not available; it is a whole number from 1 to 1000000"),
+            ({"queue_size": 0}, "queue_size=0 is not valid; use a whole number from 1 to 1000000"),
             (
                 {"stall_warning": -1},
-                "stall_warning=-1 is not available; it is a number of seconds above 0, or None",
+                "stall_warning=-1 is not valid; use a number of seconds above 0, or None",
             ),
             ({"stall_warnin": 1}, "Unknown option 'stall_warnin'; did you mean 'stall_warning'?"),
             (
                 {"stall_warning": 1e300},
-                "stall_warning=1e+300 is not available; it is a number of seconds above 0, or None",
+                "stall_warning=1e+300 is not valid; use a number of seconds above 0, or None",
             ),
-            ({"enable_metrics": "yes"}, "enable_metrics='yes' is not available; it is True or False"),
+            ({"enable_metrics": "yes"}, "enable_metrics='yes' is not valid; use True or False"),
             (
                 {"retry_delay": 1e300},
-                "retry_delay=1e+300 is not available; it is a number of seconds, 0 or more",
+                "retry_delay=1e+300 is not valid; use a number of seconds, 0 or more",
             ),
         ],
     )
@@ -59,15 +59,21 @@ class TestOpening:
             opening.cal(1)
 
         assert repr(opening) == f"<Opening of pipeline 'agent': not open; open it by {how}>"
-        assert str(no_call.value) == f"Pipeline 'agent' has no call() before its session: {how}"
-        assert str(no_iteration.value) == f"Iterate over the session of pipeline 'agent': {how}"
+        assert str(no_call.value) == f"Pipeline 'agent' is not open, and call() needs a session; use {how}"
+        assert (
+            str(no_iteration.value)
+            == f"Pipeline 'agent' is not open, and only its session is iterable; use {how}"
+        )
 
     def test_it_is_open_once_at_a_time(self):
         log = []
         opening = Pipeline([Noting("a", log)], name="agent").open()
 
         with opening as session:
-            with pytest.raises(PipelineError, match="'agent' is open by this object already"), opening:
+            with (
+                pytest.raises(PipelineError, match="This object has already opened pipeline 'agent'"),
+                opening,
+            ):
                 pass
             state = repr(opening)
             session.call(1)
@@ -108,15 +114,16 @@ class TestOpening:
 
         assert states == [
             "<Session of pipeline 'agent': open>",
-            "<Session of pipeline 'agent': open, takes no more items after end()>",
-            "<Session of pipeline 'agent': closed; pipeline.open() gives a new one>",
-            "<Session of pipeline 'live': open, iterate over it>",
+            "<Session of pipeline 'agent': open; accepts no more items after end()>",
+            "<Session of pipeline 'agent': closed; call pipeline.open() for a new one>",
+            "<Session of pipeline 'live': open; iterate over it for its outputs>",
         ]
 
     @pytest.mark.parametrize("kind", [Session, AsyncSession])
     def test_the_types_say_how_they_are_opened(self, kind):
         with pytest.raises(
-            TypeError, match=f"^A {kind.__name__} is opened by 'with pipeline.open\\(\\) as session:'"
+            TypeError,
+            match=f"^{kind.__name__} cannot be called directly; use 'with pipeline.open\\(\\) as session:'",
         ):
             kind()
 
@@ -219,7 +226,10 @@ class TestAsyncBlock:
                     await getattr(session, word)([1])
                 return repr(session), [output async for output in session]
 
-        assert asyncio.run(main()) == ("<AsyncSession of pipeline 'live': open, iterate over it>", [1])
+        assert asyncio.run(main()) == (
+            "<AsyncSession of pipeline 'live': open; iterate over it for its outputs>",
+            [1],
+        )
 
     def test_drain_and_metrics_are_those_of_the_plain_session(self):
         async def main():
@@ -248,11 +258,11 @@ class TestWrongUse:
         [
             ("soon", TypeError, "close(timeout=…) takes a number of seconds, not 'soon'"),
             (None, TypeError, "close(timeout=…) takes a number of seconds, not None"),
-            (-1, PipelineError, "close(timeout=-1) is not available; it is a number of seconds, 0 or more"),
+            (-1, PipelineError, "close(timeout=-1) is not valid; use a number of seconds, 0 or more"),
             (
                 1e19,
                 PipelineError,
-                "close(timeout=1e+19) is not available; it is a number of seconds, 0 or more",
+                "close(timeout=1e+19) is not valid; use a number of seconds, 0 or more",
             ),
         ],
     )
@@ -275,7 +285,9 @@ class TestWrongUse:
                 TypeError, match="takes an iterable of items, not one int; call\\(\\) takes a single"
             ):
                 session.map(5)
-            with pytest.raises(TypeError, match="needs a session opened by 'async with pipeline.open\\(\\)'"):
+            with pytest.raises(
+                TypeError, match="requires a session that was opened with 'async with pipeline.open\\(\\)'"
+            ):
                 session.map(items())
 
     def test_an_async_map_of_what_is_no_stream(self):

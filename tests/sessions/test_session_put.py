@@ -128,7 +128,7 @@ class TestPut:
             session.end()
             session.end()
 
-            with pytest.raises(SessionClosedError, match="takes no more items: end\\(\\) was called"):
+            with pytest.raises(SessionClosedError, match="accepts no more items: end\\(\\) was called"):
                 session.put(1)
 
     def test_calls_go_on_beside_a_stream(self):

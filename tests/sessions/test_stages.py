@@ -155,9 +155,9 @@ class TestReplicas:
     @pytest.mark.parametrize(
         ("node", "options", "text"),
         [
-            (Add(), {"placement": "thread", "replicas": 2}, "needs an object that says thread_safe = True"),
-            (Hold(), {"replicas": 2}, "replicas need threads or workers: add placement='thread'"),
-            (Hold(), {"placement": "thread", "replicas": 2, "concurrency": 2}, "exclude each other"),
+            (Add(), {"placement": "thread", "replicas": 2}, "requires an object with thread_safe = True"),
+            (Hold(), {"replicas": 2}, "replicas requires placement='thread'"),
+            (Hold(), {"placement": "thread", "replicas": 2, "concurrency": 2}, "cannot be combined"),
         ],
     )
     def test_what_cannot_be_replicated_is_refused(self, node, options, text):
@@ -266,7 +266,7 @@ class TestConcurrency:
         assert 1 < node.most <= 4
 
     def test_it_is_for_coroutines(self):
-        with pytest.raises(PipelineError, match="concurrency is for nodes with an async process"):
+        with pytest.raises(PipelineError, match="concurrency requires an async process"):
             Pipeline([with_options(Add(), concurrency=2)])
 
 

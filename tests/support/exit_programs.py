@@ -195,7 +195,7 @@ MOMENTS = ["the run", "loading"]
 SPEAKER = r"^remotemedia(?:-host)?: "
 LAST_WORD = {
     "end": "^$",
-    "exit": SPEAKER + "the user's code ended the program with exit code 7 .*\n",
+    "exit": SPEAKER + "your code exited with code 7 .*\n",
     "error": r"^Traceback .*\n(?:  .*\n)*KeyError: 'mine'\n"
     + SPEAKER.lstrip("^")
     + r".*KeyError: 'mine' .*\n\(--traceback .*\n",

@@ -198,10 +198,10 @@ class TestLostWorkers:
     @pytest.mark.parametrize(
         ("loss", "text", "signal", "exit_code"),
         [
-            ({"signal_number": 11}, "its worker was ended by SIGSEGV", "SIGSEGV", None),
-            ({"signal_number": 50}, "its worker was ended by signal 50", "signal 50", None),
-            ({"exit_code": 3}, "its worker ended with exit code 3", None, 3),
-            ({"exit_code": 0}, "its worker ended with exit code 0", None, 0),
+            ({"signal_number": 11}, "its worker was killed by SIGSEGV", "SIGSEGV", None),
+            ({"signal_number": 50}, "its worker was killed by signal 50", "signal 50", None),
+            ({"exit_code": 3}, "its worker exited with code 3", None, 3),
+            ({"exit_code": 0}, "its worker exited with code 0", None, 0),
             ({"not_started": "no memory"}, "its worker could not be started: no memory", None, None),
         ],
     )
@@ -216,13 +216,13 @@ class TestLostWorkers:
     def test_the_end_of_its_stderr_is_told(self):
         error = self.lost(signal_number=11, stderr="Fatal\nCurrent thread")
 
-        assert str(error).endswith("SIGSEGV\nThe last it wrote to stderr:\nFatal\nCurrent thread")
+        assert str(error).endswith("SIGSEGV\nIts last lines on stderr:\nFatal\nCurrent thread")
         assert error.stderr == "Fatal\nCurrent thread"
 
     def test_how_often_it_was_started_again_is_told_at_the_end(self):
         error = self.lost(exit_code=1, restarts=3, is_final=True)
 
-        assert str(error).endswith("exit code 1, after it had been started again 3 times")
+        assert str(error).endswith("exited with code 1, after 3 restarts")
 
     def test_a_call_that_took_too_long_is_a_timeout(self):
         error = self.lost(timeout=0.5)

@@ -96,5 +96,7 @@ def test_a_fault_in_cleanup_spares_a_node_that_is_cleaned_up_before_it_is_sent()
 
 
 def test_a_phase_that_there_is_not_is_refused():
-    with pytest.raises(ValueError, match="^phase is one of initialize, process, flush, cleanup, not 'end'$"):
+    with pytest.raises(
+        ValueError, match="^phase must be one of initialize, process, flush, cleanup, not 'end'$"
+    ):
         faults.Raise(phase="end")

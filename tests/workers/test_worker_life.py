@@ -124,7 +124,7 @@ def test_the_last_words_of_a_worker_are_in_its_error():
     with in_worker(faults.Segfault()).open() as session, pytest.raises(WorkerError) as caught:
         session.call(3)
 
-    assert "Node 'node' failed in process() on item 0: its worker was ended by SIGSEGV" in str(caught.value)
+    assert "Node 'node' failed in process() on item 0: its worker was killed by SIGSEGV" in str(caught.value)
     assert "Fatal Python error: Segmentation fault" in str(caught.value)
     assert "faults.py" in str(caught.value)
     assert "in strike" in str(caught.value)
@@ -269,7 +269,7 @@ def test_an_item_that_kills_takes_none_along_that_was_done_before():
             return item
 
     outputs = []
-    killed = pytest.raises(WorkerError, match="on item 5: its worker was ended by SIGKILL")
+    killed = pytest.raises(WorkerError, match="on item 5: its worker was killed by SIGKILL")
     with in_worker(Kills(), max_restarts=1).open() as session, killed:
         outputs.extend(session.map(range(20)))
 

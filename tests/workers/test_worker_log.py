@@ -76,12 +76,12 @@ def test_the_death_and_the_restart_of_a_worker_are_logged(warnings):
 
     first, last = processes[0], processes[-1]
     second = records[1].process_id
-    died = "was ended by SIGKILL on item 1; another one takes its place"
+    died = "was killed by SIGKILL on item 1; it will be restarted"
     assert [record.getMessage() for record in records] == [
         f"Node 'node': its worker (process {first}) {died}",
-        f"Node 'node': its worker was started again as process {second}, in the place of process {first}",
+        f"Node 'node': its worker was restarted as process {second}, which replaces process {first}",
         f"Node 'node': its worker (process {second}) {died}",
-        f"Node 'node': its worker was started again as process {last}, in the place of process {second}",
+        f"Node 'node': its worker was restarted as process {last}, which replaces process {second}",
     ]
     assert (records[0].node_id, records[0].process_id, records[0].item_index) == ("node", first, 1)
 
@@ -104,7 +104,7 @@ def test_a_worker_that_is_lost_for_good_is_logged_as_such(warnings):
         session.call(2)
 
     [record] = warnings()
-    assert record.getMessage().endswith("on item 0; it is not started again")
+    assert record.getMessage().endswith("on item 0; it will not be restarted")
 
 
 def test_a_worker_that_ends_in_order_is_not_logged(warnings):

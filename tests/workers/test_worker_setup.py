@@ -397,4 +397,4 @@ def test_a_module_that_opens_workers_as_it_is_imported_is_told_so(tmp_path):
     )
 
     assert went.returncode == 1
-    assert "A module that a worker imports starts workers itself, as it is imported." in went.stderr
+    assert "A module that a worker imports starts workers at import time." in went.stderr

@@ -154,8 +154,8 @@ def test_a_death_is_told_where_the_program_waits_for_no_child_or_for_all(handler
     assert (first, last) == ("1", "3")
     # Only newer systems tell how a process has ended that nobody can wait for.
     assert re.fullmatch(
-        r"3 Node 'Exits_0' .* on item 1: its worker ended with exit code 3"
-        r"|None Node 'Exits_0' .* on item 1: its worker has ended; how is not known, because this program .*",
+        r"3 Node 'Exits_0' .* on item 1: its worker exited with code 3"
+        r"|None Node 'Exits_0' .* on item 1: its worker ended for an unknown reason, because this program .*",
         died,
     )
 

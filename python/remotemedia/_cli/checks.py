@@ -59,7 +59,7 @@ def _unsendable(entries: list[Entry]) -> list[Remark]:
     try:
         from remotemedia.core.node_serialization import are_sendable, check_sendable
     except ImportError as error:
-        return [Remark(is_problem=False, text=f"whether nodes can be sent to a worker is not known: {error}")]
+        return [Remark(is_problem=False, text=f"cannot check whether nodes can be sent to a worker: {error}")]
     found = []
     # A factory is left out: there is no node yet.
     made = [entry for entry in entries if hasattr(entry.node, "process")]
@@ -81,7 +81,7 @@ def _unsendable_remark(entry: Entry, error: SerializationError) -> Remark:
         text = f"node '{entry.id}' cannot be sent to a worker: {what} is not serializable"
         return Remark(is_problem=False, text=text)
     if _may_release(entry.node):
-        text = f"unless cleanup() of node '{entry.id}' releases it: {error}"
+        text = f"node '{entry.id}' can be sent to a worker only if its cleanup() releases this: {error}"
         return Remark(is_problem=False, text=text)
     return Remark(is_problem=True, text=str(error))
 

@@ -87,7 +87,7 @@ def _environment() -> list[Finding]:
     found = [Finding("Virtual environment", f"{sys.prefix}{origin}")]
     active = os.environ.get("VIRTUAL_ENV")
     if active and os.path.realpath(active) != os.path.realpath(sys.prefix):
-        found.append(Finding("Virtual environment", f"{active} is active, but not the one in use", "problem"))
+        found.append(Finding("Virtual environment", f"{active} is active, but not in use", "problem"))
     return found
 
 
@@ -103,10 +103,10 @@ def _extension() -> list[Finding]:
         from remotemedia import _core
     except ImportError as error:
         built = _extensions_beside_the_package()
-        text = f"remotemedia._core does not load: {error}"
+        text = f"remotemedia._core cannot be loaded: {error}"
         if built:
-            text += f"; it is built for another Python ({', '.join(built)})"
-        text += f"; install it again with: {program_name()} -m pip install --force-reinstall {_PACKAGE}"
+            text += f"; it was built for another Python ({', '.join(built)})"
+        text += f"; reinstall it with: {program_name()} -m pip install --force-reinstall {_PACKAGE}"
         return [Finding("Extension", text, "problem")]
     place = "inside remotemedia-host" if _host_origin else _core.__file__
     return [Finding("Extension", f"remotemedia._core {_core.__version__} ({place})")]
@@ -149,7 +149,7 @@ def _dependency(name: str, oldest: int, purpose: str, if_missing: Literal["note"
         is_missing = isinstance(error, ModuleNotFoundError) and error.name == name
         if is_missing:
             return Finding(name, f"not installed; {install}", if_missing)
-        return Finding(name, f"does not load: {error}; {install}", "problem")
+        return Finding(name, f"cannot be loaded: {error}; {install}", "problem")
     version = str(getattr(module, "__version__", "of unknown version"))
     major = version.partition(".")[0]
     if major.isdecimal() and int(major) < oldest:

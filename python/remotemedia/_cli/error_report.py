@@ -93,7 +93,7 @@ def _explain_exit(error: SystemExit) -> Explanation:
     full = _full_traceback(error)
     if error.code is None or isinstance(error.code, int):
         code = error.code or 0
-        message = f"the user's code ended the program with exit code {code}{_place(error)}"
+        message = f"your code exited with code {code}{_place(error)}"
         return Explanation("exit", message, "", full, code & 0xFF)
     return Explanation("exit", str(error.code), "", full, 1)
 

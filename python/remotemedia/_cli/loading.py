@@ -44,7 +44,7 @@ def load(target: str) -> Graph:
     if not separator:
         place, attribute = target, ""
     if not place:
-        raise TargetError(f"'{target}' names no module; {_FORMS}")
+        raise TargetError(f"'{target}' does not name a module; {_FORMS}")
     is_file = place.endswith(".py") or "/" in place or os.sep in place or place in {os.curdir, os.pardir}
     module = _import_file(place) if is_file else _import_module(place)
     found = _find_attribute(module, place, attribute)
@@ -72,7 +72,7 @@ def _read_manifest(path: str) -> str:
         with open(path, encoding="utf-8-sig") as file:
             return file.read()
     except UnicodeDecodeError as error:
-        raise TargetError(f"'{path}' is no text in UTF-8") from error
+        raise TargetError(f"'{path}' is not UTF-8 text") from error
     except OSError as error:
         raise TargetError(f"'{path}' cannot be read: {error.strerror or error}") from error
 
@@ -91,13 +91,13 @@ def _import_file(path: str) -> ModuleType:
         if known is not None and os.path.exists(known) and os.path.samefile(known, path):
             return sys.modules[name]
         raise TargetError(
-            f"'{path}' has the name of the module {name!r} that is imported already; rename the file"
+            f"'{path}' has the same name as the module {name!r}, which is already imported; rename the file"
         )
     _put_first_on_path(os.path.dirname(real_path))
     loader = SourceFileLoader(name, path) if real_path.endswith(".py") else None
     spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     if spec is None or spec.loader is None:
-        raise TargetError(f"'{path}' is no Python file; {_FORMS}")
+        raise TargetError(f"'{path}' is not a Python file; {_FORMS}")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -115,8 +115,8 @@ def _import_module(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise _load_error(name, error) from error
-        where = f"in {os.getcwd()} or installed"
-        raise TargetError(f"there is no module '{error.name}' {where}{_nearest_module(name)}") from error
+        where = f"in {os.getcwd()} or among the installed packages"
+        raise TargetError(f"no module named '{error.name}' {where}{_nearest_module(name)}") from error
     except Exception as error:
         raise _load_error(name, error) from error
 
@@ -124,7 +124,7 @@ def _import_module(name: str) -> ModuleType:
 def _nearest_module(name: str) -> str:
     """The end of an error text: the file in the current directory that was meant, perhaps."""
     if os.path.isfile(f"{name}.py"):
-        return f"; for the file write '{name}.py:…'"
+        return f"; to name the file, write '{name}.py:…'"
     files = [file for file in os.listdir() if file.endswith(".py")]
     return did_you_mean(f"{name.removesuffix('.p')}.py", files)
 
@@ -132,9 +132,7 @@ def _nearest_module(name: str) -> str:
 def _load_error(place: str, error: Exception) -> LoadError:
     hint = ""
     if isinstance(error, ModuleNotFoundError) and error.name:
-        hint = (
-            f"; install what provides it with: {program_name()} -m pip install {error.name.partition('.')[0]}"
-        )
+        hint = f"; install it with: {program_name()} -m pip install {error.name.partition('.')[0]}"
     return LoadError(f"'{os.path.basename(place)}' cannot be imported: {text_of(error)}{hint}")
 
 
@@ -160,7 +158,7 @@ def _missing_default(place: str, module: ModuleType) -> str:
     if os.path.isdir(place) and getattr(module, "__file__", None) is None:
         return f"'{place}' is a directory; {_FORMS}"
     example = next((name for name, value in vars(module).items() if _looks_runnable(value)), "attr")
-    return f"'{place}' has no attribute '{DEFAULT_ATTRIBUTE}'; name the one to use, as in {place}:{example}"
+    return f"'{place}' has no attribute '{DEFAULT_ATTRIBUTE}'; name another one, such as {place}:{example}"
 
 
 def _looks_runnable(found: object) -> bool:
@@ -178,7 +176,7 @@ def _pipeline_of(found: object, place: str, attribute: str) -> Any:
     if isinstance(found, type):
         raise TargetError(
             f"'{place}:{attribute}' is the class {found.__name__}, not a pipeline; "
-            f"put an object of it into a list: [{found.__name__}(…)]"
+            f"put an instance into a list: [{found.__name__}(…)]"
         )
     if not isinstance(found, (FunctionType, MethodType)) and not _is_bare_factory(found):
         return found
@@ -190,7 +188,9 @@ def _pipeline_of(found: object, place: str, attribute: str) -> Any:
     except TypeError as error:
         raise TargetError(f"'{place}:{attribute}' must be callable without arguments: {error}") from error
     if inspect.iscoroutinefunction(found):
-        raise TargetError(f"'{place}:{attribute}' is async; a function that returns a pipeline must be plain")
+        raise TargetError(
+            f"'{place}:{attribute}' is async; return the pipeline from a function without async"
+        )
     try:
         return found()
     except Exception as error:
@@ -209,7 +209,7 @@ def _require_working_directory(target: str) -> None:
     try:
         os.getcwd()
     except OSError as error:
-        where = "the working directory does not exist any more; change to another one"
+        where = "the working directory no longer exists; change to another one"
         raise TargetError(f"'{target}' cannot be found: {where}") from error
 
 
@@ -219,14 +219,14 @@ def _require_file(path: str) -> None:
     if os.path.isdir(path):
         raise TargetError(f"'{path}' is a directory; {_FORMS}")
     if os.path.islink(path):
-        raise TargetError(f"'{path}' is a link to '{os.readlink(path)}', which is no file")
+        raise TargetError(f"'{path}' is a link to '{os.readlink(path)}', which is not a file")
     directory = os.path.dirname(path)
     try:
         neighbours = os.listdir(directory or os.curdir)
     except OSError:
-        raise TargetError(f"there is no directory '{directory}'") from None
+        raise TargetError(f"directory '{directory}' does not exist") from None
     hint = did_you_mean(path, [os.path.join(directory, neighbour) for neighbour in neighbours])
-    raise TargetError(f"there is no file '{path}'{hint}")
+    raise TargetError(f"file '{path}' does not exist{hint}")
 
 
 def _put_first_on_path(directory: str) -> None:

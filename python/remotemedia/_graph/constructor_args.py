@@ -73,7 +73,7 @@ def recorded_params(node: object) -> dict[str, Any] | None:
     for index, value in enumerate(entry.args):
         parameter = parameters[min(index, len(parameters) - 1)]
         if parameter.kind is not parameter.POSITIONAL_OR_KEYWORD:
-            raise TypeError(f"its constructor takes '{parameter.name}' by position only")
+            raise TypeError(f"the parameter '{parameter.name}' of its constructor is positional-only")
         params[parameter.name] = value
     return {**params, **entry.kwargs}
 

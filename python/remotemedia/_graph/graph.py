@@ -147,7 +147,7 @@ def resolve(pipeline: object, *, executor: str | None = None) -> Graph:
         from remotemedia._graph.manifest import load
 
         return load(pipeline)
-    message = f"A pipeline is a Pipeline, a list of nodes or a manifest, not {_describe(pipeline)}"
+    message = f"A pipeline must be a Pipeline, a list of nodes or a manifest, not {_describe(pipeline)}"
     if isinstance(pipeline, NodeSpec) or is_node(pipeline):
         message += "; put the node into a list: [node]"
     elif hasattr(type(pipeline), "__fspath__"):
@@ -201,7 +201,7 @@ def check_node(node: object, place: str, *, may_be_factory: bool = False) -> Non
     if may_be_factory and callable(node):
         return
     if isinstance(node, GraphOwner):
-        raise TypeError(f"{place} is a Pipeline, not a node; put its nodes there: *pipeline")
+        raise TypeError(f"{place} is a Pipeline, not a node; unpack its nodes: *pipeline")
     if isinstance(node, type):
         raise TypeError(f"{place} is the class {node.__name__}, not an instance; write {node.__name__}(…)")
     if any(hasattr(node, attribute) for attribute in ("process", "initialize", "cleanup", "flush")):
@@ -209,7 +209,7 @@ def check_node(node: object, place: str, *, may_be_factory: bool = False) -> Non
         raise PipelineError(
             f"Node '{name_of(node)}' missing required process() method; define process(self, data) in {kind}"
         )
-    hint = "; make it the process(self, data) of a class" if callable(node) else ""
+    hint = "; define it as process(self, data) of a class" if callable(node) else ""
     raise TypeError(
         f"{place} is {_describe(node)}, "
         f"neither a node (an object with a process method) nor a manifest entry{hint}"
@@ -282,7 +282,7 @@ def of_list(items: Sequence[object]) -> Graph:
         PipelineError: If the list is empty.
     """
     if not items:
-        raise PipelineError("The pipeline is empty; give at least one node")
+        raise PipelineError("The pipeline is empty; add at least one node")
     if any(map(is_manifest_entry, items)):
         from remotemedia._graph.manifest import load_list
 
@@ -333,7 +333,7 @@ def _find_source(entries: Sequence[Entry]) -> Entry | None:
     source = sources[-1]
     if source.after or sum(not entry.after for entry in entries) > 1:
         what = f"Node '{source.id}' is a source (its process() takes no item)"
-        raise PipelineError(f"{what}, so it must be the only start of its pipeline")
+        raise PipelineError(f"{what}, so it must be the only node at the start of its pipeline")
     return source
 
 
@@ -347,8 +347,8 @@ def _check_calls(entries: Sequence[Entry]) -> None:
                 raise PipelineError(f"Node '{entry.id}': {problem}")
         if getattr(entry.node, "is_streaming", False) is True and classify(entry.node) != "streaming":
             raise PipelineError(
-                f"Node '{entry.id}' has is_streaming = True, but its process() is no async generator; "
-                "define async def process(self, items) with yield in it, or leave is_streaming out"
+                f"Node '{entry.id}' has is_streaming = True, but its process() is not an async generator; "
+                "define async def process(self, items) with yield, or remove is_streaming"
             )
 
 
@@ -356,7 +356,7 @@ def _check_ids(entries: Sequence[Entry]) -> None:
     seen: set[str] = set()
     for entry in entries:
         if entry.id in seen:
-            raise PipelineError(f"Two nodes have the id '{entry.id}'; give each node its own")
+            raise PipelineError(f"Two nodes have the id '{entry.id}'; give each node its own id")
         seen.add(entry.id)
 
 

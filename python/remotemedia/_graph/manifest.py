@@ -135,13 +135,13 @@ def describe(node: object) -> dict[str, Any]:
         raise _refused(node, "", f"the class {type(node).__name__} cannot be described: {error}") from error
     if params is None:
         if type(node).__init__ is not object.__init__:
-            reason = "the arguments of its constructor are not known"
+            reason = "the arguments of its constructor were not recorded"
             raise _refused(node, "", f"{reason}; derive its class from Node, which records them")
         params = {}
     found = find_not_json(params)
     if found is not None:
         path, _ = found
-        raise _refused(node, path, f"argument '{path}' {_what(found)}, which JSON cannot say")
+        raise _refused(node, path, f"argument '{path}' {_what(found)}, which JSON cannot represent")
     return {"node_type": type_name(node), "params": params}
 
 
@@ -154,13 +154,13 @@ def _parse(manifest: str | dict[str, Any]) -> ParsedManifest:
         found = find_not_json(manifest)
         if found is not None:
             path = re.sub(r"\['(\w+)'\]", r".\1", found[0])
-            raise ManifestError(f"{path}: the value {_what(found)}, which JSON cannot say", path=path)
+            raise ManifestError(f"{path}: the value {_what(found)}, which JSON cannot represent", path=path)
         text = json.dumps(manifest)
     try:
         return parse_manifest(text)
     except ManifestError as error:
         if text.lower().endswith(MANIFEST_SUFFIXES) and "\n" not in text:
-            message = f"{text!r} is no manifest but the name of a file; read it with Pipeline.from_manifest()"
+            message = f"{text!r} is the name of a file, not a manifest; read it with Pipeline.from_manifest()"
             raise ManifestError(message) from None
         raise _located(error, has_lines=isinstance(manifest, str)) from None
 
@@ -189,7 +189,7 @@ class _Maker:
         except PipelineError as error:
             raise self._refused(index, "params", str(error)) from error
         except Exception as error:
-            text = f"{cls.__name__} refuses its parameters: {type(error).__name__}: {error}"
+            text = f"{cls.__name__} cannot be created from its params: {type(error).__name__}: {error}"
             raise self._refused(index, "params", text) from error
         return Entry(node_id, node, cls.__name__, _NONE_BEFORE, join, options or _NO_OPTIONS)
 
@@ -200,10 +200,10 @@ class _Maker:
             text = f"cannot import '{node_type}': {type(error).__name__}: {error}"
             raise self._refused(index, "node_type", text) from error
         if cls is None:
-            text = f"there is no node type '{node_type}'{_hint(node_type)}"
+            text = f"unknown node type '{node_type}'{_hint(node_type)}"
             raise self._refused(index, "node_type", text)
         if not callable(getattr(cls, "process", None)):
-            text = f"'{node_type}' is no type of node: it has no process() method"
+            text = f"'{node_type}' is not a node type: it has no process() method"
             raise self._refused(index, "node_type", text)
         return cls
 
@@ -220,7 +220,7 @@ def _hint(node_type: str) -> str:
         return f"; the module '{module}' has no such class"
     return (
         did_you_mean(node_type, known_names())
-        or f"; registered are: {', '.join(known_names())}; or write module:Class"
+        or f"; the registered types are: {', '.join(known_names())}; for other classes, write module:Class"
     )
 
 
@@ -237,7 +237,7 @@ def _located(error: ManifestError, *, has_lines: bool) -> ManifestError:
 
 
 def _refused(node: object, attribute: str, reason: str) -> SerializationError:
-    suggestion = "run the node objects themselves, or give the constructor what JSON can say"
+    suggestion = "Run the node objects directly, or pass only JSON values to the constructor."
     return SerializationError(
         f"Cannot serialize Node '{name_of(node)}': {reason}.\nSuggestion: {suggestion}",
         node_name=name_of(node),

@@ -155,13 +155,14 @@ def misfit(node: object) -> str | None:
     if required > 1:
         names = ", ".join(code.co_varnames[is_method : required + is_method])
         return (
-            f"process() needs {required} arguments ({names}), and gets one item; define process(self, data)"
+            f"process() requires {required} arguments ({names}), but receives one item; "
+            "define process(self, data)"
         )
     if code.co_kwonlyargcount:
         defaults = function.__kwdefaults__ or ()
         for name in code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]:
             if name not in defaults:
-                return f"process() takes '{name}' by keyword only; define process(self, {name})"
+                return f"the parameter '{name}' of process() is keyword-only; define process(self, {name})"
     return None
 
 

@@ -115,7 +115,7 @@ def check_options(options: Mapping[str, Any], where: str = "") -> None:
             raise PipelineError(f"{where}Unknown option '{name}'{hint}")
         problem = check(value)
         if problem is not None:
-            raise PipelineError(f"{where}{name}={value!r} is not available; {problem}")
+            raise PipelineError(f"{where}{name}={value!r} is not valid; {problem}")
     _check_together(options, where)
 
 
@@ -136,15 +136,15 @@ def check_fit(node: Any, options: Mapping[str, Any], node_id: str) -> None:
             return
     kind, source = classify(node), is_source(node)
     if options.get("concurrency", 1) > 1 and (source or kind not in {"coroutine", "async_generator"}):
-        raise PipelineError(f"{where}concurrency is for nodes with an async process()")
+        raise PipelineError(f"{where}concurrency requires an async process()")
     if options.get("batch") is not None and (source or kind not in {"plain", "coroutine"}):
-        raise PipelineError(f"{where}batch is for a process() that gets a list and answers a list")
+        raise PipelineError(f"{where}batch requires a process() that takes a list and returns a list")
     if source and needs_queue(options):
-        raise PipelineError(f"{where}a source has no queue before it, and runs once")
+        raise PipelineError(f"{where}a source has no input queue and runs once; remove its queue options")
     if source and in_worker:
-        raise PipelineError(f"{where}a source runs where its session is, not in a worker")
+        raise PipelineError(f"{where}a source runs in the process of its session, not in a worker")
     if source and (useless := [name for name in _OF_FAILED_ITEMS if name in options]):
-        raise PipelineError(f"{where}{useless[0]} is for items that fail; a source gets none")
+        raise PipelineError(f"{where}{useless[0]} applies to failed items; a source receives no items")
 
 
 def _check_replicas(node: Any, options: Mapping[str, Any], where: str) -> None:
@@ -153,13 +153,13 @@ def _check_replicas(node: Any, options: Mapping[str, Any], where: str) -> None:
     in_worker = options.get("placement") == "process"
     if is_one and not in_worker and getattr(node, "thread_safe", False) is not True:
         raise PipelineError(
-            f"{where}replicas={options['replicas']} needs an object that says thread_safe = True, "
-            "or a factory (a class or a function) that makes one object for each replica"
+            f"{where}replicas={options['replicas']} requires an object with thread_safe = True, "
+            "or a factory (a class or a function) that creates an object for each replica"
         )
     if is_factory and makes_coroutines(node):
         raise PipelineError(
-            f"{where}the factory is async; let a plain function make the object, "
-            "and await what has to be in an async initialize()"
+            f"{where}the factory is async; create the object in a function without async, "
+            "and await in an async initialize()"
         )
 
 
@@ -195,7 +195,7 @@ def session_settings(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
     checks = {"enable_metrics": _check_flag, "queue_size": _check_count, "stall_warning": _check_limit}
     for name, check in checks.items():
         if (problem := check(settings[name])) is not None:
-            raise PipelineError(f"{name}={settings[name]!r} is not available; {problem}")
+            raise PipelineError(f"{name}={settings[name]!r} is not valid; {problem}")
     defaults = {name: value for name, value in options.items() if name not in settings}
     names = [*settings, *(name for name in _CHECKS if name not in settings)]
     for name in defaults:
@@ -237,20 +237,18 @@ def _is_source(node: Any) -> bool:
 def _check_together(options: Mapping[str, Any], where: str) -> None:
     replicas, concurrency = options.get("replicas", 1), options.get("concurrency", 1)
     if replicas > 1 and concurrency > 1:
-        raise PipelineError(f"{where}replicas and concurrency exclude each other; use one of them")
+        raise PipelineError(f"{where}replicas and concurrency cannot be combined; use one of them")
     if concurrency > 1 and options.get("batch") is not None:
-        raise PipelineError(f"{where}batch and concurrency exclude each other; use one of them")
+        raise PipelineError(f"{where}batch and concurrency cannot be combined; use one of them")
     placement = options.get("placement", "inline")
     if replicas > 1 and placement == "inline":
-        raise PipelineError(
-            f"{where}replicas need threads or workers: add placement='thread' or placement='process'"
-        )
+        raise PipelineError(f"{where}replicas requires placement='thread' or placement='process'")
     if placement != "process":
         for name in _WORKER_OPTIONS:
             if name in options:
-                raise PipelineError(f"{where}only workers have {name}: add placement='process'")
+                raise PipelineError(f"{where}{name} requires placement='process'")
     if options.get("dead_letter") is not None and options.get("on_error", "stop") == "skip":
-        raise PipelineError(f"{where}on_error='skip' and dead_letter exclude each other; use one of them")
+        raise PipelineError(f"{where}on_error='skip' and dead_letter cannot be combined; use one of them")
 
 
 def _one_of(*values: str) -> Callable[[Any], str | None]:
@@ -258,33 +256,33 @@ def _one_of(*values: str) -> Callable[[Any], str | None]:
         if value in values:
             return None
         hint = did_you_mean(value, values) if isinstance(value, str) else ""
-        return f"there is {', '.join(map(repr, values))}{hint}"
+        return f"use one of {', '.join(map(repr, values))}{hint}"
 
     return check
 
 
 def _check_count(value: Any, least: int = 1) -> str | None:
     is_count = isinstance(value, int) and not isinstance(value, bool) and least <= value <= _LARGEST_COUNT
-    return None if is_count else f"it is a whole number from {least} to {_LARGEST_COUNT}"
+    return None if is_count else f"use a whole number from {least} to {_LARGEST_COUNT}"
 
 
 def _check_flag(value: Any) -> str | None:
-    return None if isinstance(value, bool) else "it is True or False"
+    return None if isinstance(value, bool) else "use True or False"
 
 
 def _check_seconds(value: Any) -> str | None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return None if is_number and 0 <= value <= LONGEST_SECS else "it is a number of seconds, 0 or more"
+    return None if is_number and 0 <= value <= LONGEST_SECS else "use a number of seconds, 0 or more"
 
 
 def _check_limit(value: Any) -> str | None:
     is_limit = value is None or (_check_seconds(value) is None and value > 0)
-    return None if is_limit else "it is a number of seconds above 0, or None"
+    return None if is_limit else "use a number of seconds above 0, or None"
 
 
 def _check_duration(value: Any) -> str | None:
     is_duration = _check_seconds(value) is None and value > 0
-    return None if is_duration else "it is a number of seconds above 0"
+    return None if is_duration else "use a number of seconds above 0"
 
 
 def _check_batch(value: Any) -> str | None:
@@ -293,15 +291,15 @@ def _check_batch(value: Any) -> str | None:
     size, max_wait = (value.size, value.max_wait) if isinstance(value, Batch) else (value, None)
     if isinstance(value, dict):
         if set(value) - {"size", "max_wait"} or "size" not in value:
-            return "it is an object with size and max_wait"
+            return "use an object with size and max_wait"
         size, max_wait = value["size"], value.get("max_wait")
     if _check_count(size) is not None or (max_wait is not None and _check_seconds(max_wait) is not None):
-        return "it is a number of items, or Batch(size, max_wait=seconds)"
+        return "use a number of items, or Batch(size, max_wait=seconds)"
     return None
 
 
 def _check_callable(value: Any) -> str | None:
-    return None if value is None or callable(value) else "it is called with an item and its error"
+    return None if value is None or callable(value) else "use a function of an item and its error"
 
 
 def _check_on_error(value: Any) -> str | None:
@@ -338,5 +336,5 @@ def defaults_of(executor: object) -> dict[str, Any]:
         return {}
     if executor != "multiprocess":
         hint = did_you_mean(executor, ["multiprocess"]) if isinstance(executor, str) else ""
-        raise PipelineError(f"executor={executor!r} is not available; there is 'multiprocess'{hint}")
+        raise PipelineError(f"executor={executor!r} is not valid; use 'multiprocess'{hint}")
     return {"placement": "process"}

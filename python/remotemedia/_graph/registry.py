@@ -32,12 +32,13 @@ def register_node(cls: NodeClass, name: str | None = None) -> NodeClass:
         ValueError: If another class has the name.
     """
     if not isinstance(cls, type) or not callable(getattr(cls, "process", None)):
-        raise TypeError(f"register_node() takes a class with a method process, not {cls!r}")
+        raise TypeError(f"register_node() takes a class with a process() method, not {cls!r}")
     name = name or cls.__name__
     known = find_class(name)
     if known is not None and _path_of(known) != _path_of(cls):
         raise ValueError(
-            f"The name '{name}' belongs to {_path_of(known)}; give another: register_node(cls, name=…)"
+            f"The name '{name}' is already registered for {_path_of(known)}; "
+            "use another: register_node(cls, name=…)"
         )
     for alias in _spellings(name):
         _classes.pop(alias, None)

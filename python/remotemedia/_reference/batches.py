@@ -239,8 +239,9 @@ def _checked(answer: Any, count: int) -> list[Any]:
     if not isinstance(answer, (list, tuple)):
         kind = type(answer).__name__
         raise TypeError(
-            f"process() got a batch of {count} items and answered {kind}; answer a list of as many"
+            f"process() received a batch of {count} items and returned {kind}; "
+            "return a list of the same length"
         )
     if len(answer) != count:
-        raise ValueError(f"process() got a batch of {count} items and answered {len(answer)} of them")
+        raise ValueError(f"process() received a batch of {count} items and returned {len(answer)}")
     return list(answer)

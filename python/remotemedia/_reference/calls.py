@@ -55,6 +55,6 @@ def check_not_at_work(pipeline: str, entries: Sequence[Entry]) -> None:
                 own = f"node '{entry.id}' of pipeline '{pipeline}'"
                 path = " → ".join([*(call.name for call in calls[index:]), own])
                 raise PipelineError(
-                    f"The object of {own} is at work already, and would wait for itself: {path}; "
-                    "give each pipeline an object of its own"
+                    f"The object of {own} is already in use and would wait for itself: {path}; "
+                    "give each pipeline its own object"
                 )

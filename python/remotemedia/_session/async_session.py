@@ -164,7 +164,7 @@ class AsyncSession(_Closing):
         if asyncio.get_running_loop() is not self.news.loop:
             raise PipelineError(
                 f"The session of pipeline '{self._name}' belongs to the event loop that opened it, "
-                "not to this one; open one in each"
+                "not to this one; open a session in each event loop"
             )
 
     def let_go(self, abandon: Callable[[], bool], pause: float) -> None:
@@ -411,7 +411,7 @@ async def enter(graph: Graph, settings: dict[str, Any], kind: type[_Kind]) -> _K
         opener.cancel()
 
     # From Python 3.12 on no thread can be started then.
-    _shutdown.check_not_ending(f"the opening of pipeline '{graph.name}'")
+    _shutdown.check_not_ending(f"a session of pipeline '{graph.name}'")
     try:
         await _in_thread(open_it, cancel)
     except asyncio.CancelledError:

@@ -31,7 +31,7 @@ class Opening:
 
     def __repr__(self) -> str:
         """Say which pipeline this is, and how it is opened."""
-        state = "open" if self._is_entered else f"not open; open it by {HOW_TO_OPEN}"
+        state = "open" if self._is_entered else f"not open; use {HOW_TO_OPEN}"
         return f"<Opening of pipeline '{self._graph.name}': {state}>"
 
     def __getattr__(self, name: str) -> NoReturn:
@@ -40,12 +40,16 @@ class Opening:
             raise AttributeError(name)
         text = f"'Opening' object has no attribute '{name}'"
         if hasattr(Session, name):
-            text = f"Pipeline '{self._graph.name}' has no {name}() before its session: {HOW_TO_OPEN}"
+            text = (
+                f"Pipeline '{self._graph.name}' is not open, and {name}() needs a session; use {HOW_TO_OPEN}"
+            )
         raise AttributeError(text)
 
     def __iter__(self) -> NoReturn:
         """Say what can be iterated over."""
-        raise TypeError(f"Iterate over the session of pipeline '{self._graph.name}': {HOW_TO_OPEN}")
+        raise TypeError(
+            f"Pipeline '{self._graph.name}' is not open, and only its session is iterable; use {HOW_TO_OPEN}"
+        )
 
     __aiter__ = __iter__
 
@@ -97,7 +101,7 @@ class Opening:
     def _begin(self) -> None:
         if self._is_entered:
             raise PipelineError(
-                f"Pipeline '{self._graph.name}' is open by this object already; "
+                f"This object has already opened pipeline '{self._graph.name}'; "
                 "call pipeline.open() again for another session"
             )
         self._is_entered = True

@@ -165,7 +165,8 @@ def _tell_left_behind(graph: Graph, call: _core.Call, waited: float) -> None:
     frame = sys._current_frames().get(call.thread_id)  # noqa: SLF001 - documented
     stack = "".join(traceback.format_stack(frame)) if frame is not None else "(no Python code)\n"
     logging.getLogger("remotemedia").error(
-        "pipeline '%s' was cancelled, but a node did not come back within %g s and was left behind:\n%s",
+        "pipeline '%s' was cancelled, but a node did not return within %g s and was abandoned; "
+        "its stack:\n%s",
         graph.name,
         round(waited, 2),
         stack,

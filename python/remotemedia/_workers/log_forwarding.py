@@ -90,7 +90,7 @@ def log_loss(node_id: str, process_id: int | None, item_index: int | None, loss:
     """
     process = "" if process_id is None else f" (process {process_id})"
     on_item = "" if item_index is None else f" on item {item_index}"
-    then = "it is not started again" if loss["is_final"] else "another one takes its place"
+    then = "it will not be restarted" if loss["is_final"] else "it will be restarted"
     _logger.warning(
         "Node '%s': its worker%s %s%s; %s",
         node_id,
@@ -107,7 +107,7 @@ def log_restart(node_ids: Sequence[str], process_id: int, former_id: int) -> Non
     """In the parent: a process was started in the place of another."""
     node_id = ", ".join(node_ids)
     _logger.warning(
-        "Node '%s': its worker was started again as process %d, in the place of process %d",
+        "Node '%s': its worker was restarted as process %d, which replaces process %d",
         node_id,
         process_id,
         former_id,

@@ -207,7 +207,7 @@ def dump_item(item: object, buffer_callback: BufferCallback, is_for_parent: bool
 def refuse_arrived(error: BaseException) -> SerializationError:
     """The error for an item that has come, but does not unpickle."""
     reason = f"{type(error).__name__}: {error}"
-    refused = SerializationError(f"Cannot read an item that another process sent: {reason}", reason=reason)
+    refused = SerializationError(f"Cannot unpickle an item from another process: {reason}", reason=reason)
     refused.__cause__ = error
     return refused
 
@@ -283,7 +283,7 @@ def _is_typed_tuple(cls: type) -> bool:
 def _refuse(item: object, culprit: Culprit) -> SerializationError:
     kind = type(item).__qualname__
     what = f"its part '{culprit.path}'" if culprit.path else "it"
-    suggestion = "Send plain data, arrays, or objects that pickle."
+    suggestion = "Send plain data, arrays, or objects that can be pickled."
     return SerializationError(
         f"Cannot send an item of type {kind} to another process: {what} is not serializable."
         f"\nSuggestion: {suggestion}\nReason: {culprit.reason}",

@@ -110,7 +110,9 @@ def located_error(packed: bytes, node_id: str, phase: str) -> Located:
     """The same, with the node that it came out of."""
     if not packed:
         # The worker could not even describe it.
-        error: BaseException = UnsentError("exception", "", "its worker had no memory left to describe it")
+        error: BaseException = UnsentError(
+            "exception", "", "its worker ran out of memory while describing it"
+        )
     else:
         error = unpack_error(packed, node_id)
     return Located(node_id, phase, error)
@@ -192,7 +194,7 @@ def _tried_group(parts: tuple[Any, ...], error: BaseException) -> bytes:
     pickled = dumps(parts, is_for_parent=True)
     kind = type(_loaded_group(pickled, _members_of(error)))
     if kind is not type(error):
-        raise TypeError(f"it comes back as {kind.__qualname__}")
+        raise TypeError(f"it unpickles as {kind.__qualname__}")
     return pickled
 
 
@@ -217,7 +219,7 @@ def _by_its_parts(error: BaseException) -> bytes:
 def _tried(pickled: bytes, error: BaseException) -> bytes:
     kind = type(_loaded(pickled))
     if kind is not type(error):
-        raise TypeError(f"it comes back as {kind.__qualname__}")
+        raise TypeError(f"it unpickles as {kind.__qualname__}")
     return pickled
 
 
@@ -236,7 +238,7 @@ def _unpack_one(record: _Packed, errors: dict[int, BaseException]) -> BaseExcept
     reason = record.reason
     members = [errors[number] for number in record.members or ()]
     if record.missing:
-        members.append(UnsentError(f"{record.missing} more exceptions", "", "there are too many"))
+        members.append(UnsentError(f"{record.missing} more exceptions", "", "there are too many to send"))
     if record.pickled is not None:
         try:
             if record.members is not None:

@@ -40,7 +40,7 @@ def command() -> list[str]:
         from remotemedia.exceptions import PipelineError
 
         raise PipelineError(
-            "A module that a worker imports starts workers itself, as it is imported."
+            "A module that a worker imports starts workers at import time."
             "\nSuggestion: Open the pipeline in a function, or under `if __name__ == '__main__':`."
         )
     from remotemedia._cli import doctor
@@ -50,7 +50,7 @@ def command() -> list[str]:
         from remotemedia.exceptions import PipelineError
 
         raise PipelineError(
-            f"A worker cannot be started, because sys.executable is {sys.executable!r}."
+            f"Cannot start a worker, because sys.executable is {sys.executable!r}."
             "\nSuggestion: Set sys.executable to the path of a Python of the same version."
         )
     if doctor.host_program is not None:
@@ -164,7 +164,8 @@ def set_up(surroundings: dict[str, Any], notes: Notes, node_ids: Sequence[str]) 
         try:
             os.chdir(surroundings["directory"])
         except OSError as error:
-            print(f"the worker cannot enter the directory of its parent: {error}", file=sys.stderr)  # noqa: T201
+            text = f"the worker cannot change to the working directory of its parent: {error}"
+            print(text, file=sys.stderr)  # noqa: T201
     if surroundings["log_levels"] is not None:
         from remotemedia._workers.log_forwarding import send_records
 

@@ -54,10 +54,10 @@ def serialize_node_for_ipc(node: object) -> bytes:
     if len(data) > MAX_SERIALIZED_SIZE_BYTES:
         size, limit = (round(count / 1024**2, 1) for count in (len(data), MAX_SERIALIZED_SIZE_BYTES))
         raise SerializationError(
-            f"Cannot serialize Node '{name_of(node)}': it takes {size} MiB, the limit is {limit} MiB."
+            f"Cannot serialize Node '{name_of(node)}': its size is {size} MiB, and the limit is {limit} MiB."
             "\nSuggestion: Load large data in initialize() and release it in cleanup().",
             node_name=name_of(node),
-            reason=f"it takes {size} MiB",
+            reason=f"its size is {size} MiB",
             suggestion="Load large data in initialize() and release it in cleanup().",
         )
     return data
@@ -168,12 +168,12 @@ def _run_beside(coroutine: Any) -> None:
 def _blame(node: object, culprit: Culprit) -> SerializationError:
     name = name_of(node)
     release = f" and release '{culprit.path}' there" if culprit.path else ""
-    suggestion = f"Call node.cleanup() before serialization{release}; initialize() can make it again."
+    suggestion = f"Call node.cleanup() before serialization{release}; initialize() can create it again."
     if culprit.is_of_code:
         # Nothing that an object could let go of.
         suggestion = (
-            "Make it in initialize(), or move the code that uses it to a module that can be imported:"
-            " what is imported is sent by name."
+            "Create it in initialize(), or move the code that uses it to a module that the worker can import:"
+            " imported code is sent by name."
         )
     reason = culprit.reason
     if culprit.path:

@@ -59,13 +59,13 @@ class Pipeline(GraphOwner):
         """
         if isinstance(nodes, str):
             if name is not None:
-                raise TypeError("Pipeline() takes a list of nodes, then one name: Pipeline([…], 'x')")
+                raise TypeError("Pipeline() takes a list of nodes and one name: Pipeline([…], 'x')")
             nodes, name = None, nodes
         elif nodes is not None and not isinstance(nodes, (list, tuple)):
             hint = "; put the node into a list: [node]" if hasattr(nodes, "process") else ""
             raise TypeError(f"Pipeline() takes a list of nodes, not {type(nodes).__name__}{hint}")
         if name is not None and not isinstance(name, str):
-            raise TypeError(f"The name of a pipeline is text, not {type(name).__name__}")
+            raise TypeError(f"The name of a pipeline must be a str, not {type(name).__name__}")
         self.name = name if name is not None else "pipeline"
         self._entries: list[Entry] = of_list(nodes).entries if nodes else []
         # What each entry comes after, as given: ids, or node objects that may be added later.
@@ -100,7 +100,7 @@ class Pipeline(GraphOwner):
         """
         given: dict[str, Any] = {}
         if not isinstance(join, bool):
-            raise TypeError(f"join is True or False, not {join!r}")
+            raise TypeError(f"join must be True or False, not {join!r}")
         if is_manifest_entry(node):
             entry = of_list([node]).entries[0]
             id = id or cast("dict[str, Any]", node).get("id")  # noqa: A001 - As above.
@@ -251,7 +251,7 @@ class Pipeline(GraphOwner):
         from remotemedia._graph.manifest import MANIFEST_SUFFIXES, load
 
         if not isinstance(manifest, (str, dict)) and not hasattr(manifest, "__fspath__"):
-            raise TypeError(f"A manifest is text, a dict or a path, not {type(manifest).__name__}")
+            raise TypeError(f"A manifest must be a str, a dict or a path, not {type(manifest).__name__}")
         is_path = not isinstance(manifest, (str, dict)) or (
             isinstance(manifest, str)
             and "\n" not in manifest
@@ -353,9 +353,9 @@ class Pipeline(GraphOwner):
 
     def _checked_id(self, node_id: object) -> str:
         if not isinstance(node_id, str) or not node_id:
-            raise TypeError(f"The id of a node is text, not {node_id!r}")
+            raise TypeError(f"The id of a node must be a str that is not empty, not {node_id!r}")
         if node_id in self._ids:
-            raise PipelineError(f"Two nodes have the id '{node_id}'; give each node its own")
+            raise PipelineError(f"Two nodes have the id '{node_id}'; give each node its own id")
         return node_id
 
     def _upstreams(self, after: object) -> list[object]:
@@ -376,7 +376,7 @@ class Pipeline(GraphOwner):
         found = ids.get(id(upstream))
         if found is None:
             raise PipelineError(
-                f"Node '{node_id}' comes after {upstream!r}, which is no node of the pipeline '{self.name}'"
+                f"Node '{node_id}' comes after {upstream!r}, which is not a node of pipeline '{self.name}'"
             )
         return found
 

@@ -203,7 +203,7 @@ def _refuse_unknown(node: Node, kind: type[Node], config: dict[str, Any]) -> Non
 
 def _check_callable(name: str, value: object) -> None:
     if value is not None and not callable(value):
-        raise TypeError(f"the {name} is a function of one item, not {value!r}")
+        raise TypeError(f"the {name} must be a function of one item, not {value!r}")
 
 
 def _operation(name: object) -> Callable[[Any, Any], Any]:

@@ -48,7 +48,7 @@ class Fault(Node):
         """
         super().__init__(name)
         if phase not in _PHASES:
-            raise ValueError(f"phase is one of {', '.join(_PHASES)}, not {phase!r}")
+            raise ValueError(f"phase must be one of {', '.join(_PHASES)}, not {phase!r}")
         self.on = on
         self.nth = nth
         self.phase = phase
