@@ -165,7 +165,7 @@ class TestWhatIsRefused:
     def test_a_source_beside_another_start(self, run):
         pipeline = Pipeline("p").add_node(Source()).add_node(Untouched(), after=[])
 
-        with pytest.raises(PipelineError, match="must be the only start"):
+        with pytest.raises(PipelineError, match="must be the only node at the start"):
             run(pipeline)
 
     def test_input_for_a_source(self, run):

@@ -153,7 +153,7 @@ class TestArguments:
     def test_a_copy_of_a_node_with_other_arguments_does_not_pretend_to_have_none(self):
         copied = copy.copy(Keeper(print))
 
-        with pytest.raises(SerializationError, match="not known"):
+        with pytest.raises(SerializationError, match="not recorded"):
             copied.to_manifest()
 
     def test_an_argument_that_json_cannot_say_is_named(self):

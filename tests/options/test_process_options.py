@@ -44,7 +44,7 @@ def test_an_object_has_replicas_in_workers_though_it_is_not_thread_safe():
 
 
 def test_replicas_need_threads_or_workers():
-    with pytest.raises(PipelineError, match="threads or workers: add placement='thread' or placement='pro"):
+    with pytest.raises(PipelineError, match="replicas requires placement='thread' or placement='pro"):
         with_options(Double(), replicas=2)
 
 
