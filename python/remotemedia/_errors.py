@@ -153,7 +153,7 @@ def describe_loss(loss: dict[str, Any]) -> str:
         return f"exited with code {loss['exit_code']}"
     if "is_unknown" in loss:
         return (
-            "ended for an unknown reason, because this program ignores SIGCHLD"
+            "ended; its exit status is unknown, because this program ignores SIGCHLD"
             " or waits for child processes that it did not start"
         )
     return "did not stop when its session closed, and was killed"

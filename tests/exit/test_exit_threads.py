@@ -90,7 +90,7 @@ def late():
     try:
         {AT_EXIT[what]}
     except RemoteMediaError as error:
-        print(type(error).__name__, "ending" in str(error), file=sys.stderr)
+        print(type(error).__name__, "exiting" in str(error), file=sys.stderr)
 
 started.set()
 atexit.register(late)

@@ -88,7 +88,7 @@ class TestTimeout:
 
         with Pipeline([with_options(hold, timeout=0.05, **options)]).open() as session:
             with pytest.raises(
-                NodeTimeoutError, match="the call cannot be stopped, so the session has ended"
+                NodeTimeoutError, match="the call cannot be stopped, so the session was closed"
             ):
                 session.call("held")
             hold.go.set()

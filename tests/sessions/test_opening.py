@@ -58,7 +58,7 @@ class TestOpening:
         with pytest.raises(AttributeError, match="'Opening' object has no attribute 'cal'"):
             opening.cal(1)
 
-        assert repr(opening) == f"<Opening of pipeline 'agent': not open; open it by {how}>"
+        assert repr(opening) == f"<Opening of pipeline 'agent': not open; use {how}>"
         assert str(no_call.value) == f"Pipeline 'agent' is not open, and call() needs a session; use {how}"
         assert (
             str(no_iteration.value)

@@ -86,8 +86,8 @@ CASES = [
     Case("Poison()", *dies("SIGKILL")),
     Case("Kill(signal=signal.SIGABRT)", *dies("SIGABRT")),
     Case("Segfault()", *dies("SIGSEGV")),
-    Case("Exit()", *dies("exit code 3")),
-    Case("CExit()", *dies("exit code 3")),
+    Case("Exit()", *dies("exited with code 3")),
+    Case("CExit()", *dies("exited with code 3")),
     Case("OutOfMemory()", *raises("MemoryError")),
     Case("Hang()", LEFT, LEFT, TIMED_OUT, TIMED),
     Case("HangHoldingLock()", LEFT, LEFT, TIMED_OUT, TIMED),
@@ -205,7 +205,7 @@ def in_word(struck):
     if isinstance(struck, NodeError):
         assert struck.node_id == NODE
     if isinstance(struck, WorkerError):
-        how = re.search(r"SIG[A-Z]+|exit code \d+", str(struck))
+        how = re.search(r"SIG[A-Z]+|exited with code \d+", str(struck))
         return f"`WorkerError`: {how[0] if how else struck}"
     kind = type(struck).__name__
     cause = struck.__cause__

@@ -231,7 +231,9 @@ for kind in (UsesGlobal, HasClassLevel, UsesFunction, HasAttribute):
 
 def test_a_suggestion_that_helps_is_made_for_what_code_uses(run_script):
     """`cleanup` cannot release a global, nor what belongs to a class."""
-    help_code = "Make it in initialize(), or move the code that uses it to a module that can be imported"
+    help_code = (
+        "Create it in initialize(), or move the code that uses it to a module that the worker can import"
+    )
     release = "Call node.cleanup() before serialization and release 'lock' there"
     assert [line.partition(":")[0].partition(";")[0] for line in run_script(UNSENT)] == [
         f"UsesGlobal.process.LOCK | {help_code}",

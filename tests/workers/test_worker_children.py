@@ -235,7 +235,7 @@ def test_a_child_that_keeps_the_streams_of_its_worker_holds_nobody_up():
 
     begun = time.monotonic()
     opening = in_worker(Leaves("fork"), max_restarts=0).open()
-    with opening as session, pytest.raises(WorkerError, match="exit code 3"):
+    with opening as session, pytest.raises(WorkerError, match="exited with code 3"):
         session.call(1)
 
     assert time.monotonic() - begun < 5

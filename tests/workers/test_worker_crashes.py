@@ -39,7 +39,7 @@ def error():
 CAUSES = {
     crash: "`WorkerError`: SIGSEGV",
     leave: "`SystemExit`",
-    c_exit: "`WorkerError`: exit code 3",
+    c_exit: "`WorkerError`: exited with code 3",
     error: "`NodeError` from `RuntimeError`",
 }
 

@@ -101,7 +101,7 @@ def test_a_worker_that_dies_too_often_fails_its_stage(max_restarts):
             session.call(item)
 
     opening = in_worker(faults.Kill(on=None, nth=0), **options).open()
-    with opening as session, pytest.raises(WorkerError, match="ended by SIGKILL") as caught:
+    with opening as session, pytest.raises(WorkerError, match="killed by SIGKILL") as caught:
         call_for_all(session)
 
     # Every item dies twice: then it is poison.

@@ -155,7 +155,7 @@ def test_a_death_is_told_where_the_program_waits_for_no_child_or_for_all(handler
     # Only newer systems tell how a process has ended that nobody can wait for.
     assert re.fullmatch(
         r"3 Node 'Exits_0' .* on item 1: its worker exited with code 3"
-        r"|None Node 'Exits_0' .* on item 1: its worker ended for an unknown reason, because this program .*",
+        r"|None Node 'Exits_0' .* on item 1: its worker ended; its exit status is unknown, because .*",
         died,
     )
 
