@@ -23,6 +23,7 @@ __all__ = [
     "Waiting",
     "__version__",
     "be_fork",
+    "did_you_mean",
     "draw",
     "is_at_work",
     "is_lazy",
@@ -374,6 +375,9 @@ def parse_manifest(text: str) -> ParsedManifest:
 
 def draw(graph: Graph, format: str) -> str:  # noqa: A002 - the word of the command line
     """Draw a graph as `text`, `mermaid`, `dot` or `svg`."""
+
+def did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    """The end of an error text: `; did you mean 'x'?`, or nothing."""
 
 def is_lazy(answer: object) -> bool:
     """Whether an answer of a node is a generator, a coroutine or another one that has yet to run."""

@@ -11,9 +11,9 @@ __all__ = ["did_you_mean"]
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
-    """The end of an error text: `; did you mean 'x'?`, or nothing."""
-    import difflib
-
-    original = {candidate.lower(): candidate for candidate in candidates}
-    near = difflib.get_close_matches(name.lower(), original, n=1)
-    return f"; did you mean '{original[near[0]]}'?" if near else ""
+    """The end of an error text: `; did you mean 'x'?`, or nothing, as without the extension."""
+    try:
+        from remotemedia._core import did_you_mean
+    except ImportError:
+        return ""
+    return did_you_mean(name, candidates)

@@ -9,7 +9,7 @@ pub mod _core {
 
     use pyo3::exceptions::PyValueError;
     use pyo3::prelude::*;
-    use pyo3::types::PyList;
+    use pyo3::types::{PyList, PyString};
     use remotemedia_commands::GraphFormat;
 
     #[pymodule_export]
@@ -79,6 +79,13 @@ pub mod _core {
     #[pyfunction]
     fn is_lazy(answer: &Bound<'_, PyAny>) -> PyResult<bool> {
         Ok(Kind::of(answer)? != Kind::Plain)
+    }
+
+    /// The end of an error text: `; did you mean 'x'?`, or nothing.
+    #[pyfunction]
+    fn did_you_mean(name: &Bound<'_, PyString>, candidates: &Bound<'_, PyAny>) -> PyResult<String> {
+        let names: PyResult<Vec<String>> = candidates.try_iter()?.map(|name| Ok(name?.to_string())).collect();
+        Ok(remotemedia_runtime::did_you_mean(&name.to_string_lossy(), names?.iter().map(String::as_str)))
     }
 
     /// Be a worker, on the socket that is the standard input.

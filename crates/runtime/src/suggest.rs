@@ -1,12 +1,15 @@
 //! The nearest known name to one that a user mistyped.
 
+/// Less is a mere beginning of another name, as `op` is of `operand`.
+const NEAR: f64 = 0.82;
+
 /// The candidate nearest to `name`, if one is near enough to be what was meant.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = name.to_lowercase();
     candidates
         .into_iter()
         .map(|candidate| (strsim::jaro_winkler(&wanted, &candidate.to_lowercase()), candidate))
-        .filter(|(score, _)| *score >= 0.8)
+        .filter(|(score, _)| *score >= NEAR)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate)
 }
@@ -28,5 +31,6 @@ mod tests {
     #[test]
     fn a_name_like_nothing_gets_no_suggestion() {
         assert_eq!(did_you_mean("zebra", ["PassThroughNode", "CalculatorNode"]), "");
+        assert_eq!(did_you_mean("op", ["operation", "operand"]), "");
     }
 }
