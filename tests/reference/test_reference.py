@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 
 import pytest
 
@@ -161,45 +160,6 @@ class TestStreamingNode:
             return len(asyncio.all_tasks())
 
         assert asyncio.run(main()) == 1
-
-
-class TestLogging:
-    def test_debug_shows_the_flow(self, run, caplog):
-        class Double:
-            def initialize(self): ...
-
-            def process(self, item):
-                return item * 2
-
-            def cleanup(self): ...
-
-        caplog.set_level(logging.DEBUG, logger="remotemedia")
-        run([Double()], [1])
-        lines = [
-            record.getMessage().rpartition(" in ")[0] or record.getMessage() for record in caplog.records
-        ]
-
-        assert [line for line in lines if "Double_0'" in line or line.startswith(("pipeline", "stage"))] == [
-            "pipeline 'pipeline': plan of 1 nodes: Double_0",
-            "stage 1 (inline): Double_0",
-            "node 'Double_0': initialize",
-            "node 'Double_0': process item 0",
-            "node 'Double_0': cleanup",
-        ]
-
-    def test_without_debug_nothing_is_logged(self, run, caplog):
-        caplog.set_level(logging.INFO, logger="remotemedia")
-        run([lambda_node()], [1])
-
-        assert caplog.records == []
-
-
-def lambda_node():
-    class Node:
-        def process(self, item):
-            return item
-
-    return Node()
 
 
 class TestLifecycle:

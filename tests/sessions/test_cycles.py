@@ -211,12 +211,12 @@ def test_a_callback_of_an_output_node_that_calls_its_session_is_refused(placemen
 
 class RunsItself:
     async def process(self, number: int) -> Any:
-        return (await execute_pipeline_with_input([self], [number - 1], use_rust=self.use_rust))[0]
+        return (await execute_pipeline_with_input([self], [number - 1]))[0]
 
 
 class RunsItselfInALoop:
     def process(self, number: int) -> Any:
-        return asyncio.run(execute_pipeline_with_input([self], [number - 1], use_rust=self.use_rust))
+        return asyncio.run(execute_pipeline_with_input([self], [number - 1]))
 
 
 class RunsItselfInASession:
@@ -226,14 +226,9 @@ class RunsItselfInASession:
 
 
 @pytest.mark.parametrize("kind", [RunsItself, RunsItselfInALoop])
-def test_a_node_that_runs_a_pipeline_with_itself_is_refused(run: Any, use_rust: bool, kind: Any) -> None:
-    if kind is RunsItselfInALoop and not use_rust:
-        pytest.skip("the reference executor calls nodes on the event loop, where no other can run")
-    node = kind()
-    node.use_rust = use_rust
-
+def test_a_node_that_runs_a_pipeline_with_itself_is_refused(kind: Any) -> None:
     with pytest.raises(NodeError) as error:
-        run([node], [2])
+        asyncio.run(execute_pipeline_with_input([kind()], [2]))
 
     assert ITSELF in cause_of(error)
 
@@ -241,9 +236,8 @@ def test_a_node_that_runs_a_pipeline_with_itself_is_refused(run: Any, use_rust: 
 @pytest.mark.parametrize("placement", ["inline", "thread"])
 @pytest.mark.parametrize("kind", [RunsItself, RunsItselfInALoop, RunsItselfInASession])
 def test_a_node_of_a_session_that_opens_a_pipeline_with_itself_is_refused(kind: Any, placement: str) -> None:
-    node = kind()
-    node.use_rust = True
-    with Pipeline(name="outer").add_node(with_options(node, placement=placement), id="a").open() as session:
+    node = with_options(kind(), placement=placement)
+    with Pipeline(name="outer").add_node(node, id="a").open() as session:
         with pytest.raises(NodeError) as error:
             session.call(2)
 

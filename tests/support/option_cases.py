@@ -166,17 +166,11 @@ def overtakes(options):
     return options.get("ordered") is False and is_parallel
 
 
-def has_fixed_batches(options):
-    """Whether the batches of a node do not depend on the time."""
-    batch = options["batch"]
-    return options.get("replicas", 1) == 1 and getattr(batch, "max_wait", None) is None
-
-
 @st.composite
 def cases(draw):
     """A chain or graph of up to five nodes."""
     is_chain, count = draw(st.booleans()), draw(st.integers(1, 4))
-    parts, is_ordered, gives_one, may_stop = [], True, True, True
+    parts, is_ordered, may_stop = [], True, True
     items = draw(st.integers(0, 14))
     for index in range(count):
         kind = draw(st.sampled_from(KINDS))
@@ -186,10 +180,8 @@ def cases(draw):
         else:
             after = tuple(draw(st.lists(st.integers(0, index - 1), max_size=3, unique=True)))
         is_ordered = is_ordered and not overtakes(options)
-        may_fail = kind not in BATCHES or (
-            is_chain and is_ordered and gives_one and has_fixed_batches(options)
-        )
-        gives_one = gives_one and "generator" not in kind
+        # Which items fail with one depends on the batch, and the reference makes batches of one.
+        may_fail = kind not in BATCHES
         fails_on, flaky, policy = frozenset(), 0, "none"
         if may_fail and draw(st.booleans()):
             policy = draw(st.sampled_from(("stop", "skip", "letter", "retry")))

@@ -4,13 +4,14 @@ Work waits on a stack, so that each item and each output goes all the way down b
 Where branches meet again, a gate collects their items until all other work of the input is done. The end of
 input is one more input, in which nodes are flushed in plan order.
 
-Of the options only those that change answers count here: `on_error`, `dead_letter`, `retries`, `timeout`, and
-`batch` (`remotemedia._reference.batches`). Where and how many at a time nodes run is the engine's affair.
+Of the options only those that change answers count here: `on_error`, `dead_letter`, `retries` and `timeout`.
+Where and how many at a time nodes run is the engine's affair, so each item is a `batch` of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,6 @@ from remotemedia._errors import combine, is_interrupt, node_error, throw
 from remotemedia._graph.graph import plan_order
 from remotemedia._graph.node_kinds import answer_kind, classify, is_source
 from remotemedia._graph.output_shape import shape
-from remotemedia._reference.calls import at_work, check_not_at_work
-from remotemedia._reference.debug_log import debug_log
 from remotemedia._reference.lifecycle import Lifecycle, finish
 from remotemedia._reference.metrics import Recorder, report
 from remotemedia._reference.policies import Policy, made
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
     Draw = Callable[[], Any]
 
-__all__ = ["Machine", "Stream", "run"]
+__all__ = ["run"]
 
 
 async def run(
@@ -43,8 +42,7 @@ async def run(
 ) -> tuple[list[Any], dict[str, Any] | None]:
     """Run a graph once; see `remotemedia._session.run.run`, which returns the same."""
     started = time.perf_counter()
-    machine = _machine_of(graph)
-    check_not_at_work(graph.name, machine.entries)
+    machine = Machine(graph)
     failure: BaseException | None = None
     try:
         await machine.lifecycle.initialize()
@@ -93,7 +91,6 @@ class Machine:
 
     def __init__(self, graph: Graph) -> None:
         """Arrange the nodes in plan order."""
-        self.pipeline = graph.name
         self.entries = [made(graph.entries[position]) for position in plan_order(graph.entries)]
         place = {entry.id: index for index, entry in enumerate(self.entries)}
         self.roots = [index for index, entry in enumerate(self.entries) if not entry.after]
@@ -110,7 +107,6 @@ class Machine:
         self.lifecycle = Lifecycle(self.entries, close=self._close, tell=self._note)
         self.policies = [Policy.of(entry) for entry in self.entries]
         self.recorders = [Recorder() for _ in self.entries]
-        self.log = debug_log(graph.name, self.entries)
         # Streams to draw from, and items with the node that they go to and the branch that they came on.
         self.stack: list[Stream | tuple[int, int | None, Any]] = []
         self.source: Stream | None = None
@@ -247,6 +243,8 @@ class Machine:
             await adapter.push(item)
             return Stream(index, "process", adapter.next_output, None)
         process = self.entries[index].node.process  # type: ignore[attr-defined]
+        if self.entries[index].options.get("batch") is not None:
+            process = functools.partial(_take_batch_of_one, process)
         stream = await self._follow(index, "process", process, item)
         if stream is not None:
             stream.has_limit = True
@@ -352,8 +350,7 @@ class Machine:
     ) -> Any:
         limit = self.policies[index].timeout if phase == "process" and (args or has_limit) else None
         try:
-            with at_work(self.pipeline, self.entries[index]):
-                return await finish(method(*args), limit)
+            return await finish(method(*args), limit)
         except BaseException as error:  # noqa: BLE001 - Raised below, where it gets no context of its own.
             failure = self._failure(index, phase, self.item_index if phase == "process" else None, error)
         self.recorders[index].failed(failure)
@@ -375,17 +372,6 @@ class Machine:
             self.recorders[index].initialize_secs = secs
         elif phase != "cleanup":
             self.recorders[index].call_secs.append(secs)
-        if self.log is not None:
-            item = f" item {self.item_index}" if phase == "process" else ""
-            self.log("node '%s': %s%s in %d us", self.entries[index].id, phase, item, secs * 1e6)
-
-
-def _machine_of(graph: Graph) -> Machine:
-    if any(entry.options.get("batch") is not None for entry in graph.entries):
-        from remotemedia._reference.batches import BatchMachine
-
-        return BatchMachine(graph)
-    return Machine(graph)
 
 
 def _adapter(node: object) -> StreamingNode | None:
@@ -417,3 +403,31 @@ def _stream_of(index: int, phase: str, answer: Any) -> Stream | None:
 
         return Stream(index, phase, draw_async, answer.aclose)
     return None
+
+
+def _take_batch_of_one(process: Callable[[list[Any]], Any], item: Any) -> Any:
+    answer = process([item])
+    if answer_kind(answer) != "coroutine":
+        return _only(answer)
+
+    async def finish_batch() -> Any:
+        return _only(await answer)
+
+    return finish_batch()
+
+
+def _only(answer: Any) -> Any:
+    """The answer for the item of a batch.
+
+    Raises:
+        TypeError: If it is not a list.
+        ValueError: If it is not the answer for one item.
+    """
+    if not isinstance(answer, (list, tuple)):
+        kind = type(answer).__name__
+        raise TypeError(
+            f"process() received a batch of 1 items and returned {kind}; return a list of the same length"
+        )
+    if len(answer) != 1:
+        raise ValueError(f"process() received a batch of 1 items and returned {len(answer)}")
+    return answer[0]

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from remotemedia._graph.graph import Entry
 
-    Caller = Callable[[Callable[[], Any]], Awaitable[tuple[Any, BaseException | None]]]
     Closer = Callable[[int], Awaitable[None]]
     Listener = Callable[[int, str, float], None]
 
@@ -45,21 +44,17 @@ class Lifecycle:
     def __init__(
         self,
         entries: Sequence[Entry],
-        *,
-        call: Caller | None = None,
-        close: Closer | None = None,
-        tell: Listener | None = None,
+        close: Closer,
+        tell: Listener,
     ) -> None:
         """Take the nodes, in plan order.
 
         Args:
             entries: The nodes.
-            call: Calls a method of a node elsewhere, and tells what it answered and what it raised.
             close: Ends what the node at an index still does, before it is cleaned up.
             tell: Hears of each step: index of the entry, phase, seconds.
         """
         self._entries = entries
-        self._call = call
         self._close = close
         self._tell = tell
         # Each node that was met, and whether it is ours to clean up.
@@ -86,8 +81,7 @@ class Lifecycle:
         while self._met:
             index, is_ours = self._met.pop()
             try:
-                if self._close is not None:
-                    await self._close(index)
+                await self._close(index)
             except BaseException as error:  # noqa: BLE001 - Told by the caller, after all else is cleaned up.
                 failures.append(self._failure(index, "cleanup", error))
             if not is_ours or not _leave(self._entries[index].node):
@@ -104,16 +98,12 @@ class Lifecycle:
         if not callable(method):
             return
         started = time.perf_counter()
-        failure: BaseException | None
+        failure: BaseException | None = None
         try:
-            # A coroutine function between here and the method would turn a StopIteration into something else.
-            answer, failure = (method(), None) if self._call is None else await self._call(method)
-            if failure is None:
-                await finish(answer)
+            await finish(method())
         except BaseException as error:  # noqa: BLE001 - Raised below, where it gets no context of its own.
             failure = error
-        if self._tell is not None:
-            self._tell(index, phase, time.perf_counter() - started)
+        self._tell(index, phase, time.perf_counter() - started)
         try:
             if failure is not None:
                 raise self._failure(index, phase, failure)
