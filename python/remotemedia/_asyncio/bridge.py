@@ -12,15 +12,15 @@ import functools
 import threading
 from collections import deque
 from collections.abc import Coroutine
-from contextlib import aclosing, nullcontext, suppress
-from queue import SimpleQueue
+from contextlib import suppress
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from remotemedia import _log
 from remotemedia._asyncio.futures import Answer, Started, cancel
+from remotemedia._asyncio.iteration import Iteration
+from remotemedia._asyncio.own_loop import OwnLoop
 from remotemedia._errors import CallTimeoutError
-from remotemedia._threads import start
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Collection
@@ -43,7 +43,7 @@ class Bridge:
     def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
         self._thread: threading.Thread | None = None
         if loop is None:
-            own = _OwnLoop()
+            own = OwnLoop()
             self._thread, loop = own.thread, own.start()
         self._loop = loop
         # What each thread waits for, and what was begun without anyone waiting.
@@ -367,134 +367,6 @@ class Bridge:
                 started.give(None, asyncio.CancelledError())
             self._started.clear()
             self._starting.clear()
-
-
-class Iteration:
-    """An async iterator at work in one task of its own.
-
-    So timeouts, task groups and context variables that it holds over a `yield` work as in an `async for`.
-    """
-
-    def __init__(
-        self,
-        bridge: Bridge,
-        iterable: AsyncIterable[Any],
-        *,
-        is_ours: bool,
-        timeout: float | None,
-        context: contextvars.Context | None,
-    ) -> None:
-        self._bridge = bridge
-        self._iterable = iterable
-        self._is_ours = is_ours
-        self._timeout = timeout
-        self._timer: asyncio.TimerHandle | None = None
-        self._is_late = False
-        self._context = contextvars.copy_context() if context is None else context
-        self._task: asyncio.Task[None] | None = None
-        self._is_closing = False
-
-    def next(self) -> tuple[bool, Any]:
-        """Answer `(True, item)`, or `(False, None)` at the end."""
-        return self._bridge.ask(self._go_on, can_be_cancelled=True)  # type: ignore[no-any-return]
-
-    def close(self) -> None:
-        """Stop before the end."""
-        self._is_closing = True
-        # What was cancelled at its last output has only now come to its end.
-        with suppress(asyncio.CancelledError):
-            self._bridge.ask(self._go_on, can_be_cancelled=False)
-
-    def _go_on(self, answer: Answer) -> asyncio.Task[None] | None:
-        self._answer = answer
-        if self._task is None and not self._is_closing:
-            self._task = self._bridge.begin(self._run(), self._context)
-            self._task.add_done_callback(self._end)
-        elif self._task is None or self._task.done():
-            answer.give((False, None))
-        else:
-            self._is_wanted.set()
-        if self._timeout is not None and not answer.is_given:
-            self._stop_timer()
-            self._timer = asyncio.get_running_loop().call_later(self._timeout, self._overrun, answer)
-        return self._task
-
-    def _overrun(self, answer: Answer) -> None:
-        if self._task is not None and not answer.is_given:
-            self._is_late = True
-            self._task.cancel()
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-    async def _run(self) -> None:
-        try:
-            async with aclosing(self._iterable) if self._is_ours else nullcontext():  # type: ignore[type-var]
-                async for item in self._iterable:
-                    self._is_wanted = asyncio.Event()
-                    self._answer.give((True, item))
-                    await self._is_wanted.wait()
-                    if self._is_closing:
-                        break
-        except BaseException as failure:  # noqa: BLE001 - As in `_answer_with`.
-            is_late = self._is_late and self._timeout is not None
-            self._answer.give(
-                None, CallTimeoutError(self._timeout or 0.0) if is_late else self._bridge.as_told(failure)
-            )
-        else:
-            self._answer.give((False, None))
-
-    def _end(self, _task: asyncio.Task[None]) -> None:
-        self._stop_timer()
-        # If it was cancelled before it began, nobody has answered.
-        self._answer.give(None, asyncio.CancelledError())
-
-
-class _OwnLoop:
-    """An event loop on a thread of its own, which makes it: Ctrl-C elsewhere cannot leave half of one."""
-
-    def __init__(self) -> None:
-        self.thread = threading.Thread(target=self._run, name="remotemedia-loop", daemon=True)
-        self._made: SimpleQueue[asyncio.AbstractEventLoop | BaseException] = SimpleQueue()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._is_given_up = False
-
-    def start(self) -> asyncio.AbstractEventLoop:
-        try:
-            start(self.thread, "the event loop of async nodes")
-            made = self._made.get()
-        except BaseException:
-            # The thread looks at this after it has set the loop, so that one of the two sees the other.
-            self._is_given_up = True
-            if self._loop is not None:
-                with suppress(RuntimeError):  # It has ended.
-                    self._loop.call_soon_threadsafe(self._loop.stop)
-            raise
-        if isinstance(made, BaseException):
-            raise made
-        return made
-
-    def _run(self) -> None:
-        try:
-            self._loop = loop = asyncio.new_event_loop()
-        except BaseException as error:  # noqa: BLE001 - Raised by the one who waits.
-            self._made.put(error)
-            return
-        try:
-            if self._is_given_up:
-                return
-            asyncio.set_event_loop(loop)
-            self._made.put(loop)
-            loop.run_forever()
-            left = asyncio.all_tasks(loop)
-            for task in left:
-                task.cancel()
-            if left:
-                loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-            loop.run_until_complete(loop.shutdown_asyncgens())
-        finally:
-            loop.close()
 
 
 def _end(awaitable: Awaitable[Any], give: Done, task: asyncio.Task[None]) -> None:

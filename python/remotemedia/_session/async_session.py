@@ -6,19 +6,17 @@ import asyncio
 import contextvars
 import functools
 import threading
-import weakref
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from remotemedia import _log, _shutdown
 from remotemedia._core import Opener, OutputStream
 from remotemedia._errors import combine, throw
 from remotemedia._graph.item_streams import items_of
-from remotemedia._session.consumers import Consumer, who_is_here
+from remotemedia._session.async_outputs import FIRST_LOOK_SECS, AsyncOutputs, Map, News, on_loop, told
+from remotemedia._session.consumers import who_is_here
 from remotemedia._threads import start
 from remotemedia.exceptions import PipelineError, SessionClosedError
 from remotemedia.sessions import (
-    _END,
-    _OUTPUT,
     CLOSE_TIMEOUT_SECS,
     CLOSED,
     _Closing,
@@ -31,12 +29,12 @@ if TYPE_CHECKING:
 
     from remotemedia._graph.graph import Graph
 
-__all__ = ["AsyncOutputs", "AsyncSession", "enter", "leave"]
+__all__ = ["AsyncSession", "enter", "leave"]
 
 _LOOK_SECS = 0.05
 """A node that waits for another pipeline looks as often whether that one waits for it."""
 
-_FIRST_LOOK_SECS, _LAST_LOOK_SECS = 0.002, 0.25
+_LAST_LOOK_SECS = 0.25
 
 
 class AsyncSession(_Closing):
@@ -83,7 +81,7 @@ class AsyncSession(_Closing):
                 self.check_ticket(ticket)
             await answer.future
         except (asyncio.CancelledError, PipelineError):
-            self.let_go(lambda: self.abandon(ticket), _FIRST_LOOK_SECS)
+            self.let_go(lambda: self.abandon(ticket), FIRST_LOOK_SECS)
             raise
         return answer.take()
 
@@ -100,7 +98,7 @@ class AsyncSession(_Closing):
         """
         self.check_takes_items()
         check_items(items, is_async_too=True)
-        return _Map(self, items_of(items))
+        return Map(self, items_of(items))
 
     async def put(self, item: Any) -> None:
         """Put one item in, and wait while the pipeline is full. Iterate over the session for the outputs.
@@ -110,7 +108,7 @@ class AsyncSession(_Closing):
         """
         self.check_loop()
         self._begin_put()
-        if not await _told(self._stream.put(item)):
+        if not await told(self._stream.put(item)):
             raise SessionClosedError(CLOSED)
 
     def __aiter__(self) -> AsyncOutputs:
@@ -171,180 +169,6 @@ class AsyncSession(_Closing):
         """Drop what is under way. A node that is at it may be about to wait, and is then told again."""
         if abandon():
             self.news.loop.call_later(pause, self.let_go, abandon, min(2 * pause, _LAST_LOOK_SECS))
-
-
-class AsyncOutputs:
-    """The outputs of a stream, an async iterator that can be closed early.
-
-    A wait that is cancelled loses nothing: the iteration goes on with the next `anext`.
-    """
-
-    def __init__(
-        self, session: AsyncSession, stream: OutputStream, news: News, *, is_main: bool = True
-    ) -> None:
-        """Take what a stream has."""
-        self._session = session
-        self._stream = stream
-        self._news = news
-        self._consumer = session.consumers.add(Consumer(stream, is_main=is_main))
-
-    def __aiter__(self) -> Self:
-        """Itself."""
-        return self
-
-    async def __anext__(self) -> Any:
-        """The next output.
-
-        Raises:
-            NodeError: If a node fails. Earlier outputs have been yielded.
-            SessionClosedError: If the session closes.
-        """
-        task = asyncio.current_task()
-        self._consumer.task = None if task is None else weakref.ref(task)
-        while True:
-            state, output = self._stream.next(0.0)
-            if state == _OUTPUT:
-                self._news.tell()
-                return output
-            if state == _END:
-                raise StopAsyncIteration
-            waiting = self._session.begin_wait("map")
-            await self._news.wait_while(lambda: not self._stream.has_news)
-            del waiting
-
-    async def aclose(self) -> None:
-        """Take no more."""
-
-
-class _Map(AsyncOutputs):
-    """The outputs of the items that a task of its own reads."""
-
-    _task: asyncio.Task[None] | None = None
-
-    def __init__(self, session: AsyncSession, items: Any) -> None:
-        news = News(session.news.loop)
-        super().__init__(session, session.open_stream(news.tell), news, is_main=False)
-        self._items: Any = items
-        self._feeder: _Feeder | None = None
-        self._is_over = False
-
-    async def __anext__(self) -> Any:
-        if self._is_over:
-            raise StopAsyncIteration
-        if self._feeder is None:
-            self._session.check_loop()
-            self._session.check_outside("map")
-            self._feeder = _Feeder(self._stream, self._items, self._news, self._session.capacity)
-            self._items = None
-            self._task = asyncio.create_task(self._feeder.run())
-        try:
-            return await super().__anext__()
-        except asyncio.CancelledError:
-            raise
-        except StopAsyncIteration:
-            failure = self._feeder.take_failure()
-            await self.aclose()
-            if failure is not None:
-                throw(failure)
-            raise
-        except BaseException:
-            await self.aclose()
-            raise
-
-    async def aclose(self) -> None:
-        """Take no more: what is under way is dropped."""
-        task = self._task
-        self._let_go()
-        if task is not None and not task.done():
-            await asyncio.wait([task])
-
-    def _let_go(self) -> None:
-        if self._task is not None and not self._is_over:
-            self._task.cancel()
-            self._session.let_go(self._stream.abandon, _FIRST_LOOK_SECS)
-        # The items are let go of with those who read them.
-        self._is_over, self._items, self._feeder, self._task = True, None, None, None
-
-    def __del__(self) -> None:
-        """Close a stream that nobody holds any more."""
-        if self._task is None or self._session.news.loop.is_closed():
-            return
-        # It may be another thread's that lets go of it.
-        task, session, stream = self._task, self._session, self._stream
-
-        def let_go() -> None:
-            task.cancel()
-            session.let_go(stream.abandon, _FIRST_LOOK_SECS)
-
-        if threading.get_ident() == session.news.thread:
-            let_go()
-        else:
-            _on_loop(session.news.loop, let_go)
-
-
-class News:
-    """Those who wait for something new of a stream."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Belong to a loop."""
-        self.loop = loop
-        self.thread = threading.get_ident()
-        self._events: set[asyncio.Event] = set()
-
-    def tell(self) -> None:
-        """There is something new to look at. Called on the loop."""
-        for event in self._events:
-            event.set()
-
-    async def wait_while(self, is_old: Callable[[], bool]) -> None:
-        """Wait until something is new."""
-        event = asyncio.Event()
-        self._events.add(event)
-        try:
-            while is_old():
-                await event.wait()
-                event.clear()
-        finally:
-            self._events.discard(event)
-
-
-class _Feeder:
-    """Reads the items of a stream and puts them in, never more ahead than the queues hold."""
-
-    def __init__(self, stream: OutputStream, items: Any, news: News, limit: int) -> None:
-        self._stream = stream
-        self._items = items
-        self._news = news
-        self._limit = limit
-        self.failure: BaseException | None = None
-
-    def take_failure(self) -> BaseException | None:
-        """What reading the items raised; from then on the caller has it."""
-        failure, self.failure = self.failure, None
-        return failure
-
-    async def run(self) -> None:
-        try:
-            if hasattr(type(self._items), "__aiter__"):
-                async for item in self._items:
-                    is_in = self._stream.put(item)
-                    if is_in is not True or self._stream.load >= self._limit:
-                        await self._wait_for_room(is_in)
-            else:
-                for item in self._items:
-                    is_in = self._stream.put(item)
-                    if is_in is not True or self._stream.load >= self._limit:
-                        await self._wait_for_room(is_in)
-        except asyncio.CancelledError:
-            raise
-        except BaseException as failure:  # noqa: BLE001 - Raised by the one who takes the outputs.
-            self.failure = failure
-        self._stream.end()
-
-    async def _wait_for_room(self, is_in: bool | asyncio.Future[bool]) -> None:  # noqa: FBT001 - See `put`.
-        if not await _told(is_in):
-            raise SessionClosedError(CLOSED)
-        await self._news.wait_while(lambda: self._stream.load >= self._limit)
 
 
 class _Answer:
@@ -444,10 +268,6 @@ async def leave(session: AsyncSession, error: BaseException | None) -> None:
         del failure, error
 
 
-async def _told(is_in: bool | asyncio.Future[bool]) -> bool:  # noqa: FBT001 - What `OutputStream.put` answers.
-    return is_in if isinstance(is_in, bool) else await is_in
-
-
 async def _in_thread(
     work: Callable[[], Any],
     when_cancelled: Callable[[], object] | None = None,
@@ -465,9 +285,9 @@ async def _in_thread(
 
     def run() -> None:
         try:
-            _on_loop(loop, functools.partial(answer.give, context.run(work)))
+            on_loop(loop, functools.partial(answer.give, context.run(work)))
         except BaseException as error:  # noqa: BLE001 - Raised by the one who waits.
-            _on_loop(loop, functools.partial(answer.give, None, error))
+            on_loop(loop, functools.partial(answer.give, None, error))
 
     second = _shutdown.SecondInterrupt()
     thread = threading.Thread(target=run, name="remotemedia-wait", daemon=True)
@@ -501,11 +321,3 @@ async def _comes_back(future: asyncio.Future[Any], second: _shutdown.SecondInter
             if second.has_come():
                 break
     return future.done()
-
-
-def _on_loop(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
-    try:
-        loop.call_soon_threadsafe(callback)
-    except RuntimeError:
-        # The loop is closed: nobody is left who waits.
-        return

@@ -1,0 +1,100 @@
+"""An async iterable that a thread takes step by step, through its bridge."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from contextlib import aclosing, nullcontext, suppress
+from typing import TYPE_CHECKING, Any
+
+from remotemedia._errors import CallTimeoutError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable
+
+    from remotemedia._asyncio.bridge import Bridge
+    from remotemedia._asyncio.futures import Answer
+
+__all__ = ["Iteration"]
+
+
+class Iteration:
+    """An async iterator at work in one task of its own.
+
+    So timeouts, task groups and context variables that it holds over a `yield` work as in an `async for`.
+    """
+
+    def __init__(
+        self,
+        bridge: Bridge,
+        iterable: AsyncIterable[Any],
+        *,
+        is_ours: bool,
+        timeout: float | None,
+        context: contextvars.Context | None,
+    ) -> None:
+        self._bridge = bridge
+        self._iterable = iterable
+        self._is_ours = is_ours
+        self._timeout = timeout
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_late = False
+        self._context = contextvars.copy_context() if context is None else context
+        self._task: asyncio.Task[None] | None = None
+        self._is_closing = False
+
+    def next(self) -> tuple[bool, Any]:
+        """Answer `(True, item)`, or `(False, None)` at the end."""
+        return self._bridge.ask(self._go_on, can_be_cancelled=True)  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """Stop before the end."""
+        self._is_closing = True
+        # What was cancelled at its last output has only now come to its end.
+        with suppress(asyncio.CancelledError):
+            self._bridge.ask(self._go_on, can_be_cancelled=False)
+
+    def _go_on(self, answer: Answer) -> asyncio.Task[None] | None:
+        self._answer = answer
+        if self._task is None and not self._is_closing:
+            self._task = self._bridge.begin(self._run(), self._context)
+            self._task.add_done_callback(self._end)
+        elif self._task is None or self._task.done():
+            answer.give((False, None))
+        else:
+            self._is_wanted.set()
+        if self._timeout is not None and not answer.is_given:
+            self._stop_timer()
+            self._timer = asyncio.get_running_loop().call_later(self._timeout, self._overrun, answer)
+        return self._task
+
+    def _overrun(self, answer: Answer) -> None:
+        if self._task is not None and not answer.is_given:
+            self._is_late = True
+            self._task.cancel()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def _run(self) -> None:
+        try:
+            async with aclosing(self._iterable) if self._is_ours else nullcontext():  # type: ignore[type-var]
+                async for item in self._iterable:
+                    self._is_wanted = asyncio.Event()
+                    self._answer.give((True, item))
+                    await self._is_wanted.wait()
+                    if self._is_closing:
+                        break
+        except BaseException as failure:  # noqa: BLE001 - As in `_answer_with`.
+            is_late = self._is_late and self._timeout is not None
+            self._answer.give(
+                None, CallTimeoutError(self._timeout or 0.0) if is_late else self._bridge.as_told(failure)
+            )
+        else:
+            self._answer.give((False, None))
+
+    def _end(self, _task: asyncio.Task[None]) -> None:
+        self._stop_timer()
+        # If it was cancelled before it began, nobody has answered.
+        self._answer.give(None, asyncio.CancelledError())

@@ -1,0 +1,59 @@
+"""An event loop on a thread of its own, for runs and sessions of plain Python."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import suppress
+from queue import SimpleQueue
+
+from remotemedia._threads import start
+
+__all__ = ["OwnLoop"]
+
+
+class OwnLoop:
+    """An event loop on a thread of its own, which makes it: Ctrl-C elsewhere cannot leave half of one."""
+
+    def __init__(self) -> None:
+        self.thread = threading.Thread(target=self._run, name="remotemedia-loop", daemon=True)
+        self._made: SimpleQueue[asyncio.AbstractEventLoop | BaseException] = SimpleQueue()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_given_up = False
+
+    def start(self) -> asyncio.AbstractEventLoop:
+        """The loop, which runs."""
+        try:
+            start(self.thread, "the event loop of async nodes")
+            made = self._made.get()
+        except BaseException:
+            # The thread looks at this after it has set the loop, so that one of the two sees the other.
+            self._is_given_up = True
+            if self._loop is not None:
+                with suppress(RuntimeError):  # It has ended.
+                    self._loop.call_soon_threadsafe(self._loop.stop)
+            raise
+        if isinstance(made, BaseException):
+            raise made
+        return made
+
+    def _run(self) -> None:
+        try:
+            self._loop = loop = asyncio.new_event_loop()
+        except BaseException as error:  # noqa: BLE001 - Raised by the one who waits.
+            self._made.put(error)
+            return
+        try:
+            if self._is_given_up:
+                return
+            asyncio.set_event_loop(loop)
+            self._made.put(loop)
+            loop.run_forever()
+            left = asyncio.all_tasks(loop)
+            for task in left:
+                task.cancel()
+            if left:
+                loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
+            loop.close()

@@ -1,0 +1,210 @@
+"""The outputs of a session for asyncio, and the items that a task reads for them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any, Self
+
+from remotemedia._errors import throw
+from remotemedia._session.consumers import Consumer
+from remotemedia.exceptions import SessionClosedError
+from remotemedia.sessions import _END, _OUTPUT, CLOSED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from remotemedia._core import OutputStream
+    from remotemedia._session.async_session import AsyncSession
+
+__all__ = ["FIRST_LOOK_SECS", "AsyncOutputs", "Map", "News", "on_loop", "told"]
+
+FIRST_LOOK_SECS = 0.002
+"""When to look again whether a node is still at what was dropped."""
+
+
+class AsyncOutputs:
+    """The outputs of a stream, an async iterator that can be closed early.
+
+    A wait that is cancelled loses nothing: the iteration goes on with the next `anext`.
+    """
+
+    def __init__(
+        self, session: AsyncSession, stream: OutputStream, news: News, *, is_main: bool = True
+    ) -> None:
+        """Take what a stream has."""
+        self._session = session
+        self._stream = stream
+        self._news = news
+        self._consumer = session.consumers.add(Consumer(stream, is_main=is_main))
+
+    def __aiter__(self) -> Self:
+        """Itself."""
+        return self
+
+    async def __anext__(self) -> Any:
+        """The next output.
+
+        Raises:
+            NodeError: If a node fails. Earlier outputs have been yielded.
+            SessionClosedError: If the session closes.
+        """
+        task = asyncio.current_task()
+        self._consumer.task = None if task is None else weakref.ref(task)
+        while True:
+            state, output = self._stream.next(0.0)
+            if state == _OUTPUT:
+                self._news.tell()
+                return output
+            if state == _END:
+                raise StopAsyncIteration
+            waiting = self._session.begin_wait("map")
+            await self._news.wait_while(lambda: not self._stream.has_news)
+            del waiting
+
+    async def aclose(self) -> None:
+        """Take no more."""
+
+
+class Map(AsyncOutputs):
+    """The outputs of the items that a task of its own reads."""
+
+    _task: asyncio.Task[None] | None = None
+
+    def __init__(self, session: AsyncSession, items: Any) -> None:
+        news = News(session.news.loop)
+        super().__init__(session, session.open_stream(news.tell), news, is_main=False)
+        self._items: Any = items
+        self._feeder: _Feeder | None = None
+        self._is_over = False
+
+    async def __anext__(self) -> Any:
+        if self._is_over:
+            raise StopAsyncIteration
+        if self._feeder is None:
+            self._session.check_loop()
+            self._session.check_outside("map")
+            self._feeder = _Feeder(self._stream, self._items, self._news, self._session.capacity)
+            self._items = None
+            self._task = asyncio.create_task(self._feeder.run())
+        try:
+            return await super().__anext__()
+        except asyncio.CancelledError:
+            raise
+        except StopAsyncIteration:
+            failure = self._feeder.take_failure()
+            await self.aclose()
+            if failure is not None:
+                throw(failure)
+            raise
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def aclose(self) -> None:
+        """Take no more: what is under way is dropped."""
+        task = self._task
+        self._let_go()
+        if task is not None and not task.done():
+            await asyncio.wait([task])
+
+    def _let_go(self) -> None:
+        if self._task is not None and not self._is_over:
+            self._task.cancel()
+            self._session.let_go(self._stream.abandon, FIRST_LOOK_SECS)
+        # The items are let go of with those who read them.
+        self._is_over, self._items, self._feeder, self._task = True, None, None, None
+
+    def __del__(self) -> None:
+        """Close a stream that nobody holds any more."""
+        if self._task is None or self._session.news.loop.is_closed():
+            return
+        # It may be another thread's that lets go of it.
+        task, session, stream = self._task, self._session, self._stream
+
+        def let_go() -> None:
+            task.cancel()
+            session.let_go(stream.abandon, FIRST_LOOK_SECS)
+
+        if threading.get_ident() == session.news.thread:
+            let_go()
+        else:
+            on_loop(session.news.loop, let_go)
+
+
+class News:
+    """Those who wait for something new of a stream."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Belong to a loop."""
+        self.loop = loop
+        self.thread = threading.get_ident()
+        self._events: set[asyncio.Event] = set()
+
+    def tell(self) -> None:
+        """There is something new to look at. Called on the loop."""
+        for event in self._events:
+            event.set()
+
+    async def wait_while(self, is_old: Callable[[], bool]) -> None:
+        """Wait until something is new."""
+        event = asyncio.Event()
+        self._events.add(event)
+        try:
+            while is_old():
+                await event.wait()
+                event.clear()
+        finally:
+            self._events.discard(event)
+
+
+class _Feeder:
+    """Reads the items of a stream and puts them in, never more ahead than the queues hold."""
+
+    def __init__(self, stream: OutputStream, items: Any, news: News, limit: int) -> None:
+        self._stream = stream
+        self._items = items
+        self._news = news
+        self._limit = limit
+        self.failure: BaseException | None = None
+
+    def take_failure(self) -> BaseException | None:
+        """What reading the items raised; from then on the caller has it."""
+        failure, self.failure = self.failure, None
+        return failure
+
+    async def run(self) -> None:
+        try:
+            if hasattr(type(self._items), "__aiter__"):
+                async for item in self._items:
+                    is_in = self._stream.put(item)
+                    if is_in is not True or self._stream.load >= self._limit:
+                        await self._wait_for_room(is_in)
+            else:
+                for item in self._items:
+                    is_in = self._stream.put(item)
+                    if is_in is not True or self._stream.load >= self._limit:
+                        await self._wait_for_room(is_in)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as failure:  # noqa: BLE001 - Raised by the one who takes the outputs.
+            self.failure = failure
+        self._stream.end()
+
+    async def _wait_for_room(self, is_in: bool | asyncio.Future[bool]) -> None:  # noqa: FBT001 - See `put`.
+        if not await told(is_in):
+            raise SessionClosedError(CLOSED)
+        await self._news.wait_while(lambda: self._stream.load >= self._limit)
+
+
+async def told(is_in: bool | asyncio.Future[bool]) -> bool:  # noqa: FBT001 - What `OutputStream.put` answers.
+    return is_in if isinstance(is_in, bool) else await is_in
+
+
+def on_loop(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+    try:
+        loop.call_soon_threadsafe(callback)
+    except RuntimeError:
+        # The loop is closed: nobody is left who waits.
+        return
