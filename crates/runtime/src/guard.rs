@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::execution::metrics::Counts;
-use crate::node::{Done, EndEarly, Start, WorkerHandle};
+use crate::node;
+use crate::node::{
+    Batched, BulkMember, Concurrent, Done, EndEarly, NodeInfo, RemoteStage, Snapshot, Source, Start, Streaming,
+};
 use crate::{CancelFlag, ErrorBudget, Node, NodeFailure, OnError, Options, Outputs, Payload, Phase, Stream};
 
 /// How often a pause looks whether the run was asked to stop.
@@ -189,7 +192,7 @@ impl<P: Payload> PolicyNode<P> {
     /// Put a node under a policy.
     pub fn new(node: Box<dyn Node<P>>, mut policy: Policy<P>) -> Self {
         // A node that tries items again itself counts that.
-        policy.counts = node.failure_counts().unwrap_or_default();
+        policy.counts = node.info().failure_counts.unwrap_or_default();
         Self { node, policy: Arc::new(policy), indices: Vec::new() }
     }
 
@@ -217,16 +220,8 @@ impl<P: Payload> PolicyNode<P> {
 
 #[warn(clippy::missing_trait_methods, reason = "what is not forwarded here, the node inside would never be asked")]
 impl<P: Payload> Node<P> for PolicyNode<P> {
-    fn prepare(&mut self) -> bool {
-        self.node.prepare()
-    }
-
     fn initialize(&mut self) -> Result<(), P::Fault> {
         self.node.initialize()
-    }
-
-    fn is_source(&self) -> bool {
-        self.node.is_source()
     }
 
     fn process(&mut self, item: P) -> Result<Outputs<P>, P::Fault> {
@@ -248,18 +243,62 @@ impl<P: Payload> Node<P> for PolicyNode<P> {
         }
     }
 
-    fn interpret(&mut self, answer: P) -> Result<Outputs<P>, P::Fault> {
-        self.node.interpret(answer)
+    fn flush(&mut self) -> Result<Outputs<P>, P::Fault> {
+        self.node.flush()
     }
 
-    fn produce(&mut self) -> Result<Outputs<P>, P::Fault> {
-        self.node.produce()
+    fn interrupt(&mut self) -> Result<(), P::Fault> {
+        self.node.interrupt()
     }
 
+    fn cleanup(&mut self) -> Result<(), P::Fault> {
+        self.node.cleanup()
+    }
+
+    fn announce(&mut self, item_indices: &[u64]) {
+        self.indices.clear();
+        self.indices.extend_from_slice(item_indices);
+        self.node.announce(item_indices);
+    }
+
+    fn info(&self) -> NodeInfo {
+        NodeInfo { failure_counts: Some(Arc::clone(&self.policy.counts)), ..self.node.info() }
+    }
+
+    fn as_source(&mut self) -> Option<&mut dyn Source<P>> {
+        self.node.as_source()
+    }
+
+    fn as_batch(&mut self) -> Option<&mut dyn Batched<P>> {
+        Some(self)
+    }
+
+    fn as_concurrent(&mut self) -> Option<&mut dyn Concurrent<P>> {
+        Some(self)
+    }
+
+    fn as_remote(&mut self) -> Option<&mut dyn RemoteStage> {
+        self.node.as_remote()
+    }
+
+    fn as_snapshot(&mut self) -> Option<&mut dyn Snapshot<P>> {
+        self.node.as_snapshot()
+    }
+
+    fn as_streaming(&mut self) -> Option<&mut dyn Streaming<P>> {
+        self.node.as_streaming()
+    }
+
+    fn as_bulk_member(&mut self) -> Option<&mut dyn BulkMember<P>> {
+        self.node.as_bulk_member()
+    }
+}
+
+impl<P: Payload> Batched<P> for PolicyNode<P> {
     fn process_batch(&mut self, items: Vec<P>) -> Result<Vec<Option<P>>, P::Fault> {
         let mut attempt = 0;
         loop {
-            match self.node.process_batch(items.iter().map(P::duplicate).collect()) {
+            match node::process_batch(&mut *self.node, items.iter().map(P::duplicate).collect()) {
                 Ok(answers) => return Ok(answers),
                 Err(fault) if self.policy.may_retry(attempt, &fault) => attempt += 1,
                 Err(fault) => {
@@ -275,12 +314,14 @@ impl<P: Payload> Node<P> for PolicyNode<P> {
             }
         }
     }
+}
 
-    fn start(&mut self, item: P, done: Done<P>) -> Option<EndEarly> {
+impl<P: Payload> Concurrent<P> for PolicyNode<P> {
+    fn start(&mut self, item: P, item_index: Option<u64>, done: Done<P>) -> Option<EndEarly> {
         // The end is told from elsewhere.
         let context = self.context_of_failures(P::current_context);
-        let done = self.guard_done(&item, self.indices.first().copied(), context, done);
-        self.node.start(item, done)
+        let done = self.guard_done(&item, item_index, context, done);
+        node::start(&mut *self.node, item, item_index, done)
     }
 
     fn start_all(&mut self, starts: Vec<Start<P>>) -> Vec<Option<EndEarly>> {
@@ -290,61 +331,7 @@ impl<P: Payload> Node<P> for PolicyNode<P> {
             Start { item_index, context, item, done }
         };
         let starts = P::hold(|| starts.into_iter().map(guard).collect());
-        self.node.start_all(starts)
-    }
-
-    fn flush(&mut self) -> Result<Outputs<P>, P::Fault> {
-        self.node.flush()
-    }
-
-    fn keeps_time(&self) -> bool {
-        self.node.keeps_time()
-    }
-
-    fn announce(&mut self, item_indices: &[u64]) {
-        self.indices.clear();
-        self.indices.extend_from_slice(item_indices);
-        self.node.announce(item_indices);
-    }
-
-    fn failure_counts(&self) -> Option<Arc<FailureCounts>> {
-        Some(Arc::clone(&self.policy.counts))
-    }
-
-    fn interrupt(&mut self) -> Result<(), P::Fault> {
-        self.node.interrupt()
-    }
-
-    fn forget_items(&mut self) -> Result<(), P::Fault> {
-        self.node.forget_items()
-    }
-
-    fn elsewhere(&self) -> Option<Arc<dyn WorkerHandle>> {
-        self.node.elsewhere()
-    }
-
-    fn snapshot(&mut self) -> Result<Option<P>, P::Fault> {
-        self.node.snapshot()
-    }
-
-    fn can_snapshot(&self) -> bool {
-        self.node.can_snapshot()
-    }
-
-    fn restore(&mut self, state: P) -> Result<(), P::Fault> {
-        self.node.restore(state)
-    }
-
-    fn is_dirty(&self) -> bool {
-        self.node.is_dirty()
-    }
-
-    fn stop(&mut self) -> Result<(), P::Fault> {
-        self.node.stop()
-    }
-
-    fn cleanup(&mut self) -> Result<(), P::Fault> {
-        self.node.cleanup()
+        node::start_all(&mut *self.node, starts)
     }
 }
 

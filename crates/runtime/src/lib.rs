@@ -33,8 +33,9 @@ pub use guard::{DeadLetter, FailureCounts, Policy, PolicyNode, longest_call};
 pub use manifest::{Connection, Manifest, ManifestNode};
 pub use native::{ValueFault, create_native_node, native_node_types};
 pub use node::{
-    Bulk, BulkEnd, BulkOutcome, Done, EndEarly, Fed, Feed, Hindrance, Items, Node, Observer, Outputs, Phase, Sink,
-    Start, Step, Stream, TellStep, Turn, WorkerHandle,
+    Batched, Bulk, BulkEnd, BulkMember, BulkOutcome, Concurrent, Done, EndEarly, Fed, Feed, Hindrance, Items, Node,
+    NodeInfo, Observer, Outputs, Phase, RemoteStage, Sink, Snapshot, Source, Start, Step, Stream, Streaming, TellStep,
+    Turn, WorkerHandle,
 };
 pub use options::{Batch, DEFAULT_QUEUE_SIZE, OPTION_NAMES, OnError, OptionProblem, Options, Placement, WhenFull};
 pub use payload::Payload;

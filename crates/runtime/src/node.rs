@@ -8,128 +8,23 @@ use crate::{CancelFlag, FailureCounts, Payload, Plan, RunError, WorkerMetrics};
 /// One step of a pipeline.
 ///
 /// The engine calls `initialize` once before the first item and `cleanup` exactly once for each `initialize` that was entered.
+/// What only some nodes can do is in traits of its own, which a node returns from its `as_…` methods.
 pub trait Node<P: Payload>: Send {
-    /// Begin to make ready, if that is done elsewhere: `initialize` will be called, and waits for it. Whether it was begun; `cleanup` is
-    /// called in any case then.
-    fn prepare(&mut self) -> bool {
-        false
-    }
-
     /// Make ready: load models, open connections.
     fn initialize(&mut self) -> Result<(), P::Fault> {
         Ok(())
     }
 
-    /// Whether this node makes the input of its pipeline, by [`Node::produce`].
-    fn is_source(&self) -> bool {
-        false
-    }
-
     /// The outputs for one item.
     fn process(&mut self, item: P) -> Result<Outputs<P>, P::Fault>;
-
-    /// The outputs that an answer stands for, which a [`Bulk`] got from this node.
-    fn interpret(&mut self, answer: P) -> Result<Outputs<P>, P::Fault> {
-        Ok(Outputs::One(answer))
-    }
-
-    /// The items of a source.
-    fn produce(&mut self) -> Result<Outputs<P>, P::Fault> {
-        Ok(Outputs::None)
-    }
 
     /// The last outputs, at the end of input.
     fn flush(&mut self) -> Result<Outputs<P>, P::Fault> {
         Ok(Outputs::None)
     }
 
-    /// The answers to several items in one call, as many as items; `None` for one without an output.
-    fn process_batch(&mut self, items: Vec<P>) -> Result<Vec<Option<P>>, P::Fault> {
-        let mut answers = Vec::with_capacity(items.len());
-        for item in items {
-            match self.process(item)? {
-                Outputs::None => answers.push(None),
-                Outputs::One(output) => answers.push(Some(output)),
-                Outputs::Many(mut stream) => {
-                    answers.push(stream.next()?);
-                    stream.close()?;
-                }
-            }
-        }
-        Ok(answers)
-    }
-
-    /// Begin with an item and go on with the next before it is done: `done` is called when it is, on any thread.
-    ///
-    /// Returns what asks the item to end early, if something can.
-    fn start(&mut self, item: P, done: Done<P>) -> Option<EndEarly> {
-        done(self.process(item));
-        None
-    }
-
-    /// Begin with several items, as with one. Returns for each what asks it to end early.
-    fn start_all(&mut self, starts: Vec<Start<P>>) -> Vec<Option<EndEarly>> {
-        P::hold(|| {
-            let starts = starts.into_iter();
-            let start = starts.map(|Start { item_index, context, item, done }| {
-                self.announce(&[item_index]);
-                P::within(&P::copy_context(&context), || self.start(item, done))
-            });
-            start.collect()
-        })
-    }
-
-    /// Whether this node itself ends calls that take longer than its time limit.
-    fn keeps_time(&self) -> bool {
-        false
-    }
-
-    /// The index of each item of the next call, for nodes that return [`Node::failure_counts`], because they may hand failed items on, and
-    /// for those that work [elsewhere](Node::elsewhere).
-    fn announce(&mut self, _item_indices: &[u64]) {}
-
-    /// What was done about failures inside this node, if anything may be. The engine adds it to what it counts itself.
-    fn failure_counts(&self) -> Option<Arc<FailureCounts>> {
-        None
-    }
-
-    /// What is under way is not wanted any more. Items begun by [`Node::start`] are done when this returns.
+    /// The items in progress are not wanted any more. Those begun by [`Concurrent::start`] are done when this returns.
     fn interrupt(&mut self) -> Result<(), P::Fault> {
-        Ok(())
-    }
-
-    /// Some of the items so far are not wanted any more: what the node holds of them must not come out with later ones.
-    fn forget_items(&mut self) -> Result<(), P::Fault> {
-        Ok(())
-    }
-
-    /// How a node that works elsewhere is reached by those who are not inside it.
-    fn elsewhere(&self) -> Option<Arc<dyn WorkerHandle>> {
-        None
-    }
-
-    /// The state that [`Node::restore`] takes, if the node can tell it.
-    fn snapshot(&mut self) -> Result<Option<P>, P::Fault> {
-        Ok(None)
-    }
-
-    /// Whether the node can tell its state.
-    fn can_snapshot(&self) -> bool {
-        false
-    }
-
-    /// Be where the node was that told this state.
-    fn restore(&mut self, _state: P) -> Result<(), P::Fault> {
-        Ok(())
-    }
-
-    /// Whether the last `initialize` or `cleanup` did anything that is worth telling.
-    fn is_dirty(&self) -> bool {
-        true
-    }
-
-    /// End what the node still does on its own. Called once before `cleanup`, whatever happened.
-    fn stop(&mut self) -> Result<(), P::Fault> {
         Ok(())
     }
 
@@ -137,6 +32,182 @@ pub trait Node<P: Payload>: Send {
     fn cleanup(&mut self) -> Result<(), P::Fault> {
         Ok(())
     }
+
+    /// The index of each item of the next call, for nodes that count failures, because they may hand failed items on, and for those that
+    /// are [`RemoteStage`].
+    fn announce(&mut self, _item_indices: &[u64]) {}
+
+    /// What the engine asks about the node.
+    fn info(&self) -> NodeInfo {
+        NodeInfo::default()
+    }
+
+    /// A node that makes the input of its pipeline.
+    fn as_source(&mut self) -> Option<&mut dyn Source<P>> {
+        None
+    }
+
+    /// A node that takes several items in one call. Others get them one by one, see [`process_batch`].
+    fn as_batch(&mut self) -> Option<&mut dyn Batched<P>> {
+        None
+    }
+
+    /// A node that begins with an item before it is done with the last. Others do one after the other, see [`start_all`].
+    fn as_concurrent(&mut self) -> Option<&mut dyn Concurrent<P>> {
+        None
+    }
+
+    /// A node that stands for all nodes of its stage, which work in another place.
+    fn as_remote(&mut self) -> Option<&mut dyn RemoteStage> {
+        None
+    }
+
+    /// A node whose state can be taken and put back.
+    fn as_snapshot(&mut self) -> Option<&mut dyn Snapshot<P>> {
+        None
+    }
+
+    /// A node that holds items of a stream between calls.
+    fn as_streaming(&mut self) -> Option<&mut dyn Streaming<P>> {
+        None
+    }
+
+    /// A node that a [`Bulk`] may call past the engine.
+    fn as_bulk_member(&mut self) -> Option<&mut dyn BulkMember<P>> {
+        None
+    }
+}
+
+/// What the engine asks about a node.
+pub struct NodeInfo {
+    /// Whether the node itself ends calls that take longer than its time limit.
+    pub keeps_time: bool,
+    /// What was done about failures inside the node, if anything may be. The engine adds it to what it counts itself.
+    pub failure_counts: Option<Arc<FailureCounts>>,
+    /// Whether the last `initialize` or `cleanup` did anything.
+    pub has_lifecycle: bool,
+}
+
+impl Default for NodeInfo {
+    fn default() -> Self {
+        Self { keeps_time: false, failure_counts: None, has_lifecycle: true }
+    }
+}
+
+/// A node that makes the input of its pipeline.
+pub trait Source<P: Payload> {
+    /// The items.
+    fn produce(&mut self) -> Result<Outputs<P>, P::Fault>;
+}
+
+/// A node that takes several items in one call.
+pub trait Batched<P: Payload> {
+    /// As many outputs as items; `None` for an item without an output.
+    fn process_batch(&mut self, items: Vec<P>) -> Result<Vec<Option<P>>, P::Fault>;
+}
+
+/// A node that begins with an item before it is done with the last.
+pub trait Concurrent<P: Payload> {
+    /// Begin with an item. `done` is called when it is done, on any thread.
+    ///
+    /// Returns what asks the item to end early, if something can.
+    fn start(&mut self, item: P, item_index: Option<u64>, done: Done<P>) -> Option<EndEarly>;
+
+    /// Begin with several items. Returns for each what asks it to end early.
+    fn start_all(&mut self, starts: Vec<Start<P>>) -> Vec<Option<EndEarly>> {
+        P::hold(|| {
+            let start = |Start { item_index, context, item, done }| {
+                P::within(&P::copy_context(&context), || self.start(item, Some(item_index), done))
+            };
+            starts.into_iter().map(start).collect()
+        })
+    }
+}
+
+/// A node that stands for all nodes of its stage, which work in another place.
+pub trait RemoteStage {
+    /// Begin to make ready: `initialize` will be called, and waits for it. `cleanup` is called in any case.
+    fn prepare(&mut self);
+
+    /// How those reach the nodes who are not inside this one.
+    fn handle(&self) -> Arc<dyn WorkerHandle>;
+}
+
+/// A node whose state can be taken and put back.
+pub trait Snapshot<P: Payload> {
+    /// The state, for [`Snapshot::restore`].
+    fn snapshot(&mut self) -> Result<P, P::Fault>;
+
+    /// Take over a state that another instance of the node returned.
+    fn restore(&mut self, state: P) -> Result<(), P::Fault>;
+}
+
+/// A node that holds items of a stream between calls.
+pub trait Streaming<P: Payload> {
+    /// Some of the items so far are not wanted any more: what the node holds of them must not come out with later ones.
+    fn forget_items(&mut self) -> Result<(), P::Fault>;
+
+    /// End the stream. Called once before `cleanup`, whatever happened.
+    fn stop(&mut self) -> Result<(), P::Fault>;
+}
+
+/// A node that a [`Bulk`] may call past the engine.
+pub trait BulkMember<P: Payload> {
+    /// The outputs that a value stands for, which a [`Bulk`] got from this node.
+    fn interpret(&mut self, returned: P) -> Result<Outputs<P>, P::Fault>;
+}
+
+/// End what a node still does on its own. Called once before `cleanup`, whatever happened.
+pub(crate) fn stop<P: Payload>(node: &mut dyn Node<P>) -> Result<(), P::Fault> {
+    node.as_streaming().map_or(Ok(()), Streaming::stop)
+}
+
+/// Call a node with several items at once, or with one after the other if it is not [`Batched`].
+pub(crate) fn process_batch<P: Payload>(node: &mut dyn Node<P>, items: Vec<P>) -> Result<Vec<Option<P>>, P::Fault> {
+    if let Some(batch) = node.as_batch() {
+        return batch.process_batch(items);
+    }
+    let mut results = Vec::with_capacity(items.len());
+    for item in items {
+        results.push(match node.process(item)? {
+            Outputs::None => None,
+            Outputs::One(output) => Some(output),
+            Outputs::Many(mut stream) => {
+                let first = stream.next()?;
+                stream.close()?;
+                first
+            }
+        });
+    }
+    Ok(results)
+}
+
+/// Begin with an item, or process it to its end if the node is not [`Concurrent`].
+pub(crate) fn start<P: Payload>(
+    node: &mut dyn Node<P>,
+    item: P,
+    item_index: Option<u64>,
+    done: Done<P>,
+) -> Option<EndEarly> {
+    if let Some(concurrent) = node.as_concurrent() {
+        return concurrent.start(item, item_index, done);
+    }
+    if let Some(item_index) = item_index {
+        node.announce(&[item_index]);
+    }
+    done(node.process(item));
+    None
+}
+
+/// Begin with several items, or process each to its end if the node is not [`Concurrent`].
+pub(crate) fn start_all<P: Payload>(node: &mut dyn Node<P>, starts: Vec<Start<P>>) -> Vec<Option<EndEarly>> {
+    if let Some(concurrent) = node.as_concurrent() {
+        return concurrent.start_all(starts);
+    }
+    let start = |Start { item_index, context, item, done }: Start<P>| {
+        P::within(&P::copy_context(&context), || start(node, item, Some(item_index), done))
+    };
+    starts.into_iter().map(start).collect()
 }
 
 /// A node's work in another place, as those reach it who are not inside the node.
@@ -144,7 +215,7 @@ pub trait WorkerHandle: Send + Sync {
     /// What is under way is not wanted any more. Does not wait for its end, and does not tell the nodes.
     fn discard(&self);
 
-    /// As [`Node::forget_items`], before the next item that is sent.
+    /// As [`Streaming::forget_items`], before the next item that is sent.
     fn forget_items(&self);
 
     /// What was begun should be on its way now: whoever brings items has no more at the moment.
@@ -184,10 +255,10 @@ pub enum Step {
     Retried(u64),
 }
 
-/// Asks an item that was begun by [`Node::start`] to end early. Never waits, and comes too late without harm.
+/// Asks an item that was begun by [`Concurrent::start`] to end early. Never waits, and comes too late without harm.
 pub type EndEarly = Box<dyn FnOnce() + Send>;
 
-/// Takes the outputs of an item that was begun by [`Node::start`]. Never waits.
+/// Takes the outputs of an item that was begun by [`Concurrent::start`]. Never waits.
 pub type Done<P> = Box<dyn FnOnce(Result<Outputs<P>, <P as Payload>::Fault>) + Send>;
 
 /// An item to begin with.
@@ -330,7 +401,7 @@ pub enum BulkEnd<P: Payload> {
     SinkFault(P::Fault),
     /// There are items among them that only [`Node::process`] may be given. The chunk comes back as it was.
     Refused(P),
-    /// The node at this index gave an answer that only [`Node::interpret`] understands. The rest of the chunk comes back.
+    /// The node at this index gave an answer that only [`BulkMember::interpret`] understands. The rest of the chunk comes back.
     Unfinished {
         /// The index of the node.
         node: usize,

@@ -191,7 +191,7 @@ pub(crate) fn current(py: Python<'_>) -> PyResult<Frames> {
             let (below, level) = entered.split_at_mut(index);
             let Some(Entered::Node(place, frame)) = level.first_mut() else { continue };
             // A callback of a node belongs to the call that it comes out of.
-            if !frames.last().is_some_and(|last| Arc::as_ptr(&last.place) == place.as_ptr()) {
+            if frames.last().is_none_or(|last| Arc::as_ptr(&last.place) != place.as_ptr()) {
                 frames.push(Arc::clone(frame.get_or_insert_with(|| Frame::new(&counted(*place), below))));
             }
         }

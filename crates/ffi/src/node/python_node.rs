@@ -6,7 +6,10 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyFunction, PyList, PyString, PyTuple};
-use remotemedia_runtime::{Done, EndEarly, FailureCounts, Node, Options, Outputs};
+use remotemedia_runtime::{
+    Batched, BulkMember, Concurrent, Done, EndEarly, FailureCounts, Node, NodeInfo, Options, Outputs, Snapshot, Source,
+    Streaming,
+};
 
 use crate::asyncio::bridge::Bridge;
 use crate::asyncio::context::BegunCall;
@@ -256,10 +259,6 @@ impl Node<Object> for PythonNode {
         })
     }
 
-    fn is_source(&self) -> bool {
-        matches!(self.process, Process::Source(_))
-    }
-
     fn process(&mut self, item: Object) -> PyResult<Outputs<Object>> {
         let _inside = Level::node(&self.site.place).enter();
         attach(|py| {
@@ -269,19 +268,6 @@ impl Node<Object> for PythonNode {
             }
             let returned = self.call(item)?;
             outputs::outputs(returned, &self.site, self.timeout_secs)
-        })
-    }
-
-    fn interpret(&mut self, answer: Object) -> PyResult<Outputs<Object>> {
-        let _inside = Level::node(&self.site.place).enter();
-        attach(|py| outputs::outputs(answer.0.into_bound(py), &self.site, self.timeout_secs))
-    }
-
-    fn produce(&mut self) -> PyResult<Outputs<Object>> {
-        let _inside = Level::node(&self.site.place).enter();
-        attach(|py| match &self.process {
-            Process::Source(callable) => outputs::items(callable.bind(py).call0()?, &self.site),
-            _ => Ok(Outputs::None),
         })
     }
 
@@ -299,54 +285,6 @@ impl Node<Object> for PythonNode {
         }
     }
 
-    fn process_batch(&mut self, items: Vec<Object>) -> PyResult<Vec<Option<Object>>> {
-        let _inside = Level::node(&self.site.place).enter();
-        attach(|py| {
-            let count = items.len();
-            let batch = PyList::new(py, items.into_iter().map(|item| item.0))?;
-            let mut answer = self.call(batch.into_any())?;
-            if Kind::of(&answer)? == Kind::Coroutine {
-                answer = self.site.bridge.wait_at_most(answer, self.timeout_secs)?;
-            }
-            let answers: Vec<Py<PyAny>> = match answer.cast::<PyList>() {
-                Ok(list) => list.iter().map(Bound::unbind).collect(),
-                Err(_) => {
-                    answer.cast::<PyTuple>().map_err(|_| no_batch(&answer, count))?.iter().map(Bound::unbind).collect()
-                }
-            };
-            if answers.len() != count {
-                let text = format!("process() got a batch of {count} items and answered {} of them", answers.len());
-                return Err(PyValueError::new_err(text));
-            }
-            Ok(answers.into_iter().map(|answer| (!answer.is_none(py)).then_some(Object(answer))).collect())
-        })
-    }
-
-    fn start(&mut self, item: Object, done: Done<Object>) -> Option<EndEarly> {
-        let _inside = Level::node(&self.site.place).enter();
-        attach(|py| match self.begin(item.0.into_bound(py)) {
-            Ok((answer, timeout_secs)) if Kind::of(&answer).is_ok_and(|kind| kind == Kind::Coroutine) => {
-                self.start_awaiting(answer, timeout_secs, done)
-            }
-            Ok((answer, timeout_secs)) => {
-                done(outputs::outputs(answer, &self.site, timeout_secs));
-                None
-            }
-            Err(error) => {
-                done(Err(error));
-                None
-            }
-        })
-    }
-
-    fn keeps_time(&self) -> bool {
-        self.keeps_time
-    }
-
-    fn failure_counts(&self) -> Option<Arc<FailureCounts>> {
-        (self.retries.0 > 0).then(|| Arc::clone(&self.failure_counts))
-    }
-
     fn interrupt(&mut self) -> PyResult<()> {
         if self.is_told_by_other {
             return Ok(());
@@ -357,52 +295,6 @@ impl Node<Object> for PythonNode {
         attach(|py| match optional_method(self.object.bind(py), "interrupt")? {
             Some(method) => self.others().call(method.bind(py), PyTuple::empty(py), End::Own).map(drop),
             None => Ok(()),
-        })
-    }
-
-    fn forget_items(&mut self) -> PyResult<()> {
-        let Process::Streaming(adapter) = &self.process else { return Ok(()) };
-        let _inside = Level::node(&self.site.place).enter();
-        attach(|py| self.site.bridge.wait_to_the_end(adapter.bind(py).call_method0("restart")?).map(drop))
-    }
-
-    fn can_snapshot(&self) -> bool {
-        attach(|py| {
-            let has = |name| optional_method(self.object.bind(py), name).is_ok_and(|method| method.is_some());
-            has("snapshot") && has("restore")
-        })
-    }
-
-    fn snapshot(&mut self) -> PyResult<Option<Object>> {
-        let _inside = Level::node(&self.site.place).enter();
-        attach(|py| {
-            let Some(method) = optional_method(self.object.bind(py), "snapshot")? else { return Ok(None) };
-            let state = self.others().call(method.bind(py), PyTuple::empty(py), End::Cancelled)?;
-            Ok(Some(Object(state.unbind())))
-        })
-    }
-
-    fn restore(&mut self, state: Object) -> PyResult<()> {
-        let _inside = Level::node(&self.site.place).enter();
-        attach(|py| match optional_method(self.object.bind(py), "restore")? {
-            Some(method) => {
-                let state = PyTuple::new(py, [state.0])?;
-                self.others().call(method.bind(py), state, End::Cancelled).map(drop)
-            }
-            None => Ok(()),
-        })
-    }
-
-    fn is_dirty(&self) -> bool {
-        self.is_dirty
-    }
-
-    fn stop(&mut self) -> PyResult<()> {
-        let Process::Streaming(adapter) = &self.process else { return Ok(()) };
-        let _inside = Level::node(&self.site.place).enter();
-        attach(|py| {
-            let close = || self.site.bridge.wait_to_the_end(adapter.bind(py).call_method0("close")?).map(drop);
-            self.membership.enter(py, close)
         })
     }
 
@@ -425,6 +317,139 @@ impl Node<Object> for PythonNode {
                 cleaned
             })
         })
+    }
+
+    fn info(&self) -> NodeInfo {
+        NodeInfo {
+            keeps_time: self.keeps_time,
+            failure_counts: (self.retries.0 > 0).then(|| Arc::clone(&self.failure_counts)),
+            has_lifecycle: self.is_dirty,
+        }
+    }
+
+    fn as_source(&mut self) -> Option<&mut dyn Source<Object>> {
+        if matches!(self.process, Process::Source(_)) { Some(self) } else { None }
+    }
+
+    fn as_batch(&mut self) -> Option<&mut dyn Batched<Object>> {
+        Some(self)
+    }
+
+    fn as_concurrent(&mut self) -> Option<&mut dyn Concurrent<Object>> {
+        Some(self)
+    }
+
+    fn as_snapshot(&mut self) -> Option<&mut dyn Snapshot<Object>> {
+        let has_both = attach(|py| {
+            let has = |name| optional_method(self.object.bind(py), name).is_ok_and(|method| method.is_some());
+            has("snapshot") && has("restore")
+        });
+        if has_both { Some(self) } else { None }
+    }
+
+    fn as_streaming(&mut self) -> Option<&mut dyn Streaming<Object>> {
+        if matches!(self.process, Process::Streaming(_)) { Some(self) } else { None }
+    }
+
+    fn as_bulk_member(&mut self) -> Option<&mut dyn BulkMember<Object>> {
+        Some(self)
+    }
+}
+
+impl Source<Object> for PythonNode {
+    fn produce(&mut self) -> PyResult<Outputs<Object>> {
+        let _inside = Level::node(&self.site.place).enter();
+        attach(|py| match &self.process {
+            Process::Source(callable) => outputs::items(callable.bind(py).call0()?, &self.site),
+            _ => Ok(Outputs::None),
+        })
+    }
+}
+
+impl Batched<Object> for PythonNode {
+    fn process_batch(&mut self, items: Vec<Object>) -> PyResult<Vec<Option<Object>>> {
+        let _inside = Level::node(&self.site.place).enter();
+        attach(|py| {
+            let count = items.len();
+            let batch = PyList::new(py, items.into_iter().map(|item| item.0))?;
+            let mut answer = self.call(batch.into_any())?;
+            if Kind::of(&answer)? == Kind::Coroutine {
+                answer = self.site.bridge.wait_at_most(answer, self.timeout_secs)?;
+            }
+            let answers: Vec<Py<PyAny>> = match answer.cast::<PyList>() {
+                Ok(list) => list.iter().map(Bound::unbind).collect(),
+                Err(_) => {
+                    answer.cast::<PyTuple>().map_err(|_| no_batch(&answer, count))?.iter().map(Bound::unbind).collect()
+                }
+            };
+            if answers.len() != count {
+                let text = format!("process() got a batch of {count} items and answered {} of them", answers.len());
+                return Err(PyValueError::new_err(text));
+            }
+            Ok(answers.into_iter().map(|answer| (!answer.is_none(py)).then_some(Object(answer))).collect())
+        })
+    }
+}
+
+impl Concurrent<Object> for PythonNode {
+    fn start(&mut self, item: Object, _item_index: Option<u64>, done: Done<Object>) -> Option<EndEarly> {
+        let _inside = Level::node(&self.site.place).enter();
+        attach(|py| match self.begin(item.0.into_bound(py)) {
+            Ok((answer, timeout_secs)) if Kind::of(&answer).is_ok_and(|kind| kind == Kind::Coroutine) => {
+                self.start_awaiting(answer, timeout_secs, done)
+            }
+            Ok((answer, timeout_secs)) => {
+                done(outputs::outputs(answer, &self.site, timeout_secs));
+                None
+            }
+            Err(error) => {
+                done(Err(error));
+                None
+            }
+        })
+    }
+}
+
+impl Snapshot<Object> for PythonNode {
+    fn snapshot(&mut self) -> PyResult<Object> {
+        let _inside = Level::node(&self.site.place).enter();
+        attach(|py| {
+            let method = self.object.bind(py).getattr("snapshot")?;
+            let state = self.others().call(&method, PyTuple::empty(py), End::Cancelled)?;
+            Ok(Object(state.unbind()))
+        })
+    }
+
+    fn restore(&mut self, state: Object) -> PyResult<()> {
+        let _inside = Level::node(&self.site.place).enter();
+        attach(|py| {
+            let method = self.object.bind(py).getattr("restore")?;
+            self.others().call(&method, PyTuple::new(py, [state.0])?, End::Cancelled).map(drop)
+        })
+    }
+}
+
+impl Streaming<Object> for PythonNode {
+    fn forget_items(&mut self) -> PyResult<()> {
+        let Process::Streaming(adapter) = &self.process else { return Ok(()) };
+        let _inside = Level::node(&self.site.place).enter();
+        attach(|py| self.site.bridge.wait_to_the_end(adapter.bind(py).call_method0("restart")?).map(drop))
+    }
+
+    fn stop(&mut self) -> PyResult<()> {
+        let Process::Streaming(adapter) = &self.process else { return Ok(()) };
+        let _inside = Level::node(&self.site.place).enter();
+        attach(|py| {
+            let close = || self.site.bridge.wait_to_the_end(adapter.bind(py).call_method0("close")?).map(drop);
+            self.membership.enter(py, close)
+        })
+    }
+}
+
+impl BulkMember<Object> for PythonNode {
+    fn interpret(&mut self, returned: Object) -> PyResult<Outputs<Object>> {
+        let _inside = Level::node(&self.site.place).enter();
+        attach(|py| outputs::outputs(returned.0.into_bound(py), &self.site, self.timeout_secs))
     }
 }
 

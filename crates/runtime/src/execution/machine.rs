@@ -18,7 +18,9 @@ use crate::execution::metrics::Recorders;
 use crate::execution::progress::ProgressPlace;
 use crate::layout::{Edge, Layout, Route};
 use crate::numbering::{self, NO_INPUT};
-use crate::{Hindrance, Node, Observer, Outputs, Payload, Phase, Plan, Sink, Step as Told, Stream, WorkerHandle};
+use crate::{
+    Hindrance, Node, Observer, Outputs, Payload, Phase, Plan, Sink, Source, Step as Told, Stream, WorkerHandle,
+};
 
 /// Why the machine stopped in the middle of its work.
 pub(crate) enum Stop<F> {
@@ -79,7 +81,7 @@ impl<P: Payload> Machine<P> {
     pub(crate) fn new(
         plan: &Arc<Plan>,
         stage: usize,
-        nodes: Vec<Box<dyn Node<P>>>,
+        mut nodes: Vec<Box<dyn Node<P>>>,
         is_cancelled: crate::CancelFlag,
     ) -> Self {
         let Layout { routes, entries, exits, gates, gate_of } = Layout::new(plan, stage);
@@ -97,8 +99,8 @@ impl<P: Payload> Machine<P> {
             visited: vec![false; nodes.len()],
             members,
             is_told_indices: nodes
-                .iter()
-                .map(|node| node.failure_counts().is_some() || node.elsewhere().is_some())
+                .iter_mut()
+                .map(|node| node.info().failure_counts.is_some() || node.as_remote().is_some())
                 .collect(),
             nodes,
             stack: Vec::new(),
@@ -180,8 +182,9 @@ impl<P: Payload> Machine<P> {
 
     /// What the nodes hold of the items so far must not come out with later ones. Returns what failed.
     pub(crate) fn forget_items(&mut self) -> Vec<(usize, Phase, P::Fault)> {
-        let forgotten = self.nodes.iter_mut().enumerate().map(|(index, node)| (index, node.forget_items()));
-        forgotten.filter_map(|(index, outcome)| Some((index, Phase::Process, outcome.err()?))).collect()
+        let streaming =
+            self.nodes.iter_mut().enumerate().filter_map(|(index, node)| Some((index, node.as_streaming()?)));
+        streaming.filter_map(|(index, node)| Some((index, Phase::Process, node.forget_items().err()?))).collect()
     }
 
     /// Whether somebody wants to know about single steps.
@@ -196,6 +199,11 @@ impl<P: Payload> Machine<P> {
         self.settle(sink)
     }
 
+    /// The items of the source, which is the first node.
+    pub(crate) fn produce(&mut self) -> Result<Outputs<P>, P::Fault> {
+        self.nodes[0].as_source().map_or(Ok(Outputs::None), Source::produce)
+    }
+
     /// Take one item that the source at `node` made all the way.
     pub(crate) fn take_from_source(&mut self, node: usize, item: P, sink: &mut dyn Sink<P>) -> Step<P> {
         if self.has_join {
@@ -208,7 +216,10 @@ impl<P: Payload> Machine<P> {
 
     /// Take the answer that a node gave elsewhere to the input under way the rest of the way.
     pub(crate) fn resume(&mut self, node: usize, answer: P, sink: &mut dyn Sink<P>) -> Step<P> {
-        let outputs = self.nodes[node].interpret(answer);
+        let outputs = match self.nodes[node].as_bulk_member() {
+            Some(member) => member.interpret(answer),
+            None => Ok(Outputs::One(answer)),
+        };
         let outputs = outputs.map_err(|fault| Stop::Node { node, phase: Phase::Process, fault })?;
         self.follow(node, Phase::Process, outputs, Duration::ZERO, sink)?;
         self.settle(sink)

@@ -281,7 +281,8 @@ pub(crate) struct Recorders(Arc<[Mutex<Recorder>]>);
 
 impl Recorders {
     pub(crate) fn new<P: Payload>(nodes: &[Box<dyn Node<P>>]) -> Self {
-        let recorders = nodes.iter().map(|node| Recorder { inner_counts: node.failure_counts(), ..Recorder::new() });
+        let recorders =
+            nodes.iter().map(|node| Recorder { inner_counts: node.info().failure_counts, ..Recorder::new() });
         Self(recorders.map(Mutex::new).collect())
     }
 

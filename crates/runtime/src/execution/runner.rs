@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::execution::machine::Machine;
 use crate::execution::metrics::{Recorders, whole_micros};
+use crate::node::stop;
 use crate::{
     Bulk, CancelFlag, Failure, Feed, Hindrance, Metrics, Node, NodeFailure, Observer, Payload, Phase, Plan, RunError,
     Sink, Turn,
@@ -108,7 +109,7 @@ impl<P: Payload> Runner<P> {
 
     /// Take all items of `feed` (or of the plan's own source) through, then flush.
     pub fn run(&mut self, feed: &mut dyn Feed<P>, sink: &mut dyn Sink<P>) -> Result<(), RunError<P::Fault>> {
-        let outcome = if self.machine.nodes.first().is_some_and(|node| node.is_source()) {
+        let outcome = if self.machine.nodes.first_mut().is_some_and(|node| node.as_source().is_some()) {
             self.run_source(sink)
         } else {
             self.run_feed(feed, sink)
@@ -172,7 +173,7 @@ impl<P: Payload> Runner<P> {
             // Paid before it is tried, so that a cleanup that panics is not entered again.
             self.owes_cleanup -= 1;
             let index = self.owes_cleanup;
-            if let Err(fault) = self.machine.nodes[index].stop() {
+            if let Err(fault) = stop(&mut *self.machine.nodes[index]) {
                 failures.push(self.failure(index, None, Phase::Cleanup, fault));
             }
             let started = Instant::now();
@@ -210,7 +211,7 @@ impl<P: Payload> Runner<P> {
 
     /// `initialize` or `cleanup` of a node was called.
     fn note(&mut self, node: usize, phase: Phase, took: Duration) {
-        if !self.machine.nodes[node].is_dirty() {
+        if !self.machine.nodes[node].info().has_lifecycle {
             return;
         }
         if phase == Phase::Initialize {

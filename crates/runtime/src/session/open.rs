@@ -9,6 +9,7 @@ use crate::execution::machine::Machine;
 use crate::execution::metrics::Recorders;
 use crate::execution::progress::Progress;
 use crate::layout::Edge;
+use crate::node::stop;
 use crate::numbering::NO_INPUT;
 use crate::session::direct::Free;
 use crate::session::queues::admission::AdmissionQueue;
@@ -120,11 +121,11 @@ impl<P: Payload> Session<P> {
             let places = self.places_of(number);
             // Replicas that become ready elsewhere do so at the same time.
             let prepare = |&(stage, unit, node): &Place| {
-                let is_begun = core.stages[stage].units[unit].lock().nodes[node].prepare();
-                if is_begun {
-                    self.owe_cleanup((stage, unit, node));
-                }
-                is_begun
+                let mut machine = core.stages[stage].units[unit].lock();
+                let Some(remote) = machine.nodes[node].as_remote() else { return false };
+                remote.prepare();
+                self.owe_cleanup((stage, unit, node));
+                true
             };
             let prepared: Vec<bool> = places.iter().map(prepare).collect();
             for (place, is_begun) in places.into_iter().zip(prepared) {
@@ -184,9 +185,7 @@ impl<P: Payload> Session<P> {
 /// Let a source in this process run on a thread of its own. Returns what others ask of it.
 fn adopt_source<P: Payload>(nodes: &mut [Replicas<P>]) -> Option<Arc<Tasks<P>>> {
     let [first] = &mut nodes.first_mut()?.nodes[..] else { return None };
-    if !first.is_source() {
-        return None;
-    }
+    first.as_source()?;
     let tasks: Arc<Tasks<P>> = Arc::default();
     let source = nodes[0].nodes.pop()?;
     nodes[0].nodes.push(Box::new(SourceNode::new(source, &tasks)));
@@ -212,8 +211,8 @@ fn build_stages<P: Payload>(
             machine.recorders = settings.with_metrics.then(|| Recorders::new(&machine.nodes));
             machine.observer.clone_from(&settings.observer);
             machine.input = NO_INPUT;
-            if let Some(elsewhere) = machine.nodes[0].elsewhere() {
-                machine.work_elsewhere(&*elsewhere);
+            if let Some(handle) = machine.nodes[0].as_remote().map(|remote| remote.handle()) {
+                machine.work_elsewhere(&*handle);
             }
             machine
         };
@@ -262,14 +261,14 @@ fn build_stage<P: Payload>(
         units: machines
             .into_iter()
             .enumerate()
-            .map(|(replica, machine)| Unit {
+            .map(|(replica, mut machine)| Unit {
                 stop: machine.is_cancelled.clone(),
                 progress: machine.progress.clone(),
-                elsewhere: machine.nodes[0].elsewhere(),
+                elsewhere: machine.nodes[0].as_remote().map(|remote| remote.handle()),
                 last_given: AtomicU64::new(0),
                 must_forget: AtomicBool::new(false),
                 under_way: AtomicUsize::new(0),
-                keep_time: machine.nodes.iter().map(|node| node.keeps_time()).collect(),
+                keep_time: machine.nodes.iter().map(|node| node.info().keeps_time).collect(),
                 recorders: machine.recorders.clone(),
                 turn: turn_of(&planned.nodes, replica),
                 machine: Mutex::new(machine),
@@ -318,7 +317,7 @@ impl<P: Payload> Machine<P> {
 
     /// A source gets no items: what is put in takes the way of its outputs.
     pub(crate) fn adopt_source(&mut self, node: usize) {
-        if self.nodes[node].is_source() {
+        if self.nodes[node].as_source().is_some() {
             self.bypass(node);
         }
     }
@@ -327,7 +326,7 @@ impl<P: Payload> Machine<P> {
     pub(crate) fn clean_up(&mut self, node: usize) -> Result<(), crate::NodeFailure<P::Fault>> {
         let started = Instant::now();
         self.progress.enter(node, NO_INPUT);
-        let stopped = self.nodes[node].stop();
+        let stopped = stop(&mut *self.nodes[node]);
         let outcome = stopped.and(self.nodes[node].cleanup());
         self.progress.leave();
         self.note_phase(node, Phase::Cleanup, started.elapsed());

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::sync_channel;
 
-use remotemedia_runtime::{CancelFlag, Hindrance, Node, Outputs, Phase, RunError, Runner, Stream, Turn};
+use remotemedia_runtime::{CancelFlag, Hindrance, Node, Outputs, Phase, RunError, Runner, Source, Stream, Turn};
 
 use crate::support::{
     Answer, Asked, BAD, Fault, Item, Log, Pipe, TestNode, Told, blamed, facts, fail_on, node, pass, source, spread,
@@ -100,14 +100,16 @@ struct Stubborn {
 }
 
 impl Node<Item> for Stubborn {
-    fn is_source(&self) -> bool {
-        self.is_source
+    fn as_source(&mut self) -> Option<&mut dyn Source<Item>> {
+        if self.is_source { Some(self) } else { None }
     }
 
     fn process(&mut self, _: Item) -> Result<Outputs<Item>, Fault> {
         Ok(Outputs::Many(Box::new(StubbornStream)))
     }
+}
 
+impl Source<Item> for Stubborn {
     fn produce(&mut self) -> Result<Outputs<Item>, Fault> {
         Ok(Outputs::Many(Box::new(StubbornStream)))
     }

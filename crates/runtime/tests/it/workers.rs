@@ -13,7 +13,7 @@ use remotemedia_runtime::worker::{
 };
 use remotemedia_runtime::{
     CancelFlag, Next, Node, NodeSpec, Options, Outbox, Outputs, Payload, Phase, Plan, Replicas, RunError, Session,
-    SessionSettings, Stream,
+    SessionSettings, Snapshot, Stream,
 };
 use serde_json::json;
 
@@ -181,12 +181,14 @@ impl Node<Thing> for Worker {
         if self.word == "fail late" { Err(Fault::Said("at the end".into())) } else { Ok(()) }
     }
 
-    fn can_snapshot(&self) -> bool {
-        self.word == "sum"
+    fn as_snapshot(&mut self) -> Option<&mut dyn Snapshot<Thing>> {
+        if self.word == "sum" { Some(self) } else { None }
     }
+}
 
-    fn snapshot(&mut self) -> Result<Option<Thing>, Fault> {
-        Ok(Some(Thing::Number(self.sum)))
+impl Snapshot<Thing> for Worker {
+    fn snapshot(&mut self) -> Result<Thing, Fault> {
+        Ok(Thing::Number(self.sum))
     }
 
     fn restore(&mut self, state: Thing) -> Result<(), Fault> {

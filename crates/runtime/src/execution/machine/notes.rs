@@ -60,7 +60,7 @@ impl<P: Payload> Machine<P> {
 
     /// A node went through a phase of its life.
     pub(crate) fn note_phase(&mut self, node: usize, phase: Phase, took: Duration) {
-        if !self.nodes[node].is_dirty() {
+        if !self.nodes[node].info().has_lifecycle {
             return;
         }
         if phase == Phase::Initialize {

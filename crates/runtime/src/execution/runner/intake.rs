@@ -13,7 +13,7 @@ impl<P: Payload> Runner<P> {
         let Self { machine, turn, .. } = self;
         let cancel = machine.is_cancelled.clone();
         let started = Instant::now();
-        let outputs = enter(turn.as_deref(), &cancel, || machine.nodes[0].produce())?;
+        let outputs = enter(turn.as_deref(), &cancel, || machine.produce())?;
         let outputs = outputs.map_err(|fault| self.blame(0, Some(0), Phase::Process, fault))?;
         match outputs {
             Outputs::None => return Ok(()),

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::execution::machine::Machine;
+use crate::node::process_batch;
 use crate::session::queues::inbox::{Envelope, Popped};
 use crate::session::queues::reorder::{Begin, Completion};
 use crate::session::stages::replicas::{OutputChunk, end_stream};
@@ -160,7 +161,8 @@ fn call_node<P: Payload>(
     machine.progress.enter(0, machine.input);
     let contexts = owners.iter().filter_map(|&owner| core.in_flight.context_of_wanted(begun[owner].header.input));
     let context = P::common_context(contexts.collect());
-    let answers = P::within(&context, || unit.try_enter(machine, |machine| machine.nodes[0].process_batch(items)));
+    let answers =
+        P::within(&context, || unit.try_enter(machine, |machine| process_batch(&mut *machine.nodes[0], items)));
     machine.progress.leave();
     machine.count_batch(0, count, started.elapsed());
     let answers = match answers {

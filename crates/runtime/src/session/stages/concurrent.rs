@@ -5,7 +5,7 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::node::{EndEarly, Start};
+use crate::node::{EndEarly, Start, start_all};
 use crate::session::queues::inbox::{Envelope, Popped};
 use crate::session::queues::reorder::{Begin, Completion};
 use crate::session::stages::replicas::{OutputChunk, complete_and_help, end_stream};
@@ -223,7 +223,7 @@ fn start_in<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, unit_index: usize
     }
     if let Some((first, _)) = groups.first() {
         machine.progress.enter(0, first.input);
-        let end_early = unit.try_enter(&mut machine, |machine| machine.nodes[0].start_all(starts));
+        let end_early = unit.try_enter(&mut machine, |machine| start_all(&mut *machine.nodes[0], starts));
         machine.progress.leave();
         drop(machine);
         let end_early = end_early.unwrap_or_else(|hindrance| {

@@ -4,10 +4,11 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::execution::machine::Machine;
 use crate::session::queues::in_flight::Client;
 use crate::session::stages::shared::{Admission, Core, Submission};
 use crate::session::stages::tasks::{Outcome, Patience, Tasks};
-use crate::{FailureCounts, Node, Outputs, Payload, Phase, RunError, Stream, numbering};
+use crate::{Node, NodeInfo, Outputs, Payload, Phase, RunError, Source, Stream, numbering};
 
 /// One who waits for the items before a failure looks as often whether the session has closed.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -21,14 +22,14 @@ pub(crate) fn run_when_asked<P: Payload>(core: &Arc<Core<P>>) {
 
 /// Let the source make its items.
 pub(crate) fn run<P: Payload>(core: &Core<P>, client: &Arc<dyn Client<P>>, context: P::Context, expect: &dyn Fn()) {
-    let source = Source { core, client, expect, own_context: P::copy_context(&context), context };
+    let source = RunningSource { core, client, expect, own_context: P::copy_context(&context), context };
     let unit = &core.stages[core.plan.stage_of(0)].units[0];
     if let Some(turn) = &unit.turn {
         core.source.set_thread(turn.thread());
     }
     let produced = {
         let mut machine = unit.lock();
-        source.at_work(|| unit.enter(&mut machine, |machine| machine.nodes[0].produce()))
+        source.at_work(|| unit.enter(&mut machine, Machine::produce))
     };
     let outcome = produced.and_then(|outputs| match outputs {
         Outputs::None => Ok(()),
@@ -58,7 +59,7 @@ fn wait_for_items<P: Payload>(core: &Core<P>) {
 }
 
 /// The source at work on its thread.
-struct Source<'a, P: Payload> {
+struct RunningSource<'a, P: Payload> {
     core: &'a Core<P>,
     client: &'a Arc<dyn Client<P>>,
     expect: &'a dyn Fn(),
@@ -68,7 +69,7 @@ struct Source<'a, P: Payload> {
     own_context: P::Context,
 }
 
-impl<P: Payload> Source<'_, P> {
+impl<P: Payload> RunningSource<'_, P> {
     fn drain(&self, stream: &mut dyn Stream<P>) -> Result<(), P::Fault> {
         while let Some(item) = self.at_work(|| stream.next())? {
             self.core.count_source_output();
@@ -159,16 +160,8 @@ impl<P: Payload> Node<P> for SourceNode<P> {
         self.0.call(Node::initialize).unwrap_or(Ok(()))
     }
 
-    fn is_source(&self) -> bool {
-        true
-    }
-
     fn process(&mut self, item: P) -> Result<Outputs<P>, P::Fault> {
         self.0.lock().process(item)
-    }
-
-    fn produce(&mut self) -> Result<Outputs<P>, P::Fault> {
-        self.0.lock().produce()
     }
 
     fn flush(&mut self) -> Result<Outputs<P>, P::Fault> {
@@ -176,14 +169,6 @@ impl<P: Payload> Node<P> for SourceNode<P> {
             Outputs::Many(stream) => Outputs::Many(Box::new(OnThread::new(stream, &self.0.tasks))),
             outputs => outputs,
         })
-    }
-
-    fn keeps_time(&self) -> bool {
-        self.0.lock().keeps_time()
-    }
-
-    fn failure_counts(&self) -> Option<Arc<FailureCounts>> {
-        self.0.lock().failure_counts()
     }
 
     fn interrupt(&mut self) -> Result<(), P::Fault> {
@@ -194,16 +179,22 @@ impl<P: Payload> Node<P> for SourceNode<P> {
         self.0.call(Node::interrupt).unwrap_or(Ok(()))
     }
 
-    fn is_dirty(&self) -> bool {
-        self.0.lock().is_dirty()
-    }
-
-    fn stop(&mut self) -> Result<(), P::Fault> {
-        self.0.call(Node::stop).unwrap_or(Ok(()))
-    }
-
     fn cleanup(&mut self) -> Result<(), P::Fault> {
         self.0.call(Node::cleanup).unwrap_or(Ok(()))
+    }
+
+    fn info(&self) -> NodeInfo {
+        self.0.lock().info()
+    }
+
+    fn as_source(&mut self) -> Option<&mut dyn Source<P>> {
+        Some(self)
+    }
+}
+
+impl<P: Payload> Source<P> for SourceNode<P> {
+    fn produce(&mut self) -> Result<Outputs<P>, P::Fault> {
+        self.0.lock().as_source().map_or(Ok(Outputs::None), Source::produce)
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::execution::machine::{Machine, Stop};
 use crate::execution::progress::ProgressPlace;
-use crate::node::EndEarly;
+use crate::node::{EndEarly, process_batch, start};
 use crate::worker::child::replies::{Answer, Out, SHORT_WAIT, answer_but_last};
 use crate::worker::protocol::connection::{Received, Transport};
 use crate::worker::protocol::frame::{Head, Kind, Wishes};
@@ -65,7 +65,7 @@ impl<P: Payload> WorkerLoop<P> {
         machine.progress = ProgressPlace::Shared(Arc::clone(&page) as _);
         let steps = wishes.with_metrics.then(|| Steps::of(plan, &machine.nodes));
         machine.observer = steps.clone().map(|steps| steps as Arc<dyn crate::Observer>);
-        let can_snapshot = machine.nodes.iter().any(|node| node.can_snapshot());
+        let can_snapshot = machine.nodes.iter_mut().any(|node| node.as_snapshot().is_some());
         Self {
             is_concurrent: plan.nodes()[0].options.concurrency > 1,
             is_timed: wishes.is_timed,
@@ -262,7 +262,7 @@ impl<P: Payload> WorkerLoop<P> {
         let items: Result<Vec<P>, _> = messages.into_iter().map(|message| unpack(&*self.out.codec, message)).collect();
         self.machine.progress.enter(0, head.number);
         let begun = Instant::now();
-        let answers = items.and_then(|items| self.machine.nodes[0].process_batch(items));
+        let answers = items.and_then(|items| process_batch(&mut *self.machine.nodes[0], items));
         let took = begun.elapsed();
         self.machine.progress.leave();
         let out = self.out.clone();
@@ -312,7 +312,7 @@ impl<P: Payload> WorkerLoop<P> {
             out.orders.wake();
         };
         self.machine.progress.enter(0, number);
-        let end_early = self.machine.nodes[0].start(item, Box::new(done));
+        let end_early = start(&mut *self.machine.nodes[0], item, None, Box::new(done));
         self.machine.progress.leave();
         self.out.came_back(None);
         if let Some(end_early) = end_early {
@@ -373,13 +373,11 @@ impl<P: Payload> WorkerLoop<P> {
         }
         self.done_since = 0;
         for (index, node) in self.machine.nodes.iter_mut().enumerate() {
-            let told = node.snapshot();
-            out.came_back(told.as_ref().err());
-            let state =
-                told.and_then(|state| state.map(|state| pack(&*out.codec, &state, out.link.message())).transpose());
-            match state {
-                Ok(Some(message)) => states.push((index, message)),
-                Ok(None) => {}
+            let Some(node) = node.as_snapshot() else { continue };
+            let state = node.snapshot();
+            out.came_back(state.as_ref().err());
+            match state.and_then(|state| pack(&*out.codec, &state, out.link.message())) {
+                Ok(message) => states.push((index, message)),
                 Err(fault) => return Err((index, phase, fault)),
             }
         }
@@ -401,7 +399,10 @@ impl<P: Payload> WorkerLoop<P> {
             None => codec.unpack_own(message),
             Some(bytes) => Err(codec.no_memory(bytes)),
         };
-        let restored = state.and_then(|state| self.machine.nodes[node].restore(state));
+        let restored = state.and_then(|state| match self.machine.nodes[node].as_snapshot() {
+            Some(node) => node.restore(state),
+            None => Ok(()),
+        });
         self.out.came_back(restored.as_ref().err());
         if let Err(fault) = restored {
             self.out.fault(0, node, Phase::Initialize, &fault);

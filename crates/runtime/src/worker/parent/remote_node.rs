@@ -7,7 +7,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::node::{Done, EndEarly, Start, TellStep, WorkerHandle};
+use crate::node::{Batched, Concurrent, Done, EndEarly, NodeInfo, RemoteStage, Start, TellStep, WorkerHandle};
 use crate::worker::parent::client::{Life, Remote, Reply, State};
 use crate::worker::parent::job::Job;
 use crate::worker::parent::process;
@@ -161,15 +161,10 @@ impl<P: Payload> RemoteNode<P> {
 }
 
 impl<P: Payload> Node<P> for RemoteNode<P> {
-    fn prepare(&mut self) -> bool {
-        if self.index == 0 && self.supervisor.is_none() {
-            self.start_supervisor();
-        }
-        self.index == 0
-    }
-
     fn initialize(&mut self) -> Result<(), P::Fault> {
-        self.prepare();
+        if self.index == 0 {
+            self.prepare();
+        }
         self.wait_until_ready()?;
         self.take_fault()
     }
@@ -181,30 +176,6 @@ impl<P: Payload> Node<P> for RemoteNode<P> {
         }
     }
 
-    fn process_batch(&mut self, items: Vec<P>) -> Result<Vec<Option<P>>, P::Fault> {
-        let count = items.len();
-        let (sender, answer) = sync_channel(1);
-        let reply = Reply::Batch((0..count).map(|_| None).collect(), Box::new(move |answer| drop(sender.send(answer))));
-        self.remote.begin([(Job::Batch(items), self.item_index, reply)]);
-        let remote = &self.remote;
-        let answer = P::wait(move || {
-            remote.flush();
-            answer.recv()
-        });
-        answer.unwrap_or_else(|_| Ok((0..count).map(|_| None).collect()))
-    }
-
-    fn start(&mut self, item: P, done: Done<P>) -> Option<EndEarly> {
-        let numbers = self.remote.begin([(Job::Item(item), self.item_index, Reply::Whole(done))]);
-        numbers.first().map(|&number| self.end_early(number))
-    }
-
-    fn start_all(&mut self, starts: Vec<Start<P>>) -> Vec<Option<EndEarly>> {
-        let begun = |start: Start<P>| (Job::Item(start.item), Some(start.item_index), Reply::Whole(start.done));
-        let numbers = self.remote.begin(starts.into_iter().map(begun)).into_iter();
-        numbers.map(|number| Some(self.end_early(number))).collect()
-    }
-
     fn flush(&mut self) -> Result<Outputs<P>, P::Fault> {
         if self.index > 0 {
             // The first node flushes all of them.
@@ -212,18 +183,6 @@ impl<P: Payload> Node<P> for RemoteNode<P> {
         }
         self.item_index = None;
         self.ask(Job::Flush)
-    }
-
-    fn announce(&mut self, item_indices: &[u64]) {
-        self.item_index = item_indices.first().copied();
-    }
-
-    fn keeps_time(&self) -> bool {
-        true
-    }
-
-    fn elsewhere(&self) -> Option<Arc<dyn WorkerHandle>> {
-        (self.index == 0).then(|| Arc::clone(&self.remote) as Arc<dyn WorkerHandle>)
     }
 
     fn interrupt(&mut self) -> Result<(), P::Fault> {
@@ -247,6 +206,66 @@ impl<P: Payload> Node<P> for RemoteNode<P> {
             P::wait(|| supervisor.join()).ok();
         }
         order.map_or_else(|| self.take_cleanup_fault(), Err)
+    }
+
+    fn announce(&mut self, item_indices: &[u64]) {
+        self.item_index = item_indices.first().copied();
+    }
+
+    fn info(&self) -> NodeInfo {
+        NodeInfo { keeps_time: true, ..NodeInfo::default() }
+    }
+
+    fn as_batch(&mut self) -> Option<&mut dyn Batched<P>> {
+        Some(self)
+    }
+
+    fn as_concurrent(&mut self) -> Option<&mut dyn Concurrent<P>> {
+        Some(self)
+    }
+
+    fn as_remote(&mut self) -> Option<&mut dyn RemoteStage> {
+        if self.index == 0 { Some(self) } else { None }
+    }
+}
+
+impl<P: Payload> Batched<P> for RemoteNode<P> {
+    fn process_batch(&mut self, items: Vec<P>) -> Result<Vec<Option<P>>, P::Fault> {
+        let count = items.len();
+        let (sender, answer) = sync_channel(1);
+        let reply = Reply::Batch((0..count).map(|_| None).collect(), Box::new(move |answer| drop(sender.send(answer))));
+        self.remote.begin([(Job::Batch(items), self.item_index, reply)]);
+        let remote = &self.remote;
+        let answer = P::wait(move || {
+            remote.flush();
+            answer.recv()
+        });
+        answer.unwrap_or_else(|_| Ok((0..count).map(|_| None).collect()))
+    }
+}
+
+impl<P: Payload> Concurrent<P> for RemoteNode<P> {
+    fn start(&mut self, item: P, item_index: Option<u64>, done: Done<P>) -> Option<EndEarly> {
+        let numbers = self.remote.begin([(Job::Item(item), item_index, Reply::Whole(done))]);
+        numbers.first().map(|&number| self.end_early(number))
+    }
+
+    fn start_all(&mut self, starts: Vec<Start<P>>) -> Vec<Option<EndEarly>> {
+        let begun = |start: Start<P>| (Job::Item(start.item), Some(start.item_index), Reply::Whole(start.done));
+        let numbers = self.remote.begin(starts.into_iter().map(begun)).into_iter();
+        numbers.map(|number| Some(self.end_early(number))).collect()
+    }
+}
+
+impl<P: Payload> RemoteStage for RemoteNode<P> {
+    fn prepare(&mut self) {
+        if self.supervisor.is_none() {
+            self.start_supervisor();
+        }
+    }
+
+    fn handle(&self) -> Arc<dyn WorkerHandle> {
+        Arc::clone(&self.remote) as Arc<dyn WorkerHandle>
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct Steps {
 impl Steps {
     pub(crate) fn of<P: Payload>(plan: &Plan, nodes: &[Box<dyn Node<P>>]) -> Arc<Self> {
         let node_ids = plan.nodes().iter().map(|node| node.id.clone()).collect();
-        let failure_counts = nodes.iter().map(|node| node.failure_counts()).collect();
+        let failure_counts = nodes.iter().map(|node| node.info().failure_counts).collect();
         Arc::new(Self { node_ids, taken: Mutex::default(), failure_counts })
     }
 

@@ -1,7 +1,7 @@
 //! Sessions of generated pipelines with generated codecs give to each call, and to a stream, what the model gives.
 
 use proptest::prelude::*;
-use remotemedia_runtime::{Done, EndEarly, Node, Options, Outputs, RunError, Stream};
+use remotemedia_runtime::{Concurrent, Done, EndEarly, Node, Options, Outputs, RunError, Stream};
 use serde_json::json;
 
 use super::cases;
@@ -108,14 +108,20 @@ impl Node<Item> for Plain {
     }
 
     /// On a thread of its own, so that any may be done first.
-    fn start(&mut self, item: Item, done: Done<Item>) -> Option<EndEarly> {
-        let kind = self.kind;
-        std::thread::spawn(move || done(Self::outputs(kind, item)));
-        None
+    fn as_concurrent(&mut self) -> Option<&mut dyn Concurrent<Item>> {
+        Some(self)
     }
 
     fn flush(&mut self) -> Result<Outputs<Item>, Fault> {
         Ok(Outputs::Many(Box::new(Given(numbers(&self.flushed).into_iter()))))
+    }
+}
+
+impl Concurrent<Item> for Plain {
+    fn start(&mut self, item: Item, _item_index: Option<u64>, done: Done<Item>) -> Option<EndEarly> {
+        let kind = self.kind;
+        std::thread::spawn(move || done(Self::outputs(kind, item)));
+        None
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use remotemedia_runtime::{Node, Outbox, Outputs, Phase, RunError, Session};
+use remotemedia_runtime::{Batched, Node, Outbox, Outputs, Phase, RunError, Session};
 use serde_json::json;
 
 use crate::support::{
@@ -35,6 +35,12 @@ impl Node<Item> for Batching {
         Err(Fault::Because("not one by one"))
     }
 
+    fn as_batch(&mut self) -> Option<&mut dyn Batched<Item>> {
+        Some(self)
+    }
+}
+
+impl Batched<Item> for Batching {
     fn process_batch(&mut self, items: Vec<Item>) -> Result<Vec<Option<Item>>, Fault> {
         self.sizes.lock().expect("no test panics in here").push(items.len());
         self.called.pass();

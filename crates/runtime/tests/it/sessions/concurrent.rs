@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex};
 
-use remotemedia_runtime::{EndEarly, Node, Outputs, Phase, RunError, Session, Stream};
+use remotemedia_runtime::{Concurrent, EndEarly, Node, Outputs, Phase, RunError, Session, Stream};
 use serde_json::json;
 
 use crate::support::{BAD, Fault, Item, PATIENCE, Pipe, SessionUse, numbers, options, pass, stream, thread};
@@ -46,10 +46,8 @@ impl Node<Item> for Pending {
         Err(Fault::Because("not one by one"))
     }
 
-    fn start(&mut self, item: Item, done: Done) -> Option<EndEarly> {
-        self.0.0.lock().expect("no test panics in here").push_back((item, done));
-        self.0.1.notify_all();
-        None
+    fn as_concurrent(&mut self) -> Option<&mut dyn Concurrent<Item>> {
+        Some(self)
     }
 
     fn interrupt(&mut self) -> Result<(), Fault> {
@@ -60,8 +58,16 @@ impl Node<Item> for Pending {
         Ok(())
     }
 
-    fn stop(&mut self) -> Result<(), Fault> {
+    fn cleanup(&mut self) -> Result<(), Fault> {
         self.interrupt()
+    }
+}
+
+impl Concurrent<Item> for Pending {
+    fn start(&mut self, item: Item, _item_index: Option<u64>, done: Done) -> Option<EndEarly> {
+        self.0.0.lock().expect("no test panics in here").push_back((item, done));
+        self.0.1.notify_all();
+        None
     }
 }
 

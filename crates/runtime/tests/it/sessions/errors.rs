@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use remotemedia_runtime::{
-    CancelFlag, Done, EndEarly, ErrorBudget, Node, OnError, Options, Outputs, Phase, Policy, PolicyNode, RunError,
-    Start,
+    CancelFlag, Concurrent, Done, EndEarly, ErrorBudget, Node, OnError, Options, Outputs, Phase, Policy, PolicyNode,
+    RunError, Start,
 };
 use serde_json::json;
 
@@ -124,6 +124,16 @@ impl Node<Item> for Together {
         Ok(Outputs::One(item))
     }
 
+    fn as_concurrent(&mut self) -> Option<&mut dyn Concurrent<Item>> {
+        Some(self)
+    }
+}
+
+impl Concurrent<Item> for Together {
+    fn start(&mut self, _: Item, _: Option<u64>, _: Done<Item>) -> Option<EndEarly> {
+        panic!("one by one")
+    }
+
     fn start_all(&mut self, starts: Vec<Start<Item>>) -> Vec<Option<EndEarly>> {
         self.0.note(format!("{:?}", starts.iter().map(|start| start.item_index).collect::<Vec<_>>()));
         let end = |Start { item, done, .. }: Start<Item>| {
@@ -153,7 +163,7 @@ fn a_node_under_a_policy_is_given_several_items_at_once() {
         Start { item_index: number.unsigned_abs() + 10, context: (), item: Item::Number(number), done }
     });
 
-    node.start_all(starts.into());
+    node.as_concurrent().expect("a policy starts several").start_all(starts.into());
 
     assert_eq!(log.lines(), ["[11, 12, 13]"]);
     assert_eq!(failed.lines(), [format!("2 at Some(12): {BAD:?}")]);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use remotemedia_runtime::{Node, Observer, Outbox, Outputs, Phase, Plan, Reporter, RunError, Session, Stall};
+use remotemedia_runtime::{Node, NodeInfo, Observer, Outbox, Outputs, Phase, Plan, Reporter, RunError, Session, Stall};
 use serde_json::json;
 
 use crate::support::{
@@ -184,8 +184,8 @@ impl Node<Item> for Punctual {
         Ok(Outputs::One(item))
     }
 
-    fn keeps_time(&self) -> bool {
-        true
+    fn info(&self) -> NodeInfo {
+        NodeInfo { keeps_time: true, ..NodeInfo::default() }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use remotemedia_runtime::{Node, Outputs, Phase, Stream};
+use remotemedia_runtime::{BulkMember, Node, Outputs, Phase, Source, Stream};
 
 use super::{Fault, Item, Log, numbers};
 
@@ -140,28 +140,9 @@ impl Node<Item> for TestNode {
         self.enter(Phase::Initialize, "initialize")
     }
 
-    fn is_source(&self) -> bool {
-        self.produce.is_some()
-    }
-
     fn process(&mut self, item: Item) -> Result<Outputs<Item>, Fault> {
         self.enter(Phase::Process, format_args!("process({item})"))?;
         (self.process)(item).map(|answer| self.outputs(answer))
-    }
-
-    /// A chunk stands for its items.
-    fn interpret(&mut self, answer: Item) -> Result<Outputs<Item>, Fault> {
-        self.name.note(format_args!("interpret({answer})"));
-        Ok(match answer {
-            Item::Chunk(items) => self.outputs(Answer::Many(Box::new(items.into_iter().map(Ok)))),
-            item => Outputs::One(item),
-        })
-    }
-
-    fn produce(&mut self) -> Result<Outputs<Item>, Fault> {
-        self.enter(Phase::Process, "produce")?;
-        let answer = self.produce.as_mut().map_or(Ok(Answer::Nothing), |produce| produce(()))?;
-        Ok(self.outputs(answer))
     }
 
     fn flush(&mut self) -> Result<Outputs<Item>, Fault> {
@@ -177,6 +158,33 @@ impl Node<Item> for TestNode {
 
     fn cleanup(&mut self) -> Result<(), Fault> {
         self.enter(Phase::Cleanup, "cleanup")
+    }
+
+    fn as_source(&mut self) -> Option<&mut dyn Source<Item>> {
+        if self.produce.is_some() { Some(self) } else { None }
+    }
+
+    fn as_bulk_member(&mut self) -> Option<&mut dyn BulkMember<Item>> {
+        Some(self)
+    }
+}
+
+impl Source<Item> for TestNode {
+    fn produce(&mut self) -> Result<Outputs<Item>, Fault> {
+        self.enter(Phase::Process, "produce")?;
+        let answer = self.produce.as_mut().map_or(Ok(Answer::Nothing), |produce| produce(()))?;
+        Ok(self.outputs(answer))
+    }
+}
+
+impl BulkMember<Item> for TestNode {
+    /// A chunk stands for its items.
+    fn interpret(&mut self, answer: Item) -> Result<Outputs<Item>, Fault> {
+        self.name.note(format_args!("interpret({answer})"));
+        Ok(match answer {
+            Item::Chunk(items) => self.outputs(Answer::Many(Box::new(items.into_iter().map(Ok)))),
+            item => Outputs::One(item),
+        })
     }
 }
 
