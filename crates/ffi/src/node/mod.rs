@@ -2,7 +2,9 @@
 
 pub(crate) mod callers;
 pub(crate) mod chain;
+mod concurrent;
 pub(crate) mod lock;
+pub(crate) mod methods;
 pub(crate) mod outputs;
 pub(crate) mod python_node;
 pub(crate) mod site;

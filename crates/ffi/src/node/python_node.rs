@@ -1,22 +1,22 @@
 //! The user's own object as a node of the runtime.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyFunction, PyList, PyString, PyTuple};
+use pyo3::types::{PyFunction, PyList, PyTuple};
 use remotemedia_runtime::{
-    Batched, BulkMember, Concurrent, Done, EndEarly, FailureCounts, Node, NodeInfo, Options, Outputs, Snapshot, Source,
-    Streaming,
+    Batched, BulkMember, Concurrent, FailureCounts, Node, NodeInfo, Options, Outputs, Snapshot, Source, Streaming,
 };
 
-use crate::asyncio::bridge::Bridge;
-use crate::asyncio::context::BegunCall;
 use crate::attach::attach;
 use crate::convert::object::Object;
 use crate::node::callers::{Callers, Level};
 use crate::node::lock::Membership;
+use crate::node::methods::{
+    End, OtherMethods, classify, forget_initialized, is_async, is_async_kind, is_initialized, is_source,
+    optional_method, plain_function, runs_on_loop,
+};
 use crate::node::outputs;
 use crate::node::outputs::Kind;
 use crate::node::site::Site;
@@ -34,62 +34,6 @@ enum Process {
     Streaming(Py<PyAny>),
 }
 
-/// When a coroutine of a node ends at the latest.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// When the run is cancelled.
-    Cancelled,
-    /// When it ends by itself: it cleans up.
-    Own,
-}
-
-/// Calls other methods of an object than `process`, where that runs.
-struct OtherMethods<'a> {
-    bridge: &'a Bridge,
-    runs_on_loop: bool,
-}
-
-impl OtherMethods<'_> {
-    /// Call a method. A coroutine is awaited.
-    fn call<'py>(
-        &self,
-        method: &Bound<'py, PyAny>,
-        args: Bound<'py, PyTuple>,
-        end: End,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        if self.runs_on_loop {
-            return self.bridge.call(method, args, end == End::Own);
-        }
-        let mut returned = method.call1(args)?;
-        while Kind::of(&returned)? == Kind::Coroutine {
-            returned = match end {
-                End::Cancelled => self.bridge.wait(returned)?,
-                End::Own => self.bridge.wait_to_the_end(returned)?,
-            };
-        }
-        Ok(returned)
-    }
-}
-
-/// Whether the event loop runs `process`.
-fn is_async(object: &Bound<'_, PyAny>) -> PyResult<bool> {
-    Ok(is_async_kind(classify(object)?.extract()?))
-}
-
-fn classify<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    static CLASSIFY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    CLASSIFY.import(object.py(), "remotemedia._graph.node_kinds", "classify")?.call1((object,))
-}
-
-fn is_source(object: &Bound<'_, PyAny>) -> PyResult<bool> {
-    static IS_SOURCE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    IS_SOURCE.import(object.py(), "remotemedia._graph.node_kinds", "is_source")?.call1((object,))?.extract()
-}
-
-fn is_async_kind(kind: &str) -> bool {
-    matches!(kind, "coroutine" | "async_generator" | "streaming")
-}
-
 /// A Python object that has a `process` method.
 #[allow(clippy::struct_excessive_bools, reason = "each says something else about the node, in any combination")]
 pub(crate) struct PythonNode {
@@ -101,15 +45,15 @@ pub(crate) struct PythonNode {
     is_dirty: bool,
     /// Whether the event loop runs `process`, and so all other methods, too.
     runs_on_loop: bool,
-    site: Arc<Site>,
+    pub(super) site: Arc<Site>,
     /// How long a coroutine may take.
-    timeout_secs: Option<f64>,
+    pub(super) timeout_secs: Option<f64>,
     /// Whether it is coroutines that take time, which the event loop can end.
     keeps_time: bool,
     /// How often an item that is in flight with others is tried again, and after how many seconds.
     retries: (u32, f64),
     /// The `process` method that tries again, if it does.
-    retrying: Option<Py<PyAny>>,
+    pub(super) retrying: Option<Py<PyAny>>,
     /// Counts how often it did.
     failure_counts: Arc<FailureCounts>,
     /// Another replica has the same object, and tells it of the end of input and of interrupts.
@@ -151,7 +95,7 @@ impl PythonNode {
     }
 
     /// Call `process` with an item.
-    fn call<'py>(&self, item: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    pub(super) fn call<'py>(&self, item: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = item.py();
         match &self.process {
             Process::Function(function) => function.bind(py).call1((self.object.bind(py), item)),
@@ -160,52 +104,8 @@ impl PythonNode {
         }
     }
 
-    /// Call `process`, or what tries it again, with an item that is in flight with others. An async generator runs to its end there.
-    ///
-    /// Returns the time limit too that is left to keep.
-    fn begin<'py>(&self, item: Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, Option<f64>)> {
-        let py = item.py();
-        if let Some(retrying) = &self.retrying {
-            return Ok((retrying.bind(py).call1((item,))?, None));
-        }
-        let answer = self.call(item)?;
-        if Kind::of(&answer)? == Kind::AsyncGenerator {
-            let collected = py.import("remotemedia._asyncio.retries")?.getattr("collected")?;
-            return Ok((collected.call1((answer, self.timeout_secs))?, None));
-        }
-        Ok((answer, self.timeout_secs))
-    }
-
     fn others(&self) -> OtherMethods<'_> {
         OtherMethods { bridge: &self.site.bridge, runs_on_loop: self.runs_on_loop }
-    }
-
-    /// Begin to await a coroutine. Returns what cancels it.
-    fn start_awaiting(
-        &self,
-        answer: Bound<'_, PyAny>,
-        timeout_secs: Option<f64>,
-        done: Done<Object>,
-    ) -> Option<EndEarly> {
-        let py = answer.py();
-        let begun = BegunCall::new(py, &self.site.place).and_then(|(context, call)| {
-            let callback = DoneCallback { done: Mutex::new(Some((call, done))), site: Arc::clone(&self.site) };
-            Ok((context, Bound::new(py, callback)?))
-        });
-        let (context, callback) = match begun {
-            Ok(begun) => begun,
-            Err(error) => {
-                error.write_unraisable(py, None);
-                return None;
-            }
-        };
-        match self.site.bridge.start(answer, callback.clone().into_any(), timeout_secs, &context) {
-            Ok(cancel) => Some(end_early(cancel)),
-            Err(error) => {
-                callback.get().finish(Err(error));
-                None
-            }
-        }
     }
 
     /// Look the methods up. An object may choose them in its `initialize`.
@@ -246,12 +146,10 @@ impl Node<Object> for PythonNode {
             self.is_dirty = false;
             self.runs_on_loop = is_async(object)?;
             let others = OtherMethods { bridge: &self.site.bridge, runs_on_loop: self.runs_on_loop };
-            let initialize = || match optional_method(object, "initialize")? {
-                Some(method) => {
-                    self.is_dirty = true;
-                    others.call(method.bind(py), PyTuple::empty(py), End::Cancelled).map(drop)
-                }
-                None => Ok(()),
+            let initialize = || {
+                let initialized = others.call_if_any(object, "initialize", End::Cancelled);
+                self.is_dirty = !matches!(initialized, Ok(false));
+                initialized.map(drop)
             };
             let is_cancelled = || self.site.bridge.is_cancelled();
             self.membership.initialize(py, is_initialized(object), is_cancelled, initialize)?;
@@ -292,10 +190,7 @@ impl Node<Object> for PythonNode {
         let place = Arc::clone(&self.site.place);
         let _inside = Level::node(&place).enter();
         self.forget_items()?;
-        attach(|py| match optional_method(self.object.bind(py), "interrupt")? {
-            Some(method) => self.others().call(method.bind(py), PyTuple::empty(py), End::Own).map(drop),
-            None => Ok(()),
-        })
+        attach(|py| self.others().call_if_any(self.object.bind(py), "interrupt", End::Own).map(drop))
     }
 
     fn cleanup(&mut self) -> PyResult<()> {
@@ -304,17 +199,11 @@ impl Node<Object> for PythonNode {
             let object = self.object.bind(py);
             self.is_dirty = false;
             let others = OtherMethods { bridge: &self.site.bridge, runs_on_loop: self.runs_on_loop };
-            let mut clean_up = || match optional_method(object, "cleanup")? {
-                Some(method) => {
-                    self.is_dirty = true;
-                    others.call(method.bind(py), PyTuple::empty(py), End::Own).map(drop)
-                }
-                None => Ok(()),
-            };
             self.membership.cleanup(py, || {
-                let cleaned = clean_up();
+                let cleaned = others.call_if_any(object, "cleanup", End::Own);
+                self.is_dirty = !matches!(cleaned, Ok(false));
                 forget_initialized(object);
-                cleaned
+                cleaned.map(drop)
             })
         })
     }
@@ -391,25 +280,6 @@ impl Batched<Object> for PythonNode {
     }
 }
 
-impl Concurrent<Object> for PythonNode {
-    fn start(&mut self, item: Object, _item_index: Option<u64>, done: Done<Object>) -> Option<EndEarly> {
-        let _inside = Level::node(&self.site.place).enter();
-        attach(|py| match self.begin(item.0.into_bound(py)) {
-            Ok((answer, timeout_secs)) if Kind::of(&answer).is_ok_and(|kind| kind == Kind::Coroutine) => {
-                self.start_awaiting(answer, timeout_secs, done)
-            }
-            Ok((answer, timeout_secs)) => {
-                done(outputs::outputs(answer, &self.site, timeout_secs));
-                None
-            }
-            Err(error) => {
-                done(Err(error));
-                None
-            }
-        })
-    }
-}
-
 impl Snapshot<Object> for PythonNode {
     fn snapshot(&mut self) -> PyResult<Object> {
         let _inside = Level::node(&self.site.place).enter();
@@ -453,29 +323,6 @@ impl BulkMember<Object> for PythonNode {
     }
 }
 
-fn no_batch(answer: &Bound<'_, PyAny>, count: usize) -> PyErr {
-    let kind = answer.get_type().name().map_or_else(|_| "something else".to_owned(), |name| name.to_string());
-    PyTypeError::new_err(format!(
-        "process() got a batch of {count} items and answered {kind}; answer a list of as many"
-    ))
-}
-
-/// Whether the event loop runs `process`, and can end it.
-pub(crate) fn runs_on_loop(object: &Bound<'_, PyAny>) -> PyResult<bool> {
-    Ok(matches!(classify(object)?.extract::<&str>()?, "coroutine" | "async_generator"))
-}
-
-/// Cancels a coroutine that was begun.
-fn end_early(cancel: Py<PyAny>) -> EndEarly {
-    Box::new(move || {
-        attach(|py| {
-            if let Err(error) = cancel.call0(py) {
-                error.write_unraisable(py, None);
-            }
-        });
-    })
-}
-
 /// Called when an item that is in flight with others is tried again.
 #[pyclass(module = "remotemedia._core", frozen)]
 struct RetryCounter(Arc<FailureCounts>);
@@ -487,66 +334,9 @@ impl RetryCounter {
     }
 }
 
-/// Told by the event loop that a coroutine of [`Node::start`] has ended.
-#[pyclass(module = "remotemedia._core", frozen)]
-struct DoneCallback {
-    done: Mutex<Option<(BegunCall, Done<Object>)>>,
-    site: Arc<Site>,
-}
-
-#[pymethods]
-impl DoneCallback {
-    fn __call__(&self, value: Bound<'_, PyAny>, error: Bound<'_, PyAny>) {
-        if let Some(mailbox) = self.site.bridge.mailbox() {
-            mailbox.expect(value.py());
-        }
-        self.finish(if error.is_none() {
-            outputs::outputs_of_started(value, &self.site)
-        } else {
-            Err(PyErr::from_value(error))
-        });
-    }
-}
-
-impl DoneCallback {
-    fn finish(&self, answer: PyResult<Outputs<Object>>) {
-        let done = self.done.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((call, done)) = done {
-            drop(call);
-            done(answer);
-        }
-    }
-}
-
-/// The function behind `object.process`, if it is an ordinary method of the object.
-fn plain_function<'py>(object: &Bound<'py, PyAny>, method: &Bound<'py, PyAny>) -> Option<Bound<'py, PyFunction>> {
-    let owner = method.getattr("__self__").ok()?;
-    let function = method.getattr("__func__").ok()?.cast_into::<PyFunction>().ok()?;
-    owner.is(object).then_some(function)
-}
-
-/// The method `name`, if the object has one.
-fn optional_method(object: &Bound<'_, PyAny>, name: &str) -> PyResult<Option<Py<PyAny>>> {
-    let method = attribute_or_none(object, name)?;
-    Ok(method.is_callable().then(|| method.unbind()))
-}
-
-/// By way of Python's `getattr`: where there is none, others make an error first, which costs more than calling a node.
-fn attribute_or_none<'py>(object: &Bound<'py, PyAny>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-    static GETATTR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let py = object.py();
-    GETATTR.import(py, "builtins", "getattr")?.call1((object, PyString::intern(py, name), py.None()))
-}
-
-/// Whether the object says that it is ready; then it belongs to its caller.
-fn is_initialized(object: &Bound<'_, PyAny>) -> bool {
-    attribute_or_none(object, "is_initialized").is_ok_and(|value| value.is(pyo3::types::PyBool::new(object.py(), true)))
-}
-
-/// A subclass that cleans up without calling its base would else seem ready, and its caller's, in the next run.
-pub(crate) fn forget_initialized(object: &Bound<'_, PyAny>) {
-    if is_initialized(object) {
-        // An object whose flag cannot be set keeps it: then it says so of itself.
-        drop(object.setattr("is_initialized", false));
-    }
+fn no_batch(answer: &Bound<'_, PyAny>, count: usize) -> PyErr {
+    let kind = answer.get_type().name().map_or_else(|_| "something else".to_owned(), |name| name.to_string());
+    PyTypeError::new_err(format!(
+        "process() got a batch of {count} items and answered {kind}; answer a list of as many"
+    ))
 }

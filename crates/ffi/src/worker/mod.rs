@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 pub(crate) use self::codec::PythonCodec;
 pub(crate) use self::host::{be_fork, is_at_work, serve_parent};
 use crate::convert::object::Object;
-use crate::node::python_node::runs_on_loop;
+use crate::node::methods::runs_on_loop;
 
 /// The options of a node that its worker sees to. The others are the parent's business.
 const SEEN_TO_IN_WORKER: [&str; 5] = ["concurrency", "batch", "retries", "retry_delay", "timeout"];
