@@ -8,7 +8,7 @@ from queue import SimpleQueue
 
 import pytest
 
-from remotemedia._asyncio import bridge as bridge_module
+from remotemedia._asyncio import own_loop
 from remotemedia._asyncio.bridge import Bridge
 from remotemedia._asyncio.futures import Answer
 
@@ -90,7 +90,7 @@ def test_an_order_while_the_loop_is_made_leaves_no_thread_and_no_half_loop(monke
             super().get()
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(bridge_module, "SimpleQueue", Interrupting)
+    monkeypatch.setattr(own_loop, "SimpleQueue", Interrupting)
     with pytest.raises(KeyboardInterrupt):
         Bridge(None)
 
