@@ -49,7 +49,7 @@ fn report(plan: &Plan, remarks: &[Remark]) -> String {
         let threads = plan.stages().iter().map(Stage::threads).sum();
         let items = plan.window(DEFAULT_QUEUE_SIZE);
         let workers = if workers > 0 { counted(workers, "worker") + ", " } else { String::new() };
-        text += &format!("\n{workers}{}, at most {} under way\n", counted(threads, "thread"), counted(items, "item"));
+        text += &format!("\n{workers}{}, at most {} in progress\n", counted(threads, "thread"), counted(items, "item"));
     }
     if !remarks.is_empty() {
         text.push('\n');
@@ -79,7 +79,7 @@ fn resources(plan: &Plan, number: usize) -> String {
     }
     if plan.sides_of(number) > 1 && stage.options.when_full == WhenFull::Wait {
         // Its queue must take whatever it is brought.
-        words += ", puts branches together";
+        words += ", merges branches";
     } else {
         words += &format!(", queue of {}", stage.options.queue_size.unwrap_or(DEFAULT_QUEUE_SIZE));
     }
@@ -90,11 +90,11 @@ fn row(plan: &Plan, node: &PlanNode) -> Vec<String> {
     let upstreams: Vec<String> =
         node.upstreams.iter().map(|&index| on_one_line(&plan.nodes()[index].id, NAME_COLUMNS)).collect();
     let from = match (upstreams.as_slice(), node.join) {
-        ([], _) => "takes the input".to_owned(),
+        ([], _) => "reads the input".to_owned(),
         (ids, true) => format!("joins {}", ids.join(", ")),
         (ids, false) => format!("after {}", ids.join(", ")),
     };
-    let to = if node.downstreams.is_empty() { "gives the output" } else { "" }.to_owned();
+    let to = if node.downstreams.is_empty() { "writes the output" } else { "" }.to_owned();
     let options: Vec<String> =
         node.options.differing().into_iter().map(|(name, value)| format!("{name} {value}")).collect();
     let (id, node_type) = (on_one_line(&node.id, NAME_COLUMNS), on_one_line(&node.node_type, NAME_COLUMNS));

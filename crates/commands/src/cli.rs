@@ -18,60 +18,60 @@ pub const HOST_PROGRAM: &str = "remotemedia-host";
 
 const PYTHON_OPTION: &str = "python";
 
-/// Runs pipelines of Python nodes over files, pipes and audio.
+/// Run pipelines of Python nodes on files, pipes and audio.
 #[derive(Debug, Parser)]
 #[command(version, subcommand_required = true, arg_required_else_help = true, disable_help_subcommand = true)]
 pub(crate) struct CommandLine {
     #[command(subcommand)]
     pub(crate) verb: Verb,
 
-    /// Show whole tracebacks, not just the frames in your own code
+    /// Show full tracebacks, not only the frames of your own code
     #[arg(long, global = true, display_order = 900)]
     pub(crate) traceback: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Run a pipeline: items in, outputs out
+    /// Run a pipeline: read items, write outputs
     Run(Box<RunOptions>),
-    /// Load and validate a pipeline, and say what would run where
+    /// Load and validate a pipeline, and show where each node would run
     Check(CheckOptions),
     /// Draw a pipeline
     Graph(GraphOptions),
-    /// List the nodes that manifests can name, or describe one
+    /// List the node types that manifests can use, or describe one
     Nodes(NodesOptions),
-    /// Show which environment is in use and what is wrong with it
+    /// Show which environment is in use, and any problems with it
     Doctor,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct RunOptions {
-    /// The pipeline: module:attr, path/file.py:attr or a manifest file; without :attr it is the attribute 'pipeline'
+    /// The pipeline: module:attr, path/file.py:attr, or a manifest file; the default attr is 'pipeline'
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) target: String,
 
-    /// Read items from FILE, or from stdin if it is -; several are read one after the other. Without input, a source node
-    /// makes the items, or one empty item goes in
+    /// Read items from FILE, or from stdin if FILE is -; repeat the option to read several files in order.
+    /// Without --input, a source node produces the items, or the pipeline receives one empty item
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) input: Vec<PathBuf>,
 
-    /// Write outputs to FILE instead of stdout (-)
+    /// Write outputs to FILE, or to stdout if FILE is -
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, default_value = "-")]
     pub(crate) output: PathBuf,
 
-    /// What the input is, where its name does not tell; stdin is text if this is not given
+    /// The format of the input [default: from the extension; text for stdin]
     #[arg(long, value_enum, value_name = "FORMAT", requires = "input")]
     pub(crate) format: Option<InputFormat>,
 
-    /// How outputs are written, where the name of the output does not tell; jsonl on stdout
+    /// The format of the output [default: from the extension; jsonl for stdout]
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub(crate) output_format: Option<OutputFormat>,
 
-    /// Fail once more than COUNT items failed and were skipped or dead-lettered [default: no limit]
+    /// Fail if more than COUNT items are skipped or dead-lettered [default: no limit]
     #[arg(long, value_name = "COUNT")]
     pub(crate) max_errors: Option<u64>,
 
-    /// Measure the run, and print the figures to stderr at its end, as a table or as JSON
+    /// Measure the run, and print its metrics to stderr at the end [default: table]
     #[arg(long, value_enum, value_name = "FORM", num_args = 0..=1, require_equals = true, default_missing_value = "table")]
     pub(crate) metrics: Option<MetricsForm>,
 
@@ -82,7 +82,7 @@ pub(crate) struct RunOptions {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Audio")]
 pub(crate) struct AudioOptions {
-    /// Cut audio input into items of so many milliseconds [default: 20]
+    /// The duration of each item of audio input, in milliseconds [default: 20]
     #[arg(long, value_name = "MS", requires = "input", value_parser = value_parser!(u32).range(1..=60_000))]
     pub(crate) chunk_ms: Option<u32>,
 
@@ -90,48 +90,48 @@ pub(crate) struct AudioOptions {
     #[arg(long, value_name = "HZ", requires = "input", value_parser = value_parser!(u32).range(1..=10_000_000))]
     pub(crate) rate: Option<u32>,
 
-    /// The channels of raw input [default: 1]
+    /// The number of channels of raw input [default: 1]
     #[arg(long, value_name = "COUNT", requires = "input", value_parser = value_parser!(u16).range(1..=1024))]
     pub(crate) channels: Option<u16>,
 
-    /// The samples of raw input [default: s16le], and of raw and WAV output [default: f32le]
+    /// The sample format of raw input [default: s16le], and of raw and WAV output [default: f32le]
     #[arg(long, value_enum, value_name = "SAMPLES")]
     pub(crate) sample_format: Option<SampleFormat>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum MetricsForm {
-    /// For people
+    /// A table
     Table,
-    /// For programs, on one line
+    /// JSON on one line
     Json,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckOptions {
-    /// The pipeline: module:attr, path/file.py:attr or a manifest file; without :attr it is the attribute 'pipeline'
+    /// The pipeline: module:attr, path/file.py:attr, or a manifest file; the default attr is 'pipeline'
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) target: String,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct GraphOptions {
-    /// The pipeline: module:attr, path/file.py:attr or a manifest file; without :attr it is the attribute 'pipeline'
+    /// The pipeline: module:attr, path/file.py:attr, or a manifest file; the default attr is 'pipeline'
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) target: String,
 
-    /// What to draw it as, where the name of the output does not tell [default: text]
+    /// The format of the picture [default: from the extension; text for stdout]
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub(crate) format: Option<GraphFormat>,
 
-    /// Write the picture to FILE instead of stdout (-)
+    /// Write the picture to FILE, or to stdout if FILE is -
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, default_value = "-")]
     pub(crate) output: PathBuf,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct NodesOptions {
-    /// Describe this node alone
+    /// Describe only this node type
     pub(crate) name: Option<String>,
 
     /// Print JSON
@@ -180,7 +180,7 @@ fn with_tip_for_input(mut error: clap::Error) -> clap::Error {
         && error.kind() == ErrorKind::UnknownArgument
         && !word.starts_with('-')
     {
-        let tip = format!("to read items from it, use '--input {word}'");
+        let tip = format!("to read items from this file, use '--input {word}'");
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
     }
     error
@@ -202,7 +202,7 @@ fn command(program: &str) -> Command {
             Arg::new(PYTHON_OPTION)
                 .long(PYTHON_OPTION)
                 .value_name("PATH")
-                .help("Use this Python or virtual environment, not the active one or the .venv near the target")
+                .help("Use this Python or virtual environment instead of the active one or the .venv near the target")
                 .value_hint(ValueHint::AnyPath)
                 .value_parser(value_parser!(PathBuf))
                 .global(true)
@@ -219,33 +219,33 @@ Examples:
   PROGRAM check pipeline.yaml
   PROGRAM graph voice.py:pipeline --format svg --output voice.svg
 
-Exit codes: 0 done, 1 the pipeline failed, 2 wrong use, 130 interrupted, 143 terminated.";
+Exit codes: 0 success, 1 the pipeline failed, 2 invalid usage, 130 interrupted, 143 terminated.";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
-  A recording in, one JSON object a line out:
+  Read a recording, and write JSON lines:
     PROGRAM run voice.py:pipeline --input speech.wav
 
-  A pipe that never ends, as text lines:
+  Read lines from a pipe that never ends:
     tail -f app.log | PROGRAM run filters:errors --input - --output-format text
 
-  JSON lines to a file, and how long each node took:
+  Write JSON lines to a file, and print the time of each node:
     PROGRAM run scores.py:pipeline --input items.jsonl --output scored.jsonl --metrics
 
-  Any media file, decoded on the way in, and audio out:
+  Decode any media file, and write audio:
     ffmpeg -i talk.mp3 -f wav - | PROGRAM run denoise.py:nodes --input - --format wav --output clean.wav
 
-  Raw samples from a microphone:
+  Read raw samples from a microphone:
     arecord -t raw -f S16_LE -r 16000 | PROGRAM run voice.py:pipeline -i - --format raw --rate 16000
 
-Formats by extension: .wav; .raw .pcm; .jsonl .ndjson .json; .txt. Stdin is text and stdout JSON lines by default.";
+Formats by extension: .wav; .raw .pcm; .jsonl .ndjson .json; .txt. By default, stdin is text and stdout is JSON lines.";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
   PROGRAM check voice.py:pipeline
   PROGRAM check pipeline.yaml
 
-Exit codes: 0 it can run, 1 it cannot.";
+Exit codes: 0 the pipeline can run, 1 it cannot.";
 
 const GRAPH_EXAMPLES: &str = "\
 Examples:
@@ -287,7 +287,7 @@ mod tests {
 
         let error = CommandLine::read("remotemedia", line).unwrap_err();
 
-        assert!(error.to_string().contains("tip: to read items from it, use '--input speech.wav'"), "{error}");
+        assert!(error.to_string().contains("tip: to read items from this file, use '--input speech.wav'"), "{error}");
     }
 
     #[test]

@@ -25,6 +25,6 @@ fn report(findings: &[Finding]) -> String {
     }
     let problems = findings.iter().filter(|finding| finding.kind == FindingKind::Problem).count();
     let verdict =
-        if problems == 0 { "all is well".to_owned() } else { format!("{} found", counted(problems, "problem")) };
+        if problems == 0 { "no problems found".to_owned() } else { format!("{} found", counted(problems, "problem")) };
     format!("{}\n{verdict}\n", columns(&rows, &[], ""))
 }

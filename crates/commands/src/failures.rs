@@ -23,7 +23,7 @@ pub(crate) fn summary(failed: &FailedItems) -> Option<String> {
 pub(crate) fn explain_limit(failure: Failure, failed: &FailedItems, limit: Option<u64>) -> Failure {
     match limit {
         Some(limit) if failure.kind == FailureKind::Failed && failed.skipped + failed.dead_lettered >= limit => {
-            failure.and(&format!("--max-errors allows for {}", counted_long(limit, "failed item")))
+            failure.and(&format!("--max-errors allows {}", counted_long(limit, "failed item")))
         }
         _ => failure,
     }

@@ -31,7 +31,7 @@ fn format_of(place: &Place, chosen: Option<GraphFormat>) -> Result<GraphFormat, 
         Some("mmd" | "mermaid") => Ok(GraphFormat::Mermaid),
         Some("txt") | None => Ok(GraphFormat::Text),
         Some(_) => Err(Failure::usage(format!(
-            "the name of output '{}' does not tell its format; add --format text, mermaid, dot or svg",
+            "the name of output '{}' has no known extension; add --format text, mermaid, dot or svg",
             path.display()
         ))),
     }

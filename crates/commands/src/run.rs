@@ -83,7 +83,7 @@ fn sources(options: &RunOptions, output: &Place) -> Result<Vec<Source>, Failure>
         source.check()?;
         if output.is_some() && FileId::of_input(&source.place) == output {
             return Err(Failure::usage(format!(
-                "'{}' is both input and output; write to another file, and rename it when the run is done",
+                "'{}' is both input and output; write to another file, and rename it after the run",
                 source.place.name()
             )));
         }
@@ -97,7 +97,7 @@ fn source(path: &Path, options: &RunOptions) -> Result<Source, Failure> {
     let audio = &options.audio;
     if format == InputFormat::Raw && audio.rate.is_none() {
         return Err(Failure::usage(format!(
-            "raw audio does not tell its sample rate; add --rate, as in --rate 16000, for {}",
+            "raw audio does not contain its sample rate; add --rate, such as --rate 16000, for {}",
             place.name()
         )));
     }
@@ -116,13 +116,13 @@ fn refuse_idle_options(audio: &AudioOptions, sources: &[Source], output: OutputF
     let has_audio_input = has_raw_input || sources.iter().any(|source| source.format == InputFormat::Wav);
     let has_audio_output = matches!(output, OutputFormat::Wav | OutputFormat::Raw);
     let idle = if audio.rate.is_some() && !has_raw_input {
-        Some("--rate is for raw input, and no input is raw; add --format raw if it is")
+        Some("--rate applies only to raw input; add --format raw if the input is raw")
     } else if audio.channels.is_some() && !has_raw_input {
-        Some("--channels is for raw input, and no input is raw; add --format raw if it is")
+        Some("--channels applies only to raw input; add --format raw if the input is raw")
     } else if audio.chunk_ms.is_some() && !has_audio_input {
-        Some("--chunk-ms is for audio input, and no input is audio; add --format wav or raw if it is")
+        Some("--chunk-ms applies only to audio input; add --format wav or raw if the input is audio")
     } else if audio.sample_format.is_some() && !has_raw_input && !has_audio_output {
-        Some("--sample-format is for raw input and for audio output, and there is neither")
+        Some("--sample-format applies only to raw input and audio output")
     } else {
         None
     };
@@ -201,10 +201,10 @@ fn hint_at_items(failure: Failure, given: &Given) -> Failure {
     let (types, hint): (&[&str], _) = match given {
         Given::Nothing => (
             &["NoneType", "None", "str", "string"],
-            "No --input was given, so one empty item went in; --input FILE reads items",
+            "Without --input, the pipeline received one empty item; use --input FILE to read items",
         ),
         Given::TextLines => {
-            (&["str", "string"], "The items were lines of text; --format jsonl reads each line as a JSON value")
+            (&["str", "string"], "The items were lines of text; use --format jsonl to read each line as a JSON value")
         }
         Given::AsChosen => return failure,
     };

@@ -32,7 +32,7 @@ pub(crate) fn report(failure: &Failure, program: &str, with_full_traceback: bool
     }
     note(&format!("{program}: {}", failure.message.trim_end()));
     if !with_full_traceback && hides_frames(failure) {
-        note("(--traceback shows the whole traceback)");
+        note("(use --traceback to show the full traceback)");
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{graph, run};
 /// How long Ctrl-C may go unnoticed while there is no input.
 const SIGNAL_CHECK: Duration = Duration::from_millis(50);
 
-const MADE_BY_SOURCE: &str = "the first node of the pipeline makes its input itself; leave --input out";
+const MADE_BY_SOURCE: &str = "the first node of the pipeline is a source, which produces the input; remove --input";
 
 pyo3::import_exception!(remotemedia._cli.error_report, StreamBrokenError);
 
@@ -209,7 +209,7 @@ impl InputFeed<'_> {
         self.given += 1;
         let given = values::to_python(py, value);
         given.map(|item| Object(item.unbind())).map_err(|error| {
-            let failure = Failure::failed(format!("input item {} cannot be made: {error}", self.given - 1));
+            let failure = Failure::failed(format!("input item {} cannot be converted: {error}", self.given - 1));
             set_aside(self.broken, failure)
         })
     }

@@ -31,7 +31,7 @@ impl Environment {
             return Self::chosen(path);
         }
         if let Some(active) = env::var_os("VIRTUAL_ENV").filter(|value| !value.is_empty()) {
-            return Self::of_directory(Path::new(&active), "the active one, by VIRTUAL_ENV");
+            return Self::of_directory(Path::new(&active), "active, from VIRTUAL_ENV");
         }
         if let Some(directory) = project_environment(target) {
             return Self::of_directory(&directory, "found beside the target or above it");
@@ -53,7 +53,7 @@ impl Environment {
         let found = if path.is_file() { Some(path.to_owned()) } else { on_search_path(path.as_os_str()) };
         let Some(interpreter) = found else {
             return Err(format!(
-                "--python {}: there is no such interpreter or environment; give the path of a virtual environment or of a \
+                "--python {}: no such interpreter or environment; pass the path of a virtual environment or of a \
                  Python {EMBEDDED} interpreter",
                 path.display()
             ));
@@ -68,7 +68,7 @@ impl Environment {
         match interpreter {
             Some(interpreter) => Self::of_interpreter(&interpreter, origin),
             None => Err(format!(
-                "{0} ({origin}) has no Python interpreter; create it again with: python{EMBEDDED} -m venv {0}",
+                "{0} ({origin}) has no Python interpreter; recreate it with: python{EMBEDDED} -m venv {0}",
                 directory.display(),
             )),
         }
@@ -132,7 +132,7 @@ fn check_interpreter(interpreter: &Path) -> Result<PathBuf, String> {
     match answer.lines().collect::<Vec<_>>()[..] {
         [version, executable] if version == EMBEDDED => Ok(PathBuf::from(executable)),
         [version, executable] => Err(mismatch(Path::new(executable), version)),
-        _ => Err(format!("{} is no Python interpreter", interpreter.display())),
+        _ => Err(format!("{} is not a Python interpreter", interpreter.display())),
     }
 }
 
@@ -140,7 +140,7 @@ fn mismatch(place: &Path, version: &str) -> String {
     let interpreter = if place.is_dir() { place.join("bin/python") } else { place.to_owned() };
     format!(
         "{} has Python {version}, but the interpreter inside this program is Python {EMBEDDED}; use an environment made with \
-         python{EMBEDDED} -m venv, or install the wheel there and run: {} -m remotemedia, which takes the same words",
+         python{EMBEDDED} -m venv, or install the wheel there and run: {} -m remotemedia, which accepts the same arguments",
         place.display(),
         interpreter.display()
     )
@@ -160,7 +160,7 @@ fn base_interpreter() -> Result<PathBuf, String> {
         .find(|interpreter| interpreter.is_file())
         .or_else(|| on_search_path(OsStr::new(&name)))
         .ok_or_else(|| {
-            format!("no Python {EMBEDDED} is on this machine; install it, or name an environment with --python PATH")
+            format!("Python {EMBEDDED} was not found on this machine; install it, or choose an environment with --python PATH")
         })
 }
 

@@ -49,7 +49,7 @@ impl Interpreter {
 }
 
 fn c_string(text: &[u8]) -> Result<CString, String> {
-    CString::new(text).map_err(|_| format!("{:?} has a zero byte inside", String::from_utf8_lossy(text)))
+    CString::new(text).map_err(|_| format!("{:?} contains a zero byte", String::from_utf8_lossy(text)))
 }
 
 #[allow(unsafe_code, reason = "PyO3 cannot start an interpreter inside a virtual environment")]
@@ -63,7 +63,7 @@ fn initialize(executable: &CStr, arguments: &[CString]) -> Result<(), String> {
     // The words are ours and no options of `python`.
     config.parse_argv = 0;
     let mut words: Vec<_> = arguments.iter().map(|argument| argument.as_ptr()).collect();
-    let count = ffi::Py_ssize_t::try_from(words.len()).map_err(|_| "there are too many arguments".to_owned())?;
+    let count = ffi::Py_ssize_t::try_from(words.len()).map_err(|_| "too many arguments".to_owned())?;
     let config = &raw mut config;
     // SAFETY: the strings end with a zero and live until the end of this function; the configuration copies them. It is
     // initialized above, is cleared once, and is not used afterwards.
@@ -97,5 +97,5 @@ unsafe fn explain(status: &ffi::PyStatus, executable: &CStr) -> Result<(), Strin
         // SAFETY: the text is static and ends with a zero.
         unsafe { CStr::from_ptr(status.err_msg) }.to_string_lossy()
     };
-    Err(format!("Python does not start with {}: {reason}", executable.to_string_lossy()))
+    Err(format!("Python cannot start with {}: {reason}", executable.to_string_lossy()))
 }

@@ -56,7 +56,7 @@ fn run(arguments: &[OsString]) -> Result<u8, String> {
         package::tell_of_others(py)?;
         Ok(remotemedia_ffi::main(py, HOST_PROGRAM, words.to_vec()))
     });
-    let code = code.map_err(|error: pyo3::PyErr| format!("the Python package inside does not start: {error}"));
+    let code = code.map_err(|error: pyo3::PyErr| format!("cannot start the embedded Python package: {error}"));
     let is_flushed = interpreter.finish();
     match code? {
         0 if !is_flushed => Ok(LOST_OUTPUT),

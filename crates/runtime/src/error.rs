@@ -37,7 +37,9 @@ pub enum Error {
         path: String,
     },
     /// A source has something before it, or stands beside other starts.
-    #[error("node '{node}' is a source (its process() takes no item), so it must be the only start of its pipeline")]
+    #[error(
+        "node '{node}' is a source (its process() takes no item), so it must be the only node at the start of its pipeline"
+    )]
     MisplacedSource {
         /// The source.
         node: String,

@@ -29,7 +29,7 @@ pub enum ValueFault {
         kind: &'static str,
     },
     /// A fractional power of a negative number.
-    #[error("a fractional power of a negative number is no real number")]
+    #[error("a fractional power of a negative number is not a real number")]
     NotReal,
     /// An item of a kind that the node does not work on.
     #[error("expected {expected}, found {found}")]

@@ -19,11 +19,11 @@ use crate::table::{counted, on_one_line};
 pub enum GraphFormat {
     /// Lines and boxes for a terminal
     Text,
-    /// A Mermaid flowchart, as Markdown pages show it
+    /// A Mermaid flowchart, for Markdown pages
     Mermaid,
     /// A Graphviz graph
     Dot,
-    /// A picture that needs nothing else, for light and dark pages
+    /// A self-contained image, for light and dark pages
     Svg,
 }
 
@@ -33,7 +33,7 @@ impl FromStr for GraphFormat {
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         <Self as ValueEnum>::from_str(name, false).map_err(|_| {
             let hint = did_you_mean(name, ["text", "mermaid", "dot", "svg"]);
-            format!("'{name}' is no graph format: text, mermaid, dot or svg{hint}")
+            format!("'{name}' is not a graph format; use text, mermaid, dot or svg{hint}")
         })
     }
 }

@@ -120,7 +120,7 @@ impl ItemFeed for InputFeed {
 }
 
 fn reader_is_gone() -> Taken {
-    Taken { next: Next::Broken(Failure::failed("the thread that reads the input ended too early")), bytes: 0 }
+    Taken { next: Next::Broken(Failure::failed("the thread that reads the input ended unexpectedly")), bytes: 0 }
 }
 
 fn read_all(sources: &[Source], sender: &SyncSender<Taken>) {

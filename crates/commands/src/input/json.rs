@@ -62,13 +62,15 @@ fn parse(line: &str) -> Result<Value, String> {
     };
     parsed.map_err(|error| {
         if let Some((word, column)) = word_of_no_number(line) {
-            return format!(
-                "not JSON: {word} at column {column}; JSON has no such number, so write null or leave it out"
-            );
+            return format!("not JSON: {word} at column {column}; JSON has no such number; write null, or omit it");
         }
         let text = error.to_string();
         let what = text.split(" at line ").next().unwrap_or(&text);
-        let hint = if error.is_eof() { "; each line must hold one whole JSON value (jq -c . makes it so)" } else { "" };
+        let hint = if error.is_eof() {
+            "; each line must contain one complete JSON value (convert the file with jq -c .)"
+        } else {
+            ""
+        };
         format!("not JSON: {what} at column {}{hint}", error.column())
     })
 }
@@ -260,7 +262,7 @@ mod tests {
     #[test]
     fn a_number_that_is_none_is_named() {
         let text = |word, column| {
-            Err(format!("not JSON: {word} at column {column}; JSON has no such number, so write null or leave it out"))
+            Err(format!("not JSON: {word} at column {column}; JSON has no such number; write null, or omit it"))
         };
 
         assert_eq!(parse(r#"{"NaN": NaN}"#), text("NaN", 9));

@@ -54,7 +54,7 @@ impl<R: BufRead> Lines<R> {
         String::from_utf8(line).map(Some).map_err(|error| {
             let at = error.utf8_error().valid_up_to() + 1;
             self.failure(format!(
-                "not UTF-8 text (at byte {at} of the line); convert the file with iconv, or name its --format"
+                "not UTF-8 text (at byte {at} of the line); convert the file with iconv, or set --format"
             ))
         })
     }

@@ -27,15 +27,15 @@ use reader::Reader;
 /// What the bytes of an input mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum InputFormat {
-    /// Audio in a WAV file: each item is a chunk of it
+    /// A WAV file; each item is a chunk of audio
     Wav,
-    /// Audio as bare samples (needs --rate): each item is a chunk of it
+    /// Raw audio samples (requires --rate); each item is a chunk of audio
     #[value(alias = "pcm")]
     Raw,
-    /// One JSON value a line: each item is one
+    /// JSON lines; each item is the value of one line
     #[value(alias = "json", alias = "ndjson")]
     Jsonl,
-    /// Lines of text: each item is one
+    /// Text; each item is one line
     #[value(alias = "txt", alias = "lines")]
     Text,
 }
@@ -108,7 +108,7 @@ impl Source {
             }
             Err(error) => Err(Failure::usage(format!("cannot read input '{name}': {}", reason(&error)))),
             Ok(found) if found.is_dir() => {
-                Err(Failure::usage(format!("input '{name}' is a directory; name the files in it, each with --input")))
+                Err(Failure::usage(format!("input '{name}' is a directory; pass each of its files with --input")))
             }
             Ok(_) => Ok(()),
         }
@@ -166,12 +166,12 @@ pub(crate) fn format_of(place: &Place, chosen: Option<InputFormat>) -> Result<In
         Some(extension) if is_other_media(extension) => {
             let name = path.display();
             Err(Failure::usage(format!(
-                "input '{name}' is in a compressed or other media format; decode it on the way in:\n  \
+                "input '{name}' is compressed or in another media format; decode it before it is read:\n  \
                  ffmpeg -i '{name}' -f wav - | … --input - --format wav"
             )))
         }
         _ => Err(Failure::usage(format!(
-            "the name of input '{}' does not tell its format; add --format wav, raw, jsonl or text",
+            "the name of input '{}' has no known extension; add --format wav, raw, jsonl or text",
             path.display()
         ))),
     }

@@ -78,7 +78,7 @@ fn read_header(reader: &mut impl Read, total_bytes: Option<u64>) -> Result<Heade
     let [riff, riff_size, wave] = read_words(reader)?;
     if ![*b"RIFF", *b"RF64", *b"BW64"].contains(&riff) || wave != *b"WAVE" {
         return malformed(
-            "not a WAV file: it does not begin with RIFF … WAVE; name its --format, or convert it with ffmpeg",
+            "not a WAV file: it does not start with RIFF … WAVE; set --format, or convert it with ffmpeg",
         );
     }
     let mut long_lengths = None;
@@ -91,7 +91,7 @@ fn read_header(reader: &mut impl Read, total_bytes: Option<u64>) -> Result<Heade
             b"ds64" => long_lengths = Lengths::of_long(&read_chunk(reader, size)?),
             b"data" => {
                 let Some(layout) = layout else {
-                    return malformed("not a proper WAV file: its format (fmt) does not come before its data");
+                    return malformed("not a valid WAV file: its format chunk (fmt) does not come before its data");
                 };
                 let lengths = match long_lengths {
                     Some(lengths) if size == u32::MAX || size == 0 => lengths,
@@ -161,14 +161,14 @@ fn is_chunk(start: &[u8], room: u64) -> bool {
 fn read_format(format: &[u8]) -> Result<Layout, Problem> {
     let word = |at: usize| Some(u16::from_le_bytes([*format.get(at)?, *format.get(at + 1)?]));
     let (Some(mut tag), Some(channels), Some(block_bytes), Some(bits)) = (word(0), word(2), word(12), word(14)) else {
-        return malformed("not a proper WAV file: its format (fmt) is too short");
+        return malformed("not a valid WAV file: its format chunk (fmt) is too short");
     };
     let rate = u32::from_le_bytes([format[4], format[5], format[6], format[7]]);
     // Samples of fewer bits than their bytes hold lie at the high end, so that the bytes alone tell how to read them.
     let mut lies_at_low_end = false;
     if tag == EXTENSIBLE {
         let Some(continued) = word(24) else {
-            return malformed("not a proper WAV file: its extensible format is too short");
+            return malformed("not a valid WAV file: its extensible format chunk is too short");
         };
         if format.get(26..40) == Some(&SUBFORMAT_TAIL) {
             tag = continued;
@@ -179,7 +179,7 @@ fn read_format(format: &[u8]) -> Result<Layout, Problem> {
     }
     if channels == 0 || rate == 0 || block_bytes % channels != 0 {
         return malformed(format!(
-            "not a proper WAV file: {channels} channels at {rate} Hz in frames of {block_bytes} bytes"
+            "not a valid WAV file: {channels} channels at {rate} Hz in frames of {block_bytes} bytes"
         ));
     }
     let sample_format = match (tag, block_bytes / channels, lies_at_low_end) {

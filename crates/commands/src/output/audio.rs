@@ -46,11 +46,11 @@ impl AudioEncoder {
                 Ok(())
             }
             other if self.has_header => Err(format!(
-                "is {}, but a WAV file holds audio alone; use --output FILE.jsonl, or --output-format jsonl",
+                "is {}, but a WAV file can contain only audio; use --output FILE.jsonl, or --output-format jsonl",
                 other.kind()
             )),
             other => Err(format!(
-                "is {}, but raw output holds audio and bytes alone; use --output FILE.jsonl, or --output-format jsonl",
+                "is {}, but raw output can contain only audio and bytes; use --output FILE.jsonl, or --output-format jsonl",
                 other.kind()
             )),
         }
@@ -81,11 +81,11 @@ impl AudioEncoder {
     /// What its user should know about the finished recording.
     pub(crate) fn note(&self, name: &str) -> Option<String> {
         if self.has_header && self.layout.is_none() {
-            return Some(format!("no audio came out of the pipeline; {name} is empty"));
+            return Some(format!("the pipeline returned no audio; {name} is empty"));
         }
         let clipped = self.clipped;
         (clipped > 0).then(|| {
-            format!("{clipped} samples in {name} were beyond full scale and clipped; --sample-format f32le keeps them")
+            format!("{clipped} samples in {name} exceeded full scale and were clipped; use --sample-format f32le to keep them")
         })
     }
 
@@ -99,7 +99,7 @@ impl AudioEncoder {
                 }
                 if self.has_header && frame_bytes > MOST_FRAME_BYTES {
                     return Err(format!(
-                        "is audio of {}, more than a WAV file can hold; use --output-format raw",
+                        "is audio of {}, which is more than a WAV file can contain; use --output-format raw",
                         described(layout)
                     ));
                 }
@@ -112,7 +112,7 @@ impl AudioEncoder {
             }
             Some(first) if first != layout => {
                 return Err(format!(
-                    "is audio of {}, but the recording began with {}; resample it in a node",
+                    "is audio of {}, but the recording started with {}; resample it in a node",
                     described(layout),
                     described(first)
                 ));

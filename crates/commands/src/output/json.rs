@@ -69,7 +69,7 @@ impl Unwritable {
     fn alone(&self) -> String {
         match self {
             Self::Audio => {
-                "is audio, which JSON and text cannot hold; use --output FILE.wav, or --output-format raw".into()
+                "is audio, which JSON and text cannot contain; use --output FILE.wav, or --output-format raw".into()
             }
             other => format!("cannot be written as JSON: it {}", other.inside()),
         }
@@ -78,10 +78,10 @@ impl Unwritable {
     fn inside(&self) -> String {
         match self {
             Self::Number(number) if number.is_nan() => {
-                "is NaN, which JSON has no word for; replace it in the node".into()
+                "is NaN, which JSON cannot represent; replace it in the node".into()
             }
-            Self::Number(_) => "is infinite, which JSON has no word for; replace it in the node".into(),
-            Self::Audio => "is audio; emit audio as an item of its own, for --output FILE.wav".into(),
+            Self::Number(_) => "is infinite, which JSON cannot represent; replace it in the node".into(),
+            Self::Audio => "is audio; return it as a separate item, and use --output FILE.wav".into(),
             Self::TooDeep => format!("is nested more than {MAX_DEPTH} levels deep"),
         }
     }
@@ -143,7 +143,7 @@ mod tests {
 
         assert_eq!(
             error_of(&value),
-            "cannot be written as JSON: .scores[1] is NaN, which JSON has no word for; replace it in the node"
+            "cannot be written as JSON: .scores[1] is NaN, which JSON cannot represent; replace it in the node"
         );
         assert!(error_of(&Value::Float(f64::INFINITY)).contains("it is infinite"));
     }

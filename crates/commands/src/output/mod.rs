@@ -22,15 +22,15 @@ pub(crate) use file_id::FileId;
 /// What outputs are written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OutputFormat {
-    /// One JSON value a line
+    /// JSON lines; one value per line
     #[value(alias = "json", alias = "ndjson")]
     Jsonl,
-    /// Text as it is, other values as JSON, one a line
+    /// Text as it is, and other values as JSON; one per line
     #[value(alias = "txt", alias = "lines")]
     Text,
-    /// Audio as one WAV file
+    /// A WAV file
     Wav,
-    /// Audio as bare samples, bytes as they are
+    /// Raw audio samples, and bytes as they are
     #[value(alias = "pcm")]
     Raw,
 }
@@ -168,7 +168,7 @@ pub(crate) fn format_of(place: &Place, chosen: Option<OutputFormat>) -> Result<O
         Some(extension) if is_other_media(extension) => {
             let name = path.display();
             Err(Failure::usage(format!(
-                "output '{name}' is in a compressed or other media format; encode it on the way out:\n  \
+                "output '{name}' is compressed or in another media format; encode it after it is written:\n  \
                  … --output-format wav | ffmpeg -i - '{name}'"
             )))
         }

@@ -69,12 +69,12 @@ impl Replacement {
         if self.is_committed || file.metadata().is_ok_and(|found| found.len() == 0) {
             return None;
         }
-        let old = if self.has_old { format!("; '{name}' is as it was before") } else { String::new() };
+        let old = if self.has_old { format!("; '{name}' is unchanged") } else { String::new() };
         let partial = Path::new(name).with_file_name(self.partial.file_name()?);
         // As its user would type it, unless a link leads elsewhere.
         let is_same = partial.canonicalize().is_ok_and(|partial| partial == self.partial);
         let partial = if is_same { &partial } else { &self.partial };
-        Some(format!("The outputs up to there are in '{}'{old}", partial.display()))
+        Some(format!("The outputs before the failure are in '{}'{old}", partial.display()))
     }
 }
 

@@ -299,7 +299,7 @@ fn samples_beyond_full_scale_are_told() {
 
     assert_eq!(
         ran.bad(0),
-        "2 samples in out.wav were beyond full scale and clipped; --sample-format f32le keeps them\n"
+        "2 samples in out.wav exceeded full scale and were clipped; use --sample-format f32le to keep them\n"
     );
 }
 
@@ -325,7 +325,7 @@ fn more_channels_than_a_wav_can_hold_are_refused() {
 
     let stderr = desk.run("run echo --input in.wav --output out.wav").bad(1);
 
-    assert!(stderr.contains("8000 Hz and 16384 channels, more than a WAV file can hold"), "{stderr}");
+    assert!(stderr.contains("8000 Hz and 16384 channels, which is more than a WAV file can contain"), "{stderr}");
     desk.run("run echo --input in.wav --output out.wav --sample-format s16le").good();
     assert_eq!(desk.run("run echo --input out.wav --output again.raw").good(), "");
 }
@@ -360,7 +360,7 @@ fn audio_as_json_names_the_way_out() {
 
     assert_eq!(
         desk.run("run echo --input in.wav").bad(1),
-        "native: output 1 is audio, which JSON and text cannot hold; use --output FILE.wav, or --output-format raw\n"
+        "native: output 1 is audio, which JSON and text cannot contain; use --output FILE.wav, or --output-format raw\n"
     );
 }
 
@@ -370,7 +370,7 @@ fn text_as_wav_names_the_way_out() {
 
     assert_eq!(
         desk.run_with_input("run echo --input - --output out.wav", b"a\n").bad(1),
-        "native: output 1 is text, but a WAV file holds audio alone; use --output FILE.jsonl, or --output-format jsonl\n"
+        "native: output 1 is text, but a WAV file can contain only audio; use --output FILE.jsonl, or --output-format jsonl\n"
     );
 }
 
@@ -381,9 +381,9 @@ fn a_change_of_rate_within_a_recording_is_refused() {
 
     assert_eq!(
         desk.run("run mixed --input in.wav --output out.wav").bad(1),
-        "native: output 2 is audio of 16000 Hz and 1 channel, but the recording began with 8000 Hz and 1 channel; \
+        "native: output 2 is audio of 16000 Hz and 1 channel, but the recording started with 8000 Hz and 1 channel; \
          resample it in a node\n\
-         The outputs up to there are in 'out.wav.partial'\n"
+         The outputs before the failure are in 'out.wav.partial'\n"
     );
 }
 
@@ -395,7 +395,7 @@ fn what_is_no_wav_is_refused() {
 
     assert_eq!(
         desk.run("run echo --input text.wav").bad(1),
-        "native: text.wav: not a WAV file: it does not begin with RIFF … WAVE; name its --format, or convert it with ffmpeg\n"
+        "native: text.wav: not a WAV file: it does not start with RIFF … WAVE; set --format, or convert it with ffmpeg\n"
     );
     assert_eq!(
         desk.run("run echo --input short.wav").bad(1),

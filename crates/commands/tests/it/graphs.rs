@@ -176,7 +176,7 @@ fn format_names_are_read_and_mistypings_get_a_suggestion() {
     assert_eq!("svg".parse(), Ok(GraphFormat::Svg));
     assert_eq!(
         "mermiad".parse::<GraphFormat>(),
-        Err("'mermiad' is no graph format: text, mermaid, dot or svg; did you mean 'mermaid'?".to_owned())
+        Err("'mermiad' is not a graph format; use text, mermaid, dot or svg; did you mean 'mermaid'?".to_owned())
     );
 }
 

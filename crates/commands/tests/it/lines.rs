@@ -129,7 +129,10 @@ fn a_value_over_several_lines_gets_a_hint() {
     let stderr = desk.run("run echo --input in.json").bad(1);
 
     assert!(stderr.contains("in.json, line 1: not JSON: EOF while parsing"), "{stderr}");
-    assert!(stderr.contains("each line must hold one whole JSON value (jq -c . makes it so)"), "{stderr}");
+    assert!(
+        stderr.contains("each line must contain one complete JSON value (convert the file with jq -c .)"),
+        "{stderr}"
+    );
 }
 
 #[test]
@@ -145,7 +148,7 @@ fn text_that_is_not_utf_8_is_refused() {
 
     assert_eq!(
         stderr,
-        "native: stdin, line 2: not UTF-8 text (at byte 3 of the line); convert the file with iconv, or name its --format\n"
+        "native: stdin, line 2: not UTF-8 text (at byte 3 of the line); convert the file with iconv, or set --format\n"
     );
 }
 
@@ -164,7 +167,7 @@ fn what_json_cannot_hold_is_refused_with_its_place() {
 
     assert_eq!(
         desk.run("run nan").bad(1),
-        "native: output 1 cannot be written as JSON: .score is NaN, which JSON has no word for; replace it in the node\n"
+        "native: output 1 cannot be written as JSON: .score is NaN, which JSON cannot represent; replace it in the node\n"
     );
     assert_eq!(desk.run("run bytes").good(), "\"AQID\"\n");
 }

@@ -10,7 +10,7 @@ const SENTENCE: &str = "native: node 'a' failed in process() on item 2: ValueErr
 fn a_failure_shows_the_users_frames_and_one_sentence() {
     let stderr = Desk::new().run_with_input("run fail --input -", b"1\n2\n3\n").bad(1);
 
-    assert_eq!(stderr, format!("{USERS_TRACEBACK}{SENTENCE}(--traceback shows the whole traceback)\n"));
+    assert_eq!(stderr, format!("{USERS_TRACEBACK}{SENTENCE}(use --traceback to show the full traceback)\n"));
 }
 
 #[test]
@@ -58,10 +58,10 @@ fn check_tells_what_would_run_where() {
         Desk::new().run("check diamond").good(),
         "diamond can run: 4 nodes in 1 stage\n\n\
          stage 1, inline: on the caller's thread, one item at a time\n  \
-         a  ANode  takes the input\n  \
+         a  ANode  reads the input\n  \
          b  BNode  after a\n  \
          c  CNode  after a\n  \
-         d  DNode  joins b, c       gives the output\n"
+         d  DNode  joins b, c       writes the output\n"
     );
 }
 
@@ -111,7 +111,7 @@ fn an_unknown_node_gets_the_nearest_name() {
     );
     assert_eq!(
         desk.run("nodes zebra").bad(2),
-        "native: the registry has no node 'zebra'; the command `nodes` lists all\n"
+        "native: the registry has no node 'zebra'; the command `nodes` lists all of them\n"
     );
 }
 

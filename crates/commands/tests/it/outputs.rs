@@ -22,7 +22,7 @@ fn outputs_before_a_failure_lie_beside_the_old_file() {
     let stderr = desk.run_with_input(FAILS_AT_THE_THIRD, b"a\nb\nc\nd\n").bad(1);
 
     assert!(
-        stderr.contains("The outputs up to there are in 'out.txt.partial'; 'out.txt' is as it was before\n"),
+        stderr.contains("The outputs before the failure are in 'out.txt.partial'; 'out.txt' is unchanged\n"),
         "{stderr}"
     );
     assert_eq!(read_to_string(desk.path("out.txt.partial")).unwrap(), "a\nb\n");
@@ -116,7 +116,7 @@ fn an_input_is_not_overwritten_under_any_name() {
 
         assert_eq!(
             stderr,
-            "native: 'a.txt' is both input and output; write to another file, and rename it when the run is done\n"
+            "native: 'a.txt' is both input and output; write to another file, and rename it after the run\n"
         );
         assert_eq!(read_to_string(&file).unwrap(), "precious\n");
     }

@@ -22,7 +22,7 @@ fn a_directory_is_no_input() {
     let desk = Desk::new();
     std::fs::create_dir(desk.path("d")).unwrap();
 
-    refused(&desk, "run echo --input d", "input 'd' is a directory; name the files in it, each with --input");
+    refused(&desk, "run echo --input d", "input 'd' is a directory; pass each of its files with --input");
 }
 
 #[test]
@@ -37,12 +37,12 @@ fn a_name_that_tells_no_format_is_refused() {
     refused(
         &desk,
         "run echo --input in.csv",
-        "the name of input 'in.csv' does not tell its format; add --format wav, raw, jsonl or text",
+        "the name of input 'in.csv' has no known extension; add --format wav, raw, jsonl or text",
     );
     refused(
         &desk,
         "graph echo --output out.png",
-        "the name of output 'out.png' does not tell its format; add --format text, mermaid, dot or svg",
+        "the name of output 'out.png' has no known extension; add --format text, mermaid, dot or svg",
     );
 }
 
@@ -51,13 +51,13 @@ fn a_media_file_gets_the_way_to_decode_it() {
     refused(
         &Desk::new(),
         "run echo --input talk.MP3",
-        "input 'talk.MP3' is in a compressed or other media format; decode it on the way in:\n  \
+        "input 'talk.MP3' is compressed or in another media format; decode it before it is read:\n  \
          ffmpeg -i 'talk.MP3' -f wav - | … --input - --format wav",
     );
     refused(
         &Desk::new(),
         "run echo --output talk.opus",
-        "output 'talk.opus' is in a compressed or other media format; encode it on the way out:\n  \
+        "output 'talk.opus' is compressed or in another media format; encode it after it is written:\n  \
          … --output-format wav | ffmpeg -i - 'talk.opus'",
     );
 }
@@ -67,7 +67,7 @@ fn raw_input_needs_a_rate() {
     refused(
         &Desk::new(),
         "run echo --input in.raw",
-        "raw audio does not tell its sample rate; add --rate, as in --rate 16000, for in.raw",
+        "raw audio does not contain its sample rate; add --rate, such as --rate 16000, for in.raw",
     );
 }
 
@@ -77,10 +77,10 @@ fn options_that_would_change_nothing_are_refused() {
     desk.file("in.txt", "a\n");
 
     for (option, text) in [
-        ("--rate 8000", "--rate is for raw input, and no input is raw; add --format raw if it is"),
-        ("--channels 2", "--channels is for raw input, and no input is raw; add --format raw if it is"),
-        ("--chunk-ms 10", "--chunk-ms is for audio input, and no input is audio; add --format wav or raw if it is"),
-        ("--sample-format u8", "--sample-format is for raw input and for audio output, and there is neither"),
+        ("--rate 8000", "--rate applies only to raw input; add --format raw if the input is raw"),
+        ("--channels 2", "--channels applies only to raw input; add --format raw if the input is raw"),
+        ("--chunk-ms 10", "--chunk-ms applies only to audio input; add --format wav or raw if the input is audio"),
+        ("--sample-format u8", "--sample-format applies only to raw input and audio output"),
     ] {
         refused(&desk, &format!("run echo --input in.txt {option}"), text);
     }

@@ -33,8 +33,8 @@ pub(crate) fn ended(py: Python<'_>, error: RunError<PyErr>) -> PyErr {
         RunError::Node(failure) => node_error(py, failure),
         RunError::Interrupt(fault) | RunError::Feed(fault) | RunError::Sink(fault) => original(py, &fault),
         RunError::Cancelled => cancelled(py),
-        RunError::Interrupted => SessionInterruptedError::new_err("The session was interrupted, and dropped the item"),
-        RunError::Closed => SessionClosedError::new_err("The session is closed; pipeline.open() gives a new one"),
+        RunError::Interrupted => SessionInterruptedError::new_err("The session was interrupted and dropped the item"),
+        RunError::Closed => SessionClosedError::new_err("The session is closed; call pipeline.open() for a new one"),
         RunError::NoThread(error) => no_thread("the session", &error),
         RunError::Deadlock(text) => PipelineError::new_err(text),
         RunError::Timeout { node_id, item_index, timeout, is_stopped } => {
@@ -57,7 +57,7 @@ pub(crate) fn no_thread(whose: &str, error: &std::io::Error) -> PyErr {
 pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> PyErr {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     PyRuntimeError::new_err(format!(
-        "the engine stopped on an internal error, please report it: {}",
+        "the engine stopped because of an internal error; please report it: {}",
         text.unwrap_or("no further text")
     ))
 }

@@ -90,11 +90,11 @@ impl Misfit {
         }
         match self.problem {
             Problem::Type(name) => OutputError::new_err(format!(
-                "{place} is of type {name}, which cannot be written; let the last node return what JSON can hold (None, bool, int, \
+                "{place} is of type {name}, which cannot be written; let the last node return a value that JSON can represent (None, bool, int, \
                  float, str, list, dict, dates, dataclasses, numpy values and the like), bytes or an AudioFrame"
             )),
             Problem::Key(name) => OutputError::new_err(format!(
-                "{place} is a dict with a key of type {name}, which cannot be written; make each key a str"
+                "{place} is a dict with a key of type {name}, which cannot be written; use only str keys"
             )),
             Problem::Text(text) => OutputError::new_err(format!("{place} {text}")),
             Problem::Raised(error) if self.steps.is_empty() => error,
@@ -125,7 +125,7 @@ fn convert(object: &Bound<'_, PyAny>, depth: usize) -> Result<Value, Misfit> {
         return Ok(Value::Float(value.extract()?));
     }
     if let Ok(value) = object.cast::<PyString>() {
-        let text = value.to_str().map_err(|_| "is a str with lone surrogates, which no encoding can write")?;
+        let text = value.to_str().map_err(|_| "is a str with lone surrogates, which cannot be encoded")?;
         return Ok(Value::Text(text.to_owned()));
     }
     if let Ok(value) = object.cast::<PyBytes>() {
@@ -159,7 +159,8 @@ fn convert_int(value: &Bound<'_, PyInt>) -> Result<Value, Misfit> {
 /// Its decimal digits, whatever a subclass shows instead.
 fn digits(value: &Bound<'_, PyInt>) -> Result<String, Misfit> {
     let shown = value.py().get_type::<PyInt>().call_method1("__repr__", (value,));
-    let shown = shown.map_err(|_| "is an int of more digits than Python writes; see sys.set_int_max_str_digits()")?;
+    let shown = shown
+        .map_err(|_| "is an int with more digits than Python converts to text; see sys.set_int_max_str_digits()")?;
     Ok(shown.extract()?)
 }
 
@@ -179,9 +180,7 @@ fn convert_dict(dict: &Bound<'_, PyDict>, depth: usize) -> Result<Value, Misfit>
     if may_have_equal_keys {
         let mut keys = HashSet::new();
         if !entries.iter().all(|(key, _)| keys.insert(key)) {
-            return Err(
-                "is a dict with keys that are different in Python and equal in JSON; make each key a str".into()
-            );
+            return Err("is a dict with keys that differ in Python but not in JSON; use only str keys".into());
         }
     }
     Ok(Value::Map(entries))
@@ -283,7 +282,7 @@ fn audio_from_python(frame: &Bound<'_, PyAny>) -> Result<AudioChunk, Misfit> {
     let shape: Vec<usize> = samples.getattr("shape")?.extract()?;
     let channels = match shape[..] {
         [_] => 1,
-        [_, channels] => u16::try_from(channels).map_err(|_| "is an AudioFrame of more than 65535 channels")?,
+        [_, channels] => u16::try_from(channels).map_err(|_| "is an AudioFrame with more than 65535 channels")?,
         _ => return Err("is an AudioFrame whose samples are not of shape (frames, channels)".into()),
     };
     let bytes = samples.call_method1("astype", ("f4",))?.call_method0("tobytes")?;
@@ -295,7 +294,7 @@ fn audio_from_python(frame: &Bound<'_, PyAny>) -> Result<AudioChunk, Misfit> {
         sample_rate: frame
             .getattr("sample_rate")?
             .extract()
-            .map_err(|_| "is an AudioFrame whose sample rate is no longer a whole number of Hz")?,
+            .map_err(|_| "is an AudioFrame whose sample rate is not a whole number of Hz")?,
         start_secs: frame.getattr("start")?.extract()?,
     })
 }

@@ -346,7 +346,7 @@ impl Drop for Held<'_> {
 
 fn refusal(cycle: &Cycle) -> Hindrance {
     Hindrance::Deadlock(format!(
-        "The object of {} is at work already, and would wait for itself: {}; give each pipeline an object of its own",
+        "The object of {} is already in use and would wait for itself: {}; give each pipeline its own object",
         cycle.node(),
         cycle.path()
     ))

@@ -272,7 +272,7 @@ impl Batched<Object> for PythonNode {
                 }
             };
             if answers.len() != count {
-                let text = format!("process() got a batch of {count} items and answered {} of them", answers.len());
+                let text = format!("process() received a batch of {count} items and returned {}", answers.len());
                 return Err(PyValueError::new_err(text));
             }
             Ok(answers.into_iter().map(|answer| (!answer.is_none(py)).then_some(Object(answer))).collect())

@@ -411,10 +411,10 @@ impl SessionCore {
         let pipeline = &self.owner.pipeline;
         failure::PipelineError::new_err(match cycle.is_short() {
             Some(node) => format!(
-                "Node '{node}' called {word}() of the session that it runs in, and would wait for itself; call it from outside"
+                "Node '{node}' called {word}() of its own session and would wait for itself; call it outside the session"
             ),
             None => format!(
-                "{word}() of a session of pipeline '{pipeline}' would wait for itself: {} → pipeline '{pipeline}'; call it from outside",
+                "{word}() of a session of pipeline '{pipeline}' would wait for itself: {} → pipeline '{pipeline}'; call it outside the pipeline",
                 cycle.path()
             ),
         })

@@ -94,7 +94,7 @@ impl DirectMap {
 }
 
 fn is_taken() -> PyErr {
-    PyValueError::new_err("another thread is already taking from this stream")
+    PyValueError::new_err("another thread is already iterating over this stream")
 }
 
 impl State {

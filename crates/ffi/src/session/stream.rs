@@ -61,7 +61,7 @@ impl OutputStream {
     /// Put an item in. `True`: it is in; `False`: the session takes no more; otherwise a future of the event loop, for either.
     fn put<'py>(&self, py: Python<'py>, item: Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let Some(mailbox) = self.core.get().mailbox.clone() else {
-            return Err(PyRuntimeError::new_err("only a session of an event loop can put without waiting"));
+            return Err(PyRuntimeError::new_err("only an asynchronous session can put without waiting"));
         };
         self.check_room(py)?;
         let event_loop = mailbox.event_loop(py);

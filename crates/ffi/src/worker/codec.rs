@@ -151,8 +151,8 @@ impl ItemCodec<Object> for PythonCodec {
     }
 
     fn no_memory(&self, bytes: usize) -> PyErr {
-        let place = if self.is_in_worker { "in the worker" } else { "here" };
-        PyMemoryError::new_err(format!("There is no memory {place} for {bytes} bytes on their way across"))
+        let place = if self.is_in_worker { "in the worker" } else { "in this process" };
+        PyMemoryError::new_err(format!("Not enough memory {place} to transfer {bytes} bytes"))
     }
 
     fn pack_fault(&self, fault: &PyErr) -> Vec<u8> {

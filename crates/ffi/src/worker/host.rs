@@ -77,7 +77,7 @@ pub(crate) fn serve_parent(py: Python<'_>) -> PyResult<()> {
     let helpers = Arc::clone(&worker_host.helpers);
     detach(py, || helpers.finish());
     worker_host.bridge.close(py)?;
-    served.map_err(|error| PyOSError::new_err(format!("the worker has lost its parent: {error}")))
+    served.map_err(|error| PyOSError::new_err(format!("the worker lost the connection to its parent: {error}")))
 }
 
 struct PythonWorkplace {

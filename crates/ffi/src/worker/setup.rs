@@ -58,7 +58,7 @@ pub(super) fn write_setup(
 
 /// Read what [`write_setup`] wrote before the nodes.
 pub(super) fn read_head<'py>(py: Python<'py>, body: &[u8]) -> PyResult<Head<'py>> {
-    let torn = || PyValueError::new_err("the setup of the worker is incomplete");
+    let torn = || PyValueError::new_err("the setup message of the worker is incomplete");
     let (length, rest) = body.split_first_chunk::<LENGTH>().ok_or_else(torn)?;
     let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| torn())?;
     let head = PyBytes::new(py, rest.get(..length).ok_or_else(torn)?);

@@ -133,7 +133,7 @@ fn read_node(
         return Err(refused(
             line,
             &path.field("node_type"),
-            "missing; say which node this is, as in \"PassThroughNode\"",
+            "missing; add the type of the node, such as \"PassThroughNode\"",
         ));
     };
     let id = id.unwrap_or_else(|| default_id(&node_type, index));

@@ -91,7 +91,7 @@ fn a_text_that_is_no_manifest_is_refused_at_its_line() {
         ("a: 1\nb: 'open", "line 2: not valid YAML: unclosed quote (column 4)"),
         (
             "a: 1\n---\nb: 1",
-            "line 2: not valid YAML: a second document begins here; a manifest is one document (column 1)",
+            "line 2: not valid YAML: a second document starts here; a manifest must be one document (column 1)",
         ),
         ("a: *b", "line 1: not valid YAML: alias references unknown anchor (column 4)"),
         (
@@ -123,7 +123,7 @@ fn a_wrong_type_says_what_was_expected_and_what_stands_there() {
         ),
         (
             "version: v1\nnodes:\n- id: a",
-            "line 3, nodes[0].node_type: missing; say which node this is, as in \"PassThroughNode\"",
+            "line 3, nodes[0].node_type: missing; add the type of the node, such as \"PassThroughNode\"",
         ),
         (
             "version: v1\nnodes:\n- id: a\n  node_type: [1]",
@@ -161,11 +161,11 @@ fn unknown_fields_and_options_are_refused_with_the_nearest_name() {
         ),
         (
             &yaml_nodes("  options: {replicas: 2}"),
-            "line 4, nodes[0].options.replicas: replicas need threads or workers: add placement \"thread\" or \"process\"",
+            "line 4, nodes[0].options.replicas: replicas requires placement \"thread\" or \"process\"",
         ),
         (
             &yaml_nodes("  options: {placement: ray}"),
-            "line 4, nodes[0].options.placement: \"ray\" is not available; there is \"inline\", \"thread\", \"process\"",
+            "line 4, nodes[0].options.placement: \"ray\" is not valid; use one of \"inline\", \"thread\", \"process\"",
         ),
         (
             &yaml_nodes("connections:\n- {form: a, to: b}"),
@@ -215,8 +215,8 @@ fn a_name_that_stands_twice_is_refused() {
     let json = "{\"version\": \"v1\", \"nodes\": [{\"node_type\": \"A\",\n\"node_type\": \"B\"}]}";
     let yaml = "version: v1\nnodes:\n- node_type: A\n  params:\n    deep: {x: 1, x: 2}";
 
-    assert_eq!(message(json), "line 2, nodes[0].node_type: stands twice; keep one of the two");
-    assert_eq!(message(yaml), "line 5, nodes[0].params.deep.x: stands twice; keep one of the two");
+    assert_eq!(message(json), "line 2, nodes[0].node_type: appears twice; keep one of them");
+    assert_eq!(message(yaml), "line 5, nodes[0].params.deep.x: appears twice; keep one of them");
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn a_name_that_stands_twice_among_many_is_refused() {
         fields.join(",\n")
     );
 
-    assert_eq!(message(&text), "line 100, nodes[0].params.x0: stands twice; keep one of the two");
+    assert_eq!(message(&text), "line 100, nodes[0].params.x0: appears twice; keep one of them");
 }
 
 #[test]

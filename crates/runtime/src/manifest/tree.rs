@@ -82,7 +82,7 @@ impl<'t> Tree<'t> {
             None => Ok(Self { line, content: Content::Object(fields) }),
             Some(index) => {
                 let (name, field) = &fields[index];
-                Err(refused(field.line, &path.field(name), "stands twice; keep one of the two"))
+                Err(refused(field.line, &path.field(name), "appears twice; keep one of them"))
             }
         }
     }

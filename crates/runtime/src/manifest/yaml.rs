@@ -28,7 +28,7 @@ pub(super) fn read(text: &str) -> Result<Tree<'_>> {
     std::thread::scope(|scope| {
         let reading = thread
             .spawn_scoped(scope, || parse(text))
-            .map_err(|error| refused(1, &Path::Root, format!("no thread could be started to read it: {error}")))?;
+            .map_err(|error| refused(1, &Path::Root, format!("cannot start a thread to read it: {error}")))?;
         reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
@@ -159,10 +159,10 @@ fn cause(error: &Broken) -> String {
             format!("nested deeper than {MAX_DEPTH} levels")
         }
         Broken::Budget { breach: BudgetBreach::Documents { .. }, .. } => {
-            "a second document begins here; a manifest is one document".to_owned()
+            "a second document starts here; a manifest must be one document".to_owned()
         }
         Broken::Budget { .. } | Broken::AliasReplayLimitExceeded { .. } => {
-            "its aliases expand to too much, or it is too long".to_owned()
+            "its aliases expand to too much data, or it is too long".to_owned()
         }
         _ => {
             let text = error.to_string();

@@ -96,17 +96,17 @@ impl Options {
     /// Refuse what cannot be combined.
     fn check(&self, written: &Map<String, Value>) -> Result<(), (&'static str, &'static str)> {
         if self.concurrency > 1 && self.replicas > 1 {
-            return Err(("replicas", "replicas and concurrency exclude each other; use one of them"));
+            return Err(("replicas", "replicas and concurrency cannot be combined; use one of them"));
         }
         if self.concurrency > 1 && self.batch.is_some() {
-            return Err(("batch", "batch and concurrency exclude each other; use one of them"));
+            return Err(("batch", "batch and concurrency cannot be combined; use one of them"));
         }
         if self.replicas > 1 && self.placement == Placement::Inline {
-            return Err(("replicas", "replicas need threads or workers: add placement \"thread\" or \"process\""));
+            return Err(("replicas", "replicas requires placement \"thread\" or \"process\""));
         }
         let is_idle = |name: &&&str| self.placement != Placement::Process && written.contains_key(**name);
         if let Some(name) = WORKER_OPTIONS.iter().find(is_idle) {
-            return Err((name, "only workers have that: add placement \"process\""));
+            return Err((name, "requires placement \"process\""));
         }
         Ok(())
     }
@@ -122,7 +122,7 @@ fn choose<T: Copy>(value: &Value, choices: &[T], name_of: impl Fn(T) -> &'static
     let found = value.as_str().and_then(|name| choices.iter().find(|&&choice| name_of(choice) == name));
     found.copied().ok_or_else(|| {
         let near = value.as_str().map_or_else(String::new, |name| did_you_mean(name, names.iter().copied()));
-        format!("{value} is not available; there is \"{}\"{near}", names.join("\", \""))
+        format!("{value} is not valid; use one of \"{}\"{near}", names.join("\", \""))
     })
 }
 
@@ -229,10 +229,7 @@ mod tests {
 
             let problem = parse(&written).unwrap_err();
 
-            assert_eq!(
-                (&*problem.name, &*problem.message),
-                (name, "only workers have that: add placement \"process\"")
-            );
+            assert_eq!((&*problem.name, &*problem.message), (name, "requires placement \"process\""));
         }
     }
 
@@ -248,6 +245,6 @@ mod tests {
     fn what_excludes_each_other_is_refused() {
         let problem = parse(&json!({"concurrency": 4, "batch": 8})).unwrap_err();
 
-        assert_eq!(problem.message, "batch and concurrency exclude each other; use one of them");
+        assert_eq!(problem.message, "batch and concurrency cannot be combined; use one of them");
     }
 }

@@ -36,7 +36,7 @@ fn explained(error: io::Error) -> io::Error {
     match Errno::from_io_error(&error) {
         Some(Errno::BADF | Errno::NOTSOCK | Errno::NOTCONN | Errno::DESTADDRREQ) => io::Error::new(
             error.kind(),
-            "its descriptors are closed, or stand for other files; a node must close those alone that it has opened",
+            "its file descriptors were closed or replaced; a node must close only descriptors that it opened",
         ),
         _ => error,
     }

@@ -300,7 +300,9 @@ impl<P: Payload> Attendance<'_, P> {
             && let Some(trouble) = self.line.link.trouble()
             && !HAS_SAID_TROUBLE.swap(true, Ordering::Relaxed)
         {
-            let text = format!("no shared memory ({trouble}): large items go over the socket, which is slower");
+            let text = format!(
+                "shared memory is not available ({trouble}); large items are sent over the socket, which is slower"
+            );
             self.remote.codec.said(&self.remote.spec.node_ids, Said::Err, &text);
         }
     }

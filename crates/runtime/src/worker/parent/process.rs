@@ -175,7 +175,7 @@ impl Process {
                 (Some(signal), _) => ExitCause::Killed(signal),
                 (None, code) => ExitCause::Exited(code.unwrap_or(-1)),
             },
-            Ok(None) => ExitCause::NotStarted("it cannot be waited for".to_owned()),
+            Ok(None) => ExitCause::NotStarted("cannot wait for it".to_owned()),
             // The program ignores the ends of its children, or waits for all of them.
             Err(_) => self.ended.as_ref().and_then(status_of_gone).map_or(ExitCause::Unknown, cause_of),
         }

@@ -78,7 +78,7 @@ impl<P: Payload> RemoteNode<P> {
         match std::thread::Builder::new().name(name).spawn(life) {
             Ok(supervisor) => self.supervisor = Some(supervisor),
             Err(error) => {
-                let cause = ExitCause::NotStarted(format!("no thread for it: {error}"));
+                let cause = ExitCause::NotStarted(format!("cannot start a thread for it: {error}"));
                 let loss = WorkerExit { phase: Phase::Initialize, ..self.remote.first_node_lost(cause) };
                 supervisor::settle(&self.remote, Life::Failed, Some(&loss));
             }

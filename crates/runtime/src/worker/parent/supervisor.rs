@@ -27,7 +27,7 @@ pub(crate) fn keep<P: Payload>(remote: &Arc<Remote<P>>) {
     let life = catch_unwind(AssertUnwindSafe(|| keep_until_settled(remote)));
     if life.is_err() {
         // It has said so itself; nobody may wait for its worker any more.
-        let loss = remote.first_node_lost(ExitCause::NotStarted("the thread that keeps it has panicked".to_owned()));
+        let loss = remote.first_node_lost(ExitCause::NotStarted("its supervisor thread panicked".to_owned()));
         settle(remote, Life::Failed, Some(&loss));
     }
 }
@@ -145,7 +145,7 @@ fn start<P: Payload>(remote: &Arc<Remote<P>>) -> Result<Process, ExitCause> {
     line.link.post(Head::new(Kind::Setup, 0), message);
     if let Err(fault) = written.and_then(|()| missing.map_or(Ok(()), |bytes| Err(remote.codec.no_memory(bytes)))) {
         remote.note_fault(0, fault);
-        return Err(ExitCause::NotStarted("its nodes cannot be written down".to_owned()));
+        return Err(ExitCause::NotStarted("its nodes cannot be serialized".to_owned()));
     }
     let mut state = remote.lock();
     state.life = Life::Starting;

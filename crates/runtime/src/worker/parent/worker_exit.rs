@@ -65,7 +65,7 @@ impl<P: Payload> Remote<P> {
 
     /// Why nothing can be begun any more where no worker was lost.
     pub(crate) fn has_closed(&self) -> WorkerExit {
-        self.first_node_lost(ExitCause::NotStarted("its session has closed".to_owned()))
+        self.first_node_lost(ExitCause::NotStarted("its session closed".to_owned()))
     }
 
     fn phase_of(&self, end: &End) -> Phase {
