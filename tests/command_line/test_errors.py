@@ -11,7 +11,7 @@ def test_input_for_a_source_is_wrong_use(run, add):
     done = run("run", "app.py:pipeline", "--input", "-", stdin="1\n")
 
     assert (done.returncode, done.stdout) == (2, "")
-    assert "makes its input itself; leave --input out" in done.stderr
+    assert "is a source, which produces the input; remove --input" in done.stderr
 
 
 def test_broken_input_ends_the_run_after_what_came_before(run, add, tmp_path):
@@ -45,7 +45,7 @@ def test_text_for_a_node_of_numbers_hints_at_json(run, add):
 
     done = run("run", "app.py:pipeline", "--input", "-", stdin="1\n")
 
-    hint = "The items were lines of text; --format jsonl reads each line as a JSON value"
+    hint = "The items were lines of text; use --format jsonl to read each line as a JSON value"
     assert hint in done.stderr.splitlines()
     assert run("run", "app.py:pipeline", "--input", "-", "--format=jsonl", stdin="1\n").stdout == "2\n"
 
@@ -55,7 +55,9 @@ def test_a_node_that_misses_its_item_hints_at_the_input(run, add):
 
     done = run("run", "app.py:pipeline")
 
-    assert "No --input was given, so one empty item went in; --input FILE reads items" in done.stderr
+    assert (
+        "Without --input, the pipeline received one empty item; use --input FILE to read items" in done.stderr
+    )
 
 
 @pytest.mark.parametrize(
@@ -220,7 +222,7 @@ def test_more_errors_than_allowed_fail_the_run(run, add, place, limit, code):
 
     assert done.returncode == code, done.stderr
     assert (f"ValueError: bad {limit + 1}" in done.stderr) == (code == 1)
-    assert ("--max-errors allows for " in done.stderr) == (code == 1)
+    assert ("--max-errors allows " in done.stderr) == (code == 1)
 
 
 def test_the_table_of_metrics_counts_errors(run, add):

@@ -150,14 +150,14 @@ def test_an_environment_whose_python_is_gone_is_refused(run_host, tmp_path):
     done = run_host("doctor", VIRTUAL_ENV=environment)
 
     assert done.returncode == 2
-    assert f"{environment} (the active one, by VIRTUAL_ENV) has no Python interpreter" in done.stderr
+    assert f"{environment} (active, from VIRTUAL_ENV) has no Python interpreter" in done.stderr
 
 
 def test_a_python_that_is_not_there_is_refused(run_host):
     done = run_host("doctor", "--python", "/nowhere/python")
 
     assert done.returncode == 2
-    assert "--python /nowhere/python: there is no such interpreter or environment" in done.stderr
+    assert "--python /nowhere/python: no such interpreter or environment" in done.stderr
 
 
 @pytest.mark.usefixtures("report")

@@ -110,4 +110,4 @@ def test_a_worker_that_nobody_has_started_says_so(run_host):
     went = run_host("worker", sys.executable)
 
     assert went.returncode == 2
-    assert "the worker has lost its parent" in went.stderr
+    assert "the worker lost the connection to its parent" in went.stderr

@@ -186,7 +186,7 @@ def test_a_signal_leaves_the_old_output_and_says_where_the_new_one_is(start, add
 
     assert process.wait(20) == 128 + number
     assert (
-        "The outputs up to there are in 'out.jsonl.partial'; 'out.jsonl' is as it was before"
+        "The outputs before the failure are in 'out.jsonl.partial'; 'out.jsonl' is unchanged"
         in process.stderr.read()
     )
     assert [(tmp_path / name).read_text() for name in ("out.jsonl", "out.jsonl.partial")] == [
@@ -205,7 +205,7 @@ def test_a_full_disk_leaves_the_old_output(program, add, tmp_path):
     assert done.returncode == 1
     assert "cannot write to out.jsonl: File too large" in done.stderr
     assert (
-        "The outputs up to there are in 'out.jsonl.partial'; 'out.jsonl' is as it was before" in done.stderr
+        "The outputs before the failure are in 'out.jsonl.partial'; 'out.jsonl' is unchanged" in done.stderr
     )
     assert (tmp_path / "out.jsonl").read_text() == "old\n"
 

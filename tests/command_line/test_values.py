@@ -30,7 +30,7 @@ def test_an_integer_that_python_does_not_read_is_refused_with_its_place(run, add
     done = run("run", "app.py", "-i", "-", "--format", "jsonl", stdin="1\n" + "9" * 5000)
 
     assert (done.returncode, done.stdout) == (1, "1\n")
-    assert "input item 1 cannot be made: ValueError: Exceeds the limit (4300 digits)" in done.stderr
+    assert "input item 1 cannot be converted: ValueError: Exceeds the limit (4300 digits)" in done.stderr
 
 
 def test_a_number_that_json_does_not_have_is_named(run, add):
@@ -112,8 +112,8 @@ def test_outputs_are_written_as_one_would_expect(run, add, tmp_path):
         ("{'a': [1j]}", 'output["a"][0] is of type complex, which cannot be written'),
         ("np.complex64(1)", "output is of type numpy.complex64, which cannot be written"),
         ("{(1, 2): 3}", "output is a dict with a key of type tuple, which cannot be written"),
-        ("[{1: 2, '1': 3}]", "output[0] is a dict with keys that are different in Python and equal in JSON"),
-        ("10 ** 5000", "output is an int of more digits than Python writes"),
+        ("[{1: 2, '1': 3}]", "output[0] is a dict with keys that differ in Python but not in JSON"),
+        ("10 ** 5000", "output is an int with more digits than Python converts to text"),
     ],
     ids=lambda text: text[:20],
 )

@@ -174,15 +174,15 @@ CHECKED = """\
 app has 1 problem: 3 nodes in 3 stages
 
 stage 1, inline: 1 thread, queue of 64
-  Work_0  Work  takes the input
+  Work_0  Work  reads the input
 
 stage 2, process: 2 workers, 4 threads, up to 256 items sent ahead, queue of 64
   Work_1  Work  after Work_0  replicas 2
 
 stage 3, process: 1 worker, 3 threads, up to 128 items sent ahead, queue of 64
-  Open_2  Open  after Work_1  gives the output
+  Open_2  Open  after Work_1  writes the output
 
-3 workers, 8 threads, at most 962 items under way
+3 workers, 8 threads, at most 962 items in progress
 
 problem: Cannot serialize Node 'Open': attribute 'lock' is not serializable.
   Suggestion: Call node.cleanup() before serialization and release 'lock' there; \

@@ -391,7 +391,7 @@ def test_a_panic_of_the_engine_is_an_error():
 
     assert ended.stdout.splitlines() == [
         "NodeError: Node 'Panicking_0' failed in process() on item 0: ValueError",
-        "RuntimeError: the engine stopped on an internal error, please report it: out of order",
+        "RuntimeError: the engine stopped because of an internal error; please report it: out of order",
         "2",
     ]
     assert "PyO3 is resuming a panic" in ended.stderr

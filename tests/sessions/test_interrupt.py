@@ -81,9 +81,7 @@ class TestWhatIsDropped:
             session.interrupt()
             answer = session.call("new")
 
-        with pytest.raises(
-            SessionInterruptedError, match="The session was interrupted, and dropped the item"
-        ):
+        with pytest.raises(SessionInterruptedError, match="The session was interrupted and dropped the item"):
             call.result()
         assert answer == "new"
 

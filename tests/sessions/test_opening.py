@@ -340,6 +340,6 @@ class TestWrongUse:
             session.call("first")
 
         assert isinstance(caught.value.__cause__, PipelineError)
-        assert "of the session that it runs in, and would wait for itself; call it from outside" in str(
+        assert "of its own session and would wait for itself; call it outside the session" in str(
             caught.value
         )

@@ -46,8 +46,8 @@ def test_without_shared_memory_items_go_over_the_socket_and_it_is_said_once():
 
     assert (found["sums"], found["has_large"]) == (SUMS, False)
     assert said == (
-        "[node] no shared memory (File too large (os error 27)): "
-        "large items go over the socket, which is slower\n"
+        "[node] shared memory is not available (File too large (os error 27)); "
+        "large items are sent over the socket, which is slower\n"
     )
 
 

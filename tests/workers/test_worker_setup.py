@@ -352,7 +352,7 @@ def test_a_worker_needs_a_parent():
     )
 
     assert went.returncode == 1
-    assert "OSError: the worker has lost its parent" in went.stderr
+    assert "OSError: the worker lost the connection to its parent" in went.stderr
 
 
 def test_a_worker_imports_little():
