@@ -337,6 +337,6 @@ impl RetryCounter {
 fn no_batch(answer: &Bound<'_, PyAny>, count: usize) -> PyErr {
     let kind = answer.get_type().name().map_or_else(|_| "something else".to_owned(), |name| name.to_string());
     PyTypeError::new_err(format!(
-        "process() got a batch of {count} items and answered {kind}; answer a list of as many"
+        "process() received a batch of {count} items and returned {kind}; return a list of the same length"
     ))
 }
