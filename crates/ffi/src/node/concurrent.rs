@@ -90,7 +90,7 @@ fn end_early(cancel: Py<PyAny>) -> EndEarly {
     })
 }
 
-/// Told by the event loop that a coroutine of [`Node::start`] has ended.
+/// Told by the event loop that a coroutine of [`Concurrent::start`] has ended.
 #[pyclass(module = "remotemedia._core", frozen)]
 struct DoneCallback {
     done: Mutex<Option<(BegunCall, Done<Object>)>>,
