@@ -2,8 +2,9 @@
 
 use std::io::{self, IsTerminal};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use remotemedia_runtime::{Metrics, Value};
 
 use crate::cli::{AudioOptions, MetricsForm, RunOptions};
@@ -41,9 +42,9 @@ pub(crate) fn run(options: &RunOptions, loader: &dyn Loader) -> Result<u8, Failu
         Progress::start(feed.as_ref().map(InputFeed::progress), total_bytes)
     };
 
-    let is_on_terminal = lock(&output).is_on_terminal();
+    let is_on_terminal = output.lock().is_on_terminal();
     let mut take_output = |value: Value| {
-        lock(&output).add(&value)?;
+        output.lock().add(&value)?;
         progress.count_output();
         if is_on_terminal {
             return progress.aside(|| drain(&output, loader, Output::drain));
@@ -62,7 +63,7 @@ pub(crate) fn run(options: &RunOptions, loader: &dyn Loader) -> Result<u8, Failu
     }
     let ran = ran.map_err(|failure| hint_at_items(failure, &given));
     let ran = ran.map_err(|failure| failures::explain_limit(failure, &failed_items, options.max_errors));
-    let (metrics, note) = complete(ran, &output, loader).map_err(|failure| match lock(&output).partial() {
+    let (metrics, note) = complete(ran, &output, loader).map_err(|failure| match output.lock().partial() {
         Some(text) => failure.and(&text),
         None => failure,
     })?;
@@ -135,7 +136,7 @@ fn start_feed(sources: Vec<Source>, output: &Arc<Mutex<Output>>) -> Result<Optio
     }
     let output = Arc::clone(output);
     // What a file still lacks is written while there is nothing else to do, so that it can be watched.
-    let on_idle = Box::new(move || match lock(&output).drain_all() {
+    let on_idle = Box::new(move || match output.lock().drain_all() {
         Ok(()) | Err(Stuck::Signal) => Ok(()),
         Err(Stuck::Failed(failure)) => Err(failure),
     });
@@ -148,7 +149,7 @@ fn drain(
     write: fn(&mut Output) -> Result<(), Stuck>,
 ) -> Result<(), Failure> {
     loop {
-        let written = write(&mut lock(output));
+        let written = write(&mut output.lock());
         match written {
             Ok(()) => return Ok(()),
             Err(Stuck::Signal) => loader.check_signals()?,
@@ -165,15 +166,15 @@ fn complete<T>(
 ) -> Result<(T, Option<String>), Failure> {
     let finished = match &ran {
         // The reader of a pipe may be what the run waited for when it was told to stop; a file takes all at once.
-        Err(failure) if failure.is_order_to_stop() && !lock(output).is_regular() => Ok(None),
-        _ => drain(output, loader, Output::drain_all).and_then(|()| lock(output).finish()),
+        Err(failure) if failure.is_order_to_stop() && !output.lock().is_regular() => Ok(None),
+        _ => drain(output, loader, Output::drain_all).and_then(|()| output.lock().finish()),
     };
     match (ran, finished) {
         // The user's code has ended the run, and says that all is well.
-        (Err(failure), Ok(_)) if failure.kind.exit_code() == 0 => lock(output).commit().and(Err(failure)),
+        (Err(failure), Ok(_)) if failure.kind.exit_code() == 0 => output.lock().commit().and(Err(failure)),
         // Why the run failed says more than what became of its output.
         (Err(failure), _) | (_, Err(failure)) => Err(failure),
-        (Ok(ran), Ok(note)) => lock(output).commit().map(|()| (ran, note)),
+        (Ok(ran), Ok(note)) => output.lock().commit().map(|()| (ran, note)),
     }
 }
 
@@ -221,9 +222,4 @@ fn show(form: Option<MetricsForm>, metrics: Option<&Metrics>) {
     if let (Some(form), Some(metrics)) = (form, metrics) {
         terminal::note(metrics_table::shown(metrics, form).trim_end());
     }
-}
-
-fn lock(output: &Mutex<Output>) -> MutexGuard<'_, Output> {
-    // A panic while writing leaves whole outputs behind it; what is there can still be written.
-    output.lock().unwrap_or_else(PoisonError::into_inner)
 }

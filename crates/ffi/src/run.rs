@@ -1,11 +1,12 @@
 //! A run of a pipeline for Python: on the calling thread, or on a thread of its own that answers an event loop.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use remotemedia_runtime::{
@@ -321,7 +322,7 @@ impl Call {
 
     /// Wait for the end of the thread, which has answered already.
     fn join(&self, py: Python<'_>) {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self.thread.lock().take();
         if let Some(thread) = thread {
             // A panic of the thread has been answered as an error.
             detach(py, || drop(thread.join()));
@@ -333,7 +334,7 @@ impl Call {
         let until = Instant::now() + Duration::try_from_secs_f64(seconds).unwrap_or_default();
         loop {
             let has_ended = {
-                let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+                let thread = self.thread.lock();
                 thread.as_ref().is_none_or(JoinHandle::is_finished)
             };
             if has_ended || Instant::now() >= until {

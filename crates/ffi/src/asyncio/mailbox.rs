@@ -4,9 +4,10 @@
 //! busy.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use parking_lot::Mutex;
 use pyo3::call::PyCallArgs;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -53,14 +54,14 @@ impl Mailbox {
 
     /// Letters are about to come of what the loop does now: it looks for them by itself, and nobody need wake it. Called on the loop.
     pub(crate) fn expect(self: &Arc<Self>, py: Python<'_>) {
-        if !std::mem::replace(&mut self.lock().is_due, true) {
+        if !std::mem::replace(&mut self.state.lock().is_due, true) {
             self.call_for_delivery(py, "call_soon");
         }
     }
 
     fn add(self: &Arc<Self>, add: impl FnOnce(&mut VecDeque<Message>)) {
         let is_due = {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             add(&mut state.messages);
             std::mem::replace(&mut state.is_due, true)
         };
@@ -82,15 +83,11 @@ impl Mailbox {
 
     /// The messages that are delivered next, and whether more are left.
     fn take(&self) -> (Vec<Message>, bool) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let count = state.messages.len().min(BUNDLE);
         let messages = state.messages.drain(..count).collect();
         state.is_due = !state.messages.is_empty();
         (messages, state.is_due)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -119,7 +116,7 @@ impl Drop for Delivery {
     fn drop(&mut self) {
         if !*self.is_made.get_mut() {
             // The loop was closed before it came. What the messages hold may hold the session, and would keep it alive.
-            drop(std::mem::take(&mut *self.mailbox.lock()));
+            drop(std::mem::take(&mut *self.mailbox.state.lock()));
         }
     }
 }

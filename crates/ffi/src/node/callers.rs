@@ -7,8 +7,9 @@ use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
@@ -234,11 +235,11 @@ impl Callers {
     }
 
     pub(crate) fn hold(&self, frames: Frames) {
-        *lock(&self.0) = frames;
+        *self.0.lock() = frames;
     }
 
     fn live(&self) -> Frames {
-        lock(&self.0).iter().filter(|frame| frame.is_live()).cloned().collect()
+        self.0.lock().iter().filter(|frame| frame.is_live()).cloned().collect()
     }
 }
 
@@ -303,7 +304,7 @@ impl Waiting {
     /// # Errors
     /// The calls along the way back to the one that waits, the innermost of its own last of the first part.
     pub(crate) fn begin(frames: Frames, target: Target) -> Result<Self, Cycle> {
-        let mut waits = lock(&WAITS);
+        let mut waits = WAITS.lock();
         if let Some(cycle) = cycle(&frames, &target, &waits.1) {
             return Err(cycle);
         }
@@ -315,7 +316,7 @@ impl Waiting {
 
     /// Look again, as the work of others goes on.
     pub(crate) fn check(&self) -> Result<(), Cycle> {
-        let waits = lock(&WAITS);
+        let waits = WAITS.lock();
         let Some(wait) = waits.1.iter().find(|wait| wait.number == self.0) else { return Ok(()) };
         cycle(&wait.frames, &wait.target, &waits.1).map_or(Ok(()), Err)
     }
@@ -323,7 +324,7 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        lock(&WAITS).1.retain(|wait| wait.number != self.0);
+        WAITS.lock().1.retain(|wait| wait.number != self.0);
     }
 }
 
@@ -395,10 +396,6 @@ fn is_stuck(target: &Target, own: &Frames, waits: &[Wait]) -> bool {
     waiting.sort_unstable();
     waiting.dedup();
     owner.live_calls() <= waiting.len()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! A chain of plain Python nodes as one Python function that takes a chunk of items: see `remotemedia._compiled.chain`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyList};
 use remotemedia_runtime::{Bulk, BulkEnd, BulkOutcome, Sink};
@@ -28,7 +29,7 @@ enum Chunk {
 impl CurrentChunk {
     /// Make a chunk the one under way, or empty it if the run was cancelled meanwhile.
     fn begin(&self, chunk: &Bound<'_, PyList>) -> PyResult<()> {
-        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.0.lock();
         if matches!(*current, Chunk::Refused) {
             drop(current);
             return chunk.call_method0("clear").map(drop);
@@ -38,7 +39,7 @@ impl CurrentChunk {
     }
 
     fn end(&self) {
-        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.0.lock();
         if matches!(*current, Chunk::UnderWay(_)) {
             // The engine holds the list still, so no Python code runs here.
             *current = Chunk::None;
@@ -47,7 +48,7 @@ impl CurrentChunk {
 
     /// Take the items away that have not been started, in this chunk and in later ones.
     pub(crate) fn clear(&self, py: Python<'_>) -> PyResult<()> {
-        let before = std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), Chunk::Refused);
+        let before = std::mem::replace(&mut *self.0.lock(), Chunk::Refused);
         match before {
             Chunk::UnderWay(chunk) => chunk.bind(py).call_method0("clear").map(drop),
             Chunk::None | Chunk::Refused => Ok(()),

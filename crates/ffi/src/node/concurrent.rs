@@ -1,7 +1,8 @@
 //! Items of a Python node that are in flight together: their coroutines run on the event loop.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 use remotemedia_runtime::{Concurrent, Done, EndEarly, Outputs};
 
@@ -113,7 +114,7 @@ impl DoneCallback {
 
 impl DoneCallback {
     fn finish(&self, answer: PyResult<Outputs<Object>>) {
-        let done = self.done.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let done = self.done.lock().take();
         if let Some((call, done)) = done {
             drop(call);
             done(answer);

@@ -4,10 +4,11 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Condvar, Mutex};
 use pyo3::prelude::*;
 use remotemedia_runtime::{CancelFlag, Hindrance, Turn};
 
@@ -60,7 +61,7 @@ impl Membership {
     /// Claim `object`, which the caller must keep alive for as long as the claim.
     pub(crate) fn new(object: &Bound<'_, PyAny>, place: &Arc<Place>) -> Self {
         let address = object.as_ptr() as usize;
-        let mut registry = lock(&REGISTRY);
+        let mut registry = REGISTRY.lock();
         let entry = registry.get_or_insert_with(HashMap::new).entry(address).or_default();
         entry.0 += 1;
         let (shared, place) = (Arc::clone(&entry.1), Arc::clone(place));
@@ -87,7 +88,7 @@ impl Membership {
         let _inside = Level::turn(self.turn).enter();
         self.is_user = true;
         let must_initialize = {
-            let mut users = lock(&self.shared.users);
+            let mut users = self.shared.users.lock();
             users.count += 1;
             users.is_ready |= is_ready;
             users.owes_cleanup |= !users.is_ready;
@@ -95,7 +96,7 @@ impl Membership {
         };
         if must_initialize {
             initialize()?;
-            lock(&self.shared.users).is_ready = true;
+            self.shared.users.lock().is_ready = true;
         }
         Ok(())
     }
@@ -115,14 +116,14 @@ impl Membership {
         let _turn = self.take_or_have(py);
         let _inside = Level::turn(self.turn).enter();
         let is_due = {
-            let mut users = lock(&self.shared.users);
+            let mut users = self.shared.users.lock();
             users.count -= 1;
             users.count == 0 && std::mem::take(&mut users.owes_cleanup)
         };
         if !is_due {
             return Ok(());
         }
-        lock(&self.shared.users).is_ready = false;
+        self.shared.users.lock().is_ready = false;
         cleanup()
     }
 }
@@ -143,7 +144,7 @@ impl Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        let mut registry = lock(&REGISTRY);
+        let mut registry = REGISTRY.lock();
         if let Some(registry) = registry.as_mut()
             && let Some(entry) = registry.get_mut(&self.address)
         {
@@ -158,7 +159,7 @@ impl Drop for Membership {
 impl Shared {
     /// Join users who have made the object ready. They may be inside for long, and there is nothing to wait for.
     fn is_joined(&self) -> bool {
-        let mut users = lock(&self.users);
+        let mut users = self.users.lock();
         let is_joined = users.count > 0 && users.is_ready;
         users.count += usize::from(is_joined);
         is_joined
@@ -166,7 +167,7 @@ impl Shared {
 
     /// Leave the users at once if others remain, who may be inside for long; the last one needs its turn for that.
     fn is_left_to_last(&self) -> bool {
-        let mut users = lock(&self.users);
+        let mut users = self.users.lock();
         if users.count > 1 {
             users.count -= 1;
             return false;
@@ -321,12 +322,12 @@ impl TurnLock {
     }
 
     fn take_within(&self, turn: u64, timeout: Duration) -> bool {
-        let gate = lock(&self.gate);
+        let mut gate = self.gate.lock();
         // Counted before the look: whoever lets go either lets us find the lock free or finds us waiting.
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let mut is_ours = self.try_take(turn);
         if !is_ours {
-            drop(self.is_free.wait_timeout(gate, timeout));
+            self.is_free.wait_for(&mut gate, timeout);
             is_ours = self.try_take(turn);
         }
         self.waiting.fetch_sub(1, Ordering::SeqCst);
@@ -338,7 +339,7 @@ impl Drop for Held<'_> {
     fn drop(&mut self) {
         self.0.holder.store(0, Ordering::SeqCst);
         if self.0.waiting.load(Ordering::SeqCst) > 0 {
-            drop(lock(&self.0.gate));
+            drop(self.0.gate.lock());
             self.0.is_free.notify_one();
         }
     }
@@ -350,8 +351,4 @@ fn refusal(cycle: &Cycle) -> Hindrance {
         cycle.node(),
         cycle.path()
     ))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,6 @@
 //! One call of a session: its outputs, and who is told of them.
 
-use std::sync::{Mutex, PoisonError};
-
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use remotemedia_runtime::{Client, RunError, Sink};
@@ -48,12 +47,12 @@ impl Call {
 
 impl Client<Object> for Call {
     fn output(&self, output: Object) {
-        self.outputs.lock().unwrap_or_else(PoisonError::into_inner).0.push(output);
+        self.outputs.lock().0.push(output);
     }
 
     fn done(&self, outcome: Result<(), RunError<PyErr>>) {
-        let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let outputs = std::mem::take(&mut *self.outputs.lock().unwrap_or_else(PoisonError::into_inner));
+        let answered = self.answered.lock().take();
+        let outputs = std::mem::take(&mut *self.outputs.lock());
         if let Some(answered) = answered {
             answered(outputs, outcome);
         }

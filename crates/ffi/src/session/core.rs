@@ -1,9 +1,10 @@
 //! An open pipeline for Python: what `remotemedia.sessions` puts its two session types on.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use remotemedia_runtime::{
@@ -232,7 +233,7 @@ impl SessionCore {
             };
             let outcome = attach(|py| py.check_signals().and_then(|()| is_stopped(py)));
             outcome.unwrap_or_else(|error| {
-                *ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                *ended.lock() = Some(error);
                 true
             })
         };
@@ -243,7 +244,7 @@ impl SessionCore {
         };
         let stop_waiting = || or_unraisable(|py| self.bridge.interrupt(py));
         let dropped = detach(py, || self.session.interrupt_unless(&stop_waiting, &gives_up, tell_first));
-        ended.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(dropped), Err)
+        ended.into_inner().map_or(Ok(dropped), Err)
     }
 
     /// Wait until all that went in has come out, or until `stop`, a `threading.Event`, is set. `make_room` is called now and then, for
@@ -450,8 +451,7 @@ impl SessionCore {
         self.session.submit_from(caller, Some(Object(item)), None);
         let answered = Mutex::new(answered);
         loop {
-            let answer =
-                detach(py, || answered.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(POLL_INTERVAL));
+            let answer = detach(py, || answered.lock().recv_timeout(POLL_INTERVAL));
             if let Ok((outputs, outcome)) = answer {
                 outcome.map_err(|error| failure::ended(py, error))?;
                 return outputs.shape(py);

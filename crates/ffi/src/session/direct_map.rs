@@ -1,9 +1,9 @@
 //! A stream through an all-inline session, on the thread that asks for its outputs.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyList, PyRange, PyTuple};
@@ -64,7 +64,7 @@ impl DirectMap {
 
     /// Take no more; items that were read and outputs that were not taken are dropped.
     fn close(&self) -> PyResult<()> {
-        let Ok(mut state) = self.state.try_lock() else { return Err(is_taken()) };
+        let Some(mut state) = self.state.try_lock() else { return Err(is_taken()) };
         let (items, ready, failed) = (state.items.take(), std::mem::take(&mut state.ready), state.failed.take());
         drop(state);
         // What they refer to may do something when it is let go.
@@ -74,7 +74,7 @@ impl DirectMap {
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         prepare_thread();
-        let Ok(mut state) = self.state.try_lock() else {
+        let Some(mut state) = self.state.try_lock() else {
             return Err(is_taken());
         };
         loop {

@@ -1,9 +1,9 @@
 //! Items that are put into a session whose nodes run on the threads that call: whoever puts one in takes it through.
 
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 use remotemedia_runtime::{Admission, Bringing, Client, Outbox, Worked};
 
@@ -112,6 +112,6 @@ impl Brought<'_> {
     }
 
     fn wait_for_admission(&self, timeout: Duration) -> Option<bool> {
-        self.admitted.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(timeout).ok()
+        self.admitted.lock().recv_timeout(timeout).ok()
     }
 }

@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBool;
@@ -137,8 +138,7 @@ impl OutputStream {
         let admitted = Mutex::new(admitted);
         let mut look_out = LookOut::default();
         loop {
-            let is_in =
-                detach(py, || admitted.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(POLL_INTERVAL));
+            let is_in = detach(py, || admitted.lock().recv_timeout(POLL_INTERVAL));
             if let Ok(is_in) = is_in {
                 return Ok(is_in);
             }

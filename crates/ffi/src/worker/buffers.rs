@@ -1,8 +1,8 @@
 //! Large buffers of Python objects: copied once where they are, read in place where they arrive.
 
 use std::ffi::{c_int, c_void};
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use pyo3::buffer::{PyBuffer, PyUntypedBuffer};
 use pyo3::prelude::*;
 use pyo3::{ffi, intern};
@@ -32,7 +32,7 @@ impl BufferTaker {
         if raw.len_bytes() < LARGE {
             return Ok(true);
         }
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(raw);
+        self.0.lock().push(raw);
         Ok(false)
     }
 }
@@ -40,7 +40,7 @@ impl BufferTaker {
 impl BufferTaker {
     /// What was taken, in order.
     pub(crate) fn take(&self) -> Vec<PyBuffer<u8>> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.0.lock())
     }
 }
 

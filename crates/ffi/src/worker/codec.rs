@@ -1,7 +1,8 @@
 //! Python objects as messages between processes: pickled, with large buffers beside the pickle.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use pyo3::exceptions::{PyException, PyMemoryError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -89,7 +90,7 @@ impl PythonCodec {
 
     fn names(&self, py: Python<'_>) -> PyResult<Names> {
         let count = modules(py)?.len();
-        let known = self.names_by_value.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = self.names_by_value.lock().clone();
         if known.0 == count {
             return Ok(known);
         }
@@ -97,7 +98,7 @@ impl PythonCodec {
             py.import("remotemedia._workers.pickling")?.call_method0("names_by_value")?.extract()?;
         // Looking may have imported modules itself.
         let names = Names(modules(py)?.len(), found.into());
-        *self.names_by_value.lock().unwrap_or_else(PoisonError::into_inner) = names.clone();
+        *self.names_by_value.lock() = names.clone();
         Ok(names)
     }
 }

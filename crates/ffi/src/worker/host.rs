@@ -3,8 +3,9 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
+use parking_lot::{Condvar, Mutex};
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -106,7 +107,7 @@ impl Helpers {
     /// Run `work` on a thread of its own; returns whether there is one.
     fn start(self: &Arc<Self>, name: &str, work: impl FnOnce(Python<'_>) -> PyResult<()> + Send + 'static) -> bool {
         {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.state.lock();
             if state.is_over {
                 return false;
             }
@@ -126,10 +127,10 @@ impl Helpers {
 
     /// Start no more threads, and wait for those that run.
     fn finish(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         state.is_over = true;
         while state.running > 0 {
-            state = self.has_ended.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.has_ended.wait(&mut state);
         }
     }
 }
@@ -139,7 +140,7 @@ struct Running(Arc<Helpers>);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).running -= 1;
+        self.0.state.lock().running -= 1;
         self.0.has_ended.notify_all();
     }
 }

@@ -1,9 +1,10 @@
 //! What a run measured: counts and durations, in all and a node.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::{FailureCounts, Node, Payload, Step};
@@ -288,7 +289,7 @@ impl Recorders {
 
     /// Note something about a node.
     pub(crate) fn note<R>(&self, node: usize, change: impl FnOnce(&mut Recorder) -> R) -> R {
-        change(&mut self.0[node].lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut self.0[node].lock())
     }
 }
 

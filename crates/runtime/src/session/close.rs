@@ -1,7 +1,6 @@
 //! The end of a session: within a deadline, in every state.
 
 use std::panic::resume_unwind;
-use std::sync::PoisonError;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
@@ -41,7 +40,7 @@ impl<P: Payload> Session<P> {
         let end_workers = || self.end_workers(Instant::now());
         let mut deadline = Deadline::at(planned, &end_workers);
         self.stop(stop_waiting);
-        if let Some(watch) = self.watch.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(watch) = self.watch.lock().take() {
             P::wait(|| watch.end());
         }
         let busy = P::wait(|| self.threads.wait_until_idle(&mut deadline));
@@ -71,12 +70,12 @@ impl<P: Payload> Session<P> {
     /// Wait for items that are under way without a thread: their node must not be cleaned up before.
     fn wait_for_started(&self, deadline: &mut Deadline<'_, P>, stop_waiting: &dyn Fn()) {
         for stage in &self.core.stages {
-            while !stage.lock_started().is_empty() && !deadline.is_over() {
+            while !stage.started.lock().is_empty() && !deadline.is_over() {
                 stop_waiting();
                 std::thread::sleep(POLL_INTERVAL);
             }
             // What does not come back would hold the session for ever.
-            stage.lock_started().clear();
+            stage.started.lock().clear();
         }
     }
 
@@ -147,7 +146,7 @@ impl<P: Payload> Session<P> {
     }
 
     fn clean_up(&self, end: &mut End<'_, P>) {
-        let owed = std::mem::take(&mut *self.owed.lock().unwrap_or_else(PoisonError::into_inner));
+        let owed = std::mem::take(&mut *self.owed.lock());
         for (stage, unit, node) in owed.into_iter().rev() {
             let is_source = node == 0 && stage == self.core.plan.stage_of(0) && self.core.source_tasks.is_some();
             if is_source && end.busy.contains(&(stage, Role::Source)) {

@@ -1,8 +1,9 @@
 //! Calls on the caller's own thread, for all-inline plans: no queue, no other thread.
 
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
-use std::sync::{Condvar, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
 
 use super::Session;
 use crate::execution::machine::{Machine, Stop};
@@ -47,10 +48,10 @@ impl Free {
         let deadline = Instant::now() + timeout;
         self.waiting.fetch_add(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lock = self.lock.lock();
         let mut is_there = is_free();
         while !is_there && Instant::now() < deadline {
-            lock = self.has_come.wait_timeout(lock, POLL_INTERVAL).unwrap_or_else(PoisonError::into_inner).0;
+            self.has_come.wait_for(&mut lock, POLL_INTERVAL);
             is_there = is_free();
         }
         drop(lock);
@@ -105,7 +106,7 @@ impl<P: Payload> Session<P> {
     /// Wait until no other thread is inside the nodes of an all-inline plan, for as long as `timeout`; whether that came to be.
     pub fn wait_until_free(&self, timeout: Duration) -> bool {
         let unit = self.unit();
-        let is_free = || !unit.stop.is_set() && !matches!(unit.machine.try_lock(), Err(TryLockError::WouldBlock));
+        let is_free = || !unit.stop.is_set() && !unit.machine.is_locked();
         // A call on a closed session ends at once, whoever is still inside.
         self.free.wait(timeout, || is_free() || self.is_closed())
     }
@@ -134,11 +135,7 @@ impl<P: Payload> Session<P> {
             // What comes while the session is interrupted waits for the end of that, as it does at admission.
             return None;
         }
-        let mut machine = match unit.machine.try_lock() {
-            Ok(machine) => machine,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return None,
-        };
+        let mut machine = unit.machine.try_lock()?;
         if self.core.is_closed.load(Ordering::Relaxed) {
             return Some(Direct::Failed(RunError::Closed));
         }

@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::panic::resume_unwind;
 use std::sync::atomic::{Ordering, fence};
-use std::sync::{MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
+
+use parking_lot::MutexGuard;
 
 use super::Session;
 use crate::execution::machine::Machine;
@@ -79,11 +80,9 @@ impl<P: Payload> Session<P> {
     /// Wait until nobody else interrupts; nothing if that is given up.
     fn wait_for_others(&self, gives_up: &dyn Fn() -> bool) -> Option<MutexGuard<'_, ()>> {
         loop {
-            match self.interrupting.try_lock() {
-                Ok(guard) => return Some(guard),
-                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
-                Err(TryLockError::WouldBlock) if gives_up() => return None,
-                Err(TryLockError::WouldBlock) => std::thread::sleep(POLL_INTERVAL / 10),
+            let guard = self.interrupting.try_lock_for(POLL_INTERVAL / 10);
+            if guard.is_some() || gives_up() {
+                return guard;
             }
         }
     }
@@ -140,7 +139,7 @@ impl<P: Payload> Session<P> {
             }
         }
         for joiner in core.stages.iter().filter_map(|stage| stage.joiner.as_ref()).chain(&core.outputs) {
-            joiner.lock().unwrap_or_else(PoisonError::into_inner).retain(|input| core.in_flight.is_open(input));
+            joiner.lock().retain(|input| core.in_flight.is_open(input));
         }
         clients.forget();
     }

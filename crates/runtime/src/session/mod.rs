@@ -19,9 +19,11 @@ mod queues;
 mod stages;
 mod watchdog;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 pub use self::direct::Direct;
 use self::direct::Free;
@@ -272,7 +274,7 @@ impl<P: Payload> Session<P> {
             let Some(core) = core.upgrade() else { return 0 };
             let at_work = |stage: &stages::stage::Stage<P>| {
                 let units = stage.units.iter().filter(|unit| unit.progress.read().is_some()).count();
-                units + stage.lock_started().len()
+                units + stage.started.lock().len()
             };
             core.stages.iter().map(at_work).sum::<usize>() + usize::from(core.source.read().is_some())
         })

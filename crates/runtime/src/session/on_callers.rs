@@ -5,8 +5,8 @@
 //! One that makes more outputs than somebody takes is paused. *Invariant:* what is paused is not in the machine, which takes direct calls
 //! meanwhile.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, MutexGuard, PoisonError, TryLockError};
 
 use super::Session;
 use crate::execution::machine::{Machine, Stop, UnderWay};
@@ -137,11 +137,7 @@ impl<P: Payload> Session<P> {
 
     fn work(&self, goes_on: &dyn Fn() -> bool) -> Result<Worked, P::Fault> {
         let unit = &self.core.stages[0].units[0];
-        let mut machine = match unit.machine.try_lock() {
-            Ok(machine) => machine,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return Ok(Worked::Busy),
-        };
+        let Some(mut machine) = unit.machine.try_lock() else { return Ok(Worked::Busy) };
         let mut outcome = Ok(());
         while outcome.is_ok()
             && self.is_on_callers()
@@ -159,7 +155,7 @@ impl<P: Payload> Session<P> {
 impl<P: Payload> Core<P> {
     /// Drop what is paused.
     pub(super) fn abandon_paused(&self, unit: &Unit<P>, machine: &mut Machine<P>) {
-        let paused = self.lock_paused().take();
+        let paused = self.paused.lock().take();
         if let Some(Paused { work: Rest::Some(under_way), context, .. }) = paused {
             machine.put_back(under_way);
             let failed = P::within(&context, || unit.abandon(machine));
@@ -169,7 +165,7 @@ impl<P: Payload> Core<P> {
 
     /// What is paused goes before what comes after it, which a thread has.
     pub(super) fn finish_paused(&self, unit: &Unit<P>, machine: &mut Machine<P>) {
-        let paused = self.lock_paused().take();
+        let paused = self.paused.lock().take();
         if let Some(paused) = paused
             && let Err(order) = self.work_on(unit, machine, paused, None)
         {
@@ -183,11 +179,11 @@ impl<P: Payload> Core<P> {
         machine: &mut Machine<P>,
         goes_on: &dyn Fn() -> bool,
     ) -> Option<Paused<P>> {
-        let paused = self.lock_paused().as_ref().map(|paused| paused.input);
+        let paused = self.paused.lock().as_ref().map(|paused| paused.input);
         if let Some(input) = paused {
             if self.in_flight.is_wanted(input) {
                 let may_go_on = goes_on() && self.in_flight.room(input) > 0;
-                return if may_go_on { self.lock_paused().take() } else { None };
+                return if may_go_on { self.paused.lock().take() } else { None };
             }
             self.abandon_paused(unit, machine);
             self.end(input);
@@ -204,7 +200,7 @@ impl<P: Payload> Core<P> {
             if self.in_flight.room(input) > 0 {
                 return Some(paused);
             }
-            *self.lock_paused() = Some(paused);
+            *self.paused.lock() = Some(paused);
             return None;
         }
         None
@@ -244,7 +240,7 @@ impl<P: Payload> Core<P> {
             None => self.end(input),
             Some(None) => {
                 let work = Rest::Some(machine.set_aside());
-                *self.lock_paused() = Some(Paused { input, is_flush, context, work });
+                *self.paused.lock() = Some(Paused { input, is_flush, context, work });
             }
             Some(Some(RunError::Interrupt(order))) => {
                 self.fail(input, RunError::Cancelled);
@@ -263,10 +259,6 @@ impl<P: Payload> Core<P> {
     fn end(&self, input: u64) {
         self.in_flight.complete(input);
         self.admit_waiting();
-    }
-
-    fn lock_paused(&self) -> MutexGuard<'_, Option<Paused<P>>> {
-        self.paused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,9 +1,11 @@
 //! Opening a session: stages and links from a plan, initialization, threads.
 
 use std::panic::resume_unwind;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::execution::machine::Machine;
 use crate::execution::metrics::Recorders;
@@ -111,7 +113,7 @@ impl<P: Payload> Session<P> {
             self.core.close_tasks();
             RunError::NoThread(error)
         })?;
-        *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = watch;
+        *self.watch.lock() = watch;
         Ok(())
     }
 
@@ -121,7 +123,7 @@ impl<P: Payload> Session<P> {
             let places = self.places_of(number);
             // Replicas that become ready elsewhere do so at the same time.
             let prepare = |&(stage, unit, node): &Place| {
-                let mut machine = core.stages[stage].units[unit].lock();
+                let mut machine = core.stages[stage].units[unit].machine.lock();
                 let Some(remote) = machine.nodes[node].as_remote() else { return false };
                 remote.prepare();
                 self.owe_cleanup((stage, unit, node));
@@ -157,7 +159,7 @@ impl<P: Payload> Session<P> {
             Ok(())
         });
         if matches!(outcome, Outcome::NotBegun) {
-            self.owed.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            self.owed.lock().pop();
         }
         if let Some(order) = order {
             return Err(RunError::Interrupt(order));
@@ -170,7 +172,7 @@ impl<P: Payload> Session<P> {
     }
 
     fn owe_cleanup(&self, place: Place) {
-        self.owed.lock().unwrap_or_else(PoisonError::into_inner).push(place);
+        self.owed.lock().push(place);
     }
 
     /// Where the replicas of a node are.

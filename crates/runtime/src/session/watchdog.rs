@@ -1,9 +1,11 @@
 //! Looks from outside whether calls come back: names what stalls, and ends what overruns its time.
 
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
 
 use crate::execution::metrics::Recorder;
 use crate::execution::progress::Reading;
@@ -36,19 +38,19 @@ impl Latch {
     }
 
     pub(crate) fn open(&self) {
-        *self.is_open.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *self.is_open.lock() = true;
         self.has_opened.notify_all();
     }
 
     /// Wait for it; whether it opened before the deadline.
     pub(crate) fn wait_until(&self, deadline: Instant) -> bool {
-        let mut is_open = self.is_open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut is_open = self.is_open.lock();
         while !*is_open {
             let patience = deadline.saturating_duration_since(Instant::now());
             if patience.is_zero() {
                 return false;
             }
-            is_open = self.has_opened.wait_timeout(is_open, patience).unwrap_or_else(PoisonError::into_inner).0;
+            self.has_opened.wait_for(&mut is_open, patience);
         }
         true
     }
@@ -131,7 +133,7 @@ fn reading_of<P: Payload>(stage: &Stage<P>, unit: &Unit<P>) -> Option<Reading> {
     let Some(elsewhere) = &unit.elsewhere else { return unit.progress.read() };
     let (job, node) = elsewhere.at_work()?;
     // Items are worked on there in the order in which they were begun here.
-    let oldest = stage.lock_started().values().map(|group| group.input).min();
+    let oldest = stage.started.lock().values().map(|group| group.input).min();
     let input = oldest.or_else(|| unit.progress.read().and_then(|reading| reading.input));
     Some(Reading { step: job, node, input, thread: 0 })
 }

@@ -3,10 +3,11 @@
 
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use remotemedia_runtime::worker::{
     Arrived, ExitCause, ItemCodec, Message, Notes, Opened, Said, View, WorkerExit, WorkerHost, WorkerSpec,
     remote_nodes, serve,
@@ -113,11 +114,11 @@ impl ItemCodec<Thing> for Clerk {
     }
 
     fn said(&self, _node_ids: &[String], stream: Said, line: &str) {
-        self.lines.lock().unwrap().push(format!("{stream:?}: {line}"));
+        self.lines.lock().push(format!("{stream:?}: {line}"));
     }
 
     fn noted(&self, _node_ids: &[String], note: &[u8]) {
-        self.notes.lock().unwrap().push(note.to_vec());
+        self.notes.lock().push(note.to_vec());
     }
 }
 

@@ -4,9 +4,8 @@
 //! again after letting go of it.
 
 use std::collections::VecDeque;
-use std::sync::{PoisonError, TryLockError};
 
-use crate::session::queues::locks::{AtomicUsize, Mutex, MutexGuard, Ordering};
+use crate::session::queues::locks::{AtomicUsize, Mutex, Ordering};
 
 /// What became of somebody who came to the admission queue.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,7 +48,7 @@ impl<T> AdmissionQueue<T> {
         has_room: impl FnOnce() -> bool,
         admit: impl FnOnce(T) -> R,
     ) -> Entered<T, R> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.is_closed {
             return Entered::Never(visitor);
         }
@@ -66,12 +65,8 @@ impl<T> AdmissionQueue<T> {
     /// Let in who waits, as far as there is room. `told` is called for each after the admission queue is free again.
     pub(crate) fn let_in<R>(&self, has_room: impl Fn() -> bool, admit: impl Fn(T) -> R, told: impl Fn(R)) {
         while self.waiting.load(Ordering::SeqCst) > 0 {
-            let mut state = match self.state.try_lock() {
-                Ok(state) => state,
-                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-                // Whoever holds the admission queue looks again when it has let go.
-                Err(TryLockError::WouldBlock) => return,
-            };
+            // Whoever holds the admission queue looks again when it has let go.
+            let Some(mut state) = self.state.try_lock() else { return };
             if state.is_held {
                 return;
             }
@@ -93,41 +88,41 @@ impl<T> AdmissionQueue<T> {
 
     /// A number above those of all who wait now.
     pub(crate) fn end(&self) -> u64 {
-        self.lock().next
+        self.state.lock().next
     }
 
     /// Whether nobody waits any more who came before `end`.
     pub(crate) fn is_past(&self, end: u64) -> bool {
-        self.lock().waiting.front().is_none_or(|(number, _)| *number >= end)
+        self.state.lock().waiting.front().is_none_or(|(number, _)| *number >= end)
     }
 
     /// Let nobody in until [`AdmissionQueue::release`]. Returns who waited.
     pub(crate) fn hold(&self) -> VecDeque<T> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.is_held = true;
         self.take_waiting(&mut state)
     }
 
     /// End a [`AdmissionQueue::hold`]. The caller must call [`AdmissionQueue::let_in`].
     pub(crate) fn release(&self) {
-        self.lock().is_held = false;
+        self.state.lock().is_held = false;
     }
 
     /// Let nobody in any more. Returns who waited.
     pub(crate) fn close(&self) -> VecDeque<T> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.is_closed = true;
         self.take_waiting(&mut state)
     }
 
     /// Whether nobody is let in any more.
     pub(crate) fn is_closed(&self) -> bool {
-        self.lock().is_closed
+        self.state.lock().is_closed
     }
 
     /// Take those out who wait and are meant. The caller must call [`AdmissionQueue::let_in`]: those behind them may find room.
     pub(crate) fn forget(&self, is_meant: impl Fn(&T) -> bool) -> VecDeque<T> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let (forgotten, kept): (VecDeque<_>, _) = state.waiting.drain(..).partition(|(_, visitor)| is_meant(visitor));
         state.waiting = kept;
         self.waiting.store(state.waiting.len(), Ordering::SeqCst);
@@ -137,9 +132,5 @@ impl<T> AdmissionQueue<T> {
     fn take_waiting(&self, state: &mut State<T>) -> VecDeque<T> {
         self.waiting.store(0, Ordering::SeqCst);
         std::mem::take(&mut state.waiting).into_iter().map(|(_, visitor)| visitor).collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

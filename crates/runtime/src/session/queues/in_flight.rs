@@ -5,11 +5,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crate::numbering::{self, ByNumber};
-use crate::session::queues::locks::{Condvar, Mutex, MutexGuard};
+use crate::session::queues::locks::{Condvar, Mutex};
 use crate::{Payload, RunError};
 
 /// Whoever puts inputs in, and gets their outputs.
@@ -183,7 +183,7 @@ impl<P: Payload> InFlight<P> {
         own_index: Option<u64>,
         is_item: bool,
     ) -> u64 {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let input = if is_item {
             numbering::of_item(self.number_items(1))
         } else {
@@ -196,31 +196,31 @@ impl<P: Payload> InFlight<P> {
 
     /// Whether work on the input is still wanted: it is under way and has not failed.
     pub(crate) fn is_wanted(&self, input: u64) -> bool {
-        self.lock().open.get(&input).is_some_and(|open| open.error.is_none())
+        self.state.lock().open.get(&input).is_some_and(|open| open.error.is_none())
     }
 
     /// The context of an input on which work is still wanted.
     pub(crate) fn context_of_wanted(&self, input: u64) -> Option<P::Context> {
-        self.lock().open.get(&input).filter(|open| open.error.is_none()).map(|open| open.context.clone())
+        self.state.lock().open.get(&input).filter(|open| open.error.is_none()).map(|open| open.context.clone())
     }
 
     /// The contexts of several inputs, as [`InFlight::context_of_wanted`].
     pub(crate) fn contexts_of_wanted(&self, inputs: impl Iterator<Item = u64>) -> Vec<Option<P::Context>> {
-        let state = self.lock();
+        let state = self.state.lock();
         let wanted = |input| state.open.get(&input).filter(|open| open.error.is_none());
         inputs.map(|input| wanted(input).map(|open| open.context.clone())).collect()
     }
 
     /// Whether work on each of several inputs is still wanted.
     pub(crate) fn are_wanted(&self, inputs: impl Iterator<Item = u64>) -> Vec<bool> {
-        let state = self.lock();
+        let state = self.state.lock();
         inputs.map(|input| state.open.get(&input).is_some_and(|open| open.error.is_none())).collect()
     }
 
     /// How many outputs of the input can be handed over without waiting; none if it is not wanted any more.
     pub(crate) fn room(&self, input: u64) -> usize {
         let client = {
-            let state = self.lock();
+            let state = self.state.lock();
             let open = state.open.get(&input).filter(|open| open.error.is_none());
             open.map(|open| Arc::clone(&open.client))
         };
@@ -229,17 +229,17 @@ impl<P: Payload> InFlight<P> {
 
     /// Whether the end of the input has not been told.
     pub(crate) fn is_open(&self, input: u64) -> bool {
-        self.lock().open.contains_key(&input)
+        self.state.lock().open.contains_key(&input)
     }
 
     /// The index by which the client counts an input under way, if not by that in the session.
     pub(crate) fn own_index(&self, input: u64) -> Option<u64> {
-        self.lock().open.get(&input)?.own_index
+        self.state.lock().open.get(&input)?.own_index
     }
 
     /// The input failed; its first error is the one that is told.
     pub(crate) fn fail(&self, input: u64, mut error: RunError<P::Fault>) {
-        if let Some(open) = self.lock().open.get_mut(&input) {
+        if let Some(open) = self.state.lock().open.get_mut(&input) {
             if let (Some(told), Some(own_index)) = (error.item_index_mut(), open.own_index) {
                 *told = own_index;
             }
@@ -250,7 +250,7 @@ impl<P: Payload> InFlight<P> {
     /// Hand an output over, unless the input is not wanted any more.
     pub(crate) fn output(&self, input: u64, output: P) {
         let client = {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             let Some(open) = state.open.get(&input).filter(|open| open.error.is_none()) else { return };
             let client = Arc::clone(&open.client);
             state.items_out += 1;
@@ -258,19 +258,18 @@ impl<P: Payload> InFlight<P> {
             client
         };
         client.output(output);
-        self.lock().handing_over -= 1;
+        self.state.lock().handing_over -= 1;
         self.has_changed.notify_all();
     }
 
     /// Whether nobody is handing an output over, or it comes to be within `timeout`. After [`InFlight::take_all`] no old output can
     /// come out any more then.
     pub(crate) fn is_quiet(&self, timeout: Duration) -> bool {
-        let state = self.lock();
-        if state.handing_over == 0 {
-            return true;
+        let mut state = self.state.lock();
+        if state.handing_over > 0 {
+            self.has_changed.wait_for(&mut state, timeout);
         }
-        let waited = self.has_changed.wait_timeout(state, timeout);
-        waited.unwrap_or_else(PoisonError::into_inner).0.handing_over == 0
+        state.handing_over == 0
     }
 
     /// Nothing more comes of the input.
@@ -281,14 +280,14 @@ impl<P: Payload> InFlight<P> {
     }
 
     fn take(&self, input: u64) -> Option<Open<P>> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if let Some(Open { client, error: Some(RunError::Node(_)), .. }) = state.open.get(&input) {
             // The input stays under way meanwhile, so that whoever interrupts or closes the session finds its client.
             let client = Arc::clone(client);
             let moment = client.moment();
             drop(state);
             client.fails(moment);
-            state = self.lock();
+            state = self.state.lock();
         }
         let open = state.open.remove(&input)?;
         if open.client.keeps_outputs() {
@@ -299,7 +298,7 @@ impl<P: Payload> InFlight<P> {
 
     /// The inputs of a client are not wanted any more.
     pub(crate) fn abandon(&self, client: &Arc<dyn Client<P>>) -> Abandoned {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let is_its = |open: &Open<P>| std::ptr::addr_eq(Arc::as_ptr(&open.client), Arc::as_ptr(client));
         let mut abandoned = Abandoned::default();
         for (&input, open) in state.open.iter_mut().filter(|(_, open)| is_its(open)) {
@@ -314,7 +313,7 @@ impl<P: Payload> InFlight<P> {
 
     /// Take all inputs out that are under way; their clients are told nothing yet.
     pub(crate) fn take_all(&self) -> Clients<P> {
-        let open = std::mem::take(&mut self.lock().open);
+        let open = std::mem::take(&mut self.state.lock().open);
         self.has_changed.notify_all();
         let mut clients: Clients<P> = open.values().map(|open| &open.client).collect();
         clients.inputs = open;
@@ -324,14 +323,14 @@ impl<P: Payload> InFlight<P> {
     /// The same, and with them those who keep outputs although their inputs are done.
     pub(crate) fn take_all_and_keepers(&self) -> Clients<P> {
         let mut clients = self.take_all();
-        let keepers = std::mem::take(&mut self.lock().keepers);
+        let keepers = std::mem::take(&mut self.state.lock().keepers);
         keepers.iter().filter_map(Weak::upgrade).for_each(|client| clients.add(&client, 0));
         clients
     }
 
     /// A number above those of all inputs so far.
     pub(crate) fn end(&self) -> u64 {
-        self.lock().last_input + 1
+        self.state.lock().last_input + 1
     }
 
     /// Count so many items that are coming in, by whatever way. Returns the index of the first.
@@ -346,45 +345,41 @@ impl<P: Payload> InFlight<P> {
 
     /// How many inputs are under way.
     pub(crate) fn len(&self) -> usize {
-        self.lock().open.len()
+        self.state.lock().open.len()
     }
 
     /// Whether no input before `end` is under way.
     pub(crate) fn is_done(&self, end: u64) -> bool {
-        self.lock().open.keys().all(|&input| input >= end)
+        self.state.lock().open.keys().all(|&input| input >= end)
     }
 
     /// Wait until no input before `end` is under way, or for as long as `timeout`; whether that came to be.
     pub(crate) fn wait_until_done(&self, end: u64, timeout: Duration) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let deadline = Instant::now() + timeout;
         while state.open.keys().any(|&input| input < end) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
             }
-            state = self.has_changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            self.has_changed.wait_for(&mut state, left);
         }
         true
     }
 
     /// Inputs were dropped because their session was interrupted.
     pub(crate) fn count_interrupted(&self, count: u64) {
-        self.lock().interrupted += count;
+        self.state.lock().interrupted += count;
     }
 
     /// Inputs that were dropped because their session was interrupted.
     pub(crate) fn interrupted(&self) -> u64 {
-        self.lock().interrupted
+        self.state.lock().interrupted
     }
 
     /// Items that went in and that came out.
     pub(crate) fn counts(&self) -> (u64, u64) {
-        let state = self.lock();
+        let state = self.state.lock();
         (self.items(), state.items_out)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State<P>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -4,12 +4,11 @@
 //! popped in any case, so that no input stays unfinished.
 
 use std::collections::VecDeque;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::WhenFull;
-use crate::session::queues::locks::{Condvar, Mutex, MutexGuard};
+use crate::session::queues::locks::{Condvar, Mutex};
 
 /// A wait that is shorter than this is spent looking; longer ones are slept through, so that an idle session costs nothing.
 const SHORT_WAIT: Duration = Duration::from_micros(100);
@@ -156,7 +155,7 @@ impl<P> Inbox<P> {
 
     /// Add an envelope; waits while the queue is full, if that is the policy.
     pub(crate) fn push(&self, envelope: Envelope<P>) -> Pushed<P> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let is_full = |state: &State<P>| state.loaded >= self.policy.capacity;
         let mut pushed = Pushed::Queued;
         let mut envelope = Some(envelope);
@@ -164,7 +163,7 @@ impl<P> Inbox<P> {
             match self.policy.when_full {
                 WhenFull::Wait => {
                     while is_full(&state) && !state.is_closed {
-                        state = self.not_full.wait(state).unwrap_or_else(PoisonError::into_inner);
+                        self.not_full.wait(&mut state);
                     }
                 }
                 _ if state.is_closed => {}
@@ -189,7 +188,7 @@ impl<P> Inbox<P> {
 
     /// Whether a push would neither wait nor drop.
     pub(crate) fn has_room(&self) -> bool {
-        self.lock().loaded < self.policy.capacity
+        self.state.lock().loaded < self.policy.capacity
     }
 
     /// Whether nothing waits in it.
@@ -204,12 +203,12 @@ impl<P> Inbox<P> {
 
     /// How many envelopes have been popped.
     pub(crate) fn popped(&self) -> u64 {
-        self.lock().next_number
+        self.state.lock().next_number
     }
 
     /// What to give [`Inbox::pop_until`]. Taken before looking at what a nudge tells of, so that none is missed.
     pub(crate) fn nudges(&self) -> u64 {
-        self.lock().nudges
+        self.state.lock().nudges
     }
 
     /// The next envelope; waits for it.
@@ -234,7 +233,7 @@ impl<P> Inbox<P> {
     }
 
     fn pop_when(&self, wait: impl Fn(&State<P>) -> Option<Wait>) -> Popped<P> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let mut waited_from = None;
         loop {
             if let Some(envelope) = state.envelopes.pop_front() {
@@ -258,22 +257,21 @@ impl<P> Inbox<P> {
                 if wait.is_none() && self.are_waits_short.load(Ordering::Relaxed) {
                     drop(state);
                     self.spin();
-                    state = self.lock();
+                    state = self.state.lock();
                     continue;
                 }
             }
-            state = match wait {
-                None => self.not_empty.wait(state).unwrap_or_else(PoisonError::into_inner),
+            match wait {
+                None => self.not_empty.wait(&mut state),
                 Some(Wait::NoMore) => return Popped::Nothing,
                 Some(Wait::Until(deadline)) => {
                     let timeout = deadline.saturating_duration_since(Instant::now());
                     if timeout.is_zero() {
                         return Popped::Nothing;
                     }
-                    let waited = self.not_empty.wait_timeout(state, timeout);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
+                    self.not_empty.wait_for(&mut state, timeout);
                 }
-            };
+            }
         }
     }
 
@@ -295,7 +293,7 @@ impl<P> Inbox<P> {
 
     /// Take all out that waits.
     pub(crate) fn empty(&self) -> VecDeque<Envelope<P>> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.loaded = 0;
         state.nudges += 1;
         let envelopes = std::mem::take(&mut state.envelopes);
@@ -308,24 +306,20 @@ impl<P> Inbox<P> {
 
     /// Let whoever waits in [`Inbox::pop_until`] go on now.
     pub(crate) fn nudge(&self) {
-        self.lock().nudges += 1;
+        self.state.lock().nudges += 1;
         self.not_empty.notify_all();
     }
 
     /// Let nothing more in. What waits is still popped.
     pub(crate) fn close(&self) {
-        self.lock().is_closed = true;
+        self.state.lock().is_closed = true;
         self.arrived.store(1, Ordering::Release);
         self.not_full.notify_all();
         self.not_empty.notify_all();
     }
 
     pub(crate) fn figures(&self) -> InboxFigures {
-        self.lock().figures
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State<P>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().figures
     }
 }
 

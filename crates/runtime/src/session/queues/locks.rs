@@ -1,66 +1,83 @@
-//! The locks of the session's queues, which the model checker replaces by its own.
+//! The locks and atomics of the session's queues, which the model checker replaces by its own.
 
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicUsize, Ordering};
 
+#[cfg(not(loom))]
+pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
+
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicUsize, Ordering};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 #[cfg(loom)]
-pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
+pub(crate) use loom::thread;
 
-#[cfg(not(loom))]
-pub(crate) use std::sync::{Mutex, MutexGuard};
+#[cfg(loom)]
+pub(crate) use self::checked::{Condvar, Mutex, MutexGuard};
 
-#[cfg(not(loom))]
-pub(crate) use self::quiet::Condvar;
-
-#[cfg(not(loom))]
-mod quiet {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::sync::{LockResult, MutexGuard, WaitTimeoutResult};
+/// What `parking_lot` offers, over the types of the model checker.
+#[cfg(loom)]
+mod checked {
+    use std::ops::{Deref, DerefMut};
     use std::time::Duration;
 
-    /// A condition variable that costs next to nothing to notify while nobody waits. The standard one asks the system each time.
-    ///
-    /// *Invariant:* what is waited for changes under the mutex, so that whoever notifies after a change sees all who waited before it.
-    pub(crate) struct Condvar {
-        inner: std::sync::Condvar,
-        waiting: AtomicUsize,
+    use loom::sync;
+
+    const NO_PANIC: &str = "no model panics while it holds a lock";
+
+    pub(crate) struct Mutex<T>(sync::Mutex<T>);
+
+    /// Empty only while its thread waits for a condition.
+    pub(crate) struct MutexGuard<'a, T>(Option<sync::MutexGuard<'a, T>>);
+
+    pub(crate) struct Condvar(sync::Condvar);
+
+    impl<T> Mutex<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            MutexGuard(Some(self.0.lock().expect(NO_PANIC)))
+        }
+
+        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+            self.0.try_lock().ok().map(|guard| MutexGuard(Some(guard)))
+        }
+    }
+
+    impl<T> Deref for MutexGuard<'_, T> {
+        type Target = T;
+
+        fn deref(&self) -> &T {
+            self.0.as_ref().expect("the lock is held")
+        }
+    }
+
+    impl<T> DerefMut for MutexGuard<'_, T> {
+        fn deref_mut(&mut self) -> &mut T {
+            self.0.as_mut().expect("the lock is held")
+        }
     }
 
     impl Condvar {
         pub(crate) fn new() -> Self {
-            Self { inner: std::sync::Condvar::new(), waiting: AtomicUsize::new(0) }
+            Self(sync::Condvar::new())
         }
 
-        pub(crate) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> LockResult<MutexGuard<'a, T>> {
-            self.waiting.fetch_add(1, Ordering::SeqCst);
-            let waited = self.inner.wait(guard);
-            self.waiting.fetch_sub(1, Ordering::SeqCst);
-            waited
+        pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+            guard.0 = guard.0.take().map(|held| self.0.wait(held).expect(NO_PANIC));
         }
 
-        pub(crate) fn wait_timeout<'a, T>(
-            &self,
-            guard: MutexGuard<'a, T>,
-            timeout: Duration,
-        ) -> LockResult<(MutexGuard<'a, T>, WaitTimeoutResult)> {
-            self.waiting.fetch_add(1, Ordering::SeqCst);
-            let waited = self.inner.wait_timeout(guard, timeout);
-            self.waiting.fetch_sub(1, Ordering::SeqCst);
-            waited
+        pub(crate) fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, timeout: Duration) {
+            guard.0 = guard.0.take().map(|held| self.0.wait_timeout(held, timeout).expect(NO_PANIC).0);
         }
 
         pub(crate) fn notify_one(&self) {
-            if self.waiting.load(Ordering::SeqCst) > 0 {
-                self.inner.notify_one();
-            }
+            self.0.notify_one();
         }
 
         pub(crate) fn notify_all(&self) {
-            if self.waiting.load(Ordering::SeqCst) > 0 {
-                self.inner.notify_all();
-            }
+            self.0.notify_all();
         }
     }
 }

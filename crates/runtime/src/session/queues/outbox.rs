@@ -1,8 +1,8 @@
 //! The bounded queue of outputs of one stream, between the last stage and whoever takes them.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::session::queues::in_flight::Client;
@@ -125,9 +125,9 @@ impl<P: Payload> Outbox<P> {
 
     /// Wait until there may be room, for as long as `timeout`. Returns early when outputs are taken.
     pub fn wait_for_room(&self, timeout: Duration) {
-        let state = self.lock();
+        let mut state = self.state.lock();
         if self.room_in(&state) == 0 {
-            drop(self.has_room.wait_timeout(state, timeout));
+            self.has_room.wait_for(&mut state, timeout);
         }
     }
 
@@ -141,31 +141,31 @@ impl<P: Payload> Outbox<P> {
 
     /// One more input is about to be put in. To be called before it is.
     pub fn expect_input(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.under_way += 1;
         state.has_begun = true;
     }
 
     /// The input put in last waits for room: no other is brought before [`Outbox::go_on`].
     pub fn hold_up(&self) {
-        self.lock().is_held_up = true;
+        self.state.lock().is_held_up = true;
     }
 
     /// The input has found room. Ends a wait in [`Outbox::next`].
     pub fn go_on(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.is_held_up = false;
         self.tell(state);
     }
 
     /// Whether the input put in last waits for room.
     pub fn is_held_up(&self) -> bool {
-        self.lock().is_held_up
+        self.state.lock().is_held_up
     }
 
     /// No more inputs are put in.
     pub fn end(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.is_ended = true;
         self.tell(state);
     }
@@ -213,13 +213,13 @@ impl<P: Payload> Outbox<P> {
                 return Next::Nothing;
             }
             state.is_told = false;
-            state = self.has_news.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            self.has_news.wait_for(&mut state, left);
         }
     }
 
     /// Take no more outputs: whoever brings them no longer waits. Errors are told all the same.
     pub fn abandon(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.is_abandoned = true;
         let outputs = state.take_outputs();
         self.tell(state);
@@ -229,7 +229,7 @@ impl<P: Payload> Outbox<P> {
 
     /// From now on, what happens to outputs for which there is no room.
     pub fn set_overflow(&self, overflow: Overflow) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.overflow = overflow;
         drop(state);
         self.has_room.notify_all();
@@ -237,7 +237,7 @@ impl<P: Payload> Outbox<P> {
 
     /// The first failure that nobody has heard of.
     pub fn take_failure(&self) -> Option<RunError<P::Fault>> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let first = state.waiting.iter().position(|next| matches!(next, Next::Failed(_)))?;
         match state.waiting.remove(first) {
             Some(Next::Failed(error)) => Some(error),
@@ -248,13 +248,13 @@ impl<P: Payload> Outbox<P> {
     /// The session closes: nothing more comes, and nobody need wait for it. If all has come, it can still be taken.
     pub fn close(&self) {
         let is_complete = {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             state.is_closed = true;
             state.is_cut |= !state.is_complete();
             state.is_complete()
         };
         if is_complete {
-            self.tell(self.lock());
+            self.tell(self.state.lock());
         } else {
             self.abandon();
         }
@@ -262,10 +262,10 @@ impl<P: Payload> Outbox<P> {
 
     /// Wait while it `is_full`. Nothing if nobody takes more, or what was handed over from this moment on is not wanted.
     fn wait_while(&self, moment: Option<u64>, is_full: impl Fn(&State<P>) -> bool) -> Option<MutexGuard<'_, State<P>>> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let moment = moment.unwrap_or(state.forgotten);
         while state.overflow == Overflow::Wait && is_full(&state) && !state.is_abandoned && state.forgotten == moment {
-            state = self.has_room.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.has_room.wait(&mut state);
         }
         (!state.is_abandoned && state.forgotten == moment).then_some(state)
     }
@@ -284,13 +284,9 @@ impl<P: Payload> Outbox<P> {
     }
 
     fn look(&self) -> MutexGuard<'_, State<P>> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.is_told = false;
         state
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State<P>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -311,11 +307,11 @@ impl<P: Payload> Client<P> for Outbox<P> {
     }
 
     fn room(&self) -> usize {
-        self.room_in(&self.lock())
+        self.room_in(&self.state.lock())
     }
 
     fn moment(&self) -> u64 {
-        self.lock().forgotten
+        self.state.lock().forgotten
     }
 
     fn fails(&self, moment: u64) {
@@ -325,7 +321,7 @@ impl<P: Payload> Client<P> for Outbox<P> {
     }
 
     fn done(&self, outcome: Result<(), RunError<P::Fault>>) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.under_way = state.under_way.saturating_sub(1);
         match outcome {
             // The stream goes on with the next input: who waits in `next` has nothing to see, and is not woken.
@@ -348,7 +344,7 @@ impl<P: Payload> Client<P> for Outbox<P> {
     }
 
     fn is_left(&self) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         std::mem::take(&mut state.has_begun) && !state.is_complete()
     }
 
@@ -357,14 +353,14 @@ impl<P: Payload> Client<P> for Outbox<P> {
     }
 
     fn interrupted(&self, count: u64) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         // The stream goes on with the next input.
         state.under_way = state.under_way.saturating_sub(usize::try_from(count).unwrap_or(usize::MAX));
         self.tell(state);
     }
 
     fn forget(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.forgotten += 1;
         let outputs = state.take_outputs();
         drop(state);

@@ -1,7 +1,6 @@
 //! Work that is done in parallel, handed on in the order in which it was begun (or as soon as it is done).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::PoisonError;
 
 use crate::session::queues::inbox::Envelope;
 use crate::session::queues::locks::{Condvar, Mutex, MutexGuard};
@@ -103,13 +102,13 @@ impl<P, O> Reorder<P, O> {
 
     /// Whether [`Reorder::begin_besides`] would not wait now.
     pub(crate) fn has_room(&self) -> bool {
-        let state = self.lock();
+        let state = self.state.lock();
         state.is_closed || self.may_begin(&state)
     }
 
     /// The same without waiting.
     pub(crate) fn begin_at_once(&self) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let may_begin = !state.is_closed && self.may_begin(&state);
         state.running += usize::from(may_begin);
         state.begun += usize::from(may_begin);
@@ -119,7 +118,7 @@ impl<P, O> Reorder<P, O> {
     /// The same for one who has the envelope of this number, and would wait for itself if all others wait for that one. Does not wait while
     /// the caller `is_called`, which is asked again after each [`Reorder::wake`].
     pub(crate) fn begin_besides(&self, held: Option<u64>, is_called: impl Fn() -> bool) -> Begin {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         loop {
             if state.is_closed {
                 return Begin::Closed;
@@ -135,25 +134,25 @@ impl<P, O> Reorder<P, O> {
             if self.is_ordered && held == Some(state.next) {
                 return Begin::AllWait;
             }
-            state = self.await_room(state);
+            self.await_room(&mut state);
             while self.step > 1 && !state.is_closed && !self.may_go_on(&state) {
-                state = self.await_room(state);
+                self.await_room(&mut state);
             }
         }
     }
 
     /// Let those who wait look again whether they are called.
     pub(crate) fn wake(&self) {
-        drop(self.lock());
+        drop(self.state.lock());
         self.has_room.notify_all();
         self.is_done.notify_all();
     }
 
     /// Wait until one more item of an envelope that was begun may run; `false` if nothing may any more.
     pub(crate) fn begin_item(&self) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         while state.running >= self.width && !state.is_closed {
-            state = self.await_room(state);
+            self.await_room(&mut state);
         }
         state.running += usize::from(!state.is_closed);
         !state.is_closed
@@ -161,7 +160,7 @@ impl<P, O> Reorder<P, O> {
 
     /// The same without waiting; `false` if it may not now.
     pub(crate) fn begin_item_at_once(&self) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let may_begin = state.running < self.width && !state.is_closed;
         state.running += usize::from(may_begin);
         may_begin
@@ -169,14 +168,14 @@ impl<P, O> Reorder<P, O> {
 
     /// An item of an envelope is done, and others of it are not.
     pub(crate) fn end_item(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.running = state.running.saturating_sub(1);
         self.wake_for_room(&mut state);
     }
 
     /// A envelope that was begun never came: there was none.
     pub(crate) fn unbegin(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.running -= 1;
         state.begun -= 1;
         self.wake_for_room(&mut state);
@@ -184,7 +183,7 @@ impl<P, O> Reorder<P, O> {
 
     /// The envelope with this number is done. Never waits.
     pub(crate) fn complete(&self, number: u64, completion: Completion<P, O>) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         self.note_complete(&mut state, number, completion);
         self.wake_forwarder(&mut state);
     }
@@ -197,21 +196,21 @@ impl<P, O> Reorder<P, O> {
         completion: Completion<P, O>,
         may_go: impl Fn(&Completion<P, O>) -> bool,
     ) -> Option<Completion<P, O>> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         self.note_complete(&mut state, number, completion);
         self.help(state, may_go)
     }
 
     /// What was taken is handed on: the next one that `may_go`.
     pub(crate) fn next_to_help(&self, may_go: impl Fn(&Completion<P, O>) -> bool) -> Option<Completion<P, O>> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         self.note_handed_on(&mut state);
         self.help(state, may_go)
     }
 
     /// The next envelope to hand on, for the only one who does so and waits; waits for it. `None` when nothing more comes.
     pub(crate) fn next(&self) -> Option<Completion<P, O>> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if std::mem::take(&mut state.does_forwarder_work) {
             self.note_handed_on(&mut state);
         }
@@ -227,7 +226,7 @@ impl<P, O> Reorder<P, O> {
                 }
             }
             state.does_forwarder_wait = true;
-            state = self.can_hand_on.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.can_hand_on.wait(&mut state);
         }
     }
 
@@ -286,29 +285,27 @@ impl<P, O> Reorder<P, O> {
 
     /// Wait until all before this number are done, or nothing more comes, for as long as `timeout`; whether that came to be.
     pub(crate) fn is_done_before(&self, number: u64, timeout: std::time::Duration) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let is_done = |state: &State<P, O>| state.all_done >= number || state.is_closed;
-        if is_done(&state) {
-            return true;
+        if !is_done(&state) {
+            state.awaited = state.awaited.min(number);
+            self.is_done.wait_for(&mut state, timeout);
         }
-        state.awaited = state.awaited.min(number);
-        let waited = self.is_done.wait_timeout(state, timeout);
-        is_done(&waited.unwrap_or_else(PoisonError::into_inner).0)
+        is_done(&state)
     }
 
     /// Whether all that came out is handed on, or comes to be within `timeout`.
     pub(crate) fn is_handed_on(&self, timeout: std::time::Duration) -> bool {
-        let state = self.lock();
+        let mut state = self.state.lock();
         let is_it = |state: &State<P, O>| !state.is_handing_on || state.is_closed;
-        if is_it(&state) {
-            return true;
+        if !is_it(&state) {
+            self.is_done.wait_for(&mut state, timeout);
         }
-        let waited = self.is_done.wait_timeout(state, timeout);
-        is_it(&waited.unwrap_or_else(PoisonError::into_inner).0)
+        is_it(&state)
     }
 
     pub(crate) fn close(&self) {
-        self.lock().is_closed = true;
+        self.state.lock().is_closed = true;
         self.has_room.notify_all();
         self.can_hand_on.notify_all();
         self.is_done.notify_all();
@@ -336,13 +333,9 @@ impl<P, O> Reorder<P, O> {
         }
     }
 
-    fn await_room<'a>(&self, mut state: MutexGuard<'a, State<P, O>>) -> MutexGuard<'a, State<P, O>> {
+    fn await_room(&self, state: &mut MutexGuard<'_, State<P, O>>) {
         state.is_room_awaited = true;
-        self.has_room.wait(state).unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State<P, O>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.has_room.wait(state);
     }
 }
 

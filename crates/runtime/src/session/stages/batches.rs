@@ -121,7 +121,7 @@ fn work_on_batch<P: Payload>(
     let mut begun = Vec::with_capacity(envelopes.len());
     let mut items = Vec::new();
     {
-        let mut machine = unit.lock();
+        let mut machine = unit.machine.lock();
         for (number, envelope) in envelopes {
             let header = envelope.header();
             let inputs = inputs_of(core, stage, unit, &mut machine, envelope);

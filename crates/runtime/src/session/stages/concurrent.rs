@@ -1,9 +1,11 @@
 //! A stage whose node works on several items at once without threads.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+
+use parking_lot::Mutex;
 
 use crate::node::{EndEarly, Start, start_all};
 use crate::session::queues::inbox::{Envelope, Popped};
@@ -165,7 +167,7 @@ impl<'a, P: Payload> Starter<'a, P> {
             answers: Mutex::new(Answers { missing: items.len(), outputs: answers, whole: Some(whole) }),
             end_early: Mutex::default(),
         });
-        stage.lock_started().insert(number, Arc::clone(&group));
+        stage.started.lock().insert(number, Arc::clone(&group));
         for (slot, item) in items.into_iter().enumerate() {
             if slot > 0 && !stage.reorder().begin_item_at_once() {
                 // Those who make room are among them.
@@ -235,7 +237,7 @@ fn start_in<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, unit_index: usize
             Vec::new()
         });
         for ((group, _), end_early) in groups.iter().zip(end_early) {
-            group.lock_end_early().extend(end_early);
+            group.end_early.lock().extend(end_early);
         }
         // Some may have stopped to be wanted just before there was a way to tell.
         let are_wanted = core.in_flight.are_wanted(groups.iter().map(|(group, _)| group.input));
@@ -280,14 +282,10 @@ struct Answers<P: Payload> {
 impl<P: Payload> Group<P> {
     /// Nobody waits for the envelope any more.
     pub(crate) fn end_early(&self) {
-        let under_way = std::mem::take(&mut *self.lock_end_early());
+        let under_way = std::mem::take(&mut *self.end_early.lock());
         for end_early in under_way {
             end_early();
         }
-    }
-
-    fn lock_end_early(&self) -> MutexGuard<'_, Vec<EndEarly>> {
-        self.end_early.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One of the items is done.
@@ -313,7 +311,7 @@ impl<P: Payload> Group<P> {
 
     fn fill(&self, slot: usize, outputs: Vec<OutputChunk<P>>) {
         let whole = {
-            let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut answers = self.answers.lock();
             answers.outputs[slot] = outputs;
             answers.missing -= 1;
             let whole = if answers.missing == 0 { answers.whole.take() } else { None };
@@ -322,7 +320,7 @@ impl<P: Payload> Group<P> {
         match whole {
             None => self.core.stages[self.stage].reorder().end_item(),
             Some((whole, outputs)) => {
-                self.core.stages[self.stage].lock_started().remove(&self.number);
+                self.core.stages[self.stage].started.lock().remove(&self.number);
                 whole(outputs.into_iter().flatten().collect());
             }
         }

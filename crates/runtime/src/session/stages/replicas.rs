@@ -70,7 +70,7 @@ pub(crate) fn run_replica<P: Payload>(core: &Arc<Core<P>>, stage: usize, unit: u
         let mut sink = Collect::new(core, envelope.input);
         let was_given = {
             let unit = &stage.units[unit];
-            let mut machine = unit.lock();
+            let mut machine = unit.machine.lock();
             work_on(core, unit, &mut machine, envelope, &mut sink);
             machine.has_visited(0)
         };
@@ -99,7 +99,7 @@ pub(crate) fn end_stream<P: Payload>(
     }
     stage.ending.fetch_sub(1, Ordering::AcqRel);
     let of_unit = &stage.units[unit];
-    work_on(core, of_unit, &mut of_unit.lock(), envelope, &mut sink);
+    work_on(core, of_unit, &mut of_unit.machine.lock(), envelope, &mut sink);
     for other in (0..stage.units.len()).filter(|&other| other != unit) {
         sink.outputs.extend(flush(core, (stage.index, other), header.header()));
     }

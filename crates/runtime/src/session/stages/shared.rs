@@ -1,8 +1,10 @@
 //! What all threads of a session share: the stages, the inputs under way, and the admission queue by which inputs come in.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::execution::progress::Progress;
 use crate::session::on_callers::Paused;
@@ -311,7 +313,7 @@ impl<P: Payload> Core<P> {
             return;
         };
         // Delivered under the lock: what was whole first goes first.
-        let mut outputs = outputs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut outputs = outputs.lock();
         if !self.in_flight.is_open(envelope.input) {
             return;
         }

@@ -1,8 +1,10 @@
 //! The thread of a source: makes inputs until it ends or the session closes.
 
+use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::execution::machine::Machine;
 use crate::session::queues::in_flight::Client;
@@ -28,7 +30,7 @@ pub(crate) fn run<P: Payload>(core: &Core<P>, client: &Arc<dyn Client<P>>, conte
         core.source.set_thread(turn.thread());
     }
     let produced = {
-        let mut machine = unit.lock();
+        let mut machine = unit.machine.lock();
         source.at_work(|| unit.enter(&mut machine, Machine::produce))
     };
     let outcome = produced.and_then(|outputs| match outputs {
@@ -120,18 +122,14 @@ impl<P: Payload, T: ?Sized + Send + 'static> OnThread<P, T> {
         Self { inner: Arc::new(Mutex::new(inner)), tasks: Arc::clone(tasks) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Box<T>> {
-        lock(&self.inner)
-    }
-
     /// Do something on the thread, which has nothing else to do now or soon; nothing if it has ended.
     fn call<R: Send + 'static>(&self, work: impl FnOnce(&mut T) -> R + Send + 'static) -> Option<R> {
         if self.tasks.is_here() {
-            return Some(work(&mut **self.lock()));
+            return Some(work(&mut **self.inner.lock()));
         }
         let (inner, context) = (Arc::clone(&self.inner), P::current_context());
         let in_context = move |_: &Core<P>| {
-            let mut inner = lock(&inner);
+            let mut inner = inner.lock();
             P::within(&context, || work(&mut **inner))
         };
         let sent = self.tasks.send(in_context, || {});
@@ -140,10 +138,6 @@ impl<P: Payload, T: ?Sized + Send + 'static> OnThread<P, T> {
             Outcome::Unfinished | Outcome::NotBegun => None,
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A source in a stage that is on another thread: all its methods run on its own one.
@@ -161,7 +155,7 @@ impl<P: Payload> Node<P> for SourceNode<P> {
     }
 
     fn process(&mut self, item: P) -> Result<Outputs<P>, P::Fault> {
-        self.0.lock().process(item)
+        self.0.inner.lock().process(item)
     }
 
     fn flush(&mut self) -> Result<Outputs<P>, P::Fault> {
@@ -174,7 +168,7 @@ impl<P: Payload> Node<P> for SourceNode<P> {
     fn interrupt(&mut self) -> Result<(), P::Fault> {
         if self.0.tasks.is_running() {
             // It is making items: it is told meanwhile.
-            return self.0.lock().interrupt();
+            return self.0.inner.lock().interrupt();
         }
         self.0.call(Node::interrupt).unwrap_or(Ok(()))
     }
@@ -184,7 +178,7 @@ impl<P: Payload> Node<P> for SourceNode<P> {
     }
 
     fn info(&self) -> NodeInfo {
-        self.0.lock().info()
+        self.0.inner.lock().info()
     }
 
     fn as_source(&mut self) -> Option<&mut dyn Source<P>> {
@@ -194,7 +188,7 @@ impl<P: Payload> Node<P> for SourceNode<P> {
 
 impl<P: Payload> Source<P> for SourceNode<P> {
     fn produce(&mut self) -> Result<Outputs<P>, P::Fault> {
-        self.0.lock().as_source().map_or(Ok(Outputs::None), Source::produce)
+        self.0.inner.lock().as_source().map_or(Ok(Outputs::None), Source::produce)
     }
 }
 

@@ -1,9 +1,11 @@
 //! One stage of a session: its queue, its nodes, and the ways to the stages after it.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::execution::machine::{Machine, Stop};
 use crate::execution::metrics::Recorders;
@@ -90,10 +92,6 @@ impl<P: Payload> Unit<P> {
         }
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Machine<P>> {
-        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A call that was begun by `Node::start` has ended.
     pub(crate) fn count_call(&self, took: Duration, outputs: usize) {
         // How long nodes elsewhere took is told by those who know it.
@@ -164,25 +162,16 @@ impl<P: Payload> Unit<P> {
     /// The same inside [`Payload::hold`]: whoever is in the machine may need what is held, to come out.
     pub(crate) fn lock_inside_hold(&self) -> MutexGuard<'_, Machine<P>> {
         loop {
-            match self.machine.try_lock() {
-                Ok(machine) => return machine,
-                Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
-                Err(TryLockError::WouldBlock) => P::wait(|| drop(self.lock())),
+            if let Some(machine) = self.machine.try_lock() {
+                return machine;
             }
+            P::wait(|| drop(self.machine.lock()));
         }
     }
 
     /// The machine, if it is free before the deadline.
     pub(crate) fn lock_until(&self, deadline: Instant) -> Option<MutexGuard<'_, Machine<P>>> {
-        loop {
-            match self.machine.try_lock() {
-                Ok(machine) => return Some(machine),
-                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
-                Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return None,
-                // Only a node that is about to come back, or never will, holds the lock now.
-                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_micros(50)),
-            }
-        }
+        self.machine.try_lock_until(deadline)
     }
 
     /// Run `work` on the machine when no other session is in its nodes.
@@ -221,14 +210,10 @@ impl<P: Payload> Unit<P> {
 }
 
 impl<P: Payload> Stage<P> {
-    pub(crate) fn lock_started(&self) -> MutexGuard<'_, ByNumber<Arc<Group<P>>>> {
-        self.started.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Nobody wants these inputs any more. What the nodes hold of those that they are done with is forgotten before their next input, and
     /// with `first_of_all` what they hold of all from that one on. Returns what is at one of them right now.
     pub(crate) fn leave(&self, abandoned: &Abandoned, first_of_all: Option<u64>) -> Vec<AtWork> {
-        let started: Vec<_> = self.lock_started().values().cloned().collect();
+        let started: Vec<_> = self.started.lock().values().cloned().collect();
         let in_flight: HashSet<u64> = started.iter().map(|group| group.input).collect();
         let are_done_with = abandoned.wanted_before.iter().filter(|input| !in_flight.contains(input)).copied();
         if let Some(first) = are_done_with.chain(first_of_all).min() {
@@ -266,7 +251,7 @@ impl<P: Payload> Stage<P> {
         }
         let Some(joiner) = &self.joiner else { return self.push(envelope) };
         // Pushed under the lock: what was whole first goes first. The queue behind an joiner makes nobody wait.
-        let mut joiner = joiner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut joiner = joiner.lock();
         if !core.in_flight.is_open(envelope.input) {
             // It was interrupted, and its other parts are forgotten.
             return None;
@@ -354,7 +339,7 @@ pub(crate) fn run_in_order<P: Payload>(core: &Arc<Core<P>>, stage: usize) {
     let stage = &core.stages[stage];
     let unit = &stage.units[0];
     while let Popped::Envelope(_, envelope) = stage.pop(core, unit) {
-        let mut machine = unit.lock();
+        let mut machine = unit.machine.lock();
         if unit.tasks.is_none() {
             core.finish_paused(unit, &mut machine);
         }

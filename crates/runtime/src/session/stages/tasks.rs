@@ -5,9 +5,11 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
 
 use crate::Payload;
 use crate::execution::machine::Machine;
@@ -79,7 +81,7 @@ impl<P: Payload> Tasks<P> {
                 receipt.0.set(Progress::Done(catch_unwind(AssertUnwindSafe(|| work(core)))));
             }
         });
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         // Where there is nobody to do it, the task is dropped here, and whoever waits for it is told.
         if !state.is_closed {
             state.waiting.push_back(task);
@@ -104,26 +106,26 @@ impl<P: Payload> Tasks<P> {
     pub(crate) fn run_until(&self, core: &Core<P>, is_over: impl Fn() -> bool) {
         loop {
             self.run(core);
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             while state.waiting.is_empty() {
                 if state.is_closed || is_over() {
                     return;
                 }
-                state = self.has_changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                self.has_changed.wait(&mut state);
             }
         }
     }
 
     /// Let the thread look again whether it is over.
     pub(crate) fn wake(&self) {
-        drop(self.lock());
+        drop(self.state.lock());
         self.has_changed.notify_all();
     }
 
     /// No more tasks come; those that wait are not done.
     pub(crate) fn close(&self) {
         let forgotten = {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             state.is_closed = true;
             self.are_waiting.store(false, Ordering::Release);
             std::mem::take(&mut state.waiting)
@@ -136,14 +138,10 @@ impl<P: Payload> Tasks<P> {
         if !self.are_waiting() {
             return None;
         }
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let task = state.waiting.pop_front();
         self.are_waiting.store(!state.waiting.is_empty(), Ordering::Release);
         task
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State<P>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -167,7 +165,7 @@ impl<P: Payload> Core<P> {
             let context = P::current_context();
             let on_thread = move |core: &Core<P>| {
                 let unit = &core.stages[stage].units[unit];
-                let mut machine = unit.lock();
+                let mut machine = unit.machine.lock();
                 P::within(&context, || work(core, unit, &mut machine))
             };
             return tasks.send(on_thread, || of_stage.wake()).wait::<P>(timeout);
@@ -235,7 +233,7 @@ impl<R: Send> Sent<R> {
 
 impl<R> Slot<R> {
     fn begin(&self) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let is_wanted = matches!(*state, Progress::Waits);
         if is_wanted {
             *state = Progress::Runs;
@@ -244,27 +242,23 @@ impl<R> Slot<R> {
     }
 
     fn set(&self, progress: Progress<R>) {
-        *self.lock() = progress;
+        *self.state.lock() = progress;
         self.has_changed.notify_all();
     }
 
     /// Whether nothing more becomes of it, or comes to do so within `interval`.
     fn is_over_within(&self, interval: Duration) -> bool {
-        let state = self.lock();
+        let mut state = self.state.lock();
         let is_open = |state: &mut Progress<R>| matches!(state, Progress::Waits | Progress::Runs);
-        let waited = self.has_changed.wait_timeout_while(state, interval, is_open);
-        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+        self.has_changed.wait_while_for(&mut state, is_open, interval);
+        !is_open(&mut state)
     }
 
     fn withdraw(&self) -> Outcome<R> {
-        match std::mem::replace(&mut *self.lock(), Progress::Withdrawn) {
+        match std::mem::replace(&mut *self.state.lock(), Progress::Withdrawn) {
             Progress::Done(result) => Outcome::Done(result),
             Progress::Runs => Outcome::Unfinished,
             Progress::Waits | Progress::Withdrawn => Outcome::NotBegun,
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Progress<R>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

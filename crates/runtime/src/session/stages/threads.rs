@@ -4,9 +4,11 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
+
+use parking_lot::Mutex;
 
 use crate::session::deadline::Deadline;
 use crate::session::stages::batches::run_batches;
@@ -61,7 +63,7 @@ struct Running {
 impl Threads {
     /// Start the threads of the stages, unless they have been started. A session of several threads is closed if one of them is refused.
     pub(crate) fn start<P: Payload>(&self, core: &Arc<Core<P>>) -> io::Result<()> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         // Nobody would end a thread that starts after the end.
         if state.are_started || core.is_closed() {
             return Ok(());
@@ -93,7 +95,7 @@ impl Threads {
 
     /// Wait until the threads do nothing any more but what others ask of them. Returns those that don't get there before the deadline.
     pub(crate) fn wait_until_idle<P: Payload>(&self, deadline: &mut Deadline<'_, P>) -> Vec<(usize, Role)> {
-        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.0.lock();
         let threads: Vec<_> =
             state.running.iter().map(|thread| (Arc::clone(&thread.is_idle), thread.stage, thread.role)).collect();
         drop(state);
@@ -104,7 +106,7 @@ impl Threads {
 
     /// Wait for the end of all threads but the busy ones, until the deadline. The others are left behind. Returns the first panic.
     pub(crate) fn join<P: Payload>(&self, deadline: &mut Deadline<'_, P>, busy: &[(usize, Role)]) -> Option<Panic> {
-        let running = std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).running);
+        let running = std::mem::take(&mut self.0.lock().running);
         let mut panic = None;
         for Running { thread, has_ended, stage, role, .. } in running {
             let is_busy = busy.contains(&(stage, role));

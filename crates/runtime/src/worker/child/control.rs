@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
 use rustix::process::{Pid, Signal};
 
@@ -100,12 +101,12 @@ impl Orders {
 
     /// Whether an item was dropped, which costs nothing where none was.
     pub(crate) fn is_dropped(&self, number: u64) -> bool {
-        self.has_dropped.load(Ordering::SeqCst) && self.lock_dropped().contains(&number)
+        self.has_dropped.load(Ordering::SeqCst) && self.dropped.lock().contains(&number)
     }
 
     /// Nothing more comes of a dropped item.
     pub(crate) fn forget_dropped(&self, number: u64) {
-        let mut dropped = self.lock_dropped();
+        let mut dropped = self.dropped.lock();
         dropped.remove(&number);
         self.has_dropped.store(!dropped.is_empty(), Ordering::SeqCst);
     }
@@ -116,7 +117,7 @@ impl Orders {
     }
 
     fn drop_item(&self, number: u64) {
-        self.lock_dropped().insert(number);
+        self.dropped.lock().insert(number);
         self.has_dropped.store(true, Ordering::SeqCst);
     }
 
@@ -124,10 +125,6 @@ impl Orders {
     fn dropped_in_hand(&self) -> Option<u64> {
         let number = self.in_hand.load(Ordering::SeqCst);
         (number > 0 && self.is_dropped(number)).then_some(number)
-    }
-
-    fn lock_dropped(&self) -> MutexGuard<'_, BTreeSet<u64>> {
-        self.dropped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The nodes are cleaned up.

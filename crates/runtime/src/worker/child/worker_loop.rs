@@ -2,9 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::execution::machine::{Machine, Stop};
 use crate::execution::progress::ProgressPlace;
@@ -193,7 +195,7 @@ impl<P: Payload> WorkerLoop<P> {
     /// An item is not wanted any more, or all so far are not: nothing of them may come out with later ones.
     fn forget(&mut self, number: u64) {
         self.out.orders.forget_dropped(number);
-        let in_flight = self.at_work.end_early.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+        let in_flight = self.at_work.end_early.lock().remove(&number);
         if let Some(end_early) = in_flight {
             return end_early();
         }
@@ -299,7 +301,7 @@ impl<P: Payload> WorkerLoop<P> {
         let number = head.number;
         let (steps, begun) = (self.steps.clone(), Instant::now());
         let done = move |answer: Result<Outputs<P>, P::Fault>| {
-            at_work.end_early.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+            at_work.end_early.lock().remove(&number);
             let last = answer.and_then(|outputs| answer_but_last(&out, number, outputs));
             if let Some(steps) = &steps {
                 steps.post_one(&out.link, head, begun.elapsed());
@@ -316,7 +318,7 @@ impl<P: Payload> WorkerLoop<P> {
         self.machine.progress.leave();
         self.out.came_back(None);
         if let Some(end_early) = end_early {
-            let mut under_way = self.at_work.end_early.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut under_way = self.at_work.end_early.lock();
             under_way.insert(number, end_early);
         }
     }
@@ -337,7 +339,7 @@ impl<P: Payload> WorkerLoop<P> {
 
     fn end_all(&self) {
         while self.at_work.count.load(Ordering::Acquire) > 0 {
-            let under_way = std::mem::take(&mut *self.at_work.end_early.lock().unwrap_or_else(PoisonError::into_inner));
+            let under_way = std::mem::take(&mut *self.at_work.end_early.lock());
             for end_early in under_way.into_values() {
                 end_early();
             }

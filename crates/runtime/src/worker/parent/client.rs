@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustix::event::EventfdFlags;
 
 use crate::node::{Done, TellStep};
@@ -200,7 +201,7 @@ impl<P: Payload> Remote<P> {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State<P>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Now, where figures are collected.
@@ -218,12 +219,12 @@ impl<P: Payload> Remote<P> {
 
     /// What becomes readable when the supervisor should look.
     pub(crate) fn wake(&self) -> Option<Arc<OwnedFd>> {
-        self.wake.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.wake.lock().clone()
     }
 
     /// There is no supervisor any more.
     pub(crate) fn forget_supervisor(&self) {
-        self.wake.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.wake.lock().take();
     }
 
     /// Write a job down.
@@ -363,7 +364,7 @@ impl<P: Payload> Remote<P> {
             && !matches!(state.life, Life::Failed | Life::Ended | Life::Unborn)
             && state.end_by.is_none()
         {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.changed.wait(&mut state);
         }
     }
 }

@@ -1,8 +1,8 @@
 //! One item to a worker that has nothing else to do, and its answer, on the thread that brings it: no other thread need be woken.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
@@ -119,7 +119,7 @@ impl<P: Payload> Remote<P> {
             if let Some(answer) = state.direct_answer.take() {
                 return answer;
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.changed.wait(&mut state);
         }
     }
 

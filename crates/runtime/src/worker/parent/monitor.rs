@@ -1,8 +1,8 @@
 //! What a supervisor does for one process: it reads what it says, watches the clock, and notices its end.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
@@ -410,7 +410,7 @@ impl<P: Payload> Attendance<'_, P> {
             state.life = Life::Starting;
         }
         while state.reader == Reader::Direct {
-            state = self.remote.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.remote.changed.wait(&mut state);
         }
         state.reader = Reader::Keeper;
     }

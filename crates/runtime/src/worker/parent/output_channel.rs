@@ -1,7 +1,9 @@
 //! The outputs of one item that come one after the other, on their way from the supervisor to whoever hands them on.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
 
 use crate::{Payload, Stream};
 
@@ -36,15 +38,15 @@ impl<P: Payload> Channel<P> {
 
     /// Add an output; waits while there are many.
     pub(crate) fn push(&self, output: P) {
-        if self.lock().is_full() {
+        if self.state.lock().is_full() {
             P::wait(|| {
-                let mut state = self.lock();
+                let mut state = self.state.lock();
                 while state.is_full() {
-                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    self.changed.wait(&mut state);
                 }
             });
         }
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let unwanted = if state.is_closed {
             Some(output)
         } else {
@@ -58,13 +60,13 @@ impl<P: Payload> Channel<P> {
 
     /// Nothing more comes.
     pub(crate) fn end(&self, end: Result<(), P::Fault>) {
-        self.lock().end.get_or_insert(end);
+        self.state.lock().end.get_or_insert(end);
         self.changed.notify_all();
     }
 
     /// Nobody wants the rest: whoever waits need not any more.
     pub(crate) fn close(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.is_closed = true;
         let outputs = std::mem::take(&mut state.outputs);
         self.changed.notify_all();
@@ -72,12 +74,8 @@ impl<P: Payload> Channel<P> {
         drop(outputs);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<P>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn take(&self) -> Result<Option<P>, P::Fault> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         loop {
             if let Some(output) = state.outputs.pop_front() {
                 self.changed.notify_all();
@@ -89,7 +87,7 @@ impl<P: Payload> Channel<P> {
             if let Some(end) = &mut state.end {
                 return std::mem::replace(end, Ok(())).map(|()| None);
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.changed.wait(&mut state);
         }
     }
 }

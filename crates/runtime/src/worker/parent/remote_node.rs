@@ -1,7 +1,6 @@
 //! Nodes whose work is done in another process.
 
 use std::sync::Arc;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
@@ -103,12 +102,11 @@ impl<P: Payload> RemoteNode<P> {
     fn wait_until_gone(&self) -> (bool, Option<P::Fault>) {
         let remote = &self.remote;
         let look = || {
-            let state = remote.lock();
+            let mut state = remote.lock();
             let is_there = |state: &mut State<P>| !matches!(state.life, Life::Failed | Life::Ended | Life::Unborn);
-            let waited = remote.changed.wait_timeout_while(state, POLL_INTERVAL, is_there);
-            let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            remote.changed.wait_while_for(&mut state, is_there, POLL_INTERVAL);
             let end_by = state.end_by.unwrap_or_else(|| Instant::now() + CLEANUP_TIME);
-            (!timeout.timed_out(), Instant::now() >= end_by + BURIAL_TIME)
+            (!is_there(&mut state), Instant::now() >= end_by + BURIAL_TIME)
         };
         let mut order = None;
         loop {
@@ -128,10 +126,10 @@ impl<P: Payload> RemoteNode<P> {
     fn wait_until_ready(&self) -> Result<(), P::Fault> {
         let remote = &self.remote;
         let is_starting = || {
-            let state = remote.lock();
+            let mut state = remote.lock();
             let is_starting = |state: &mut State<P>| state.life == Life::Starting;
-            let waited = remote.changed.wait_timeout_while(state, POLL_INTERVAL, is_starting);
-            waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+            remote.changed.wait_while_for(&mut state, is_starting, POLL_INTERVAL);
+            is_starting(&mut state)
         };
         while P::wait(is_starting) {
             let order = P::check_orders().err();

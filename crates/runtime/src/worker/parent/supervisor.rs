@@ -3,7 +3,6 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -90,7 +89,7 @@ fn pause<P: Payload>(remote: &Remote<P>, restarts: usize) {
     let mut state = remote.lock();
     while !state.is_closing && state.end_by.is_none() && Instant::now() < until {
         let left = until.saturating_duration_since(Instant::now());
-        state = remote.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        remote.changed.wait_for(&mut state, left);
     }
 }
 

@@ -7,8 +7,8 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
+use parking_lot::{Mutex, MutexGuard};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketFlags, SocketType,
@@ -105,7 +105,7 @@ impl Link {
     /// Let a frame wait that brings files with it.
     pub(crate) fn post_files(&self, head: Head, files: Vec<OwnedFd>) {
         let files = files.into_iter().map(PassedFile::from).collect();
-        head.write(&[], &[], false, lock(&self.outgoing).end_with(files));
+        head.write(&[], &[], false, self.outgoing.lock().end_with(files));
     }
 
     /// Write frames; `false` if that would have meant to wait.
@@ -149,7 +149,7 @@ impl Link {
             if !self.write(&mut writing, flags)? {
                 return Ok(false);
             }
-            let mut outgoing = lock(&self.outgoing);
+            let mut outgoing = self.outgoing.lock();
             if outgoing.is_empty() {
                 return Ok(true);
             }
@@ -271,7 +271,7 @@ impl Transport for Link {
 
     fn post(&self, head: Head, mut message: Message<'_>) {
         message.share_body();
-        let mut outgoing = lock(&self.outgoing);
+        let mut outgoing = self.outgoing.lock();
         if !message.places.is_empty() {
             self.introduce(&message.places, &mut outgoing);
         }
@@ -279,21 +279,17 @@ impl Transport for Link {
     }
 
     fn flush(&self) -> io::Result<()> {
-        self.flush_with(lock(&self.writing), SendFlags::NOSIGNAL).map(drop)
+        self.flush_with(self.writing.lock(), SendFlags::NOSIGNAL).map(drop)
     }
 
     fn flush_some(&self) -> io::Result<bool> {
-        let writing = match self.writing.try_lock() {
-            Ok(writing) => writing,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            // Somebody else writes, and may be about to leave.
-            Err(TryLockError::WouldBlock) => return Ok(false),
-        };
+        // Where somebody else writes, it may be about to leave.
+        let Some(writing) = self.writing.try_lock() else { return Ok(false) };
         self.flush_with(writing, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
     }
 
     fn next(&self) -> io::Result<Option<Received>> {
-        let mut incoming = lock(&self.incoming);
+        let mut incoming = self.incoming.lock();
         loop {
             if let Some(received) = self.take_in(&mut incoming)? {
                 return Ok(Some(received));
@@ -308,11 +304,11 @@ impl Transport for Link {
     }
 
     fn next_read(&self) -> io::Result<Option<Received>> {
-        self.take_in(&mut lock(&self.incoming))
+        self.take_in(&mut self.incoming.lock())
     }
 
     fn has_read(&self) -> bool {
-        lock(&self.incoming).has_frame()
+        self.incoming.lock().has_frame()
     }
 
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -326,8 +322,4 @@ impl Transport for Link {
     fn trouble(&self) -> Option<String> {
         self.memory.trouble()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

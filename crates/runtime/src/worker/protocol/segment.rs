@@ -3,9 +3,9 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use memmap2::{MmapOptions, MmapRaw};
+use parking_lot::Mutex;
 use rustix::fs::FallocateFlags;
 use rustix::process::Resource;
 
@@ -126,7 +126,7 @@ impl Segment {
     }
 
     pub(crate) fn take_file(&self) -> Option<PassedFile> {
-        self.file.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.file.lock().take()
     }
 }
 

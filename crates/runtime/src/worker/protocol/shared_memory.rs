@@ -12,10 +12,11 @@ use std::fmt;
 use std::io;
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use memmap2::{MmapOptions, MmapRaw};
+use parking_lot::Mutex;
 use rustix::process::Pid;
 
 use crate::worker::protocol::segment::{HEAD, PassedFile, Segment};
@@ -188,7 +189,7 @@ impl Memory {
     pub(crate) fn lend(&self, bytes: &[u8]) -> Option<(Place, Hold)> {
         let len = bytes.len() as u64;
         let (hold, is_readers) = {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             if let Some((segment, start, is_readers)) = state.find(bytes) {
                 segment.users().fetch_add(1, Ordering::Relaxed);
                 let hold = Hold::counted(segment);
@@ -212,9 +213,9 @@ impl Memory {
     /// The other side lends a segment.
     pub(crate) fn borrow(&self, id: u32, file: OwnedFd) -> io::Result<()> {
         match Segment::open(id, file, self.keeps_files.load(Ordering::Relaxed)) {
-            Ok(segment) => drop(self.lock().borrowed.insert(id, Arc::new(segment))),
+            Ok(segment) => drop(self.state.lock().borrowed.insert(id, Arc::new(segment))),
             Err((file, error)) if error.kind() == io::ErrorKind::OutOfMemory => {
-                self.lock().unmapped.insert(id, file);
+                self.state.lock().unmapped.insert(id, file);
             }
             Err((_, error)) => return Err(error),
         }
@@ -223,14 +224,14 @@ impl Memory {
 
     /// The other side has closed a segment.
     pub(crate) fn give_back(&self, id: u32) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.borrowed.remove(&id);
         state.unmapped.remove(&id);
     }
 
     /// Take a use over that the other side has handed over. Where there is no memory to do so, it is given back.
     pub(crate) fn view(&self, place: Place) -> io::Result<View> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if !place.is_readers
             && let Some(file) = state.unmapped.remove(&place.segment)
         {
@@ -262,21 +263,17 @@ impl Memory {
 
     /// The segment with this id, which the other side may not know yet.
     pub(crate) fn lent(&self, id: u32) -> Option<Arc<Segment>> {
-        self.lock().lent.iter().find(|segment| segment.id == id).map(Arc::clone)
+        self.state.lock().lent.iter().find(|segment| segment.id == id).map(Arc::clone)
     }
 
     /// The segments that were closed since the last question.
     pub(crate) fn take_closed(&self) -> Vec<u32> {
-        std::mem::take(&mut self.lock().closed)
+        std::mem::take(&mut self.state.lock().closed)
     }
 
     /// Why there was no shared memory, once that has happened.
     pub(crate) fn trouble(&self) -> Option<String> {
-        self.lock().trouble.as_ref().map(ToString::to_string)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().trouble.as_ref().map(ToString::to_string)
     }
 }
 

@@ -1,7 +1,9 @@
 //! How long the nodes of a worker took and what they tried again, told to the parent with each answer.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::worker::protocol::connection::{Link, Transport};
 use crate::worker::protocol::frame::{Head, Kind};
@@ -29,7 +31,7 @@ impl Steps {
 
     /// Send the steps of an item, unless the parent knows them.
     pub(crate) fn post(&self, link: &Link, head: Head) {
-        let steps = std::mem::take(&mut *self.taken.lock().unwrap_or_else(PoisonError::into_inner));
+        let steps = std::mem::take(&mut *self.taken.lock());
         self.post_these(steps, link, head);
     }
 
@@ -61,7 +63,7 @@ impl Observer for Steps {
             return;
         }
         let node = self.node_ids.iter().position(|id| id == node_id).unwrap_or(0);
-        let mut steps = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut steps = self.taken.lock();
         steps.extend_from_slice(&encoded(node, Step::Took(took)));
     }
 }

@@ -1,8 +1,9 @@
 //! Nodes that begin with an item before the one before it is done.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
 
+use parking_lot::{Condvar, Mutex};
 use remotemedia_runtime::{Concurrent, EndEarly, Node, Outputs, Phase, RunError, Session, Stream};
 use serde_json::json;
 
@@ -19,25 +20,24 @@ struct Pending(Arc<(Begun, Condvar)>);
 impl Pending {
     /// Wait until so many are under way.
     fn wait_for(&self, count: usize) {
-        let begun = self.0.0.lock().expect("no test panics in here");
-        let waited =
-            self.0.1.wait_timeout_while(begun, PATIENCE, |begun| begun.len() < count).expect("no test panics in here");
-        assert!(!waited.1.timed_out(), "{count} are under way");
+        let mut begun = self.0.0.lock();
+        let waited = self.0.1.wait_while_for(&mut begun, |begun| begun.len() < count, PATIENCE);
+        assert!(!waited.timed_out(), "{count} are under way");
     }
 
     /// End with the one that stands there.
     fn end(&self, place: usize) {
-        let (item, done) = self.0.0.lock().expect("no test panics in here").remove(place).expect("it is under way");
+        let (item, done) = self.0.0.lock().remove(place).expect("it is under way");
         done(Ok(Outputs::One(item)));
     }
 
     fn fail(&self, place: usize) {
-        let (_, done) = self.0.0.lock().expect("no test panics in here").remove(place).expect("it is under way");
+        let (_, done) = self.0.0.lock().remove(place).expect("it is under way");
         done(Err(BAD));
     }
 
     fn under_way(&self) -> usize {
-        self.0.0.lock().expect("no test panics in here").len()
+        self.0.0.lock().len()
     }
 }
 
@@ -51,7 +51,7 @@ impl Node<Item> for Pending {
     }
 
     fn interrupt(&mut self) -> Result<(), Fault> {
-        let begun = std::mem::take(&mut *self.0.0.lock().expect("no test panics in here"));
+        let begun = std::mem::take(&mut *self.0.0.lock());
         for (_, done) in begun {
             done(Err(Fault::Interrupt));
         }
@@ -65,7 +65,7 @@ impl Node<Item> for Pending {
 
 impl Concurrent<Item> for Pending {
     fn start(&mut self, item: Item, _item_index: Option<u64>, done: Done) -> Option<EndEarly> {
-        self.0.0.lock().expect("no test panics in here").push_back((item, done));
+        self.0.0.lock().push_back((item, done));
         self.0.1.notify_all();
         None
     }
@@ -228,7 +228,7 @@ fn an_item_in_flight_may_give_several_outputs() {
 
     let call = session.call(1);
     node.wait_for(1);
-    let (_, done) = node.0.0.lock().expect("no test panics in here").remove(0).unwrap();
+    let (_, done) = node.0.0.lock().remove(0).unwrap();
     done(Ok(Outputs::Many(Box::new(Countdown(3)))));
 
     assert_eq!(call.outputs(), numbers(&[2, 1, 0]));

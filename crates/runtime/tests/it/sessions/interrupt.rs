@@ -1,9 +1,10 @@
 //! After an interrupt nothing old comes out, and the next input flows.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use remotemedia_runtime::{Client, Next, Outbox, Phase, RunError, Session};
 use serde_json::{Value, json};
 
@@ -253,14 +254,14 @@ impl Client<Item> for Slow {
     fn output(&self, output: Item) {
         self.valve.pass();
         std::thread::sleep(Duration::from_millis(20));
-        self.kept.lock().unwrap().push(output);
+        self.kept.lock().push(output);
         self.taken.fetch_add(1, Ordering::SeqCst);
     }
 
     fn done(&self, _: Result<(), RunError<Fault>>) {}
 
     fn forget(&self) {
-        self.kept.lock().unwrap().clear();
+        self.kept.lock().clear();
         self.valve.open();
     }
 }
@@ -280,7 +281,7 @@ fn an_output_on_its_way_into_a_client_is_waited_for_and_forgotten() {
         session.interrupt(&|| {});
 
         assert_eq!(slow.taken.load(Ordering::SeqCst), 1, "{how}");
-        assert!(slow.kept.lock().unwrap().is_empty(), "{how}");
+        assert!(slow.kept.lock().is_empty(), "{how}");
     }
 }
 

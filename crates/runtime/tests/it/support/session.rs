@@ -1,10 +1,11 @@
 //! Sessions under test: clients that wait with an end, nodes that wait for a sign.
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex};
 use remotemedia_runtime::{
     Admission, Client, Closed, Failure, Next, Options, Outbox, Placement, RunError, Session, SessionSettings,
 };
@@ -136,11 +137,11 @@ type Answer = Result<Vec<Item>, RunError<Fault>>;
 impl Call {
     /// The outputs, or the error.
     pub(crate) fn answer(&self) -> Answer {
-        let mut state = self.caller.state.lock().expect("no test panics in here");
+        let mut state = self.caller.state.lock();
         let deadline = Instant::now() + PATIENCE;
         while state.ends.is_empty() {
             assert!(Instant::now() < deadline, "a call is told its end");
-            state = self.caller.has_ended.wait_timeout(state, PATIENCE).expect("no test panics in here").0;
+            self.caller.has_ended.wait_for(&mut state, PATIENCE);
         }
         assert_eq!(state.ends.len(), 1, "a call is told its end once");
         let outputs = std::mem::take(&mut state.outputs);
@@ -156,7 +157,7 @@ impl Call {
     }
 
     pub(crate) fn is_done(&self) -> bool {
-        !self.caller.state.lock().expect("no test panics in here").ends.is_empty()
+        !self.caller.state.lock().ends.is_empty()
     }
 }
 
@@ -174,18 +175,18 @@ struct CallState {
 
 impl Client<Item> for Caller {
     fn output(&self, output: Item) {
-        let mut state = self.state.lock().expect("no test panics in here");
+        let mut state = self.state.lock();
         assert!(state.ends.is_empty(), "no output after the end");
         state.outputs.push(output);
     }
 
     fn done(&self, outcome: Result<(), RunError<Fault>>) {
-        self.state.lock().expect("no test panics in here").ends.push(outcome);
+        self.state.lock().ends.push(outcome);
         self.has_ended.notify_all();
     }
 
     fn forget(&self) {
-        self.state.lock().expect("no test panics in here").outputs.clear();
+        self.state.lock().outputs.clear();
     }
 }
 
@@ -227,37 +228,29 @@ struct ValveState {
 impl Valve {
     /// Come to the valve and wait until this one may pass.
     pub(crate) fn pass(&self) {
-        let mut state = self.0.0.lock().expect("no test panics in here");
+        let mut state = self.0.0.lock();
         state.arrived += 1;
         let place = state.arrived;
         self.0.1.notify_all();
-        let waited = self
-            .0
-            .1
-            .wait_timeout_while(state, PATIENCE, |state| state.may_pass < place)
-            .expect("no test panics in here");
-        assert!(!waited.1.timed_out(), "the valve is opened");
+        let waited = self.0.1.wait_while_for(&mut state, |state| state.may_pass < place, PATIENCE);
+        assert!(!waited.timed_out(), "the valve is opened");
     }
 
     /// Wait until so many have come in all.
     pub(crate) fn wait_for(&self, count: usize) {
-        let state = self.0.0.lock().expect("no test panics in here");
-        let waited = self
-            .0
-            .1
-            .wait_timeout_while(state, PATIENCE, |state| state.arrived < count)
-            .expect("no test panics in here");
-        assert!(!waited.1.timed_out(), "{count} arrive");
+        let mut state = self.0.0.lock();
+        let waited = self.0.1.wait_while_for(&mut state, |state| state.arrived < count, PATIENCE);
+        assert!(!waited.timed_out(), "{count} arrive");
     }
 
     /// How many have come.
     pub(crate) fn arrived(&self) -> usize {
-        self.0.0.lock().expect("no test panics in here").arrived
+        self.0.0.lock().arrived
     }
 
     /// Let so many more pass.
     pub(crate) fn let_pass(&self, count: usize) {
-        let mut state = self.0.0.lock().expect("no test panics in here");
+        let mut state = self.0.0.lock();
         state.may_pass = state.may_pass.saturating_add(count);
         self.0.1.notify_all();
     }

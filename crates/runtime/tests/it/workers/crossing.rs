@@ -106,8 +106,8 @@ fn what_a_worker_says_arrives() {
 
     let clerk = Arc::clone(&bench.clerk);
     bench.close();
-    assert_eq!(clerk.notes.lock().unwrap().len(), 2);
-    let lines = clerk.lines.lock().unwrap();
+    assert_eq!(clerk.notes.lock().len(), 2);
+    let lines = clerk.lines.lock();
     assert!(lines.contains(&"Err: thing 1".to_owned()), "{lines:?}");
 }
 

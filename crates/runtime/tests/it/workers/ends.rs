@@ -22,7 +22,7 @@ fn a_worker_that_hangs_does_not_hold_up_the_end() {
     let bench = open(&["hang for ever"], json!({}));
     bench.put(Some(Thing::Number(13)));
     let begun = Instant::now();
-    while bench.clerk.notes.lock().unwrap().is_empty() && begun.elapsed() < PATIENCE {
+    while bench.clerk.notes.lock().is_empty() && begun.elapsed() < PATIENCE {
         std::thread::yield_now();
     }
 
@@ -63,7 +63,7 @@ fn a_keeper_that_panics_fails_its_session_and_leaves_no_process() {
 fn a_keeper_that_is_held_up_does_not_hold_up_the_end() {
     let bench = open(&["double"], json!({}));
     let clerk = Arc::clone(&bench.clerk);
-    let held = clerk.hold.lock().unwrap();
+    let held = clerk.hold.lock();
     bench.put(Some(Thing::Number(HOLD_UP / 2)));
     while !clerk.is_held_up.load(Ordering::Acquire) {
         std::thread::yield_now();

@@ -1,38 +1,33 @@
 //! Where inputs wait for room.
 
-use std::sync::{Arc, Mutex};
-
-use loom::thread;
+use std::sync::Arc;
 
 use crate::session::queues::admission::{AdmissionQueue, Entered};
+use crate::session::queues::locks::{AtomicUsize, Mutex, Ordering, thread};
 use crate::session::queues::loom::{check, join_all};
 
 /// As many places as there are, and those who have been let in.
 struct Room {
-    free: loom::sync::Mutex<usize>,
-    inside: Mutex<Vec<u32>>,
-    looks: loom::sync::atomic::AtomicUsize,
+    free: Mutex<usize>,
+    inside: parking_lot::Mutex<Vec<u32>>,
+    looks: AtomicUsize,
 }
 
 impl Room {
     fn new(free: usize) -> Arc<Self> {
-        Arc::new(Self {
-            free: loom::sync::Mutex::new(free),
-            inside: Mutex::default(),
-            looks: loom::sync::atomic::AtomicUsize::new(0),
-        })
+        Arc::new(Self { free: Mutex::new(free), inside: parking_lot::Mutex::default(), looks: AtomicUsize::new(0) })
     }
 
     fn has_room(&self) -> bool {
-        let has_room = *self.free.lock().expect("no model panics in here") > 0;
+        let has_room = *self.free.lock() > 0;
         // The checker switches before such a step, but not before a lock is given back.
-        self.looks.fetch_add(1, loom::sync::atomic::Ordering::Relaxed);
+        self.looks.fetch_add(1, Ordering::Relaxed);
         has_room
     }
 
     fn admit(&self, visitor: u32) {
-        *self.free.lock().expect("no model panics in here") -= 1;
-        self.inside.lock().expect("no model panics in here").push(visitor);
+        *self.free.lock() -= 1;
+        self.inside.lock().push(visitor);
     }
 
     fn enter(&self, admission_queue: &AdmissionQueue<u32>, visitor: u32) -> Entered<u32, ()> {
@@ -48,12 +43,12 @@ impl Room {
     }
 
     fn make_room(&self, admission_queue: &AdmissionQueue<u32>) {
-        *self.free.lock().expect("no model panics in here") += 1;
+        *self.free.lock() += 1;
         self.let_in(admission_queue);
     }
 
     fn inside(&self) -> Vec<u32> {
-        self.inside.lock().expect("no model panics in here").clone()
+        self.inside.lock().clone()
     }
 }
 
@@ -149,7 +144,7 @@ fn each_is_let_in_or_turned_away() {
         let place = place(0);
         let entering = spawn(&place, |admission_queue, room| {
             if let Entered::Never(visitor) = room.enter(admission_queue, 1) {
-                room.inside.lock().expect("no model panics in here").push(visitor);
+                room.inside.lock().push(visitor);
             }
         });
         let leaving = spawn(&place, |admission_queue, room| room.make_room(admission_queue));

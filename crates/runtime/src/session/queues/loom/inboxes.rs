@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use loom::thread;
-
 use crate::WhenFull;
 use crate::session::queues::inbox::{Dropped, Inbox, Policy, Popped, Pushed};
+use crate::session::queues::locks::{AtomicBool, Ordering, thread};
 use crate::session::queues::loom::{Number, check, envelope, join_all};
 
 fn inbox(when_full: WhenFull) -> Arc<Inbox<Number>> {
@@ -97,16 +96,16 @@ fn one_who_waits_for_room_is_refused_at_the_end() {
 fn no_nudge_is_missed() {
     check(|| {
         let inbox = inbox(WhenFull::Wait);
-        let is_pressed = Arc::new(loom::sync::atomic::AtomicBool::new(false));
+        let is_pressed = Arc::new(AtomicBool::new(false));
         let nudging = (Arc::clone(&inbox), Arc::clone(&is_pressed));
         let nudging = thread::spawn(move || {
-            nudging.1.store(true, loom::sync::atomic::Ordering::SeqCst);
+            nudging.1.store(true, Ordering::SeqCst);
             nudging.0.nudge();
         });
 
         loop {
             let nudges = inbox.nudges();
-            if is_pressed.load(loom::sync::atomic::Ordering::SeqCst) {
+            if is_pressed.load(Ordering::SeqCst) {
                 break;
             }
             assert!(matches!(inbox.pop_until(None, nudges), Popped::Nothing));

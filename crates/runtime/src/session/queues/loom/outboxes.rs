@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use loom::thread;
-
 use crate::session::queues::in_flight::{Client, InFlight};
+use crate::session::queues::locks::thread;
 use crate::session::queues::loom::{Number, PATIENCE, check, join_all};
 use crate::session::queues::outbox::{Next, Outbox};
 use crate::{NodeFailure, Phase, RunError};

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use loom::thread;
-
+use crate::session::queues::locks::{Mutex, thread};
 use crate::session::queues::loom::{Number, PATIENCE, check, envelope, join_all};
 use crate::session::queues::reorder::{Begin, Completion, Reorder};
 
@@ -37,7 +36,7 @@ fn what_is_done_is_handed_on_in_order() {
 fn those_who_help_and_the_forwarder_hand_on_all_in_order() {
     check(|| {
         let reorder = Arc::new(Reorder::new(true, 2, 2));
-        let handed_on = Arc::new(loom::sync::Mutex::new(Vec::new()));
+        let handed_on = Arc::new(Mutex::new(Vec::new()));
         // The first may go without waiting, the second is left to the forwarder.
         let may_go = |completion: &Completion<Number>| completion.header.input == 0;
         let work = |number: u64| {
@@ -46,7 +45,7 @@ fn those_who_help_and_the_forwarder_hand_on_all_in_order() {
                 assert!(reorder.begin());
                 let mut next = reorder.complete_and_help(number, completion(number), may_go);
                 while let Some(completion) = next {
-                    handed_on.lock().unwrap().push(completion.header.input);
+                    handed_on.lock().push(completion.header.input);
                     next = reorder.next_to_help(may_go);
                 }
             })
@@ -54,14 +53,14 @@ fn those_who_help_and_the_forwarder_hand_on_all_in_order() {
         let working = [work(1), work(0)];
 
         while let Some(completion) = reorder.next() {
-            let mut handed_on = handed_on.lock().unwrap();
+            let mut handed_on = handed_on.lock();
             handed_on.push(completion.header.input);
             if handed_on.len() == 2 {
                 reorder.close();
             }
         }
 
-        assert_eq!(*handed_on.lock().unwrap(), [0, 1]);
+        assert_eq!(*handed_on.lock(), [0, 1]);
         join_all(working);
     });
 }
