@@ -12,6 +12,7 @@ from remotemedia import _log, _shutdown
 from remotemedia._core import Opener, OutputStream
 from remotemedia._errors import combine, throw
 from remotemedia._graph.item_streams import items_of
+from remotemedia._session.answers import Answer
 from remotemedia._session.async_outputs import FIRST_LOOK_SECS, AsyncOutputs, Map, News, on_loop, told
 from remotemedia._session.consumers import who_is_here
 from remotemedia._threads import start
@@ -73,7 +74,7 @@ class AsyncSession(_Closing):
         """
         self.check_loop()
         self.check_takes_items()
-        answer = _Answer(self.news.loop)
+        answer = Answer(self.news.loop)
         ticket = self.start_call(item, answer.give)
         try:
             while ticket.is_of_node and not answer.future.done():
@@ -137,7 +138,7 @@ class AsyncSession(_Closing):
         """
         self.check_outside("interrupt")
         stop = threading.Event()
-        answer = _Answer(self.news.loop)
+        answer = Answer(self.news.loop)
         # Told first: thousands may wait who are told too, and hold the loop up.
         work = lambda: self.drop_all(stop, answer.give)  # noqa: E731 - Named for the line's length.
         dropped: int = await _in_thread(work, stop.set, answer)
@@ -169,47 +170,6 @@ class AsyncSession(_Closing):
         """Drop what is under way. A node that is at it may be about to wait, and is then told again."""
         if abandon():
             self.news.loop.call_later(pause, self.let_go, abandon, min(2 * pause, _LAST_LOOK_SECS))
-
-
-class _Answer:
-    """What somebody on the loop waits for; given on the loop, too.
-
-    The future only tells of it: one that holds an error holds the frames that wait for it, and they hold it,
-    and the items with them, until a collection.
-    """
-
-    __slots__ = ("_failure", "_value", "future")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.future: asyncio.Future[None] = loop.create_future()
-        self._value: Any = None
-        self._failure: BaseException | None = None
-
-    def give(self, value: Any, error: BaseException | None = None) -> None:
-        if self.future.done():
-            return
-        self._value, self._failure = value, error
-        self.future.set_result(None)
-
-    def take_failure(self) -> BaseException | None:
-        """What was given in place of a value; from then on the caller has it."""
-        failure, self._failure = self._failure, None
-        return failure
-
-    def take(self) -> Any:
-        """What was given.
-
-        Raises:
-            BaseException: If that is a failure.
-        """
-        failure = self.take_failure()
-        try:
-            if failure is not None:
-                raise failure
-            return self._value
-        finally:
-            # Its traceback has this frame.
-            del failure
 
 
 _Kind = TypeVar("_Kind", bound=AsyncSession)
@@ -271,7 +231,7 @@ async def leave(session: AsyncSession, error: BaseException | None) -> None:
 async def _in_thread(
     work: Callable[[], Any],
     when_cancelled: Callable[[], object] | None = None,
-    answer: _Answer | None = None,
+    answer: Answer | None = None,
 ) -> Any:
     """Do something that waits on a thread of its own.
 
@@ -279,7 +239,7 @@ async def _in_thread(
     does not come back in time then is named and left behind. Work that has an `answer` may give it early.
     """
     loop = asyncio.get_running_loop()
-    answer = answer or _Answer(loop)
+    answer = answer or Answer(loop)
 
     context = contextvars.copy_context()
 
@@ -298,7 +258,7 @@ async def _in_thread(
         began = loop.time()
         if when_cancelled is not None:
             when_cancelled()
-        if second.has_come() or not await _comes_back(answer.future, second):
+        if not await answer.comes_back(CLOSE_TIMEOUT_SECS, second):
             _log.abandoned(loop.time() - began, thread.ident or 0)
             raise
         thread.join()
@@ -308,16 +268,3 @@ async def _in_thread(
         throw(cancelled)
     thread.join()
     return answer.take()
-
-
-async def _comes_back(future: asyncio.Future[Any], second: _shutdown.SecondInterrupt) -> bool:
-    """Wait for something that was told to end, whatever is cancelled meanwhile; whether it did in time."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + CLOSE_TIMEOUT_SECS
-    while not future.done() and loop.time() < deadline:
-        try:
-            await asyncio.wait([future], timeout=deadline - loop.time())
-        except asyncio.CancelledError:
-            if second.has_come():
-                break
-    return future.done()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from remotemedia import _core, _shutdown
 from remotemedia._errors import combine, throw
+from remotemedia._session.answers import Answer
 from remotemedia._threads import forget
 
 if TYPE_CHECKING:
@@ -45,28 +46,35 @@ async def run(
     """
     _shutdown.check_not_ending(f"a run of pipeline '{graph.name}'")
     loop = asyncio.get_running_loop()
-    outcome = _Outcome(loop)
-    call = _core.start(graph, feed, loop, outcome.deliver, enable_metrics)
+    outcome = Answer(loop)
+
+    def deliver(value: Any, metrics: dict[str, Any] | None) -> None:
+        if isinstance(value, BaseException):
+            outcome.give(None, value)
+        else:
+            outcome.give((value, metrics))
+
+    call = _core.start(graph, feed, loop, deliver, enable_metrics)
     _calls[call] = graph
     try:
         await outcome.future
     except asyncio.CancelledError as cancelled:
         await _stop(graph, call, outcome)
-        failure = outcome.value
+        failure = outcome.take_failure()
         if isinstance(failure, asyncio.CancelledError):
             # The engine's own word for it: what failed while it cleaned up is behind it.
             failure = failure.__context__
-        if isinstance(failure, BaseException):
+        if failure is not None:
             combine(cancelled, [failure])
         throw(cancelled)
     _join(call)
-    return outcome.get()
+    return outcome.take()  # type: ignore[no-any-return]
 
 
-async def _stop(graph: Graph, call: _core.Call, outcome: _Outcome) -> None:
+async def _stop(graph: Graph, call: _core.Call, outcome: Answer) -> None:
     began = time.monotonic()
     call.cancel()
-    if await outcome.wait_again(until=asyncio.get_running_loop().time() + CLOSE_TIMEOUT_SECS):
+    if await outcome.comes_back(CLOSE_TIMEOUT_SECS):
         _join(call)
     else:
         _calls.pop(call, None)
@@ -94,69 +102,6 @@ def _end_calls() -> None:
 
 _shutdown.at_end(_end_calls)
 os.register_at_fork(after_in_child=_calls.clear)
-
-
-class _Outcome:
-    """Where the engine puts its answer, on the loop's thread."""
-
-    __slots__ = ("future", "is_delivered", "metrics", "value")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.future: asyncio.Future[None] = loop.create_future()
-        self.is_delivered = False
-        self.value: Any = None
-        self.metrics: dict[str, Any] | None = None
-
-    def deliver(self, value: Any, metrics: dict[str, Any] | None) -> None:
-        self.is_delivered = True
-        self.value = value
-        self.metrics = metrics
-        if not self.future.done():
-            self.future.set_result(None)
-
-    def get(self) -> tuple[list[Any], dict[str, Any] | None]:
-        """The answer.
-
-        Raises:
-            BaseException: What ended the run.
-        """
-        value, self.value = self.value, None
-        try:
-            if isinstance(value, BaseException):
-                throw(value)
-            return value, self.metrics
-        finally:
-            # The traceback of an error has this frame.
-            del value
-
-    async def wait_again(self, until: float) -> bool:
-        """Wait for the answer of a cancelled run, whatever else is cancelled meanwhile.
-
-        Args:
-            until: When to give up, in the loop's time.
-
-        Returns:
-            Whether it came in time.
-        """
-        loop = asyncio.get_running_loop()
-        second = _shutdown.SecondInterrupt()
-        while not self.is_delivered and loop.time() < until:
-            self.future = loop.create_future()
-            timer = loop.call_at(until, _release, self.future)
-            try:
-                await self.future
-            except asyncio.CancelledError:
-                # The first cancellation is under way already, and is what the caller will see.
-                if second.has_come():
-                    break
-            finally:
-                timer.cancel()
-        return self.is_delivered
-
-
-def _release(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 def _tell_left_behind(graph: Graph, call: _core.Call, waited: float) -> None:
