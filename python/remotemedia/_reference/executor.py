@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._errors import combine, is_interrupt, node_error, throw
@@ -25,14 +26,14 @@ from remotemedia._reference.policies import Policy, made
 from remotemedia.exceptions import NodeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import AsyncGenerator, Callable, Iterable
 
     from remotemedia._asyncio.streaming import StreamingNode
     from remotemedia._graph.graph import Entry, Graph
 
     Draw = Callable[[], Any]
 
-__all__ = ["run"]
+__all__ = ["run", "stream"]
 
 
 async def run(
@@ -43,11 +44,29 @@ async def run(
     """Run a graph once; see `remotemedia._session.run.run`, which returns the same."""
     started = time.perf_counter()
     machine = Machine(graph)
+    outputs = [output async for output in _outputs_of(machine, feed)]
+    counts = (machine.items_in, len(outputs))
+    metrics = (
+        report(graph.name, machine.entries, machine.recorders, counts, started) if enable_metrics else None
+    )
+    return outputs, metrics
+
+
+def stream(graph: Graph, feed: Any) -> AsyncGenerator[Any, None]:
+    """Run a graph once, and give the outputs of each item before the next one is read."""
+    return _outputs_of(Machine(graph), feed)
+
+
+async def _outputs_of(machine: Machine, feed: Any) -> AsyncGenerator[Any, None]:
     failure: BaseException | None = None
     try:
         await machine.lifecycle.initialize()
-        await machine.take_all(feed)
-        await machine.flush()
+        async with aclosing(machine.take_all(feed)) as taken:
+            async for outputs in taken:
+                for output in outputs:
+                    yield output
+        for output in await machine.flush():
+            yield output
     except BaseException as error:  # noqa: BLE001 - Raised again below, after everything is cleaned up.
         failure = error
     failure = combine(failure, await machine.abandon() + await machine.lifecycle.clean_up())
@@ -57,11 +76,6 @@ async def run(
     finally:
         # Its traceback has this frame, which would keep it, and the items with it, until a collection.
         del failure
-    counts = (machine.items_in, len(machine.outputs))
-    metrics = (
-        report(graph.name, machine.entries, machine.recorders, counts, started) if enable_metrics else None
-    )
-    return machine.outputs, metrics
 
 
 class Stream:
@@ -111,31 +125,32 @@ class Machine:
         self.stack: list[Stream | tuple[int, int | None, Any]] = []
         self.source: Stream | None = None
         self.visited: set[int] = set()
-        self.outputs: list[Any] = []
         self.items_in = 0
         self.item_index = 0
 
-    async def take_all(self, feed: Any) -> None:
-        """Take all items of the input, or of the source."""
+    async def take_all(self, feed: Any) -> AsyncGenerator[list[Any], None]:
+        """Take all items of the input, or of the source; give the outputs of each."""
         if feed is None:
-            await self._take_source(self.roots[0])
+            async with aclosing(self._take_source(self.roots[0])) as taken:
+                async for outputs in taken:
+                    yield outputs
         elif hasattr(feed, "__aiter__"):
             async for item in feed:
-                await self._take(self.roots, item)
+                yield await self._take(self.roots, item)
         else:
             for item in feed:
                 # Others run meanwhile, and a cancellation arrives.
                 await asyncio.sleep(0)
-                await self._take(self.roots, item)
+                yield await self._take(self.roots, item)
 
-    async def flush(self) -> None:
-        """Let each node give its last outputs."""
+    async def flush(self) -> list[Any]:
+        """The last outputs of each node."""
         self.visited.clear()
         for index, entry in enumerate(self.entries):
             await self._open(index, is_flush=True)
             await self._flush_node(index, entry)
             await self._work_off()
-        self._let_out()
+        return self._let_out()
 
     async def _flush_node(self, index: int, entry: Entry) -> None:
         adapter = self.adapters[index]
@@ -156,14 +171,14 @@ class Machine:
                     failures.append(self._failure(work.node, work.phase, None, error))
         return failures
 
-    async def _take_source(self, index: int) -> None:
+    async def _take_source(self, index: int) -> AsyncGenerator[list[Any], None]:
         started = time.perf_counter()
         answer = await self._ask(index, "process", self.entries[index].node.process)  # type: ignore[attr-defined]
         self.source = _stream_of(index, "process", answer)
         targets = self.downstreams[index]
         if self.source is None and answer is not None:
             self._note(index, "process", time.perf_counter() - started)
-            await self._take(targets, answer, source=index)
+            yield await self._take(targets, answer, source=index)
         while self.source is not None:
             started = time.perf_counter()
             self.item_index = self.items_in
@@ -174,10 +189,10 @@ class Machine:
                 return
             self._note(index, "process", time.perf_counter() - started)
             await asyncio.sleep(0)
-            await self._take(targets, item, source=index)
+            yield await self._take(targets, item, source=index)
 
-    async def _take(self, targets: list[int], item: Any, source: int | None = None) -> None:
-        """Take one input all the way."""
+    async def _take(self, targets: list[int], item: Any, source: int | None = None) -> list[Any]:
+        """Take one input all the way; its outputs."""
         self.item_index = self.items_in
         self.items_in += 1
         self.visited.clear()
@@ -189,7 +204,7 @@ class Machine:
         await self._work_off()
         for index in self.gates:
             await self._open(index, is_flush=False)
-        self._let_out()
+        return self._let_out()
 
     async def _work_off(self) -> None:
         while self.stack:
@@ -286,10 +301,11 @@ class Machine:
             self.stack.append((index, None, joined))
         await self._work_off()
 
-    def _let_out(self) -> None:
+    def _let_out(self) -> list[Any]:
+        found = [output for outputs in self.exit.arrived.values() for output in outputs]
         for outputs in self.exit.arrived.values():
-            self.outputs += outputs
             outputs.clear()
+        return found
 
     def _send(self, index: int, output: Any) -> None:
         self.recorders[index].items_out += 1

@@ -182,7 +182,7 @@ class Pipeline(GraphOwner):
         """
         from remotemedia._session.streamed_run import process
 
-        return process(self.to_graph(), stream, use_rust=use_rust)
+        return process(self, self.to_graph(), stream, use_rust=use_rust)
 
     def open(self, **options: Any) -> Opening:
         """Open a session: `with pipeline.open() as session:` or `async with pipeline.open() as session:`.
