@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import sys
 
-# As in `typing`, whose import would take longer than all of this one.
+# As in `typing`, which takes longer to import than this whole module.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
@@ -96,7 +96,7 @@ def __getattr__(name: str) -> Any:
         return value
     if name in _MODULES:
         return _import(f"remotemedia.{name}")
-    # With these Python looks for the nearest name itself.
+    # Python uses these to suggest the nearest name.
     raise AttributeError(
         f"module 'remotemedia' has no attribute '{name}'", name=name, obj=sys.modules[__name__]
     )

@@ -1,4 +1,4 @@
-"""Whether the Rust runtime loads, and why it does not."""
+"""Whether the Rust runtime can be loaded, and otherwise the reason."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["get_rust_runtime", "is_rust_runtime_available", "try_load_rust_runti
 
 
 def is_rust_runtime_available() -> bool:
-    """Return whether the Rust runtime loads."""
+    """Return whether the Rust runtime can be loaded."""
     return try_load_rust_runtime()[0]
 
 
 def try_load_rust_runtime() -> tuple[bool, ModuleType | None, ImportError | None]:
-    """Return whether the Rust runtime loads, its module if it does, and the reason if it does not."""
+    """Return whether the Rust runtime can be loaded, and its module or the reason."""
     try:
         from remotemedia import _core
     except ImportError as error:
@@ -28,7 +28,7 @@ def get_rust_runtime() -> ModuleType:
     """Return the module of the Rust runtime.
 
     Raises:
-        ImportError: If it does not load; the text contains the reason and what to do.
+        ImportError: If it cannot be loaded; the text contains the reason and what to do.
         MemoryError: If there is not enough memory for it.
     """
     _, module, error = try_load_rust_runtime()

@@ -1,4 +1,4 @@
-"""What a failing node becomes: the one place where both executors build their errors."""
+"""Creates the errors of failed nodes, for both executors."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ _CAUSES = {"not_started", "exit_code", "signal_number", "is_unknown"}
 
 
 class CallTimeoutError(TimeoutError):
-    """A coroutine of a node was cancelled because it took longer than it may."""
+    """A coroutine of a node was cancelled because it exceeded its timeout."""
 
     def __init__(self, timeout: float) -> None:
-        """Say how long it might have taken."""
+        """Store the timeout."""
         super().__init__(f"longer than {timeout:g} s")
         self.timeout = timeout
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Rebuild from the seconds."""
+        """Rebuild from the timeout."""
         return CallTimeoutError, (self.timeout,)
 
 
 class WorkerLostError(Exception):
-    """The worker in which a node ran is gone. Becomes a `WorkerError`, once it is known on which item."""
+    """The worker of a node has ended. Becomes a `WorkerError` once its item is known."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class WorkerLostError(Exception):
         is_late: bool = False,
         stderr: str = "",
     ) -> None:
-        """Say what became of it, as in `its worker was ended by SIGKILL`."""
+        """Store how it ended, such as `its worker was killed by SIGKILL`."""
         super().__init__(cause)
         self.is_late = is_late
         self.signal = signal
@@ -63,17 +63,17 @@ class WorkerLostError(Exception):
 
 
 class Located(Exception):  # noqa: N818 - It stands for another error.
-    """An error that came from a worker, with the node that it came out of.
+    """An error from a worker, with its node.
 
     Attributes:
         node_id: The id of the node.
-        phase: The part of its life.
-        error: What it raised, or how its worker was lost.
-        is_final: Whether the worker is not started again.
+        phase: The phase, such as `process`.
+        error: What the node raised, or how its worker ended.
+        is_final: Whether the worker will not be restarted.
     """
 
     def __init__(self, node_id: str, phase: str, error: BaseException, is_final: bool = False) -> None:  # noqa: FBT001, FBT002
-        """Take the fields as they are."""
+        """Store the fields."""
         super().__init__(node_id, phase, error, is_final)
         self.node_id = node_id
         self.phase = phase
@@ -88,7 +88,7 @@ def timeout_error(
     is_stopped: bool,  # noqa: FBT001
     phase: str = "process",
 ) -> NodeTimeoutError:
-    """The error for a call that took longer than it may; one that cannot be stopped goes on."""
+    """Return the error for a call that exceeded its timeout; a call that cannot be stopped continues."""
     on_item = "" if item_index is None else f" on item {item_index}"
     message = f"Node '{node_id}' took longer than {timeout:g} s in {phase}(){on_item}"
     if not is_stopped:
@@ -97,7 +97,7 @@ def timeout_error(
 
 
 def node_error(node_id: str, item_index: int | None, phase: str, original: BaseException) -> NodeError:
-    """The error for what a node raised, with `original` as its cause."""
+    """Return the error for an exception of a node, with `original` as its cause."""
     if isinstance(original, Located):
         return node_error(original.node_id, item_index, original.phase, original.error)
     if isinstance(original, WorkerLostError):
@@ -114,13 +114,13 @@ def node_error(node_id: str, item_index: int | None, phase: str, original: BaseE
 
 
 def lost_error(node_id: str, phase: str, **loss: Any) -> Located:
-    """What becomes of an item whose worker was lost.
+    """Return the error for an item whose worker ended.
 
     Args:
-        node_id: The node that was at work.
-        phase: The part of its life.
-        loss: What became of the worker, one of `not_started`, `exit_code`, `signal_number`, `is_unknown` and
-            `timeout`, or nothing of these if it was late; and `stderr`, the last that it wrote there,
+        node_id: The node that was running.
+        phase: Its phase, such as `process`.
+        loss: How the worker ended: one of `not_started`, `exit_code`, `signal_number`, `is_unknown` and
+            `timeout`, or none of them if it did not stop in time. Also `stderr` (the last lines),
             `restarts` and `is_final`.
     """
     is_final: bool = loss["is_final"]
@@ -142,7 +142,7 @@ def lost_error(node_id: str, phase: str, **loss: Any) -> Located:
 
 
 def describe_loss(loss: dict[str, Any]) -> str:
-    """What became of a worker, as in `was ended by SIGKILL`."""
+    """Return how a worker ended, such as `was killed by SIGKILL`."""
     if "timeout" in loss:
         return f"took longer than {loss['timeout']:g} s and was killed"
     if "not_started" in loss:
@@ -183,23 +183,23 @@ def _worker_error(
 
 
 def original_of(failure: NodeError) -> BaseException:
-    """What the node raised."""
+    """Return what the node raised."""
     return failure if failure.__cause__ is None else failure.__cause__
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Whether an exception is an order to stop (Ctrl-C, exit, cancellation), which passes as itself."""
+    """Whether an exception is a request to stop (Ctrl-C, exit, cancellation), which is raised unchanged."""
     return not isinstance(error, Exception)
 
 
 def combine(first: BaseException | None, cleanups: Sequence[BaseException]) -> BaseException | None:
-    """The one error to raise when a run failed, and cleaning up failed too.
+    """Return the error to raise if a run failed and cleaning up failed, too.
 
-    As in nested `try … finally`, a later failure takes over and has the earlier one as its `__context__`.
-    Only an order to stop stays on top, and has the failures of cleaning up in its context.
+    As in nested `try … finally`, a later failure is raised with the earlier one as its `__context__`. Only a
+    request to stop is still raised itself, with the failures of cleaning up in its context.
 
     Args:
-        first: What ended the run, if anything did.
+        first: The error that ended the run, if any.
         cleanups: What cleaning up raised, in the order in which it happened.
     """
     current = first
@@ -218,9 +218,9 @@ def combine(first: BaseException | None, cleanups: Sequence[BaseException]) -> B
 
 
 def throw(error: BaseException) -> NoReturn:
-    """Raise an error that keeps its context, also where the caller of the run is in an `except` block.
+    """Raise an error with its context, even if the caller of the run is in an `except` block.
 
-    Python would put what the caller is handling in its place; here it goes to the end of the chain.
+    Python would replace the context with the exception that the caller handles; here that is appended.
     """
     context = context_of(error)
     try:
@@ -231,15 +231,15 @@ def throw(error: BaseException) -> NoReturn:
             set_context(error, context)
             if handled is not None:
                 _append_context(context, handled)
-        # The traceback of the error has this frame, which must not have the error.
+        # The traceback of the error refers to this frame, which must not refer to the error.
         del error, context, handled
 
 
 def _append_context(error: BaseException, earlier: BaseException) -> None:
-    """Hang `earlier` at the end of the chain of `error`, or before what both have in common."""
+    """Append `earlier` to the chain of `error`, before what both chains share."""
     reachable = _reachable_from(earlier)
     if id(error) in reachable:
-        # One exception that is raised twice: a circle otherwise.
+        # The same exception was raised twice; the chain would be a cycle.
         return
     while (context := context_of(error)) is not None and id(context) not in reachable:
         error = context
@@ -247,7 +247,7 @@ def _append_context(error: BaseException, earlier: BaseException) -> None:
 
 
 def _cut_context(error: BaseException, handled: BaseException) -> None:
-    """Forget that `error` came while `handled` was handled: the chain goes the other way round."""
+    """Remove `handled` from the contexts of `error`: the chain has the opposite direction."""
     while (context := context_of(error)) is not None:
         if context is handled:
             set_context(error, None)
@@ -270,6 +270,6 @@ def _text_of(error: BaseException) -> str:
     kind = type(error).__name__
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001 - A __str__ of the user may fail, too.
+    except Exception:  # noqa: BLE001 - The user's __str__ may fail, too.
         return kind
     return f"{kind}: {text}" if text else kind

@@ -1,7 +1,7 @@
-"""What an exception is chained to, read and written past the user's own attributes.
+"""Reads and writes the chain of an exception, independent of the attributes of its class.
 
-A class of exceptions may refuse to have attributes set (a frozen dataclass does), or may have others of the
-same names. The interpreter reads and writes its fields without asking the class, and so does this.
+An exception class may reject assignments (such as a frozen dataclass), or may define attributes of the same
+names. Like the interpreter, this module accesses the fields directly.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ _IS_CONTEXT_HIDDEN, _TRACEBACK = _fields["__suppress_context__"], _fields["__tra
 
 
 def cause_of(error: BaseException) -> BaseException | None:
-    """Its `__cause__`."""
+    """Return its `__cause__`."""
     return _CAUSE.__get__(error)  # type: ignore[no-any-return]
 
 
 def context_of(error: BaseException) -> BaseException | None:
-    """Its `__context__`."""
+    """Return its `__context__`."""
     return _CONTEXT.__get__(error)  # type: ignore[no-any-return]
 
 
 def is_context_hidden(error: BaseException) -> bool:
-    """Its `__suppress_context__`."""
+    """Return its `__suppress_context__`."""
     return _IS_CONTEXT_HIDDEN.__get__(error)  # type: ignore[no-any-return]
 
 
 def traceback_of(error: BaseException) -> TracebackType | None:
-    """Its `__traceback__`."""
+    """Return its `__traceback__`."""
     return _TRACEBACK.__get__(error)  # type: ignore[no-any-return]
 
 
@@ -75,9 +75,9 @@ def set_traceback(error: BaseException, traceback: TracebackType | None) -> None
 
 
 def add_note(error: BaseException, note: str) -> None:
-    """Add a note to it, if it has any place for one."""
+    """Add a note to it, if it can have notes."""
     try:
         notes = getattr(error, "__notes__", ())
         object.__setattr__(error, "__notes__", [*notes, note])
-    except Exception as problem:  # noqa: BLE001 - Its class may do as it likes with the attribute.
+    except Exception as problem:  # noqa: BLE001 - Its class may define the attribute in any way.
         del problem

@@ -1,4 +1,4 @@
-"""What this interpreter says of itself, wherever it was embedded and whatever was written to `sys`."""
+"""Facts about this interpreter, however it is embedded and whatever `sys` contains."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["import_path", "program", "program_name"]
 
 
 def program() -> str | None:
-    """The path of the Python program, `sys.executable`; `None` where it is not known."""
+    """Return the path of the Python program, `sys.executable`; `None` if it is not known."""
     try:
         return os.fsdecode(sys.executable) or None
     except TypeError:
@@ -17,10 +17,10 @@ def program() -> str | None:
 
 
 def program_name() -> str:
-    """What to call that program in a command that a user might type."""
+    """Return the program name for commands that a user can type."""
     return program() or "python3"
 
 
 def import_path() -> list[str]:
-    """The entries of `sys.path` that imports look at. All others are passed over, as they are by Python."""
+    """Return the entries of `sys.path` that imports use; like Python, ignore all others."""
     return [entry for entry in sys.path if isinstance(entry, str)]

@@ -1,4 +1,4 @@
-"""What the engine tells the logger `remotemedia` without ending anything."""
+"""Warnings and errors of the engine for the logger `remotemedia`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _logger = logging.getLogger("remotemedia")
 
 
 def stalled(node_id: str, item_index: int | None, seconds: float, thread_id: int | None) -> None:
-    """A node has been at one item for long. It is named, not killed. `None` for one that is in a worker."""
+    """Log a stalled node without stopping it; `thread_id` is `None` for a node in a worker."""
     if thread_id is None:
         text = "node '%s' has been busy with %s for %.1f s in its worker, which writes its stack to stderr"
         _logger.warning(text, node_id, _task(item_index), seconds)
@@ -33,25 +33,25 @@ def stalled(node_id: str, item_index: int | None, seconds: float, thread_id: int
 
 
 def dropped(node_id: str, count: int) -> None:
-    """Items found the queue before a node full."""
+    """Log items that were dropped because a queue was full."""
     _logger.warning("%d items were dropped because the queue of node '%s' was full", count, node_id)
     forget(threading.get_ident())
 
 
 def set_aside(error: BaseException) -> None:
-    """An error that no input can be blamed for."""
-    # As a tuple: logging asks an exception whether it is true.
+    """Log an error that belongs to no input."""
+    # As a tuple, because logging evaluates the truth of an exception.
     _logger.error("error in abandoned work", exc_info=(type(error), error, traceback_of(error)))
 
 
 def abandoned(waited: float, thread_id: int) -> None:
-    """A cancelled task had to go on without something that it waited for."""
+    """Log work that did not stop after the task that waited for it was cancelled."""
     text = "work of a cancelled task did not stop within %g s and was abandoned; its stack:\n%s"
     _logger.error(text, round(waited, 2), stack_of(thread_id))
 
 
 def left_behind(node_id: str, item_index: int | None, phase: str, timeout: float, thread_id: int) -> str:
-    """What to say of a node that did not come back when its session closed."""
+    """Return the text for a node that did not return when its session closed."""
     task = "cleanup()" if phase == "cleanup" else _task(item_index)
     return (
         f"Node '{node_id}' did not return from {task} within {timeout:g} s "
@@ -62,7 +62,7 @@ def left_behind(node_id: str, item_index: int | None, phase: str, timeout: float
 def tell_left_behind(
     node_id: str, item_index: int | None, phase: str, timeout: float, thread_id: int
 ) -> None:
-    """A run that has another error to raise could not wait for a node."""
+    """Log a node that did not return, if the run raises another error."""
     _logger.error("%s", left_behind(node_id, item_index, phase, timeout, thread_id))
 
 
@@ -71,6 +71,6 @@ def _task(item_index: int | None) -> str:
 
 
 def stack_of(thread_id: int) -> str:
-    """The Python stack of a thread, as a traceback shows it."""
-    frame = sys._current_frames().get(thread_id)  # noqa: SLF001 - The documented way to another thread's stack.
+    """Return the Python stack of a thread, formatted like a traceback."""
+    frame = sys._current_frames().get(thread_id)  # noqa: SLF001 - The documented way to read the stack of another thread.
     return "".join(traceback.format_stack(frame)).rstrip() if frame is not None else "  (no Python code)"

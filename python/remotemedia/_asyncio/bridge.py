@@ -1,7 +1,7 @@
-"""Awaits coroutines for a thread that is not the event loop's: the meeting point of the engine and asyncio.
+"""Awaits coroutines for threads without an event loop; connects the engine with asyncio.
 
-Not `asyncio.run_coroutine_threadsafe`: that one reports a cancelled task at once, while the task may still be
-unwinding, and the node would be cleaned up under its feet.
+`asyncio.run_coroutine_threadsafe` does not suffice: it reports a cancelled task at once, while the task may
+still be unwinding, so the node would be cleaned up too early.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _LOOK_SECS = 0.5
 
 
 class Bridge:
-    """The event loop of one run, as the run's thread sees it.
+    """The event loop of one run, for the thread of the run.
 
     Args:
-        loop: The caller's running loop. Without it the bridge runs a loop of its own in a thread until
+        loop: The caller's running loop. Without it, the bridge runs a separate loop in a thread until
             `close`.
     """
 
@@ -46,7 +46,7 @@ class Bridge:
             own = OwnLoop()
             self._thread, loop = own.thread, own.start()
         self._loop = loop
-        # What each thread waits for, and what was begun without anyone waiting.
+        # What each thread waits for, and what was started without a waiting thread.
         self._current: dict[int, asyncio.Task[Any]] = {}
         self._answers: dict[int, Answer] = {}
         self._spared: set[int] = set()
@@ -67,11 +67,11 @@ class Bridge:
     ) -> Any:
         """Block this thread until the awaitable has ended; a cancelled run cancels it.
 
-        It runs in a copy of `context`, or of the one of this thread.
+        It runs in a copy of `context`, or of the context of this thread.
 
         Raises:
             asyncio.CancelledError: If the run was cancelled.
-            CallTimeoutError: If it took longer than `timeout` seconds; it has been cancelled.
+            CallTimeoutError: If it takes longer than `timeout` seconds; it is cancelled.
         """
         return self._wait(awaitable, can_be_cancelled=True, timeout=timeout, context=context)
 
@@ -81,9 +81,9 @@ class Bridge:
         timeout: float | None = None,
         context: contextvars.Context | None = None,
     ) -> Any:
-        """Block this thread until the awaitable has ended, also when the run is cancelled: clean-up work.
+        """Block this thread until the awaitable has ended, even if the run is cancelled; used for cleanup.
 
-        Where the caller's loop does not run any more, it is awaited on a loop of its own.
+        If the caller's loop no longer runs, a separate loop awaits it.
         """
         if self._is_loop_gone():
             return _run_alone(awaitable)
@@ -96,10 +96,10 @@ class Bridge:
         timeout: float | None,
         context: contextvars.Context | None = None,
     ) -> Callable[[], object]:
-        """Begin to await without waiting; `done(value, error)` is called on the loop at the end.
+        """Start to await without blocking; `done(value, error)` is called on the loop at the end.
 
         Returns:
-            What cancels it, from any thread.
+            A function that cancels it, from any thread.
         """
         started = Started(
             awaitable,
@@ -109,23 +109,23 @@ class Bridge:
             contextvars.copy_context() if context is None else context,
         )
         self._starting.append(started)
-        # The loop is woken once for all that are begun until it comes to look.
+        # One wake-up of the loop serves all calls that start before it runs.
         if not self._is_start_due:
             self._is_start_due = True
             self._on_loop(self._start_all)
         return lambda: self._on_loop(started.cancel)
 
     def awaited_by(self, thread_id: int) -> Callable[[], object] | None:
-        """What cancels that for which a thread waits, if it does; from any thread."""
+        """Return a function that cancels what a thread waits for; `None` if it does not wait."""
         task = self._current.get(thread_id)
         return None if task is None else lambda: self._on_loop(lambda: cancel(task))
 
     def interrupt(self, is_due: Callable[[], bool] | None = None) -> None:
-        """Cancel all that is under way. The run goes on after it.
+        """Cancel everything in progress; the run continues afterwards.
 
         Args:
-            is_due: Asked on the loop, where nothing new can begin meanwhile: if it returns `False`, the
-                interruption is over, and what is under way belongs to the items after it.
+            is_due: Called on the loop, where nothing can start in the meantime. If it returns `False`, the
+                interruption is over, and the work in progress belongs to later items.
         """
 
         def interrupt() -> None:
@@ -142,18 +142,18 @@ class Bridge:
         timeout: float | None = None,
         context: contextvars.Context | None = None,
     ) -> Iteration:
-        """Take an async iterable step by step, for no longer than `timeout` seconds each.
+        """Iterate over an async iterable; each step may take `timeout` seconds.
 
-        One that is ours is closed at the end.
+        An iterable that belongs to the engine is closed at the end.
         """
         return Iteration(self, iterable, is_ours=is_ours, timeout=timeout, context=context)
 
     def spare_thread(self) -> None:
-        """What this thread waits for goes on over interruptions: it makes items, and has none to drop."""
+        """Exclude this thread from interruptions: it produces items, and has none to drop."""
         self._spared.add(threading.get_ident())
 
     def cancel(self) -> None:
-        """Cancel what is awaited now and what would be awaited from now on. Called from any thread."""
+        """Cancel what is awaited now and later. May be called from any thread."""
         self._is_cancelled = True
         if self._is_loop_gone():
             self._give_up()
@@ -161,13 +161,13 @@ class Bridge:
             self._on_loop(self._cancel_current)
 
     def close(self) -> None:
-        """End the bridge's own loop and its thread; the caller's loop is left alone."""
+        """Stop the bridge's own loop and its thread; the caller's loop is not changed."""
         if self._thread is not None:
             self._on_loop(self._loop.stop)
             self._thread.join()
 
     def begin(self, work: Coroutine[Any, Any, None], context: contextvars.Context) -> asyncio.Task[None]:
-        """Make a task; on the loop's own thread."""
+        """Create a task, on the thread of the loop."""
         task = self._task_of(work, context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -176,11 +176,11 @@ class Bridge:
     def _task_of(self, work: Coroutine[Any, Any, None], context: contextvars.Context) -> asyncio.Task[None]:
         if self._loop.get_task_factory() is None:
             return self._loop.create_task(work, context=context)
-        # Not every task factory takes a context. A task copies the one that it is made in.
+        # Not every task factory accepts a context. A task copies the context in which it is created.
         return context.run(self._loop.create_task, work)
 
     def ask(self, begin: Callable[[Answer], asyncio.Task[None] | None], *, can_be_cancelled: bool) -> Any:
-        """Block this thread until what `begin` starts, on the event loop, has given its answer."""
+        """Block this thread until the task that `begin` starts on the event loop has a result."""
         answer = Answer()
         thread_id = threading.get_ident()
         has_begun = False
@@ -188,12 +188,12 @@ class Bridge:
         def start() -> None:
             nonlocal has_begun
             if answer.is_given:
-                # The loop had stopped, and runs again when nobody waits any more.
+                # The loop had stopped, and ran again after the wait had ended.
                 return
             has_begun = True
             try:
                 task = begin(answer)
-            except BaseException as failure:  # noqa: BLE001 - Or the thread would wait for ever.
+            except BaseException as failure:  # noqa: BLE001 - Otherwise the thread would wait for ever.
                 answer.give(None, failure)
                 return
             if task is not None and can_be_cancelled and not answer.is_given:
@@ -215,7 +215,7 @@ class Bridge:
                 self._give_up()
             self._wait_for(answer)
         except BaseException:
-            # Ctrl-C in the main thread: the coroutine is told, and has ended before we go on.
+            # Ctrl-C in the main thread: the coroutine is cancelled, and must end first.
             self._on_loop(stop)
             self._wait_for(answer)
             raise
@@ -225,14 +225,14 @@ class Bridge:
 
     def _wait_for(self, answer: Answer) -> None:
         while not answer.comes_within(_LOOK_SECS):
-            # A loop may end with what it was to do undone.
+            # A loop may stop before it has run its callbacks.
             if self._is_loop_gone():
                 self._give_up()
 
     def _is_loop_gone(self) -> bool:
-        """Whether nothing on the loop goes on any more.
+        """Whether the loop no longer runs anything.
 
-        One that has stopped may run again, with which a run that is to end can't reckon.
+        A stopped loop may run again, but a run that must end cannot rely on that.
         """
         if self._loop.is_closed():
             return True
@@ -260,7 +260,7 @@ class Bridge:
             return self.ask(begin, can_be_cancelled=can_be_cancelled)
         finally:
             if not has_begun or self.is_given_up:
-                # It got no further than the loop did.
+                # The loop stopped before it started.
                 _close(awaitable)
 
     async def _answer_with(
@@ -276,23 +276,23 @@ class Bridge:
             else:
                 async with asyncio.timeout(timeout) as limit:
                     value = await awaitable
-        except BaseException as failure:  # noqa: BLE001 - Out of the task some of them would end the event loop.
+        except BaseException as failure:  # noqa: BLE001 - Some of them would stop the event loop.
             is_late = timeout is not None and limit is not None and limit.expired()
-            # The traceback of the failure has this frame, which must not have the failure.
+            # The traceback of the failure refers to this frame, which must not refer to the failure.
             give(None, self.as_told(failure) if not is_late or timeout is None else CallTimeoutError(timeout))
         else:
             give(value, None)
-            # With the outputs of an async generator comes its failure. From Python 3.12 on the traceback of
-            # that leads here.
+            # The outputs of an async generator come with its failure, whose traceback refers to this frame
+            # from Python 3.12 on.
             del value
 
     def as_told(self, failure: BaseException) -> BaseException:
-        """For those who wait, a coroutine that is closed because its loop is has been cancelled."""
+        """Return the failure for the waiting thread: a cancellation if the loop closed the coroutine."""
         if self.is_given_up and isinstance(failure, GeneratorExit):
             return asyncio.CancelledError()
         if type(failure) is asyncio.CancelledError and _is_cancelled_from_outside():
-            # Its frames lead to those of the event loop that ends, and to the tasks that it cancels. The
-            # engine, into which the garbage collector does not see, would keep them, and its own session.
+            # Its frames refer to those of the ending event loop, and to the tasks that it cancels. The
+            # engine, which the garbage collector cannot traverse, would keep them and its own session alive.
             failure.__traceback__ = None
         return failure
 
@@ -313,7 +313,7 @@ class Bridge:
         _end(started.awaitable, started.give, task)
 
     def _note_end(self, started: Started) -> None:
-        """Those that end in the same turn of the loop are told of together, which wakes their thread once."""
+        """Report results of one turn of the loop together, which wakes their thread once."""
         if self.is_given_up:
             started.tell()
             return
@@ -348,14 +348,14 @@ class Bridge:
             self._give_up()
 
     def _give_up(self) -> None:
-        """Nothing on the loop goes on any more: those who wait need not."""
+        """Release all waiting threads, because the loop no longer runs."""
         with self._giving_up:
             self.is_given_up = True
             begun = [started.task for started in self._started if started.task is not None]
             for task in [*self._tasks, *begun]:
-                task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - It is known.
+                task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - Expected here.
                 _close(task.get_coro())
-                # For a loop that runs again.
+                # If the loop runs again.
                 with suppress(RuntimeError):
                     task.cancel()
             self._tasks.clear()
@@ -370,15 +370,15 @@ class Bridge:
 
 
 def _end(awaitable: Awaitable[Any], give: Done, task: asyncio.Task[None]) -> None:
-    # A task that was cancelled before it began has left it untouched, and Python would warn.
+    # A task that was cancelled before it started never ran it, and Python would warn.
     _close(awaitable)
-    # What it failed with has been given, or is of nobody's interest.
+    # Its failure has been reported, or is not needed.
     if task.cancelled() or task.exception() is not None:
         give(None, asyncio.CancelledError())
 
 
 def _run_alone(awaitable: Awaitable[Any]) -> Any:
-    """Await on this thread, on a loop that nobody else uses."""
+    """Await on this thread, on a separate loop."""
     if asyncio._get_running_loop() is not None:  # noqa: SLF001 - Documented; it does not raise.
         bridge = Bridge(None)
         try:
@@ -389,24 +389,24 @@ def _run_alone(awaitable: Awaitable[Any]) -> Any:
     async def wait() -> Any:
         return await awaitable
 
-    # A factory, or the runner would take the place of the thread's own loop.
+    # With a factory, the runner does not replace the current loop of the thread.
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         return runner.run(wait())
 
 
 def _is_cancelled_from_outside() -> bool:
-    """Whether the task that runs has been cancelled, rather than that its code raised the error itself."""
+    """Whether the current task was cancelled; otherwise its own code raised the error."""
     try:
         task = asyncio.current_task()
-    except RuntimeError:  # A coroutine is closed where no loop runs.
+    except RuntimeError:  # A coroutine is closed without a running loop.
         return True
     return task is None or task.cancelling() > 0
 
 
 def _close(awaitable: object) -> None:
-    """End a coroutine, as the interpreter would when nobody holds it any more."""
+    """Close a coroutine, as the interpreter would when its last reference is gone."""
     if type(awaitable) is CoroutineType or isinstance(awaitable, Coroutine):
         try:
             awaitable.close()
-        except Exception as failure:  # noqa: BLE001 - Nobody waits for it.
+        except Exception as failure:  # noqa: BLE001 - Its result is not needed.
             _log.set_aside(failure)

@@ -1,4 +1,4 @@
-"""Contexts of several callers at once."""
+"""The common context of several callers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["common"]
 
 
 def common(contexts: list[Context]) -> Context:
-    """A new context with the variables that have the very same value in all of these."""
+    """Return a new context with the variables that have the same value in all of these."""
     found = Context()
     first, *others = contexts
     for variable, value in first.items():

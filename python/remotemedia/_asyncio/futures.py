@@ -1,4 +1,4 @@
-"""What somebody waits for, and an event loop gives, once."""
+"""Results that an event loop sets once and that threads wait for."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Started", "cancel"]
 
 leave_fork: Callable[[BaseException | None], object] | None = None
-"""Ends this process with what a coroutine failed with. Set where a node has forked in a worker, in the child:
-the thread that waits for the coroutine is not there."""
+"""Exits this process with the failure of a coroutine. Set in the child if a node has forked in a worker,
+because the thread that waits for the coroutine does not exist there."""
 
 
 class Started:
-    """What was begun without anyone waiting."""
+    """An awaitable that was started without a waiting thread."""
 
     __slots__ = ("answer", "awaitable", "context", "done", "is_cancelled", "task", "timeout", "when_given")
 
@@ -42,7 +42,7 @@ class Started:
         self.is_cancelled = False
 
     def give(self, value: Any, failure: BaseException | None = None) -> None:
-        """Keep the answer until it is told; only the first one counts."""
+        """Store the result until it is reported; only the first call counts."""
         if leave_fork is not None:
             leave_fork(failure)
         if self.answer is None:
@@ -50,7 +50,7 @@ class Started:
             self.when_given(self)
 
     def tell(self) -> None:
-        """Tell the answer."""
+        """Report the result."""
         answer, self.answer = self.answer, (None, None)
         if answer is not None:
             self.done(*answer)
@@ -62,12 +62,12 @@ class Started:
 
 
 class Answer:
-    """What a thread waits for, and the event loop gives once."""
+    """A result that the event loop sets once and that a thread waits for."""
 
     __slots__ = ("_failure", "_lock", "_value", "is_given", "when_given")
 
     def __init__(self) -> None:
-        # A plain lock: a thread that waits for it can be interrupted by Ctrl-C, and it costs the least.
+        # A plain lock: Ctrl-C can interrupt a thread that waits for it, and it is the fastest.
         self._lock = threading.Lock()
         self._lock.acquire()
         self._value: Any = None
@@ -76,7 +76,7 @@ class Answer:
         self.when_given: Callable[[], object] | None = None
 
     def give(self, value: Any, failure: BaseException | None = None) -> None:
-        """Let the thread go on; only the first time counts."""
+        """Set the result and wake the thread; only the first call counts."""
         if leave_fork is not None:
             leave_fork(failure)
         if self.is_given:
@@ -88,15 +88,15 @@ class Answer:
         self._lock.release()
 
     def comes_within(self, timeout: float) -> bool:
-        """Wait for the answer, not for long: a signal that comes just before a wait is missed in it."""
-        # Ctrl-C may have come just when the lock was there.
+        """Wait a short time for the result: a signal that arrives just before a wait does not end it."""
+        # Ctrl-C may have arrived just after the lock was acquired.
         return self.is_given or self._lock.acquire(timeout=timeout)
 
     def take(self) -> Any:
-        """The answer.
+        """Return the result.
 
         Raises:
-            BaseException: If it is a failure.
+            BaseException: If the result is a failure.
         """
         failure, self._failure = self._failure, None
         if failure is None:
@@ -108,6 +108,6 @@ class Answer:
 
 
 def cancel(task: asyncio.Task[None]) -> None:
-    """Cancel it once, however often that is asked for: what it awaits on its way out must come to its end."""
+    """Cancel a task at most once, so that it can finish what it awaits while it ends."""
     if not task.cancelling():
         task.cancel()

@@ -1,4 +1,4 @@
-"""An async iterable that a thread takes step by step, through its bridge."""
+"""Iteration of a thread over an async iterable, through its bridge."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ __all__ = ["Iteration"]
 
 
 class Iteration:
-    """An async iterator at work in one task of its own.
+    """An async iterator that runs in a separate task.
 
-    So timeouts, task groups and context variables that it holds over a `yield` work as in an `async for`.
+    Timeouts, task groups and context variables that span a `yield` therefore work as in an `async for`.
     """
 
     def __init__(
@@ -44,13 +44,13 @@ class Iteration:
         self._is_closing = False
 
     def next(self) -> tuple[bool, Any]:
-        """Answer `(True, item)`, or `(False, None)` at the end."""
+        """Return `(True, item)`, or `(False, None)` at the end."""
         return self._bridge.ask(self._go_on, can_be_cancelled=True)  # type: ignore[no-any-return]
 
     def close(self) -> None:
         """Stop before the end."""
         self._is_closing = True
-        # What was cancelled at its last output has only now come to its end.
+        # An iterator that was cancelled at its last output has ended only now.
         with suppress(asyncio.CancelledError):
             self._bridge.ask(self._go_on, can_be_cancelled=False)
 
@@ -96,5 +96,5 @@ class Iteration:
 
     def _end(self, _task: asyncio.Task[None]) -> None:
         self._stop_timer()
-        # If it was cancelled before it began, nobody has answered.
+        # If it was cancelled before it started, there is no result yet.
         self._answer.give(None, asyncio.CancelledError())

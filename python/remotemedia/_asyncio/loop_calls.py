@@ -1,4 +1,4 @@
-"""Methods of async nodes, which are called on the event loop even where they are `def`."""
+"""Calls of the methods of async nodes, which run on the event loop even if they are `def`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["call"]
 
-# They touch nothing that belongs to a thread.
+# They use nothing that belongs to a thread.
 _ANYWHERE = (Node.initialize, Node.cleanup)
 
 
@@ -35,10 +35,10 @@ def call(
     Args:
         bridge: Waits for the loop.
         method: The method of a node.
-        args: What it takes.
-        to_the_end: Also when the run is cancelled. A loop that is closed calls nothing any more; a `def` is
-            called on this thread then.
-        context: The method runs in a copy of it, or of the one of this thread.
+        args: Its arguments.
+        to_the_end: Wait even if the run is cancelled. If the loop is closed, a `def` is called on this
+            thread.
+        context: The method runs in a copy of it, or of the context of this thread.
 
     Returns:
         The result. A generator becomes an async generator, which runs on the loop, too.
@@ -63,7 +63,7 @@ def call(
 
 
 class _Work:
-    """A call of a method, on the loop."""
+    """A call of a method on the loop."""
 
     def __init__(self, method: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self._method = method

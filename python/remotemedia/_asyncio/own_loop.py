@@ -1,4 +1,4 @@
-"""An event loop on a thread of its own, for runs and sessions of plain Python."""
+"""An event loop on a separate thread, for runs and sessions of plain Python."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["OwnLoop"]
 
 
 class OwnLoop:
-    """An event loop on a thread of its own, which makes it: Ctrl-C elsewhere cannot leave half of one."""
+    """An event loop on the thread that created it, so that Ctrl-C in another thread cannot interrupt that."""
 
     def __init__(self) -> None:
         self.thread = threading.Thread(target=self._run, name="remotemedia-loop", daemon=True)
@@ -22,12 +22,12 @@ class OwnLoop:
         self._is_given_up = False
 
     def start(self) -> asyncio.AbstractEventLoop:
-        """The loop, which runs."""
+        """Return the running loop."""
         try:
             start(self.thread, "the event loop of async nodes")
             made = self._made.get()
         except BaseException:
-            # The thread looks at this after it has set the loop, so that one of the two sees the other.
+            # The thread checks this after it has set the loop, so one of the two notices the other.
             self._is_given_up = True
             if self._loop is not None:
                 with suppress(RuntimeError):  # It has ended.
@@ -40,7 +40,7 @@ class OwnLoop:
     def _run(self) -> None:
         try:
             self._loop = loop = asyncio.new_event_loop()
-        except BaseException as error:  # noqa: BLE001 - Raised by the one who waits.
+        except BaseException as error:  # noqa: BLE001 - Raised by the waiting thread.
             self._made.put(error)
             return
         try:

@@ -1,4 +1,4 @@
-"""Tries again what failed: for items in flight at once, and for the reference executor."""
+"""Retries of failed calls: for concurrent items, and for the reference executor."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _MOST_DOUBLINGS = 16
 
 
 class Collected:
-    """All that an async generator gave, and how it failed after that, if it did."""
+    """The outputs of an async generator, and its failure after them, if any."""
 
     __slots__ = ("failure", "outputs")
 
     def __init__(self, outputs: list[Any], failure: Exception | None) -> None:
-        """Take what was collected."""
+        """Store what was collected."""
         self.outputs = outputs
         self.failure = failure
 
@@ -44,7 +44,7 @@ class Retrying:
         timeout: float | None,
         count_retry: Callable[[], None],
     ) -> None:
-        """Take a method, and the options of its node."""
+        """Store a method, and the options of its node."""
         self._process = process
         self._retries = retries
         self._retry_delay = retry_delay
@@ -52,10 +52,10 @@ class Retrying:
         self._count_retry = count_retry
 
     async def __call__(self, item: Any) -> Any:
-        """What the method answers in the end.
+        """Return the result of the first call that succeeds.
 
         Raises:
-            BaseException: What it raised the last time.
+            BaseException: What the last call raised.
         """
         for attempt in range(self._retries):
             try:
@@ -74,10 +74,10 @@ class Retrying:
 
 
 async def collected(generator: AsyncGenerator[Any, None], timeout: float | None) -> Collected:  # noqa: ASYNC109 - The word of the option.
-    """Take all that an async generator gives; each output may take `timeout` seconds.
+    """Collect the outputs of an async generator; each may take `timeout` seconds.
 
     Raises:
-        Exception: What it raised before its first output.
+        Exception: What the generator raised before its first output.
     """
     outputs: list[Any] = []
     try:
@@ -93,16 +93,16 @@ async def collected(generator: AsyncGenerator[Any, None], timeout: float | None)
 
 
 def pause_secs(attempt: int, retry_delay: float) -> float:
-    """How long to wait after a failed attempt. Many that failed together do not come back together."""
+    """Return the pause after a failed attempt, with jitter, so that retries of many items spread."""
     longest: float = min(retry_delay * 2 ** min(attempt, _MOST_DOUBLINGS), _LONGEST_PAUSE_SECS)
     return longest * random.uniform(0.5, 1)  # noqa: S311 - No secret.
 
 
 async def within(awaitable: Awaitable[Any], timeout: float | None) -> Any:  # noqa: ASYNC109 - The word of the option.
-    """Await something for no longer than `timeout` seconds.
+    """Await something for at most `timeout` seconds.
 
     Raises:
-        CallTimeoutError: If it took longer; it has been cancelled.
+        CallTimeoutError: If it takes longer; it is cancelled.
     """
     if timeout is None:
         return await awaitable
@@ -115,5 +115,5 @@ async def within(awaitable: Awaitable[Any], timeout: float | None) -> Any:  # no
             raise CallTimeoutError(timeout) from failure
         raise
     finally:
-        # It has the task, which has the failure, whose traceback has this frame.
+        # The frame refers to the task, the task to the failure, and its traceback to this frame.
         del limit

@@ -1,7 +1,7 @@
-"""Drives a node that gets its whole stream: `async def process(self, items)` with `is_streaming = True`.
+"""Runs nodes that receive their whole stream: `async def process(self, items)` with `is_streaming = True`.
 
-The node runs in a task of its own, so that timeouts and task groups inside it work. It never runs ahead: it
-goes on to its next output when that is asked for, and gets an item when one is pushed.
+The node runs in a separate task, so that timeouts and task groups inside it work. It never runs ahead: it
+continues to its next output only when that is requested, and receives an item when one is pushed.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ __all__ = ["StreamingNode"]
 _UNSET = object()
 
 _CALLERS = "remotemedia callers"
-"""The variable that says who waits; the node has its own."""
+"""The variable with the waiting calls; the node has its own value."""
 
 
 class StreamingNode:
-    """The runs of a streaming node, one after the other. All calls belong to one event loop.
+    """The runs of a streaming node, one after the other. All calls use one event loop.
 
     For each item: `push` it, then call `next_output` until it returns `(False, None)`. At the end of input:
-    `end`, then `next_output` in the same way. An item that is pushed after that, or after a failure, begins a
-    new run; so does the next item after `restart`, which is how an item is dropped. `close` in any case.
+    `end`, then `next_output` in the same way. An item that is pushed after that, or after a failure, starts a
+    new run; so does the next item after `restart`, which drops an item. Always call `close`.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class StreamingNode:
         process: Callable[[AsyncIterator[Any]], AsyncGenerator[Any, None]],
         callers: Callers | None = None,
     ) -> None:
-        """Prepare a run of `process`; nothing of it is called yet. `callers` is told who waits for it."""
+        """Prepare a run of `process` without calling it; `callers` receives the waiting calls."""
         self._process = process
         self._callers = callers
         self._prepare()
@@ -52,7 +52,7 @@ class StreamingNode:
         self._is_closing = False
 
     async def push(self, item: Any) -> None:
-        """Give the node an item. One that has returned before the end of input ignores it."""
+        """Pass an item to the node. A node that has returned before the end of input ignores it."""
         if self._items.is_ended:
             await self.restart()
         if self._callers is not None:
@@ -60,10 +60,10 @@ class StreamingNode:
         self._items.put(item)
 
     async def restart(self) -> None:
-        """Stop the node; the next item begins a new run.
+        """Stop the node; the next item starts a new run.
 
         Raises:
-            BaseException: What the node raised on its way out.
+            BaseException: What the node raised while it ended.
         """
         try:
             await self.close()
@@ -71,7 +71,7 @@ class StreamingNode:
             self._prepare()
 
     async def next_output(self) -> tuple[bool, Any]:
-        """The next output as `(True, output)`; `(False, None)` when the node waits for an item or has ended.
+        """Return `(True, output)`, or `(False, None)` if the node waits for an item or has ended.
 
         Raises:
             BaseException: What the node raised.
@@ -82,7 +82,7 @@ class StreamingNode:
             self._task = asyncio.create_task(self._run())
             self._task.add_done_callback(lambda _: self._tell())
         if not self._output:
-            # One that was made as soon as the item came is taken first: nothing is asked for beyond it.
+            # An output that exists already is returned first; the node is not asked for more.
             self._resume.set()
         while True:
             if self._output:
@@ -95,16 +95,16 @@ class StreamingNode:
             await self._news.wait()
 
     async def end(self) -> None:
-        """Tell the node that no more items come."""
+        """End the input of the node."""
         if self._callers is not None:
             self._callers.follow()
         self._items.end()
 
     async def close(self) -> None:
-        """Stop the node, wherever it is, and wait until it has.
+        """Stop the node, and wait until it has ended.
 
         Raises:
-            BaseException: What the node raised on its way out.
+            BaseException: What the node raised while it ended.
         """
         self._is_closing = True
         self._items.end()
@@ -116,7 +116,7 @@ class StreamingNode:
             try:
                 await asyncio.wait([self._task])
             except asyncio.CancelledError as error:
-                # The next run must not begin beside this one.
+                # The next run must not overlap this one.
                 cancelled = error
         if cancelled is not None or isinstance(self._failure, asyncio.CancelledError):
             self._failure = None
@@ -140,7 +140,7 @@ class StreamingNode:
                     self._resume.clear()
                     self._tell()
                     await self._resume.wait()
-        except BaseException as error:  # noqa: BLE001 - raised where the output is asked for
+        except BaseException as error:  # noqa: BLE001 - Raised by `next_output`.
             self._failure = error
             self._items.end()
 
@@ -149,7 +149,7 @@ class StreamingNode:
         try:
             raise failure  # type: ignore[misc] # There is one.
         finally:
-            # Its traceback has this frame.
+            # Its traceback refers to this frame.
             del failure
 
     def _tell(self) -> None:
@@ -157,11 +157,11 @@ class StreamingNode:
 
 
 class _Items:
-    """The items of a streaming node: an async iterator that is fed from outside, one item at a time."""
+    """The items of a streaming node: an async iterator that receives one item at a time."""
 
     def __init__(self, tell: Callable[[], None]) -> None:
         self._tell = tell
-        # Each with the context of whoever put it in.
+        # Each with the context of its caller.
         self._pending: list[tuple[Any, contextvars.Context]] = []
         self._adopted: list[tuple[contextvars.ContextVar[Any], contextvars.Token[Any]]] = []
         self._arrived = asyncio.Event()
@@ -198,11 +198,11 @@ class _Items:
         return item
 
     def _adopt(self, context: contextvars.Context) -> None:
-        """Give the node, which is in one context for all of its items, the variables of one of them."""
+        """Set the variables of an item's context; the node has one context for all of its items."""
         while self._adopted:
             variable, token = self._adopted.pop()
             with suppress(ValueError):
-                # The node reads its items in several tasks: each has variables of its own.
+                # The node reads its items in several tasks, each with its own variables.
                 variable.reset(token)
         for variable, value in context.items():
             if variable.name != _CALLERS and variable.get(_UNSET) is not value:

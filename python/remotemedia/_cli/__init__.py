@@ -1,1 +1,1 @@
-"""What the command line needs of Python: loading pipelines, reports of errors, checks."""
+"""The Python part of the command line: loads pipelines, reports errors, checks."""

@@ -1,4 +1,4 @@
-"""What `check` tells of a pipeline besides its plan."""
+"""What `check` reports about a pipeline besides its plan."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 _AT_ONCE = 500
-"""So many nodes are tried together, whether they can be sent; most often all can."""
+"""How many nodes are checked together; most often all of them can be sent."""
 
 
 class Remark(NamedTuple):
@@ -21,9 +21,9 @@ class Remark(NamedTuple):
 
 
 def remarks(graph: Graph) -> list[Remark]:
-    """What in the manifest or the options has no effect, and which nodes cannot be sent to a worker.
+    """Return fields and options without effect, and nodes that cannot be sent to a worker.
 
-    Only a node that is to be in a worker and cannot be sent keeps the pipeline from running.
+    Only a node that is placed in a worker and cannot be sent is a problem.
     """
     ignored = [f"{field} has no effect" for field in graph.ignored]
     notes = [*ignored, *_idle_options(graph)]
@@ -31,7 +31,7 @@ def remarks(graph: Graph) -> list[Remark]:
 
 
 def unsendable(graph: Graph) -> list[str]:
-    """Why nodes that are to be in a worker cannot be sent there; empty if all can."""
+    """Return why nodes that are placed in a worker cannot be sent there; empty if all can."""
     placed = [entry for entry in graph.entries if entry.options.get("placement") == "process"]
     return [remark.text for remark in _unsendable(placed) if remark.is_problem]
 
@@ -61,7 +61,7 @@ def _unsendable(entries: list[Entry]) -> list[Remark]:
     except ImportError as error:
         return [Remark(is_problem=False, text=f"cannot check whether nodes can be sent to a worker: {error}")]
     found = []
-    # A factory is left out: there is no node yet.
+    # Factories are left out, because their nodes do not exist yet.
     made = [entry for entry in entries if hasattr(entry.node, "process")]
     for start in range(0, len(made), _AT_ONCE):
         some = made[start : start + _AT_ONCE]
@@ -87,7 +87,7 @@ def _unsendable_remark(entry: Entry, error: SerializationError) -> Remark:
 
 
 def _may_release(node: object) -> bool:
-    """Whether a node has a `cleanup` of its own, which is called before the node is sent."""
+    """Whether a node defines `cleanup`, which is called before the node is sent."""
     from remotemedia.core.node import Node
 
     cleanup = getattr(type(node), "cleanup", None)

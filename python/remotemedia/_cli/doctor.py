@@ -1,4 +1,4 @@
-"""Which Python, environment, package and extension are in use, and what is wrong with them."""
+"""Which Python, environment, package and extension are in use, and their problems."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from remotemedia._interpreter import import_path, program_name
 _PACKAGE = __name__.partition(".")[0]
 
 _host_origin: str | None = None
-"""How `remotemedia-host` found the environment; `None` in a program that is not it."""
+"""How `remotemedia-host` found the environment; `None` in other programs."""
 
 host_program: str | None = None
-"""Where `remotemedia-host` lies; `None` in a program that is not it."""
+"""The path of `remotemedia-host`; `None` in other programs."""
 
 
 class Finding(NamedTuple):
@@ -23,28 +23,28 @@ class Finding(NamedTuple):
     label: str
     text: str
     kind: Literal["fact", "note", "problem"] = "fact"
-    """A note tells of something optional that is not there."""
+    """A note is about a missing optional package."""
 
 
 def set_host(origin: str, program: str) -> None:
-    """Called by `remotemedia-host`, which carries this package inside.
+    """Store facts about `remotemedia-host`, which contains this package.
 
     Args:
         origin: How it found the environment.
-        program: Where it lies.
+        program: Its path.
     """
     global _host_origin, host_program
     _host_origin, host_program = origin, program
 
 
 def tell_of_others() -> None:
-    """Tell of installed packages of another version: other programs of this environment use those."""
+    """Warn about installed packages of other versions, which other programs of this environment use."""
     for finding in _other_packages():
         print(f"remotemedia-host: {finding.text}", file=sys.stderr)  # noqa: T201
 
 
 def findings() -> list[Finding]:
-    """All there is to say, most general first."""
+    """Return all findings, the most general first."""
     return [
         *_python(),
         *_environment(),
@@ -57,7 +57,7 @@ def findings() -> list[Finding]:
 
 
 def installed_versions() -> list[tuple[str, str]]:
-    """The version and the place of every `remotemedia` that is installed where Python looks."""
+    """Return version and directory of every `remotemedia` that is installed on the import path."""
     found = []
     for directory in dict.fromkeys(import_path()):
         try:
@@ -139,7 +139,7 @@ def _other_packages() -> list[Finding]:
 
 
 def _dependency(name: str, oldest: int, purpose: str, if_missing: Literal["note", "problem"]) -> Finding:
-    """Whether a package can be used; `oldest` is the first major version that fits."""
+    """Return whether a package can be used; `oldest` is the first supported major version."""
     import importlib
 
     install = f"{purpose}, install it with: {program_name()} -m pip install '{name}>={oldest}'"

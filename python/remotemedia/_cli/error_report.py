@@ -1,7 +1,7 @@
-"""What a command tells of an error: the user's part of the traceback, then a sentence with file and line.
+"""How a command reports an error: the user's part of the traceback, then a sentence with file and line.
 
 Frames of this package, of the import machinery, of the event loop and of libraries are not the user's code.
-They are left out unless all is asked for.
+They are left out unless the full traceback is requested.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _OURS = __name__.partition(".")[0]
 
 
 class TargetError(Exception):
-    """The command line names something that does not exist or fit."""
+    """The command line names something that does not exist or is not a pipeline."""
 
 
 class LoadError(Exception):
-    """The user's code failed while its pipeline was loaded; `__cause__` is how."""
+    """The user's code failed while its pipeline was loaded; `__cause__` is the exception."""
 
 
 class Terminated(SystemExit):
@@ -38,11 +38,11 @@ class OutputError(TypeError):
 
 
 class StreamBrokenError(Exception):
-    """The command's own input or output failed; it knows how, and tells of it itself."""
+    """The command's own input or output failed; the command reports the reason itself."""
 
 
 class Explanation(NamedTuple):
-    """An error as it is told to the user."""
+    """An error as it is reported to the user."""
 
     kind: str
     """`usage`, `failed`, `interrupted`, `terminated` or `exit`."""
@@ -53,7 +53,7 @@ class Explanation(NamedTuple):
 
 
 def explain(error: BaseException) -> Explanation:
-    """Tell an error in the way of the command line."""
+    """Return the report of an error for the command line."""
     if isinstance(error, TargetError):
         return Explanation("usage", str(error), "", "", 2)
     if isinstance(error, OutputError):
@@ -65,7 +65,7 @@ def explain(error: BaseException) -> Explanation:
     if isinstance(error, SystemExit):
         return _explain_exit(error)
 
-    # A failing cleanup hides what failed before it, which is as much the user's business.
+    # A failed cleanup hides the failure before it, which the user must also see.
     earlier = context_of(error)
     failures = [error]
     if isinstance(error, NodeError) and isinstance(earlier, NodeError):
@@ -79,17 +79,17 @@ def explain(error: BaseException) -> Explanation:
 
 
 def text_of(error: BaseException) -> str:
-    """Type and message of an error, as at the end of a traceback, whatever its `__str__` does."""
-    # A SyntaxError has its line before, and any error may have notes after.
+    """Return type and message of an error, as at the end of a traceback, even if its `__str__` fails."""
+    # A SyntaxError is preceded by its line, and any error may be followed by notes.
     try:
         lines = traceback.format_exception_only(error)
-    except Exception:  # noqa: BLE001 - The module asks an exception whether it is true, and may be refused.
+    except Exception:  # noqa: BLE001 - The module evaluates the truth of an exception, which may raise.
         return type(error).__qualname__
     return lines[-1 if isinstance(error, SyntaxError) else 0].strip()
 
 
 def _explain_exit(error: SystemExit) -> Explanation:
-    """What `python` makes of a `SystemExit`: a number is the exit code, a text is printed."""
+    """Treat a `SystemExit` as `python` does: a number is the exit code, a text is printed."""
     full = _full_traceback(error)
     if error.code is None or isinstance(error.code, int):
         code = error.code or 0
@@ -104,14 +104,14 @@ def _sentence(error: BaseException) -> str:
 
 
 def _origin(error: BaseException) -> BaseException:
-    """The user's own exception inside one of ours."""
+    """Return the user's exception that one of our exceptions contains."""
     while isinstance(error, (NodeError, LoadError)) and (cause := cause_of(error)) is not None:
         error = cause
     return error
 
 
 def _place(error: BaseException) -> str:
-    """The last line of the user's code on the way to an error, as the end of a sentence."""
+    """Return the last line of the user's code before an error, as the end of a sentence."""
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
         return f" ({_shown(error.filename)}, line {error.lineno})"
     lines = [
@@ -128,7 +128,7 @@ def _place(error: BaseException) -> str:
 def _users_traceback(error: BaseException) -> str:
     try:
         told = traceback.TracebackException.from_exception(error)
-        # An error that has nothing more to tell is told by its sentence alone.
+        # An error without frames of the user is reported by its sentence alone.
         return "".join(told.format()) if _strip(told, error) else ""
     except Exception:  # noqa: BLE001 - As in `text_of`.
         return "".join(traceback.format_tb(traceback_of(error)))
@@ -142,7 +142,7 @@ def _full_traceback(error: BaseException) -> str:
 
 
 def _strip(told: traceback.TracebackException, error: BaseException) -> bool:
-    """Leave the user's frames alone, in an error and its chain; whether there is more than text to tell."""
+    """Keep only the user's frames in an error and its chain; return whether there are any."""
     frames = [frame for frame, _ in traceback.walk_tb(traceback_of(error))]
     kept: list[traceback.FrameSummary] = []
     if len(frames) == len(told.stack):
@@ -176,7 +176,7 @@ def _is_asyncio(frame: FrameType) -> bool:
 
 
 def _is_library(file: str) -> bool:
-    """Whether a file is of the standard library or of an installed package."""
+    """Whether a file belongs to the standard library or to an installed package."""
     return file.startswith(("<", *_places_of_libraries())) or f"{os.sep}site-packages{os.sep}" in file
 
 
@@ -187,7 +187,7 @@ def _places_of_libraries() -> frozenset[str]:
 
 
 def _shown(file: str) -> str:
-    """A path as the user would type it: relative where the file is below the current directory."""
+    """Return a path as the user would type it: relative if the file is below the current directory."""
     try:
         relative = os.path.relpath(file)
     except (OSError, ValueError):  # The current directory is gone, or on another drive.

@@ -1,4 +1,4 @@
-"""What stands in JSON for objects that JSON does not know."""
+"""The JSON form of objects that JSON does not support."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 def plainer(value: object) -> object:
-    """A plainer object that says the same, or `value` itself if none is known.
+    """Return an equivalent simpler object, or `value` itself if none is known.
 
-    Its parts may need the same treatment.
+    Its parts may have to be converted, too.
     """
     for kinds, form in _forms():
         if isinstance(value, kinds):
@@ -25,7 +25,7 @@ def plainer(value: object) -> object:
 
 @functools.cache
 def _forms() -> tuple[tuple[tuple[type, ...], Callable[[Any], object]], ...]:
-    # Not imported before a value needs it: most programs write what JSON knows.
+    # Imported only when a value needs it: most programs write plain JSON values.
     import array
     import datetime as dt
     import decimal
@@ -38,7 +38,7 @@ def _forms() -> tuple[tuple[tuple[type, ...], Callable[[Any], object]], ...]:
         ((enum.Enum,), attrgetter("value")),
         ((dt.datetime, dt.date, dt.time), methodcaller("isoformat")),
         ((dt.timedelta,), methodcaller("total_seconds")),
-        # As text, so that whoever reads it gets every digit.
+        # As text, so that no digit is lost.
         ((decimal.Decimal, uuid.UUID, pathlib.PurePath), str),
         ((abc.Set,), _in_order),
         ((abc.Mapping,), dict),
@@ -47,7 +47,7 @@ def _forms() -> tuple[tuple[tuple[type, ...], Callable[[Any], object]], ...]:
 
 
 def _in_order(members: Any) -> list[Any]:
-    """The members of a set, sorted where they can be, so that the same set is always written the same."""
+    """Return the members of a set, sorted if possible, so that equal sets are written alike."""
     try:
         return sorted(members)
     except TypeError:
@@ -63,5 +63,5 @@ def _plain_numpy(value: Any) -> object:
     if kind == "m":
         return (value / np.timedelta64(1, "s")).tolist()
     plain = value.tolist() if hasattr(value, "tolist") else value
-    # A value without a plain form is its own list.
+    # A value without a simpler form stays as it is.
     return value if type(plain) is type(value) else plain

@@ -1,8 +1,8 @@
-"""From the TARGET of a command line to the pipeline that it names.
+"""Loads the pipeline that the TARGET of a command line names.
 
 A TARGET is `module:attr`, `path/file.py:attr` or a manifest file. A file is imported under its own name, with
-its directory first on `sys.path`, as `python file.py` would; so its classes pickle by reference. A link
-stands for the file that it leads to.
+its directory first on `sys.path`, as by `python file.py`, so its classes are pickled by reference. A symbolic
+link is resolved.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _FORMS = "give module:attr, path/file.py:attr or a manifest file (.json, .yaml)"
 
 
 def load(target: str) -> Graph:
-    """The checked graph of the pipeline that `target` names. No node is initialized.
+    """Return the checked graph of the pipeline that `target` names. No node is initialized.
 
     Raises:
-        TargetError: If `target` names nothing, or something that is no pipeline.
-        LoadError: If the user's code raises; `__cause__` is what.
-        PipelineError: If the pipeline is wrong.
+        TargetError: If `target` names nothing, or something other than a pipeline.
+        LoadError: If the user's code raises; `__cause__` is the exception.
+        PipelineError: If the pipeline is invalid.
     """
     _require_working_directory(target)
     if target.lower().endswith(MANIFEST_SUFFIXES):
@@ -53,7 +53,7 @@ def load(target: str) -> Graph:
 
 
 def _resolve(pipeline: Any, target: str) -> Graph:
-    """The checked graph. What is wrong with it is told with the name that the user gave it."""
+    """Return the checked graph; errors contain the name that the user gave."""
     from remotemedia._graph.graph import resolve
 
     try:
@@ -83,7 +83,7 @@ def _import_file(path: str) -> ModuleType:
 
     _require_file(path)
     path = os.path.abspath(path)
-    # A link stands for the file that it leads to, as for `python link.py`: a worker imports that by its name.
+    # A link is resolved, as by `python link.py`: a worker imports the file by its own name.
     real_path = os.path.realpath(path)
     name = os.path.basename(real_path).removesuffix(".py")
     if name in sys.modules:
@@ -122,7 +122,7 @@ def _import_module(name: str) -> ModuleType:
 
 
 def _nearest_module(name: str) -> str:
-    """The end of an error text: the file in the current directory that was meant, perhaps."""
+    """Return the end of an error text: the file in the current directory that may have been meant."""
     if os.path.isfile(f"{name}.py"):
         return f"; to name the file, write '{name}.py:…'"
     files = [file for file in os.listdir() if file.endswith(".py")]
@@ -170,7 +170,7 @@ def _looks_runnable(found: object) -> bool:
 
 
 def _pipeline_of(found: object, place: str, attribute: str) -> Any:
-    """A pipeline or a list of nodes as it is; what a function returns that takes no argument."""
+    """Return a pipeline or a list of nodes unchanged, and the result of a function without arguments."""
     from types import FunctionType, MethodType
 
     if isinstance(found, type):
@@ -198,12 +198,12 @@ def _pipeline_of(found: object, place: str, attribute: str) -> Any:
 
 
 def _is_bare_factory(found: object) -> bool:
-    """Whether this can be called and is no pipeline by itself: a `functools.partial`, for instance."""
+    """Whether this is a callable and not a pipeline itself, such as a `functools.partial`."""
     return callable(found) and not hasattr(found, "process") and not hasattr(found, "add_node")
 
 
 def _require_working_directory(target: str) -> None:
-    """What is not named from the root is looked for in the working directory, which may have been removed."""
+    """Check that the working directory, which relative names refer to, still exists."""
     if os.path.isabs(target):
         return
     try:

@@ -1,4 +1,4 @@
-"""What the registry knows about its nodes: for `nodes` of the command line."""
+"""Descriptions of the registered nodes, for the command `nodes`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ParameterDoc(NamedTuple):
 
 
 class NodeDoc(NamedTuple):
-    """One kind of node."""
+    """One type of node."""
 
     name: str
     aliases: list[str]
@@ -28,8 +28,8 @@ class NodeDoc(NamedTuple):
 
 
 def node_docs() -> list[NodeDoc]:
-    """Every node of the registry, sorted by name."""
-    import remotemedia.nodes  # noqa: F401 - Registers what is built in.
+    """Return every registered node, sorted by name."""
+    import remotemedia.nodes  # noqa: F401 - Registers the built-in nodes.
 
     return [_node_doc(name, cls) for name, cls in sorted(get_loaded_nodes().items())]
 
@@ -40,7 +40,7 @@ def _node_doc(name: str, cls: type[Any]) -> NodeDoc:
     text = re.split(r"^(?:Args|Attributes):$", doc, maxsplit=1, flags=re.MULTILINE)[0].strip()
     try:
         signature = inspect.signature(cls)
-    except (TypeError, ValueError):  # A constructor that is not written in Python.
+    except (TypeError, ValueError):  # The constructor is not written in Python.
         return NodeDoc(name, aliases_of(name), text, [])
     parameters = [
         _parameter_doc(parameter, described.get(parameter.name, ""))
@@ -59,7 +59,7 @@ def _parameter_doc(parameter: inspect.Parameter, doc: str) -> ParameterDoc:
 
 
 def _described_parameters(doc: str) -> dict[str, str]:
-    """The texts under `Args:` of a docstring, by parameter."""
+    """Return the texts under `Args:` of a docstring, by parameter."""
     section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)*)", doc, flags=re.MULTILINE)
     if section is None:
         return {}

@@ -1,4 +1,4 @@
-"""What surrounds a command while it runs: signals and standard streams."""
+"""Signals and standard streams of a command while it runs."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def enter() -> contextlib.ExitStack:
-    """Set up what a command needs; closing the answer sets it back.
+    """Set up signals and streams for a command; closing the returned stack restores them.
 
-    SIGTERM raises `Terminated`, so that nodes are cleaned up, unless the program handles it already. What
-    user code prints goes to stderr, because stdout is for outputs alone.
+    SIGTERM raises `Terminated`, so that nodes are cleaned up, unless the program handles it already. The
+    output of user code goes to stderr, because stdout is reserved for outputs.
     """
     stack = contextlib.ExitStack()
     _open_closed_streams()
@@ -41,29 +41,29 @@ def _terminate(signal_number: int, frame: FrameType | None) -> NoReturn:  # noqa
 
 
 def _open_closed_streams() -> None:
-    """Let each standard stream that was closed lead nowhere, as the standalone program does at its start.
+    """Open the null device for each closed standard stream, as the standalone program does at its start.
 
-    Otherwise the next file that is opened, an output for instance, would be taken for that stream.
+    Otherwise the next file that is opened, such as an output, would become that stream.
     """
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
         except OSError:
-            # The lowest number that is free is the one that was found closed.
+            # The lowest free descriptor is the closed one.
             os.open(os.devnull, os.O_RDWR)
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            # A file of its own: what was opened since the start may have taken the descriptor.
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - For good.
+            # A separate file, because another file may use the descriptor by now.
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - It stays open.
 
 
 def _patient(stream: Any) -> Any:
-    """A stream whose writes wait until the other side is ready, also if its descriptor does not block."""
+    """Return a stream whose writes wait until the reader is ready, even if its descriptor does not block."""
     try:
         descriptor = stream.fileno()
         if os.get_blocking(descriptor):
             return stream
-    except (AttributeError, OSError, ValueError):  # It is no file, or closed.
+    except (AttributeError, OSError, ValueError):  # It is not a file, or it is closed.
         return stream
     return io.TextIOWrapper(
         io.BufferedWriter(_PatientFile(descriptor, "w", closefd=False)),
@@ -74,7 +74,7 @@ def _patient(stream: Any) -> Any:
 
 
 class _PatientFile(io.FileIO):
-    """A file whose `write` waits until something can be written."""
+    """A file whose `write` waits until it can write."""
 
     def write(self, data: Any) -> int:
         """Write some of `data`, and return how much."""

@@ -1,7 +1,7 @@
-"""What the code of a method tells about its answers, so that compiled chains need not look at each of them.
+"""What the bytecode of a method says about its results, so that compiled chains need not check each of them.
 
-Whatever is not certain is answered on the safe side: then the answers are looked at. Operations may change
-their meaning from one version of Python to the next, so the code of versions that are not listed is not read.
+If that is not certain, the results are checked. The meaning of operations may change between versions of
+Python, so only the code of the listed versions is read.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ TESTED_VERSIONS = frozenset({b"\xa7\r\r\n", b"\xcb\r\r\n", b"\xf3\r\r\n"})
 """The magic numbers of CPython 3.11, 3.12 and 3.13."""
 
 _ITEM = 1
-"""The place of the item among the arguments of a method."""
+"""The position of the item among the arguments of a method."""
 
-# How the names of operations begin that get an object from somewhere.
+# Prefixes of operations that load an object.
 _FINDERS = ("LOAD_ATTR", "LOAD_SUPER", "LOAD_GLOBAL", "LOAD_DEREF", "FOR_ITER", "UNPACK", "BINARY_SUBSCR")
-# Those that let an object be what it is.
+# Operations that do not change an object.
 _KEEPERS = ("RETURN", "STORE_FAST", "STORE_DEREF", "JUMP", "COPY", "SWAP")
-# Those that make a way not straight, or another object of a variable.
+# Operations that branch, or that assign another object to a variable.
 _BENDS = ("JUMP", "POP_JUMP", "FOR_ITER", "SEND", "STORE_FAST", "DELETE_FAST", "EXTENDED_ARG")
 
 
 @functools.lru_cache(maxsize=256)
 def may_answer_lazily(code: CodeType) -> bool:
-    """Whether a plain function could return a generator or coroutine that it was not given.
+    """Whether a plain function could return a generator or coroutine that was not its argument.
 
-    It has to get it from a call, or find it somewhere and keep or return it as it is.
+    Such a function has to receive it from a call, or load it from elsewhere and return it unchanged.
     """
     if MAGIC_NUMBER not in TESTED_VERSIONS:
         return True
@@ -48,7 +48,7 @@ def may_answer_lazily(code: CodeType) -> bool:
 
 @functools.lru_cache(maxsize=256)
 def answers_its_item(code: CodeType) -> bool:
-    """Whether a method certainly returns the item that it was given: it runs straight, to one return."""
+    """Whether a method certainly returns its item: it has no branch and one return."""
     if MAGIC_NUMBER not in TESTED_VERSIONS:
         return False
     operations = _operations(code)
@@ -61,7 +61,7 @@ def answers_its_item(code: CodeType) -> bool:
 
 
 def _operations(code: CodeType) -> list[tuple[int, int]]:
-    """The operations and their arguments. What is 0 is room that the interpreter keeps behind some."""
+    """Return the operations and their arguments. Operation 0 is inline cache space of the interpreter."""
     return [pair for pair in zip(code.co_code[::2], code.co_code[1::2], strict=True) if pair[0]]
 
 

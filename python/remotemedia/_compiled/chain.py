@@ -1,10 +1,9 @@
 """One Python function for a chain of plain nodes, so that CPython inlines their calls.
 
-CPython runs a Python function that Python code calls in the same evaluation loop, which a call from outside
-never gets. For a long input the chain is therefore written as the loop that a programmer would write by hand,
-and compiled.
+CPython runs Python functions that Python code calls in the same evaluation loop; a call from native code
+never does. For a long input, the chain is therefore compiled as the loop that a programmer would write.
 
-Only the shape of the chain goes into the source: no name, value or text of the user's.
+The source contains only the shape of the chain: no name, value or text of the user.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["LONGEST_CHAIN", "LazyAnswerError", "build", "locate"]
 
 LONGEST_CHAIN = 64
-"""Longer chains are taken node by node: the compiled loop would gain little and take long to compile."""
+"""Longer chains run node by node: a compiled loop would gain little and take long to compile."""
 
 _ARITHMETIC = {"add": "+", "subtract": "-", "multiply": "*"}
 _NUMBER_TYPES = (int, float)
@@ -35,20 +34,20 @@ _SKIP_NONE = "if x is None: continue"
 
 
 class LazyAnswerError(Exception):
-    """A node answered with a generator or coroutine, its argument: the engine goes on from there."""
+    """A node returned a generator or coroutine, its argument: the engine continues from there."""
 
 
-# One for all kernels: what the interpreter learns about a global holds for one scope.
+# Shared by all kernels: the interpreter specializes global lookups for one scope.
 _SCOPE = {"__builtins__": builtins, "LazyAnswerError": LazyAnswerError, "is_lazy": is_lazy}
 
 
 def build(nodes: list[Any]) -> tuple[Kernel, list[int]] | None:
-    """Compile the chain, or answer `None` if a node in it is not a plain one.
+    """Compile the chain, or return `None` if it contains a node of another kind.
 
     Returns:
         `kernel(items, outputs)`, which takes an iterator of items and appends to the list of outputs, and for
-        each line of its code the index of the node that the line calls. A `None` among the outputs is none:
-        the caller takes it out, faster than the loop could.
+        each line of its code the index of the node that the line calls. The caller removes `None` from the
+        outputs, faster than the loop could.
     """
     if not 0 < len(nodes) <= LONGEST_CHAIN:
         return None
@@ -65,20 +64,20 @@ def build(nodes: list[Any]) -> tuple[Kernel, list[int]] | None:
 
 
 class _Step(NamedTuple):
-    """What takes `x` through one node."""
+    """The lines that pass `x` through one node."""
 
     lines: list[str]
     test: list[str]
-    """Whether a node of ours is still as it was when the lines were written."""
+    """Checks that a built-in node has not changed since the lines were generated."""
     is_ours: bool
-    """Whether the lines run no code of the user's, but for the operators of unusual items."""
+    """Whether the lines run no code of the user, except operators of unusual items."""
 
 
 def _source(steps: list[_Step], names: Iterable[str]) -> tuple[str, list[int]]:
-    """The text of the function, and for each of its lines the node that it belongs to."""
-    # Nobody changes a node inside the loop if nothing of the user's runs there.
+    """Return the source of the function, and for each of its lines the node that it belongs to."""
+    # Nodes cannot change inside the loop if it runs no code of the user.
     is_tested_once = all(step.is_ours for step in steps)
-    # As parameters with defaults the nodes are fast locals of the loop, not globals.
+    # As parameters with defaults, the nodes are fast locals of the loop, not globals.
     lines = [f"def kernel({', '.join(['items', 'outputs', *names])}):"]
     if is_tested_once:
         lines += [f"    {line}" for step in steps for line in step.test]
@@ -96,14 +95,14 @@ def _source(steps: list[_Step], names: Iterable[str]) -> tuple[str, list[int]]:
 
 @functools.lru_cache(maxsize=64)
 def _compiled(source: str) -> types.CodeType:
-    """The code of a kernel. Chains of one shape share it, and what the interpreter has learned about it."""
+    """Return the code of a kernel. Chains of one shape share it, together with its specialization."""
     scope: dict[str, types.FunctionType] = {}
-    exec(compile(source, "<remotemedia chain>", "exec"), scope)  # noqa: S102 - the source is ours alone
+    exec(compile(source, "<remotemedia chain>", "exec"), scope)  # noqa: S102 - The source contains nothing of the user.
     return scope["kernel"].__code__
 
 
 def _step(index: int, node: Any, names: dict[str, Any]) -> _Step | None:
-    """What takes `x` through one node, or `None` if the node is not a plain one."""
+    """Return the step for a node, or `None` if the node is not a plain one."""
     method = node.process
     function = getattr(method, "__func__", None)
     if not isinstance(function, types.FunctionType) or getattr(method, "__self__", None) is not node:
@@ -118,14 +117,14 @@ def _step(index: int, node: Any, names: dict[str, Any]) -> _Step | None:
 
 
 def _call(index: int, function: types.FunctionType, names: dict[str, Any]) -> list[str]:
-    """The lines that call a node."""
+    """Return the lines that call a node."""
     call = f"x = f{index}(n{index}, x)"
     if answers_its_item(function.__code__):
-        # Behind the first node an item is something, and has been looked at.
+        # After the first node, an item is not `None`, and its type has been checked.
         return [call] if index else [call, _SKIP_NONE]
     if not may_answer_lazily(function.__code__):
         return [call, _SKIP_NONE]
-    # The type of the last answer is remembered, and looked at again only when another one comes.
+    # The type of the last result is remembered, and checked again only if it changes.
     names[f"t{index}"] = None
     return [
         call,
@@ -137,7 +136,7 @@ def _call(index: int, function: types.FunctionType, names: dict[str, Any]) -> li
 
 
 def _last_lines(lines: list[str]) -> list[str]:
-    """The lines of the last node, whose answer is an output."""
+    """Return the lines of the last node, whose result is an output."""
     if lines[-1] == _SKIP_NONE and len(lines) > 1:
         lines = lines[:-1]
     if lines[-1].startswith("x = "):
@@ -146,15 +145,15 @@ def _last_lines(lines: list[str]) -> list[str]:
 
 
 def _builtin_step(index: int, node: Any, function: types.FunctionType, names: dict[str, Any]) -> _Step | None:
-    """What a node of our own comes down to, if it is one.
+    """Return the inlined step of a built-in node, or `None` for other nodes.
 
-    Arithmetic stands in the loop while the attributes of the node are those that the loop was written for,
-    and plain numbers. So it cannot differ from what the method does, which is called otherwise.
+    The arithmetic is inlined while the attributes of the node are unchanged and plain numbers; otherwise the
+    method is called. So both always have the same result.
     """
     from remotemedia.nodes import _builtin
 
     if function is _builtin.PASS_ON:
-        # What comes from a node before is something already.
+        # The result of an earlier node is not `None`.
         return _Step(["pass" if index else _SKIP_NONE], test=[], is_ours=True)
     if function is _builtin.CALCULATE and type(node) is _builtin.CalculatorNode:
         number, other = getattr(node, "operand", None), getattr(node, "operation", None)
@@ -180,7 +179,7 @@ def _builtin_step(index: int, node: Any, function: types.FunctionType, names: di
 
 
 def locate(error: BaseException, node_of_line: list[int]) -> int:
-    """The index of the node that raised inside a kernel, whose own frame is taken off the traceback."""
+    """Return the index of the node that raised in a kernel; the kernel leaves the traceback."""
     traceback = traceback_of(error)
     if traceback is None:
         return 0

@@ -1,1 +1,1 @@
-"""What is to run: options, the graph of nodes, manifests, and what kind of node an object is."""
+"""Descriptions of pipelines: options, graphs, manifests and kinds of nodes."""

@@ -1,7 +1,7 @@
-"""Remembers what the constructors of nodes were given.
+"""Records the constructor arguments of nodes.
 
-The records lie beside the objects, not in them: nothing of ours is on `self`, in `vars()` or in pickles.
-Values that JSON cannot say are not kept alive: of them only the type is remembered.
+The records are separate from the objects: nothing is added to `self`, to `vars()` or to pickles.
+Values that JSON cannot represent are not kept alive: only their type is recorded.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MAX_DEPTH = 200
 
 
 class NotJson:
-    """Stands for an argument that JSON cannot say."""
+    """Replaces an argument that JSON cannot represent."""
 
     __slots__ = ("kind",)
 
@@ -33,7 +33,7 @@ class NotJson:
 
 
 class _Record(ref):  # type: ignore[type-arg] # It takes no parameters at run time.
-    """The arguments of one object, for as long as it lives."""
+    """The arguments of one object, as long as it exists."""
 
     __slots__ = ("args", "key", "kwargs")
 
@@ -44,12 +44,12 @@ class _Record(ref):  # type: ignore[type-arg] # It takes no parameters at run ti
 
 _records: dict[int, _Record] = {}
 
-# Never changed: records are copied before anyone gets them.
+# Never changed: records are copied before they are returned.
 _NO_KWARGS: dict[str, Any] = {}
 
 
 def record(node: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Remember the arguments of the constructor of `node`."""
+    """Record the constructor arguments of `node`."""
     entry = _Record(node, _forget)
     entry.key = id(node)
     entry.args = tuple(map(_kept, args))
@@ -58,7 +58,7 @@ def record(node: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
 
 
 def recorded_params(node: object) -> dict[str, Any] | None:
-    """The constructor arguments of `node` by name, or `None` if nobody saw how it was made.
+    """Return the constructor arguments of `node` by name, or `None` if they were not recorded.
 
     Raises:
         TypeError: If an argument has no name: one of `*args`, or positional-only.
@@ -79,8 +79,8 @@ def recorded_params(node: object) -> dict[str, Any] | None:
 
 
 def keep_record(node: object, reduced: Any) -> Any:
-    """Make what `__reduce_ex__` answered carry the record along: a copy has the arguments of its original."""
-    # Only for objects that are rebuilt without their constructor; otherwise the constructor is seen again.
+    """Add the record to the result of `__reduce_ex__`: a copy has the arguments of its original."""
+    # Only for objects that are rebuilt without their constructor, which would record again.
     if not isinstance(reduced, tuple) or reduced[0] is not _new_object:
         return reduced
     entry = _records.get(id(node))
@@ -95,7 +95,7 @@ def keep_record(node: object, reduced: Any) -> Any:
 
 
 def find_not_json(value: Any, path: str = "", depth: int = 0) -> tuple[str, Any] | None:
-    """The first place in `value` that JSON cannot say: its path and what stands there."""
+    """Return path and value of the first part of `value` that JSON cannot represent."""
     if value is None or isinstance(value, (str, bool, int)):
         return None
     if isinstance(value, float):
@@ -109,14 +109,14 @@ def find_not_json(value: Any, path: str = "", depth: int = 0) -> tuple[str, Any]
 
 
 def _is_simple(entry: _Record) -> bool:
-    """Whether JSON can certainly say the arguments: those of most nodes, and told in a tenth of the time."""
+    """Whether JSON can represent the arguments, by their types alone; true for most nodes, and fast."""
     return _SIMPLE_TYPES.issuperset(map(type, entry.args)) and _SIMPLE_TYPES.issuperset(
         map(type, entry.kwargs.values())
     )
 
 
 def _is_small_json(value: Any) -> bool:
-    """Whether JSON can say a value that has few enough containers to find out while it is copied."""
+    """Whether JSON can represent a value with few containers, so that the check is cheap during a copy."""
     waiting = [value]
     looked_at = 0
     while waiting:
@@ -140,7 +140,7 @@ def _is_small_json(value: Any) -> bool:
 
 
 def constructor_signature(kind: type) -> inspect.Signature:
-    """The signature of a constructor, without `self`."""
+    """Return the signature of a constructor, without `self`."""
     import inspect
 
     signature = inspect.signature(kind.__init__)  # type: ignore[misc] # The one of this very class.
@@ -151,7 +151,7 @@ def constructor_signature(kind: type) -> inspect.Signature:
 def _parts(value: list[Any] | tuple[Any, ...] | dict[Any, Any], path: str) -> list[tuple[str, Any]]:
     if not isinstance(value, dict):
         return [(f"{path}[{index}]", item) for index, item in enumerate(value)]
-    # A key that is no text is no JSON either; it stands for its whole entry.
+    # JSON cannot represent a key that is not a str; it counts for its whole entry.
     return [
         (f"{path}[{key!r}]" if path else str(key), item if isinstance(key, str) else NotJson(type(key)))
         for key, item in value.items()

@@ -1,4 +1,4 @@
-"""The one item that a pipeline gets when it is run without input."""
+"""The item that a pipeline receives if it runs without input."""
 
 from __future__ import annotations
 
@@ -23,27 +23,26 @@ if TYPE_CHECKING:
 __all__ = ["empty_item"]
 
 _DEEPEST = 16
-"""As many wrappers of a function, and names of a type, are looked through."""
+"""The limit on nested wrappers of a function, and on nested names of a type."""
 
 _FACTORIES: dict[object, Factory] = {
     kind: kind for kind in (str, int, bool, bytes, bytearray, complex, list, tuple, dict, set, frozenset)
 }
-# Zero is zero; a whole number works for both.
+# An integer works for both.
 _FACTORIES[float] = int
 _FACTORIES |= dict.fromkeys((collections.abc.Mapping, collections.abc.MutableMapping), dict)
 _FACTORIES |= dict.fromkeys((collections.abc.Set, collections.abc.MutableSet), set)
 for _kind in ("Sequence", "MutableSequence", "Collection", "Iterable"):
     _FACTORIES[getattr(collections.abc, _kind)] = list
 
-# What the annotations of a function say, and for which argument: to evaluate them takes as long as a whole
-# call of the engine.
+# By function and argument, because evaluating annotations takes as long as a whole run of the engine.
 _known: WeakKeyDictionary[FunctionType, dict[int, Factory | None]] = WeakKeyDictionary()
 
 
 def empty_item(graph: Graph) -> Any:
-    """The empty value of the type that the first annotated `process` along the way takes, else `""`.
+    """Return the empty value of the item type of the first annotated `process`, else `""`.
 
-    A type that has none gets `None`, unless there are nodes before, which would not pass that on.
+    A type without an empty value means `None`, unless there are earlier nodes, which would drop it.
     """
     for count, position in enumerate(plan_order(graph.entries)):
         factory = _factory_of(graph.entries[position].node)
@@ -53,7 +52,7 @@ def empty_item(graph: Graph) -> Any:
 
 
 def _factory_of(node: Any) -> Factory | None:
-    """What makes the empty item of a node; `None` if its `process` is not annotated."""
+    """Return the factory of the empty item of a node; `None` if its `process` is not annotated."""
     if isinstance(node, type) or not is_node(node):
         return None
     dispatching = _dispatching(node)
@@ -70,13 +69,13 @@ def _factory_of(node: Any) -> Factory | None:
 
 
 def _dispatching(node: object) -> functools.singledispatchmethod[Any] | None:
-    """Such a method looks like any function from outside."""
+    """Return the dispatching method, which looks like any function from outside."""
     found = next((vars(base)["process"] for base in type(node).__mro__ if "process" in vars(base)), None)
     return found if isinstance(found, functools.singledispatchmethod) else None
 
 
 def _factory_of_dispatching(method: functools.singledispatchmethod[Any]) -> Factory | None:
-    """What its own function is annotated with, else the first of the types that it dispatches on."""
+    """Use the annotation of its own function, else the first type that it dispatches on."""
     annotation = _annotation_of(method.func, 1)
     if not _says_nothing(annotation):
         return _factory_for(annotation)
@@ -85,7 +84,7 @@ def _factory_of_dispatching(method: functools.singledispatchmethod[Any]) -> Fact
 
 
 def _innermost(process: Any) -> tuple[Any, int]:
-    """The function that a callable comes down to, and the place of the item among its arguments."""
+    """Return the innermost function of a callable, and the position of the item among its arguments."""
     place = 0
     for _ in range(_DEEPEST):
         if type(process) is MethodType:
@@ -93,9 +92,9 @@ def _innermost(process: Any) -> tuple[Any, int]:
         elif isinstance(process, functools.partial):
             process, place = process.func, place + len(process.args)
         elif hasattr(process, "__wrapped__"):
-            # As `functools.wraps` and `functools.lru_cache` leave it.
+            # Set by `functools.wraps` and `functools.lru_cache`.
             process = process.__wrapped__
-        elif hasattr(process, "__code__") or not hasattr(type(process), "__call__"):  # noqa: B004 - Looked into below.
+        elif hasattr(process, "__code__") or not hasattr(type(process), "__call__"):  # noqa: B004 - Inspected below.
             break
         else:
             process, place = type(process).__call__, place + 1
@@ -110,12 +109,12 @@ def _annotation_of(function: Any, place: int) -> Any:
         return _evaluated(annotation, function.__globals__) if isinstance(annotation, str) else annotation
     except AttributeError:
         return None
-    except Exception:  # noqa: BLE001 - A name that only type checkers know: some type, but none that has an empty value.
+    except Exception:  # noqa: BLE001 - A name that only type checkers know: a type without an empty value.
         return type(None)
 
 
 def _evaluated(annotation: str, names: dict[str, Any]) -> Any:
-    # As `from __future__ import annotations` leaves it. It is source code of the node's own module.
+    # A string, from `from __future__ import annotations`: source code of the node's own module.
     return eval(annotation, {**vars(builtins), **names})  # noqa: S307
 
 
@@ -141,16 +140,16 @@ def _factory_for(annotation: Any) -> Factory:
         return _nothing
     if annotation.__module__ == "numbers":
         return int
-    # A subclass (a `TypedDict`, an `OrderedDict`) has the empty value of its base.
+    # A subclass (a `TypedDict`, an `OrderedDict`) uses the empty value of its base.
     kinds = annotation.__mro__
     return next((_FACTORIES[kind] for kind in kinds if any(kind is one for one in _FACTORIES)), _nothing)
 
 
 def _meaning(annotation: Any) -> Any:
-    """What a name for a type stands for, one step; the type itself if it is none."""
+    """Resolve one level of an alias of a type; return other types unchanged."""
     typing = sys.modules.get("typing")
     if typing is None or isinstance(annotation, (type, UnionType)):
-        # A generic type of the language, as `list[int]` is, counts as a class, too.
+        # A generic built-in type, such as `list[int]`, is also a class.
         return getattr(annotation, "__origin__", annotation)
     if isinstance(annotation, typing.TypeVar):
         constraints = annotation.__constraints__
@@ -159,7 +158,7 @@ def _meaning(annotation: Any) -> Any:
         return getattr(builtins, annotation.__forward_arg__, annotation)
     if getattr(annotation, "__origin__", None) is typing.Literal:
         return type(annotation.__args__[0])
-    # Of `NewType`, `type X = …` and generic aliases.
+    # For `NewType`, `type X = …` and generic aliases.
     for name in ("__supertype__", "__value__", "__origin__"):
         if hasattr(annotation, name):
             return getattr(annotation, name)

@@ -1,7 +1,7 @@
-"""The checked description of a pipeline: what both executors run.
+"""The checked description of a pipeline, which both executors run.
 
-`resolve` turns whatever a user may pass as a pipeline into a `Graph`. All that can be wrong with a pipeline
-before it starts is refused here, so that no executor has such cases and no node has been touched.
+`resolve` turns any description of a pipeline into a `Graph`. Every mistake in it is rejected here, so the
+executors need no such checks, and no node has been called yet.
 """
 
 from __future__ import annotations
@@ -39,30 +39,30 @@ _MAX_IDS_SHOWN = 12
 
 
 class Entry:
-    """One node in its place in a pipeline.
+    """One node of a pipeline, with its connections and options.
 
     Attributes:
         id: Unique in the pipeline.
         node: The object that runs.
         node_type: The name of its class.
-        after: The ids of the nodes whose outputs it gets, in the order in which they count. Empty: it gets
+        after: The ids of the nodes whose outputs it receives, in order. If it is empty, the node receives
             the input.
-        join: Whether it gets one dict an input, of the outputs of all nodes before it.
-        options: Its options, checked.
+        join: Whether it receives one dict per input, with the outputs of all nodes before it.
+        options: Its checked options.
     """
 
     __slots__ = ("after", "id", "join", "node", "node_type", "options")
 
-    def __init__(  # noqa: PLR0913, PLR0917 - a record, built in three places
+    def __init__(  # noqa: PLR0913, PLR0917 - A record.
         self,
-        id: str,  # noqa: A002 - the word of the contract
+        id: str,  # noqa: A002 - The public name.
         node: object,
         node_type: str,
         after: list[str],
-        join: bool = False,  # noqa: FBT001, FBT002 - a field
+        join: bool = False,  # noqa: FBT001, FBT002 - A field.
         options: dict[str, Any] | None = None,
     ) -> None:
-        """Take the fields as they are."""
+        """Store the fields."""
         self.id = id
         self.node = node
         self.node_type = node_type
@@ -76,29 +76,29 @@ class Entry:
 
 
 class GraphOwner:
-    """What is a whole pipeline, and no node: `Pipeline`."""
+    """The base of `Pipeline`, which is not a node."""
 
     def to_graph(self) -> Graph:
-        """The checked graph that executors run."""
+        """Return the checked graph that executors run."""
         raise NotImplementedError
 
 
 class Graph:
-    """A checked pipeline: not empty, unique ids, known upstream nodes, no cycle, all nodes able to process.
+    """A checked pipeline: not empty, with unique ids, known upstream nodes, no cycle, and valid nodes.
 
     Attributes:
         name: The name of the pipeline.
-        entries: The nodes, in the order in which they were described.
-        source: The node that makes the input of the pipeline, if there is one.
-        order: How the entries depend on each other, where the parser of a manifest has found that out.
+        entries: The nodes, in the order of the description.
+        source: The node that produces the input, if any.
+        order: The plan order, if the parser of a manifest has computed it.
         ignored: The paths of fields of its manifest that have no effect.
-        block: The open block of `Pipeline.managed_execution` that its runs are in, if there is one.
+        block: The open block of `Pipeline.managed_execution` of its runs, if any.
     """
 
     __slots__ = ("block", "entries", "ignored", "name", "order", "source")
 
     def __init__(self, name: str, entries: list[Entry], source: Entry | None = None) -> None:
-        """Take the fields as they are; `graph_of` is what checks."""
+        """Store the fields without checks; see `graph_of`."""
         self.name = name
         self.entries = entries
         self.source = source
@@ -107,10 +107,10 @@ class Graph:
         self.block: Managed | None = None
 
     def with_defaults(self, defaults: dict[str, Any]) -> Graph:
-        """The same graph, with these options for nodes that do not say.
+        """Return the graph with these options for nodes that do not set them.
 
         Raises:
-            PipelineError: If a node cannot have one of them.
+            PipelineError: If a node cannot have one of the options.
         """
         entries = []
         for entry in self.entries:
@@ -124,17 +124,17 @@ class Graph:
 
 
 def resolve(pipeline: object, *, executor: str | None = None) -> Graph:
-    """The graph of anything that can be run.
+    """Return the graph of any description of a pipeline.
 
     Args:
         pipeline: A `Pipeline`, a list of nodes and manifest entries, a manifest as a dict, or its JSON or
             YAML text.
-        executor: `"multiprocess"` places every node that does not say in a worker process.
+        executor: `"multiprocess"` places every node without its own placement in a worker process.
 
     Raises:
-        TypeError: If it is nothing of these, or has an entry that is neither a node nor a manifest entry.
-        PipelineError: If it is empty, or its ids, connections, options or nodes do not fit.
-        ManifestError: If it is a manifest that is not valid.
+        TypeError: If it is none of these, or an entry is neither a node nor a manifest entry.
+        PipelineError: If it is empty, or its ids, connections, options or nodes are invalid.
+        ManifestError: If it is an invalid manifest.
     """
     if executor is not None:
         defaults = defaults_of(executor)
@@ -156,11 +156,11 @@ def resolve(pipeline: object, *, executor: str | None = None) -> Graph:
 
 
 def graph_of(name: str, entries: list[Entry]) -> Graph:
-    """A graph of these entries, checked.
+    """Return the checked graph of these entries.
 
     Raises:
-        PipelineError: If it is empty, ids are equal or unknown, connections form a cycle, or a source or a
-            streaming node is none.
+        PipelineError: If it is empty, ids are duplicate or unknown, connections form a cycle, or a source or
+            streaming node is invalid.
     """
     if not entries:
         raise PipelineError(f"Pipeline '{name}' is empty; add at least one node")
@@ -172,10 +172,10 @@ def graph_of(name: str, entries: list[Entry]) -> Graph:
 
 
 def graph_of_manifest(parsed: ParsedManifest, entries: list[Entry]) -> Graph:
-    """A graph of the entries of a manifest, whose ids and connections its parser has checked.
+    """Return the graph of the entries of a manifest, whose ids and connections the parser has checked.
 
     Raises:
-        PipelineError: If a node is a source in the wrong place, or cannot be called.
+        PipelineError: If a source is not the first node, or a node cannot be called.
     """
     _check_calls(entries)
     graph = Graph(parsed.name, entries, _find_source(entries))
@@ -185,16 +185,16 @@ def graph_of_manifest(parsed: ParsedManifest, entries: list[Entry]) -> Graph:
 
 
 def check_node(node: object, place: str, *, may_be_factory: bool = False) -> None:
-    """Refuse what cannot run as a node.
+    """Reject objects that cannot run as a node.
 
     Args:
         node: The object.
-        place: How to call it in an error, such as `Entry 2 of the pipeline`.
-        may_be_factory: Whether a class or function that makes nodes will do as well.
+        place: Its name in errors, such as `Entry 2 of the pipeline`.
+        may_be_factory: Whether a class or function that creates nodes is allowed, too.
 
     Raises:
-        TypeError: If it is a class, or nothing like a node.
-        PipelineError: If it is a node without a `process` that can be called.
+        TypeError: If it is a class, or not a node at all.
+        PipelineError: If it is a node without a callable `process`.
     """
     if is_node(node) and not isinstance(node, (type, GraphOwner)):
         return
@@ -217,29 +217,29 @@ def check_node(node: object, place: str, *, may_be_factory: bool = False) -> Non
 
 
 def has_replicas(options: dict[str, Any] | None) -> bool:
-    """Whether options ask for several copies of a node, so that a factory may stand in its place."""
+    """Whether options require several copies of a node, so that a factory may replace it."""
     return bool(options) and options.get("replicas", 1) != 1  # type: ignore[union-attr]
 
 
 def is_node(item: object) -> bool:
-    """Whether it can process, whatever else it is."""
+    """Whether an object has a callable `process`."""
     return callable(getattr(item, "process", None))
 
 
 def is_manifest_entry(item: object) -> bool:
-    """Whether a member of a list is an entry of a manifest. A node may be a dict, too."""
+    """Whether a list entry is a manifest entry; a node may also be a dict."""
     return isinstance(item, dict) and not is_node(item)
 
 
 def type_name(node: object) -> str:
-    """The name of the class of a node, or of the factory that makes it."""
+    """Return the name of the class of a node, or of its factory."""
     name = getattr(node, "__name__", None)
-    # Proxies have an attribute of every name.
+    # Proxies may have any attribute.
     return name if isinstance(name, str) and name else type(node).__name__
 
 
 def name_of(node: object) -> str:
-    """The name of a node: its `name` if that is text, else the name of its class."""
+    """Return the name of a node: its `name` if that is a str, else the name of its class."""
     if isinstance(node, type):
         return node.__name__
     name = getattr(node, "name", None)
@@ -247,10 +247,10 @@ def name_of(node: object) -> str:
 
 
 def plan_order(entries: Sequence[Entry]) -> list[int]:
-    """The positions of the entries in plan order: each after all that it depends on, ties as described.
+    """Return the positions of the entries in plan order: each after its upstream nodes, else as described.
 
     Raises:
-        PipelineError: If an `after` names no node, or the connections form a cycle.
+        PipelineError: If an id in `after` is unknown, or the connections form a cycle.
     """
     import heapq
 
@@ -275,7 +275,7 @@ def plan_order(entries: Sequence[Entry]) -> list[int]:
 
 
 def of_list(items: Sequence[object]) -> Graph:
-    """The graph of a list: a chain of nodes and of manifest entries.
+    """Return the graph of a list: a chain of nodes and manifest entries.
 
     Raises:
         TypeError: If an entry is neither.
@@ -294,10 +294,10 @@ def of_list(items: Sequence[object]) -> Graph:
 
 
 def entries_of(items: Sequence[object]) -> list[Entry]:
-    """The entries of the nodes in a list, still without their neighbours. Those of manifests are left out.
+    """Return the entries of the nodes in a list, not connected yet. Manifest entries are skipped.
 
     Raises:
-        TypeError: If some are no nodes; it names all of them.
+        TypeError: If some are not nodes; the text names all of them.
         PipelineError: If a node has no `process`.
     """
     entries: list[Entry] = []
@@ -326,7 +326,7 @@ def chain(entries: Sequence[Entry]) -> None:
 
 
 def _find_source(entries: Sequence[Entry]) -> Entry | None:
-    # A factory makes no sources: those have no replicas.
+    # A factory cannot create a source, because a source has no replicas.
     sources = [entry for entry in entries if hasattr(entry.node, "process") and is_source(entry.node)]
     if not sources:
         return None
@@ -338,9 +338,9 @@ def _find_source(entries: Sequence[Entry]) -> Entry | None:
 
 
 def _check_calls(entries: Sequence[Entry]) -> None:
-    """Refuse a `process` that cannot be called as it will be."""
+    """Reject a `process` that cannot be called with one item."""
     for entry in entries:
-        # What a factory makes is not there yet.
+        # The node of a factory does not exist yet.
         if not isinstance(entry.node, type) and is_node(entry.node):
             problem = misfit(entry.node)
             if problem is not None:

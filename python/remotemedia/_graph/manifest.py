@@ -1,7 +1,7 @@
-"""Manifests: from text to a graph of node objects, and back.
+"""Converts manifests to graphs of node objects, and back.
 
-Rust parses the text and checks every field, with line numbers; here the names of node types become objects. A
-type is a registered name, or `module:Class`: manifests come from the program itself, never from items.
+Rust parses the text and checks every field, with line numbers; this module creates the nodes. A node type is
+a registered name or `module:Class`: manifests come from the program itself, never from items.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ if TYPE_CHECKING:
 __all__ = ["MANIFEST_SUFFIXES", "describe", "dump", "load", "load_list"]
 
 MANIFEST_SUFFIXES = (".json", ".yaml", ".yml")
-"""How the names of manifest files end."""
+"""The extensions of manifest files."""
 
 _VERSION = "v1"
 
 
 def load(manifest: str | dict[str, Any]) -> Graph:
-    """The graph of a manifest, with its nodes made.
+    """Return the graph of a manifest, and create its nodes.
 
     Args:
-        manifest: JSON or YAML text, or what JSON text would give.
+        manifest: JSON or YAML text, or the equivalent dict.
 
     Raises:
-        ManifestError: If it is not valid, names a type that does not exist, or a constructor raises.
-        PipelineError: If the nodes do not fit together.
+        ManifestError: If it is invalid, names an unknown type, or a constructor raises.
+        PipelineError: If the nodes cannot be combined.
     """
     parsed = _parse(manifest)
     maker = _Maker(parsed, has_lines=isinstance(manifest, str))
-    # All of these objects stay: looking for garbage among them takes longer than making them.
+    # All of these objects stay alive: collecting garbage would take longer than creating them.
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -66,15 +66,15 @@ def load(manifest: str | dict[str, Any]) -> Graph:
 
 
 def load_list(items: Sequence[object]) -> Graph:
-    """The graph of a list that mixes nodes and entries of manifests.
+    """Return the graph of a list that mixes nodes and manifest entries.
 
     Raises:
-        TypeError: If something is neither.
-        ManifestError: If an entry is not valid.
+        TypeError: If an entry is neither.
+        ManifestError: If a manifest entry is invalid.
     """
     live = iter(entries_of(items))
     entries = [None if is_manifest_entry(item) else next(live) for item in items]
-    # The nodes that are there already stand in, so that places in errors count as in the list.
+    # Placeholders for the existing nodes, so that indices in errors are those of the list.
     nodes = [
         item if entry is None else {"id": entry.id, "node_type": "PassThroughNode"}
         for item, entry in zip(items, entries, strict=True)
@@ -84,7 +84,7 @@ def load_list(items: Sequence[object]) -> Graph:
     made: list[Entry] = []
     for index, (item, entry) in enumerate(zip(items, entries, strict=True)):
         if entry is None:
-            entry = maker.make(index)  # noqa: PLW2901 - Made now.
+            entry = maker.make(index)  # noqa: PLW2901 - Created now.
             if "id" not in cast("dict[str, Any]", item):
                 entry.id = f"{name_of(entry.node)}_{index}"
         made.append(entry)
@@ -93,10 +93,10 @@ def load_list(items: Sequence[object]) -> Graph:
 
 
 def dump(name: str, entries: Iterable[Entry]) -> str:
-    """The JSON text of a pipeline.
+    """Return the JSON text of a pipeline.
 
     Raises:
-        SerializationError: If an argument of a constructor is no JSON value, or is not known.
+        SerializationError: If an argument of a constructor is not a JSON value, or was not recorded.
     """
     nodes: list[dict[str, Any]] = []
     connections: list[dict[str, str]] = []
@@ -113,7 +113,7 @@ def dump(name: str, entries: Iterable[Entry]) -> str:
 
 
 def _written(entry: Entry) -> dict[str, Any]:
-    """The options of a node as a manifest has them."""
+    """Return the options of a node as a manifest contains them."""
     written = dict(entry.options)
     for name, value in written.items():
         if isinstance(value, Batch):
@@ -124,10 +124,10 @@ def _written(entry: Entry) -> dict[str, Any]:
 
 
 def describe(node: object) -> dict[str, Any]:
-    """Type and constructor arguments of a node: `{"node_type", "params"}`.
+    """Return type and constructor arguments of a node: `{"node_type", "params"}`.
 
     Raises:
-        SerializationError: If an argument is no JSON value, or is not known.
+        SerializationError: If an argument is not a JSON value, or was not recorded.
     """
     try:
         params = recorded_params(node)
@@ -165,13 +165,13 @@ def _parse(manifest: str | dict[str, Any]) -> ParsedManifest:
         raise _located(error, has_lines=isinstance(manifest, str)) from None
 
 
-# Shared by all nodes, and never changed.
+# Shared by all nodes; never changed.
 _NO_OPTIONS: dict[str, Any] = {}
 _NONE_BEFORE: list[str] = []
 
 
 class _Maker:
-    """Makes the nodes of a manifest. Each type is looked up once."""
+    """Creates the nodes of a manifest; looks up each type once."""
 
     def __init__(self, parsed: ParsedManifest, *, has_lines: bool) -> None:
         self._parsed = parsed
@@ -179,7 +179,7 @@ class _Maker:
         self._classes: dict[str, type[Any]] = {}
 
     def make(self, index: int) -> Entry:
-        """The node at an index; after which others it comes is not known yet."""
+        """Return the entry at an index, not connected yet."""
         node_id, node_type, params, options, join = self._parsed.node(index)
         cls = self._classes.get(node_type)
         if cls is None:
@@ -225,7 +225,7 @@ def _hint(node_type: str) -> str:
 
 
 def _located(error: ManifestError, *, has_lines: bool) -> ManifestError:
-    """The error of the parser, with the place in its text as attributes: `Line 3, nodes[1].node_type: …`."""
+    """Add `line` and `path` to an error of the parser, from its text: `Line 3, nodes[1].node_type: …`."""
     place, _, text = str(error).partition(": ")
     line, _, path = place.partition(", ")
     number = line.removeprefix("Line ")

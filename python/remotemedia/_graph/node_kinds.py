@@ -1,6 +1,6 @@
-"""What kind of node an object is, and what kind of answer a call gave.
+"""The kinds of nodes, and the kinds of results of their calls.
 
-These are the only places that tell coroutines, generators and plain functions apart.
+Only this module distinguishes coroutines, generators and plain functions.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = [
     "thread_for",
 ]
 
-# The flags of code objects, as in `inspect`, which would cost more to import than all of this package.
+# The flags of code objects, as in `inspect`, which takes longer to import than this whole package.
 _VARARGS = 0x04
 _GENERATOR = 0x20
 _COROUTINE = 0x80
@@ -37,21 +37,21 @@ _ASYNC_GENERATOR = 0x200
 # How `inspect`, and `asyncio` before Python 3.12, mark functions: module, attribute, mark in the module.
 _MARKS = (
     ("inspect", "_is_coroutine_marker", "_is_coroutine_mark"),
-    # The first releases of Python 3.12.
+    # For the first releases of Python 3.12.
     ("inspect", "_is_coroutine_marker", "_is_coroutine_marker"),
     ("asyncio.coroutines", "_is_coroutine", "_is_coroutine"),
 )
 _DEEPEST = 16
-"""As many wrappers of a function are looked into. Some objects have another in them for ever."""
+"""The limit on nested wrappers of a function, because some objects are nested without end."""
 
 _ANY_KIND = _GENERATOR | _COROUTINE | _ITERABLE_COROUTINE | _ASYNC_GENERATOR
 
 
 def classify(node: object) -> NodeKind:
-    """What `process` of a node is.
+    """Return the kind of `process` of a node.
 
-    `plain` says that its code makes neither a coroutine nor a generator, as far as can be seen; what a call
-    answers may still be one, which `answer_kind` tells.
+    `plain` means that its code visibly creates neither a coroutine nor a generator; a call may still return
+    one, which `answer_kind` detects.
     """
     process = node.process  # type: ignore[attr-defined]
     function = function_of(process)
@@ -66,15 +66,15 @@ def classify(node: object) -> NodeKind:
 
 
 def makes_coroutines(function: object) -> bool:
-    """Whether a callable is async, as far as can be seen."""
+    """Whether a callable is visibly async."""
     return bool(_flags_of(function_of(function)) & _COROUTINE) or _is_marked(function)
 
 
 def answer_kind(answer: object) -> Kind:
-    """What a call of `process`, `flush`, `initialize` or `cleanup` answered.
+    """Return the kind of a result of `process`, `flush`, `initialize` or `cleanup`.
 
-    A coroutine, or whatever else can be awaited, is awaited, and its result is judged again; generators are
-    drained; all else is a value. Those of other compilers (Cython, mypyc, Nuitka) are known by their methods.
+    Coroutines and other awaitables are awaited, and their result is classified again; generators are drained;
+    everything else is a value. Objects of Cython, mypyc and Nuitka are recognized by their methods.
     """
     kind = type(answer)
     if kind is GeneratorType:
@@ -92,19 +92,19 @@ def answer_kind(answer: object) -> Kind:
 
 
 def has_methods(kind: type, *names: str) -> bool:
-    """Whether a class has all of these methods for its instances; those of its metaclass do not count."""
+    """Whether instances of a class have all of these methods; those of its metaclass do not count."""
     return all(_has_method(kind, name) for name in names)
 
 
 def _has_method(kind: type, name: str) -> bool:
-    # What the class does not have at all is the usual case, and asked for first.
+    # The usual case, that the class has none of them, is checked first.
     if not hasattr(kind, name):
         return False
     return next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), None) is not None
 
 
 def is_source(node: object) -> bool:
-    """Whether `process` of a node takes no item, so that its outputs are the input of the pipeline."""
+    """Whether `process` of a node takes no item, so its outputs are the input of the pipeline."""
     process = node.process  # type: ignore[attr-defined]
     if type(process) is MethodType and type(process.__func__) is FunctionType:
         code = process.__func__.__code__
@@ -116,10 +116,10 @@ def is_source(node: object) -> bool:
 
 
 def thread_for(nodes: Sequence[object]) -> Literal["caller", "session"] | None:
-    """Which thread the `def` nodes of a session of plain Python must stay on; `None` if any thread will do.
+    """Return the thread for the `def` nodes of a session of plain Python; `None` for any thread.
 
-    A `def` node with an `initialize` or `cleanup` of its own must stay on one thread, because what these
-    create may belong to it: a `sqlite3` connection, a GL context. That is the calling thread, unless another
+    A `def` node that defines `initialize` or `cleanup` must stay on one thread, because its resources may
+    belong to the thread: a `sqlite3` connection, a GL context. That is the calling thread, unless another
     node is async: `put` does not wait for coroutines, so the session runs its `def` nodes on its own thread.
     """
     on_threads = [node for node in nodes if classify(node) in {"plain", "generator"}]
@@ -139,9 +139,9 @@ def _has_own_lifecycle(node: object) -> bool:
 
 
 def misfit(node: object) -> str | None:
-    """Why the engine cannot call `process` of a node, with an item or with nothing; `None` if it can.
+    """Return why the engine cannot call `process` of a node with one item or none; `None` if it can.
 
-    Only what a function says itself counts: a decorator may pass on other arguments than it takes.
+    Only plain functions are checked: a decorator may pass other arguments than it receives.
     """
     process = node.process  # type: ignore[attr-defined]
     is_method = type(process) is MethodType
@@ -167,9 +167,9 @@ def misfit(node: object) -> str | None:
 
 
 def function_of(process: Any) -> Any:
-    """The function behind a callable: a method, a `functools.partial`, an object with `__call__`.
+    """Return the function of a callable: a method, a `functools.partial`, an object with `__call__`.
 
-    It is one of Python's, or another that has code, as those that Cython compiles do; else `None`.
+    The result is a Python function, or another object with code, such as a Cython function; else `None`.
     """
     for _ in range(_DEEPEST):
         if type(process) is FunctionType or _flags_of(process):
@@ -179,12 +179,12 @@ def function_of(process: Any) -> Any:
         elif isinstance(process, functools.partial):
             process = process.func
         else:
-            process = getattr(type(process), "__call__", None)  # noqa: B004 - Its code is looked at.
+            process = getattr(type(process), "__call__", None)  # noqa: B004 - Its code is inspected.
     return None
 
 
 def _flags_of(function: Any) -> int:
-    """The flags of its code, 0 if it has none."""
+    """Return the flags of its code, or 0 if it has none."""
     if type(function) is FunctionType:
         return function.__code__.co_flags
     flags = getattr(getattr(function, "__code__", None), "co_flags", None)
@@ -192,22 +192,22 @@ def _flags_of(function: Any) -> int:
 
 
 def _is_marked(process: Any) -> bool:
-    """Whether somebody has said that calls give coroutines: `inspect.markcoroutinefunction`."""
+    """Whether `inspect.markcoroutinefunction` was called for it."""
     if type(process) is MethodType:
         process = process.__func__
     for module_name, name, mark in _MARKS:
         found = getattr(process, name, None)
-        # Where the module has not been imported, nobody can have set its mark.
+        # If the module has not been imported, its mark cannot have been set.
         if found is not None and found is getattr(sys.modules.get(module_name), mark, None):
             return True
     return False
 
 
 def _may_stream(function: Any) -> bool:
-    # Of what shows no code, the node's word is all there is.
+    # Without code, only `is_streaming` of the node counts.
     if function is None:
         return True
-    # A decorated streaming node is one still: what `functools.wraps` left behind is followed.
+    # A decorated function is unwrapped by `__wrapped__`, which `functools.wraps` sets.
     for _ in range(_DEEPEST):
         if _flags_of(function) & _ASYNC_GENERATOR:
             return True
@@ -216,7 +216,7 @@ def _may_stream(function: Any) -> bool:
 
 
 def _takes_nothing(process: object) -> bool:
-    """Judge the unusual callables: partials, callable objects, decorated and built-in functions."""
+    """Check unusual callables: partials, callable objects, decorated and built-in functions."""
     import inspect
 
     try:

@@ -1,4 +1,4 @@
-"""The types of nodes by their names in manifests: `CalculatorNode`, or `module:Class`."""
+"""Node types by their names in manifests: `CalculatorNode`, or `module:Class`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 __all__ = ["find_type", "known_names", "type_name"]
 
-# Classes that no import finds, such as those inside functions: found again in the same program.
+# Classes that cannot be imported, such as those in functions; they are found in the same program.
 _local_types: MutableMapping[str, type[Any]] | None = None
 
 
 def find_type(name: str) -> type[Any] | None:
-    """The class that a manifest names, or `None`.
+    """Return the class that a manifest names, or `None`.
 
     Raises:
         Exception: What importing the module of a `module:Class` raises.
@@ -32,7 +32,7 @@ def find_type(name: str) -> type[Any] | None:
 
 
 def type_name(node: object) -> str:
-    """The name under which `find_type` finds the class of a node again."""
+    """Return the name by which `find_type` finds the class of a node."""
     cls = type(node)
     registered = registry.name_of_class(cls)
     if registered is not None:
@@ -48,7 +48,7 @@ def type_name(node: object) -> str:
 
 
 def known_names() -> list[str]:
-    """The registered names."""
+    """Return the registered names."""
     return list(registry.get_loaded_nodes())
 
 
@@ -65,7 +65,7 @@ def _imported(name: str) -> object:
 
 
 def _remember(name: str, cls: type[Any]) -> None:
-    global _local_types  # noqa: PLW0603 - Made when the first such class is met.
+    global _local_types  # noqa: PLW0603 - Created for the first such class.
     if _local_types is None:
         from weakref import WeakValueDictionary
 

@@ -28,12 +28,12 @@ __all__ = [
 
 _LARGEST_COUNT = 1_000_000
 LONGEST_SECS = 1_000_000_000
-"""No time in options is longer: the clocks of some systems end soon after."""
+"""The maximum of times in options; the clocks of some systems overflow soon after."""
 
 _DEFAULT_STALL_WARNING_SECS = 5.0
 _DEFAULT_QUEUE_SIZE = 64
 
-# What is said of workers alone.
+# The options that apply only to workers.
 _WORKER_OPTIONS = ("max_restarts", "restart_window", "initialize_timeout", "snapshot_every")
 
 _OF_FAILED_ITEMS = ("on_error", "dead_letter", "retries", "retry_delay")
@@ -99,14 +99,14 @@ def with_options(node: object, **options: Any) -> NodeSpec:
 
 
 def check_options(options: Mapping[str, Any], where: str = "") -> None:
-    """Refuse options that do not exist or that have a value that they cannot have.
+    """Reject unknown options and invalid values.
 
     Args:
         options: The options of one node.
         where: The start of the error text, such as `Node 'x': `.
 
     Raises:
-        PipelineError: With the nearest name or the values that there are.
+        PipelineError: The text contains the nearest name or the allowed values.
     """
     for name, value in options.items():
         check = _CHECKS.get(name)
@@ -120,7 +120,7 @@ def check_options(options: Mapping[str, Any], where: str = "") -> None:
 
 
 def check_fit(node: Any, options: Mapping[str, Any], node_id: str) -> None:
-    """Refuse options that a node cannot have, because of what its `process` is.
+    """Reject options that do not apply to the kind of a node.
 
     Raises:
         PipelineError: If the options do not fit the node.
@@ -132,7 +132,7 @@ def check_fit(node: Any, options: Mapping[str, Any], node_id: str) -> None:
     if options.get("replicas", 1) > 1:
         _check_replicas(node, options, where)
         if isinstance(node, type) or not callable(getattr(node, "process", None)):
-            # What a factory makes is not there yet.
+            # The node of a factory does not exist yet.
             return
     kind, source = classify(node), is_source(node)
     if options.get("concurrency", 1) > 1 and (source or kind not in {"coroutine", "async_generator"}):
@@ -164,7 +164,7 @@ def _check_replicas(node: Any, options: Mapping[str, Any], where: str) -> None:
 
 
 def needs_queue(options: Mapping[str, Any]) -> bool:
-    """Whether a node with these options has a queue, and with it a stage of its own."""
+    """Whether a node with these options has a queue, and thus a separate stage."""
     return (
         options.get("replicas", 1) > 1
         or options.get("concurrency", 1) > 1
@@ -175,7 +175,7 @@ def needs_queue(options: Mapping[str, Any]) -> bool:
 
 
 def name_of(handler: Any) -> str:
-    """What to call a function or another callable by."""
+    """Return the name of a function or another callable."""
     handler = getattr(handler, "func", handler)
     name = getattr(handler, "__qualname__", None) or type(handler).__qualname__
     return str(name).rpartition("<locals>.")[2]
@@ -202,7 +202,7 @@ def session_settings(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
         if name not in _CHECKS:
             hint = did_you_mean(str(name), names) or f"; the options are: {', '.join(names)}"
             raise PipelineError(f"Unknown option '{name}'{hint}")
-    # What is said of workers counts for the nodes that are in one, also where the defaults put none there.
+    # Worker options apply to nodes in workers, even if the defaults place no node there.
     watching = {name: defaults[name] for name in _WORKER_OPTIONS if name in defaults}
     check_options({"placement": "process", **watching})
     check_options({name: value for name, value in defaults.items() if name not in watching})
@@ -210,10 +210,10 @@ def session_settings(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
 
 
 def with_defaults(node: Any, options: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a node where these defaults hold for what they do not say.
+    """Return the options of a node, completed with these defaults.
 
-    Defaults that are not for a node pass it by: a source gets no items and is in no worker, and what is said
-    of workers is for nodes that are in one.
+    Defaults that do not apply to the node are skipped: a source receives no items and is never in a worker,
+    and worker options apply only to nodes in workers.
     """
     if _is_source(node):
         defaults = {
@@ -230,7 +230,7 @@ def with_defaults(node: Any, options: dict[str, Any], defaults: Mapping[str, Any
 
 
 def _is_source(node: Any) -> bool:
-    # A factory makes no sources.
+    # A factory cannot create a source.
     return not isinstance(node, type) and hasattr(node, "process") and is_source(node)
 
 
@@ -327,10 +327,10 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
 
 
 def defaults_of(executor: object) -> dict[str, Any]:
-    """The defaults for the nodes of a pipeline that an executor stands for.
+    """Return the default options of an executor.
 
     Raises:
-        PipelineError: If it is none, with what there is.
+        PipelineError: If there is no such executor.
     """
     if executor is None:
         return {}

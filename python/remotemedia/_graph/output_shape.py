@@ -1,4 +1,4 @@
-"""The shape of answers."""
+"""The form of results."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["shape"]
 
 
 def shape(outputs: list[Any]) -> Any:
-    """`None` for no output, the output if there is one, else the list of them."""
+    """Return `None` for no output, the output itself for one, else the list."""
     if len(outputs) > 1:
         return outputs
     return outputs[0] if outputs else None

@@ -52,17 +52,17 @@ def get_loaded_nodes() -> dict[str, type[Any]]:
 
 
 def find_class(name: str) -> type[Any] | None:
-    """The class that a name or its alias stands for."""
+    """Return the class of a name or alias, or `None`."""
     return next((_classes[spelling] for spelling in _spellings(name) if spelling in _classes), None)
 
 
 def name_of_class(cls: type[Any]) -> str | None:
-    """The name under which this very class is registered."""
+    """Return the name of a registered class, or `None`."""
     return next((name for name, known in _classes.items() if known is cls), None)
 
 
 def aliases_of(name: str) -> list[str]:
-    """The other spellings of a registered name."""
+    """Return the aliases of a registered name."""
     return _spellings(name)[1:]
 
 
