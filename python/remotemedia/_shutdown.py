@@ -1,7 +1,7 @@
-"""The end of the program: what is open is closed, what is under way is stopped, nothing new begins.
+"""The exit of the program: closes sessions, stops runs, and rejects new ones.
 
-All of it happens from `atexit`, while threads and the interpreter still work. Afterwards no thread of the
-engine runs user code, except one that did not come back in time.
+This happens in `atexit`, while threads and the interpreter still work. Afterwards, no thread of the engine
+runs user code, except for calls that did not return in time.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["SecondInterrupt", "at_end", "check_not_ending", "hurry", "is_ending", "time_left", "under_way"]
 
 TIMEOUT_SECS = 10.0
-"""How long what is under way may take to come to its end."""
+"""How long work in progress may take to end."""
 
 _HURRIED_SECS = 0.5
-"""The same, after the user has said twice that the program is to end."""
+"""The same after a second Ctrl-C."""
 
 _logger = logging.getLogger("remotemedia")
 
@@ -35,7 +35,7 @@ _at_end: list[Callable[[], object]] = []
 
 
 class _Works:
-    """What is under way, and what stops each of it."""
+    """The work in progress, and how to stop it."""
 
     def __init__(self) -> None:
         self.has_begun_to_end = False
@@ -48,36 +48,36 @@ _works = _Works()
 
 
 def is_ending() -> bool:
-    """Whether the program ends, and nothing new may begin."""
+    """Whether the program is exiting, so that no new work may start."""
     return _works.has_begun_to_end or sys.is_finalizing()
 
 
 def check_not_ending(what: str) -> None:
-    """Refuse to begin what nobody would end.
+    """Reject new work while the program exits.
 
     Raises:
-        PipelineError: If the program ends.
+        PipelineError: If the program is exiting.
     """
     if is_ending():
         raise PipelineError(f"Cannot start {what}, because the program is exiting")
 
 
 def at_end(close: Callable[[], object]) -> None:
-    """Have something done when the program ends, after all that is under way has been told to stop."""
+    """Register a function to call at exit, after all work in progress has been stopped."""
     _at_end.append(close)
 
 
 @contextmanager
 def under_way(what: str, stop: Callable[[], object] | None) -> Iterator[None]:
-    """Let the end of the program stop this work, and wait for it.
+    """Stop this work when the program exits, and wait for it.
 
     Args:
-        what: Names the work where it does not come back.
-        stop: Tells the work to end, from another thread. `None` for what is an end itself, which is never
-            too late.
+        what: The name of the work in errors and logs.
+        stop: Stops the work, from another thread; `None` for work that closes something, which is always
+            allowed.
 
     Raises:
-        PipelineError: If the program ends already.
+        PipelineError: If the program is already exiting.
     """
     key = object()
     with _works.changed:
@@ -93,29 +93,29 @@ def under_way(what: str, stop: Callable[[], object] | None) -> Iterator[None]:
 
 
 def hurry() -> None:
-    """Wait for nothing much any more: the user has pressed Ctrl-C twice."""
+    """Shorten all timeouts: the user has pressed Ctrl-C twice."""
     _works.is_hurried = True
 
 
 def time_left(timeout: float) -> float:
-    """How many seconds of a timeout the user still grants."""
+    """Return the rest of a timeout, which is short after a second Ctrl-C."""
     return min(timeout, _HURRIED_SECS) if _works.is_hurried else timeout
 
 
 class SecondInterrupt:
-    """A second Ctrl-C, as a task sees it that waits for work to end.
+    """Detects a second Ctrl-C, for tasks that wait for work to end.
 
-    At the first one `asyncio.run` cancels the main task. At the second one it leaves the loop, and then
-    cancels all tasks, as it does at its end in any case; only its own count tells one from the other.
+    After the first one, `asyncio.run` cancels the main task. After the second one, it leaves the loop and
+    cancels all tasks, as it always does at its end; only its own count distinguishes these cases.
     """
 
     def __init__(self) -> None:
-        """Begin to wait, while the loop runs."""
+        """Find the count of the running loop."""
         handler = getattr(signal.getsignal(signal.SIGINT), "func", None)
         self._runner = getattr(handler, "__self__", None)
 
     def has_come(self) -> bool:
-        """Whether it has; then all is ended in a hurry."""
+        """Return whether a second Ctrl-C came; if so, shorten all timeouts."""
         is_second: bool = getattr(self._runner, "_interrupt_count", 0) > 1
         if is_second:
             hurry()
@@ -132,7 +132,7 @@ def _end() -> None:
             end()
         except KeyboardInterrupt:
             hurry()
-        except Exception as failure:  # noqa: BLE001 - Nobody is left to raise to.
+        except Exception as failure:  # noqa: BLE001 - No caller is left.
             _log.set_aside(failure)
 
 
@@ -146,8 +146,8 @@ def _wait() -> None:
 
 
 def _be_fork() -> None:
-    """What was under way is the parent's."""
-    global _works  # noqa: PLW0603 - Its lock may be held by a thread that is not here.
+    """Forget the work in progress, which belongs to the parent."""
+    global _works  # noqa: PLW0603 - Its lock may be held by a thread of the parent.
     _works = _Works()
 
 

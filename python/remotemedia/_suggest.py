@@ -1,4 +1,4 @@
-"""The nearest known name to one that a user mistyped."""
+"""Suggests the nearest known name for a mistyped one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["did_you_mean"]
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
-    """The end of an error text: `; did you mean 'x'?`, or nothing, as without the extension."""
+    """Return the end of an error text: `; did you mean 'x'?`, or nothing, as without the extension."""
     try:
         from remotemedia._core import did_you_mean
     except ImportError:

@@ -1,4 +1,4 @@
-"""Threads: starting them, and what Python remembers of those that it has not started."""
+"""Starts threads, and removes entries of `threading` for threads of the engine."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ __all__ = ["forget", "start"]
 
 
 def forget(thread_id: int) -> None:
-    """Let `threading` forget a thread of the engine that has ended or is about to.
+    """Remove the entry of `threading` for a thread of the engine that has ended or is about to end.
 
-    When code asks which thread it runs on, as every log record does, `threading` makes a stand-in for one
-    that it has not started itself, and Python before 3.12.1 keeps it for ever.
+    For the current thread, which every log record contains, `threading` creates a dummy object if it has not
+    started the thread itself. Python before 3.12.1 never removes it.
     """
-    known = threading._active  # type: ignore[attr-defined] # noqa: SLF001 - There is no other way to it.
+    known = threading._active  # type: ignore[attr-defined] # noqa: SLF001 - There is no public access.
     if isinstance(known.get(thread_id), threading._DummyThread):  # noqa: SLF001
         known.pop(thread_id, None)
 
@@ -22,7 +22,7 @@ def start(thread: threading.Thread, whose: str) -> None:
     """Start a thread.
 
     Raises:
-        RuntimeError: If the system refuses it, with what to do.
+        RuntimeError: If the system cannot start it; the text says what to do.
     """
     try:
         thread.start()

@@ -1,4 +1,4 @@
-"""The version of this package. It is written in `Cargo.toml` alone; the Rust runtime is built with it."""
+"""The version of this package, which only `Cargo.toml` defines; the Rust runtime contains it."""
 
 from __future__ import annotations
 

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 __all__ = ["AudioFrame"]
 
-# As many as raw input may have.
+# The same limit as for raw input.
 _MOST_CHANNELS = 1024
 
-# So many channels in a frame of one or two instants are the frames of a mono or stereo recording.
+# More channels in an array of one or two frames mean that the array is transposed.
 _CHANNELS_IN_DOUBT = 128
 _USUAL_CHANNELS = (1, 2)
 
-# What a WAV header can hold.
+# The limit of a WAV header.
 _HIGHEST_RATE = 0xFFFF_FFFF
 
 
@@ -34,7 +34,7 @@ class AudioFrame:
 
     __slots__ = ("__weakref__", "sample_rate", "samples", "start")
 
-    # The samples can change, and two frames are equal by what they hold.
+    # Not hashable: the samples can change, and frames are compared by value.
     __hash__ = None  # type: ignore[assignment]
 
     samples: NDArray[Any]
@@ -68,7 +68,7 @@ class AudioFrame:
 
     @classmethod
     def _of(cls, samples: NDArray[Any], sample_rate: int, start: float) -> AudioFrame:
-        """The frame of a recording that was read, as it is: the last one of many channels may be short."""
+        """Return a frame of a recording without checks: the last one of many channels may be short."""
         frame = cls.__new__(cls)
         frame.samples, frame.sample_rate, frame.start = samples, sample_rate, start
         return frame
@@ -136,7 +136,7 @@ def _whole_rate(sample_rate: Any) -> int:
 
 
 def _number(value: Any) -> Any:
-    """A real number, or the integer that `value` stands for, as an array may; `None` if it is neither."""
+    """Return a real number, or the integer of an object such as an array; `None` otherwise."""
     if isinstance(value, bool):
         return None
     if isinstance(value, numbers.Real):

@@ -83,7 +83,7 @@ class NodeTimeoutError(NodeError, TimeoutError):
     """A node exceeded its time limit, or did not return when its session closed."""
 
     def __new__(cls, *args: Any, **_fields: Any) -> NodeTimeoutError:  # noqa: PYI034 - Self is the exact type here
-        """Make the object as `TimeoutError` does, whose layout it has."""
+        """Create the object with the layout of `TimeoutError`."""
         return TimeoutError.__new__(cls, *args)
 
 
@@ -148,11 +148,11 @@ def _rebuild(kind: type[RemoteMediaError], arguments: tuple[Any, ...]) -> Remote
 
 
 def _survives_pickling(error: BaseException) -> bool:
-    # An exception that pickles but does not unpickle would take this one down with it.
+    # With a cause that can be pickled but not unpickled, this error could not be unpickled, either.
     import pickle
 
     try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
-    except Exception:  # noqa: BLE001 - whatever it is, the cause stays behind
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - Pickled here.
+    except Exception:  # noqa: BLE001 - The cause is dropped.
         return False
     return True

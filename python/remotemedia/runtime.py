@@ -30,7 +30,7 @@ __all__ = [
 
 async def execute_pipeline(
     pipeline: PipelineLike,
-    enable_metrics: bool = False,  # noqa: FBT001, FBT002 - The contract has it by position.
+    enable_metrics: bool = False,  # noqa: FBT001, FBT002 - Positional in the public API.
     *,
     use_rust: bool = True,
     executor: str | None = None,
@@ -38,14 +38,14 @@ async def execute_pipeline(
     """Run a pipeline once without input: on the items of its source, or on one empty item.
 
     The empty item has the type of the first annotated `process` in the pipeline: `""` for `str`, 0 for
-    numbers, an empty list, dict …. Without annotations it is `""`.
+    numbers, an empty list, dict and so on. Without annotations, it is `""`.
 
     Args:
         pipeline: A `Pipeline`, a list of nodes, a manifest (dict or text), or a list mixing nodes and
             manifest entries.
         enable_metrics: Return `{"outputs": …, "metrics": …}`.
         use_rust: `False` uses the reference executor in pure Python, with the same results and errors.
-        executor: `"multiprocess"` runs every node without a placement of its own in a worker process.
+        executor: `"multiprocess"` runs every node without its own placement in a worker process.
 
     Returns:
         `None` if there is no output, the output if there is one, else the list of outputs.
@@ -64,7 +64,7 @@ async def execute_pipeline(
 async def execute_pipeline_with_input(
     pipeline: PipelineLike,
     input_data: Any,
-    enable_metrics: bool = False,  # noqa: FBT001, FBT002 - The contract has it by position.
+    enable_metrics: bool = False,  # noqa: FBT001, FBT002 - Positional in the public API.
     *,
     use_rust: bool = True,
     executor: str | None = None,
@@ -76,7 +76,7 @@ async def execute_pipeline_with_input(
         input_data: A list or any other iterable or async iterable of items; it is read as items are needed.
         enable_metrics: Return `{"outputs": …, "metrics": …}`.
         use_rust: `False` uses the reference executor in pure Python, with the same results and errors.
-        executor: `"multiprocess"` runs every node without a placement of its own in a worker process.
+        executor: `"multiprocess"` runs every node without its own placement in a worker process.
 
     Returns:
         The list of outputs, in the order of the input.
@@ -117,7 +117,7 @@ async def run_graph(
 ) -> tuple[list[Any], dict[str, Any] | None]:
     """Run a checked graph on the engine or on the reference executor."""
     feed = items_of(feed)
-    # The session of a block measures all of its runs together.
+    # Not with metrics, because the session of a block measures all of its runs together.
     if use_rust and not enable_metrics and graph.block is not None and graph.block.takes_runs():
         return [output async for output in graph.block.run(feed)], None
     if not use_rust:
@@ -133,7 +133,7 @@ async def run_graph(
 
 
 def check_takes_input(graph: Graph, stream: Any) -> None:
-    """Refuse input for a pipeline with a source, and input that is not a stream of items.
+    """Reject input for a pipeline with a source, and input that is not a stream of items.
 
     Raises:
         PipelineError: If the pipeline has a source.

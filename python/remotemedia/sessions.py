@@ -49,7 +49,7 @@ _open_sessions: weakref.WeakSet[_Closing] = weakref.WeakSet()
 
 
 def _leave_to_parent() -> None:
-    """A fork has no threads but one, and its parent's workers are not its own: there, sessions are closed."""
+    """Mark all sessions as closed in a fork, which has neither the threads nor the workers of its parent."""
     for session in [*_open_sessions]:
         session.leave_to_parent()
         session._is_closed = True  # noqa: SLF001 - Ours.
@@ -60,10 +60,10 @@ os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 class _Closing(SessionCore):
-    """What both kinds of sessions do at their end."""
+    """The common base of both kinds of sessions."""
 
     def __new__(cls, *parts: Any) -> Self:
-        """Open a session; the user's code does so by `with pipeline.open() as session`."""
+        """Open a session; users do this with `with pipeline.open() as session`."""
         if not parts or not isinstance(parts[0], Graph):
             raise TypeError(f"{cls.__name__} cannot be called directly; use {HOW_TO_OPEN}")
         return super().__new__(cls, *parts)
@@ -82,7 +82,7 @@ class _Closing(SessionCore):
     def adopt(
         self, graph: Graph, settings: dict[str, Any], *, is_plain: bool, keeps_to_callers: bool
     ) -> Self:
-        """Finish the making of a session."""
+        """Complete a new session."""
         self.queue_size = settings["queue_size"]
         self.consumers = Consumers()
         self.is_plain = is_plain
@@ -95,13 +95,13 @@ class _Closing(SessionCore):
         return self
 
     def __del__(self) -> None:
-        """Close a session that nobody holds any more."""
+        """Close a session without references."""
         if not self._is_closed:
             _close_quietly(self)
 
     @property
     def _stream(self) -> OutputStream:
-        # Not kept: it holds the session, and the collector cannot see through a circle.
+        # Not stored: it refers to the session, and the garbage collector cannot free such a cycle.
         return OutputStream.main(self)
 
     def end(self) -> None:
@@ -112,7 +112,7 @@ class _Closing(SessionCore):
             self._stream.end(self._taken_along)
 
     def __repr__(self) -> str:
-        """Say which pipeline this is, and what it can take."""
+        """Show the pipeline and the state."""
         state = "open"
         if self._is_closed:
             state = "closed; call pipeline.open() for a new one"
@@ -132,25 +132,25 @@ class _Closing(SessionCore):
 
     @property
     def _taken_along(self) -> Callable[[], bool] | None:
-        """What tells whether another thread takes outputs; `None` if nodes may run on a thread."""
+        """Return the check for other readers of outputs; `None` if nodes may run on a thread."""
         return self._is_taken if self._keeps_to_callers else None
 
     def _is_taken(self) -> bool:
         return self.consumers.is_main_taken(threading.get_ident())
 
     def _refuse(self, stream: OutputStream) -> NoReturn:
-        """Raise why the session takes no more items: it is closed, or has failed, as without a thread."""
+        """Raise the reason why the session accepts no more items: it is closed, or it has failed."""
         if not self._is_closed:
             stream.next(0.0)
         raise SessionClosedError(CLOSED)
 
     def break_off_after(self, error: BaseException | None) -> None:
-        """Ctrl-C, a cancelled task: then the user wants to be gone, and what workers are at need not end."""
+        """Interrupt the calls of workers after Ctrl-C or a cancellation."""
         if not isinstance(error, Exception | None):
             self.break_off()
 
     def close_now(self, timeout: float) -> None:
-        """Stop what is under way, clean up, and end all threads."""
+        """Stop the work in progress, clean up, and end all threads."""
         if not isinstance(timeout, (int, float)) or isinstance(timeout, bool):
             raise TypeError(f"close(timeout=…) takes a number of seconds, not {timeout!r}")
         if not 0 <= timeout <= LONGEST_SECS:
@@ -162,7 +162,7 @@ class _Closing(SessionCore):
         self.check_outside("close")
         self._is_closed = True
         _open_sessions.discard(self)
-        # The end of the program must not cut a cleanup short.
+        # The exit of the program must not interrupt a cleanup.
         with _shutdown.under_way(f"the closing of pipeline '{self._name}'", None):
             left_behind = self.shut_down(timeout)
         if left_behind:
@@ -173,17 +173,17 @@ class _Closing(SessionCore):
             raise NodeTimeoutError("\n".join(texts), node_id=node_id, item_index=item_index, phase=phase)
 
     def finish(self, here: int | asyncio.Task[object], stop: threading.Event | None = None) -> None:
-        """Let what was put in come to its end, whether or not somebody takes the outputs.
+        """Process all items that were put in, whether or not another thread reads the outputs.
 
-        Outputs wait for those who iterate. If nobody but the one who is `here` does, those that find no room
-        are dropped, and the iteration says so.
+        Outputs wait for other readers. Without one, outputs that exceed the queue are dropped, and the
+        iteration raises an error.
 
         Args:
-            here: The thread or task that leaves.
-            stop: Ends the waiting.
+            here: The thread or task that leaves the block.
+            stop: Ends the wait.
 
         Raises:
-            NodeError: If a node failed, and nobody has heard of it.
+            NodeError: If a node failed, and the error has not been raised yet.
         """
         if self._is_used and not self._is_closed:
             self.end()
@@ -194,7 +194,7 @@ class _Closing(SessionCore):
                 self._stream.raise_failure()
 
     def drain_for(self, here: int | asyncio.Task[object], stop: threading.Event | None = None) -> None:
-        """Wait until all that went in has come out; outputs that nobody else takes are kept."""
+        """Wait until all items have been processed; outputs that no other thread reads are kept."""
         try:
             self.wait_until_drained(
                 stop, make_room=lambda: self.consumers.make_room(self._stream, here, "keep")
@@ -207,10 +207,10 @@ class Outputs(Protocol):
     """The outputs of a stream, an iterator that can be closed early."""
 
     def __iter__(self) -> Self:
-        """Itself."""
+        """Return itself."""
 
     def __next__(self) -> Any:
-        """The next output."""
+        """Return the next output."""
 
     def close(self) -> object:
         """Stop the stream: items in progress are dropped."""
@@ -219,7 +219,7 @@ class Outputs(Protocol):
 class Session(_Closing):
     """An open pipeline for plain Python. Any number of threads may use it at once.
 
-    Open it by `with pipeline.open() as session`. Its methods block; Ctrl-C interrupts them.
+    Open it with `with pipeline.open() as session`. Its methods block; Ctrl-C interrupts them.
     """
 
     def map(self, items: Iterable[Any]) -> Outputs:
@@ -299,13 +299,13 @@ class Session(_Closing):
 
     def _map_by_queue(self, items: Iterator[Any]) -> Outputs:
         stream, limit = OutputStream.open(self, self.capacity), self.capacity
-        # Held for as long as the stream is iterated over.
+        # Referenced as long as the stream is iterated over.
         _consumer = self.consumers.add(Consumer(stream, is_main=False))
         is_ended = False
         failure: Exception | None = None
         try:
             while True:
-                # Whoever waits for room takes outputs meanwhile: they may be what takes it up.
+                # While waiting for room, read outputs: they may occupy it.
                 may_read = not is_ended and not stream.is_held_up and stream.load < limit
                 state, output = stream.next(0.0 if may_read else _WAIT_SECS)
                 if state == _OUTPUT:
@@ -329,15 +329,15 @@ class Session(_Closing):
             if failure is not None:
                 throw(failure)
         finally:
-            # Its traceback has this frame.
+            # Its traceback refers to this frame.
             del failure
 
 
 def check_items(items: object, *, is_async_too: bool) -> None:
-    """Refuse what `map` cannot read items from.
+    """Reject arguments of `map` that are not iterable.
 
     Raises:
-        TypeError: With what it takes.
+        TypeError: The text says what `map` accepts.
     """
     if hasattr(type(items), "__iter__") or hasattr(type(items), "__getitem__"):
         return
@@ -354,7 +354,7 @@ def check_items(items: object, *, is_async_too: bool) -> None:
 def open_session(
     kind: type[Any], graph: Graph, settings: dict[str, Any], opener: Opener, on_news: Any = None
 ) -> Any:
-    """A session of this kind: its nodes are initialized on this thread."""
+    """Open a session of this kind; its nodes are initialized on this thread."""
     nodes = [entry.node for entry in graph.entries if hasattr(entry.node, "process")]
     is_plain = all(classify(node) == "plain" for node in nodes)
     thread = thread_for(nodes)
@@ -366,7 +366,7 @@ def open_session(
             )
             if not _shutdown.is_ending():
                 return session
-            # The end of the program came too late for the opener to notice.
+            # The program began to exit too late for the opener to notice.
             session.close_now(CLOSE_TIMEOUT_SECS)
     except BaseException as error:
         if not _shutdown.is_ending() or isinstance(error, Exception | KeyboardInterrupt | SystemExit):
@@ -384,22 +384,22 @@ def _outputs_of(consumer: Consumer) -> Iterator[Any]:
 
 
 def close_after(session: _Closing, error: BaseException) -> None:
-    """Close; what goes wrong is told together with the error that came before."""
+    """Close the session, and raise failures together with the earlier error."""
     session.break_off_after(error)
     try:
         session.close_now(CLOSE_TIMEOUT_SECS)
-    except Exception as failure:  # noqa: BLE001 - Raised below, with what came before.
+    except Exception as failure:  # noqa: BLE001 - Raised below, with the earlier error.
         combined = combine(error, [failure])
         try:
             if combined is not error and combined is not None:
                 throw(combined)
         finally:
-            # Its traceback has this frame.
+            # Its traceback refers to this frame.
             del combined, error
 
 
 def _close_all() -> None:
-    """Sessions that are open when the interpreter ends are closed: their threads must not outlive it."""
+    """Close all open sessions at exit, because their threads must not outlive the interpreter."""
     for session in list(_open_sessions):
         try:
             _close_quietly(session)
@@ -413,5 +413,5 @@ _shutdown.at_end(_close_all)
 def _close_quietly(session: _Closing) -> None:
     try:
         session.close_now(_shutdown.time_left(CLOSE_TIMEOUT_SECS))
-    except Exception as failure:  # noqa: BLE001 - Nobody is left to raise to.
+    except Exception as failure:  # noqa: BLE001 - No caller is left.
         _log.set_aside(failure)

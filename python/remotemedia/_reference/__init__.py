@@ -1,1 +1,1 @@
-"""The reference executor: what a run means, in plain Python."""
+"""The reference executor: the semantics of a run, in plain Python."""

@@ -1,11 +1,11 @@
-"""The reference executor: what a run means, in plain Python on the caller's event loop.
+"""The reference executor: the semantics of a run, in plain Python on the caller's event loop.
 
-Work waits on a stack, so that each item and each output goes all the way down before the next one starts.
-Where branches meet again, a gate collects their items until all other work of the input is done. The end of
-input is one more input, in which nodes are flushed in plan order.
+Pending work is on a stack, so each item and each output passes through all nodes before the next one starts.
+Where branches meet, a gate collects their items until all other work of the input is done. The end of input
+is one more input, which flushes the nodes in plan order.
 
-Of the options only those that change answers count here: `on_error`, `dead_letter`, `retries` and `timeout`.
-Where and how many at a time nodes run is the engine's affair, so each item is a `batch` of its own.
+Only options that change results are implemented: `on_error`, `dead_letter`, `retries` and `timeout`. Only the
+engine runs nodes elsewhere or several at once, so each item is a separate `batch`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = ["run", "stream"]
 async def run(
     graph: Graph,
     feed: Any,
-    enable_metrics: bool,  # noqa: FBT001 - As the engine has it.
+    enable_metrics: bool,  # noqa: FBT001 - As in the engine.
 ) -> tuple[list[Any], dict[str, Any] | None]:
     """Run a graph once; see `remotemedia._session.run.run`, which returns the same."""
     started = time.perf_counter()
@@ -74,12 +74,12 @@ async def _outputs_of(machine: Machine, feed: Any) -> AsyncGenerator[Any, None]:
         if failure is not None:
             throw(failure)
     finally:
-        # Its traceback has this frame, which would keep it, and the items with it, until a collection.
+        # Its traceback refers to this frame, which would keep it and the items until a garbage collection.
         del failure
 
 
 class Stream:
-    """Outputs in the making; `item` is what they are made of, at a node that sees to its failures itself."""
+    """Outputs that are still being produced; `item` is their input, for a node with a failure policy."""
 
     def __init__(self, node: int, phase: str, draw: Draw, close: Callable[[], Any] | None) -> None:
         self.node = node
@@ -88,12 +88,12 @@ class Stream:
         self.close = close
         self.secs = 0.0
         self.item: list[Any] = []
-        # Whether the time of the node is one of each output.
+        # Whether the timeout of the node applies to each output.
         self.has_limit = False
 
 
 class _Gate:
-    """Where branches meet: what they gave for the input under way."""
+    """The outputs of branches that meet, for the current input."""
 
     def __init__(self, upstreams: Iterable[int], *, join: bool) -> None:
         self.join = join
@@ -101,7 +101,7 @@ class _Gate:
 
 
 class Machine:
-    """The nodes of one run, and the work that waits."""
+    """The nodes of one run, and the pending work."""
 
     def __init__(self, graph: Graph) -> None:
         """Arrange the nodes in plan order."""
@@ -121,7 +121,7 @@ class Machine:
         self.lifecycle = Lifecycle(self.entries, close=self._close, tell=self._note)
         self.policies = [Policy.of(entry) for entry in self.entries]
         self.recorders = [Recorder() for _ in self.entries]
-        # Streams to draw from, and items with the node that they go to and the branch that they came on.
+        # Streams to read, and items with their next node and their branch.
         self.stack: list[Stream | tuple[int, int | None, Any]] = []
         self.source: Stream | None = None
         self.visited: set[int] = set()
@@ -139,7 +139,7 @@ class Machine:
                 yield await self._take(self.roots, item)
         else:
             for item in feed:
-                # Others run meanwhile, and a cancellation arrives.
+                # Lets other tasks run, and cancellations arrive.
                 await asyncio.sleep(0)
                 yield await self._take(self.roots, item)
 
@@ -161,13 +161,13 @@ class Machine:
             self._push_stream(await self._follow(index, "flush", entry.node.flush))  # type: ignore[attr-defined]
 
     async def abandon(self) -> list[BaseException]:
-        """Close the generators under way; what that raised."""
+        """Close the open generators; return what they raised."""
         failures: list[BaseException] = []
         for work in [*reversed(self.stack), self.source]:
             if isinstance(work, Stream) and work.close is not None:
                 try:
                     await finish(work.close())
-                except BaseException as error:  # noqa: BLE001 - Told with what else failed.
+                except BaseException as error:  # noqa: BLE001 - Reported with the other failures.
                     failures.append(self._failure(work.node, work.phase, None, error))
         return failures
 
@@ -184,7 +184,7 @@ class Machine:
             self.item_index = self.items_in
             has_item, item = await self._ask(index, "process", self.source.draw)
             if not has_item:
-                # What is flushed belongs to the last item, as after any other input.
+                # Flushed outputs belong to the last item, as after any other input.
                 self.source, self.item_index = None, max(0, self.items_in - 1)
                 return
             self._note(index, "process", time.perf_counter() - started)
@@ -231,7 +231,7 @@ class Machine:
         for attempt in range(policy.retries + 1):
             try:
                 stream = await self._begin(index, item)
-                # A generator fails while it is drawn from; its first output decides.
+                # A generator fails while it is read; a failure before its first output can be retried.
                 first = (False, None) if stream is None else await self._draw(stream)
                 break
             except NodeError as error:
@@ -252,7 +252,7 @@ class Machine:
             self._send(index, output)
 
     async def _begin(self, index: int, item: Any) -> Stream | None:
-        """Give an item to a node; a plain answer is sent on, a generator comes back."""
+        """Pass an item to a node; send a plain result on, and return a generator."""
         adapter = self.adapters[index]
         if adapter is not None:
             await adapter.push(item)
@@ -266,13 +266,13 @@ class Machine:
         return stream
 
     async def _give_up(self, index: int, item: Any, failure: NodeError) -> None:
-        """An item failed for good."""
+        """Apply the policy for an item that failed after all retries."""
         try:
             await self.policies[index].give_up(self.entries[index].id, item, failure)
         except NodeError:
             del failure
             raise
-        except BaseException as error:  # noqa: BLE001 - What should have taken the item failed in its place.
+        except BaseException as error:  # noqa: BLE001 - The dead-letter handler failed instead.
             refusal = self._failure(index, "process", self.item_index, error)
         else:
             self.recorders[index].gave_up(is_dead_lettered=self.policies[index].dead_letter is not None)
@@ -287,7 +287,7 @@ class Machine:
             self.stack.append(stream)
 
     async def _open(self, index: int, *, is_flush: bool) -> None:
-        """Give a node behind a gate what has arrived there."""
+        """Pass the collected items of a gate to its node."""
         gate = self.gates.get(index)
         if gate is None:
             return
@@ -318,7 +318,7 @@ class Machine:
         self.stack += [(target, branch, item) for target in reversed(targets)]
 
     async def _follow(self, index: int, phase: str, method: Callable[..., Any], *args: Any) -> Stream | None:
-        """Call a node and send on what it answers, unless that is a generator."""
+        """Call a node and send its result on, unless that is a generator."""
         started = time.perf_counter()
         try:
             answer = await self._ask(index, phase, method, *args)
@@ -337,7 +337,7 @@ class Machine:
         return None
 
     async def _draw_on(self, stream: Stream) -> tuple[bool, Any]:
-        """One more output; what a generator gave before it failed stays, where somebody sees to that."""
+        """Read one more output; with a failure policy, outputs before a failure are kept."""
         try:
             return await self._draw(stream)
         except NodeError as error:
@@ -351,7 +351,7 @@ class Machine:
         return False, None
 
     async def _draw(self, stream: Stream) -> tuple[bool, Any]:
-        """One more output of a generator."""
+        """Read one more output of a generator."""
         started = time.perf_counter()
         has_output, output = await self._ask(
             stream.node, stream.phase, stream.draw, has_limit=stream.has_limit
@@ -367,7 +367,7 @@ class Machine:
         limit = self.policies[index].timeout if phase == "process" and (args or has_limit) else None
         try:
             return await finish(method(*args), limit)
-        except BaseException as error:  # noqa: BLE001 - Raised below, where it gets no context of its own.
+        except BaseException as error:  # noqa: BLE001 - Raised below, without another context.
             failure = self._failure(index, phase, self.item_index if phase == "process" else None, error)
         self.recorders[index].failed(failure)
         try:
@@ -399,7 +399,7 @@ def _adapter(node: object) -> StreamingNode | None:
 
 
 def _stream_of(index: int, phase: str, answer: Any) -> Stream | None:
-    """What draws outputs from an answer, if it is a generator."""
+    """Return the stream of a result that is a generator, else `None`."""
     kind = answer_kind(answer)
     if kind == "generator":
 
@@ -433,11 +433,11 @@ def _take_batch_of_one(process: Callable[[list[Any]], Any], item: Any) -> Any:
 
 
 def _only(answer: Any) -> Any:
-    """The answer for the item of a batch.
+    """Return the result for the item of a batch.
 
     Raises:
-        TypeError: If it is not a list.
-        ValueError: If it is not the answer for one item.
+        TypeError: If the result is not a list.
+        ValueError: If the list does not have one element.
     """
     if not isinstance(answer, (list, tuple)):
         kind = type(answer).__name__

@@ -1,4 +1,4 @@
-"""Initializes the nodes of a run and cleans up what was initialized, in reverse order, each once."""
+"""Initializes the nodes of a run, and cleans them up once, in reverse order."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Lifecycle", "finish"]
 
-# How many places in open runs each object has: the first initializes it, the last cleans it up.
+# How often each object is used in open runs: the first use initializes it, the last one cleans it up.
 _users: dict[int, int] = {}
 
 
 async def finish(answer: Any, limit: float | None = None) -> Any:
-    """What a call answered; if that is a coroutine, what it answers in the end.
+    """Return the result of a call; a coroutine is awaited.
 
     Raises:
-        CallTimeoutError: If a coroutine takes longer than `limit` seconds.
+        CallTimeoutError: If the coroutine takes longer than `limit` seconds.
     """
     while answer_kind(answer) == "coroutine":
         if limit is None:
@@ -39,7 +39,7 @@ async def finish(answer: Any, limit: float | None = None) -> Any:
 
 
 class Lifecycle:
-    """The nodes of one run, from before the first item to after the last."""
+    """Initialization and cleanup of the nodes of one run."""
 
     def __init__(
         self,
@@ -47,24 +47,24 @@ class Lifecycle:
         close: Closer,
         tell: Listener,
     ) -> None:
-        """Take the nodes, in plan order.
+        """Store the nodes, in plan order.
 
         Args:
             entries: The nodes.
-            close: Ends what the node at an index still does, before it is cleaned up.
-            tell: Hears of each step: index of the entry, phase, seconds.
+            close: Stops the work of the node at an index before it is cleaned up.
+            tell: Called for each step with the index of the entry, the phase, and the seconds.
         """
         self._entries = entries
         self._close = close
         self._tell = tell
-        # Each node that was met, and whether it is ours to clean up.
+        # Each node that was entered, and whether this run must clean it up.
         self._met: list[tuple[int, bool]] = []
 
     async def initialize(self) -> None:
-        """Make all nodes ready, except those that their caller has made ready.
+        """Initialize all nodes, except those that the caller has initialized.
 
         Raises:
-            NodeError: If one fails. The ones before it, and it too, are still to be cleaned up.
+            NodeError: If one fails. It and the earlier ones must still be cleaned up.
         """
         for index, entry in enumerate(self._entries):
             key = id(entry.node)
@@ -76,13 +76,13 @@ class Lifecycle:
                     await self._step(index, "initialize")
 
     async def clean_up(self) -> list[BaseException]:
-        """Clean up all nodes that this run has initialized, also after one fails; what they raised."""
+        """Clean up all nodes that this run has initialized, even if one fails; return what they raised."""
         failures: list[BaseException] = []
         while self._met:
             index, is_ours = self._met.pop()
             try:
                 await self._close(index)
-            except BaseException as error:  # noqa: BLE001 - Told by the caller, after all else is cleaned up.
+            except BaseException as error:  # noqa: BLE001 - Raised by the caller after all nodes are cleaned up.
                 failures.append(self._failure(index, "cleanup", error))
             if not is_ours or not _leave(self._entries[index].node):
                 continue
@@ -101,14 +101,14 @@ class Lifecycle:
         failure: BaseException | None = None
         try:
             await finish(method())
-        except BaseException as error:  # noqa: BLE001 - Raised below, where it gets no context of its own.
+        except BaseException as error:  # noqa: BLE001 - Raised below, without another context.
             failure = error
         self._tell(index, phase, time.perf_counter() - started)
         try:
             if failure is not None:
                 raise self._failure(index, phase, failure)
         finally:
-            # Its traceback has this frame.
+            # Its traceback refers to this frame.
             del failure
 
     def _failure(self, index: int, phase: str, error: BaseException) -> BaseException:
@@ -116,16 +116,16 @@ class Lifecycle:
 
 
 def mark(node: Any, *, initialized: bool) -> None:
-    """Say on a node whether it is initialized, for nodes that do not call their base class."""
+    """Set `is_initialized` of a node, for nodes that do not call their base class."""
     if getattr(node, "is_initialized", False) is not initialized:
         try:
             node.is_initialized = initialized
         except Exception:  # noqa: BLE001 - A proxy may raise anything.
-            # It has no place for it, or computes it.
+            # The attribute cannot be set, or is computed.
             return
 
 
 def _leave(node: object) -> bool:
-    """End one use of an object; whether it was the last."""
+    """End one use of an object; return whether it was the last."""
     _users[id(node)] -= 1
     return not _users[id(node)] and not _users.pop(id(node))

@@ -1,4 +1,4 @@
-"""What a run of the reference executor measured, in the same words as the engine."""
+"""The metrics of a run of the reference executor, in the same form as those of the engine."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _COUNTS = ("errors", "failures", "retries", "skipped", "dead_lettered", "interru
 
 
 class Recorder:
-    """Collects the figures of one node."""
+    """Collects the metrics of one node."""
 
     def __init__(self) -> None:
         self.items_in = 0
         self.items_out = 0
-        # As in `NodeMetrics` of the engine: items that failed for good, and calls that raised.
+        # As in `NodeMetrics` of the engine: items that failed after all retries, and calls that raised.
         self.errors = 0
         self.failures = 0
         self.retries = 0
@@ -35,7 +35,7 @@ class Recorder:
         self.call_secs: list[float] = []
 
     def failed(self, error: BaseException) -> None:
-        """A call for one item has raised."""
+        """Count a call that raised."""
         if is_interrupt(error):
             self.interrupted += 1
         else:
@@ -43,19 +43,19 @@ class Recorder:
             self.errors += 1
 
     def retried(self) -> None:
-        """The call that raised last is made again, so that its item has not failed."""
+        """Count a retry: the item of the last failed call has not failed."""
         self.errors -= 1
         self.retries += 1
 
     def gave_up(self, *, is_dead_lettered: bool) -> None:
-        """An item that failed ends here, and not its run."""
+        """Count a failed item that does not end its run."""
         if is_dead_lettered:
             self.dead_lettered += 1
         else:
             self.skipped += 1
 
     def report(self, entry: Entry) -> dict[str, Any]:
-        """The figures as the entry of `node_metrics`."""
+        """Return the entry of `node_metrics`."""
         micros = sorted(secs * 1e6 for secs in self.call_secs)
         inside = sum(micros)
         figures = {
@@ -90,7 +90,7 @@ def report(
     counts: tuple[int, int],
     started: float,
 ) -> dict[str, Any]:
-    """The metrics of a run that began at `started` and had this many items in and out."""
+    """Return the metrics of a run that started at `started`, with the numbers of items in and out."""
     nodes = [recorder.report(entry) for recorder, entry in zip(recorders, entries, strict=True)]
     total = int((time.perf_counter() - started) * 1e6)
     items_in, items_out = counts

@@ -1,4 +1,4 @@
-"""What the reference executor does about failures of a node: tries again, skips, hands over."""
+"""The failure policies of the reference executor: retry, skip, dead letter."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["Policy", "made"]
 
 
 class Policy:
-    """The options of one node that change its answers."""
+    """The options of one node that change its results."""
 
     __slots__ = ("dead_letter", "is_default", "retries", "retry_delay", "skips", "timeout")
 
     def __init__(self, options: dict[str, Any]) -> None:
-        """Read checked options."""
+        """Store checked options."""
         on_error = options.get("on_error", "stop")
         self.skips = on_error == "skip"
         self.dead_letter: Callable[[Any, NodeError], object] | None = options.get("dead_letter")
@@ -35,11 +35,11 @@ class Policy:
 
     @classmethod
     def of(cls, entry: Entry) -> Policy:
-        """That of a node."""
+        """Return the policy of a node."""
         return cls(entry.options)
 
     async def pause(self, attempt: int) -> None:
-        """Wait before one more attempt."""
+        """Wait before the next attempt."""
         import asyncio
 
         from remotemedia._asyncio.retries import pause_secs
@@ -47,10 +47,10 @@ class Policy:
         await asyncio.sleep(pause_secs(attempt, self.retry_delay))
 
     async def give_up(self, node_id: str, item: Any, failure: NodeError) -> None:
-        """See to an item that failed for good.
+        """Handle an item that failed after all retries.
 
         Raises:
-            BaseException: The failure, where nobody sees to it; or that of the one who should have taken it.
+            BaseException: The failure if no policy handles it, or the failure of the handler.
         """
         if self.dead_letter is not None:
             letter = node_error(node_id, failure.item_index, "process", original_of(failure))
@@ -59,12 +59,12 @@ class Policy:
             try:
                 raise failure
             finally:
-                # Its traceback has this frame.
+                # Its traceback refers to this frame.
                 del failure
 
 
 def made(entry: Entry) -> Entry:
-    """The entry with its node: where a factory stands in its place, with one that it makes."""
+    """Return the entry with its node; a factory is called to create the node."""
     node: Any = entry.node
     if not isinstance(node, type) and hasattr(node, "process"):
         return entry

@@ -1,1 +1,1 @@
-"""Open pipelines: sessions, runs, and the blocks and streams of the older names."""
+"""Open pipelines: sessions, runs, and the blocks and streams of older names."""

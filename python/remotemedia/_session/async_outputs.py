@@ -1,4 +1,4 @@
-"""The outputs of a session for asyncio, and the items that a task reads for them."""
+"""The outputs of a session for asyncio, and the task that reads the items for them."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ if TYPE_CHECKING:
 __all__ = ["FIRST_LOOK_SECS", "AsyncOutputs", "Map", "News", "on_loop", "told"]
 
 FIRST_LOOK_SECS = 0.002
-"""When to look again whether a node is still at what was dropped."""
+"""The first interval for checking whether a node still processes a dropped item."""
 
 
 class AsyncOutputs:
     """The outputs of a stream, an async iterator that can be closed early.
 
-    A wait that is cancelled loses nothing: the iteration goes on with the next `anext`.
+    A cancelled wait loses no output: the next `anext` continues.
     """
 
     def __init__(
         self, session: AsyncSession, stream: OutputStream, news: News, *, is_main: bool = True
     ) -> None:
-        """Take what a stream has."""
+        """Read from a stream."""
         self._session = session
         self._stream = stream
         self._news = news
         self._consumer = session.consumers.add(Consumer(stream, is_main=is_main))
 
     def __aiter__(self) -> Self:
-        """Itself."""
+        """Return itself."""
         return self
 
     async def __anext__(self) -> Any:
-        """The next output.
+        """Return the next output.
 
         Raises:
             NodeError: If a node fails. Earlier outputs have been yielded.
@@ -64,11 +64,11 @@ class AsyncOutputs:
             del waiting
 
     async def aclose(self) -> None:
-        """Take no more."""
+        """Close the stream."""
 
 
 class Map(AsyncOutputs):
-    """The outputs of the items that a task of its own reads."""
+    """The outputs of items that a separate task reads."""
 
     _task: asyncio.Task[None] | None = None
 
@@ -103,7 +103,7 @@ class Map(AsyncOutputs):
             raise
 
     async def aclose(self) -> None:
-        """Take no more: what is under way is dropped."""
+        """Close the stream: items in progress are dropped."""
         task = self._task
         self._let_go()
         if task is not None and not task.done():
@@ -113,14 +113,14 @@ class Map(AsyncOutputs):
         if self._task is not None and not self._is_over:
             self._task.cancel()
             self._session.let_go(self._stream.abandon, FIRST_LOOK_SECS)
-        # The items are let go of with those who read them.
+        # The items are released together with their reader.
         self._is_over, self._items, self._feeder, self._task = True, None, None, None
 
     def __del__(self) -> None:
-        """Close a stream that nobody holds any more."""
+        """Close a stream without references."""
         if self._task is None or self._session.news.loop.is_closed():
             return
-        # It may be another thread's that lets go of it.
+        # The last reference may be dropped on another thread.
         task, session, stream = self._task, self._session, self._stream
 
         def let_go() -> None:
@@ -134,21 +134,21 @@ class Map(AsyncOutputs):
 
 
 class News:
-    """Those who wait for something new of a stream."""
+    """The tasks that wait for changes of a stream."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Belong to a loop."""
+        """Store the loop."""
         self.loop = loop
         self.thread = threading.get_ident()
         self._events: set[asyncio.Event] = set()
 
     def tell(self) -> None:
-        """There is something new to look at. Called on the loop."""
+        """Wake the waiting tasks. Called on the loop."""
         for event in self._events:
             event.set()
 
     async def wait_while(self, is_old: Callable[[], bool]) -> None:
-        """Wait until something is new."""
+        """Wait until the condition is false."""
         event = asyncio.Event()
         self._events.add(event)
         try:
@@ -160,7 +160,7 @@ class News:
 
 
 class _Feeder:
-    """Reads the items of a stream and puts them in, never more ahead than the queues hold."""
+    """Reads the items of a stream and puts them in, only as many in advance as the queues hold."""
 
     def __init__(self, stream: OutputStream, items: Any, news: News, limit: int) -> None:
         self._stream = stream
@@ -170,7 +170,7 @@ class _Feeder:
         self.failure: BaseException | None = None
 
     def take_failure(self) -> BaseException | None:
-        """What reading the items raised; from then on the caller has it."""
+        """Return what reading the items raised, and forget it."""
         failure, self.failure = self.failure, None
         return failure
 
@@ -188,7 +188,7 @@ class _Feeder:
                         await self._wait_for_room(is_in)
         except asyncio.CancelledError:
             raise
-        except BaseException as failure:  # noqa: BLE001 - Raised by the one who takes the outputs.
+        except BaseException as failure:  # noqa: BLE001 - Raised by the iteration over the outputs.
             self.failure = failure
         self._stream.end()
 
@@ -198,7 +198,7 @@ class _Feeder:
         await self._news.wait_while(lambda: self._stream.load >= self._limit)
 
 
-async def told(is_in: bool | asyncio.Future[bool]) -> bool:  # noqa: FBT001 - What `OutputStream.put` answers.
+async def told(is_in: bool | asyncio.Future[bool]) -> bool:  # noqa: FBT001 - The result of `OutputStream.put`.
     return is_in if isinstance(is_in, bool) else await is_in
 
 
@@ -206,5 +206,5 @@ def on_loop(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> 
     try:
         loop.call_soon_threadsafe(callback)
     except RuntimeError:
-        # The loop is closed: nobody is left who waits.
+        # The loop is closed: no task waits any more.
         return

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncSession", "enter", "leave"]
 
 _LOOK_SECS = 0.05
-"""A node that waits for another pipeline looks as often whether that one waits for it."""
+"""How often a node that waits for another pipeline checks whether that waits for the node."""
 
 _LAST_LOOK_SECS = 0.25
 
@@ -41,23 +41,23 @@ _LAST_LOOK_SECS = 0.25
 class AsyncSession(_Closing):
     """An open pipeline for asyncio. Any number of tasks may use it at once.
 
-    Open it by `async with pipeline.open() as session`. Nodes do not block the event loop.
+    Open it with `async with pipeline.open() as session`. Nodes do not block the event loop.
     """
 
     news: News
     counts_own_items = False
-    """Whether an error has the index of its item in its stream, not that in the session."""
+    """Whether an error contains the index of its item in the stream, not in the session."""
 
     def open_stream(self, on_news: Callable[[], object]) -> OutputStream:
-        """A stream with outputs of its own; `on_news` is called on the loop when one has come."""
+        """Open a stream with separate outputs; `on_news` is called on the loop for each output."""
         return OutputStream.open(self, self.capacity, on_news, counts_own_items=self.counts_own_items)
 
     def __del__(self) -> None:
-        """Close a session that nobody holds any more."""
+        """Close a session without references."""
         if self._is_closed or self.news.loop.is_closed():
             super().__del__()
         else:
-            # Nodes may need the event loop to end, and this may be its thread.
+            # Nodes may need the event loop to end, and this may be the thread of the loop.
             close = super().__del__
             try:
                 threading.Thread(target=close, name="remotemedia-close").start()
@@ -139,12 +139,12 @@ class AsyncSession(_Closing):
         self.check_outside("interrupt")
         stop = threading.Event()
         answer = Answer(self.news.loop)
-        # Told first: thousands may wait who are told too, and hold the loop up.
+        # First: thousands of waiting tasks may be notified, too, and delay the loop.
         work = lambda: self.drop_all(stop, answer.give)  # noqa: E731 - Named for the line's length.
         dropped: int = await _in_thread(work, stop.set, answer)
         return dropped
 
-    async def close(self, timeout: float = CLOSE_TIMEOUT_SECS) -> None:  # noqa: ASYNC109 - The word of the contract.
+    async def close(self, timeout: float = CLOSE_TIMEOUT_SECS) -> None:  # noqa: ASYNC109 - The public name.
         """Stop the work, clean up the nodes, and end all threads. A second call does nothing.
 
         Args:
@@ -167,7 +167,7 @@ class AsyncSession(_Closing):
             )
 
     def let_go(self, abandon: Callable[[], bool], pause: float) -> None:
-        """Drop what is under way. A node that is at it may be about to wait, and is then told again."""
+        """Drop the items in progress. Notifies a node repeatedly, because it may be about to wait."""
         if abandon():
             self.news.loop.call_later(pause, self.let_go, abandon, min(2 * pause, _LAST_LOOK_SECS))
 
@@ -176,7 +176,7 @@ _Kind = TypeVar("_Kind", bound=AsyncSession)
 
 
 async def enter(graph: Graph, settings: dict[str, Any], kind: type[_Kind]) -> _Kind:
-    """Open a session on this loop; the nodes are initialized beside it."""
+    """Open a session on this loop; its nodes do not block the loop while they are initialized."""
     news = News(asyncio.get_running_loop())
     opener = Opener(news.loop)
     is_cancelled = False
@@ -194,12 +194,12 @@ async def enter(graph: Graph, settings: dict[str, Any], kind: type[_Kind]) -> _K
         is_cancelled = True
         opener.cancel()
 
-    # From Python 3.12 on no thread can be started then.
+    # From Python 3.12 on, no thread can be started while the program exits.
     _shutdown.check_not_ending(f"a session of pipeline '{graph.name}'")
     try:
         await _in_thread(open_it, cancel)
     except asyncio.CancelledError:
-        # It came too late for the thread to see.
+        # It came too late for the thread to notice.
         for session in opened:
             await _in_thread(functools.partial(session.close_now, CLOSE_TIMEOUT_SECS))
         raise
@@ -207,24 +207,24 @@ async def enter(graph: Graph, settings: dict[str, Any], kind: type[_Kind]) -> _K
 
 
 async def leave(session: AsyncSession, error: BaseException | None) -> None:
-    """Finish what was put in, then close; after an exception close at once."""
+    """Finish all items, then close; after an exception, close immediately."""
     failure = None
     if error is None:
         try:
             stop, here = threading.Event(), who_is_here()
             await _in_thread(lambda: session.finish(here, stop), stop.set)
-        except BaseException as unfinished:  # noqa: BLE001 - Raised again when all is closed.
+        except BaseException as unfinished:  # noqa: BLE001 - Raised again after closing.
             failure = unfinished
     session.break_off_after(error if failure is None else failure)
     try:
         await _in_thread(lambda: session.close_now(CLOSE_TIMEOUT_SECS))
-    except Exception as unclosed:  # noqa: BLE001 - Raised with what came before.
+    except Exception as unclosed:  # noqa: BLE001 - Raised with the earlier error.
         failure = combine(error if failure is None else failure, [unclosed])
     try:
         if failure is not None and failure is not error:
             throw(failure)
     finally:
-        # Their tracebacks have this frame.
+        # Their tracebacks refer to this frame.
         del failure, error
 
 
@@ -233,10 +233,10 @@ async def _in_thread(
     when_cancelled: Callable[[], object] | None = None,
     answer: Answer | None = None,
 ) -> Any:
-    """Do something that waits on a thread of its own.
+    """Run blocking work on a separate thread.
 
-    A cancelled caller waits too, so that nothing is half done; `when_cancelled` tells the work of it. What
-    does not come back in time then is named and left behind. Work that has an `answer` may give it early.
+    A cancelled caller waits, too, so that no work is half done; `when_cancelled` stops the work. Work that
+    does not return in time is logged and abandoned. Work with an `answer` may set it early.
     """
     loop = asyncio.get_running_loop()
     answer = answer or Answer(loop)
@@ -246,7 +246,7 @@ async def _in_thread(
     def run() -> None:
         try:
             on_loop(loop, functools.partial(answer.give, context.run(work)))
-        except BaseException as error:  # noqa: BLE001 - Raised by the one who waits.
+        except BaseException as error:  # noqa: BLE001 - Raised by the waiting task.
             on_loop(loop, functools.partial(answer.give, None, error))
 
     second = _shutdown.SecondInterrupt()

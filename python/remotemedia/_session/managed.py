@@ -1,4 +1,4 @@
-"""The block in which the nodes of a pipeline stay initialized: a session, and the runs that go through it."""
+"""The block in which the nodes of a pipeline stay initialized: a session for all runs in it."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _END = object()
 class Managed:
     """A block in which the nodes of a graph stay initialized, for all runs in it.
 
-    A class, because `contextlib` writes to the exceptions that leave a block, and not every class of
-    exceptions bears that.
+    A class, because `contextlib` assigns to the exceptions that leave a block, which not every class of
+    exceptions allows.
     """
 
     _session: _Session
 
     def __init__(self, pipeline: Pipeline, graph: Graph, blocks: list[Managed]) -> None:
-        """Take the pipeline, its graph, and where its open blocks are listed; nothing is initialized yet."""
+        """Store the pipeline, its graph, and the list of its open blocks; nothing is initialized yet."""
         self._pipeline = pipeline
         self._graph = graph
         self._blocks = blocks
@@ -45,7 +45,7 @@ class Managed:
         settings, _ = session_settings({"stall_warning": None})
         self._session = await enter(self._graph, settings, _Session)
         for entry in self._graph.entries:
-            # What is in a worker, or made by a factory, is another object.
+            # A node in a worker, or of a factory, is another object.
             if entry.options.get("placement") != "process" and not has_replicas(entry.options):
                 mark(entry.node, initialized=True)
         self._blocks.append(self)
@@ -54,7 +54,7 @@ class Managed:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Clean the nodes up."""
+        """Clean up the nodes."""
         self._blocks.remove(self)
         await leave(self._session, error)
 
@@ -63,12 +63,12 @@ class Managed:
         return graph.entries is self._graph.entries
 
     def takes_runs(self) -> bool:
-        """Whether a run that starts now can go through the session of the block."""
+        """Whether a run that starts now can use the session of the block."""
         is_here = asyncio.get_running_loop() is self._session.news.loop
         return is_here and not self._session.has_ended and self._graph.source is None
 
     async def run(self, feed: Any) -> AsyncGenerator[Any, None]:
-        """Run the pipeline on a stream of items; gives each output as soon as it is there."""
+        """Run the pipeline on a stream of items, and yield each output as soon as it is ready."""
         is_at_hand = isinstance(feed, (list, tuple, range)) or hasattr(type(feed), "__aiter__")
         async with aclosing(self._session.map(feed if is_at_hand else _read(feed))) as outputs:
             async for output in outputs:
@@ -81,11 +81,11 @@ class _Session(AsyncSession):
     counts_own_items = True
 
     def start_source(self) -> None:
-        """Leave the source to the runs: each of them has its items."""
+        """Do nothing: each run reads the items of the source."""
 
 
 async def _read(items: Iterable[Any]) -> AsyncGenerator[Any, None]:
-    """Read items that may be slow to come on one thread, beside the event loop."""
+    """Read items that may be slow on a separate thread."""
     reader = ThreadPoolExecutor(1, "remotemedia-read")
     loop, context = asyncio.get_running_loop(), contextvars.copy_context()
     iterator: Iterator[Any] | None = None

@@ -1,4 +1,4 @@
-"""A pipeline about to be opened: `pipeline.open()` answers one, and `with` opens it."""
+"""The result of `pipeline.open()`, which `with` opens."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ __all__ = ["Opening"]
 
 
 class Opening:
-    """A pipeline about to be opened: `with` gives a `Session`, `async with` an `AsyncSession`."""
+    """A pipeline that is not open yet: `with` returns a `Session`, `async with` an `AsyncSession`."""
 
     def __init__(self, graph: Graph, settings: dict[str, Any]) -> None:
-        """Take a checked graph and checked settings; nothing is opened yet."""
+        """Store a checked graph and checked settings; nothing is opened yet."""
         self._graph = graph
         self._settings = settings
         self._session: Any = None
         self._is_entered = False
 
     def __repr__(self) -> str:
-        """Say which pipeline this is, and how it is opened."""
+        """Show the pipeline, and how to open it."""
         state = "open" if self._is_entered else f"not open; use {HOW_TO_OPEN}"
         return f"<Opening of pipeline '{self._graph.name}': {state}>"
 
     def __getattr__(self, name: str) -> NoReturn:
-        """Say where the words of a session are."""
+        """Explain that methods of sessions need an open session."""
         if name.startswith("_"):
             raise AttributeError(name)
         text = f"'Opening' object has no attribute '{name}'"
@@ -46,7 +46,7 @@ class Opening:
         raise AttributeError(text)
 
     def __iter__(self) -> NoReturn:
-        """Say what can be iterated over."""
+        """Explain that only a session is iterable."""
         raise TypeError(
             f"Pipeline '{self._graph.name}' is not open, and only its session is iterable; use {HOW_TO_OPEN}"
         )
@@ -66,12 +66,12 @@ class Opening:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Finish what was put in, then close; after an exception close at once."""
+        """Finish all items, then close; after an exception, close immediately."""
         session: Session = self._end()
         if error is None:
             try:
                 session.finish(threading.get_ident())
-            except BaseException as failure:  # noqa: BLE001 - Raised again when all is closed.
+            except BaseException as failure:  # noqa: BLE001 - Raised again after closing.
                 close_after(session, failure)
                 throw(failure)
             session.close_now(CLOSE_TIMEOUT_SECS)
@@ -79,7 +79,7 @@ class Opening:
             close_after(session, error)
 
     async def __aenter__(self) -> AsyncSession:
-        """Initialize the nodes, beside the event loop."""
+        """Initialize the nodes without blocking the event loop."""
         from remotemedia._session.async_session import AsyncSession, enter
 
         self._begin()
@@ -93,7 +93,7 @@ class Opening:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Finish what was put in, then close; after an exception close at once."""
+        """Finish all items, then close; after an exception, close immediately."""
         from remotemedia._session.async_session import leave
 
         await leave(self._end(), error)

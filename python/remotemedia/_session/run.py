@@ -1,6 +1,6 @@
-"""The Rust engine as an asyncio program sees it.
+"""Runs of the Rust engine for asyncio.
 
-A run is awaited, and a cancelled one has cleaned up before it says so.
+A run is awaited; a cancelled run raises only after its nodes are cleaned up.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 CLOSE_TIMEOUT_SECS = 10.0
-"""How long a cancelled run may take to come to its end before it is left behind."""
+"""How long a cancelled run may take to end before it is abandoned."""
 
-# What is under way, with the pipelines.
+# The runs in progress, with their pipelines.
 _calls: dict[_core.Call, Graph] = {}
 
 
 async def run(
     graph: Graph,
     feed: Any,
-    enable_metrics: bool,  # noqa: FBT001 - as the reference executor has it
+    enable_metrics: bool,  # noqa: FBT001 - As in the reference executor.
 ) -> tuple[list[Any], dict[str, Any] | None]:
-    """Run a graph once on a thread of its own; the event loop goes on meanwhile.
+    """Run a graph once on a separate thread, without blocking the event loop.
 
     Args:
         graph: The checked pipeline.
-        feed: Its input items: any iterable or async iterable, or `None` where the first node is a source.
-        enable_metrics: Measure.
+        feed: Its input items: any iterable or async iterable, or `None` if the first node is a source.
+        enable_metrics: Whether to measure the run.
 
     Returns:
-        The outputs and, if wanted, the metrics.
+        The outputs, and the metrics or `None`.
     """
     _shutdown.check_not_ending(f"a run of pipeline '{graph.name}'")
     loop = asyncio.get_running_loop()
@@ -62,7 +62,7 @@ async def run(
         await _stop(graph, call, outcome)
         failure = outcome.take_failure()
         if isinstance(failure, asyncio.CancelledError):
-            # The engine's own word for it: what failed while it cleaned up is behind it.
+            # Raised by the engine; failures of cleaning up are chained to it.
             failure = failure.__context__
         if failure is not None:
             combine(cancelled, [failure])
@@ -82,14 +82,14 @@ async def _stop(graph: Graph, call: _core.Call, outcome: Answer) -> None:
 
 
 def _join(call: _core.Call) -> None:
-    """Wait for the end of a thread."""
+    """Wait for the end of the thread."""
     call.join()
     _calls.pop(call, None)
     forget(call.thread_id)
 
 
 def _end_calls() -> None:
-    """Stop the runs whose event loops go down with the program, so that their nodes are cleaned up."""
+    """Stop the runs whose event loops end with the program, so that their nodes are cleaned up."""
     calls = [*_calls.items()]
     for call, _ in calls:
         call.cancel()
@@ -107,7 +107,7 @@ os.register_at_fork(after_in_child=_calls.clear)
 def _tell_left_behind(graph: Graph, call: _core.Call, waited: float) -> None:
     import logging
 
-    frame = sys._current_frames().get(call.thread_id)  # noqa: SLF001 - documented
+    frame = sys._current_frames().get(call.thread_id)  # noqa: SLF001 - Documented.
     stack = "".join(traceback.format_stack(frame)) if frame is not None else "(no Python code)\n"
     logging.getLogger("remotemedia").error(
         "pipeline '%s' was cancelled, but a node did not return within %g s and was abandoned; "

@@ -1,4 +1,4 @@
-"""Runs that give their outputs as they come."""
+"""Runs that yield their outputs as soon as they are ready."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ __all__ = ["process"]
 async def process(
     pipeline: Pipeline, graph: Graph, stream: Any, *, use_rust: bool
 ) -> AsyncGenerator[Any, None]:
-    """Run a graph on a stream, and give each output as soon as it is there.
+    """Run a graph on a stream, and yield each output as soon as it is ready.
 
-    The run stops when the iteration does, and its nodes are cleaned up.
+    The run stops at the end of the iteration, and its nodes are cleaned up.
     """
     from remotemedia.runtime import check_takes_input
 

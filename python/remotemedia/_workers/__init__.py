@@ -1,1 +1,1 @@
-"""What a worker process runs, and how objects get there."""
+"""The program of a worker process, and the pickling of objects for it."""

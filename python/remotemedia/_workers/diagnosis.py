@@ -1,7 +1,7 @@
-"""Finds the part of an object that does not pickle, and its path: `client.lock`, `handlers[2]`.
+"""Finds the part of an object that cannot be pickled, and its path: `client.lock`, `handlers[2]`.
 
-A pickler only raises. So the object is taken apart once more, in the same order and in the same way, until
-the same fails; what is being taken apart then is the path.
+A pickler only raises. The object is therefore reduced once more, in the same order and in the same way, until
+the same part fails; the objects that are being reduced then form the path.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _CONTAINERS = frozenset({list, tuple, set, frozenset})
 _BY_ITSELF = (type, FunctionType, PickleBuffer)
 
 _WRAPPERS = (CellType, CachedFunction, staticmethod, classmethod, property, cached_property)
-"""Each is what it wraps, to those who read the code."""
+"""Wrappers do not appear in the path: only the wrapped object does."""
 
 
 class _Nowhere:
@@ -41,22 +41,22 @@ class _Nowhere:
 
 
 NOWHERE = _Nowhere()
-"""A file that keeps nothing."""
+"""A file that discards its data."""
 
 
 class Culprit(NamedTuple):
-    """A part that does not pickle."""
+    """A part that cannot be pickled."""
 
     path: str
-    """Empty if it is the object itself, or nobody knows where in it."""
+    """Empty if the part is the object itself, or if its path is not known."""
     part: object
     error: BaseException
     is_of_code: bool = False
-    """Whether it is a global of a function, or belongs to a class, rather than to an object."""
+    """Whether the part is a global of a function or belongs to a class, and not to an object."""
 
     @property
     def reason(self) -> str:
-        """Its type, and what it raised."""
+        """Its type, and the exception."""
         kind = type(self.part)
         name = (
             kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
@@ -65,7 +65,7 @@ class Culprit(NamedTuple):
 
 
 class _Entered(NamedTuple):
-    """An object on the way to what fails, and what it is reduced to."""
+    """An object on the path to the failing part, and its reduction."""
 
     value: Any
     arguments: tuple[Any, ...] = ()
@@ -75,12 +75,12 @@ class _Entered(NamedTuple):
 
 
 def find_culprit(value: object, error: BaseException, pickler: Any) -> Culprit:
-    """The innermost part of `value` that does not pickle.
+    """Return the innermost part of `value` that cannot be pickled.
 
     Args:
-        value: What was to be pickled.
-        error: What that raised.
-        pickler: Reduces objects as the one that failed did.
+        value: The object that could not be pickled.
+        error: The exception.
+        pickler: Reduces objects in the same way as the pickler that failed.
     """
     is_too_deep = isinstance(error.__cause__, RecursionError)
     way = _way_to_failure(value, pickler, _LONGEST_PATH if is_too_deep else sys.maxsize)
@@ -91,7 +91,7 @@ def find_culprit(value: object, error: BaseException, pickler: Any) -> Culprit:
 
 
 def _way_to_failure(value: object, pickler: Any, longest: int) -> list[_Entered]:
-    """What a pickler is in when it fails, from the whole to the innermost, or when it is in too much."""
+    """Return the objects that are being reduced when the pickler fails, or when the path is too long."""
     seen: dict[int, Any] = {}
     way: list[_Entered] = []
     pending: list[Iterator[Any]] = [iter((value,))]
@@ -99,7 +99,7 @@ def _way_to_failure(value: object, pickler: Any, longest: int) -> list[_Entered]
         for part in pending[-1]:
             if type(part) in _PLAIN or id(part) in seen:
                 continue
-            # It is kept: another object would get the id of one that is made on the way.
+            # Kept alive, so that no other object reuses its id.
             seen[id(part)] = part
             try:
                 entered, parts = _enter(part, pickler)
@@ -118,7 +118,7 @@ def _way_to_failure(value: object, pickler: Any, longest: int) -> list[_Entered]
 
 
 def _enter(value: Any, pickler: Any) -> tuple[_Entered, Iterable[Any]]:
-    """Reduce an object, and return its parts in the order of pickling."""
+    """Reduce an object, and return its parts in pickling order."""
     kind = type(value)
     if kind is dict:
         return _Entered(value), chain.from_iterable(value.items())
@@ -129,7 +129,7 @@ def _enter(value: Any, pickler: Any) -> tuple[_Entered, Iterable[Any]]:
         reduce = pickler.dispatch_table.get(kind)
         reduced = value.__reduce_ex__(_PROTOCOL) if reduce is None else reduce(value)
     if not isinstance(reduced, tuple):
-        # It goes by its name.
+        # It is pickled by name.
         pickler.dump(value)
         return _Entered(value), ()
     function, arguments, state, elements, entries = (*reduced, None, None, None)[:5]
@@ -138,17 +138,17 @@ def _enter(value: Any, pickler: Any) -> tuple[_Entered, Iterable[Any]]:
 
 
 def _path_along(way: list[_Entered]) -> tuple[str, bool]:
-    """The path along these objects, and whether it leads through code."""
+    """Return the path along these objects, and whether it leads through code."""
     path, is_of_code = "", False
     position = 0
     while position < len(way) - 1:
-        # Between a whole and its part are tuples and dicts into which the whole was reduced.
+        # Between an object and its part are the tuples and dicts of its reduction.
         behind = {id(way[index].value): index for index in range(position + 1, len(way))}
         whole = way[position]
         parts = [(behind[id(part)], place) for place, part in _parts(whole) if id(part) in behind]
         if not parts:
             break
-        # What both a class and an attribute lead to is an attribute.
+        # A part of both a class and an attribute counts as an attribute.
         position, place = max(parts, key=lambda part: part[0])
         path += place
         is_of_code = is_of_code or _is_of_code(whole.value, place.removeprefix("."))
@@ -156,7 +156,7 @@ def _path_along(way: list[_Entered]) -> tuple[str, bool]:
 
 
 def _is_of_code(whole: object, name: str) -> bool:
-    """Whether what has this name in a class or function is out of the reach of the object that has it."""
+    """Whether a name in a class or function cannot be changed through the object."""
     if isinstance(whole, FunctionType):
         return name in whole.__globals__ and name not in whole.__code__.co_freevars
     return isinstance(whole, type)
@@ -168,7 +168,7 @@ def _shortened(path: str) -> str:
 
 
 def _parts(whole: _Entered) -> Parts:
-    """What an object is made of, each part with the end of its path."""
+    """Return the parts of an object, each with the end of its path."""
     value = whole.value
     if isinstance(value, dict):
         yield from ((f"[{key!r}]", part) for key, part in value.items())
@@ -193,9 +193,9 @@ def _parts(whole: _Entered) -> Parts:
 
 
 def _used_by(function: FunctionType) -> dict[str, Any]:
-    """What goes with a function: the variables of its surroundings that it uses, and its defaults."""
+    """Return what is pickled with a function: the outer variables that it uses, and its defaults."""
     code = function.__code__
-    names = internals._extract_code_globals(code)  # noqa: SLF001 - With those of the functions inside it.
+    names = internals._extract_code_globals(code)  # noqa: SLF001 - Includes those of nested functions.
     used = {name: function.__globals__[name] for name in names if name in function.__globals__}
     used |= zip(code.co_freevars, function.__closure__ or (), strict=False)
     arguments = code.co_varnames[: code.co_argcount]

@@ -1,4 +1,4 @@
-"""What a worker prints and logs, in the process that has started it."""
+"""Forwards the output and log records of a worker to its parent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PLAIN = frozenset({str, int, float, bool, type(None)})
 _MADE_PLAIN = frozenset({"msg", "args", "exc_info", "exc_text"})
 
 _PACKED = "remotemedia_packed"
-"""The key of the fields that are no plain data, in what a worker sends."""
+"""The key of the pickled fields of a record, which are not plain data."""
 
 
 class _Sender(logging.Handler):
@@ -40,18 +40,18 @@ class _Sender(logging.Handler):
             if os.getpid() == self._process:
                 self._notes(pickle.dumps(_plain(record), protocol=5))
             else:
-                # A fork has the worker's socket, too, but must not write to it.
-                print(self.format(record), file=sys.stderr)  # noqa: T201 - What is written there is told, too.
-        except Exception:  # noqa: BLE001 - As every handler: a record must not end the code that logs.
+                # A fork also has the socket of the worker, but must not write to it.
+                print(self.format(record), file=sys.stderr)  # noqa: T201 - Stderr is forwarded, too.
+        except Exception:  # noqa: BLE001 - As in every handler: logging must not raise.
             self.handleError(record)
 
 
 def send_records(levels: dict[str, int], notes: Callable[[bytes], None]) -> None:
-    """In a worker: let its log go to the parent, with the levels that loggers have there.
+    """In a worker: send its log records to the parent, with the log levels of the parent.
 
     Args:
-        levels: By the names of loggers; the root's is empty.
-        notes: Sends.
+        levels: The levels by logger name; the root logger has an empty name.
+        notes: Sends a record.
     """
     logging.root.addHandler(_Sender(notes))
     for name, level in levels.items():
@@ -59,16 +59,16 @@ def send_records(levels: dict[str, int], notes: Callable[[bytes], None]) -> None
 
 
 def said(node_ids: Sequence[str], stream: str, line: str) -> None:
-    """In the parent: a worker has written a line to `stdout` or `stderr`."""
+    """In the parent: write a line that a worker wrote to `stdout` or `stderr`."""
     file = getattr(sys, stream)
     if file is not None:
-        # In one piece: other workers write too.
+        # In one call, because other workers write, too.
         file.write(f"[{', '.join(node_ids)}] {line}\n")
         file.flush()
 
 
 def noted(node_ids: Sequence[str], note: bytes) -> None:
-    """In the parent: a worker has logged."""
+    """In the parent: handle a log record of a worker."""
     fields: dict[str, Any] = pickle.loads(note)  # noqa: S301 - From our own worker.
     fields |= {name: _unpack(*packed) for name, packed in fields.pop(_PACKED).items()}
     node_id = ", ".join(node_ids)
@@ -80,12 +80,12 @@ def noted(node_ids: Sequence[str], note: bytes) -> None:
 
 
 def log_loss(node_id: str, process_id: int | None, item_index: int | None, loss: dict[str, Any]) -> None:
-    """In the parent: a worker was lost in the middle of its session.
+    """In the parent: log that a worker ended during its session.
 
     Args:
-        node_id: The node that was at work, else the first one of the worker.
-        process_id: The number of the process, if it had begun.
-        item_index: The item that was in work.
+        node_id: The node that was running, else the first node of the worker.
+        process_id: The process id, if the process had started.
+        item_index: The item that was in progress.
         loss: As in `lost_error`.
     """
     process = "" if process_id is None else f" (process {process_id})"
@@ -104,7 +104,7 @@ def log_loss(node_id: str, process_id: int | None, item_index: int | None, loss:
 
 
 def log_restart(node_ids: Sequence[str], process_id: int, former_id: int) -> None:
-    """In the parent: a process was started in the place of another."""
+    """In the parent: log the restart of a worker."""
     node_id = ", ".join(node_ids)
     _logger.warning(
         "Node '%s': its worker was restarted as process %d, which replaces process %d",
@@ -117,7 +117,7 @@ def log_restart(node_ids: Sequence[str], process_id: int, former_id: int) -> Non
 
 
 def _plain(record: logging.LogRecord) -> dict[str, Any]:
-    """The fields of a record, its text and traceback put together; what is no plain data is packed."""
+    """Return the fields of a record, with formatted text and traceback; other data is pickled."""
     fields = {name: value for name, value in vars(record).items() if type(value) in _PLAIN}
     others = {name: value for name, value in vars(record).items() if name not in fields.keys() | _MADE_PLAIN}
     trace = record.exc_text
@@ -134,12 +134,12 @@ def _plain(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _pack(value: object) -> tuple[bytes | None, str]:
-    """A value pickled, if it can be, and what to show of it otherwise."""
+    """Return a value pickled, if possible, and its description."""
     from remotemedia._workers.pickling import dumps
 
     try:
         return dumps(value, is_for_parent=True), f"<a {type(value).__qualname__}>"
-    except Exception:  # noqa: BLE001 - Whatever it is, it need not be sent as itself.
+    except Exception:  # noqa: BLE001 - The description is enough.
         return None, repr(value)
 
 

@@ -1,10 +1,10 @@
-"""Objects for another process: pickled by reference where it can import them, else by value.
+"""Pickles objects for another process: by reference if it can import them, else by value.
 
-The engine pickles items itself, and calls this module for what the C pickler alone does not do: classes and
-functions of `__main__`, of notebooks and of modules that no other process can import.
+The engine pickles items itself, and uses this module for what the C pickler cannot do: classes and functions
+of `__main__`, of notebooks, and of modules that no other process can import.
 
-*Invariant:* a class that crosses and comes back is the same class: neither side ever has two of it, and
-none is changed by crossing.
+*Invariant:* a class that is sent and returned is the same class: no side ever has two copies of it, and
+sending does not change it.
 """
 
 from __future__ import annotations
@@ -52,25 +52,25 @@ __all__ = [
 ]
 
 _PROTOCOL = 5
-"""The first one with buffers beside the pickle."""
+"""The first protocol with out-of-band buffers."""
 
 _ANY_FILE = io.FileIO.__mro__[-2]
-"""As `io.IOBase`, which takes longer to ask."""
+"""Equivalent to `io.IOBase`, but faster to check."""
 
 _OPEN_FILES = frozenset(
     {io.FileIO, io.BufferedReader, io.BufferedWriter, io.BufferedRandom, io.BufferedRWPair, io.TextIOWrapper}
 )
 
 _SPECIAL = (type, FunctionType, CodeType, CachedFunction, cached_property, singledispatchmethod, _ANY_FILE)
-"""All others pickle as they always do. Most objects are among those, so this is asked first."""
+"""All other types are pickled as usual. Most objects are, so this is checked first."""
 
-# Classes that crossed by value. They are kept, so that one whose id comes back is still there.
+# Classes that were sent by value, kept so that a returned id still finds its class.
 _classes: dict[str, type] = {}
 _ids: dict[type, str] = {}
 _of_parent: set[str] = set()
 _definitions: dict[str, bytes] = {}
 
-# By file: the lines of source as `linecache` has them, and put together.
+# By file: the source lines of `linecache`, and the joined text.
 _sources: dict[str, tuple[list[str], str]] = {}
 
 
@@ -88,13 +88,13 @@ class Crosser(cloudpickle.Pickler):  # type: ignore[misc]
         """Write to a file.
 
         Args:
-            file: Where the pickle goes.
-            buffer_callback: Is given each large buffer; returns whether it belongs into the pickle.
-            is_for_parent: Whether it is for the process that has sent this one what it runs.
-            is_terse: Whether a class by value may be unpickled apart from the rest, which spares that if it
-                is known on the other side. What it shares with the rest is shared no more then.
+            file: The file for the pickle.
+            buffer_callback: Called with each large buffer; returns whether it belongs into the pickle.
+            is_for_parent: Whether the pickle is for the parent of this worker.
+            is_terse: Whether a class by value may be pickled separately, so that the other side can skip a
+                class that it knows. It then shares no objects with the rest.
         """
-        # That of cloudpickle is a chain of two, which is looked at in Python, for each object.
+        # cloudpickle has a `ChainMap`, whose lookups for each object run in Python.
         own = cloudpickle.Pickler._dispatch_table  # noqa: SLF001 - As above.
         self.dispatch_table = {**copyreg.dispatch_table, **own, **pickling_tensors.reducers()}
         super().__init__(file, protocol=_PROTOCOL, buffer_callback=buffer_callback)
@@ -102,15 +102,15 @@ class Crosser(cloudpickle.Pickler):  # type: ignore[misc]
         self._is_terse = is_terse
 
     def reducer_override(self, obj: Any) -> Any:
-        """As cloudpickle, but classes by value go only where they are not known."""
+        """Reduce like cloudpickle, but send a class by value only if the other side does not know it."""
         kind = type(obj)
         if not issubclass(kind, _SPECIAL):
             return NotImplemented
         if issubclass(kind, type):
             return self._reduce_class(obj)
         if kind is CodeType:
-            # Tracebacks tell the file, which cloudpickle leaves out, and its lines.
-            make, arguments = internals._code_reduce(obj)  # noqa: SLF001 - Nothing else makes it.
+            # Tracebacks need the file, which cloudpickle omits, and its lines.
+            make, arguments = internals._code_reduce(obj)  # noqa: SLF001 - There is no public equivalent.
             return make_code, (make, arguments, obj.co_filename, _source_of(obj.co_filename))
         if issubclass(kind, _ANY_FILE):
             return _reduce_file(obj)
@@ -123,16 +123,16 @@ class Crosser(cloudpickle.Pickler):  # type: ignore[misc]
         if self._is_terse and (definition := _definitions.get(_ids.get(obj, ""))):
             return load_class, (_ids[obj], definition)
         reduced = super().reducer_override(obj)
-        if not isinstance(reduced, tuple) or reduced[-1] is not internals._class_setstate:  # noqa: SLF001 - This tells a class by value.
+        if not isinstance(reduced, tuple) or reduced[-1] is not internals._class_setstate:  # noqa: SLF001 - This identifies a class by value.
             return reduced
         make, arguments, state = reduced[:3]
-        # In the arguments of both makers that there are, the id is the last but one.
+        # In the arguments of both constructors of cloudpickle, the id is the last but one.
         class_id: str = arguments[-2]
         if _is_typed_tuple(obj):
-            # Made anew with the class, as are its slots, and out of functions of `typing` that do not pickle.
+            # Created again with the class, like its slots, from functions of `typing` that cannot be pickled.
             state[0].pop("__class_getitem__", None)
         elif make is internals._make_skeleton_class and "__slots__" in vars(obj):  # noqa: SLF001 - As above.
-            # Without them its objects would have a `__dict__` there, and could not come back.
+            # Without them, its objects would have a `__dict__` there, and could not be returned.
             arguments[3]["__slots__"] = vars(obj)["__slots__"]
         _classes[class_id], _ids[obj] = obj, class_id
         if self._is_terse:
@@ -146,7 +146,7 @@ def dumps(obj: object, buffer_callback: BufferCallback = None, *, is_for_parent:
     """Pickle an object for another process.
 
     Raises:
-        Exception: Whatever an object raises that cannot be pickled.
+        Exception: What an object raises that cannot be pickled.
     """
     if not is_for_parent:
         _register_by_value()
@@ -170,8 +170,8 @@ def dump_into(
     with _without_collector():
         try:
             crosser.dump(obj)
-        except Exception as error:  # noqa: BLE001 - It is told with the culprit.
-            # The error has a traceback, and that the crosser.
+        except Exception as error:  # noqa: BLE001 - Returned with the culprit.
+            # The traceback of the error refers to the pickler.
             crosser.clear_memo()
             return find_culprit(obj, error, Crosser(NOWHERE))
     return None
@@ -179,7 +179,7 @@ def dump_into(
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """Pickling makes many objects and no garbage: the collector would look at all of them again and again."""
+    """Disable the garbage collector: pickling creates many objects but no garbage."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -193,7 +193,7 @@ def dump_item(item: object, buffer_callback: BufferCallback, is_for_parent: bool
     """Pickle an item that the C pickler alone cannot, or should not, pickle.
 
     Raises:
-        SerializationError: If it cannot be sent at all; what raised is its cause.
+        SerializationError: If it cannot be sent; the original exception is its cause.
     """
     with io.BytesIO() as file:
         culprit = dump_into(
@@ -205,7 +205,7 @@ def dump_item(item: object, buffer_callback: BufferCallback, is_for_parent: bool
 
 
 def refuse_arrived(error: BaseException) -> SerializationError:
-    """The error for an item that has come, but does not unpickle."""
+    """Return the error for a received item that cannot be unpickled."""
     reason = f"{type(error).__name__}: {error}"
     refused = SerializationError(f"Cannot unpickle an item from another process: {reason}", reason=reason)
     refused.__cause__ = error
@@ -213,28 +213,28 @@ def refuse_arrived(error: BaseException) -> SerializationError:
 
 
 def names_by_value() -> list[bytes]:
-    """What in a pickle tells that it has references in it that no other process can follow."""
+    """Return byte strings that occur in pickles with references that another process cannot resolve."""
     return [b"__main__", *(name.encode() for name in find_only_here())]
 
 
 def load_class(class_id: str, definition: bytes) -> type:
-    """The class of this id, made from its definition if it is not here yet."""
+    """Return the class of this id; create it from its definition if it is not known yet."""
     known = _classes.get(class_id)
     return known if known is not None else pickle.loads(definition)  # noqa: S301 - Part of a pickle.
 
 
 def make_class(class_id: str, make: Callable[..., type], arguments: tuple[Any, ...]) -> type:
-    """The class of this id: the one that is here, else one that is still to be completed."""
+    """Return the class of this id: the known one, else a new one, which must be completed."""
     known = _classes.get(class_id)
     return known if known is not None else make(*arguments)
 
 
 def complete_class(cls: type, whole: tuple[str, bool, Any]) -> None:
-    """Give a class that came what belongs to it, unless it has that already."""
+    """Set the attributes of a received class, unless it is complete."""
     class_id, is_of_parent, state = whole
     if class_id in _classes:
         return
-    internals._class_setstate(cls, state)  # noqa: SLF001 - As cloudpickle itself would.
+    internals._class_setstate(cls, state)  # noqa: SLF001 - As in cloudpickle.
     _classes[class_id], _ids[cls] = cls, class_id
     if is_of_parent:
         _of_parent.add(class_id)
@@ -243,26 +243,26 @@ def complete_class(cls: type, whole: tuple[str, bool, Any]) -> None:
 def make_code(
     make: Callable[..., CodeType], arguments: tuple[Any, ...], file: str, source: str | None = None
 ) -> CodeType:
-    """Code that knows its file, and its source if that is no file of this machine."""
+    """Return code with its file name, and with its source if the file does not exist here."""
     if source is not None:
         linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
     return make(*arguments).replace(co_filename=file)
 
 
 def _source_of(file: str) -> str | None:
-    """The source of code that the other process cannot read: of a notebook's cell, or of an import hook."""
+    """Return source that the other process cannot read: of a notebook cell, or of an import hook."""
     if os.path.isabs(file) and os.path.exists(file):
         return None
     lines = linecache.getlines(file)
     known = _sources.get(file)
-    # The same text each time, so that it is in a pickle once.
+    # The same object each time, so that a pickle contains it once.
     if known is None or known[0] is not lines:
         known = _sources[file] = lines, "".join(lines)
     return known[1] or None
 
 
 def known_class(class_id: str) -> type:
-    """A class that comes back."""
+    """Return the class of a returned id."""
     return _classes[class_id]
 
 
@@ -276,7 +276,7 @@ def _reduce_file(file: Any) -> Any:
 
 
 def _is_typed_tuple(cls: type) -> bool:
-    """Whether `typing.NamedTuple` makes a class, which refuses to be told of slots."""
+    """Whether `typing.NamedTuple` created a class, which does not allow `__slots__`."""
     return any(getattr(base, "__name__", "") == "NamedTuple" for base in vars(cls).get("__orig_bases__", ()))
 
 

@@ -1,7 +1,7 @@
-"""Exceptions for another process: each with its cause, its context and its traceback as text.
+"""Sends exceptions to another process, with cause, context and traceback as text.
 
-Not every exception pickles, and of those that do not all unpickle. A worker tries both before it sends one;
-what fails is sent as a description, so that nothing a user raises can end a worker or leave somebody waiting.
+Not every exception can be pickled, or unpickled. A worker checks both before it sends one, and otherwise
+sends a description, so that no exception of a user can end a worker or make its parent wait for ever.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ if TYPE_CHECKING:
 __all__ = ["UnsentError", "located_error", "pack_error", "unpack_error"]
 
 _MOST_LINKS = 50
-"""Causes and contexts, one behind the other. A node that raises in a circle of retries makes long chains."""
+"""The maximum length of a chain of causes and contexts; retry loops of nodes create long chains."""
 
 _MOST_ERRORS = 1000
-"""In all, with the members of groups."""
+"""The maximum number of exceptions, including members of groups."""
 
 _MOST_TEXT = 20_000
-"""Characters of one text or traceback."""
+"""The maximum number of characters of one text or traceback."""
 
 
 class UnsentError(RuntimeError):
-    """Stands for an exception that cannot be sent from its worker.
+    """Replaces an exception that cannot be sent from its worker.
 
     Attributes:
         type_name: The name of its class.
-        text: What it said.
+        text: Its text.
         reason: Why it could not be sent.
     """
 
@@ -58,13 +58,13 @@ class UnsentError(RuntimeError):
         self.reason = reason
 
     def __str__(self) -> str:
-        """Say what it stands for."""
+        """Show the exception that it replaces."""
         said = f"{self.type_name}: {self.text}" if self.text else self.type_name
         return f"{said} (described here, because the exception itself cannot be sent: {self.reason})"
 
 
 class _Packed(NamedTuple):
-    """One exception of a chain. Others of the chain are named by their number."""
+    """One exception of a chain, which refers to others by number."""
 
     pickled: bytes | None
     type_name: str
@@ -75,13 +75,13 @@ class _Packed(NamedTuple):
     context: int | None
     is_context_hidden: bool
     members: tuple[int, ...] | None
-    """Of a group."""
+    """The numbers of the members of a group."""
     missing: int
-    """Members that are left out."""
+    """The number of omitted members."""
 
 
 def pack_error(error: BaseException) -> bytes:
-    """Write an exception down, with all that it is chained to, and with the members of groups."""
+    """Pickle an exception with its chain, and with the members of groups."""
     chain = _chain_of(error)
     numbers = {id(one): number for number, one in enumerate(chain)}
     packed = [tuple(_pack_one(one, numbers)) for one in chain]
@@ -89,10 +89,10 @@ def pack_error(error: BaseException) -> bytes:
 
 
 def unpack_error(packed: bytes, node_id: str) -> BaseException:
-    """The exception that `pack_error` wrote down in the worker of a node."""
+    """Return the exception that `pack_error` pickled in the worker of a node."""
     records = [_Packed(*fields) for fields in pickle.loads(packed)]  # noqa: S301 - From our own worker.
     errors: dict[int, BaseException] = {}
-    # A group cannot be made before its members.
+    # The members of a group must be created before it.
     members = {number: record.members or () for number, record in enumerate(records)}
     for number in TopologicalSorter(members).static_order():
         errors[number] = _unpack_one(records[number], errors)
@@ -107,7 +107,7 @@ def unpack_error(packed: bytes, node_id: str) -> BaseException:
 
 
 def located_error(packed: bytes, node_id: str, phase: str) -> Located:
-    """The same, with the node that it came out of."""
+    """Return the exception together with its node."""
     if not packed:
         # The worker could not even describe it.
         error: BaseException = UnsentError(
@@ -135,7 +135,7 @@ def _chain_of(error: BaseException) -> list[BaseException]:
 def _members_of(error: BaseException) -> tuple[BaseException, ...]:
     if not isinstance(error, BaseExceptionGroup):
         return ()
-    # A class of the user's may have an attribute of that name.
+    # The user's class may have an attribute of that name.
     members: tuple[BaseException, ...] = BaseExceptionGroup.exceptions.__get__(error)
     return members
 
@@ -147,7 +147,7 @@ def _pack_one(error: BaseException, numbers: dict[int, int]) -> _Packed:
         try:
             pickled = attempt(error)
             break
-        except BaseException as problem:  # noqa: BLE001 - Even an exit, in the code of the user's exception.
+        except BaseException as problem:  # noqa: BLE001 - The user's class may even exit.
             reason = reason or _text_of(problem)
     members = _members_of(error)
     known = tuple(numbers[id(member)] for member in members if id(member) in numbers)
@@ -166,7 +166,7 @@ def _pack_one(error: BaseException, numbers: dict[int, int]) -> _Packed:
 
 
 def _as_group(error: BaseException) -> bytes:
-    """Without its members, which cross by themselves: one that cannot be sent leaves the others alone."""
+    """Pickle a group without its members, which are pickled separately."""
     members = _members_of(error)
     places = [place for place, value in enumerate(error.args) if _holds(value, members)]
     rest = [None if place in places else value for place, value in enumerate(error.args)]
@@ -174,14 +174,14 @@ def _as_group(error: BaseException) -> bytes:
 
 
 def _as_bare_group(error: BaseException) -> bytes:
-    """Without what the user has added, too, but for notes."""
+    """Pickle a group without its members and without attributes other than notes."""
     message = _message_of(error)
     notes = [note for note in getattr(error, "__notes__", ()) if type(note) is str]
     return _tried_group((type(error), message, [message, None], [1], {"__notes__": notes}), error)
 
 
 def _holds(value: object, members: tuple[BaseException, ...]) -> bool:
-    """Whether an argument of a group is its members."""
+    """Whether an argument of a group contains its members."""
     return isinstance(value, (list, tuple)) and [*map(id, value)] == [*map(id, members)]
 
 
@@ -200,7 +200,7 @@ def _tried_group(parts: tuple[Any, ...], error: BaseException) -> bytes:
 
 def _loaded_group(pickled: bytes, members: Sequence[BaseException]) -> BaseException:
     kind, message, arguments, places, attributes = pickle.loads(pickled)  # noqa: S301 - From our own worker.
-    # Not by the class itself, which may take other arguments.
+    # Not with the constructor, which may take other arguments.
     error: BaseException = BaseExceptionGroup.__new__(kind, message, members)
     set_args(error, tuple([*members] if place in places else value for place, value in enumerate(arguments)))
     error.__dict__.update(attributes)
@@ -212,7 +212,7 @@ def _as_it_is(error: BaseException) -> bytes:
 
 
 def _by_its_parts(error: BaseException) -> bytes:
-    """Without `__init__`, which in many classes takes other arguments than those in `args`."""
+    """Pickle an exception to be created without `__init__`, whose arguments may differ from `args`."""
     return _tried(dumps((type(error), error.args, error.__dict__), is_for_parent=True), error)
 
 
@@ -244,7 +244,7 @@ def _unpack_one(record: _Packed, errors: dict[int, BaseException]) -> BaseExcept
             if record.members is not None:
                 return _loaded_group(record.pickled, members)
             return _loaded(record.pickled)
-        except BaseException as problem:  # noqa: BLE001 - As in the worker; there it went well.
+        except BaseException as problem:  # noqa: BLE001 - As in the worker, where it succeeded.
             reason = _text_of(problem)
     unsent = UnsentError(record.type_name, record.text, reason)
     return unsent if record.members is None else BaseExceptionGroup(str(unsent), members)
@@ -272,7 +272,7 @@ def _trace_of(error: BaseException) -> str:
 
 
 def _is_ours(frame: FrameType) -> bool:
-    """Whether a frame is of what takes objects and coroutines to and fro, which is no news to the user."""
+    """Whether a frame belongs to the machinery of workers, which is of no use to the user."""
     return str(frame.f_globals.get("__name__")).startswith(("remotemedia._", "cloudpickle."))
 
 

@@ -1,6 +1,6 @@
-"""Functions by value that are more than a function, and that cloudpickle leaves to fail in the other process.
+"""Pickles wrapped functions by value, which cloudpickle would send by a name that does not exist there.
 
-Those with a cache cross without what is in it: the cache belongs to the process that fills it.
+A function with a cache is sent with an empty cache: the cache belongs to the process that fills it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["CachedFunction", "make_cached", "make_dispatcher", "make_property", "reduce_function"]
 
 CachedFunction = functools._lru_cache_wrapper  # noqa: SLF001 - It has no public name.
-"""What `functools.cache` and `functools.lru_cache` make."""
+"""The type of functions with `functools.cache` or `functools.lru_cache`."""
 
 _DISPATCHER_CODES = frozenset(
     code for code in functools.singledispatch.__code__.co_consts if isinstance(code, CodeType)
@@ -25,16 +25,16 @@ _DISPATCHER_CODES = frozenset(
 
 
 def reduce_function(value: Any) -> tuple[Any, ...] | None:
-    """How to pickle a function of this kind by value; `None` if it is of another, or goes by name."""
+    """Return the reduction of a wrapped function by value; `None` for others, and if its name suffices."""
     kind = type(value)
     if kind is functools.cached_property:
         return make_property, (value.func, value.attrname)
     if kind is functools.singledispatchmethod:
-        # From Python 3.13 on it has a cache of weak references.
+        # From Python 3.13 on, it has a cache of weak references.
         return functools.singledispatchmethod, (value.func,), {"dispatcher": value.dispatcher}
     if kind is CachedFunction and hasattr(value, "cache_parameters") and not _goes_by_name(value):
         wrapped = value.__wrapped__
-        # A function that calls itself is complete only after the first one that is made here.
+        # The attributes are set later, because a recursive function refers to the one that is created here.
         return make_cached, (wrapped, value.cache_parameters()), wrapped, None, None, functools.update_wrapper
     if kind is FunctionType and value.__code__ in _DISPATCHER_CODES and _is_dispatcher(value):
         functions = dict(value.registry)
@@ -43,31 +43,31 @@ def reduce_function(value: Any) -> tuple[Any, ...] | None:
 
 
 def make_cached(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
-    """A function with a cache that is empty yet."""
+    """Create a function with an empty cache."""
     return functools.lru_cache(**parameters)(function)
 
 
 def make_property(function: Callable[[Any], Any], name: str | None) -> functools.cached_property[Any]:
-    """A property that is computed once for each object; in Python 3.11 it has a lock."""
+    """Create a cached property; in Python 3.11, it contains a lock."""
     made = functools.cached_property(function)
     made.attrname = name
     return made
 
 
 def make_dispatcher(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A generic function that knows its default alone."""
+    """Create a generic function with only its default implementation."""
     return functools.singledispatch(function)
 
 
 def complete_dispatcher(dispatcher: Any, functions: Mapping[type, Callable[..., Any]]) -> None:
-    """Give a generic function its functions for the types."""
+    """Register the implementations of a generic function."""
     functools.update_wrapper(dispatcher, functions[object])
     for kind, function in functions.items():
         dispatcher.register(kind, function)
 
 
 def _goes_by_name(function: Any) -> bool:
-    found = internals._lookup_module_and_qualname(function)  # noqa: SLF001 - As cloudpickle itself decides.
+    found = internals._lookup_module_and_qualname(function)  # noqa: SLF001 - As in cloudpickle.
     return found is not None and not internals._is_registered_pickle_by_value(found[0])  # noqa: SLF001 - As above.
 
 

@@ -1,7 +1,7 @@
-"""Which modules a worker cannot import: what is defined in them crosses by value.
+"""Finds modules that a worker cannot import; their definitions are sent by value.
 
-A worker is a new interpreter with the same `sys.path`. It finds what the import system finds on its own, and
-nothing of what this program has added: hooks, modules that it has loaded from a file itself, or made.
+A worker is a new interpreter with the same `sys.path`. It lacks what this program has added to the import
+system: hooks, modules that it has loaded from files, and modules that it has created.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ _COMPILED = (BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType)
 
 _FILE_LOADERS = frozenset({SourceFileLoader, SourcelessFileLoader, ExtensionFileLoader})
 
-# Whatever else a worker is, it is one of this package, which the host finds in itself.
+# Every worker has this package, which the host contains.
 _OWN = __name__.partition(".")[0]
 
-# The modules that were looked at, and those among them that no other process can import.
+# The checked modules, and those of them that no other process can import.
 _looked_at: set[str] = {"__main__", "__mp_main__"}
 _only_here: set[str] = set()
 
 
 def find_only_here() -> set[str]:
-    """The names of those modules; what is inside of a package among them is not listed."""
+    """Return the names of these modules; modules in such a package are not listed."""
     new = [name for name in [*sys.modules] if name not in _looked_at]
     if new:
         places = {os.path.abspath(place) for place in import_path()}
-        # A package comes before what is inside it.
+        # A package comes before its modules.
         for name in sorted(new):
             _looked_at.add(name)
             module = sys.modules.get(name)
@@ -71,7 +71,7 @@ def _can_be_imported(name: str, module: ModuleType, places: set[str]) -> bool:
     try:
         fields = vars(module)
         if fields.get("__name__") != name:
-            return True  # Another name of a module, whose own name counts.
+            return True  # An alias of a module, whose own name counts.
         spec = fields.get("__spec__")
         if getattr(spec, "loader", None) in _OF_INTERPRETER:
             return True
@@ -79,23 +79,23 @@ def _can_be_imported(name: str, module: ModuleType, places: set[str]) -> bool:
         path = _path_of(package)
         if spec is not None and _is_installed_at(spec, places if path is None else path):
             return True
-        # What is no package has nothing inside it that could be found.
+        # Only a package contains modules.
         found = None if package and path is None else _find(name, path)
         if found is not None:
             return _is_same(found, spec, fields)
         return _is_compiled(name, fields) or _is_of_package(name, spec, fields)
-    except Exception:  # noqa: BLE001 - Odd things stand in for modules. Those that tell nothing are left alone.
+    except Exception:  # noqa: BLE001 - `sys.modules` may contain any object; such entries are ignored.
         return True
 
 
 def _path_of(package: str) -> Sequence[str] | None:
-    """Where modules in a package are looked for; nothing for those that are in none."""
+    """Return the search path of a package; nothing for top-level modules."""
     path = getattr(sys.modules.get(package), "__path__", None) if package else None
     return None if path is None else [*path]
 
 
 def _is_installed_at(spec: ModuleSpec, places: Any) -> bool:
-    """Whether a module is where its name says, among what is installed. Most are, which is quick to see."""
+    """Whether a module is installed in the place that its name implies, which is a quick check."""
     if not spec.origin or not _is_installed(spec.origin):
         return False
     directory, _, file = spec.origin.rpartition("/")
@@ -116,7 +116,7 @@ def _installed_places() -> tuple[str, ...]:
 
 
 def _find(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
-    """What an import in a new process would find."""
+    """Return what an import in a new process would find."""
     for finder in sys.meta_path:
         if _is_there_from_the_start(finder):
             spec = finder.find_spec(name, path)
@@ -126,7 +126,7 @@ def _find(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
 
 
 def _is_loaded_as_usual(spec: ModuleSpec) -> bool:
-    """Whether it is loaded without a hook of this program's in `sys.path_hooks`."""
+    """Whether a module is loaded without a hook that this program has added to `sys.path_hooks`."""
     if spec.loader is None:
         return True
     kind: type = type(spec.loader)
@@ -134,7 +134,7 @@ def _is_loaded_as_usual(spec: ModuleSpec) -> bool:
 
 
 def _is_there_from_the_start(finder: object) -> bool:
-    """Whether a finder is there as soon as an interpreter is: its own, and those of installed packages."""
+    """Whether a finder exists from the start of an interpreter: built in, or of an installed package."""
     kind = finder if isinstance(finder, type) else type(finder)
     module = kind.__module__
     if module in {"_frozen_importlib", "_frozen_importlib_external"}:
@@ -144,7 +144,7 @@ def _is_there_from_the_start(finder: object) -> bool:
 
 @cache
 def _imported_at_start() -> frozenset[str]:
-    """The modules that `.pth` files import: those of editable installs, of setuptools and of virtualenv."""
+    """Return the modules that `.pth` files import, such as those of editable installs."""
     found: set[str] = set()
     for place in _installed_places():
         try:
@@ -153,9 +153,9 @@ def _imported_at_start() -> frozenset[str]:
                 with open(os.path.join(place, name), encoding="utf-8", errors="replace") as file:
                     lines = [line for line in file if line.startswith(("import ", "import\t"))]
                 found.update(word.strip("'\";,()") for line in lines for word in line.split())
-        except OSError:  # It is not there, or not to be read: then it does nothing at the start, either.
+        except OSError:  # It cannot be read, so it has no effect at the start, either.
             continue
-    # `import a; a.install()`, `__import__('a')`: whatever is called like a module that is here.
+    # `import a; a.install()`, `__import__('a')`: all names of loaded modules count.
     return frozenset(word for word in found if word in sys.modules)
 
 
@@ -163,15 +163,15 @@ def _is_same(found: ModuleSpec, spec: ModuleSpec | None, fields: Mapping[str, An
     file = fields.get("__file__") or (spec.origin if spec is not None and spec.has_location else None)
     if file is None:
         if spec is not None and spec.submodule_search_locations is not None:
-            # A package without a file of its own.
+            # A namespace package.
             return not {*spec.submodule_search_locations}.isdisjoint(found.submodule_search_locations or ())
-        # One that has put something else in its own place, as modules do that load lazily.
+        # A module that has replaced itself, such as one that loads lazily.
         return spec is None
     return found.origin is not None and os.path.realpath(found.origin) == os.path.realpath(file)
 
 
 def _is_compiled(name: str, fields: Mapping[str, Any]) -> bool:
-    """Whether a module is none of Python's making, which cannot cross by value."""
+    """Whether a module is not written in Python, so that it cannot be sent by value."""
     for value in [*fields.values()]:
         if getattr(value, "__module__", None) == name:
             members = vars(value).values() if isinstance(value, type) else [value]
@@ -181,7 +181,7 @@ def _is_compiled(name: str, fields: Mapping[str, Any]) -> bool:
 
 
 def _is_of_package(name: str, spec: ModuleSpec | None, fields: Mapping[str, Any]) -> bool:
-    """Whether an installed package makes a module as it is imported."""
+    """Whether an installed package creates a module during its import."""
     has_file = "__file__" in fields or (spec is not None and spec.has_location)
     root = sys.modules.get(name.partition(".")[0])
     origin = getattr(getattr(root, "__spec__", None), "origin", None)

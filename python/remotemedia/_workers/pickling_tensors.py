@@ -1,7 +1,7 @@
-"""Tensors of torch on their way between processes: their memory goes beside the pickle, as that of arrays.
+"""Pickles tensors of torch with out-of-band memory, like arrays.
 
-torch itself puts an archive into the pickle, which takes several copies and some ten times as long. What is
-on another device than the CPU still goes that way.
+torch itself puts an archive into the pickle, which takes several copies and about ten times as long. Tensors
+on devices other than the CPU are still sent that way.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["dumps", "reducers"]
 
 
 def dumps(item: object, protocol: int, *, buffer_callback: Callable[[Any], object]) -> bytes:
-    """As `pickle.dumps`, but for tensors."""
+    """Like `pickle.dumps`, with support for tensors."""
     with io.BytesIO() as file:
         pickler = pickle.Pickler(file, protocol, buffer_callback=buffer_callback)
         pickler.dispatch_table = {**copyreg.dispatch_table, **reducers()}
@@ -29,18 +29,18 @@ def dumps(item: object, protocol: int, *, buffer_callback: Callable[[Any], objec
 
 
 def reducers() -> dict[type, Callable[[Any], Any]]:
-    """What the dispatch table of a pickler needs, where torch has been imported."""
+    """Return the dispatch table for a pickler, if torch has been imported."""
     storage = getattr(sys.modules.get("torch"), "storage", None)
     typed, untyped = getattr(storage, "TypedStorage", None), getattr(storage, "UntypedStorage", None)
     if not isinstance(typed, type) or not isinstance(untyped, type):
-        # Something else of that name, or it is being imported on another thread.
+        # Another module of that name, or an import in progress on another thread.
         return {}
     return {typed: _reduce_typed, untyped: _reduce_untyped}
 
 
 def _reduce_typed(storage: Any) -> Any:
-    # A tensor makes a new one each time; what tensors share is the untyped one.
-    return _typed, (storage._untyped_storage, storage.dtype)  # noqa: SLF001 - What is public warns.
+    # A tensor creates a typed storage each time; the untyped storage is what tensors share.
+    return _typed, (storage._untyped_storage, storage.dtype)  # noqa: SLF001 - The public attribute warns.
 
 
 def _reduce_untyped(storage: Any) -> Any:
@@ -49,7 +49,7 @@ def _reduce_untyped(storage: Any) -> Any:
     import ctypes
 
     memory: Any = (ctypes.c_ubyte * storage.nbytes()).from_address(storage.data_ptr())
-    # It may belong to nobody but a tensor that came into being on the way.
+    # Only a temporary tensor may own it.
     memory.owner = storage
     return _untyped, (pickle.PickleBuffer(memory),)
 
@@ -65,6 +65,6 @@ def _untyped(memory: Any) -> Any:
     if view.nbytes == 0:
         return torch.UntypedStorage(0)
     if view.readonly:
-        # A tensor can be written to, and this is memory that others read.
+        # Tensors are writable, but this memory is shared.
         return torch.UntypedStorage.from_buffer(view, byte_order="native", dtype=torch.uint8)
     return torch.frombuffer(view, dtype=torch.uint8).untyped_storage()

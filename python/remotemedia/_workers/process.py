@@ -1,6 +1,6 @@
-"""The program of a worker process, and how it is started.
+"""The program of a worker process, and its command line.
 
-Imports little: a worker should be ready soon after its interpreter is.
+Imports little, so that a worker is ready soon after its interpreter.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ __all__ = ["break_off", "command", "leave_fork", "main", "set_up", "surroundings
 
 _WRAPPERS = (staticmethod, classmethod, MethodType)
 
-# In a worker: between its start and the moment when it has its nodes, modules of the user are imported.
+# In a worker: set while it unpickles its nodes, which imports modules of the user.
 _is_unpacking = False
 
-# The parent leaves, and does not want to wait for the call under way.
+# Set when the parent closes without waiting for the current call.
 _is_left = False
 
 
 def command() -> list[str]:
-    """The program that is a worker, and its arguments.
+    """Return the command line of a worker.
 
     Raises:
-        PipelineError: If this is a worker that has yet to get its nodes: it would start one that starts one.
-            Or if nobody knows which program this Python is.
+        PipelineError: If this is a worker that is still unpickling its nodes, because workers would start
+            workers without end. Or if the program of this Python is not known.
     """
     if _is_unpacking:
         from remotemedia.exceptions import PipelineError
@@ -57,22 +57,22 @@ def command() -> list[str]:
         return [doctor.host_program, "worker", python]
     from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
 
-    # Until the worker hears of its parent's path, it has its own and this package. The current directory is
-    # left out: a file there could have the name of a module that is needed.
+    # Until the worker receives the path of its parent, it uses its own path and this package. The current
+    # directory is left out, because its files could shadow modules.
     place = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
     code = (
         f"import sys; sys.path[:] = [{place!r}, *filter(None, sys.path)]; "
-        # It leaves no name behind that could be one of a script's.
+        # Defines no name in `__main__`, where it could conflict with names of a script.
         "__import__('remotemedia._workers.process')._workers.process.main()"
     )
     return [python, *_args_from_interpreter_flags(), "-c", code]
 
 
 def surroundings() -> dict[str, Any]:
-    """What a worker takes over from this process, besides the environment. All of it is plain data."""
+    """Return what a worker inherits from this process besides the environment, as plain data."""
     levels: dict[str, int] | None = None
     logging = sys.modules.get("logging")
-    # Another thread may be in the middle of importing it.
+    # Another thread may be importing it.
     if logging is not None and hasattr(logging, "root"):
         loggers = {"": logging.root, **logging.root.manager.loggerDict}
         levels = {name: logger.level for name, logger in loggers.items() if getattr(logger, "level", 0)}
@@ -87,15 +87,15 @@ def _directory() -> str | None:
 
 
 def main() -> None:
-    """Be a worker: serve the process that has started this one, on the socket that is its standard input."""
-    # Ctrl-C is the parent's to hear, and it ends its workers in order.
+    """Run a worker, which serves its parent on the socket that is its standard input."""
+    # The parent handles Ctrl-C, and stops its workers in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     import faulthandler
 
     from remotemedia import _core
 
     signal.signal(signal.SIGINT, _hear_sigint)
-    # From Python 3.14 on it adds a stack of C, which pushes out what says something to the user.
+    # From Python 3.14 on, it adds the C stack, which is of no use to the user.
     faulthandler.enable(**({"c_stack": False} if sys.version_info >= (3, 14) else {}))
     faulthandler.register(_core.STACK_SIGNAL, all_threads=True)
     for stream in (sys.stdout, sys.stderr):
@@ -106,17 +106,17 @@ def main() -> None:
 
 
 def break_off() -> None:
-    """Break off the call under way, as Ctrl-C would."""
+    """Interrupt the current call, as Ctrl-C would."""
     import threading
 
     global _is_left  # noqa: PLW0603 - A process is one worker.
     _is_left = True
-    # That signal and no flag: it ends waiting in system calls, too.
+    # A signal instead of a flag, because it also interrupts system calls.
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
 def _hear_sigint(_signal: int, _frame: object) -> None:
-    # Only work is broken off, by the parent's order. Cleaning up after it has its time.
+    # Only work is interrupted, on request of the parent; cleanup is not.
     from remotemedia import _core
 
     if _is_left and _core.is_at_work():
@@ -124,7 +124,7 @@ def _hear_sigint(_signal: int, _frame: object) -> None:
 
 
 def _be_fork() -> None:
-    """A node has forked, and this is the child: what it does in the node is its own affair, but no more."""
+    """Limit the child of a node that has forked: it must exit where it returns from the node."""
     from remotemedia import _core
 
     _core.be_fork()
@@ -134,13 +134,13 @@ def _be_fork() -> None:
 
 
 def leave_fork(error: BaseException | None) -> NoReturn:
-    """End this process, which a node has forked, as a program ends whose last line was the node's."""
+    """Exit this process, the fork of a node, like a program that has reached its end."""
     code = 0
     if isinstance(error, SystemExit):
         said = error.code
         code = said if isinstance(said, int) else int(said is not None)
         if said is not None and not isinstance(said, int):
-            print(said, file=sys.stderr)  # noqa: T201 - As Python itself does it.
+            print(said, file=sys.stderr)  # noqa: T201 - As Python does.
     elif error is not None:
         import traceback
 
@@ -149,12 +149,12 @@ def leave_fork(error: BaseException | None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
-    # Not by an exception: what the worker would do at its end is not this process's to do.
+    # Not with an exception, because this process must not run the exit code of the worker.
     os._exit(code & 0xFF)
 
 
 def set_up(surroundings: dict[str, Any], notes: Notes, node_ids: Sequence[str]) -> None:
-    """Take over what the parent has, before anything of the user's is imported."""
+    """Apply the settings of the parent, before modules of the user are imported."""
     global _is_unpacking  # noqa: PLW0603 - A process is one worker.
     _is_unpacking = True
     _name_process(f"remotemedia worker: {', '.join(node_ids)}")
@@ -173,30 +173,30 @@ def set_up(surroundings: dict[str, Any], notes: Notes, node_ids: Sequence[str]) 
 
 
 def _name_process(name: str) -> None:
-    """Let `ps` and its like show a name in the place of the command, which is the same for all workers."""
+    """Set the name that `ps` shows, because all workers have the same command."""
     title = name.encode()
     try:
-        # Of the name by which the kernel knows it, 15 bytes are left.
+        # The kernel keeps 15 bytes of the name.
         with open("/proc/self/comm", "wb", buffering=0) as comm:
             comm.write(title)
         with open("/proc/self/stat", "rb") as stat:
-            # The second field is that name, which may hold anything.
+            # The second field is the name, which may contain any characters.
             fields = stat.read().rpartition(b")")[2].split()
         start, end = (int(field) for field in fields[45:47])
-        # The arguments themselves, of which Python has copies. What comes after them is the environment.
+        # Overwrites the arguments, of which Python has copies. The environment follows them.
         with open("/proc/self/mem", "r+b", buffering=0) as memory:
             memory.seek(start)
             memory.write(title[: end - start - 1].ljust(end - start, b"\0"))
-    except (OSError, ValueError):  # A system without these files, or that does not allow it.
+    except (OSError, ValueError):  # The files do not exist, or access is denied.
         return
 
 
 def unpacked(nodes: Sequence[object]) -> None:
-    """The nodes are there; they may start workers of their own."""
+    """Note that the nodes are unpickled, so they may start workers."""
     global _is_unpacking  # noqa: PLW0603 - A process is one worker.
     _is_unpacking = False
     main = vars(sys.modules["__main__"])
-    # Pools of the nodes look functions and classes up by name, and those of a script are in `__main__` there.
+    # Process pools of nodes look up functions and classes of a script by name, in `__main__`.
     for name, value in _names_of_script(nodes):
         main.setdefault(name, value)
 
@@ -213,5 +213,5 @@ def _names_of_script(nodes: Sequence[object]) -> Iterator[tuple[str, Any]]:
             if isinstance(function, FunctionType) and function.__module__ == "__main__":
                 if "." not in function.__qualname__:
                     yield function.__name__, function
-                # All of a script's functions that came share them.
+                # Shared by all received functions of the script.
                 yield from [item for item in function.__globals__.items() if not item[0].startswith("__")]

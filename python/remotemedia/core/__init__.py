@@ -1,1 +1,1 @@
-"""Nodes and pipelines as users describe them: `remotemedia.core.node`, `remotemedia.core.pipeline`."""
+"""Nodes and pipelines: `remotemedia.core.node`, `remotemedia.core.pipeline`."""

@@ -15,21 +15,21 @@ __all__ = ["Node", "NodeSpec", "with_options"]
 
 
 class _ClassName:
-    """A name for nodes that set none. What a class or an instance calls `name` goes before it."""
+    """The default name of nodes. A `name` of a class or an instance takes precedence."""
 
     def __get__(self, instance: object, owner: type) -> str:
         return owner.__name__
 
 
 class _IsInitialized:
-    """The older name of `is_initialized`. Only for reading: a subclass may have an attribute of that name."""
+    """The older name of `is_initialized`, read-only; a subclass may define such an attribute."""
 
     def __get__(self, instance: Node | None, owner: type[Node]) -> bool:
         return (owner if instance is None else instance).is_initialized
 
 
 class _Signature:
-    """The signature of a class is that of its constructor, not of `Node.__new__`, which takes anything."""
+    """The signature of a class: that of its constructor, not of `Node.__new__`, which accepts anything."""
 
     def __get__(self, instance: object, owner: type) -> object:
         if instance is not None:
@@ -62,7 +62,7 @@ class Node:
     if TYPE_CHECKING:
         name: str
         config: dict[str, Any]
-        # Not a method here, so that subclasses are free in how they take items and answer.
+        # Not a method here, so that type checkers accept any signature in subclasses.
         process: Callable[..., Any]
     else:
         name = _ClassName()
@@ -70,7 +70,7 @@ class Node:
         __signature__ = _Signature()
 
         def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-            """Make the object and remember how: a subclass may forget `super().__init__()`, but not this."""
+            """Create the object and record its arguments, even without `super().__init__()`."""
             new = super().__new__
             node = new(cls) if new is object.__new__ else new(cls, *args, **kwargs)
             record(node, args, kwargs)
@@ -85,10 +85,10 @@ class Node:
         """
         if name is not None:
             self.name = name
-        # What a subclass has put there before is its own.
+        # A subclass may have set it before.
         if not hasattr(type(self), "config"):
             try:
-                # Not by `self.__dict__`: an object that has been asked for its dict is slower from then on.
+                # Not with `self.__dict__`: an object with a materialized dict is slower.
                 object.__getattribute__(self, "config")
             except AttributeError:
                 self.config = config
@@ -124,7 +124,7 @@ class Node:
         return {"id": self.name, **describe(self)}
 
     def __reduce_ex__(self, protocol: Any, /) -> Any:
-        """As for any object; and what the constructor was given goes along."""
+        """Reduce like any object, and add the record of the constructor arguments."""
         return keep_record(self, super().__reduce_ex__(protocol))
 
     def __repr__(self) -> str:
@@ -138,5 +138,5 @@ def _mark(node: Node, *, initialized: bool) -> None:
     try:
         node.is_initialized = initialized
     except AttributeError:
-        # A subclass computes it: a property of its own.
+        # A subclass defines it as a property.
         return

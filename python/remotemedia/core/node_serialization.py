@@ -1,6 +1,8 @@
-"""Node objects as bytes for another process: `cleanup()`, cloudpickle; there, unpickle, `initialize()`.
+"""Converts nodes to bytes for another process, and back.
 
-An error names the path of the part that cannot be sent: `client.lock`, `handlers[2]`, `cache['x']`.
+A node is cleaned up and pickled; the other process unpickles and initializes it.
+
+Errors contain the path of the part that cannot be sent: `client.lock`, `handlers[2]`, `cache['x']`.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ __all__ = [
 ]
 
 MAX_SERIALIZED_SIZE_BYTES = 100 * 1024 * 1024
-"""Larger nodes are refused; load large data in `initialize()` instead."""
+"""Larger nodes are rejected; load large data in `initialize()` instead."""
 
 
 def serialize_node_for_ipc(node: object) -> bytes:
@@ -82,17 +84,17 @@ def deserialize_node_from_ipc(data: bytes) -> Any:
 def pack_nodes(
     nodes: Sequence[tuple[str, object]], make_buffer_callback: Callable[[], BufferCallback]
 ) -> tuple[bytes, BufferCallback]:
-    """Pickle the nodes of a worker, in one list, so that what they share stays shared.
+    """Pickle the nodes of a worker in one list, so that shared objects stay shared.
 
-    A node that says that it is initialized is cleaned up before. One that does not, only if something in them
-    cannot be sent: then that may be what its `cleanup()` releases.
+    Initialized nodes are cleaned up first. Other nodes are cleaned up only if something cannot be sent,
+    because their `cleanup()` may release it.
 
     Args:
         nodes: The nodes, each with its id.
-        make_buffer_callback: Makes what is given each large buffer in them, which is then not in the pickle.
+        make_buffer_callback: Creates the callback for large buffers, which are not in the pickle.
 
     Returns:
-        The pickle, and the callback that has its buffers.
+        The pickle, and the callback with its buffers.
 
     Raises:
         SerializationError: If something in one of them cannot be sent.
@@ -104,7 +106,7 @@ def pack_nodes(
         if getattr(node, "is_initialized", False) is True:
             _run_phase(node, "cleanup", node_id)
     buffers = make_buffer_callback()
-    with suppress(Exception):  # What it is, is looked for below.
+    with suppress(Exception):  # The cause is determined below.
         return dumps(objects, buffers), buffers
     for node_id, node in others:
         _run_phase(node, "cleanup", node_id)
@@ -113,7 +115,7 @@ def pack_nodes(
         culprit = dump_into(file, objects, buffers)
         if culprit is None:
             return file.getvalue(), buffers
-    # The path begins with the place in the list.
+    # The path starts with the index in the list.
     index, _, path = culprit.path.removeprefix("[").partition("]")
     node = nodes[int(index or 0)][1]
     raise _blame(node, culprit._replace(path=path.removeprefix("."))) from culprit.error
@@ -129,10 +131,10 @@ def validate_node_serializable(node: object) -> bool:
 
 
 def check_sendable(node: object) -> None:
-    """Refuse a node that cannot be sent as it stands now.
+    """Reject a node that cannot be sent in its current state.
 
     Raises:
-        SerializationError: With the path of what is in the way.
+        SerializationError: The error contains the path of the part that cannot be sent.
     """
     culprit = dump_into(NOWHERE, node, buffer_callback=lambda _: None)
     if culprit is not None:
@@ -140,7 +142,7 @@ def check_sendable(node: object) -> None:
 
 
 def are_sendable(nodes: list[object]) -> bool:
-    """Whether all of these nodes can be sent as they stand now; many at once take a fraction of the time."""
+    """Whether all of these nodes can be sent in their current state; faster than one check for each."""
     return dump_into(NOWHERE, nodes, buffer_callback=lambda _: None) is None
 
 
@@ -157,7 +159,7 @@ def _run_phase(node: object, phase: str, node_id: str | None = None) -> None:
 
 
 def _run_beside(coroutine: Any) -> None:
-    """Run a coroutine to its end, also where an event loop is running already."""
+    """Run a coroutine to its end, even if an event loop is already running."""
     import asyncio
     from concurrent.futures import ThreadPoolExecutor
 
@@ -170,7 +172,7 @@ def _blame(node: object, culprit: Culprit) -> SerializationError:
     release = f" and release '{culprit.path}' there" if culprit.path else ""
     suggestion = f"Call node.cleanup() before serialization{release}; initialize() can create it again."
     if culprit.is_of_code:
-        # Nothing that an object could let go of.
+        # `cleanup()` of the object cannot release it.
         suggestion = (
             "Create it in initialize(), or move the code that uses it to a module that the worker can import:"
             " imported code is sent by name."

@@ -68,7 +68,7 @@ class Pipeline(GraphOwner):
             raise TypeError(f"The name of a pipeline must be a str, not {type(name).__name__}")
         self.name = name if name is not None else "pipeline"
         self._entries: list[Entry] = of_list(nodes).entries if nodes else []
-        # What each entry comes after, as given: ids, or node objects that may be added later.
+        # The upstream nodes of each entry, as given: ids, or node objects that may be added later.
         self._after: list[list[object]] = [list(entry.after) for entry in self._entries]
         self._ids = {entry.id for entry in self._entries}
         self._graph: Graph | None = None
@@ -79,7 +79,7 @@ class Pipeline(GraphOwner):
         self,
         node: object,
         *,
-        id: str | None = None,  # noqa: A002 - The word for it everywhere.
+        id: str | None = None,  # noqa: A002 - The public name.
         after: object = None,
         join: bool = False,
         **options: Any,
@@ -140,7 +140,7 @@ class Pipeline(GraphOwner):
     async def run(
         self,
         input_data: Any = None,
-        use_rust: bool = True,  # noqa: FBT001, FBT002 - The contract has it by position.
+        use_rust: bool = True,  # noqa: FBT001, FBT002 - Positional in the public API.
         *,
         enable_metrics: bool = False,
     ) -> Any:
@@ -286,7 +286,7 @@ class Pipeline(GraphOwner):
             PipelineError: If the pipeline is empty, names what does not exist, or has a cycle.
         """
         if self._graph is None:
-            # An object that is there twice stands for its first place.
+            # An object that occurs twice refers to its first entry.
             ids = {id(entry.node): entry.id for entry in reversed(self._entries)}
             for entry, after in zip(self._entries, self._after, strict=True):
                 entry.after = [self._id_of(upstream, entry.id, ids) for upstream in after]
@@ -305,19 +305,19 @@ class Pipeline(GraphOwner):
 
     @property
     def node_count(self) -> int:
-        """The number of nodes."""
+        """Return the number of nodes."""
         return len(self._entries)
 
     def __len__(self) -> int:
-        """The number of nodes."""
+        """Return the number of nodes."""
         return len(self._entries)
 
     def __bool__(self) -> bool:
-        """A pipeline is true, even if it is empty."""
+        """Return `True`, even for an empty pipeline."""
         return True
 
     def __iter__(self) -> Iterator[Any]:
-        """The node objects, in the order in which they were added."""
+        """Iterate over the node objects, in the order in which they were added."""
         return iter([entry.node for entry in self._entries])
 
     def __repr__(self) -> str:
@@ -325,11 +325,11 @@ class Pipeline(GraphOwner):
         return f"Pipeline({[entry.id for entry in self._entries]}, name={self.name!r})"
 
     def _repr_html_(self) -> str | None:
-        """The picture for notebooks."""
+        """Return the picture for notebooks."""
         return self._draw("svg") if self._can_be_drawn() else None
 
     def _repr_mimebundle_(self, **_wanted: Any) -> dict[str, str]:
-        """The picture for notebooks, in the form that each can show."""
+        """Return the picture for notebooks, in all supported formats."""
         bundle = {"text/plain": repr(self)}
         return {**bundle, "image/svg+xml": self._draw("svg")} if self._can_be_drawn() else bundle
 

@@ -24,7 +24,7 @@ _OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
     "power": operator.pow,
     "modulo": operator.mod,
 }
-# They know some of the operators, too, but are no numbers.
+# They support some of the operators, but are not numbers.
 _NO_NUMBERS = (str, bytes, bytearray, list, tuple, set, frozenset, type(None))
 
 
@@ -76,7 +76,7 @@ class CalculatorNode(Node):
         self.operation = operation
         self.operand = operand
 
-    def process(self, data: int | float | dict[str, Any]) -> Any:  # noqa: PYI041 - `int` is what no input stands for
+    def process(self, data: int | float | dict[str, Any]) -> Any:  # noqa: PYI041 - `int` defines the empty item.
         """Return the result for a number, or `{"result": …}` for a dict.
 
         Raises:
@@ -89,7 +89,7 @@ class CalculatorNode(Node):
             raise TypeError(
                 f"expected a number or a dict with 'operation' and 'args', not {type(data).__name__}"
             )
-        # An operation that was changed since may be none.
+        # The attribute may have been changed to an unknown operation.
         calculate = _OPERATIONS.get(self.operation) or _operation(self.operation)
         return calculate(data, self.operand)
 
@@ -182,14 +182,14 @@ async def _once_taken(data: Any, answer: Any) -> Any:
     return data
 
 
-# The methods as they are written here, whatever a program puts into their places later.
+# The original methods, even if a program replaces them later.
 PASS_ON = PassThroughNode.process
 CALCULATE = CalculatorNode.process
 FILTER = FilterNode.process
 
 
 def _refuse_unknown(node: Node, kind: type[Node], config: dict[str, Any]) -> None:
-    """Refuse a parameter that a class of ours does not have, which would change nothing in silence."""
+    """Reject an unknown parameter of a built-in node, which would have no effect."""
     if not config or type(node) is not kind:
         return
     from remotemedia._graph.constructor_args import constructor_signature

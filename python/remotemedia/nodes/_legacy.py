@@ -1,4 +1,4 @@
-"""The ends of a pipeline as older programs call them."""
+"""Source and sink under the names of older programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The place where older programs look for audio: what `remotemedia.audio` has."""
+"""The older name of `remotemedia.audio`."""
 
 from remotemedia.audio import AudioFrame
 

@@ -1,4 +1,4 @@
-"""The place where older programs find `Node` and the ends of a pipeline."""
+"""The older place of `Node`, sources and sinks."""
 
 from remotemedia.core.node import Node
 from remotemedia.nodes._builtin import PassThroughNode

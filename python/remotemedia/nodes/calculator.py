@@ -1,4 +1,4 @@
-"""The place where older programs find `CalculatorNode`."""
+"""The older place of `CalculatorNode`."""
 
 from remotemedia.nodes._builtin import CalculatorNode
 

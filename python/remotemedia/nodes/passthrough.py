@@ -1,4 +1,4 @@
-"""The place where older programs find `PassThroughNode`."""
+"""The older place of `PassThroughNode`."""
 
 from remotemedia.nodes._builtin import PassThroughNode
 

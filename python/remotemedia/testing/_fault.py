@@ -1,4 +1,4 @@
-"""The base class of faults: when one strikes."""
+"""The base class of faults, which decides when they fail."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ class Fault(Node):
         raise NotImplementedError
 
     def initialize(self) -> None:
-        """Strike, if it is to be here."""
+        """Fail, if this is the phase."""
         super().initialize()
         self._reach("initialize")
 
     def process(self, item: Any) -> Any:
-        """Pass the item on, or strike."""
+        """Pass the item on, or fail."""
         number, self._seen = self._seen, self._seen + 1
         if self.phase != "process":
             return item
@@ -73,11 +73,11 @@ class Fault(Node):
         return self.strike(item) if is_due and self._may_strike() else item
 
     def flush(self) -> None:
-        """Strike, if it is to be here."""
+        """Fail, if this is the phase."""
         self._reach("flush")
 
     def cleanup(self) -> None:
-        """Strike, if it is to be here: after a run, and not where a node is cleaned up before it is sent."""
+        """Fail, if this is the phase: after a run, but not before the node is sent."""
         has_run = self.is_initialized
         super().cleanup()
         if has_run:

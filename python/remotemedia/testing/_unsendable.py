@@ -1,4 +1,4 @@
-"""Objects and exceptions that do not make it from one process to another."""
+"""Objects and exceptions that cannot be sent to another process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = [
 
 
 def nested(depth: int = 100_000) -> list[Any]:
-    """A list in a list in a list …: deeper than pickle goes."""
+    """Return nested lists that are too deep for pickle."""
     value: list[Any] = []
     for _ in range(depth):
         value = [value]
@@ -27,7 +27,7 @@ def nested(depth: int = 100_000) -> list[Any]:
 
 
 class DoesNotUnpickle:
-    """Pickles, and raises where it is unpickled."""
+    """Can be pickled, but raises when it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as a call that fails."""
@@ -35,19 +35,19 @@ class DoesNotUnpickle:
 
 
 class DoesNotPickleError(Exception):
-    """Holds a lock, which does not pickle."""
+    """Contains a lock, which cannot be pickled."""
 
     def __init__(self, message: str) -> None:
-        """Take a lock along."""
+        """Create the lock."""
         super().__init__(message)
         self.lock = threading.Lock()
 
 
 class DoesNotUnpickleError(Exception):
-    """Takes two arguments and hands one on: pickles, but is not made again from what was pickled."""
+    """Can be pickled but not unpickled: its constructor takes two arguments, and `args` has one."""
 
     def __init__(self, message: str, place: str) -> None:
-        """Keep the place for oneself."""
+        """Pass only the message on."""
         super().__init__(message)
         self.place = place
 
@@ -56,15 +56,15 @@ class PicklingRaisesError(Exception):
     """Raises while it is pickled."""
 
     def __reduce__(self) -> NoReturn:
-        """Refuse."""
+        """Raise an error."""
         raise ValueError("this exception does not want to be pickled")
 
 
 class PicklingRecursesError(Exception):
-    """Calls itself without an end while it is pickled."""
+    """Recurses endlessly while it is pickled."""
 
     def __reduce_ex__(self, protocol: SupportsIndex, /) -> str | tuple[Any, ...]:
-        """Ask oneself again."""
+        """Recurse."""
         return self.__reduce_ex__(protocol)
 
 

@@ -9,7 +9,7 @@ nodes = [Parse(), faults.Kill(on=3), Store()]  # as if the parser crashed on ite
 Each of them passes items on and fails on one: `on=3` is that item, and `nth=3` is the fourth item. With
 `phase="initialize"`, `"flush"` or `"cleanup"` it fails in that method instead. With `once=path` it fails only
 if the file `path` does not exist, and creates the file, so a restarted worker continues. Without `once` the
-node fails each time, so the item is poison.
+node fails each time, so the item kills every worker that processes it.
 
 **Faults that end a process end your program if the node is not in a worker.** `docs/processes.md` shows the
 result of each fault for each placement.
@@ -95,7 +95,7 @@ class Poison(Kill):
 class Segfault(Fault):
     """Reads invalid memory, as a broken extension module does."""
 
-    def strike(self, item: Any) -> Any:  # noqa: ARG002 - Nobody comes back with it.
+    def strike(self, item: Any) -> Any:  # noqa: ARG002 - It does not return.
         """Read at address 0."""
         return ctypes.string_at(0)
 
@@ -112,8 +112,8 @@ class Exit(Fault):
         super().__init__(on, **when)
         self.code = code
 
-    def strike(self, item: Any) -> NoReturn:  # noqa: ARG002 - Nobody comes back with it.
-        """Leave."""
+    def strike(self, item: Any) -> NoReturn:  # noqa: ARG002 - It does not return.
+        """Exit."""
         os._exit(self.code)
 
 
@@ -121,7 +121,7 @@ class CExit(Exit):
     """Ends its process with the `exit` of C, as some libraries do; Python is not notified."""
 
     def strike(self, item: Any) -> NoReturn:
-        """Leave, by way of the functions that C calls at exit."""
+        """Call `exit` of C, which runs its exit handlers."""
         ctypes.CDLL(None).exit(self.code)
         super().strike(item)
 
@@ -133,7 +133,7 @@ class OutOfMemory(Fault):
     """
 
     def strike(self, item: Any) -> Any:
-        """Ask for ten times what is left."""
+        """Allocate ten times the available memory."""
         import resource
 
         soft, hard = resource.getrlimit(resource.RLIMIT_AS)
@@ -168,7 +168,7 @@ class HangHoldingLock(Hang):
     """Sleeps in a C call that keeps the interpreter lock: no other thread of its process runs."""
 
     def strike(self, item: Any) -> Any:
-        """Sleep, and let nobody else do anything."""
+        """Sleep while holding the interpreter lock."""
         sleep = ctypes.PyDLL(None).usleep
         end = time.monotonic() + self.seconds
         # A signal that the process handles ends one sleep.
@@ -208,7 +208,7 @@ class PythonExit(Fault):
         super().__init__(on, **when)
         self.code = code
 
-    def strike(self, item: Any) -> NoReturn:  # noqa: ARG002 - Nobody comes back with it.
+    def strike(self, item: Any) -> NoReturn:  # noqa: ARG002 - It does not return.
         """Raise it."""
         sys.exit(self.code)
 
@@ -216,7 +216,7 @@ class PythonExit(Fault):
 class RaiseKeyboardInterrupt(Fault):
     """Raises `KeyboardInterrupt`, as Ctrl-C does: a request to stop, which a run raises unchanged."""
 
-    def strike(self, item: Any) -> NoReturn:  # noqa: ARG002 - Nobody comes back with it.
+    def strike(self, item: Any) -> NoReturn:  # noqa: ARG002 - It does not return.
         """Raise it."""
         raise KeyboardInterrupt
 
@@ -233,7 +233,7 @@ class Recurse(Fault):
     """Calls itself endlessly, which causes a `RecursionError`."""
 
     def strike(self, item: Any) -> Any:
-        """Go one deeper."""
+        """Recurse."""
         return self.strike(item)
 
 
@@ -272,34 +272,34 @@ class RaiseUnpicklableByRecursion(Fault):
 class UnpicklableResult(Fault):
     """Returns a lock, which cannot be pickled."""
 
-    def strike(self, item: Any) -> Any:  # noqa: ARG002 - The answer is another one.
-        """Make a lock."""
+    def strike(self, item: Any) -> Any:  # noqa: ARG002 - The result does not depend on it.
+        """Return a lock."""
         return threading.Lock()
 
 
 class UnunpicklableResult(Fault):
     """Returns an object that can be pickled, and raises an exception when it is unpickled."""
 
-    def strike(self, item: Any) -> DoesNotUnpickle:  # noqa: ARG002 - The answer is another one.
-        """Make one."""
+    def strike(self, item: Any) -> DoesNotUnpickle:  # noqa: ARG002 - The result does not depend on it.
+        """Return such an object."""
         return DoesNotUnpickle()
 
 
 class DeepResult(Fault):
     """Returns nested lists that are too deep for pickle."""
 
-    def strike(self, item: Any) -> list[Any]:  # noqa: ARG002 - The answer is another one.
-        """Make them."""
+    def strike(self, item: Any) -> list[Any]:  # noqa: ARG002 - The result does not depend on it.
+        """Return such lists."""
         return nested()
 
 
 class ForkChild(Hang):
     """Forks a child that sleeps, and returns its process id."""
 
-    def strike(self, item: Any) -> int:  # noqa: ARG002 - The answer is another one.
+    def strike(self, item: Any) -> int:  # noqa: ARG002 - The result does not depend on it.
         """Fork."""
         with warnings.catch_warnings():
-            # Python says that a fork beside threads may hang. The child does nothing that could.
+            # Python warns that a fork with threads may deadlock; this child cannot.
             warnings.simplefilter("ignore", DeprecationWarning)
             child = os.fork()
         if child == 0:
@@ -311,7 +311,7 @@ class ForkChild(Hang):
 class StartProcess(Hang):
     """Starts a program that sleeps, and returns its process id."""
 
-    def strike(self, item: Any) -> int:  # noqa: ARG002 - The answer is another one.
+    def strike(self, item: Any) -> int:  # noqa: ARG002 - The result does not depend on it.
         """Start it."""
         return os.posix_spawnp("sleep", ["sleep", str(self.seconds)], os.environ)
 
@@ -326,10 +326,10 @@ class StartThread(Hang):
 
 
 def _address_space() -> int:
-    """The bytes of address space that this process has."""
+    """Return the size of the address space of this process, in bytes."""
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
             return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
-        # Not Linux: a limit below what there is refuses everything new.
+        # Not Linux: with a limit below the current size, every allocation fails.
         return 0
