@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from types import TracebackType
-
 __all__ = [
     "add_note",
     "cause_of",
@@ -24,54 +21,25 @@ __all__ = [
     "traceback_of",
 ]
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    Linked = BaseException | None
+
 _fields: Any = vars(BaseException)
-_ARGS, _CAUSE, _CONTEXT = _fields["args"], _fields["__cause__"], _fields["__context__"]
-_IS_CONTEXT_HIDDEN, _TRACEBACK = _fields["__suppress_context__"], _fields["__traceback__"]
 
+cause_of: Callable[[BaseException], Linked] = _fields["__cause__"].__get__
+context_of: Callable[[BaseException], Linked] = _fields["__context__"].__get__
+is_context_hidden: Callable[[BaseException], bool] = _fields["__suppress_context__"].__get__
+traceback_of: Callable[[BaseException], TracebackType | None] = _fields["__traceback__"].__get__
 
-def cause_of(error: BaseException) -> BaseException | None:
-    """Return its `__cause__`."""
-    return _CAUSE.__get__(error)  # type: ignore[no-any-return]
-
-
-def context_of(error: BaseException) -> BaseException | None:
-    """Return its `__context__`."""
-    return _CONTEXT.__get__(error)  # type: ignore[no-any-return]
-
-
-def is_context_hidden(error: BaseException) -> bool:
-    """Return its `__suppress_context__`."""
-    return _IS_CONTEXT_HIDDEN.__get__(error)  # type: ignore[no-any-return]
-
-
-def traceback_of(error: BaseException) -> TracebackType | None:
-    """Return its `__traceback__`."""
-    return _TRACEBACK.__get__(error)  # type: ignore[no-any-return]
-
-
-def set_args(error: BaseException, args: tuple[Any, ...]) -> None:
-    """Set its `args`."""
-    _ARGS.__set__(error, args)
-
-
-def set_cause(error: BaseException, cause: BaseException | None) -> None:
-    """Set its `__cause__`, and with it `__suppress_context__`."""
-    _CAUSE.__set__(error, cause)
-
-
-def set_context(error: BaseException, context: BaseException | None) -> None:
-    """Set its `__context__`."""
-    _CONTEXT.__set__(error, context)
-
-
-def set_is_context_hidden(error: BaseException, value: bool) -> None:  # noqa: FBT001 - The value of a field.
-    """Set its `__suppress_context__`."""
-    _IS_CONTEXT_HIDDEN.__set__(error, value)
-
-
-def set_traceback(error: BaseException, traceback: TracebackType | None) -> None:
-    """Set its `__traceback__`."""
-    _TRACEBACK.__set__(error, traceback)
+set_args: Callable[[BaseException, tuple[Any, ...]], None] = _fields["args"].__set__
+set_cause: Callable[[BaseException, Linked], None] = _fields["__cause__"].__set__
+"""Sets `__suppress_context__`, too."""
+set_context: Callable[[BaseException, Linked], None] = _fields["__context__"].__set__
+set_is_context_hidden: Callable[[BaseException, bool], None] = _fields["__suppress_context__"].__set__
+set_traceback: Callable[[BaseException, TracebackType | None], None] = _fields["__traceback__"].__set__
 
 
 def add_note(error: BaseException, note: str) -> None:

@@ -10,7 +10,16 @@ import traceback
 from remotemedia._exception_chain import traceback_of
 from remotemedia._threads import forget
 
-__all__ = ["abandoned", "dropped", "left_behind", "set_aside", "stack_of", "stalled", "tell_left_behind"]
+__all__ = [
+    "abandoned",
+    "dropped",
+    "left_behind",
+    "run_abandoned",
+    "set_aside",
+    "stack_of",
+    "stalled",
+    "tell_left_behind",
+]
 
 _logger = logging.getLogger("remotemedia")
 
@@ -48,6 +57,14 @@ def abandoned(waited: float, thread_id: int) -> None:
     """Log work that did not stop after the task that waited for it was cancelled."""
     text = "work of a cancelled task did not stop within %g s and was abandoned; its stack:\n%s"
     _logger.error(text, round(waited, 2), stack_of(thread_id))
+
+
+def run_abandoned(name: str, waited: float, thread_id: int) -> None:
+    """Log a cancelled run one of whose nodes did not return."""
+    text = (
+        "pipeline '%s' was cancelled, but a node did not return within %g s and was abandoned; its stack:\n%s"
+    )
+    _logger.error(text, name, round(waited, 2), stack_of(thread_id))
 
 
 def left_behind(node_id: str, item_index: int | None, phase: str, timeout: float, thread_id: int) -> str:

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import time
-import traceback
 from typing import TYPE_CHECKING, Any
 
-from remotemedia import _core, _shutdown
+from remotemedia import _core, _log, _shutdown
 from remotemedia._errors import combine, throw
 from remotemedia._session.answers import Answer
 from remotemedia._threads import forget
@@ -78,7 +76,7 @@ async def _stop(graph: Graph, call: _core.Call, outcome: Answer) -> None:
         _join(call)
     else:
         _calls.pop(call, None)
-        _tell_left_behind(graph, call, time.monotonic() - began)
+        _log.run_abandoned(graph.name, time.monotonic() - began, call.thread_id)
 
 
 def _join(call: _core.Call) -> None:
@@ -97,22 +95,8 @@ def _end_calls() -> None:
     deadline = began + _shutdown.time_left(CLOSE_TIMEOUT_SECS)
     for call, graph in calls:
         if not call.ends_within(max(0.0, deadline - time.monotonic())):
-            _tell_left_behind(graph, call, time.monotonic() - began)
+            _log.run_abandoned(graph.name, time.monotonic() - began, call.thread_id)
 
 
 _shutdown.at_end(_end_calls)
 os.register_at_fork(after_in_child=_calls.clear)
-
-
-def _tell_left_behind(graph: Graph, call: _core.Call, waited: float) -> None:
-    import logging
-
-    frame = sys._current_frames().get(call.thread_id)  # noqa: SLF001 - Documented.
-    stack = "".join(traceback.format_stack(frame)) if frame is not None else "(no Python code)\n"
-    logging.getLogger("remotemedia").error(
-        "pipeline '%s' was cancelled, but a node did not return within %g s and was abandoned; "
-        "its stack:\n%s",
-        graph.name,
-        round(waited, 2),
-        stack,
-    )

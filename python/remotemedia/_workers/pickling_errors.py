@@ -145,7 +145,7 @@ def _pack_one(error: BaseException, numbers: dict[int, int]) -> _Packed:
     is_group = isinstance(error, BaseExceptionGroup)
     for attempt in (_as_group, _as_bare_group) if is_group else (_as_it_is, _by_its_parts):
         try:
-            pickled = attempt(error)
+            pickled = _tried(attempt(error), error)
             break
         except BaseException as problem:  # noqa: BLE001 - The user's class may even exit.
             reason = reason or _text_of(problem)
@@ -165,19 +165,19 @@ def _pack_one(error: BaseException, numbers: dict[int, int]) -> _Packed:
     )
 
 
-def _as_group(error: BaseException) -> bytes:
-    """Pickle a group without its members, which are pickled separately."""
+def _as_group(error: BaseException) -> Any:
+    """The parts of a group without its members, which are pickled separately."""
     members = _members_of(error)
     places = [place for place, value in enumerate(error.args) if _holds(value, members)]
     rest = [None if place in places else value for place, value in enumerate(error.args)]
-    return _tried_group((type(error), _message_of(error), rest, places, error.__dict__), error)
+    return (type(error), _message_of(error), rest, places, error.__dict__)
 
 
-def _as_bare_group(error: BaseException) -> bytes:
-    """Pickle a group without its members and without attributes other than notes."""
+def _as_bare_group(error: BaseException) -> Any:
+    """The parts of a group without its members and without attributes other than notes."""
     message = _message_of(error)
     notes = [note for note in getattr(error, "__notes__", ()) if type(note) is str]
-    return _tried_group((type(error), message, [message, None], [1], {"__notes__": notes}), error)
+    return (type(error), message, [message, None], [1], {"__notes__": notes})
 
 
 def _holds(value: object, members: tuple[BaseException, ...]) -> bool:
@@ -190,46 +190,35 @@ def _message_of(error: BaseException) -> str:
     return message
 
 
-def _tried_group(parts: tuple[Any, ...], error: BaseException) -> bytes:
-    pickled = dumps(parts, is_for_parent=True)
-    kind = type(_loaded_group(pickled, _members_of(error)))
-    if kind is not type(error):
-        raise TypeError(f"it unpickles as {kind.__qualname__}")
-    return pickled
-
-
-def _loaded_group(pickled: bytes, members: Sequence[BaseException]) -> BaseException:
-    kind, message, arguments, places, attributes = pickle.loads(pickled)  # noqa: S301 - From our own worker.
-    # Not with the constructor, which may take other arguments.
-    error: BaseException = BaseExceptionGroup.__new__(kind, message, members)
-    set_args(error, tuple([*members] if place in places else value for place, value in enumerate(arguments)))
-    error.__dict__.update(attributes)
+def _as_it_is(error: BaseException) -> Any:
     return error
 
 
-def _as_it_is(error: BaseException) -> bytes:
-    return _tried(dumps(error, is_for_parent=True), error)
+def _by_its_parts(error: BaseException) -> Any:
+    """The parts of an exception to be created without `__init__`, whose arguments may differ from `args`."""
+    return (type(error), None, error.args, [], error.__dict__)
 
 
-def _by_its_parts(error: BaseException) -> bytes:
-    """Pickle an exception to be created without `__init__`, whose arguments may differ from `args`."""
-    return _tried(dumps((type(error), error.args, error.__dict__), is_for_parent=True), error)
-
-
-def _tried(pickled: bytes, error: BaseException) -> bytes:
-    kind = type(_loaded(pickled))
+def _tried(form: Any, error: BaseException) -> bytes:
+    pickled = dumps(form, is_for_parent=True)
+    kind = type(_loaded(pickled, _members_of(error)))
     if kind is not type(error):
         raise TypeError(f"it unpickles as {kind.__qualname__}")
     return pickled
 
 
-def _loaded(pickled: bytes) -> BaseException:
+def _loaded(pickled: bytes, members: Sequence[BaseException]) -> BaseException:
     loaded = pickle.loads(pickled)  # noqa: S301 - From our own worker.
     if not isinstance(loaded, tuple):
         return loaded  # type: ignore[no-any-return]
-    kind, arguments, attributes = loaded
-    error: BaseException = kind.__new__(kind, *arguments)
-    set_args(error, arguments)
+    kind, message, arguments, places, attributes = loaded
+    error: BaseException
+    if message is None:
+        error = kind.__new__(kind, *arguments)
+    else:
+        # Not with the constructor, which may take other arguments.
+        error = BaseExceptionGroup.__new__(kind, message, members)
+    set_args(error, tuple([*members] if place in places else value for place, value in enumerate(arguments)))
     error.__dict__.update(attributes)
     return error
 
@@ -241,9 +230,7 @@ def _unpack_one(record: _Packed, errors: dict[int, BaseException]) -> BaseExcept
         members.append(UnsentError(f"{record.missing} more exceptions", "", "there are too many to send"))
     if record.pickled is not None:
         try:
-            if record.members is not None:
-                return _loaded_group(record.pickled, members)
-            return _loaded(record.pickled)
+            return _loaded(record.pickled, members)
         except BaseException as problem:  # noqa: BLE001 - As in the worker, where it succeeded.
             reason = _text_of(problem)
     unsent = UnsentError(record.type_name, record.text, reason)

@@ -196,17 +196,8 @@ class Raise(Fault):
         raise self.error(f"struck on {item!r}") if isinstance(self.error, type) else self.error
 
 
-class PythonExit(Fault):
-    """Raises `SystemExit`, as `sys.exit` does: a request to stop, which a run raises unchanged.
-
-    Attributes:
-        code: The exit code.
-    """
-
-    def __init__(self, on: object = 3, *, code: int = 3, **when: Any) -> None:
-        """Set the exit code, and when it fails, as for any `Fault`."""
-        super().__init__(on, **when)
-        self.code = code
+class PythonExit(Exit):
+    """Raises `SystemExit`, as `sys.exit` does: a request to stop, which a run raises unchanged."""
 
     def strike(self, item: Any) -> NoReturn:  # noqa: ARG002 - It does not return.
         """Raise it."""
