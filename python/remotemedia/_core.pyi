@@ -1,4 +1,4 @@
-"""The engine of RemoteMedia, in Rust. The package calls it; its users call the package."""
+"""The engine of RemoteMedia, in Rust. It is internal to the package."""
 
 import asyncio
 import threading
@@ -37,38 +37,38 @@ __all__ = [
 __version__: str
 
 STACK_SIGNAL: int
-"""At this signal a worker writes the Python stacks of its threads to its standard error stream."""
+"""On this signal, a worker writes the Python stacks of its threads to its standard error stream."""
 
 @final
 class Call:
-    """A run on a thread of its own."""
+    """A run on a separate thread."""
 
     @property
     def thread_id(self) -> int:
         """The identity of the thread, as in `threading.get_ident()`; 0 before it has started."""
 
     def cancel(self) -> None:
-        """Ask the run to stop. It cleans its nodes up and answers all the same."""
+        """Request the run to stop. It cleans up its nodes and still reports a result."""
 
     def join(self) -> None:
-        """Wait for the end of the thread, which has answered already."""
+        """Wait for the end of the thread, which has already reported the result."""
 
     def ends_within(self, seconds: float) -> bool:
-        """Wait for the end of the thread for so long at the most; whether it has ended."""
+        """Wait at most this long for the end of the thread; return whether it has ended."""
 
 @final
 class Opener:
-    """The opening of a session, from any thread."""
+    """Opens a session; may be used from any thread."""
 
     def __new__(cls, event_loop: asyncio.AbstractEventLoop | None = None) -> Self:
-        """Open on the running loop that coroutines are to run on; without one the session has its own."""
+        """Use this running loop for coroutines; without it, the session has its own loop."""
 
     def cancel(self) -> None:
-        """Cancel the coroutine that initializes a node, and those of nodes after it."""
+        """Cancel the coroutine that initializes a node, and those of later nodes."""
 
 @disjoint_base
 class SessionCore:
-    """An open pipeline: what `remotemedia.sessions` builds its two types on. Any thread may use it."""
+    """An open pipeline, the base of both kinds of sessions. Any thread may use it."""
 
     def __new__(
         cls,
@@ -81,13 +81,13 @@ class SessionCore:
 
         Args:
             graph: A checked graph.
-            settings: `enable_metrics`, `queue_size` and `stall_warning`, all three.
-            opener: Says where coroutines run, and can end the opening.
-            on_news: Called when the stream of `put` has something new since it was last looked at; on the
-                event loop, if the opener has one. It must not wait.
+            settings: All session settings, such as `enable_metrics`, `queue_size` and `stall_warning`.
+            opener: Has the event loop for coroutines, and can cancel the opening.
+            on_news: Called when the stream of `put` has changed since it was last read; on the event loop,
+                if the opener has one. It must not wait.
 
         Raises:
-            NodeError: If a node fails to initialize. Those before it have been cleaned up.
+            NodeError: If a node fails to initialize. Earlier nodes have been cleaned up.
         """
 
     def call(self, item: Any) -> Any:
@@ -100,89 +100,88 @@ class SessionCore:
         """
 
     def check_takes_items(self) -> None:
-        """Refuse items for a pipeline that makes its own.
+        """Reject items for a pipeline with a source.
 
         Raises:
             PipelineError: If the pipeline starts with a source.
         """
 
     def check_outside(self, word: str) -> None:
-        """Refuse what would wait for ever for the node that asks for it.
+        """Reject a call that would wait for the node that makes it.
 
         Raises:
-            PipelineError: If a node of the session waits for the code that runs now.
+            PipelineError: If a node of the session waits for the current code.
         """
 
     def begin_wait(self, word: str) -> Waiting | None:
-        """The same for a wait that goes on: keep what this answers for as long.
+        """Start a wait; keep the returned object until it ends.
 
         Raises:
-            PipelineError: As `check_outside`, or if it would wait for itself by way of other pipelines.
+            PipelineError: As `check_outside`, or if it would wait for itself through other pipelines.
         """
 
     @property
     def is_direct(self) -> bool:
-        """Whether calls run on the caller's own thread, without a queue."""
+        """Whether calls run on the calling thread, without a queue."""
 
     @property
     def has_ended(self) -> bool:
-        """Whether it takes no more items: it is closed, or a call that cannot be stopped has ended it."""
+        """Whether it accepts no more items: it is closed, or a call that cannot be stopped timed out."""
 
     @property
     def capacity(self) -> int:
-        """How many inputs can be under way at once."""
+        """The maximum number of inputs in progress."""
 
     def start_call(self, item: Any, done: Callable[[Any, BaseException | None], object]) -> Ticket:
-        """Begin with an item; `done(answer, error)` is called at its end, on the event loop."""
+        """Start to process an item; `done(answer, error)` is called at its end, on the event loop."""
 
     def check_ticket(self, ticket: Ticket) -> None:
-        """Look again whether the call of a node can end.
+        """Check again whether the call of a node can end.
 
         Raises:
-            PipelineError: If it waits for itself, by way of other pipelines.
+            PipelineError: If it waits for itself through other pipelines.
         """
 
     def abandon(self, ticket: Ticket) -> bool:
-        """Nobody waits for this call any more. Whether a node is still at it, and has to be told again."""
+        """Drop a call; return whether a node still processes it, so that this must be called again."""
 
     def start_source(self) -> None:
-        """Let the source run, on a thread of its own, into the stream of iteration."""
+        """Start the source on a separate thread; its outputs are in the main stream."""
 
     def drop_all(
         self, stop: threading.Event | None = None, is_silent: Callable[[int], object] | None = None
     ) -> int:
-        """Drop what is queued and under way, and return how many inputs that were.
+        """Drop all items that are queued or in progress, and return the number of their inputs.
 
-        Waits for the `process` calls that are running; Ctrl-C ends the wait, and so does `stop`.
-        `is_silent` is called with the number on the event loop, if the opener has one, before others are told
-        that their items were dropped.
+        Waits for running `process` calls; Ctrl-C or `stop` ends the wait. `is_silent` is called with the
+        number on the event loop, if the opener has one, before clients are notified of dropped items.
 
         Raises:
-            PipelineError: If a node of the session waits for the code that runs now.
+            PipelineError: If a node of the session waits for the current code.
         """
 
     def wait_until_drained(
         self, stop: threading.Event | None = None, *, make_room: Callable[[], object]
     ) -> None:
-        """Wait until all that went in has come out; Ctrl-C ends the wait.
+        """Wait until all items have been processed; Ctrl-C ends the wait.
 
-        `make_room` is called now and then, for outputs that nobody takes.
+        `make_room` is called regularly, for outputs without a reader.
         """
 
     def metrics(self) -> dict[str, Any] | None:
-        """The figures so far; `None` if the session was opened without `enable_metrics`."""
+        """Return the current metrics; `None` if the session was opened without `enable_metrics`."""
 
     def break_off(self) -> None:
-        """What workers are at when the session closes is broken off, by `KeyboardInterrupt` in them."""
+        """Interrupt the calls of workers with `KeyboardInterrupt` when the session closes."""
 
     def leave_to_parent(self) -> None:
-        """In a fork of the process that has opened it: it is closed here, and stays the other one's."""
+        """Mark the session as closed in a fork of the process that has opened it."""
 
     def shut_down(self, timeout: float) -> list[tuple[str, int | None, str, int]]:
         """Stop and clean up within `timeout` seconds.
 
         Returns:
-            `(node id, item index, phase, thread)` of each call that did not come back and was left behind.
+            `(node id, item index, phase, thread)` of each call that did not return and was abandoned.
 
         Raises:
             NodeError: If a node failed to clean up.
@@ -190,7 +189,7 @@ class SessionCore:
 
 @final
 class OutputStream:
-    """The outputs of the items that one stream puts in, in order."""
+    """The outputs of the items of one stream, in order."""
 
     @staticmethod
     def open(
@@ -200,91 +199,90 @@ class OutputStream:
         *,
         counts_own_items: bool = False,
     ) -> OutputStream:
-        """A stream with outputs of its own, of which `capacity` may wait; `on_news` as for the session.
+        """Open a stream with separate outputs, of which `capacity` may wait; `on_news` as for the session.
 
-        With `counts_own_items` an error has the index of its item in this stream, not that in the session.
+        With `counts_own_items`, errors contain the index of the item in this stream, not in the session.
         """
 
     @staticmethod
     def main(core: SessionCore) -> OutputStream:
-        """The stream of `put` and iteration."""
+        """Return the stream of `put` and iteration."""
 
     def put(self, item: Any) -> bool | asyncio.Future[bool]:
-        """Put an item in without waiting; for sessions of an event loop alone.
+        """Put an item in without waiting; only for sessions of an event loop.
 
         Returns:
-            Whether it is in, where that is known at once. Otherwise what tells it as soon as there is room:
-            `False` says that the session has closed.
+            `True`, or `False` if the session has closed; a future of that value while there is no room.
         """
 
     def offer(self, item: Any) -> bool:
-        """Put an item in without waiting for room: `is_held_up` tells whether it waits.
+        """Put an item in without blocking; it may wait for room, see `is_held_up`.
 
-        `False` if the session has closed.
+        Returns `False` if the session has closed.
         """
 
     @property
     def is_held_up(self) -> bool:
-        """Whether the item put in last waits for room."""
+        """Whether the last item waits for room."""
 
     def put_and_wait(self, item: Any, is_taken: Callable[[], bool] | None) -> bool:
-        """Put an item in and wait until it is; `False` if the session has closed.
+        """Put an item in, and wait for room; return `False` if the session has closed.
 
-        With `is_taken`, where nodes run on the threads that call, it is taken through them here. `is_taken`
-        tells whether another thread takes outputs, and is to be waited for where they find no room. Without
-        it a thread of the session runs the nodes from now on.
+        With `is_taken`, for nodes that run on the calling threads, this thread processes the item. `is_taken`
+        returns whether another thread reads outputs, so that this one may wait for room. Without it, a thread
+        of the session runs the nodes from now on.
         """
 
     def end(self, is_taken: Callable[[], bool] | None = None) -> None:
-        """No more items come: the nodes are flushed, with `is_taken` as by `put_and_wait`."""
+        """End the input: the nodes are flushed; `is_taken` is as for `put_and_wait`."""
 
     @property
     def has_news(self) -> bool:
-        """Whether `next` has something to say without waiting."""
+        """Whether `next` returns a result without waiting."""
 
     @property
     def load(self) -> int:
-        """How many inputs are under way, and outputs not taken."""
+        """The number of inputs in progress and of waiting outputs."""
 
     @property
     def taken_by(self) -> int:
-        """The thread that has asked for an output last, 0 if none has."""
+        """The thread that called `next` last, or 0."""
 
     def next(self, timeout: float) -> tuple[int, Any]:
-        """What there is within so many seconds.
+        """Wait at most this long for an output.
 
         Returns:
-            `(0, None)` for nothing, `(1, output)`, or `(2, None)` at the end.
+            `(0, None)` if there is none yet, `(1, output)`, or `(2, None)` at the end.
 
         Raises:
-            NodeError: If an item failed. The outputs before it were given.
+            NodeError: If an item failed. Earlier outputs have been returned.
             SessionClosedError: If the session has closed.
         """
 
     def set_overflow(self, overflow: str) -> None:
-        """Choose what happens to outputs for which there is no room: "wait", "keep", or "drop" all."""
+        """Set what happens to outputs for which there is no room: "wait", "keep", or "drop" all."""
 
     def raise_failure(self) -> None:
-        """Raise the first failure that nobody has heard of."""
+        """Raise the first failure that has not been raised yet."""
 
     def abandon(self) -> bool:
-        """Take no more, and drop what is under way. Whether a node is still at it, as for a call."""
+        """Close the stream and drop its items; return whether a node still processes one."""
 
 @final
 class DirectMap:
-    """A stream on the caller's own thread: an item is read when an output is asked for."""
+    """A stream on the calling thread, which reads an item when an output is requested."""
 
     def __new__(cls, core: SessionCore, items: Iterable[Any]) -> Self:
-        """Take items through on the thread that asks for outputs; for direct sessions alone."""
+        """Process items on the thread that requests outputs; only for direct sessions."""
 
     def __iter__(self) -> Self:
-        """This iterator itself."""
+        """Return itself."""
 
     def close(self) -> None:
-        """Take no more; items that were read and outputs that were not taken are dropped."""
+        """Close the stream: items and outputs in it are dropped."""
 
     def __next__(self) -> Any:
-        """The next output.
+        """Return the next output.
 
         Raises:
             NodeError: If a node fails.
@@ -293,39 +291,39 @@ class DirectMap:
 
 @final
 class Ticket:
-    """Names a call that is under way, for `SessionCore.abandon`."""
+    """A call in progress, for `SessionCore.abandon`."""
 
     @property
     def is_of_node(self) -> bool:
-        """Whether a node waits for it, so that it might wait for itself."""
+        """Whether a node made the call, so that it might wait for itself."""
 
 @final
 class Callers:
-    """The calls of nodes that wait for what is done in a context."""
+    """The calls of nodes that wait for the code in a context."""
 
     def __new__(cls) -> Self:
-        """Nobody waits yet."""
+        """Start without calls."""
 
     def settle(self) -> None:
-        """Be in the context of this task from now on."""
+        """Use the context of this task from now on."""
 
     def follow(self) -> None:
-        """Hold those that wait for the code that runs now."""
+        """Store the calls that wait for the current code."""
 
     def clear(self) -> None:
-        """Nobody waits any more."""
+        """Remove all calls."""
 
 @final
 class Waiting:
-    """Calls of nodes wait for as long as this lives."""
+    """A wait of nodes, which lasts as long as this object."""
 
 @final
 class ManifestOrder:
-    """How the nodes of a checked manifest depend on each other."""
+    """The dependencies of the nodes of a checked manifest."""
 
 @final
 class ParsedManifest:
-    """A checked manifest. Its nodes are asked for one by one."""
+    """A checked manifest, whose nodes are read one by one."""
 
     @property
     def name(self) -> str:
@@ -337,19 +335,19 @@ class ParsedManifest:
 
     @property
     def order(self) -> ManifestOrder:
-        """How the nodes depend on each other."""
+        """The dependencies of the nodes."""
 
     def __len__(self) -> int:
-        """The number of nodes."""
+        """Return the number of nodes."""
 
     def node(self, index: int) -> tuple[str, str, dict[str, Any], dict[str, Any], bool]:
-        """Id, type, arguments, options and join."""
+        """Return id, type, arguments, options and join of a node."""
 
     def upstreams(self, index: int) -> list[int]:
-        """The positions of the nodes that a node comes after."""
+        """Return the positions of the upstream nodes of a node."""
 
     def line_of(self, index: int, field: str) -> int:
-        """The line of `node_type` or `params` of a node."""
+        """Return the line of `node_type` or `params` of a node."""
 
 def start(
     graph: Graph,
@@ -358,42 +356,42 @@ def start(
     deliver: Callable[[Any, dict[str, Any] | None], None],
     enable_metrics: bool,
 ) -> Call:
-    """Run a graph on a thread of its own and deliver the outcome on an event loop.
+    """Run a graph on a separate thread, and deliver the outcome on an event loop.
 
-    `deliver(outcome, metrics)` gets the list of outputs, or the exception that ended the run.
+    `deliver(outcome, metrics)` receives the list of outputs, or the exception that ended the run.
     """
 
 def run(graph: Graph, feed: Any, enable_metrics: bool) -> tuple[list[Any], dict[str, Any] | None]:
-    """Run a graph on this thread; its coroutines run on an event loop of the run's own."""
+    """Run a graph on this thread; its coroutines run on a separate event loop."""
 
 def parse_manifest(text: str) -> ParsedManifest:
     """Parse and check a manifest, JSON or YAML.
 
     Raises:
-        ManifestError: With the line and path of the place.
+        ManifestError: If it is invalid; the text contains line and path.
     """
 
 def draw(graph: Graph, format: str) -> str:  # noqa: A002 - the word of the command line
     """Draw a graph as `text`, `mermaid`, `dot` or `svg`."""
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
-    """The end of an error text: `; did you mean 'x'?`, or nothing."""
+    """Return the end of an error text: `; did you mean 'x'?`, or nothing."""
 
 def is_lazy(answer: object) -> bool:
-    """Whether an answer of a node is a generator, a coroutine or another one that has yet to run."""
+    """Whether a result is a generator, a coroutine or another object that has yet to run."""
 
 def main(arguments: list[str]) -> int:
     """Run the command line and return its exit code."""
 
 def is_at_work() -> bool:
-    """Whether this is a worker whose nodes work on items: the call under way can be broken off then."""
+    """Whether this is a worker whose nodes are processing items, so that the call can be interrupted."""
 
 def be_fork() -> None:
-    """Tell a process that it is a fork of a worker: it leaves where a node comes back."""
+    """Mark this process as a fork of a worker: it exits when the node returns."""
 
 def serve_worker() -> None:
-    """Be a worker, on the socket that is the standard input, until the parent says so or is gone.
+    """Run a worker on the socket that is the standard input, until the parent ends it or exits.
 
     Raises:
-        OSError: If there is no parent at the other end.
+        OSError: If the connection to the parent is lost.
     """

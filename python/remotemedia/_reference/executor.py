@@ -53,7 +53,7 @@ async def run(
 
 
 def stream(graph: Graph, feed: Any) -> AsyncGenerator[Any, None]:
-    """Run a graph once, and give the outputs of each item before the next one is read."""
+    """Run a graph once, and yield the outputs of each item before the next one is read."""
     return _outputs_of(Machine(graph), feed)
 
 
@@ -129,7 +129,7 @@ class Machine:
         self.item_index = 0
 
     async def take_all(self, feed: Any) -> AsyncGenerator[list[Any], None]:
-        """Take all items of the input, or of the source; give the outputs of each."""
+        """Process all items of the input, or of the source; yield the outputs of each."""
         if feed is None:
             async with aclosing(self._take_source(self.roots[0])) as taken:
                 async for outputs in taken:
@@ -144,7 +144,7 @@ class Machine:
                 yield await self._take(self.roots, item)
 
     async def flush(self) -> list[Any]:
-        """The last outputs of each node."""
+        """Return the last outputs of each node."""
         self.visited.clear()
         for index, entry in enumerate(self.entries):
             await self._open(index, is_flush=True)
@@ -192,7 +192,7 @@ class Machine:
             yield await self._take(targets, item, source=index)
 
     async def _take(self, targets: list[int], item: Any, source: int | None = None) -> list[Any]:
-        """Take one input all the way; its outputs."""
+        """Process one input completely, and return its outputs."""
         self.item_index = self.items_in
         self.items_in += 1
         self.visited.clear()

@@ -1,4 +1,4 @@
-"""What a task waits for that is made on another thread."""
+"""Results of other threads that a task waits for."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["Answer"]
 
 
 class Answer:
-    """What somebody on the loop waits for; given on the loop, too.
+    """A result for a task, set on the loop.
 
-    The future only tells of it: one that holds an error holds the frames that wait for it, and they hold it,
-    and the items with them, until a collection.
+    The future only signals it. A future with an error would refer to the frames that wait for it, and these
+    to the future, so the items in them would live until a garbage collection.
     """
 
     __slots__ = ("_failure", "_value", "future", "is_given")
@@ -28,22 +28,22 @@ class Answer:
         self._failure: BaseException | None = None
 
     def give(self, value: Any, error: BaseException | None = None) -> None:
-        """Keep what is waited for; only the first one counts."""
+        """Set the result; only the first call counts."""
         if not self.is_given:
             self.is_given, self._value, self._failure = True, value, error
         if not self.future.done():
             self.future.set_result(None)
 
     def take_failure(self) -> BaseException | None:
-        """What was given in place of a value; from then on the caller has it."""
+        """Return the failure, and forget it."""
         failure, self._failure = self._failure, None
         return failure
 
     def take(self) -> Any:
-        """What was given.
+        """Return the value.
 
         Raises:
-            BaseException: If that is a failure.
+            BaseException: If the result is a failure.
         """
         failure = self.take_failure()
         value, self._value = self._value, None
@@ -52,22 +52,22 @@ class Answer:
                 throw(failure)
             return value
         finally:
-            # Its traceback has this frame.
+            # Its traceback refers to this frame.
             del failure, value
 
-    async def comes_back(self, timeout: float, second: SecondInterrupt | None = None) -> bool:  # noqa: ASYNC109 - It is waited for again and again.
-        """Wait for what was told to end, whatever is cancelled meanwhile; whether it did in time.
+    async def comes_back(self, timeout: float, second: SecondInterrupt | None = None) -> bool:  # noqa: ASYNC109 - Called repeatedly.
+        """Wait for stopped work, ignoring further cancellations; return whether it ended in time.
 
         Args:
-            timeout: Seconds that it may take.
-            second: Ends the waiting; it may have begun before.
+            timeout: The maximum time, in seconds.
+            second: Ends the wait; it may have been created before.
         """
         loop = asyncio.get_running_loop()
         second = second or SecondInterrupt()
         deadline = loop.time() + timeout
         while not self.is_given and loop.time() < deadline and not second.has_come():
             if self.future.done():
-                # The first cancellation is that of the future, too.
+                # The first cancellation also cancels the future.
                 self.future = loop.create_future()
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([self.future], timeout=deadline - loop.time())
