@@ -87,7 +87,7 @@ fn prepare() -> State {
 /// Whether the interpreter is neither finalizing nor finalized.
 fn is_running() -> bool {
     // SAFETY: it may be called at any time.
-    #[allow(unsafe_code, reason = "PyO3 has no such question")]
+    #[allow(unsafe_code, reason = "PyO3 has no such function")]
     let is_initialized = unsafe { ffi::Py_IsInitialized() };
     is_initialized != 0
 }
@@ -148,7 +148,7 @@ fn functions() -> Option<(Push, Pop)> {
             return None;
         }
         // SAFETY: these are the functions behind the macros `pthread_cleanup_push` and `pthread_cleanup_pop` in both C libraries of Linux.
-        #[allow(unsafe_code, reason = "a symbol has no type")]
+        #[allow(unsafe_code, reason = "symbols have no type")]
         unsafe {
             Some((std::mem::transmute::<*mut c_void, Push>(push), std::mem::transmute::<*mut c_void, Pop>(pop)))
         }

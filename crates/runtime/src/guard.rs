@@ -218,7 +218,7 @@ impl<P: Payload> PolicyNode<P> {
     }
 }
 
-#[warn(clippy::missing_trait_methods, reason = "what is not forwarded here, the node inside would never be asked")]
+#[warn(clippy::missing_trait_methods, reason = "a method that is not forwarded would never reach the inner node")]
 impl<P: Payload> Node<P> for PolicyNode<P> {
     fn initialize(&mut self) -> Result<(), P::Fault> {
         self.node.initialize()

@@ -35,7 +35,7 @@ enum Process {
 }
 
 /// A Python object that has a `process` method.
-#[allow(clippy::struct_excessive_bools, reason = "each says something else about the node, in any combination")]
+#[allow(clippy::struct_excessive_bools, reason = "each is an independent property of the node")]
 pub(crate) struct PythonNode {
     object: Py<PyAny>,
     process: Process,

@@ -433,7 +433,7 @@ impl SessionCore {
             }
             Direct::Failed(error) => Err(failure::ended(py, error)),
             Direct::Busy(Some(Object(item))) => self.call_by_queue(py, item),
-            Direct::Busy(None) => unreachable!("an item that was not taken comes back"),
+            Direct::Busy(None) => unreachable!("an item that was not accepted is returned"),
         }
     }
 

@@ -7,7 +7,7 @@ fn answer(node_type: &str, params: &Json, item: Value) -> Result<Option<Value>, 
     match node.process(item)? {
         Outputs::None => Ok(None),
         Outputs::One(value) => Ok(Some(value)),
-        Outputs::Many(_) => panic!("native nodes answer at once"),
+        Outputs::Many(_) => panic!("native nodes return immediately"),
     }
 }
 

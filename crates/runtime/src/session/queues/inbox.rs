@@ -15,7 +15,7 @@ const SHORT_WAIT: Duration = Duration::from_micros(100);
 
 /// What travels to a stage: items of one input, and whether they are the last ones of it.
 #[derive(Debug)]
-#[allow(clippy::struct_excessive_bools, reason = "each says something else about the envelope, in any combination")]
+#[allow(clippy::struct_excessive_bools, reason = "each is an independent property of the envelope")]
 pub(crate) struct Envelope<P> {
     pub(crate) input: u64,
     /// Each item with the place where it enters the stage.

@@ -33,7 +33,7 @@ pub enum Overflow {
     Drop,
 }
 
-#[allow(clippy::struct_excessive_bools, reason = "each says something else about the stream, in any combination")]
+#[allow(clippy::struct_excessive_bools, reason = "each is an independent property of the stream")]
 struct State<P: Payload> {
     /// What has not been taken: outputs, and the errors of inputs that failed, each after the outputs before it.
     waiting: VecDeque<Next<P>>,

@@ -27,7 +27,7 @@ pub(crate) enum Begin {
     Closed,
 }
 
-#[allow(clippy::struct_excessive_bools, reason = "each is about somebody else")]
+#[allow(clippy::struct_excessive_bools, reason = "each is independent of the others")]
 struct State<P, O> {
     /// Done, and not handed on.
     done: BTreeMap<u64, Completion<P, O>>,

@@ -275,7 +275,7 @@ impl<P: Payload> Stage<P> {
             return vec![(exit, output)];
         }
         let exits: Vec<usize> = self.links.iter().flat_map(|link| link.exits.iter().map(|(exit, _)| *exit)).collect();
-        let (last, others) = exits.split_last().expect("outputs of a node go somewhere");
+        let (last, others) = exits.split_last().expect("every output of a node has a target");
         let mut outputs: Vec<_> = others.iter().map(|&exit| (exit, output.duplicate())).collect();
         outputs.push((*last, output));
         outputs

@@ -53,7 +53,7 @@ fn serve_parent<P: Payload>(
     let hello = await_frame::<P>(&link)?;
     let mut files = hello.files.into_iter();
     let (Some(control), Some(page)) = (files.next(), files.next()) else {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "a parent says hello with two files"));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the first message of a parent must contain two files"));
     };
     let watched = control.try_clone()?;
     let parent = rustix::process::getppid();

@@ -36,7 +36,7 @@ struct AtWork {
 }
 
 /// The nodes, and all that is needed to work on items.
-#[allow(clippy::struct_excessive_bools, reason = "each says something else about the nodes, in any combination")]
+#[allow(clippy::struct_excessive_bools, reason = "each is an independent property of the nodes")]
 pub(crate) struct WorkerLoop<P: Payload> {
     machine: Machine<P>,
     out: Out<P>,

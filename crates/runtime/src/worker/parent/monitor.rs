@@ -49,7 +49,7 @@ pub(crate) struct End {
 }
 
 /// What a wait has found.
-#[allow(clippy::struct_excessive_bools, reason = "each is about somebody else")]
+#[allow(clippy::struct_excessive_bools, reason = "each is independent of the others")]
 #[derive(Default)]
 struct Found {
     /// Somebody wants the supervisor to look.
@@ -62,7 +62,7 @@ struct Found {
 }
 
 /// One process, as it is attended to.
-#[allow(clippy::struct_excessive_bools, reason = "each says something else about the process, in any combination")]
+#[allow(clippy::struct_excessive_bools, reason = "each is an independent property of the process")]
 struct Attendance<'a, P: Payload> {
     remote: &'a Arc<Remote<P>>,
     process: Process,

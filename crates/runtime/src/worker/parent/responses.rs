@@ -13,7 +13,7 @@ use crate::worker::{Arrived, unpack};
 use crate::{Outputs, Payload, Step};
 
 /// What came of a job, to be told when the teller holds nothing that the one who hears it may need.
-#[must_use = "somebody waits for it"]
+#[must_use = "a thread waits for it"]
 pub(crate) enum News<P: Payload> {
     /// The job is done, or its outputs come one by one.
     Answer(Reply<P>, Result<Outputs<P>, P::Fault>),

@@ -23,7 +23,7 @@ impl<P> Snapshots<P> {
     }
 
     /// A job is done: a node that starts again from its last state needs it once more. Returns one that no node needs.
-    #[must_use = "an item is let go of without a lock"]
+    #[must_use = "items are dropped without a lock"]
     pub(crate) fn note_done(&mut self, number: u64, job: Arc<Job<P>>) -> Option<Arc<Job<P>>> {
         if !self.is_possible {
             return Some(job);
@@ -34,7 +34,7 @@ impl<P> Snapshots<P> {
 
     /// The state that a node had after the job of this number. It counts when those of the other nodes are there, too: a worker may die in
     /// between. Returns the jobs that nobody needs any more.
-    #[must_use = "an item is let go of without a lock"]
+    #[must_use = "items are dropped without a lock"]
     pub(crate) fn remember(&mut self, head: Head, state: Arrived) -> Vec<(u64, Arc<Job<P>>)> {
         let state = state.missing.is_none().then(|| Arc::new(state));
         self.coming.push((usize::from(head.node), state));

@@ -210,7 +210,7 @@ impl Link {
 
     /// The message in a frame, of which `own` makes what lies in the frame itself.
     fn open(&self, frame: &frame::Frame<'_>, own: impl Fn(Range<usize>) -> View) -> io::Result<Arrived> {
-        let too_short = || io::Error::new(io::ErrorKind::InvalidData, "a message is too short");
+        let too_short = || io::Error::new(io::ErrorKind::InvalidData, "the message is too short");
         let inline = frame.places.iter().filter(|place| place.segment == INLINE);
         let tail_len = usize::try_from(inline.map(|place| place.len).sum::<u64>()).map_err(|_| too_short())?;
         let body_at = frame.len - frame.body.len();

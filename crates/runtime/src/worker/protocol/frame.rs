@@ -151,7 +151,7 @@ impl Head {
             | u8::from(is_body_shared) << 3;
         out.extend_from_slice(&[self.kind as u8, flags]);
         out.extend_from_slice(&self.node.to_le_bytes());
-        out.extend_from_slice(&u32::try_from(places.len()).expect("a message has few buffers").to_le_bytes());
+        out.extend_from_slice(&u32::try_from(places.len()).expect("a message has only a few buffers").to_le_bytes());
         out.extend_from_slice(&(body_len as u64).to_le_bytes());
         out.extend_from_slice(&self.number.to_le_bytes());
         out.extend_from_slice(&self.extra.to_le_bytes());

@@ -75,7 +75,7 @@ impl Segment {
         let map = match MmapOptions::new().populate().map_raw(&file) {
             Ok(map) if map.len() >= HEAD => map,
             Ok(_) => {
-                let error = io::Error::new(io::ErrorKind::InvalidData, "a shared segment without a head");
+                let error = io::Error::new(io::ErrorKind::InvalidData, "the shared segment has no header");
                 return Err((file, error));
             }
             Err(error) => return Err((file, error)),
@@ -132,7 +132,11 @@ impl Segment {
 
 /// The counter in the head of a segment.
 fn users_in(map: &MmapRaw) -> &AtomicU32 {
-    #[allow(unsafe_code, clippy::cast_ptr_alignment, reason = "shared memory is reached by a pointer, to a whole page")]
+    #[allow(
+        unsafe_code,
+        clippy::cast_ptr_alignment,
+        reason = "shared memory is accessed through a pointer to a whole page"
+    )]
     // SAFETY: the head is mapped for as long as `map` lives, aligned to a page, and only ever used as this atomic.
     unsafe {
         &*map.as_ptr().cast::<AtomicU32>()

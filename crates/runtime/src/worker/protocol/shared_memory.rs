@@ -42,7 +42,7 @@ impl Hold {
     }
 
     fn segment(&self) -> &Arc<Segment> {
-        self.segment.as_ref().expect("only a hold that is gone has no segment")
+        self.segment.as_ref().expect("only a released lease has no segment")
     }
 
     /// Leave this use to the other side.
@@ -119,7 +119,7 @@ impl OwnBytes {
     }
 
     /// How many they are.
-    #[allow(clippy::len_without_is_empty, reason = "no buffer is sent that has none")]
+    #[allow(clippy::len_without_is_empty, reason = "a buffer that is sent is never empty")]
     pub fn len(&self) -> usize {
         self.len
     }
@@ -139,7 +139,7 @@ impl Deref for View {
             Store::Own(bytes) => &bytes[self.start..self.start + self.len],
             Store::Shared(hold) => {
                 // SAFETY: `Memory::view` has checked the range; the mapping lives as long as the hold, and nobody writes to a segment in use.
-                #[allow(unsafe_code, reason = "shared memory is reached by a pointer")]
+                #[allow(unsafe_code, reason = "shared memory is accessed through a pointer")]
                 unsafe {
                     std::slice::from_raw_parts(hold.segment().map.as_ptr().add(HEAD + self.start), self.len)
                 }
@@ -198,7 +198,7 @@ impl Memory {
             state.take(bytes.len())?
         };
         // SAFETY: the segment has room for `bytes`, and this hold is its only use.
-        #[allow(unsafe_code, reason = "shared memory is reached by a pointer")]
+        #[allow(unsafe_code, reason = "shared memory is accessed through a pointer")]
         unsafe {
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), hold.segment().map.as_mut_ptr().add(HEAD), bytes.len());
         }
@@ -250,13 +250,14 @@ impl Memory {
         } else {
             state.borrowed.get(&place.segment)
         };
-        let segment = segment.ok_or_else(|| invalid("a message names a segment that is not there"))?;
+        let segment = segment.ok_or_else(|| invalid("the message refers to an unknown segment"))?;
         let hold = Hold::counted(segment);
-        let start =
-            usize::try_from(place.start).map_err(|_| invalid("a message names a place outside of its segment"))?;
-        let len = usize::try_from(place.len).map_err(|_| invalid("a message names a place outside of its segment"))?;
+        let start = usize::try_from(place.start)
+            .map_err(|_| invalid("the message refers to a position outside of its segment"))?;
+        let len = usize::try_from(place.len)
+            .map_err(|_| invalid("the message refers to a position outside of its segment"))?;
         if start.checked_add(len).is_none_or(|end| end > segment.capacity()) {
-            return Err(invalid("a message names a place outside of its segment"));
+            return Err(invalid("the message refers to a position outside of its segment"));
         }
         Ok(View::shared(hold, start, len))
     }

@@ -111,7 +111,7 @@ impl Deref for Page {
         #[allow(
             unsafe_code,
             clippy::cast_ptr_alignment,
-            reason = "shared memory is reached by a pointer, to a whole page"
+            reason = "shared memory is accessed through a pointer to a whole page"
         )]
         // SAFETY: the page is mapped for as long as `self` lives and larger than a `Position`, which consists of atomics alone, for which
         // any bytes stand for a value.

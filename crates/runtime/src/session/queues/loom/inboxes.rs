@@ -35,10 +35,10 @@ fn each_parcel_is_popped_once() {
 
         let popped = [inbox.pop(), inbox.pop()].map(|popped| match popped {
             Popped::Envelope(_, envelope) => envelope.input,
-            Popped::Nothing | Popped::Closed => panic!("nobody closes it"),
+            Popped::Nothing | Popped::Closed => panic!("it is never closed"),
         });
 
-        assert_eq!(inbox.figures().peak_len, 1, "no more than there is room for");
+        assert_eq!(inbox.figures().peak_len, 1, "only as many as there is room for");
         assert_eq!(BTreeSet::from(popped), BTreeSet::from([1, 2]));
         join_all(pushing);
     });
@@ -165,11 +165,11 @@ fn what_is_dropped_is_told_and_the_rest_popped() {
                         vec![envelope.input]
                     }
                     Pushed::Queued => Vec::new(),
-                    Pushed::Refused => panic!("nobody closes it"),
+                    Pushed::Refused => panic!("it is never closed"),
                 })
             };
             let pushing = [push(1), push(2)];
-            let Popped::Envelope(_, first) = inbox.pop() else { panic!("one at least stays") };
+            let Popped::Envelope(_, first) = inbox.pop() else { panic!("at least one stays") };
 
             let mut seen: Vec<u64> = pushing.into_iter().flat_map(|pushing| pushing.join().unwrap()).collect();
             assert_eq!(seen.len() as u64, inbox.figures().dropped);

@@ -11,7 +11,7 @@ fn completion(input: u64) -> Completion<Number> {
 }
 
 fn next(reorder: &Reorder<Number>) -> u64 {
-    reorder.next().expect("nobody closes it").header.input
+    reorder.next().expect("it is never closed").header.input
 }
 
 #[test]
