@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::execution::metrics::Counts;
 use crate::node;
@@ -10,9 +10,6 @@ use crate::node::{
     Batched, BulkMember, Concurrent, Done, EndEarly, NodeInfo, RemoteStage, Snapshot, Source, Start, Streaming,
 };
 use crate::{CancelFlag, ErrorBudget, Node, NodeFailure, OnError, Options, Outputs, Payload, Phase, Stream};
-
-/// How often a pause looks whether the run was asked to stop.
-const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// No pause before a retry is longer than this.
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
@@ -132,13 +129,8 @@ impl<P: Payload> Policy<P> {
         }
         // Full jitter: many that failed together don't come back together.
         let longest = longest_pause(self.retry_delay, attempt);
-        let until = Instant::now() + longest.mul_f64(0.5 + fastrand::f64() / 2.0);
-        P::wait(|| {
-            while !self.stop.is_set() && Instant::now() < until {
-                std::thread::sleep(until.saturating_duration_since(Instant::now()).min(POLL_INTERVAL));
-            }
-        });
-        let is_due = !self.stop.is_set();
+        let pause = longest.mul_f64(0.5 + fastrand::f64() / 2.0);
+        let is_due = !P::wait(|| self.stop.wait_for(pause));
         if is_due {
             self.counts.count_retry();
         }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::deadline::Deadline;
 use super::{Closed, Session, Stall};
+use parking_lot::MutexGuard;
+
 use crate::execution::machine::Machine;
 use crate::execution::progress::Progress;
 use crate::session::stages::shared::Core;
@@ -70,12 +72,16 @@ impl<P: Payload> Session<P> {
     /// Wait for items that are under way without a thread: their node must not be cleaned up before.
     fn wait_for_started(&self, deadline: &mut Deadline<'_, P>, stop_waiting: &dyn Fn()) {
         for stage in &self.core.stages {
-            while !stage.started.lock().is_empty() && !deadline.is_over() {
-                stop_waiting();
-                std::thread::sleep(POLL_INTERVAL);
+            let mut started = stage.started.lock();
+            while !started.is_empty() && !deadline.is_over() {
+                // A coroutine may have begun to wait only now.
+                MutexGuard::unlocked(&mut started, || stop_waiting());
+                stage.has_finished.wait_for(&mut started, POLL_INTERVAL);
             }
             // What does not come back would hold the session for ever.
-            stage.started.lock().clear();
+            let left = std::mem::take(&mut *started);
+            drop(started);
+            drop(left);
         }
     }
 

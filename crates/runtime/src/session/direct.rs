@@ -1,9 +1,7 @@
 //! Calls on the caller's own thread, for all-inline plans: no queue, no other thread.
 
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-
-use parking_lot::{Condvar, Mutex};
 
 use super::Session;
 use crate::execution::machine::{Machine, Stop};
@@ -11,8 +9,8 @@ use crate::numbering::{self, NO_INPUT};
 use crate::session::stages::stage::{Unit, blame};
 use crate::{Payload, RunError, Sink};
 
-/// Those who wait look as often whether the thread of the stage, which tells nobody, has left the nodes.
-const POLL_INTERVAL: Duration = Duration::from_millis(1);
+/// Those who wait for the nodes check as often whether the session has closed.
+const CLOSE_CHECK: Duration = Duration::from_millis(20);
 
 /// What became of a call on the caller's own thread.
 pub enum Direct<P: Payload> {
@@ -22,42 +20,6 @@ pub enum Direct<P: Payload> {
     Failed(RunError<P::Fault>),
     /// Another thread is inside: the item comes back. [`Session::wait_until_free`] waits for it.
     Busy(Option<P>),
-}
-
-/// Where callers wait for each other.
-#[derive(Default)]
-pub(super) struct Free {
-    waiting: AtomicUsize,
-    lock: Mutex<()>,
-    has_come: Condvar,
-}
-
-impl Free {
-    /// Somebody has left the nodes.
-    pub(super) fn tell(&self) {
-        // Either this thread sees who waits, or that one sees that the nodes are free.
-        fence(Ordering::SeqCst);
-        if self.waiting.load(Ordering::SeqCst) > 0 {
-            drop(self.lock.lock());
-            self.has_come.notify_one();
-        }
-    }
-
-    /// Wait until `is_free`, for as long as `timeout`; whether that came to be.
-    fn wait(&self, timeout: Duration, is_free: impl Fn() -> bool) -> bool {
-        let deadline = Instant::now() + timeout;
-        self.waiting.fetch_add(1, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
-        let mut lock = self.lock.lock();
-        let mut is_there = is_free();
-        while !is_there && Instant::now() < deadline {
-            self.has_come.wait_for(&mut lock, POLL_INTERVAL);
-            is_there = is_free();
-        }
-        drop(lock);
-        self.waiting.fetch_sub(1, Ordering::SeqCst);
-        is_there
-    }
 }
 
 impl<P: Payload> Session<P> {
@@ -105,10 +67,19 @@ impl<P: Payload> Session<P> {
 
     /// Wait until no other thread is inside the nodes of an all-inline plan, for as long as `timeout`; whether that came to be.
     pub fn wait_until_free(&self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
         let unit = self.unit();
-        let is_free = || !unit.stop.is_set() && !unit.machine.is_locked();
         // A call on a closed session ends at once, whoever is still inside.
-        self.free.wait(timeout, || is_free() || self.is_closed())
+        while !self.is_closed() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if unit.stop.wait_until_clear(left) && unit.lock_until(deadline.min(Instant::now() + CLOSE_CHECK)).is_some() {
+                return true;
+            }
+            if left.is_zero() {
+                return false;
+            }
+        }
+        true
     }
 
     /// Count items that went past the engine. Returns the index of the first.
@@ -159,7 +130,6 @@ impl<P: Payload> Session<P> {
         // An input that comes by the queue must find another number here than its own.
         machine.input = NO_INPUT;
         drop(machine);
-        self.free.tell();
         Some(answer)
     }
 

@@ -26,7 +26,6 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 pub use self::direct::Direct;
-use self::direct::Free;
 pub use self::on_callers::{Bringing, Worked};
 pub use self::queues::in_flight::Client;
 pub use self::queues::outbox::{Next, Outbox, Overflow};
@@ -162,7 +161,6 @@ pub struct Session<P: Payload> {
     watch: Mutex<Option<Watch>>,
     /// Held by whoever interrupts.
     interrupting: Mutex<()>,
-    free: Free,
     /// Initialize was entered: stage, replica and node in it, in that order.
     owed: Mutex<Vec<open::Place>>,
     stop: CancelFlag,

@@ -147,7 +147,6 @@ impl<P: Payload> Session<P> {
             outcome = self.core.work_on(unit, &mut machine, paused, Some(goes_on));
         }
         drop(machine);
-        self.free.tell();
         outcome.map(|()| Worked::Paused)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use crate::execution::machine::Machine;
 use crate::execution::metrics::Recorders;
@@ -13,7 +13,6 @@ use crate::execution::progress::Progress;
 use crate::layout::Edge;
 use crate::node::stop;
 use crate::numbering::NO_INPUT;
-use crate::session::direct::Free;
 use crate::session::queues::admission::AdmissionQueue;
 use crate::session::queues::in_flight::InFlight;
 use crate::session::queues::inbox::{Inbox, Policy};
@@ -83,7 +82,6 @@ impl<P: Payload> Session<P> {
             core,
             threads: Threads::default(),
             interrupting: Mutex::new(()),
-            free: Free::default(),
             owed: Mutex::new(Vec::new()),
             stop: settings.stop.clone(),
             calls_out: AtomicU64::new(0),
@@ -281,6 +279,7 @@ fn build_stage<P: Payload>(
         waited_us: AtomicU64::new(0),
         ending: AtomicUsize::new(0),
         started: Mutex::default(),
+        has_finished: Condvar::new(),
     }
 }
 

@@ -4,8 +4,9 @@
 //! again after letting go of it.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
-use crate::session::queues::locks::{AtomicUsize, Mutex, Ordering};
+use crate::session::queues::locks::{AtomicUsize, Condvar, Mutex, Ordering};
 
 /// What became of somebody who came to the admission queue.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,12 +34,14 @@ pub(crate) struct AdmissionQueue<T> {
     state: Mutex<State<T>>,
     /// How many wait, for those who make room.
     waiting: AtomicUsize,
+    /// Fewer wait than before.
+    has_fewer: Condvar,
 }
 
 impl<T> AdmissionQueue<T> {
     pub(crate) fn new() -> Self {
         let state = State { waiting: VecDeque::new(), next: 0, is_held: false, is_closed: false };
-        Self { state: Mutex::new(state), waiting: AtomicUsize::new(0) }
+        Self { state: Mutex::new(state), waiting: AtomicUsize::new(0), has_fewer: Condvar::new() }
     }
 
     /// Go in, or wait. After [`Entered::Later`] the caller must call [`AdmissionQueue::let_in`]: room may have come in between.
@@ -82,6 +85,7 @@ impl<T> AdmissionQueue<T> {
             self.waiting.store(state.waiting.len(), Ordering::SeqCst);
             let answer = admit(visitor);
             drop(state);
+            self.has_fewer.notify_all();
             told(answer);
         }
     }
@@ -91,9 +95,19 @@ impl<T> AdmissionQueue<T> {
         self.state.lock().next
     }
 
-    /// Whether nobody waits any more who came before `end`.
-    pub(crate) fn is_past(&self, end: u64) -> bool {
-        self.state.lock().waiting.front().is_none_or(|(number, _)| *number >= end)
+    /// Wait until nobody waits any more who came before `end`, until `deadline` at most. Returns whether nobody does.
+    pub(crate) fn wait_until_past(&self, end: u64, deadline: Instant) -> bool {
+        let mut state = self.state.lock();
+        loop {
+            if state.waiting.front().is_none_or(|(number, _)| *number >= end) {
+                return true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            self.has_fewer.wait_for(&mut state, left);
+        }
     }
 
     /// Let nobody in until [`AdmissionQueue::release`]. Returns who waited.
@@ -126,11 +140,13 @@ impl<T> AdmissionQueue<T> {
         let (forgotten, kept): (VecDeque<_>, _) = state.waiting.drain(..).partition(|(_, visitor)| is_meant(visitor));
         state.waiting = kept;
         self.waiting.store(state.waiting.len(), Ordering::SeqCst);
+        self.has_fewer.notify_all();
         forgotten.into_iter().map(|(_, visitor)| visitor).collect()
     }
 
     fn take_waiting(&self, state: &mut State<T>) -> VecDeque<T> {
         self.waiting.store(0, Ordering::SeqCst);
+        self.has_fewer.notify_all();
         std::mem::take(&mut state.waiting).into_iter().map(|(_, visitor)| visitor).collect()
     }
 }

@@ -320,7 +320,10 @@ impl<P: Payload> Group<P> {
         match whole {
             None => self.core.stages[self.stage].reorder().end_item(),
             Some((whole, outputs)) => {
-                self.core.stages[self.stage].started.lock().remove(&self.number);
+                let stage = &self.core.stages[self.stage];
+                let finished = stage.started.lock().remove(&self.number);
+                stage.has_finished.notify_all();
+                drop(finished);
                 whole(outputs.into_iter().flatten().collect());
             }
         }

@@ -15,10 +15,6 @@ use crate::session::queues::joiner::Joiner;
 use crate::session::stages::stage::{Link, Stage};
 use crate::session::stages::tasks::Tasks;
 use crate::{Observer, Payload, Phase, Plan, Reporter, RunError, numbering};
-
-/// One who waits for inputs to find room looks as often.
-const ADMISSION_POLL_INTERVAL: Duration = Duration::from_millis(1);
-
 /// The shared part of a session.
 pub(crate) struct Core<P: Payload> {
     pub(crate) plan: Arc<Plan>,
@@ -243,11 +239,8 @@ impl<P: Payload> Core<P> {
     /// Whether the inputs before a drain are done, or become so within `timeout`.
     pub(crate) fn is_drained(&self, drain: &mut Drain, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
-        while drain.end.is_none() && !self.admission_queue.is_past(drain.waiting_before) {
-            if Instant::now() >= deadline || self.is_closed() {
-                return self.is_closed();
-            }
-            std::thread::sleep(ADMISSION_POLL_INTERVAL);
+        if drain.end.is_none() && !self.admission_queue.wait_until_past(drain.waiting_before, deadline) {
+            return self.is_closed();
         }
         let end = *drain.end.get_or_insert_with(|| self.in_flight.end());
         self.in_flight.wait_until_done(end, deadline.saturating_duration_since(Instant::now()))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::execution::machine::{Machine, Stop};
 use crate::execution::metrics::Recorders;
@@ -41,6 +41,8 @@ pub(crate) struct Stage<P: Payload> {
     pub(crate) ending: AtomicUsize,
     /// The envelopes, by their numbers, of which items are under way at the same time.
     pub(crate) started: Mutex<ByNumber<Arc<Group<P>>>>,
+    /// One of them has finished.
+    pub(crate) has_finished: Condvar,
 }
 
 /// The way from one stage to another, or out of the pipeline.
