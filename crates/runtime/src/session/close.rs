@@ -75,7 +75,7 @@ impl<P: Payload> Session<P> {
             let mut started = stage.started.lock();
             while !started.is_empty() && !deadline.is_over() {
                 // A coroutine may have begun to wait only now.
-                MutexGuard::unlocked(&mut started, || stop_waiting());
+                MutexGuard::unlocked(&mut started, stop_waiting);
                 stage.has_finished.wait_for(&mut started, POLL_INTERVAL);
             }
             // What does not come back would hold the session for ever.

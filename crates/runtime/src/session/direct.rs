@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use super::Session;
 use crate::execution::machine::{Machine, Stop};
 use crate::numbering::{self, NO_INPUT};
-use crate::session::stages::stage::{Unit, blame};
+use crate::session::stages::stage::Unit;
+use crate::session::stages::work::blame;
 use crate::{Payload, RunError, Sink};
 
 /// Those who wait for the nodes check as often whether the session has closed.
@@ -72,7 +73,8 @@ impl<P: Payload> Session<P> {
         // A call on a closed session ends at once, whoever is still inside.
         while !self.is_closed() {
             let left = deadline.saturating_duration_since(Instant::now());
-            if unit.stop.wait_until_clear(left) && unit.lock_until(deadline.min(Instant::now() + CLOSE_CHECK)).is_some() {
+            if unit.stop.wait_until_clear(left) && unit.lock_until(deadline.min(Instant::now() + CLOSE_CHECK)).is_some()
+            {
                 return true;
             }
             if left.is_zero() {
@@ -110,7 +112,7 @@ impl<P: Payload> Session<P> {
         if self.core.is_closed.load(Ordering::Relaxed) {
             return Some(Direct::Failed(RunError::Closed));
         }
-        unit.forget_if_asked(&self.core, &mut machine);
+        self.core.forget_if_asked(unit, &mut machine);
         let outcome = unit.try_enter(&mut machine, work);
         let outcome = outcome.unwrap_or_else(|hindrance| Err(Stop::Hindered(hindrance)));
         let answer = match outcome {

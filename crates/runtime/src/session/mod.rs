@@ -230,8 +230,9 @@ impl<P: Payload> Session<P> {
     /// input of the client, which it must expect before this call. The source works in `context`, and so do the nodes after it.
     pub fn start_source(&self, client: Arc<dyn Client<P>>, context: P::Context, expect: Box<dyn Fn() + Send>) {
         if let Some(tasks) = &self.core.source_tasks {
+            let core = Arc::clone(&self.core);
             // Its end is told to the client.
-            drop(tasks.send(move |core| stages::source::run(core, &client, context, &*expect), || {}));
+            drop(tasks.send(move || stages::source::run(&core, &client, context, &*expect), || {}));
         }
     }
 

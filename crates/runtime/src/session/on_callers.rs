@@ -9,26 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Session;
-use crate::execution::machine::{Machine, Stop, UnderWay};
+use crate::execution::machine::{Machine, Stop};
 use crate::numbering::NO_INPUT;
-use crate::session::queues::inbox::{Envelope, Popped};
+use crate::session::queues::inbox::Popped;
+use crate::session::stages::paused::{Paused, Rest};
 use crate::session::stages::shared::Core;
-use crate::session::stages::stage::{Unit, blame, take_through};
+use crate::session::stages::stage::Unit;
+use crate::session::stages::work::{blame, take_through};
 use crate::{Payload, RunError, Sink};
-
-/// An input whose outputs find no room.
-pub(crate) struct Paused<P: Payload> {
-    input: u64,
-    is_flush: bool,
-    /// The same for all its steps: a generator may take back at one step what it set at another.
-    context: P::Context,
-    work: Rest<P>,
-}
-
-enum Rest<P: Payload> {
-    All(Envelope<P>),
-    Some(UnderWay<P>),
-}
 
 /// What came of work on what was put in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,7 +176,7 @@ impl<P: Payload> Core<P> {
             self.end(input);
         }
         while goes_on() {
-            let Popped::Envelope(_, envelope) = self.stages[0].pop_at_once(self) else { return None };
+            let Popped::Envelope(_, envelope) = self.pop_at_once(&self.stages[0]) else { return None };
             let (input, is_flush) = (envelope.input, envelope.is_flush);
             unit.note_given(input);
             let Some(context) = self.in_flight.context_of_wanted(input) else {
@@ -214,7 +202,7 @@ impl<P: Payload> Core<P> {
     ) -> Result<(), P::Fault> {
         let Paused { input, is_flush, context, work } = paused;
         let mut sink = Deliver { core: self, input, goes_on };
-        unit.forget_if_asked(self, machine);
+        self.forget_if_asked(unit, machine);
         machine.begin();
         machine.input = input;
         let stop = P::within(&context, || {
@@ -229,7 +217,7 @@ impl<P: Payload> Core<P> {
             if matches!(stop, Stop::Paused) {
                 return Some(None);
             }
-            let error = unit.why(self, blame(machine, stop));
+            let error = self.why(unit, blame(machine, stop));
             let failed = unit.abandon(machine);
             self.note_failures(failed.into_iter().map(|(_, _, fault)| fault));
             Some(Some(error))

@@ -183,10 +183,10 @@ impl<P: Payload> Session<P> {
 }
 
 /// Let a source in this process run on a thread of its own. Returns what others ask of it.
-fn adopt_source<P: Payload>(nodes: &mut [Replicas<P>]) -> Option<Arc<Tasks<P>>> {
+fn adopt_source<P: Payload>(nodes: &mut [Replicas<P>]) -> Option<Arc<Tasks>> {
     let [first] = &mut nodes.first_mut()?.nodes[..] else { return None };
     first.as_source()?;
-    let tasks: Arc<Tasks<P>> = Arc::default();
+    let tasks: Arc<Tasks> = Arc::default();
     let source = nodes[0].nodes.pop()?;
     nodes[0].nodes.push(Box::new(SourceNode::new(source, &tasks)));
     Some(tasks)

@@ -133,7 +133,7 @@ fn reading_of<P: Payload>(stage: &Stage<P>, unit: &Unit<P>) -> Option<Reading> {
     let Some(elsewhere) = &unit.elsewhere else { return unit.progress.read() };
     let (job, node) = elsewhere.at_work()?;
     // Items are worked on there in the order in which they were begun here.
-    let oldest = stage.started.lock().values().map(|group| group.input).min();
+    let oldest = stage.started.lock().values().map(|begun| begun.input()).min();
     let input = oldest.or_else(|| unit.progress.read().and_then(|reading| reading.input));
     Some(Reading { step: job, node, input, thread: 0 })
 }

@@ -8,9 +8,10 @@ use crate::execution::machine::Machine;
 use crate::node::process_batch;
 use crate::session::queues::inbox::{Envelope, Popped};
 use crate::session::queues::reorder::{Begin, Completion};
-use crate::session::stages::replicas::{OutputChunk, end_stream};
+use crate::session::stages::replicas::end_stream;
 use crate::session::stages::shared::Core;
-use crate::session::stages::stage::{Stage, Unit, inputs_of};
+use crate::session::stages::stage::{OutputChunk, Stage, Unit};
+use crate::session::stages::work::inputs_of;
 use crate::{Batch, Payload, numbering};
 
 /// The life of the thread of one replica of such a stage.
@@ -75,13 +76,13 @@ fn gather<P: Payload>(core: &Core<P>, stage: &Stage<P>, unit: usize, batch: Batc
         } else {
             company.due
         };
-        match stage.begin(core, &stage.units[unit], company.envelopes.first().map(|(number, _)| *number)) {
+        match stage.begin(&stage.units[unit], company.envelopes.first().map(|(number, _)| *number)) {
             Begin::Begun => {}
             // No company comes before these are done.
             Begin::AllWait | Begin::IsCalled => break,
             Begin::Closed => return None,
         }
-        match stage.pop_until(core, deadline, nudges) {
+        match core.pop_until(stage, deadline, nudges) {
             Popped::Envelope(number, envelope) if company.inputs(&envelope) == 0 && !envelope.ends_stream() => {
                 let completion = Completion { header: envelope, outputs: Vec::new(), was_given: false };
                 reorder.complete(number, completion);
@@ -111,7 +112,7 @@ struct Begun<P: Payload> {
 }
 
 fn work_on_batch<P: Payload>(
-    core: &Core<P>,
+    core: &Arc<Core<P>>,
     stage: &Stage<P>,
     unit_index: usize,
     batch: Batch,

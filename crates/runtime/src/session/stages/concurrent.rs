@@ -10,9 +10,10 @@ use parking_lot::Mutex;
 use crate::node::{EndEarly, Start, start_all};
 use crate::session::queues::inbox::{Envelope, Popped};
 use crate::session::queues::reorder::{Begin, Completion};
-use crate::session::stages::replicas::{OutputChunk, complete_and_help, end_stream};
+use crate::session::stages::replicas::{complete_and_help, end_stream};
 use crate::session::stages::shared::Core;
-use crate::session::stages::stage::{Stage, Unit, inputs_of};
+use crate::session::stages::stage::{InProgress, OutputChunk, Stage, Unit};
+use crate::session::stages::work::inputs_of;
 use crate::{Outputs, Payload, numbering};
 
 /// The life of the thread of such a stage.
@@ -23,10 +24,10 @@ pub(crate) fn run_concurrent<P: Payload>(core: &Arc<Core<P>>, stage_index: usize
         if stage.inbox.is_empty() || !reorder.has_room() {
             hand_over(stage);
         }
-        if stage.begin(core, &stage.units[0], None) != Begin::Begun {
+        if stage.begin(&stage.units[0], None) != Begin::Begun {
             break;
         }
-        let Popped::Envelope(number, envelope) = stage.pop(core, &stage.units[0]) else {
+        let Popped::Envelope(number, envelope) = core.pop(stage, &stage.units[0]) else {
             reorder.unbegin();
             break;
         };
@@ -63,7 +64,7 @@ fn begin_next<P: Payload>(core: &Core<P>, stage: &Stage<P>) -> Option<Numbered<P
     if !reorder.begin_at_once() {
         return None;
     }
-    match stage.pop_at_once(core) {
+    match core.pop_at_once(stage) {
         Popped::Envelope(number, envelope) => Some((number, envelope)),
         Popped::Nothing | Popped::Closed => {
             reorder.unbegin();
@@ -167,7 +168,7 @@ impl<'a, P: Payload> Starter<'a, P> {
             answers: Mutex::new(Answers { missing: items.len(), outputs: answers, whole: Some(whole) }),
             end_early: Mutex::default(),
         });
-        stage.started.lock().insert(number, Arc::clone(&group));
+        stage.started.lock().insert(number, Arc::clone(&group) as Arc<dyn InProgress>);
         for (slot, item) in items.into_iter().enumerate() {
             if slot > 0 && !stage.reorder().begin_item_at_once() {
                 // Those who make room are among them.
@@ -263,11 +264,11 @@ fn hand_over<P: Payload>(stage: &Stage<P>) {
 }
 
 /// The items of one envelope that are under way at the same time.
-pub(crate) struct Group<P: Payload> {
+struct Group<P: Payload> {
     core: Arc<Core<P>>,
     stage: usize,
     number: u64,
-    pub(crate) input: u64,
+    input: u64,
     answers: Mutex<Answers<P>>,
     /// What ends those early that are not done.
     end_early: Mutex<Vec<EndEarly>>,
@@ -279,15 +280,20 @@ struct Answers<P: Payload> {
     whole: Option<Whole<P>>,
 }
 
-impl<P: Payload> Group<P> {
-    /// Nobody waits for the envelope any more.
-    pub(crate) fn end_early(&self) {
+impl<P: Payload> InProgress for Group<P> {
+    fn input(&self) -> u64 {
+        self.input
+    }
+
+    fn end_early(&self) {
         let under_way = std::mem::take(&mut *self.end_early.lock());
         for end_early in under_way {
             end_early();
         }
     }
+}
 
+impl<P: Payload> Group<P> {
     /// One of the items is done.
     fn finish(&self, slot: usize, started: Instant, answer: Result<Outputs<P>, P::Fault>) {
         let stage = &self.core.stages[self.stage];

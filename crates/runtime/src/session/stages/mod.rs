@@ -2,9 +2,13 @@
 
 pub(crate) mod batches;
 pub(crate) mod concurrent;
+mod envelopes;
+pub(crate) mod paused;
 pub(crate) mod replicas;
+mod router;
 pub(crate) mod shared;
 pub(crate) mod source;
 pub(crate) mod stage;
 pub(crate) mod tasks;
 pub(crate) mod threads;
+pub(crate) mod work;

@@ -9,21 +9,15 @@ use std::time::Duration;
 
 use crate::session::queues::inbox::{Envelope, Popped};
 use crate::session::queues::reorder::{Begin, Completion};
+use crate::session::stages::router::Router;
 use crate::session::stages::shared::Core;
-use crate::session::stages::stage::{Stage, work_on};
+use crate::session::stages::stage::{OutputChunk, Stage};
 use crate::session::stages::tasks::{Outcome, Patience};
+use crate::session::stages::work::work_on;
 use crate::{Payload, Sink, Stream};
 
 /// The end of input looks as often whether the session has closed.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-
-/// A part of what an envelope became.
-pub(crate) enum OutputChunk<P: Payload> {
-    /// An output, with the exit by which it leaves the stage.
-    Output(usize, P),
-    /// Outputs of the last node that come one after the other.
-    Stream(Box<dyn Stream<P>>),
-}
 
 /// Collects the outputs of a machine until the envelope is done.
 pub(crate) struct Collect<'a, P: Payload> {
@@ -57,8 +51,8 @@ impl<P: Payload> Sink<P> for Collect<'_, P> {
 pub(crate) fn run_replica<P: Payload>(core: &Arc<Core<P>>, stage: usize, unit: usize) {
     let stage = &core.stages[stage];
     let reorder = stage.reorder();
-    while stage.begin(core, &stage.units[unit], None) == Begin::Begun {
-        let Popped::Envelope(number, envelope) = stage.pop(core, &stage.units[unit]) else {
+    while stage.begin(&stage.units[unit], None) == Begin::Begun {
+        let Popped::Envelope(number, envelope) = core.pop(stage, &stage.units[unit]) else {
             reorder.unbegin();
             break;
         };
@@ -82,7 +76,7 @@ pub(crate) fn run_replica<P: Payload>(core: &Arc<Core<P>>, stage: usize, unit: u
 ///
 /// What the envelope still holds goes into the replica of this number; `outputs` are those of what it held.
 pub(crate) fn end_stream<P: Payload>(
-    core: &Core<P>,
+    core: &Arc<Core<P>>,
     stage: &Stage<P>,
     unit: usize,
     (number, envelope): (u64, Envelope<P>),
@@ -95,7 +89,7 @@ pub(crate) fn end_stream<P: Payload>(
     // Batches that wait for company get none any more.
     stage.inbox.nudge();
     while !reorder.is_done_before(number, POLL_INTERVAL) {
-        stage.units[unit].run_tasks(core);
+        stage.units[unit].run_tasks();
     }
     stage.ending.fetch_sub(1, Ordering::AcqRel);
     let of_unit = &stage.units[unit];
@@ -107,7 +101,7 @@ pub(crate) fn end_stream<P: Payload>(
 }
 
 /// Flush the nodes of another replica, on their own thread.
-fn flush<P: Payload>(core: &Core<P>, place: (usize, usize), envelope: Envelope<P>) -> Vec<OutputChunk<P>> {
+fn flush<P: Payload>(core: &Arc<Core<P>>, place: (usize, usize), envelope: Envelope<P>) -> Vec<OutputChunk<P>> {
     let mut goes_on = || !core.is_closed();
     let timeout = Patience { interval: POLL_INTERVAL, goes_on: &mut goes_on };
     let flushed = core.in_nodes(place, timeout, move |core, unit, machine| {
@@ -152,77 +146,41 @@ pub(crate) fn complete_and_help<P: Payload>(
 /// Send the outputs of an envelope to the stages after this one.
 fn hand_on<P: Payload>(core: &Core<P>, stage: &Stage<P>, completion: Completion<P, OutputChunk<P>>) {
     let Completion { header, outputs, was_given } = completion;
-    let mut way =
-        Way { core, stage, header, is_first: true, pending: stage.links.iter().map(|_| Vec::new()).collect() };
-    for piece in outputs {
-        match piece {
-            OutputChunk::Output(exit, output) => way.add(exit, output),
-            OutputChunk::Stream(stream) => way.draw(stream),
+    let input = header.input;
+    let mut router = Router::new(core, stage, header);
+    for chunk in outputs {
+        match chunk {
+            OutputChunk::Output(exit, output) => router.add(exit, output),
+            OutputChunk::Stream(stream) => draw(core, stage, input, &mut router, stream),
         }
     }
-    way.send(true, was_given);
+    router.finish(|link| if was_given { link.exits.iter().map(|(_, place)| *place).collect() } else { Vec::new() });
 }
 
-/// The outputs of an envelope on their way out of a parallel stage.
-struct Way<'a, P: Payload> {
-    core: &'a Core<P>,
-    stage: &'a Stage<P>,
-    header: Envelope<P>,
-    /// Nothing of the envelope has gone.
-    is_first: bool,
-    /// What has not gone, for each link.
-    pending: Vec<Vec<(usize, P)>>,
-}
-
-impl<P: Payload> Way<'_, P> {
-    fn add(&mut self, exit: usize, output: P) {
-        for (link, pending) in self.stage.links.iter().zip(&mut self.pending) {
-            if let Some((_, place)) = link.exits.iter().find(|(candidate, _)| *candidate == exit) {
-                pending.push((*place, output));
-                break;
+/// Send outputs on as they come.
+fn draw<P: Payload>(
+    core: &Core<P>,
+    stage: &Stage<P>,
+    input: u64,
+    router: &mut Router<'_, P>,
+    mut stream: Box<dyn Stream<P>>,
+) {
+    let context = core.in_flight.context_of_wanted(input).map(|context| P::copy_context(&context)).unwrap_or_default();
+    loop {
+        router.send_pending();
+        if !router.is_wanted() {
+            return core.note_failures(P::within(&context, || stream.close()).err().into_iter());
+        }
+        match P::within(&context, || stream.next()) {
+            Ok(Some(output)) => {
+                stage.units[0].count_outputs(1);
+                stage.by_all_exits(output).into_iter().for_each(|(exit, output)| router.add(exit, output));
+            }
+            Ok(None) => return,
+            Err(fault) => {
+                stage.units[0].count_failure(&fault, 1);
+                return core.fail(input, core.blame_node(stage.index, input, fault));
             }
         }
-    }
-
-    /// Send outputs on as they come.
-    fn draw(&mut self, mut stream: Box<dyn Stream<P>>) {
-        let (core, stage, input) = (self.core, self.stage, self.header.input);
-        let context =
-            core.in_flight.context_of_wanted(input).map(|context| P::copy_context(&context)).unwrap_or_default();
-        loop {
-            self.send(false, false);
-            if !core.in_flight.is_wanted(input) {
-                return core.note_failures(P::within(&context, || stream.close()).err().into_iter());
-            }
-            match P::within(&context, || stream.next()) {
-                Ok(Some(output)) => {
-                    stage.units[0].count_outputs(1);
-                    stage.by_all_exits(output).into_iter().for_each(|(exit, output)| self.add(exit, output));
-                }
-                Ok(None) => return,
-                Err(fault) => {
-                    stage.units[0].count_failure(&fault, 1);
-                    return core.fail(input, core.blame_node(stage.index, input, fault));
-                }
-            }
-        }
-    }
-
-    fn send(&mut self, is_end: bool, was_given: bool) {
-        let has_some = self.pending.iter().any(|items| !items.is_empty());
-        if !is_end && !has_some {
-            return;
-        }
-        for (link, pending) in self.stage.links.iter().zip(&mut self.pending) {
-            let items = std::mem::take(pending);
-            if items.is_empty() && !is_end {
-                continue;
-            }
-            let visits = if was_given { link.exits.iter().map(|(_, place)| *place).collect() } else { Vec::new() };
-            let is_first = self.header.is_first && self.is_first;
-            let is_last = self.header.is_last && is_end;
-            self.core.send(link, Envelope { items, visits, is_first, is_last, ..self.header.header() });
-        }
-        self.is_first = false;
     }
 }

@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::execution::progress::Progress;
-use crate::session::on_callers::Paused;
 use crate::session::queues::admission::{AdmissionQueue, Entered};
 use crate::session::queues::in_flight::{Client, InFlight};
 use crate::session::queues::inbox::{Dropped, Envelope};
 use crate::session::queues::joiner::Joiner;
+use crate::session::stages::paused::Paused;
 use crate::session::stages::stage::{Link, Stage};
 use crate::session::stages::tasks::Tasks;
 use crate::{Observer, Payload, Phase, Plan, Reporter, RunError, numbering};
+
 /// The shared part of a session.
 pub(crate) struct Core<P: Payload> {
     pub(crate) plan: Arc<Plan>,
@@ -42,7 +43,7 @@ pub(crate) struct Core<P: Payload> {
     /// An input that waits for room, in a session whose nodes run on the threads that call.
     pub(crate) paused: Mutex<Option<Paused<P>>>,
     /// What others ask of it, if the plan has a source.
-    pub(crate) source_tasks: Option<Arc<Tasks<P>>>,
+    pub(crate) source_tasks: Option<Arc<Tasks>>,
 }
 
 /// An input on its way into a session.
@@ -140,7 +141,7 @@ impl<P: Payload> Core<P> {
     /// Send an envelope the way of a link.
     pub(crate) fn send(&self, link: &Link, envelope: Envelope<P>) {
         match link.to {
-            Some(stage) => self.end_dropped(self.stages[stage].receive(envelope, self)),
+            Some(stage) => self.end_dropped(self.receive(&self.stages[stage], envelope)),
             None => self.emit(envelope),
         }
     }
@@ -273,7 +274,7 @@ impl<P: Payload> Core<P> {
             let Some(place) = stage.entry else { continue };
             let items = items.next().map(|item| (place, item)).into_iter().collect();
             let envelope = Envelope { is_flush, is_urgent, ..Envelope::whole(input, items) };
-            dropped.extend(stage.receive(envelope, self));
+            dropped.extend(self.receive(stage, envelope));
         }
         dropped
     }

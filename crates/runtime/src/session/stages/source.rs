@@ -1,5 +1,6 @@
 //! The thread of a source: makes inputs until it ends or the session closes.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
@@ -18,7 +19,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// The life of the thread: it runs the source when somebody asks for that.
 pub(crate) fn run_when_asked<P: Payload>(core: &Arc<Core<P>>) {
     if let Some(tasks) = &core.source_tasks {
-        tasks.run_until(core, || core.is_closed());
+        tasks.run_until(|| core.is_closed());
     }
 }
 
@@ -114,12 +115,13 @@ impl<P: Payload> RunningSource<'_, P> {
 /// What belongs to the thread of the source and is called by others, too.
 struct OnThread<P: Payload, T: ?Sized> {
     inner: Arc<Mutex<Box<T>>>,
-    tasks: Arc<Tasks<P>>,
+    tasks: Arc<Tasks>,
+    payload: PhantomData<fn() -> P>,
 }
 
 impl<P: Payload, T: ?Sized + Send + 'static> OnThread<P, T> {
-    fn new(inner: Box<T>, tasks: &Arc<Tasks<P>>) -> Self {
-        Self { inner: Arc::new(Mutex::new(inner)), tasks: Arc::clone(tasks) }
+    fn new(inner: Box<T>, tasks: &Arc<Tasks>) -> Self {
+        Self { inner: Arc::new(Mutex::new(inner)), tasks: Arc::clone(tasks), payload: PhantomData }
     }
 
     /// Do something on the thread, which has nothing else to do now or soon; nothing if it has ended.
@@ -128,7 +130,7 @@ impl<P: Payload, T: ?Sized + Send + 'static> OnThread<P, T> {
             return Some(work(&mut **self.inner.lock()));
         }
         let (inner, context) = (Arc::clone(&self.inner), P::current_context());
-        let in_context = move |_: &Core<P>| {
+        let in_context = move || {
             let mut inner = inner.lock();
             P::within(&context, || work(&mut **inner))
         };
@@ -144,7 +146,7 @@ impl<P: Payload, T: ?Sized + Send + 'static> OnThread<P, T> {
 pub(crate) struct SourceNode<P: Payload>(OnThread<P, dyn Node<P>>);
 
 impl<P: Payload> SourceNode<P> {
-    pub(crate) fn new(node: Box<dyn Node<P>>, tasks: &Arc<Tasks<P>>) -> Self {
+    pub(crate) fn new(node: Box<dyn Node<P>>, tasks: &Arc<Tasks>) -> Self {
         Self(OnThread::new(node, tasks))
     }
 }

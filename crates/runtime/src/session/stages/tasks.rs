@@ -7,21 +7,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::ThreadId;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::Payload;
-use crate::execution::machine::Machine;
-use crate::session::stages::shared::Core;
-use crate::session::stages::stage::Unit;
 
 /// A piece of work for the thread. Does nothing if nobody waits for it any more.
-type Task<P> = Box<dyn FnOnce(&Core<P>) + Send>;
+type Task = Box<dyn FnOnce() + Send>;
 
 /// The tasks of one thread.
-pub(crate) struct Tasks<P: Payload> {
-    state: Mutex<State<P>>,
+pub(crate) struct Tasks {
+    state: Mutex<State>,
     has_changed: Condvar,
     /// Whether some wait, for a look without the lock.
     are_waiting: AtomicBool,
@@ -30,12 +27,12 @@ pub(crate) struct Tasks<P: Payload> {
     thread: OnceLock<ThreadId>,
 }
 
-struct State<P: Payload> {
-    waiting: VecDeque<Task<P>>,
+struct State {
+    waiting: VecDeque<Task>,
     is_closed: bool,
 }
 
-impl<P: Payload> Default for Tasks<P> {
+impl Default for Tasks {
     fn default() -> Self {
         Self {
             state: Mutex::new(State { waiting: VecDeque::new(), is_closed: false }),
@@ -47,7 +44,7 @@ impl<P: Payload> Default for Tasks<P> {
     }
 }
 
-impl<P: Payload> Tasks<P> {
+impl Tasks {
     /// This thread is the one that runs the tasks.
     pub(crate) fn adopt_thread(&self) {
         self.thread.get_or_init(|| std::thread::current().id());
@@ -71,14 +68,14 @@ impl<P: Payload> Tasks<P> {
     /// Let the thread do `work` as soon as it is at leisure; `wake` is called when the task is there to be seen.
     pub(crate) fn send<R: Send + 'static>(
         &self,
-        work: impl FnOnce(&Core<P>) -> R + Send + 'static,
+        work: impl FnOnce() -> R + Send + 'static,
         wake: impl FnOnce(),
     ) -> Sent<R> {
         let sent = Sent(Arc::new(Slot { state: Mutex::new(Progress::Waits), has_changed: Condvar::new() }));
         let receipt = Receipt(Arc::clone(&sent.0));
-        let task: Task<P> = Box::new(move |core| {
+        let task: Task = Box::new(move || {
             if receipt.0.begin() {
-                receipt.0.set(Progress::Done(catch_unwind(AssertUnwindSafe(|| work(core)))));
+                receipt.0.set(Progress::Done(catch_unwind(AssertUnwindSafe(work))));
             }
         });
         let mut state = self.state.lock();
@@ -94,18 +91,18 @@ impl<P: Payload> Tasks<P> {
     }
 
     /// Do what waits. Called by the thread whenever it is not in a node.
-    pub(crate) fn run(&self, core: &Core<P>) {
+    pub(crate) fn run(&self) {
         while let Some(task) = self.next() {
             self.is_running.store(true, Ordering::Release);
-            task(core);
+            task();
             self.is_running.store(false, Ordering::Release);
         }
     }
 
     /// Do what comes, until `is_over`, which is asked again after each [`Tasks::wake`], or until the tasks are closed.
-    pub(crate) fn run_until(&self, core: &Core<P>, is_over: impl Fn() -> bool) {
+    pub(crate) fn run_until(&self, is_over: impl Fn() -> bool) {
         loop {
-            self.run(core);
+            self.run();
             let mut state = self.state.lock();
             while state.waiting.is_empty() {
                 if state.is_closed || is_over() {
@@ -134,7 +131,7 @@ impl<P: Payload> Tasks<P> {
         drop(forgotten);
     }
 
-    fn next(&self) -> Option<Task<P>> {
+    fn next(&self) -> Option<Task> {
         if !self.are_waiting() {
             return None;
         }
@@ -149,35 +146,6 @@ impl<P: Payload> Tasks<P> {
 pub(crate) struct Patience<'a> {
     pub(crate) interval: Duration,
     pub(crate) goes_on: &'a mut dyn FnMut() -> bool,
-}
-
-impl<P: Payload> Core<P> {
-    /// Do `work` on the nodes of a replica, which are given by the numbers of their stage and of the replica: on the thread of the nodes if
-    /// they have one, in the context of this one, else on this one.
-    pub(crate) fn in_nodes<R: Send + 'static>(
-        &self,
-        (stage, unit): (usize, usize),
-        timeout: Patience<'_>,
-        work: impl FnOnce(&Core<P>, &Unit<P>, &mut Machine<P>) -> R + Send + 'static,
-    ) -> Outcome<R> {
-        let (of_stage, of_unit) = (&self.stages[stage], &self.stages[stage].units[unit]);
-        if let Some(tasks) = of_unit.tasks.as_ref().filter(|tasks| !tasks.is_here()) {
-            let context = P::current_context();
-            let on_thread = move |core: &Core<P>| {
-                let unit = &core.stages[stage].units[unit];
-                let mut machine = unit.machine.lock();
-                P::within(&context, || work(core, unit, &mut machine))
-            };
-            return tasks.send(on_thread, || of_stage.wake()).wait::<P>(timeout);
-        }
-        loop {
-            match of_unit.lock_until(Instant::now() + timeout.interval) {
-                Some(mut machine) => return Outcome::Done(Ok(work(self, of_unit, &mut machine))),
-                None if (timeout.goes_on)() => {}
-                None => return Outcome::NotBegun,
-            }
-        }
-    }
 }
 
 /// A task that was sent.

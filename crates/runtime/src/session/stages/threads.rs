@@ -16,8 +16,8 @@ use crate::session::stages::concurrent::run_concurrent;
 use crate::session::stages::replicas::{run_forwarder, run_replica};
 use crate::session::stages::shared::Core;
 use crate::session::stages::source;
-use crate::session::stages::stage::run_in_order;
 use crate::session::stages::tasks::Tasks;
+use crate::session::stages::work::run_in_order;
 use crate::session::watchdog::Latch;
 use crate::{Payload, RunError};
 
@@ -156,12 +156,12 @@ fn live<P: Payload>(
     }
     drop(idle_guard);
     if let Some(tasks) = tasks {
-        tasks.run_until(core, || false);
+        tasks.run_until(|| false);
     }
     life
 }
 
-fn tasks_of<P: Payload>(core: &Core<P>, stage: usize, role: Role) -> Option<&Tasks<P>> {
+fn tasks_of<P: Payload>(core: &Core<P>, stage: usize, role: Role) -> Option<&Tasks> {
     match role {
         Role::Replica(unit) => core.stages[stage].units[unit].tasks.as_ref(),
         Role::Source => core.source_tasks.as_deref(),

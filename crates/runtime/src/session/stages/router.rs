@@ -1,0 +1,73 @@
+//! The outputs of an envelope on their way to the stages after the one that made them.
+
+use crate::Payload;
+use crate::session::queues::inbox::Envelope;
+use crate::session::stages::shared::Core;
+use crate::session::stages::stage::{Link, Stage};
+
+/// Sends the outputs of an envelope by the links of a stage.
+pub(crate) struct Router<'a, P: Payload> {
+    core: &'a Core<P>,
+    stage: &'a Stage<P>,
+    header: Envelope<P>,
+    /// What has not been sent, for each link.
+    pending: Vec<Vec<(usize, P)>>,
+    /// The links by which something of the envelope was sent.
+    has_sent: Vec<bool>,
+}
+
+impl<'a, P: Payload> Router<'a, P> {
+    pub(crate) fn new(core: &'a Core<P>, stage: &'a Stage<P>, header: Envelope<P>) -> Self {
+        let pending = stage.links.iter().map(|_| Vec::new()).collect();
+        Self { core, stage, header, pending, has_sent: vec![false; stage.links.len()] }
+    }
+
+    /// Keep an output that leaves the stage by this exit, until the next are sent.
+    pub(crate) fn add(&mut self, exit: usize, output: P) {
+        for (link, pending) in self.stage.links.iter().zip(&mut self.pending) {
+            if let Some((_, place)) = link.exits.iter().find(|(candidate, _)| *candidate == exit) {
+                pending.push((*place, output));
+                break;
+            }
+        }
+    }
+
+    /// Forget what has not been sent.
+    pub(crate) fn clear(&mut self) {
+        self.pending.iter_mut().for_each(Vec::clear);
+    }
+
+    pub(crate) fn has_pending(&self) -> bool {
+        self.pending.iter().any(|items| !items.is_empty())
+    }
+
+    /// Whether somebody still wants the outputs.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.core.in_flight.is_wanted(self.header.input)
+    }
+
+    /// Send what there is. May wait for room.
+    pub(crate) fn send_pending(&mut self) {
+        for link in 0..self.pending.len() {
+            self.send(link, false, Vec::new());
+        }
+    }
+
+    /// The envelope is done. `visits_of` returns the places at which a link delivers to nodes that were given something of it.
+    pub(crate) fn finish(mut self, visits_of: impl Fn(&Link) -> Vec<usize>) {
+        let is_last = self.header.is_last;
+        for link in 0..self.pending.len() {
+            let visits = visits_of(&self.stage.links[link]);
+            self.send(link, is_last, visits);
+        }
+    }
+
+    fn send(&mut self, link: usize, is_last: bool, visits: Vec<usize>) {
+        let items = std::mem::take(&mut self.pending[link]);
+        if !items.is_empty() || !visits.is_empty() || is_last {
+            let is_first = self.header.is_first && !std::mem::replace(&mut self.has_sent[link], true);
+            let envelope = Envelope { items, visits, is_first, is_last, ..self.header.header() };
+            self.core.send(&self.stage.links[link], envelope);
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! How a thread takes envelopes through the nodes of a stage.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use crate::execution::machine::{Machine, Stop};
+use crate::numbering::NO_INPUT;
+use crate::session::queues::inbox::{Envelope, Popped};
+use crate::session::stages::router::Router;
+use crate::session::stages::shared::Core;
+use crate::session::stages::stage::{Link, Stage, Unit};
+use crate::session::stages::tasks::{Outcome, Patience};
+use crate::{Payload, Phase, RunError, Sink};
+
+/// The life of the thread of a stage that works on one envelope after the other.
+pub(crate) fn run_in_order<P: Payload>(core: &Arc<Core<P>>, stage: usize) {
+    let stage = &core.stages[stage];
+    let unit = &stage.units[0];
+    while let Popped::Envelope(_, envelope) = core.pop(stage, unit) {
+        let mut machine = unit.machine.lock();
+        if unit.tasks.is_none() {
+            core.finish_paused(unit, &mut machine);
+        }
+        let mut sink = Forward { router: Router::new(core, stage, envelope.header()), unit };
+        work_on(core, unit, &mut machine, envelope, &mut sink);
+        sink.router.finish(|link| visited_places(&machine, link));
+    }
+}
+
+/// Take an envelope through the machine. What goes wrong is told to the client of its input.
+pub(crate) fn work_on<P: Payload>(
+    core: &Core<P>,
+    unit: &Unit<P>,
+    machine: &mut Machine<P>,
+    envelope: Envelope<P>,
+    sink: &mut dyn Sink<P>,
+) {
+    let input = envelope.input;
+    unit.note_given(input);
+    let Some(context) = core.in_flight.context_of_wanted(input) else {
+        if machine.input == input {
+            // What came of it before must not meet the next input.
+            core.note_failures(unit.abandon(machine).into_iter().map(|(_, _, fault)| fault));
+            machine.input = NO_INPUT;
+        }
+        return;
+    };
+    if machine.input != input {
+        core.forget_if_asked(unit, machine);
+        machine.begin();
+        machine.input = input;
+    }
+    let failed = P::within(&P::copy_context(&context), || {
+        let outcome = unit.try_enter(machine, |machine| take_through(machine, envelope, sink));
+        let stop = outcome.unwrap_or_else(|hindrance| Err(Stop::Hindered(hindrance))).err()?;
+        let error = core.why(unit, blame(machine, stop));
+        core.note_failures(unit.abandon(machine).into_iter().map(|(_, _, fault)| fault));
+        Some(error)
+    });
+    if let Some(error) = failed {
+        core.fail(input, error);
+    }
+}
+
+/// Take an envelope as far as it goes.
+pub(crate) fn take_through<P: Payload>(
+    machine: &mut Machine<P>,
+    envelope: Envelope<P>,
+    sink: &mut dyn Sink<P>,
+) -> Result<(), Stop<P::Fault>> {
+    for place in envelope.visits {
+        machine.mark_visited(place);
+    }
+    for (place, item) in envelope.items {
+        machine.take_at(place, item, sink)?;
+    }
+    match (envelope.is_last, envelope.is_flush) {
+        (true, true) => machine.flush(sink),
+        (true, false) => machine.settle(sink),
+        (false, _) => Ok(()),
+    }
+}
+
+/// What the only node of a stage is given of an envelope; nothing if its input is not wanted any more.
+pub(crate) fn inputs_of<P: Payload>(
+    core: &Core<P>,
+    stage: &Stage<P>,
+    unit: &Unit<P>,
+    machine: &mut Machine<P>,
+    envelope: Envelope<P>,
+) -> Vec<P> {
+    let Envelope { input, visits, items, is_flush, .. } = envelope;
+    if !core.in_flight.is_wanted(input) {
+        return Vec::new();
+    }
+    unit.enter(machine, |machine| machine.inputs(visits, items, is_flush)).unwrap_or_else(|stop| {
+        if let Stop::Node { fault, .. } = stop {
+            unit.count_failure(&fault, 1);
+            core.fail(input, core.blame_node(stage.index, input, fault));
+        }
+        Vec::new()
+    })
+}
+
+/// Hands the outputs of a machine on to the stages after it as they come.
+struct Forward<'a, P: Payload> {
+    router: Router<'a, P>,
+    unit: &'a Unit<P>,
+}
+
+fn visited_places<P: Payload>(machine: &Machine<P>, link: &Link) -> Vec<usize> {
+    link.exits.iter().filter(|(exit, _)| machine.was_visited(*exit)).map(|(_, place)| *place).collect()
+}
+
+impl<P: Payload> Sink<P> for Forward<'_, P> {
+    fn accept(&mut self, output: P) -> Result<(), P::Fault> {
+        self.accept_at(0, output)
+    }
+
+    fn accept_at(&mut self, exit: usize, output: P) -> Result<(), P::Fault> {
+        self.router.add(exit, output);
+        if self.unit.stop.is_set() {
+            // The machine stops at its next step.
+            self.router.clear();
+        }
+        Ok(())
+    }
+
+    fn is_wanted(&mut self) -> bool {
+        self.router.is_wanted()
+    }
+
+    fn before_wait(&mut self) {
+        if self.router.has_pending() {
+            // There may be no room in the next queue, and we are inside a node's turn.
+            P::wait(|| self.router.send_pending());
+        }
+    }
+}
+
+impl<P: Payload> Core<P> {
+    /// Do `work` on the nodes of a replica, which are given by the numbers of their stage and of the replica: on the thread of the nodes if
+    /// they have one, in the context of this one, else on this one.
+    pub(crate) fn in_nodes<R: Send + 'static>(
+        self: &Arc<Self>,
+        (stage, unit): (usize, usize),
+        timeout: Patience<'_>,
+        work: impl FnOnce(&Core<P>, &Unit<P>, &mut Machine<P>) -> R + Send + 'static,
+    ) -> Outcome<R> {
+        let (of_stage, of_unit) = (&self.stages[stage], &self.stages[stage].units[unit]);
+        if let Some(tasks) = of_unit.tasks.as_ref().filter(|tasks| !tasks.is_here()) {
+            let context = P::current_context();
+            let core = Arc::clone(self);
+            let on_thread = move || {
+                let unit = &core.stages[stage].units[unit];
+                let mut machine = unit.machine.lock();
+                P::within(&context, || work(&core, unit, &mut machine))
+            };
+            return tasks.send(on_thread, || of_stage.wake()).wait::<P>(timeout);
+        }
+        loop {
+            match of_unit.lock_until(Instant::now() + timeout.interval) {
+                Some(mut machine) => return Outcome::Done(Ok(work(self, of_unit, &mut machine))),
+                None if (timeout.goes_on)() => {}
+                None => return Outcome::NotBegun,
+            }
+        }
+    }
+
+    /// What ended the work on an input, where an interruption or the end of the session did: the order reaches the nodes before the clients
+    /// are told.
+    pub(crate) fn why(&self, unit: &Unit<P>, error: RunError<P::Fault>) -> RunError<P::Fault> {
+        let is_stopped = match &error {
+            RunError::Cancelled => true,
+            RunError::Interrupt(fault) => unit.stop.is_set() && P::is_cancellation(fault),
+            _ => false,
+        };
+        match (is_stopped, self.is_closed.load(Ordering::Relaxed)) {
+            (false, _) => error,
+            (true, true) => RunError::Closed,
+            (true, false) => RunError::Interrupted,
+        }
+    }
+
+    /// Let the nodes forget what they hold of inputs that are not wanted any more, if there are any.
+    pub(crate) fn forget_if_asked(&self, unit: &Unit<P>, machine: &mut Machine<P>) {
+        if unit.must_forget.load(Ordering::Acquire) && unit.must_forget.swap(false, Ordering::AcqRel) {
+            let failed = unit.enter(machine, Machine::forget_items);
+            self.note_failures(failed.into_iter().map(|(_, _, fault)| fault));
+        }
+    }
+}
+
+/// The error for a machine that stopped.
+pub(crate) fn blame<P: Payload>(machine: &mut Machine<P>, stop: Stop<P::Fault>) -> RunError<P::Fault> {
+    match stop {
+        Stop::Node { node, phase, fault } => {
+            let item_index = (phase == Phase::Process).then_some(machine.item_index());
+            machine.failure(node, item_index, phase, fault)
+        }
+        Stop::Sink(fault) => RunError::Sink(fault),
+        Stop::Hindered(hindrance) => hindrance.into(),
+        Stop::Cancelled | Stop::Paused => RunError::Cancelled,
+    }
+}
