@@ -96,7 +96,7 @@ def test_a_node_of_plain_python_that_waits_for_its_session_is_refused(
         with pytest.raises(NodeError) as error:
             node.session.call(1)
 
-        assert f"called {word}() of the session that it runs in" in cause_of(error)
+        assert f"called {word}() of its own session" in cause_of(error)
 
 
 @pytest.mark.parametrize("word", WORDS)
@@ -115,7 +115,7 @@ def test_an_async_node_that_waits_for_its_session_is_refused(
                 await node.session.call(1)
             return error
 
-    assert f"called {word}() of the session that it runs in" in cause_of(asyncio.run(main()))
+    assert f"called {word}() of its own session" in cause_of(asyncio.run(main()))
 
 
 def test_an_async_node_that_calls_a_session_of_plain_python_is_refused() -> None:

@@ -198,7 +198,7 @@ LAST_WORD = {
     "exit": SPEAKER + "your code exited with code 7 .*\n",
     "error": r"^Traceback .*\n(?:  .*\n)*KeyError: 'mine'\n"
     + SPEAKER.lstrip("^")
-    + r".*KeyError: 'mine' .*\n\(--traceback .*\n",
+    + r".*KeyError: 'mine' .*\n\(use --traceback .*\n",
     "SIGINT": SPEAKER + r"interrupted.*\n",
     "SIGTERM": SPEAKER + r"terminated by SIGTERM.*\n",
 }

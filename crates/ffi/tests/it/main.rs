@@ -159,7 +159,7 @@ fn a_panic_in_a_sink_reaches_python_as_an_error() {
         let error = remotemedia_ffi::run_blocking(py, &graph, &mut Numbers(0..1), &mut sink, false).unwrap_err();
 
         assert!(error.is_instance_of::<PyRuntimeError>(py));
-        assert!(error.to_string().ends_with("internal error, please report it: on purpose"));
+        assert!(error.to_string().ends_with("internal error; please report it: on purpose"));
         assert_eq!(counter.getattr("calls")?.extract::<Vec<String>>()?, ["initialize", "cleanup"]);
         Ok(())
     });
