@@ -71,7 +71,7 @@ def left_behind(node_id: str, item_index: int | None, phase: str, timeout: float
     """Return the text for a node that did not return when its session closed."""
     task = "cleanup()" if phase == "cleanup" else _task(item_index)
     return (
-        f"Node '{node_id}' did not return from {task} within {timeout:g} s "
+        f"Node '{node_id}' did not finish {task} within {timeout:g} s "
         f"and was abandoned; its stack:\n{stack_of(thread_id)}"
     )
 

@@ -94,7 +94,7 @@ def test_an_error_without_the_users_code_has_no_traceback_to_show(run, tmp_path)
     done = run("run", "empty.yaml")
 
     [line] = done.stderr.splitlines()
-    assert line.endswith(": 'empty.yaml': Line 1, nodes: missing; a manifest lists its nodes")
+    assert line.endswith(": 'empty.yaml': Line 1, nodes: missing; add the list of nodes")
 
 
 def test_a_node_that_cannot_be_sent_is_told_in_a_few_lines(run, add):

@@ -176,7 +176,7 @@ def test_a_node_that_hangs_is_named_and_left_behind():
     said, errors = run(code)
 
     assert said == []
-    assert "Node 'Hangs_0' did not return from item 0 within 0.2 s and was abandoned" in errors
+    assert "Node 'Hangs_0' did not finish item 0 within 0.2 s and was abandoned" in errors
 
 
 @pytest.mark.parametrize("how", ["idle", "under way", "stream"])

@@ -31,7 +31,7 @@ class TestHangingNode:
         hangs.go.set()
         text = str(caught.value)
         assert text.startswith(
-            "Node 'Hangs_1' did not return from item 0 within 0.05 s and was abandoned; its stack:\n"
+            "Node 'Hangs_1' did not finish item 0 within 0.05 s and was abandoned; its stack:\n"
         )
         assert "in hang_here" in text
         assert (caught.value.node_id, caught.value.item_index) == ("Hangs_1", 0)
@@ -102,7 +102,7 @@ class TestHangingNode:
 
         hangs.go.set()
         assert is_told.is_set()
-        assert "Node 'Hangs_0' did not return from item 1 within 10 s" in records[-1].getMessage()
+        assert "Node 'Hangs_0' did not finish item 1 within 10 s" in records[-1].getMessage()
 
 
 class TestLeaving:
@@ -185,7 +185,7 @@ class TestLeaving:
             signal.signal(signal.SIGINT, before)
             hangs.go.set()
         assert isinstance(caught.value.__context__, NodeTimeoutError)
-        assert "Node 'Hangs_0' did not return from item 0" in str(caught.value.__context__)
+        assert "Node 'Hangs_0' did not finish item 0" in str(caught.value.__context__)
 
 
 class TestAsync:
@@ -228,7 +228,7 @@ class TestAsync:
             async with Pipeline([hangs]).open() as session:
                 call = asyncio.create_task(session.call("item"))
                 await arrived(hangs.is_there)
-                with pytest.raises(NodeTimeoutError, match="Node 'Hangs_0' did not return from item 0"):
+                with pytest.raises(NodeTimeoutError, match="Node 'Hangs_0' did not finish item 0"):
                     await session.close(timeout=0.05)
                 hangs.go.set()
                 with pytest.raises(SessionClosedError):

@@ -69,7 +69,7 @@ def test_every_fault_is_in_the_table():
 def test_a_fault_strikes_once_if_it_is_told_to(tmp_path):
     fault = faults.Raise(on="x", once=tmp_path / "struck")
 
-    with pytest.raises(ValueError, match="^struck on 'x'$"):
+    with pytest.raises(ValueError, match="^fault injected on 'x'$"):
         fault.process("x")
 
     assert fault.process("x") == "x"
@@ -91,7 +91,7 @@ def test_a_fault_in_cleanup_spares_a_node_that_is_cleaned_up_before_it_is_sent()
     fault.cleanup()
     fault.initialize()
 
-    with pytest.raises(ValueError, match="^struck on None$"):
+    with pytest.raises(ValueError, match="^fault injected on None$"):
         fault.cleanup()
 
 

@@ -188,9 +188,7 @@ def _pipeline_of(found: object, place: str, attribute: str) -> Any:
     except TypeError as error:
         raise TargetError(f"'{place}:{attribute}' must be callable without arguments: {error}") from error
     if inspect.iscoroutinefunction(found):
-        raise TargetError(
-            f"'{place}:{attribute}' is async; return the pipeline from a function without async"
-        )
+        raise TargetError(f"'{place}:{attribute}' is async; use a function without async")
     try:
         return found()
     except Exception as error:

@@ -193,7 +193,7 @@ class Raise(Fault):
 
     def strike(self, item: Any) -> NoReturn:
         """Raise it."""
-        raise self.error(f"struck on {item!r}") if isinstance(self.error, type) else self.error
+        raise self.error(f"fault injected on {item!r}") if isinstance(self.error, type) else self.error
 
 
 class PythonExit(Exit):
@@ -233,7 +233,7 @@ class RaiseUnpicklable(Fault):
 
     def strike(self, item: Any) -> NoReturn:
         """Raise it."""
-        raise DoesNotPickleError(f"struck on {item!r}")
+        raise DoesNotPickleError(f"fault injected on {item!r}")
 
 
 class RaiseUnunpicklable(Fault):
@@ -241,7 +241,7 @@ class RaiseUnunpicklable(Fault):
 
     def strike(self, item: Any) -> NoReturn:
         """Raise it."""
-        raise DoesNotUnpickleError(f"struck on {item!r}", "here")
+        raise DoesNotUnpickleError(f"fault injected on {item!r}", "here")
 
 
 class RaiseUnpicklableByRefusal(Fault):
@@ -249,7 +249,7 @@ class RaiseUnpicklableByRefusal(Fault):
 
     def strike(self, item: Any) -> NoReturn:
         """Raise it."""
-        raise PicklingRaisesError(f"struck on {item!r}")
+        raise PicklingRaisesError(f"fault injected on {item!r}")
 
 
 class RaiseUnpicklableByRecursion(Fault):
@@ -257,7 +257,7 @@ class RaiseUnpicklableByRecursion(Fault):
 
     def strike(self, item: Any) -> NoReturn:
         """Raise it."""
-        raise PicklingRecursesError(f"struck on {item!r}")
+        raise PicklingRecursesError(f"fault injected on {item!r}")
 
 
 class UnpicklableResult(Fault):

@@ -52,7 +52,7 @@ pub(super) fn manifest(tree: Tree<'_>) -> Result<(Manifest, Places)> {
     check_version(version, line)?;
     let name = metadata.map_or_else(|| Ok(None), |field| read_metadata(field, &mut ignored))?;
     let Some(nodes) = nodes else {
-        return Err(refused(line, &root.field("nodes"), "missing; a manifest lists its nodes"));
+        return Err(refused(line, &root.field("nodes"), "missing; add the list of nodes"));
     };
     let places = Places { nodes: nodes.line, connections: connections.as_ref().map_or(line, |field| field.line) };
     let nodes = read_nodes(nodes, &mut ignored)?;

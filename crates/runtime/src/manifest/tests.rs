@@ -115,7 +115,7 @@ fn the_version_is_asked_for() {
 #[test]
 fn a_wrong_type_says_what_was_expected_and_what_stands_there() {
     let cases = [
-        ("version: v1", "line 1, nodes: missing; a manifest lists its nodes"),
+        ("version: v1", "line 1, nodes: missing; add the list of nodes"),
         ("version: v1\nnodes: 3", "line 2, nodes: expected a list, found the number 3"),
         (
             "version: v1\nnodes:\n- A",
