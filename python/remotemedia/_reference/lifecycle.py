@@ -5,16 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from remotemedia._errors import is_interrupt, node_error
 from remotemedia._graph.node_kinds import answer_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
-    from remotemedia._graph.graph import Entry
-
-    Closer = Callable[[int], Awaitable[None]]
-    Listener = Callable[[int, str, float], None]
+    from remotemedia._reference.places import Place
 
 __all__ = ["Lifecycle", "finish"]
 
@@ -41,24 +37,11 @@ async def finish(answer: Any, limit: float | None = None) -> Any:
 class Lifecycle:
     """Initialization and cleanup of the nodes of one run."""
 
-    def __init__(
-        self,
-        entries: Sequence[Entry],
-        close: Closer,
-        tell: Listener,
-    ) -> None:
-        """Store the nodes, in plan order.
-
-        Args:
-            entries: The nodes.
-            close: Stops the work of the node at an index before it is cleaned up.
-            tell: Called for each step with the index of the entry, the phase, and the seconds.
-        """
-        self._entries = entries
-        self._close = close
-        self._tell = tell
+    def __init__(self, places: Sequence[Place]) -> None:
+        """Store the nodes, in plan order."""
+        self._places = places
         # Each node that was entered, and whether this run must clean it up.
-        self._met: list[tuple[int, bool]] = []
+        self._met: list[tuple[Place, bool]] = []
 
     async def initialize(self) -> None:
         """Initialize all nodes, except those that the caller has initialized.
@@ -66,53 +49,53 @@ class Lifecycle:
         Raises:
             NodeError: If one fails. It and the earlier ones must still be cleaned up.
         """
-        for index, entry in enumerate(self._entries):
-            key = id(entry.node)
-            is_ours = key in _users or getattr(entry.node, "is_initialized", False) is not True
-            self._met.append((index, is_ours))
+        for place in self._places:
+            key = id(place.node)
+            is_ours = key in _users or getattr(place.node, "is_initialized", False) is not True
+            self._met.append((place, is_ours))
             if is_ours:
                 _users[key] = _users.get(key, 0) + 1
                 if _users[key] == 1:
-                    await self._step(index, "initialize")
+                    place.recorder.initialize_secs = await _step(place, "initialize")
 
     async def clean_up(self) -> list[BaseException]:
         """Clean up all nodes that this run has initialized, even if one fails; return what they raised."""
         failures: list[BaseException] = []
         while self._met:
-            index, is_ours = self._met.pop()
+            place, is_ours = self._met.pop()
             try:
-                await self._close(index)
+                if place.adapter is not None:
+                    await place.adapter.close()
             except BaseException as error:  # noqa: BLE001 - Raised by the caller after all nodes are cleaned up.
-                failures.append(self._failure(index, "cleanup", error))
-            if not is_ours or not _leave(self._entries[index].node):
+                failures.append(place.failure("cleanup", None, error))
+            if not is_ours or not _leave(place.node):
                 continue
             try:
-                await self._step(index, "cleanup")
+                await _step(place, "cleanup")
             except BaseException as error:  # noqa: BLE001 - As above.
                 failures.append(error)
-            mark(self._entries[index].node, initialized=False)
+            mark(place.node, initialized=False)
         return failures
 
-    async def _step(self, index: int, phase: str) -> None:
-        method = getattr(self._entries[index].node, phase, None)
-        if not callable(method):
-            return
-        started = time.perf_counter()
-        failure: BaseException | None = None
-        try:
-            await finish(method())
-        except BaseException as error:  # noqa: BLE001 - Raised below, without another context.
-            failure = error
-        self._tell(index, phase, time.perf_counter() - started)
-        try:
-            if failure is not None:
-                raise self._failure(index, phase, failure)
-        finally:
-            # Its traceback refers to this frame.
-            del failure
 
-    def _failure(self, index: int, phase: str, error: BaseException) -> BaseException:
-        return error if is_interrupt(error) else node_error(self._entries[index].id, None, phase, error)
+async def _step(place: Place, phase: str) -> float:
+    """Call a method of a node if it has it; return how long that took, in seconds."""
+    method = getattr(place.node, phase, None)
+    if not callable(method):
+        return 0.0
+    started = time.perf_counter()
+    failure: BaseException
+    try:
+        await finish(method())
+    except BaseException as error:  # noqa: BLE001 - Raised below, without another context.
+        failure = place.failure(phase, None, error)
+    else:
+        return time.perf_counter() - started
+    try:
+        raise failure
+    finally:
+        # Its traceback refers to this frame.
+        del failure
 
 
 def mark(node: Any, *, initialized: bool) -> None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from remotemedia._graph.graph import Entry
+    from remotemedia._reference.places import Place
 
 __all__ = ["Recorder", "report"]
 
@@ -47,13 +48,6 @@ class Recorder:
         self.errors -= 1
         self.retries += 1
 
-    def gave_up(self, *, is_dead_lettered: bool) -> None:
-        """Count a failed item that does not end its run."""
-        if is_dead_lettered:
-            self.dead_lettered += 1
-        else:
-            self.skipped += 1
-
     def report(self, entry: Entry) -> dict[str, Any]:
         """Return the entry of `node_metrics`."""
         micros = sorted(secs * 1e6 for secs in self.call_secs)
@@ -83,15 +77,9 @@ class Recorder:
         }
 
 
-def report(
-    name: str,
-    entries: Sequence[Entry],
-    recorders: Sequence[Recorder],
-    counts: tuple[int, int],
-    started: float,
-) -> dict[str, Any]:
+def report(name: str, places: Sequence[Place], counts: tuple[int, int], started: float) -> dict[str, Any]:
     """Return the metrics of a run that started at `started`, with the numbers of items in and out."""
-    nodes = [recorder.report(entry) for recorder, entry in zip(recorders, entries, strict=True)]
+    nodes = [place.recorder.report(place.entry) for place in places]
     total = int((time.perf_counter() - started) * 1e6)
     items_in, items_out = counts
     return {
@@ -103,7 +91,7 @@ def report(
         "items_in": items_in,
         "items_out": items_out,
         **{
-            name: sum(getattr(recorder, name) for recorder in recorders)
+            name: sum(getattr(place.recorder, name) for place in places)
             for name in _COUNTS
             if name != "interrupted"
         },

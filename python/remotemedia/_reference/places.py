@@ -1,0 +1,124 @@
+"""The nodes of a run of the reference executor, with their failure policies: retry, skip, dead letter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from remotemedia._errors import is_interrupt, node_error, original_of
+from remotemedia._graph.node_kinds import answer_kind, classify, is_source
+from remotemedia._reference.lifecycle import finish
+from remotemedia._reference.metrics import Recorder
+from remotemedia.exceptions import NodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from remotemedia._asyncio.streaming import StreamingNode
+    from remotemedia._graph.graph import Entry
+
+__all__ = ["Place"]
+
+
+class Place:
+    """One node in its place in a pipeline.
+
+    Attributes:
+        downstreams: The places that receive its outputs; empty if they leave the pipeline.
+        arrived: The outputs of the branches that meet here, for the current input; `None` if none do.
+    """
+
+    def __init__(self, entry: Entry) -> None:
+        """Take the node of an entry, or create it with its factory."""
+        node: Any = entry.node
+        self.entry = entry
+        self.node = node if not isinstance(node, type) and hasattr(node, "process") else node()
+        self.adapter = _adapter(self.node)
+        self.recorder = Recorder()
+        self.downstreams: list[Place] = []
+        self.arrived: dict[Place, list[Any]] | None = None
+        options = entry.options
+        on_error = options.get("on_error", "stop")
+        self.skips = on_error == "skip"
+        self.dead_letter: Callable[[Any, NodeError], object] | None = options.get("dead_letter")
+        if self.dead_letter is None and callable(on_error):
+            self.dead_letter = on_error
+        self.retries: int = options.get("retries", 0)
+        self.retry_delay: float = options.get("retry_delay", 0.0)
+        self.timeout: float | None = options.get("timeout")
+
+    def process(self, item: Any) -> Any:
+        """Call the node with an item."""
+        if self.entry.options.get("batch") is None:
+            return self.node.process(item)
+        return _only(self.node.process([item]))
+
+    def failure(self, phase: str, item_index: int | None, error: BaseException) -> BaseException:
+        """Return the error for what the node raised."""
+        return error if is_interrupt(error) else node_error(self.entry.id, item_index, phase, error)
+
+    async def pause(self, attempt: int) -> None:
+        """Wait before the next attempt."""
+        import asyncio
+
+        from remotemedia._asyncio.retries import pause_secs
+
+        await asyncio.sleep(pause_secs(attempt, self.retry_delay))
+
+    async def give_up(self, item: Any, failure: NodeError) -> None:
+        """Handle an item that failed after all retries.
+
+        Raises:
+            BaseException: The failure if no policy handles it, or the failure of the handler.
+        """
+        refusal: BaseException = failure
+        if self.dead_letter is not None:
+            index = failure.item_index
+            try:
+                letter = node_error(self.entry.id, index, "process", original_of(failure))
+                await finish(self.dead_letter(item, letter))
+            except BaseException as error:  # noqa: BLE001 - Raised below, without another context.
+                refusal = error if isinstance(error, NodeError) else self.failure("process", index, error)
+            else:
+                self.recorder.dead_lettered += 1
+                return
+            finally:
+                del letter
+        elif self.skips:
+            self.recorder.skipped += 1
+            return
+        try:
+            raise refusal
+        finally:
+            # Its traceback refers to this frame.
+            del failure, refusal
+
+
+def _adapter(node: object) -> StreamingNode | None:
+    if classify(node) != "streaming" or is_source(node):
+        return None
+    from remotemedia._asyncio.streaming import StreamingNode
+
+    return StreamingNode(node.process)  # type: ignore[attr-defined]
+
+
+def _only(answer: Any) -> Any:
+    """Return the result for the item of a batch of one; that of a coroutine is awaited first.
+
+    Raises:
+        TypeError: If the result is not a list.
+        ValueError: If the list does not have one element.
+    """
+    if answer_kind(answer) == "coroutine":
+        return _only_of(answer)
+    if not isinstance(answer, (list, tuple)):
+        kind = type(answer).__name__
+        raise TypeError(
+            f"process() received a batch of 1 items and returned {kind}; return a list of the same length"
+        )
+    if len(answer) != 1:
+        raise ValueError(f"process() received a batch of 1 items and returned {len(answer)}")
+    return answer[0]
+
+
+async def _only_of(answer: Any) -> Any:
+    return _only(await answer)
