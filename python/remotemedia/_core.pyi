@@ -10,6 +10,11 @@ from typing_extensions import disjoint_base
 from remotemedia._graph.graph import Graph
 
 __all__ = [
+    "CLOSE_TIMEOUT_SECS",
+    "DEFAULT_QUEUE_SIZE",
+    "LARGEST_COUNT",
+    "LONGEST_RETRY_DELAY_SECS",
+    "LONGEST_SECS",
     "STACK_SIGNAL",
     "Call",
     "Callers",
@@ -35,6 +40,21 @@ __all__ = [
 ]
 
 __version__: str
+
+CLOSE_TIMEOUT_SECS: float
+"""How long a session or a run may take to close before the nodes that have not returned are left behind."""
+
+DEFAULT_QUEUE_SIZE: int
+"""How many items may wait before a stage, unless an option says otherwise."""
+
+LARGEST_COUNT: int
+"""The largest count that an option accepts."""
+
+LONGEST_RETRY_DELAY_SECS: float
+"""The longest pause before a retry."""
+
+LONGEST_SECS: float
+"""The longest time that an option accepts."""
 
 STACK_SIGNAL: int
 """On this signal, a worker writes the Python stacks of its threads to its standard error stream."""

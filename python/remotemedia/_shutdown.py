@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from remotemedia import _log
+from remotemedia._limits import CLOSE_TIMEOUT_SECS
 from remotemedia.exceptions import PipelineError
 
 if TYPE_CHECKING:
@@ -23,11 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SecondInterrupt", "at_end", "check_not_ending", "hurry", "is_ending", "time_left", "under_way"]
 
-TIMEOUT_SECS = 10.0
-"""How long work in progress may take to end."""
-
 _HURRIED_SECS = 0.5
-"""The same after a second Ctrl-C."""
+"""How long work in progress may take to end, after a second Ctrl-C."""
 
 _logger = logging.getLogger("remotemedia")
 
@@ -137,7 +135,7 @@ def _end() -> None:
 
 
 def _wait() -> None:
-    timeout = time_left(TIMEOUT_SECS)
+    timeout = time_left(CLOSE_TIMEOUT_SECS)
     with _works.changed:
         if not _works.changed.wait_for(lambda: not _works.under_way, timeout):
             left = ", ".join(what for what, _ in _works.under_way.values())

@@ -16,7 +16,7 @@ from remotemedia._errors import combine, throw
 from remotemedia._graph.graph import Graph
 from remotemedia._graph.item_streams import items_of
 from remotemedia._graph.node_kinds import classify, thread_for
-from remotemedia._graph.options import LONGEST_SECS
+from remotemedia._limits import CLOSE_TIMEOUT_SECS, LONGEST_SECS
 from remotemedia._session.consumers import Consumer, Consumers
 from remotemedia.exceptions import NodeTimeoutError, PipelineError, SessionClosedError
 
@@ -34,9 +34,6 @@ __all__ = [
     "close_after",
     "open_session",
 ]
-
-CLOSE_TIMEOUT_SECS = 10.0
-"""The time after which a closing session abandons nodes that do not return."""
 
 CLOSED = "The session is closed; call pipeline.open() for a new one"
 

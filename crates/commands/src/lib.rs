@@ -23,6 +23,7 @@ mod run;
 mod sample_format;
 mod table;
 mod terminal;
+mod wav_tags;
 
 pub use cli::{HOST_PROGRAM, HostOptions};
 pub use draw::{GraphFormat, draw};

@@ -38,6 +38,26 @@ pub mod _core {
     #[pymodule_export]
     const STACK_SIGNAL: i32 = remotemedia_runtime::worker::TELL_STACKS;
 
+    /// How many items may wait before a stage, unless an option says otherwise.
+    #[pymodule_export]
+    const DEFAULT_QUEUE_SIZE: usize = remotemedia_runtime::DEFAULT_QUEUE_SIZE;
+
+    /// How long a session or a run may take to close before the nodes that have not returned are left behind.
+    #[pymodule_export]
+    const CLOSE_TIMEOUT_SECS: f64 = remotemedia_runtime::CLOSE_TIMEOUT.as_secs_f64();
+
+    /// The largest count that an option accepts.
+    #[pymodule_export]
+    const LARGEST_COUNT: u64 = remotemedia_runtime::LARGEST_COUNT;
+
+    /// The longest time that an option accepts.
+    #[pymodule_export]
+    const LONGEST_SECS: f64 = remotemedia_runtime::LONGEST_SECS;
+
+    /// The longest pause before a retry.
+    #[pymodule_export]
+    const LONGEST_RETRY_DELAY_SECS: f64 = remotemedia_runtime::LONGEST_RETRY_DELAY.as_secs_f64();
+
     /// Run a graph on a thread of its own and deliver the outcome on an event loop.
     #[pyfunction]
     fn start(

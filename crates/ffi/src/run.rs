@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use remotemedia_runtime::{
-    Caller, CancelFlag, Client, Closed, DEFAULT_QUEUE_SIZE, ErrorBudget, Failure, Fed, Feed, Metrics, Next, Outbox,
-    Payload, Placement, Plan, RunError, Runner, Session, SessionSettings, Settings, Sink,
+    CLOSE_TIMEOUT, Caller, CancelFlag, Client, Closed, DEFAULT_QUEUE_SIZE, ErrorBudget, Failure, Fed, Feed, Metrics,
+    Next, Outbox, Payload, Placement, Plan, RunError, Runner, STACK_BYTES, Session, SessionSettings, Settings, Sink,
 };
 
 use crate::asyncio::bridge::Bridge;
@@ -26,14 +26,8 @@ use crate::node::chain::{Chain, CurrentChunk};
 use crate::node::lock::thread_id;
 use crate::{graph, hooks};
 
-/// Stack of a thread that runs nodes: deep recursion in user code must end as `RecursionError`.
-const STACK_BYTES: usize = 16 << 20;
-
 /// Inputs that one run has under way at the most: enough to keep every stage of a long pipeline busy.
 const IN_FLIGHT: usize = 1024;
-
-/// How long a node may take to come back when its run has ended.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A run looks for a cancellation and for signals as often.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);

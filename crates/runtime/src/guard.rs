@@ -5,14 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::execution::metrics::Counts;
+use crate::limits::LONGEST_RETRY_DELAY;
 use crate::node;
 use crate::node::{
     Batched, BulkMember, Concurrent, Done, EndEarly, NodeInfo, RemoteStage, Snapshot, Source, Start, Streaming,
 };
 use crate::{CancelFlag, ErrorBudget, Node, NodeFailure, OnError, Options, Outputs, Payload, Phase, Stream};
-
-/// No pause before a retry is longer than this.
-const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
 /// As long can all attempts at one item take, with the pauses between them, if each may take `timeout`.
 pub fn longest_call(options: &Options, timeout: Duration) -> Duration {
@@ -21,7 +19,7 @@ pub fn longest_call(options: &Options, timeout: Duration) -> Duration {
 }
 
 fn longest_pause(retry_delay: Duration, attempt: u32) -> Duration {
-    retry_delay.saturating_mul(1 << attempt.min(16)).min(LONGEST_DELAY)
+    retry_delay.saturating_mul(1 << attempt.min(16)).min(LONGEST_RETRY_DELAY)
 }
 
 /// Takes an item that failed for good, its index and its fault. May fail itself, and then the item has failed after all.

@@ -11,6 +11,7 @@ mod execution;
 mod failure;
 mod guard;
 mod layout;
+mod limits;
 pub mod manifest;
 mod native;
 mod node;
@@ -30,6 +31,7 @@ pub use execution::metrics::{Metrics, NodeMetrics, WorkerMetrics};
 pub use execution::runner::{Runner, Settings};
 pub use failure::{Failure, NodeFailure, RunError};
 pub use guard::{DeadLetter, FailureCounts, Policy, PolicyNode, longest_call};
+pub use limits::{CLOSE_TIMEOUT, DEFAULT_QUEUE_SIZE, LARGEST_COUNT, LONGEST_RETRY_DELAY, LONGEST_SECS, STACK_BYTES};
 pub use manifest::{Connection, Manifest, ManifestNode};
 pub use native::{ValueFault, create_native_node, native_node_types};
 pub use node::{
@@ -37,7 +39,7 @@ pub use node::{
     NodeInfo, Observer, Outputs, Phase, RemoteStage, Sink, Snapshot, Source, Start, Step, Stream, Streaming, TellStep,
     Turn, WorkerHandle,
 };
-pub use options::{Batch, DEFAULT_QUEUE_SIZE, OPTION_NAMES, OnError, OptionProblem, Options, Placement, WhenFull};
+pub use options::{Batch, OPTION_NAMES, OnError, OptionProblem, Options, Placement, WhenFull};
 pub use payload::Payload;
 pub use plan::{NodeSpec, Plan, PlanNode, PlanOrder, Stage};
 pub use session::{

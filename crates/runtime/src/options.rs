@@ -7,9 +7,6 @@ use std::time::Duration;
 
 pub use self::read::{OPTION_NAMES, OptionProblem};
 
-/// How many items may wait before a stage, if nobody says.
-pub const DEFAULT_QUEUE_SIZE: usize = 64;
-
 /// Where a node runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Placement {

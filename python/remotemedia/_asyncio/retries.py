@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from remotemedia._errors import CallTimeoutError
 from remotemedia._graph.node_kinds import answer_kind
+from remotemedia._limits import LONGEST_RETRY_DELAY_SECS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
 __all__ = ["Collected", "Retrying", "collected", "pause_secs", "within"]
 
-_LONGEST_PAUSE_SECS = 60.0
 _MOST_DOUBLINGS = 16
 
 
@@ -94,7 +94,7 @@ async def collected(generator: AsyncGenerator[Any, None], timeout: float | None)
 
 def pause_secs(attempt: int, retry_delay: float) -> float:
     """Return the pause after a failed attempt, with jitter, so that retries of many items spread."""
-    longest: float = min(retry_delay * 2 ** min(attempt, _MOST_DOUBLINGS), _LONGEST_PAUSE_SECS)
+    longest: float = min(retry_delay * 2 ** min(attempt, _MOST_DOUBLINGS), LONGEST_RETRY_DELAY_SECS)
     return longest * random.uniform(0.5, 1)  # noqa: S311 - No secret.
 
 

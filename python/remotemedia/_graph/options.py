@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from remotemedia._graph.node_kinds import classify, is_source, makes_coroutines
+from remotemedia._limits import DEFAULT_QUEUE_SIZE, LARGEST_COUNT, LONGEST_SECS
 from remotemedia._suggest import did_you_mean
 from remotemedia.exceptions import PipelineError
 
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = [
-    "LONGEST_SECS",
     "Batch",
     "NodeSpec",
     "check_fit",
@@ -26,12 +26,7 @@ __all__ = [
     "with_options",
 ]
 
-_LARGEST_COUNT = 1_000_000
-LONGEST_SECS = 1_000_000_000
-"""The maximum of times in options; the clocks of some systems overflow soon after."""
-
 _DEFAULT_STALL_WARNING_SECS = 5.0
-_DEFAULT_QUEUE_SIZE = 64
 
 # The options that apply only to workers.
 _WORKER_OPTIONS = ("max_restarts", "restart_window", "initialize_timeout", "snapshot_every")
@@ -189,7 +184,7 @@ def session_settings(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
     """
     settings = {
         "enable_metrics": options.get("enable_metrics", False),
-        "queue_size": options.get("queue_size", _DEFAULT_QUEUE_SIZE),
+        "queue_size": options.get("queue_size", DEFAULT_QUEUE_SIZE),
         "stall_warning": options.get("stall_warning", _DEFAULT_STALL_WARNING_SECS),
     }
     checks = {"enable_metrics": _check_flag, "queue_size": _check_count, "stall_warning": _check_limit}
@@ -262,8 +257,8 @@ def _one_of(*values: str) -> Callable[[Any], str | None]:
 
 
 def _check_count(value: Any, least: int = 1) -> str | None:
-    is_count = isinstance(value, int) and not isinstance(value, bool) and least <= value <= _LARGEST_COUNT
-    return None if is_count else f"use a whole number from {least} to {_LARGEST_COUNT}"
+    is_count = isinstance(value, int) and not isinstance(value, bool) and least <= value <= LARGEST_COUNT
+    return None if is_count else f"use a whole number from {least} to {LARGEST_COUNT}"
 
 
 def _check_flag(value: Any) -> str | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from remotemedia import _core, _log, _shutdown
 from remotemedia._errors import combine, throw
+from remotemedia._limits import CLOSE_TIMEOUT_SECS
 from remotemedia._session.answers import Answer
 from remotemedia._threads import forget
 
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from remotemedia._graph.graph import Graph
 
 __all__ = ["run"]
-
-CLOSE_TIMEOUT_SECS = 10.0
-"""How long a cancelled run may take to end before it is abandoned."""
 
 # The runs in progress, with their pipelines.
 _calls: dict[_core.Call, Graph] = {}

@@ -10,12 +10,8 @@ use super::pcm::{Chunks, Layout};
 use crate::Failure;
 use crate::sample_format::SampleFormat;
 use crate::terminal::reason;
+use crate::wav_tags::{EXTENSIBLE, IEEE_FLOAT, PCM, SUBFORMAT_TAIL};
 
-const PCM: u16 = 0x0001;
-const IEEE_FLOAT: u16 = 0x0003;
-const EXTENSIBLE: u16 = 0xFFFE;
-/// The end of the format identifiers that continue one of the numbers above.
-const SUBFORMAT_TAIL: [u8; 14] = [0, 0, 0, 0, 0x10, 0, 0x80, 0, 0, 0xAA, 0, 0x38, 0x9B, 0x71];
 /// No format description is longer; the rest of a longer one is skipped.
 const MAX_FORMAT_BYTES: u64 = 64;
 /// From here on a 32-bit length is one that was never filled in.

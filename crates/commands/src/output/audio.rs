@@ -3,12 +3,8 @@
 use remotemedia_runtime::{AudioChunk, Value};
 
 use crate::sample_format::SampleFormat;
+use crate::wav_tags::{EXTENSIBLE, IEEE_FLOAT, PCM, SUBFORMAT_TAIL};
 
-const PCM: u16 = 0x0001;
-const IEEE_FLOAT: u16 = 0x0003;
-const EXTENSIBLE: u16 = 0xFFFE;
-/// The end of the format identifiers that continue one of the numbers above.
-const SUBFORMAT_TAIL: [u8; 14] = [0, 0, 0, 0, 0x10, 0, 0x80, 0, 0, 0xAA, 0, 0x38, 0x9B, 0x71];
 /// What a stream states as its length, which is not known yet.
 const UNKNOWN_LENGTH: u32 = u32::MAX;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::{Batch, OnError, Options, Placement, WhenFull};
+use crate::limits::{LARGEST_COUNT, LONGEST_SECS};
 use crate::suggest::did_you_mean;
 
 /// The names of all options, in the order of the documentation.
@@ -32,12 +33,6 @@ const WORKER_OPTIONS: [&str; 4] = ["max_restarts", "restart_window", "initialize
 
 const PLACEMENTS: [Placement; 3] = [Placement::Inline, Placement::Thread, Placement::Process];
 const FULL_QUEUES: [WhenFull; 3] = [WhenFull::Wait, WhenFull::DropOldest, WhenFull::DropNewest];
-
-/// No figure of an option makes sense beyond this.
-const LARGEST_COUNT: u64 = 1_000_000;
-
-/// The clocks of some systems end soon after.
-const LONGEST_SECS: f64 = 1e9;
 
 /// An option that was refused: its name, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]

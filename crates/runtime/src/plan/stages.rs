@@ -129,7 +129,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{NodeSpec, Plan};
+    use crate::{DEFAULT_QUEUE_SIZE, NodeSpec, Plan};
 
     fn spec(id: &str, after: &[&str], options: &serde_json::Value) -> NodeSpec {
         NodeSpec {
@@ -203,7 +203,8 @@ mod tests {
 
         let stage = &plan.stages()[0];
 
-        let takes = (stage.workers(), stage.threads(), stage.width(64), stage.capacity(64));
+        let takes =
+            (stage.workers(), stage.threads(), stage.width(DEFAULT_QUEUE_SIZE), stage.capacity(DEFAULT_QUEUE_SIZE));
         assert_eq!(takes, (2, 4, 2 * 16, 8 + 2 * 32));
         assert!(stage.is_parallel() && !plan.is_direct());
     }
@@ -213,7 +214,7 @@ mod tests {
         let width = |options: serde_json::Value| {
             let mut options = options;
             options["placement"] = json!("process");
-            Plan::new("p", &[spec("a", &[], &options)]).unwrap().stages()[0].width(64)
+            Plan::new("p", &[spec("a", &[], &options)]).unwrap().stages()[0].width(DEFAULT_QUEUE_SIZE)
         };
 
         assert_eq!(width(json!({})), ITEMS_IN_FLIGHT);

@@ -33,10 +33,8 @@ pub use self::stages::shared::{Admission, Drain};
 use self::stages::shared::{Core, Submission};
 use self::stages::threads::Threads;
 use self::watchdog::Watch;
+use crate::limits::{CLOSE_TIMEOUT, DEFAULT_QUEUE_SIZE};
 use crate::{CancelFlag, Metrics, Node, NodeFailure, Payload, Phase, Plan, RunError, Turn};
-
-/// How long the nodes of a session that could not be opened may take to clean up.
-const CLEANUP_TIME: Duration = Duration::from_secs(10);
 
 /// How a session is opened.
 pub struct SessionSettings<P: Payload> {
@@ -60,13 +58,13 @@ pub struct SessionSettings<P: Payload> {
 }
 
 impl<P: Payload> Default for SessionSettings<P> {
-    /// Nothing is measured or reported; 64 envelopes may wait before a stage.
+    /// Nothing is measured or reported; [`DEFAULT_QUEUE_SIZE`] items may wait before a stage.
     fn default() -> Self {
         Self {
             with_metrics: false,
             observer: None,
             reporter: None,
-            queue_size: 64,
+            queue_size: DEFAULT_QUEUE_SIZE,
             stall_warning: None,
             stop: CancelFlag::default(),
             stop_waiting: None,
@@ -326,7 +324,7 @@ impl<P: Payload> Drop for Session<P> {
     fn drop(&mut self) {
         // Whoever wants to know how it went calls `close`.
         if !self.is_closed() {
-            drop(self.end(CLEANUP_TIME, &|| {}));
+            drop(self.end(CLOSE_TIMEOUT, &|| {}));
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::execution::machine::Machine;
 use crate::execution::metrics::Recorders;
 use crate::execution::progress::Progress;
 use crate::layout::Edge;
+use crate::limits::CLOSE_TIMEOUT;
 use crate::node::stop;
 use crate::numbering::NO_INPUT;
 use crate::session::queues::admission::AdmissionQueue;
@@ -92,10 +93,10 @@ impl<P: Payload> Session<P> {
             Ok(()) => Ok(session),
             Err(error) => {
                 let stop_waiting = || settings.stop_waiting.iter().for_each(|stop_waiting| stop_waiting());
-                let Closed { cleanups, left_behind, .. } = session.close(crate::session::CLEANUP_TIME, &stop_waiting);
+                let Closed { cleanups, left_behind, .. } = session.close(CLOSE_TIMEOUT, &stop_waiting);
                 if let Some(reporter) = &settings.reporter {
                     for stall in &left_behind {
-                        reporter.left_behind(stall, crate::session::CLEANUP_TIME);
+                        reporter.left_behind(stall, CLOSE_TIMEOUT);
                     }
                 }
                 Err(Failure { first: Some(error), cleanups })

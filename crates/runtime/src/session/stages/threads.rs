@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use crate::limits::STACK_BYTES;
 use crate::session::deadline::Deadline;
 use crate::session::stages::batches::run_batches;
 use crate::session::stages::concurrent::run_concurrent;
@@ -20,9 +21,6 @@ use crate::session::stages::tasks::Tasks;
 use crate::session::stages::work::run_in_order;
 use crate::session::watchdog::Latch;
 use crate::{Payload, RunError};
-
-/// Stack of the thread of a stage: deep recursion in user code must end as an error of its language.
-const STACK_BYTES: usize = 16 << 20;
 
 /// What a thread does until the session closes.
 type Body<P> = Box<dyn FnOnce(&Arc<Core<P>>) + Send>;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
 
@@ -11,11 +11,9 @@ use crate::worker::child::worker_host::LeaveFork;
 use crate::worker::protocol::connection::{Link, Received, Transport};
 use crate::worker::protocol::frame::{Head, Kind, phase_number};
 use crate::worker::protocol::message::Message;
+use crate::worker::protocol::poll::SHORT_WAIT;
 use crate::worker::{ItemCodec, pack};
 use crate::{Outputs, Payload, Phase, Sink};
-
-/// As long is the next item awaited without sleeping, if the last ones came that soon.
-pub(crate) const SHORT_WAIT: Duration = Duration::from_micros(40);
 
 /// The way of answers to the parent.
 pub(crate) struct Out<P: Payload> {

@@ -3,18 +3,15 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
 
 use crate::worker::parent::client::{Connection, Life, Pending, Reader, Remote, Reply, State, send};
 use crate::worker::parent::job::Job;
 use crate::worker::protocol::connection::{Link, Received, Transport};
-use crate::worker::protocol::poll::{POLL_INTERVAL, timespec};
+use crate::worker::protocol::poll::{POLL_INTERVAL, SHORT_WAIT, timespec};
 use crate::{Outputs, Payload};
-
-/// As long is an answer awaited without sleeping, if the last one came that soon: waking a process may take longer.
-const SHORT_WAIT: Duration = Duration::from_micros(40);
 
 impl<P: Payload> Remote<P> {
     /// Do one job and read its answer on this thread; the job comes back if somebody else is at work.

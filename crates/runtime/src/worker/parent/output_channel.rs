@@ -5,10 +5,8 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::limits::DEFAULT_QUEUE_SIZE;
 use crate::{Payload, Stream};
-
-/// As many outputs wait for their taker before the worker has to.
-const CAPACITY: usize = 64;
 
 struct State<P: Payload> {
     outputs: VecDeque<P>,
@@ -20,7 +18,7 @@ struct State<P: Payload> {
 
 impl<P: Payload> State<P> {
     fn is_full(&self) -> bool {
-        self.outputs.len() >= CAPACITY && !self.is_closed
+        self.outputs.len() >= DEFAULT_QUEUE_SIZE && !self.is_closed
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::limits::CLOSE_TIMEOUT;
 use crate::node::{Batched, Concurrent, Done, EndEarly, NodeInfo, RemoteStage, Start, TellStep, WorkerHandle};
 use crate::worker::parent::client::{Life, Remote, Reply, State};
 use crate::worker::parent::job::Job;
@@ -17,9 +18,6 @@ use crate::worker::protocol::poll::POLL_INTERVAL;
 use crate::worker::usage::usage;
 use crate::worker::{ExitCause, ItemCodec, WorkerExit, WorkerSpec};
 use crate::{Node, Outputs, Payload, Phase, WorkerMetrics};
-
-/// A worker whose session does not say until when may take as long to clean up.
-const CLEANUP_TIME: Duration = Duration::from_secs(10);
 
 /// A worker that is past its time is gone after as long, unless its supervisor is held up.
 const BURIAL_TIME: Duration = DYING_TIME.saturating_add(Duration::from_secs(1));
@@ -105,7 +103,7 @@ impl<P: Payload> RemoteNode<P> {
             let mut state = remote.lock();
             let is_there = |state: &mut State<P>| !matches!(state.life, Life::Failed | Life::Ended | Life::Unborn);
             remote.changed.wait_while_for(&mut state, is_there, POLL_INTERVAL);
-            let end_by = state.end_by.unwrap_or_else(|| Instant::now() + CLEANUP_TIME);
+            let end_by = state.end_by.unwrap_or_else(|| Instant::now() + CLOSE_TIMEOUT);
             (!is_there(&mut state), Instant::now() >= end_by + BURIAL_TIME)
         };
         let mut order = None;
@@ -151,7 +149,7 @@ impl<P: Payload> RemoteNode<P> {
         {
             let mut state = self.remote.lock();
             state.is_closing = true;
-            state.end_by.get_or_insert_with(|| Instant::now() + CLEANUP_TIME);
+            state.end_by.get_or_insert_with(|| Instant::now() + CLOSE_TIMEOUT);
         }
         self.remote.changed.notify_all();
         self.remote.wake_supervisor();
