@@ -25,7 +25,7 @@ INSTALL_WHEEL := $(BIN)/pip install --quiet --force-reinstall --no-deps --no-ind
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' Makefile
 
-demo: wheel host ## recognize the recordings of examples/data with a pipeline of live Python objects
+demo: wheel host ## recognize speech in the recordings of examples/data
 	@$(INSTALL_WHEEL)
 	@for recording in examples/data/*.wav; do \
 		echo "$(HOST) run examples/voice.py:pipeline --input $$recording"; \
@@ -36,18 +36,18 @@ test: extension ## run the tests of Rust and Python
 	cargo build --locked --package remotemedia-host
 	$(BIN)/pytest -m "not long"
 
-test-long: extension loom ## run the tests that take minutes too
+test-long: extension loom ## run all tests, including those that take minutes
 	cargo build --locked --package remotemedia-host
 	$(BIN)/pytest
 	PROPTEST_CASES=20000 cargo test --package remotemedia-runtime --locked generated
 
-loom: tools ## check the queues in all schedules of a few threads
+loom: tools ## check the queues with a model checker, in all schedules
 	RUSTFLAGS="--cfg loom" cargo test --package remotemedia-runtime --release --locked --target-dir target/loom --lib loom
 
-test-all: tools ## run the Python tests on every Python of 3.11 or newer that this machine has
+test-all: tools ## run the Python tests on every Python 3.11 or newer on this machine
 	.ci/test-all
 
-lint: extension docs ## check formatting, lints, types, licences
+lint: extension docs ## check formatting, lints, types and licences
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	$(BIN)/ruff check && $(BIN)/ruff format --check
@@ -59,7 +59,7 @@ lint: extension docs ## check formatting, lints, types, licences
 workflows: ## check .github/workflows with actionlint (needs Go)
 	go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
-bench: wheel host ## measure the figures of docs/performance.md, each beside its baseline
+bench: wheel host ## measure the figures of docs/performance.md and their baselines
 	@$(INSTALL_WHEEL)
 	$(BIN)/python -m benchmarks
 
@@ -82,14 +82,14 @@ site: setup ## render docs/ and the Python reference into target/site
 format: setup ## format Rust and Python
 	cargo fmt --all && $(BIN)/ruff check --select I --fix && $(BIN)/ruff format
 
-setup: .venv/.installed ## make the virtual environment
+setup: .venv/.installed ## create the virtual environment
 
 tools:
 	@.ci/check-tools
 
 .venv/.installed: .ci/requirements.txt | tools
 	@$(if $(PYTHON),"$(PYTHON)" -c "$(SUITABLE)",false) || { \
-		echo "make: no Python of 3.11 or newer with venv; install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
+		echo "make: Python 3.11 or newer with venv is missing; install it, or run: make PYTHON=/path/to/python3" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --requirement .ci/requirements.txt
 	@touch $@

@@ -65,7 +65,7 @@ def replace(program: Path, script: str) -> None:
         ("cargo", CARGO_IS_MISSING),
         ("rustfmt", "make: rustfmt is missing; install it with: rustup component add rustfmt"),
         ("cargo-clippy", "make: clippy is missing; install it with: rustup component add clippy"),
-        ("cc", "make: a C compiler is missing; install one, such as gcc, that can be run as 'cc'"),
+        ("cc", "make: a C compiler is missing; install one, such as gcc, that is available as 'cc'"),
     ],
 )
 def test_a_missing_tool_is_named(path, make, tool, sentence):
@@ -104,7 +104,7 @@ def test_a_cargo_that_is_too_old_is_named(path, make):
 
 def test_a_missing_python_is_named(make):
     assert make().stderr.splitlines()[0] == (
-        "make: no Python of 3.11 or newer with venv; install one, or name it: make PYTHON=/path/to/python3"
+        "make: Python 3.11 or newer with venv is missing; install it, or run: make PYTHON=/path/to/python3"
     )
 
 

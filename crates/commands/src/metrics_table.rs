@@ -25,7 +25,7 @@ fn table(metrics: &Metrics) -> String {
     ];
     let others = others.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!(", {count} {what}"));
     format!(
-        "\n{}: {} in, {} out{}, {} in all, {} of it outside the nodes\n\n{}",
+        "\n{}: {} in, {} out{}, {} in total, {} outside the nodes\n\n{}",
         on_one_line(&metrics.pipeline, 60),
         counted_long(metrics.items_in, "item"),
         metrics.items_out,

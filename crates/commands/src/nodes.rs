@@ -28,8 +28,8 @@ fn find<'a>(nodes: &'a [NodeDoc], name: &str) -> Result<&'a NodeDoc, Failure> {
     nodes.iter().find(has_name).ok_or_else(|| {
         let known = nodes.iter().flat_map(|node| node.aliases.iter().chain([&node.name]));
         let hint = did_you_mean(name, known.map(String::as_str));
-        let hint = if hint.is_empty() { "; the command `nodes` lists all of them" } else { &hint };
-        Failure::usage(format!("the registry has no node '{name}'{hint}"))
+        let hint = if hint.is_empty() { "; the command `nodes` lists all nodes" } else { &hint };
+        Failure::usage(format!("no node '{name}' is registered{hint}"))
     })
 }
 

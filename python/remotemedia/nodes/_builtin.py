@@ -117,7 +117,7 @@ class FilterNode(Node):
         """Set the condition.
 
         Args:
-            threshold: The smallest item that passes; 0 if there is no predicate either.
+            threshold: The smallest item that passes; the default is 0, unless there is a predicate.
             predicate: Called with each item, and awaited if it is async. A true result lets the item pass.
             name: The name of the node.
             **config: Arguments of subclasses, stored in `config`.

@@ -38,7 +38,7 @@ fn metrics_are_a_table_on_stderr() {
     assert_eq!(
         ran.bad(0),
         "\n\
-         echo: 2 items in, 2 out, 2.00 ms in all, 25% of it outside the nodes\n\n  \
+         echo: 2 items in, 2 out, 2.00 ms in total, 25% outside the nodes\n\n  \
          NODE  TYPE   IN  OUT  ERRORS     AVG   P50   P95   P99  INIT    TOTAL  SHARE\n  \
          a     ANode   2    2       0  500 µs  0 µs  0 µs  0 µs  0 µs  1.50 ms    75%\n"
     );
@@ -107,11 +107,11 @@ fn an_unknown_node_gets_the_nearest_name() {
 
     assert_eq!(
         desk.run("nodes PassTrough").bad(2),
-        "native: the registry has no node 'PassTrough'; did you mean 'PassThroughNode'?\n"
+        "native: no node 'PassTrough' is registered; did you mean 'PassThroughNode'?\n"
     );
     assert_eq!(
         desk.run("nodes zebra").bad(2),
-        "native: the registry has no node 'zebra'; the command `nodes` lists all of them\n"
+        "native: no node 'zebra' is registered; the command `nodes` lists all nodes\n"
     );
 }
 
