@@ -9,11 +9,9 @@ mod error;
 mod error_budget;
 mod execution;
 mod failure;
-mod guard;
 mod layout;
 mod limits;
 pub mod manifest;
-mod native;
 mod node;
 mod numbering;
 mod options;
@@ -30,10 +28,10 @@ pub use error_budget::ErrorBudget;
 pub use execution::metrics::{Metrics, NodeMetrics, WorkerMetrics};
 pub use execution::runner::{Runner, Settings};
 pub use failure::{Failure, NodeFailure, RunError};
-pub use guard::{DeadLetter, FailureCounts, Policy, PolicyNode, longest_call};
 pub use limits::{CLOSE_TIMEOUT, DEFAULT_QUEUE_SIZE, LARGEST_COUNT, LONGEST_RETRY_DELAY, LONGEST_SECS, STACK_BYTES};
 pub use manifest::{Connection, Manifest, ManifestNode};
-pub use native::{ValueFault, create_native_node, native_node_types};
+pub use node::native::{ValueFault, create_native_node, native_node_types};
+pub use node::policy::{DeadLetter, FailureCounts, Policy, PolicyNode, longest_call};
 pub use node::{
     Batched, Bulk, BulkEnd, BulkMember, BulkOutcome, Concurrent, Done, EndEarly, Fed, Feed, Hindrance, Items, Node,
     NodeInfo, Observer, Outputs, Phase, RemoteStage, Sink, Snapshot, Source, Start, Step, Stream, Streaming, TellStep,

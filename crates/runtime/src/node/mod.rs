@@ -1,4 +1,7 @@
-//! What the engine asks of nodes, inputs and outputs.
+//! Nodes: what the engine asks of them, of inputs and of outputs; the policies around them; the nodes written in Rust.
+
+pub(crate) mod native;
+pub(crate) mod policy;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

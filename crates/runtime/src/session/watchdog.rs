@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::execution::metrics::Recorder;
 use crate::execution::progress::Reading;
-use crate::guard::longest_call;
+use crate::node::policy::longest_call;
 use crate::session::Stall;
 use crate::session::stages::shared::Core;
 use crate::session::stages::stage::{Stage, Unit};
