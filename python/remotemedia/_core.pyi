@@ -191,7 +191,7 @@ class SessionCore:
     def metrics(self) -> dict[str, Any] | None:
         """Return the current metrics; `None` if the session was opened without `enable_metrics`."""
 
-    def break_off(self) -> None:
+    def cancel_calls(self) -> None:
         """Interrupt the calls of workers with `KeyboardInterrupt` when the session closes."""
 
     def leave_to_parent(self) -> None:

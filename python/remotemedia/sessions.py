@@ -141,10 +141,10 @@ class _Closing(SessionCore):
             stream.next(0.0)
         raise SessionClosedError(CLOSED)
 
-    def break_off_after(self, error: BaseException | None) -> None:
+    def cancel_calls_after(self, error: BaseException | None) -> None:
         """Interrupt the calls of workers after Ctrl-C or a cancellation."""
         if not isinstance(error, Exception | None):
-            self.break_off()
+            self.cancel_calls()
 
     def close_now(self, timeout: float) -> None:
         """Stop the work in progress, clean up, and end all threads."""
@@ -382,7 +382,7 @@ def _outputs_of(consumer: Consumer) -> Iterator[Any]:
 
 def close_after(session: _Closing, error: BaseException) -> None:
     """Close the session, and raise failures together with the earlier error."""
-    session.break_off_after(error)
+    session.cancel_calls_after(error)
     try:
         session.close_now(CLOSE_TIMEOUT_SECS)
     except Exception as failure:  # noqa: BLE001 - Raised below, with the earlier error.

@@ -15,7 +15,7 @@ use remotemedia_runtime::{
 };
 
 use crate::asyncio::bridge::Bridge;
-use crate::asyncio::context::{CallerContext, Tie};
+use crate::asyncio::context::{AwaitedGuard, CallerContext};
 use crate::attach::{attach, detach, prepare_thread};
 use crate::convert::object::Object;
 use crate::convert::{failure, feed, json, log};
@@ -29,11 +29,11 @@ use crate::{graph, hooks};
 /// Inputs that one run has under way at the most: enough to keep every stage of a long pipeline busy.
 const IN_FLIGHT: usize = 1024;
 
-/// A run looks for a cancellation and for signals as often.
+/// How often a run checks for a cancellation and for signals.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// How long a run waits for input while it may have outputs to hand on.
-const GLANCE: Duration = Duration::from_millis(2);
+/// How long a run waits for input before it looks for outputs again.
+const SHORT_POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// What a run needs to be told to stop, from any thread.
 #[derive(Clone)]
@@ -206,7 +206,7 @@ fn through_session(
     if let Err(error) = &outcome
         && (control.flag.is_set() || is_order_to_stop(error))
     {
-        session.break_off();
+        session.cancel_calls();
     }
     let stop_waiting = || drop(attach(|py| control.bridge.cancel(py)));
     let began = Instant::now();
@@ -238,7 +238,7 @@ fn feed_session(
 ) -> Result<(), RunError<PyErr>> {
     let outbox = Arc::new(Outbox::new(DEFAULT_QUEUE_SIZE, None));
     let awaited = callers::current(py).and_then(|frames| CallerContext::awaited_by(py, frames));
-    let (context, _tie) = awaited.map_err(RunError::Feed)?;
+    let (context, _awaited) = awaited.map_err(RunError::Feed)?;
     let submit = |item| {
         outbox.expect_input();
         let caller = Caller { client: outbox.clone(), context: context.clone(), is_urgent: false, own_index: None };
@@ -264,7 +264,7 @@ fn feed_session(
         let has_room = !is_ended && outbox.load() < IN_FLIGHT;
         if has_room {
             // An input that is slow to come must not hold back the outputs of those before it.
-            match feed.next_within(GLANCE).map_err(RunError::Feed)? {
+            match feed.next_within(SHORT_POLL_INTERVAL).map_err(RunError::Feed)? {
                 Fed::Item(item) => {
                     given += 1;
                     submit(Some(item));
@@ -334,7 +334,7 @@ impl Call {
             if has_ended || Instant::now() >= until {
                 return Ok(has_ended);
             }
-            detach(py, || std::thread::sleep(GLANCE));
+            detach(py, || std::thread::sleep(SHORT_POLL_INTERVAL));
             py.check_signals()?;
         }
     }
@@ -360,9 +360,9 @@ pub(crate) fn start(graph: &Bound<'_, PyAny>, order: Order) -> PyResult<Call> {
     } else {
         Nodes::Prepared(prepare(graph, plan, &control, Some(&outputs), &Counting::metrics(with_metrics))?)
     };
-    let (context, tie) = CallerContext::awaited_by(py, callers::current(py)?)?;
+    let (context, awaited) = CallerContext::awaited_by(py, callers::current(py)?)?;
     let thread_id = Arc::new(AtomicU64::new(0));
-    let run = Run { nodes, input, outputs: outputs.unbind(), control: control.clone(), context, _tie: tie };
+    let run = Run { nodes, input, outputs: outputs.unbind(), control: control.clone(), context, _awaited: awaited };
     let ident = Arc::clone(&thread_id);
     let thread = std::thread::Builder::new()
         .name("remotemedia".into())
@@ -384,7 +384,7 @@ struct Run {
     outputs: Py<PyList>,
     control: Control,
     context: CallerContext,
-    _tie: Option<Tie>,
+    _awaited: Option<AwaitedGuard>,
 }
 
 /// The nodes of a run.

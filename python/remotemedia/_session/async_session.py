@@ -215,7 +215,7 @@ async def leave(session: AsyncSession, error: BaseException | None) -> None:
             await _in_thread(lambda: session.finish(here, stop), stop.set)
         except BaseException as unfinished:  # noqa: BLE001 - Raised again after closing.
             failure = unfinished
-    session.break_off_after(error if failure is None else failure)
+    session.cancel_calls_after(error if failure is None else failure)
     try:
         await _in_thread(lambda: session.close_now(CLOSE_TIMEOUT_SECS))
     except Exception as unclosed:  # noqa: BLE001 - Raised with the earlier error.

@@ -15,7 +15,7 @@ from remotemedia._threads import forget
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["log_loss", "log_restart", "noted", "said", "send_records"]
+__all__ = ["log_loss", "log_restart", "noted", "send_records", "write_line"]
 
 _logger = logging.getLogger("remotemedia")
 
@@ -58,7 +58,7 @@ def send_records(levels: dict[str, int], notes: Callable[[bytes], None]) -> None
         logging.getLogger(name or None).setLevel(level)
 
 
-def said(node_ids: Sequence[str], stream: str, line: str) -> None:
+def write_line(node_ids: Sequence[str], stream: str, line: str) -> None:
     """In the parent: write a line that a worker wrote to `stdout` or `stderr`."""
     file = getattr(sys, stream)
     if file is not None:

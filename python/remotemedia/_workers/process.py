@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Notes = Callable[[bytes], None]
 
-__all__ = ["break_off", "command", "leave_fork", "main", "set_up", "surroundings", "unpacked"]
+__all__ = ["cancel_calls", "command", "leave_fork", "main", "set_up", "surroundings", "unpacked"]
 
 _WRAPPERS = (staticmethod, classmethod, MethodType)
 
@@ -105,7 +105,7 @@ def main() -> None:
     _core.serve_worker()
 
 
-def break_off() -> None:
+def cancel_calls() -> None:
     """Interrupt the current call, as Ctrl-C would."""
     import threading
 

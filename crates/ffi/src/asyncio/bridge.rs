@@ -92,7 +92,7 @@ impl Bridge {
     ) -> PyResult<Bound<'py, PyAny>> {
         let (py, awaited) = (awaitable.py(), awaitable.clone());
         or_close(&awaited, || {
-            let (context, _tie) = CallerContext::awaited_by(py, frames)?;
+            let (context, _awaited) = CallerContext::awaited_by(py, frames)?;
             self.get(py)?.call_method1(method, (awaitable, timeout_secs, context.object(py)))
         })
     }
@@ -153,7 +153,7 @@ impl Bridge {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = method.py();
         let options = [("to_the_end", runs_to_the_end)].into_py_dict(py)?;
-        let (context, _tie) = CallerContext::awaited_by(py, callers::current(py)?)?;
+        let (context, _awaited) = CallerContext::awaited_by(py, callers::current(py)?)?;
         options.set_item("context", context.object(py))?;
         py.import("remotemedia._asyncio.loop_calls")?.call_method("call", (self.get(py)?, method, args), Some(&options))
     }

@@ -31,14 +31,14 @@ impl CallerContext {
     }
 
     /// A copy of the context that this thread is in, for work that these calls of nodes wait for as long as the other value lives.
-    pub(crate) fn awaited_by(py: Python<'_>, frames: Frames) -> PyResult<(Self, Option<Tie>)> {
+    pub(crate) fn awaited_by(py: Python<'_>, frames: Frames) -> PyResult<(Self, Option<AwaitedGuard>)> {
         let context = Self::copy_of_current(py)?;
         if frames.is_empty() && callers::carried(py)?.is_none() {
             return Ok((context, None));
         }
-        let tie = Tie(Callers::holding(py, frames)?);
-        context.set_callers(py, &tie.0)?;
-        Ok((context, Some(tie)))
+        let awaited = AwaitedGuard(Callers::holding(py, frames)?);
+        context.set_callers(py, &awaited.0)?;
+        Ok((context, Some(awaited)))
     }
 
     /// A copy of the context that this thread is in, for work that is waited for until the calls of nodes that this thread is in are over.
@@ -119,7 +119,7 @@ impl CallerContext {
 /// A call of a node that is under way without a thread, until this is dropped.
 pub(crate) struct BegunCall {
     frame: Arc<Frame>,
-    _tie: Option<Tie>,
+    _awaited: Option<AwaitedGuard>,
 }
 
 impl BegunCall {
@@ -127,8 +127,8 @@ impl BegunCall {
     pub(crate) fn new(py: Python<'_>, place: &Arc<Place>) -> PyResult<(CallerContext, Self)> {
         let frame = Frame::begin(place);
         let frames = callers::with_own(callers::current(py)?, &frame);
-        let (context, tie) = CallerContext::awaited_by(py, frames)?;
-        Ok((context, Self { frame, _tie: tie }))
+        let (context, awaited) = CallerContext::awaited_by(py, frames)?;
+        Ok((context, Self { frame, _awaited: awaited }))
     }
 }
 
@@ -139,9 +139,9 @@ impl Drop for BegunCall {
 }
 
 /// The work in a context is waited for as long as this lives.
-pub(crate) struct Tie(Py<Callers>);
+pub(crate) struct AwaitedGuard(Py<Callers>);
 
-impl Drop for Tie {
+impl Drop for AwaitedGuard {
     fn drop(&mut self) {
         self.0.get().hold(Frames::new());
     }

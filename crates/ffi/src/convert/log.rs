@@ -68,7 +68,7 @@ impl Reporter<Object> for LoggingReporter {
     }
 
     fn stalled(&self, stall: &Stall) {
-        let thread = (!stall.is_elsewhere).then_some(stall.thread);
+        let thread = (!stall.is_in_worker).then_some(stall.thread);
         let arguments = (stall.node_id.clone(), stall.item_index, stall.for_at_least.as_secs_f64(), thread);
         tell("stalled", |py| arguments.into_pyobject(py));
     }

@@ -17,11 +17,11 @@ use crate::convert::failure;
 use crate::node::callers;
 use crate::node::callers::{Cycle, Frame, Level, Place, Target, Waiting};
 
-/// How often one who waits for a turn looks whether the run was cancelled.
-const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// How often a thread that waits for a turn checks whether its run was cancelled.
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// A cycle that came about while somebody waited is found after as many looks.
-const LOOKS_PER_CHECK: u32 = 25;
+/// After how many of these checks it looks for a cycle of waits, too.
+const POLLS_PER_CYCLE_CHECK: u32 = 25;
 
 /// What all sessions that hold one node object have in common.
 #[derive(Default)]
@@ -303,14 +303,14 @@ impl TurnLock {
         let frames = callers::with_own(callers::current(py).unwrap_or_default(), &own);
         let waiting =
             Waiting::begin(frames, Target::Turn(Arc::clone(&self.holder))).map_err(|cycle| refusal(&cycle))?;
-        let mut looks = 0;
+        let mut polls = 0;
         while !is_cancelled() {
             // Another session is inside, and may need the interpreter to come out.
-            if detach(py, || self.take_within(turn, LOOK_EVERY)) {
+            if detach(py, || self.take_within(turn, POLL_INTERVAL)) {
                 return Ok(Held(self));
             }
-            looks += 1;
-            if looks % LOOKS_PER_CHECK == 0 {
+            polls += 1;
+            if polls % POLLS_PER_CYCLE_CHECK == 0 {
                 waiting.check().map_err(|cycle| refusal(&cycle))?;
             }
         }

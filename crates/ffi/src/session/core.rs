@@ -171,8 +171,8 @@ impl SessionCore {
         prepare_thread();
         let mailbox = self.mailbox.clone();
         let waiting = self.begin_wait(py, "call")?.map(Arc::new);
-        let (context, tie) = CallerContext::awaited_by(py, callers::current(py)?)?;
-        let until_then = (waiting.clone(), tie);
+        let (context, awaited) = CallerContext::awaited_by(py, callers::current(py)?)?;
+        let until_then = (waiting.clone(), awaited);
         let client: Arc<dyn Client<Object>> = Arc::new(Call::new(Box::new(move |outputs, outcome| {
             drop(until_then);
             tell(mailbox.as_ref(), move |py| answer(py, &done, outputs, outcome));
@@ -226,7 +226,7 @@ impl SessionCore {
         let _waiting = self.begin_wait(py, "interrupt")?;
         let stop = stop.map(|stop| stop.clone().unbind());
         let ended = Mutex::new(None);
-        let gives_up = || {
+        let is_cancelled = || {
             let is_stopped = |py: Python<'_>| match &stop {
                 Some(stop) => stop.call_method0(py, "is_set")?.extract::<bool>(py),
                 None => Ok(false),
@@ -243,7 +243,7 @@ impl SessionCore {
             }
         };
         let stop_waiting = || or_unraisable(|py| self.bridge.interrupt(py));
-        let dropped = detach(py, || self.session.interrupt_unless(&stop_waiting, &gives_up, tell_first));
+        let dropped = detach(py, || self.session.interrupt_unless(&stop_waiting, &is_cancelled, tell_first));
         ended.into_inner().map_or(Ok(dropped), Err)
     }
 
@@ -299,9 +299,9 @@ impl SessionCore {
         metrics.map(|metrics| json::metrics_to_python(py, &metrics)).transpose()
     }
 
-    /// What workers are at when the session closes is broken off then, by `KeyboardInterrupt` in them.
-    fn break_off(&self) {
-        self.session.break_off();
+    /// When the session closes, the calls in progress in workers are cancelled, by `KeyboardInterrupt` in them.
+    fn cancel_calls(&self) {
+        self.session.cancel_calls();
     }
 
     /// Stop and clean up within `timeout` seconds. Returns what had to be left behind.
@@ -441,7 +441,7 @@ impl SessionCore {
         self.check_takes_items()?;
         let mut look_out = LookOut::default();
         look_out.look(self, py, "call")?;
-        let (context, _tie) = CallerContext::awaited_by(py, callers::current(py)?)?;
+        let (context, _awaited) = CallerContext::awaited_by(py, callers::current(py)?)?;
         let (sender, answered) = std::sync::mpsc::sync_channel(1);
         let client: Arc<dyn Client<Object>> = Arc::new(Call::new(Box::new(move |outputs, outcome| {
             // The one who asked may have gone.

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBool;
 use remotemedia_runtime::{Admission, Caller, Client, Next, Outbox, Overflow};
 
-use crate::asyncio::context::{CallerContext, Tie};
+use crate::asyncio::context::{AwaitedGuard, CallerContext};
 use crate::asyncio::mailbox::news_of;
 use crate::attach::{detach, prepare_thread};
 use crate::convert::failure;
@@ -31,7 +31,7 @@ pub(crate) struct OutputStream {
     /// How many items went in, where their errors tell their places in the stream and not those in the session.
     own_items: Option<AtomicU64>,
     /// Nodes wait for its outputs.
-    _tie: Option<Tie>,
+    _awaited: Option<AwaitedGuard>,
     /// The thread that has asked for an output last, as in `threading.get_ident()`; 0 before.
     taken_by: AtomicU64,
 }
@@ -70,7 +70,7 @@ impl OutputStream {
         let waiting_then = Arc::clone(&waiting);
         let told = Box::new(move |is_in: bool| {
             // Delivered on the loop, where this call has come back by then.
-            mailbox.post(move |py| waiting_then.get().map_or((), |future| settle(py, future, is_in)));
+            mailbox.post(move |py| waiting_then.get().map_or((), |future| resolve(py, future, is_in)));
         });
         let is_in = match self.submit(Some(Object(item)), Some(told)) {
             Admission::Now => true,
@@ -241,7 +241,7 @@ impl OutputStream {
             outbox,
             context,
             own_items: None,
-            _tie: None,
+            _awaited: None,
             taken_by: AtomicU64::default(),
         })
     }
@@ -252,9 +252,16 @@ impl OutputStream {
         outbox: Arc<Outbox<Object>>,
         counts_own_items: bool,
     ) -> PyResult<Self> {
-        let (context, tie) = CallerContext::awaited_by(core.py(), callers::current(core.py())?)?;
+        let (context, awaited) = CallerContext::awaited_by(core.py(), callers::current(core.py())?)?;
         let own_items = counts_own_items.then(AtomicU64::default);
-        Ok(Self { core: core.clone().unbind(), outbox, context, own_items, _tie: tie, taken_by: AtomicU64::default() })
+        Ok(Self {
+            core: core.clone().unbind(),
+            outbox,
+            context,
+            own_items,
+            _awaited: awaited,
+            taken_by: AtomicU64::default(),
+        })
     }
 
     /// Refuse an item that a node of the session would put in where there is no room.
@@ -285,12 +292,12 @@ impl OutputStream {
 }
 
 /// Give a future its result, unless whoever waits for it has gone.
-fn settle(py: Python<'_>, future: &Py<PyAny>, is_in: bool) {
-    let settled = future
+fn resolve(py: Python<'_>, future: &Py<PyAny>, is_in: bool) {
+    let resolved = future
         .call_method0(py, "done")
         .and_then(|is_done| is_done.is_truthy(py))
         .and_then(|is_done| if is_done { Ok(()) } else { future.call_method1(py, "set_result", (is_in,)).map(drop) });
-    if let Err(error) = settled {
+    if let Err(error) = resolved {
         error.write_unraisable(py, None);
     }
 }

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyByteArray, PyBytes, PyDict, PyList};
 use remotemedia_runtime::Phase;
-use remotemedia_runtime::worker::{Arrived, ExitCause, ItemCodec, Message, Said, View, WorkerExit};
+use remotemedia_runtime::worker::{Arrived, ExitCause, ItemCodec, Message, StdStream, View, WorkerExit};
 
 use crate::attach::attach;
 use crate::convert::object::Object;
@@ -190,12 +190,12 @@ impl ItemCodec<Object> for PythonCodec {
         })
     }
 
-    fn said(&self, node_ids: &[String], stream: Said, line: &str) {
+    fn write_line(&self, node_ids: &[String], stream: StdStream, line: &str) {
         let stream = match stream {
-            Said::Out => "stdout",
-            Said::Err => "stderr",
+            StdStream::Out => "stdout",
+            StdStream::Err => "stderr",
         };
-        attach(|py| tell(py, "said", (node_ids, stream, line)));
+        attach(|py| tell(py, "write_line", (node_ids, stream, line)));
     }
 
     fn noted(&self, node_ids: &[String], note: &[u8]) {

@@ -163,11 +163,11 @@ impl WorkerHost<Object> for PythonWorkplace {
         self.stop.clone()
     }
 
-    fn break_off(&self) -> Box<dyn Fn() + Send + Sync> {
+    fn cancel_calls(&self) -> Box<dyn Fn() + Send + Sync> {
         let helpers = Arc::clone(&self.helpers);
         Box::new(move || {
             helpers.start("remotemedia-break-off", |py| {
-                py.import("remotemedia._workers.process")?.call_method0("break_off").map(drop)
+                py.import("remotemedia._workers.process")?.call_method0("cancel_calls").map(drop)
             });
         })
     }

@@ -65,7 +65,7 @@ pub(crate) struct Machine<P: Payload> {
     has_join: bool,
     visited: Vec<bool>,
     stack: Vec<Work<P>>,
-    /// How many steps of [`Machine::settle`] or [`Machine::flush`] have begun.
+    /// How many steps of [`Machine::drain`] or [`Machine::flush`] have begun.
     steps: usize,
     /// The generator that makes the input.
     pub(crate) source: Option<Box<dyn Stream<P>>>,
@@ -196,7 +196,7 @@ impl<P: Payload> Machine<P> {
     pub(crate) fn take(&mut self, item: P, sink: &mut dyn Sink<P>) -> Step<P> {
         self.begin();
         self.deliver(self.entries[0].1.clone(), item, sink)?;
-        self.settle(sink)
+        self.drain(sink)
     }
 
     /// The items of the source, which is the first node.
@@ -211,7 +211,7 @@ impl<P: Payload> Machine<P> {
             self.visited[node] = true;
         }
         self.deliver(self.routes[node].clone(), item, sink)?;
-        self.settle(sink)
+        self.drain(sink)
     }
 
     /// Take the answer that a node gave elsewhere to the input under way the rest of the way.
@@ -222,7 +222,7 @@ impl<P: Payload> Machine<P> {
         };
         let outputs = outputs.map_err(|fault| Stop::Node { node, phase: Phase::Process, fault })?;
         self.follow(node, Phase::Process, outputs, Duration::ZERO, sink)?;
-        self.settle(sink)
+        self.drain(sink)
     }
 
     /// The end of input: each node gives its last outputs, in plan order, and the nodes after it get them.
@@ -292,12 +292,12 @@ impl<P: Payload> Machine<P> {
     }
 
     /// Work off the stack, then open one gate after the other, until nothing is left of this input.
-    pub(crate) fn settle(&mut self, sink: &mut dyn Sink<P>) -> Step<P> {
+    pub(crate) fn drain(&mut self, sink: &mut dyn Sink<P>) -> Step<P> {
         self.steps = 0;
-        self.settle_the_rest(sink)
+        self.drain_rest(sink)
     }
 
-    fn settle_the_rest(&mut self, sink: &mut dyn Sink<P>) -> Step<P> {
+    fn drain_rest(&mut self, sink: &mut dyn Sink<P>) -> Step<P> {
         self.work_off(sink)?;
         for gate in self.steps..self.gates.len() {
             self.steps = gate + 1;

@@ -228,7 +228,7 @@ pub trait WorkerHandle: Send + Sync {
     fn end_by(&self, deadline: Instant);
 
     /// When the session closes, the call that is under way then is broken off, as far as its language can.
-    fn break_off(&self);
+    fn cancel_calls(&self);
 
     /// The process that does the work.
     fn process_id(&self) -> Option<u32>;

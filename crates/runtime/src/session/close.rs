@@ -11,8 +11,8 @@ use parking_lot::MutexGuard;
 use crate::execution::machine::Machine;
 use crate::execution::progress::Progress;
 use crate::session::stages::shared::Core;
-use crate::session::stages::stage::{Stage, Unit};
-use crate::session::stages::tasks::{Outcome, Patience};
+use crate::session::stages::stage::{Replica, Stage};
+use crate::session::stages::tasks::{Outcome, PollWhile};
 use crate::session::stages::threads::{Panic, Role};
 use crate::session::watchdog;
 use crate::{NodeFailure, Payload, Phase, RunError};
@@ -65,8 +65,8 @@ impl<P: Payload> Session<P> {
     }
 
     fn end_workers(&self, deadline: Instant) {
-        let units = self.core.stages.iter().flat_map(|stage| &stage.units);
-        units.filter_map(|unit| unit.elsewhere.as_ref()).for_each(|elsewhere| elsewhere.end_by(deadline));
+        let replicas = self.core.stages.iter().flat_map(|stage| &stage.replicas);
+        replicas.filter_map(|replica| replica.worker.as_ref()).for_each(|worker| worker.end_by(deadline));
     }
 
     /// Wait for items that are under way without a thread: their node must not be cleaned up before.
@@ -92,7 +92,7 @@ impl<P: Payload> Session<P> {
         fence(Ordering::SeqCst);
         self.stop.set();
         let waiting = core.admission_queue.close();
-        core.stages.iter().flat_map(|stage| &stage.units).for_each(|unit| unit.stop.set());
+        core.stages.iter().flat_map(|stage| &stage.replicas).for_each(|replica| replica.stop.set());
         let clients = core.in_flight.take_all();
         clients.forget();
         for stage in &core.stages {
@@ -119,7 +119,7 @@ impl<P: Payload> Session<P> {
     fn stalls_of(&self, stage: usize) -> Vec<Stall> {
         let core = &self.core;
         let source = (stage == core.plan.stage_of(0)).then_some(&core.source);
-        let places = core.stages[stage].units.iter().map(|unit| &*unit.progress).chain(source);
+        let places = core.stages[stage].replicas.iter().map(|replica| &*replica.progress).chain(source);
         let readings = places.filter_map(Progress::read);
         readings.map(|reading| watchdog::stall(&core.plan, stage, reading, Duration::ZERO)).collect()
     }
@@ -140,9 +140,9 @@ impl<P: Payload> Session<P> {
     /// Drop what the nodes are in the middle of.
     fn abandon_all(&self, end: &mut End<'_, P>) {
         for place in self.core.replicas() {
-            let abandon = |core: &Core<P>, unit: &Unit<P>, machine: &mut Machine<P>| {
-                core.abandon_paused(unit, machine);
-                let failed = unit.abandon(machine).into_iter();
+            let abandon = |core: &Core<P>, replica: &Replica<P>, machine: &mut Machine<P>| {
+                core.abandon_paused(replica, machine);
+                let failed = replica.abandon(machine).into_iter();
                 failed.map(|(node, phase, fault)| machine.node_failure(node, None, phase, fault)).collect()
             };
             // What is not reached here is not reached below.
@@ -153,21 +153,21 @@ impl<P: Payload> Session<P> {
 
     fn clean_up(&self, end: &mut End<'_, P>) {
         let owed = std::mem::take(&mut *self.owed.lock());
-        for (stage, unit, node) in owed.into_iter().rev() {
+        for (stage, replica, node) in owed.into_iter().rev() {
             let is_source = node == 0 && stage == self.core.plan.stage_of(0) && self.core.source_tasks.is_some();
             if is_source && end.busy.contains(&(stage, Role::Source)) {
                 // Its generator is still at work.
                 continue;
             }
-            let clean_up = move |_: &Core<P>, unit: &Unit<P>, machine: &mut Machine<P>| {
-                unit.note_thread(machine);
+            let clean_up = move |_: &Core<P>, replica: &Replica<P>, machine: &mut Machine<P>| {
+                replica.note_thread(machine);
                 machine.clean_up(node)
             };
-            match self.in_idle_nodes((stage, unit), end, clean_up) {
+            match self.in_idle_nodes((stage, replica), end, clean_up) {
                 Ok(outcome) => end.cleanups.extend(outcome.err()),
                 Err(has_begun) => {
                     let phase = if has_begun { Phase::Cleanup } else { Phase::Process };
-                    self.leave_behind((stage, Role::Replica(unit)), phase, end);
+                    self.leave_behind((stage, Role::Replica(replica)), phase, end);
                     if is_source {
                         end.busy.push((stage, Role::Source));
                     }
@@ -180,16 +180,18 @@ impl<P: Payload> Session<P> {
     /// kept for the end.
     fn in_idle_nodes<R: Send + 'static>(
         &self,
-        (stage, unit): (usize, usize),
+        (stage, replica): (usize, usize),
         end: &mut End<'_, P>,
-        work: impl FnOnce(&Core<P>, &Unit<P>, &mut Machine<P>) -> R + Send + 'static,
+        work: impl FnOnce(&Core<P>, &Replica<P>, &mut Machine<P>) -> R + Send + 'static,
     ) -> Result<R, bool> {
-        if self.core.stages[stage].units[unit].elsewhere.is_none() && end.busy.contains(&(stage, Role::Replica(unit))) {
+        if self.core.stages[stage].replicas[replica].worker.is_none()
+            && end.busy.contains(&(stage, Role::Replica(replica)))
+        {
             return Err(false);
         }
         let mut goes_on = || !end.deadline.is_over();
-        let patience = Patience { interval: POLL_INTERVAL, goes_on: &mut goes_on };
-        match self.core.in_nodes((stage, unit), patience, work) {
+        let polling = PollWhile { interval: POLL_INTERVAL, goes_on: &mut goes_on };
+        match self.core.in_nodes((stage, replica), polling, work) {
             Outcome::Done(Ok(result)) => Ok(result),
             Outcome::Done(Err(panic)) => {
                 end.panic.get_or_insert(panic);

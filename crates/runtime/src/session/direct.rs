@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::Session;
 use crate::execution::machine::{Machine, Stop};
 use crate::numbering::{self, NO_INPUT};
-use crate::session::stages::stage::Unit;
+use crate::session::stages::stage::Replica;
 use crate::session::stages::work::blame;
 use crate::{Payload, RunError, Sink};
 
@@ -69,11 +69,12 @@ impl<P: Payload> Session<P> {
     /// Wait until no other thread is inside the nodes of an all-inline plan, for as long as `timeout`; whether that came to be.
     pub fn wait_until_free(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
-        let unit = self.unit();
+        let replica = self.replica();
         // A call on a closed session ends at once, whoever is still inside.
         while !self.is_closed() {
             let left = deadline.saturating_duration_since(Instant::now());
-            if unit.stop.wait_until_clear(left) && unit.lock_until(deadline.min(Instant::now() + CLOSE_CHECK)).is_some()
+            if replica.stop.wait_until_clear(left)
+                && replica.lock_until(deadline.min(Instant::now() + CLOSE_CHECK)).is_some()
             {
                 return true;
             }
@@ -94,8 +95,8 @@ impl<P: Payload> Session<P> {
         self.calls_out.fetch_add(count, Ordering::Relaxed);
     }
 
-    fn unit(&self) -> &Unit<P> {
-        &self.core.stages[0].units[0]
+    fn replica(&self) -> &Replica<P> {
+        &self.core.stages[0].replicas[0]
     }
 
     /// `None` if another thread is inside.
@@ -103,27 +104,27 @@ impl<P: Payload> Session<P> {
         if self.core.is_closed.load(Ordering::Relaxed) {
             return Some(Direct::Failed(RunError::Closed));
         }
-        let unit = self.unit();
-        if unit.stop.is_set() {
+        let replica = self.replica();
+        if replica.stop.is_set() {
             // What comes while the session is interrupted waits for the end of that, as it does at admission.
             return None;
         }
-        let mut machine = unit.machine.try_lock()?;
+        let mut machine = replica.machine.try_lock()?;
         if self.core.is_closed.load(Ordering::Relaxed) {
             return Some(Direct::Failed(RunError::Closed));
         }
-        self.core.forget_if_asked(unit, &mut machine);
-        let outcome = unit.try_enter(&mut machine, work);
+        self.core.forget_if_asked(replica, &mut machine);
+        let outcome = replica.try_enter(&mut machine, work);
         let outcome = outcome.unwrap_or_else(|hindrance| Err(Stop::Hindered(hindrance)));
         let answer = match outcome {
             Ok(()) => Direct::Done,
             Err(stop) => {
                 let error = blame(&mut machine, stop);
-                let failed = unit.abandon(&mut machine);
+                let failed = replica.abandon(&mut machine);
                 self.core.note_failures(failed.into_iter().map(|(_, _, fault)| fault));
                 let is_stopped = match &error {
                     RunError::Cancelled => true,
-                    RunError::Interrupt(fault) => unit.stop.is_set() && P::is_cancellation(fault),
+                    RunError::Interrupt(fault) => replica.stop.is_set() && P::is_cancellation(fault),
                     _ => false,
                 };
                 Direct::Failed(if is_stopped { self.stopped() } else { error })

@@ -13,7 +13,7 @@ use crate::numbering::NO_INPUT;
 use crate::session::queues::in_flight::Clients;
 use crate::session::stages::shared::Submission;
 use crate::session::stages::stage::Stage;
-use crate::session::stages::tasks::{Outcome, Patience};
+use crate::session::stages::tasks::{Outcome, PollWhile};
 use crate::{Payload, RunError};
 
 /// A node that has just begun to wait is told as often not to.
@@ -28,23 +28,23 @@ impl<P: Payload> Session<P> {
         self.interrupt_unless(stop_waiting, &|| false, |_| {})
     }
 
-    /// The same, but don't wait any longer for a call that is under way when `gives_up` says so. Its node is not told then; what it
+    /// The same, but don't wait any longer for a call that is under way when `is_cancelled` says so. Its node is not told then; what it
     /// answers is dropped all the same. `is_silent` is told the number as soon as it is known, before those are told who may be many.
     pub fn interrupt_unless(
         &self,
         stop_waiting: &dyn Fn(),
-        gives_up: &dyn Fn() -> bool,
+        is_cancelled: &dyn Fn() -> bool,
         is_silent: impl FnOnce(u64),
     ) -> u64 {
         let core = &self.core;
         if self.is_closed() {
             return 0;
         }
-        let Some(_only_one) = self.wait_for_others(gives_up) else { return 0 };
-        let is_over = || self.is_closed() || gives_up();
+        let Some(_only_one) = self.wait_for_others(is_cancelled) else { return 0 };
+        let is_over = || self.is_closed() || is_cancelled();
         let waiting = core.admission_queue.hold();
         self.stop.set();
-        core.stages.iter().flat_map(|stage| &stage.units).for_each(|unit| unit.stop.set());
+        core.stages.iter().flat_map(|stage| &stage.replicas).for_each(|replica| replica.stop.set());
         let clients = core.in_flight.take_all_and_keepers();
         clients.forget();
         let queued: Vec<_> = core.stages.iter().map(|stage| stage.inbox.empty()).collect();
@@ -54,12 +54,12 @@ impl<P: Payload> Session<P> {
             self.wait_until_silent(&clients, stop_waiting, &is_over);
         }
         self.stop.clear();
-        core.stages.iter().flat_map(|stage| &stage.units).for_each(|unit| unit.stop.clear());
+        core.stages.iter().flat_map(|stage| &stage.replicas).for_each(|replica| replica.stop.clear());
         fence(Ordering::SeqCst);
         if self.is_closed() {
             // Whoever closed the session may have set them before.
             self.stop.set();
-            core.stages.iter().flat_map(|stage| &stage.units).for_each(|unit| unit.stop.set());
+            core.stages.iter().flat_map(|stage| &stage.replicas).for_each(|replica| replica.stop.set());
         }
         let is_through = !self.is_closed();
         let waiting_clients: Clients<P> = waiting.iter().map(|submission| &submission.client).collect();
@@ -78,10 +78,10 @@ impl<P: Payload> Session<P> {
     }
 
     /// Wait until nobody else interrupts; nothing if that is given up.
-    fn wait_for_others(&self, gives_up: &dyn Fn() -> bool) -> Option<MutexGuard<'_, ()>> {
+    fn wait_for_others(&self, is_cancelled: &dyn Fn() -> bool) -> Option<MutexGuard<'_, ()>> {
         loop {
             let guard = self.interrupting.try_lock_for(POLL_INTERVAL / 10);
-            if guard.is_some() || gives_up() {
+            if guard.is_some() || is_cancelled() {
                 return guard;
             }
         }
@@ -97,10 +97,10 @@ impl<P: Payload> Session<P> {
             goes_on
         };
         for place in self.core.replicas() {
-            let timeout = Patience { interval: POLL_INTERVAL, goes_on: &mut goes_on };
-            let told = self.core.in_nodes(place, timeout, |core, unit, machine| {
-                core.abandon_paused(unit, machine);
-                let failed = unit.enter(machine, Machine::interrupt);
+            let polling = PollWhile { interval: POLL_INTERVAL, goes_on: &mut goes_on };
+            let told = self.core.in_nodes(place, polling, |core, replica, machine| {
+                core.abandon_paused(replica, machine);
+                let failed = replica.enter(machine, Machine::interrupt);
                 core.note_failures(failed.into_iter().map(|(_, _, fault)| fault));
                 machine.input = NO_INPUT;
             });

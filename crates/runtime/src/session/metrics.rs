@@ -18,7 +18,7 @@ impl<P: Payload> Session<P> {
         let mut recorders: Vec<Recorder> = core.plan.nodes().iter().map(|_| Recorder::new()).collect();
         for stage in &core.stages {
             let members = &core.plan.stages()[stage.index].nodes;
-            for measured in stage.units.iter().filter_map(|unit| unit.recorders.as_ref()) {
+            for measured in stage.replicas.iter().filter_map(|replica| replica.recorders.as_ref()) {
                 for (index, &node) in members.iter().enumerate() {
                     measured.note(index, |recorder| recorders[node].add(recorder));
                 }
@@ -38,7 +38,7 @@ impl<P: Payload> Session<P> {
             first.peak_queue_len = figures.peak_len as u64;
             first.dropped = figures.dropped;
             let workers =
-                stage.units.iter().filter_map(|unit| unit.elsewhere.as_ref()).map(|elsewhere| elsewhere.figures());
+                stage.replicas.iter().filter_map(|replica| replica.worker.as_ref()).map(|worker| worker.figures());
             let worker = workers.reduce(|mut sum, figures| {
                 sum.add(figures);
                 sum

@@ -114,7 +114,7 @@ pub struct Stall {
     /// The number of the thread, as the nodes' [`Turn`] gave it.
     pub thread: u64,
     /// It is a worker that has not come back, not a thread of this process.
-    pub is_elsewhere: bool,
+    pub is_in_worker: bool,
 }
 
 /// The nodes of one entry of a plan: one, or as many as replicas, and how sessions take turns in each of them.
@@ -130,7 +130,7 @@ pub type TurnOf<'a> = &'a dyn Fn(&[usize], usize) -> Option<Box<dyn Turn>>;
 #[derive(Clone, Copy, Debug)]
 pub struct AtWork {
     stage: usize,
-    unit: usize,
+    replica: usize,
     reading: crate::execution::progress::Reading,
 }
 
@@ -176,8 +176,8 @@ impl<P: Payload> Session<P> {
 
     /// The processes of the workers at this moment.
     pub fn worker_processes(&self) -> Vec<u32> {
-        let units = self.core.stages.iter().flat_map(|stage| &stage.units);
-        units.filter_map(|unit| unit.elsewhere.as_ref()?.process_id()).collect()
+        let replicas = self.core.stages.iter().flat_map(|stage| &stage.replicas);
+        replicas.filter_map(|replica| replica.worker.as_ref()?.process_id()).collect()
     }
 
     /// How many inputs can be under way at once.
@@ -248,9 +248,11 @@ impl<P: Payload> Session<P> {
     /// The node in whose call the thread with this number is, if it is in one of this session's.
     pub fn node_of(&self, thread: u64) -> Option<&str> {
         let core = &self.core;
-        let units =
-            core.stages.iter().flat_map(|stage| stage.units.iter().map(move |unit| (stage.index, &*unit.progress)));
-        let mut places = units.chain([(core.plan.stage_of(0), &core.source)]);
+        let replicas = core
+            .stages
+            .iter()
+            .flat_map(|stage| stage.replicas.iter().map(move |replica| (stage.index, &*replica.progress)));
+        let mut places = replicas.chain([(core.plan.stage_of(0), &core.source)]);
         places.find_map(|(stage, progress)| {
             let reading = progress.read().filter(|reading| reading.thread == thread)?;
             let node = core.plan.stages()[stage].nodes.get(reading.node)?;
@@ -270,8 +272,8 @@ impl<P: Payload> Session<P> {
         Box::new(move || {
             let Some(core) = core.upgrade() else { return 0 };
             let at_work = |stage: &stages::stage::Stage<P>| {
-                let units = stage.units.iter().filter(|unit| unit.progress.read().is_some()).count();
-                units + stage.started.lock().len()
+                let replicas = stage.replicas.iter().filter(|replica| replica.progress.read().is_some()).count();
+                replicas + stage.started.lock().len()
             };
             core.stages.iter().map(at_work).sum::<usize>() + usize::from(core.source.read().is_some())
         })
@@ -279,7 +281,7 @@ impl<P: Payload> Session<P> {
 
     /// Whether a thread is still in the same call.
     pub fn is_still(&self, at_work: &AtWork) -> bool {
-        self.core.stages[at_work.stage].units[at_work.unit].progress.read() == Some(at_work.reading)
+        self.core.stages[at_work.stage].replicas[at_work.replica].progress.read() == Some(at_work.reading)
     }
 
     /// Begin to wait until all that went in has come out: batches no longer wait for company.
@@ -287,9 +289,9 @@ impl<P: Payload> Session<P> {
         self.core.begin_drain()
     }
 
-    /// Whether all inputs that went in before are done, or become so within `patience`, or the session has closed.
-    pub fn is_drained(&self, drain: &mut Drain, patience: Duration) -> bool {
-        self.is_closed() || self.core.is_drained(drain, patience)
+    /// Whether all inputs that went in before are done, or become so within `timeout`, or the session has closed.
+    pub fn is_drained(&self, drain: &mut Drain, timeout: Duration) -> bool {
+        self.is_closed() || self.core.is_drained(drain, timeout)
     }
 
     /// Batches may wait for company again.
@@ -297,11 +299,11 @@ impl<P: Payload> Session<P> {
         self.core.end_drain();
     }
 
-    /// The calls that workers are at when the session closes need not come to their end: they are broken off, as far as their language
-    /// can. Those of this process are left to whoever made them.
-    pub fn break_off(&self) {
-        let units = self.core.stages.iter().flat_map(|stage| &stage.units);
-        units.filter_map(|unit| unit.elsewhere.as_ref()).for_each(|elsewhere| elsewhere.break_off());
+    /// When the session closes, cancel the calls in progress in workers, as far as their language can. The calls in this process are left to
+    /// their callers.
+    pub fn cancel_calls(&self) {
+        let replicas = self.core.stages.iter().flat_map(|stage| &stage.replicas);
+        replicas.filter_map(|replica| replica.worker.as_ref()).for_each(|worker| worker.cancel_calls());
     }
 
     /// This process is a fork of the one that has opened the session. Here it is closed; nothing of it is touched, as its threads and

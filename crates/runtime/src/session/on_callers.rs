@@ -14,7 +14,7 @@ use crate::numbering::NO_INPUT;
 use crate::session::queues::inbox::Popped;
 use crate::session::stages::paused::{Paused, Rest};
 use crate::session::stages::shared::Core;
-use crate::session::stages::stage::Unit;
+use crate::session::stages::stage::Replica;
 use crate::session::stages::work::{blame, take_through};
 use crate::{Payload, RunError, Sink};
 
@@ -124,15 +124,15 @@ impl<P: Payload> Session<P> {
     }
 
     fn work(&self, goes_on: &dyn Fn() -> bool) -> Result<Worked, P::Fault> {
-        let unit = &self.core.stages[0].units[0];
-        let Some(mut machine) = unit.machine.try_lock() else { return Ok(Worked::Busy) };
+        let replica = &self.core.stages[0].replicas[0];
+        let Some(mut machine) = replica.machine.try_lock() else { return Ok(Worked::Busy) };
         let mut outcome = Ok(());
         while outcome.is_ok()
             && self.is_on_callers()
             && !self.is_closed()
-            && let Some(paused) = self.core.next_to_work_on(unit, &mut machine, goes_on)
+            && let Some(paused) = self.core.next_to_work_on(replica, &mut machine, goes_on)
         {
-            outcome = self.core.work_on(unit, &mut machine, paused, Some(goes_on));
+            outcome = self.core.work_on(replica, &mut machine, paused, Some(goes_on));
         }
         drop(machine);
         outcome.map(|()| Worked::Paused)
@@ -141,20 +141,20 @@ impl<P: Payload> Session<P> {
 
 impl<P: Payload> Core<P> {
     /// Drop what is paused.
-    pub(super) fn abandon_paused(&self, unit: &Unit<P>, machine: &mut Machine<P>) {
+    pub(super) fn abandon_paused(&self, replica: &Replica<P>, machine: &mut Machine<P>) {
         let paused = self.paused.lock().take();
         if let Some(Paused { work: Rest::Some(under_way), context, .. }) = paused {
             machine.put_back(under_way);
-            let failed = P::within(&context, || unit.abandon(machine));
+            let failed = P::within(&context, || replica.abandon(machine));
             self.note_failures(failed.into_iter().map(|(_, _, fault)| fault));
         }
     }
 
     /// What is paused goes before what comes after it, which a thread has.
-    pub(super) fn finish_paused(&self, unit: &Unit<P>, machine: &mut Machine<P>) {
+    pub(super) fn finish_paused(&self, replica: &Replica<P>, machine: &mut Machine<P>) {
         let paused = self.paused.lock().take();
         if let Some(paused) = paused
-            && let Err(order) = self.work_on(unit, machine, paused, None)
+            && let Err(order) = self.work_on(replica, machine, paused, None)
         {
             self.note_failures(std::iter::once(order));
         }
@@ -162,7 +162,7 @@ impl<P: Payload> Core<P> {
 
     fn next_to_work_on(
         &self,
-        unit: &Unit<P>,
+        replica: &Replica<P>,
         machine: &mut Machine<P>,
         goes_on: &dyn Fn() -> bool,
     ) -> Option<Paused<P>> {
@@ -172,13 +172,13 @@ impl<P: Payload> Core<P> {
                 let may_go_on = goes_on() && self.in_flight.room(input) > 0;
                 return if may_go_on { self.paused.lock().take() } else { None };
             }
-            self.abandon_paused(unit, machine);
+            self.abandon_paused(replica, machine);
             self.end(input);
         }
         while goes_on() {
             let Popped::Envelope(_, envelope) = self.pop_at_once(&self.stages[0]) else { return None };
             let (input, is_flush) = (envelope.input, envelope.is_flush);
-            unit.note_given(input);
+            replica.note_given(input);
             let Some(context) = self.in_flight.context_of_wanted(input) else {
                 self.end(input);
                 continue;
@@ -195,18 +195,18 @@ impl<P: Payload> Core<P> {
 
     fn work_on(
         &self,
-        unit: &Unit<P>,
+        replica: &Replica<P>,
         machine: &mut Machine<P>,
         paused: Paused<P>,
         goes_on: Option<&dyn Fn() -> bool>,
     ) -> Result<(), P::Fault> {
         let Paused { input, is_flush, context, work } = paused;
         let mut sink = Deliver { core: self, input, goes_on };
-        self.forget_if_asked(unit, machine);
+        self.forget_if_asked(replica, machine);
         machine.begin();
         machine.input = input;
         let stop = P::within(&context, || {
-            let outcome = unit.try_enter(machine, |machine| match work {
+            let outcome = replica.try_enter(machine, |machine| match work {
                 Rest::All(envelope) => take_through(machine, envelope, &mut sink),
                 Rest::Some(under_way) => {
                     machine.put_back(under_way);
@@ -217,8 +217,8 @@ impl<P: Payload> Core<P> {
             if matches!(stop, Stop::Paused) {
                 return Some(None);
             }
-            let error = self.why(unit, blame(machine, stop));
-            let failed = unit.abandon(machine);
+            let error = self.why(replica, blame(machine, stop));
+            let failed = replica.abandon(machine);
             self.note_failures(failed.into_iter().map(|(_, _, fault)| fault));
             Some(Some(error))
         });

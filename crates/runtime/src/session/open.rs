@@ -21,8 +21,8 @@ use crate::session::queues::joiner::Joiner;
 use crate::session::queues::reorder::Reorder;
 use crate::session::stages::shared::Core;
 use crate::session::stages::source::SourceNode;
-use crate::session::stages::stage::{Link, Stage, Unit};
-use crate::session::stages::tasks::{Outcome, Patience, Tasks};
+use crate::session::stages::stage::{Link, Replica, Stage};
+use crate::session::stages::tasks::{Outcome, PollWhile, Tasks};
 use crate::session::stages::threads::Threads;
 use crate::session::watchdog::Watch;
 use crate::session::{Closed, Replicas, Session, SessionSettings, TurnOf};
@@ -51,8 +51,8 @@ impl<P: Payload> Session<P> {
         // Where the plan needs no queue, its nodes run on each thread that calls.
         let is_on_callers = plan.is_direct() && !settings.has_own_thread && source_tasks.is_none();
         let mut stages = build_stages(&plan, nodes, settings, turn_of);
-        for unit in stages.iter_mut().flat_map(|stage| &mut stage.units) {
-            unit.tasks = (!is_on_callers && unit.elsewhere.is_none()).then(Tasks::default);
+        for replica in stages.iter_mut().flat_map(|stage| &mut stage.replicas) {
+            replica.tasks = (!is_on_callers && replica.worker.is_none()).then(Tasks::default);
         }
         let senders_of_output = stages.iter().filter(|stage| stage.links.iter().any(|link| link.to.is_none())).count();
         let window = plan.window(settings.queue_size);
@@ -120,12 +120,12 @@ impl<P: Payload> Session<P> {
         let core = &self.core;
         for number in 0..core.plan.nodes().len() {
             let places = self.places_of(number);
-            // Replicas that become ready elsewhere do so at the same time.
-            let prepare = |&(stage, unit, node): &Place| {
-                let mut machine = core.stages[stage].units[unit].machine.lock();
+            // Replicas in workers become ready at the same time.
+            let prepare = |&(stage, replica, node): &Place| {
+                let mut machine = core.stages[stage].replicas[replica].machine.lock();
                 let Some(remote) = machine.nodes[node].as_remote() else { return false };
                 remote.prepare();
-                self.owe_cleanup((stage, unit, node));
+                self.owe_cleanup((stage, replica, node));
                 true
             };
             let prepared: Vec<bool> = places.iter().map(prepare).collect();
@@ -144,15 +144,15 @@ impl<P: Payload> Session<P> {
 
     /// Initialize a node on its thread, and wait for it. An order to stop, of this thread or by the flag, ends the wait; the node may still
     /// be at it then.
-    fn initialize_node(&self, (stage, unit, node): Place) -> Result<(), RunError<P::Fault>> {
+    fn initialize_node(&self, (stage, replica, node): Place) -> Result<(), RunError<P::Fault>> {
         let mut order = None;
         let mut goes_on = || {
             order = order.take().or_else(|| P::check_orders().err());
             order.is_none() && !self.stop.is_set()
         };
-        let timeout = Patience { interval: POLL_INTERVAL, goes_on: &mut goes_on };
-        let outcome = self.core.in_nodes((stage, unit), timeout, move |_, unit, machine| {
-            unit.note_thread(machine);
+        let polling = PollWhile { interval: POLL_INTERVAL, goes_on: &mut goes_on };
+        let outcome = self.core.in_nodes((stage, replica), polling, move |_, replica, machine| {
+            replica.note_thread(machine);
             machine.initialize(node)?;
             machine.adopt_source(node);
             Ok(())
@@ -179,7 +179,7 @@ impl<P: Payload> Session<P> {
         let core = &self.core;
         let stage = core.plan.stage_of(number);
         let node = core.plan.stages()[stage].nodes.binary_search(&number).expect("a node is in its stage");
-        (0..core.stages[stage].units.len()).map(|unit| (stage, unit, node)).collect()
+        (0..core.stages[stage].replicas.len()).map(|replica| (stage, replica, node)).collect()
     }
 }
 
@@ -259,13 +259,13 @@ fn build_stage<P: Payload>(
             // The items of a worker only wait there: it is cheaper to send several than to be woken for each.
             if planned.sends_ahead() { reorder.in_steps_of((width / options.replicas / 2).max(1)) } else { reorder }
         }),
-        units: machines
+        replicas: machines
             .into_iter()
             .enumerate()
-            .map(|(replica, mut machine)| Unit {
+            .map(|(replica, mut machine)| Replica {
                 stop: machine.is_cancelled.clone(),
                 progress: machine.progress.clone(),
-                elsewhere: machine.nodes[0].as_remote().map(|remote| remote.handle()),
+                worker: machine.nodes[0].as_remote().map(|remote| remote.handle()),
                 last_given: AtomicU64::new(0),
                 must_forget: AtomicBool::new(false),
                 under_way: AtomicUsize::new(0),

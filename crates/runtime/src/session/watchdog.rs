@@ -12,7 +12,7 @@ use crate::execution::progress::Reading;
 use crate::node::policy::longest_call;
 use crate::session::Stall;
 use crate::session::stages::shared::Core;
-use crate::session::stages::stage::{Stage, Unit};
+use crate::session::stages::stage::{Replica, Stage};
 use crate::{Payload, Phase, Plan, RunError, numbering};
 
 /// Enough for a node to end a call of its own that takes too long, however busy the machine is.
@@ -46,11 +46,11 @@ impl Latch {
     pub(crate) fn wait_until(&self, deadline: Instant) -> bool {
         let mut is_open = self.is_open.lock();
         while !*is_open {
-            let patience = deadline.saturating_duration_since(Instant::now());
-            if patience.is_zero() {
+            let timeout = deadline.saturating_duration_since(Instant::now());
+            if timeout.is_zero() {
                 return false;
             }
-            self.has_opened.wait_for(&mut is_open, patience);
+            self.has_opened.wait_for(&mut is_open, timeout);
         }
         true
     }
@@ -62,7 +62,7 @@ pub(crate) struct Watch {
     thread: JoinHandle<()>,
 }
 
-/// What was seen of one unit the last time it changed.
+/// What was seen of one replica the last time it changed.
 struct Seen {
     reading: Option<Reading>,
     since: Instant,
@@ -106,10 +106,11 @@ fn watch<P: Payload>(core: &Weak<Core<P>>, ended: &Latch, pause: Duration, stall
     let mut told_drops = Instant::now();
     while !ended.wait_until(Instant::now() + pause) {
         let Some(core) = core.upgrade() else { return };
-        let units = core.stages.iter().flat_map(|stage| stage.units.iter().map(move |unit| (stage, Some(unit))));
+        let replicas =
+            core.stages.iter().flat_map(|stage| stage.replicas.iter().map(move |replica| (stage, Some(replica))));
         let source = (&core.stages[core.plan.stage_of(0)], None);
-        for (index, (stage, unit)) in units.chain([source]).enumerate() {
-            let reading = unit.map_or_else(|| core.source.read(), |unit| reading_of(stage, unit));
+        for (index, (stage, replica)) in replicas.chain([source]).enumerate() {
+            let reading = replica.map_or_else(|| core.source.read(), |replica| reading_of(stage, replica));
             if seen.len() <= index {
                 seen.push(Seen::now(None));
             }
@@ -118,7 +119,7 @@ fn watch<P: Payload>(core: &Weak<Core<P>>, ended: &Latch, pause: Duration, stall
                 *seen = Seen::now(reading);
             }
             if let Some(reading) = reading {
-                look_at(&core, (stage, unit), reading, seen, stall_warning);
+                look_at(&core, (stage, replica), reading, seen, stall_warning);
             }
         }
         if told_drops.elapsed() >= Duration::from_secs(1) {
@@ -128,40 +129,40 @@ fn watch<P: Payload>(core: &Weak<Core<P>>, ended: &Latch, pause: Duration, stall
     }
 }
 
-/// The call under way in a unit, here or in the process that it has.
-fn reading_of<P: Payload>(stage: &Stage<P>, unit: &Unit<P>) -> Option<Reading> {
-    let Some(elsewhere) = &unit.elsewhere else { return unit.progress.read() };
-    let (job, node) = elsewhere.at_work()?;
+/// The call under way in a replica, here or in the process that it has.
+fn reading_of<P: Payload>(stage: &Stage<P>, replica: &Replica<P>) -> Option<Reading> {
+    let Some(worker) = &replica.worker else { return replica.progress.read() };
+    let (job, node) = worker.at_work()?;
     // Items are worked on there in the order in which they were begun here.
     let oldest = stage.started.lock().values().map(|begun| begun.input()).min();
-    let input = oldest.or_else(|| unit.progress.read().and_then(|reading| reading.input));
+    let input = oldest.or_else(|| replica.progress.read().and_then(|reading| reading.input));
     Some(Reading { step: job, node, input, thread: 0 })
 }
 
 fn look_at<P: Payload>(
     core: &Core<P>,
-    (stage, unit): (&Stage<P>, Option<&Unit<P>>),
+    (stage, replica): (&Stage<P>, Option<&Replica<P>>),
     reading: Reading,
     seen: &mut Seen,
     stall_warning: Option<Duration>,
 ) {
     let for_at_least = seen.since.elapsed();
-    let elsewhere = unit.and_then(|unit| unit.elsewhere.as_ref());
+    let worker = replica.and_then(|replica| replica.worker.as_ref());
     let stage = stage.index;
     let node = core.plan.stages()[stage].nodes.get(reading.node).map(|&node| &core.plan.nodes()[node]);
     let timeout = node.and_then(|node| node.options.timeout).filter(|_| reading.input.is_some());
     // A process that takes too long is ended by its keeper.
-    let timeout = timeout.filter(|_| elsewhere.is_none());
+    let timeout = timeout.filter(|_| worker.is_none());
     if let (Some(node), Some(timeout)) = (node, timeout)
         && for_at_least > longest_call(&node.options, timeout) + grace(core, stage, reading.node)
         && !std::mem::replace(&mut seen.is_overdue, true)
     {
-        if let Some(recorders) = unit.and_then(|unit| unit.recorders.as_ref()) {
+        if let Some(recorders) = replica.and_then(|replica| replica.recorders.as_ref()) {
             recorders.note(reading.node, Recorder::overran);
         }
         let stall = stall(&core.plan, stage, reading, for_at_least);
         let own_index = reading.input.and_then(|input| core.in_flight.own_index(input));
-        core.break_off(|| RunError::Timeout {
+        core.abort(|| RunError::Timeout {
             node_id: stall.node_id.clone(),
             item_index: own_index.or(stall.item_index),
             timeout,
@@ -171,18 +172,18 @@ fn look_at<P: Payload>(
     if !seen.is_told && stall_warning.is_some_and(|limit| for_at_least >= limit) {
         seen.is_told = true;
         if let Some(reporter) = &core.reporter {
-            let is_elsewhere = elsewhere.is_some();
-            reporter.stalled(&Stall { is_elsewhere, ..stall(&core.plan, stage, reading, for_at_least) });
+            let is_in_worker = worker.is_some();
+            reporter.stalled(&Stall { is_in_worker, ..stall(&core.plan, stage, reading, for_at_least) });
         }
-        if let Some(elsewhere) = elsewhere {
-            elsewhere.tell_stacks();
+        if let Some(worker) = worker {
+            worker.tell_stacks();
         }
     }
 }
 
 /// How much longer a call may take whose node keeps its time itself, before it must be taken for one that nothing can end.
 fn grace<P: Payload>(core: &Core<P>, stage: usize, node: usize) -> Duration {
-    let keeps_time = core.stages[stage].units[0].keep_time.get(node).is_some_and(|&keeps_time| keeps_time);
+    let keeps_time = core.stages[stage].replicas[0].keep_time.get(node).is_some_and(|&keeps_time| keeps_time);
     if keeps_time { GRACE } else { Duration::ZERO }
 }
 
@@ -209,6 +210,6 @@ pub(crate) fn stall(plan: &Plan, stage: usize, reading: Reading, for_at_least: D
         phase: Phase::Process,
         for_at_least,
         thread: reading.thread,
-        is_elsewhere: false,
+        is_in_worker: false,
     }
 }

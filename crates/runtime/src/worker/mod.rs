@@ -49,7 +49,7 @@ pub trait ItemCodec<P: Payload>: Send + Sync + 'static {
     fn lost(&self, loss: &WorkerExit) -> P::Fault;
 
     /// The worker of these nodes has written a line to its standard output or error stream.
-    fn said(&self, node_ids: &[String], stream: Said, line: &str);
+    fn write_line(&self, node_ids: &[String], stream: StdStream, line: &str);
 
     /// The worker of these nodes sent a note by its [`Notes`].
     fn noted(&self, node_ids: &[String], note: &[u8]);
@@ -97,7 +97,7 @@ impl Arrived {
 
 /// A stream that a worker writes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Said {
+pub enum StdStream {
     /// Its standard output.
     Out,
     /// Its standard error stream.

@@ -15,7 +15,7 @@ use remotemedia_runtime::{
 };
 
 pub(crate) use self::node::{Answer, BAD, TestNode, add, fail_on, keep, node, pass, source, spread};
-pub(crate) use self::session::{Call, PATIENCE, Put, SessionUse, Valve, options, stream, thread};
+pub(crate) use self::session::{Call, Put, SessionUse, TIMEOUT, Valve, options, stream, thread};
 
 /// A number, the answers of several branches, or several items at once.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use remotemedia_runtime::worker::{
-    Arrived, ExitCause, ItemCodec, Message, Notes, Opened, Said, View, WorkerExit, WorkerHost, WorkerSpec,
+    Arrived, ExitCause, ItemCodec, Message, Notes, Opened, StdStream, View, WorkerExit, WorkerHost, WorkerSpec,
     remote_nodes, serve,
 };
 use remotemedia_runtime::{
@@ -22,7 +22,7 @@ mod crossing;
 mod ends;
 mod losses;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Whoever unpacks this number panics.
 const STUMBLE: i64 = 1_000_002;
@@ -40,7 +40,7 @@ enum Thing {
 
 #[derive(Debug, Clone, PartialEq)]
 enum Fault {
-    Said(String),
+    StdStream(String),
     Lost(WorkerExit),
 }
 
@@ -57,7 +57,7 @@ impl Payload for Thing {
     }
 
     fn join(_branches: Vec<(&str, Vec<Self>)>) -> Result<Self, Fault> {
-        Err(Fault::Said("nothing is joined here".into()))
+        Err(Fault::StdStream("nothing is joined here".into()))
     }
 }
 
@@ -74,7 +74,7 @@ struct Clerk {
 impl ItemCodec<Thing> for Clerk {
     fn pack(&self, item: &Thing, message: &mut Message<'_>) -> Result<(), Fault> {
         match item {
-            Thing::Number(i64::MIN) => return Err(Fault::Said("cannot be packed".into())),
+            Thing::Number(i64::MIN) => return Err(Fault::StdStream("cannot be packed".into())),
             Thing::Number(number) => message.write(&number.to_le_bytes()),
             Thing::Bytes(bytes) => message.add_buffer(bytes),
             Thing::Seen(view) => message.add_buffer(view),
@@ -98,7 +98,7 @@ impl ItemCodec<Thing> for Clerk {
     }
 
     fn no_memory(&self, bytes: usize) -> Fault {
-        Fault::Said(format!("no memory for {bytes} bytes"))
+        Fault::StdStream(format!("no memory for {bytes} bytes"))
     }
 
     fn pack_fault(&self, fault: &Fault) -> Vec<u8> {
@@ -106,14 +106,14 @@ impl ItemCodec<Thing> for Clerk {
     }
 
     fn unpack_fault(&self, node_id: &str, phase: Phase, bytes: &[u8]) -> Fault {
-        Fault::Said(format!("{node_id} in {}: {}", phase.name(), String::from_utf8_lossy(bytes)))
+        Fault::StdStream(format!("{node_id} in {}: {}", phase.name(), String::from_utf8_lossy(bytes)))
     }
 
     fn lost(&self, loss: &WorkerExit) -> Fault {
         Fault::Lost(loss.clone())
     }
 
-    fn said(&self, _node_ids: &[String], stream: Said, line: &str) {
+    fn write_line(&self, _node_ids: &[String], stream: StdStream, line: &str) {
         self.lines.lock().push(format!("{stream:?}: {line}"));
     }
 
@@ -133,7 +133,7 @@ struct Worker {
 impl Node<Thing> for Worker {
     fn initialize(&mut self) -> Result<(), Fault> {
         match self.word.as_str() {
-            "refuse" => Err(Fault::Said("not today".into())),
+            "refuse" => Err(Fault::StdStream("not today".into())),
             "die early" => std::process::abort(),
             _ => Ok(()),
         }
@@ -149,7 +149,7 @@ impl Node<Thing> for Worker {
             "double" => Outputs::One(Thing::Number(number * 2)),
             "sum" => Outputs::One(Thing::Number(self.sum)),
             "odd" if number % 2 == 0 => Outputs::None,
-            "fail" if number == 13 => return Err(Fault::Said("thirteen".into())),
+            "fail" if number == 13 => return Err(Fault::StdStream("thirteen".into())),
             "abort" if number == 13 => std::process::abort(),
             "exit" if number == 13 => kill_self_by_exit(),
             "hang" if number == 13 => loop {
@@ -179,7 +179,7 @@ impl Node<Thing> for Worker {
     }
 
     fn cleanup(&mut self) -> Result<(), Fault> {
-        if self.word == "fail late" { Err(Fault::Said("at the end".into())) } else { Ok(()) }
+        if self.word == "fail late" { Err(Fault::StdStream("at the end".into())) } else { Ok(()) }
     }
 
     fn as_snapshot(&mut self) -> Option<&mut dyn Snapshot<Thing>> {
@@ -299,7 +299,7 @@ fn try_open(words: &[&str], json: serde_json::Value) -> Result<WorkerLoop, Fault
     let settings = SessionSettings { with_metrics: true, ..SessionSettings::default() };
     let session = Session::open(plan, replicas, &settings, &|_, _| None).map_err(|failure| match failure.first {
         Some(RunError::Node(failure)) => failure.fault,
-        other => Fault::Said(format!("{other:?}")),
+        other => Fault::StdStream(format!("{other:?}")),
     })?;
     Ok(WorkerLoop { session, clerk, outbox: Arc::new(Outbox::new(1000, None)) })
 }
@@ -335,16 +335,16 @@ impl WorkerLoop {
         let (told, admitted) = std::sync::mpsc::sync_channel(1);
         let tell = Box::new(move |is_in| told.send(is_in).expect("somebody waits"));
         if self.session.submit(thing, self.outbox.clone(), false, Some(tell)) == remotemedia_runtime::Admission::Later {
-            admitted.recv_timeout(PATIENCE).expect("there is room after all");
+            admitted.recv_timeout(TIMEOUT).expect("there is room after all");
         }
     }
 
     fn next(&self) -> Result<Thing, Fault> {
-        match self.outbox.next(PATIENCE) {
+        match self.outbox.next(TIMEOUT) {
             Next::Output(thing) => Ok(thing),
             Next::Failed(RunError::Node(failure)) => Err(failure.fault),
-            Next::Failed(other) => Err(Fault::Said(format!("{other:?}"))),
-            _ => Err(Fault::Said("nothing".into())),
+            Next::Failed(other) => Err(Fault::StdStream(format!("{other:?}"))),
+            _ => Err(Fault::StdStream("nothing".into())),
         }
     }
 
@@ -361,7 +361,7 @@ impl WorkerLoop {
         self.outbox.end();
         let mut answers = Vec::new();
         loop {
-            match self.outbox.next(PATIENCE) {
+            match self.outbox.next(TIMEOUT) {
                 Next::Output(Thing::Number(number)) => answers.push(Ok(number)),
                 Next::Failed(RunError::Node(failure)) => answers.push(Err(failure.fault)),
                 Next::End => return answers,
@@ -371,7 +371,7 @@ impl WorkerLoop {
     }
 
     fn close(self) -> Vec<Fault> {
-        let closed = self.session.close(PATIENCE, &|| {});
+        let closed = self.session.close(TIMEOUT, &|| {});
         closed.cleanups.into_iter().map(|failure| failure.fault).collect()
     }
 }
@@ -383,6 +383,6 @@ fn good(numbers: impl IntoIterator<Item = i64>) -> Vec<Result<i64, Fault>> {
 fn cause(fault: Fault) -> ExitCause {
     match fault {
         Fault::Lost(loss) => loss.cause,
-        Fault::Said(text) => panic!("not a loss: {text}"),
+        Fault::StdStream(text) => panic!("not a loss: {text}"),
     }
 }

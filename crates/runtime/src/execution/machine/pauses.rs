@@ -34,6 +34,6 @@ impl<P: Payload> Machine<P> {
 
     /// Go on with an input that was put back.
     pub(crate) fn go_on(&mut self, is_flush: bool, sink: &mut dyn Sink<P>) -> Step<P> {
-        if is_flush { self.flush_the_rest(sink) } else { self.settle_the_rest(sink) }
+        if is_flush { self.flush_the_rest(sink) } else { self.drain_rest(sink) }
     }
 }

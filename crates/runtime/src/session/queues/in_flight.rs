@@ -25,11 +25,11 @@ pub trait Client<P: Payload>: Send + Sync {
     }
 
     /// One input has failed, and [`Client::done`] is about to say so. May wait like `output`, until [`Client::forget`] is called
-    /// after this [`Client::moment`].
-    fn fails(&self, _moment: u64) {}
+    /// after this [`Client::generation`].
+    fn fails(&self, _generation: u64) {}
 
     /// Changes with each [`Client::forget`]. Never waits.
-    fn moment(&self) -> u64 {
+    fn generation(&self) -> u64 {
         0
     }
 
@@ -284,9 +284,9 @@ impl<P: Payload> InFlight<P> {
         if let Some(Open { client, error: Some(RunError::Node(_)), .. }) = state.open.get(&input) {
             // The input stays under way meanwhile, so that whoever interrupts or closes the session finds its client.
             let client = Arc::clone(client);
-            let moment = client.moment();
+            let generation = client.generation();
             drop(state);
-            client.fails(moment);
+            client.fails(generation);
             state = self.state.lock();
         }
         let open = state.open.remove(&input)?;

@@ -118,7 +118,7 @@ struct State<P> {
     next_number: u64,
     is_closed: bool,
     /// Counts the requests to whoever is in `pop_until` not to wait any longer.
-    nudges: u64,
+    wakes: u64,
     figures: InboxFigures,
 }
 
@@ -142,7 +142,7 @@ impl<P> Inbox<P> {
                 loaded: 0,
                 next_number: 0,
                 is_closed: false,
-                nudges: 0,
+                wakes: 0,
                 figures: InboxFigures::default(),
             }),
             not_empty: Condvar::new(),
@@ -206,9 +206,9 @@ impl<P> Inbox<P> {
         self.state.lock().next_number
     }
 
-    /// What to give [`Inbox::pop_until`]. Taken before looking at what a nudge tells of, so that none is missed.
-    pub(crate) fn nudges(&self) -> u64 {
-        self.state.lock().nudges
+    /// What to give [`Inbox::pop_until`]. Taken before looking at the reason for a wake, so that none is missed.
+    pub(crate) fn wakes(&self) -> u64 {
+        self.state.lock().wakes
     }
 
     /// The next envelope; waits for it.
@@ -217,7 +217,7 @@ impl<P> Inbox<P> {
         self.pop_unless(|| false)
     }
 
-    /// The next envelope; waits for it unless the caller `is_called`, which is asked again after each [`Inbox::nudge`].
+    /// The next envelope; waits for it unless the caller `is_called`, which is asked again after each [`Inbox::wake`].
     pub(crate) fn pop_unless(&self, is_called: impl Fn() -> bool) -> Popped<P> {
         self.pop_when(|_| is_called().then_some(Wait::NoMore))
     }
@@ -227,9 +227,9 @@ impl<P> Inbox<P> {
         self.pop_when(|_| Some(Wait::NoMore))
     }
 
-    /// The next envelope; waits for it until the deadline, if there is one, and until somebody nudges.
-    pub(crate) fn pop_until(&self, deadline: Option<Instant>, nudges: u64) -> Popped<P> {
-        self.pop_when(|state| if state.nudges == nudges { deadline.map(Wait::Until) } else { Some(Wait::NoMore) })
+    /// The next envelope; waits for it until the deadline, if there is one, and until it is woken.
+    pub(crate) fn pop_until(&self, deadline: Option<Instant>, wakes: u64) -> Popped<P> {
+        self.pop_when(|state| if state.wakes == wakes { deadline.map(Wait::Until) } else { Some(Wait::NoMore) })
     }
 
     fn pop_when(&self, wait: impl Fn(&State<P>) -> Option<Wait>) -> Popped<P> {
@@ -295,7 +295,7 @@ impl<P> Inbox<P> {
     pub(crate) fn empty(&self) -> VecDeque<Envelope<P>> {
         let mut state = self.state.lock();
         state.loaded = 0;
-        state.nudges += 1;
+        state.wakes += 1;
         let envelopes = std::mem::take(&mut state.envelopes);
         self.arrived.store(usize::from(state.is_closed), Ordering::Release);
         drop(state);
@@ -305,8 +305,8 @@ impl<P> Inbox<P> {
     }
 
     /// Let whoever waits in [`Inbox::pop_until`] go on now.
-    pub(crate) fn nudge(&self) {
-        self.state.lock().nudges += 1;
+    pub(crate) fn wake(&self) {
+        self.state.lock().wakes += 1;
         self.not_empty.notify_all();
     }
 

@@ -19,7 +19,7 @@ use crate::session::queues::locks::thread;
 use crate::{Payload, RunError};
 
 /// Long, for a wait that the checker never ends.
-const PATIENCE: Duration = Duration::from_secs(1 << 20);
+const TIMEOUT: Duration = Duration::from_secs(1 << 20);
 
 /// More switches in places where nothing forces one find nothing new, and take hours.
 const SWITCHES: usize = 5;

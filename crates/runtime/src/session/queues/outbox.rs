@@ -260,14 +260,22 @@ impl<P: Payload> Outbox<P> {
         }
     }
 
-    /// Wait while it `is_full`. Nothing if nobody takes more, or what was handed over from this moment on is not wanted.
-    fn wait_while(&self, moment: Option<u64>, is_full: impl Fn(&State<P>) -> bool) -> Option<MutexGuard<'_, State<P>>> {
+    /// Wait while it `is_full`. Nothing if nobody takes more, or what was handed over since this generation began is not wanted.
+    fn wait_while(
+        &self,
+        generation: Option<u64>,
+        is_full: impl Fn(&State<P>) -> bool,
+    ) -> Option<MutexGuard<'_, State<P>>> {
         let mut state = self.state.lock();
-        let moment = moment.unwrap_or(state.forgotten);
-        while state.overflow == Overflow::Wait && is_full(&state) && !state.is_abandoned && state.forgotten == moment {
+        let generation = generation.unwrap_or(state.forgotten);
+        while state.overflow == Overflow::Wait
+            && is_full(&state)
+            && !state.is_abandoned
+            && state.forgotten == generation
+        {
             self.has_room.wait(&mut state);
         }
-        (!state.is_abandoned && state.forgotten == moment).then_some(state)
+        (!state.is_abandoned && state.forgotten == generation).then_some(state)
     }
 
     /// There is something new to look at.
@@ -310,12 +318,12 @@ impl<P: Payload> Client<P> for Outbox<P> {
         self.room_in(&self.state.lock())
     }
 
-    fn moment(&self) -> u64 {
+    fn generation(&self) -> u64 {
         self.state.lock().forgotten
     }
 
-    fn fails(&self, moment: u64) {
-        drop(self.wait_while(Some(moment), |state| {
+    fn fails(&self, generation: u64) {
+        drop(self.wait_while(Some(generation), |state| {
             state.waiting.len() - state.outputs >= self.capacity && !self.never_waits()
         }));
     }

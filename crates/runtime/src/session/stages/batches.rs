@@ -10,17 +10,17 @@ use crate::session::queues::inbox::{Envelope, Popped};
 use crate::session::queues::reorder::{Begin, Completion};
 use crate::session::stages::replicas::end_stream;
 use crate::session::stages::shared::Core;
-use crate::session::stages::stage::{OutputChunk, Stage, Unit};
+use crate::session::stages::stage::{OutputChunk, Replica, Stage};
 use crate::session::stages::work::inputs_of;
 use crate::{Batch, Payload, numbering};
 
 /// The life of the thread of one replica of such a stage.
-pub(crate) fn run_batches<P: Payload>(core: &Arc<Core<P>>, stage: usize, unit: usize) {
+pub(crate) fn run_batches<P: Payload>(core: &Arc<Core<P>>, stage: usize, replica: usize) {
     let stage = &core.stages[stage];
     let options = &core.plan.stages()[stage.index].options;
     let batch = options.batch.expect("a stage of batches has a size of them");
-    while let Some(envelopes) = gather(core, stage, unit, batch) {
-        work_on_batch(core, stage, unit, batch, envelopes);
+    while let Some(envelopes) = gather(core, stage, replica, batch) {
+        work_on_batch(core, stage, replica, batch, envelopes);
     }
 }
 
@@ -58,16 +58,21 @@ impl<P> PendingBatch<P> {
 }
 
 /// Wait for envelopes until they make a batch; `None` when nothing more comes.
-fn gather<P: Payload>(core: &Core<P>, stage: &Stage<P>, unit: usize, batch: Batch) -> Option<Vec<(u64, Envelope<P>)>> {
+fn gather<P: Payload>(
+    core: &Core<P>,
+    stage: &Stage<P>,
+    replica: usize,
+    batch: Batch,
+) -> Option<Vec<(u64, Envelope<P>)>> {
     let reorder = stage.reorder();
     let is_join = core.plan.nodes()[core.plan.stages()[stage.index].nodes[0]].join;
     let mut company = PendingBatch { is_join, envelopes: Vec::new(), items: 0, is_urgent: false, due: None };
     while !company.is_full(batch) {
-        let nudges = stage.inbox.nudges();
+        let wakes = stage.inbox.wakes();
         // Without a limit a batch waits for company, unless somebody waits for it.
         let is_pressed = core.is_draining()
             || stage.ending.load(Ordering::Acquire) > 0
-            || stage.units[unit].stop.is_set()
+            || stage.replicas[replica].stop.is_set()
             || (company.is_urgent && batch.max_wait.is_none());
         let deadline = if company.envelopes.is_empty() {
             None
@@ -76,13 +81,13 @@ fn gather<P: Payload>(core: &Core<P>, stage: &Stage<P>, unit: usize, batch: Batc
         } else {
             company.due
         };
-        match stage.begin(&stage.units[unit], company.envelopes.first().map(|(number, _)| *number)) {
+        match stage.begin(&stage.replicas[replica], company.envelopes.first().map(|(number, _)| *number)) {
             Begin::Begun => {}
             // No company comes before these are done.
             Begin::AllWait | Begin::IsCalled => break,
             Begin::Closed => return None,
         }
-        match core.pop_until(stage, deadline, nudges) {
+        match core.pop_until(stage, deadline, wakes) {
             Popped::Envelope(number, envelope) if company.inputs(&envelope) == 0 && !envelope.ends_stream() => {
                 let completion = Completion { header: envelope, outputs: Vec::new(), was_given: false };
                 reorder.complete(number, completion);
@@ -114,18 +119,18 @@ struct Begun<P: Payload> {
 fn work_on_batch<P: Payload>(
     core: &Arc<Core<P>>,
     stage: &Stage<P>,
-    unit_index: usize,
+    replica_index: usize,
     batch: Batch,
     envelopes: Vec<(u64, Envelope<P>)>,
 ) {
-    let unit = &stage.units[unit_index];
+    let replica = &stage.replicas[replica_index];
     let mut begun = Vec::with_capacity(envelopes.len());
     let mut items = Vec::new();
     {
-        let mut machine = unit.machine.lock();
+        let mut machine = replica.machine.lock();
         for (number, envelope) in envelopes {
             let header = envelope.header();
-            let inputs = inputs_of(core, stage, unit, &mut machine, envelope);
+            let inputs = inputs_of(core, stage, replica, &mut machine, envelope);
             let was_given = !inputs.is_empty();
             items.extend(inputs.into_iter().map(|item| (begun.len(), item)));
             begun.push(Begun { number, header, outputs: Vec::new(), was_given });
@@ -133,12 +138,12 @@ fn work_on_batch<P: Payload>(
         let mut items = items.into_iter().peekable();
         while items.peek().is_some() {
             let call = items.by_ref().take(batch.size).collect();
-            call_node(core, stage, (unit, &mut machine), &mut begun, call);
+            call_node(core, stage, (replica, &mut machine), &mut begun, call);
         }
     }
     for Begun { number, header, outputs, was_given } in begun {
         if header.ends_stream() {
-            end_stream(core, stage, unit_index, (number, header), outputs);
+            end_stream(core, stage, replica_index, (number, header), outputs);
         } else {
             stage.reorder().complete(number, Completion { header, outputs, was_given });
         }
@@ -149,7 +154,7 @@ fn work_on_batch<P: Payload>(
 fn call_node<P: Payload>(
     core: &Core<P>,
     stage: &Stage<P>,
-    (unit, machine): (&Unit<P>, &mut Machine<P>),
+    (replica, machine): (&Replica<P>, &mut Machine<P>),
     begun: &mut [Begun<P>],
     items: Vec<(usize, P)>,
 ) {
@@ -163,7 +168,7 @@ fn call_node<P: Payload>(
     let contexts = owners.iter().filter_map(|&owner| core.in_flight.context_of_wanted(begun[owner].header.input));
     let context = P::common_context(contexts.collect());
     let answers =
-        P::within(&context, || unit.try_enter(machine, |machine| process_batch(&mut *machine.nodes[0], items)));
+        P::within(&context, || replica.try_enter(machine, |machine| process_batch(&mut *machine.nodes[0], items)));
     machine.progress.leave();
     machine.count_batch(0, count, started.elapsed());
     let answers = match answers {
@@ -184,7 +189,7 @@ fn call_node<P: Payload>(
             }
         }
         Err(fault) => {
-            unit.count_failure(&fault, count);
+            replica.count_failure(&fault, count);
             core.fail_all(stage.index, owners.into_iter().map(|owner| begun[owner].header.input), &fault);
         }
     }

@@ -12,7 +12,7 @@ use crate::session::queues::inbox::{Envelope, Popped};
 use crate::session::queues::reorder::{Begin, Completion};
 use crate::session::stages::replicas::{complete_and_help, end_stream};
 use crate::session::stages::shared::Core;
-use crate::session::stages::stage::{InProgress, OutputChunk, Stage, Unit};
+use crate::session::stages::stage::{InProgress, OutputChunk, Replica, Stage};
 use crate::session::stages::work::inputs_of;
 use crate::{Outputs, Payload, numbering};
 
@@ -24,10 +24,10 @@ pub(crate) fn run_concurrent<P: Payload>(core: &Arc<Core<P>>, stage_index: usize
         if stage.inbox.is_empty() || !reorder.has_room() {
             hand_over(stage);
         }
-        if stage.begin(&stage.units[0], None) != Begin::Begun {
+        if stage.begin(&stage.replicas[0], None) != Begin::Begun {
             break;
         }
-        let Popped::Envelope(number, envelope) = core.pop(stage, &stage.units[0]) else {
+        let Popped::Envelope(number, envelope) = core.pop(stage, &stage.replicas[0]) else {
             reorder.unbegin();
             break;
         };
@@ -75,7 +75,7 @@ fn begin_next<P: Payload>(core: &Core<P>, stage: &Stage<P>) -> Option<Numbered<P
 
 fn begin_parcels<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, envelopes: Vec<Numbered<P>>) {
     let mut starter = Starter::new(core, stage);
-    if starter.is_elsewhere {
+    if starter.is_in_worker {
         for (number, envelope) in envelopes {
             begin_parcel(&mut starter, number, envelope);
         }
@@ -95,10 +95,10 @@ fn begin_parcel<P: Payload>(starter: &mut Starter<'_, P>, number: u64, envelope:
     }
     let input = header.input;
     let (core_of_end, index) = (Arc::clone(core), stage.index);
-    let is_elsewhere = starter.is_elsewhere;
+    let is_in_worker = starter.is_in_worker;
     let whole = move |outputs| {
         let (stage, completion) = (&core_of_end.stages[index], Completion { header, outputs, was_given: true });
-        if is_elsewhere {
+        if is_in_worker {
             complete_and_help(&core_of_end, stage, number, completion);
         } else {
             stage.reorder().complete(number, completion);
@@ -108,8 +108,8 @@ fn begin_parcel<P: Payload>(starter: &mut Starter<'_, P>, number: u64, envelope:
 }
 
 fn items_of<P: Payload>(core: &Core<P>, stage: &Stage<P>, envelope: Envelope<P>) -> Vec<P> {
-    let unit = &stage.units[0];
-    inputs_of(core, stage, unit, &mut unit.lock_inside_hold(), envelope)
+    let replica = &stage.replicas[0];
+    inputs_of(core, stage, replica, &mut replica.lock_inside_hold(), envelope)
 }
 
 /// The end of input: its last items are let in with those before them, and when all are done the node is flushed.
@@ -133,13 +133,13 @@ fn end_concurrent<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, number: u64
 /// Takes the outputs of all items of an envelope, in order.
 type Whole<P> = Box<dyn FnOnce(Vec<OutputChunk<P>>) + Send>;
 
-/// Begins with items in order, in the unit that has the least to do: there are several where each has a process of its own.
+/// Begins with items in order, in the replica that has the least to do: there are several where each has a process of its own.
 struct Starter<'a, P: Payload> {
     core: &'a Arc<Core<P>>,
     stage: &'a Stage<P>,
     /// Several items go to another process together; here each one runs the node, and the next waits its turn.
-    is_elsewhere: bool,
-    /// What is to be begun together, for each unit.
+    is_in_worker: bool,
+    /// What is to be begun together, for each replica.
     ready: Vec<Vec<Ready<P>>>,
 }
 
@@ -152,8 +152,8 @@ struct Ready<P: Payload> {
 
 impl<'a, P: Payload> Starter<'a, P> {
     fn new(core: &'a Arc<Core<P>>, stage: &'a Stage<P>) -> Self {
-        let is_elsewhere = stage.units.iter().any(|unit| unit.elsewhere.is_some());
-        Self { core, stage, is_elsewhere, ready: stage.units.iter().map(|_| Vec::new()).collect() }
+        let is_in_worker = stage.replicas.iter().any(|replica| replica.worker.is_some());
+        Self { core, stage, is_in_worker, ready: stage.replicas.iter().map(|_| Vec::new()).collect() }
     }
 
     /// The items of an envelope. The first one has its place in the reorder already.
@@ -179,10 +179,10 @@ impl<'a, P: Payload> Starter<'a, P> {
                     continue;
                 }
             }
-            let (unit_index, unit) = least_busy(stage);
-            unit.under_way.fetch_add(1, Ordering::Relaxed);
-            self.ready[unit_index].push(Ready { group: Arc::clone(&group), slot, item });
-            if !self.is_elsewhere {
+            let (replica_index, replica) = least_busy(stage);
+            replica.under_way.fetch_add(1, Ordering::Relaxed);
+            self.ready[replica_index].push(Ready { group: Arc::clone(&group), slot, item });
+            if !self.is_in_worker {
                 self.start();
             }
         }
@@ -190,19 +190,19 @@ impl<'a, P: Payload> Starter<'a, P> {
 
     /// Begin with what is ready.
     fn start(&mut self) {
-        for (unit_index, ready) in self.ready.iter_mut().enumerate() {
+        for (replica_index, ready) in self.ready.iter_mut().enumerate() {
             if !ready.is_empty() {
-                start_in(self.core, self.stage, unit_index, std::mem::take(ready));
+                start_in(self.core, self.stage, replica_index, std::mem::take(ready));
             }
         }
     }
 }
 
-fn start_in<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, unit_index: usize, ready: Vec<Ready<P>>) {
-    let unit = &stage.units[unit_index];
-    let mut machine = unit.lock_inside_hold();
+fn start_in<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, replica_index: usize, ready: Vec<Ready<P>>) {
+    let replica = &stage.replicas[replica_index];
+    let mut machine = replica.lock_inside_hold();
     for Ready { group, .. } in &ready {
-        unit.note_given(group.input);
+        replica.note_given(group.input);
     }
     // Asked inside, so that nothing old enters a node that has been told of an interrupt.
     let started = Instant::now();
@@ -218,7 +218,7 @@ fn start_in<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, unit_index: usize
         machine.count_input(0);
         let of_done = Arc::clone(&group);
         let done = Box::new(move |answer| {
-            of_done.core.stages[of_done.stage].units[unit_index].under_way.fetch_sub(1, Ordering::Relaxed);
+            of_done.core.stages[of_done.stage].replicas[replica_index].under_way.fetch_sub(1, Ordering::Relaxed);
             of_done.finish(slot, started, answer);
         });
         starts.push(Start { item_index: numbering::item_index(group.input), context, item, done });
@@ -226,13 +226,13 @@ fn start_in<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, unit_index: usize
     }
     if let Some((first, _)) = groups.first() {
         machine.progress.enter(0, first.input);
-        let end_early = unit.try_enter(&mut machine, |machine| start_all(&mut *machine.nodes[0], starts));
+        let end_early = replica.try_enter(&mut machine, |machine| start_all(&mut *machine.nodes[0], starts));
         machine.progress.leave();
         drop(machine);
         let end_early = end_early.unwrap_or_else(|hindrance| {
             for (group, slot) in &groups {
                 core.fail(group.input, hindrance.clone().into());
-                unit.under_way.fetch_sub(1, Ordering::Relaxed);
+                replica.under_way.fetch_sub(1, Ordering::Relaxed);
                 group.fill(*slot, Vec::new());
             }
             Vec::new()
@@ -247,20 +247,20 @@ fn start_in<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, unit_index: usize
         drop(machine);
     }
     for (group, slot) in unwanted {
-        unit.under_way.fetch_sub(1, Ordering::Relaxed);
+        replica.under_way.fetch_sub(1, Ordering::Relaxed);
         group.fill(slot, Vec::new());
     }
 }
 
-fn least_busy<P: Payload>(stage: &Stage<P>) -> (usize, &Unit<P>) {
-    let units = stage.units.iter().enumerate();
-    let least = units.min_by_key(|(_, unit)| unit.under_way.load(Ordering::Relaxed));
-    least.expect("a stage has a unit")
+fn least_busy<P: Payload>(stage: &Stage<P>) -> (usize, &Replica<P>) {
+    let replicas = stage.replicas.iter().enumerate();
+    let least = replicas.min_by_key(|(_, replica)| replica.under_way.load(Ordering::Relaxed));
+    least.expect("a stage has a replica")
 }
 
 /// What was begun should be on its way before this thread waits for more.
 fn hand_over<P: Payload>(stage: &Stage<P>) {
-    stage.units.iter().filter_map(|unit| unit.elsewhere.as_ref()).for_each(|elsewhere| elsewhere.hand_over());
+    stage.replicas.iter().filter_map(|replica| replica.worker.as_ref()).for_each(|worker| worker.hand_over());
 }
 
 /// The items of one envelope that are under way at the same time.
@@ -305,7 +305,7 @@ impl<P: Payload> Group<P> {
             }
             Ok(Outputs::Many(stream)) => vec![OutputChunk::Stream(stream)],
             Err(fault) => {
-                stage.units[0].count_failure(&fault, 1);
+                stage.replicas[0].count_failure(&fault, 1);
                 self.core.fail(self.input, self.core.blame_node(self.stage, self.input, fault));
                 Vec::new()
             }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::Payload;
 use crate::session::queues::inbox::{Dropped, Envelope, Popped};
 use crate::session::stages::shared::Core;
-use crate::session::stages::stage::{Stage, Unit};
+use crate::session::stages::stage::{Replica, Stage};
 
 impl<P: Payload> Core<P> {
     /// Put an envelope into a stage. Returns what was dropped for it.
@@ -24,11 +24,11 @@ impl<P: Payload> Core<P> {
         joiner.add(envelope).and_then(|whole| stage.push(whole))
     }
 
-    /// The next envelope, for the thread of a unit, which does meanwhile what others ask of it.
-    pub(crate) fn pop(&self, stage: &Stage<P>, unit: &Unit<P>) -> Popped<P> {
+    /// The next envelope, for the thread of a replica, which does meanwhile what others ask of it.
+    pub(crate) fn pop(&self, stage: &Stage<P>, replica: &Replica<P>) -> Popped<P> {
         loop {
-            unit.run_tasks();
-            match stage.inbox.pop_unless(|| unit.has_tasks()) {
+            replica.run_tasks();
+            match stage.inbox.pop_unless(|| replica.has_tasks()) {
                 Popped::Nothing => {}
                 popped => return self.note_popped(stage, popped),
             }
@@ -40,9 +40,9 @@ impl<P: Payload> Core<P> {
         self.note_popped(stage, stage.inbox.pop_at_once())
     }
 
-    /// The next envelope, if it comes before the deadline and before a nudge.
-    pub(crate) fn pop_until(&self, stage: &Stage<P>, deadline: Option<Instant>, nudges: u64) -> Popped<P> {
-        self.note_popped(stage, stage.inbox.pop_until(deadline, nudges))
+    /// The next envelope, if it comes before the deadline and before a wake.
+    pub(crate) fn pop_until(&self, stage: &Stage<P>, deadline: Option<Instant>, wakes: u64) -> Popped<P> {
+        self.note_popped(stage, stage.inbox.pop_until(deadline, wakes))
     }
 
     fn note_popped(&self, stage: &Stage<P>, popped: Popped<P>) -> Popped<P> {

@@ -12,7 +12,7 @@ use crate::session::queues::reorder::{Begin, Completion};
 use crate::session::stages::router::Router;
 use crate::session::stages::shared::Core;
 use crate::session::stages::stage::{OutputChunk, Stage};
-use crate::session::stages::tasks::{Outcome, Patience};
+use crate::session::stages::tasks::{Outcome, PollWhile};
 use crate::session::stages::work::work_on;
 use crate::{Payload, Sink, Stream};
 
@@ -48,24 +48,24 @@ impl<P: Payload> Sink<P> for Collect<'_, P> {
 }
 
 /// The life of the thread of one replica.
-pub(crate) fn run_replica<P: Payload>(core: &Arc<Core<P>>, stage: usize, unit: usize) {
+pub(crate) fn run_replica<P: Payload>(core: &Arc<Core<P>>, stage: usize, replica: usize) {
     let stage = &core.stages[stage];
     let reorder = stage.reorder();
-    while stage.begin(&stage.units[unit], None) == Begin::Begun {
-        let Popped::Envelope(number, envelope) = core.pop(stage, &stage.units[unit]) else {
+    while stage.begin(&stage.replicas[replica], None) == Begin::Begun {
+        let Popped::Envelope(number, envelope) = core.pop(stage, &stage.replicas[replica]) else {
             reorder.unbegin();
             break;
         };
         if envelope.ends_stream() {
-            end_stream(core, stage, unit, (number, envelope), Vec::new());
+            end_stream(core, stage, replica, (number, envelope), Vec::new());
             continue;
         }
         let header = envelope.header();
         let mut sink = Collect::new(core, envelope.input);
         let was_given = {
-            let unit = &stage.units[unit];
-            let mut machine = unit.machine.lock();
-            work_on(core, unit, &mut machine, envelope, &mut sink);
+            let replica = &stage.replicas[replica];
+            let mut machine = replica.machine.lock();
+            work_on(core, replica, &mut machine, envelope, &mut sink);
             machine.has_visited(0)
         };
         reorder.complete(number, Completion { header, outputs: sink.outputs, was_given });
@@ -78,7 +78,7 @@ pub(crate) fn run_replica<P: Payload>(core: &Arc<Core<P>>, stage: usize, unit: u
 pub(crate) fn end_stream<P: Payload>(
     core: &Arc<Core<P>>,
     stage: &Stage<P>,
-    unit: usize,
+    replica: usize,
     (number, envelope): (u64, Envelope<P>),
     outputs: Vec<OutputChunk<P>>,
 ) {
@@ -87,14 +87,14 @@ pub(crate) fn end_stream<P: Payload>(
     let reorder = stage.reorder();
     stage.ending.fetch_add(1, Ordering::AcqRel);
     // Batches that wait for company get none any more.
-    stage.inbox.nudge();
+    stage.inbox.wake();
     while !reorder.is_done_before(number, POLL_INTERVAL) {
-        stage.units[unit].run_tasks();
+        stage.replicas[replica].run_tasks();
     }
     stage.ending.fetch_sub(1, Ordering::AcqRel);
-    let of_unit = &stage.units[unit];
-    work_on(core, of_unit, &mut of_unit.machine.lock(), envelope, &mut sink);
-    for other in (0..stage.units.len()).filter(|&other| other != unit) {
+    let of_replica = &stage.replicas[replica];
+    work_on(core, of_replica, &mut of_replica.machine.lock(), envelope, &mut sink);
+    for other in (0..stage.replicas.len()).filter(|&other| other != replica) {
         sink.outputs.extend(flush(core, (stage.index, other), header.header()));
     }
     reorder.complete(number, Completion { header, outputs: sink.outputs, was_given: false });
@@ -103,10 +103,10 @@ pub(crate) fn end_stream<P: Payload>(
 /// Flush the nodes of another replica, on their own thread.
 fn flush<P: Payload>(core: &Arc<Core<P>>, place: (usize, usize), envelope: Envelope<P>) -> Vec<OutputChunk<P>> {
     let mut goes_on = || !core.is_closed();
-    let timeout = Patience { interval: POLL_INTERVAL, goes_on: &mut goes_on };
-    let flushed = core.in_nodes(place, timeout, move |core, unit, machine| {
+    let polling = PollWhile { interval: POLL_INTERVAL, goes_on: &mut goes_on };
+    let flushed = core.in_nodes(place, polling, move |core, replica, machine| {
         let mut sink = Collect::new(core, envelope.input);
-        work_on(core, unit, machine, envelope, &mut sink);
+        work_on(core, replica, machine, envelope, &mut sink);
         sink.outputs
     });
     match flushed {
@@ -173,12 +173,12 @@ fn draw<P: Payload>(
         }
         match P::within(&context, || stream.next()) {
             Ok(Some(output)) => {
-                stage.units[0].count_outputs(1);
+                stage.replicas[0].count_outputs(1);
                 stage.by_all_exits(output).into_iter().for_each(|(exit, output)| router.add(exit, output));
             }
             Ok(None) => return,
             Err(fault) => {
-                stage.units[0].count_failure(&fault, 1);
+                stage.replicas[0].count_failure(&fault, 1);
                 return core.fail(input, core.blame_node(stage.index, input, fault));
             }
         }

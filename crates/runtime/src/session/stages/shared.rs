@@ -162,7 +162,7 @@ impl<P: Payload> Core<P> {
     }
 
     /// A call cannot be stopped: all inputs fail now, and nothing more goes in.
-    pub(crate) fn break_off(&self, error: impl Fn() -> RunError<P::Fault>) {
+    pub(crate) fn abort(&self, error: impl Fn() -> RunError<P::Fault>) {
         let waiting = self.admission_queue.close();
         self.in_flight.take_all().tell(&error);
         for submission in waiting {
@@ -197,7 +197,7 @@ impl<P: Payload> Core<P> {
 
     /// A call that was begun by `Node::start` has ended.
     pub(crate) fn count_call(&self, stage: &Stage<P>, input: u64, took: Duration, outputs: usize) {
-        stage.units[0].count_call(took, outputs);
+        stage.replicas[0].count_call(took, outputs);
         if let Some(observer) = &self.observer {
             let node = self.plan.stages()[stage.index].nodes[0];
             observer.stepped(&self.plan.nodes()[node].id, Phase::Process, Some(numbering::item_index(input)), took);
@@ -207,20 +207,20 @@ impl<P: Payload> Core<P> {
     /// The source has made one more item.
     pub(crate) fn count_source_output(&self) {
         if self.with_metrics {
-            self.stages[self.plan.stage_of(0)].units[0].count_output();
+            self.stages[self.plan.stage_of(0)].replicas[0].count_output();
         }
     }
 
     /// Each replica of each stage, by the numbers of both.
     pub(crate) fn replicas(&self) -> impl Iterator<Item = (usize, usize)> + use<P> {
-        let counts: Vec<usize> = self.stages.iter().map(|stage| stage.units.len()).collect();
-        counts.into_iter().enumerate().flat_map(|(stage, count)| (0..count).map(move |unit| (stage, unit)))
+        let counts: Vec<usize> = self.stages.iter().map(|stage| stage.replicas.len()).collect();
+        counts.into_iter().enumerate().flat_map(|(stage, count)| (0..count).map(move |replica| (stage, replica)))
     }
 
     /// The threads of nodes end when they have nothing to do: nobody asks anything of them any more.
     pub(crate) fn close_tasks(&self) {
-        let units = self.stages.iter().flat_map(|stage| &stage.units);
-        units.filter_map(|unit| unit.tasks.as_ref()).for_each(Tasks::close);
+        let replicas = self.stages.iter().flat_map(|stage| &stage.replicas);
+        replicas.filter_map(|replica| replica.tasks.as_ref()).for_each(Tasks::close);
         if let Some(tasks) = &self.source_tasks {
             tasks.close();
         }
@@ -233,7 +233,7 @@ impl<P: Payload> Core<P> {
     /// Batches no longer wait for company. Returns what is waited for: the inputs so far.
     pub(crate) fn begin_drain(&self) -> Drain {
         self.draining.fetch_add(1, Ordering::AcqRel);
-        self.stages.iter().for_each(|stage| stage.inbox.nudge());
+        self.stages.iter().for_each(|stage| stage.inbox.wake());
         Drain { waiting_before: self.admission_queue.end(), end: None }
     }
 

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use crate::execution::machine::Machine;
 use crate::session::queues::in_flight::Client;
 use crate::session::stages::shared::{Admission, Core, Submission};
-use crate::session::stages::tasks::{Outcome, Patience, Tasks};
+use crate::session::stages::tasks::{Outcome, PollWhile, Tasks};
 use crate::{Node, NodeInfo, Outputs, Payload, Phase, RunError, Source, Stream, numbering};
 
 /// One who waits for the items before a failure looks as often whether the session has closed.
@@ -26,13 +26,13 @@ pub(crate) fn run_when_asked<P: Payload>(core: &Arc<Core<P>>) {
 /// Let the source make its items.
 pub(crate) fn run<P: Payload>(core: &Core<P>, client: &Arc<dyn Client<P>>, context: P::Context, expect: &dyn Fn()) {
     let source = RunningSource { core, client, expect, own_context: P::copy_context(&context), context };
-    let unit = &core.stages[core.plan.stage_of(0)].units[0];
-    if let Some(turn) = &unit.turn {
+    let replica = &core.stages[core.plan.stage_of(0)].replicas[0];
+    if let Some(turn) = &replica.turn {
         core.source.set_thread(turn.thread());
     }
     let produced = {
-        let mut machine = unit.machine.lock();
-        source.at_work(|| unit.enter(&mut machine, Machine::produce))
+        let mut machine = replica.machine.lock();
+        source.at_work(|| replica.enter(&mut machine, Machine::produce))
     };
     let outcome = produced.and_then(|outputs| match outputs {
         Outputs::None => Ok(()),
@@ -135,7 +135,7 @@ impl<P: Payload, T: ?Sized + Send + 'static> OnThread<P, T> {
             P::within(&context, || work(&mut **inner))
         };
         let sent = self.tasks.send(in_context, || {});
-        match sent.wait::<P>(Patience { interval: POLL_INTERVAL, goes_on: &mut || true }) {
+        match sent.wait::<P>(PollWhile { interval: POLL_INTERVAL, goes_on: &mut || true }) {
             Outcome::Done(result) => Some(result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))),
             Outcome::Unfinished | Outcome::NotBegun => None,
         }

@@ -26,7 +26,7 @@ pub(crate) struct Stage<P: Payload> {
     pub(crate) entry: Option<usize>,
     pub(crate) inbox: Inbox<P>,
     /// One for each replica.
-    pub(crate) units: Vec<Unit<P>>,
+    pub(crate) replicas: Vec<Replica<P>>,
     /// Where envelopes from several stages, or of unordered ones, are put together.
     pub(crate) joiner: Option<Mutex<Joiner<P>>>,
     /// Where parallel work is put in order again.
@@ -67,13 +67,13 @@ pub(crate) struct Link {
     pub(crate) exits: Vec<(usize, usize)>,
 }
 
-/// The nodes of a stage, once, and permission to enter them.
-pub(crate) struct Unit<P: Payload> {
+/// One copy of the nodes of a stage, and the lock to enter them.
+pub(crate) struct Replica<P: Payload> {
     pub(crate) machine: Mutex<Machine<P>>,
     pub(crate) stop: CancelFlag,
     pub(crate) progress: ProgressPlace,
     /// How the nodes are reached without entering them, where they work in another process.
-    pub(crate) elsewhere: Option<Arc<dyn WorkerHandle>>,
+    pub(crate) worker: Option<Arc<dyn WorkerHandle>>,
     /// Which of the nodes keep their time limit themselves.
     pub(crate) keep_time: Vec<bool>,
     /// The input with the highest number that the nodes were given; 0 before the first.
@@ -88,13 +88,13 @@ pub(crate) struct Unit<P: Payload> {
     pub(crate) tasks: Option<Tasks>,
 }
 
-impl<P: Payload> Unit<P> {
+impl<P: Payload> Replica<P> {
     /// Whether others ask something of the thread of the nodes.
     pub(crate) fn has_tasks(&self) -> bool {
         self.tasks.as_ref().is_some_and(Tasks::are_waiting)
     }
 
-    /// This thread is about to call a node by another way than [`Unit::enter`].
+    /// This thread is about to call a node by another way than [`Replica::enter`].
     pub(crate) fn note_thread(&self, machine: &Machine<P>) {
         if let Some(turn) = &self.turn {
             machine.progress.set_thread(turn.thread());
@@ -110,8 +110,8 @@ impl<P: Payload> Unit<P> {
 
     /// A call that was begun by `Node::start` has ended.
     pub(crate) fn count_call(&self, took: Duration, outputs: usize) {
-        // How long nodes elsewhere took is told by those who know it.
-        if let Some(recorders) = self.recorders.as_ref().filter(|_| self.elsewhere.is_none()) {
+        // A worker reports how long its nodes took.
+        if let Some(recorders) = self.recorders.as_ref().filter(|_| self.worker.is_none()) {
             recorders.note(0, |recorder| recorder.called(took));
         }
         self.count_outputs(outputs);
@@ -146,8 +146,8 @@ impl<P: Payload> Unit<P> {
 
     /// Inputs are not wanted any more: what the nodes hold of them must not come out with the next one.
     pub(crate) fn forget_soon(&self) {
-        match &self.elsewhere {
-            Some(elsewhere) => elsewhere.forget_items(),
+        match &self.worker {
+            Some(worker) => worker.forget_items(),
             None => self.must_forget.store(true, Ordering::Release),
         }
     }
@@ -210,23 +210,23 @@ impl<P: Payload> Stage<P> {
         let in_flight: HashSet<u64> = started.iter().map(|begun| begun.input()).collect();
         let are_done_with = abandoned.wanted_before.iter().filter(|input| !in_flight.contains(input)).copied();
         if let Some(first) = are_done_with.chain(first_of_all).min() {
-            let was_given = |unit: &&Unit<P>| first.max(1) <= unit.last_given.load(Ordering::Relaxed);
-            self.units.iter().filter(was_given).for_each(Unit::forget_soon);
+            let was_given = |replica: &&Replica<P>| first.max(1) <= replica.last_given.load(Ordering::Relaxed);
+            self.replicas.iter().filter(was_given).for_each(Replica::forget_soon);
         }
         for begun in started.iter().filter(|begun| abandoned.inputs.contains(&begun.input())) {
             begun.end_early();
         }
-        let at_work = |(unit, place): (&Unit<P>, usize)| {
-            let reading = unit.progress.read()?;
+        let at_work = |(replica, place): (&Replica<P>, usize)| {
+            let reading = replica.progress.read()?;
             let is_at_one = reading.input.is_some_and(|input| abandoned.inputs.contains(&input));
-            is_at_one.then_some(AtWork { stage: self.index, unit: place, reading })
+            is_at_one.then_some(AtWork { stage: self.index, replica: place, reading })
         };
-        self.units.iter().zip(0..).filter_map(at_work).collect()
+        self.replicas.iter().zip(0..).filter_map(at_work).collect()
     }
 
     /// What is under way in other processes is not wanted any more.
     pub(crate) fn discard_elsewhere(&self) {
-        self.units.iter().filter_map(|unit| unit.elsewhere.as_ref()).for_each(|elsewhere| elsewhere.discard());
+        self.replicas.iter().filter_map(|replica| replica.worker.as_ref()).for_each(|worker| worker.discard());
     }
 
     /// Where parallel work is put in order again.
@@ -259,12 +259,12 @@ impl<P: Payload> Stage<P> {
         outputs
     }
 
-    /// Wait until the thread of a unit may begin with one more envelope. It does meanwhile what others ask of it. `held` is the number of an
+    /// Wait until the thread of a replica may begin with one more envelope. It does meanwhile what others ask of it. `held` is the number of an
     /// envelope that it has already.
-    pub(crate) fn begin(&self, unit: &Unit<P>, held: Option<u64>) -> Begin {
+    pub(crate) fn begin(&self, replica: &Replica<P>, held: Option<u64>) -> Begin {
         loop {
-            unit.run_tasks();
-            match self.reorder().begin_besides(held, || unit.has_tasks()) {
+            replica.run_tasks();
+            match self.reorder().begin_besides(held, || replica.has_tasks()) {
                 Begin::IsCalled => {}
                 begin => return begin,
             }
@@ -273,7 +273,7 @@ impl<P: Payload> Stage<P> {
 
     /// Let the threads of the stage see what others ask of them.
     pub(crate) fn wake(&self) {
-        self.inbox.nudge();
+        self.inbox.wake();
         if let Some(reorder) = &self.reorder {
             reorder.wake();
         }

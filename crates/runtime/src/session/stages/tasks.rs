@@ -142,8 +142,8 @@ impl Tasks {
     }
 }
 
-/// How long somebody waits for work on nodes: looks every `interval` whether to go on.
-pub(crate) struct Patience<'a> {
+/// How long a thread waits for work on nodes: while `goes_on`, which is checked every `interval`.
+pub(crate) struct PollWhile<'a> {
     pub(crate) interval: Duration,
     pub(crate) goes_on: &'a mut dyn FnMut() -> bool,
 }
@@ -187,9 +187,9 @@ enum Progress<R> {
 
 impl<R: Send> Sent<R> {
     /// Wait for the result.
-    pub(crate) fn wait<P: Payload>(&self, timeout: Patience<'_>) -> Outcome<R> {
+    pub(crate) fn wait<P: Payload>(&self, polling: PollWhile<'_>) -> Outcome<R> {
         let slot = &self.0;
-        let Patience { interval, goes_on } = timeout;
+        let PollWhile { interval, goes_on } = polling;
         while !P::wait(|| slot.is_over_within(interval)) {
             if !goes_on() {
                 break;

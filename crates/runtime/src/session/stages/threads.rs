@@ -79,8 +79,8 @@ impl Threads {
                 continue;
             }
             let run = if planned.options.batch.is_some() { run_batches } else { run_replica };
-            for unit in 0..stage.units.len() {
-                state.start(core, (index, Role::Replica(unit)), Box::new(move |core| run(core, index, unit)))?;
+            for replica in 0..stage.replicas.len() {
+                state.start(core, (index, Role::Replica(replica)), Box::new(move |core| run(core, index, replica)))?;
             }
         }
         if core.source_tasks.is_some() {
@@ -150,7 +150,7 @@ fn live<P: Payload>(
     let life = catch_unwind(AssertUnwindSafe(|| body(core)));
     if life.is_err() {
         // Nobody works on the inputs under way any more.
-        core.break_off(|| RunError::Closed);
+        core.abort(|| RunError::Closed);
     }
     drop(idle_guard);
     if let Some(tasks) = tasks {
@@ -161,7 +161,7 @@ fn live<P: Payload>(
 
 fn tasks_of<P: Payload>(core: &Core<P>, stage: usize, role: Role) -> Option<&Tasks> {
     match role {
-        Role::Replica(unit) => core.stages[stage].units[unit].tasks.as_ref(),
+        Role::Replica(replica) => core.stages[stage].replicas[replica].tasks.as_ref(),
         Role::Source => core.source_tasks.as_deref(),
         Role::Other => None,
     }

@@ -9,21 +9,21 @@ use crate::numbering::NO_INPUT;
 use crate::session::queues::inbox::{Envelope, Popped};
 use crate::session::stages::router::Router;
 use crate::session::stages::shared::Core;
-use crate::session::stages::stage::{Link, Stage, Unit};
-use crate::session::stages::tasks::{Outcome, Patience};
+use crate::session::stages::stage::{Link, Replica, Stage};
+use crate::session::stages::tasks::{Outcome, PollWhile};
 use crate::{Payload, Phase, RunError, Sink};
 
 /// The life of the thread of a stage that works on one envelope after the other.
 pub(crate) fn run_in_order<P: Payload>(core: &Arc<Core<P>>, stage: usize) {
     let stage = &core.stages[stage];
-    let unit = &stage.units[0];
-    while let Popped::Envelope(_, envelope) = core.pop(stage, unit) {
-        let mut machine = unit.machine.lock();
-        if unit.tasks.is_none() {
-            core.finish_paused(unit, &mut machine);
+    let replica = &stage.replicas[0];
+    while let Popped::Envelope(_, envelope) = core.pop(stage, replica) {
+        let mut machine = replica.machine.lock();
+        if replica.tasks.is_none() {
+            core.finish_paused(replica, &mut machine);
         }
-        let mut sink = Forward { router: Router::new(core, stage, envelope.header()), unit };
-        work_on(core, unit, &mut machine, envelope, &mut sink);
+        let mut sink = RouterSink { router: Router::new(core, stage, envelope.header()), replica };
+        work_on(core, replica, &mut machine, envelope, &mut sink);
         sink.router.finish(|link| visited_places(&machine, link));
     }
 }
@@ -31,31 +31,31 @@ pub(crate) fn run_in_order<P: Payload>(core: &Arc<Core<P>>, stage: usize) {
 /// Take an envelope through the machine. What goes wrong is told to the client of its input.
 pub(crate) fn work_on<P: Payload>(
     core: &Core<P>,
-    unit: &Unit<P>,
+    replica: &Replica<P>,
     machine: &mut Machine<P>,
     envelope: Envelope<P>,
     sink: &mut dyn Sink<P>,
 ) {
     let input = envelope.input;
-    unit.note_given(input);
+    replica.note_given(input);
     let Some(context) = core.in_flight.context_of_wanted(input) else {
         if machine.input == input {
             // What came of it before must not meet the next input.
-            core.note_failures(unit.abandon(machine).into_iter().map(|(_, _, fault)| fault));
+            core.note_failures(replica.abandon(machine).into_iter().map(|(_, _, fault)| fault));
             machine.input = NO_INPUT;
         }
         return;
     };
     if machine.input != input {
-        core.forget_if_asked(unit, machine);
+        core.forget_if_asked(replica, machine);
         machine.begin();
         machine.input = input;
     }
     let failed = P::within(&P::copy_context(&context), || {
-        let outcome = unit.try_enter(machine, |machine| take_through(machine, envelope, sink));
+        let outcome = replica.try_enter(machine, |machine| take_through(machine, envelope, sink));
         let stop = outcome.unwrap_or_else(|hindrance| Err(Stop::Hindered(hindrance))).err()?;
-        let error = core.why(unit, blame(machine, stop));
-        core.note_failures(unit.abandon(machine).into_iter().map(|(_, _, fault)| fault));
+        let error = core.why(replica, blame(machine, stop));
+        core.note_failures(replica.abandon(machine).into_iter().map(|(_, _, fault)| fault));
         Some(error)
     });
     if let Some(error) = failed {
@@ -77,7 +77,7 @@ pub(crate) fn take_through<P: Payload>(
     }
     match (envelope.is_last, envelope.is_flush) {
         (true, true) => machine.flush(sink),
-        (true, false) => machine.settle(sink),
+        (true, false) => machine.drain(sink),
         (false, _) => Ok(()),
     }
 }
@@ -86,7 +86,7 @@ pub(crate) fn take_through<P: Payload>(
 pub(crate) fn inputs_of<P: Payload>(
     core: &Core<P>,
     stage: &Stage<P>,
-    unit: &Unit<P>,
+    replica: &Replica<P>,
     machine: &mut Machine<P>,
     envelope: Envelope<P>,
 ) -> Vec<P> {
@@ -94,9 +94,9 @@ pub(crate) fn inputs_of<P: Payload>(
     if !core.in_flight.is_wanted(input) {
         return Vec::new();
     }
-    unit.enter(machine, |machine| machine.inputs(visits, items, is_flush)).unwrap_or_else(|stop| {
+    replica.enter(machine, |machine| machine.inputs(visits, items, is_flush)).unwrap_or_else(|stop| {
         if let Stop::Node { fault, .. } = stop {
-            unit.count_failure(&fault, 1);
+            replica.count_failure(&fault, 1);
             core.fail(input, core.blame_node(stage.index, input, fault));
         }
         Vec::new()
@@ -104,23 +104,23 @@ pub(crate) fn inputs_of<P: Payload>(
 }
 
 /// Hands the outputs of a machine on to the stages after it as they come.
-struct Forward<'a, P: Payload> {
+struct RouterSink<'a, P: Payload> {
     router: Router<'a, P>,
-    unit: &'a Unit<P>,
+    replica: &'a Replica<P>,
 }
 
 fn visited_places<P: Payload>(machine: &Machine<P>, link: &Link) -> Vec<usize> {
     link.exits.iter().filter(|(exit, _)| machine.was_visited(*exit)).map(|(_, place)| *place).collect()
 }
 
-impl<P: Payload> Sink<P> for Forward<'_, P> {
+impl<P: Payload> Sink<P> for RouterSink<'_, P> {
     fn accept(&mut self, output: P) -> Result<(), P::Fault> {
         self.accept_at(0, output)
     }
 
     fn accept_at(&mut self, exit: usize, output: P) -> Result<(), P::Fault> {
         self.router.add(exit, output);
-        if self.unit.stop.is_set() {
+        if self.replica.stop.is_set() {
             // The machine stops at its next step.
             self.router.clear();
         }
@@ -144,25 +144,25 @@ impl<P: Payload> Core<P> {
     /// they have one, in the context of this one, else on this one.
     pub(crate) fn in_nodes<R: Send + 'static>(
         self: &Arc<Self>,
-        (stage, unit): (usize, usize),
-        timeout: Patience<'_>,
-        work: impl FnOnce(&Core<P>, &Unit<P>, &mut Machine<P>) -> R + Send + 'static,
+        (stage, replica): (usize, usize),
+        polling: PollWhile<'_>,
+        work: impl FnOnce(&Core<P>, &Replica<P>, &mut Machine<P>) -> R + Send + 'static,
     ) -> Outcome<R> {
-        let (of_stage, of_unit) = (&self.stages[stage], &self.stages[stage].units[unit]);
-        if let Some(tasks) = of_unit.tasks.as_ref().filter(|tasks| !tasks.is_here()) {
+        let (of_stage, of_replica) = (&self.stages[stage], &self.stages[stage].replicas[replica]);
+        if let Some(tasks) = of_replica.tasks.as_ref().filter(|tasks| !tasks.is_here()) {
             let context = P::current_context();
             let core = Arc::clone(self);
             let on_thread = move || {
-                let unit = &core.stages[stage].units[unit];
-                let mut machine = unit.machine.lock();
-                P::within(&context, || work(&core, unit, &mut machine))
+                let replica = &core.stages[stage].replicas[replica];
+                let mut machine = replica.machine.lock();
+                P::within(&context, || work(&core, replica, &mut machine))
             };
-            return tasks.send(on_thread, || of_stage.wake()).wait::<P>(timeout);
+            return tasks.send(on_thread, || of_stage.wake()).wait::<P>(polling);
         }
         loop {
-            match of_unit.lock_until(Instant::now() + timeout.interval) {
-                Some(mut machine) => return Outcome::Done(Ok(work(self, of_unit, &mut machine))),
-                None if (timeout.goes_on)() => {}
+            match of_replica.lock_until(Instant::now() + polling.interval) {
+                Some(mut machine) => return Outcome::Done(Ok(work(self, of_replica, &mut machine))),
+                None if (polling.goes_on)() => {}
                 None => return Outcome::NotBegun,
             }
         }
@@ -170,10 +170,10 @@ impl<P: Payload> Core<P> {
 
     /// What ended the work on an input, where an interruption or the end of the session did: the order reaches the nodes before the clients
     /// are told.
-    pub(crate) fn why(&self, unit: &Unit<P>, error: RunError<P::Fault>) -> RunError<P::Fault> {
+    pub(crate) fn why(&self, replica: &Replica<P>, error: RunError<P::Fault>) -> RunError<P::Fault> {
         let is_stopped = match &error {
             RunError::Cancelled => true,
-            RunError::Interrupt(fault) => unit.stop.is_set() && P::is_cancellation(fault),
+            RunError::Interrupt(fault) => replica.stop.is_set() && P::is_cancellation(fault),
             _ => false,
         };
         match (is_stopped, self.is_closed.load(Ordering::Relaxed)) {
@@ -184,9 +184,9 @@ impl<P: Payload> Core<P> {
     }
 
     /// Let the nodes forget what they hold of inputs that are not wanted any more, if there are any.
-    pub(crate) fn forget_if_asked(&self, unit: &Unit<P>, machine: &mut Machine<P>) {
-        if unit.must_forget.load(Ordering::Acquire) && unit.must_forget.swap(false, Ordering::AcqRel) {
-            let failed = unit.enter(machine, Machine::forget_items);
+    pub(crate) fn forget_if_asked(&self, replica: &Replica<P>, machine: &mut Machine<P>) {
+        if replica.must_forget.load(Ordering::Acquire) && replica.must_forget.swap(false, Ordering::AcqRel) {
+            let failed = replica.enter(machine, Machine::forget_items);
             self.note_failures(failed.into_iter().map(|(_, _, fault)| fault));
         }
     }

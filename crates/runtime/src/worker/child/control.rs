@@ -17,17 +17,17 @@ use crate::worker::protocol::connection::{Link, Transport};
 use crate::worker::protocol::frame::Kind;
 use crate::worker::protocol::poll::timespec;
 
-/// A parent that is gone without closing its socket, because another child has it too, is missed after as long.
+/// How often to check for a parent that is gone without closing its socket, because another child has it too.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Nodes that have just begun to wait are told as often not to.
-const AGAIN: Duration = Duration::from_millis(2);
+/// Nodes that have just started to wait are told again to stop after this interval, which doubles each time.
+const FIRST_POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// How the nodes of a worker are stopped, see [`crate::worker::WorkerHost`].
 pub(crate) struct Stops {
     pub(crate) stop_waiting: Box<dyn Fn() + Send + Sync>,
     pub(crate) cancel_wait: Box<dyn Fn(IsStill) + Send + Sync>,
-    pub(crate) break_off: Box<dyn Fn() + Send + Sync>,
+    pub(crate) cancel_calls: Box<dyn Fn() + Send + Sync>,
 }
 
 /// The orders as they stand.
@@ -49,7 +49,7 @@ pub(crate) struct Orders {
     /// Set while nodes should not wait.
     stop: CancelFlag,
     /// Wakes the thread of the nodes.
-    pub(crate) nudge: OwnedFd,
+    pub(crate) wake_event: OwnedFd,
 }
 
 impl Orders {
@@ -65,7 +65,7 @@ impl Orders {
             is_closing: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
             stop,
-            nudge: rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            wake_event: rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
         }))
     }
 
@@ -133,19 +133,19 @@ impl Orders {
     }
 
     pub(crate) fn wake(&self) {
-        rustix::io::write(&self.nudge, &1_u64.to_ne_bytes()).ok();
+        rustix::io::write(&self.wake_event, &1_u64.to_ne_bytes()).ok();
     }
 
     /// Wait until the thread of the nodes is woken, for so long at most.
-    pub(crate) fn await_nudge(&self, timeout: Duration) {
-        let mut fds = [PollFd::new(&self.nudge, PollFlags::IN)];
+    pub(crate) fn wait_for_wake(&self, timeout: Duration) {
+        let mut fds = [PollFd::new(&self.wake_event, PollFlags::IN)];
         rustix::event::poll(&mut fds, Some(&timespec(timeout))).ok();
-        self.hear_nudge();
+        self.clear_wake();
     }
 
-    /// Sleep at the next wait again.
-    pub(crate) fn hear_nudge(&self) {
-        rustix::io::read(&self.nudge, &mut [0; 8]).ok();
+    /// Forget the wakes so far, so that the next wait sleeps.
+    pub(crate) fn clear_wake(&self) {
+        rustix::io::read(&self.wake_event, &mut [0; 8]).ok();
     }
 
     /// Whether there is something to be seen to before the next item.
@@ -159,12 +159,12 @@ impl Orders {
 
     /// Hear the parent's orders, for as long as it lives.
     pub(crate) fn listen(self: &Arc<Self>, control: &Link, stops: &Stops) {
-        let mut again = AGAIN;
+        let mut interval = FIRST_POLL_INTERVAL;
         loop {
             match control.next() {
                 Ok(Some(received)) if received.head.kind == Kind::Drop => self.drop_item(received.head.number),
                 Ok(Some(received)) => {
-                    let must_break_off = received.head.kind == Kind::Close && received.head.extra > 0;
+                    let must_cancel_calls = received.head.kind == Kind::Close && received.head.extra > 0;
                     match received.head.kind {
                         Kind::Interrupt | Kind::Discard => {
                             if received.head.kind == Kind::Interrupt {
@@ -179,8 +179,8 @@ impl Orders {
                     self.stop.set();
                     self.wake();
                     // From now on no other call begins.
-                    if must_break_off {
-                        (stops.break_off)();
+                    if must_cancel_calls {
+                        (stops.cancel_calls)();
                     }
                 }
                 Ok(None) => {
@@ -189,8 +189,12 @@ impl Orders {
                         let orders = Arc::clone(self);
                         (stops.cancel_wait)(Box::new(move || orders.dropped_in_hand() == Some(number)));
                     }
-                    again = if dropped.is_some() { again.saturating_mul(2).min(POLL_INTERVAL) } else { AGAIN };
-                    let timeout = (dropped.is_some() || self.must_stop()).then(|| timespec(again));
+                    interval = if dropped.is_some() {
+                        interval.saturating_mul(2).min(POLL_INTERVAL)
+                    } else {
+                        FIRST_POLL_INTERVAL
+                    };
+                    let timeout = (dropped.is_some() || self.must_stop()).then(|| timespec(interval));
                     let mut fds = [PollFd::from_borrowed_fd(control.as_fd(), PollFlags::IN)];
                     rustix::event::poll(&mut fds, timeout.as_ref()).ok();
                     if self.must_stop() {

@@ -42,7 +42,7 @@ impl<P: Payload> Out<P> {
         P::wait(|| self.link.flush())
     }
 
-    /// Write what waits, and wait for the next frame, or for a nudge.
+    /// Write what waits, and wait for the next frame, or for a wake.
     pub(crate) fn await_work(&self, is_worth_looking: bool) -> io::Result<Option<Received>> {
         self.link.flush()?;
         let begun = Instant::now();
@@ -55,14 +55,14 @@ impl<P: Payload> Out<P> {
         }
         let mut fds = [
             PollFd::from_borrowed_fd(self.link.as_fd(), PollFlags::IN),
-            PollFd::new(&self.orders.nudge, PollFlags::IN),
+            PollFd::new(&self.orders.wake_event, PollFlags::IN),
         ];
         rustix::event::poll(&mut fds, None).ok();
         if fds.iter().any(|fd| fd.revents().contains(PollFlags::NVAL)) {
             return Err(rustix::io::Errno::BADF.into());
         }
         if !fds[1].revents().is_empty() {
-            self.orders.hear_nudge();
+            self.orders.clear_wake();
         }
         self.link.next()
     }

@@ -84,7 +84,7 @@ fn serve_parent<P: Payload>(
         }
     };
     let (stop_waiting, cancel_wait) = (worker_host.stop_waiting(), worker_host.cancel_wait());
-    let stops = Stops { stop_waiting, cancel_wait, break_off: worker_host.break_off() };
+    let stops = Stops { stop_waiting, cancel_wait, cancel_calls: worker_host.cancel_calls() };
     let (listening, heard) = (Arc::clone(&orders), Arc::clone(&control));
     spawn("orders", move || P::live(|| listening.listen(&heard, &stops)))?;
     let machine = Machine::new(&plan, 0, nodes, worker_host.stop_flag());

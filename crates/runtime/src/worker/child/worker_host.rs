@@ -28,11 +28,11 @@ pub trait WorkerHost<P: Payload> {
     }
 
     /// Breaks off the call under way, if it can. Asked for once, as [`WorkerHost::stop_waiting`] is; called on another thread.
-    fn break_off(&self) -> Box<dyn Fn() + Send + Sync> {
+    fn cancel_calls(&self) -> Box<dyn Fn() + Send + Sync> {
         Box::new(|| {})
     }
 
-    /// From now on the nodes work on items, or no longer: only then may a call be broken off.
+    /// From now on the nodes work on items, or no longer: only then may a call be cancelled.
     fn be_at_work(&mut self, _is_at_work: bool) {}
 
     /// What ends a process that is not the worker but a fork of it, in which a node has come back: asked after every call of a node.

@@ -124,7 +124,7 @@ impl<P: Payload> WorkerLoop<P> {
         while !self.out.orders.is_closing() {
             if let Some(interruption) = self.out.orders.interruption() {
                 self.leave_off(interruption);
-                // The order to close may have come meanwhile, and its nudge is used up.
+                // The order to close may have come meanwhile, and its wake is used up.
                 continue;
             }
             let mut next = self.out.link.next_read()?;
@@ -329,7 +329,7 @@ impl<P: Payload> WorkerLoop<P> {
             let Out { link, orders, .. } = &self.out;
             P::wait(|| {
                 link.flush().ok();
-                orders.await_nudge(POLL_INTERVAL);
+                orders.wait_for_wake(POLL_INTERVAL);
             });
             if self.out.orders.interruption().is_some() {
                 return;
@@ -344,7 +344,7 @@ impl<P: Payload> WorkerLoop<P> {
                 end_early();
             }
             let orders = &self.out.orders;
-            P::wait(|| orders.await_nudge(POLL_INTERVAL));
+            P::wait(|| orders.wait_for_wake(POLL_INTERVAL));
         }
     }
 

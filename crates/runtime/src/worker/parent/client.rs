@@ -23,7 +23,7 @@ use crate::worker::protocol::status_page::Page;
 use crate::worker::{ItemCodec, WorkerExit, WorkerSpec, pack};
 use crate::{Outputs, Payload};
 
-/// The worker process of the moment, as one reaches it.
+/// The connection to the current worker process.
 pub(crate) struct Connection {
     /// Items and their answers.
     pub(crate) link: Link,
@@ -113,7 +113,7 @@ pub(crate) struct State<P: Payload> {
     pub(crate) loss: Option<WorkerExit>,
     pub(crate) is_closing: bool,
     /// What the worker is at when it closes need not come to its end.
-    pub(crate) must_break_off: bool,
+    pub(crate) must_cancel_calls: bool,
     pub(crate) end_by: Option<Instant>,
     /// The start was cancelled: nobody needs to know what the worker is at when it is ended.
     pub(crate) is_start_cancelled: bool,
@@ -130,7 +130,7 @@ pub(crate) struct Figures {
     pub(crate) received_bytes: AtomicU64,
     /// Between the moment when jobs were sent to the worker that did them and the one when they were done, less the calls of nodes.
     pub(crate) transport_ns: AtomicU64,
-    /// The process of the moment, or 0, and the one before.
+    /// The current process, or 0, and the one before.
     process: AtomicU32,
     former_process: AtomicU32,
     /// Processor time of those that have ended, and memory of the last that did so in order.
@@ -149,7 +149,7 @@ impl Figures {
         Some(self.former_process.swap(process, Ordering::Relaxed)).filter(|&former| former > 0)
     }
 
-    /// The process of the moment has ended.
+    /// The current process has ended.
     pub(crate) fn forget_process(&self) {
         self.process.store(0, Ordering::Relaxed);
     }
@@ -182,7 +182,7 @@ impl<P: Payload> Remote<P> {
             faults: spec.node_ids.iter().map(|_| None).collect(),
             loss: None,
             is_closing: false,
-            must_break_off: false,
+            must_cancel_calls: false,
             end_by: None,
             is_start_cancelled: false,
             kept: Snapshots::new(),
@@ -204,8 +204,8 @@ impl<P: Payload> Remote<P> {
         self.state.lock()
     }
 
-    /// Now, where figures are collected.
-    pub(crate) fn moment(&self) -> Option<Instant> {
+    /// The current time, if metrics are collected.
+    pub(crate) fn now_for_metrics(&self) -> Option<Instant> {
         self.spec.with_metrics.then(Instant::now)
     }
 
@@ -270,7 +270,7 @@ impl<P: Payload> Remote<P> {
             for ((job, index, reply), messages) in jobs.drain(..).zip(written) {
                 numbers.push(match messages {
                     Ok(messages) => {
-                        state.enter(line.as_deref(), Pending::new(job, index, reply, self.moment()), messages)
+                        state.enter(line.as_deref(), Pending::new(job, index, reply, self.now_for_metrics()), messages)
                     }
                     // What it refers to is not let go of under the lock.
                     Err(fault) => {
@@ -305,7 +305,7 @@ impl<P: Payload> Remote<P> {
         if let Some(line) = line {
             line.control.flush().ok();
         }
-        pending.reply.give_up(self);
+        pending.reply.abandon(self);
         // It writes what goes by the other socket.
         self.wake_supervisor();
     }
@@ -351,7 +351,7 @@ impl<P: Payload> Remote<P> {
             line.control.flush().ok();
         }
         for (_, pending) in pending {
-            pending.reply.give_up(self);
+            pending.reply.abandon(self);
         }
         self.wake_supervisor();
     }
@@ -422,8 +422,8 @@ impl<P: Payload> Reply<P> {
         self.tell(remote, Err(fault));
     }
 
-    /// Nobody wants the answer any more.
-    fn give_up(self, remote: &Remote<P>) {
+    /// The result is no longer wanted.
+    fn abandon(self, remote: &Remote<P>) {
         match self {
             Self::Stream(channel) => channel.close(),
             Self::Batch(..) => self.tell(remote, Ok(Outputs::None)),

@@ -37,7 +37,7 @@ impl<P: Payload> Remote<P> {
             state.next_number += 1;
             send(&line, number, &job, messages, false);
             let mut pending = Pending::new(job, item_index, Reply::Direct, None);
-            pending.note_sent(self.moment());
+            pending.note_sent(self.now_for_metrics());
             state.pending.insert(number, pending);
             state.reader = Reader::Direct;
             state.direct_answer = None;
@@ -72,8 +72,8 @@ impl<P: Payload> Remote<P> {
                 let read = P::wait(|| self.await_frame(&line.link));
                 is_reading = match read {
                     Ok(Some(received)) => {
-                        if let Some(news) = self.take_in(received) {
-                            news.tell(self);
+                        if let Some(event) = self.take_in(received) {
+                            event.deliver(self);
                         }
                         true
                     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::Payload;
 use crate::worker::parent::client::Remote;
-use crate::worker::{ExitCause, Said, WorkerExit};
+use crate::worker::{ExitCause, StdStream, WorkerExit};
 
 /// Python's fault handler begins with this, whatever the fault.
 const BEGINNING: &str = "Fatal Python error: ";
@@ -80,7 +80,7 @@ impl HeldBack {
 
     fn tell<P: Payload>(&mut self, remote: &Remote<P>) {
         for line in self.lines.drain(..) {
-            remote.codec.said(&remote.spec.node_ids, Said::Err, &line);
+            remote.codec.write_line(&remote.spec.node_ids, StdStream::Err, &line);
         }
     }
 }

@@ -12,11 +12,11 @@ use crate::execution::progress::Reading;
 use crate::worker::parent::client::{Connection, Life, Reader, Remote};
 use crate::worker::parent::last_words::HeldBack;
 use crate::worker::parent::process::Process;
-use crate::worker::parent::responses::News;
+use crate::worker::parent::responses::ReplyEvent;
 use crate::worker::protocol::connection::{Received, Transport};
 use crate::worker::protocol::frame::{Head, Kind};
 use crate::worker::protocol::poll::timespec;
-use crate::worker::{ExitCause, Said};
+use crate::worker::{ExitCause, StdStream};
 
 /// As long may a worker take, besides the time of an item, to come to it: the machine may be busy.
 const TAKING_TIME: Duration = Duration::from_millis(300);
@@ -78,7 +78,7 @@ struct Attendance<'a, P: Payload> {
     /// The close order is out.
     is_told_to_close: bool,
     /// It was told to leave the call under way.
-    is_broken_off: bool,
+    are_calls_cancelled: bool,
     /// Why it was killed, if it was.
     killed_for: Option<ExitCause>,
     /// Where it was then.
@@ -105,7 +105,7 @@ pub(crate) fn attend<P: Payload>(remote: &Arc<Remote<P>>, process: Process, held
         has_cleaned_up: false,
         has_unwritten: true,
         is_told_to_close: false,
-        is_broken_off: false,
+        are_calls_cancelled: false,
         killed_for: None,
         killed_at: None,
         has_lost_its_way: false,
@@ -128,7 +128,7 @@ impl<P: Payload> Attendance<'_, P> {
         }
         if found.has_stirred {
             let (codec, node_ids) = (&self.remote.codec, &self.remote.spec.node_ids);
-            self.process.read_lines(|said, line| codec.said(node_ids, said, line));
+            self.process.read_lines(|stream, line| codec.write_line(node_ids, stream, line));
         }
         let is_heard = !found.has_control || self.read_control();
         let is_there = !found.has_answers || self.read_answers();
@@ -174,7 +174,7 @@ impl<P: Payload> Attendance<'_, P> {
     fn wait(&self, is_reading: bool) -> Found {
         // Whoever read before may have left something that is here already.
         let is_here = is_reading && self.line.link.has_read();
-        let patience = if is_here { Some(Duration::ZERO) } else { self.patience() };
+        let timeout = if is_here { Some(Duration::ZERO) } else { self.poll_timeout() };
         let mut of_data = PollFlags::empty();
         of_data.set(PollFlags::IN, is_reading);
         of_data.set(PollFlags::OUT, self.has_unwritten);
@@ -186,7 +186,7 @@ impl<P: Payload> Attendance<'_, P> {
         if !of_data.is_empty() {
             fds.push(PollFd::from_borrowed_fd(self.line.link.as_fd(), of_data));
         }
-        if rustix::event::poll(&mut fds, patience.map(timespec).as_ref()).is_err() {
+        if rustix::event::poll(&mut fds, timeout.map(timespec).as_ref()).is_err() {
             // A wait that ends too early is begun again.
             return Found { has_answers: is_here, ..Found::default() };
         }
@@ -199,8 +199,8 @@ impl<P: Payload> Attendance<'_, P> {
         }
     }
 
-    /// For how long nothing need be looked at.
-    fn patience(&self) -> Option<Duration> {
+    /// The time until the next deadline, if there is one.
+    fn poll_timeout(&self) -> Option<Duration> {
         let state = self.remote.lock();
         let mut deadline = state.end_by;
         let mut at = |then: Instant| deadline = Some(deadline.map_or(then, |deadline| deadline.min(then)));
@@ -248,10 +248,10 @@ impl<P: Payload> Attendance<'_, P> {
                 // Unpacked in one go, and not in turn with whoever takes the outputs.
                 if !some.is_empty() {
                     self.quiet_since = Instant::now();
-                    let news: Vec<News<P>> =
+                    let events: Vec<ReplyEvent<P>> =
                         P::hold(|| some.into_iter().filter_map(|received| self.see_to(received)).collect());
-                    for news in news {
-                        news.tell(self.remote);
+                    for event in events {
+                        event.deliver(self.remote);
                     }
                 }
             }
@@ -261,7 +261,7 @@ impl<P: Payload> Attendance<'_, P> {
         }
     }
 
-    fn see_to(&mut self, received: Received) -> Option<News<P>> {
+    fn see_to(&mut self, received: Received) -> Option<ReplyEvent<P>> {
         match received.head.kind {
             Kind::Ready => {
                 self.is_ready = true;
@@ -303,20 +303,20 @@ impl<P: Payload> Attendance<'_, P> {
             let text = format!(
                 "shared memory is not available ({trouble}); large items are sent over the socket, which is slower"
             );
-            self.remote.codec.said(&self.remote.spec.node_ids, Said::Err, &text);
+            self.remote.codec.write_line(&self.remote.spec.node_ids, StdStream::Err, &text);
         }
     }
 
     fn follow_orders(&mut self) {
-        let (is_closing, must_break_off, is_due) = {
+        let (is_closing, must_cancel_calls, is_due) = {
             let state = self.remote.lock();
             let is_due = state.end_by.is_some_and(|end_by| Instant::now() >= end_by);
-            (state.is_closing, state.must_break_off, is_due)
+            (state.is_closing, state.must_cancel_calls, is_due)
         };
-        if is_closing && (!self.is_told_to_close || must_break_off && !self.is_broken_off) {
+        if is_closing && (!self.is_told_to_close || must_cancel_calls && !self.are_calls_cancelled) {
             self.is_told_to_close = true;
-            self.is_broken_off = must_break_off;
-            let head = Head { extra: u64::from(must_break_off), ..Head::new(Kind::Close, 0) };
+            self.are_calls_cancelled = must_cancel_calls;
+            let head = Head { extra: u64::from(must_cancel_calls), ..Head::new(Kind::Close, 0) };
             self.line.control.post(head, self.line.control.message());
             self.line.control.flush().ok();
         }
@@ -357,7 +357,7 @@ impl<P: Payload> Attendance<'_, P> {
         let (codec, node_ids) = (&self.remote.codec, &self.remote.spec.node_ids);
         let is_unwanted = cause == ExitCause::LeftBehind && (!self.is_ready || self.remote.lock().is_start_cancelled);
         if !is_unwanted {
-            self.process.tell_stacks(LAST_WORDS, |said, line| codec.said(node_ids, said, line));
+            self.process.tell_stacks(LAST_WORDS, |stream, line| codec.write_line(node_ids, stream, line));
         }
         self.killed_for = Some(cause);
         self.process.kill();
@@ -377,7 +377,7 @@ impl<P: Payload> Attendance<'_, P> {
             self.process.kill();
         }
         let (codec, node_ids) = (&self.remote.codec, &self.remote.spec.node_ids);
-        let cause = self.process.bury(|said, line| codec.said(node_ids, said, line));
+        let cause = self.process.bury(|stream, line| codec.write_line(node_ids, stream, line));
         self.await_direct_reader();
         self.read_control();
         // What it had sent before its end counts.

@@ -16,7 +16,7 @@ use crate::worker::parent::last_words::LastWords;
 use crate::worker::parent::spawn::{Spawned, spawn};
 use crate::worker::protocol::poll::timespec;
 use crate::worker::usage::usage;
-use crate::worker::{ExitCause, Said};
+use crate::worker::{ExitCause, StdStream};
 
 /// As many lines of the standard error stream are kept for the message about a worker's end.
 const KEPT_LINES: usize = 20;
@@ -54,7 +54,7 @@ impl Process {
     pub(crate) fn start(program: &OsStr, arguments: &[impl AsRef<OsStr>], socket: OwnedFd) -> io::Result<Self> {
         let Spawned { id, stdout, stderr } = spawn(program, arguments, socket)?;
         let ended = rustix::process::pidfd_open(id, PidfdFlags::empty()).ok();
-        let streams = [Lines::new(stdout.into(), Said::Out)?, Lines::new(stderr.into(), Said::Err)?];
+        let streams = [Lines::new(stdout.into(), StdStream::Out)?, Lines::new(stderr.into(), StdStream::Err)?];
         Ok(Self {
             id,
             ended,
@@ -78,12 +78,12 @@ impl Process {
     }
 
     /// The lines that have come since the last question.
-    pub(crate) fn read_lines(&mut self, mut told: impl FnMut(Said, &str)) {
+    pub(crate) fn read_lines(&mut self, mut told: impl FnMut(StdStream, &str)) {
         for lines in &mut self.streams {
             lines.read();
             while let Some(line) = lines.take_line() {
-                if lines.said == Said::Err {
-                    if self.last_words.take(&line, |line| told(Said::Err, line)) {
+                if lines.stream == StdStream::Err {
+                    if self.last_words.take(&line, |line| told(StdStream::Err, line)) {
                         continue;
                     }
                     self.stderr.push_back(line.clone());
@@ -91,7 +91,7 @@ impl Process {
                         self.stderr.pop_front();
                     }
                 }
-                told(lines.said, &line);
+                told(lines.stream, &line);
             }
         }
     }
@@ -134,17 +134,17 @@ impl Process {
     }
 
     /// Let it write to its standard error stream where its threads are, as far as it can.
-    pub(crate) fn tell_stacks(&mut self, timeout: Duration, mut told: impl FnMut(Said, &str)) {
+    pub(crate) fn tell_stacks(&mut self, timeout: Duration, mut told: impl FnMut(StdStream, &str)) {
         ask_for_stacks(self.id());
         let deadline = Instant::now() + timeout;
         let mut quiet_since = None;
         while Instant::now() < deadline && quiet_since.is_none_or(|since: Instant| since.elapsed() < QUIET) {
-            let mut has_spoken = false;
-            self.read_lines(|said, line| {
-                has_spoken |= said == Said::Err;
-                told(said, line);
+            let mut has_written = false;
+            self.read_lines(|stream, line| {
+                has_written |= stream == StdStream::Err;
+                told(stream, line);
             });
-            if has_spoken {
+            if has_written {
                 quiet_since = Some(Instant::now());
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -163,7 +163,7 @@ impl Process {
     }
 
     /// Wait for its end, read the last of its streams, and end what it has left behind.
-    pub(crate) fn bury(&mut self, told: impl FnMut(Said, &str)) -> ExitCause {
+    pub(crate) fn bury(&mut self, told: impl FnMut(StdStream, &str)) -> ExitCause {
         self.await_end(DYING_TIME);
         self.cpu_us = usage(&self.id().to_string()).map_or(0, |usage| usage.cpu_us);
         let status = rustix::process::waitid(WaitId::Pid(self.id), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
@@ -249,14 +249,14 @@ fn cause_of(status: i32) -> ExitCause {
 /// A pipe that is read line by line.
 struct Lines {
     pipe: Option<std::fs::File>,
-    said: Said,
+    stream: StdStream,
     bytes: Vec<u8>,
 }
 
 impl Lines {
-    fn new(pipe: OwnedFd, said: Said) -> io::Result<Self> {
+    fn new(pipe: OwnedFd, stream: StdStream) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&pipe, true)?;
-        Ok(Self { pipe: Some(pipe.into()), said, bytes: Vec::new() })
+        Ok(Self { pipe: Some(pipe.into()), stream, bytes: Vec::new() })
     }
 
     fn read(&mut self) {

@@ -71,13 +71,13 @@ impl<P: Payload> Remote<P> {
                     self.changed.notify_all();
                     return;
                 };
-                pending.note_sent(self.moment());
+                pending.note_sent(self.now_for_metrics());
                 (number, Arc::clone(&pending.job))
             };
             let (number, job) = next;
             match self.write(line, &job) {
                 Ok(messages) => send(line, number, &job, messages, false),
-                Err(fault) => self.finish(number, Err(fault)).into_iter().for_each(|news| news.tell(self)),
+                Err(fault) => self.finish(number, Err(fault)).into_iter().for_each(|event| event.deliver(self)),
             }
         }
     }

@@ -70,14 +70,14 @@ impl<P: Payload> RemoteNode<P> {
     fn start_supervisor(&mut self) {
         let remote = Arc::clone(&self.remote);
         remote.lock().life = Life::Starting;
-        let life = move || P::live(|| supervisor::keep(&remote));
+        let life = move || P::live(|| supervisor::run(&remote));
         let name = format!("{}-supervisor", self.remote.spec.node_ids[0]);
         match std::thread::Builder::new().name(name).spawn(life) {
             Ok(supervisor) => self.supervisor = Some(supervisor),
             Err(error) => {
                 let cause = ExitCause::NotStarted(format!("cannot start a thread for it: {error}"));
                 let loss = WorkerExit { phase: Phase::Initialize, ..self.remote.first_node_lost(cause) };
-                supervisor::settle(&self.remote, Life::Failed, Some(&loss));
+                supervisor::retire(&self.remote, Life::Failed, Some(&loss));
             }
         }
     }
@@ -314,8 +314,8 @@ impl<P: Payload> WorkerHandle for Remote<P> {
         self.wake_supervisor();
     }
 
-    fn break_off(&self) {
-        self.lock().must_break_off = true;
+    fn cancel_calls(&self) {
+        self.lock().must_cancel_calls = true;
         self.wake_supervisor();
     }
 

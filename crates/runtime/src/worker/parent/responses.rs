@@ -12,28 +12,28 @@ use crate::worker::protocol::timings;
 use crate::worker::{Arrived, unpack};
 use crate::{Outputs, Payload, Step};
 
-/// What came of a job, to be told when the teller holds nothing that the one who hears it may need.
+/// An event of a job, to be delivered when the caller holds no lock that its receiver may need.
 #[must_use = "a thread waits for it"]
-pub(crate) enum News<P: Payload> {
+pub(crate) enum ReplyEvent<P: Payload> {
     /// The job is done, or its outputs come one by one.
-    Answer(Reply<P>, Result<Outputs<P>, P::Fault>),
+    Done(Reply<P>, Result<Outputs<P>, P::Fault>),
     /// One more output, and not the last.
     Output(Arc<Channel<P>>, P),
 }
 
-impl<P: Payload> News<P> {
-    /// Tell it. May wait for an output before it to be taken.
-    pub(crate) fn tell(self, remote: &Remote<P>) {
+impl<P: Payload> ReplyEvent<P> {
+    /// Deliver it. May wait until an output before it is taken.
+    pub(crate) fn deliver(self, remote: &Remote<P>) {
         match self {
-            Self::Answer(reply, answer) => reply.tell(remote, answer),
+            Self::Done(reply, answer) => reply.tell(remote, answer),
             Self::Output(channel, output) => channel.push(output),
         }
     }
 }
 
 impl<P: Payload> Remote<P> {
-    /// See to a frame of the worker about items. Only the reader of the moment calls this.
-    pub(crate) fn take_in(&self, received: Received) -> Option<News<P>> {
+    /// See to a frame of the worker about items. Only the current reader calls this.
+    pub(crate) fn take_in(&self, received: Received) -> Option<ReplyEvent<P>> {
         let Received { head, message, .. } = received;
         match head.kind {
             Kind::Output if head.extra > 0 => self.take_in_of_batch(head, message),
@@ -91,19 +91,19 @@ impl<P: Payload> Remote<P> {
     }
 
     /// An output that is not the last of its item.
-    fn note_output(&self, number: u64, output: P) -> Option<News<P>> {
+    fn note_output(&self, number: u64, output: P) -> Option<ReplyEvent<P>> {
         let mut state = self.lock();
         let pending = state.pending.get_mut(&number)?;
         pending.emitted += 1;
         if let Reply::Stream(channel) = &pending.reply {
-            return Some(News::Output(Arc::clone(channel), output));
+            return Some(ReplyEvent::Output(Arc::clone(channel), output));
         }
         let channel = Arc::new(Channel::new(output));
         let reply = std::mem::replace(&mut pending.reply, Reply::Stream(Arc::clone(&channel)));
-        Some(News::Answer(reply, Ok(Outputs::Many(Box::new(Drawn(channel))))))
+        Some(ReplyEvent::Done(reply, Ok(Outputs::Many(Box::new(Drawn(channel))))))
     }
 
-    fn take_in_of_batch(&self, head: Head, message: Arrived) -> Option<News<P>> {
+    fn take_in_of_batch(&self, head: Head, message: Arrived) -> Option<ReplyEvent<P>> {
         let unpacked = unpack(&*self.codec, message);
         let fault = {
             let mut state = self.lock();
@@ -122,8 +122,8 @@ impl<P: Payload> Remote<P> {
     }
 
     /// Nothing more comes of a job than this.
-    pub(crate) fn finish(&self, number: u64, answer: Result<Outputs<P>, P::Fault>) -> Option<News<P>> {
-        self.take(number).map(|reply| News::Answer(reply, answer))
+    pub(crate) fn finish(&self, number: u64, answer: Result<Outputs<P>, P::Fault>) -> Option<ReplyEvent<P>> {
+        self.take(number).map(|reply| ReplyEvent::Done(reply, answer))
     }
 
     /// Nothing comes of a job that cost a worker. It is not given to the next one, not even to bring it where the old one was.

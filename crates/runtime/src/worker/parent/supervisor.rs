@@ -22,16 +22,16 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The life of the supervisor's thread.
-pub(crate) fn keep<P: Payload>(remote: &Arc<Remote<P>>) {
-    let life = catch_unwind(AssertUnwindSafe(|| keep_until_settled(remote)));
+pub(crate) fn run<P: Payload>(remote: &Arc<Remote<P>>) {
+    let life = catch_unwind(AssertUnwindSafe(|| supervise(remote)));
     if life.is_err() {
         // It has said so itself; nobody may wait for its worker any more.
         let loss = remote.first_node_lost(ExitCause::NotStarted("its supervisor thread panicked".to_owned()));
-        settle(remote, Life::Failed, Some(&loss));
+        retire(remote, Life::Failed, Some(&loss));
     }
 }
 
-fn keep_until_settled<P: Payload>(remote: &Arc<Remote<P>>) {
+fn supervise<P: Payload>(remote: &Arc<Remote<P>>) {
     let mut restarts: Vec<Instant> = Vec::new();
     let mut has_been_ready = false;
     let mut held_back = HeldBack::default();
@@ -52,7 +52,7 @@ fn keep_until_settled<P: Payload>(remote: &Arc<Remote<P>>) {
         has_been_ready |= end.was_ready;
         if end.is_in_order && (end.was_ready || !has_been_ready) {
             held_back.add(remote, end.last_words, None, None);
-            return settle(remote, Life::Ended, None);
+            return retire(remote, Life::Ended, None);
         }
         let now = Instant::now();
         restarts.retain(|then| now.duration_since(*then) < remote.spec.restart_window);
@@ -69,7 +69,7 @@ fn keep_until_settled<P: Payload>(remote: &Arc<Remote<P>>) {
         let (last_words, item) = (std::mem::take(&mut end.last_words), end.reading.and_then(|reading| reading.input));
         if is_final {
             held_back.add(remote, last_words, item, Some(&loss));
-            return settle(remote, Life::Failed, Some(&loss));
+            return retire(remote, Life::Failed, Some(&loss));
         }
         if counts {
             restarts.push(now);
@@ -94,7 +94,7 @@ fn pause<P: Payload>(remote: &Remote<P>, restarts: usize) {
 }
 
 /// The worker is gone for good: whoever waits hears of it.
-pub(crate) fn settle<P: Payload>(remote: &Remote<P>, life: Life, loss: Option<&WorkerExit>) {
+pub(crate) fn retire<P: Payload>(remote: &Remote<P>, life: Life, loss: Option<&WorkerExit>) {
     remote.forget_supervisor();
     remote.figures.forget_process();
     let (unanswered, former) = {

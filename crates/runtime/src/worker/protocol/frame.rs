@@ -43,7 +43,7 @@ pub(crate) enum Kind {
     Interrupt,
     /// The same, but the nodes are not told.
     Discard,
-    /// By the control socket, to the worker: end the work, clean the nodes up. With an `extra` of 1 the call under way is broken off.
+    /// By the control socket, to the worker: end the work, clean the nodes up. With an `extra` of 1 the call in progress is cancelled.
     Close,
     /// From the worker: what its nodes said to their cleanup, one frame each that failed, then one without a body.
     CleanedUp,

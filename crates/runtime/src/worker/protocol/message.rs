@@ -1,7 +1,7 @@
 //! One item on its way to the other process, in the writing.
 
 use crate::worker::protocol::frame::Head;
-use crate::worker::protocol::shared_memory::{Hold, Memory, Place};
+use crate::worker::protocol::shared_memory::{Lease, Memory, Place};
 use crate::worker::protocol::write_queue::Outgoing;
 
 /// A body longer than this goes by shared memory: it would not fit the socket beside others.
@@ -18,7 +18,7 @@ pub struct Message<'a> {
     pub(crate) places: Vec<Place>,
     is_body_shared: bool,
     /// The uses that the other side will take over.
-    holds: Vec<Hold>,
+    leases: Vec<Lease>,
     /// Buffers that go after the body.
     tail: Vec<u8>,
     missing: Option<usize>,
@@ -26,8 +26,8 @@ pub struct Message<'a> {
 
 impl<'a> Message<'a> {
     pub(crate) fn new(memory: &'a Memory) -> Self {
-        let (body, places, holds, tail) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { memory, body, places, is_body_shared: false, holds, tail, missing: None }
+        let (body, places, leases, tail) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { memory, body, places, is_body_shared: false, leases, tail, missing: None }
     }
 
     /// Add to the body.
@@ -42,9 +42,9 @@ impl<'a> Message<'a> {
     /// Add a large buffer, which the other side can read in place. It is copied now, unless it lies in shared memory already.
     pub fn add_buffer(&mut self, bytes: &[u8]) {
         let lent = if bytes.is_empty() { None } else { self.memory.lend(bytes) };
-        if let Some((place, hold)) = lent {
+        if let Some((place, lease)) = lent {
             self.places.push(place);
-            self.holds.push(hold);
+            self.leases.push(lease);
         } else if self.tail.try_reserve(bytes.len()).is_ok() {
             let start = self.tail.len() as u64;
             self.places.push(Place { is_readers: false, segment: INLINE, start, len: bytes.len() as u64 });
@@ -63,10 +63,10 @@ impl<'a> Message<'a> {
     pub(crate) fn share_body(&mut self) {
         if self.body.len() > LONGEST_BODY
             && self.tail.is_empty()
-            && let Some((place, hold)) = self.memory.lend(&self.body)
+            && let Some((place, lease)) = self.memory.lend(&self.body)
         {
             self.places.push(place);
-            self.holds.push(hold);
+            self.leases.push(lease);
             self.body.clear();
             self.is_body_shared = true;
         }
@@ -78,6 +78,6 @@ impl<'a> Message<'a> {
         head.write_front(&self.places, len, self.is_body_shared, outgoing.end());
         outgoing.add(self.body);
         outgoing.add(self.tail);
-        self.holds.into_iter().for_each(Hold::hand_over);
+        self.leases.into_iter().for_each(Lease::hand_over);
     }
 }

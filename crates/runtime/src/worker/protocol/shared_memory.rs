@@ -30,12 +30,12 @@ const KEPT: usize = 128 * 1024 * 1024;
 /// One use of a segment, given back when it is dropped.
 ///
 /// A fork of this process has a copy of it, which counts for nothing: there it gives nothing back.
-pub(crate) struct Hold {
+pub(crate) struct Lease {
     segment: Option<Arc<Segment>>,
     process: Pid,
 }
 
-impl Hold {
+impl Lease {
     /// Take over a use that is counted already.
     fn counted(segment: &Arc<Segment>) -> Self {
         Self { segment: Some(Arc::clone(segment)), process: rustix::process::getpid() }
@@ -51,7 +51,7 @@ impl Hold {
     }
 }
 
-impl Drop for Hold {
+impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(segment) = &self.segment
             && self.process == rustix::process::getpid()
@@ -72,7 +72,7 @@ pub struct View {
 #[derive(Clone)]
 enum Store {
     Own(Arc<Vec<u8>>),
-    Shared(Arc<Hold>),
+    Shared(Arc<Lease>),
 }
 
 impl View {
@@ -81,8 +81,8 @@ impl View {
         Self { store: Store::Own(Arc::clone(bytes)), start, len }
     }
 
-    fn shared(hold: Hold, start: usize, len: usize) -> Self {
-        Self { store: Store::Shared(Arc::new(hold)), start, len }
+    fn shared(lease: Lease, start: usize, len: usize) -> Self {
+        Self { store: Store::Shared(Arc::new(lease)), start, len }
     }
 
     /// The same bytes to be written to, if their segment still has its file: what is written stays here, and only that is copied.
@@ -90,14 +90,14 @@ impl View {
     /// # Errors
     /// With the view itself, if they cannot be had so.
     pub fn into_own(self) -> Result<OwnBytes, Self> {
-        let Store::Shared(hold) = &self.store else { return Err(self) };
-        let Some(file) = hold.segment().take_file() else { return Err(self) };
-        // SAFETY: nobody writes to a segment in use, and the hold says that it is.
+        let Store::Shared(lease) = &self.store else { return Err(self) };
+        let Some(file) = lease.segment().take_file() else { return Err(self) };
+        // SAFETY: nobody writes to a segment in use, and the lease says that it is.
         #[allow(unsafe_code, reason = "a mapped file might be changed by others")]
         let map = unsafe { MmapOptions::new().map_copy(&file.0) };
         match map {
             Ok(map) => {
-                Ok(OwnBytes { map: map.into(), start: HEAD + self.start, len: self.len, _hold: Arc::clone(hold) })
+                Ok(OwnBytes { map: map.into(), start: HEAD + self.start, len: self.len, _lease: Arc::clone(lease) })
             }
             Err(_) => Err(self),
         }
@@ -109,7 +109,7 @@ pub struct OwnBytes {
     map: MmapRaw,
     start: usize,
     len: usize,
-    _hold: Arc<Hold>,
+    _lease: Arc<Lease>,
 }
 
 impl OwnBytes {
@@ -137,11 +137,11 @@ impl Deref for View {
     fn deref(&self) -> &[u8] {
         match &self.store {
             Store::Own(bytes) => &bytes[self.start..self.start + self.len],
-            Store::Shared(hold) => {
-                // SAFETY: `Memory::view` has checked the range; the mapping lives as long as the hold, and nobody writes to a segment in use.
+            Store::Shared(lease) => {
+                // SAFETY: `Memory::view` has checked the range; the mapping lives as long as the lease, and nobody writes to a segment in use.
                 #[allow(unsafe_code, reason = "shared memory is accessed through a pointer")]
                 unsafe {
-                    std::slice::from_raw_parts(hold.segment().map.as_ptr().add(HEAD + self.start), self.len)
+                    std::slice::from_raw_parts(lease.segment().map.as_ptr().add(HEAD + self.start), self.len)
                 }
             }
         }
@@ -186,23 +186,23 @@ pub(crate) struct Memory {
 
 impl Memory {
     /// Put bytes where the other side can read them: its use of them is the answer. `None` if there is no shared memory.
-    pub(crate) fn lend(&self, bytes: &[u8]) -> Option<(Place, Hold)> {
+    pub(crate) fn lend(&self, bytes: &[u8]) -> Option<(Place, Lease)> {
         let len = bytes.len() as u64;
-        let (hold, is_readers) = {
+        let (lease, is_readers) = {
             let mut state = self.state.lock();
             if let Some((segment, start, is_readers)) = state.find(bytes) {
                 segment.users().fetch_add(1, Ordering::Relaxed);
-                let hold = Hold::counted(segment);
-                return Some((Place { is_readers, segment: segment.id, start: start as u64, len }, hold));
+                let lease = Lease::counted(segment);
+                return Some((Place { is_readers, segment: segment.id, start: start as u64, len }, lease));
             }
             state.take(bytes.len())?
         };
-        // SAFETY: the segment has room for `bytes`, and this hold is its only use.
+        // SAFETY: the segment has room for `bytes`, and this lease is its only use.
         #[allow(unsafe_code, reason = "shared memory is accessed through a pointer")]
         unsafe {
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), hold.segment().map.as_mut_ptr().add(HEAD), bytes.len());
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), lease.segment().map.as_mut_ptr().add(HEAD), bytes.len());
         }
-        Some((Place { is_readers, segment: hold.segment().id, start: 0, len }, hold))
+        Some((Place { is_readers, segment: lease.segment().id, start: 0, len }, lease))
     }
 
     /// Whether the files of segments that the other side lends are kept from now on, for [`View::into_own`].
@@ -251,7 +251,7 @@ impl Memory {
             state.borrowed.get(&place.segment)
         };
         let segment = segment.ok_or_else(|| invalid("the message refers to an unknown segment"))?;
-        let hold = Hold::counted(segment);
+        let lease = Lease::counted(segment);
         let start = usize::try_from(place.start)
             .map_err(|_| invalid("the message refers to a position outside of its segment"))?;
         let len = usize::try_from(place.len)
@@ -259,7 +259,7 @@ impl Memory {
         if start.checked_add(len).is_none_or(|end| end > segment.capacity()) {
             return Err(invalid("the message refers to a position outside of its segment"));
         }
-        Ok(View::shared(hold, start, len))
+        Ok(View::shared(lease, start, len))
     }
 
     /// The segment with this id, which the other side may not know yet.
@@ -288,7 +288,7 @@ impl State {
     }
 
     /// The first use of a segment with room for as many bytes, and whether it is the other side's own.
-    fn take(&mut self, bytes: usize) -> Option<(Hold, bool)> {
+    fn take(&mut self, bytes: usize) -> Option<(Lease, bool)> {
         // What is too much now may not be for another item, or later.
         if self.trouble.as_ref().is_some_and(|trouble| trouble.kind() != io::ErrorKind::OutOfMemory) {
             return None;
@@ -296,7 +296,7 @@ impl State {
         // Its lender may take one of the other side's in the same moment.
         while let Some((segment, is_readers)) = self.best_for(bytes) {
             if segment.take_if_free() {
-                return Some((Hold::counted(segment), is_readers));
+                return Some((Lease::counted(segment), is_readers));
             }
         }
         self.close_surplus();
@@ -309,9 +309,9 @@ impl State {
                 self.next_id += 1;
                 segment.users().store(1, Ordering::Relaxed);
                 let segment = Arc::new(segment);
-                let hold = Hold::counted(&segment);
+                let lease = Lease::counted(&segment);
                 self.lent.push(segment);
-                Some((hold, false))
+                Some((lease, false))
             }
             Err(error) => {
                 self.trouble = Some(error);

@@ -8,7 +8,7 @@ use remotemedia_runtime::{Client, Direct, Next, Outbox, Phase, Session, Worked};
 use serde_json::json;
 
 use crate::support::{
-    Answer, BAD, Item, Log, PATIENCE, Pipe, SessionUse, TestNode, Valve, numbers, options, pass, source, spread, stream,
+    Answer, BAD, Item, Log, Pipe, SessionUse, TIMEOUT, TestNode, Valve, numbers, options, pass, source, spread, stream,
 };
 
 /// Every method of the nodes: `initialize`, `process`, generators, `interrupt`, `flush`, `cleanup`.
@@ -223,7 +223,7 @@ fn a_source_has_a_thread_of_its_own() {
     let (client, expecting): (Arc<dyn Client<Item>>, _) = (outbox.clone(), Arc::clone(&outbox));
     session.start_source(client, (), Box::new(move || expecting.expect_input()));
     outbox.end();
-    while !matches!(outbox.next(PATIENCE), Next::End) {}
+    while !matches!(outbox.next(TIMEOUT), Next::End) {}
     session.interrupt(&|| {});
 
     session.shut();

@@ -8,7 +8,7 @@ use remotemedia_runtime::{Batched, Node, Outbox, Outputs, Phase, RunError, Sessi
 use serde_json::json;
 
 use crate::support::{
-    BAD, Fault, Item, PATIENCE, Pipe, SessionUse, Valve, joined, keep, numbers, options, pass, spread, stream, thread,
+    BAD, Fault, Item, Pipe, SessionUse, TIMEOUT, Valve, joined, keep, numbers, options, pass, spread, stream, thread,
 };
 
 /// A node that remembers the sizes of its batches.
@@ -128,14 +128,14 @@ fn draining_ends_a_batch() {
     put_all(&session, &[1, 2]);
 
     let mut end = session.begin_drain();
-    let is_drained = session.is_drained(&mut end, PATIENCE);
+    let is_drained = session.is_drained(&mut end, TIMEOUT);
     session.end_drain();
 
     assert!(is_drained);
     assert_eq!(node.sizes().iter().sum::<usize>(), 2);
 }
 
-/// Draining once lost its nudge, when it came while the thread looked whether there was one.
+/// Draining once lost its wake, when it came while the thread looked whether there was one.
 #[test]
 fn draining_ends_a_batch_at_any_moment() {
     let node = Batching::new();
@@ -143,7 +143,7 @@ fn draining_ends_a_batch_at_any_moment() {
     for round in 0..300 {
         put_all(&session, &[round]);
         let mut end = session.begin_drain();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while !session.is_drained(&mut end, Duration::from_millis(1)) {
             assert!(Instant::now() < deadline, "it is drained");
         }

@@ -6,7 +6,7 @@ use remotemedia_runtime::{Outbox, Phase, RunError, Session};
 use serde_json::json;
 
 use crate::support::{
-    Answer, Item, Log, PATIENCE, Pipe, SessionUse, Valve, add, fail_on, joined, keep, node, numbers, options, pass,
+    Answer, Item, Log, Pipe, SessionUse, TIMEOUT, Valve, add, fail_on, joined, keep, node, numbers, options, pass,
     spread, thread,
 };
 
@@ -196,6 +196,6 @@ fn a_call_that_was_abandoned_keeps_its_place_until_it_is_through() {
 
     assert_eq!(second.outputs(), numbers(&[1]));
     let mut end = session.begin_drain();
-    assert!(session.is_drained(&mut end, PATIENCE));
+    assert!(session.is_drained(&mut end, TIMEOUT));
     session.end_drain();
 }

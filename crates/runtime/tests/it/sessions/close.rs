@@ -7,7 +7,7 @@ use remotemedia_runtime::{Next, Outbox, Phase, RunError, Stall};
 use serde_json::json;
 
 use crate::support::{
-    Answer, BAD, Item, Log, PATIENCE, Pipe, SessionUse, TestNode, Valve, facts, node, numbers, options, pass, stream,
+    Answer, BAD, Item, Log, Pipe, SessionUse, TIMEOUT, TestNode, Valve, facts, node, numbers, options, pass, stream,
     thread,
 };
 
@@ -96,7 +96,7 @@ fn calls_that_are_pending_are_told() {
     let calls: Vec<_> = (0..20).map(|number| session.call(number)).collect();
     valve.wait_for(1);
 
-    session.close(PATIENCE, &|| valve.open());
+    session.close(TIMEOUT, &|| valve.open());
 
     assert!(calls.iter().all(|call| matches!(call.answer(), Err(RunError::Closed))));
 }
@@ -130,7 +130,7 @@ fn a_producer_that_waits_for_room_is_refused() {
     let puts: Vec<_> = (0..10).map(|number| session.put(&outbox, Some(number))).collect();
     assert!(puts[9].is_waiting());
 
-    session.close(PATIENCE, &|| valve.open());
+    session.close(TIMEOUT, &|| valve.open());
 
     assert!(!puts[9].is_in());
 }
@@ -149,7 +149,7 @@ fn a_stage_that_waits_for_room_ends() {
     let call = session.call(0);
     valve.wait_for(1);
 
-    session.close(PATIENCE, &|| valve.open());
+    session.close(TIMEOUT, &|| valve.open());
 
     assert!(call.answer().is_err());
     assert_eq!(log.lines_of("close"), ["a.close"]);
@@ -163,9 +163,9 @@ fn a_stage_whose_outputs_nobody_takes_ends() {
 
     session.shut();
 
-    let mut last = outbox.next(PATIENCE);
+    let mut last = outbox.next(TIMEOUT);
     while let Next::Output(_) = last {
-        last = outbox.next(PATIENCE);
+        last = outbox.next(TIMEOUT);
     }
     assert!(matches!(last, Next::Failed(RunError::Closed)), "{last:?}");
 }
@@ -262,7 +262,7 @@ fn draining_ends_when_a_session_closes() {
     assert!(!session.is_drained(&mut end, Duration::ZERO));
 
     std::thread::scope(|scope| {
-        let draining = scope.spawn(|| while !session.is_drained(&mut end, PATIENCE) {});
+        let draining = scope.spawn(|| while !session.is_drained(&mut end, TIMEOUT) {});
         session.close(DEADLINE, &|| {});
         draining.join().unwrap();
     });
@@ -291,12 +291,12 @@ fn all_that_went_in_comes_out_when_it_is_drained_first() {
     (0..40).for_each(|number| assert!(session.put(&outbox, Some(number)).is_in()));
 
     let mut end = session.begin_drain();
-    while !session.is_drained(&mut end, PATIENCE) {}
+    while !session.is_drained(&mut end, TIMEOUT) {}
     session.end_drain();
     session.shut();
 
     let outputs: Vec<Item> = (0..40)
-        .map(|_| match outbox.next(PATIENCE) {
+        .map(|_| match outbox.next(TIMEOUT) {
             Next::Output(output) => output,
             other => panic!("an output, not {other:?}"),
         })
@@ -319,7 +319,7 @@ fn a_session_closes_while_many_use_it() {
                 scope.spawn(|| while session.call(round).answer().is_ok() {});
             }
             scope.spawn(|| while !matches!(stream(&session, &[round]).1, Some(RunError::Closed)) {});
-            let left_behind: Vec<Stall> = session.close(PATIENCE, &|| {}).left_behind;
+            let left_behind: Vec<Stall> = session.close(TIMEOUT, &|| {}).left_behind;
             assert_eq!(left_behind, []);
         });
     }

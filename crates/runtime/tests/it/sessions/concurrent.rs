@@ -7,7 +7,7 @@ use parking_lot::{Condvar, Mutex};
 use remotemedia_runtime::{Concurrent, EndEarly, Node, Outputs, Phase, RunError, Session, Stream};
 use serde_json::json;
 
-use crate::support::{BAD, Fault, Item, PATIENCE, Pipe, SessionUse, numbers, options, pass, stream, thread};
+use crate::support::{BAD, Fault, Item, Pipe, SessionUse, TIMEOUT, numbers, options, pass, stream, thread};
 
 type Done = Box<dyn FnOnce(Result<Outputs<Item>, Fault>) + Send>;
 
@@ -21,7 +21,7 @@ impl Pending {
     /// Wait until so many are under way.
     fn wait_for(&self, count: usize) {
         let mut begun = self.0.0.lock();
-        let waited = self.0.1.wait_while_for(&mut begun, |begun| begun.len() < count, PATIENCE);
+        let waited = self.0.1.wait_while_for(&mut begun, |begun| begun.len() < count, TIMEOUT);
         assert!(!waited.timed_out(), "{count} are under way");
     }
 

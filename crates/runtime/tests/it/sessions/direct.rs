@@ -6,7 +6,7 @@ use remotemedia_runtime::{Direct, Phase, RunError, Session};
 use serde_json::json;
 
 use crate::support::{
-    BAD, Item, Log, PATIENCE, Pipe, SessionUse, Valve, add, fail_on, keep, numbers, options, pass, spread, thread,
+    BAD, Item, Log, Pipe, SessionUse, TIMEOUT, Valve, add, fail_on, keep, numbers, options, pass, spread, thread,
 };
 
 fn direct(session: &Session<Item>, number: i64) -> Result<Vec<Item>, RunError<crate::support::Fault>> {
@@ -18,7 +18,7 @@ fn direct(session: &Session<Item>, number: i64) -> Result<Vec<Item>, RunError<cr
             Direct::Failed(error) => return Err(error),
             Direct::Busy(back) => item = back,
         }
-        session.wait_until_free(PATIENCE);
+        session.wait_until_free(TIMEOUT);
     }
 }
 
@@ -138,7 +138,7 @@ fn waiting_for_another_caller_ends_in_time() {
         valve.wait_for(1);
         assert!(!session.wait_until_free(Duration::from_millis(5)));
         valve.open();
-        assert!(session.wait_until_free(PATIENCE));
+        assert!(session.wait_until_free(TIMEOUT));
         call.join().unwrap().unwrap();
     });
 }

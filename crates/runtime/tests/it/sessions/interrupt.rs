@@ -9,8 +9,8 @@ use remotemedia_runtime::{Client, Next, Outbox, Phase, RunError, Session};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Fault, Item, Log, PATIENCE, Pipe, SessionUse, TestNode, Valve, joined, node, numbers, options, pass,
-    spread, stream, thread,
+    Answer, Fault, Item, Log, Pipe, SessionUse, TIMEOUT, TestNode, Valve, joined, node, numbers, options, pass, spread,
+    stream, thread,
 };
 
 fn held(valve: &Valve) -> TestNode {
@@ -102,7 +102,7 @@ fn generators_are_closed() {
     let session = Pipe::default().node("a", &[], endless).with(thread()).node("b", &["a"], pass()).open();
     let outbox = Arc::new(Outbox::new(2, None));
     session.put(&outbox, Some(0));
-    assert!(matches!(outbox.next(PATIENCE), Next::Output(_)));
+    assert!(matches!(outbox.next(TIMEOUT), Next::Output(_)));
 
     session.interrupt(&|| {});
 
@@ -123,7 +123,7 @@ fn nothing_old_comes_out() {
         let session = in_the_middle(&how, || spread(outputs_of)).open();
         let newest = AtomicI64::new(0);
         let outbox = Arc::new(Outbox::new(2, None));
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for round in 0..50 {
@@ -178,13 +178,13 @@ fn outputs_that_nobody_has_taken_are_forgotten() {
     let outbox = Arc::new(Outbox::new(10, None));
     (0..5).for_each(|number| assert!(session.put(&outbox, Some(number)).is_in()));
     let mut end = session.begin_drain();
-    while !session.is_drained(&mut end, PATIENCE) {}
+    while !session.is_drained(&mut end, TIMEOUT) {}
     session.end_drain();
 
     assert_eq!(session.interrupt(&|| {}), 0);
 
     assert!(session.put(&outbox, Some(7)).is_in());
-    assert!(matches!(outbox.next(PATIENCE), Next::Output(output) if output == 7));
+    assert!(matches!(outbox.next(TIMEOUT), Next::Output(output) if output == 7));
 }
 
 /// A batch that waits for company once held an interrupt up for ever.
@@ -199,7 +199,7 @@ fn batches_are_forgotten() {
 
     assert_eq!(stream(&session, &[3]).0, numbers(&[3]));
     outbox.end();
-    assert!(matches!(outbox.next(PATIENCE), Next::End));
+    assert!(matches!(outbox.next(TIMEOUT), Next::End));
 }
 
 #[test]

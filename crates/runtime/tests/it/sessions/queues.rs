@@ -7,7 +7,7 @@ use remotemedia_runtime::{Next, Options, Outbox, Phase, Session};
 use serde_json::json;
 
 use crate::support::{
-    Answer, Call, Item, PATIENCE, Pipe, Put, SessionUse, TestNode, Valve, node, numbers, options, pass, spread, stream,
+    Answer, Call, Item, Pipe, Put, SessionUse, TIMEOUT, TestNode, Valve, node, numbers, options, pass, spread, stream,
     thread,
 };
 
@@ -43,7 +43,7 @@ fn those_who_wait_come_in_in_their_order() {
 
     assert!(puts.iter().all(Put::is_in));
     let outputs: Vec<Item> = (0..100)
-        .map(|_| match outbox.next(PATIENCE) {
+        .map(|_| match outbox.next(TIMEOUT) {
             Next::Output(output) => output,
             other => panic!("an output, not {other:?}"),
         })
@@ -69,7 +69,7 @@ fn put_ten(session: &Session<Item>, valve: &Valve) -> (Vec<Item>, u64) {
     let puts: Vec<_> = (1..10).map(|number| session.put(&outbox, Some(number))).collect();
     assert!(puts.iter().all(Put::is_in), "nobody waits where items are dropped");
     // What was dropped before the node has ended before the node goes on.
-    let deadline = std::time::Instant::now() + PATIENCE;
+    let deadline = std::time::Instant::now() + TIMEOUT;
     while outbox.load() > 3 && std::time::Instant::now() < deadline {
         std::thread::yield_now();
     }
@@ -77,7 +77,7 @@ fn put_ten(session: &Session<Item>, valve: &Valve) -> (Vec<Item>, u64) {
     outbox.end();
     let mut outputs = Vec::new();
     loop {
-        match outbox.next(PATIENCE) {
+        match outbox.next(TIMEOUT) {
             Next::Output(output) => outputs.push(output),
             Next::End => break,
             other => panic!("an output, not {other:?}"),
@@ -144,7 +144,7 @@ fn an_input_of_which_a_part_is_dropped_goes_on() {
     let before = dropped();
 
     let call = session.call(20);
-    let deadline = std::time::Instant::now() + PATIENCE;
+    let deadline = std::time::Instant::now() + TIMEOUT;
     while dropped() < before + 4 && std::time::Instant::now() < deadline {
         std::thread::yield_now();
     }
@@ -168,7 +168,7 @@ fn the_end_of_input_is_never_dropped() {
     valve.open();
 
     let mut outputs = Vec::new();
-    while let Next::Output(output) = outbox.next(PATIENCE) {
+    while let Next::Output(output) = outbox.next(TIMEOUT) {
         outputs.push(output);
     }
     assert_eq!(outputs.last(), Some(&Item::Number(7)));
@@ -221,7 +221,7 @@ fn a_slow_consumer_holds_a_fast_producer() {
             outbox.end();
         });
         let mut taken = 0;
-        while let Next::Output(_) = outbox.next(PATIENCE) {
+        while let Next::Output(_) = outbox.next(TIMEOUT) {
             taken += 1;
             let ahead = made.load(Ordering::SeqCst).saturating_sub(taken);
             assert!(ahead <= QUEUES, "{ahead} items were under way");
@@ -238,7 +238,7 @@ fn a_generator_waits_when_its_outputs_are_not_taken() {
 
     session.put(&outbox, Some(0));
     for _ in 0..100 {
-        assert!(matches!(outbox.next(PATIENCE), Next::Output(_)));
+        assert!(matches!(outbox.next(TIMEOUT), Next::Output(_)));
     }
     outbox.abandon();
     session.shut();

@@ -8,7 +8,7 @@ use remotemedia_runtime::{Client, Next, Outbox, Phase, RunError, Session};
 use serde_json::json;
 
 use crate::support::{
-    Answer, BAD, Item, Log, PATIENCE, Pipe, SessionUse, TestNode, Valve, add, numbers, options, pass, source, thread,
+    Answer, BAD, Item, Log, Pipe, SessionUse, TIMEOUT, TestNode, Valve, add, numbers, options, pass, source, thread,
 };
 
 /// Let the source run, into a short outbox.
@@ -25,7 +25,7 @@ fn start(session: &Session<Item>) -> Arc<Outbox<Item>> {
 fn drain(outbox: &Outbox<Item>) -> (Vec<Item>, Option<RunError<crate::support::Fault>>) {
     let mut outputs = Vec::new();
     loop {
-        match outbox.next(PATIENCE) {
+        match outbox.next(TIMEOUT) {
             Next::Output(output) => outputs.push(output),
             Next::Failed(error) => return (outputs, Some(error)),
             Next::End => return (outputs, None),
@@ -80,7 +80,7 @@ fn a_source_is_no_further_ahead_than_the_queues_hold() {
     let outbox = start(&session);
 
     for taken in 1..500 {
-        assert!(matches!(outbox.next(PATIENCE), Next::Output(_)));
+        assert!(matches!(outbox.next(TIMEOUT), Next::Output(_)));
         let ahead = made.load(Ordering::SeqCst) - taken;
         // Two queues, the outbox, one in each stage, and the one that waits to be put in.
         assert!(ahead <= 2 + 2 + 2 + 3, "{ahead} are ahead");
@@ -93,7 +93,7 @@ fn closing_ends_a_source_and_closes_its_generator() {
     let made = Arc::new(AtomicUsize::new(0));
     let session = Pipe::chain([endless(&made).named("source", &log), pass()]).open();
     let outbox = start(&session);
-    assert!(matches!(outbox.next(PATIENCE), Next::Output(_)));
+    assert!(matches!(outbox.next(TIMEOUT), Next::Output(_)));
 
     session.shut();
 
@@ -153,7 +153,7 @@ fn a_source_goes_on_after_an_interrupt() {
     session.interrupt(&|| {});
 
     // The last one that was made may not have been in.
-    let Next::Output(Item::Number(next)) = outbox.next(PATIENCE) else { panic!("it goes on") };
+    let Next::Output(Item::Number(next)) = outbox.next(TIMEOUT) else { panic!("it goes on") };
     assert!(next >= 4, "{next} is old");
 }
 

@@ -13,7 +13,7 @@ use remotemedia_runtime::{
 use super::{Fault, Item, Pipe};
 
 /// Longer than anything here takes: what has not come by then never comes.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Pipe {
     /// An open session, with short queues.
@@ -92,7 +92,7 @@ impl SessionUse for Session<Item> {
     }
 
     fn shut(&self) -> Closed<Fault> {
-        let closed = self.close(PATIENCE, &|| {});
+        let closed = self.close(TIMEOUT, &|| {});
         assert!(closed.left_behind.is_empty(), "left behind: {:?}", closed.left_behind);
         closed
     }
@@ -108,7 +108,7 @@ impl Put {
     /// Wait until it is in; `false` if it never will be.
     pub(crate) fn is_in(&self) -> bool {
         if self.is_waiting() {
-            self.note(self.told.recv_timeout(PATIENCE).expect("an input is let in or refused"));
+            self.note(self.told.recv_timeout(TIMEOUT).expect("an input is let in or refused"));
         }
         self.admission.get() == Admission::Now
     }
@@ -138,10 +138,10 @@ impl Call {
     /// The outputs, or the error.
     pub(crate) fn answer(&self) -> Answer {
         let mut state = self.caller.state.lock();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while state.ends.is_empty() {
             assert!(Instant::now() < deadline, "a call is told its end");
-            self.caller.has_ended.wait_for(&mut state, PATIENCE);
+            self.caller.has_ended.wait_for(&mut state, TIMEOUT);
         }
         assert_eq!(state.ends.len(), 1, "a call is told its end once");
         let outputs = std::mem::take(&mut state.outputs);
@@ -203,9 +203,9 @@ pub(crate) fn stream(session: &Session<Item>, input: &[i64]) -> (Vec<Item>, Opti
         });
         let mut outputs = Vec::new();
         let mut error = None;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
-            match outbox.next(PATIENCE) {
+            match outbox.next(TIMEOUT) {
                 Next::Output(output) => outputs.push(output),
                 Next::Failed(failed) => error = error.or(Some(failed)),
                 Next::End => return (outputs, error),
@@ -232,14 +232,14 @@ impl Valve {
         state.arrived += 1;
         let place = state.arrived;
         self.0.1.notify_all();
-        let waited = self.0.1.wait_while_for(&mut state, |state| state.may_pass < place, PATIENCE);
+        let waited = self.0.1.wait_while_for(&mut state, |state| state.may_pass < place, TIMEOUT);
         assert!(!waited.timed_out(), "the valve is opened");
     }
 
     /// Wait until so many have come in all.
     pub(crate) fn wait_for(&self, count: usize) {
         let mut state = self.0.0.lock();
-        let waited = self.0.1.wait_while_for(&mut state, |state| state.arrived < count, PATIENCE);
+        let waited = self.0.1.wait_while_for(&mut state, |state| state.arrived < count, TIMEOUT);
         assert!(!waited.timed_out(), "{count} arrive");
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use remotemedia_runtime::{Next, Outbox};
 use serde_json::json;
 
-use super::{Fault, PATIENCE, Thing, good, open};
+use super::{Fault, TIMEOUT, Thing, good, open};
 
 #[test]
 fn items_go_to_a_worker_and_back_in_order() {
@@ -69,7 +69,7 @@ fn a_failure_names_its_node_and_the_worker_goes_on() {
     let bench = open(&["fail"], json!({}));
     let answers = bench.map([12, 13, 14]);
     assert_eq!(answers[0], Ok(12));
-    assert_eq!(answers[1], Err(Fault::Said("fail in process: Said(\"thirteen\")".into())));
+    assert_eq!(answers[1], Err(Fault::StdStream("fail in process: StdStream(\"thirteen\")".into())));
     assert_eq!(answers.get(2), Some(&Ok(14)));
 }
 
@@ -79,7 +79,7 @@ fn an_output_that_cannot_be_packed_is_a_failure_of_its_item() {
 
     bench.put(Some(Thing::Number(1)));
 
-    assert_eq!(bench.number(), Err(Fault::Said("unpackable in process: Said(\"cannot be packed\")".into())));
+    assert_eq!(bench.number(), Err(Fault::StdStream("unpackable in process: StdStream(\"cannot be packed\")".into())));
     assert_eq!(bench.close(), []);
 }
 
@@ -126,5 +126,5 @@ fn an_interruption_drops_what_is_under_way() {
     let outbox = Arc::new(Outbox::new(10, None));
     outbox.expect_input();
     bench.session.submit(Some(Thing::Number(5)), outbox.clone(), false, None);
-    assert!(matches!(outbox.next(PATIENCE), Next::Output(Thing::Number(5))));
+    assert!(matches!(outbox.next(TIMEOUT), Next::Output(Thing::Number(5))));
 }

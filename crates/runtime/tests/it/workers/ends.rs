@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use remotemedia_runtime::worker::ExitCause;
 use serde_json::json;
 
-use super::{Fault, HOLD_UP, PATIENCE, STUMBLE, Thing, cause, open};
+use super::{Fault, HOLD_UP, STUMBLE, TIMEOUT, Thing, cause, open};
 
 #[test]
 fn a_cleanup_that_fails_is_told() {
     let bench = open(&["fail late"], json!({}));
 
-    assert_eq!(bench.close(), [Fault::Said("fail late in cleanup: Said(\"at the end\")".into())]);
+    assert_eq!(bench.close(), [Fault::StdStream("fail late in cleanup: StdStream(\"at the end\")".into())]);
 }
 
 #[test]
@@ -22,13 +22,13 @@ fn a_worker_that_hangs_does_not_hold_up_the_end() {
     let bench = open(&["hang for ever"], json!({}));
     bench.put(Some(Thing::Number(13)));
     let begun = Instant::now();
-    while bench.clerk.notes.lock().is_empty() && begun.elapsed() < PATIENCE {
+    while bench.clerk.notes.lock().is_empty() && begun.elapsed() < TIMEOUT {
         std::thread::yield_now();
     }
 
     let closed = bench.session.close(Duration::from_millis(300), &|| {});
 
-    assert!(begun.elapsed() < PATIENCE);
+    assert!(begun.elapsed() < TIMEOUT);
     let causes: Vec<ExitCause> = closed.cleanups.into_iter().map(|failure| cause(failure.fault)).collect();
     assert_eq!(causes, [ExitCause::LeftBehind]);
 }

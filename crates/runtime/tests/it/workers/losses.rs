@@ -11,7 +11,7 @@ use super::{Fault, Thing, WorkerLoop, cause, good, open, try_open};
 fn a_node_that_does_not_initialize_fails_as_itself() {
     let failed = try_open(&["double", "refuse"], json!({})).err();
 
-    assert_eq!(failed, Some(Fault::Said("refuse in initialize: Said(\"not today\")".into())));
+    assert_eq!(failed, Some(Fault::StdStream("refuse in initialize: StdStream(\"not today\")".into())));
 }
 
 #[test]

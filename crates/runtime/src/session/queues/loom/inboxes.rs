@@ -93,24 +93,24 @@ fn one_who_waits_for_room_is_refused_at_the_end() {
 }
 
 #[test]
-fn no_nudge_is_missed() {
+fn no_wake_is_missed() {
     check(|| {
         let inbox = inbox(WhenFull::Wait);
         let is_pressed = Arc::new(AtomicBool::new(false));
-        let nudging = (Arc::clone(&inbox), Arc::clone(&is_pressed));
-        let nudging = thread::spawn(move || {
-            nudging.1.store(true, Ordering::SeqCst);
-            nudging.0.nudge();
+        let waking = (Arc::clone(&inbox), Arc::clone(&is_pressed));
+        let waking = thread::spawn(move || {
+            waking.1.store(true, Ordering::SeqCst);
+            waking.0.wake();
         });
 
         loop {
-            let nudges = inbox.nudges();
+            let wakes = inbox.wakes();
             if is_pressed.load(Ordering::SeqCst) {
                 break;
             }
-            assert!(matches!(inbox.pop_until(None, nudges), Popped::Nothing));
+            assert!(matches!(inbox.pop_until(None, wakes), Popped::Nothing));
         }
-        nudging.join().unwrap();
+        waking.join().unwrap();
     });
 }
 

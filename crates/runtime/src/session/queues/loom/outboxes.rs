@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::session::queues::in_flight::{Client, InFlight};
 use crate::session::queues::locks::thread;
-use crate::session::queues::loom::{Number, PATIENCE, check, join_all};
+use crate::session::queues::loom::{Number, TIMEOUT, check, join_all};
 use crate::session::queues::outbox::{Next, Outbox};
 use crate::{NodeFailure, Phase, RunError};
 
@@ -28,7 +28,7 @@ fn put(outbox: &Arc<Outbox<Number>>, outputs: &'static [u64]) -> thread::JoinHan
 fn take_all(outbox: &Outbox<Number>) -> Vec<u64> {
     let mut outputs = Vec::new();
     loop {
-        match outbox.next(PATIENCE) {
+        match outbox.next(TIMEOUT) {
             Next::Output(Number(output)) => outputs.push(output),
             Next::End => return outputs,
             Next::Nothing => {}
@@ -68,7 +68,7 @@ fn nobody_waits_for_one_who_takes_no_more() {
         outbox.abandon();
 
         putting.join().unwrap();
-        assert!(matches!(outbox.next(PATIENCE), Next::End));
+        assert!(matches!(outbox.next(TIMEOUT), Next::End));
     });
 }
 
@@ -108,14 +108,14 @@ fn one_who_brings_an_error_waits_for_room() {
         outbox.done(Err(failure()));
         let bringing = Arc::clone(&outbox);
         let bringing = thread::spawn(move || {
-            bringing.fails(bringing.moment());
+            bringing.fails(bringing.generation());
             bringing.done(Err(failure()));
         });
 
         for _ in 0..2 {
-            assert!(matches!(outbox.next(PATIENCE), Next::Failed(_)));
+            assert!(matches!(outbox.next(TIMEOUT), Next::Failed(_)));
         }
-        assert!(matches!(outbox.next(PATIENCE), Next::End));
+        assert!(matches!(outbox.next(TIMEOUT), Next::End));
         bringing.join().unwrap();
     });
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::session::queues::locks::{Mutex, thread};
-use crate::session::queues::loom::{Number, PATIENCE, check, envelope, join_all};
+use crate::session::queues::loom::{Number, TIMEOUT, check, envelope, join_all};
 use crate::session::queues::reorder::{Begin, Completion, Reorder};
 
 fn completion(input: u64) -> Completion<Number> {
@@ -127,7 +127,7 @@ fn one_who_waits_for_those_before_is_woken() {
             working.complete(0, completion(0));
         });
 
-        while !reorder.is_done_before(2, PATIENCE) {}
+        while !reorder.is_done_before(2, TIMEOUT) {}
         assert_eq!([next(&reorder), next(&reorder)], [0, 1]);
         working.join().unwrap();
     });

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use crate::RunError;
 use crate::session::queues::in_flight::{Client, InFlight};
 use crate::session::queues::locks::thread;
-use crate::session::queues::loom::{Counting, Number, PATIENCE, check};
+use crate::session::queues::loom::{Counting, Number, TIMEOUT, check};
 
 fn in_flight() -> (Arc<InFlight<Number>>, Arc<Counting>, u64) {
     let (in_flight, client) = (Arc::new(InFlight::new()), Arc::new(Counting::default()));
@@ -44,7 +44,7 @@ fn nothing_is_handed_over_after_the_silence() {
         });
 
         let clients = in_flight.take_all();
-        while !in_flight.is_quiet(PATIENCE) {}
+        while !in_flight.is_quiet(TIMEOUT) {}
         clients.forget();
         let left = client.outputs.lock().len();
 
@@ -66,7 +66,7 @@ fn one_who_waits_for_the_end_is_woken() {
             completing.complete(input);
         });
 
-        assert!(in_flight.wait_until_done(in_flight.end(), PATIENCE));
+        assert!(in_flight.wait_until_done(in_flight.end(), TIMEOUT));
 
         completing.join().unwrap();
     });
