@@ -42,7 +42,7 @@ __all__ = [
 __version__: str
 
 CLOSE_TIMEOUT_SECS: float
-"""How long a session or a run may take to close before the nodes that have not returned are left behind."""
+"""How long a session or a run may take to close before nodes that have not returned are abandoned."""
 
 DEFAULT_QUEUE_SIZE: int
 """How many items may wait before a stage, unless an option says otherwise."""

@@ -14,7 +14,7 @@ __all__ = [
 ]
 
 CLOSE_TIMEOUT_SECS = 10.0
-"""How long a session or a run may take to close before the nodes that have not returned are left behind."""
+"""How long a session or a run may take to close before nodes that have not returned are abandoned."""
 
 DEFAULT_QUEUE_SIZE = 64
 """How many items may wait before a stage, unless an option says otherwise."""
