@@ -77,9 +77,7 @@ async def _outputs_of(machine: Machine, feed: Any) -> AsyncGenerator[Any, None]:
 class Stream:
     """Outputs of a node that are still being produced."""
 
-    def __init__(
-        self, place: Place, phase: str, draw: Callable[[], Any], close: Callable[[], Any] | None = None
-    ) -> None:
+    def __init__(self, place: Place, phase: str, draw: Callable[[], Any], close: Callable[[], Any]) -> None:
         self.place = place
         self.phase = phase
         self.draw = draw
@@ -135,7 +133,7 @@ class Machine:
             await self._open(place, is_flush=True)
             if place.adapter is not None:
                 await place.adapter.end()
-                self.stack.append(Stream(place, "flush", place.adapter.next_output))
+                self.stack.append(Stream(place, "flush", place.adapter.next_output, place.adapter.close))
             elif callable(getattr(place.node, "flush", None)):
                 stream = await self._call(place, "flush", place.node.flush)
                 self.stack += [] if stream is None else [stream]
@@ -146,7 +144,7 @@ class Machine:
         """Close the open generators; return what they raised."""
         failures: list[BaseException] = []
         for work in [*reversed(self.stack), self.source]:
-            if isinstance(work, Stream) and work.close is not None:
+            if isinstance(work, Stream):
                 try:
                     await finish(work.close())
                 except BaseException as error:  # noqa: BLE001 - Reported with the other failures.
@@ -227,7 +225,7 @@ class Machine:
         if place.adapter is None:
             return await self._call(place, "process", place.process, item)
         await place.adapter.push(item)
-        return Stream(place, "process", place.adapter.next_output)
+        return Stream(place, "process", place.adapter.next_output, place.adapter.close)
 
     async def _call(self, place: Place, phase: str, method: Callable[..., Any], *args: Any) -> Stream | None:
         """Call a node, and send a plain result on; return the stream of another one."""
