@@ -210,8 +210,8 @@ fn hint_at_items(failure: Failure, given: &Given) -> Failure {
         Given::AsChosen => return failure,
     };
     let is_about_types = ["TypeError: ", "AttributeError: "].iter().any(|kind| failure.message.contains(kind));
-    let is_word_character = |message: char| message.is_alphanumeric() || message == '_';
-    let mut words = failure.message.split(|message| !is_word_character(message));
+    let is_word_character = |character: char| character.is_alphanumeric() || character == '_';
+    let mut words = failure.message.split(|character| !is_word_character(character));
     if is_about_types && words.any(|word| types.contains(&word)) {
         return failure.and(hint);
     }

@@ -54,8 +54,8 @@ pub(crate) fn on_one_line(text: &str, limit: usize) -> String {
     let mut width = 0;
     let mut cut: String = shown
         .chars()
-        .take_while(|message| {
-            width += message.width().unwrap_or(0);
+        .take_while(|character| {
+            width += character.width().unwrap_or(0);
             width < limit
         })
         .collect();

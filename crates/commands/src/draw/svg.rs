@@ -37,7 +37,7 @@ const STYLE: &str = "\
 .rm-graph .page{fill:var(--rm-page);stroke:var(--rm-line)}
 .rm-graph .name{fill:var(--rm-ink);font-size:17px;font-weight:650}
 .rm-graph .facts,.rm-graph .kind,.rm-graph .stage{fill:var(--rm-soft);font-size:12px}
-.rm-graph .stage{message-spacing:.02em}
+.rm-graph .stage{letter-spacing:.02em}
 .rm-graph .frame{fill:var(--rm-frame);stroke:var(--rm-line)}
 .rm-graph .worker{stroke:var(--rm-accent);stroke-width:1.5}
 .rm-graph .box{fill:var(--rm-box);stroke:var(--rm-rim);stroke-width:1.25}
@@ -327,13 +327,13 @@ fn text(class: &str, x: f64, y: f64, anchor: &str, content: &str) -> String {
 
 /// A guess on the safe side: which font the reader has is not known.
 fn text_width(text: &str, size: f64) -> f64 {
-    let ems = text.chars().map(|message| match message {
+    let ems = text.chars().map(|character| match character {
         'i' | 'j' | 'l' | 'f' | 't' | 'r' | '.' | ',' | ':' | ';' | '\'' | '|' | '!' | '(' | ')' | '[' | ']' | ' ' => {
             0.36
         }
         'm' | 'w' | 'M' | 'W' | '@' | '%' | '…' => 0.92,
-        message if message.is_ascii_uppercase() => 0.70,
-        message if message.is_ascii() => 0.58,
+        character if character.is_ascii_uppercase() => 0.70,
+        character if character.is_ascii() => 0.58,
         _ => 1.0,
     });
     ems.sum::<f64>() * size

@@ -91,8 +91,8 @@ fn word_of_no_number(line: &str) -> Option<(&str, usize)> {
     Some((word, at + 1))
 }
 
-fn is_numeric(message: char) -> bool {
-    message == '-' || message.is_ascii_digit()
+fn is_numeric(character: char) -> bool {
+    character == '-' || character.is_ascii_digit()
 }
 
 /// The numbers and bare words of a line of JSON that may be broken, with their places. Texts in quotes are passed over.

@@ -30,7 +30,8 @@ fn nasty_plan() -> Plan {
 /// The rails of a text picture alone, without the names.
 fn rails(words: &str) -> Vec<String> {
     let text = draw(&plan(words), GraphFormat::Text);
-    let cut = |line: &str| line.split(|message: char| message.is_ascii_alphabetic()).next().unwrap().trim().to_owned();
+    let cut =
+        |line: &str| line.split(|character: char| character.is_ascii_alphabetic()).next().unwrap().trim().to_owned();
     text.lines().skip(2).map(cut).collect()
 }
 
@@ -141,7 +142,7 @@ fn svg_has_every_node_connection_and_stage_and_no_stray_mark() {
     assert_eq!(text.matches("<rect class=\"box\"").count(), 2);
     assert_eq!(text.matches("<rect class=\"frame\"").count(), 1);
     assert!(text.contains("a&quot;&lt;b&gt;&amp;'\\n`c`#quot;"), "{text}");
-    assert!(!text.chars().any(|message| message.is_control() && message != '\n'));
+    assert!(!text.chars().any(|character| character.is_control() && character != '\n'));
 }
 
 #[test]

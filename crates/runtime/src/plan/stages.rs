@@ -69,7 +69,7 @@ impl Stage {
 
 /// Neighbours that run in the same place share a stage, unless an option needs a queue before the node.
 ///
-/// The *level* of a node is the number of codecs before it on the longest way from the input. Inline nodes of one level share a
+/// The *level* of a node is the number of stage borders on the longest path from the input. Inline nodes of one level share a
 /// stage, so that no stage ever waits for itself by way of another one. The nodes of a worker are a chain.
 pub(super) fn arrange(nodes: &[PlanNode]) -> (Vec<Stage>, Vec<usize>) {
     let mut stages: Vec<Stage> = Vec::new();

@@ -1,4 +1,4 @@
-//! Sessions of generated pipelines with generated codecs give to each call, and to a stream, what the model gives.
+//! Sessions of generated pipelines with generated borders give to each call, and to a stream, what the model gives.
 
 use proptest::prelude::*;
 use remotemedia_runtime::{Concurrent, Done, EndEarly, Node, Options, Outputs, RunError, Stream};

@@ -1,4 +1,4 @@
-//! Branches that part and meet again, with the codecs of stages in every place.
+//! Branches that part and meet again, with borders of stages in every place.
 
 use remotemedia_runtime::Options;
 use serde_json::json;
