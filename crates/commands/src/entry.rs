@@ -6,7 +6,7 @@ use crate::cli::{CommandLine, HostOptions, Verb};
 use crate::loader::Loader;
 use crate::{check, doctor, graph, nodes, run, terminal};
 
-/// Do what the command line says, and answer the exit code of the process.
+/// Run the command line, and return the exit code of the process.
 ///
 /// `arguments` are those after the name of the program. `program` is the name in help texts and errors;
 /// [`HOST_PROGRAM`](crate::HOST_PROGRAM) accepts `--python` too, which it has seen to by then.

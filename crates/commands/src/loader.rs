@@ -1,4 +1,4 @@
-//! What the commands ask of whoever can load pipelines.
+//! What the commands need from a loader of pipelines.
 //!
 //! A [`Loader`] turns the TARGET of a command line into a [`LoadedPipeline`]. The commands feed it through an [`ItemFeed`] and
 //! learn of everything that goes wrong as a [`Failure`], which knows its exit code.
@@ -94,13 +94,13 @@ pub trait ItemFeed: Send {
 
     /// The first `count` items that were given are done: all that comes of them has been put out.
     ///
-    /// To be called now and then, for whoever watches how far the run has come.
+    /// Called from time to time, for progress displays.
     fn note_done(&mut self, count: u64) {
         let _ = count;
     }
 }
 
-/// The answer of an [`ItemFeed`].
+/// What an [`ItemFeed`] returns.
 #[derive(Debug)]
 pub enum Next {
     /// One item.

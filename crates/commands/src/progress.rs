@@ -52,7 +52,7 @@ impl Progress {
         }
     }
 
-    /// Leave the last figures on the screen. What was not read of the input is no part of it, where all is done.
+    /// Leave the last figures on the screen. When all is done, input that was not read does not count.
     pub(crate) fn finish(self, all_is_done: bool) {
         if let Some(shown) = self.shown {
             drop(shown.stop);

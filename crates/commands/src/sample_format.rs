@@ -64,7 +64,7 @@ impl SampleFormat {
         }
     }
 
-    /// Append `samples` to `bytes`; answers how many were too loud for this format and were clipped.
+    /// Append `samples` to `bytes`; returns how many were too loud for this format and were clipped.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
     pub(crate) fn encode(self, samples: &[f32], bytes: &mut Vec<u8>) -> u64 {
         bytes.reserve(samples.len() * self.width());

@@ -36,7 +36,7 @@ pub(crate) fn report(failure: &Failure, program: &str, with_full_traceback: bool
     }
 }
 
-/// Print what clap has to say, help or a complaint, and answer the exit code that it stands for.
+/// Print clap's help or error, and return its exit code.
 pub(crate) fn report_usage(error: &clap::Error) -> u8 {
     // With stdout closed there is nobody left to read the help.
     let _ = error.print();

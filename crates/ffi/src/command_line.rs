@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use crate::attach::detach;
 use crate::loader::PyLoader;
 
-/// Run the command that `arguments` name, and answer its exit code. `program` is the name under which it speaks.
+/// Run the command that `arguments` name, and return its exit code. `program` is the name that its messages begin with.
 ///
 /// For as long as it runs, SIGTERM ends it as Ctrl-C does, nodes cleaned up, and what user code prints goes to stderr: stdout
 /// is for outputs alone.

@@ -218,7 +218,7 @@ fn callable_of<'py>(written: &Bound<'py, PyDict>) -> PyResult<Option<(&'static s
 /// Hands an item that failed, and its error, to a callable of the user's.
 fn dead_letter_of(callable: Py<PyAny>, site: Arc<Site>) -> DeadLetter<Object> {
     Arc::new(move |item, item_index, fault| {
-        // Who brings the answers of a worker is in no node.
+        // The thread that delivers the results of a worker is not in a node.
         let _inside = Level::node(&site.place).enter();
         attach(|py| {
             let failure = NodeFailure {
@@ -300,7 +300,7 @@ impl Described {
         }
     }
 
-    /// Whether no node has a policy or a worker, so that a compiled chain gives the same answers.
+    /// Whether no node has a policy or a worker, so that a compiled chain gives the same outputs.
     pub(crate) fn are_plain(&self) -> bool {
         self.0.iter().all(|node| node.is_plain)
     }

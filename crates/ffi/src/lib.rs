@@ -1,6 +1,6 @@
 //! Python objects as nodes of the runtime: the module `remotemedia._core`, for the wheel and the host alike.
 //!
-//! This crate decides nothing. It turns Python objects into nodes and items, calls the runtime, and turns the answer back.
+//! This crate decides nothing. It turns Python objects into nodes and items, calls the runtime, and converts the result.
 //! *Boundary:* only the program that loads it starts an interpreter.
 
 mod asyncio;

@@ -217,7 +217,7 @@ impl InputFeed<'_> {
 
 impl Feed<Object> for InputFeed<'_> {
     fn next(&mut self) -> PyResult<Option<Object>> {
-        // Items go through one by one: whoever wants the next one is done with those before.
+        // Items go through one by one: a request for the next one means that those before are done.
         self.feed.note_done(self.given);
         attach(|py| {
             // What is there already needs no release of the interpreter.

@@ -95,7 +95,7 @@ pub mod _core {
         Ok(remotemedia_commands::draw(&plan, format))
     }
 
-    /// Whether an answer of a node is a generator, a coroutine or another one that has yet to run.
+    /// Whether a value that a node returned is a generator, a coroutine, or another object that has yet to run.
     #[pyfunction]
     fn is_lazy(answer: &Bound<'_, PyAny>) -> PyResult<bool> {
         Ok(Kind::of(answer)? != Kind::Plain)

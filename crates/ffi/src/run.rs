@@ -1,4 +1,4 @@
-//! A run of a pipeline for Python: on the calling thread, or on a thread of its own that answers an event loop.
+//! A run of a pipeline for Python: on the calling thread, or on its own thread, which delivers the outcome to an event loop.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -128,7 +128,7 @@ pub fn run_blocking(
     run_counting(graph, &Arc::new(graph::plan_of(graph)?), feed, sink, &Counting::metrics(with_metrics))
 }
 
-/// The same for whoever counts failed items.
+/// The same for callers that count failed items.
 pub(crate) fn run_counting(
     graph: &Bound<'_, PyAny>,
     plan: &Arc<Plan>,
@@ -309,16 +309,16 @@ pub(crate) struct Call {
 
 #[pymethods]
 impl Call {
-    /// Ask the run to stop. It cleans its nodes up and answers all the same.
+    /// Ask the run to stop. It still cleans its nodes up and delivers its outcome.
     fn cancel(&self, py: Python<'_>) -> PyResult<()> {
         self.control.cancel(py)
     }
 
-    /// Wait for the end of the thread, which has answered already.
+    /// Wait for the end of the thread, which has delivered its outcome already.
     fn join(&self, py: Python<'_>) {
         let thread = self.thread.lock().take();
         if let Some(thread) = thread {
-            // A panic of the thread has been answered as an error.
+            // A panic of the thread was delivered as an error.
             detach(py, || drop(thread.join()));
         }
     }
@@ -431,6 +431,6 @@ fn answer(
         Ok((outputs.into_any(), metrics.map(Bound::unbind)))
     });
     let (outcome, metrics) = outcome.unwrap_or_else(|error| (error.into_value(py).into_any(), None));
-    // A closed loop refuses the answer: then there is nobody left who waits for it.
+    // A closed loop refuses the outcome: then no task waits for it.
     drop(event_loop.call_method1(py, "call_soon_threadsafe", (deliver, outcome, metrics)));
 }

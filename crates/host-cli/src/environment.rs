@@ -102,7 +102,7 @@ fn project_environment(target: Option<&str>) -> Option<PathBuf> {
     start.ancestors().map(|directory| directory.join(PROJECT_ENVIRONMENT)).find(|directory| is_environment(directory))
 }
 
-/// The file of `path/file.py:attr`, of a manifest, or something that is no file for `module:attr`.
+/// The file of `path/file.py:attr`, of a manifest, or something that is not a file for `module:attr`.
 fn target_file(target: &str) -> PathBuf {
     PathBuf::from(target.rsplit_once(':').map_or(target, |(file, _)| file))
 }
@@ -122,7 +122,7 @@ fn check_environment(directory: &Path) -> Result<(), String> {
     }
 }
 
-/// Refuses an interpreter of another version, and answers where it says that it lies: what was named may only start it.
+/// Refuses an interpreter of another version, and returns the path that it reports: the named program may be a launcher.
 fn check_interpreter(interpreter: &Path) -> Result<PathBuf, String> {
     let answer = Command::new(interpreter)
         .args(["-I", "-S", "-c", "import sys; print('%d.%d' % sys.version_info[:2]); print(sys.executable)"])

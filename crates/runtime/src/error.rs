@@ -44,7 +44,7 @@ pub enum Error {
         /// The source.
         node: String,
     },
-    /// The text is no manifest.
+    /// The text is not a manifest.
     #[error("{place}: {message}")]
     Manifest {
         /// Where: `line 3, nodes[1].node_type`.

@@ -33,7 +33,7 @@ impl Placement {
 /// What happens to an item that finds its queue full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenFull {
-    /// Whoever brings it waits.
+    /// The producer waits.
     #[default]
     Wait,
     /// The item that has waited longest is dropped.
@@ -56,7 +56,7 @@ impl WhenFull {
 /// What happens when a node fails on an item, after its retries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnError {
-    /// The error goes to whoever put the item in.
+    /// The error is returned to the caller that put the item in.
     #[default]
     Stop,
     /// The item is dropped and counted.

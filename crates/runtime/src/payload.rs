@@ -51,12 +51,12 @@ pub trait Payload: Send + Sync + Sized + 'static {
         Ok(())
     }
 
-    /// Do several things that each need what [`Payload::wait`] lets go of, which is taken once for all. `work` waits by that alone.
+    /// Do several things that each need what [`Payload::wait`] releases, and acquire it once for all. `work` waits only by that method.
     fn hold<R>(work: impl FnOnce() -> R) -> R {
         work()
     }
 
-    /// Let go of many items at once, on a thread that is not in a node.
+    /// Drop many items at once, on a thread that is not in a node.
     fn dispose<T: Send>(garbage: T) {
         drop(garbage);
     }

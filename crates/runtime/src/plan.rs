@@ -136,7 +136,7 @@ impl Plan {
         self.is_inline() && self.nodes.iter().all(|node| node.options.timeout.is_none())
     }
 
-    /// Whether the whole plan is one worker that takes one item after the other: a call can bring its item to it, and wait for the answer,
+    /// Whether the whole plan is one worker that takes one item after the other: a call can send its item and wait for the result,
     /// on the thread that calls.
     pub fn is_one_worker(&self) -> bool {
         let [stage] = &self.stages[..] else { return false };
@@ -145,7 +145,7 @@ impl Plan {
         stage.placement == Placement::Process && is_plain
     }
 
-    /// From how many sides a stage gets its items: from other stages, and from whoever puts them in.
+    /// The number of producers of a stage: other stages, and the callers that put items in.
     ///
     /// One that gets them from several sides puts the parts of each input together before it works on them.
     pub fn sides_of(&self, stage: usize) -> usize {

@@ -42,7 +42,7 @@ fn escaped(text: &str) -> String {
     while let Some(message) = messages.next() {
         let next = messages.peek().copied();
         let is_harmless = match message {
-            // Inside a word it is no emphasis.
+            // Inside a word it is not emphasis.
             '_' => before.is_some_and(char::is_alphanumeric) && next.is_some_and(char::is_alphanumeric),
             '.' | ')' | '-' | '+' => !(may_begin_list && next == Some(' ')),
             _ => message.is_alphanumeric() || " ,:/(=…·".contains(message),

@@ -125,7 +125,7 @@ fn reader_is_gone() -> Taken {
 
 fn read_all(sources: &[Source], sender: &SyncSender<Taken>) {
     let bytes_taken = Arc::default();
-    // A feed that was dropped needs no answer.
+    // A feed that was dropped needs no reply.
     let send = |next| sender.send(Taken { next, bytes: AtomicU64::load(&bytes_taken, Ordering::Relaxed) }).is_ok();
     for source in sources {
         let items = match source.open(&bytes_taken) {

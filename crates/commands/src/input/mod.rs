@@ -146,7 +146,7 @@ pub(crate) fn is_other_media(extension: &str) -> bool {
     extensions.contains(&extension)
 }
 
-/// How many bytes there are to read, of a file that is no pipe.
+/// How many bytes there are to read, of a file that is not a pipe.
 fn bytes_ahead(mut file: &File) -> Option<u64> {
     let found = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
     Some(found.len().saturating_sub(file.stream_position().ok()?))

@@ -101,7 +101,7 @@ impl Output {
         self.destination.write_out()
     }
 
-    /// Make the output complete, after everything was drained; answers what its user should know about it.
+    /// Complete the output, after everything was drained; returns a note for the user, if there is one.
     pub(crate) fn finish(&mut self) -> Result<Option<String>, Failure> {
         let Encoder::Audio(encoder) = &self.encoder else { return Ok(None) };
         for (at, bytes) in encoder.corrections() {

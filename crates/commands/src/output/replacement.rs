@@ -80,7 +80,7 @@ impl Replacement {
 
 impl Drop for Replacement {
     fn drop(&mut self) {
-        // Of a run that failed before its first output nothing is left. It is no harm if it cannot be removed.
+        // Of a run that failed before its first output nothing is left. Failing to remove it does no harm.
         if !self.is_committed && self.partial.metadata().is_ok_and(|found| found.len() == 0) {
             let _ = fs::remove_file(&self.partial);
         }

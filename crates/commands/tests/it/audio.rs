@@ -15,7 +15,7 @@ fn tone(count: u16) -> Vec<f32> {
     (0..count).map(|at| (f32::from(at) * TAU / 50.0).sin() * 0.5).collect()
 }
 
-/// Write a tone and answer its samples as they were rounded to the format.
+/// Write a tone and return its samples as they were rounded to the format.
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "small numbers")]
 fn write_wav(path: &Path, spec: WavSpec, samples: u16) -> Vec<f32> {
     let mut writer = WavWriter::create(path, spec).unwrap();
@@ -139,7 +139,7 @@ fn long_lengths_are_read_and_need_not_be_filled_in_either() {
             let long: Vec<u8> =
                 [&b"ds64\x1c\0\0\0"[..], &u64::to_le_bytes(riff), &u64::to_le_bytes(data), &[0; 12]].concat();
             bytes.splice(12..12, long);
-            // What follows the samples is no part of them, where their length is known.
+            // Where the length of the samples is known, what follows is not part of them.
             if data == 2000 {
                 bytes.extend(b"LIST\x04\0\0\0abcd");
             }

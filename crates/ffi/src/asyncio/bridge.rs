@@ -21,7 +21,7 @@ use crate::node::callers::{Callers, Frames};
 pub(crate) struct Bridge {
     /// The caller's loop; without one the run gets a loop of its own.
     event_loop: Option<Py<PyAny>>,
-    /// How that loop hears of what becomes of its coroutines.
+    /// The mailbox by which that loop receives the outcomes of its coroutines.
     mailbox: Option<Arc<Mailbox>>,
     started: PyOnceLock<Py<PyAny>>,
     is_cancelled: AtomicBool,

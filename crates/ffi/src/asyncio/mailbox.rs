@@ -1,6 +1,6 @@
 //! What other threads tell an event loop.
 //!
-//! *Invariant:* whoever posts waits neither for the loop nor, while a delivery is due, for the interpreter, which the loop holds when it is
+//! *Invariant:* posting waits neither for the loop nor, while a delivery is due, for the interpreter, which the loop holds when it is
 //! busy.
 
 use std::collections::VecDeque;
@@ -138,7 +138,7 @@ pub(crate) fn news_of(on_news: Py<PyAny>, mailbox: Option<&Arc<Mailbox>>) -> Box
     })
 }
 
-/// Call somebody who has nobody to answer to.
+/// Call a function whose error cannot be raised to anyone.
 pub(crate) fn hand<'py>(py: Python<'py>, receiver: &Py<PyAny>, news: impl PyCallArgs<'py>) {
     if let Err(error) = receiver.call1(py, news) {
         error.write_unraisable(py, None);

@@ -1,4 +1,4 @@
-//! Native values to Python objects and back: what files hold, and what pipelines answer.
+//! Native values to Python objects and back: what files hold, and what pipelines return.
 //!
 //! *Invariant:* nothing is lost on the way. What has no native form is an error that names its type and its place.
 
@@ -14,7 +14,7 @@ use remotemedia_runtime::{AudioChunk, Value};
 
 pyo3::import_exception!(remotemedia._cli.error_report, OutputError);
 
-/// Deeper answers are taken for ones that contain themselves.
+/// Deeper values are assumed to contain themselves.
 const DEEPEST: usize = 200;
 
 /// The Python object for a value.
@@ -186,7 +186,7 @@ fn convert_dict(dict: &Bound<'_, PyDict>, depth: usize) -> Result<Value, Misfit>
     Ok(Value::Map(entries))
 }
 
-/// A key that is no str, as Python's `json` writes it.
+/// A key that is not a str, as Python's `json` writes it.
 fn key_text(key: &Bound<'_, PyAny>) -> Result<String, Misfit> {
     if key.is_none() {
         return Ok("null".into());

@@ -173,7 +173,7 @@ fn has_lazy_item(chunk: &Bound<'_, PyList>) -> PyResult<bool> {
     Ok(false)
 }
 
-/// Take out of the outputs from `start` on what is none: where the last node answered `None`.
+/// Remove the empty outputs from `start` on, where the last node returned `None`.
 fn drop_empty(outputs: &Bound<'_, PyList>, start: usize) -> PyResult<()> {
     let none = outputs.py().None();
     if !has(outputs, start, |output| output == none.as_ptr()) {
@@ -187,7 +187,7 @@ impl Bulk<Object> for Chain {
     fn is_possible(&mut self) -> bool {
         self.kernel = attach(|py| {
             self.compile(py).unwrap_or_else(|error| {
-                // Without a kernel the nodes are called one by one: the same answers, only slower.
+                // Without a kernel the nodes are called one by one: the same outputs, only slower.
                 error.write_unraisable(py, None);
                 None
             })

@@ -222,7 +222,7 @@ impl Turn for Turns {
     fn enter(&self, work: &mut dyn FnMut()) {
         let entered = self.enter_unless(CancelFlag::never(), work);
         if entered.is_err() {
-            // Whoever has the turn waits for us: nobody else can be inside.
+            // The holder of the turn waits for this thread, so no other thread can be inside.
             attach(|_| work());
         }
     }
@@ -323,7 +323,7 @@ impl TurnLock {
 
     fn take_within(&self, turn: u64, timeout: Duration) -> bool {
         let mut gate = self.gate.lock();
-        // Counted before the look: whoever lets go either lets us find the lock free or finds us waiting.
+        // Counted before the check: either this thread finds the lock free, or the one that releases it finds this one waiting.
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let mut is_ours = self.try_take(turn);
         if !is_ours {

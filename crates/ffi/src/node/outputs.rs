@@ -1,4 +1,4 @@
-//! What a call of user code answered: the one place that decides between a value, a generator and a coroutine.
+//! What a call of user code returned: the one place that decides between a value, a generator and a coroutine.
 
 use std::sync::Arc;
 
@@ -52,7 +52,7 @@ impl LazyTypes {
 }
 
 impl Kind {
-    /// The kind of an answer. The interpreter's own types are told apart here, and most others by what their types lack; the few that are left
+    /// The kind of a returned value. The interpreter's own types are recognized here, and most others by what their types lack; the rest
     /// by `remotemedia._graph.node_kinds`, which knows those of other compilers.
     pub(crate) fn of(answer: &Bound<'_, PyAny>) -> PyResult<Self> {
         let types = LazyTypes::get(answer.py())?;
@@ -118,7 +118,7 @@ pub(crate) fn outputs(
     })
 }
 
-/// The outputs that the value of an awaited answer stands for: all of an async generator, or those of any other call.
+/// The outputs of the value of an awaited call: all of an async generator, or those of any other call.
 pub(crate) fn outputs_of_started(value: Bound<'_, PyAny>, site: &Arc<Site>) -> PyResult<Outputs<Object>> {
     let py = value.py();
     if !value.is_exact_instance(COLLECTED.import(py, "remotemedia._asyncio.retries", "Collected")?) {

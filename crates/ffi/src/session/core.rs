@@ -36,7 +36,7 @@ pub(crate) struct SessionCore {
     /// The node objects of a plain chain that nobody watches, which can take several items at once.
     pub(crate) chain: Option<Vec<Py<PyAny>>>,
     bridge: Arc<Bridge>,
-    /// How the event loop hears of calls and streams, if it is one that has opened the session.
+    /// The mailbox of the event loop that opened the session, for calls and streams; `None` without a loop.
     pub(crate) mailbox: Option<Arc<Mailbox>>,
     stop: CancelFlag,
     is_direct: bool,
@@ -123,7 +123,7 @@ impl SessionCore {
         )))
     }
 
-    /// Take one item through and answer its outputs: none, the one, or a list.
+    /// Take one item through and return its outputs: none, the one, or a list.
     fn call(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<Py<PyAny>> {
         prepare_thread();
         if !self.is_direct {
@@ -144,7 +144,7 @@ impl SessionCore {
         self.begin_wait(py, word).map(drop)
     }
 
-    /// The same for a wait that goes on: what is answered is to be kept for as long. Nothing where no node waits.
+    /// The same for a longer wait: the caller keeps the returned value until the wait ends. `None` if no node waits.
     pub(crate) fn begin_wait(&self, py: Python<'_>, word: &str) -> PyResult<Option<Waiting>> {
         let frames = callers::current(py)?;
         if frames.is_empty() {
@@ -217,7 +217,7 @@ impl SessionCore {
         Ok(())
     }
 
-    /// Drop what is queued and under way; answers how many inputs that were. Ctrl-C, or `stop`, ends the wait for what is running.
+    /// Drop what is queued and in progress; returns the number of inputs. Ctrl-C, or `stop`, ends the wait for what is running.
     ///
     /// `is_silent` is told the number before all others.
     #[pyo3(signature = (stop=None, is_silent=None))]
@@ -372,7 +372,7 @@ impl SessionCore {
         Ok(())
     }
 
-    /// Go on with what a node answered elsewhere.
+    /// Continue with what a node returned to the compiled chain.
     pub(crate) fn resume_directly(
         &self,
         py: Python<'_>,
@@ -423,7 +423,7 @@ impl SessionCore {
 
     /// Bring an item to the worker on this thread, or by the queue if others are at work.
     fn call_worker(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<Py<PyAny>> {
-        // Who brings the answers of a worker may be the one who calls, from a callback.
+        // The thread that delivers the results of a worker may be the one that calls, from a callback.
         let _waiting = self.begin_wait(py, "call")?;
         let mut outputs = Outputs::default();
         match self.session.direct(Some(Object(item)), &mut outputs) {
@@ -507,11 +507,11 @@ pub(crate) fn outbox_of(
     news: Option<Box<dyn Fn() + Send + Sync>>,
 ) -> Arc<Outbox<Object>> {
     let outbox = Outbox::new(capacity, news);
-    // Where nodes run on the threads that call, whoever brings outputs may be the one who takes them.
+    // Where nodes run on the calling threads, the producer of outputs may be their consumer.
     Arc::new(if session.is_on_callers() { outbox.waiting_unless(session.on_callers()) } else { outbox })
 }
 
-/// Do something that nobody hears the failure of.
+/// Do something whose failure cannot be raised to anyone.
 fn or_unraisable(work: impl FnOnce(Python<'_>) -> PyResult<()>) {
     attach(|py| {
         if let Err(error) = work(py) {

@@ -177,7 +177,7 @@ impl State {
         Ok(())
     }
 
-    /// A node answered with a generator or coroutine: from there on item by item.
+    /// A node returned a generator or coroutine: continue item by item.
     fn finish_singly(
         &mut self,
         py: Python<'_>,

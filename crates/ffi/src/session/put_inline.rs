@@ -1,4 +1,4 @@
-//! Items that are put into a session whose nodes run on the threads that call: whoever puts one in takes it through.
+//! Items of a session whose nodes run on the calling threads: the thread that puts one in takes it through the nodes.
 
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
@@ -24,7 +24,7 @@ impl Order<'_> {
     /// Put an item in, or the end of input, by `submit`, and take it through the nodes on this thread. `false`: the session takes no more.
     ///
     /// If there is no room for outputs and another thread takes some, as `is_taken` says, this waits for room. Otherwise the rest is left
-    /// to whoever takes them, who may be this thread.
+    /// to the thread that takes them, which may be this one.
     pub(crate) fn put(
         self,
         py: Python<'_>,
@@ -85,12 +85,12 @@ impl Brought<'_> {
             }
             let is_busy = worked == Worked::Busy;
             let has_room = self.order.outbox.room() > 0;
-            // Where there is room, the outputs of another stream have none: whoever takes those goes on.
+            // Where there is room, another stream is full: the thread that takes its outputs continues.
             if may_leave && !is_busy && (has_room || !is_taken.call0()?.is_truthy()?) {
                 return Ok(true);
             }
             match look_out.look(core, py, self.order.word) {
-                // The nodes wait for this very thread. Whoever is inside them goes on with the item.
+                // The nodes wait for this thread. The thread inside them continues with the item.
                 Err(_) if may_leave && is_busy => {
                     core.session.leave_work();
                     return Ok(true);

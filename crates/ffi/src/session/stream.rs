@@ -26,7 +26,7 @@ use crate::session::put_inline;
 pub(crate) struct OutputStream {
     pub(crate) core: Py<SessionCore>,
     pub(crate) outbox: Arc<Outbox<Object>>,
-    /// That of whoever asked for the stream.
+    /// The context of the caller that asked for the stream.
     context: CallerContext,
     /// How many items went in, where their errors tell their places in the stream and not those in the session.
     own_items: Option<AtomicU64>,
@@ -166,7 +166,7 @@ impl OutputStream {
         self.outbox.has_news()
     }
 
-    /// From now on outputs for which there is no room wait for it (`"wait"`), are kept all the same (`"keep"`), or all are dropped (`"drop"`).
+    /// From now on, outputs that find the queue full wait (`"wait"`), are kept (`"keep"`), or are dropped with all others (`"drop"`).
     fn set_overflow(&self, overflow: &str) -> PyResult<()> {
         let overflow = match overflow {
             "wait" => Overflow::Wait,
@@ -178,7 +178,7 @@ impl OutputStream {
         Ok(())
     }
 
-    /// Raise the first failure that nobody has heard of.
+    /// Raise the first failure that was not raised yet.
     fn raise_failure(&self, py: Python<'_>) -> PyResult<()> {
         self.outbox.take_failure().map_or(Ok(()), |error| Err(failure::ended(py, error)))
     }
@@ -291,7 +291,7 @@ impl OutputStream {
     }
 }
 
-/// Give a future its result, unless whoever waits for it has gone.
+/// Set the result of a future, unless it was cancelled.
 fn resolve(py: Python<'_>, future: &Py<PyAny>, is_in: bool) {
     let resolved = future
         .call_method0(py, "done")

@@ -1,4 +1,4 @@
-//! Arrays of numbers in messages: type, shape and bytes. The pickler gives the same answer, but takes longer than a copy of 64 kB.
+//! Arrays of numbers in messages: type, shape and bytes. The pickler gives the same result, but takes longer than a copy of 64 kB.
 
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::prelude::*;

@@ -119,7 +119,7 @@ impl ItemCodec<Object> for PythonCodec {
                 return Ok(());
             }
             let taker = Bound::new(py, BufferTaker::default())?;
-            // A pickle begins with an opcode that is no mark of plain values and arrays.
+            // A pickle begins with an opcode that does not mark plain values or arrays.
             message.write(self.pickle(item, &taker)?.as_bytes());
             buffers::add(py, &taker.get().take(), message);
             Ok(())
@@ -163,7 +163,7 @@ impl ItemCodec<Object> for PythonCodec {
             let packed = py
                 .import("remotemedia._workers.pickling_errors")
                 .and_then(|errors| errors.call_method1("pack_error", (error,))?.extract::<Vec<u8>>());
-            // Out of memory, as a rule: then there is no more to tell.
+            // Usually out of memory: then nothing more can be reported.
             packed.unwrap_or_default()
         })
     }

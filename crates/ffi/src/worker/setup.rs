@@ -28,7 +28,7 @@ pub(super) struct Head<'py> {
 /// How the length of the head is written.
 const LENGTH: usize = size_of::<u64>();
 
-/// Pickle the nodes of a worker, now, and answer what writes them down, for every start.
+/// Pickle the nodes of a worker once, and return the function that writes the pickle at each start.
 ///
 /// The large buffers in them are not copied before that.
 pub(super) fn write_setup(

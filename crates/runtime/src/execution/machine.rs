@@ -214,7 +214,7 @@ impl<P: Payload> Machine<P> {
         self.drain(sink)
     }
 
-    /// Take the answer that a node gave elsewhere to the input under way the rest of the way.
+    /// Continue with a value that a node returned to a [`crate::Bulk`].
     pub(crate) fn resume(&mut self, node: usize, answer: P, sink: &mut dyn Sink<P>) -> Step<P> {
         let outputs = match self.nodes[node].as_bulk_member() {
             Some(member) => member.interpret(answer),
@@ -355,7 +355,7 @@ impl<P: Payload> Machine<P> {
         }
     }
 
-    /// Take an item along its route as far as each node answers with a single item.
+    /// Take an item along its route as long as each node returns a single item.
     fn deliver(&mut self, mut route: Route, mut item: P, sink: &mut dyn Sink<P>) -> Step<P> {
         // The end of one call is the start of the next: reading the clock costs as much as a small node.
         let mut started = self.is_watched().then(Instant::now);

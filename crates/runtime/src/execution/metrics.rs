@@ -111,7 +111,7 @@ pub struct WorkerMetrics {
     pub sent_bytes: u64,
     /// Bytes that came from them.
     pub received_bytes: u64,
-    /// The time that items which were answered spent between here and the nodes, on the way and waiting for their turn.
+    /// The time that finished items spent between here and the nodes: on the way and waiting for their turn.
     pub transport_us: u64,
     /// Processor time of the workers, in the system's ticks of mostly 10 ms.
     pub cpu_us: u64,

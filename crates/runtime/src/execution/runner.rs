@@ -20,7 +20,7 @@ use crate::{
 pub struct Settings<P: Payload> {
     /// Collect [`Metrics`].
     pub with_metrics: bool,
-    /// Hears each step.
+    /// Called for each step.
     pub observer: Option<Arc<dyn Observer>>,
     /// Stops the run.
     pub cancel: CancelFlag,

@@ -6,7 +6,7 @@ use super::PlanNode;
 use crate::{Options, Placement, WhenFull};
 
 /// The most items that are with a worker at once, without options that ask for more: while it is at work on one, the next ones are on
-/// their way to it and the answers of earlier ones on their way back, and several of them share a wake-up.
+/// their way to it and the results of earlier ones on their way back, and several of them share a wake-up.
 const ITEMS_IN_FLIGHT: usize = 128;
 
 /// Neighbouring nodes that run together in one place, without a queue between them.

@@ -48,7 +48,7 @@ impl<P: Payload> Session<P> {
         outcome.unwrap_or_else(|| Direct::Busy(item.flatten()))
     }
 
-    /// Go on with an answer that a node gave to a [`crate::Bulk`]. Where another thread is inside, `answer` stays.
+    /// Continue with a value that a node returned to a [`crate::Bulk`]. If another thread is inside, `answer` stays.
     pub fn resume(&self, node: usize, answer: &mut Option<P>, sink: &mut dyn Sink<P>) -> Direct<P> {
         let outcome = self.directly(|machine| {
             machine.input = numbering::of_item(self.core.in_flight.items().saturating_sub(1));
@@ -70,7 +70,7 @@ impl<P: Payload> Session<P> {
     pub fn wait_until_free(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         let replica = self.replica();
-        // A call on a closed session ends at once, whoever is still inside.
+        // A call on a closed session ends at once, even if another thread is inside.
         while !self.is_closed() {
             let left = deadline.saturating_duration_since(Instant::now());
             if replica.stop.wait_until_clear(left)
@@ -136,7 +136,7 @@ impl<P: Payload> Session<P> {
         Some(answer)
     }
 
-    /// Why a call was stopped. Called with the nodes locked, so that whoever interrupted it finds it counted.
+    /// Why a call was stopped. Called with the nodes locked, so that the interrupting thread finds it counted.
     fn stopped(&self) -> RunError<P::Fault> {
         if self.core.is_closed.load(Ordering::Relaxed) {
             return RunError::Closed;

@@ -28,8 +28,8 @@ impl<P: Payload> Session<P> {
         self.interrupt_unless(stop_waiting, &|| false, |_| {})
     }
 
-    /// The same, but don't wait any longer for a call that is under way when `is_cancelled` says so. Its node is not told then; what it
-    /// answers is dropped all the same. `is_silent` is told the number as soon as it is known, before those are told who may be many.
+    /// The same, but stop waiting for a call in progress once `is_cancelled` returns `true`. Its node is not interrupted then; what it
+    /// returns is dropped. `is_silent` receives the number as soon as it is known, before the clients, which may be many, are told.
     pub fn interrupt_unless(
         &self,
         stop_waiting: &dyn Fn(),
@@ -57,7 +57,7 @@ impl<P: Payload> Session<P> {
         core.stages.iter().flat_map(|stage| &stage.replicas).for_each(|replica| replica.stop.clear());
         fence(Ordering::SeqCst);
         if self.is_closed() {
-            // Whoever closed the session may have set them before.
+            // A close may have set them before.
             self.stop.set();
             core.stages.iter().flat_map(|stage| &stage.replicas).for_each(|replica| replica.stop.set());
         }

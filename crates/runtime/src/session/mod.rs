@@ -1,11 +1,11 @@
 //! A pipeline that is open: its nodes are initialized, inputs go in from any thread, each client gets its own outputs.
 //!
 //! Every stage has a queue and a thread of its own, on which its nodes are initialized, called and cleaned up; all-inline plans need
-//! neither, and answer [`Session::direct`] on the thread that calls.
+//! neither, and run by [`Session::direct`] on the calling thread.
 //!
 //! *Invariant:* every input ends as outputs, as an error of its client, or as a counted drop; its client is told the end in any case.
 //!
-//! *Invariant:* a queue makes whoever brings an envelope wait, but a stage that puts parts of inputs together takes all it is brought: it
+//! *Invariant:* a full queue blocks its producer, but a stage that joins parts of inputs accepts every envelope: it
 //! could otherwise wait for itself. The window on inputs under way bounds what it holds.
 
 mod close;
@@ -40,9 +40,9 @@ use crate::{CancelFlag, Metrics, Node, NodeFailure, Payload, Phase, Plan, RunErr
 pub struct SessionSettings<P: Payload> {
     /// Collect [`Metrics`].
     pub with_metrics: bool,
-    /// Hears each step.
+    /// Called for each step.
     pub observer: Option<Arc<dyn crate::Observer>>,
-    /// Hears of stalls, drops, and errors that end nothing.
+    /// Called for stalls, drops, and errors that end nothing.
     pub reporter: Option<Arc<dyn Reporter<P>>>,
     /// Parcels that may wait before a stage whose node does not say.
     pub queue_size: usize,
@@ -79,13 +79,13 @@ pub struct Caller<P: Payload> {
     pub client: Arc<dyn Client<P>>,
     /// The nodes work in a copy of it.
     pub context: P::Context,
-    /// Somebody waits for the answer to this very input.
+    /// A caller waits for the outputs of this input.
     pub is_urgent: bool,
     /// The index by which its client counts the item, if not by that in the session: errors have it.
     pub own_index: Option<u64>,
 }
 
-/// Hears of what ends nothing, but should be known.
+/// Is told of events that end nothing but should be known.
 pub trait Reporter<P: Payload>: Send + Sync {
     /// An error that no input can be blamed for.
     fn set_aside(&self, fault: P::Fault);
@@ -157,7 +157,7 @@ pub struct Session<P: Payload> {
     core: Arc<Core<P>>,
     threads: Threads,
     watch: Mutex<Option<Watch>>,
-    /// Held by whoever interrupts.
+    /// Held during an interruption.
     interrupting: Mutex<()>,
     /// Initialize was entered: stage, replica and node in it, in that order.
     owed: Mutex<Vec<open::Place>>,
@@ -187,7 +187,7 @@ impl<P: Payload> Session<P> {
 
     /// Put an input in; `None` is the end of input, which flushes the nodes.
     ///
-    /// Never waits. Where the answer is [`Admission::Later`], `admitted` is called when the input is in, which is the moment to bring the
+    /// Never waits. After [`Admission::Later`], `admitted` is called when the input is in, which is the time to put in the
     /// next one, or with `false` if the session has closed. An urgent input is one that somebody waits for: batches don't keep it waiting
     /// for company.
     pub fn submit(
@@ -324,7 +324,7 @@ impl<P: Payload> Session<P> {
 
 impl<P: Payload> Drop for Session<P> {
     fn drop(&mut self) {
-        // Whoever wants to know how it went calls `close`.
+        // Callers that need the outcome call `close`.
         if !self.is_closed() {
             drop(self.end(CLOSE_TIMEOUT, &|| {}));
         }

@@ -1,8 +1,8 @@
-//! Inputs that are put into a session without threads: whoever puts them in, or takes the outputs, works on them.
+//! Inputs of a session without threads: the thread that puts them in, or takes the outputs, runs the nodes.
 //!
-//! Whoever puts one in goes first: a thread that only takes outputs leaves the work to those that [bring](Bringing) inputs.
+//! Producers go first: a thread that only takes outputs leaves the work to those that [bring](Bringing) inputs.
 //!
-//! One that makes more outputs than somebody takes is paused. *Invariant:* what is paused is not in the machine, which takes direct calls
+//! An input with more outputs than the consumer takes is paused. *Invariant:* what is paused is not in the machine, which takes direct calls
 //! meanwhile.
 
 use std::sync::Arc;
@@ -88,7 +88,7 @@ impl<P: Payload> Session<P> {
         Bringing { session: self, end: None }
     }
 
-    /// This thread has put an input in that it cannot work on, because the nodes wait for it: whoever is inside them does so, on leaving, by
+    /// This thread has put an input in that it cannot work on, because the nodes wait for it: the thread inside them does so when it leaves, by
     /// [`Session::work_on_left`].
     pub fn leave_work(&self) {
         self.core.has_left_work.store(true, Ordering::SeqCst);

@@ -28,7 +28,7 @@ use crate::session::watchdog::Watch;
 use crate::session::{Closed, Replicas, Session, SessionSettings, TurnOf};
 use crate::{CancelFlag, Failure, Node, Payload, Phase, Plan, RunError, WhenFull};
 
-/// Whoever waits until a node is initialized looks as often for an order to stop.
+/// How often a thread that waits for `initialize` checks for an order to stop.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A node of one replica: the numbers of its stage, of the replica, and of the node in its stage.

@@ -4,7 +4,7 @@
 //! socket, large buffers lie in anonymous shared memory that both sides map. What an item looks like in a message is the business of a
 //! [`ItemCodec`]; nothing here knows a language.
 //!
-//! *Invariant:* an item that went to a worker is kept until its answer is complete: a worker that dies is started again and given what
+//! *Invariant:* an item that was sent to a worker is kept until its result is complete: a worker that dies is restarted and receives what
 //! it had not finished, in order, and outputs that came out before do not come out twice.
 
 mod child;

@@ -1,4 +1,4 @@
-//! Fast items go in chunks, and in bulk where a payload has a faster way: the answers and the blame stay the same.
+//! Fast items go in chunks, and in bulk where a payload has a faster way: the outputs and the blame stay the same.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -171,7 +171,7 @@ fn a_refused_chunk_and_those_after_it_go_item_by_item() {
     assert_eq!(outputs, (1..=feed.next).collect::<Vec<_>>());
 }
 
-/// Has an answer of node 0 to the third item of the first chunk that it cannot finish: an output, and [`MARK`].
+/// Node 0 returns a value for the third item of the first chunk that the bulk cannot finish: an output, and [`MARK`].
 fn unfinished(numbers: &[i64], _: &mut dyn Sink<Item>) -> BulkOutcome<Item> {
     let answer = Item::Chunk(vec![Item::Number(numbers[2] + 1), Item::Number(MARK)]);
     let rest = numbers[3..].iter().copied().map(Item::Number).collect();

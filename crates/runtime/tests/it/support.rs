@@ -17,7 +17,7 @@ use remotemedia_runtime::{
 pub(crate) use self::node::{Answer, BAD, TestNode, add, fail_on, keep, node, pass, source, spread};
 pub(crate) use self::session::{Call, Put, SessionUse, TIMEOUT, Valve, options, stream, thread};
 
-/// A number, the answers of several branches, or several items at once.
+/// A number, the outputs of several branches, or several items at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Item {
     Number(i64),
@@ -75,7 +75,7 @@ impl fmt::Display for Item {
     }
 }
 
-/// The one item that a join makes of these answers.
+/// The one item that a join makes of these outputs.
 pub(crate) fn joined(branches: &[(&str, &[i64])]) -> Item {
     let branches = branches.iter().map(|(id, outputs)| ((*id).to_owned(), numbers(outputs)));
     Item::Joined(branches.collect())

@@ -24,10 +24,10 @@ mod losses;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Whoever unpacks this number panics.
+/// Unpacking this number panics.
 const STUMBLE: i64 = 1_000_002;
 
-/// Whoever unpacks this number waits until the test lets it go on.
+/// Unpacking this number waits for the test.
 const HOLD_UP: i64 = 1_000_004;
 
 /// An item of these tests.

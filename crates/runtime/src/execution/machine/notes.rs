@@ -1,4 +1,4 @@
-//! What a machine tells of its work: figures to the recorders, steps to the observer, failures to whoever called.
+//! What a machine reports of its work: metrics to the recorders, steps to the observer, failures to the caller.
 
 use std::time::Duration;
 

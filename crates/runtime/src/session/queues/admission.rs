@@ -1,7 +1,7 @@
-//! Where those wait who find no room.
+//! The queue of inputs that wait for room.
 //!
-//! *Invariant:* nobody waits while there is room. Whoever makes room calls [`AdmissionQueue::let_in`]; whoever holds the admission queue at that moment looks
-//! again after letting go of it.
+//! *Invariant:* nothing waits while there is room. A thread that makes room calls [`AdmissionQueue::let_in`]; a thread that holds the queue then checks
+//! again after it has released the queue.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use crate::session::queues::locks::{AtomicUsize, Condvar, Mutex, Ordering};
 /// What became of somebody who came to the admission queue.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Entered<T, R> {
-    /// Inside, with what letting in answered.
+    /// Inside, with what `admit` returned.
     Now(R),
     /// Waits for room.
     Later,
@@ -68,14 +68,14 @@ impl<T> AdmissionQueue<T> {
     /// Let in who waits, as far as there is room. `told` is called for each after the admission queue is free again.
     pub(crate) fn let_in<R>(&self, has_room: impl Fn() -> bool, admit: impl Fn(T) -> R, told: impl Fn(R)) {
         while self.waiting.load(Ordering::SeqCst) > 0 {
-            // Whoever holds the admission queue looks again when it has let go.
+            // The thread that holds the admission queue checks again when it has released it.
             let Some(mut state) = self.state.try_lock() else { return };
             if state.is_held {
                 return;
             }
             if !has_room() {
                 drop(state);
-                // Whoever made room in the meantime found the admission queue locked.
+                // A thread that made room in the meantime found the admission queue locked.
                 if has_room() {
                     continue;
                 }

@@ -12,7 +12,7 @@ use crate::numbering::{self, ByNumber};
 use crate::session::queues::locks::{Condvar, Mutex};
 use crate::{Payload, RunError};
 
-/// Whoever puts inputs in, and gets their outputs.
+/// The caller that puts inputs in, and receives their outputs.
 ///
 /// Called on the threads of stages, with no lock of the session held that an input or output could wait for.
 pub trait Client<P: Payload>: Send + Sync {
@@ -282,7 +282,7 @@ impl<P: Payload> InFlight<P> {
     fn take(&self, input: u64) -> Option<Open<P>> {
         let mut state = self.state.lock();
         if let Some(Open { client, error: Some(RunError::Node(_)), .. }) = state.open.get(&input) {
-            // The input stays under way meanwhile, so that whoever interrupts or closes the session finds its client.
+            // The input stays in flight meanwhile, so that an interruption or a close finds its client.
             let client = Arc::clone(client);
             let generation = client.generation();
             drop(state);

@@ -27,7 +27,7 @@ pub(crate) struct Envelope<P> {
     pub(crate) is_last: bool,
     /// The input ends here: the nodes are flushed.
     pub(crate) is_flush: bool,
-    /// Somebody waits for the answer to this very input, so it must not wait for company in a batch.
+    /// A caller waits for the outputs of this input, so it must not wait for a batch to fill.
     pub(crate) is_urgent: bool,
     /// When it was pushed, if somebody measures.
     pub(crate) since: Option<Instant>,
@@ -117,7 +117,7 @@ struct State<P> {
     loaded: usize,
     next_number: u64,
     is_closed: bool,
-    /// Counts the requests to whoever is in `pop_until` not to wait any longer.
+    /// Counts the requests to end the wait in `pop_until`.
     wakes: u64,
     figures: InboxFigures,
 }
@@ -279,7 +279,7 @@ impl<P> Inbox<P> {
     fn spin(&self) {
         let until = Instant::now() + SHORT_WAIT;
         while self.arrived.load(Ordering::Acquire) == 0 && Instant::now() < until {
-            // Whoever brings the envelope may be waiting for this very core.
+            // The producer of the envelope may be waiting for this core.
             std::thread::yield_now();
         }
     }
@@ -304,7 +304,7 @@ impl<P> Inbox<P> {
         envelopes
     }
 
-    /// Let whoever waits in [`Inbox::pop_until`] go on now.
+    /// End the wait in [`Inbox::pop_until`].
     pub(crate) fn wake(&self) {
         self.state.lock().wakes += 1;
         self.not_empty.notify_all();

@@ -59,7 +59,7 @@ fn envelope(input: u64) -> Envelope<Number> {
     Envelope::whole(input, vec![(0, Number(input))])
 }
 
-/// Counts what it is told. Its own state is no part of the model.
+/// Counts its calls. Its own state is not part of the model.
 #[derive(Default)]
 struct Counting {
     ends: AtomicUsize,

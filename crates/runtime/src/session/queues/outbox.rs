@@ -1,4 +1,4 @@
-//! The bounded queue of outputs of one stream, between the last stage and whoever takes them.
+//! The bounded queue of outputs of one stream, between the last stage and the consumer.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::session::queues::in_flight::Client;
 use crate::session::queues::locks::{Condvar, Mutex, MutexGuard};
 use crate::{Payload, RunError};
 
-/// What a stream has for whoever asks.
+/// What a stream has for its consumer.
 #[derive(Debug)]
 pub enum Next<P: Payload> {
     /// An output.
@@ -22,14 +22,14 @@ pub enum Next<P: Payload> {
     Failed(RunError<P::Fault>),
 }
 
-/// What happens to outputs for which there is no room.
+/// What happens to outputs when the queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overflow {
-    /// Whoever brings them waits until some are taken.
+    /// The producer waits until some are taken.
     Wait,
-    /// They are kept all the same: somebody waits for the inputs under way to come to their end, who might be the one to take outputs.
+    /// They are kept: a thread that waits for the inputs in flight to end may be the one that takes outputs.
     Keep,
-    /// All outputs are dropped: the session ends, and nobody takes them.
+    /// All outputs are dropped: the session ends without a consumer.
     Drop,
 }
 
@@ -50,9 +50,9 @@ struct State<P: Payload> {
     /// Outputs of inputs that nobody dropped are missing: the stream does not end as if all had come.
     is_cut: bool,
     overflow: Overflow,
-    /// Whoever is to hear of news has heard of some, and has not looked since.
+    /// `on_news` was called, and the consumer has not looked since.
     is_told: bool,
-    /// The input put in last waits for room, and with it whoever brings the next one, who may be the taker of the outputs.
+    /// The input put in last waits for room, and with it the producer of the next one, which may be the consumer of the outputs.
     is_held_up: bool,
     forgotten: u64,
 }
@@ -79,7 +79,7 @@ pub struct Outbox<P: Payload> {
     has_news: Condvar,
     has_room: Condvar,
     capacity: usize,
-    /// While this is set, whoever brings outputs looks for room before, and never waits.
+    /// While this is set, a producer checks for room first, and never waits.
     never_waits: Arc<AtomicBool>,
     on_news: Option<Box<dyn Fn() + Send + Sync>>,
 }
@@ -112,7 +112,7 @@ impl<P: Payload> Outbox<P> {
         }
     }
 
-    /// The same, where whoever brings outputs never waits while `never_waits` is set, but looks for room before. It may be the one who takes
+    /// The same, but a producer never waits while `never_waits` is set, and checks for room first. It may be the thread that takes
     /// them.
     #[must_use]
     pub fn waiting_unless(self, never_waits: &Arc<AtomicBool>) -> Self {
@@ -217,7 +217,7 @@ impl<P: Payload> Outbox<P> {
         }
     }
 
-    /// Take no more outputs: whoever brings them no longer waits. Errors are told all the same.
+    /// Take no more outputs: producers no longer wait. Errors are still returned.
     pub fn abandon(&self) {
         let mut state = self.state.lock();
         state.is_abandoned = true;
@@ -227,7 +227,7 @@ impl<P: Payload> Outbox<P> {
         self.has_room.notify_all();
     }
 
-    /// From now on, what happens to outputs for which there is no room.
+    /// Set what happens from now on to outputs when the queue is full.
     pub fn set_overflow(&self, overflow: Overflow) {
         let mut state = self.state.lock();
         state.overflow = overflow;
@@ -235,7 +235,7 @@ impl<P: Payload> Outbox<P> {
         self.has_room.notify_all();
     }
 
-    /// The first failure that nobody has heard of.
+    /// The first failure that was not returned yet.
     pub fn take_failure(&self) -> Option<RunError<P::Fault>> {
         let mut state = self.state.lock();
         let first = state.waiting.iter().position(|next| matches!(next, Next::Failed(_)))?;
@@ -340,7 +340,7 @@ impl<P: Payload> Client<P> for Outbox<P> {
             }
             Ok(()) | Err(RunError::Interrupted | RunError::Cancelled) => {}
             Err(RunError::Closed) if state.is_closed => {}
-            // Whoever leaves hears of one failure.
+            // A stream that is left returns one failure.
             Err(_) if state.is_abandoned && !state.waiting.is_empty() => {}
             Err(_) if state.overflow == Overflow::Drop && state.waiting.len() - state.outputs >= self.capacity => {}
             Err(error) => {

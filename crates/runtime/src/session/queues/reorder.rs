@@ -44,7 +44,7 @@ struct State<P, O> {
     is_handing_on: bool,
     /// The one who hands it on is the forwarder, not one who helps.
     does_forwarder_work: bool,
-    /// Whoever hands on waits, and has not been woken.
+    /// The forwarder waits, and has not been woken.
     does_forwarder_wait: bool,
     /// Somebody waits for room, and has not been woken.
     is_room_awaited: bool,
@@ -56,7 +56,7 @@ struct State<P, O> {
 /// The meeting point of those who work and the one who hands on.
 pub(crate) struct Reorder<P, O = (usize, P)> {
     state: Mutex<State<P, O>>,
-    /// One for each thing that is waited for: whoever is done with an envelope wakes those alone who can go on.
+    /// One for each condition: a thread that is done with an envelope wakes only those that can continue.
     has_room: Condvar,
     can_hand_on: Condvar,
     is_done: Condvar,
@@ -65,7 +65,7 @@ pub(crate) struct Reorder<P, O = (usize, P)> {
     width: usize,
     /// As many may be begun and not handed on.
     depth: usize,
-    /// As many places must be free before whoever waits for room goes on: 1, or more where waking costs more than the work.
+    /// How many places must be free before a thread that waits for room continues: 1, or more where waking costs more than the work.
     step: usize,
 }
 
@@ -89,7 +89,7 @@ impl<P, O> Reorder<P, O> {
         Self { state: Mutex::new(state), has_room, can_hand_on, is_done, is_ordered, width, depth, step: 1 }
     }
 
-    /// The same, but whoever has waited for room goes on only when there is room for several.
+    /// The same, but a thread that waited for room continues only when there is room for several.
     pub(crate) fn in_steps_of(self, step: usize) -> Self {
         Self { step, ..self }
     }
@@ -189,7 +189,7 @@ impl<P, O> Reorder<P, O> {
     }
 
     /// The same, for one who hands on the next envelope, too, if it `may_go`: where nothing has to be waited for, that spares the forwarder.
-    /// Whoever gets one comes back with [`Reorder::next_to_help`].
+    /// A caller that receives one calls [`Reorder::next_to_help`] afterwards.
     pub(crate) fn complete_and_help(
         &self,
         number: u64,

@@ -38,7 +38,7 @@ pub(crate) struct Core<P: Payload> {
     pub(crate) on_callers: Arc<AtomicBool>,
     /// How many threads take inputs through the nodes that they put in.
     pub(crate) bringing: AtomicUsize,
-    /// Something was put in that whoever is in the nodes is to work on.
+    /// An input was put in that the thread inside the nodes is to work on.
     pub(crate) has_left_work: AtomicBool,
     /// An input that waits for room, in a session whose nodes run on the threads that call.
     pub(crate) paused: Mutex<Option<Paused<P>>>,
@@ -51,7 +51,7 @@ pub(crate) struct Submission<P: Payload> {
     /// The item, once for each stage that begins with it. `None` for the end of input, which flushes the nodes.
     pub(crate) items: Option<Vec<P>>,
     pub(crate) client: Arc<dyn Client<P>>,
-    /// That of whoever puts it in.
+    /// The context of the caller that puts it in.
     pub(crate) context: P::Context,
     pub(crate) is_urgent: bool,
     /// See [`Caller::own_index`](crate::session::Caller::own_index).
@@ -125,7 +125,7 @@ impl<P: Payload> Core<P> {
         );
     }
 
-    /// Whoever waits at admission for this client need not any more.
+    /// Stop waiting for admission on behalf of this client.
     pub(crate) fn forget_waiting(&self, client: &Arc<dyn Client<P>>) {
         let is_its =
             |submission: &Submission<P>| std::ptr::addr_eq(Arc::as_ptr(&submission.client), Arc::as_ptr(client));
@@ -156,7 +156,7 @@ impl<P: Payload> Core<P> {
         }
     }
 
-    /// The input failed. Its client hears of it when all stages are through with it.
+    /// The input failed. Its client receives the error when all stages are done with it.
     pub(crate) fn fail(&self, input: u64, error: RunError<P::Fault>) {
         self.in_flight.fail(input, error);
     }

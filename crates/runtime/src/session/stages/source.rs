@@ -66,7 +66,7 @@ struct RunningSource<'a, P: Payload> {
     core: &'a Core<P>,
     client: &'a Arc<dyn Client<P>>,
     expect: &'a dyn Fn(),
-    /// That of whoever started it, for the nodes that get its items.
+    /// The context of the caller that started it, for the nodes that receive its items.
     context: P::Context,
     /// The same for all its calls: a generator may take back at one step what it set at another.
     own_context: P::Context,

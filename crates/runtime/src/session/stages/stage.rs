@@ -138,8 +138,8 @@ impl<P: Payload> Replica<P> {
         }
     }
 
-    /// The nodes are about to be given an input. To be called before it is asked whether the input is wanted: whoever drops one looks in the
-    /// other order.
+    /// The nodes are about to receive an input. Must be called before the check whether the input is wanted: a drop does both in the
+    /// opposite order.
     pub(crate) fn note_given(&self, input: u64) {
         self.last_given.fetch_max(input, Ordering::Relaxed);
     }
@@ -152,7 +152,7 @@ impl<P: Payload> Replica<P> {
         }
     }
 
-    /// The same inside [`Payload::hold`]: whoever is in the machine may need what is held, to come out.
+    /// The same inside [`Payload::hold`]: the thread in the machine may need what is held in order to leave.
     pub(crate) fn lock_inside_hold(&self) -> MutexGuard<'_, Machine<P>> {
         loop {
             if let Some(machine) = self.machine.try_lock() {

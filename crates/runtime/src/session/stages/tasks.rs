@@ -79,7 +79,7 @@ impl Tasks {
             }
         });
         let mut state = self.state.lock();
-        // Where there is nobody to do it, the task is dropped here, and whoever waits for it is told.
+        // Without a thread to run it, the task is dropped here, which ends the wait for it.
         if !state.is_closed {
             state.waiting.push_back(task);
             self.are_waiting.store(true, Ordering::Release);
@@ -161,7 +161,7 @@ pub(crate) enum Outcome<R> {
     NotBegun,
 }
 
-/// The thread's side of a task: tells whoever waits when the task is dropped.
+/// The thread's side of a task: ends the wait for it when the task is dropped.
 struct Receipt<R>(Arc<Slot<R>>);
 
 impl<R> Drop for Receipt<R> {

@@ -1,4 +1,4 @@
-//! What a worker must hear although its nodes are at work: orders of the parent, and the parent's death.
+//! What a worker must notice while its nodes are at work: orders of the parent, and the parent's death.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -157,7 +157,7 @@ impl Orders {
         !self.is_over.load(Ordering::Acquire) && self.is_pressing()
     }
 
-    /// Hear the parent's orders, for as long as it lives.
+    /// Receive the parent's orders until it closes the socket.
     pub(crate) fn listen(self: &Arc<Self>, control: &Link, stops: &Stops) {
         let mut interval = FIRST_POLL_INTERVAL;
         loop {

@@ -1,4 +1,4 @@
-//! The way of answers from a worker to its parent, and of work to it.
+//! How a worker receives items, and sends results to its parent.
 
 use std::io;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::worker::protocol::poll::SHORT_WAIT;
 use crate::worker::{ItemCodec, pack};
 use crate::{Outputs, Payload, Phase, Sink};
 
-/// The way of answers to the parent.
+/// Sends results to the parent.
 pub(crate) struct Out<P: Payload> {
     pub(crate) link: Arc<Link>,
     pub(crate) control: Arc<Link>,
@@ -67,7 +67,7 @@ impl<P: Payload> Out<P> {
         self.link.next()
     }
 
-    /// A node has come back. What comes back in a fork of the worker goes no further: the parent hears of each item once.
+    /// A node has returned. In a fork of the worker nothing is sent: the parent receives one result per item.
     pub(crate) fn came_back(&self, fault: Option<&P::Fault>) {
         (self.leave_fork)(fault);
     }

@@ -29,7 +29,7 @@ pub fn serve<P: Payload>(
     serve_parent(socket, codec, worker_host).map_err(explained)
 }
 
-/// A descriptor that is no longer what it was is the work of a node.
+/// A descriptor that has changed was changed by a node.
 fn explained(error: io::Error) -> io::Error {
     use rustix::io::Errno;
 

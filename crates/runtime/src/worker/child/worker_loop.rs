@@ -22,7 +22,7 @@ use crate::worker::usage::usage;
 use crate::worker::{Arrived, pack, unpack};
 use crate::{Outputs, Payload, Phase, Plan, RunError};
 
-/// Answers that have waited as long go out although more items are there.
+/// Results that have waited for this time are sent even if more items are there.
 const LONGEST_DELAY: Duration = Duration::from_micros(200);
 
 /// The node that failed, in which part of its life, and with what.
@@ -251,7 +251,7 @@ impl<P: Payload> WorkerLoop<P> {
         self.post_states(head.number, states);
     }
 
-    /// Answer with the last output, or that there is none.
+    /// Send the last output, or that there is none.
     fn answer_last(&self, head: Head, output: Option<&P>, node: usize, phase: Phase) -> Option<Failed<P>> {
         if head.is_replay {
             return None;
@@ -365,8 +365,8 @@ impl<P: Payload> WorkerLoop<P> {
         control.flush().ok();
     }
 
-    /// From time to time, the states of the nodes. They are written before the answer, which a node that cannot tell its state spoils, and
-    /// sent after it: a state that came without the answer would count the item twice.
+    /// From time to time, the states of the nodes. They are written before the result, because a node whose `snapshot` fails fails the item, and
+    /// sent after it: a state without the result would count the item twice.
     fn pack_states<'a>(&mut self, out: &'a Out<P>, phase: Phase) -> Result<Vec<(usize, Message<'a>)>, Failed<P>> {
         let mut states = Vec::new();
         self.done_since += 1;

@@ -1,6 +1,6 @@
-//! A stage that works in another process, as its session sees it: what was sent, who gets the answers, and who reads them.
+//! A stage in another process, as its session sees it: what was sent, which replies receive the results, and which thread reads them.
 //!
-//! *Invariant:* what was begun is kept in `pending` until its answer is complete, and then its reply is told exactly once.
+//! *Invariant:* a job is kept in `pending` until its result is complete; then its reply receives the result exactly once.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -25,7 +25,7 @@ use crate::{Outputs, Payload};
 
 /// The connection to the current worker process.
 pub(crate) struct Connection {
-    /// Items and their answers.
+    /// Items and their results.
     pub(crate) link: Link,
     /// What must not wait behind items.
     pub(crate) control: Link,
@@ -42,21 +42,21 @@ impl Connection {
     }
 }
 
-/// Takes the answers to a batch.
+/// Receives the results of a batch.
 pub(crate) type BatchDone<P> = Box<dyn FnOnce(Result<Vec<Option<P>>, <P as Payload>::Fault>) + Send>;
 
-/// A job, with the index of its item if it is known, and who gets the answer.
+/// A job, the index of its item if it is known, and the reply that receives the result.
 pub(crate) type Begun<P> = (Job<P>, Option<u64>, Reply<P>);
 
-/// Who gets the answer.
+/// What receives the result of a job.
 pub(crate) enum Reply<P: Payload> {
     /// The first output, or the end, has not come.
     Whole(Done<P>),
     /// One output was not the last.
     Stream(Arc<Channel<P>>),
-    /// The answers to a batch so far.
+    /// The results of a batch so far.
     Batch(Vec<Option<P>>, BatchDone<P>),
-    /// The thread that reads the answers itself.
+    /// The thread that reads the results itself.
     Direct,
 }
 
@@ -91,7 +91,7 @@ pub(crate) enum Life {
     Ended,
 }
 
-/// Who reads the answers.
+/// Which thread reads the results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reader {
     Nobody,
@@ -222,7 +222,7 @@ impl<P: Payload> Remote<P> {
         self.wake.lock().clone()
     }
 
-    /// There is no supervisor any more.
+    /// The supervisor has ended.
     pub(crate) fn forget_supervisor(&self) {
         self.wake.lock().take();
     }
@@ -244,7 +244,7 @@ impl<P: Payload> Remote<P> {
         let mut refused = Vec::new();
         loop {
             let line = self.line_if_up();
-            // Written in one go, and not in turn with whoever takes outputs.
+            // Written together, so that the threads that take outputs do not alternate with this one.
             let written: Vec<_> = P::hold(|| {
                 let write =
                     |(job, ..): &(Arc<Job<P>>, _, _)| line.as_ref().map(|line| self.write(line, job)).transpose();
@@ -272,7 +272,7 @@ impl<P: Payload> Remote<P> {
                     Ok(messages) => {
                         state.enter(line.as_deref(), Pending::new(job, index, reply, self.now_for_metrics()), messages)
                     }
-                    // What it refers to is not let go of under the lock.
+                    // What it refers to is not dropped under the lock.
                     Err(fault) => {
                         refused.push((job, reply, fault));
                         0
@@ -327,13 +327,13 @@ impl<P: Payload> Remote<P> {
     pub(crate) fn flush(&self) {
         let line = self.lock().line.clone();
         if let Some(line) = line {
-            // The supervisor hears of a worker that is gone by itself.
+            // The supervisor notices by itself that a worker is gone.
             line.link.flush().ok();
         }
     }
 
-    /// What is under way is not wanted any more: all replies are told so, and the worker is asked to leave it. Its nodes hear of it if
-    /// they are to be told.
+    /// Abandon the jobs in progress: all replies receive that, and the worker is asked to stop. Its nodes are interrupted if
+    /// `are_nodes_told`.
     pub(crate) fn interrupt(&self, are_nodes_told: bool) {
         let (line, pending) = {
             let mut state = self.lock();

@@ -1,4 +1,4 @@
-//! One item to a worker that has nothing else to do, and its answer, on the thread that brings it: no other thread need be woken.
+//! One item to an idle worker, and its result, on the calling thread: no other thread need be woken.
 
 use std::io;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::worker::protocol::poll::{POLL_INTERVAL, SHORT_WAIT, timespec};
 use crate::{Outputs, Payload};
 
 impl<P: Payload> Remote<P> {
-    /// Do one job and read its answer on this thread; the job comes back if somebody else is at work.
+    /// Do one job and read its result on this thread; returns the job if another thread is at work.
     pub(crate) fn directly(&self, item: P, item_index: Option<u64>) -> Result<Result<Outputs<P>, P::Fault>, P> {
         let Some(line) = self.line_if_up().filter(|_| self.spec.timeout.is_none()) else { return Err(item) };
         let job = Arc::new(Job::Item(item));
@@ -46,7 +46,7 @@ impl<P: Payload> Remote<P> {
         Ok(self.read_own_answer(&line, number))
     }
 
-    /// Stop waiting for an answer. The worker is told; nobody wants what comes.
+    /// Stop waiting for a result. The worker is told, and its result is dropped.
     fn leave(&self, number: u64, order: P::Fault) -> Result<Outputs<P>, P::Fault> {
         let mut state = self.lock();
         let pending = state.pending.remove(&number);
@@ -83,7 +83,7 @@ impl<P: Payload> Remote<P> {
                         }
                         true
                     }
-                    // The supervisor sees to what is lost, and to the answer.
+                    // The supervisor handles the loss, and the result.
                     Err(_) => false,
                 };
             }

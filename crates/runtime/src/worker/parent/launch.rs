@@ -1,5 +1,5 @@
-//! The start of a process within a time: the system may let whoever starts a program wait for as long as it likes, where the program is
-//! on a disk that does not answer, or was stopped before it began.
+//! Starts a process within a time limit: the system may block the caller for any time where the program is
+//! on a disk that does not respond, or is stopped before it begins.
 
 use std::ffi::OsString;
 use std::io;
@@ -24,7 +24,7 @@ pub(crate) fn launch(
     let here = Arc::clone(&starter);
     std::thread::Builder::new().name("worker-start".to_owned()).spawn(move || {
         here.set(rustix::thread::gettid()).ok();
-        // One that nobody waits for any more is let go of, which ends it.
+        // A process that is no longer waited for is dropped, which ends it.
         tell.send(Process::start(&program, &arguments, socket)).ok();
     })?;
     while is_wanted() {

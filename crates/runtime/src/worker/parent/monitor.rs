@@ -21,7 +21,7 @@ use crate::worker::{ExitCause, StdStream};
 /// As long may a worker take, besides the time of an item, to come to it: the machine may be busy.
 const TAKING_TIME: Duration = Duration::from_millis(300);
 
-/// As many answers are unpacked before others have their turn.
+/// How many results are unpacked before other threads have their turn.
 const AT_ONCE: usize = 64;
 
 /// A worker that is told to end by force may take as long to say where it is.
@@ -38,7 +38,7 @@ pub(crate) struct End {
     pub(crate) last_words: Vec<String>,
     /// The number of the process, if there was one.
     pub(crate) process: Option<u32>,
-    /// Where it was, or what it had not answered yet.
+    /// Where it was, or what it had not finished.
     pub(crate) reading: Option<Reading>,
     /// Its nodes had been initialized.
     pub(crate) was_ready: bool,
@@ -54,7 +54,7 @@ pub(crate) struct End {
 struct Found {
     /// Somebody wants the supervisor to look.
     has_call: bool,
-    /// The worker says something beside its answers.
+    /// The worker sent something other than results.
     has_control: bool,
     /// It writes to one of its streams, or ends.
     has_stirred: bool,
@@ -153,7 +153,7 @@ impl<P: Payload> Attendance<'_, P> {
         true
     }
 
-    /// Read answers from now on, if there are any to come and nobody else does.
+    /// Read results from now on, if some are due and no other thread reads.
     fn claim_reading(&self) -> bool {
         let mut state = self.remote.lock();
         let is_worth_it = !state.pending.is_empty() || !self.is_ready || self.is_told_to_close;
@@ -172,7 +172,7 @@ impl<P: Payload> Attendance<'_, P> {
     }
 
     fn wait(&self, is_reading: bool) -> Found {
-        // Whoever read before may have left something that is here already.
+        // The previous reader may have read a frame that it left here.
         let is_here = is_reading && self.line.link.has_read();
         let timeout = if is_here { Some(Duration::ZERO) } else { self.poll_timeout() };
         let mut of_data = PollFlags::empty();
@@ -216,7 +216,7 @@ impl<P: Payload> Attendance<'_, P> {
         deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
-    /// `false` when no more comes: a worker that hears no orders is of no use.
+    /// Returns `false` at the end of the socket: a worker that cannot receive orders must be replaced.
     fn read_control(&mut self) -> bool {
         loop {
             let received = match self.line.control.next() {
@@ -245,7 +245,7 @@ impl<P: Payload> Attendance<'_, P> {
             answers.extend(next.ok().flatten());
             if !is_more || answers.len() >= AT_ONCE {
                 let some = std::mem::take(&mut answers);
-                // Unpacked in one go, and not in turn with whoever takes the outputs.
+                // Unpacked together, so that the threads that take outputs do not alternate with this one.
                 if !some.is_empty() {
                     self.quiet_since = Instant::now();
                     let events: Vec<ReplyEvent<P>> =
@@ -337,7 +337,7 @@ impl<P: Payload> Attendance<'_, P> {
         self.watch_for_silence();
     }
 
-    /// A worker that has items and neither takes one nor answers is stopped, or its coroutines do not let each other go on.
+    /// A worker that has items but neither takes one nor sends a result is stopped, or its coroutines block each other.
     fn watch_for_silence(&mut self) {
         let Some(timeout) = self.remote.spec.timeout else { return };
         let has_items = self.remote.lock().pending.values().next().is_some_and(|pending| pending.is_sent);
@@ -403,7 +403,7 @@ impl<P: Payload> Attendance<'_, P> {
         }
     }
 
-    /// A thread that reads its answer itself sees the end of the socket, too, and leaves.
+    /// A thread that reads its own result sees the end of the socket, too, and leaves.
     fn await_direct_reader(&self) {
         let mut state = self.remote.lock();
         if state.life == Life::Up {

@@ -1,4 +1,4 @@
-//! The outputs of one item that come one after the other, on their way from the supervisor to whoever hands them on.
+//! The outputs of one item that arrive one by one: the supervisor pushes them, the thread that forwards them takes them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -62,7 +62,7 @@ impl<P: Payload> Channel<P> {
         self.changed.notify_all();
     }
 
-    /// Nobody wants the rest: whoever waits need not any more.
+    /// The rest is not wanted: end all waits.
     pub(crate) fn close(&self) {
         let mut state = self.state.lock();
         state.is_closed = true;

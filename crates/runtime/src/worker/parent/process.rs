@@ -199,7 +199,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if !self.is_buried {
-            // Whoever kept it is gone in the middle of it.
+            // The process that held it open ended in the middle of the line.
             self.kill();
             self.bury(|_, _| {});
         }

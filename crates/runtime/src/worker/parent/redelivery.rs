@@ -66,7 +66,7 @@ impl<P: Payload> Remote<P> {
                 }
                 let mut unsent = state.pending.iter_mut().filter(|(_, pending)| !pending.is_sent);
                 let Some((&number, pending)) = unsent.next() else {
-                    // Under the same lock: what is begun from now on is sent by whoever begins it.
+                    // Under the same lock: what starts from now on is sent by the thread that starts it.
                     state.life = Life::Up;
                     self.changed.notify_all();
                     return;

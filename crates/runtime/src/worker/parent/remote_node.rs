@@ -82,7 +82,7 @@ impl<P: Payload> RemoteNode<P> {
         }
     }
 
-    /// Wait for the answer to a job.
+    /// Wait for the result of a job.
     fn ask(&self, job: Job<P>) -> Result<Outputs<P>, P::Fault> {
         let (sender, answer) = sync_channel(1);
         let done: Done<P> = Box::new(move |answer| drop(sender.send(answer)));
@@ -266,7 +266,7 @@ impl<P: Payload> RemoteStage for RemoteNode<P> {
 }
 
 impl<P: Payload> RemoteNode<P> {
-    /// What the node's `cleanup` failed with. That the worker is gone is news only if nobody has heard of it.
+    /// What the node's `cleanup` failed with. That the worker is gone is reported only if no call has failed with it.
     fn take_cleanup_fault(&self) -> Result<(), P::Fault> {
         let mut state = self.remote.lock();
         let is_late = |loss: &WorkerExit| loss.cause == ExitCause::LeftBehind && loss.phase != Phase::Initialize;

@@ -1,4 +1,4 @@
-//! What comes back from a worker, on its way to whoever waits for it.
+//! Results from a worker, on their way to the threads that wait for them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -81,7 +81,7 @@ impl<P: Payload> Remote<P> {
         self.codec.unpack_fault(&self.spec.node_ids[node], phase_of(head.extra), &message.body)
     }
 
-    /// Whether an output came before, from a worker that is no more; `None` if nobody wants it.
+    /// Whether an output already came from a former worker; `None` if it is no longer wanted.
     fn is_repeated(&self, number: u64) -> Option<bool> {
         let mut state = self.lock();
         let pending = state.pending.get_mut(&number)?;
@@ -144,7 +144,7 @@ impl<P: Payload> Remote<P> {
         }
         let done = state.kept.note_done(number, pending.job);
         drop(state);
-        // What an item does when it is let go of must not meet the lock.
+        // Items are dropped outside the lock, because user code may run then.
         drop(done);
         Some(pending.reply)
     }

@@ -93,7 +93,7 @@ fn pause<P: Payload>(remote: &Remote<P>, restarts: usize) {
     }
 }
 
-/// The worker is gone for good: whoever waits hears of it.
+/// The worker is gone for good: fail all pending replies.
 pub(crate) fn retire<P: Payload>(remote: &Remote<P>, life: Life, loss: Option<&WorkerExit>) {
     remote.forget_supervisor();
     remote.figures.forget_process();

@@ -36,7 +36,7 @@ impl<P: Payload> Remote<P> {
         }
     }
 
-    /// Whether an item went to the worker and its answer has not come.
+    /// Whether an item was sent to the worker and its result has not arrived.
     pub(crate) fn is_unanswered(&self, reading: Reading) -> bool {
         let state = self.lock();
         reading.input.and_then(|number| state.pending.get(&number)).is_some_and(|pending| pending.is_sent)
@@ -110,7 +110,7 @@ impl<P: Payload> Remote<P> {
         !poison.is_empty()
     }
 
-    /// Tell whoever waits longest why the nodes could not be brought where they were: it says more than that their worker has ended.
+    /// Fail the oldest job with the reason why the nodes could not be restored, which says more than that their worker has ended.
     pub(crate) fn tell_why_lost(&self) {
         let (pending, fault) = {
             let mut state = self.lock();
@@ -123,11 +123,11 @@ impl<P: Payload> Remote<P> {
 
     /// A node failed in `initialize` or `cleanup`, or cannot be written down.
     pub(crate) fn note_fault(&self, node: usize, fault: P::Fault) {
-        // An earlier one is not let go of under the lock.
+        // An earlier one is not dropped under the lock.
         let _earlier = self.lock().faults.get_mut(node).and_then(|place| place.replace(fault));
     }
 
-    /// Add what went over a line that is no more to the figures.
+    /// Add the traffic of a closed connection to the metrics.
     pub(crate) fn note_traffic(&self, line: Option<&Connection>) {
         let Some(line) = line else { return };
         let (sent, received) = line.link.traffic();

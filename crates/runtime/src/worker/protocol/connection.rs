@@ -1,6 +1,6 @@
 //! One end of the socket between a parent and its worker, and the memory beside it.
 //!
-//! Frames are collected and written together: whoever posts never waits, whoever flushes may. Many threads may post; each frame is whole.
+//! Frames are collected and written together: posting never waits, flushing may. Many threads may post; each frame is whole.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -77,7 +77,7 @@ pub(crate) struct Link {
     socket: OwnedFd,
     memory: Memory,
     outgoing: Mutex<Outgoing>,
-    /// Held by whoever writes, so that frames stay in order.
+    /// Held while writing, so that frames stay in order.
     writing: Mutex<Outgoing>,
     incoming: Mutex<Incoming>,
     sent: AtomicU64,

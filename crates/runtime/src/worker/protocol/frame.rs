@@ -106,7 +106,7 @@ pub(crate) struct Wishes {
     pub(crate) is_timed: bool,
     /// After as many items the states of the nodes are sent.
     pub(crate) snapshot_every: usize,
-    /// Items below this number were with another worker when it died. Their answers are sent one by one: one of them may be the cause,
+    /// Items below this number were with another worker when it died. Their results are sent one by one: one of them may be the cause,
     /// and it should not take those before it along.
     pub(crate) careful_below: u64,
 }

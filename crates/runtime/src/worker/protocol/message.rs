@@ -72,7 +72,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// Let the frame of the message wait to be written. The other side answers for its buffers from now on.
+    /// Queue the frame of the message for writing. The other side releases its buffers from now on.
     pub(crate) fn hand_over(self, head: Head, outgoing: &mut Outgoing) {
         let len = self.body.len() + self.tail.len();
         head.write_front(&self.places, len, self.is_body_shared, outgoing.end());

@@ -103,7 +103,7 @@ impl Incoming {
         }
     }
 
-    /// Let go of what has come of the frame for which there is no memory.
+    /// Drop what was read of the frame for which there is no memory.
     fn skip(&mut self) -> Come {
         let here = self.end - self.start;
         let Some(skipped) = &mut self.skipped else { return Come::Part };

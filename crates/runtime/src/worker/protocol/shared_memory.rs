@@ -1,10 +1,10 @@
 //! Anonymous shared memory: written once by one side, read in place by the other.
 //!
 //! Each side lends segments of its own to the other. The first page of a segment counts its users, so that giving it back takes no
-//! message; then either side uses it again: an answer is mostly written where its item was. The kernel frees it when both processes are
+//! message; then either side uses it again: a result is mostly written where its item was. The kernel frees it when both processes are
 //! gone, whatever ended them.
 //!
-//! *Invariant:* a segment without users is taken in one atomic step, by whoever is first, who alone writes to it, and before it has
+//! *Invariant:* a segment without users is taken in one atomic step; only the side that took it writes to it, and before it has
 //! another user.
 
 use std::collections::HashMap;
@@ -185,7 +185,7 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// Put bytes where the other side can read them: its use of them is the answer. `None` if there is no shared memory.
+    /// Write bytes where the other side can read them, and return its lease. `None` if there is no shared memory.
     pub(crate) fn lend(&self, bytes: &[u8]) -> Option<(Place, Lease)> {
         let len = bytes.len() as u64;
         let (lease, is_readers) = {
@@ -229,7 +229,7 @@ impl Memory {
         state.unmapped.remove(&id);
     }
 
-    /// Take a use over that the other side has handed over. Where there is no memory to do so, it is given back.
+    /// Take over a lease from the other side. If there is no memory for the mapping, the lease is released.
     pub(crate) fn view(&self, place: Place) -> io::Result<View> {
         let mut state = self.state.lock();
         if !place.is_readers
@@ -320,7 +320,7 @@ impl State {
         }
     }
 
-    /// The free segment that fits best. What the other side has lent and is read already is warm, and an answer in it costs no other memory.
+    /// The free segment that fits best. A segment of the other side that was read already is warm, and a result in it needs no other memory.
     fn best_for(&self, bytes: usize) -> Option<(&Arc<Segment>, bool)> {
         let borrowed = self.borrowed.values().map(|segment| (segment, true));
         let all = borrowed.chain(self.lent.iter().map(|segment| (segment, false)));
@@ -331,7 +331,7 @@ impl State {
             .filter(|(segment, _)| segment.capacity() / 8 <= bytes.max(SMALLEST))
     }
 
-    /// Let go of the largest segments without users until what is kept is not too much.
+    /// Release the largest segments without users until the rest is below the limit.
     fn close_surplus(&mut self) {
         let mut free: usize =
             self.lent.iter().filter(|segment| segment.is_free()).map(|segment| segment.capacity()).sum();

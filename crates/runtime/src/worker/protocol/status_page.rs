@@ -26,7 +26,7 @@ pub(crate) struct Position {
     pub(crate) progress: Progress,
     /// When the item under way was begun, in nanoseconds of the monotonic clock; 0 if it may take as long as it likes.
     since_ns: AtomicU64,
-    /// The number of the message that is being seen to, from before it is unpacked to after its answers are packed; 0 for none.
+    /// The number of the message in work, from before it is unpacked until its results are packed; 0 for none.
     in_hand: AtomicU64,
     /// The number of the item that was taken in hand last.
     latest: AtomicU64,
@@ -84,7 +84,7 @@ impl Position {
         }
     }
 
-    /// Where the worker was last: its answer may not have left it, although no message is in hand any more.
+    /// Where the worker was last: its result may not have been sent, although no message is in hand any more.
     pub(crate) fn latest(&self) -> Reading {
         let number = self.latest.load(Ordering::Acquire);
         Reading { step: 0, node: self.progress.latest_node(), input: Some(number), thread: 0 }

@@ -1,4 +1,4 @@
-//! How long the nodes of a worker took and what they tried again, told to the parent with each answer.
+//! How long the nodes of a worker took and how often they retried, sent to the parent with each result.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -27,7 +27,7 @@ impl Place {
         match self {
             // Each replica would flush.
             Self::Replicas { .. } | Self::BatchInReplicas if !node.flushed.is_empty() => Self::Thread,
-            // A batch answers one for one, and fails as a whole.
+            // A batch returns one output per item, and fails as a whole.
             Self::Batch { .. } | Self::BatchInReplicas if !is_single => Self::Thread,
             place => place,
         }
@@ -58,7 +58,7 @@ fn any_place() -> impl Strategy<Value = Place> {
     ]
 }
 
-/// Pipelines whose nodes answer each item alike, whatever came before it.
+/// Pipelines whose nodes process each item alike, whatever came before it.
 fn any_placed() -> impl Strategy<Value = Vec<(Described, Place)>> {
     let places = prop::collection::vec(any_place(), 8);
     (any_pipeline(), places).prop_map(|(mut nodes, places)| {

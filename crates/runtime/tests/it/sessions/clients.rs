@@ -165,7 +165,7 @@ fn an_abandoned_call_that_waits_at_the_door_is_told() {
     assert!(calls[..19].iter().zip(0..).all(|(call, number)| call.outputs() == numbers(&[number])));
 }
 
-/// Whoever waited for room was not told that it never comes.
+/// A thread that waited for room was once not told that there would be none.
 #[test]
 fn one_who_puts_for_an_abandoned_stream_is_told() {
     let valve = Valve::default();

@@ -106,7 +106,7 @@ fn a_call_that_is_interrupted_says_so_and_is_counted() {
     assert_eq!(direct(&session, 2).unwrap(), numbers(&[2]));
 }
 
-/// Whoever waited for another caller's node to come back once waited beyond the end of the session.
+/// A wait for another caller's node once lasted beyond the end of the session.
 #[test]
 fn one_who_waits_for_another_caller_is_told_of_the_end() {
     let valve = Valve::default();

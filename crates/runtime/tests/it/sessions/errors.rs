@@ -1,4 +1,4 @@
-//! What fails is told to whoever put it in; the rest goes on.
+//! A failure is returned to the caller that put the item in; other items continue.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -117,7 +117,7 @@ fn flaky(failures: usize, log: &Log) -> TestNode {
     })
 }
 
-/// A node that is given several items at once, if whoever brings them passes that on.
+/// A node that receives several items at once, if its producer passes them together.
 struct Together(Log);
 
 impl Node<Item> for Together {

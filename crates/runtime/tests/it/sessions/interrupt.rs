@@ -117,7 +117,7 @@ fn spread_endless() -> TestNode {
 #[test]
 fn nothing_old_comes_out() {
     for how in every_kind() {
-        // A batch answers with as many items as it gets.
+        // A batch returns as many items as it receives.
         let outputs_of: fn(i64) -> Vec<i64> =
             if how.get("batch").is_some() { |number| vec![number] } else { |number| vec![number; 3] };
         let session = in_the_middle(&how, || spread(outputs_of)).open();
@@ -217,7 +217,7 @@ fn state_of_nodes_is_kept() {
     assert_eq!(session.call(0).outputs(), numbers(&[2]));
 }
 
-/// What comes in during an interrupt waits for its end, without holding up whoever brings it.
+/// What is put in during an interrupt waits for its end, without blocking the caller.
 #[test]
 fn nobody_who_puts_is_held_up_by_an_interrupt() {
     let valve = Valve::default();

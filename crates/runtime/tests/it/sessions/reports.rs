@@ -288,7 +288,7 @@ fn figures_are_those_of_all_stages() {
     assert!(metrics.node_metrics.iter().all(|node| node.peak_queue_len >= 1));
 }
 
-/// Whoever asked for the figures once waited for the node.
+/// A call for the metrics once waited for the node.
 #[test]
 fn figures_can_be_read_while_a_node_hangs() {
     let valve = Valve::default();

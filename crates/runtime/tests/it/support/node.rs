@@ -6,7 +6,7 @@ use remotemedia_runtime::{BulkMember, Node, Outputs, Phase, Source, Stream};
 
 use super::{Fault, Item, Log, numbers};
 
-/// What a node of the tests answers.
+/// What a node of the tests returns.
 pub(crate) enum Answer {
     Nothing,
     One(Item),

@@ -63,7 +63,7 @@ fn spawn(place: &Place, work: impl FnOnce(&AdmissionQueue<u32>, &Room) + Send + 
     thread::spawn(move || work(&admission_queue, &room))
 }
 
-/// Whoever held the admission queue once went away although room had come, and whoever made it had found the admission queue locked.
+/// The holder of the admission queue once left although there was room, and the thread that made room had found the queue locked.
 #[test]
 fn nobody_waits_while_there_is_room() {
     check(|| {
