@@ -45,8 +45,8 @@ pub(crate) fn counted_long(count: u64, one: &str) -> String {
 /// `text` without line breaks and other control characters, cut to `limit` columns.
 pub(crate) fn on_one_line(text: &str, limit: usize) -> String {
     let mut shown = String::with_capacity(text.len());
-    for message in text.chars() {
-        if message.is_control() { shown.extend(message.escape_default()) } else { shown.push(message) }
+    for character in text.chars() {
+        if character.is_control() { shown.extend(character.escape_default()) } else { shown.push(character) }
     }
     if shown.width() <= limit {
         return shown;

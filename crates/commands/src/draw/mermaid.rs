@@ -32,28 +32,28 @@ pub(super) fn draw(plan: &Plan) -> String {
     text
 }
 
-/// Mermaid reads Markdown, HTML and entities in quoted labels: everything but messages, digits and harmless marks is an entity.
+/// Mermaid reads Markdown, HTML and entities in quoted labels: everything but characters, digits and harmless marks is an entity.
 fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     let mut before = None;
-    let mut messages = text.chars().peekable();
+    let mut characters = text.chars().peekable();
     // `1. x`, `- x` and the like would begin a list.
     let mut may_begin_list = true;
-    while let Some(message) = messages.next() {
-        let next = messages.peek().copied();
-        let is_harmless = match message {
+    while let Some(character) = characters.next() {
+        let next = characters.peek().copied();
+        let is_harmless = match character {
             // Inside a word it is not emphasis.
             '_' => before.is_some_and(char::is_alphanumeric) && next.is_some_and(char::is_alphanumeric),
             '.' | ')' | '-' | '+' => !(may_begin_list && next == Some(' ')),
-            _ => message.is_alphanumeric() || " ,:/(=…·".contains(message),
+            _ => character.is_alphanumeric() || " ,:/(=…·".contains(character),
         };
         if is_harmless {
-            safe.push(message);
+            safe.push(character);
         } else {
-            safe += &format!("#{};", u32::from(message));
+            safe += &format!("#{};", u32::from(character));
         }
-        may_begin_list &= message.is_ascii_digit();
-        before = Some(message);
+        may_begin_list &= character.is_ascii_digit();
+        before = Some(character);
     }
     safe
 }

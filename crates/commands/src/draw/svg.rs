@@ -341,8 +341,8 @@ fn text_width(text: &str, size: f64) -> f64 {
 
 fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
-    for message in text.chars() {
-        match message {
+    for character in text.chars() {
+        match character {
             '&' => safe.push_str("&amp;"),
             '<' => safe.push_str("&lt;"),
             '>' => safe.push_str("&gt;"),
