@@ -132,6 +132,17 @@ def test_modules_of_a_crate_import_each_other_in_no_circle(crate: str) -> None:
     assert circles(rust_imports(crate)) == []
 
 
+@pytest.mark.parametrize("crate", CRATES)
+def test_modules_of_a_crate_import_from_where_a_thing_is(crate: str) -> None:
+    """Not through `lib.rs`: what is imported there says nothing about who knows whom."""
+    through_lib = [
+        name
+        for name, path in rust_modules(crate).items()
+        if name != "crate" and re.search(r"(?m)^ *use crate::(\{[^;]*)?\b[A-Z]", path.read_text("utf-8"))
+    ]
+    assert through_lib == []
+
+
 @pytest.mark.parametrize(
     ("room", "unknown"),
     [

@@ -3,9 +3,9 @@
 use remotemedia_runtime::{DEFAULT_QUEUE_SIZE, Plan, PlanNode, Stage, WhenFull};
 
 use crate::cli::CheckOptions;
-use crate::loader::{FailureKind, Loader, Remark};
+use crate::loader::{Failure, FailureKind, Loader, Remark};
 use crate::table::{columns, counted, on_one_line};
-use crate::{Failure, terminal};
+use crate::terminal;
 
 const NAME_COLUMNS: usize = 40;
 /// Says which nodes give the output.

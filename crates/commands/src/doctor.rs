@@ -1,8 +1,8 @@
 //! `doctor`: the environment, and what is wrong with it.
 
-use crate::loader::{Finding, FindingKind, Loader};
+use crate::loader::{Failure, Finding, FindingKind, Loader};
 use crate::table::{columns, counted};
-use crate::{Failure, terminal};
+use crate::terminal;
 
 /// Print what was found; exit code 1 if something is wrong.
 pub(crate) fn doctor(loader: &dyn Loader) -> Result<u8, Failure> {

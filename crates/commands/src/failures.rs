@@ -1,7 +1,6 @@
 //! What the end of a run says about items that failed without ending it.
 
-use crate::Failure;
-use crate::loader::{FailedItems, FailureKind};
+use crate::loader::{FailedItems, Failure, FailureKind};
 use crate::table::counted_long;
 
 /// How many items were skipped and dead-lettered, and the first error; nothing if all went well.

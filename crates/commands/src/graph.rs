@@ -1,10 +1,9 @@
 //! `graph`: the picture of a plan, to stdout or a file.
 
-use crate::Failure;
 use crate::cli::GraphOptions;
 use crate::draw::{GraphFormat, draw};
 use crate::input::Place;
-use crate::loader::Loader;
+use crate::loader::{Failure, Loader};
 use crate::{output, terminal};
 
 /// Draw the target.

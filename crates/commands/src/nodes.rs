@@ -4,9 +4,9 @@ use remotemedia_runtime::did_you_mean;
 use serde::Serialize;
 
 use crate::cli::NodesOptions;
-use crate::loader::{Loader, NodeDoc, ParameterDoc};
+use crate::loader::{Failure, Loader, NodeDoc, ParameterDoc};
 use crate::table::columns;
-use crate::{Failure, terminal};
+use crate::terminal;
 
 /// Print the list of nodes, or all about one.
 pub(crate) fn nodes(options: &NodesOptions, loader: &dyn Loader) -> Result<u8, Failure> {

@@ -9,11 +9,11 @@ use remotemedia_runtime::{Metrics, Value};
 
 use crate::cli::{AudioOptions, MetricsForm, RunOptions};
 use crate::input::{self, AudioSettings, InputFeed, InputFormat, Place, Source};
-use crate::loader::{ItemFeed, Loader, RunResult, RunSettings};
+use crate::loader::{Failure, ItemFeed, Loader, RunResult, RunSettings};
 use crate::output::{self, FileId, Output, OutputFormat, Stuck};
 use crate::progress::Progress;
 use crate::sample_format::SampleFormat;
-use crate::{Failure, failures, metrics_table, terminal};
+use crate::{failures, metrics_table, terminal};
 
 const DEFAULT_CHUNK_MS: u32 = 20;
 

@@ -2,9 +2,8 @@
 
 use std::io::{self, IsTerminal};
 
-use crate::Failure;
 use crate::descriptor;
-use crate::loader::FailureKind;
+use crate::loader::{Failure, FailureKind};
 
 /// Print `text` to stdout, as it is.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {

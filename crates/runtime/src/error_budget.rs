@@ -3,7 +3,8 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::{NodeFailure, Payload};
+use crate::failure::NodeFailure;
+use crate::payload::Payload;
 
 /// Shared by the policies of all nodes of a run; see [`Policy::within`](crate::Policy::within).
 pub struct ErrorBudget<P: Payload> {

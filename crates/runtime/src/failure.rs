@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::{Payload, Phase};
+use crate::payload::Payload;
+use crate::phase::Phase;
 
 /// A node failed.
 #[derive(Debug)]

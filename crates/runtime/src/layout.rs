@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::Plan;
+use crate::plan::Plan;
 
 /// Where the outputs of a node go.
 #[derive(Clone, Debug)]

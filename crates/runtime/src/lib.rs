@@ -9,6 +9,7 @@ mod error;
 mod error_budget;
 mod execution;
 mod failure;
+mod failure_counts;
 mod layout;
 mod limits;
 pub mod manifest;
@@ -16,6 +17,7 @@ mod node;
 mod numbering;
 mod options;
 mod payload;
+mod phase;
 mod plan;
 mod session;
 mod suggest;
@@ -25,20 +27,22 @@ pub mod worker;
 pub use cancel::CancelFlag;
 pub use error::{Error, Result};
 pub use error_budget::ErrorBudget;
-pub use execution::metrics::{Metrics, NodeMetrics, WorkerMetrics};
+pub use execution::metrics::{Metrics, NodeMetrics, Step, WorkerMetrics};
 pub use execution::runner::{Runner, Settings};
 pub use failure::{Failure, NodeFailure, RunError};
+pub use failure_counts::FailureCounts;
 pub use limits::{CLOSE_TIMEOUT, DEFAULT_QUEUE_SIZE, LARGEST_COUNT, LONGEST_RETRY_DELAY, LONGEST_SECS, STACK_BYTES};
 pub use manifest::{Connection, Manifest, ManifestNode};
 pub use node::native::{ValueFault, create_native_node, native_node_types};
-pub use node::policy::{DeadLetter, FailureCounts, Policy, PolicyNode, longest_call};
+pub use node::policy::{DeadLetter, Policy, PolicyNode, longest_call};
 pub use node::{
     Batched, Bulk, BulkEnd, BulkMember, BulkOutcome, Concurrent, Done, EndEarly, Fed, Feed, Hindrance, Items, Node,
-    NodeInfo, Observer, Outputs, Phase, RemoteStage, Sink, Snapshot, Source, Start, Step, Stream, Streaming, TellStep,
-    Turn, WorkerHandle,
+    NodeInfo, Observer, Outputs, RemoteStage, Sink, Snapshot, Source, Start, Stream, Streaming, TellStep, Turn,
+    WorkerHandle,
 };
 pub use options::{Batch, OPTION_NAMES, OnError, OptionProblem, Options, Placement, WhenFull};
 pub use payload::Payload;
+pub use phase::Phase;
 pub use plan::{NodeSpec, Plan, PlanNode, PlanOrder, Stage};
 pub use session::{
     Admission, AtWork, Bringing, Caller, Client, Closed, Direct, Drain, Next, Outbox, Overflow, Replicas, Reporter,

@@ -9,8 +9,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 pub use self::stages::Stage;
+use crate::error::{Error, Result};
+use crate::options::{Options, Placement};
 use crate::suggest::did_you_mean;
-use crate::{Error, Options, Placement, Result};
 
 /// A node as a pipeline describes it.
 #[derive(Clone, Debug)]

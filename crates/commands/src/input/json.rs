@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 use serde_json::value::RawValue;
 
 use super::lines::Lines;
-use crate::Failure;
+use crate::loader::Failure;
 
 /// A number of fewer digits always fits into an `i64`.
 const DIGITS_THAT_FIT: usize = 18;

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, Read};
 
-use crate::Failure;
+use crate::loader::Failure;
 use crate::terminal::reason;
 
 /// More than any line that is meant as one item; without a limit a binary file without line breaks would fill the memory.

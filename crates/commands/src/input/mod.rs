@@ -16,8 +16,8 @@ use std::sync::atomic::AtomicU64;
 use clap::ValueEnum;
 use remotemedia_runtime::Value;
 
-use crate::Failure;
 use crate::descriptor;
+use crate::loader::Failure;
 use crate::sample_format::SampleFormat;
 use crate::terminal::reason;
 

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use remotemedia_runtime::{AudioChunk, Value};
 
-use crate::Failure;
+use crate::loader::Failure;
 use crate::sample_format::SampleFormat;
 use crate::terminal::reason;
 

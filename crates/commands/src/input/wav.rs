@@ -7,7 +7,7 @@
 use std::io::{self, Chain, Cursor, Read, Take};
 
 use super::pcm::{Chunks, Layout};
-use crate::Failure;
+use crate::loader::Failure;
 use crate::sample_format::SampleFormat;
 use crate::terminal::reason;
 use crate::wav_tags::{EXTENSIBLE, IEEE_FLOAT, PCM, SUBFORMAT_TAIL};

@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::replacement::Replacement;
 use crate::descriptor;
 use crate::input::Place;
+use crate::loader::{Failure, Loader};
 use crate::terminal::{reason, write_failure};
-use crate::{Failure, Loader};
 
 /// As much as is written to a file at once.
 const FILE_WRITE_BYTES: usize = 64 * 1024;

@@ -11,8 +11,8 @@ use clap::ValueEnum;
 use remotemedia_runtime::Value;
 
 use crate::input::{Place, is_other_media};
+use crate::loader::{Failure, Loader};
 use crate::sample_format::SampleFormat;
-use crate::{Failure, Loader};
 
 use audio::AudioEncoder;
 use destination::Destination;

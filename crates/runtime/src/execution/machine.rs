@@ -14,13 +14,15 @@ use quanta::Instant;
 
 use self::gates::Gate;
 pub(crate) use self::pauses::UnderWay;
-use crate::execution::metrics::Recorders;
+use crate::cancel::CancelFlag;
+use crate::execution::metrics::{Recorders, Step as Told};
 use crate::execution::progress::ProgressPlace;
 use crate::layout::{Edge, Layout, Route};
+use crate::node::{Hindrance, Node, Observer, Outputs, Sink, Source, Stream, WorkerHandle};
 use crate::numbering::{self, NO_INPUT};
-use crate::{
-    Hindrance, Node, Observer, Outputs, Payload, Phase, Plan, Sink, Source, Step as Told, Stream, WorkerHandle,
-};
+use crate::payload::Payload;
+use crate::phase::Phase;
+use crate::plan::Plan;
 
 /// Why the machine stopped in the middle of its work.
 pub(crate) enum Stop<F> {
@@ -71,7 +73,7 @@ pub(crate) struct Machine<P: Payload> {
     pub(crate) source: Option<Box<dyn Stream<P>>>,
     pub(crate) recorders: Option<Recorders>,
     pub(crate) observer: Option<Arc<dyn Observer>>,
-    pub(crate) is_cancelled: crate::CancelFlag,
+    pub(crate) is_cancelled: CancelFlag,
     /// The number of the input under way.
     pub(crate) input: u64,
 }
@@ -82,7 +84,7 @@ impl<P: Payload> Machine<P> {
         plan: &Arc<Plan>,
         stage: usize,
         mut nodes: Vec<Box<dyn Node<P>>>,
-        is_cancelled: crate::CancelFlag,
+        is_cancelled: CancelFlag,
     ) -> Self {
         let Layout { routes, entries, exits, gates, gate_of } = Layout::new(plan, stage);
         let members = plan.stages()[stage].nodes.clone();

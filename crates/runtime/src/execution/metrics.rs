@@ -7,7 +7,8 @@ use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use crate::{FailureCounts, Node, Payload, Step};
+use crate::failure_counts::{Counts, FailureCounts};
+use crate::payload::Payload;
 
 /// The figures of one run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -133,26 +134,13 @@ impl WorkerMetrics {
     }
 }
 
-/// How often something went wrong in a node, and what was done about it; see [`NodeMetrics`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) errors: u64,
-    pub(crate) failures: u64,
-    pub(crate) retries: u64,
-    pub(crate) skipped: u64,
-    pub(crate) dead_lettered: u64,
-    pub(crate) interrupted: u64,
-}
-
-impl Counts {
-    pub(crate) fn add(&mut self, other: Self) {
-        self.errors += other.errors;
-        self.failures += other.failures;
-        self.retries += other.retries;
-        self.skipped += other.skipped;
-        self.dead_lettered += other.dead_lettered;
-        self.interrupted += other.interrupted;
-    }
+/// What a node that works elsewhere did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It took this long for one call.
+    Took(Duration),
+    /// Calls that raised were made again, as many times.
+    Retried(u64),
 }
 
 /// Collects the figures of one node while it runs.
@@ -281,9 +269,9 @@ impl Recorder {
 pub(crate) struct Recorders(Arc<[Mutex<Recorder>]>);
 
 impl Recorders {
-    pub(crate) fn new<P: Payload>(nodes: &[Box<dyn Node<P>>]) -> Self {
-        let recorders =
-            nodes.iter().map(|node| Recorder { inner_counts: node.info().failure_counts, ..Recorder::new() });
+    /// One for each node, which may count failures inside.
+    pub(crate) fn new(inner_counts: impl Iterator<Item = Option<Arc<FailureCounts>>>) -> Self {
+        let recorders = inner_counts.map(|inner_counts| Recorder { inner_counts, ..Recorder::new() });
         Self(recorders.map(Mutex::new).collect())
     }
 

@@ -8,13 +8,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::cancel::CancelFlag;
 use crate::execution::machine::Machine;
-use crate::execution::metrics::{Recorders, whole_micros};
-use crate::node::stop;
-use crate::{
-    Bulk, CancelFlag, Failure, Feed, Hindrance, Metrics, Node, NodeFailure, Observer, Payload, Phase, Plan, RunError,
-    Sink, Turn,
-};
+use crate::execution::metrics::{Metrics, Recorders, whole_micros};
+use crate::failure::{Failure, NodeFailure, RunError};
+use crate::node::{Bulk, Feed, Hindrance, Node, Observer, Sink, Turn, stop};
+use crate::payload::Payload;
+use crate::phase::Phase;
+use crate::plan::{Plan, PlanNode};
 
 /// How a plan is opened.
 pub struct Settings<P: Payload> {
@@ -62,7 +63,7 @@ impl<P: Payload> Runner<P> {
         assert_eq!(plan.nodes().len(), nodes.len(), "a plan is opened with one node for each of its entries");
         let mut machine = Machine::new(&plan, 0, nodes, settings.cancel);
         if settings.with_metrics {
-            machine.recorders = Some(Recorders::new(&machine.nodes));
+            machine.recorders = Some(Recorders::new(machine.nodes.iter().map(|node| node.info().failure_counts)));
         }
         machine.observer = settings.observer;
         // Nobody sees single items in a chunk.
@@ -122,7 +123,7 @@ impl<P: Payload> Runner<P> {
         let recorders = self.machine.recorders.as_ref()?;
         let total = self.opened.elapsed();
         let mut inside = Duration::ZERO;
-        let report = |(index, node): (usize, &crate::PlanNode)| {
+        let report = |(index, node): (usize, &PlanNode)| {
             recorders.note(index, |recorder| {
                 inside += recorder.inside();
                 recorder.report(&node.id, &node.node_type, node.options.placement.name())

@@ -9,7 +9,7 @@ use serde_json::Number;
 use serde_json::value::RawValue;
 
 use super::tree::{Content, MAX_DEPTH, Path, Tree, refused, shortened};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 pub(super) fn read(text: &str) -> Result<Tree<'_>> {
     serde_json::from_str::<&RawValue>(text).map_err(|error| broken(&error))?;

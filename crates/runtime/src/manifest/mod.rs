@@ -14,8 +14,9 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use crate::plan::Described;
-use crate::{Error, NodeSpec, Options, PlanOrder, Result};
+use crate::error::{Error, Result};
+use crate::options::Options;
+use crate::plan::{Described, NodeSpec, PlanOrder};
 
 /// The JSON Schema of a manifest.
 pub const SCHEMA: &str = include_str!("schema.json");

@@ -7,7 +7,9 @@ use serde_json::Value;
 
 use super::tree::{Content, Path, Tree, refused};
 use super::{Connection, Manifest, ManifestNode, VERSION};
-use crate::{Options, Result, did_you_mean};
+use crate::error::Result;
+use crate::options::Options;
+use crate::suggest::did_you_mean;
 
 pub(super) const ROOT_FIELDS: [&str; 4] = ["version", "metadata", "nodes", "connections"];
 pub(super) const NODE_FIELDS: [&str; 5] = ["id", "node_type", "params", "options", "join"];

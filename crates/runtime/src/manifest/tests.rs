@@ -326,5 +326,5 @@ fn the_schema_knows_the_fields_that_are_read() {
     assert_eq!(names("/properties"), read(&[&read::ROOT_FIELDS[..], &read::OLDER_FIELDS].concat()));
     assert_eq!(names("/$defs/node/properties"), read(&[&read::NODE_FIELDS[..], &read::OLDER_FIELDS].concat()));
     assert_eq!(names("/$defs/connection/properties"), read(&read::CONNECTION_FIELDS));
-    assert_eq!(names("/$defs/options/properties"), read(&crate::OPTION_NAMES));
+    assert_eq!(names("/$defs/options/properties"), read(&crate::options::OPTION_NAMES));
 }

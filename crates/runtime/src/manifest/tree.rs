@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde_json::{Map, Number, Value};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// How deep lists and objects may lie in one another. Keeps every walk over a tree far from the end of the stack.
 pub(super) const MAX_DEPTH: usize = 128;

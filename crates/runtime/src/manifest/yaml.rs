@@ -16,7 +16,7 @@ use serde_saphyr::{Error as Broken, Location, Options, Spanned};
 
 use super::json::exact_number;
 use super::tree::{Content, MAX_DEPTH, Path, Tree, refused, shortened};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// What [`MAX_DEPTH`] levels need with room to spare: the parser takes up to 40 kB a level in a debug build. The system gives only
 /// the part of it that is used.

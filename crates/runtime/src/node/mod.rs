@@ -6,7 +6,13 @@ pub(crate) mod policy;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::{CancelFlag, FailureCounts, Payload, Plan, RunError, WorkerMetrics};
+use crate::cancel::CancelFlag;
+use crate::execution::metrics::{Step, WorkerMetrics};
+use crate::failure::RunError;
+use crate::failure_counts::FailureCounts;
+use crate::payload::Payload;
+use crate::phase::Phase;
+use crate::plan::Plan;
 
 /// One step of a pipeline.
 ///
@@ -249,15 +255,6 @@ pub trait WorkerHandle: Send + Sync {
 /// Takes the number of a node in its stage, and what it did.
 pub type TellStep = Box<dyn Fn(usize, Step) + Send + Sync>;
 
-/// What a node that works elsewhere did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// It took this long for one call.
-    Took(Duration),
-    /// Calls that raised were made again, as many times.
-    Retried(u64),
-}
-
 /// Asks an item that was begun by [`Concurrent::start`] to end early. Never waits, and comes too late without harm.
 pub type EndEarly = Box<dyn FnOnce() + Send>;
 
@@ -448,31 +445,6 @@ impl<F> From<Hindrance> for RunError<F> {
         match hindrance {
             Hindrance::Cancelled => Self::Cancelled,
             Hindrance::Deadlock(text) => Self::Deadlock(text),
-        }
-    }
-}
-
-/// The part of a node's life in which something happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// In `initialize`.
-    Initialize,
-    /// In `process`.
-    Process,
-    /// In `flush`.
-    Flush,
-    /// In `cleanup`.
-    Cleanup,
-}
-
-impl Phase {
-    /// The name of the method.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Initialize => "initialize",
-            Self::Process => "process",
-            Self::Flush => "flush",
-            Self::Cleanup => "cleanup",
         }
     }
 }

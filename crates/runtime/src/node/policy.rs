@@ -1,16 +1,21 @@
 //! A node whose failures are seen to where they happen: tried again, skipped, or handed to somebody.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::execution::metrics::Counts;
+use crate::cancel::CancelFlag;
+use crate::error_budget::ErrorBudget;
+use crate::failure::NodeFailure;
+use crate::failure_counts::FailureCounts;
 use crate::limits::LONGEST_RETRY_DELAY;
 use crate::node;
 use crate::node::{
-    Batched, BulkMember, Concurrent, Done, EndEarly, NodeInfo, RemoteStage, Snapshot, Source, Start, Streaming,
+    Batched, BulkMember, Concurrent, Done, EndEarly, Node, NodeInfo, Outputs, RemoteStage, Snapshot, Source, Start,
+    Stream, Streaming,
 };
-use crate::{CancelFlag, ErrorBudget, Node, NodeFailure, OnError, Options, Outputs, Payload, Phase, Stream};
+use crate::options::{OnError, Options};
+use crate::payload::Payload;
+use crate::phase::Phase;
 
 /// As long can all attempts at one item take, with the pauses between them, if each may take `timeout`.
 pub fn longest_call(options: &Options, timeout: Duration) -> Duration {
@@ -28,50 +33,6 @@ fn longest_pause(retry_delay: Duration, attempt: u32) -> Duration {
 /// nothing may wait.
 pub type DeadLetter<P> =
     Arc<dyn Fn(P, Option<u64>, <P as Payload>::Fault) -> Result<Outputs<P>, <P as Payload>::Fault> + Send + Sync>;
-
-/// What was done about the failures of one node, counted where it was done.
-#[derive(Debug, Default)]
-pub struct FailureCounts {
-    retries: AtomicU64,
-    /// Calls that failed for good without an error for whoever called.
-    calls: AtomicU64,
-    /// The items of those calls.
-    items: AtomicU64,
-    skipped: AtomicU64,
-    dead_lettered: AtomicU64,
-}
-
-impl FailureCounts {
-    /// A call that raised is made once more.
-    pub fn count_retry(&self) {
-        self.retries.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// The retries since this was asked last.
-    pub(crate) fn take_retries(&self) -> u64 {
-        self.retries.swap(0, Ordering::Relaxed)
-    }
-
-    /// Add these to the counts of a node.
-    pub(crate) fn add_to(&self, counts: &mut Counts) {
-        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        counts.retries += of(&self.retries);
-        counts.failures += of(&self.calls) + of(&self.retries);
-        counts.errors += of(&self.items);
-        counts.skipped += of(&self.skipped);
-        counts.dead_lettered += of(&self.dead_lettered);
-    }
-
-    fn count_given_up(&self, items: usize) {
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        self.items.fetch_add(items as u64, Ordering::Relaxed);
-    }
-
-    fn count(&self, is_dead_lettered: bool) {
-        let count = if is_dead_lettered { &self.dead_lettered } else { &self.skipped };
-        count.fetch_add(1, Ordering::Relaxed);
-    }
-}
 
 /// What is done about failures of one node.
 pub struct Policy<P: Payload> {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::PlanNode;
-use crate::{Options, Placement, WhenFull};
+use crate::options::{Options, Placement, WhenFull};
 
 /// The most items that are with a worker at once, without options that ask for more: while it is at work on one, the next ones are on
 /// their way to it and the results of earlier ones on their way back, and several of them share a wake-up.
@@ -129,7 +129,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{DEFAULT_QUEUE_SIZE, NodeSpec, Plan};
+    use crate::limits::DEFAULT_QUEUE_SIZE;
+    use crate::plan::{NodeSpec, Plan};
 
     fn spec(id: &str, after: &[&str], options: &serde_json::Value) -> NodeSpec {
         NodeSpec {

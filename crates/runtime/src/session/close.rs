@@ -10,12 +10,14 @@ use parking_lot::MutexGuard;
 
 use crate::execution::machine::Machine;
 use crate::execution::progress::Progress;
+use crate::failure::{NodeFailure, RunError};
+use crate::payload::Payload;
+use crate::phase::Phase;
 use crate::session::stages::shared::Core;
 use crate::session::stages::stage::{Replica, Stage};
 use crate::session::stages::tasks::{Outcome, PollWhile};
 use crate::session::stages::threads::{Panic, Role};
 use crate::session::watchdog;
-use crate::{NodeFailure, Payload, Phase, RunError};
 
 /// How often a session that closes looks whether what was under way has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);

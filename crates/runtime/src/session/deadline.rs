@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::Payload;
+use crate::payload::Payload;
 use crate::session::watchdog::Latch;
 
 /// How often a thread that waits looks for an order to stop.

@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use super::Session;
 use crate::execution::machine::{Machine, Stop};
+use crate::failure::RunError;
+use crate::node::Sink;
 use crate::numbering::{self, NO_INPUT};
+use crate::payload::Payload;
 use crate::session::stages::stage::Replica;
 use crate::session::stages::work::blame;
-use crate::{Payload, RunError, Sink};
 
 /// Those who wait for the nodes check as often whether the session has closed.
 const CLOSE_CHECK: Duration = Duration::from_millis(20);

@@ -9,12 +9,13 @@ use parking_lot::MutexGuard;
 
 use super::Session;
 use crate::execution::machine::Machine;
+use crate::failure::RunError;
 use crate::numbering::NO_INPUT;
+use crate::payload::Payload;
 use crate::session::queues::in_flight::Clients;
 use crate::session::stages::shared::Submission;
 use crate::session::stages::stage::Stage;
 use crate::session::stages::tasks::{Outcome, PollWhile};
-use crate::{Payload, RunError};
 
 /// A node that has just begun to wait is told as often not to.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);

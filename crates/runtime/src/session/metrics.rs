@@ -3,9 +3,9 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::execution::metrics::{Recorder, whole_micros};
+use crate::execution::metrics::{Metrics, Recorder, whole_micros};
+use crate::payload::Payload;
 use crate::session::Session;
-use crate::{Metrics, Payload};
 
 impl<P: Payload> Session<P> {
     /// The figures so far, if they are collected.

@@ -33,15 +33,21 @@ pub use self::stages::shared::{Admission, Drain};
 use self::stages::shared::{Core, Submission};
 use self::stages::threads::Threads;
 use self::watchdog::Watch;
+use crate::cancel::CancelFlag;
+use crate::execution::metrics::Metrics;
+use crate::failure::{NodeFailure, RunError};
 use crate::limits::{CLOSE_TIMEOUT, DEFAULT_QUEUE_SIZE};
-use crate::{CancelFlag, Metrics, Node, NodeFailure, Payload, Phase, Plan, RunError, Turn};
+use crate::node::{Node, Observer, Turn};
+use crate::payload::Payload;
+use crate::phase::Phase;
+use crate::plan::Plan;
 
 /// How a session is opened.
 pub struct SessionSettings<P: Payload> {
     /// Collect [`Metrics`].
     pub with_metrics: bool,
     /// Called for each step.
-    pub observer: Option<Arc<dyn crate::Observer>>,
+    pub observer: Option<Arc<dyn Observer>>,
     /// Called for stalls, drops, and errors that end nothing.
     pub reporter: Option<Arc<dyn Reporter<P>>>,
     /// Parcels that may wait before a stage whose node does not say.

@@ -10,13 +10,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Session;
 use crate::execution::machine::{Machine, Stop};
+use crate::failure::RunError;
+use crate::node::Sink;
 use crate::numbering::NO_INPUT;
+use crate::payload::Payload;
 use crate::session::queues::inbox::Popped;
 use crate::session::stages::paused::{Paused, Rest};
 use crate::session::stages::shared::Core;
 use crate::session::stages::stage::Replica;
 use crate::session::stages::work::{blame, take_through};
-use crate::{Payload, RunError, Sink};
 
 /// What came of work on what was put in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

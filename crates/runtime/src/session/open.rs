@@ -7,13 +7,19 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::cancel::CancelFlag;
 use crate::execution::machine::Machine;
 use crate::execution::metrics::Recorders;
 use crate::execution::progress::Progress;
+use crate::failure::{Failure, NodeFailure, RunError};
 use crate::layout::Edge;
 use crate::limits::CLOSE_TIMEOUT;
-use crate::node::stop;
+use crate::node::{Node, stop};
 use crate::numbering::NO_INPUT;
+use crate::options::WhenFull;
+use crate::payload::Payload;
+use crate::phase::Phase;
+use crate::plan::Plan;
 use crate::session::queues::admission::AdmissionQueue;
 use crate::session::queues::in_flight::InFlight;
 use crate::session::queues::inbox::{Inbox, Policy};
@@ -26,7 +32,6 @@ use crate::session::stages::tasks::{Outcome, PollWhile, Tasks};
 use crate::session::stages::threads::Threads;
 use crate::session::watchdog::Watch;
 use crate::session::{Closed, Replicas, Session, SessionSettings, TurnOf};
-use crate::{CancelFlag, Failure, Node, Payload, Phase, Plan, RunError, WhenFull};
 
 /// How often a thread that waits for `initialize` checks for an order to stop.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -209,7 +214,9 @@ fn build_stages<P: Payload>(
             let members =
                 members.map(|&node| nodes[node][replica].take().expect("as many replicas as the options say"));
             let mut machine = Machine::new(plan, index, members.collect(), CancelFlag::default());
-            machine.recorders = settings.with_metrics.then(|| Recorders::new(&machine.nodes));
+            machine.recorders = settings
+                .with_metrics
+                .then(|| Recorders::new(machine.nodes.iter().map(|node| node.info().failure_counts)));
             machine.observer.clone_from(&settings.observer);
             machine.input = NO_INPUT;
             if let Some(handle) = machine.nodes[0].as_remote().map(|remote| remote.handle()) {
@@ -325,7 +332,7 @@ impl<P: Payload> Machine<P> {
     }
 
     /// Clean one node up.
-    pub(crate) fn clean_up(&mut self, node: usize) -> Result<(), crate::NodeFailure<P::Fault>> {
+    pub(crate) fn clean_up(&mut self, node: usize) -> Result<(), NodeFailure<P::Fault>> {
         let started = Instant::now();
         self.progress.enter(node, NO_INPUT);
         let stopped = stop(&mut *self.nodes[node]);

@@ -9,11 +9,15 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::execution::metrics::Recorder;
 use crate::execution::progress::Reading;
+use crate::failure::RunError;
 use crate::node::policy::longest_call;
+use crate::numbering;
+use crate::payload::Payload;
+use crate::phase::Phase;
+use crate::plan::Plan;
 use crate::session::Stall;
 use crate::session::stages::shared::Core;
 use crate::session::stages::stage::{Replica, Stage};
-use crate::{Payload, Phase, Plan, RunError, numbering};
 
 /// Enough for a node to end a call of its own that takes too long, however busy the machine is.
 const GRACE: Duration = Duration::from_secs(2);

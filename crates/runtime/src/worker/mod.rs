@@ -21,7 +21,9 @@ pub use self::parent::process::TELL_STACKS;
 pub use self::parent::remote_node::remote_nodes;
 pub use self::protocol::message::Message;
 pub use self::protocol::shared_memory::{OwnBytes, View};
-use crate::{CancelFlag, Payload, Phase};
+use crate::cancel::CancelFlag;
+use crate::payload::Payload;
+use crate::phase::Phase;
 
 /// Takes items of one kind from one process to another. One for all workers of a session; called on any thread.
 pub trait ItemCodec<P: Payload>: Send + Sync + 'static {

@@ -2,7 +2,8 @@
 
 use crate::execution::machine::{Machine, Step, Stop, Work};
 use crate::layout::{GatePlan, Route};
-use crate::{Payload, Phase};
+use crate::payload::Payload;
+use crate::phase::Phase;
 
 /// The meeting point of several branches: what they gave for the input under way.
 pub(crate) struct Gate<P> {

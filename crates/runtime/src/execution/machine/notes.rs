@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use crate::execution::machine::Machine;
 use crate::execution::metrics::Recorder;
+use crate::failure::{NodeFailure, RunError};
+use crate::node::Outputs;
 use crate::numbering;
-use crate::{NodeFailure, Outputs, Payload, Phase, RunError};
+use crate::payload::Payload;
+use crate::phase::Phase;
 
 impl<P: Payload> Machine<P> {
     /// The index of the item under way, or of the last one at the end of input.

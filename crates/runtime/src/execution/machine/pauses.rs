@@ -1,7 +1,8 @@
 //! Inputs that wait while others go through the same nodes.
 
 use crate::execution::machine::{Machine, Step, Work};
-use crate::{Payload, Sink};
+use crate::node::Sink;
+use crate::payload::Payload;
 
 /// What is under way of an input whose sink has paused it.
 pub(crate) struct UnderWay<P: Payload> {

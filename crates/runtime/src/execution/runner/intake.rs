@@ -5,8 +5,11 @@ use std::time::Instant;
 use crate::execution::machine::{Machine, Stop};
 use crate::execution::pace::Pace;
 use crate::execution::runner::{Runner, enter};
+use crate::failure::RunError;
+use crate::node::{BulkEnd, Feed, Outputs, Sink};
 use crate::numbering;
-use crate::{BulkEnd, Feed, Outputs, Payload, Phase, RunError, Sink};
+use crate::payload::Payload;
+use crate::phase::Phase;
 
 impl<P: Payload> Runner<P> {
     pub(crate) fn run_source(&mut self, sink: &mut dyn Sink<P>) -> Result<(), RunError<P::Fault>> {

@@ -1,6 +1,8 @@
 //! Arithmetic on whole and floating-point numbers with the results of Python, as far as 64 bits hold them.
 
-use crate::{Value, ValueFault, did_you_mean};
+use crate::node::native::ValueFault;
+use crate::suggest::did_you_mean;
+use crate::value::Value;
 
 /// The largest whole numbers that a float holds exactly.
 const EXACT_LIMIT: u64 = 1 << 53;

@@ -8,7 +8,11 @@ use serde_json::Value as Json;
 use thiserror::Error;
 
 use self::arithmetic::{Number, Operation};
-use crate::{Error, Node, Outputs, Payload, Result, Value, did_you_mean};
+use crate::error::{Error, Result};
+use crate::node::{Node, Outputs};
+use crate::payload::Payload;
+use crate::suggest::did_you_mean;
+use crate::value::Value;
 
 /// Each type of native node, under the name with and the one without the suffix.
 const NODE_TYPES: [&str; 6] =

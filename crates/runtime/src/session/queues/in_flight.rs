@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use crate::failure::RunError;
 use crate::numbering::{self, ByNumber};
+use crate::payload::Payload;
 use crate::session::queues::locks::{Condvar, Mutex};
-use crate::{Payload, RunError};
 
 /// The caller that puts inputs in, and receives their outputs.
 ///

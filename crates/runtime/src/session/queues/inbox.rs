@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::WhenFull;
+use crate::options::WhenFull;
 use crate::session::queues::locks::{Condvar, Mutex};
 
 /// A wait that is shorter than this is spent looking; longer ones are slept through, so that an idle session costs nothing.

@@ -13,10 +13,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::failure::RunError;
+use crate::payload::Payload;
 use crate::session::queues::in_flight::Client;
 use crate::session::queues::inbox::Envelope;
 use crate::session::queues::locks::thread;
-use crate::{Payload, RunError};
 
 /// Long, for a wait that the checker never ends.
 const TIMEOUT: Duration = Duration::from_secs(1 << 20);

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::failure::RunError;
+use crate::payload::Payload;
 use crate::session::queues::in_flight::Client;
 use crate::session::queues::locks::{Condvar, Mutex, MutexGuard};
-use crate::{Payload, RunError};
 
 /// What a stream has for its consumer.
 #[derive(Debug)]

@@ -6,13 +6,15 @@ use std::time::Instant;
 
 use crate::execution::machine::Machine;
 use crate::node::process_batch;
+use crate::numbering;
+use crate::options::Batch;
+use crate::payload::Payload;
 use crate::session::queues::inbox::{Envelope, Popped};
 use crate::session::queues::reorder::{Begin, Completion};
 use crate::session::stages::replicas::end_stream;
 use crate::session::stages::shared::Core;
 use crate::session::stages::stage::{OutputChunk, Replica, Stage};
 use crate::session::stages::work::inputs_of;
-use crate::{Batch, Payload, numbering};
 
 /// The life of the thread of one replica of such a stage.
 pub(crate) fn run_batches<P: Payload>(core: &Arc<Core<P>>, stage: usize, replica: usize) {

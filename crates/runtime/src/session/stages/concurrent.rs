@@ -7,14 +7,15 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use crate::node::{EndEarly, Start, start_all};
+use crate::node::{EndEarly, Outputs, Start, start_all};
+use crate::numbering;
+use crate::payload::Payload;
 use crate::session::queues::inbox::{Envelope, Popped};
 use crate::session::queues::reorder::{Begin, Completion};
 use crate::session::stages::replicas::{complete_and_help, end_stream};
 use crate::session::stages::shared::Core;
 use crate::session::stages::stage::{InProgress, OutputChunk, Replica, Stage};
 use crate::session::stages::work::inputs_of;
-use crate::{Outputs, Payload, numbering};
 
 /// The life of the thread of such a stage.
 pub(crate) fn run_concurrent<P: Payload>(core: &Arc<Core<P>>, stage_index: usize) {

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use crate::Payload;
+use crate::payload::Payload;
 use crate::session::queues::inbox::{Dropped, Envelope, Popped};
 use crate::session::stages::shared::Core;
 use crate::session::stages::stage::{Replica, Stage};

@@ -1,7 +1,7 @@
 //! An input of a session whose nodes run on the threads that call, put aside until there is room for its outputs.
 
-use crate::Payload;
 use crate::execution::machine::UnderWay;
+use crate::payload::Payload;
 use crate::session::queues::inbox::Envelope;
 
 /// An input whose outputs find no room.

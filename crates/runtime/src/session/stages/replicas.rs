@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::node::{Sink, Stream};
+use crate::payload::Payload;
 use crate::session::queues::inbox::{Envelope, Popped};
 use crate::session::queues::reorder::{Begin, Completion};
 use crate::session::stages::router::Router;
@@ -14,7 +16,6 @@ use crate::session::stages::shared::Core;
 use crate::session::stages::stage::{OutputChunk, Stage};
 use crate::session::stages::tasks::{Outcome, PollWhile};
 use crate::session::stages::work::work_on;
-use crate::{Payload, Sink, Stream};
 
 /// The end of input looks as often whether the session has closed.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);

@@ -1,6 +1,6 @@
 //! The outputs of an envelope on their way to the stages after the one that made them.
 
-use crate::Payload;
+use crate::payload::Payload;
 use crate::session::queues::inbox::Envelope;
 use crate::session::stages::shared::Core;
 use crate::session::stages::stage::{Link, Stage};

@@ -7,6 +7,13 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::execution::progress::Progress;
+use crate::failure::RunError;
+use crate::node::Observer;
+use crate::numbering;
+use crate::payload::Payload;
+use crate::phase::Phase;
+use crate::plan::Plan;
+use crate::session::Reporter;
 use crate::session::queues::admission::{AdmissionQueue, Entered};
 use crate::session::queues::in_flight::{Client, InFlight};
 use crate::session::queues::inbox::{Dropped, Envelope};
@@ -14,7 +21,6 @@ use crate::session::queues::joiner::Joiner;
 use crate::session::stages::paused::Paused;
 use crate::session::stages::stage::{Link, Stage};
 use crate::session::stages::tasks::Tasks;
-use crate::{Observer, Payload, Phase, Plan, Reporter, RunError, numbering};
 
 /// The shared part of a session.
 pub(crate) struct Core<P: Payload> {

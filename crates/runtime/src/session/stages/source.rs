@@ -8,10 +8,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::execution::machine::Machine;
+use crate::failure::RunError;
+use crate::node::{Node, NodeInfo, Outputs, Source, Stream};
+use crate::numbering;
+use crate::payload::Payload;
+use crate::phase::Phase;
 use crate::session::queues::in_flight::Client;
 use crate::session::stages::shared::{Admission, Core, Submission};
 use crate::session::stages::tasks::{Outcome, PollWhile, Tasks};
-use crate::{Node, NodeInfo, Outputs, Payload, Phase, RunError, Source, Stream, numbering};
 
 /// One who waits for the items before a failure looks as often whether the session has closed.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);

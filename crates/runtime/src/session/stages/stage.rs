@@ -7,17 +7,20 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use crate::cancel::CancelFlag;
 use crate::execution::machine::Machine;
 use crate::execution::metrics::Recorders;
 use crate::execution::progress::ProgressPlace;
+use crate::node::{Hindrance, Stream, Turn, WorkerHandle};
 use crate::numbering::ByNumber;
+use crate::payload::Payload;
+use crate::phase::Phase;
 use crate::session::AtWork;
 use crate::session::queues::in_flight::Abandoned;
 use crate::session::queues::inbox::{Dropped, Envelope, Inbox, Pushed};
 use crate::session::queues::joiner::Joiner;
 use crate::session::queues::reorder::{Begin, Reorder};
 use crate::session::stages::tasks::Tasks;
-use crate::{CancelFlag, Hindrance, Payload, Phase, Stream, Turn, WorkerHandle};
 
 /// A stage of an open session.
 pub(crate) struct Stage<P: Payload> {

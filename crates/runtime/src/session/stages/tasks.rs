@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::Payload;
+use crate::payload::Payload;
 
 /// A piece of work for the thread. Does nothing if nobody waits for it any more.
 type Task = Box<dyn FnOnce() + Send>;

@@ -10,7 +10,9 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use crate::failure::RunError;
 use crate::limits::STACK_BYTES;
+use crate::payload::Payload;
 use crate::session::deadline::Deadline;
 use crate::session::stages::batches::run_batches;
 use crate::session::stages::concurrent::run_concurrent;
@@ -20,7 +22,6 @@ use crate::session::stages::source;
 use crate::session::stages::tasks::Tasks;
 use crate::session::stages::work::run_in_order;
 use crate::session::watchdog::Latch;
-use crate::{Payload, RunError};
 
 /// What a thread does until the session closes.
 type Body<P> = Box<dyn FnOnce(&Arc<Core<P>>) + Send>;

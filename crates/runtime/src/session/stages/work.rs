@@ -5,13 +5,16 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::execution::machine::{Machine, Stop};
+use crate::failure::RunError;
+use crate::node::Sink;
 use crate::numbering::NO_INPUT;
+use crate::payload::Payload;
+use crate::phase::Phase;
 use crate::session::queues::inbox::{Envelope, Popped};
 use crate::session::stages::router::Router;
 use crate::session::stages::shared::Core;
 use crate::session::stages::stage::{Link, Replica, Stage};
 use crate::session::stages::tasks::{Outcome, PollWhile};
-use crate::{Payload, Phase, RunError, Sink};
 
 /// The life of the thread of a stage that works on one envelope after the other.
 pub(crate) fn run_in_order<P: Payload>(core: &Arc<Core<P>>, stage: usize) {

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
 use rustix::process::{Pid, Signal};
 
-use crate::CancelFlag;
+use crate::cancel::CancelFlag;
 use crate::worker::child::worker_host::IsStill;
 use crate::worker::protocol::connection::{Link, Transport};
 use crate::worker::protocol::frame::Kind;

@@ -6,6 +6,9 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
 
+use crate::node::{Outputs, Sink};
+use crate::payload::Payload;
+use crate::phase::Phase;
 use crate::worker::child::control::Orders;
 use crate::worker::child::worker_host::LeaveFork;
 use crate::worker::protocol::connection::{Link, Received, Transport};
@@ -13,7 +16,6 @@ use crate::worker::protocol::frame::{Head, Kind, phase_number};
 use crate::worker::protocol::message::Message;
 use crate::worker::protocol::poll::SHORT_WAIT;
 use crate::worker::{ItemCodec, pack};
-use crate::{Outputs, Payload, Phase, Sink};
 
 /// Sends results to the parent.
 pub(crate) struct Out<P: Payload> {

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use rustix::event::{PollFd, PollFlags};
 
 use crate::execution::machine::Machine;
+use crate::payload::Payload;
+use crate::phase::Phase;
 use crate::worker::ItemCodec;
 use crate::worker::child::control::{Orders, Stops, watch_parent};
 use crate::worker::child::replies::Out;
@@ -15,7 +17,6 @@ use crate::worker::child::worker_loop::WorkerLoop;
 use crate::worker::protocol::connection::{Link, Received, Transport};
 use crate::worker::protocol::frame::Wishes;
 use crate::worker::protocol::status_page::Page;
-use crate::{Payload, Phase};
 
 /// Work for the parent at the other end of a socket, until it says that this is enough.
 ///

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::cancel::CancelFlag;
+use crate::node::Node;
+use crate::payload::Payload;
+use crate::plan::Plan;
 use crate::worker::Arrived;
 use crate::worker::protocol::connection::{Link, Transport};
 use crate::worker::protocol::frame::{Head, Kind};
-use crate::{CancelFlag, Node, Payload, Plan};
 
 /// Makes the nodes of a worker.
 pub trait WorkerHost<P: Payload> {

@@ -10,7 +10,11 @@ use parking_lot::Mutex;
 
 use crate::execution::machine::{Machine, Stop};
 use crate::execution::progress::ProgressPlace;
-use crate::node::{EndEarly, process_batch, start};
+use crate::failure::RunError;
+use crate::node::{EndEarly, Observer, Outputs, process_batch, start};
+use crate::payload::Payload;
+use crate::phase::Phase;
+use crate::plan::Plan;
 use crate::worker::child::replies::{Answer, Out, answer_but_last};
 use crate::worker::protocol::connection::{Received, Transport};
 use crate::worker::protocol::frame::{Head, Kind, Wishes};
@@ -20,7 +24,6 @@ use crate::worker::protocol::status_page::Page;
 use crate::worker::protocol::timings::Steps;
 use crate::worker::usage::usage;
 use crate::worker::{Arrived, pack, unpack};
-use crate::{Outputs, Payload, Phase, Plan, RunError};
 
 /// Results that have waited for this time are sent even if more items are there.
 const LONGEST_DELAY: Duration = Duration::from_micros(200);
@@ -66,7 +69,7 @@ impl<P: Payload> WorkerLoop<P> {
         let page = Arc::new(page);
         machine.progress = ProgressPlace::Shared(Arc::clone(&page) as _);
         let steps = wishes.with_metrics.then(|| Steps::of(plan, &machine.nodes));
-        machine.observer = steps.clone().map(|steps| steps as Arc<dyn crate::Observer>);
+        machine.observer = steps.clone().map(|steps| steps as Arc<dyn Observer>);
         let can_snapshot = machine.nodes.iter_mut().any(|node| node.as_snapshot().is_some());
         Self {
             is_concurrent: plan.nodes()[0].options.concurrency > 1,

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustix::event::EventfdFlags;
 
-use crate::node::{Done, TellStep};
+use crate::node::{Done, Outputs, Stream, TellStep};
+use crate::payload::Payload;
 use crate::worker::parent::job::Job;
 use crate::worker::parent::output_channel::Channel;
 use crate::worker::parent::snapshots::Snapshots;
@@ -21,7 +22,6 @@ use crate::worker::protocol::frame::{Head, Kind};
 use crate::worker::protocol::message::Message;
 use crate::worker::protocol::status_page::Page;
 use crate::worker::{ItemCodec, WorkerExit, WorkerSpec, pack};
-use crate::{Outputs, Payload};
 
 /// The connection to the current worker process.
 pub(crate) struct Connection {
@@ -436,7 +436,7 @@ impl<P: Payload> Reply<P> {
 /// A stream without outputs.
 struct Nothing;
 
-impl<P: Payload> crate::Stream<P> for Nothing {
+impl<P: Payload> Stream<P> for Nothing {
     fn next(&mut self) -> Result<Option<P>, P::Fault> {
         Ok(None)
     }

@@ -7,11 +7,12 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
 
+use crate::node::Outputs;
+use crate::payload::Payload;
 use crate::worker::parent::client::{Connection, Life, Pending, Reader, Remote, Reply, State, send};
 use crate::worker::parent::job::Job;
 use crate::worker::protocol::connection::{Link, Received, Transport};
 use crate::worker::protocol::poll::{POLL_INTERVAL, SHORT_WAIT, timespec};
-use crate::{Outputs, Payload};
 
 impl<P: Payload> Remote<P> {
     /// Do one job and read its result on this thread; returns the job if another thread is at work.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::Payload;
+use crate::payload::Payload;
 use crate::worker::parent::client::Remote;
 use crate::worker::{ExitCause, StdStream, WorkerExit};
 

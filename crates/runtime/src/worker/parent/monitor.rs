@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::Payload;
 use crate::execution::progress::Reading;
+use crate::payload::Payload;
 use crate::worker::parent::client::{Connection, Life, Reader, Remote};
 use crate::worker::parent::last_words::HeldBack;
 use crate::worker::parent::process::Process;

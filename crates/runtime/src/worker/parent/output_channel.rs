@@ -6,7 +6,8 @@ use std::sync::Arc;
 use parking_lot::{Condvar, Mutex};
 
 use crate::limits::DEFAULT_QUEUE_SIZE;
-use crate::{Payload, Stream};
+use crate::node::Stream;
+use crate::payload::Payload;
 
 struct State<P: Payload> {
     outputs: VecDeque<P>,

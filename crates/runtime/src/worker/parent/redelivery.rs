@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::Payload;
+use crate::payload::Payload;
 use crate::worker::parent::client::{Connection, Life, Remote, send};
 use crate::worker::protocol::connection::Transport;
 use crate::worker::protocol::frame::{Head, Kind};

@@ -6,18 +6,21 @@ use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::execution::metrics::WorkerMetrics;
 use crate::limits::CLOSE_TIMEOUT;
-use crate::node::{Batched, Concurrent, Done, EndEarly, NodeInfo, RemoteStage, Start, TellStep, WorkerHandle};
+use crate::node::{
+    Batched, Concurrent, Done, EndEarly, Node, NodeInfo, Outputs, RemoteStage, Start, TellStep, WorkerHandle,
+};
+use crate::payload::Payload;
+use crate::phase::Phase;
 use crate::worker::parent::client::{Life, Remote, Reply, State};
 use crate::worker::parent::job::Job;
-use crate::worker::parent::process;
 use crate::worker::parent::process::DYING_TIME;
-use crate::worker::parent::supervisor;
+use crate::worker::parent::{process, supervisor};
 use crate::worker::protocol::connection::Transport;
 use crate::worker::protocol::poll::POLL_INTERVAL;
 use crate::worker::usage::usage;
 use crate::worker::{ExitCause, ItemCodec, WorkerExit, WorkerSpec};
-use crate::{Node, Outputs, Payload, Phase, WorkerMetrics};
 
 /// A worker that is past its time is gone after as long, unless its supervisor is held up.
 const BURIAL_TIME: Duration = DYING_TIME.saturating_add(Duration::from_secs(1));

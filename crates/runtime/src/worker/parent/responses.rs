@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::execution::metrics::Step;
+use crate::node::Outputs;
+use crate::payload::Payload;
 use crate::worker::parent::client::{Remote, Reply};
 use crate::worker::parent::output_channel::{Channel, Drawn};
 use crate::worker::protocol::connection::Received;
 use crate::worker::protocol::frame::{Head, Kind, phase_of};
 use crate::worker::protocol::timings;
 use crate::worker::{Arrived, unpack};
-use crate::{Outputs, Payload, Step};
 
 /// An event of a job, to be delivered when the caller holds no lock that its receiver may need.
 #[must_use = "a thread waits for it"]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::Payload;
+use crate::payload::Payload;
 use crate::worker::parent::client::{Connection, Life, Remote};
 use crate::worker::parent::last_words::HeldBack;
 use crate::worker::parent::launch::launch;

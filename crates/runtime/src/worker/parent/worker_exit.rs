@@ -4,12 +4,13 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::execution::progress::Reading;
+use crate::payload::Payload;
+use crate::phase::Phase;
 use crate::worker::parent::client::{Connection, Remote};
 use crate::worker::parent::job::Job;
 use crate::worker::parent::monitor::End;
 use crate::worker::protocol::connection::Transport;
 use crate::worker::{ExitCause, WorkerExit};
-use crate::{Payload, Phase};
 
 /// An item that was in work when as many workers died is the cause.
 const POISONOUS: usize = 2;

@@ -1,6 +1,6 @@
 //! What travels on the socket between a parent and its worker: frames of a fixed head, the places of shared buffers, and a body.
 
-use crate::Phase;
+use crate::phase::Phase;
 use crate::worker::protocol::shared_memory::Place;
 
 /// As long is the head of every frame.

@@ -5,9 +5,14 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::execution::metrics::Step;
+use crate::failure_counts::FailureCounts;
+use crate::node::{Node, Observer};
+use crate::payload::Payload;
+use crate::phase::Phase;
+use crate::plan::Plan;
 use crate::worker::protocol::connection::{Link, Transport};
 use crate::worker::protocol::frame::{Head, Kind};
-use crate::{FailureCounts, Node, Observer, Payload, Phase, Plan, Step};
 
 /// As long is one step in a message: the node, and its time in nanoseconds or a number of retries.
 const STEP_LEN: usize = 10;

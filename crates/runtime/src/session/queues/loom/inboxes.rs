@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::WhenFull;
+use crate::options::WhenFull;
 use crate::session::queues::inbox::{Dropped, Inbox, Policy, Popped, Pushed};
 use crate::session::queues::locks::{AtomicBool, Ordering, thread};
 use crate::session::queues::loom::{Number, check, envelope, join_all};

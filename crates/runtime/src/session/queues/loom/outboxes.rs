@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use crate::failure::{NodeFailure, RunError};
+use crate::phase::Phase;
 use crate::session::queues::in_flight::{Client, InFlight};
 use crate::session::queues::locks::thread;
 use crate::session::queues::loom::{Number, TIMEOUT, check, join_all};
 use crate::session::queues::outbox::{Next, Outbox};
-use crate::{NodeFailure, Phase, RunError};
 
 fn outbox(inputs: usize) -> Arc<Outbox<Number>> {
     let outbox = Arc::new(Outbox::new(1, None));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::RunError;
+use crate::failure::RunError;
 use crate::session::queues::in_flight::{Client, InFlight};
 use crate::session::queues::locks::thread;
 use crate::session::queues::loom::{Counting, Number, TIMEOUT, check};
