@@ -28,6 +28,23 @@ class Keeper(Node):
         return data
 
 
+class Watched(Node):
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def initialize(self):
+        super().initialize()
+        self.calls.append("initialize")
+
+    def process(self, data):
+        return data + 1
+
+    def cleanup(self):
+        super().cleanup()
+        self.calls.append("cleanup")
+
+
 class TestNames:
     def test_the_name_is_that_of_the_class_by_default(self):
         assert Keeper(1).name == "Keeper"
@@ -271,64 +288,30 @@ class TestRuns:
         assert run([Pair()], [1]) == [(1, 1)]
 
     def test_a_node_that_is_initialized_belongs_to_its_caller(self, run):
-        calls = []
-
-        class Watched(Node):
-            def initialize(self):
-                super().initialize()
-                calls.append("initialize")
-
-            def process(self, data):
-                return data
-
-            def cleanup(self):
-                super().cleanup()
-                calls.append("cleanup")
-
         node = Watched()
         node.initialize()
         run([node], [1])
 
-        assert calls == ["initialize"]
+        assert node.calls == ["initialize"]
 
     def test_a_cleanup_without_its_base_does_not_make_the_node_its_callers(self, run):
         """The flag that the base had set stayed, and the second run used a model that was gone."""
-        calls = []
 
-        class Careless(Node):
-            def initialize(self):
-                super().initialize()
-                calls.append("initialize")
-
-            def process(self, data):
-                return data
-
+        class Careless(Watched):
             def cleanup(self):
-                calls.append("cleanup")
+                self.calls.append("cleanup")
 
         node = Careless()
         run([node], [1])
         run([node], [1])
 
-        assert calls == ["initialize", "cleanup"] * 2
+        assert node.calls == ["initialize", "cleanup"] * 2
 
     def test_an_object_in_two_places_is_initialized_once(self, run):
-        calls = []
-
-        class Twice:
-            def initialize(self):
-                calls.append("initialize")
-
-            def process(self, data):
-                return data + 1
-
-            def cleanup(self):
-                calls.append("cleanup")
-
-        node = Twice()
+        node = Watched()
 
         assert run([node, node], [1]) == [3]
-        assert calls == ["initialize", "cleanup"]
+        assert node.calls == ["initialize", "cleanup"]
 
     def test_a_decorated_source_is_a_source_still(self, run):
         import functools

@@ -145,17 +145,9 @@ def test_sums_of_nodes_that_share_a_worker_are_right(kills, tmp_path):
 
 
 @pytest.mark.parametrize("kills", FEW)
-def test_items_of_a_batch_come_out_once(kills, tmp_path):
-    nodes = [(AddAll(tmp_path), TWO | {"batch": 8}), (Add(tmp_path), {})]
-
-    total, outputs, _ = survive(nodes, Killer(tmp_path, kills))
-
-    assert outputs == [number + 2 for number in range(total)]
-
-
-@pytest.mark.parametrize("kills", FEW)
-def test_items_in_flight_at_the_same_time_come_out_once(kills, tmp_path):
-    nodes = [(AddLater(tmp_path), {"concurrency": 8}), (Add(tmp_path), {})]
+@pytest.mark.parametrize(("kind", "options"), [(AddAll, TWO | {"batch": 8}), (AddLater, {"concurrency": 8})])
+def test_items_of_a_batch_and_those_in_flight_come_out_once(kind, options, kills, tmp_path):
+    nodes = [(kind(tmp_path), options), (Add(tmp_path), {})]
 
     total, outputs, _ = survive(nodes, Killer(tmp_path, kills))
 
