@@ -9,7 +9,7 @@ use crate::{check, doctor, graph, nodes, run, terminal};
 /// Run the command line, and return the exit code of the process.
 ///
 /// `arguments` are those after the name of the program. `program` is the name in help texts and errors;
-/// [`HOST_PROGRAM`](crate::HOST_PROGRAM) accepts `--python` too, which it has seen to by then.
+/// [`HOST_PROGRAM`](crate::HOST_PROGRAM) accepts `--python` too, which it has handled by then.
 pub fn main(arguments: impl Iterator<Item = OsString>, program: &str, loader: &dyn Loader) -> u8 {
     let line = match CommandLine::read(program, arguments.collect()) {
         Ok(line) => line,

@@ -10,7 +10,7 @@ use foldhash::fast::FixedState;
 /// Something for each input, by its number. The numbers are ours, so that a quick hash will do.
 pub(crate) type ByNumber<V> = HashMap<u64, V, FixedState>;
 
-/// As many bits hold the ends of input around one item.
+/// The number of bits for the ends of input around one item.
 const BITS: u32 = 16;
 
 /// Stands where there is no input.

@@ -76,7 +76,7 @@ impl OnError {
 /// Several items in one call of `process`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// As many items at the most.
+    /// The maximum number of items.
     pub size: usize,
     /// How long a batch that is not full waits for more items; without it until the end of input.
     pub max_wait: Option<Duration>,
@@ -109,7 +109,7 @@ pub struct Options {
     pub retry_delay: Duration,
     /// How long one call may take.
     pub timeout: Option<Duration>,
-    /// As often is a worker started again within the window before its stage fails.
+    /// How many restarts of a worker are allowed within the window before its stage fails.
     pub max_restarts: usize,
     /// The window in which restarts count.
     pub restart_window: Duration,
@@ -202,7 +202,7 @@ impl Options {
         found
     }
 
-    /// Whether failures of a node with these options are seen to at the node.
+    /// Whether a policy handles the failures of a node with these options.
     pub fn has_policy(&self) -> bool {
         self.on_error != OnError::Stop || self.handler.is_some() || self.retries > 0
     }

@@ -12,7 +12,7 @@ use crate::input::Place;
 use crate::loader::{Failure, Loader};
 use crate::terminal::{reason, write_failure};
 
-/// As much as is written to a file at once.
+/// How many bytes are written to a file at once.
 const FILE_WRITE_BYTES: usize = 64 * 1024;
 
 /// How often a named pipe is looked at that nobody reads yet.

@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 
 use crate::attach::attach;
 
-/// As many messages are delivered before the loop sees to its other work.
+/// How many messages are delivered before the loop does its other work.
 const BUNDLE: usize = 64;
 
 /// Something to be done on the loop.

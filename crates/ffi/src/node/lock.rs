@@ -243,7 +243,7 @@ impl Turn for Turns {
     }
 }
 
-/// As many turns are kept on the stack, which spares an allocation an item.
+/// How many turns are kept on the stack, which saves an allocation per item.
 const FEW: usize = 8;
 
 /// The number of this thread, as in `threading.get_ident()`.
@@ -278,7 +278,7 @@ impl Turn for NoTurns {
 struct TurnLock {
     /// The number of the turn that it is taken by, or 0.
     holder: Arc<AtomicU64>,
-    /// As many wait at the gate.
+    /// How many threads wait at the gate.
     waiting: AtomicUsize,
     gate: Mutex<()>,
     is_free: Condvar,

@@ -26,7 +26,7 @@ use crate::session::opener::Opener;
 /// A call that did not come back: node, item, phase, thread.
 type LeftBehind = (String, Option<u64>, &'static str, u64);
 
-/// A thread that waits looks for Ctrl-C as often.
+/// How often a waiting thread checks for Ctrl-C.
 pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// An open pipeline. Its nodes are initialized when it is made.

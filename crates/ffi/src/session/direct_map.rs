@@ -16,7 +16,7 @@ use crate::node::chain::{Chain, CurrentChunk};
 use crate::session::call::Outputs;
 use crate::session::core::{LookOut, SessionCore};
 
-/// As many items are taken at once at the most: those that a queue would hold.
+/// The maximum number of items taken at once: as many as a queue holds.
 const LARGEST_CHUNK: usize = 64;
 
 /// A chunk should take no longer: its first output waits for its last.

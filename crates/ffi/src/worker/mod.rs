@@ -21,7 +21,7 @@ pub(crate) use self::host::{be_fork, is_at_work, serve_parent};
 use crate::convert::object::Object;
 use crate::node::methods::runs_on_loop;
 
-/// The options of a node that its worker sees to. The others are the parent's business.
+/// The options of a node that its worker applies. The parent applies the others.
 const SEEN_TO_IN_WORKER: [&str; 5] = ["concurrency", "batch", "retries", "retry_delay", "timeout"];
 
 /// A worker should end a coroutine in time itself. If it does not, because the coroutine blocks its event loop, the worker is ended.

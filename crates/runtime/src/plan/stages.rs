@@ -61,7 +61,7 @@ impl Stage {
         if self.workers() > 0 { self.workers() + 2 } else { self.options.replicas + usize::from(self.is_parallel()) }
     }
 
-    /// As many inputs can be in the stage and its queue, if a queue whose node does not say is of `queue_size`.
+    /// How many inputs can be in the stage and its queue; `queue_size` is the default of queues.
     pub fn capacity(&self, queue_size: usize) -> usize {
         self.options.queue_size.unwrap_or(queue_size) + 2 * self.width(queue_size)
     }

@@ -8,7 +8,7 @@ use crate::session::watchdog::Latch;
 /// How often a thread that waits looks for an order to stop.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// As long has a node to clean up when others have used up the time of the close.
+/// How long a node may clean up when others have used up the time of the close.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// The same after an order to stop.

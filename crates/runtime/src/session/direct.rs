@@ -12,7 +12,7 @@ use crate::payload::Payload;
 use crate::session::stages::stage::Replica;
 use crate::session::stages::work::blame;
 
-/// Those who wait for the nodes check as often whether the session has closed.
+/// How often a thread that waits for the nodes checks whether the session has closed.
 const CLOSE_CHECK: Duration = Duration::from_millis(20);
 
 /// What became of a call on the caller's own thread.
@@ -68,7 +68,7 @@ impl<P: Payload> Session<P> {
         done.is_some()
     }
 
-    /// Wait until no other thread is inside the nodes of an all-inline plan, for as long as `timeout`; whether that came to be.
+    /// Wait until no other thread is inside the nodes of an all-inline plan, for at most `timeout`; returns whether none is.
     pub fn wait_until_free(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         let replica = self.replica();

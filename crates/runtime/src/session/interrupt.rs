@@ -17,7 +17,7 @@ use crate::session::stages::shared::Submission;
 use crate::session::stages::stage::Stage;
 use crate::session::stages::tasks::{Outcome, PollWhile};
 
-/// A node that has just begun to wait is told as often not to.
+/// How often nodes are told to stop waiting: one may just have begun to.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 impl<P: Payload> Session<P> {

@@ -87,7 +87,7 @@ pub struct Arrived {
     pub body: View,
     /// The buffers that it added, in order.
     pub buffers: Vec<View>,
-    /// As many bytes came for which there is no memory here; then there is neither a body nor a buffer.
+    /// The number of bytes that arrived and for which there is no memory; then there is neither a body nor a buffer.
     missing: Option<usize>,
 }
 
@@ -162,7 +162,7 @@ pub struct WorkerSpec<P: Payload> {
     pub timeout: Option<Duration>,
     /// Whether the node works on several items at the same time.
     pub is_concurrent: bool,
-    /// As often is it started again within the window.
+    /// How many restarts are allowed within the window.
     pub max_restarts: usize,
     /// The window in which restarts count.
     pub restart_window: Duration,

@@ -20,7 +20,7 @@ pub trait Client<P: Payload>: Send + Sync {
     /// Take one output. May wait, which holds the pipeline back.
     fn output(&self, output: P);
 
-    /// How many outputs it takes without waiting. As long as one thread brings them, it does not become less by itself.
+    /// How many outputs it takes without waiting. With a single producer, the number only shrinks by its outputs.
     fn room(&self) -> usize {
         usize::MAX
     }
@@ -263,7 +263,7 @@ impl<P: Payload> InFlight<P> {
         self.has_changed.notify_all();
     }
 
-    /// Whether nobody is handing an output over, or it comes to be within `timeout`. After [`InFlight::take_all`] no old output can
+    /// Whether no output is being handed over, or none is any more within `timeout`. After [`InFlight::take_all`] no old output can
     /// come out any more then.
     pub(crate) fn is_quiet(&self, timeout: Duration) -> bool {
         let mut state = self.state.lock();
@@ -354,7 +354,7 @@ impl<P: Payload> InFlight<P> {
         self.state.lock().open.keys().all(|&input| input >= end)
     }
 
-    /// Wait until no input before `end` is under way, or for as long as `timeout`; whether that came to be.
+    /// Wait until no input before `end` is in flight, for at most `timeout`; returns whether none is.
     pub(crate) fn wait_until_done(&self, end: u64, timeout: Duration) -> bool {
         let mut state = self.state.lock();
         let deadline = Instant::now() + timeout;

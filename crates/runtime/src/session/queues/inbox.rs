@@ -126,7 +126,7 @@ pub(crate) struct Inbox<P> {
     state: Mutex<State<P>>,
     not_empty: Condvar,
     not_full: Condvar,
-    /// As many envelopes as are in it, for a look without the lock.
+    /// The number of envelopes in it, readable without the lock.
     arrived: AtomicUsize,
     /// The last wait for an envelope was so short that it is worth spinning for the next.
     are_waits_short: AtomicBool,

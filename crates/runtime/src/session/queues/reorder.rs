@@ -61,9 +61,9 @@ pub(crate) struct Reorder<P, O = (usize, P)> {
     can_hand_on: Condvar,
     is_done: Condvar,
     is_ordered: bool,
-    /// As many may run at once.
+    /// How many may run at once.
     width: usize,
-    /// As many may be begun and not handed on.
+    /// How many may be begun and not handed on.
     depth: usize,
     /// How many places must be free before a thread that waits for room continues: 1, or more where waking costs more than the work.
     step: usize,
@@ -246,7 +246,7 @@ impl<P, O> Reorder<P, O> {
         self.is_done.notify_all();
     }
 
-    /// The next envelope for one who helps; if it may not go so, or there is none, the forwarder sees to what comes.
+    /// The next envelope for one who helps; if it may not go that way, or there is none, the forwarder continues.
     fn help(
         &self,
         mut state: MutexGuard<'_, State<P, O>>,
@@ -283,7 +283,7 @@ impl<P, O> Reorder<P, O> {
         }
     }
 
-    /// Wait until all before this number are done, or nothing more comes, for as long as `timeout`; whether that came to be.
+    /// Wait until all before this number are done, or nothing more comes, for at most `timeout`; returns whether that is so.
     pub(crate) fn is_done_before(&self, number: u64, timeout: std::time::Duration) -> bool {
         let mut state = self.state.lock();
         let is_done = |state: &State<P, O>| state.all_done >= number || state.is_closed;
@@ -294,7 +294,7 @@ impl<P, O> Reorder<P, O> {
         is_done(&state)
     }
 
-    /// Whether all that came out is handed on, or comes to be within `timeout`.
+    /// Whether all outputs are handed on, or become so within `timeout`.
     pub(crate) fn is_handed_on(&self, timeout: std::time::Duration) -> bool {
         let mut state = self.state.lock();
         let is_it = |state: &State<P, O>| !state.is_handing_on || state.is_closed;

@@ -17,7 +17,7 @@ use crate::session::stages::stage::{OutputChunk, Stage};
 use crate::session::stages::tasks::{Outcome, PollWhile};
 use crate::session::stages::work::work_on;
 
-/// The end of input looks as often whether the session has closed.
+/// How often the end of input checks whether the session has closed.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Collects the outputs of a machine until the envelope is done.

@@ -17,7 +17,7 @@ use crate::session::queues::in_flight::Client;
 use crate::session::stages::shared::{Admission, Core, Submission};
 use crate::session::stages::tasks::{Outcome, PollWhile, Tasks};
 
-/// One who waits for the items before a failure looks as often whether the session has closed.
+/// How often a wait for the items before a failure checks whether the session has closed.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The life of the thread: it runs the source when somebody asks for that.

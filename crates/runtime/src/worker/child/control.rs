@@ -148,7 +148,7 @@ impl Orders {
         rustix::io::read(&self.wake_event, &mut [0; 8]).ok();
     }
 
-    /// Whether there is something to be seen to before the next item.
+    /// Whether there is an order to follow before the next item.
     pub(crate) fn is_pressing(&self) -> bool {
         self.is_closing() || self.interruption().is_some()
     }
@@ -213,7 +213,7 @@ pub(crate) fn watch_parent(control: &OwnedFd, parent: Option<Pid>) {
         let mut fds = [PollFd::from_borrowed_fd(control.as_fd(), PollFlags::RDHUP)];
         rustix::event::poll(&mut fds, Some(&timespec(POLL_INTERVAL))).ok();
         if fds[0].revents().contains(PollFlags::NVAL) {
-            // A node has closed it. The parent has seen that and sees to it, if there is one.
+            // A node has closed it. The parent notices and handles that, if it lives.
             std::thread::sleep(POLL_INTERVAL);
         }
         let has_hung_up = fds[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR);

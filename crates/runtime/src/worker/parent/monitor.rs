@@ -18,7 +18,7 @@ use crate::worker::protocol::frame::{Head, Kind};
 use crate::worker::protocol::poll::timespec;
 use crate::worker::{ExitCause, StdStream};
 
-/// As long may a worker take, besides the time of an item, to come to it: the machine may be busy.
+/// How long a worker may take to start with an item, besides the item's own time: the machine may be busy.
 const TAKING_TIME: Duration = Duration::from_millis(300);
 
 /// How many results are unpacked before other threads have their turn.

@@ -18,7 +18,7 @@ use crate::worker::protocol::poll::timespec;
 use crate::worker::usage::usage;
 use crate::worker::{ExitCause, StdStream};
 
-/// As many lines of the standard error stream are kept for the message about a worker's end.
+/// How many lines of the standard error stream are kept for the message about a worker's end.
 const KEPT_LINES: usize = 20;
 
 /// A line longer than this is cut.

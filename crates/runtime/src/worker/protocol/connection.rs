@@ -189,7 +189,7 @@ impl Link {
         }
     }
 
-    /// Frames about the memory itself are seen to here.
+    /// Frames about the memory itself are handled here.
     fn see_to_memory(&self, head: Head, message: Arrived, incoming: &mut Incoming) -> io::Result<Option<Received>> {
         let id = || u32::try_from(head.number).unwrap_or(INLINE);
         match head.kind {

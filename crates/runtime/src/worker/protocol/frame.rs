@@ -3,10 +3,10 @@
 use crate::phase::Phase;
 use crate::worker::protocol::shared_memory::Place;
 
-/// As long is the head of every frame.
+/// The length of the head of every frame.
 pub(crate) const HEAD_LEN: usize = 32;
 
-/// As long is the place of one shared buffer.
+/// The length of the place of one shared buffer.
 pub(crate) const PLACE_LEN: usize = 24;
 
 /// What a frame is about.
@@ -172,7 +172,7 @@ pub(crate) struct Frame<'a> {
     pub(crate) body: &'a [u8],
     /// The body is the last of the places.
     pub(crate) is_body_shared: bool,
-    /// As many bytes it took.
+    /// How many bytes it took.
     pub(crate) len: usize,
 }
 

@@ -54,7 +54,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// As many bytes there was no memory for. Without them the message is worth nothing.
+    /// The number of bytes for which there was no memory. Without them the message is worthless.
     pub(crate) fn missing(&self) -> Option<usize> {
         self.missing
     }

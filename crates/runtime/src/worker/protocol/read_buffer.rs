@@ -9,7 +9,7 @@ use crate::worker::protocol::frame;
 use crate::worker::protocol::frame::{Head, Read};
 use crate::worker::protocol::shared_memory::Place;
 
-/// As much is asked of the socket at once.
+/// How many bytes are read from the socket at once.
 const CHUNK: usize = 64 * 1024;
 
 /// Bytes that have come, and the files that came with them.
@@ -27,7 +27,7 @@ pub(crate) struct Incoming {
 struct Skipped {
     head: Head,
     len: usize,
-    /// As many bytes of it are still to come.
+    /// How many of its bytes are still to come.
     missing: usize,
 }
 
@@ -56,12 +56,12 @@ impl Incoming {
         self.skipped.is_none() && matches!(frame::read(self.front()), Read::Frame(_))
     }
 
-    /// What has come and was not seen to.
+    /// What was read and not yet handled.
     pub(crate) fn front(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
 
-    /// The frame is seen to.
+    /// The frame was handled.
     pub(crate) fn pass(&mut self, len: usize) {
         self.start += len;
     }

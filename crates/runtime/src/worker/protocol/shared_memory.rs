@@ -24,7 +24,7 @@ use crate::worker::protocol::segment::{HEAD, PassedFile, Segment};
 /// Segments come in few sizes, so that they fit again: powers of two from here on.
 const SMALLEST: usize = 64 * 1024;
 
-/// As many bytes of segments without users are kept for the next messages. Fresh memory costs as much as several copies into it.
+/// How many bytes of unused segments are kept for the next messages. New memory costs as much as several copies into it.
 const KEPT: usize = 128 * 1024 * 1024;
 
 /// One use of a segment, given back when it is dropped.

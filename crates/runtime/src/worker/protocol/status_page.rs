@@ -52,7 +52,7 @@ impl AsRef<Progress> for Page {
 }
 
 impl Position {
-    /// A message is seen to from now on, in so long a time as one item may take if `is_timed`.
+    /// Work on a message begins; if `is_timed`, the time limit of one item applies.
     pub(crate) fn take_in_hand(&self, number: u64, is_timed: bool) {
         let since = if is_timed { u64::try_from(monotonic().as_nanos()).unwrap_or(0) } else { 0 };
         self.since_ns.store(since, Ordering::Relaxed);
@@ -64,7 +64,7 @@ impl Position {
         self.latest.store(number, Ordering::Release);
     }
 
-    /// The message is seen to.
+    /// Work on the message has ended.
     pub(crate) fn put_down(&self) {
         self.in_hand.store(0, Ordering::Release);
     }

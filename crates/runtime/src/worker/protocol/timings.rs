@@ -14,7 +14,7 @@ use crate::plan::Plan;
 use crate::worker::protocol::connection::{Link, Transport};
 use crate::worker::protocol::frame::{Head, Kind};
 
-/// As long is one step in a message: the node, and its time in nanoseconds or a number of retries.
+/// The length of one step in a message: the node, and its time in nanoseconds or a number of retries.
 const STEP_LEN: usize = 10;
 
 /// Set in the number of the node where the step is a number of retries.

@@ -19,7 +19,7 @@ struct Part {
 #[derive(Default)]
 pub(crate) struct Outgoing {
     parts: VecDeque<Part>,
-    /// As many bytes of the first part are written.
+    /// How many bytes of the first part are written.
     written: usize,
     /// Room for a part, from one that is written.
     spare: Vec<u8>,

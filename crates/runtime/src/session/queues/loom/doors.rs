@@ -6,7 +6,7 @@ use crate::session::queues::admission::{AdmissionQueue, Entered};
 use crate::session::queues::locks::{AtomicUsize, Mutex, Ordering, thread};
 use crate::session::queues::loom::{check, join_all};
 
-/// As many places as there are, and those who have been let in.
+/// The number of free places, and the visitors that were let in.
 struct Room {
     free: Mutex<usize>,
     inside: parking_lot::Mutex<Vec<u32>>,
