@@ -64,6 +64,8 @@ class Bridge:
         awaitable: Awaitable[Any],
         timeout: float | None = None,
         context: contextvars.Context | None = None,
+        *,
+        can_be_cancelled: bool = True,
     ) -> Any:
         """Block this thread until the awaitable has ended; a cancelled run cancels it.
 
@@ -73,7 +75,22 @@ class Bridge:
             asyncio.CancelledError: If the run was cancelled.
             CallTimeoutError: If it takes longer than `timeout` seconds; it is cancelled.
         """
-        return self._wait(awaitable, can_be_cancelled=True, timeout=timeout, context=context)
+        own_context = contextvars.copy_context() if context is None else context
+        has_begun = False
+
+        def begin(answer: Answer) -> asyncio.Task[None]:
+            nonlocal has_begun
+            has_begun = True
+            task = self.begin(self._answer_with(answer.give, awaitable, timeout), own_context)
+            task.add_done_callback(functools.partial(_end, awaitable, answer.give))
+            return task
+
+        try:
+            return self.ask(begin, can_be_cancelled=can_be_cancelled)
+        finally:
+            if not has_begun or self.is_given_up:
+                # The loop stopped before it started.
+                _close(awaitable)
 
     def wait_to_the_end(
         self,
@@ -87,7 +104,7 @@ class Bridge:
         """
         if self._is_loop_gone():
             return _run_alone(awaitable)
-        return self._wait(awaitable, can_be_cancelled=False, timeout=timeout, context=context)
+        return self.wait(awaitable, timeout, context, can_be_cancelled=False)
 
     def start(
         self,
@@ -237,31 +254,6 @@ class Bridge:
         if self._loop.is_closed():
             return True
         return self._is_cancelled and self._thread is None and not self._loop.is_running()
-
-    def _wait(
-        self,
-        awaitable: Awaitable[Any],
-        *,
-        can_be_cancelled: bool,
-        timeout: float | None,
-        context: contextvars.Context | None,
-    ) -> Any:
-        own_context = contextvars.copy_context() if context is None else context
-        has_begun = False
-
-        def begin(answer: Answer) -> asyncio.Task[None]:
-            nonlocal has_begun
-            has_begun = True
-            task = self.begin(self._answer_with(answer.give, awaitable, timeout), own_context)
-            task.add_done_callback(functools.partial(_end, awaitable, answer.give))
-            return task
-
-        try:
-            return self.ask(begin, can_be_cancelled=can_be_cancelled)
-        finally:
-            if not has_begun or self.is_given_up:
-                # The loop stopped before it started.
-                _close(awaitable)
 
     async def _answer_with(
         self,
