@@ -56,12 +56,12 @@ pub trait Node<P: Payload>: Send {
         None
     }
 
-    /// A node that takes several items in one call. Others get them one by one, see [`process_batch`].
+    /// A node that takes several items in one call. Others get them one by one, see `process_batch`.
     fn as_batch(&mut self) -> Option<&mut dyn Batched<P>> {
         None
     }
 
-    /// A node that begins with an item before it is done with the last. Others do one after the other, see [`start_all`].
+    /// A node that begins with an item before it is done with the last. Others do one after the other, see `start_all`.
     fn as_concurrent(&mut self) -> Option<&mut dyn Concurrent<P>> {
         None
     }
