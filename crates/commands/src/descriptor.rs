@@ -12,9 +12,9 @@ use std::time::Duration;
 const SIGNAL_CHECK: Duration = Duration::from_millis(50);
 
 /// A file or a pipe whose reads wait for data, whatever its flags say.
-pub(crate) struct Patient(pub(crate) File);
+pub(crate) struct BlockingFile(pub(crate) File);
 
-impl Read for Patient {
+impl Read for BlockingFile {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.0.read(buffer) {

@@ -6,8 +6,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use remotemedia_runtime::{
-    CancelFlag, DeadLetter, ErrorBudget, Node, NodeFailure, NodeSpec, Options, Phase, Placement, Plan, Policy,
-    PolicyNode, Replicas, Stage, Turn,
+    CancelFlag, DeadLetter, ErrorBudget, Node, NodeFailure, NodeLock, NodeSpec, Options, Phase, Placement, Plan,
+    Policy, PolicyNode, Replicas, Stage,
 };
 use serde_json::{Map, Value, json};
 
@@ -17,7 +17,7 @@ use crate::convert::manifest::ManifestOrder;
 use crate::convert::object::Object;
 use crate::convert::{failure, values};
 use crate::node::callers::{Level, Owner, Place};
-use crate::node::lock::{NoTurns, Seat, Turns};
+use crate::node::lock::{LockedObject, NoLocks, ObjectLocks};
 use crate::node::outputs;
 use crate::node::python_node::PythonNode;
 use crate::node::site::Site;
@@ -36,8 +36,8 @@ pub(crate) struct Described(Vec<DescribedNode>);
 struct DescribedNode {
     replicas: Vec<Box<dyn Node<Object>>>,
     objects: Vec<Py<PyAny>>,
-    /// How sessions take turns in each replica; `None` for objects that several threads may be in.
-    seats: Vec<Option<Seat>>,
+    /// The object to lock for each replica; `None` if several threads may be in it.
+    locked_objects: Vec<Option<LockedObject>>,
     /// Whether calling the object is all there is to it.
     is_plain: bool,
 }
@@ -116,7 +116,7 @@ fn describe_node(
         if is_first {
             node.find_source(entry.py())?;
         }
-        described.seats.push((!is_shared).then(|| node.membership.seat()));
+        described.locked_objects.push((!is_shared).then(|| node.membership.locked_object()));
         described.objects.push(object.unbind());
         let node: Box<dyn Node<Object>> = Box::new(if is_shared && replica > 0 { node.told_by_other() } else { node });
         described.replicas.push(match &guard {
@@ -155,13 +155,14 @@ fn describe_workers(
             written: json_options(&written)?,
         });
     }
-    for replica in worker::hire(py, &stage.options, &placed, surroundings.with_metrics, surroundings.stop)? {
+    for replica in worker::remote_nodes_for(py, &stage.options, &placed, surroundings.with_metrics, surroundings.stop)?
+    {
         for ((node, guard), &index) in replica.into_iter().zip(&guards).zip(&stage.nodes) {
             nodes[index].replicas.push(match guard {
                 Some(guard) => guard.put_around(py, node),
                 None => node,
             });
-            nodes[index].seats.push(None);
+            nodes[index].locked_objects.push(None);
         }
     }
     Ok(())
@@ -286,17 +287,19 @@ fn json_of(value: &Bound<'_, PyAny>) -> PyResult<Value> {
 }
 
 impl Described {
-    /// The turn for all nodes together.
-    pub(crate) fn turn_of_all(&self) -> Turns {
-        Turns::of(self.0.iter().flat_map(|node| node.seats.iter().flatten().cloned()).collect())
+    /// The lock of all nodes together.
+    pub(crate) fn lock_of_all(&self) -> ObjectLocks {
+        ObjectLocks::of(self.0.iter().flat_map(|node| node.locked_objects.iter().flatten().cloned()).collect())
     }
 
-    /// The turns for the nodes with these numbers, in one replica of a stage.
-    pub(crate) fn turns(&self) -> impl Fn(&[usize], usize) -> Option<Box<dyn Turn>> + use<> {
-        let seats: Vec<Vec<Option<Seat>>> = self.0.iter().map(|node| node.seats.clone()).collect();
+    /// Makes the locks of the nodes with these numbers, in one replica of a stage.
+    pub(crate) fn locks(&self) -> impl Fn(&[usize], usize) -> Option<Box<dyn NodeLock>> + use<> {
+        let locked_objects: Vec<Vec<Option<LockedObject>>> =
+            self.0.iter().map(|node| node.locked_objects.clone()).collect();
         move |nodes, replica| {
-            let taken: Vec<Seat> = nodes.iter().filter_map(|&node| seats[node][replica].clone()).collect();
-            Some(if taken.is_empty() { Box::new(NoTurns) } else { Box::new(Turns::of(taken)) })
+            let taken: Vec<LockedObject> =
+                nodes.iter().filter_map(|&node| locked_objects[node][replica].clone()).collect();
+            Some(if taken.is_empty() { Box::new(NoLocks) } else { Box::new(ObjectLocks::of(taken)) })
         }
     }
 

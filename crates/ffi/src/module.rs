@@ -36,7 +36,7 @@ pub mod _core {
 
     /// At this signal a worker writes the Python stacks of its threads to its standard error stream.
     #[pymodule_export]
-    const STACK_SIGNAL: i32 = remotemedia_runtime::worker::TELL_STACKS;
+    const STACK_SIGNAL: i32 = remotemedia_runtime::worker::STACK_SIGNAL;
 
     /// How many items may wait before a stage, unless an option says otherwise.
     #[pymodule_export]

@@ -92,7 +92,7 @@ fn prepare(
     let (bridge, stop) = (&control.bridge, &control.flag);
     let surroundings = graph::Surroundings { owner: &owner, bridge, stop, with_metrics, budget };
     let described = graph::describe(graph, &plan, &surroundings)?;
-    let turn = described.turn_of_all();
+    let lock = described.lock_of_all();
     let chain = (plan.is_chain() && described.are_plain()).then(|| {
         let collected = collected.map(|list| list.clone().unbind());
         Box::new(Chain::new(described.objects(py), control.chunk.clone(), collected, place_of_chain(&plan, &owner)))
@@ -102,7 +102,7 @@ fn prepare(
         with_metrics,
         observer: log::observer(py)?,
         cancel: control.flag.clone(),
-        turn: Some(Box::new(turn)),
+        node_lock: Some(Box::new(lock)),
         bulk: chain,
     };
     Ok(Prepared { owner, plan, described, settings })
@@ -199,8 +199,8 @@ fn through_session(
         stop_waiting: Some(control.bridge.stopper()),
         has_own_thread: false,
     };
-    let turns = described.turns();
-    let session = Session::open(plan, described.into_replicas(), &session_settings, &turns)?;
+    let locks = described.locks();
+    let session = Session::open(plan, described.into_replicas(), &session_settings, &locks)?;
     owner.counts_calls_by(session.call_counter());
     let outcome = feed_session(py, &session, feed, sink, control);
     if let Err(error) = &outcome

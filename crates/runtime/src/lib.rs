@@ -37,7 +37,7 @@ pub use node::native::{ValueFault, create_native_node, native_node_types};
 pub use node::policy::{DeadLetter, Policy, PolicyNode, longest_call};
 pub use node::{
     Batched, Bulk, BulkEnd, BulkMember, BulkOutcome, Concurrent, Done, EndEarly, Fed, Feed, Hindrance, Items, Node,
-    NodeInfo, Observer, Outputs, RemoteStage, Sink, Snapshot, Source, Start, Stream, Streaming, TellStep, Turn,
+    NodeInfo, NodeLock, Observer, Outputs, RemoteStage, Sink, Snapshot, Source, Start, Stream, Streaming, TellStep,
     WorkerHandle,
 };
 pub use options::{Batch, OPTION_NAMES, OnError, OptionProblem, Options, Placement, WhenFull};
@@ -45,8 +45,8 @@ pub use payload::Payload;
 pub use phase::Phase;
 pub use plan::{NodeSpec, Plan, PlanNode, PlanOrder, Stage};
 pub use session::{
-    Admission, AtWork, Bringing, Caller, Client, Closed, Direct, Drain, Next, Outbox, Overflow, Replicas, Reporter,
-    Session, SessionSettings, Stall, TurnOf, Worked,
+    Admission, AtWork, Bringing, Caller, Client, Closed, Direct, Drain, Next, NodeLockOf, Outbox, Overflow, Replicas,
+    Reporter, Session, SessionSettings, Stall, Worked,
 };
 pub use suggest::{did_you_mean, nearest};
 pub use value::{AudioChunk, Value};

@@ -5,20 +5,20 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::descriptor::Patient;
+use crate::descriptor::BlockingFile;
 
 /// Large enough that a system call per buffer is cheap, small enough that a slow pipe is not waited for.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Reads a file or a pipe, and adds each byte that is taken to a counter. What only lies in the buffer is not counted.
 pub(crate) struct Reader {
-    inner: BufReader<Patient>,
+    inner: BufReader<BlockingFile>,
     bytes_taken: Arc<AtomicU64>,
 }
 
 impl Reader {
     pub(crate) fn new(file: File, bytes_taken: Arc<AtomicU64>) -> Self {
-        Self { inner: BufReader::with_capacity(READ_BUFFER_BYTES, Patient(file)), bytes_taken }
+        Self { inner: BufReader::with_capacity(READ_BUFFER_BYTES, BlockingFile(file)), bytes_taken }
     }
 
     fn count(&self, bytes: usize) {

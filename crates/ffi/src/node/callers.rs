@@ -60,8 +60,8 @@ impl Place {
 /// A call of a node on which others may depend.
 pub(crate) struct Frame {
     place: Arc<Place>,
-    /// The turns that its thread holds meanwhile.
-    turns: Vec<u64>,
+    /// The holder numbers of the locks that its thread holds meanwhile.
+    locks: Vec<u64>,
     is_over: AtomicBool,
 }
 
@@ -72,7 +72,7 @@ impl Frame {
     }
 
     fn new(place: &Arc<Place>, below: &[Entered]) -> Arc<Self> {
-        Arc::new(Self { place: Arc::clone(place), turns: turns_of(below), is_over: AtomicBool::new(false) })
+        Arc::new(Self { place: Arc::clone(place), locks: locks_of(below), is_over: AtomicBool::new(false) })
     }
 
     pub(crate) fn end(&self) {
@@ -93,19 +93,19 @@ pub(crate) fn with_own(mut frames: Frames, own: &Arc<Frame>) -> Frames {
     frames
 }
 
-/// What a thread may be inside: a call of a node, or a turn.
+/// What a thread may be inside: a call of a node, or a lock of nodes.
 #[derive(Clone, Copy)]
 pub(crate) enum Level<'a> {
     Node(&'a Arc<Place>),
-    /// The turn of this number.
-    Turn(u64),
+    /// The locks held by this number.
+    Lock(u64),
 }
 
 /// A level that this thread is inside.
 enum Entered {
     /// Its frame is made when somebody asks.
     Node(NonNull<Place>, Option<Arc<Frame>>),
-    Turn(u64),
+    Lock(u64),
 }
 
 thread_local! {
@@ -118,8 +118,8 @@ impl<'a> Level<'a> {
         Self::Node(place)
     }
 
-    pub(crate) fn turn(turn: u64) -> Self {
-        Self::Turn(turn)
+    pub(crate) fn lock(holder: u64) -> Self {
+        Self::Lock(holder)
     }
 
     /// Be inside until what is returned is dropped.
@@ -128,7 +128,7 @@ impl<'a> Level<'a> {
         ENTERED.with_borrow_mut(|entered| {
             entered.push(match self {
                 Self::Node(place) => Entered::Node(NonNull::from(&**place), None),
-                Self::Turn(turn) => Entered::Turn(turn),
+                Self::Lock(holder) => Entered::Lock(holder),
             });
             Inside { depth: entered.len() - 1, level: PhantomData }
         })
@@ -167,8 +167,8 @@ fn leave(depth: usize) {
     }
 }
 
-fn turns_of(entered: &[Entered]) -> Vec<u64> {
-    entered.iter().filter_map(|level| if let Entered::Turn(turn) = level { Some(*turn) } else { None }).collect()
+fn locks_of(entered: &[Entered]) -> Vec<u64> {
+    entered.iter().filter_map(|level| if let Entered::Lock(holder) = level { Some(*holder) } else { None }).collect()
 }
 
 #[allow(unsafe_code, reason = "counting the place in every call of a node costs a tenth of a call")]
@@ -271,8 +271,8 @@ pub(crate) fn carried(py: Python<'_>) -> PyResult<Option<Bound<'_, Callers>>> {
 pub(crate) enum Target {
     /// An item or all work of a session.
     Session(Arc<Owner>),
-    /// A turn, which whoever has this number holds now.
-    Turn(Arc<AtomicU64>),
+    /// A lock, which the thread with this number holds now.
+    Lock(Arc<AtomicU64>),
 }
 
 impl Target {
@@ -280,7 +280,7 @@ impl Target {
         frame.is_live()
             && match self {
                 Self::Session(owner) => Arc::ptr_eq(owner, &frame.place.owner),
-                Self::Turn(holder) => frame.turns.contains(&holder.load(Ordering::Acquire)),
+                Self::Lock(holder) => frame.locks.contains(&holder.load(Ordering::Acquire)),
             }
     }
 }
@@ -410,7 +410,7 @@ mod tests {
     fn levels_may_be_left_in_another_order_than_they_were_entered() {
         let place = Place::new(&Owner::new("pipeline"), Some("node"));
         let outer = Level::node(&place).enter();
-        let inner = Level::turn(1).enter();
+        let inner = Level::lock(1).enter();
 
         drop(outer);
         assert_eq!(depth(), 0);

@@ -1,6 +1,6 @@
-//! Node objects that several sessions use at once: they take turns, the first initializes, the last cleans up.
+//! Node objects that several sessions use at once: one at a time is inside, the first initializes, the last cleans up.
 //!
-//! *Invariant:* no thread is inside a node object while another is, and nobody waits for a turn while attached to the interpreter.
+//! *Invariant:* no thread is inside a node object while another is, and no thread waits for the lock while attached to the interpreter.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use pyo3::prelude::*;
-use remotemedia_runtime::{CancelFlag, Hindrance, Turn};
+use remotemedia_runtime::{CancelFlag, Hindrance, NodeLock};
 
 use crate::attach::{attach, detach};
 use crate::convert::failure;
 use crate::node::callers;
 use crate::node::callers::{Cycle, Frame, Level, Place, Target, Waiting};
 
-/// How often a thread that waits for a turn checks whether its run was cancelled.
+/// How often a thread that waits for a lock checks whether its run was cancelled.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// After how many of these checks it looks for a cycle of waits, too.
@@ -27,7 +27,7 @@ const POLLS_PER_CYCLE_CHECK: u32 = 25;
 #[derive(Default)]
 pub(crate) struct Shared {
     /// Held by the session that is inside the object.
-    turn: TurnLock,
+    lock: CancellableLock,
     /// Sessions that have initialized the object and not yet cleaned it up.
     users: Mutex<Users>,
 }
@@ -51,8 +51,8 @@ pub(crate) struct Membership {
     address: usize,
     shared: Arc<Shared>,
     place: Arc<Place>,
-    /// The number of the turns that it takes by itself.
-    turn: u64,
+    /// The number by which it holds the lock by itself.
+    holder: u64,
     /// The session is among the users of the object.
     is_user: bool,
 }
@@ -65,7 +65,7 @@ impl Membership {
         let entry = registry.get_or_insert_with(HashMap::new).entry(address).or_default();
         entry.0 += 1;
         let (shared, place) = (Arc::clone(&entry.1), Arc::clone(place));
-        Self { address, shared, place, turn: next_turn(), is_user: false }
+        Self { address, shared, place, holder: next_holder(), is_user: false }
     }
 
     /// Join the users of the object; the first one runs `initialize`, unless the object is ready already.
@@ -80,12 +80,12 @@ impl Membership {
             self.is_user = true;
             return Ok(());
         }
-        let taken = self.shared.turn.take(py, (self.turn, &self.place), is_cancelled);
-        let _turn = taken.map_err(|hindrance| match hindrance {
+        let taken = self.shared.lock.take(py, (self.holder, &self.place), is_cancelled);
+        let _held = taken.map_err(|hindrance| match hindrance {
             Hindrance::Cancelled => failure::cancelled(py),
             Hindrance::Deadlock(text) => failure::PipelineError::new_err(text),
         })?;
-        let _inside = Level::turn(self.turn).enter();
+        let _inside = Level::lock(self.holder).enter();
         self.is_user = true;
         let must_initialize = {
             let mut users = self.shared.users.lock();
@@ -103,8 +103,8 @@ impl Membership {
 
     /// Do something with the object while nobody else is inside.
     pub(crate) fn enter<T>(&self, py: Python<'_>, work: impl FnOnce() -> T) -> T {
-        let _turn = self.take_or_have(py);
-        let _inside = Level::turn(self.turn).enter();
+        let _held = self.take_or_have(py);
+        let _inside = Level::lock(self.holder).enter();
         work()
     }
 
@@ -113,8 +113,8 @@ impl Membership {
         if !std::mem::take(&mut self.is_user) || !self.shared.is_left_to_last() {
             return Ok(());
         }
-        let _turn = self.take_or_have(py);
-        let _inside = Level::turn(self.turn).enter();
+        let _held = self.take_or_have(py);
+        let _inside = Level::lock(self.holder).enter();
         let is_due = {
             let mut users = self.shared.users.lock();
             users.count -= 1;
@@ -128,17 +128,17 @@ impl Membership {
     }
 }
 
-/// What stands for a node object when turns are taken: its address, and what its sessions have in common.
-pub(crate) type Seat = (usize, Arc<Shared>, Arc<Place>);
+/// A node object to lock: its address, and what its sessions share.
+pub(crate) type LockedObject = (usize, Arc<Shared>, Arc<Place>);
 
 impl Membership {
-    pub(crate) fn seat(&self) -> Seat {
+    pub(crate) fn locked_object(&self) -> LockedObject {
         (self.address, Arc::clone(&self.shared), Arc::clone(&self.place))
     }
 
-    /// A turn, or nothing where the one who has it waits for us: then nobody else can be inside.
+    /// Take the lock, or nothing if its holder waits for this thread: then no other thread can be inside.
     fn take_or_have(&self, py: Python<'_>) -> Option<Held<'_>> {
-        self.shared.turn.take(py, (self.turn, &self.place), || false).ok()
+        self.shared.lock.take(py, (self.holder, &self.place), || false).ok()
     }
 }
 
@@ -165,7 +165,7 @@ impl Shared {
         is_joined
     }
 
-    /// Leave the users at once if others remain, who may be inside for long; the last one needs its turn for that.
+    /// Leave the users at once if others remain, who may be inside for long; the last one needs the lock for that.
     fn is_left_to_last(&self) -> bool {
         let mut users = self.users.lock();
         if users.count > 1 {
@@ -176,25 +176,25 @@ impl Shared {
     }
 }
 
-/// The turns of all nodes of a session, taken together.
-pub(crate) struct Turns {
-    turn: u64,
+/// The locks of all node objects of a session, taken together.
+pub(crate) struct ObjectLocks {
+    holder: u64,
     members: Vec<(Arc<Shared>, Arc<Place>)>,
 }
 
-fn next_turn() -> u64 {
+fn next_holder() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-impl Turns {
-    /// The turns of objects that are known by their seats.
-    pub(crate) fn of(mut members: Vec<Seat>) -> Self {
+impl ObjectLocks {
+    /// The locks of these objects.
+    pub(crate) fn of(mut members: Vec<LockedObject>) -> Self {
         // One order for all sessions: two that share two nodes cannot wait for each other.
         members.sort_by_key(|(address, ..)| *address);
         members.dedup_by_key(|(address, ..)| *address);
         let members = members.into_iter().map(|(_, shared, place)| (shared, place)).collect();
-        Self { turn: next_turn(), members }
+        Self { holder: next_holder(), members }
     }
 
     fn enter_few(
@@ -205,16 +205,16 @@ impl Turns {
         work: &mut dyn FnMut(),
     ) -> Result<(), Hindrance> {
         let Some(((shared, place), left)) = left.split_first() else {
-            let _inside = Level::turn(self.turn).enter();
+            let _inside = Level::lock(self.holder).enter();
             work();
             return Ok(());
         };
-        let _turn = shared.turn.take(py, (self.turn, place), || cancel.is_set())?;
+        let _held = shared.lock.take(py, (self.holder, place), || cancel.is_set())?;
         self.enter_few(py, left, cancel, work)
     }
 }
 
-impl Turn for Turns {
+impl NodeLock for ObjectLocks {
     fn thread(&self) -> u64 {
         thread_id()
     }
@@ -222,7 +222,7 @@ impl Turn for Turns {
     fn enter(&self, work: &mut dyn FnMut()) {
         let entered = self.enter_unless(CancelFlag::never(), work);
         if entered.is_err() {
-            // The holder of the turn waits for this thread, so no other thread can be inside.
+            // The holder of the lock waits for this thread, so no other thread can be inside.
             attach(|_| work());
         }
     }
@@ -232,18 +232,18 @@ impl Turn for Turns {
             if self.members.len() <= FEW {
                 return self.enter_few(py, &self.members, cancel, work);
             }
-            let mut turns = Vec::with_capacity(self.members.len());
+            let mut held = Vec::with_capacity(self.members.len());
             for (shared, place) in &self.members {
-                turns.push(shared.turn.take(py, (self.turn, place), || cancel.is_set())?);
+                held.push(shared.lock.take(py, (self.holder, place), || cancel.is_set())?);
             }
-            let _inside = Level::turn(self.turn).enter();
+            let _inside = Level::lock(self.holder).enter();
             work();
             Ok(())
         })
     }
 }
 
-/// How many turns are kept on the stack, which saves an allocation per item.
+/// How many locks are kept on the stack, which saves an allocation per item.
 const FEW: usize = 8;
 
 /// The number of this thread, as in `threading.get_ident()`.
@@ -261,9 +261,9 @@ pub(crate) fn thread_id() -> u64 {
 }
 
 /// Permission to enter objects that several threads may be in at once, or that nobody else has.
-pub(crate) struct NoTurns;
+pub(crate) struct NoLocks;
 
-impl Turn for NoTurns {
+impl NodeLock for NoLocks {
     fn thread(&self) -> u64 {
         thread_id()
     }
@@ -275,8 +275,8 @@ impl Turn for NoTurns {
 
 /// A lock that one can stop waiting for, and that costs a few nanoseconds while nobody does.
 #[derive(Default)]
-struct TurnLock {
-    /// The number of the turn that it is taken by, or 0.
+struct CancellableLock {
+    /// The number of its holder, or 0.
     holder: Arc<AtomicU64>,
     /// How many threads wait at the gate.
     waiting: AtomicUsize,
@@ -285,28 +285,28 @@ struct TurnLock {
 }
 
 /// The lock is taken for as long as this lives.
-struct Held<'a>(&'a TurnLock);
+struct Held<'a>(&'a CancellableLock);
 
-impl TurnLock {
-    /// Wait for the lock and take it, for a turn at this place.
+impl CancellableLock {
+    /// Wait for the lock and take it, for a holder at this place.
     fn take(
         &self,
         py: Python<'_>,
-        (turn, place): (u64, &Arc<Place>),
+        (holder, place): (u64, &Arc<Place>),
         is_cancelled: impl Fn() -> bool,
     ) -> Result<Held<'_>, Hindrance> {
-        if self.try_take(turn) {
+        if self.try_take(holder) {
             return Ok(Held(self));
         }
         // Those who wait for this place are held up, too.
         let own = Frame::begin(place);
         let frames = callers::with_own(callers::current(py).unwrap_or_default(), &own);
         let waiting =
-            Waiting::begin(frames, Target::Turn(Arc::clone(&self.holder))).map_err(|cycle| refusal(&cycle))?;
+            Waiting::begin(frames, Target::Lock(Arc::clone(&self.holder))).map_err(|cycle| refusal(&cycle))?;
         let mut polls = 0;
         while !is_cancelled() {
             // Another session is inside, and may need the interpreter to come out.
-            if detach(py, || self.take_within(turn, POLL_INTERVAL)) {
+            if detach(py, || self.take_within(holder, POLL_INTERVAL)) {
                 return Ok(Held(self));
             }
             polls += 1;
@@ -317,18 +317,18 @@ impl TurnLock {
         Err(Hindrance::Cancelled)
     }
 
-    fn try_take(&self, turn: u64) -> bool {
-        self.holder.compare_exchange(0, turn, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    fn try_take(&self, holder: u64) -> bool {
+        self.holder.compare_exchange(0, holder, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
-    fn take_within(&self, turn: u64, timeout: Duration) -> bool {
+    fn take_within(&self, holder: u64, timeout: Duration) -> bool {
         let mut gate = self.gate.lock();
         // Counted before the check: either this thread finds the lock free, or the one that releases it finds this one waiting.
         self.waiting.fetch_add(1, Ordering::SeqCst);
-        let mut is_ours = self.try_take(turn);
+        let mut is_ours = self.try_take(holder);
         if !is_ours {
             self.is_free.wait_for(&mut gate, timeout);
-            is_ours = self.try_take(turn);
+            is_ours = self.try_take(holder);
         }
         self.waiting.fetch_sub(1, Ordering::SeqCst);
         is_ours

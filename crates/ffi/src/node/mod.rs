@@ -1,4 +1,4 @@
-//! Python objects as nodes: their methods, outputs and generators, and whose turn it is.
+//! Python objects as nodes: their methods, outputs and generators, and their locks.
 
 pub(crate) mod callers;
 pub(crate) mod chain;

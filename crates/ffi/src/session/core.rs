@@ -85,8 +85,8 @@ impl SessionCore {
         let is_chain =
             plan.is_chain() && described.are_plain() && !settings.with_metrics && settings.observer.is_none();
         let chain = is_chain.then(|| described.objects(py));
-        let turns = described.turns();
-        let session = match Session::open(plan, described.into_replicas(), &settings, &turns) {
+        let locks = described.locks();
+        let session = match Session::open(plan, described.into_replicas(), &settings, &locks) {
             Ok(session) => session,
             Err(error) => {
                 bridge.close(py)?;
@@ -357,14 +357,14 @@ impl SessionCore {
         mut item: Option<Object>,
         outputs: &mut Outputs,
     ) -> PyResult<()> {
-        let mut look_out = LookOut::default();
+        let mut wait_check = WaitCheck::default();
         loop {
             match self.session.direct(item, outputs) {
                 Direct::Done => break,
                 Direct::Failed(error) => return Err(failure::ended(py, error)),
                 Direct::Busy(back) => {
                     item = back;
-                    self.wait_until_free(py, &mut look_out)?;
+                    self.wait_until_free(py, &mut wait_check)?;
                 }
             }
         }
@@ -381,19 +381,19 @@ impl SessionCore {
         outputs: &mut Outputs,
     ) -> PyResult<()> {
         let mut answer = Some(answer);
-        let mut look_out = LookOut::default();
+        let mut wait_check = WaitCheck::default();
         loop {
             match self.session.resume(node, &mut answer, outputs) {
                 Direct::Done => return Ok(()),
                 Direct::Failed(error) => return Err(failure::ended(py, error)),
-                Direct::Busy(_) => self.wait_until_free(py, &mut look_out)?,
+                Direct::Busy(_) => self.wait_until_free(py, &mut wait_check)?,
             }
         }
     }
 
     /// Wait for another thread that is inside the nodes, a moment at a time.
-    pub(crate) fn wait_until_free(&self, py: Python<'_>, look_out: &mut LookOut) -> PyResult<()> {
-        look_out.look(self, py, "call")?;
+    pub(crate) fn wait_until_free(&self, py: Python<'_>, wait_check: &mut WaitCheck) -> PyResult<()> {
+        wait_check.check(self, py, "call")?;
         detach(py, || self.session.wait_until_free(POLL_INTERVAL));
         py.check_signals()
     }
@@ -439,8 +439,8 @@ impl SessionCore {
 
     fn call_by_queue(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<Py<PyAny>> {
         self.check_takes_items()?;
-        let mut look_out = LookOut::default();
-        look_out.look(self, py, "call")?;
+        let mut wait_check = WaitCheck::default();
+        wait_check.check(self, py, "call")?;
         let (context, _awaited) = CallerContext::awaited_by(py, callers::current(py)?)?;
         let (sender, answered) = std::sync::mpsc::sync_channel(1);
         let client: Arc<dyn Client<Object>> = Arc::new(Call::new(Box::new(move |outputs, outcome| {
@@ -456,7 +456,7 @@ impl SessionCore {
                 outcome.map_err(|error| failure::ended(py, error))?;
                 return outputs.shape(py);
             }
-            if let Err(error) = look_out.look(self, py, "call").and_then(|()| py.check_signals()) {
+            if let Err(error) = wait_check.check(self, py, "call").and_then(|()| py.check_signals()) {
                 self.abandon(py, &Ticket { client, waiting: None })?;
                 return Err(error);
             }
@@ -483,14 +483,14 @@ impl Ticket {
 
 /// Looks whether a wait can end: when it begins, and again as it goes on.
 #[derive(Default)]
-pub(crate) struct LookOut {
+pub(crate) struct WaitCheck {
     has_begun: bool,
     /// Where a node waits.
     waiting: Option<Waiting>,
 }
 
-impl LookOut {
-    pub(crate) fn look(&mut self, core: &SessionCore, py: Python<'_>, word: &str) -> PyResult<()> {
+impl WaitCheck {
+    pub(crate) fn check(&mut self, core: &SessionCore, py: Python<'_>, word: &str) -> PyResult<()> {
         if !std::mem::replace(&mut self.has_begun, true) {
             self.waiting = core.begin_wait(py, word)?;
         } else if let Some(waiting) = &self.waiting {

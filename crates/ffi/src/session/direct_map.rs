@@ -14,7 +14,7 @@ use crate::convert::failure;
 use crate::convert::object::Object;
 use crate::node::chain::{Chain, CurrentChunk};
 use crate::session::call::Outputs;
-use crate::session::core::{LookOut, SessionCore};
+use crate::session::core::{SessionCore, WaitCheck};
 
 /// The maximum number of items taken at once: as many as a queue holds.
 const LARGEST_CHUNK: usize = 64;
@@ -141,11 +141,11 @@ impl State {
         let mut outputs = Outputs::default();
         let mut outcome = None;
         let mut chunk = Some(Object(chunk.into_any().unbind()));
-        let mut look_out = LookOut::default();
+        let mut wait_check = WaitCheck::default();
         while !core.session.direct_with(&mut || {
             outcome = chunk.take().map(|chunk| chain.run(chunk, &mut outputs));
         }) {
-            core.wait_until_free(py, &mut look_out)?;
+            core.wait_until_free(py, &mut wait_check)?;
         }
         self.ready.extend(std::mem::take(&mut outputs.0));
         let Some(outcome) = outcome else { return Ok(()) };

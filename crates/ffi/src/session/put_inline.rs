@@ -10,7 +10,7 @@ use remotemedia_runtime::{Admission, Bringing, Client, Outbox, Worked};
 use crate::attach::detach;
 use crate::convert::failure;
 use crate::convert::object::Object;
-use crate::session::core::{LookOut, POLL_INTERVAL, SessionCore};
+use crate::session::core::{POLL_INTERVAL, SessionCore, WaitCheck};
 
 /// What is put in, and where.
 pub(crate) struct Order<'a> {
@@ -68,7 +68,7 @@ impl Brought<'_> {
     /// With `may_leave`, nobody need wait until the item is in.
     fn take_through(mut self, py: Python<'_>, mut may_leave: bool, is_taken: &Bound<'_, PyAny>) -> PyResult<bool> {
         let core = self.order.core;
-        let mut look_out = LookOut::default();
+        let mut wait_check = WaitCheck::default();
         let mut told = None;
         loop {
             match told.or_else(|| self.wait_for_admission(Duration::ZERO)) {
@@ -89,7 +89,7 @@ impl Brought<'_> {
             if may_leave && !is_busy && (has_room || !is_taken.call0()?.is_truthy()?) {
                 return Ok(true);
             }
-            match look_out.look(core, py, self.order.word) {
+            match wait_check.check(core, py, self.order.word) {
                 // The nodes wait for this thread. The thread inside them continues with the item.
                 Err(_) if may_leave && is_busy => {
                     core.session.leave_work();

@@ -18,7 +18,7 @@ use crate::convert::failure;
 use crate::convert::object::Object;
 use crate::node::callers;
 use crate::node::lock::thread_id;
-use crate::session::core::{LookOut, POLL_INTERVAL, SessionCore, Ticket, outbox_of};
+use crate::session::core::{POLL_INTERVAL, SessionCore, Ticket, WaitCheck, outbox_of};
 use crate::session::put_inline;
 
 /// The outputs of the items that one stream puts in, in order.
@@ -136,13 +136,13 @@ impl OutputStream {
             Admission::Later => {}
         }
         let admitted = Mutex::new(admitted);
-        let mut look_out = LookOut::default();
+        let mut wait_check = WaitCheck::default();
         loop {
             let is_in = detach(py, || admitted.lock().recv_timeout(POLL_INTERVAL));
             if let Ok(is_in) = is_in {
                 return Ok(is_in);
             }
-            look_out.look(self.core.get(), py, "put")?;
+            wait_check.check(self.core.get(), py, "put")?;
             py.check_signals()?;
         }
     }

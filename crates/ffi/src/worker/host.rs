@@ -71,7 +71,7 @@ pub(crate) fn serve_parent(py: Python<'_>) -> PyResult<()> {
     os.call_method1("close", (nothing,))?;
 
     let stop = STOP.get_or_init(CancelFlag::default).clone();
-    let mut worker_host = PythonWorkplace { bridge: Bridge::new(None), stop, helpers: Arc::default() };
+    let mut worker_host = PythonWorkerHost { bridge: Bridge::new(None), stop, helpers: Arc::default() };
     let codec: Arc<dyn ItemCodec<Object>> = PythonCodec::of_worker();
     // Attached all the time but while it waits: every step for an item needs the interpreter.
     let served = serve(socket, &codec, &mut worker_host);
@@ -81,7 +81,7 @@ pub(crate) fn serve_parent(py: Python<'_>) -> PyResult<()> {
     served.map_err(|error| PyOSError::new_err(format!("the worker lost the connection to its parent: {error}")))
 }
 
-struct PythonWorkplace {
+struct PythonWorkerHost {
     bridge: Arc<Bridge>,
     stop: CancelFlag,
     helpers: Arc<Helpers>,
@@ -145,7 +145,7 @@ impl Drop for Running {
     }
 }
 
-impl WorkerHost<Object> for PythonWorkplace {
+impl WorkerHost<Object> for PythonWorkerHost {
     fn open(&mut self, setup: Arrived, notes: Notes) -> PyResult<Opened<Object>> {
         attach(|py| {
             let Head { surroundings, described, end } = setup::read_head(py, &setup.body)?;
@@ -210,7 +210,7 @@ impl WorkerHost<Object> for PythonWorkplace {
     }
 }
 
-impl PythonWorkplace {
+impl PythonWorkerHost {
     fn make_nodes(&self, described: &[DescribedNode], objects: &Bound<'_, PyList>) -> PyResult<Opened<Object>> {
         let owner = Owner::new("worker");
         let mut specs: Vec<NodeSpec> = Vec::new();

@@ -47,7 +47,7 @@ impl<'py> Placed<'py> {
 /// The parent's side of the workers of a stage: for each worker a node for each of those that run in it.
 ///
 /// The nodes are pickled here, so that what cannot be sent is refused before anything starts.
-pub(crate) fn hire(
+pub(crate) fn remote_nodes_for(
     py: Python<'_>,
     stage: &Options,
     nodes: &[Placed<'_>],

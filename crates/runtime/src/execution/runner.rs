@@ -12,7 +12,7 @@ use crate::cancel::CancelFlag;
 use crate::execution::machine::Machine;
 use crate::execution::metrics::{Metrics, Recorders, whole_micros};
 use crate::failure::{Failure, NodeFailure, RunError};
-use crate::node::{Bulk, Feed, Hindrance, Node, Observer, Sink, Turn, stop};
+use crate::node::{Bulk, Feed, Hindrance, Node, NodeLock, Observer, Sink, stop};
 use crate::payload::Payload;
 use crate::phase::Phase;
 use crate::plan::{Plan, PlanNode};
@@ -25,15 +25,15 @@ pub struct Settings<P: Payload> {
     pub observer: Option<Arc<dyn Observer>>,
     /// Stops the run.
     pub cancel: CancelFlag,
-    /// How sessions that share nodes take turns.
-    pub turn: Option<Box<dyn Turn>>,
+    /// The lock of the nodes, if sessions share them.
+    pub node_lock: Option<Box<dyn NodeLock>>,
     /// A faster way through all nodes at once.
     pub bulk: Option<Box<dyn Bulk<P>>>,
 }
 
 impl<P: Payload> Default for Settings<P> {
     fn default() -> Self {
-        Self { with_metrics: false, observer: None, cancel: CancelFlag::default(), turn: None, bulk: None }
+        Self { with_metrics: false, observer: None, cancel: CancelFlag::default(), node_lock: None, bulk: None }
     }
 }
 
@@ -41,7 +41,7 @@ impl<P: Payload> Default for Settings<P> {
 pub struct Runner<P: Payload> {
     plan: Arc<Plan>,
     machine: Machine<P>,
-    turn: Option<Box<dyn Turn>>,
+    node_lock: Option<Box<dyn NodeLock>>,
     bulk: Option<Box<dyn Bulk<P>>>,
     bulk_is_possible: bool,
     owes_cleanup: usize,
@@ -74,7 +74,7 @@ impl<P: Payload> Runner<P> {
         let mut runner = Self {
             plan,
             machine,
-            turn: settings.turn,
+            node_lock: settings.node_lock,
             bulk,
             bulk_is_possible: false,
             owes_cleanup: 0,
@@ -187,12 +187,12 @@ impl<P: Payload> Runner<P> {
         failures
     }
 
-    /// Drop what is under way. Closing a generator enters its node, so it takes a turn.
+    /// Drop what is under way. Closing a generator enters its node, so it takes the lock.
     fn abandon(&mut self) -> Vec<NodeFailure<P::Fault>> {
-        let Self { machine, turn, .. } = self;
+        let Self { machine, node_lock, .. } = self;
         let mut failed = Vec::new();
-        match turn {
-            Some(turn) if machine.has_generators() => turn.enter(&mut || failed = machine.abandon()),
+        match node_lock {
+            Some(node_lock) if machine.has_generators() => node_lock.enter(&mut || failed = machine.abandon()),
             _ => failed = machine.abandon(),
         }
         failed.into_iter().map(|(node, phase, fault)| self.failure(node, None, phase, fault)).collect()
@@ -238,10 +238,10 @@ impl<P: Payload> Drop for Runner<P> {
 }
 
 /// Do some work in the nodes when no other session is inside.
-fn enter<T>(turn: Option<&dyn Turn>, cancel: &CancelFlag, work: impl FnOnce() -> T) -> Result<T, Hindrance> {
-    let Some(turn) = turn else { return Ok(work()) };
+fn enter<T>(node_lock: Option<&dyn NodeLock>, cancel: &CancelFlag, work: impl FnOnce() -> T) -> Result<T, Hindrance> {
+    let Some(node_lock) = node_lock else { return Ok(work()) };
     let mut work = Some(work);
     let mut answer = None;
-    turn.enter_unless(cancel, &mut || answer = work.take().map(|work| work()))?;
+    node_lock.enter_unless(cancel, &mut || answer = work.take().map(|work| work()))?;
     answer.ok_or(Hindrance::Cancelled)
 }

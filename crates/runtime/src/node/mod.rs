@@ -243,7 +243,7 @@ pub trait WorkerHandle: Send + Sync {
     fn at_work(&self) -> Option<(u64, usize)>;
 
     /// Let the process write where its threads are to its standard error stream.
-    fn tell_stacks(&self);
+    fn dump_stacks(&self);
 
     /// What is known of the processes so far.
     fn figures(&self) -> WorkerMetrics;
@@ -414,8 +414,8 @@ pub enum BulkEnd<P: Payload> {
 
 /// Permission to enter the nodes of a stage, for as long as `work` runs.
 ///
-/// Sessions that share a node take turns through this.
-pub trait Turn: Send + Sync {
+/// The lock of the nodes that several sessions share.
+pub trait NodeLock: Send + Sync {
     /// A number by which others know the thread that calls, or 0.
     fn thread(&self) -> u64 {
         0

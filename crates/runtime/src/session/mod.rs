@@ -37,7 +37,7 @@ use crate::cancel::CancelFlag;
 use crate::execution::metrics::Metrics;
 use crate::failure::{NodeFailure, RunError};
 use crate::limits::{CLOSE_TIMEOUT, DEFAULT_QUEUE_SIZE};
-use crate::node::{Node, Observer, Turn};
+use crate::node::{Node, NodeLock, Observer};
 use crate::payload::Payload;
 use crate::phase::Phase;
 use crate::plan::Plan;
@@ -117,20 +117,20 @@ pub struct Stall {
     pub phase: Phase,
     /// For how long, at least.
     pub for_at_least: Duration,
-    /// The number of the thread, as the nodes' [`Turn`] gave it.
+    /// The number of the thread, as the nodes' [`NodeLock`] gave it.
     pub thread: u64,
     /// It is a worker that has not come back, not a thread of this process.
     pub is_in_worker: bool,
 }
 
-/// The nodes of one entry of a plan: one, or as many as replicas, and how sessions take turns in each of them.
+/// The nodes of one entry of a plan: one, or as many as replicas, and the locks of those that sessions share.
 pub struct Replicas<P: Payload> {
     /// The node objects.
     pub nodes: Vec<Box<dyn Node<P>>>,
 }
 
-/// Makes the turn for the nodes of one replica of a stage, which are given by their numbers in the plan.
-pub type TurnOf<'a> = &'a dyn Fn(&[usize], usize) -> Option<Box<dyn Turn>>;
+/// Makes the lock of the nodes of one replica of a stage, which are given by their numbers in the plan.
+pub type NodeLockOf<'a> = &'a dyn Fn(&[usize], usize) -> Option<Box<dyn NodeLock>>;
 
 /// A call of a node that was under way at some moment.
 #[derive(Clone, Copy, Debug)]
@@ -141,7 +141,7 @@ pub struct AtWork {
 }
 
 impl AtWork {
-    /// The number of the thread, as the nodes' [`Turn`] gave it.
+    /// The number of the thread, as the nodes' [`NodeLock`] gave it.
     pub fn thread(&self) -> u64 {
         self.reading.thread
     }

@@ -31,7 +31,7 @@ use crate::session::stages::stage::{Link, Replica, Stage};
 use crate::session::stages::tasks::{Outcome, PollWhile, Tasks};
 use crate::session::stages::threads::Threads;
 use crate::session::watchdog::Watch;
-use crate::session::{Closed, Replicas, Session, SessionSettings, TurnOf};
+use crate::session::{Closed, NodeLockOf, Replicas, Session, SessionSettings};
 
 /// How often a thread that waits for `initialize` checks for an order to stop.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -48,14 +48,14 @@ impl<P: Payload> Session<P> {
         plan: Arc<Plan>,
         nodes: Vec<Replicas<P>>,
         settings: &SessionSettings<P>,
-        turn_of: TurnOf<'_>,
+        lock_of: NodeLockOf<'_>,
     ) -> Result<Self, Failure<P::Fault>> {
         assert_eq!(plan.nodes().len(), nodes.len(), "a plan is opened with one entry for each of its nodes");
         let mut nodes = nodes;
         let source_tasks = adopt_source(&mut nodes);
         // Where the plan needs no queue, its nodes run on each thread that calls.
         let is_on_callers = plan.is_direct() && !settings.has_own_thread && source_tasks.is_none();
-        let mut stages = build_stages(&plan, nodes, settings, turn_of);
+        let mut stages = build_stages(&plan, nodes, settings, lock_of);
         for replica in stages.iter_mut().flat_map(|stage| &mut stage.replicas) {
             replica.tasks = (!is_on_callers && replica.worker.is_none()).then(Tasks::default);
         }
@@ -202,7 +202,7 @@ fn build_stages<P: Payload>(
     plan: &Arc<Plan>,
     nodes: Vec<Replicas<P>>,
     settings: &SessionSettings<P>,
-    turn_of: TurnOf<'_>,
+    lock_of: NodeLockOf<'_>,
 ) -> Vec<Stage<P>> {
     let mut nodes: Vec<Vec<Option<Box<dyn Node<P>>>>> =
         nodes.into_iter().map(|replicas| replicas.nodes.into_iter().map(Some).collect()).collect();
@@ -231,7 +231,7 @@ fn build_stages<P: Payload>(
         .into_iter()
         .zip(links)
         .enumerate()
-        .map(|(index, (machines, links))| build_stage(plan, index, machines, links, settings, turn_of))
+        .map(|(index, (machines, links))| build_stage(plan, index, machines, links, settings, lock_of))
         .collect()
 }
 
@@ -242,7 +242,7 @@ fn build_stage<P: Payload>(
     machines: Vec<Machine<P>>,
     links: Vec<Link>,
     settings: &SessionSettings<P>,
-    turn_of: TurnOf<'_>,
+    lock_of: NodeLockOf<'_>,
 ) -> Stage<P> {
     let planned = &plan.stages()[index];
     let options = &planned.options;
@@ -278,7 +278,7 @@ fn build_stage<P: Payload>(
                 under_way: AtomicUsize::new(0),
                 keep_time: machine.nodes.iter().map(|node| node.info().keeps_time).collect(),
                 recorders: machine.recorders.clone(),
-                turn: turn_of(&planned.nodes, replica),
+                node_lock: lock_of(&planned.nodes, replica),
                 machine: Mutex::new(machine),
                 tasks: None,
             })

@@ -180,7 +180,7 @@ fn look_at<P: Payload>(
             reporter.stalled(&Stall { is_in_worker, ..stall(&core.plan, stage, reading, for_at_least) });
         }
         if let Some(worker) = worker {
-            worker.tell_stacks();
+            worker.dump_stacks();
         }
     }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 pub use self::child::serve::serve;
 pub use self::child::worker_host::{IsStill, LeaveFork, Notes, Opened, WorkerHost};
-pub use self::parent::process::TELL_STACKS;
+pub use self::parent::process::STACK_SIGNAL;
 pub use self::parent::remote_node::remote_nodes;
 pub use self::protocol::message::Message;
 pub use self::protocol::shared_memory::{OwnBytes, View};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use remotemedia_runtime::{
-    Bulk, BulkEnd, BulkOutcome, CancelFlag, Failure, Feed, Observer, Phase, Plan, RunError, Runner, Sink, Turn,
+    Bulk, BulkEnd, BulkOutcome, CancelFlag, Failure, Feed, NodeLock, Observer, Phase, Plan, RunError, Runner, Sink,
 };
 
 use crate::support::{Answer, BAD, Fault, Item, Log, Outcome, Pipe, Told, add, blamed, fail_on, node, pass};
@@ -280,8 +280,8 @@ fn a_chunk_that_a_cancellation_emptied_is_not_the_end_of_input() {
 
 #[test]
 fn a_chunk_takes_one_turn() {
-    struct LoggedTurn(Log);
-    impl Turn for LoggedTurn {
+    struct LoggedLock(Log);
+    impl NodeLock for LoggedLock {
         fn enter(&self, work: &mut dyn FnMut()) {
             self.0.note("enter");
             work();
@@ -289,7 +289,7 @@ fn a_chunk_takes_one_turn() {
     }
     let log = Log::default();
     let mut pipe = Pipe::chain([pass().named("a", &log)]);
-    pipe.settings.turn = Some(Box::new(LoggedTurn(log.clone())));
+    pipe.settings.node_lock = Some(Box::new(LoggedLock(log.clone())));
 
     assert!(run(pipe, &mut Counting::with_mark_at(0, &[3])).1.is_ok());
 

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::sync_channel;
 
-use remotemedia_runtime::{CancelFlag, Hindrance, Node, Outputs, Phase, RunError, Runner, Source, Stream, Turn};
+use remotemedia_runtime::{CancelFlag, Hindrance, Node, NodeLock, Outputs, Phase, RunError, Runner, Source, Stream};
 
 use crate::support::{
     Answer, Asked, BAD, Fault, Item, Log, Pipe, TestNode, Told, blamed, facts, fail_on, node, pass, source, spread,
@@ -291,9 +291,9 @@ fn a_plan_is_not_opened_with_too_few_nodes() {
 }
 
 /// Logs when it is entered and left.
-struct LoggedTurn(Log);
+struct LoggedLock(Log);
 
-impl Turn for LoggedTurn {
+impl NodeLock for LoggedLock {
     fn enter(&self, work: &mut dyn FnMut()) {
         self.0.note("enter");
         work();
@@ -305,19 +305,19 @@ impl Turn for LoggedTurn {
 fn each_item_and_the_flush_take_a_turn() {
     let log = Log::default();
     let mut pipe = Pipe::chain([pass().named("a", &log)]);
-    pipe.settings.turn = Some(Box::new(LoggedTurn(log.clone())));
+    pipe.settings.node_lock = Some(Box::new(LoggedLock(log.clone())));
 
     pipe.outputs([1, 2]);
 
-    let turn = |step| ["enter", step, "leave"];
-    let steps = [turn("a.process(1)"), turn("a.process(2)"), turn("a.flush")].concat();
+    let locked = |step| ["enter", step, "leave"];
+    let steps = [locked("a.process(1)"), locked("a.process(2)"), locked("a.flush")].concat();
     assert_eq!(log.lines()[1..], [&steps[..], &["a.cleanup"]].concat());
 }
 
-/// Others are inside for ever, so a cancelled run never gets its turn.
-struct NoTurn;
+/// Others are inside for ever, so a cancelled run never gets the lock.
+struct NeverFree;
 
-impl Turn for NoTurn {
+impl NodeLock for NeverFree {
     fn enter(&self, _work: &mut dyn FnMut()) {
         panic!("waits for ever");
     }
@@ -332,7 +332,7 @@ impl Turn for NoTurn {
 fn a_run_that_is_cancelled_while_it_waits_for_its_turn_ends() {
     let log = Log::default();
     let mut pipe = Pipe::chain([pass().named("a", &log)]);
-    pipe.settings.turn = Some(Box::new(NoTurn));
+    pipe.settings.node_lock = Some(Box::new(NeverFree));
 
     let (outputs, failure) = pipe.failure([1]);
 
@@ -344,7 +344,7 @@ fn a_run_that_is_cancelled_while_it_waits_for_its_turn_ends() {
 fn a_generator_is_closed_in_a_turn() {
     let log = Log::default();
     let mut pipe = Pipe::chain([spread(|_| vec![1, 2]).named("a", &log), fail_on(1)]);
-    pipe.settings.turn = Some(Box::new(LoggedTurn(log.clone())));
+    pipe.settings.node_lock = Some(Box::new(LoggedLock(log.clone())));
 
     pipe.failure([0]);
 

@@ -13,10 +13,10 @@ use crate::phase::Phase;
 
 impl<P: Payload> Runner<P> {
     pub(crate) fn run_source(&mut self, sink: &mut dyn Sink<P>) -> Result<(), RunError<P::Fault>> {
-        let Self { machine, turn, .. } = self;
+        let Self { machine, node_lock, .. } = self;
         let cancel = machine.is_cancelled.clone();
         let started = Instant::now();
-        let outputs = enter(turn.as_deref(), &cancel, || machine.produce())?;
+        let outputs = enter(node_lock.as_deref(), &cancel, || machine.produce())?;
         let outputs = outputs.map_err(|fault| self.blame(0, Some(0), Phase::Process, fault))?;
         match outputs {
             Outputs::None => return Ok(()),
@@ -39,7 +39,7 @@ impl<P: Payload> Runner<P> {
         }
         let Some(stream) = &mut self.machine.source else { return Ok(None) };
         let started = Instant::now();
-        let next = enter(self.turn.as_deref(), &self.machine.is_cancelled, || stream.next());
+        let next = enter(self.node_lock.as_deref(), &self.machine.is_cancelled, || stream.next());
         let next = next?;
         if matches!(next, Ok(Some(_))) {
             self.machine.input = numbering::of_item(self.items_in);
@@ -105,7 +105,7 @@ impl<P: Payload> Runner<P> {
         Ok(count)
     }
 
-    /// Take items through one by one, in one turn.
+    /// Take items through one by one, with the lock taken once.
     fn take_all(&mut self, items: Vec<P>, sink: &mut dyn Sink<P>) -> Result<(), RunError<P::Fault>> {
         let first = self.items_in;
         let mut taken = 0;
@@ -136,7 +136,7 @@ impl<P: Payload> Runner<P> {
         let bulk = self.bulk.as_mut().expect("chunks are asked for only with a way to take them");
         let mut counted = CountingSink { sink, count: &mut self.items_out };
         let work = || bulk.run(chunk, &mut counted);
-        let outcome = enter(self.turn.as_deref(), &self.machine.is_cancelled, work)?;
+        let outcome = enter(self.node_lock.as_deref(), &self.machine.is_cancelled, work)?;
         self.items_in += outcome.taken as u64;
         self.machine.input = numbering::of_item(self.items_in.saturating_sub(1));
         match outcome.end {
@@ -165,10 +165,10 @@ impl<P: Payload> Runner<P> {
         sink: &mut dyn Sink<P>,
         work: impl FnOnce(&mut Machine<P>, &mut dyn Sink<P>) -> Result<(), Stop<P::Fault>>,
     ) -> Result<(), RunError<P::Fault>> {
-        let Self { machine, items_out, turn, .. } = self;
+        let Self { machine, items_out, node_lock, .. } = self;
         let mut counted = CountingSink { sink, count: items_out };
         let cancel = machine.is_cancelled.clone();
-        let outcome = enter(turn.as_deref(), &cancel, || work(machine, &mut counted))?;
+        let outcome = enter(node_lock.as_deref(), &cancel, || work(machine, &mut counted))?;
         outcome.map_err(|stop| match stop {
             Stop::Node { node, phase, fault } => {
                 let item_index = (phase == Phase::Process).then_some(self.machine.item_index());

@@ -2,11 +2,11 @@
 //!
 //! A thread that sleeps for ever fails a model: here no wait ends by itself.
 
-mod doors;
+mod admission;
+mod in_flight;
 mod inboxes;
 mod outboxes;
 mod reorders;
-mod trackers;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

@@ -33,7 +33,7 @@ pub(crate) fn run_concurrent<P: Payload>(core: &Arc<Core<P>>, stage_index: usize
             break;
         };
         let (envelopes, end) = with_those_behind(core, stage, (number, envelope));
-        begin_parcels(core, stage, envelopes);
+        begin_envelopes(core, stage, envelopes);
         if let Some((number, envelope)) = end {
             end_concurrent(core, stage, number, envelope);
         }
@@ -74,19 +74,19 @@ fn begin_next<P: Payload>(core: &Core<P>, stage: &Stage<P>) -> Option<Numbered<P
     }
 }
 
-fn begin_parcels<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, envelopes: Vec<Numbered<P>>) {
+fn begin_envelopes<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, envelopes: Vec<Numbered<P>>) {
     let mut starter = Starter::new(core, stage);
     if starter.is_in_worker {
         for (number, envelope) in envelopes {
-            begin_parcel(&mut starter, number, envelope);
+            begin_envelope(&mut starter, number, envelope);
         }
         return starter.start();
     }
     // Begun in one go, and not in turn with what those before them do.
-    P::hold(|| envelopes.into_iter().for_each(|(number, envelope)| begin_parcel(&mut starter, number, envelope)));
+    P::hold(|| envelopes.into_iter().for_each(|(number, envelope)| begin_envelope(&mut starter, number, envelope)));
 }
 
-fn begin_parcel<P: Payload>(starter: &mut Starter<'_, P>, number: u64, envelope: Envelope<P>) {
+fn begin_envelope<P: Payload>(starter: &mut Starter<'_, P>, number: u64, envelope: Envelope<P>) {
     let (core, stage) = (starter.core, starter.stage);
     let header: Envelope<P> = envelope.header();
     let items = items_of(core, stage, envelope);

@@ -31,8 +31,8 @@ pub(crate) fn run_when_asked<P: Payload>(core: &Arc<Core<P>>) {
 pub(crate) fn run<P: Payload>(core: &Core<P>, client: &Arc<dyn Client<P>>, context: P::Context, expect: &dyn Fn()) {
     let source = RunningSource { core, client, expect, own_context: P::copy_context(&context), context };
     let replica = &core.stages[core.plan.stage_of(0)].replicas[0];
-    if let Some(turn) = &replica.turn {
-        core.source.set_thread(turn.thread());
+    if let Some(node_lock) = &replica.node_lock {
+        core.source.set_thread(node_lock.thread());
     }
     let produced = {
         let mut machine = replica.machine.lock();

@@ -11,7 +11,7 @@ use crate::cancel::CancelFlag;
 use crate::execution::machine::Machine;
 use crate::execution::metrics::Recorders;
 use crate::execution::progress::ProgressPlace;
-use crate::node::{Hindrance, Stream, Turn, WorkerHandle};
+use crate::node::{Hindrance, NodeLock, Stream, WorkerHandle};
 use crate::numbering::ByNumber;
 use crate::payload::Payload;
 use crate::phase::Phase;
@@ -86,7 +86,7 @@ pub(crate) struct Replica<P: Payload> {
     /// Items that were begun in another process and are not done.
     pub(crate) under_way: AtomicUsize,
     pub(crate) recorders: Option<Recorders>,
-    pub(crate) turn: Option<Box<dyn Turn>>,
+    pub(crate) node_lock: Option<Box<dyn NodeLock>>,
     /// What others ask of the thread of the nodes, if they have one.
     pub(crate) tasks: Option<Tasks>,
 }
@@ -99,8 +99,8 @@ impl<P: Payload> Replica<P> {
 
     /// This thread is about to call a node by another way than [`Replica::enter`].
     pub(crate) fn note_thread(&self, machine: &Machine<P>) {
-        if let Some(turn) = &self.turn {
-            machine.progress.set_thread(turn.thread());
+        if let Some(node_lock) = &self.node_lock {
+            machine.progress.set_thread(node_lock.thread());
         }
     }
 
@@ -172,14 +172,14 @@ impl<P: Payload> Replica<P> {
 
     /// Run `work` on the machine when no other session is in its nodes.
     pub(crate) fn enter<R>(&self, machine: &mut Machine<P>, work: impl FnOnce(&mut Machine<P>) -> R) -> R {
-        match &self.turn {
+        match &self.node_lock {
             None => work(machine),
-            Some(turn) => {
-                machine.progress.set_thread(turn.thread());
+            Some(node_lock) => {
+                machine.progress.set_thread(node_lock.thread());
                 let mut work = Some(work);
                 let mut answer = None;
-                turn.enter(&mut || answer = work.take().map(|work| work(machine)));
-                answer.expect("a turn runs its work")
+                node_lock.enter(&mut || answer = work.take().map(|work| work(machine)));
+                answer.expect("a lock runs the work")
             }
         }
     }
@@ -190,11 +190,11 @@ impl<P: Payload> Replica<P> {
         machine: &mut Machine<P>,
         work: impl FnOnce(&mut Machine<P>) -> R,
     ) -> Result<R, Hindrance> {
-        let Some(turn) = &self.turn else { return Ok(work(machine)) };
-        machine.progress.set_thread(turn.thread());
+        let Some(node_lock) = &self.node_lock else { return Ok(work(machine)) };
+        machine.progress.set_thread(node_lock.thread());
         let mut work = Some(work);
         let mut answer = None;
-        turn.enter_unless(CancelFlag::never(), &mut || answer = work.take().map(|work| work(machine)))?;
+        node_lock.enter_unless(CancelFlag::never(), &mut || answer = work.take().map(|work| work(machine)))?;
         answer.ok_or(Hindrance::Cancelled)
     }
 

@@ -136,7 +136,7 @@ impl<P: Payload> Sink<P> for RouterSink<'_, P> {
 
     fn before_wait(&mut self) {
         if self.router.has_pending() {
-            // There may be no room in the next queue, and we are inside a node's turn.
+            // The next queue may be full, and this thread holds the lock of the nodes.
             P::wait(|| self.router.send_pending());
         }
     }

@@ -1,9 +1,9 @@
 //! The side of the session: starts workers, sends them items, and replaces those that die.
 
 pub(crate) mod client;
+pub(crate) mod crash_output;
 pub(crate) mod direct_call;
 pub(crate) mod job;
-pub(crate) mod last_words;
 pub(crate) mod launch;
 pub(crate) mod monitor;
 pub(crate) mod output_channel;

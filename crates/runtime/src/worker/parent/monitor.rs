@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags};
 use crate::execution::progress::Reading;
 use crate::payload::Payload;
 use crate::worker::parent::client::{Connection, Life, Reader, Remote};
-use crate::worker::parent::last_words::HeldBack;
+use crate::worker::parent::crash_output::HeldBack;
 use crate::worker::parent::process::Process;
 use crate::worker::parent::responses::ReplyEvent;
 use crate::worker::protocol::connection::{Received, Transport};
@@ -19,13 +19,13 @@ use crate::worker::protocol::poll::timespec;
 use crate::worker::{ExitCause, StdStream};
 
 /// How long a worker may take to start with an item, besides the item's own time: the machine may be busy.
-const TAKING_TIME: Duration = Duration::from_millis(300);
+const START_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// How many results are unpacked before other threads have their turn.
 const AT_ONCE: usize = 64;
 
 /// A worker that is told to end by force may take as long to say where it is.
-const LAST_WORDS: Duration = Duration::from_millis(200);
+const STACKS_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// That shared memory cannot be had is said once, whichever worker it is for.
 static HAS_SAID_TROUBLE: AtomicBool = AtomicBool::new(false);
@@ -35,7 +35,7 @@ pub(crate) struct End {
     pub(crate) cause: ExitCause,
     pub(crate) stderr: String,
     /// Those of its last lines that were not told.
-    pub(crate) last_words: Vec<String>,
+    pub(crate) crash_output: Vec<String>,
     /// The number of the process, if there was one.
     pub(crate) process: Option<u32>,
     /// Where it was, or what it had not finished.
@@ -48,22 +48,22 @@ pub(crate) struct End {
     pub(crate) has_lost_its_way: bool,
 }
 
-/// What a wait has found.
+/// What one `poll` has found.
 #[allow(clippy::struct_excessive_bools, reason = "each is independent of the others")]
 #[derive(Default)]
-struct Found {
+struct Polled {
     /// Somebody wants the supervisor to look.
     has_call: bool,
     /// The worker sent something other than results.
     has_control: bool,
     /// It writes to one of its streams, or ends.
-    has_stirred: bool,
+    has_process_event: bool,
     has_answers: bool,
 }
 
 /// One process, as it is attended to.
 #[allow(clippy::struct_excessive_bools, reason = "each is an independent property of the process")]
-struct Attendance<'a, P: Payload> {
+struct Monitor<'a, P: Payload> {
     remote: &'a Arc<Remote<P>>,
     process: Process,
     line: Arc<Connection>,
@@ -92,9 +92,9 @@ struct Attendance<'a, P: Payload> {
 }
 
 /// See to a process from its start to its end.
-pub(crate) fn attend<P: Payload>(remote: &Arc<Remote<P>>, process: Process, held_back: &mut HeldBack) -> End {
+pub(crate) fn monitor<P: Payload>(remote: &Arc<Remote<P>>, process: Process, held_back: &mut HeldBack) -> End {
     let line = remote.lock().line.clone().expect("a process that was started has a line");
-    let mut attendance = Attendance {
+    let mut monitor = Monitor {
         remote,
         process,
         line,
@@ -112,26 +112,26 @@ pub(crate) fn attend<P: Payload>(remote: &Arc<Remote<P>>, process: Process, held
         quiet_since: Instant::now(),
         held_back,
     };
-    while attendance.look() {}
-    attendance.end()
+    while monitor.look() {}
+    monitor.end()
 }
 
-impl<P: Payload> Attendance<'_, P> {
+impl<P: Payload> Monitor<'_, P> {
     /// Wait for something to happen, and see to it; `false` when the process has ended.
     fn look(&mut self) -> bool {
         let is_reading = self.claim_reading();
-        let found = self.wait(is_reading);
-        if found.has_call
+        let polled = self.wait(is_reading);
+        if polled.has_call
             && let Some(wake) = &self.wake
         {
             rustix::io::read(wake, &mut [0; 8]).ok();
         }
-        if found.has_stirred {
+        if polled.has_process_event {
             let (codec, node_ids) = (&self.remote.codec, &self.remote.spec.node_ids);
             self.process.read_lines(|stream, line| codec.write_line(node_ids, stream, line));
         }
-        let is_heard = !found.has_control || self.read_control();
-        let is_there = !found.has_answers || self.read_answers();
+        let is_heard = !polled.has_control || self.read_control();
+        let is_there = !polled.has_answers || self.read_answers();
         if is_reading {
             self.leave_reading();
         }
@@ -139,7 +139,7 @@ impl<P: Payload> Attendance<'_, P> {
         self.held_back.tell_if_done(self.remote);
         // One that is through need not close its socket: what it has forked may have it, too.
         let is_through = self.has_cleaned_up || self.has_refused;
-        let may_have_ended = found.has_stirred || found.has_control;
+        let may_have_ended = polled.has_process_event || polled.has_control;
         if !is_heard || !is_there || is_through || (may_have_ended && self.process.has_ended()) {
             return false;
         }
@@ -171,7 +171,7 @@ impl<P: Payload> Attendance<'_, P> {
         }
     }
 
-    fn wait(&self, is_reading: bool) -> Found {
+    fn wait(&self, is_reading: bool) -> Polled {
         // The previous reader may have read a frame that it left here.
         let is_here = is_reading && self.line.link.has_read();
         let timeout = if is_here { Some(Duration::ZERO) } else { self.poll_timeout() };
@@ -188,12 +188,12 @@ impl<P: Payload> Attendance<'_, P> {
         }
         if rustix::event::poll(&mut fds, timeout.map(timespec).as_ref()).is_err() {
             // A wait that ends too early is begun again.
-            return Found { has_answers: is_here, ..Found::default() };
+            return Polled { has_answers: is_here, ..Polled::default() };
         }
         let has = |fds: &[PollFd<'_>]| fds.iter().any(|fd| !fd.revents().is_empty());
-        Found {
+        Polled {
             has_control: has(&fds[..1]),
-            has_stirred: has(&fds[of_process]),
+            has_process_event: has(&fds[of_process]),
             has_call: has(&fds[of_wake.clone()]),
             has_answers: is_here || (is_reading && has(&fds[of_wake.end..])),
         }
@@ -343,7 +343,7 @@ impl<P: Payload> Attendance<'_, P> {
         let has_items = self.remote.lock().pending.values().next().is_some_and(|pending| pending.is_sent);
         if !has_items || self.line.page.reading().is_some() {
             self.quiet_since = Instant::now();
-        } else if self.quiet_since.elapsed() >= timeout + TAKING_TIME {
+        } else if self.quiet_since.elapsed() >= timeout + START_TIMEOUT {
             self.kill(ExitCause::TimedOut(timeout));
         }
     }
@@ -357,7 +357,7 @@ impl<P: Payload> Attendance<'_, P> {
         let (codec, node_ids) = (&self.remote.codec, &self.remote.spec.node_ids);
         let is_unwanted = cause == ExitCause::LeftBehind && (!self.is_ready || self.remote.lock().is_start_cancelled);
         if !is_unwanted {
-            self.process.tell_stacks(LAST_WORDS, |stream, line| codec.write_line(node_ids, stream, line));
+            self.process.dump_stacks(STACKS_TIMEOUT, |stream, line| codec.write_line(node_ids, stream, line));
         }
         self.killed_for = Some(cause);
         self.process.kill();
@@ -367,17 +367,17 @@ impl<P: Payload> Attendance<'_, P> {
     fn end(mut self) -> End {
         if self.has_cleaned_up || self.has_refused {
             // It may take its time to go.
-            self.process.await_end(LAST_WORDS * 5);
+            self.process.await_end(STACKS_TIMEOUT * 5);
         }
         let reading = self.killed_at.or_else(|| self.line.page.reading());
         // Read together with that: what it does from now on is to end.
         let latest = self.line.page.latest();
         // The socket may end before the process.
-        if !self.process.await_end(LAST_WORDS) {
+        if !self.process.await_end(STACKS_TIMEOUT) {
             self.process.kill();
         }
         let (codec, node_ids) = (&self.remote.codec, &self.remote.spec.node_ids);
-        let cause = self.process.bury(|stream, line| codec.write_line(node_ids, stream, line));
+        let cause = self.process.reap(|stream, line| codec.write_line(node_ids, stream, line));
         self.await_direct_reader();
         self.read_control();
         // What it had sent before its end counts.
@@ -394,7 +394,7 @@ impl<P: Payload> Attendance<'_, P> {
         End {
             cause: self.killed_for.take().unwrap_or(cause),
             stderr: self.process.stderr(),
-            last_words: self.process.last_words().to_vec(),
+            crash_output: self.process.crash_output().to_vec(),
             process: Some(self.process.id()),
             reading: reading.or_else(|| self.remote.is_unanswered(latest).then_some(latest)),
             was_ready: self.is_ready,

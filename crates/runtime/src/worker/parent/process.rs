@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
-use crate::worker::parent::last_words::LastWords;
+use crate::worker::parent::crash_output::CrashOutput;
 use crate::worker::parent::spawn::{Spawned, spawn};
 use crate::worker::protocol::poll::timespec;
 use crate::worker::usage::usage;
@@ -25,16 +25,16 @@ const KEPT_LINES: usize = 20;
 const LONGEST_LINE: usize = 16 * 1024;
 
 /// A process that was killed is gone after at most so long, unless the kernel itself is stuck.
-pub(crate) const DYING_TIME: Duration = Duration::from_secs(5);
+pub(crate) const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a worker has started may take as long to end after it.
-const LEAVING_TIME: Duration = Duration::from_millis(100);
+const CHILDREN_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The signal at which a worker writes the stacks of its threads.
-pub const TELL_STACKS: i32 = 50;
+pub const STACK_SIGNAL: i32 = 50;
 
 /// Stacks come in one go: after such a pause nothing more does.
-const QUIET: Duration = Duration::from_millis(20);
+const QUIET_TIME: Duration = Duration::from_millis(20);
 
 /// A child in a process group of its own.
 pub(crate) struct Process {
@@ -44,7 +44,7 @@ pub(crate) struct Process {
     is_buried: bool,
     streams: [Lines; 2],
     stderr: VecDeque<String>,
-    last_words: LastWords,
+    crash_output: CrashOutput,
     /// Processor time that it had used when it ended.
     pub(crate) cpu_us: u64,
 }
@@ -61,7 +61,7 @@ impl Process {
             is_buried: false,
             streams,
             stderr: VecDeque::new(),
-            last_words: LastWords::default(),
+            crash_output: CrashOutput::default(),
             cpu_us: 0,
         })
     }
@@ -83,7 +83,7 @@ impl Process {
             lines.read();
             while let Some(line) = lines.take_line() {
                 if lines.stream == StdStream::Err {
-                    if self.last_words.take(&line, |line| told(StdStream::Err, line)) {
+                    if self.crash_output.take(&line, |line| told(StdStream::Err, line)) {
                         continue;
                     }
                     self.stderr.push_back(line.clone());
@@ -98,13 +98,13 @@ impl Process {
 
     /// The last lines of its standard error stream.
     pub(crate) fn stderr(&self) -> String {
-        let lines = self.stderr.iter().chain(self.last_words());
+        let lines = self.stderr.iter().chain(self.crash_output());
         lines.map(String::as_str).collect::<Vec<_>>().join("\n")
     }
 
     /// What it wrote there as it aborted, which nobody has been told.
-    pub(crate) fn last_words(&self) -> &[String] {
-        self.last_words.lines()
+    pub(crate) fn crash_output(&self) -> &[String] {
+        self.crash_output.lines()
     }
 
     /// Whether it has ended. It stays to be buried: its number is its own until then, and what it has used can be told.
@@ -134,11 +134,11 @@ impl Process {
     }
 
     /// Let it write to its standard error stream where its threads are, as far as it can.
-    pub(crate) fn tell_stacks(&mut self, timeout: Duration, mut told: impl FnMut(StdStream, &str)) {
-        ask_for_stacks(self.id());
+    pub(crate) fn dump_stacks(&mut self, timeout: Duration, mut told: impl FnMut(StdStream, &str)) {
+        signal_stack_dump(self.id());
         let deadline = Instant::now() + timeout;
         let mut quiet_since = None;
-        while Instant::now() < deadline && quiet_since.is_none_or(|since: Instant| since.elapsed() < QUIET) {
+        while Instant::now() < deadline && quiet_since.is_none_or(|since: Instant| since.elapsed() < QUIET_TIME) {
             let mut has_written = false;
             self.read_lines(|stream, line| {
                 has_written |= stream == StdStream::Err;
@@ -163,8 +163,8 @@ impl Process {
     }
 
     /// Wait for its end, read the last of its streams, and end what it has left behind.
-    pub(crate) fn bury(&mut self, told: impl FnMut(StdStream, &str)) -> ExitCause {
-        self.await_end(DYING_TIME);
+    pub(crate) fn reap(&mut self, told: impl FnMut(StdStream, &str)) -> ExitCause {
+        self.await_end(EXIT_TIMEOUT);
         self.cpu_us = usage(&self.id().to_string()).map_or(0, |usage| usage.cpu_us);
         let status = rustix::process::waitid(WaitId::Pid(self.id), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
         self.is_buried = !matches!(status, Ok(None));
@@ -184,7 +184,7 @@ impl Process {
     /// End what it has started. What ends by itself with it, as that does which removes its temporary things, may do so.
     fn end_group(&self) {
         let group = self.id;
-        let deadline = Instant::now() + LEAVING_TIME;
+        let deadline = Instant::now() + CHILDREN_TIMEOUT;
         // An orphan is waited for by others.
         while rustix::process::test_kill_process_group(group).is_ok() {
             if Instant::now() >= deadline {
@@ -201,16 +201,16 @@ impl Drop for Process {
         if !self.is_buried {
             // The process that held it open ended in the middle of the line.
             self.kill();
-            self.bury(|_, _| {});
+            self.reap(|_, _| {});
         }
     }
 }
 
 /// Let a process write where its threads are.
-pub(crate) fn ask_for_stacks(process: u32) {
+pub(crate) fn signal_stack_dump(process: u32) {
     // SAFETY: a number among those of the real-time signals, none of which a C library keeps for itself.
     #[allow(unsafe_code, reason = "rustix knows no names for real-time signals")]
-    let signal = unsafe { Signal::from_raw_unchecked(TELL_STACKS) };
+    let signal = unsafe { Signal::from_raw_unchecked(STACK_SIGNAL) };
     if let Some(process) = i32::try_from(process).ok().and_then(Pid::from_raw) {
         // One that has ended in the meantime has nothing to tell.
         rustix::process::kill_process(process, signal).ok();
@@ -219,7 +219,7 @@ pub(crate) fn ask_for_stacks(process: u32) {
 
 /// How a process ended for which nobody can wait any more. Newer systems tell, as soon as it is gone.
 fn status_of_gone(process: &OwnedFd) -> Option<i32> {
-    let deadline = Instant::now() + QUIET;
+    let deadline = Instant::now() + QUIET_TIME;
     loop {
         let mut info = MaybeUninit::<libc::pidfd_info>::zeroed();
         // SAFETY: the system writes to a structure that is as large as the request says, for which zeros are a value.

@@ -15,7 +15,7 @@ use crate::payload::Payload;
 use crate::phase::Phase;
 use crate::worker::parent::client::{Life, Remote, Reply, State};
 use crate::worker::parent::job::Job;
-use crate::worker::parent::process::DYING_TIME;
+use crate::worker::parent::process::EXIT_TIMEOUT;
 use crate::worker::parent::{process, supervisor};
 use crate::worker::protocol::connection::Transport;
 use crate::worker::protocol::poll::POLL_INTERVAL;
@@ -23,7 +23,7 @@ use crate::worker::usage::usage;
 use crate::worker::{ExitCause, ItemCodec, WorkerExit, WorkerSpec};
 
 /// A worker that is past its time is gone after as long, unless its supervisor is held up.
-const BURIAL_TIME: Duration = DYING_TIME.saturating_add(Duration::from_secs(1));
+const REAP_TIMEOUT: Duration = EXIT_TIMEOUT.saturating_add(Duration::from_secs(1));
 
 /// The nodes of a stage that runs in a worker: the first one takes the items of all of them, the others nothing.
 pub fn remote_nodes<P: Payload>(
@@ -107,7 +107,7 @@ impl<P: Payload> RemoteNode<P> {
             let is_there = |state: &mut State<P>| !matches!(state.life, Life::Failed | Life::Ended | Life::Unborn);
             remote.changed.wait_while_for(&mut state, is_there, POLL_INTERVAL);
             let end_by = state.end_by.unwrap_or_else(|| Instant::now() + CLOSE_TIMEOUT);
-            (!is_there(&mut state), Instant::now() >= end_by + BURIAL_TIME)
+            (!is_there(&mut state), Instant::now() >= end_by + REAP_TIMEOUT)
         };
         let mut order = None;
         loop {
@@ -332,9 +332,9 @@ impl<P: Payload> WorkerHandle for Remote<P> {
         Some((job, node.min(self.spec.node_ids.len() - 1)))
     }
 
-    fn tell_stacks(&self) {
+    fn dump_stacks(&self) {
         if let Some(process) = self.process_id() {
-            process::ask_for_stacks(process);
+            process::signal_stack_dump(process);
         }
     }
 

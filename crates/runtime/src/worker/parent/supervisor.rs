@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use crate::payload::Payload;
 use crate::worker::parent::client::{Connection, Life, Remote};
-use crate::worker::parent::last_words::HeldBack;
+use crate::worker::parent::crash_output::HeldBack;
 use crate::worker::parent::launch::launch;
-use crate::worker::parent::monitor::{End, attend};
+use crate::worker::parent::monitor::{End, monitor};
 use crate::worker::parent::process::Process;
 use crate::worker::protocol::connection::{Link, Transport, pair};
 use crate::worker::protocol::frame::{Head, Kind, Wishes};
@@ -37,12 +37,12 @@ fn supervise<P: Payload>(remote: &Arc<Remote<P>>) {
     let mut held_back = HeldBack::default();
     loop {
         let mut end = match start(remote) {
-            Ok(process) => attend(remote, process, &mut held_back),
+            Ok(process) => monitor(remote, process, &mut held_back),
             Err(cause) => End {
                 cause,
                 process: None,
                 stderr: String::new(),
-                last_words: Vec::new(),
+                crash_output: Vec::new(),
                 reading: None,
                 was_ready: false,
                 is_in_order: false,
@@ -51,7 +51,7 @@ fn supervise<P: Payload>(remote: &Arc<Remote<P>>) {
         };
         has_been_ready |= end.was_ready;
         if end.is_in_order && (end.was_ready || !has_been_ready) {
-            held_back.add(remote, end.last_words, None, None);
+            held_back.add(remote, end.crash_output, None, None);
             return retire(remote, Life::Ended, None);
         }
         let now = Instant::now();
@@ -66,17 +66,18 @@ fn supervise<P: Payload>(remote: &Arc<Remote<P>>) {
         if end.has_lost_its_way {
             remote.tell_why_lost();
         }
-        let (last_words, item) = (std::mem::take(&mut end.last_words), end.reading.and_then(|reading| reading.input));
+        let (crash_output, item) =
+            (std::mem::take(&mut end.crash_output), end.reading.and_then(|reading| reading.input));
         if is_final {
-            held_back.add(remote, last_words, item, Some(&loss));
+            held_back.add(remote, crash_output, item, Some(&loss));
             return retire(remote, Life::Failed, Some(&loss));
         }
         if counts {
             restarts.push(now);
         }
         remote.figures.restarts.fetch_add(1, Ordering::Relaxed);
-        let is_told = end.was_ready && remote.set_aside_poison(&loss, &end);
-        held_back.add(remote, last_words, item, is_told.then_some(&loss));
+        let is_told = end.was_ready && remote.fail_poison_items(&loss, &end);
+        held_back.add(remote, crash_output, item, is_told.then_some(&loss));
         pause(remote, restarts.len());
     }
 }

@@ -13,7 +13,7 @@ use crate::worker::protocol::connection::Transport;
 use crate::worker::{ExitCause, WorkerExit};
 
 /// An item that was in work when as many workers died is the cause.
-const POISONOUS: usize = 2;
+const MAX_DEATHS: usize = 2;
 
 impl<P: Payload> Remote<P> {
     /// Whether no other worker should be started: the session closes, or should have ended by now.
@@ -86,10 +86,10 @@ impl<P: Payload> Remote<P> {
 
     /// The items that were in work have one more death on them; one that has too many ends with the loss as its fault, as does one that
     /// took too long. Returns whether there is such a one.
-    pub(crate) fn set_aside_poison(&self, loss: &WorkerExit, end: &End) -> bool {
+    pub(crate) fn fail_poison_items(&self, loss: &WorkerExit, end: &End) -> bool {
         let in_work = end.reading.and_then(|reading| reading.input);
         let is_timeout = matches!(loss.cause, ExitCause::TimedOut(_));
-        let mut poison = Vec::new();
+        let mut poison_items = Vec::new();
         {
             let mut state = self.lock();
             let is_alone = state.pending.values().filter(|pending| pending.is_sent).count() == 1;
@@ -100,15 +100,15 @@ impl<P: Payload> Remote<P> {
                 }
                 pending.deaths += 1;
                 let is_sure = !self.spec.is_concurrent || is_alone;
-                if is_timeout || (is_sure && pending.deaths >= POISONOUS) {
-                    poison.push(number);
+                if is_timeout || (is_sure && pending.deaths >= MAX_DEATHS) {
+                    poison_items.push(number);
                 }
             }
         }
-        for &number in &poison {
+        for &number in &poison_items {
             self.set_aside(number, self.codec.lost(loss));
         }
-        !poison.is_empty()
+        !poison_items.is_empty()
     }
 
     /// Fail the oldest job with the reason why the nodes could not be restored, which says more than that their worker has ended.

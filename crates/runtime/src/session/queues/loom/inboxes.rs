@@ -24,7 +24,7 @@ fn pop_all(inbox: &Inbox<Number>) -> Vec<u64> {
 }
 
 #[test]
-fn each_parcel_is_popped_once() {
+fn each_envelope_is_popped_once() {
     check(|| {
         let inbox = inbox(WhenFull::Wait);
         let push = |input| {

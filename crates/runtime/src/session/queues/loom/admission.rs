@@ -115,7 +115,7 @@ fn one_who_comes_does_not_pass_one_who_waits() {
 }
 
 #[test]
-fn nobody_comes_in_while_the_door_is_held_and_all_do_after_it() {
+fn nothing_is_admitted_while_the_queue_is_held_and_all_after_it() {
     check(|| {
         let place = place(1);
         let waiting = place.0.hold();
@@ -174,7 +174,7 @@ fn one_behind_a_forgotten_one_comes_in() {
 }
 
 #[test]
-fn nobody_comes_in_by_a_closed_door() {
+fn nothing_is_admitted_by_a_closed_queue() {
     check(|| {
         let place = place(0);
         assert!(place.0.close().is_empty());

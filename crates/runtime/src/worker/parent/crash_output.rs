@@ -10,22 +10,22 @@ use crate::worker::{ExitCause, StdStream, WorkerExit};
 const BEGINNING: &str = "Fatal Python error: ";
 
 /// A process that goes on writing for longer does not abort.
-const DYING: Duration = Duration::from_secs(1);
+const ABORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A program with many threads has many stacks.
 const MOST_LINES: usize = 100;
 
 /// The last lines that a process has written to its standard error stream, from the one on that says that it aborts.
 #[derive(Default)]
-pub(crate) struct LastWords {
+pub(crate) struct CrashOutput {
     lines: Vec<String>,
     since: Option<Instant>,
 }
 
-impl LastWords {
+impl CrashOutput {
     /// Whether a line belongs here. If it does not, and is not the first one to come after an abort that was none, `told` is told all.
     pub(crate) fn take(&mut self, line: &str, mut told: impl FnMut(&str)) -> bool {
-        if self.since.is_some_and(|since| since.elapsed() >= DYING || self.lines.len() >= MOST_LINES) {
+        if self.since.is_some_and(|since| since.elapsed() >= ABORT_TIMEOUT || self.lines.len() >= MOST_LINES) {
             self.since = None;
             self.lines.drain(..).for_each(|line| told(&line));
         }
@@ -43,7 +43,7 @@ impl LastWords {
     }
 }
 
-/// The last words of a worker that may be told by an error: its item is given to another worker, and if it ends that as well, the item's
+/// The last output of a worker that an error may contain: its item is given to another worker, and if it ends that as well, the item's
 /// error says the same.
 #[derive(Default)]
 pub(crate) struct HeldBack {
@@ -87,14 +87,14 @@ impl HeldBack {
 
 #[cfg(test)]
 mod tests {
-    use crate::worker::parent::last_words::*;
+    use crate::worker::parent::crash_output::*;
 
     /// Which of the lines are told at once.
-    fn told(words: &mut LastWords, lines: &[&str]) -> Vec<String> {
+    fn told(output: &mut CrashOutput, lines: &[&str]) -> Vec<String> {
         let mut told = Vec::new();
         for line in lines {
             let mut earlier = Vec::new();
-            let is_held = words.take(line, |line| earlier.push(line.to_owned()));
+            let is_held = output.take(line, |line| earlier.push(line.to_owned()));
             told.append(&mut earlier);
             told.extend((!is_held).then(|| (*line).to_owned()));
         }
@@ -103,18 +103,18 @@ mod tests {
 
     #[test]
     fn an_abort_and_what_follows_are_held_back() {
-        let mut words = LastWords::default();
+        let mut output = CrashOutput::default();
 
-        assert_eq!(told(&mut words, &["busy", "Fatal Python error: Aborted", "", "Current thread"]), ["busy"]);
-        assert_eq!(words.lines(), ["Fatal Python error: Aborted", "", "Current thread"]);
+        assert_eq!(told(&mut output, &["busy", "Fatal Python error: Aborted", "", "Current thread"]), ["busy"]);
+        assert_eq!(output.lines(), ["Fatal Python error: Aborted", "", "Current thread"]);
     }
 
     #[test]
     fn a_process_that_only_says_so_goes_on_saying() {
-        let mut words = LastWords::default();
-        told(&mut words, &["Fatal Python error: a joke"]);
-        words.since = words.since.and_then(|since| since.checked_sub(DYING));
+        let mut output = CrashOutput::default();
+        told(&mut output, &["Fatal Python error: a joke"]);
+        output.since = output.since.and_then(|since| since.checked_sub(ABORT_TIMEOUT));
 
-        assert_eq!(told(&mut words, &["and on"]), ["Fatal Python error: a joke", "and on"]);
+        assert_eq!(told(&mut output, &["and on"]), ["Fatal Python error: a joke", "and on"]);
     }
 }
