@@ -101,9 +101,9 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 fn message(feed: Option<&FeedProgress>, outputs: u64, elapsed: Duration) -> String {
-    let Some(feed) = feed else { return figures("output", outputs, elapsed) };
+    let Some(feed) = feed else { return rate_text("output", outputs, elapsed) };
     let items = feed.items.load(Ordering::Relaxed);
-    let mut text = figures("item", items, elapsed);
+    let mut text = rate_text("item", items, elapsed);
     if outputs != items {
         text += &format!("  {}", counted_long(outputs, "output"));
     }
@@ -114,7 +114,7 @@ fn message(feed: Option<&FeedProgress>, outputs: u64, elapsed: Duration) -> Stri
     text
 }
 
-fn figures(one: &str, count: u64, elapsed: Duration) -> String {
+fn rate_text(one: &str, count: u64, elapsed: Duration) -> String {
     #[allow(clippy::cast_precision_loss, reason = "a rounded figure for people")]
     let rate = count as f64 / secs(elapsed);
     format!("{}  {rate:.0} {one}s/s  {}", counted_long(count, one), clock(elapsed))

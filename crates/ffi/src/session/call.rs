@@ -31,17 +31,17 @@ impl Sink<Object> for Outputs {
     }
 }
 
-pub(crate) type Answered = Box<dyn FnOnce(Outputs, Result<(), RunError<PyErr>>) + Send>;
+pub(crate) type OnDone = Box<dyn FnOnce(Outputs, Result<(), RunError<PyErr>>) + Send>;
 
 /// One call by the queue: collects the outputs of its input, and tells when they are all there.
 pub(crate) struct Call {
     outputs: Mutex<Outputs>,
-    answered: Mutex<Option<Answered>>,
+    on_done: Mutex<Option<OnDone>>,
 }
 
 impl Call {
-    pub(crate) fn new(answered: Answered) -> Self {
-        Self { outputs: Mutex::default(), answered: Mutex::new(Some(answered)) }
+    pub(crate) fn new(on_done: OnDone) -> Self {
+        Self { outputs: Mutex::default(), on_done: Mutex::new(Some(on_done)) }
     }
 }
 
@@ -51,10 +51,10 @@ impl Client<Object> for Call {
     }
 
     fn done(&self, outcome: Result<(), RunError<PyErr>>) {
-        let answered = self.answered.lock().take();
+        let on_done = self.on_done.lock().take();
         let outputs = std::mem::take(&mut *self.outputs.lock());
-        if let Some(answered) = answered {
-            answered(outputs, outcome);
+        if let Some(on_done) = on_done {
+            on_done(outputs, outcome);
         }
     }
 

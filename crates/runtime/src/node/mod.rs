@@ -246,7 +246,7 @@ pub trait WorkerHandle: Send + Sync {
     fn dump_stacks(&self);
 
     /// What is known of the processes so far.
-    fn figures(&self) -> WorkerMetrics;
+    fn metrics(&self) -> WorkerMetrics;
 
     /// How long the nodes took for each item is to be told to this one.
     fn tell_steps(&self, tell: TellStep);

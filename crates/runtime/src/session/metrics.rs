@@ -8,7 +8,7 @@ use crate::payload::Payload;
 use crate::session::Session;
 
 impl<P: Payload> Session<P> {
-    /// The figures so far, if they are collected.
+    /// The metrics so far, if they are collected.
     pub fn metrics(&self) -> Option<Metrics> {
         let core = &self.core;
         if !core.with_metrics {
@@ -33,14 +33,14 @@ impl<P: Payload> Session<P> {
             .collect();
         for stage in &core.stages {
             let first = &mut node_metrics[core.plan.stages()[stage.index].nodes[0]];
-            let figures = stage.inbox.figures();
+            let metrics = stage.inbox.metrics();
             first.queue_wait_us = stage.waited_us.load(Ordering::Relaxed);
-            first.peak_queue_len = figures.peak_len as u64;
-            first.dropped = figures.dropped;
+            first.peak_queue_len = metrics.peak_len as u64;
+            first.dropped = metrics.dropped;
             let workers =
-                stage.replicas.iter().filter_map(|replica| replica.worker.as_ref()).map(|worker| worker.figures());
-            let worker = workers.reduce(|mut sum, figures| {
-                sum.add(figures);
+                stage.replicas.iter().filter_map(|replica| replica.worker.as_ref()).map(|worker| worker.metrics());
+            let worker = workers.reduce(|mut sum, metrics| {
+                sum.add(metrics);
                 sum
             });
             if let Some(worker) = worker {

@@ -154,7 +154,7 @@ pub struct Closed<F> {
     pub cleanups: Vec<NodeFailure<F>>,
     /// The calls that did not come back in time. Their threads, and the nodes of their stages, are left behind.
     pub left_behind: Vec<Stall>,
-    /// The figures of the whole session, if they were collected.
+    /// The metrics of the whole session, if they were collected.
     pub metrics: Option<Metrics>,
 }
 

@@ -194,7 +194,7 @@ fn grace<P: Payload>(core: &Core<P>, stage: usize, node: usize) -> Duration {
 fn tell_drops<P: Payload>(core: &Core<P>, told: &mut Vec<u64>) {
     told.resize(core.stages.len(), 0);
     for (stage, told) in core.stages.iter().zip(told) {
-        let dropped = stage.inbox.figures().dropped;
+        let dropped = stage.inbox.metrics().dropped;
         if dropped > *told
             && let Some(reporter) = &core.reporter
         {

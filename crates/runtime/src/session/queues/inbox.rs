@@ -100,7 +100,7 @@ pub(crate) struct Policy {
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct InboxFigures {
+pub(crate) struct InboxMetrics {
     pub(crate) peak_len: usize,
     pub(crate) dropped: u64,
 }
@@ -119,7 +119,7 @@ struct State<P> {
     is_closed: bool,
     /// Counts the requests to end the wait in `pop_until`.
     wakes: u64,
-    figures: InboxFigures,
+    metrics: InboxMetrics,
 }
 
 pub(crate) struct Inbox<P> {
@@ -143,7 +143,7 @@ impl<P> Inbox<P> {
                 next_number: 0,
                 is_closed: false,
                 wakes: 0,
-                figures: InboxFigures::default(),
+                metrics: InboxMetrics::default(),
             }),
             not_empty: Condvar::new(),
             not_full: Condvar::new(),
@@ -318,8 +318,8 @@ impl<P> Inbox<P> {
         self.not_empty.notify_all();
     }
 
-    pub(crate) fn figures(&self) -> InboxFigures {
-        self.state.lock().figures
+    pub(crate) fn metrics(&self) -> InboxMetrics {
+        self.state.lock().metrics
     }
 }
 
@@ -327,7 +327,7 @@ impl<P> State<P> {
     fn add(&mut self, envelope: Envelope<P>) {
         if !envelope.items.is_empty() {
             self.loaded += 1;
-            self.figures.peak_len = self.figures.peak_len.max(self.loaded);
+            self.metrics.peak_len = self.metrics.peak_len.max(self.loaded);
         }
         self.envelopes.push_back(envelope);
     }
@@ -335,7 +335,7 @@ impl<P> State<P> {
     /// Drop the items of an envelope. Returns what must be queued all the same.
     fn drop_items(&mut self, envelope: Option<Envelope<P>>, is_only_way: bool) -> (Pushed<P>, Option<Envelope<P>>) {
         let Some(envelope) = envelope else { return (Pushed::Queued, None) };
-        self.figures.dropped += envelope.items.len() as u64;
+        self.metrics.dropped += envelope.items.len() as u64;
         let ends_input = is_only_way && envelope.is_first && envelope.is_last && !envelope.is_flush;
         let is_needed = !ends_input && (envelope.is_last || !envelope.visits.is_empty());
         let rest = is_needed.then(|| Envelope { visits: envelope.visits.clone(), ..envelope.header() });

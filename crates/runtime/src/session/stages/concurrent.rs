@@ -166,7 +166,7 @@ impl<'a, P: Payload> Starter<'a, P> {
             stage: stage.index,
             number,
             input,
-            answers: Mutex::new(Answers { missing: items.len(), outputs: answers, whole: Some(whole) }),
+            results: Mutex::new(GroupResults { missing: items.len(), outputs: answers, whole: Some(whole) }),
             end_early: Mutex::default(),
         });
         stage.started.lock().insert(number, Arc::clone(&group) as Arc<dyn InProgress>);
@@ -270,12 +270,12 @@ struct Group<P: Payload> {
     stage: usize,
     number: u64,
     input: u64,
-    answers: Mutex<Answers<P>>,
+    results: Mutex<GroupResults<P>>,
     /// What ends those early that are not done.
     end_early: Mutex<Vec<EndEarly>>,
 }
 
-struct Answers<P: Payload> {
+struct GroupResults<P: Payload> {
     missing: usize,
     outputs: Vec<Vec<OutputChunk<P>>>,
     whole: Option<Whole<P>>,
@@ -318,7 +318,7 @@ impl<P: Payload> Group<P> {
 
     fn fill(&self, slot: usize, outputs: Vec<OutputChunk<P>>) {
         let whole = {
-            let mut answers = self.answers.lock();
+            let mut answers = self.results.lock();
             answers.outputs[slot] = outputs;
             answers.missing -= 1;
             let whole = if answers.missing == 0 { answers.whole.take() } else { None };

@@ -109,7 +109,7 @@ impl<P: Payload> Out<P> {
 }
 
 /// Send the outputs of an item but for one that can say that it is the last.
-pub(crate) fn answer_but_last<P: Payload>(
+pub(crate) fn send_all_but_last<P: Payload>(
     out: &Out<P>,
     number: u64,
     outputs: Outputs<P>,
@@ -127,13 +127,13 @@ pub(crate) fn answer_but_last<P: Payload>(
 }
 
 /// Takes the outputs for one item. Each waits for the next, so that the last one can say that it is.
-pub(crate) struct Answer<'a, P: Payload> {
+pub(crate) struct ReplySink<'a, P: Payload> {
     pub(crate) out: &'a Out<P>,
     pub(crate) head: Head,
     pub(crate) held: Option<P>,
 }
 
-impl<P: Payload> Answer<'_, P> {
+impl<P: Payload> ReplySink<'_, P> {
     fn send_held(&mut self) -> Result<(), P::Fault> {
         match self.held.take() {
             Some(output) if !self.head.is_replay => self.out.output(Head::new(Kind::Output, self.head.number), &output),
@@ -142,7 +142,7 @@ impl<P: Payload> Answer<'_, P> {
     }
 }
 
-impl<P: Payload> Sink<P> for Answer<'_, P> {
+impl<P: Payload> Sink<P> for ReplySink<'_, P> {
     fn accept(&mut self, output: P) -> Result<(), P::Fault> {
         self.send_held()?;
         self.held = Some(output);

@@ -15,7 +15,7 @@ use crate::node::{EndEarly, Observer, Outputs, process_batch, start};
 use crate::payload::Payload;
 use crate::phase::Phase;
 use crate::plan::Plan;
-use crate::worker::child::replies::{Answer, Out, answer_but_last};
+use crate::worker::child::replies::{Out, ReplySink, send_all_but_last};
 use crate::worker::protocol::connection::{Received, Transport};
 use crate::worker::protocol::frame::{Head, Kind, Wishes};
 use crate::worker::protocol::message::Message;
@@ -123,7 +123,7 @@ impl<P: Payload> WorkerLoop<P> {
     /// Work until the parent orders the end.
     pub(crate) fn work(&mut self) -> io::Result<()> {
         let mut are_waits_short = false;
-        let mut answered = Instant::now();
+        let mut replied_at = Instant::now();
         while !self.out.orders.is_closing() {
             if let Some(interruption) = self.out.orders.interruption() {
                 self.leave_off(interruption);
@@ -131,16 +131,16 @@ impl<P: Payload> WorkerLoop<P> {
                 continue;
             }
             let mut next = self.out.link.next_read()?;
-            if next.is_some() && answered.elapsed() >= LONGEST_DELAY {
+            if next.is_some() && replied_at.elapsed() >= LONGEST_DELAY {
                 self.out.flush()?;
-                answered = Instant::now();
+                replied_at = Instant::now();
             }
             if next.is_none() {
                 let out = &self.out;
                 let begun = Instant::now();
                 next = P::wait(|| out.await_work(are_waits_short))?;
-                answered = Instant::now();
-                are_waits_short = answered - begun < SHORT_WAIT;
+                replied_at = Instant::now();
+                are_waits_short = replied_at - begun < SHORT_WAIT;
             }
             if let Some(received) = next {
                 let is_suspect = received.head.number < self.careful_below;
@@ -217,7 +217,7 @@ impl<P: Payload> WorkerLoop<P> {
         self.last_taken = head.number;
         let phase = if item.is_some() { Phase::Process } else { Phase::Flush };
         let out = self.out.clone();
-        let mut sink = Answer { out: &out, head, held: None };
+        let mut sink = ReplySink { out: &out, head, held: None };
         let outcome = match item {
             Some(item) => self.machine.take(item, &mut sink),
             None => self.machine.flush(&mut sink),
@@ -235,7 +235,7 @@ impl<P: Payload> WorkerLoop<P> {
         let (states, unsaid) = states.map_or_else(|failed| (Vec::new(), Some(failed)), |states| (states, None));
         let failed = match outcome {
             Ok(()) if unsaid.is_some() => unsaid,
-            Ok(()) => self.answer_last(head, last_output.as_ref(), last, phase),
+            Ok(()) => self.send_last(head, last_output.as_ref(), last, phase),
             Err(Stop::Node { node, phase, fault }) => Some((node, phase, fault)),
             Err(Stop::Sink(fault)) => Some((last, phase, fault)),
             Err(Stop::Cancelled | Stop::Paused | Stop::Hindered(_)) => None,
@@ -255,7 +255,7 @@ impl<P: Payload> WorkerLoop<P> {
     }
 
     /// Send the last output, or that there is none.
-    fn answer_last(&self, head: Head, output: Option<&P>, node: usize, phase: Phase) -> Option<Failed<P>> {
+    fn send_last(&self, head: Head, output: Option<&P>, node: usize, phase: Phase) -> Option<Failed<P>> {
         if head.is_replay {
             return None;
         }
@@ -305,7 +305,7 @@ impl<P: Payload> WorkerLoop<P> {
         let (steps, begun) = (self.steps.clone(), Instant::now());
         let done = move |answer: Result<Outputs<P>, P::Fault>| {
             at_work.end_early.lock().remove(&number);
-            let last = answer.and_then(|outputs| answer_but_last(&out, number, outputs));
+            let last = answer.and_then(|outputs| send_all_but_last(&out, number, outputs));
             if let Some(steps) = &steps {
                 steps.post_one(&out.link, head, begun.elapsed());
             }

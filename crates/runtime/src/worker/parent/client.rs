@@ -73,7 +73,7 @@ pub(crate) struct Pending<P: Payload> {
     /// Workers that died while they were at it.
     pub(crate) deaths: usize,
     pub(crate) is_sent: bool,
-    /// When it was sent last, where figures are collected.
+    /// When it was sent last, if metrics are collected.
     since: Option<Instant>,
     /// How long nodes were at it since then.
     pub(crate) inside: Duration,
@@ -101,7 +101,7 @@ pub(crate) enum Reader {
 
 pub(crate) struct State<P: Payload> {
     pub(crate) life: Life,
-    pub(crate) line: Option<Arc<Connection>>,
+    pub(crate) connection: Option<Arc<Connection>>,
     pub(crate) pending: BTreeMap<u64, Pending<P>>,
     pub(crate) next_number: u64,
     pub(crate) reader: Reader,
@@ -123,7 +123,7 @@ pub(crate) struct State<P: Payload> {
 
 /// Figures of a worker and of those that took its place.
 #[derive(Debug, Default)]
-pub(crate) struct Figures {
+pub(crate) struct Counters {
     pub(crate) restarts: AtomicU64,
     pub(crate) redeliveries: AtomicU64,
     pub(crate) sent_bytes: AtomicU64,
@@ -138,7 +138,7 @@ pub(crate) struct Figures {
     pub(crate) ended_resident_bytes: AtomicU64,
 }
 
-impl Figures {
+impl Counters {
     pub(crate) fn process(&self) -> Option<u32> {
         Some(self.process.load(Ordering::Relaxed)).filter(|&process| process > 0)
     }
@@ -159,7 +159,7 @@ impl Figures {
 pub(crate) struct Remote<P: Payload> {
     pub(crate) spec: WorkerSpec<P>,
     pub(crate) codec: Arc<dyn ItemCodec<P>>,
-    pub(crate) figures: Figures,
+    pub(crate) counters: Counters,
     state: Mutex<State<P>>,
     pub(crate) changed: Condvar,
     /// Wakes the supervisor, as long as it lives: a session that has closed holds no file.
@@ -173,7 +173,7 @@ impl<P: Payload> Remote<P> {
     pub(crate) fn new(spec: WorkerSpec<P>, codec: Arc<dyn ItemCodec<P>>) -> io::Result<Self> {
         let state = State {
             life: Life::Unborn,
-            line: None,
+            connection: None,
             pending: BTreeMap::new(),
             next_number: 1,
             reader: Reader::Nobody,
@@ -191,7 +191,7 @@ impl<P: Payload> Remote<P> {
         Ok(Self {
             spec,
             codec,
-            figures: Figures::default(),
+            counters: Counters::default(),
             state: Mutex::new(state),
             changed: Condvar::new(),
             wake: Mutex::new(Some(Arc::new(wake))),
@@ -228,12 +228,12 @@ impl<P: Payload> Remote<P> {
     }
 
     /// Write a job down.
-    pub(crate) fn write<'a>(&self, line: &'a Connection, job: &Job<P>) -> Result<Vec<Message<'a>>, P::Fault> {
-        let write = |item: &P| pack(&*self.codec, item, line.link.message());
+    pub(crate) fn write<'a>(&self, connection: &'a Connection, job: &Job<P>) -> Result<Vec<Message<'a>>, P::Fault> {
+        let write = |item: &P| pack(&*self.codec, item, connection.link.message());
         match job {
             Job::Item(item) => Ok(vec![write(item)?]),
             Job::Batch(items) => items.iter().map(write).collect(),
-            Job::Flush => Ok(vec![line.link.message()]),
+            Job::Flush => Ok(vec![connection.link.message()]),
         }
     }
 
@@ -243,11 +243,12 @@ impl<P: Payload> Remote<P> {
         let mut jobs: Vec<_> = jobs.into_iter().map(|(job, index, reply)| (Arc::new(job), index, reply)).collect();
         let mut refused = Vec::new();
         loop {
-            let line = self.line_if_up();
+            let connection = self.connection_if_up();
             // Written together, so that the threads that take outputs do not alternate with this one.
             let written: Vec<_> = P::hold(|| {
-                let write =
-                    |(job, ..): &(Arc<Job<P>>, _, _)| line.as_ref().map(|line| self.write(line, job)).transpose();
+                let write = |(job, ..): &(Arc<Job<P>>, _, _)| {
+                    connection.as_ref().map(|connection| self.write(connection, job)).transpose()
+                };
                 jobs.iter().map(write).collect()
             });
             let mut state = self.lock();
@@ -261,17 +262,19 @@ impl<P: Payload> Remote<P> {
                 }
                 return numbers;
             }
-            let line_now = if state.life == Life::Up { state.line.as_ref() } else { None };
-            if line_now.map(Arc::as_ptr) != line.as_ref().map(Arc::as_ptr) {
+            let connection_now = if state.life == Life::Up { state.connection.as_ref() } else { None };
+            if connection_now.map(Arc::as_ptr) != connection.as_ref().map(Arc::as_ptr) {
                 // It came up, or was lost, while the messages were written.
                 continue;
             }
             let mut numbers = Vec::with_capacity(jobs.len());
             for ((job, index, reply), messages) in jobs.drain(..).zip(written) {
                 numbers.push(match messages {
-                    Ok(messages) => {
-                        state.enter(line.as_deref(), Pending::new(job, index, reply, self.now_for_metrics()), messages)
-                    }
+                    Ok(messages) => state.enter(
+                        connection.as_deref(),
+                        Pending::new(job, index, reply, self.now_for_metrics()),
+                        messages,
+                    ),
                     // What it refers to is not dropped under the lock.
                     Err(fault) => {
                         refused.push((job, reply, fault));
@@ -293,17 +296,17 @@ impl<P: Payload> Remote<P> {
 
     /// Nobody wants what comes of a job any more: its reply is told so, and the worker is asked to leave it.
     pub(crate) fn drop_job(&self, number: u64) {
-        let (line, pending) = {
+        let (connection, pending) = {
             let mut state = self.lock();
             let Some(pending) = state.pending.remove(&number) else { return };
-            let line = state.line.clone().filter(|_| pending.is_sent);
-            if let Some(line) = &line {
-                line.post_drop(number);
+            let connection = state.connection.clone().filter(|_| pending.is_sent);
+            if let Some(connection) = &connection {
+                connection.post_drop(number);
             }
-            (line, pending)
+            (connection, pending)
         };
-        if let Some(line) = line {
-            line.control.flush().ok();
+        if let Some(connection) = connection {
+            connection.control.flush().ok();
         }
         pending.reply.abandon(self);
         // It writes what goes by the other socket.
@@ -313,42 +316,42 @@ impl<P: Payload> Remote<P> {
     /// What the nodes hold of the items so far must not come out with later ones.
     pub(crate) fn forget_items(&self) {
         let state = self.lock();
-        if let Some(line) = &state.line {
-            line.link.post(Head::new(Kind::Forget, 0), line.link.message());
+        if let Some(connection) = &state.connection {
+            connection.link.post(Head::new(Kind::Forget, 0), connection.link.message());
         }
     }
 
-    pub(crate) fn line_if_up(&self) -> Option<Arc<Connection>> {
+    pub(crate) fn connection_if_up(&self) -> Option<Arc<Connection>> {
         let state = self.lock();
-        if state.life == Life::Up { state.line.clone() } else { None }
+        if state.life == Life::Up { state.connection.clone() } else { None }
     }
 
     /// Send what waits to be sent. May wait for the worker to read.
     pub(crate) fn flush(&self) {
-        let line = self.lock().line.clone();
-        if let Some(line) = line {
+        let connection = self.lock().connection.clone();
+        if let Some(connection) = connection {
             // The supervisor notices by itself that a worker is gone.
-            line.link.flush().ok();
+            connection.link.flush().ok();
         }
     }
 
     /// Abandon the jobs in progress: all replies receive that, and the worker is asked to stop. Its nodes are interrupted if
     /// `are_nodes_told`.
     pub(crate) fn interrupt(&self, are_nodes_told: bool) {
-        let (line, pending) = {
+        let (connection, pending) = {
             let mut state = self.lock();
             if are_nodes_told || state.interruptions.0 == state.interruptions.1 {
                 state.interruptions.0 += 1;
                 let kind = if are_nodes_told { Kind::Interrupt } else { Kind::Discard };
                 let head = Head { extra: state.next_number, ..Head::new(kind, state.interruptions.0) };
-                if let Some(line) = &state.line {
-                    line.control.post(head, line.control.message());
+                if let Some(connection) = &state.connection {
+                    connection.control.post(head, connection.control.message());
                 }
             }
-            (state.line.clone(), std::mem::take(&mut state.pending))
+            (state.connection.clone(), std::mem::take(&mut state.pending))
         };
-        if let Some(line) = line {
-            line.control.flush().ok();
+        if let Some(connection) = connection {
+            connection.control.flush().ok();
         }
         for (_, pending) in pending {
             pending.reply.abandon(self);
@@ -371,12 +374,17 @@ impl<P: Payload> Remote<P> {
 
 impl<P: Payload> State<P> {
     /// A job is under way: sent, if there are messages.
-    fn enter(&mut self, line: Option<&Connection>, pending: Pending<P>, messages: Option<Vec<Message<'_>>>) -> u64 {
+    fn enter(
+        &mut self,
+        connection: Option<&Connection>,
+        pending: Pending<P>,
+        messages: Option<Vec<Message<'_>>>,
+    ) -> u64 {
         let number = self.next_number;
         self.next_number += 1;
         let is_sent = messages.is_some();
-        if let (Some(line), Some(messages)) = (line, messages) {
-            send(line, number, &pending.job, messages, false);
+        if let (Some(connection), Some(messages)) = (connection, messages) {
+            send(connection, number, &pending.job, messages, false);
         }
         self.pending.insert(number, Pending { is_sent, ..pending });
         number
@@ -406,7 +414,7 @@ impl<P: Payload> Reply<P> {
     pub(crate) fn tell(self, remote: &Remote<P>, answer: Result<Outputs<P>, P::Fault>) {
         match self {
             Self::Whole(done) => done(answer),
-            Self::Direct => remote.answer_directly(answer),
+            Self::Direct => remote.reply_directly(answer),
             Self::Stream(channel) => channel.end(match answer {
                 Ok(Outputs::One(output)) => {
                     channel.push(output);
@@ -443,12 +451,12 @@ impl<P: Payload> Stream<P> for Nothing {
 }
 
 /// Let the messages of a job wait to be sent.
-pub(crate) fn send<P>(line: &Connection, number: u64, job: &Job<P>, messages: Vec<Message<'_>>, is_replay: bool) {
+pub(crate) fn send<P>(connection: &Connection, number: u64, job: &Job<P>, messages: Vec<Message<'_>>, is_replay: bool) {
     let kind = if matches!(job, Job::Flush) { Kind::Flush } else { Kind::Item };
     let extra = u64::from(matches!(job, Job::Batch(_)));
     let count = messages.len();
     for (slot, message) in messages.into_iter().enumerate() {
         let head = Head { has_more: slot + 1 < count, is_replay, extra, ..Head::new(kind, number) };
-        line.link.post(head, message);
+        connection.link.post(head, message);
     }
 }

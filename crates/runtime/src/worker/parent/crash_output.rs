@@ -23,7 +23,7 @@ pub(crate) struct CrashOutput {
 }
 
 impl CrashOutput {
-    /// Whether a line belongs here. If it does not, and is not the first one to come after an abort that was none, `told` is told all.
+    /// Whether a line belongs here. If it turns out that the process does not abort, the lines so far are passed to `told`.
     pub(crate) fn take(&mut self, line: &str, mut told: impl FnMut(&str)) -> bool {
         if self.since.is_some_and(|since| since.elapsed() >= ABORT_TIMEOUT || self.lines.len() >= MOST_LINES) {
             self.since = None;

@@ -17,16 +17,18 @@ use crate::worker::protocol::poll::{POLL_INTERVAL, SHORT_WAIT, timespec};
 impl<P: Payload> Remote<P> {
     /// Do one job and read its result on this thread; returns the job if another thread is at work.
     pub(crate) fn directly(&self, item: P, item_index: Option<u64>) -> Result<Result<Outputs<P>, P::Fault>, P> {
-        let Some(line) = self.line_if_up().filter(|_| self.spec.timeout.is_none()) else { return Err(item) };
+        let Some(connection) = self.connection_if_up().filter(|_| self.spec.timeout.is_none()) else {
+            return Err(item);
+        };
         let job = Arc::new(Job::Item(item));
-        let messages = match self.write(&line, &job) {
+        let messages = match self.write(&connection, &job) {
             Ok(messages) => messages,
             Err(fault) => return Ok(Err(fault)),
         };
         let number = {
             let mut state = self.lock();
             let is_idle = state.life == Life::Up && state.pending.is_empty() && state.reader == Reader::Nobody;
-            let is_same = state.line.as_ref().is_some_and(|now| Arc::ptr_eq(now, &line));
+            let is_same = state.connection.as_ref().is_some_and(|now| Arc::ptr_eq(now, &connection));
             if !(is_idle && is_same && state.interruptions.0 == state.interruptions.1) {
                 drop((state, messages));
                 return match Arc::try_unwrap(job) {
@@ -36,7 +38,7 @@ impl<P: Payload> Remote<P> {
             }
             let number = state.next_number;
             state.next_number += 1;
-            send(&line, number, &job, messages, false);
+            send(&connection, number, &job, messages, false);
             let mut pending = Pending::new(job, item_index, Reply::Direct, None);
             pending.note_sent(self.now_for_metrics());
             state.pending.insert(number, pending);
@@ -44,33 +46,33 @@ impl<P: Payload> Remote<P> {
             state.direct_answer = None;
             number
         };
-        Ok(self.read_own_answer(&line, number))
+        Ok(self.read_own_result(&connection, number))
     }
 
     /// Stop waiting for a result. The worker is told, and its result is dropped.
     fn leave(&self, number: u64, order: P::Fault) -> Result<Outputs<P>, P::Fault> {
         let mut state = self.lock();
         let pending = state.pending.remove(&number);
-        let line = state.line.clone().filter(|_| pending.is_some());
-        if let Some(line) = &line {
-            line.post_drop(number);
+        let connection = state.connection.clone().filter(|_| pending.is_some());
+        if let Some(connection) = &connection {
+            connection.post_drop(number);
         }
         state.direct_answer = None;
         self.stop_reading(&mut state);
         drop(state);
         drop(pending);
-        if let Some(line) = line {
-            P::wait(|| line.control.flush()).ok();
+        if let Some(connection) = connection {
+            P::wait(|| connection.control.flush()).ok();
         }
         Err(order)
     }
 
-    fn read_own_answer(&self, line: &Connection, number: u64) -> Result<Outputs<P>, P::Fault> {
-        let is_lost = P::wait(|| line.link.flush()).is_err();
+    fn read_own_result(&self, connection: &Connection, number: u64) -> Result<Outputs<P>, P::Fault> {
+        let is_lost = P::wait(|| connection.link.flush()).is_err();
         let mut is_reading = !is_lost;
         loop {
             if is_reading {
-                let read = P::wait(|| self.await_frame(&line.link));
+                let read = P::wait(|| self.await_frame(&connection.link));
                 is_reading = match read {
                     Ok(Some(received)) => {
                         if let Some(event) = self.take_in(received) {
@@ -96,7 +98,7 @@ impl<P: Payload> Remote<P> {
             if !is_reading {
                 self.stop_reading(&mut state);
                 drop(state);
-                return P::wait(|| self.await_direct_answer());
+                return P::wait(|| self.await_direct_result());
             }
         }
     }
@@ -111,7 +113,7 @@ impl<P: Payload> Remote<P> {
         }
     }
 
-    fn await_direct_answer(&self) -> Result<Outputs<P>, P::Fault> {
+    fn await_direct_result(&self) -> Result<Outputs<P>, P::Fault> {
         let mut state = self.lock();
         loop {
             if let Some(answer) = state.direct_answer.take() {

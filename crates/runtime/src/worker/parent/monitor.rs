@@ -58,7 +58,7 @@ struct Polled {
     has_control: bool,
     /// It writes to one of its streams, or ends.
     has_process_event: bool,
-    has_answers: bool,
+    has_results: bool,
 }
 
 /// One process, as it is attended to.
@@ -66,7 +66,7 @@ struct Polled {
 struct Monitor<'a, P: Payload> {
     remote: &'a Arc<Remote<P>>,
     process: Process,
-    line: Arc<Connection>,
+    connection: Arc<Connection>,
     wake: Option<Arc<OwnedFd>>,
     started: Instant,
     is_ready: bool,
@@ -93,11 +93,11 @@ struct Monitor<'a, P: Payload> {
 
 /// See to a process from its start to its end.
 pub(crate) fn monitor<P: Payload>(remote: &Arc<Remote<P>>, process: Process, held_back: &mut HeldBack) -> End {
-    let line = remote.lock().line.clone().expect("a process that was started has a line");
+    let connection = remote.lock().connection.clone().expect("a process that was started has a connection");
     let mut monitor = Monitor {
         remote,
         process,
-        line,
+        connection,
         wake: remote.wake(),
         started: Instant::now(),
         is_ready: false,
@@ -131,7 +131,7 @@ impl<P: Payload> Monitor<'_, P> {
             self.process.read_lines(|stream, line| codec.write_line(node_ids, stream, line));
         }
         let is_heard = !polled.has_control || self.read_control();
-        let is_there = !polled.has_answers || self.read_answers();
+        let is_there = !polled.has_results || self.read_results();
         if is_reading {
             self.leave_reading();
         }
@@ -144,10 +144,10 @@ impl<P: Payload> Monitor<'_, P> {
             return false;
         }
         if self.is_ready {
-            self.remote.send_unsent(&self.line);
+            self.remote.send_unsent(&self.connection);
         }
         // A worker that is gone is noticed by its end.
-        self.has_unwritten = self.line.link.flush_some().is_ok_and(|is_all| !is_all);
+        self.has_unwritten = self.connection.link.flush_some().is_ok_and(|is_all| !is_all);
         self.follow_orders();
         self.watch_the_clock();
         true
@@ -173,29 +173,29 @@ impl<P: Payload> Monitor<'_, P> {
 
     fn wait(&self, is_reading: bool) -> Polled {
         // The previous reader may have read a frame that it left here.
-        let is_here = is_reading && self.line.link.has_read();
+        let is_here = is_reading && self.connection.link.has_read();
         let timeout = if is_here { Some(Duration::ZERO) } else { self.poll_timeout() };
         let mut of_data = PollFlags::empty();
         of_data.set(PollFlags::IN, is_reading);
         of_data.set(PollFlags::OUT, self.has_unwritten);
-        let mut fds = vec![PollFd::from_borrowed_fd(self.line.control.as_fd(), PollFlags::IN)];
+        let mut fds = vec![PollFd::from_borrowed_fd(self.connection.control.as_fd(), PollFlags::IN)];
         fds.extend(self.process.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         let of_process = 1..fds.len();
         let of_wake = of_process.end..of_process.end + usize::from(self.wake.is_some());
         fds.extend(self.wake.iter().map(|wake| PollFd::new(wake, PollFlags::IN)));
         if !of_data.is_empty() {
-            fds.push(PollFd::from_borrowed_fd(self.line.link.as_fd(), of_data));
+            fds.push(PollFd::from_borrowed_fd(self.connection.link.as_fd(), of_data));
         }
         if rustix::event::poll(&mut fds, timeout.map(timespec).as_ref()).is_err() {
             // A wait that ends too early is begun again.
-            return Polled { has_answers: is_here, ..Polled::default() };
+            return Polled { has_results: is_here, ..Polled::default() };
         }
         let has = |fds: &[PollFd<'_>]| fds.iter().any(|fd| !fd.revents().is_empty());
         Polled {
             has_control: has(&fds[..1]),
             has_process_event: has(&fds[of_process]),
             has_call: has(&fds[of_wake.clone()]),
-            has_answers: is_here || (is_reading && has(&fds[of_wake.end..])),
+            has_results: is_here || (is_reading && has(&fds[of_wake.end..])),
         }
     }
 
@@ -210,7 +210,7 @@ impl<P: Payload> Monitor<'_, P> {
         if let Some(timeout) = self.remote.spec.timeout
             && !state.pending.is_empty()
         {
-            let at_work_for = self.line.page.item_age().unwrap_or(Duration::ZERO);
+            let at_work_for = self.connection.page.item_age().unwrap_or(Duration::ZERO);
             at(Instant::now() + timeout.saturating_sub(at_work_for).max(Duration::from_millis(1)));
         }
         deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
@@ -219,7 +219,7 @@ impl<P: Payload> Monitor<'_, P> {
     /// Returns `false` at the end of the socket: a worker that cannot receive orders must be replaced.
     fn read_control(&mut self) -> bool {
         loop {
-            let received = match self.line.control.next() {
+            let received = match self.connection.control.next() {
                 Ok(Some(received)) => received,
                 next => return next.is_ok(),
             };
@@ -236,10 +236,10 @@ impl<P: Payload> Monitor<'_, P> {
     }
 
     /// `false` when no more come.
-    fn read_answers(&mut self) -> bool {
+    fn read_results(&mut self) -> bool {
         let mut answers = Vec::new();
         loop {
-            let next = self.line.link.next();
+            let next = self.connection.link.next();
             let is_there = next.is_ok();
             let is_more = matches!(next, Ok(Some(_)));
             answers.extend(next.ok().flatten());
@@ -265,7 +265,7 @@ impl<P: Payload> Monitor<'_, P> {
         match received.head.kind {
             Kind::Ready => {
                 self.is_ready = true;
-                if let Err(fault) = self.remote.redeliver(&self.line, received.head.extra > 0) {
+                if let Err(fault) = self.remote.redeliver(&self.connection, received.head.extra > 0) {
                     self.has_lost_its_way = true;
                     self.remote.note_fault(0, fault);
                     self.process.kill();
@@ -281,7 +281,7 @@ impl<P: Payload> Monitor<'_, P> {
             }
             Kind::CleanedUp if received.head.is_last => {
                 self.has_cleaned_up = true;
-                self.remote.figures.ended_resident_bytes.store(received.head.extra, Ordering::Relaxed);
+                self.remote.counters.ended_resident_bytes.store(received.head.extra, Ordering::Relaxed);
             }
             Kind::CleanedUp => self.note_fault(&received),
             _ => return self.remote.take_in(received),
@@ -297,7 +297,7 @@ impl<P: Payload> Monitor<'_, P> {
 
     fn say_trouble(&self) {
         if !HAS_SAID_TROUBLE.load(Ordering::Relaxed)
-            && let Some(trouble) = self.line.link.trouble()
+            && let Some(trouble) = self.connection.link.trouble()
             && !HAS_SAID_TROUBLE.swap(true, Ordering::Relaxed)
         {
             let text = format!(
@@ -317,8 +317,8 @@ impl<P: Payload> Monitor<'_, P> {
             self.is_told_to_close = true;
             self.are_calls_cancelled = must_cancel_calls;
             let head = Head { extra: u64::from(must_cancel_calls), ..Head::new(Kind::Close, 0) };
-            self.line.control.post(head, self.line.control.message());
-            self.line.control.flush().ok();
+            self.connection.control.post(head, self.connection.control.message());
+            self.connection.control.flush().ok();
         }
         if is_due {
             self.kill(ExitCause::LeftBehind);
@@ -330,7 +330,7 @@ impl<P: Payload> Monitor<'_, P> {
             self.kill(ExitCause::TimedOut(self.remote.spec.initialize_timeout));
         }
         if let Some(timeout) = self.remote.spec.timeout
-            && self.line.page.item_age().is_some_and(|age| age >= timeout)
+            && self.connection.page.item_age().is_some_and(|age| age >= timeout)
         {
             self.kill(ExitCause::TimedOut(timeout));
         }
@@ -341,7 +341,7 @@ impl<P: Payload> Monitor<'_, P> {
     fn watch_for_silence(&mut self) {
         let Some(timeout) = self.remote.spec.timeout else { return };
         let has_items = self.remote.lock().pending.values().next().is_some_and(|pending| pending.is_sent);
-        if !has_items || self.line.page.reading().is_some() {
+        if !has_items || self.connection.page.reading().is_some() {
             self.quiet_since = Instant::now();
         } else if self.quiet_since.elapsed() >= timeout + START_TIMEOUT {
             self.kill(ExitCause::TimedOut(timeout));
@@ -353,7 +353,7 @@ impl<P: Payload> Monitor<'_, P> {
         if self.killed_for.is_some() {
             return;
         }
-        self.killed_at = self.line.page.reading();
+        self.killed_at = self.connection.page.reading();
         let (codec, node_ids) = (&self.remote.codec, &self.remote.spec.node_ids);
         let is_unwanted = cause == ExitCause::LeftBehind && (!self.is_ready || self.remote.lock().is_start_cancelled);
         if !is_unwanted {
@@ -369,9 +369,9 @@ impl<P: Payload> Monitor<'_, P> {
             // It may take its time to go.
             self.process.await_end(STACKS_TIMEOUT * 5);
         }
-        let reading = self.killed_at.or_else(|| self.line.page.reading());
+        let reading = self.killed_at.or_else(|| self.connection.page.reading());
         // Read together with that: what it does from now on is to end.
-        let latest = self.line.page.latest();
+        let latest = self.connection.page.latest();
         // The socket may end before the process.
         if !self.process.await_end(STACKS_TIMEOUT) {
             self.process.kill();
@@ -381,22 +381,22 @@ impl<P: Payload> Monitor<'_, P> {
         self.await_direct_reader();
         self.read_control();
         // What it had sent before its end counts.
-        self.read_answers();
+        self.read_results();
         let former = {
             let mut state = self.remote.lock();
             state.reader = Reader::Nobody;
-            state.line.take()
+            state.connection.take()
         };
         self.remote.note_traffic(former.as_deref());
-        let figures = &self.remote.figures;
-        figures.forget_process();
-        figures.ended_cpu_us.fetch_add(self.process.cpu_us, Ordering::Relaxed);
+        let counters = &self.remote.counters;
+        counters.forget_process();
+        counters.ended_cpu_us.fetch_add(self.process.cpu_us, Ordering::Relaxed);
         End {
             cause: self.killed_for.take().unwrap_or(cause),
             stderr: self.process.stderr(),
             crash_output: self.process.crash_output().to_vec(),
             process: Some(self.process.id()),
-            reading: reading.or_else(|| self.remote.is_unanswered(latest).then_some(latest)),
+            reading: reading.or_else(|| self.remote.is_unfinished(latest).then_some(latest)),
             was_ready: self.is_ready,
             is_in_order: self.has_cleaned_up || self.has_refused,
             has_lost_its_way: self.has_lost_its_way,

@@ -20,7 +20,7 @@ impl<P: Payload> Remote<P> {
     ///
     /// # Errors
     /// If that cannot be written down: then it must not go on.
-    pub(crate) fn redeliver(&self, line: &Connection, can_keep: bool) -> Result<(), P::Fault> {
+    pub(crate) fn redeliver(&self, connection: &Connection, can_keep: bool) -> Result<(), P::Fault> {
         let (states, since) = {
             let mut state = self.lock();
             state.kept.is_possible = can_keep;
@@ -30,28 +30,28 @@ impl<P: Payload> Remote<P> {
                 redelivered += u64::from(std::mem::take(&mut pending.is_sent));
                 pending.repeated = pending.emitted;
             }
-            self.figures.redeliveries.fetch_add(redelivered, Ordering::Relaxed);
+            self.counters.redeliveries.fetch_add(redelivered, Ordering::Relaxed);
             (state.kept.states(), state.kept.since())
         };
         for (node, kept) in states {
-            let mut message = line.link.message();
+            let mut message = connection.link.message();
             message.write(&kept.body);
             kept.buffers.iter().for_each(|buffer| message.add_buffer(buffer));
             if let Some(bytes) = message.missing() {
                 return Err(self.codec.no_memory(bytes));
             }
             let node = u16::try_from(node).unwrap_or(u16::MAX);
-            line.link.post(Head { node, ..Head::new(Kind::Restore, 0) }, message);
+            connection.link.post(Head { node, ..Head::new(Kind::Restore, 0) }, message);
         }
         for (number, job) in since {
-            send(line, number, &job, self.write(line, &job)?, true);
+            send(connection, number, &job, self.write(connection, &job)?, true);
         }
         Ok(())
     }
 
     /// Give the worker what was begun and is not done. One of several items that were in work when the last one died goes alone, so that
     /// its second death tells which it was.
-    pub(crate) fn send_unsent(&self, line: &Connection) {
+    pub(crate) fn send_unsent(&self, connection: &Connection) {
         loop {
             let next = {
                 let mut state = self.lock();
@@ -75,8 +75,8 @@ impl<P: Payload> Remote<P> {
                 (number, Arc::clone(&pending.job))
             };
             let (number, job) = next;
-            match self.write(line, &job) {
-                Ok(messages) => send(line, number, &job, messages, false),
+            match self.write(connection, &job) {
+                Ok(messages) => send(connection, number, &job, messages, false),
                 Err(fault) => self.finish(number, Err(fault)).into_iter().for_each(|event| event.deliver(self)),
             }
         }

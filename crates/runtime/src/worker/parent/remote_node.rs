@@ -323,12 +323,12 @@ impl<P: Payload> WorkerHandle for Remote<P> {
     }
 
     fn process_id(&self) -> Option<u32> {
-        self.figures.process()
+        self.counters.process()
     }
 
     fn at_work(&self) -> Option<(u64, usize)> {
-        let line = self.lock().line.clone()?;
-        let (job, node) = line.page.at_work()?;
+        let connection = self.lock().connection.clone()?;
+        let (job, node) = connection.page.at_work()?;
         Some((job, node.min(self.spec.node_ids.len() - 1)))
     }
 
@@ -338,25 +338,25 @@ impl<P: Payload> WorkerHandle for Remote<P> {
         }
     }
 
-    fn figures(&self) -> WorkerMetrics {
-        let figures = &self.figures;
-        let line = self.lock().line.clone();
-        let (sent, received) = line.map_or((0, 0), |line| line.link.traffic());
+    fn metrics(&self) -> WorkerMetrics {
+        let counters = &self.counters;
+        let connection = self.lock().connection.clone();
+        let (sent, received) = connection.map_or((0, 0), |connection| connection.link.traffic());
         let usage = self.process_id().and_then(|id| usage(&id.to_string()));
         let alive = usage.unwrap_or_default();
         WorkerMetrics {
             processes: u64::from(usage.is_some()),
             process_ids: self.process_id().filter(|_| usage.is_some()).into_iter().collect(),
-            restarts: figures.restarts.load(Ordering::Relaxed),
-            redeliveries: figures.redeliveries.load(Ordering::Relaxed),
-            sent_bytes: figures.sent_bytes.load(Ordering::Relaxed) + sent,
-            received_bytes: figures.received_bytes.load(Ordering::Relaxed) + received,
-            transport_us: figures.transport_ns.load(Ordering::Relaxed) / 1000,
-            cpu_us: figures.ended_cpu_us.load(Ordering::Relaxed) + alive.cpu_us,
+            restarts: counters.restarts.load(Ordering::Relaxed),
+            redeliveries: counters.redeliveries.load(Ordering::Relaxed),
+            sent_bytes: counters.sent_bytes.load(Ordering::Relaxed) + sent,
+            received_bytes: counters.received_bytes.load(Ordering::Relaxed) + received,
+            transport_us: counters.transport_ns.load(Ordering::Relaxed) / 1000,
+            cpu_us: counters.ended_cpu_us.load(Ordering::Relaxed) + alive.cpu_us,
             resident_bytes: if usage.is_some() {
                 alive.resident_bytes
             } else {
-                figures.ended_resident_bytes.load(Ordering::Relaxed)
+                counters.ended_resident_bytes.load(Ordering::Relaxed)
             },
         }
     }

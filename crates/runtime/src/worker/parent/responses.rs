@@ -142,7 +142,7 @@ impl<P: Payload> Remote<P> {
         let pending = state.pending.remove(&number)?;
         if let Some(transport) = pending.transport() {
             let nanos = u64::try_from(transport.as_nanos()).unwrap_or(u64::MAX);
-            self.figures.transport_ns.fetch_add(nanos, Ordering::Relaxed);
+            self.counters.transport_ns.fetch_add(nanos, Ordering::Relaxed);
         }
         let done = state.kept.note_done(number, pending.job);
         drop(state);
@@ -151,7 +151,7 @@ impl<P: Payload> Remote<P> {
         Some(pending.reply)
     }
 
-    pub(crate) fn answer_directly(&self, answer: Result<Outputs<P>, P::Fault>) {
+    pub(crate) fn reply_directly(&self, answer: Result<Outputs<P>, P::Fault>) {
         self.lock().direct_answer = Some(answer);
         self.changed.notify_all();
     }

@@ -75,7 +75,7 @@ fn supervise<P: Payload>(remote: &Arc<Remote<P>>) {
         if counts {
             restarts.push(now);
         }
-        remote.figures.restarts.fetch_add(1, Ordering::Relaxed);
+        remote.counters.restarts.fetch_add(1, Ordering::Relaxed);
         let is_told = end.was_ready && remote.fail_poison_items(&loss, &end);
         held_back.add(remote, crash_output, item, is_told.then_some(&loss));
         pause(remote, restarts.len());
@@ -97,16 +97,16 @@ fn pause<P: Payload>(remote: &Remote<P>, restarts: usize) {
 /// The worker is gone for good: fail all pending replies.
 pub(crate) fn retire<P: Payload>(remote: &Remote<P>, life: Life, loss: Option<&WorkerExit>) {
     remote.forget_supervisor();
-    remote.figures.forget_process();
-    let (unanswered, former) = {
+    remote.counters.forget_process();
+    let (unfinished, former) = {
         let mut state = remote.lock();
         state.life = life;
         state.loss = loss.cloned();
-        (std::mem::take(&mut state.pending), state.line.take())
+        (std::mem::take(&mut state.pending), state.connection.take())
     };
     remote.note_traffic(former.as_deref());
     remote.changed.notify_all();
-    for (_, pending) in unanswered {
+    for (_, pending) in unfinished {
         let loss = loss.cloned().unwrap_or_else(|| remote.has_closed());
         pending.reply.fail(remote, remote.codec.lost(&loss));
     }
@@ -128,28 +128,28 @@ fn start<P: Payload>(remote: &Arc<Remote<P>>) -> Result<Process, ExitCause> {
         io::ErrorKind::TimedOut => ExitCause::TimedOut(spec.initialize_timeout),
         _ => ExitCause::NotStarted(format!("{}: {error}", spec.program.to_string_lossy())),
     })?;
-    if let Some(former) = remote.figures.note_process(process.id()) {
+    if let Some(former) = remote.counters.note_process(process.id()) {
         remote.codec.log_restart(&remote.spec.node_ids, process.id(), former);
     }
-    let line = Arc::new(Connection { link: Link::new(data), control: Link::new(control), page });
+    let connection = Arc::new(Connection { link: Link::new(data), control: Link::new(control), page });
     let wishes = Wishes {
         with_metrics: remote.spec.with_metrics,
         is_timed: remote.spec.timeout.is_some(),
         snapshot_every: remote.spec.snapshot_every,
         careful_below: remote.first_unsent(),
     };
-    line.link.post_files(wishes.hello(), vec![control_there, page_there]);
-    let mut message = line.link.message();
+    connection.link.post_files(wishes.hello(), vec![control_there, page_there]);
+    let mut message = connection.link.message();
     let written = (remote.spec.setup)(&mut message);
     let missing = message.missing();
-    line.link.post(Head::new(Kind::Setup, 0), message);
+    connection.link.post(Head::new(Kind::Setup, 0), message);
     if let Err(fault) = written.and_then(|()| missing.map_or(Ok(()), |bytes| Err(remote.codec.no_memory(bytes)))) {
         remote.note_fault(0, fault);
         return Err(ExitCause::NotStarted("its nodes cannot be serialized".to_owned()));
     }
     let mut state = remote.lock();
     state.life = Life::Starting;
-    state.line = Some(line);
+    state.connection = Some(connection);
     state.interruptions.1 = state.interruptions.0;
     remote.changed.notify_all();
     Ok(process)

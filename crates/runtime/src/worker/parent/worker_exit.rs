@@ -38,7 +38,7 @@ impl<P: Payload> Remote<P> {
     }
 
     /// Whether an item was sent to the worker and its result has not arrived.
-    pub(crate) fn is_unanswered(&self, reading: Reading) -> bool {
+    pub(crate) fn is_unfinished(&self, reading: Reading) -> bool {
         let state = self.lock();
         reading.input.and_then(|number| state.pending.get(&number)).is_some_and(|pending| pending.is_sent)
     }
@@ -129,10 +129,10 @@ impl<P: Payload> Remote<P> {
     }
 
     /// Add the traffic of a closed connection to the metrics.
-    pub(crate) fn note_traffic(&self, line: Option<&Connection>) {
-        let Some(line) = line else { return };
-        let (sent, received) = line.link.traffic();
-        self.figures.sent_bytes.fetch_add(sent, Ordering::Relaxed);
-        self.figures.received_bytes.fetch_add(received, Ordering::Relaxed);
+    pub(crate) fn note_traffic(&self, connection: Option<&Connection>) {
+        let Some(connection) = connection else { return };
+        let (sent, received) = connection.link.traffic();
+        self.counters.sent_bytes.fetch_add(sent, Ordering::Relaxed);
+        self.counters.received_bytes.fetch_add(received, Ordering::Relaxed);
     }
 }

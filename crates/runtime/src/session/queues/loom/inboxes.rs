@@ -38,7 +38,7 @@ fn each_envelope_is_popped_once() {
             Popped::Nothing | Popped::Closed => panic!("it is never closed"),
         });
 
-        assert_eq!(inbox.figures().peak_len, 1, "only as many as there is room for");
+        assert_eq!(inbox.metrics().peak_len, 1, "only as many as there is room for");
         assert_eq!(BTreeSet::from(popped), BTreeSet::from([1, 2]));
         join_all(pushing);
     });
@@ -129,7 +129,7 @@ fn emptying_makes_room_for_no_more_than_there_is() {
         assert!(matches!(inbox.pop(), Popped::Envelope(..)));
 
         join_all(pushing);
-        assert_eq!(inbox.figures().peak_len, 1);
+        assert_eq!(inbox.metrics().peak_len, 1);
     });
 }
 
@@ -172,7 +172,7 @@ fn what_is_dropped_is_told_and_the_rest_popped() {
             let Popped::Envelope(_, first) = inbox.pop() else { panic!("at least one stays") };
 
             let mut seen: Vec<u64> = pushing.into_iter().flat_map(|pushing| pushing.join().unwrap()).collect();
-            assert_eq!(seen.len() as u64, inbox.figures().dropped);
+            assert_eq!(seen.len() as u64, inbox.metrics().dropped);
             assert_eq!(inbox.has_room(), seen.len() == 1, "a place is free when nothing waits");
             seen.push(first.input);
             inbox.close();
