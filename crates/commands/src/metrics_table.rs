@@ -1,11 +1,11 @@
-//! The figures of a run, for people and for programs.
+//! The metrics of a run, for people and for programs.
 
 use remotemedia_runtime::{Metrics, NodeMetrics};
 
 use crate::cli::MetricsForm;
 use crate::table::{Align, columns, counted_long, on_one_line};
 
-/// The figures as a table, or as JSON on one line.
+/// The metrics as a table, or as JSON on one line.
 pub(crate) fn shown(metrics: &Metrics, form: MetricsForm) -> String {
     match form {
         MetricsForm::Table => table(metrics),

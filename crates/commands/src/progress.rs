@@ -52,7 +52,7 @@ impl Progress {
         }
     }
 
-    /// Leave the last figures on the screen. When all is done, input that was not read does not count.
+    /// Leave the last state on the screen. When all is done, input that was not read does not count.
     pub(crate) fn finish(self, all_is_done: bool) {
         if let Some(shown) = self.shown {
             drop(shown.stop);

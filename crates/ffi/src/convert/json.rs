@@ -37,7 +37,7 @@ pub(crate) fn object_to_python<'py>(py: Python<'py>, fields: &Map<String, Value>
     Ok(dict.into_any())
 }
 
-/// The figures of a run as a dict.
+/// The metrics of a run as a dict.
 pub(crate) fn metrics_to_python<'py>(py: Python<'py>, metrics: &Metrics) -> PyResult<Bound<'py, PyAny>> {
     let value = serde_json::to_value(metrics).map_err(|error| PyValueError::new_err(error.to_string()))?;
     to_python(py, &value)

@@ -293,7 +293,7 @@ impl SessionCore {
         std::mem::forget(slf.clone().unbind());
     }
 
-    /// The figures so far, if they are collected.
+    /// The metrics so far, if they are collected.
     fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let metrics = detach(py, || self.session.metrics());
         metrics.map(|metrics| json::metrics_to_python(py, &metrics)).transpose()

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::failure_counts::{Counts, FailureCounts};
 use crate::payload::Payload;
 
-/// The figures of one run.
+/// The metrics of one run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Metrics {
     /// The name of the pipeline.
@@ -42,7 +42,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// What the figures of the nodes add up to.
+    /// What the metrics of the nodes add up to.
     pub(crate) fn of_nodes(node_metrics: Vec<NodeMetrics>) -> Self {
         let sum = |of: fn(&NodeMetrics) -> u64| node_metrics.iter().map(of).sum();
         Self {
@@ -58,7 +58,7 @@ impl Metrics {
     }
 }
 
-/// The figures of one node. Durations are of its calls, in microseconds.
+/// The metrics of one node. Durations are of its calls, in microseconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[allow(missing_docs, reason = "each name says what it is")]
 pub struct NodeMetrics {
@@ -96,7 +96,7 @@ pub struct NodeMetrics {
     pub worker: Option<WorkerMetrics>,
 }
 
-/// The figures of the worker processes of a stage.
+/// The metrics of the worker processes of a stage.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct WorkerMetrics {
     /// Workers that run now.
@@ -143,7 +143,7 @@ pub enum Step {
     Retried(u64),
 }
 
-/// Collects the figures of one node while it runs.
+/// Collects the metrics of one node while it runs.
 pub(crate) struct Recorder {
     durations_ns: Histogram<u64>,
     inside: Duration,
@@ -216,7 +216,7 @@ impl Recorder {
         }
     }
 
-    /// Add the figures of another replica.
+    /// Add the metrics of another replica.
     pub(crate) fn add(&mut self, other: &Self) {
         // Both hold durations with the same precision and resize themselves, so that adding cannot fail.
         self.durations_ns.add(&other.durations_ns).ok();

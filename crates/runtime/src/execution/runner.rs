@@ -118,7 +118,7 @@ impl<P: Payload> Runner<P> {
         outcome.and_then(|()| self.in_turn(sink, Machine::flush))
     }
 
-    /// The figures so far, if they are collected.
+    /// The metrics so far, if they are collected.
     pub fn metrics(&self) -> Option<Metrics> {
         let recorders = self.machine.recorders.as_ref()?;
         let total = self.opened.elapsed();
@@ -140,7 +140,7 @@ impl<P: Payload> Runner<P> {
         })
     }
 
-    /// Abandon what is under way and clean up, in reverse order. Returns the final figures and the cleanups that failed.
+    /// Abandon what is under way and clean up, in reverse order. Returns the final metrics and the cleanups that failed.
     pub fn close(mut self) -> (Option<Metrics>, Vec<NodeFailure<P::Fault>>) {
         let failures = self.clean_up();
         (self.metrics(), failures)

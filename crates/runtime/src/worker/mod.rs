@@ -168,7 +168,7 @@ pub struct WorkerSpec<P: Payload> {
     pub restart_window: Duration,
     /// After as many items the state of a node that can tell it is fetched.
     pub snapshot_every: usize,
-    /// Collect figures of single steps.
+    /// Collect metrics of single steps.
     pub with_metrics: bool,
 }
 

@@ -25,12 +25,12 @@ fn watched(mut pipe: Pipe, log: &Log) -> Pipe {
     pipe
 }
 
-/// The figures of a run, whether it fails or not.
+/// The metrics of a run, whether it fails or not.
 fn measure(pipe: Pipe, input: impl IntoIterator<Item = i64>) -> Metrics {
     let (plan, nodes, settings) = pipe.measured().parts();
     let mut input = input.into_iter();
     let mut runner = Runner::open(plan, nodes, settings).expect("the nodes initialize");
-    // Its figures count, also those of a failure.
+    // Its metrics count, also those of a failure.
     drop(runner.run(&mut Asked(|| Ok(input.next().map(Item::Number))), &mut Told(|_| Ok(()))));
     runner.close().0.expect("the run is measured")
 }

@@ -1,4 +1,4 @@
-//! What a session tells while it works: stalls, timeouts, drops, figures.
+//! What a session tells while it works: stalls, timeouts, drops, metrics.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
