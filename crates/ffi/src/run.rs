@@ -26,7 +26,7 @@ use crate::node::chain::{Chain, CurrentChunk};
 use crate::node::lock::thread_id;
 use crate::{graph, hooks};
 
-/// Inputs that one run has under way at the most: enough to keep every stage of a long pipeline busy.
+/// The maximum number of inputs of a run that are in flight: enough to keep every stage of a long pipeline busy.
 const IN_FLIGHT: usize = 1024;
 
 /// How often a run checks for a cancellation and for signals.

@@ -171,7 +171,7 @@ impl Plan {
         !self.nodes.iter().zip(is_reached).any(|(node, is_reached)| is_reached && node.downstreams.is_empty())
     }
 
-    /// The most inputs that a session has under way, where `queue_size` is for the stages that don't say.
+    /// The most inputs that a session has in flight, where `queue_size` is for the stages that don't say.
     pub fn window(&self, queue_size: usize) -> usize {
         self.stages.iter().map(|stage| stage.capacity(queue_size)).sum()
     }

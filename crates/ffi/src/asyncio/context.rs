@@ -116,7 +116,7 @@ impl CallerContext {
     }
 }
 
-/// A call of a node that is under way without a thread, until this is dropped.
+/// A call of a node that is in progress without a thread, until this is dropped.
 pub(crate) struct BegunCall {
     frame: Arc<Frame>,
     _awaited: Option<AwaitedGuard>,

@@ -12,7 +12,7 @@ use crate::convert::object::Object;
 use crate::node::callers::{Level, Place};
 use crate::node::outputs::{Kind, may_be_lazy};
 
-/// The chunk under way. Emptying the list ends the loop over it after the current item: that is how a run is cancelled
+/// The current chunk. Emptying the list ends the loop over it after the current item: that is how a run is cancelled
 /// without a check an item.
 #[derive(Clone, Default)]
 pub(crate) struct CurrentChunk(Arc<Mutex<Chunk>>);
@@ -27,7 +27,7 @@ enum Chunk {
 }
 
 impl CurrentChunk {
-    /// Make a chunk the one under way, or empty it if the run was cancelled meanwhile.
+    /// Make a chunk the current one, or empty it if the run was cancelled meanwhile.
     fn begin(&self, chunk: &Bound<'_, PyList>) -> PyResult<()> {
         let mut current = self.0.lock();
         if matches!(*current, Chunk::Refused) {

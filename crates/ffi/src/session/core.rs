@@ -160,7 +160,7 @@ impl SessionCore {
         self.is_direct
     }
 
-    /// How many items can be under way at once.
+    /// How many items can be in flight at once.
     #[getter]
     fn capacity(&self) -> usize {
         self.session.capacity()
@@ -464,7 +464,7 @@ impl SessionCore {
     }
 }
 
-/// Names a call that is under way.
+/// Names a call that is in progress.
 #[pyclass(module = "remotemedia._core", frozen)]
 pub(crate) struct Ticket {
     pub(crate) client: Arc<dyn Client<Object>>,

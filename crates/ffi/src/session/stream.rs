@@ -183,7 +183,7 @@ impl OutputStream {
         self.outbox.take_failure().map_or(Ok(()), |error| Err(failure::ended(py, error)))
     }
 
-    /// How many inputs are under way, and outputs not taken.
+    /// How many inputs are in flight, and outputs not taken.
     #[getter]
     fn load(&self) -> usize {
         self.outbox.load()
@@ -221,7 +221,7 @@ impl OutputStream {
         }
     }
 
-    /// Take no more, and drop what is under way. Returns as `SessionCore.abandon` does.
+    /// Take no more, and drop what is in progress. Returns as `SessionCore.abandon` does.
     fn abandon(&self, py: Python<'_>) -> PyResult<bool> {
         self.outbox.abandon();
         let client: Arc<dyn Client<Object>> = self.outbox.clone();

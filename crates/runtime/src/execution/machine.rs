@@ -74,7 +74,7 @@ pub(crate) struct Machine<P: Payload> {
     pub(crate) recorders: Option<Recorders>,
     pub(crate) observer: Option<Arc<dyn Observer>>,
     pub(crate) is_cancelled: CancelFlag,
-    /// The number of the input under way.
+    /// The number of the current input.
     pub(crate) input: u64,
 }
 
@@ -160,7 +160,7 @@ impl<P: Payload> Machine<P> {
         self.work_off(sink)
     }
 
-    /// Whether the node before one of the exits was given an item of the input under way, and somebody needs to know.
+    /// Whether the node before one of the exits was given an item of the current input, and somebody needs to know.
     pub(crate) fn was_visited(&self, exit: usize) -> bool {
         // The outputs of several last nodes leave by an exit of the stage's own.
         let from = self
@@ -274,7 +274,7 @@ impl<P: Payload> Machine<P> {
         self.source.is_some() || self.stack.iter().any(|work| matches!(work, Work::Outputs { .. }))
     }
 
-    /// Forget all work under way: generators are closed, the innermost first, and collected items dropped. Returns what failed.
+    /// Forget all work in progress: generators are closed, the innermost first, and collected items dropped. Returns what failed.
     pub(crate) fn abandon(&mut self) -> Vec<(usize, Phase, P::Fault)> {
         let mut failed = Vec::new();
         while let Some(work) = self.stack.pop() {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::numbering::NO_INPUT;
 
-/// The call under way in one stage.
+/// The call in progress in one stage.
 ///
 /// Written by the thread that works, with plain stores; read by the watch, which takes two equal readings some seconds apart for a
 /// call that has not come back. Nothing here needs the clock.
@@ -83,7 +83,7 @@ impl Progress {
         self.node.load(Ordering::Relaxed) as usize
     }
 
-    /// The call under way, if there is one.
+    /// The call in progress, if there is one.
     pub(crate) fn read(&self) -> Option<Reading> {
         let step = self.steps.load(Ordering::Relaxed);
         (step & 1 == 1).then(|| Reading {

@@ -140,7 +140,7 @@ impl<P: Payload> Runner<P> {
         })
     }
 
-    /// Abandon what is under way and clean up, in reverse order. Returns the final metrics and the cleanups that failed.
+    /// Abandon what is in progress and clean up, in reverse order. Returns the final metrics and the cleanups that failed.
     pub fn close(mut self) -> (Option<Metrics>, Vec<NodeFailure<P::Fault>>) {
         let failures = self.clean_up();
         (self.metrics(), failures)
@@ -187,7 +187,7 @@ impl<P: Payload> Runner<P> {
         failures
     }
 
-    /// Drop what is under way. Closing a generator enters its node, so it takes the lock.
+    /// Drop what is in progress. Closing a generator enters its node, so it takes the lock.
     fn abandon(&mut self) -> Vec<NodeFailure<P::Fault>> {
         let Self { machine, node_lock, .. } = self;
         let mut failed = Vec::new();

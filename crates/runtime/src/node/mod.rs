@@ -221,7 +221,7 @@ pub(crate) fn start_all<P: Payload>(node: &mut dyn Node<P>, starts: Vec<Start<P>
 
 /// A node's work in another place, as those reach it who are not inside the node.
 pub trait WorkerHandle: Send + Sync {
-    /// What is under way is not wanted any more. Does not wait for its end, and does not tell the nodes.
+    /// What is in progress is not wanted any more. Does not wait for its end, and does not tell the nodes.
     fn discard(&self);
 
     /// As [`Streaming::forget_items`], before the next item that is sent.
@@ -233,7 +233,7 @@ pub trait WorkerHandle: Send + Sync {
     /// The session ends: what has not ended by itself then is ended by force.
     fn end_by(&self, deadline: Instant);
 
-    /// When the session closes, the call that is under way then is broken off, as far as its language can.
+    /// When the session closes, the call that is in progress then is cancelled, as far as its language can.
     fn cancel_calls(&self);
 
     /// The process that does the work.
@@ -407,7 +407,7 @@ pub enum BulkEnd<P: Payload> {
         node: usize,
         /// What it answered.
         answer: P,
-        /// The items after the one under way.
+        /// The items after the current one.
         rest: Vec<P>,
     },
 }

@@ -30,7 +30,7 @@ impl Stage {
         if self.placement == Placement::Process { self.options.replicas } else { 0 }
     }
 
-    /// Whether several items are under way in the stage at once, so that somebody must put their outputs in order again.
+    /// Whether several items are in progress in the stage at once, so that their outputs must be put in order again.
     pub fn is_parallel(&self) -> bool {
         let options = &self.options;
         self.workers() > 0 || options.replicas > 1 || options.concurrency > 1 || options.batch.is_some()
@@ -41,7 +41,7 @@ impl Stage {
         self.workers() > 0 && self.options.concurrency == 1 && self.options.batch.is_none()
     }
 
-    /// The most items that are under way in the stage at once, if a queue whose node does not say is of `queue_size`.
+    /// The most items that are in progress in the stage at once, if a queue whose node does not say is of `queue_size`.
     pub fn width(&self, queue_size: usize) -> usize {
         let Options { replicas, concurrency, batch, .. } = self.options;
         let at_once = concurrency.max(batch.map_or(1, |batch| batch.size));

@@ -19,7 +19,7 @@ use crate::session::stages::tasks::{Outcome, PollWhile};
 use crate::session::stages::threads::{Panic, Role};
 use crate::session::watchdog;
 
-/// How often a session that closes looks whether what was under way has ended.
+/// How often a session that closes looks whether what was in progress has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 impl<P: Payload> Session<P> {
@@ -71,7 +71,7 @@ impl<P: Payload> Session<P> {
         replicas.filter_map(|replica| replica.worker.as_ref()).for_each(|worker| worker.end_by(deadline));
     }
 
-    /// Wait for items that are under way without a thread: their node must not be cleaned up before.
+    /// Wait for items that are in progress without a thread: their node must not be cleaned up before.
     fn wait_for_started(&self, deadline: &mut Deadline<'_, P>, stop_waiting: &dyn Fn()) {
         for stage in &self.core.stages {
             let mut started = stage.started.lock();
@@ -87,7 +87,7 @@ impl<P: Payload> Session<P> {
         }
     }
 
-    /// Let nothing more in, stop what is under way, and tell all clients.
+    /// Refuse new inputs, stop what is in progress, and end the inputs of all clients.
     fn stop(&self, stop_waiting: &dyn Fn()) {
         let core = &self.core;
         core.is_closed.store(true, Ordering::SeqCst);
@@ -117,7 +117,7 @@ impl<P: Payload> Session<P> {
         }
     }
 
-    /// The calls that are under way in a stage.
+    /// The calls that are in progress in a stage.
     fn stalls_of(&self, stage: usize) -> Vec<Stall> {
         let core = &self.core;
         let source = (stage == core.plan.stage_of(0)).then_some(&core.source);

@@ -1,4 +1,4 @@
-//! How long a session that closes waits for what is under way.
+//! How long a session that closes waits for what is in progress.
 
 use std::time::{Duration, Instant};
 

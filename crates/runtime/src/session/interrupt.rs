@@ -1,4 +1,4 @@
-//! The end of what is under way, and of nothing else.
+//! The end of what is in progress, and of nothing else.
 
 use std::collections::VecDeque;
 use std::panic::resume_unwind;
@@ -21,9 +21,9 @@ use crate::session::stages::tasks::{Outcome, PollWhile};
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 impl<P: Payload> Session<P> {
-    /// Drop what is queued and under way. When this returns nothing of it can come out any more, and the nodes have been told.
+    /// Drop what is queued and in progress. When this returns nothing of it can come out any more, and the nodes have been told.
     ///
-    /// Waits for the calls that are under way, unless the session closes. What comes in meanwhile waits at admission. `stop_waiting` is
+    /// Waits for the calls that are in progress, unless the session closes. What comes in meanwhile waits at admission. `stop_waiting` is
     /// called when the nodes should be stopped from waiting: for a coroutine, for instance. Returns how many inputs were dropped.
     pub fn interrupt(&self, stop_waiting: &dyn Fn()) -> u64 {
         self.interrupt_unless(stop_waiting, &|| false, |_| {})
@@ -113,7 +113,7 @@ impl<P: Payload> Session<P> {
         true
     }
 
-    /// Wait until nothing that was begun before is under way or handed over, or it `is_over`.
+    /// Wait until nothing that began before is in flight or being handed over, or it `is_over`.
     fn wait_until_silent(&self, clients: &Clients<P>, stop_waiting: &dyn Fn(), is_over: &dyn Fn() -> bool) {
         let core = &self.core;
         for stage in core.stages.iter().filter(|stage| stage.reorder.is_some()) {

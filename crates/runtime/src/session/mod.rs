@@ -6,7 +6,7 @@
 //! *Invariant:* every input ends as outputs, as an error of its client, or as a counted drop; its client is told the end in any case.
 //!
 //! *Invariant:* a full queue blocks its producer, but a stage that joins parts of inputs accepts every envelope: it
-//! could otherwise wait for itself. The window on inputs under way bounds what it holds.
+//! could otherwise wait for itself. The window on inputs in flight bounds what it holds.
 
 mod close;
 mod deadline;
@@ -132,7 +132,7 @@ pub struct Replicas<P: Payload> {
 /// Makes the lock of the nodes of one replica of a stage, which are given by their numbers in the plan.
 pub type NodeLockOf<'a> = &'a dyn Fn(&[usize], usize) -> Option<Box<dyn NodeLock>>;
 
-/// A call of a node that was under way at some moment.
+/// A call of a node that was in progress at some moment.
 #[derive(Clone, Copy, Debug)]
 pub struct AtWork {
     stage: usize,
@@ -186,7 +186,7 @@ impl<P: Payload> Session<P> {
         replicas.filter_map(|replica| replica.worker.as_ref()?.process_id()).collect()
     }
 
-    /// How many inputs can be under way at once.
+    /// How many inputs can be in flight at once.
     pub fn capacity(&self) -> usize {
         self.core.window
     }
@@ -271,7 +271,7 @@ impl<P: Payload> Session<P> {
         self.core.has_room()
     }
 
-    /// Counts the calls of nodes that are under way, for as long as somebody wants to know.
+    /// Counts the calls of nodes that are in progress, for as long as somebody wants to know.
     pub fn call_counter(&self) -> Box<dyn Fn() -> usize + Send + Sync> {
         // Weak: the nodes of the session may lead to the one who counts.
         let core = Arc::downgrade(&self.core);

@@ -133,7 +133,7 @@ fn watch<P: Payload>(core: &Weak<Core<P>>, ended: &Latch, pause: Duration, stall
     }
 }
 
-/// The call under way in a replica, here or in the process that it has.
+/// The call in progress in a replica, here or in the process that it has.
 fn reading_of<P: Payload>(stage: &Stage<P>, replica: &Replica<P>) -> Option<Reading> {
     let Some(worker) = &replica.worker else { return replica.progress.read() };
     let (job, node) = worker.at_work()?;

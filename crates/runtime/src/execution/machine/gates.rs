@@ -5,7 +5,7 @@ use crate::layout::{GatePlan, Route};
 use crate::payload::Payload;
 use crate::phase::Phase;
 
-/// The meeting point of several branches: what they gave for the input under way.
+/// The meeting point of several branches: what they gave for the current input.
 pub(crate) struct Gate<P> {
     pub(crate) plan: GatePlan,
     pub(crate) arrived: Vec<Vec<P>>,
@@ -32,12 +32,12 @@ impl<P: Payload> Machine<P> {
         !self.gates.is_empty()
     }
 
-    /// Whether the node was given an item of the input under way, if somebody needs to know.
+    /// Whether the node was given an item of the current input, if somebody needs to know.
     pub(crate) fn has_visited(&self, node: usize) -> bool {
         self.has_join && self.visited[node]
     }
 
-    /// What the only node of the stage would be given of the input under way: its items, met and joined.
+    /// What the only node of the stage would be given of the current input: its items, met and joined.
     pub(crate) fn inputs(
         &mut self,
         visits: Vec<usize>,

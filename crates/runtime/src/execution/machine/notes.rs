@@ -11,7 +11,7 @@ use crate::payload::Payload;
 use crate::phase::Phase;
 
 impl<P: Payload> Machine<P> {
-    /// The index of the item under way, or of the last one at the end of input.
+    /// The index of the current item, or of the last one at the end of input.
     pub(crate) fn item_index(&self) -> u64 {
         numbering::item_index(self.input)
     }

@@ -4,7 +4,7 @@ use crate::execution::machine::{Machine, Step, Work};
 use crate::node::Sink;
 use crate::payload::Payload;
 
-/// What is under way of an input whose sink has paused it.
+/// What is in progress of an input whose sink has paused it.
 pub(crate) struct UnderWay<P: Payload> {
     stack: Vec<Work<P>>,
     /// What the gates have collected.
@@ -14,7 +14,7 @@ pub(crate) struct UnderWay<P: Payload> {
 }
 
 impl<P: Payload> Machine<P> {
-    /// Take what is under way out, so that another input can go through.
+    /// Take what is in progress out, so that another input can go through.
     pub(crate) fn set_aside(&mut self) -> UnderWay<P> {
         let arrived = self.gates.iter_mut().map(|gate| gate.arrived.iter_mut().map(std::mem::take).collect());
         let arrived = arrived.collect();

@@ -1,4 +1,4 @@
-//! Which inputs are under way, who put them in, and whether they failed.
+//! Which inputs are in flight, which clients put them in, and whether they failed.
 //!
 //! *Invariant:* every input that was opened is told its end exactly once: that is how one call among many gets exactly its own
 //! outputs, and how nothing is lost in silence.
@@ -118,7 +118,7 @@ fn address_of<P: Payload>(client: &Arc<dyn Client<P>>) -> *const () {
 /// The inputs of a client that nobody wants any more.
 #[derive(Default)]
 pub(crate) struct Abandoned {
-    /// Those under way.
+    /// Those in flight.
     pub(crate) inputs: HashSet<u64>,
     /// Those among them that were wanted until now.
     pub(crate) wanted_before: Vec<u64>,
@@ -136,7 +136,7 @@ struct State<P: Payload> {
     /// The number of the input opened last; 0 before the first.
     last_input: u64,
     open: ByNumber<Open<P>>,
-    /// Those without inputs under way who may keep outputs. Some may be gone.
+    /// The clients without inputs in flight that may keep outputs. Some may be gone.
     keepers: Vec<Weak<dyn Client<P>>>,
     items_out: u64,
     interrupted: u64,
@@ -155,7 +155,7 @@ impl<P: Payload> State<P> {
     }
 }
 
-/// The inputs under way.
+/// The inputs in flight.
 pub(crate) struct InFlight<P: Payload> {
     /// Items that have come in: through here, or on their callers' threads.
     items: AtomicU64,
@@ -195,7 +195,7 @@ impl<P: Payload> InFlight<P> {
         input
     }
 
-    /// Whether work on the input is still wanted: it is under way and has not failed.
+    /// Whether work on the input is still wanted: it is in flight and has not failed.
     pub(crate) fn is_wanted(&self, input: u64) -> bool {
         self.state.lock().open.get(&input).is_some_and(|open| open.error.is_none())
     }
@@ -233,7 +233,7 @@ impl<P: Payload> InFlight<P> {
         self.state.lock().open.contains_key(&input)
     }
 
-    /// The index by which the client counts an input under way, if not by that in the session.
+    /// The index by which the client counts an input in flight, if not by that in the session.
     pub(crate) fn own_index(&self, input: u64) -> Option<u64> {
         self.state.lock().open.get(&input)?.own_index
     }
@@ -312,7 +312,7 @@ impl<P: Payload> InFlight<P> {
         abandoned
     }
 
-    /// Take all inputs out that are under way; their clients are told nothing yet.
+    /// Take out all inputs that are in flight; their clients receive nothing yet.
     pub(crate) fn take_all(&self) -> Clients<P> {
         let open = std::mem::take(&mut self.state.lock().open);
         self.has_changed.notify_all();
@@ -344,12 +344,12 @@ impl<P: Payload> InFlight<P> {
         self.items.load(Ordering::Relaxed)
     }
 
-    /// How many inputs are under way.
+    /// How many inputs are in flight.
     pub(crate) fn len(&self) -> usize {
         self.state.lock().open.len()
     }
 
-    /// Whether no input before `end` is under way.
+    /// Whether no input before `end` is in flight.
     pub(crate) fn is_done(&self, end: u64) -> bool {
         self.state.lock().open.keys().all(|&input| input >= end)
     }

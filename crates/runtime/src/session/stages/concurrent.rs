@@ -264,7 +264,7 @@ fn hand_over<P: Payload>(stage: &Stage<P>) {
     stage.replicas.iter().filter_map(|replica| replica.worker.as_ref()).for_each(|worker| worker.hand_over());
 }
 
-/// The items of one envelope that are under way at the same time.
+/// The items of one envelope that are in progress at the same time.
 struct Group<P: Payload> {
     core: Arc<Core<P>>,
     stage: usize,

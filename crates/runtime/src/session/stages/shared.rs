@@ -1,4 +1,4 @@
-//! What all threads of a session share: the stages, the inputs under way, and the admission queue by which inputs come in.
+//! What all threads of a session share: the stages, the inputs in flight, and the admission queue by which inputs come in.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -31,7 +31,7 @@ pub(crate) struct Core<P: Payload> {
     pub(crate) outputs: Option<Mutex<Joiner<P>>>,
     /// Where inputs wait that find no room.
     pub(crate) admission_queue: AdmissionQueue<Submission<P>>,
-    /// The most inputs that may be under way.
+    /// The most inputs that may be in flight.
     pub(crate) window: usize,
     pub(crate) draining: AtomicUsize,
     pub(crate) with_metrics: bool,
@@ -66,7 +66,7 @@ pub(crate) struct Submission<P: Payload> {
     pub(crate) admitted: Option<Box<dyn FnOnce(bool) + Send>>,
 }
 
-/// Inputs whose end is waited for: those under way, and those that waited for room when it began.
+/// Inputs whose end is waited for: those in flight, and those that waited for room when it began.
 #[derive(Debug)]
 pub struct Drain {
     waiting_before: u64,

@@ -39,7 +39,7 @@ pub(crate) struct Stage<P: Payload> {
     pub(crate) waited_us: AtomicU64,
     /// Above zero while the end of input waits for what was begun before it.
     pub(crate) ending: AtomicUsize,
-    /// The envelopes, by their numbers, of which items are under way at the same time.
+    /// The envelopes, by their numbers, of which items are in progress at the same time.
     pub(crate) started: Mutex<ByNumber<Arc<dyn InProgress>>>,
     /// One of them has finished.
     pub(crate) has_finished: Condvar,
@@ -198,7 +198,7 @@ impl<P: Payload> Replica<P> {
         answer.ok_or(Hindrance::Cancelled)
     }
 
-    /// Forget what is under way in the nodes.
+    /// Forget what is in progress in the nodes.
     pub(crate) fn abandon(&self, machine: &mut Machine<P>) -> Vec<(usize, Phase, P::Fault)> {
         // Closing a generator enters its node.
         if machine.has_generators() { self.enter(machine, Machine::abandon) } else { machine.abandon() }
@@ -227,7 +227,7 @@ impl<P: Payload> Stage<P> {
         self.replicas.iter().zip(0..).filter_map(at_work).collect()
     }
 
-    /// What is under way in other processes is not wanted any more.
+    /// What is in progress in other processes is not wanted any more.
     pub(crate) fn discard_elsewhere(&self) {
         self.replicas.iter().filter_map(|replica| replica.worker.as_ref()).for_each(|worker| worker.discard());
     }

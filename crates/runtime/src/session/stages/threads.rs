@@ -150,7 +150,7 @@ fn live<P: Payload>(
     }
     let life = catch_unwind(AssertUnwindSafe(|| body(core)));
     if life.is_err() {
-        // Nobody works on the inputs under way any more.
+        // No thread works on the inputs in flight any more.
         core.abort(|| RunError::Closed);
     }
     drop(idle_guard);

@@ -30,7 +30,7 @@ pub trait WorkerHost<P: Payload> {
         Box::new(|_| {})
     }
 
-    /// Breaks off the call under way, if it can. Asked for once, as [`WorkerHost::stop_waiting`] is; called on another thread.
+    /// Returns what cancels the call in progress, if it can. Asked for once, as [`WorkerHost::stop_waiting`] is; called on another thread.
     fn cancel_calls(&self) -> Box<dyn Fn() + Send + Sync> {
         Box::new(|| {})
     }

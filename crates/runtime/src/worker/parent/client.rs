@@ -373,7 +373,7 @@ impl<P: Payload> Remote<P> {
 }
 
 impl<P: Payload> State<P> {
-    /// A job is under way: sent, if there are messages.
+    /// A job is in progress: sent, if there are messages.
     fn enter(
         &mut self,
         connection: Option<&Connection>,

@@ -77,7 +77,7 @@ struct Monitor<'a, P: Payload> {
     has_unwritten: bool,
     /// The close order is out.
     is_told_to_close: bool,
-    /// It was told to leave the call under way.
+    /// It was told to leave the call in progress.
     are_calls_cancelled: bool,
     /// Why it was killed, if it was.
     killed_for: Option<ExitCause>,

@@ -22,9 +22,9 @@ pub(crate) struct Page {
 #[repr(C)]
 #[derive(Debug, Default)]
 pub(crate) struct Position {
-    /// The call under way, with the number of its item.
+    /// The call in progress, with the number of its item.
     pub(crate) progress: Progress,
-    /// When the item under way was begun, in nanoseconds of the monotonic clock; 0 if it may take as long as it likes.
+    /// When the current item was begun, in nanoseconds of the monotonic clock; 0 if it may take as long as it likes.
     since_ns: AtomicU64,
     /// The number of the message in work, from before it is unpacked until its results are packed; 0 for none.
     in_hand: AtomicU64,
@@ -90,7 +90,7 @@ impl Position {
         Reading { step: 0, node: self.progress.latest_node(), input: Some(number), thread: 0 }
     }
 
-    /// For how long the item under way has been, where that counts.
+    /// For how long the current item has been, where that counts.
     pub(crate) fn item_age(&self) -> Option<Duration> {
         self.reading()?.input?;
         let since = self.since_ns.load(Ordering::Relaxed);

@@ -18,21 +18,21 @@ type Begun = Mutex<VecDeque<(Item, Done)>>;
 struct Pending(Arc<(Begun, Condvar)>);
 
 impl Pending {
-    /// Wait until so many are under way.
+    /// Wait until so many are in progress.
     fn wait_for(&self, count: usize) {
         let mut begun = self.0.0.lock();
         let waited = self.0.1.wait_while_for(&mut begun, |begun| begun.len() < count, TIMEOUT);
-        assert!(!waited.timed_out(), "{count} are under way");
+        assert!(!waited.timed_out(), "{count} are in progress");
     }
 
     /// End with the one that stands there.
     fn end(&self, place: usize) {
-        let (item, done) = self.0.0.lock().remove(place).expect("it is under way");
+        let (item, done) = self.0.0.lock().remove(place).expect("it is in progress");
         done(Ok(Outputs::One(item)));
     }
 
     fn fail(&self, place: usize) {
-        let (_, done) = self.0.0.lock().remove(place).expect("it is under way");
+        let (_, done) = self.0.0.lock().remove(place).expect("it is in progress");
         done(Err(BAD));
     }
 

@@ -224,7 +224,7 @@ fn a_slow_consumer_holds_a_fast_producer() {
         while let Next::Output(_) = outbox.next(TIMEOUT) {
             taken += 1;
             let ahead = made.load(Ordering::SeqCst).saturating_sub(taken);
-            assert!(ahead <= QUEUES, "{ahead} items were under way");
+            assert!(ahead <= QUEUES, "{ahead} items were in flight");
         }
         assert_eq!(taken, 20_000);
     });

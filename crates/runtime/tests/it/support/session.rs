@@ -126,7 +126,7 @@ impl Put {
     }
 }
 
-/// A call under way.
+/// A call in progress.
 pub(crate) struct Call {
     caller: Arc<Caller>,
     pub(crate) client: Arc<dyn Client<Item>>,
