@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-from leftovers import nothing_left_behind
+from leftovers import nothing_remains
 
 from remotemedia import execute_pipeline, execute_pipeline_with_input
 
@@ -41,7 +41,7 @@ settings.load_profile("default")
 @pytest.fixture(autouse=True)
 def tidy() -> Iterator[None]:
     """After a test there is not one more file, thread, process or piece of shared memory than before it."""
-    with nothing_left_behind():
+    with nothing_remains():
         yield
 
 
@@ -65,7 +65,7 @@ def run(use_rust: bool) -> Any:
 
 @pytest.fixture
 def unraisable(monkeypatch: pytest.MonkeyPatch) -> list[BaseException | None]:
-    """What nobody could raise."""
+    """Return the exceptions that Python could not raise."""
     found: list[BaseException | None] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda error: found.append(error.exc_value))
     monkeypatch.setattr(threading, "excepthook", lambda error: found.append(error.exc_value))

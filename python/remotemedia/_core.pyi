@@ -153,7 +153,7 @@ class SessionCore:
         """The maximum number of inputs in progress."""
 
     def start_call(self, item: Any, done: Callable[[Any, BaseException | None], object]) -> Ticket:
-        """Start to process an item; `done(answer, error)` is called at its end, on the event loop."""
+        """Start to process an item; `done(result, error)` is called at its end, on the event loop."""
 
     def check_ticket(self, ticket: Ticket) -> None:
         """Check again whether the call of a node can end.

@@ -112,7 +112,7 @@ class SecondInterrupt:
         handler = getattr(signal.getsignal(signal.SIGINT), "func", None)
         self._runner = getattr(handler, "__self__", None)
 
-    def has_come(self) -> bool:
+    def has_occurred(self) -> bool:
         """Return whether a second Ctrl-C came; if so, shorten all timeouts."""
         is_second: bool = getattr(self._runner, "_interrupt_count", 0) > 1
         if is_second:

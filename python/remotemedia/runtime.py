@@ -58,7 +58,7 @@ async def execute_pipeline(
     graph = resolve(pipeline, executor=executor)
     feed = [empty_item(graph)] if graph.source is None else None
     outputs, metrics = await _run(pipeline, graph, feed, enable_metrics=enable_metrics, use_rust=use_rust)
-    return _answer(shape(outputs), metrics)
+    return _returned(shape(outputs), metrics)
 
 
 async def execute_pipeline_with_input(
@@ -95,7 +95,7 @@ async def execute_pipeline_with_input(
     outputs, metrics = await _run(
         pipeline, graph, input_data, enable_metrics=enable_metrics, use_rust=use_rust
     )
-    return _answer(outputs, metrics)
+    return _returned(outputs, metrics)
 
 
 async def execute_pipeline_with_item(
@@ -109,7 +109,7 @@ async def execute_pipeline_with_item(
     graph = resolve(pipeline)
     check_takes_input(graph, [item])
     outputs, metrics = await _run(pipeline, graph, [item], enable_metrics=enable_metrics, use_rust=use_rust)
-    return _answer(shape(outputs), metrics)
+    return _returned(shape(outputs), metrics)
 
 
 async def run_graph(
@@ -164,5 +164,5 @@ async def _run(
     return outputs, metrics
 
 
-def _answer(outputs: Any, metrics: dict[str, Any] | None) -> Any:
+def _returned(outputs: Any, metrics: dict[str, Any] | None) -> Any:
     return outputs if metrics is None else {"outputs": outputs, "metrics": metrics}

@@ -97,8 +97,8 @@ def test_an_error_without_the_users_code_has_no_traceback_to_show(run, tmp_path)
     assert line.endswith(": 'empty.yaml': Line 1, nodes: missing; add the list of nodes")
 
 
-def test_a_node_that_cannot_be_sent_is_told_in_a_few_lines(run, add):
-    """The whole traceback inside cloudpickle was shown, though nobody had asked for it."""
+def test_a_node_that_cannot_be_sent_is_reported_in_a_few_lines(run, add):
+    """The whole traceback inside cloudpickle was shown, although it was not requested."""
     add("import threading, remotemedia\nnode = Upper()\nnode.lock = threading.Lock()")
     add("pipeline = [remotemedia.with_options(node, placement='process')]")
 

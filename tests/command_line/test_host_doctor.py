@@ -52,7 +52,7 @@ def test_a_missing_package_is_a_problem_with_a_remedy(monkeypatch):
     assert f"{sys.executable} -m pip install 'cloudpickle>=" in problems()["cloudpickle"]
 
 
-def test_a_missing_optional_package_is_no_problem(monkeypatch):
+def test_a_missing_optional_package_is_not_a_problem(monkeypatch):
     monkeypatch.setitem(sys.modules, "numpy", None)
 
     assert not problems()

@@ -84,7 +84,7 @@ def test_a_worker_is_the_host_in_the_same_environment(run_host, app, tmp_path):
     assert first["directory"] == str(tmp_path)
 
 
-def test_what_a_node_prints_is_no_output(run_host, app):
+def test_prints_of_a_node_are_not_outputs(run_host, app):
     words = ("--python", sys.prefix, "run", f"{app}:pipeline", "--input", "-", "--format", "json")
 
     went = run_host(*words, written="1\n")
@@ -93,20 +93,20 @@ def test_what_a_node_prints_is_no_output(run_host, app):
     assert "[Report_0] working\n" in went.stderr
 
 
-def test_no_help_tells_of_the_word_for_workers(run_host):
+def test_the_help_does_not_mention_the_command_for_workers(run_host):
     went = run_host("--help")
 
     assert "worker" not in went.stdout.lower()
 
 
-def test_the_word_for_workers_alone_is_wrong_use(run_host):
+def test_the_command_for_workers_alone_is_wrong_use(run_host):
     went = run_host("worker")
 
     assert went.returncode == 2
     assert "unrecognized subcommand 'worker'" in went.stderr
 
 
-def test_a_worker_that_nobody_has_started_says_so(run_host):
+def test_a_worker_without_a_parent_reports_it(run_host):
     went = run_host("worker", sys.executable)
 
     assert went.returncode == 2

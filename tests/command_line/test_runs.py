@@ -38,7 +38,7 @@ def test_json_lines_keep_their_values(run, add, tmp_path):
 
     done = run("run", "app.py:pipeline", "--input", "items.jsonl")
 
-    # None is no output: that item is filtered out.
+    # None is not an output: that item is filtered out.
     assert [json.loads(line) for line in done.stdout.splitlines()] == values[1:]
 
 

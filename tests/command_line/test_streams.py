@@ -133,7 +133,7 @@ def test_closed_streams_lead_nowhere(program, add, tmp_path, redirection, stdout
     assert (done.returncode, done.stdout) == (0, stdout)
 
 
-def test_with_stdin_closed_there_is_no_input(program, add):
+def test_a_closed_stdin_is_an_empty_input(program, add):
     add("pipeline = [Upper()]")
 
     done = shell(program, "PROGRAM run app.py -i - 0<&-")

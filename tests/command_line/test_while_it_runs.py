@@ -100,7 +100,7 @@ def test_a_signal_cleans_up_and_has_its_exit_code(start, add, number, node):
     assert "Traceback" not in process.stderr.read()
 
 
-def test_a_signal_interrupts_a_write_that_nobody_reads(start, add):
+def test_a_signal_interrupts_a_write_without_a_reader(start, add):
     add("pipeline = [Endless(), Witness()]")
     process = start("run", "app.py:pipeline")
     lines_until(process.stderr, "initialized")

@@ -84,13 +84,13 @@ class TestWhatIsRefused:
             (b"{}", "A pipeline must be a Pipeline, a list of nodes or a manifest, not a bytes"),
         ],
     )
-    def test_what_is_no_pipeline(self, run, pipeline, text):
+    def test_an_object_that_is_not_a_pipeline_is_refused(self, run, pipeline, text):
         with pytest.raises(TypeError) as caught:
             run(pipeline, [1])
 
         assert str(caught.value) == text
 
-    def test_a_single_node_is_told_to_go_into_a_list(self, run):
+    def test_the_error_for_a_single_node_suggests_a_list(self, run):
         with pytest.raises(TypeError, match=r"put the node into a list: \[node\]$"):
             run(Untouched(), [1])
 
@@ -269,7 +269,7 @@ class TestFlow:
 
         assert log == ["make 0", "take 0", "make 1", "take 1"]
 
-    def test_flushes_follow_the_plan_and_go_on_downstream(self, run):
+    def test_flushes_follow_the_plan_and_are_processed_downstream(self, run):
         assert run([Last(), Tag("t"), Last()], ["a"]) == ["last"]
         assert run([Last(), Tag("t")], ["a"]) == ["tlast"]
 
@@ -298,7 +298,7 @@ class TestFlow:
 
         assert run([Returns()], [1]) == [1, 2]
 
-    def test_a_coroutine_is_awaited_and_its_answer_judged_again(self, run):
+    def test_the_generator_that_a_coroutine_returns_is_drained(self, run):
         class Returns:
             async def process(self, item):
                 return (item + step for step in range(2))

@@ -1,4 +1,4 @@
-"""Targets of the command line, and what is told of errors in the user's code."""
+"""Targets of the command line, and the reports of errors in the user's code."""
 
 from __future__ import annotations
 
@@ -154,28 +154,28 @@ def test_a_file_named_like_an_imported_module_is_refused(write):
 def test_an_import_error_shows_the_users_line_alone(write):
     path = write("app.py", "import absent_module\n")
 
-    told = explained(lambda: load("app.py:pipeline"))
+    report = explained(lambda: load("app.py:pipeline"))
 
-    assert told.kind == "failed"
-    assert told.users_traceback.splitlines()[1:3] == [
+    assert report.kind == "failed"
+    assert report.users_traceback.splitlines()[1:3] == [
         f'  File "{path}", line 1, in <module>',
         "    import absent_module",
     ]
-    assert told.users_traceback.count("  File ") == 1
-    assert told.message.startswith(
+    assert report.users_traceback.count("  File ") == 1
+    assert report.message.startswith(
         "'app.py' cannot be imported: ModuleNotFoundError: No module named 'absent_module'"
     )
-    assert told.message.endswith("-m pip install absent_module (app.py, line 1)")
-    assert "importlib" in told.full_traceback
+    assert report.message.endswith("-m pip install absent_module (app.py, line 1)")
+    assert "importlib" in report.full_traceback
 
 
 def test_a_syntax_error_is_shown_where_it_is(write):
     write("app.py", "x = 1\ndef f(:\n")
 
-    told = explained(lambda: load("app.py:pipeline"))
+    report = explained(lambda: load("app.py:pipeline"))
 
-    assert told.message == "'app.py' cannot be imported: SyntaxError: invalid syntax (app.py, line 2)"
-    assert told.users_traceback.splitlines()[1:] == [
+    assert report.message == "'app.py' cannot be imported: SyntaxError: invalid syntax (app.py, line 2)"
+    assert report.users_traceback.splitlines()[1:] == [
         "    def f(:",
         "          ^",
         "SyntaxError: invalid syntax",
@@ -185,9 +185,9 @@ def test_a_syntax_error_is_shown_where_it_is(write):
 def test_a_failing_factory_is_told_with_its_line(write):
     write("app.py", "def make():\n    return 1 / 0\n")
 
-    told = explained(lambda: load("app.py:make"))
+    report = explained(lambda: load("app.py:make"))
 
-    assert told.message == "'app.py:make' raised ZeroDivisionError: division by zero (app.py, line 2)"
+    assert report.message == "'app.py:make' raised ZeroDivisionError: division by zero (app.py, line 2)"
 
 
 def test_a_cleanup_that_fails_does_not_hide_what_failed_before(write, monkeypatch):
@@ -197,10 +197,10 @@ def test_a_cleanup_that_fails_does_not_hide_what_failed_before(write, monkeypatc
     first, last = node_error(fail, "first", "process"), node_error(fail, "last", "cleanup")
     last.__context__ = first
 
-    told = explain(last)
+    report = explain(last)
 
-    assert told.message == "first failed (app.py, line 2)\nlast failed (app.py, line 2)"
-    assert told.users_traceback.count("ValueError: ") == 2
+    assert report.message == "first failed (app.py, line 2)\nlast failed (app.py, line 2)"
+    assert report.users_traceback.count("ValueError: ") == 2
 
 
 @pytest.mark.parametrize(
@@ -214,9 +214,9 @@ def test_a_cleanup_that_fails_does_not_hide_what_failed_before(write, monkeypatc
     ],
 )
 def test_orders_to_stop_keep_their_exit_code(error, kind, code):
-    told = explain(error)
+    report = explain(error)
 
-    assert (told.kind, told.exit_code, told.users_traceback) == (kind, code, "")
+    assert (report.kind, report.exit_code, report.users_traceback) == (kind, code, "")
 
 
 def explained(work):

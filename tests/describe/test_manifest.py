@@ -43,7 +43,7 @@ def line_by_line(*nodes):
 
 
 class TestThereAndBack:
-    def test_a_manifest_answers_as_its_instances(self, run):
+    def test_a_manifest_has_the_same_outputs_as_its_instances(self, run):
         pipeline = Pipeline("p").add_node(Scale(3, labels=["a"], name="scale"), id="s")
         pipeline.add_node(Plain(), placement="inline").add_node(CalculatorNode("add", 10), after=["s"])
         pipeline.add_node(PassThroughNode(), after=["Plain_1", "CalculatorNode_2"], join=True)
@@ -89,17 +89,17 @@ class TestThereAndBack:
 
         assert Pipeline.from_manifest(as_text(path)).name == "p"
 
-    def test_a_missing_file_is_told(self, tmp_path):
+    def test_a_missing_file_raises_file_not_found_error(self, tmp_path):
         with pytest.raises(FileNotFoundError):
             Pipeline.from_manifest(str(tmp_path / "nothing.yaml"))
 
-    def test_an_argument_that_is_no_json_value_is_named(self):
+    def test_an_argument_that_json_cannot_represent_is_named(self):
         with pytest.raises(SerializationError) as caught:
             Pipeline([Scale(2, labels=[print], name="s")]).serialize()
 
         assert (caught.value.node_name, caught.value.attribute) == ("s", "labels[0]")
 
-    def test_an_object_whose_arguments_nobody_saw_is_refused(self):
+    def test_an_object_whose_arguments_were_not_recorded_is_refused(self):
         class Foreign:
             def __init__(self, rate=1): ...
 
@@ -213,7 +213,7 @@ class TestWhatIsRefused:
         assert str(caught.value) == "nodes[0].node_type: expected a string, found the number 3"
         assert (caught.value.path, caught.value.line) == ("nodes[0].node_type", None)
 
-    def test_a_value_that_is_no_json_is_named(self, run):
+    def test_a_value_that_json_cannot_represent_is_named(self, run):
         with pytest.raises(ManifestError) as caught:
             run(manifest({"node_type": "PassThrough", "params": {"x": [object()]}}), [1])
 
@@ -244,16 +244,16 @@ class TestWhatIsRefused:
         with pytest.raises(ManifestError, match=r"^nodes\[1\]\.node_type: unknown node type 'Nothing'"):
             run([Plain(), {"node_type": "Nothing"}], [1])
 
-    def test_a_dict_that_is_no_entry(self, run):
+    def test_a_dict_that_is_not_an_entry_is_refused(self, run):
         with pytest.raises(ManifestError, match=r"^nodes\[0\]\.kind: unknown field"):
             run([{"kind": "PassThrough"}], [1])
 
     @pytest.mark.parametrize("thing", [5, None, b"{}"])
-    def test_what_is_no_manifest(self, thing):
+    def test_an_object_that_is_not_a_manifest_is_refused(self, thing):
         with pytest.raises(TypeError, match="^A manifest must be a str, a dict or a path, not"):
             Pipeline.from_manifest(thing)
 
-    def test_a_deep_dict_is_an_error_and_no_crash(self, run):
+    def test_a_deep_dict_is_an_error_and_not_a_crash(self, run):
         deep = {}
         for _ in range(100_000):
             deep = {"x": deep}

@@ -199,7 +199,7 @@ class TestArguments:
         with pytest.raises(SerializationError, match="is positional-only"):
             Variadic(1, 2).to_manifest()
 
-    def test_arguments_that_are_no_json_are_not_kept_alive(self):
+    def test_arguments_that_json_cannot_represent_are_not_kept_alive(self):
         class Model:
             pass
 

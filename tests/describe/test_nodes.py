@@ -30,11 +30,11 @@ def registry(monkeypatch):
 
 class TestCalculator:
     @pytest.mark.parametrize(
-        ("operation", "answer"),
+        ("operation", "result"),
         [("add", 10), ("subtract", 4), ("multiply", 21), ("divide", 7 / 3), ("power", 343), ("modulo", 1)],
     )
-    def test_a_number_is_calculated_with_the_operand(self, run, operation, answer):
-        assert run([CalculatorNode(operation, 3)], [7]) == [answer]
+    def test_a_number_is_calculated_with_the_operand(self, run, operation, result):
+        assert run([CalculatorNode(operation, 3)], [7]) == [result]
 
     @pytest.mark.parametrize("key", ["args", "operands"])
     def test_a_dict_brings_its_own_numbers(self, run, key):
@@ -48,7 +48,7 @@ class TestCalculator:
             CalculatorNode("ad")
 
     @pytest.mark.parametrize("item", ["text", b"x", [1], (1,), None])
-    def test_what_is_no_number_is_refused(self, run, item):
+    def test_an_item_that_is_not_a_number_is_refused(self, run, item):
         with pytest.raises(
             NodeError, match="TypeError: expected a number or a dict with 'operation' and 'args', not"
         ):
@@ -112,10 +112,10 @@ class TestFilter:
 
 
 def test_output_hands_each_item_to_its_callback(run):
-    heard = []
+    received = []
 
-    assert run([OutputNode(heard.append)], [1, 2]) == [1, 2]
-    assert heard == [1, 2]
+    assert run([OutputNode(received.append)], [1, 2]) == [1, 2]
+    assert received == [1, 2]
 
 
 def test_pass_through_passes_the_very_item(run):
@@ -172,7 +172,7 @@ class TestRegistry:
             register_node(Mine, name=name)
 
     @pytest.mark.parametrize("thing", [object(), object, "x"])
-    def test_what_is_no_node_class_is_refused(self, thing):
+    def test_an_object_that_is_not_a_node_class_is_refused(self, thing):
         with pytest.raises(TypeError, match="takes a class with a process"):
             register_node(thing)
 

@@ -1,4 +1,4 @@
-"""Building pipelines, and the shapes in which they answer."""
+"""Building pipelines, and the shapes of their results."""
 
 from __future__ import annotations
 
@@ -127,17 +127,17 @@ class TestPictures:
 
 class TestShapes:
     @pytest.mark.parametrize(
-        ("node", "answer"), [(Drop(), None), (CalculatorNode("add", 10), 10), (Twice(), ["", ""])]
+        ("node", "result"), [(Drop(), None), (CalculatorNode("add", 10), 10), (Twice(), ["", ""])]
     )
-    def test_a_call_without_input(self, run, node, answer):
-        assert run([node]) == answer
+    def test_a_call_without_input(self, run, node, result):
+        assert run([node]) == result
 
-    @pytest.mark.parametrize(("node", "answer"), [(Drop(), []), (Echo(), [1]), (Twice(), [1, 1])])
-    def test_a_call_with_input_answers_a_list(self, run, node, answer):
-        assert run([node], [1]) == answer
+    @pytest.mark.parametrize(("node", "result"), [(Drop(), []), (Echo(), [1]), (Twice(), [1, 1])])
+    def test_a_call_with_input_returns_a_list(self, run, node, result):
+        assert run([node], [1]) == result
 
     @pytest.mark.parametrize("item", ["text", b"bytes", {"a": 1}, 5, array.array("i", [1, 2]), 2.5])
-    def test_a_single_item_is_answered_by_a_single_output(self, use_rust, item):
+    def test_a_single_item_returns_a_single_output(self, use_rust, item):
         assert asyncio.run(Pipeline([Echo()]).run(item, use_rust=use_rust)) == item
 
     def test_a_numpy_array_is_one_item(self, use_rust):
@@ -163,7 +163,7 @@ class TestShapes:
 
         assert asyncio.run(main()) == ([1, 2], [1, 2])
 
-    def test_a_list_of_one_is_answered_by_a_list(self, use_rust):
+    def test_a_list_of_one_returns_a_list(self, use_rust):
         assert asyncio.run(Pipeline([Echo()]).run([1], use_rust=use_rust)) == [1]
 
     def test_an_empty_list_is_refused(self, use_rust):
@@ -193,11 +193,11 @@ NODE_KEYS = (
 
 class TestMetrics:
     def test_they_come_beside_the_outputs(self, run):
-        answer = run([CalculatorNode("add", 1, name="calc"), Twice()], [1, 2], enable_metrics=True)
-        metrics = answer["metrics"]
+        result = run([CalculatorNode("add", 1, name="calc"), Twice()], [1, 2], enable_metrics=True)
+        metrics = result["metrics"]
         nodes = metrics["node_metrics"]
 
-        assert answer["outputs"] == [2, 2, 3, 3]
+        assert result["outputs"] == [2, 2, 3, 3]
         assert " ".join(metrics) == RUN_KEYS
         assert [" ".join(node) for node in nodes] == [NODE_KEYS] * 2
         assert [(node["node_id"], node["items_in"], node["items_out"]) for node in nodes] == [

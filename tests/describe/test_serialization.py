@@ -256,12 +256,12 @@ def test_validating_leaves_the_node_alone():
     assert validate_node_serializable(node) is False
 
 
-def test_bytes_that_are_no_node_are_refused():
+def test_bytes_that_do_not_contain_a_node_are_refused():
     with pytest.raises(SerializationError, match="^Cannot deserialize a node: "):
         deserialize_node_from_ipc(b"junk")
 
 
-def test_a_failing_cleanup_is_told():
+def test_a_failing_cleanup_raises_node_error():
     class Failing(Holder):
         def cleanup(self):
             raise ValueError("stuck")

@@ -10,7 +10,7 @@
 | `rust` | is run by cargo as a documentation test: a crate includes its page |
 | `rust,ignore` | is part of a file that cargo builds |
 | other `json`, `toml` | is well-formed |
-| `yaml`, others that are no code | nothing |
+| `yaml`, others that are not code | nothing |
 
 `data/quickstart_user.txt` is what users of the earlier SDK have been given: its snippets run unchanged.
 """

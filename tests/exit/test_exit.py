@@ -96,7 +96,7 @@ session = Pipeline([Passes()]).open(**threaded).__enter__()
 outputs = session.map(itertools.count())
 next(outputs)
 """
-# What other threads are told, as they go down with the program, is nobody's business.
+# The errors that other threads raise while the program exits are not tested here.
 QUIET = "threading.excepthook = lambda error: None"
 PRODUCER = (
     QUIET
@@ -219,7 +219,7 @@ def test_an_event_loop_closed_with_work_in_flight_does_not_hang_its_session(opti
     loop = asyncio.new_event_loop()
     opening = Pipeline([with_options(Stays(), {options}), Passes()]).open(placement="thread")
     session = loop.run_until_complete(opening.__aenter__())
-    session.start_call(1, lambda answer, error: None)
+    session.start_call(1, lambda result, error: None)
     loop.run_until_complete(asyncio.to_thread(is_there.wait))
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()

@@ -1,4 +1,4 @@
-"""Scripts, and applications in the host, that end at random moments: right exit code, nothing on stderr."""
+"""Scripts, and applications in the host, that end at random times: right exit code, nothing on stderr."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import random
 import time
 
 import pytest
-from exit_programs import COMMAND_CODES, KINDS, MOMENTS, PLACEMENTS, WAYS, command, leave
+from exit_programs import ACTIVITIES, COMMAND_CODES, KINDS, PLACEMENTS, WAYS, command, leave
 
 
 @pytest.mark.parametrize(
-    ("ending", "moment"), [*zip(COMMAND_CODES, MOMENTS * 3, strict=False), ("SIGTERM", "loading")]
+    ("ending", "activity"), [*zip(COMMAND_CODES, ACTIVITIES * 3, strict=False), ("SIGTERM", "loading")]
 )
-def test_an_application_in_the_host_ends_in_order(ending, moment, tmp_path):
-    words = ["async streams", "thread", 0.02, ending, moment]
+def test_an_application_in_the_host_ends_in_order(ending, activity, tmp_path):
+    words = ["async streams", "thread", 0.02, ending, activity]
 
     assert command("host", "daemons open and close", words, tmp_path) == ""
 
@@ -22,13 +22,13 @@ def leave_at_random(seed, place):
     choose = random.Random(seed)
     program = choose.choice(["script", "script", "host", "host", "wheel"])
     way, kind, placement = choose.choice([*WAYS]), choose.choice(KINDS), choose.choice(PLACEMENTS)
-    after_secs, moment = choose.random() ** 2 * 0.2, choose.choice(MOMENTS)
+    after_secs, activity = choose.random() ** 2 * 0.2, choose.choice(ACTIVITIES)
     ending = choose.choice([*COMMAND_CODES][: 3 if program == "script" else None])
     words = [kind, placement, after_secs, ending]
     started = time.monotonic()
-    told = leave(way, *words) if program == "script" else command(program, way, [*words, moment], place)
+    stderr = leave(way, *words) if program == "script" else command(program, way, [*words, activity], place)
     took = time.monotonic() - started
-    assert (told, took < 6) == ("", True), (seed, program, way, words, moment, took, told)
+    assert (stderr, took < 6) == ("", True), (seed, program, way, words, activity, took, stderr)
 
 
 def leave_at_random_many_times(count, place):
@@ -38,11 +38,11 @@ def leave_at_random_many_times(count, place):
         leave_at_random(seed, place)
 
 
-def test_programs_end_in_order_at_random_moments(tmp_path):
+def test_programs_end_in_order_at_random_times(tmp_path):
     leave_at_random_many_times(8, tmp_path)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-def test_five_hundred_programs_end_in_order_at_random_moments(tmp_path):
+def test_five_hundred_programs_end_in_order_at_random_times(tmp_path):
     leave_at_random_many_times(500, tmp_path)

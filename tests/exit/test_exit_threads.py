@@ -1,4 +1,4 @@
-"""Programs that end while their threads are at work: right exit code, nothing on stderr, nodes cleaned up."""
+"""Programs that end while their threads run: right exit code, nothing on stderr, nodes cleaned up."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def test_nodes_are_cleaned_up_whose_loop_has_stopped(cleanup, placement):
     """The threads waited 10 s for the loop, and then went down with the interpreter."""
     node = f"class Cleans(AsyncStreams):\n    {CLEANUPS[cleanup]}\nnode = Cleans\n"
 
-    told = run(node + WAYS["a loop that stopped"], placement=placement).splitlines()
+    stderr = run(node + WAYS["a loop that stopped"], placement=placement).splitlines()
 
     # An object that is sent to a worker is cleaned up here, before it is sent, too.
-    assert told[-1:] == ["[Cleans_0] cleanup" if placement == "process" else "cleanup"]
+    assert stderr[-1:] == ["[Cleans_0] cleanup" if placement == "process" else "cleanup"]
 
 
 def test_a_run_whose_loop_has_stopped_is_cleaned_up():
@@ -70,7 +70,7 @@ else:
 
 
 @pytest.mark.parametrize("placement", ["inline", "thread"])
-def test_a_node_that_is_left_behind_at_work_aborts_nothing(placement):
+def test_an_abandoned_node_that_still_runs_aborts_nothing(placement):
     """Python ended its thread by unwinding the stack, on which there is Rust."""
     assert "was abandoned" in run(BUSY, placement=placement)
 

@@ -41,7 +41,7 @@ def in_worker():
 
 class TestExecutable:
     @pytest.mark.parametrize("value", [None, "", 5])
-    def test_a_program_that_nobody_knows_is_refused_before_anything_starts(self, monkeypatch, value):
+    def test_an_unknown_program_is_refused_before_anything_starts(self, monkeypatch, value):
         monkeypatch.setattr(sys, "executable", value)
 
         with pytest.raises(
@@ -158,7 +158,7 @@ class TestLinks:
     def test_the_manifest_of_a_link_finds_its_modules(self, place):
         assert load(str(place / "bin/made.json")).entries[0].node.process(1)[0] == "found"
 
-    def test_a_link_that_leads_nowhere_is_told(self, place, monkeypatch):
+    def test_the_error_for_a_broken_link_names_its_target(self, place, monkeypatch):
         monkeypatch.chdir(place)
         Path("bin/nowhere.py").symlink_to("gone.py")
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from leftovers import fields_of, nothing_left_behind, wait_until
+from leftovers import fields_of, nothing_remains, wait_until
 
 PROGRAM = Path(__file__).parents[1] / "support/parent_program.py"
 PATIENCE_SECS = 20.0
@@ -73,7 +73,7 @@ def begin(tmp_path):
         assert len(members(program.id)) >= 3
         return program
 
-    with nothing_left_behind():
+    with nothing_remains():
         yield begin
         while programs:
             programs.pop().end()
@@ -150,7 +150,7 @@ def test_ctrl_c_in_a_terminal_ends_nodes_that_initialize(begin):
 
 
 def read_all(terminal):
-    """What a terminal shows until nobody has it open."""
+    """What a terminal shows until no process has it open."""
     shown = b""
     with suppress(OSError):  # That is how it ends.
         while part := os.read(terminal, 10_000):

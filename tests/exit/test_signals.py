@@ -22,7 +22,7 @@ from pathlib import Path
 
 from remotemedia import Pipeline, execute_pipeline, with_options
 
-def tell(word):
+def report(word):
     print(word, file=sys.stderr, flush=True)
 
 class Ticks:
@@ -49,11 +49,11 @@ class Begins(Same):
     def process(self, item):
         self.count += 1
         if self.count == 5:
-            tell("begun")
+            report("begun")
         return item
 
     def cleanup(self):
-        tell("cleaned up")
+        report("cleaned up")
 
 class Nothing(Begins):
     def process(self, item):
@@ -66,7 +66,7 @@ class AsyncBegins(Begins):
 
 class Stuck:
     def process(self, item):
-        tell("begun")
+        report("begun")
         threading.Event().wait()
 
 threaded = lambda node: with_options(node, placement="thread")
@@ -135,11 +135,11 @@ def end(process, order, times=1):
         process.send_signal(order)
         time.sleep(0.2 if times > 1 else 0)
     try:
-        _, told = process.communicate(timeout=9)
+        _, stderr = process.communicate(timeout=9)
     finally:
         process.kill()
         process.wait()
-    return process.returncode, told, time.monotonic() - started
+    return process.returncode, stderr, time.monotonic() - started
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -147,11 +147,11 @@ def end(process, order, times=1):
 def test_a_run_of_a_source_ends(app, kind, program, order):
     process = begin([*command(program), "run", f"app.py:{kind.replace(' ', '_')}", "-o", "out.jsonl"], app)
 
-    code, told, took = end(process, order)
+    code, stderr, took = end(process, order)
 
     assert (code, took < 4) == (CODES[order], True)
-    assert "cleaned up" in told
-    assert "never awaited" not in told
+    assert "cleaned up" in stderr
+    assert "never awaited" not in stderr
 
 
 @pytest.mark.parametrize("kind", ["input", "input on a thread"])
@@ -159,19 +159,19 @@ def test_a_run_with_endless_input_ends(app, kind):
     with subprocess.Popen(["yes"], stdout=subprocess.PIPE) as source:
         words = [*command("host"), "run", f"app.py:{kind.replace(' ', '_')}", "-i", "-", "-o", "out.jsonl"]
 
-        code, told, took = end(begin(words, app, stdin=source.stdout), signal.SIGINT)
+        code, stderr, took = end(begin(words, app, stdin=source.stdout), signal.SIGINT)
 
         source.kill()
     assert (code, took < 4) == (130, True)
-    assert "cleaned up" in told
+    assert "cleaned up" in stderr
 
 
 @pytest.mark.parametrize("how", ["session", "asyncio"])
 def test_a_program_with_a_source_ends(app, how):
-    code, told, took = end(begin([sys.executable, "app.py", how, "fast"], app), signal.SIGINT)
+    code, stderr, took = end(begin([sys.executable, "app.py", how, "fast"], app), signal.SIGINT)
 
     assert (code, took < 4) == (-signal.SIGINT, True)
-    assert "cleaned up" in told
+    assert "cleaned up" in stderr
 
 
 @pytest.mark.parametrize("program", ["wheel", "host"])
@@ -187,15 +187,15 @@ def test_a_second_order_ends_a_run_beside_a_stuck_node(app, program):
 @pytest.mark.parametrize("how", ["session", "async session", "asyncio"])
 def test_a_second_order_ends_a_program_beside_a_stuck_node(app, how):
     """It took 10 s."""
-    code, told, took = end(begin([sys.executable, "app.py", how, "stuck"], app), signal.SIGINT, times=2)
+    code, stderr, took = end(begin([sys.executable, "app.py", how, "stuck"], app), signal.SIGINT, times=2)
 
     assert (code, took < 4) == (-signal.SIGINT, True)
-    assert all(float(secs) <= took for secs in re.findall(r"(?:within|after) ([\d.]+) s", told)), told
+    assert all(float(secs) <= took for secs in re.findall(r"(?:within|after) ([\d.]+) s", stderr)), stderr
 
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_eighty_orders_at_random_moments_are_noticed(app):
+def test_eighty_orders_at_random_times_are_noticed(app):
     seed = random.SystemRandom().randrange(1 << 30)
     print("seed", seed)  # noqa: T201 - To repeat what failed.
     choose = random.Random(seed)
@@ -208,6 +208,6 @@ def test_eighty_orders_at_random_moments_are_noticed(app):
         )
         time.sleep(pause_secs)
 
-        code, told, took = end(process, order)
+        code, stderr, took = end(process, order)
 
-        assert (code, took < 4, "never awaited" in told) == (CODES[order], True, False), (what, told)
+        assert (code, took < 4, "never awaited" in stderr) == (CODES[order], True, False), (what, stderr)

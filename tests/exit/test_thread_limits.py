@@ -1,4 +1,4 @@
-"""Where the system refuses threads or memory: an error that says what to do, and nothing left behind."""
+"""If the system refuses threads or memory: an error that says what to do, and nothing is abandoned."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PROGRAM = Path(__file__).parents[1] / "support/thread_limits.py"
 
 @pytest.fixture(scope="module")
 def outcomes():
-    """What came of each use with no thread more, with one, and so on. Nothing may be left behind."""
+    """The outcomes of each use with no further thread, with one, and so on. Nothing may remain."""
     ended = subprocess.run(
         [sys.executable, "-W", "error", str(PROGRAM)], capture_output=True, text=True, timeout=60, check=False
     )
@@ -30,9 +30,9 @@ def test_a_refused_thread_is_an_error_that_says_what_to_do(outcomes, use):
     assert refused
     # A worker is another user's program here, which may not be started.
     assert last == "works" or use == "worker"
-    for told in refused:
-        assert told.startswith(("RuntimeError: ", "NodeError: ", "ManifestError: ", "WorkerError: ")), told
-        assert "start" in told
+    for error in refused:
+        assert error.startswith(("RuntimeError: ", "NodeError: ", "ManifestError: ", "WorkerError: ")), error
+        assert "start" in error
 
 
 ADDRESS_SPACE = """
@@ -60,11 +60,11 @@ with Pipeline([Pass()]).open(placement="thread") as session:
 
 
 def test_a_session_opens_when_there_is_memory_for_its_threads_again():
-    told = subprocess.run(
+    ended = subprocess.run(
         [sys.executable, "-c", ADDRESS_SPACE], capture_output=True, text=True, timeout=30, check=False
     )
 
-    assert (told.stdout, told.stderr) == ("True\n2\n", "")
+    assert (ended.stdout, ended.stderr) == ("True\n2\n", "")
 
 
 def test_no_memory_for_the_runtime_is_a_memory_error(monkeypatch):

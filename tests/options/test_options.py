@@ -9,7 +9,7 @@ from functools import partial
 from itertools import pairwise
 
 import pytest
-from stream_nodes import TIMEOUT_SECS, Add, Fails, Hold, Worker, heard
+from stream_nodes import TIMEOUT_SECS, Add, Fails, Hold, Worker, logged
 
 from remotemedia import Pipeline, execute_pipeline_with_input, with_options
 from remotemedia._core import draw
@@ -90,21 +90,21 @@ class TestWhenFull:
         node = with_options(hold, queue_size=1, when_full="drop_newest")
 
         with (
-            heard("dropped because the queue of node 'Hold_0'") as (is_told, records),
+            logged("dropped because the queue of node 'Hold_0'") as (is_logged, records),
             Pipeline([node]).open() as session,
         ):
             session.put(0)
             assert hold.is_there.wait(TIMEOUT_SECS)
             for number in range(1, 6):
                 session.put(number)
-            assert is_told.wait(TIMEOUT_SECS)
+            assert is_logged.wait(TIMEOUT_SECS)
             hold.go.set()
 
         assert [record.getMessage() for record in records] == [
             "4 items were dropped because the queue of node 'Hold_0' was full"
         ]
 
-    def test_a_call_whose_item_is_dropped_has_no_answer(self):
+    def test_a_call_whose_item_is_dropped_has_no_result(self):
         hold = Hold("held")
 
         with Pipeline([with_options(hold, queue_size=1, when_full="drop_oldest")]).open() as session:
@@ -284,7 +284,7 @@ class TestRetries:
         assert run([with_options(node, retries=1, batch=2)], [1, 2]) == [1, 2]
         assert node.tries == [(1, 2), (1, 2)]
 
-    def test_the_last_error_is_told(self):
+    def test_the_last_error_is_logged(self):
         with pytest.raises(NodeError, match="failed in process\\(\\) on item 0: ValueError: try 3"):
             run([with_options(Flaky(failures=9), retries=2)], [1])
 
@@ -301,7 +301,7 @@ class TestRetries:
         run([with_options(Node(), retries=3, retry_delay=0.02)], [1])
         pauses = [after - before for before, after in pairwise(times)]
 
-        # Half of each is left to chance, so that many that failed together don't come back together.
+        # Half of each pause is random, so that items that failed together are not retried together.
         assert all(pause >= 0.01 * 2**number for number, pause in enumerate(pauses))
 
     def test_a_pause_ends_when_the_session_closes(self):
@@ -309,7 +309,7 @@ class TestRetries:
         session = (
             Pipeline([with_options(node, retries=9, retry_delay=50)]).open(placement="thread").__enter__()
         )
-        with heard("") as _:
+        with logged("") as _:
             call = Worker(lambda: session.call(1))
             while not node.tries:
                 threading.Event().wait(0.001)

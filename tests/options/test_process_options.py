@@ -138,7 +138,7 @@ class TestCheck:
             ),
         ]
 
-    def test_the_command_tells_what_workers_there_are(self, tmp_path):
+    def test_the_command_lists_the_workers(self, tmp_path):
         program = tmp_path / "app.py"
         program.write_text(PROGRAM)
 

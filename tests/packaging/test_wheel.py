@@ -61,10 +61,10 @@ def find_pythons() -> dict[str, Path]:
         minor = python.name.removeprefix("python3.")
         if not minor.isdigit() or int(minor) < OLDEST_MINOR:
             continue
-        answer = subprocess.run([python, "-c", DESCRIBE], capture_output=True, text=True, check=False)
-        if answer.returncode != 0:  # So does pyenv's shim of a version that isn't selected.
+        described = subprocess.run([python, "-c", DESCRIBE], capture_output=True, text=True, check=False)
+        if described.returncode != 0:  # For example pyenv's shim of a version that is not selected.
             continue
-        prefix, version, is_special = json.loads(answer.stdout)
+        prefix, version, is_special = json.loads(described.stdout)
         if not is_special:
             found.setdefault(f"{prefix}-{version[1]}", python)
     return found
@@ -75,7 +75,7 @@ PYTHONS = find_pythons()
 
 @pytest.fixture(scope="session")
 def build_wheel(tmp_path_factory):
-    """Answer the wheel for a minor version, built once."""
+    """Return the wheel for a minor version, built once."""
     wheels: dict[str, Path] = {}
 
     def build(python: Path, minor: str) -> Path:

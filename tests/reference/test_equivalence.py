@@ -1,4 +1,4 @@
-"""The Rust engine and the reference executor give the same answers, errors and calls for any pipeline."""
+"""The Rust engine and the reference executor have the same outputs, errors and calls for any pipeline."""
 
 from __future__ import annotations
 
@@ -42,29 +42,29 @@ def lines_in_nodes(traceback):
 
 
 def counts(metrics):
-    """The figures that do not depend on the clock."""
+    """Return the metrics that do not depend on the clock."""
     names = ("items_in", "items_out", "errors", "failures", "retries", "skipped", "dead_lettered")
     nodes = [{name: node[name] for name in ("node_id", *names)} for node in metrics["node_metrics"]]
     return {name: metrics[name] for name in names}, nodes
 
 
 async def record(case, *, use_rust, enable_metrics):
-    """Run a case and tell all that can be seen of it."""
+    """Run a case and return everything that is visible from outside."""
     log = []
     pipeline = pipeline_of(case, log)
     seen = {"log": log}
     try:
         if case.feed is None:
-            answer = await execute_pipeline(pipeline, enable_metrics, use_rust=use_rust)
+            result = await execute_pipeline(pipeline, enable_metrics, use_rust=use_rust)
         else:
-            answer = await execute_pipeline_with_input(
+            result = await execute_pipeline_with_input(
                 pipeline, input_of(case.feed), enable_metrics, use_rust=use_rust
             )
     except BaseException as error:  # noqa: BLE001 - Whatever it is, the other executor has to raise it, too.
         seen["error"] = describe(error)
     else:
-        seen["outputs"] = answer["outputs"] if enable_metrics else answer
-        seen["counts"] = counts(answer["metrics"]) if enable_metrics else None
+        seen["outputs"] = result["outputs"] if enable_metrics else result
+        seen["counts"] = counts(result["metrics"]) if enable_metrics else None
     return seen
 
 

@@ -1,4 +1,4 @@
-"""Options change how a pipeline runs, not what it answers: generated ones on the engine and the reference."""
+"""Options change how a pipeline runs, not what it returns: generated ones on the engine and the reference."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def items_of(case):
 
 
 async def by_run(case, pipeline, *, use_rust=True):
-    answer = await pipeline.run((item for item in items_of(case)), use_rust=use_rust, enable_metrics=True)
-    return answer["outputs"], answer["metrics"]
+    result = await pipeline.run((item for item in items_of(case)), use_rust=use_rust, enable_metrics=True)
+    return result["outputs"], result["metrics"]
 
 
 async def by_session(case, pipeline):
@@ -53,18 +53,18 @@ WAYS = {"run": by_run, "session": by_session, "async session": by_async_session,
 
 
 def counts_of(metrics):
-    """The figures that do not depend on the clock."""
+    """Return the metrics that do not depend on the clock."""
     names = ("node_id", "items_in", "items_out", *COUNTS)
     return [tuple(node[name] for name in names) for node in metrics["node_metrics"]]
 
 
 async def record(case, way, **options):
-    """Run a case and tell all that is promised of it."""
+    """Run a case and return everything that is promised about it."""
     letters = []
     try:
         outputs, metrics = await way(case, pipeline_of(case, letters), **options)
     except NodeError as error:
-        # How far others were meanwhile is open.
+        # The progress of the other nodes is not defined.
         return {"error": (error.node_id, error.item_index, error.phase, str(error), repr(error.__cause__))}
     return {
         "outputs": outputs if case.is_ordered else sorted(outputs, key=repr),
@@ -81,7 +81,7 @@ def check(case, way):
 
 
 @given(cases(), st.sampled_from(sorted(WAYS)))
-def test_options_change_no_answer(case, way):
+def test_options_change_no_output(case, way):
     check(case, way)
 
 
@@ -89,13 +89,13 @@ def test_options_change_no_answer(case, way):
 @pytest.mark.timeout(1200)
 @settings(max_examples=2000)
 @given(cases(), st.sampled_from(sorted(WAYS)))
-def test_options_change_no_answer_in_many_cases(case, way):
+def test_options_change_no_output_in_many_cases(case, way):
     check(case, way)
 
 
 @settings(max_examples=20)
 @given(worker_cases(), st.sampled_from(sorted(WAYS)))
-def test_workers_change_no_answer(case, way):
+def test_workers_change_no_output(case, way):
     check(case, way)
 
 
@@ -103,5 +103,5 @@ def test_workers_change_no_answer(case, way):
 @pytest.mark.timeout(1200)
 @settings(max_examples=300)
 @given(worker_cases(), st.sampled_from(sorted(WAYS)))
-def test_workers_change_no_answer_in_many_cases(case, way):
+def test_workers_change_no_output_in_many_cases(case, way):
     check(case, way)

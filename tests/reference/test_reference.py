@@ -1,4 +1,4 @@
-"""The reference executor, where its ways can be seen apart from its answers."""
+"""The behaviour of the reference executor that is visible apart from its outputs."""
 
 from __future__ import annotations
 
@@ -89,10 +89,10 @@ class TestKinds:
         def old():
             yield
 
-        answer = old()
+        result = old()
 
-        assert answer_kind(answer) == "coroutine"
-        answer.close()
+        assert answer_kind(result) == "coroutine"
+        result.close()
 
 
 class TestStreamingNode:

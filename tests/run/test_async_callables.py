@@ -72,7 +72,7 @@ def test_a_predicate_is_awaited_in_sessions():
     assert asyncio.run(main()) == (None, [0, 2, 4])
 
 
-def test_a_predicate_that_fails_is_told(run):
+def test_a_predicate_that_fails_raises_node_error(run):
     async def fail(item):
         raise LookupError(item)
 
@@ -83,7 +83,7 @@ def test_a_predicate_that_fails_is_told(run):
 
 
 @pytest.mark.parametrize("count", [2, LONG])
-def test_a_callback_has_ended_before_the_item_goes_on(run, count):
+def test_a_callback_ends_before_the_item_is_passed_on(run, count):
     log = []
 
     async def take(item):

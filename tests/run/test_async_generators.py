@@ -85,7 +85,7 @@ def test_it_is_closed_where_it_ran(run, generator):
 
 
 def test_an_input_that_is_not_read_to_its_end_stays_open(use_rust):
-    """It belongs to the caller, who may go on with it."""
+    """It belongs to the caller, who may continue to read it."""
     log = []
 
     async def items():
@@ -109,7 +109,7 @@ def test_an_input_that_is_not_read_to_its_end_stays_open(use_rust):
     assert asyncio.run(main()) == ([1, 2], ["closed"])
 
 
-def test_an_input_may_answer_its_iterator_anew(run):
+def test_an_input_may_return_a_new_iterator(run):
     class Items:
         async def __aiter__(self):
             yield 1
@@ -143,7 +143,7 @@ def test_one_that_waits_for_the_nodes_after_it_is_closed_before_any_cleanup(run)
     assert log == ["closed", "cleanup"]
 
 
-def test_a_stream_goes_on_only_when_its_output_is_through(run):
+def test_a_stream_continues_only_after_its_output_was_processed(run):
     """An output that the end of input set free was taken and followed up at once."""
     log = []
 

@@ -26,7 +26,7 @@ def test_a_rate_that_no_recording_has_is_refused(rate):
 
 
 @pytest.mark.parametrize("rate", ["16000", None, True, np.bool_(True), 16000j, [16000]])
-def test_a_rate_that_is_no_number_is_refused(rate):
+def test_a_rate_that_is_not_a_number_is_refused(rate):
     with pytest.raises(TypeError, match="the sample rate must be a number of Hz, not "):
         AudioFrame(SAMPLES, rate)
 
@@ -55,7 +55,7 @@ def test_samples_of_another_shape_are_refused(shape):
 @pytest.mark.parametrize(
     ("start", "error"), [(float("nan"), ValueError), (None, TypeError), ("0", TypeError)]
 )
-def test_a_start_that_is_no_time_is_refused(start, error):
+def test_a_start_that_is_not_a_time_is_refused(start, error):
     with pytest.raises(error, match="the start of a frame must be a "):
         AudioFrame(SAMPLES, 48000, start)
 

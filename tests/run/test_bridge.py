@@ -1,4 +1,4 @@
-"""The meeting point of threads and the event loop, interrupted at any moment."""
+"""The bridge between threads and the event loop, interrupted at any time."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import pytest
 
 from remotemedia._asyncio import own_loop
 from remotemedia._asyncio.bridge import Bridge
-from remotemedia._asyncio.futures import Answer
+from remotemedia._asyncio.futures import Result
 
 
 class Interrupted(Bridge):
-    """Ctrl-C comes just before or just after the loop is told of the first coroutine."""
+    """Ctrl-C arrives just before or just after the first coroutine is passed to the loop."""
 
-    def __init__(self, moment):
+    def __init__(self, position):
         super().__init__(None)
-        self.moment = moment
+        self.position = position
 
     def _on_loop(self, callback):
-        moment, self.moment = self.moment, None
-        if moment == "before":
+        position, self.position = self.position, None
+        if position == "before":
             raise KeyboardInterrupt
         super()._on_loop(callback)
-        if moment == "after":
+        if position == "after":
             raise KeyboardInterrupt
 
 
@@ -36,7 +36,7 @@ def bridge(request):
     bridge.close()
 
 
-def test_a_coroutine_has_ended_when_the_interrupted_thread_goes_on(bridge, unraisable):
+def test_a_coroutine_ends_before_the_interrupted_thread_continues(bridge, unraisable):
     log = []
 
     async def work():
@@ -54,20 +54,20 @@ def test_a_coroutine_has_ended_when_the_interrupted_thread_goes_on(bridge, unrai
     assert unraisable == []
 
 
-def test_an_interrupted_bridge_goes_on(bridge):
+def test_an_interrupted_bridge_continues(bridge):
     with pytest.raises(KeyboardInterrupt):
         bridge.wait(asyncio.sleep(60))
 
-    assert bridge.wait(asyncio.sleep(0, "answer")) == "answer"
+    assert bridge.wait(asyncio.sleep(0, "result")) == "result"
 
 
-def test_an_answer_is_there_for_one_who_was_interrupted_while_taking_it():
-    answer = Answer()
-    answer.give("value")
+def test_a_result_stays_available_after_an_interrupted_wait():
+    result = Result()
+    result.set("value")
 
-    assert answer.comes_within(0)
-    assert answer.comes_within(0)
-    assert answer.take() == "value"
+    assert result.wait(0)
+    assert result.wait(0)
+    assert result.take() == "value"
 
 
 def test_an_interruption_that_is_over_cancels_nothing():
@@ -75,7 +75,7 @@ def test_an_interruption_that_is_over_cancels_nothing():
     try:
         bridge.interrupt(lambda: False)
 
-        assert bridge.wait(asyncio.sleep(0.01, "answer")) == "answer"
+        assert bridge.wait(asyncio.sleep(0.01, "result")) == "result"
     finally:
         bridge.close()
 

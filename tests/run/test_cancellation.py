@@ -378,7 +378,7 @@ def test_a_cancelled_call_leaves_nothing(kind):
         stuck = kind([])
         before = tasks_of_the_process()
         await cancelled(execute_pipeline_with_input([stuck], [1]), stuck.is_there)
-        # Fewer, if one that an earlier test left behind has ended meanwhile.
+        # Fewer, if a thread of an earlier test has ended meanwhile.
         assert tasks_of_the_process() <= before
         assert threading.enumerate() == [threading.main_thread()]
         assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from remotemedia._compiled import bytecode
-from remotemedia._compiled.bytecode import answers_its_item, may_answer_lazily
+from remotemedia._compiled.bytecode import may_return_lazily, returns_its_item
 from remotemedia.nodes import FilterNode, PassThroughNode
 
 MANY = 1000  # More than the engine takes one by one.
@@ -39,7 +39,7 @@ class Tap:
 
 
 class Ways:
-    """Methods that return their item on some ways, or something that looks like it."""
+    """Methods that return their item in some branches, or something similar."""
 
     def choose(self, item):
         return None if item % 2 else item
@@ -49,7 +49,7 @@ class Ways:
 
     def replace(self, item):
         item = self.other
-        return item  # noqa: RET504 - what is to be told apart
+        return item  # noqa: RET504 - The case to distinguish.
 
     def share(self, item):
         def change():
@@ -77,7 +77,7 @@ def two(item):
     yield item
 
 
-def test_items_that_are_generators_are_drained_by_whoever_passes_them_on(run):
+def test_items_that_are_generators_are_drained_by_the_node_that_returns_them(run):
     outputs = run([Same(), PassThroughNode()], [two(index) for index in range(MANY)])
 
     assert outputs == [index // 2 for index in range(2 * MANY)]
@@ -97,7 +97,7 @@ def test_a_generator_out_of_a_table_is_drained(run):
     assert outputs == [index // 2 for index in range(2 * MANY)]
 
 
-def test_what_the_last_node_drops_is_no_output(run):
+def test_items_that_the_last_node_drops_are_not_outputs(run):
     outputs = run([Same(), EvenOnly()], range(MANY))
 
     assert outputs == list(range(0, MANY, 2))
@@ -120,19 +120,19 @@ def test_none_goes_into_a_node_but_not_past_it(run):
 
 
 @pytest.mark.skipif(bytecode.MAGIC_NUMBER not in bytecode.TESTED_VERSIONS, reason="its code is not read")
-def test_a_method_that_runs_straight_to_its_item_answers_it():
-    assert answers_its_item(Tap.process.__code__)
-    assert answers_its_item(Same.process.__code__)
+def test_a_method_without_branches_returns_its_item():
+    assert returns_its_item(Tap.process.__code__)
+    assert returns_its_item(Same.process.__code__)
 
 
 @pytest.mark.parametrize("name", [name for name in vars(Ways) if not name.startswith("_")])
-def test_a_method_that_may_answer_something_else_is_not_taken_for_one(name):
-    assert not answers_its_item(getattr(Ways, name).__code__)
+def test_a_method_that_may_return_another_object_is_detected(name):
+    assert not returns_its_item(getattr(Ways, name).__code__)
 
 
-def test_the_code_of_a_version_that_nobody_has_tested_is_not_read(monkeypatch):
+def test_the_code_of_an_untested_version_is_not_read(monkeypatch):
     monkeypatch.setattr(bytecode, "MAGIC_NUMBER", b"\0\x0f\r\n")
     code = Same.process.__code__
 
-    assert may_answer_lazily.__wrapped__(code)
-    assert not answers_its_item.__wrapped__(code)
+    assert may_return_lazily.__wrapped__(code)
+    assert not returns_its_item.__wrapped__(code)

@@ -248,11 +248,11 @@ class Living:
     def __init__(self):
         self.log = []
 
-    def _later(self, word, answer=None):
+    def _later(self, word, result=None):
         async def do():
             await asyncio.sleep(0)
             self.log.append(word)
-            return answer
+            return result
 
         return CompiledCoroutine(do())
 
@@ -333,7 +333,7 @@ def test_snapshots_are_awaited():
         assert [session.call(item) for item in (1, 2, "die")] == [1, 2, 21]
 
 
-def test_a_failing_one_is_told(run):
+def test_a_failing_one_raises_node_error(run):
     async def fail(item):
         raise LookupError(item)
 
@@ -369,7 +369,7 @@ def test_one_that_is_cancelled_is_closed():
     assert closed
 
 
-def test_iterators_that_are_no_generators_stay_values(run):
+def test_iterators_that_are_not_generators_stay_values(run):
     values = [iter([1]), map(str, [1]), zip([1]), enumerate([1])]
 
     assert run([Making(lambda item: item)], [*values, *range(LONG)])[:4] == values

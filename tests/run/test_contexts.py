@@ -20,7 +20,7 @@ REQUEST = contextvars.ContextVar("REQUEST", default="lost")
 
 
 class Reads:
-    """Answers what the variable holds."""
+    """Returns the value of the variable."""
 
     def process(self, item: Any) -> str:
         return REQUEST.get()
@@ -67,7 +67,7 @@ class ReadsAtTheEnd:
 
 
 class Writes:
-    """Answers what it finds, and leaves something else."""
+    """Returns the value of the variable, and sets another one."""
 
     def process(self, item: Any) -> str:
         found = REQUEST.get()
@@ -105,8 +105,8 @@ def node(request: pytest.FixtureRequest) -> Any:
 
 async def call_as(session: Any, name: str) -> Any:
     REQUEST.set(name)
-    answer = await session.call(name)
-    return answer[-1] if isinstance(answer, list) else answer
+    result = await session.call(name)
+    return result[-1] if isinstance(result, list) else result
 
 
 def test_each_call_of_an_async_session_has_the_context_of_its_caller(node: Any) -> None:
@@ -124,9 +124,9 @@ def test_a_session_of_plain_python_has_the_context_of_its_caller(node: Any) -> N
         return {session.call(1) if not isinstance(session.call(1), list) else session.call(1)[-1]}
 
     with Pipeline([node, Reads()]).open() as session:
-        answers = [contextvars.copy_context().run(ask, name) for name in "ab"]
+        results = [contextvars.copy_context().run(ask, name) for name in "ab"]
 
-    assert answers == [{"a"}, {"b"}]
+    assert results == [{"a"}, {"b"}]
 
 
 def test_a_stream_has_the_context_of_the_one_who_maps(node: Any) -> None:
@@ -265,7 +265,7 @@ def seen(request: pytest.FixtureRequest) -> Iterator[set[int]]:
 
 
 class Where:
-    """Answers on which thread it is."""
+    """Returns the id of its thread."""
 
     def process(self, item: Any) -> int:
         return threading.get_ident()

@@ -162,7 +162,7 @@ def test_both_executors_count_alike(use_rust):
     node = with_options(FailsTwice(), retries=2, on_error="skip")
     run = Pipeline([node]).run([1, -1, 2], enable_metrics=True, use_rust=use_rust)
 
-    answer = asyncio.run(run)
+    result = asyncio.run(run)
 
-    assert answer["outputs"] == [1, 2]
-    assert counts_of(answer["metrics"]) == [5, 4, 1, 1, 0, 0]
+    assert result["outputs"] == [1, 2]
+    assert counts_of(result["metrics"]) == [5, 4, 1, 1, 0, 0]

@@ -20,7 +20,7 @@ USER = contextvars.ContextVar("user", default="nobody")
 
 
 class Item:
-    """An object that can be told from all others, and watched."""
+    """An object with an identity, which accepts weak references."""
 
 
 class Counting:
@@ -211,7 +211,7 @@ class TestEventLoop:
 
     def test_two_hundred_calls_run_side_by_side(self):
         async def main():
-            return await asyncio.gather(*(execute_pipeline([AsyncSame(), Answer(n)]) for n in range(200)))
+            return await asyncio.gather(*(execute_pipeline([AsyncSame(), Flushes(n)]) for n in range(200)))
 
         assert asyncio.run(main()) == list(range(200))
 
@@ -227,12 +227,12 @@ class TestEventLoop:
         assert asyncio.run(execute_pipeline_with_input([Impatient()], ["a"])) == ["a was late"]
 
 
-class Answer:
-    def __init__(self, answer):
-        self.answer = answer
+class Flushes:
+    def __init__(self, output):
+        self.output = output
 
     def flush(self):
-        return self.answer
+        return self.output
 
     def process(self, item):
         return None

@@ -16,7 +16,7 @@ from remotemedia.nodes import PassThroughNode
 
 
 class Failing:
-    """Raises in the phases that it is told."""
+    """Raises in the given phases."""
 
     def __init__(self, *phases: str) -> None:
         self.phases = phases

@@ -1,4 +1,4 @@
-"""What nodes may do that they should not: each has one answer, and all nodes are cleaned up."""
+"""What nodes may do that they should not: each has one defined result, and all nodes are cleaned up."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PHASES = ["initialize", "process", "flush", "cleanup"]
 
 
 def outcome(nodes, items=(1,), **options):
-    """What a call raised, told inside of the event loop, which some exceptions would end."""
+    """Return what a call raised, caught inside of the event loop, which some exceptions would end."""
 
     async def main():
         try:
@@ -157,11 +157,11 @@ class TestDeepRecursion:
                     asyncio.run(execute_pipeline_with_input([Nesting()], [depth - 1])) if depth else "bottom"
                 )
 
-        answer = asyncio.run(execute_pipeline_with_input([Nesting()], [20]))
+        outputs = asyncio.run(execute_pipeline_with_input([Nesting()], [20]))
 
         for _ in range(20):
-            (answer,) = answer
-        assert answer == ["bottom"]
+            (outputs,) = outputs
+        assert outputs == ["bottom"]
 
 
 class TestPipelinesInside:

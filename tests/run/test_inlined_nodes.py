@@ -56,7 +56,7 @@ def test_numbers_and_dicts_may_alternate(run):
     assert outputs == [2, {"result": 5}] * MANY
 
 
-def test_an_operand_that_is_no_number_decides_what_a_sum_is(run):
+def test_an_operand_that_is_not_a_number_defines_the_sum(run):
     assert run([CalculatorNode("add", NoSum())], range(MANY)) == list(range(0, MANY, 2))
 
 

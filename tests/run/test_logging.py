@@ -1,4 +1,4 @@
-"""What a run tells on the logger `remotemedia`: with DEBUG its whole flow, else nothing an item."""
+"""What a run logs on the logger `remotemedia`: with DEBUG its whole flow, else nothing for each item."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_a_dropped_item_goes_no_further(run, debug):
     assert [line for line in debug.lines() if "item" in line] == ["node 'drop_0': process item 0"]
 
 
-def test_the_step_that_failed_is_told(run, debug):
+def test_the_step_that_failed_is_logged(run, debug):
     with pytest.raises(NodeError):
         run([PassThroughNode(name="a"), Failing()], ["x"])
 
@@ -155,7 +155,7 @@ def test_the_step_that_failed_is_told(run, debug):
     ]
 
 
-def test_a_text_with_percent_signs_is_told_as_it_is(run, debug):
+def test_a_text_with_percent_signs_is_logged_unchanged(run, debug):
     run(Pipeline("100 %s").add_node(Full("%d"), id="50%"), [1])
 
     assert "pipeline '100 %s': plan of 1 nodes: 50%" in debug.lines()
@@ -163,7 +163,7 @@ def test_a_text_with_percent_signs_is_told_as_it_is(run, debug):
 
 
 @pytest.mark.parametrize("level", [logging.INFO, logging.WARNING, logging.ERROR])
-def test_without_debug_nothing_is_told(run, level):
+def test_without_debug_nothing_is_logged(run, level):
     with listening(level) as handler:
         run([Full("a"), Splitting(), Dropping()], range(100))
 

@@ -174,7 +174,7 @@ def test_a_node_that_is_added_runs_too() -> None:
     assert asyncio.run(main()) == ([1], False)
 
 
-def test_runs_go_on_after_a_call_that_cannot_be_stopped() -> None:
+def test_runs_continue_after_a_call_that_cannot_be_stopped() -> None:
     is_over = threading.Event()
 
     class Stuck:

@@ -176,7 +176,7 @@ def test_names_are_those_of_the_pipeline(run: Any) -> None:
     assert [(node["node_id"], node["node_type"]) for node in metrics["node_metrics"]] == [("slow", "Slow")]
 
 
-def test_answers_do_not_depend_on_metrics(run: Any) -> None:
+def test_outputs_do_not_depend_on_metrics(run: Any) -> None:
     items = [None, *range(300)]
     nodes = [PassThroughNode(), Splitting()]
 

@@ -38,10 +38,10 @@ class SlottedError(Exception):
 
 
 class UnlookableError(Exception):
-    """Whoever looks at it fails."""
+    """Every method that inspects it raises."""
 
     def _refuse(self, *_arguments):
-        raise AssertionError("nobody has to look at this")
+        raise AssertionError("this must not be inspected")
 
     __str__ = __repr__ = __bool__ = __eq__ = __hash__ = _refuse
 
@@ -194,13 +194,13 @@ def test_one_that_leaves_a_managed_block_is_itself(error):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_command_line_tells_of_it(kind):
+def test_the_command_line_reports_it(kind):
     failed = NodeError("Node 'x' failed", node_id="x", item_index=0, phase="process")
     failed.__cause__ = kind(7)
 
-    told = explain(failed)
+    report = explain(failed)
 
-    assert (told.exit_code, told.message) == (1, "Node 'x' failed")
+    assert (report.exit_code, report.message) == (1, "Node 'x' failed")
     assert explain(kind(7)).exit_code == 1
 
 

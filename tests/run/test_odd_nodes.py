@@ -102,7 +102,7 @@ class TestProcess:
         assert run([Negating("add", 1), Loud()], range(LONG)) == [str(-item - 1) for item in range(LONG)]
 
 
-class TestAnswers:
+class TestResults:
     def test_a_decorated_coroutine_function_is_awaited(self, run):
         def decorated(function):
             @functools.wraps(function)
@@ -130,8 +130,8 @@ class TestAnswers:
 
     @pytest.mark.parametrize("position", [0, 1, 2])
     @pytest.mark.parametrize("form", ["generator", "coroutine", "async generator"])
-    def test_answers_may_change_their_form_late(self, run, position, form):
-        """From item 200 on this node answers otherwise, when its chain has long been compiled."""
+    def test_results_may_change_their_form_late(self, run, position, form):
+        """From item 200 on, this node returns another form; its chain was compiled long before."""
 
         def generate(item):
             yield from (item, -item)
@@ -143,11 +143,11 @@ class TestAnswers:
             yield item
             yield -item
 
-        answer = {"generator": generate, "coroutine": wait, "async generator": generate_async}[form]
+        make = {"generator": generate, "coroutine": wait, "async generator": generate_async}[form]
 
         class Changing:
             def process(self, item):
-                return item if item < 200 else answer(item)
+                return item if item < 200 else make(item)
 
         nodes = [PassThroughNode(), PassThroughNode()]
         nodes.insert(position, Changing())
@@ -168,7 +168,7 @@ class TestAnswers:
         assert (caught.value.node_id, caught.value.item_index) == ("Changing_0", 250)
 
     @pytest.mark.parametrize("first", [1, 2])
-    def test_a_coroutine_that_is_answered_after_a_cancellation_is_cancelled(self, first):
+    def test_a_coroutine_that_is_returned_after_a_cancellation_is_cancelled(self, first):
         """The first one of a run makes the bridge to the event loop, which came too late for `cancel`."""
         log = []
         is_inside, may_leave = threading.Event(), threading.Event()
@@ -200,22 +200,22 @@ class TestAnswers:
         assert asyncio.run(main())
         assert log == [*range(first, 2), "cleanup"]
 
-    @pytest.mark.parametrize("answer", [0, "", b"", [], (), {}, False, 0.0])
-    def test_what_is_false_is_an_output_still(self, run, answer):
-        class Answering:
+    @pytest.mark.parametrize("value", [0, "", b"", [], (), {}, False, 0.0])
+    def test_a_false_value_is_an_output(self, run, value):
+        class Returning:
             def process(self, item):
-                return answer
+                return value
 
-        assert run([Answering(), PassThroughNode()], range(200)) == [answer] * 200
+        assert run([Returning(), PassThroughNode()], range(200)) == [value] * 200
 
     def test_an_object_that_can_be_iterated_is_one_item(self, run):
         items = iter([1, 2])
 
-        class Answering:
+        class Returning:
             def process(self, item):
                 return items
 
-        assert run([Answering()], [0])[0] is items
+        assert run([Returning()], [0])[0] is items
         assert list(items) == [1, 2]
 
     def test_an_object_that_is_equal_to_everything_is_an_output(self, run):
@@ -243,7 +243,7 @@ class TestItems:
 
     @pytest.mark.parametrize("count", [1, LONG])
     @pytest.mark.parametrize("nodes", [1, 2])
-    def test_none_that_is_passed_on_is_no_output(self, run, count, nodes):
+    def test_none_that_is_passed_on_is_not_an_output(self, run, count, nodes):
         """The compiled chain used to pass it on through built-in nodes."""
         assert run([PassThroughNode() for _ in range(nodes)], [None] * count + [1]) == [1]
 
@@ -268,7 +268,7 @@ class TestItems:
         assert run([PassThroughNode(), Node_()], ["\ud800", "\0"]) == ["\ud800", "\0"]
 
     @pytest.mark.parametrize("text", ["\ud800", "\0", "%s %d {}", "line\nline"])
-    def test_an_error_of_any_text_is_told(self, run, text):
+    def test_an_error_with_any_text_is_reported(self, run, text):
         class Failing:
             def process(self, item):
                 raise ValueError(text)

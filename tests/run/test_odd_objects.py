@@ -52,7 +52,7 @@ class TestDicts:
 
         assert asyncio.run(execute_pipeline_with_input(nodes, ["a b", "b c"])) == [2, 3]
 
-    def test_one_alone_is_no_pipeline(self, run):
+    def test_one_alone_is_not_a_pipeline(self, run):
         with pytest.raises(TypeError, match=r"put the node into a list: \[node\]"):
             run(Words())
 
@@ -68,7 +68,7 @@ class Remote:
     def __getattr__(self, name):
         if name.startswith("__") and name != "__name__":
             raise AttributeError(name)
-        return lambda *args: None if name != "process" else ("answered", *args)
+        return lambda *args: None if name != "process" else ("returned", *args)
 
 
 class Proxy:
@@ -91,12 +91,12 @@ class Proxy:
 class TestProxies:
     @pytest.mark.parametrize("count", [1, 300])
     def test_one_that_has_every_attribute_runs(self, run, count):
-        assert run([Remote()], range(count)) == [("answered", item) for item in range(count)]
+        assert run([Remote()], range(count)) == [("returned", item) for item in range(count)]
 
     def test_one_runs_in_sessions_and_pictures(self):
         pipeline = Pipeline([Remote()])
         with pipeline.open(placement="thread") as session:
-            assert session.call(1) == ("answered", 1)
+            assert session.call(1) == ("returned", 1)
 
         assert "Remote" in pipeline.to_mermaid()
 
@@ -124,7 +124,7 @@ class TestProxies:
         assert run([node], [1, 2]) == [-1, -2]
 
     @pytest.mark.parametrize("name", [5, None, "", b"name", mock.Mock()])
-    def test_a_name_that_is_no_text_is_not_used(self, name):
+    def test_a_name_that_is_not_a_text_is_not_used(self, name):
         node = PassThroughNode()
         node.__name__ = node.name = name
 
@@ -275,7 +275,7 @@ class TestDatasets:
         with pytest.raises(TypeError, match="not one int"):
             asyncio.run(execute_pipeline_with_input([PassThroughNode()], 5, use_rust=use_rust))
 
-    def test_what_it_raises_is_told(self, run):
+    def test_an_error_of_the_dataset_is_raised(self, run):
         class Broken(Dataset):
             def __getitem__(self, index):
                 raise OSError("the disk is gone")

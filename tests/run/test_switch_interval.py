@@ -66,7 +66,7 @@ def use_session(turn, shared):
             session.drain()
             session.metrics()
             session.put(1)
-            # A session of another thread, at any moment of its life.
+            # A session of another thread, in any state.
             shared[turn % len(shared)].call(1)
             session.end()
             list(session)
@@ -113,8 +113,8 @@ async def use_execution(turn):
     assert await execute_pipeline_with_input([Add(), AsyncAdd(), Count()], numbers) == outputs_of(numbers)
     assert await execute_pipeline_with_input(pipeline(turn), numbers) == outputs_of(numbers)
     assert await execute_pipeline([Source(), Add()], enable_metrics=True)
-    answer = await pipeline(turn).run(iter(numbers), use_rust=bool(turn % 2))
-    assert answer == outputs_of(numbers)
+    outputs = await pipeline(turn).run(iter(numbers), use_rust=bool(turn % 2))
+    assert outputs == outputs_of(numbers)
     assert [output async for output in pipeline(turn).process(iter(numbers))] == outputs_of(numbers)
 
 

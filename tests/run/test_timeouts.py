@@ -20,7 +20,7 @@ def run(nodes, items):
 
 class TestTimeout:
     @pytest.mark.parametrize("options", [{}, {"placement": "thread"}, {"concurrency": 4}])
-    def test_a_coroutine_is_cancelled_and_the_session_goes_on(self, options):
+    def test_a_coroutine_is_cancelled_and_the_session_continues(self, options):
         hold = AsyncHold("held")
 
         with Pipeline([with_options(hold, timeout=0.02, **options)]).open() as session:
@@ -28,14 +28,14 @@ class TestTimeout:
                 NodeTimeoutError, match="Node 'AsyncHold_0' took longer than 0.02 s"
             ) as caught:
                 session.call("held")
-            answer = session.call("next")
+            result = session.call("next")
 
         assert hold.cancelled == ["held"]
         assert (caught.value.node_id, caught.value.phase) == ("AsyncHold_0", "process")
-        assert answer == "next"
+        assert result == "next"
 
     @pytest.mark.parametrize("options", [{}, {"placement": "thread"}, {"concurrency": 4}])
-    def test_an_async_generator_is_cancelled_and_the_session_goes_on(self, options):
+    def test_an_async_generator_is_cancelled_and_the_session_continues(self, options):
         hold = AsyncHold("held")
 
         class Generates:
@@ -49,10 +49,10 @@ class TestTimeout:
                 NodeTimeoutError, match="'Generates_0' took longer than 0.05 s in process.* 0$"
             ):
                 session.call("held")
-            answer = session.call("next")
+            result = session.call("next")
 
         assert hold.cancelled == ["held"]
-        assert answer == ["next", "next"]
+        assert result == ["next", "next"]
 
     @pytest.mark.parametrize("use_rust", [True, False])
     @pytest.mark.parametrize("options", [{}, {"on_error": "skip"}])

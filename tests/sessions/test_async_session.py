@@ -29,7 +29,7 @@ PLACEMENTS = pytest.mark.parametrize("placement", ["inline", "thread"])
 
 class TestCall:
     @PLACEMENTS
-    def test_answers_have_the_shapes_of_execute_pipeline(self, placement):
+    def test_results_have_the_shapes_of_execute_pipeline(self, placement):
         async def main():
             async with Pipeline([Odd(), Add()]).open(placement=placement) as session:
                 nothing, one = await session.call(2), await session.call(3)
@@ -49,7 +49,7 @@ class TestCall:
 
         assert asyncio.run(main())
 
-    def test_the_event_loop_goes_on_while_a_node_works(self):
+    def test_the_event_loop_runs_while_a_node_works(self):
         async def main():
             hold = Hold()
             async with Pipeline([hold]).open() as session:
@@ -83,7 +83,7 @@ class TestCall:
         assert threading.get_ident() not in threads
 
     @PLACEMENTS
-    def test_an_error_is_the_callers_and_the_session_goes_on(self, placement):
+    def test_an_error_is_raised_by_its_call_and_the_session_continues(self, placement):
         async def main():
             async with Pipeline([Fails(1)]).open(placement=placement) as session:
                 return await asyncio.gather(*map(session.call, range(3)), return_exceptions=True)
@@ -95,7 +95,7 @@ class TestCall:
         assert str(error) == "Node 'Fails_0' failed in process() on item 1: ValueError: bad 1"
 
     @pytest.mark.parametrize("placement", ["inline", "thread"])
-    def test_many_tasks_get_their_own_answers(self, placement):
+    def test_many_tasks_get_their_own_results(self, placement):
         pipeline = Pipeline("fork")
         pipeline.add_node(AsyncAdd(), id="in")
         pipeline.add_node(Odd(), id="odd", after="in", placement=placement)
@@ -106,9 +106,9 @@ class TestCall:
             async with pipeline.open() as session:
                 return await asyncio.gather(*map(session.call, range(64)))
 
-        answers = asyncio.run(main())
+        results = asyncio.run(main())
 
-        assert answers == [
+        assert results == [
             {"odd": number if number % 2 else None, "twice": [number, number]} for number in range(1, 65)
         ]
 
@@ -134,10 +134,10 @@ class TestCall:
                 calls[0].cancel()
                 return await asyncio.gather(*calls, return_exceptions=True), hold.cancelled
 
-        answers, cancelled = asyncio.run(main())
+        results, cancelled = asyncio.run(main())
 
-        assert isinstance(answers[0], asyncio.CancelledError)
-        assert answers[1:] == [1, 2]
+        assert isinstance(results[0], asyncio.CancelledError)
+        assert results[1:] == [1, 2]
         assert cancelled == ["held"]
 
     def test_a_cancelled_call_ends_the_generator_of_its_node(self):
@@ -227,7 +227,7 @@ class TestMap:
                 outputs = session.map(count_async() if is_async else count())
                 first = await anext(outputs)
                 await outputs.aclose()
-                # An async generator that nobody holds any more is closed by the event loop.
+                # The event loop closes an async generator without references.
                 await is_closed.wait()
                 return first, await session.call(1)
 

@@ -13,15 +13,15 @@ from remotemedia.exceptions import NodeError, PipelineError
 
 
 class Batched:
-    """Takes lists, and writes down what it got."""
+    """Takes lists, and records them."""
 
     def __init__(self):
         self.batches = []
-        self.has_come = threading.Event()
+        self.has_received = threading.Event()
 
     def process(self, items):
         self.batches.append(list(items))
-        self.has_come.set()
+        self.has_received.set()
         return [item * 10 for item in items]
 
 
@@ -59,7 +59,7 @@ class TestBatch:
         with Pipeline([with_options(node, batch=Batch(100, max_wait=0.01))]).open() as session:
             session.put(1)
             session.put(2)
-            assert node.has_come.wait(TIMEOUT_SECS)
+            assert node.has_received.wait(TIMEOUT_SECS)
             session.end()
             outputs = list(session)
 
@@ -96,9 +96,9 @@ class TestBatch:
             assert hold.is_there.wait(TIMEOUT_SECS)
             others = [Worker(lambda number=number: session.call(number)) for number in range(5)]
             hold.go.set()
-            answers = [first.result(), *(worker.result() for worker in others)]
+            results = [first.result(), *(worker.result() for worker in others)]
 
-        assert answers == ["first", 0, 1, 2, 3, 4]
+        assert results == ["first", 0, 1, 2, 3, 4]
         assert node.batches[0] == ["first"]
 
     def test_a_coroutine_takes_batches_too(self):
@@ -109,7 +109,7 @@ class TestBatch:
 
         assert map_all([with_options(Node(), batch=2)], range(3)) == [2, 2, 1]
 
-    def test_none_in_an_answer_is_no_output(self):
+    def test_none_in_a_result_is_not_an_output(self):
         class Node:
             def process(self, items):
                 return [item if item % 2 else None for item in items]
@@ -117,16 +117,16 @@ class TestBatch:
         assert map_all([with_options(Node(), batch=3)], range(6)) == [1, 3, 5]
 
     @pytest.mark.parametrize(
-        ("answer", "text"),
+        ("result", "text"),
         [
             ([1], "process() received a batch of 2 items and returned 1"),
             (7, "process() received a batch of 2 items and returned int; return a list of the same length"),
         ],
     )
-    def test_an_answer_of_another_length_is_an_error_that_says_both(self, answer, text):
+    def test_a_result_of_another_length_is_an_error_with_both_lengths(self, result, text):
         class Node:
             def process(self, items):
-                return answer
+                return result
 
         with pytest.raises(NodeError) as caught:
             map_all([with_options(Node(), batch=2)], range(2))

@@ -1,4 +1,4 @@
-"""Stop always stops: within its deadline, whatever the session is at; what hangs is named."""
+"""`close` always ends within its timeout, in every state of the session, and names the node that hangs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import threading
 
 import pytest
-from stream_nodes import TIMEOUT_SECS, AsyncHold, Hangs, Hold, Noting, Worker, arrived, heard, opened
+from stream_nodes import TIMEOUT_SECS, AsyncHold, Hangs, Hold, Noting, Worker, arrived, logged, opened
 
 from remotemedia import Pipeline, sessions, with_options
 from remotemedia._session import async_session
@@ -53,7 +53,7 @@ class TestHangingNode:
         hangs.go.set()
         assert log[-2:] == ["cleanup b", "cleanup a"]
 
-    def test_one_that_comes_back_in_time_is_no_error(self):
+    def test_a_node_that_returns_in_time_is_not_an_error(self):
         hold = Hold()
         session = opened(hold, placement="thread")
         session.put("item")
@@ -69,17 +69,17 @@ class TestHangingNode:
         hangs = Hangs("slow")
 
         with (
-            heard("node 'Hangs_1' has been busy with item 0") as (is_told, records),
+            logged("node 'Hangs_1' has been busy with item 0") as (is_logged, records),
             Pipeline([Noting(), hangs]).open(placement=placement, stall_warning=0.2) as session,
         ):
             call = Worker(lambda: session.call("slow"))
-            assert is_told.wait(TIMEOUT_SECS)
+            assert is_logged.wait(TIMEOUT_SECS)
             hangs.go.set()
-            answer = call.result()
+            result = call.result()
 
         [record] = records
         first_line, _, stack = record.getMessage().partition("\n")
-        assert answer == "slow"
+        assert result == "slow"
         assert 0.2 <= float(first_line.split()[-4]) < TIMEOUT_SECS
         assert "in hang_here" in stack
 
@@ -95,13 +95,13 @@ class TestHangingNode:
         pipeline = Pipeline([hangs, with_options(Breaks(), placement="thread")])
 
         with (
-            heard("was abandoned") as (is_told, records),
+            logged("was abandoned") as (is_logged, records),
             pytest.raises(NodeError, match="OSError: broken"),
         ):
             asyncio.run(pipeline.run(range(2)))
 
         hangs.go.set()
-        assert is_told.is_set()
+        assert is_logged.is_set()
         assert "Node 'Hangs_0' did not finish item 1 within 10 s" in records[-1].getMessage()
 
 
@@ -160,7 +160,7 @@ class TestLeaving:
     @PLACEMENTS
     @pytest.mark.parametrize("way", ["call", "drain", "interrupt", "leave"])
     def test_by_ctrl_c_names_what_hangs(self, placement, way, monkeypatch):
-        """It was named to nobody, and `interrupt` did not end at all."""
+        """It was not reported, and `interrupt` did not end."""
         monkeypatch.setattr(sessions, "CLOSE_TIMEOUT_SECS", 0.1)
         hangs = Hangs()
         ways = {

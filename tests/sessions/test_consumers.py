@@ -55,7 +55,7 @@ def test_outputs_reach_another_task_when_the_block_is_left(placement):
 
 
 @PLACEMENTS
-def test_outputs_that_nobody_takes_are_there_after_the_block(placement):
+def test_outputs_that_were_not_taken_are_available_after_the_block(placement):
     with Pipeline([Add()]).open(placement=placement) as session:
         session.put(1)
 
@@ -63,7 +63,7 @@ def test_outputs_that_nobody_takes_are_there_after_the_block(placement):
 
 
 @NEAR
-def test_leaving_waits_for_no_outputs_that_only_the_leaver_takes(placement):
+def test_leaving_does_not_wait_for_outputs_that_only_its_thread_takes(placement):
     with Pipeline([Repeat()]).open(placement=placement) as session:
         outputs = iter(session)
         session.put(1000)
@@ -89,7 +89,7 @@ def test_an_iteration_that_is_cut_raises(placement):
 
 
 @NEAR
-def test_whoever_drains_may_be_the_one_to_take_outputs(placement):
+def test_the_thread_that_takes_outputs_may_drain(placement):
     """It waited for itself: outputs found no room."""
     with Pipeline([Repeat()]).open(placement=placement) as session:
         session.put(1000)
@@ -109,13 +109,13 @@ def test_a_map_may_be_drained_by_the_one_who_takes_its_outputs():
 
 
 @pytest.mark.parametrize("way", ["iteration", "map"])
-def test_a_wait_that_is_given_up_loses_nothing(way):
+def test_a_cancelled_wait_loses_nothing(way):
     """It ended the iteration."""
 
     class Waits:
         async def process(self, item):
             has_begun.set()
-            await may_go_on.wait()
+            await may_continue.wait()
             return item
 
     async def main():
@@ -128,16 +128,16 @@ def test_a_wait_that_is_given_up_loses_nothing(way):
             await has_begun.wait()
             waiting.cancel()
             await asyncio.wait([waiting])
-            may_go_on.set()
+            may_continue.set()
             return [output async for output in outputs]
 
-    has_begun, may_go_on = asyncio.Event(), asyncio.Event()
+    has_begun, may_continue = asyncio.Event(), asyncio.Event()
 
     assert asyncio.run(main()) == [1, 2]
 
 
 @PLACEMENTS
-def test_a_stream_that_is_closed_early_holds_up_no_call(placement):
+def test_a_stream_that_is_closed_early_delays_no_call(placement):
     with Pipeline([Counting()]).open(placement=placement) as session:
         with contextlib.closing(session.map(range(1000))) as outputs:
             first = next(outputs)
@@ -148,7 +148,7 @@ def test_a_stream_that_is_closed_early_holds_up_no_call(placement):
 
 
 @PLACEMENTS
-def test_a_stream_that_nobody_holds_any_more_holds_up_no_call(placement):
+def test_a_stream_without_references_delays_no_call(placement):
     async def main():
         async with Pipeline([Counting()]).open(placement=placement) as session:
             async for _ in session.map(range(1000)):
@@ -166,7 +166,7 @@ def test_an_interruption_does_not_end_an_async_source(placement, kind):
     class Source:
         async def process(self):
             has_begun.set()
-            await may_go_on.wait()
+            await may_continue.wait()
             return "item"
 
     class Generating(Source):
@@ -179,10 +179,10 @@ def test_an_interruption_does_not_end_an_async_source(placement, kind):
             consumer = asyncio.create_task(anext(aiter(session)))
             await has_begun.wait()
             await session.interrupt()
-            may_go_on.set()
+            may_continue.set()
             return await consumer
 
-    has_begun, may_go_on = asyncio.Event(), asyncio.Event()
+    has_begun, may_continue = asyncio.Event(), asyncio.Event()
 
     assert asyncio.run(main()) == "item"
 

@@ -1,4 +1,4 @@
-"""Pipelines that would wait for themselves: a node is told at once, by an error that names the cycle."""
+"""Pipelines that would wait for themselves: the node receives an error immediately, which names the cycle."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_a_node_that_puts_more_than_there_is_room_for_is_refused() -> None:
         assert "called put()" in cause_of(error)
 
 
-def test_a_task_that_a_node_left_behind_may_call_the_session() -> None:
+def test_a_task_that_outlives_its_call_may_call_the_session() -> None:
     class LeavesATask(AsksLater):
         async def process(self, item: Any) -> Any:
             if item == "first":
@@ -153,15 +153,15 @@ def test_a_task_that_a_node_left_behind_may_call_the_session() -> None:
             return item
 
         async def come_back(self) -> Any:
-            await self.may_go_on.wait()
+            await self.may_continue.wait()
             return await self.session.call("again")
 
     async def main() -> Any:
         node = LeavesATask()
-        node.may_go_on = asyncio.Event()
+        node.may_continue = asyncio.Event()
         async with Pipeline([node]).open() as node.session:
             await node.session.call("first")
-            node.may_go_on.set()
+            node.may_continue.set()
             return await node.task
 
     assert asyncio.run(main()) == "again"
@@ -171,10 +171,10 @@ def test_a_thread_of_a_node_may_call_the_session() -> None:
     class HasAThread(Asks):
         def process(self, item: Any) -> Any:
             if item == "first":
-                threading.Thread(target=lambda: answers.append(self.session.call("again"))).start()
+                threading.Thread(target=lambda: results.append(self.session.call("again"))).start()
             return item
 
-    answers: list[Any] = []
+    results: list[Any] = []
     node = HasAThread()
     with Pipeline([with_options(node, placement="thread")]).open() as node.session:
         node.session.call("first")
@@ -182,7 +182,7 @@ def test_a_thread_of_a_node_may_call_the_session() -> None:
             if thread.name.startswith("Thread-"):
                 thread.join()
 
-    assert answers == ["again"]
+    assert results == ["again"]
 
 
 @pytest.mark.parametrize("placement", ["inline", "thread", "process"])
@@ -192,14 +192,14 @@ def test_a_callback_for_failures_that_calls_its_session_is_refused(placement: st
         try:
             session.call(5)
         except PipelineError as refused:
-            told.append(str(refused))
+            errors.append(str(refused))
 
-    told: list[str] = []
+    errors: list[str] = []
     node = with_options(worker_nodes.Raise(), placement=placement, **{option: again})
     with Pipeline([node]).open() as session:
         assert list(session.map([ValueError(1), ValueError(2)])) == []
 
-    assert [ITSELF in text for text in told] == [True, True]
+    assert [ITSELF in text for text in errors] == [True, True]
 
 
 @pytest.mark.parametrize("placement", ["inline", "thread"])
@@ -294,9 +294,9 @@ def test_two_sessions_that_wait_for_each_other_crosswise_are_refused(placement: 
         try:
             session.call(1)
         except NodeError as error:
-            told.append(str(error))
+            errors.append(str(error))
 
-    told: list[str] = []
+    errors: list[str] = []
     first, second = Calls(), Calls()
     first.barrier = second.barrier = threading.Barrier(2)
     x, y = (Pipeline([with_options(node, placement=placement)]) for node in (first, second))
@@ -304,29 +304,29 @@ def test_two_sessions_that_wait_for_each_other_crosswise_are_refused(placement: 
         threads = [threading.Thread(target=call, args=(node.other,)) for node in (first, second)]
         for thread in threads:
             thread.start()
-        while not told:
+        while not errors:
             threads[0].join(0.01)
         first.barrier.abort()
         for thread in threads:
             thread.join()
 
-    assert any(ITSELF in text for text in told)
+    assert any(ITSELF in text for text in errors)
 
 
 def test_two_runs_that_share_their_nodes_crosswise_are_refused() -> None:
     class Runs:
         other: Any = None
-        is_at_work: asyncio.Event
+        has_begun: asyncio.Event
 
         async def process(self, item: Any) -> Any:
-            self.is_at_work.set()
-            await self.other.is_at_work.wait()
+            self.has_begun.set()
+            await self.other.has_begun.wait()
             return item and await execute_pipeline_with_input([self.other], [item - 1])
 
     async def main() -> list[Any]:
         nodes = [Runs(), Runs()]
         for node, other in (nodes, reversed(nodes)):
-            node.other, node.is_at_work = other, asyncio.Event()
+            node.other, node.has_begun = other, asyncio.Event()
         runs = (execute_pipeline_with_input([node], [1]) for node in nodes)
         return await asyncio.gather(*runs, return_exceptions=True)
 

@@ -1,4 +1,4 @@
-"""Outputs of an item that is dropped reach nobody, and everybody else gets exactly their own.
+"""Outputs of a dropped item reach no caller, and each other caller receives exactly its own.
 
 Generated scripts of calls that are cancelled, fail or are interrupted, and of streams that are left early,
 for each kind of node and placement. Each item says who has put it in, so that a stray output is found.
@@ -11,7 +11,7 @@ import contextlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from epoch_nodes import KINDS, Pairs, answer_to, node_of, outputs_of
+from epoch_nodes import KINDS, Pairs, node_of, outputs_of, result_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stream_nodes import AsyncHold, arrived
@@ -60,10 +60,10 @@ class Script:
     def open(self):
         return Pipeline([node_of(self.kind)]).open(placement=self.placement)
 
-    def check(self, item, answer):
-        """An answer is exactly that to the item, or an error of the kinds that the step allows."""
-        if not isinstance(answer, BaseException):
-            assert answer == answer_to(self.kind, item)
+    def check(self, item, result):
+        """A result is that of the item, or an error of a kind that the step allows."""
+        if not isinstance(result, BaseException):
+            assert result == result_of(self.kind, item)
 
     def check_stream(self, items, outputs, *, is_whole):
         expected = [output for item in items for output in outputs_of(self.kind, item)]
@@ -77,8 +77,8 @@ async def run_async(script):
         late = [asyncio.create_task(session.call(("late", number))) for number in range(3)]
         await asyncio.sleep(0)
         await session.close()
-        for number, answer in enumerate(await asyncio.gather(*late, return_exceptions=True)):
-            assert isinstance(answer, SessionClosedError) or answer == answer_to(
+        for number, result in enumerate(await asyncio.gather(*late, return_exceptions=True)):
+            assert isinstance(result, SessionClosedError) or result == result_of(
                 script.kind, ("late", number)
             )
 
@@ -92,8 +92,8 @@ async def begin_calls(session, caller, flags, pause):
 
 async def all_get_their_own(script, session, caller, flags, pause):
     items, calls = await begin_calls(session, caller, flags, pause)
-    for item, answer in zip(items, await asyncio.gather(*calls), strict=True):
-        script.check(item, answer)
+    for item, result in zip(items, await asyncio.gather(*calls), strict=True):
+        script.check(item, result)
 
 
 async def cancel_some(script, session, caller, flags, pause):
@@ -101,29 +101,29 @@ async def cancel_some(script, session, caller, flags, pause):
     for call, is_cancelled in zip(calls, flags, strict=True):
         if is_cancelled:
             call.cancel()
-    answers = await asyncio.gather(*calls, return_exceptions=True)
-    for item, answer, is_cancelled in zip(items, answers, flags, strict=True):
-        assert is_cancelled or not isinstance(answer, BaseException), answer
-        assert not isinstance(answer, BaseException) or isinstance(answer, asyncio.CancelledError)
-        script.check(item, answer)
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    for item, result, is_cancelled in zip(items, results, flags, strict=True):
+        assert is_cancelled or not isinstance(result, BaseException), result
+        assert not isinstance(result, BaseException) or isinstance(result, asyncio.CancelledError)
+        script.check(item, result)
     await all_get_their_own(script, session, f"after {caller}", flags[:1], 0)
 
 
 async def interrupt_some(script, session, caller, flags, pause):
     items, calls = await begin_calls(session, caller, flags, pause)
     await session.interrupt()
-    for item, answer in zip(items, await asyncio.gather(*calls, return_exceptions=True), strict=True):
-        assert not isinstance(answer, BaseException) or isinstance(answer, SessionInterruptedError)
-        script.check(item, answer)
+    for item, result in zip(items, await asyncio.gather(*calls, return_exceptions=True), strict=True):
+        assert not isinstance(result, BaseException) or isinstance(result, SessionInterruptedError)
+        script.check(item, result)
     await all_get_their_own(script, session, f"after {caller}", flags[:1], 0)
 
 
 async def let_some_fail(script, session, caller, flags, pause):
     items = [(caller, -1 - number if fails else number) for number, fails in enumerate(flags)]
     calls = [asyncio.create_task(session.call(item)) for item in items]
-    for item, answer in zip(items, await asyncio.gather(*calls, return_exceptions=True), strict=True):
-        assert isinstance(answer, NodeError) == (item[1] < 0), answer
-        script.check(item, answer)
+    for item, result in zip(items, await asyncio.gather(*calls, return_exceptions=True), strict=True):
+        assert isinstance(result, NodeError) == (item[1] < 0), result
+        script.check(item, result)
 
 
 async def leave_a_stream(script, session, caller, flags, pause):
@@ -151,12 +151,12 @@ ASYNC_STEPS = {
 
 
 @near
-def test_dropped_items_reach_nobody(kind, placement, steps):
+def test_dropped_items_reach_no_caller(kind, placement, steps):
     asyncio.run(run_async(Script(kind, steps, placement)))
 
 
 @far(*KINDS)
-def test_dropped_items_reach_nobody_from_a_worker(kind, steps):
+def test_dropped_items_reach_no_caller_from_a_worker(kind, steps):
     asyncio.run(run_async(Script(kind, steps, "process")))
 
 
@@ -241,7 +241,7 @@ def test_a_streaming_node_begins_anew_after_a_failure(placement):
         with pytest.raises(NodeError):
             session.call(("one", -1))
 
-        assert session.call(("other", 1)) == answer_to("streaming", ("other", 1))
+        assert session.call(("other", 1)) == result_of("streaming", ("other", 1))
 
 
 @NEAR
@@ -258,7 +258,7 @@ def test_a_call_that_is_dropped_while_it_waits_ends_no_run(placement):
             async for item in items:
                 if item == "a":
                     has_begun.set()
-                    await may_go_on.wait()
+                    await may_continue.wait()
                 yield item
 
     async def main():
@@ -267,10 +267,10 @@ def test_a_call_that_is_dropped_while_it_waits_ends_no_run(placement):
             await has_begun.wait()
             waiting.cancel()
             await asyncio.wait([waiting])
-            may_go_on.set()
+            may_continue.set()
             await first
             return await session.call("c")
 
-    has_begun, may_go_on = asyncio.Event(), asyncio.Event()
+    has_begun, may_continue = asyncio.Event(), asyncio.Event()
 
     assert asyncio.run(main()) == ("a", "c")

@@ -49,7 +49,7 @@ def test_calls_may_end_in_another_order_than_they_began() -> None:
     assert results == {0: 0, 1: 1, 2: 2}
 
 
-def test_a_greenlet_that_nobody_resumes_leaves_its_node() -> None:
+def test_a_greenlet_that_is_not_resumed_leaves_its_node() -> None:
     node = Switches()
 
     with Pipeline([node]).open() as session:

@@ -1,4 +1,4 @@
-"""`interrupt()`: nothing of the old stream can come out any more, and the session goes on."""
+"""`interrupt()`: no output of the old stream can follow, and the session continues."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class TestWhatIsDropped:
         assert dropped + len([item for item in hold.seen if item != "new"]) >= 50
         assert metrics["interrupted"] == dropped
 
-    def test_outputs_that_nobody_has_taken_are_dropped_too(self):
+    def test_outputs_that_were_not_taken_are_dropped_too(self):
         node = Noting()
 
         with Pipeline([node, with_options(Noting(log=node.log), placement="thread")]).open() as session:
@@ -79,20 +79,20 @@ class TestWhatIsDropped:
             call = Worker(lambda: session.call("old"))
             assert hold.is_there.wait(TIMEOUT_SECS)
             session.interrupt()
-            answer = session.call("new")
+            result = session.call("new")
 
         with pytest.raises(SessionInterruptedError, match="The session was interrupted and dropped the item"):
             call.result()
-        assert answer == "new"
+        assert result == "new"
 
-    def test_a_producer_that_waits_for_room_goes_on(self):
-        old_ones_are_in, may_go_on = threading.Event(), threading.Event()
+    def test_a_producer_that_waits_for_room_continues(self):
+        old_ones_are_in, may_continue = threading.Event(), threading.Event()
 
         def produce():
             for _ in range(100):
                 session.put("old")
             old_ones_are_in.set()
-            assert may_go_on.wait(TIMEOUT_SECS)
+            assert may_continue.wait(TIMEOUT_SECS)
             session.put("new")
             session.end()
 
@@ -101,7 +101,7 @@ class TestWhatIsDropped:
             while not old_ones_are_in.wait(0.001):
                 session.interrupt()
             session.interrupt()
-            may_go_on.set()
+            may_continue.set()
             outputs = list(session)
             producer.result()
 
@@ -129,13 +129,13 @@ class TestWhatIsDropped:
             assert hold.is_there.wait(TIMEOUT_SECS)
             session.interrupt()
             cancelled = list(hold.cancelled)
-            answer = session.call("new")
+            result = session.call("new")
 
-        assert (cancelled, answer) == (["old"], "new")
+        assert (cancelled, result) == (["old"], "new")
 
     @pytest.mark.parametrize("options", [{}, {"placement": "thread"}, {"concurrency": 8}])
     @pytest.mark.parametrize("stop", ["interrupt", "close"])
-    def test_coroutines_come_to_their_end_first(self, options, stop):
+    def test_coroutines_end_first(self, options, stop):
         class Unwinds(AsyncHold):
             async def process(self, item):
                 try:
@@ -194,7 +194,7 @@ class TestWhatIsDropped:
 
         assert outputs == [{"a": "new", "b": "new"}]
 
-    def test_what_waits_at_a_join_is_let_go(self):
+    def test_items_that_wait_at_a_join_are_released(self):
         class Item:
             pass
 
@@ -224,7 +224,7 @@ class TestWhatIsDropped:
             hold.go.set()
             interrupting.result()
 
-            # The thread of the node that made it may be about to let go of it.
+            # The thread of the node that made it may still hold a reference for a short time.
             assert wait_until(lambda: gc.collect() >= 0 and made[0]() is None)
 
     def test_nothing_is_dropped_where_nothing_is_under_way(self):
@@ -235,9 +235,9 @@ class TestWhatIsDropped:
             assert session.call(1) == 2
 
 
-class TestWhatGoesOn:
+class TestWhatContinues:
     @PLACEMENTS
-    def test_nodes_keep_their_state_and_are_told(self, placement):
+    def test_nodes_keep_their_state_and_are_notified(self, placement):
         node = Noting()
 
         with Pipeline([node, Count()]).open(placement=placement) as session:
@@ -249,7 +249,7 @@ class TestWhatGoesOn:
         assert node.log == ["initialize node", "a", "interrupt node", "b", "cleanup node"]
         assert rest == ["2 items"]
 
-    def test_a_node_is_told_after_the_call_that_is_running(self):
+    def test_a_node_is_notified_after_the_call_in_progress(self):
         class Watched(Hold):
             def process(self, item):
                 super().process(item)
@@ -272,14 +272,14 @@ class TestWhatGoesOn:
 
     @PLACEMENTS
     def test_a_call_that_comes_meanwhile_waits_for_the_end_of_it(self, placement):
-        class Told(Hold):
+        class Notified(Hold):
             def process(self, item):
                 return item
 
             def interrupt(self):
-                super().process("told")
+                super().process("interrupt")
 
-        node = Told()
+        node = Notified()
 
         with Pipeline([node]).open(placement=placement) as session:
             interrupting = Worker(session.interrupt)
@@ -311,7 +311,7 @@ class TestWhatGoesOn:
         assert outcomes == [True] * 1000
 
     @PLACEMENTS
-    def test_a_stream_goes_on_with_its_next_item(self, placement):
+    def test_a_stream_continues_with_its_next_item(self, placement):
         with Pipeline([Add()]).open(placement=placement, queue_size=2) as session:
             outputs = session.map(itertools.count())
             first = next(outputs)
@@ -322,7 +322,7 @@ class TestWhatGoesOn:
         assert later == sorted(later)
         assert later[0] > first
 
-    def test_an_error_that_has_happened_is_told_all_the_same(self):
+    def test_an_earlier_error_is_raised_after_an_interruption(self):
         with Pipeline([Fails(1), with_options(Noting(), placement="thread")]).open() as session:
             session.put(1)
             session.drain()
@@ -339,23 +339,23 @@ class TestWhatGoesOn:
             for number in range(100):
                 session.put(number)
             dropped = sum(worker.result() for worker in [Worker(session.interrupt) for _ in range(8)])
-            answer = session.call(1)
+            result = session.call(1)
             metrics = session.metrics()
 
-        assert answer == [2, 2]
+        assert result == [2, 2]
         assert metrics["interrupted"] == dropped
 
-    def test_interrupts_among_calls_leave_each_call_with_an_answer_or_an_error(self):
+    def test_interrupts_among_calls_leave_each_call_with_a_result_or_an_error(self):
         is_over = threading.Event()
 
         def call(start):
-            answers = []
+            results = []
             for number in range(start, start + 300):
                 try:
-                    answers.append((number, session.call(number)))
+                    results.append((number, session.call(number)))
                 except SessionInterruptedError:
-                    answers.append((number, number + 1))
-            return answers
+                    results.append((number, number + 1))
+            return results
 
         def interrupt():
             while not is_over.is_set():
@@ -364,11 +364,11 @@ class TestWhatGoesOn:
         with Pipeline([Add(), with_options(Noting(), placement="thread")]).open() as session:
             interrupting = Worker(interrupt)
             workers = [Worker(lambda start=start: call(start)) for start in range(0, 1200, 300)]
-            answers = [answer for worker in workers for answer in worker.result()]
+            results = [result for worker in workers for result in worker.result()]
             is_over.set()
             interrupting.result()
 
-        assert answers == [(number, number + 1) for number in range(1200)]
+        assert results == [(number, number + 1) for number in range(1200)]
 
 
 class TestAsync:
@@ -385,12 +385,12 @@ class TestAsync:
                 session.end()
                 return dropped, [output async for output in session], await session.call("new")
 
-        dropped, outputs, answer = asyncio.run(main())
+        dropped, outputs, result = asyncio.run(main())
 
-        assert (dropped, outputs, answer) == (2, [], "new")
+        assert (dropped, outputs, result) == (2, [], "new")
 
-    def test_it_is_back_before_thousands_are_told_whose_items_it_dropped(self):
-        told = []
+    def test_it_returns_before_thousands_of_waiting_tasks_are_notified(self):
+        log = []
 
         async def main():
             hold = AsyncHold("old")
@@ -398,23 +398,23 @@ class TestAsync:
 
                 async def put():
                     await session.put("old")
-                    told.append("put")
+                    log.append("put")
 
                 puts = [asyncio.create_task(put()) for _ in range(5000)]
                 await arrived(hold.is_there)
-                told.clear()
+                log.clear()
                 dropped = await session.interrupt()
-                told.append("interrupt")
+                log.append("interrupt")
                 await asyncio.gather(*puts)
             return dropped
 
         dropped = asyncio.run(main())
 
         assert dropped == 5000
-        assert told.index("interrupt") < 1000
+        assert log.index("interrupt") < 1000
 
     def test_barge_in(self):
-        """A listener starts to speak: the answer under way stops, the next one comes out whole."""
+        """A listener starts to speak: the current reply stops, and the next one is complete."""
 
         class Speaks:
             async def process(self, text):

@@ -329,15 +329,15 @@ def test_a_stream_of_plain_python_is_taken_one_output_at_a_time() -> None:
     with Pipeline([node]).open() as session:
         outputs = session.map([1, 2])
         taken = [next(outputs) for _ in range(3)]
-        answer = session.call(-1)
+        result = session.call(-1)
         taken.append(next(outputs))
 
-    assert (taken, answer) == ([1, 2, 3, 4], -1)
+    assert (taken, result) == ([1, 2, 3, 4], -1)
     assert node.made == 4
 
 
-def test_a_put_of_plain_python_goes_on_beside_a_stream() -> None:
-    """What is put in is worked on after what a stream has begun."""
+def test_a_put_of_plain_python_continues_beside_a_stream() -> None:
+    """Items that were put in are processed after those that a stream has begun."""
     with Pipeline([Repeats()]).open(queue_size=4) as session:
         outputs = session.map(range(3))
         first = next(outputs)
@@ -358,7 +358,7 @@ class Repeats:
 
 @pytest.mark.parametrize("way", [async_call, async_map, async_put, *BLOCKS])
 def test_an_async_session_has_one_thread_for_nodes_without_a_stage(way: Callable[[Any], None]) -> None:
-    """Whoever opens, calls, and closes."""
+    """No matter which thread opens, calls and closes."""
     node = Generator()
 
     way(node)
@@ -444,7 +444,7 @@ def test_a_cleanup_after_a_cancellation_runs_on_the_thread_of_the_node() -> None
     assert store.thread != threading.get_ident()
 
 
-def test_nodes_are_initialized_in_the_context_of_whoever_opens() -> None:
+def test_nodes_are_initialized_in_the_context_of_the_opener() -> None:
     """Context variables reach `initialize` and `cleanup` on another thread."""
     import contextvars
 
@@ -469,7 +469,7 @@ def test_nodes_are_initialized_in_the_context_of_whoever_opens() -> None:
 
 
 class OfWorker:
-    """Tells which of its methods ran on the main thread of its process."""
+    """Returns which of its methods ran on the main thread of its process."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, bool]] = []
@@ -496,7 +496,7 @@ class OfWorker:
 
 
 def test_a_worker_runs_all_methods_on_its_main_thread() -> None:
-    """Signals and GUI toolkits want it."""
+    """Signals and GUI toolkits need it."""
     with Pipeline([with_options(OfWorker(), placement="process", snapshot_every=1)]).open() as session:
         session.call(1)
         session.interrupt()

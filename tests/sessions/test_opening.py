@@ -148,9 +148,9 @@ class TestOpening:
         pipeline = Pipeline([node])
 
         with pipeline.open() as first, pipeline.open(placement="thread") as second:
-            answers = [first.call(1), second.call(2)]
+            results = [first.call(1), second.call(2)]
 
-        assert answers == [1, 2]
+        assert results == [1, 2]
         assert node.log == ["initialize node", 1, 2, "cleanup node"]
 
 
@@ -270,13 +270,13 @@ class TestWrongUse:
         with Pipeline([Add()]).open() as session:
             with pytest.raises(error) as caught:
                 session.close(timeout)
-            answer = session.call(1)
+            result = session.call(1)
 
         assert str(caught.value) == text
-        assert answer == 2
+        assert result == 2
 
     @pytest.mark.parametrize("placement", ["inline", "thread"])
-    def test_a_map_of_what_is_no_stream(self, placement):
+    def test_a_map_refuses_an_object_that_is_not_a_stream(self, placement):
         async def items():
             yield 1
 
@@ -290,7 +290,7 @@ class TestWrongUse:
             ):
                 session.map(items())
 
-    def test_an_async_map_of_what_is_no_stream(self):
+    def test_an_async_map_refuses_an_object_that_is_not_a_stream(self):
         async def main():
             async with Pipeline([Add()]).open() as session:
                 with pytest.raises(TypeError, match="takes an iterable of items, not one NoneType"):

@@ -183,7 +183,7 @@ def test_order_to_stop_reaches_the_one_who_puts() -> None:
         assert list(session) == ["new"]
 
 
-def test_a_node_sees_the_context_of_whoever_puts() -> None:
+def test_a_node_sees_the_context_of_the_put() -> None:
     request = ContextVar("request", default="none")
 
     class Reads(Kept):
@@ -211,7 +211,7 @@ def test_an_end_that_another_thread_takes_is_flushed_by_the_one_who_ends() -> No
 
 
 class Slow:
-    """Works until it may go on, and has nothing that belongs to a thread."""
+    """Works until `may_go` is set, and has nothing that belongs to a thread."""
 
     def __init__(self) -> None:
         self.is_there, self.may_go = threading.Event(), threading.Event()

@@ -17,7 +17,7 @@ PLACEMENTS = pytest.mark.parametrize("placement", ["inline", "thread"])
 
 class TestCall:
     @PLACEMENTS
-    def test_answers_have_the_shapes_of_execute_pipeline(self, placement):
+    def test_results_have_the_shapes_of_execute_pipeline(self, placement):
         with Pipeline([Odd(), Add()]).open(placement=placement) as session:
             nothing, one = session.call(2), session.call(3)
         with Pipeline([Twice()]).open(placement=placement) as session:
@@ -48,12 +48,12 @@ class TestCall:
         item = object()
 
         with Pipeline([Noting(), with_options(Noting(), placement="thread")]).open() as session:
-            answer = session.call(item)
+            result = session.call(item)
 
-        assert answer is item
+        assert result is item
 
     @PLACEMENTS
-    def test_an_error_is_the_callers_and_the_session_goes_on(self, placement):
+    def test_an_error_is_raised_by_its_call_and_the_session_continues(self, placement):
         with Pipeline([Fails(1)]).open(placement=placement) as session:
             first = session.call(0)
             with pytest.raises(
@@ -69,17 +69,17 @@ class TestCall:
     @PLACEMENTS
     def test_a_call_does_not_flush(self, placement):
         with Pipeline([Count()]).open(placement=placement) as session:
-            answers = [session.call("a"), session.call("b")]
+            results = [session.call("a"), session.call("b")]
             rest = list(session.map([]))
 
-        assert answers == ["a", "b"]
+        assert results == ["a", "b"]
         assert rest == ["2 items"]
 
     def test_coroutines_run_on_a_loop_of_the_sessions_own(self):
         with Pipeline([AsyncAdd(), Add()]).open() as session:
-            answers = [session.call(number) for number in range(3)]
+            results = [session.call(number) for number in range(3)]
 
-        assert answers == [2, 3, 4]
+        assert results == [2, 3, 4]
 
     def test_one_that_takes_long_does_not_hold_up_another_stage(self):
         hold = Hold("slow")
@@ -190,9 +190,9 @@ class TestMap:
                 Worker(lambda start=start: list(session.map(range(start, start + 50))))
                 for start in range(0, 400, 50)
             ]
-            answers = [worker.result() for worker in workers]
+            results = [worker.result() for worker in workers]
 
-        assert answers == [
+        assert results == [
             [number for number in range(start, start + 50) if number % 2 for _ in "ab"]
             for start in range(0, 400, 50)
         ]
@@ -243,8 +243,8 @@ class TestItemIndex:
         assert found[6] == 16
 
     @pytest.mark.parametrize("options", [{}, {"placement": "thread"}, {"queue_size": 3}])
-    def test_an_end_of_input_is_no_item(self, options):
-        """What failed on outputs of a flush was once told with the number 18446744073709551615."""
+    def test_an_end_of_input_is_not_an_item(self, options):
+        """An error on an output of a flush had the item index 18446744073709551615."""
 
         def stream(session):
             list(session.map(["good", "good"]))
@@ -325,7 +325,7 @@ class TestSource:
 
 class TestDrainAndMetrics:
     @PLACEMENTS
-    def test_drain_waits_until_all_has_come_out(self, placement):
+    def test_drain_waits_for_all_outputs(self, placement):
         node = Noting()
 
         with Pipeline([node]).open(placement=placement) as session:
@@ -337,7 +337,7 @@ class TestDrainAndMetrics:
         assert seen == 1 + 20
 
     @PLACEMENTS
-    def test_metrics_can_be_had_at_any_moment(self, placement):
+    def test_metrics_are_available_at_any_time(self, placement):
         with Pipeline([Odd(), Add()]).open(enable_metrics=True, placement=placement) as session:
             before = session.metrics()
             for number in range(4):
@@ -349,13 +349,13 @@ class TestDrainAndMetrics:
         assert [(node["items_in"], node["items_out"]) for node in after["node_metrics"]] == [(4, 2), (2, 2)]
         assert [node["placement"] for node in after["node_metrics"]] == [placement] * 2
 
-    def test_metrics_are_none_when_nobody_wants_them(self):
+    def test_metrics_are_none_unless_enabled(self):
         with Pipeline([Add()]).open() as session:
             session.call(1)
 
             assert session.metrics() is None
 
-    def test_metrics_do_not_wait_for_a_node_at_work(self):
+    def test_metrics_do_not_wait_for_a_busy_node(self):
         hold = Hold()
         with Pipeline([hold]).open(enable_metrics=True, placement="thread") as session:
             worker = Worker(lambda: session.call(1))

@@ -49,11 +49,11 @@ class TestPut:
         assert max(ahead) <= 4 + 2 + 4 + 2
 
     @PLACEMENTS
-    def test_errors_that_nobody_takes_hold_the_producer_up_too(self, placement):
+    def test_errors_that_are_not_taken_block_the_producer_too(self, placement):
         ahead = []
         with Pipeline([Fails(*range(200))]).open(placement=placement, queue_size=4) as session:
             producer = Producer(session)
-            # It would be through by then if nothing held it up.
+            # It would have finished by then if nothing blocked it.
             producer.join(0.3)
             for taken in range(200):
                 ahead.append(producer.put - taken)
@@ -66,7 +66,7 @@ class TestPut:
         assert rest == []
 
     @PLACEMENTS
-    def test_errors_that_nobody_takes_do_not_hold_up_the_end(self, placement):
+    def test_errors_that_are_not_taken_do_not_delay_the_end(self, placement):
         def put_only():
             with Pipeline([Fails(*range(9))]).open(placement=placement, queue_size=2) as session:
                 for number in range(4):
@@ -76,7 +76,7 @@ class TestPut:
             put_only()
 
     @PLACEMENTS
-    def test_errors_that_nobody_takes_do_not_hold_up_an_interrupt(self, placement):
+    def test_errors_that_are_not_taken_do_not_delay_an_interrupt(self, placement):
         with Pipeline([Fails(*range(200))]).open(placement=placement, queue_size=2) as session:
             producer = Worker(lambda: [session.put(number) for number in range(200)])
             producer.join(0.1)
@@ -111,7 +111,7 @@ class TestPut:
         assert node.log == ["initialize node", *range(100), "cleanup node"]
 
     @PLACEMENTS
-    def test_an_error_that_nobody_has_heard_of_is_raised_at_the_end_of_the_block(self, placement):
+    def test_an_unreported_error_is_raised_at_the_end_of_the_block(self, placement):
         node = Noting()
 
         def put_only():
@@ -131,11 +131,11 @@ class TestPut:
             with pytest.raises(SessionClosedError, match="accepts no more items: end\\(\\) was called"):
                 session.put(1)
 
-    def test_calls_go_on_beside_a_stream(self):
+    def test_calls_continue_beside_a_stream(self):
         with Pipeline([Add()]).open(placement="thread") as session:
             session.put(1)
-            answer = session.call(10)
+            result = session.call(10)
             session.end()
             outputs = list(session)
 
-        assert (answer, outputs) == (11, [2])
+        assert (result, outputs) == (11, [2])

@@ -1,4 +1,4 @@
-"""What a stream through a session tells of failures, interruptions and counts."""
+"""How a stream through a session reports failures, interruptions and counts."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def test_outputs_of_a_closed_session_are_an_error_each_time():
 
 def test_an_interrupted_call_on_its_callers_thread_is_counted():
     """It was dropped, and counted nowhere."""
-    is_inside, may_go_on = threading.Event(), threading.Event()
+    is_inside, may_continue = threading.Event(), threading.Event()
 
     class Held:
         def process(self, item):
             is_inside.set()
             yield item
-            may_go_on.wait(10)
+            may_continue.wait(10)
             yield item
 
     with Pipeline([Held()]).open(enable_metrics=True) as session:
@@ -66,7 +66,7 @@ def test_an_interrupted_call_on_its_callers_thread_is_counted():
             target=lambda: is_inside.wait(10) and dropped.append(session.interrupt())
         )
         interrupter.start()
-        threading.Timer(0.1, may_go_on.set).start()
+        threading.Timer(0.1, may_continue.set).start()
 
         with pytest.raises(SessionInterruptedError):
             session.call("x")
@@ -76,8 +76,8 @@ def test_an_interrupted_call_on_its_callers_thread_is_counted():
         assert session.metrics()["interrupted"] == 1
 
 
-def test_the_end_of_input_is_no_item():
-    """It was counted as one."""
+def test_the_end_of_input_is_not_counted_as_an_item():
+    """It was counted as an item."""
     with Pipeline([Picky()]).open(placement="thread", enable_metrics=True) as session:
         assert list(session.map([1, 2])) == [1, 2]
 
@@ -85,14 +85,14 @@ def test_the_end_of_input_is_no_item():
 
 
 @pytest.mark.parametrize(("when_full", "kept"), [("drop_oldest", [0, 8, 9]), ("drop_newest", [0, 1, 2])])
-def test_whoever_puts_never_waits_for_a_stage_that_drops(when_full, kept):
+def test_put_never_waits_for_a_stage_that_drops(when_full, kept):
     """It waited for the inputs that had been dropped already."""
-    is_inside, may_go_on = threading.Event(), threading.Event()
+    is_inside, may_continue = threading.Event(), threading.Event()
 
     class Held:
         def process(self, item):
             is_inside.set()
-            may_go_on.wait(10)
+            may_continue.wait(10)
             return item
 
     with Pipeline([Held()]).open(queue_size=2, when_full=when_full, enable_metrics=True) as session:
@@ -100,15 +100,15 @@ def test_whoever_puts_never_waits_for_a_stage_that_drops(when_full, kept):
         is_inside.wait(10)
         for item in range(1, 10):
             session.put(item)
-        may_go_on.set()
+        may_continue.set()
         session.end()
 
         assert list(session) == kept
         assert session.metrics()["node_metrics"][0]["dropped"] == 7
 
 
-def test_a_thread_that_was_left_behind_may_come_back_while_the_interpreter_ends():
-    """It was unwound, let go of an interpreter that it did not hold, and aborted the process."""
+def test_an_abandoned_thread_may_return_while_the_interpreter_exits():
+    """It was unwound, released an interpreter that it did not hold, and aborted the process."""
     code = """
 import threading
 from remotemedia import Pipeline, with_options

@@ -11,7 +11,7 @@ from remotemedia.nodes import PassThroughNode
 
 
 class Shared:
-    """Tells when it is entered while somebody is inside."""
+    """Detects that two threads are inside of `process`."""
 
     def __init__(self):
         self.calls = []
@@ -70,12 +70,12 @@ class TestSharedInstances:
 
     def test_threads_take_turns(self):
         node = Shared()
-        answers = {}
+        results = {}
         start = threading.Barrier(3)
 
         def work(n):
             start.wait()
-            answers[n] = asyncio.run(execute_pipeline_with_input([node], [n] * 20))
+            results[n] = asyncio.run(execute_pipeline_with_input([node], [n] * 20))
 
         threads = [threading.Thread(target=work, args=(n,)) for n in range(3)]
         for thread in threads:
@@ -83,7 +83,7 @@ class TestSharedInstances:
         for thread in threads:
             thread.join()
 
-        assert answers == {n: [n] * 20 for n in range(3)}
+        assert results == {n: [n] * 20 for n in range(3)}
         assert not node.was_entered_twice
         assert node.calls == ["initialize", "cleanup"] * (len(node.calls) // 2)
 

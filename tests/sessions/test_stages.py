@@ -47,7 +47,7 @@ class TestThreads:
 
         first, second = (with_options(node, placement="thread", queue_size=1) for node in (First(), Second()))
 
-        # The second stage is at an item exactly while the first is at the next one.
+        # The second stage processes an item exactly while the first one processes the next item.
         assert map_all([first, second], range(10)) == list(range(10))
 
     def test_neighbours_without_options_share_a_thread(self):
@@ -61,7 +61,7 @@ class TestThreads:
         assert threading.get_ident() not in nodes[0].threads | nodes[2].threads
 
     @pytest.mark.parametrize("placements", [*itertools.product(["inline", "thread"], repeat=4)])
-    def test_answers_are_those_of_an_inline_pipeline(self, placements):
+    def test_outputs_are_those_of_an_inline_pipeline(self, placements):
         pipeline = Pipeline("fork")
         nodes = {
             "in": (Twice(), []),
@@ -241,10 +241,10 @@ class TestConcurrency:
             async with Pipeline([with_options(Fails(), concurrency=8)]).open() as session:
                 return await asyncio.gather(*map(session.call, range(5)), return_exceptions=True)
 
-        answers = asyncio.run(main())
+        results = asyncio.run(main())
 
-        assert [answer for answer in answers if not isinstance(answer, NodeError)] == [0, 1, 3, 4]
-        assert isinstance(answers[2].__cause__, ValueError)
+        assert [result for result in results if not isinstance(result, NodeError)] == [0, 1, 3, 4]
+        assert isinstance(results[2].__cause__, ValueError)
 
     def test_async_generators_are_in_flight_at_once(self):
         class Spells:

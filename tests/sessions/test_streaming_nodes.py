@@ -1,4 +1,4 @@
-"""Nodes that take the whole stream, and items that nobody gave."""
+"""Nodes that take the whole stream, and empty items."""
 
 from __future__ import annotations
 

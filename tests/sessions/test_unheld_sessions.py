@@ -1,4 +1,4 @@
-"""Sessions that nobody holds any more, and nobody has closed: they stop, and leave nothing."""
+"""Sessions without references that were not closed: they stop, and leave nothing."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class TestPlain:
 
 class TestAsync:
     @CONCURRENCIES
-    def test_one_let_go_on_a_loop_that_goes_on_ends_beside_it(self, options):
+    def test_one_dropped_on_a_running_loop_ends_beside_it(self, options):
         hold, node = AsyncHold(), Cleaned()
 
         async def main():

@@ -1,4 +1,4 @@
-"""Ends workers from outside at random moments, while items go through them."""
+"""Kills workers from outside at random times, while they process items."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Add(Marked):
 
 
 class Sum(Marked):
-    """Answers with the item and the sum of all so far; can tell where it is, and be put there."""
+    """Returns the item and the sum of all so far; has `snapshot` and `restore`."""
 
     def __init__(self, directory):
         super().__init__(directory)
@@ -71,7 +71,7 @@ class Sum(Marked):
 
 
 class SumOfSums(Sum):
-    """Answers with the sum of all sums so far."""
+    """Returns the sum of all sums so far."""
 
     def process(self, item):
         return super().process(item[1])[1]
@@ -138,7 +138,7 @@ def stop(process_id):
 
 
 class Killer:
-    """Ends workers of this process until it has done so often enough, or is told to stop."""
+    """Kills workers of this process until it has done so often enough, or is stopped."""
 
     def __init__(self, directory, kills, ways=(kill,), *, seed=6, pause_secs=0.02):
         self.directory = Path(directory)
@@ -150,9 +150,9 @@ class Killer:
         self.is_over = threading.Event()
 
     def victims(self):
-        """The workers that still start, and those that are over what killed the one before."""
+        """Return the workers that still start, and those that have run for long enough."""
         starting, ready = [], []
-        # One that is stopped before it has begun is given up only when it was to be ready.
+        # A worker that is stopped before it has begun is replaced only after its start has timed out.
         for worker in filter(has_begun, filter(is_running, children())):
             try:
                 since = (self.directory / str(worker)).stat().st_mtime
@@ -166,7 +166,7 @@ class Killer:
     def run(self):
         while self.done < self.kills and not self.is_over.is_set():
             self.is_over.wait(self.chance.random() * self.pause_secs)
-            # Most of those at hand are starting: there are more deaths than starts could make good.
+            # Most of the victims are starting: otherwise there would be more deaths than starts.
             if victims := self.victims()[self.chance.random() < MATURE]:
                 with suppress(ProcessLookupError):
                     self.chance.choice(self.ways)(self.chance.choice(victims))
@@ -174,7 +174,7 @@ class Killer:
         self.is_over.set()
 
     @contextmanager
-    def at_work(self):
+    def running(self):
         thread = threading.Thread(target=self.run)
         thread.start()
         try:
@@ -192,7 +192,7 @@ def survive(nodes, killer, *, is_shared=False, **options):
         pipeline.add_node(node, **({} if is_shared else TIRELESS | {"placement": "process"} | own))
     if is_shared:
         options |= TIRELESS | {"placement": "process"}
-    with pipeline.open(enable_metrics=True, **options) as session, killer.at_work():
+    with pipeline.open(enable_metrics=True, **options) as session, killer.running():
         count = 0
 
         def numbers():

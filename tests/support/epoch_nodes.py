@@ -8,7 +8,7 @@ from typing import Any
 
 from remotemedia import with_options
 
-__all__ = ["KINDS", "Item", "answer_to", "node_of"]
+__all__ = ["KINDS", "Item", "node_of", "result_of"]
 
 Item = tuple[str, int]
 """Who has put it in, and its number. A negative number fails."""
@@ -77,7 +77,7 @@ class Batching:
 
 
 class Counting:
-    """Takes a little while, and tells how many items it has seen."""
+    """Takes a little while, and returns how many items it has seen."""
 
     def __init__(self):
         self.seen = 0
@@ -104,7 +104,7 @@ def node_of(kind: str) -> Any:
     return KINDS[kind]()
 
 
-def answer_to(kind: str, item: Item) -> Any:
+def result_of(kind: str, item: Item) -> Any:
     """What `call` returns for an item."""
     return outputs_of(kind, item) if kind in PARTED else item
 

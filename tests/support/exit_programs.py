@@ -1,4 +1,4 @@
-"""Programs that end while sessions are open and threads at work: scripts and applications of the commands."""
+"""Programs that end while sessions are open and threads run: scripts and applications of the commands."""
 
 from __future__ import annotations
 
@@ -158,13 +158,13 @@ def run(code, kind="plain", placement="thread", after_secs=0.0, ending="end"):
 
 
 def environment(words):
-    """The variables of a program that is told these words."""
+    """The environment of a program that receives these words."""
     return {**os.environ, "PYTHONFAULTHANDLER": "1", "WORDS": json.dumps(words)}
 
 
-# What a command runs: its pipeline, or the loading of it, takes a while and then ends as it is told to.
+# What a command runs: its pipeline, or the loading of it, takes a while and then ends as `ending` says.
 APP_END = """
-def come_to_an_end():
+def run_to_the_end():
     print("begun", flush=True)
     end = time.monotonic() + (30 if "SIG" in ending else after_secs)
     while time.monotonic() < end:
@@ -177,11 +177,11 @@ def come_to_an_end():
 
 class Ends:
     def process(self):
-        yield from [1] if "loading" in ending else come_to_an_end()
+        yield from [1] if "loading" in ending else run_to_the_end()
 
 started.wait()
 if "loading" in ending:
-    list(come_to_an_end())
+    list(run_to_the_end())
 target = [Ends(), with_options(node(), placement=placement)]
 """
 COMMANDS = {
@@ -191,7 +191,7 @@ COMMANDS = {
     "wheel": [sys.executable, "-m", "remotemedia"],
 }
 COMMAND_CODES = {**CODES, "SIGINT": 130, "SIGTERM": 143}
-MOMENTS = ["the run", "loading"]
+ACTIVITIES = ["the run", "loading"]
 SPEAKER = r"^remotemedia(?:-host)?: "
 LAST_WORD = {
     "end": "^$",
@@ -206,27 +206,27 @@ LAST_WORD = {
 
 def command(program, way, words, place):
     """Have a command run an application that works in this way; its stderr without the last word."""
-    kind, placement, after_secs, ending, moment = words
+    kind, placement, after_secs, ending, activity = words
     # A worker imports the module of its node, which must not begin anything.
     (place / "parts.py").write_text(PROLOGUE, encoding="utf-8")
     (place / "app.py").write_text("from parts import *\n" + WAYS[way] + APP_END, encoding="utf-8")
     process = subprocess.Popen(
         [*COMMANDS[program], "run", "app.py:target"],
         cwd=place,
-        env=environment([kind, placement, after_secs, f"{ending} while {moment}"]),
+        env=environment([kind, placement, after_secs, f"{ending} while {activity}"]),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )
     try:
-        told = process.stderr.readline()
+        stderr = process.stderr.readline()
         if ending.startswith("SIG"):
             time.sleep(after_secs)
             process.send_signal(signal.Signals[ending])
-        told += process.communicate(timeout=30)[1]
+        stderr += process.communicate(timeout=30)[1]
     finally:
         process.kill()
         process.wait()
-    assert process.returncode == COMMAND_CODES[ending], (process.returncode, told)
-    return re.sub(LAST_WORD[ending], "", told.removeprefix("begun\n"), count=1, flags=re.MULTILINE)
+    assert process.returncode == COMMAND_CODES[ending], (process.returncode, stderr)
+    return re.sub(LAST_WORD[ending], "", stderr.removeprefix("begun\n"), count=1, flags=re.MULTILINE)

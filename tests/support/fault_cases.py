@@ -1,8 +1,8 @@
-"""Which faults there are, what must come out for each in each place, and how that is found out.
+"""The faults, the expected outcome of each one in each place, and the code that measures it.
 
-The table is compared with what happens by `test_faults.py`, and stands in `docs/processes.md`. As a program
-this file tells the outcome of one case, of those that end the program in which they happen; without arguments
-it writes the table into the page.
+`test_faults.py` compares the table with what happens; `docs/processes.md` contains it. As a program,
+this file prints the outcome of one case that ends its program; without arguments it writes the table into
+the page.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MARKS = ("<!-- faults -->\n", "<!-- /faults -->\n")
 PLACEMENTS = ("inline", "thread", "process")
 ITEMS = (1, 2, 3, 4, 5)
 NODE = "fault"
-# Where a hanging fault cannot be stopped, it does not hang for ever: a thread that is left behind has an end.
+# A hanging fault that cannot be stopped does not hang for ever: an abandoned thread ends.
 HANG_SECS = 0.6
 TIMEOUT_SECS = 0.2
 
@@ -124,7 +124,7 @@ PHASE_CASES = [
         {"initialize_timeout": 1.0},
     ),
     Case('Hang(phase="flush")', WAITED, WAITED, WAITED),
-    # On a thread and in a worker it is left behind when the time to close is over.
+    # On a thread and in a worker it is abandoned after the timeout of `close`.
     Case('Hang(phase="cleanup")', WAITED, *same(f"{TIMED_OUT} in `cleanup`")[1:]),
 ]
 ALL = CASES + PHASE_CASES
@@ -179,7 +179,7 @@ def observe_phases(pipeline):
 
 
 def outcome_of(session, item):
-    """What a call answers, or raises."""
+    """Return what a call returns or raises."""
     try:
         return session.call(item)
     except BaseException as error:  # noqa: BLE001 - Whatever it is, it is what comes out.

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PATIENCE_SECS = 5.0
-LOOK_SECS = 0.01
+POLL_INTERVAL_SECS = 0.01
 
 
 def holdings():
@@ -30,7 +30,7 @@ def count_in(directory):
 
 
 def children(of=None):
-    """The ids of the processes that a process has started, dead ones that nobody waited for too."""
+    """Return the ids of the children of a process, including dead ones that were not waited for."""
     found = []
     for thread in Path(f"/proc/{of or os.getpid()}/task").glob("*/children"):
         # It may end meanwhile.
@@ -40,12 +40,12 @@ def children(of=None):
 
 
 def fields_of(process_id):
-    """What the kernel says about a process, from its state on; nothing where there is none."""
+    """Return the kernel's fields of a process, from its state on; nothing if there is no such process."""
     try:
         stat = Path(f"/proc/{process_id}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
-    # The name before may hold anything, but ends with the last parenthesis.
+    # The name before may contain any characters, but ends with the last parenthesis.
     return stat.rpartition(")")[2].split()
 
 
@@ -64,21 +64,21 @@ def has_begun(process_id, parent="self"):
 
 
 def wait_until(is_so, patience_secs=20.0):
-    """Wait for what happens in other processes; it must in time."""
+    """Wait for a condition of other processes; fail if it is not met in time."""
     until = time.monotonic() + patience_secs
     while not is_so():
-        assert time.monotonic() < until, "it has not become so in time"
-        time.sleep(LOOK_SECS)
+        assert time.monotonic() < until, "the condition was not met in time"
+        time.sleep(POLL_INTERVAL_SECS)
     return True
 
 
 @contextmanager
-def nothing_left_behind():
-    """Afterwards this process holds not one more of anything."""
+def nothing_remains():
+    """Check that this process holds no more resources afterwards than before."""
     before = holdings()
     yield
     until = time.monotonic() + PATIENCE_SECS
     while more := {name: count - before[name] for name, count in holdings().items() if count > before[name]}:
-        assert time.monotonic() < until, f"left behind: {more}"
+        assert time.monotonic() < until, f"remaining: {more}"
         gc.collect()
-        time.sleep(LOOK_SECS)
+        time.sleep(POLL_INTERVAL_SECS)

@@ -1,8 +1,8 @@
 """A program that does everything at once: `mix.py SECONDS SEED`.
 
-Threads and tasks open sessions, call, stream, interrupt, break off and close them, on all placements, while
-workers are killed. Each actor knows what its items must come to. The program ends with 0 and prints nothing
-to standard error if all of them did and nothing is left behind; otherwise it describes what went wrong first.
+Threads and tasks open sessions, call, stream, interrupt, cancel and close them, on all placements, while
+workers are killed. Each actor knows the results of its items. The program ends with 0 and prints nothing
+to standard error if all are correct and nothing remains; otherwise it describes the first error.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import threading
 import time
 import traceback
 
-from leftovers import children, has_begun, is_running, nothing_left_behind
+from leftovers import children, has_begun, is_running, nothing_remains
 
 from remotemedia import Batch, Pipeline
 from remotemedia.exceptions import SessionClosedError, SessionInterruptedError, WorkerError
@@ -300,7 +300,7 @@ class TaskActor(Actor):
 
 
 class Killer:
-    """Kills workers at random moments."""
+    """Kills workers at random times."""
 
     def __init__(self, seed, until, trouble):
         self.chance, self.until, self.trouble, self.done = random.Random(seed), until, trouble, 0
@@ -334,11 +334,11 @@ def mix(until, seed, trouble):
 
 def main(seconds, seed):
     trouble = Trouble()
-    # That workers die is no trouble here.
+    # Deaths of workers are expected here.
     logging.getLogger("remotemedia").setLevel(logging.ERROR)
     faulthandler.dump_traceback_later(seconds + 60, exit=True)
     try:
-        with nothing_left_behind():
+        with nothing_remains():
             done = mix(time.monotonic() + seconds, seed, trouble)
         sys.stdout.write(done + "\n")
     except AssertionError as error:

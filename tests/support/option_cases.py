@@ -1,6 +1,6 @@
-"""Generated pipelines with generated options: what hypothesis draws.
+"""Generated pipelines with generated options, as strategies of hypothesis.
 
-What a node answers, and whether it fails, depends on the item alone: so the answers are the same wherever and
+What a node returns, and whether it fails, depends on the item alone, so the outputs are the same wherever and
 in whatever order nodes run. No item fails for good at two nodes, so there is one error to expect.
 """
 
@@ -53,7 +53,7 @@ def origin_of(item: Any) -> int:
 
 
 class Generated:
-    """A node whose answers depend on the item alone."""
+    """A node whose outputs depend on the item alone."""
 
     thread_safe = True
 
@@ -62,7 +62,7 @@ class Generated:
         self.part = part
         self.tries = Counter()
 
-    def answer(self, item, number=0):
+    def output(self, item, number=0):
         return (origin_of(item), zlib.crc32(f"{self.name} {number} {item!r}".encode()))
 
     def check(self, item):
@@ -74,23 +74,23 @@ class Generated:
 
     def plain(self, item):
         self.check(item)
-        return self.answer(item)
+        return self.output(item)
 
     def filter(self, item):
         self.check(item)
-        answer = self.answer(item)
-        return answer if answer[1] % 3 else None
+        output = self.output(item)
+        return output if output[1] % 3 else None
 
     def generator(self, item):
-        yield self.answer(item, 1)
+        yield self.output(item, 1)
         self.check(item)
-        yield self.answer(item, 2)
+        yield self.output(item, 2)
 
     async def async_generator(self, item):
         self.check(item)
-        yield self.answer(item, 1)
+        yield self.output(item, 1)
         await asyncio.sleep(0)
-        yield self.answer(item, 2)
+        yield self.output(item, 2)
 
     async def awaiting(self, item):
         await asyncio.sleep(0)

@@ -32,7 +32,7 @@ def run_python(code: str, label: str, namespace: dict[str, object]) -> str:
 
 
 def run_commands(session: str) -> str:
-    """Run each `$ command` of a console session and answer the session as it went this time."""
+    """Run each `$ command` of a console session, and return the session with the new outputs."""
     went: list[str] = []
     for line in session.splitlines():
         if line.startswith("$ "):
@@ -53,20 +53,20 @@ def main() -> None:
     sys.modules["__main__"] = page
     # Modules are found in the directory of the page, and none of the tests'.
     sys.path[0] = ""
-    answers = []
+    results = []
     for block in json.load(sys.stdin):
         try:
             if block["file"]:
                 Path(block["file"]).write_text(block["text"], encoding="utf-8")
-                answer = ""
+                result = ""
             elif block["language"] == "console":
-                answer = run_commands(block["text"])
+                result = run_commands(block["text"])
             else:
-                answer = run_python(block["text"], block["label"], page.__dict__)
-        except BaseException:  # noqa: BLE001 - Whatever a block raises is its answer, and the test shows it.
-            answer = traceback.format_exc()
-        answers.append(answer)
-    json.dump(answers, sys.stdout)
+                result = run_python(block["text"], block["label"], page.__dict__)
+        except BaseException:  # noqa: BLE001 - What a block raises is its result, and the test shows it.
+            result = traceback.format_exc()
+        results.append(result)
+    json.dump(results, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -57,14 +57,14 @@ class StartsChild:
 
 
 class HoldsLock(StartsChild):
-    """Holds the interpreter lock, and never lets go."""
+    """Holds the interpreter lock, and never releases it."""
 
     def process(self, item):
         (self.directory / "there").touch()
         return faults.HangHoldingLock(item).process(item)
 
 
-def leave_when_told():
+def exit_on_input():
     sys.stdin.read(1)
     os._exit(4)
 
@@ -74,7 +74,7 @@ def main():
         # The session of this program is its own; so is the terminal now, and what is typed there.
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     else:
-        threading.Thread(target=leave_when_told, daemon=True).start()
+        threading.Thread(target=exit_on_input, daemon=True).start()
     node = (HoldsLock if state == "lock" else StartsChild)(state, directory)
     with Pipeline("p").add_node(node, id="node", placement="process").open(stall_warning=None) as session:
         if state in {"busy", "brief", "lock"}:

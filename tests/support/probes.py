@@ -1,4 +1,4 @@
-"""Nodes that write down what is done with them, and fail where they are told to."""
+"""Nodes that record their calls, and fail in given steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PHASES = ("initialize", "process", "flush", "cleanup")
 
 @dataclass(frozen=True)
 class Failure:
-    """The `count`th time that a node comes to `step`, it raises what `RAISERS` has under `kind`."""
+    """The `count`th time that a node reaches `step`, it raises what `RAISERS` has under `kind`."""
 
     step: str
     count: int
@@ -86,7 +86,7 @@ RAISERS = {
 
 
 class Probe:
-    """A node that writes down what is done with it, and fails where it is told to."""
+    """A node that records its calls, and fails in given steps."""
 
     def __init__(self, name, part, log):
         self.name = name
@@ -101,7 +101,7 @@ class Probe:
         elif part.kind == "callable object":
             self.process = Callable(self)
 
-    def come_to(self, step):
+    def reach(self, step):
         self.log.append((self.name, step))
         self.counts[step] += 1
         for failure in self.part.failures:
@@ -111,7 +111,7 @@ class Probe:
                 RAISERS[failure.kind]()
 
     def plain(self, item):
-        self.come_to("process")
+        self.reach("process")
         return (self.name, item)
 
     def constant(self, item):
@@ -124,57 +124,57 @@ class Probe:
         return [item]
 
     def filtering(self, item):
-        self.come_to("process")
+        self.reach("process")
         return item if self.counts["process"] % 3 else None
 
     def generating(self, item):
-        self.come_to("process")
+        self.reach("process")
         yield from self.two_outputs(item)
 
     def two_outputs(self, item):
         try:
             yield (self.name, 0, item)
-            self.come_to("output")
+            self.reach("output")
             yield None
         except GeneratorExit:
-            self.come_to("close")
+            self.reach("close")
             raise
 
     async def awaiting(self, item):
-        self.come_to("process")
+        self.reach("process")
         await asyncio.sleep(0)
         return (self.name, item) if self.counts["process"] % 4 else None
 
     async def async_generating(self, item):
-        self.come_to("process")
+        self.reach("process")
         try:
             yield (self.name, 0, item)
             await asyncio.sleep(0)
-            self.come_to("output")
+            self.reach("output")
             yield (self.name, 1, item)
         except GeneratorExit:
-            self.come_to("close")
+            self.reach("close")
             raise
 
     async def streaming(self, items):
-        self.come_to("start")
+        self.reach("start")
         held = None
         try:
             async for item in items:
-                self.come_to("process")
+                self.reach("process")
                 if held is not None:
                     yield held
                 held = (self.name, item)
-            self.come_to("end")
+            self.reach("end")
             yield held
         finally:
-            self.come_to("close")
+            self.reach("close")
 
     def promising(self, item):
         return self.awaiting(item)
 
     def sometimes_generating(self, item):
-        self.come_to("process")
+        self.reach("process")
         return self.two_outputs(item) if self.counts["process"] % 100 == 70 else item
 
     def replaced(self, item):
@@ -182,36 +182,36 @@ class Probe:
 
     def source(self):
         for number in range(5):
-            self.come_to("process")
+            self.reach("process")
             yield number
 
     def plain_source(self):
-        self.come_to("process")
+        self.reach("process")
         return "made"
 
     def flush_plain(self):
-        self.come_to("flush")
+        self.reach("flush")
         return (self.name, "rest")
 
     def flush_nothing(self):
-        self.come_to("flush")
+        self.reach("flush")
 
     def flush_generating(self):
-        self.come_to("flush")
+        self.reach("flush")
         yield from self.two_outputs("rest")
 
     async def flush_awaiting(self):
-        self.come_to("flush")
+        self.reach("flush")
         await asyncio.sleep(0)
         return (self.name, "rest")
 
     async def flush_async_generating(self):
-        self.come_to("flush")
+        self.reach("flush")
         yield (self.name, "rest")
 
 
 class Callable:
-    """A `process` that is no function."""
+    """A `process` that is not a function."""
 
     def __init__(self, node):
         self.node = node
@@ -224,7 +224,7 @@ def hook(phase, base):
     def method(self):
         if self.part.kind == "replaced":
             self.process = self.sometimes_generating
-        self.come_to(phase)
+        self.reach(phase)
         getattr(base, phase, lambda _: None)(self)
 
     async def async_method(self):

@@ -97,7 +97,7 @@ class Fails:
 
 
 class Hold:
-    """Holds items until it is let go; says when one is there."""
+    """Holds items until `go` is set; sets `is_there` when it has one."""
 
     thread_safe = True
 
@@ -154,17 +154,17 @@ class Endless:
 
 
 class Worker(threading.Thread):
-    """Runs a function beside the test; `result()` waits for what it answered or raised."""
+    """Runs a function beside the test; `result()` waits for what it returns or raises."""
 
     def __init__(self, work):
         super().__init__(daemon=True)
         self.work = work
-        self.answer = self.error = None
+        self.value = self.error = None
         self.start()
 
     def run(self):
         try:
-            self.answer = self.work()
+            self.value = self.work()
         except BaseException as error:  # noqa: BLE001 - Raised by `result`.
             self.error = error
 
@@ -173,26 +173,26 @@ class Worker(threading.Thread):
         assert not self.is_alive(), "the work did not end"
         if self.error is not None:
             raise self.error
-        return self.answer
+        return self.value
 
 
 @contextmanager
-def heard(text):
-    """What the logger `remotemedia` says; the event is set when a message has `text` in it."""
-    heard_it = threading.Event()
+def logged(text):
+    """Yield an event that is set when `remotemedia` logs a message with `text`, and the list of records."""
+    is_logged = threading.Event()
     records = []
 
     class Handler(logging.Handler):
         def emit(self, record):
             records.append(record)
             if text in record.getMessage():
-                heard_it.set()
+                is_logged.set()
 
     handler = Handler()
     logger = logging.getLogger("remotemedia")
     logger.addHandler(handler)
     try:
-        yield heard_it, records
+        yield is_logged, records
     finally:
         logger.removeHandler(handler)
 
@@ -208,7 +208,7 @@ def thread_count():
 
 
 def join_closing_threads():
-    """A session that is let go on its event loop closes on a thread of its own."""
+    """A session that is dropped on its event loop closes on a thread of its own."""
     for thread in threading.enumerate():
         if thread.name == "remotemedia-close":
             thread.join(TIMEOUT_SECS)
@@ -223,12 +223,12 @@ def threads_since(before):
 
 
 def shortly_and_long(short, long):
-    """A figure of `make test`, and one of `make test-long`."""
+    """A number for `make test`, and one for `make test-long`."""
     return [short, pytest.param(long, marks=LONG)]
 
 
 class Hangs(Hold):
-    """Does not come back; `go` lets it, for the end of the test."""
+    """Does not return until `go` is set, at the end of the test."""
 
     def process(self, item):
         return self.hang_here(item)

@@ -14,11 +14,11 @@ import resource
 from contextlib import suppress
 from pathlib import Path
 
-from leftovers import nothing_left_behind
+from leftovers import nothing_remains
 
 from remotemedia import Pipeline, execute_pipeline, execute_pipeline_with_input, with_options
 
-NOBODY, PR_SET_DUMPABLE = 54_321, 4
+UNPRIVILEGED_ID, PR_SET_DUMPABLE = 54_321, 4
 MOST = 8
 
 MANIFEST = """
@@ -104,12 +104,12 @@ def count_threads():
 
 
 def outcome(use, more):
-    """What comes of a use with so many more threads, and nothing else."""
+    """Return the outcome of a use that may start `more` threads."""
     _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
     resource.setrlimit(resource.RLIMIT_NPROC, (count_threads() + more, hard))
     try:
         USES[use]()
-    except Exception as error:  # noqa: BLE001 - A panic is no `Exception`.
+    except Exception as error:  # noqa: BLE001 - A panic is not an `Exception`.
         return f"{type(error).__name__}: {error}"
     finally:
         resource.setrlimit(resource.RLIMIT_NPROC, (hard, hard))
@@ -119,16 +119,16 @@ def outcome(use, more):
 def main():
     if os.getuid() == 0:
         for use in USES.values():
-            # What is imported late may be out of reach for somebody else.
+            # Another user may not be allowed to read modules that are imported later.
             use()
         os.setgroups([])
-        os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
+        os.setresgid(UNPRIVILEGED_ID, UNPRIVILEGED_ID, UNPRIVILEGED_ID)
+        os.setresuid(UNPRIVILEGED_ID, UNPRIVILEGED_ID, UNPRIVILEGED_ID)
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
     outcomes = {}
     for use in USES:
         found = outcomes[use] = []
-        with nothing_left_behind():
+        with nothing_remains():
             for more in itertools.count():
                 found.append(outcome(use, more))
                 if found[-1] == "works" or more == MOST:

@@ -32,7 +32,7 @@ class Double:
 
 
 class Makes:
-    """Answers with so many bytes, and takes any."""
+    """Returns a given number of bytes, or the length of the given bytes."""
 
     def process(self, item):
         return b"x" * item if isinstance(item, int) else len(item)
@@ -121,10 +121,10 @@ def use_little_memory():
 
     def outcome(item):
         try:
-            answer = session.call(item)
+            result = session.call(item)
         except NodeError as error:
             return type(error.__cause__).__name__
-        return answer if isinstance(answer, int) else len(answer)
+        return result if isinstance(result, int) else len(result)
 
     pipeline = Pipeline("p").add_node(Makes(), id="node", placement="process")
     with pipeline.open(enable_metrics=True) as session:

@@ -20,21 +20,21 @@ from remotemedia import Node, Pipeline
 
 
 class Echo(Node):
-    """Answers with the item."""
+    """Returns the item in a list."""
 
     def process(self, item):
         return [item]
 
 
 class Ask(Node):
-    """Answers what a function says there."""
+    """Returns the result of a function that it calls in the worker."""
 
     def process(self, question):
         return question()
 
 
 class Call:
-    """Calls a function of this module by name, with arguments: nothing of it travels by value."""
+    """Calls a function of this module by name, with arguments: no function is sent by value."""
 
     def process(self, question):
         name, *arguments = question

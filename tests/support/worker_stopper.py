@@ -1,4 +1,4 @@
-"""Stops each child of a process, and tells of those that had not begun: `worker_stopper.py PROCESS`."""
+"""Stops each child of a process, and reports those that had not begun: `worker_stopper.py PROCESS`."""
 
 from __future__ import annotations
 

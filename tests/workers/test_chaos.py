@@ -1,4 +1,4 @@
-"""Workers that are ended at random moments: no item is lost, none comes twice, and all come in order."""
+"""Workers that are killed at random times: no item is lost or duplicated, and the order is kept."""
 
 from __future__ import annotations
 
@@ -156,12 +156,12 @@ def test_items_of_a_batch_and_those_in_flight_come_out_once(kind, options, kills
 
 @pytest.mark.parametrize("kills", FEW)
 @pytest.mark.parametrize("callers", [1, 4])
-def test_each_call_has_its_answer(callers, kills, tmp_path):
-    """A call alone reads its answer itself."""
+def test_each_call_returns_its_result(callers, kills, tmp_path):
+    """A single call reads its reply itself."""
     pipeline = Pipeline("p").add_node(Add(tmp_path), placement="process", **TIRELESS)
     killer = Killer(tmp_path, kills)
 
-    with pipeline.open() as session, killer.at_work(), ThreadPoolExecutor(callers) as pool:
+    with pipeline.open() as session, killer.running(), ThreadPoolExecutor(callers) as pool:
 
         def call_until_over(start):
             numbers = takewhile(lambda _: not killer.is_over.is_set(), count(start, callers))
@@ -174,7 +174,7 @@ def test_kills_while_a_session_is_interrupted_hold_it_up_for_no_longer(tmp_path)
     killer = Killer(tmp_path, 20)
     pipeline = Pipeline("p").add_node(Add(tmp_path), placement="process", replicas=2, **TIRELESS)
 
-    with pipeline.open() as session, killer.at_work():
+    with pipeline.open() as session, killer.running():
         while not killer.is_over.is_set():
             for number in range(20):
                 session.put(number)

@@ -16,7 +16,7 @@ import worker_nodes
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from leftovers import nothing_left_behind
+from leftovers import nothing_remains
 from worker_nodes import Call, Color, Echo, Pinned, Point, in_worker
 
 from remotemedia.audio import AudioFrame
@@ -28,7 +28,7 @@ LARGE = 16 * 1024
 @pytest.fixture(scope="module", autouse=True)
 def tidy():
     """What the workers of all tests here have: memory that has been used is kept for the next item."""
-    with nothing_left_behind():
+    with nothing_remains():
         yield
 
 
@@ -392,8 +392,8 @@ class TakesTooMuch:
         raise MemoryError("no room for it")
 
 
-def test_an_item_for_whose_pickle_there_is_no_memory_says_so():
-    """It was said not to be serializable."""
+def test_an_item_too_large_to_pickle_raises_memory_error():
+    """The error said that it was not serializable."""
     with in_worker(Echo()).open() as session, pytest.raises(NodeError) as caught:
         session.call(TakesTooMuch())
 

@@ -24,7 +24,7 @@ def run(node, *items):
 
 @pytest.fixture
 def run_script(tmp_path):
-    """Run a script, which ends in checks of its own, and answer what it prints."""
+    """Run a script, which ends with its own checks, and return what it prints."""
 
     def run_script(text):
         script = tmp_path / "script.py"
@@ -73,10 +73,10 @@ print(run(Make(KINDS), Slotted(4))[0][1].double())
 
 def test_named_tuples_of_a_script_cross_both_ways(run_script):
     """`typing.NamedTuple` refuses a class that says its `__slots__`."""
-    *told, doubled = run_script(NAMED_TUPLES)
+    *lines, doubled = run_script(NAMED_TUPLES)
 
     cross = "[True, True, True] [3, 2, 1]"
-    assert told == [
+    assert lines == [
         f"{cross} Typed(first=3, second='x')",
         f"{cross} Generic(first=3)",
         f"{cross} Slotted(first=3, second='x')",
@@ -133,30 +133,30 @@ def test_functions_with_a_cache_cross_without_what_is_in_it(run_script):
 
 GENERIC = """
 @functools.singledispatch
-def tell(value):
+def describe(value):
     return "something"
 
-@tell.register
-def tell_list(value: list):
-    return [tell(one) for one in value]
+@describe.register
+def describe_list(value: list):
+    return [describe(one) for one in value]
 
-@tell.register(int)
+@describe.register(int)
 def _(value):
     return "a number"
 
-class Tell:
+class Describe:
     @functools.singledispatchmethod
-    def told(self, value):
+    def described(self, value):
         return "some thing"
 
-    @told.register
+    @described.register
     def _(self, value: int):
         return "this number"
 
     def process(self, value):
-        return tell(value), self.told(value)
+        return describe(value), self.described(value)
 
-print(*run(Tell(), 1, [2, "x"]))
+print(*run(Describe(), 1, [2, "x"]))
 """
 
 

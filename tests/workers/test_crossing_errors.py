@@ -205,7 +205,7 @@ class TestLostWorkers:
             ({"not_started": "no memory"}, "its worker could not be started: no memory", None, None),
         ],
     )
-    def test_what_became_of_it_is_told(self, loss, text, signal, exit_code):
+    def test_the_error_says_how_the_worker_ended(self, loss, text, signal, exit_code):
         error = self.lost(**loss)
 
         assert type(error) is WorkerError
@@ -213,13 +213,13 @@ class TestLostWorkers:
         assert (error.node_id, error.item_index, error.phase) == ("node", 3, "process")
         assert (error.signal, error.exit_code) == (signal, exit_code)
 
-    def test_the_end_of_its_stderr_is_told(self):
+    def test_the_error_contains_the_end_of_its_stderr(self):
         error = self.lost(signal_number=11, stderr="Fatal\nCurrent thread")
 
         assert str(error).endswith("SIGSEGV\nIts last lines on stderr:\nFatal\nCurrent thread")
         assert error.stderr == "Fatal\nCurrent thread"
 
-    def test_how_often_it_was_started_again_is_told_at_the_end(self):
+    def test_the_last_error_contains_the_number_of_restarts(self):
         error = self.lost(exit_code=1, restarts=3, is_final=True)
 
         assert str(error).endswith("exited with code 1, after 3 restarts")
@@ -319,7 +319,7 @@ def test_members_have_the_traceback_of_the_worker(session):
     assert "in raise_member" in note
 
 
-def test_more_members_than_anybody_reads_are_counted():
+def test_members_beyond_the_limit_are_counted():
     arrived = crossed(ExceptionGroup("many", [ValueError(number) for number in range(1500)]))
 
     assert arrived.exceptions[998].args == (998,)

@@ -96,7 +96,7 @@ def test_tensors_that_share_memory_do_so_where_they_arrive(echo):
 
 
 @needs_torch
-def test_a_tensor_that_nobody_else_holds_arrives(echo):
+def test_a_tensor_without_other_references_arrives(echo):
     import torch
 
     arrived = [echo(HalfOf(torch.full((200_000,), float(n)))) for n in range(5)]
@@ -112,9 +112,9 @@ def test_weights_of_a_node_are_its_own(size):
     weights = torch.ones(size)
     with in_worker(Weighty(weights)).open() as session:
         session.call(1)
-        answer = session.call(1)
+        result = session.call(1)
 
-    assert (answer.sum(), weights.sum()) == (3 * size, size)
+    assert (result.sum(), weights.sum()) == (3 * size, size)
 
 
 def test_another_module_of_that_name_does_no_harm(echo, monkeypatch):

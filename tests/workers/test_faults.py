@@ -9,7 +9,7 @@ import sys
 import fault_cases
 import pytest
 from fault_cases import ALL, ENDS, MARKS, PAGE, observe, table
-from leftovers import is_running, nothing_left_behind, wait_until
+from leftovers import is_running, nothing_remains, wait_until
 
 from remotemedia import Pipeline
 from remotemedia.exceptions import WorkerError
@@ -29,7 +29,7 @@ def outcome(case, placement, directory):
 @pytest.mark.parametrize("placement", PLACEMENTS)
 @pytest.mark.parametrize("case", ALL, ids=[case.name for case in ALL])
 def test_what_comes_out(case, placement, tmp_path):
-    with nothing_left_behind():
+    with nothing_remains():
         assert outcome(case, placement, tmp_path) == getattr(case, placement)
 
 
@@ -66,7 +66,7 @@ def test_every_fault_is_in_the_table():
     assert shown == set(faults.__all__) - {"Fault"}
 
 
-def test_a_fault_strikes_once_if_it_is_told_to(tmp_path):
+def test_a_fault_strikes_once_if_requested(tmp_path):
     fault = faults.Raise(on="x", once=tmp_path / "struck")
 
     with pytest.raises(ValueError, match="^fault injected on 'x'$"):
@@ -75,7 +75,7 @@ def test_a_fault_strikes_once_if_it_is_told_to(tmp_path):
     assert fault.process("x") == "x"
 
 
-def test_a_fault_counts_if_it_is_told_to():
+def test_a_fault_counts_if_requested():
     fault = faults.Raise(nth=2, error=KeyError("the third"))
 
     passed = [fault.process("a"), fault.process("b")]

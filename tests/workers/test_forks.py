@@ -1,4 +1,4 @@
-"""Forks of a process that has sessions open: in the child they are closed, in the parent they go on."""
+"""Forks of a process with open sessions: in the child they are closed, in the parent they continue."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Squares(Node):
 
 
 class Counts(Node):
-    """Answers with large arrays."""
+    """Returns large arrays."""
 
     def process(self, item):
         return np.full(100_000, item)
@@ -39,7 +39,7 @@ def squares(placement, **options):
 
 
 def in_fork(work):
-    """Run something in a fork of this process; answers its exit code."""
+    """Run something in a fork of this process; return its exit code."""
     child = os.fork()
     if child == 0:
         signal.alarm(LONGEST_SECS)
@@ -80,7 +80,7 @@ def test_a_session_is_closed_in_a_fork(placement, use):
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
-def test_a_fork_that_lets_go_of_a_session_leaves_it_alone(placement):
+def test_a_fork_that_drops_a_session_does_not_change_it(placement):
     def work():
         nonlocal session
         del session
@@ -108,7 +108,7 @@ def test_a_pool_of_processes_works_beside_a_session():
         assert session.call(4) == 16
 
 
-def test_an_array_that_a_fork_lets_go_of_stays_as_it_is_here():
+def test_an_array_that_a_fork_drops_is_unchanged_in_the_parent():
     def work():
         nonlocal array
         del array
@@ -118,7 +118,7 @@ def test_an_array_that_a_fork_lets_go_of_stays_as_it_is_here():
         array = session.call(1)
         assert in_fork(work) == 0
 
-        # Its memory would be that of one of the next answers.
+        # One of the next replies would use its memory.
         for number in range(2, 10):
             session.call(number)
         assert (array == 1).all()

@@ -58,7 +58,7 @@ def expected(number):
 
 class TestCallers:
     @pytest.mark.parametrize("count", shortly_and_long(4_000, 100_000))
-    def test_64_tasks_and_8_threads_get_their_own_answers(self, count):
+    def test_64_tasks_and_8_threads_get_their_own_results(self, count):
         numbers = iter(range(count))
 
         async def call(session):
@@ -78,28 +78,28 @@ class TestCallers:
                     return await asyncio.gather(*calls, *(call(session) for _ in range(64)))
 
         by_caller = asyncio.run(main())
-        answers = [answer for one in by_caller for answer in one]
+        results = [result for one in by_caller for result in one]
 
         assert all(by_caller), "each had its turn"
 
-        assert len(answers) == count
-        assert all(answers)
+        assert len(results) == count
+        assert all(results)
 
     @pytest.mark.parametrize("count", shortly_and_long(4_000, 100_000))
     @pytest.mark.parametrize("pipeline", [busy_pipeline, lambda: Pipeline([Add(), Noting(log=[])])])
-    def test_8_threads_get_their_own_answers(self, count, pipeline):
+    def test_8_threads_get_their_own_results(self, count, pipeline):
         def call(start):
-            answers = ((number, session.call(number)) for number in range(start, count, 8))
-            return [answer in (number + 1, expected(number)) for number, answer in answers]
+            results = ((number, session.call(number)) for number in range(start, count, 8))
+            return [result in (number + 1, expected(number)) for number, result in results]
 
         with pipeline().open() as session:
             workers = [Worker(lambda start=start: call(start)) for start in range(8)]
             for worker in workers:
                 worker.join()
-            answers = [answer for worker in workers for answer in worker.result()]
+            results = [result for worker in workers for result in worker.result()]
 
-        assert len(answers) == count
-        assert all(answers)
+        assert len(results) == count
+        assert all(results)
 
 
 class Item:

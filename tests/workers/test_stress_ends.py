@@ -1,4 +1,4 @@
-"""Calls cancelled and event loops closed at any moment: everything comes to its end."""
+"""Calls cancelled and event loops closed at any time: everything ends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from remotemedia import Pipeline, with_options
 
 
 @pytest.mark.parametrize("count", shortly_and_long(1_000, 10_000))
-def test_calls_cancelled_at_random_moments(count, unraisable):
+def test_calls_cancelled_at_random_times(count, unraisable):
     begun, ended, opened, closed = (
         itertools.count(),
         itertools.count(),
@@ -54,22 +54,22 @@ def test_calls_cancelled_at_random_moments(count, unraisable):
         await asyncio.sleep(chance.random() / 200)
         call.cancel()
         try:
-            answer = await call
+            result = await call
         except asyncio.CancelledError:
             return True
-        return answer == [number] * 9
+        return result == [number] * 9
 
     async def main():
         complaints = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
         async with Pipeline(nodes).open() as session:
-            answers = []
+            results = []
             for start in range(0, count, 50):
                 group = (call_and_cancel(session, number) for number in range(start, start + 50))
-                answers += await asyncio.gather(*group)
+                results += await asyncio.gather(*group)
             await session.drain()
             last = await session.call(-1)
-        return all(answers), last, complaints, len(asyncio.all_tasks())
+        return all(results), last, complaints, len(asyncio.all_tasks())
 
     assert asyncio.run(main()) == (True, [-1] * 9, [], 1)
     gc.collect()
@@ -79,7 +79,7 @@ def test_calls_cancelled_at_random_moments(count, unraisable):
 
 
 class Waits:
-    """Says how often it has begun, was cancelled, and has come to its end."""
+    """Counts how often it began, was cancelled, and ended."""
 
     def __init__(self):
         self.begun, self.cancelled, self.ended, self.cleaned_up = 0, 0, 0, 0
@@ -139,7 +139,7 @@ def leave_cancelled(opening, number):
             await begin(session, number)
             calls = [asyncio.create_task(session.call(number)) for _ in range(4)]
             for call in calls:
-                # Nobody waits for them in the end.
+                # No task waits for them in the end.
                 call.add_done_callback(lambda call: call.cancelled() or call.exception())
             asyncio.get_running_loop().call_soon(asyncio.current_task().cancel)
             await asyncio.gather(*calls)

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-# Every way to unpickle looks up what a pickle names, and Python's audit tells of each look-up.
+# Every unpickler looks up the names in a pickle, and Python raises an audit event for each look-up.
 PROGRAM = """
 import sys
 
@@ -52,7 +52,7 @@ def mark(tmp_path):
 
 @pytest.fixture
 def items(mark):
-    """What somebody might send: pickles, as they are and in the clothes of other formats."""
+    """What an attacker might send: pickles, as they are and disguised as other formats."""
     pickled = [pickle.dumps(Opens(mark), protocol=protocol) for protocol in (0, 2, 5)]
     yaml = f"!!python/object/apply:os.mkdir ['{mark}']"
     texts = [yaml, *[data.decode("latin-1") for data in pickled]]
@@ -63,7 +63,7 @@ def items(mark):
 
 @pytest.fixture
 def run(tmp_path, mark):
-    """Run a command on a pipeline, and tell what was unpickled in its process."""
+    """Run a command on a pipeline, and check that nothing was unpickled in its process."""
     (tmp_path / "app.py").write_text(NODES)
 
     def run(manifest, *words, given):

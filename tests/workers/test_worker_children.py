@@ -25,7 +25,7 @@ def in_worker(node, **options):
 
 
 def is_gone(process_id):
-    """Whether a process has ended, though perhaps nobody has waited for it."""
+    """Return whether a process has ended, even if its parent has not waited for it."""
     return fields_of(process_id)[:1] in ([], ["Z"], ["X"])
 
 
@@ -46,7 +46,7 @@ class UsesProcesses(Node):
 
 
 class UsesThreads(Node):
-    """Works with threads of its own, one of which goes on for ever."""
+    """Works with threads of its own, one of which never ends."""
 
     def initialize(self):
         super().initialize()
@@ -63,7 +63,7 @@ class UsesThreads(Node):
 
 
 class Starts(Node):
-    """Starts a process that takes long, and answers with its number and that of the worker."""
+    """Starts a long process, and returns the process ids of the worker and of that process."""
 
     def __init__(self, how):
         super().__init__()
@@ -140,7 +140,7 @@ def test_a_fork_that_ends_is_not_taken_for_the_worker():
 
 
 class Forks(Node):
-    """Forks; its child ends in one way or another, and the node answers with the child's exit code."""
+    """Forks; its child ends in one way or another, and the node returns the child's exit code."""
 
     def __init__(self, leave):
         super().__init__()
@@ -227,7 +227,7 @@ def test_a_fork_goes_no_further_than_its_node(tmp_path):
     assert (tmp_path / "seen").read_text() == "0\n0\n0\n"
 
 
-def test_a_child_that_keeps_the_streams_of_its_worker_holds_nobody_up():
+def test_a_child_that_keeps_the_streams_of_its_worker_delays_nothing():
     class Leaves(Starts):
         def process(self, item):
             self.fork()

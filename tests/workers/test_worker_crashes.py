@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fault_cases import UNSENT, in_word, outcome_of
-from leftovers import nothing_left_behind
+from leftovers import nothing_remains
 
 from remotemedia import Node, Pipeline
 
@@ -120,7 +120,7 @@ def test_every_cause_is_named_at_every_point(workers):
         Strikes(call_back), id="fault", placement="process", replicas=workers, **TIRELESS
     )
 
-    with nothing_left_behind():
+    with nothing_remains():
         found = outcomes(pipeline, workers)
 
     expected = {(where, what.__name__): text for where in PLACES for what, text in CAUSES.items()}

@@ -239,13 +239,13 @@ def test_what_a_worker_has_started_may_tidy_up_after_it():
     with Pipeline("p").add_node(Shares(), placement="process").open() as session:
         name = session.call(1)
 
-    # The one who removes it is a process that Python starts beside the worker.
+    # A process that Python starts beside the worker removes it.
     assert wait_until(lambda: not (Path("/dev/shm") / name).exists())
 
 
 @pytest.mark.parametrize("how", ["break", "close", "cancel"])
-def test_no_node_hears_of_an_interruption_that_nobody_called(how, tmp_path):
-    """Closing told the nodes of workers that they were interrupted."""
+def test_leaving_does_not_call_interrupt(how, tmp_path):
+    """Closing called `interrupt()` of the nodes of workers."""
     node = Interrupted(tmp_path / "interrupted")
 
     async def cancel():
@@ -268,7 +268,7 @@ def test_no_node_hears_of_an_interruption_that_nobody_called(how, tmp_path):
 
 
 @pytest.mark.parametrize("is_busy", [False, True], ids=["idle", "busy"])
-def test_a_node_hears_of_each_interruption_once(is_busy, tmp_path):
+def test_each_interruption_calls_interrupt_once(is_busy, tmp_path):
     node = Interrupted(tmp_path / "interrupted")
 
     with in_worker(node).open() as session:

@@ -24,7 +24,7 @@ def in_worker(node, **options):
     return Pipeline("p").add_node(node, id="node", placement="process", **options)
 
 
-def figures(session):
+def metrics_of(session):
     [node] = session.metrics()["node_metrics"]
     return node
 
@@ -49,7 +49,7 @@ class Meets(Node):
         self.leave_mark("here")
         until = time.monotonic() + 20
         while len(self.marks("here")) < self.count:
-            assert time.monotonic() < until, "nobody else comes"
+            assert time.monotonic() < until, "no other worker started"
             time.sleep(0.005)
         if self.does_refuse and f"here-{os.getpid()}" == min(self.marks("here")):
             raise ValueError("not today")
@@ -86,7 +86,7 @@ def test_an_idle_worker_that_is_killed_is_started_again():
         os.kill(worker, 9)
 
         assert session.call(2) == 2
-        node = figures(session)
+        node = metrics_of(session)
 
     assert (node["restarts"], node["items_out"]) == (1, 2)
 
@@ -117,7 +117,7 @@ def test_restarts_beyond_the_window_do_not_count():
             os.kill(children()[0], 9)
             assert session.call(item) == item
             time.sleep(0.25)  # The window itself.
-        assert figures(session)["restarts"] == 4
+        assert metrics_of(session)["restarts"] == 4
 
 
 def test_the_last_words_of_a_worker_are_in_its_error():
@@ -162,7 +162,7 @@ def stopper():
 
 
 def test_a_worker_that_does_not_even_begin_is_ended_in_time(stopper):
-    """Whoever had asked the system for it waited for ever."""
+    """The thread that started it waited for ever."""
     for _ in range(40):
         # One that is stopped later may be ready before that.
         with suppress(NodeTimeoutError):
@@ -172,7 +172,7 @@ def test_a_worker_that_does_not_even_begin_is_ended_in_time(stopper):
     pytest.fail("none was stopped before it had begun")
 
 
-def test_a_poison_item_is_not_given_again_to_bring_a_node_where_it_was(tmp_path):
+def test_a_poison_item_is_not_processed_again_to_restore_a_node(tmp_path):
     class PoisonedSum(Sum):
         def process(self, item):
             if item == 5:
@@ -230,10 +230,10 @@ def test_a_restore_that_fails_ends_the_stage():
     assert caught.value.phase == "initialize"
 
 
-def test_a_snapshot_counts_when_all_nodes_of_the_worker_have_told_theirs(tmp_path):
-    """The state of one node alone was kept when its worker died before the next one could tell."""
+def test_a_snapshot_counts_when_all_nodes_of_the_worker_have_sent_theirs(tmp_path):
+    """The state of one node was kept alone if its worker died before the next one had sent its state."""
 
-    class DiesTelling(Sum):
+    class DiesInSnapshot(Sum):
         def process(self, item):
             return super().process(item[1])[1]
 
@@ -242,22 +242,22 @@ def test_a_snapshot_counts_when_all_nodes_of_the_worker_have_told_theirs(tmp_pat
                 faults.Kill(None, once=tmp_path / "struck").process(None)
             return super().snapshot()
 
-    nodes = [Sum(tmp_path), DiesTelling(tmp_path)]
+    nodes = [Sum(tmp_path), DiesInSnapshot(tmp_path)]
     with Pipeline(nodes).open(placement="process", snapshot_every=2, **TIRELESS) as session:
         assert list(session.map(range(10))) == list(accumulate(accumulate(range(10))))
 
     assert (tmp_path / "struck").exists()
 
 
-class Answers(Node):
-    """An ordinary method that answers with a generator, so that nobody knows before how many outputs come."""
+class ReturnsGenerators(Node):
+    """A plain method that returns a generator, so that the number of outputs is not known before."""
 
     def process(self, item):
         return (item + number for number in range(3))
 
 
-def test_outputs_of_a_generator_that_a_method_answers_with_come_all():
-    with in_worker(Answers()).open() as session:
+def test_all_outputs_of_a_generator_that_a_method_returns_arrive():
+    with in_worker(ReturnsGenerators()).open() as session:
         assert [session.call(10) for _ in range(50)] == [[10, 11, 12]] * 50
 
 

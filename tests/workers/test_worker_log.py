@@ -29,11 +29,11 @@ class Collector(logging.Handler):
     def __init__(self):
         super().__init__()
         self.records = []
-        self.has_come = threading.Event()
+        self.has_arrived = threading.Event()
 
     def emit(self, record):
         self.records.append(record)
-        self.has_come.set()
+        self.has_arrived.set()
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def log():
 def test_what_a_node_logs_reaches_the_parents_log(log, ask):
     ask("log_and_print", "hello")
 
-    assert log.has_come.wait(10)
+    assert log.has_arrived.wait(10)
     [record] = log.records
     assert record.getMessage() == "[node] log hello"
     assert (record.levelno, record.node_id, record.key) == (logging.INFO, "node", 7)
@@ -156,7 +156,7 @@ def test_the_system_knows_a_worker_by_the_names_of_its_nodes():
 def test_a_logged_traceback_reaches_the_parents_log(log, ask):
     ask("log_error")
 
-    assert log.has_come.wait(10)
+    assert log.has_arrived.wait(10)
     assert "KeyError: 'lost'" in logging.Formatter().format(log.records[0])
 
 
@@ -164,7 +164,7 @@ def test_what_a_fork_of_a_worker_logs_is_written_out(log, ask, capsys):
     assert ask("log_in_fork", "from a fork") == 0
     assert ask("log_and_print", "after it") is None
 
-    assert log.has_come.wait(10)
+    assert log.has_arrived.wait(10)
     assert [record.getMessage() for record in log.records] == ["[node] log after it"]
     written = []
     assert wait_until(
@@ -177,7 +177,7 @@ def test_extra_fields_of_any_type_reach_the_parents_log(log, ask):
     """Those that were no plain data were left out, so that formats with them failed."""
     ask("log_request")
 
-    assert log.has_come.wait(10)
+    assert log.has_arrived.wait(10)
     [record] = log.records
     assert record.request == {"ids": [1, 2], "who": Point(1.0)}
     assert record.lock.startswith("<unlocked _thread.lock object")

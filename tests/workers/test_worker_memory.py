@@ -1,4 +1,4 @@
-"""What carries items to workers: memory and sockets without a name, and what else where there is none."""
+"""Transport of items to workers: memory and sockets without a name, and what replaces them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from leftovers import children, nothing_left_behind
+from leftovers import children, nothing_remains
 
 from remotemedia import Node, Pipeline
 
@@ -82,7 +82,7 @@ def test_sockets_have_no_name():
 
 
 def test_large_items_leave_nothing_behind_when_their_worker_is_killed():
-    with nothing_left_behind():
+    with nothing_remains():
         with Pipeline("p").add_node(Echo(), placement="process").open() as session:
             for _ in range(3):
                 session.call(np.zeros(1_000_000))
@@ -117,7 +117,7 @@ class Accumulates(Node):
 
 
 class AccumulatesTwice(Accumulates):
-    """Its state is not an array alone."""
+    """Its state is more than an array."""
 
     def snapshot(self):
         return {"sums": self.sums}
@@ -139,7 +139,7 @@ def test_a_node_can_write_to_the_arrays_that_it_holds(kind):
 
 
 class ForksAndWrites(Node):
-    """Writes to its array in a fork, and answers with what it sees of that itself."""
+    """Writes to its array in a fork, and returns its own value."""
 
     def __init__(self):
         super().__init__()
@@ -160,8 +160,8 @@ def test_what_a_fork_writes_to_the_array_of_its_node_stays_there():
 
 
 @pytest.mark.parametrize("limits", [("address space",), ("files", "address space")])
-def test_an_item_for_which_there_is_no_memory_fails_alone(limits):
-    """It cost the session, or ended the whole program where it came over the socket."""
+def test_an_item_that_does_not_fit_into_memory_fails_alone(limits):
+    """It ended the session, or the whole program if the item came over the socket."""
     found, _said = run(*limits)
 
     refused = "MemoryError"
@@ -169,7 +169,7 @@ def test_an_item_for_which_there_is_no_memory_fails_alone(limits):
     assert found == {"outcomes": outcomes, "restarts": 0}
 
 
-def test_a_state_for_which_there_is_no_memory_leaves_the_one_before_in_force():
+def test_a_state_that_does_not_fit_into_memory_leaves_the_earlier_one():
     found, _said = run("states")
 
     assert found == {"outcomes": [*range(1, 11)], "restarts": 1}

@@ -10,7 +10,7 @@ from remotemedia import Node, Pipeline
 
 
 class Counts:
-    """Answers with the most items that it has had at once."""
+    """Returns the largest number of items that it has had at once."""
 
     def __init__(self):
         self.count = self.most = 0
@@ -24,7 +24,7 @@ class Counts:
 
 
 class Display(Node):
-    """Shows the first item until it may go on."""
+    """Shows the first item until it is released."""
 
     def __init__(self, directory):
         super().__init__()
@@ -39,7 +39,7 @@ class Display(Node):
 def await_file(path):
     until = time.monotonic() + 20
     while not path.exists():
-        assert time.monotonic() < until, "it does not come"
+        assert time.monotonic() < until, "the file was not created"
         time.sleep(0.002)
 
 

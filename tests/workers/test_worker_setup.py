@@ -35,7 +35,7 @@ def test_a_worker_has_the_surroundings_of_its_parent(monkeypatch, tmp_path):
         [there] = session.call(["surroundings"])
 
     assert there["directory"] == str(tmp_path)
-    # Other tests may have left entries that are no text.
+    # Other tests may have left entries that are not strings.
     assert there["path"] == import_path()
     assert there["argv"] == sys.argv
     assert there["variable"] == "é"
@@ -84,7 +84,7 @@ def test_what_a_node_prints_reaches_the_parent(ask, capsys):
 
 
 def wait_for(capsys, text):
-    """Standard output, once the text is in it: it comes by another way than answers."""
+    """Return standard output, once it contains the text: it does not arrive together with replies."""
     seen = ""
     pause = threading.Event()
     for _ in range(200):
@@ -238,7 +238,7 @@ class FailsToCleanUp(Node):
         raise ValueError("not clean")
 
 
-def test_a_cleanup_that_fails_before_sending_is_told_as_such():
+def test_a_cleanup_that_fails_before_sending_is_reported_as_such():
     node = FailsToCleanUp()
     node.is_initialized = True
 
@@ -384,7 +384,7 @@ with Pipeline([Same()]).open(placement="process") as session:
 """
 
 
-def test_a_module_that_opens_workers_as_it_is_imported_is_told_so(tmp_path):
+def test_the_error_for_a_module_that_opens_workers_on_import_says_so(tmp_path):
     (tmp_path / "imported.py").write_text(IMPORTED)
 
     went = subprocess.run(

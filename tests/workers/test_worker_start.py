@@ -79,12 +79,12 @@ signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
 sys.stdout = open(sys.argv[1] if len(sys.argv) > 1 else "said.txt", "w")
 started = time.monotonic()
 asyncio.run(main())
-# One that does not hear that signal is ended by force after ten seconds.
+# A worker that does not receive that signal is killed after ten seconds.
 assert time.monotonic() - started < 9
 """
 
 
-def test_a_call_is_broken_off_where_the_caller_blocks_that_signal(tmp_path):
+def test_a_call_is_cancelled_if_the_caller_blocks_that_signal(tmp_path):
     subprocess.run([sys.executable, "-c", HEAD + LEFT], cwd=tmp_path, check=True, timeout=50)
 
     assert (tmp_path / "said.txt").read_text() == "[Slow_0] begun\n[Slow_0] cleaned\n"
@@ -148,11 +148,11 @@ with Pipeline([Exits()]).open(placement="process") as session:
 
 
 @pytest.mark.parametrize("handler", ["signal.SIG_IGN", "wait_for_all"])
-def test_a_death_is_told_where_the_program_waits_for_no_child_or_for_all(handler):
+def test_a_death_is_reported_if_the_program_ignores_or_reaps_all_children(handler):
     first, died, last = said_by(DEATHS.replace("{handler}", handler)).splitlines()
 
     assert (first, last) == ("1", "3")
-    # Only newer systems tell how a process has ended that nobody can wait for.
+    # Only newer systems report how a process ended that the parent cannot wait for.
     assert re.fullmatch(
         r"3 Node 'Exits_0' .* on item 1: its worker exited with code 3"
         r"|None Node 'Exits_0' .* on item 1: its worker ended; its exit status is unknown, because .*",
@@ -173,7 +173,7 @@ def test_an_item_after_which_a_worker_cannot_reply_is_poison_and_alone(way):
 
 
 @pytest.mark.parametrize("way", ["close_eventfds", "no_more_files"])
-def test_an_item_whose_answer_came_takes_none_along(way):
+def test_an_item_whose_reply_arrived_does_not_affect_others(way):
     with in_worker(Call()).open() as session:
         assert session.call((way,)) == ["done"]
         assert [session.call(("add", value)) for value in (1, b"large" * 100_000)] == [

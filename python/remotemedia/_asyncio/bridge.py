@@ -17,7 +17,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from remotemedia import _log
-from remotemedia._asyncio.futures import Answer, Started, cancel
+from remotemedia._asyncio.futures import Result, Started, cancel
 from remotemedia._asyncio.iteration import Iteration
 from remotemedia._asyncio.own_loop import OwnLoop
 from remotemedia._errors import CallTimeoutError
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Bridge"]
 
-_LOOK_SECS = 0.5
+_POLL_INTERVAL_SECS = 0.5
 
 
 class Bridge:
@@ -48,7 +48,7 @@ class Bridge:
         self._loop = loop
         # What each thread waits for, and what was started without a waiting thread.
         self._current: dict[int, asyncio.Task[Any]] = {}
-        self._answers: dict[int, Answer] = {}
+        self._results: dict[int, Result] = {}
         self._spared: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._started: set[Started] = set()
@@ -56,8 +56,8 @@ class Bridge:
         self._is_start_due = False
         self._ended: list[Started] = []
         self._is_cancelled = False
-        self._giving_up = threading.RLock()
-        self.is_given_up = False
+        self._releasing = threading.RLock()
+        self.is_abandoned = False
 
     def wait(
         self,
@@ -78,17 +78,17 @@ class Bridge:
         own_context = contextvars.copy_context() if context is None else context
         has_begun = False
 
-        def begin(answer: Answer) -> asyncio.Task[None]:
+        def begin(result: Result) -> asyncio.Task[None]:
             nonlocal has_begun
             has_begun = True
-            task = self.begin(self._answer_with(answer.give, awaitable, timeout), own_context)
-            task.add_done_callback(functools.partial(_end, awaitable, answer.give))
+            task = self.begin(self._await(result.set, awaitable, timeout), own_context)
+            task.add_done_callback(functools.partial(_end, awaitable, result.set))
             return task
 
         try:
             return self.ask(begin, can_be_cancelled=can_be_cancelled)
         finally:
-            if not has_begun or self.is_given_up:
+            if not has_begun or self.is_abandoned:
                 # The loop stopped before it started.
                 _close(awaitable)
 
@@ -173,7 +173,7 @@ class Bridge:
         """Cancel what is awaited now and later. May be called from any thread."""
         self._is_cancelled = True
         if self._is_loop_gone():
-            self._give_up()
+            self._release_all()
         else:
             self._on_loop(self._cancel_current)
 
@@ -196,26 +196,26 @@ class Bridge:
         # Not every task factory accepts a context. A task copies the context in which it is created.
         return context.run(self._loop.create_task, work)
 
-    def ask(self, begin: Callable[[Answer], asyncio.Task[None] | None], *, can_be_cancelled: bool) -> Any:
+    def ask(self, begin: Callable[[Result], asyncio.Task[None] | None], *, can_be_cancelled: bool) -> Any:
         """Block this thread until the task that `begin` starts on the event loop has a result."""
-        answer = Answer()
+        result = Result()
         thread_id = threading.get_ident()
         has_begun = False
 
         def start() -> None:
             nonlocal has_begun
-            if answer.is_given:
+            if result.is_set:
                 # The loop had stopped, and ran again after the wait had ended.
                 return
             has_begun = True
             try:
-                task = begin(answer)
+                task = begin(result)
             except BaseException as failure:  # noqa: BLE001 - Otherwise the thread would wait for ever.
-                answer.give(None, failure)
+                result.set(None, failure)
                 return
-            if task is not None and can_be_cancelled and not answer.is_given:
+            if task is not None and can_be_cancelled and not result.is_set:
                 self._current[thread_id] = task
-                answer.when_given = lambda: self._current.pop(thread_id, None)
+                result.when_set = lambda: self._current.pop(thread_id, None)
                 if self._is_cancelled:
                     task.cancel()
 
@@ -223,28 +223,28 @@ class Bridge:
             if has_begun:
                 self._cancel_current(thread_id)
             else:
-                answer.give(None, asyncio.CancelledError())
+                result.set(None, asyncio.CancelledError())
 
         try:
-            self._answers[thread_id] = answer
+            self._results[thread_id] = result
             self._on_loop(start)
             if self._is_loop_gone():
-                self._give_up()
-            self._wait_for(answer)
+                self._release_all()
+            self._wait_for(result)
         except BaseException:
             # Ctrl-C in the main thread: the coroutine is cancelled, and must end first.
             self._on_loop(stop)
-            self._wait_for(answer)
+            self._wait_for(result)
             raise
         finally:
-            self._answers.pop(thread_id, None)
-        return answer.take()
+            self._results.pop(thread_id, None)
+        return result.take()
 
-    def _wait_for(self, answer: Answer) -> None:
-        while not answer.comes_within(_LOOK_SECS):
+    def _wait_for(self, result: Result) -> None:
+        while not result.wait(_POLL_INTERVAL_SECS):
             # A loop may stop before it has run its callbacks.
             if self._is_loop_gone():
-                self._give_up()
+                self._release_all()
 
     def _is_loop_gone(self) -> bool:
         """Whether the loop no longer runs anything.
@@ -255,9 +255,9 @@ class Bridge:
             return True
         return self._is_cancelled and self._thread is None and not self._loop.is_running()
 
-    async def _answer_with(
+    async def _await(
         self,
-        give: Done,
+        done: Done,
         awaitable: Awaitable[Any],
         timeout: float | None,  # noqa: ASYNC109 - The word of the option.
     ) -> None:
@@ -271,16 +271,19 @@ class Bridge:
         except BaseException as failure:  # noqa: BLE001 - Some of them would stop the event loop.
             is_late = timeout is not None and limit is not None and limit.expired()
             # The traceback of the failure refers to this frame, which must not refer to the failure.
-            give(None, self.as_told(failure) if not is_late or timeout is None else CallTimeoutError(timeout))
+            done(
+                None,
+                self.reported(failure) if not is_late or timeout is None else CallTimeoutError(timeout),
+            )
         else:
-            give(value, None)
+            done(value, None)
             # The outputs of an async generator come with its failure, whose traceback refers to this frame
             # from Python 3.12 on.
             del value
 
-    def as_told(self, failure: BaseException) -> BaseException:
+    def reported(self, failure: BaseException) -> BaseException:
         """Return the failure for the waiting thread: a cancellation if the loop closed the coroutine."""
-        if self.is_given_up and isinstance(failure, GeneratorExit):
+        if self.is_abandoned and isinstance(failure, GeneratorExit):
             return asyncio.CancelledError()
         if type(failure) is asyncio.CancelledError and _is_cancelled_from_outside():
             # Its frames refer to those of the ending event loop, and to the tasks that it cancels. The
@@ -292,8 +295,8 @@ class Bridge:
         self._is_start_due = False
         while self._starting:
             started = self._starting.popleft()
-            answer = self._answer_with(started.give, started.awaitable, started.timeout)
-            task = self._task_of(answer, started.context)
+            work = self._await(started.set, started.awaitable, started.timeout)
+            task = self._task_of(work, started.context)
             started.task = task
             self._started.add(started)
             task.add_done_callback(functools.partial(self._end, started))
@@ -302,26 +305,26 @@ class Bridge:
 
     def _end(self, started: Started, task: asyncio.Task[None]) -> None:
         self._started.discard(started)
-        _end(started.awaitable, started.give, task)
+        _end(started.awaitable, started.set, task)
 
     def _note_end(self, started: Started) -> None:
         """Report results of one turn of the loop together, which wakes their thread once."""
-        if self.is_given_up:
-            started.tell()
+        if self.is_abandoned:
+            started.report()
             return
         if not self._ended:
             try:
-                self._loop.call_soon(self._tell_ended)
+                self._loop.call_soon(self._report_ended)
             except RuntimeError:
                 # The loop is closed.
-                started.tell()
+                started.report()
                 return
         self._ended.append(started)
 
-    def _tell_ended(self) -> None:
+    def _report_ended(self) -> None:
         ended, self._ended = self._ended, []
         for started in ended:
-            started.tell()
+            started.report()
 
     def _cancel_current(self, thread_id: int | None = None, spared: Collection[int] = ()) -> None:
         if thread_id is None:
@@ -337,12 +340,12 @@ class Bridge:
         try:
             self._loop.call_soon_threadsafe(callback)
         except RuntimeError:
-            self._give_up()
+            self._release_all()
 
-    def _give_up(self) -> None:
+    def _release_all(self) -> None:
         """Release all waiting threads, because the loop no longer runs."""
-        with self._giving_up:
-            self.is_given_up = True
+        with self._releasing:
+            self.is_abandoned = True
             begun = [started.task for started in self._started if started.task is not None]
             for task in [*self._tasks, *begun]:
                 task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - Expected here.
@@ -351,22 +354,22 @@ class Bridge:
                 with suppress(RuntimeError):
                     task.cancel()
             self._tasks.clear()
-            for answer in [*self._answers.values()]:
-                answer.give(None, asyncio.CancelledError())
-            self._tell_ended()
+            for result in [*self._results.values()]:
+                result.set(None, asyncio.CancelledError())
+            self._report_ended()
             for started in [*self._started, *self._starting]:
                 _close(started.awaitable)
-                started.give(None, asyncio.CancelledError())
+                started.set(None, asyncio.CancelledError())
             self._started.clear()
             self._starting.clear()
 
 
-def _end(awaitable: Awaitable[Any], give: Done, task: asyncio.Task[None]) -> None:
+def _end(awaitable: Awaitable[Any], done: Done, task: asyncio.Task[None]) -> None:
     # A task that was cancelled before it started never ran it, and Python would warn.
     _close(awaitable)
     # Its failure has been reported, or is not needed.
     if task.cancelled() or task.exception() is not None:
-        give(None, asyncio.CancelledError())
+        done(None, asyncio.CancelledError())
 
 
 def _run_alone(awaitable: Awaitable[Any]) -> Any:

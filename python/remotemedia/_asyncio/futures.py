@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     Done = Callable[[Any, BaseException | None], object]
 
-__all__ = ["Answer", "Started", "cancel"]
+__all__ = ["Result", "Started", "cancel"]
 
 leave_fork: Callable[[BaseException | None], object] | None = None
 """Exits this process with the failure of a coroutine. Set in the child if a node has forked in a worker,
@@ -22,38 +22,38 @@ because the thread that waits for the coroutine does not exist there."""
 class Started:
     """An awaitable that was started without a waiting thread."""
 
-    __slots__ = ("answer", "awaitable", "context", "done", "is_cancelled", "task", "timeout", "when_given")
+    __slots__ = ("awaitable", "context", "done", "is_cancelled", "result", "task", "timeout", "when_set")
 
     def __init__(
         self,
         awaitable: Awaitable[Any],
         done: Done,
         timeout: float | None,
-        when_given: Callable[[Started], None],
+        when_set: Callable[[Started], None],
         context: contextvars.Context,
     ) -> None:
         self.awaitable = awaitable
         self.context = context
         self.done = done
         self.timeout = timeout
-        self.when_given = when_given
+        self.when_set = when_set
         self.task: asyncio.Task[None] | None = None
-        self.answer: tuple[Any, BaseException | None] | None = None
+        self.result: tuple[Any, BaseException | None] | None = None
         self.is_cancelled = False
 
-    def give(self, value: Any, failure: BaseException | None = None) -> None:
+    def set(self, value: Any, failure: BaseException | None = None) -> None:
         """Store the result until it is reported; only the first call counts."""
         if leave_fork is not None:
             leave_fork(failure)
-        if self.answer is None:
-            self.answer = (value, failure)
-            self.when_given(self)
+        if self.result is None:
+            self.result = (value, failure)
+            self.when_set(self)
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Report the result."""
-        answer, self.answer = self.answer, (None, None)
-        if answer is not None:
-            self.done(*answer)
+        result, self.result = self.result, (None, None)
+        if result is not None:
+            self.done(*result)
 
     def cancel(self) -> None:
         self.is_cancelled = True
@@ -61,10 +61,10 @@ class Started:
             cancel(self.task)
 
 
-class Answer:
+class Result:
     """A result that the event loop sets once and that a thread waits for."""
 
-    __slots__ = ("_failure", "_lock", "_value", "is_given", "when_given")
+    __slots__ = ("_failure", "_lock", "_value", "is_set", "when_set")
 
     def __init__(self) -> None:
         # A plain lock: Ctrl-C can interrupt a thread that waits for it, and it is the fastest.
@@ -72,25 +72,25 @@ class Answer:
         self._lock.acquire()
         self._value: Any = None
         self._failure: BaseException | None = None
-        self.is_given = False
-        self.when_given: Callable[[], object] | None = None
+        self.is_set = False
+        self.when_set: Callable[[], object] | None = None
 
-    def give(self, value: Any, failure: BaseException | None = None) -> None:
+    def set(self, value: Any, failure: BaseException | None = None) -> None:
         """Set the result and wake the thread; only the first call counts."""
         if leave_fork is not None:
             leave_fork(failure)
-        if self.is_given:
+        if self.is_set:
             return
         self._value, self._failure = value, failure
-        self.is_given = True
-        if self.when_given is not None:
-            self.when_given()
+        self.is_set = True
+        if self.when_set is not None:
+            self.when_set()
         self._lock.release()
 
-    def comes_within(self, timeout: float) -> bool:
+    def wait(self, timeout: float) -> bool:
         """Wait a short time for the result: a signal that arrives just before a wait does not end it."""
         # Ctrl-C may have arrived just after the lock was acquired.
-        return self.is_given or self._lock.acquire(timeout=timeout)
+        return self.is_set or self._lock.acquire(timeout=timeout)
 
     def take(self) -> Any:
         """Return the result.

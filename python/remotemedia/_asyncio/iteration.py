@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable
 
     from remotemedia._asyncio.bridge import Bridge
-    from remotemedia._asyncio.futures import Answer
+    from remotemedia._asyncio.futures import Result
 
 __all__ = ["Iteration"]
 
@@ -45,31 +45,31 @@ class Iteration:
 
     def next(self) -> tuple[bool, Any]:
         """Return `(True, item)`, or `(False, None)` at the end."""
-        return self._bridge.ask(self._go_on, can_be_cancelled=True)  # type: ignore[no-any-return]
+        return self._bridge.ask(self._continue, can_be_cancelled=True)  # type: ignore[no-any-return]
 
     def close(self) -> None:
         """Stop before the end."""
         self._is_closing = True
         # An iterator that was cancelled at its last output has ended only now.
         with suppress(asyncio.CancelledError):
-            self._bridge.ask(self._go_on, can_be_cancelled=False)
+            self._bridge.ask(self._continue, can_be_cancelled=False)
 
-    def _go_on(self, answer: Answer) -> asyncio.Task[None] | None:
-        self._answer = answer
+    def _continue(self, result: Result) -> asyncio.Task[None] | None:
+        self._result = result
         if self._task is None and not self._is_closing:
             self._task = self._bridge.begin(self._run(), self._context)
             self._task.add_done_callback(self._end)
         elif self._task is None or self._task.done():
-            answer.give((False, None))
+            result.set((False, None))
         else:
             self._is_wanted.set()
-        if self._timeout is not None and not answer.is_given:
+        if self._timeout is not None and not result.is_set:
             self._stop_timer()
-            self._timer = asyncio.get_running_loop().call_later(self._timeout, self._overrun, answer)
+            self._timer = asyncio.get_running_loop().call_later(self._timeout, self._overrun, result)
         return self._task
 
-    def _overrun(self, answer: Answer) -> None:
-        if self._task is not None and not answer.is_given:
+    def _overrun(self, result: Result) -> None:
+        if self._task is not None and not result.is_set:
             self._is_late = True
             self._task.cancel()
 
@@ -82,19 +82,19 @@ class Iteration:
             async with aclosing(self._iterable) if self._is_ours else nullcontext():  # type: ignore[type-var]
                 async for item in self._iterable:
                     self._is_wanted = asyncio.Event()
-                    self._answer.give((True, item))
+                    self._result.set((True, item))
                     await self._is_wanted.wait()
                     if self._is_closing:
                         break
-        except BaseException as failure:  # noqa: BLE001 - As in `_answer_with`.
+        except BaseException as failure:  # noqa: BLE001 - As in `_await`.
             is_late = self._is_late and self._timeout is not None
-            self._answer.give(
-                None, CallTimeoutError(self._timeout or 0.0) if is_late else self._bridge.as_told(failure)
+            self._result.set(
+                None, CallTimeoutError(self._timeout or 0.0) if is_late else self._bridge.reported(failure)
             )
         else:
-            self._answer.give((False, None))
+            self._result.set((False, None))
 
     def _end(self, _task: asyncio.Task[None]) -> None:
         self._stop_timer()
         # If it was cancelled before it started, there is no result yet.
-        self._answer.give(None, asyncio.CancelledError())
+        self._result.set(None, asyncio.CancelledError())

@@ -19,7 +19,7 @@ class OwnLoop:
         self.thread = threading.Thread(target=self._run, name="remotemedia-loop", daemon=True)
         self._made: SimpleQueue[asyncio.AbstractEventLoop | BaseException] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._is_given_up = False
+        self._is_abandoned = False
 
     def start(self) -> asyncio.AbstractEventLoop:
         """Return the running loop."""
@@ -28,7 +28,7 @@ class OwnLoop:
             made = self._made.get()
         except BaseException:
             # The thread checks this after it has set the loop, so one of the two notices the other.
-            self._is_given_up = True
+            self._is_abandoned = True
             if self._loop is not None:
                 with suppress(RuntimeError):  # It has ended.
                     self._loop.call_soon_threadsafe(self._loop.stop)
@@ -44,7 +44,7 @@ class OwnLoop:
             self._made.put(error)
             return
         try:
-            if self._is_given_up:
+            if self._is_abandoned:
                 return
             asyncio.set_event_loop(loop)
             self._made.put(loop)

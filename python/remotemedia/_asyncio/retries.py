@@ -66,11 +66,11 @@ class Retrying:
         return await self._attempt(item)
 
     async def _attempt(self, item: Any) -> Any:
-        answer = self._process(item)
-        kind = answer_kind(answer)
+        result = self._process(item)
+        kind = answer_kind(result)
         if kind == "async_generator":
-            return await collected(answer, self._timeout)
-        return await within(answer, self._timeout) if kind == "coroutine" else answer
+            return await collected(result, self._timeout)
+        return await within(result, self._timeout) if kind == "coroutine" else result
 
 
 async def collected(generator: AsyncGenerator[Any, None], timeout: float | None) -> Collected:  # noqa: ASYNC109 - The word of the option.

@@ -43,7 +43,7 @@ class StreamingNode:
         self._prepare()
 
     def _prepare(self) -> None:
-        self._items = _Items(self._tell)
+        self._items = _Items(self._notify)
         self._task: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
         self._resume = asyncio.Event()
@@ -80,7 +80,7 @@ class StreamingNode:
             self._callers.follow()
         if self._task is None:
             self._task = asyncio.create_task(self._run())
-            self._task.add_done_callback(lambda _: self._tell())
+            self._task.add_done_callback(lambda _: self._notify())
         if not self._output:
             # An output that exists already is returned first; the node is not asked for more.
             self._resume.set()
@@ -138,7 +138,7 @@ class StreamingNode:
                         break
                     self._output.append(output)
                     self._resume.clear()
-                    self._tell()
+                    self._notify()
                     await self._resume.wait()
         except BaseException as error:  # noqa: BLE001 - Raised by `next_output`.
             self._failure = error
@@ -152,15 +152,15 @@ class StreamingNode:
             # Its traceback refers to this frame.
             del failure
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self._news.set()
 
 
 class _Items:
     """The items of a streaming node: an async iterator that receives one item at a time."""
 
-    def __init__(self, tell: Callable[[], None]) -> None:
-        self._tell = tell
+    def __init__(self, notify: Callable[[], None]) -> None:
+        self._notify = notify
         # Each with the context of its caller.
         self._pending: list[tuple[Any, contextvars.Context]] = []
         self._adopted: list[tuple[contextvars.ContextVar[Any], contextvars.Token[Any]]] = []
@@ -188,7 +188,7 @@ class _Items:
                 raise StopAsyncIteration
             self._arrived.clear()
             self._waiting += 1
-            self._tell()
+            self._notify()
             try:
                 await self._arrived.wait()
             finally:

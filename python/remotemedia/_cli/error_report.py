@@ -127,9 +127,9 @@ def _place(error: BaseException) -> str:
 
 def _users_traceback(error: BaseException) -> str:
     try:
-        told = traceback.TracebackException.from_exception(error)
+        report = traceback.TracebackException.from_exception(error)
         # An error without frames of the user is reported by its sentence alone.
-        return "".join(told.format()) if _strip(told, error) else ""
+        return "".join(report.format()) if _strip(report, error) else ""
     except Exception:  # noqa: BLE001 - As in `text_of`.
         return "".join(traceback.format_tb(traceback_of(error)))
 
@@ -141,22 +141,22 @@ def _full_traceback(error: BaseException) -> str:
         return "".join([*traceback.format_tb(traceback_of(error)), f"{text_of(error)}\n"])
 
 
-def _strip(told: traceback.TracebackException, error: BaseException) -> bool:
+def _strip(report: traceback.TracebackException, error: BaseException) -> bool:
     """Keep only the user's frames in an error and its chain; return whether there are any."""
     frames = [frame for frame, _ in traceback.walk_tb(traceback_of(error))]
     kept: list[traceback.FrameSummary] = []
-    if len(frames) == len(told.stack):
-        for frame, summary in zip(frames, told.stack, strict=True):
+    if len(frames) == len(report.stack):
+        for frame, summary in zip(frames, report.stack, strict=True):
             if not _is_machinery(frame) and not _is_library(summary.filename):
                 kept.append(summary)
-        told.stack = traceback.StackSummary.from_list(kept)
-    has_more = bool(kept or told.__notes__) or isinstance(error, SyntaxError)
-    for chained, cause in ((told.__cause__, cause_of(error)), (told.__context__, context_of(error))):
+        report.stack = traceback.StackSummary.from_list(kept)
+    has_more = bool(kept or report.__notes__) or isinstance(error, SyntaxError)
+    for chained, cause in ((report.__cause__, cause_of(error)), (report.__context__, context_of(error))):
         if chained is not None and cause is not None:
             has_more |= _strip(chained, cause)
     if isinstance(error, BaseExceptionGroup):
         has_more = True
-        for chained, member in zip(told.exceptions or (), error.exceptions, strict=False):
+        for chained, member in zip(report.exceptions or (), error.exceptions, strict=False):
             _strip(chained, member)
     return has_more
 

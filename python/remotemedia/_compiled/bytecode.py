@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import CodeType
 
-__all__ = ["TESTED_VERSIONS", "answers_its_item", "may_answer_lazily"]
+__all__ = ["TESTED_VERSIONS", "may_return_lazily", "returns_its_item"]
 
 TESTED_VERSIONS = frozenset({b"\xa7\r\r\n", b"\xcb\r\r\n", b"\xf3\r\r\n"})
 """The magic numbers of CPython 3.11, 3.12 and 3.13."""
@@ -32,7 +32,7 @@ _BENDS = ("JUMP", "POP_JUMP", "FOR_ITER", "SEND", "STORE_FAST", "DELETE_FAST", "
 
 
 @functools.lru_cache(maxsize=256)
-def may_answer_lazily(code: CodeType) -> bool:
+def may_return_lazily(code: CodeType) -> bool:
     """Whether a plain function could return a generator or coroutine that was not its argument.
 
     Such a function has to receive it from a call, or load it from elsewhere and return it unchanged.
@@ -47,7 +47,7 @@ def may_answer_lazily(code: CodeType) -> bool:
 
 
 @functools.lru_cache(maxsize=256)
-def answers_its_item(code: CodeType) -> bool:
+def returns_its_item(code: CodeType) -> bool:
     """Whether a method certainly returns its item: it has no branch and one return."""
     if MAGIC_NUMBER not in TESTED_VERSIONS:
         return False

@@ -13,7 +13,7 @@ import functools
 import types
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from remotemedia._compiled.bytecode import answers_its_item, may_answer_lazily
+from remotemedia._compiled.bytecode import may_return_lazily, returns_its_item
 from remotemedia._core import is_lazy
 from remotemedia._exception_chain import set_traceback, traceback_of
 
@@ -119,10 +119,10 @@ def _step(index: int, node: Any, names: dict[str, Any]) -> _Step | None:
 def _call(index: int, function: types.FunctionType, names: dict[str, Any]) -> list[str]:
     """Return the lines that call a node."""
     call = f"x = f{index}(n{index}, x)"
-    if answers_its_item(function.__code__):
+    if returns_its_item(function.__code__):
         # After the first node, an item is not `None`, and its type has been checked.
         return [call] if index else [call, _SKIP_NONE]
-    if not may_answer_lazily(function.__code__):
+    if not may_return_lazily(function.__code__):
         return [call, _SKIP_NONE]
     # The type of the last result is remembered, and checked again only if it changes.
     names[f"t{index}"] = None

@@ -152,10 +152,10 @@ class Machine:
         return failures
 
     async def _take_source(self, place: Place) -> AsyncGenerator[list[Any], None]:
-        answer = await self._ask(place, "process", place.node.process)
-        self.source = _stream_of(place, "process", answer)
-        if self.source is None and answer is not None:
-            yield await self._take(answer, source=place)
+        result = await self._ask(place, "process", place.node.process)
+        self.source = _stream_of(place, "process", result)
+        if self.source is None and result is not None:
+            yield await self._take(result, source=place)
         while self.source is not None:
             self.item_index = self.items_in
             self.source.secs = 0.0
@@ -212,7 +212,7 @@ class Machine:
                 place.recorder.retried()
         else:
             try:
-                await place.give_up(item, failure)
+                await place.handle_failure(item, failure)
             finally:
                 del failure
             return
@@ -230,12 +230,12 @@ class Machine:
     async def _call(self, place: Place, phase: str, method: Callable[..., Any], *args: Any) -> Stream | None:
         """Call a node, and send a plain result on; return the stream of another one."""
         limit = place.timeout if args else None
-        answer = await self._ask(place, phase, method, *args, limit=limit)
-        stream = _stream_of(place, phase, answer)
+        result = await self._ask(place, phase, method, *args, limit=limit)
+        stream = _stream_of(place, phase, result)
         if stream is not None:
             stream.secs, stream.limit = place.recorder.call_secs.pop(), limit
-        elif answer is not None:
-            self._send(place, answer)
+        elif result is not None:
+            self._send(place, result)
         elif phase == "flush":
             place.recorder.call_secs.pop()
         return stream
@@ -254,7 +254,7 @@ class Machine:
                 self._send(stream.place, output)
             return
         try:
-            await stream.place.give_up(stream.item[0], failure)
+            await stream.place.handle_failure(stream.item[0], failure)
         finally:
             del failure
 
@@ -324,24 +324,24 @@ class Machine:
         self.stack += [(target, branch, item) for target in reversed(targets)]
 
 
-def _stream_of(place: Place, phase: str, answer: Any) -> Stream | None:
+def _stream_of(place: Place, phase: str, result: Any) -> Stream | None:
     """Return the stream of a result that is a generator, else `None`."""
-    kind = answer_kind(answer)
+    kind = answer_kind(result)
     if kind == "generator":
 
         def draw() -> tuple[bool, Any]:
-            for output in answer:
+            for output in result:
                 return True, output
             return False, None
 
-        return Stream(place, phase, draw, answer.close)
+        return Stream(place, phase, draw, result.close)
     if kind == "async_generator":
 
         async def draw_async() -> tuple[bool, Any]:
             try:
-                return True, await anext(answer)
+                return True, await anext(result)
             except StopAsyncIteration:
                 return False, None
 
-        return Stream(place, phase, draw_async, answer.aclose)
+        return Stream(place, phase, draw_async, result.aclose)
     return None

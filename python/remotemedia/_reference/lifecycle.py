@@ -18,20 +18,20 @@ __all__ = ["Lifecycle", "finish"]
 _users: dict[int, int] = {}
 
 
-async def finish(answer: Any, limit: float | None = None) -> Any:
+async def finish(result: Any, limit: float | None = None) -> Any:
     """Return the result of a call; a coroutine is awaited.
 
     Raises:
         CallTimeoutError: If the coroutine takes longer than `limit` seconds.
     """
-    while answer_kind(answer) == "coroutine":
+    while answer_kind(result) == "coroutine":
         if limit is None:
-            answer = await answer
+            result = await result
         else:
             from remotemedia._asyncio.retries import within
 
-            answer = await within(answer, limit)
-    return answer
+            result = await within(result, limit)
+    return result
 
 
 class Lifecycle:

@@ -52,7 +52,7 @@ class Recorder:
         """Return the entry of `node_metrics`."""
         micros = sorted(secs * 1e6 for secs in self.call_secs)
         inside = sum(micros)
-        figures = {
+        durations = {
             "avg": inside / len(micros) if micros else 0.0,
             "min": micros[0] if micros else 0.0,
             "max": micros[-1] if micros else 0.0,
@@ -69,7 +69,7 @@ class Recorder:
             **{name: getattr(self, name) for name in _COUNTS},
             "restarts": 0,
             "total_duration_us": int(inside),
-            **{f"{name}_duration_us": round(value, 3) for name, value in figures.items()},
+            **{f"{name}_duration_us": round(value, 3) for name, value in durations.items()},
             "initialize_duration_us": int(self.initialize_secs * 1e6),
             "queue_wait_us": 0,
             "peak_queue_len": 0,

@@ -64,7 +64,7 @@ class Place:
 
         await asyncio.sleep(pause_secs(attempt, self.retry_delay))
 
-    async def give_up(self, item: Any, failure: NodeError) -> None:
+    async def handle_failure(self, item: Any, failure: NodeError) -> None:
         """Handle an item that failed after all retries.
 
         Raises:
@@ -101,24 +101,24 @@ def _adapter(node: object) -> StreamingNode | None:
     return StreamingNode(node.process)  # type: ignore[attr-defined]
 
 
-def _only(answer: Any) -> Any:
+def _only(result: Any) -> Any:
     """Return the result for the item of a batch of one; that of a coroutine is awaited first.
 
     Raises:
         TypeError: If the result is not a list.
         ValueError: If the list does not have one element.
     """
-    if answer_kind(answer) == "coroutine":
-        return _only_of(answer)
-    if not isinstance(answer, (list, tuple)):
-        kind = type(answer).__name__
+    if answer_kind(result) == "coroutine":
+        return _only_of(result)
+    if not isinstance(result, (list, tuple)):
+        kind = type(result).__name__
         raise TypeError(
             f"process() received a batch of 1 items and returned {kind}; return a list of the same length"
         )
-    if len(answer) != 1:
-        raise ValueError(f"process() received a batch of 1 items and returned {len(answer)}")
-    return answer[0]
+    if len(result) != 1:
+        raise ValueError(f"process() received a batch of 1 items and returned {len(result)}")
+    return result[0]
 
 
-async def _only_of(answer: Any) -> Any:
-    return _only(await answer)
+async def _only_of(result: Any) -> Any:
+    return _only(await result)

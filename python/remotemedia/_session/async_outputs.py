@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from remotemedia._core import OutputStream
     from remotemedia._session.async_session import AsyncSession
 
-__all__ = ["FIRST_LOOK_SECS", "AsyncOutputs", "Map", "News", "on_loop", "told"]
+__all__ = ["FIRST_POLL_INTERVAL_SECS", "AsyncOutputs", "Map", "News", "is_accepted", "on_loop"]
 
-FIRST_LOOK_SECS = 0.002
+FIRST_POLL_INTERVAL_SECS = 0.002
 """The first interval for checking whether a node still processes a dropped item."""
 
 
@@ -55,7 +55,7 @@ class AsyncOutputs:
         while True:
             state, output = self._stream.next(0.0)
             if state == _OUTPUT:
-                self._news.tell()
+                self._news.notify()
                 return output
             if state == _END:
                 raise StopAsyncIteration
@@ -74,7 +74,7 @@ class Map(AsyncOutputs):
 
     def __init__(self, session: AsyncSession, items: Any) -> None:
         news = News(session.news.loop)
-        super().__init__(session, session.open_stream(news.tell), news, is_main=False)
+        super().__init__(session, session.open_stream(news.notify), news, is_main=False)
         self._items: Any = items
         self._feeder: _Feeder | None = None
         self._is_over = False
@@ -105,14 +105,14 @@ class Map(AsyncOutputs):
     async def aclose(self) -> None:
         """Close the stream: items in progress are dropped."""
         task = self._task
-        self._let_go()
+        self._abandon()
         if task is not None and not task.done():
             await asyncio.wait([task])
 
-    def _let_go(self) -> None:
+    def _abandon(self) -> None:
         if self._task is not None and not self._is_over:
             self._task.cancel()
-            self._session.let_go(self._stream.abandon, FIRST_LOOK_SECS)
+            self._session.abandon_until_done(self._stream.abandon, FIRST_POLL_INTERVAL_SECS)
         # The items are released together with their reader.
         self._is_over, self._items, self._feeder, self._task = True, None, None, None
 
@@ -123,14 +123,14 @@ class Map(AsyncOutputs):
         # The last reference may be dropped on another thread.
         task, session, stream = self._task, self._session, self._stream
 
-        def let_go() -> None:
+        def abandon() -> None:
             task.cancel()
-            session.let_go(stream.abandon, FIRST_LOOK_SECS)
+            session.abandon_until_done(stream.abandon, FIRST_POLL_INTERVAL_SECS)
 
         if threading.get_ident() == session.news.thread:
-            let_go()
+            abandon()
         else:
-            on_loop(session.news.loop, let_go)
+            on_loop(session.news.loop, abandon)
 
 
 class News:
@@ -142,7 +142,7 @@ class News:
         self.thread = threading.get_ident()
         self._events: set[asyncio.Event] = set()
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Wake the waiting tasks. Called on the loop."""
         for event in self._events:
             event.set()
@@ -193,12 +193,12 @@ class _Feeder:
         self._stream.end()
 
     async def _wait_for_room(self, is_in: bool | asyncio.Future[bool]) -> None:  # noqa: FBT001 - See `put`.
-        if not await told(is_in):
+        if not await is_accepted(is_in):
             raise SessionClosedError(CLOSED)
         await self._news.wait_while(lambda: self._stream.load >= self._limit)
 
 
-async def told(is_in: bool | asyncio.Future[bool]) -> bool:  # noqa: FBT001 - The result of `OutputStream.put`.
+async def is_accepted(is_in: bool | asyncio.Future[bool]) -> bool:  # noqa: FBT001 - The result of `OutputStream.put`.
     return is_in if isinstance(is_in, bool) else await is_in
 
 

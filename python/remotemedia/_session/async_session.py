@@ -12,9 +12,16 @@ from remotemedia import _log, _shutdown
 from remotemedia._core import Opener, OutputStream
 from remotemedia._errors import combine, throw
 from remotemedia._graph.item_streams import items_of
-from remotemedia._session.answers import Answer
-from remotemedia._session.async_outputs import FIRST_LOOK_SECS, AsyncOutputs, Map, News, on_loop, told
+from remotemedia._session.async_outputs import (
+    FIRST_POLL_INTERVAL_SECS,
+    AsyncOutputs,
+    Map,
+    News,
+    is_accepted,
+    on_loop,
+)
 from remotemedia._session.consumers import who_is_here
+from remotemedia._session.results import Result
 from remotemedia._threads import start
 from remotemedia.exceptions import PipelineError, SessionClosedError
 from remotemedia.sessions import (
@@ -32,10 +39,10 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncSession", "enter", "leave"]
 
-_LOOK_SECS = 0.05
+_POLL_INTERVAL_SECS = 0.05
 """How often a node that waits for another pipeline checks whether that waits for the node."""
 
-_LAST_LOOK_SECS = 0.25
+_LONGEST_POLL_INTERVAL_SECS = 0.25
 
 
 class AsyncSession(_Closing):
@@ -74,17 +81,17 @@ class AsyncSession(_Closing):
         """
         self.check_loop()
         self.check_takes_items()
-        answer = Answer(self.news.loop)
-        ticket = self.start_call(item, answer.give)
+        result = Result(self.news.loop)
+        ticket = self.start_call(item, result.set)
         try:
-            while ticket.is_of_node and not answer.future.done():
-                await asyncio.wait([answer.future], timeout=_LOOK_SECS)
+            while ticket.is_of_node and not result.future.done():
+                await asyncio.wait([result.future], timeout=_POLL_INTERVAL_SECS)
                 self.check_ticket(ticket)
-            await answer.future
+            await result.future
         except (asyncio.CancelledError, PipelineError):
-            self.let_go(lambda: self.abandon(ticket), FIRST_LOOK_SECS)
+            self.abandon_until_done(lambda: self.abandon(ticket), FIRST_POLL_INTERVAL_SECS)
             raise
-        return answer.take()
+        return result.take()
 
     def map(self, items: Iterable[Any] | AsyncIterable[Any]) -> AsyncOutputs:
         """Process a stream of items, and yield each output as soon as it is ready, in order.
@@ -109,7 +116,7 @@ class AsyncSession(_Closing):
         """
         self.check_loop()
         self._begin_put()
-        if not await told(self._stream.put(item)):
+        if not await is_accepted(self._stream.put(item)):
             raise SessionClosedError(CLOSED)
 
     def __aiter__(self) -> AsyncOutputs:
@@ -138,10 +145,10 @@ class AsyncSession(_Closing):
         """
         self.check_outside("interrupt")
         stop = threading.Event()
-        answer = Answer(self.news.loop)
+        result = Result(self.news.loop)
         # First: thousands of waiting tasks may be notified, too, and delay the loop.
-        work = lambda: self.drop_all(stop, answer.give)  # noqa: E731 - Named for the line's length.
-        dropped: int = await _in_thread(work, stop.set, answer)
+        work = lambda: self.drop_all(stop, result.set)  # noqa: E731 - Named for the line's length.
+        dropped: int = await _in_thread(work, stop.set, result)
         return dropped
 
     async def close(self, timeout: float = CLOSE_TIMEOUT_SECS) -> None:  # noqa: ASYNC109 - The public name.
@@ -166,10 +173,12 @@ class AsyncSession(_Closing):
                 "not to this one; open a session in each event loop"
             )
 
-    def let_go(self, abandon: Callable[[], bool], pause: float) -> None:
+    def abandon_until_done(self, abandon: Callable[[], bool], pause: float) -> None:
         """Drop the items in progress. Notifies a node repeatedly, because it may be about to wait."""
         if abandon():
-            self.news.loop.call_later(pause, self.let_go, abandon, min(2 * pause, _LAST_LOOK_SECS))
+            self.news.loop.call_later(
+                pause, self.abandon_until_done, abandon, min(2 * pause, _LONGEST_POLL_INTERVAL_SECS)
+            )
 
 
 _Kind = TypeVar("_Kind", bound=AsyncSession)
@@ -183,7 +192,7 @@ async def enter(graph: Graph, settings: dict[str, Any], kind: type[_Kind]) -> _K
     opened: list[_Kind] = []
 
     def open_it() -> None:
-        session: _Kind = open_session(kind, graph, settings, opener, news.tell)
+        session: _Kind = open_session(kind, graph, settings, opener, news.notify)
         session.news = news
         opened.append(session)
         if is_cancelled:
@@ -231,40 +240,40 @@ async def leave(session: AsyncSession, error: BaseException | None) -> None:
 async def _in_thread(
     work: Callable[[], Any],
     when_cancelled: Callable[[], object] | None = None,
-    answer: Answer | None = None,
+    result: Result | None = None,
 ) -> Any:
     """Run blocking work on a separate thread.
 
     A cancelled caller waits, too, so that no work is half done; `when_cancelled` stops the work. Work that
-    does not return in time is logged and abandoned. Work with an `answer` may set it early.
+    does not return in time is logged and abandoned. Work with a `result` may set it early.
     """
     loop = asyncio.get_running_loop()
-    answer = answer or Answer(loop)
+    result = result or Result(loop)
 
     context = contextvars.copy_context()
 
     def run() -> None:
         try:
-            on_loop(loop, functools.partial(answer.give, context.run(work)))
+            on_loop(loop, functools.partial(result.set, context.run(work)))
         except BaseException as error:  # noqa: BLE001 - Raised by the waiting task.
-            on_loop(loop, functools.partial(answer.give, None, error))
+            on_loop(loop, functools.partial(result.set, None, error))
 
     second = _shutdown.SecondInterrupt()
     thread = threading.Thread(target=run, name="remotemedia-wait", daemon=True)
     start(thread, "work that waits")
     try:
-        await asyncio.wait([answer.future])
+        await asyncio.wait([result.future])
     except asyncio.CancelledError as cancelled:
         began = loop.time()
         if when_cancelled is not None:
             when_cancelled()
-        if not await answer.comes_back(CLOSE_TIMEOUT_SECS, second):
+        if not await result.wait_for_end(CLOSE_TIMEOUT_SECS, second):
             _log.abandoned(loop.time() - began, thread.ident or 0)
             raise
         thread.join()
-        failure = answer.take_failure()
+        failure = result.take_failure()
         if failure is not None and not isinstance(failure, asyncio.CancelledError):
             combine(cancelled, [failure])
         throw(cancelled)
     thread.join()
-    return answer.take()
+    return result.take()

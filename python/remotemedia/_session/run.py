@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from remotemedia import _core, _log, _shutdown
 from remotemedia._errors import combine, throw
 from remotemedia._limits import CLOSE_TIMEOUT_SECS
-from remotemedia._session.answers import Answer
+from remotemedia._session.results import Result
 from remotemedia._threads import forget
 
 if TYPE_CHECKING:
@@ -42,13 +42,13 @@ async def run(
     """
     _shutdown.check_not_ending(f"a run of pipeline '{graph.name}'")
     loop = asyncio.get_running_loop()
-    outcome = Answer(loop)
+    outcome = Result(loop)
 
     def deliver(value: Any, metrics: dict[str, Any] | None) -> None:
         if isinstance(value, BaseException):
-            outcome.give(None, value)
+            outcome.set(None, value)
         else:
-            outcome.give((value, metrics))
+            outcome.set((value, metrics))
 
     call = _core.start(graph, feed, loop, deliver, enable_metrics)
     _calls[call] = graph
@@ -67,10 +67,10 @@ async def run(
     return outcome.take()  # type: ignore[no-any-return]
 
 
-async def _stop(graph: Graph, call: _core.Call, outcome: Answer) -> None:
+async def _stop(graph: Graph, call: _core.Call, outcome: Result) -> None:
     began = time.monotonic()
     call.cancel()
-    if await outcome.comes_back(CLOSE_TIMEOUT_SECS):
+    if await outcome.wait_for_end(CLOSE_TIMEOUT_SECS):
         _join(call)
     else:
         _calls.pop(call, None)

@@ -94,7 +94,7 @@ def main() -> None:
 
     from remotemedia import _core
 
-    signal.signal(signal.SIGINT, _hear_sigint)
+    signal.signal(signal.SIGINT, _on_sigint)
     # From Python 3.14 on, it adds the C stack, which is of no use to the user.
     faulthandler.enable(**({"c_stack": False} if sys.version_info >= (3, 14) else {}))
     faulthandler.register(_core.STACK_SIGNAL, all_threads=True)
@@ -115,7 +115,7 @@ def cancel_calls() -> None:
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
-def _hear_sigint(_signal: int, _frame: object) -> None:
+def _on_sigint(_signal: int, _frame: object) -> None:
     # Only work is interrupted, on request of the parent; cleanup is not.
     from remotemedia import _core
 
@@ -128,9 +128,9 @@ def _be_fork() -> None:
     from remotemedia import _core
 
     _core.be_fork()
-    answers = sys.modules.get("remotemedia._asyncio.futures")
-    if answers is not None:
-        answers.leave_fork = leave_fork  # type: ignore[attr-defined]
+    futures = sys.modules.get("remotemedia._asyncio.futures")
+    if futures is not None:
+        futures.leave_fork = leave_fork  # type: ignore[attr-defined]
 
 
 def leave_fork(error: BaseException | None) -> NoReturn:

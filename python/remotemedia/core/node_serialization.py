@@ -151,9 +151,9 @@ def _run_phase(node: object, phase: str, node_id: str | None = None) -> None:
     if not callable(method):
         return
     try:
-        answer = method()
-        if answer_kind(answer) == "coroutine":
-            _run_beside(answer)
+        result = method()
+        if answer_kind(result) == "coroutine":
+            _run_beside(result)
     except Exception as error:
         raise node_error(node_id or name_of(node), None, phase, error) from error
 

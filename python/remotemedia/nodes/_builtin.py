@@ -167,9 +167,9 @@ class OutputNode(Node):
     def process(self, data: Any) -> Any:
         """Return the item itself."""
         if self.callback is not None:
-            answer = self.callback(data)
-            if answer is not None and answer_kind(answer) == "coroutine":
-                return _once_taken(data, answer)
+            result = self.callback(data)
+            if result is not None and answer_kind(result) == "coroutine":
+                return _once_taken(data, result)
         return data
 
 
@@ -177,8 +177,8 @@ async def _if_it_passes(data: Any, passes: Any) -> Any:
     return data if await finish(passes) else None
 
 
-async def _once_taken(data: Any, answer: Any) -> Any:
-    await finish(answer)
+async def _once_taken(data: Any, result: Any) -> Any:
+    await finish(result)
     return data
 
 

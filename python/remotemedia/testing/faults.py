@@ -312,7 +312,7 @@ class StartThread(Hang):
 
     def strike(self, item: Any) -> Any:
         """Start it."""
-        threading.Thread(target=time.sleep, args=(self.seconds,), name="left behind").start()
+        threading.Thread(target=time.sleep, args=(self.seconds,), name="abandoned").start()
         return item
 
 

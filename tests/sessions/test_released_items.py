@@ -1,6 +1,6 @@
-"""An item whose call has failed is free as soon as the error is handled, without the garbage collector.
+"""An item whose call has failed is freed as soon as the error is handled, without the garbage collector.
 
-Items may be batches of images: what holds them until a collection holds the memory of a machine.
+Items may be batches of images: a reference that lives until a collection can fill the memory of a machine.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from remotemedia.exceptions import NodeError
 
 
 class Item:
-    """What can be weakly referenced."""
+    """An object that accepts weak references."""
 
 
 class Fails:
@@ -104,7 +104,7 @@ async def settle(life):
     return False
 
 
-def is_let_go(life):
+def is_released(life):
     return asyncio.run(settle(life))
 
 
@@ -162,7 +162,7 @@ def test_by_a_session(name, fail):
         with contextlib.suppress(NodeError):
             fail(session, item)
         del item
-        assert is_let_go(life)
+        assert is_released(life)
 
 
 async def execute(node, item, use_rust):

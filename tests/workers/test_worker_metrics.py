@@ -22,7 +22,7 @@ def in_worker(node, **options):
     return Pipeline("p").add_node(node, id="node", placement="process", **options)
 
 
-def figures(session):
+def metrics_of(session):
     [node] = session.metrics()["node_metrics"]
     return node
 
@@ -66,7 +66,7 @@ class StreamsOnALoop(Node):
 def test_restarts_and_redeliveries_are_counted(tmp_path):
     with in_worker(faults.Kill(once=tmp_path / "struck")).open(enable_metrics=True) as session:
         assert list(session.map(range(6))) == [0, 1, 2, 3, 4, 5]
-        node = figures(session)
+        node = metrics_of(session)
 
     assert node["restarts"] == 1
     assert 1 <= node["worker"]["redeliveries"] <= 6
@@ -92,30 +92,30 @@ def test_calls_are_measured_in_every_kind_of_stage(placement, node, options, ite
 
     with pipeline.open(enable_metrics=True) as session:
         list(session.map(range(items)))
-        measured = figures(session)
+        measured = metrics_of(session)
 
     assert measured["total_duration_us"] >= calls * CALL_US
-    # The least one is told to within a hundredth.
+    # The minimum is exact to one percent.
     assert measured["min_duration_us"] >= 0.98 * CALL_US
     assert measured["avg_duration_us"] == pytest.approx(measured["total_duration_us"] / calls, rel=0.01)
 
 
-def test_a_call_is_no_transport():
+def test_a_call_does_not_count_as_transport():
     with in_worker(SleepsOnALoop(), concurrency=3).open(enable_metrics=True) as session:
         list(session.map(range(6)))
-        measured = figures(session)
+        measured = metrics_of(session)
 
     assert 0 < measured["worker"]["transport_us"] < measured["total_duration_us"]
 
 
 def test_an_item_that_timed_out_was_not_transported():
-    """The time that its worker was given counted as time on the way."""
+    """The time until its timeout counted as transport."""
     with in_worker(faults.Hang(on=2), timeout=0.3).open(enable_metrics=True) as session:
         session.call(1)
-        before = figures(session)["worker"]
+        before = metrics_of(session)["worker"]
         with pytest.raises(NodeTimeoutError):
             session.call(2)
-        after = figures(session)["worker"]
+        after = metrics_of(session)["worker"]
 
     assert after["transport_us"] == before["transport_us"]
 
@@ -126,18 +126,18 @@ def test_processor_time_of_workers_that_died_counts():
             session.call(item)
             os.kill(children()[0], 9)
         session.call(4)
-        worker = figures(session)["worker"]
+        worker = metrics_of(session)["worker"]
 
     assert worker["cpu_us"] >= 5 * 20_000
-    assert figures(session)["worker"]["cpu_us"] >= worker["cpu_us"]
+    assert metrics_of(session)["worker"]["cpu_us"] >= worker["cpu_us"]
 
 
 def test_figures_grow_with_what_crosses():
     with in_worker(Busy()).open(enable_metrics=True) as session:
         session.call(bytes(10_000))
-        before = figures(session)["worker"]
+        before = metrics_of(session)["worker"]
         session.call(bytes(10_000))
-        after = figures(session)["worker"]
+        after = metrics_of(session)["worker"]
 
     assert 10_000 <= after["sent_bytes"] - before["sent_bytes"] <= 11_000
     assert 10_000 <= after["received_bytes"] - before["received_bytes"] <= 11_000
@@ -148,8 +148,8 @@ def test_figures_grow_with_what_crosses():
 def test_bytes_are_counted_once():
     with in_worker(Busy()).open(enable_metrics=True) as session:
         assert session.call("x" * 10_000) == "x" * 10_000
-        before = figures(session)["worker"]
-    after = figures(session)["worker"]
+        before = metrics_of(session)["worker"]
+    after = metrics_of(session)["worker"]
 
     # What it says at its end is little.
     assert before["sent_bytes"] <= after["sent_bytes"] < before["sent_bytes"] + 1000
