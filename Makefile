@@ -59,7 +59,7 @@ lint: extension docs ## check formatting, lints, types and licences
 workflows: ## check .github/workflows with actionlint (needs Go)
 	go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
-bench: wheel host ## measure the figures of docs/performance.md and their baselines
+bench: wheel host ## run the benchmarks of docs/performance.md and their baselines
 	@$(INSTALL_WHEEL)
 	$(BIN)/python -m benchmarks
 

@@ -1,1 +1,1 @@
-"""Measures the figures of `docs/performance.md`, each beside a baseline that is measured in the same run."""
+"""The benchmarks of `docs/performance.md`, each with a baseline that is measured in the same run."""

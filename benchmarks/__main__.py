@@ -1,6 +1,6 @@
-"""`python -m benchmarks`: the table of figures.
+"""`python -m benchmarks`: the table of results.
 
-A figure that misses its bar is marked; it does not fail the command.
+A result that misses its bar is marked; it does not fail the command.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from benchmarks import (
     stages,
     worker_lives,
 )
-from benchmarks.measuring import Effort, Figure, NotMeasuredError, Outcome, measure
+from benchmarks.measuring import Benchmark, Effort, NotMeasuredError, Outcome, measure
 
-FIGURES: list[Figure] = [
-    *custom_nodes.FIGURES,
-    *builtin_nodes.FIGURES,
-    *one_call.FIGURES,
-    *sessions.FIGURES,
-    *stages.FIGURES,
-    *interrupting.FIGURES,
-    *audio_chunks.FIGURES,
-    *crossings.FIGURES,
-    *worker_lives.FIGURES,
-    *importing.FIGURES,
-    *large_manifests.FIGURES,
-    *long_inputs.FIGURES,
+BENCHMARKS: list[Benchmark] = [
+    *custom_nodes.BENCHMARKS,
+    *builtin_nodes.BENCHMARKS,
+    *one_call.BENCHMARKS,
+    *sessions.BENCHMARKS,
+    *stages.BENCHMARKS,
+    *interrupting.BENCHMARKS,
+    *audio_chunks.BENCHMARKS,
+    *crossings.BENCHMARKS,
+    *worker_lives.BENCHMARKS,
+    *importing.BENCHMARKS,
+    *large_manifests.BENCHMARKS,
+    *long_inputs.BENCHMARKS,
 ]
 
 
@@ -49,40 +49,40 @@ def main() -> None:
     where = machine.describe()
     report.print_header(where)
 
-    outcomes: list[tuple[Figure, Outcome | str]] = []
-    for figure in FIGURES:
-        if options.only and figure.name not in options.only:
+    outcomes: list[tuple[Benchmark, Outcome | str]] = []
+    for benchmark in BENCHMARKS:
+        if options.only and benchmark.name not in options.only:
             continue
-        outcome = take(figure, effort)
-        report.print_row(figure, outcome)
-        outcomes.append((figure, outcome))
+        outcome = take(benchmark, effort)
+        report.print_row(benchmark, outcome)
+        outcomes.append((benchmark, outcome))
 
     if options.json:
         report.write_json(options.json, where, outcomes)
 
 
-def take(figure: Figure, effort: Effort) -> Outcome | str:
-    """The outcome of a figure, or what it lacks to be measured."""
+def take(benchmark: Benchmark, effort: Effort) -> Outcome | str:
+    """Return the outcome of a benchmark, or the reason why it was not measured."""
     try:
-        return measure(figure, effort)
+        return measure(benchmark, effort)
     except NotMeasuredError as reason:
         return str(reason)
 
 
 def parse_options() -> argparse.Namespace:
-    """The options of the command line."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="Measure RemoteMedia beside its baselines."
     )
-    names = [figure.name for figure in FIGURES]
+    names = [benchmark.name for benchmark in BENCHMARKS]
     parser.add_argument(
         "--only",
         action="append",
         choices=names,
         metavar="NAME",
-        help=f"measure this figure alone; may be repeated: {', '.join(names)}",
+        help=f"measure this benchmark alone; may be repeated: {', '.join(names)}",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the outcomes to FILE, too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the outcomes to FILE")
     parser.add_argument(
         "--quick", action="store_true", help="take few rounds: to see that it works, not to quote"
     )

@@ -7,7 +7,7 @@ import statistics
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.measuring import Figure, NotMeasuredError, alternate
+from benchmarks.measuring import Benchmark, NotMeasuredError, alternate
 from remotemedia import Node, Pipeline
 
 try:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Audio = NDArray[np.float32]
 
-__all__ = ["FIGURES"]
+__all__ = ["BENCHMARKS"]
 
 CHUNKS = 2_000
 CHUNK_FRAMES = 320
@@ -142,8 +142,8 @@ def _chunks() -> list[Audio]:
     return [math.sin(index / 25) * chunk for index, chunk in enumerate(noise)]
 
 
-FIGURES = [
-    Figure(
+BENCHMARKS = [
+    Benchmark(
         "audio-call",
         "20 ms of audio, 3 numpy nodes (median of calls)",
         "the direct calls",
@@ -152,7 +152,7 @@ FIGURES = [
         1.15,
         typical_chunk,
     ),
-    Figure(
+    Benchmark(
         "audio-call-p99",
         "20 ms of audio, 3 numpy nodes (p99 of calls)",
         "the direct calls",
@@ -161,7 +161,7 @@ FIGURES = [
         1.3,
         slow_chunk,
     ),
-    Figure(
+    Benchmark(
         "audio-map",
         "20 ms of audio, 3 numpy nodes, session.map",
         "the direct calls",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.measuring import Figure, alternate
+from benchmarks.measuring import Benchmark, alternate
 from benchmarks.timing import against_loop, run_pipeline
 from remotemedia import Pipeline
 from remotemedia.nodes import CalculatorNode, PassThroughNode
@@ -13,7 +13,7 @@ from remotemedia.nodes import CalculatorNode, PassThroughNode
 if TYPE_CHECKING:
     from benchmarks.measuring import Effort, Samples
 
-__all__ = ["FIGURES"]
+__all__ = ["BENCHMARKS"]
 
 ITEMS = 100_000
 
@@ -60,8 +60,8 @@ def manifest(effort: Effort) -> Samples:
         )
 
 
-FIGURES = [
-    Figure(
+BENCHMARKS = [
+    Benchmark(
         "builtin",
         "PassThrough, Calculator, PassThrough, 100,000 ints",
         "loop by hand over plain classes",
@@ -70,7 +70,7 @@ FIGURES = [
         1.0,
         builtin,
     ),
-    Figure(
+    Benchmark(
         "manifest",
         "a manifest of the same nodes",
         "their instances",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.measuring import Figure, alternate
+from benchmarks.measuring import Benchmark, alternate
 from remotemedia import Pipeline, with_options
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from benchmarks.measuring import Effort, Samples
 
-__all__ = ["FIGURES"]
+__all__ = ["BENCHMARKS"]
 
 ROUND_TRIPS = 500
 ITEMS = 100_000
@@ -33,41 +33,41 @@ PERCENTILE = 99
 
 
 class AddOne:
-    """Answers a number, which takes no time."""
+    """Returns a number, which takes no time."""
 
     def process(self, item: int) -> int:
         return item + 1
 
 
 class First:
-    """Answers a small part of a large item."""
+    """Returns a small part of a large item."""
 
     def process(self, item: Any) -> float:
         return float(item[0])
 
 
 class Same:
-    """Answers its item."""
+    """Returns its item."""
 
     def process(self, item: Any) -> Any:
         return item
 
 
 class Exchange:
-    """Answers an array that it has had all along, so that nothing but the way is measured."""
+    """Returns an array that it already has, so that only the transport is measured."""
 
     def initialize(self) -> None:
-        self.answer = np.zeros_like(HUGE_ARRAY)
+        self.array = np.zeros_like(HUGE_ARRAY)
 
     def process(self, _item: Any) -> Any:
-        return self.answer
+        return self.array
 
 
 @contextmanager
 def _pinned() -> Iterator[None]:
     """Keep this process and those that it starts on one core.
 
-    To wake an idle one takes longer than all the rest, and chance decides.
+    Waking an idle core takes longer than everything else, and varies.
     """
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(cores)})
@@ -140,7 +140,7 @@ def round_trip_tail(effort: Effort) -> Samples:
 
 
 def array_there(effort: Effort) -> Samples:
-    """64 kB there, a small answer back."""
+    """64 kB there, a small reply back."""
     return _to_pipe(First(), SMALL_ARRAY, statistics.median, effort)
 
 
@@ -183,7 +183,7 @@ def _to_copies(
     with _pinned(), Pipeline([with_options(node, placement="process")]).open() as session:
 
         def baseline() -> float:
-            # What a small item needs for the same way is no copy.
+            # The round trip of a small item involves no copy.
             trip = statistics.median(_trips(session.call, [1.0])) if with_trip else 0.0
             return _copies(pairs) + trip
 
@@ -193,7 +193,7 @@ def _to_copies(
 
 
 def megabyte_there(effort: Effort) -> Samples:
-    """1 MB there, a small answer back, to a copy and a small round trip."""
+    """1 MB there, a small reply back, compared with a copy and a small round trip."""
     pairs = [(np.empty_like(LARGE_ARRAY), LARGE_ARRAY)]
     return _to_copies(First(), LARGE_ARRAY, pairs, effort, with_trip=True)
 
@@ -215,8 +215,8 @@ def unchanged(effort: Effort) -> Samples:
     return _to_copies(Same(), HUGE_ARRAY, [(np.empty_like(HUGE_ARRAY), HUGE_ARRAY)], effort)
 
 
-FIGURES = [
-    Figure(
+BENCHMARKS = [
+    Benchmark(
         "round-trip",
         "an int to a worker and back, on one core (median)",
         "multiprocessing.Pipe",
@@ -225,7 +225,7 @@ FIGURES = [
         0.6,
         round_trip,
     ),
-    Figure(
+    Benchmark(
         "round-trip-p99",
         "the same (99th percentile)",
         "multiprocessing.Pipe",
@@ -234,7 +234,7 @@ FIGURES = [
         1,
         round_trip_tail,
     ),
-    Figure(
+    Benchmark(
         "worker-map",
         "session.map of 100,000 ints, an item",
         "multiprocessing.Pipe, one by one, on one core",
@@ -243,7 +243,7 @@ FIGURES = [
         0.2,
         stream,
     ),
-    Figure(
+    Benchmark(
         "array-64k",
         "64 kB there, a float back, on one core",
         "multiprocessing.Pipe",
@@ -252,7 +252,7 @@ FIGURES = [
         0.5,
         array_there,
     ),
-    Figure(
+    Benchmark(
         "array-1M",
         "1 MB there, a float back",
         "one copy and a small round trip",
@@ -261,7 +261,7 @@ FIGURES = [
         1.4,
         megabyte_there,
     ),
-    Figure(
+    Benchmark(
         "array-10M",
         "10 MB there, other 10 MB back",
         "two copies",
@@ -270,7 +270,7 @@ FIGURES = [
         1.2,
         there_and_back,
     ),
-    Figure(
+    Benchmark(
         "array-10M-apart",
         "the same",
         "copies of two arrays to two places",
@@ -279,7 +279,7 @@ FIGURES = [
         None,
         there_and_back_apart,
     ),
-    Figure(
+    Benchmark(
         "array-10M-same",
         "10 MB there and back unchanged",
         "one copy",

@@ -6,14 +6,14 @@ import sys
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.measuring import Figure, NotMeasuredError
+from benchmarks.measuring import Benchmark, NotMeasuredError
 from benchmarks.timing import against_loop
 from remotemedia import Node
 
 if TYPE_CHECKING:
     from benchmarks.measuring import Effort, Samples
 
-__all__ = ["FIGURES"]
+__all__ = ["BENCHMARKS"]
 
 TRIVIAL_BAR = 1.2 if sys.version_info < (3, 12) else 1.3
 TRIVIAL_ITEMS = 100_000
@@ -37,7 +37,7 @@ class AddOne(Node):
 
 
 class Magnitude(Node):
-    """A node that calls something, so that its answer could be a generator and has to be looked at."""
+    """A node that calls something, so that its result could be a generator and has to be checked."""
 
     def process(self, item: int) -> int:
         """The item without its sign."""
@@ -59,7 +59,7 @@ class Level(Node):
         return item if level >= 0 else None
 
 
-class Look(Node):
+class Pass(Node):
     """Passes a large item on."""
 
     def process(self, item: Any) -> Any:
@@ -121,12 +121,12 @@ def arrays(effort: Effort) -> Samples:
 
     distinct = [np.full(ARRAY_BYTES, index, dtype=np.uint8) for index in range(ARRAYS)]
     items = [distinct[index % ARRAYS] for index in range(TRIVIAL_ITEMS)]
-    nodes = [Look(), Look(), Look()]
+    nodes = [Pass(), Pass(), Pass()]
     return against_loop(nodes, nodes, items, effort.rounds(60))
 
 
-FIGURES = [
-    Figure(
+BENCHMARKS = [
+    Benchmark(
         "trivial",
         "3 trivial nodes, 100,000 ints",
         "loop by hand over the same nodes",
@@ -135,7 +135,7 @@ FIGURES = [
         TRIVIAL_BAR,
         trivial,
     ),
-    Figure(
+    Benchmark(
         "calling",
         "3 nodes that call abs(), 100,000 ints",
         "loop by hand over the same nodes",
@@ -144,7 +144,7 @@ FIGURES = [
         None,
         calling,
     ),
-    Figure(
+    Benchmark(
         "working",
         "3 nodes of 10 µs, 5,000 ints",
         "loop by hand over the same nodes",
@@ -153,7 +153,7 @@ FIGURES = [
         1.02,
         working,
     ),
-    Figure(
+    Benchmark(
         "trivial-metrics",
         "3 trivial nodes, with metrics",
         "loop by hand over the same nodes",
@@ -162,7 +162,7 @@ FIGURES = [
         3.0,
         trivial_with_metrics,
     ),
-    Figure(
+    Benchmark(
         "working-metrics",
         "3 nodes of 10 µs, with metrics",
         "loop by hand over the same nodes",
@@ -171,7 +171,7 @@ FIGURES = [
         1.05,
         working_with_metrics,
     ),
-    Figure(
+    Benchmark(
         "arrays",
         "3 nodes, 100,000 arrays of 1 MB",
         "loop by hand over the same nodes",

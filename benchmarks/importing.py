@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from benchmarks.measuring import Figure, alternate
+from benchmarks.measuring import Benchmark, alternate
 from benchmarks.processes import run_measured
 
 if TYPE_CHECKING:
     from benchmarks.measuring import Effort, Samples
 
-__all__ = ["FIGURES"]
+__all__ = ["BENCHMARKS"]
 
 IMPORT = [sys.executable, "-c", "import remotemedia"]
 NOTHING = [sys.executable, "-c", "pass"]
@@ -31,8 +31,8 @@ def import_memory(effort: Effort) -> Samples:
     )
 
 
-FIGURES = [
-    Figure(
+BENCHMARKS = [
+    Benchmark(
         "import-time",
         "import remotemedia in a fresh process",
         "bare interpreter",
@@ -41,7 +41,7 @@ FIGURES = [
         15.0,
         import_time,
     ),
-    Figure(
+    Benchmark(
         "import-memory",
         "peak memory of the same",
         "bare interpreter",

@@ -1,4 +1,4 @@
-"""How long it takes until a session that has much to do is silent."""
+"""How long it takes to interrupt a session with many items."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from queue import Queue
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from benchmarks.measuring import Figure, alternate
+from benchmarks.measuring import Benchmark, alternate
 from remotemedia import Node, Pipeline
 
 if TYPE_CHECKING:
     from benchmarks.measuring import Effort, Samples
 
-__all__ = ["FIGURES"]
+__all__ = ["BENCHMARKS"]
 
 ITEMS = 10_000
 
 
-class Answer(Node):
-    """Is at its first item until somebody interrupts it."""
+class Busy(Node):
+    """Processes its first item until it is interrupted."""
 
     def __init__(self) -> None:
         super().__init__()
         self.is_busy = threading.Event()
 
     async def process(self, item: int) -> int:
-        """Nothing, for longer than anybody waits."""
+        """Return the item after an hour."""
         self.is_busy.set()
         await asyncio.sleep(3600)
         return item
@@ -35,7 +35,7 @@ class Answer(Node):
 
 def queued(effort: Effort) -> Samples:
     """An interrupt while the items wait before the node."""
-    node = Answer()
+    node = Busy()
     with Pipeline([node]).open(queue_size=ITEMS) as session:
 
         def interrupt() -> float:
@@ -59,7 +59,7 @@ def parked(effort: Effort) -> Samples:
 
 
 async def _parked_rounds(rounds: int) -> Samples:
-    node = Answer()
+    node = Busy()
     samples: Samples = []
     async with Pipeline([node]).open() as session:
         for _ in range(rounds + 1):
@@ -91,8 +91,8 @@ def _check(dropped: int) -> None:
         raise AssertionError(f"{dropped} of {ITEMS} items were dropped")
 
 
-FIGURES = [
-    Figure(
+BENCHMARKS = [
+    Benchmark(
         "interrupt",
         "interrupt with 10,000 items queued",
         "clearing a queue.Queue of as many",
@@ -101,7 +101,7 @@ FIGURES = [
         2.0,
         queued,
     ),
-    Figure(
+    Benchmark(
         "interrupt-parked",
         "interrupt with 10,000 puts that wait",
         "clearing a queue.Queue of as many",

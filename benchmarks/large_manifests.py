@@ -8,13 +8,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.measuring import Figure, alternate
+from benchmarks.measuring import Benchmark, alternate
 from benchmarks.processes import run_measured
 
 if TYPE_CHECKING:
     from benchmarks.measuring import Effort, Samples
 
-__all__ = ["FIGURES"]
+__all__ = ["BENCHMARKS"]
 
 NODES = 100_000
 IMPORT = [sys.executable, "-c", "import remotemedia"]
@@ -48,8 +48,8 @@ def check_memory(effort: Effort) -> Samples:
         )
 
 
-FIGURES = [
-    Figure(
+BENCHMARKS = [
+    Benchmark(
         "manifest-time",
         "check of a manifest of 100,000 nodes",
         "import remotemedia",
@@ -58,7 +58,7 @@ FIGURES = [
         1000.0,
         check_time,
     ),
-    Figure(
+    Benchmark(
         "manifest-memory",
         "peak memory of the same",
         "import remotemedia",

@@ -9,13 +9,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.measuring import Figure, NotMeasuredError, alternate
+from benchmarks.measuring import Benchmark, NotMeasuredError, alternate
 from benchmarks.processes import run_measured
 
 if TYPE_CHECKING:
     from benchmarks.measuring import Effort, Samples
 
-__all__ = ["FIGURES"]
+__all__ = ["BENCHMARKS"]
 
 ROOT = Path(__file__).parent.parent
 HOST = ROOT / "target/release/remotemedia-host"
@@ -92,8 +92,8 @@ def write_silence(path: Path, secs: int) -> None:
     os.truncate(path, len(header) + data_bytes)
 
 
-FIGURES = [
-    Figure(
+BENCHMARKS = [
+    Benchmark(
         "stream-memory",
         "peak memory, 10,000,000 ints to one sum",
         "the same with no ints",
@@ -102,7 +102,7 @@ FIGURES = [
         20.0,
         stream_memory,
     ),
-    Figure(
+    Benchmark(
         "host-memory",
         "peak memory, host on an hour of WAV",
         "interpreter with numpy",

@@ -1,4 +1,4 @@
-"""Where the figures were taken."""
+"""Describes the machine that runs the benchmarks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["describe"]
 
 
 def describe() -> dict[str, str]:
-    """The machine, the Python and the command, in lines for people."""
+    """Return the machine, the Python and the command as readable lines."""
     import remotemedia
 
     system = f"{platform.system()} {platform.release()}"
@@ -38,8 +38,10 @@ def _memory_gib() -> float:
 
 
 def _kind_of_build() -> str:
-    """Whether the wheel is installed, which is a release build, or the tree is, which need not be."""
+    """Return whether the wheel is installed, always a release build, or the tree, which may be any build."""
     from remotemedia import _core
 
     is_wheel = Path(_core.__file__).parent.parent.name == "site-packages"
-    return "installed wheel" if is_wheel else "development build: these are not its figures; use `make bench`"
+    return (
+        "installed wheel" if is_wheel else "development build: these results do not count; use `make bench`"
+    )

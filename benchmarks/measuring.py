@@ -1,4 +1,4 @@
-"""What is measured, how two sides are compared, and whether the outcome is good enough."""
+"""Defines benchmarks, compares their two sides, and checks whether the outcome is good enough."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Effort", "Figure", "NotMeasuredError", "Outcome", "Samples", "Spread", "alternate", "measure"]
+__all__ = ["Benchmark", "Effort", "NotMeasuredError", "Outcome", "Samples", "Spread", "alternate", "measure"]
 
 Samples = list[tuple[float, float]]
-"""What each round found, in the unit of the figure: ours, and the baseline around it."""
+"""The results of each round, in the unit of the benchmark: ours, and the baseline around it."""
 
 
 class NotMeasuredError(Exception):
-    """Something that a figure needs is not there; the message says what."""
+    """Something that a benchmark needs is missing; the message says what."""
 
 
 @dataclass(frozen=True)
@@ -27,21 +27,21 @@ class Effort:
     is_quick: bool = False
 
     def rounds(self, usual: int) -> int:
-        """How many rounds to take where `usual` of them give steady figures."""
+        """Return the number of rounds, if `usual` of them give stable results."""
         return max(3, usual // 6) if self.is_quick else usual
 
 
 @dataclass(frozen=True)
-class Figure:
+class Benchmark:
     """One row of the table.
 
     Attributes:
-        name: What `--only` calls it.
+        name: The argument of `--only`.
         title: What is measured.
-        against: What the baseline is.
+        against: The baseline.
         unit: The unit of the samples.
-        compared_by: Whether the bar is about ours divided by the baseline, or ours less the baseline.
-        bar: The most that is good enough; `None` for a figure that is only told.
+        compared_by: Whether the bar limits ours divided by the baseline, or ours minus the baseline.
+        bar: The largest value that is good enough; `None` for a benchmark without a limit.
         measure: Takes the samples.
         is_two_sided: The baseline must not be slower by more than the bar, either.
     """
@@ -66,13 +66,13 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """The spread of some values."""
+        """Return the spread of some values."""
         return cls(statistics.median(values), min(values), max(values))
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the rounds of a figure came to."""
+    """The result of the rounds of a benchmark."""
 
     ours: Spread
     baseline: Spread
@@ -81,32 +81,32 @@ class Outcome:
     is_reached: bool | None
 
 
-def measure(figure: Figure, effort: Effort) -> Outcome:
-    """Measure a figure and compare it with its bar.
+def measure(benchmark: Benchmark, effort: Effort) -> Outcome:
+    """Run a benchmark and compare its result with its bar.
 
     Raises:
-        NotMeasuredError: If something that it needs is not there.
+        NotMeasuredError: If something that it needs is missing.
     """
-    samples = figure.measure(effort)
-    if figure.compared_by == "ratio":
+    samples = benchmark.measure(effort)
+    if benchmark.compared_by == "ratio":
         compared = Spread.of([ours / baseline for ours, baseline in samples])
     else:
         compared = Spread.of([ours - baseline for ours, baseline in samples])
-    extreme = max(compared.median, 1 / compared.median) if figure.is_two_sided else compared.median
+    extreme = max(compared.median, 1 / compared.median) if benchmark.is_two_sided else compared.median
     return Outcome(
         ours=Spread.of([ours for ours, _ in samples]),
         baseline=Spread.of([baseline for _, baseline in samples]),
         compared=compared,
         rounds=len(samples),
-        is_reached=None if figure.bar is None else extreme <= figure.bar,
+        is_reached=None if benchmark.bar is None else extreme <= benchmark.bar,
     )
 
 
 def alternate(ours: Callable[[], float], baseline: Callable[[], float], rounds: int) -> Samples:
     """Take baseline, ours, baseline, ours … baseline. Ours is compared with the mean of its two neighbours.
 
-    So a machine that gets slower or faster meanwhile does so for both. They answer their own time,
-    as what surrounds the work differs from one to the other. The first round does not count.
+    A machine that becomes slower or faster meanwhile therefore affects both. Both functions return their own
+    time, because the code around the work differs. The first round does not count.
     """
     samples: Samples = []
     before = _settled(baseline)

@@ -7,13 +7,13 @@ import statistics
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from benchmarks.measuring import Figure
+from benchmarks.measuring import Benchmark
 from remotemedia import execute_pipeline_with_input
 
 if TYPE_CHECKING:
     from benchmarks.measuring import Effort, Samples
 
-__all__ = ["FIGURES"]
+__all__ = ["BENCHMARKS"]
 
 CALLS = 100
 """Calls of a round, the median of which is its sample."""
@@ -53,8 +53,8 @@ def one_call(effort: Effort) -> Samples:
     return asyncio.run(_rounds(effort.rounds(60)))
 
 
-FIGURES = [
-    Figure(
+BENCHMARKS = [
+    Benchmark(
         "call",
         "one call of one node (median of calls)",
         "run_in_executor(None, node.process, x)",

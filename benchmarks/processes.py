@@ -26,8 +26,8 @@ child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
 _, status, usage = os.wait4(child, 0)
 took = time.perf_counter() - started
 exit_code = os.waitstatus_to_exitcode(status)
-answer = {"exit_code": exit_code, "took_ms": took * 1e3, "peak_mib": usage.ru_maxrss / 1024}
-print(json.dumps(answer), file=sys.stderr)
+measured = {"exit_code": exit_code, "took_ms": took * 1e3, "peak_mib": usage.ru_maxrss / 1024}
+print(json.dumps(measured), file=sys.stderr)
 """
 
 
@@ -58,8 +58,8 @@ def run_measured(command: Sequence[str], environment: Mapping[str, str] | None =
         check=True,
     )
     *errors, last = done.stderr.splitlines()
-    answer = json.loads(last)
-    if answer["exit_code"] != 0:
+    usage = json.loads(last)
+    if usage["exit_code"] != 0:
         name = Path(command[0]).name
-        raise NotMeasuredError(f"{name} ended with exit code {answer['exit_code']}: {' '.join(errors)}")
-    return Usage(took_ms=answer["took_ms"], peak_mib=answer["peak_mib"], output=done.stdout)
+        raise NotMeasuredError(f"{name} ended with exit code {usage['exit_code']}: {' '.join(errors)}")
+    return Usage(took_ms=usage["took_ms"], peak_mib=usage["peak_mib"], output=done.stdout)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from benchmarks.measuring import Figure, Outcome, Spread
+    from benchmarks.measuring import Benchmark, Outcome, Spread
 
 __all__ = ["print_header", "print_row", "write_json"]
 
@@ -18,13 +18,13 @@ COLUMNS = "{name:<16} {title:<51} {ours:>11} {baseline:>11}  {compared:<33} {bar
 
 
 def print_header(machine: dict[str, str]) -> None:
-    """Print where this is measured, and the head of the table."""
+    """Print the machine and the head of the table."""
     for label, text in machine.items():
         print(f"{label + ':':<13}{text}")
     print()
     head = COLUMNS.format(
         name="name",
-        title="figure",
+        title="measurement",
         ours="ours",
         baseline="baseline",
         compared="compared: median (least to most)",
@@ -35,32 +35,32 @@ def print_header(machine: dict[str, str]) -> None:
     print("-" * 148, flush=True)
 
 
-def print_row(figure: Figure, outcome: Outcome | str) -> None:
-    """Print a figure, or why it was not measured."""
+def print_row(benchmark: Benchmark, outcome: Outcome | str) -> None:
+    """Print a result, or why it was not measured."""
     if isinstance(outcome, str):
-        print(f"{figure.name:<16} {figure.title:<51} not measured: {outcome}", flush=True)
+        print(f"{benchmark.name:<16} {benchmark.title:<51} not measured: {outcome}", flush=True)
         return
     row = COLUMNS.format(
-        name=figure.name,
-        title=figure.title,
-        ours=_amount(outcome.ours.median, figure.unit),
-        baseline=_amount(outcome.baseline.median, figure.unit),
-        compared=_compared(figure, outcome.compared),
-        bar=_bar(figure),
+        name=benchmark.name,
+        title=benchmark.title,
+        ours=_amount(outcome.ours.median, benchmark.unit),
+        baseline=_amount(outcome.baseline.median, benchmark.unit),
+        compared=_compared(benchmark, outcome.compared),
+        bar=_bar(benchmark),
         verdict=VERDICTS[outcome.is_reached],
     )
     print(row.rstrip(), flush=True)
 
 
-def write_json(path: Path, machine: dict[str, str], outcomes: list[tuple[Figure, Outcome | str]]) -> None:
+def write_json(path: Path, machine: dict[str, str], outcomes: list[tuple[Benchmark, Outcome | str]]) -> None:
     """Write machine and outcomes to a file."""
-    figures = []
-    for figure, outcome in outcomes:
-        entry = dataclasses.asdict(figure)
+    entries = []
+    for benchmark, outcome in outcomes:
+        entry = dataclasses.asdict(benchmark)
         del entry["measure"]
         measured = {"not_measured": outcome} if isinstance(outcome, str) else dataclasses.asdict(outcome)
-        figures.append({**entry, **measured})
-    text = json.dumps({"machine": machine, "figures": figures}, indent=2, ensure_ascii=False)
+        entries.append({**entry, **measured})
+    text = json.dumps({"machine": machine, "benchmarks": entries}, indent=2, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
 
 
@@ -68,15 +68,15 @@ def _amount(value: float, unit: str) -> str:
     return f"{value:.{2 if value < 100 else 1}f} {unit}"  # noqa: PLR2004 - four digits say enough
 
 
-def _compared(figure: Figure, spread: Spread) -> str:
-    if figure.compared_by == "ratio":
+def _compared(benchmark: Benchmark, spread: Spread) -> str:
+    if benchmark.compared_by == "ratio":
         return f"{spread.median:.3f} ({spread.least:.3f} to {spread.most:.3f})"
-    return f"{spread.median:+.1f} {figure.unit} ({spread.least:+.1f} to {spread.most:+.1f})"
+    return f"{spread.median:+.1f} {benchmark.unit} ({spread.least:+.1f} to {spread.most:+.1f})"
 
 
-def _bar(figure: Figure) -> str:
-    if figure.bar is None:
+def _bar(benchmark: Benchmark) -> str:
+    if benchmark.bar is None:
         return ""
-    if figure.compared_by == "difference":
-        return f"≤ {figure.bar:g} {figure.unit}"
-    return f"≤ {figure.bar:g} either" if figure.is_two_sided else f"≤ {figure.bar:g}"
+    if benchmark.compared_by == "difference":
+        return f"≤ {benchmark.bar:g} {benchmark.unit}"
+    return f"≤ {benchmark.bar:g} either" if benchmark.is_two_sided else f"≤ {benchmark.bar:g}"

@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from benchmarks.custom_nodes import AddOne
-from benchmarks.measuring import Figure, alternate
+from benchmarks.measuring import Benchmark, alternate
 from remotemedia import Pipeline
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from benchmarks.measuring import Effort, Samples
 
-__all__ = ["FIGURES"]
+__all__ = ["BENCHMARKS"]
 
 CALLS = 20_000
 """Calls from plain Python of a round, timed together: one takes about as long as to read the clock."""
@@ -117,8 +117,8 @@ def _consume(outputs: Iterable[int]) -> float:
     return (perf_counter() - started) * 1e3
 
 
-FIGURES = [
-    Figure(
+BENCHMARKS = [
+    Benchmark(
         "session-call",
         "session.call, 3 trivial nodes",
         "three calls of process",
@@ -127,7 +127,7 @@ FIGURES = [
         0.5,
         session_call,
     ),
-    Figure(
+    Benchmark(
         "awaited-call",
         "await session.call, 3 trivial nodes (median)",
         "await asyncio.to_thread of the three calls",
@@ -136,7 +136,7 @@ FIGURES = [
         0.7,
         awaited_call,
     ),
-    Figure(
+    Benchmark(
         "session-map",
         "session.map, 3 trivial nodes, range(100,000)",
         "chain of generators by hand",
@@ -145,7 +145,7 @@ FIGURES = [
         1.15,
         session_map,
     ),
-    Figure(
+    Benchmark(
         "lazy-map",
         "session.map of a generator of 100,000 ints",
         "chain of generators by hand",

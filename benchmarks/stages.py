@@ -1,4 +1,4 @@
-"""Nodes at work at the same time: stages on threads, and coroutines in flight."""
+"""Nodes that run at the same time: stages on threads, and coroutines in flight."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from queue import Queue
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from benchmarks.measuring import Figure, alternate
+from benchmarks.measuring import Benchmark, alternate
 from remotemedia import Node, Pipeline
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from benchmarks.measuring import Effort, Samples
     from remotemedia import AsyncSession
 
-__all__ = ["FIGURES"]
+__all__ = ["BENCHMARKS"]
 
 WORK_MS = 1.0
 ITEMS = 200
@@ -30,7 +30,7 @@ REPLY_SECS = 0.010
 
 
 class Digest(Node):
-    """Work that lets go of the interpreter lock, as hashing does."""
+    """Work that releases the interpreter lock, as hashing does."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -158,8 +158,8 @@ def _consume(outputs: Iterable[int]) -> float:
     return took
 
 
-FIGURES = [
-    Figure(
+BENCHMARKS = [
+    Benchmark(
         "two-stages",
         "2 nodes of 1 ms on threads, 200 items",
         "the same nodes inline",
@@ -168,7 +168,7 @@ FIGURES = [
         0.53,
         two_stages,
     ),
-    Figure(
+    Benchmark(
         "two-threads",
         "the same by hand, threads and queues",
         "the same nodes inline",
@@ -177,7 +177,7 @@ FIGURES = [
         None,
         two_threads,
     ),
-    Figure(
+    Benchmark(
         "concurrency",
         "100 calls of 10 ms with concurrency=100",
         "asyncio.gather of the same calls",

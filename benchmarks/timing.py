@@ -41,9 +41,9 @@ async def run_pipeline(
 ) -> tuple[float, list[Any]]:
     """One call of the public function: milliseconds, and the outputs."""
     started = perf_counter()
-    answer = await execute_pipeline_with_input(pipeline, items, with_metrics)
+    result = await execute_pipeline_with_input(pipeline, items, with_metrics)
     took = (perf_counter() - started) * 1e3
-    return took, answer["outputs"] if with_metrics else answer
+    return took, result["outputs"] if with_metrics else result
 
 
 def against_loop(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.measuring import Figure, alternate
+from benchmarks.measuring import Benchmark, alternate
 from benchmarks.worker_nodes import Spin, Weighty, WhoAmI
 from remotemedia import Pipeline, with_options
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from benchmarks.measuring import Effort, Samples
 
-__all__ = ["FIGURES"]
+__all__ = ["BENCHMARKS"]
 
 ITEMS = 200
 
@@ -138,8 +138,8 @@ def weights(effort: Effort) -> Samples:
     return alternate(lambda: _opening(Weighty(array)), baseline, effort.rounds(24))
 
 
-FIGURES = [
-    Figure(
+BENCHMARKS = [
+    Benchmark(
         "two-workers",
         "two nodes of 1 ms of Python, a worker each",
         "both in this process",
@@ -148,7 +148,7 @@ FIGURES = [
         0.53,
         two_workers,
     ),
-    Figure(
+    Benchmark(
         "two-pipes",
         "the same by hand, processes and pipes",
         "both in this process",
@@ -157,7 +157,7 @@ FIGURES = [
         None,
         two_pipes,
     ),
-    Figure(
+    Benchmark(
         "two-replicas",
         "one such node with replicas=2",
         "in this process",
@@ -166,7 +166,7 @@ FIGURES = [
         0.53,
         two_replicas,
     ),
-    Figure(
+    Benchmark(
         "worker-ready",
         "a session with one worker opened",
         "python -c pass",
@@ -175,7 +175,7 @@ FIGURES = [
         80,
         ready,
     ),
-    Figure(
+    Benchmark(
         "worker-replaced",
         "kill to the next output",
         "a session with one worker opened",
@@ -184,7 +184,7 @@ FIGURES = [
         20,
         replaced,
     ),
-    Figure(
+    Benchmark(
         "worker-weights",
         "a worker of a node of 10 MB opened",
         "the same without weights, and one copy",

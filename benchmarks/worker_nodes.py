@@ -45,7 +45,7 @@ class Spin:
 
 
 class WhoAmI(Node):
-    """Answers the number of its process."""
+    """Returns the id of its process."""
 
     def process(self, _item: int) -> int:
         """The number, whatever the item."""

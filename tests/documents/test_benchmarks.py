@@ -13,9 +13,9 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     "name", ["call", "session-map", "concurrency", "interrupt", "audio-call", "round-trip"]
 )
-def test_a_figure_stands_beside_its_baseline(tmp_path, name):
-    """Each kind of figure: one call, a stream, coroutines, an interrupt, audio, a worker."""
-    file = tmp_path / "figures.json"
+def test_a_result_is_reported_with_its_baseline(tmp_path, name):
+    """Each kind of benchmark: one call, a stream, coroutines, an interrupt, audio, a worker."""
+    file = tmp_path / "results.json"
 
     subprocess.run(
         [sys.executable, "-m", "benchmarks", "--quick", "--only", name, "--json", file],
@@ -24,7 +24,7 @@ def test_a_figure_stands_beside_its_baseline(tmp_path, name):
         capture_output=True,
     )
 
-    (figure,) = json.loads(file.read_text())["figures"]
-    assert figure["name"] == name
-    assert figure["ours"]["median"] > 0
-    assert figure["baseline"]["median"] > 0
+    (benchmark,) = json.loads(file.read_text())["benchmarks"]
+    assert benchmark["name"] == name
+    assert benchmark["ours"]["median"] > 0
+    assert benchmark["baseline"]["median"] > 0

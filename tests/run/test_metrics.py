@@ -39,7 +39,7 @@ def test_overhead_is_the_total_less_the_time_inside_the_nodes(run: Any) -> None:
     inside = sum(
         node["total_duration_us"] + node["initialize_duration_us"] for node in metrics["node_metrics"]
     )
-    # Each figure is cut to whole microseconds.
+    # Each duration is truncated to whole microseconds.
     assert abs(metrics["total_duration_us"] - metrics["overhead_us"] - inside) <= 5
 
 
@@ -150,8 +150,8 @@ def test_a_node_that_got_nothing_has_zeros(run: Any) -> None:
     metrics = run([FilterNode(2), Slow()], [1], enable_metrics=True)["metrics"]
 
     node = metrics["node_metrics"][1]
-    figures = ["total", "avg", "min", "max", "p50", "p95", "p99"]
-    assert [node[f"{figure}_duration_us"] for figure in figures] == [0] * 7
+    durations = ["total", "avg", "min", "max", "p50", "p95", "p99"]
+    assert [node[f"{duration}_duration_us"] for duration in durations] == [0] * 7
     assert node["initialize_duration_us"] >= 5000
 
 

@@ -132,7 +132,7 @@ def test_processor_time_of_workers_that_died_counts():
     assert metrics_of(session)["worker"]["cpu_us"] >= worker["cpu_us"]
 
 
-def test_figures_grow_with_what_crosses():
+def test_metrics_grow_with_the_transported_items():
     with in_worker(Busy()).open(enable_metrics=True) as session:
         session.call(bytes(10_000))
         before = metrics_of(session)["worker"]
