@@ -1,4 +1,4 @@
-//! The command line of RemoteMedia: what a program does with a pipeline once somebody can load it.
+//! The command line of RemoteMedia: what a program does with a pipeline, given a loader.
 //!
 //! Reads items from files and pipes, writes outputs, draws plans and prints what is known. It knows nothing of Python: pipelines
 //! come from a [`Loader`], and items are [`Value`](remotemedia_runtime::Value)s.

@@ -178,7 +178,7 @@ fn complete<T>(
     }
 }
 
-/// What the nodes were given, if nobody has said what that should be.
+/// What the nodes received, if the user has not chosen it.
 enum Given {
     Nothing,
     TextLines,

@@ -11,7 +11,7 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     written.map_err(|error| write_failure("stdout", &error))
 }
 
-/// Print a line to stderr. Nobody could be told that stderr is gone.
+/// Print a line to stderr. A failure is ignored: there is no place to report it.
 pub(crate) fn note(text: &str) {
     let _ =
         descriptor::stderr().and_then(|mut stderr| descriptor::write_all(&mut stderr, format!("{text}\n").as_bytes()));
@@ -37,7 +37,7 @@ pub(crate) fn report(failure: &Failure, program: &str, with_full_traceback: bool
 
 /// Print clap's help or error, and return its exit code.
 pub(crate) fn report_usage(error: &clap::Error) -> u8 {
-    // With stdout closed there is nobody left to read the help.
+    // With stdout closed the help has no reader.
     let _ = error.print();
     u8::try_from(error.exit_code()).unwrap_or(2)
 }

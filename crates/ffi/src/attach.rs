@@ -126,7 +126,7 @@ impl Handler {
 impl Drop for Handler {
     #[allow(unsafe_code, reason = "as in `push`")]
     fn drop(&mut self) {
-        // SAFETY: the thread ends by returning, and pops what it pushed; nobody else has the buffer then.
+        // SAFETY: the thread ends by returning, and pops what it pushed; nothing else has the buffer then.
         unsafe {
             (self.pop)(self.buffer, 0);
             drop(Box::from_raw(self.buffer));

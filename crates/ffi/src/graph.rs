@@ -71,7 +71,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) bridge: &'a Arc<Bridge>,
     pub(crate) stop: &'a CancelFlag,
     pub(crate) with_metrics: bool,
-    /// How many items may fail without ending the run, where somebody asks.
+    /// How many items may fail without ending the run, if there is a limit.
     pub(crate) budget: Option<&'a Arc<ErrorBudget<Object>>>,
 }
 

@@ -220,7 +220,7 @@ fn through_session(
     }
 }
 
-/// Whether a run ends because somebody wants it to, as by Ctrl-C.
+/// Whether a run ends on request, such as Ctrl-C.
 fn is_order_to_stop(error: &RunError<PyErr>) -> bool {
     match error {
         RunError::Cancelled | RunError::Interrupt(_) => true,

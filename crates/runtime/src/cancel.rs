@@ -19,7 +19,7 @@ struct Flag {
 }
 
 impl CancelFlag {
-    /// A flag that nobody sets.
+    /// A flag that is never set.
     pub fn never() -> &'static Self {
         static NEVER: LazyLock<CancelFlag> = LazyLock::new(CancelFlag::default);
         &NEVER

@@ -28,7 +28,7 @@ impl Counts {
 #[derive(Debug, Default)]
 pub struct FailureCounts {
     retries: AtomicU64,
-    /// Calls that failed for good without an error for whoever called.
+    /// Calls that failed for good without an error for the caller.
     calls: AtomicU64,
     /// The items of those calls.
     items: AtomicU64,

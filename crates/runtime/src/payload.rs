@@ -41,7 +41,7 @@ pub trait Payload: Send + Sync + Sized + 'static {
     /// The same fault once more, for another input that it hit too.
     fn duplicate_fault(fault: &Self::Fault) -> Self::Fault;
 
-    /// Run `work`, which waits, in a way that holds nobody else up.
+    /// Run `work`, which waits, without holding up other threads.
     fn wait<R: Send>(work: impl FnOnce() -> R + Send) -> R {
         work()
     }

@@ -15,7 +15,7 @@ use crate::terminal::{reason, write_failure};
 /// How many bytes are written to a file at once.
 const FILE_WRITE_BYTES: usize = 64 * 1024;
 
-/// How often a named pipe is looked at that nobody reads yet.
+/// How often to check whether a named pipe has a reader.
 const READER_CHECK: Duration = Duration::from_millis(50);
 
 /// Bytes on their way to a file or a pipe.

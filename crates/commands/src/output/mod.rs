@@ -91,7 +91,7 @@ impl Output {
         Ok(())
     }
 
-    /// Write what waits: all of it to a pipe or a terminal, where somebody may be waiting for it; to a file when it is much.
+    /// Write what waits: all of it to a pipe or a terminal, where a reader may be waiting for it; to a file when it is much.
     pub(crate) fn drain(&mut self) -> Result<(), Stuck> {
         if self.destination.is_due() { self.destination.write_out() } else { Ok(()) }
     }

@@ -203,7 +203,7 @@ impl Bridge {
     }
 }
 
-/// Do something that awaits a coroutine. If it fails before that has begun, the coroutine is closed: nobody awaits it any more.
+/// Do something that awaits a coroutine. If it fails before that has begun, the coroutine is closed, because it will not be awaited.
 fn or_close<T>(awaitable: &Bound<'_, PyAny>, wait: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
     let has_begun = || {
         let is_true = |name| awaitable.getattr(name)?.is_truthy();

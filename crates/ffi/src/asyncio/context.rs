@@ -16,7 +16,7 @@ use crate::node::callers::{Callers, Frame, Frames, Place};
 pub struct CallerContext(Option<Arc<Py<PyAny>>>);
 
 impl CallerContext {
-    /// A copy of the context that this thread is in, for work that nobody waits for. It may be one for all callers that have no variables:
+    /// A copy of the context that this thread is in, for work that is not waited for. It may be one for all callers that have no variables:
     /// only copies of it are entered.
     pub(crate) fn current(py: Python<'_>) -> PyResult<Self> {
         static EMPTY: PyOnceLock<CallerContext> = PyOnceLock::new();

@@ -42,7 +42,7 @@ impl Mailbox {
         self.event_loop.bind(py).clone()
     }
 
-    /// Have something done on the loop, from any thread. Where the loop is closed nobody is left who waits for it.
+    /// Have something done on the loop, from any thread. If the loop is closed, nothing waits for it.
     pub(crate) fn post(self: &Arc<Self>, message: impl FnOnce(Python<'_>) + Send + 'static) {
         self.add(|messages| messages.push_back(Box::new(message)));
     }
@@ -52,7 +52,7 @@ impl Mailbox {
         self.add(|messages| messages.push_front(Box::new(message)));
     }
 
-    /// Letters are about to come of what the loop does now: it looks for them by itself, and nobody need wake it. Called on the loop.
+    /// Letters are about to come of what the loop does now: it checks for them by itself, and need not be woken. Called on the loop.
     pub(crate) fn expect(self: &Arc<Self>, py: Python<'_>) {
         if !std::mem::replace(&mut self.state.lock().is_due, true) {
             self.call_for_delivery(py, "call_soon");

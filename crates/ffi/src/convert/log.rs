@@ -15,7 +15,7 @@ use crate::convert::object::Object;
 /// `logging.DEBUG`.
 const DEBUG: u8 = 10;
 
-/// An observer that logs, if somebody listens to DEBUG; nobody can, unless `logging` has been imported.
+/// An observer that logs, if DEBUG is enabled, which it can only be once `logging` has been imported.
 pub(crate) fn observer(py: Python<'_>) -> PyResult<Option<Arc<dyn Observer>>> {
     static LOGGER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     if LOGGER.get(py).is_none() && !py.import("sys")?.getattr("modules")?.contains("logging")? {

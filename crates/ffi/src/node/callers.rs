@@ -174,7 +174,7 @@ fn locks_of(entered: &[Entered]) -> Vec<u64> {
 #[allow(unsafe_code, reason = "counting the place in every call of a node costs a tenth of a call")]
 fn counted(place: NonNull<Place>) -> Arc<Place> {
     // SAFETY: the place is in an `Arc` that the `Inside` of its level borrows. A level is on the list only while its `Inside` lives:
-    // whoever is dropped takes everything from its own depth on off the list.
+    // a level that is dropped takes everything from its own depth on off the list.
     unsafe {
         Arc::increment_strong_count(place.as_ptr());
         Arc::from_raw(place.as_ptr())

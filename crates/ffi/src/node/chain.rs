@@ -152,7 +152,7 @@ fn has(list: &Bound<'_, PyList>, start: usize, mut is_sought: impl FnMut(*mut py
     })
 }
 
-/// Whether an item is a generator or coroutine, which a node may pass on and nobody would look at in a kernel.
+/// Whether an item is a generator or coroutine, which a node may pass on and a kernel would not notice.
 #[allow(unsafe_code, reason = "the items are borrowed, see `has`")]
 fn has_lazy_item(chunk: &Bound<'_, PyList>) -> PyResult<bool> {
     let mut last = std::ptr::null_mut();

@@ -101,7 +101,7 @@ impl Membership {
         Ok(())
     }
 
-    /// Do something with the object while nobody else is inside.
+    /// Do something with the object while no other thread is inside.
     pub(crate) fn enter<T>(&self, py: Python<'_>, work: impl FnOnce() -> T) -> T {
         let _held = self.take_or_have(py);
         let _inside = Level::lock(self.holder).enter();
@@ -260,7 +260,7 @@ pub(crate) fn thread_id() -> u64 {
     })
 }
 
-/// Permission to enter objects that several threads may be in at once, or that nobody else has.
+/// The lock of objects that several threads may be in at once, or that are not shared.
 pub(crate) struct NoLocks;
 
 impl NodeLock for NoLocks {
@@ -273,7 +273,7 @@ impl NodeLock for NoLocks {
     }
 }
 
-/// A lock that one can stop waiting for, and that costs a few nanoseconds while nobody does.
+/// A lock whose wait can be cancelled, and that costs a few nanoseconds without contention.
 #[derive(Default)]
 struct CancellableLock {
     /// The number of its holder, or 0.

@@ -146,7 +146,7 @@ impl Stream<Object> for CollectedStream {
     }
 }
 
-/// What is still to be waited for of a call whose value nobody wants.
+/// What is still to be waited for of a call whose value is not wanted.
 pub(crate) fn handed_over(answer: Bound<'_, PyAny>, site: &Arc<Site>) -> PyResult<Outputs<Object>> {
     if Kind::of(&answer)? != Kind::Coroutine {
         return Ok(Outputs::None);

@@ -33,7 +33,7 @@ pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(50);
 #[pyclass(module = "remotemedia._core", subclass, frozen)]
 pub(crate) struct SessionCore {
     pub(crate) session: Session<Object>,
-    /// The node objects of a plain chain that nobody watches, which can take several items at once.
+    /// The node objects of a plain chain without observers, which can take several items at once.
     pub(crate) chain: Option<Vec<Py<PyAny>>>,
     bridge: Arc<Bridge>,
     /// The mailbox of the event loop that opened the session, for calls and streams; `None` without a loop.
@@ -182,7 +182,7 @@ impl SessionCore {
         Ok(Ticket { client, waiting })
     }
 
-    /// Nobody waits for this call any more. Returns whether a node is at it still, and might have to be told again.
+    /// This call is no longer waited for. Returns whether a node still works on it, and may have to be interrupted again.
     pub(crate) fn abandon(&self, py: Python<'_>, ticket: &Ticket) -> PyResult<bool> {
         let at_work = detach(py, || self.session.abandon(&ticket.client));
         for at_work in &at_work {
@@ -248,7 +248,7 @@ impl SessionCore {
     }
 
     /// Wait until all that went in has come out, or until `stop`, a `threading.Event`, is set. `make_room` is called now and then, for
-    /// outputs that nobody takes.
+    /// outputs that are not taken.
     #[pyo3(signature = (stop=None, *, make_room))]
     fn wait_until_drained(
         &self,

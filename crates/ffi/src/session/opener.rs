@@ -1,4 +1,4 @@
-//! The opening of a session, which somebody may cancel while a node is initialized.
+//! The opening of a session, which may be cancelled while a node is initialized.
 
 use std::sync::Arc;
 

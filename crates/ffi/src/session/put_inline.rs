@@ -65,7 +65,7 @@ struct Brought<'a> {
 }
 
 impl Brought<'_> {
-    /// With `may_leave`, nobody need wait until the item is in.
+    /// With `may_leave`, the caller need not wait until the item is in.
     fn take_through(mut self, py: Python<'_>, mut may_leave: bool, is_taken: &Bound<'_, PyAny>) -> PyResult<bool> {
         let core = self.order.core;
         let mut wait_check = WaitCheck::default();

@@ -233,7 +233,7 @@ impl OutputStream {
 }
 
 impl OutputStream {
-    /// A stream of which nobody need wait for the outputs.
+    /// A stream whose outputs need not be waited for.
     pub(crate) fn new(core: &Bound<'_, SessionCore>, outbox: Arc<Outbox<Object>>) -> PyResult<Self> {
         let context = CallerContext::current(core.py())?;
         Ok(Self {

@@ -80,7 +80,7 @@ fn write_byte_array(bytes: &Bound<'_, PyByteArray>, message: &mut Message<'_>) -
         return false;
     }
     message.write(&[LARGE_BYTE_ARRAY]);
-    // SAFETY: this thread stays attached and runs no Python code while the slice lives, so nobody resizes or writes to the array.
+    // SAFETY: this thread stays attached and runs no Python code while the slice lives, so the array is not resized or written to.
     #[allow(unsafe_code, reason = "the bytes are copied once, into the message")]
     message.add_buffer(unsafe { bytes.as_bytes() });
     true

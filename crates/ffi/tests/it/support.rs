@@ -13,7 +13,7 @@ use remotemedia_runtime::{Feed, Sink};
 pub(crate) fn python(test: impl FnOnce(Python<'_>) -> PyResult<()>) {
     static IS_PREPARED: Once = Once::new();
     Python::attach(|py| {
-        // The other tests need the interpreter to get on, so nobody waits for them while attached.
+        // The other tests need the interpreter, so waits for them are detached.
         py.detach(|| IS_PREPARED.call_once(|| Python::attach(|py| prepare(py).expect("the package is importable"))));
         test(py).expect("no unexpected exception");
     });

@@ -160,7 +160,7 @@ impl<P: Payload> Machine<P> {
         self.work_off(sink)
     }
 
-    /// Whether the node before one of the exits was given an item of the current input, and somebody needs to know.
+    /// Whether the node before one of the exits received an item of the current input, and that is needed.
     pub(crate) fn was_visited(&self, exit: usize) -> bool {
         // The outputs of several last nodes leave by an exit of the stage's own.
         let from = self
@@ -189,7 +189,7 @@ impl<P: Payload> Machine<P> {
         streaming.filter_map(|(index, node)| Some((index, Phase::Process, node.forget_items().err()?))).collect()
     }
 
-    /// Whether somebody wants to know about single steps.
+    /// Whether single steps are observed or recorded.
     pub(crate) fn is_watched(&self) -> bool {
         self.recorders.is_some() || self.observer.is_some()
     }

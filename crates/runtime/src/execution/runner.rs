@@ -66,7 +66,7 @@ impl<P: Payload> Runner<P> {
             machine.recorders = Some(Recorders::new(machine.nodes.iter().map(|node| node.info().failure_counts)));
         }
         machine.observer = settings.observer;
-        // Nobody sees single items in a chunk.
+        // Single items in a chunk are not observed.
         let bulk = settings.bulk.filter(|_| !machine.is_watched());
         if let Some(observer) = &machine.observer {
             observer.opened(&plan);
@@ -224,7 +224,7 @@ impl<P: Payload> Runner<P> {
     }
 }
 
-/// After a panic nobody closes the runner, and its nodes still hold what they acquired.
+/// After a panic the runner is not closed, and its nodes still hold what they acquired.
 impl<P: Payload> Drop for Runner<P> {
     fn drop(&mut self) {
         // What is told is the panic.

@@ -199,7 +199,7 @@ fn read_connection(tree: Tree<'_>, path: &Path<'_>) -> Result<Connection> {
     Ok(Connection { from: from.ok_or_else(|| missing("from"))?, to: to.ok_or_else(|| missing("to"))?, line })
 }
 
-/// The path of a field that is accepted and has no effect, or the error about one that nobody knows.
+/// The path of a field that is accepted and has no effect, or the error about an unknown one.
 fn older_field(name: &str, field: &Tree<'_>, parent: &Path<'_>, known: &[&str]) -> Result<String> {
     let path = parent.field(name);
     if OLDER_FIELDS.contains(&name) {

@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 const STACK_BYTES: usize = 16 << 20;
 
 pub(super) fn read(text: &str) -> Result<Tree<'_>> {
-    // On a thread of its own: nobody knows how much stack the caller has left.
+    // On a thread of its own: the caller may have little stack left.
     let thread = std::thread::Builder::new().name("remotemedia-yaml".to_owned()).stack_size(STACK_BYTES);
     std::thread::scope(|scope| {
         let reading = thread

@@ -227,7 +227,7 @@ pub trait WorkerHandle: Send + Sync {
     /// As [`Streaming::forget_items`], before the next item that is sent.
     fn forget_items(&self);
 
-    /// What was begun should be on its way now: whoever brings items has no more at the moment.
+    /// Send what was begun now: the producer has no more items at the moment.
     fn hand_over(&self);
 
     /// The session ends: what has not ended by itself then is ended by force.
@@ -265,7 +265,7 @@ pub type Done<P> = Box<dyn FnOnce(Result<Outputs<P>, <P as Payload>::Fault>) + S
 pub struct Start<P: Payload> {
     /// Its index among the items of the pipeline.
     pub item_index: u64,
-    /// That of whoever put it in.
+    /// The context of the caller that put it in.
     pub context: P::Context,
     /// The item.
     pub item: P,
@@ -294,7 +294,7 @@ pub trait Stream<P: Payload>: Send {
     }
 }
 
-/// What a [`Feed`] has for whoever asks.
+/// What a [`Feed`] returns.
 pub enum Fed<P> {
     /// An item.
     Item(P),

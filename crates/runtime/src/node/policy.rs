@@ -152,7 +152,7 @@ impl<P: Payload> PolicyNode<P> {
         if self.policy.dead_letter.is_some() { context() } else { P::Context::default() }
     }
 
-    /// What is told in the place of `done`. The pause of a retry would hold up whoever reports the end: a node that begins items tries
+    /// What is told in the place of `done`. The pause of a retry would block the thread that reports the end: a node that begins items tries
     /// them again itself.
     fn guard_done(&self, item: &P, index: Option<u64>, context: P::Context, done: Done<P>) -> Done<P> {
         let (policy, item) = (Arc::clone(&self.policy), item.duplicate());

@@ -55,7 +55,7 @@ impl<'a, P: Payload> Deadline<'a, P> {
         }
     }
 
-    /// Somebody has used up the time, for which the others are not to suffer.
+    /// One node has used up the time; the others still get some.
     pub(super) fn grant_grace(&mut self) {
         self.end = if self.order.is_some() { Instant::now() + HURRIED_GRACE } else { self.planned + GRACE };
     }

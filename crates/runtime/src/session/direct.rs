@@ -31,7 +31,7 @@ impl<P: Payload> Session<P> {
         self.core.plan.is_direct()
     }
 
-    /// Whether a call can take its item through on its own thread when nobody else is at work: all nodes are in one worker.
+    /// Whether a call can take its item through on its own thread when no other is at work: all nodes are in one worker.
     pub fn is_one_worker(&self) -> bool {
         self.core.plan.is_one_worker()
     }

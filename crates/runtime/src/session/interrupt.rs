@@ -78,7 +78,7 @@ impl<P: Payload> Session<P> {
         dropped
     }
 
-    /// Wait until nobody else interrupts; nothing if that is given up.
+    /// Wait until no other thread interrupts; `None` if `is_cancelled` ends the wait.
     fn wait_for_others(&self, is_cancelled: &dyn Fn() -> bool) -> Option<MutexGuard<'_, ()>> {
         loop {
             let guard = self.interrupting.try_lock_for(POLL_INTERVAL / 10);

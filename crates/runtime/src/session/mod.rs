@@ -194,7 +194,7 @@ impl<P: Payload> Session<P> {
     /// Put an input in; `None` is the end of input, which flushes the nodes.
     ///
     /// Never waits. After [`Admission::Later`], `admitted` is called when the input is in, which is the time to put in the
-    /// next one, or with `false` if the session has closed. An urgent input is one that somebody waits for: batches don't keep it waiting
+    /// next one, or with `false` if the session has closed. An urgent input is one that a caller waits for: batches don't keep it waiting
     /// for company.
     pub fn submit(
         &self,
@@ -240,7 +240,7 @@ impl<P: Payload> Session<P> {
         }
     }
 
-    /// Nobody wants the outputs of this client's inputs any more. Returns what is at one of them right now.
+    /// The outputs of this client's inputs are no longer wanted. Returns the calls that work on one of them.
     ///
     /// What the nodes hold of these inputs is forgotten before the next one; where a stream is left before its end, what they hold of all.
     pub fn abandon(&self, client: &Arc<dyn Client<P>>) -> Vec<AtWork> {
@@ -271,9 +271,9 @@ impl<P: Payload> Session<P> {
         self.core.has_room()
     }
 
-    /// Counts the calls of nodes that are in progress, for as long as somebody wants to know.
+    /// Returns a function that counts the calls of nodes that are in progress.
     pub fn call_counter(&self) -> Box<dyn Fn() -> usize + Send + Sync> {
-        // Weak: the nodes of the session may lead to the one who counts.
+        // Weak: the nodes of the session may hold this function.
         let core = Arc::downgrade(&self.core);
         Box::new(move || {
             let Some(core) = core.upgrade() else { return 0 };

@@ -113,7 +113,7 @@ impl<P: Payload> Session<P> {
     fn start(&self, stall_warning: Option<Duration>) -> Result<(), RunError<P::Fault>> {
         let started = if self.is_on_callers() { Ok(()) } else { self.threads.start(&self.core) };
         let watch = started.and_then(|()| Watch::start(&self.core, stall_warning)).map_err(|error| {
-            // Nobody waits for what only a thread that was not started would do.
+            // End the waits for threads that were not started.
             self.core.close_tasks();
             RunError::NoThread(error)
         })?;

@@ -136,7 +136,7 @@ pub enum ExitCause {
     Exited(i32),
     /// It was ended by this signal.
     Killed(i32),
-    /// It has ended, and nobody can tell how: the program ignores the ends of its children, or waits for all of them itself.
+    /// It has ended in an unknown way: the program ignores the ends of its children, or waits for all of them itself.
     Unknown,
     /// A call took longer than this, and the worker was ended.
     TimedOut(Duration),

@@ -32,7 +32,7 @@ impl<P: Payload> Machine<P> {
         !self.gates.is_empty()
     }
 
-    /// Whether the node was given an item of the current input, if somebody needs to know.
+    /// Whether the node received an item of the current input, if that is needed.
     pub(crate) fn has_visited(&self, node: usize) -> bool {
         self.has_join && self.visited[node]
     }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crate::session::queues::locks::{AtomicUsize, Condvar, Mutex, Ordering};
 
-/// What became of somebody who came to the admission queue.
+/// The outcome of entering the admission queue.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Entered<T, R> {
     /// Inside, with what `admit` returned.
@@ -24,7 +24,7 @@ struct State<T> {
     waiting: VecDeque<(u64, T)>,
     /// The number of the next one to wait.
     next: u64,
-    /// Nobody goes in for now.
+    /// Nothing is admitted for now.
     is_held: bool,
     is_closed: bool,
 }
@@ -95,7 +95,7 @@ impl<T> AdmissionQueue<T> {
         self.state.lock().next
     }
 
-    /// Wait until nobody waits any more who came before `end`, until `deadline` at most. Returns whether nobody does.
+    /// Wait until no visitor from before `end` waits any more, until `deadline` at most. Returns whether none does.
     pub(crate) fn wait_until_past(&self, end: u64, deadline: Instant) -> bool {
         let mut state = self.state.lock();
         loop {
@@ -110,7 +110,7 @@ impl<T> AdmissionQueue<T> {
         }
     }
 
-    /// Let nobody in until [`AdmissionQueue::release`]. Returns who waited.
+    /// Admit nothing until [`AdmissionQueue::release`]. Returns the visitors that waited.
     pub(crate) fn hold(&self) -> VecDeque<T> {
         let mut state = self.state.lock();
         state.is_held = true;
@@ -122,14 +122,14 @@ impl<T> AdmissionQueue<T> {
         self.state.lock().is_held = false;
     }
 
-    /// Let nobody in any more. Returns who waited.
+    /// Admit nothing any more. Returns the visitors that waited.
     pub(crate) fn close(&self) -> VecDeque<T> {
         let mut state = self.state.lock();
         state.is_closed = true;
         self.take_waiting(&mut state)
     }
 
-    /// Whether nobody is let in any more.
+    /// Whether nothing is admitted any more.
     pub(crate) fn is_closed(&self) -> bool {
         self.state.lock().is_closed
     }

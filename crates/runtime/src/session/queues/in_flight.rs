@@ -44,7 +44,7 @@ pub trait Client<P: Payload>: Send + Sync {
         }
     }
 
-    /// What has been handed over and not been looked at is not wanted any more; nobody waits in `output` after this.
+    /// Outputs that were handed over and not taken are no longer wanted; no call of `output` waits after this.
     fn forget(&self);
 
     /// Whether a stream is left in the middle: nodes may hold something of its inputs although they are done. Says so once.
@@ -115,7 +115,7 @@ fn address_of<P: Payload>(client: &Arc<dyn Client<P>>) -> *const () {
     Arc::as_ptr(client).cast()
 }
 
-/// The inputs of a client that nobody wants any more.
+/// The inputs of a client that are no longer wanted.
 #[derive(Default)]
 pub(crate) struct Abandoned {
     /// Those in flight.

@@ -29,7 +29,7 @@ pub(crate) struct Envelope<P> {
     pub(crate) is_flush: bool,
     /// A caller waits for the outputs of this input, so it must not wait for a batch to fill.
     pub(crate) is_urgent: bool,
-    /// When it was pushed, if somebody measures.
+    /// When it was pushed, if metrics are collected.
     pub(crate) since: Option<Instant>,
 }
 
@@ -65,7 +65,7 @@ impl<P> Envelope<P> {
 pub(crate) enum Popped<P> {
     /// The next envelope, with its number in the order of popping.
     Envelope(u64, Envelope<P>),
-    /// Nothing came until the deadline, or somebody asked to wait no longer.
+    /// Nothing arrived until the deadline, or the wait was ended.
     Nothing,
     /// Nothing more comes.
     Closed,
@@ -196,7 +196,7 @@ impl<P> Inbox<P> {
         self.arrived.load(Ordering::Acquire) == 0
     }
 
-    /// Whether a full queue drops items, so that nobody ever waits before it.
+    /// Whether a full queue drops items, so that its producers never wait.
     pub(crate) fn drops(&self) -> bool {
         self.policy.when_full != WhenFull::Wait
     }

@@ -46,9 +46,9 @@ struct State<P: Payload> {
     is_ended: bool,
     /// The end of the session has been told.
     is_closed: bool,
-    /// Nobody takes outputs any more.
+    /// Outputs are no longer taken.
     is_abandoned: bool,
-    /// Outputs of inputs that nobody dropped are missing: the stream does not end as if all had come.
+    /// Outputs of inputs that were not dropped are missing: the stream does not end as if it were complete.
     is_cut: bool,
     overflow: Overflow,
     /// `on_news` was called, and the consumer has not looked since.
@@ -64,7 +64,7 @@ impl<P: Payload> State<P> {
         self.is_ended && self.under_way == 0
     }
 
-    /// The outputs that nobody wants. Errors stay: they have happened.
+    /// Remove the outputs, which are not wanted. Errors stay: they have happened.
     fn take_outputs(&mut self) -> VecDeque<Next<P>> {
         self.outputs = 0;
         let is_error = |next: &Next<P>| matches!(next, Next::Failed(_));
@@ -246,7 +246,7 @@ impl<P: Payload> Outbox<P> {
         }
     }
 
-    /// The session closes: nothing more comes, and nobody need wait for it. If all has come, it can still be taken.
+    /// The session closes: no more outputs arrive, and all waits end. If the stream is complete, its outputs can still be taken.
     pub fn close(&self) {
         let is_complete = {
             let mut state = self.state.lock();
@@ -261,7 +261,7 @@ impl<P: Payload> Outbox<P> {
         }
     }
 
-    /// Wait while it `is_full`. Nothing if nobody takes more, or what was handed over since this generation began is not wanted.
+    /// Wait while it `is_full`. Returns `None` if outputs are no longer taken, or those of this generation are not wanted.
     fn wait_while(
         &self,
         generation: Option<u64>,

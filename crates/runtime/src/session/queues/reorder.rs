@@ -46,9 +46,9 @@ struct State<P, O> {
     does_forwarder_work: bool,
     /// The forwarder waits, and has not been woken.
     does_forwarder_wait: bool,
-    /// Somebody waits for room, and has not been woken.
+    /// A thread waits for room, and has not been woken.
     is_room_awaited: bool,
-    /// Somebody waits for all before this number to be done.
+    /// A thread waits until all before this number are done.
     awaited: u64,
     is_closed: bool,
 }

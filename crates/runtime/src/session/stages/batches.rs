@@ -71,7 +71,7 @@ fn gather<P: Payload>(
     let mut company = PendingBatch { is_join, envelopes: Vec::new(), items: 0, is_urgent: false, due: None };
     while !company.is_full(batch) {
         let wakes = stage.inbox.wakes();
-        // Without a limit a batch waits for company, unless somebody waits for it.
+        // Without a limit a batch waits to fill, unless a caller waits for its items.
         let is_pressed = core.is_draining()
             || stage.ending.load(Ordering::Acquire) > 0
             || stage.replicas[replica].stop.is_set()

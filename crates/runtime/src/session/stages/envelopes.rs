@@ -15,7 +15,7 @@ impl<P: Payload> Core<P> {
             envelope.since = Some(Instant::now());
         }
         let Some(joiner) = &stage.joiner else { return stage.push(envelope) };
-        // Pushed under the lock: what was whole first goes first. The queue behind a joiner makes nobody wait.
+        // Pushed under the lock: what was whole first goes first. The queue behind a joiner never blocks.
         let mut joiner = joiner.lock();
         if !self.in_flight.is_open(envelope.input) {
             // It was interrupted, and its other parts are forgotten.

@@ -41,7 +41,7 @@ impl<'a, P: Payload> Router<'a, P> {
         self.pending.iter().any(|items| !items.is_empty())
     }
 
-    /// Whether somebody still wants the outputs.
+    /// Whether the outputs are still wanted.
     pub(crate) fn is_wanted(&self) -> bool {
         self.core.in_flight.is_wanted(self.header.input)
     }

@@ -223,7 +223,7 @@ impl<P: Payload> Core<P> {
         counts.into_iter().enumerate().flat_map(|(stage, count)| (0..count).map(move |replica| (stage, replica)))
     }
 
-    /// The threads of nodes end when they have nothing to do: nobody asks anything of them any more.
+    /// The threads of nodes end when they have nothing to do: no more tasks are sent to them.
     pub(crate) fn close_tasks(&self) {
         let replicas = self.stages.iter().flat_map(|stage| &stage.replicas);
         replicas.filter_map(|replica| replica.tasks.as_ref()).for_each(Tasks::close);

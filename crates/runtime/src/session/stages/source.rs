@@ -20,7 +20,7 @@ use crate::session::stages::tasks::{Outcome, PollWhile, Tasks};
 /// How often a wait for the items before a failure checks whether the session has closed.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The life of the thread: it runs the source when somebody asks for that.
+/// The body of the thread: it runs the source when asked to.
 pub(crate) fn run_when_asked<P: Payload>(core: &Arc<Core<P>>) {
     if let Some(tasks) = &core.source_tasks {
         tasks.run_until(|| core.is_closed());

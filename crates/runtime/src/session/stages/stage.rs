@@ -58,7 +58,7 @@ pub(crate) trait InProgress: Send + Sync {
     /// The input that they belong to.
     fn input(&self) -> u64;
 
-    /// Nobody waits for the envelope any more.
+    /// The envelope is no longer waited for.
     fn end_early(&self);
 }
 
@@ -206,7 +206,7 @@ impl<P: Payload> Replica<P> {
 }
 
 impl<P: Payload> Stage<P> {
-    /// Nobody wants these inputs any more. What the nodes hold of those that they are done with is forgotten before their next input, and
+    /// These inputs are no longer wanted. What the nodes hold of those that they are done with is forgotten before their next input, and
     /// with `first_of_all` what they hold of all from that one on. Returns what is at one of them right now.
     pub(crate) fn leave(&self, abandoned: &Abandoned, first_of_all: Option<u64>) -> Vec<AtWork> {
         let started: Vec<_> = self.started.lock().values().cloned().collect();

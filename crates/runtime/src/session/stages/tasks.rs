@@ -13,7 +13,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::payload::Payload;
 
-/// A piece of work for the thread. Does nothing if nobody waits for it any more.
+/// A piece of work for the thread. Does nothing if it is no longer waited for.
 type Task = Box<dyn FnOnce() + Send>;
 
 /// The tasks of one thread.

@@ -63,7 +63,7 @@ impl Threads {
     /// Start the threads of the stages, unless they have been started. A session of several threads is closed if one of them is refused.
     pub(crate) fn start<P: Payload>(&self, core: &Arc<Core<P>>) -> io::Result<()> {
         let mut state = self.0.lock();
-        // Nobody would end a thread that starts after the end.
+        // A thread that starts after the end would never be ended.
         if state.are_started || core.is_closed() {
             return Ok(());
         }

@@ -204,7 +204,7 @@ impl<P: Payload> WorkerLoop<P> {
         }
         let is_held = number == 0 || number > self.forgotten;
         if !self.skipped.remove(&number) && is_held {
-            // What fails then, fails for nobody.
+            // A failure then has no receiver.
             self.machine.forget_items();
             self.forgotten = self.last_taken;
             self.out.came_back(None);
@@ -240,7 +240,7 @@ impl<P: Payload> WorkerLoop<P> {
             Err(Stop::Sink(fault)) => Some((last, phase, fault)),
             Err(Stop::Cancelled | Stop::Paused | Stop::Hindered(_)) => None,
         };
-        // What is left of it must not meet the next item; what fails then, fails for nobody.
+        // What is left of it must not meet the next item; a failure then has no receiver.
         self.machine.abandon();
         if self.out.orders.is_dropped(head.number) {
             self.machine.forget_items();
@@ -355,7 +355,7 @@ impl<P: Payload> WorkerLoop<P> {
     fn leave_off(&mut self, interruption: u64) {
         self.batch.clear();
         self.end_all();
-        // What fails here has nobody to be told but the log, where the node itself may write.
+        // A failure here has no receiver but the log, which the node itself may write to.
         if self.out.orders.are_nodes_told(interruption) {
             self.machine.interrupt();
         } else {

@@ -115,7 +115,7 @@ pub(crate) struct State<P: Payload> {
     /// What the worker is at when it closes need not come to its end.
     pub(crate) must_cancel_calls: bool,
     pub(crate) end_by: Option<Instant>,
-    /// The start was cancelled: nobody needs to know what the worker is at when it is ended.
+    /// The start was cancelled: what the worker does when it is ended need not be reported.
     pub(crate) is_start_cancelled: bool,
     /// What a new worker needs to be where the old one was.
     pub(crate) kept: Snapshots<P>,
@@ -294,7 +294,7 @@ impl<P: Payload> Remote<P> {
         }
     }
 
-    /// Nobody wants what comes of a job any more: its reply is told so, and the worker is asked to leave it.
+    /// The result of a job is no longer wanted: its reply ends, and the worker is asked to leave it.
     pub(crate) fn drop_job(&self, number: u64) {
         let (connection, pending) = {
             let mut state = self.lock();

@@ -52,7 +52,7 @@ pub(crate) struct End {
 #[allow(clippy::struct_excessive_bools, reason = "each is independent of the others")]
 #[derive(Default)]
 struct Polled {
-    /// Somebody wants the supervisor to look.
+    /// Another thread has woken the supervisor.
     has_call: bool,
     /// The worker sent something other than results.
     has_control: bool,

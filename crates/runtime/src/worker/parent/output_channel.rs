@@ -13,7 +13,7 @@ struct State<P: Payload> {
     outputs: VecDeque<P>,
     /// Nothing more comes; the fault is why, unless the item ended well.
     end: Option<Result<(), P::Fault>>,
-    /// Nobody wants the rest.
+    /// The rest is not wanted.
     is_closed: bool,
 }
 

@@ -102,15 +102,15 @@ impl Process {
         lines.map(String::as_str).collect::<Vec<_>>().join("\n")
     }
 
-    /// What it wrote there as it aborted, which nobody has been told.
+    /// What it wrote there as it aborted, which was not forwarded yet.
     pub(crate) fn crash_output(&self) -> &[String] {
         self.crash_output.lines()
     }
 
-    /// Whether it has ended. It stays to be buried: its number is its own until then, and what it has used can be told.
+    /// Whether it has ended. It is not reaped here: until then its number is not reused, and its usage can be read.
     pub(crate) fn has_ended(&self) -> bool {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        // It cannot be waited for if nobody can any more.
+        // Waiting fails if the process was already reaped.
         matches!(rustix::process::waitid(WaitId::Pid(self.id), options), Ok(Some(_)) | Err(_))
     }
 
@@ -217,7 +217,7 @@ pub(crate) fn signal_stack_dump(process: u32) {
     }
 }
 
-/// How a process ended for which nobody can wait any more. Newer systems tell, as soon as it is gone.
+/// How a process ended that was already reaped. Newer systems report it as soon as the process is gone.
 fn status_of_gone(process: &OwnedFd) -> Option<i32> {
     let deadline = Instant::now() + QUIET_TIME;
     loop {

@@ -33,7 +33,7 @@ impl<P> Snapshots<P> {
     }
 
     /// The state that a node had after the job of this number. It counts when those of the other nodes are there, too: a worker may die in
-    /// between. Returns the jobs that nobody needs any more.
+    /// between. Returns the jobs that are no longer needed.
     #[must_use = "items are dropped without a lock"]
     pub(crate) fn remember(&mut self, head: Head, state: Arrived) -> Vec<(u64, Arc<Job<P>>)> {
         let state = state.missing.is_none().then(|| Arc::new(state));

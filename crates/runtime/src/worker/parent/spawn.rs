@@ -111,7 +111,7 @@ impl Actions {
 
 impl Drop for Actions {
     fn drop(&mut self) {
-        // SAFETY: it has been made, and nobody uses it any more.
+        // SAFETY: it has been made, and is no longer used.
         unsafe { libc::posix_spawn_file_actions_destroy(&raw mut self.0) };
     }
 }
@@ -145,7 +145,7 @@ impl Attributes {
 
 impl Drop for Attributes {
     fn drop(&mut self) {
-        // SAFETY: it has been made, and nobody uses it any more.
+        // SAFETY: it has been made, and is no longer used.
         unsafe { libc::posix_spawnattr_destroy(&raw mut self.0) };
     }
 }

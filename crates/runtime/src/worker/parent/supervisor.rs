@@ -25,7 +25,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub(crate) fn run<P: Payload>(remote: &Arc<Remote<P>>) {
     let life = catch_unwind(AssertUnwindSafe(|| supervise(remote)));
     if life.is_err() {
-        // It has said so itself; nobody may wait for its worker any more.
+        // The panic was printed already; end every wait for its worker.
         let loss = remote.first_node_lost(ExitCause::NotStarted("its supervisor thread panicked".to_owned()));
         retire(remote, Life::Failed, Some(&loss));
     }

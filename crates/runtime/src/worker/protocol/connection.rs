@@ -283,7 +283,7 @@ impl Transport for Link {
     }
 
     fn flush_some(&self) -> io::Result<bool> {
-        // Where somebody else writes, it may be about to leave.
+        // Another thread that writes may be about to leave.
         let Some(writing) = self.writing.try_lock() else { return Ok(false) };
         self.flush_with(writing, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
     }

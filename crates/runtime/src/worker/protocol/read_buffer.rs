@@ -173,7 +173,7 @@ mod tests {
         fill(&mut incoming, &inside);
         assert!(!incoming.has_frame(), "what is skipped may look like a frame");
         assert!(matches!(incoming.look(), Ok(Come::Part)));
-        // Nobody can wait for all of it.
+        // It is too much to wait for.
         incoming.skipped.as_mut().expect("it is skipped").missing = 3;
         let mut rest = b"end".to_vec();
         Head::new(Kind::Done, 8).write(&[], &[], false, &mut rest);

@@ -18,7 +18,7 @@ static FILES: AtomicUsize = AtomicUsize::new(0);
 /// As large a part of the files that this process may have open is taken for those; the others are the user's.
 const SHARE_OF_FILES: u64 = 4;
 
-/// Stands for the users of a segment that nobody may use any more.
+/// Stands for the users of a segment that may no longer be used.
 const CLOSED: u32 = u32::MAX >> 1;
 
 /// The file of a segment, on its way to the other side.
@@ -99,12 +99,12 @@ impl Segment {
         users_in(&self.map)
     }
 
-    /// Become its only user, unless somebody has been quicker.
+    /// Become its only user, unless the other side was faster.
     pub(crate) fn take_if_free(&self) -> bool {
         self.users().compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
-    /// Keep others from taking it for ever, unless somebody has been quicker.
+    /// Keep others from taking it for ever, unless the other side was faster.
     pub(crate) fn close_if_free(&self) -> bool {
         self.users().compare_exchange(0, CLOSED, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }

@@ -92,7 +92,7 @@ impl View {
     pub fn into_own(self) -> Result<OwnBytes, Self> {
         let Store::Shared(lease) = &self.store else { return Err(self) };
         let Some(file) = lease.segment().take_file() else { return Err(self) };
-        // SAFETY: nobody writes to a segment in use, and the lease says that it is.
+        // SAFETY: a segment in use is not written to, and the lease says that it is in use.
         #[allow(unsafe_code, reason = "a mapped file might be changed by others")]
         let map = unsafe { MmapOptions::new().map_copy(&file.0) };
         match map {
@@ -138,7 +138,7 @@ impl Deref for View {
         match &self.store {
             Store::Own(bytes) => &bytes[self.start..self.start + self.len],
             Store::Shared(lease) => {
-                // SAFETY: `Memory::view` has checked the range; the mapping lives as long as the lease, and nobody writes to a segment in use.
+                // SAFETY: `Memory::view` has checked the range; the mapping lives as long as the lease, and a segment in use is not written to.
                 #[allow(unsafe_code, reason = "shared memory is accessed through a pointer")]
                 unsafe {
                     std::slice::from_raw_parts(lease.segment().map.as_ptr().add(HEAD + self.start), self.len)
