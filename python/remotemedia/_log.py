@@ -12,8 +12,8 @@ from remotemedia._threads import forget
 
 __all__ = [
     "abandoned",
+    "abandoned_node_text",
     "dropped",
-    "left_behind",
     "run_abandoned",
     "set_aside",
     "stack_of",
@@ -67,7 +67,9 @@ def run_abandoned(name: str, waited: float, thread_id: int) -> None:
     _logger.error(text, name, round(waited, 2), stack_of(thread_id))
 
 
-def left_behind(node_id: str, item_index: int | None, phase: str, timeout: float, thread_id: int) -> str:
+def abandoned_node_text(
+    node_id: str, item_index: int | None, phase: str, timeout: float, thread_id: int
+) -> str:
     """Return the text for a node that did not return when its session closed."""
     task = "cleanup()" if phase == "cleanup" else _task(item_index)
     return (
@@ -80,7 +82,7 @@ def tell_left_behind(
     node_id: str, item_index: int | None, phase: str, timeout: float, thread_id: int
 ) -> None:
     """Log a node that did not return, if the run raises another error."""
-    _logger.error("%s", left_behind(node_id, item_index, phase, timeout, thread_id))
+    _logger.error("%s", abandoned_node_text(node_id, item_index, phase, timeout, thread_id))
 
 
 def _task(item_index: int | None) -> str:

@@ -161,11 +161,12 @@ class _Closing(SessionCore):
         _open_sessions.discard(self)
         # The exit of the program must not interrupt a cleanup.
         with _shutdown.under_way(f"the closing of pipeline '{self._name}'", None):
-            left_behind = self.shut_down(timeout)
-        if left_behind:
-            node_id, item_index, phase, _ = left_behind[0]
+            abandoned = self.shut_down(timeout)
+        if abandoned:
+            node_id, item_index, phase, _ = abandoned[0]
             texts = [
-                _log.left_behind(name, item, at, timeout, thread) for name, item, at, thread in left_behind
+                _log.abandoned_node_text(name, item, at, timeout, thread)
+                for name, item, at, thread in abandoned
             ]
             raise NodeTimeoutError("\n".join(texts), node_id=node_id, item_index=item_index, phase=phase)
 

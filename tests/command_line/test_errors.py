@@ -14,7 +14,7 @@ def test_input_for_a_source_is_wrong_use(run, add):
     assert "is a source, which produces the input; remove --input" in done.stderr
 
 
-def test_broken_input_ends_the_run_after_what_came_before(run, add, tmp_path):
+def test_broken_input_ends_the_run_after_the_earlier_items(run, add, tmp_path):
     (tmp_path / "items.jsonl").write_text("1\n{broken\n3\n")
     add("pipeline = [Witness()]")
 
@@ -151,7 +151,7 @@ def test_exit_in_a_node_is_the_exit_code(run, add):
         ((), 2),
     ],
 )
-def test_exit_codes_tell_what_happened(run, add, words, code):
+def test_exit_codes_distinguish_outcomes(run, add, words, code):
     add("good = [Upper()]\nempty = []")
 
     done = run(*words)

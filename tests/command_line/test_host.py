@@ -93,7 +93,7 @@ def test_an_environment_beside_the_target_or_above_it_is_found(report, tmp_path,
     assert report()["prefix"] == str(environment)
 
 
-def test_the_active_environment_goes_before_one_beside_the_target(report, tmp_path):
+def test_the_active_environment_precedes_one_beside_the_target(report, tmp_path):
     make_environment(tmp_path / ".venv")
     active = make_environment(tmp_path / "active")
 
@@ -101,7 +101,7 @@ def test_the_active_environment_goes_before_one_beside_the_target(report, tmp_pa
 
 
 @pytest.mark.parametrize("choice", ["chosen", "chosen/bin/python"])
-def test_the_python_option_goes_before_all(report, tmp_path, choice):
+def test_the_python_option_precedes_all_others(report, tmp_path, choice):
     active = make_environment(tmp_path / "active")
     chosen = make_environment(tmp_path / "chosen")
 
@@ -153,7 +153,7 @@ def test_an_environment_whose_python_is_gone_is_refused(run_host, tmp_path):
     assert f"{environment} (active, from VIRTUAL_ENV) has no Python interpreter" in done.stderr
 
 
-def test_a_python_that_is_not_there_is_refused(run_host):
+def test_a_missing_python_is_refused(run_host):
     done = run_host("doctor", "--python", "/nowhere/python")
 
     assert done.returncode == 2

@@ -65,7 +65,7 @@ def test_a_short_end_of_many_channels_arrives(run, add, tmp_path):
     assert [json.loads(line)[:2] for line in done.stdout.splitlines()] == [[160, 300], [1, 300]], done.stderr
 
 
-def test_what_nodes_print_does_not_mix_with_outputs(run, add):
+def test_prints_of_nodes_do_not_mix_with_outputs(run, add):
     add("pipeline = [Loud()]")
 
     done = run("run", "app.py:pipeline", "--input", "-", stdin="one\n")
@@ -102,7 +102,7 @@ def test_bytes_are_written_raw(run, add, tmp_path):
     assert (done.returncode, (tmp_path / "out.raw").read_bytes()) == (0, b"abc"), done.stderr
 
 
-def test_audio_comes_out_as_it_went_in(run, add, tmp_path):
+def test_audio_is_unchanged(run, add, tmp_path):
     samples = struct.pack("<hhhh", 16384, -16384, 0, 32767) * 100
     write_wav(tmp_path / "in.wav", samples)
     add("pipeline = [Echo()]")

@@ -62,7 +62,7 @@ def test_outputs_wait_for_a_reader_of_a_pipe_that_does_not_block(program, add):
     assert arrived == (b'"' + b"x" * 100 + b'"\n') * LINES
 
 
-def test_what_nodes_print_waits_for_a_pipe_that_does_not_block(program, add):
+def test_prints_of_nodes_wait_for_a_full_nonblocking_pipe(program, add):
     add(
         "class Chatty:\n    def process(self, item):\n"
         f"        for number in range({LINES}):\n            print('x' * 100)\n"
@@ -199,7 +199,7 @@ def test_a_full_disk_leaves_the_old_output(program, add, tmp_path):
     add("class Many:\n    def process(self):\n        yield from ['x' * 1000] * 2000\npipeline = [Many()]")
     (tmp_path / "out.jsonl").write_text("old\n")
 
-    # No file may be longer, which is what a full disk looks like.
+    # No file may be longer, as on a full disk.
     done = shell(program, "trap '' XFSZ; ulimit -f 1000; PROGRAM run app.py -o out.jsonl")
 
     assert done.returncode == 1

@@ -117,7 +117,7 @@ def test_outputs_are_written_as_one_would_expect(run, add, tmp_path):
     ],
     ids=lambda text: text[:20],
 )
-def test_what_cannot_be_written_is_one_clear_error(run, add, expression, error):
+def test_an_output_that_cannot_be_written_is_one_clear_error(run, add, expression, error):
     add(
         VALUES
         + f"class Values:\n    def process(self, item):\n        return {expression}\npipeline = [Values()]"

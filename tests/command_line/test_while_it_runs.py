@@ -142,7 +142,7 @@ def test_a_handler_of_the_users_own_is_kept(start, add):
     assert process.wait(20) == 130
 
 
-def test_a_reader_that_goes_away_ends_the_run_quietly(start, add):
+def test_a_closed_reader_ends_the_run_without_an_error(start, add):
     add("pipeline = [Endless(), Witness()]")
     process = start("run", "app.py:pipeline")
     lines_until(process.stdout, "0")

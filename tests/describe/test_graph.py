@@ -200,7 +200,7 @@ class TestWhatIsRefused:
 
 
 class TestPlanOrder:
-    def test_nodes_come_after_what_they_depend_on(self):
+    def test_nodes_follow_their_upstream_nodes(self):
         pipeline = Pipeline("p").add_node(Tag("c"), id="c", after="b").add_node(Tag("b"), id="b", after="a")
         entries = resolve(pipeline.add_node(Tag("a"), id="a", after=[])).entries
 
@@ -217,17 +217,17 @@ class TestFlow:
     def test_a_merge_orders_by_input_and_then_by_its_upstreams(self, run):
         assert run(diamond(), ["a", "b"]) == ["rsa", "lsa", "rsb", "lsb"]
 
-    def test_a_join_gives_one_dict_an_input(self, run):
+    def test_a_join_returns_one_dict_per_input(self, run):
         assert run(diamond(join=True), ["a"]) == [{"right": "rsa", "left": "lsa"}]
 
-    def test_a_join_has_none_and_lists_where_a_branch_gave_none_or_several(self, run):
+    def test_a_join_contains_none_or_a_list_for_a_branch_with_no_or_several_outputs(self, run):
         pipeline = Pipeline("p").add_node(PassThroughNode(), id="start")
         pipeline.add_node(Drop(), id="drop", after="start").add_node(Twice(), id="twice", after="start")
         pipeline.add_node(PassThroughNode(), after=["drop", "twice"], join=True)
 
         assert run(pipeline, ["a"]) == [{"drop": None, "twice": ["a1", "a2"]}]
 
-    def test_a_join_of_an_input_that_reached_no_branch_gives_nothing(self, run):
+    def test_a_join_of_an_input_that_reached_no_branch_has_no_output(self, run):
         pipeline = Pipeline("p").add_node(Drop(), id="start")
         pipeline.add_node(Tag("l"), id="left").add_node(Tag("r"), id="right", after="start")
         pipeline.add_node(PassThroughNode(), after=["left", "right"], join=True)
@@ -252,7 +252,7 @@ class TestFlow:
 
         assert run(pipeline, ["a", "b"]) == ["a1", "a2", "ta", "b1", "b2", "tb"]
 
-    def test_an_output_goes_all_the_way_before_the_next_is_made(self, run):
+    def test_an_output_is_processed_by_all_nodes_before_the_next_one(self, run):
         log = []
 
         class Making:

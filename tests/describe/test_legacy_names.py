@@ -67,7 +67,7 @@ class TestRuntime:
         ):
             remotemedia.get_rust_runtime()
 
-    def test_without_it_nothing_falls_back_in_silence(self, monkeypatch):
+    def test_a_missing_extension_is_an_error(self, monkeypatch):
         for package, name in ((remotemedia, "_core"), (remotemedia._session, "run")):
             monkeypatch.setitem(sys.modules, f"{package.__name__}.{name}", None)
             monkeypatch.delattr(package, name, raising=False)

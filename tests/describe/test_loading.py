@@ -114,7 +114,7 @@ def test_a_class_of_a_file_pickles_by_reference(write):
         ),
     ],
 )
-def test_a_wrong_target_is_told_with_what_to_do(write, target, message):
+def test_the_error_for_a_wrong_target_says_what_to_do(write, target, message):
     write("app.py", NODE + "import sys\ndef needs(count): ...\npipeline = [Twice()]")
     write("other.py", NODE + "chain = [Twice()]")
     write("names.py", "names = []")

@@ -50,7 +50,7 @@ class TestThereAndBack:
 
         assert run(pipeline.serialize(), [1, 2]) == run(pipeline, [1, 2])
 
-    def test_a_pipeline_comes_back_the_same(self):
+    def test_a_pipeline_is_the_same_after_a_round_trip(self):
         pipeline = (
             Pipeline("p").add_node(Scale(3, name="scale"), id="s").add_node(Plain(), placement="inline")
         )
@@ -122,7 +122,7 @@ class TestForms:
     def test_a_dict(self, run):
         assert run(manifest({"node_type": "CalculatorNode", "params": {"operand": 2}}), [3]) == [5]
 
-    def test_connections_left_out_mean_a_chain(self, run):
+    def test_missing_connections_mean_a_chain(self, run):
         add = {"node_type": "Calculator", "params": {"operand": 1}}
 
         assert run(manifest(add, add, add), [0]) == [3]

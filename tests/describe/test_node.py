@@ -59,7 +59,7 @@ class TestNames:
         assert Named().name == "detector"
         assert Named(name="other").name == "other"
 
-    def test_a_node_that_forgets_its_base_has_a_name_still(self):
+    def test_a_node_that_does_not_call_its_base_still_has_a_name(self):
         class Forgetful(Node):
             def __init__(self):
                 pass
@@ -157,7 +157,7 @@ class TestArguments:
             "params": {"first": [1], "third": {"a": None}, "name": "keep", "extra": True},
         }
 
-    def test_config_holds_what_no_class_took(self):
+    def test_config_contains_the_arguments_that_no_class_took(self):
         assert Keeper(1, extra=True).get_config() == {"extra": True}
 
     def test_a_copy_has_the_arguments_of_its_original(self):
@@ -187,7 +187,7 @@ class TestArguments:
         )
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf"), {1: 2}, {1}, b"x"])
-    def test_what_json_would_change_is_refused(self, value):
+    def test_values_that_json_would_change_are_refused(self, value):
         with pytest.raises(SerializationError):
             Keeper(value).to_manifest()
 
@@ -212,7 +212,7 @@ class TestArguments:
 
         assert gone() is None
 
-    def test_the_record_goes_with_its_node(self):
+    def test_the_record_is_freed_with_its_node(self):
         node = Keeper(1)
         key = id(node)
         assert key in _records
@@ -223,7 +223,7 @@ class TestArguments:
 
 
 class TestOptions:
-    def test_with_options_holds_the_very_object(self):
+    def test_with_options_keeps_the_same_object(self):
         node = Keeper(1)
         spec = node.with_options(placement="inline")
 
@@ -231,7 +231,7 @@ class TestOptions:
         assert spec.node is node
         assert spec.options == {"placement": "inline"}
 
-    def test_any_object_takes_options(self):
+    def test_any_object_accepts_options(self):
         thing: Any = object()
 
         assert with_options(thing, placement="inline").node is thing
@@ -313,7 +313,7 @@ class TestRuns:
         assert run([node, node], [1]) == [3]
         assert node.calls == ["initialize", "cleanup"]
 
-    def test_a_decorated_source_is_a_source_still(self, run):
+    def test_a_decorated_source_is_still_a_source(self, run):
         import functools
 
         def traced(function):

@@ -55,7 +55,7 @@ class TestCalculator:
             run([CalculatorNode("multiply", 2)], [item])
 
     @pytest.mark.parametrize("item", [{}, {"args": []}, {"args": 3}, {"operation": "x", "args": [1]}])
-    def test_a_dict_that_says_nothing_to_calculate_is_refused(self, item):
+    def test_a_dict_without_a_calculation_is_refused(self, item):
         with pytest.raises(ValueError, match="expected a list of numbers|Unknown operation"):
             CalculatorNode().process(item)
 
@@ -81,18 +81,18 @@ class TestParameters:
             (OutputNode, "calback", "OutputNode has no parameter 'calback'; did you mean 'callback'?"),
         ],
     )
-    def test_an_unknown_one_is_refused_with_the_nearest(self, kind, name, message):
+    def test_the_error_for_an_unknown_one_names_the_nearest(self, kind, name, message):
         with pytest.raises(PipelineError) as caught:
             kind(**{name: 5})
 
         assert str(caught.value).startswith(message)
 
     @pytest.mark.parametrize(("kind", "name"), [(FilterNode, "predicate"), (OutputNode, "callback")])
-    def test_what_is_to_be_called_must_be_callable(self, kind, name):
+    def test_callbacks_must_be_callable(self, kind, name):
         with pytest.raises(TypeError, match=f"^the {name} must be a function of one item, not 3$"):
             kind(**{name: 3})
 
-    def test_a_subclass_keeps_what_it_does_not_know(self):
+    def test_a_subclass_keeps_unknown_arguments(self):
         class Softer(FilterNode):
             pass
 
@@ -203,7 +203,7 @@ class TestAudioFrame:
         with pytest.raises(ValueError, match="shape|sample rate"):
             AudioFrame(np.zeros(shape), rate)
 
-    def test_frames_are_equal_by_what_they_hold(self):
+    def test_frames_with_equal_contents_are_equal(self):
         frame = AudioFrame(np.ones((2, 1)), 8000, 0.5)
 
         assert pickle.loads(pickle.dumps(frame)) == frame

@@ -46,7 +46,7 @@ class TestBuilding:
 
         assert [entry.after for entry in pipeline.to_graph().entries] == [[], ["a"], ["a", "b"]]
 
-    def test_a_hundred_thousand_nodes_come_after_node_objects(self):
+    def test_a_hundred_thousand_nodes_follow_node_objects(self):
         pipeline = Pipeline("p")
         nodes = [Echo() for _ in range(100_000)]
         for before, node in zip([[], *nodes], nodes, strict=False):
@@ -61,7 +61,7 @@ class TestBuilding:
 
         assert pipeline.check() == []
 
-    def test_a_removed_node_gives_its_place_to_what_was_before_it(self):
+    def test_a_removed_node_is_replaced_by_its_predecessor(self):
         pipeline = Pipeline([Echo(name="a"), Echo(name="b"), Echo(name="c")])
 
         assert pipeline.remove_node("b") is True
@@ -192,7 +192,7 @@ NODE_KEYS = (
 
 
 class TestMetrics:
-    def test_they_come_beside_the_outputs(self, run):
+    def test_they_are_returned_with_the_outputs(self, run):
         result = run([CalculatorNode("add", 1, name="calc"), Twice()], [1, 2], enable_metrics=True)
         metrics = result["metrics"]
         nodes = metrics["node_metrics"]
@@ -222,7 +222,7 @@ class TestMetrics:
 
 
 class TestStreams:
-    def test_each_output_comes_before_the_next_item_is_asked_for(self, use_rust):
+    def test_each_output_is_returned_before_the_next_item_is_requested(self, use_rust):
         """Nothing is read ahead: the item after next is not made while the consumer has the first output."""
         made = []
 

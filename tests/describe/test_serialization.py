@@ -95,7 +95,7 @@ def test_the_quickstarts_bad_node_is_told_word_for_word(tmp_path):
         ("listed", lambda: Listed(threading.Lock()), "listed.lock"),
     ],
 )
-def test_what_cannot_be_sent_is_named_by_its_path(name, value, path):
+def test_an_attribute_that_cannot_be_sent_is_named_by_its_path(name, value, path):
     node = Holder()
     setattr(node, name, value())
 
@@ -153,8 +153,8 @@ class Counted:
 
 
 @pytest.mark.parametrize("where", [0, 500, 999])
-def test_a_large_node_is_searched_by_taking_it_apart_once(where, monkeypatch):
-    """It was pickled twice and then searched from its top, for seconds, until patience ended."""
+def test_a_large_node_is_searched_in_one_pass(where, monkeypatch):
+    """It was pickled twice and then searched from its top, for seconds, until a timeout."""
     monkeypatch.setattr(Counted, "count", 0)
     node = Holder()
     node.parts = [(Counted(), {"client": Counted()}) for _ in range(1000)]
@@ -184,7 +184,7 @@ steps = st.tuples(
 
 
 @given(st.lists(steps, min_size=1, max_size=5))
-def test_what_cannot_be_sent_is_found_wherever_it_is(way):
+def test_an_attribute_that_cannot_be_sent_is_found_at_any_depth(way):
     path, value = "", threading.Lock()
     for kind, before, behind in reversed(way):
         values = [*(make() for make in before), value, *(make() for make in behind)]
@@ -211,7 +211,7 @@ class Makes:
         return {"fine": Client, "stream": (number for number in ())}
 
 
-def test_what_comes_into_being_while_its_owner_is_pickled_is_named(monkeypatch):
+def test_objects_created_while_their_owner_is_pickled_are_named(monkeypatch):
     """What is made on the way is another object each time, so it was not found in its owner."""
     monkeypatch.setattr(Counted, "count", 0)
     node = Holder()

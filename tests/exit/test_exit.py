@@ -164,7 +164,7 @@ def test_an_exception_ends_the_program(state):
     assert errors.count("Traceback") == 1
 
 
-def test_a_node_that_hangs_is_named_and_left_behind():
+def test_a_node_that_hangs_is_named_and_abandoned():
     code = """
     from remotemedia import sessions
     sessions.CLOSE_TIMEOUT_SECS = 0.2

@@ -20,7 +20,7 @@ CLEANUPS = {
 
 @pytest.mark.parametrize("cleanup", CLEANUPS)
 @pytest.mark.parametrize("placement", PLACEMENTS)
-def test_nodes_are_cleaned_up_whose_loop_has_stopped(cleanup, placement):
+def test_nodes_are_cleaned_up_if_their_loop_has_stopped(cleanup, placement):
     """The threads waited 10 s for the loop, and then went down with the interpreter."""
     node = f"class Cleans(AsyncStreams):\n    {CLEANUPS[cleanup]}\nnode = Cleans\n"
 
@@ -70,7 +70,7 @@ else:
 
 
 @pytest.mark.parametrize("placement", ["inline", "thread"])
-def test_an_abandoned_node_that_still_runs_aborts_nothing(placement):
+def test_an_abandoned_node_that_still_runs_does_not_abort_the_exit(placement):
     """Python ended its thread by unwinding the stack, on which there is Rust."""
     assert "was abandoned" in run(BUSY, placement=placement)
 

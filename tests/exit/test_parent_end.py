@@ -14,7 +14,7 @@ import pytest
 from leftovers import fields_of, nothing_remains, wait_until
 
 PROGRAM = Path(__file__).parents[1] / "support/parent_program.py"
-PATIENCE_SECS = 20.0
+TIMEOUT_SECS = 20.0
 ALL_GONE_SECS = 1.0
 
 
@@ -129,7 +129,7 @@ def test_ctrl_c_in_a_terminal_ends_both_sides_in_order(state, begin):
     os.write(ours, b"\x03")
     shown = read_all(ours)
 
-    assert program.process.wait(PATIENCE_SECS) == -signal.SIGINT
+    assert program.process.wait(TIMEOUT_SECS) == -signal.SIGINT
     assert "KeyboardInterrupt" in shown
     assert shown.count("cleaned up") == 1
     program.check_all_is_gone()

@@ -59,7 +59,7 @@ with Pipeline([Pass()]).open(placement="thread") as session:
 """
 
 
-def test_a_session_opens_when_there_is_memory_for_its_threads_again():
+def test_a_session_opens_after_memory_for_its_threads_is_available_again():
     ended = subprocess.run(
         [sys.executable, "-c", ADDRESS_SPACE], capture_output=True, text=True, timeout=30, check=False
     )

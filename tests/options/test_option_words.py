@@ -64,7 +64,7 @@ class TestVocabulary:
         assert json.loads(read.serialize())["nodes"][0]["options"] == ALL
 
     @pytest.mark.parametrize("name", ["on_error", "dead_letter"])
-    def test_a_callable_is_nothing_for_a_manifest(self, name):
+    def test_a_callable_cannot_be_written_to_a_manifest(self, name):
         pipeline = Pipeline("p").add_node(OptionsNode(), **{name: print})
 
         with pytest.raises(SerializationError, match=f"the option {name} is a function"):
@@ -88,7 +88,7 @@ class TestVocabulary:
             ({"snapshot_every": 0}, "snapshot_every=0 is not valid; use a whole number from 1 to"),
         ],
     )
-    def test_what_cannot_be_is_refused_everywhere_alike(self, options, text):
+    def test_impossible_options_are_refused_by_every_way_to_set_them(self, options, text):
         ways = [
             lambda: with_options(Noting(), **options),
             lambda: Pipeline("p").add_node(Noting(), **options),
@@ -133,7 +133,7 @@ class TestVocabulary:
 
         assert outputs == [0, 2]
 
-    def test_defaults_of_a_session_hold_for_nodes_that_do_not_say(self):
+    def test_defaults_of_a_session_apply_to_nodes_without_the_option(self):
         letters = []
         nodes = [Fails(1), with_options(Fails(2), on_error="stop")]
 

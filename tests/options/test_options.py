@@ -213,7 +213,7 @@ class TestOnError:
         with pytest.raises(NodeError, match="full"):
             run([with_options(Fails(1), dead_letter=refuse)], [0, 1])
 
-    def test_what_a_generator_gave_before_it_failed_stays(self):
+    def test_outputs_of_a_generator_before_its_failure_are_kept(self):
         class Breaks:
             def process(self, item):
                 yield item
@@ -222,7 +222,7 @@ class TestOnError:
         assert run([with_options(Breaks(), on_error="skip")], [1, 2]) == [1, 2]
 
     @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-    def test_an_order_to_stop_is_never_skipped(self, error):
+    def test_exit_exceptions_are_never_skipped(self, error):
         class Stops:
             def process(self, item):
                 raise error

@@ -106,7 +106,7 @@ UNSENDABLE = f"{REFUSAL}\nSuggestion: Call node.cleanup() before serialization"
 
 
 class TestCheck:
-    def test_what_cannot_be_sent_to_a_worker_is_a_problem(self):
+    def test_a_node_that_cannot_be_sent_to_a_worker_is_a_problem(self):
         pipeline = Pipeline("p").add_node(Open(), placement="process")
 
         [problem] = pipeline.check()

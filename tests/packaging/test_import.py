@@ -17,7 +17,7 @@ def loaded_by(statement: str) -> set[str]:
     return set(fresh(code).split())
 
 
-def test_the_import_brings_next_to_nothing():
+def test_the_import_loads_few_modules():
     assert loaded_by("import remotemedia") == {"remotemedia", "__future__"}
 
 

@@ -108,7 +108,7 @@ def test_a_missing_python_is_named(make):
     )
 
 
-def test_nothing_is_said_on_a_machine_that_has_everything(make):
+def test_nothing_is_printed_on_a_complete_machine(make):
     done = make("tools")
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -21,7 +21,7 @@ def build_script(tmp_path_factory) -> Path:
     return program
 
 
-def test_an_import_elsewhere_says_where_the_package_runs():
+def test_an_import_on_another_system_is_refused_with_alternatives():
     code = "import sys; sys.platform = 'darwin'; import remotemedia"
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -33,7 +33,7 @@ def test_an_import_elsewhere_says_where_the_package_runs():
 
 
 @pytest.mark.parametrize("system", ["macos", "windows"])
-def test_a_build_elsewhere_says_where_the_package_runs(build_script, system):
+def test_a_build_for_another_system_is_refused_with_alternatives(build_script, system):
     printed = subprocess.check_output([build_script], env={"CARGO_CFG_TARGET_OS": system}, text=True)
 
     assert printed.splitlines()[-1] == (

@@ -135,7 +135,7 @@ def test_wheel_holds_the_package_its_types_and_the_licence(own_wheel):
 
 
 @pytest.mark.timeout(900)
-def test_wheel_says_that_it_is_for_linux_and_where_to_read_on(own_wheel):
+def test_wheel_metadata_names_the_system_the_licence_and_links(own_wheel):
     [name] = [name for name in own_wheel.namelist() if name.endswith(".dist-info/METADATA")]
 
     metadata = Parser().parsestr(own_wheel.read(name).decode())

@@ -77,7 +77,7 @@ def test_engine_and_reference_agree(case):
 
 
 @given(cases())
-def test_engine_and_reference_count_alike(case):
+def test_engine_and_reference_have_the_same_counts(case):
     engine = asyncio.run(record(case, use_rust=True, enable_metrics=True))
     reference = asyncio.run(record(case, use_rust=False, enable_metrics=True))
 

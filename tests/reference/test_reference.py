@@ -50,7 +50,7 @@ class TestKinds:
 
         assert classify(Node()) == "plain"
 
-    def test_a_decorated_streaming_node_is_one_still(self):
+    def test_a_decorated_streaming_node_is_still_one(self):
         import functools
 
         async def undecorated(items):
@@ -82,7 +82,7 @@ class TestKinds:
 
         assert is_source(node) is expected
 
-    def test_what_types_coroutine_made_is_awaited(self):
+    def test_generators_decorated_with_types_coroutine_are_awaited(self):
         import types
 
         @types.coroutine
@@ -108,7 +108,7 @@ class TestStreamingNode:
 
         assert asyncio.run(main()) == (False, None)
 
-    def test_an_error_comes_where_the_output_is_asked_for(self):
+    def test_an_error_is_raised_where_the_output_is_requested(self):
         async def process(items):
             yield 1
             raise KeyError("later")
@@ -142,7 +142,7 @@ class TestStreamingNode:
 
         assert asyncio.run(main()) == [0]
 
-    def test_closing_ends_a_node_that_holds_on(self):
+    def test_closing_ends_a_node_that_does_not_return(self):
         async def process(items):
             while True:
                 try:
@@ -186,7 +186,7 @@ class TestLifecycle:
         assert caught.value.phase == "initialize"
         assert log == ["initialize a", "initialize b", "cleanup b", "cleanup a"]
 
-    def test_a_generator_under_way_is_closed_before_cleanup(self, run):
+    def test_a_generator_in_progress_is_closed_before_cleanup(self, run):
         log = []
 
         class Makes:

@@ -211,7 +211,7 @@ class TestDeadLetters:
         with pytest.raises(NodeError, match="OSError: the disk is full"):
             run([with_options(Failing(), dead_letter=refuse)], [0, 1])
 
-    def test_one_that_is_cancelled_leaves_nothing_behind(self):
+    def test_a_cancelled_one_leaves_nothing(self):
         async def main():
             has_begun = asyncio.Event()
 

@@ -61,12 +61,12 @@ class Generating:
 
 
 @pytest.mark.parametrize(("generator", "second"), CASES)
-def test_what_it_holds_over_a_yield_works_in_a_node(run, generator, second):
+def test_scopes_across_a_yield_work_in_a_node(run, generator, second):
     assert run([Generating(generator), PassThroughNode()], ["a", "b"]) == ["a", second, "b", second]
 
 
 @pytest.mark.parametrize(("generator", "second"), CASES)
-def test_what_it_holds_over_a_yield_works_in_the_input(run, generator, second):
+def test_scopes_across_a_yield_work_in_the_input(run, generator, second):
     assert run([PassThroughNode()], generator("a")) == ["a", second]
 
 

@@ -70,7 +70,7 @@ def test_a_result_stays_available_after_an_interrupted_wait():
     assert result.take() == "value"
 
 
-def test_an_interruption_that_is_over_cancels_nothing():
+def test_a_finished_interruption_cancels_nothing():
     bridge = Bridge(None)
     try:
         bridge.interrupt(lambda: False)
@@ -99,7 +99,7 @@ def test_an_order_while_the_loop_is_made_leaves_no_thread_and_no_half_loop(monke
     assert loop_threads() == []
 
 
-def test_a_loop_that_cannot_be_made_is_an_error_of_the_one_who_waits(monkeypatch):
+def test_a_loop_that_cannot_be_created_is_an_error_of_the_waiting_thread(monkeypatch):
     def refuse():
         raise OSError("too many open files")
 

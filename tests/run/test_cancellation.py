@@ -151,7 +151,7 @@ def before_cleanup(kind):
 
 
 @pytest.mark.parametrize("kind", [InFunction, InGenerator, InPlainInitialize])
-def test_a_function_comes_back_before_its_node_is_cleaned_up(kind):
+def test_a_function_returns_before_its_node_is_cleaned_up(kind):
     log = []
 
     async def main():
@@ -242,7 +242,7 @@ def test_a_long_chain_ends_within_milliseconds(is_compiled):
     assert log == ["initialize a", "cleanup a"]
 
 
-def test_a_chunk_under_way_is_left_after_the_item_under_way():
+def test_a_chunk_in_progress_ends_after_its_current_item():
     """Items that were quick at first may be slow ones later: a chunk of them must not be waited for."""
     taken = []
 
@@ -350,7 +350,7 @@ def test_a_call_that_is_cancelled_before_it_begins_touches_no_node():
     assert log == []
 
 
-def test_a_node_that_does_not_come_back_is_named_and_left_behind(monkeypatch, caplog):
+def test_a_node_that_does_not_return_is_named_and_abandoned(monkeypatch, caplog):
     monkeypatch.setattr(run, "CLOSE_TIMEOUT_SECS", 0)
     log = []
 

@@ -103,7 +103,7 @@ def test_items_that_the_last_node_drops_are_not_outputs(run):
     assert outputs == list(range(0, MANY, 2))
 
 
-def test_what_a_node_in_the_middle_drops_goes_no_further(run):
+def test_items_that_a_middle_node_drops_reach_no_further_node(run):
     outputs = run([EvenOnly(), FilterNode(threshold=MANY // 2), Same()], range(MANY))
 
     assert outputs == list(range(MANY // 2, MANY, 2))

@@ -133,7 +133,7 @@ def awaited(request):
 
 
 @pytest.mark.parametrize("count", [2, LONG])
-def test_what_can_be_awaited_is_awaited(run, awaited, count):
+def test_awaitables_are_awaited(run, awaited, count):
     assert run([awaited, Making(lambda item: -item)], range(count)) == [-item - 1 for item in range(count)]
 
 
@@ -229,7 +229,7 @@ def test_functions_are_known_by_their_code(function, kind):
     assert classify(Node()) == kind
 
 
-def test_a_streaming_node_that_shows_no_code_is_taken_at_its_word(run):
+def test_a_streaming_node_without_visible_code_is_accepted(run):
     async def negate(items):
         async for item in items:
             yield -item

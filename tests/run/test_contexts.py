@@ -129,7 +129,7 @@ def test_a_session_of_plain_python_has_the_context_of_its_caller(node: Any) -> N
     assert results == [{"a"}, {"b"}]
 
 
-def test_a_stream_has_the_context_of_the_one_who_maps(node: Any) -> None:
+def test_a_stream_has_the_context_of_the_caller_of_map(node: Any) -> None:
     async def main() -> set[Any]:
         async with Pipeline([node]).open() as session:
             REQUEST.set("a")
@@ -160,7 +160,7 @@ def test_each_item_that_is_put_in_has_the_context_of_its_putter(placement: str) 
         assert list(session) == ["a", "b"]
 
 
-def test_the_end_of_input_has_the_context_of_the_one_who_ends_it() -> None:
+def test_the_end_of_input_has_the_context_of_its_caller() -> None:
     def end() -> None:
         REQUEST.set("a")
         session.end()
@@ -172,7 +172,7 @@ def test_the_end_of_input_has_the_context_of_the_one_who_ends_it() -> None:
 
 
 @pytest.mark.parametrize("placement", ["inline", "thread"])
-def test_a_source_and_the_nodes_after_it_have_the_context_of_the_one_who_opens(placement: str) -> None:
+def test_a_source_and_the_nodes_after_it_have_the_context_of_the_opener(placement: str) -> None:
     async def main() -> list[Any]:
         REQUEST.set("a")
         pipeline = Pipeline([Source(), with_options(Writes(), placement=placement)])
@@ -182,7 +182,7 @@ def test_a_source_and_the_nodes_after_it_have_the_context_of_the_one_who_opens(p
     assert asyncio.run(main()) == ["a", "a"]
 
 
-def test_what_a_node_sets_reaches_neither_the_caller_nor_another_call() -> None:
+def test_variables_that_a_node_sets_reach_neither_the_caller_nor_another_call() -> None:
     async def main() -> tuple[list[str], str]:
         REQUEST.set("a")
         async with Pipeline([with_options(Writes(), placement="thread")]).open() as session:
@@ -200,7 +200,7 @@ def test_a_batch_has_the_variables_that_all_its_callers_share(names: str) -> Non
     assert asyncio.run(main()) == (["a", "a"] if names == "aa" else ["lost", "lost"])
 
 
-def test_a_dead_letter_has_the_context_of_the_one_whose_item_failed() -> None:
+def test_a_dead_letter_has_the_context_of_the_caller_whose_item_failed() -> None:
     class Fails:
         async def process(self, item: str) -> None:
             await asyncio.sleep(0)

@@ -92,7 +92,7 @@ def test_a_retry_that_helps_is_a_failure_and_a_retry_but_no_error(place, node, o
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("node", [FailsTwice, AsyncFailsTwice])
-def test_what_fails_for_good_is_one_error_and_is_skipped(place, node):
+def test_an_item_that_fails_after_its_retries_is_one_error_and_is_skipped(place, node):
     options = {"retries": 1, "on_error": "skip", **place}
 
     outputs, counts = counts_in_session(with_options(node(), **options), [-1, 2, -3])
@@ -103,7 +103,7 @@ def test_what_fails_for_good_is_one_error_and_is_skipped(place, node):
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("option", ["on_error", "dead_letter"])
-def test_what_is_handed_to_a_function_is_dead_lettered(place, option):
+def test_an_item_that_is_passed_to_the_function_is_dead_lettered(place, option):
     letters = []
     options = {option: lambda item, _error: letters.append(item), **place}
 
@@ -158,7 +158,7 @@ def test_an_interrupted_coroutine_is_interrupted_and_no_failure(options):
 
 
 @pytest.mark.parametrize("use_rust", [True, False])
-def test_both_executors_count_alike(use_rust):
+def test_both_executors_have_the_same_counts(use_rust):
     node = with_options(FailsTwice(), retries=2, on_error="skip")
     run = Pipeline([node]).run([1, -1, 2], enable_metrics=True, use_rust=use_rust)
 

@@ -34,7 +34,7 @@ class Counting:
 
 class TestObjects:
     @pytest.mark.parametrize("count", [1, 1000])
-    def test_an_item_is_the_same_object_all_the_way(self, run, count):
+    def test_an_item_stays_the_same_object(self, run, count):
         items = [Item() for _ in range(count)]
         nodes = [PassThroughNode(), Same(), AsyncSame(), GeneratingSame()]
 
@@ -245,7 +245,7 @@ class TestPlainThread:
         assert (outputs, metrics) == ([1, 2], None)
         assert threading.enumerate() == [threading.main_thread()]
 
-    def test_what_coroutines_left_running_is_cancelled(self):
+    def test_tasks_that_coroutines_left_running_are_cancelled(self):
         ended = []
 
         class Leaving:

@@ -145,7 +145,7 @@ class TestCombine:
         assert combine(stop, [cleanup]) is stop
         assert stop.__context__ is cleanup
 
-    def test_an_order_to_stop_in_cleanup_takes_over(self):
+    def test_a_keyboard_interrupt_in_cleanup_replaces_the_error(self):
         first = node_error("a", 0, "process", ValueError())
         stop = KeyboardInterrupt()
 
@@ -161,7 +161,7 @@ class TestCombine:
         assert cleanup.__context__ is first
         assert original.__context__ is None
 
-    def test_what_the_cleanup_met_itself_stays_in_the_chain(self):
+    def test_the_context_of_a_cleanup_error_stays_in_the_chain(self):
         inner = KeyError()
         own = ValueError()
         inner.__context__ = own
@@ -172,7 +172,7 @@ class TestCombine:
         assert inner.__context__ is own
         assert own.__context__ is first
 
-    def test_what_the_caller_is_handling_stays_behind_both(self):
+    def test_the_exception_that_the_caller_handles_stays_the_context_of_both(self):
         """Both errors had it as their context, and the first of them was lost."""
         handled = OSError()
         first = node_error("a", 0, "process", ValueError())

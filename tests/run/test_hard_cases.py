@@ -179,7 +179,7 @@ class TestPipelinesInside:
 
         assert outcome([Outer()], [1, 2], use_rust=use_rust) == [[1, 1], [2, 2]]
 
-    def test_the_failure_of_one_is_the_cause_of_the_other(self, use_rust):
+    def test_the_failure_of_one_call_is_the_cause_of_the_other(self, use_rust):
         inner = Noting()
         inner.process = raising("def", ValueError("bad item"))
 

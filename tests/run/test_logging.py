@@ -129,7 +129,7 @@ def test_records_are_ordinary_ones(run, debug):
     assert {(record.name, record.levelno) for record in debug.records} == {("remotemedia", logging.DEBUG)}
 
 
-def test_a_generator_is_told_once_when_it_has_ended(run, debug):
+def test_a_generator_is_logged_once_when_it_has_ended(run, debug):
     run([Splitting(), PassThroughNode(name="end")], ["x"])
 
     assert [line for line in debug.lines() if "process" in line] == [
@@ -139,7 +139,7 @@ def test_a_generator_is_told_once_when_it_has_ended(run, debug):
     ]
 
 
-def test_a_dropped_item_goes_no_further(run, debug):
+def test_a_dropped_item_reaches_no_further_node(run, debug):
     run([Dropping(), Full("a")], ["x"])
 
     assert [line for line in debug.lines() if "item" in line] == ["node 'drop_0': process item 0"]
@@ -170,7 +170,7 @@ def test_without_debug_nothing_is_logged(run, level):
     assert handler.records == []
 
 
-def test_the_level_of_the_root_counts_where_ours_says_nothing(run):
+def test_the_level_of_the_root_applies_if_ours_is_not_set(run):
     root = logging.getLogger()
     before = root.level
     root.setLevel(logging.DEBUG)

@@ -98,7 +98,7 @@ def test_each_run_of_a_source_has_its_items(use_rust: bool) -> None:
     assert source.initialized == 1
 
 
-def test_items_that_are_slow_to_come_do_not_hold_up_the_event_loop() -> None:
+def test_slow_items_do_not_block_the_event_loop() -> None:
     """An iterator may even wait for what another task does."""
     is_out = threading.Event()
     readers = set()
@@ -122,7 +122,7 @@ def test_items_that_are_slow_to_come_do_not_hold_up_the_event_loop() -> None:
     assert threading.get_ident() not in readers
 
 
-def test_what_reading_the_items_raises_is_raised() -> None:
+def test_errors_of_the_items_are_raised() -> None:
     def items() -> Iterator[int]:
         yield 1
         raise KeyError("no more")

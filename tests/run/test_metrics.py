@@ -146,7 +146,7 @@ def test_durations_are_in_order(run: Any, count: int) -> None:
     assert node["total_duration_us"] <= metrics["total_duration_us"]
 
 
-def test_a_node_that_got_nothing_has_zeros(run: Any) -> None:
+def test_a_node_without_items_has_zeros(run: Any) -> None:
     metrics = run([FilterNode(2), Slow()], [1], enable_metrics=True)["metrics"]
 
     node = metrics["node_metrics"][1]
@@ -155,7 +155,7 @@ def test_a_node_that_got_nothing_has_zeros(run: Any) -> None:
     assert node["initialize_duration_us"] >= 5000
 
 
-def test_what_an_inline_pipeline_has_none_of_is_zero(run: Any) -> None:
+def test_metrics_that_an_inline_pipeline_lacks_are_zero(run: Any) -> None:
     metrics = run([PassThroughNode()], [1], enable_metrics=True)["metrics"]
 
     node = metrics["node_metrics"][0]

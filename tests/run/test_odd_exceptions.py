@@ -1,6 +1,6 @@
 """Exceptions of unusual make: each arrives as it is, and the right item is blamed.
 
-A class of exceptions may refuse that anything is set on it, or raise whenever it is looked at.
+A class of exceptions may refuse attributes, or raise whenever it is inspected.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class SlottedError(Exception):
     __slots__ = ("code",)
 
 
-class UnlookableError(Exception):
+class UninspectableError(Exception):
     """Every method that inspects it raises."""
 
     def _refuse(self, *_arguments):
@@ -61,7 +61,7 @@ class ShadowingError(Exception):
         raise TypeError(note)
 
 
-KINDS = [FrozenError, RefusingError, SlottedError, UnlookableError, UntrueError, ShadowingError]
+KINDS = [FrozenError, RefusingError, SlottedError, UninspectableError, UntrueError, ShadowingError]
 
 
 class Strict:
@@ -91,7 +91,7 @@ def assert_blames(failed, error, index=CULPRIT):
 
 @pytest.mark.parametrize("node", [Strict, StrictLater])
 @pytest.mark.parametrize("first", [0, CULPRIT])
-def test_a_run_blames_the_item(run, error, node, first):
+def test_a_run_names_the_item(run, error, node, first):
     with pytest.raises(NodeError) as caught:
         run([node(error)], range(first, LONG))
 
@@ -99,14 +99,14 @@ def test_a_run_blames_the_item(run, error, node, first):
 
 
 @pytest.mark.parametrize("options", [{}, {"placement": "thread"}])
-def test_a_session_blames_the_item(error, options):
+def test_a_session_names_the_item(error, options):
     with Pipeline([Strict(error)]).open(**options) as session, pytest.raises(NodeError) as caught:
         list(session.map(list(range(LONG))))
 
     assert_blames(caught.value, error)
 
 
-def test_an_async_session_blames_the_item(error):
+def test_an_async_session_names_the_item(error):
     async def main():
         async with Pipeline([Strict(error)]).open() as session:
             await session.call(CULPRIT)
@@ -175,7 +175,7 @@ def test_one_of_cleanup_has_the_earlier_in_its_context(run, error):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_context_of_one_is_kept(kind):
+def test_the_context_of_an_error_is_kept(kind):
     first, later = kind(1), kind(2)
 
     assert combine(first, [later]) is later

@@ -155,7 +155,7 @@ class TestResults:
 
         assert run(nodes, range(300)) == [*range(200), *(output for outputs in late for output in outputs)]
 
-    def test_a_failure_after_a_late_generator_is_blamed_on_its_item(self, run):
+    def test_a_failure_after_a_late_generator_names_its_item(self, run):
         class Changing:
             def process(self, item):
                 if item == 250:
@@ -298,7 +298,7 @@ class Node_(Node):  # noqa: N801 - A node without a word of its own.
 
 class TestErrors:
     @pytest.mark.parametrize("phase", ["initialize", "process", "flush", "cleanup"])
-    def test_one_whose_text_cannot_be_had_is_told_by_its_type(self, run, phase):
+    def test_an_error_without_a_text_is_reported_by_its_type(self, run, phase):
         class BrokenError(Exception):
             def __str__(self):
                 raise RuntimeError("no text")

@@ -1,4 +1,4 @@
-"""Objects of unusual make as nodes and inputs: what they can do counts, not what they look like."""
+"""Unusual objects as nodes and inputs: their methods count, not their types."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ class TestSignatures:
             ("def process(): ...", "process() takes no self"),
         ],
     )
-    def test_one_that_cannot_be_called_is_refused_before_anything_starts(self, run, process, text):
+    def test_an_object_that_cannot_be_called_is_refused_before_anything_starts(self, run, process, text):
         scope = {}
         exec(f"class Odd:\n    {process}", scope)
         started = []
@@ -268,7 +268,7 @@ class TestDatasets:
         with pytest.raises(PipelineError, match="empty"):
             run([PassThroughNode()], Empty())
 
-    def test_what_finds_values_by_names_is_one_item(self, use_rust):
+    def test_an_object_with_values_by_name_is_one_item(self, use_rust):
         record = Record()
 
         assert asyncio.run(Pipeline([PassThroughNode()]).run(record, use_rust=use_rust)) is record

@@ -1,4 +1,4 @@
-"""All entry points at once, while threads are switched as often as can be and each step is logged."""
+"""All entry points at once, while threads are switched as often as possible and each step is logged."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ class TestTimeout:
         with pytest.raises(NodeTimeoutError, match="took longer than 0.02 s in process\\(\\) on item 1"):
             run([with_options(AsyncHold("held"), timeout=0.02)], ["first", "held"])
 
-    def test_one_that_is_in_time_costs_nothing(self):
+    def test_a_call_within_its_timeout_is_not_affected(self):
         assert run([with_options(Add(), timeout=TIMEOUT_SECS)], range(100)) == list(range(1, 101))
 
     def test_it_can_be_tried_again(self):

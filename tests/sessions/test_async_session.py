@@ -245,7 +245,7 @@ class TestMap:
 
         async def take_all(stream):
             async for output in stream:
-                outputs.append(output)  # noqa: PERF401 - What came before the error is looked at.
+                outputs.append(output)  # noqa: PERF401 - The test checks the outputs before the error.
 
         assert asyncio.run(main()) == [4, 5]
         assert outputs == [0, 1]
@@ -261,7 +261,7 @@ class TestMap:
         async def main():
             async with Pipeline([Add()]).open(placement=placement) as session:
                 async for output in session.map(items()):
-                    outputs.append(output)  # noqa: PERF401 - What came before the error is looked at.
+                    outputs.append(output)  # noqa: PERF401 - The test checks the outputs before the error.
 
         with pytest.raises(OSError, match="unplugged"):
             asyncio.run(main())
@@ -288,7 +288,7 @@ class TestMap:
 
 class TestPut:
     @PLACEMENTS
-    def test_outputs_of_what_is_put_in_come_out_of_the_iteration(self, placement):
+    def test_outputs_of_items_that_were_put_are_returned_by_the_iteration(self, placement):
         async def main():
             async with Pipeline([Odd(), Count()]).open(placement=placement) as session:
                 for number in range(4):
@@ -345,7 +345,7 @@ class TestPut:
         assert outputs == sorted(outputs)
 
     @PLACEMENTS
-    def test_leaving_the_block_finishes_what_was_put_in(self, placement):
+    def test_leaving_the_block_finishes_all_items(self, placement):
         node = Noting()
 
         async def main():

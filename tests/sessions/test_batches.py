@@ -31,7 +31,7 @@ def map_all(nodes, items, **options):
 
 
 class TestBatch:
-    def test_full_ones_go_at_once_and_the_rest_at_the_end(self):
+    def test_full_batches_are_processed_immediately_and_the_rest_at_the_end(self):
         node = Batched()
 
         outputs = map_all([with_options(node, batch=4), Count()], range(10))
@@ -53,7 +53,7 @@ class TestBatch:
         assert outputs == [10] * 4 + [20] * 4
         assert max(map(len, node.batches)) == 3
 
-    def test_a_partial_one_goes_after_max_wait(self):
+    def test_a_partial_batch_is_processed_after_max_wait(self):
         node = Batched()
 
         with Pipeline([with_options(node, batch=Batch(100, max_wait=0.01))]).open() as session:
@@ -66,7 +66,7 @@ class TestBatch:
         assert outputs == [10, 20]
         assert max(map(len, node.batches)) <= 2
 
-    def test_a_partial_one_goes_when_the_session_drains(self):
+    def test_a_partial_batch_is_processed_when_the_session_drains(self):
         node = Batched()
 
         with Pipeline([with_options(node, batch=100)]).open() as session:

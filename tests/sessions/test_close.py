@@ -122,7 +122,7 @@ class TestLeaving:
 
     @pytest.mark.parametrize("order", [signal.SIGINT, signal.SIGTERM])
     @pytest.mark.parametrize("way", ["call", "map", "put", "drain", "iterate", "leave"])
-    def test_by_a_signal_stops_whatever_waits(self, order, way):
+    def test_by_a_signal_stops_every_wait(self, order, way):
         """Ctrl-C, and SIGTERM where the program turns it into SystemExit, as servers do."""
         hold = AsyncHold()
         ways = {
@@ -159,7 +159,7 @@ class TestLeaving:
 
     @PLACEMENTS
     @pytest.mark.parametrize("way", ["call", "drain", "interrupt", "leave"])
-    def test_by_ctrl_c_names_what_hangs(self, placement, way, monkeypatch):
+    def test_by_ctrl_c_names_the_node_that_hangs(self, placement, way, monkeypatch):
         """It was not reported, and `interrupt` did not end."""
         monkeypatch.setattr(sessions, "CLOSE_TIMEOUT_SECS", 0.1)
         hangs = Hangs()
@@ -190,7 +190,7 @@ class TestLeaving:
 
 class TestAsync:
     @pytest.mark.parametrize("way", ["call", "drain", "interrupt", "leave"])
-    def test_a_cancelled_task_names_what_hangs(self, way, monkeypatch):
+    def test_a_cancelled_task_names_the_node_that_hangs(self, way, monkeypatch):
         monkeypatch.setattr(async_session, "CLOSE_TIMEOUT_SECS", 0.1)
         hangs = Hangs()
 
@@ -221,7 +221,7 @@ class TestAsync:
         assert isinstance(error, asyncio.CancelledError)
         assert any(isinstance(one, NodeTimeoutError) for one in chain_of(error))
 
-    def test_close_names_what_hangs(self):
+    def test_close_names_the_node_that_hangs(self):
         hangs = Hangs()
 
         async def main():

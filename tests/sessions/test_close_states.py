@@ -118,7 +118,7 @@ class TestStates:
 
         assert node.closed == [1]
 
-    def test_calls_under_way_say_that_the_session_is_closed(self):
+    def test_calls_in_progress_raise_session_closed_error(self):
         hold = AsyncHold()
         session = opened(with_options(hold, concurrency=4))
         calls = [Worker(lambda: session.call(1)) for _ in range(4)]

@@ -99,7 +99,7 @@ def test_the_thread_that_takes_outputs_may_drain(placement):
         assert list(session) == list(range(1000))
 
 
-def test_a_map_may_be_drained_by_the_one_who_takes_its_outputs():
+def test_the_thread_that_takes_outputs_of_a_map_may_drain():
     with Pipeline([Repeat()]).open(placement="thread") as session:
         outputs = session.map([300, 1])
         first = next(outputs)

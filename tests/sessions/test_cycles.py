@@ -131,7 +131,7 @@ def test_an_async_node_that_calls_a_session_of_plain_python_is_refused() -> None
         assert ITSELF in cause_of(error)
 
 
-def test_a_node_that_puts_more_than_there_is_room_for_is_refused() -> None:
+def test_a_node_that_puts_more_than_the_queue_holds_is_refused() -> None:
     class Floods(Asks):
         def process(self, item: Any) -> None:
             for number in range(1000 if item == "first" else 0):

@@ -205,7 +205,7 @@ PLACEMENTS = pytest.mark.parametrize("placement", ["inline", "thread", "process"
 
 
 @PLACEMENTS
-def test_what_a_node_holds_of_a_stream_that_is_left_does_not_come_out(placement):
+def test_pending_outputs_of_a_closed_stream_are_dropped(placement):
     with Pipeline([Pairs()]).open(placement=placement) as session:
         with contextlib.closing(session.map(["a", "b", "c", "d"])) as stream:
             first = next(stream)
@@ -216,7 +216,7 @@ def test_what_a_node_holds_of_a_stream_that_is_left_does_not_come_out(placement)
 
 
 @NEAR
-def test_what_a_node_holds_of_a_cancelled_call_does_not_come_out(placement):
+def test_pending_outputs_of_a_cancelled_call_are_dropped(placement):
     async def main():
         hold = AsyncHold(("old 1", "old 2"))
         async with Pipeline([Pairs(), with_options(hold, placement="thread")]).open(

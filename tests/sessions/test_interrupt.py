@@ -38,7 +38,7 @@ class Naps:
 
 
 class TestWhatIsDropped:
-    def test_what_waits_and_what_is_under_way_never_comes_out(self):
+    def test_waiting_items_and_items_in_progress_are_not_returned(self):
         hold = Hold(0)
 
         with Pipeline([hold]).open(placement="thread", enable_metrics=True) as session:
@@ -72,7 +72,7 @@ class TestWhatIsDropped:
         assert outputs == ["new"]
 
     @PLACEMENTS
-    def test_a_call_under_way_says_that_it_was_interrupted(self, placement):
+    def test_a_call_in_progress_raises_session_interrupted_error(self, placement):
         hold = AsyncHold("old")
 
         with Pipeline([hold]).open(placement=placement) as session:
@@ -227,7 +227,7 @@ class TestWhatIsDropped:
             # The thread of the node that made it may still hold a reference for a short time.
             assert wait_until(lambda: gc.collect() >= 0 and made[0]() is None)
 
-    def test_nothing_is_dropped_where_nothing_is_under_way(self):
+    def test_an_idle_session_drops_nothing(self):
         with Pipeline([Add()]).open() as session:
             session.call(1)
 
@@ -271,7 +271,7 @@ class TestWhatContinues:
         assert node.seen == ["old", "back", "interrupt"]
 
     @PLACEMENTS
-    def test_a_call_that_comes_meanwhile_waits_for_the_end_of_it(self, placement):
+    def test_a_call_during_an_interruption_waits_for_its_end(self, placement):
         class Notified(Hold):
             def process(self, item):
                 return item

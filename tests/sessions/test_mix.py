@@ -16,7 +16,7 @@ MIX = Path(__file__).parents[1] / "support/mix.py"
 @pytest.mark.parametrize(
     ("seconds", "seed"), [(10, 1), pytest.param(300, random.randrange(10**6), marks=LONG, id="long")]
 )
-def test_nothing_is_lost_mixed_up_or_left_behind(seconds, seed):
+def test_nothing_is_lost_mixed_up_or_leaked(seconds, seed):
     mixed = subprocess.run(
         [sys.executable, MIX, str(seconds), str(seed)], capture_output=True, text=True, check=False
     )

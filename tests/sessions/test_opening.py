@@ -38,7 +38,7 @@ class TestOpening:
             ),
         ],
     )
-    def test_what_cannot_be_is_refused_before_any_node_is_touched(self, options, text):
+    def test_impossible_options_are_refused_before_any_node_is_initialized(self, options, text):
         node = Noting()
 
         with pytest.raises(PipelineError) as caught:
@@ -178,7 +178,7 @@ class TestAsyncBlock:
         assert asyncio.run(main()) == (["held"], 1)
         assert log == ["initialize node", "held", "cleanup node"]
 
-    def test_a_task_cancelled_while_it_leaves_says_so(self):
+    def test_a_task_cancelled_while_it_leaves_is_cancelled(self):
         async def main():
             hold = Hold()
 

@@ -77,7 +77,7 @@ def test_an_error_is_raised_by_the_iteration_not_by_put() -> None:
 
 
 @pytest.mark.parametrize("times", [1, 7])
-def test_a_producer_works_on_its_own_thread_also_where_outputs_find_no_room(times: int) -> None:
+def test_a_producer_processes_on_its_own_thread_even_if_outputs_have_no_room(times: int) -> None:
     """The thread that takes outputs meanwhile is not the one that runs the nodes."""
     node = Where(times)
     with Pipeline([node]).open(queue_size=3) as session:
@@ -101,7 +101,7 @@ def test_a_producer_works_on_its_own_thread_also_where_outputs_find_no_room(time
     assert node.threads == {threading.get_ident()}
 
 
-def test_one_thread_may_put_more_than_there_is_room_for_outputs() -> None:
+def test_one_thread_may_put_more_items_than_outputs_fit() -> None:
     """What finds no room waits for the iteration, on the same thread."""
     node = Where(5)
     with Pipeline([node]).open(queue_size=2) as session:
@@ -115,7 +115,7 @@ def test_one_thread_may_put_more_than_there_is_room_for_outputs() -> None:
 
 
 @pytest.mark.parametrize("way", ["call", "map", "map range", "put"])
-def test_what_a_node_puts_into_its_own_session_follows_when_it_is_back(way: str) -> None:
+def test_items_that_a_node_puts_into_its_own_session_follow_after_its_call(way: str) -> None:
     class Asks(Where):
         def process(self, item: Any) -> Any:
             self.seen.append(item)
@@ -168,7 +168,7 @@ def test_many_threads_may_put_and_take_at_once() -> None:
     assert outputs[-1] == "end"
 
 
-def test_order_to_stop_reaches_the_one_who_puts() -> None:
+def test_a_keyboard_interrupt_is_raised_by_put() -> None:
     class Stops(Kept):
         def process(self, item: Any) -> Any:
             if item == "stop":
@@ -200,7 +200,7 @@ def test_a_node_sees_the_context_of_the_put() -> None:
     assert request.get() == "mine"
 
 
-def test_an_end_that_another_thread_takes_is_flushed_by_the_one_who_ends() -> None:
+def test_an_end_is_flushed_by_the_thread_that_calls_it() -> None:
     node = Where()
     with Pipeline([node]).open() as session:
         taking = Worker(lambda: list(session))

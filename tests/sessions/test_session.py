@@ -81,7 +81,7 @@ class TestCall:
 
         assert results == [2, 3, 4]
 
-    def test_one_that_takes_long_does_not_hold_up_another_stage(self):
+    def test_a_slow_one_does_not_delay_another_stage(self):
         hold = Hold("slow")
         pipeline = Pipeline("fork")
         pipeline.add_node(Noting(), id="in")
@@ -112,7 +112,7 @@ class TestMap:
         assert outputs == [1, 1, 3, 3, "4 items"]
 
     @PLACEMENTS
-    def test_nothing_is_read_before_the_first_output_is_asked_for(self, placement):
+    def test_nothing_is_read_before_the_first_output_is_requested(self, placement):
         read = []
 
         with Pipeline([Add()]).open(placement=placement) as session:
@@ -257,7 +257,7 @@ class TestItemIndex:
 
 class TestSource:
     @PLACEMENTS
-    def test_its_items_come_out_of_the_iteration(self, placement):
+    def test_its_items_are_returned_by_the_iteration(self, placement):
         class Source:
             def process(self):
                 yield from range(3)
@@ -288,7 +288,7 @@ class TestSource:
         assert log == ["closed", "cleanup"]
 
     @PLACEMENTS
-    def test_its_failure_comes_after_the_outputs_before_it(self, placement):
+    def test_its_failure_is_raised_after_the_earlier_outputs(self, placement):
         class Breaks:
             def process(self):
                 yield from range(5)

@@ -28,7 +28,7 @@ class Producer(Worker):
 
 class TestPut:
     @PLACEMENTS
-    def test_outputs_of_what_is_put_in_come_out_of_the_iteration(self, placement):
+    def test_outputs_of_items_that_were_put_are_returned_by_the_iteration(self, placement):
         with Pipeline([Odd(), Count()]).open(placement=placement) as session:
             for number in range(4):
                 session.put(number)
@@ -101,7 +101,7 @@ class TestPut:
         assert outputs == [0, 1]
 
     @PLACEMENTS
-    def test_leaving_the_block_finishes_what_was_put_in(self, placement):
+    def test_leaving_the_block_finishes_all_items(self, placement):
         node = Noting()
 
         with Pipeline([node]).open(placement=placement) as session:

@@ -21,7 +21,7 @@ class Picky:
 
 
 @pytest.mark.parametrize("options", [{}, {"placement": "thread"}])
-def test_a_failure_comes_in_the_place_of_its_outputs(options):
+def test_a_failure_takes_the_position_of_its_outputs(options):
     """Outputs of later items came before it."""
     outputs = []
     with Pipeline([Picky()]).open(**options) as session:
@@ -153,7 +153,7 @@ def test_a_streaming_node_begins_anew_after_the_end_of_a_stream(placement):
     assert outputs == [[2, 4], 6, [8]]
 
 
-def test_an_interrupted_streaming_node_gives_nothing_of_the_old_stream():
+def test_an_interrupted_streaming_node_has_no_output_of_the_old_stream():
     """What it was at came out with the next item."""
     is_inside = threading.Event()
 

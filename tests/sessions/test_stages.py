@@ -160,7 +160,7 @@ class TestReplicas:
             (Hold(), {"placement": "thread", "replicas": 2, "concurrency": 2}, "cannot be combined"),
         ],
     )
-    def test_what_cannot_be_replicated_is_refused(self, node, options, text):
+    def test_replicas_of_a_node_that_cannot_be_copied_are_refused(self, node, options, text):
         with pytest.raises(PipelineError, match=text):
             Pipeline("replicas").add_node(node, **options)
 
@@ -192,7 +192,7 @@ class TestConcurrency:
         assert outputs == list(range(1000))
         assert threads[0] - before < 10
 
-    def test_order_is_kept_and_only_what_must_wait_waits(self):
+    def test_order_is_kept_and_only_later_items_wait(self):
         async def main():
             second_is_done = asyncio.Event()
             log = []

@@ -106,7 +106,7 @@ class TestEmptyItem:
 
         assert run([Annotated()]) == [item]
 
-    def test_nodes_that_say_nothing_are_passed_over(self, run):
+    def test_nodes_without_annotations_are_skipped(self, run):
         class Text:
             def process(self, text: str):
                 return text + "!"

@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-PATIENCE_SECS = 5.0
+TIMEOUT_SECS = 5.0
 POLL_INTERVAL_SECS = 0.01
 
 
@@ -63,9 +63,9 @@ def has_begun(process_id, parent="self"):
     return words != of_parent
 
 
-def wait_until(is_so, patience_secs=20.0):
+def wait_until(is_so, timeout_secs=20.0):
     """Wait for a condition of other processes; fail if it is not met in time."""
-    until = time.monotonic() + patience_secs
+    until = time.monotonic() + timeout_secs
     while not is_so():
         assert time.monotonic() < until, "the condition was not met in time"
         time.sleep(POLL_INTERVAL_SECS)
@@ -77,7 +77,7 @@ def nothing_remains():
     """Check that this process holds no more resources afterwards than before."""
     before = holdings()
     yield
-    until = time.monotonic() + PATIENCE_SECS
+    until = time.monotonic() + TIMEOUT_SECS
     while more := {name: count - before[name] for name, count in holdings().items() if count > before[name]}:
         assert time.monotonic() < until, f"remaining: {more}"
         gc.collect()

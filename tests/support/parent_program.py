@@ -48,7 +48,7 @@ class StartsChild:
             self.reach("cleanup")
             self.child.kill()
             self.child.wait()
-            print("cleaned up", flush=True)  # noqa: T201 - What a test looks for.
+            print("cleaned up", flush=True)  # noqa: T201 - A test reads it.
 
     def reach(self, place):
         if self.stays == place:

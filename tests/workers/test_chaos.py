@@ -46,7 +46,7 @@ class Late:
 
 
 @pytest.mark.parametrize("kills", shortly_and_long(100, 1_000))
-def test_all_items_come_out_in_order_whatever_is_killed(kills, tmp_path):
+def test_all_outputs_are_in_order_whichever_worker_is_killed(kills, tmp_path):
     nodes = [(Add(tmp_path, operand), TWO) for operand in (1, 10, 100)]
     killer = Killer(tmp_path, kills)
 
@@ -58,7 +58,7 @@ def test_all_items_come_out_in_order_whatever_is_killed(kills, tmp_path):
 
 
 @pytest.mark.parametrize("kills", FEW)
-def test_all_items_come_out_in_order_though_workers_crash(kills, tmp_path):
+def test_all_outputs_are_in_order_even_if_workers_crash(kills, tmp_path):
     nodes = [(Add(tmp_path, operand), TWO) for operand in (1, 10, 100)]
 
     total, outputs, _ = survive(nodes, Killer(tmp_path, kills, [crash]))
@@ -68,7 +68,7 @@ def test_all_items_come_out_in_order_though_workers_crash(kills, tmp_path):
 
 @pytest.mark.parametrize("kills", FEW)
 @pytest.mark.parametrize("ways", [[stop], [kill, crash, stop]], ids=["stop", "mixed"])
-def test_only_items_that_take_too_long_are_set_aside(ways, kills, tmp_path):
+def test_only_items_that_take_too_long_are_dead_lettered(ways, kills, tmp_path):
     late = Late()
     nodes = [(Add(tmp_path, 0), TWO | LIMITS | {"on_error": late}) for _ in range(3)]
 
@@ -80,7 +80,7 @@ def test_only_items_that_take_too_long_are_set_aside(ways, kills, tmp_path):
 
 
 @pytest.mark.parametrize("kills", FEW)
-def test_all_items_come_out_in_order_when_nodes_leave_of_themselves(kills, tmp_path):
+def test_all_outputs_are_in_order_when_nodes_exit_by_themselves(kills, tmp_path):
     nodes = [(Leaves(tmp_path), TWO), (Leaves(tmp_path), {}), (Add(tmp_path), TWO)]
 
     total, outputs, metrics = survive(nodes, Killer(tmp_path, kills))
@@ -146,7 +146,7 @@ def test_sums_of_nodes_that_share_a_worker_are_right(kills, tmp_path):
 
 @pytest.mark.parametrize("kills", FEW)
 @pytest.mark.parametrize(("kind", "options"), [(AddAll, TWO | {"batch": 8}), (AddLater, {"concurrency": 8})])
-def test_items_of_a_batch_and_those_in_flight_come_out_once(kind, options, kills, tmp_path):
+def test_items_of_a_batch_and_items_in_flight_are_returned_once(kind, options, kills, tmp_path):
     nodes = [(kind(tmp_path), options), (Add(tmp_path), {})]
 
     total, outputs, _ = survive(nodes, Killer(tmp_path, kills))
@@ -170,7 +170,7 @@ def test_each_call_returns_its_result(callers, kills, tmp_path):
         assert all(pool.map(call_until_over, range(callers)))
 
 
-def test_kills_while_a_session_is_interrupted_hold_it_up_for_no_longer(tmp_path):
+def test_kills_during_an_interruption_do_not_prolong_it(tmp_path):
     killer = Killer(tmp_path, 20)
     pipeline = Pipeline("p").add_node(Add(tmp_path), placement="process", replicas=2, **TIRELESS)
 

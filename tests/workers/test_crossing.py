@@ -166,7 +166,7 @@ def test_a_small_array_is_a_copy_that_may_be_written_to(echo, ask):
     assert echo(array).flags.writeable
 
 
-def test_a_view_stays_as_it_was_while_other_items_come(echo):
+def test_a_view_is_unchanged_while_other_items_arrive(echo):
     first = echo(np.full(100_000, 1.0))
 
     for value in range(2, 12):
@@ -182,7 +182,7 @@ def test_a_view_outlives_its_session():
     assert arrived.sum() == np.arange(100_000).sum()
 
 
-def test_writing_to_what_was_sent_changes_nothing_on_the_other_side(echo):
+def test_writes_to_a_sent_item_do_not_reach_the_other_process(echo):
     array = np.zeros(100_000)
 
     arrived = echo(array)
@@ -235,7 +235,7 @@ def test_audio_arrives_equal(echo, samples):
     assert np.array_equal(arrived.samples, frame.samples)
 
 
-def test_what_is_shared_within_an_item_stays_shared(echo):
+def test_objects_shared_within_an_item_stay_shared(echo):
     shared = [1]
 
     first, second = echo((shared, shared))
@@ -243,7 +243,7 @@ def test_what_is_shared_within_an_item_stays_shared(echo):
     assert first is second
 
 
-def test_an_item_that_holds_itself_arrives(echo):
+def test_an_item_that_contains_itself_arrives(echo):
     item = []
     item.append(item)
 
@@ -252,7 +252,7 @@ def test_an_item_that_holds_itself_arrives(echo):
     assert arrived[0] is arrived
 
 
-def test_a_class_in_a_function_comes_back_as_the_same_class(echo):
+def test_a_class_in_a_function_returns_as_the_same_class(echo):
     @worker_nodes.dataclasses.dataclass
     class Local:
         value: int

@@ -122,7 +122,7 @@ print(value, function.__name__, function.__doc__, function.__module__)
 """
 
 
-def test_functions_with_a_cache_cross_without_what_is_in_it(run_script):
+def test_functions_with_a_cache_are_sent_without_its_contents(run_script):
     """They pickle by name, which in a worker is of a script that it does not have."""
     assert run_script(CACHED) == [
         "[(9, 2, 3, [3], 1), (900, 832040, 3, [3, 30], 2)]",
@@ -165,7 +165,7 @@ def test_generic_functions_cross(run_script):
     assert run_script(GENERIC) == ["('a number', 'this number') (['a number', 'something'], 'some thing')"]
 
 
-def test_a_cached_function_that_can_be_imported_goes_by_name():
+def test_a_cached_function_that_can_be_imported_is_sent_by_name():
     assert pickle.loads(pickling.dumps(worker_nodes.doubled)) is worker_nodes.doubled
 
 
@@ -229,7 +229,7 @@ for kind in (UsesGlobal, HasClassLevel, UsesFunction, HasAttribute):
 """
 
 
-def test_a_suggestion_that_helps_is_made_for_what_code_uses(run_script):
+def test_a_used_attribute_has_a_helpful_suggestion(run_script):
     """`cleanup` cannot release a global, nor what belongs to a class."""
     help_code = (
         "Create it in initialize(), or move the code that uses it to a module that the worker can import"

@@ -151,7 +151,7 @@ def test_a_class_that_only_the_worker_has_is_described():
     assert str(arrived).startswith("GoneError: text (described here")
 
 
-def test_a_class_in_a_function_comes_back_as_the_same_class(session):
+def test_a_class_in_a_function_returns_as_the_same_class(session):
     class LocalError(Exception):
         pass
 
@@ -303,7 +303,7 @@ def test_a_group_of_the_users_keeps_its_class_and_attributes():
     assert arrived.split(ValueError)[0].name == "name"
 
 
-def test_attributes_of_a_group_that_cannot_be_sent_are_left_behind_and_members_are_not():
+def test_attributes_of_a_group_that_cannot_be_sent_are_dropped_but_members_are_not():
     group = RefusingGroup("many", [ValueError("a")])
     group.lock = threading.Lock()
 

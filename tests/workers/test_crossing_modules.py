@@ -149,7 +149,7 @@ def test_classes_of_a_module_that_no_worker_finds_cross_both_ways(kind, tmp_path
 
 
 @pytest.mark.usefixtures("same_imports")
-def test_what_is_installed_or_in_the_path_goes_by_name(tmp_path):
+def test_installed_and_importable_code_is_sent_by_name(tmp_path):
     package = tmp_path / "found_package"
     package.mkdir()
     (package / "__init__.py").touch()

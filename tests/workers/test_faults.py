@@ -41,7 +41,7 @@ def test_the_page_shows_the_table():
 
 
 @pytest.mark.parametrize("fault", [faults.ForkChild(), faults.StartProcess()], ids=["fork", "start"])
-def test_what_a_node_starts_ends_with_its_worker(fault):
+def test_processes_of_a_node_end_with_its_worker(fault):
     with Pipeline("p").add_node(fault, placement="process").open() as session:
         child = session.call(3)
         was_there = is_running(child)
@@ -50,7 +50,7 @@ def test_what_a_node_starts_ends_with_its_worker(fault):
     wait_until(lambda: not is_running(child))
 
 
-def test_what_a_node_has_started_ends_when_its_worker_is_killed():
+def test_processes_of_a_node_end_when_its_worker_is_killed():
     nodes = [faults.StartProcess(on=1), faults.Kill(on=2)]
 
     with Pipeline(nodes).open(placement="process") as session:
@@ -95,7 +95,7 @@ def test_a_fault_in_cleanup_spares_a_node_that_is_cleaned_up_before_it_is_sent()
         fault.cleanup()
 
 
-def test_a_phase_that_there_is_not_is_refused():
+def test_an_unknown_phase_is_refused():
     with pytest.raises(
         ValueError, match="^phase must be one of initialize, process, flush, cleanup, not 'end'$"
     ):

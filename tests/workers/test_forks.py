@@ -125,7 +125,7 @@ def test_an_array_that_a_fork_drops_is_unchanged_in_the_parent():
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
-def test_a_fork_that_leaves_as_programs_do_says_nothing(placement):
+def test_a_fork_that_exits_normally_prints_nothing(placement):
     program = f"""
         import os, sys
         from remotemedia import Pipeline

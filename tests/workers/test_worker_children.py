@@ -107,7 +107,7 @@ def test_a_node_works_with_threads():
 
 
 @pytest.mark.parametrize("how", HOWS)
-def test_what_a_node_has_started_goes_when_the_session_closes(how):
+def test_processes_of_a_node_end_when_the_session_closes(how):
     with in_worker(Starts(how)).open() as session:
         worker, child = session.call(1)
         assert not is_gone(child)
@@ -117,7 +117,7 @@ def test_what_a_node_has_started_goes_when_the_session_closes(how):
 
 
 @pytest.mark.parametrize("how", HOWS)
-def test_what_a_node_has_started_goes_when_its_worker_is_killed(how):
+def test_processes_of_a_node_are_killed_with_its_worker(how):
     with in_worker(Starts(how)).open() as session:
         worker, child = session.call(1)
         os.kill(worker, 9)
@@ -126,7 +126,7 @@ def test_what_a_node_has_started_goes_when_its_worker_is_killed(how):
         assert session.call(2)[0] != worker
 
 
-def test_a_fork_that_ends_is_not_taken_for_the_worker():
+def test_the_end_of_a_fork_is_not_the_end_of_the_worker():
     class Forks(Node):
         def process(self, item):
             child = os.fork()
@@ -203,7 +203,7 @@ def leave_by_generator():
         (leave_by_generator, 0),
     ],
 )
-def test_a_fork_that_comes_out_of_its_node_ends_there(leave, code, kind, options, capfd):
+def test_a_fork_that_returns_from_its_node_ends_there(leave, code, kind, options, capfd):
     with in_worker(kind(leave), **options).open() as session:
         assert list(session.map(range(5))) == [code] * 5
         assert len(children()) == 1
@@ -213,7 +213,7 @@ def test_a_fork_that_comes_out_of_its_node_ends_there(leave, code, kind, options
     assert ("ValueError: the child fails" in said) == (leave is leave_by_error)
 
 
-def test_a_fork_goes_no_further_than_its_node(tmp_path):
+def test_a_fork_exits_when_it_returns_from_its_node(tmp_path):
     class Notes(Node):
         def process(self, item):
             with (tmp_path / "seen").open("a") as seen:
@@ -241,7 +241,7 @@ def test_a_child_that_keeps_the_streams_of_its_worker_delays_nothing():
     assert time.monotonic() - begun < 5
 
 
-def test_a_thread_that_does_not_end_holds_no_session_up():
+def test_a_thread_that_does_not_end_delays_no_session():
     class StartsThread(Node):
         def process(self, item):
             threading.Thread(target=time.sleep, args=(LONG_SECS,)).start()

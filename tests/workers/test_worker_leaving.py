@@ -23,7 +23,7 @@ from remotemedia import Node, Pipeline
 
 HOST = Path(os.environ.get("REMOTEMEDIA_HOST", Path(__file__).parents[2] / "target/debug/remotemedia-host"))
 LONG_SECS = 1000
-PATIENCE_SECS = 20
+TIMEOUT_SECS = 20
 
 APP = f"""
 import time
@@ -120,7 +120,7 @@ def test_a_session_that_is_cancelled_does_not_wait_for_workers_to_become_ready(t
     assert not (tmp_path / "cleanup").exists()
 
 
-def test_what_a_node_does_in_cleanup_is_not_broken_off(tmp_path):
+def test_cleanup_is_not_cancelled(tmp_path):
     class Slow(Sleeps):
         def cleanup(self):
             if self.is_initialized:
@@ -179,7 +179,7 @@ def start(request, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_command_is_left_at_once_by_a_signal(number, start, tmp_path):
+def test_a_signal_ends_a_command_immediately(number, start, tmp_path):
     process, terminal = start
 
     process.send_signal(number)
@@ -187,7 +187,7 @@ def test_a_command_is_left_at_once_by_a_signal(number, start, tmp_path):
     with suppress(OSError):
         while os.read(terminal, 10_000):
             pass
-    assert process.wait(PATIENCE_SECS) == 128 + number
+    assert process.wait(TIMEOUT_SECS) == 128 + number
     assert (tmp_path / "clean").exists()
 
 
@@ -230,7 +230,7 @@ def test_the_workers_of_a_command_go_when_it_is_killed(start):
     assert wait_until(lambda: not any(is_running(worker) for worker in workers), 1.0)
 
 
-def test_what_a_worker_has_started_may_tidy_up_after_it():
+def test_processes_of_a_worker_may_clean_up_after_it():
     class Shares(Node):
         def process(self, item):
             self.memory = shared_memory.SharedMemory(create=True, size=100)

@@ -62,7 +62,7 @@ class Meets(Node):
         return item
 
 
-def test_replicas_become_ready_at_the_same_time(tmp_path):
+def test_replicas_initialize_at_the_same_time(tmp_path):
     with in_worker(Meets(tmp_path, 3), replicas=3).open() as session:
         assert list(session.map(range(6))) == [0, 1, 2, 3, 4, 5]
 
@@ -261,7 +261,7 @@ def test_all_outputs_of_a_generator_that_a_method_returns_arrive():
         assert [session.call(10) for _ in range(50)] == [[10, 11, 12]] * 50
 
 
-def test_an_item_that_kills_takes_none_along_that_was_done_before():
+def test_an_item_that_kills_its_worker_does_not_affect_earlier_items():
     class Kills(Node):
         def process(self, item):
             if item == 5:

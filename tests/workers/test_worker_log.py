@@ -47,7 +47,7 @@ def log():
     logger.setLevel(logging.NOTSET)
 
 
-def test_what_a_node_logs_reaches_the_parents_log(log, ask):
+def test_records_of_a_node_reach_the_log_of_the_parent(log, ask):
     ask("log_and_print", "hello")
 
     assert log.has_arrived.wait(10)
@@ -160,7 +160,7 @@ def test_a_logged_traceback_reaches_the_parents_log(log, ask):
     assert "KeyError: 'lost'" in logging.Formatter().format(log.records[0])
 
 
-def test_what_a_fork_of_a_worker_logs_is_written_out(log, ask, capsys):
+def test_records_of_a_fork_of_a_worker_are_written_to_stderr(log, ask, capsys):
     assert ask("log_in_fork", "from a fork") == 0
     assert ask("log_and_print", "after it") is None
 

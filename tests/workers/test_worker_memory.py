@@ -41,7 +41,7 @@ def test_without_memfd_the_memory_loses_its_name_at_once():
     assert said == ""
 
 
-def test_without_shared_memory_items_go_over_the_socket_and_it_is_said_once():
+def test_without_shared_memory_items_use_the_socket_and_one_warning_is_logged():
     found, said = run("files")
 
     assert (found["sums"], found["has_large"]) == (SUMS, False)
@@ -81,7 +81,7 @@ def test_sockets_have_no_name():
     assert [path for found in (ours, *theirs) for path in found.values()] == [[]] * 8
 
 
-def test_large_items_leave_nothing_behind_when_their_worker_is_killed():
+def test_large_items_leave_no_memory_when_their_worker_is_killed():
     with nothing_remains():
         with Pipeline("p").add_node(Echo(), placement="process").open() as session:
             for _ in range(3):
@@ -154,7 +154,7 @@ class ForksAndWrites(Node):
         return float(self.numbers[0])
 
 
-def test_what_a_fork_writes_to_the_array_of_its_node_stays_there():
+def test_writes_of_a_fork_to_an_array_of_its_node_do_not_reach_the_node():
     with Pipeline("p").add_node(ForksAndWrites(), placement="process").open() as session:
         assert session.call(7) == 1.0
 

@@ -50,7 +50,7 @@ def test_no_more_items_are_in_flight_than_concurrency_says():
         assert max(session.map(range(200))) == 4
 
 
-def test_a_queue_that_drops_what_is_old_stands_before_the_worker(tmp_path):
+def test_a_queue_that_drops_old_items_is_before_the_worker(tmp_path):
     pipeline = Pipeline("p").add_node(
         Display(tmp_path), placement="process", queue_size=2, when_full="drop_oldest"
     )

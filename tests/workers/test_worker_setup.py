@@ -49,7 +49,7 @@ def test_a_worker_has_a_process_group_and_no_input(ask):
     assert there["stdin"] == ""
 
 
-def test_the_flags_of_the_interpreter_go_along(tmp_path):
+def test_the_flags_of_the_interpreter_are_passed_on(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         "import sys\n"
@@ -76,7 +76,7 @@ def test_a_module_in_the_current_directory_does_not_hide_one_of_python(tmp_path,
         assert session.call(1) == [1]
 
 
-def test_what_a_node_prints_reaches_the_parent(ask, capsys):
+def test_prints_of_a_node_reach_the_parent(ask, capsys):
     ask("log_and_print", "hello")
     ask("surroundings")
 
@@ -138,7 +138,7 @@ class Sharing(Node):
         return list(self.shared)
 
 
-def test_what_two_nodes_of_a_worker_share_stays_shared():
+def test_objects_shared_by_two_nodes_of_a_worker_stay_shared():
     shared = []
     pipeline = Pipeline([Sharing(shared), Sharing(shared)])
 
@@ -192,7 +192,7 @@ class Holder(Node):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_cannot_be_sent_is_named_before_anything_starts(held, path):
+def test_an_attribute_that_cannot_be_sent_is_named_before_anything_starts(held, path):
     first = Lifecycle()
     pipeline = Pipeline("p").add_node(first).add_node(Holder(**held), placement="process")
 
