@@ -124,11 +124,7 @@ impl<P: Payload> Session<P> {
                 let error = blame(&mut machine, stop);
                 let failed = replica.abandon(&mut machine);
                 self.core.note_failures(failed.into_iter().map(|(_, _, fault)| fault));
-                let is_stopped = match &error {
-                    RunError::Cancelled => true,
-                    RunError::Interrupt(fault) => replica.stop.is_set() && P::is_cancellation(fault),
-                    _ => false,
-                };
+                let is_stopped = self.core.was_stopped(replica, &error);
                 Direct::Failed(if is_stopped { self.stopped() } else { error })
             }
         };

@@ -174,16 +174,26 @@ impl<P: Payload> Core<P> {
     /// What ended the work on an input, where an interruption or the end of the session did: the order reaches the nodes before the clients
     /// are told.
     pub(crate) fn why(&self, replica: &Replica<P>, error: RunError<P::Fault>) -> RunError<P::Fault> {
-        let is_stopped = match &error {
-            RunError::Cancelled => true,
-            RunError::Interrupt(fault) => replica.stop.is_set() && P::is_cancellation(fault),
-            _ => false,
-        };
-        match (is_stopped, self.is_closed.load(Ordering::Relaxed)) {
+        match (self.was_stopped(replica, &error), self.is_closed.load(Ordering::Relaxed)) {
             (false, _) => error,
             (true, true) => RunError::Closed,
             (true, false) => RunError::Interrupted,
         }
+    }
+
+    /// Whether the work on an input ended because of an interruption or the end of the session.
+    pub(crate) fn was_stopped(&self, replica: &Replica<P>, error: &RunError<P::Fault>) -> bool {
+        match error {
+            RunError::Cancelled => true,
+            RunError::Interrupt(fault) => replica.stop.is_set() && P::is_cancellation(fault),
+            // The pause before its next attempt was cut short.
+            RunError::Node(failure) => replica.stop.is_set() && self.retries(&failure.node_id),
+            _ => false,
+        }
+    }
+
+    fn retries(&self, node_id: &str) -> bool {
+        self.plan.nodes().iter().any(|node| node.id == node_id && node.options.retries > 0)
     }
 
     /// Let the nodes forget what they hold of inputs that are not wanted any more, if there are any.
