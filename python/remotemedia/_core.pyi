@@ -33,6 +33,7 @@ __all__ = [
     "is_at_work",
     "is_lazy",
     "main",
+    "option_problem",
     "parse_manifest",
     "run",
     "serve_worker",
@@ -393,6 +394,9 @@ def parse_manifest(text: str) -> ParsedManifest:
 
 def draw(graph: Graph, format: str) -> str:  # noqa: A002 - the word of the command line
     """Draw a graph as `text`, `mermaid`, `dot` or `svg`."""
+
+def option_problem(written: dict[str, Any], are_of_session: bool) -> str | None:
+    """Return what is wrong with the options of a node or of `Pipeline.open`: the end of an error text."""
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     """Return the end of an error text: `; did you mean 'x'?`, or nothing."""

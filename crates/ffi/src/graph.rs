@@ -9,13 +9,13 @@ use remotemedia_runtime::{
     CancelFlag, DeadLetter, ErrorBudget, Node, NodeFailure, NodeLock, NodeSpec, Options, Phase, Placement, Plan,
     Policy, PolicyNode, Replicas, Stage,
 };
-use serde_json::{Map, Value, json};
 
 use crate::asyncio::bridge::Bridge;
 use crate::attach::attach;
+use crate::convert::failure;
 use crate::convert::manifest::ManifestOrder;
 use crate::convert::object::Object;
-use crate::convert::{failure, values};
+use crate::convert::options::json_options;
 use crate::node::callers::{Level, Owner, Place};
 use crate::node::lock::{LockedObject, NoLocks, ObjectLocks};
 use crate::node::outputs;
@@ -234,7 +234,7 @@ fn dead_letter_of(callable: Py<PyAny>, site: Arc<Site>) -> DeadLetter<Object> {
     })
 }
 
-/// The options of an entry. Python has checked them; of a callable, which only Python knows, there is the name.
+/// The options of an entry. They have been checked; of a callable, which only Python knows, there is the name.
 fn options_of(entry: &Bound<'_, PyAny>) -> PyResult<Arc<Options>> {
     let written = entry.getattr(intern!(entry.py(), "options"))?.cast_into::<PyDict>()?;
     if written.is_empty() {
@@ -247,43 +247,6 @@ fn options_of(entry: &Bound<'_, PyAny>) -> PyResult<Arc<Options>> {
         options.handler = Some((option, names.call_method1("name_of", (callable,))?.extract()?));
     }
     Ok(Arc::new(options))
-}
-
-/// Options as a manifest has them. What only Python knows (a callable) is left out.
-fn json_options(written: &Bound<'_, PyDict>) -> PyResult<Map<String, Value>> {
-    let mut options = Map::new();
-    for (name, value) in written.iter() {
-        let name: String = name.extract()?;
-        if name != "dead_letter" && !value.is_callable() {
-            options.insert(name, json_of(&value)?);
-        }
-    }
-    Ok(options)
-}
-
-fn json_of(value: &Bound<'_, PyAny>) -> PyResult<Value> {
-    if value.hasattr("max_wait")? {
-        // A `Batch`.
-        return Ok(json!({
-            "size": value.getattr("size")?.extract::<u64>()?,
-            "max_wait": value.getattr("max_wait")?.extract::<Option<f64>>()?,
-        }));
-    }
-    Ok(match values::from_python(value)? {
-        remotemedia_runtime::Value::Bool(value) => value.into(),
-        remotemedia_runtime::Value::Int(value) => value.into(),
-        remotemedia_runtime::Value::Float(value) => value.into(),
-        remotemedia_runtime::Value::Text(value) => value.into(),
-        remotemedia_runtime::Value::Map(entries) => {
-            let entries = entries.into_iter().map(|(name, value)| match value {
-                remotemedia_runtime::Value::Int(value) => (name, value.into()),
-                remotemedia_runtime::Value::Float(value) => (name, value.into()),
-                _ => (name, Value::Null),
-            });
-            Value::Object(entries.collect())
-        }
-        _ => Value::Null,
-    })
 }
 
 impl Described {

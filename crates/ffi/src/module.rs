@@ -9,11 +9,12 @@ pub mod _core {
 
     use pyo3::exceptions::PyValueError;
     use pyo3::prelude::*;
-    use pyo3::types::{PyList, PyString};
+    use pyo3::types::{PyDict, PyList, PyString};
     use remotemedia_commands::GraphFormat;
 
     #[pymodule_export]
     use crate::convert::manifest::{ManifestOrder, ParsedManifest};
+    use crate::convert::options;
     #[pymodule_export]
     use crate::node::callers::{Callers, Waiting};
     use crate::node::outputs::Kind;
@@ -99,6 +100,12 @@ pub mod _core {
     #[pyfunction]
     fn is_lazy(answer: &Bound<'_, PyAny>) -> PyResult<bool> {
         Ok(Kind::of(answer)? != Kind::Plain)
+    }
+
+    /// What is wrong with the options of a node, or with those of `Pipeline.open`: the end of an error text, or nothing.
+    #[pyfunction]
+    fn option_problem(written: &Bound<'_, PyDict>, are_of_session: bool) -> PyResult<Option<String>> {
+        options::problem(written, are_of_session)
     }
 
     /// The end of an error text: `; did you mean 'x'?`, or nothing.

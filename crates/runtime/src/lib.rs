@@ -40,7 +40,9 @@ pub use node::{
     NodeInfo, NodeLock, Observer, Outputs, RemoteStage, Sink, Snapshot, Source, Start, Stream, Streaming, TellStep,
     WorkerHandle,
 };
-pub use options::{Batch, OPTION_NAMES, OnError, OptionProblem, Options, Placement, WhenFull};
+pub use options::{
+    Batch, Notation, OPTION_NAMES, OnError, OptionProblem, Options, Placement, Refusal, WORKER_OPTIONS, WhenFull,
+};
 pub use payload::Payload;
 pub use phase::Phase;
 pub use plan::{NodeSpec, Plan, PlanNode, PlanOrder, Stage};

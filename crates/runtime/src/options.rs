@@ -5,7 +5,7 @@ mod read;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-pub use self::read::{OPTION_NAMES, OptionProblem};
+pub use self::read::{Notation, OPTION_NAMES, OptionProblem, Refusal, WORKER_OPTIONS};
 
 /// Where a node runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

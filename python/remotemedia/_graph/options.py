@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from remotemedia._graph.node_kinds import classify, is_source, makes_coroutines
-from remotemedia._limits import DEFAULT_QUEUE_SIZE, LARGEST_COUNT, LONGEST_SECS
+from remotemedia._limits import DEFAULT_QUEUE_SIZE
 from remotemedia._suggest import did_you_mean
 from remotemedia.exceptions import PipelineError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from typing import Any
 
 __all__ = [
@@ -93,25 +93,25 @@ def with_options(node: object, **options: Any) -> NodeSpec:
     return NodeSpec(node, options)
 
 
-def check_options(options: Mapping[str, Any], where: str = "") -> None:
+def check_options(options: Mapping[str, Any], where: str = "", *, of_session: bool = False) -> None:
     """Reject unknown options and invalid values.
 
     Args:
         options: The options of one node.
         where: The start of the error text, such as `Node 'x': `.
+        of_session: Whether they are the options of `Pipeline.open`, which has some of its own.
 
     Raises:
         PipelineError: The text contains the nearest name or the allowed values.
     """
-    for name, value in options.items():
-        check = _CHECKS.get(name)
-        if check is None:
-            hint = did_you_mean(str(name), _CHECKS) or f"; the options are: {', '.join(_CHECKS)}"
-            raise PipelineError(f"{where}Unknown option '{name}'{hint}")
-        problem = check(value)
-        if problem is not None:
-            raise PipelineError(f"{where}{name}={value!r} is not valid; {problem}")
-    _check_together(options, where)
+    try:
+        from remotemedia._core import option_problem
+    except ImportError:
+        # Without the extension only the reference executor runs, which reads few of them.
+        return
+    problem = option_problem(dict(options), of_session)
+    if problem is not None:
+        raise PipelineError(f"{where}{problem}")
 
 
 def check_fit(node: Any, options: Mapping[str, Any], node_id: str) -> None:
@@ -187,20 +187,11 @@ def session_settings(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
         "queue_size": options.get("queue_size", DEFAULT_QUEUE_SIZE),
         "stall_warning": options.get("stall_warning", _DEFAULT_STALL_WARNING_SECS),
     }
-    checks = {"enable_metrics": _check_flag, "queue_size": _check_count, "stall_warning": _check_limit}
-    for name, check in checks.items():
-        if (problem := check(settings[name])) is not None:
-            raise PipelineError(f"{name}={settings[name]!r} is not valid; {problem}")
-    defaults = {name: value for name, value in options.items() if name not in settings}
-    names = [*settings, *(name for name in _CHECKS if name not in settings)]
-    for name in defaults:
-        if name not in _CHECKS:
-            hint = did_you_mean(str(name), names) or f"; the options are: {', '.join(names)}"
-            raise PipelineError(f"Unknown option '{name}'{hint}")
     # Worker options apply to nodes in workers, even if the defaults place no node there.
-    watching = {name: defaults[name] for name in _WORKER_OPTIONS if name in defaults}
+    watching = {name: options[name] for name in _WORKER_OPTIONS if name in options}
+    check_options({name: options[name] for name in options if name not in watching}, of_session=True)
     check_options({"placement": "process", **watching})
-    check_options({name: value for name, value in defaults.items() if name not in watching})
+    defaults = {name: value for name, value in options.items() if name not in settings}
     return settings, defaults
 
 
@@ -227,98 +218,6 @@ def with_defaults(node: Any, options: dict[str, Any], defaults: Mapping[str, Any
 def _is_source(node: Any) -> bool:
     # A factory cannot create a source.
     return not isinstance(node, type) and hasattr(node, "process") and is_source(node)
-
-
-def _check_together(options: Mapping[str, Any], where: str) -> None:
-    replicas, concurrency = options.get("replicas", 1), options.get("concurrency", 1)
-    if replicas > 1 and concurrency > 1:
-        raise PipelineError(f"{where}replicas and concurrency cannot be combined; use one of them")
-    if concurrency > 1 and options.get("batch") is not None:
-        raise PipelineError(f"{where}batch and concurrency cannot be combined; use one of them")
-    placement = options.get("placement", "inline")
-    if replicas > 1 and placement == "inline":
-        raise PipelineError(f"{where}replicas requires placement='thread' or placement='process'")
-    if placement != "process":
-        for name in _WORKER_OPTIONS:
-            if name in options:
-                raise PipelineError(f"{where}{name} requires placement='process'")
-    if options.get("dead_letter") is not None and options.get("on_error", "stop") == "skip":
-        raise PipelineError(f"{where}on_error='skip' and dead_letter cannot be combined; use one of them")
-
-
-def _one_of(*values: str) -> Callable[[Any], str | None]:
-    def check(value: Any) -> str | None:
-        if value in values:
-            return None
-        hint = did_you_mean(value, values) if isinstance(value, str) else ""
-        return f"use one of {', '.join(map(repr, values))}{hint}"
-
-    return check
-
-
-def _check_count(value: Any, least: int = 1) -> str | None:
-    is_count = isinstance(value, int) and not isinstance(value, bool) and least <= value <= LARGEST_COUNT
-    return None if is_count else f"use a whole number from {least} to {LARGEST_COUNT}"
-
-
-def _check_flag(value: Any) -> str | None:
-    return None if isinstance(value, bool) else "use True or False"
-
-
-def _check_seconds(value: Any) -> str | None:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return None if is_number and 0 <= value <= LONGEST_SECS else "use a number of seconds, 0 or more"
-
-
-def _check_limit(value: Any) -> str | None:
-    is_limit = value is None or (_check_seconds(value) is None and value > 0)
-    return None if is_limit else "use a number of seconds above 0, or None"
-
-
-def _check_duration(value: Any) -> str | None:
-    is_duration = _check_seconds(value) is None and value > 0
-    return None if is_duration else "use a number of seconds above 0"
-
-
-def _check_batch(value: Any) -> str | None:
-    if value is None:
-        return None
-    size, max_wait = (value.size, value.max_wait) if isinstance(value, Batch) else (value, None)
-    if isinstance(value, dict):
-        if set(value) - {"size", "max_wait"} or "size" not in value:
-            return "use an object with size and max_wait"
-        size, max_wait = value["size"], value.get("max_wait")
-    if _check_count(size) is not None or (max_wait is not None and _check_seconds(max_wait) is not None):
-        return "use a number of items, or Batch(size, max_wait=seconds)"
-    return None
-
-
-def _check_callable(value: Any) -> str | None:
-    return None if value is None or callable(value) else "use a function of an item and its error"
-
-
-def _check_on_error(value: Any) -> str | None:
-    return None if callable(value) else _one_of("stop", "skip")(value)
-
-
-_CHECKS: dict[str, Callable[[Any], str | None]] = {
-    "placement": _one_of("inline", "thread", "process"),
-    "replicas": _check_count,
-    "ordered": _check_flag,
-    "concurrency": _check_count,
-    "batch": _check_batch,
-    "queue_size": _check_count,
-    "when_full": _one_of("wait", "drop_oldest", "drop_newest"),
-    "on_error": _check_on_error,
-    "dead_letter": _check_callable,
-    "retries": lambda value: _check_count(value, 0),
-    "retry_delay": _check_seconds,
-    "timeout": _check_limit,
-    "max_restarts": lambda value: _check_count(value, 0),
-    "restart_window": _check_duration,
-    "initialize_timeout": _check_duration,
-    "snapshot_every": _check_count,
-}
 
 
 def defaults_of(executor: object) -> dict[str, Any]:

@@ -6,4 +6,5 @@ pub(crate) mod json;
 pub(crate) mod log;
 pub(crate) mod manifest;
 pub(crate) mod object;
+pub(crate) mod options;
 pub(crate) mod values;

@@ -161,7 +161,7 @@ fn read_options(
     }
     let options = Options::from_json(&written).map_err(|problem| {
         let line = lines.iter().find(|(name, _)| *name == problem.name).map_or(0, |(_, line)| *line);
-        refused(line, &path.field(&problem.name), problem.message)
+        refused(line, &path.field(&problem.name), problem.message())
     })?;
     Ok((written, Arc::new(options)))
 }

@@ -161,7 +161,7 @@ fn unknown_fields_and_options_are_refused_with_the_nearest_name() {
         ),
         (
             &yaml_nodes("  options: {replicas: 2}"),
-            "line 4, nodes[0].options.replicas: replicas requires placement \"thread\" or \"process\"",
+            "line 4, nodes[0].options.replicas: replicas requires \"placement\": \"thread\" or \"placement\": \"process\"",
         ),
         (
             &yaml_nodes("  options: {placement: ray}"),

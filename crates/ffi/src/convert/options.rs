@@ -1,0 +1,111 @@
+//! Options of nodes as Python writes them: as keywords.
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use remotemedia_runtime::{Notation, OPTION_NAMES, OnError, Options, Refusal};
+use serde_json::{Map, Value, json};
+
+use crate::convert::values;
+
+/// What only Python knows: a function that takes failed items.
+const DEAD_LETTER: &str = "dead_letter";
+
+/// Settings of a session, each with an option that has the same values.
+const SETTINGS: [(&str, &str); 2] = [("enable_metrics", "ordered"), ("stall_warning", "timeout")];
+
+/// What is wrong with options, or with those of `Pipeline.open`; `None` if nothing is.
+pub(crate) fn problem(written: &Bound<'_, PyDict>, are_of_session: bool) -> PyResult<Option<String>> {
+    let refused = |name: &str, value: &Bound<'_, PyAny>, expected: &str| {
+        PyResult::Ok(Some(format!("{name}={} is not valid; {expected}", value.repr()?)))
+    };
+    let mut known = Map::new();
+    let mut dead_letter = false;
+    for (name, value) in written.iter() {
+        let name = name.str()?.to_string();
+        let setting = SETTINGS.iter().find(|(setting, _)| are_of_session && *setting == name);
+        if name == DEAD_LETTER {
+            if !value.is_none() && !value.is_callable() {
+                return refused(&name, &value, "use a function of an item and its error");
+            }
+            dead_letter = !value.is_none();
+        } else if let Some((_, option)) = setting {
+            if let Some(expected) = Options::expected(option, &checked_json(&value), Notation::Python) {
+                return refused(&name, &value, &expected);
+            }
+        } else if name != "on_error" || !value.is_callable() {
+            known.insert(name, checked_json(&value));
+        }
+    }
+    let options = match Options::read(&known, Notation::Python, &names(are_of_session)) {
+        Ok(options) => options,
+        Err(problem) => {
+            let name = &problem.name;
+            return match problem.reason {
+                Refusal::Unknown(hint) => Ok(Some(format!("Unknown option '{name}'{hint}"))),
+                Refusal::Value(_, expected) => refused(name, &written.as_any().get_item(name)?, &expected),
+                Refusal::Combination(text) => Ok(Some(text)),
+            };
+        }
+    };
+    let excludes = dead_letter && options.on_error == OnError::Skip;
+    Ok(excludes.then(|| "on_error='skip' and dead_letter cannot be combined; use one of them".into()))
+}
+
+/// All names, in the order of the documentation.
+fn names(are_of_session: bool) -> Vec<&'static str> {
+    let settings = SETTINGS.iter().filter(|_| are_of_session).map(|(name, _)| *name);
+    let mut names: Vec<&str> = settings.chain(OPTION_NAMES).collect();
+    let after = names.iter().position(|name| *name == "on_error").map_or(0, |place| place + 1);
+    names.insert(after, DEAD_LETTER);
+    names
+}
+
+/// The value as JSON; one that no option may have where JSON has nothing like it.
+fn checked_json(value: &Bound<'_, PyAny>) -> Value {
+    let is_finite = value.extract::<f64>().map_or(true, f64::is_finite);
+    if is_finite
+        && let Ok(json) = json_of(value)
+        && (value.is_none() || !json.is_null())
+    {
+        json
+    } else {
+        json!([])
+    }
+}
+
+/// Options as a manifest has them. What only Python knows (a callable) is left out.
+pub(crate) fn json_options(written: &Bound<'_, PyDict>) -> PyResult<Map<String, Value>> {
+    let mut options = Map::new();
+    for (name, value) in written.iter() {
+        let name: String = name.extract()?;
+        if name != "dead_letter" && !value.is_callable() {
+            options.insert(name, json_of(&value)?);
+        }
+    }
+    Ok(options)
+}
+
+fn json_of(value: &Bound<'_, PyAny>) -> PyResult<Value> {
+    if value.hasattr("max_wait")? {
+        // A `Batch`.
+        return Ok(json!({
+            "size": value.getattr("size")?.extract::<u64>()?,
+            "max_wait": value.getattr("max_wait")?.extract::<Option<f64>>()?,
+        }));
+    }
+    Ok(match values::from_python(value)? {
+        remotemedia_runtime::Value::Bool(value) => value.into(),
+        remotemedia_runtime::Value::Int(value) => value.into(),
+        remotemedia_runtime::Value::Float(value) => value.into(),
+        remotemedia_runtime::Value::Text(value) => value.into(),
+        remotemedia_runtime::Value::Map(entries) => {
+            let entries = entries.into_iter().map(|(name, value)| match value {
+                remotemedia_runtime::Value::Int(value) => (name, value.into()),
+                remotemedia_runtime::Value::Float(value) => (name, value.into()),
+                _ => (name, Value::Null),
+            });
+            Value::Object(entries.collect())
+        }
+        _ => Value::Null,
+    })
+}
