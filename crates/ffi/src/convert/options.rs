@@ -51,10 +51,11 @@ pub(crate) fn problem(written: &Bound<'_, PyDict>, are_of_session: bool) -> PyRe
     Ok(excludes.then(|| "on_error='skip' and dead_letter cannot be combined; use one of them".into()))
 }
 
-/// All names, in the order of the documentation.
+/// All names, in the order of the documentation; first those that a session has for itself.
 fn names(are_of_session: bool) -> Vec<&'static str> {
-    let settings = SETTINGS.iter().filter(|_| are_of_session).map(|(name, _)| *name);
-    let mut names: Vec<&str> = settings.chain(OPTION_NAMES).collect();
+    let of_session: &[&str] = if are_of_session { &["enable_metrics", "queue_size", "stall_warning"] } else { &[] };
+    let of_nodes = OPTION_NAMES.into_iter().filter(|name| !of_session.contains(name));
+    let mut names: Vec<&str> = of_session.iter().copied().chain(of_nodes).collect();
     let after = names.iter().position(|name| *name == "on_error").map_or(0, |place| place + 1);
     names.insert(after, DEAD_LETTER);
     names
