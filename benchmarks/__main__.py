@@ -43,7 +43,7 @@ BENCHMARKS: list[Benchmark] = [
 
 
 def main() -> None:
-    """Measure what the command line asks for."""
+    """Run the benchmarks that the command line selects."""
     options = parse_options()
     effort = Effort(is_quick=options.quick)
     where = machine.describe()
@@ -84,7 +84,7 @@ def parse_options() -> argparse.Namespace:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the outcomes to FILE")
     parser.add_argument(
-        "--quick", action="store_true", help="take few rounds: to see that it works, not to quote"
+        "--quick", action="store_true", help="run few rounds: a check that it works, not a result to quote"
     )
     return parser.parse_args()
 

@@ -38,24 +38,24 @@ class Resample(Node):
     """From 16 to 8 kHz."""
 
     def process(self, chunk: Audio) -> Audio:
-        """Half as many frames, each the mean of two."""
+        """Return half as many frames, each the mean of two."""
         return (chunk[0::2] + chunk[1::2]) * np.float32(0.5)
 
 
 class VoiceActivity(Node):
-    """Lets the chunks through that are loud enough to be speech."""
+    """Passes the chunks that are loud enough to be speech."""
 
     def process(self, chunk: Audio) -> Audio | None:
-        """The chunk, unless it is quiet."""
+        """Return the chunk, unless it is quiet."""
         level = np.sqrt(np.mean(np.square(chunk)))
         return chunk if level > QUIET else None
 
 
 class Aggregate(Node):
-    """Puts chunks together, as many as a model takes at a time."""
+    """Joins as many chunks as a model takes at a time."""
 
     def initialize(self) -> None:
-        """Begin with nothing."""
+        """Begin with an empty list."""
         self.chunks: list[Audio] = []
 
     def process(self, chunk: Audio) -> Audio | None:
@@ -74,7 +74,7 @@ def typical_chunk(effort: Effort) -> Samples:
 
 
 def slow_chunk(effort: Effort) -> Samples:
-    """What one call of a hundred exceeds, on both sides."""
+    """The 99th percentile of one call, on both sides."""
     return _one_by_one(lambda times: statistics.quantiles(times, n=100)[-1], effort)
 
 
@@ -125,7 +125,7 @@ def _nodes() -> list[Any]:
 
 
 def _by_hand(nodes: list[Any]) -> Callable[[Audio], Audio | None]:
-    """What a programmer would write for these three nodes."""
+    """Run the code that a programmer would write for these three nodes."""
     resample, voice_activity, aggregate = nodes
 
     def process(chunk: Audio) -> Audio | None:

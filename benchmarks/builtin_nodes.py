@@ -19,7 +19,7 @@ ITEMS = 100_000
 
 
 class PlainPassThrough:
-    """What a programmer would write who needs no library."""
+    """A class that a programmer would write without a library."""
 
     def process(self, item: Any) -> Any:
         """The item itself."""

@@ -1,4 +1,4 @@
-"""Items that go to a worker and back, against a pipe of the standard library and against plain copies."""
+"""Round trips of items to a worker, compared with a pipe of the standard library and with plain copies."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def array_there(effort: Effort) -> Samples:
 
 
 def stream(effort: Effort) -> Samples:
-    """Many small ints one after the other, an item: on all cores, as the pipe is the fastest on one."""
+    """Many small ints in sequence, per item: on all cores, because the pipe is the fastest on one."""
     node = AddOne()
     with ExitStack() as stack:
         session = stack.enter_context(Pipeline([with_options(node, placement="process")]).open())
@@ -199,19 +199,19 @@ def megabyte_there(effort: Effort) -> Samples:
 
 
 def there_and_back(effort: Effort) -> Samples:
-    """10 MB there, and as much of the node's own back."""
+    """10 MB there, and another 10 MB of the node back."""
     pairs = [(np.empty_like(HUGE_ARRAY), HUGE_ARRAY)] * 2
     return _to_copies(Exchange(), HUGE_ARRAY, pairs, effort)
 
 
 def there_and_back_apart(effort: Effort) -> Samples:
-    """The same to copies that touch as much memory: two arrays, each to a place of its own."""
+    """The same, compared with copies that touch as much memory: two arrays, each to its own target."""
     pairs = [(np.empty_like(array), array) for array in (HUGE_ARRAY, np.ones_like(HUGE_ARRAY))]
     return _to_copies(Exchange(), HUGE_ARRAY, pairs, effort)
 
 
 def unchanged(effort: Effort) -> Samples:
-    """10 MB there and back as they were."""
+    """10 MB there and back, unchanged."""
     return _to_copies(Same(), HUGE_ARRAY, [(np.empty_like(HUGE_ARRAY), HUGE_ARRAY)], effort)
 
 

@@ -19,20 +19,20 @@ TRIVIAL_BAR = 1.2 if sys.version_info < (3, 12) else 1.3
 TRIVIAL_ITEMS = 100_000
 
 WORK_US = 10.0
-# Fewer than above, so that there can be many rounds. It is the harder way: the cost of the call
-# is shared by fewer items.
+# Fewer than above, to allow many rounds. This is the harder case, because fewer items share the cost of
+# the call.
 WORKING_ITEMS = 5_000
 
 ARRAY_BYTES = 1_000_000
-# More than the caches hold; the items of a run are these, over and over.
+# More than the caches hold; a run uses these items repeatedly.
 ARRAYS = 64
 
 
 class AddOne(Node):
-    """The least that a node can do and still do something."""
+    """The smallest node that does something."""
 
     def process(self, item: int) -> int:
-        """The next number."""
+        """Return the next number."""
         return item + 1
 
 
@@ -40,19 +40,19 @@ class Magnitude(Node):
     """A node that calls something, so that its result could be a generator and has to be checked."""
 
     def process(self, item: int) -> int:
-        """The item without its sign."""
+        """Return the item without its sign."""
         return abs(item)
 
 
 class Level(Node):
-    """Python code that takes a given time: it follows the level of some samples, always the same ones."""
+    """Python code that takes a given time: it computes the level of some constant samples."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
         self.samples = [index % 17 / 17 for index in range(count)]
 
     def process(self, item: int) -> int | None:
-        """The item, some time later."""
+        """Return the item, some time later."""
         level = 0.0
         for sample in self.samples:
             level = level * 0.9 + sample * sample
@@ -63,12 +63,12 @@ class Pass(Node):
     """Passes a large item on."""
 
     def process(self, item: Any) -> Any:
-        """The very same item."""
+        """Return the same item."""
         return item
 
 
 def samples_for(micros: float) -> int:
-    """How many samples take `Level` so long on this machine."""
+    """Return the number of samples for which `Level` takes this time on this machine."""
     node = Level(1000)
     best = min(_micros_of(node) for _ in range(200))
     return round(len(node.samples) * micros / best)

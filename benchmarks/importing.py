@@ -1,4 +1,4 @@
-"""What `import remotemedia` costs a fresh interpreter."""
+"""The cost of `import remotemedia` in a fresh interpreter."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ async def _parked_rounds(rounds: int) -> Samples:
 
 
 def _clear_queue() -> float:
-    """The least that an interrupt would do by hand."""
+    """Do the least that a hand-written interrupt would do."""
     queue: Queue[int] = Queue()
     for item in range(ITEMS):
         queue.put(item)

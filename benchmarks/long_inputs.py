@@ -1,4 +1,4 @@
-"""What long inputs do to memory: a long stream in Python, and an hour of audio in the host."""
+"""The memory for long inputs: a long stream in Python, and an hour of audio in the host."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SECS = 3600
 
 
 def stream_memory(effort: Effort) -> Samples:
-    """A generator that ends in one sum, against one that gives nothing."""
+    """A generator that is summed, compared with an empty one."""
     program = [sys.executable, "-c", SUM]
     return alternate(
         lambda: run_measured([*program, str(ITEMS)]).peak_mib,
@@ -54,7 +54,7 @@ def stream_memory(effort: Effort) -> Samples:
 
 
 def host_memory(effort: Effort) -> Samples:
-    """The host on an hour of audio, against an interpreter that has imported numpy."""
+    """The host on an hour of audio, compared with an interpreter that has imported numpy."""
     host = host_path()
     pipeline = f"{Path(__file__).parent / 'frames.py'}:pipeline"
     with tempfile.TemporaryDirectory() as directory:

@@ -1,4 +1,4 @@
-"""What one call of one node costs an asyncio program."""
+"""The cost of one call of one node in an asyncio program."""
 
 from __future__ import annotations
 

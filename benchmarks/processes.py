@@ -1,4 +1,4 @@
-"""Runs programs and measures what they took."""
+"""Runs programs and measures their time and memory."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Usage", "run_measured"]
 
-# A process counts the peak of the one that started it as its own.
-# So a small one starts it, which is smaller than any that is measured.
+# A process inherits the peak of its parent. So a launcher starts it that is smaller than every measured
+# program.
 _LAUNCHER = """
 import json, os, sys, time
 started = time.perf_counter()
@@ -33,7 +33,7 @@ print(json.dumps(measured), file=sys.stderr)
 
 @dataclass(frozen=True)
 class Usage:
-    """What a program took, from its start to its end."""
+    """The time and memory of a program, from its start to its end."""
 
     took_ms: float
     peak_mib: float

@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 __all__ = ["BENCHMARKS"]
 
 CALLS = 20_000
-"""Calls from plain Python of a round, timed together: one takes about as long as to read the clock."""
+"""Calls from plain Python in a round, timed together: one takes about as long as reading the clock."""
 
 AWAITED_CALLS = 100
-"""Calls from asyncio of a round, the median of which is its sample."""
+"""Calls from asyncio in a round; their median is its sample."""
 
 ITEMS = 100_000
 
 
 def session_call(effort: Effort) -> Samples:
-    """Calls of a session against three calls of `process`."""
+    """Calls of a session, compared with three calls of `process`."""
     first, second, third = nodes = [AddOne(), AddOne(), AddOne()]
 
     def by_hand() -> float:
@@ -49,7 +49,7 @@ def session_call(effort: Effort) -> Samples:
 
 
 def awaited_call(effort: Effort) -> Samples:
-    """Calls of an async session in turn with calls by hand on a thread of the default executor."""
+    """Calls of an async session, alternating with calls by hand on a thread of the default executor."""
     return asyncio.run(_awaited_rounds(effort.rounds(60)))
 
 

@@ -23,7 +23,7 @@ __all__ = ["BENCHMARKS"]
 WORK_MS = 1.0
 ITEMS = 200
 QUEUE_SIZE = 64
-"""As many items wait between the threads by hand as in a session."""
+"""The number of items that wait between the hand-written threads, as in a session."""
 
 REPLIES = 100
 REPLY_SECS = 0.010
@@ -37,22 +37,22 @@ class Digest(Node):
         self.data = bytes(size)
 
     def process(self, item: int) -> int:
-        """The item, some time later."""
+        """Return the item, some time later."""
         hashlib.sha256(self.data)
         return item
 
 
 class Reply(Node):
-    """Waits as for a service elsewhere."""
+    """Waits as for a remote service."""
 
     async def process(self, item: int) -> int:
-        """The item, some time later."""
+        """Return the item, some time later."""
         await asyncio.sleep(REPLY_SECS)
         return item
 
 
 def two_stages(effort: Effort) -> Samples:
-    """Two nodes on threads of their own against the same nodes in turn."""
+    """Two nodes on separate threads, compared with the same nodes in sequence."""
     nodes = _digests()
     # A queue of its own keeps a node from sharing the thread of its neighbour.
     apart = [node.with_options(placement="thread", queue_size=QUEUE_SIZE) for node in nodes]
@@ -124,7 +124,7 @@ def _millis_of(node: Digest) -> float:
 
 
 def _by_threads(nodes: list[Digest]) -> Iterator[int]:
-    """What a programmer would write: a thread a node, bounded queues between them, `None` at the end."""
+    """The code of a programmer: a thread per node, bounded queues between them, `None` at the end."""
     queues: list[Queue[int | None]] = [Queue(QUEUE_SIZE) for _ in range(len(nodes) + 1)]
     steps = zip(nodes, queues, queues[1:], strict=False)
     threads = [threading.Thread(target=_work, args=step) for step in steps]

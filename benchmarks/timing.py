@@ -1,4 +1,4 @@
-"""Times a pipeline in this process against a loop written by hand."""
+"""Compares a pipeline in this process with a hand-written loop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from benchmarks.measuring import Samples
 
     class Processor(Protocol):
-        """What the loop by hand asks of a node."""
+        """The interface that the hand-written loop needs."""
 
         def process(self, item: Any, /) -> Any:
             """The output for an item."""
@@ -32,7 +32,7 @@ def by_hand(nodes: Sequence[Processor], items: list[Any]) -> tuple[float, list[A
     outputs = []
     started = perf_counter()
     for item in items:
-        outputs.append(third.process(second.process(first.process(item))))  # noqa: PERF401 - as it would be written
+        outputs.append(third.process(second.process(first.process(item))))  # noqa: PERF401 - As a programmer would write it.
     return (perf_counter() - started) * 1e3, outputs
 
 
@@ -54,10 +54,10 @@ def against_loop(
     *,
     with_metrics: bool = False,
 ) -> Samples:
-    """Time a pipeline against the loop by hand over `plain_nodes`.
+    """Compare a pipeline with the hand-written loop over `plain_nodes`.
 
     Raises:
-        AssertionError: If the two don't give the same outputs: equal numbers, or the very same objects.
+        AssertionError: If their outputs differ: they must be equal numbers, or the same objects.
     """
     with asyncio.Runner() as runner:
         _, expected = by_hand(plain_nodes, items)

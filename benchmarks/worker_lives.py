@@ -1,4 +1,4 @@
-"""What workers are for and what they cost: two cores, and how soon one is ready."""
+"""The use and the cost of workers: two cores, and the time until a worker is ready."""
 
 from __future__ import annotations
 

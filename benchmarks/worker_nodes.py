@@ -1,4 +1,4 @@
-"""The nodes whose workers are timed. This module imports next to nothing, for they import it."""
+"""The nodes whose workers are timed. This module imports few others, because the workers import it."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ WORK_SECS = 0.001
 class Spin:
     """Adds small numbers up in Python for a millisecond, holding the interpreter's lock.
 
-    How fast an interpreter is differs from one process to the next of the same program, by a sixth where
-    objects come and go, and stays so while it lives. So none do, and the work is measured out in the
-    process that does it.
+    The speed of an interpreter differs between processes of the same program, by a sixth if objects are
+    created and deleted, and is constant within a process. So no objects are, and each process measures
+    the amount of work for itself.
     """
 
     def __init__(self) -> None:
         self.turns = 10_000
 
     def initialize(self) -> None:
-        """Find out how many turns take a millisecond here."""
+        """Measure how many turns take a millisecond here."""
         took = statistics.median([self._secs() for _ in range(100)][50:])
         self.turns = round(self.turns * WORK_SECS / took)
 
@@ -48,7 +48,7 @@ class WhoAmI(Node):
     """Returns the id of its process."""
 
     def process(self, _item: int) -> int:
-        """The number, whatever the item."""
+        """Return the process id for any item."""
         return os.getpid()
 
 

@@ -1,4 +1,4 @@
-"""What all tests share: how much hypothesis tries, and running a pipeline on both executors.
+"""Shared by all tests: the profiles of hypothesis, and fixtures that run a pipeline on both executors.
 
 `pytest --hypothesis-profile=thorough` tries more than `make test` does.
 """

@@ -1,4 +1,4 @@
-"""What a command says when something is wrong, and its exit code."""
+"""Error messages and exit codes of commands."""
 
 from __future__ import annotations
 

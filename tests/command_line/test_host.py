@@ -51,7 +51,7 @@ def run_host(tmp_path):
 
 @pytest.fixture
 def report(run_host, tmp_path):
-    """What a node in `apps/app.py` sees of its environment."""
+    """Return the environment that a node in `apps/app.py` sees."""
     app = tmp_path / "apps/app.py"
     app.parent.mkdir()
     app.write_text(APP)

@@ -1,4 +1,4 @@
-"""What `doctor` finds, and what is wrong with it."""
+"""The findings and problems that `doctor` reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `remotemedia-host` and `python -m remotemedia` read and write."""
+"""Inputs and outputs of `remotemedia-host` and `python -m remotemedia`."""
 
 from __future__ import annotations
 

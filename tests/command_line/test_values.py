@@ -1,4 +1,4 @@
-"""What becomes of values on their way from JSON lines into nodes, and from nodes into JSON lines."""
+"""Conversion of values from JSON lines to nodes, and from nodes to JSON lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens while a command runs: outputs, signals, readers that leave."""
+"""Events while a command runs: outputs, signals, closed readers."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_progress_shows_what_is_done(program, add, tmp_path, options):
 
 
 def read_until(descriptor: int, wanted: bytes) -> bytes:
-    """Read what is shown until `wanted` comes."""
+    """Read the output until `wanted` appears."""
     shown = b""
     while wanted not in shown:
         assert select.select([descriptor], [], [], 20)[0], shown

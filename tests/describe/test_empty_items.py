@@ -1,4 +1,4 @@
-"""The item of a pipeline that is run without input: what the annotations of its nodes say."""
+"""The item of a pipeline without input, which the annotations of its nodes define."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may be run, what is refused before any node is touched, and in which order items flow."""
+"""Valid pipelines, errors that are raised before any node is initialized, and the order of items."""
 
 from __future__ import annotations
 

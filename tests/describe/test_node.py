@@ -295,7 +295,7 @@ class TestRuns:
         assert node.calls == ["initialize"]
 
     def test_a_cleanup_without_its_base_does_not_make_the_node_its_callers(self, run):
-        """The flag that the base had set stayed, and the second run used a model that was gone."""
+        """The flag that the base had set stayed, and the second run used a model that was released."""
 
         class Careless(Watched):
             def cleanup(self):

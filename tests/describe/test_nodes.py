@@ -24,7 +24,7 @@ np = pytest.importorskip("numpy")
 
 @pytest.fixture
 def registry(monkeypatch):
-    """What a test registers is forgotten afterwards."""
+    """Remove the nodes that a test registers afterwards."""
     monkeypatch.setattr(node_registry, "_classes", dict(node_registry._classes))
 
 

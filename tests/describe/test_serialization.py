@@ -205,14 +205,14 @@ def test_an_attribute_that_cannot_be_sent_is_found_at_any_depth(way):
 
 
 class Makes:
-    """Something comes into being that does not pickle, while this is pickled."""
+    """Creates an object that does not pickle, while it is pickled itself."""
 
     def __getstate__(self):
         return {"fine": Client, "stream": (number for number in ())}
 
 
 def test_objects_created_while_their_owner_is_pickled_are_named(monkeypatch):
-    """What is made on the way is another object each time, so it was not found in its owner."""
+    """An object created during pickling is a new one each time, so it was not found in its owner."""
     monkeypatch.setattr(Counted, "count", 0)
     node = Holder()
     node.parts = [[Counted()] for _ in range(1000)]

@@ -129,7 +129,7 @@ STATES = {
 
 
 def run(code, *, code_expected=0, timeout=30):
-    """Run a program; what it says. It has to end by itself."""
+    """Run a program, which must end by itself, and return what it prints."""
     program = textwrap.dedent(PROLOGUE) + textwrap.dedent(code)
     ended = subprocess.run(
         [sys.executable, "-W", "error", "-X", "faulthandler", "-c", program],

@@ -1,4 +1,4 @@
-"""What `sys` says may be odd, and a TARGET may be a link: both work as they do with `python`."""
+"""Unusual values in `sys`, and links as TARGET: both work as they do with `python`."""
 
 from __future__ import annotations
 

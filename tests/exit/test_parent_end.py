@@ -29,7 +29,7 @@ def members(session):
 
 
 class Program:
-    """A program with a worker, in a session of its own."""
+    """A program with a worker, in its own process session."""
 
     def __init__(self, state, directory, **streams):
         self.directory = directory
@@ -150,7 +150,7 @@ def test_ctrl_c_in_a_terminal_ends_nodes_that_initialize(begin):
 
 
 def read_all(terminal):
-    """What a terminal shows until no process has it open."""
+    """Return what a terminal shows until no process has it open."""
     shown = b""
     with suppress(OSError):  # That is how it ends.
         while part := os.read(terminal, 10_000):

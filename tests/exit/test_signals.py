@@ -118,7 +118,7 @@ def command(program):
 
 
 def begin(words, place, stdin=subprocess.DEVNULL):
-    """A program that has said that its node has begun."""
+    """Start a program, and wait until its node has begun."""
     process = subprocess.Popen(
         words, cwd=place, stdin=stdin, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
@@ -129,7 +129,7 @@ def begin(words, place, stdin=subprocess.DEVNULL):
 
 
 def end(process, order, times=1):
-    """Send it the order; its exit code, what else it said, and the seconds that it took."""
+    """Send a signal; return the exit code, the rest of stderr, and the seconds until the end."""
     started = time.monotonic()
     for _ in range(times):
         process.send_signal(order)

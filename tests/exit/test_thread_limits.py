@@ -1,4 +1,4 @@
-"""If the system refuses threads or memory: an error that says what to do, and nothing is abandoned."""
+"""Limits of threads and memory: an error that says what to do, and nothing remains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options as they are written: in `add_node`, in manifests, in drawings, and what is said of wrong ones."""
+"""Notations of options: in `add_node`, in manifests, in drawings, and the errors for wrong ones."""
 
 from __future__ import annotations
 

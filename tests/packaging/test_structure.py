@@ -134,7 +134,7 @@ def test_modules_of_a_crate_import_each_other_in_no_circle(crate: str) -> None:
 
 @pytest.mark.parametrize("crate", CRATES)
 def test_modules_of_a_crate_import_from_where_a_thing_is(crate: str) -> None:
-    """Not through `lib.rs`: what is imported there says nothing about who knows whom."""
+    """Not through `lib.rs`: such imports hide the dependencies between modules."""
     through_lib = [
         name
         for name, path in rust_modules(crate).items()

@@ -52,7 +52,7 @@ def output_of(*command: str | Path, cwd: Path = ROOT) -> str:
 
 
 def find_pythons() -> dict[str, Path]:
-    """Find the interpreters, one per installation: those on PATH and those that pyenv keeps."""
+    """Find the interpreters, one per installation: those on PATH and those of pyenv."""
     folders = [Path(folder) for folder in os.environ["PATH"].split(os.pathsep)]
     if pyenv := shutil.which("pyenv"):
         folders += Path(output_of(pyenv, "root").strip()).glob("versions/*/bin")

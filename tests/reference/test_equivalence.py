@@ -15,7 +15,7 @@ NODES = str(Path(__file__).parents[1] / "support/probes.py")
 
 
 def describe(error, seen=()):
-    """All of an exception that a caller can see: what it is, and what it came from."""
+    """Return all parts of an exception that a caller can see, including its chain."""
     if error is None or id(error) in seen:
         return None
     seen = (*seen, id(error))

@@ -72,7 +72,7 @@ def test_scopes_across_a_yield_work_in_the_input(run, generator, second):
 
 @pytest.mark.parametrize("generator", [with_timeout, with_context_variable, with_task])
 def test_it_is_closed_where_it_ran(run, generator):
-    """When another node fails, what it holds is given back without an error of its own."""
+    """If another node fails, it releases its resources without another error."""
 
     class Failing:
         def process(self, item):

@@ -35,7 +35,7 @@ class Noting:
 
 
 class Stuck(Noting):
-    """Waits for ever in one of its methods, and says when it does."""
+    """Waits for ever in one of its methods, and sets `is_there` when it does."""
 
     def __init__(self, log):
         super().__init__("stuck", log)

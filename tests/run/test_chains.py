@@ -1,4 +1,4 @@
-"""Long inputs through chains of plain nodes, which the engine compiles: what comes out is as one by one."""
+"""Long inputs through compiled chains of plain nodes: the outputs are the same as one by one."""
 
 from __future__ import annotations
 

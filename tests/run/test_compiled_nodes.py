@@ -1,4 +1,4 @@
-"""What other compilers make of coroutines and generators: known by its methods, not by its type.
+"""Coroutines and generators of other compilers: detected by their methods, not by their types.
 
 `Compiled…` do as the objects of Cython, mypyc and Nuitka do.
 """
@@ -243,7 +243,7 @@ def test_a_streaming_node_without_visible_code_is_accepted(run):
 
 
 class Living:
-    """Whose whole life is of compiled coroutines."""
+    """All its methods are compiled coroutines."""
 
     def __init__(self):
         self.log = []

@@ -1,4 +1,4 @@
-"""What the metrics count of failures: each kind apart, with the same meaning wherever a node runs."""
+"""Counts of failures in the metrics: each kind separately, with the same meaning on every placement."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def counts_of(metrics):
 
 
 def not_at_end(session, errors):
-    """Whether the outputs end with an error instead of the end of input."""
+    """Return whether the outputs end with an error instead of the end of input."""
     try:
         return list(session) != []
     except NodeError as error:

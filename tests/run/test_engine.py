@@ -1,4 +1,4 @@
-"""What a run of the engine is to the program around it: its objects, its event loop, its threads."""
+"""Effects of a run on the program around it: its objects, its event loop, its threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What nodes may do that they should not: each has one defined result, and all nodes are cleaned up."""
+"""Misbehaving nodes: each case has one defined result, and all nodes are cleaned up."""
 
 from __future__ import annotations
 

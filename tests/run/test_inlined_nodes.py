@@ -1,4 +1,4 @@
-"""Built-in nodes on long inputs, whose arithmetic the engine inlines: they do what their methods say."""
+"""Built-in nodes on long inputs: the inlined arithmetic has the results of their methods."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run logs on the logger `remotemedia`: with DEBUG its whole flow, else nothing for each item."""
+"""Records of a run on the logger `remotemedia`: with DEBUG its whole flow, else nothing for each item."""
 
 from __future__ import annotations
 

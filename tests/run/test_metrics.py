@@ -1,4 +1,4 @@
-"""What the metrics say, in the same words on both executors."""
+"""The metrics, with the same names on both executors."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Source:
 
 
 def counts(metrics: dict[str, Any]) -> list[tuple[int, int]]:
-    """What went into and came out of each node."""
+    """Return the counts of inputs and outputs of each node."""
     return [(node["items_in"], node["items_out"]) for node in metrics["node_metrics"]]
 
 

@@ -52,7 +52,7 @@ class UntrueError(Exception):
 
 
 class ShadowingError(Exception):
-    """Has attributes of its own with the names of the interpreter's."""
+    """Defines attributes with the names of the interpreter's."""
 
     __cause__ = __context__ = __traceback__ = property(lambda _: None)
     __notes__ = property(lambda _: None)

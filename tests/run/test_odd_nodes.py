@@ -18,7 +18,7 @@ from remotemedia.exceptions import NodeError
 from remotemedia.nodes import CalculatorNode, FilterNode, PassThroughNode
 
 LONG = 2000
-"""So many items that most of them go through the compiled chain."""
+"""Enough items that the compiled chain processes most of them."""
 
 
 class Double:
@@ -169,7 +169,7 @@ class TestResults:
 
     @pytest.mark.parametrize("first", [1, 2])
     def test_a_coroutine_that_is_returned_after_a_cancellation_is_cancelled(self, first):
-        """The first one of a run makes the bridge to the event loop, which came too late for `cancel`."""
+        """The first coroutine of a run creates the bridge to the event loop, too late for `cancel`."""
         log = []
         is_inside, may_leave = threading.Event(), threading.Event()
 

@@ -161,7 +161,7 @@ def test_a_stream_without_references_delays_no_call(placement):
 @NEAR
 @pytest.mark.parametrize("kind", ["coroutine", "async generator"])
 def test_an_interruption_does_not_end_an_async_source(placement, kind):
-    """What it waited for was cancelled, and the consumer got a CancelledError."""
+    """Its wait was cancelled, and the consumer received a CancelledError."""
 
     class Source:
         async def process(self):

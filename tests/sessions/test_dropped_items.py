@@ -50,7 +50,7 @@ def far(*kinds):
 
 
 class Script:
-    """One session, and a caller with a name of its own for each step."""
+    """One session, and a caller with its own name for each step."""
 
     def __init__(self, kind, steps, placement):
         self.kind = kind

@@ -292,7 +292,7 @@ class TestWhatContinues:
             assert calling.result() == "new"
 
     def test_interrupts_of_a_coroutine_in_a_worker_cancel_no_later_item(self):
-        """An order that came late to the loop cancelled the next item, whose call raised `CancelledError`."""
+        """A cancellation that reached the loop late cancelled the call of the next item."""
         outcomes = []
 
         def call():

@@ -257,7 +257,7 @@ def test_all_methods_run_on_one_thread(kind: str, way: Callable[[Any], None]) ->
 @pytest.mark.parametrize("way", [call, map_items, put])
 @pytest.mark.parametrize("kind", [*THREADED])
 def test_a_stage_with_a_thread_leaves_the_caller_alone(kind: str, way: Callable[[Any], None]) -> None:
-    """A node on a thread of its own is not entered by the thread that opens, calls or closes."""
+    """A node with its own thread is not entered by the thread that opens, calls or closes."""
     node = THREADED[kind]()
 
     way(node)

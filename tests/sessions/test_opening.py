@@ -251,7 +251,7 @@ class TestAsyncBlock:
 
 
 class TestWrongUse:
-    """What was a hang, a panic or a riddle is an error that says what to do."""
+    """Each case was a hang, a panic or an unclear error; now it is an error that says what to do."""
 
     @pytest.mark.parametrize(
         ("timeout", "error", "text"),

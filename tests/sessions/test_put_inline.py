@@ -102,7 +102,7 @@ def test_a_producer_processes_on_its_own_thread_even_if_outputs_have_no_room(tim
 
 
 def test_one_thread_may_put_more_items_than_outputs_fit() -> None:
-    """What finds no room waits for the iteration, on the same thread."""
+    """Outputs without room wait for the iteration, on the same thread."""
     node = Where(5)
     with Pipeline([node]).open(queue_size=2) as session:
         session.put(1)

@@ -199,7 +199,7 @@ class TestMap:
 
 
 class TestItemIndex:
-    """Each item of a session has a number of its own, by whatever way it came in."""
+    """Each item of a session has its own index, whichever method put it in."""
 
     def indices(self, session, *ways):
         found = []

@@ -22,7 +22,7 @@ class Picky:
 
 @pytest.mark.parametrize("options", [{}, {"placement": "thread"}])
 def test_a_failure_takes_the_position_of_its_outputs(options):
-    """Outputs of later items came before it."""
+    """Outputs of later items were returned before it."""
     outputs = []
     with Pipeline([Picky()]).open(**options) as session:
         for item in (1, "bad", 3):
@@ -154,7 +154,7 @@ def test_a_streaming_node_begins_anew_after_the_end_of_a_stream(placement):
 
 
 def test_an_interrupted_streaming_node_has_no_output_of_the_old_stream():
-    """What it was at came out with the next item."""
+    """The output of its current item was returned with the next item."""
     is_inside = threading.Event()
 
     class Slow:
@@ -184,7 +184,7 @@ def test_a_streaming_node_begins_anew_in_asyncio():
 
 
 def test_map_takes_outputs_while_an_item_waits_for_room():
-    """Generators that make many outputs filled all queues up to the one who should have taken them."""
+    """Generators with many outputs filled all queues up to the thread that should have taken them."""
     many = [with_options(Repeat(30), placement="thread", queue_size=2) for _ in range(2)]
 
     with Pipeline(many).open() as session:

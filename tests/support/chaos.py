@@ -185,7 +185,7 @@ class Killer:
 
 
 def survive(nodes, killer, *, is_shared=False, **options):
-    """Take numbers through nodes in workers that are ended all the time: how many, and what came out."""
+    """Process numbers in workers that are killed all the time; return count, outputs and metrics."""
     pipeline = Pipeline("p")
     for node, own in nodes:
         # Without options of their own they share a worker.

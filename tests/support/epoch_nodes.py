@@ -59,7 +59,7 @@ class Streaming:
 
 
 class Pairs:
-    """Holds an item until the next one comes."""
+    """Holds an item until the next one arrives."""
 
     is_streaming = True
 
@@ -105,7 +105,7 @@ def node_of(kind: str) -> Any:
 
 
 def result_of(kind: str, item: Item) -> Any:
-    """What `call` returns for an item."""
+    """Return what `call` returns for an item."""
     return outputs_of(kind, item) if kind in PARTED else item
 
 

@@ -143,7 +143,7 @@ def leave(way, kind, placement, after_secs=0.02, ending="end"):
 
 
 def run(code, kind="plain", placement="thread", after_secs=0.0, ending="end"):
-    """Run a program to its end; what it wrote to stderr, without the traceback of its own error."""
+    """Run a program to its end, and return its stderr without the traceback of its own error."""
     words = [kind, placement, after_secs, ending]
     ended = subprocess.run(
         [sys.executable, "-X", "faulthandler", "-c", PROLOGUE + code + END],

@@ -49,7 +49,7 @@ class Case(NamedTuple):
         return self.written
 
     def is_fatal(self, placement):
-        """Whether the program itself does not live through it."""
+        """Whether it ends the program itself."""
         return getattr(self, placement).startswith(ENDS)
 
     def make(self, directory):
@@ -68,7 +68,7 @@ def raises(error, phase=None):
 
 
 def dies(how, phase=None):
-    """What ends a process ends a worker alone, if there is one: its item is poison."""
+    """A fault that ends a process only ends the worker, if there is one: its item is poison."""
     return (ENDS, ENDS, f"`WorkerError`: {how}" + (f" in `{phase}`" if phase else ""))
 
 
@@ -138,7 +138,7 @@ def table():
 
 
 def observe(case, placement, directory):
-    """What comes out, in words."""
+    """Return the outcome in words."""
     fault = case.make(directory)
     is_stopped = placement == "process" and TIMED_OUT in case.process
     if isinstance(fault, faults.Hang) and not is_stopped:
@@ -160,7 +160,7 @@ def observe_calls(pipeline):
 
 
 def end_child(process_id):
-    """End what a node has started here; a child of a worker is gone with it, or soon."""
+    """End the processes that a node has started here; those of a worker end with it, or soon after."""
     with suppress(ProcessLookupError):
         os.kill(process_id, signal.SIGKILL)
     with suppress(ChildProcessError):

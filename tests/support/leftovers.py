@@ -1,4 +1,4 @@
-"""What a process holds: files, threads, children, shared memory. For tests that must leave nothing behind."""
+"""The resources of a process: files, threads, children, shared memory. For tests that must not leak any."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ POLL_INTERVAL_SECS = 0.01
 
 
 def holdings():
-    """How many of each this process has, and how many names there are in shared memory."""
+    """Return the number of each resource of this process, and of the names in shared memory."""
     maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
     return {
         "files": count_in("/proc/self/fd"),
@@ -25,7 +25,7 @@ def holdings():
 
 
 def count_in(directory):
-    """How many entries a directory has."""
+    """Return the number of entries of a directory."""
     return sum(1 for _ in Path(directory).iterdir())
 
 
@@ -50,12 +50,12 @@ def fields_of(process_id):
 
 
 def is_running(process_id):
-    """Whether a process is neither dead nor stopped."""
+    """Return whether a process is neither dead nor stopped."""
     return fields_of(process_id)[:1] in (["R"], ["S"], ["D"])
 
 
 def has_begun(process_id, parent="self"):
-    """Whether a child runs its own program, rather than a copy of its parent that is about to start it."""
+    """Return whether a child runs its own program, instead of a copy of its parent that will start it."""
     try:
         words, of_parent = (Path(f"/proc/{process}/cmdline").read_bytes() for process in (process_id, parent))
     except OSError:

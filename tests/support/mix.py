@@ -101,7 +101,7 @@ PLACEMENTS = {"inline": {}, "thread": {"placement": "thread"}, "process": TIRELE
 
 
 class Trouble:
-    """What went wrong, from all actors."""
+    """The errors of all actors."""
 
     def __init__(self):
         self.texts = []
@@ -116,7 +116,7 @@ class Trouble:
 
 
 class Actor:
-    """One who opens sessions and uses them, and those that others have opened."""
+    """Opens sessions, and uses them and those of others."""
 
     def __init__(self, number, seed, trouble, until):
         self.number = number

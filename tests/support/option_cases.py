@@ -23,7 +23,7 @@ KINDS = ("plain", "filter", "generator", "async generator", *COROUTINES, *BATCHE
 
 @dataclass(frozen=True)
 class Part:
-    """One node; `fails_on` are the inputs that it fails on, `flaky` how often before it goes well."""
+    """One node; it fails on the inputs `fails_on`, only the first `flaky` times if that is not 0."""
 
     kind: str
     after: tuple[int, ...]
@@ -38,7 +38,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Case:
-    """A pipeline and how many items go in; `is_ordered` says whether the order of outputs is promised."""
+    """A pipeline and the number of its items; the order of outputs is defined if `is_ordered`."""
 
     parts: tuple[Part, ...]
     count: int
@@ -46,7 +46,7 @@ class Case:
 
 
 def origin_of(item: Any) -> int:
-    """The input that an item came from."""
+    """Return the input from which an item was made."""
     if isinstance(item, dict):
         return max((origin_of(value) for value in item.values() if value is not None), default=-1)
     return origin_of(item[0]) if isinstance(item, list) else item[0]
@@ -161,7 +161,7 @@ def options_of(draw, kind):
 
 
 def overtakes(options):
-    """Whether items may overtake each other at a node."""
+    """Return whether items may overtake each other at a node."""
     is_parallel = "batch" in options or options.get("replicas", 1) > 1 or options.get("concurrency", 1) > 1
     return options.get("ordered") is False and is_parallel
 

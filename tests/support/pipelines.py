@@ -83,7 +83,7 @@ def failures(draw):
 
 @st.composite
 def parts(draw, index, kinds, *, is_chain):
-    """A part that comes after some of the `index` ones before it."""
+    """Draw a part after some of the `index` earlier ones."""
     if is_chain or not index:
         after = (index - 1,) if index else ()
     else:

@@ -256,7 +256,7 @@ FLUSHES = ("plain", "nothing", "generating", "awaiting", "async_generating")
 
 
 def node_of(name: str, part: Part, log: list[Any]) -> object:
-    """The object that a part stands for."""
+    """Return the object for a part."""
     if part.kind in BUILT_IN:
         return BUILT_IN[part.kind](name=name)
     base = Node if part.is_subclass else object

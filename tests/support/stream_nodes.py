@@ -116,7 +116,7 @@ class Hold:
 
 
 class AsyncHold:
-    """Holds items in a coroutine, for ever; says when one is there, and when it is cancelled."""
+    """Holds items in a coroutine, for ever; sets `is_there` when it has one, and records cancelled ones."""
 
     def __init__(self, *items):
         self.items = items
@@ -135,7 +135,7 @@ class AsyncHold:
 
 
 class Endless:
-    """Generates for ever; says when it has begun and when it is closed."""
+    """Generates for ever; sets `has_begun`, and records the items whose generator was closed."""
 
     def __init__(self):
         self.has_begun = threading.Event()
@@ -203,19 +203,19 @@ async def arrived(event):
 
 
 def thread_count():
-    """How many threads this process has, those of Rust too."""
+    """Return the number of threads of this process, including those of Rust."""
     return sum(1 for _ in Path("/proc/self/task").iterdir())
 
 
 def join_closing_threads():
-    """A session that is dropped on its event loop closes on a thread of its own."""
+    """Wait for the threads that close sessions dropped on their event loop."""
     for thread in threading.enumerate():
         if thread.name == "remotemedia-close":
             thread.join(TIMEOUT_SECS)
 
 
 def threads_since(before):
-    """How many more threads there are than before. The system lists one a little longer than Python does."""
+    """Return the number of additional threads. The system lists a thread a little longer than Python."""
     deadline = time.monotonic() + TIMEOUT_SECS
     while thread_count() > before and time.monotonic() < deadline:
         time.sleep(0.001)

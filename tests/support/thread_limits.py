@@ -93,7 +93,7 @@ USES = {
 
 
 def count_threads():
-    """How many threads the user of this process has."""
+    """Return the number of threads of the user of this process."""
     count = 0
     for place in Path("/proc").glob("[0-9]*"):
         # It may end meanwhile.

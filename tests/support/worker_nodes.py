@@ -92,7 +92,7 @@ def add(number):
 
 
 def links_of_files():
-    """What the descriptors of this process stand for, by their numbers."""
+    """Return the targets of the descriptors of this process, by their numbers."""
     found = {}
     for entry in Path("/proc/self/fd").iterdir():
         try:

@@ -27,7 +27,7 @@ LARGE = 16 * 1024
 
 @pytest.fixture(scope="module", autouse=True)
 def tidy():
-    """What the workers of all tests here have: memory that has been used is kept for the next item."""
+    """Check after all tests here, because a worker keeps used memory for its next item."""
     with nothing_remains():
         yield
 

@@ -72,7 +72,7 @@ print(run(Make(KINDS), Slotted(4))[0][1].double())
 
 
 def test_named_tuples_of_a_script_cross_both_ways(run_script):
-    """`typing.NamedTuple` refuses a class that says its `__slots__`."""
+    """`typing.NamedTuple` refuses a class that defines `__slots__`."""
     *lines, doubled = run_script(NAMED_TUPLES)
 
     cross = "[True, True, True] [3, 2, 1]"
@@ -185,7 +185,7 @@ print(run(Copy(), 7)[0].number)
 
 
 def test_a_class_that_a_worker_has_made_and_copied_crosses(run_script):
-    """Only what came from its parent is known there."""
+    """The worker recognized only classes from its parent."""
     assert run_script(COPIED) == ["7"]
 
 

@@ -23,7 +23,7 @@ def session():
 
 
 def cross(session, raised):
-    """What a node in a worker raised, as it arrives."""
+    """Return what a node in a worker raised, as it arrives."""
     with pytest.raises(NodeError) as caught:
         session.call(raised)
     return caught.value.__cause__

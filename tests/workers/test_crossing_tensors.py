@@ -26,7 +26,7 @@ def echo():
 
 
 class HalfOf:
-    """Sends what comes into being while it is pickled."""
+    """Creates a tensor while it is pickled."""
 
     def __init__(self, tensor):
         self.tensor = tensor
@@ -36,7 +36,7 @@ class HalfOf:
 
 
 class Weighty(Node):
-    """Adds to what it holds."""
+    """Adds to its weights."""
 
     def __init__(self, weights):
         super().__init__()

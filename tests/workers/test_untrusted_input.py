@@ -1,4 +1,4 @@
-"""What comes from outside is never unpickled: not where it is read, and not on its way to workers."""
+"""Input from outside is never unpickled: not where it is read, and not in workers."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def mark(tmp_path):
 
 @pytest.fixture
 def items(mark):
-    """What an attacker might send: pickles, as they are and disguised as other formats."""
+    """Return what an attacker might send: pickles, as they are and disguised as other formats."""
     pickled = [pickle.dumps(Opens(mark), protocol=protocol) for protocol in (0, 2, 5)]
     yaml = f"!!python/object/apply:os.mkdir ['{mark}']"
     texts = [yaml, *[data.decode("latin-1") for data in pickled]]

@@ -72,7 +72,7 @@ def fail_beyond(parent, what):
 
 
 class Strikes(Node):
-    """Fails where an item, `(where, what)`, says."""
+    """Fails as an item, `(where, what)`, defines."""
 
     def __init__(self, callback):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What becomes of a stage when its worker dies: restarts and states."""
+"""Restarts and states of a stage after its worker dies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What nodes log in a worker."""
+"""Log records of nodes in a worker."""
 
 from __future__ import annotations
 

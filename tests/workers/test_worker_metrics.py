@@ -1,4 +1,4 @@
-"""What a session measures of its workers."""
+"""Metrics of workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many items a worker is given before it is done with those that it has."""
+"""The number of items that are sent to a worker in advance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker has of the process that starts it: nothing of its signals, and no file but its own."""
+"""What a worker inherits from its parent: no signal handling, and no descriptors except its own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run(node, *items, **options):
 
 
 def said_by(text, close=()):
-    """What a program prints whose standard streams of these numbers are closed."""
+    """Return what a program prints if its standard streams with these numbers are closed."""
     shut = " ".join(f"{number}>&-" for number in close)
     command = ["sh", "-c", f'exec "$0" -c "$1" {shut}', sys.executable, HEAD + text]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=50).stdout.strip()
