@@ -125,33 +125,36 @@ impl<'a> Level<'a> {
     /// Be inside until what is returned is dropped.
     #[inline]
     pub(crate) fn enter(self) -> Inside<'a> {
-        ENTERED.with_borrow_mut(|entered| {
+        ENTERED.with(|levels| {
+            let mut entered = levels.borrow_mut();
             entered.push(match self {
                 Self::Node(place) => Entered::Node(NonNull::from(&**place), None),
                 Self::Lock(holder) => Entered::Lock(holder),
             });
-            Inside { depth: entered.len() - 1, level: PhantomData }
+            Inside { levels: NonNull::from(levels), depth: entered.len() - 1, level: PhantomData }
         })
     }
 }
 
 /// This thread is inside a level for as long as this lives. To be dropped by the thread that entered, and never forgotten.
 pub(crate) struct Inside<'a> {
+    /// Those of this thread: looking them up once more would cost as much as the rest of it.
+    levels: NonNull<RefCell<Vec<Entered>>>,
     depth: usize,
     level: PhantomData<(&'a Arc<Place>, *const ())>,
 }
 
 impl Drop for Inside<'_> {
     #[inline]
+    #[allow(unsafe_code, reason = "see `levels`")]
     fn drop(&mut self) {
-        let is_left = ENTERED.with_borrow_mut(|entered| {
-            let is_plain = entered.len() == self.depth + 1 && !matches!(entered[self.depth], Entered::Node(_, Some(_)));
-            if is_plain {
-                entered.pop();
-            }
-            is_plain
-        });
-        if !is_left {
+        // SAFETY: this is on the stack of the thread whose levels these are, and they live until the thread ends.
+        let levels = unsafe { self.levels.as_ref() };
+        let mut entered = levels.borrow_mut();
+        if entered.len() == self.depth + 1 && !matches!(entered[self.depth], Entered::Node(_, Some(_))) {
+            entered.pop();
+        } else {
+            drop(entered);
             leave(self.depth);
         }
     }
