@@ -7,9 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use remotemedia_runtime::{
-    Caller, CancelFlag, Client, Closed, Direct, Outbox, RunError, Session, SessionSettings, Stall,
-};
+use remotemedia_runtime::{Caller, CancelFlag, Client, Closed, Outbox, Session, SessionSettings, Stall};
 
 use crate::asyncio::bridge::Bridge;
 use crate::asyncio::context::CallerContext;
@@ -19,7 +17,7 @@ use crate::convert::object::Object;
 use crate::convert::{failure, json, log};
 use crate::graph;
 use crate::node::callers;
-use crate::node::callers::{Cycle, Owner, Place, Target, Waiting};
+use crate::node::callers::{Owner, Target, Waiting};
 use crate::session::call::{Call, Outputs, answer};
 use crate::session::opener::Opener;
 
@@ -44,9 +42,9 @@ pub(crate) struct SessionCore {
     source: Option<String>,
     /// The stream of `put` and iteration.
     pub(crate) outbox: Arc<Outbox<Object>>,
-    owner: Arc<Owner>,
+    pub(super) owner: Arc<Owner>,
     /// This process is a fork of the one that has opened it.
-    is_left: AtomicBool,
+    pub(super) is_left: AtomicBool,
 }
 
 #[pymethods]
@@ -115,7 +113,7 @@ impl SessionCore {
     }
 
     /// Refuse items for a pipeline that makes its own.
-    fn check_takes_items(&self) -> PyResult<()> {
+    pub(super) fn check_takes_items(&self) -> PyResult<()> {
         let Some(source) = &self.source else { return Ok(()) };
         let pipeline = self.session.plan().name();
         Err(failure::PipelineError::new_err(format!(
@@ -324,143 +322,6 @@ impl SessionCore {
             .into_iter()
             .map(|Stall { node_id, item_index, phase, thread, .. }| (node_id, item_index, phase.name(), thread))
             .collect())
-    }
-}
-
-impl SessionCore {
-    /// Work on what was put in, where nodes run on the threads that call: as long as there is room for outputs, and `goes_on`.
-    pub(crate) fn work_here(&self, py: Python<'_>, goes_on: &dyn Fn() -> bool) -> PyResult<()> {
-        if !self.session.is_on_callers() {
-            return Ok(());
-        }
-        prepare_thread();
-        self.session.work_here(goes_on).map_err(|order| failure::original(py, &order))
-    }
-
-    /// Work on what a node has put into its own session, when it has come back.
-    pub(crate) fn work_on_left(&self, py: Python<'_>) -> PyResult<()> {
-        if !self.session.has_left_work() {
-            return Ok(());
-        }
-        self.session.work_on_left().map_err(|order| failure::original(py, &order))
-    }
-
-    /// Refuse to wait for threads that are another process's.
-    pub(crate) fn check_not_left(&self, py: Python<'_>) -> PyResult<()> {
-        if self.is_left.load(Ordering::Relaxed) { Err(failure::ended(py, RunError::Closed)) } else { Ok(()) }
-    }
-
-    /// Take an item through on this thread, or flush the nodes.
-    pub(crate) fn take_directly(
-        &self,
-        py: Python<'_>,
-        mut item: Option<Object>,
-        outputs: &mut Outputs,
-    ) -> PyResult<()> {
-        let mut wait_check = WaitCheck::default();
-        loop {
-            match self.session.direct(item, outputs) {
-                Direct::Done => break,
-                Direct::Failed(error) => return Err(failure::ended(py, error)),
-                Direct::Busy(back) => {
-                    item = back;
-                    self.wait_until_free(py, &mut wait_check)?;
-                }
-            }
-        }
-        self.session.count_direct_outputs(outputs.0.len() as u64);
-        Ok(())
-    }
-
-    /// Continue with what a node returned to the compiled chain.
-    pub(crate) fn resume_directly(
-        &self,
-        py: Python<'_>,
-        node: usize,
-        answer: Object,
-        outputs: &mut Outputs,
-    ) -> PyResult<()> {
-        let mut answer = Some(answer);
-        let mut wait_check = WaitCheck::default();
-        loop {
-            match self.session.resume(node, &mut answer, outputs) {
-                Direct::Done => return Ok(()),
-                Direct::Failed(error) => return Err(failure::ended(py, error)),
-                Direct::Busy(_) => self.wait_until_free(py, &mut wait_check)?,
-            }
-        }
-    }
-
-    /// Wait for another thread that is inside the nodes, a moment at a time.
-    pub(crate) fn wait_until_free(&self, py: Python<'_>, wait_check: &mut WaitCheck) -> PyResult<()> {
-        wait_check.check(self, py, "call")?;
-        detach(py, || self.session.wait_until_free(POLL_INTERVAL));
-        py.check_signals()
-    }
-
-    /// Look again whether a wait can end.
-    pub(crate) fn check_wait(&self, waiting: &Waiting, word: &str) -> PyResult<()> {
-        waiting.check().map_err(|cycle| self.refused(&cycle, word))
-    }
-
-    /// Where its chain is that runs in bulk.
-    pub(crate) fn place_of_chain(&self) -> Arc<Place> {
-        graph::place_of_chain(self.session.plan(), &self.owner)
-    }
-
-    fn refused(&self, cycle: &Cycle, word: &str) -> PyErr {
-        let pipeline = &self.owner.pipeline;
-        failure::PipelineError::new_err(match cycle.is_short() {
-            Some(node) => format!(
-                "Node '{node}' called {word}() of its own session and would wait for itself; call it outside the session"
-            ),
-            None => format!(
-                "{word}() of a session of pipeline '{pipeline}' would wait for itself: {} → pipeline '{pipeline}'; call it outside the pipeline",
-                cycle.path()
-            ),
-        })
-    }
-
-    /// Bring an item to the worker on this thread, or by the queue if others are at work.
-    fn call_worker(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<Py<PyAny>> {
-        // The thread that delivers the results of a worker may be the one that calls, from a callback.
-        let _waiting = self.begin_wait(py, "call")?;
-        let mut outputs = Outputs::default();
-        match self.session.direct(Some(Object(item)), &mut outputs) {
-            Direct::Done => {
-                self.session.count_direct_outputs(outputs.0.len() as u64);
-                outputs.shape(py)
-            }
-            Direct::Failed(error) => Err(failure::ended(py, error)),
-            Direct::Busy(Some(Object(item))) => self.call_by_queue(py, item),
-            Direct::Busy(None) => unreachable!("an item that was not accepted is returned"),
-        }
-    }
-
-    fn call_by_queue(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<Py<PyAny>> {
-        self.check_takes_items()?;
-        let mut wait_check = WaitCheck::default();
-        wait_check.check(self, py, "call")?;
-        let (context, _awaited) = CallerContext::awaited_by(py, callers::current(py)?)?;
-        let (sender, answered) = std::sync::mpsc::sync_channel(1);
-        let client: Arc<dyn Client<Object>> = Arc::new(Call::new(Box::new(move |outputs, outcome| {
-            // The one who asked may have gone.
-            sender.send((outputs, outcome)).ok();
-        })));
-        let caller = Caller { client: Arc::clone(&client), context, is_urgent: true, own_index: None };
-        self.session.submit_from(caller, Some(Object(item)), None);
-        let answered = Mutex::new(answered);
-        loop {
-            let answer = detach(py, || answered.lock().recv_timeout(POLL_INTERVAL));
-            if let Ok((outputs, outcome)) = answer {
-                outcome.map_err(|error| failure::ended(py, error))?;
-                return outputs.shape(py);
-            }
-            if let Err(error) = wait_check.check(self, py, "call").and_then(|()| py.check_signals()) {
-                self.abandon(py, &Ticket { client, waiting: None })?;
-                return Err(error);
-            }
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Open pipelines for Python: calls, streams and puts.
 
 pub(crate) mod call;
+pub(crate) mod calling;
 pub(crate) mod core;
 pub(crate) mod direct_map;
 pub(crate) mod opener;
