@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// How long a signal may go unnoticed while a descriptor takes nothing.
-const SIGNAL_CHECK: Duration = Duration::from_millis(50);
+const SIGNAL_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A file or a pipe whose reads wait for data, whatever its flags say.
 pub(crate) struct BlockingFile(pub(crate) File);
@@ -30,7 +30,7 @@ impl Read for BlockingFile {
 pub(crate) fn write_some(file: &mut File, bytes: &[u8]) -> io::Result<usize> {
     match file.write(bytes) {
         Err(error) if error.kind() == ErrorKind::WouldBlock => {
-            wait_for(file, Readiness::Write, Some(SIGNAL_CHECK))?;
+            wait_for(file, Readiness::Write, Some(SIGNAL_POLL_INTERVAL))?;
             Err(ErrorKind::Interrupted.into())
         }
         other => other,

@@ -18,7 +18,7 @@ use crate::run::Counting;
 use crate::{graph, run};
 
 /// How long Ctrl-C may go unnoticed while there is no input.
-const SIGNAL_CHECK: Duration = Duration::from_millis(50);
+const SIGNAL_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 const MADE_BY_SOURCE: &str = "the first node of the pipeline is a source, which produces the input; remove --input";
 
@@ -233,7 +233,7 @@ impl Feed<Object> for InputFeed<'_> {
                 }
                 py.check_signals()?;
                 let feed = &mut *self.feed;
-                next = detach(py, || feed.next(SIGNAL_CHECK));
+                next = detach(py, || feed.next(SIGNAL_POLL_INTERVAL));
             }
         })
     }

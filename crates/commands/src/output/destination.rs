@@ -16,7 +16,7 @@ use crate::terminal::{reason, write_failure};
 const FILE_WRITE_BYTES: usize = 64 * 1024;
 
 /// How often to check whether a named pipe has a reader.
-const READER_CHECK: Duration = Duration::from_millis(50);
+const READER_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Bytes on their way to a file or a pipe.
 pub(crate) struct Destination {
@@ -152,7 +152,7 @@ fn open_named_pipe(path: &Path, loader: &dyn Loader) -> Result<Opening, Problem>
     loop {
         match descriptor::open_named_pipe(path) {
             Ok(Some(file)) => return Opening::of(Ok(file)),
-            Ok(None) => thread::sleep(READER_CHECK),
+            Ok(None) => thread::sleep(READER_POLL_INTERVAL),
             Err(error) => return Err(error.into()),
         }
         loader.check_signals().map_err(Problem::Stopped)?;

@@ -13,7 +13,7 @@ use crate::session::stages::stage::Replica;
 use crate::session::stages::work::blame;
 
 /// How often a thread that waits for the nodes checks whether the session has closed.
-const CLOSE_CHECK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What became of a call on the caller's own thread.
 pub enum Direct<P: Payload> {
@@ -76,7 +76,7 @@ impl<P: Payload> Session<P> {
         while !self.is_closed() {
             let left = deadline.saturating_duration_since(Instant::now());
             if replica.stop.wait_until_clear(left)
-                && replica.lock_until(deadline.min(Instant::now() + CLOSE_CHECK)).is_some()
+                && replica.lock_until(deadline.min(Instant::now() + POLL_INTERVAL)).is_some()
             {
                 return true;
             }

@@ -7,7 +7,8 @@ use rustix::event::Timespec;
 /// How often a thread that waits for the other process checks whether it must stop.
 pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// How long a thread polls for the other process's next message before it sleeps, if the last one came as soon: waking a process may take longer.
+/// How long a thread polls for the next message of the other process before it sleeps, if the last one came within this time: waking a
+/// process may take longer.
 pub(crate) const SHORT_WAIT: Duration = Duration::from_micros(40);
 
 /// A duration as `poll` takes it, at most an hour where it is too long for that.
