@@ -40,7 +40,7 @@ settings.load_profile("default")
 
 @pytest.fixture(autouse=True)
 def tidy() -> Iterator[None]:
-    """After a test there is not one more file, thread, process or piece of shared memory than before it."""
+    """Check that a test leaves no file, thread, process or shared memory."""
     with nothing_remains():
         yield
 

@@ -1,4 +1,4 @@
-"""A program of a user: each test has a copy, and adds lines that need what is imported here."""
+"""A user's program: each test has a copy, and adds lines that use these imports."""
 # ruff: noqa: F401, T201, ICN001
 
 import asyncio

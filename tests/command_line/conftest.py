@@ -1,4 +1,4 @@
-"""The same words for `remotemedia-host` and `python -m remotemedia`: each test runs with both."""
+"""The same arguments for `remotemedia-host` and `python -m remotemedia`: each test runs with both."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ APP = Path(__file__).with_name("app.py")
 
 @pytest.fixture(params=PROGRAMS)
 def program(request, tmp_path, monkeypatch):
-    """The words that start a program, in a directory with `app.py`."""
+    """Return the command that starts a program, in a directory with `app.py`."""
     if request.param == "host" and not HOST.exists():
         pytest.skip("build it with: cargo build --package remotemedia-host")
     shutil.copy(APP, tmp_path)
@@ -50,7 +50,7 @@ def run(program):
 
 @pytest.fixture
 def start(program):
-    """Start a command that is to be spoken to."""
+    """Start an interactive command."""
     started = []
 
     def start(*words: str) -> subprocess.Popen[str]:

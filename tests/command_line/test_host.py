@@ -37,7 +37,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def run_host(tmp_path):
-    """Run the host in an empty directory, with no variables but those given."""
+    """Run the host in an empty directory, with only the given variables."""
 
     def run_host(*words: str | Path, **variables: str | Path) -> subprocess.CompletedProcess[str]:
         environment = {"PATH": os.environ["PATH"], **{name: str(value) for name, value in variables.items()}}
@@ -67,7 +67,7 @@ def report(run_host, tmp_path):
 
 
 def make_environment(directory: Path, version: str | None = None) -> Path:
-    """Make a virtual environment without pip; its file may claim another version."""
+    """Create a virtual environment without pip; its file may claim another version."""
     import venv
 
     venv.create(directory, symlinks=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def write_wav(path: Path, samples: bytes) -> None:
-    """Write a recording of two channels."""
+    """Write a stereo recording."""
     with wave.open(str(path), "wb") as file:
         file.setnchannels(2)
         file.setsampwidth(2)

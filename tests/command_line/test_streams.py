@@ -1,4 +1,4 @@
-"""Standard streams and files as other programs hand them on: closed, non-blocking, named pipes."""
+"""Standard streams and files as other programs pass them on: closed, non-blocking, named pipes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ LINES = 5000
 
 
 def shell(program, line: str, **options) -> subprocess.CompletedProcess[str]:
-    """Run PROGRAM in a line for the shell."""
+    """Run PROGRAM in a line of shell code."""
     line = line.replace("PROGRAM", shlex.join(program))
     return subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False, **options)
 
 
 def read_slowly(descriptor: int) -> bytes:
-    """Read all there is, in pieces small enough that the writer has to wait."""
+    """Read everything, in pieces small enough that the writer has to wait."""
     parts = []
     while part := os.read(descriptor, 1000):
         parts.append(part)

@@ -104,7 +104,7 @@ def test_a_signal_interrupts_a_write_without_a_reader(start, add):
     add("pipeline = [Endless(), Witness()]")
     process = start("run", "app.py:pipeline")
     lines_until(process.stderr, "initialized")
-    # The pipe is full when its reader has not read for long enough that nothing more arrives in it.
+    # Nothing reads from the pipe, so the process sleeps when the pipe is full.
     wait_until_asleep(process.pid)
 
     process.send_signal(signal.SIGINT)

@@ -32,7 +32,7 @@ def injecting(function):
 
 
 class Holder:
-    """Does with its item what a node shows: `[item]`."""
+    """Handles its item as an annotation defines: `[item]`."""
 
     def annotated(self, item: str):
         return [item]

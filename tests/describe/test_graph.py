@@ -23,7 +23,7 @@ class Tag:
 
 
 class Untouched:
-    """Fails the test if a run touches it."""
+    """Fails the test if a run calls it."""
 
     def initialize(self):
         raise AssertionError

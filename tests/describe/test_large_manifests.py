@@ -16,7 +16,7 @@ from remotemedia._graph.graph import resolve
 from remotemedia.nodes import PassThroughNode
 
 FEW, MANY = 300, 1200
-# Four times the nodes. What grows with the square takes sixteen times as long.
+# Four times the nodes. Quadratic work takes sixteen times as long.
 MOST = 8
 
 NESTED = {"levels": json.loads("[" * 100 + "1" + "]" * 100)}
@@ -33,7 +33,7 @@ def manifest_of(shape, count):
     elif shape == "fan-out":
         fields, connections = SHAPES["chain"], [(0, index) for index in range(1, count)]
     else:
-        # Backwards, so that the order of the nodes is not that of the text.
+        # In reverse, so that the order of the nodes differs from that of the text.
         fields, connections = SHAPES["chain"], [(index, index - 1) for index in range(count - 1, 0, -1)]
     nodes = [{"id": f"n{index}", "node_type": "PassThroughNode", **fields(index)} for index in range(count)]
     manifest = {"version": "v1", "nodes": nodes}
@@ -43,7 +43,7 @@ def manifest_of(shape, count):
 
 
 def yaml_of(manifest):
-    """The same in block style; JSON is a part of YAML, but takes other ways through its parser."""
+    """The same in block style; JSON is a part of YAML, but the parser handles it differently."""
     lines = ["version: v1"]
     for name in ("nodes", "connections"):
         if name in manifest:
@@ -52,7 +52,7 @@ def yaml_of(manifest):
 
 
 def cpu_secs(work):
-    """The least processor time of three: what else the machine does adds to it."""
+    """Return the smallest processor time of three runs, because other processes add to it."""
     found = []
     for _ in range(3):
         gc.collect()

@@ -23,7 +23,7 @@ class Twice:
 
 @pytest.fixture
 def write(tmp_path, monkeypatch):
-    """Write a file into an empty current directory; what is imported from there is forgotten afterwards."""
+    """Write a file into an empty current directory; modules imported from there are removed afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     before = set(sys.modules)

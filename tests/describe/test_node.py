@@ -1,4 +1,4 @@
-"""The base class of nodes, and objects that do without it."""
+"""The base class of nodes, and objects that do not use it."""
 
 from __future__ import annotations
 

@@ -223,7 +223,7 @@ class TestMetrics:
 
 class TestStreams:
     def test_each_output_is_returned_before_the_next_item_is_requested(self, use_rust):
-        """Nothing is read ahead: the item after next is not made while the consumer has the first output."""
+        """Nothing is read ahead: the third item is not created while the consumer has the first output."""
         made = []
 
         async def feed():

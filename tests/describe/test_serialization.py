@@ -108,7 +108,7 @@ def test_an_attribute_that_cannot_be_sent_is_named_by_its_path(name, value, path
 @pytest.mark.parametrize("mode", ["r", "rb", "w", "wb", "r+b"])
 @pytest.mark.parametrize("buffering", [-1, 0])
 def test_open_files_are_refused_in_every_mode(tmp_path, mode, buffering):
-    """A file of text that is open for reading became a text in memory."""
+    """A text file that was open for reading became a text in memory."""
     if buffering == 0 and "b" not in mode:
         buffering = 1
     (tmp_path / "file").write_text("text")
@@ -177,7 +177,7 @@ FILLINGS = [lambda: 1, lambda: [Box(), {"x": Box()}], Box, lambda: Box(parts=[Bo
 
 steps = st.tuples(
     st.sampled_from(["attribute", "list", "dict"]),
-    # So many others before it and behind it.
+    # As many others before and after it.
     st.lists(st.sampled_from(FILLINGS), max_size=90),
     st.lists(st.sampled_from(FILLINGS), max_size=5),
 )

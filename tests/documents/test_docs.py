@@ -42,7 +42,7 @@ LANGUAGES = {"", "python", "text", "console", "sh", "rust", "json", "toml", "yam
 FENCE = re.compile(r"^```(?P<language>\w*)(?P<info>[^\n`]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 USER_PAGE = ROOT / "tests/documents/data/quickstart_user.txt"
-# What the snippets of that page use and don't define.
+# Names that the snippets of that page use without defining them.
 USER_NAMES = """
 from remotemedia.core.node import Node
 from remotemedia.nodes import FilterNode, OutputNode
@@ -58,7 +58,7 @@ class MyNode(Node):
     def process(self, data):
         return data
 """
-# The line of a snippet, and what it prints; the others print nothing.
+# Lines of snippets, and their outputs; the other lines print nothing.
 USER_OUTPUTS = {
     23: "RemoteMedia version: 0...\nRust runtime available: True",
     43: "Result: 10",
@@ -107,7 +107,7 @@ def read_blocks(page: Path) -> list[Block]:
 
 
 def run_page(blocks: list[Block], directory: Path) -> list[tuple[Block, str]]:
-    """Run the blocks that are code, in their order, in one process whose working directory is `directory`."""
+    """Run the blocks that are code, in order, in one process whose working directory is `directory`."""
     code = [block for block in blocks if block.file or block.language in {"python", "console"}]
     (directory / "examples").symlink_to(ROOT / "examples")
     programs = [str(Path(sys.executable).parent), str(HOST.parent), os.environ["PATH"]]
@@ -124,14 +124,14 @@ def run_page(blocks: list[Block], directory: Path) -> list[tuple[Block, str]]:
 
 
 def headings_of(page: Path) -> set[str]:
-    """The headings of a page as links name them."""
+    """Return the headings of a page as anchors of links."""
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
     titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def tidy(output: str) -> str:
-    """Take away what a page can't show: blanks at the end of a line, empty lines at the end."""
+    """Remove what a page cannot show: blanks at the end of a line, empty lines at the end."""
     return "\n".join(line.rstrip() for line in output.rstrip().splitlines()) + "\n"
 
 

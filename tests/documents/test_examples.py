@@ -1,4 +1,4 @@
-"""Every file of `examples/` runs, and prints what it should; here or on the page that shows how."""
+"""Every file of `examples/` runs, and prints the output that is stated here or on its page."""
 
 from __future__ import annotations
 

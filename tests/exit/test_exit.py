@@ -1,4 +1,4 @@
-"""Programs that end with sessions open: no hang, no crash, no word about it, and the nodes are cleaned up."""
+"""Programs that end with open sessions: no hang, no crash, no message, and the nodes are cleaned up."""
 
 from __future__ import annotations
 
@@ -271,7 +271,7 @@ def test_a_signal_ends_a_program_in_order(order, code, kind):
             session.call(1)
 
     async def async_work():
-        # Python may miss a signal that comes just before the event loop waits, until it wakes.
+        # Python may miss a signal that arrives just before the event loop waits, until it wakes.
         ticker = asyncio.create_task(tick())
         async with Pipeline([Waits()]).open() as session:
             await session.call(1)
@@ -300,7 +300,7 @@ def test_a_fork_after_a_session_can_open_its_own():
 
     use()
     sys.stdout.flush()
-    # From Python 3.12 on a fork beside threads warns.
+    # From Python 3.12 on, a fork beside threads warns.
     warnings.simplefilter("ignore", DeprecationWarning)
     if (child := os.fork()) == 0:
         print(use(), flush=True)

@@ -21,12 +21,12 @@ CLEANUPS = {
 @pytest.mark.parametrize("cleanup", CLEANUPS)
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_nodes_are_cleaned_up_if_their_loop_has_stopped(cleanup, placement):
-    """The threads waited 10 s for the loop, and then went down with the interpreter."""
+    """The threads waited 10 s for the loop, and then ended with the interpreter."""
     node = f"class Cleans(AsyncStreams):\n    {CLEANUPS[cleanup]}\nnode = Cleans\n"
 
     stderr = run(node + WAYS["a loop that stopped"], placement=placement).splitlines()
 
-    # An object that is sent to a worker is cleaned up here, before it is sent, too.
+    # An object that is sent to a worker is also cleaned up here, before it is sent.
     assert stderr[-1:] == ["[Cleans_0] cleanup" if placement == "process" else "cleanup"]
 
 
@@ -71,7 +71,7 @@ else:
 
 @pytest.mark.parametrize("placement", ["inline", "thread"])
 def test_an_abandoned_node_that_still_runs_does_not_abort_the_exit(placement):
-    """Python ended its thread by unwinding the stack, on which there is Rust."""
+    """Python ended its thread by unwinding the stack, which contains Rust frames."""
     assert "was abandoned" in run(BUSY, placement=placement)
 
 

@@ -111,7 +111,7 @@ def _host(*words):
 
 
 class TestLinks:
-    """The directory of what a link leads to is first on `sys.path`; `__file__` is the link."""
+    """The directory of the link's target is first on `sys.path`; `__file__` is the link."""
 
     @pytest.fixture
     def place(self, tmp_path, monkeypatch):
@@ -152,7 +152,7 @@ class TestLinks:
         done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
 
         assert done.stderr == ""
-        # Imported there, by the name of what the link leads to.
+        # A worker imports the module by the name of the link's target.
         assert json.loads(done.stdout)[2] == str(place / "real/linked_app.py")
 
     def test_the_manifest_of_a_link_finds_its_modules(self, place):

@@ -1,4 +1,4 @@
-"""A program that ends takes its workers with it, and what their nodes have started, however it ends."""
+"""A program that ends in any way also ends its workers, and the processes that their nodes have started."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ALL_GONE_SECS = 1.0
 
 
 def members(session):
-    """The processes of a session that have not ended."""
+    """Return the processes of a session that have not ended."""
     found = {}
     for directory in Path("/proc").glob("[0-9]*"):
         fields = fields_of(directory.name)
@@ -63,7 +63,7 @@ class Program:
 
 @pytest.fixture
 def begin(tmp_path):
-    """Start the program and wait until it is in a state."""
+    """Start the program and wait until it has reached a state."""
     programs = []
 
     def begin(state, **streams):

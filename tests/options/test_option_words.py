@@ -22,7 +22,7 @@ class Source:
 
 
 class OptionsNode(Node):
-    """In the registry, so that manifests can name it."""
+    """Registered, so that manifests can name it."""
 
     def process(self, items):
         return items

@@ -1,4 +1,4 @@
-"""The options of nodes: full queues, errors, retries, time limits; in manifests as in `with_options`."""
+"""The options of nodes: full queues, errors, retries, timeouts; in manifests as in `with_options`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from remotemedia.exceptions import (
 
 
 class Flaky:
-    """Fails the first times that it gets an item."""
+    """Fails the first times that it receives an item."""
 
     def __init__(self, failures):
         self.failures = failures
@@ -51,7 +51,7 @@ class AsyncFails(Fails):
 
 
 class EachOf:
-    """Takes a batch item by item."""
+    """Processes a batch item by item."""
 
     def __init__(self, node):
         self.node = node

@@ -85,7 +85,7 @@ def test_the_reference_executor_runs_nodes_of_workers_where_it_is(executor):
 
 
 class Open:
-    """Holds what cannot be sent."""
+    """Has an attribute that cannot be sent."""
 
     name = "open"
 

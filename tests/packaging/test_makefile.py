@@ -17,7 +17,7 @@ CARGO_IS_MISSING = "make: cargo is missing; install Rust 1.89 or newer with rust
 
 @pytest.fixture
 def path(tmp_path) -> Path:
-    """A folder with the programs that `make setup` needs to find out what is missing."""
+    """Return a folder with the programs that `make setup` needs to detect missing ones."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for tool in TOOLS:
@@ -29,7 +29,7 @@ def path(tmp_path) -> Path:
 
 @pytest.fixture
 def make(path, tmp_path):
-    """Run `make` in a new checkout with no programs but those in `path`."""
+    """Run `make` in a new checkout with only the programs in `path`."""
     checkout = tmp_path / "checkout"
     shutil.copytree(ROOT / ".ci", checkout / ".ci")
     for name in ("Cargo.toml", "Makefile"):

@@ -1,4 +1,4 @@
-"""RemoteMedia says in one sentence that it runs on Linux only."""
+"""On other systems RemoteMedia states in one sentence that it runs on Linux only."""
 
 from __future__ import annotations
 

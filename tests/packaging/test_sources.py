@@ -48,7 +48,7 @@ def files_below(*folders: str) -> set[str]:
 
 
 def install(checkout: Path, place: Path) -> None:
-    """Build and install a checkout with the tools of this environment: nothing is fetched."""
+    """Build and install a checkout with the tools of this environment, without downloads."""
     environment = {
         name: value for name, value in os.environ.items() if name not in {"PYO3_PYTHON", "PYTHONPATH"}
     }
@@ -93,7 +93,7 @@ def test_a_checkout_installs(tmp_path):
 
 @pytest.mark.timeout(900)
 def test_packed_sources_install(sources, tmp_path):
-    # In one place, so that cargo replaces what it built before, with new times, so that it builds again.
+    # In one place, so that cargo replaces earlier builds; new times make it build again.
     unpacked = ROOT / "target/sources"
     shutil.rmtree(unpacked, ignore_errors=True)
     unpacked.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Modules do not import each other in circles, and rooms import each other one way."""
+"""Modules do not import each other in cycles, and packages import each other in one direction."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def python_modules() -> dict[str, Path]:
 
 
 def statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
-    """Those that run when the module is imported."""
+    """Yield the statements that run when the module is imported."""
     for statement in body:
         yield statement
         if isinstance(statement, ast.If) and "TYPE_CHECKING" in ast.unparse(statement.test):
@@ -87,7 +87,7 @@ def rust_imports(crate: str) -> Imports:
                     path_of_leaf.pop()
                 found.add("::".join(path_of_leaf))
         found.discard(name)
-        # A module knows those that it is made of, and they may know it.
+        # A module may import its submodules, and they may import it.
         found -= {
             module for module in found if module.startswith(f"{name}::") or name.startswith(f"{module}::")
         }
@@ -95,7 +95,7 @@ def rust_imports(crate: str) -> Imports:
 
 
 def circles(imports: Imports) -> list[list[str]]:
-    """The sets of modules that lead to each other, by Tarjan's algorithm."""
+    """Return the sets of modules that import each other, by Tarjan's algorithm."""
     number: dict[str, int] = {}
     lowest: dict[str, int] = {}
     stack: list[str] = []

@@ -1,4 +1,4 @@
-"""The version is written in `Cargo.toml` alone."""
+"""Only `Cargo.toml` contains the version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wheel works in an empty virtual environment of every Python from 3.11 on that the machine has."""
+"""The wheel works in an empty virtual environment of every installed Python from 3.11 on."""
 
 from __future__ import annotations
 

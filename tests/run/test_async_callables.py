@@ -1,4 +1,4 @@
-"""Callables that are async are awaited wherever one is taken, in every placement and on both executors."""
+"""Async callables are awaited wherever a callable is accepted, on every placement and both executors."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class FailingBatch:
 
 
 class Letters:
-    """Takes failed items, and notes them when it has."""
+    """Records failed items."""
 
     def __init__(self):
         self.taken = []

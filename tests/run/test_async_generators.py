@@ -15,7 +15,7 @@ DEPTH = contextvars.ContextVar("depth", default=0)
 
 
 async def with_timeout(item):
-    """Is late after its first output."""
+    """Exceeds its timeout after its first output."""
     try:
         async with asyncio.timeout(0.01):
             yield item
@@ -32,7 +32,7 @@ async def with_task_group(item):
 
 
 async def with_context_variable(item):
-    """A token can be given back only where it was taken."""
+    """A token can be reset only in its own context."""
     token = DEPTH.set(1)
     try:
         yield item
@@ -119,7 +119,7 @@ def test_an_input_may_return_a_new_iterator(run):
 
 
 def test_one_that_waits_for_the_nodes_after_it_is_closed_before_any_cleanup(run):
-    """The reference executor never awaited `aclose`, so the event loop closed it when all was over."""
+    """The reference executor never awaited `aclose`, so the event loop closed the generator at its end."""
     log = []
 
     class Waiting:
@@ -144,7 +144,7 @@ def test_one_that_waits_for_the_nodes_after_it_is_closed_before_any_cleanup(run)
 
 
 def test_a_stream_continues_only_after_its_output_was_processed(run):
-    """An output that the end of input set free was taken and followed up at once."""
+    """An output that the end of input released was taken, and the next one was requested at once."""
     log = []
 
     class Holding:

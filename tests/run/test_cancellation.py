@@ -1,4 +1,4 @@
-"""A call that is cancelled ends, wherever it is: what runs is stopped, nodes are cleaned up in reverse."""
+"""A cancelled call ends in every state: running work is stopped, nodes are cleaned up in reverse order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from remotemedia.exceptions import NodeError
 
 
 class Noting:
-    """Writes down what is done with it."""
+    """Records its calls."""
 
     def __init__(self, name, log):
         self.name = name
@@ -122,7 +122,7 @@ class InPlainInitialize(Stuck):
 
 
 async def cancelled(call, is_there):
-    """Start a call, cancel it when it is where it should be, and wait for its end."""
+    """Start a call, cancel it when the event is set, and wait for its end."""
     task = asyncio.create_task(call)
     await is_there.wait()
     task.cancel("enough")
@@ -212,7 +212,7 @@ def test_an_input_that_is_awaited_is_cancelled(use_rust):
 
 @pytest.mark.parametrize("is_compiled", [False, True])
 def test_a_long_chain_ends_within_milliseconds(is_compiled):
-    """An endless input keeps no cancellation waiting, whether its items go one by one or in chunks."""
+    """An endless input does not delay a cancellation, whether its items are processed singly or in chunks."""
     log = []
 
     class Busy(Noting):
@@ -243,7 +243,7 @@ def test_a_long_chain_ends_within_milliseconds(is_compiled):
 
 
 def test_a_chunk_in_progress_ends_after_its_current_item():
-    """Items that were quick at first may be slow ones later: a chunk of them must not be waited for."""
+    """Items that were fast at first may be slow later: a cancellation must not wait for a chunk of them."""
     taken = []
 
     class Slowing(Stuck):

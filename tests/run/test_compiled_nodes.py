@@ -48,7 +48,7 @@ class CompiledCoroutine(collections.abc.Coroutine):
 
 
 class CompiledAsyncGenerator:
-    """Known by its methods alone, without the abstract class."""
+    """Recognizable by its methods alone, without the abstract class."""
 
     def __init__(self, generator):
         self.generator = generator
@@ -70,7 +70,7 @@ class CompiledAsyncGenerator:
 
 
 class Awaitable:
-    """Nothing but `__await__`."""
+    """Has only `__await__`."""
 
     def __init__(self, coroutine):
         self.coroutine = coroutine
@@ -102,7 +102,7 @@ async def twice_later(item):
 
 
 class Making:
-    """Makes something of each item by a function that shows no code."""
+    """Converts each item by a function without visible code."""
 
     def __init__(self, make):
         self.make = make
@@ -180,7 +180,7 @@ async def sums(items):
 
 
 class Marked:
-    """A plain function that is marked as one that gives coroutines."""
+    """A plain function that is marked as returning coroutines."""
 
     def process(self, item):
         return CompiledCoroutine(later(item))
@@ -200,7 +200,7 @@ def test_marks_of_inspect_count():
 
 
 class FunctionLike:
-    """As the functions of Cython: no function of Python, but with code."""
+    """Like the functions of Cython: not a Python function, but with code."""
 
     def __init__(self, function):
         self.function = function
@@ -300,7 +300,7 @@ def test_managed_blocks_await_them():
 
 
 class Snapping:
-    """Counts, and keeps its count over a worker's death."""
+    """Counts, and keeps its count after its worker dies."""
 
     def __init__(self):
         self.count = 0

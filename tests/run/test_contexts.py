@@ -1,4 +1,4 @@
-"""Context variables of callers, task factories, and trace functions: they reach nodes wherever these run."""
+"""Context variables of callers, task factories, and trace functions: they reach nodes wherever they run."""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ def test_async_nodes_run_under_any_task_factory(factory: Any, node: Any) -> None
 
 @pytest.fixture(params=["trace", "profile"])
 def seen(request: pytest.FixtureRequest) -> Iterator[set[int]]:
-    """The threads on which `process` was seen to begin."""
+    """Yield the threads on which a trace function saw `process` begin."""
     found = set()
 
     def hook(frame: Any, event: str, argument: Any) -> None:

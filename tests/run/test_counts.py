@@ -56,7 +56,7 @@ class Waits:
 
 
 def counts_of(metrics):
-    """The counts of the only node, in the order of `COUNTS`, which the pipeline has too."""
+    """Return the counts of the only node, in the order of `COUNTS`; the pipeline has them too."""
     (node,) = metrics["node_metrics"]
     counts = [node[name] for name in COUNTS]
     assert [metrics[name] for name in COUNTS[:-1]] == counts[:-1]

@@ -88,7 +88,7 @@ class Seeing:
 
 class TestEventLoop:
     def test_it_beats_on_while_nodes_release_the_lock(self):
-        """Each item waits for five beats of the loop, which a blocked loop would never give."""
+        """Each item waits for five turns of the loop, which a blocked loop would never make."""
         beats = 0
         beaten = threading.Condition()
 
@@ -195,7 +195,7 @@ class TestEventLoop:
         assert asyncio.run(main()) == "nobody"
 
     def test_calls_run_side_by_side(self):
-        """Both calls are inside their node at once, or the barrier breaks."""
+        """Both calls are inside their nodes at once; otherwise the barrier breaks."""
         barrier = threading.Barrier(2, timeout=30)
 
         class Meeting:
@@ -286,7 +286,7 @@ class TestInput:
         assert node.calls == ["process"] * at + ["cleanup"]
 
     def test_it_is_read_as_the_nodes_take_it(self):
-        """Items that go one by one are read one by one."""
+        """Items that are processed singly are read singly."""
         calls = []
 
         def items():
@@ -315,7 +315,7 @@ class Closing:
 
 
 class TestNothingIsLeft:
-    """After a run its threads and tasks have ended, and it holds nothing."""
+    """After a run its threads and tasks have ended, and it keeps no references."""
 
     @pytest.mark.parametrize("kind", [Same, AsyncSame, GeneratingSame])
     @pytest.mark.parametrize("fails", [False, True])

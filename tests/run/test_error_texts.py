@@ -1,6 +1,6 @@
-"""The whole text of each kind of error, as a program meets it on either executor.
+"""The whole text of each kind of error on both executors.
 
-`docs/errors.md` explains them. What single checks say in detail is held where they are tested.
+`docs/errors.md` explains them. The tests of single checks contain further details.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Failing:
 
 
 class Lame(Node):
-    """Forgets `process`."""
+    """Has no `process`."""
 
 
 class Source:

@@ -1,4 +1,4 @@
-"""The exceptions: what they are, and that they travel whole."""
+"""The exceptions: their types, attributes and pickles."""
 
 from __future__ import annotations
 

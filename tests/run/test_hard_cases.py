@@ -28,7 +28,7 @@ def outcome(nodes, items=(1,), **options):
 
 
 class Noting:
-    """Counts its clean-ups."""
+    """Counts its cleanups."""
 
     def __init__(self):
         self.cleanups = 0
@@ -74,7 +74,7 @@ def test_an_order_to_stop_passes_as_itself(use_rust, kind, phase, form):
     error = kind()
     setattr(node, phase, raising(form, error))
 
-    # Python itself does not let GeneratorExit and CancelledError out of everything as the same object.
+    # Python does not pass GeneratorExit and CancelledError unchanged through all of these.
     assert type(outcome([before, node, after], use_rust=use_rust)) is kind
     assert before.cleanups == 1
     assert after.cleanups == (phase != "initialize")
@@ -90,7 +90,7 @@ def test_the_end_of_an_iteration_is_an_error_of_its_node(use_rust, kind, phase, 
     found = outcome([before, node], use_rust=use_rust)
 
     assert (type(found), found.node_id, found.phase) == (NodeError, "Noting_1", phase)
-    # Generators and coroutines turn their own kind of end into a RuntimeError.
+    # Generators and coroutines turn their own end exception into a RuntimeError.
     assert error in {found.__cause__, found.__cause__.__cause__}
     assert before.cleanups == 1
 
@@ -149,7 +149,7 @@ class TestDeepRecursion:
         assert node.cleanups == 1
 
     def test_it_may_go_through_pipelines(self):
-        """Each pipeline has its own thread, whose stack is not that of the one before."""
+        """Each pipeline has its own thread, and its own stack."""
 
         class Nesting:
             def process(self, depth):

@@ -14,7 +14,7 @@ LATE = 700  # In the middle of a chunk.
 
 
 class At:
-    """Does something before one of the items."""
+    """Runs an action before one of the items."""
 
     def __init__(self, item, act):
         self.item = item
@@ -27,14 +27,14 @@ class At:
 
 
 class NoSum:
-    """An operand whose sums are none."""
+    """An operand whose sums are not numbers."""
 
     def __radd__(self, other):
         return None if other % 2 else other
 
 
 class Doubles(CalculatorNode):
-    """Has its operand from elsewhere."""
+    """Has a computed operand."""
 
     @property
     def operand(self):

@@ -59,7 +59,7 @@ class listening:  # noqa: N801 - A context manager.
 
 
 class Full:
-    """Has every method."""
+    """Has all methods."""
 
     def __init__(self, name):
         self.name = name

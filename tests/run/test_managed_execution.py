@@ -1,4 +1,4 @@
-"""The block of `Pipeline.managed_execution`: runs in it are like others, and go through one session."""
+"""The block of `Pipeline.managed_execution`: its runs are like others, and use one session."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Picky:
-    """Refuses negative numbers; counts what it got since it was initialized."""
+    """Refuses negative numbers; counts its items since it was initialized."""
 
     is_initialized = False
 
@@ -42,7 +42,7 @@ async def index_of_failure(pipeline: Pipeline, items: list[int]) -> int | None:
 
 @pytest.mark.parametrize("options", [{}, {"placement": "thread"}, {"placement": "process"}, {"retries": 1}])
 def test_an_error_has_the_index_of_its_run(options: dict[str, Any]) -> None:
-    """Not that in the session, also beside other runs."""
+    """Not the index in the session, even beside other runs."""
 
     async def main() -> list[int | None]:
         pipeline = Pipeline([with_options(Picky(), **options)])
@@ -99,7 +99,7 @@ def test_each_run_of_a_source_has_its_items(use_rust: bool) -> None:
 
 
 def test_slow_items_do_not_block_the_event_loop() -> None:
-    """An iterator may even wait for what another task does."""
+    """An iterator may wait for another task."""
     is_out = threading.Event()
     readers = set()
 

@@ -82,7 +82,7 @@ def counts(metrics: dict[str, Any]) -> list[tuple[int, int]]:
 def test_items_of_filters_generators_and_streams_are_counted(run: Any) -> None:
     metrics = run([FilterNode(2), Splitting(), Streaming()], [1, 2, 3], enable_metrics=True)["metrics"]
 
-    # The generator gives two a time and one at the end; the stream drops that one, and adds its own.
+    # The generator yields two outputs per item and one at the end; the stream replaces that one by its own.
     assert counts(metrics) == [(3, 2), (2, 5), (5, 5)]
     assert (metrics["items_in"], metrics["items_out"], metrics["errors"]) == (3, 5, 0)
 

@@ -1,4 +1,4 @@
-"""Exceptions of unusual make: each arrives as it is, and the right item is blamed.
+"""Unusual exceptions: each arrives unchanged, and the error names the right item.
 
 A class of exceptions may refuse attributes, or raise whenever it is inspected.
 """
@@ -27,7 +27,7 @@ class FrozenError(Exception):
 
 
 class RefusingError(Exception):
-    """Nothing can be set on it."""
+    """Accepts no attributes."""
 
     def __setattr__(self, name, value):
         raise AttributeError(name)

@@ -1,4 +1,4 @@
-"""Nodes and items of unusual make: they work as anyone would expect who knows Python."""
+"""Unusual nodes and items: they work as a Python programmer expects."""
 
 from __future__ import annotations
 
@@ -386,7 +386,7 @@ asyncio.run(main())
 
 
 def test_a_panic_of_the_engine_is_an_error():
-    """PyO3 has an exception for panics, from its first error on. Raised by a node, it is a panic again."""
+    """PyO3 has an exception for panics, created at its first use. Raised by a node, it is a panic again."""
     ended = subprocess.run([sys.executable, "-c", PANICKING], capture_output=True, text=True, check=True)
 
     assert ended.stdout.splitlines() == [

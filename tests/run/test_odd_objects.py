@@ -15,7 +15,7 @@ from remotemedia.nodes import CalculatorNode, PassThroughNode
 
 
 class Words(collections.Counter):
-    """A node that is a dict, and an empty one at first, which is not true and equals others."""
+    """A node that is also a dict, empty at first, so that it is false and equal to others."""
 
     def process(self, text):
         self.update(text.split())
@@ -72,7 +72,7 @@ class Remote:
 
 
 class Proxy:
-    """Stands for another object, as those of wrapt and lazy loaders do."""
+    """A proxy for another object, like those of wrapt and lazy loaders."""
 
     def __init__(self, wrapped):
         object.__setattr__(self, "_wrapped", wrapped)
@@ -192,7 +192,7 @@ class TestSignatures:
 
 
 class Dataset:
-    """Has places, as data sets of torch do: no `__iter__`."""
+    """Has positions, like data sets of torch: no `__iter__`."""
 
     def __len__(self):
         return 3
@@ -204,7 +204,7 @@ class Dataset:
 
 
 class Endless(Dataset):
-    """Makes an item for every number."""
+    """Returns an item for every number."""
 
     def __getitem__(self, index):
         return index
@@ -220,7 +220,7 @@ class OnlyPlaces:
 
 
 class Record:
-    """Finds values by names."""
+    """Returns values by names."""
 
     def keys(self):
         return ["a"]

@@ -202,7 +202,7 @@ class TestMap:
                         break
             return max(ahead)
 
-        # The stage holds two beside its queue, and one is in the hand of the reader.
+        # The stage holds two beside its queue, and the reader has one.
         assert asyncio.run(main()) <= 4 + 2 + 1
 
     @pytest.mark.parametrize("is_async", [False, True])
@@ -320,7 +320,7 @@ class TestPut:
         ahead = asyncio.run(main())
 
         assert len(ahead) == 200
-        # What waits at the queue, is in the stage, and waits for the consumer.
+        # Items in the queue, in the stage, and for the consumer.
         assert max(ahead) <= 4 + 2 + 4 + 2
 
     def test_a_cancelled_put_leaves_the_session_usable(self):

@@ -123,7 +123,7 @@ class TestLeaving:
     @pytest.mark.parametrize("order", [signal.SIGINT, signal.SIGTERM])
     @pytest.mark.parametrize("way", ["call", "map", "put", "drain", "iterate", "leave"])
     def test_by_a_signal_stops_every_wait(self, order, way):
-        """Ctrl-C, and SIGTERM where the program turns it into SystemExit, as servers do."""
+        """Ctrl-C, and SIGTERM if the program turns it into SystemExit, as servers do."""
         hold = AsyncHold()
         ways = {
             "call": lambda session: session.call(1),
@@ -148,7 +148,7 @@ class TestLeaving:
         def stop(*_):
             raise expected
 
-        # Who runs the tests may have Ctrl-C ignored.
+        # The parent of the tests may have set Ctrl-C to be ignored.
         before = signal.signal(order, stop)
         try:
             with pytest.raises(expected):

@@ -1,4 +1,4 @@
-"""A session is closed in every state in which it can be."""
+"""A session is closed in every state."""
 
 from __future__ import annotations
 

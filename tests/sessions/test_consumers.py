@@ -1,4 +1,4 @@
-"""Who takes the outputs of a stream when others wait for its end, leave it, or wait for a limited time."""
+"""The reader of the outputs of a stream while others wait for its end, leave it, or wait with a timeout."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Repeat:
 @PLACEMENTS
 @pytest.mark.parametrize("is_drained", [False, True])
 def test_outputs_reach_another_thread_when_the_block_is_left(placement, is_drained):
-    """They vanished, and the iteration ended as if all had come."""
+    """They were lost, and the iteration ended as if it were complete."""
     with Pipeline([Counting()]).open(placement=placement, queue_size=4) as session:
         outputs = iter(session)
         session.put("first")
@@ -90,7 +90,7 @@ def test_an_iteration_that_is_cut_raises(placement):
 
 @NEAR
 def test_the_thread_that_takes_outputs_may_drain(placement):
-    """It waited for itself: outputs found no room."""
+    """It waited for itself, because outputs had no room."""
     with Pipeline([Repeat()]).open(placement=placement) as session:
         session.put(1000)
         session.drain()

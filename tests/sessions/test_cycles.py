@@ -22,7 +22,7 @@ ITSELF = "would wait for itself"
 
 
 class Asks:
-    """Does something with its session while it has an item."""
+    """Uses its session while it processes an item."""
 
     session: Any = None
 

@@ -40,7 +40,7 @@ def near(test):
 
 
 def far(*kinds):
-    """The same in workers, of which each takes longer to start than a script."""
+    """The same in workers, whose start takes longer than a script."""
 
     def decorate(test):
         test = settings(max_examples=max(EXAMPLES // 100, 1))(given(SCRIPTS)(test))
@@ -226,7 +226,7 @@ def test_pending_outputs_of_a_cancelled_call_are_dropped(placement):
             call = asyncio.create_task(session.call("old 2"))
             await arrived(hold.is_there)
             call.cancel()
-            # The cancellation takes effect when the task is given its turn.
+            # The cancellation takes effect at the next turn of the task.
             with contextlib.suppress(asyncio.CancelledError):
                 await call
             return await session.call("new 1"), await session.call("new 2")
@@ -236,7 +236,7 @@ def test_pending_outputs_of_a_cancelled_call_are_dropped(placement):
 
 @PLACEMENTS
 def test_a_streaming_node_begins_anew_after_a_failure(placement):
-    """It had ended with the failure, and all later items were lost in silence."""
+    """It had ended with the failure, and all later items were lost without an error."""
     with Pipeline([node_of("streaming")]).open(placement=placement) as session:
         with pytest.raises(NodeError):
             session.call(("one", -1))
@@ -246,7 +246,7 @@ def test_a_streaming_node_begins_anew_after_a_failure(placement):
 
 @NEAR
 def test_a_call_that_is_dropped_while_it_waits_ends_no_run(placement):
-    """A run that has not been given an item holds nothing of it."""
+    """A run that has not received an item keeps nothing of it."""
 
     class Waits(Pairs):
         async def process(self, items):

@@ -1,4 +1,4 @@
-"""Greenlets (gevent, SQLAlchemy's `greenlet_spawn`) exchange what is on the stack of a thread."""
+"""Greenlets (gevent, SQLAlchemy's `greenlet_spawn`) exchange the contents of the stack of a thread."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from remotemedia.exceptions import PipelineError
 
 
 class Switches:
-    """Switches to the greenlet around it in the middle of each item."""
+    """Switches to the greenlet around it while it processes each item."""
 
     def __init__(self) -> None:
         self.around: Any = None

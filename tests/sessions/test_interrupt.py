@@ -212,7 +212,7 @@ class TestWhatIsDropped:
         pipeline = Pipeline("join").add_node(Noting(), id="in")
         pipeline.add_node(Makes(), id="a", after="in", placement="thread")
         pipeline.add_node(hold, id="b", after="in", placement="thread")
-        # The interruption may come too late, so this must not keep it either.
+        # The interruption may be too late, so this node must not keep it either.
         pipeline.add_node(Swallows(), id="both", after=["a", "b"], join=True, placement="thread")
 
         with pipeline.open() as session:

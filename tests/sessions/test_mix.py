@@ -1,4 +1,4 @@
-"""All that a session can do, at the same time, in one process; see `mix.py`."""
+"""All operations of a session at the same time, in one process; see `mix.py`."""
 
 from __future__ import annotations
 

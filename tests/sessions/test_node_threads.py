@@ -54,7 +54,7 @@ class Store:
 
     @property
     def thread(self) -> int:
-        """The only one."""
+        """The only node."""
         (thread,) = set().union(*self.threads.values())
         return thread
 
@@ -282,7 +282,7 @@ def test_async_nodes_run_on_the_event_loop(kind: str, way: Callable[[Any], None]
 def test_calls_of_plain_python_run_where_they_are_made(
     kind: type[Store], options: dict[str, Any], way: Callable[[Any], None]
 ) -> None:
-    """An all-inline pipeline takes no other thread than that of the caller, whatever its nodes return."""
+    """An all-inline pipeline uses only the thread of the caller, whatever its nodes return."""
     node = kind()
 
     way(with_options(node, **options))
@@ -312,7 +312,7 @@ def test_def_nodes_beside_async_ones_keep_to_one_thread(
 
 
 def test_a_stream_of_plain_python_is_taken_one_output_at_a_time() -> None:
-    """A generator runs as far as its outputs are taken, and calls go through the same node meanwhile."""
+    """A generator runs only as far as its outputs are taken, and calls use the same node in between."""
 
     class Endless:
         made = 0

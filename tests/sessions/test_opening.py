@@ -1,4 +1,4 @@
-"""The block of a session: how it opens, what it leaves behind, and how both types are one."""
+"""The block of a session: how it opens, its state after the block, and the common parts of both types."""
 
 from __future__ import annotations
 

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 class Kept:
-    """Keeps what is around it to the thread that opens the session."""
+    """Has an `initialize`, and therefore runs on the thread that opens the session."""
 
     def initialize(self) -> None:
         pass
 
 
 class Where(Kept):
-    """Notes each item with the thread that brings it, and passes it on so many times."""
+    """Records the thread of each item, and passes the item on a given number of times."""
 
     session: Any
 
@@ -78,7 +78,7 @@ def test_an_error_is_raised_by_the_iteration_not_by_put() -> None:
 
 @pytest.mark.parametrize("times", [1, 7])
 def test_a_producer_processes_on_its_own_thread_even_if_outputs_have_no_room(times: int) -> None:
-    """The thread that takes outputs meanwhile is not the one that runs the nodes."""
+    """The thread that takes outputs meanwhile does not run the nodes."""
     node = Where(times)
     with Pipeline([node]).open(queue_size=3) as session:
         is_taking, outputs = threading.Event(), []
@@ -225,7 +225,7 @@ class Slow:
 
 
 class SlowNode(Slow, Node):
-    """The methods of the base class make nothing."""
+    """The inherited methods have no effect."""
 
 
 class SlowOnTheLoop(Kept):

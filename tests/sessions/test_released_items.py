@@ -78,7 +78,7 @@ NODES = {
 
 
 def every(way, *ways):
-    """Each kind of node in one way, and a few of them in the others."""
+    """Return each kind of node with one way, and a few of them with the others."""
     few = ("plain", "coroutine", "streaming", "timeout")
     return [(name, way) for name in NODES] + [(name, other) for name in few for other in ways]
 
@@ -96,7 +96,7 @@ def without_collector():
 
 
 async def settle(life):
-    """Let threads and callbacks that are about to end, end."""
+    """Wait for threads and callbacks that are about to end."""
     for _ in range(100):
         if life() is None:
             return True

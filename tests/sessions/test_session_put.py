@@ -1,4 +1,4 @@
-"""Items that are put in, and outputs that are iterated over."""
+"""Items that are put in, and the iteration over their outputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PLACEMENTS = pytest.mark.parametrize("placement", ["inline", "thread"])
 
 
 class Producer(Worker):
-    """Puts 200 numbers in, as soon as it may."""
+    """Puts 200 numbers in, as fast as possible."""
 
     def __init__(self, session):
         self.put = 0
@@ -45,7 +45,7 @@ class TestPut:
             producer.result()
 
         assert len(ahead) == 200
-        # What waits at the queue, is in the stage, and waits for the consumer.
+        # Items in the queue, in the stage, and for the consumer.
         assert max(ahead) <= 4 + 2 + 4 + 2
 
     @PLACEMENTS

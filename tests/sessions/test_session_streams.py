@@ -50,7 +50,7 @@ def test_outputs_of_a_closed_session_are_an_error_each_time():
 
 
 def test_an_interrupted_call_on_its_callers_thread_is_counted():
-    """It was dropped, and counted nowhere."""
+    """It was dropped without being counted."""
     is_inside, may_continue = threading.Event(), threading.Event()
 
     class Held:
@@ -86,7 +86,7 @@ def test_the_end_of_input_is_not_counted_as_an_item():
 
 @pytest.mark.parametrize(("when_full", "kept"), [("drop_oldest", [0, 8, 9]), ("drop_newest", [0, 1, 2])])
 def test_put_never_waits_for_a_stage_that_drops(when_full, kept):
-    """It waited for the inputs that had been dropped already."""
+    """It waited for inputs that had already been dropped."""
     is_inside, may_continue = threading.Event(), threading.Event()
 
     class Held:

@@ -25,7 +25,7 @@ class Shared:
         if not self.inside.acquire(blocking=False):
             self.was_entered_twice = True
             return None
-        # Other threads get their chance while the lock of the interpreter is free.
+        # Other threads run while the interpreter lock is released.
         threading.Event().wait(0.0001)
         self.inside.release()
         return item
@@ -96,7 +96,7 @@ class TestSharedInstances:
 
 
 class TestCancellation:
-    """A call that waits for its turn ends at once, and leaves the node to the one that is inside."""
+    """A cancelled call that waits for its turn ends at once, and does not affect the call in progress."""
 
     def test_of_a_call_that_waits_for_another(self):
         class Blocking(Shared):

@@ -14,7 +14,7 @@ from remotemedia.exceptions import NodeError, PipelineError
 
 
 class Where:
-    """Writes down the thread that it runs on."""
+    """Records its thread."""
 
     def __init__(self):
         self.threads = set()

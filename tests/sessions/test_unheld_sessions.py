@@ -25,7 +25,7 @@ CONCURRENCIES = pytest.mark.parametrize("options", [{}, {"concurrency": 4}], ids
 
 
 class Cleaned(Noting):
-    """Says when it is cleaned up, in a coroutine."""
+    """Sets an event when it is cleaned up, in a coroutine."""
 
     def __init__(self):
         super().__init__()

@@ -22,15 +22,15 @@ TIRELESS = {"max_restarts": 1000, "restart_window": 0.05}
 # worker that has just got the item again is left alone for as long.
 GRACE_SECS = 0.25
 
-# The share of deaths that meet a worker at its work; the others meet one that still starts.
+# The share of kills that end a busy worker; the others end one that still starts.
 MATURE = 0.8
 
-# As many items go through at least.
+# The smallest number of items.
 LEAST = 1000
 
 
 class Marked(Node):
-    """Leaves a file with the number of its process as soon as it is initialized."""
+    """Creates a file with its process id as soon as it is initialized."""
 
     def __init__(self, directory):
         super().__init__()
@@ -93,7 +93,7 @@ class AddLater(Add):
 
 
 class Spread(Marked):
-    """Gives three outputs for an item, and none for each tenth number."""
+    """Yields three outputs for an item, and none for each tenth number."""
 
     def process(self, item):
         item = item if isinstance(item, tuple) else (item,)
@@ -112,7 +112,7 @@ class Fails(Marked):
 
 
 class Leaves(Marked):
-    """Ends its process after some items, never soon after it was started."""
+    """Ends its process after some items, but never soon after the start."""
 
     def initialize(self):
         super().initialize()
@@ -188,7 +188,7 @@ def survive(nodes, killer, *, is_shared=False, **options):
     """Process numbers in workers that are killed all the time; return count, outputs and metrics."""
     pipeline = Pipeline("p")
     for node, own in nodes:
-        # Without options of their own they share a worker.
+        # Nodes without their own options share a worker.
         pipeline.add_node(node, **({} if is_shared else TIRELESS | {"placement": "process"} | own))
     if is_shared:
         options |= TIRELESS | {"placement": "process"}

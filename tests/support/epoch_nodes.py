@@ -1,4 +1,4 @@
-"""Nodes of every kind, for tests of who gets which outputs. Workers import this, too."""
+"""Nodes of every kind, for tests of which caller receives which outputs. Workers import this, too."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from remotemedia import with_options
 __all__ = ["KINDS", "Item", "node_of", "result_of"]
 
 Item = tuple[str, int]
-"""Who has put it in, and its number. A negative number fails."""
+"""The name of the caller, and a number. A negative number fails."""
 
 
 def check(item: Item) -> Item:
@@ -110,7 +110,7 @@ def result_of(kind: str, item: Item) -> Any:
 
 
 def outputs_of(kind: str, item: Item) -> list[Any]:
-    """The outputs of an item."""
+    """Return the outputs of an item."""
     return [(*item, part) for part in range(3)] if kind in PARTED else [item]
 
 

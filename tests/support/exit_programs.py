@@ -138,7 +138,7 @@ CODES = {"end": 0, "exit": 7, "error": 1}
 
 
 def leave(way, kind, placement, after_secs=0.02, ending="end"):
-    """Run a program that works in this way, to its end, as `run` does."""
+    """Run a program of this kind to its end, as `run` does."""
     return run(WAYS[way], kind, placement, after_secs, ending)
 
 
@@ -158,7 +158,7 @@ def run(code, kind="plain", placement="thread", after_secs=0.0, ending="end"):
 
 
 def environment(words):
-    """The environment of a program that receives these words."""
+    """Return the environment of a program that receives these words."""
     return {**os.environ, "PYTHONFAULTHANDLER": "1", "WORDS": json.dumps(words)}
 
 
@@ -205,9 +205,9 @@ LAST_WORD = {
 
 
 def command(program, way, words, place):
-    """Have a command run an application that works in this way; its stderr without the last word."""
+    """Run a command on an application of this kind; return its stderr without the expected last message."""
     kind, placement, after_secs, ending, activity = words
-    # A worker imports the module of its node, which must not begin anything.
+    # A worker imports the module of its node, so that must not start anything.
     (place / "parts.py").write_text(PROLOGUE, encoding="utf-8")
     (place / "app.py").write_text("from parts import *\n" + WAYS[way] + APP_END, encoding="utf-8")
     process = subprocess.Popen(

@@ -28,7 +28,7 @@ NODE = "fault"
 HANG_SECS = 0.6
 TIMEOUT_SECS = 0.2
 
-# A session is given this long to close.
+# The timeout of `close`.
 CLOSE_SECS = 0.5
 
 ENDS = "ends the program"
@@ -36,7 +36,7 @@ WAITED = "the session waits"
 
 
 class Case(NamedTuple):
-    """A fault, and what must come out for it."""
+    """A fault, and its expected outcomes."""
 
     written: str  # As in a program; `…` for a path that is not there yet.
     inline: str
@@ -58,17 +58,17 @@ class Case(NamedTuple):
 
 
 def same(outcome):
-    """The outcome in all three places."""
+    """Return the same outcome for all three placements."""
     return (outcome,) * 3
 
 
 def raises(error, phase=None):
-    """A node that raises is an error for its item, wherever it is."""
+    """Return the outcomes of an exception, which fails its item on every placement."""
     return same(f"`NodeError` from `{error}`" + (f" in `{phase}`" if phase else ""))
 
 
 def dies(how, phase=None):
-    """A fault that ends a process only ends the worker, if there is one: its item is poison."""
+    """Return the outcomes of a fault that ends its process: in a worker, its item is poison."""
     return (ENDS, ENDS, f"`WorkerError`: {how}" + (f" in `{phase}`" if phase else ""))
 
 
@@ -131,7 +131,7 @@ ALL = CASES + PHASE_CASES
 
 
 def table():
-    """All cases, as the page about processes shows them."""
+    """Return all cases as the page about processes shows them."""
     heading = "| fault | inline | on a thread | in a worker |\n|---|---|---|---|\n"
     rows = [[f"`{case.name}`", *(getattr(case, placement) for placement in PLACEMENTS)] for case in ALL]
     return heading + "".join(f"| {' | '.join(row)} |\n" for row in rows)
@@ -168,7 +168,7 @@ def end_child(process_id):
 
 
 def observe_phases(pipeline):
-    """Open, take a stream through, close."""
+    """Open a session, process a stream, close it."""
     try:
         with pipeline.open() as session:
             outputs = list(session.map(ITEMS))

@@ -33,7 +33,7 @@ def children(of=None):
     """Return the ids of the children of a process, including dead ones that were not waited for."""
     found = []
     for thread in Path(f"/proc/{of or os.getpid()}/task").glob("*/children"):
-        # It may end meanwhile.
+        # The thread may end meanwhile.
         with suppress(OSError):
             found += map(int, thread.read_text(encoding="utf-8").split())
     return found

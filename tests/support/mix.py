@@ -40,7 +40,7 @@ class Step:
 
 
 class Slow(Step):
-    """The same, after a while, so that something is always under way."""
+    """The same, after a while, so that some items are always in progress."""
 
     def process(self, item):
         time.sleep(0.001)
@@ -146,7 +146,7 @@ class Actor:
     def check(self, items, outputs, steps, *, is_whole):
         expected = [(actor, number, steps) for actor, number, _ in items]
         if not is_whole:
-            # What an interruption drops leaves gaps.
+            # Dropped items leave gaps.
             left = iter(expected)
             is_right = all(output in left for output in outputs)
         else:
@@ -213,7 +213,7 @@ class ThreadActor(Actor):
         self.check(items, outputs, steps, is_whole=False)
 
     def call_beside(self, session, steps):
-        """Two threads call at once; the items of each come back to it."""
+        """Two threads call at once; each receives the results of its own items."""
         mine, others, results = self.items(1), self.items(1), []
 
         def call():
@@ -315,7 +315,7 @@ class Killer:
 
 
 def mix(until, seed, trouble):
-    """Let all of them work side by side; returns how much was done."""
+    """Run all actors at the same time; return the number of their acts."""
     threads = [ThreadActor(number, seed, trouble, until) for number in range(4)]
     tasks = [TaskActor(number, seed, trouble, until) for number in range(10, 16)]
     killer = Killer(seed, until, trouble)

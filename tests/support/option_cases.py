@@ -114,7 +114,7 @@ class Generated:
 
 
 def node_of(name: str, part: Part) -> object:
-    """The node, or what makes it."""
+    """Return the node, or its factory."""
     members = {"process": getattr(Generated, part.kind.replace(" ", "_"))}
     if part.has_flush:
         members["flush"] = Generated.last
@@ -123,7 +123,7 @@ def node_of(name: str, part: Part) -> object:
 
 
 def pipeline_of(case: Case, letters: list[Any]) -> Pipeline:
-    """The pipeline of a case, with new nodes."""
+    """Return the pipeline of a case, with new nodes."""
     pipeline = Pipeline("generated")
     for index, part in enumerate(case.parts):
         options = dict(part.options)
@@ -138,7 +138,7 @@ def pipeline_of(case: Case, letters: list[Any]) -> Pipeline:
 
 @st.composite
 def options_of(draw, kind):
-    """How a node of this kind runs; its failures are left out."""
+    """Draw the options of a node of this kind, except those for failures."""
     options = {}
     if draw(st.booleans()):
         options["placement"] = "thread"
@@ -168,7 +168,7 @@ def overtakes(options):
 
 @st.composite
 def cases(draw):
-    """A chain or graph of up to five nodes."""
+    """Draw a chain or graph of up to five nodes."""
     is_chain, count = draw(st.booleans()), draw(st.integers(1, 4))
     parts, is_ordered, may_stop = [], True, True
     items = draw(st.integers(0, 14))
@@ -224,14 +224,14 @@ def cases(draw):
 
 
 def in_worker(part):
-    """The same node in a worker. Copies are flushed each for itself, which the reference does not know."""
+    """Return the same node in a worker. Each copy is flushed, which the reference does not model."""
     has_flush = part.has_flush and part.options.get("replicas", 1) == 1
     return replace(part, has_flush=has_flush, options={**part.options, "placement": "process"})
 
 
 @st.composite
 def worker_cases(draw):
-    """A pipeline of which some nodes are in workers."""
+    """Draw a pipeline with some nodes in workers."""
     case = draw(cases())
     placed = draw(st.lists(st.booleans(), min_size=len(case.parts), max_size=len(case.parts)).filter(any))
     parts = [

@@ -51,7 +51,7 @@ def run_commands(session: str) -> str:
 def main() -> None:
     page = types.ModuleType("__main__")
     sys.modules["__main__"] = page
-    # Modules are found in the directory of the page, and none of the tests'.
+    # Modules are imported from the directory of the page, not from that of the tests.
     sys.path[0] = ""
     results = []
     for block in json.load(sys.stdin):

@@ -1,4 +1,4 @@
-"""A program with a worker, to be ended from outside: `parent_program.py STATE DIRECTORY`.
+"""A program with a worker, which a test ends from outside: `parent_program.py STATE DIRECTORY`.
 
 It brings itself and its worker into a state, leaves the file `there` in the directory, and waits.
 """
@@ -25,7 +25,7 @@ LONG_SECS = 1000
 
 
 class StartsChild:
-    """Starts a process as soon as it is initialized; may stay in any part of its life."""
+    """Starts a process as soon as it is initialized; may block in any phase."""
 
     def __init__(self, stays, directory):
         self.stays = stays
@@ -43,7 +43,7 @@ class StartsChild:
         return item
 
     def cleanup(self):
-        # In the parent there is none.
+        # The object in the parent has no child.
         if hasattr(self, "child"):
             self.reach("cleanup")
             self.child.kill()
@@ -71,7 +71,7 @@ def exit_on_input():
 
 def main():
     if sys.stdin.isatty():
-        # The session of this program is its own; so is the terminal now, and what is typed there.
+        # This program leads its own session, and the terminal belongs to it.
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     else:
         threading.Thread(target=exit_on_input, daemon=True).start()
@@ -84,7 +84,7 @@ def main():
         if state == "stopped":
             os.kill(worker, signal.SIGSTOP)
         if state == "forked" and os.fork() == 0:
-            # It has the ends of all sockets, too.
+            # The fork also has both ends of all sockets.
             os.setsid()
             (directory / "fork").write_text(str(os.getpid()))
             time.sleep(LONG_SECS)

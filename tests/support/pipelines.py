@@ -1,7 +1,7 @@
-"""Generated pipelines and inputs: what hypothesis draws.
+"""Generated pipelines and inputs, as strategies of hypothesis.
 
-A `Case` is plain data, so that it can be built as often as needed: each executor gets nodes and an input of
-its own, and writes its own record of what happened.
+A `Case` is plain data, so that it can be built several times: each executor receives its own nodes and
+input, and writes its own record.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Feed:
 
 @dataclass(frozen=True)
 class Case:
-    """A pipeline and its input; `order` is how the parts are described, `feed` is `None` for a source."""
+    """A pipeline and its input; `order` is the order of the parts, `feed` is `None` for a source."""
 
     parts: tuple[Part, ...]
     order: tuple[int, ...]
@@ -35,7 +35,7 @@ class Case:
 
 
 def pipeline_of(case: Case, log: list[Any]) -> Pipeline:
-    """The pipeline of a case, with new nodes."""
+    """Return the pipeline of a case, with new nodes."""
     nodes: list[object] = []
     for index, part in enumerate(case.parts):
         nodes.append(node_of(f"n{index}", part, log) if part.twin is None else nodes[part.twin])
@@ -48,7 +48,7 @@ def pipeline_of(case: Case, log: list[Any]) -> Pipeline:
 
 
 def input_of(feed: Feed) -> Any:
-    """The input of a case, not read yet."""
+    """Return the input of a case, unread."""
     if feed.form == "list":
         return [item_at(feed, index) for index in range(feed.count)]
     return async_items(feed) if feed.form == "async generator" else items(feed)
@@ -112,7 +112,7 @@ def feeds(draw, *, is_long):
 
 @st.composite
 def cases(draw):
-    """A chain or graph of up to six nodes and an input. Long inputs go to quick nodes, mostly."""
+    """Draw a chain or graph of up to six nodes and an input. Most long inputs have fast nodes."""
     is_chain, is_long = draw(st.booleans()), draw(st.booleans())
     kinds = QUICK_KINDS if is_long and draw(st.integers(0, 4)) else QUICK_KINDS + LAZY_KINDS
     count = draw(st.integers(1, 4 if is_long else 6))
@@ -124,14 +124,14 @@ def cases(draw):
 
 
 def with_source(draw, found):
-    """Put a source at the start: all other nodes come after it."""
+    """Put a source at the start, before all other nodes."""
     rest = [replace(part, after=part.after or (0,), twin=None) for part in found[1:]]
     return (replace(found[0], kind=draw(st.sampled_from(("source", "plain_source")))), *rest)
 
 
 @st.composite
 def compiled_cases(draw):
-    """A chain that the engine compiles, on an input that is long enough for it; it may fail late."""
+    """Draw a chain that the engine compiles, with an input that is long enough for it; it may fail late."""
     kinds = draw(
         st.lists(st.sampled_from(("plain", "filtering", "sometimes_generating", *QUICK_KINDS)), max_size=4)
     )

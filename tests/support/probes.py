@@ -26,7 +26,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Part:
-    """One node. `after` are indices of parts; `twin` is a part whose very object this one uses again."""
+    """One node. `after` are indices of parts; `twin` is a part whose object this one reuses."""
 
     kind: str
     after: tuple[int, ...] = ()
@@ -40,11 +40,11 @@ class Part:
 
 
 class Abort(BaseException):
-    """An order to stop, as a test framework or a server would define its own."""
+    """An exit exception, as a test framework or a server would define its own."""
 
 
 class UnspeakableError(Exception):
-    """Its text cannot be had."""
+    """Has no text."""
 
     def __str__(self):
         raise RuntimeError("no text")

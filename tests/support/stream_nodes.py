@@ -16,7 +16,7 @@ from remotemedia import Pipeline
 LONG = [pytest.mark.long, pytest.mark.timeout(1200)]
 
 TIMEOUT_SECS = 20
-"""Longer than anything that is waited for takes, and shorter than the watchdog of a test."""
+"""Longer than every wait of a test, and shorter than the timeout of a test."""
 
 
 class Add:
@@ -27,14 +27,14 @@ class Add:
 
 
 class Odd:
-    """Passes odd numbers on."""
+    """Passes odd numbers."""
 
     def process(self, item):
         return item if item % 2 else None
 
 
 class Twice:
-    """Gives each item twice."""
+    """Yields each item twice."""
 
     def process(self, item):
         yield item
@@ -50,7 +50,7 @@ class AsyncAdd:
 
 
 class Count:
-    """Counts its items, and gives the number at the end of input."""
+    """Counts its items, and returns the number at the end of input."""
 
     def __init__(self):
         self.count = 0
@@ -64,7 +64,7 @@ class Count:
 
 
 class Noting:
-    """Writes down what is done with it."""
+    """Records its calls."""
 
     def __init__(self, name="node", log=None):
         self.name = name
@@ -238,5 +238,5 @@ class Hangs(Hold):
 
 
 def opened(*nodes, **options):
-    """A session whose block is left by `close` alone."""
+    """Open a session that only `close` closes."""
     return Pipeline(nodes).open(**options).__enter__()

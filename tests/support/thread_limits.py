@@ -1,6 +1,6 @@
-"""A program that may have a few threads more, for one use of pipelines after the other.
+"""A program that may start only a few more threads, for each use of pipelines.
 
-Prints for each use what came of it with no thread more, with one, with two, and so on until it works.
+Prints the outcomes of each use with no further thread, with one, with two, and so on until it works.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def count_threads():
     """Return the number of threads of the user of this process."""
     count = 0
     for place in Path("/proc").glob("[0-9]*"):
-        # It may end meanwhile.
+        # The process may end meanwhile.
         with suppress(OSError):
             if place.stat().st_uid == os.getuid():
                 count += len(list((place / "task").iterdir()))

@@ -18,7 +18,7 @@ from leftovers import children
 from remotemedia import Pipeline
 from remotemedia.exceptions import NodeError
 
-# The numbers of the call in the tables of the kernel.
+# The numbers of the system call in the tables of the kernel.
 MEMFD_CREATE = {"x86_64": 319, "aarch64": 279}
 
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
@@ -61,17 +61,17 @@ class Returns:
 
 
 def limit_files():
-    """No file, of memory neither, may be as large as an item."""
+    """Limit the size of files, including anonymous memory, to less than an item."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, 65_536))
 
 
 def limit_open_files():
-    """Fewer files than buffers that are under way."""
+    """Allow fewer files than there are buffers in flight."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 
 
 def forbid_memfd():
-    """The call that makes anonymous memory is refused, as by the filter of a container."""
+    """Refuse the system call for anonymous memory, like the filter of a container."""
     number = MEMFD_CREATE[os.uname().machine]
     steps = [
         (LOAD, 0, 0, 0),
@@ -88,7 +88,7 @@ def forbid_memfd():
 
 
 def segments():
-    """The shared memory that this process and its workers have mapped, by the names of its files."""
+    """Return the shared memory that this process and its workers have mapped, by the names of its files."""
     found = []
     for process in (os.getpid(), *children()):
         lines = Path(f"/proc/{process}/maps").read_text(encoding="utf-8").splitlines()
@@ -98,7 +98,7 @@ def segments():
 
 
 def use_many_buffers():
-    """Items of many buffers, more than there may be files."""
+    """Send items with more buffers than there may be files."""
 
     def items():
         return ([np.full(20_000, n) for n in range(number, number + 30)] for number in range(100))
@@ -115,8 +115,8 @@ def use_many_buffers():
 
 
 def use_little_memory():
-    """Items that fit in what memory is left, and some that do not, in both directions."""
-    # No arena of the allocator has as much in reserve.
+    """Send items that fit into the remaining memory, and some that do not, in both directions."""
+    # No arena of the allocator has this much in reserve.
     large = b"y" * 200_000_000
 
     def outcome(item):
@@ -138,7 +138,7 @@ def use_little_memory():
 
 
 def use_large_states():
-    """A node whose states are too large from time to time, and a worker that dies after one."""
+    """Run a node whose states are sometimes too large, in a worker that dies after one of these."""
     pipeline = Pipeline("p").add_node(Counts(), id="node", placement="process")
     with pipeline.open(enable_metrics=True, snapshot_every=2) as session:
         outcomes = [session.call(None)]
@@ -152,7 +152,7 @@ def use_large_states():
 
 
 def use_shared_memory():
-    """Arrays on two workers, and what carried them."""
+    """Send arrays to two workers, and print which memory carried them."""
     pipeline = Pipeline("p").add_node(Double(), id="node", placement="process", replicas=2)
     with pipeline.open() as session:
         outputs = list(session.map(np.full(1_000_000, number) for number in range(6)))

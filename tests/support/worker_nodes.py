@@ -1,4 +1,4 @@
-"""Nodes and items that cross to worker processes, in a module that both sides import."""
+"""Nodes and items that are sent to worker processes, in a module that both sides import."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def links_of_files():
 
 
 def _own_files(kind):
-    """The descriptors by which a worker is one."""
+    """Return the descriptors that identify a worker."""
     return [number for number, link in links_of_files().items() if number > 2 and kind in link]
 
 
@@ -163,12 +163,12 @@ def log_error():
 
 
 def in_worker(node, **options):
-    """A pipeline of one node in a worker."""
+    """Return a pipeline of one node in a worker."""
     return Pipeline("p").add_node(node, id="node", placement="process", **options)
 
 
 class Raise(Node):
-    """Raises what it is given, or what a function of this module makes."""
+    """Raises its item, or the result of a function of this module."""
 
     def process(self, item):
         raise item if isinstance(item, BaseException) else globals()[item]()
@@ -181,7 +181,7 @@ class RaiseInCoroutine(Node):
 
 
 class KillsAtAnyItem:
-    """Dies at a bad item, or at a batch that has one."""
+    """Dies at a bad item, or at a batch that contains one."""
 
     def process(self, item):
         if "bad" in item:
@@ -197,7 +197,7 @@ class KillsOnALoop:
 
 
 class Interrupted:
-    """Says how often it was interrupted."""
+    """Returns how often it was interrupted."""
 
     def __init__(self, path):
         self.path = Path(path)
@@ -216,7 +216,7 @@ class Interrupted:
 
 
 class Lifecycle(Node):
-    """Keeps a list of what was called."""
+    """Records its calls."""
 
     def __init__(self, **config):
         super().__init__(**config)

@@ -28,13 +28,13 @@ from remotemedia import Pipeline
 from remotemedia.exceptions import NodeTimeoutError
 
 TWO = {"replicas": 2}
-# Of a worker that is stopped.
+# For a worker that is stopped.
 LIMITS = {"timeout": 0.3, "initialize_timeout": 3.0}
 FEW = [10, pytest.param(200, marks=LONG)]
 
 
 class Late:
-    """Keeps what took too long."""
+    """Records the items that took too long."""
 
     def __init__(self):
         self.items = []

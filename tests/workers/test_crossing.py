@@ -1,4 +1,4 @@
-"""Items on their way to a worker and back."""
+"""Transport of items to a worker and back."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def tidy():
 
 @pytest.fixture(scope="module")
 def echo():
-    """Takes an item to a worker and back."""
+    """Send an item to a worker and back."""
     with in_worker(Echo()).open() as session:
         yield lambda item: session.call(item)[0]
 
@@ -123,7 +123,7 @@ def strided(draw):
 def test_arrays_of_all_types_and_strides_arrive_equal(echo, array):
     arrived = echo(array)
 
-    # The pickle of numpy itself gives dates and times the byte order of the machine.
+    # The pickle of numpy itself converts dates and times to the byte order of the machine.
     assert arrived.dtype.newbyteorder("=") == array.dtype.newbyteorder("=")
     assert arrived.shape == array.shape
     assert arrived.astype(array.dtype).tobytes() == array.tobytes()

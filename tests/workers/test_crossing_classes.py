@@ -1,4 +1,4 @@
-"""Classes and functions of a script, which cross by value."""
+"""Classes and functions of a script, which are sent by value."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ print(value, function.__name__, function.__doc__, function.__module__)
 
 
 def test_functions_with_a_cache_are_sent_without_its_contents(run_script):
-    """They pickle by name, which in a worker is of a script that it does not have."""
+    """They pickle by the name of a script that a worker does not have."""
     assert run_script(CACHED) == [
         "[(9, 2, 3, [3], 1), (900, 832040, 3, [3, 30], 2)]",
         "16 {'maxsize': 7, 'typed': False} square",
@@ -277,7 +277,7 @@ print(sums, items, doubles, type(items[0]) is Item)
 
 
 def test_pools_in_a_worker_find_the_functions_of_the_script(run_script):
-    """They are sent by name, and the `__main__` of a worker had none of them."""
+    """They are sent by name, and the `__main__` of a worker did not contain them."""
     assert run_script(POOLS) == ["[2, 3] [Item(value=2), Item(value=3)] [2, 4] True"]
 
 

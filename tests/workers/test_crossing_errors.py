@@ -1,4 +1,4 @@
-"""Exceptions on their way from a worker."""
+"""Transport of exceptions from a worker."""
 
 from __future__ import annotations
 

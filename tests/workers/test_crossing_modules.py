@@ -1,4 +1,4 @@
-"""Classes of modules that a worker would not find go there by value, and come back as themselves."""
+"""Classes of modules that a worker would not find are sent by value, and return as the same classes."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def zipped(directory):
 
 
 class Hook(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
-    """Imports what is nowhere."""
+    """Imports a missing module."""
 
     def find_spec(self, name, path, target=None):
         return importlib.machinery.ModuleSpec(name, self) if name == "hooked_thing" else None
@@ -106,7 +106,7 @@ def moved(directory):
 
 
 def beside_its_namesake(directory):
-    """A file of another name, in a directory where modules are found."""
+    """A file with another name, in a directory on the import path."""
     sys.path.insert(0, str(directory))
     return from_file("right_place", "wrong_name.py")(directory)
 
@@ -128,7 +128,7 @@ MODULES = {
 
 @pytest.fixture
 def same_imports(monkeypatch):
-    """Afterwards imports are as before."""
+    """Restore the imports afterwards."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
     before = set(sys.modules)

@@ -1,4 +1,4 @@
-"""Tensors of torch on their way to a worker and back."""
+"""Transport of tensors of torch to a worker and back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="needs torch
 
 @pytest.fixture(scope="module", autouse=True)
 def tidy():
-    """Torch starts threads that stay, and the session of the module outlives its tests."""
+    """Torch starts threads that do not end, and the session of the module outlives its tests."""
 
 
 @pytest.fixture(scope="module")

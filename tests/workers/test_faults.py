@@ -1,4 +1,4 @@
-"""Every way in which a node can fail, in every place where a node can be."""
+"""Every kind of failure of a node, on every placement."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_what_comes_out(case, placement, tmp_path):
 
 
 def test_the_page_shows_the_table():
-    """Write it anew with `python tests/support/fault_cases.py`."""
+    """Write it again with `python tests/support/fault_cases.py`."""
     [shown] = re.findall("(.*)".join(MARKS), PAGE.read_text(encoding="utf-8"), re.DOTALL)
 
     assert shown == table()

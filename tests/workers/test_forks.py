@@ -17,7 +17,7 @@ from remotemedia import Node, Pipeline
 from remotemedia.exceptions import SessionClosedError
 
 LONGEST_SECS = 10
-"""A fork that hangs ends by a signal."""
+"""The seconds after which a signal ends a fork that hangs."""
 
 PLACEMENTS = ["inline", "thread", "process"]
 
@@ -139,7 +139,7 @@ def test_a_fork_that_exits_normally_prints_nothing(placement):
     """
 
     done = subprocess.run(
-        # From Python 3.12 on a fork beside threads warns.
+        # From Python 3.12 on, a fork beside threads warns.
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(program)],
         capture_output=True,
         text=True,

@@ -1,4 +1,4 @@
-"""Many callers, many sessions, many items: nothing is lost, left or mixed up."""
+"""Many callers, many sessions, many items: nothing is lost, leaked or mixed up."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class TestCallers:
 
 
 class Item:
-    """Something that a weak reference can follow."""
+    """An object that accepts weak references."""
 
 
 class Passes:
@@ -202,5 +202,5 @@ class TestNothingIsLeft:
 
         assert next(read) == count
         assert most < 4 << 20
-        # What Python does not trace: the queues of the engine.
+        # The collector does not traverse the queues of the engine.
         assert resident_kib() - before < 32 * 1024

@@ -99,7 +99,7 @@ class Waits:
 
 
 class Gives:
-    """Says which of its generators are open."""
+    """Counts its open generators."""
 
     def __init__(self):
         self.open = []
@@ -114,7 +114,7 @@ class Gives:
 
 
 async def begin(session, number):
-    """Work in flight, at any stage of its way, for which no task of the loop waits."""
+    """Begin work in flight, at any stage, for which no task of the loop waits."""
     for _ in range(4):
         await session.put(number)
     for _ in range(number % 7):
@@ -183,7 +183,7 @@ def test_event_loops_that_close_with_work_in_flight(count, way, options, unraisa
         join_closing_threads()
         gc.collect(0)
         assert waits.begun == waits.ended
-        # What begins when the event loop has cancelled its tasks is closed instead.
+        # Work that begins after the event loop has cancelled its tasks is closed instead.
         assert waits.cancelled == waits.begun or way in {leave_it_open, close_the_loop}
         assert waits.cleaned_up == 1
         assert gives.open == []

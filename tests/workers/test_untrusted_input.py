@@ -35,7 +35,7 @@ class Echo(Node):
 
 
 class Opens:
-    """Makes a file where it is unpickled."""
+    """Creates a directory if it is unpickled."""
 
     def __init__(self, path):
         self.path = path
@@ -46,7 +46,7 @@ class Opens:
 
 @pytest.fixture
 def mark(tmp_path):
-    """Is there when something was unpickled."""
+    """Return the path that exists if something was unpickled."""
     return tmp_path / "unpickled"
 
 
@@ -127,7 +127,7 @@ def test_tags_of_a_manifest_make_nothing(run, mark):
 
 
 def test_the_watch_sees_an_unpickled_item(tmp_path, mark):
-    """So that the tests above show something."""
+    """The other tests would detect that something was unpickled."""
     program = PROGRAM.rpartition("from")[0] + "import pickle; pickle.loads(sys.stdin.buffer.read())"
 
     done = subprocess.run(

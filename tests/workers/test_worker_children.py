@@ -1,4 +1,4 @@
-"""Processes and threads that a node starts in a worker: they go with it."""
+"""Processes and threads that a node starts in a worker: they end with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All ways to fail, at every point between a program and its workers: none hangs, and each cause is named."""
+"""All failures between a program and its workers: none hangs, and each error names the cause."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from leftovers import nothing_remains
 from remotemedia import Node, Pipeline
 
 PARENT = os.getpid()
-# A restart counts for so short a time that none is waited for.
+# Restarts count for a short time only, so that none has to wait.
 TIRELESS = {"max_restarts": 1000, "restart_window": 0.001}
 CODE = 3
 
@@ -45,7 +45,7 @@ CAUSES = {
 
 
 class AtPickle:
-    """Fails where it is pickled."""
+    """Fails while it is pickled."""
 
     def __init__(self, what):
         self.what = what
@@ -56,7 +56,7 @@ class AtPickle:
 
 
 class AtUnpickle:
-    """Fails where it is unpickled, in any process but this one."""
+    """Fails while it is unpickled, in any process but this one."""
 
     def __init__(self, what):
         self.what = what
@@ -102,7 +102,7 @@ PLACES = {
 
 
 def outcomes(pipeline, workers):
-    """As many at once as there are workers."""
+    """Return the outcomes of all combinations, as many at once as there are workers."""
     with pipeline.open() as session, ThreadPoolExecutor(workers) as callers:
 
         def outcome(combination):

@@ -1,4 +1,4 @@
-"""Leaving while a worker is busy: by Ctrl-C, by a cancellation, by a child that is on its way out."""
+"""Leaving while a worker is busy: by Ctrl-C, by a cancellation, by a child that exits."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ pipeline = [with_options(Sleeps(), placement="process")]
 
 
 class Sleeps(Node):
-    """Sleeps in one part of its life, and notes which ones it was in."""
+    """Sleeps in one phase, and records its phases."""
 
     def __init__(self, phase, directory):
         super().__init__()
@@ -96,7 +96,7 @@ def test_a_run_that_is_cancelled_leaves_the_call_in_its_worker(phase, tmp_path):
 
     asyncio.run(cancel_when(work, tmp_path / phase))
 
-    # A worker that does not come back is ended by force after ten seconds, and cleans nothing up.
+    # A worker that does not return is killed after ten seconds, without a cleanup.
     assert (tmp_path / "cleanup").exists()
 
 
@@ -214,7 +214,7 @@ def test_a_second_ctrl_c_ends_a_worker_that_hears_of_none(tmp_path):
         session.call(1)
     typing.join()
 
-    # By itself it would be ended after ten.
+    # Without the second Ctrl-C, the worker would be killed after ten seconds.
     assert time.monotonic() - begun < 8
     assert not (tmp_path / "cleanup").exists()
 

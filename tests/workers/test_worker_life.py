@@ -30,7 +30,7 @@ def metrics_of(session):
 
 
 class Meets(Node):
-    """Becomes ready when as many workers are about to be; the first of them may refuse."""
+    """Becomes ready when `count` workers have started; the first of them may refuse."""
 
     def __init__(self, directory, count, *, does_refuse=False):
         super().__init__()
@@ -104,7 +104,7 @@ def test_a_worker_that_dies_too_often_fails_its_stage(max_restarts):
     with opening as session, pytest.raises(WorkerError, match="killed by SIGKILL") as caught:
         call_for_all(session)
 
-    # Every item dies twice: then it is poison.
+    # Every item dies twice, and then it is poison.
     assert next(items) == max_restarts // 2 + 1
     assert caught.value.node_id == "node"
 
@@ -131,7 +131,7 @@ def test_the_last_words_of_a_worker_are_in_its_error():
 
 
 class Slow(Node):
-    """Never gets ready."""
+    """Never becomes ready."""
 
     def initialize(self):
         time.sleep(1000)
@@ -152,7 +152,7 @@ def test_a_node_may_initialize_for_so_long():
 
 @pytest.fixture
 def stopper():
-    """Stops the children of this process, and has a line for each that had not begun."""
+    """Stop the children of this process, and yield a stream with a line for each that had not begun."""
     program = Path(__file__).parents[1] / "support/worker_stopper.py"
     words = [sys.executable, program, str(os.getpid())]
     with subprocess.Popen(words, stdout=subprocess.PIPE, start_new_session=True) as process:
@@ -164,7 +164,7 @@ def stopper():
 def test_a_worker_that_does_not_even_begin_is_ended_in_time(stopper):
     """The thread that started it waited for ever."""
     for _ in range(40):
-        # One that is stopped later may be ready before that.
+        # A worker that is stopped later may be ready before that.
         with suppress(NodeTimeoutError):
             in_worker(faults.Fault(on=None), initialize_timeout=0.3).open().__enter__().close(timeout=0.1)
         if select.select([stopper], [], [], 0)[0]:
@@ -293,6 +293,6 @@ def test_a_worker_that_dies_again_and_again_is_started_after_a_pause(tmp_path):
 
     starts, deaths = ([*map(float, (tmp_path / name).read_text().split())] for name in ("starts", "deaths"))
     pauses = [start - death for start, death in zip(starts[1:], deaths, strict=False)]
-    # At once after the first death; after that the pauses double.
+    # Immediately after the first death; the later pauses double.
     assert len(pauses) == 4
     assert all(pause >= 0.02 * 2**number for number, pause in enumerate(pauses[1:]))

@@ -60,7 +60,7 @@ def test_records_of_a_node_reach_the_log_of_the_parent(log, ask):
 
 @pytest.fixture
 def warnings(caplog):
-    """The warnings of the engine, in the form of pairs of text and fields."""
+    """Return the warnings of the engine, as pairs of text and fields."""
     with caplog.at_level(logging.WARNING, "remotemedia"):
         yield lambda: [record for record in caplog.records if record.name == "remotemedia"]
 
@@ -174,7 +174,7 @@ def test_records_of_a_fork_of_a_worker_are_written_to_stderr(log, ask, capsys):
 
 
 def test_extra_fields_of_any_type_reach_the_parents_log(log, ask):
-    """Those that were no plain data were left out, so that formats with them failed."""
+    """Fields that were not plain data were omitted, so that formats with them failed."""
     ask("log_request")
 
     assert log.has_arrived.wait(10)

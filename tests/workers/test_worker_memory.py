@@ -57,7 +57,7 @@ class Echo(Node):
 
 
 def sockets(process_id):
-    """The sockets of a process that are Unix sockets, with what the kernel knows of them."""
+    """Return the Unix sockets of a process, with the kernel's data about them."""
     table = Path("/proc/net/unix").read_text(encoding="utf-8").splitlines()[1:]
     rows = {row.split()[6]: row.split()[7:] for row in table}
     found = {}

@@ -28,7 +28,7 @@ def metrics_of(session):
 
 
 class Busy(Node):
-    """Works for some time on each item."""
+    """Works for a while on each item."""
 
     def process(self, item):
         until = time.process_time() + 0.03
@@ -151,7 +151,7 @@ def test_bytes_are_counted_once():
         before = metrics_of(session)["worker"]
     after = metrics_of(session)["worker"]
 
-    # What it says at its end is little.
+    # Messages at the end of the worker are small.
     assert before["sent_bytes"] <= after["sent_bytes"] < before["sent_bytes"] + 1000
     assert before["received_bytes"] <= after["received_bytes"] < before["received_bytes"] + 1000
 
@@ -169,5 +169,5 @@ def test_an_idle_worker_costs_no_processor_time():
         time.sleep(1.0)
         after = [used(process) for process in processes]
 
-    # In ticks of a hundredth of a second, mostly.
+    # In ticks of the system, usually 10 ms.
     assert [now - then for then, now in zip(before, after, strict=True)] in ([0, 0], [1, 0], [0, 1], [1, 1])

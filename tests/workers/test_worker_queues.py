@@ -65,7 +65,7 @@ def test_a_queue_that_drops_old_items_is_before_the_worker(tmp_path):
         frames = list(session)
         dropped = session.metrics()["node_metrics"][0]["dropped"]
 
-    # One may have been sent ahead.
+    # One item may have been sent in advance.
     assert frames[0] == 0
     assert frames[-2:] == [48, 49]
     assert len(frames) <= 4

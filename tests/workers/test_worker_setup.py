@@ -1,4 +1,4 @@
-"""How nodes come into a worker, and what they find there."""
+"""How nodes reach a worker, and the environment of a worker."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_a_node_is_cleaned_up_then_sent_and_initialized_there():
 
 
 class Ready:
-    """Says that it is initialized, and stays so."""
+    """Always claims to be initialized."""
 
     is_initialized = True
     count = 0
@@ -247,7 +247,7 @@ def test_a_cleanup_that_fails_before_sending_is_reported_as_such():
 
 
 class Cleans:
-    """Notes that it was cleaned up, in the object of the process that does so."""
+    """Records that it was cleaned up, in the object of the current process."""
 
     def __init__(self, lock=None):
         self.lock = lock

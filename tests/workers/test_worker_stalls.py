@@ -1,4 +1,4 @@
-"""A node that stalls in a worker is named by its parent, with where it is."""
+"""A node that stalls in a worker is named by its parent, with its current code."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ print(blocked, ignored)
 def test_a_worker_blocks_no_signal_and_ignores_those_alone_that_python_ignores():
     blocked, ignored = map(int, said_by(SIGNALS).split())
 
-    # Of those beyond 31 the C library has some for itself.
+    # The C library reserves some signals beyond 31.
     assert blocked == 0
     assert {number for number in range(1, 32) if ignored >> (number - 1) & 1} == {
         signal.SIGPIPE,
