@@ -63,7 +63,7 @@ def test_a_node_that_misses_its_item_hints_at_the_input(run, add):
 @pytest.mark.parametrize(
     ("place", "reason"), [("nowhere/x.jsonl", "No such file or directory"), (".", "Is a directory")]
 )
-def test_an_output_that_cannot_be_opened_says_why(run, add, place, reason):
+def test_the_error_for_an_output_that_cannot_be_opened_names_the_reason(run, add, place, reason):
     add("pipeline = [Upper()]")
 
     done = run("run", "app.py:pipeline", "--input=-", f"--output={place}", "--output-format=text")
@@ -79,7 +79,7 @@ def test_an_output_that_cannot_be_opened_says_why(run, add, place, reason):
         ("float('nan')", "NaN"),
     ],
 )
-def test_an_output_that_cannot_be_written_says_what_it_is(run, add, expression, message):
+def test_the_error_for_an_output_that_cannot_be_written_explains_it(run, add, expression, message):
     add("pipeline = [Evaluate()]")
 
     done = run("run", "app.py:pipeline", "--input", "-", stdin=expression)

@@ -114,7 +114,7 @@ def test_without_an_environment_the_python_of_the_build_is_used(report):
     assert report()["prefix"] == sys.base_prefix
 
 
-def test_the_package_comes_from_inside(report):
+def test_the_package_is_loaded_from_the_host(report):
     found = report()
 
     assert found["package"] == "<remotemedia-host>/remotemedia/__init__.py"
@@ -128,7 +128,7 @@ def test_the_current_directory_is_first_on_the_path_for_a_module(report, tmp_pat
     assert report(target="apps.app:pipeline")["path"] == str(tmp_path)
 
 
-def test_an_environment_of_another_python_is_refused_with_what_to_do(run_host, tmp_path):
+def test_the_error_for_an_environment_of_another_python_says_what_to_do(run_host, tmp_path):
     environment = make_environment(tmp_path / "other", version="3.8.18")
 
     done = run_host("doctor", VIRTUAL_ENV=environment)
@@ -142,7 +142,7 @@ def test_an_environment_of_another_python_is_refused_with_what_to_do(run_host, t
     assert f"python{minor} -m venv" in done.stderr
 
 
-def test_an_environment_whose_python_is_gone_is_refused(run_host, tmp_path):
+def test_an_environment_without_its_python_is_refused(run_host, tmp_path):
     environment = make_environment(tmp_path / "broken")
     for link in (environment / "bin").glob("python*"):
         link.unlink()
@@ -161,7 +161,7 @@ def test_a_missing_python_is_refused(run_host):
 
 
 @pytest.mark.usefixtures("report")
-def test_an_installed_wheel_of_another_version_is_told_about_and_not_used(run_host, tmp_path):
+def test_an_installed_wheel_of_another_version_is_reported_and_not_used(run_host, tmp_path):
     environment = make_environment(tmp_path / ".venv")
     packages = next((environment / "lib").glob("python3.*/site-packages"))
     (packages / "remotemedia").mkdir()

@@ -84,7 +84,7 @@ def test_prints_of_nodes_do_not_mix_with_outputs(run, add):
         ("-(2 ** 63)", "-9223372036854775808"),
     ],
 )
-def test_outputs_are_written_by_what_they_are(run, add, expression, written):
+def test_outputs_are_written_by_their_types(run, add, expression, written):
     add("pipeline = [Evaluate()]")
 
     done = run("run", "app.py:pipeline", "--input", "-", stdin=expression)
@@ -131,7 +131,7 @@ def test_a_manifest_runs_like_the_nodes_it_names(run, tmp_path):
     assert (done.returncode, done.stdout) == (0, "11\n12\n"), done.stderr
 
 
-def test_the_registry_is_told_with_parameters(run):
+def test_the_registry_is_listed_with_parameters(run):
     done = run("nodes", "--json")
 
     calculator = next(node for node in json.loads(done.stdout) if node["name"] == "CalculatorNode")

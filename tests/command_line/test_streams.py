@@ -173,7 +173,7 @@ def test_a_target_named_from_the_root_needs_no_working_directory(program, add, t
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_leaves_the_old_output_and_says_where_the_new_one_is(start, add, tmp_path, number):
+def test_a_signal_leaves_the_old_output_and_reports_the_path_of_the_new_one(start, add, tmp_path, number):
     add("class SecondSleeps(Sleeper):")
     add("    def process(self, item):\n        return item if item == 'a' else super().process(item)")
     add("pipeline = [SecondSleeps()]")

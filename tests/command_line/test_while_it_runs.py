@@ -23,7 +23,7 @@ def lines_until(stream, last: str) -> list[str]:
     return lines
 
 
-def test_no_progress_runs_over_what_is_being_typed(program, add):
+def test_no_progress_is_shown_over_typed_input(program, add):
     add("pipeline = [Upper()]")
     ours, terminal = pty.openpty()
     words = [*program, "run", "app.py:pipeline", "--input", "-"]
@@ -42,7 +42,7 @@ def test_no_progress_runs_over_what_is_being_typed(program, add):
 
 
 @pytest.mark.parametrize("options", ["", "placement='thread'"])
-def test_progress_shows_what_is_done(program, add, tmp_path, options):
+def test_progress_shows_the_processed_items(program, add, tmp_path, options):
     add("class Gate:\n    def process(self, item):")
     add("        while item == 'b' and not os.path.exists('open'):\n            time.sleep(0.01)")
     add(f"from remotemedia import with_options\npipeline = [with_options(Gate(), {options})]")

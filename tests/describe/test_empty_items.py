@@ -121,7 +121,7 @@ def with_process(process):
         (with_process(functools.singledispatch(Holder().annotated)), ""),
     ],
 )
-def test_a_decorated_process_counts_by_what_it_decorates(run, node, item):
+def test_a_decorated_process_counts_as_the_decorated_function(run, node, item):
     assert run([node]) == [item]
 
 

@@ -64,7 +64,7 @@ def diamond(join=False):
     return pipeline.add_node(PassThroughNode(), id="end", after=["right", "left"], join=join)
 
 
-class TestWhatIsRefused:
+class TestRefused:
     @pytest.mark.parametrize("pipeline", [[], (), Pipeline("p"), Pipeline([])])
     def test_an_empty_pipeline(self, run, pipeline):
         with pytest.raises(PipelineError, match="is empty"):
@@ -125,7 +125,7 @@ class TestWhatIsRefused:
         with pytest.raises(PipelineError, match="^Two nodes have the id 'a'; give each node its own id$"):
             pipeline.add_node(Untouched(), id="a")
 
-    def test_a_connection_to_nothing(self, run):
+    def test_a_connection_to_a_missing_node(self, run):
         pipeline = (
             Pipeline("p").add_node(Untouched(), id="first").add_node(Untouched(), id="b", after="frist")
         )

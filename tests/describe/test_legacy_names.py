@@ -53,7 +53,7 @@ class TestRuntime:
         assert remotemedia.is_rust_runtime_available() is True
         assert remotemedia.try_load_rust_runtime() == (True, remotemedia.get_rust_runtime(), None)
 
-    def test_the_reason_is_told_when_it_is_not(self, monkeypatch):
+    def test_the_reason_is_returned_when_it_is_not_loaded(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "remotemedia._core", None)
         monkeypatch.delattr(remotemedia, "_core", raising=False)
 
@@ -93,7 +93,7 @@ class TestPipeline:
         assert pipeline.get_node("echo_1") is node
         assert pipeline.get_node("other") is None
 
-    def test_remove_node_says_whether_there_was_one(self):
+    def test_remove_node_returns_whether_it_removed_a_node(self):
         pipeline = Pipeline([Echo(name="echo")])
 
         assert (pipeline.remove_node("echo"), pipeline.remove_node("echo"), len(pipeline)) == (True, False, 0)
@@ -179,7 +179,7 @@ class TestNode:
 
         assert node.config == {"rate": 8}
 
-    def test_is_initialized_tells_the_state(self):
+    def test_is_initialized_reports_the_state(self):
         node = Echo()
         node.initialize()
 

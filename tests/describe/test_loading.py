@@ -169,7 +169,7 @@ def test_an_import_error_shows_the_users_line_alone(write):
     assert "importlib" in report.full_traceback
 
 
-def test_a_syntax_error_is_shown_where_it_is(write):
+def test_the_report_of_a_syntax_error_shows_its_line(write):
     write("app.py", "x = 1\ndef f(:\n")
 
     report = explained(lambda: load("app.py:pipeline"))
@@ -182,7 +182,7 @@ def test_a_syntax_error_is_shown_where_it_is(write):
     ]
 
 
-def test_a_failing_factory_is_told_with_its_line(write):
+def test_the_error_for_a_failing_factory_names_its_line(write):
     write("app.py", "def make():\n    return 1 / 0\n")
 
     report = explained(lambda: load("app.py:make"))
@@ -190,7 +190,7 @@ def test_a_failing_factory_is_told_with_its_line(write):
     assert report.message == "'app.py:make' raised ZeroDivisionError: division by zero (app.py, line 2)"
 
 
-def test_a_cleanup_that_fails_does_not_hide_what_failed_before(write, monkeypatch):
+def test_a_cleanup_that_fails_does_not_hide_the_earlier_error(write, monkeypatch):
     write("app.py", "def fail(text):\n    raise ValueError(text)\n")
     monkeypatch.syspath_prepend(".")
     fail = importlib.import_module("app").fail

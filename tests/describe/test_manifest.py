@@ -42,7 +42,7 @@ def line_by_line(*nodes):
     return '{"version": "v1",\n"nodes": [\n' + ",\n".join(map(json.dumps, nodes)) + "\n]}"
 
 
-class TestThereAndBack:
+class TestRoundTrips:
     def test_a_manifest_has_the_same_outputs_as_its_instances(self, run):
         pipeline = Pipeline("p").add_node(Scale(3, labels=["a"], name="scale"), id="s")
         pipeline.add_node(Plain(), placement="inline").add_node(CalculatorNode("add", 10), after=["s"])
@@ -59,7 +59,7 @@ class TestThereAndBack:
         assert Pipeline.from_manifest(text).serialize() == text
         assert Pipeline.from_manifest(json.loads(text)).name == "p"
 
-    def test_the_text_is_what_the_contract_says(self):
+    def test_the_text_is_that_of_the_contract(self):
         text = Pipeline([CalculatorNode(name="add", operation="add", operand=5)], name="p").serialize()
 
         assert json.loads(text) == {
@@ -149,7 +149,7 @@ class TestForms:
         assert pipeline.node_count == 100_000
 
 
-class TestWhatIsRefused:
+class TestRefused:
     @pytest.mark.parametrize(
         ("node", "path", "what"),
         [

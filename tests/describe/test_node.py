@@ -173,7 +173,7 @@ class TestArguments:
         with pytest.raises(SerializationError, match="not recorded"):
             copied.to_manifest()
 
-    def test_an_argument_that_json_cannot_say_is_named(self):
+    def test_an_argument_that_json_cannot_represent_is_named(self):
         node = Keeper(1, third={"handlers": [1, print]}, name="keep")
 
         with pytest.raises(SerializationError) as caught:

@@ -100,7 +100,7 @@ class TestParameters:
 
 
 class TestFilter:
-    def test_the_threshold_itself_passes(self, run):
+    def test_an_item_equal_to_the_threshold_passes(self, run):
         assert run([FilterNode(threshold=2)], [1, 2, 3]) == [2, 3]
 
     def test_a_predicate_decides(self, run):
@@ -177,7 +177,7 @@ class TestRegistry:
             register_node(thing)
 
 
-def test_all_names_what_there_is():
+def test_all_lists_existing_names():
     assert all(hasattr(nodes, name) for name in nodes.__all__)
 
 

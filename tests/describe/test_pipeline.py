@@ -95,7 +95,7 @@ class TestBuilding:
         with pytest.raises(TypeError):
             Pipeline("p", name="q")
 
-    def test_check_says_what_is_wrong(self):
+    def test_check_reports_problems(self):
         assert Pipeline("p").check() == ["Pipeline 'p' is empty; add at least one node"]
 
     def test_a_changed_pipeline_is_checked_again(self):
@@ -120,7 +120,7 @@ class TestPictures:
         assert pipeline._repr_html_().startswith("<svg")
         assert set(pipeline._repr_mimebundle_(include=None, exclude=None)) == {"text/plain", "image/svg+xml"}
 
-    def test_what_cannot_run_is_shown_as_text(self):
+    def test_a_pipeline_that_cannot_run_is_shown_as_text(self):
         assert Pipeline("p")._repr_html_() is None
         assert Pipeline("p")._repr_mimebundle_() == {"text/plain": "Pipeline([], name='p')"}
 
@@ -255,7 +255,7 @@ class TestStreams:
 
         assert asyncio.run(main()) == [6]
 
-    def test_an_error_comes_after_the_outputs_before_it(self, use_rust):
+    def test_an_error_is_raised_after_the_earlier_outputs(self, use_rust):
         class Picky(Node):
             def process(self, data):
                 return 1 / data

@@ -70,7 +70,7 @@ def test_a_class_inside_a_function_is_sent_whole():
     assert deserialize_node_from_ipc(serialize_node_for_ipc(Local())).process(1) == 2
 
 
-def test_the_quickstarts_bad_node_is_told_word_for_word(tmp_path):
+def test_the_error_for_the_quickstarts_bad_node_is_exact(tmp_path):
     node = Holder(name="bad")
 
     with (tmp_path / "data.txt").open("w") as node.file_handle, pytest.raises(SerializationError) as caught:

@@ -147,7 +147,7 @@ def expect_stated_output(results: list[tuple[Block, str]]) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_code_of_the_page_does_what_the_page_says(page, tmp_path):
+def test_code_of_the_page_has_the_stated_output(page, tmp_path):
     results = run_page(read_blocks(page), tmp_path)
 
     expect_stated_output(results)

@@ -43,7 +43,7 @@ class Program:
         )
         self.id = self.process.pid
 
-    def check_all_is_gone(self):
+    def check_all_have_ended(self):
         wait_until(lambda: not members(self.id), ALL_GONE_SECS)
         assert members(self.id) == {}
         assert list((self.directory / "tmp").iterdir()) == []
@@ -104,7 +104,7 @@ def test_workers_go_with_their_parent(end, state, begin):
     end(program)
     program.process.wait()
 
-    program.check_all_is_gone()
+    program.check_all_have_ended()
 
 
 def test_workers_go_though_a_fork_of_their_parent_lives_on(begin, tmp_path):
@@ -115,7 +115,7 @@ def test_workers_go_though_a_fork_of_their_parent_lives_on(begin, tmp_path):
     program.process.wait()
 
     try:
-        program.check_all_is_gone()
+        program.check_all_have_ended()
     finally:
         os.kill(int((tmp_path / "fork").read_text()), signal.SIGKILL)
 
@@ -132,7 +132,7 @@ def test_ctrl_c_in_a_terminal_ends_both_sides_in_order(state, begin):
     assert program.process.wait(TIMEOUT_SECS) == -signal.SIGINT
     assert "KeyboardInterrupt" in shown
     assert shown.count("cleaned up") == 1
-    program.check_all_is_gone()
+    program.check_all_have_ended()
 
 
 def test_ctrl_c_in_a_terminal_ends_nodes_that_initialize(begin):
@@ -146,7 +146,7 @@ def test_ctrl_c_in_a_terminal_ends_nodes_that_initialize(begin):
     assert program.process.wait(ALL_GONE_SECS) == -signal.SIGINT
     assert "KeyboardInterrupt" in shown
     assert "NodeTimeoutError" not in shown
-    program.check_all_is_gone()
+    program.check_all_have_ended()
 
 
 def read_all(terminal):

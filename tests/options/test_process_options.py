@@ -116,7 +116,7 @@ class TestCheck:
     @pytest.mark.parametrize(
         ("node", "options"), [(Open(), {}), (Released(), {"placement": "process"})], ids=["inline", "cleanup"]
     )
-    def test_what_need_not_be_sent_is_none(self, node, options):
+    def test_a_node_that_is_not_sent_is_not_a_problem(self, node, options):
         assert Pipeline("p").add_node(node, **options).check() == []
 
     def test_all_remarks_of_a_pipeline(self):

@@ -21,7 +21,7 @@ def test_the_import_loads_few_modules():
     assert loaded_by("import remotemedia") == {"remotemedia", "__future__"}
 
 
-def test_no_heavy_module_comes_with_the_public_names():
+def test_the_public_names_load_no_heavy_module():
     loaded = loaded_by("from remotemedia import Node, Pipeline, execute_pipeline")
 
     assert not loaded & {"asyncio", "numpy", "inspect", "dataclasses", "json", "logging", "cloudpickle"}

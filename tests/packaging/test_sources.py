@@ -71,7 +71,7 @@ def run_program(place: Path) -> str:
     return subprocess.check_output([sys.executable, "-c", PROGRAM], cwd=place, env=environment, text=True)
 
 
-def test_sources_hold_what_a_build_needs_and_nothing_else(sources):
+def test_sources_contain_only_what_a_build_needs(sources):
     with tarfile.open(sources) as archive:
         names = {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
 

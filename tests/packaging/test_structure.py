@@ -133,7 +133,7 @@ def test_modules_of_a_crate_import_each_other_in_no_circle(crate: str) -> None:
 
 
 @pytest.mark.parametrize("crate", CRATES)
-def test_modules_of_a_crate_import_from_where_a_thing_is(crate: str) -> None:
+def test_modules_of_a_crate_import_from_the_defining_module(crate: str) -> None:
     """Not through `lib.rs`: such imports hide the dependencies between modules."""
     through_lib = [
         name
@@ -155,7 +155,7 @@ def test_modules_of_a_crate_import_from_where_a_thing_is(crate: str) -> None:
         ("execution", "worker"),
     ],
 )
-def test_rooms_import_each_other_one_way(room: str, unknown: str) -> None:
+def test_packages_import_each_other_in_one_direction(room: str, unknown: str) -> None:
     imports = rust_imports("runtime")
     wrong = {
         (module, other)

@@ -122,7 +122,7 @@ def test_wheel_works_in_an_empty_environment(python, build_wheel, tmp_path):
 
 
 @pytest.mark.timeout(900)
-def test_wheel_holds_the_package_its_types_and_the_licence(own_wheel):
+def test_wheel_contains_the_package_its_types_and_the_licence(own_wheel):
     names = {name for name in own_wheel.namelist() if not name.endswith("/")}
     package = {name for name in names if name.startswith("remotemedia/")}
     [information] = {name.partition("/")[0] for name in names - package}

@@ -13,7 +13,7 @@ from remotemedia.exceptions import NodeError
 
 class TestKinds:
     @pytest.mark.parametrize("kind", ["plain", "generator", "coroutine", "async_generator"])
-    def test_the_code_of_process_tells_its_kind(self, kind):
+    def test_the_code_of_process_defines_its_kind(self, kind):
         class Node:
             def plain(self, item): ...
 

@@ -41,7 +41,7 @@ class Stuck(Noting):
         super().__init__("stuck", log)
         self.loop = asyncio.get_running_loop()
         self.is_there = asyncio.Event()
-        self.comes_back = threading.Event()
+        self.may_return = threading.Event()
 
     def arrive(self):
         self.loop.call_soon_threadsafe(self.is_there.set)
@@ -55,7 +55,7 @@ class Stuck(Noting):
 
     def stay_in_thread(self):
         self.arrive()
-        self.comes_back.wait()
+        self.may_return.wait()
         self.log.append("left")
 
 
@@ -162,7 +162,7 @@ def test_a_function_returns_before_its_node_is_cleaned_up(kind):
         task.cancel()
         await asyncio.sleep(0)
         log.append("cancelled")
-        stuck.comes_back.set()
+        stuck.may_return.set()
         await asyncio.wait([task])
         return task
 
@@ -258,7 +258,7 @@ def test_a_chunk_in_progress_ends_after_its_current_item():
         await stuck.is_there.wait()
         task.cancel()
         await asyncio.sleep(0)
-        stuck.comes_back.set()
+        stuck.may_return.set()
         await asyncio.wait([task])
         return task
 
@@ -358,7 +358,7 @@ def test_a_node_that_does_not_return_is_named_and_abandoned(monkeypatch, caplog)
         stuck = InFunction(log)
         task = await cancelled(execute_pipeline_with_input([stuck], [1]), stuck.is_there)
         left = list(log)
-        stuck.comes_back.set()
+        stuck.may_return.set()
         return task, left
 
     with caplog.at_level(logging.ERROR, "remotemedia"):

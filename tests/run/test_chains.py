@@ -68,7 +68,7 @@ class Ways:
     def fail(self, item):
         raise ValueError(item)
 
-    def give_nothing(self, item):
+    def return_nothing(self, item):
         self.other = item
 
 
@@ -109,7 +109,7 @@ def test_items_that_a_middle_node_drops_reach_no_further_node(run):
     assert outputs == list(range(MANY // 2, MANY, 2))
 
 
-def test_none_goes_into_a_node_but_not_past_it(run):
+def test_none_is_passed_to_a_node_but_not_out_of_it(run):
     first, second = Tap(), Tap()
     items = [index if index % 3 else None for index in range(MANY)]
 

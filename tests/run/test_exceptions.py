@@ -79,7 +79,7 @@ def test_a_cause_that_does_not_travel_stays_behind():
         (SerializationError, TypeError),
     ],
 )
-def test_each_error_is_what_a_caller_expects(kind, also):
+def test_each_error_has_the_base_classes_that_a_caller_expects(kind, also):
     assert issubclass(kind, also)
     assert issubclass(kind, RemoteMediaError)
 
@@ -109,7 +109,7 @@ class TestNodeError:
     def test_an_error_without_text_has_its_type(self):
         assert str(node_error("a", None, "flush", ValueError())) == "Node 'a' failed in flush(): ValueError"
 
-    def test_an_error_that_cannot_be_told_is_told_by_its_type(self):
+    def test_an_error_without_a_text_is_described_by_its_type(self):
         class MuteError(Exception):
             def __str__(self):
                 raise ValueError
@@ -118,7 +118,7 @@ class TestNodeError:
 
 
 class TestCombine:
-    def test_nothing_failed(self):
+    def test_no_failures_combine_to_none(self):
         assert combine(None, []) is None
 
     def test_the_later_failure_has_the_earlier_in_its_context(self):

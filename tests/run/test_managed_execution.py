@@ -137,7 +137,7 @@ def test_errors_of_the_items_are_raised() -> None:
     asyncio.run(main())
 
 
-def test_a_stream_may_be_left_and_a_run_cancelled() -> None:
+def test_a_stream_may_be_closed_early_and_a_run_cancelled() -> None:
     class Slow:
         begun = asyncio.Event()
 

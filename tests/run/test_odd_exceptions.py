@@ -84,7 +84,7 @@ def error(request):
     return request.param(7)
 
 
-def assert_blames(failed, error, index=CULPRIT):
+def assert_names(failed, error, index=CULPRIT):
     assert failed.__cause__ is error
     assert failed.item_index == index
 
@@ -95,7 +95,7 @@ def test_a_run_names_the_item(run, error, node, first):
     with pytest.raises(NodeError) as caught:
         run([node(error)], range(first, LONG))
 
-    assert_blames(caught.value, error, CULPRIT - first)
+    assert_names(caught.value, error, CULPRIT - first)
 
 
 @pytest.mark.parametrize("options", [{}, {"placement": "thread"}])
@@ -103,7 +103,7 @@ def test_a_session_names_the_item(error, options):
     with Pipeline([Strict(error)]).open(**options) as session, pytest.raises(NodeError) as caught:
         list(session.map(list(range(LONG))))
 
-    assert_blames(caught.value, error)
+    assert_names(caught.value, error)
 
 
 def test_an_async_session_names_the_item(error):
@@ -114,7 +114,7 @@ def test_an_async_session_names_the_item(error):
     with pytest.raises(NodeError) as caught:
         asyncio.run(main())
 
-    assert_blames(caught.value, error, 0)
+    assert_names(caught.value, error, 0)
 
 
 @pytest.mark.parametrize("kind", [FrozenError, UntrueError, ShadowingError])

@@ -234,7 +234,7 @@ class TestResults:
 
 class TestItems:
     @pytest.mark.parametrize("count", [1, LONG])
-    def test_none_goes_into_the_first_node(self, run, count):
+    def test_none_is_passed_to_the_first_node(self, run, count):
         class Naming:
             def process(self, item):
                 return "nothing" if item is None else item
@@ -247,7 +247,7 @@ class TestItems:
         """The compiled chain used to pass it on through built-in nodes."""
         assert run([PassThroughNode() for _ in range(nodes)], [None] * count + [1]) == [1]
 
-    def test_a_huge_text_passes_as_it_is(self, run):
+    def test_a_huge_text_passes_unchanged(self, run):
         text = "ä" * 50_000_000
 
         assert run([PassThroughNode(), Node_()], [text])[0] is text

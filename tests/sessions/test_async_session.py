@@ -167,7 +167,7 @@ class TestCall:
 class TestMap:
     @PLACEMENTS
     @pytest.mark.parametrize("is_async", [False, True])
-    def test_outputs_come_in_order_and_the_nodes_are_flushed(self, placement, is_async):
+    def test_outputs_are_in_order_and_the_nodes_are_flushed(self, placement, is_async):
         async def items():
             for number in range(5):
                 await asyncio.sleep(0)
@@ -234,7 +234,7 @@ class TestMap:
         assert asyncio.run(main()) == (1, 2)
 
     @PLACEMENTS
-    def test_an_error_comes_after_the_outputs_before_it(self, placement):
+    def test_an_error_is_raised_after_the_earlier_outputs(self, placement):
         outputs = []
 
         async def main():
@@ -267,7 +267,7 @@ class TestMap:
             asyncio.run(main())
         assert outputs == [2]
 
-    def test_an_input_that_waits_does_not_hold_back_outputs(self):
+    def test_an_input_that_waits_does_not_delay_outputs(self):
         async def main():
             taken = asyncio.Event()
 

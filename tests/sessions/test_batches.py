@@ -39,7 +39,7 @@ class TestBatch:
         assert outputs == [*range(0, 100, 10), "10 items"]
         assert node.batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
-    def test_none_is_larger_than_allowed_whatever_comes_before_it(self):
+    def test_no_batch_is_larger_than_allowed_after_any_node(self):
         node = Batched()
         pipeline = Pipeline("merge")
         pipeline.add_node(Noting(), id="a").add_node(Noting(), id="b", after=[]).add_node(

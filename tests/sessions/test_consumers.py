@@ -24,7 +24,7 @@ class Repeat:
 
 @PLACEMENTS
 @pytest.mark.parametrize("is_drained", [False, True])
-def test_outputs_reach_another_thread_when_the_block_is_left(placement, is_drained):
+def test_outputs_reach_another_thread_when_the_block_ends(placement, is_drained):
     """They were lost, and the iteration ended as if it were complete."""
     with Pipeline([Counting()]).open(placement=placement, queue_size=4) as session:
         outputs = iter(session)
@@ -40,7 +40,7 @@ def test_outputs_reach_another_thread_when_the_block_is_left(placement, is_drain
 
 
 @NEAR
-def test_outputs_reach_another_task_when_the_block_is_left(placement):
+def test_outputs_reach_another_task_when_the_block_ends(placement):
     async def take(session):
         return [output async for output in session]
 

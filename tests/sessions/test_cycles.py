@@ -149,10 +149,10 @@ def test_a_task_that_outlives_its_call_may_call_the_session() -> None:
     class LeavesATask(AsksLater):
         async def process(self, item: Any) -> Any:
             if item == "first":
-                self.task = asyncio.create_task(self.come_back())
+                self.task = asyncio.create_task(self.call_again())
             return item
 
-        async def come_back(self) -> Any:
+        async def call_again(self) -> Any:
             await self.may_continue.wait()
             return await self.session.call("again")
 

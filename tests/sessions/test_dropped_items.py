@@ -118,7 +118,7 @@ async def interrupt_some(script, session, caller, flags, pause):
     await all_get_their_own(script, session, f"after {caller}", flags[:1], 0)
 
 
-async def let_some_fail(script, session, caller, flags, pause):
+async def fail_some(script, session, caller, flags, pause):
     items = [(caller, -1 - number if fails else number) for number, fails in enumerate(flags)]
     calls = [asyncio.create_task(session.call(item)) for item in items]
     for item, result in zip(items, await asyncio.gather(*calls, return_exceptions=True), strict=True):
@@ -144,7 +144,7 @@ ASYNC_STEPS = {
     "calls": all_get_their_own,
     "cancelled": cancel_some,
     "interrupted": interrupt_some,
-    "failed": let_some_fail,
+    "failed": fail_some,
     "left": leave_a_stream,
     "stream": take_a_stream,
 }
@@ -235,7 +235,7 @@ def test_pending_outputs_of_a_cancelled_call_are_dropped(placement):
 
 
 @PLACEMENTS
-def test_a_streaming_node_begins_anew_after_a_failure(placement):
+def test_a_streaming_node_restarts_after_a_failure(placement):
     """It had ended with the failure, and all later items were lost without an error."""
     with Pipeline([node_of("streaming")]).open(placement=placement) as session:
         with pytest.raises(NodeError):

@@ -37,7 +37,7 @@ class Naps:
         return item
 
 
-class TestWhatIsDropped:
+class TestDroppedItems:
     def test_waiting_items_and_items_in_progress_are_not_returned(self):
         hold = Hold(0)
 
@@ -235,7 +235,7 @@ class TestWhatIsDropped:
             assert session.call(1) == 2
 
 
-class TestWhatContinues:
+class TestAfterInterruption:
     @PLACEMENTS
     def test_nodes_keep_their_state_and_are_notified(self, placement):
         node = Noting()

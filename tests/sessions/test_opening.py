@@ -47,7 +47,7 @@ class TestOpening:
         assert str(caught.value) == text
         assert node.log == []
 
-    def test_before_the_block_it_says_how_it_is_opened(self):
+    def test_before_the_block_the_error_says_how_to_open_it(self):
         opening = Pipeline([Add()], name="agent").open()
         how = "'with pipeline.open() as session:' ('async with' in asyncio)"
 
@@ -99,7 +99,7 @@ class TestOpening:
         with opening as session:
             assert session.call(1) == 2
 
-    def test_a_session_says_what_it_can_take(self):
+    def test_the_repr_of_a_session_shows_its_state(self):
         class Source:
             def process(self):
                 yield 1

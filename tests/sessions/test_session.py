@@ -105,7 +105,7 @@ class TestCall:
 
 class TestMap:
     @PLACEMENTS
-    def test_outputs_come_in_order_and_the_nodes_are_flushed(self, placement):
+    def test_outputs_are_in_order_and_the_nodes_are_flushed(self, placement):
         with Pipeline([Odd(), Twice(), Count()]).open(placement=placement) as session:
             outputs = list(session.map(range(5)))
 
@@ -155,7 +155,7 @@ class TestMap:
         assert log.index("producer closed") < log.index("stopped")
 
     @PLACEMENTS
-    def test_an_error_comes_after_the_outputs_before_it(self, placement):
+    def test_an_error_is_raised_after_the_earlier_outputs(self, placement):
         outputs = []
 
         with Pipeline([Fails(2)]).open(placement=placement) as session:

@@ -145,7 +145,7 @@ class Doubling:
 
 
 @pytest.mark.parametrize("placement", ["inline", "thread"])
-def test_a_streaming_node_begins_anew_after_the_end_of_a_stream(placement):
+def test_a_streaming_node_restarts_after_the_end_of_a_stream(placement):
     """It had ended with the first stream, and lost all items of the second."""
     with Pipeline([Doubling()]).open(placement=placement) as session:
         outputs = [list(session.map([1, 2])), session.call(3), list(session.map([4]))]
@@ -175,7 +175,7 @@ def test_an_interrupted_streaming_node_has_no_output_of_the_old_stream():
         assert list(session.map(["new"])) == ["new"]
 
 
-def test_a_streaming_node_begins_anew_in_asyncio():
+def test_a_streaming_node_restarts_in_asyncio():
     async def two_streams():
         async with Pipeline([Doubling()]).open() as session:
             return [output async for output in session.map([1, 2])], await session.call(3)

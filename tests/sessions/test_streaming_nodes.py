@@ -113,7 +113,7 @@ class TestEmptyItem:
 
         assert run([PassThroughNode(), Text()]) == "!"
 
-    def test_a_streaming_node_says_what_its_items_are(self, run):
+    def test_the_annotation_of_a_streaming_node_defines_its_items(self, run):
         from collections.abc import AsyncIterator
 
         class Streaming:

@@ -116,7 +116,7 @@ class TestAsync:
 
     @CONCURRENCIES
     @pytest.mark.parametrize("way", ["call", "map", "put"])
-    def test_one_left_in_a_loop_that_ends_is_cleaned_up(self, options, way):
+    def test_one_that_is_open_when_its_loop_ends_is_cleaned_up(self, options, way):
         hold, node = AsyncHold(), Noting()
 
         async def use(session):

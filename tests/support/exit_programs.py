@@ -192,15 +192,15 @@ COMMANDS = {
 }
 COMMAND_CODES = {**CODES, "SIGINT": 130, "SIGTERM": 143}
 ACTIVITIES = ["the run", "loading"]
-SPEAKER = r"^remotemedia(?:-host)?: "
-LAST_WORD = {
+PREFIX = r"^remotemedia(?:-host)?: "
+LAST_MESSAGE = {
     "end": "^$",
-    "exit": SPEAKER + "your code exited with code 7 .*\n",
+    "exit": PREFIX + "your code exited with code 7 .*\n",
     "error": r"^Traceback .*\n(?:  .*\n)*KeyError: 'mine'\n"
-    + SPEAKER.lstrip("^")
+    + PREFIX.lstrip("^")
     + r".*KeyError: 'mine' .*\n\(use --traceback .*\n",
-    "SIGINT": SPEAKER + r"interrupted.*\n",
-    "SIGTERM": SPEAKER + r"terminated by SIGTERM.*\n",
+    "SIGINT": PREFIX + r"interrupted.*\n",
+    "SIGTERM": PREFIX + r"terminated by SIGTERM.*\n",
 }
 
 
@@ -229,4 +229,4 @@ def command(program, way, words, place):
         process.kill()
         process.wait()
     assert process.returncode == COMMAND_CODES[ending], (process.returncode, stderr)
-    return re.sub(LAST_WORD[ending], "", stderr.removeprefix("begun\n"), count=1, flags=re.MULTILINE)
+    return re.sub(LAST_MESSAGE[ending], "", stderr.removeprefix("begun\n"), count=1, flags=re.MULTILINE)

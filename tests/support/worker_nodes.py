@@ -71,7 +71,7 @@ def surroundings():
         "argv": sys.argv,
         "variable": os.environ.get("REMOTEMEDIA_TEST"),
         "group": os.getpgrp() == os.getpid(),
-        "hears_ctrl_c": is_interrupted(),
+        "raises_on_ctrl_c": is_interrupted(),
         "stdin": sys.stdin.read(),
         "optimize": sys.flags.optimize,
         "threads": threading.active_count(),

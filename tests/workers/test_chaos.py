@@ -91,7 +91,7 @@ def test_all_outputs_are_in_order_when_nodes_exit_by_themselves(kills, tmp_path)
 
 @pytest.mark.parametrize("kills", FEW)
 @pytest.mark.parametrize("options", [{}, TWO], ids=["one", "two"])
-def test_outputs_of_generators_come_once(options, kills, tmp_path):
+def test_outputs_of_generators_are_returned_once(options, kills, tmp_path):
     nodes = [(Spread(tmp_path), options), (Spread(tmp_path), options)]
 
     total, outputs, _ = survive(nodes, Killer(tmp_path, kills))

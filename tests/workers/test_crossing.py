@@ -263,7 +263,7 @@ def test_a_class_in_a_function_returns_as_the_same_class(echo):
     assert all(type(item) is Local for item in arrived)
 
 
-def test_crossing_leaves_a_class_as_it_is(echo):
+def test_sending_leaves_a_class_unchanged(echo):
     class Local:
         count = 0
 
@@ -279,7 +279,7 @@ def test_crossing_leaves_a_class_as_it_is(echo):
     assert Local.count == 5
 
 
-def test_a_lambda_that_holds_a_value_arrives(echo):
+def test_a_lambda_with_a_captured_value_arrives(echo):
     number = 41
 
     assert echo(lambda: number + 1)() == 42

@@ -105,7 +105,7 @@ def moved(directory):
     return module
 
 
-def beside_its_namesake(directory):
+def beside_another_file(directory):
     """A file with another name, in a directory on the import path."""
     sys.path.insert(0, str(directory))
     return from_file("right_place", "wrong_name.py")(directory)
@@ -122,7 +122,7 @@ MODULES = {
     "zipped": zipped,
     "hooked": hooked,
     "moved": moved,
-    "of another name": beside_its_namesake,
+    "of another name": beside_another_file,
 }
 
 

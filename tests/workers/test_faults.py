@@ -28,7 +28,7 @@ def outcome(case, placement, directory):
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
 @pytest.mark.parametrize("case", ALL, ids=[case.name for case in ALL])
-def test_what_comes_out(case, placement, tmp_path):
+def test_the_outcome_is_that_of_the_table(case, placement, tmp_path):
     with nothing_remains():
         assert outcome(case, placement, tmp_path) == getattr(case, placement)
 

@@ -120,7 +120,7 @@ def test_manifests_are_not_unpickled(placement, run, items):
     assert (done.returncode, done.stdout) == (0, b"1\n"), done.stderr
 
 
-def test_tags_of_a_manifest_make_nothing(run, mark):
+def test_tags_of_a_manifest_create_no_objects(run, mark):
     text = f"version: v1\nmetadata: !!python/object/apply:os.mkdir ['{mark}']\nnodes: []\n"
 
     assert run(text, given=b"").returncode == 1

@@ -191,7 +191,7 @@ def test_a_signal_ends_a_command_immediately(number, start, tmp_path):
     assert (tmp_path / "clean").exists()
 
 
-def test_a_second_ctrl_c_ends_a_worker_that_hears_of_none(tmp_path):
+def test_a_second_ctrl_c_ends_a_worker_that_blocks_sigint(tmp_path):
     class Deaf(Sleeps):
         def process(self, item):
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -188,7 +188,7 @@ def test_a_poison_item_is_not_processed_again_to_restore_a_node(tmp_path):
     assert outputs == list(zip(numbers, accumulate(numbers), strict=True))
 
 
-class CannotTell(Node):
+class CannotSnapshot(Node):
     def process(self, item):
         return item
 
@@ -199,7 +199,7 @@ class CannotTell(Node):
         pass
 
 
-class CannotReturn(Node):
+class CannotRestore(Node):
     def process(self, item):
         return item
 
@@ -211,7 +211,7 @@ class CannotReturn(Node):
 
 
 def test_a_snapshot_that_fails_is_an_error_of_the_item():
-    with in_worker(CannotTell(), snapshot_every=2).open() as session:
+    with in_worker(CannotSnapshot(), snapshot_every=2).open() as session:
         assert session.call(0) == 0
         with pytest.raises(NodeError, match="ValueError: no state"):
             session.call(1)
@@ -219,7 +219,7 @@ def test_a_snapshot_that_fails_is_an_error_of_the_item():
 
 
 def test_a_restore_that_fails_ends_the_stage():
-    with in_worker(CannotReturn(), snapshot_every=1).open() as session:
+    with in_worker(CannotRestore(), snapshot_every=1).open() as session:
         session.call(0)
         os.kill(children()[0], 9)
         with pytest.raises(NodeError, match="ValueError: no way back") as caught:

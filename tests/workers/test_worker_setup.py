@@ -45,7 +45,7 @@ def test_a_worker_has_a_process_group_and_no_input(ask):
     there = ask("surroundings")
 
     assert there["group"]
-    assert not there["hears_ctrl_c"]
+    assert not there["raises_on_ctrl_c"]
     assert there["stdin"] == ""
 
 
@@ -223,7 +223,7 @@ def test_a_variable_of_a_function_that_cannot_be_sent_is_named():
     assert caught.value.attribute == "Local.process.lock"
 
 
-def test_a_call_refuses_what_cannot_be_sent():
+def test_a_call_refuses_items_that_cannot_be_sent():
     nodes = [Holder(client=Client())]
 
     with pytest.raises(SerializationError, match="'client.lock'"):

@@ -24,7 +24,7 @@ def run(node, *items, **options):
 """
 
 
-def said_by(text, close=()):
+def printed_by(text, close=()):
     """Return what a program prints if its standard streams with these numbers are closed."""
     shut = " ".join(f"{number}>&-" for number in close)
     command = ["sh", "-c", f'exec "$0" -c "$1" {shut}', sys.executable, HEAD + text]
@@ -46,7 +46,7 @@ print(blocked, ignored)
 
 
 def test_a_worker_blocks_no_signal_and_ignores_those_alone_that_python_ignores():
-    blocked, ignored = map(int, said_by(SIGNALS).split())
+    blocked, ignored = map(int, printed_by(SIGNALS).split())
 
     # The C library reserves some signals beyond 31.
     assert blocked == 0
@@ -118,7 +118,7 @@ def test_a_program_without_standard_streams_has_workers(closed, tmp_path, monkey
     said = tmp_path / "said"
     monkeypatch.setenv("SAID", str(said))
 
-    said_by(STREAMS, close=closed)
+    printed_by(STREAMS, close=closed)
 
     assert said.read_text() == "1\n"
 
@@ -149,7 +149,7 @@ with Pipeline([Exits()]).open(placement="process") as session:
 
 @pytest.mark.parametrize("handler", ["signal.SIG_IGN", "wait_for_all"])
 def test_a_death_is_reported_if_the_program_ignores_or_reaps_all_children(handler):
-    first, died, last = said_by(DEATHS.replace("{handler}", handler)).splitlines()
+    first, died, last = printed_by(DEATHS.replace("{handler}", handler)).splitlines()
 
     assert (first, last) == ("1", "3")
     # Only newer systems report how a process ended that the parent cannot wait for.
