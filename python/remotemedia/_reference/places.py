@@ -1,4 +1,4 @@
-"""The nodes of a run of the reference executor, with their failure policies: retry, skip, dead letter."""
+"""The nodes of a run of the reference executor, with their failure policies: retry, skip, dead reported."""
 
 from __future__ import annotations
 
@@ -74,15 +74,15 @@ class Place:
         if self.dead_letter is not None:
             index = failure.item_index
             try:
-                letter = node_error(self.entry.id, index, "process", original_of(failure))
-                await finish(self.dead_letter(item, letter))
+                reported = node_error(self.entry.id, index, "process", original_of(failure))
+                await finish(self.dead_letter(item, reported))
             except BaseException as error:  # noqa: BLE001 - Raised below, without another context.
                 refusal = error if isinstance(error, NodeError) else self.failure("process", index, error)
             else:
                 self.recorder.dead_lettered += 1
                 return
             finally:
-                del letter
+                del reported
         elif self.skips:
             self.recorder.skipped += 1
             return
