@@ -1,4 +1,4 @@
-"""The nodes of a run of the reference executor, with their failure policies: retry, skip, dead reported."""
+"""The nodes of a run of the reference executor, with their failure policies: retry, skip, dead letter."""
 
 from __future__ import annotations
 
