@@ -73,10 +73,10 @@ def app(tmp_path):
 def test_a_worker_is_the_host_in_the_same_environment(run_host, app, tmp_path):
     words = ("--python", sys.prefix, "run", f"{app}:pipeline", "--input", "-", "--format", "json")
 
-    went = run_host(*words, written="1\n2\n")
+    completed = run_host(*words, written="1\n2\n")
 
-    assert went.returncode == 0, went.stderr
-    first, second = (json.loads(line) for line in went.stdout.splitlines())
+    assert completed.returncode == 0, completed.stderr
+    first, second = (json.loads(line) for line in completed.stdout.splitlines())
     assert (first["item"], second["item"]) == (2, 4)
     assert first["program"] == str(HOST.resolve())
     assert Path(first["prefix"]) == Path(sys.prefix)
@@ -87,27 +87,27 @@ def test_a_worker_is_the_host_in_the_same_environment(run_host, app, tmp_path):
 def test_prints_of_a_node_are_not_outputs(run_host, app):
     words = ("--python", sys.prefix, "run", f"{app}:pipeline", "--input", "-", "--format", "json")
 
-    went = run_host(*words, written="1\n")
+    completed = run_host(*words, written="1\n")
 
-    assert len(went.stdout.splitlines()) == 1
-    assert "[Report_0] working\n" in went.stderr
+    assert len(completed.stdout.splitlines()) == 1
+    assert "[Report_0] working\n" in completed.stderr
 
 
 def test_the_help_does_not_mention_the_command_for_workers(run_host):
-    went = run_host("--help")
+    completed = run_host("--help")
 
-    assert "worker" not in went.stdout.lower()
+    assert "worker" not in completed.stdout.lower()
 
 
 def test_the_command_for_workers_alone_is_wrong_use(run_host):
-    went = run_host("worker")
+    completed = run_host("worker")
 
-    assert went.returncode == 2
-    assert "unrecognized subcommand 'worker'" in went.stderr
+    assert completed.returncode == 2
+    assert "unrecognized subcommand 'worker'" in completed.stderr
 
 
 def test_a_worker_without_a_parent_reports_it(run_host):
-    went = run_host("worker", sys.executable)
+    completed = run_host("worker", sys.executable)
 
-    assert went.returncode == 2
-    assert "the worker lost the connection to its parent" in went.stderr
+    assert completed.returncode == 2
+    assert "the worker lost the connection to its parent" in completed.stderr

@@ -138,10 +138,10 @@ def tidy(output: str) -> str:
 def expect_stated_output(results: list[tuple[Block, str]]) -> None:
     checker = doctest.OutputChecker()
     found = ""
-    for block, went in results:
-        wanted, got = tidy(block.output or ""), tidy(went)
+    for block, result in results:
+        wanted, got = tidy(block.output or ""), tidy(result)
         if not checker.check_output(wanted, got, doctest.ELLIPSIS):
-            found += f"\n{block.label}\nthe page says:\n{wanted}it went:\n{got}"
+            found += f"\n{block.label}\nthe page says:\n{wanted}the result is:\n{got}"
     if found:
         pytest.fail(found, pytrace=False)
 

@@ -82,8 +82,8 @@ def test_a_sentence_without_a_command_is_a_statement():
 def test_intents(text, intent):
     code = f"import json, voice; print(json.dumps(voice.Intent().intent({text!r})))"
 
-    went = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT / "examples", stdout=subprocess.PIPE, text=True, check=True
     )
 
-    assert json.loads(went.stdout) == intent
+    assert json.loads(completed.stdout) == intent

@@ -157,9 +157,9 @@ def test_the_interpreter_ends_while_another_thread_calls():
 def test_an_exception_ends_the_program(state):
     code, expected = STATES[state]
 
-    said, errors = run(code + "\nraise KeyError('mine')", code_expected=1)
+    printed, errors = run(code + "\nraise KeyError('mine')", code_expected=1)
 
-    assert said == expected
+    assert printed == expected
     assert errors.splitlines()[-1] == "KeyError: 'mine'"
     assert errors.count("Traceback") == 1
 
@@ -173,9 +173,9 @@ def test_a_node_that_hangs_is_named_and_abandoned():
     is_there.wait()
     """
 
-    said, errors = run(code)
+    printed, errors = run(code)
 
-    assert said == []
+    assert printed == []
     assert "Node 'Hangs_0' did not finish item 0 within 0.2 s and was abandoned" in errors
 
 
@@ -201,10 +201,10 @@ def test_asyncio_run_ends_with_a_session_open(how):
     asyncio.run(main())
     """
 
-    said, errors = run(code)
+    printed, errors = run(code)
 
-    assert said[-2:] == ["cleanup", "cleanup"]
-    assert ("cancelled" in said) == (how != "idle")
+    assert printed[-2:] == ["cleanup", "cleanup"]
+    assert ("cancelled" in printed) == (how != "idle")
     assert errors == ""
 
 
@@ -228,9 +228,9 @@ def test_an_event_loop_closed_with_work_in_flight_does_not_hang_its_session(opti
     print(time.monotonic() - started < 2)
     """
 
-    said, errors = run(code)
+    printed, errors = run(code)
 
-    assert said == ["cleanup", "cleanup", "True"]
+    assert printed == ["cleanup", "cleanup", "True"]
     assert errors == ""
 
 
@@ -247,9 +247,9 @@ def test_an_event_loop_closed_under_a_session_does_not_hang_it():
         print(type(error).__name__)
     """
 
-    said, errors = run(code)
+    printed, errors = run(code)
 
-    assert said == ["1", "cleanup", "cleanup"]
+    assert printed == ["1", "cleanup", "cleanup"]
     assert errors == ""
 
 
@@ -283,9 +283,9 @@ def test_a_signal_ends_a_program_in_order(order, code, kind):
     work() if {kind == "sync"} else asyncio.run(async_work())
     """
 
-    said, errors = run(program, code_expected=code)
+    printed, errors = run(program, code_expected=code)
 
-    assert said == ["cancelled", "cleanup"]
+    assert printed == ["cancelled", "cleanup"]
     assert errors.count("Traceback") <= 2
     assert "never" not in errors
 
@@ -308,7 +308,7 @@ def test_a_fork_after_a_session_can_open_its_own():
     os.waitpid(child, 0)
     """
 
-    said, errors = run(code)
+    printed, errors = run(code)
 
-    assert "[0, 1, 2]" in said
+    assert "[0, 1, 2]" in printed
     assert errors == ""

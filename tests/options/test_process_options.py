@@ -142,15 +142,15 @@ class TestCheck:
         program = tmp_path / "app.py"
         program.write_text(PROGRAM)
 
-        went = subprocess.run(
+        completed = subprocess.run(
             [sys.executable, "-m", "remotemedia", "check", f"{program}:pipeline"],
             stdout=subprocess.PIPE,
             text=True,
             check=False,
         )
 
-        assert went.returncode == 1
-        assert went.stdout == CHECKED
+        assert completed.returncode == 1
+        assert completed.stdout == CHECKED
 
 
 PROGRAM = """\

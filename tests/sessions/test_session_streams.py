@@ -131,9 +131,9 @@ with Pipeline([Stuck()]).open(placement="thread") as session:
 may_return.set()
 """
 
-    went = [subprocess.run([sys.executable, "-c", code], check=False).returncode for _ in range(5)]
+    exit_codes = [subprocess.run([sys.executable, "-c", code], check=False).returncode for _ in range(5)]
 
-    assert went == [0] * 5
+    assert exit_codes == [0] * 5
 
 
 class Doubling:

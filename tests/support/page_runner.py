@@ -33,7 +33,7 @@ def run_python(code: str, label: str, namespace: dict[str, object]) -> str:
 
 def run_commands(session: str) -> str:
     """Run each `$ command` of a console session, and return the session with the new outputs."""
-    went: list[str] = []
+    lines: list[str] = []
     for line in session.splitlines():
         if line.startswith("$ "):
             done = subprocess.run(
@@ -44,8 +44,8 @@ def run_commands(session: str) -> str:
                 text=True,
                 check=False,
             )
-            went += [line, done.stdout.rstrip("\n")] if done.stdout else [line]
-    return "\n".join(went)
+            lines += [line, done.stdout.rstrip("\n")] if done.stdout else [line]
+    return "\n".join(lines)
 
 
 def main() -> None:

@@ -337,10 +337,10 @@ def test_classes_of_a_script_cross(tmp_path, how):
     script.write_text(SCRIPT)
     command = [sys.executable] + ([str(script)] if how == "file" else ["-"])
 
-    went = subprocess.run(command, input=SCRIPT, capture_output=True, text=True, check=False, timeout=50)
+    completed = subprocess.run(command, input=SCRIPT, capture_output=True, text=True, check=False, timeout=50)
 
-    assert went.stderr == ""
-    assert went.stdout == "[Item(value=4), Item(value=10), <Kind.A: 1>, Slim(value=3)]\n"
+    assert completed.stderr == ""
+    assert completed.stdout == "[Item(value=4), Item(value=10), <Kind.A: 1>, Slim(value=3)]\n"
 
 
 class Slotted:

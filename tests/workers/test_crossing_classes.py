@@ -29,11 +29,11 @@ def run_script(tmp_path):
     def run_script(text):
         script = tmp_path / "script.py"
         script.write_text(HEAD + text)
-        went = subprocess.run(
+        completed = subprocess.run(
             [sys.executable, str(script)], capture_output=True, text=True, check=False, timeout=50
         )
-        assert went.stderr == ""
-        return went.stdout.splitlines()
+        assert completed.stderr == ""
+        return completed.stdout.splitlines()
 
     return run_script
 

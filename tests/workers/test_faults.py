@@ -22,8 +22,8 @@ def outcome(case, placement, directory):
     if not case.is_fatal(placement):
         return observe(case, placement, directory)
     command = [sys.executable, fault_cases.__file__, case.name, placement, str(directory)]
-    went = subprocess.run(command, capture_output=True, text=True, check=False)
-    return ENDS if went.returncode else went.stdout.strip()
+    completed = subprocess.run(command, capture_output=True, text=True, check=False)
+    return ENDS if completed.returncode else completed.stdout.strip()
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)

@@ -208,9 +208,9 @@ def test_a_fork_that_returns_from_its_node_ends_there(leave, code, kind, options
         assert list(session.map(range(5))) == [code] * 5
         assert len(children()) == 1
 
-    said = capfd.readouterr().err
-    assert ("these are my last words" in said) == (leave is leave_by_words)
-    assert ("ValueError: the child fails" in said) == (leave is leave_by_error)
+    stderr = capfd.readouterr().err
+    assert ("these are my last words" in stderr) == (leave is leave_by_words)
+    assert ("ValueError: the child fails" in stderr) == (leave is leave_by_error)
 
 
 def test_a_fork_exits_when_it_returns_from_its_node(tmp_path):

@@ -134,12 +134,12 @@ with Pipeline([Aborts()]).open(placement="process") as session:
 def test_the_stack_of_a_worker_that_aborts_is_printed_once(item, tmp_path):
     program = ABORTS.format(item=item, once="once")
 
-    went = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=50
     )
 
-    assert went.stderr.count("Fatal Python error: Aborted") == 1
-    assert (went.returncode, went.stdout) == ((0, "once\n") if item == "once" else (1, ""))
+    assert completed.stderr.count("Fatal Python error: Aborted") == 1
+    assert (completed.returncode, completed.stdout) == ((0, "once\n") if item == "once" else (1, ""))
 
 
 def test_the_system_knows_a_worker_by_the_names_of_its_nodes():

@@ -27,25 +27,25 @@ def run(*limits):
 
 
 def test_arrays_cross_in_memory_that_has_no_name():
-    found, said = run()
+    found, stderr = run()
 
     assert found == {"sums": SUMS, "has_large": True, "is_deleted": True, "is_memfd": True, "names": []}
-    assert said == ""
+    assert stderr == ""
 
 
 @pytest.mark.skipif(platform.machine() not in {"x86_64", "aarch64"}, reason="knows no number of the call")
 def test_without_memfd_the_memory_loses_its_name_at_once():
-    found, said = run("memfd")
+    found, stderr = run("memfd")
 
     assert found == {"sums": SUMS, "has_large": True, "is_deleted": True, "is_memfd": False, "names": []}
-    assert said == ""
+    assert stderr == ""
 
 
 def test_without_shared_memory_items_use_the_socket_and_one_warning_is_logged():
-    found, said = run("files")
+    found, stderr = run("files")
 
     assert (found["sums"], found["has_large"]) == (SUMS, False)
-    assert said == (
+    assert stderr == (
         "[node] shared memory is not available (File too large (os error 27)); "
         "large items are sent over the socket, which is slower\n"
     )
@@ -93,9 +93,9 @@ def test_large_items_leave_no_memory_when_their_worker_is_killed():
 
 
 def test_more_buffers_than_files_cross():
-    found, said = run("open files")
+    found, stderr = run("open files")
 
-    assert (found, said) == ({"equal": 100, "restarts": 0}, "")
+    assert (found, stderr) == ({"equal": 100, "restarts": 0}, "")
 
 
 class Accumulates(Node):
@@ -162,7 +162,7 @@ def test_writes_of_a_fork_to_an_array_of_its_node_do_not_reach_the_node():
 @pytest.mark.parametrize("limits", [("address space",), ("files", "address space")])
 def test_an_item_that_does_not_fit_into_memory_fails_alone(limits):
     """It ended the session, or the whole program if the item came over the socket."""
-    found, _said = run(*limits)
+    found, _stderr = run(*limits)
 
     refused = "MemoryError"
     outcomes = [10, 5_000_000, refused, refused, 5_000_000, 10, refused, 100_000, 10]
@@ -170,6 +170,6 @@ def test_an_item_that_does_not_fit_into_memory_fails_alone(limits):
 
 
 def test_a_state_that_does_not_fit_into_memory_leaves_the_earlier_one():
-    found, _said = run("states")
+    found, _stderr = run("states")
 
     assert found == {"outcomes": [*range(1, 11)], "restarts": 1}

@@ -62,10 +62,10 @@ def test_the_flags_of_the_interpreter_are_passed_on(tmp_path):
     )
     command = [sys.executable, "-O", "-X", "dev", "-X", "utf8", "-W", "ignore", str(script)]
 
-    went = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+    completed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
 
-    assert went.stderr == ""
-    assert went.stdout == "(1, True, 1)\n"
+    assert completed.stderr == ""
+    assert completed.stdout == "(1, True, 1)\n"
 
 
 def test_a_module_in_the_current_directory_does_not_hide_one_of_python(tmp_path, monkeypatch):
@@ -342,7 +342,7 @@ def test_the_signal_for_stacks_is_one_that_nothing_else_uses():
 def test_a_worker_needs_a_parent():
     code = "from remotemedia._workers.process import main; main()"
 
-    went = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", code],
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -351,8 +351,8 @@ def test_a_worker_needs_a_parent():
         timeout=50,
     )
 
-    assert went.returncode == 1
-    assert "OSError: the worker lost the connection to its parent" in went.stderr
+    assert completed.returncode == 1
+    assert "OSError: the worker lost the connection to its parent" in completed.stderr
 
 
 def test_a_worker_imports_little():
@@ -362,12 +362,12 @@ def test_a_worker_imports_little():
         "print(*sorted(set(sys.modules) - known))"
     )
 
-    went = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True, timeout=50
     )
 
     assert not {"asyncio", "inspect", "logging", "cloudpickle", "numpy", "subprocess"} & set(
-        went.stdout.split()
+        completed.stdout.split()
     )
     assert Path(_core.__file__).exists()
 
@@ -387,7 +387,7 @@ with Pipeline([Same()]).open(placement="process") as session:
 def test_the_error_for_a_module_that_opens_workers_on_import_says_so(tmp_path):
     (tmp_path / "imported.py").write_text(IMPORTED)
 
-    went = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", "import imported"],
         cwd=tmp_path,
         capture_output=True,
@@ -396,5 +396,5 @@ def test_the_error_for_a_module_that_opens_workers_on_import_says_so(tmp_path):
         timeout=50,
     )
 
-    assert went.returncode == 1
-    assert "A module that a worker imports starts workers at import time." in went.stderr
+    assert completed.returncode == 1
+    assert "A module that a worker imports starts workers at import time." in completed.stderr

@@ -26,5 +26,5 @@ def test_a_node_that_stalls_in_a_worker_is_named_with_its_stack(way, caplog, cap
     [warning] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert warning.startswith("node 'dawdler' has been busy with item 0 for 0.")
     assert "in its worker" in warning
-    assert "[dawdler]" in (said := capsys.readouterr().err)
-    assert "in process" in said
+    assert "[dawdler]" in (stderr := capsys.readouterr().err)
+    assert "in process" in stderr

@@ -76,7 +76,7 @@ async def main():
     await asyncio.wait({call})
 
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-sys.stdout = open(sys.argv[1] if len(sys.argv) > 1 else "said.txt", "w")
+sys.stdout = open(sys.argv[1] if len(sys.argv) > 1 else "output.txt", "w")
 started = time.monotonic()
 asyncio.run(main())
 # A worker that does not receive that signal is killed after ten seconds.
@@ -87,7 +87,7 @@ assert time.monotonic() - started < 9
 def test_a_call_is_cancelled_if_the_caller_blocks_that_signal(tmp_path):
     subprocess.run([sys.executable, "-c", HEAD + LEFT], cwd=tmp_path, check=True, timeout=50)
 
-    assert (tmp_path / "said.txt").read_text() == "[Slow_0] begun\n[Slow_0] cleaned\n"
+    assert (tmp_path / "output.txt").read_text() == "[Slow_0] begun\n[Slow_0] cleaned\n"
 
 
 def test_a_pipe_that_is_inheritable_ends_with_its_writer():
@@ -108,19 +108,19 @@ class Works:
         print("printed")
         return item, len(os.listdir("/proc/self/fd"))
 
-with open(os.environ["SAID"], "w") as said:
-    print(run(Works(), 1)[0][0], file=said)
+with open(os.environ["OUTPUT"], "w") as output:
+    print(run(Works(), 1)[0][0], file=output)
 """
 
 
 @pytest.mark.parametrize("closed", [(0,), (1, 2), (0, 1, 2)], ids=str)
 def test_a_program_without_standard_streams_has_workers(closed, tmp_path, monkeypatch):
-    said = tmp_path / "said"
-    monkeypatch.setenv("SAID", str(said))
+    output = tmp_path / "output"
+    monkeypatch.setenv("OUTPUT", str(output))
 
     printed_by(STREAMS, close=closed)
 
-    assert said.read_text() == "1\n"
+    assert output.read_text() == "1\n"
 
 
 DEATHS = """
