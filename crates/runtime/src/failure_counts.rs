@@ -57,7 +57,8 @@ impl FailureCounts {
         counts.dead_lettered += of(&self.dead_lettered);
     }
 
-    pub(crate) fn count_given_up(&self, items: usize) {
+    /// A call failed for good, and with it so many items.
+    pub(crate) fn count_failed_call(&self, items: usize) {
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.items.fetch_add(items as u64, Ordering::Relaxed);
     }

@@ -202,7 +202,7 @@ impl ItemCodec<Object> for PythonCodec {
         attach(|py| tell(py, "noted", (node_ids, PyBytes::new(py, note))));
     }
 
-    fn log_loss(&self, _node_ids: &[String], loss: &WorkerExit) {
+    fn log_exit(&self, _node_ids: &[String], loss: &WorkerExit) {
         attach(|py| match describe_loss(py, loss) {
             Ok(facts) => tell(py, "log_loss", (&loss.node_id, loss.process, loss.item_index, facts)),
             Err(error) => error.write_unraisable(py, None),

@@ -49,7 +49,7 @@ enum Work<P: Payload> {
 pub(crate) struct Machine<P: Payload> {
     pub(crate) nodes: Vec<Box<dyn Node<P>>>,
     /// Which of the nodes must know the index of an item that they get.
-    is_told_indices: Vec<bool>,
+    takes_indices: Vec<bool>,
     /// The number of each node in the plan.
     pub(crate) members: Vec<usize>,
     plan: Arc<Plan>,
@@ -100,7 +100,7 @@ impl<P: Payload> Machine<P> {
             gate_of,
             visited: vec![false; nodes.len()],
             members,
-            is_told_indices: nodes
+            takes_indices: nodes
                 .iter_mut()
                 .map(|node| node.info().failure_counts.is_some() || node.as_remote().is_some())
                 .collect(),
@@ -217,10 +217,10 @@ impl<P: Payload> Machine<P> {
     }
 
     /// Continue with a value that a node returned to a [`crate::Bulk`].
-    pub(crate) fn resume(&mut self, node: usize, answer: P, sink: &mut dyn Sink<P>) -> Step<P> {
+    pub(crate) fn resume(&mut self, node: usize, result: P, sink: &mut dyn Sink<P>) -> Step<P> {
         let outputs = match self.nodes[node].as_bulk_member() {
-            Some(member) => member.interpret(answer),
-            None => Ok(Outputs::One(answer)),
+            Some(member) => member.interpret(result),
+            None => Ok(Outputs::One(result)),
         };
         let outputs = outputs.map_err(|fault| Stop::Node { node, phase: Phase::Process, fault })?;
         self.follow(node, Phase::Process, outputs, Duration::ZERO, sink)?;
@@ -399,14 +399,14 @@ impl<P: Payload> Machine<P> {
         }
         self.announce(node, &[self.item_index()]);
         self.progress.enter(node, self.input);
-        let answer = self.nodes[node].process(item);
+        let result = self.nodes[node].process(item);
         self.progress.leave();
         if let Some(started) = started {
             let ended = Instant::now();
-            self.note_call(node, &answer, ended - *started);
+            self.note_call(node, &result, ended - *started);
             *started = ended;
         }
-        answer.map_err(|fault| Stop::Node { node, phase: Phase::Process, fault })
+        result.map_err(|fault| Stop::Node { node, phase: Phase::Process, fault })
     }
 
     /// Send outputs on that did not come along a route.

@@ -227,7 +227,7 @@ impl<P: Payload> Runner<P> {
 /// After a panic the runner is not closed, and its nodes still hold what they acquired.
 impl<P: Payload> Drop for Runner<P> {
     fn drop(&mut self) {
-        // What is told is the panic.
+        // The panic is reported.
         if self.owes_cleanup > 0 {
             drop(catch_unwind(AssertUnwindSafe(|| self.abandon())));
         }
@@ -241,7 +241,7 @@ impl<P: Payload> Drop for Runner<P> {
 fn enter<T>(node_lock: Option<&dyn NodeLock>, cancel: &CancelFlag, work: impl FnOnce() -> T) -> Result<T, Hindrance> {
     let Some(node_lock) = node_lock else { return Ok(work()) };
     let mut work = Some(work);
-    let mut answer = None;
-    node_lock.enter_unless(cancel, &mut || answer = work.take().map(|work| work()))?;
-    answer.ok_or(Hindrance::Cancelled)
+    let mut result = None;
+    node_lock.enter_unless(cancel, &mut || result = work.take().map(|work| work()))?;
+    result.ok_or(Hindrance::Cancelled)
 }

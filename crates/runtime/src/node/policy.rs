@@ -1,4 +1,4 @@
-//! A node whose failures are seen to where they happen: tried again, skipped, or handed to somebody.
+//! A node whose failures are handled where they happen: retried, skipped, or dead-lettered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +40,7 @@ pub struct Policy<P: Payload> {
     pub on_error: OnError,
     /// Who gets failed items instead.
     pub dead_letter: Option<DeadLetter<P>>,
-    /// How often an item is tried again.
+    /// How often an item is retried.
     pub retries: u32,
     /// The pause before the first retry; it doubles with each one.
     pub retry_delay: Duration,
@@ -97,20 +97,20 @@ impl<P: Payload> Policy<P> {
     }
 
     /// The only item of a call failed for good.
-    fn give_up_one(self: &Arc<Self>, item: P, index: Option<u64>, fault: P::Fault) -> Result<Outputs<P>, P::Fault> {
-        if let Outputs::Many(rest) = self.give_up(item, index, fault)? {
+    fn fail_for_good(self: &Arc<Self>, item: P, index: Option<u64>, fault: P::Fault) -> Result<Outputs<P>, P::Fault> {
+        if let Outputs::Many(rest) = self.handle_failure(item, index, fault)? {
             return Ok(Outputs::Many(Box::new(Handover { rest, policy: Arc::clone(self) })));
         }
-        self.count_given_up();
+        self.count_failed_item();
         Ok(Outputs::None)
     }
 
-    fn count_given_up(&self) {
-        self.count_set_aside();
-        self.counts.count_given_up(1);
+    fn count_failed_item(&self) {
+        self.count_handled();
+        self.counts.count_failed_call(1);
     }
 
-    fn count_set_aside(&self) {
+    fn count_handled(&self) {
         self.counts.count(self.dead_letter.is_some());
         if let Some((budget, _)) = &self.budget {
             budget.count(self.dead_letter.is_some());
@@ -118,8 +118,8 @@ impl<P: Payload> Policy<P> {
     }
 
     /// An item failed for good. What is returned may have to be drawn to its end.
-    fn give_up(&self, item: P, index: Option<u64>, fault: P::Fault) -> Result<Outputs<P>, P::Fault> {
-        // What is stopped is not wanted any more; nobody need hear of it.
+    fn handle_failure(&self, item: P, index: Option<u64>, fault: P::Fault) -> Result<Outputs<P>, P::Fault> {
+        // A stopped item is neither skipped nor dead-lettered.
         if P::is_interrupt(&fault) || P::is_final(&fault) || self.stop.is_set() {
             return Err(fault);
         }
@@ -152,18 +152,18 @@ impl<P: Payload> PolicyNode<P> {
         if self.policy.dead_letter.is_some() { context() } else { P::Context::default() }
     }
 
-    /// What is told in the place of `done`. The pause of a retry would block the thread that reports the end: a node that begins items tries
+    /// What is called in the place of `done`. The pause of a retry would block the thread that reports the end: a node that begins items tries
     /// them again itself.
     fn guard_done(&self, item: &P, index: Option<u64>, context: P::Context, done: Done<P>) -> Done<P> {
         let (policy, item) = (Arc::clone(&self.policy), item.duplicate());
-        Box::new(move |answer| {
-            done(match answer {
+        Box::new(move |result| {
+            done(match result {
                 Ok(Outputs::Many(rest)) => {
                     let stream = GuardedStream { item: Some(item), index, first: None, rest, policy };
                     Ok(Outputs::Many(Box::new(stream)))
                 }
                 Ok(outputs) => Ok(outputs),
-                Err(fault) => P::within(&context, || policy.give_up_one(item, index, fault)),
+                Err(fault) => P::within(&context, || policy.fail_for_good(item, index, fault)),
             });
         })
     }
@@ -180,8 +180,8 @@ impl<P: Payload> Node<P> for PolicyNode<P> {
         let mut attempt = 0;
         loop {
             // A generator fails while it is drawn from; its first output decides whether the attempt was good.
-            let answer = self.node.process(item.duplicate()).and_then(begin_stream);
-            match answer {
+            let result = self.node.process(item.duplicate()).and_then(begin_stream);
+            match result {
                 Ok(Begun::Whole(outputs)) => return Ok(outputs),
                 Ok(Begun::Stream(first, rest)) => {
                     let policy = Arc::clone(&self.policy);
@@ -189,7 +189,7 @@ impl<P: Payload> Node<P> for PolicyNode<P> {
                     return Ok(Outputs::Many(Box::new(stream)));
                 }
                 Err(fault) if self.policy.may_retry(attempt, &fault) => attempt += 1,
-                Err(fault) => return self.policy.give_up_one(item, index, fault),
+                Err(fault) => return self.policy.fail_for_good(item, index, fault),
             }
         }
     }
@@ -250,16 +250,16 @@ impl<P: Payload> Batched<P> for PolicyNode<P> {
         let mut attempt = 0;
         loop {
             match node::process_batch(&mut *self.node, items.iter().map(P::duplicate).collect()) {
-                Ok(answers) => return Ok(answers),
+                Ok(outputs) => return Ok(outputs),
                 Err(fault) if self.policy.may_retry(attempt, &fault) => attempt += 1,
                 Err(fault) => {
                     let count = items.len();
                     for (number, item) in items.into_iter().enumerate() {
                         let index = self.indices.get(number).copied();
-                        finish(self.policy.give_up(item, index, P::duplicate_fault(&fault))?)?;
-                        self.policy.count_set_aside();
+                        finish(self.policy.handle_failure(item, index, P::duplicate_fault(&fault))?)?;
+                        self.policy.count_handled();
                     }
-                    self.policy.counts.count_given_up(count);
+                    self.policy.counts.count_failed_call(count);
                     return Ok((0..count).map(|_| None).collect());
                 }
             }
@@ -269,7 +269,7 @@ impl<P: Payload> Batched<P> for PolicyNode<P> {
 
 impl<P: Payload> Concurrent<P> for PolicyNode<P> {
     fn start(&mut self, item: P, item_index: Option<u64>, done: Done<P>) -> Option<EndEarly> {
-        // The end is told from elsewhere.
+        // Another thread reports the end.
         let context = self.context_of_failures(P::current_context);
         let done = self.guard_done(&item, item_index, context, done);
         node::start(&mut *self.node, item, item_index, done)
@@ -303,7 +303,7 @@ struct Handover<P: Payload> {
 impl<P: Payload> Stream<P> for Handover<P> {
     fn next(&mut self) -> Result<Option<P>, P::Fault> {
         while self.rest.next()?.is_some() {}
-        self.policy.count_given_up();
+        self.policy.count_failed_item();
         Ok(None)
     }
 
@@ -327,7 +327,7 @@ fn begin_stream<P: Payload>(outputs: Outputs<P>) -> Result<Begun<P>, P::Fault> {
     }
 }
 
-/// A generator that has begun well. If it fails later, what it gave stays, and the rest is given up.
+/// A generator that has begun well. If it fails later, its outputs so far stay, and the rest is skipped.
 struct GuardedStream<P: Payload> {
     item: Option<P>,
     index: Option<u64>,
@@ -343,7 +343,7 @@ impl<P: Payload> Stream<P> for GuardedStream<P> {
         }
         match self.rest.next() {
             Err(fault) => match self.item.take() {
-                Some(item) => finish(self.policy.give_up_one(item, self.index, fault)?).map(|()| None),
+                Some(item) => finish(self.policy.fail_for_good(item, self.index, fault)?).map(|()| None),
                 None => Err(fault),
             },
             next => next,

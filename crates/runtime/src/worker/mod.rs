@@ -48,7 +48,7 @@ pub trait ItemCodec<P: Payload>: Send + Sync + 'static {
     fn unpack_fault(&self, node_id: &str, phase: Phase, bytes: &[u8]) -> P::Fault;
 
     /// The fault for an item whose worker was lost.
-    fn lost(&self, loss: &WorkerExit) -> P::Fault;
+    fn lost(&self, exit: &WorkerExit) -> P::Fault;
 
     /// The worker of these nodes has written a line to its standard output or error stream.
     fn write_line(&self, node_ids: &[String], stream: StdStream, line: &str);
@@ -57,7 +57,7 @@ pub trait ItemCodec<P: Payload>: Send + Sync + 'static {
     fn noted(&self, node_ids: &[String], note: &[u8]);
 
     /// The worker of these nodes was lost although its session had not closed. If that is not final, another takes its place.
-    fn log_loss(&self, _node_ids: &[String], _loss: &WorkerExit) {}
+    fn log_exit(&self, _node_ids: &[String], _exit: &WorkerExit) {}
 
     /// Another worker has taken the place of the process `former`.
     fn log_restart(&self, _node_ids: &[String], _process: u32, _former: u32) {}

@@ -89,9 +89,9 @@ impl<P: Payload> Machine<P> {
             return Ok(());
         }
         let is_visited = |upstream| self.members.binary_search(upstream).is_ok_and(|index| self.visited[index]);
-        let has_answer = arrived.iter().any(|branch| !branch.is_empty())
+        let has_output = arrived.iter().any(|branch| !branch.is_empty())
             || (!is_flush && (was_visited || upstreams.iter().any(is_visited)));
-        if has_answer {
+        if has_output {
             let ids = upstreams.iter().map(|&upstream| self.plan.nodes()[upstream].id.as_str());
             let item = P::join(ids.zip(arrived).collect());
             let item = item.map_err(|fault| Stop::Node { node, phase: Phase::Process, fault })?;

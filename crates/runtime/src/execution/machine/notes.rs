@@ -16,26 +16,26 @@ impl<P: Payload> Machine<P> {
         numbering::item_index(self.input)
     }
 
-    /// Tell a node that must know which items it gets next.
+    /// Announce its next items to a node that needs their indices.
     pub(crate) fn announce(&mut self, node: usize, item_indices: &[u64]) {
-        if self.is_told_indices[node] {
+        if self.takes_indices[node] {
             self.nodes[node].announce(item_indices);
         }
     }
 
-    pub(crate) fn note_call(&mut self, node: usize, answer: &Result<Outputs<P>, P::Fault>, took: Duration) {
+    pub(crate) fn note_call(&mut self, node: usize, result: &Result<Outputs<P>, P::Fault>, took: Duration) {
         // A generator is noted when it has ended, with all the time that it took.
-        let has_ended = !matches!(answer, Ok(Outputs::Many(_)));
+        let has_ended = !matches!(result, Ok(Outputs::Many(_)));
         if self.works_elsewhere {
-            // How long the nodes took is told by those who know it.
+            // The worker reports how long the nodes took.
             self.record(node, |recorder| recorder.items_in += 1);
-            let outputs = u64::from(matches!(answer, Ok(Outputs::One(_))));
+            let outputs = u64::from(matches!(result, Ok(Outputs::One(_))));
             self.record(self.nodes.len() - 1, |recorder| recorder.items_out += outputs);
             return;
         }
         self.record(node, |recorder| {
             recorder.items_in += 1;
-            recorder.items_out += u64::from(matches!(answer, Ok(Outputs::One(_))));
+            recorder.items_out += u64::from(matches!(result, Ok(Outputs::One(_))));
             if has_ended {
                 recorder.called(took);
             }

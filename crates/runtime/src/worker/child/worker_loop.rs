@@ -61,7 +61,7 @@ pub(crate) struct WorkerLoop<P: Payload> {
     done_since: usize,
     at_work: Arc<AtWork>,
     /// A node could not be restored.
-    has_lost_its_way: bool,
+    has_failed_restore: bool,
 }
 
 impl<P: Payload> WorkerLoop<P> {
@@ -86,7 +86,7 @@ impl<P: Payload> WorkerLoop<P> {
             forgotten: 0,
             done_since: 0,
             at_work: Arc::default(),
-            has_lost_its_way: false,
+            has_failed_restore: false,
         }
     }
 
@@ -148,7 +148,7 @@ impl<P: Payload> WorkerLoop<P> {
                 if is_suspect {
                     self.out.flush()?;
                 }
-                if self.has_lost_its_way {
+                if self.has_failed_restore {
                     return self.out.flush();
                 }
             }
@@ -411,13 +411,13 @@ impl<P: Payload> WorkerLoop<P> {
         self.out.came_back(restored.as_ref().err());
         if let Err(fault) = restored {
             self.out.fault(0, node, Phase::Initialize, &fault);
-            self.has_lost_its_way = true;
+            self.has_failed_restore = true;
         }
     }
 
     /// Clean the nodes up, unless one of them is not where it was.
     pub(crate) fn clean_up(mut self) -> io::Result<()> {
-        if self.has_lost_its_way {
+        if self.has_failed_restore {
             return Ok(());
         }
         self.end_all();

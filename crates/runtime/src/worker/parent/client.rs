@@ -105,12 +105,12 @@ pub(crate) struct State<P: Payload> {
     pub(crate) pending: BTreeMap<u64, Pending<P>>,
     pub(crate) next_number: u64,
     pub(crate) reader: Reader,
-    pub(crate) direct_answer: Option<Result<Outputs<P>, P::Fault>>,
+    pub(crate) direct_result: Option<Result<Outputs<P>, P::Fault>>,
     /// Interruptions asked for, and those that the worker is through with.
     pub(crate) interruptions: (u64, u64),
     /// What the nodes failed with, in `initialize` or in `cleanup`.
     pub(crate) faults: Vec<Option<P::Fault>>,
-    pub(crate) loss: Option<WorkerExit>,
+    pub(crate) exit: Option<WorkerExit>,
     pub(crate) is_closing: bool,
     /// What the worker is at when it closes need not come to its end.
     pub(crate) must_cancel_calls: bool,
@@ -177,10 +177,10 @@ impl<P: Payload> Remote<P> {
             pending: BTreeMap::new(),
             next_number: 1,
             reader: Reader::Nobody,
-            direct_answer: None,
+            direct_result: None,
             interruptions: (0, 0),
             faults: spec.node_ids.iter().map(|_| None).collect(),
-            loss: None,
+            exit: None,
             is_closing: false,
             must_cancel_calls: false,
             end_by: None,
@@ -237,7 +237,7 @@ impl<P: Payload> Remote<P> {
         }
     }
 
-    /// Begin with jobs; each reply is told when its job is done. Never waits for the worker. Returns the number of each job, for
+    /// Begin with jobs; each reply is sent when its job is done. Never waits for the worker. Returns the number of each job, for
     /// [`Remote::drop_job`]; 0 for one that was not begun.
     pub(crate) fn begin(&self, jobs: impl IntoIterator<Item = Begun<P>>) -> Vec<u64> {
         let mut jobs: Vec<_> = jobs.into_iter().map(|(job, index, reply)| (Arc::new(job), index, reply)).collect();
@@ -253,12 +253,12 @@ impl<P: Payload> Remote<P> {
             });
             let mut state = self.lock();
             if matches!(state.life, Life::Failed | Life::Ended) {
-                let loss = state.loss.clone();
+                let exit = state.exit.clone();
                 drop(state);
-                let loss = loss.unwrap_or_else(|| self.has_closed());
+                let exit = exit.unwrap_or_else(|| self.has_closed());
                 let numbers = vec![0; jobs.len()];
                 for (.., reply) in jobs {
-                    reply.fail(self, self.codec.lost(&loss));
+                    reply.fail(self, self.codec.lost(&exit));
                 }
                 return numbers;
             }
@@ -411,32 +411,32 @@ impl<P: Payload> Pending<P> {
 }
 
 impl<P: Payload> Reply<P> {
-    pub(crate) fn tell(self, remote: &Remote<P>, answer: Result<Outputs<P>, P::Fault>) {
+    pub(crate) fn send(self, remote: &Remote<P>, result: Result<Outputs<P>, P::Fault>) {
         match self {
-            Self::Whole(done) => done(answer),
-            Self::Direct => remote.reply_directly(answer),
-            Self::Stream(channel) => channel.end(match answer {
+            Self::Whole(done) => done(result),
+            Self::Direct => remote.reply_directly(result),
+            Self::Stream(channel) => channel.end(match result {
                 Ok(Outputs::One(output)) => {
                     channel.push(output);
                     Ok(())
                 }
-                answer => answer.map(|_| ()),
+                result => result.map(|_| ()),
             }),
-            Self::Batch(answers, done) => done(answer.map(|_| answers)),
+            Self::Batch(outputs, done) => done(result.map(|_| outputs)),
         }
     }
 
     pub(crate) fn fail(self, remote: &Remote<P>, fault: P::Fault) {
-        self.tell(remote, Err(fault));
+        self.send(remote, Err(fault));
     }
 
     /// The result is no longer wanted.
     fn abandon(self, remote: &Remote<P>) {
         match self {
             Self::Stream(channel) => channel.close(),
-            Self::Batch(..) => self.tell(remote, Ok(Outputs::None)),
+            Self::Batch(..) => self.send(remote, Ok(Outputs::None)),
             // Where the engine has been stopped it leaves off before it draws from this.
-            reply => reply.tell(remote, Ok(Outputs::Many(Box::new(Nothing)))),
+            reply => reply.send(remote, Ok(Outputs::Many(Box::new(Nothing)))),
         }
     }
 }

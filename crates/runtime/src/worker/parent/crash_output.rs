@@ -23,11 +23,11 @@ pub(crate) struct CrashOutput {
 }
 
 impl CrashOutput {
-    /// Whether a line belongs here. If it turns out that the process does not abort, the lines so far are passed to `told`.
-    pub(crate) fn take(&mut self, line: &str, mut told: impl FnMut(&str)) -> bool {
+    /// Whether a line belongs here. If it turns out that the process does not abort, the lines so far are passed to `emit`.
+    pub(crate) fn take(&mut self, line: &str, mut emit: impl FnMut(&str)) -> bool {
         if self.since.is_some_and(|since| since.elapsed() >= ABORT_TIMEOUT || self.lines.len() >= MOST_LINES) {
             self.since = None;
-            self.lines.drain(..).for_each(|line| told(&line));
+            self.lines.drain(..).for_each(|line| emit(&line));
         }
         if self.since.is_none() && line.starts_with(BEGINNING) {
             self.since = Some(Instant::now());
@@ -52,33 +52,33 @@ pub(crate) struct HeldBack {
 }
 
 impl HeldBack {
-    /// A worker has ended. `told` is the loss that an error tells of, if one does.
+    /// A worker has ended. `reported` is its exit, if an error contains it.
     pub(crate) fn add<P: Payload>(
         &mut self,
         remote: &Remote<P>,
         lines: Vec<String>,
         item: Option<u64>,
-        told: Option<&WorkerExit>,
+        reported: Option<&WorkerExit>,
     ) {
-        let is_told = told.is_some_and(|loss| !matches!(loss.cause, ExitCause::TimedOut(_)));
-        if !(is_told && item.is_some() && item == self.item) {
-            self.tell(remote);
+        let is_reported = reported.is_some_and(|exit| !matches!(exit.cause, ExitCause::TimedOut(_)));
+        if !(is_reported && item.is_some() && item == self.item) {
+            self.write(remote);
         }
-        *self = Self { lines: if is_told { Vec::new() } else { lines }, item };
+        *self = Self { lines: if is_reported { Vec::new() } else { lines }, item };
         if item.is_none() {
-            self.tell(remote);
+            self.write(remote);
         }
     }
 
-    /// Tell what was held back for an item that is done, and so for nothing.
-    pub(crate) fn tell_if_done<P: Payload>(&mut self, remote: &Remote<P>) {
+    /// Write what was held back for an item that is done by now.
+    pub(crate) fn write_if_done<P: Payload>(&mut self, remote: &Remote<P>) {
         let is_done = |item| !remote.lock().pending.contains_key(&item);
         if !self.lines.is_empty() && self.item.is_none_or(is_done) {
-            self.tell(remote);
+            self.write(remote);
         }
     }
 
-    fn tell<P: Payload>(&mut self, remote: &Remote<P>) {
+    fn write<P: Payload>(&mut self, remote: &Remote<P>) {
         for line in self.lines.drain(..) {
             remote.codec.write_line(&remote.spec.node_ids, StdStream::Err, &line);
         }
@@ -89,32 +89,32 @@ impl HeldBack {
 mod tests {
     use crate::worker::parent::crash_output::*;
 
-    /// Which of the lines are told at once.
-    fn told(output: &mut CrashOutput, lines: &[&str]) -> Vec<String> {
-        let mut told = Vec::new();
+    /// Which of the lines are emitted at once.
+    fn emitted(output: &mut CrashOutput, lines: &[&str]) -> Vec<String> {
+        let mut emitted = Vec::new();
         for line in lines {
             let mut earlier = Vec::new();
             let is_held = output.take(line, |line| earlier.push(line.to_owned()));
-            told.append(&mut earlier);
-            told.extend((!is_held).then(|| (*line).to_owned()));
+            emitted.append(&mut earlier);
+            emitted.extend((!is_held).then(|| (*line).to_owned()));
         }
-        told
+        emitted
     }
 
     #[test]
     fn an_abort_and_what_follows_are_held_back() {
         let mut output = CrashOutput::default();
 
-        assert_eq!(told(&mut output, &["busy", "Fatal Python error: Aborted", "", "Current thread"]), ["busy"]);
+        assert_eq!(emitted(&mut output, &["busy", "Fatal Python error: Aborted", "", "Current thread"]), ["busy"]);
         assert_eq!(output.lines(), ["Fatal Python error: Aborted", "", "Current thread"]);
     }
 
     #[test]
     fn a_process_that_only_says_so_goes_on_saying() {
         let mut output = CrashOutput::default();
-        told(&mut output, &["Fatal Python error: a joke"]);
+        emitted(&mut output, &["Fatal Python error: a joke"]);
         output.since = output.since.and_then(|since| since.checked_sub(ABORT_TIMEOUT));
 
-        assert_eq!(told(&mut output, &["and on"]), ["Fatal Python error: a joke", "and on"]);
+        assert_eq!(emitted(&mut output, &["and on"]), ["Fatal Python error: a joke", "and on"]);
     }
 }

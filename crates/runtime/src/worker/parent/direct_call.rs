@@ -43,28 +43,28 @@ impl<P: Payload> Remote<P> {
             pending.note_sent(self.now_for_metrics());
             state.pending.insert(number, pending);
             state.reader = Reader::Direct;
-            state.direct_answer = None;
+            state.direct_result = None;
             number
         };
         Ok(self.read_own_result(&connection, number))
     }
 
-    /// Stop waiting for a result. The worker is told, and its result is dropped.
-    fn leave(&self, number: u64, order: P::Fault) -> Result<Outputs<P>, P::Fault> {
+    /// Stop waiting for a result. The worker is notified, and its result is dropped.
+    fn leave(&self, number: u64, stop_request: P::Fault) -> Result<Outputs<P>, P::Fault> {
         let mut state = self.lock();
         let pending = state.pending.remove(&number);
         let connection = state.connection.clone().filter(|_| pending.is_some());
         if let Some(connection) = &connection {
             connection.post_drop(number);
         }
-        state.direct_answer = None;
+        state.direct_result = None;
         self.stop_reading(&mut state);
         drop(state);
         drop(pending);
         if let Some(connection) = connection {
             P::wait(|| connection.control.flush()).ok();
         }
-        Err(order)
+        Err(stop_request)
     }
 
     fn read_own_result(&self, connection: &Connection, number: u64) -> Result<Outputs<P>, P::Fault> {
@@ -81,19 +81,19 @@ impl<P: Payload> Remote<P> {
                         true
                     }
                     Ok(None) => {
-                        if let Err(order) = P::check_orders() {
-                            return self.leave(number, order);
+                        if let Err(stop_request) = P::check_orders() {
+                            return self.leave(number, stop_request);
                         }
                         true
                     }
-                    // The supervisor handles the loss, and the result.
+                    // The supervisor handles the exit, and the result.
                     Err(_) => false,
                 };
             }
             let mut state = self.lock();
-            if let Some(answer) = state.direct_answer.take() {
+            if let Some(result) = state.direct_result.take() {
                 self.stop_reading(&mut state);
-                return answer;
+                return result;
             }
             if !is_reading {
                 self.stop_reading(&mut state);
@@ -116,8 +116,8 @@ impl<P: Payload> Remote<P> {
     fn await_direct_result(&self) -> Result<Outputs<P>, P::Fault> {
         let mut state = self.lock();
         loop {
-            if let Some(answer) = state.direct_answer.take() {
-                return answer;
+            if let Some(result) = state.direct_result.take() {
+                return result;
             }
             self.changed.wait(&mut state);
         }

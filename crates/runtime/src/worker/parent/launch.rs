@@ -19,16 +19,16 @@ pub(crate) fn launch(
     socket: OwnedFd,
     is_wanted: impl Fn() -> bool,
 ) -> io::Result<Process> {
-    let (tell, told) = sync_channel(1);
+    let (sender, receiver) = sync_channel(1);
     let starter: Arc<OnceLock<Pid>> = Arc::default();
     let here = Arc::clone(&starter);
     std::thread::Builder::new().name("worker-start".to_owned()).spawn(move || {
         here.set(rustix::thread::gettid()).ok();
         // A process that is no longer waited for is dropped, which ends it.
-        tell.send(Process::start(&program, &arguments, socket)).ok();
+        sender.send(Process::start(&program, &arguments, socket)).ok();
     })?;
     while is_wanted() {
-        if let Ok(started) = told.recv_timeout(POLL_INTERVAL) {
+        if let Ok(started) = receiver.recv_timeout(POLL_INTERVAL) {
             return started;
         }
     }
@@ -38,7 +38,7 @@ pub(crate) fn launch(
     Err(io::ErrorKind::TimedOut.into())
 }
 
-/// End what a thread of this process is about to start, as far as the system tells.
+/// End what a thread of this process is about to start, as far as the system knows it.
 fn end_children_of(thread: Pid) {
     let children = std::fs::read_to_string(format!("/proc/self/task/{thread}/children")).unwrap_or_default();
     for child in children.split_whitespace().filter_map(|id| Pid::from_raw(id.parse().ok()?)) {

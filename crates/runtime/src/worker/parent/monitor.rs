@@ -24,17 +24,17 @@ const START_TIMEOUT: Duration = Duration::from_millis(300);
 /// How many results are unpacked before other threads have their turn.
 const AT_ONCE: usize = 64;
 
-/// A worker that is told to end by force may take as long to say where it is.
+/// A worker that is asked to dump its stacks may take as long to say where it is.
 const STACKS_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// That shared memory cannot be had is said once, whichever worker it is for.
-static HAS_SAID_TROUBLE: AtomicBool = AtomicBool::new(false);
+/// A lack of shared memory is logged once, not for each worker.
+static HAS_WARNED: AtomicBool = AtomicBool::new(false);
 
 /// How one process ended.
 pub(crate) struct End {
     pub(crate) cause: ExitCause,
     pub(crate) stderr: String,
-    /// Those of its last lines that were not told.
+    /// Those of its last lines that were not written.
     pub(crate) crash_output: Vec<String>,
     /// The number of the process, if there was one.
     pub(crate) process: Option<u32>,
@@ -42,10 +42,10 @@ pub(crate) struct End {
     pub(crate) reading: Option<Reading>,
     /// Its nodes had been initialized.
     pub(crate) was_ready: bool,
-    /// It has cleaned up and gone, as it was told, or its nodes did not initialize, which they have said.
+    /// It has cleaned up and gone, as requested, or its nodes did not initialize, and their errors are known.
     pub(crate) is_in_order: bool,
-    /// A node could not be brought where the one before was.
-    pub(crate) has_lost_its_way: bool,
+    /// The state of a node could not be restored.
+    pub(crate) has_failed_restore: bool,
 }
 
 /// What one `poll` has found.
@@ -75,16 +75,16 @@ struct Monitor<'a, P: Payload> {
     has_cleaned_up: bool,
     /// Not all could be written that was to be sent.
     has_unwritten: bool,
-    /// The close order is out.
-    is_told_to_close: bool,
-    /// It was told to leave the call in progress.
+    /// The close request is sent.
+    is_close_sent: bool,
+    /// It was asked to cancel the call in progress.
     are_calls_cancelled: bool,
     /// Why it was killed, if it was.
     killed_for: Option<ExitCause>,
     /// Where it was then.
     killed_at: Option<Reading>,
     /// A node could not be restored.
-    has_lost_its_way: bool,
+    has_failed_restore: bool,
     /// When the worker last was at something, as far as was seen, or had nothing to do.
     quiet_since: Instant,
     /// What the worker before it wrote as it aborted.
@@ -104,11 +104,11 @@ pub(crate) fn monitor<P: Payload>(remote: &Arc<Remote<P>>, process: Process, hel
         has_refused: false,
         has_cleaned_up: false,
         has_unwritten: true,
-        is_told_to_close: false,
+        is_close_sent: false,
         are_calls_cancelled: false,
         killed_for: None,
         killed_at: None,
-        has_lost_its_way: false,
+        has_failed_restore: false,
         quiet_since: Instant::now(),
         held_back,
     };
@@ -136,7 +136,7 @@ impl<P: Payload> Monitor<'_, P> {
             self.leave_reading();
         }
         self.say_trouble();
-        self.held_back.tell_if_done(self.remote);
+        self.held_back.write_if_done(self.remote);
         // One that is through need not close its socket: what it has forked may have it, too.
         let is_through = self.has_cleaned_up || self.has_refused;
         let may_have_ended = polled.has_process_event || polled.has_control;
@@ -156,7 +156,7 @@ impl<P: Payload> Monitor<'_, P> {
     /// Read results from now on, if some are due and no other thread reads.
     fn claim_reading(&self) -> bool {
         let mut state = self.remote.lock();
-        let is_worth_it = !state.pending.is_empty() || !self.is_ready || self.is_told_to_close;
+        let is_worth_it = !state.pending.is_empty() || !self.is_ready || self.is_close_sent;
         if is_worth_it && state.reader == Reader::Nobody {
             state.reader = Reader::Keeper;
             return true;
@@ -216,7 +216,7 @@ impl<P: Payload> Monitor<'_, P> {
         deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
-    /// Returns `false` at the end of the socket: a worker that cannot receive orders must be replaced.
+    /// Returns `false` at the end of the socket: a worker that cannot receive requests must be replaced.
     fn read_control(&mut self) -> bool {
         loop {
             let received = match self.connection.control.next() {
@@ -237,14 +237,14 @@ impl<P: Payload> Monitor<'_, P> {
 
     /// `false` when no more come.
     fn read_results(&mut self) -> bool {
-        let mut answers = Vec::new();
+        let mut received = Vec::new();
         loop {
             let next = self.connection.link.next();
             let is_there = next.is_ok();
             let is_more = matches!(next, Ok(Some(_)));
-            answers.extend(next.ok().flatten());
-            if !is_more || answers.len() >= AT_ONCE {
-                let some = std::mem::take(&mut answers);
+            received.extend(next.ok().flatten());
+            if !is_more || received.len() >= AT_ONCE {
+                let some = std::mem::take(&mut received);
                 // Unpacked together, so that the threads that take outputs do not alternate with this one.
                 if !some.is_empty() {
                     self.quiet_since = Instant::now();
@@ -266,7 +266,7 @@ impl<P: Payload> Monitor<'_, P> {
             Kind::Ready => {
                 self.is_ready = true;
                 if let Err(fault) = self.remote.redeliver(&self.connection, received.head.extra > 0) {
-                    self.has_lost_its_way = true;
+                    self.has_failed_restore = true;
                     self.remote.note_fault(0, fault);
                     self.process.kill();
                 }
@@ -276,7 +276,7 @@ impl<P: Payload> Monitor<'_, P> {
                 self.note_fault(&received);
             }
             Kind::Fault if received.head.number == 0 => {
-                self.has_lost_its_way = true;
+                self.has_failed_restore = true;
                 self.note_fault(&received);
             }
             Kind::CleanedUp if received.head.is_last => {
@@ -296,9 +296,9 @@ impl<P: Payload> Monitor<'_, P> {
     }
 
     fn say_trouble(&self) {
-        if !HAS_SAID_TROUBLE.load(Ordering::Relaxed)
+        if !HAS_WARNED.load(Ordering::Relaxed)
             && let Some(trouble) = self.connection.link.trouble()
-            && !HAS_SAID_TROUBLE.swap(true, Ordering::Relaxed)
+            && !HAS_WARNED.swap(true, Ordering::Relaxed)
         {
             let text = format!(
                 "shared memory is not available ({trouble}); large items are sent over the socket, which is slower"
@@ -313,8 +313,8 @@ impl<P: Payload> Monitor<'_, P> {
             let is_due = state.end_by.is_some_and(|end_by| Instant::now() >= end_by);
             (state.is_closing, state.must_cancel_calls, is_due)
         };
-        if is_closing && (!self.is_told_to_close || must_cancel_calls && !self.are_calls_cancelled) {
-            self.is_told_to_close = true;
+        if is_closing && (!self.is_close_sent || must_cancel_calls && !self.are_calls_cancelled) {
+            self.is_close_sent = true;
             self.are_calls_cancelled = must_cancel_calls;
             let head = Head { extra: u64::from(must_cancel_calls), ..Head::new(Kind::Close, 0) };
             self.connection.control.post(head, self.connection.control.message());
@@ -399,7 +399,7 @@ impl<P: Payload> Monitor<'_, P> {
             reading: reading.or_else(|| self.remote.is_unfinished(latest).then_some(latest)),
             was_ready: self.is_ready,
             is_in_order: self.has_cleaned_up || self.has_refused,
-            has_lost_its_way: self.has_lost_its_way,
+            has_failed_restore: self.has_failed_restore,
         }
     }
 

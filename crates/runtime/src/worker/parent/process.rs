@@ -39,9 +39,9 @@ const QUIET_TIME: Duration = Duration::from_millis(20);
 /// A child in a process group of its own.
 pub(crate) struct Process {
     id: Pid,
-    /// Readable when the child has ended. Where the system has no such thing, the end of the socket tells.
+    /// Readable when the child has ended. Where the system has no such thing, the end of the socket shows it.
     ended: Option<OwnedFd>,
-    is_buried: bool,
+    is_reaped: bool,
     streams: [Lines; 2],
     stderr: VecDeque<String>,
     crash_output: CrashOutput,
@@ -58,7 +58,7 @@ impl Process {
         Ok(Self {
             id,
             ended,
-            is_buried: false,
+            is_reaped: false,
             streams,
             stderr: VecDeque::new(),
             crash_output: CrashOutput::default(),
@@ -78,12 +78,12 @@ impl Process {
     }
 
     /// The lines that have come since the last question.
-    pub(crate) fn read_lines(&mut self, mut told: impl FnMut(StdStream, &str)) {
+    pub(crate) fn read_lines(&mut self, mut emit: impl FnMut(StdStream, &str)) {
         for lines in &mut self.streams {
             lines.read();
             while let Some(line) = lines.take_line() {
                 if lines.stream == StdStream::Err {
-                    if self.crash_output.take(&line, |line| told(StdStream::Err, line)) {
+                    if self.crash_output.take(&line, |line| emit(StdStream::Err, line)) {
                         continue;
                     }
                     self.stderr.push_back(line.clone());
@@ -91,7 +91,7 @@ impl Process {
                         self.stderr.pop_front();
                     }
                 }
-                told(lines.stream, &line);
+                emit(lines.stream, &line);
             }
         }
     }
@@ -134,7 +134,7 @@ impl Process {
     }
 
     /// Let it write to its standard error stream where its threads are, as far as it can.
-    pub(crate) fn dump_stacks(&mut self, timeout: Duration, mut told: impl FnMut(StdStream, &str)) {
+    pub(crate) fn dump_stacks(&mut self, timeout: Duration, mut emit: impl FnMut(StdStream, &str)) {
         signal_stack_dump(self.id());
         let deadline = Instant::now() + timeout;
         let mut quiet_since = None;
@@ -142,7 +142,7 @@ impl Process {
             let mut has_written = false;
             self.read_lines(|stream, line| {
                 has_written |= stream == StdStream::Err;
-                told(stream, line);
+                emit(stream, line);
             });
             if has_written {
                 quiet_since = Some(Instant::now());
@@ -162,14 +162,14 @@ impl Process {
         killed.ok();
     }
 
-    /// Wait for its end, read the last of its streams, and end what it has left behind.
-    pub(crate) fn reap(&mut self, told: impl FnMut(StdStream, &str)) -> ExitCause {
+    /// Wait for its end, read the last of its streams, and end the processes that it has abandoned.
+    pub(crate) fn reap(&mut self, emit: impl FnMut(StdStream, &str)) -> ExitCause {
         self.await_end(EXIT_TIMEOUT);
         self.cpu_us = usage(&self.id().to_string()).map_or(0, |usage| usage.cpu_us);
         let status = rustix::process::waitid(WaitId::Pid(self.id), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
-        self.is_buried = !matches!(status, Ok(None));
+        self.is_reaped = !matches!(status, Ok(None));
         self.end_group();
-        self.read_lines(told);
+        self.read_lines(emit);
         match status {
             Ok(Some(status)) => match (status.terminating_signal(), status.exit_status()) {
                 (Some(signal), _) => ExitCause::Killed(signal),
@@ -198,7 +198,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if !self.is_buried {
+        if !self.is_reaped {
             // The process that held it open ended in the middle of the line.
             self.kill();
             self.reap(|_, _| {});
@@ -212,7 +212,7 @@ pub(crate) fn signal_stack_dump(process: u32) {
     #[allow(unsafe_code, reason = "rustix knows no names for real-time signals")]
     let signal = unsafe { Signal::from_raw_unchecked(STACK_SIGNAL) };
     if let Some(process) = i32::try_from(process).ok().and_then(Pid::from_raw) {
-        // One that has ended in the meantime has nothing to tell.
+        // One that has ended in the meantime has nothing to report.
         rustix::process::kill_process(process, signal).ok();
     }
 }
@@ -224,11 +224,11 @@ fn status_of_gone(process: &OwnedFd) -> Option<i32> {
         let mut info = MaybeUninit::<libc::pidfd_info>::zeroed();
         // SAFETY: the system writes to a structure that is as large as the request says, for which zeros are a value.
         #[allow(unsafe_code, reason = "rustix does not know this request")]
-        let (is_told, info) = unsafe {
+        let (has_info, info) = unsafe {
             (*info.as_mut_ptr()).mask = libc::PIDFD_INFO_EXIT.into();
             (libc::ioctl(process.as_raw_fd(), libc::PIDFD_GET_INFO, info.as_mut_ptr()) == 0, info.assume_init())
         };
-        if is_told && info.mask & u64::from(libc::PIDFD_INFO_EXIT) != 0 {
+        if has_info && info.mask & u64::from(libc::PIDFD_INFO_EXIT) != 0 {
             return Some(info.exit_code);
         }
         if Instant::now() >= deadline {

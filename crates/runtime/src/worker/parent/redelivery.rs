@@ -50,7 +50,7 @@ impl<P: Payload> Remote<P> {
     }
 
     /// Give the worker what was begun and is not done. One of several items that were in work when the last one died goes alone, so that
-    /// its second death tells which it was.
+    /// its second death shows which it was.
     pub(crate) fn send_unsent(&self, connection: &Connection) {
         loop {
             let next = {

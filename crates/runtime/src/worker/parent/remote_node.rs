@@ -58,14 +58,14 @@ impl<P: Payload> RemoteNode<P> {
     }
 
     fn take_fault(&self) -> Result<(), P::Fault> {
-        let (fault, loss) = {
+        let (fault, exit) = {
             let mut state = self.remote.lock();
-            let loss = (self.index == 0 && state.life == Life::Failed).then(|| state.loss.clone()).flatten();
-            (state.faults[self.index].take(), loss)
+            let exit = (self.index == 0 && state.life == Life::Failed).then(|| state.exit.clone()).flatten();
+            (state.faults[self.index].take(), exit)
         };
-        match (fault, loss) {
+        match (fault, exit) {
             (Some(fault), _) => Err(fault),
-            (None, Some(loss)) => Err(self.remote.codec.lost(&loss)),
+            (None, Some(exit)) => Err(self.remote.codec.lost(&exit)),
             (None, None) => Ok(()),
         }
     }
@@ -79,27 +79,27 @@ impl<P: Payload> RemoteNode<P> {
             Ok(supervisor) => self.supervisor = Some(supervisor),
             Err(error) => {
                 let cause = ExitCause::NotStarted(format!("cannot start a thread for it: {error}"));
-                let loss = WorkerExit { phase: Phase::Initialize, ..self.remote.first_node_lost(cause) };
-                supervisor::retire(&self.remote, Life::Failed, Some(&loss));
+                let exit = WorkerExit { phase: Phase::Initialize, ..self.remote.first_node_exit(cause) };
+                supervisor::retire(&self.remote, Life::Failed, Some(&exit));
             }
         }
     }
 
     /// Wait for the result of a job.
     fn ask(&self, job: Job<P>) -> Result<Outputs<P>, P::Fault> {
-        let (sender, answer) = sync_channel(1);
-        let done: Done<P> = Box::new(move |answer| drop(sender.send(answer)));
+        let (sender, receiver) = sync_channel(1);
+        let done: Done<P> = Box::new(move |result| drop(sender.send(result)));
         self.remote.begin([(job, self.item_index, Reply::Whole(done))]);
         let remote = &self.remote;
-        let answer = P::wait(move || {
+        let result = P::wait(move || {
             remote.flush();
-            answer.recv()
+            receiver.recv()
         });
-        answer.unwrap_or(Ok(Outputs::None))
+        result.unwrap_or(Ok(Outputs::None))
     }
 
-    /// Wait for the end of the worker; whether it came in time. What its supervisor hands on may hold the supervisor. An order to this thread to
-    /// stop, such as a second Ctrl-C, ends the worker at once, and is told, too.
+    /// Wait for the end of the worker; whether it came in time. What its supervisor hands on may hold the supervisor. A stop request to this thread,
+    /// such as a second Ctrl-C, ends the worker at once, and is returned, too.
     fn wait_until_gone(&self) -> (bool, Option<P::Fault>) {
         let remote = &self.remote;
         let look = || {
@@ -109,14 +109,14 @@ impl<P: Payload> RemoteNode<P> {
             let end_by = state.end_by.unwrap_or_else(|| Instant::now() + CLOSE_TIMEOUT);
             (!is_there(&mut state), Instant::now() >= end_by + REAP_TIMEOUT)
         };
-        let mut order = None;
+        let mut stop_request = None;
         loop {
             let (is_gone, is_late) = P::wait(look);
             if is_gone || is_late {
-                return (is_gone, order);
+                return (is_gone, stop_request);
             }
             if let Err(new) = P::check_orders() {
-                order = Some(new);
+                stop_request = Some(new);
                 remote.lock().end_by = Some(Instant::now());
                 remote.wake_supervisor();
             }
@@ -133,8 +133,8 @@ impl<P: Payload> RemoteNode<P> {
             is_starting(&mut state)
         };
         while P::wait(is_starting) {
-            let order = P::check_orders().err();
-            if order.is_some() || remote.spec.cancel.is_set() {
+            let stop_request = P::check_orders().err();
+            if stop_request.is_some() || remote.spec.cancel.is_set() {
                 {
                     let mut state = remote.lock();
                     state.end_by = Some(Instant::now());
@@ -142,7 +142,7 @@ impl<P: Payload> RemoteNode<P> {
                     state.is_start_cancelled = true;
                 }
                 remote.wake_supervisor();
-                return order.map_or(Ok(()), Err);
+                return stop_request.map_or(Ok(()), Err);
             }
         }
         Ok(())
@@ -170,7 +170,7 @@ impl<P: Payload> Node<P> for RemoteNode<P> {
 
     fn process(&mut self, item: P) -> Result<Outputs<P>, P::Fault> {
         match self.remote.directly(item, self.item_index) {
-            Ok(answer) => answer,
+            Ok(result) => result,
             Err(item) => self.ask(Job::Item(item)),
         }
     }
@@ -195,16 +195,16 @@ impl<P: Payload> Node<P> for RemoteNode<P> {
 
     fn cleanup(&mut self) -> Result<(), P::Fault> {
         self.end();
-        let (is_gone, order) = self.wait_until_gone();
+        let (is_gone, stop_request) = self.wait_until_gone();
         if !is_gone {
-            let loss = WorkerExit { phase: Phase::Cleanup, ..self.remote.first_node_lost(ExitCause::LeftBehind) };
-            return Err(order.unwrap_or_else(|| self.remote.codec.lost(&loss)));
+            let exit = WorkerExit { phase: Phase::Cleanup, ..self.remote.first_node_exit(ExitCause::LeftBehind) };
+            return Err(stop_request.unwrap_or_else(|| self.remote.codec.lost(&exit)));
         }
         if let Some(supervisor) = self.supervisor.take() {
-            // One that panicked has said so.
+            // A panic was already reported.
             P::wait(|| supervisor.join()).ok();
         }
-        order.map_or_else(|| self.take_cleanup_fault(), Err)
+        stop_request.map_or_else(|| self.take_cleanup_fault(), Err)
     }
 
     fn announce(&mut self, item_indices: &[u64]) {
@@ -231,15 +231,15 @@ impl<P: Payload> Node<P> for RemoteNode<P> {
 impl<P: Payload> Batched<P> for RemoteNode<P> {
     fn process_batch(&mut self, items: Vec<P>) -> Result<Vec<Option<P>>, P::Fault> {
         let count = items.len();
-        let (sender, answer) = sync_channel(1);
-        let reply = Reply::Batch((0..count).map(|_| None).collect(), Box::new(move |answer| drop(sender.send(answer))));
+        let (sender, receiver) = sync_channel(1);
+        let reply = Reply::Batch((0..count).map(|_| None).collect(), Box::new(move |result| drop(sender.send(result))));
         self.remote.begin([(Job::Batch(items), self.item_index, reply)]);
         let remote = &self.remote;
-        let answer = P::wait(move || {
+        let result = P::wait(move || {
             remote.flush();
-            answer.recv()
+            receiver.recv()
         });
-        answer.unwrap_or_else(|_| Ok((0..count).map(|_| None).collect()))
+        result.unwrap_or_else(|_| Ok((0..count).map(|_| None).collect()))
     }
 }
 
@@ -272,14 +272,14 @@ impl<P: Payload> RemoteNode<P> {
     /// What the node's `cleanup` failed with. That the worker is gone is reported only if no call has failed with it.
     fn take_cleanup_fault(&self) -> Result<(), P::Fault> {
         let mut state = self.remote.lock();
-        let is_late = |loss: &WorkerExit| loss.cause == ExitCause::LeftBehind && loss.phase != Phase::Initialize;
-        let is_news = |loss: &mut WorkerExit| is_late(loss) || loss.phase == Phase::Cleanup;
-        let loss = state.loss.take_if(|loss| self.index == 0 && is_news(loss));
+        let is_late = |exit: &WorkerExit| exit.cause == ExitCause::LeftBehind && exit.phase != Phase::Initialize;
+        let is_unreported = |exit: &mut WorkerExit| is_late(exit) || exit.phase == Phase::Cleanup;
+        let exit = state.exit.take_if(|exit| self.index == 0 && is_unreported(exit));
         let fault = state.faults[self.index].take();
         drop(state);
-        match (fault, loss) {
+        match (fault, exit) {
             (Some(fault), _) => Err(fault),
-            (None, Some(loss)) => Err(self.remote.codec.lost(&loss)),
+            (None, Some(exit)) => Err(self.remote.codec.lost(&exit)),
             (None, None) => Ok(()),
         }
     }

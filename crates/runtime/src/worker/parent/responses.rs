@@ -27,7 +27,7 @@ impl<P: Payload> ReplyEvent<P> {
     /// Deliver it. May wait until an output before it is taken.
     pub(crate) fn deliver(self, remote: &Remote<P>) {
         match self {
-            Self::Done(reply, answer) => reply.tell(remote, answer),
+            Self::Done(reply, result) => reply.send(remote, result),
             Self::Output(channel, output) => channel.push(output),
         }
     }
@@ -110,10 +110,10 @@ impl<P: Payload> Remote<P> {
         let fault = {
             let mut state = self.lock();
             match (state.pending.get_mut(&head.number).map(|pending| &mut pending.reply), unpacked) {
-                (Some(Reply::Batch(answers, _)), Ok(output)) => {
+                (Some(Reply::Batch(outputs, _)), Ok(output)) => {
                     let slot = usize::try_from(head.extra - 1).unwrap_or(usize::MAX);
-                    if let Some(answer) = answers.get_mut(slot) {
-                        *answer = Some(output);
+                    if let Some(place) = outputs.get_mut(slot) {
+                        *place = Some(output);
                     }
                     None
                 }
@@ -124,12 +124,12 @@ impl<P: Payload> Remote<P> {
     }
 
     /// Nothing more comes of a job than this.
-    pub(crate) fn finish(&self, number: u64, answer: Result<Outputs<P>, P::Fault>) -> Option<ReplyEvent<P>> {
-        self.take(number).map(|reply| ReplyEvent::Done(reply, answer))
+    pub(crate) fn finish(&self, number: u64, result: Result<Outputs<P>, P::Fault>) -> Option<ReplyEvent<P>> {
+        self.take(number).map(|reply| ReplyEvent::Done(reply, result))
     }
 
     /// Nothing comes of a job that cost a worker. It is not given to the next one, not even to bring it where the old one was.
-    pub(crate) fn set_aside(&self, number: u64, fault: P::Fault) {
+    pub(crate) fn fail_lost(&self, number: u64, fault: P::Fault) {
         let pending = self.lock().pending.remove(&number);
         match pending.map(|pending| pending.reply) {
             None => {}
@@ -151,8 +151,8 @@ impl<P: Payload> Remote<P> {
         Some(pending.reply)
     }
 
-    pub(crate) fn reply_directly(&self, answer: Result<Outputs<P>, P::Fault>) {
-        self.lock().direct_answer = Some(answer);
+    pub(crate) fn reply_directly(&self, result: Result<Outputs<P>, P::Fault>) {
+        self.lock().direct_result = Some(result);
         self.changed.notify_all();
     }
 }

@@ -7,9 +7,9 @@ use crate::worker::Arrived;
 use crate::worker::parent::job::Job;
 use crate::worker::protocol::frame::Head;
 
-/// The last state of each node that can tell it, and what was done since.
+/// The last state of each node that has one, and what was done since.
 pub(crate) struct Snapshots<P> {
-    /// Whether any node can tell its state. Without that nothing is kept.
+    /// Whether any node has snapshots. Without that nothing is kept.
     pub(crate) is_possible: bool,
     states: BTreeMap<usize, Arc<Arrived>>,
     since: Vec<(u64, Arc<Job<P>>)>,

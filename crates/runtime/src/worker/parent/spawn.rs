@@ -191,10 +191,10 @@ mod tests {
         rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty()).unwrap();
         let arguments = ["-c", script, "sh", &file.as_raw_fd().to_string()].map(str::to_owned);
         let mut spawned = spawn_with(close_from, "sh".as_ref(), &arguments, nothing.into()).unwrap();
-        let mut said = String::new();
-        spawned.stdout.read_to_string(&mut said).unwrap();
+        let mut output = String::new();
+        spawned.stdout.read_to_string(&mut output).unwrap();
         rustix::process::waitpid(Some(spawned.id), rustix::process::WaitOptions::empty()).unwrap();
-        said
+        output
     }
 
     #[test]

@@ -26,8 +26,8 @@ pub(crate) fn run<P: Payload>(remote: &Arc<Remote<P>>) {
     let life = catch_unwind(AssertUnwindSafe(|| supervise(remote)));
     if life.is_err() {
         // The panic was printed already; end every wait for its worker.
-        let loss = remote.first_node_lost(ExitCause::NotStarted("its supervisor thread panicked".to_owned()));
-        retire(remote, Life::Failed, Some(&loss));
+        let exit = remote.first_node_exit(ExitCause::NotStarted("its supervisor thread panicked".to_owned()));
+        retire(remote, Life::Failed, Some(&exit));
     }
 }
 
@@ -46,7 +46,7 @@ fn supervise<P: Payload>(remote: &Arc<Remote<P>>) {
                 reading: None,
                 was_ready: false,
                 is_in_order: false,
-                has_lost_its_way: false,
+                has_failed_restore: false,
             },
         };
         has_been_ready |= end.was_ready;
@@ -58,26 +58,26 @@ fn supervise<P: Payload>(remote: &Arc<Remote<P>>) {
         restarts.retain(|then| now.duration_since(*then) < remote.spec.restart_window);
         let counts = !(end.was_ready && matches!(end.cause, ExitCause::TimedOut(_)));
         let is_spent = counts && restarts.len() >= remote.spec.max_restarts;
-        let is_final = remote.is_ending() || !has_been_ready || is_spent || end.has_lost_its_way;
-        let loss = remote.loss(&end, restarts.len(), is_final);
+        let is_final = remote.is_ending() || !has_been_ready || is_spent || end.has_failed_restore;
+        let exit = remote.worker_exit(&end, restarts.len(), is_final);
         if has_been_ready && !remote.is_ending() {
-            remote.codec.log_loss(&remote.spec.node_ids, &loss);
+            remote.codec.log_exit(&remote.spec.node_ids, &exit);
         }
-        if end.has_lost_its_way {
-            remote.tell_why_lost();
+        if end.has_failed_restore {
+            remote.fail_oldest_job();
         }
         let (crash_output, item) =
             (std::mem::take(&mut end.crash_output), end.reading.and_then(|reading| reading.input));
         if is_final {
-            held_back.add(remote, crash_output, item, Some(&loss));
-            return retire(remote, Life::Failed, Some(&loss));
+            held_back.add(remote, crash_output, item, Some(&exit));
+            return retire(remote, Life::Failed, Some(&exit));
         }
         if counts {
             restarts.push(now);
         }
         remote.counters.restarts.fetch_add(1, Ordering::Relaxed);
-        let is_told = end.was_ready && remote.fail_poison_items(&loss, &end);
-        held_back.add(remote, crash_output, item, is_told.then_some(&loss));
+        let is_reported = end.was_ready && remote.fail_poison_items(&exit, &end);
+        held_back.add(remote, crash_output, item, is_reported.then_some(&exit));
         pause(remote, restarts.len());
     }
 }
@@ -95,25 +95,25 @@ fn pause<P: Payload>(remote: &Remote<P>, restarts: usize) {
 }
 
 /// The worker is gone for good: fail all pending replies.
-pub(crate) fn retire<P: Payload>(remote: &Remote<P>, life: Life, loss: Option<&WorkerExit>) {
+pub(crate) fn retire<P: Payload>(remote: &Remote<P>, life: Life, exit: Option<&WorkerExit>) {
     remote.forget_supervisor();
     remote.counters.forget_process();
     let (unfinished, former) = {
         let mut state = remote.lock();
         state.life = life;
-        state.loss = loss.cloned();
+        state.exit = exit.cloned();
         (std::mem::take(&mut state.pending), state.connection.take())
     };
     remote.note_traffic(former.as_deref());
     remote.changed.notify_all();
     for (_, pending) in unfinished {
-        let loss = loss.cloned().unwrap_or_else(|| remote.has_closed());
-        pending.reply.fail(remote, remote.codec.lost(&loss));
+        let exit = exit.cloned().unwrap_or_else(|| remote.has_closed());
+        pending.reply.fail(remote, remote.codec.lost(&exit));
     }
     remote.changed.notify_all();
 }
 
-/// Start a process and tell it what its nodes are.
+/// Start a process and send it what its nodes are.
 fn start<P: Payload>(remote: &Arc<Remote<P>>) -> Result<Process, ExitCause> {
     let failed = |error: io::Error| ExitCause::NotStarted(error.to_string());
     let (data, data_there) = pair().map_err(failed)?;

@@ -22,8 +22,8 @@ impl<P: Payload> Remote<P> {
         state.is_closing || state.end_by.is_some_and(|end_by| Instant::now() >= end_by)
     }
 
-    /// What is told about a worker that is gone.
-    pub(crate) fn loss(&self, end: &End, restarts: usize, is_final: bool) -> WorkerExit {
+    /// The exit of a worker that is gone.
+    pub(crate) fn worker_exit(&self, end: &End, restarts: usize, is_final: bool) -> WorkerExit {
         let node = end.reading.map_or(0, |reading| reading.node).min(self.spec.node_ids.len() - 1);
         WorkerExit {
             node_id: self.spec.node_ids[node].clone(),
@@ -49,8 +49,8 @@ impl<P: Payload> Remote<P> {
         state.pending.get(&end.reading?.input?).and_then(|pending| pending.item_index)
     }
 
-    /// What is told where it is not the worker that ended, but those who see to it.
-    pub(crate) fn first_node_lost(&self, cause: ExitCause) -> WorkerExit {
+    /// The exit that is reported when not the worker ended, but its supervisor.
+    pub(crate) fn first_node_exit(&self, cause: ExitCause) -> WorkerExit {
         let node_id = self.spec.node_ids[0].clone();
         WorkerExit {
             node_id,
@@ -66,7 +66,7 @@ impl<P: Payload> Remote<P> {
 
     /// Why nothing can be begun any more where no worker was lost.
     pub(crate) fn has_closed(&self) -> WorkerExit {
-        self.first_node_lost(ExitCause::NotStarted("its session closed".to_owned()))
+        self.first_node_exit(ExitCause::NotStarted("its session closed".to_owned()))
     }
 
     fn phase_of(&self, end: &End) -> Phase {
@@ -84,11 +84,11 @@ impl<P: Payload> Remote<P> {
         }
     }
 
-    /// The items that were in work have one more death on them; one that has too many ends with the loss as its fault, as does one that
+    /// The items that were in work have one more death on them; one that has too many ends with the exit as its fault, as does one that
     /// took too long. Returns whether there is such a one.
-    pub(crate) fn fail_poison_items(&self, loss: &WorkerExit, end: &End) -> bool {
+    pub(crate) fn fail_poison_items(&self, exit: &WorkerExit, end: &End) -> bool {
         let in_work = end.reading.and_then(|reading| reading.input);
-        let is_timeout = matches!(loss.cause, ExitCause::TimedOut(_));
+        let is_timeout = matches!(exit.cause, ExitCause::TimedOut(_));
         let mut poison_items = Vec::new();
         {
             let mut state = self.lock();
@@ -106,13 +106,13 @@ impl<P: Payload> Remote<P> {
             }
         }
         for &number in &poison_items {
-            self.set_aside(number, self.codec.lost(loss));
+            self.fail_lost(number, self.codec.lost(exit));
         }
         !poison_items.is_empty()
     }
 
     /// Fail the oldest job with the reason why the nodes could not be restored, which says more than that their worker has ended.
-    pub(crate) fn tell_why_lost(&self) {
+    pub(crate) fn fail_oldest_job(&self) {
         let (pending, fault) = {
             let mut state = self.lock();
             (state.pending.pop_first(), state.faults.iter_mut().find_map(Option::take))
