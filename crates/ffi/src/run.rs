@@ -210,8 +210,8 @@ fn through_session(
     }
     let stop_waiting = || drop(attach(|py| control.bridge.cancel(py)));
     let began = Instant::now();
-    let Closed { cleanups, metrics, left_behind } = detach(py, || session.close(CLOSE_TIMEOUT, &stop_waiting));
-    for stall in left_behind {
+    let Closed { cleanups, metrics, abandoned } = detach(py, || session.close(CLOSE_TIMEOUT, &stop_waiting));
+    for stall in abandoned {
         log::left_behind(&stall, began.elapsed().min(CLOSE_TIMEOUT));
     }
     match outcome {

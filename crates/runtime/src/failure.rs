@@ -23,7 +23,7 @@ pub struct NodeFailure<F> {
 pub enum RunError<F> {
     /// A node failed.
     Node(NodeFailure<F>),
-    /// A node passed on an order to stop.
+    /// A node passed on a stop request.
     Interrupt(F),
     /// The input failed.
     Feed(F),
@@ -53,7 +53,7 @@ pub enum RunError<F> {
 }
 
 impl<F> RunError<F> {
-    /// What a fault of a node is: its failure, or an order to stop.
+    /// What a fault of a node is: its failure, or a stop request.
     pub(crate) fn of_node<P: Payload<Fault = F>>(
         node_id: &str,
         item_index: Option<u64>,

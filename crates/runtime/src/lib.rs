@@ -37,7 +37,7 @@ pub use node::native::{ValueFault, create_native_node, native_node_types};
 pub use node::policy::{DeadLetter, Policy, PolicyNode, longest_call};
 pub use node::{
     Batched, Bulk, BulkEnd, BulkMember, BulkOutcome, Concurrent, Done, EndEarly, Fed, Feed, Hindrance, Items, Node,
-    NodeInfo, NodeLock, Observer, Outputs, RemoteStage, Sink, Snapshot, Source, Start, Stream, Streaming, TellStep,
+    NodeInfo, NodeLock, Observer, Outputs, RemoteStage, Sink, Snapshot, Source, Start, StepObserver, Stream, Streaming,
     WorkerHandle,
 };
 pub use options::{

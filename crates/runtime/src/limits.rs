@@ -5,7 +5,7 @@ use std::time::Duration;
 /// How many items may wait before a stage, unless an option says otherwise.
 pub const DEFAULT_QUEUE_SIZE: usize = 64;
 
-/// How long a session or a run may take to close before the nodes that have not returned are left behind.
+/// How long a session or a run may take to close before the nodes that have not returned are abandoned.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The largest count that an option accepts.

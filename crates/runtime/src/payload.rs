@@ -46,8 +46,8 @@ pub trait Payload: Send + Sync + Sized + 'static {
         work()
     }
 
-    /// Asked now and then by a thread that waits for long: an order to this thread to stop is the error.
-    fn check_orders() -> Result<(), Self::Fault> {
+    /// Asked now and then by a thread that waits for long: a stop request to this thread, such as Ctrl-C, is the error.
+    fn check_signals() -> Result<(), Self::Fault> {
         Ok(())
     }
 
@@ -76,7 +76,7 @@ pub trait Payload: Send + Sync + Sized + 'static {
         Ok(vec![chunk])
     }
 
-    /// Whether a fault is not a failure of the node but an order to stop, which passes through as itself.
+    /// Whether a fault is not a failure of the node but a stop request, which passes through as itself.
     fn is_interrupt(_fault: &Self::Fault) -> bool {
         false
     }
@@ -86,7 +86,7 @@ pub trait Payload: Send + Sync + Sized + 'static {
         false
     }
 
-    /// Whether a fault says that what was waited for was told to stop, as an interrupted session does.
+    /// Whether a fault says that what was waited for was asked to stop, as an interrupted session does.
     fn is_cancellation(_fault: &Self::Fault) -> bool {
         false
     }

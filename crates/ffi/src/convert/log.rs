@@ -63,7 +63,7 @@ impl Observer for LoggingObserver {
 pub(crate) struct LoggingReporter;
 
 impl Reporter<Object> for LoggingReporter {
-    fn set_aside(&self, fault: PyErr) {
+    fn log_ignored(&self, fault: PyErr) {
         set_aside(&fault);
     }
 
@@ -73,7 +73,7 @@ impl Reporter<Object> for LoggingReporter {
         tell("stalled", |py| arguments.into_pyobject(py));
     }
 
-    fn left_behind(&self, stall: &Stall, timeout: Duration) {
+    fn abandoned(&self, stall: &Stall, timeout: Duration) {
         left_behind(stall, timeout);
     }
 

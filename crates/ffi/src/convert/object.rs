@@ -49,7 +49,7 @@ impl Payload for Object {
         attach(|py| detach(py, work))
     }
 
-    fn check_orders() -> PyResult<()> {
+    fn check_signals() -> PyResult<()> {
         #[allow(
             clippy::redundant_closure_for_method_calls,
             reason = "the method is for one lifetime, the closure for all"

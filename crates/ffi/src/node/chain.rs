@@ -136,9 +136,9 @@ impl Chain {
         if !error.get_type().is(&module.getattr("LazyAnswerError")?) {
             return Ok(BulkOutcome { taken, end: BulkEnd::Fault(node, PyErr::from_value(error.into_any())) });
         }
-        let answer = Object(error.getattr("args")?.get_item(0)?.unbind());
+        let output = Object(error.getattr("args")?.get_item(0)?.unbind());
         let rest = items.clone().map(|item| item.map(|item| Object(item.unbind()))).collect::<PyResult<Vec<_>>>()?;
-        Ok(BulkOutcome { taken, end: BulkEnd::Unfinished { node, answer, rest } })
+        Ok(BulkOutcome { taken, end: BulkEnd::Unfinished { node, output, rest } })
     }
 }
 

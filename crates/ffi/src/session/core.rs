@@ -309,16 +309,16 @@ impl SessionCore {
         self.outbox.close();
         let timeout = Duration::try_from_secs_f64(timeout).unwrap_or(Duration::MAX.min(Duration::from_secs(1 << 30)));
         // Not an interrupt: a thread may be about to wait for a coroutine, which nothing would cancel any more.
-        let Closed { cleanups, left_behind, .. } =
+        let Closed { cleanups, abandoned, .. } =
             detach(py, || self.session.close(timeout, &|| or_unraisable(|py| self.bridge.cancel(py))));
-        if left_behind.is_empty() {
+        if abandoned.is_empty() {
             self.bridge.close(py)?;
         }
         if !cleanups.is_empty() {
             let cleanups = cleanups.into_iter().map(|failure| failure::node_error(py, failure)).collect();
             return Err(failure::combine(py, None, cleanups)?);
         }
-        Ok(left_behind
+        Ok(abandoned
             .into_iter()
             .map(|Stall { node_id, item_index, phase, thread, .. }| (node_id, item_index, phase.name(), thread))
             .collect())

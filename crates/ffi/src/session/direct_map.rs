@@ -169,9 +169,9 @@ impl State {
                 self.ready.extend(outputs.0);
                 return outcome;
             }
-            BulkEnd::Unfinished { node, answer, rest } => {
+            BulkEnd::Unfinished { node, output, rest } => {
                 self.chain = None;
-                self.finish_singly(py, core, node, answer, rest)?;
+                self.finish_singly(py, core, node, output, rest)?;
             }
         }
         Ok(())

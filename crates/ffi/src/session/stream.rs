@@ -163,7 +163,7 @@ impl OutputStream {
     /// Whether `next` has something to say without waiting.
     #[getter]
     fn has_news(&self) -> bool {
-        self.outbox.has_news()
+        self.outbox.is_ready()
     }
 
     /// From now on, outputs that find the queue full wait (`"wait"`), are kept (`"keep"`), or are dropped with all others (`"drop"`).
@@ -201,8 +201,8 @@ impl OutputStream {
         let timeout = Duration::try_from_secs_f64(timeout).unwrap_or_default();
         self.taken_by.store(thread_id(), Ordering::Relaxed);
         let core = self.core.get();
-        if core.session.is_on_callers() && !self.outbox.has_news() {
-            core.work_here(py, &|| !self.outbox.has_news())?;
+        if core.session.is_on_callers() && !self.outbox.is_ready() {
+            core.work_here(py, &|| !self.outbox.is_ready())?;
         }
         let mut next = self.outbox.next(Duration::ZERO);
         if matches!(next, Next::Nothing) && !timeout.is_zero() {

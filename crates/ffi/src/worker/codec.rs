@@ -268,7 +268,7 @@ fn describe_loss<'py>(py: Python<'py>, loss: &WorkerExit) -> PyResult<Bound<'py,
         ExitCause::Exited(code) => facts.set_item("exit_code", code)?,
         ExitCause::Killed(signal) => facts.set_item("signal_number", signal)?,
         ExitCause::Unknown => facts.set_item("is_unknown", true)?,
-        ExitCause::LeftBehind => {}
+        ExitCause::Abandoned => {}
         ExitCause::TimedOut(timeout) => facts.set_item("timeout", timeout.as_secs_f64())?,
     }
     facts.set_item("stderr", &loss.stderr)?;

@@ -15,7 +15,7 @@ use quanta::Instant;
 use self::gates::Gate;
 pub(crate) use self::pauses::UnderWay;
 use crate::cancel::CancelFlag;
-use crate::execution::metrics::{Recorders, Step as Told};
+use crate::execution::metrics::{Recorders, Step as Event};
 use crate::execution::progress::ProgressPlace;
 use crate::layout::{Edge, Layout, Route};
 use crate::node::{Hindrance, Node, Observer, Outputs, Sink, Source, Stream, WorkerHandle};
@@ -133,8 +133,8 @@ impl<P: Payload> Machine<P> {
         self.routes[0] = self.routes[last].clone();
         self.works_elsewhere = true;
         if let Some(recorders) = self.recorders.clone() {
-            elsewhere.tell_steps(Box::new(move |node, step| {
-                let is_new_item = node > 0 && matches!(step, Told::Took(_));
+            elsewhere.observe_steps(Box::new(move |node, step| {
+                let is_new_item = node > 0 && matches!(step, Event::Took(_));
                 recorders.note(node.min(last), |recorder| {
                     recorder.items_in += u64::from(is_new_item);
                     recorder.stepped(step);

@@ -221,7 +221,7 @@ pub(crate) fn start_all<P: Payload>(node: &mut dyn Node<P>, starts: Vec<Start<P>
 
 /// A node's work in another place, as those reach it who are not inside the node.
 pub trait WorkerHandle: Send + Sync {
-    /// What is in progress is not wanted any more. Does not wait for its end, and does not tell the nodes.
+    /// What is in progress is not wanted any more. Does not wait for its end, and does not notify the nodes.
     fn discard(&self);
 
     /// As [`Streaming::forget_items`], before the next item that is sent.
@@ -248,12 +248,12 @@ pub trait WorkerHandle: Send + Sync {
     /// What is known of the processes so far.
     fn metrics(&self) -> WorkerMetrics;
 
-    /// How long the nodes took for each item is to be told to this one.
-    fn tell_steps(&self, tell: TellStep);
+    /// Report to this observer how long the nodes take for each item.
+    fn observe_steps(&self, observer: StepObserver);
 }
 
 /// Takes the number of a node in its stage, and what it did.
-pub type TellStep = Box<dyn Fn(usize, Step) + Send + Sync>;
+pub type StepObserver = Box<dyn Fn(usize, Step) + Send + Sync>;
 
 /// Asks an item that was begun by [`Concurrent::start`] to end early. Never waits, and comes too late without harm.
 pub type EndEarly = Box<dyn FnOnce() + Send>;
@@ -269,11 +269,11 @@ pub struct Start<P: Payload> {
     pub context: P::Context,
     /// The item.
     pub item: P,
-    /// Told when it is done.
+    /// Called when it is done.
     pub done: Done<P>,
 }
 
-/// What a node answers to one item.
+/// What a node returns for one item.
 pub enum Outputs<P: Payload> {
     /// Nothing: the item ends here.
     None,
@@ -374,7 +374,7 @@ impl<P: Payload> Sink<P> for Vec<P> {
 
 /// A faster way through all nodes of a stage at once, for many items, that a payload may have.
 ///
-/// It must give the answers that the nodes give one by one. The engine uses it where nobody watches single items.
+/// It must return what the nodes return one by one. The engine uses it where nobody watches single items.
 pub trait Bulk<P: Payload>: Send {
     /// Whether there is such a way for these nodes. Asked once, before the first chunk.
     fn is_possible(&mut self) -> bool;
@@ -401,12 +401,12 @@ pub enum BulkEnd<P: Payload> {
     SinkFault(P::Fault),
     /// There are items among them that only [`Node::process`] may be given. The chunk comes back as it was.
     Refused(P),
-    /// The node at this index gave an answer that only [`BulkMember::interpret`] understands. The rest of the chunk comes back.
+    /// The node at this index returned a value that only [`BulkMember::interpret`] understands. The rest of the chunk comes back.
     Unfinished {
         /// The index of the node.
         node: usize,
-        /// What it answered.
-        answer: P,
+        /// What it returned.
+        output: P,
         /// The items after the current one.
         rest: Vec<P>,
     },

@@ -23,9 +23,9 @@ use crate::session::watchdog;
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 impl<P: Payload> Session<P> {
-    /// Stop, clean up and end all threads, within `timeout`. What does not come back in time is named and left behind.
+    /// Stop, clean up and end all threads, within `timeout`. What does not come back in time is named and abandoned.
     ///
-    /// `stop_waiting` is called when nodes should be stopped from waiting. An order to this thread to stop, such as a second Ctrl-C, ends
+    /// `stop_waiting` is called when nodes should be stopped from waiting. A stop request to this thread, such as a second Ctrl-C, ends
     /// the time at once, and is among the failures.
     ///
     /// # Panics
@@ -49,7 +49,7 @@ impl<P: Payload> Session<P> {
         }
         let busy = P::wait(|| self.threads.wait_until_idle(&mut deadline));
         self.wait_for_started(&mut deadline, stop_waiting);
-        let mut end = End { deadline, busy: Vec::new(), left_behind: Vec::new(), cleanups: Vec::new(), panic: None };
+        let mut end = End { deadline, busy: Vec::new(), abandoned: Vec::new(), cleanups: Vec::new(), panic: None };
         for thread in busy {
             self.leave_behind(thread, Phase::Process, &mut end);
         }
@@ -58,12 +58,12 @@ impl<P: Payload> Session<P> {
         self.core.close_tasks();
         end.deadline.grant_grace();
         let joined = P::wait(|| self.threads.join(&mut end.deadline, &end.busy));
-        let End { deadline, left_behind, mut cleanups, panic, .. } = end;
-        if let Some(fault) = deadline.order() {
-            let node_id = left_behind.first().map_or_else(String::new, |stall| stall.node_id.clone());
+        let End { deadline, abandoned, mut cleanups, panic, .. } = end;
+        if let Some(fault) = deadline.stop_request() {
+            let node_id = abandoned.first().map_or_else(String::new, |stall| stall.node_id.clone());
             cleanups.push(NodeFailure { node_id, item_index: None, phase: Phase::Cleanup, fault });
         }
-        (Closed { cleanups, left_behind, metrics: self.metrics() }, panic.or(joined))
+        (Closed { cleanups, abandoned, metrics: self.metrics() }, panic.or(joined))
     }
 
     fn end_workers(&self, deadline: Instant) {
@@ -108,7 +108,7 @@ impl<P: Payload> Session<P> {
         }
         core.stages.iter().for_each(Stage::discard_elsewhere);
         stop_waiting();
-        clients.tell(|| RunError::Closed);
+        clients.fail_all(|| RunError::Closed);
         for submission in waiting {
             submission.client.done(Err(RunError::Closed));
             if let Some(admitted) = submission.admitted {
@@ -129,10 +129,10 @@ impl<P: Payload> Session<P> {
     /// A thread does not come back in time.
     fn leave_behind(&self, thread: Busy, phase: Phase, end: &mut End<'_, P>) {
         for stall in self.stalls_of(thread.0) {
-            // What it is at has not changed since it was left behind.
+            // What it is at has not changed since it was abandoned.
             let is_known = |known: &Stall| Stall { phase: known.phase, ..stall.clone() } == *known;
-            if !end.left_behind.iter().any(is_known) {
-                end.left_behind.push(Stall { phase, ..stall });
+            if !end.abandoned.iter().any(is_known) {
+                end.abandoned.push(Stall { phase, ..stall });
             }
         }
         end.busy.push(thread);
@@ -210,7 +210,7 @@ struct End<'a, P: Payload> {
     deadline: Deadline<'a, P>,
     /// The threads that have not come back.
     busy: Vec<Busy>,
-    left_behind: Vec<Stall>,
+    abandoned: Vec<Stall>,
     cleanups: Vec<NodeFailure<P::Fault>>,
     panic: Option<Panic>,
 }

@@ -50,11 +50,11 @@ impl<P: Payload> Session<P> {
         outcome.unwrap_or_else(|| Direct::Busy(item.flatten()))
     }
 
-    /// Continue with a value that a node returned to a [`crate::Bulk`]. If another thread is inside, `answer` stays.
-    pub fn resume(&self, node: usize, answer: &mut Option<P>, sink: &mut dyn Sink<P>) -> Direct<P> {
+    /// Continue with a value that a node returned to a [`crate::Bulk`]. If another thread is inside, `output` stays.
+    pub fn resume(&self, node: usize, output: &mut Option<P>, sink: &mut dyn Sink<P>) -> Direct<P> {
         let outcome = self.directly(|machine| {
             machine.input = numbering::of_item(self.core.in_flight.items().saturating_sub(1));
-            answer.take().map_or(Ok(()), |answer| machine.resume(node, answer, sink))
+            output.take().map_or(Ok(()), |output| machine.resume(node, output, sink))
         });
         outcome.unwrap_or(Direct::Busy(None))
     }
@@ -118,7 +118,7 @@ impl<P: Payload> Session<P> {
         self.core.forget_if_asked(replica, &mut machine);
         let outcome = replica.try_enter(&mut machine, work);
         let outcome = outcome.unwrap_or_else(|hindrance| Err(Stop::Hindered(hindrance)));
-        let answer = match outcome {
+        let result = match outcome {
             Ok(()) => Direct::Done,
             Err(stop) => {
                 let error = blame(&mut machine, stop);
@@ -131,7 +131,7 @@ impl<P: Payload> Session<P> {
         // An input that comes by the queue must find another number here than its own.
         machine.input = NO_INPUT;
         drop(machine);
-        Some(answer)
+        Some(result)
     }
 
     /// Why a call was stopped. Called with the nodes locked, so that the interrupting thread finds it counted.

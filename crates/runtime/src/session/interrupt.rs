@@ -17,11 +17,11 @@ use crate::session::stages::shared::Submission;
 use crate::session::stages::stage::Stage;
 use crate::session::stages::tasks::{Outcome, PollWhile};
 
-/// How often nodes are told to stop waiting: one may just have begun to.
+/// How often nodes are asked to stop waiting: one may just have begun to.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 impl<P: Payload> Session<P> {
-    /// Drop what is queued and in progress. When this returns nothing of it can come out any more, and the nodes have been told.
+    /// Drop what is queued and in progress. When this returns nothing of it can come out any more, and the nodes have been interrupted.
     ///
     /// Waits for the calls that are in progress, unless the session closes. What comes in meanwhile waits at admission. `stop_waiting` is
     /// called when the nodes should be stopped from waiting: for a coroutine, for instance. Returns how many inputs were dropped.
@@ -30,7 +30,7 @@ impl<P: Payload> Session<P> {
     }
 
     /// The same, but stop waiting for a call in progress once `is_cancelled` returns `true`. Its node is not interrupted then; what it
-    /// returns is dropped. `is_silent` receives the number as soon as it is known, before the clients, which may be many, are told.
+    /// returns is dropped. `is_silent` receives the number as soon as it is known, before the clients, which may be many, are notified.
     pub fn interrupt_unless(
         &self,
         stop_waiting: &dyn Fn(),
@@ -69,9 +69,9 @@ impl<P: Payload> Session<P> {
         core.in_flight.count_interrupted(dropped);
         is_silent(dropped);
         for clients in [clients, waiting_clients] {
-            if is_through { clients.interrupted() } else { clients.tell(|| RunError::Closed) }
+            if is_through { clients.interrupted() } else { clients.fail_all(|| RunError::Closed) }
         }
-        tell_waiting(waiting, is_through);
+        notify_waiting(waiting, is_through);
         core.admission_queue.release();
         core.admit_waiting();
         P::dispose(queued);
@@ -88,7 +88,7 @@ impl<P: Payload> Session<P> {
         }
     }
 
-    /// Wait for one node after the other, and tell it; `false` if it `is_over` before.
+    /// Wait for one node after the other, and interrupt it; `false` if it `is_over` before.
     fn interrupt_nodes(&self, stop_waiting: &dyn Fn(), is_over: &dyn Fn() -> bool) -> bool {
         let mut goes_on = || {
             let goes_on = !is_over();
@@ -99,14 +99,14 @@ impl<P: Payload> Session<P> {
         };
         for place in self.core.replicas() {
             let polling = PollWhile { interval: POLL_INTERVAL, goes_on: &mut goes_on };
-            let told = self.core.in_nodes(place, polling, |core, replica, machine| {
+            let outcome = self.core.in_nodes(place, polling, |core, replica, machine| {
                 core.abandon_paused(replica, machine);
                 let failed = replica.enter(machine, Machine::interrupt);
                 core.note_failures(failed.into_iter().map(|(_, _, fault)| fault));
                 machine.input = NO_INPUT;
             });
-            match told {
-                Outcome::Done(told) => told.unwrap_or_else(|panic| resume_unwind(panic)),
+            match outcome {
+                Outcome::Done(result) => result.unwrap_or_else(|panic| resume_unwind(panic)),
                 Outcome::Unfinished | Outcome::NotBegun => return false,
             }
         }
@@ -146,16 +146,16 @@ impl<P: Payload> Session<P> {
     }
 }
 
-/// Those who waited at admission need not any more.
-fn tell_waiting<P: Payload>(waiting: VecDeque<Submission<P>>, is_through: bool) {
-    let mut told = Vec::with_capacity(waiting.len());
+/// Report to those who wait at admission whether they may continue.
+fn notify_waiting<P: Payload>(waiting: VecDeque<Submission<P>>, is_through: bool) {
+    let mut callbacks = Vec::with_capacity(waiting.len());
     let mut garbage = Vec::with_capacity(waiting.len());
     for submission in waiting {
-        told.extend(submission.admitted);
+        callbacks.extend(submission.admitted);
         garbage.push((submission.items, submission.context));
     }
     P::dispose(garbage);
-    for admitted in told {
+    for admitted in callbacks {
         admitted(is_through);
     }
 }

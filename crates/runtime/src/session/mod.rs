@@ -3,7 +3,7 @@
 //! Every stage has a queue and a thread of its own, on which its nodes are initialized, called and cleaned up; all-inline plans need
 //! neither, and run by [`Session::direct`] on the calling thread.
 //!
-//! *Invariant:* every input ends as outputs, as an error of its client, or as a counted drop; its client is told the end in any case.
+//! *Invariant:* every input ends as outputs, as an error of its client, or as a counted drop; its client receives the end in any case.
 //!
 //! *Invariant:* a full queue blocks its producer, but a stage that joins parts of inputs accepts every envelope: it
 //! could otherwise wait for itself. The window on inputs in flight bounds what it holds.
@@ -91,16 +91,16 @@ pub struct Caller<P: Payload> {
     pub own_index: Option<u64>,
 }
 
-/// Is told of events that end nothing but should be known.
+/// Receives events that end nothing but should be known.
 pub trait Reporter<P: Payload>: Send + Sync {
     /// An error that no input can be blamed for.
-    fn set_aside(&self, fault: P::Fault);
+    fn log_ignored(&self, fault: P::Fault);
 
     /// A node has been at one item for so long.
     fn stalled(&self, stall: &Stall);
 
     /// The session was not opened, and a node did not come back from its `initialize` in this time.
-    fn left_behind(&self, stall: &Stall, timeout: Duration);
+    fn abandoned(&self, stall: &Stall, timeout: Duration);
 
     /// So many items were dropped before this node since the last report.
     fn dropped(&self, node_id: &str, count: u64);
@@ -113,7 +113,7 @@ pub struct Stall {
     pub node_id: String,
     /// The index of the input, where there is one.
     pub item_index: Option<u64>,
-    /// What was called: `cleanup` is told from the rest, which counts as [`Phase::Process`].
+    /// What was called: `cleanup`, or else [`Phase::Process`].
     pub phase: Phase,
     /// For how long, at least.
     pub for_at_least: Duration,
@@ -147,13 +147,13 @@ impl AtWork {
     }
 }
 
-/// What a session left behind when it closed.
+/// What remains of a session that has closed.
 #[derive(Debug)]
 pub struct Closed<F> {
     /// The cleanups that failed, in the order in which they ran.
     pub cleanups: Vec<NodeFailure<F>>,
-    /// The calls that did not come back in time. Their threads, and the nodes of their stages, are left behind.
-    pub left_behind: Vec<Stall>,
+    /// The calls that did not come back in time. Their threads, and the nodes of their stages, are abandoned.
+    pub abandoned: Vec<Stall>,
     /// The metrics of the whole session, if they were collected.
     pub metrics: Option<Metrics>,
 }
@@ -235,7 +235,7 @@ impl<P: Payload> Session<P> {
     pub fn start_source(&self, client: Arc<dyn Client<P>>, context: P::Context, expect: Box<dyn Fn() + Send>) {
         if let Some(tasks) = &self.core.source_tasks {
             let core = Arc::clone(&self.core);
-            // Its end is told to the client.
+            // Its end is reported to the client.
             drop(tasks.send(move || stages::source::run(&core, &client, context, &*expect), || {}));
         }
     }

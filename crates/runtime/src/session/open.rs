@@ -33,7 +33,7 @@ use crate::session::stages::threads::Threads;
 use crate::session::watchdog::Watch;
 use crate::session::{Closed, NodeLockOf, Replicas, Session, SessionSettings};
 
-/// How often a thread that waits for `initialize` checks for an order to stop.
+/// How often a thread that waits for `initialize` checks for a stop request.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A node of one replica: the numbers of its stage, of the replica, and of the node in its stage.
@@ -98,10 +98,10 @@ impl<P: Payload> Session<P> {
             Ok(()) => Ok(session),
             Err(error) => {
                 let stop_waiting = || settings.stop_waiting.iter().for_each(|stop_waiting| stop_waiting());
-                let Closed { cleanups, left_behind, .. } = session.close(CLOSE_TIMEOUT, &stop_waiting);
+                let Closed { cleanups, abandoned, .. } = session.close(CLOSE_TIMEOUT, &stop_waiting);
                 if let Some(reporter) = &settings.reporter {
-                    for stall in &left_behind {
-                        reporter.left_behind(stall, CLOSE_TIMEOUT);
+                    for stall in &abandoned {
+                        reporter.abandoned(stall, CLOSE_TIMEOUT);
                     }
                 }
                 Err(Failure { first: Some(error), cleanups })
@@ -147,13 +147,13 @@ impl<P: Payload> Session<P> {
         Ok(())
     }
 
-    /// Initialize a node on its thread, and wait for it. An order to stop, of this thread or by the flag, ends the wait; the node may still
+    /// Initialize a node on its thread, and wait for it. A stop request, of this thread or by the flag, ends the wait; the node may still
     /// be at it then.
     fn initialize_node(&self, (stage, replica, node): Place) -> Result<(), RunError<P::Fault>> {
-        let mut order = None;
+        let mut stop_request = None;
         let mut goes_on = || {
-            order = order.take().or_else(|| P::check_orders().err());
-            order.is_none() && !self.stop.is_set()
+            stop_request = stop_request.take().or_else(|| P::check_signals().err());
+            stop_request.is_none() && !self.stop.is_set()
         };
         let polling = PollWhile { interval: POLL_INTERVAL, goes_on: &mut goes_on };
         let outcome = self.core.in_nodes((stage, replica), polling, move |_, replica, machine| {
@@ -165,8 +165,8 @@ impl<P: Payload> Session<P> {
         if matches!(outcome, Outcome::NotBegun) {
             self.owed.lock().pop();
         }
-        if let Some(order) = order {
-            return Err(RunError::Interrupt(order));
+        if let Some(stop_request) = stop_request {
+            return Err(RunError::Interrupt(stop_request));
         }
         match outcome {
             _ if self.stop.is_set() => Err(RunError::Cancelled),

@@ -70,13 +70,13 @@ pub(crate) struct Watch {
 struct Seen {
     reading: Option<Reading>,
     since: Instant,
-    is_told: bool,
+    is_reported: bool,
     is_overdue: bool,
 }
 
 impl Seen {
     fn now(reading: Option<Reading>) -> Self {
-        Self { reading, since: Instant::now(), is_told: false, is_overdue: false }
+        Self { reading, since: Instant::now(), is_reported: false, is_overdue: false }
     }
 }
 
@@ -107,7 +107,7 @@ impl Watch {
 fn watch<P: Payload>(core: &Weak<Core<P>>, ended: &Latch, pause: Duration, stall_warning: Option<Duration>) {
     let mut seen: Vec<Seen> = Vec::new();
     let mut dropped: Vec<u64> = Vec::new();
-    let mut told_drops = Instant::now();
+    let mut reported_at = Instant::now();
     while !ended.wait_until(Instant::now() + pause) {
         let Some(core) = core.upgrade() else { return };
         let replicas =
@@ -126,9 +126,9 @@ fn watch<P: Payload>(core: &Weak<Core<P>>, ended: &Latch, pause: Duration, stall
                 look_at(&core, (stage, replica), reading, seen, stall_warning);
             }
         }
-        if told_drops.elapsed() >= Duration::from_secs(1) {
-            told_drops = Instant::now();
-            tell_drops(&core, &mut dropped);
+        if reported_at.elapsed() >= Duration::from_secs(1) {
+            reported_at = Instant::now();
+            report_drops(&core, &mut dropped);
         }
     }
 }
@@ -173,8 +173,8 @@ fn look_at<P: Payload>(
             is_stopped: false,
         });
     }
-    if !seen.is_told && stall_warning.is_some_and(|limit| for_at_least >= limit) {
-        seen.is_told = true;
+    if !seen.is_reported && stall_warning.is_some_and(|limit| for_at_least >= limit) {
+        seen.is_reported = true;
         if let Some(reporter) = &core.reporter {
             let is_in_worker = worker.is_some();
             reporter.stalled(&Stall { is_in_worker, ..stall(&core.plan, stage, reading, for_at_least) });
@@ -191,17 +191,17 @@ fn grace<P: Payload>(core: &Core<P>, stage: usize, node: usize) -> Duration {
     if keeps_time { GRACE } else { Duration::ZERO }
 }
 
-fn tell_drops<P: Payload>(core: &Core<P>, told: &mut Vec<u64>) {
-    told.resize(core.stages.len(), 0);
-    for (stage, told) in core.stages.iter().zip(told) {
+fn report_drops<P: Payload>(core: &Core<P>, reported: &mut Vec<u64>) {
+    reported.resize(core.stages.len(), 0);
+    for (stage, reported) in core.stages.iter().zip(reported) {
         let dropped = stage.inbox.metrics().dropped;
-        if dropped > *told
+        if dropped > *reported
             && let Some(reporter) = &core.reporter
         {
             let node = core.plan.stages()[stage.index].nodes[0];
-            reporter.dropped(&core.plan.nodes()[node].id, dropped - *told);
+            reporter.dropped(&core.plan.nodes()[node].id, dropped - *reported);
         }
-        *told = dropped;
+        *reported = dropped;
     }
 }
 

@@ -141,7 +141,7 @@ pub enum ExitCause {
     /// A call took longer than this, and the worker was ended.
     TimedOut(Duration),
     /// Its session closed, it did not come back in time, and was ended.
-    LeftBehind,
+    Abandoned,
 }
 
 /// Which worker a stage has, and what is done when it is lost.

@@ -31,7 +31,7 @@ impl Counting {
         Self { mark: Some(place), ..Self::new(chunks) }
     }
 
-    /// The index of this place in a last chunk of `size`, as it is told in failures.
+    /// The index of this place in a last chunk of `size`, as failures contain it.
     fn index(&self, place: i64, size: i64) -> Option<u64> {
         u64::try_from(self.next - size + place).ok()
     }
@@ -173,9 +173,9 @@ fn a_refused_chunk_and_those_after_it_go_item_by_item() {
 
 /// Node 0 returns a value for the third item of the first chunk that the bulk cannot finish: an output, and [`MARK`].
 fn unfinished(numbers: &[i64], _: &mut dyn Sink<Item>) -> BulkOutcome<Item> {
-    let answer = Item::Chunk(vec![Item::Number(numbers[2] + 1), Item::Number(MARK)]);
+    let output = Item::Chunk(vec![Item::Number(numbers[2] + 1), Item::Number(MARK)]);
     let rest = numbers[3..].iter().copied().map(Item::Number).collect();
-    BulkOutcome { taken: 3, end: BulkEnd::Unfinished { node: 0, answer, rest } }
+    BulkOutcome { taken: 3, end: BulkEnd::Unfinished { node: 0, output, rest } }
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn an_unfinished_chunk_goes_on_item_by_item() {
 }
 
 #[test]
-fn an_answer_that_a_bulk_cannot_finish_is_interpreted_by_its_node() {
+fn an_output_that_a_bulk_cannot_finish_is_interpreted_by_its_node() {
     let log = Log::default();
     let pipe = in_bulk(Pipe::chain([pass().named("a", &log), pass().named("b", &log)]), unfinished);
 
@@ -203,7 +203,7 @@ fn an_answer_that_a_bulk_cannot_finish_is_interpreted_by_its_node() {
 }
 
 #[test]
-fn a_failure_on_an_unfinished_answer_has_the_index_of_its_item() {
+fn a_failure_on_an_unfinished_output_has_the_index_of_its_item() {
     let mut feed = Counting::new(&[5]);
     let pipe = in_bulk(Pipe::chain([pass(), fail_on(MARK)]), unfinished);
 
@@ -213,7 +213,7 @@ fn a_failure_on_an_unfinished_answer_has_the_index_of_its_item() {
 }
 
 #[test]
-fn a_failure_after_an_unfinished_answer_has_the_index_of_its_item() {
+fn a_failure_after_an_unfinished_output_has_the_index_of_its_item() {
     let mut feed = Counting::with_mark_at(4, &[6]);
     let pipe = in_bulk(Pipe::chain([fail_on(MARK), pass()]), unfinished);
 
@@ -318,7 +318,7 @@ fn slow_items_go_one_by_one() {
     assert_eq!(feed.chunks.len(), 1);
 }
 
-/// A bulk that is not possible, and tells when it is asked.
+/// A bulk that is not possible, and records when it is asked.
 struct Impossible(Log);
 
 impl Bulk<Item> for Impossible {

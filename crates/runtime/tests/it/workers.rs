@@ -20,7 +20,7 @@ use serde_json::json;
 
 mod crossing;
 mod ends;
-mod losses;
+mod exits;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -109,8 +109,8 @@ impl ItemCodec<Thing> for Clerk {
         Fault::StdStream(format!("{node_id} in {}: {}", phase.name(), String::from_utf8_lossy(bytes)))
     }
 
-    fn lost(&self, loss: &WorkerExit) -> Fault {
-        Fault::Lost(loss.clone())
+    fn lost(&self, exit: &WorkerExit) -> Fault {
+        Fault::Lost(exit.clone())
     }
 
     fn write_line(&self, _node_ids: &[String], stream: StdStream, line: &str) {
@@ -332,9 +332,10 @@ fn spec(node_ids: Vec<String>, options: &Options) -> WorkerSpec<Thing> {
 impl WorkerLoop {
     fn put(&self, thing: Option<Thing>) {
         self.outbox.expect_input();
-        let (told, admitted) = std::sync::mpsc::sync_channel(1);
-        let tell = Box::new(move |is_in| told.send(is_in).expect("somebody waits"));
-        if self.session.submit(thing, self.outbox.clone(), false, Some(tell)) == remotemedia_runtime::Admission::Later {
+        let (sender, admitted) = std::sync::mpsc::sync_channel(1);
+        let notify = Box::new(move |is_in| sender.send(is_in).expect("somebody waits"));
+        if self.session.submit(thing, self.outbox.clone(), false, Some(notify)) == remotemedia_runtime::Admission::Later
+        {
             admitted.recv_timeout(TIMEOUT).expect("there is room after all");
         }
     }
@@ -359,12 +360,12 @@ impl WorkerLoop {
         numbers.into_iter().for_each(|number| self.put(Some(Thing::Number(number))));
         self.put(None);
         self.outbox.end();
-        let mut answers = Vec::new();
+        let mut outputs = Vec::new();
         loop {
             match self.outbox.next(TIMEOUT) {
-                Next::Output(Thing::Number(number)) => answers.push(Ok(number)),
-                Next::Failed(RunError::Node(failure)) => answers.push(Err(failure.fault)),
-                Next::End => return answers,
+                Next::Output(Thing::Number(number)) => outputs.push(Ok(number)),
+                Next::Failed(RunError::Node(failure)) => outputs.push(Err(failure.fault)),
+                Next::End => return outputs,
                 other => panic!("neither a number nor the end: {other:?}"),
             }
         }
@@ -382,7 +383,7 @@ fn good(numbers: impl IntoIterator<Item = i64>) -> Vec<Result<i64, Fault>> {
 
 fn cause(fault: Fault) -> ExitCause {
     match fault {
-        Fault::Lost(loss) => loss.cause,
-        Fault::StdStream(text) => panic!("not a loss: {text}"),
+        Fault::Lost(exit) => exit.cause,
+        Fault::StdStream(text) => panic!("not an exit: {text}"),
     }
 }

@@ -149,9 +149,9 @@ impl<P: Payload> Runner<P> {
                 self.bulk = None;
                 self.take_singly(chunk, sink)
             }
-            BulkEnd::Unfinished { node, answer, rest } => {
+            BulkEnd::Unfinished { node, output, rest } => {
                 self.bulk = None;
-                self.in_turn(sink, |machine, sink| machine.resume(node, answer, sink))?;
+                self.in_turn(sink, |machine, sink| machine.resume(node, output, sink))?;
                 let taken = outcome.taken + rest.len();
                 self.take_all(rest, sink)?;
                 Ok(taken)

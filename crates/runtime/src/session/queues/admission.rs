@@ -65,8 +65,8 @@ impl<T> AdmissionQueue<T> {
         Entered::Later
     }
 
-    /// Let in who waits, as far as there is room. `told` is called for each after the admission queue is free again.
-    pub(crate) fn let_in<R>(&self, has_room: impl Fn() -> bool, admit: impl Fn(T) -> R, told: impl Fn(R)) {
+    /// Let in who waits, as far as there is room. `notify` is called for each after the admission queue is free again.
+    pub(crate) fn let_in<R>(&self, has_room: impl Fn() -> bool, admit: impl Fn(T) -> R, notify: impl Fn(R)) {
         while self.waiting.load(Ordering::SeqCst) > 0 {
             // The thread that holds the admission queue checks again when it has released it.
             let Some(mut state) = self.state.try_lock() else { return };
@@ -83,10 +83,10 @@ impl<T> AdmissionQueue<T> {
             }
             let Some((_, visitor)) = state.waiting.pop_front() else { return };
             self.waiting.store(state.waiting.len(), Ordering::SeqCst);
-            let answer = admit(visitor);
+            let admitted = admit(visitor);
             drop(state);
             self.has_fewer.notify_all();
-            told(answer);
+            notify(admitted);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Which inputs are in flight, which clients put them in, and whether they failed.
 //!
-//! *Invariant:* every input that was opened is told its end exactly once: that is how one call among many gets exactly its own
+//! *Invariant:* the end of every input that was opened is reported exactly once: that is how one call among many gets exactly its own
 //! outputs, and how nothing is lost in silence.
 
 use std::collections::{HashMap, HashSet};
@@ -61,7 +61,7 @@ pub trait Client<P: Payload>: Send + Sync {
 /// Several clients, and how many inputs each of them had.
 pub(crate) struct Clients<P: Payload> {
     by_address: HashMap<*const (), (Arc<dyn Client<P>>, u64)>,
-    /// The inputs that were taken out. They may be many, and are disposed of together when the clients have been told.
+    /// The inputs that were taken out. They may be many, and are disposed of together when the clients have been notified.
     inputs: ByNumber<Open<P>>,
 }
 
@@ -103,7 +103,7 @@ impl<P: Payload> Clients<P> {
     }
 
     /// All the inputs ended with this error.
-    pub(crate) fn tell(self, error: impl Fn() -> RunError<P::Fault>) {
+    pub(crate) fn fail_all(self, error: impl Fn() -> RunError<P::Fault>) {
         for (client, count) in self.by_address.into_values() {
             (0..count).for_each(|_| client.done(Err(error())));
         }
@@ -228,7 +228,7 @@ impl<P: Payload> InFlight<P> {
         client.map_or(0, |client| client.room())
     }
 
-    /// Whether the end of the input has not been told.
+    /// Whether the end of the input has not been reported.
     pub(crate) fn is_open(&self, input: u64) -> bool {
         self.state.lock().open.contains_key(&input)
     }
@@ -238,11 +238,11 @@ impl<P: Payload> InFlight<P> {
         self.state.lock().open.get(&input)?.own_index
     }
 
-    /// The input failed; its first error is the one that is told.
+    /// The input failed; its first error is the one that is reported.
     pub(crate) fn fail(&self, input: u64, mut error: RunError<P::Fault>) {
         if let Some(open) = self.state.lock().open.get_mut(&input) {
-            if let (Some(told), Some(own_index)) = (error.item_index_mut(), open.own_index) {
-                *told = own_index;
+            if let (Some(index), Some(own_index)) = (error.item_index_mut(), open.own_index) {
+                *index = own_index;
             }
             open.error.get_or_insert(error);
         }

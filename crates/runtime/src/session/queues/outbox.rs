@@ -44,15 +44,15 @@ struct State<P: Payload> {
     under_way: usize,
     has_begun: bool,
     is_ended: bool,
-    /// The end of the session has been told.
+    /// The end of the session has been reported.
     is_closed: bool,
     /// Outputs are no longer taken.
     is_abandoned: bool,
     /// Outputs of inputs that were not dropped are missing: the stream does not end as if it were complete.
     is_cut: bool,
     overflow: Overflow,
-    /// `on_news` was called, and the consumer has not looked since.
-    is_told: bool,
+    /// `on_change` was called, and the consumer has not looked since.
+    is_notified: bool,
     /// The input put in last waits for room, and with it the producer of the next one, which may be the consumer of the outputs.
     is_held_up: bool,
     forgotten: u64,
@@ -77,18 +77,18 @@ impl<P: Payload> State<P> {
 /// The outputs of the inputs that one stream puts in, in order.
 pub struct Outbox<P: Payload> {
     state: Mutex<State<P>>,
-    has_news: Condvar,
+    changed: Condvar,
     has_room: Condvar,
     capacity: usize,
     /// While this is set, a producer checks for room first, and never waits.
     never_waits: Arc<AtomicBool>,
-    on_news: Option<Box<dyn Fn() + Send + Sync>>,
+    on_change: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl<P: Payload> Outbox<P> {
-    /// An empty one, for `capacity` outputs and as many errors. `on_news` is called when something is new since the last look at it by
-    /// whichever method; it never waits.
-    pub fn new(capacity: usize, on_news: Option<Box<dyn Fn() + Send + Sync>>) -> Self {
+    /// An empty one, for `capacity` outputs and as many errors. `on_change` is called when something has changed since the last call of
+    /// any of its methods; it never waits.
+    pub fn new(capacity: usize, on_change: Option<Box<dyn Fn() + Send + Sync>>) -> Self {
         let state = State {
             waiting: VecDeque::new(),
             outputs: 0,
@@ -99,17 +99,17 @@ impl<P: Payload> Outbox<P> {
             is_abandoned: false,
             is_cut: false,
             overflow: Overflow::Wait,
-            is_told: false,
+            is_notified: false,
             is_held_up: false,
             forgotten: 0,
         };
         Self {
             state: Mutex::new(state),
-            has_news: Condvar::new(),
+            changed: Condvar::new(),
             has_room: Condvar::new(),
             capacity,
             never_waits: Arc::default(),
-            on_news,
+            on_change,
         }
     }
 
@@ -156,7 +156,7 @@ impl<P: Payload> Outbox<P> {
     pub fn go_on(&self) {
         let mut state = self.state.lock();
         state.is_held_up = false;
-        self.tell(state);
+        self.notify(state);
     }
 
     /// Whether the input put in last waits for room.
@@ -168,7 +168,7 @@ impl<P: Payload> Outbox<P> {
     pub fn end(&self) {
         let mut state = self.state.lock();
         state.is_ended = true;
-        self.tell(state);
+        self.notify(state);
     }
 
     /// How many inputs are put in and not done, and outputs and errors not taken.
@@ -177,8 +177,8 @@ impl<P: Payload> Outbox<P> {
         state.under_way + state.waiting.len()
     }
 
-    /// Whether [`Outbox::next`] has something to say without waiting.
-    pub fn has_news(&self) -> bool {
+    /// Whether [`Outbox::next`] returns something without waiting.
+    pub fn is_ready(&self) -> bool {
         let state = self.look();
         !state.waiting.is_empty() || state.is_closed || state.is_cut || state.is_complete()
     }
@@ -213,8 +213,8 @@ impl<P: Payload> Outbox<P> {
             if left.is_zero() || (was_held_up && !state.is_held_up) {
                 return Next::Nothing;
             }
-            state.is_told = false;
-            self.has_news.wait_for(&mut state, left);
+            state.is_notified = false;
+            self.changed.wait_for(&mut state, left);
         }
     }
 
@@ -223,7 +223,7 @@ impl<P: Payload> Outbox<P> {
         let mut state = self.state.lock();
         state.is_abandoned = true;
         let outputs = state.take_outputs();
-        self.tell(state);
+        self.notify(state);
         drop(outputs);
         self.has_room.notify_all();
     }
@@ -255,7 +255,7 @@ impl<P: Payload> Outbox<P> {
             state.is_complete()
         };
         if is_complete {
-            self.tell(self.state.lock());
+            self.notify(self.state.lock());
         } else {
             self.abandon();
         }
@@ -280,21 +280,21 @@ impl<P: Payload> Outbox<P> {
     }
 
     /// There is something new to look at.
-    fn tell(&self, mut state: MutexGuard<'_, State<P>>) {
-        let is_told = std::mem::replace(&mut state.is_told, true);
+    fn notify(&self, mut state: MutexGuard<'_, State<P>>) {
+        let is_notified = std::mem::replace(&mut state.is_notified, true);
         drop(state);
-        if is_told {
+        if is_notified {
             return;
         }
-        self.has_news.notify_all();
-        if let Some(on_news) = &self.on_news {
-            on_news();
+        self.changed.notify_all();
+        if let Some(on_change) = &self.on_change {
+            on_change();
         }
     }
 
     fn look(&self) -> MutexGuard<'_, State<P>> {
         let mut state = self.state.lock();
-        state.is_told = false;
+        state.is_notified = false;
         state
     }
 }
@@ -312,7 +312,7 @@ impl<P: Payload> Client<P> for Outbox<P> {
         }
         state.waiting.push_back(Next::Output(output));
         state.outputs += 1;
-        self.tell(state);
+        self.notify(state);
     }
 
     fn room(&self) -> usize {
@@ -335,7 +335,7 @@ impl<P: Payload> Client<P> for Outbox<P> {
         match outcome {
             // The stream goes on with the next input: who waits in `next` has nothing to see, and is not woken.
             Ok(()) | Err(RunError::Interrupted | RunError::Cancelled)
-                if self.on_news.is_none() && !state.is_complete() =>
+                if self.on_change.is_none() && !state.is_complete() =>
             {
                 return;
             }
@@ -349,7 +349,7 @@ impl<P: Payload> Client<P> for Outbox<P> {
                 state.waiting.push_back(Next::Failed(error));
             }
         }
-        self.tell(state);
+        self.notify(state);
     }
 
     fn is_left(&self) -> bool {
@@ -365,7 +365,7 @@ impl<P: Payload> Client<P> for Outbox<P> {
         let mut state = self.state.lock();
         // The stream goes on with the next input.
         state.under_way = state.under_way.saturating_sub(usize::try_from(count).unwrap_or(usize::MAX));
-        self.tell(state);
+        self.notify(state);
     }
 
     fn forget(&self) {

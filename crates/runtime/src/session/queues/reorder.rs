@@ -234,7 +234,7 @@ impl<P, O> Reorder<P, O> {
         state.running = state.running.saturating_sub(1);
         state.done.insert(number, completion);
         state.note_done(number);
-        self.tell_of_room(state);
+        self.notify_room(state);
         if state.all_done >= state.awaited {
             state.awaited = u64::MAX;
             self.is_done.notify_all();
@@ -271,7 +271,7 @@ impl<P, O> Reorder<P, O> {
         state.next += 1;
         state.begun = state.begun.saturating_sub(1);
         state.is_handing_on = true;
-        self.tell_of_room(state);
+        self.notify_room(state);
         Some(completion)
     }
 
@@ -320,7 +320,7 @@ impl<P, O> Reorder<P, O> {
         state.running + self.step <= self.width && state.begun + self.step <= self.depth
     }
 
-    fn tell_of_room(&self, state: &mut State<P, O>) {
+    fn notify_room(&self, state: &mut State<P, O>) {
         if self.step == 1 || self.may_go_on(state) {
             self.wake_for_room(state);
         }

@@ -169,20 +169,20 @@ fn call_node<P: Payload>(
     machine.progress.enter(0, machine.input);
     let contexts = owners.iter().filter_map(|&owner| core.in_flight.context_of_wanted(begun[owner].header.input));
     let context = P::common_context(contexts.collect());
-    let answers =
+    let outputs =
         P::within(&context, || replica.try_enter(machine, |machine| process_batch(&mut *machine.nodes[0], items)));
     machine.progress.leave();
     machine.count_batch(0, count, started.elapsed());
-    let answers = match answers {
-        Ok(answers) => answers,
+    let outputs = match outputs {
+        Ok(outputs) => outputs,
         Err(hindrance) => {
             let inputs = owners.into_iter().map(|owner| begun[owner].header.input);
             return inputs.for_each(|input| core.fail(input, hindrance.clone().into()));
         }
     };
-    match answers {
-        Ok(answers) => {
-            for (owner, output) in owners.into_iter().zip(answers) {
+    match outputs {
+        Ok(outputs) => {
+            for (owner, output) in owners.into_iter().zip(outputs) {
                 if let Some(output) = output {
                     machine.count_output(0);
                     let outputs = stage.by_all_exits(output).into_iter();

@@ -121,9 +121,9 @@ fn end_concurrent<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, number: u64
     if !items.is_empty() {
         let (sender, whole) = sync_channel(1);
         // The one who waits is this thread, and waits for nothing else.
-        let tell = Box::new(move |outputs| drop(sender.try_send(outputs)));
+        let send = Box::new(move |outputs| drop(sender.try_send(outputs)));
         let mut starter = Starter::new(core, stage);
-        starter.add((number, header.input), items, tell);
+        starter.add((number, header.input), items, send);
         starter.start();
         hand_over(stage);
         outputs = whole.recv().unwrap_or_default();
@@ -160,13 +160,13 @@ impl<'a, P: Payload> Starter<'a, P> {
     /// The items of an envelope. The first one has its place in the reorder already.
     fn add(&mut self, (number, input): (u64, u64), items: Vec<P>, whole: Whole<P>) {
         let (core, stage) = (self.core, self.stage);
-        let answers = (0..items.len()).map(|_| Vec::new()).collect();
+        let outputs = (0..items.len()).map(|_| Vec::new()).collect();
         let group = Arc::new(Group {
             core: Arc::clone(core),
             stage: stage.index,
             number,
             input,
-            results: Mutex::new(GroupResults { missing: items.len(), outputs: answers, whole: Some(whole) }),
+            results: Mutex::new(GroupResults { missing: items.len(), outputs, whole: Some(whole) }),
             end_early: Mutex::default(),
         });
         stage.started.lock().insert(number, Arc::clone(&group) as Arc<dyn InProgress>);
@@ -205,7 +205,7 @@ fn start_in<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, replica_index: us
     for Ready { group, .. } in &ready {
         replica.note_given(group.input);
     }
-    // Asked inside, so that nothing old enters a node that has been told of an interrupt.
+    // Asked inside, so that nothing old enters a node that has been notified of an interrupt.
     let started = Instant::now();
     let mut groups = Vec::with_capacity(ready.len());
     let mut starts = Vec::with_capacity(ready.len());
@@ -218,9 +218,9 @@ fn start_in<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, replica_index: us
         };
         machine.count_input(0);
         let of_done = Arc::clone(&group);
-        let done = Box::new(move |answer| {
+        let done = Box::new(move |result| {
             of_done.core.stages[of_done.stage].replicas[replica_index].under_way.fetch_sub(1, Ordering::Relaxed);
-            of_done.finish(slot, started, answer);
+            of_done.finish(slot, started, result);
         });
         starts.push(Start { item_index: numbering::item_index(group.input), context, item, done });
         groups.push((group, slot));
@@ -241,7 +241,7 @@ fn start_in<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, replica_index: us
         for ((group, _), end_early) in groups.iter().zip(end_early) {
             group.end_early.lock().extend(end_early);
         }
-        // Some may have stopped to be wanted just before there was a way to tell.
+        // Some may have stopped to be wanted just before there was a way to end them.
         let are_wanted = core.in_flight.are_wanted(groups.iter().map(|(group, _)| group.input));
         groups.iter().zip(are_wanted).filter(|(_, is_wanted)| !is_wanted).for_each(|((group, _), _)| group.end_early());
     } else {
@@ -296,9 +296,9 @@ impl<P: Payload> InProgress for Group<P> {
 
 impl<P: Payload> Group<P> {
     /// One of the items is done.
-    fn finish(&self, slot: usize, started: Instant, answer: Result<Outputs<P>, P::Fault>) {
+    fn finish(&self, slot: usize, started: Instant, result: Result<Outputs<P>, P::Fault>) {
         let stage = &self.core.stages[self.stage];
-        let outputs = match answer {
+        let outputs = match result {
             Ok(Outputs::None) => Vec::new(),
             Ok(Outputs::One(output)) => {
                 let outputs = stage.by_all_exits(output).into_iter();
@@ -318,11 +318,11 @@ impl<P: Payload> Group<P> {
 
     fn fill(&self, slot: usize, outputs: Vec<OutputChunk<P>>) {
         let whole = {
-            let mut answers = self.results.lock();
-            answers.outputs[slot] = outputs;
-            answers.missing -= 1;
-            let whole = if answers.missing == 0 { answers.whole.take() } else { None };
-            whole.map(|whole| (whole, std::mem::take(&mut answers.outputs)))
+            let mut results = self.results.lock();
+            results.outputs[slot] = outputs;
+            results.missing -= 1;
+            let whole = if results.missing == 0 { results.whole.take() } else { None };
+            whole.map(|whole| (whole, std::mem::take(&mut results.outputs)))
         };
         match whole {
             None => self.core.stages[self.stage].reorder().end_item(),

@@ -62,7 +62,7 @@ pub(crate) struct Submission<P: Payload> {
     pub(crate) is_urgent: bool,
     /// See [`Caller::own_index`](crate::session::Caller::own_index).
     pub(crate) own_index: Option<u64>,
-    /// Told when it is in (`true`), or never will be, unless that is known at once. Never waits.
+    /// Called when it is in (`true`), or never will be, unless that is known at once. Never waits.
     pub(crate) admitted: Option<Box<dyn FnOnce(bool) + Send>>,
 }
 
@@ -79,9 +79,9 @@ pub struct Drain {
 pub enum Admission {
     /// It is in.
     Now,
-    /// It waits for room; `admitted` is told.
+    /// It waits for room; `admitted` is called then.
     Later,
-    /// The session takes no more; the client has been told.
+    /// The session takes no more; the client has been notified.
     Never,
 }
 
@@ -170,7 +170,7 @@ impl<P: Payload> Core<P> {
     /// A call cannot be stopped: all inputs fail now, and nothing more goes in.
     pub(crate) fn abort(&self, error: impl Fn() -> RunError<P::Fault>) {
         let waiting = self.admission_queue.close();
-        self.in_flight.take_all().tell(&error);
+        self.in_flight.take_all().fail_all(&error);
         for submission in waiting {
             submission.client.done(Err(error()));
             if let Some(admitted) = submission.admitted {
@@ -196,7 +196,7 @@ impl<P: Payload> Core<P> {
     pub(crate) fn note_failures(&self, faults: impl Iterator<Item = P::Fault>) {
         for fault in faults {
             if let Some(reporter) = &self.reporter {
-                reporter.set_aside(fault);
+                reporter.log_ignored(fault);
             }
         }
     }

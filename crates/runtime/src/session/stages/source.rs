@@ -90,9 +90,9 @@ impl<P: Payload> RunningSource<'_, P> {
     /// Run a call of the source where the watch sees it.
     fn at_work<R>(&self, call: impl FnOnce() -> R) -> R {
         self.core.source.enter(0, numbering::of_item(self.core.in_flight.items()));
-        let answer = P::within(&self.own_context, call);
+        let result = P::within(&self.own_context, call);
         self.core.source.leave();
-        answer
+        result
     }
 
     /// Put an item in and wait until it is; `false` if the session has closed.
@@ -100,10 +100,10 @@ impl<P: Payload> RunningSource<'_, P> {
         let (sender, admitted) = sync_channel(1);
         (self.expect)();
         // The one who waits is this thread, and waits for nothing else.
-        let tell = Box::new(move |is_in| {
+        let notify = Box::new(move |is_in| {
             sender.try_send(is_in).ok();
         });
-        match self.core.submit(self.submission(Some(self.core.for_entries(item)), Some(tell))) {
+        match self.core.submit(self.submission(Some(self.core.for_entries(item)), Some(notify))) {
             Admission::Now => true,
             Admission::Later => admitted.recv().unwrap_or(false),
             Admission::Never => false,
@@ -173,7 +173,7 @@ impl<P: Payload> Node<P> for SourceNode<P> {
 
     fn interrupt(&mut self) -> Result<(), P::Fault> {
         if self.0.tasks.is_running() {
-            // It is making items: it is told meanwhile.
+            // It is making items: it is interrupted meanwhile.
             return self.0.inner.lock().interrupt();
         }
         self.0.call(Node::interrupt).unwrap_or(Ok(()))

@@ -177,9 +177,9 @@ impl<P: Payload> Replica<P> {
             Some(node_lock) => {
                 machine.progress.set_thread(node_lock.thread());
                 let mut work = Some(work);
-                let mut answer = None;
-                node_lock.enter(&mut || answer = work.take().map(|work| work(machine)));
-                answer.expect("a lock runs the work")
+                let mut result = None;
+                node_lock.enter(&mut || result = work.take().map(|work| work(machine)));
+                result.expect("a lock runs the work")
             }
         }
     }
@@ -193,9 +193,9 @@ impl<P: Payload> Replica<P> {
         let Some(node_lock) = &self.node_lock else { return Ok(work(machine)) };
         machine.progress.set_thread(node_lock.thread());
         let mut work = Some(work);
-        let mut answer = None;
-        node_lock.enter_unless(CancelFlag::never(), &mut || answer = work.take().map(|work| work(machine)))?;
-        answer.ok_or(Hindrance::Cancelled)
+        let mut result = None;
+        node_lock.enter_unless(CancelFlag::never(), &mut || result = work.take().map(|work| work(machine)))?;
+        result.ok_or(Hindrance::Cancelled)
     }
 
     /// Forget what is in progress in the nodes.
@@ -243,7 +243,7 @@ impl<P: Payload> Stage<P> {
     pub(crate) fn push(&self, envelope: Envelope<P>) -> Option<Dropped<P>> {
         match self.inbox.push(envelope) {
             Pushed::Dropped(dropped) => Some(dropped),
-            // A session that closes tells the clients of all inputs itself.
+            // A session that closes notifies the clients of all inputs itself.
             Pushed::Queued | Pushed::Refused => None,
         }
     }

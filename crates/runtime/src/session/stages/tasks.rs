@@ -155,9 +155,9 @@ pub(crate) struct Sent<R>(Arc<Slot<R>>);
 pub(crate) enum Outcome<R> {
     /// Its result, or its panic.
     Done(std::thread::Result<R>),
-    /// The wait was given up while the thread was at it.
+    /// The wait was cancelled while the thread was at it.
     Unfinished,
-    /// The wait was given up before, and the thread will not begin with it.
+    /// The wait was cancelled before, and the thread will not begin with it.
     NotBegun,
 }
 

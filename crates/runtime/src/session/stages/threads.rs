@@ -103,7 +103,7 @@ impl Threads {
         threads.into_iter().filter_map(is_busy).collect()
     }
 
-    /// Wait for the end of all threads but the busy ones, until the deadline. The others are left behind. Returns the first panic.
+    /// Wait for the end of all threads but the busy ones, until the deadline. The others are abandoned. Returns the first panic.
     pub(crate) fn join<P: Payload>(&self, deadline: &mut Deadline<'_, P>, busy: &[(usize, Role)]) -> Option<Panic> {
         let running = std::mem::take(&mut self.0.lock().running);
         let mut panic = None;

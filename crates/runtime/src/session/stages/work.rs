@@ -31,7 +31,7 @@ pub(crate) fn run_in_order<P: Payload>(core: &Arc<Core<P>>, stage: usize) {
     }
 }
 
-/// Take an envelope through the machine. What goes wrong is told to the client of its input.
+/// Take an envelope through the machine. What goes wrong is reported to the client of its input.
 pub(crate) fn work_on<P: Payload>(
     core: &Core<P>,
     replica: &Replica<P>,
@@ -171,8 +171,8 @@ impl<P: Payload> Core<P> {
         }
     }
 
-    /// What ended the work on an input, where an interruption or the end of the session did: the order reaches the nodes before the clients
-    /// are told.
+    /// What ended the work on an input, where an interruption or the end of the session did: the stop request reaches the nodes before the clients
+    /// are notified.
     pub(crate) fn why(&self, replica: &Replica<P>, error: RunError<P::Fault>) -> RunError<P::Fault> {
         match (self.was_stopped(replica, &error), self.is_closed.load(Ordering::Relaxed)) {
             (false, _) => error,

@@ -1,4 +1,4 @@
-//! What a worker must notice while its nodes are at work: orders of the parent, and the parent's death.
+//! What a worker must notice while its nodes are at work: requests of the parent, and the parent's death.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -20,7 +20,7 @@ use crate::worker::protocol::poll::timespec;
 /// How often to check for a parent that is gone without closing its socket, because another child has it too.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Nodes that have just started to wait are told again to stop after this interval, which doubles each time.
+/// Nodes that have just started to wait are asked again to stop after this interval, which doubles each time.
 const FIRST_POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// How the nodes of a worker are stopped, see [`crate::worker::WorkerHost`].
@@ -30,13 +30,13 @@ pub(crate) struct Stops {
     pub(crate) cancel_calls: Box<dyn Fn() + Send + Sync>,
 }
 
-/// The orders as they stand.
-pub(crate) struct Orders {
-    /// The number of the last interruption that was ordered, and the last that was obeyed.
+/// The requests that the parent has sent and the worker has not completed.
+pub(crate) struct ControlRequests {
+    /// The number of the last interruption that was requested, and the last that was handled.
     interruption: AtomicU64,
-    obeyed: AtomicU64,
-    /// The number of the last interruption of which the nodes are told.
-    told: AtomicU64,
+    handled: AtomicU64,
+    /// The number of the last interruption of which the nodes are notified.
+    notified: AtomicU64,
     /// Items below this number are not wanted any more.
     stale_below: AtomicU64,
     /// The item in hand, or 0.
@@ -52,12 +52,12 @@ pub(crate) struct Orders {
     pub(crate) wake_event: OwnedFd,
 }
 
-impl Orders {
+impl ControlRequests {
     pub(crate) fn new(stop: CancelFlag) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             interruption: AtomicU64::new(0),
-            obeyed: AtomicU64::new(0),
-            told: AtomicU64::new(0),
+            handled: AtomicU64::new(0),
+            notified: AtomicU64::new(0),
             stale_below: AtomicU64::new(0),
             in_hand: AtomicU64::new(0),
             dropped: Mutex::default(),
@@ -73,25 +73,25 @@ impl Orders {
         self.is_closing.load(Ordering::Acquire)
     }
 
-    /// The interruption that is to be obeyed, if there is one.
+    /// The interruption that is to be handled, if there is one.
     pub(crate) fn interruption(&self) -> Option<u64> {
-        let ordered = self.interruption.load(Ordering::Acquire);
-        (ordered != self.obeyed.load(Ordering::Acquire)).then_some(ordered)
+        let requested = self.interruption.load(Ordering::Acquire);
+        (requested != self.handled.load(Ordering::Acquire)).then_some(requested)
     }
 
-    /// Whether the nodes are told of this interruption, or of one that it has overtaken.
-    pub(crate) fn are_nodes_told(&self, interruption: u64) -> bool {
-        let told = self.told.load(Ordering::Acquire);
-        (self.obeyed.load(Ordering::Acquire) + 1..=interruption).contains(&told)
+    /// Whether the nodes are notified of this interruption, or of one that it has overtaken.
+    pub(crate) fn are_nodes_notified(&self, interruption: u64) -> bool {
+        let notified = self.notified.load(Ordering::Acquire);
+        (self.handled.load(Ordering::Acquire) + 1..=interruption).contains(&notified)
     }
 
     /// The nodes have left what they were at.
-    pub(crate) fn obey(&self, interruption: u64) {
+    pub(crate) fn mark_handled(&self, interruption: u64) {
         self.stop.clear();
         if self.is_closing() {
             self.stop.set();
         }
-        self.obeyed.store(interruption, Ordering::Release);
+        self.handled.store(interruption, Ordering::Release);
     }
 
     /// Whether an item came before an interruption.
@@ -157,7 +157,7 @@ impl Orders {
         !self.is_over.load(Ordering::Acquire) && self.is_pressing()
     }
 
-    /// Receive the parent's orders until it closes the socket.
+    /// Receive the parent's requests until it closes the socket.
     pub(crate) fn listen(self: &Arc<Self>, control: &Link, stops: &Stops) {
         let mut interval = FIRST_POLL_INTERVAL;
         loop {
@@ -168,7 +168,7 @@ impl Orders {
                     match received.head.kind {
                         Kind::Interrupt | Kind::Discard => {
                             if received.head.kind == Kind::Interrupt {
-                                self.told.store(received.head.number, Ordering::Release);
+                                self.notified.store(received.head.number, Ordering::Release);
                             }
                             self.stale_below.store(received.head.extra, Ordering::Release);
                             self.interruption.store(received.head.number, Ordering::Release);
@@ -186,8 +186,8 @@ impl Orders {
                 Ok(None) => {
                     let dropped = self.dropped_in_hand();
                     if let Some(number) = dropped {
-                        let orders = Arc::clone(self);
-                        (stops.cancel_wait)(Box::new(move || orders.dropped_in_hand() == Some(number)));
+                        let requests = Arc::clone(self);
+                        (stops.cancel_wait)(Box::new(move || requests.dropped_in_hand() == Some(number)));
                     }
                     interval = if dropped.is_some() {
                         interval.saturating_mul(2).min(POLL_INTERVAL)

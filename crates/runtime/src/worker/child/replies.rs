@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags};
 use crate::node::{Outputs, Sink};
 use crate::payload::Payload;
 use crate::phase::Phase;
-use crate::worker::child::control::Orders;
+use crate::worker::child::control::ControlRequests;
 use crate::worker::child::worker_host::LeaveFork;
 use crate::worker::protocol::connection::{Link, Received, Transport};
 use crate::worker::protocol::frame::{Head, Kind, phase_number};
@@ -22,7 +22,7 @@ pub(crate) struct Out<P: Payload> {
     pub(crate) link: Arc<Link>,
     pub(crate) control: Arc<Link>,
     pub(crate) codec: Arc<dyn ItemCodec<P>>,
-    pub(crate) orders: Arc<Orders>,
+    pub(crate) requests: Arc<ControlRequests>,
     pub(crate) leave_fork: LeaveFork<P>,
 }
 
@@ -32,7 +32,7 @@ impl<P: Payload> Clone for Out<P> {
             link: Arc::clone(&self.link),
             control: Arc::clone(&self.control),
             codec: Arc::clone(&self.codec),
-            orders: Arc::clone(&self.orders),
+            requests: Arc::clone(&self.requests),
             leave_fork: Arc::clone(&self.leave_fork),
         }
     }
@@ -48,7 +48,7 @@ impl<P: Payload> Out<P> {
     pub(crate) fn await_work(&self, is_worth_looking: bool) -> io::Result<Option<Received>> {
         self.link.flush()?;
         let begun = Instant::now();
-        while is_worth_looking && begun.elapsed() < SHORT_WAIT && !self.orders.is_pressing() {
+        while is_worth_looking && begun.elapsed() < SHORT_WAIT && !self.requests.is_pressing() {
             // On a machine with one core the parent needs it.
             std::thread::yield_now();
             if let Some(received) = self.link.next()? {
@@ -57,14 +57,14 @@ impl<P: Payload> Out<P> {
         }
         let mut fds = [
             PollFd::from_borrowed_fd(self.link.as_fd(), PollFlags::IN),
-            PollFd::new(&self.orders.wake_event, PollFlags::IN),
+            PollFd::new(&self.requests.wake_event, PollFlags::IN),
         ];
         rustix::event::poll(&mut fds, None).ok();
         if fds.iter().any(|fd| fd.revents().contains(PollFlags::NVAL)) {
             return Err(rustix::io::Errno::BADF.into());
         }
         if !fds[1].revents().is_empty() {
-            self.orders.clear_wake();
+            self.requests.clear_wake();
         }
         self.link.next()
     }
@@ -150,8 +150,8 @@ impl<P: Payload> Sink<P> for ReplySink<'_, P> {
     }
 
     fn is_wanted(&mut self) -> bool {
-        let orders = &self.out.orders;
-        !orders.is_stale(self.head.number) && !orders.is_dropped(self.head.number)
+        let requests = &self.out.requests;
+        !requests.is_stale(self.head.number) && !requests.is_dropped(self.head.number)
     }
 
     fn before_wait(&mut self) {

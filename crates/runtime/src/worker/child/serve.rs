@@ -10,7 +10,7 @@ use crate::execution::machine::Machine;
 use crate::payload::Payload;
 use crate::phase::Phase;
 use crate::worker::ItemCodec;
-use crate::worker::child::control::{Orders, Stops, watch_parent};
+use crate::worker::child::control::{ControlRequests, Stops, watch_parent};
 use crate::worker::child::replies::Out;
 use crate::worker::child::worker_host::{Notes, WorkerHost};
 use crate::worker::child::worker_loop::WorkerLoop;
@@ -60,7 +60,7 @@ fn serve_parent<P: Payload>(
     let parent = rustix::process::getppid();
     spawn("parent-watch", move || watch_parent(&watched, parent))?;
     let control = Arc::new(Link::new(control));
-    let orders = Orders::new(worker_host.stop_flag())?;
+    let requests = ControlRequests::new(worker_host.stop_flag())?;
     // What the nodes hold is theirs to change.
     link.keep_files(true);
     let setup = await_frame::<P>(&link)?.message;
@@ -70,7 +70,7 @@ fn serve_parent<P: Payload>(
         link: Arc::clone(&link),
         control: Arc::clone(&control),
         codec: Arc::clone(codec),
-        orders: Arc::clone(&orders),
+        requests: Arc::clone(&requests),
         leave_fork,
     };
     let opened = match setup.missing {
@@ -86,8 +86,8 @@ fn serve_parent<P: Payload>(
     };
     let (stop_waiting, cancel_wait) = (worker_host.stop_waiting(), worker_host.cancel_wait());
     let stops = Stops { stop_waiting, cancel_wait, cancel_calls: worker_host.cancel_calls() };
-    let (listening, heard) = (Arc::clone(&orders), Arc::clone(&control));
-    spawn("orders", move || P::live(|| listening.listen(&heard, &stops)))?;
+    let (listening, control) = (Arc::clone(&requests), Arc::clone(&control));
+    spawn("requests", move || P::live(|| listening.listen(&control, &stops)))?;
     let machine = Machine::new(&plan, 0, nodes, worker_host.stop_flag());
     let mut bench = WorkerLoop::new(&plan, machine, Page::open(&page)?, Wishes::of(hello.head), out);
     if !bench.make_ready()? {

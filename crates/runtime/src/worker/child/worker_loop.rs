@@ -48,7 +48,7 @@ pub(crate) struct WorkerLoop<P: Payload> {
     is_concurrent: bool,
     is_timed: bool,
     careful_below: u64,
-    /// After as many items the states of the nodes are sent, if any of them can tell its own.
+    /// After as many items the states of the nodes are sent, if any of them has snapshots.
     snapshot_every: Option<usize>,
     /// Items of a batch of which more come.
     batch: Vec<Arrived>,
@@ -115,17 +115,17 @@ impl<P: Payload> WorkerLoop<P> {
         match error {
             RunError::Node(failure) => self.out.fault(0, node, failure.phase, &failure.fault),
             RunError::Interrupt(fault) => self.out.fault(0, node, Phase::Initialize, &fault),
-            // The parent has ordered it.
+            // The parent has requested it.
             _ => {}
         }
     }
 
-    /// Work until the parent orders the end.
+    /// Work until the parent requests the end.
     pub(crate) fn work(&mut self) -> io::Result<()> {
         let mut are_waits_short = false;
         let mut replied_at = Instant::now();
-        while !self.out.orders.is_closing() {
-            if let Some(interruption) = self.out.orders.interruption() {
+        while !self.out.requests.is_closing() {
+            if let Some(interruption) = self.out.requests.interruption() {
                 self.leave_off(interruption);
                 // The order to close may have come meanwhile, and its wake is used up.
                 continue;
@@ -158,14 +158,14 @@ impl<P: Payload> WorkerLoop<P> {
 
     fn take(&mut self, received: Received) {
         let is_work = matches!(received.head.kind, Kind::Item | Kind::Flush);
-        self.out.orders.take_in_hand(if is_work { received.head.number } else { 0 });
+        self.out.requests.take_in_hand(if is_work { received.head.number } else { 0 });
         if is_work {
             self.page.note_work(received.head.number);
         }
         self.page.take_in_hand(received.head.number, self.is_timed && received.head.kind == Kind::Item);
         self.see_to(received);
         self.page.put_down();
-        self.out.orders.take_in_hand(0);
+        self.out.requests.take_in_hand(0);
     }
 
     fn see_to(&mut self, received: Received) {
@@ -173,8 +173,8 @@ impl<P: Payload> WorkerLoop<P> {
         match head.kind {
             Kind::Restore => self.restore(usize::from(head.node), message),
             Kind::Forget => self.forget(head.number),
-            _ if self.out.orders.is_stale(head.number) => self.batch.clear(),
-            _ if self.out.orders.is_dropped(head.number) => drop(self.skipped.insert(head.number)),
+            _ if self.out.requests.is_stale(head.number) => self.batch.clear(),
+            _ if self.out.requests.is_dropped(head.number) => drop(self.skipped.insert(head.number)),
             Kind::Item if head.extra > 0 => {
                 self.batch.push(message);
                 if !head.has_more {
@@ -197,7 +197,7 @@ impl<P: Payload> WorkerLoop<P> {
 
     /// An item is not wanted any more, or all so far are not: nothing of them may come out with later ones.
     fn forget(&mut self, number: u64) {
-        self.out.orders.forget_dropped(number);
+        self.out.requests.forget_dropped(number);
         let in_flight = self.at_work.end_early.lock().remove(&number);
         if let Some(end_early) = in_flight {
             return end_early();
@@ -242,7 +242,7 @@ impl<P: Payload> WorkerLoop<P> {
         };
         // What is left of it must not meet the next item; a failure then has no receiver.
         self.machine.abandon();
-        if self.out.orders.is_dropped(head.number) {
+        if self.out.requests.is_dropped(head.number) {
             self.machine.forget_items();
             self.forgotten = head.number;
         }
@@ -267,24 +267,24 @@ impl<P: Payload> WorkerLoop<P> {
         let items: Result<Vec<P>, _> = messages.into_iter().map(|message| unpack(&*self.out.codec, message)).collect();
         self.machine.progress.enter(0, head.number);
         let begun = Instant::now();
-        let answers = items.and_then(|items| process_batch(&mut *self.machine.nodes[0], items));
+        let outputs = items.and_then(|items| process_batch(&mut *self.machine.nodes[0], items));
         let took = begun.elapsed();
         self.machine.progress.leave();
         let out = self.out.clone();
         if let Some(steps) = &self.steps {
             steps.post_one(&out.link, head, took);
         }
-        out.came_back(answers.as_ref().err());
+        out.came_back(outputs.as_ref().err());
         let states = self.pack_states(&out, Phase::Process);
         let (states, unsaid) = states.map_or_else(|(.., fault)| (Vec::new(), Some(fault)), |states| (states, None));
-        let sent = answers.and_then(|answers| {
+        let sent = outputs.and_then(|outputs| {
             if let Some(fault) = unsaid {
                 return Err(fault);
             }
-            for (slot, answer) in answers.into_iter().enumerate().filter(|_| !head.is_replay) {
-                if let Some(answer) = answer {
+            for (slot, output) in outputs.into_iter().enumerate().filter(|_| !head.is_replay) {
+                if let Some(output) = output {
                     self.out
-                        .output(Head { extra: slot as u64 + 1, ..Head::new(Kind::Output, head.number) }, &answer)?;
+                        .output(Head { extra: slot as u64 + 1, ..Head::new(Kind::Output, head.number) }, &output)?;
                 }
             }
             Ok(())
@@ -303,9 +303,9 @@ impl<P: Payload> WorkerLoop<P> {
         self.at_work.count.fetch_add(1, Ordering::AcqRel);
         let number = head.number;
         let (steps, begun) = (self.steps.clone(), Instant::now());
-        let done = move |answer: Result<Outputs<P>, P::Fault>| {
+        let done = move |result: Result<Outputs<P>, P::Fault>| {
             at_work.end_early.lock().remove(&number);
-            let last = answer.and_then(|outputs| send_all_but_last(&out, number, outputs));
+            let last = result.and_then(|outputs| send_all_but_last(&out, number, outputs));
             if let Some(steps) = &steps {
                 steps.post_one(&out.link, head, begun.elapsed());
             }
@@ -314,7 +314,7 @@ impl<P: Payload> WorkerLoop<P> {
             }
             at_work.count.fetch_sub(1, Ordering::AcqRel);
             // The thread of the nodes writes it.
-            out.orders.wake();
+            out.requests.wake();
         };
         self.machine.progress.enter(0, number);
         let end_early = start(&mut *self.machine.nodes[0], item, None, Box::new(done));
@@ -328,13 +328,13 @@ impl<P: Payload> WorkerLoop<P> {
 
     /// Wait for the items in flight.
     fn await_all(&self) {
-        while self.at_work.count.load(Ordering::Acquire) > 0 && !self.out.orders.is_closing() {
-            let Out { link, orders, .. } = &self.out;
+        while self.at_work.count.load(Ordering::Acquire) > 0 && !self.out.requests.is_closing() {
+            let Out { link, requests, .. } = &self.out;
             P::wait(|| {
                 link.flush().ok();
-                orders.wait_for_wake(POLL_INTERVAL);
+                requests.wait_for_wake(POLL_INTERVAL);
             });
-            if self.out.orders.interruption().is_some() {
+            if self.out.requests.interruption().is_some() {
                 return;
             }
         }
@@ -346,8 +346,8 @@ impl<P: Payload> WorkerLoop<P> {
             for end_early in under_way.into_values() {
                 end_early();
             }
-            let orders = &self.out.orders;
-            P::wait(|| orders.wait_for_wake(POLL_INTERVAL));
+            let requests = &self.out.requests;
+            P::wait(|| requests.wait_for_wake(POLL_INTERVAL));
         }
     }
 
@@ -356,13 +356,13 @@ impl<P: Payload> WorkerLoop<P> {
         self.batch.clear();
         self.end_all();
         // A failure here has no receiver but the log, which the node itself may write to.
-        if self.out.orders.are_nodes_told(interruption) {
+        if self.out.requests.are_nodes_notified(interruption) {
             self.machine.interrupt();
         } else {
             self.machine.abandon();
         }
         self.out.came_back(None);
-        self.out.orders.obey(interruption);
+        self.out.requests.mark_handled(interruption);
         let control = &self.out.control;
         control.post(Head::new(Kind::Interrupt, interruption), control.message());
         control.flush().ok();
@@ -428,7 +428,7 @@ impl<P: Payload> WorkerLoop<P> {
             }
             self.out.came_back(None);
         }
-        self.out.orders.end();
+        self.out.requests.end();
         let usage = usage("self").unwrap_or_default();
         let head = Head { extra: usage.resident_bytes, ..Head::new(Kind::CleanedUp, 0) };
         self.out.link.post(head.last(), self.out.link.message());

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustix::event::EventfdFlags;
 
-use crate::node::{Done, Outputs, Stream, TellStep};
+use crate::node::{Done, Outputs, StepObserver, Stream};
 use crate::payload::Payload;
 use crate::worker::parent::job::Job;
 use crate::worker::parent::output_channel::Channel;
@@ -165,8 +165,8 @@ pub(crate) struct Remote<P: Payload> {
     /// Wakes the supervisor, as long as it lives: a session that has closed holds no file.
     wake: Mutex<Option<Arc<OwnedFd>>>,
     pub(crate) are_waits_short: AtomicBool,
-    /// Who is told how long the nodes took.
-    pub(crate) tell_step: OnceLock<TellStep>,
+    /// Receives how long the nodes took.
+    pub(crate) step_observer: OnceLock<StepObserver>,
 }
 
 impl<P: Payload> Remote<P> {
@@ -196,7 +196,7 @@ impl<P: Payload> Remote<P> {
             changed: Condvar::new(),
             wake: Mutex::new(Some(Arc::new(wake))),
             are_waits_short: AtomicBool::new(false),
-            tell_step: OnceLock::new(),
+            step_observer: OnceLock::new(),
         })
     }
 
@@ -336,13 +336,13 @@ impl<P: Payload> Remote<P> {
     }
 
     /// Abandon the jobs in progress: all replies receive that, and the worker is asked to stop. Its nodes are interrupted if
-    /// `are_nodes_told`.
-    pub(crate) fn interrupt(&self, are_nodes_told: bool) {
+    /// `must_notify_nodes`.
+    pub(crate) fn interrupt(&self, must_notify_nodes: bool) {
         let (connection, pending) = {
             let mut state = self.lock();
-            if are_nodes_told || state.interruptions.0 == state.interruptions.1 {
+            if must_notify_nodes || state.interruptions.0 == state.interruptions.1 {
                 state.interruptions.0 += 1;
-                let kind = if are_nodes_told { Kind::Interrupt } else { Kind::Discard };
+                let kind = if must_notify_nodes { Kind::Interrupt } else { Kind::Discard };
                 let head = Head { extra: state.next_number, ..Head::new(kind, state.interruptions.0) };
                 if let Some(connection) = &state.connection {
                     connection.control.post(head, connection.control.message());

@@ -81,7 +81,7 @@ impl<P: Payload> Remote<P> {
                         true
                     }
                     Ok(None) => {
-                        if let Err(stop_request) = P::check_orders() {
+                        if let Err(stop_request) = P::check_signals() {
                             return self.leave(number, stop_request);
                         }
                         true

@@ -321,7 +321,7 @@ impl<P: Payload> Monitor<'_, P> {
             self.connection.control.flush().ok();
         }
         if is_due {
-            self.kill(ExitCause::LeftBehind);
+            self.kill(ExitCause::Abandoned);
         }
     }
 
@@ -355,7 +355,7 @@ impl<P: Payload> Monitor<'_, P> {
         }
         self.killed_at = self.connection.page.reading();
         let (codec, node_ids) = (&self.remote.codec, &self.remote.spec.node_ids);
-        let is_unwanted = cause == ExitCause::LeftBehind && (!self.is_ready || self.remote.lock().is_start_cancelled);
+        let is_unwanted = cause == ExitCause::Abandoned && (!self.is_ready || self.remote.lock().is_start_cancelled);
         if !is_unwanted {
             self.process.dump_stacks(STACKS_TIMEOUT, |stream, line| codec.write_line(node_ids, stream, line));
         }

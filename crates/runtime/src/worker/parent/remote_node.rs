@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::execution::metrics::WorkerMetrics;
 use crate::limits::CLOSE_TIMEOUT;
 use crate::node::{
-    Batched, Concurrent, Done, EndEarly, Node, NodeInfo, Outputs, RemoteStage, Start, TellStep, WorkerHandle,
+    Batched, Concurrent, Done, EndEarly, Node, NodeInfo, Outputs, RemoteStage, Start, StepObserver, WorkerHandle,
 };
 use crate::payload::Payload;
 use crate::phase::Phase;
@@ -115,7 +115,7 @@ impl<P: Payload> RemoteNode<P> {
             if is_gone || is_late {
                 return (is_gone, stop_request);
             }
-            if let Err(new) = P::check_orders() {
+            if let Err(new) = P::check_signals() {
                 stop_request = Some(new);
                 remote.lock().end_by = Some(Instant::now());
                 remote.wake_supervisor();
@@ -133,7 +133,7 @@ impl<P: Payload> RemoteNode<P> {
             is_starting(&mut state)
         };
         while P::wait(is_starting) {
-            let stop_request = P::check_orders().err();
+            let stop_request = P::check_signals().err();
             if stop_request.is_some() || remote.spec.cancel.is_set() {
                 {
                     let mut state = remote.lock();
@@ -197,7 +197,7 @@ impl<P: Payload> Node<P> for RemoteNode<P> {
         self.end();
         let (is_gone, stop_request) = self.wait_until_gone();
         if !is_gone {
-            let exit = WorkerExit { phase: Phase::Cleanup, ..self.remote.first_node_exit(ExitCause::LeftBehind) };
+            let exit = WorkerExit { phase: Phase::Cleanup, ..self.remote.first_node_exit(ExitCause::Abandoned) };
             return Err(stop_request.unwrap_or_else(|| self.remote.codec.lost(&exit)));
         }
         if let Some(supervisor) = self.supervisor.take() {
@@ -272,7 +272,7 @@ impl<P: Payload> RemoteNode<P> {
     /// What the node's `cleanup` failed with. That the worker is gone is reported only if no call has failed with it.
     fn take_cleanup_fault(&self) -> Result<(), P::Fault> {
         let mut state = self.remote.lock();
-        let is_late = |exit: &WorkerExit| exit.cause == ExitCause::LeftBehind && exit.phase != Phase::Initialize;
+        let is_late = |exit: &WorkerExit| exit.cause == ExitCause::Abandoned && exit.phase != Phase::Initialize;
         let is_unreported = |exit: &mut WorkerExit| is_late(exit) || exit.phase == Phase::Cleanup;
         let exit = state.exit.take_if(|exit| self.index == 0 && is_unreported(exit));
         let fault = state.faults[self.index].take();
@@ -361,8 +361,8 @@ impl<P: Payload> WorkerHandle for Remote<P> {
         }
     }
 
-    fn tell_steps(&self, tell: TellStep) {
+    fn observe_steps(&self, observer: StepObserver) {
         // Asked for once, when the session is built.
-        self.tell_step.set(tell).ok();
+        self.step_observer.set(observer).ok();
     }
 }

@@ -57,8 +57,8 @@ impl<P: Payload> Remote<P> {
                 self.finish(head.number, Err(fault))
             }
             Kind::Steps => {
-                if let Some(tell) = self.tell_step.get() {
-                    timings::read(&message.body).for_each(|(node, step)| tell(node, step));
+                if let Some(observe) = self.step_observer.get() {
+                    timings::read(&message.body).for_each(|(node, step)| observe(node, step));
                 }
                 let pending = &mut self.lock().pending;
                 if let Some(pending) = pending.get_mut(&head.number) {

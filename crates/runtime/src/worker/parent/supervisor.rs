@@ -124,7 +124,7 @@ fn start<P: Payload>(remote: &Arc<Remote<P>>) -> Result<Process, ExitCause> {
     let is_in_time = || begun.elapsed() < spec.initialize_timeout && !remote.is_ending();
     let process = launch(spec.program.clone(), spec.arguments.clone(), data_there, is_in_time);
     let process = process.map_err(|error| match error.kind() {
-        io::ErrorKind::TimedOut if remote.is_ending() => ExitCause::LeftBehind,
+        io::ErrorKind::TimedOut if remote.is_ending() => ExitCause::Abandoned,
         io::ErrorKind::TimedOut => ExitCause::TimedOut(spec.initialize_timeout),
         _ => ExitCause::NotStarted(format!("{}: {error}", spec.program.to_string_lossy())),
     })?;

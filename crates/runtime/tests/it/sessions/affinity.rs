@@ -132,7 +132,7 @@ fn inputs_that_are_put_in_are_worked_on_where_that_is_asked_for() {
     let mut taken = Vec::new();
     while let Next::Output(output) = outbox.next(Duration::ZERO) {
         taken.push(output);
-        session.work_here(&|| !outbox.has_news()).unwrap();
+        session.work_here(&|| !outbox.is_ready()).unwrap();
     }
     assert_eq!((taken, outputs), (numbers(&[1, 1, 2, 2, 9]), numbers(&[5, 5])));
     session.shut();
@@ -265,14 +265,14 @@ fn nodes_are_cleaned_up_on_their_threads_although_another_is_stuck() {
 
     let closed = session.close(Duration::from_millis(50), &|| {});
 
-    assert_eq!(closed.left_behind.iter().map(|stall| stall.node_id.as_str()).collect::<Vec<_>>(), ["a"]);
+    assert_eq!(closed.abandoned.iter().map(|stall| stall.node_id.as_str()).collect::<Vec<_>>(), ["a"]);
     assert_eq!(log.lines_of("cleanup"), ["b.cleanup"]);
     assert_ne!(log.thread_of("b"), thread::current().id());
     valve.open();
 }
 
 #[test]
-fn a_cleanup_that_hangs_is_named_and_left_behind() {
+fn a_cleanup_that_hangs_is_named_and_abandoned() {
     let (log, valve) = (Log::default(), Valve::default());
     let held = valve.clone();
     let session = Pipe::default()
@@ -284,7 +284,7 @@ fn a_cleanup_that_hangs_is_named_and_left_behind() {
 
     let closed = session.close(Duration::from_millis(50), &|| {});
 
-    let named: Vec<_> = closed.left_behind.iter().map(|stall| (&*stall.node_id, stall.phase)).collect();
+    let named: Vec<_> = closed.abandoned.iter().map(|stall| (&*stall.node_id, stall.phase)).collect();
     assert_eq!(named, [("b", Phase::Cleanup)]);
     assert_eq!(log.lines_of("cleanup"), ["a.cleanup"]);
     valve.open();

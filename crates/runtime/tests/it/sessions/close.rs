@@ -1,4 +1,4 @@
-//! The end comes within its deadline, in every state, and names what it leaves behind.
+//! The end comes within its deadline, in every state, and names what it abandons.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -188,7 +188,7 @@ fn hanging_pipes(valve: &Valve) -> Vec<(Pipe, &'static str)> {
 }
 
 #[test]
-fn a_node_that_hangs_is_named_and_left_behind() {
+fn a_node_that_hangs_is_named_and_abandoned() {
     let valve = Valve::default();
     for (pipe, kind) in hanging_pipes(&valve) {
         let session = pipe.open();
@@ -200,7 +200,7 @@ fn a_node_that_hangs_is_named_and_left_behind() {
         let closed = session.close(DEADLINE, &|| {});
 
         assert!(started.elapsed() < DEADLINE * 10, "{kind}");
-        let named: Vec<_> = closed.left_behind.iter().map(|stall| (&*stall.node_id, stall.item_index)).collect();
+        let named: Vec<_> = closed.abandoned.iter().map(|stall| (&*stall.node_id, stall.item_index)).collect();
         assert_eq!(named, [("hangs", Some(0))], "{kind}");
         assert!(matches!(call.answer(), Err(RunError::Closed)), "{kind}");
     }
@@ -246,7 +246,7 @@ fn closing_ends_an_interrupt_that_waits_for_a_node() {
         let closed = session.close(DEADLINE, &|| {});
 
         interrupting.join().unwrap();
-        assert_eq!(closed.left_behind.len(), 1, "{kind}");
+        assert_eq!(closed.abandoned.len(), 1, "{kind}");
         assert!(matches!(call.answer(), Err(RunError::Closed)), "{kind}");
     }
     valve.open();
@@ -319,8 +319,8 @@ fn a_session_closes_while_many_use_it() {
                 scope.spawn(|| while session.call(round).answer().is_ok() {});
             }
             scope.spawn(|| while !matches!(stream(&session, &[round]).1, Some(RunError::Closed)) {});
-            let left_behind: Vec<Stall> = session.close(TIMEOUT, &|| {}).left_behind;
-            assert_eq!(left_behind, []);
+            let abandoned: Vec<Stall> = session.close(TIMEOUT, &|| {}).abandoned;
+            assert_eq!(abandoned, []);
         });
     }
 }

@@ -120,7 +120,7 @@ fn one_who_waits_for_another_caller_is_told_of_the_end() {
 
         let closed = session.close(Duration::from_millis(50), &|| {});
 
-        assert_eq!(closed.left_behind.len(), 1);
+        assert_eq!(closed.abandoned.len(), 1);
         assert!(matches!(waiting.join().unwrap(), Err(RunError::Closed)));
         valve.open();
         drop(hanging.join().unwrap());

@@ -26,8 +26,8 @@ impl Listening {
 }
 
 impl Reporter<Item> for Listening {
-    fn set_aside(&self, fault: Fault) {
-        self.note(format!("set aside {fault:?}"));
+    fn log_ignored(&self, fault: Fault) {
+        self.note(format!("ignored {fault:?}"));
     }
 
     fn stalled(&self, stall: &Stall) {
@@ -35,8 +35,8 @@ impl Reporter<Item> for Listening {
         self.note(format!("{node_id} at {item_index:?} {}", *for_at_least >= STALL));
     }
 
-    fn left_behind(&self, stall: &Stall, _timeout: Duration) {
-        self.note(format!("{} left behind", stall.node_id));
+    fn abandoned(&self, stall: &Stall, _timeout: Duration) {
+        self.note(format!("{} abandoned", stall.node_id));
     }
 
     fn dropped(&self, node_id: &str, count: u64) {
@@ -140,7 +140,7 @@ fn a_call_that_overruns_its_time_ends_the_session() {
     assert_eq!(timed_out(first.answer().unwrap_err()), ("a".to_owned(), Some(0), 50, false));
     assert_eq!(timed_out(second.answer().unwrap_err()), ("a".to_owned(), Some(0), 50, false));
     assert!(matches!(session.call(3).answer(), Err(RunError::Closed)));
-    assert_eq!(session.close(Duration::from_millis(20), &|| {}).left_behind.len(), 1);
+    assert_eq!(session.close(Duration::from_millis(20), &|| {}).abandoned.len(), 1);
     valve.open();
 }
 
@@ -220,14 +220,14 @@ fn drops_are_told_with_their_number() {
 }
 
 #[test]
-fn errors_of_closing_a_generator_are_set_aside() {
+fn errors_of_closing_a_generator_are_logged() {
     let failing = pass().failing(Phase::Process, BAD);
     let pipe = Pipe::chain([unclosable(), failing]);
     let (session, listening) = open_and_listen(pipe);
 
     session.call(1).answer().unwrap_err();
 
-    assert_eq!(listening.log.lines(), [format!("set aside {BAD:?}")]);
+    assert_eq!(listening.log.lines(), [format!("ignored {BAD:?}")]);
 }
 
 /// A generator that fails when it is closed.

@@ -118,7 +118,7 @@ fn a_source_that_fails_ends_its_stream_after_the_items_before() {
 
 /// A source that hangs was not named, and was cleaned up while it was still at work.
 #[test]
-fn a_source_that_hangs_is_named_and_left_behind() {
+fn a_source_that_hangs_is_named_and_abandoned() {
     let (valve, log) = (Valve::default(), Log::default());
     let in_source = valve.clone();
     let hanging = source(move || {
@@ -134,7 +134,7 @@ fn a_source_that_hangs_is_named_and_left_behind() {
 
     let closed = session.close(Duration::from_millis(50), &|| {});
 
-    let named: Vec<_> = closed.left_behind.iter().map(|stall| (&*stall.node_id, stall.item_index)).collect();
+    let named: Vec<_> = closed.abandoned.iter().map(|stall| (&*stall.node_id, stall.item_index)).collect();
     assert_eq!(named, [("n0", Some(0))]);
     assert_eq!(log.lines_of("cleanup"), ["a.cleanup"]);
     valve.open();

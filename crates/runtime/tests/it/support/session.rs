@@ -93,7 +93,7 @@ impl SessionUse for Session<Item> {
 
     fn shut(&self) -> Closed<Fault> {
         let closed = self.close(TIMEOUT, &|| {});
-        assert!(closed.left_behind.is_empty(), "left behind: {:?}", closed.left_behind);
+        assert!(closed.abandoned.is_empty(), "abandoned: {:?}", closed.abandoned);
         closed
     }
 }

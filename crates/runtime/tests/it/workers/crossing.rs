@@ -11,9 +11,9 @@ use super::{Fault, TIMEOUT, Thing, good, open};
 fn items_go_to_a_worker_and_back_in_order() {
     let bench = open(&["double"], json!({}));
 
-    let answers = bench.map(0..1000);
+    let outputs = bench.map(0..1000);
 
-    assert_eq!(answers, good((0..1000).map(|number| number * 2)));
+    assert_eq!(outputs, good((0..1000).map(|number| number * 2)));
     assert_eq!(bench.close(), []);
 }
 
@@ -67,10 +67,10 @@ fn a_failure_names_its_node_and_the_worker_goes_on() {
     bench.put(Some(Thing::Number(1)));
     assert_eq!(bench.number(), Ok(2));
     let bench = open(&["fail"], json!({}));
-    let answers = bench.map([12, 13, 14]);
-    assert_eq!(answers[0], Ok(12));
-    assert_eq!(answers[1], Err(Fault::StdStream("fail in process: StdStream(\"thirteen\")".into())));
-    assert_eq!(answers.get(2), Some(&Ok(14)));
+    let outputs = bench.map([12, 13, 14]);
+    assert_eq!(outputs[0], Ok(12));
+    assert_eq!(outputs[1], Err(Fault::StdStream("fail in process: StdStream(\"thirteen\")".into())));
+    assert_eq!(outputs.get(2), Some(&Ok(14)));
 }
 
 #[test]

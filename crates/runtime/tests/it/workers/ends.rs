@@ -30,7 +30,7 @@ fn a_worker_that_hangs_does_not_hold_up_the_end() {
 
     assert!(begun.elapsed() < TIMEOUT);
     let causes: Vec<ExitCause> = closed.cleanups.into_iter().map(|failure| cause(failure.fault)).collect();
-    assert_eq!(causes, [ExitCause::LeftBehind]);
+    assert_eq!(causes, [ExitCause::Abandoned]);
 }
 
 #[test]
@@ -51,10 +51,10 @@ fn a_keeper_that_panics_fails_its_session_and_leaves_no_process() {
     let bench = open(&["double"], json!({}));
     let worker = bench.session.worker_processes()[0];
 
-    let answers = bench.map([STUMBLE / 2]);
+    let outputs = bench.map([STUMBLE / 2]);
 
-    let Err(Fault::Lost(loss)) = &answers[0] else { panic!("a loss was expected: {answers:?}") };
-    assert!(loss.is_final && matches!(&loss.cause, ExitCause::NotStarted(why) if why.contains("panicked")), "{loss:?}");
+    let Err(Fault::Lost(exit)) = &outputs[0] else { panic!("a lost worker was expected: {outputs:?}") };
+    assert!(exit.is_final && matches!(&exit.cause, ExitCause::NotStarted(why) if why.contains("panicked")), "{exit:?}");
     assert!(!is_running(worker));
     assert_eq!(bench.close(), []);
 }
@@ -72,7 +72,7 @@ fn a_keeper_that_is_held_up_does_not_hold_up_the_end() {
     let closed = bench.session.close(Duration::from_millis(100), &|| {});
 
     let causes: Vec<ExitCause> = closed.cleanups.into_iter().map(|failure| cause(failure.fault)).collect();
-    assert_eq!(causes, [ExitCause::LeftBehind]);
+    assert_eq!(causes, [ExitCause::Abandoned]);
     drop(held);
 }
 

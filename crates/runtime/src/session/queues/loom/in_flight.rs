@@ -1,4 +1,4 @@
-//! Who is told what of which input.
+//! Which ends are reported of which input.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,7 +15,7 @@ fn in_flight() -> (Arc<InFlight<Number>>, Arc<Counting>, u64) {
 }
 
 #[test]
-fn the_end_is_told_once() {
+fn the_end_is_reported_once() {
     check(|| {
         let (in_flight, client, input) = in_flight();
         let completing = Arc::clone(&in_flight);
@@ -23,7 +23,7 @@ fn the_end_is_told_once() {
         let failing = Arc::clone(&in_flight);
         let failing = thread::spawn(move || failing.fail(input, RunError::Cancelled));
 
-        in_flight.take_all().tell(|| RunError::Closed);
+        in_flight.take_all().fail_all(|| RunError::Closed);
 
         completing.join().unwrap();
         failing.join().unwrap();
@@ -73,7 +73,7 @@ fn one_who_waits_for_the_end_is_woken() {
 }
 
 #[test]
-fn an_abandoned_input_is_told_once() {
+fn the_end_of_an_abandoned_input_is_reported_once() {
     check(|| {
         let (in_flight, client, input) = in_flight();
         let working = Arc::clone(&in_flight);

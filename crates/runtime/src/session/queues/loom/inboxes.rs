@@ -153,7 +153,7 @@ fn emptying_makes_room() {
 }
 
 #[test]
-fn what_is_dropped_is_told_and_the_rest_popped() {
+fn drops_are_reported_and_the_rest_popped() {
     for when_full in [WhenFull::DropOldest, WhenFull::DropNewest] {
         check(move || {
             let inbox = inbox(when_full);

@@ -87,7 +87,7 @@ fn forgetting_wakes_one_who_waits_for_room() {
 }
 
 #[test]
-fn one_who_takes_is_told_of_an_interrupt() {
+fn an_interrupt_ends_the_wait_of_a_consumer() {
     check(|| {
         let outbox = outbox(2);
         let interrupting = Arc::clone(&outbox);

@@ -52,14 +52,14 @@ fn kill(process: i64) {
 }
 
 #[test]
-fn an_item_that_kills_twice_is_set_aside_and_the_stream_goes_on() {
+fn an_item_that_kills_twice_fails_and_the_stream_goes_on() {
     let bench = open(&["abort"], json!({}));
 
-    let mut answers = bench.map([11, 12, 13, 14, 15]);
+    let mut outputs = bench.map([11, 12, 13, 14, 15]);
 
-    let fault = answers.remove(2).unwrap_err();
+    let fault = outputs.remove(2).unwrap_err();
     assert_eq!(cause(fault), ExitCause::Killed(6));
-    assert_eq!(answers, good([11, 12, 14, 15]));
+    assert_eq!(outputs, good([11, 12, 14, 15]));
     assert_eq!(bench.close(), []);
 }
 
@@ -67,20 +67,20 @@ fn an_item_that_kills_twice_is_set_aside_and_the_stream_goes_on() {
 fn a_worker_that_always_dies_fails_its_session() {
     let bench = open(&["exit"], json!({"max_restarts": 1}));
 
-    let answers = bench.map([13, 14]);
+    let outputs = bench.map([13, 14]);
 
-    assert!(matches!(&answers[0], Err(Fault::Lost(loss)) if loss.cause == ExitCause::Exited(3) && loss.is_final));
+    assert!(matches!(&outputs[0], Err(Fault::Lost(exit)) if exit.cause == ExitCause::Exited(3) && exit.is_final));
 }
 
 #[test]
 fn a_worker_that_takes_too_long_is_replaced() {
     let bench = open(&["hang for ever"], json!({"timeout": 0.5}));
 
-    let mut answers = bench.map([12, 13, 14]);
+    let mut outputs = bench.map([12, 13, 14]);
 
-    let fault = answers.remove(1).unwrap_err();
+    let fault = outputs.remove(1).unwrap_err();
     assert_eq!(cause(fault), ExitCause::TimedOut(Duration::from_millis(500)));
-    assert_eq!(answers, good([12, 14]));
+    assert_eq!(outputs, good([12, 14]));
 }
 
 #[test]
