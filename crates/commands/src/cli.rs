@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_after_the_target_is_told_how_to_be_read() {
+    fn a_file_after_the_target_gets_a_hint_how_to_be_read() {
         let line = ["run", "app.py:pipeline", "speech.wav"].map(OsString::from).to_vec();
 
         let error = CommandLine::read("remotemedia", line).unwrap_err();

@@ -6,16 +6,16 @@ use crate::table::counted_long;
 /// How many items were skipped and dead-lettered, and the first error; nothing if all went well.
 pub(crate) fn summary(failed: &FailedItems) -> Option<String> {
     let counts = [(failed.skipped, "skipped"), (failed.dead_lettered, "dead-lettered")];
-    let told: Vec<_> = counts
+    let parts: Vec<_> = counts
         .iter()
         .filter(|(count, _)| *count > 0)
         .map(|(count, what)| format!("{} {what}", counted_long(*count, "item")))
         .collect();
-    if told.is_empty() {
+    if parts.is_empty() {
         return None;
     }
     let first = failed.first_error.as_ref().map(|failure| format!("; the first error: {}", failure.message.trim_end()));
-    Some(format!("{}{}", told.join(", "), first.unwrap_or_default()))
+    Some(format!("{}{}", parts.join(", "), first.unwrap_or_default()))
 }
 
 /// Say that it was `--max-errors` by which an item that failed ended the run.
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_failed_is_told_with_the_first_error() {
+    fn what_failed_is_listed_with_the_first_error() {
         let first_error = Some(Failure::failed("Node 'a' failed on item 3: ValueError"));
         let failed = |skipped, dead_lettered| FailedItems { skipped, dead_lettered, first_error: first_error.clone() };
         let first = "the first error: Node 'a' failed on item 3: ValueError";

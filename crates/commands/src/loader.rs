@@ -33,7 +33,7 @@ pub trait LoadedPipeline {
     /// How its nodes are arranged.
     fn plan(&self) -> &Plan;
 
-    /// What `check` tells about it besides the plan.
+    /// What `check` prints about it besides the plan.
     fn remarks(&self) -> Vec<Remark>;
 
     /// Run it once: initialize, take every item of `feed` through, flush, clean up.
@@ -203,7 +203,7 @@ impl FailureKind {
     }
 }
 
-/// One thing that `check` tells about a pipeline.
+/// One thing that `check` prints about a pipeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remark {
     /// Whether it must be mended before the pipeline can run as described.

@@ -15,7 +15,7 @@ use crate::terminal;
 /// Often enough to look alive, seldom enough to cost nothing.
 const REDRAW_EVERY: Duration = Duration::from_millis(100);
 
-/// The line on stderr that tells how far a run has come; nothing where stderr is no terminal.
+/// The line on stderr that shows how far a run has come; nothing where stderr is no terminal.
 pub(crate) struct Progress {
     outputs: Arc<AtomicU64>,
     shown: Option<Shown>,
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn outputs_are_told_where_they_are_more_or_fewer_than_items() {
+    fn outputs_are_shown_where_they_are_more_or_fewer_than_items() {
         assert_eq!(message(Some(&feed(1, 0)), 40, Duration::from_secs(2)), "1 item  0 items/s  0:02  40 outputs");
     }
 

@@ -165,7 +165,7 @@ fn complete<T>(
     loader: &dyn Loader,
 ) -> Result<(T, Option<String>), Failure> {
     let finished = match &ran {
-        // The reader of a pipe may be what the run waited for when it was told to stop; a file takes all at once.
+        // The reader of a pipe may be what the run waited for when it was asked to stop; a file takes all at once.
         Err(failure) if failure.is_order_to_stop() && !output.lock().is_regular() => Ok(None),
         _ => drain(output, loader, Output::drain_all).and_then(|()| output.lock().finish()),
     };

@@ -61,7 +61,7 @@ pub(crate) fn reason(error: &io::Error) -> String {
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
-/// Whether there is more to see of the way through the user's code. What is told without any has no way worth seeing.
+/// Whether the short traceback leaves out frames of the full one.
 fn hides_frames(failure: &Failure) -> bool {
     failure.traceback.is_some() && failure.full_traceback.is_some() && failure.full_traceback != failure.traceback
 }

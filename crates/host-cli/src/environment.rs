@@ -124,12 +124,12 @@ fn check_environment(directory: &Path) -> Result<(), String> {
 
 /// Refuses an interpreter of another version, and returns the path that it reports: the named program may be a launcher.
 fn check_interpreter(interpreter: &Path) -> Result<PathBuf, String> {
-    let answer = Command::new(interpreter)
+    let output = Command::new(interpreter)
         .args(["-I", "-S", "-c", "import sys; print('%d.%d' % sys.version_info[:2]); print(sys.executable)"])
         .output()
         .map_err(|error| format!("{} cannot be run: {error}", interpreter.display()))?;
-    let answer = String::from_utf8_lossy(&answer.stdout);
-    match answer.lines().collect::<Vec<_>>()[..] {
+    let output = String::from_utf8_lossy(&output.stdout);
+    match output.lines().collect::<Vec<_>>()[..] {
         [version, executable] if version == EMBEDDED => Ok(PathBuf::from(executable)),
         [version, executable] => Err(mismatch(Path::new(executable), version)),
         _ => Err(format!("{} is not a Python interpreter", interpreter.display())),

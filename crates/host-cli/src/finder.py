@@ -95,7 +95,7 @@ class Finder:
 
 
 def install(files: dict[str, bytes], core: ModuleType, origin: str, program: str) -> None:
-    """Make the package importable, before every other finder, and tell it in which program it is."""
+    """Make the package importable, before every other finder, and set the program that it runs in."""
     sys.meta_path.insert(0, Finder(files, core))  # type: ignore[arg-type]
     from remotemedia._cli import doctor
 

@@ -22,7 +22,7 @@ const USAGE: u8 = 2;
 /// The exit code of Python itself when it could not write out what was left in its buffers.
 const LOST_OUTPUT: u8 = 120;
 
-/// The first word of a call that this program makes of itself, for a worker. No user has a reason for it, so no help tells of it.
+/// The first word of a call that this program makes of itself, for a worker. No user has a reason for it, so no help mentions it.
 const WORKER: &str = "worker";
 
 #[allow(clippy::print_stderr, reason = "the commands, which print for us, run inside the interpreter")]
@@ -53,7 +53,7 @@ fn run(arguments: &[OsString]) -> Result<u8, String> {
     let interpreter = Interpreter::start(&environment.interpreter, arguments)?;
     let code = interpreter.attach(|py| {
         package::install(py, &environment)?;
-        package::tell_of_others(py)?;
+        package::warn_of_others(py)?;
         Ok(remotemedia_ffi::main(py, HOST_PROGRAM, words.to_vec()))
     });
     let code = code.map_err(|error: pyo3::PyErr| format!("cannot start the embedded Python package: {error}"));

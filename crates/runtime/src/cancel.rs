@@ -1,4 +1,4 @@
-//! How a run is told to stop.
+//! How a run is asked to stop.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};

@@ -14,7 +14,7 @@ pub enum Error {
         /// The name of the pipeline.
         pipeline: String,
     },
-    /// Two nodes cannot be told apart.
+    /// Two nodes have the same id.
     #[error("two nodes have the id '{id}'; give each node its own id")]
     DuplicateId {
         /// The id that stands twice.

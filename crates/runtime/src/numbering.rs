@@ -1,7 +1,7 @@
-//! The numbers by which a run tells its inputs apart.
+//! The numbers that identify the inputs of a run.
 //!
 //! Users count items: the first has the index 0. An end of input is an input too, and none of those items: its number comes between
-//! those of two items, and what comes of it is told with the index of the item before.
+//! those of two items, and its outputs and errors have the index of the item before.
 
 use std::collections::HashMap;
 

@@ -115,7 +115,7 @@ pub struct Options {
     pub restart_window: Duration,
     /// How long the nodes of a worker may take to initialize.
     pub initialize_timeout: Duration,
-    /// After as many items the state of a node that can tell it is fetched from its worker.
+    /// After as many items the state of a node with snapshots is fetched from its worker.
     pub snapshot_every: usize,
 }
 
@@ -169,36 +169,36 @@ impl Options {
     pub fn differing(&self) -> Vec<(&'static str, String)> {
         let usual = Self::default();
         let mut found = Vec::new();
-        let mut tell = |name, differs: bool, value: String| {
+        let mut add = |name, differs: bool, value: String| {
             if differs {
                 found.push((name, value));
             }
         };
-        tell("replicas", self.replicas > 1, self.replicas.to_string());
-        tell("ordered", !self.is_ordered, "false".into());
-        tell("concurrency", self.concurrency > 1, self.concurrency.to_string());
+        add("replicas", self.replicas > 1, self.replicas.to_string());
+        add("ordered", !self.is_ordered, "false".into());
+        add("concurrency", self.concurrency > 1, self.concurrency.to_string());
         if let Some(Batch { size, max_wait }) = self.batch {
             let wait = max_wait.map_or_else(String::new, |wait| format!(" within {}", in_words(wait)));
-            tell("batch", true, format!("{size}{wait}"));
+            add("batch", true, format!("{size}{wait}"));
         }
         if let Some(size) = self.queue_size {
-            tell("queue_size", true, size.to_string());
+            add("queue_size", true, size.to_string());
         }
-        tell("when_full", self.when_full != WhenFull::Wait, self.when_full.name().into());
-        tell("on_error", self.on_error != OnError::Stop, self.on_error.name().into());
+        add("when_full", self.when_full != WhenFull::Wait, self.when_full.name().into());
+        add("on_error", self.on_error != OnError::Stop, self.on_error.name().into());
         if let Some((word, name)) = &self.handler {
-            tell(word, true, name.clone());
+            add(word, true, name.clone());
         }
-        tell("retries", self.retries > 0, self.retries.to_string());
-        tell("retry_delay", !self.retry_delay.is_zero(), in_words(self.retry_delay));
+        add("retries", self.retries > 0, self.retries.to_string());
+        add("retry_delay", !self.retry_delay.is_zero(), in_words(self.retry_delay));
         if let Some(timeout) = self.timeout {
-            tell("timeout", true, in_words(timeout));
+            add("timeout", true, in_words(timeout));
         }
-        tell("max_restarts", self.max_restarts != usual.max_restarts, self.max_restarts.to_string());
-        tell("restart_window", self.restart_window != usual.restart_window, in_words(self.restart_window));
+        add("max_restarts", self.max_restarts != usual.max_restarts, self.max_restarts.to_string());
+        add("restart_window", self.restart_window != usual.restart_window, in_words(self.restart_window));
         let differs = self.initialize_timeout != usual.initialize_timeout;
-        tell("initialize_timeout", differs, in_words(self.initialize_timeout));
-        tell("snapshot_every", self.snapshot_every != usual.snapshot_every, self.snapshot_every.to_string());
+        add("initialize_timeout", differs, in_words(self.initialize_timeout));
+        add("snapshot_every", self.snapshot_every != usual.snapshot_every, self.snapshot_every.to_string());
         found
     }
 

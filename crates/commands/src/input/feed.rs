@@ -19,7 +19,7 @@ const ITEMS_READ_AHEAD: usize = 64;
 
 /// Items of several inputs, read one input after the other on a thread of its own.
 ///
-/// Dropping the feed ends the thread at its next item. A thread that waits in a read of stdin cannot be woken: it is left behind,
+/// Dropping the feed ends the thread at its next item. A thread that waits in a read of stdin cannot be woken: it is abandoned,
 /// holds nothing but its buffer, and ends with the process.
 pub(crate) struct InputFeed {
     items: Receiver<Taken>,

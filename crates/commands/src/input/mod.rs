@@ -74,7 +74,7 @@ impl Place {
         if argument.as_os_str() == "-" { Self::Stdin } else { Self::File(argument.to_owned()) }
     }
 
-    /// The end of its name that tells what is in it, in lower case.
+    /// The end of its name that names its content, in lower case.
     pub(crate) fn extension(&self) -> Option<String> {
         let Self::File(path) = self else { return None };
         path.extension().map(|extension| extension.to_string_lossy().to_lowercase())

@@ -160,7 +160,7 @@ fn read_format(format: &[u8]) -> Result<Layout, Problem> {
         return malformed("not a valid WAV file: its format chunk (fmt) is too short");
     };
     let rate = u32::from_le_bytes([format[4], format[5], format[6], format[7]]);
-    // Samples of fewer bits than their bytes hold lie at the high end, so that the bytes alone tell how to read them.
+    // Samples of fewer bits than their bytes hold lie at the high end, so that the bytes alone determine how to read them.
     let mut lies_at_low_end = false;
     if tag == EXTENSIBLE {
         let Some(continued) = word(24) else {

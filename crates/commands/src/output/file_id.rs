@@ -1,4 +1,4 @@
-//! What tells one file from another, whatever their names.
+//! The identity of a file, whatever its name.
 
 use std::fs::Metadata;
 

@@ -155,7 +155,7 @@ pub(crate) fn refuse_overwriting_target(place: &Place, target: &str) -> Result<(
     Ok(())
 }
 
-/// The format of the output, from `--output-format` or from the name of the file: JSON lines where the name does not tell.
+/// The format of the output, from `--output-format` or from the name of the file: JSON lines where the name does not say.
 pub(crate) fn format_of(place: &Place, chosen: Option<OutputFormat>) -> Result<OutputFormat, Failure> {
     if let Some(format) = chosen {
         return Ok(format);

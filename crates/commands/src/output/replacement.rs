@@ -15,7 +15,7 @@ const MOST_LINKS: u32 = 40;
 /// A new file on its way into the place of an old one.
 ///
 /// It is written to `NAME.partial` in the same directory. What is left there by a run that failed is used again by the next one;
-/// a lock tells whether its writer is still at work.
+/// a lock shows whether its writer is still at work.
 pub(crate) struct Replacement {
     /// Where the file is to appear: where a symbolic link leads to, not the link.
     target: PathBuf,

@@ -277,7 +277,7 @@ fn raw_samples_pass_unchanged() {
 }
 
 #[test]
-fn raw_channels_and_formats_are_told() {
+fn raw_channels_and_formats_are_printed() {
     let desk = Desk::new();
     desk.file("in.pcm", [0_u8, 255].repeat(160));
 
@@ -287,7 +287,7 @@ fn raw_channels_and_formats_are_told() {
 }
 
 #[test]
-fn samples_beyond_full_scale_are_told() {
+fn samples_beyond_full_scale_are_reported() {
     let desk = Desk::new();
     let mut writer = WavWriter::create(desk.path("in.wav"), spec(1, 8000, 32, SampleFormat::Float)).unwrap();
     for sample in [0.5_f32, 1.5, -1.5] {

@@ -65,16 +65,16 @@ fn outputs_go_to_a_file_in_the_format_of_its_name() {
 }
 
 #[test]
-fn a_pipe_that_stays_open_gets_its_answers_at_once() {
+fn a_pipe_that_stays_open_gets_its_outputs_at_once() {
     let mut child = Desk::new().start("run echo --input -");
     let mut stdin = child.stdin.take().unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
 
     for word in ["a", "b"] {
         writeln!(stdin, "{word}").unwrap();
-        let mut answer = String::new();
-        stdout.read_line(&mut answer).unwrap();
-        assert_eq!(answer, format!("\"{word}\"\n"));
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        assert_eq!(line, format!("\"{word}\"\n"));
     }
 
     drop(stdin);

@@ -1,4 +1,4 @@
-//! Failures, metrics, help, and the commands that only tell.
+//! Failures, metrics, help, and the commands that only print.
 
 use crate::program::Desk;
 
@@ -53,7 +53,7 @@ fn metrics_are_json_when_asked() {
 }
 
 #[test]
-fn check_tells_what_would_run_where() {
+fn check_prints_what_would_run_where() {
     assert_eq!(
         Desk::new().run("check diamond").good(),
         "diamond can run: 4 nodes in 1 stage\n\n\
@@ -136,7 +136,7 @@ fn doctor_marks_what_is_wrong() {
 }
 
 #[test]
-fn the_version_is_told() {
+fn the_version_is_printed() {
     assert_eq!(Desk::new().run("--version").good(), format!("native {}\n", env!("CARGO_PKG_VERSION")));
 }
 

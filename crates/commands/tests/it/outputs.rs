@@ -148,7 +148,7 @@ fn the_target_is_not_overwritten() {
 }
 
 #[test]
-fn a_name_that_tells_no_format_gets_json_lines() {
+fn a_name_without_a_format_gets_json_lines() {
     let desk = Desk::new();
     for name in ["result.out", "result", "result.x.1"] {
         desk.run_with_input(&format!("run echo --input - --output {name}"), b"a\n").good();

@@ -1,4 +1,4 @@
-//! Every way to use `run` wrongly, and what the user is told.
+//! Every way to use `run` wrongly, and what the user reads.
 
 use crate::program::Desk;
 
@@ -31,7 +31,7 @@ fn stdin_is_read_once() {
 }
 
 #[test]
-fn a_name_that_tells_no_format_is_refused() {
+fn a_name_without_a_format_is_refused() {
     let desk = Desk::new();
 
     refused(

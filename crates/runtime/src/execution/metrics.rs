@@ -77,7 +77,7 @@ pub struct NodeMetrics {
     pub skipped: u64,
     /// Those of the `errors` that were handed to a dead letter function.
     pub dead_lettered: u64,
-    /// Items of calls that ended because they were told to: by an interruption, a cancellation, or the end of the session.
+    /// Items of calls that ended because they were stopped: by an interruption, a cancellation, or the end of the session.
     pub interrupted: u64,
     pub restarts: u64,
     pub total_duration_us: u64,
@@ -195,7 +195,7 @@ impl Recorder {
         self.counts.errors += 1;
     }
 
-    /// A node that works elsewhere has told of a step.
+    /// A node that works elsewhere has reported a step.
     pub(crate) fn stepped(&mut self, step: Step) {
         match step {
             Step::Took(took) => self.called(took),

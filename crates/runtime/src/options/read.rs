@@ -28,7 +28,7 @@ pub const OPTION_NAMES: [&str; 15] = [
     "snapshot_every",
 ];
 
-/// What is said of workers alone.
+/// The options of workers alone.
 pub const WORKER_OPTIONS: [&str; 4] = ["max_restarts", "restart_window", "initialize_timeout", "snapshot_every"];
 
 const PLACEMENTS: [Placement; 3] = [Placement::Inline, Placement::Thread, Placement::Process];
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn options_are_told_as_far_as_they_differ() {
+    fn options_are_listed_as_far_as_they_differ() {
         let options = parse(&json!({"batch": {"size": 8, "max_wait": 0.01}, "timeout": 2.5, "on_error": "stop"}));
 
         assert_eq!(options.unwrap().differing(), [("batch", "8 within 10 ms".into()), ("timeout", "2.5 s".into())]);
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn how_a_worker_is_watched_is_told_too() {
+    fn options_of_the_watch_over_a_worker_are_listed_too() {
         let options =
             parse(&json!({"placement": "process", "max_restarts": 0, "restart_window": 60, "snapshot_every": 1}));
 

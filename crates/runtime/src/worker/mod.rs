@@ -166,7 +166,7 @@ pub struct WorkerSpec<P: Payload> {
     pub max_restarts: usize,
     /// The window in which restarts count.
     pub restart_window: Duration,
-    /// After as many items the state of a node that can tell it is fetched.
+    /// After as many items the state of a node with snapshots is fetched.
     pub snapshot_every: usize,
     /// Collect metrics of single steps.
     pub with_metrics: bool,

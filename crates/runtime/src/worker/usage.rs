@@ -7,7 +7,7 @@ pub(crate) struct Usage {
     pub(crate) resident_bytes: u64,
 }
 
-/// What a process, by its number or as `self`, has used so far. Only Linux tells.
+/// What a process, by its number or as `self`, has used so far. Known on Linux only.
 pub(crate) fn usage(process: &str) -> Option<Usage> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // The second field is a name, which may hold anything but ends with the last parenthesis.

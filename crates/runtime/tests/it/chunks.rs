@@ -8,7 +8,7 @@ use remotemedia_runtime::{
     Bulk, BulkEnd, BulkOutcome, CancelFlag, Failure, Feed, NodeLock, Observer, Phase, Plan, RunError, Runner, Sink,
 };
 
-use crate::support::{Answer, BAD, Fault, Item, Log, Outcome, Pipe, Told, add, blamed, fail_on, node, pass};
+use crate::support::{BAD, Fault, FnSink, Item, Log, Outcome, Pipe, Returned, add, blamed, fail_on, node, pass};
 
 /// The item that the tests wait for.
 const MARK: i64 = -1;
@@ -95,7 +95,7 @@ fn add_one_to_all(numbers: &[i64], sink: &mut dyn Sink<Item>) -> BulkOutcome<Ite
 fn run(pipe: Pipe, feed: &mut Counting) -> (Vec<i64>, Outcome) {
     let (plan, nodes, settings) = pipe.parts();
     let mut outputs = Vec::new();
-    let mut sink = Told(|output| {
+    let mut sink = FnSink(|output| {
         outputs.push(output);
         Ok(())
     });
@@ -252,7 +252,7 @@ fn a_cancellation_ends_a_chunk_before_its_next_item() {
         if item == MARK {
             stop.set();
         }
-        Ok(Answer::One(item))
+        Ok(Returned::One(item))
     });
     let pipe = Pipe::chain([stopping.named("a", &log)]).cancelled_by(&cancel);
 
@@ -311,7 +311,7 @@ fn slow_items_go_one_by_one() {
     let pipe = Pipe::chain([busy]);
 
     let (plan, nodes, settings) = pipe.parts();
-    let mut sink = Told(|output| if output == 0 { Err(BAD) } else { Ok(()) });
+    let mut sink = FnSink(|output| if output == 0 { Err(BAD) } else { Ok(()) });
     let failure = Runner::execute(plan, nodes, settings, &mut feed, &mut sink).unwrap_err();
 
     assert!(matches!(failure.first, Some(RunError::Sink(BAD))));
@@ -328,7 +328,7 @@ impl Bulk<Item> for Impossible {
     }
 
     fn run(&mut self, _: Item, _: &mut dyn Sink<Item>) -> BulkOutcome<Item> {
-        panic!("it said that it is not possible")
+        panic!("it reported that it is not possible")
     }
 }
 

@@ -1,9 +1,9 @@
-//! How items go through a chain: one at a time, depth first, and what is said about them when one fails.
+//! How items go through a chain: one at a time, depth first, and what is reported about them when one fails.
 
 use remotemedia_runtime::{Phase, RunError};
 
 use crate::support::{
-    Answer, BAD, Fault, Item, Log, Pipe, TestNode, add, blamed, fail_on, keep, node, pass, source, spread,
+    BAD, Fault, Item, Log, Pipe, Returned, TestNode, add, blamed, fail_on, keep, node, pass, source, spread,
 };
 
 #[test]
@@ -18,7 +18,7 @@ fn a_chain_takes_each_item_through_all_nodes() {
 }
 
 #[test]
-fn an_item_ends_at_a_node_that_answers_nothing() {
+fn an_item_ends_at_a_node_that_returns_nothing() {
     let log = Log::default();
 
     let outputs = Pipe::chain([keep(|number| number > 1), pass().named("after", &log)]).outputs([1, 2]);
@@ -74,7 +74,7 @@ fn a_generator_without_outputs_ends_the_item() {
 
 #[test]
 fn a_generator_that_fails_is_blamed_after_its_outputs_are_out() {
-    let failing = node(|item| Ok(Answer::Many(Box::new([Ok(item), Err(BAD)].into_iter()))));
+    let failing = node(|item| Ok(Returned::Many(Box::new([Ok(item), Err(BAD)].into_iter()))));
 
     let (outputs, failure) = Pipe::chain([pass(), failing, pass()]).failure([7, 8]);
 
@@ -130,7 +130,7 @@ fn a_failing_sink_is_not_blamed_on_a_node() {
 
 #[test]
 fn each_output_of_a_source_is_an_input_of_the_rest() {
-    let counting = source(|| Ok(Answer::many(&[5, 6, 7])));
+    let counting = source(|| Ok(Returned::many(&[5, 6, 7])));
 
     let (outputs, failure) = Pipe::chain([counting, add(1), fail_on(8)]).failure([]);
 
@@ -142,7 +142,7 @@ fn each_output_of_a_source_is_an_input_of_the_rest() {
 fn a_source_makes_an_output_when_the_one_before_is_through() {
     let log = Log::default();
 
-    Pipe::chain([source(|| Ok(Answer::many(&[1, 2]))).named("a", &log), pass().named("b", &log)]).outputs([]);
+    Pipe::chain([source(|| Ok(Returned::many(&[1, 2]))).named("a", &log), pass().named("b", &log)]).outputs([]);
 
     let steps = ["a.produce", "a.yield(1)", "b.process(1)", "a.yield(2)", "b.process(2)", "a.end"];
     assert_eq!(log.lines()[2..8], steps);
@@ -150,21 +150,21 @@ fn a_source_makes_an_output_when_the_one_before_is_through() {
 
 #[test]
 fn a_source_that_returns_a_value_gives_one_input() {
-    let outputs = Pipe::chain([source(|| Ok(Answer::One(Item::Number(3)))), add(1)]).outputs([]);
+    let outputs = Pipe::chain([source(|| Ok(Returned::One(Item::Number(3)))), add(1)]).outputs([]);
 
     assert_eq!(outputs, [4]);
 }
 
 #[test]
 fn a_source_without_outputs_is_followed_by_the_flush() {
-    let outputs = Pipe::chain([source(|| Ok(Answer::Nothing)), pass().flushing(&[9])]).outputs([]);
+    let outputs = Pipe::chain([source(|| Ok(Returned::Nothing)), pass().flushing(&[9])]).outputs([]);
 
     assert_eq!(outputs, [9]);
 }
 
 #[test]
 fn a_failing_source_is_blamed_with_the_index_of_the_output_it_owed() {
-    let failing = source(|| Ok(Answer::Many(Box::new([Ok(Item::Number(1)), Err(BAD)].into_iter()))));
+    let failing = source(|| Ok(Returned::Many(Box::new([Ok(Item::Number(1)), Err(BAD)].into_iter()))));
 
     let (outputs, failure) = Pipe::chain([failing, pass()]).failure([]);
 
@@ -176,7 +176,7 @@ fn a_failing_source_is_blamed_with_the_index_of_the_output_it_owed() {
 fn a_source_is_closed_when_a_node_after_it_fails() {
     let log = Log::default();
 
-    Pipe::chain([source(|| Ok(Answer::many(&[1, 2]))).named("a", &log), fail_on(1)]).failure([]);
+    Pipe::chain([source(|| Ok(Returned::many(&[1, 2]))).named("a", &log), fail_on(1)]).failure([]);
 
     assert_eq!(log.lines()[1..], ["a.produce", "a.yield(1)", "a.close", "a.cleanup"]);
 }

@@ -2,7 +2,7 @@
 
 use remotemedia_runtime::Phase;
 
-use crate::support::{Answer, BAD, Log, Pipe, add, blamed, fail_on, joined, keep, pass, source, spread};
+use crate::support::{BAD, Log, Pipe, Returned, add, blamed, fail_on, joined, keep, pass, source, spread};
 
 #[test]
 fn every_branch_gets_every_item() {
@@ -110,7 +110,7 @@ fn what_a_merge_generates_is_through_before_its_next_item_enters() {
 }
 
 #[test]
-fn a_join_gets_one_item_an_input_with_the_answers_in_the_order_of_after() {
+fn a_join_gets_one_item_an_input_with_the_outputs_in_the_order_of_after() {
     let pipe = Pipe::default().node("in", &[], pass()).node("a", &["in"], add(10)).node("b", &["in"], add(20)).join(
         "join",
         &["b", "a"],
@@ -133,7 +133,7 @@ fn a_join_holds_no_output_or_several_of_a_branch() {
 }
 
 #[test]
-fn a_join_gets_an_item_even_when_no_branch_has_an_answer() {
+fn a_join_gets_an_item_even_when_no_branch_has_an_output() {
     let pipe = Pipe::default()
         .node("in", &[], pass())
         .node("a", &["in"], keep(|_| false))
@@ -164,7 +164,7 @@ fn a_join_of_a_single_branch_gets_its_outputs_together() {
 #[test]
 fn a_join_after_a_source_gets_one_item_for_each_of_its_outputs() {
     let pipe = Pipe::default()
-        .node("source", &[], source(|| Ok(Answer::many(&[1, 2]))))
+        .node("source", &[], source(|| Ok(Returned::many(&[1, 2]))))
         .node("none", &["source"], keep(|_| false))
         .join("join", &["source", "none"], pass());
 

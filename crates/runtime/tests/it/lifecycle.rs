@@ -6,7 +6,7 @@ use std::sync::mpsc::sync_channel;
 use remotemedia_runtime::{CancelFlag, Hindrance, Node, NodeLock, Outputs, Phase, RunError, Runner, Source, Stream};
 
 use crate::support::{
-    Answer, Asked, BAD, Fault, Item, Log, Pipe, TestNode, Told, blamed, facts, fail_on, node, pass, source, spread,
+    BAD, Fault, FnFeed, FnSink, Item, Log, Pipe, Returned, TestNode, blamed, facts, fail_on, node, pass, source, spread,
 };
 
 const ALSO_BAD: Fault = Fault::Because("also bad");
@@ -18,7 +18,7 @@ fn three(log: &Log, change: impl FnOnce(TestNode) -> TestNode) -> Pipe {
 
 /// A generator that never ends, and counts.
 fn endless() -> TestNode {
-    node(|_| Ok(Answer::Many(Box::new((0..).map(|number| Ok(Item::Number(number)))))))
+    node(|_| Ok(Returned::Many(Box::new((0..).map(|number| Ok(Item::Number(number)))))))
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn every_node_is_cleaned_up_though_a_cleanup_fails() {
 }
 
 #[test]
-fn failing_cleanups_are_told_after_the_failure_before_them() {
+fn failing_cleanups_are_reported_after_the_failure_before_them() {
     let failing = || pass().failing(Phase::Cleanup, ALSO_BAD);
 
     let (_, failure) = Pipe::chain([failing(), fail_on(1), failing()]).failure([1]);
@@ -128,7 +128,7 @@ impl Stream<Item> for StubbornStream {
 }
 
 #[test]
-fn generators_that_fail_to_close_are_told_after_the_failure_before_them() {
+fn generators_that_fail_to_close_are_reported_after_the_failure_before_them() {
     let pipe = Pipe::default()
         .node("source", &[], Stubborn { is_source: true })
         .node("generator", &["source"], Stubborn { is_source: false })
@@ -146,8 +146,8 @@ fn a_run_without_end_is_cancelled_from_another_thread() {
     let log = Log::default();
     let cancel = CancelFlag::default();
     let (started, has_started) = sync_channel(1);
-    let telling = pass().named("a", &log).doing(Phase::Process, move || started.try_send(()).unwrap_or(()));
-    let pipe = Pipe::chain([telling]).cancelled_by(&cancel);
+    let signalling = pass().named("a", &log).doing(Phase::Process, move || started.try_send(()).unwrap_or(()));
+    let pipe = Pipe::chain([signalling]).cancelled_by(&cancel);
 
     let canceller = std::thread::spawn(move || {
         has_started.recv().unwrap();
@@ -189,7 +189,7 @@ fn a_cancelled_source_is_closed_before_its_node_is_cleaned_up() {
     let log = Log::default();
     let cancel = CancelFlag::default();
     let stop = cancel.clone();
-    let counting = source(|| Ok(Answer::Many(Box::new((0..).map(|number| Ok(Item::Number(number)))))));
+    let counting = source(|| Ok(Returned::Many(Box::new((0..).map(|number| Ok(Item::Number(number)))))));
 
     let ending = pass().doing(Phase::Process, move || stop.set());
     Pipe::chain([counting.named("a", &log), ending]).cancelled_by(&cancel).failure([]);
@@ -356,7 +356,7 @@ fn a_runner_that_ran_is_closed_with_what_failed_then() {
     let (plan, nodes, settings) = Pipe::chain([pass().failing(Phase::Cleanup, BAD)]).parts();
     let mut runner = Runner::open(plan, nodes, settings).unwrap();
 
-    let outcome = runner.run(&mut Asked(|| Ok(None)), &mut Told(|_| Ok(())));
+    let outcome = runner.run(&mut FnFeed(|| Ok(None)), &mut FnSink(|_| Ok(())));
     let (metrics, cleanups) = runner.close();
 
     assert!(outcome.is_ok() && metrics.is_none());

@@ -35,7 +35,7 @@ nodes:
 }
 
 #[test]
-fn a_branch_without_an_answer_stands_as_null_in_a_native_join() {
+fn a_branch_without_an_output_stands_as_null_in_a_native_join() {
     let manifest = "
 version: v1
 nodes:

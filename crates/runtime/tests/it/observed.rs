@@ -1,11 +1,11 @@
-//! What the engine tells while it runs: each step to an observer, counts and durations in the metrics.
+//! What the engine reports while it runs: each step to an observer, counts and durations in the metrics.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use remotemedia_runtime::{Metrics, Observer, Phase, Plan, Runner};
 
-use crate::support::{Answer, Asked, BAD, Fault, Item, Log, Pipe, Told, add, fail_on, keep, pass, source, spread};
+use crate::support::{BAD, Fault, FnFeed, FnSink, Item, Log, Pipe, Returned, add, fail_on, keep, pass, source, spread};
 
 struct Watching(Log);
 
@@ -31,7 +31,7 @@ fn measure(pipe: Pipe, input: impl IntoIterator<Item = i64>) -> Metrics {
     let mut input = input.into_iter();
     let mut runner = Runner::open(plan, nodes, settings).expect("the nodes initialize");
     // Its metrics count, also those of a failure.
-    drop(runner.run(&mut Asked(|| Ok(input.next().map(Item::Number))), &mut Told(|_| Ok(()))));
+    drop(runner.run(&mut FnFeed(|| Ok(input.next().map(Item::Number))), &mut FnSink(|_| Ok(()))));
     runner.close().0.expect("the run is measured")
 }
 
@@ -126,7 +126,7 @@ fn items_of_branches_and_merges_are_counted() {
 
 #[test]
 fn the_outputs_of_a_source_are_the_items_in() {
-    let metrics = measure(Pipe::chain([source(|| Ok(Answer::many(&[1, 2]))), pass()]), []);
+    let metrics = measure(Pipe::chain([source(|| Ok(Returned::many(&[1, 2]))), pass()]), []);
 
     assert_eq!(counts(&metrics), [(0, 2, 0), (2, 2, 0)]);
     assert_eq!(metrics.items_in, 2);
@@ -169,7 +169,7 @@ fn durations_are_those_of_the_calls() {
 fn the_time_inside_a_generator_is_that_of_its_node() {
     let slow = crate::support::node(|item| {
         let outputs = [item.clone(), item].into_iter().inspect(|_| work());
-        Ok(Answer::Many(Box::new(outputs.map(Ok))))
+        Ok(Returned::Many(Box::new(outputs.map(Ok))))
     });
 
     let metrics = measure(Pipe::chain([slow]), [1]);

@@ -14,7 +14,7 @@ use remotemedia_runtime::{
     Runner, Settings, Sink,
 };
 
-pub(crate) use self::node::{Answer, BAD, TestNode, add, fail_on, keep, node, pass, source, spread};
+pub(crate) use self::node::{BAD, Returned, TestNode, add, fail_on, keep, node, pass, source, spread};
 pub(crate) use self::session::{Call, Put, SessionUse, TIMEOUT, Valve, options, stream, thread};
 
 /// A number, the outputs of several branches, or several items at once.
@@ -191,7 +191,7 @@ impl Pipe {
         (Arc::new(plan), nodes, self.settings)
     }
 
-    /// Run over these numbers and tell what came out and how it ended.
+    /// Run over these numbers and return what came out and how it ended.
     pub(crate) fn run(self, input: impl IntoIterator<Item = i64>) -> (Vec<Item>, Outcome) {
         let mut input = input.into_iter();
         let mut outputs = Vec::new();
@@ -224,7 +224,7 @@ impl Pipe {
         sink: impl FnMut(Item) -> Result<(), Fault>,
     ) -> Outcome {
         let (plan, nodes, settings) = self.parts();
-        Runner::execute(plan, nodes, settings, &mut Asked(feed), &mut Told(sink))
+        Runner::execute(plan, nodes, settings, &mut FnFeed(feed), &mut FnSink(sink))
     }
 }
 
@@ -234,18 +234,18 @@ pub(crate) type Parts = (Arc<Plan>, Vec<Box<dyn Node<Item>>>, Settings<Item>);
 pub(crate) type Outcome = Result<Option<Metrics>, Failure<Fault>>;
 
 /// A feed that asks a closure.
-pub(crate) struct Asked<F>(pub(crate) F);
+pub(crate) struct FnFeed<F>(pub(crate) F);
 
-impl<F: FnMut() -> Result<Option<Item>, Fault>> Feed<Item> for Asked<F> {
+impl<F: FnMut() -> Result<Option<Item>, Fault>> Feed<Item> for FnFeed<F> {
     fn next(&mut self) -> Result<Option<Item>, Fault> {
         (self.0)()
     }
 }
 
-/// A sink that tells a closure.
-pub(crate) struct Told<F>(pub(crate) F);
+/// A sink that calls a closure.
+pub(crate) struct FnSink<F>(pub(crate) F);
 
-impl<F: FnMut(Item) -> Result<(), Fault>> Sink<Item> for Told<F> {
+impl<F: FnMut(Item) -> Result<(), Fault>> Sink<Item> for FnSink<F> {
     fn accept(&mut self, output: Item) -> Result<(), Fault> {
         (self.0)(output)
     }

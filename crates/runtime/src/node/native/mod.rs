@@ -1,6 +1,6 @@
 //! The nodes that are built in, and [`Value`] as an item of the engine.
 //!
-//! They answer what the nodes of the same names in Python answer.
+//! They return what the nodes of the same names in Python return.
 
 mod arithmetic;
 

@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 
-fn answer(node_type: &str, params: &Json, item: Value) -> Result<Option<Value>, ValueFault> {
+fn process(node_type: &str, params: &Json, item: Value) -> Result<Option<Value>, ValueFault> {
     let mut node = create_native_node(node_type, params, "n").unwrap();
     match node.process(item)? {
         Outputs::None => Ok(None),
@@ -13,7 +13,7 @@ fn answer(node_type: &str, params: &Json, item: Value) -> Result<Option<Value>, 
 
 fn calculate(operation: &str, item: impl Into<Item>, operand: impl Into<Json>) -> Result<Value, ValueFault> {
     let params = json!({ "operation": operation, "operand": operand.into() });
-    answer("CalculatorNode", &params, item.into().0).map(Option::unwrap)
+    process("CalculatorNode", &params, item.into().0).map(Option::unwrap)
 }
 
 struct Item(Value);
@@ -31,7 +31,7 @@ impl From<f64> for Item {
 }
 
 #[test]
-fn a_calculator_answers_as_python_does() {
+fn a_calculator_returns_what_python_returns() {
     assert_eq!(calculate("add", 1, 10), Ok(Value::Int(11)));
     assert_eq!(calculate("subtract", 1, 2.5), Ok(Value::Float(-1.5)));
     assert_eq!(calculate("multiply", 1.5, 2), Ok(Value::Float(3.0)));
@@ -63,7 +63,7 @@ fn whole_numbers_divide_to_the_nearest_float() {
 }
 
 #[test]
-fn what_python_cannot_answer_is_a_fault() {
+fn what_python_rejects_is_a_fault() {
     for operation in ["divide", "modulo"] {
         assert_eq!(calculate(operation, 1, 0), Err(ValueFault::DivisionByZero));
         assert_eq!(calculate(operation, 1.0, 0), Err(ValueFault::DivisionByZero));
@@ -91,17 +91,17 @@ fn an_item_may_bring_its_own_calculation() {
     };
 
     for names in ["args", "operands"] {
-        let result = answer("Calculator", &json!({}), item(names)).unwrap();
+        let result = process("Calculator", &json!({}), item(names)).unwrap();
         assert_eq!(result, Some(Value::Map(vec![("result".into(), Value::Float(3.0))])));
     }
-    assert!(answer("Calculator", &json!({}), item("numbers")).is_err());
+    assert!(process("Calculator", &json!({}), item("numbers")).is_err());
 }
 
 #[test]
 fn numbers_without_an_operation_get_the_one_of_the_node() {
     let item = Value::Map(vec![("args".into(), Value::List(vec![Value::Int(2), Value::Int(3)]))]);
 
-    let result = answer("Calculator", &json!({"operation": "power"}), item).unwrap();
+    let result = process("Calculator", &json!({"operation": "power"}), item).unwrap();
 
     assert_eq!(result, Some(Value::Map(vec![("result".into(), Value::Int(8))])));
 }
@@ -113,14 +113,14 @@ fn a_calculation_of_an_unknown_operation_is_a_fault() {
         ("args".into(), Value::List(vec![Value::Int(2)])),
     ]);
 
-    let fault = answer("Calculator", &json!({}), item).unwrap_err();
+    let fault = process("Calculator", &json!({}), item).unwrap_err();
 
     assert_eq!(fault.to_string(), "unknown operation 'multiplly'; did you mean 'multiply'?");
 }
 
 #[test]
 fn a_calculator_refuses_what_is_no_number() {
-    let fault = answer("CalculatorNode", &json!({"operand": 1}), Value::Text("a".into())).unwrap_err();
+    let fault = process("CalculatorNode", &json!({"operand": 1}), Value::Text("a".into())).unwrap_err();
 
     assert_eq!(fault.to_string(), "expected a number, found text");
 }
@@ -128,7 +128,7 @@ fn a_calculator_refuses_what_is_no_number() {
 #[test]
 fn a_filter_passes_items_that_reach_its_threshold() {
     let passes = |threshold: Json, item: Value| {
-        answer("FilterNode", &json!({ "threshold": threshold }), item.clone()).unwrap() == Some(item)
+        process("FilterNode", &json!({ "threshold": threshold }), item.clone()).unwrap() == Some(item)
     };
 
     assert!(passes(json!(0.5), Value::Float(0.5)));
@@ -145,7 +145,7 @@ fn a_filter_passes_items_that_reach_its_threshold() {
 #[test]
 fn a_pass_through_hands_every_item_on() {
     for item in [Value::Null, Value::Bytes(vec![0, 1]), Value::List(vec![])] {
-        assert_eq!(answer("PassThrough", &json!({"name": "pass"}), item.clone()), Ok(Some(item)));
+        assert_eq!(process("PassThrough", &json!({"name": "pass"}), item.clone()), Ok(Some(item)));
     }
 }
 

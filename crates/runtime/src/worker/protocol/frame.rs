@@ -27,7 +27,7 @@ pub(crate) enum Kind {
     Flush,
     /// To the worker: the state that the node had.
     Restore,
-    /// From the worker: the nodes are ready; `extra` tells whether their state can be fetched.
+    /// From the worker: the nodes are ready; `extra` says whether their state can be fetched.
     Ready,
     /// From the worker: an output; `last` says that the item is done with it.
     Output,
@@ -39,13 +39,13 @@ pub(crate) enum Kind {
     Steps,
     /// From the worker: the state of a node after this item.
     State,
-    /// By the control socket: what came before this is not wanted any more, and the nodes are told; `number` counts interruptions.
+    /// By the control socket: what came before this is not wanted any more, and the nodes are notified; `number` counts interruptions.
     Interrupt,
-    /// The same, but the nodes are not told.
+    /// The same, but the nodes are not notified.
     Discard,
     /// By the control socket, to the worker: end the work, clean the nodes up. With an `extra` of 1 the call in progress is cancelled.
     Close,
-    /// From the worker: what its nodes said to their cleanup, one frame each that failed, then one without a body.
+    /// From the worker: the failures of the cleanups, one frame each, then one without a body.
     CleanedUp,
     /// By the control socket, from the worker: a note.
     Note,
@@ -100,7 +100,7 @@ pub(crate) struct Head {
 /// What a parent wants of its worker, as it says hello.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wishes {
-    /// How long the nodes took is told.
+    /// How long the nodes took is reported.
     pub(crate) with_metrics: bool,
     /// The parent watches how long an item takes.
     pub(crate) is_timed: bool,

@@ -12,7 +12,7 @@ use rustix::process::Resource;
 /// The page of a segment that holds its counter.
 pub(crate) const HEAD: usize = 4096;
 
-/// Files of segments that the other sides have not been told of yet, in the whole process.
+/// Files of segments that the other sides do not know yet, in the whole process.
 static FILES: AtomicUsize = AtomicUsize::new(0);
 
 /// As large a part of the files that this process may have open is taken for those; the others are the user's.
@@ -55,7 +55,7 @@ impl Drop for PassedFile {
 pub(crate) struct Segment {
     pub(crate) id: u32,
     pub(crate) map: MmapRaw,
-    /// What the other side maps it by. The lender keeps it until that has been told; the other side does where it wants bytes of its own.
+    /// What the other side maps it by. The lender keeps it until that has been sent; the other side does where it wants bytes of its own.
     file: Mutex<Option<PassedFile>>,
     is_known: AtomicBool,
 }

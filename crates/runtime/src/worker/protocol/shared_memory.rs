@@ -154,7 +154,7 @@ impl fmt::Debug for View {
     }
 }
 
-/// Where bytes lie in a segment, as it is told to the other side.
+/// Where bytes lie in a segment, as it is sent to the other side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     /// Whether the segment is the reader's own.
@@ -171,7 +171,7 @@ struct State {
     borrowed: HashMap<u32, Arc<Segment>>,
     /// Segments of the other side for which there was no room here.
     unmapped: HashMap<u32, OwnedFd>,
-    /// Segments that were closed here, of which the other side must be told.
+    /// Segments that were closed here, of which the other side must be notified.
     closed: Vec<u32>,
     /// Why there was no shared memory, once that has happened.
     trouble: Option<io::Error>,

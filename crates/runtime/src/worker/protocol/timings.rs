@@ -86,7 +86,7 @@ fn encoded(node: usize, step: Step) -> [u8; STEP_LEN] {
     bytes
 }
 
-/// The steps that a message tells of.
+/// The steps that a message contains.
 pub(crate) fn read(body: &[u8]) -> impl Iterator<Item = (usize, Step)> {
     body.chunks_exact(STEP_LEN).map(|step| {
         let node = u16::from_le_bytes([step[0], step[1]]);

@@ -40,7 +40,7 @@ impl Behaviour {
         Self { kind, calls: 0 }
     }
 
-    pub(super) fn answer(&mut self, item: Item) -> Result<Vec<Item>, Fault> {
+    pub(super) fn result(&mut self, item: Item) -> Result<Vec<Item>, Fault> {
         self.calls += 1;
         Ok(match self.kind {
             Kind::Add(summand) => vec![added(item, summand)],
@@ -192,8 +192,8 @@ impl<'a> Model<'a> {
         let id = &self.nodes[node].id;
         self.given.push(id);
         self.calls.push(format!("{id} {item}"));
-        let answer = self.behaviours[node].answer(item);
-        let outputs = answer.map_err(|_| (id.clone(), Some(self.index), Phase::Process))?;
+        let result = self.behaviours[node].result(item);
+        let outputs = result.map_err(|_| (id.clone(), Some(self.index), Phase::Process))?;
         outputs.into_iter().try_for_each(|output| self.send(node, &output))
     }
 

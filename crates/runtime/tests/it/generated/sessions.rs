@@ -86,7 +86,7 @@ struct Plain {
 
 impl Plain {
     fn outputs(kind: Kind, item: Item) -> Result<Outputs<Item>, Fault> {
-        let mut outputs = Behaviour::new(kind).answer(item)?;
+        let mut outputs = Behaviour::new(kind).result(item)?;
         Ok(match kind {
             Kind::Twice => Outputs::Many(Box::new(Given(outputs.into_iter()))),
             _ => outputs.pop().map_or(Outputs::None, Outputs::One),
@@ -158,12 +158,12 @@ proptest! {
         let calls: Vec<_> = input.iter().map(|number| session.call(*number)).collect();
 
         for (index, (call, number)) in calls.iter().zip(&input).enumerate() {
-            match (call.answer(), Model::outputs_of_one(&described, *number)) {
+            match (call.result(), Model::outputs_of_one(&described, *number)) {
                 (Ok(outputs), Ok(expected)) => prop_assert_eq!(outputs, expected),
                 (Err(error), Err(_)) => {
                     prop_assert!(is_failure_of(&described, &error, Some(index as u64)), "{:?}", error);
                 }
-                (answer, expected) => prop_assert!(false, "{:?} instead of {:?}", answer, expected),
+                (result, expected) => prop_assert!(false, "{:?} instead of {:?}", result, expected),
             }
         }
         let (outputs, error) = stream(&session, &[]);
@@ -217,16 +217,16 @@ proptest! {
                 calls.iter().step_by(2).for_each(|call| drop(session.abandon(&call.client)));
             }
             for (call, number) in calls.iter().zip(&input) {
-                match (call.answer(), Model::outputs_of_one(&described, *number)) {
+                match (call.result(), Model::outputs_of_one(&described, *number)) {
                     (Ok(outputs), Ok(expected)) => prop_assert_eq!(outputs, expected),
                     (Err(RunError::Interrupted), _) => prop_assert!(is_interrupted),
                     (Err(RunError::Cancelled), _) => prop_assert!(!is_interrupted),
                     (Err(RunError::Node(_)), Err(_)) => {}
-                    (answer, expected) => prop_assert!(false, "{:?} instead of {:?}", answer, expected),
+                    (result, expected) => prop_assert!(false, "{:?} instead of {:?}", result, expected),
                 }
             }
         }
-        let last = session.call(4).answer();
+        let last = session.call(4).result();
         match Model::outputs_of_one(&described, 4) {
             Ok(expected) => prop_assert_eq!(last.expect("nothing fails"), expected),
             Err(_) => prop_assert!(last.is_err()),

@@ -8,7 +8,8 @@ use remotemedia_runtime::{Client, Direct, Next, Outbox, Phase, Session, Worked};
 use serde_json::json;
 
 use crate::support::{
-    Answer, BAD, Item, Log, Pipe, SessionUse, TIMEOUT, TestNode, Valve, numbers, options, pass, source, spread, stream,
+    BAD, Item, Log, Pipe, Returned, SessionUse, TIMEOUT, TestNode, Valve, numbers, options, pass, source, spread,
+    stream,
 };
 
 /// Every method of the nodes: `initialize`, `process`, generators, `interrupt`, `flush`, `cleanup`.
@@ -216,7 +217,7 @@ fn an_all_inline_plan_has_a_thread_unless_it_runs_on_those_that_call() {
 #[test]
 fn a_source_has_a_thread_of_its_own() {
     let log = Log::default();
-    let made = source(|| Ok(Answer::many(&[1, 2, 3]))).flushing(&[9]).named("source", &log);
+    let made = source(|| Ok(Returned::many(&[1, 2, 3]))).flushing(&[9]).named("source", &log);
     let session = Pipe::default().node("source", &[], made).node("a", &["source"], generator("a", &log)).open();
     let outbox = Arc::new(Outbox::new(2, None));
     outbox.expect_input();

@@ -184,7 +184,7 @@ fn a_batch_is_never_larger_than_its_size() {
 }
 
 #[test]
-fn items_of_a_batch_may_have_no_answer() {
+fn items_of_a_batch_may_have_no_output() {
     let session = batching(&Batching::new(), &json!(3));
 
     let (outputs, _) = stream(&session, &[12, 13, 14]);
@@ -199,8 +199,8 @@ fn a_batch_that_fails_fails_for_those_in_it() {
     node.called.wait_for(0);
 
     let calls: Vec<_> = [1, 3].map(|number| session.call(number)).into();
-    assert!(calls.iter().all(|call| call.answer().is_ok()));
-    let error = session.call(2).answer().unwrap_err();
+    assert!(calls.iter().all(|call| call.result().is_ok()));
+    let error = session.call(2).result().unwrap_err();
 
     assert!(matches!(error, RunError::Node(failure) if (failure.phase, failure.fault) == (Phase::Process, BAD)));
     assert_eq!(session.call(4).outputs(), numbers(&[4]));

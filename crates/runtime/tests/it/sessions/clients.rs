@@ -6,7 +6,7 @@ use remotemedia_runtime::{Outbox, Phase, RunError, Session};
 use serde_json::json;
 
 use crate::support::{
-    Answer, Item, Log, Pipe, SessionUse, TIMEOUT, Valve, add, fail_on, joined, keep, node, numbers, options, pass,
+    Item, Log, Pipe, Returned, SessionUse, TIMEOUT, Valve, add, fail_on, joined, keep, node, numbers, options, pass,
     spread, thread,
 };
 
@@ -63,7 +63,7 @@ fn a_failing_call_is_none_of_the_others_business() {
     let session = Pipe::default().node("a", &[], fail_on(-1)).with(thread()).node("b", &["a"], pass()).open();
 
     std::thread::scope(|scope| {
-        let bad = scope.spawn(|| (0..200).all(|_| session.call(-1).answer().is_err()));
+        let bad = scope.spawn(|| (0..200).all(|_| session.call(-1).result().is_err()));
         check_calls(&session, |number| numbers(&[number]));
         assert!(bad.join().unwrap());
     });
@@ -82,7 +82,7 @@ fn what_is_left_of_an_abandoned_call_goes_to_nobody() {
             }
             Ok(item)
         });
-        Ok(Answer::Many(Box::new(outputs)))
+        Ok(Returned::Many(Box::new(outputs)))
     });
     let half = Valve::default();
     half.open();
@@ -102,7 +102,7 @@ fn what_is_left_of_an_abandoned_call_goes_to_nobody() {
     session.abandon(&abandoned.client);
     valve.open();
 
-    assert!(matches!(abandoned.answer(), Err(RunError::Cancelled)));
+    assert!(matches!(abandoned.result(), Err(RunError::Cancelled)));
     assert_eq!(session.call(2).outputs(), numbers(&[2, 2, 2, 2]));
 }
 
@@ -113,7 +113,7 @@ fn a_generator_ends_when_its_call_is_abandoned() {
     let in_node = valve.clone();
     let endless = node(move |item| {
         let valve = in_node.clone();
-        Ok(Answer::Many(Box::new(std::iter::repeat_with(move || {
+        Ok(Returned::Many(Box::new(std::iter::repeat_with(move || {
             valve.pass();
             Ok(item.clone())
         }))))
@@ -133,7 +133,7 @@ fn a_generator_ends_when_its_call_is_abandoned() {
         session.abandon(&call.client);
         valve.open();
 
-        assert!(matches!(call.answer(), Err(RunError::Cancelled)));
+        assert!(matches!(call.result(), Err(RunError::Cancelled)));
         session.shut();
     }
     assert_eq!(log.lines_of("close").len(), 2);
@@ -143,7 +143,7 @@ fn endless_of(valve: &Valve) -> crate::support::TestNode {
     let valve = valve.clone();
     node(move |item| {
         let valve = valve.clone();
-        Ok(Answer::Many(Box::new(std::iter::repeat_with(move || {
+        Ok(Returned::Many(Box::new(std::iter::repeat_with(move || {
             valve.pass();
             Ok(item.clone())
         }))))
@@ -151,7 +151,7 @@ fn endless_of(valve: &Valve) -> crate::support::TestNode {
 }
 
 #[test]
-fn an_abandoned_call_that_waits_at_the_door_is_told() {
+fn an_abandoned_call_that_waits_at_admission_is_ended() {
     let valve = Valve::default();
     let in_node = valve.clone();
     let session = Pipe::chain([pass().doing(Phase::Process, move || in_node.pass())]).open();
@@ -160,14 +160,14 @@ fn an_abandoned_call_that_waits_at_the_door_is_told() {
     let last = calls.last().unwrap();
     session.abandon(&last.client);
 
-    assert!(matches!(last.answer(), Err(RunError::Cancelled)));
+    assert!(matches!(last.result(), Err(RunError::Cancelled)));
     valve.open();
     assert!(calls[..19].iter().zip(0..).all(|(call, number)| call.outputs() == numbers(&[number])));
 }
 
-/// A thread that waited for room was once not told that there would be none.
+/// A thread that waited for room was once not notified that there would be none.
 #[test]
-fn one_who_puts_for_an_abandoned_stream_is_told() {
+fn one_who_puts_for_an_abandoned_stream_is_notified() {
     let valve = Valve::default();
     let in_node = valve.clone();
     let session = Pipe::chain([pass().doing(Phase::Process, move || in_node.pass())]).open();

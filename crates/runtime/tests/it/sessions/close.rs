@@ -7,7 +7,7 @@ use remotemedia_runtime::{Next, Outbox, Phase, RunError, Stall};
 use serde_json::json;
 
 use crate::support::{
-    Answer, BAD, Item, Log, Pipe, SessionUse, TIMEOUT, TestNode, Valve, facts, node, numbers, options, pass, stream,
+    BAD, Item, Log, Pipe, Returned, SessionUse, TIMEOUT, TestNode, Valve, facts, node, numbers, options, pass, stream,
     thread,
 };
 
@@ -90,7 +90,7 @@ fn dropping_a_session_closes_it() {
 }
 
 #[test]
-fn calls_that_are_pending_are_told() {
+fn calls_that_are_pending_are_notified() {
     let valve = Valve::default();
     let session = Pipe::default().node("a", &[], hanging(&valve)).with(thread()).node("b", &["a"], pass()).open();
     let calls: Vec<_> = (0..20).map(|number| session.call(number)).collect();
@@ -98,7 +98,7 @@ fn calls_that_are_pending_are_told() {
 
     session.close(TIMEOUT, &|| valve.open());
 
-    assert!(calls.iter().all(|call| matches!(call.answer(), Err(RunError::Closed))));
+    assert!(calls.iter().all(|call| matches!(call.result(), Err(RunError::Closed))));
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn nothing_goes_into_a_closed_session() {
     let session = Pipe::chain([pass()]).open();
     session.shut();
 
-    assert!(matches!(session.call(1).answer(), Err(RunError::Closed)));
+    assert!(matches!(session.call(1).result(), Err(RunError::Closed)));
     let outbox = Arc::new(Outbox::new(1, None));
     assert!(!session.put(&outbox, Some(1)).is_in());
 }
@@ -139,7 +139,7 @@ fn a_producer_that_waits_for_room_is_refused() {
 fn a_stage_that_waits_for_room_ends() {
     let valve = Valve::default();
     let log = Log::default();
-    let endless = node(|item| Ok(Answer::Many(Box::new(std::iter::repeat_with(move || Ok(item.clone()))))));
+    let endless = node(|item| Ok(Returned::Many(Box::new(std::iter::repeat_with(move || Ok(item.clone()))))));
     let session = Pipe::default()
         .node("a", &[], endless.named("a", &log))
         .with(thread())
@@ -151,7 +151,7 @@ fn a_stage_that_waits_for_room_ends() {
 
     session.close(TIMEOUT, &|| valve.open());
 
-    assert!(call.answer().is_err());
+    assert!(call.result().is_err());
     assert_eq!(log.lines_of("close"), ["a.close"]);
 }
 
@@ -202,7 +202,7 @@ fn a_node_that_hangs_is_named_and_abandoned() {
         assert!(started.elapsed() < DEADLINE * 10, "{kind}");
         let named: Vec<_> = closed.abandoned.iter().map(|stall| (&*stall.node_id, stall.item_index)).collect();
         assert_eq!(named, [("hangs", Some(0))], "{kind}");
-        assert!(matches!(call.answer(), Err(RunError::Closed)), "{kind}");
+        assert!(matches!(call.result(), Err(RunError::Closed)), "{kind}");
     }
     valve.open();
 }
@@ -235,11 +235,11 @@ fn closing_ends_an_interrupt_that_waits_for_a_node() {
         valve.wait_for(arrived + 1);
         let interrupting = {
             let session = Arc::clone(&session);
-            let is_told = Valve::default();
-            let tell = is_told.clone();
-            tell.open();
-            let thread = std::thread::spawn(move || session.interrupt(&|| tell.pass()));
-            is_told.wait_for(1);
+            let is_notified = Valve::default();
+            let notify = is_notified.clone();
+            notify.open();
+            let thread = std::thread::spawn(move || session.interrupt(&|| notify.pass()));
+            is_notified.wait_for(1);
             thread
         };
 
@@ -247,7 +247,7 @@ fn closing_ends_an_interrupt_that_waits_for_a_node() {
 
         interrupting.join().unwrap();
         assert_eq!(closed.abandoned.len(), 1, "{kind}");
-        assert!(matches!(call.answer(), Err(RunError::Closed)), "{kind}");
+        assert!(matches!(call.result(), Err(RunError::Closed)), "{kind}");
     }
     valve.open();
 }
@@ -270,7 +270,7 @@ fn draining_ends_when_a_session_closes() {
 }
 
 #[test]
-fn a_cleanup_that_fails_is_told_and_the_others_run() {
+fn a_cleanup_that_fails_is_reported_and_the_others_run() {
     let log = Log::default();
     let session = Pipe::default()
         .node("a", &[], pass().named("a", &log))
@@ -316,7 +316,7 @@ fn a_session_closes_while_many_use_it() {
             .open();
         std::thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| while session.call(round).answer().is_ok() {});
+                scope.spawn(|| while session.call(round).result().is_ok() {});
             }
             scope.spawn(|| while !matches!(stream(&session, &[round]).1, Some(RunError::Closed)) {});
             let abandoned: Vec<Stall> = session.close(TIMEOUT, &|| {}).abandoned;

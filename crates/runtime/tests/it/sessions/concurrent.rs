@@ -130,7 +130,7 @@ fn a_failure_is_that_of_its_item() {
     node.fail(0);
     node.end(0);
 
-    let error = calls[0].answer().unwrap_err();
+    let error = calls[0].result().unwrap_err();
     assert!(
         matches!(error, RunError::Node(failure) if (failure.item_index, failure.phase) == (Some(0), Phase::Process))
     );
@@ -156,7 +156,7 @@ fn the_end_of_input_waits_for_what_is_in_flight() {
 #[test]
 fn the_items_of_one_input_are_in_flight_together() {
     let node = Pending::default();
-    let spread = crate::support::node(|_| Ok(crate::support::Answer::many(&[1, 2, 3])));
+    let spread = crate::support::node(|_| Ok(crate::support::Returned::many(&[1, 2, 3])));
     let options = options(&json!({"concurrency": 2}));
     let session = Pipe::default().node("s", &[], spread).node("a", &["s"], node.clone()).with(options).open();
 
@@ -187,7 +187,7 @@ fn an_interrupt_ends_what_is_in_flight() {
 
     assert_eq!(session.interrupt(&|| {}), 3);
 
-    assert!(calls.iter().all(|call| matches!(call.answer(), Err(RunError::Interrupted))));
+    assert!(calls.iter().all(|call| matches!(call.result(), Err(RunError::Interrupted))));
     let next = session.call(4);
     node.wait_for(1);
     node.end(0);

@@ -108,7 +108,7 @@ fn a_call_that_is_interrupted_says_so_and_is_counted() {
 
 /// A wait for another caller's node once lasted beyond the end of the session.
 #[test]
-fn one_who_waits_for_another_caller_is_told_of_the_end() {
+fn one_who_waits_for_another_caller_is_notified_of_the_end() {
     let valve = Valve::default();
     let in_node = valve.clone();
     let session = Pipe::chain([pass().doing(Phase::Process, move || in_node.pass())]).open();

@@ -11,7 +11,7 @@ use remotemedia_runtime::{
 use serde_json::json;
 
 use crate::support::{
-    Answer, BAD, Fault, Item, Log, Pipe, SessionUse, TestNode, fail_on, node, numbers, options, pass, spread, stream,
+    BAD, Fault, Item, Log, Pipe, Returned, SessionUse, TestNode, fail_on, node, numbers, options, pass, spread, stream,
     thread,
 };
 
@@ -28,13 +28,13 @@ fn a_failure_names_node_and_item() {
     let session = Pipe::default().node("a", &[], pass()).node("b", &["a"], fail_on(2)).with(thread()).open();
     session.call(1).outputs();
 
-    let error = session.call(2).answer().unwrap_err();
+    let error = session.call(2).result().unwrap_err();
 
     assert_eq!(blamed(&error), ("b", Some(1), Phase::Process, BAD));
 }
 
 #[test]
-fn a_stream_tells_what_failed_and_goes_on() {
+fn a_stream_reports_what_failed_and_goes_on() {
     let session = Pipe::default().node("a", &[], fail_on(2)).with(thread()).open();
 
     let (outputs, error) = stream(&session, &[1, 2, 3]);
@@ -44,7 +44,7 @@ fn a_stream_tells_what_failed_and_goes_on() {
 }
 
 #[test]
-fn what_fails_at_the_end_of_input_is_told_there() {
+fn what_fails_at_the_end_of_input_is_reported_there() {
     let session = Pipe::default()
         .node("a", &[], pass().flushing(&[7]))
         .node("b", &["a"], pass().failing(Phase::Flush, BAD))
@@ -62,7 +62,7 @@ fn generators_are_closed_when_a_node_after_them_fails() {
     let log = Log::default();
     let session = Pipe::chain([spread(|_| vec![1, 2, 3]).named("a", &log), fail_on(2)]).open();
 
-    session.call(0).answer().unwrap_err();
+    session.call(0).result().unwrap_err();
 
     assert_eq!(log.lines_of("close"), ["a.close"]);
 }
@@ -82,7 +82,7 @@ fn errors_are_counted_in_every_kind_of_stage() {
         }
         let session = pipe.measured().open();
 
-        assert_eq!(blamed(&session.call(2).answer().unwrap_err()), ("a", Some(0), Phase::Process, BAD), "{how}");
+        assert_eq!(blamed(&session.call(2).result().unwrap_err()), ("a", Some(0), Phase::Process, BAD), "{how}");
         session.call(1).outputs();
 
         let metrics = session.metrics().unwrap();
@@ -113,7 +113,7 @@ fn flaky(failures: usize, log: &Log) -> TestNode {
             *left -= 1;
             return Err(BAD);
         }
-        Ok(Answer::One(item))
+        Ok(Returned::One(item))
     })
 }
 
@@ -160,7 +160,7 @@ fn a_node_under_a_policy_is_given_several_items_at_once() {
     let done = Arc::new(Mutex::new(Vec::new()));
     let starts = [1_i64, 2, 3].map(|number| {
         let done = Arc::clone(&done);
-        let done: Done<Item> = Box::new(move |answer| done.lock().push((number, answer.is_ok())));
+        let done: Done<Item> = Box::new(move |result| done.lock().push((number, result.is_ok())));
         Start { item_index: number.unsigned_abs() + 10, context: (), item: Item::Number(number), done }
     });
 
@@ -187,7 +187,7 @@ fn an_item_that_fails_too_often_has_failed() {
     let how = Options { retries: 1, ..thread() };
     let session = Pipe::default().node("a", &[], guarded(flaky(2, &log), &how, None)).with(how).open();
 
-    assert_eq!(blamed(&session.call(1).answer().unwrap_err()), ("a", Some(0), Phase::Process, BAD));
+    assert_eq!(blamed(&session.call(1).result().unwrap_err()), ("a", Some(0), Phase::Process, BAD));
     assert_eq!(session.call(2).outputs(), numbers(&[2]));
 }
 
@@ -238,9 +238,9 @@ fn items_fail_without_an_error_as_long_as_the_budget_lasts() {
         let node = PolicyNode::new(Box::new(fail_on(2)), policy);
         let session = Pipe::default().node("a", &[], node).with(how).open();
 
-        let answers = [2, 2, 2].map(|item| session.call(item).answer());
+        let results = [2, 2, 2].map(|item| session.call(item).result());
 
-        assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), skipped);
+        assert_eq!(results.iter().filter(|result| result.is_ok()).count(), skipped);
         assert_eq!((budget.skipped(), budget.dead_lettered()), (skipped as u64, 0));
         let first = budget.first().map(crate::support::facts);
         assert_eq!(first, (skipped > 0).then_some(("a", Some(0), Phase::Process, BAD)));
@@ -264,7 +264,7 @@ fn a_dead_letter_gets_the_item_its_index_and_the_fault() {
 fn what_a_generator_gave_before_it_failed_stays() {
     let log = Log::default();
     let how = Options { on_error: OnError::Skip, ..Options::default() };
-    let failing = node(|_| Ok(Answer::Many(Box::new([Ok(Item::Number(1)), Err(BAD)].into_iter()))));
+    let failing = node(|_| Ok(Returned::Many(Box::new([Ok(Item::Number(1)), Err(BAD)].into_iter()))));
     let session = Pipe::default().node("a", &[], guarded(failing, &how, Some(&log))).open();
 
     assert_eq!(session.call(0).outputs(), numbers(&[1]));
@@ -280,8 +280,8 @@ fn a_panic_of_a_node_ends_the_session() {
         .node("b", &["a"], pass())
         .open();
 
-    let first = session.call(0).answer();
-    let second = session.call(1).answer();
+    let first = session.call(0).result();
+    let second = session.call(1).result();
     let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| session.shut()));
 
     assert!(matches!((first, second), (Err(RunError::Closed), Err(RunError::Closed))));

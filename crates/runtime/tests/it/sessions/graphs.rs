@@ -162,7 +162,7 @@ fn one_branch_that_fails_fails_the_input_and_no_other() {
     let calls: Vec<_> = (0..20).map(|number| session.call(number % 4)).collect();
 
     for (call, number) in calls.iter().zip(0..) {
-        match call.answer() {
+        match call.result() {
             Ok(outputs) => assert_eq!(outputs, [joined(&[("a", &[number % 4]), ("b", &[number % 4])])]),
             Err(_) => assert_eq!(number % 4, 2),
         }

@@ -9,8 +9,8 @@ use remotemedia_runtime::{Client, Next, Outbox, Phase, RunError, Session};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Fault, Item, Log, Pipe, SessionUse, TIMEOUT, TestNode, Valve, joined, node, numbers, options, pass, spread,
-    stream, thread,
+    Fault, Item, Log, Pipe, Returned, SessionUse, TIMEOUT, TestNode, Valve, joined, node, numbers, options, pass,
+    spread, stream, thread,
 };
 
 fn held(valve: &Valve) -> TestNode {
@@ -41,7 +41,7 @@ fn in_the_middle(how: &Value, make: impl Fn() -> TestNode) -> Pipe {
 }
 
 #[test]
-fn pending_calls_are_told() {
+fn pending_calls_are_notified() {
     for how in every_kind() {
         let valve = Valve::default();
         let session = in_the_middle(&how, || held(&valve)).open();
@@ -50,13 +50,13 @@ fn pending_calls_are_told() {
 
         let dropped = interrupt_while_inside(&session, &valve);
 
-        let told = calls.iter().filter(|call| matches!(call.answer(), Err(RunError::Interrupted))).count();
-        assert_eq!(told as u64, dropped, "{how}");
+        let interrupted = calls.iter().filter(|call| matches!(call.result(), Err(RunError::Interrupted))).count();
+        assert_eq!(interrupted as u64, dropped, "{how}");
         assert_eq!(session.call(7).outputs(), numbers(&[7]), "{how}");
     }
 }
 
-/// Interrupt while a node is inside `process`, which comes back when it is told not to wait.
+/// Interrupt while a node is inside `process`, which comes back when it is asked not to wait.
 fn interrupt_while_inside(session: &Session<Item>, valve: &Valve) -> u64 {
     session.interrupt(&|| valve.open())
 }
@@ -86,7 +86,7 @@ fn what_is_dropped_is_counted() {
 }
 
 #[test]
-fn nodes_are_told() {
+fn nodes_are_notified() {
     let log = Log::default();
     let session = Pipe::chain([pass().named("a", &log), pass().named("b", &log)]).open();
 
@@ -110,7 +110,7 @@ fn generators_are_closed() {
 }
 
 fn spread_endless() -> TestNode {
-    node(|item| Ok(Answer::Many(Box::new(std::iter::repeat_with(move || Ok(item.clone()))))))
+    node(|item| Ok(Returned::Many(Box::new(std::iter::repeat_with(move || Ok(item.clone()))))))
 }
 
 /// The stream goes on after an interrupt, with what is put in then and nothing else.
@@ -167,7 +167,7 @@ fn joins_are_forgotten() {
 
     interrupt_while_inside(&session, &valve);
 
-    assert!(old.answer().is_err());
+    assert!(old.result().is_err());
     assert_eq!(session.call(2).outputs(), [joined(&[("held", &[2]), ("other", &[2])])]);
 }
 
@@ -207,7 +207,7 @@ fn state_of_nodes_is_kept() {
     let mut count = 0;
     let counting = node(move |_| {
         count += 1;
-        Ok(Answer::One(Item::Number(count)))
+        Ok(Returned::One(Item::Number(count)))
     });
     let session = Pipe::chain([counting]).open();
     session.call(0).outputs();
@@ -226,23 +226,23 @@ fn nobody_who_puts_is_held_up_by_an_interrupt() {
     valve.wait_for(1);
 
     std::thread::scope(|scope| {
-        let is_told = Valve::default();
-        let tell = is_told.clone();
-        tell.open();
+        let is_notified = Valve::default();
+        let notify = is_notified.clone();
+        notify.open();
         let interrupted = &session;
-        let interrupting = scope.spawn(move || interrupted.interrupt(&|| tell.pass()));
-        is_told.wait_for(1);
+        let interrupting = scope.spawn(move || interrupted.interrupt(&|| notify.pass()));
+        is_notified.wait_for(1);
         // The node is still inside, so the interrupt is not over, and this returns all the same.
         let new = session.call(2);
         assert!(!interrupting.is_finished());
         valve.open();
         interrupting.join().unwrap();
-        assert!(matches!(old.answer(), Err(RunError::Interrupted)));
+        assert!(matches!(old.result(), Err(RunError::Interrupted)));
         assert_eq!(new.outputs(), numbers(&[2]));
     });
 }
 
-/// Takes its time to take an output, once it has been told to forget.
+/// Takes its time to take an output, once it has been asked to forget.
 #[derive(Default)]
 struct Slow {
     valve: Valve,
@@ -294,8 +294,8 @@ fn several_may_interrupt_at_once() {
             scope.spawn(|| (0..100).for_each(|_| assert!(session.interrupt(&|| {}) <= 1)));
         }
         for _ in 0..200 {
-            let answer = session.call(1).answer();
-            assert!(matches!(answer, Err(RunError::Interrupted)) || answer.unwrap() == numbers(&[1]));
+            let result = session.call(1).result();
+            assert!(matches!(result, Err(RunError::Interrupted)) || result.unwrap() == numbers(&[1]));
         }
     });
 

@@ -68,7 +68,7 @@ fn slow_for_even(valve: &Valve) -> TestNode {
                 valve.let_pass(1);
             }
         }
-        Ok(crate::support::Answer::One(item))
+        Ok(crate::support::Returned::One(item))
     })
 }
 
@@ -115,7 +115,7 @@ fn a_fast_replica_overtakes_a_hanging_one() {
             if item == 0 {
                 valve.pass();
             }
-            Ok(crate::support::Answer::One(item))
+            Ok(crate::support::Returned::One(item))
         })
     };
     let pipe = Pipe::default()

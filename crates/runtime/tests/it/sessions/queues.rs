@@ -7,8 +7,8 @@ use remotemedia_runtime::{Next, Options, Outbox, Phase, Session};
 use serde_json::json;
 
 use crate::support::{
-    Answer, Call, Item, Pipe, Put, SessionUse, TIMEOUT, TestNode, Valve, node, numbers, options, pass, spread, stream,
-    thread,
+    Call, Item, Pipe, Put, Returned, SessionUse, TIMEOUT, TestNode, Valve, node, numbers, options, pass, spread,
+    stream, thread,
 };
 
 /// Passes items on when the valve lets it.
@@ -61,7 +61,7 @@ fn dropping(when_full: &str, valve: &Valve, before: Option<TestNode>) -> Session
     pipe.node("held", after, held(valve)).with(how).measured().open()
 }
 
-/// Put ten items in before a node that holds the first one, and tell what comes out and how many were dropped.
+/// Put ten items in before a node that holds the first one, and return what comes out and how many were dropped.
 fn put_ten(session: &Session<Item>, valve: &Valve) -> (Vec<Item>, u64) {
     let outbox = Arc::new(Outbox::new(100, None));
     assert!(session.put(&outbox, Some(0)).is_in());
@@ -252,7 +252,7 @@ fn endless(made: &Arc<AtomicUsize>) -> TestNode {
     let made = Arc::clone(made);
     node(move |_| {
         let made = Arc::clone(&made);
-        Ok(Answer::Many(Box::new((0..).map(move |number| {
+        Ok(Returned::Many(Box::new((0..).map(move |number| {
             made.fetch_add(1, Ordering::SeqCst);
             Ok(Item::Number(number))
         }))))

@@ -1,4 +1,4 @@
-//! What a session tells while it works: stalls, timeouts, drops, metrics.
+//! What a session reports while it works: stalls, timeouts, drops, metrics.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -137,15 +137,15 @@ fn a_call_that_overruns_its_time_ends_the_session() {
         }
         other => panic!("{other:?}"),
     };
-    assert_eq!(timed_out(first.answer().unwrap_err()), ("a".to_owned(), Some(0), 50, false));
-    assert_eq!(timed_out(second.answer().unwrap_err()), ("a".to_owned(), Some(0), 50, false));
-    assert!(matches!(session.call(3).answer(), Err(RunError::Closed)));
+    assert_eq!(timed_out(first.result().unwrap_err()), ("a".to_owned(), Some(0), 50, false));
+    assert_eq!(timed_out(second.result().unwrap_err()), ("a".to_owned(), Some(0), 50, false));
+    assert!(matches!(session.call(3).result(), Err(RunError::Closed)));
     assert_eq!(session.close(Duration::from_millis(20), &|| {}).abandoned.len(), 1);
     valve.open();
 }
 
 #[test]
-fn one_who_waits_at_the_door_is_told_of_a_timeout() {
+fn one_who_waits_at_admission_is_ended_by_a_timeout() {
     let valve = Valve::default();
     let session = with_timeout(held(&valve), 0.05).open();
     let outbox = Arc::new(Outbox::new(100, None));
@@ -172,7 +172,7 @@ fn items_that_take_their_time_one_by_one_are_no_timeout() {
 
     let calls: Vec<_> = (0..12).map(|number| session.call(number)).collect();
 
-    assert!(calls.iter().all(|call| call.answer().is_ok()));
+    assert!(calls.iter().all(|call| call.result().is_ok()));
 }
 
 /// A node that ends calls itself.
@@ -199,7 +199,7 @@ fn a_node_that_ends_its_calls_itself_has_time_to_do_it() {
 }
 
 #[test]
-fn drops_are_told_with_their_number() {
+fn drops_are_reported_with_their_number() {
     let valve = Valve::default();
     let how = options(&json!({"queue_size": 1, "when_full": "drop_newest"}));
     let (session, listening) = open_and_listen(Pipe::default().node("a", &[], held(&valve)).with(how));
@@ -207,15 +207,15 @@ fn drops_are_told_with_their_number() {
     valve.wait_for(1);
     let calls: Vec<_> = (0..5).map(|number| session.call(number)).collect();
 
-    let told_of_drops = || listening.log.lines().into_iter().find(|line| line.contains("before"));
+    let report_of_drops = || listening.log.lines().into_iter().find(|line| line.contains("before"));
     let deadline = Instant::now() + Duration::from_secs(10);
-    while told_of_drops().is_none() && Instant::now() < deadline {
+    while report_of_drops().is_none() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(5));
     }
 
-    assert_eq!(told_of_drops().unwrap(), "4 before a");
+    assert_eq!(report_of_drops().unwrap(), "4 before a");
     valve.open();
-    assert!(calls.iter().all(|call| call.answer().is_ok()));
+    assert!(calls.iter().all(|call| call.result().is_ok()));
     first.outputs();
 }
 
@@ -225,7 +225,7 @@ fn errors_of_closing_a_generator_are_logged() {
     let pipe = Pipe::chain([unclosable(), failing]);
     let (session, listening) = open_and_listen(pipe);
 
-    session.call(1).answer().unwrap_err();
+    session.call(1).result().unwrap_err();
 
     assert_eq!(listening.log.lines(), [format!("ignored {BAD:?}")]);
 }
@@ -233,7 +233,7 @@ fn errors_of_closing_a_generator_are_logged() {
 /// A generator that fails when it is closed.
 fn unclosable() -> TestNode {
     crate::support::node(|item| {
-        Ok(crate::support::Answer::Unclosable(Box::new(std::iter::repeat_with(move || Ok(item.clone())))))
+        Ok(crate::support::Returned::Unclosable(Box::new(std::iter::repeat_with(move || Ok(item.clone())))))
     })
 }
 
@@ -310,7 +310,7 @@ fn the_wait_before_a_stage_is_measured() {
     valve.wait_for(1);
     std::thread::sleep(Duration::from_millis(5));
     valve.open();
-    assert!(calls.iter().all(|call| call.answer().is_ok()));
+    assert!(calls.iter().all(|call| call.result().is_ok()));
 
     let node = &session.metrics().unwrap().node_metrics[0];
 

@@ -8,7 +8,7 @@ use remotemedia_runtime::{Client, Next, Outbox, Phase, RunError, Session};
 use serde_json::json;
 
 use crate::support::{
-    Answer, BAD, Item, Log, Pipe, SessionUse, TIMEOUT, TestNode, Valve, add, numbers, options, pass, source, thread,
+    BAD, Item, Log, Pipe, Returned, SessionUse, TIMEOUT, TestNode, Valve, add, numbers, options, pass, source, thread,
 };
 
 /// Let the source run, into a short outbox.
@@ -39,7 +39,7 @@ fn endless(made: &Arc<AtomicUsize>) -> TestNode {
     let made = Arc::clone(made);
     source(move || {
         let made = Arc::clone(&made);
-        Ok(Answer::Many(Box::new((0..).map(move |number| {
+        Ok(Returned::Many(Box::new((0..).map(move |number| {
             made.fetch_add(1, Ordering::SeqCst);
             Ok(Item::Number(number))
         }))))
@@ -50,7 +50,7 @@ fn endless(made: &Arc<AtomicUsize>) -> TestNode {
 fn the_outputs_of_a_source_are_the_input() {
     for how in [json!({}), json!({"placement": "thread"}), json!({"batch": 2})] {
         let session = Pipe::default()
-            .node("source", &[], source(|| Ok(Answer::many(&[1, 2, 3]))))
+            .node("source", &[], source(|| Ok(Returned::many(&[1, 2, 3]))))
             .node("a", &["source"], add(10).flushing(&[7]))
             .with(options(&how))
             .open();
@@ -64,8 +64,8 @@ fn the_outputs_of_a_source_are_the_input() {
 
 #[test]
 fn a_source_may_make_one_item_or_none() {
-    for (answer, expected) in [(Some(5), numbers(&[5])), (None, Vec::new())] {
-        let make = move || Ok(answer.map_or(Answer::Nothing, |number| Answer::One(Item::Number(number))));
+    for (result, expected) in [(Some(5), numbers(&[5])), (None, Vec::new())] {
+        let make = move || Ok(result.map_or(Returned::Nothing, |number| Returned::One(Item::Number(number))));
         let session = Pipe::chain([source(make), pass()]).open();
 
         assert_eq!(drain(&start(&session)).0, expected);
@@ -105,7 +105,7 @@ fn closing_ends_a_source_and_closes_its_generator() {
 #[test]
 fn a_source_that_fails_ends_its_stream_after_the_items_before() {
     let session =
-        Pipe::chain([source(|| Ok(Answer::Many(Box::new([Ok(Item::Number(1)), Err(BAD)].into_iter())))), pass()])
+        Pipe::chain([source(|| Ok(Returned::Many(Box::new([Ok(Item::Number(1)), Err(BAD)].into_iter())))), pass()])
             .open();
 
     let (outputs, error) = drain(&start(&session));
@@ -123,7 +123,7 @@ fn a_source_that_hangs_is_named_and_abandoned() {
     let in_source = valve.clone();
     let hanging = source(move || {
         let valve = in_source.clone();
-        Ok(Answer::Many(Box::new(std::iter::repeat_with(move || {
+        Ok(Returned::Many(Box::new(std::iter::repeat_with(move || {
             valve.pass();
             Ok(Item::Number(0))
         }))))
@@ -159,7 +159,7 @@ fn a_source_goes_on_after_an_interrupt() {
 
 #[test]
 fn what_a_source_makes_is_counted() {
-    let session = Pipe::chain([source(|| Ok(Answer::many(&[1, 2, 3]))), pass()]).measured().open();
+    let session = Pipe::chain([source(|| Ok(Returned::many(&[1, 2, 3]))), pass()]).measured().open();
 
     drain(&start(&session));
 

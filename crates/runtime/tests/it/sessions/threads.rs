@@ -8,7 +8,7 @@ use crate::support::{Pipe, SessionUse, options, pass, source, spread, stream, th
 const ALONE: &str = "REMOTEMEDIA_TEST_ALONE";
 
 fn count_threads() -> usize {
-    std::fs::read_dir("/proc/self/task").expect("the system tells the threads of a process").count()
+    std::fs::read_dir("/proc/self/task").expect("the system lists the threads of a process").count()
 }
 
 /// All kinds of stages and threads at once.
@@ -32,7 +32,7 @@ fn open_and_close() {
 }
 
 fn open_and_drop() {
-    let session = Pipe::chain([source(|| Ok(crate::support::Answer::many(&[1; 100]))), pass()]).with(thread()).open();
+    let session = Pipe::chain([source(|| Ok(crate::support::Returned::many(&[1; 100]))), pass()]).with(thread()).open();
     let outbox = std::sync::Arc::new(remotemedia_runtime::Outbox::new(2, None));
     session.start_source(outbox, (), Box::new(|| {}));
 }

@@ -7,7 +7,7 @@ use remotemedia_runtime::{BulkMember, Node, Outputs, Phase, Source, Stream};
 use super::{Fault, Item, Log, numbers};
 
 /// What a node of the tests returns.
-pub(crate) enum Answer {
+pub(crate) enum Returned {
     Nothing,
     One(Item),
     Many(Box<dyn Iterator<Item = Result<Item, Fault>> + Send>),
@@ -15,13 +15,13 @@ pub(crate) enum Answer {
     Unclosable(Box<dyn Iterator<Item = Result<Item, Fault>> + Send>),
 }
 
-impl Answer {
+impl Returned {
     pub(crate) fn many(outputs: &[i64]) -> Self {
         Self::Many(Box::new(numbers(outputs).into_iter().map(Ok)))
     }
 }
 
-type Method<Argument> = Box<dyn FnMut(Argument) -> Result<Answer, Fault> + Send>;
+type Method<Argument> = Box<dyn FnMut(Argument) -> Result<Returned, Fault> + Send>;
 
 /// A node that does what the test says, and logs it once it has a name.
 pub(crate) struct TestNode {
@@ -44,7 +44,7 @@ impl Name {
     }
 }
 
-pub(crate) fn node(process: impl FnMut(Item) -> Result<Answer, Fault> + Send + 'static) -> TestNode {
+pub(crate) fn node(process: impl FnMut(Item) -> Result<Returned, Fault> + Send + 'static) -> TestNode {
     TestNode {
         process: Box::new(process),
         flush: None,
@@ -56,35 +56,35 @@ pub(crate) fn node(process: impl FnMut(Item) -> Result<Answer, Fault> + Send + '
 }
 
 pub(crate) fn pass() -> TestNode {
-    node(|item| Ok(Answer::One(item)))
+    node(|item| Ok(Returned::One(item)))
 }
 
 pub(crate) fn add(summand: i64) -> TestNode {
-    on_numbers(move |number| Ok(Answer::One(Item::Number(number + summand))))
+    on_numbers(move |number| Ok(Returned::One(Item::Number(number + summand))))
 }
 
 /// Passes on the numbers for which `is_kept` holds.
 pub(crate) fn keep(is_kept: fn(i64) -> bool) -> TestNode {
-    on_numbers(move |number| Ok(if is_kept(number) { Answer::One(Item::Number(number)) } else { Answer::Nothing }))
+    on_numbers(move |number| Ok(if is_kept(number) { Returned::One(Item::Number(number)) } else { Returned::Nothing }))
 }
 
 /// A generator of `outputs_of` each number.
 pub(crate) fn spread(outputs_of: fn(i64) -> Vec<i64>) -> TestNode {
-    on_numbers(move |number| Ok(Answer::many(&outputs_of(number))))
+    on_numbers(move |number| Ok(Returned::many(&outputs_of(number))))
 }
 
 /// Passes items on until this number comes.
 pub(crate) fn fail_on(bad: i64) -> TestNode {
-    on_numbers(move |number| if number == bad { Err(BAD) } else { Ok(Answer::One(Item::Number(number))) })
+    on_numbers(move |number| if number == bad { Err(BAD) } else { Ok(Returned::One(Item::Number(number))) })
 }
 
 pub(crate) const BAD: Fault = Fault::Because("bad");
 
-pub(crate) fn source(produce: impl Fn() -> Result<Answer, Fault> + Send + 'static) -> TestNode {
+pub(crate) fn source(produce: impl Fn() -> Result<Returned, Fault> + Send + 'static) -> TestNode {
     TestNode { produce: Some(Box::new(move |()| produce())), ..pass() }
 }
 
-fn on_numbers(mut process: impl FnMut(i64) -> Result<Answer, Fault> + Send + 'static) -> TestNode {
+fn on_numbers(mut process: impl FnMut(i64) -> Result<Returned, Fault> + Send + 'static) -> TestNode {
     node(move |item| match item {
         Item::Number(number) => process(number),
         _ => Err(Fault::Because("no number")),
@@ -102,7 +102,7 @@ impl TestNode {
     }
 
     pub(crate) fn flushing(self, outputs: &'static [i64]) -> Self {
-        Self { flush: Some(Box::new(|()| Ok(Answer::many(outputs)))), ..self }
+        Self { flush: Some(Box::new(|()| Ok(Returned::many(outputs)))), ..self }
     }
 
     /// Do this besides, at each call of that phase.
@@ -117,12 +117,12 @@ impl TestNode {
         self.failing.iter().find(|(failing, _)| *failing == phase).map_or(Ok(()), |(_, fault)| Err(*fault))
     }
 
-    fn outputs(&self, answer: Answer) -> Outputs<Item> {
-        match answer {
-            Answer::Nothing => Outputs::None,
-            Answer::One(item) => Outputs::One(item),
-            Answer::Many(outputs) => self.generator(outputs, Ok(())),
-            Answer::Unclosable(outputs) => self.generator(outputs, Err(BAD)),
+    fn outputs(&self, result: Returned) -> Outputs<Item> {
+        match result {
+            Returned::Nothing => Outputs::None,
+            Returned::One(item) => Outputs::One(item),
+            Returned::Many(outputs) => self.generator(outputs, Ok(())),
+            Returned::Unclosable(outputs) => self.generator(outputs, Err(BAD)),
         }
     }
 
@@ -142,13 +142,13 @@ impl Node<Item> for TestNode {
 
     fn process(&mut self, item: Item) -> Result<Outputs<Item>, Fault> {
         self.enter(Phase::Process, format_args!("process({item})"))?;
-        (self.process)(item).map(|answer| self.outputs(answer))
+        (self.process)(item).map(|result| self.outputs(result))
     }
 
     fn flush(&mut self) -> Result<Outputs<Item>, Fault> {
         self.enter(Phase::Flush, "flush")?;
-        let answer = self.flush.as_mut().map_or(Ok(Answer::Nothing), |flush| flush(()))?;
-        Ok(self.outputs(answer))
+        let result = self.flush.as_mut().map_or(Ok(Returned::Nothing), |flush| flush(()))?;
+        Ok(self.outputs(result))
     }
 
     fn interrupt(&mut self) -> Result<(), Fault> {
@@ -172,17 +172,17 @@ impl Node<Item> for TestNode {
 impl Source<Item> for TestNode {
     fn produce(&mut self) -> Result<Outputs<Item>, Fault> {
         self.enter(Phase::Process, "produce")?;
-        let answer = self.produce.as_mut().map_or(Ok(Answer::Nothing), |produce| produce(()))?;
-        Ok(self.outputs(answer))
+        let result = self.produce.as_mut().map_or(Ok(Returned::Nothing), |produce| produce(()))?;
+        Ok(self.outputs(result))
     }
 }
 
 impl BulkMember<Item> for TestNode {
     /// A chunk stands for its items.
-    fn interpret(&mut self, answer: Item) -> Result<Outputs<Item>, Fault> {
-        self.name.note(format_args!("interpret({answer})"));
-        Ok(match answer {
-            Item::Chunk(items) => self.outputs(Answer::Many(Box::new(items.into_iter().map(Ok)))),
+    fn interpret(&mut self, result: Item) -> Result<Outputs<Item>, Fault> {
+        self.name.note(format_args!("interpret({result})"));
+        Ok(match result {
+            Item::Chunk(items) => self.outputs(Returned::Many(Box::new(items.into_iter().map(Ok)))),
             item => Outputs::One(item),
         })
     }

@@ -81,14 +81,14 @@ impl SessionUse for Session<Item> {
 
     fn put(&self, outbox: &Arc<Outbox<Item>>, item: Option<i64>) -> Put {
         outbox.expect_input();
-        let (sender, told) = sync_channel(1);
+        let (sender, admitted) = sync_channel(1);
         let client: Arc<dyn Client<Item>> = outbox.clone();
-        let admitted = Box::new(move |is_in| {
+        let notify = Box::new(move |is_in| {
             // The test may not care any more.
             sender.send(is_in).ok();
         });
-        let admission = self.submit(item.map(Item::Number), client, false, Some(admitted));
-        Put { admission: Cell::new(admission), told }
+        let admission = self.submit(item.map(Item::Number), client, false, Some(notify));
+        Put { admission: Cell::new(admission), admitted }
     }
 
     fn shut(&self) -> Closed<Fault> {
@@ -101,14 +101,14 @@ impl SessionUse for Session<Item> {
 /// An item on its way in.
 pub(crate) struct Put {
     admission: Cell<Admission>,
-    told: Receiver<bool>,
+    admitted: Receiver<bool>,
 }
 
 impl Put {
     /// Wait until it is in; `false` if it never will be.
     pub(crate) fn is_in(&self) -> bool {
         if self.is_waiting() {
-            self.note(self.told.recv_timeout(TIMEOUT).expect("an input is let in or refused"));
+            self.note(self.admitted.recv_timeout(TIMEOUT).expect("an input is let in or refused"));
         }
         self.admission.get() == Admission::Now
     }
@@ -116,7 +116,7 @@ impl Put {
     /// Whether it still waits for room.
     pub(crate) fn is_waiting(&self) -> bool {
         if self.admission.get() == Admission::Later {
-            self.told.try_iter().for_each(|is_in| self.note(is_in));
+            self.admitted.try_iter().for_each(|is_in| self.note(is_in));
         }
         self.admission.get() == Admission::Later
     }
@@ -132,18 +132,18 @@ pub(crate) struct Call {
     pub(crate) client: Arc<dyn Client<Item>>,
 }
 
-type Answer = Result<Vec<Item>, RunError<Fault>>;
+type CallResult = Result<Vec<Item>, RunError<Fault>>;
 
 impl Call {
     /// The outputs, or the error.
-    pub(crate) fn answer(&self) -> Answer {
+    pub(crate) fn result(&self) -> CallResult {
         let mut state = self.caller.state.lock();
         let deadline = Instant::now() + TIMEOUT;
         while state.ends.is_empty() {
-            assert!(Instant::now() < deadline, "a call is told its end");
+            assert!(Instant::now() < deadline, "a call ends");
             self.caller.has_ended.wait_for(&mut state, TIMEOUT);
         }
-        assert_eq!(state.ends.len(), 1, "a call is told its end once");
+        assert_eq!(state.ends.len(), 1, "a call ends once");
         let outputs = std::mem::take(&mut state.outputs);
         match &state.ends[0] {
             Ok(()) => Ok(outputs),
@@ -153,7 +153,7 @@ impl Call {
 
     /// The outputs of a call that nothing happens to.
     pub(crate) fn outputs(&self) -> Vec<Item> {
-        self.answer().expect("the call is good")
+        self.result().expect("the call is good")
     }
 
     pub(crate) fn is_done(&self) -> bool {

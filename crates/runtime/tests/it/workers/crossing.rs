@@ -121,7 +121,7 @@ fn an_interruption_drops_what_is_under_way() {
 
     let dropped = bench.session.interrupt(&|| {});
 
-    // The end of the first one may not have been told yet.
+    // The end of the first one may not have been reported yet.
     assert!((3..=4).contains(&dropped), "{dropped}");
     let outbox = Arc::new(Outbox::new(10, None));
     outbox.expect_input();

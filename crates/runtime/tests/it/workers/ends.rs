@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{Fault, HOLD_UP, STUMBLE, TIMEOUT, Thing, cause, open};
 
 #[test]
-fn a_cleanup_that_fails_is_told() {
+fn a_cleanup_that_fails_is_reported() {
     let bench = open(&["fail late"], json!({}));
 
     assert_eq!(bench.close(), [Fault::StdStream("fail late in cleanup: StdStream(\"at the end\")".into())]);
@@ -38,7 +38,7 @@ fn no_worker_is_started_for_a_session_that_should_have_ended() {
     let bench = open(&["pid"], json!({"replicas": 2, "max_restarts": 1000}));
     let worker = bench.session.worker_processes()[0];
 
-    // The end of the first replica is not told to the second one before the first has ended.
+    // The end of the first replica is not reported to the second one before the first has ended.
     let closed = bench.session.close(Duration::ZERO, &|| {});
 
     let metrics = closed.metrics.unwrap();
