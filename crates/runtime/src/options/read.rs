@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_of_workers_is_refused_elsewhere() {
+    fn options_of_workers_are_refused_elsewhere() {
         for name in WORKER_OPTIONS {
             let mut written = json!({"placement": "thread"});
             written[name] = 3.into();

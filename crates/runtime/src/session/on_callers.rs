@@ -146,7 +146,7 @@ impl<P: Payload> Core<P> {
     pub(super) fn abandon_paused(&self, replica: &Replica<P>, machine: &mut Machine<P>) {
         let paused = self.paused.lock().take();
         if let Some(Paused { work: Rest::Some(under_way), context, .. }) = paused {
-            machine.put_back(under_way);
+            machine.restore(under_way);
             let failed = P::within(&context, || replica.abandon(machine));
             self.note_failures(failed.into_iter().map(|(_, _, fault)| fault));
         }
@@ -211,7 +211,7 @@ impl<P: Payload> Core<P> {
             let outcome = replica.try_enter(machine, |machine| match work {
                 Rest::All(envelope) => take_through(machine, envelope, &mut sink),
                 Rest::Some(under_way) => {
-                    machine.put_back(under_way);
+                    machine.restore(under_way);
                     machine.go_on(is_flush, &mut sink)
                 }
             });
@@ -228,7 +228,7 @@ impl<P: Payload> Core<P> {
         match stop {
             None => self.end(input),
             Some(None) => {
-                let work = Rest::Some(machine.set_aside());
+                let work = Rest::Some(machine.suspend());
                 *self.paused.lock() = Some(Paused { input, is_flush, context, work });
             }
             Some(Some(RunError::Interrupt(order))) => {

@@ -33,7 +33,7 @@ impl Node<Item> for Real {
 
     fn process(&mut self, item: Item) -> Result<Outputs<Item>, Fault> {
         self.calls.note(format!("{} {item}", self.id));
-        let mut outputs = self.behaviour.result(item)?;
+        let mut outputs = self.behaviour.process(item)?;
         if matches!(self.behaviour.kind, Kind::Twice) {
             return Ok(self.lazily(outputs));
         }

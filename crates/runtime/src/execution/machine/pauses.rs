@@ -15,7 +15,7 @@ pub(crate) struct UnderWay<P: Payload> {
 
 impl<P: Payload> Machine<P> {
     /// Take what is in progress out, so that another input can go through.
-    pub(crate) fn set_aside(&mut self) -> UnderWay<P> {
+    pub(crate) fn suspend(&mut self) -> UnderWay<P> {
         let arrived = self.gates.iter_mut().map(|gate| gate.arrived.iter_mut().map(std::mem::take).collect());
         let arrived = arrived.collect();
         let visited = self.visited.clone();
@@ -23,7 +23,7 @@ impl<P: Payload> Machine<P> {
     }
 
     /// Take it in again.
-    pub(crate) fn put_back(&mut self, under_way: UnderWay<P>) {
+    pub(crate) fn restore(&mut self, under_way: UnderWay<P>) {
         let UnderWay { stack, arrived, visited, steps } = under_way;
         self.stack = stack;
         for (gate, arrived) in self.gates.iter_mut().zip(arrived) {

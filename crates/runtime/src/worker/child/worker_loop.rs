@@ -232,9 +232,10 @@ impl<P: Payload> WorkerLoop<P> {
         }
         let last = self.machine.nodes.len() - 1;
         let states = self.pack_states(&out, phase);
-        let (states, unsaid) = states.map_or_else(|failed| (Vec::new(), Some(failed)), |states| (states, None));
+        let (states, failed_snapshot) =
+            states.map_or_else(|failed| (Vec::new(), Some(failed)), |states| (states, None));
         let failed = match outcome {
-            Ok(()) if unsaid.is_some() => unsaid,
+            Ok(()) if failed_snapshot.is_some() => failed_snapshot,
             Ok(()) => self.send_last(head, last_output.as_ref(), last, phase),
             Err(Stop::Node { node, phase, fault }) => Some((node, phase, fault)),
             Err(Stop::Sink(fault)) => Some((last, phase, fault)),
@@ -276,9 +277,10 @@ impl<P: Payload> WorkerLoop<P> {
         }
         out.came_back(outputs.as_ref().err());
         let states = self.pack_states(&out, Phase::Process);
-        let (states, unsaid) = states.map_or_else(|(.., fault)| (Vec::new(), Some(fault)), |states| (states, None));
+        let (states, failed_snapshot) =
+            states.map_or_else(|(.., fault)| (Vec::new(), Some(fault)), |states| (states, None));
         let sent = outputs.and_then(|outputs| {
-            if let Some(fault) = unsaid {
+            if let Some(fault) = failed_snapshot {
                 return Err(fault);
             }
             for (slot, output) in outputs.into_iter().enumerate().filter(|_| !head.is_replay) {

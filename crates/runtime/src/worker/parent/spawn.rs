@@ -186,7 +186,7 @@ mod tests {
     use crate::worker::parent::spawn::*;
 
     /// What a shell says whose parent has a file that all its children inherit.
-    fn said_beside_open_file(close_from: Option<CloseFrom>, script: &str) -> String {
+    fn output_beside_open_file(close_from: Option<CloseFrom>, script: &str) -> String {
         let (file, nothing) = (File::open("/dev/zero").unwrap(), File::open("/dev/null").unwrap());
         rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty()).unwrap();
         let arguments = ["-c", script, "sh", &file.as_raw_fd().to_string()].map(str::to_owned);
@@ -202,7 +202,7 @@ mod tests {
         const LOOK: &str = "test -e /proc/$$/fd/$1 && echo inherited; echo done";
 
         for close_from in [close_from(), None] {
-            assert_eq!(said_beside_open_file(close_from, LOOK), "done\n", "{}", close_from.is_some());
+            assert_eq!(output_beside_open_file(close_from, LOOK), "done\n", "{}", close_from.is_some());
         }
     }
 

@@ -40,7 +40,7 @@ impl Behaviour {
         Self { kind, calls: 0 }
     }
 
-    pub(super) fn result(&mut self, item: Item) -> Result<Vec<Item>, Fault> {
+    pub(super) fn process(&mut self, item: Item) -> Result<Vec<Item>, Fault> {
         self.calls += 1;
         Ok(match self.kind {
             Kind::Add(summand) => vec![added(item, summand)],
@@ -192,7 +192,7 @@ impl<'a> Model<'a> {
         let id = &self.nodes[node].id;
         self.given.push(id);
         self.calls.push(format!("{id} {item}"));
-        let result = self.behaviours[node].result(item);
+        let result = self.behaviours[node].process(item);
         let outputs = result.map_err(|_| (id.clone(), Some(self.index), Phase::Process))?;
         outputs.into_iter().try_for_each(|output| self.send(node, &output))
     }

@@ -86,7 +86,7 @@ struct Plain {
 
 impl Plain {
     fn outputs(kind: Kind, item: Item) -> Result<Outputs<Item>, Fault> {
-        let mut outputs = Behaviour::new(kind).result(item)?;
+        let mut outputs = Behaviour::new(kind).process(item)?;
         Ok(match kind {
             Kind::Twice => Outputs::Many(Box::new(Given(outputs.into_iter()))),
             _ => outputs.pop().map_or(Outputs::None, Outputs::One),
