@@ -96,7 +96,7 @@ class SessionCore:
         graph: Graph,
         settings: dict[str, Any],
         opener: Opener,
-        on_news: Callable[[], object] | None = None,
+        on_output: Callable[[], object] | None = None,
     ) -> Self:
         """Initialize the nodes of a graph.
 
@@ -104,7 +104,7 @@ class SessionCore:
             graph: A checked graph.
             settings: All session settings, such as `enable_metrics`, `queue_size` and `stall_warning`.
             opener: Has the event loop for coroutines, and can cancel the opening.
-            on_news: Called when the stream of `put` has changed since it was last read; on the event loop,
+            on_output: Called when the stream of `put` has changed since it was last read; on the event loop,
                 if the opener has one. It must not wait.
 
         Raises:
@@ -216,11 +216,11 @@ class OutputStream:
     def open(
         core: SessionCore,
         capacity: int,
-        on_news: Callable[[], object] | None = None,
+        on_output: Callable[[], object] | None = None,
         *,
         counts_own_items: bool = False,
     ) -> OutputStream:
-        """Open a stream with separate outputs, of which `capacity` may wait; `on_news` as for the session.
+        """Open a stream with separate outputs, of which `capacity` may wait; `on_output` as for the session.
 
         With `counts_own_items`, errors contain the index of the item in this stream, not in the session.
         """
@@ -258,7 +258,7 @@ class OutputStream:
         """End the input: the nodes are flushed; `is_taken` is as for `put_and_wait`."""
 
     @property
-    def has_news(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether `next` returns a result without waiting."""
 
     @property
@@ -325,10 +325,10 @@ class Callers:
     def __new__(cls) -> Self:
         """Start without calls."""
 
-    def settle(self) -> None:
-        """Use the context of this task from now on."""
+    def install(self) -> None:
+        """Set the context variable of the current task to this object."""
 
-    def follow(self) -> None:
+    def capture(self) -> None:
         """Store the calls that wait for the current code."""
 
     def clear(self) -> None:
@@ -401,7 +401,7 @@ def option_problem(written: dict[str, Any], are_of_session: bool) -> str | None:
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     """Return the end of an error text: `; did you mean 'x'?`, or nothing."""
 
-def is_lazy(answer: object) -> bool:
+def is_lazy(value: object) -> bool:
     """Whether a result is a generator, a coroutine or another object that has yet to run."""
 
 def main(arguments: list[str]) -> int:

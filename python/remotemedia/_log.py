@@ -14,11 +14,11 @@ __all__ = [
     "abandoned",
     "abandoned_node_text",
     "dropped",
+    "log_ignored_error",
+    "report_abandoned",
     "run_abandoned",
-    "set_aside",
     "stack_of",
     "stalled",
-    "tell_left_behind",
 ]
 
 _logger = logging.getLogger("remotemedia")
@@ -47,7 +47,7 @@ def dropped(node_id: str, count: int) -> None:
     forget(threading.get_ident())
 
 
-def set_aside(error: BaseException) -> None:
+def log_ignored_error(error: BaseException) -> None:
     """Log an error that belongs to no input."""
     # As a tuple, because logging evaluates the truth of an exception.
     _logger.error("error in abandoned work", exc_info=(type(error), error, traceback_of(error)))
@@ -78,7 +78,7 @@ def abandoned_node_text(
     )
 
 
-def tell_left_behind(
+def report_abandoned(
     node_id: str, item_index: int | None, phase: str, timeout: float, thread_id: int
 ) -> None:
     """Log a node that did not return, if the run raises another error."""

@@ -131,7 +131,7 @@ def _end() -> None:
         except KeyboardInterrupt:
             hurry()
         except Exception as failure:  # noqa: BLE001 - No caller is left.
-            _log.set_aside(failure)
+            _log.log_ignored_error(failure)
 
 
 def _wait() -> None:

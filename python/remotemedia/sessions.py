@@ -350,7 +350,7 @@ def check_items(items: object, *, is_async_too: bool) -> None:
 
 
 def open_session(
-    kind: type[Any], graph: Graph, settings: dict[str, Any], opener: Opener, on_news: Any = None
+    kind: type[Any], graph: Graph, settings: dict[str, Any], opener: Opener, on_output: Any = None
 ) -> Any:
     """Open a session of this kind; its nodes are initialized on this thread."""
     nodes = [entry.node for entry in graph.entries if hasattr(entry.node, "process")]
@@ -359,7 +359,7 @@ def open_session(
     settings = settings | {"has_own_thread": thread == "session"}
     try:
         with _shutdown.under_way(f"a session of pipeline '{graph.name}'", opener.cancel):
-            session = kind(graph, settings, opener, on_news).adopt(
+            session = kind(graph, settings, opener, on_output).adopt(
                 graph, settings, is_plain=is_plain, keeps_to_callers=thread == "caller"
             )
             if not _shutdown.is_ending():
@@ -412,4 +412,4 @@ def _close_quietly(session: _Closing) -> None:
     try:
         session.close_now(_shutdown.time_left(CLOSE_TIMEOUT_SECS))
     except Exception as failure:  # noqa: BLE001 - No caller is left.
-        _log.set_aside(failure)
+        _log.log_ignored_error(failure)

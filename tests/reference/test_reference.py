@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from remotemedia._asyncio.streaming import StreamingNode
-from remotemedia._graph.node_kinds import answer_kind, classify, is_source
+from remotemedia._graph.node_kinds import classify, is_source, return_kind
 from remotemedia.exceptions import NodeError
 
 
@@ -91,7 +91,7 @@ class TestKinds:
 
         result = old()
 
-        assert answer_kind(result) == "coroutine"
+        assert return_kind(result) == "coroutine"
         result.close()
 
 

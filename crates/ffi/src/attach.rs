@@ -55,11 +55,11 @@ pub(crate) fn detach<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -
         STATE.set(State::Finalizing);
     }
     py.detach(|| {
-        let answer = work();
+        let result = work();
         if !is_running() && STATE.get() != State::Finalizing {
             stand_still();
         }
-        answer
+        result
     })
 }
 

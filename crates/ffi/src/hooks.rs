@@ -3,9 +3,9 @@
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-/// Let this thread, which Python has not started, follow `threading.settrace` and `threading.setprofile`: debuggers, coverage and
-/// profilers see its nodes. Called from here and not from Python, so that no frame of ours is reported.
-pub(crate) fn follow(py: Python<'_>) -> PyResult<()> {
+/// Install the functions of `threading.settrace` and `threading.setprofile` on this thread, which Python has not started, so that
+/// debuggers, coverage and profilers see its nodes. Called from Rust, not from Python, so that no frame of ours is reported.
+pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     static GETTRACE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     static GETPROFILE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     for (once, current, set) in [(&GETTRACE, "gettrace", "settrace"), (&GETPROFILE, "getprofile", "setprofile")] {

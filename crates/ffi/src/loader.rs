@@ -27,7 +27,7 @@ pyo3::import_exception!(remotemedia._cli.error_report, StreamBrokenError);
 /// The [`Loader`] of Python pipelines. Its methods are called on Python's main thread, detached.
 pub(crate) struct PyLoader;
 
-/// Run `work` attached, and tell what it raises in the way of the commands.
+/// Run `work` attached, and convert what it raises to a [`Failure`] of the commands.
 fn attached<R>(work: impl FnOnce(Python<'_>) -> PyResult<R>) -> Result<R, Failure> {
     attach(|py| work(py).map_err(|error| failure_of(py, error)))
 }
@@ -48,8 +48,8 @@ fn explain(py: Python<'_>, error: PyErr) -> PyResult<Failure> {
         "exit" => FailureKind::Exited(code),
         _ => FailureKind::Failed,
     };
-    let told = |text: String| (!text.is_empty()).then_some(text);
-    Ok(Failure { kind, message, traceback: told(users), full_traceback: told(full) })
+    let non_empty = |text: String| (!text.is_empty()).then_some(text);
+    Ok(Failure { kind, message, traceback: non_empty(users), full_traceback: non_empty(full) })
 }
 
 impl Loader for PyLoader {
@@ -210,7 +210,7 @@ impl InputFeed<'_> {
         let given = values::to_python(py, value);
         given.map(|item| Object(item.unbind())).map_err(|error| {
             let failure = Failure::failed(format!("input item {} cannot be converted: {error}", self.given - 1));
-            set_aside(self.broken, failure)
+            store_failure(self.broken, failure)
         })
     }
 }
@@ -229,7 +229,7 @@ impl Feed<Object> for InputFeed<'_> {
                     Next::Item(value) => return self.give(py, &value).map(Some),
                     Next::End => return Ok(None),
                     Next::Waiting => {}
-                    Next::Broken(failure) => return Err(set_aside(self.broken, failure)),
+                    Next::Broken(failure) => return Err(store_failure(self.broken, failure)),
                 }
                 py.check_signals()?;
                 let feed = &mut *self.feed;
@@ -245,7 +245,7 @@ impl Feed<Object> for InputFeed<'_> {
                 Next::Item(value) => self.give(py, &value).map(Fed::Item),
                 Next::End => Ok(Fed::End),
                 Next::Waiting => py.check_signals().map(|()| Fed::Nothing),
-                Next::Broken(failure) => Err(set_aside(self.broken, failure)),
+                Next::Broken(failure) => Err(store_failure(self.broken, failure)),
             }
         })
     }
@@ -271,12 +271,13 @@ impl Sink<Object> for OutputSink<'_> {
             let value = values::from_python(output.0.bind(py))?;
             // Writing may wait for a slow reader.
             let output = &mut *self.output;
-            detach(py, || output(value)).map_err(|failure| set_aside(self.broken, failure))
+            detach(py, || output(value)).map_err(|failure| store_failure(self.broken, failure))
         })
     }
 }
 
-fn set_aside(place: &Cell<Option<Failure>>, failure: Failure) -> PyErr {
+/// Keep the failure until the run is over, and return the exception that stops the run.
+fn store_failure(place: &Cell<Option<Failure>>, failure: Failure) -> PyErr {
     let error = StreamBrokenError::new_err(failure.message.clone());
     place.set(Some(failure));
     error

@@ -43,7 +43,7 @@ pub mod _core {
     #[pymodule_export]
     const DEFAULT_QUEUE_SIZE: usize = remotemedia_runtime::DEFAULT_QUEUE_SIZE;
 
-    /// How long a session or a run may take to close before the nodes that have not returned are left behind.
+    /// How long a session or a run may take to close before the nodes that have not returned are abandoned.
     #[pymodule_export]
     const CLOSE_TIMEOUT_SECS: f64 = remotemedia_runtime::CLOSE_TIMEOUT.as_secs_f64();
 
@@ -98,8 +98,8 @@ pub mod _core {
 
     /// Whether a value that a node returned is a generator, a coroutine, or another object that has yet to run.
     #[pyfunction]
-    fn is_lazy(answer: &Bound<'_, PyAny>) -> PyResult<bool> {
-        Ok(Kind::of(answer)? != Kind::Plain)
+    fn is_lazy(value: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Ok(Kind::of(value)? != Kind::Plain)
     }
 
     /// What is wrong with the options of a node, or with those of `Pipeline.open`: the end of an error text, or nothing.

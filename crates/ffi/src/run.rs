@@ -35,7 +35,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How long a run waits for input before it looks for outputs again.
 const SHORT_POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// What a run needs to be told to stop, from any thread.
+/// What any thread needs to stop a run.
 #[derive(Clone)]
 struct Control {
     flag: CancelFlag,
@@ -212,7 +212,7 @@ fn through_session(
     let began = Instant::now();
     let Closed { cleanups, metrics, abandoned } = detach(py, || session.close(CLOSE_TIMEOUT, &stop_waiting));
     for stall in abandoned {
-        log::left_behind(&stall, began.elapsed().min(CLOSE_TIMEOUT));
+        log::report_abandoned(&stall, began.elapsed().min(CLOSE_TIMEOUT));
     }
     match outcome {
         Ok(()) if cleanups.is_empty() => Ok(metrics),
@@ -370,7 +370,7 @@ pub(crate) fn start(graph: &Bound<'_, PyAny>, order: Order) -> PyResult<Call> {
         .spawn(move || {
             attach(|py| {
                 let outcome = run.run(py, &ident);
-                answer(py, &event_loop, deliver, outcome);
+                deliver_outcome(py, &event_loop, deliver, outcome);
             });
         })
         .map_err(|error| failure::no_thread("the run", &error))?;
@@ -401,7 +401,7 @@ enum Nodes {
 impl Run {
     fn run(self, py: Python<'_>, ident: &AtomicU64) -> PyResult<(Py<PyList>, Option<Metrics>)> {
         ident.store(thread_id(), Ordering::Relaxed);
-        hooks::follow(py)?;
+        hooks::install(py)?;
         self.context.clone().within(|| self.run_within(py))
     }
 
@@ -420,7 +420,7 @@ impl Run {
     }
 }
 
-fn answer(
+fn deliver_outcome(
     py: Python<'_>,
     event_loop: &Py<PyAny>,
     deliver: Py<PyAny>,

@@ -53,7 +53,7 @@ fn run(arguments: &[OsString]) -> Result<u8, String> {
     let interpreter = Interpreter::start(&environment.interpreter, arguments)?;
     let code = interpreter.attach(|py| {
         package::install(py, &environment)?;
-        package::warn_of_others(py)?;
+        package::warn_of_other_versions(py)?;
         Ok(remotemedia_ffi::main(py, HOST_PROGRAM, words.to_vec()))
     });
     let code = code.map_err(|error: pyo3::PyErr| format!("cannot start the embedded Python package: {error}"));

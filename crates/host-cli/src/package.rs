@@ -30,7 +30,7 @@ pub(crate) fn install(py: Python<'_>, environment: &Environment) -> PyResult<()>
     Ok(())
 }
 
-/// Warn of installed packages of other versions: other programs of this environment use those.
-pub(crate) fn warn_of_others(py: Python<'_>) -> PyResult<()> {
-    py.import("remotemedia._cli.doctor")?.call_method0("tell_of_others").map(drop)
+/// Warn about installed packages of other versions, which other programs of this environment use.
+pub(crate) fn warn_of_other_versions(py: Python<'_>) -> PyResult<()> {
+    py.import("remotemedia._cli.doctor")?.call_method0("warn_of_other_versions").map(drop)
 }

@@ -404,4 +404,4 @@ def _close(awaitable: object) -> None:
         try:
             awaitable.close()
         except Exception as failure:  # noqa: BLE001 - Its result is not needed.
-            _log.set_aside(failure)
+            _log.log_ignored_error(failure)

@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._errors import throw
-from remotemedia._graph.node_kinds import answer_kind
+from remotemedia._graph.node_kinds import return_kind
 from remotemedia.core.node import Node
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def call(
         if work.has_begun or not to_the_end:
             raise
         result = method(*args)
-        if answer_kind(result) == "coroutine":
+        if return_kind(result) == "coroutine":
             if hasattr(result, "close"):
                 result.close()
             raise
@@ -75,13 +75,13 @@ class _Work:
         self.has_begun = True
         try:
             result = self._method(*self._args)
-            while answer_kind(result) == "coroutine":
+            while return_kind(result) == "coroutine":
                 result = await result
         except StopIteration as failure:
             # A coroutine cannot raise it.
             self.failure = failure
             return None
-        return _outputs_of(result) if answer_kind(result) == "generator" else result
+        return _outputs_of(result) if return_kind(result) == "generator" else result
 
 
 async def _outputs_of(generator: Generator[Any]) -> AsyncIterator[Any]:

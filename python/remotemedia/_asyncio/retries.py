@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._errors import CallTimeoutError
-from remotemedia._graph.node_kinds import answer_kind
+from remotemedia._graph.node_kinds import return_kind
 from remotemedia._limits import LONGEST_RETRY_DELAY_SECS
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Retrying:
 
     async def _attempt(self, item: Any) -> Any:
         result = self._process(item)
-        kind = answer_kind(result)
+        kind = return_kind(result)
         if kind == "async_generator":
             return await collected(result, self._timeout)
         return await within(result, self._timeout) if kind == "coroutine" else result

@@ -45,7 +45,7 @@ class StreamingNode:
     def _prepare(self) -> None:
         self._items = _Items(self._notify)
         self._task: asyncio.Task[None] | None = None
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._resume = asyncio.Event()
         self._output: list[Any] = []
         self._failure: BaseException | None = None
@@ -56,7 +56,7 @@ class StreamingNode:
         if self._items.is_ended:
             await self.restart()
         if self._callers is not None:
-            self._callers.follow()
+            self._callers.capture()
         self._items.put(item)
 
     async def restart(self) -> None:
@@ -77,7 +77,7 @@ class StreamingNode:
             BaseException: What the node raised.
         """
         if self._callers is not None:
-            self._callers.follow()
+            self._callers.capture()
         if self._task is None:
             self._task = asyncio.create_task(self._run())
             self._task.add_done_callback(lambda _: self._notify())
@@ -91,13 +91,13 @@ class StreamingNode:
                 self._raise_failure()
             if self._task.done() or self._items.is_awaited():
                 return False, None
-            self._news.clear()
-            await self._news.wait()
+            self._changed.clear()
+            await self._changed.wait()
 
     async def end(self) -> None:
         """End the input of the node."""
         if self._callers is not None:
-            self._callers.follow()
+            self._callers.capture()
         self._items.end()
 
     async def close(self) -> None:
@@ -131,7 +131,7 @@ class StreamingNode:
     async def _run(self) -> None:
         try:
             if self._callers is not None:
-                self._callers.settle()
+                self._callers.install()
             async with aclosing(self._process(self._items)) as outputs:
                 async for output in outputs:
                     if self._is_closing:
@@ -153,7 +153,7 @@ class StreamingNode:
             del failure
 
     def _notify(self) -> None:
-        self._news.set()
+        self._changed.set()
 
 
 class _Items:

@@ -37,7 +37,7 @@ def set_host(origin: str, program: str) -> None:
     _host_origin, host_program = origin, program
 
 
-def tell_of_others() -> None:
+def warn_of_other_versions() -> None:
     """Warn about installed packages of other versions, which other programs of this environment use."""
     for finding in _other_packages():
         print(f"remotemedia-host: {finding.text}", file=sys.stderr)  # noqa: T201

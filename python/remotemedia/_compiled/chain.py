@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Kernel = Callable[[Iterator[Any], list[Any]], None]
 
-__all__ = ["LONGEST_CHAIN", "LazyAnswerError", "build", "locate"]
+__all__ = ["LONGEST_CHAIN", "LazyResultError", "build", "locate"]
 
 LONGEST_CHAIN = 64
 """Longer chains run node by node: a compiled loop would gain little and take long to compile."""
@@ -33,12 +33,12 @@ _CO_LAZY = 0x20 | 0x80 | 0x100 | 0x200  # generator, coroutine, iterable corouti
 _SKIP_NONE = "if x is None: continue"
 
 
-class LazyAnswerError(Exception):
+class LazyResultError(Exception):
     """A node returned a generator or coroutine, its argument: the engine continues from there."""
 
 
 # Shared by all kernels: the interpreter specializes global lookups for one scope.
-_SCOPE = {"__builtins__": builtins, "LazyAnswerError": LazyAnswerError, "is_lazy": is_lazy}
+_SCOPE = {"__builtins__": builtins, "LazyResultError": LazyResultError, "is_lazy": is_lazy}
 
 
 def build(nodes: list[Any]) -> tuple[Kernel, list[int]] | None:
@@ -130,7 +130,7 @@ def _call(index: int, function: types.FunctionType, names: dict[str, Any]) -> li
         call,
         f"if type(x) is not t{index}:",
         "    if x is None: continue",
-        "    if is_lazy(x): raise LazyAnswerError(x)",
+        "    if is_lazy(x): raise LazyResultError(x)",
         f"    t{index} = type(x)",
     ]
 

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     NodeKind = Literal["plain", "generator", "coroutine", "async_generator", "streaming"]
 
 __all__ = [
-    "answer_kind",
     "classify",
     "function_of",
     "has_methods",
     "is_source",
     "makes_coroutines",
     "misfit",
+    "return_kind",
     "thread_for",
 ]
 
@@ -51,7 +51,7 @@ def classify(node: object) -> NodeKind:
     """Return the kind of `process` of a node.
 
     `plain` means that its code visibly creates neither a coroutine nor a generator; a call may still return
-    one, which `answer_kind` detects.
+    one, which `return_kind` detects.
     """
     process = node.process  # type: ignore[attr-defined]
     function = function_of(process)
@@ -70,15 +70,15 @@ def makes_coroutines(function: object) -> bool:
     return bool(_flags_of(function_of(function)) & _COROUTINE) or _is_marked(function)
 
 
-def answer_kind(answer: object) -> Kind:
+def return_kind(value: object) -> Kind:
     """Return the kind of a result of `process`, `flush`, `initialize` or `cleanup`.
 
     Coroutines and other awaitables are awaited, and their result is classified again; generators are drained;
     everything else is a value. Objects of Cython, mypyc and Nuitka are recognized by their methods.
     """
-    kind = type(answer)
+    kind = type(value)
     if kind is GeneratorType:
-        is_coroutine = answer.gi_code.co_flags & _ITERABLE_COROUTINE  # type: ignore[attr-defined]
+        is_coroutine = value.gi_code.co_flags & _ITERABLE_COROUTINE  # type: ignore[attr-defined]
         return "coroutine" if is_coroutine else "generator"
     if kind is CoroutineType:
         return "coroutine"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from remotemedia._errors import combine, throw
 from remotemedia._graph.graph import plan_order
-from remotemedia._graph.node_kinds import answer_kind
+from remotemedia._graph.node_kinds import return_kind
 from remotemedia._graph.output_shape import shape
 from remotemedia._reference.lifecycle import Lifecycle, finish
 from remotemedia._reference.metrics import report
@@ -326,7 +326,7 @@ class Machine:
 
 def _stream_of(place: Place, phase: str, result: Any) -> Stream | None:
     """Return the stream of a result that is a generator, else `None`."""
-    kind = answer_kind(result)
+    kind = return_kind(result)
     if kind == "generator":
 
         def draw() -> tuple[bool, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from remotemedia._graph.node_kinds import answer_kind
+from remotemedia._graph.node_kinds import return_kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ async def finish(result: Any, limit: float | None = None) -> Any:
     Raises:
         CallTimeoutError: If the coroutine takes longer than `limit` seconds.
     """
-    while answer_kind(result) == "coroutine":
+    while return_kind(result) == "coroutine":
         if limit is None:
             result = await result
         else:

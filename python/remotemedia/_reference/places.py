@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._errors import is_interrupt, node_error, original_of
-from remotemedia._graph.node_kinds import answer_kind, classify, is_source
+from remotemedia._graph.node_kinds import classify, is_source, return_kind
 from remotemedia._reference.lifecycle import finish
 from remotemedia._reference.metrics import Recorder
 from remotemedia.exceptions import NodeError
@@ -108,7 +108,7 @@ def _only(result: Any) -> Any:
         TypeError: If the result is not a list.
         ValueError: If the list does not have one element.
     """
-    if answer_kind(result) == "coroutine":
+    if return_kind(result) == "coroutine":
         return _only_of(result)
     if not isinstance(result, (list, tuple)):
         kind = type(result).__name__

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from remotemedia._core import OutputStream
     from remotemedia._session.async_session import AsyncSession
 
-__all__ = ["FIRST_POLL_INTERVAL_SECS", "AsyncOutputs", "Map", "News", "is_accepted", "on_loop"]
+__all__ = ["FIRST_POLL_INTERVAL_SECS", "AsyncOutputs", "Map", "OutputSignal", "is_accepted", "on_loop"]
 
 FIRST_POLL_INTERVAL_SECS = 0.002
 """The first interval for checking whether a node still processes a dropped item."""
@@ -31,12 +31,12 @@ class AsyncOutputs:
     """
 
     def __init__(
-        self, session: AsyncSession, stream: OutputStream, news: News, *, is_main: bool = True
+        self, session: AsyncSession, stream: OutputStream, signal: OutputSignal, *, is_main: bool = True
     ) -> None:
         """Read from a stream."""
         self._session = session
         self._stream = stream
-        self._news = news
+        self._output_signal = signal
         self._consumer = session.consumers.add(Consumer(stream, is_main=is_main))
 
     def __aiter__(self) -> Self:
@@ -55,12 +55,12 @@ class AsyncOutputs:
         while True:
             state, output = self._stream.next(0.0)
             if state == _OUTPUT:
-                self._news.notify()
+                self._output_signal.notify()
                 return output
             if state == _END:
                 raise StopAsyncIteration
             waiting = self._session.begin_wait("map")
-            await self._news.wait_while(lambda: not self._stream.has_news)
+            await self._output_signal.wait_while(lambda: not self._stream.is_ready)
             del waiting
 
     async def aclose(self) -> None:
@@ -73,8 +73,8 @@ class Map(AsyncOutputs):
     _task: asyncio.Task[None] | None = None
 
     def __init__(self, session: AsyncSession, items: Any) -> None:
-        news = News(session.news.loop)
-        super().__init__(session, session.open_stream(news.notify), news, is_main=False)
+        signal = OutputSignal(session.output_signal.loop)
+        super().__init__(session, session.open_stream(signal.notify), signal, is_main=False)
         self._items: Any = items
         self._feeder: _Feeder | None = None
         self._is_over = False
@@ -85,7 +85,7 @@ class Map(AsyncOutputs):
         if self._feeder is None:
             self._session.check_loop()
             self._session.check_outside("map")
-            self._feeder = _Feeder(self._stream, self._items, self._news, self._session.capacity)
+            self._feeder = _Feeder(self._stream, self._items, self._output_signal, self._session.capacity)
             self._items = None
             self._task = asyncio.create_task(self._feeder.run())
         try:
@@ -118,7 +118,7 @@ class Map(AsyncOutputs):
 
     def __del__(self) -> None:
         """Close a stream without references."""
-        if self._task is None or self._session.news.loop.is_closed():
+        if self._task is None or self._session.output_signal.loop.is_closed():
             return
         # The last reference may be dropped on another thread.
         task, session, stream = self._task, self._session, self._stream
@@ -127,13 +127,13 @@ class Map(AsyncOutputs):
             task.cancel()
             session.abandon_until_done(stream.abandon, FIRST_POLL_INTERVAL_SECS)
 
-        if threading.get_ident() == session.news.thread:
+        if threading.get_ident() == session.output_signal.thread:
             abandon()
         else:
-            on_loop(session.news.loop, abandon)
+            on_loop(session.output_signal.loop, abandon)
 
 
-class News:
+class OutputSignal:
     """The tasks that wait for changes of a stream."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -147,12 +147,12 @@ class News:
         for event in self._events:
             event.set()
 
-    async def wait_while(self, is_old: Callable[[], bool]) -> None:
+    async def wait_while(self, condition: Callable[[], bool]) -> None:
         """Wait until the condition is false."""
         event = asyncio.Event()
         self._events.add(event)
         try:
-            while is_old():
+            while condition():
                 await event.wait()
                 event.clear()
         finally:
@@ -162,10 +162,10 @@ class News:
 class _Feeder:
     """Reads the items of a stream and puts them in, only as many in advance as the queues hold."""
 
-    def __init__(self, stream: OutputStream, items: Any, news: News, limit: int) -> None:
+    def __init__(self, stream: OutputStream, items: Any, signal: OutputSignal, limit: int) -> None:
         self._stream = stream
         self._items = items
-        self._news = news
+        self._output_signal = signal
         self._limit = limit
         self.failure: BaseException | None = None
 
@@ -195,7 +195,7 @@ class _Feeder:
     async def _wait_for_room(self, is_in: bool | asyncio.Future[bool]) -> None:  # noqa: FBT001 - See `put`.
         if not await is_accepted(is_in):
             raise SessionClosedError(CLOSED)
-        await self._news.wait_while(lambda: self._stream.load >= self._limit)
+        await self._output_signal.wait_while(lambda: self._stream.load >= self._limit)
 
 
 async def is_accepted(is_in: bool | asyncio.Future[bool]) -> bool:  # noqa: FBT001 - The result of `OutputStream.put`.

@@ -16,7 +16,7 @@ from remotemedia._session.async_outputs import (
     FIRST_POLL_INTERVAL_SECS,
     AsyncOutputs,
     Map,
-    News,
+    OutputSignal,
     is_accepted,
     on_loop,
 )
@@ -51,17 +51,17 @@ class AsyncSession(_Closing):
     Open it with `async with pipeline.open() as session`. Nodes do not block the event loop.
     """
 
-    news: News
+    output_signal: OutputSignal
     counts_own_items = False
     """Whether an error contains the index of its item in the stream, not in the session."""
 
-    def open_stream(self, on_news: Callable[[], object]) -> OutputStream:
-        """Open a stream with separate outputs; `on_news` is called on the loop for each output."""
-        return OutputStream.open(self, self.capacity, on_news, counts_own_items=self.counts_own_items)
+    def open_stream(self, on_output: Callable[[], object]) -> OutputStream:
+        """Open a stream with separate outputs; `on_output` is called on the loop for each output."""
+        return OutputStream.open(self, self.capacity, on_output, counts_own_items=self.counts_own_items)
 
     def __del__(self) -> None:
         """Close a session without references."""
-        if self._is_closed or self.news.loop.is_closed():
+        if self._is_closed or self.output_signal.loop.is_closed():
             super().__del__()
         else:
             # Nodes may need the event loop to end, and this may be the thread of the loop.
@@ -81,7 +81,7 @@ class AsyncSession(_Closing):
         """
         self.check_loop()
         self.check_takes_items()
-        result = Result(self.news.loop)
+        result = Result(self.output_signal.loop)
         ticket = self.start_call(item, result.set)
         try:
             while ticket.is_of_node and not result.future.done():
@@ -122,7 +122,7 @@ class AsyncSession(_Closing):
     def __aiter__(self) -> AsyncOutputs:
         """Yield the outputs of the items that were put in, or of the source, until the end."""
         self.check_loop()
-        return AsyncOutputs(self, self._stream, self.news)
+        return AsyncOutputs(self, self._stream, self.output_signal)
 
     async def drain(self) -> None:
         """Wait until all earlier items have left the session, as results of calls or as outputs of streams.
@@ -145,7 +145,7 @@ class AsyncSession(_Closing):
         """
         self.check_outside("interrupt")
         stop = threading.Event()
-        result = Result(self.news.loop)
+        result = Result(self.output_signal.loop)
         # First: thousands of waiting tasks may be notified, too, and delay the loop.
         work = lambda: self.drop_all(stop, result.set)  # noqa: E731 - Named for the line's length.
         dropped: int = await _in_thread(work, stop.set, result)
@@ -167,7 +167,7 @@ class AsyncSession(_Closing):
         await _in_thread(lambda: self.close_now(timeout))
 
     def check_loop(self) -> None:
-        if asyncio.get_running_loop() is not self.news.loop:
+        if asyncio.get_running_loop() is not self.output_signal.loop:
             raise PipelineError(
                 f"The session of pipeline '{self._name}' belongs to the event loop that opened it, "
                 "not to this one; open a session in each event loop"
@@ -176,7 +176,7 @@ class AsyncSession(_Closing):
     def abandon_until_done(self, abandon: Callable[[], bool], pause: float) -> None:
         """Drop the items in progress. Notifies a node repeatedly, because it may be about to wait."""
         if abandon():
-            self.news.loop.call_later(
+            self.output_signal.loop.call_later(
                 pause, self.abandon_until_done, abandon, min(2 * pause, _LONGEST_POLL_INTERVAL_SECS)
             )
 
@@ -186,14 +186,14 @@ _Kind = TypeVar("_Kind", bound=AsyncSession)
 
 async def enter(graph: Graph, settings: dict[str, Any], kind: type[_Kind]) -> _Kind:
     """Open a session on this loop; its nodes do not block the loop while they are initialized."""
-    news = News(asyncio.get_running_loop())
-    opener = Opener(news.loop)
+    output_signal = OutputSignal(asyncio.get_running_loop())
+    opener = Opener(output_signal.loop)
     is_cancelled = False
     opened: list[_Kind] = []
 
     def open_it() -> None:
-        session: _Kind = open_session(kind, graph, settings, opener, news.notify)
-        session.news = news
+        session: _Kind = open_session(kind, graph, settings, opener, output_signal.notify)
+        session.output_signal = output_signal
         opened.append(session)
         if is_cancelled:
             session.close_now(CLOSE_TIMEOUT_SECS)

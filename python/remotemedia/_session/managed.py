@@ -64,7 +64,7 @@ class Managed:
 
     def takes_runs(self) -> bool:
         """Whether a run that starts now can use the session of the block."""
-        is_here = asyncio.get_running_loop() is self._session.news.loop
+        is_here = asyncio.get_running_loop() is self._session.output_signal.loop
         return is_here and not self._session.has_ended and self._graph.source is None
 
     async def run(self, feed: Any) -> AsyncGenerator[Any, None]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from remotemedia._errors import node_error
 from remotemedia._graph.graph import name_of
-from remotemedia._graph.node_kinds import answer_kind
+from remotemedia._graph.node_kinds import return_kind
 from remotemedia._workers.diagnosis import NOWHERE, Culprit
 from remotemedia._workers.pickling import dump_into, dumps
 from remotemedia.exceptions import SerializationError
@@ -152,7 +152,7 @@ def _run_phase(node: object, phase: str, node_id: str | None = None) -> None:
         return
     try:
         result = method()
-        if answer_kind(result) == "coroutine":
+        if return_kind(result) == "coroutine":
             _run_beside(result)
     except Exception as error:
         raise node_error(node_id or name_of(node), None, phase, error) from error

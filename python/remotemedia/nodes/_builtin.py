@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING, Any
 
-from remotemedia._graph.node_kinds import answer_kind
+from remotemedia._graph.node_kinds import return_kind
 from remotemedia._reference.lifecycle import finish
 from remotemedia._suggest import did_you_mean
 from remotemedia.core.node import Node
@@ -137,7 +137,7 @@ class FilterNode(Node):
     def process(self, data: float) -> Any:
         """Return the item if it passes."""
         passes = data >= self.threshold if self.predicate is None else self.predicate(data)
-        if passes is not True and passes is not False and answer_kind(passes) == "coroutine":
+        if passes is not True and passes is not False and return_kind(passes) == "coroutine":
             return _if_it_passes(data, passes)
         return data if passes else None
 
@@ -168,7 +168,7 @@ class OutputNode(Node):
         """Return the item itself."""
         if self.callback is not None:
             result = self.callback(data)
-            if result is not None and answer_kind(result) == "coroutine":
+            if result is not None and return_kind(result) == "coroutine":
                 return _once_taken(data, result)
         return data
 

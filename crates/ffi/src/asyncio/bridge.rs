@@ -48,7 +48,7 @@ impl Bridge {
             PyResult::Ok(bridge.unbind())
         })?;
         if self.is_cancelled() {
-            // The cancellation came before there was a bridge to tell.
+            // The run was cancelled before the bridge existed.
             started.call_method0(py, "cancel")?;
         }
         Ok(started.bind(py))
@@ -180,7 +180,7 @@ impl Bridge {
         self.started.get(py).map_or(Ok(()), |bridge| bridge.call_method0(py, "cancel").map(drop))
     }
 
-    /// What cancels as [`Bridge::cancel`] does, from a thread that cannot be told of a failure.
+    /// A function that cancels as [`Bridge::cancel`] does, for threads that cannot receive an error.
     pub(crate) fn stopper(self: &Arc<Self>) -> Arc<dyn Fn() + Send + Sync> {
         let bridge = Arc::clone(self);
         Arc::new(move || {
@@ -238,8 +238,8 @@ impl Iteration {
 
     fn step(&self, py: Python<'_>, method: &str) -> PyResult<Py<PyAny>> {
         self.callers.get().hold(callers::current(py)?);
-        let answer = self.iteration.call_method0(py, method);
+        let result = self.iteration.call_method0(py, method);
         self.callers.get().hold(Vec::new());
-        answer
+        result
     }
 }

@@ -1,4 +1,4 @@
-//! What other threads tell an event loop.
+//! Messages from other threads to an event loop.
 //!
 //! *Invariant:* posting waits neither for the loop nor, while a delivery is due, for the interpreter, which the loop holds when it is
 //! busy.
@@ -20,7 +20,7 @@ const BUNDLE: usize = 64;
 /// Something to be done on the loop.
 type Message = Box<dyn FnOnce(Python<'_>) + Send>;
 
-/// Letters to an event loop, which is woken once for all that come until it takes them.
+/// A queue of messages to an event loop, which is woken once for all messages that arrive until it takes them.
 pub(crate) struct Mailbox {
     event_loop: Py<PyAny>,
     state: Mutex<State>,
@@ -29,7 +29,7 @@ pub(crate) struct Mailbox {
 #[derive(Default)]
 struct State {
     messages: VecDeque<Message>,
-    /// The loop will come to take them.
+    /// The loop has been asked to take them.
     is_due: bool,
 }
 
@@ -42,17 +42,17 @@ impl Mailbox {
         self.event_loop.bind(py).clone()
     }
 
-    /// Have something done on the loop, from any thread. If the loop is closed, nothing waits for it.
+    /// Run a function on the loop, from any thread. If the loop is closed, the function does not run.
     pub(crate) fn post(self: &Arc<Self>, message: impl FnOnce(Python<'_>) + Send + 'static) {
         self.add(|messages| messages.push_back(Box::new(message)));
     }
 
-    /// The same, before all that has been posted and not delivered.
+    /// The same, before all messages that have not been delivered.
     pub(crate) fn post_first(self: &Arc<Self>, message: impl FnOnce(Python<'_>) + Send + 'static) {
         self.add(|messages| messages.push_front(Box::new(message)));
     }
 
-    /// Letters are about to come of what the loop does now: it checks for them by itself, and need not be woken. Called on the loop.
+    /// What the loop does now is about to post messages: it checks for them by itself, and need not be woken. Called on the loop.
     pub(crate) fn expect(self: &Arc<Self>, py: Python<'_>) {
         if !std::mem::replace(&mut self.state.lock().is_due, true) {
             self.call_for_delivery(py, "call_soon");
@@ -115,32 +115,32 @@ impl Delivery {
 impl Drop for Delivery {
     fn drop(&mut self) {
         if !*self.is_made.get_mut() {
-            // The loop was closed before it came. What the messages hold may hold the session, and would keep it alive.
+            // The loop was closed before the delivery. What the messages hold may hold the session, and would keep it alive.
             drop(std::mem::take(&mut *self.mailbox.state.lock()));
         }
     }
 }
 
-/// Tell Python something: on the event loop, if there is one.
-pub(crate) fn tell(mailbox: Option<&Arc<Mailbox>>, news: impl FnOnce(Python<'_>) + Send + 'static) {
+/// Run a function on the event loop, or on this thread if there is no loop.
+pub(crate) fn deliver(mailbox: Option<&Arc<Mailbox>>, message: impl FnOnce(Python<'_>) + Send + 'static) {
     match mailbox {
-        Some(mailbox) => mailbox.post(news),
-        None => attach(news),
+        Some(mailbox) => mailbox.post(message),
+        None => attach(message),
     }
 }
 
-/// What tells Python that there is news.
-pub(crate) fn news_of(on_news: Py<PyAny>, mailbox: Option<&Arc<Mailbox>>) -> Box<dyn Fn() + Send + Sync> {
-    let (on_news, mailbox) = (Arc::new(on_news), mailbox.cloned());
+/// A function that calls `on_output`: on the event loop, if there is one.
+pub(crate) fn output_notifier(on_output: Py<PyAny>, mailbox: Option<&Arc<Mailbox>>) -> Box<dyn Fn() + Send + Sync> {
+    let (on_output, mailbox) = (Arc::new(on_output), mailbox.cloned());
     Box::new(move || {
-        let on_news = Arc::clone(&on_news);
-        tell(mailbox.as_ref(), move |py| hand(py, &on_news, ()));
+        let on_output = Arc::clone(&on_output);
+        deliver(mailbox.as_ref(), move |py| call_unraisable(py, &on_output, ()));
     })
 }
 
-/// Call a function whose error cannot be raised to anyone.
-pub(crate) fn hand<'py>(py: Python<'py>, receiver: &Py<PyAny>, news: impl PyCallArgs<'py>) {
-    if let Err(error) = receiver.call1(py, news) {
+/// Call a function; pass its error to `sys.unraisablehook`.
+pub(crate) fn call_unraisable<'py>(py: Python<'py>, callback: &Py<PyAny>, arguments: impl PyCallArgs<'py>) {
+    if let Err(error) = callback.call1(py, arguments) {
         error.write_unraisable(py, None);
     }
 }

@@ -72,7 +72,7 @@ impl Feed<Object> for ListFeed {
 
 struct IteratorFeed {
     iterator: Py<PyIterator>,
-    /// What the iterator raised while a chunk was filled: told after the items before it.
+    /// What the iterator raised while a chunk was filled; raised after the items before it.
     failed: Option<PyErr>,
     has_ended: bool,
 }

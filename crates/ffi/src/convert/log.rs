@@ -59,48 +59,49 @@ impl Observer for LoggingObserver {
     }
 }
 
-/// Tells the logger `remotemedia` what ends nothing, but should be known.
+/// Logs to the logger `remotemedia` what stops no run, but should be known.
 pub(crate) struct LoggingReporter;
 
 impl Reporter<Object> for LoggingReporter {
     fn log_ignored(&self, fault: PyErr) {
-        set_aside(&fault);
+        log_ignored_error(&fault);
     }
 
     fn stalled(&self, stall: &Stall) {
         let thread = (!stall.is_in_worker).then_some(stall.thread);
         let arguments = (stall.node_id.clone(), stall.item_index, stall.for_at_least.as_secs_f64(), thread);
-        tell("stalled", |py| arguments.into_pyobject(py));
+        log("stalled", |py| arguments.into_pyobject(py));
     }
 
     fn abandoned(&self, stall: &Stall, timeout: Duration) {
-        left_behind(stall, timeout);
+        report_abandoned(stall, timeout);
     }
 
     fn dropped(&self, node_id: &str, count: u64) {
-        tell("dropped", |py| (node_id, count).into_pyobject(py));
+        log("dropped", |py| (node_id, count).into_pyobject(py));
     }
 }
 
-/// An error that no input can be blamed for. What was cancelled has ended as it should.
-pub(crate) fn set_aside(fault: &PyErr) {
+/// Log an error that belongs to no input. A cancellation is no error.
+pub(crate) fn log_ignored_error(fault: &PyErr) {
     if !Object::is_cancellation(fault) {
-        tell("set_aside", |py| (failure::original(py, fault).into_value(py),).into_pyobject(py));
+        log("log_ignored_error", |py| (failure::original(py, fault).into_value(py),).into_pyobject(py));
     }
 }
 
-/// A call that a run has waited for in vain.
-pub(crate) fn left_behind(stall: &Stall, waited: Duration) {
+/// Log a call that did not return when the run closed.
+pub(crate) fn report_abandoned(stall: &Stall, waited: Duration) {
     let waited_secs = (waited.as_secs_f64() * 10.0).round() / 10.0;
     let arguments = (stall.node_id.clone(), stall.item_index, stall.phase.name(), waited_secs, stall.thread);
-    tell("tell_left_behind", |py| arguments.into_pyobject(py));
+    log("report_abandoned", |py| arguments.into_pyobject(py));
 }
 
-fn tell(name: &str, arguments: impl FnOnce(Python<'_>) -> PyResult<Bound<'_, pyo3::types::PyTuple>>) {
+/// Call a function of `remotemedia._log`.
+fn log(name: &str, arguments: impl FnOnce(Python<'_>) -> PyResult<Bound<'_, pyo3::types::PyTuple>>) {
     attach(|py| {
-        let told =
+        let called =
             py.import("remotemedia._log").and_then(|module| module.getattr(name)?.call1(arguments(py)?).map(drop));
-        if let Err(error) = told {
+        if let Err(error) = called {
             error.write_unraisable(py, None);
         }
     });

@@ -70,7 +70,7 @@ impl Payload for Object {
         static FORGET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         // Attached once and for all the interpreter keeps what it needs for this thread, instead of making it anew each time.
         attach(|py| {
-            if let Err(error) = hooks::follow(py) {
+            if let Err(error) = hooks::install(py) {
                 error.write_unraisable(py, None);
             }
             detach(py, life);
@@ -87,12 +87,12 @@ impl Payload for Object {
         attach(|py| {
             let joined = PyDict::new(py);
             for (id, mut outputs) in branches {
-                let answer = match outputs.len() {
+                let value = match outputs.len() {
                     0 => py.None().into_bound(py),
                     1 => outputs.remove(0).0.into_bound(py),
                     _ => PyList::new(py, outputs.into_iter().map(|output| output.0))?.into_any(),
                 };
-                joined.set_item(id, answer)?;
+                joined.set_item(id, value)?;
             }
             Ok(Self(joined.into_any().unbind()))
         })

@@ -83,7 +83,7 @@ impl Misfit {
     }
 
     fn into_error(self, py: Python<'_>) -> PyErr {
-        // One that contains itself has as many steps as were taken, and the first few tell all.
+        // A value that contains itself has as many steps as were taken; the first few identify it.
         let mut place = String::from("output");
         for step in self.steps.iter().rev().take(8) {
             let _ = write!(place, "{step}");

@@ -1,7 +1,8 @@
 //! Which calls of nodes wait for the code that runs now. What would wait for one of them would wait for itself, and is refused.
 //!
 //! On a thread these are the calls on its stack. A context variable takes them along to coroutines, to the nodes of other pipelines, and
-//! to whatever user code copies its context for. A call counts until it is over, so a task that a node has left behind may wait for it.
+//! to whatever user code copies its context for. A call counts until it is over, so a task that a node has started and
+//! not awaited may wait for it.
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
@@ -215,18 +216,18 @@ impl Callers {
         Self::default()
     }
 
-    /// Be in the context of this task from now on.
-    fn settle(slf: &Bound<'_, Self>) -> PyResult<()> {
+    /// Set the context variable of the current task to this object.
+    fn install(slf: &Bound<'_, Self>) -> PyResult<()> {
         variable(slf.py())?.call_method1("set", (slf,)).map(drop)
     }
 
-    /// Hold those that wait for the code that runs now.
-    fn follow(&self, py: Python<'_>) -> PyResult<()> {
+    /// Store the calls that wait for the current code.
+    fn capture(&self, py: Python<'_>) -> PyResult<()> {
         self.hold(current(py)?);
         Ok(())
     }
 
-    /// Nobody waits any more.
+    /// Remove all calls.
     fn clear(&self) {
         self.hold(Vec::new());
     }

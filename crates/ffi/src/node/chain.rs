@@ -133,7 +133,7 @@ impl Chain {
         let error = error.into_value(py);
         let node = module.call_method1("locate", (&error, &kernel.node_of_line))?.extract()?;
         let error = error.into_bound(py);
-        if !error.get_type().is(&module.getattr("LazyAnswerError")?) {
+        if !error.get_type().is(&module.getattr("LazyResultError")?) {
             return Ok(BulkOutcome { taken, end: BulkEnd::Fault(node, PyErr::from_value(error.into_any())) });
         }
         let output = Object(error.getattr("args")?.get_item(0)?.unbind());

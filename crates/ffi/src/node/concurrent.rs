@@ -19,11 +19,11 @@ impl Concurrent<Object> for PythonNode {
     fn start(&mut self, item: Object, _item_index: Option<u64>, done: Done<Object>) -> Option<EndEarly> {
         let _inside = Level::node(&self.site.place).enter();
         attach(|py| match self.begin(item.0.into_bound(py)) {
-            Ok((answer, timeout_secs)) if Kind::of(&answer).is_ok_and(|kind| kind == Kind::Coroutine) => {
-                self.start_awaiting(answer, timeout_secs, done)
+            Ok((returned, timeout_secs)) if Kind::of(&returned).is_ok_and(|kind| kind == Kind::Coroutine) => {
+                self.start_awaiting(returned, timeout_secs, done)
             }
-            Ok((answer, timeout_secs)) => {
-                done(outputs::outputs(answer, &self.site, timeout_secs));
+            Ok((returned, timeout_secs)) => {
+                done(outputs::outputs(returned, &self.site, timeout_secs));
                 None
             }
             Err(error) => {
@@ -43,22 +43,22 @@ impl PythonNode {
         if let Some(retrying) = &self.retrying {
             return Ok((retrying.bind(py).call1((item,))?, None));
         }
-        let answer = self.call(item)?;
-        if Kind::of(&answer)? == Kind::AsyncGenerator {
+        let returned = self.call(item)?;
+        if Kind::of(&returned)? == Kind::AsyncGenerator {
             let collected = py.import("remotemedia._asyncio.retries")?.getattr("collected")?;
-            return Ok((collected.call1((answer, self.timeout_secs))?, None));
+            return Ok((collected.call1((returned, self.timeout_secs))?, None));
         }
-        Ok((answer, self.timeout_secs))
+        Ok((returned, self.timeout_secs))
     }
 
     /// Begin to await a coroutine. Returns what cancels it.
     fn start_awaiting(
         &self,
-        answer: Bound<'_, PyAny>,
+        returned: Bound<'_, PyAny>,
         timeout_secs: Option<f64>,
         done: Done<Object>,
     ) -> Option<EndEarly> {
-        let py = answer.py();
+        let py = returned.py();
         let begun = BegunCall::new(py, &self.site.place).and_then(|(context, call)| {
             let callback = DoneCallback { done: Mutex::new(Some((call, done))), site: Arc::clone(&self.site) };
             Ok((context, Bound::new(py, callback)?))
@@ -70,7 +70,7 @@ impl PythonNode {
                 return None;
             }
         };
-        match self.site.bridge.start(answer, callback.clone().into_any(), timeout_secs, &context) {
+        match self.site.bridge.start(returned, callback.clone().into_any(), timeout_secs, &context) {
             Ok(cancel) => Some(end_early(cancel)),
             Err(error) => {
                 callback.get().finish(Err(error));
@@ -91,7 +91,7 @@ fn end_early(cancel: Py<PyAny>) -> EndEarly {
     })
 }
 
-/// Told by the event loop that a coroutine of [`Concurrent::start`] has ended.
+/// Called on the event loop when a coroutine of [`Concurrent::start`] has ended.
 #[pyclass(module = "remotemedia._core", frozen)]
 struct DoneCallback {
     done: Mutex<Option<(BegunCall, Done<Object>)>>,
@@ -113,11 +113,11 @@ impl DoneCallback {
 }
 
 impl DoneCallback {
-    fn finish(&self, answer: PyResult<Outputs<Object>>) {
+    fn finish(&self, result: PyResult<Outputs<Object>>) {
         let done = self.done.lock().take();
         if let Some((call, done)) = done {
             drop(call);
-            done(answer);
+            done(result);
         }
     }
 }

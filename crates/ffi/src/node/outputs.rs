@@ -33,7 +33,7 @@ struct LazyTypes {
 
 static LAZY_TYPES: PyOnceLock<LazyTypes> = PyOnceLock::new();
 
-static ANSWER_KIND: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static RETURN_KIND: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 static COLLECTED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
@@ -54,9 +54,9 @@ impl LazyTypes {
 impl Kind {
     /// The kind of a returned value. The interpreter's own types are recognized here, and most others by what their types lack; the rest
     /// by `remotemedia._graph.node_kinds`, which knows those of other compilers.
-    pub(crate) fn of(answer: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let types = LazyTypes::get(answer.py())?;
-        let kind = answer.get_type_ptr() as usize;
+    pub(crate) fn of(returned: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let types = LazyTypes::get(returned.py())?;
+        let kind = returned.get_type_ptr() as usize;
         if kind == types.coroutine {
             return Ok(Self::Coroutine);
         }
@@ -64,12 +64,13 @@ impl Kind {
             return Ok(Self::AsyncGenerator);
         }
         if kind == types.generator {
-            return Self::of_generator(answer);
+            return Self::of_generator(returned);
         }
-        if !may_be_lazy(answer.get_type_ptr()) {
+        if !may_be_lazy(returned.get_type_ptr()) {
             return Ok(Self::Plain);
         }
-        let kind = ANSWER_KIND.import(answer.py(), "remotemedia._graph.node_kinds", "answer_kind")?.call1((answer,))?;
+        let kind =
+            RETURN_KIND.import(returned.py(), "remotemedia._graph.node_kinds", "return_kind")?.call1((returned,))?;
         Ok(match kind.extract()? {
             "coroutine" => Self::Coroutine,
             "generator" => Self::Generator,
@@ -79,9 +80,9 @@ impl Kind {
     }
 
     /// Coroutines of the older kind, made by `types.coroutine`, are generators with a flag.
-    fn of_generator(answer: &Bound<'_, PyAny>) -> PyResult<Self> {
+    fn of_generator(returned: &Bound<'_, PyAny>) -> PyResult<Self> {
         const CO_ITERABLE_COROUTINE: u32 = 0x100;
-        let flags: u32 = answer.getattr("gi_code")?.getattr("co_flags")?.extract()?;
+        let flags: u32 = returned.getattr("gi_code")?.getattr("co_flags")?.extract()?;
         Ok(if flags & CO_ITERABLE_COROUTINE == 0 { Self::Generator } else { Self::Coroutine })
     }
 }
@@ -100,19 +101,19 @@ pub(crate) fn may_be_lazy(kind: *mut PyTypeObject) -> bool {
 
 /// Turn what user code returned into outputs: a coroutine is awaited, a generator drained, a plain value is a value.
 pub(crate) fn outputs(
-    answer: Bound<'_, PyAny>,
+    returned: Bound<'_, PyAny>,
     site: &Arc<Site>,
     timeout_secs: Option<f64>,
 ) -> PyResult<Outputs<Object>> {
-    if answer.is_none() {
+    if returned.is_none() {
         return Ok(Outputs::None);
     }
-    Ok(match Kind::of(&answer)? {
-        Kind::Plain => Outputs::One(Object(answer.unbind())),
-        Kind::Generator => Outputs::Many(Box::new(Generator(answer.unbind(), Arc::clone(site)))),
-        Kind::Coroutine => return outputs(site.bridge.wait_at_most(answer, timeout_secs)?, site, timeout_secs),
+    Ok(match Kind::of(&returned)? {
+        Kind::Plain => Outputs::One(Object(returned.unbind())),
+        Kind::Generator => Outputs::Many(Box::new(Generator(returned.unbind(), Arc::clone(site)))),
+        Kind::Coroutine => return outputs(site.bridge.wait_at_most(returned, timeout_secs)?, site, timeout_secs),
         Kind::AsyncGenerator => {
-            let iteration = site.bridge.iterate(&answer, true, timeout_secs)?;
+            let iteration = site.bridge.iterate(&returned, true, timeout_secs)?;
             Outputs::Many(Box::new(AsyncGenerator(iteration, Arc::clone(site))))
         }
     })
@@ -146,63 +147,63 @@ impl Stream<Object> for CollectedStream {
     }
 }
 
-/// What is still to be waited for of a call whose value is not wanted.
-pub(crate) fn handed_over(answer: Bound<'_, PyAny>, site: &Arc<Site>) -> PyResult<Outputs<Object>> {
-    if Kind::of(&answer)? != Kind::Coroutine {
+/// The coroutine of a call whose value is not used, if it returned one.
+pub(crate) fn handed_over(returned: Bound<'_, PyAny>, site: &Arc<Site>) -> PyResult<Outputs<Object>> {
+    if Kind::of(&returned)? != Kind::Coroutine {
         return Ok(Outputs::None);
     }
-    Ok(Outputs::Many(Box::new(Awaited::new(answer, site, false))))
+    Ok(Outputs::Many(Box::new(Awaited::new(returned, site, false))))
 }
 
 /// The items of a source. They are made outside of the node, and go on over interruptions: a coroutine is awaited when its item is asked
 /// for.
-pub(crate) fn items(answer: Bound<'_, PyAny>, site: &Arc<Site>) -> PyResult<Outputs<Object>> {
-    let kind = Kind::of(&answer)?;
+pub(crate) fn items(returned: Bound<'_, PyAny>, site: &Arc<Site>) -> PyResult<Outputs<Object>> {
+    let kind = Kind::of(&returned)?;
     if matches!(kind, Kind::Coroutine | Kind::AsyncGenerator) {
-        site.bridge.spare_thread(answer.py())?;
+        site.bridge.spare_thread(returned.py())?;
     }
     if kind == Kind::Coroutine {
-        return Ok(Outputs::Many(Box::new(Awaited::new(answer, site, true))));
+        return Ok(Outputs::Many(Box::new(Awaited::new(returned, site, true))));
     }
-    outputs(answer, site, None)
+    outputs(returned, site, None)
 }
 
 /// A coroutine that has yet to run, as a stream of its value, or of nothing.
 struct Awaited {
     is_value_wanted: bool,
-    answer: Option<Py<PyAny>>,
+    returned: Option<Py<PyAny>>,
     site: Arc<Site>,
     /// The one of the call, which may have been made on another thread.
     context: CallerContext,
 }
 
 impl Awaited {
-    fn new(answer: Bound<'_, PyAny>, site: &Arc<Site>, is_value_wanted: bool) -> Self {
+    fn new(returned: Bound<'_, PyAny>, site: &Arc<Site>, is_value_wanted: bool) -> Self {
         let context = Object::current_context();
-        Self { is_value_wanted, answer: Some(answer.unbind()), site: Arc::clone(site), context }
+        Self { is_value_wanted, returned: Some(returned.unbind()), site: Arc::clone(site), context }
     }
 }
 
 impl Stream<Object> for Awaited {
     fn next(&mut self) -> PyResult<Option<Object>> {
-        let Some(answer) = self.answer.take() else { return Ok(None) };
+        let Some(returned) = self.returned.take() else { return Ok(None) };
         let _inside = Level::node(&self.site.place).enter();
         let wait = || {
             attach(|py| {
-                let mut answer = answer.into_bound(py);
-                while Kind::of(&answer)? == Kind::Coroutine {
-                    answer = self.site.bridge.wait(answer)?;
+                let mut returned = returned.into_bound(py);
+                while Kind::of(&returned)? == Kind::Coroutine {
+                    returned = self.site.bridge.wait(returned)?;
                 }
-                Ok((self.is_value_wanted && !answer.is_none()).then(|| Object(answer.unbind())))
+                Ok((self.is_value_wanted && !returned.is_none()).then(|| Object(returned.unbind())))
             })
         };
         Object::within(&self.context, wait)
     }
 
     fn close(&mut self) -> PyResult<()> {
-        let Some(answer) = self.answer.take() else { return Ok(()) };
-        // One that was never awaited is closed, or Python would warn of it.
-        attach(|py| match answer.bind(py).getattr_opt("close")? {
+        let Some(returned) = self.returned.take() else { return Ok(()) };
+        // Python warns about a coroutine that was never awaited, unless it is closed.
+        attach(|py| match returned.bind(py).getattr_opt("close")? {
             Some(close) => close.call0().map(drop),
             None => Ok(()),
         })

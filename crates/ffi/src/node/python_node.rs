@@ -56,7 +56,7 @@ pub(crate) struct PythonNode {
     pub(super) retrying: Option<Py<PyAny>>,
     /// Counts how often it did.
     failure_counts: Arc<FailureCounts>,
-    /// Another replica has the same object, and tells it of the end of input and of interrupts.
+    /// Another replica has the same object, and notifies it of the end of input and of interrupts.
     is_told_by_other: bool,
 }
 
@@ -261,21 +261,24 @@ impl Batched<Object> for PythonNode {
         attach(|py| {
             let count = items.len();
             let batch = PyList::new(py, items.into_iter().map(|item| item.0))?;
-            let mut answer = self.call(batch.into_any())?;
-            if Kind::of(&answer)? == Kind::Coroutine {
-                answer = self.site.bridge.wait_at_most(answer, self.timeout_secs)?;
+            let mut returned = self.call(batch.into_any())?;
+            if Kind::of(&returned)? == Kind::Coroutine {
+                returned = self.site.bridge.wait_at_most(returned, self.timeout_secs)?;
             }
-            let answers: Vec<Py<PyAny>> = match answer.cast::<PyList>() {
+            let results: Vec<Py<PyAny>> = match returned.cast::<PyList>() {
                 Ok(list) => list.iter().map(Bound::unbind).collect(),
-                Err(_) => {
-                    answer.cast::<PyTuple>().map_err(|_| no_batch(&answer, count))?.iter().map(Bound::unbind).collect()
-                }
+                Err(_) => returned
+                    .cast::<PyTuple>()
+                    .map_err(|_| no_batch(&returned, count))?
+                    .iter()
+                    .map(Bound::unbind)
+                    .collect(),
             };
-            if answers.len() != count {
-                let text = format!("process() received a batch of {count} items and returned {}", answers.len());
+            if results.len() != count {
+                let text = format!("process() received a batch of {count} items and returned {}", results.len());
                 return Err(PyValueError::new_err(text));
             }
-            Ok(answers.into_iter().map(|answer| (!answer.is_none(py)).then_some(Object(answer))).collect())
+            Ok(results.into_iter().map(|result| (!result.is_none(py)).then_some(Object(result))).collect())
         })
     }
 }
@@ -334,8 +337,8 @@ impl RetryCounter {
     }
 }
 
-fn no_batch(answer: &Bound<'_, PyAny>, count: usize) -> PyErr {
-    let kind = answer.get_type().name().map_or_else(|_| "something else".to_owned(), |name| name.to_string());
+fn no_batch(returned: &Bound<'_, PyAny>, count: usize) -> PyErr {
+    let kind = returned.get_type().name().map_or_else(|_| "something else".to_owned(), |name| name.to_string());
     PyTypeError::new_err(format!(
         "process() received a batch of {count} items and returned {kind}; return a list of the same length"
     ))

@@ -55,7 +55,7 @@ impl Stream<Object> for StreamOutputs {
                 Err(error) => {
                     // A wait that was cancelled has left the node at work.
                     if let Err(second) = self.restart(py) {
-                        log::set_aside(&second);
+                        log::log_ignored_error(&second);
                     }
                     return Err(error);
                 }

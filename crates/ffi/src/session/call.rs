@@ -1,11 +1,11 @@
-//! One call of a session: its outputs, and who is told of them.
+//! One call of a session: its outputs, and the callback that receives them.
 
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use remotemedia_runtime::{Client, RunError, Sink};
 
-use crate::asyncio::mailbox::hand;
+use crate::asyncio::mailbox::call_unraisable;
 use crate::convert::failure;
 use crate::convert::object::Object;
 
@@ -33,7 +33,7 @@ impl Sink<Object> for Outputs {
 
 pub(crate) type OnDone = Box<dyn FnOnce(Outputs, Result<(), RunError<PyErr>>) + Send>;
 
-/// One call by the queue: collects the outputs of its input, and tells when they are all there.
+/// One call by the queue: collects the outputs of its input, and calls `on_done` when it has all of them.
 pub(crate) struct Call {
     outputs: Mutex<Outputs>,
     on_done: Mutex<Option<OnDone>>,
@@ -61,10 +61,11 @@ impl Client<Object> for Call {
     fn forget(&self) {}
 }
 
-pub(crate) fn answer(py: Python<'_>, done: &Py<PyAny>, outputs: Outputs, outcome: Result<(), RunError<PyErr>>) {
-    let answer = outcome.map_err(|error| failure::ended(py, error)).and_then(|()| outputs.shape(py));
-    match answer {
-        Ok(answer) => hand(py, done, (answer, py.None())),
-        Err(error) => hand(py, done, (py.None(), error.into_value(py))),
+/// Call `done(outputs, error)`.
+pub(crate) fn report_result(py: Python<'_>, done: &Py<PyAny>, outputs: Outputs, outcome: Result<(), RunError<PyErr>>) {
+    let result = outcome.map_err(|error| failure::ended(py, error)).and_then(|()| outputs.shape(py));
+    match result {
+        Ok(result) => call_unraisable(py, done, (result, py.None())),
+        Err(error) => call_unraisable(py, done, (py.None(), error.into_value(py))),
     }
 }

@@ -67,13 +67,13 @@ impl SessionCore {
         &self,
         py: Python<'_>,
         node: usize,
-        answer: Object,
+        returned: Object,
         outputs: &mut Outputs,
     ) -> PyResult<()> {
-        let mut answer = Some(answer);
+        let mut returned = Some(returned);
         let mut wait_check = WaitCheck::default();
         loop {
-            match self.session.resume(node, &mut answer, outputs) {
+            match self.session.resume(node, &mut returned, outputs) {
                 Direct::Done => return Ok(()),
                 Direct::Failed(error) => return Err(failure::ended(py, error)),
                 Direct::Busy(_) => self.wait_until_free(py, &mut wait_check)?,
@@ -132,17 +132,17 @@ impl SessionCore {
         let mut wait_check = WaitCheck::default();
         wait_check.check(self, py, "call")?;
         let (context, _awaited) = CallerContext::awaited_by(py, callers::current(py)?)?;
-        let (sender, answered) = std::sync::mpsc::sync_channel(1);
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         let client: Arc<dyn Client<Object>> = Arc::new(Call::new(Box::new(move |outputs, outcome| {
-            // The one who asked may have gone.
+            // The call may have been abandoned.
             sender.send((outputs, outcome)).ok();
         })));
         let caller = Caller { client: Arc::clone(&client), context, is_urgent: true, own_index: None };
         self.session.submit_from(caller, Some(Object(item)), None);
-        let answered = Mutex::new(answered);
+        let receiver = Mutex::new(receiver);
         loop {
-            let answer = detach(py, || answered.lock().recv_timeout(POLL_INTERVAL));
-            if let Ok((outputs, outcome)) = answer {
+            let result = detach(py, || receiver.lock().recv_timeout(POLL_INTERVAL));
+            if let Ok((outputs, outcome)) = result {
                 outcome.map_err(|error| failure::ended(py, error))?;
                 return outputs.shape(py);
             }

@@ -11,18 +11,18 @@ use remotemedia_runtime::{Caller, CancelFlag, Client, Closed, Outbox, Session, S
 
 use crate::asyncio::bridge::Bridge;
 use crate::asyncio::context::CallerContext;
-use crate::asyncio::mailbox::{Mailbox, hand, news_of, tell};
+use crate::asyncio::mailbox::{Mailbox, call_unraisable, deliver, output_notifier};
 use crate::attach::{attach, detach, prepare_thread};
 use crate::convert::object::Object;
 use crate::convert::{failure, json, log};
 use crate::graph;
 use crate::node::callers;
 use crate::node::callers::{Owner, Target, Waiting};
-use crate::session::call::{Call, Outputs, answer};
+use crate::session::call::{Call, Outputs, report_result};
 use crate::session::opener::Opener;
 
-/// A call that did not come back: node, item, phase, thread.
-type LeftBehind = (String, Option<u64>, &'static str, u64);
+/// A call that did not return: node, item, phase, thread.
+type AbandonedCall = (String, Option<u64>, &'static str, u64);
 
 /// How often a waiting thread checks for Ctrl-C.
 pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -50,12 +50,12 @@ pub(crate) struct SessionCore {
 #[pymethods]
 impl SessionCore {
     #[new]
-    #[pyo3(signature = (graph, settings, opener, on_news=None))]
+    #[pyo3(signature = (graph, settings, opener, on_output=None))]
     fn new(
         graph: &Bound<'_, PyAny>,
         settings: &Bound<'_, PyDict>,
         opener: &Opener,
-        on_news: Option<Py<PyAny>>,
+        on_output: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         prepare_thread();
         let py = graph.py();
@@ -96,8 +96,8 @@ impl SessionCore {
         // A source's items come from a thread of its own.
         let is_direct = session.is_direct() && !session.has_source() && !has_own_thread;
         let source = session.has_source().then(|| session.plan().nodes()[0].id.clone());
-        let news = on_news.map(|on_news| news_of(on_news, mailbox.as_ref()));
-        let outbox = outbox_of(&session, queue_size, news);
+        let notify = on_output.map(|on_output| output_notifier(on_output, mailbox.as_ref()));
+        let outbox = outbox_of(&session, queue_size, notify);
         Ok(Self {
             session,
             chain,
@@ -173,7 +173,7 @@ impl SessionCore {
         let until_then = (waiting.clone(), awaited);
         let client: Arc<dyn Client<Object>> = Arc::new(Call::new(Box::new(move |outputs, outcome| {
             drop(until_then);
-            tell(mailbox.as_ref(), move |py| answer(py, &done, outputs, outcome));
+            deliver(mailbox.as_ref(), move |py| report_result(py, &done, outputs, outcome));
         })));
         let caller = Caller { client: Arc::clone(&client), context, is_urgent: true, own_index: None };
         self.session.submit_from(caller, Some(Object(item)), None);
@@ -217,7 +217,7 @@ impl SessionCore {
 
     /// Drop what is queued and in progress; returns the number of inputs. Ctrl-C, or `stop`, ends the wait for what is running.
     ///
-    /// `is_silent` is told the number before all others.
+    /// `is_silent` is called with the number before all other callbacks.
     #[pyo3(signature = (stop=None, is_silent=None))]
     fn drop_all(&self, py: Python<'_>, stop: Option<&Bound<'_, PyAny>>, is_silent: Option<Py<PyAny>>) -> PyResult<u64> {
         prepare_thread();
@@ -235,13 +235,13 @@ impl SessionCore {
                 true
             })
         };
-        let tell_first = |dropped| {
+        let notify_first = |dropped| {
             if let (Some(mailbox), Some(is_silent)) = (&self.mailbox, is_silent) {
-                mailbox.post_first(move |py| hand(py, &is_silent, (dropped,)));
+                mailbox.post_first(move |py| call_unraisable(py, &is_silent, (dropped,)));
             }
         };
         let stop_waiting = || or_unraisable(|py| self.bridge.interrupt(py));
-        let dropped = detach(py, || self.session.interrupt_unless(&stop_waiting, &is_cancelled, tell_first));
+        let dropped = detach(py, || self.session.interrupt_unless(&stop_waiting, &is_cancelled, notify_first));
         ended.into_inner().map_or(Ok(dropped), Err)
     }
 
@@ -302,8 +302,8 @@ impl SessionCore {
         self.session.cancel_calls();
     }
 
-    /// Stop and clean up within `timeout` seconds. Returns what had to be left behind.
-    fn shut_down(&self, py: Python<'_>, timeout: f64) -> PyResult<Vec<LeftBehind>> {
+    /// Stop and clean up within `timeout` seconds. Returns the calls that were abandoned because they did not return.
+    fn shut_down(&self, py: Python<'_>, timeout: f64) -> PyResult<Vec<AbandonedCall>> {
         prepare_thread();
         self.stop.set();
         self.outbox.close();
@@ -361,18 +361,18 @@ impl WaitCheck {
     }
 }
 
-/// Where the outputs of a stream wait.
+/// The queue of the outputs of a stream.
 pub(crate) fn outbox_of(
     session: &Session<Object>,
     capacity: usize,
-    news: Option<Box<dyn Fn() + Send + Sync>>,
+    notify: Option<Box<dyn Fn() + Send + Sync>>,
 ) -> Arc<Outbox<Object>> {
-    let outbox = Outbox::new(capacity, news);
+    let outbox = Outbox::new(capacity, notify);
     // Where nodes run on the calling threads, the producer of outputs may be their consumer.
     Arc::new(if session.is_on_callers() { outbox.waiting_unless(session.on_callers()) } else { outbox })
 }
 
-/// Do something whose failure cannot be raised to anyone.
+/// Run a function; pass its error to `sys.unraisablehook`.
 fn or_unraisable(work: impl FnOnce(Python<'_>) -> PyResult<()>) {
     attach(|py| {
         if let Err(error) = work(py) {

@@ -67,7 +67,7 @@ impl DirectMap {
         let Some(mut state) = self.state.try_lock() else { return Err(is_taken()) };
         let (items, ready, failed) = (state.items.take(), std::mem::take(&mut state.ready), state.failed.take());
         drop(state);
-        // What they refer to may do something when it is let go.
+        // What they refer to may run code when it is released.
         drop((items, ready, failed));
         Ok(())
     }
@@ -183,11 +183,11 @@ impl State {
         py: Python<'_>,
         core: &SessionCore,
         node: usize,
-        answer: Object,
+        output: Object,
         rest: Vec<Object>,
     ) -> PyResult<()> {
         let mut outputs = Outputs::default();
-        let mut outcome = core.resume_directly(py, node, answer, &mut outputs);
+        let mut outcome = core.resume_directly(py, node, output, &mut outputs);
         for item in rest {
             outcome = outcome.and_then(|()| core.take_directly(py, Some(item), &mut outputs));
         }

@@ -34,13 +34,13 @@ impl Order<'_> {
         let core = self.core;
         let is_end = self.word == "end";
         let (sender, admitted) = sync_channel(1);
-        let told = Box::new(move |is_in| {
-            // The one who waits may have been interrupted.
+        let on_admission = Box::new(move |is_in| {
+            // The wait may have been interrupted.
             sender.send(is_in).ok();
         });
         // Before the item is in: a thread that takes outputs would begin with it.
         let mut bringing = core.session.bring();
-        let admission = submit(told);
+        let admission = submit(on_admission);
         if is_end {
             self.outbox.end();
         }
@@ -69,9 +69,9 @@ impl Brought<'_> {
     fn take_through(mut self, py: Python<'_>, mut may_leave: bool, is_taken: &Bound<'_, PyAny>) -> PyResult<bool> {
         let core = self.order.core;
         let mut wait_check = WaitCheck::default();
-        let mut told = None;
+        let mut admission = None;
         loop {
-            match told.or_else(|| self.wait_for_admission(Duration::ZERO)) {
+            match admission.or_else(|| self.wait_for_admission(Duration::ZERO)) {
                 Some(false) => return Ok(false),
                 Some(true) => {
                     self.bringing.note_in();
@@ -97,7 +97,7 @@ impl Brought<'_> {
                 }
                 looked => looked?,
             }
-            told = detach(py, || {
+            admission = detach(py, || {
                 if is_busy {
                     core.session.wait_until_free(POLL_INTERVAL);
                 } else if !has_room {

@@ -12,7 +12,7 @@ use pyo3::types::PyBool;
 use remotemedia_runtime::{Admission, Caller, Client, Next, Outbox, Overflow};
 
 use crate::asyncio::context::{AwaitedGuard, CallerContext};
-use crate::asyncio::mailbox::news_of;
+use crate::asyncio::mailbox::output_notifier;
 use crate::attach::{detach, prepare_thread};
 use crate::convert::failure;
 use crate::convert::object::Object;
@@ -28,7 +28,7 @@ pub(crate) struct OutputStream {
     pub(crate) outbox: Arc<Outbox<Object>>,
     /// The context of the caller that asked for the stream.
     context: CallerContext,
-    /// How many items went in, where their errors tell their places in the stream and not those in the session.
+    /// The number of items that went in, if their errors contain their index in the stream, not in the session.
     own_items: Option<AtomicU64>,
     /// Nodes wait for its outputs.
     _awaited: Option<AwaitedGuard>,
@@ -40,16 +40,16 @@ pub(crate) struct OutputStream {
 impl OutputStream {
     /// A stream of its own: what `map` puts its items in.
     #[staticmethod]
-    #[pyo3(signature = (core, capacity, on_news=None, *, counts_own_items=false))]
+    #[pyo3(signature = (core, capacity, on_output=None, *, counts_own_items=false))]
     fn open(
         core: &Bound<'_, SessionCore>,
         capacity: usize,
-        on_news: Option<Py<PyAny>>,
+        on_output: Option<Py<PyAny>>,
         counts_own_items: bool,
     ) -> PyResult<Self> {
         let session = core.get();
-        let news = on_news.map(|on_news| news_of(on_news, session.mailbox.as_ref()));
-        let outbox = outbox_of(&session.session, capacity, news);
+        let notify = on_output.map(|on_output| output_notifier(on_output, session.mailbox.as_ref()));
+        let outbox = outbox_of(&session.session, capacity, notify);
         Self::awaited(core, outbox, counts_own_items)
     }
 
@@ -68,11 +68,11 @@ impl OutputStream {
         let event_loop = mailbox.event_loop(py);
         let waiting: Arc<OnceLock<Py<PyAny>>> = Arc::default();
         let waiting_then = Arc::clone(&waiting);
-        let told = Box::new(move |is_in: bool| {
-            // Delivered on the loop, where this call has come back by then.
+        let on_admission = Box::new(move |is_in: bool| {
+            // Delivered on the loop, after this call has returned.
             mailbox.post(move |py| waiting_then.get().map_or((), |future| resolve(py, future, is_in)));
         });
-        let is_in = match self.submit(Some(Object(item)), Some(told)) {
+        let is_in = match self.submit(Some(Object(item)), Some(on_admission)) {
             Admission::Now => true,
             Admission::Never => false,
             Admission::Later => {
@@ -83,18 +83,18 @@ impl OutputStream {
         Ok(PyBool::new(py, is_in).to_owned().into_any())
     }
 
-    /// Put an item in without waiting for room: `is_held_up` tells whether it waits. `False`: the session takes no more.
+    /// Put an item in without blocking; it may wait for room, see `is_held_up`. `False`: the session has closed.
     fn offer(&self, item: Py<PyAny>) -> bool {
         const IS_IN: u8 = 1;
         const IS_WAITING: u8 = 2;
         let fate = Arc::new(AtomicU8::new(0));
         let (outbox, fate_then) = (Arc::clone(&self.outbox), Arc::clone(&fate));
-        let told = Box::new(move |_| {
+        let on_admission = Box::new(move |_| {
             if fate_then.swap(IS_IN, Ordering::AcqRel) == IS_WAITING {
                 outbox.go_on();
             }
         });
-        match self.submit(Some(Object(item)), Some(told)) {
+        match self.submit(Some(Object(item)), Some(on_admission)) {
             Admission::Now => true,
             Admission::Never => false,
             Admission::Later => {
@@ -113,8 +113,9 @@ impl OutputStream {
         self.outbox.is_held_up()
     }
 
-    /// Put an item in, and wait until it is. With `is_taken`, where nodes run on the threads that call, take it through them; `is_taken` tells
-    /// whether another thread takes outputs, for which it then waits. Without it, a thread of the session has the nodes from now on.
+    /// Put an item in, and wait for room. With `is_taken`, for nodes that run on the calling threads, this thread processes the item;
+    /// `is_taken` returns whether another thread reads outputs, so that this one may wait for room. Without it, a thread of the session
+    /// runs the nodes from now on.
     #[pyo3(signature = (item, is_taken))]
     fn put_and_wait(&self, py: Python<'_>, item: Py<PyAny>, is_taken: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
         self.check_room(py)?;
@@ -126,11 +127,11 @@ impl OutputStream {
             session.start_thread().map_err(|error| failure::ended(py, error))?;
         }
         let (sender, admitted) = sync_channel(1);
-        let told = Box::new(move |is_in| {
-            // The one who waits may have been interrupted.
+        let on_admission = Box::new(move |is_in| {
+            // The wait may have been interrupted.
             sender.send(is_in).ok();
         });
-        match self.submit(Some(Object(item)), Some(told)) {
+        match self.submit(Some(Object(item)), Some(on_admission)) {
             Admission::Now => return Ok(true),
             Admission::Never => return Ok(false),
             Admission::Later => {}
@@ -147,7 +148,7 @@ impl OutputStream {
         }
     }
 
-    /// No more items come: the nodes are flushed, with `is_taken` on this thread as by `put_and_wait`, where they run on the threads that call.
+    /// End the input: the nodes are flushed; `is_taken` is as for `put_and_wait`.
     #[pyo3(signature = (is_taken=None))]
     fn end(&self, py: Python<'_>, is_taken: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         match is_taken {
@@ -160,9 +161,9 @@ impl OutputStream {
         }
     }
 
-    /// Whether `next` has something to say without waiting.
+    /// Whether `next` returns a result without waiting.
     #[getter]
-    fn has_news(&self) -> bool {
+    fn is_ready(&self) -> bool {
         self.outbox.is_ready()
     }
 
@@ -274,7 +275,7 @@ impl OutputStream {
     fn put_inline(&self, py: Python<'_>, item: Option<Object>, is_taken: &Bound<'_, PyAny>) -> PyResult<bool> {
         let word = if item.is_none() { "end" } else { "put" };
         let order = put_inline::Order { core: self.core.get(), outbox: &self.outbox, word };
-        order.put(py, |told| self.submit(item, Some(told)), is_taken)
+        order.put(py, |on_admission| self.submit(item, Some(on_admission)), is_taken)
     }
 
     fn submit(&self, item: Option<Object>, admitted: Option<Box<dyn FnOnce(bool) + Send>>) -> Admission {

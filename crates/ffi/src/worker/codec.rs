@@ -195,22 +195,22 @@ impl ItemCodec<Object> for PythonCodec {
             StdStream::Out => "stdout",
             StdStream::Err => "stderr",
         };
-        attach(|py| tell(py, "write_line", (node_ids, stream, line)));
+        attach(|py| call_log(py, "write_line", (node_ids, stream, line)));
     }
 
     fn noted(&self, node_ids: &[String], note: &[u8]) {
-        attach(|py| tell(py, "noted", (node_ids, PyBytes::new(py, note))));
+        attach(|py| call_log(py, "noted", (node_ids, PyBytes::new(py, note))));
     }
 
     fn log_exit(&self, _node_ids: &[String], loss: &WorkerExit) {
         attach(|py| match describe_loss(py, loss) {
-            Ok(facts) => tell(py, "log_loss", (&loss.node_id, loss.process, loss.item_index, facts)),
+            Ok(facts) => call_log(py, "log_loss", (&loss.node_id, loss.process, loss.item_index, facts)),
             Err(error) => error.write_unraisable(py, None),
         });
     }
 
     fn log_restart(&self, node_ids: &[String], process: u32, former: u32) {
-        attach(|py| tell(py, "log_restart", (node_ids, process, former)));
+        attach(|py| call_log(py, "log_restart", (node_ids, process, former)));
     }
 }
 
@@ -255,10 +255,10 @@ fn refused(py: Python<'_>, error: PyErr) -> PyErr {
     if !error.is_instance_of::<PyException>(py) {
         return error;
     }
-    let told = py
+    let refusal = py
         .import("remotemedia._workers.pickling")
         .and_then(|crossing| crossing.call_method1("refuse_arrived", (error.into_value(py),)));
-    told.map_or_else(|error| error, PyErr::from_value)
+    refusal.map_or_else(|error| error, PyErr::from_value)
 }
 
 fn describe_loss<'py>(py: Python<'py>, loss: &WorkerExit) -> PyResult<Bound<'py, PyDict>> {
@@ -277,10 +277,10 @@ fn describe_loss<'py>(py: Python<'py>, loss: &WorkerExit) -> PyResult<Bound<'py,
     Ok(facts)
 }
 
-/// Tell `remotemedia._workers.log_forwarding`, which writes to places that the user may have made fail.
-fn tell<'py>(py: Python<'py>, name: &str, arguments: impl pyo3::call::PyCallArgs<'py>) {
-    let told = py.import("remotemedia._workers.log_forwarding").and_then(|log| log.call_method1(name, arguments));
-    if let Err(error) = told {
+/// Call a function of `remotemedia._workers.log_forwarding`, which writes to handlers and streams of the user that may fail.
+fn call_log<'py>(py: Python<'py>, name: &str, arguments: impl pyo3::call::PyCallArgs<'py>) {
+    let called = py.import("remotemedia._workers.log_forwarding").and_then(|log| log.call_method1(name, arguments));
+    if let Err(error) = called {
         error.write_unraisable(py, None);
     }
 }
