@@ -12,7 +12,6 @@ from remotemedia._graph.graph import Graph
 __all__ = [
     "CLOSE_TIMEOUT_SECS",
     "DEFAULT_QUEUE_SIZE",
-    "LARGEST_COUNT",
     "LONGEST_RETRY_DELAY_SECS",
     "LONGEST_SECS",
     "STACK_SIGNAL",
@@ -47,9 +46,6 @@ CLOSE_TIMEOUT_SECS: float
 
 DEFAULT_QUEUE_SIZE: int
 """How many items may wait before a stage, unless an option says otherwise."""
-
-LARGEST_COUNT: int
-"""The largest count that an option accepts."""
 
 LONGEST_RETRY_DELAY_SECS: float
 """The longest pause before a retry."""

@@ -1,6 +1,6 @@
 """Defaults and limits, with the values that `remotemedia._core` has.
 
-The reference executor and the checks of options need them without the extension.
+The reference executor needs them without the extension.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 __all__ = [
     "CLOSE_TIMEOUT_SECS",
     "DEFAULT_QUEUE_SIZE",
-    "LARGEST_COUNT",
     "LONGEST_RETRY_DELAY_SECS",
     "LONGEST_SECS",
 ]
@@ -18,9 +17,6 @@ CLOSE_TIMEOUT_SECS = 10.0
 
 DEFAULT_QUEUE_SIZE = 64
 """How many items may wait before a stage, unless an option says otherwise."""
-
-LARGEST_COUNT = 1_000_000
-"""The largest count that an option accepts."""
 
 LONGEST_RETRY_DELAY_SECS = 60.0
 """The longest pause before a retry."""

@@ -47,10 +47,6 @@ pub mod _core {
     #[pymodule_export]
     const CLOSE_TIMEOUT_SECS: f64 = remotemedia_runtime::CLOSE_TIMEOUT.as_secs_f64();
 
-    /// The largest count that an option accepts.
-    #[pymodule_export]
-    const LARGEST_COUNT: u64 = remotemedia_runtime::LARGEST_COUNT;
-
     /// The longest time that an option accepts.
     #[pymodule_export]
     const LONGEST_SECS: f64 = remotemedia_runtime::LONGEST_SECS;

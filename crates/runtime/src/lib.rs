@@ -31,7 +31,7 @@ pub use execution::metrics::{Metrics, NodeMetrics, Step, WorkerMetrics};
 pub use execution::runner::{Runner, Settings};
 pub use failure::{Failure, NodeFailure, RunError};
 pub use failure_counts::FailureCounts;
-pub use limits::{CLOSE_TIMEOUT, DEFAULT_QUEUE_SIZE, LARGEST_COUNT, LONGEST_RETRY_DELAY, LONGEST_SECS, STACK_BYTES};
+pub use limits::{CLOSE_TIMEOUT, DEFAULT_QUEUE_SIZE, LONGEST_RETRY_DELAY, LONGEST_SECS, STACK_BYTES};
 pub use manifest::{Connection, Manifest, ManifestNode};
 pub use node::native::{ValueFault, create_native_node, native_node_types};
 pub use node::policy::{DeadLetter, Policy, PolicyNode, longest_call};

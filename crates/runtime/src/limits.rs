@@ -9,7 +9,7 @@ pub const DEFAULT_QUEUE_SIZE: usize = 64;
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The largest count that an option accepts.
-pub const LARGEST_COUNT: u64 = 1_000_000;
+pub(crate) const LARGEST_COUNT: u64 = 1_000_000;
 
 /// The longest time that an option accepts, in seconds: the clocks of some systems end soon after.
 pub const LONGEST_SECS: f64 = 1e9;
