@@ -16,6 +16,7 @@ from remotemedia._core import draw
 from remotemedia.exceptions import (
     NodeError,
     SessionClosedError,
+    SessionInterruptedError,
 )
 
 
@@ -303,6 +304,24 @@ class TestRetries:
 
         # Half of each pause is random, so that items that failed together are not retried together.
         assert all(pause >= 0.01 * 2**number for number, pause in enumerate(pauses))
+
+    @pytest.mark.parametrize(
+        ("stop", "error"), [("interrupt", SessionInterruptedError), ("close", SessionClosedError)]
+    )
+    def test_a_call_that_is_stopped_in_a_pause_does_not_raise_the_error_of_its_last_attempt(
+        self, stop, error
+    ):
+        node = Flaky(failures=9)
+        session = Pipeline([with_options(node, retries=9, retry_delay=50)]).open().__enter__()
+        call = Worker(lambda: session.call(1))
+        while not node.tries:
+            threading.Event().wait(0.001)
+
+        getattr(session, stop)()
+
+        with pytest.raises(error):
+            call.result()
+        session.close()
 
     def test_a_pause_ends_when_the_session_closes(self):
         node = Flaky(failures=9)
