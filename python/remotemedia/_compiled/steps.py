@@ -1,0 +1,180 @@
+"""How one node is called in a kernel: the lines for each kind of node."""
+
+from __future__ import annotations
+
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from remotemedia._compiled.bytecode import may_return_lazily, returns_its_item
+from remotemedia._graph.node_kinds import classify, is_source
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    Item = Literal["plain", "not lazy", "unknown"]
+
+__all__ = ["Step", "describe", "lines_of", "opening_lines", "test_lines"]
+
+_GENERATOR = 0x20
+_COROUTINE = 0x80 | 0x100  # A coroutine function, or one that `types.coroutine` made.
+_ASYNC_GENERATOR = 0x200
+_FLAGS = {
+    "plain": 0,
+    "coroutine": _COROUTINE,
+    "generator": _GENERATOR,
+    "async_generator": _ASYNC_GENERATOR,
+}
+_ARITHMETIC = {"add": "+", "subtract": "-", "multiply": "*"}
+_NUMBER_TYPES = (int, float)
+
+
+class Step(NamedTuple):
+    """What the lines for a node depend on, without objects, so that chains of one shape share code."""
+
+    kind: str
+    is_method: bool
+    """Whether `process` is a function of the class of the node; its code then says what it returns."""
+    returns_item: bool
+    may_be_lazy: bool
+    inlined: str | None
+    """The built-in node that the lines replace."""
+    operator: str
+    number: int
+    """The index of the node."""
+
+    @property
+    def is_inlined(self) -> bool:
+        """Whether the lines run no code of the user, except operators of unusual items."""
+        return self.inlined is not None
+
+    @property
+    def makes_several(self) -> bool:
+        """Whether the node is a generator, with any number of outputs for an item."""
+        return self.kind.endswith("generator")
+
+
+def describe(node: Any, index: int) -> tuple[Step, dict[str, Any]] | None:
+    """Return the step for a node and the objects that its lines refer to; `None` if it is not compiled."""
+    kind = classify(node)
+    if kind == "streaming" or is_source(node):
+        return None
+    method = node.process
+    function = getattr(method, "__func__", None)
+    if (
+        not isinstance(function, FunctionType)
+        or getattr(method, "__self__", None) is not node
+        # A function can also be marked as one that returns coroutines.
+        or (kind != "plain" and not function.__code__.co_flags & _FLAGS[kind])
+    ):
+        return Step(kind, False, False, True, None, "", index), {f"p{index}": method}  # noqa: FBT003
+    objects = {f"f{index}": function, f"n{index}": node}
+    inlined, operator, numbers = _inlined(node, function)
+    objects |= {f"{name}{index}": value for name, value in numbers.items()}
+    code = function.__code__
+    return (
+        Step(kind, True, returns_its_item(code), may_return_lazily(code), inlined, operator, index),  # noqa: FBT003
+        objects,
+    )
+
+
+def _inlined(node: Any, function: FunctionType) -> tuple[str | None, str, dict[str, Any]]:
+    """Return which built-in node can be inlined, its operator, and the values that must not have changed.
+
+    The arithmetic is inlined while the attributes of the node are unchanged and plain numbers; otherwise the
+    method is called. So both always have the same result.
+    """
+    from remotemedia.nodes import _builtin
+
+    if function is _builtin.PASS_ON:
+        return "pass", "", {}
+    if function is _builtin.CALCULATE and type(node) is _builtin.CalculatorNode:
+        number, other = getattr(node, "operand", None), getattr(node, "operation", None)
+        operator = _ARITHMETIC.get(other) if isinstance(other, str) else None
+        name = "calculate"
+    elif function is _builtin.FILTER and type(node) is _builtin.FilterNode:
+        number, other = getattr(node, "threshold", None), getattr(node, "predicate", None)
+        operator = ">=" if other is None else None
+        name = "filter"
+    else:
+        return None, "", {}
+    if operator is None or type(number) not in _NUMBER_TYPES:
+        return None, "", {}
+    return name, operator, {"a": number, "b": other}
+
+
+def test_lines(step: Step) -> list[str]:
+    """Return the lines that check that a built-in node has not changed since the lines were generated."""
+    names = {"calculate": ("operand", "operation"), "filter": ("threshold", "predicate")}.get(
+        step.inlined or ""
+    )
+    if names is None:
+        return []
+    i = step.number
+    return [f"q{i} = n{i}.{names[0]} is a{i} and n{i}.{names[1]} is b{i}"]
+
+
+def lines_of(step: Step, item: Item, leave: str) -> list[str]:
+    """Return the lines that assign to `x` the output of a plain node or coroutine for the item `x`.
+
+    Args:
+        step: The node.
+        item: What is known of the item.
+        leave: The statement that ends an item without an output.
+    """
+    i = step.number
+    check = _check_lines(step, item, leave)
+    if step.inlined == "pass":
+        return check
+    call = [*_call_lines(step), *check]
+    if step.inlined is None:
+        return call
+    if step.inlined == "calculate":
+        condition = f"q{i} and (type(x) is int or type(x) is float)"
+        fast = [f"x = x {step.operator} a{i}"]
+    else:
+        condition = f"q{i}"
+        fast = [f"if not x {step.operator} a{i}: {leave}"]
+        if item == "unknown":
+            fast += check
+    return [f"if {condition}:", *(f"    {line}" for line in fast), "else:", *(f"    {line}" for line in call)]
+
+
+def opening_lines(step: Step) -> list[str]:
+    """Return the lines that call a generator node and begin the loop over its outputs."""
+    i = step.number
+    loop = "async for" if step.kind == "async_generator" else "for"
+    if step.is_method:
+        return [f"g{i} = f{i}(n{i}, x)", f"{loop} x in g{i}:"]
+    kind = "AsyncGenerator" if step.kind == "async_generator" else "Generator"
+    return [
+        f"g{i} = p{i}(x)",
+        f"if type(g{i}) is not {kind}: raise LazyResultError(g{i})",
+        f"{loop} x in g{i}:",
+    ]
+
+
+def _call_lines(step: Step) -> list[str]:
+    i = step.number
+    call = f"f{i}(n{i}, x)" if step.is_method else f"p{i}(x)"
+    if step.kind != "coroutine":
+        return [f"x = {call}"]
+    if step.is_method:
+        return [f"x = await {call}"]
+    return [f"x = {call}", "if type(x) is not Coroutine: raise LazyResultError(x)", "x = await x"]
+
+
+def _check_lines(step: Step, item: Item, leave: str) -> list[str]:
+    """Return the lines that check an output. The type of the last one is remembered and not checked again."""
+    skip = f"if x is None: {leave}"
+    if item != "unknown" and step.is_method:
+        if step.returns_item:
+            return [] if item == "plain" else [skip]
+        if not step.may_be_lazy:
+            return [skip]
+    i = step.number
+    return [
+        f"if type(x) is not t{i}:",
+        f"    {skip}",
+        "    if is_lazy(x): raise LazyResultError(x)",
+        f"    t{i} = type(x)",
+    ]
