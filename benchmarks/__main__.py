@@ -9,6 +9,9 @@ import argparse
 from pathlib import Path
 
 from benchmarks import (
+    async_generators,
+    asyncio_runs,
+    asyncio_sessions,
     audio_chunks,
     builtin_nodes,
     crossings,
@@ -16,11 +19,14 @@ from benchmarks import (
     importing,
     interrupting,
     large_manifests,
+    live_calls,
     long_inputs,
     machine,
     one_call,
+    opening,
     report,
     sessions,
+    shapes,
     stages,
     worker_lives,
 )
@@ -28,10 +34,16 @@ from benchmarks.measuring import Benchmark, Effort, NotMeasuredError, Outcome, m
 
 BENCHMARKS: list[Benchmark] = [
     *custom_nodes.BENCHMARKS,
+    *shapes.BENCHMARKS,
     *builtin_nodes.BENCHMARKS,
     *one_call.BENCHMARKS,
     *sessions.BENCHMARKS,
     *stages.BENCHMARKS,
+    *asyncio_runs.BENCHMARKS,
+    *asyncio_sessions.BENCHMARKS,
+    *async_generators.BENCHMARKS,
+    *live_calls.BENCHMARKS,
+    *opening.BENCHMARKS,
     *interrupting.BENCHMARKS,
     *audio_chunks.BENCHMARKS,
     *crossings.BENCHMARKS,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import statistics
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.loop_timing import alternate_on_loop
 from benchmarks.measuring import Benchmark, NotMeasuredError, alternate
 from remotemedia import Node, Pipeline
 
@@ -16,7 +18,7 @@ except ImportError:
     np = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from numpy.typing import NDArray
 
@@ -73,6 +75,23 @@ def typical_chunk(effort: Effort) -> Samples:
     return _one_by_one(statistics.median, effort)
 
 
+def awaited_chunk(effort: Effort) -> Samples:
+    """The median of the calls of a session in asyncio, whose nodes run on the event loop."""
+    nodes, chunks = _nodes(), _chunks()
+    process = _by_hand(nodes)
+
+    async def by_hand() -> float:
+        return statistics.median(_time_each(process, chunks))
+
+    async def rounds() -> Samples:
+        async with Pipeline([node.with_options(placement="inline") for node in nodes]).open() as session:
+            return await alternate_on_loop(
+                lambda: _time_each_await(session.call, chunks), by_hand, effort.rounds(60)
+            )
+
+    return asyncio.run(rounds())
+
+
 def slow_chunk(effort: Effort) -> Samples:
     """The 99th percentile of one call, on both sides."""
     return _one_by_one(lambda times: statistics.quantiles(times, n=100)[-1], effort)
@@ -116,6 +135,16 @@ def _time_each(process: Callable[[Audio], Audio | None], chunks: list[Audio]) ->
         process(chunk)
         times.append((perf_counter() - started) * 1e6)
     return times
+
+
+async def _time_each_await(call: Callable[[Audio], Awaitable[Audio | None]], chunks: list[Audio]) -> float:
+    """Return the median in microseconds."""
+    times = []
+    for chunk in chunks:
+        started = perf_counter()
+        await call(chunk)
+        times.append((perf_counter() - started) * 1e6)
+    return statistics.median(times)
 
 
 def _nodes() -> list[Any]:
@@ -169,5 +198,14 @@ BENCHMARKS = [
         "ratio",
         1.15,
         stream_of_chunks,
+    ),
+    Benchmark(
+        "audio-await",
+        "20 ms of audio, 3 numpy nodes inline, awaited call",
+        "the direct calls",
+        "µs",
+        "ratio",
+        1.3,
+        awaited_chunk,
     ),
 ]

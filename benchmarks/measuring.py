@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import operator
 import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -14,6 +15,12 @@ __all__ = ["Benchmark", "Effort", "NotMeasuredError", "Outcome", "Samples", "Spr
 
 Samples = list[tuple[float, float]]
 """The results of each round, in the unit of the benchmark: ours, and the baseline around it."""
+
+COMPARISONS: dict[str, Callable[[float, float], float]] = {
+    "ratio": operator.truediv,
+    "difference": operator.sub,
+    "ours": lambda ours, _: ours,
+}
 
 
 class NotMeasuredError(Exception):
@@ -40,7 +47,7 @@ class Benchmark:
         title: What is measured.
         against: The baseline.
         unit: The unit of the samples.
-        compared_by: Whether the bar limits ours divided by the baseline, or ours minus the baseline.
+        compared_by: What the bar limits: ours divided by the baseline, ours minus it, or ours alone.
         bar: The largest value that is good enough; `None` for a benchmark without a limit.
         measure: Takes the samples.
         is_two_sided: The baseline must not be slower by more than the bar, either.
@@ -49,8 +56,8 @@ class Benchmark:
     name: str
     title: str
     against: str
-    unit: Literal["ms", "µs", "MiB"]
-    compared_by: Literal["ratio", "difference"]
+    unit: Literal["ms", "µs", "MiB", "KiB", "threads"]
+    compared_by: Literal["ratio", "difference", "ours"]
     bar: float | None
     measure: Callable[[Effort], Samples]
     is_two_sided: bool = False
@@ -88,10 +95,8 @@ def measure(benchmark: Benchmark, effort: Effort) -> Outcome:
         NotMeasuredError: If something that it needs is missing.
     """
     samples = benchmark.measure(effort)
-    if benchmark.compared_by == "ratio":
-        compared = Spread.of([ours / baseline for ours, baseline in samples])
-    else:
-        compared = Spread.of([ours - baseline for ours, baseline in samples])
+    compare = COMPARISONS[benchmark.compared_by]
+    compared = Spread.of([compare(*pair) for pair in samples])
     extreme = max(compared.median, 1 / compared.median) if benchmark.is_two_sided else compared.median
     return Outcome(
         ours=Spread.of([ours for ours, _ in samples]),

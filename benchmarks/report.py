@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["print_header", "print_row", "write_json"]
 
 VERDICTS = {True: "pass", False: "MISS", None: ""}
-COLUMNS = "{name:<16} {title:<51} {ours:>11} {baseline:>11}  {compared:<33} {bar:<12} {verdict}"
+COLUMNS = "{name:<17} {title:<51} {ours:>11} {baseline:>11}  {compared:<33} {bar:<12} {verdict}"
 
 
 def print_header(machine: dict[str, str]) -> None:
@@ -32,13 +32,13 @@ def print_header(machine: dict[str, str]) -> None:
         verdict="",
     )
     print(head.rstrip())
-    print("-" * 148, flush=True)
+    print("-" * 149, flush=True)
 
 
 def print_row(benchmark: Benchmark, outcome: Outcome | str) -> None:
     """Print a result, or why it was not measured."""
     if isinstance(outcome, str):
-        print(f"{benchmark.name:<16} {benchmark.title:<51} not measured: {outcome}", flush=True)
+        print(f"{benchmark.name:<17} {benchmark.title:<51} not measured: {outcome}", flush=True)
         return
     row = COLUMNS.format(
         name=benchmark.name,
@@ -65,18 +65,25 @@ def write_json(path: Path, machine: dict[str, str], outcomes: list[tuple[Benchma
 
 
 def _amount(value: float, unit: str) -> str:
+    if unit == "threads":
+        return f"{value:.0f} {unit}"
     return f"{value:.{2 if value < 100 else 1}f} {unit}"  # noqa: PLR2004 - four digits say enough
 
 
 def _compared(benchmark: Benchmark, spread: Spread) -> str:
     if benchmark.compared_by == "ratio":
         return f"{spread.median:.3f} ({spread.least:.3f} to {spread.most:.3f})"
+    if benchmark.compared_by == "ours":
+        median, *extremes = (
+            _amount(value, benchmark.unit) for value in (spread.median, spread.least, spread.most)
+        )
+        return f"{median} ({' to '.join(extremes)})"
     return f"{spread.median:+.1f} {benchmark.unit} ({spread.least:+.1f} to {spread.most:+.1f})"
 
 
 def _bar(benchmark: Benchmark) -> str:
     if benchmark.bar is None:
         return ""
-    if benchmark.compared_by == "difference":
+    if benchmark.compared_by != "ratio":
         return f"≤ {benchmark.bar:g} {benchmark.unit}"
     return f"≤ {benchmark.bar:g} either" if benchmark.is_two_sided else f"≤ {benchmark.bar:g}"

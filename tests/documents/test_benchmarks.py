@@ -10,11 +10,21 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize(
-    "name", ["call", "session-map", "concurrency", "interrupt", "audio-call", "round-trip"]
-)
+NAMES = [
+    "call",
+    "session-map",
+    "concurrency",
+    "async-generator",
+    "open-thread",
+    "interrupt",
+    "audio-call",
+    "round-trip",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_result_is_reported_with_its_baseline(tmp_path, name):
-    """Each kind of benchmark: one call, a stream, coroutines, an interrupt, audio, a worker."""
+    """Each kind of benchmark, and each kind of bar: a ratio, a difference and ours alone."""
     file = tmp_path / "results.json"
 
     subprocess.run(
@@ -28,3 +38,17 @@ def test_a_result_is_reported_with_its_baseline(tmp_path, name):
     assert benchmark["name"] == name
     assert benchmark["ours"]["median"] > 0
     assert benchmark["baseline"]["median"] > 0
+
+
+@pytest.mark.parametrize("kind", ["placed", "async"])
+@pytest.mark.parametrize("side", ["session", "queues"])
+def test_live_calls_are_measured(side, kind):
+    program = [sys.executable, "-m", "benchmarks.live_programs", side, kind, "3", "0.2"]
+
+    done = subprocess.run(program, cwd=ROOT, check=True, capture_output=True)
+
+    usage = json.loads(done.stdout)
+    assert usage.keys() == {"cpu_ms", "late_ms", "threads", "kib"}
+    assert usage["cpu_ms"] > 0
+    assert usage["late_ms"] > 0
+    assert usage["threads"] >= (4 if kind == "placed" else 1)

@@ -1,0 +1,128 @@
+"""Async generators: as the input of a run, as a node, and as a node that takes the whole stream."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from benchmarks.custom_nodes import AddOne
+from benchmarks.loop_timing import against_coroutine
+from benchmarks.measuring import Benchmark
+from remotemedia import Node, execute_pipeline_with_input
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from benchmarks.measuring import Effort, Samples
+
+__all__ = ["BENCHMARKS"]
+
+COUNT = 4_000
+OUTPUTS = 4
+"""What the async generator yields for an item."""
+
+
+class Spread(Node):
+    """Several outputs for an item, none of which has to be waited for."""
+
+    async def process(self, item: int) -> AsyncIterator[int]:
+        """Yield the item and the numbers after it."""
+        for number in range(OUTPUTS):
+            yield item + number
+
+
+class AddOneToAll(Node):
+    """Takes the whole stream."""
+
+    is_streaming = True
+
+    async def process(self, items: AsyncIterator[int]) -> AsyncIterator[int]:
+        """Yield the next number for each item."""
+        async for item in items:
+            yield item + 1
+
+
+async def numbers() -> AsyncIterator[int]:
+    """Yield the items of a run without suspending."""
+    for number in range(COUNT):
+        yield number
+
+
+def as_input(effort: Effort) -> Samples:
+    """An async generator through three trivial nodes on the event loop."""
+    first, second, third = nodes = [AddOne(), AddOne(), AddOne()]
+    inline = [node.with_options(placement="inline") for node in nodes]
+
+    async def by_hand() -> list[int]:
+        outputs = []
+        async for item in numbers():
+            outputs.append(third.process(second.process(first.process(item))))  # noqa: PERF401 - As a programmer would write it.
+        return outputs
+
+    return asyncio.run(
+        against_coroutine(lambda: execute_pipeline_with_input(inline, numbers()), by_hand, effort.rounds(60))
+    )
+
+
+def as_node(effort: Effort) -> Samples:
+    """A node that yields several outputs for each item."""
+    node = Spread()
+    items = list(range(COUNT // OUTPUTS))
+
+    async def by_hand() -> list[int]:
+        outputs = []
+        for item in items:
+            async for output in node.process(item):
+                outputs.append(output)  # noqa: PERF401 - As a programmer would write it.
+        return outputs
+
+    return asyncio.run(
+        against_coroutine(lambda: execute_pipeline_with_input([node], items), by_hand, effort.rounds(60))
+    )
+
+
+def streaming(effort: Effort) -> Samples:
+    """A node that reads its items itself."""
+    node = AddOneToAll()
+    items = list(range(COUNT))
+
+    async def by_hand() -> list[int]:
+        outputs = []
+        async for output in node.process(numbers()):
+            outputs.append(output)  # noqa: PERF401 - As a programmer would write it.
+        return outputs
+
+    return asyncio.run(
+        against_coroutine(lambda: execute_pipeline_with_input([node], items), by_hand, effort.rounds(60))
+    )
+
+
+BENCHMARKS = [
+    Benchmark(
+        "async-input",
+        "async generator, 3 trivial nodes inline, an item",
+        "async for and three calls by hand",
+        "µs",
+        "ratio",
+        2.0,
+        as_input,
+    ),
+    Benchmark(
+        "async-generator",
+        "a node that is an async generator, an output",
+        "async for over process by hand",
+        "µs",
+        "ratio",
+        1.5,
+        as_node,
+    ),
+    Benchmark(
+        "streaming",
+        "a node with is_streaming, 4,000 ints, an item",
+        "async for over process by hand",
+        "µs",
+        "ratio",
+        2.5,
+        streaming,
+    ),
+]

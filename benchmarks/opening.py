@@ -1,0 +1,105 @@
+"""How long it takes to open and close a session."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.asyncio_runs import AsyncAddOne
+from benchmarks.custom_nodes import AddOne
+from benchmarks.loop_timing import alternate_on_loop
+from benchmarks.measuring import Benchmark
+from remotemedia import Pipeline
+
+if TYPE_CHECKING:
+    from benchmarks.measuring import Effort, Samples
+
+__all__ = ["BENCHMARKS"]
+
+SESSIONS = 100
+"""Sessions in a round, one after the other."""
+
+
+def inline(effort: Effort) -> Samples:
+    """Three functions on the event loop."""
+    nodes = [AddOne(), AddOne(), AddOne()]
+    placed = [node.with_options(placement="inline") for node in nodes]
+    return asyncio.run(_rounds(placed, nodes, effort.rounds(30)))
+
+
+def coroutines(effort: Effort) -> Samples:
+    """Three coroutines."""
+    nodes = [AsyncAddOne(), AsyncAddOne(), AsyncAddOne()]
+    return asyncio.run(_rounds(nodes, nodes, effort.rounds(30)))
+
+
+def with_thread(effort: Effort) -> Samples:
+    """A function on a thread, where it is initialized and cleaned up, before a coroutine."""
+    placed, beside = AddOne(), AsyncAddOne()
+    pipeline = [placed.with_options(placement="thread"), beside]
+    return asyncio.run(_rounds(pipeline, [placed, beside], effort.rounds(30), has_thread=True))
+
+
+async def _rounds(pipeline: list[Any], nodes: list[Any], rounds: int, *, has_thread: bool = False) -> Samples:
+    opened = Pipeline(pipeline)
+
+    async def ours() -> float:
+        started = perf_counter()
+        for _ in range(SESSIONS):
+            async with opened.open():
+                pass
+        return (perf_counter() - started) * 1e6 / SESSIONS
+
+    async def by_hand() -> float:
+        started = perf_counter()
+        for _ in range(SESSIONS):
+            if has_thread:
+                thread = threading.Thread(target=_live, args=(nodes,))
+                thread.start()
+                thread.join()
+            else:
+                _live(nodes)
+        return (perf_counter() - started) * 1e6 / SESSIONS
+
+    return await alternate_on_loop(ours, by_hand, rounds)
+
+
+def _live(nodes: list[Any]) -> None:
+    """Initialize and clean up the nodes."""
+    for node in nodes:
+        node.initialize()
+    for node in reversed(nodes):
+        node.cleanup()
+
+
+BENCHMARKS = [
+    Benchmark(
+        "open-inline",
+        "a session opened and closed, 3 nodes inline",
+        "initialize and cleanup of the nodes",
+        "µs",
+        "ours",
+        50.0,
+        inline,
+    ),
+    Benchmark(
+        "open-async",
+        "the same, 3 async nodes",
+        "initialize and cleanup of the nodes",
+        "µs",
+        "ours",
+        50.0,
+        coroutines,
+    ),
+    Benchmark(
+        "open-thread",
+        "the same, a node on a thread and an async one",
+        "a thread that initializes and cleans up",
+        "µs",
+        "ours",
+        120.0,
+        with_thread,
+    ),
+]
