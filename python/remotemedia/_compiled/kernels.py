@@ -1,11 +1,11 @@
-"""One Python function for a chain of nodes, so that CPython inlines their calls.
+"""One Python function for a graph of nodes, so that CPython inlines their calls.
 
 CPython runs Python functions that Python code calls in the same evaluation loop; a call from native code
-never does. A chain is therefore compiled as the loop that a programmer would write. There are two kinds:
-`def`, for chains of plain nodes, and `async def`, for chains with all kinds of nodes.
+never does. A stage is therefore compiled as the loop that a programmer would write. There are two kinds of
+kernels: `def`, for `def` nodes, and `async def`, for all kinds of nodes.
 
 A kernel counts nothing for its caller. After an error, `find` reads from its frame in the traceback which
-node raised and which generators are open.
+node raised and what was in progress.
 """
 
 from __future__ import annotations
@@ -15,37 +15,55 @@ import functools
 import types
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from remotemedia._compiled.source import CHUNK, MANY, MOST_GENERATORS, NO_NODE, ONE, STREAM, source_of
+from remotemedia._compiled.forms import CHUNK, MANY, ONE, STREAM
+from remotemedia._compiled.layout import Connections, chain
+from remotemedia._compiled.source import source_of
 from remotemedia._compiled.steps import describe
 from remotemedia._core import is_lazy
-from remotemedia._exception_chain import set_traceback, traceback_of
+from remotemedia._graph.node_kinds import return_kind
+from remotemedia._graph.output_shape import shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from remotemedia._compiled.source import Form, Source
+    from remotemedia._compiled.forms import Form
+    from remotemedia._compiled.source import Source
     from remotemedia._compiled.steps import Step
 
 __all__ = [
-    "LONGEST_CHAIN",
-    "NO_NODE",
+    "LARGEST_GRAPH",
     "AsyncKernels",
-    "Found",
+    "Connections",
     "Kernel",
     "LazyResultError",
+    "StoppedError",
     "build",
     "build_async",
-    "close_all",
-    "find",
-    "locate",
+    "resolve",
 ]
 
-LONGEST_CHAIN = 64
-"""Longer chains run node by node: a compiled loop would gain little and take long to compile."""
+LARGEST_GRAPH = 64
+"""Larger graphs run node by node: a compiled loop would gain little and take long to compile."""
 
 
 class LazyResultError(Exception):
-    """A node returned a generator or coroutine, its argument: the engine continues from there."""
+    """A node returned a generator, its argument: the engine continues from there.
+
+    So does a coroutine in a kernel that cannot await it.
+    """
+
+
+async def resolve(result: Any) -> Any:
+    """Return what an awaitable results in. A generator ends the kernel."""
+    while (kind := return_kind(result)) == "coroutine":
+        result = await result
+    if kind != "plain":
+        raise LazyResultError(result)
+    return result
+
+
+class StoppedError(Exception):
+    """A kernel was stopped between two outputs of a generator."""
 
 
 # Shared by all kernels: the interpreter specializes global lookups for one scope.
@@ -55,40 +73,35 @@ _SCOPE = {
     "Coroutine": types.CoroutineType,
     "Generator": types.GeneratorType,
     "LazyResultError": LazyResultError,
+    "StoppedError": StoppedError,
     "is_lazy": is_lazy,
+    "resolve": resolve,
+    "shape": shape,
 }
 
 
 class Kernel(NamedTuple):
-    """A compiled chain."""
+    """A compiled graph."""
 
     function: Callable[..., Any]
-    node_of_line: list[int]
-    """The index of the node that each line of its code calls; `NO_NODE` for lines that call none."""
-
-
-class Found(NamedTuple):
-    """What was going on in a kernel when it raised an error."""
-
-    node: int
-    """The index of the node that raised; `NO_NODE` if the input or `breathe` did."""
-    position: int | None
-    """How many items of the stream were done before; `None` for other kernels."""
-    opened: list[tuple[int, Any]]
-    """The generators that were begun, and the indices of their nodes, the innermost first. Some ended."""
+    source: Source
+    """Its source, which other kernels share."""
+    stop: types.CellType | None
+    """Set its contents to `True` to end the loops over generators; `None` if there are none."""
 
 
 class AsyncKernels:
-    """A chain of nodes of all kinds as coroutine functions, each of which is compiled when it is first used.
+    """Nodes of all kinds as coroutine functions, each of which is compiled when it is first used.
 
     The nodes must have been initialized, because an object may choose its methods then. Whatever a kernel
-    raises, the caller passes to `find`, and then continues the open generators (after `LazyResultError`) or
-    closes them with `close_all`.
+    raises, the caller passes to `find`, and then continues what was in progress (after `LazyResultError`) or
+    closes the generators with `close_all`.
     """
 
-    def __init__(self, steps: tuple[Step, ...], objects: dict[str, Any]) -> None:
+    def __init__(self, steps: tuple[Step, ...], connections: Connections, objects: dict[str, Any]) -> None:
         """Store what `build_async` found."""
         self._steps = steps
+        self._connections = connections
         self._objects = objects
 
     @functools.cached_property
@@ -108,98 +121,82 @@ class AsyncKernels:
     def one(self) -> Kernel | None:
         """The kernel `one(item)`, which returns the output or `None`.
 
-        There is no such kernel for a chain with generators.
+        There is no such kernel if an item can have several outputs.
         """
-        if any(step.makes_several for step in self._steps):
+        layout = self.many.source.layout
+        if layout.has_several_ends or not layout.is_single[layout.ends[0]]:
             return None
         return self._kernel(ONE)
 
     def _kernel(self, form: Form) -> Kernel:
-        return _bound(source_of(form, self._steps, tuple(self._objects)), self._objects)
+        kernel = _kernel(form, self._steps, self._connections, self._objects)
+        if kernel is None:
+            raise ValueError("the loops are nested too deeply")
+        return kernel
 
 
-def build(nodes: list[Any]) -> Kernel | None:
-    """Compile a chain of plain nodes, or return `None` if it contains another kind or is too long.
+def build(
+    nodes: Sequence[Any], connections: Connections | None = None, ids: Sequence[str] = ()
+) -> Kernel | None:
+    """Compile a graph of `def` nodes, or return `None` if that is not possible.
 
     The kernel is called as `kernel(items, outputs)`, with an iterator of items, none of which is lazy, and a
-    list for the outputs. The caller removes `None` from the outputs, faster than the loop could.
+    list for the outputs.
+
+    Args:
+        nodes: The nodes, in plan order.
+        connections: How they are connected; as a chain if it is missing.
+        ids: Their ids, which are the keys of joined outputs.
     """
-    described = _describe(nodes)
+    described = _describe(nodes, connections, ids)
     if described is None:
         return None
-    steps, objects = described
-    if any(step.kind != "plain" or not step.is_method for step in steps):
+    steps = described[0]
+    # A chunk is for methods of classes: others are too slow to gain from it.
+    if any(step.kind not in {"plain", "generator"} or not step.is_method for step in steps):
         return None
-    kernel = _bound(source_of(CHUNK, steps, tuple(objects)), objects)
-    return Kernel(kernel.function, [max(node, 0) for node in kernel.node_of_line])
+    return _kernel(CHUNK, *described)
 
 
-def build_async(nodes: Sequence[Any]) -> AsyncKernels | None:
-    """Compile a chain of nodes of all kinds, or return `None`.
+def build_async(
+    nodes: Sequence[Any], connections: Connections | None = None, ids: Sequence[str] = ()
+) -> AsyncKernels | None:
+    """Compile a graph of nodes of all kinds, with the same arguments as `build`.
 
-    A chain is not compiled if it contains a source or a streaming node, or too many nodes or generators.
+    Returns:
+        Its kernels, or `None` if it contains a source or a streaming node, or is too large.
     """
-    described = _describe(nodes)
-    return AsyncKernels(*described) if described is not None else None
+    described = _describe(nodes, connections, ids)
+    if described is None or _kernel(MANY, *described) is None:
+        return None
+    return AsyncKernels(*described)
 
 
-def locate(error: BaseException, node_of_line: list[int]) -> int:
-    """Return the index of the node that raised in a kernel, and remove the kernel from the traceback."""
-    traceback = traceback_of(error)
-    if traceback is None:
-        return 0
-    set_traceback(error, traceback.tb_next)
-    return node_of_line[min(traceback.tb_lineno, len(node_of_line) - 1)]
-
-
-def find(error: BaseException, kernel: Kernel) -> Found:
-    """Return what was going on when a kernel raised, and let the traceback begin in the node."""
-    code = kernel.function.__code__
-    traceback = traceback_of(error)
-    while traceback is not None and traceback.tb_frame.f_code is not code:
-        traceback = traceback.tb_next
-    if traceback is None:
-        return Found(NO_NODE, None, [])
-    set_traceback(error, traceback.tb_next)
-    variables = traceback.tb_frame.f_locals
-    names = [name for name in code.co_varnames if name.startswith("g") and variables.get(name) is not None]
-    opened = [(int(name[1:]), variables[name]) for name in reversed(names)]
-    return Found(kernel.node_of_line[traceback.tb_lineno], variables.get("position"), opened)
-
-
-async def close_all(opened: list[tuple[int, Any]]) -> list[tuple[int, BaseException]]:
-    """Close generators that a kernel left open; return what they raised, with the indices of their nodes."""
-    failures: list[tuple[int, BaseException]] = []
-    for node, generator in opened:
-        try:
-            if hasattr(generator, "aclose"):
-                await generator.aclose()
-            else:
-                generator.close()
-        except BaseException as error:  # noqa: BLE001 - Reported with the other failures.
-            failures.append((node, error))
-    return failures
-
-
-def _describe(nodes: Sequence[Any]) -> tuple[tuple[Step, ...], dict[str, Any]] | None:
-    if not 0 < len(nodes) <= LONGEST_CHAIN:
+def _describe(
+    nodes: Sequence[Any], connections: Connections | None, ids: Sequence[str]
+) -> tuple[tuple[Step, ...], Connections, dict[str, Any]] | None:
+    if not 0 < len(nodes) <= LARGEST_GRAPH:
         return None
     steps: list[Step] = []
-    objects: dict[str, Any] = {}
+    objects: dict[str, Any] = {f"k{index}": name for index, name in enumerate(ids)}
     for index, node in enumerate(nodes):
         described = describe(node, index)
         if described is None:
             return None
         steps.append(described[0])
         objects |= described[1]
-    if sum(step.makes_several for step in steps) > MOST_GENERATORS:
+    return tuple(steps), connections or chain(len(nodes)), objects
+
+
+def _kernel(
+    form: Form, steps: tuple[Step, ...], connections: Connections, objects: dict[str, Any]
+) -> Kernel | None:
+    source = source_of(form, steps, connections, tuple(objects))
+    if source is None:
         return None
-    return tuple(steps), objects
-
-
-def _bound(source: Source, objects: dict[str, Any]) -> Kernel:
     # What is not an object is a variable of the kernel, at first `None`.
     defaults = tuple(objects.get(name) for name in source.parameters)
     cells = tuple(types.CellType(None) for _ in source.code.co_freevars)
     function = types.FunctionType(source.code, _SCOPE, "kernel", defaults or None, cells or None)
-    return Kernel(function, source.node_of_line)
+    stop = cells[0] if "stop" in source.code.co_freevars else None
+    return Kernel(function, source, stop)

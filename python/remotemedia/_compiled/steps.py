@@ -113,16 +113,17 @@ def test_lines(step: Step) -> list[str]:
     return [f"q{i} = n{i}.{names[0]} is a{i} and n{i}.{names[1]} is b{i}"]
 
 
-def lines_of(step: Step, item: Item, leave: str) -> list[str]:
+def lines_of(step: Step, item: Item, leave: str, *, is_async: bool) -> list[str]:
     """Return the lines that assign to `x` the output of a plain node or coroutine for the item `x`.
 
     Args:
         step: The node.
         item: What is known of the item.
         leave: The statement that ends an item without an output.
+        is_async: Whether the kernel can await.
     """
     i = step.number
-    check = _check_lines(step, item, leave)
+    check = _check_lines(step, item, leave, is_async=is_async)
     if step.inlined == "pass":
         return check
     call = [*_call_lines(step), *check]
@@ -160,10 +161,10 @@ def _call_lines(step: Step) -> list[str]:
         return [f"x = {call}"]
     if step.is_method:
         return [f"x = await {call}"]
-    return [f"x = {call}", "if type(x) is not Coroutine: raise LazyResultError(x)", "x = await x"]
+    return [f"x = {call}", "if type(x) is Coroutine: x = await x"]
 
 
-def _check_lines(step: Step, item: Item, leave: str) -> list[str]:
+def _check_lines(step: Step, item: Item, leave: str, *, is_async: bool) -> list[str]:
     """Return the lines that check an output. The type of the last one is remembered and not checked again."""
     skip = f"if x is None: {leave}"
     if item != "unknown" and step.is_method:
@@ -171,10 +172,11 @@ def _check_lines(step: Step, item: Item, leave: str) -> list[str]:
             return [] if item == "plain" else [skip]
         if not step.may_be_lazy:
             return [skip]
+    # A coroutine is awaited by `resolve`, and its result may be `None`.
+    check = (
+        ["if is_lazy(x): x = await resolve(x)", skip]
+        if is_async
+        else ["if is_lazy(x): raise LazyResultError(x)"]
+    )
     i = step.number
-    return [
-        f"if type(x) is not t{i}:",
-        f"    {skip}",
-        "    if is_lazy(x): raise LazyResultError(x)",
-        f"    t{i} = type(x)",
-    ]
+    return [f"if type(x) is not t{i}:", *(f"    {line}" for line in (skip, *check, f"t{i} = type(x)"))]

@@ -1,0 +1,44 @@
+"""The forms of kernels: what they are called with and how they pass outputs on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from remotemedia._compiled.steps import Item
+
+__all__ = ["CHUNK", "MANY", "ONE", "STREAM", "Form"]
+
+
+class Form(NamedTuple):
+    """What a kernel is called with and how it passes outputs on."""
+
+    head: str
+    parameters: tuple[str, ...]
+    loop: str | None
+    """The line that reads the next item, if the kernel takes several."""
+    item: Item
+    """What is known of the items."""
+    end: str = "outputs.append(x)"
+    """The statement that passes an output on."""
+    keeps_none: bool = False
+    """Whether the kernel may append the `None` of the last node, which the caller then removes."""
+    counts: bool = False
+    """Whether it counts the items, and lets the caller breathe."""
+    remembers: bool = False
+    """Whether it remembers types of results from one call to the next."""
+    can_stop: bool = False
+    """Whether loops over generators end when the variable `stop` is set."""
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the kernel can await."""
+        return self.head == "async def"
+
+
+CHUNK = Form("def", ("items", "outputs"), "for x in items:", "not lazy", keeps_none=True, can_stop=True)
+"""A chunk of items that are not lazy, without await."""
+
+MANY = Form("async def", ("items", "outputs"), "for x in items:", "unknown")
+STREAM = Form("async def", ("items", "outputs", "breathe"), "async for x in items:", "unknown", counts=True)
+ONE = Form("async def", ("x",), None, "unknown", end="return x", remembers=True)
