@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import logging
 import threading
@@ -221,14 +222,14 @@ def test_a_long_chain_ends_within_milliseconds(is_compiled):
                 self.loop.call_soon_threadsafe(self.is_there.set)
             return item
 
-    class Generating:
-        def process(self, item):
-            yield item
+    class Partial:
+        def __init__(self):
+            self.process = functools.partial(max, -1)
 
     async def main():
         busy = Busy("a", log)
         busy.loop, busy.is_there = asyncio.get_running_loop(), asyncio.Event()
-        nodes = [busy] if is_compiled else [busy, Generating()]
+        nodes = [busy] if is_compiled else [busy, Partial()]
         items = iter(range(10**9))
         started = time.monotonic()
         task = await cancelled(execute_pipeline_with_input(nodes, items), busy.is_there)
@@ -240,6 +241,31 @@ def test_a_long_chain_ends_within_milliseconds(is_compiled):
     assert taken > 10_000
     assert took < 5
     assert log == ["initialize a", "cleanup a"]
+
+
+def test_an_endless_generator_in_a_compiled_chain_is_stopped_and_closed():
+    log = []
+
+    class Endless(Noting):
+        def process(self, item):
+            try:
+                yield item
+                while item == 10_000:
+                    yield item
+                    if log[-1] != "endless":
+                        log.append("endless")
+                        self.loop.call_soon_threadsafe(self.is_there.set)
+            except GeneratorExit:
+                log.append("closed")
+                raise
+
+    async def main():
+        endless = Endless("a", log)
+        endless.loop, endless.is_there = asyncio.get_running_loop(), asyncio.Event()
+        return await cancelled(execute_pipeline_with_input([endless], range(20_000)), endless.is_there)
+
+    assert asyncio.run(main()).cancelled()
+    assert log == ["initialize a", "endless", "closed", "cleanup a"]
 
 
 def test_a_chunk_in_progress_ends_after_its_current_item():

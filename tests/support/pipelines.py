@@ -129,16 +129,25 @@ def with_source(draw, found):
     return (replace(found[0], kind=draw(st.sampled_from(("source", "plain_source")))), *rest)
 
 
+# Nodes that accept any item, so that they fail only where they are told to.
+TOLERANT_KINDS = ("plain", "filtering", "dropping", "listing", "generating", "sometimes_generating")
+
+
 @st.composite
 def compiled_cases(draw):
-    """Draw a chain that the engine compiles, with an input that is long enough for it; it may fail late."""
-    kinds = draw(
-        st.lists(st.sampled_from(("plain", "filtering", "sometimes_generating", *QUICK_KINDS)), max_size=4)
-    )
-    found = [Part("plain"), *(Part(kind, (index,)) for index, kind in enumerate(kinds))]
-    if draw(st.booleans()):
+    """Draw a chain or graph that the engine compiles, with an input that is long enough; it may fail late."""
+    is_chain = draw(st.booleans())
+    kinds = draw(st.lists(st.sampled_from((*TOLERANT_KINDS, *(QUICK_KINDS if is_chain else ()))), max_size=5))
+    found = [Part("plain")]
+    for index, kind in enumerate(kinds, 1):
+        after = (index - 1,)
+        if not is_chain:
+            after = tuple(draw(st.lists(st.integers(0, index - 1), max_size=3, unique=True)))
+        found.append(Part(kind, after, join=not is_chain and draw(st.booleans())))
+    for _ in range(draw(st.integers(0, 2))):
         failing = draw(st.integers(0, len(kinds)))
-        failure = Failure("process", draw(st.integers(60, 300)), draw(ERRORS))
-        found[failing] = replace(found[failing], failures=(failure,))
+        step = draw(st.sampled_from(("process", "process", "output", "close")))
+        failure = Failure(step, draw(st.integers(60, 300)) if step != "close" else 1, draw(ERRORS))
+        found[failing] = replace(found[failing], failures=(*found[failing].failures, failure))
     feed = Feed(draw(st.sampled_from(("list", "generator"))), 300, draw(st.booleans()))
     return Case(tuple(found), tuple(range(len(found))), feed)

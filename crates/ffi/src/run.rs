@@ -93,10 +93,10 @@ fn prepare(
     let surroundings = graph::Surroundings { owner: &owner, bridge, stop, with_metrics, budget };
     let described = graph::describe(graph, &plan, &surroundings)?;
     let lock = described.lock_of_all();
-    let chain = (plan.is_chain() && described.are_plain()).then(|| {
+    let chain = (plan.is_direct() && described.are_plain()).then(|| {
         let collected = collected.map(|list| list.clone().unbind());
-        Box::new(Chain::new(described.objects(py), control.chunk.clone(), collected, place_of_chain(&plan, &owner)))
-            as _
+        let (objects, place) = (described.objects(py), place_of_chain(&plan, &owner));
+        Box::new(Chain::new(objects, &plan, control.chunk.clone(), collected, place)) as _
     });
     let settings = Settings {
         with_metrics,

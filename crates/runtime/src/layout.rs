@@ -45,6 +45,11 @@ impl GatePlan {
         let branch_of = upstreams.iter().enumerate().map(|(branch, &upstream)| (upstream, branch)).collect();
         Self { node, upstreams, branch_of, join }
     }
+
+    /// The branch that begins at a node, as numbered in the plan.
+    pub(crate) fn branch_of(&self, upstream: usize) -> usize {
+        self.branch_of[&upstream]
+    }
 }
 
 /// The ways through one stage. Nodes are numbered as in the stage.

@@ -1,1 +1,1 @@
-"""Python functions that are generated for chains of nodes."""
+"""Python functions that are generated for stages."""

@@ -1,11 +1,11 @@
-//! A chain of plain Python nodes as one Python function that takes a chunk of items: see `remotemedia._compiled.chain`.
+//! `def` nodes as one Python function that takes a chunk of items: see `remotemedia._compiled.kernels`.
 
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use pyo3::prelude::*;
-use pyo3::types::{PyIterator, PyList};
-use remotemedia_runtime::{Bulk, BulkEnd, BulkOutcome, Sink};
+use pyo3::types::{PyIterator, PyList, PyTuple};
+use remotemedia_runtime::{Bulk, BulkEnd, BulkOutcome, InProgress, Pending, Plan, Sink};
 
 use crate::attach::attach;
 use crate::convert::object::Object;
@@ -13,7 +13,7 @@ use crate::node::callers::{Level, Place};
 use crate::node::outputs::{Kind, may_be_lazy};
 
 /// The current chunk. Emptying the list ends the loop over it after the current item: that is how a run is cancelled
-/// without a check an item.
+/// without a check an item. Only the loops over generators check for it.
 #[derive(Clone, Default)]
 pub(crate) struct CurrentChunk(Arc<Mutex<Chunk>>);
 
@@ -21,27 +21,31 @@ pub(crate) struct CurrentChunk(Arc<Mutex<Chunk>>);
 enum Chunk {
     #[default]
     None,
-    UnderWay(Py<PyList>),
+    UnderWay {
+        items: Py<PyList>,
+        /// The cell of the kernel whose contents end its loops over generators.
+        stop: Option<Py<PyAny>>,
+    },
     /// No more items are to be started.
     Refused,
 }
 
 impl CurrentChunk {
     /// Make a chunk the current one, or empty it if the run was cancelled meanwhile.
-    fn begin(&self, chunk: &Bound<'_, PyList>) -> PyResult<()> {
+    fn begin(&self, chunk: &Bound<'_, PyList>, stop: Option<Py<PyAny>>) -> PyResult<()> {
         let mut current = self.0.lock();
         if matches!(*current, Chunk::Refused) {
             drop(current);
             return chunk.call_method0("clear").map(drop);
         }
-        *current = Chunk::UnderWay(chunk.clone().unbind());
+        *current = Chunk::UnderWay { items: chunk.clone().unbind(), stop };
         Ok(())
     }
 
     fn end(&self) {
         let mut current = self.0.lock();
-        if matches!(*current, Chunk::UnderWay(_)) {
-            // The engine holds the list still, so no Python code runs here.
+        if matches!(*current, Chunk::UnderWay { .. }) {
+            // The engine holds the list and the cell still, so no Python code runs here.
             *current = Chunk::None;
         }
     }
@@ -50,96 +54,180 @@ impl CurrentChunk {
     pub(crate) fn clear(&self, py: Python<'_>) -> PyResult<()> {
         let before = std::mem::replace(&mut *self.0.lock(), Chunk::Refused);
         match before {
-            Chunk::UnderWay(chunk) => chunk.bind(py).call_method0("clear").map(drop),
+            Chunk::UnderWay { items, stop } => {
+                if let Some(stop) = stop {
+                    stop.bind(py).setattr("cell_contents", true)?;
+                }
+                items.bind(py).call_method0("clear").map(drop)
+            }
             Chunk::None | Chunk::Refused => Ok(()),
         }
     }
 }
 
-/// The compiled chain.
-struct Kernel {
-    function: Py<PyAny>,
-    node_of_line: Py<PyAny>,
+/// How the nodes of a plan are connected, if not as a chain.
+struct Shape {
+    after: Vec<Vec<usize>>,
+    joins: Vec<bool>,
+    ids: Vec<String>,
 }
 
-/// The bulk way through a chain of Python nodes.
+impl Shape {
+    fn of(plan: &Plan) -> Option<Self> {
+        if plan.is_chain() {
+            return None;
+        }
+        let nodes = plan.nodes();
+        Some(Self {
+            after: nodes.iter().map(|node| node.upstreams.clone()).collect(),
+            joins: nodes.iter().map(|node| node.join).collect(),
+            ids: nodes.iter().map(|node| node.id.clone()).collect(),
+        })
+    }
+}
+
+/// The compiled nodes.
+struct Kernel {
+    /// The object that `failures.find` needs.
+    whole: Py<PyAny>,
+    function: Py<PyAny>,
+    stop: Option<Py<PyAny>>,
+    leaves_none: bool,
+}
+
+impl Kernel {
+    fn compile(py: Python<'_>, nodes: &[Py<PyAny>], shape: Option<&Shape>) -> PyResult<Option<Self>> {
+        let module = py.import("remotemedia._compiled.kernels")?;
+        let nodes = PyList::new(py, nodes)?;
+        let kernel = match shape {
+            None => module.call_method1("build", (nodes,))?,
+            Some(Shape { after, joins, ids }) => {
+                let after = after.iter().map(|upstreams| PyTuple::new(py, upstreams)).collect::<PyResult<Vec<_>>>()?;
+                let connections =
+                    module.call_method1("Connections", (PyTuple::new(py, after)?, PyTuple::new(py, joins)?))?;
+                module.call_method1("build", (nodes, connections, ids))?
+            }
+        };
+        if kernel.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            function: kernel.getattr("function")?.unbind(),
+            stop: kernel.getattr("stop")?.extract()?,
+            leaves_none: kernel.getattr("source")?.getattr("leaves_none")?.extract()?,
+            whole: kernel.unbind(),
+        }))
+    }
+}
+
+/// The bulk way through Python nodes.
 pub(crate) struct Chain {
     nodes: Vec<Py<PyAny>>,
+    shape: Option<Shape>,
     place: Arc<Place>,
     kernel: Option<Kernel>,
     current: CurrentChunk,
-    /// The list that collects the outputs of the whole run, if one does: the chain then appends to it directly.
+    /// The list that collects the outputs of the whole run, if one does: the kernel then appends to it directly.
     collected: Option<Py<PyList>>,
 }
 
 impl Chain {
     pub(crate) fn new(
         nodes: Vec<Py<PyAny>>,
+        plan: &Plan,
         current: CurrentChunk,
         collected: Option<Py<PyList>>,
         place: Arc<Place>,
     ) -> Self {
-        Self { nodes, place, kernel: None, current, collected }
+        Self { nodes, shape: Shape::of(plan), place, kernel: None, current, collected }
     }
 
     fn compile(&self, py: Python<'_>) -> PyResult<Option<Kernel>> {
-        let nodes = PyList::new(py, &self.nodes)?;
-        let built = py.import("remotemedia._compiled.chain")?.call_method1("build", (nodes,))?;
-        if built.is_none() {
-            return Ok(None);
-        }
-        let (function, node_of_line) = built.extract()?;
-        Ok(Some(Kernel { function, node_of_line }))
+        let kernel = Kernel::compile(py, &self.nodes, self.shape.as_ref())?;
+        // The outputs of a generator can be too many to hold them back until a chunk ends.
+        Ok(kernel.filter(|kernel| kernel.stop.is_none() || self.collected.is_some()))
     }
 
-    fn run_chunk(&self, py: Python<'_>, chunk: &Bound<'_, PyList>, sink: &mut dyn Sink<Object>) -> BulkOutcome<Object> {
-        let kernel = self.kernel.as_ref().expect("the engine asks whether there is a kernel first");
+    fn run_chunk(
+        &self,
+        py: Python<'_>,
+        kernel: &Kernel,
+        chunk: &Bound<'_, PyList>,
+        sink: &mut dyn Sink<Object>,
+    ) -> BulkOutcome<Object> {
         let length = chunk.len();
         let outputs = self.collected.as_ref().map_or_else(|| PyList::empty(py), |list| list.bind(py).clone());
         let items = match chunk.try_iter() {
             Ok(items) => items,
-            Err(error) => return BulkOutcome { taken: 0, end: BulkEnd::Fault(0, error) },
+            Err(error) => return BulkOutcome::new(0, BulkEnd::Fault(0, error)),
         };
         let start = outputs.len();
         let outcome = kernel.function.bind(py).call1((&items, &outputs));
-        let accepted = drop_empty(&outputs, start).and_then(|()| match self.collected {
+        let dropped = if kernel.leaves_none { drop_empty(&outputs, start) } else { Ok(()) };
+        let accepted = dropped.and_then(|()| match self.collected {
             Some(_) => Ok(()),
             None => outputs.iter().try_for_each(|output| sink.accept(Object(output.unbind()))),
         });
         if let Err(error) = accepted {
-            return BulkOutcome { taken: length, end: BulkEnd::SinkFault(error) };
+            return BulkOutcome::new(length, BulkEnd::SinkFault(error));
         }
         match outcome {
-            Ok(_) => BulkOutcome { taken: length, end: BulkEnd::Done },
-            Err(error) => self
-                .explain(py, error, &items, length)
-                .unwrap_or_else(|error| BulkOutcome { taken: length, end: BulkEnd::Fault(0, error) }),
+            Ok(_) => BulkOutcome::new(length, BulkEnd::Done),
+            Err(error) => explain(py, kernel, error, &items, length)
+                .unwrap_or_else(|error| BulkOutcome::new(length, BulkEnd::Fault(0, error))),
         }
     }
+}
 
-    /// Find out which node the chunk ended in, and on which item.
-    fn explain(
-        &self,
-        py: Python<'_>,
-        error: PyErr,
-        items: &Bound<'_, PyIterator>,
-        length: usize,
-    ) -> PyResult<BulkOutcome<Object>> {
-        let module = py.import("remotemedia._compiled.chain")?;
-        let kernel = self.kernel.as_ref().expect("only a kernel raises here");
-        let left: usize = items.call_method0("__length_hint__")?.extract()?;
-        let taken = length.saturating_sub(left);
-        // As a value the error carries its traceback, from which `locate` reads the node.
-        let error = error.into_value(py);
-        let node = module.call_method1("locate", (&error, &kernel.node_of_line))?.extract()?;
-        let error = error.into_bound(py);
-        if !error.get_type().is(&module.getattr("LazyResultError")?) {
-            return Ok(BulkOutcome { taken, end: BulkEnd::Fault(node, PyErr::from_value(error.into_any())) });
-        }
+/// Find out which node a chunk ended in, on which item, and what was in progress.
+fn explain(
+    py: Python<'_>,
+    kernel: &Kernel,
+    error: PyErr,
+    items: &Bound<'_, PyIterator>,
+    length: usize,
+) -> PyResult<BulkOutcome<Object>> {
+    let module = py.import("remotemedia._compiled.kernels")?;
+    let left: usize = items.call_method0("__length_hint__")?.extract()?;
+    let taken = length.saturating_sub(left);
+    // As a value the error carries its traceback, from which `find` reads what was going on.
+    let error = error.into_value(py);
+    let found = py.import("remotemedia._compiled.failures")?.call_method1("find", (&error, &kernel.whole))?;
+    // An interrupt may have come between the nodes.
+    let node = usize::try_from(found.getattr("node")?.extract::<isize>()?).unwrap_or(0);
+    let left = in_progress(&found.getattr("in_progress")?)?;
+    let error = error.into_bound(py);
+    let kind = error.get_type();
+    let end = if kind.is(&module.getattr("StoppedError")?) {
+        BulkEnd::Stopped
+    } else if kind.is(&module.getattr("LazyResultError")?) {
         let output = Object(error.getattr("args")?.get_item(0)?.unbind());
         let rest = items.clone().map(|item| item.map(|item| Object(item.unbind()))).collect::<PyResult<Vec<_>>>()?;
-        Ok(BulkOutcome { taken, end: BulkEnd::Unfinished { node, output, rest } })
-    }
+        BulkEnd::Unfinished { node, output, rest }
+    } else {
+        BulkEnd::Fault(node, PyErr::from_value(error.into_any()))
+    };
+    Ok(BulkOutcome { taken, end, left })
+}
+
+/// What `find` returned of an item.
+fn in_progress(found: &Bound<'_, PyAny>) -> PyResult<InProgress<Object>> {
+    let work: Vec<(String, isize, usize, Py<PyAny>)> = found.getattr("work")?.extract()?;
+    let work = work.into_iter().map(|(kind, from, node, object)| match kind.as_str() {
+        "stream" => Pending::Outputs { node, returned: Object(object) },
+        "item" => Pending::Item { from: usize::try_from(from).ok(), to: node, item: Object(object) },
+        _ => Pending::Passed { node, item: Object(object) },
+    });
+    let arrived: Vec<(isize, usize, Vec<Py<PyAny>>)> = found.getattr("arrived")?.extract()?;
+    let arrived = arrived
+        .into_iter()
+        .map(|(gate, node, items)| (usize::try_from(gate).ok(), node, items.into_iter().map(Object).collect()));
+    Ok(InProgress {
+        work: work.collect(),
+        arrived: arrived.collect(),
+        entered: found.getattr("entered")?.extract()?,
+        open_gates: found.getattr("open_gates")?.extract()?,
+    })
 }
 
 /// Whether `is_sought` is true of the address of an item from `start` on. Borrows the items: counting references would
@@ -198,19 +286,20 @@ impl Bulk<Object> for Chain {
     fn run(&mut self, chunk: Object, sink: &mut dyn Sink<Object>) -> BulkOutcome<Object> {
         let _inside = Level::node(&self.place).enter();
         attach(|py| {
+            let kernel = self.kernel.as_ref().expect("the engine asks whether there is a kernel first");
             let chunk = match chunk.0.into_bound(py).cast_into::<PyList>() {
                 Ok(chunk) => chunk,
-                Err(error) => return BulkOutcome { taken: 0, end: BulkEnd::Fault(0, error.into()) },
+                Err(error) => return BulkOutcome::new(0, BulkEnd::Fault(0, error.into())),
             };
             match has_lazy_item(&chunk) {
-                Ok(true) => return BulkOutcome { taken: 0, end: BulkEnd::Refused(Object(chunk.into_any().unbind())) },
+                Ok(true) => return BulkOutcome::new(0, BulkEnd::Refused(Object(chunk.into_any().unbind()))),
                 Ok(false) => {}
-                Err(error) => return BulkOutcome { taken: 0, end: BulkEnd::Fault(0, error) },
+                Err(error) => return BulkOutcome::new(0, BulkEnd::Fault(0, error)),
             }
-            if let Err(error) = self.current.begin(&chunk) {
-                return BulkOutcome { taken: 0, end: BulkEnd::Fault(0, error) };
+            if let Err(error) = self.current.begin(&chunk, kernel.stop.as_ref().map(|stop| stop.clone_ref(py))) {
+                return BulkOutcome::new(0, BulkEnd::Fault(0, error));
             }
-            let outcome = self.run_chunk(py, &chunk, sink);
+            let outcome = self.run_chunk(py, kernel, &chunk, sink);
             self.current.end();
             outcome
         })

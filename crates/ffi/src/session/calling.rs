@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 use pyo3::prelude::*;
-use remotemedia_runtime::{Caller, Client, Direct, RunError};
+use remotemedia_runtime::{Caller, Client, Direct, InProgress, RunError};
 
 use crate::asyncio::context::CallerContext;
 use crate::attach::{detach, prepare_thread};
@@ -66,14 +66,13 @@ impl SessionCore {
     pub(crate) fn resume_directly(
         &self,
         py: Python<'_>,
-        node: usize,
-        returned: Object,
+        unfinished: (usize, Object, InProgress<Object>),
         outputs: &mut Outputs,
     ) -> PyResult<()> {
-        let mut returned = Some(returned);
+        let mut unfinished = Some(unfinished);
         let mut wait_check = WaitCheck::default();
         loop {
-            match self.session.resume(node, &mut returned, outputs) {
+            match self.session.resume(&mut unfinished, outputs) {
                 Direct::Done => return Ok(()),
                 Direct::Failed(error) => return Err(failure::ended(py, error)),
                 Direct::Busy(_) => self.wait_until_free(py, &mut wait_check)?,

@@ -31,7 +31,7 @@ pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(50);
 #[pyclass(module = "remotemedia._core", subclass, frozen)]
 pub(crate) struct SessionCore {
     pub(crate) session: Session<Object>,
-    /// The node objects of a plain chain without observers, which can take several items at once.
+    /// The node objects of an all-inline plan without policies and observers, which can take several items at once.
     pub(crate) chain: Option<Vec<Py<PyAny>>>,
     bridge: Arc<Bridge>,
     /// The mailbox of the event loop that opened the session, for calls and streams; `None` without a loop.
@@ -80,9 +80,8 @@ impl SessionCore {
             // The calls of an event loop come from threads of ours.
             has_own_thread: bridge.mailbox().is_some() || has_own_thread,
         };
-        let is_chain =
-            plan.is_chain() && described.are_plain() && !settings.with_metrics && settings.observer.is_none();
-        let chain = is_chain.then(|| described.objects(py));
+        let is_unwatched = !settings.with_metrics && settings.observer.is_none();
+        let chain = (plan.is_direct() && described.are_plain() && is_unwatched).then(|| described.objects(py));
         let locks = described.locks();
         let session = match Session::open(plan, described.into_replicas(), &settings, &locks) {
             Ok(session) => session,

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyList, PyRange, PyTuple};
-use remotemedia_runtime::{Bulk, BulkEnd, NodeFailure, Payload, Phase};
+use remotemedia_runtime::{Bulk, BulkEnd, InProgress, NodeFailure, Payload, Phase};
 
 use crate::attach::prepare_thread;
 use crate::convert::failure;
@@ -51,7 +51,8 @@ impl DirectMap {
         let objects = core.get().chain.as_ref().filter(|_| is_there);
         let chain = objects.map(|objects| {
             let objects = objects.iter().map(|object| object.clone_ref(py)).collect();
-            Chain::new(objects, CurrentChunk::default(), None, core.get().place_of_chain())
+            let plan = core.get().session.plan();
+            Chain::new(objects, plan, CurrentChunk::default(), None, core.get().place_of_chain())
         });
         let items = Some(items.try_iter()?.unbind());
         let state = State { items, ready: VecDeque::new(), failed: None, chain, is_compiled: false, chunk: 1 };
@@ -171,8 +172,9 @@ impl State {
             }
             BulkEnd::Unfinished { node, output, rest } => {
                 self.chain = None;
-                self.finish_singly(py, core, node, output, rest)?;
+                self.finish_singly(py, core, (node, output, outcome.left), rest)?;
             }
+            BulkEnd::Stopped => {}
         }
         Ok(())
     }
@@ -182,12 +184,11 @@ impl State {
         &mut self,
         py: Python<'_>,
         core: &SessionCore,
-        node: usize,
-        output: Object,
+        unfinished: (usize, Object, InProgress<Object>),
         rest: Vec<Object>,
     ) -> PyResult<()> {
         let mut outputs = Outputs::default();
-        let mut outcome = core.resume_directly(py, node, output, &mut outputs);
+        let mut outcome = core.resume_directly(py, unfinished, &mut outputs);
         for item in rest {
             outcome = outcome.and_then(|()| core.take_directly(py, Some(item), &mut outputs));
         }

@@ -3,6 +3,7 @@
 //! Work waits on a stack, not in recursion, so that a pipeline of any length and generators of any depth need no more of
 //! the thread's stack. Where branches meet again, a [`Gate`] collects their items until all other work of the input is done.
 
+mod continuing;
 mod gates;
 mod notes;
 mod pauses;
@@ -213,17 +214,6 @@ impl<P: Payload> Machine<P> {
             self.visited[node] = true;
         }
         self.deliver(self.routes[node].clone(), item, sink)?;
-        self.drain(sink)
-    }
-
-    /// Continue with a value that a node returned to a [`crate::Bulk`].
-    pub(crate) fn resume(&mut self, node: usize, result: P, sink: &mut dyn Sink<P>) -> Step<P> {
-        let outputs = match self.nodes[node].as_bulk_member() {
-            Some(member) => member.interpret(result),
-            None => Ok(Outputs::One(result)),
-        };
-        let outputs = outputs.map_err(|fault| Stop::Node { node, phase: Phase::Process, fault })?;
-        self.follow(node, Phase::Process, outputs, Duration::ZERO, sink)?;
         self.drain(sink)
     }
 

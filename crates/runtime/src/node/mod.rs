@@ -1,5 +1,6 @@
 //! Nodes: what the engine asks of them, of inputs and of outputs; the policies around them; the nodes written in Rust.
 
+pub(crate) mod bulk;
 pub(crate) mod native;
 pub(crate) mod policy;
 
@@ -10,6 +11,7 @@ use crate::cancel::CancelFlag;
 use crate::execution::metrics::{Step, WorkerMetrics};
 use crate::failure::RunError;
 use crate::failure_counts::FailureCounts;
+use crate::node::bulk::BulkMember;
 use crate::payload::Payload;
 use crate::phase::Phase;
 use crate::plan::Plan;
@@ -81,7 +83,7 @@ pub trait Node<P: Payload>: Send {
         None
     }
 
-    /// A node that a [`Bulk`] may call past the engine.
+    /// A node that a [`bulk::Bulk`] may call past the engine.
     fn as_bulk_member(&mut self) -> Option<&mut dyn BulkMember<P>> {
         None
     }
@@ -158,12 +160,6 @@ pub trait Streaming<P: Payload> {
 
     /// End the stream. Called once before `cleanup`, whatever happened.
     fn stop(&mut self) -> Result<(), P::Fault>;
-}
-
-/// A node that a [`Bulk`] may call past the engine.
-pub trait BulkMember<P: Payload> {
-    /// The outputs that a value stands for, which a [`Bulk`] got from this node.
-    fn interpret(&mut self, returned: P) -> Result<Outputs<P>, P::Fault>;
 }
 
 /// End what a node still does on its own. Called once before `cleanup`, whatever happened.
@@ -370,46 +366,6 @@ impl<P: Payload> Sink<P> for Vec<P> {
         self.push(output);
         Ok(())
     }
-}
-
-/// A faster way through all nodes of a stage at once, for many items, that a payload may have.
-///
-/// It must return what the nodes return one by one. The engine uses it where nobody watches single items.
-pub trait Bulk<P: Payload>: Send {
-    /// Whether there is such a way for these nodes. Asked once, before the first chunk.
-    fn is_possible(&mut self) -> bool;
-
-    /// Take a chunk of items through all nodes and hand the outputs to `sink`, in order.
-    fn run(&mut self, chunk: P, sink: &mut dyn Sink<P>) -> BulkOutcome<P>;
-}
-
-/// What became of a chunk.
-pub struct BulkOutcome<P: Payload> {
-    /// How many items were taken, the one that ended the chunk early among them.
-    pub taken: usize,
-    /// Why the chunk ended before its last item.
-    pub end: BulkEnd<P>,
-}
-
-/// Why a chunk ended.
-pub enum BulkEnd<P: Payload> {
-    /// All its items went through.
-    Done,
-    /// The node at this index failed.
-    Fault(usize, P::Fault),
-    /// The taker of the outputs failed.
-    SinkFault(P::Fault),
-    /// There are items among them that only [`Node::process`] may be given. The chunk comes back as it was.
-    Refused(P),
-    /// The node at this index returned a value that only [`BulkMember::interpret`] understands. The rest of the chunk comes back.
-    Unfinished {
-        /// The index of the node.
-        node: usize,
-        /// What it returned.
-        output: P,
-        /// The items after the current one.
-        rest: Vec<P>,
-    },
 }
 
 /// Permission to enter the nodes of a stage, for as long as `work` runs.

@@ -9,9 +9,10 @@ use crate::failure::NodeFailure;
 use crate::failure_counts::FailureCounts;
 use crate::limits::LONGEST_RETRY_DELAY;
 use crate::node;
+use crate::node::bulk::BulkMember;
 use crate::node::{
-    Batched, BulkMember, Concurrent, Done, EndEarly, Node, NodeInfo, Outputs, RemoteStage, Snapshot, Source, Start,
-    Stream, Streaming,
+    Batched, Concurrent, Done, EndEarly, Node, NodeInfo, Outputs, RemoteStage, Snapshot, Source, Start, Stream,
+    Streaming,
 };
 use crate::options::{OnError, Options};
 use crate::payload::Payload;

@@ -7,6 +7,7 @@ use super::Session;
 use crate::execution::machine::{Machine, Stop};
 use crate::failure::RunError;
 use crate::node::Sink;
+use crate::node::bulk::InProgress;
 use crate::numbering::{self, NO_INPUT};
 use crate::payload::Payload;
 use crate::session::stages::stage::Replica;
@@ -50,11 +51,14 @@ impl<P: Payload> Session<P> {
         outcome.unwrap_or_else(|| Direct::Busy(item.flatten()))
     }
 
-    /// Continue with a value that a node returned to a [`crate::Bulk`]. If another thread is inside, `output` stays.
-    pub fn resume(&self, node: usize, output: &mut Option<P>, sink: &mut dyn Sink<P>) -> Direct<P> {
+    /// Continue with a value that a node returned to a [`crate::Bulk`], and with what else is in progress. If another
+    /// thread is inside, `unfinished` stays.
+    pub fn resume(&self, unfinished: &mut Option<(usize, P, InProgress<P>)>, sink: &mut dyn Sink<P>) -> Direct<P> {
         let outcome = self.directly(|machine| {
             machine.input = numbering::of_item(self.core.in_flight.items().saturating_sub(1));
-            output.take().map_or(Ok(()), |output| machine.resume(node, output, sink))
+            let Some((node, returned, left)) = unfinished.take() else { return Ok(()) };
+            machine.take_over(left);
+            machine.resume(node, returned, sink)
         });
         outcome.unwrap_or(Direct::Busy(None))
     }

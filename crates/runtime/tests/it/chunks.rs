@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use remotemedia_runtime::{
-    Bulk, BulkEnd, BulkOutcome, CancelFlag, Failure, Feed, NodeLock, Observer, Phase, Plan, RunError, Runner, Sink,
+    Bulk, BulkEnd, BulkOutcome, CancelFlag, Failure, Feed, InProgress, NodeLock, Observer, Pending, Phase, Plan,
+    RunError, Runner, Sink,
 };
 
 use crate::support::{BAD, Fault, FnSink, Item, Log, Outcome, Pipe, Returned, add, blamed, fail_on, node, pass};
@@ -88,7 +89,7 @@ fn add_one_to_all(numbers: &[i64], sink: &mut dyn Sink<Item>) -> BulkOutcome<Ite
     for number in numbers {
         sink.accept(Item::Number(number + 1)).expect("the sink takes all");
     }
-    BulkOutcome { taken: numbers.len(), end: BulkEnd::Done }
+    BulkOutcome::new(numbers.len(), BulkEnd::Done)
 }
 
 /// The numbers that came out, and how the run ended.
@@ -138,7 +139,7 @@ fn a_fault_in_bulk_is_blamed_with_node_and_index() {
     let mut feed = Counting::with_mark_at(2, &[10, 8]);
     let pipe = in_bulk(Pipe::chain([pass(), pass()]), |numbers, sink| {
         match numbers.iter().position(|number| *number == MARK) {
-            Some(place) => BulkOutcome { taken: place + 1, end: BulkEnd::Fault(1, BAD) },
+            Some(place) => BulkOutcome::new(place + 1, BulkEnd::Fault(1, BAD)),
             None => add_one_to_all(numbers, sink),
         }
     });
@@ -150,7 +151,7 @@ fn a_fault_in_bulk_is_blamed_with_node_and_index() {
 
 #[test]
 fn a_sink_that_fails_in_bulk_is_not_blamed_on_a_node() {
-    let pipe = in_bulk(Pipe::chain([pass()]), |_, _| BulkOutcome { taken: 1, end: BulkEnd::SinkFault(BAD) });
+    let pipe = in_bulk(Pipe::chain([pass()]), |_, _| BulkOutcome::new(1, BulkEnd::SinkFault(BAD)));
 
     let failure = failure(pipe, &mut Counting::new(&[10]));
 
@@ -162,7 +163,7 @@ fn a_refused_chunk_and_those_after_it_go_item_by_item() {
     let mut feed = Counting::new(&[16, 2]);
     let pipe = in_bulk(Pipe::chain([add(1)]), |numbers, _| {
         let chunk = Item::Chunk(numbers.iter().copied().map(Item::Number).collect());
-        BulkOutcome { taken: 0, end: BulkEnd::Refused(chunk) }
+        BulkOutcome::new(0, BulkEnd::Refused(chunk))
     });
 
     let (outputs, outcome) = run(pipe, &mut feed);
@@ -175,7 +176,7 @@ fn a_refused_chunk_and_those_after_it_go_item_by_item() {
 fn unfinished(numbers: &[i64], _: &mut dyn Sink<Item>) -> BulkOutcome<Item> {
     let output = Item::Chunk(vec![Item::Number(numbers[2] + 1), Item::Number(MARK)]);
     let rest = numbers[3..].iter().copied().map(Item::Number).collect();
-    BulkOutcome { taken: 3, end: BulkEnd::Unfinished { node: 0, output, rest } }
+    BulkOutcome::new(3, BulkEnd::Unfinished { node: 0, output, rest })
 }
 
 #[test]
@@ -188,6 +189,30 @@ fn an_unfinished_chunk_goes_on_item_by_item() {
     assert!(outcome.is_ok());
     let third = feed.next - 6 + 2 + 11;
     assert_eq!(outputs[outputs.len() - 5..], [third, MARK + 10, third + 1, third + 2, third + 3]);
+}
+
+#[test]
+fn what_a_bulk_has_in_progress_goes_on_after_the_unfinished_output() {
+    let pipe = in_bulk(Pipe::chain([pass(), add(10)]), |numbers, sink| {
+        let work = vec![Pending::Outputs { node: 0, returned: Item::Chunk(vec![Item::Number(1), Item::Number(2)]) }];
+        let end = BulkEnd::Unfinished { node: 1, output: Item::Number(MARK), rest: Vec::new() };
+        let BulkOutcome { taken, .. } = add_one_to_all(numbers, sink);
+        BulkOutcome { taken, end, left: InProgress { work, ..InProgress::default() } }
+    });
+
+    let (outputs, outcome) = run(pipe, &mut Counting::new(&[3]));
+
+    assert!(outcome.is_ok());
+    assert_eq!(outputs[outputs.len() - 3..], [MARK, 11, 12]);
+}
+
+#[test]
+fn a_bulk_that_was_stopped_ends_its_run() {
+    let pipe = in_bulk(Pipe::chain([pass()]), |_, _| BulkOutcome::new(1, BulkEnd::Stopped));
+
+    let failure = failure(pipe, &mut Counting::new(&[3]));
+
+    assert!(matches!(failure.first, Some(RunError::Cancelled)));
 }
 
 #[test]
@@ -269,7 +294,7 @@ fn a_chunk_that_a_cancellation_emptied_is_not_the_end_of_input() {
     let stop = cancel.clone();
     let pipe = in_bulk(Pipe::chain([pass().named("a", &log)]), move |_, _| {
         stop.set();
-        BulkOutcome { taken: 0, end: BulkEnd::Done }
+        BulkOutcome::new(0, BulkEnd::Done)
     });
 
     let failure = failure(pipe.cancelled_by(&cancel), &mut Counting::new(&[16]));

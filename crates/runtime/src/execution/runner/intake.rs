@@ -6,7 +6,8 @@ use crate::execution::machine::{Machine, Stop};
 use crate::execution::pace::Pace;
 use crate::execution::runner::{Runner, enter};
 use crate::failure::RunError;
-use crate::node::{BulkEnd, Feed, Outputs, Sink};
+use crate::node::bulk::BulkEnd;
+use crate::node::{Feed, Outputs, Sink};
 use crate::numbering;
 use crate::payload::Payload;
 use crate::phase::Phase;
@@ -139,12 +140,14 @@ impl<P: Payload> Runner<P> {
         let outcome = enter(self.node_lock.as_deref(), &self.machine.is_cancelled, work)?;
         self.items_in += outcome.taken as u64;
         self.machine.input = numbering::of_item(self.items_in.saturating_sub(1));
+        self.machine.take_over(outcome.left);
         match outcome.end {
             BulkEnd::Done => Ok(outcome.taken),
             BulkEnd::Fault(node, fault) => {
                 Err(self.blame(node, Some(self.machine.item_index()), Phase::Process, fault))
             }
             BulkEnd::SinkFault(fault) => Err(RunError::Sink(fault)),
+            BulkEnd::Stopped => Err(RunError::Cancelled),
             BulkEnd::Refused(chunk) => {
                 self.bulk = None;
                 self.take_singly(chunk, sink)

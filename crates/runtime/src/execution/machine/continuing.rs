@@ -1,0 +1,69 @@
+//! Continuing with an item that a [`crate::Bulk`] has begun.
+
+use std::time::Duration;
+
+use crate::execution::machine::{Machine, Step, Stop, Work};
+use crate::layout::Route;
+use crate::node::bulk::{InProgress, Pending};
+use crate::node::{Outputs, Sink};
+use crate::payload::Payload;
+use crate::phase::Phase;
+
+impl<P: Payload> Machine<P> {
+    /// Take over what a bulk has in progress: to be continued by [`Machine::resume`], or abandoned.
+    pub(crate) fn take_over(&mut self, left: InProgress<P>) {
+        let InProgress { work, arrived, entered, open_gates } = left;
+        self.begin();
+        self.steps = open_gates;
+        for node in entered {
+            self.visited[node] = true;
+        }
+        for (node, from, items) in arrived {
+            let gate = node.map_or_else(|| self.gates.len().checked_sub(1), |node| self.gate_of[node]);
+            if let Some(gate) = gate {
+                let branch = self.gates[gate].plan.branch_of(self.members[from]);
+                self.gates[gate].arrived[branch] = items;
+            }
+        }
+        for pending in work {
+            self.take_over_one(pending);
+        }
+    }
+
+    fn take_over_one(&mut self, pending: Pending<P>) {
+        let work = match pending {
+            Pending::Outputs { node, returned } => {
+                // What is no generator has no more outputs.
+                let Ok(Outputs::Many(stream)) = self.interpret(node, returned) else { return };
+                Work::Outputs { node, phase: Phase::Process, stream, took: Duration::ZERO }
+            }
+            Pending::Item { from: Some(from), to, item } => Work::Item { route: self.route_between(from, to), item },
+            Pending::Item { from: None, to, item } | Pending::Passed { node: to, item } => {
+                Work::Item { route: Route::Node(to), item }
+            }
+        };
+        self.stack.push(work);
+    }
+
+    fn route_between(&self, from: usize, to: usize) -> Route {
+        self.gate_of[to].map_or(Route::Node(to), |gate| Route::Gate {
+            gate,
+            branch: self.gates[gate].plan.branch_of(self.members[from]),
+        })
+    }
+
+    /// Continue with a value that a node returned to a bulk, and with what was taken over.
+    pub(crate) fn resume(&mut self, node: usize, returned: P, sink: &mut dyn Sink<P>) -> Step<P> {
+        let outputs = self.interpret(node, returned);
+        let outputs = outputs.map_err(|fault| Stop::Node { node, phase: Phase::Process, fault })?;
+        self.follow(node, Phase::Process, outputs, Duration::ZERO, sink)?;
+        self.drain_rest(sink)
+    }
+
+    fn interpret(&mut self, node: usize, returned: P) -> Result<Outputs<P>, P::Fault> {
+        match self.nodes[node].as_bulk_member() {
+            Some(member) => member.interpret(returned),
+            None => Ok(Outputs::One(returned)),
+        }
+    }
+}
