@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from remotemedia._compiled.steps import Item
 
-__all__ = ["CHUNK", "MANY", "ONE", "STREAM", "Form"]
+__all__ = ["CALL", "CHUNK", "MANY", "ONE", "STREAM", "Form"]
 
 
 class Form(NamedTuple):
@@ -38,6 +38,9 @@ class Form(NamedTuple):
 
 CHUNK = Form("def", ("items", "outputs"), "for x in items:", "not lazy", keeps_none=True, can_stop=True)
 """A chunk of items that are not lazy, without await."""
+
+CALL = Form("def", ("x",), None, "not lazy", end="return x", remembers=True)
+"""One item that is not lazy, without await."""
 
 MANY = Form("async def", ("items", "outputs"), "for x in items:", "unknown")
 STREAM = Form("async def", ("items", "outputs", "breathe"), "async for x in items:", "unknown", counts=True)

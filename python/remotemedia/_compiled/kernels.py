@@ -15,7 +15,7 @@ import functools
 import types
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from remotemedia._compiled.forms import CHUNK, MANY, ONE, STREAM
+from remotemedia._compiled.forms import CALL, CHUNK, MANY, ONE, STREAM
 from remotemedia._compiled.layout import Connections, chain
 from remotemedia._compiled.source import source_of
 from remotemedia._compiled.steps import describe
@@ -39,6 +39,7 @@ __all__ = [
     "StoppedError",
     "build",
     "build_async",
+    "build_call",
     "resolve",
 ]
 
@@ -123,10 +124,7 @@ class AsyncKernels:
 
         There is no such kernel if an item can have several outputs.
         """
-        layout = self.many.source.layout
-        if layout.has_several_ends or not layout.is_single[layout.ends[0]]:
-            return None
-        return self._kernel(ONE)
+        return self._kernel(ONE) if self.many.source.layout.has_one_output else None
 
     def _kernel(self, form: Form) -> Kernel:
         kernel = _kernel(form, self._steps, self._connections, self._objects)
@@ -148,14 +146,21 @@ def build(
         connections: How they are connected; as a chain if it is missing.
         ids: Their ids, which are the keys of joined outputs.
     """
-    described = _describe(nodes, connections, ids)
-    if described is None:
-        return None
-    steps = described[0]
-    # A chunk is for methods of classes: others are too slow to gain from it.
-    if any(step.kind not in {"plain", "generator"} or not step.is_method for step in steps):
-        return None
-    return _kernel(CHUNK, *described)
+    return _def_kernel(CHUNK, nodes, connections, ids)
+
+
+def build_call(
+    nodes: Sequence[Any], connections: Connections | None = None, ids: Sequence[str] = ()
+) -> Kernel | None:
+    """Compile a graph of plain nodes for single items, with the same arguments as `build`.
+
+    The kernel is called as `kernel(item)`, with an item that is not lazy, and returns the output or `None`.
+
+    Returns:
+        The kernel, or `None` if that is not possible, or an item can have several outputs.
+    """
+    kernel = _def_kernel(CALL, nodes, connections, ids)
+    return kernel if kernel is not None and kernel.source.layout.has_one_output else None
 
 
 def build_async(
@@ -170,6 +175,18 @@ def build_async(
     if described is None or _kernel(MANY, *described) is None:
         return None
     return AsyncKernels(*described)
+
+
+def _def_kernel(
+    form: Form, nodes: Sequence[Any], connections: Connections | None, ids: Sequence[str]
+) -> Kernel | None:
+    described = _describe(nodes, connections, ids)
+    # Other callables than methods of classes are too slow to gain from it.
+    if described is None or any(
+        step.kind not in {"plain", "generator"} or not step.is_method for step in described[0]
+    ):
+        return None
+    return _kernel(form, *described)
 
 
 def _describe(

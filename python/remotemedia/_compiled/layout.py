@@ -71,6 +71,11 @@ class Layout:
         """Whether the outputs are collected, and leave in plan order of the last nodes."""
         return len(self.ends) > 1
 
+    @property
+    def has_one_output(self) -> bool:
+        """Whether an item has at most one output."""
+        return len(self.ends) == 1 and self.is_single[self.ends[0]]
+
     def is_variable(self, gate: int, node: int) -> bool:
         """Whether a variable, not a list, holds what a gate collects from a node."""
         return self.joins[gate] and self.is_single[node]

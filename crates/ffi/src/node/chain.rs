@@ -96,16 +96,16 @@ struct Kernel {
 }
 
 impl Kernel {
-    fn compile(py: Python<'_>, nodes: &[Py<PyAny>], shape: Option<&Shape>) -> PyResult<Option<Self>> {
+    fn compile(py: Python<'_>, builder: &str, nodes: &[Py<PyAny>], shape: Option<&Shape>) -> PyResult<Option<Self>> {
         let module = py.import("remotemedia._compiled.kernels")?;
         let nodes = PyList::new(py, nodes)?;
         let kernel = match shape {
-            None => module.call_method1("build", (nodes,))?,
+            None => module.call_method1(builder, (nodes,))?,
             Some(Shape { after, joins, ids }) => {
                 let after = after.iter().map(|upstreams| PyTuple::new(py, upstreams)).collect::<PyResult<Vec<_>>>()?;
                 let connections =
                     module.call_method1("Connections", (PyTuple::new(py, after)?, PyTuple::new(py, joins)?))?;
-                module.call_method1("build", (nodes, connections, ids))?
+                module.call_method1(builder, (nodes, connections, ids))?
             }
         };
         if kernel.is_none() {
@@ -126,6 +126,8 @@ pub(crate) struct Chain {
     shape: Option<Shape>,
     place: Arc<Place>,
     kernel: Option<Kernel>,
+    /// For single items.
+    call: Option<Kernel>,
     current: CurrentChunk,
     /// The list that collects the outputs of the whole run, if one does: the kernel then appends to it directly.
     collected: Option<Py<PyList>>,
@@ -139,13 +141,36 @@ impl Chain {
         collected: Option<Py<PyList>>,
         place: Arc<Place>,
     ) -> Self {
-        Self { nodes, shape: Shape::of(plan), place, kernel: None, current, collected }
+        Self { nodes, shape: Shape::of(plan), place, kernel: None, call: None, current, collected }
     }
 
     fn compile(&self, py: Python<'_>) -> PyResult<Option<Kernel>> {
-        let kernel = Kernel::compile(py, &self.nodes, self.shape.as_ref())?;
+        let kernel = Kernel::compile(py, "build", &self.nodes, self.shape.as_ref())?;
         // The outputs of a generator can be too many to hold them back until a chunk ends.
         Ok(kernel.filter(|kernel| kernel.stop.is_none() || self.collected.is_some()))
+    }
+
+    /// Whether single items can be taken through by [`Chain::call`], which is compiled now.
+    pub(crate) fn compile_call(&mut self, py: Python<'_>) -> bool {
+        let compiled = Kernel::compile(py, "build_call", &self.nodes, self.shape.as_ref());
+        self.call = compiled.unwrap_or_else(|error| {
+            error.write_unraisable(py, None);
+            None
+        });
+        self.call.is_some()
+    }
+
+    /// Take one item through, which must not be lazy. Returns its output, if it has one.
+    pub(crate) fn call(&self, item: Bound<'_, PyAny>) -> Result<Option<Object>, Box<BulkOutcome<Object>>> {
+        let py = item.py();
+        let _inside = Level::node(&self.place).enter();
+        let kernel = self.call.as_ref().expect("the caller asks whether there is a kernel first");
+        match kernel.function.bind(py).call1((item,)) {
+            Ok(output) => Ok((!output.is_none()).then(|| Object(output.unbind()))),
+            Err(error) => Err(Box::new(
+                explain(py, kernel, error, None).unwrap_or_else(|error| BulkOutcome::new(1, BulkEnd::Fault(0, error))),
+            )),
+        }
     }
 
     fn run_chunk(
@@ -173,23 +198,24 @@ impl Chain {
         }
         match outcome {
             Ok(_) => BulkOutcome::new(length, BulkEnd::Done),
-            Err(error) => explain(py, kernel, error, &items, length)
+            Err(error) => explain(py, kernel, error, Some((&items, length)))
                 .unwrap_or_else(|error| BulkOutcome::new(length, BulkEnd::Fault(0, error))),
         }
     }
 }
 
-/// Find out which node a chunk ended in, on which item, and what was in progress.
+/// Find out which node a chunk of so many items or a single item ended in, and what was in progress.
 fn explain(
     py: Python<'_>,
     kernel: &Kernel,
     error: PyErr,
-    items: &Bound<'_, PyIterator>,
-    length: usize,
+    chunk: Option<(&Bound<'_, PyIterator>, usize)>,
 ) -> PyResult<BulkOutcome<Object>> {
     let module = py.import("remotemedia._compiled.kernels")?;
-    let left: usize = items.call_method0("__length_hint__")?.extract()?;
-    let taken = length.saturating_sub(left);
+    let taken = match chunk {
+        Some((items, length)) => length.saturating_sub(items.call_method0("__length_hint__")?.extract()?),
+        None => 1,
+    };
     // As a value the error carries its traceback, from which `find` reads what was going on.
     let error = error.into_value(py);
     let found = py.import("remotemedia._compiled.failures")?.call_method1("find", (&error, &kernel.whole))?;
@@ -202,7 +228,8 @@ fn explain(
         BulkEnd::Stopped
     } else if kind.is(&module.getattr("LazyResultError")?) {
         let output = Object(error.getattr("args")?.get_item(0)?.unbind());
-        let rest = items.clone().map(|item| item.map(|item| Object(item.unbind()))).collect::<PyResult<Vec<_>>>()?;
+        let rest = chunk.into_iter().flat_map(|(items, _)| items.clone());
+        let rest = rest.map(|item| item.map(|item| Object(item.unbind()))).collect::<PyResult<Vec<_>>>()?;
         BulkEnd::Unfinished { node, output, rest }
     } else {
         BulkEnd::Fault(node, PyErr::from_value(error.into_any()))

@@ -7,12 +7,13 @@ use parking_lot::Mutex;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyList, PyRange, PyTuple};
-use remotemedia_runtime::{Bulk, BulkEnd, InProgress, NodeFailure, Payload, Phase};
+use remotemedia_runtime::{Bulk, BulkEnd, BulkOutcome, NodeFailure, Payload, Phase};
 
 use crate::attach::prepare_thread;
 use crate::convert::failure;
 use crate::convert::object::Object;
 use crate::node::chain::{Chain, CurrentChunk};
+use crate::node::outputs::may_be_lazy;
 use crate::session::call::Outputs;
 use crate::session::core::{SessionCore, WaitCheck};
 
@@ -21,6 +22,9 @@ const LARGEST_CHUNK: usize = 64;
 
 /// A chunk should take no longer: its first output waits for its last.
 const CHUNK_TIME: Duration = Duration::from_micros(500);
+
+/// After so many items that are taken one by one, the nodes are compiled.
+const ITEMS_BEFORE_COMPILING: u32 = 32;
 
 /// Outputs on demand. Items that are all there already (of a list, tuple or range) are taken a few at once if they are fast.
 #[pyclass(module = "remotemedia._core", frozen)]
@@ -36,8 +40,17 @@ struct State {
     /// Raised when the outputs before it have been taken.
     failed: Option<PyErr>,
     chain: Option<Chain>,
-    is_compiled: bool,
-    chunk: usize,
+    way: Way,
+}
+
+/// How items are taken through.
+enum Way {
+    /// One by one, so many so far.
+    Singly(u32),
+    /// One by one by a kernel.
+    Compiled,
+    /// So many at once, by a kernel once it is compiled.
+    Chunks { size: usize, is_compiled: bool },
 }
 
 #[pymethods]
@@ -48,14 +61,14 @@ impl DirectMap {
         let is_there = items.is_exact_instance_of::<PyList>()
             || items.is_exact_instance_of::<PyTuple>()
             || items.is_exact_instance_of::<PyRange>();
-        let objects = core.get().chain.as_ref().filter(|_| is_there);
-        let chain = objects.map(|objects| {
+        let chain = core.get().chain.as_ref().map(|objects| {
             let objects = objects.iter().map(|object| object.clone_ref(py)).collect();
             let plan = core.get().session.plan();
             Chain::new(objects, plan, CurrentChunk::default(), None, core.get().place_of_chain())
         });
+        let way = if is_there { Way::Chunks { size: 1, is_compiled: false } } else { Way::Singly(0) };
         let items = Some(items.try_iter()?.unbind());
-        let state = State { items, ready: VecDeque::new(), failed: None, chain, is_compiled: false, chunk: 1 };
+        let state = State { items, ready: VecDeque::new(), failed: None, chain, way };
         Ok(Self { core: core.clone().unbind(), state: Mutex::new(state) })
     }
 
@@ -101,39 +114,100 @@ fn is_taken() -> PyErr {
 impl State {
     /// Take one more item, or a few, as far as they go.
     fn advance(&mut self, py: Python<'_>, core: &SessionCore) {
-        let outcome =
-            if self.chunk >= 2 && self.chain.is_some() { self.take_chunk(py, core) } else { self.take_one(py, core) };
+        let outcome = match self.way {
+            Way::Chunks { size: 2.., .. } => self.take_chunk(py, core),
+            Way::Compiled => self.take_compiled(py, core),
+            Way::Singly(_) | Way::Chunks { .. } => self.take_one(py, core),
+        };
         if let Err(error) = outcome.and(core.work_on_left(py)) {
             self.failed = Some(error);
         }
     }
 
-    fn take_one(&mut self, py: Python<'_>, core: &SessionCore) -> PyResult<()> {
-        let Some(items) = &self.items else { return Ok(()) };
-        let item = items.bind(py).clone().next().transpose()?.map(|item| Object(item.unbind()));
+    /// The next item; there are none after `None`.
+    fn next_item<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(items) = &self.items else { return Ok(None) };
+        let item = items.bind(py).clone().next().transpose()?;
         if item.is_none() {
             self.items = None;
         }
-        let started = self.chain.is_some().then(Instant::now);
-        let mut outputs = Outputs::default();
-        let outcome = core.take_directly(py, item, &mut outputs);
-        self.ready.extend(outputs.0);
+        Ok(item)
+    }
+
+    fn take_one(&mut self, py: Python<'_>, core: &SessionCore) -> PyResult<()> {
+        let item = self.next_item(py)?;
+        let started = matches!(self.way, Way::Chunks { .. }).then(Instant::now);
+        let outcome = self.take_directly(py, core, item.map(|item| Object(item.unbind())));
         if let Some(started) = started {
             self.adapt(started.elapsed());
         }
+        self.begin_compiled(py);
         outcome
     }
 
+    /// Take an item through the engine, or flush the nodes.
+    fn take_directly(&mut self, py: Python<'_>, core: &SessionCore, item: Option<Object>) -> PyResult<()> {
+        let mut outputs = Outputs::default();
+        let outcome = core.take_directly(py, item, &mut outputs);
+        self.ready.extend(outputs.0);
+        outcome
+    }
+
+    /// Compile the nodes after a few items.
+    fn begin_compiled(&mut self, py: Python<'_>) {
+        let (Way::Singly(count), Some(chain)) = (&mut self.way, &mut self.chain) else { return };
+        *count += 1;
+        if *count < ITEMS_BEFORE_COMPILING {
+            return;
+        }
+        if chain.compile_call(py) {
+            self.way = Way::Compiled;
+        } else {
+            self.chain = None;
+        }
+    }
+
+    fn take_compiled(&mut self, py: Python<'_>, core: &SessionCore) -> PyResult<()> {
+        let item = self.next_item(py)?;
+        let Some(item) = item else { return self.take_directly(py, core, None) };
+        let Some(chain) = self.chain.as_ref().filter(|_| !may_be_lazy(item.get_type_ptr())) else {
+            return self.take_directly(py, core, Some(Object(item.unbind())));
+        };
+        let mut item = Some(item);
+        let mut outcome = Ok(None);
+        let mut wait_check = WaitCheck::default();
+        while !core.session.direct_with(&mut || {
+            if let Some(item) = item.take() {
+                outcome = chain.call(item);
+            }
+        }) {
+            core.wait_until_free(py, &mut wait_check)?;
+        }
+        let first = core.session.count_direct(1);
+        match outcome {
+            Ok(output) => {
+                self.ready.extend(output);
+                Ok(())
+            }
+            Err(outcome) => self.end(py, core, *outcome, first),
+        }
+    }
+
     fn take_chunk(&mut self, py: Python<'_>, core: &SessionCore) -> PyResult<()> {
-        let (Some(items), Some(chain)) = (&self.items, &mut self.chain) else { return Ok(()) };
-        if !self.is_compiled && !chain.is_possible() {
+        let (Some(items), Some(chain), Way::Chunks { size, is_compiled }) =
+            (&self.items, &mut self.chain, &mut self.way)
+        else {
+            self.way = Way::Singly(0);
+            return Ok(());
+        };
+        if !*is_compiled && !chain.is_possible() {
             self.chain = None;
             return Ok(());
         }
-        self.is_compiled = true;
+        *is_compiled = true;
         let started = Instant::now();
         let chunk = PyList::empty(py);
-        for item in items.bind(py).clone().take(self.chunk) {
+        for item in items.bind(py).clone().take(*size) {
             chunk.append(item?)?;
         }
         if chunk.is_empty() {
@@ -148,56 +222,50 @@ impl State {
         }) {
             core.wait_until_free(py, &mut wait_check)?;
         }
-        self.ready.extend(std::mem::take(&mut outputs.0));
+        self.ready.extend(outputs.0);
         let Some(outcome) = outcome else { return Ok(()) };
         let first = core.session.count_direct(outcome.taken as u64);
+        if matches!(outcome.end, BulkEnd::Done) {
+            self.adapt(started.elapsed());
+            return Ok(());
+        }
+        self.end(py, core, outcome, first)
+    }
+
+    /// A kernel ended early, with items of which the first has this index.
+    fn end(&mut self, py: Python<'_>, core: &SessionCore, outcome: BulkOutcome<Object>, first: u64) -> PyResult<()> {
         match outcome.end {
-            BulkEnd::Done => self.adapt(started.elapsed()),
-            BulkEnd::SinkFault(error) => return Err(error),
+            BulkEnd::Done | BulkEnd::Stopped => Ok(()),
+            BulkEnd::SinkFault(error) => Err(error),
             BulkEnd::Fault(node, fault) => {
                 let node_id = core.session.plan().nodes()[node].id.clone();
                 let item_index = Some(first + (outcome.taken as u64).saturating_sub(1));
                 let failed = NodeFailure { node_id, item_index, phase: Phase::Process, fault };
-                return Err(failure::node_error(py, failed));
+                Err(failure::node_error(py, failed))
             }
             BulkEnd::Refused(chunk) => {
                 self.chain = None;
-                let mut outputs = Outputs::default();
-                let mut outcome = Ok(());
-                for item in Object::unpack(chunk)? {
-                    outcome = outcome.and_then(|()| core.take_directly(py, Some(item), &mut outputs));
-                }
-                self.ready.extend(outputs.0);
-                return outcome;
+                self.take_all(py, core, Object::unpack(chunk)?)
             }
             BulkEnd::Unfinished { node, output, rest } => {
+                // The node returned a generator or coroutine, and may do so again.
                 self.chain = None;
-                self.finish_singly(py, core, (node, output, outcome.left), rest)?;
+                let mut outputs = Outputs::default();
+                let outcome = core.resume_directly(py, (node, output, outcome.left), &mut outputs);
+                self.ready.extend(outputs.0);
+                outcome.and_then(|()| self.take_all(py, core, rest))
             }
-            BulkEnd::Stopped => {}
         }
-        Ok(())
     }
 
-    /// A node returned a generator or coroutine: continue item by item.
-    fn finish_singly(
-        &mut self,
-        py: Python<'_>,
-        core: &SessionCore,
-        unfinished: (usize, Object, InProgress<Object>),
-        rest: Vec<Object>,
-    ) -> PyResult<()> {
-        let mut outputs = Outputs::default();
-        let mut outcome = core.resume_directly(py, unfinished, &mut outputs);
-        for item in rest {
-            outcome = outcome.and_then(|()| core.take_directly(py, Some(item), &mut outputs));
-        }
-        self.ready.extend(outputs.0);
-        outcome
+    fn take_all(&mut self, py: Python<'_>, core: &SessionCore, items: Vec<Object>) -> PyResult<()> {
+        items.into_iter().try_for_each(|item| self.take_directly(py, core, Some(item)))
     }
 
     /// Take more at once while that is quick, and fewer when it is not.
     fn adapt(&mut self, took: Duration) {
-        self.chunk = if took > CHUNK_TIME { self.chunk / 4 } else { self.chunk * 2 }.clamp(1, LARGEST_CHUNK);
+        if let Way::Chunks { size, .. } = &mut self.way {
+            *size = if took > CHUNK_TIME { *size / 4 } else { *size * 2 }.clamp(1, LARGEST_CHUNK);
+        }
     }
 }
