@@ -33,6 +33,9 @@ KINDS = (
     "streaming",
     "promising",
 )
+SILENT_KINDS = ("filter", "immediate filter", "awaiting filter", "immediate generator")
+"""Those that may have no output: a join cannot pass on which item its dict was made from."""
+
 PLACEMENTS = ("none", "none", "inline", "thread")
 HOOKS = ("none", "def", "async")
 
@@ -220,6 +223,7 @@ def cases(draw, *, may_fail=True):
             after = (index - 1,) if index else ()
         else:
             after = tuple(draw(st.lists(st.integers(0, index - 1), max_size=3, unique=True)))
+        may_join = not is_chain and all(part.kind not in SILENT_KINDS for part in parts)
         # No item fails at two nodes.
         fails_on = range(index, count, draw(st.sampled_from((5, 50))))
         fails = may_fail and draw(st.integers(0, 2)) == 2
@@ -227,7 +231,7 @@ def cases(draw, *, may_fail=True):
             Part(
                 kind=draw(st.sampled_from(KINDS)),
                 after=after,
-                join=not is_chain and draw(st.booleans()),
+                join=may_join and draw(st.booleans()),
                 has_flush=draw(st.booleans()),
                 hooks=draw(st.sampled_from(HOOKS)),
                 placement=draw(st.sampled_from(PLACEMENTS)),
