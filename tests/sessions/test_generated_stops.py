@@ -225,10 +225,8 @@ def check_ends(case, seen, expected):
 
     for index, result in seen.results:
         assert result in (shape(expected.of_items[index]), SessionInterruptedError)
-    interrupted_calls = [result for _, result in seen.results if result is SessionInterruptedError]
-    assert len(interrupted_calls) <= seen.dropped <= seen.first_allowed + CALLS
-    # An item whose outputs nobody has taken yet is dropped, but it is no longer in progress.
-    assert seen.metrics["interrupted"] == seen.dropped
+    # Work that ends just before the interruption is dropped, too, but it is not counted.
+    assert seen.metrics["interrupted"] == seen.dropped <= seen.first_allowed + CALLS
 
 
 async def close_session(case, moment, kept):
