@@ -29,6 +29,8 @@ TIRELESS = {"placement": "process", "max_restarts": 1000, "restart_window": 0.05
 ALLOWED = (SessionInterruptedError, SessionClosedError, WorkerError)
 STREAM_LENGTH = 40
 PAUSE_SECS = 0.03
+SEPARATE = 0.3
+"""The chance that a node is in no group."""
 
 
 class Step:
@@ -97,6 +99,8 @@ KINDS = {
     "stream": (Stream, {}),
     "batch": (All, {"batch": Batch(8, max_wait=0.002)}),
 }
+# Kinds that can share a stage.
+SHARING = [kind for kind, (_, options) in KINDS.items() if not options]
 PLACEMENTS = {"inline": {}, "thread": {"placement": "thread"}, "process": TIRELESS}
 
 
@@ -132,11 +136,26 @@ class Actor:
             (self.chance.choice(list(KINDS)), self.chance.choice(list(PLACEMENTS)))
             for _ in range(self.chance.randint(1, 3))
         ]
-        pipeline = Pipeline(" ".join(f"{kind}/{placement}" for kind, placement in chosen))
-        for kind, placement in chosen:
+        groups = self.groups(chosen)
+        words = [" ".join(f"{kind}/{placement}" for kind, placement in chosen), *groups]
+        pipeline = Pipeline(" ".join(word for word in words if word))
+        for (kind, placement), group in zip(chosen, groups, strict=True):
             make, options = KINDS[kind]
-            pipeline.add_node(make(), **options, **PLACEMENTS[placement])
+            pipeline.add_node(make(), **options, **PLACEMENTS[placement], group=group)
         return pipeline, len(chosen)
+
+    def groups(self, chosen):
+        """Return a group for each node: some neighbours of one placement share one."""
+        groups, before = [], None
+        for number, (kind, placement) in enumerate(chosen):
+            if kind not in SHARING or self.chance.random() < SEPARATE:
+                groups.append(None)
+            elif before == placement and groups[-1]:
+                groups.append(groups[-1])
+            else:
+                groups.append(f"g{number}")
+            before = placement
+        return groups
 
     def items(self, length):
         first = self.count

@@ -18,6 +18,7 @@ from remotemedia import Batch, Pipeline
 
 COROUTINES = ("awaiting", "awaiting filter")
 BATCHES = ("batch", "awaiting batch")
+STAGE_OPTIONS = ("group", "placement", "replicas", "ordered", "queue_size")
 KINDS = ("plain", "filter", "generator", "async generator", *COROUTINES, *BATCHES)
 
 
@@ -137,8 +138,15 @@ def pipeline_of(case: Case, letters: list[Any]) -> Pipeline:
 
 
 @st.composite
+def placed_options(draw, kind, before, name):
+    """Draw the options of a node after nodes with these options, except those for failures."""
+    options = draw(options_of(kind))
+    return grouped(options, kind, before, name) if draw(st.booleans()) else options
+
+
+@st.composite
 def options_of(draw, kind):
-    """Draw the options of a node of this kind, except those for failures."""
+    """Draw the options of a node of this kind, except those for failures and groups."""
     options = {}
     if draw(st.booleans()):
         options["placement"] = "thread"
@@ -160,6 +168,17 @@ def options_of(draw, kind):
     return options
 
 
+def grouped(options, kind, before, name):
+    """Return the options of a node in the group that all nodes before it are in, or else in a new group."""
+    if kind in BATCHES or options.get("concurrency", 1) > 1:
+        return options
+    groups = {upstream.get("group") for upstream in before}
+    if len(groups) != 1 or None in groups:
+        return {**options, "group": name}
+    own = {option: value for option, value in options.items() if option not in STAGE_OPTIONS}
+    return own | {option: before[0][option] for option in STAGE_OPTIONS if option in before[0]}
+
+
 def overtakes(options):
     """Return whether items may overtake each other at a node."""
     is_parallel = "batch" in options or options.get("replicas", 1) > 1 or options.get("concurrency", 1) > 1
@@ -174,11 +193,12 @@ def cases(draw):
     items = draw(st.integers(0, 14))
     for index in range(count):
         kind = draw(st.sampled_from(KINDS))
-        options = draw(options_of(kind))
         if is_chain or not index:
             after = (index - 1,) if index else ()
         else:
             after = tuple(draw(st.lists(st.integers(0, index - 1), max_size=3, unique=True)))
+        before = [parts[upstream].options for upstream in after]
+        options = draw(placed_options(kind, before, f"g{index}"))
         is_ordered = is_ordered and not overtakes(options)
         # Which items fail with one depends on the batch, and the reference makes batches of one.
         may_fail = kind not in BATCHES
@@ -229,10 +249,16 @@ def in_worker(part):
     return replace(part, has_flush=has_flush, options={**part.options, "placement": "process"})
 
 
+def without_group(part):
+    """Return the same node in no group: some of the nodes that it would share a stage with are in workers."""
+    return replace(part, options={name: value for name, value in part.options.items() if name != "group"})
+
+
 @st.composite
 def worker_cases(draw):
     """Draw a pipeline with some nodes in workers."""
     case = draw(cases())
+    case = replace(case, parts=tuple(map(without_group, case.parts)))
     placed = draw(st.lists(st.booleans(), min_size=len(case.parts), max_size=len(case.parts)).filter(any))
     parts = [
         in_worker(part) if is_placed else part for part, is_placed in zip(case.parts, placed, strict=True)

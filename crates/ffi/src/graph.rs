@@ -60,7 +60,7 @@ pub fn plan_of(graph: &Bound<'_, PyAny>) -> PyResult<Plan> {
         });
     }
     if let Some(order) = order {
-        return Ok(Plan::arranged(name, specs, &order.get().0));
+        return Plan::arranged(name, specs, &order.get().0).map_err(|error| failure::refused(&error));
     }
     Plan::of(name, specs).map_err(|error| failure::refused(&error))
 }
@@ -242,6 +242,7 @@ fn options_of(entry: &Bound<'_, PyAny>) -> PyResult<Arc<Options>> {
     }
     let mut options = Options::from_json(&json_options(&written)?)
         .map_err(|problem| failure::PipelineError::new_err(problem.to_string()))?;
+    options.is_placement_inherited = entry.getattr(intern!(entry.py(), "inherits_placement"))?.extract()?;
     if let Some((option, callable)) = callable_of(&written)? {
         let names = entry.py().import("remotemedia._graph.options")?;
         options.handler = Some((option, names.call_method1("name_of", (callable,))?.extract()?));

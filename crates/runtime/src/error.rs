@@ -36,6 +36,18 @@ pub enum Error {
         /// The ids along the cycle, the first one repeated at the end.
         path: String,
     },
+    /// Nodes of one group cannot share a stage.
+    #[error("nodes '{first}' and '{second}' are in group '{group}', but {problem}")]
+    Group {
+        /// The name of the group.
+        group: String,
+        /// The first node of the group.
+        first: String,
+        /// The node that does not fit it.
+        second: String,
+        /// What keeps them apart, and what to do.
+        problem: String,
+    },
     /// A source has something before it, or stands beside other starts.
     #[error(
         "node '{node}' is a source (its process() takes no item), so it must be the only node at the start of its pipeline"

@@ -87,6 +87,10 @@ pub struct Batch {
 pub struct Options {
     /// Where.
     pub placement: Placement,
+    /// Whether the placement is a default of the session, and not written on the node. Neighbours that inherit the same one share a stage.
+    pub is_placement_inherited: bool,
+    /// The name that neighbours have in common to share a stage.
+    pub group: Option<String>,
     /// How many copies work in parallel.
     pub replicas: usize,
     /// Whether outputs keep the order of the items although they are worked on in parallel.
@@ -123,6 +127,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             placement: Placement::Inline,
+            is_placement_inherited: false,
+            group: None,
             replicas: 1,
             is_ordered: true,
             concurrency: 1,
@@ -174,6 +180,9 @@ impl Options {
                 found.push((name, value));
             }
         };
+        if let Some(group) = &self.group {
+            add("group", true, group.clone());
+        }
         add("replicas", self.replicas > 1, self.replicas.to_string());
         add("ordered", !self.is_ordered, "false".into());
         add("concurrency", self.concurrency > 1, self.concurrency.to_string());

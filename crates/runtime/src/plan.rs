@@ -1,8 +1,9 @@
 //! Ordered, checked arrangement of the nodes to run.
 //!
 //! A [`Plan`] is built once and never changes. Everything that can be wrong with a pipeline before it starts (no nodes, equal
-//! ids, connections that name nothing, a cycle) is refused here, so the engine has no such cases.
+//! ids, connections that name nothing, a cycle, a group that cannot be one stage) is refused here, so the engine has no such cases.
 
+mod groups;
 mod stages;
 
 use std::collections::{HashMap, HashSet};
@@ -74,14 +75,14 @@ impl Plan {
         let name = name.into();
         let described = specs.iter().map(|spec| (spec.id.as_str(), spec.after.iter().map(String::as_str).collect()));
         let order = PlanOrder::of(&name, &described.collect::<Vec<_>>())?;
-        Ok(Self::arranged(name, specs, &order))
+        Self::arranged(name, specs, &order)
     }
 
     /// The same for a description whose order is known. What its nodes say they come after is not looked at.
     ///
     /// # Panics
     /// If the order is not that of as many nodes.
-    pub fn arranged(name: impl Into<String>, mut specs: Vec<NodeSpec>, order: &PlanOrder) -> Self {
+    pub fn arranged(name: impl Into<String>, mut specs: Vec<NodeSpec>, order: &PlanOrder) -> Result<Self> {
         let PlanOrder { upstreams, order } = order;
         assert_eq!(specs.len(), order.len(), "an order is that of the nodes it comes with");
         let mut place_of = vec![0; specs.len()];
@@ -98,8 +99,9 @@ impl Plan {
             }
             nodes.push(PlanNode { id, node_type, upstreams, downstreams: Vec::new(), join, options, position });
         }
+        groups::check(&nodes)?;
         let (stages, stage_of) = stages::arrange(&nodes);
-        Self { name: name.into(), nodes, stages, stage_of }
+        Ok(Self { name: name.into(), nodes, stages, stage_of })
     }
 
     /// The name of the pipeline.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from remotemedia._graph.groups import check_groups
 from remotemedia._graph.node_kinds import classify, is_source, misfit
 from remotemedia._graph.options import NodeSpec, check_fit, defaults_of, with_defaults
 from remotemedia.exceptions import PipelineError
@@ -49,9 +50,10 @@ class Entry:
             the input.
         join: Whether it receives one dict per input, with the outputs of all nodes before it.
         options: Its checked options.
+        inherits_placement: Whether its placement is a default, and not written on the node.
     """
 
-    __slots__ = ("after", "id", "join", "node", "node_type", "options")
+    __slots__ = ("after", "id", "inherits_placement", "join", "node", "node_type", "options")
 
     def __init__(  # noqa: PLR0913, PLR0917 - A record.
         self,
@@ -69,6 +71,7 @@ class Entry:
         self.after = after
         self.join = join
         self.options = options if options is not None else {}
+        self.inherits_placement = False
 
     def __repr__(self) -> str:
         """Show id, type and upstream nodes."""
@@ -116,7 +119,10 @@ class Graph:
         for entry in self.entries:
             options = with_defaults(entry.node, entry.options, defaults)
             check_fit(entry.node, options, entry.id)
-            entries.append(Entry(entry.id, entry.node, entry.node_type, entry.after, entry.join, options))
+            completed = Entry(entry.id, entry.node, entry.node_type, entry.after, entry.join, options)
+            completed.inherits_placement = entry.inherits_placement or "placement" not in entry.options
+            entries.append(completed)
+        _check_groups(entries)
         graph = Graph(self.name, entries, self.source)
         graph.order = self.order
         graph.ignored = self.ignored
@@ -168,11 +174,12 @@ def graph_of(name: str, entries: list[Entry]) -> Graph:
     if any(entry.after != ([entries[index - 1].id] if index else []) for index, entry in enumerate(entries)):
         plan_order(entries)
     _check_calls(entries)
+    _check_groups(entries)
     return Graph(name, entries, _find_source(entries))
 
 
 def graph_of_manifest(parsed: ParsedManifest, entries: list[Entry]) -> Graph:
-    """Return the graph of the entries of a manifest, whose ids and connections the parser has checked.
+    """Return the graph of the entries of a manifest, which the parser has checked.
 
     Raises:
         PipelineError: If a source is not the first node, or a node cannot be called.
@@ -290,6 +297,7 @@ def of_list(items: Sequence[object]) -> Graph:
     entries = entries_of(items)
     chain(entries)
     _check_calls(entries)
+    _check_groups(entries)
     return Graph("pipeline", entries, _find_source(entries))
 
 
@@ -350,6 +358,11 @@ def _check_calls(entries: Sequence[Entry]) -> None:
                 f"Node '{entry.id}' has is_streaming = True, but its process() is not an async generator; "
                 "define async def process(self, items) with yield, or remove is_streaming"
             )
+
+
+def _check_groups(entries: Sequence[Entry]) -> None:
+    if any("group" in entry.options for entry in entries):
+        check_groups([entries[position] for position in plan_order(entries)])
 
 
 def _check_ids(entries: Sequence[Entry]) -> None:

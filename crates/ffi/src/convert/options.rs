@@ -10,6 +10,10 @@ use crate::convert::values;
 /// What only Python knows: a function that takes failed items.
 const DEAD_LETTER: &str = "dead_letter";
 
+/// What only nodes have: all nodes in one group would be one stage.
+const GROUP: &str = "group";
+const GROUP_OF_SESSION: &str = "group is an option of nodes, not of a session; set it on the nodes that share a stage";
+
 /// Settings of a session, each with an option that has the same values.
 const SETTINGS: [(&str, &str); 2] = [("enable_metrics", "ordered"), ("stall_warning", "timeout")];
 
@@ -18,6 +22,9 @@ pub(crate) fn problem(written: &Bound<'_, PyDict>, are_of_session: bool) -> PyRe
     let refused = |name: &str, value: &Bound<'_, PyAny>, expected: &str| {
         PyResult::Ok(Some(format!("{name}={} is not valid; {expected}", value.repr()?)))
     };
+    if are_of_session && written.contains(GROUP)? {
+        return Ok(Some(GROUP_OF_SESSION.into()));
+    }
     let mut known = Map::new();
     let mut dead_letter = false;
     for (name, value) in written.iter() {
@@ -55,6 +62,7 @@ pub(crate) fn problem(written: &Bound<'_, PyDict>, are_of_session: bool) -> PyRe
 fn names(are_of_session: bool) -> Vec<&'static str> {
     let of_session: &[&str] = if are_of_session { &["enable_metrics", "queue_size", "stall_warning"] } else { &[] };
     let of_nodes = OPTION_NAMES.into_iter().filter(|name| !of_session.contains(name));
+    let of_nodes = of_nodes.filter(|name| !are_of_session || *name != GROUP);
     let mut names: Vec<&str> = of_session.iter().copied().chain(of_nodes).collect();
     let after = names.iter().position(|name| *name == "on_error").map_or(0, |place| place + 1);
     names.insert(after, DEAD_LETTER);

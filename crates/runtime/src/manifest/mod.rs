@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
 use crate::options::Options;
-use crate::plan::{Described, NodeSpec, PlanOrder};
+use crate::plan::{Described, NodeSpec, Plan, PlanOrder};
 
 /// The JSON Schema of a manifest.
 pub const SCHEMA: &str = include_str!("schema.json");
@@ -86,7 +86,16 @@ impl Manifest {
             Ok(order) => manifest.order = Some(Arc::new(order)),
             Err(error) => return Err(manifest.located(&error, &places)),
         }
+        manifest.check_groups().map_err(|error| manifest.located(&error, &places))?;
         Ok(manifest)
+    }
+
+    /// Refuse groups that cannot be one stage.
+    fn check_groups(&self) -> Result<()> {
+        if self.nodes.iter().any(|node| node.how.group.is_some()) {
+            Plan::arranged(self.name.as_str(), self.specs(), self.order())?;
+        }
+        Ok(())
     }
 
     /// The ids with those they come after.
@@ -180,6 +189,11 @@ impl Manifest {
                 let mut same = self.nodes.iter().enumerate().filter(|(_, node)| node.id == *id);
                 let (index, node) = same.nth(1).expect("two nodes have this id");
                 at(node.line, format!("nodes[{index}].id"))
+            }
+            Error::Group { second, .. } => {
+                let mut nodes = self.nodes.iter().enumerate();
+                let (index, node) = nodes.find(|(_, node)| node.id == *second).expect("a member of a group is a node");
+                at(node.line, format!("nodes[{index}].options.group"))
             }
             Error::UnknownUpstream { node, upstream, .. } => {
                 let guilty = connections().find(|(_, edge)| edge.to == *node && edge.from == *upstream);

@@ -10,8 +10,9 @@ use crate::limits::{LARGEST_COUNT, LONGEST_SECS};
 use crate::suggest::did_you_mean;
 
 /// The names of all options, in the order of the documentation.
-pub const OPTION_NAMES: [&str; 15] = [
+pub const OPTION_NAMES: [&str; 16] = [
     "placement",
+    "group",
     "replicas",
     "ordered",
     "concurrency",
@@ -113,6 +114,7 @@ impl Options {
     fn set(&mut self, name: &str, value: &Value, words: Words) -> Result<(), Option<String>> {
         match name {
             "placement" => self.placement = words.choice(value, &PLACEMENTS, Placement::name)?,
+            "group" => self.group = words.group(value)?,
             "replicas" => self.replicas = count(value, 1)?,
             "ordered" => self.is_ordered = value.as_bool().ok_or_else(|| words.flags())?,
             "concurrency" => self.concurrency = count(value, 1)?,
@@ -215,6 +217,14 @@ impl Words {
         })
     }
 
+    fn group(self, value: &Value) -> Result<Option<String>, String> {
+        match value {
+            Value::Null => Ok(None),
+            Value::String(name) if !name.trim().is_empty() => Ok(Some(name.clone())),
+            _ => Err(format!("use a name that is not empty{}", self.or_null())),
+        }
+    }
+
     fn batch(self, value: &Value) -> Result<Option<Batch>, String> {
         let (size, max_wait) = match value {
             Value::Null => return Ok(None),
@@ -250,13 +260,15 @@ mod tests {
     #[test]
     fn every_option_has_its_value() {
         let options = parse(&json!({
-            "placement": "process", "replicas": 2, "ordered": false, "batch": {"size": 8, "max_wait": 0.5},
+            "placement": "process", "group": "gpu", "replicas": 2, "ordered": false, "batch": {"size": 8, "max_wait": 0.5},
             "queue_size": 7, "when_full": "drop_oldest", "on_error": "skip", "retries": 3, "retry_delay": 0.25, "timeout": 2,
             "max_restarts": 0, "restart_window": 1.5, "initialize_timeout": 20, "snapshot_every": 1,
         }));
 
         let expected = Options {
             placement: Placement::Process,
+            is_placement_inherited: false,
+            group: Some("gpu".into()),
             replicas: 2,
             is_ordered: false,
             concurrency: 1,

@@ -16,7 +16,7 @@ pub struct Stage {
     pub placement: Placement,
     /// Indices of its nodes, in plan order.
     pub nodes: Vec<usize>,
-    /// How the stage runs: those of its node, if it has but one, else nothing but the placement.
+    /// How the stage runs: the options of its first node; of inline nodes without a queue, nothing but the placement.
     pub options: Options,
 }
 
@@ -67,10 +67,12 @@ impl Stage {
     }
 }
 
-/// Neighbours that run in the same place share a stage, unless an option needs a queue before the node.
+/// A node with a placement has a stage of its own. Neighbours share one if they are inline and need no queue, if they are in one
+/// group, or if they inherit the same placement from the session and need no queue.
 ///
 /// The *level* of a node is the number of stage borders on the longest path from the input. Inline nodes of one level share a
-/// stage, so that no stage ever waits for itself by way of another one. The nodes of a worker are a chain.
+/// stage, so that no stage ever waits for itself by way of another one. Every other stage is entered at its first node only. The
+/// nodes of a worker are a chain.
 pub(super) fn arrange(nodes: &[PlanNode]) -> (Vec<Stage>, Vec<usize>) {
     let mut stages: Vec<Stage> = Vec::new();
     let mut stage_of: Vec<usize> = Vec::with_capacity(nodes.len());
@@ -86,7 +88,7 @@ pub(super) fn arrange(nodes: &[PlanNode]) -> (Vec<Stage>, Vec<usize>) {
                 stages.push(Stage::new(Placement::Inline));
                 stages.len() - 1
             })
-        } else if let [upstream] = node.upstreams[..]
+        } else if let Some(&upstream) = node.upstreams.first()
             && node.continues(&nodes[upstream])
         {
             level = levels[upstream];
@@ -111,8 +113,16 @@ impl PlanNode {
         self.options.placement == Placement::Thread && !self.options.needs_own_stage() && !self.join
     }
 
-    /// Whether this node runs on the thread or in the worker of its only upstream node.
+    /// Whether this node runs on the thread or in the worker of an upstream node, which it shares with all of them.
     fn continues(&self, upstream: &Self) -> bool {
+        if self.options.group.is_some() || upstream.options.group.is_some() {
+            // All upstream nodes of the members of a group are members, except those of its first node.
+            return self.options.group == upstream.options.group;
+        }
+        if self.upstreams.len() > 1 || !(self.options.is_placement_inherited && upstream.options.is_placement_inherited)
+        {
+            return false;
+        }
         if self.options.placement == Placement::Process {
             // One worker is watched in one way: so both must ask for the same.
             return !self.join
@@ -141,6 +151,13 @@ mod tests {
         }
     }
 
+    /// The same with a placement that is a default of the session.
+    fn inherited(id: &str, after: &[&str], options: &serde_json::Value) -> NodeSpec {
+        let spec = spec(id, after, options);
+        let options = Options { is_placement_inherited: true, ..Options::clone(&spec.options) };
+        NodeSpec { options: options.into(), ..spec }
+    }
+
     /// The nodes of each stage.
     fn stages(specs: &[NodeSpec]) -> Vec<String> {
         let plan = Plan::new("p", specs).unwrap();
@@ -149,19 +166,104 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_of_nodes_shares_a_worker() {
-        let process = json!({"placement": "process"});
+    fn a_node_with_a_placement_has_its_own_stage() {
+        for placement in ["thread", "process"] {
+            let placed = json!({"placement": placement});
 
-        let found = stages(&[spec("a", &[], &process), spec("b", &["a"], &process), spec("c", &["b"], &process)]);
+            let apart = stages(&[spec("a", &[], &placed), spec("b", &["a"], &placed)]);
+            let after_inherited = stages(&[inherited("a", &[], &placed), spec("b", &["a"], &placed)]);
+            let before_inherited = stages(&[spec("a", &[], &placed), inherited("b", &["a"], &placed)]);
+
+            assert_eq!([apart, after_inherited, before_inherited], [["a", "b"]; 3], "{placement}");
+        }
+    }
+
+    #[test]
+    fn neighbours_that_inherit_their_placement_share_a_stage() {
+        for placement in ["thread", "process"] {
+            let placed = json!({"placement": placement});
+
+            let found = stages(&[
+                inherited("a", &[], &placed),
+                inherited("b", &["a"], &placed),
+                inherited("c", &["b"], &placed),
+            ]);
+
+            assert_eq!(found, ["abc"], "{placement}");
+        }
+    }
+
+    #[test]
+    fn a_group_shares_a_stage_and_no_other_node_does() {
+        for placement in ["thread", "process"] {
+            let placed = json!({"placement": placement});
+            let [left, right] = ["left", "right"].map(|group| json!({"placement": placement, "group": group}));
+
+            let found = stages(&[
+                inherited("a", &[], &placed),
+                spec("b", &["a"], &left),
+                inherited("c", &["b"], &left),
+                inherited("d", &["c"], &right),
+                spec("e", &["d"], &right),
+                inherited("f", &["e"], &placed),
+                inherited("g", &["f"], &placed),
+            ]);
+
+            assert_eq!(found, ["a", "bc", "de", "fg"], "{placement}");
+        }
+    }
+
+    #[test]
+    fn a_group_has_one_queue_and_the_replicas_of_all_its_nodes() {
+        let options = json!({"placement": "thread", "group": "g", "queue_size": 8, "replicas": 2});
+        let plan = Plan::new("p", &[spec("a", &[], &options), spec("b", &["a"], &options)]).unwrap();
+
+        let [stage] = plan.stages() else { panic!("{:?}", plan.stages()) };
+
+        assert_eq!((stage.threads(), stage.capacity(DEFAULT_QUEUE_SIZE)), (3, 8 + 2 * 2));
+    }
+
+    #[test]
+    fn branches_of_a_group_meet_in_its_thread() {
+        let group = json!({"placement": "thread", "group": "g"});
+        let join = NodeSpec { join: true, ..spec("d", &["b", "c"], &group) };
+
+        let found = stages(&[
+            spec("in", &[], &json!({})),
+            spec("a", &["in"], &group),
+            spec("b", &["a"], &group),
+            spec("c", &["a"], &group),
+            join,
+            spec("out", &["d", "in"], &json!({})),
+        ]);
+
+        assert_eq!(found, ["in", "abcd", "out"]);
+    }
+
+    #[test]
+    fn a_group_changes_nothing_for_inline_nodes() {
+        let [none, group] = [json!({}), json!({"group": "g"})];
+
+        let found = stages(&[spec("a", &[], &none), spec("b", &["a"], &group), spec("c", &["b"], &group)]);
 
         assert_eq!(found, ["abc"]);
+    }
+
+    #[test]
+    fn inline_nodes_with_a_queue_share_it_in_a_group() {
+        let group = json!({"group": "g", "queue_size": 8});
+
+        let found = stages(&[spec("a", &[], &json!({})), spec("b", &["a"], &group), spec("c", &["b"], &group)]);
+
+        assert_eq!(found, ["a", "bc"]);
     }
 
     #[test]
     fn neighbours_that_are_watched_alike_share_a_worker() {
         let (once, twice) = (json!({"placement": "process", "max_restarts": 1}), json!({"placement": "process"}));
 
-        let found = stages(&[spec("a", &[], &once), spec("b", &["a"], &once), spec("c", &["b"], &twice)]);
+        let found =
+            stages(&[inherited("a", &[], &once), inherited("b", &["a"], &once), inherited("c", &["b"], &twice)]);
 
         assert_eq!(found, ["ab", "c"]);
     }
@@ -175,7 +277,8 @@ mod tests {
             let mut own = process.clone();
             own[name] = value.into();
 
-            let found = stages(&[spec("a", &[], &process), spec("b", &["a"], &own), spec("c", &["b"], &own)]);
+            let found =
+                stages(&[inherited("a", &[], &process), inherited("b", &["a"], &own), inherited("c", &["b"], &own)]);
 
             assert_eq!(found, ["a", "b", "c"], "{name}");
         }
@@ -184,14 +287,14 @@ mod tests {
     #[test]
     fn branches_and_joins_have_their_own_workers() {
         let process = json!({"placement": "process"});
-        let join = NodeSpec { join: true, ..spec("d", &["b", "c"], &process) };
+        let join = NodeSpec { join: true, ..inherited("d", &["b", "c"], &process) };
 
         let found = stages(&[
-            spec("a", &[], &process),
-            spec("b", &["a"], &process),
-            spec("c", &["a"], &process),
+            inherited("a", &[], &process),
+            inherited("b", &["a"], &process),
+            inherited("c", &["a"], &process),
             join,
-            spec("e", &["d"], &process),
+            inherited("e", &["d"], &process),
         ]);
 
         assert_eq!(found, ["a", "b", "c", "de"]);

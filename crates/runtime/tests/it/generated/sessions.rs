@@ -1,5 +1,7 @@
 //! Sessions of generated pipelines with generated borders give to each call, and to a stream, what the model gives.
 
+use std::collections::HashMap;
+
 use proptest::prelude::*;
 use remotemedia_runtime::{Concurrent, Done, EndEarly, Node, Options, Outputs, RunError, Stream};
 use serde_json::json;
@@ -13,10 +15,18 @@ use crate::support::{Fault, Item, Pipe, SessionUse, numbers, options, stream};
 enum Place {
     Inline,
     Thread,
+    /// On a thread that it shares with neighbours of this kind.
+    Inherited,
     ShortQueue,
-    Replicas { is_ordered: bool },
-    Concurrent { is_ordered: bool },
-    Batch { size: usize },
+    Replicas {
+        is_ordered: bool,
+    },
+    Concurrent {
+        is_ordered: bool,
+    },
+    Batch {
+        size: usize,
+    },
     BatchInReplicas,
 }
 
@@ -33,16 +43,27 @@ impl Place {
         }
     }
 
+    /// What of it is possible for a group.
+    fn fit_group(self) -> Self {
+        match self {
+            Self::Concurrent { is_ordered } => Self::Replicas { is_ordered },
+            Self::Batch { .. } | Self::BatchInReplicas => Self::ShortQueue,
+            place => place,
+        }
+    }
+
     fn options(self) -> Options {
-        options(&match self {
+        let is_placement_inherited = matches!(self, Self::Inherited);
+        let options = options(&match self {
             Self::Inline => json!({}),
-            Self::Thread => json!({"placement": "thread"}),
+            Self::Thread | Self::Inherited => json!({"placement": "thread"}),
             Self::ShortQueue => json!({"queue_size": 1}),
             Self::Replicas { is_ordered } => json!({"placement": "thread", "replicas": 2, "ordered": is_ordered}),
             Self::Concurrent { is_ordered } => json!({"concurrency": 3, "ordered": is_ordered}),
             Self::Batch { size } => json!({"batch": size}),
             Self::BatchInReplicas => json!({"placement": "thread", "replicas": 2, "batch": 2}),
-        })
+        });
+        Options { is_placement_inherited, ..options }
     }
 }
 
@@ -50,6 +71,7 @@ fn any_place() -> impl Strategy<Value = Place> {
     prop_oneof![
         4 => Just(Place::Inline),
         2 => Just(Place::Thread),
+        2 => Just(Place::Inherited),
         1 => Just(Place::ShortQueue),
         1 => any::<bool>().prop_map(|is_ordered| Place::Replicas { is_ordered }),
         1 => any::<bool>().prop_map(|is_ordered| Place::Concurrent { is_ordered }),
@@ -59,23 +81,39 @@ fn any_place() -> impl Strategy<Value = Place> {
 }
 
 /// Pipelines whose nodes process each item alike, whatever came before it.
-fn any_placed() -> impl Strategy<Value = Vec<(Described, Place)>> {
+fn any_placed() -> impl Strategy<Value = Vec<(Described, Options)>> {
     let places = prop::collection::vec(any_place(), 8);
-    (any_pipeline(), places).prop_map(|(mut nodes, places)| {
+    let are_grouped = prop::collection::vec(any::<bool>(), 8);
+    (any_pipeline(), places, are_grouped).prop_map(|(mut nodes, places, are_grouped)| {
         for node in &mut nodes {
             if let Kind::FailAtCall(call) = node.kind {
                 node.kind = Kind::Add(i64::try_from(call).expect("calls are few"));
             }
         }
-        nodes
-            .into_iter()
-            .zip(places)
-            .map(|(node, place)| {
-                let place = place.fit(&node);
-                (node, place)
-            })
-            .collect()
+        let groups = groups(&nodes, &are_grouped);
+        let options_of = |index: usize| {
+            let Some(first) = groups[index] else { return places[index].fit(&nodes[index]).options() };
+            let members = nodes.iter().zip(&groups).filter(|(_, group)| **group == Some(first));
+            let place = members.fold(places[first].fit_group(), |place, (member, _)| place.fit(member));
+            Options { group: Some(first.to_string()), ..place.options() }
+        };
+        let options: Vec<Options> = (0..nodes.len()).map(options_of).collect();
+        nodes.into_iter().zip(options).collect()
     })
+}
+
+/// The first node of the group of each node that is in one. A node may join the group that all nodes before it are in.
+fn groups(nodes: &[Described], are_grouped: &[bool]) -> Vec<Option<usize>> {
+    let positions: HashMap<&str, usize> = nodes.iter().enumerate().map(|(index, node)| (&*node.id, index)).collect();
+    let mut groups = vec![None; nodes.len()];
+    // Their ids are numbered from the first one on.
+    for index in (0..nodes.len()).map(|number| positions[&*format!("n{number}")]) {
+        let mut before = nodes[index].after.iter().map(|upstream| groups[positions[&**upstream]]);
+        let shared = before.next().flatten();
+        let shared = shared.filter(|_| before.all(|group| group == shared));
+        groups[index] = are_grouped[index].then(|| shared.unwrap_or(index));
+    }
+    groups
 }
 
 /// A described node.
@@ -125,14 +163,13 @@ impl Concurrent<Item> for Plain {
     }
 }
 
-fn describe(placed: &[(Described, Place)]) -> (Pipe, Vec<Described>) {
+fn describe(placed: &[(Described, Options)]) -> (Pipe, Vec<Described>) {
     let mut pipe = Pipe::default();
-    for (node, place) in placed {
+    for (node, options) in placed {
         let after: Vec<&str> = node.after.iter().map(String::as_str).collect();
         let plain = || Plain { kind: node.kind, flushed: node.flushed.clone() };
-        let options = place.options();
         let replicas = options.replicas;
-        pipe = pipe.add(&node.id, &after, node.join, plain()).with(options);
+        pipe = pipe.add(&node.id, &after, node.join, plain()).with(options.clone());
         for _ in 1..replicas {
             pipe = pipe.replica(plain());
         }
@@ -193,7 +230,7 @@ proptest! {
             expected.extend(Model::outputs_of_one(&described, number).expect("nothing fails"));
         }
         expected.extend(Model::outputs_of_end(&described).expect("nothing fails"));
-        if placed.iter().any(|(_, place)| !place.options().is_ordered) {
+        if placed.iter().any(|(_, options)| !options.is_ordered) {
             outputs.sort_by_key(ToString::to_string);
             expected.sort_by_key(ToString::to_string);
         }

@@ -18,12 +18,12 @@ fn items_go_to_a_worker_and_back_in_order() {
 }
 
 #[test]
-fn neighbours_share_one_worker() {
-    let bench = open(&["double", "odd", "sum"], json!({}));
+fn a_group_shares_one_worker() {
+    let bench = open(&["double", "odd", "sum"], json!({"group": "g"}));
     assert_eq!(bench.session.plan().stages().len(), 1);
 
     assert_eq!(bench.map([1, 2, 3]), good([0]));
-    let bench = open(&["odd", "double", "sum"], json!({}));
+    let bench = open(&["odd", "double", "sum"], json!({"group": "g"}));
     assert_eq!(bench.map([1, 2, 3]), good([2, 8, -8]));
 }
 
@@ -62,7 +62,7 @@ fn a_view_outlives_its_session() {
 
 #[test]
 fn a_failure_names_its_node_and_the_worker_goes_on() {
-    let bench = open(&["double", "fail"], json!({}));
+    let bench = open(&["double", "fail"], json!({"group": "g"}));
 
     bench.put(Some(Thing::Number(1)));
     assert_eq!(bench.number(), Ok(2));

@@ -9,7 +9,7 @@ use super::{Fault, Thing, WorkerLoop, cause, good, open, try_open};
 
 #[test]
 fn a_node_that_does_not_initialize_fails_as_itself() {
-    let failed = try_open(&["double", "refuse"], json!({})).err();
+    let failed = try_open(&["double", "refuse"], json!({"group": "g"})).err();
 
     assert_eq!(failed, Some(Fault::StdStream("refuse in initialize: StdStream(\"not today\")".into())));
 }
