@@ -1,8 +1,9 @@
 //! `check`: what would run where, and what stands in the way.
 
-use remotemedia_runtime::{DEFAULT_QUEUE_SIZE, Plan, PlanNode, Stage, WhenFull};
+use remotemedia_runtime::{DEFAULT_QUEUE_SIZE, Plan, Stage, WhenFull};
 
 use crate::cli::CheckOptions;
+use crate::draw::{group_of, shown_options};
 use crate::loader::{Failure, FailureKind, Loader, Remark};
 use crate::table::{columns, counted, on_one_line};
 use crate::terminal;
@@ -35,8 +36,10 @@ fn report(plan: &Plan, remarks: &[Remark]) -> String {
         counted(plan.stages().len(), "stage")
     );
     for (number, stage) in plan.stages().iter().enumerate() {
-        text += &format!("\nstage {}, {}: {}\n", number + 1, stage.placement.name(), resources(plan, number));
-        let mut rows: Vec<Vec<String>> = stage.nodes.iter().map(|&index| row(plan, &plan.nodes()[index])).collect();
+        let group = group_of(plan, number).map_or_else(String::new, |group| format!(", group {group}"));
+        let placement = stage.placement.name();
+        text += &format!("\nstage {}, {placement}{group}: {}\n", number + 1, resources(plan, number));
+        let mut rows: Vec<Vec<String>> = stage.nodes.iter().map(|&index| row(plan, index)).collect();
         if rows.iter().all(|row| row[OUTPUT_COLUMN].is_empty()) {
             for row in &mut rows {
                 row.remove(OUTPUT_COLUMN);
@@ -86,7 +89,8 @@ fn resources(plan: &Plan, number: usize) -> String {
     words
 }
 
-fn row(plan: &Plan, node: &PlanNode) -> Vec<String> {
+fn row(plan: &Plan, index: usize) -> Vec<String> {
+    let node = &plan.nodes()[index];
     let upstreams: Vec<String> =
         node.upstreams.iter().map(|&index| on_one_line(&plan.nodes()[index].id, NAME_COLUMNS)).collect();
     let from = match (upstreams.as_slice(), node.join) {
@@ -95,8 +99,6 @@ fn row(plan: &Plan, node: &PlanNode) -> Vec<String> {
         (ids, false) => format!("after {}", ids.join(", ")),
     };
     let to = if node.downstreams.is_empty() { "writes the output" } else { "" }.to_owned();
-    let options: Vec<String> =
-        node.options.differing().into_iter().map(|(name, value)| format!("{name} {value}")).collect();
     let (id, node_type) = (on_one_line(&node.id, NAME_COLUMNS), on_one_line(&node.node_type, NAME_COLUMNS));
-    vec![id, node_type, from, to, options.join(", ")]
+    vec![id, node_type, from, to, shown_options(plan, index).join(", ")]
 }

@@ -13,7 +13,8 @@ pub(super) fn draw(plan: &Plan) -> String {
     text += "    node [shape=box, style=rounded, fontname=\"sans-serif\"];\n";
     for (number, stage) in plan.stages().iter().enumerate() {
         text += &format!("    subgraph cluster_{number} {{\n");
-        text += &format!("        label=\"{}\";\n        style=\"rounded,dashed\";\n", stage_label(plan, number));
+        text +=
+            &format!("        label=\"{}\";\n        style=\"rounded,dashed\";\n", escaped(&stage_label(plan, number)));
         if stage.workers() > 0 {
             text += &format!("        color=\"{WORKER_COLOUR}\";\n");
         }
@@ -21,7 +22,7 @@ pub(super) fn draw(plan: &Plan) -> String {
             let node = &plan.nodes()[index];
             let (id, node_type) = labels(node, LABEL_LIMIT);
             let shape = if node.join { ", shape=hexagon" } else { "" };
-            let lines = [id, node_type, options(node)].map(|line| escaped(&line));
+            let lines = [id, node_type, options(plan, index)].map(|line| escaped(&line));
             let lines = lines.iter().filter(|line| !line.is_empty()).map(String::as_str);
             let label = lines.collect::<Vec<_>>().join("\\n");
             text += &format!("        n{index} [label=\"{label}\"{shape}];\n");

@@ -9,11 +9,11 @@ const LABEL_LIMIT: usize = 60;
 pub(super) fn draw(plan: &Plan) -> String {
     let mut text = String::from("flowchart LR\n");
     for (number, stage) in plan.stages().iter().enumerate() {
-        text += &format!("    subgraph stage{}[\"{}\"]\n", number + 1, stage_label(plan, number));
+        text += &format!("    subgraph stage{}[\"{}\"]\n", number + 1, escaped(&stage_label(plan, number)));
         for &index in &stage.nodes {
             let node = &plan.nodes()[index];
             let (id, node_type) = labels(node, LABEL_LIMIT);
-            let lines = [id, node_type, options(node)].map(|line| escaped(&line));
+            let lines = [id, node_type, options(plan, index)].map(|line| escaped(&line));
             let lines = lines.iter().filter(|line| !line.is_empty()).map(String::as_str);
             let label = lines.collect::<Vec<_>>().join("<br/>");
             // A hexagon stands for a join.

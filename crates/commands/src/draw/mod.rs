@@ -14,6 +14,9 @@ use remotemedia_runtime::{Plan, PlanNode, did_you_mean};
 
 use crate::table::{counted, on_one_line};
 
+/// Names of groups and of functions may be long.
+const OPTION_LIMIT: usize = 60;
+
 /// What a plan is drawn as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum GraphFormat {
@@ -60,21 +63,34 @@ fn is_queue(plan: &Plan, from: usize, to: usize) -> bool {
     plan.stage_of(from) != plan.stage_of(to)
 }
 
-/// The options of a node that are not the usual ones: `replicas 4 · timeout 2 s`.
-fn options(node: &PlanNode) -> String {
-    let words = node.options.differing().into_iter().map(|(name, value)| format!("{name} {value}"));
-    words.collect::<Vec<_>>().join(" · ")
+/// The options of a node that are not the usual ones: `replicas 4`, `timeout 2 s`. A group is among them unless its stage shows it.
+pub(crate) fn shown_options(plan: &Plan, index: usize) -> Vec<String> {
+    let is_group_shown = group_of(plan, plan.stage_of(index)).is_some();
+    let options = plan.nodes()[index].options.differing().into_iter();
+    let options = options.filter(|(name, _)| !(is_group_shown && *name == "group"));
+    options.map(|(name, value)| format!("{name} {}", on_one_line(&value, OPTION_LIMIT))).collect()
+}
+
+/// The name of the group that is a stage.
+pub(crate) fn group_of(plan: &Plan, stage: usize) -> Option<String> {
+    plan.stages()[stage].options.group.as_ref().map(|group| on_one_line(group, OPTION_LIMIT))
+}
+
+/// The options of a node on one line.
+fn options(plan: &Plan, index: usize) -> String {
+    shown_options(plan, index).join(" · ")
 }
 
 /// The colour of what is apart from the program: the frame of a stage that runs in workers.
 const WORKER_COLOUR: &str = "#4c63e6";
 
-/// `stage 2 · inline`, `stage 3 · process · 2 workers`.
+/// `stage 2 · inline`, `stage 3 · process · 2 workers`, `stage 4 · thread · group speech`.
 fn stage_label(plan: &Plan, number: usize) -> String {
     let stage = &plan.stages()[number];
     let workers =
         if stage.workers() > 1 { format!(" · {}", counted(stage.workers(), "worker")) } else { String::new() };
-    format!("stage {} · {}{workers}", number + 1, stage.placement.name())
+    let group = group_of(plan, number).map_or_else(String::new, |group| format!(" · group {group}"));
+    format!("stage {} · {}{workers}{group}", number + 1, stage.placement.name())
 }
 
 /// The id and the type of a node, each short enough for a box.

@@ -1,9 +1,9 @@
 //! Plans as SVG pictures that need no font, script or style sheet from elsewhere.
 
-use remotemedia_runtime::{Plan, PlanNode};
+use remotemedia_runtime::Plan;
 
 use super::layout::{Layout, arrange, exact};
-use super::{is_queue, labels, options, stage_label};
+use super::{group_of, is_queue, labels, options, shown_options, stage_label};
 use crate::table::{counted, on_one_line};
 
 const LABEL_LIMIT: usize = 28;
@@ -103,13 +103,16 @@ impl Rect {
 
 impl<'a> Picture<'a> {
     fn of(plan: &'a Plan) -> Self {
-        let widest = plan.nodes().iter().map(|node| {
+        let widest = plan.nodes().iter().enumerate().map(|(index, node)| {
             let (id, node_type) = labels(node, LABEL_LIMIT);
-            let options = option_lines(node).into_iter().map(|line| text_width(&line, 11.5)).fold(0.0, f64::max);
+            let options = option_lines(plan, index).into_iter().map(|line| text_width(&line, 11.5)).fold(0.0, f64::max);
             text_width(&id, 14.6).max(text_width(&node_type, 12.0)).max(options)
         });
+        // The name of a group may be longer than those of its nodes.
+        let stages = (0..plan.stages().len()).filter(|&stage| group_of(plan, stage).is_some());
+        let widest = widest.chain(stages.map(|stage| text_width(&stage_label(plan, stage), 12.0)));
         let box_width = (widest.fold(0.0, f64::max) + 2.0 * BOX_PADDING).max(120.0).ceil();
-        let option_rows = plan.nodes().iter().map(|node| option_lines(node).len()).max().unwrap_or(0);
+        let option_rows = (0..plan.nodes().len()).map(|index| option_lines(plan, index).len()).max().unwrap_or(0);
         let box_height = BOX_HEIGHT + LINE_HEIGHT * exact(option_rows);
         let layout = arrange(plan);
         let is_downwards = layout.depth > MAX_DEPTH_ACROSS && exact(layout.depth) > layout.breadth;
@@ -264,7 +267,7 @@ impl<'a> Picture<'a> {
             (true, false) => stage_label(self.plan, stage),
             (false, false) => format!("{node_type} · {}", stage + 1),
         };
-        let options = options(node);
+        let options = options(self.plan, index);
         let separator = if options.is_empty() { "" } else { ", " };
         let label = stage_label(self.plan, stage);
         let whole = format!("{} ({}), {label}{separator}{options}", node.id, node.node_type);
@@ -277,7 +280,7 @@ impl<'a> Picture<'a> {
             rect.width(),
             rect.height(),
         );
-        let options = option_lines(node).into_iter().map(|line| ("options", line));
+        let options = option_lines(self.plan, index).into_iter().map(|line| ("options", line));
         svg += &drawn_lines(rect.middle(), [("id", id), ("kind", kind)].into_iter().chain(options));
         if node.join {
             svg += &format!(
@@ -309,10 +312,9 @@ fn drawn_queue(from: (f64, f64), to: (f64, f64)) -> String {
 }
 
 /// The options of a node, as many on a line as fit.
-fn option_lines(node: &PlanNode) -> Vec<String> {
+fn option_lines(plan: &Plan, index: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
-    for (name, value) in node.options.differing() {
-        let option = format!("{name} {value}");
+    for option in shown_options(plan, index) {
         match lines.last_mut() {
             Some(line) if line.len() + option.len() <= OPTIONS_LIMIT => *line += &format!(" · {option}"),
             _ => lines.push(option),

@@ -29,11 +29,7 @@ pub(super) fn draw(plan: &Plan) -> String {
 
 fn with_rails(plan: &Plan, rows: &[Row]) -> String {
     let rail_width = rows.iter().map(|row| row.rails.width()).max().unwrap_or(0);
-    let cells: Vec<Vec<String>> = rows
-        .iter()
-        .filter_map(|row| row.node)
-        .map(|index| cells(plan, &plan.nodes()[index], plan.stage_of(index)))
-        .collect();
+    let cells: Vec<Vec<String>> = rows.iter().filter_map(|row| row.node).map(|index| cells(plan, index)).collect();
     let names = columns(&cells, &[], "");
     let mut names = names.lines();
     let mut text = String::new();
@@ -49,13 +45,14 @@ fn with_rails(plan: &Plan, rows: &[Row]) -> String {
     text
 }
 
-fn cells(plan: &Plan, node: &PlanNode, stage: usize) -> Vec<String> {
+fn cells(plan: &Plan, index: usize) -> Vec<String> {
+    let node = &plan.nodes()[index];
     let (id, node_type) = labels(node, LABEL_LIMIT);
-    let mut facts = options(node);
+    let mut facts = options(plan, index);
     if node.join {
         facts.insert_str(0, if facts.is_empty() { "join" } else { "join · " });
     }
-    vec![id, node_type, stage_label(plan, stage), facts]
+    vec![id, node_type, stage_label(plan, plan.stage_of(index)), facts]
 }
 
 /// For plans that are too wide to draw: each node with what it comes after.
@@ -65,8 +62,8 @@ fn listed(plan: &Plan) -> String {
         .iter()
         .enumerate()
         .map(|(index, node)| {
-            let mut row = cells(plan, node, plan.stage_of(index));
-            row[3] = options(node);
+            let mut row = cells(plan, index);
+            row[3] = options(plan, index);
             row.insert(3, upstreams(plan, node));
             row
         })

@@ -1,0 +1,381 @@
+"""Which nodes share a stage: those that inherit a placement, and those of one group."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+from stream_nodes import TIMEOUT_SECS, Add, Noting, Odd, Twice
+
+from remotemedia import Batch, Node, Pipeline, execute_pipeline, execute_pipeline_with_input, with_options
+from remotemedia._graph.graph import resolve
+from remotemedia.exceptions import ManifestError, PipelineError
+from remotemedia.nodes import register_node
+
+GROUP = {"group": "g"}
+THREAD = {"placement": "thread", **GROUP}
+WORKER = {"placement": "process", **GROUP}
+
+
+class Where(Node):
+    """Adds the place where it runs to a list."""
+
+    thread_safe = True
+
+    def process(self, places):
+        return [*places, (os.getpid(), threading.get_ident())]
+
+
+class GroupedNode(Node):
+    """Registered, so that manifests can name it."""
+
+    thread_safe = True
+
+    def process(self, item):
+        return item
+
+
+class Source:
+    def process(self):
+        yield from range(3)
+
+
+register_node(GroupedNode)
+
+
+def places(*options, **defaults):
+    """Return where nodes with these options run, as numbers: nodes with the same one share a thread."""
+    nodes = [with_options(Where(), **own) for own in options]
+    with Pipeline(nodes).open(**defaults) as session:
+        found = session.call([])
+    return [found.index(place) for place in found]
+
+
+class TestStages:
+    def test_two_placed_neighbours_work_at_the_same_time(self):
+        """Three users wrote two placed nodes and found them in one stage."""
+        barrier = threading.Barrier(2, timeout=TIMEOUT_SECS)
+
+        class First:
+            def process(self, item):
+                if item > 0:
+                    barrier.wait()
+                return item
+
+        class Second:
+            def process(self, item):
+                if item < 9:
+                    barrier.wait()
+                return item
+
+        pipeline = Pipeline([with_options(node, placement="thread") for node in (First(), Second())])
+        with pipeline.open() as session:
+            assert list(session.map(range(10))) == list(range(10))
+
+    @pytest.mark.parametrize("placement", ["thread", "process"])
+    def test_a_written_placement_gives_a_stage_and_a_default_does_not(self, placement):
+        own = {"placement": placement}
+
+        assert places(own, own) == [0, 1]
+        assert places({}, {}, **own) == [0, 0]
+        assert places({}, own, {}, {}, **own) == [0, 1, 2, 2]
+
+    def test_nodes_of_the_multiprocess_executor_share_a_worker(self):
+        nodes = [Start(), Where(), Where(), with_options(Where(), placement="process")]
+
+        first, second, third = asyncio.run(execute_pipeline(nodes, executor="multiprocess"))
+
+        assert first == second != third
+
+    @pytest.mark.parametrize("own", [THREAD, WORKER])
+    def test_a_group_shares_a_stage(self, own):
+        assert places(own, own, {**own, "group": "other"}) == [0, 0, 2]
+
+    @pytest.mark.parametrize("placement", ["thread", "process"])
+    def test_a_group_that_inherits_its_placement_is_apart_from_its_neighbours(self, placement):
+        assert places({}, GROUP, GROUP, {}, placement=placement) == [0, 1, 1, 3]
+
+    @pytest.mark.parametrize("own", [THREAD, WORKER])
+    def test_replicas_of_a_group_contain_all_of_its_nodes(self, own):
+        nodes = [with_options(Where(), **own, replicas=2) for _ in range(2)]
+
+        with Pipeline(nodes).open() as session:
+            found = list(session.map([[]] * 20))
+
+        assert all(first == second for first, second in found)
+
+    def test_a_group_has_one_queue(self):
+        options = {**THREAD, "queue_size": 1, "when_full": "drop_newest"}
+        first = Blocks()
+
+        with Pipeline([with_options(first, **options), with_options(Add(), **options)]).open() as session:
+            session.put(0)
+            first.is_busy.wait(TIMEOUT_SECS)
+            for item in range(1, 5):
+                session.put(item)
+            first.may_continue.set()
+            session.end()
+            assert list(session) == [1, 2]
+
+    def test_branches_of_a_group_share_a_thread(self):
+        pipeline = Pipeline("fork").add_node(Twice(), id="in", **THREAD)
+        pipeline.add_node(Odd(), id="odd", after="in", **THREAD).add_node(
+            Add(), id="add", after="in", **THREAD
+        )
+        pipeline.add_node(Noting(), id="out", after=["odd", "add"], join=True, **THREAD)
+
+        with pipeline.open() as session:
+            found = list(session.map([1, 2]))
+
+        assert found == [{"odd": [1, 1], "add": [2, 2]}, {"odd": None, "add": [3, 3]}]
+        assert pipeline.to_mermaid().count("subgraph") == 1
+
+    def test_a_group_of_inline_nodes_changes_nothing(self):
+        pipeline = Pipeline([Add(), with_options(Add(), group="g"), with_options(Add(), group="g")])
+
+        with pipeline.open() as session:
+            assert session.call(1) == 4
+
+        assert pipeline.to_mermaid().count("subgraph") == 1
+
+
+class Start:
+    """A source, which is in no worker."""
+
+    def process(self):
+        return []
+
+
+class Blocks:
+    """Returns its first item only when it is released."""
+
+    def __init__(self):
+        self.is_busy, self.may_continue = threading.Event(), threading.Event()
+
+    def process(self, item):
+        self.is_busy.set()
+        self.may_continue.wait(TIMEOUT_SECS)
+        return item
+
+
+CHAIN = "the nodes of a worker must form a chain"
+NOT_NEIGHBOURS = (
+    "they are not neighbours: 'c' comes after no node of the group; "
+    "put the nodes between them into the group, or 'c' into another one"
+)
+ALSO_AFTER = (
+    "'c' also comes after 'b', which is not in the group; put 'b' into the group, or 'c' into another one"
+)
+DIFFERENT = "they have different values of {}; give both the same value"
+REFUSED = {
+    "not neighbours": (
+        {"a": ([], THREAD), "b": (["a"], {}), "c": (["b"], THREAD)},
+        NOT_NEIGHBOURS,
+    ),
+    "beside each other": (
+        {"a": ([], {}), "b": (["a"], THREAD), "c": (["a"], THREAD)},
+        NOT_NEIGHBOURS,
+    ),
+    "after another node, too": (
+        {"a": ([], THREAD), "b": (["a"], {}), "c": (["a", "b"], THREAD)},
+        ALSO_AFTER,
+    ),
+    "other placement": (
+        {"a": ([], THREAD), "b": (["a"], WORKER)},
+        DIFFERENT.format("placement (thread, process)"),
+    ),
+    "no placement": (
+        {"a": ([], THREAD), "b": (["a"], GROUP)},
+        DIFFERENT.format("placement (thread, inline)"),
+    ),
+    "other queue": (
+        {"a": ([], THREAD), "b": (["a"], {**THREAD, "queue_size": 8})},
+        DIFFERENT.format("queue_size (not set, 8)"),
+    ),
+    "other drops": (
+        {
+            "a": ([], {**GROUP, "when_full": "drop_oldest"}),
+            "b": (["a"], {**GROUP, "when_full": "drop_newest"}),
+        },
+        DIFFERENT.format("when_full (drop_oldest, drop_newest)"),
+    ),
+    "other replicas": (
+        {"a": ([], {**THREAD, "replicas": 2}), "b": (["a"], {**THREAD, "replicas": 3})},
+        DIFFERENT.format("replicas (2, 3)"),
+    ),
+    "other restarts": (
+        {"a": ([], {**WORKER, "max_restarts": 0}), "b": (["a"], WORKER)},
+        DIFFERENT.format("max_restarts (0, not set)"),
+    ),
+    "a batch": (
+        {"a": ([], THREAD), "b": (["a"], {**THREAD, "batch": 2})},
+        "batch requires a stage of one node; remove batch or the group from 'b'",
+    ),
+    "a time limit in a worker": (
+        {"a": ([], {**WORKER, "timeout": 1}), "b": (["a"], WORKER)},
+        "timeout requires a worker of one node; remove timeout or the group from 'a'",
+    ),
+    "a policy in a worker": (
+        {"a": ([], WORKER), "b": (["a"], {**WORKER, "on_error": "skip"})},
+        "on_error requires a worker of one node; remove on_error or the group from 'b'",
+    ),
+    "a branch out of a worker": (
+        {"a": ([], WORKER), "b": (["a"], WORKER), "c": (["a"], {})},
+        f"{CHAIN}, and 'c' comes after 'a', too; put 'b' into another group",
+    ),
+}
+
+
+class TestRefused:
+    @pytest.mark.parametrize("case", REFUSED)
+    @pytest.mark.parametrize("use_rust", [True, False])
+    def test_groups_that_cannot_be_one_stage_are_refused(self, case, use_rust):
+        described, problem = REFUSED[case]
+        pipeline, untouched = Pipeline("p"), []
+        for node_id, (after, options) in described.items():
+            node = GroupedNode()
+            untouched.append(node)
+            pipeline.add_node(node, id=node_id, after=after, **options)
+
+        with pytest.raises(PipelineError) as caught:
+            asyncio.run(pipeline.run([1], use_rust=use_rust))
+
+        assert str(caught.value).endswith(f"are in group 'g', but {problem}")
+        assert not any(node.is_initialized for node in untouched)
+
+    @pytest.mark.parametrize("case", REFUSED)
+    def test_manifests_are_refused_with_the_same_words(self, case):
+        described, problem = REFUSED[case]
+        nodes = [
+            {"id": node_id, "node_type": "GroupedNode", "options": options}
+            for node_id, (_, options) in described.items()
+        ]
+        connections = [
+            {"from": before, "to": node_id} for node_id, (after, _) in described.items() for before in after
+        ]
+
+        with pytest.raises(ManifestError) as caught:
+            resolve({"version": "v1", "nodes": nodes, "connections": connections})
+
+        second = problem.split("'")[1] if "neighbours" in problem or "also" in problem else "b"
+        path = f"nodes[{list(described).index(second)}].options.group"
+        assert str(caught.value).endswith(f"are in group 'g', but {problem}")
+        assert caught.value.path == path
+
+    def test_both_nodes_are_named(self):
+        nodes = [with_options(Add(), **THREAD), Add(), with_options(Add(), **THREAD)]
+
+        with pytest.raises(
+            PipelineError, match="^Nodes 'Add_0' and 'Add_2' are in group 'g', but they are not"
+        ):
+            resolve(nodes)
+
+    def test_a_default_that_separates_a_group_is_refused(self):
+        source = Pipeline([with_options(Source(), group="g"), with_options(Add(), group="g")])
+        timed = Pipeline([with_options(Add(), **WORKER), with_options(Add(), **WORKER)])
+
+        with pytest.raises(PipelineError, match=r"values of placement \(inline, process\)"):
+            source.open(placement="process")
+        with pytest.raises(PipelineError, match="timeout requires a worker of one node"):
+            timed.open(timeout=1)
+
+    @pytest.mark.parametrize("group", ["", " ", 1, True, ["a"]])
+    def test_a_group_has_a_name(self, group):
+        with pytest.raises(PipelineError) as caught:
+            with_options(Add(), group=group)
+
+        assert str(caught.value) == f"group={group!r} is not valid; use a name that is not empty, or None"
+
+    def test_a_group_is_no_option_of_a_session(self):
+        with pytest.raises(
+            PipelineError, match="^group is an option of nodes, not of a session; set it on the"
+        ):
+            Pipeline([Add()]).open(group="g")
+
+    def test_a_mistyped_group_gets_its_name(self):
+        with pytest.raises(PipelineError, match="^Unknown option 'grup'; did you mean 'group'"):
+            with_options(Add(), grup="g")
+
+
+@pytest.mark.parametrize("options", [{"timeout": 5.0}, {"retries": 1}, {"on_error": "skip"}])
+def test_nodes_of_a_group_of_a_thread_have_policies_of_their_own(options):
+    nodes = [with_options(Add(), **THREAD), with_options(Add(), **THREAD, **options)]
+
+    assert asyncio.run(execute_pipeline_with_input(nodes, [1, 2])) == [3, 4]
+
+
+def test_no_group_is_written_as_none():
+    """`None` takes a node out of the group that it was given."""
+    node = with_options(Where(), **THREAD).with_options(group=None)
+
+    assert asyncio.run(execute_pipeline_with_input([with_options(Where(), **THREAD), node], [[]]))
+
+
+def test_equal_options_may_be_written_in_different_ways():
+    nodes = [
+        with_options(Add(), **THREAD, replicas=1, batch=None),
+        with_options(Add(), **THREAD, ordered=True),
+    ]
+
+    assert asyncio.run(execute_pipeline_with_input(nodes, [1])) == [3]
+    with pytest.raises(PipelineError, match="batch requires a stage of one node"):
+        resolve([with_options(GroupedNode(), **THREAD, batch=Batch(1)), with_options(Add(), **THREAD)])
+
+
+SCRIPT = """\
+from remotemedia import Pipeline
+
+class Work:
+    def process(self, item):
+        return item
+
+pipeline = Pipeline("app").add_node(Work(), group="start").add_node(Work(), group="start")
+pipeline.add_node(Work(), placement="process", group="model")
+pipeline.add_node(Work(), placement="process", group="model")
+pipeline.add_node(Work(), placement="process")
+"""
+CHECKED = """\
+app can run: 5 nodes in 3 stages
+
+stage 1, inline: 1 thread, queue of 64
+  Work_0  Work  reads the input  group start
+  Work_1  Work  after Work_0     group start
+
+stage 2, process, group model: 1 worker, 3 threads, up to 128 items sent ahead, queue of 64
+  Work_2  Work  after Work_1
+  Work_3  Work  after Work_2
+
+stage 3, process: 1 worker, 3 threads, up to 128 items sent ahead, queue of 64
+  Work_4  Work  after Work_3  writes the output
+
+2 workers, 7 threads, at most 706 items in progress
+"""
+DRAWN = """\
+app: 5 nodes in 3 stages
+
+  ●  Work_0  Work  stage 1 · inline                 group start
+  │
+  ●  Work_1  Work  stage 1 · inline                 group start
+  ┊
+  ●  Work_2  Work  stage 2 · process · group model
+  │
+  ●  Work_3  Work  stage 2 · process · group model
+  ┊
+  ●  Work_4  Work  stage 3 · process
+
+  ┊ a queue
+"""
+
+
+@pytest.mark.parametrize(("command", "expected"), [("check", CHECKED), ("graph", DRAWN)])
+def test_check_and_graph_show_the_group(command, expected, tmp_path):
+    (tmp_path / "app.py").write_text(SCRIPT)
+    program = [sys.executable, "-m", "remotemedia", command, "app.py"]
+
+    ran = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=True)
+
+    assert ran.stdout == expected
