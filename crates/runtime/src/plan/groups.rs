@@ -122,7 +122,7 @@ fn single_worker_option(options: &Options) -> Option<&'static str> {
 mod tests {
     use serde_json::{Value, json};
 
-    use crate::Options;
+    use crate::options::Options;
     use crate::plan::{NodeSpec, Plan};
 
     /// A node of the group `g`, unless its options name another one.
