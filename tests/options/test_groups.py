@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import threading
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from stream_nodes import TIMEOUT_SECS, Add, Noting, Odd, Twice
 
 from remotemedia import Batch, Node, Pipeline, execute_pipeline, execute_pipeline_with_input, with_options
@@ -56,26 +59,6 @@ def places(*options, **defaults):
 
 
 class TestStages:
-    def test_two_placed_neighbours_work_at_the_same_time(self):
-        """Three users wrote two placed nodes and found them in one stage."""
-        barrier = threading.Barrier(2, timeout=TIMEOUT_SECS)
-
-        class First:
-            def process(self, item):
-                if item > 0:
-                    barrier.wait()
-                return item
-
-        class Second:
-            def process(self, item):
-                if item < 9:
-                    barrier.wait()
-                return item
-
-        pipeline = Pipeline([with_options(node, placement="thread") for node in (First(), Second())])
-        with pipeline.open() as session:
-            assert list(session.map(range(10))) == list(range(10))
-
     @pytest.mark.parametrize("placement", ["thread", "process"])
     def test_a_written_placement_gives_a_stage_and_a_default_does_not(self, placement):
         own = {"placement": placement}
@@ -299,6 +282,82 @@ class TestRefused:
     def test_a_mistyped_group_gets_its_name(self):
         with pytest.raises(PipelineError, match="^Unknown option 'grup'; did you mean 'group'"):
             with_options(Add(), grup="g")
+
+
+STAGES = st.fixed_dictionaries(
+    {"placement": st.sampled_from(["inline", "thread"])},
+    optional={"queue_size": st.integers(1, 2), "when_full": st.just("drop_newest"), "ordered": st.booleans()},
+)
+WORKERS = st.fixed_dictionaries(
+    {"placement": st.just("process")},
+    optional={
+        "replicas": st.integers(1, 2),
+        "max_restarts": st.sampled_from([0, 3]),
+        "restart_window": st.sampled_from([1, 60]),
+        "initialize_timeout": st.sampled_from([1, 300]),
+        "snapshot_every": st.sampled_from([1, 100]),
+    },
+)
+OWN = st.fixed_dictionaries(
+    {"group": st.sampled_from(["g", "g", "g", "h", None])},
+    optional={
+        "batch": st.sampled_from([None, None, None, 1]),
+        "on_error": st.sampled_from(["stop", "stop", "skip"]),
+        "retries": st.sampled_from([0, 0, 1]),
+        "retry_delay": st.sampled_from([0, 0, 0.5]),
+        "timeout": st.sampled_from([None, None, 1.0]),
+    },
+)
+
+
+@st.composite
+def described_nodes(draw):
+    """Draw up to four nodes: what each comes after, whether it joins, and its options."""
+    placed = draw(st.sampled_from([STAGES, WORKERS, st.one_of(STAGES, WORKERS)]))
+    alike = draw(st.none() | placed)
+    nodes = []
+    for number in range(draw(st.integers(2, 4))):
+        chosen = draw(st.just([number - 1]) | st.lists(st.integers(0, number), max_size=2, unique=True))
+        after = [f"n{index}" for index in chosen if 0 <= index < number]
+        options = (alike if alike is not None else draw(placed)) | draw(OWN)
+        nodes.append((f"n{number}", after, bool(after) and draw(st.booleans()), options))
+    return nodes
+
+
+def refusal(pipeline):
+    """Return why a pipeline is refused, without the place in the manifest."""
+    try:
+        resolve(pipeline)
+    except PipelineError as error:
+        return str(error).partition(": nodes")[2] or str(error).partition("Nodes")[2]
+    return None
+
+
+@settings(max_examples=300)
+@given(described_nodes())
+def test_the_check_in_python_refuses_what_the_plan_refuses(nodes):
+    pipeline = Pipeline("p")
+    for node_id, after, join, options in nodes:
+        pipeline.add_node(GroupedNode(), id=node_id, after=after, join=join, **options)
+    manifest = {
+        "version": "v1",
+        "nodes": [
+            {"id": node_id, "node_type": "GroupedNode", "join": join, "options": options}
+            for node_id, _, join, options in nodes
+        ],
+        "connections": [
+            {"from": before, "to": node_id} for node_id, after, _, _ in nodes for before in after
+        ],
+    }
+
+    in_python, in_rust = refusal(pipeline), refusal(manifest)
+
+    assert without_values(in_python) == without_values(in_rust)
+
+
+def without_values(text):
+    """Return a text without values, which each language writes in its own way."""
+    return text and re.sub(r" \(.*\);", ";", text)
 
 
 @pytest.mark.parametrize("options", [{"timeout": 5.0}, {"retries": 1}, {"on_error": "skip"}])

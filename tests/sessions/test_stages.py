@@ -30,7 +30,8 @@ def map_all(nodes, items, **options):
 
 
 class TestThreads:
-    def test_two_stages_work_at_the_same_time(self):
+    def test_two_placed_neighbours_work_at_the_same_time(self):
+        """They shared a thread unless one of them had a queue of its own."""
         barrier = threading.Barrier(2, timeout=TIMEOUT_SECS)
 
         class First:
@@ -45,12 +46,12 @@ class TestThreads:
                     barrier.wait()
                 return item
 
-        first, second = (with_options(node, placement="thread", queue_size=1) for node in (First(), Second()))
+        first, second = (with_options(node, placement="thread") for node in (First(), Second()))
 
         # The second stage processes an item exactly while the first one processes the next item.
         assert map_all([first, second], range(10)) == list(range(10))
 
-    def test_neighbours_without_options_share_a_thread(self):
+    def test_neighbours_that_inherit_their_placement_share_a_thread(self):
         nodes = [Where(), Where(), Where()]
 
         with Pipeline([*nodes[:2], with_options(nodes[2], queue_size=2)]).open(placement="thread") as session:

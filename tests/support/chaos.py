@@ -188,7 +188,7 @@ def survive(nodes, killer, *, is_shared=False, **options):
     """Process numbers in workers that are killed all the time; return count, outputs and metrics."""
     pipeline = Pipeline("p")
     for node, own in nodes:
-        # Nodes without their own options share a worker.
+        # Nodes that inherit their placement share a worker.
         pipeline.add_node(node, **({} if is_shared else TIRELESS | {"placement": "process"} | own))
     if is_shared:
         options |= TIRELESS | {"placement": "process"}
