@@ -16,8 +16,12 @@ pub mod _core {
     use crate::convert::manifest::{ManifestOrder, ParsedManifest};
     use crate::convert::options;
     #[pymodule_export]
-    use crate::node::callers::{Callers, Waiting};
+    use crate::node::callers::Callers;
+    #[pymodule_export]
+    use crate::node::loop_stage::{LoopCall, LoopStage};
     use crate::node::outputs::Kind;
+    #[pymodule_export]
+    use crate::node::waits::Waiting;
     #[pymodule_export]
     use crate::run::Call;
     #[pymodule_export]

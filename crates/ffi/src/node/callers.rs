@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -32,7 +32,7 @@ impl Owner {
         self.live_calls.set(live_calls).ok();
     }
 
-    fn live_calls(&self) -> usize {
+    pub(super) fn live_calls(&self) -> usize {
         self.live_calls.get().map_or(0, |live_calls| live_calls())
     }
 }
@@ -48,21 +48,18 @@ impl Place {
     pub(crate) fn new(owner: &Arc<Owner>, node_id: Option<&str>) -> Arc<Self> {
         Arc::new(Self { owner: Arc::clone(owner), node_id: node_id.map(str::to_owned) })
     }
-
-    fn name(&self) -> String {
-        let pipeline = &self.owner.pipeline;
-        self.node_id.as_ref().map_or_else(
-            || format!("pipeline '{pipeline}'"),
-            |node_id| format!("node '{node_id}' of pipeline '{pipeline}'"),
-        )
-    }
 }
+
+/// Returns the id of the node that a call is in now.
+pub(crate) type FindNode = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// A call of a node on which others may depend.
 pub(crate) struct Frame {
-    place: Arc<Place>,
-    /// The holder numbers of the locks that its thread holds meanwhile.
-    locks: Vec<u64>,
+    pub(super) place: Arc<Place>,
+    /// The holder numbers of the locks that it holds meanwhile.
+    pub(super) locks: Vec<u64>,
+    /// Where the place is a whole stage: finds the node.
+    find_node: Option<FindNode>,
     is_over: AtomicBool,
 }
 
@@ -73,15 +70,40 @@ impl Frame {
     }
 
     fn new(place: &Arc<Place>, below: &[Entered]) -> Arc<Self> {
-        Arc::new(Self { place: Arc::clone(place), locks: locks_of(below), is_over: AtomicBool::new(false) })
+        Arc::new(Self {
+            place: Arc::clone(place),
+            locks: locks_of(below),
+            find_node: None,
+            is_over: AtomicBool::new(false),
+        })
+    }
+
+    /// A call of a stage on an event loop, which holds the locks of its nodes by this number.
+    pub(super) fn of_stage(place: &Arc<Place>, holder: u64, find_node: FindNode) -> Arc<Self> {
+        let place = Arc::clone(place);
+        Arc::new(Self { place, locks: vec![holder], find_node: Some(find_node), is_over: AtomicBool::new(false) })
     }
 
     pub(crate) fn end(&self) {
         self.is_over.store(true, Ordering::Release);
     }
 
-    fn is_live(&self) -> bool {
+    pub(super) fn is_live(&self) -> bool {
         !self.is_over.load(Ordering::Acquire)
+    }
+
+    /// The id of its node, if that is known.
+    pub(super) fn node_id(&self) -> Option<String> {
+        self.place.node_id.clone().or_else(|| self.find_node.as_ref().and_then(|find_node| find_node()))
+    }
+
+    /// The node and its pipeline.
+    pub(super) fn name(&self) -> String {
+        let pipeline = &self.place.owner.pipeline;
+        self.node_id().map_or_else(
+            || format!("pipeline '{pipeline}'"),
+            |node_id| format!("node '{node_id}' of pipeline '{pipeline}'"),
+        )
     }
 }
 
@@ -257,6 +279,30 @@ pub(crate) fn variable(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     Ok(variable.bind(py))
 }
 
+/// Whether nobody waits for the code that runs now.
+pub(crate) fn are_none(py: Python<'_>) -> PyResult<bool> {
+    Ok(ENTERED.with_borrow(Vec::is_empty) && carried(py)?.is_none_or(|carried| carried.get().live().is_empty()))
+}
+
+/// Set the variable in the current context. Returns the token for `reset`.
+#[allow(unsafe_code, reason = "PyO3 has no safe call for it, and by way of a method it takes several times as long")]
+pub(crate) fn set(py: Python<'_>, callers: &Bound<'_, Callers>) -> PyResult<Py<PyAny>> {
+    // SAFETY: this thread is attached, and both arguments are live objects; the call returns a new reference or NULL.
+    let token = unsafe { pyo3::ffi::PyContextVar_Set(variable(py)?.as_ptr(), callers.as_ptr()) };
+    // SAFETY: as above.
+    unsafe { Bound::from_owned_ptr_or_err(py, token) }.map(Bound::unbind)
+}
+
+/// Set the variable to what it was before. In another context, which has its own value, there is nothing to do.
+#[allow(unsafe_code, reason = "as above")]
+pub(crate) fn reset(py: Python<'_>, token: &Bound<'_, PyAny>) {
+    let Ok(variable) = variable(py) else { return };
+    // SAFETY: this thread is attached, and both arguments are live objects, the second of them a token of the first.
+    if unsafe { pyo3::ffi::PyContextVar_Reset(variable.as_ptr(), token.as_ptr()) } < 0 {
+        drop(PyErr::take(py));
+    }
+}
+
 #[allow(unsafe_code, reason = "PyO3 has no safe call for it, and by way of a method it takes several times as long")]
 pub(crate) fn carried(py: Python<'_>) -> PyResult<Option<Bound<'_, Callers>>> {
     let mut value = std::ptr::null_mut();
@@ -268,138 +314,6 @@ pub(crate) fn carried(py: Python<'_>) -> PyResult<Option<Bound<'_, Callers>>> {
     // SAFETY: as above.
     let value = unsafe { Bound::from_owned_ptr_or_opt(py, value) };
     Ok(value.and_then(|value| value.cast_into::<Callers>().ok()))
-}
-
-/// What somebody waits for.
-#[derive(Clone)]
-pub(crate) enum Target {
-    /// An item or all work of a session.
-    Session(Arc<Owner>),
-    /// A lock, which the thread with this number holds now.
-    Lock(Arc<AtomicU64>),
-}
-
-impl Target {
-    fn is_held_up_by(&self, frame: &Frame) -> bool {
-        frame.is_live()
-            && match self {
-                Self::Session(owner) => Arc::ptr_eq(owner, &frame.place.owner),
-                Self::Lock(holder) => frame.locks.contains(&holder.load(Ordering::Acquire)),
-            }
-    }
-}
-
-struct Wait {
-    number: u64,
-    frames: Frames,
-    target: Target,
-}
-
-/// What nodes wait for. Those who are in no node hold nobody up.
-static WAITS: Mutex<(u64, Vec<Wait>)> = Mutex::new((0, Vec::new()));
-
-/// Calls of nodes wait for as long as this lives.
-#[pyclass(module = "remotemedia._core", frozen)]
-pub(crate) struct Waiting(u64);
-
-impl Waiting {
-    /// Begin to wait.
-    ///
-    /// # Errors
-    /// The calls along the way back to the one that waits, the innermost of its own last of the first part.
-    pub(crate) fn begin(frames: Frames, target: Target) -> Result<Self, Cycle> {
-        let mut waits = WAITS.lock();
-        if let Some(cycle) = cycle(&frames, &target, &waits.1) {
-            return Err(cycle);
-        }
-        waits.0 += 1;
-        let number = waits.0;
-        waits.1.push(Wait { number, frames, target });
-        Ok(Self(number))
-    }
-
-    /// Look again, as the work of others goes on.
-    pub(crate) fn check(&self) -> Result<(), Cycle> {
-        let waits = WAITS.lock();
-        let Some(wait) = waits.1.iter().find(|wait| wait.number == self.0) else { return Ok(()) };
-        cycle(&wait.frames, &wait.target, &waits.1).map_or(Ok(()), Err)
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        WAITS.lock().1.retain(|wait| wait.number != self.0);
-    }
-}
-
-/// A wait that would never end.
-pub(crate) struct Cycle {
-    /// The calls of those who would wait, the one held up by itself first.
-    own: Frames,
-    /// Calls of others, each of which waits too.
-    others: Frames,
-}
-
-impl Cycle {
-    /// The innermost call of the one who would wait.
-    pub(crate) fn node(&self) -> String {
-        self.own.last().map_or_else(String::new, |frame| frame.place.name())
-    }
-
-    /// The id of the node, where the wait is for its own session.
-    pub(crate) fn is_short(&self) -> Option<&str> {
-        match (&self.own[..], &self.others[..]) {
-            ([frame], []) => frame.place.node_id.as_deref(),
-            _ => None,
-        }
-    }
-
-    /// The calls one after the other.
-    pub(crate) fn path(&self) -> String {
-        let mut names: Vec<String> = self.own.iter().chain(&self.others).map(|frame| frame.place.name()).collect();
-        names.dedup();
-        names.join(" → ")
-    }
-}
-
-fn cycle(own: &Frames, target: &Target, waits: &[Wait]) -> Option<Cycle> {
-    let mut left = vec![(target.clone(), Frames::new())];
-    let mut seen = Vec::new();
-    while let Some((target, others)) = left.pop() {
-        // One of the session's own nodes is refused in any case; others wait only if nothing of a session moves any more.
-        if let Some(first) = own.iter().position(|frame| target.is_held_up_by(frame))
-            && (others.is_empty() || is_stuck(&target, own, waits))
-        {
-            return Some(Cycle { own: own[first..].to_vec(), others });
-        }
-        for wait in waits {
-            let held_up_by = wait.frames.iter().position(|frame| target.is_held_up_by(frame));
-            if let Some(first) = held_up_by
-                && !seen.contains(&wait.number)
-                && is_stuck(&target, own, waits)
-            {
-                seen.push(wait.number);
-                let others = others.iter().chain(&wait.frames[first..]).cloned().collect();
-                left.push((wait.target.clone(), others));
-            }
-        }
-    }
-    None
-}
-
-/// Whether all calls that are under way in a session wait for something.
-fn is_stuck(target: &Target, own: &Frames, waits: &[Wait]) -> bool {
-    let Target::Session(owner) = target else { return true };
-    let mut waiting: Vec<*const Frame> = waits
-        .iter()
-        .flat_map(|wait| &wait.frames)
-        .chain(own)
-        .filter(|frame| target.is_held_up_by(frame))
-        .map(Arc::as_ptr)
-        .collect();
-    waiting.sort_unstable();
-    waiting.dedup();
-    owner.live_calls() <= waiting.len()
 }
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ use remotemedia_runtime::{CancelFlag, Hindrance, NodeLock};
 use crate::attach::{attach, detach};
 use crate::convert::failure;
 use crate::node::callers;
-use crate::node::callers::{Cycle, Frame, Level, Place, Target, Waiting};
+use crate::node::callers::{Frame, Level, Place};
+use crate::node::waits::{Cycle, Target, Waiting};
 
 /// How often a thread that waits for a lock checks whether its run was cancelled.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
@@ -87,14 +88,7 @@ impl Membership {
         })?;
         let _inside = Level::lock(self.holder).enter();
         self.is_user = true;
-        let must_initialize = {
-            let mut users = self.shared.users.lock();
-            users.count += 1;
-            users.is_ready |= is_ready;
-            users.owes_cleanup |= !users.is_ready;
-            !users.is_ready
-        };
-        if must_initialize {
+        if self.shared.enroll(is_ready) {
             initialize()?;
             self.shared.users.lock().is_ready = true;
         }
@@ -115,16 +109,7 @@ impl Membership {
         }
         let _held = self.take_or_have(py);
         let _inside = Level::lock(self.holder).enter();
-        let is_due = {
-            let mut users = self.shared.users.lock();
-            users.count -= 1;
-            users.count == 0 && std::mem::take(&mut users.owes_cleanup)
-        };
-        if !is_due {
-            return Ok(());
-        }
-        self.shared.users.lock().is_ready = false;
-        cleanup()
+        if self.shared.leave_last() { cleanup() } else { Ok(()) }
     }
 }
 
@@ -163,6 +148,24 @@ impl Shared {
         let is_joined = users.count > 0 && users.is_ready;
         users.count += usize::from(is_joined);
         is_joined
+    }
+
+    /// Become a user. Returns whether to initialize the object.
+    fn enroll(&self, is_ready: bool) -> bool {
+        let mut users = self.users.lock();
+        users.count += 1;
+        users.is_ready |= is_ready;
+        users.owes_cleanup |= !users.is_ready;
+        !users.is_ready
+    }
+
+    /// Leave the users. Returns whether to clean the object up.
+    fn leave_last(&self) -> bool {
+        let mut users = self.users.lock();
+        users.count -= 1;
+        let is_due = users.count == 0 && std::mem::take(&mut users.owes_cleanup);
+        users.is_ready &= !is_due;
+        is_due
     }
 
     /// Leave the users at once if others remain, who may be inside for long; the last one needs the lock for that.
@@ -273,14 +276,18 @@ impl NodeLock for NoLocks {
     }
 }
 
+/// Called once when a lock is released, without the interpreter.
+pub(crate) type Waker = Box<dyn FnOnce() + Send>;
+
 /// A lock whose wait can be cancelled, and that costs a few nanoseconds without contention.
 #[derive(Default)]
 struct CancellableLock {
     /// The number of its holder, or 0.
     holder: Arc<AtomicU64>,
-    /// How many threads wait at the gate.
+    /// How many threads and event loops wait at the gate.
     waiting: AtomicUsize,
-    gate: Mutex<()>,
+    /// Those that no thread waits for.
+    gate: Mutex<Vec<Waker>>,
     is_free: Condvar,
 }
 
@@ -335,20 +342,117 @@ impl CancellableLock {
     }
 }
 
+impl CancellableLock {
+    fn release(&self) {
+        self.holder.store(0, Ordering::SeqCst);
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            let wakers = std::mem::take(&mut *self.gate.lock());
+            self.waiting.fetch_sub(wakers.len(), Ordering::SeqCst);
+            self.is_free.notify_one();
+            for wake in wakers {
+                wake();
+            }
+        }
+    }
+
+    /// Have `waker` called when the lock is released; `false` if it is free now.
+    fn wake_when_free(&self, waker: impl FnOnce() -> Waker) -> bool {
+        let mut gate = self.gate.lock();
+        // As in `take_within`.
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        if self.holder.load(Ordering::SeqCst) == 0 {
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+            return false;
+        }
+        gate.push(waker());
+        true
+    }
+}
+
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.0.holder.store(0, Ordering::SeqCst);
-        if self.0.waiting.load(Ordering::SeqCst) > 0 {
-            drop(self.0.gate.lock());
-            self.0.is_free.notify_one();
-        }
+        self.0.release();
     }
 }
 
 fn refusal(cycle: &Cycle) -> Hindrance {
-    Hindrance::Deadlock(format!(
+    Hindrance::Deadlock(refusal_text(cycle))
+}
+
+pub(super) fn refusal_text(cycle: &Cycle) -> String {
+    format!(
         "The object of {} is already in use and would wait for itself: {}; give each pipeline its own object",
         cycle.node(),
         cycle.path()
-    ))
+    )
+}
+
+/// A session's claim on a node object that runs on an event loop, which waits without a thread.
+///
+/// The caller takes and releases the lock by itself, and calls the methods of the object.
+impl Membership {
+    /// Join users who have made the object ready.
+    pub(crate) fn join(&mut self) -> bool {
+        self.is_user = self.shared.is_joined();
+        self.is_user
+    }
+
+    /// Become a user, inside the lock. Returns whether to initialize the object, and then to call `set_ready`.
+    pub(crate) fn enroll(&mut self, is_ready: bool) -> bool {
+        self.is_user = true;
+        self.shared.enroll(is_ready)
+    }
+
+    pub(crate) fn set_ready(&self) {
+        self.shared.users.lock().is_ready = true;
+    }
+
+    /// Leave the users, if others remain or it is none of them. Otherwise the last one needs the lock for `leave_last`.
+    pub(crate) fn leave(&mut self) -> bool {
+        !self.is_user || (!self.shared.is_left_to_last() && std::mem::replace(&mut self.is_user, false))
+    }
+
+    /// Leave the users, inside the lock. Returns whether to clean the object up.
+    pub(crate) fn leave_last(&mut self) -> bool {
+        std::mem::take(&mut self.is_user) && self.shared.leave_last()
+    }
+}
+
+/// The locks of the objects of an event loop's stage. Nothing of it waits.
+pub(crate) struct LoopLocks {
+    pub(crate) holder: u64,
+    members: Vec<(Arc<Shared>, Arc<Place>)>,
+}
+
+impl LoopLocks {
+    pub(crate) fn of(members: Vec<LockedObject>) -> Self {
+        let ObjectLocks { holder, members } = ObjectLocks::of(members);
+        Self { holder, members }
+    }
+
+    /// Take all locks, or none of them.
+    pub(crate) fn try_take(&self) -> bool {
+        for (index, (shared, _)) in self.members.iter().enumerate() {
+            if !shared.lock.try_take(self.holder) {
+                self.members[..index].iter().for_each(|(shared, _)| shared.lock.release());
+                return false;
+            }
+        }
+        true
+    }
+
+    pub(crate) fn release(&self) {
+        self.members.iter().for_each(|(shared, _)| shared.lock.release());
+    }
+
+    /// Have `waker` called when the next lock that is not free is released; `None` if all are free.
+    ///
+    /// Returns the holder of that lock, for the check of a wait, and the place that waits.
+    pub(crate) fn wake_when_free(&self, waker: impl FnOnce() -> Waker) -> Option<(Arc<AtomicU64>, &Arc<Place>)> {
+        let mut waker = Some(waker);
+        self.members.iter().find_map(|(shared, place)| {
+            let make = || waker.take().map_or_else(|| Box::new(|| ()) as Waker, |waker| waker());
+            shared.lock.wake_when_free(make).then(|| (Arc::clone(&shared.lock.holder), place))
+        })
+    }
 }

@@ -13,7 +13,8 @@ use crate::convert::failure;
 use crate::convert::object::Object;
 use crate::graph;
 use crate::node::callers;
-use crate::node::callers::{Cycle, Place, Waiting};
+use crate::node::callers::Place;
+use crate::node::waits::Waiting;
 use crate::session::call::{Call, Outputs};
 use crate::session::core::{POLL_INTERVAL, SessionCore, Ticket, WaitCheck};
 
@@ -89,25 +90,12 @@ impl SessionCore {
 
     /// Look again whether a wait can end.
     pub(crate) fn check_wait(&self, waiting: &Waiting, word: &str) -> PyResult<()> {
-        waiting.check().map_err(|cycle| self.refused(&cycle, word))
+        waiting.check().map_err(|cycle| cycle.refusal(&self.owner, word))
     }
 
     /// Where its chain is that runs in bulk.
     pub(crate) fn place_of_chain(&self) -> Arc<Place> {
         graph::place_of_chain(self.session.plan(), &self.owner)
-    }
-
-    pub(super) fn refused(&self, cycle: &Cycle, word: &str) -> PyErr {
-        let pipeline = &self.owner.pipeline;
-        failure::PipelineError::new_err(match cycle.is_short() {
-            Some(node) => format!(
-                "Node '{node}' called {word}() of its own session and would wait for itself; call it outside the session"
-            ),
-            None => format!(
-                "{word}() of a session of pipeline '{pipeline}' would wait for itself: {} → pipeline '{pipeline}'; call it outside the pipeline",
-                cycle.path()
-            ),
-        })
     }
 
     /// Bring an item to the worker on this thread, or by the queue if others are at work.

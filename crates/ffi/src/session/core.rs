@@ -17,7 +17,8 @@ use crate::convert::object::Object;
 use crate::convert::{failure, json, log};
 use crate::graph;
 use crate::node::callers;
-use crate::node::callers::{Owner, Target, Waiting};
+use crate::node::callers::Owner;
+use crate::node::waits::{Target, Waiting};
 use crate::session::call::{Call, Outputs, report_result};
 use crate::session::opener::Opener;
 
@@ -148,7 +149,7 @@ impl SessionCore {
             return Ok(None);
         }
         let target = Target::Session(Arc::clone(&self.owner));
-        Waiting::begin(frames, target).map(Some).map_err(|cycle| self.refused(&cycle, word))
+        Waiting::begin(frames, target).map(Some).map_err(|cycle| cycle.refusal(&self.owner, word))
     }
 
     /// Whether calls run on the caller's own thread.

@@ -1,0 +1,225 @@
+//! The nodes of a pipeline that run on the caller's event loop, as `remotemedia._loop` drives them.
+//!
+//! The event loop calls and awaits the nodes. Here is what it shares with the rest: the locks of the objects, their users, and the calls
+//! that others may wait for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+
+use crate::attach::attach;
+use crate::convert::failure;
+use crate::node::callers;
+use crate::node::callers::{Callers, FindNode, Frame, Owner, Place};
+use crate::node::lock::{LoopLocks, Membership, refusal_text};
+use crate::node::waits::{Target, Waiting};
+
+/// The nodes of a run or session on an event loop. It does not keep the objects alive.
+#[pyclass(module = "remotemedia._core", frozen)]
+pub(crate) struct LoopStage(Arc<Stage>);
+
+struct Stage {
+    owner: Arc<Owner>,
+    place: Arc<Place>,
+    locks: LoopLocks,
+    /// One for each node, with its lock alone.
+    members: Vec<(Mutex<Membership>, LoopLocks)>,
+    find_node: FindNode,
+    /// The number of inputs so far.
+    inputs: AtomicU64,
+    live_calls: Arc<AtomicUsize>,
+}
+
+#[pymethods]
+impl LoopStage {
+    /// `nodes` are pairs of an id and an object; `find_node`, a weak reference to a function, returns the id of the node at work.
+    #[new]
+    fn new(pipeline: &str, nodes: &Bound<'_, PyList>, find_node: Py<PyAny>) -> PyResult<Self> {
+        let owner = Owner::new(pipeline);
+        let live_calls = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&live_calls);
+        owner.counts_calls_by(Box::new(move || counted.load(Ordering::Relaxed)));
+        let mut members = Vec::with_capacity(nodes.len());
+        let mut objects = Vec::with_capacity(nodes.len());
+        let mut only = None;
+        for node in nodes {
+            let (id, object): (String, Bound<'_, PyAny>) = node.extract()?;
+            let membership = Membership::new(&object, &Place::new(&owner, Some(&id)));
+            objects.push(membership.locked_object());
+            let lock = LoopLocks::of(vec![membership.locked_object()]);
+            members.push((Mutex::new(membership), lock));
+            only = (nodes.len() == 1).then_some(id);
+        }
+        Ok(Self(Arc::new(Stage {
+            place: Place::new(&owner, only.as_deref()),
+            owner,
+            locks: LoopLocks::of(objects),
+            members,
+            find_node: Arc::new(move || attach(|py| node_at_work(find_node.bind(py)))),
+            inputs: AtomicU64::new(0),
+            live_calls,
+        })))
+    }
+
+    /// Join the other users of a node that they have initialized.
+    fn join(&self, node: usize) -> bool {
+        self.0.members[node].0.lock().join()
+    }
+
+    /// Become a user of a node, inside its lock. Returns whether to initialize it, and then to call `set_ready`.
+    fn enroll(&self, node: usize, is_ready: bool) -> bool {
+        self.0.members[node].0.lock().enroll(is_ready)
+    }
+
+    /// The node has been initialized.
+    fn set_ready(&self, node: usize) {
+        self.0.members[node].0.lock().set_ready();
+    }
+
+    /// Leave the users of a node; `False` if this is the last one, which must call `leave_last`.
+    fn leave(&self, node: usize) -> bool {
+        self.0.members[node].0.lock().leave()
+    }
+
+    /// Leave the users of a node, inside its lock. Returns whether to clean it up.
+    fn leave_last(&self, node: usize) -> bool {
+        self.0.members[node].0.lock().leave_last()
+    }
+
+    /// Take the lock of a node, or those of all nodes; `False` if others are inside.
+    #[pyo3(signature = (node=None))]
+    fn try_lock(&self, node: Option<usize>) -> bool {
+        self.0.locks(node).try_take()
+    }
+
+    /// Release what `try_lock` took.
+    #[pyo3(signature = (node=None))]
+    fn unlock(&self, node: Option<usize>) {
+        self.0.locks(node).release();
+    }
+
+    /// Have `wake` called, on any thread, when a lock that is not free is released; `None` if all are free.
+    ///
+    /// Refuses a wait that would never end. The returned wait lasts until it is deleted.
+    #[pyo3(signature = (wake, node=None))]
+    fn wait_for_lock(&self, py: Python<'_>, wake: Py<PyAny>, node: Option<usize>) -> PyResult<Option<Waiting>> {
+        let call = || Box::new(move || attach(|py| wake_loop(py, &wake))) as _;
+        let Some((holder, place)) = self.0.locks(node).wake_when_free(call) else { return Ok(None) };
+        let frames = callers::with_own(callers::current(py)?, &Frame::begin(place));
+        Waiting::begin(frames, Target::Lock(holder))
+            .map(Some)
+            .map_err(|cycle| failure::PipelineError::new_err(refusal_text(&cycle)))
+    }
+
+    /// Begin to wait for the session, by its method `word`; `None` where no node waits.
+    fn begin_wait(&self, py: Python<'_>, word: &str) -> PyResult<Option<Waiting>> {
+        let frames = callers::current(py)?;
+        if frames.is_empty() {
+            return Ok(None);
+        }
+        let target = Target::Session(Arc::clone(&self.0.owner));
+        Waiting::begin(frames, target).map(Some).map_err(|cycle| cycle.refusal(&self.0.owner, word))
+    }
+
+    /// Look again whether the wait can end.
+    fn check_wait(&self, waiting: &Waiting, word: &str) -> PyResult<()> {
+        waiting.check().map_err(|cycle| cycle.refusal(&self.0.owner, word))
+    }
+
+    /// Enter the nodes for an input at once; `None` if others are inside, or the caller is in a node.
+    fn try_enter(&self, py: Python<'_>) -> PyResult<Option<LoopCall>> {
+        if !callers::are_none(py)? || !self.0.locks.try_take() {
+            return Ok(None);
+        }
+        self.0.begin_call(py, callers::Frames::new(), 1).map(Some)
+    }
+
+    /// The call of `inputs` inputs, for which the caller holds the locks.
+    fn enter(&self, py: Python<'_>, inputs: u64) -> PyResult<LoopCall> {
+        self.0.begin_call(py, callers::current(py)?, inputs)
+    }
+
+    /// Count inputs that a call is given after its beginning.
+    fn count_inputs(&self, count: u64) {
+        self.0.inputs.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// How many inputs there were.
+    #[getter]
+    fn inputs(&self) -> u64 {
+        self.0.inputs.load(Ordering::Relaxed)
+    }
+}
+
+impl Stage {
+    fn locks(&self, node: Option<usize>) -> &LoopLocks {
+        node.map_or(&self.locks, |node| &self.members[node].1)
+    }
+
+    fn begin_call(self: &Arc<Self>, py: Python<'_>, mut frames: callers::Frames, inputs: u64) -> PyResult<LoopCall> {
+        let frame = Frame::of_stage(&self.place, self.locks.holder, Arc::clone(&self.find_node));
+        frames.push(Arc::clone(&frame));
+        let carried = Callers::holding(py, frames)?;
+        let token = callers::set(py, carried.bind(py))?;
+        self.live_calls.fetch_add(1, Ordering::Relaxed);
+        let first = self.inputs.fetch_add(inputs, Ordering::Relaxed);
+        Ok(LoopCall { stage: Arc::clone(self), frame, carried, token: Mutex::new(Some(token)), first })
+    }
+}
+
+/// A call that the current task is in.
+#[pyclass(module = "remotemedia._core", frozen)]
+pub(crate) struct LoopCall {
+    stage: Arc<Stage>,
+    frame: Arc<Frame>,
+    carried: Py<Callers>,
+    token: Mutex<Option<Py<PyAny>>>,
+    /// The index of its first input.
+    #[pyo3(get)]
+    first: u64,
+}
+
+#[pymethods]
+impl LoopCall {
+    /// End the call, and release the locks.
+    fn leave(&self, py: Python<'_>) {
+        let token = self.token.lock().take();
+        if let Some(token) = token {
+            self.end();
+            callers::reset(py, token.bind(py));
+            self.stage.locks.release();
+        }
+    }
+}
+
+impl LoopCall {
+    fn end(&self) {
+        self.frame.end();
+        self.carried.get().hold(callers::Frames::new());
+        self.stage.live_calls.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for LoopCall {
+    fn drop(&mut self) {
+        // A coroutine that is deleted before its end, perhaps in another context.
+        if self.token.get_mut().take().is_some() {
+            self.end();
+            self.stage.locks.release();
+        }
+    }
+}
+
+fn node_at_work(find_node: &Bound<'_, PyAny>) -> Option<String> {
+    let find_node = find_node.call0().ok()?;
+    if find_node.is_none() { None } else { find_node.call0().ok()?.extract().ok() }
+}
+
+fn wake_loop(py: Python<'_>, wake: &Py<PyAny>) {
+    if let Err(error) = wake.call0(py) {
+        error.write_unraisable(py, None);
+    }
+}
