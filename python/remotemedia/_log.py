@@ -13,6 +13,7 @@ from remotemedia._threads import forget
 __all__ = [
     "abandoned",
     "abandoned_node_text",
+    "cleanup_abandoned",
     "dropped",
     "log_ignored_error",
     "report_abandoned",
@@ -65,6 +66,11 @@ def run_abandoned(name: str, waited: float, thread_id: int) -> None:
         "pipeline '%s' was cancelled, but a node did not return within %g s and was abandoned; its stack:\n%s"
     )
     _logger.error(text, name, round(waited, 2), stack_of(thread_id))
+
+
+def cleanup_abandoned(name: str, waited: float) -> None:
+    """Log a run on an event loop whose nodes were not cleaned up in time."""
+    _logger.error("pipeline '%s' was cancelled, but its nodes were not cleaned up within %g s", name, waited)
 
 
 def abandoned_node_text(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from remotemedia._asyncio.futures import Done
 
-__all__ = ["Bridge"]
+__all__ = ["Bridge", "run_alone"]
 
 _POLL_INTERVAL_SECS = 0.5
 
@@ -103,7 +103,7 @@ class Bridge:
         If the caller's loop no longer runs, a separate loop awaits it.
         """
         if self._is_loop_gone():
-            return _run_alone(awaitable)
+            return run_alone(awaitable)
         return self.wait(awaitable, timeout, context, can_be_cancelled=False)
 
     def start(
@@ -372,7 +372,7 @@ def _end(awaitable: Awaitable[Any], done: Done, task: asyncio.Task[None]) -> Non
         done(None, asyncio.CancelledError())
 
 
-def _run_alone(awaitable: Awaitable[Any]) -> Any:
+def run_alone(awaitable: Awaitable[Any]) -> Any:
     """Await on this thread, on a separate loop."""
     if asyncio._get_running_loop() is not None:  # noqa: SLF001 - Documented; it does not raise.
         bridge = Bridge(None)

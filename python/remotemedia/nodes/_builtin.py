@@ -187,6 +187,9 @@ PASS_ON = PassThroughNode.process
 CALCULATE = CalculatorNode.process
 FILTER = FilterNode.process
 
+INLINE = frozenset({PassThroughNode, CalculatorNode, FilterNode, OutputNode})
+"""The classes whose nodes run where the caller is without saying so. Subclasses may do something else."""
+
 
 def _refuse_unknown(node: Node, kind: type[Node], config: dict[str, Any]) -> None:
     """Reject an unknown parameter of a built-in node, which would have no effect."""

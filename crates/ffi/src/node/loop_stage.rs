@@ -129,17 +129,21 @@ impl LoopStage {
         waiting.check().map_err(|cycle| cycle.refusal(&self.0.owner, word))
     }
 
-    /// Enter the nodes for an input at once; `None` if others are inside, or the caller is in a node.
-    fn try_enter(&self, py: Python<'_>) -> PyResult<Option<LoopCall>> {
-        if !callers::are_none(py)? || !self.0.locks.try_take() {
-            return Ok(None);
-        }
-        self.0.begin_call(py, callers::Frames::new(), 1).map(Some)
+    /// Enter the nodes for some inputs at once; `None` if others are inside.
+    fn try_enter(&self, py: Python<'_>, inputs: u64) -> PyResult<Option<LoopCall>> {
+        if self.0.locks.try_take() { self.enter(py, inputs, None).map(Some) } else { Ok(None) }
     }
 
-    /// The call of `inputs` inputs, for which the caller holds the locks.
-    fn enter(&self, py: Python<'_>, inputs: u64) -> PyResult<LoopCall> {
-        self.0.begin_call(py, callers::current(py)?, inputs)
+    /// The call of some inputs, or of another method of a node, for which the caller holds the locks.
+    #[pyo3(signature = (inputs, node=None))]
+    fn enter(&self, py: Python<'_>, inputs: u64, node: Option<usize>) -> PyResult<LoopCall> {
+        let frames = if callers::are_none(py)? { callers::Frames::new() } else { callers::current(py)? };
+        self.0.begin_call(py, frames, inputs, node)
+    }
+
+    /// Look again whether a wait for a lock can end.
+    fn check_lock_wait(&self, waiting: &Waiting) -> PyResult<()> {
+        waiting.check().map_err(|cycle| failure::PipelineError::new_err(refusal_text(&cycle)))
     }
 
     /// Count inputs that a call is given after its beginning.
@@ -159,14 +163,20 @@ impl Stage {
         node.map_or(&self.locks, |node| &self.members[node].1)
     }
 
-    fn begin_call(self: &Arc<Self>, py: Python<'_>, mut frames: callers::Frames, inputs: u64) -> PyResult<LoopCall> {
-        let frame = Frame::of_stage(&self.place, self.locks.holder, Arc::clone(&self.find_node));
+    fn begin_call(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        mut frames: callers::Frames,
+        inputs: u64,
+        node: Option<usize>,
+    ) -> PyResult<LoopCall> {
+        let frame = Frame::of_stage(&self.place, self.locks(node).holder, Arc::clone(&self.find_node));
         frames.push(Arc::clone(&frame));
         let carried = Callers::holding(py, frames)?;
         let token = callers::set(py, carried.bind(py))?;
         self.live_calls.fetch_add(1, Ordering::Relaxed);
         let first = self.inputs.fetch_add(inputs, Ordering::Relaxed);
-        Ok(LoopCall { stage: Arc::clone(self), frame, carried, token: Mutex::new(Some(token)), first })
+        Ok(LoopCall { stage: Arc::clone(self), frame, carried, token: Mutex::new(Some(token)), first, node })
     }
 }
 
@@ -177,6 +187,8 @@ pub(crate) struct LoopCall {
     frame: Arc<Frame>,
     carried: Py<Callers>,
     token: Mutex<Option<Py<PyAny>>>,
+    /// The node of a single lock.
+    node: Option<usize>,
     /// The index of its first input.
     #[pyo3(get)]
     first: u64,
@@ -190,7 +202,7 @@ impl LoopCall {
         if let Some(token) = token {
             self.end();
             callers::reset(py, token.bind(py));
-            self.stage.locks.release();
+            self.stage.locks(self.node).release();
         }
     }
 }
@@ -208,7 +220,7 @@ impl Drop for LoopCall {
         // A coroutine that is deleted before its end, perhaps in another context.
         if self.token.get_mut().take().is_some() {
             self.end();
-            self.stage.locks.release();
+            self.stage.locks(self.node).release();
         }
     }
 }

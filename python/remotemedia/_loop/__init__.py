@@ -1,0 +1,1 @@
+"""Pipelines whose nodes run on the caller's event loop: one coroutine, without threads or queues."""

@@ -1,0 +1,166 @@
+"""Runs a pipeline once on the caller's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from contextlib import suppress
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from remotemedia import _log, _shutdown
+from remotemedia._asyncio.bridge import run_alone
+from remotemedia._errors import combine, throw
+from remotemedia._limits import CLOSE_TIMEOUT_SECS
+from remotemedia._loop.stage import Stage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Iterable
+
+    from remotemedia._graph.graph import Graph
+
+__all__ = ["Turns", "run", "takes"]
+
+_LARGEST_CHUNK = 4096
+
+_POLL_INTERVAL_SECS = 0.05
+
+_TURN_SECS = 0.001
+"""How long nodes that never suspend may run before the other tasks of the loop get a turn."""
+
+# The tasks that run pipelines, with the loops they run on.
+_tasks: dict[asyncio.Task[Any], asyncio.AbstractEventLoop] = {}
+
+
+def takes(feed: Any) -> bool:
+    """Whether the items of a run can be read on the loop: an iterator of the user may block."""
+    return type(feed) in {list, tuple, range} or hasattr(type(feed), "__aiter__")
+
+
+async def run(graph: Graph, feed: Iterable[Any] | AsyncIterable[Any]) -> list[Any]:
+    """Run a graph of nodes on this loop once, and return the outputs."""
+    _shutdown.check_not_ending(f"a run of pipeline '{graph.name}'")
+    task = asyncio.current_task()
+    stage = Stage(graph)
+    outputs: list[Any] = []
+    failure: BaseException | None = None
+    if task is not None:
+        _tasks[task] = asyncio.get_running_loop()
+    try:
+        await stage.initialize()
+        if hasattr(type(feed), "__aiter__"):
+            await _take_stream(stage, feed, outputs)
+        else:
+            await _take_all(stage, feed, outputs)
+        call = await stage.enter(0)
+        try:
+            await stage.flush(outputs)
+        finally:
+            call.leave()
+    except BaseException as error:  # noqa: BLE001 - Raised again below, after everything is cleaned up.
+        failure = error
+    finally:
+        failures = await clean_up(stage, failure, graph.name)
+        if task is not None:
+            _tasks.pop(task, None)
+    failure = combine(failure, failures)
+    try:
+        if failure is not None:
+            throw(failure)
+        return outputs
+    finally:
+        # Its traceback refers to this frame.
+        del failure, failures
+
+
+async def _take_all(stage: Stage, items: Iterable[Any], outputs: list[Any]) -> None:
+    """Take the items a few at once, as many as take less than a turn."""
+    iterator = iter(items)
+    turns = Turns()
+    size = 1
+    while chunk := list(islice(iterator, size)):
+        began = time.perf_counter()
+        call = await stage.enter(len(chunk))
+        try:
+            await stage.take(call, chunk, outputs)
+        finally:
+            call.leave()
+        size = next_size(size, time.perf_counter() - began)
+        await turns.give()
+
+
+async def _take_stream(stage: Stage, items: AsyncIterable[Any], outputs: list[Any]) -> None:
+    turns = Turns()
+    async for item in items:
+        call = await stage.enter(1)
+        try:
+            await stage.take(call, [item], outputs)
+        finally:
+            call.leave()
+        await turns.give()
+
+
+def next_size(size: int, took: float) -> int:
+    """Return the size of the next chunk, after one of `size` took so many seconds."""
+    if took > _TURN_SECS:
+        return max(1, size // 4)
+    return min(4 * size, _LARGEST_CHUNK) if took < _TURN_SECS / 4 else size
+
+
+class Turns:
+    """Gives the other tasks of the loop a turn, for nodes that never suspend."""
+
+    def __init__(self) -> None:
+        """Start to measure."""
+        self._last = time.perf_counter()
+
+    async def give(self) -> None:
+        """Let other tasks run, if this one has run for long."""
+        if time.perf_counter() - self._last > _TURN_SECS:
+            await asyncio.sleep(0)
+            self._last = time.perf_counter()
+
+
+async def clean_up(stage: Stage, failure: BaseException | None, name: str) -> list[BaseException]:
+    """Clean up the nodes to the end, even if the task is cancelled; return what they raised.
+
+    Args:
+        stage: The nodes.
+        failure: What has ended the run, if anything.
+        name: The name of the pipeline.
+    """
+    if isinstance(failure, GeneratorExit):
+        # The loop has stopped, and no longer runs this coroutine.
+        return run_alone(stage.clean_up())  # type: ignore[no-any-return]
+    if not stage.may_wait_in_cleanup():
+        return await stage.clean_up()
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(stage.clean_up())
+    second = _shutdown.SecondInterrupt()
+    deadline = loop.time() + CLOSE_TIMEOUT_SECS if failure is not None else None
+    cancelled: list[BaseException] = []
+    while not task.done():
+        try:
+            await asyncio.wait([task], timeout=None if deadline is None else _POLL_INTERVAL_SECS)
+        except asyncio.CancelledError as error:
+            cancelled = [error]
+            deadline = deadline or loop.time() + CLOSE_TIMEOUT_SECS
+        if deadline is not None and (loop.time() > deadline or second.has_occurred()):
+            _log.cleanup_abandoned(name, CLOSE_TIMEOUT_SECS)
+            return cancelled
+    return [*task.result(), *cancelled]
+
+
+def _end_runs() -> None:
+    """Close the runs whose event loops end with the program, so that their nodes are cleaned up."""
+    for task, loop in [*_tasks.items()]:
+        coroutine = task.get_coro()
+        if not loop.is_running() and coroutine is not None:
+            # Its failures have no caller.
+            with suppress(BaseException):
+                coroutine.close()
+
+
+_shutdown.at_end(_end_runs)
+os.register_at_fork(after_in_child=_tasks.clear)

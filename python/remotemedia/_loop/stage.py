@@ -1,0 +1,349 @@
+"""The nodes of a run or session on an event loop: their lifecycle, and how items pass through them."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import weakref
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from remotemedia._compiled.kernels import NO_NODE, LazyResultError, build_async, close_all, find
+from remotemedia._core import LoopStage
+from remotemedia._errors import combine, is_interrupt, node_error, throw
+from remotemedia._exception_chain import cause_of, traceback_of
+from remotemedia._graph.node_kinds import makes_coroutines, return_kind
+from remotemedia._limits import CLOSE_TIMEOUT_SECS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from remotemedia._compiled.kernels import AsyncKernels, Found, Kernel
+    from remotemedia._core import LoopCall
+    from remotemedia._graph.graph import Graph
+
+__all__ = ["Stage"]
+
+_POLL_INTERVAL_SECS = 0.05
+"""How often a wait for a node checks whether the node waits for it."""
+
+
+class Stage:
+    """A chain of nodes on the current event loop.
+
+    Items pass through all nodes in one coroutine; one call is inside at a time.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        """Claim the nodes; none is called yet."""
+        self._ids = [entry.id for entry in graph.entries]
+        self._nodes: list[Any] = [entry.node for entry in graph.entries]
+        pairs = list(zip(self._ids, self._nodes, strict=True))
+        self.core = LoopStage(graph.name, pairs, weakref.WeakMethod(self.node_at_work))
+        self._entered: list[int] = []
+        self._kernels: AsyncKernels | None = None
+        # What runs now: a coroutine of a kernel, or a node that is called outside of them.
+        self._coroutine: Coroutine[Any, Any, Any] | None = None
+        self._kernel: Kernel | None = None
+        self._node = 0
+
+    def node_at_work(self) -> str:
+        """Return the id of the node that is called or awaited now."""
+        return self._ids[self._index_at_work()]
+
+    def _index_at_work(self) -> int:
+        frame = None if self._coroutine is None else self._coroutine.cr_frame
+        if frame is None or self._kernel is None:
+            return self._node
+        return max(0, self._kernel.node_of_line[frame.f_lineno])
+
+    # Lifecycle.
+
+    async def initialize(self) -> None:
+        """Initialize the nodes, in order.
+
+        Raises:
+            NodeError: If one fails. `clean_up` must be called in any case.
+        """
+        for index, node in enumerate(self._nodes):
+            if self.core.join(index):
+                self._entered.append(index)
+                continue
+            await self.lock(index)
+            call = self.core.enter(0, index)
+            try:
+                self._node = index
+                self._entered.append(index)
+                if self.core.enroll(index, getattr(node, "is_initialized", False) is True):
+                    await self._call_method(index, "initialize")
+                    self.core.set_ready(index)
+            finally:
+                call.leave()
+        self._kernels = build_async(self._nodes)
+
+    async def clean_up(self) -> list[BaseException]:
+        """Clean up the nodes that were initialized, in reverse order; return what they raised."""
+        failures: list[BaseException] = []
+        while self._entered:
+            index = self._entered.pop()
+            if self.core.leave(index):
+                continue
+            # A node that waits for this cleanup is inside by itself.
+            with suppress(Exception):
+                await self.lock(index)
+            call = self.core.enter(0, index)
+            try:
+                self._node = index
+                if self.core.leave_last(index):
+                    await self._call_method(index, "cleanup")
+            except BaseException as error:  # noqa: BLE001 - Raised by the caller after all nodes are cleaned up.
+                failures.append(error)
+            finally:
+                _forget_initialized(self._nodes[index])
+                call.leave()
+        return failures
+
+    async def _call_method(self, index: int, name: str) -> None:
+        method = getattr(self._nodes[index], name, None)
+        if not callable(method):
+            return
+        try:
+            result = method()
+            while return_kind(result) == "coroutine":
+                result = await result
+        except BaseException as error:  # noqa: BLE001 - Raised below, without another context.
+            failure = self._failure(index, name, None, error)
+        else:
+            return
+        try:
+            throw(failure)
+        finally:
+            # Its traceback refers to this frame.
+            del failure
+
+    def may_wait_in_cleanup(self) -> bool:
+        """Whether `clean_up` may suspend, and so be cancelled."""
+        if any(makes_coroutines(getattr(node, "cleanup", None)) for node in self._nodes):
+            return True
+        if not self.core.try_lock():
+            return True
+        self.core.unlock()
+        return False
+
+    async def enter(self, inputs: int) -> LoopCall:
+        """Enter the nodes for a number of inputs, when no other call is inside; the caller calls `leave`.
+
+        Raises:
+            PipelineError: If the one inside waits for the current code.
+        """
+        call = self.core.try_enter(inputs)
+        if call is None:
+            await self.lock()
+            call = self.core.enter(inputs)
+        return call
+
+    async def lock(self, node: int | None = None) -> None:
+        """Wait until no other session is inside a node, or in any of the nodes, and keep others out.
+
+        Raises:
+            PipelineError: If the one inside waits for the current code.
+        """
+        loop = asyncio.get_running_loop()
+        while not self.core.try_lock(node):
+            is_free = loop.create_future()
+            wake = functools.partial(_call_on_loop, loop, functools.partial(_set, is_free))
+            waiting = self.core.wait_for_lock(wake, node)
+            while waiting is not None and not is_free.done():
+                await asyncio.wait([is_free], timeout=_POLL_INTERVAL_SECS)
+                self.core.check_lock_wait(waiting)
+
+    # Items.
+
+    async def take(self, call: LoopCall, chunk: Sequence[Any], outputs: list[Any]) -> None:
+        """Pass items through the nodes, and append the outputs.
+
+        Raises:
+            NodeError: If a node fails. The outputs of the items before are there.
+        """
+        items = iter(chunk)
+        if self._kernels is None:
+            for item in items:
+                await self._pass(0, item, call.first + len(chunk) - items.__length_hint__() - 1, outputs)
+            return
+        kernel = self._kernels.many
+        while True:
+            failed = await self._run(kernel, kernel.function(items, outputs))
+            if failed is None:
+                return
+            index = call.first + len(chunk) - items.__length_hint__() - 1
+            await self._go_on(*failed, index, outputs)
+
+    async def _run(
+        self, kernel: Kernel, coroutine: Coroutine[Any, Any, Any]
+    ) -> tuple[Found, BaseException] | None:
+        """Await a kernel; return where and what it raised, if it failed."""
+        self._coroutine, self._kernel = coroutine, kernel
+        try:
+            await coroutine
+        except BaseException as error:  # noqa: BLE001 - Raised by the caller, with its node.
+            original = _original(error)
+            return find(original, kernel), original
+        finally:
+            self._coroutine = self._kernel = None
+        return None
+
+    async def _go_on(self, found: Found, error: BaseException, index: int, outputs: list[Any]) -> None:
+        """Continue after a result that a kernel cannot use; raise any other failure of it."""
+        opened = found.opened
+        try:
+            if not isinstance(error, LazyResultError):
+                throw(self._failure(found.node, "process", index, error))
+            await self._follow(found.node, "process", error.args[0], index, outputs)
+            while opened:
+                node, generator = opened[0]
+                await self._follow(node, "process", generator, index, outputs)
+                del opened[0]
+        except BaseException as raised:
+            failures = [self._failure(node, "process", None, failure) for node, failure in await close_all(opened)]
+            failure = combine(raised, failures)
+        else:
+            return
+        finally:
+            del error
+        try:
+            throw(failure)
+        finally:
+            del failure
+
+    async def _pass(self, node: int, item: Any, index: int, outputs: list[Any]) -> None:
+        """Pass one item to a node and its outputs on, without compiled code."""
+        if node == len(self._nodes):
+            outputs.append(item)
+            return
+        self._node = node
+        try:
+            result = self._nodes[node].process(item)
+        except BaseException as error:  # noqa: BLE001 - Raised below, without another context.
+            failure = self._failure(node, "process", index, error)
+        else:
+            await self._follow(node, "process", result, index, outputs)
+            return
+        try:
+            throw(failure)
+        finally:
+            del failure
+
+    async def flush(self, outputs: list[Any]) -> None:
+        """Pass on the last outputs of each node."""
+        index = max(0, self.core.inputs - 1)
+        for node, target in enumerate(self._nodes):
+            flush = getattr(target, "flush", None)
+            if not callable(flush):
+                continue
+            self._node = node
+            try:
+                result = flush()
+            except BaseException as error:  # noqa: BLE001 - Raised below, without another context.
+                failure = self._failure(node, "flush", None, error)
+            else:
+                await self._follow(node, "flush", result, index, outputs)
+                continue
+            try:
+                throw(failure)
+            finally:
+                del failure
+
+    async def _follow(self, node: int, phase: str, result: Any, index: int, outputs: list[Any]) -> None:
+        """Pass on what a node returned: an output, or a coroutine or generator of outputs."""
+        kind = return_kind(result)
+        failure: BaseException
+        step = _Step()
+        try:
+            while kind == "coroutine":
+                step.is_in_node = True
+                self._node = node
+                result = await result
+                step.is_in_node = False
+                kind = return_kind(result)
+            if kind == "plain":
+                if result is not None:
+                    await self._pass(node + 1, result, index, outputs)
+                return
+            outputs_of = _each(result) if kind == "generator" else result
+            while True:
+                step.is_in_node = True
+                self._node = node
+                output = await anext(outputs_of, _END)
+                step.is_in_node = False
+                if output is _END:
+                    return
+                await self._pass(node + 1, output, index, outputs)
+        except BaseException as error:  # noqa: BLE001 - Raised below, without another context.
+            failure = error
+        if step.is_in_node:
+            failure = self._failure(node, phase, index if phase == "process" else None, failure)
+        elif kind != "plain":
+            closed = await _close(result)
+            if closed is not None:
+                failure = combine(failure, [self._failure(node, phase, None, closed)]) or failure
+            del closed
+        try:
+            throw(failure)
+        finally:
+            del failure
+
+    def _failure(self, node: int, phase: str, index: int | None, error: BaseException) -> BaseException:
+        if node == NO_NODE or is_interrupt(error):
+            return error
+        return node_error(self._ids[node], index, phase, error)
+
+
+class _Step:
+    is_in_node = False
+
+
+_END = object()
+
+
+async def _each(generator: Any) -> Any:
+    for output in generator:
+        yield output
+
+
+async def _close(generator: Any) -> BaseException | None:
+    try:
+        close = getattr(generator, "aclose", None)
+        if close is None:
+            generator.close()
+        else:
+            await close()
+    except BaseException as error:  # noqa: BLE001 - Returned.
+        return error
+    return None
+
+
+def _original(error: BaseException) -> BaseException:
+    """Return what a node raised: a coroutine replaces `StopIteration` with a `RuntimeError`."""
+    cause = cause_of(error)
+    is_replaced = type(error) is RuntimeError and isinstance(cause, StopIteration)
+    # It begins where the kernel is awaited. An error of the node itself has its frames.
+    traceback = traceback_of(error) if is_replaced else None
+    return cause if cause is not None and traceback is not None and traceback.tb_next is None else error
+
+
+def _forget_initialized(node: Any) -> None:
+    if getattr(node, "is_initialized", False) is True:
+        # An object whose flag cannot be set keeps it.
+        with suppress(Exception):
+            node.is_initialized = False
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _call_on_loop(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+    # A loop that is closed waits for nothing.
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(callback)
