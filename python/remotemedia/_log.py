@@ -13,6 +13,7 @@ from remotemedia._threads import forget
 __all__ = [
     "abandoned",
     "abandoned_node_text",
+    "abandoned_text",
     "cleanup_abandoned",
     "dropped",
     "log_ignored_error",
@@ -77,11 +78,13 @@ def abandoned_node_text(
     node_id: str, item_index: int | None, phase: str, timeout: float, thread_id: int
 ) -> str:
     """Return the text for a node that did not return when its session closed."""
+    return abandoned_text(node_id, item_index, phase, timeout, stack_of(thread_id))
+
+
+def abandoned_text(node_id: str, item_index: int | None, phase: str, timeout: float, stack: str) -> str:
+    """Return the same text for a stack."""
     task = "cleanup()" if phase == "cleanup" else _task(item_index)
-    return (
-        f"Node '{node_id}' did not finish {task} within {timeout:g} s "
-        f"and was abandoned; its stack:\n{stack_of(thread_id)}"
-    )
+    return f"Node '{node_id}' did not finish {task} within {timeout:g} s and was abandoned; its stack:\n{stack}"
 
 
 def report_abandoned(

@@ -31,6 +31,7 @@ __all__ = [
     "Outputs",
     "Session",
     "check_items",
+    "check_timeout",
     "close_after",
     "open_session",
 ]
@@ -72,6 +73,7 @@ class _Closing(SessionCore):
     _name: str
     _has_source: bool
     _keeps_to_callers: bool
+    _public_name = "AsyncSession"
     _is_used = False
     _is_ended = False
     _is_closed = False
@@ -117,7 +119,7 @@ class _Closing(SessionCore):
             state = "open; iterate over it for its outputs"
         elif self._is_ended:
             state = "open; accepts no more items after end()"
-        return f"<{type(self).__name__} of pipeline '{self._name}': {state}>"
+        return f"<{self._public_name} of pipeline '{self._name}': {state}>"
 
     def _begin_put(self) -> None:
         self.check_takes_items()
@@ -148,12 +150,7 @@ class _Closing(SessionCore):
 
     def close_now(self, timeout: float) -> None:
         """Stop the work in progress, clean up, and end all threads."""
-        if not isinstance(timeout, (int, float)) or isinstance(timeout, bool):
-            raise TypeError(f"close(timeout=…) takes a number of seconds, not {timeout!r}")
-        if not 0 <= timeout <= LONGEST_SECS:
-            raise PipelineError(
-                f"close(timeout={timeout!r}) is not valid; use a number of seconds, 0 or more"
-            )
+        check_timeout(timeout)
         if self._is_closed:
             return
         self.check_outside("close")
@@ -219,6 +216,8 @@ class Session(_Closing):
 
     Open it with `with pipeline.open() as session`. Its methods block; Ctrl-C interrupts them.
     """
+
+    _public_name = "Session"
 
     def map(self, items: Iterable[Any]) -> Outputs:
         """Process a stream of items, and yield each output as soon as it is ready, in order.
@@ -329,6 +328,19 @@ class Session(_Closing):
         finally:
             # Its traceback refers to this frame.
             del failure
+
+
+def check_timeout(timeout: float) -> None:
+    """Reject an invalid argument of `close`.
+
+    Raises:
+        TypeError: If it is not a number.
+        PipelineError: If it is out of range.
+    """
+    if not isinstance(timeout, (int, float)) or isinstance(timeout, bool):
+        raise TypeError(f"close(timeout=…) takes a number of seconds, not {timeout!r}")
+    if not 0 <= timeout <= LONGEST_SECS:
+        raise PipelineError(f"close(timeout={timeout!r}) is not valid; use a number of seconds, 0 or more")
 
 
 def check_items(items: object, *, is_async_too: bool) -> None:

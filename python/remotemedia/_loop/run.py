@@ -14,20 +14,16 @@ from remotemedia._asyncio.bridge import run_alone
 from remotemedia._errors import combine, throw
 from remotemedia._limits import CLOSE_TIMEOUT_SECS
 from remotemedia._loop.stage import Stage
+from remotemedia._loop.turns import Turns, next_size
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Iterable
 
     from remotemedia._graph.graph import Graph
 
-__all__ = ["Turns", "run", "takes"]
-
-_LARGEST_CHUNK = 4096
+__all__ = ["clean_up", "run", "takes"]
 
 _POLL_INTERVAL_SECS = 0.05
-
-_TURN_SECS = 0.001
-"""How long nodes that never suspend may run before the other tasks of the loop get a turn."""
 
 # The tasks that run pipelines, with the loops they run on.
 _tasks: dict[asyncio.Task[Any], asyncio.AbstractEventLoop] = {}
@@ -99,27 +95,6 @@ async def _take_stream(stage: Stage, items: AsyncIterable[Any], outputs: list[An
         finally:
             call.leave()
         await turns.give()
-
-
-def next_size(size: int, took: float) -> int:
-    """Return the size of the next chunk, after one of `size` took so many seconds."""
-    if took > _TURN_SECS:
-        return max(1, size // 4)
-    return min(4 * size, _LARGEST_CHUNK) if took < _TURN_SECS / 4 else size
-
-
-class Turns:
-    """Gives the other tasks of the loop a turn, for nodes that never suspend."""
-
-    def __init__(self) -> None:
-        """Start to measure."""
-        self._last = time.perf_counter()
-
-    async def give(self) -> None:
-        """Let other tasks run, if this one has run for long."""
-        if time.perf_counter() - self._last > _TURN_SECS:
-            await asyncio.sleep(0)
-            self._last = time.perf_counter()
 
 
 async def clean_up(stage: Stage, failure: BaseException | None, name: str) -> list[BaseException]:

@@ -8,6 +8,7 @@ import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from remotemedia import _log
 from remotemedia._compiled.kernels import NO_NODE, LazyResultError, build_async, close_all, find
 from remotemedia._core import LoopStage
 from remotemedia._errors import combine, is_interrupt, node_error, throw
@@ -16,11 +17,14 @@ from remotemedia._graph.node_kinds import makes_coroutines, return_kind
 from remotemedia._limits import CLOSE_TIMEOUT_SECS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections import deque
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     from remotemedia._compiled.kernels import AsyncKernels, Found, Kernel
     from remotemedia._core import LoopCall
     from remotemedia._graph.graph import Graph
+
+    Outputs = list[Any] | deque[Any]
 
 __all__ = ["Stage"]
 
@@ -43,19 +47,32 @@ class Stage:
         self._entered: list[int] = []
         self._kernels: AsyncKernels | None = None
         # What runs now: a coroutine of a kernel, or a node that is called outside of them.
-        self._coroutine: Coroutine[Any, Any, Any] | None = None
-        self._kernel: Kernel | None = None
+        self.coroutine: Coroutine[Any, Any, Any] | None = None
+        self.kernel: Kernel | None = None
         self._node = 0
+        self._phase = "process"
+        self._room: Callable[[], Awaitable[object]] | None = None
+        self.done = 0
+
+    @property
+    def one(self) -> Kernel | None:
+        """The kernel for one item, if no node may have several outputs for it."""
+        return None if self._kernels is None else self._kernels.one
+
+    @property
+    def makes_several(self) -> bool:
+        """Whether nodes may have any number of outputs for an item."""
+        return self.one is None
 
     def node_at_work(self) -> str:
         """Return the id of the node that is called or awaited now."""
         return self._ids[self._index_at_work()]
 
     def _index_at_work(self) -> int:
-        frame = None if self._coroutine is None else self._coroutine.cr_frame
-        if frame is None or self._kernel is None:
+        frame = None if self.coroutine is None else self.coroutine.cr_frame
+        if frame is None or self.kernel is None:
             return self._node
-        return max(0, self._kernel.node_of_line[frame.f_lineno])
+        return max(0, self.kernel.node_of_line[frame.f_lineno])
 
     # Lifecycle.
 
@@ -107,14 +124,18 @@ class Stage:
         method = getattr(self._nodes[index], name, None)
         if not callable(method):
             return
+        self._phase = name
         try:
             result = method()
             while return_kind(result) == "coroutine":
+                self.coroutine = result
                 result = await result
         except BaseException as error:  # noqa: BLE001 - Raised below, without another context.
             failure = self._failure(index, name, None, error)
         else:
             return
+        finally:
+            self._phase, self.coroutine = "process", None
         try:
             throw(failure)
         finally:
@@ -159,40 +180,79 @@ class Stage:
 
     # Items.
 
-    async def take(self, call: LoopCall, chunk: Sequence[Any], outputs: list[Any]) -> None:
+    async def take(
+        self,
+        call: LoopCall,
+        chunk: Sequence[Any],
+        outputs: Outputs,
+        room: Callable[[], Awaitable[object]] | None = None,
+        base: int = 0,
+    ) -> None:
         """Pass items through the nodes, and append the outputs.
 
+        Args:
+            call: The call, which is inside the nodes.
+            chunk: The items.
+            outputs: Receives the outputs.
+            room: Awaited after each output; for nodes that may have any number of them.
+            base: The index of the first input in errors.
+
         Raises:
-            NodeError: If a node fails. The outputs of the items before are there.
+            NodeError: If a node fails. The outputs of the items before are there; `done` counts the items.
         """
         items = iter(chunk)
-        if self._kernels is None:
+        self._room = room
+        first = call.first - base
+        if self._kernels is None or room is not None:
             for item in items:
-                await self._pass(0, item, call.first + len(chunk) - items.__length_hint__() - 1, outputs)
+                self.done = len(chunk) - items.__length_hint__()
+                await self._pass(0, item, first + self.done - 1, outputs)
             return
         kernel = self._kernels.many
         while True:
             failed = await self._run(kernel, kernel.function(items, outputs))
             if failed is None:
                 return
-            index = call.first + len(chunk) - items.__length_hint__() - 1
-            await self._go_on(*failed, index, outputs)
+            self.done = len(chunk) - items.__length_hint__()
+            await self._go_on(*failed, first + self.done - 1, outputs)
+
+    async def go_on_one(self, kernel: Kernel, error: BaseException, index: int, outputs: Outputs) -> None:
+        """Continue after the kernel for one item has raised an error, as `take` does."""
+        self._room = None
+        original = _original(error)
+        await self._go_on(find(original, kernel), original, index, outputs)
+
+    async def interrupt(self) -> None:
+        """Call `interrupt` of the nodes, in order."""
+        failures: list[BaseException] = []
+        for index in range(len(self._nodes)):
+            self._node = index
+            try:
+                await self._call_method(index, "interrupt")
+            except Exception as error:  # noqa: BLE001 - Raised after all nodes are notified.
+                failures.append(error)
+        if failures:
+            _log.log_ignored_error(failures[0])
+
+    def at_work(self) -> tuple[str, str, Any]:
+        """Return the id of the node that is called or awaited, its phase, and the coroutine."""
+        return self.node_at_work(), self._phase, self.coroutine
 
     async def _run(
         self, kernel: Kernel, coroutine: Coroutine[Any, Any, Any]
     ) -> tuple[Found, BaseException] | None:
         """Await a kernel; return where and what it raised, if it failed."""
-        self._coroutine, self._kernel = coroutine, kernel
+        self.coroutine, self.kernel = coroutine, kernel
         try:
             await coroutine
         except BaseException as error:  # noqa: BLE001 - Raised by the caller, with its node.
             original = _original(error)
             return find(original, kernel), original
         finally:
-            self._coroutine = self._kernel = None
+            self.coroutine = self.kernel = None
         return None
 
-    async def _go_on(self, found: Found, error: BaseException, index: int, outputs: list[Any]) -> None:
+    async def _go_on(self, found: Found, error: BaseException, index: int, outputs: Outputs) -> None:
         """Continue after a result that a kernel cannot use; raise any other failure of it."""
         opened = found.opened
         try:
@@ -215,10 +275,12 @@ class Stage:
         finally:
             del failure
 
-    async def _pass(self, node: int, item: Any, index: int, outputs: list[Any]) -> None:
+    async def _pass(self, node: int, item: Any, index: int, outputs: Outputs) -> None:
         """Pass one item to a node and its outputs on, without compiled code."""
         if node == len(self._nodes):
             outputs.append(item)
+            if self._room is not None:
+                await self._room()
             return
         self._node = node
         try:
@@ -233,9 +295,10 @@ class Stage:
         finally:
             del failure
 
-    async def flush(self, outputs: list[Any]) -> None:
+    async def flush(self, outputs: Outputs, base: int = 0) -> None:
         """Pass on the last outputs of each node."""
-        index = max(0, self.core.inputs - 1)
+        self._room = None
+        index = max(0, self.core.inputs - base - 1)
         for node, target in enumerate(self._nodes):
             flush = getattr(target, "flush", None)
             if not callable(flush):
@@ -253,7 +316,7 @@ class Stage:
             finally:
                 del failure
 
-    async def _follow(self, node: int, phase: str, result: Any, index: int, outputs: list[Any]) -> None:
+    async def _follow(self, node: int, phase: str, result: Any, index: int, outputs: Outputs) -> None:
         """Pass on what a node returned: an output, or a coroutine or generator of outputs."""
         kind = return_kind(result)
         failure: BaseException

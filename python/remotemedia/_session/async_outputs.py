@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from remotemedia._core import OutputStream
-    from remotemedia._session.async_session import AsyncSession
+    from remotemedia._session.threaded_session import ThreadedSession
 
 __all__ = ["FIRST_POLL_INTERVAL_SECS", "AsyncOutputs", "Map", "OutputSignal", "is_accepted", "on_loop"]
 
@@ -31,7 +31,7 @@ class AsyncOutputs:
     """
 
     def __init__(
-        self, session: AsyncSession, stream: OutputStream, signal: OutputSignal, *, is_main: bool = True
+        self, session: ThreadedSession, stream: OutputStream, signal: OutputSignal, *, is_main: bool = True
     ) -> None:
         """Read from a stream."""
         self._session = session
@@ -72,7 +72,7 @@ class Map(AsyncOutputs):
 
     _task: asyncio.Task[None] | None = None
 
-    def __init__(self, session: AsyncSession, items: Any) -> None:
+    def __init__(self, session: ThreadedSession, items: Any) -> None:
         signal = OutputSignal(session.output_signal.loop)
         super().__init__(session, session.open_stream(signal.notify), signal, is_main=False)
         self._items: Any = items

@@ -2,75 +2,56 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
-import functools
-import threading
-from typing import TYPE_CHECKING, Any, TypeVar
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from remotemedia import _log, _shutdown
-from remotemedia._core import Opener, OutputStream
-from remotemedia._errors import combine, throw
-from remotemedia._graph.item_streams import items_of
-from remotemedia._session.async_outputs import (
-    FIRST_POLL_INTERVAL_SECS,
-    AsyncOutputs,
-    Map,
-    OutputSignal,
-    is_accepted,
-    on_loop,
-)
-from remotemedia._session.consumers import who_is_here
-from remotemedia._session.results import Result
-from remotemedia._threads import start
-from remotemedia.exceptions import PipelineError, SessionClosedError
-from remotemedia.sessions import (
-    CLOSE_TIMEOUT_SECS,
-    CLOSED,
-    _Closing,
-    check_items,
-    open_session,
-)
+from remotemedia._limits import CLOSE_TIMEOUT_SECS
+from remotemedia.sessions import HOW_TO_OPEN
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Iterable
+    import asyncio
+    from collections.abc import AsyncIterable, Iterable
 
     from remotemedia._graph.graph import Graph
 
-__all__ = ["AsyncSession", "enter", "leave"]
-
-_POLL_INTERVAL_SECS = 0.05
-"""How often a node that waits for another pipeline checks whether that waits for the node."""
-
-_LONGEST_POLL_INTERVAL_SECS = 0.25
+__all__ = ["AsyncSession", "Outputs", "enter"]
 
 
-class AsyncSession(_Closing):
-    """An open pipeline for asyncio. Any number of tasks may use it at once.
+class Outputs(Protocol):
+    """The outputs of a stream, an async iterator that can be closed early.
 
-    Open it with `async with pipeline.open() as session`. Nodes do not block the event loop.
+    A cancelled wait loses no output: the next `anext` continues.
     """
 
-    output_signal: OutputSignal
-    counts_own_items = False
-    """Whether an error contains the index of its item in the stream, not in the session."""
+    def __aiter__(self) -> Self:
+        """Return itself."""
 
-    def open_stream(self, on_output: Callable[[], object]) -> OutputStream:
-        """Open a stream with separate outputs; `on_output` is called on the loop for each output."""
-        return OutputStream.open(self, self.capacity, on_output, counts_own_items=self.counts_own_items)
+    async def __anext__(self) -> Any:
+        """Return the next output.
 
-    def __del__(self) -> None:
-        """Close a session without references."""
-        if self._is_closed or self.output_signal.loop.is_closed():
-            super().__del__()
-        else:
-            # Nodes may need the event loop to end, and this may be the thread of the loop.
-            close = super().__del__
-            try:
-                threading.Thread(target=close, name="remotemedia-close").start()
-            except RuntimeError:
-                close()
+        Raises:
+            NodeError: If a node fails. Earlier outputs have been yielded.
+            SessionClosedError: If the session closes.
+        """
 
+    async def aclose(self) -> None:
+        """Close the stream: items in progress are dropped."""
+
+
+class AsyncSession(ABC):
+    """An open pipeline for asyncio. Any number of tasks may use it at once.
+
+    Open it with `async with pipeline.open() as session`. Nodes that are `async`, and nodes with
+    `placement="inline"`, run on the event loop; the others do not block it.
+    """
+
+    def __new__(cls, *parts: Any, **options: Any) -> Self:
+        """Open a session; users do this with `async with pipeline.open() as session`."""
+        if cls is AsyncSession:
+            raise TypeError(f"{cls.__name__} cannot be called directly; use {HOW_TO_OPEN}")
+        return super().__new__(cls)
+
+    @abstractmethod
     async def call(self, item: Any) -> Any:
         """Process one item and return its outputs: `None`, the only output, or a list of several.
 
@@ -79,21 +60,9 @@ class AsyncSession(_Closing):
             SessionInterruptedError: If the session was interrupted during the call.
             SessionClosedError: If the session is closed.
         """
-        self.check_loop()
-        self.check_takes_items()
-        result = Result(self.output_signal.loop)
-        ticket = self.start_call(item, result.set)
-        try:
-            while ticket.is_of_node and not result.future.done():
-                await asyncio.wait([result.future], timeout=_POLL_INTERVAL_SECS)
-                self.check_ticket(ticket)
-            await result.future
-        except (asyncio.CancelledError, PipelineError):
-            self.abandon_until_done(lambda: self.abandon(ticket), FIRST_POLL_INTERVAL_SECS)
-            raise
-        return result.take()
 
-    def map(self, items: Iterable[Any] | AsyncIterable[Any]) -> AsyncOutputs:
+    @abstractmethod
+    def map(self, items: Iterable[Any] | AsyncIterable[Any]) -> Outputs:
         """Process a stream of items, and yield each output as soon as it is ready, in order.
 
         Only as many items are read in advance as the queues hold. At the end of the items the nodes are
@@ -104,36 +73,32 @@ class AsyncSession(_Closing):
             NodeError: If a node fails. Earlier outputs have been yielded.
             SessionClosedError: If the session closes.
         """
-        self.check_takes_items()
-        check_items(items, is_async_too=True)
-        return Map(self, items_of(items))
 
+    @abstractmethod
     async def put(self, item: Any) -> None:
         """Put one item in, and wait while the pipeline is full. Iterate over the session for the outputs.
 
         Raises:
             SessionClosedError: If the session has closed, or `end` was called.
         """
-        self.check_loop()
-        self._begin_put()
-        if not await is_accepted(self._stream.put(item)):
-            raise SessionClosedError(CLOSED)
 
-    def __aiter__(self) -> AsyncOutputs:
+    @abstractmethod
+    def end(self) -> None:
+        """End the input: the nodes are flushed, and the iteration ends after the last output."""
+
+    @abstractmethod
+    def __aiter__(self) -> Outputs:
         """Yield the outputs of the items that were put in, or of the source, until the end."""
-        self.check_loop()
-        return AsyncOutputs(self, self._stream, self.output_signal)
 
+    @abstractmethod
     async def drain(self) -> None:
         """Wait until all earlier items have left the session, as results of calls or as outputs of streams.
 
         Outputs that no other task takes are kept until they are taken, without a limit. Batches that are not
         full are processed immediately.
         """
-        self.check_outside("drain")
-        stop, here = threading.Event(), who_is_here()
-        await _in_thread(lambda: self.drain_for(here, stop), stop.set)
 
+    @abstractmethod
     async def interrupt(self) -> int:
         """Drop all items that are queued or in progress, and continue with the next item.
 
@@ -143,14 +108,12 @@ class AsyncSession(_Closing):
         Returns:
             The number of dropped items. `metrics()` counts them too.
         """
-        self.check_outside("interrupt")
-        stop = threading.Event()
-        result = Result(self.output_signal.loop)
-        # First: thousands of waiting tasks may be notified, too, and delay the loop.
-        work = lambda: self.drop_all(stop, result.set)  # noqa: E731 - Named for the line's length.
-        dropped: int = await _in_thread(work, stop.set, result)
-        return dropped
 
+    @abstractmethod
+    def metrics(self) -> dict[str, Any] | None:
+        """Return the metrics so far, or `None` if the session was opened without `enable_metrics`."""
+
+    @abstractmethod
     async def close(self, timeout: float = CLOSE_TIMEOUT_SECS) -> None:  # noqa: ASYNC109 - The public name.
         """Stop the work, clean up the nodes, and end all threads. A second call does nothing.
 
@@ -162,118 +125,36 @@ class AsyncSession(_Closing):
                 Python stack. Everything else is closed.
             NodeError: If a node failed to clean up.
         """
-        if not self._is_closed:
-            self.check_outside("close")
-        await _in_thread(lambda: self.close_now(timeout))
 
-    def check_loop(self) -> None:
-        if asyncio.get_running_loop() is not self.output_signal.loop:
-            raise PipelineError(
-                f"The session of pipeline '{self._name}' belongs to the event loop that opened it, "
-                "not to this one; open a session in each event loop"
-            )
+    @abstractmethod
+    async def leave(self, error: BaseException | None) -> None:
+        """Finish all items, then close; after an exception, close immediately."""
 
-    def abandon_until_done(self, abandon: Callable[[], bool], pause: float) -> None:
-        """Drop the items in progress. Notifies a node repeatedly, because it may be about to wait."""
-        if abandon():
-            self.output_signal.loop.call_later(
-                pause, self.abandon_until_done, abandon, min(2 * pause, _LONGEST_POLL_INTERVAL_SECS)
-            )
+    @property
+    @abstractmethod
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that opened the session."""
+
+    @property
+    @abstractmethod
+    def has_ended(self) -> bool:
+        """Whether the session accepts no more items."""
 
 
-_Kind = TypeVar("_Kind", bound=AsyncSession)
+async def enter(graph: Graph, settings: dict[str, Any], *, is_block: bool = False) -> AsyncSession:
+    """Open a session on this loop.
 
-
-async def enter(graph: Graph, settings: dict[str, Any], kind: type[_Kind]) -> _Kind:
-    """Open a session on this loop; its nodes do not block the loop while they are initialized."""
-    output_signal = OutputSignal(asyncio.get_running_loop())
-    opener = Opener(output_signal.loop)
-    is_cancelled = False
-    opened: list[_Kind] = []
-
-    def open_it() -> None:
-        session: _Kind = open_session(kind, graph, settings, opener, output_signal.notify)
-        session.output_signal = output_signal
-        opened.append(session)
-        if is_cancelled:
-            session.close_now(CLOSE_TIMEOUT_SECS)
-
-    def cancel() -> None:
-        nonlocal is_cancelled
-        is_cancelled = True
-        opener.cancel()
-
-    # From Python 3.12 on, no thread can be started while the program exits.
-    _shutdown.check_not_ending(f"a session of pipeline '{graph.name}'")
-    try:
-        await _in_thread(open_it, cancel)
-    except asyncio.CancelledError:
-        # It came too late for the thread to notice.
-        for session in opened:
-            await _in_thread(functools.partial(session.close_now, CLOSE_TIMEOUT_SECS))
-        raise
-    return opened[0]
-
-
-async def leave(session: AsyncSession, error: BaseException | None) -> None:
-    """Finish all items, then close; after an exception, close immediately."""
-    failure = None
-    if error is None:
-        try:
-            stop, here = threading.Event(), who_is_here()
-            await _in_thread(lambda: session.finish(here, stop), stop.set)
-        except BaseException as unfinished:  # noqa: BLE001 - Raised again after closing.
-            failure = unfinished
-    session.cancel_calls_after(error if failure is None else failure)
-    try:
-        await _in_thread(lambda: session.close_now(CLOSE_TIMEOUT_SECS))
-    except Exception as unclosed:  # noqa: BLE001 - Raised with the earlier error.
-        failure = combine(error if failure is None else failure, [unclosed])
-    try:
-        if failure is not None and failure is not error:
-            throw(failure)
-    finally:
-        # Their tracebacks refer to this frame.
-        del failure, error
-
-
-async def _in_thread(
-    work: Callable[[], Any],
-    when_cancelled: Callable[[], object] | None = None,
-    result: Result | None = None,
-) -> Any:
-    """Run blocking work on a separate thread.
-
-    A cancelled caller waits, too, so that no work is half done; `when_cancelled` stops the work. Work that
-    does not return in time is logged and abandoned. Work with a `result` may set it early.
+    Args:
+        graph: The checked pipeline.
+        settings: The checked settings.
+        is_block: Whether each stream is a run: its errors contain the index in the stream.
     """
-    loop = asyncio.get_running_loop()
-    result = result or Result(loop)
+    from remotemedia._loop.eligible import runs_on_loop
 
-    context = contextvars.copy_context()
+    if not settings["enable_metrics"] and runs_on_loop(graph):
+        from remotemedia._session.loop_session import open_on_loop
 
-    def run() -> None:
-        try:
-            on_loop(loop, functools.partial(result.set, context.run(work)))
-        except BaseException as error:  # noqa: BLE001 - Raised by the waiting task.
-            on_loop(loop, functools.partial(result.set, None, error))
+        return await open_on_loop(graph, settings, counts_own_items=is_block)
+    from remotemedia._session.threaded_session import open_threaded
 
-    second = _shutdown.SecondInterrupt()
-    thread = threading.Thread(target=run, name="remotemedia-wait", daemon=True)
-    start(thread, "work that waits")
-    try:
-        await asyncio.wait([result.future])
-    except asyncio.CancelledError as cancelled:
-        began = loop.time()
-        if when_cancelled is not None:
-            when_cancelled()
-        if not await result.wait_for_end(CLOSE_TIMEOUT_SECS, second):
-            _log.abandoned(loop.time() - began, thread.ident or 0)
-            raise
-        thread.join()
-        failure = result.take_failure()
-        if failure is not None and not isinstance(failure, asyncio.CancelledError):
-            combine(cancelled, [failure])
-        throw(cancelled)
-    thread.join()
-    return result.take()
+    return await open_threaded(graph, settings, counts_own_items=is_block)

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from remotemedia._graph.graph import has_replicas
 from remotemedia._graph.options import session_settings
 from remotemedia._reference.lifecycle import mark
-from remotemedia._session.async_session import AsyncSession, enter, leave
+from remotemedia._session.async_session import enter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator
     from types import TracebackType
 
     from remotemedia._graph.graph import Graph
+    from remotemedia._session.async_session import AsyncSession
     from remotemedia.core.pipeline import Pipeline
 
 __all__ = ["Managed"]
@@ -32,7 +33,7 @@ class Managed:
     exceptions allows.
     """
 
-    _session: _Session
+    _session: AsyncSession
 
     def __init__(self, pipeline: Pipeline, graph: Graph, blocks: list[Managed]) -> None:
         """Store the pipeline, its graph, and the list of its open blocks; nothing is initialized yet."""
@@ -43,7 +44,7 @@ class Managed:
     async def __aenter__(self) -> Pipeline:
         """Initialize the nodes."""
         settings, _ = session_settings({"stall_warning": None})
-        self._session = await enter(self._graph, settings, _Session)
+        self._session = await enter(self._graph, settings, is_block=True)
         for entry in self._graph.entries:
             # A node in a worker, or of a factory, is another object.
             if entry.options.get("placement") != "process" and not has_replicas(entry.options):
@@ -56,7 +57,7 @@ class Managed:
     ) -> None:
         """Clean up the nodes."""
         self._blocks.remove(self)
-        await leave(self._session, error)
+        await self._session.leave(error)
 
     def is_of(self, graph: Graph) -> bool:
         """Whether the nodes of a graph are those of the block."""
@@ -64,7 +65,7 @@ class Managed:
 
     def takes_runs(self) -> bool:
         """Whether a run that starts now can use the session of the block."""
-        is_here = asyncio.get_running_loop() is self._session.output_signal.loop
+        is_here = asyncio.get_running_loop() is self._session.loop
         return is_here and not self._session.has_ended and self._graph.source is None
 
     async def run(self, feed: Any) -> AsyncGenerator[Any, None]:
@@ -73,15 +74,6 @@ class Managed:
         async with aclosing(self._session.map(feed if is_at_hand else _read(feed))) as outputs:
             async for output in outputs:
                 yield output
-
-
-class _Session(AsyncSession):
-    """The session of a block; each of its streams is a run."""
-
-    counts_own_items = True
-
-    def start_source(self) -> None:
-        """Do nothing: each run reads the items of the source."""
 
 
 async def _read(items: Iterable[Any]) -> AsyncGenerator[Any, None]:

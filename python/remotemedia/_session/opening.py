@@ -80,11 +80,11 @@ class Opening:
 
     async def __aenter__(self) -> AsyncSession:
         """Initialize the nodes without blocking the event loop."""
-        from remotemedia._session.async_session import AsyncSession, enter
+        from remotemedia._session.async_session import enter
 
         self._begin()
         try:
-            self._session = session = await enter(self._graph, self._settings, AsyncSession)
+            self._session = session = await enter(self._graph, self._settings)
         except BaseException:
             self._is_entered = False
             raise
@@ -94,9 +94,8 @@ class Opening:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Finish all items, then close; after an exception, close immediately."""
-        from remotemedia._session.async_session import leave
-
-        await leave(self._end(), error)
+        session: AsyncSession = self._end()
+        await session.leave(error)
 
     def _begin(self) -> None:
         if self._is_entered:

@@ -1,0 +1,174 @@
+"""Who is inside the nodes of a session on an event loop, and who waits for that."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from remotemedia._loop.changes import Changes
+from remotemedia.exceptions import SessionClosedError, SessionInterruptedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from remotemedia._core import LoopCall
+    from remotemedia._loop.stage import Stage
+
+    Refusal = Callable[[], Exception]
+
+__all__ = ["CLOSED", "Entrance", "closed", "interrupted"]
+
+CLOSED = "The session is closed; call pipeline.open() for a new one"
+INTERRUPTED = "The session was interrupted and dropped the item"
+
+_POLL_INTERVAL_SECS = 0.05
+"""How often a node that waits for another pipeline checks whether that waits for the node."""
+
+
+class Entrance:
+    """Lets calls into the nodes one after the other, in the order in which they came.
+
+    A call that is inside can be stopped: its task is cancelled, and the cancellation ends where the call ends.
+
+    Attributes:
+        line: The calls that wait, each with whether it is one of the user, not of a stream.
+        task: The task that is inside.
+        stop: Returns the error for the call inside, if it has been stopped.
+        is_closed: Whether no call is let in any more.
+        is_paused: Whether all calls wait, because the session is being interrupted.
+        is_shut: Whether it is closed or paused.
+        is_stream_inside: Whether the call inside is one of a stream.
+        changes: Wakes tasks that wait for calls to leave.
+    """
+
+    def __init__(self, stage: Stage) -> None:
+        """Start with nothing inside."""
+        self.stage = stage
+        self.line: deque[tuple[asyncio.Future[Refusal | None], bool]] = deque()
+        self.task: asyncio.Task[object] | None = None
+        self.stop: Refusal | None = None
+        self.is_closed = False
+        self.is_paused = False
+        self.is_shut = False
+        self.is_stream_inside = False
+        self.changes = Changes()
+
+    async def enter(self, inputs: int, word: str, *, is_call: bool = False) -> LoopCall:
+        """Wait for the calls that came before, and enter the nodes.
+
+        Args:
+            inputs: The number of inputs.
+            word: The method of the session, for errors.
+            is_call: Whether it is a call of the user, not of a stream.
+
+        Raises:
+            PipelineError: If the call would wait for itself.
+            SessionInterruptedError: If the session was interrupted meanwhile.
+            SessionClosedError: If the session has closed.
+        """
+        if self.is_closed:
+            raise SessionClosedError(CLOSED)
+        core = self.stage.core
+        if not self.line and not self.is_paused and (call := core.try_enter(inputs)) is not None:
+            self.task = asyncio.current_task()
+            return call
+        waiting = core.begin_wait(word)
+        turn = asyncio.get_running_loop().create_future()
+        place = (turn, is_call)
+        self.line.append(place)
+        if len(self.line) == 1 and self.task is None and not self.is_paused:
+            # Another session, which shares nodes, is inside.
+            turn.set_result(None)
+        try:
+            if waiting is None:
+                await turn
+            while not turn.done():
+                await asyncio.wait([turn], timeout=_POLL_INTERVAL_SECS)
+                if not turn.done():
+                    core.check_wait(waiting, word)
+            if (refusal := turn.result()) is not None:
+                raise refusal()
+            call = await self.stage.enter(inputs)
+        except BaseException:
+            self._leave_line(place)
+            raise
+        self.line.remove(place)
+        self.task = asyncio.current_task()
+        return call
+
+    def _leave_line(self, place: tuple[asyncio.Future[Refusal | None], bool]) -> None:
+        with suppress(ValueError):
+            self.line.remove(place)
+        place[0].cancel()
+        self.let_in()
+
+    def leave(self, call: LoopCall) -> None:
+        """Leave the nodes."""
+        call.leave()
+        self.task = None
+        self.changes.notify()
+        self.let_in()
+
+    def let_in(self) -> None:
+        """Let the next call in, if nothing is inside."""
+        if self.line and self.task is None and not self.is_paused and not self.line[0][0].done():
+            self.line[0][0].set_result(None)
+
+    def shut(self, *, is_paused: bool = False, is_closed: bool = False) -> None:
+        """Pause or close the entrance, or open it after a pause."""
+        self.is_closed |= is_closed
+        self.is_paused = is_paused
+        self.is_shut = self.is_closed or is_paused
+        self.changes.notify()
+        self.let_in()
+
+    def is_call_inside(self) -> bool:
+        """Whether a call of the user is inside, not one of a stream."""
+        return self.task is not None and not self.is_stream_inside
+
+    def clear_line(self) -> tuple[list[asyncio.Future[Refusal | None]], int]:
+        """Remove all calls that wait; return what they wait for, and how many are calls of the user."""
+        turns = [turn for turn, _ in self.line]
+        count = sum(is_call for _, is_call in self.line)
+        self.line.clear()
+        return turns, count
+
+    async def stop_inside(self, error: Refusal) -> bool:
+        """Stop the call that is inside, and wait until it has left; return whether there was one."""
+        task = self.task
+        if task is None:
+            return False
+        if self.stop is None:
+            self.stop = error
+            task.cancel()
+        await self.changes.wait_while(lambda: self.task is task)
+        return True
+
+    async def take_stop(self, *, has_arrived: bool) -> Exception | None:
+        """Return the error of the current call, if it was stopped; its task is then no longer cancelled.
+
+        Args:
+            has_arrived: Whether the cancellation was raised in the task.
+        """
+        stop, self.stop = self.stop, None
+        task = asyncio.current_task()
+        if stop is None or task is None:
+            return None
+        is_cancelled = task.uncancel() > 0
+        if not has_arrived:
+            # It is raised at the next occasion.
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+        return None if is_cancelled else stop()
+
+
+def interrupted() -> Exception:
+    """Return the error of a call that `interrupt` has dropped."""
+    return SessionInterruptedError(INTERRUPTED)
+
+
+def closed() -> Exception:
+    """Return the error of a call of a closed session."""
+    return SessionClosedError(CLOSED)

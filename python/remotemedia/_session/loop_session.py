@@ -1,0 +1,600 @@
+"""A session whose nodes run on the event loop of its caller."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import traceback
+import weakref
+from contextlib import suppress
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Self
+
+from remotemedia import _log, _shutdown
+from remotemedia._asyncio.bridge import run_alone
+from remotemedia._errors import combine, throw
+from remotemedia._graph.item_streams import items_of
+from remotemedia._graph.output_shape import shape
+from remotemedia._limits import CLOSE_TIMEOUT_SECS
+from remotemedia._loop.changes import resolve_later
+from remotemedia._loop.entrance import CLOSED, Entrance, closed, interrupted
+from remotemedia._loop.run import clean_up
+from remotemedia._loop.stage import Stage
+from remotemedia._loop.stream import Failed, Stream
+from remotemedia._session.async_session import AsyncSession
+from remotemedia._session.consumers import Consumer, Consumers, who_is_here
+from remotemedia.exceptions import NodeTimeoutError, PipelineError, SessionClosedError
+from remotemedia.sessions import check_items, check_timeout
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Callable, Iterable
+
+    from remotemedia._core import LoopCall
+    from remotemedia._graph.graph import Graph
+    from remotemedia._loop.changes import Changes
+    from remotemedia._session.consumers import Overflow
+
+__all__ = ["LoopSession", "open_on_loop"]
+
+_POLL_INTERVAL_SECS = 0.05
+
+_open_sessions: weakref.WeakSet[LoopSession] = weakref.WeakSet()
+
+
+class LoopSession(AsyncSession):
+    """An open pipeline on an event loop: a call costs what the `await` of its nodes costs."""
+
+    def __init__(self, graph: Graph, settings: dict[str, Any], *, counts_own_items: bool = False) -> None:
+        """Claim the nodes on the current loop; see `open_on_loop`."""
+        self._name = graph.name
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._capacity: int = settings["queue_size"]
+        self._counts_own_items = counts_own_items
+        self._stage = Stage(graph)
+        self._core = self._stage.core
+        self._entrance = Entrance(self._stage)
+        self._main = Stream(self._entrance, self._capacity)
+        self._streams: weakref.WeakSet[Stream] = weakref.WeakSet([self._main])
+        self.consumers = Consumers()
+        self._is_used = self._is_ended = self._is_closed = False
+
+    async def open(self) -> Self:
+        """Initialize the nodes."""
+        try:
+            await self._stage.initialize()
+        except BaseException as error:  # noqa: BLE001 - Raised again below, after cleaning up.
+            self._is_closed = True
+            failure = combine(error, await clean_up(self._stage, error, self._name))
+        else:
+            self._one = self._stage.one
+            _open_sessions.add(self)
+            return self
+        try:
+            throw(failure)  # type: ignore[arg-type] # There is one.
+        finally:
+            del failure
+
+    # Items.
+
+    async def call(self, item: Any) -> Any:
+        """Process one item; see `AsyncSession.call`."""
+        if asyncio.get_running_loop() is not self._loop:
+            self._check_loop()
+        entrance = self._entrance
+        call = None if entrance.line or entrance.is_shut else self._core.try_enter(1)
+        if call is None:
+            call = await entrance.enter(1, "call", is_call=True)
+        else:
+            entrance.task = asyncio.current_task()
+        stage = self._stage
+        kernel = self._one
+        try:
+            if kernel is None:
+                outputs: list[Any] = []
+                await stage.take(call, [item], outputs)
+                result = shape(outputs)
+            else:
+                stage.kernel = kernel
+                stage.coroutine = coroutine = kernel.function(item)
+                result = await coroutine
+        except BaseException as error:  # noqa: BLE001 - Raised below, with its node.
+            failure = error
+        else:
+            entrance.leave(call)
+            if entrance.stop is not None:
+                await self._raise_stop(has_arrived=False)
+            return result
+        try:
+            return await self._finish_failed(call, failure)
+        finally:
+            # Its traceback refers to this frame.
+            del failure
+
+    async def _finish_failed(self, call: LoopCall, error: BaseException) -> Any:
+        """Continue after a result that the kernel cannot use, or raise the error of the node."""
+        entrance, stage = self._entrance, self._stage
+        outputs: list[Any] = []
+        failure: BaseException | None = None
+        try:
+            if self._one is None:
+                throw(error)
+            await stage.go_on_one(self._one, error, call.first, outputs)
+        except BaseException as raised:  # noqa: BLE001 - Raised below, unless the call was stopped.
+            failure = raised
+        finally:
+            del error
+            entrance.leave(call)
+        try:
+            if entrance.stop is not None:
+                await self._raise_stop(has_arrived=isinstance(failure, asyncio.CancelledError))
+            if failure is not None:
+                throw(failure)
+            return shape(outputs)
+        finally:
+            del failure
+
+    async def _raise_stop(self, *, has_arrived: bool) -> None:
+        error = await self._entrance.take_stop(has_arrived=has_arrived)
+        if error is None:
+            raise asyncio.CancelledError
+        raise error
+
+    def map(self, items: Iterable[Any] | AsyncIterable[Any]) -> LoopMap:
+        """Process a stream of items; see `AsyncSession.map`."""
+        check_items(items, is_async_too=True)
+        stream = Stream(self._entrance, self._capacity, counts_own_items=self._counts_own_items)
+        return LoopMap(self, stream, items_of(items))
+
+    async def put(self, item: Any) -> None:
+        """Put one item in; see `AsyncSession.put`."""
+        self._check_loop()
+        self._begin_put()
+        is_in = self._main.put(item)
+        if is_in is None:
+            return
+        try:
+            waiting = self._core.begin_wait("put")
+            while waiting is not None and not is_in.done():
+                await asyncio.wait([is_in], timeout=_POLL_INTERVAL_SECS)
+                self._core.check_wait(waiting, "put")
+            if not await is_in:
+                raise SessionClosedError(CLOSED)
+        finally:
+            # It may have been cancelled, or refused.
+            is_in.cancel()
+
+    def _begin_put(self) -> None:
+        if self._is_closed:
+            raise SessionClosedError(CLOSED)
+        if self._is_ended:
+            raise SessionClosedError("The session accepts no more items: end() was called")
+        self._is_used = True
+
+    def end(self) -> None:
+        """End the input: the nodes are flushed, and the iteration ends after the last output."""
+        self._is_used = True
+        if not self._is_ended and not self._is_closed:
+            self._is_ended = True
+            self._main.end()
+
+    def __aiter__(self) -> LoopOutputs:
+        """Yield the outputs of the items that were put in, until the end."""
+        self._check_loop()
+        return LoopOutputs(self, self._main, is_main=True)
+
+    # Control.
+
+    async def drain(self) -> None:
+        """Wait until all earlier items have left the session; see `AsyncSession.drain`."""
+        self._check_loop()
+        waiting = self._core.begin_wait("drain")
+        here = who_is_here()
+        try:
+            await self._drain(here, "keep", waiting)
+        finally:
+            self.consumers.wait_for_room(self._main)  # type: ignore[arg-type] # Both kinds of streams.
+
+    async def _drain(self, here: Any, overflow: Overflow, waiting: Any) -> None:
+        entrance, core = self._entrance, self._core
+        targets = [(stream, stream.accepted) for stream in self._streams]
+        line = {turn for turn, _ in entrance.line}
+        inside = core.inputs if entrance.task is not None else None
+
+        def is_under_way() -> bool:
+            nonlocal inside
+            self.consumers.make_room(self._main, here, overflow)  # type: ignore[arg-type] # As above.
+            if line:
+                line.intersection_update(turn for turn, _ in entrance.line)
+                inside = core.inputs
+                return bool(line) or entrance.task is not None
+            if inside is not None and entrance.task is not None and core.inputs == inside:
+                return True
+            return any(stream.finished < target and not stream.is_cut for stream, target in targets)
+
+        # The tasks that read outputs may change without notice.
+        await self._poll_while(is_under_way, entrance.changes, waiting, "drain")
+
+    async def _wait_while(self, condition: Callable[[], bool], changes: Changes, waiting: Any, word: str) -> None:
+        if waiting is None:
+            await changes.wait_while(condition)
+        else:
+            await self._poll_while(condition, changes, waiting, word)
+
+    async def _poll_while(self, condition: Callable[[], bool], changes: Changes, waiting: Any, word: str) -> None:
+        while condition():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(changes.wait_while(condition), _POLL_INTERVAL_SECS)
+            if waiting is not None:
+                self._core.check_wait(waiting, word)
+
+    async def interrupt(self) -> int:
+        """Drop all items that are queued or in progress; see `AsyncSession.interrupt`."""
+        self._check_loop()
+        waiting = self._core.begin_wait("interrupt")
+        entrance = self._entrance
+        await self._wait_while(lambda: entrance.is_paused, entrance.changes, waiting, "interrupt")
+        if self._is_closed:
+            raise SessionClosedError(CLOSED)
+        entrance.shut(is_paused=True)
+        try:
+            refused, dropped = entrance.clear_line()
+            dropped += entrance.is_call_inside()
+            let_go: list[asyncio.Future[bool]] = []
+            for stream in self._streams:
+                # First: there is room after the other.
+                let_go += stream.clear_waiting()
+                dropped += stream.drop()
+            dropped += len(let_go)
+            await entrance.stop_inside(interrupted)
+            call = await self._stage.enter(0)
+            try:
+                await self._stage.interrupt()
+            finally:
+                call.leave()
+        finally:
+            # Thousands of tasks may be notified; this one returns first.
+            resolve_later(refused, interrupted)
+            resolve_later(let_go, value=True)
+            entrance.shut()
+        return dropped
+
+    def metrics(self) -> None:
+        """Return nothing: a session with metrics is of another kind."""
+
+    async def close(self, timeout: float = CLOSE_TIMEOUT_SECS) -> None:  # noqa: ASYNC109 - The public name.
+        """Stop the work, clean up the nodes; see `AsyncSession.close`."""
+        check_timeout(timeout)
+        if self._is_closed:
+            return
+        self._check_loop()
+        self._core.begin_wait("close")
+        await self._close(timeout, None)
+
+    async def _close(self, timeout: float, error: BaseException | None) -> None:  # noqa: ASYNC109 - As above.
+        if self._is_closed:
+            return
+        self._mark_closed()
+        failures: list[BaseException] = []
+
+        async def end() -> None:
+            await self._entrance.stop_inside(closed)
+            for stream in [*self._streams]:
+                await stream.wait_for_end()
+            failures.extend(await self._stage.clean_up())
+
+        with _shutdown.under_way(f"the closing of pipeline '{self._name}'", None):
+            work = self._loop.create_task(end())
+            cancelled = await self._wait_for_close(work, timeout)
+        if not work.done():
+            failures.append(self._abandoned(timeout))
+            work.cancel()
+        elif (failure := work.exception()) is not None:
+            failures.append(failure)
+        failure = combine(cancelled if error is None else error, failures)
+        try:
+            if failure is not None and failure is not error:
+                throw(failure)
+        finally:
+            del failure, failures, cancelled, error
+
+    def _mark_closed(self) -> None:
+        self._is_closed = True
+        self._entrance.shut(is_closed=True)
+        _open_sessions.discard(self)
+        _resolve(self._entrance.clear_line()[0], closed)
+        for stream in self._streams:
+            _resolve(stream.clear_waiting(), value=False)
+            if not stream.is_complete:
+                stream.cut()
+            stream.cancel()
+
+    async def _wait_for_close(self, work: asyncio.Task[None], timeout: float) -> BaseException | None:  # noqa: ASYNC109
+        """Wait for the end, whether or not this task is cancelled meanwhile; return the cancellation."""
+        deadline = self._loop.time() + timeout
+        second = _shutdown.SecondInterrupt()
+        cancelled: BaseException | None = None
+        while not work.done() and not second.has_occurred():
+            left = deadline - self._loop.time()
+            if left <= 0:
+                break
+            try:
+                await asyncio.wait([work], timeout=min(left, _POLL_INTERVAL_SECS))
+            except asyncio.CancelledError as error:
+                cancelled = error
+        return cancelled
+
+    def _abandoned(self, timeout: float) -> NodeTimeoutError:
+        node_id, phase, coroutine = self._stage.at_work()
+        index = max(0, self._core.inputs - 1) if phase == "process" else None
+        stack = _stack_of(coroutine)
+        text = _log.abandoned_text(node_id, index, phase, timeout, stack)
+        return NodeTimeoutError(text, node_id=node_id, item_index=index, phase=phase)
+
+    # The block.
+
+    async def leave(self, error: BaseException | None) -> None:
+        """Finish all items, then close; after an exception, close immediately."""
+        failure = error
+        if error is None:
+            try:
+                await self._finish()
+            except BaseException as unfinished:  # noqa: BLE001 - Raised again after closing.
+                failure = unfinished
+        try:
+            await self._close(CLOSE_TIMEOUT_SECS, failure)
+            if failure is not None and failure is not error:
+                throw(failure)
+        finally:
+            # Their tracebacks refer to this frame.
+            del failure, error
+
+    async def _finish(self) -> None:
+        """Process all items that were put in, whether or not another task reads the outputs."""
+        if not self._is_used or self._is_closed:
+            return
+        self.end()
+        here = who_is_here()
+        await self._drain(here, "drop", None)
+        if not self.consumers.is_main_taken(here) and (failure := self._main.take_failure()) is not None:
+            throw(failure)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it accepts no more items."""
+        return self._is_closed
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that opened it."""
+        return self._loop
+
+    def __repr__(self) -> str:
+        """Show the pipeline and the state."""
+        state = "open"
+        if self._is_closed:
+            state = "closed; call pipeline.open() for a new one"
+        elif self._is_ended:
+            state = "open; accepts no more items after end()"
+        return f"<AsyncSession of pipeline '{self._name}': {state}>"
+
+    def __del__(self) -> None:
+        """Close a session without references."""
+        if getattr(self, "_is_closed", True):
+            return
+        self._mark_closed()
+        stage, entrance, streams, name = self._stage, self._entrance, [*self._streams], self._name
+
+        async def end() -> None:
+            await entrance.stop_inside(closed)
+            for stream in streams:
+                await stream.wait_for_end()
+            for failure in await stage.clean_up():
+                _log.log_ignored_error(failure)
+
+        def start() -> None:
+            task = self_loop.create_task(end(), name=f"close {name}")
+            _closing.add(task)
+            task.add_done_callback(_closing.discard)
+
+        self_loop = self._loop
+        if self_loop.is_closed():
+            _end_alone(stage, streams)
+        elif threading.get_ident() == self._thread and self_loop.is_running():
+            start()
+        else:
+            try:
+                self_loop.call_soon_threadsafe(start)
+            except RuntimeError:
+                _end_alone(stage, streams)
+
+    def _check_loop(self) -> None:
+        if asyncio.get_running_loop() is not self._loop:
+            raise PipelineError(
+                f"The session of pipeline '{self._name}' belongs to the event loop that opened it, "
+                "not to this one; open a session in each event loop"
+            )
+
+    def add(self, stream: Stream) -> None:
+        """Add a stream, to interrupt and close it with the session."""
+        if self._is_closed:
+            raise SessionClosedError(CLOSED)
+        self._streams.add(stream)
+
+
+def _resolve(futures: list[asyncio.Future[Any]], value: object) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(value)
+
+
+async def open_on_loop(graph: Graph, settings: dict[str, Any], *, counts_own_items: bool) -> LoopSession:
+    """Open a session whose nodes run on the current loop."""
+    _shutdown.check_not_ending(f"a session of pipeline '{graph.name}'")
+    return await LoopSession(graph, settings, counts_own_items=counts_own_items).open()
+
+
+_closing: set[asyncio.Task[None]] = set()
+
+
+class LoopOutputs:
+    """The outputs of a stream, an async iterator that can be closed early.
+
+    A cancelled wait loses no output: the next `anext` continues.
+    """
+
+    def __init__(self, session: LoopSession, stream: Stream, *, is_main: bool) -> None:
+        """Read from a stream."""
+        self._session = session
+        self._stream = stream
+        self._outputs = stream.outputs
+        self._low = session._capacity // 2  # noqa: SLF001 - Ours.
+        self._consumer = session.consumers.add(Consumer(stream, is_main=is_main))  # type: ignore[arg-type]
+
+    def __aiter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __anext__(self) -> Any:
+        """Return the next output.
+
+        Raises:
+            NodeError: If a node fails. Earlier outputs have been yielded.
+            SessionClosedError: If the session closes.
+        """
+        outputs = self._outputs
+        while True:
+            if outputs:
+                output = outputs.popleft()
+                if len(outputs) <= self._low:
+                    self._stream.notify()
+                if type(output) is Failed:
+                    try:
+                        throw(output.error)
+                    finally:
+                        del output
+                return output
+            if self._stream.is_cut:
+                raise SessionClosedError(CLOSED)
+            if self._stream.is_complete:
+                raise StopAsyncIteration
+            await self._wait()
+
+    async def _wait(self) -> None:
+        task = asyncio.current_task()
+        self._consumer.task = None if task is None else weakref.ref(task)
+        session, stream = self._session, self._stream
+        waiting = session._core.begin_wait("map")  # noqa: SLF001 - Ours.
+        is_waiting = lambda: not stream.is_ready  # noqa: E731 - Named for the line's length.
+        if waiting is None:
+            await stream.changes.wait_while(is_waiting)
+        else:
+            await session._wait_while(is_waiting, stream.changes, waiting, "map")  # noqa: SLF001 - Ours.
+        del waiting
+
+    async def aclose(self) -> None:
+        """Close the stream."""
+
+
+class LoopMap(LoopOutputs):
+    """The outputs of items that a separate task reads."""
+
+    def __init__(self, session: LoopSession, stream: Stream, items: Any) -> None:
+        """Read nothing yet."""
+        super().__init__(session, stream, is_main=False)
+        self._items = items
+        self._has_begun = self._is_over = False
+
+    async def __anext__(self) -> Any:
+        """Return the next output; the first call begins to read the items."""
+        if self._outputs and type(self._outputs[0]) is not Failed:
+            output = self._outputs.popleft()
+            if len(self._outputs) <= self._low:
+                self._stream.notify()
+            return output
+        if self._is_over:
+            raise StopAsyncIteration
+        if not self._has_begun:
+            self._session._check_loop()  # noqa: SLF001 - Ours.
+            self._session._core.begin_wait("map")  # noqa: SLF001 - Ours.
+            self._session.add(self._stream)
+            self._has_begun = True
+            items, self._items = self._items, None
+            self._stream.feed(items)
+            del items
+        try:
+            return await super().__anext__()
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            self._is_over = True
+            await self._stream.abandon()
+            raise
+
+    async def aclose(self) -> None:
+        """Close the stream: items in progress are dropped."""
+        self._is_over = True
+        self._items = None
+        await self._stream.abandon()
+
+    def __del__(self) -> None:
+        """Close a stream without references."""
+        if self._has_begun and not self._is_over and not self._session._loop.is_closed():  # noqa: SLF001 - Ours.
+            stream, loop = self._stream, self._session._loop  # noqa: SLF001 - Ours.
+            if threading.get_ident() == self._session._thread:  # noqa: SLF001 - Ours.
+                stream.drop_all()
+            else:
+                with suppress(RuntimeError):
+                    loop.call_soon_threadsafe(stream.drop_all)
+
+
+def _stack_of(coroutine: Any) -> str:
+    """Return the Python stack of a suspended coroutine, formatted like a traceback."""
+    lines: list[str] = []
+    while coroutine is not None:
+        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "ag_frame", None) or getattr(coroutine, "gi_frame", None)
+        if frame is None:
+            break
+        if not frame.f_code.co_filename.startswith("<remotemedia"):
+            lines += traceback.format_list(traceback.extract_stack(frame, limit=1))
+        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "ag_await", None) or getattr(coroutine, "gi_yieldfrom", None)
+    return "".join(lines).rstrip() or "  (no Python code)"
+
+
+def _end_alone(stage: Stage, streams: list[Stream]) -> None:
+    """Clean up where the event loop no longer runs."""
+    for stream in streams:
+        stream.close_task()
+    try:
+        for failure in run_alone(stage.clean_up()):
+            _log.log_ignored_error(failure)
+    except Exception as failure:  # noqa: BLE001 - No caller is left.
+        _log.log_ignored_error(failure)
+
+
+def _close_all() -> None:
+    """Close all open sessions at exit."""
+    for session in [*_open_sessions]:
+        try:
+            if session.loop.is_running() and session._thread != threading.get_ident():  # noqa: SLF001 - Ours.
+                closing = asyncio.run_coroutine_threadsafe(session.close(), session.loop)
+                closing.result(_shutdown.time_left(CLOSE_TIMEOUT_SECS))
+            else:
+                session._mark_closed()  # noqa: SLF001 - Ours.
+                _end_alone(session._stage, [*session._streams])  # noqa: SLF001 - Ours.
+        except KeyboardInterrupt:
+            _shutdown.hurry()
+        except Exception as failure:  # noqa: BLE001 - No caller is left.
+            _log.log_ignored_error(failure)
+
+
+def _leave_to_parent() -> None:
+    """Mark all sessions as closed in a fork: their nodes are those of the parent."""
+    for session in [*_open_sessions]:
+        session._is_closed = True  # noqa: SLF001 - Ours.
+    _open_sessions.clear()
+
+
+_shutdown.at_end(_close_all)
+os.register_at_fork(after_in_child=_leave_to_parent)
