@@ -160,6 +160,38 @@ def test_none_that_a_generator_yields_is_an_output() -> None:
     assert seen == [None]
 
 
+class NoTurns:
+    """The only user of its nodes."""
+
+    is_shared = False
+
+    async def breathe(self) -> None:
+        pass
+
+
+def test_a_stream_enters_shared_nodes_for_each_item() -> None:
+    kernels = build_async([FilterNode(threshold=1), Twice()])
+    outputs: list[int] = []
+    steps: list[str] = []
+
+    class Turns(NoTurns):
+        async def enter(self) -> None:
+            steps.append("enter")
+
+        def leave(self) -> None:
+            steps.append("leave")
+
+    async def items() -> AsyncIterator[int]:
+        for index in range(4):
+            Turns.is_shared = index in {1, 2}
+            yield index
+
+    asyncio.run(kernels.stream.function(items(), outputs, Turns()))
+
+    assert outputs == [1, 1, 2, 2, 3, 3]
+    assert steps == ["enter", "leave", "enter", "leave"]
+
+
 def test_a_stream_breathes_after_every_64_items_and_before_the_next() -> None:
     kernels = build_async([FilterNode(threshold=1), Twice()])
     outputs: list[int] = []
@@ -171,11 +203,12 @@ def test_a_stream_breathes_after_every_64_items_and_before_the_next() -> None:
             requested.append(index)
             yield index
 
-    async def breathe() -> None:
-        breaths.append(len(outputs))
-        assert requested[-1] == 64 * len(breaths) - 1
+    class Turns(NoTurns):
+        async def breathe(self) -> None:
+            breaths.append(len(outputs))
+            assert requested[-1] == 64 * len(breaths) - 1
 
-    asyncio.run(kernels.stream.function(items(), outputs, breathe))
+    asyncio.run(kernels.stream.function(items(), outputs, Turns()))
 
     assert outputs == [index for index in range(1, 130) for _ in range(2)]
     assert breaths == [126, 254]
@@ -212,7 +245,7 @@ def test_the_node_and_the_item_of_an_error_are_found(before: Any) -> None:
     assert (type(error), found.node, items.__length_hint__()) == (ValueError, 1, 92)
     assert outputs[-1] == 7
 
-    error, found = failure_of(kernels.stream, stream_of(range(100)), [], None)
+    error, found = failure_of(kernels.stream, stream_of(range(100)), [], NoTurns())
 
     assert (error.args, found.node, found.position) == ((7,), 1, 7)
 
@@ -233,7 +266,7 @@ def test_an_error_of_the_input_belongs_to_no_node() -> None:
 
     kernels = build_async([Add()])
 
-    _, found = failure_of(kernels.stream, items(), [], None)
+    _, found = failure_of(kernels.stream, items(), [], NoTurns())
 
     assert (found.node, found.position) == (NO_NODE, 1)
 

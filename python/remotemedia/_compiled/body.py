@@ -27,7 +27,7 @@ NO_NODE = -1
 """The node of a line that belongs to none."""
 
 _BREATHING_SPACE = 64
-"""The items between two calls of `breathe`."""
+"""The items between two calls of `turns.breathe`."""
 
 # What may be around a node: the loop over a generator, the branches of a node that are next, and a gate that
 # passes on its items.
@@ -68,9 +68,12 @@ class Body:
             self._write_loop(2, "continue", self._write_item)
         else:
             self._write(1, ["position = 0", form.loop])
+            self._write(2, ["if turns.is_shared: await turns.enter()"])
             # The lines after this block count the item.
             self._write_block(2, self._write_item)
-            self._write(2, ["position += 1", f"if not position & {_BREATHING_SPACE - 1}: await breathe()"])
+            self._write(2, ["position += 1", "if turns.is_shared: turns.leave()"])
+            self._write(2, [f"if not position & {_BREATHING_SPACE - 1}: await turns.breathe()"])
+            self._write(1, ["return position"])
 
     def _write(self, depth: int, lines: list[str], node: int = NO_NODE) -> None:
         self.lines += ["    " * depth + line for line in lines]

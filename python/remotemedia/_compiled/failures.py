@@ -38,7 +38,7 @@ class Found(NamedTuple):
     """What was going on in a kernel when it raised an error."""
 
     node: int
-    """The index of the node that raised; `NO_NODE` if the input or `breathe` did."""
+    """The index of the node that raised; `NO_NODE` if the input or `turns` did."""
     position: int | None
     """How many items of the stream were done before; `None` for other kernels."""
     opened: list[tuple[int, Any]]

@@ -24,7 +24,7 @@ class Form(NamedTuple):
     keeps_none: bool = False
     """Whether the kernel may append the `None` of the last node, which the caller then removes."""
     counts: bool = False
-    """Whether it counts the items, and lets the caller breathe."""
+    """Whether it counts the items, and lets the caller take turns with others."""
     remembers: bool = False
     """Whether it remembers types of results from one call to the next."""
     can_stop: bool = False
@@ -43,5 +43,5 @@ CALL = Form("def", ("x",), None, "not lazy", end="return x", remembers=True)
 """One item that is not lazy, without await."""
 
 MANY = Form("async def", ("items", "outputs"), "for x in items:", "unknown")
-STREAM = Form("async def", ("items", "outputs", "breathe"), "async for x in items:", "unknown", counts=True)
+STREAM = Form("async def", ("items", "outputs", "turns"), "async for x in items:", "unknown", counts=True)
 ONE = Form("async def", ("x",), None, "unknown", end="return x", remembers=True)

@@ -112,9 +112,11 @@ class AsyncKernels:
 
     @functools.cached_property
     def stream(self) -> Kernel:
-        """The kernel `stream(items, outputs, breathe)`, with an async iterator of items.
+        """The kernel `stream(items, outputs, turns)`, with an async iterator of items.
 
-        It awaits `breathe()` after every 64 items, before it asks for the next one.
+        While `turns.is_shared`, it awaits `turns.enter()` before each item and calls `turns.leave()` after it. It
+        awaits `turns.breathe()` after every 64 items, before it asks for the next one. It returns the number of
+        items.
         """
         return self._kernel(STREAM)
 

@@ -6,7 +6,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING
 
-from remotemedia._graph.node_kinds import classify, is_source
+from remotemedia._graph.node_kinds import classify
 
 if TYPE_CHECKING:
     from remotemedia._graph.graph import Entry, Graph
@@ -17,9 +17,10 @@ __all__ = ["runs_on_loop"]
 def runs_on_loop(graph: Graph) -> bool:
     """Whether all nodes run on the caller's event loop, and can be compiled into one coroutine.
 
-    These are coroutines and async generators, and nodes with `placement="inline"`, without other options.
+    These are coroutines and async generators, and nodes with `placement="inline"`, without other options. A
+    source may be one of them.
     """
-    if graph.source is not None or _is_logged():
+    if _is_logged():
         return False
     before: list[str] = []
     for entry in graph.entries:
@@ -39,7 +40,7 @@ def _is_on_loop(entry: Entry) -> bool:
     kind = classify(entry.node)
     if kind in {"coroutine", "async_generator"}:
         return True
-    return kind != "streaming" and (placement == "inline" or _is_built_in(entry.node)) and not is_source(entry.node)
+    return kind != "streaming" and (placement == "inline" or _is_built_in(entry.node))
 
 
 def _is_built_in(node: object) -> bool:

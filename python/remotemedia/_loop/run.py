@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from remotemedia._asyncio.bridge import run_alone
 from remotemedia._errors import combine, throw
 from remotemedia._limits import CLOSE_TIMEOUT_SECS
 from remotemedia._loop.stage import Stage
-from remotemedia._loop.turns import Turns, next_size
+from remotemedia._loop.turns import SharedTurns, Turns, next_size
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Iterable
@@ -31,10 +31,10 @@ _tasks: dict[asyncio.Task[Any], asyncio.AbstractEventLoop] = {}
 
 def takes(feed: Any) -> bool:
     """Whether the items of a run can be read on the loop: an iterator of the user may block."""
-    return type(feed) in {list, tuple, range} or hasattr(type(feed), "__aiter__")
+    return feed is None or type(feed) in {list, tuple, range} or hasattr(type(feed), "__aiter__")
 
 
-async def run(graph: Graph, feed: Iterable[Any] | AsyncIterable[Any]) -> list[Any]:
+async def run(graph: Graph, feed: Iterable[Any] | AsyncIterable[Any] | None) -> list[Any]:
     """Run a graph of nodes on this loop once, and return the outputs."""
     _shutdown.check_not_ending(f"a run of pipeline '{graph.name}'")
     task = asyncio.current_task()
@@ -45,8 +45,11 @@ async def run(graph: Graph, feed: Iterable[Any] | AsyncIterable[Any]) -> list[An
         _tasks[task] = asyncio.get_running_loop()
     try:
         await stage.initialize()
-        if hasattr(type(feed), "__aiter__"):
-            await _take_stream(stage, feed, outputs)
+        if feed is None:
+            async with aclosing(stage.source_items()) as items:
+                await stage.take_stream(items, outputs, SharedTurns(stage))
+        elif hasattr(type(feed), "__aiter__"):
+            await stage.take_stream(aiter(feed), outputs, SharedTurns(stage))
         else:
             await _take_all(stage, feed, outputs)
         call = await stage.enter(0)
@@ -83,17 +86,6 @@ async def _take_all(stage: Stage, items: Iterable[Any], outputs: list[Any]) -> N
         finally:
             call.leave()
         size = next_size(size, time.perf_counter() - began)
-        await turns.give()
-
-
-async def _take_stream(stage: Stage, items: AsyncIterable[Any], outputs: list[Any]) -> None:
-    turns = Turns()
-    async for item in items:
-        call = await stage.enter(1)
-        try:
-            await stage.take(call, [item], outputs)
-        finally:
-            call.leave()
         await turns.give()
 
 

@@ -9,7 +9,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from remotemedia import _log
-from remotemedia._compiled.kernels import NO_NODE, LazyResultError, build_async, close_all, find
+from remotemedia._compiled.failures import NO_NODE, close_all, find
+from remotemedia._compiled.kernels import LazyResultError, build_async
 from remotemedia._core import LoopStage
 from remotemedia._errors import combine, is_interrupt, node_error, throw
 from remotemedia._exception_chain import cause_of, traceback_of
@@ -18,11 +19,13 @@ from remotemedia._limits import CLOSE_TIMEOUT_SECS
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 
-    from remotemedia._compiled.kernels import AsyncKernels, Found, Kernel
+    from remotemedia._compiled.failures import Found
+    from remotemedia._compiled.kernels import AsyncKernels, Kernel
     from remotemedia._core import LoopCall
     from remotemedia._graph.graph import Graph
+    from remotemedia._loop.turns import SharedTurns
 
     Outputs = list[Any] | deque[Any]
 
@@ -42,8 +45,10 @@ class Stage:
         """Claim the nodes; none is called yet."""
         self._ids = [entry.id for entry in graph.entries]
         self._nodes: list[Any] = [entry.node for entry in graph.entries]
+        # The node that receives the items; a source is before it.
+        self._first = 0 if graph.source is None else 1
         pairs = list(zip(self._ids, self._nodes, strict=True))
-        self.core = LoopStage(graph.name, pairs, weakref.WeakMethod(self.node_at_work))
+        self.core = LoopStage(graph.name, pairs, self._first, weakref.WeakMethod(self.node_at_work))
         self._entered: list[int] = []
         self._kernels: AsyncKernels | None = None
         # What runs now: a coroutine of a kernel, or a node that is called outside of them.
@@ -53,6 +58,7 @@ class Stage:
         self._phase = "process"
         self._room: Callable[[], Awaitable[object]] | None = None
         self.done = 0
+        self._position = 0
 
     @property
     def one(self) -> Kernel | None:
@@ -72,7 +78,7 @@ class Stage:
         frame = None if self.coroutine is None else self.coroutine.cr_frame
         if frame is None or self.kernel is None:
             return self._node
-        return max(0, self.kernel.node_of_line[frame.f_lineno])
+        return max(0, self.kernel.source.node_of_line[frame.f_lineno]) + self._first
 
     # Lifecycle.
 
@@ -96,7 +102,7 @@ class Stage:
                     self.core.set_ready(index)
             finally:
                 call.leave()
-        self._kernels = build_async(self._nodes)
+        self._kernels = build_async(self._nodes[self._first :])
 
     async def clean_up(self) -> list[BaseException]:
         """Clean up the nodes that were initialized, in reverse order; return what they raised."""
@@ -206,7 +212,7 @@ class Stage:
         if self._kernels is None or room is not None:
             for item in items:
                 self.done = len(chunk) - items.__length_hint__()
-                await self._pass(0, item, first + self.done - 1, outputs)
+                await self._pass(self._first, item, first + self.done - 1, outputs)
             return
         kernel = self._kernels.many
         while True:
@@ -220,7 +226,14 @@ class Stage:
         """Continue after the kernel for one item has raised an error, as `take` does."""
         self._room = None
         original = _original(error)
-        await self._go_on(find(original, kernel), original, index, outputs)
+        await self._go_on(self._find(original, kernel), original, index, outputs)
+
+    def _find(self, error: BaseException, kernel: Kernel) -> Found:
+        found = find(error, kernel)
+        if not self._first or found.node == NO_NODE:
+            return found
+        opened = [(node + self._first, generator) for node, generator in found.opened]
+        return found._replace(node=found.node + self._first, opened=opened)
 
     async def interrupt(self) -> None:
         """Call `interrupt` of the nodes, in order."""
@@ -238,16 +251,84 @@ class Stage:
         """Return the id of the node that is called or awaited, its phase, and the coroutine."""
         return self.node_at_work(), self._phase, self.coroutine
 
+    async def take_stream(self, items: AsyncIterator[Any], outputs: Outputs, turns: SharedTurns) -> None:
+        """Pass the items of an async iterator through the nodes, each before the next is requested."""
+        self._room = None
+        done = 0
+        while True:
+            if not turns.is_shared:
+                await turns.enter()
+            try:
+                if self._kernels is None:
+                    async for item in items:
+                        await self._pass(self._first, item, done, outputs)
+                        done += 1
+                    self.core.count_inputs(done)
+                    return
+                kernel = self._kernels.stream
+                failed = await self._run(kernel, kernel.function(items, outputs, turns))
+                if failed is None:
+                    self.core.count_inputs(done + self._position)
+                    return
+                index = done + (failed[0].position or 0)
+                done = index + 1
+                await self._go_on(*failed, index, outputs)
+            finally:
+                turns.leave()
+                del failed
+
+    async def source_items(self) -> AsyncGenerator[Any, None]:
+        """Yield the items of the source; no other session uses it meanwhile.
+
+        Raises:
+            NodeError: If it fails.
+        """
+        index = 0
+        result: Any = None
+        await self.lock(0)
+        try:
+            self._node = 0
+            result = self._nodes[0].process()
+            while (kind := return_kind(result)) == "coroutine":
+                result = await result
+            if kind == "plain":
+                if result is not None:
+                    yield result
+                return
+            iterator = result if kind == "async_generator" else _each(result)
+            while (item := await anext(iterator, _END)) is not _END:
+                yield item
+                index += 1
+            return
+        except GeneratorExit:
+            closed = await _close(result) if return_kind(result) != "plain" else None
+            if closed is None:
+                raise
+            failure = self._failure(0, "process", None, closed)
+        except BaseException as error:  # noqa: BLE001 - Raised below, without another context.
+            failure = self._failure(0, "process", index, error)
+        finally:
+            self.core.unlock(0)
+        try:
+            throw(failure)
+        finally:
+            del failure
+
+    def is_at_input(self) -> bool:
+        """Whether a kernel waits for its next item."""
+        frame = None if self.coroutine is None else self.coroutine.cr_frame
+        return frame is not None and self.kernel is not None and self.kernel.source.node_of_line[frame.f_lineno] == NO_NODE
+
     async def _run(
         self, kernel: Kernel, coroutine: Coroutine[Any, Any, Any]
     ) -> tuple[Found, BaseException] | None:
         """Await a kernel; return where and what it raised, if it failed."""
         self.coroutine, self.kernel = coroutine, kernel
         try:
-            await coroutine
+            self._position = await coroutine
         except BaseException as error:  # noqa: BLE001 - Raised by the caller, with its node.
             original = _original(error)
-            return find(original, kernel), original
+            return self._find(original, kernel), original
         finally:
             self.coroutine = self.kernel = None
         return None

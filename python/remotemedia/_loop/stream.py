@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import time
 from collections import deque
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -141,6 +141,15 @@ class Stream:
             self._start(self._take_async(items))
         else:
             self._start(self._take_iterator(items))
+
+    def feed_source(self) -> None:
+        """Take the items of the source."""
+        self.is_ended = True
+        self._start(self._take_source())
+
+    async def _take_source(self) -> None:
+        async with aclosing(self._entrance.stage.source_items()) as items:
+            await self._take_async(items)
 
     def _start(self, work: Any) -> None:
         stage = self._entrance.stage

@@ -58,6 +58,7 @@ class LoopSession(AsyncSession):
         self._main = Stream(self._entrance, self._capacity)
         self._streams: weakref.WeakSet[Stream] = weakref.WeakSet([self._main])
         self.consumers = Consumers()
+        self._source = None if graph.source is None else graph.source.id
         self._is_used = self._is_ended = self._is_closed = False
 
     async def open(self) -> Self:
@@ -70,6 +71,9 @@ class LoopSession(AsyncSession):
         else:
             self._one = self._stage.one
             _open_sessions.add(self)
+            if self._source is not None and not self._counts_own_items:
+                self._is_used = self._is_ended = True
+                self._main.feed_source()
             return self
         try:
             throw(failure)  # type: ignore[arg-type] # There is one.
@@ -80,8 +84,9 @@ class LoopSession(AsyncSession):
 
     async def call(self, item: Any) -> Any:
         """Process one item; see `AsyncSession.call`."""
-        if asyncio.get_running_loop() is not self._loop:
+        if asyncio.get_running_loop() is not self._loop or self._source is not None:
             self._check_loop()
+            self._check_takes_items()
         entrance = self._entrance
         call = None if entrance.line or entrance.is_shut else self._core.try_enter(1)
         if call is None:
@@ -143,6 +148,7 @@ class LoopSession(AsyncSession):
 
     def map(self, items: Iterable[Any] | AsyncIterable[Any]) -> LoopMap:
         """Process a stream of items; see `AsyncSession.map`."""
+        self._check_takes_items()
         check_items(items, is_async_too=True)
         stream = Stream(self._entrance, self._capacity, counts_own_items=self._counts_own_items)
         return LoopMap(self, stream, items_of(items))
@@ -150,6 +156,7 @@ class LoopSession(AsyncSession):
     async def put(self, item: Any) -> None:
         """Put one item in; see `AsyncSession.put`."""
         self._check_loop()
+        self._check_takes_items()
         self._begin_put()
         is_in = self._main.put(item)
         if is_in is None:
@@ -375,6 +382,8 @@ class LoopSession(AsyncSession):
         state = "open"
         if self._is_closed:
             state = "closed; call pipeline.open() for a new one"
+        elif self._source is not None:
+            state = "open; iterate over it for its outputs"
         elif self._is_ended:
             state = "open; accepts no more items after end()"
         return f"<AsyncSession of pipeline '{self._name}': {state}>"
@@ -408,6 +417,13 @@ class LoopSession(AsyncSession):
                 self_loop.call_soon_threadsafe(start)
             except RuntimeError:
                 _end_alone(stage, streams)
+
+    def _check_takes_items(self) -> None:
+        if self._source is not None:
+            raise PipelineError(
+                f"Pipeline '{self._name}' starts with a source, node '{self._source}', and takes no items; "
+                "iterate over the session instead"
+            )
 
     def _check_loop(self) -> None:
         if asyncio.get_running_loop() is not self._loop:

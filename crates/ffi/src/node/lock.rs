@@ -24,9 +24,14 @@ const POLL_INTERVAL: Duration = Duration::from_millis(2);
 /// After how many of these checks it looks for a cycle of waits, too.
 const POLLS_PER_CYCLE_CHECK: u32 = 25;
 
+/// Called, without a lock of ours, when another session claims the object.
+pub(crate) type OnShared = Arc<dyn Fn() + Send + Sync>;
+
 /// What all sessions that hold one node object have in common.
 #[derive(Default)]
 pub(crate) struct Shared {
+    /// Who wants to know of further claims: those that hold the lock while they wait for input.
+    listeners: Mutex<Vec<(u64, OnShared)>>,
     /// Held by the session that is inside the object.
     lock: CancellableLock,
     /// Sessions that have initialized the object and not yet cleaned it up.
@@ -66,6 +71,9 @@ impl Membership {
         let entry = registry.get_or_insert_with(HashMap::new).entry(address).or_default();
         entry.0 += 1;
         let (shared, place) = (Arc::clone(&entry.1), Arc::clone(place));
+        drop(registry);
+        let listeners: Vec<OnShared> = shared.listeners.lock().iter().map(|(_, listener)| Arc::clone(listener)).collect();
+        listeners.iter().for_each(|listener| listener());
         Self { address, shared, place, holder: next_holder(), is_user: false }
     }
 
@@ -129,6 +137,7 @@ impl Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
+        self.shared.listeners.lock().retain(|(holder, _)| *holder != self.holder);
         let mut registry = REGISTRY.lock();
         if let Some(registry) = registry.as_mut()
             && let Some(entry) = registry.get_mut(&self.address)
@@ -401,6 +410,13 @@ impl Membership {
     pub(crate) fn enroll(&mut self, is_ready: bool) -> bool {
         self.is_user = true;
         self.shared.enroll(is_ready)
+    }
+
+    /// Have `listener` called at further claims. Returns whether others have claimed the object already.
+    pub(crate) fn listen(&self, listener: OnShared) -> bool {
+        self.shared.listeners.lock().push((self.holder, listener));
+        let registry = REGISTRY.lock();
+        registry.as_ref().and_then(|registry| registry.get(&self.address)).is_some_and(|entry| entry.0 > 1)
     }
 
     pub(crate) fn set_ready(&self) {

@@ -14,7 +14,7 @@ use crate::attach::attach;
 use crate::convert::failure;
 use crate::node::callers;
 use crate::node::callers::{Callers, FindNode, Frame, Owner, Place};
-use crate::node::lock::{LoopLocks, Membership, refusal_text};
+use crate::node::lock::{LockedObject, LoopLocks, Membership, refusal_text};
 use crate::node::waits::{Target, Waiting};
 
 /// The nodes of a run or session on an event loop. It does not keep the objects alive.
@@ -35,15 +35,15 @@ struct Stage {
 
 #[pymethods]
 impl LoopStage {
-    /// `nodes` are pairs of an id and an object; `find_node`, a weak reference to a function, returns the id of the node at work.
+    /// `nodes` are pairs of an id and an object, of which the first `sources` make the items; `find_node`, a weak reference to a function, returns the id of the node at work.
     #[new]
-    fn new(pipeline: &str, nodes: &Bound<'_, PyList>, find_node: Py<PyAny>) -> PyResult<Self> {
+    fn new(pipeline: &str, nodes: &Bound<'_, PyList>, sources: usize, find_node: Py<PyAny>) -> PyResult<Self> {
         let owner = Owner::new(pipeline);
         let live_calls = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&live_calls);
         owner.counts_calls_by(Box::new(move || counted.load(Ordering::Relaxed)));
         let mut members = Vec::with_capacity(nodes.len());
-        let mut objects = Vec::with_capacity(nodes.len());
+        let mut objects: Vec<LockedObject> = Vec::with_capacity(nodes.len());
         let mut only = None;
         for node in nodes {
             let (id, object): (String, Bound<'_, PyAny>) = node.extract()?;
@@ -56,7 +56,7 @@ impl LoopStage {
         Ok(Self(Arc::new(Stage {
             place: Place::new(&owner, only.as_deref()),
             owner,
-            locks: LoopLocks::of(objects),
+            locks: LoopLocks::of(objects.split_off(sources.min(objects.len()))),
             members,
             find_node: Arc::new(move || attach(|py| node_at_work(find_node.bind(py)))),
             inputs: AtomicU64::new(0),
@@ -112,6 +112,18 @@ impl LoopStage {
         Waiting::begin(frames, Target::Lock(holder))
             .map(Some)
             .map_err(|cycle| failure::PipelineError::new_err(refusal_text(&cycle)))
+    }
+
+    /// Have `become_shared` called, on any thread, when another session claims one of the nodes; `True` if one has already.
+    fn listen(&self, become_shared: Py<PyAny>) -> bool {
+        let become_shared = Arc::new(become_shared);
+        let mut is_shared = false;
+        for (member, _) in &self.0.members {
+            let become_shared = Arc::clone(&become_shared);
+            let listener = Arc::new(move || attach(|py| wake_loop(py, &become_shared)));
+            is_shared |= member.lock().listen(listener);
+        }
+        is_shared
     }
 
     /// Begin to wait for the session, by its method `word`; `None` where no node waits.
