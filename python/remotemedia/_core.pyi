@@ -18,6 +18,8 @@ __all__ = [
     "Call",
     "Callers",
     "DirectMap",
+    "LoopCall",
+    "LoopStage",
     "ManifestOrder",
     "Opener",
     "OutputStream",
@@ -333,6 +335,111 @@ class Callers:
 @final
 class Waiting:
     """A wait of nodes, which lasts as long as this object."""
+
+@final
+class LoopStage:
+    """The nodes of a run or session on an event loop: the locks of their objects, and who uses these.
+
+    It does not keep the objects alive.
+    """
+
+    def __new__(
+        cls,
+        pipeline: str,
+        nodes: list[tuple[str, Any]],
+        sources: int,
+        find_node: Callable[[], Callable[[], str] | None],
+    ) -> Self:
+        """Claim nodes.
+
+        Args:
+            pipeline: The name of the pipeline.
+            nodes: Pairs of an id and an object, in plan order.
+            sources: How many of them produce the items; they are locked separately.
+            find_node: A weak reference to a function that returns the id of the node at work.
+        """
+
+    def join(self, node: int) -> bool:
+        """Join the other users of a node that they have initialized; return whether there are any."""
+
+    def enroll(self, node: int, is_ready: bool) -> bool:
+        """Become a user of a node, inside its lock.
+
+        Returns whether to initialize the node, and then to call `set_ready`.
+        """
+
+    def set_ready(self, node: int) -> None:
+        """Mark a node as initialized."""
+
+    def leave(self, node: int) -> bool:
+        """Leave the users of a node; return `False` if this is the last one, which must call `leave_last`."""
+
+    def leave_last(self, node: int) -> bool:
+        """Leave the users of a node, inside its lock; return whether to clean it up."""
+
+    def try_lock(self, node: int | None = None) -> bool:
+        """Take the lock of a node, or those of all nodes; return `False` if others are inside."""
+
+    def unlock(self, node: int | None = None) -> None:
+        """Release what `try_lock` took."""
+
+    def wait_for_lock(self, wake: Callable[[], object], node: int | None = None) -> Waiting | None:
+        """Call `wake`, on any thread, when a lock is released; return `None` if all are free.
+
+        Raises:
+            PipelineError: If the wait would never end.
+        """
+
+    def check_lock_wait(self, waiting: Waiting) -> None:
+        """Check again whether a wait for a lock can end.
+
+        Raises:
+            PipelineError: If it would never end.
+        """
+
+    def listen(self, become_shared: Callable[[], object]) -> bool:
+        """Call this, on any thread, when another session claims a node; return whether one has already."""
+
+    def begin_wait(self, word: str) -> Waiting | None:
+        """Begin to wait for the session, by its method `word`; return `None` if no node waits.
+
+        Raises:
+            PipelineError: If the wait would never end.
+        """
+
+    def check_wait(self, waiting: Waiting, word: str) -> None:
+        """Check again whether the wait can end.
+
+        Raises:
+            PipelineError: If it would never end.
+        """
+
+    def take_turn(self) -> bool:
+        """Return whether the other tasks of the loop should get a turn now; it then counts as given."""
+
+    def try_enter(self, inputs: int) -> LoopCall | None:
+        """Enter the nodes for some inputs; return `None` if others are inside, or a turn of others is due."""
+
+    def enter(self, inputs: int, node: int | None = None) -> LoopCall:
+        """Enter the nodes, or one of them, whose locks the caller holds."""
+
+    def count_inputs(self, count: int) -> None:
+        """Count inputs of a call after its beginning."""
+
+    @property
+    def inputs(self) -> int:
+        """The number of inputs so far."""
+
+@final
+class LoopCall:
+    """A call of nodes that the current task is in."""
+
+    @property
+    def first(self) -> int:
+        """The index of its first input."""
+
+    def leave(self) -> None:
+        """End the call, and release the locks. A second call does nothing."""
 
 @final
 class ManifestOrder:

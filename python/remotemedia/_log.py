@@ -84,7 +84,9 @@ def abandoned_node_text(
 def abandoned_text(node_id: str, item_index: int | None, phase: str, timeout: float, stack: str) -> str:
     """Return the same text for a stack."""
     task = "cleanup()" if phase == "cleanup" else _task(item_index)
-    return f"Node '{node_id}' did not finish {task} within {timeout:g} s and was abandoned; its stack:\n{stack}"
+    return (
+        f"Node '{node_id}' did not finish {task} within {timeout:g} s and was abandoned; its stack:\n{stack}"
+    )
 
 
 def report_abandoned(

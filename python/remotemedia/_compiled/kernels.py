@@ -114,9 +114,9 @@ class AsyncKernels:
     def stream(self) -> Kernel:
         """The kernel `stream(items, outputs, turns)`, with an async iterator of items.
 
-        While `turns.is_shared`, it awaits `turns.enter()` before each item and calls `turns.leave()` after it. It
-        awaits `turns.breathe()` after every 64 items, before it asks for the next one. It returns the number of
-        items.
+        While `turns.is_shared`, it awaits `turns.enter()` before each item and calls `turns.leave()` after
+        it. It awaits `turns.breathe()` after every 64 items, before it asks for the next one, and returns the
+        number of items.
         """
         return self._kernel(STREAM)
 

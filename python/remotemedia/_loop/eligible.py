@@ -6,6 +6,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING
 
+from remotemedia._compiled.kernels import LARGEST_GRAPH
 from remotemedia._graph.node_kinds import classify
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def runs_on_loop(graph: Graph) -> bool:
     These are coroutines and async generators, and nodes with `placement="inline"`, without other options. A
     source may be one of them.
     """
-    if _is_logged():
+    if len(graph.entries) > LARGEST_GRAPH or _is_logged():
         return False
     before: list[str] = []
     for entry in graph.entries:

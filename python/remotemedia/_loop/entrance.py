@@ -27,13 +27,27 @@ _POLL_INTERVAL_SECS = 0.05
 """How often a node that waits for another pipeline checks whether that waits for the node."""
 
 
+class _Place:
+    """A place in the line."""
+
+    def __init__(self, *, is_call: bool) -> None:
+        self.turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.is_call = is_call
+        self.refusal: Refusal | None = None
+
+    def check(self) -> None:
+        """Raise the error of a call that was refused while it waited."""
+        if self.refusal is not None:
+            raise self.refusal()
+
+
 class Entrance:
     """Lets calls into the nodes one after the other, in the order in which they came.
 
-    A call that is inside can be stopped: its task is cancelled, and the cancellation ends where the call ends.
+    A call that is inside can be stopped: its task is cancelled, but only until the call has ended.
 
     Attributes:
-        line: The calls that wait, each with whether it is one of the user, not of a stream.
+        line: The calls that wait.
         task: The task that is inside.
         stop: Returns the error for the call inside, if it has been stopped.
         is_closed: Whether no call is let in any more.
@@ -46,7 +60,7 @@ class Entrance:
     def __init__(self, stage: Stage) -> None:
         """Start with nothing inside."""
         self.stage = stage
-        self.line: deque[tuple[asyncio.Future[Refusal | None], bool]] = deque()
+        self.line: deque[_Place] = deque()
         self.task: asyncio.Task[object] | None = None
         self.stop: Refusal | None = None
         self.is_closed = False
@@ -71,26 +85,33 @@ class Entrance:
         if self.is_closed:
             raise SessionClosedError(CLOSED)
         core = self.stage.core
+        if core.take_turn():
+            await asyncio.sleep(0)
+            # Other tasks may have closed the session.
+            return await self.enter(inputs, word, is_call=is_call)
         if not self.line and not self.is_paused and (call := core.try_enter(inputs)) is not None:
             self.task = asyncio.current_task()
             return call
         waiting = core.begin_wait(word)
-        turn = asyncio.get_running_loop().create_future()
-        place = (turn, is_call)
+        place = _Place(is_call=is_call)
         self.line.append(place)
-        if len(self.line) == 1 and self.task is None and not self.is_paused:
-            # Another session, which shares nodes, is inside.
-            turn.set_result(None)
+        if len(self.line) == 1:
+            # Another session, which shares nodes, may be inside.
+            self.let_in()
         try:
             if waiting is None:
-                await turn
-            while not turn.done():
-                await asyncio.wait([turn], timeout=_POLL_INTERVAL_SECS)
-                if not turn.done():
+                await place.turn
+            while waiting is not None and not place.turn.done():
+                await asyncio.wait([place.turn], timeout=_POLL_INTERVAL_SECS)
+                if not place.turn.done():
                     core.check_wait(waiting, word)
-            if (refusal := turn.result()) is not None:
-                raise refusal()
+            place.check()
             call = await self.stage.enter(inputs)
+            try:
+                place.check()
+            except BaseException:
+                call.leave()
+                raise
         except BaseException:
             self._leave_line(place)
             raise
@@ -98,10 +119,10 @@ class Entrance:
         self.task = asyncio.current_task()
         return call
 
-    def _leave_line(self, place: tuple[asyncio.Future[Refusal | None], bool]) -> None:
+    def _leave_line(self, place: _Place) -> None:
         with suppress(ValueError):
             self.line.remove(place)
-        place[0].cancel()
+        place.turn.cancel()
         self.let_in()
 
     def leave(self, call: LoopCall) -> None:
@@ -113,8 +134,8 @@ class Entrance:
 
     def let_in(self) -> None:
         """Let the next call in, if nothing is inside."""
-        if self.line and self.task is None and not self.is_paused and not self.line[0][0].done():
-            self.line[0][0].set_result(None)
+        if self.line and self.task is None and not self.is_paused and not self.line[0].turn.done():
+            self.line[0].turn.set_result(None)
 
     def shut(self, *, is_paused: bool = False, is_closed: bool = False) -> None:
         """Pause or close the entrance, or open it after a pause."""
@@ -128,10 +149,12 @@ class Entrance:
         """Whether a call of the user is inside, not one of a stream."""
         return self.task is not None and not self.is_stream_inside
 
-    def clear_line(self) -> tuple[list[asyncio.Future[Refusal | None]], int]:
-        """Remove all calls that wait; return what they wait for, and how many are calls of the user."""
-        turns = [turn for turn, _ in self.line]
-        count = sum(is_call for _, is_call in self.line)
+    def clear_line(self, refusal: Refusal) -> tuple[list[asyncio.Future[None]], int]:
+        """Refuse all calls that wait; return what they wait for, and how many are calls of the user."""
+        for place in self.line:
+            place.refusal = refusal
+        turns = [place.turn for place in self.line]
+        count = sum(place.is_call for place in self.line)
         self.line.clear()
         return turns, count
 

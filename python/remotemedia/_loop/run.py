@@ -17,7 +17,7 @@ from remotemedia._loop.stage import Stage
 from remotemedia._loop.turns import SharedTurns, Turns, next_size
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Iterable
+    from collections.abc import Iterable
 
     from remotemedia._graph.graph import Graph
 
@@ -34,8 +34,13 @@ def takes(feed: Any) -> bool:
     return feed is None or type(feed) in {list, tuple, range} or hasattr(type(feed), "__aiter__")
 
 
-async def run(graph: Graph, feed: Iterable[Any] | AsyncIterable[Any] | None) -> list[Any]:
-    """Run a graph of nodes on this loop once, and return the outputs."""
+async def run(graph: Graph, feed: Any) -> list[Any]:
+    """Run a graph of nodes on this loop once, and return the outputs.
+
+    Args:
+        graph: The checked pipeline.
+        feed: Its input items: an iterable or async iterable, or `None` if the first node is a source.
+    """
     _shutdown.check_not_ending(f"a run of pipeline '{graph.name}'")
     task = asyncio.current_task()
     stage = Stage(graph)

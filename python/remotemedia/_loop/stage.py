@@ -15,7 +15,6 @@ from remotemedia._core import LoopStage
 from remotemedia._errors import combine, is_interrupt, node_error, throw
 from remotemedia._exception_chain import cause_of, traceback_of
 from remotemedia._graph.node_kinds import makes_coroutines, return_kind
-from remotemedia._limits import CLOSE_TIMEOUT_SECS
 
 if TYPE_CHECKING:
     from collections import deque
@@ -52,7 +51,7 @@ class Stage:
         self._entered: list[int] = []
         self._kernels: AsyncKernels | None = None
         # What runs now: a coroutine of a kernel, or a node that is called outside of them.
-        self.coroutine: Coroutine[Any, Any, Any] | None = None
+        self.coroutine: Any = None
         self.kernel: Kernel | None = None
         self._node = 0
         self._phase = "process"
@@ -78,7 +77,8 @@ class Stage:
         frame = None if self.coroutine is None else self.coroutine.cr_frame
         if frame is None or self.kernel is None:
             return self._node
-        return max(0, self.kernel.source.node_of_line[frame.f_lineno]) + self._first
+        line: int = frame.f_lineno
+        return max(0, self.kernel.source.node_of_line[line]) + self._first
 
     # Lifecycle.
 
@@ -163,11 +163,10 @@ class Stage:
         Raises:
             PipelineError: If the one inside waits for the current code.
         """
-        call = self.core.try_enter(inputs)
-        if call is None:
-            await self.lock()
-            call = self.core.enter(inputs)
-        return call
+        if (call := self.core.try_enter(inputs)) is not None:
+            return call
+        await self.lock()
+        return self.core.enter(inputs)
 
     async def lock(self, node: int | None = None) -> None:
         """Wait until no other session is inside a node, or in any of the nodes, and keep others out.
@@ -206,7 +205,7 @@ class Stage:
         Raises:
             NodeError: If a node fails. The outputs of the items before are there; `done` counts the items.
         """
-        items = iter(chunk)
+        items: Any = iter(chunk)
         self._room = room
         first = call.first - base
         if self._kernels is None or room is not None:
@@ -299,7 +298,6 @@ class Stage:
             while (item := await anext(iterator, _END)) is not _END:
                 yield item
                 index += 1
-            return
         except GeneratorExit:
             closed = await _close(result) if return_kind(result) != "plain" else None
             if closed is None:
@@ -307,6 +305,8 @@ class Stage:
             failure = self._failure(0, "process", None, closed)
         except BaseException as error:  # noqa: BLE001 - Raised below, without another context.
             failure = self._failure(0, "process", index, error)
+        else:
+            return
         finally:
             self.core.unlock(0)
         try:
@@ -317,7 +317,11 @@ class Stage:
     def is_at_input(self) -> bool:
         """Whether a kernel waits for its next item."""
         frame = None if self.coroutine is None else self.coroutine.cr_frame
-        return frame is not None and self.kernel is not None and self.kernel.source.node_of_line[frame.f_lineno] == NO_NODE
+        return (
+            frame is not None
+            and self.kernel is not None
+            and self.kernel.source.node_of_line[frame.f_lineno] == NO_NODE
+        )
 
     async def _run(
         self, kernel: Kernel, coroutine: Coroutine[Any, Any, Any]
@@ -344,9 +348,11 @@ class Stage:
                 node, generator = opened[0]
                 await self._follow(node, "process", generator, index, outputs)
                 del opened[0]
-        except BaseException as raised:
-            failures = [self._failure(node, "process", None, failure) for node, failure in await close_all(opened)]
-            failure = combine(raised, failures)
+        except BaseException as raised:  # noqa: BLE001 - Raised below, with the others.
+            failures = [
+                self._failure(node, "process", None, failure) for node, failure in await close_all(opened)
+            ]
+            failure = combine(raised, failures) or raised
         else:
             return
         finally:

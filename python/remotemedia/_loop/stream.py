@@ -176,7 +176,9 @@ class Stream:
     async def _take_inputs(self) -> None:
         turns = Turns()
         while True:
-            await self.changes.wait_while(lambda: not (self.inputs and self.has_room) and not (self.is_ended and not self.inputs))
+            await self.changes.wait_while(
+                lambda: not (self.inputs and self.has_room) and not (self.is_ended and not self.inputs)
+            )
             if not self.inputs:
                 return
             if chunk := self._next_inputs():
@@ -248,7 +250,9 @@ class Stream:
         room = self._wait_for_room if stage.makes_several else None
         outputs: list[Any] = []
         into = self.outputs if room is not None else outputs
-        if await self._inside(len(chunk), lambda call: stage.take(call, chunk, into, room, self._first), outputs):
+        if await self._inside(
+            len(chunk), lambda call: stage.take(call, chunk, into, room, self._first), outputs
+        ):
             return len(chunk)
         return stage.done
 
@@ -259,7 +263,7 @@ class Stream:
         self.finished += 1
 
     async def _inside(self, inputs: int, work: Callable[[Any], Any], outputs: list[Any]) -> bool:
-        """Work inside the nodes, and keep the outputs; return whether all is done, or is not wanted any more."""
+        """Work inside the nodes, and keep the outputs; return whether all is done, or no longer needed."""
         entrance = self._entrance
         try:
             call = await entrance.enter(inputs, "map")
@@ -327,7 +331,7 @@ class Stream:
         return waiting
 
     def drop(self) -> int:
-        """Drop inputs that wait, and outputs that were not taken; errors stay. Returns the number of inputs."""
+        """Drop waiting inputs and outputs that were not taken; errors stay. Return the number of inputs."""
         count = self.accepted - self.finished - self._counts_end()
         self.finished += len(self.inputs)
         self.inputs.clear()

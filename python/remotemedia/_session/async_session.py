@@ -45,7 +45,7 @@ class AsyncSession(ABC):
     `placement="inline"`, run on the event loop; the others do not block it.
     """
 
-    def __new__(cls, *parts: Any, **options: Any) -> Self:
+    def __new__(cls, *_parts: Any, **_options: Any) -> Self:
         """Open a session; users do this with `async with pipeline.open() as session`."""
         if cls is AsyncSession:
             raise TypeError(f"{cls.__name__} cannot be called directly; use {HOW_TO_OPEN}")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import os
 import threading
 import traceback
 import weakref
 from contextlib import suppress
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
 from remotemedia import _log, _shutdown
@@ -206,14 +206,14 @@ class LoopSession(AsyncSession):
     async def _drain(self, here: Any, overflow: Overflow, waiting: Any) -> None:
         entrance, core = self._entrance, self._core
         targets = [(stream, stream.accepted) for stream in self._streams]
-        line = {turn for turn, _ in entrance.line}
+        line = {*entrance.line}
         inside = core.inputs if entrance.task is not None else None
 
         def is_under_way() -> bool:
             nonlocal inside
             self.consumers.make_room(self._main, here, overflow)  # type: ignore[arg-type] # As above.
             if line:
-                line.intersection_update(turn for turn, _ in entrance.line)
+                line.intersection_update(entrance.line)
                 inside = core.inputs
                 return bool(line) or entrance.task is not None
             if inside is not None and entrance.task is not None and core.inputs == inside:
@@ -223,13 +223,17 @@ class LoopSession(AsyncSession):
         # The tasks that read outputs may change without notice.
         await self._poll_while(is_under_way, entrance.changes, waiting, "drain")
 
-    async def _wait_while(self, condition: Callable[[], bool], changes: Changes, waiting: Any, word: str) -> None:
+    async def _wait_while(
+        self, condition: Callable[[], bool], changes: Changes, waiting: Any, word: str
+    ) -> None:
         if waiting is None:
             await changes.wait_while(condition)
         else:
             await self._poll_while(condition, changes, waiting, word)
 
-    async def _poll_while(self, condition: Callable[[], bool], changes: Changes, waiting: Any, word: str) -> None:
+    async def _poll_while(
+        self, condition: Callable[[], bool], changes: Changes, waiting: Any, word: str
+    ) -> None:
         while condition():
             with suppress(TimeoutError):
                 await asyncio.wait_for(changes.wait_while(condition), _POLL_INTERVAL_SECS)
@@ -246,7 +250,7 @@ class LoopSession(AsyncSession):
             raise SessionClosedError(CLOSED)
         entrance.shut(is_paused=True)
         try:
-            refused, dropped = entrance.clear_line()
+            refused, dropped = entrance.clear_line(interrupted)
             dropped += entrance.is_call_inside()
             let_go: list[asyncio.Future[bool]] = []
             for stream in self._streams:
@@ -262,7 +266,7 @@ class LoopSession(AsyncSession):
                 call.leave()
         finally:
             # Thousands of tasks may be notified; this one returns first.
-            resolve_later(refused, interrupted)
+            resolve_later(refused, None)
             resolve_later(let_go, value=True)
             entrance.shut()
         return dropped
@@ -286,10 +290,10 @@ class LoopSession(AsyncSession):
         failures: list[BaseException] = []
 
         async def end() -> None:
-            await self._entrance.stop_inside(closed)
-            for stream in [*self._streams]:
-                await stream.wait_for_end()
-            failures.extend(await self._stage.clean_up())
+            try:
+                await _end_work(self._entrance, [*self._streams])
+            finally:
+                failures.extend(await self._stage.clean_up())
 
         with _shutdown.under_way(f"the closing of pipeline '{self._name}'", None):
             work = self._loop.create_task(end())
@@ -304,13 +308,14 @@ class LoopSession(AsyncSession):
             if failure is not None and failure is not error:
                 throw(failure)
         finally:
-            del failure, failures, cancelled, error
+            failures.clear()
+            del failure, cancelled, error
 
     def _mark_closed(self) -> None:
         self._is_closed = True
         self._entrance.shut(is_closed=True)
         _open_sessions.discard(self)
-        _resolve(self._entrance.clear_line()[0], closed)
+        _resolve(self._entrance.clear_line(closed)[0], None)
         for stream in self._streams:
             _resolve(stream.clear_waiting(), value=False)
             if not stream.is_complete:
@@ -396,11 +401,11 @@ class LoopSession(AsyncSession):
         stage, entrance, streams, name = self._stage, self._entrance, [*self._streams], self._name
 
         async def end() -> None:
-            await entrance.stop_inside(closed)
-            for stream in streams:
-                await stream.wait_for_end()
-            for failure in await stage.clean_up():
-                _log.log_ignored_error(failure)
+            try:
+                await _end_work(entrance, streams)
+            finally:
+                for failure in await stage.clean_up():
+                    _log.log_ignored_error(failure)
 
         def start() -> None:
             task = self_loop.create_task(end(), name=f"close {name}")
@@ -437,6 +442,12 @@ class LoopSession(AsyncSession):
         if self._is_closed:
             raise SessionClosedError(CLOSED)
         self._streams.add(stream)
+
+
+async def _end_work(entrance: Entrance, streams: list[Stream]) -> None:
+    await entrance.stop_inside(closed)
+    for stream in streams:
+        await stream.wait_for_end()
 
 
 def _resolve(futures: list[asyncio.Future[Any]], value: object) -> None:
@@ -569,12 +580,20 @@ def _stack_of(coroutine: Any) -> str:
     """Return the Python stack of a suspended coroutine, formatted like a traceback."""
     lines: list[str] = []
     while coroutine is not None:
-        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "ag_frame", None) or getattr(coroutine, "gi_frame", None)
+        frame = (
+            getattr(coroutine, "cr_frame", None)
+            or getattr(coroutine, "ag_frame", None)
+            or getattr(coroutine, "gi_frame", None)
+        )
         if frame is None:
             break
         if not frame.f_code.co_filename.startswith("<remotemedia"):
             lines += traceback.format_list(traceback.extract_stack(frame, limit=1))
-        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "ag_await", None) or getattr(coroutine, "gi_yieldfrom", None)
+        coroutine = (
+            getattr(coroutine, "cr_await", None)
+            or getattr(coroutine, "ag_await", None)
+            or getattr(coroutine, "gi_yieldfrom", None)
+        )
     return "".join(lines).rstrip() or "  (no Python code)"
 
 
@@ -595,7 +614,9 @@ def _close_all() -> None:
         try:
             if session.loop.is_running() and session._thread != threading.get_ident():  # noqa: SLF001 - Ours.
                 closing = asyncio.run_coroutine_threadsafe(session.close(), session.loop)
-                closing.result(_shutdown.time_left(CLOSE_TIMEOUT_SECS))
+                # The loop may end with its last session, and cancels its tasks.
+                with suppress(concurrent.futures.CancelledError):
+                    closing.result(_shutdown.time_left(CLOSE_TIMEOUT_SECS))
             else:
                 session._mark_closed()  # noqa: SLF001 - Ours.
                 _end_alone(session._stage, [*session._streams])  # noqa: SLF001 - Ours.

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use pyo3::prelude::*;
@@ -31,7 +32,13 @@ struct Stage {
     /// The number of inputs so far.
     inputs: AtomicU64,
     live_calls: Arc<AtomicUsize>,
+    /// When the other tasks of the loop had a turn at the latest, in nanoseconds since `began`.
+    last_turn: AtomicU64,
+    began: Instant,
 }
+
+/// How long calls may follow each other before the other tasks of the loop get a turn.
+const TURN_NANOS: u64 = 1_000_000;
 
 #[pymethods]
 impl LoopStage {
@@ -61,6 +68,8 @@ impl LoopStage {
             find_node: Arc::new(move || attach(|py| node_at_work(find_node.bind(py)))),
             inputs: AtomicU64::new(0),
             live_calls,
+            last_turn: AtomicU64::new(0),
+            began: Instant::now(),
         })))
     }
 
@@ -141,9 +150,20 @@ impl LoopStage {
         waiting.check().map_err(|cycle| cycle.refusal(&self.0.owner, word))
     }
 
-    /// Enter the nodes for some inputs at once; `None` if others are inside.
+    /// Whether the other tasks of the loop should get a turn now. Then it counts as given.
+    fn take_turn(&self) -> bool {
+        let now = self.0.now();
+        let is_due = now - self.0.last_turn.load(Ordering::Relaxed) > TURN_NANOS;
+        if is_due {
+            self.0.last_turn.store(now, Ordering::Relaxed);
+        }
+        is_due
+    }
+
+    /// Enter the nodes for some inputs at once; `None` if others are inside, or a turn of other tasks is due.
     fn try_enter(&self, py: Python<'_>, inputs: u64) -> PyResult<Option<LoopCall>> {
-        if self.0.locks.try_take() { self.enter(py, inputs, None).map(Some) } else { Ok(None) }
+        let is_due = self.0.now() - self.0.last_turn.load(Ordering::Relaxed) > TURN_NANOS;
+        if !is_due && self.0.locks.try_take() { self.enter(py, inputs, None).map(Some) } else { Ok(None) }
     }
 
     /// The call of some inputs, or of another method of a node, for which the caller holds the locks.
@@ -171,6 +191,11 @@ impl LoopStage {
 }
 
 impl Stage {
+    /// Nanoseconds since the beginning.
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
     fn locks(&self, node: Option<usize>) -> &LoopLocks {
         node.map_or(&self.locks, |node| &self.members[node].1)
     }
