@@ -6,6 +6,7 @@ import logging
 import sys
 import threading
 import traceback
+from typing import Any
 
 from remotemedia._exception_chain import traceback_of
 from remotemedia._threads import forget
@@ -20,6 +21,7 @@ __all__ = [
     "report_abandoned",
     "run_abandoned",
     "stack_of",
+    "stack_of_coroutine",
     "stalled",
 ]
 
@@ -104,3 +106,20 @@ def stack_of(thread_id: int) -> str:
     """Return the Python stack of a thread, formatted like a traceback."""
     frame = sys._current_frames().get(thread_id)  # noqa: SLF001 - The documented way to read the stack of another thread.
     return "".join(traceback.format_stack(frame)).rstrip() if frame is not None else "  (no Python code)"
+
+
+def stack_of_coroutine(coroutine: Any) -> str:
+    """Return the Python stack of a suspended coroutine, formatted like a traceback."""
+    lines: list[str] = []
+    while coroutine is not None:
+        frames = (getattr(coroutine, f"{kind}_frame", None) for kind in ("cr", "ag", "gi"))
+        frame = next((frame for frame in frames if frame is not None), None)
+        if frame is None:
+            break
+        if not frame.f_code.co_filename.startswith("<remotemedia"):
+            lines += traceback.format_list(traceback.extract_stack(frame, limit=1))
+        names = ("cr_await", "ag_await", "gi_yieldfrom")
+        coroutine = next(
+            (found for name in names if (found := getattr(coroutine, name, None)) is not None), None
+        )
+    return "".join(lines).rstrip() or "  (no Python code)"

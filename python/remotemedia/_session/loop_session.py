@@ -6,7 +6,6 @@ import asyncio
 import concurrent.futures
 import os
 import threading
-import traceback
 import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
@@ -21,9 +20,10 @@ from remotemedia._loop.changes import resolve_later
 from remotemedia._loop.entrance import CLOSED, Entrance, closed, interrupted
 from remotemedia._loop.run import clean_up
 from remotemedia._loop.stage import Stage
-from remotemedia._loop.stream import Failed, Stream
+from remotemedia._loop.stream import Stream
 from remotemedia._session.async_session import AsyncSession
-from remotemedia._session.consumers import Consumer, Consumers, who_is_here
+from remotemedia._session.consumers import Consumers, who_is_here
+from remotemedia._session.loop_outputs import LoopMap, LoopOutputs
 from remotemedia.exceptions import NodeTimeoutError, PipelineError, SessionClosedError
 from remotemedia.sessions import check_items, check_timeout
 
@@ -340,7 +340,7 @@ class LoopSession(AsyncSession):
     def _abandoned(self, timeout: float) -> NodeTimeoutError:
         node_id, phase, coroutine = self._stage.at_work()
         index = max(0, self._core.inputs - 1) if phase == "process" else None
-        stack = _stack_of(coroutine)
+        stack = _log.stack_of_coroutine(coroutine)
         text = _log.abandoned_text(node_id, index, phase, timeout, stack)
         return NodeTimeoutError(text, node_id=node_id, item_index=index, phase=phase)
 
@@ -463,138 +463,6 @@ async def open_on_loop(graph: Graph, settings: dict[str, Any], *, counts_own_ite
 
 
 _closing: set[asyncio.Task[None]] = set()
-
-
-class LoopOutputs:
-    """The outputs of a stream, an async iterator that can be closed early.
-
-    A cancelled wait loses no output: the next `anext` continues.
-    """
-
-    def __init__(self, session: LoopSession, stream: Stream, *, is_main: bool) -> None:
-        """Read from a stream."""
-        self._session = session
-        self._stream = stream
-        self._outputs = stream.outputs
-        self._low = session._capacity // 2  # noqa: SLF001 - Ours.
-        self._consumer = session.consumers.add(Consumer(stream, is_main=is_main))  # type: ignore[arg-type]
-
-    def __aiter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    async def __anext__(self) -> Any:
-        """Return the next output.
-
-        Raises:
-            NodeError: If a node fails. Earlier outputs have been yielded.
-            SessionClosedError: If the session closes.
-        """
-        outputs = self._outputs
-        while True:
-            if outputs:
-                output = outputs.popleft()
-                if len(outputs) <= self._low:
-                    self._stream.notify()
-                if type(output) is Failed:
-                    try:
-                        throw(output.error)
-                    finally:
-                        del output
-                return output
-            if self._stream.is_cut:
-                raise SessionClosedError(CLOSED)
-            if self._stream.is_complete:
-                raise StopAsyncIteration
-            await self._wait()
-
-    async def _wait(self) -> None:
-        task = asyncio.current_task()
-        self._consumer.task = None if task is None else weakref.ref(task)
-        session, stream = self._session, self._stream
-        waiting = session._core.begin_wait("map")  # noqa: SLF001 - Ours.
-        is_waiting = lambda: not stream.is_ready  # noqa: E731 - Named for the line's length.
-        if waiting is None:
-            await stream.changes.wait_while(is_waiting)
-        else:
-            await session._wait_while(is_waiting, stream.changes, waiting, "map")  # noqa: SLF001 - Ours.
-        del waiting
-
-    async def aclose(self) -> None:
-        """Close the stream."""
-
-
-class LoopMap(LoopOutputs):
-    """The outputs of items that a separate task reads."""
-
-    def __init__(self, session: LoopSession, stream: Stream, items: Any) -> None:
-        """Read nothing yet."""
-        super().__init__(session, stream, is_main=False)
-        self._items = items
-        self._has_begun = self._is_over = False
-
-    async def __anext__(self) -> Any:
-        """Return the next output; the first call begins to read the items."""
-        if self._outputs and type(self._outputs[0]) is not Failed:
-            output = self._outputs.popleft()
-            if len(self._outputs) <= self._low:
-                self._stream.notify()
-            return output
-        if self._is_over:
-            raise StopAsyncIteration
-        if not self._has_begun:
-            self._session._check_loop()  # noqa: SLF001 - Ours.
-            self._session._core.begin_wait("map")  # noqa: SLF001 - Ours.
-            self._session.add(self._stream)
-            self._has_begun = True
-            items, self._items = self._items, None
-            self._stream.feed(items)
-            del items
-        try:
-            return await super().__anext__()
-        except asyncio.CancelledError:
-            raise
-        except BaseException:
-            self._is_over = True
-            await self._stream.abandon()
-            raise
-
-    async def aclose(self) -> None:
-        """Close the stream: items in progress are dropped."""
-        self._is_over = True
-        self._items = None
-        await self._stream.abandon()
-
-    def __del__(self) -> None:
-        """Close a stream without references."""
-        if self._has_begun and not self._is_over and not self._session._loop.is_closed():  # noqa: SLF001 - Ours.
-            stream, loop = self._stream, self._session._loop  # noqa: SLF001 - Ours.
-            if threading.get_ident() == self._session._thread:  # noqa: SLF001 - Ours.
-                stream.drop_all()
-            else:
-                with suppress(RuntimeError):
-                    loop.call_soon_threadsafe(stream.drop_all)
-
-
-def _stack_of(coroutine: Any) -> str:
-    """Return the Python stack of a suspended coroutine, formatted like a traceback."""
-    lines: list[str] = []
-    while coroutine is not None:
-        frame = (
-            getattr(coroutine, "cr_frame", None)
-            or getattr(coroutine, "ag_frame", None)
-            or getattr(coroutine, "gi_frame", None)
-        )
-        if frame is None:
-            break
-        if not frame.f_code.co_filename.startswith("<remotemedia"):
-            lines += traceback.format_list(traceback.extract_stack(frame, limit=1))
-        coroutine = (
-            getattr(coroutine, "cr_await", None)
-            or getattr(coroutine, "ag_await", None)
-            or getattr(coroutine, "gi_yieldfrom", None)
-        )
-    return "".join(lines).rstrip() or "  (no Python code)"
 
 
 def _end_alone(stage: Stage, streams: list[Stream]) -> None:

@@ -1,0 +1,174 @@
+"""Passes items through nodes one by one, without compiled code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from remotemedia._errors import combine, throw
+from remotemedia._graph.node_kinds import return_kind
+from remotemedia._loop.members import Members
+
+if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import AsyncGenerator, Awaitable, Callable
+
+    from remotemedia._graph.graph import Graph
+
+    Outputs = list[Any] | deque[Any]
+
+__all__ = ["Singly"]
+
+
+class Singly(Members):
+    """Nodes that receive single items, where a kernel cannot be used.
+
+    Attributes:
+        room: Awaited after each output, for nodes that may have any number of them.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        """Claim the nodes."""
+        super().__init__(graph)
+        self.room: Callable[[], Awaitable[object]] | None = None
+
+    async def source_items(self) -> AsyncGenerator[Any, None]:
+        """Yield the items of the source; no other session uses it meanwhile.
+
+        Raises:
+            NodeError: If it fails.
+        """
+        index = 0
+        result: Any = None
+        await self.lock(0)
+        try:
+            self.node = 0
+            result = self.nodes[0].process()
+            while (kind := return_kind(result)) == "coroutine":
+                result = await result
+            if kind == "plain":
+                if result is not None:
+                    yield result
+                return
+            iterator = result if kind == "async_generator" else _each(result)
+            while (item := await anext(iterator, _END)) is not _END:
+                yield item
+                index += 1
+        except GeneratorExit:
+            closed = await _close(result) if return_kind(result) != "plain" else None
+            if closed is None:
+                raise
+            failure = self.failure(0, "process", None, closed)
+        except BaseException as error:  # noqa: BLE001 - Raised below, without another context.
+            failure = self.failure(0, "process", index, error)
+        else:
+            return
+        finally:
+            self.core.unlock(0)
+        try:
+            throw(failure)
+        finally:
+            del failure
+
+    async def pass_on(self, node: int, item: Any, index: int, outputs: Outputs) -> None:
+        """Pass an item to a node, and its outputs to the next ones."""
+        if node == len(self.nodes):
+            outputs.append(item)
+            if self.room is not None:
+                await self.room()
+            return
+        self.node = node
+        try:
+            result = self.nodes[node].process(item)
+        except BaseException as error:  # noqa: BLE001 - Raised below, without another context.
+            failure = self.failure(node, "process", index, error)
+        else:
+            await self.follow(node, "process", result, index, outputs)
+            return
+        try:
+            throw(failure)
+        finally:
+            del failure
+
+    async def flush(self, outputs: Outputs, base: int = 0) -> None:
+        """Pass on the last outputs of each node."""
+        self.room = None
+        index = max(0, self.core.inputs - base - 1)
+        for node, target in enumerate(self.nodes):
+            flush = getattr(target, "flush", None)
+            if not callable(flush):
+                continue
+            self.node = node
+            try:
+                result = flush()
+            except BaseException as error:  # noqa: BLE001 - Raised below, without another context.
+                failure = self.failure(node, "flush", None, error)
+            else:
+                await self.follow(node, "flush", result, index, outputs)
+                continue
+            try:
+                throw(failure)
+            finally:
+                del failure
+
+    async def follow(self, node: int, phase: str, result: Any, index: int, outputs: Outputs) -> None:
+        """Pass on what a node returned: an output, or a coroutine or generator of outputs."""
+        kind = return_kind(result)
+        failure: BaseException
+        step = _Step()
+        try:
+            while kind == "coroutine":
+                step.is_in_node = True
+                self.node = node
+                result = await result
+                step.is_in_node = False
+                kind = return_kind(result)
+            if kind == "plain":
+                if result is not None:
+                    await self.pass_on(node + 1, result, index, outputs)
+                return
+            outputs_of = _each(result) if kind == "generator" else result
+            while True:
+                step.is_in_node = True
+                self.node = node
+                output = await anext(outputs_of, _END)
+                step.is_in_node = False
+                if output is _END:
+                    return
+                await self.pass_on(node + 1, output, index, outputs)
+        except BaseException as error:  # noqa: BLE001 - Raised below, without another context.
+            failure = error
+        if step.is_in_node:
+            failure = self.failure(node, phase, index if phase == "process" else None, failure)
+        elif kind != "plain":
+            closed = await _close(result)
+            if closed is not None:
+                failure = combine(failure, [self.failure(node, phase, None, closed)]) or failure
+            del closed
+        try:
+            throw(failure)
+        finally:
+            del failure
+
+
+class _Step:
+    is_in_node = False
+
+
+_END = object()
+
+
+async def _each(generator: Any) -> Any:
+    for output in generator:
+        yield output
+
+
+async def _close(generator: Any) -> BaseException | None:
+    try:
+        close = getattr(generator, "aclose", None)
+        if close is None:
+            generator.close()
+        else:
+            await close()
+    except BaseException as error:  # noqa: BLE001 - Returned.
+        return error
+    return None
