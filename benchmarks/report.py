@@ -65,19 +65,21 @@ def write_json(path: Path, machine: dict[str, str], outcomes: list[tuple[Benchma
 
 
 def _amount(value: float, unit: str) -> str:
+    return f"{_number(value, unit)} {unit}"
+
+
+def _number(value: float, unit: str) -> str:
     if unit == "threads":
-        return f"{value:.0f} {unit}"
-    return f"{value:.{2 if value < 100 else 1}f} {unit}"  # noqa: PLR2004 - four digits say enough
+        return f"{value:.0f}"
+    return f"{value:.{2 if value < 100 else 1}f}"  # noqa: PLR2004 - four digits say enough
 
 
 def _compared(benchmark: Benchmark, spread: Spread) -> str:
     if benchmark.compared_by == "ratio":
         return f"{spread.median:.3f} ({spread.least:.3f} to {spread.most:.3f})"
     if benchmark.compared_by == "ours":
-        median, *extremes = (
-            _amount(value, benchmark.unit) for value in (spread.median, spread.least, spread.most)
-        )
-        return f"{median} ({' to '.join(extremes)})"
+        least, most = (_number(value, benchmark.unit) for value in (spread.least, spread.most))
+        return f"{_amount(spread.median, benchmark.unit)} ({least} to {most})"
     return f"{spread.median:+.1f} {benchmark.unit} ({spread.least:+.1f} to {spread.most:+.1f})"
 
 
