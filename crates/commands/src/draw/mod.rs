@@ -15,7 +15,7 @@ use remotemedia_runtime::{Plan, PlanNode, did_you_mean};
 use crate::table::{counted, on_one_line};
 
 /// Names of groups and of functions may be long.
-const OPTION_LIMIT: usize = 60;
+const OPTION_LIMIT: usize = 32;
 
 /// What a plan is drawn as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -118,6 +118,25 @@ fn workers_stand_in_a_frame_of_their_own_colour() {
 }
 
 #[test]
+fn a_stage_shows_the_name_of_its_group() {
+    let options = json!({"placement": "thread", "group": "a\"<b>\n", "timeout": 2});
+    let options = Options::from_json(options.as_object().unwrap()).unwrap();
+    let spec = |id: &str, after: &[&str]| NodeSpec {
+        id: id.into(),
+        after: after.iter().map(|&id| id.into()).collect(),
+        options: options.clone().into(),
+        ..NodeSpec::default()
+    };
+    let plan = Plan::new("p", &[spec("a", &[]), spec("b", &["a"])]).unwrap();
+    let drawn = |format| draw(&plan, format);
+
+    assert!(drawn(GraphFormat::Text).contains("stage 1 · thread · group a\"<b>\\n  timeout 2 s\n"));
+    assert!(drawn(GraphFormat::Mermaid).contains("    subgraph stage1[\"stage 1 · thread · group a#34;#60;b#62;"));
+    assert!(drawn(GraphFormat::Dot).contains("label=\"stage 1 · thread · group a\\\"<b>"));
+    assert!(drawn(GraphFormat::Svg).contains("stage 1 · thread · group a&quot;&lt;b&gt;"));
+}
+
+#[test]
 fn mermaid_shows_a_join_as_a_hexagon() {
     let text = draw(&plan("a b<a c<a d&b,c"), GraphFormat::Mermaid);
 
