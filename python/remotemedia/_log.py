@@ -23,6 +23,7 @@ __all__ = [
     "stack_of",
     "stack_of_coroutine",
     "stalled",
+    "stalled_at",
 ]
 
 _logger = logging.getLogger("remotemedia")
@@ -35,14 +36,19 @@ def stalled(node_id: str, item_index: int | None, seconds: float, thread_id: int
         _logger.warning(text, node_id, _task(item_index), seconds)
         forget(threading.get_ident())
         return
+    stalled_at(node_id, item_index, seconds, stack_of(thread_id))
+    forget(threading.get_ident())
+
+
+def stalled_at(node_id: str, item_index: int | None, seconds: float, stack: str) -> None:
+    """Log a node that has stalled on an event loop, without stopping it."""
     _logger.warning(
         "node '%s' has been busy with %s for %.1f s; its stack:\n%s",
         node_id,
         _task(item_index),
         seconds,
-        stack_of(thread_id),
+        stack,
     )
-    forget(threading.get_ident())
 
 
 def dropped(node_id: str, count: int) -> None:
@@ -119,7 +125,6 @@ def stack_of_coroutine(coroutine: Any) -> str:
         if not frame.f_code.co_filename.startswith("<remotemedia"):
             lines += traceback.format_list(traceback.extract_stack(frame, limit=1))
         names = ("cr_await", "ag_await", "gi_yieldfrom")
-        coroutine = next(
-            (found for name in names if (found := getattr(coroutine, name, None)) is not None), None
-        )
+        inner = (getattr(coroutine, name, None) for name in names)
+        coroutine = next((found for found in inner if found is not None), None)
     return "".join(lines).rstrip() or "  (no Python code)"

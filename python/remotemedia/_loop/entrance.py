@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from remotemedia._loop.changes import Changes
 from remotemedia.exceptions import SessionClosedError, SessionInterruptedError
@@ -54,6 +54,7 @@ class Entrance:
         is_paused: Whether all calls wait, because the session is being interrupted.
         is_shut: Whether it is closed or paused.
         is_stream_inside: Whether the call inside is one of a stream.
+        is_waiting: Whether the call inside waits for room for its outputs.
         changes: Wakes tasks that wait for calls to leave.
     """
 
@@ -67,6 +68,7 @@ class Entrance:
         self.is_paused = False
         self.is_shut = False
         self.is_stream_inside = False
+        self.is_waiting = False
         self.changes = Changes()
 
     async def enter(self, inputs: int, word: str, *, is_call: bool = False) -> LoopCall:
@@ -144,6 +146,13 @@ class Entrance:
         self.is_shut = self.is_closed or is_paused
         self.changes.notify()
         self.let_in()
+
+    def reading(self) -> tuple[Any, ...] | None:
+        """Return what changes with each call of a node; `None` if no node is called. For any thread."""
+        stage = self.stage
+        if self.is_waiting or (self.task is None and stage.phase == "process"):
+            return None
+        return stage.core.inputs, stage.phase, stage.node, self.task
 
     def is_call_inside(self) -> bool:
         """Whether a call of the user is inside, not one of a stream."""

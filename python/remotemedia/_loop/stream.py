@@ -310,7 +310,12 @@ class Stream:
         self.notify()
         if self._overflow == "drop" and len(self.outputs) > self._capacity:
             self.cut()
-        await self.changes.wait_while(lambda: not self.has_room)
+        if not self.has_room:
+            self._entrance.is_waiting = True
+            try:
+                await self.changes.wait_while(lambda: not self.has_room)
+            finally:
+                self._entrance.is_waiting = False
 
     async def _take_in_context(self, item: Any, context: contextvars.Context) -> None:
         """Pass an item through the nodes in the context of its caller."""

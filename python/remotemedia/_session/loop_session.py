@@ -21,6 +21,7 @@ from remotemedia._loop.entrance import CLOSED, Entrance, closed, interrupted
 from remotemedia._loop.run import clean_up
 from remotemedia._loop.stage import Stage
 from remotemedia._loop.stream import Stream
+from remotemedia._loop.watch import Watched
 from remotemedia._session.async_session import AsyncSession
 from remotemedia._session.consumers import Consumers, who_is_here
 from remotemedia._session.loop_outputs import LoopMap, LoopOutputs
@@ -52,6 +53,8 @@ class LoopSession(AsyncSession):
         self._thread = threading.get_ident()
         self._capacity: int = settings["queue_size"]
         self._counts_own_items = counts_own_items
+        self._stall_warning: float | None = settings["stall_warning"]
+        self._watched: Watched | None = None
         self._stage = Stage(graph)
         self._core = self._stage.core
         self._entrance = Entrance(self._stage)
@@ -71,6 +74,8 @@ class LoopSession(AsyncSession):
         else:
             self._one = self._stage.one
             _open_sessions.add(self)
+            if self._stall_warning is not None:
+                self._watched = Watched(self._entrance, self._stall_warning)
             if self._source is not None and not self._counts_own_items:
                 self._is_used = self._is_ended = True
                 self._main.feed_source()
@@ -313,6 +318,8 @@ class LoopSession(AsyncSession):
 
     def _mark_closed(self) -> None:
         self._is_closed = True
+        if self._watched is not None:
+            self._watched.stop()
         self._entrance.shut(is_closed=True)
         _open_sessions.discard(self)
         _resolve(self._entrance.clear_line(closed)[0], None)
