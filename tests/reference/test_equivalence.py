@@ -76,7 +76,7 @@ def test_engine_and_reference_agree(case):
     assert engine == reference
 
 
-@given(cases())
+@given(cases() | compiled_cases())
 def test_engine_and_reference_have_the_same_counts(case):
     engine = asyncio.run(record(case, use_rust=True, enable_metrics=True))
     reference = asyncio.run(record(case, use_rust=False, enable_metrics=True))

@@ -27,13 +27,14 @@ pub mod worker;
 pub use cancel::CancelFlag;
 pub use error::{Error, Result};
 pub use error_budget::ErrorBudget;
+pub use execution::call_times::CallTimes;
 pub use execution::metrics::{Metrics, NodeMetrics, Step, WorkerMetrics};
 pub use execution::runner::{Runner, Settings};
 pub use failure::{Failure, NodeFailure, RunError};
 pub use failure_counts::FailureCounts;
 pub use limits::{CLOSE_TIMEOUT, DEFAULT_QUEUE_SIZE, LONGEST_RETRY_DELAY, LONGEST_SECS, STACK_BYTES};
 pub use manifest::{Connection, Manifest, ManifestNode};
-pub use node::bulk::{Bulk, BulkEnd, BulkMember, BulkOutcome, InProgress, Pending};
+pub use node::bulk::{Bulk, BulkEnd, BulkMember, BulkOutcome, Calls, InProgress, Pending};
 pub use node::native::{ValueFault, create_native_node, native_node_types};
 pub use node::policy::{DeadLetter, Policy, PolicyNode, longest_call};
 pub use node::{

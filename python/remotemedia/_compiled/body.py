@@ -171,10 +171,10 @@ class Body:
             write = functools.partial(self._send, node, item="unknown", around=(*around, (STREAM, node, ())))
             self._write_loop(depth + 1, "continue", write)
             return
-        lines = lines_of(step, item, leave, is_async=self._form.is_async)
+        lines = lines_of(step, item, leave, self._form)
         is_last = not self.layout.targets[node] and not self.layout.has_several_ends
-        if is_last and self._form.keeps_none:
-            self.leaves_none = True
+        if is_last and self._form.keeps_none and not step.returns.is_sometimes_none:
+            self.leaves_none = lines[-1:] == [f"if x is None: {leave}"]
             self._write(depth, _last_lines(lines, leave), node)
             return
         self._write(depth, lines, node)

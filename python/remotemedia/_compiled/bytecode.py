@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import CodeType
 
-__all__ = ["TESTED_VERSIONS", "may_return_lazily", "returns_its_item"]
+__all__ = ["TESTED_VERSIONS", "may_return_item", "may_return_lazily", "returns_its_item", "returns_none"]
 
 TESTED_VERSIONS = frozenset({b"\xa7\r\r\n", b"\xcb\r\r\n", b"\xf3\r\r\n"})
 """The magic numbers of CPython 3.11, 3.12 and 3.13."""
@@ -25,6 +25,8 @@ _ITEM = 1
 
 # Prefixes of operations that load an object.
 _FINDERS = ("LOAD_ATTR", "LOAD_SUPER", "LOAD_GLOBAL", "LOAD_DEREF", "FOR_ITER", "UNPACK", "BINARY_SUBSCR")
+# Prefixes of operations that load an object from a variable.
+_HOLDERS = ("LOAD_FAST", "STORE_FAST_LOAD_FAST", "LOAD_CLOSURE", "LOAD_DEREF")
 # Operations that do not change an object.
 _KEEPERS = ("RETURN", "STORE_FAST", "STORE_DEREF", "JUMP", "COPY", "SWAP")
 # Operations that branch, or that assign another object to a variable.
@@ -44,6 +46,33 @@ def may_return_lazily(code: CodeType) -> bool:
         return True
     finders, keepers = _numbers(*_FINDERS), _numbers(*_KEEPERS)
     return any(first in finders and then in keepers for first, then in pairwise(operations))
+
+
+@functools.lru_cache(maxsize=256)
+def may_return_item(code: CodeType) -> bool:
+    """Whether a plain function could return its argument, or what another variable holds, unchanged."""
+    if MAGIC_NUMBER not in TESTED_VERSIONS:
+        return True
+    operations = [operation for operation, _ in _operations(code)]
+    holders, keepers = _numbers(*_HOLDERS), _numbers(*_KEEPERS)
+    return any(first in holders and then in keepers for first, then in pairwise(operations))
+
+
+@functools.lru_cache(maxsize=256)
+def returns_none(code: CodeType) -> bool:
+    """Whether a function probably returns `None` for some of its items: it has such a constant."""
+    if MAGIC_NUMBER not in TESTED_VERSIONS:
+        return True
+    loads, returns = _numbers("LOAD_CONST"), _numbers("RETURN_VALUE")
+    constants = code.co_consts
+    operations = _operations(code)
+    return any(
+        first in loads and then in returns and constants[argument] is None
+        for (first, argument), (then, _) in pairwise(operations)
+    ) or any(
+        operation in _numbers("RETURN_CONST") and constants[argument] is None
+        for operation, argument in operations
+    )
 
 
 @functools.lru_cache(maxsize=256)
@@ -72,4 +101,4 @@ def _numbers(*beginnings: str) -> frozenset[int]:
 
 @functools.cache
 def _calls() -> frozenset[int]:
-    return frozenset(number for name, number in opmap.items() if "CALL" in name)
+    return frozenset(number for name, number in opmap.items() if "CALL" in name or name == "SEND")

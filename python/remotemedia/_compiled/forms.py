@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from remotemedia._compiled.steps import Item
 
-__all__ = ["CALL", "CHUNK", "MANY", "ONE", "STREAM", "Form"]
+__all__ = ["CALL", "CHUNK", "MANY", "ONE", "STREAM", "TIMED_CHUNK", "Form"]
 
 
 class Form(NamedTuple):
@@ -27,6 +27,8 @@ class Form(NamedTuple):
     """Whether it counts the items, and lets the caller take turns with others."""
     remembers: bool = False
     """Whether it remembers types of results from one call to the next."""
+    is_timed: bool = False
+    """Whether each result goes through a function that measures the call."""
     can_stop: bool = False
     """Whether loops over generators end when the variable `stop` is set."""
 
@@ -38,6 +40,8 @@ class Form(NamedTuple):
 
 CHUNK = Form("def", ("items", "outputs"), "for x in items:", "not lazy", keeps_none=True, can_stop=True)
 """A chunk of items that are not lazy, without await."""
+
+TIMED_CHUNK = CHUNK._replace(is_timed=True)
 
 CALL = Form("def", ("x",), None, "not lazy", end="return x", remembers=True)
 """One item that is not lazy, without await."""

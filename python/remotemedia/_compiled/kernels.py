@@ -15,7 +15,7 @@ import functools
 import types
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from remotemedia._compiled.forms import CALL, CHUNK, MANY, ONE, STREAM
+from remotemedia._compiled.forms import CALL, CHUNK, MANY, ONE, STREAM, TIMED_CHUNK
 from remotemedia._compiled.layout import Connections, chain
 from remotemedia._compiled.source import source_of
 from remotemedia._compiled.steps import describe
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from remotemedia._compiled.forms import Form
     from remotemedia._compiled.source import Source
     from remotemedia._compiled.steps import Step
+
+    # The nodes, their connections, and the objects that the lines of a kernel refer to.
+    Described = tuple[tuple[Step, ...], Connections, dict[str, Any]]
 
 __all__ = [
     "LARGEST_GRAPH",
@@ -136,7 +139,10 @@ class AsyncKernels:
 
 
 def build(
-    nodes: Sequence[Any], connections: Connections | None = None, ids: Sequence[str] = ()
+    nodes: Sequence[Any],
+    connections: Connections | None = None,
+    ids: Sequence[str] = (),
+    timers: Sequence[Callable[[Any], Any]] = (),
 ) -> Kernel | None:
     """Compile a graph of `def` nodes, or return `None` if that is not possible.
 
@@ -147,12 +153,24 @@ def build(
         nodes: The nodes, in plan order.
         connections: How they are connected; as a chain if it is missing.
         ids: Their ids, which are the keys of joined outputs.
+        timers: Functions that are called with each result of the nodes, and return it, to measure the calls.
     """
-    return _def_kernel(CHUNK, nodes, connections, ids)
+    described = _describe_def(nodes, connections, ids)
+    if described is None or not timers:
+        return None if described is None else _kernel(CHUNK, *described)
+    steps, connections, objects = described
+    # A generator spends its time in many places.
+    if any(step.makes_several for step in steps):
+        return None
+    objects |= {f"m{index}": timer for index, timer in enumerate(timers)}
+    return _kernel(TIMED_CHUNK, tuple(step._replace(inlined=None) for step in steps), connections, objects)
 
 
 def build_call(
-    nodes: Sequence[Any], connections: Connections | None = None, ids: Sequence[str] = ()
+    nodes: Sequence[Any],
+    connections: Connections | None = None,
+    ids: Sequence[str] = (),
+    timers: Sequence[Callable[[Any], Any]] = (),
 ) -> Kernel | None:
     """Compile a graph of plain nodes for single items, with the same arguments as `build`.
 
@@ -161,7 +179,8 @@ def build_call(
     Returns:
         The kernel, or `None` if that is not possible, or an item can have several outputs.
     """
-    kernel = _def_kernel(CALL, nodes, connections, ids)
+    described = _describe_def(nodes, connections, ids)
+    kernel = _kernel(CALL, *described) if described is not None and not timers else None
     return kernel if kernel is not None and kernel.source.layout.has_one_output else None
 
 
@@ -179,21 +198,19 @@ def build_async(
     return AsyncKernels(*described)
 
 
-def _def_kernel(
-    form: Form, nodes: Sequence[Any], connections: Connections | None, ids: Sequence[str]
-) -> Kernel | None:
+def _describe_def(
+    nodes: Sequence[Any], connections: Connections | None, ids: Sequence[str]
+) -> Described | None:
     described = _describe(nodes, connections, ids)
     # Other callables than methods of classes are too slow to gain from it.
     if described is None or any(
         step.kind not in {"plain", "generator"} or not step.is_method for step in described[0]
     ):
         return None
-    return _kernel(form, *described)
+    return described
 
 
-def _describe(
-    nodes: Sequence[Any], connections: Connections | None, ids: Sequence[str]
-) -> tuple[tuple[Step, ...], Connections, dict[str, Any]] | None:
+def _describe(nodes: Sequence[Any], connections: Connections | None, ids: Sequence[str]) -> Described | None:
     if not 0 < len(nodes) <= LARGEST_GRAPH:
         return None
     steps: list[Step] = []

@@ -9,7 +9,7 @@ import functools
 from typing import TYPE_CHECKING, NamedTuple
 
 from remotemedia._compiled.body import NO_NODE, Body
-from remotemedia._compiled.layout import Layout
+from remotemedia._compiled.layout import INPUT, Layout
 
 if TYPE_CHECKING:
     from types import CodeType, FunctionType
@@ -39,6 +39,8 @@ class Source(NamedTuple):
     """The loops, branches and gates around each node, the outermost first."""
     leaves_none: bool
     """Whether the caller has to remove `None` from the outputs."""
+    relies_on_items: bool
+    """Whether items that are lazy must not go in."""
 
 
 @functools.lru_cache(maxsize=128)
@@ -74,7 +76,13 @@ def source_of(
         lines, tail = [f"    {line}" for line in lines], ["    return kernel"]
     text = "\n".join([*head, *lines, *tail])
     node_of_line = [NO_NODE] * (len(head) + 1) + body.node_of_line + [NO_NODE]
-    return Source(text, _code(text), parameters, node_of_line, body.layout, body.around, body.leaves_none)
+    layout = body.layout
+    relies_on_items = form.item == "not lazy" and any(
+        steps[node].passes_lazies for node in layout.targets[INPUT]
+    )
+    return Source(
+        text, _code(text), parameters, node_of_line, layout, body.around, body.leaves_none, relies_on_items
+    )
 
 
 def _code(text: str) -> CodeType:

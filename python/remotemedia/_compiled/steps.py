@@ -5,11 +5,13 @@ from __future__ import annotations
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from remotemedia._compiled.bytecode import may_return_lazily, returns_its_item
+from remotemedia._compiled.bytecode import may_return_item, may_return_lazily, returns_its_item, returns_none
 from remotemedia._graph.node_kinds import classify, is_source
 
 if TYPE_CHECKING:
     from typing import Literal
+
+    from remotemedia._compiled.forms import Form
 
     Item = Literal["plain", "not lazy", "unknown"]
 
@@ -28,19 +30,34 @@ _ARITHMETIC = {"add": "+", "subtract": "-", "multiply": "*"}
 _NUMBER_TYPES = (int, float)
 
 
+class Returns(NamedTuple):
+    """What the code of a node says about its results."""
+
+    is_lazy: bool = True
+    """Whether they may be lazy if the item is not."""
+    is_item: bool = True
+    """Whether they may be the item."""
+    is_always_item: bool = False
+    is_sometimes_none: bool = True
+
+
 class Step(NamedTuple):
     """What the lines for a node depend on, without objects, so that chains of one shape share code."""
 
     kind: str
     is_method: bool
     """Whether `process` is a function of the class of the node; its code then says what it returns."""
-    returns_item: bool
-    may_be_lazy: bool
+    returns: Returns
     inlined: str | None
     """The built-in node that the lines replace."""
     operator: str
     number: int
     """The index of the node."""
+
+    @property
+    def passes_lazies(self) -> bool:
+        """Whether its lines rely on items that are not lazy: they do not check results that may be items."""
+        return self.returns.is_item and (not self.returns.is_lazy or self.inlined == "filter")
 
     @property
     def is_inlined(self) -> bool:
@@ -66,15 +83,15 @@ def describe(node: Any, index: int) -> tuple[Step, dict[str, Any]] | None:
         # A function can also be marked as one that returns coroutines.
         or (kind != "plain" and not function.__code__.co_flags & _FLAGS[kind])
     ):
-        return Step(kind, False, False, True, None, "", index), {f"p{index}": method}  # noqa: FBT003
+        return Step(kind, False, Returns(), None, "", index), {f"p{index}": method}  # noqa: FBT003
     objects = {f"f{index}": function, f"n{index}": node}
     inlined, operator, numbers = _inlined(node, function)
     objects |= {f"{name}{index}": value for name, value in numbers.items()}
     code = function.__code__
-    return (
-        Step(kind, True, returns_its_item(code), may_return_lazily(code), inlined, operator, index),  # noqa: FBT003
-        objects,
+    returns = Returns(
+        may_return_lazily(code), may_return_item(code), returns_its_item(code), returns_none(code)
     )
+    return Step(kind, True, returns, inlined, operator, index), objects  # noqa: FBT003
 
 
 def _inlined(node: Any, function: FunctionType) -> tuple[str | None, str, dict[str, Any]]:
@@ -113,20 +130,20 @@ def test_lines(step: Step) -> list[str]:
     return [f"q{i} = n{i}.{names[0]} is a{i} and n{i}.{names[1]} is b{i}"]
 
 
-def lines_of(step: Step, item: Item, leave: str, *, is_async: bool) -> list[str]:
+def lines_of(step: Step, item: Item, leave: str, form: Form) -> list[str]:
     """Return the lines that assign to `x` the output of a plain node or coroutine for the item `x`.
 
     Args:
         step: The node.
         item: What is known of the item.
         leave: The statement that ends an item without an output.
-        is_async: Whether the kernel can await.
+        form: The form of the kernel.
     """
     i = step.number
-    check = _check_lines(step, item, leave, is_async=is_async)
+    check = _check_lines(step, item, leave, is_async=form.is_async)
     if step.inlined == "pass":
         return check
-    call = [*_call_lines(step), *check]
+    call = [*_call_lines(step, form), *check]
     if step.inlined is None:
         return call
     if step.inlined == "calculate":
@@ -154,9 +171,11 @@ def opening_lines(step: Step) -> list[str]:
     ]
 
 
-def _call_lines(step: Step) -> list[str]:
+def _call_lines(step: Step, form: Form) -> list[str]:
     i = step.number
     call = f"f{i}(n{i}, x)" if step.is_method else f"p{i}(x)"
+    if form.is_timed:
+        call = f"m{i}({call})"
     if step.kind != "coroutine":
         return [f"x = {call}"]
     if step.is_method:
@@ -167,10 +186,10 @@ def _call_lines(step: Step) -> list[str]:
 def _check_lines(step: Step, item: Item, leave: str, *, is_async: bool) -> list[str]:
     """Return the lines that check an output. The type of the last one is remembered and not checked again."""
     skip = f"if x is None: {leave}"
-    if item != "unknown" and step.is_method:
-        if step.returns_item:
+    if item != "unknown" or not step.returns.is_item:
+        if step.returns.is_always_item:
             return [] if item == "plain" else [skip]
-        if not step.may_be_lazy:
+        if not step.returns.is_lazy:
             return [skip]
     # A coroutine is awaited by `resolve`, and its result may be `None`.
     check = (

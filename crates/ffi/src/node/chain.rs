@@ -1,6 +1,7 @@
 //! `def` nodes as one Python function that takes a chunk of items: see `remotemedia._compiled.kernels`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use pyo3::prelude::*;
@@ -11,6 +12,7 @@ use crate::attach::attach;
 use crate::convert::object::Object;
 use crate::node::callers::{Level, Place};
 use crate::node::outputs::{Kind, may_be_lazy};
+use crate::node::timing::Timing;
 
 /// The current chunk. Emptying the list ends the loop over it after the current item: that is how a run is cancelled
 /// without a check an item. Only the loops over generators check for it.
@@ -93,29 +95,42 @@ struct Kernel {
     function: Py<PyAny>,
     stop: Option<Py<PyAny>>,
     leaves_none: bool,
+    relies_on_items: bool,
+    /// Measures the calls of its nodes.
+    timing: Option<Timing>,
 }
 
 impl Kernel {
-    fn compile(py: Python<'_>, builder: &str, nodes: &[Py<PyAny>], shape: Option<&Shape>) -> PyResult<Option<Self>> {
+    fn compile(
+        py: Python<'_>,
+        builder: &str,
+        nodes: &[Py<PyAny>],
+        shape: Option<&Shape>,
+        timing: Option<Timing>,
+    ) -> PyResult<Option<Self>> {
         let module = py.import("remotemedia._compiled.kernels")?;
         let nodes = PyList::new(py, nodes)?;
+        let timers = PyList::new(py, timing.iter().flat_map(|timing| timing.functions(py)))?;
         let kernel = match shape {
-            None => module.call_method1(builder, (nodes,))?,
+            None => module.call_method1(builder, (nodes, py.None(), PyList::empty(py), timers))?,
             Some(Shape { after, joins, ids }) => {
                 let after = after.iter().map(|upstreams| PyTuple::new(py, upstreams)).collect::<PyResult<Vec<_>>>()?;
                 let connections =
                     module.call_method1("Connections", (PyTuple::new(py, after)?, PyTuple::new(py, joins)?))?;
-                module.call_method1(builder, (nodes, connections, ids))?
+                module.call_method1(builder, (nodes, connections, ids, timers))?
             }
         };
         if kernel.is_none() {
             return Ok(None);
         }
+        let source = kernel.getattr("source")?;
         Ok(Some(Self {
             function: kernel.getattr("function")?.unbind(),
             stop: kernel.getattr("stop")?.extract()?,
-            leaves_none: kernel.getattr("source")?.getattr("leaves_none")?.extract()?,
+            leaves_none: source.getattr("leaves_none")?.extract()?,
+            relies_on_items: source.getattr("relies_on_items")?.extract()?,
             whole: kernel.unbind(),
+            timing,
         }))
     }
 }
@@ -144,15 +159,16 @@ impl Chain {
         Self { nodes, shape: Shape::of(plan), place, kernel: None, call: None, current, collected }
     }
 
-    fn compile(&self, py: Python<'_>) -> PyResult<Option<Kernel>> {
-        let kernel = Kernel::compile(py, "build", &self.nodes, self.shape.as_ref())?;
+    fn compile(&self, py: Python<'_>, is_measured: bool) -> PyResult<Option<Kernel>> {
+        let timing = is_measured.then(|| Timing::new(py, self.nodes.len())).transpose()?;
+        let kernel = Kernel::compile(py, "build", &self.nodes, self.shape.as_ref(), timing)?;
         // The outputs of a generator can be too many to hold them back until a chunk ends.
         Ok(kernel.filter(|kernel| kernel.stop.is_none() || self.collected.is_some()))
     }
 
     /// Whether single items can be taken through by [`Chain::call`], which is compiled now.
     pub(crate) fn compile_call(&mut self, py: Python<'_>) -> bool {
-        let compiled = Kernel::compile(py, "build_call", &self.nodes, self.shape.as_ref());
+        let compiled = Kernel::compile(py, "build_call", &self.nodes, self.shape.as_ref(), None);
         self.call = compiled.unwrap_or_else(|error| {
             error.write_unraisable(py, None);
             None
@@ -187,6 +203,9 @@ impl Chain {
             Err(error) => return BulkOutcome::new(0, BulkEnd::Fault(0, error)),
         };
         let start = outputs.len();
+        if let Some(timing) = &kernel.timing {
+            timing.node(0).start();
+        }
         let outcome = kernel.function.bind(py).call1((&items, &outputs));
         let dropped = if kernel.leaves_none { drop_empty(&outputs, start) } else { Ok(()) };
         let accepted = dropped.and_then(|()| match self.collected {
@@ -196,11 +215,29 @@ impl Chain {
         if let Err(error) = accepted {
             return BulkOutcome::new(length, BulkEnd::SinkFault(error));
         }
-        match outcome {
+        let mut outcome = match outcome {
             Ok(_) => BulkOutcome::new(length, BulkEnd::Done),
             Err(error) => explain(py, kernel, error, Some((&items, length)))
                 .unwrap_or_else(|error| BulkOutcome::new(length, BulkEnd::Fault(0, error))),
+        };
+        if self.collected.is_some() {
+            outcome.past_sink = (outputs.len() - start) as u64;
         }
+        if let Some(timing) = &kernel.timing {
+            measure_last(timing, &mut outcome);
+            outcome.calls = timing.take();
+        }
+        outcome
+    }
+}
+
+/// Measure the call that ended a chunk early.
+fn measure_last(timing: &Timing, outcome: &mut BulkOutcome<Object>) {
+    match outcome.end {
+        // The kernel does not see the end of a call that fails.
+        BulkEnd::Fault(node, _) => timing.node(node).note(false),
+        BulkEnd::Unfinished { node, .. } => outcome.left.took = timing.node(node).take_back(),
+        _ => {}
     }
 }
 
@@ -234,7 +271,7 @@ fn explain(
     } else {
         BulkEnd::Fault(node, PyErr::from_value(error.into_any()))
     };
-    Ok(BulkOutcome { taken, end, left })
+    Ok(BulkOutcome { left, ..BulkOutcome::new(taken, end) })
 }
 
 /// What `find` returned of an item.
@@ -254,6 +291,7 @@ fn in_progress(found: &Bound<'_, PyAny>) -> PyResult<InProgress<Object>> {
         arrived: arrived.collect(),
         entered: found.getattr("entered")?.extract()?,
         open_gates: found.getattr("open_gates")?.extract()?,
+        took: Duration::ZERO,
     })
 }
 
@@ -299,9 +337,9 @@ fn drop_empty(outputs: &Bound<'_, PyList>, start: usize) -> PyResult<()> {
 }
 
 impl Bulk<Object> for Chain {
-    fn is_possible(&mut self) -> bool {
+    fn is_possible(&mut self, is_measured: bool) -> bool {
         self.kernel = attach(|py| {
-            self.compile(py).unwrap_or_else(|error| {
+            self.compile(py, is_measured).unwrap_or_else(|error| {
                 // Without a kernel the nodes are called one by one: the same outputs, only slower.
                 error.write_unraisable(py, None);
                 None
@@ -318,7 +356,8 @@ impl Bulk<Object> for Chain {
                 Ok(chunk) => chunk,
                 Err(error) => return BulkOutcome::new(0, BulkEnd::Fault(0, error.into())),
             };
-            match has_lazy_item(&chunk) {
+            let is_refused = if kernel.relies_on_items { has_lazy_item(&chunk) } else { Ok(false) };
+            match is_refused {
                 Ok(true) => return BulkOutcome::new(0, BulkEnd::Refused(Object(chunk.into_any().unbind()))),
                 Ok(false) => {}
                 Err(error) => return BulkOutcome::new(0, BulkEnd::Fault(0, error)),

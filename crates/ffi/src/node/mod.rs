@@ -10,4 +10,5 @@ pub(crate) mod outputs;
 pub(crate) mod python_node;
 pub(crate) mod site;
 pub(crate) mod streaming;
+pub(crate) mod timing;
 pub(crate) mod waits;

@@ -200,7 +200,7 @@ impl State {
             self.way = Way::Singly(0);
             return Ok(());
         };
-        if !*is_compiled && !chain.is_possible() {
+        if !*is_compiled && !chain.is_possible(false) {
             self.chain = None;
             return Ok(());
         }

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::failure_counts::{Counts, FailureCounts};
+use crate::node::bulk::Calls;
 use crate::payload::Payload;
 
 /// The metrics of one run.
@@ -213,6 +214,17 @@ impl Recorder {
         if self.durations_ns.record(nanos).is_err() {
             // Longer than a histogram can hold, which is centuries.
             self.durations_ns.saturating_record(nanos);
+        }
+    }
+
+    /// Calls that a bulk has measured.
+    pub(crate) fn called_in_bulk(&mut self, calls: &Calls) {
+        self.items_in += calls.items_in;
+        self.items_out += calls.items_out;
+        for &(took, count) in &calls.durations {
+            self.inside += took * u32::try_from(count).unwrap_or(u32::MAX);
+            let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+            self.durations_ns.saturating_record_n(nanos, count);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Running a pipeline on one thread: the machine that takes items through nodes, and what it measures.
 
+pub(crate) mod call_times;
 pub(crate) mod machine;
 pub(crate) mod metrics;
 pub(crate) mod pace;

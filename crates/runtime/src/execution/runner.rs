@@ -68,7 +68,7 @@ impl<P: Payload> Runner<P> {
         }
         machine.observer = settings.observer;
         // Single items in a chunk are not observed.
-        let bulk = settings.bulk.filter(|_| !machine.is_watched());
+        let bulk = settings.bulk.filter(|_| machine.observer.is_none());
         if let Some(observer) = &machine.observer {
             observer.opened(&plan);
         }

@@ -1,14 +1,17 @@
 //! A faster way through the nodes of a stage, past the engine.
 
+use std::time::Duration;
+
 use crate::node::{Outputs, Sink};
 use crate::payload::Payload;
 
 /// A faster way through all nodes of a stage at once, for many items, that a payload may have.
 ///
-/// It must return what the nodes return one by one. The engine uses it where nobody watches single items.
+/// It must return what the nodes return one by one. The engine uses it where nobody observes single items.
 pub trait Bulk<P: Payload>: Send {
-    /// Whether there is such a way for these nodes. Asked once, before the first chunk.
-    fn is_possible(&mut self) -> bool;
+    /// Whether there is such a way for these nodes, and whether it can measure each call if it `is_measured`. Asked once,
+    /// before the first chunk.
+    fn is_possible(&mut self, is_measured: bool) -> bool;
 
     /// Take a chunk of items through all nodes and hand the outputs to `sink`, in order.
     fn run(&mut self, chunk: P, sink: &mut dyn Sink<P>) -> BulkOutcome<P>;
@@ -28,12 +31,27 @@ pub struct BulkOutcome<P: Payload> {
     pub end: BulkEnd<P>,
     /// What is left of the item that ended the chunk early.
     pub left: InProgress<P>,
+    /// How many outputs went another way than by the sink.
+    pub past_sink: u64,
+    /// The calls of each node, if they are measured.
+    pub calls: Vec<Calls>,
+}
+
+/// Calls of one node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Calls {
+    /// The items that the node received.
+    pub items_in: u64,
+    /// Its outputs.
+    pub items_out: u64,
+    /// Durations, and how many calls took that long.
+    pub durations: Vec<(Duration, u64)>,
 }
 
 impl<P: Payload> BulkOutcome<P> {
     /// A chunk that ended with nothing in progress.
     pub fn new(taken: usize, end: BulkEnd<P>) -> Self {
-        Self { taken, end, left: InProgress::default() }
+        Self { taken, end, left: InProgress::default(), past_sink: 0, calls: Vec::new() }
     }
 }
 
@@ -70,11 +88,13 @@ pub struct InProgress<P> {
     pub entered: Vec<usize>,
     /// How many gates have passed their items on.
     pub open_gates: usize,
+    /// How long the call of the current node took, if that is measured.
+    pub took: Duration,
 }
 
 impl<P> Default for InProgress<P> {
     fn default() -> Self {
-        Self { work: Vec::new(), arrived: Vec::new(), entered: Vec::new(), open_gates: 0 }
+        Self { work: Vec::new(), arrived: Vec::new(), entered: Vec::new(), open_gates: 0, took: Duration::ZERO }
     }
 }
 

@@ -57,8 +57,9 @@ impl<P: Payload> Session<P> {
         let outcome = self.directly(|machine| {
             machine.input = numbering::of_item(self.core.in_flight.items().saturating_sub(1));
             let Some((node, returned, left)) = unfinished.take() else { return Ok(()) };
+            let took = left.took;
             machine.take_over(left);
-            machine.resume(node, returned, sink)
+            machine.resume(node, returned, took, sink)
         });
         outcome.unwrap_or(Direct::Busy(None))
     }

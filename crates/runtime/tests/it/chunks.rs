@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use remotemedia_runtime::{
-    Bulk, BulkEnd, BulkOutcome, CancelFlag, Failure, Feed, InProgress, NodeLock, Observer, Pending, Phase, Plan,
+    Bulk, BulkEnd, BulkOutcome, Calls, CancelFlag, Failure, Feed, InProgress, NodeLock, Observer, Pending, Phase, Plan,
     RunError, Runner, Sink,
 };
 
@@ -62,8 +62,8 @@ impl Feed<Item> for Counting {
 struct Fast<F>(F);
 
 impl<F: FnMut(&[i64], &mut dyn Sink<Item>) -> BulkOutcome<Item> + Send> Bulk<Item> for Fast<F> {
-    fn is_possible(&mut self) -> bool {
-        true
+    fn is_possible(&mut self, is_measured: bool) -> bool {
+        !is_measured
     }
 
     fn run(&mut self, chunk: Item, sink: &mut dyn Sink<Item>) -> BulkOutcome<Item> {
@@ -197,7 +197,7 @@ fn what_a_bulk_has_in_progress_goes_on_after_the_unfinished_output() {
         let work = vec![Pending::Outputs { node: 0, returned: Item::Chunk(vec![Item::Number(1), Item::Number(2)]) }];
         let end = BulkEnd::Unfinished { node: 1, output: Item::Number(MARK), rest: Vec::new() };
         let BulkOutcome { taken, .. } = add_one_to_all(numbers, sink);
-        BulkOutcome { taken, end, left: InProgress { work, ..InProgress::default() } }
+        BulkOutcome { left: InProgress { work, ..InProgress::default() }, ..BulkOutcome::new(taken, end) }
     });
 
     let (outputs, outcome) = run(pipe, &mut Counting::new(&[3]));
@@ -347,7 +347,7 @@ fn slow_items_go_one_by_one() {
 struct Impossible(Log);
 
 impl Bulk<Item> for Impossible {
-    fn is_possible(&mut self) -> bool {
+    fn is_possible(&mut self, _: bool) -> bool {
         self.0.note("asked");
         false
     }
@@ -372,7 +372,7 @@ fn a_bulk_that_is_not_possible_is_asked_once_and_left_alone() {
 }
 
 #[test]
-fn measured_items_do_not_go_in_bulk() {
+fn measured_items_do_not_go_by_a_bulk_that_cannot_measure() {
     let mut pipe = Pipe::chain([pass()]).measured();
     pipe.settings.bulk = Some(Box::new(Fast(|_: &[i64], _: &mut dyn Sink<Item>| panic!("nobody would see the items"))));
     let mut feed = Counting::new(&[16]);
@@ -380,6 +380,36 @@ fn measured_items_do_not_go_in_bulk() {
     let metrics = run(pipe, &mut feed).1.unwrap().unwrap();
 
     assert_eq!(Some(metrics.node_metrics[0].items_in), feed.index(0, 0));
+}
+
+/// Takes one nanosecond for each item, and hands no output to the sink.
+struct Measuring;
+
+impl Bulk<Item> for Measuring {
+    fn is_possible(&mut self, is_measured: bool) -> bool {
+        is_measured
+    }
+
+    fn run(&mut self, chunk: Item, _: &mut dyn Sink<Item>) -> BulkOutcome<Item> {
+        let count = numbers_of(&chunk).len();
+        let taken = u64::try_from(count).expect("a small number");
+        let calls = Calls { items_in: taken, items_out: taken, durations: vec![(Duration::from_nanos(1), taken)] };
+        BulkOutcome { past_sink: taken, calls: vec![calls], ..BulkOutcome::new(count, BulkEnd::Done) }
+    }
+}
+
+#[test]
+fn what_a_bulk_measures_is_in_the_metrics() {
+    let mut pipe = Pipe::chain([pass()]).measured();
+    pipe.settings.bulk = Some(Box::new(Measuring));
+    let mut feed = Counting::new(&[10]);
+
+    let metrics = run(pipe, &mut feed).1.unwrap().unwrap();
+
+    let total = u64::try_from(feed.next).unwrap();
+    let node = &metrics.node_metrics[0];
+    assert_eq!([metrics.items_in, metrics.items_out, node.items_in, node.items_out], [total; 4]);
+    assert!(node.min_duration_us <= 0.001);
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use quanta::Instant;
+
 use crate::execution::machine::{Machine, Step, Stop, Work};
 use crate::layout::Route;
 use crate::node::bulk::{InProgress, Pending};
@@ -12,7 +14,7 @@ use crate::phase::Phase;
 impl<P: Payload> Machine<P> {
     /// Take over what a bulk has in progress: to be continued by [`Machine::resume`], or abandoned.
     pub(crate) fn take_over(&mut self, left: InProgress<P>) {
-        let InProgress { work, arrived, entered, open_gates } = left;
+        let InProgress { work, arrived, entered, open_gates, took: _ } = left;
         self.begin();
         self.steps = open_gates;
         for node in entered {
@@ -52,11 +54,17 @@ impl<P: Payload> Machine<P> {
         })
     }
 
-    /// Continue with a value that a node returned to a bulk, and with what was taken over.
-    pub(crate) fn resume(&mut self, node: usize, returned: P, sink: &mut dyn Sink<P>) -> Step<P> {
+    /// Continue with a value that a node returned to a bulk after this time, and with what was taken over.
+    pub(crate) fn resume(&mut self, node: usize, returned: P, took: Duration, sink: &mut dyn Sink<P>) -> Step<P> {
+        let started = self.is_watched().then(Instant::now);
         let outputs = self.interpret(node, returned);
-        let outputs = outputs.map_err(|fault| Stop::Node { node, phase: Phase::Process, fault })?;
-        self.follow(node, Phase::Process, outputs, Duration::ZERO, sink)?;
+        let took = took + started.map_or(Duration::ZERO, |started| started.elapsed());
+        self.note_call(node, &outputs, took);
+        match outputs.map_err(|fault| Stop::Node { node, phase: Phase::Process, fault })? {
+            Outputs::None => {}
+            Outputs::One(item) => self.deliver(self.routes[node].clone(), item, sink)?,
+            Outputs::Many(stream) => self.stack.push(Work::Outputs { node, phase: Phase::Process, stream, took }),
+        }
         self.drain_rest(sink)
     }
 

@@ -88,7 +88,8 @@ impl<P: Payload> Runner<P> {
     /// Take a chunk through in the fastest way that there is, and say how many items it had.
     fn take_chunk(&mut self, chunk: P, sink: &mut dyn Sink<P>) -> Result<usize, RunError<P::Fault>> {
         if !self.bulk_is_possible {
-            self.bulk_is_possible = self.bulk.as_mut().is_some_and(|bulk| bulk.is_possible());
+            let is_measured = self.machine.recorders.is_some();
+            self.bulk_is_possible = self.bulk.as_mut().is_some_and(|bulk| bulk.is_possible(is_measured));
             if !self.bulk_is_possible {
                 self.bulk = None;
             }
@@ -140,6 +141,11 @@ impl<P: Payload> Runner<P> {
         let outcome = enter(self.node_lock.as_deref(), &self.machine.is_cancelled, work)?;
         self.items_in += outcome.taken as u64;
         self.machine.input = numbering::of_item(self.items_in.saturating_sub(1));
+        self.items_out += outcome.past_sink;
+        for (node, calls) in outcome.calls.iter().enumerate() {
+            self.machine.record(node, |recorder| recorder.called_in_bulk(calls));
+        }
+        let took = outcome.left.took;
         self.machine.take_over(outcome.left);
         match outcome.end {
             BulkEnd::Done => Ok(outcome.taken),
@@ -154,7 +160,7 @@ impl<P: Payload> Runner<P> {
             }
             BulkEnd::Unfinished { node, output, rest } => {
                 self.bulk = None;
-                self.in_turn(sink, |machine, sink| machine.resume(node, output, sink))?;
+                self.in_turn(sink, |machine, sink| machine.resume(node, output, took, sink))?;
                 let taken = outcome.taken + rest.len();
                 self.take_all(rest, sink)?;
                 Ok(taken)
