@@ -64,6 +64,13 @@ class Later(Step):
         return super().process(item)
 
 
+class AtOnce(Step):
+    """A coroutine that never suspends."""
+
+    async def process(self, item):
+        return super().process(item)
+
+
 class SpreadLater(Step):
     """An async generator."""
 
@@ -94,6 +101,7 @@ KINDS = {
     "slow": (Slow, {}),
     "generator": (Spread, {}),
     "coroutine": (Later, {}),
+    "immediate coroutine": (AtOnce, {}),
     "concurrent": (Later, {"concurrency": 8}),
     "async generator": (SpreadLater, {}),
     "stream": (Stream, {}),
@@ -101,7 +109,12 @@ KINDS = {
 }
 # Kinds that can share a stage.
 SHARING = [kind for kind, (_, options) in KINDS.items() if not options]
-PLACEMENTS = {"inline": {}, "thread": {"placement": "thread"}, "process": TIRELESS}
+PLACEMENTS = {
+    "no": {},
+    "inline": {"placement": "inline"},
+    "thread": {"placement": "thread"},
+    "process": TIRELESS,
+}
 
 
 class Trouble:
@@ -265,7 +278,8 @@ class TaskActor(Actor):
                 self.trouble.note_error(self.doing)
 
     async def act(self, session, steps):
-        acts = [self.call, self.stream, self.leave, self.interrupt, self.cancel, self.gather]
+        acts = [self.call, self.stream, self.stream_later, self.leave, self.interrupt, self.cancel]
+        acts += [self.cancel_stream, self.gather]
         act = self.chance.choice(acts)
         self.doing = f"{self.doing.partition(':')[0]}: {act.__name__}"
         with contextlib.suppress(SessionInterruptedError, WorkerError):
@@ -279,6 +293,17 @@ class TaskActor(Actor):
     async def stream(self, session, steps):
         items = self.items(STREAM_LENGTH)
         self.check(items, [output async for output in session.map(items)], steps, is_whole=True)
+
+    async def stream_later(self, session, steps):
+        """The items come from an async generator."""
+
+        async def later():
+            for item in items:
+                await asyncio.sleep(0)
+                yield item
+
+        items = self.items(STREAM_LENGTH)
+        self.check(items, [output async for output in session.map(later())], steps, is_whole=True)
 
     async def leave(self, session, steps):
         items, outputs = self.items(STREAM_LENGTH), []
@@ -308,6 +333,21 @@ class TaskActor(Actor):
         for call in calls:
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
+        await self.call(session, steps)
+
+    async def cancel_stream(self, session, steps):
+        async def take():
+            async with contextlib.aclosing(session.map(items)) as stream:
+                async for output in stream:
+                    outputs.append(output)  # noqa: PERF401 - Those before the cancellation count.
+
+        items, outputs = self.items(STREAM_LENGTH), []
+        taking = asyncio.create_task(take())
+        await asyncio.sleep(self.chance.random() * 0.005)
+        taking.cancel()
+        with contextlib.suppress(asyncio.CancelledError, SessionInterruptedError, WorkerError):
+            await taking
+        self.check(items[: len(outputs)], outputs, steps, is_whole=True)
         await self.call(session, steps)
 
     async def gather(self, session, steps):
