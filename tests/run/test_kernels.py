@@ -384,3 +384,11 @@ def test_a_source_contains_nothing_of_the_user() -> None:
         names = {*code.co_names, *code.co_varnames, *code.co_freevars}
         assert not any("ecret" in name for name in names)
         assert not {987654321, "secret", "add"} & {*code.co_consts}
+
+
+def test_chains_of_the_same_classes_share_their_code() -> None:
+    first, second = (build_async([Add(1), Add(2)]).many for _ in "ab")
+    other = build_async([Add(), Returns(1)]).many
+
+    assert first.function.__code__ is second.function.__code__
+    assert first.function.__code__ is not other.function.__code__

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import weakref
+
 import pytest
 
 from remotemedia import Pipeline
-from remotemedia.exceptions import NodeError
+from remotemedia.exceptions import NodeError, SessionClosedError
 from remotemedia.nodes import FilterNode, PassThroughNode
 
 MANY = 300  # More than the engine takes before it compiles the nodes.
@@ -102,6 +105,33 @@ def test_an_error_names_the_node_and_the_item():
 
     assert (caught.value.node_id, caught.value.item_index) == ("Add_1", MANY)
     assert isinstance(caught.value.__cause__, TypeError)
+
+
+@pytest.mark.parametrize("make", [itertools.count, lambda: range(10**9)])
+def test_a_stream_ends_when_the_session_closes(make):
+    with Pipeline([Add()]).open() as session:
+        stream = session.map(make())
+        outputs = list(itertools.islice(stream, MANY))
+
+    assert outputs == list(range(1, MANY + 1))
+    with pytest.raises(SessionClosedError):
+        # Some outputs may be there already.
+        list(itertools.islice(stream, MANY))
+
+
+def test_the_last_output_is_not_held_after_the_end():
+    class Output:
+        pass
+
+    class Make:
+        def process(self, item):
+            return Output()
+
+    with Pipeline([Make()]).open() as session:
+        stream = session.map(iter(range(MANY)))
+        outputs = [weakref.ref(output) for output in stream]
+
+        assert [output for output in outputs if output() is not None] == []
 
 
 def test_an_error_of_the_items_is_raised_as_it_is():

@@ -62,10 +62,17 @@ class Body:
             for step in self._steps:
                 self._write(1, test_lines(step), step.number)
         if form.loop is None:
-            self._write_item(1, "return None")
+            self._write_item(1, form.leave)
         elif not form.counts:
+            if not form.parameters:
+                # Items are sent, and what is yielded first is not used.
+                self._write(1, ["x = None"])
             self._write(1, [form.loop])
-            self._write_loop(2, "continue", self._write_item)
+            if not form.parameters:
+                self._write(2, ["x = yield x"])
+            self._write_loop(2, form.leave, self._write_item)
+            if not form.parameters:
+                self._write(2, ["x = None"])
         else:
             self._write(1, ["position = 0", form.loop])
             self._write(2, ["if turns.is_shared: await turns.enter()"])

@@ -33,7 +33,6 @@ _KEEPERS = ("RETURN", "STORE_FAST", "STORE_DEREF", "JUMP", "COPY", "SWAP")
 _BENDS = ("JUMP", "POP_JUMP", "FOR_ITER", "SEND", "STORE_FAST", "DELETE_FAST", "EXTENDED_ARG")
 
 
-@functools.lru_cache(maxsize=256)
 def may_return_lazily(code: CodeType) -> bool:
     """Whether a plain function could return a generator or coroutine that was not its argument.
 
@@ -48,7 +47,6 @@ def may_return_lazily(code: CodeType) -> bool:
     return any(first in finders and then in keepers for first, then in pairwise(operations))
 
 
-@functools.lru_cache(maxsize=256)
 def may_return_item(code: CodeType) -> bool:
     """Whether a plain function could return its argument, or what another variable holds, unchanged."""
     if MAGIC_NUMBER not in TESTED_VERSIONS:
@@ -58,7 +56,6 @@ def may_return_item(code: CodeType) -> bool:
     return any(first in holders and then in keepers for first, then in pairwise(operations))
 
 
-@functools.lru_cache(maxsize=256)
 def returns_none(code: CodeType) -> bool:
     """Whether a function probably returns `None` for some of its items: it has such a constant."""
     if MAGIC_NUMBER not in TESTED_VERSIONS:
@@ -75,7 +72,6 @@ def returns_none(code: CodeType) -> bool:
     )
 
 
-@functools.lru_cache(maxsize=256)
 def returns_its_item(code: CodeType) -> bool:
     """Whether a method certainly returns its item: it has no branch and one return."""
     if MAGIC_NUMBER not in TESTED_VERSIONS:

@@ -48,7 +48,7 @@ class Found(NamedTuple):
 
 def find(error: BaseException, kernel: Kernel) -> Found:
     """Return what was going on when a kernel raised, and let the traceback begin in the node."""
-    code = kernel.source.code
+    code = kernel.function.__code__
     traceback = traceback_of(error)
     while traceback is not None and traceback.tb_frame.f_code is not code:
         traceback = traceback.tb_next

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from remotemedia._compiled.steps import Item
 
-__all__ = ["CALL", "CHUNK", "MANY", "ONE", "STREAM", "TIMED_CHUNK", "Form"]
+__all__ = ["CHUNK", "MANY", "ONE", "SENT", "STREAM", "TIMED_CHUNK", "Form"]
 
 
 class Form(NamedTuple):
@@ -21,6 +21,8 @@ class Form(NamedTuple):
     """What is known of the items."""
     end: str = "outputs.append(x)"
     """The statement that passes an output on."""
+    leave: str = "continue"
+    """The statement that ends an item without an output."""
     keeps_none: bool = False
     """Whether the kernel may append the `None` of the last node, which the caller then removes."""
     counts: bool = False
@@ -43,9 +45,9 @@ CHUNK = Form("def", ("items", "outputs"), "for x in items:", "not lazy", keeps_n
 
 TIMED_CHUNK = CHUNK._replace(is_timed=True)
 
-CALL = Form("def", ("x",), None, "not lazy", end="return x", remembers=True)
-"""One item that is not lazy, without await."""
+SENT = Form("def", (), "while True:", "not lazy", end="continue", leave="x = None; continue")
+"""Items that are not lazy, each sent to a generator, which yields the output. It is cheaper than a call."""
 
 MANY = Form("async def", ("items", "outputs"), "for x in items:", "unknown")
 STREAM = Form("async def", ("items", "outputs", "turns"), "async for x in items:", "unknown", counts=True)
-ONE = Form("async def", ("x",), None, "unknown", end="return x", remembers=True)
+ONE = Form("async def", ("x",), None, "unknown", end="return x", leave="return None", remembers=True)

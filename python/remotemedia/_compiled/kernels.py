@@ -15,8 +15,8 @@ import functools
 import types
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from remotemedia._compiled.forms import CALL, CHUNK, MANY, ONE, STREAM, TIMED_CHUNK
-from remotemedia._compiled.layout import Connections, chain
+from remotemedia._compiled.forms import CHUNK, MANY, ONE, SENT, STREAM, TIMED_CHUNK
+from remotemedia._compiled.layout import Connections, chain, layout_of
 from remotemedia._compiled.source import source_of
 from remotemedia._compiled.steps import describe
 from remotemedia._core import is_lazy
@@ -25,13 +25,11 @@ from remotemedia._graph.output_shape import shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import CodeType
 
     from remotemedia._compiled.forms import Form
     from remotemedia._compiled.source import Source
     from remotemedia._compiled.steps import Step
-
-    # The nodes, their connections, and the objects that the lines of a kernel refer to.
-    Described = tuple[tuple[Step, ...], Connections, dict[str, Any]]
 
 __all__ = [
     "LARGEST_GRAPH",
@@ -42,7 +40,7 @@ __all__ = [
     "StoppedError",
     "build",
     "build_async",
-    "build_call",
+    "build_sent",
     "resolve",
 ]
 
@@ -84,6 +82,11 @@ _SCOPE = {
 }
 
 
+_MOST_COPIES = 256
+# The copies of codes, by the addresses of what they are for, which they keep alive.
+_copies: dict[tuple[int, ...], tuple[CodeType, CodeType, list[CodeType]]] = {}
+
+
 class Kernel(NamedTuple):
     """A compiled graph."""
 
@@ -102,11 +105,9 @@ class AsyncKernels:
     closes the generators with `close_all`.
     """
 
-    def __init__(self, steps: tuple[Step, ...], connections: Connections, objects: dict[str, Any]) -> None:
+    def __init__(self, described: _Described) -> None:
         """Store what `build_async` found."""
-        self._steps = steps
-        self._connections = connections
-        self._objects = objects
+        self._described = described
 
     @functools.cached_property
     def many(self) -> Kernel:
@@ -129,10 +130,10 @@ class AsyncKernels:
 
         There is no such kernel if an item can have several outputs.
         """
-        return self._kernel(ONE) if self.many.source.layout.has_one_output else None
+        return self._kernel(ONE) if self._described.has_one_output() else None
 
     def _kernel(self, form: Form) -> Kernel:
-        kernel = _kernel(form, self._steps, self._connections, self._objects)
+        kernel = self._described.kernel(form)
         if kernel is None:
             raise ValueError("the loops are nested too deeply")
         return kernel
@@ -157,16 +158,14 @@ def build(
     """
     described = _describe_def(nodes, connections, ids)
     if described is None or not timers:
-        return None if described is None else _kernel(CHUNK, *described)
-    steps, connections, objects = described
+        return None if described is None else described.kernel(CHUNK)
     # A generator spends its time in many places.
-    if any(step.makes_several for step in steps):
+    if described.has_generators():
         return None
-    objects |= {f"m{index}": timer for index, timer in enumerate(timers)}
-    return _kernel(TIMED_CHUNK, tuple(step._replace(inlined=None) for step in steps), connections, objects)
+    return described.timed_by(timers).kernel(TIMED_CHUNK)
 
 
-def build_call(
+def build_sent(
     nodes: Sequence[Any],
     connections: Connections | None = None,
     ids: Sequence[str] = (),
@@ -174,14 +173,16 @@ def build_call(
 ) -> Kernel | None:
     """Compile a graph of plain nodes for single items, with the same arguments as `build`.
 
-    The kernel is called as `kernel(item)`, with an item that is not lazy, and returns the output or `None`.
+    The kernel is a generator function without arguments. After `next`, its generator receives items by
+    `send`, none of which is lazy, and yields the output of each or `None`.
 
     Returns:
         The kernel, or `None` if that is not possible, or an item can have several outputs.
     """
     described = _describe_def(nodes, connections, ids)
-    kernel = _kernel(CALL, *described) if described is not None and not timers else None
-    return kernel if kernel is not None and kernel.source.layout.has_one_output else None
+    if described is None or timers or not described.has_one_output():
+        return None
+    return described.kernel(SENT)
 
 
 def build_async(
@@ -193,24 +194,74 @@ def build_async(
         Its kernels, or `None` if it contains a source or a streaming node, or is too large.
     """
     described = _describe(nodes, connections, ids)
-    if described is None or _kernel(MANY, *described) is None:
+    if described is None:
         return None
-    return AsyncKernels(*described)
+    may_be_deep = connections is not None or described.has_generators()
+    if may_be_deep and described.source(MANY) is None:
+        return None
+    return AsyncKernels(described)
+
+
+class _Described(NamedTuple):
+    """What kernels are compiled from."""
+
+    steps: tuple[Step, ...]
+    connections: Connections
+    objects: dict[str, Any]
+    """The objects that the lines of a kernel refer to, by their names there."""
+
+    def has_generators(self) -> bool:
+        return any(step.makes_several for step in self.steps)
+
+    def has_one_output(self) -> bool:
+        return layout_of(self.steps, self.connections).has_one_output
+
+    def timed_by(self, timers: Sequence[Callable[[Any], Any]]) -> _Described:
+        timed = {f"m{index}": timer for index, timer in enumerate(timers)}
+        # The calls are measured, so none is replaced.
+        steps = tuple(step._replace(inlined=None) for step in self.steps)
+        return _Described(steps, self.connections, self.objects | timed)
+
+    def source(self, form: Form) -> Source | None:
+        return source_of(form, self.steps, self.connections, tuple(self.objects))
+
+    def kernel(self, form: Form) -> Kernel | None:
+        source = self.source(form)
+        if source is None:
+            return None
+        # What is not an object is a variable of the kernel, at first `None`.
+        defaults = tuple(map(self.objects.get, source.parameters))
+        code = _code_for(source.code, [self.objects[name].__code__ for name in source.functions])
+        cells = tuple([types.CellType(None) for _ in code.co_freevars])
+        function = types.FunctionType(code, _SCOPE, "kernel", defaults or None, cells or None)
+        return Kernel(function, source, cells[0] if code.co_freevars == ("stop",) else None)
+
+
+def _code_for(code: CodeType, called: list[CodeType]) -> CodeType:
+    """Return a copy for kernels that call these functions, because CPython specializes calls for one."""
+    # Computing the hash of code takes longer than all else here.
+    key = (id(code), *map(id, called))
+    found = _copies.get(key)
+    if found is None:
+        if len(_copies) >= _MOST_COPIES:
+            _copies.clear()
+        found = _copies[key] = (code.replace(), code, called)
+    return found[0]
 
 
 def _describe_def(
     nodes: Sequence[Any], connections: Connections | None, ids: Sequence[str]
-) -> Described | None:
+) -> _Described | None:
     described = _describe(nodes, connections, ids)
     # Other callables than methods of classes are too slow to gain from it.
     if described is None or any(
-        step.kind not in {"plain", "generator"} or not step.is_method for step in described[0]
+        step.kind not in {"plain", "generator"} or not step.is_method for step in described.steps
     ):
         return None
     return described
 
 
-def _describe(nodes: Sequence[Any], connections: Connections | None, ids: Sequence[str]) -> Described | None:
+def _describe(nodes: Sequence[Any], connections: Connections | None, ids: Sequence[str]) -> _Described | None:
     if not 0 < len(nodes) <= LARGEST_GRAPH:
         return None
     steps: list[Step] = []
@@ -220,19 +271,5 @@ def _describe(nodes: Sequence[Any], connections: Connections | None, ids: Sequen
         if described is None:
             return None
         steps.append(described[0])
-        objects |= described[1]
-    return tuple(steps), connections or chain(len(nodes)), objects
-
-
-def _kernel(
-    form: Form, steps: tuple[Step, ...], connections: Connections, objects: dict[str, Any]
-) -> Kernel | None:
-    source = source_of(form, steps, connections, tuple(objects))
-    if source is None:
-        return None
-    # What is not an object is a variable of the kernel, at first `None`.
-    defaults = tuple(objects.get(name) for name in source.parameters)
-    cells = tuple(types.CellType(None) for _ in source.code.co_freevars)
-    function = types.FunctionType(source.code, _SCOPE, "kernel", defaults or None, cells or None)
-    stop = cells[0] if "stop" in source.code.co_freevars else None
-    return Kernel(function, source, stop)
+        objects.update(described[1])
+    return _Described(tuple(steps), connections or chain(len(nodes)), objects)

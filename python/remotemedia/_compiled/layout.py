@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -9,7 +10,7 @@ if TYPE_CHECKING:
 
     from remotemedia._compiled.steps import Step
 
-__all__ = ["INPUT", "Connections", "Layout", "chain"]
+__all__ = ["INPUT", "Connections", "Layout", "chain", "layout_of"]
 
 INPUT = -1
 """Stands for the input of the graph where others stand for nodes."""
@@ -24,6 +25,7 @@ class Connections(NamedTuple):
     """Whether each node receives one dict with the outputs of the nodes before it."""
 
 
+@functools.lru_cache(maxsize=64)
 def chain(length: int) -> Connections:
     """Return the connections of a chain."""
     return Connections(tuple((index - 1,) if index else () for index in range(length)), (False,) * length)
@@ -102,3 +104,9 @@ class Layout:
 
     def _first_sibling(self, node: int) -> int:
         return self.siblings(node)[0]
+
+
+@functools.lru_cache(maxsize=128)
+def layout_of(steps: tuple[Step, ...], connections: Connections) -> Layout:
+    """Return the layout of a graph, which others of its shape share."""
+    return Layout(steps, connections)

@@ -9,14 +9,14 @@ import functools
 from typing import TYPE_CHECKING, NamedTuple
 
 from remotemedia._compiled.body import NO_NODE, Body
-from remotemedia._compiled.layout import INPUT, Layout
+from remotemedia._compiled.layout import INPUT, layout_of
 
 if TYPE_CHECKING:
     from types import CodeType, FunctionType
 
     from remotemedia._compiled.body import Around
     from remotemedia._compiled.forms import Form
-    from remotemedia._compiled.layout import Connections
+    from remotemedia._compiled.layout import Connections, Layout
     from remotemedia._compiled.steps import Step
 
 __all__ = ["Source", "source_of"]
@@ -32,6 +32,8 @@ class Source(NamedTuple):
     code: CodeType
     parameters: tuple[str, ...]
     """The names of the objects that the caller binds, in order."""
+    functions: tuple[str, ...]
+    """Those of the names that are the functions of nodes."""
     node_of_line: list[int]
     """The index of the node that each line calls; lines count from 1."""
     layout: Layout
@@ -58,7 +60,7 @@ def source_of(
     Returns:
         The source, or `None` if its loops are nested too deeply.
     """
-    body = Body(form, steps, Layout(steps, connections))
+    body = Body(form, steps, layout_of(steps, connections))
     body.write_all()
     if body.deepest > _DEEPEST:
         return None
@@ -80,8 +82,17 @@ def source_of(
     relies_on_items = form.item == "not lazy" and any(
         steps[node].passes_lazies for node in layout.targets[INPUT]
     )
+    functions = tuple(name for name in names if name.startswith("f"))
     return Source(
-        text, _code(text), parameters, node_of_line, layout, body.around, body.leaves_none, relies_on_items
+        text,
+        _code(text),
+        parameters,
+        functions,
+        node_of_line,
+        layout,
+        body.around,
+        body.leaves_none,
+        relies_on_items,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -9,6 +10,7 @@ from remotemedia._compiled.bytecode import may_return_item, may_return_lazily, r
 from remotemedia._graph.node_kinds import classify, is_source
 
 if TYPE_CHECKING:
+    from types import CodeType
     from typing import Literal
 
     from remotemedia._compiled.forms import Form
@@ -88,10 +90,12 @@ def describe(node: Any, index: int) -> tuple[Step, dict[str, Any]] | None:
     inlined, operator, numbers = _inlined(node, function)
     objects |= {f"{name}{index}": value for name, value in numbers.items()}
     code = function.__code__
-    returns = Returns(
-        may_return_lazily(code), may_return_item(code), returns_its_item(code), returns_none(code)
-    )
-    return Step(kind, True, returns, inlined, operator, index), objects  # noqa: FBT003
+    return Step(kind, True, _returns(code), inlined, operator, index), objects  # noqa: FBT003
+
+
+@functools.lru_cache(maxsize=256)
+def _returns(code: CodeType) -> Returns:
+    return Returns(may_return_lazily(code), may_return_item(code), returns_its_item(code), returns_none(code))
 
 
 def _inlined(node: Any, function: FunctionType) -> tuple[str | None, str, dict[str, Any]]:

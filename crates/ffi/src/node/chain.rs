@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use pyo3::prelude::*;
+use pyo3::types::iterator::PySendResult;
 use pyo3::types::{PyIterator, PyList, PyTuple};
 use remotemedia_runtime::{Bulk, BulkEnd, BulkOutcome, InProgress, Pending, Plan, Sink};
 
@@ -142,7 +143,7 @@ pub(crate) struct Chain {
     place: Arc<Place>,
     kernel: Option<Kernel>,
     /// For single items.
-    call: Option<Kernel>,
+    sent: Option<(Kernel, Py<PyIterator>)>,
     current: CurrentChunk,
     /// The list that collects the outputs of the whole run, if one does: the kernel then appends to it directly.
     collected: Option<Py<PyList>>,
@@ -156,7 +157,7 @@ impl Chain {
         collected: Option<Py<PyList>>,
         place: Arc<Place>,
     ) -> Self {
-        Self { nodes, shape: Shape::of(plan), place, kernel: None, call: None, current, collected }
+        Self { nodes, shape: Shape::of(plan), place, kernel: None, sent: None, current, collected }
     }
 
     fn compile(&self, py: Python<'_>, is_measured: bool) -> PyResult<Option<Kernel>> {
@@ -166,23 +167,32 @@ impl Chain {
         Ok(kernel.filter(|kernel| kernel.stop.is_none() || self.collected.is_some()))
     }
 
-    /// Whether single items can be taken through by [`Chain::call`], which is compiled now.
-    pub(crate) fn compile_call(&mut self, py: Python<'_>) -> bool {
-        let compiled = Kernel::compile(py, "build_call", &self.nodes, self.shape.as_ref(), None);
-        self.call = compiled.unwrap_or_else(|error| {
+    /// Whether single items can be taken through by [`Chain::send`], which is compiled now.
+    pub(crate) fn compile_for_single_items(&mut self, py: Python<'_>) -> bool {
+        let compiled = || {
+            let kernel = Kernel::compile(py, "build_sent", &self.nodes, self.shape.as_ref(), None)?;
+            let Some(kernel) = kernel else { return Ok(None) };
+            let mut generator = kernel.function.bind(py).call0()?.cast_into::<PyIterator>()?;
+            generator.next().transpose()?;
+            PyResult::Ok(Some((kernel, generator.unbind())))
+        };
+        self.sent = compiled().unwrap_or_else(|error| {
             error.write_unraisable(py, None);
             None
         });
-        self.call.is_some()
+        self.sent.is_some()
     }
 
-    /// Take one item through, which must not be lazy. Returns its output, if it has one.
-    pub(crate) fn call(&self, item: Bound<'_, PyAny>) -> Result<Option<Object>, Box<BulkOutcome<Object>>> {
+    /// Take one item through, which must not be lazy. Returns its output, if it has one. Ends with an error.
+    pub(crate) fn send<'py>(
+        &self,
+        item: &Bound<'py, PyAny>,
+    ) -> Result<Option<Bound<'py, PyAny>>, Box<BulkOutcome<Object>>> {
         let py = item.py();
         let _inside = Level::node(&self.place).enter();
-        let kernel = self.call.as_ref().expect("the caller asks whether there is a kernel first");
-        match kernel.function.bind(py).call1((item,)) {
-            Ok(output) => Ok((!output.is_none()).then(|| Object(output.unbind()))),
+        let (kernel, generator) = self.sent.as_ref().expect("the caller asks whether there is a kernel first");
+        match generator.bind(py).send(item) {
+            Ok(PySendResult::Next(output) | PySendResult::Return(output)) => Ok((!output.is_none()).then_some(output)),
             Err(error) => Err(Box::new(
                 explain(py, kernel, error, None).unwrap_or_else(|error| BulkOutcome::new(1, BulkEnd::Fault(0, error))),
             )),

@@ -80,9 +80,10 @@ impl DirectMap {
     fn close(&self) -> PyResult<()> {
         let Some(mut state) = self.state.try_lock() else { return Err(is_taken()) };
         let (items, ready, failed) = (state.items.take(), std::mem::take(&mut state.ready), state.failed.take());
+        let chain = state.chain.take();
         drop(state);
         // What they refer to may run code when it is released.
-        drop((items, ready, failed));
+        drop((items, ready, failed, chain));
         Ok(())
     }
 
@@ -91,6 +92,7 @@ impl DirectMap {
         let Some(mut state) = self.state.try_lock() else {
             return Err(is_taken());
         };
+        let core = self.core.get();
         loop {
             if let Some(output) = state.ready.pop_front() {
                 return Ok(Some(output.0));
@@ -102,7 +104,9 @@ impl DirectMap {
             if state.items.is_none() {
                 return Ok(None);
             }
-            state.advance(py, self.core.get());
+            if let Some(output) = state.advance(py, core) {
+                return Ok(Some(output.unbind()));
+            }
         }
     }
 }
@@ -112,16 +116,18 @@ fn is_taken() -> PyErr {
 }
 
 impl State {
-    /// Take one more item, or a few, as far as they go.
-    fn advance(&mut self, py: Python<'_>, core: &SessionCore) {
+    /// Take one more item, or a few, as far as they go. Returns the output if it is the only one, and next.
+    fn advance<'py>(&mut self, py: Python<'py>, core: &SessionCore) -> Option<Bound<'py, PyAny>> {
+        let mut output = None;
         let outcome = match self.way {
             Way::Chunks { size: 2.., .. } => self.take_chunk(py, core),
-            Way::Compiled => self.take_compiled(py, core),
+            Way::Compiled => self.take_compiled(py, core).map(|only| output = only),
             Way::Singly(_) | Way::Chunks { .. } => self.take_one(py, core),
         };
         if let Err(error) = outcome.and(core.work_on_left(py)) {
             self.failed = Some(error);
         }
+        output
     }
 
     /// The next item; there are none after `None`.
@@ -160,37 +166,34 @@ impl State {
         if *count < ITEMS_BEFORE_COMPILING {
             return;
         }
-        if chain.compile_call(py) {
+        if chain.compile_for_single_items(py) {
             self.way = Way::Compiled;
         } else {
             self.chain = None;
         }
     }
 
-    fn take_compiled(&mut self, py: Python<'_>, core: &SessionCore) -> PyResult<()> {
+    fn take_compiled<'py>(&mut self, py: Python<'py>, core: &SessionCore) -> PyResult<Option<Bound<'py, PyAny>>> {
         let item = self.next_item(py)?;
-        let Some(item) = item else { return self.take_directly(py, core, None) };
-        let Some(chain) = self.chain.as_ref().filter(|_| !may_be_lazy(item.get_type_ptr())) else {
-            return self.take_directly(py, core, Some(Object(item.unbind())));
+        let (Some(item), Some(chain)) = (&item, &self.chain) else {
+            // What the kernel holds of the last item is released with it.
+            self.chain = None;
+            return self.take_directly(py, core, item.map(|item| Object(item.unbind()))).map(|()| None);
         };
-        let mut item = Some(item);
-        let mut outcome = Ok(None);
+        if may_be_lazy(item.get_type_ptr()) {
+            return self.take_directly(py, core, Some(Object(item.clone().unbind()))).map(|()| None);
+        }
+        let mut outcome = None;
         let mut wait_check = WaitCheck::default();
-        while !core.session.direct_with(&mut || {
-            if let Some(item) = item.take() {
-                outcome = chain.call(item);
-            }
-        }) {
+        while !core.session.direct_with(&mut || outcome = Some(chain.send(item))) {
             core.wait_until_free(py, &mut wait_check)?;
         }
+        let Some(outcome) = outcome else {
+            // The engine refuses the item, and says why.
+            return self.take_directly(py, core, Some(Object(item.clone().unbind()))).map(|()| None);
+        };
         let first = core.session.count_direct(1);
-        match outcome {
-            Ok(output) => {
-                self.ready.extend(output);
-                Ok(())
-            }
-            Err(outcome) => self.end(py, core, *outcome, first),
-        }
+        outcome.or_else(|outcome| self.end(py, core, *outcome, first).map(|()| None))
     }
 
     fn take_chunk(&mut self, py: Python<'_>, core: &SessionCore) -> PyResult<()> {
@@ -223,7 +226,10 @@ impl State {
             core.wait_until_free(py, &mut wait_check)?;
         }
         self.ready.extend(outputs.0);
-        let Some(outcome) = outcome else { return Ok(()) };
+        let Some(outcome) = outcome else {
+            // The engine refuses the items, and says why.
+            return chunk.map_or(Ok(()), |chunk| self.take_all(py, core, Object::unpack(chunk)?));
+        };
         let first = core.session.count_direct(outcome.taken as u64);
         if matches!(outcome.end, BulkEnd::Done) {
             self.adapt(started.elapsed());
