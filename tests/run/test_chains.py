@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 
 from remotemedia._compiled import bytecode
-from remotemedia._compiled.bytecode import may_return_lazily, returns_its_item
+from remotemedia._compiled.bytecode import may_return_item, may_return_lazily, returns_its_item, returns_none
 from remotemedia.nodes import FilterNode, PassThroughNode
+
+READ = pytest.mark.skipif(
+    bytecode.MAGIC_NUMBER not in bytecode.TESTED_VERSIONS, reason="the code of this Python is not read"
+)
 
 MANY = 1000  # More than the engine takes one by one.
 
@@ -22,6 +26,14 @@ class FromTable:
 
     def process(self, item):
         return self.table[item]
+
+
+class FromTableAtLast(FromTable):
+    def process(self, item):
+        try:
+            return self.table[item]
+        finally:
+            self.last = item
 
 
 class EvenOnly:
@@ -89,10 +101,11 @@ def test_a_single_generator_among_many_items_is_drained(run):
     assert outputs == [*range(MANY), "late", "late", "last"]
 
 
-def test_a_generator_out_of_a_table_is_drained(run):
+@pytest.mark.parametrize("kind", [FromTable, FromTableAtLast])
+def test_a_generator_out_of_a_table_is_drained(run, kind):
     table = {index: two(index) for index in range(MANY)}
 
-    outputs = run([FromTable(table), Same()], range(MANY))
+    outputs = run([kind(table), Same()], range(MANY))
 
     assert outputs == [index // 2 for index in range(2 * MANY)]
 
@@ -119,10 +132,38 @@ def test_none_is_passed_to_a_node_but_not_out_of_it(run):
     assert second.seen == outputs == [item for item in items if item is not None]
 
 
-@pytest.mark.skipif(bytecode.MAGIC_NUMBER not in bytecode.TESTED_VERSIONS, reason="its code is not read")
+@READ
 def test_a_method_without_branches_returns_its_item():
     assert returns_its_item(Tap.process.__code__)
     assert returns_its_item(Same.process.__code__)
+
+
+@READ
+def test_methods_that_cannot_return_their_item_are_detected():
+    class Others:
+        def calculate(self, item):
+            return item + 1
+
+        def wrap(self, item):
+            return [item]
+
+        def read(self, item):
+            return item.text
+
+    assert [may_return_item(getattr(Others, name).__code__) for name in ("calculate", "wrap", "read")] == [
+        False,
+        False,
+        False,
+    ]
+    assert all(may_return_item(kind.process.__code__) for kind in (Same, Tap, EvenOnly))
+    assert all(may_return_item(getattr(Ways, name).__code__) for name in ("choose", "fall_back", "guard"))
+
+
+@READ
+def test_methods_that_may_return_nothing_are_detected():
+    assert returns_none(EvenOnly.process.__code__)
+    assert returns_none(Ways.return_nothing.__code__)
+    assert not returns_none(Same.process.__code__)
 
 
 @pytest.mark.parametrize("name", [name for name in vars(Ways) if not name.startswith("_")])
@@ -135,4 +176,6 @@ def test_the_code_of_an_untested_version_is_not_read(monkeypatch):
     code = Same.process.__code__
 
     assert may_return_lazily(code)
+    assert may_return_item(code)
+    assert returns_none(code)
     assert not returns_its_item(code)

@@ -41,10 +41,7 @@ def may_return_lazily(code: CodeType) -> bool:
     if MAGIC_NUMBER not in TESTED_VERSIONS:
         return True
     operations = [operation for operation, _ in _operations(code)]
-    if not _calls().isdisjoint(operations):
-        return True
-    finders, keepers = _numbers(*_FINDERS), _numbers(*_KEEPERS)
-    return any(first in finders and then in keepers for first, then in pairwise(operations))
+    return not _calls().isdisjoint(operations) or _may_keep(code, operations, _numbers(*_FINDERS))
 
 
 def may_return_item(code: CodeType) -> bool:
@@ -52,8 +49,7 @@ def may_return_item(code: CodeType) -> bool:
     if MAGIC_NUMBER not in TESTED_VERSIONS:
         return True
     operations = [operation for operation, _ in _operations(code)]
-    holders, keepers = _numbers(*_HOLDERS), _numbers(*_KEEPERS)
-    return any(first in holders and then in keepers for first, then in pairwise(operations))
+    return _may_keep(code, operations, _numbers(*_HOLDERS))
 
 
 def returns_none(code: CodeType) -> bool:
@@ -83,6 +79,15 @@ def returns_its_item(code: CodeType) -> bool:
     if last[0] not in _numbers("RETURN_VALUE") or any(number in _numbers("RETURN") for number, _ in before):
         return False
     return number == opmap["LOAD_FAST"] and argument == _ITEM
+
+
+def _may_keep(code: CodeType, operations: list[int], loaders: frozenset[int]) -> bool:
+    """Whether what one of these operations loads may be returned unchanged."""
+    # In `try: return x` with `finally`, other operations stand between the two.
+    if code.co_exceptiontable:
+        return True
+    keepers = _numbers(*_KEEPERS)
+    return any(first in loaders and then in keepers for first, then in pairwise(operations))
 
 
 def _operations(code: CodeType) -> list[tuple[int, int]]:
