@@ -6,10 +6,13 @@ import logging
 import sys
 import threading
 import traceback
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from remotemedia._exception_chain import traceback_of
 from remotemedia._threads import forget
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 __all__ = [
     "abandoned",
@@ -36,7 +39,7 @@ def stalled(node_id: str, item_index: int | None, seconds: float, thread_id: int
         _logger.warning(text, node_id, _task(item_index), seconds)
         forget(threading.get_ident())
         return
-    stalled_at(node_id, item_index, seconds, stack_of(thread_id))
+    stalled_at(_called_node(node_id, thread_id), item_index, seconds, stack_of(thread_id))
     forget(threading.get_ident())
 
 
@@ -86,6 +89,7 @@ def abandoned_node_text(
     node_id: str, item_index: int | None, phase: str, timeout: float, thread_id: int
 ) -> str:
     """Return the text for a node that did not return when its session closed."""
+    node_id = _called_node(node_id, thread_id) if phase == "process" else node_id
     return abandoned_text(node_id, item_index, phase, timeout, stack_of(thread_id))
 
 
@@ -104,13 +108,24 @@ def report_abandoned(
     _logger.error("%s", abandoned_node_text(node_id, item_index, phase, timeout, thread_id))
 
 
+def _called_node(node_id: str, thread_id: int) -> str:
+    """Return the node that a thread is in: of those in a kernel, the engine only knows the first."""
+    from remotemedia._compiled.failures import node_at
+
+    return node_at(_frame_of(thread_id), node_id) or node_id
+
+
+def _frame_of(thread_id: int) -> FrameType | None:
+    return sys._current_frames().get(thread_id)  # noqa: SLF001 - The documented way to read the stack of another thread.
+
+
 def _task(item_index: int | None) -> str:
     return "a call without an item" if item_index is None else f"item {item_index}"
 
 
 def stack_of(thread_id: int) -> str:
     """Return the Python stack of a thread, formatted like a traceback."""
-    frame = sys._current_frames().get(thread_id)  # noqa: SLF001 - The documented way to read the stack of another thread.
+    frame = _frame_of(thread_id)
     return "".join(traceback.format_stack(frame)).rstrip() if frame is not None else "  (no Python code)"
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import weakref
 
 import pytest
+from stream_nodes import TIMEOUT_SECS, Worker, logged
 
 from remotemedia import Pipeline
 from remotemedia.exceptions import NodeError, SessionClosedError
@@ -132,6 +134,28 @@ def test_the_last_output_is_not_held_after_the_end():
         outputs = [weakref.ref(output) for output in stream]
 
         assert [output for output in outputs if output() is not None] == []
+
+
+@pytest.mark.parametrize(("make", "task"), [(iter, f"item {MANY}"), (list, "a call without an item")])
+def test_a_node_that_stalls_is_named_in_the_log(make, task):
+    class Hangs(Add):
+        go = threading.Event()
+
+        def process(self, item):
+            assert item < MANY + 1 or self.go.wait(TIMEOUT_SECS)
+            return item + 1
+
+    hangs = Hangs()
+    pipeline = Pipeline([Add(), hangs, Add()])
+
+    with (
+        logged(f"node 'Hangs_1' has been busy with {task} ") as (is_logged, _),
+        pipeline.open(stall_warning=0.1) as session,
+    ):
+        mapping = Worker(lambda: list(session.map(make(range(MANY + 1)))))
+        assert is_logged.wait(TIMEOUT_SECS)
+        hangs.go.set()
+        assert len(mapping.result()) == MANY + 1
 
 
 def test_an_error_of_the_items_is_raised_as_it_is():

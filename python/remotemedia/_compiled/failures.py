@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from remotemedia._compiled.body import BRANCHES, GATE, NO_NODE, STREAM
 from remotemedia._compiled.kernels import Kernel, LazyResultError, resolve
+from remotemedia._compiled.source import KERNEL_FILE
 from remotemedia._exception_chain import set_traceback, traceback_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import FrameType
 
     from remotemedia._compiled.source import Source
 
-__all__ = ["NO_NODE", "Found", "InProgress", "close_all", "find"]
+__all__ = ["NO_NODE", "Found", "InProgress", "close_all", "find", "node_at"]
 
 
 class InProgress(NamedTuple):
@@ -67,6 +69,18 @@ def find(error: BaseException, kernel: Kernel) -> Found:
         in_progress.work.append((STREAM, node, node, own))
     opened = [(one, generator) for kind, one, _, generator in in_progress.work if kind == STREAM]
     return Found(node, variables.get("position"), opened[::-1], in_progress)
+
+
+def node_at(frame: FrameType | None, first_id: str) -> str | None:
+    """Return the id of the node that a kernel in a stack calls, if its first node has this id."""
+    while frame is not None:
+        variables = frame.f_locals if frame.f_code.co_filename == KERNEL_FILE else {}
+        if variables.get("k0") == first_id and "lines" in variables:
+            node = max(variables["lines"][frame.f_lineno], 0)
+            found: str = variables[f"k{node}"]
+            return found
+        frame = frame.f_back
+    return None
 
 
 async def close_all(opened: list[tuple[int, Any]]) -> list[tuple[int, BaseException]]:

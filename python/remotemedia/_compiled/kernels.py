@@ -153,7 +153,7 @@ def build(
     Args:
         nodes: The nodes, in plan order.
         connections: How they are connected; as a chain if it is missing.
-        ids: Their ids, which are the keys of joined outputs.
+        ids: Their ids, which are the keys of joined outputs, and by which `node_at` names them.
         timers: Functions that are called with each result of the nodes, and return it, to measure the calls.
     """
     described = _describe_def(nodes, connections, ids)
@@ -229,8 +229,9 @@ class _Described(NamedTuple):
         source = self.source(form)
         if source is None:
             return None
-        # What is not an object is a variable of the kernel, at first `None`.
-        defaults = tuple(map(self.objects.get, source.parameters))
+        # What is not an object is a variable of the kernel, at first `None`. The engine reads `lines`.
+        objects = {**self.objects, "lines": source.node_of_line}
+        defaults = tuple(map(objects.get, source.parameters))
         code = _code_for(source.code, [self.objects[name].__code__ for name in source.functions])
         cells = tuple([types.CellType(None) for _ in code.co_freevars])
         function = types.FunctionType(code, _SCOPE, "kernel", defaults or None, cells or None)

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from remotemedia._compiled.layout import Connections, Layout
     from remotemedia._compiled.steps import Step
 
-__all__ = ["Source", "source_of"]
+__all__ = ["KERNEL_FILE", "Source", "source_of"]
+
+KERNEL_FILE = "<remotemedia kernel>"
+"""What tracebacks show as the file of kernels."""
 
 _DEEPEST = 17
 """The limit on nested loops; CPython rejects more than 20."""
@@ -68,7 +71,8 @@ def source_of(
     opened = [f"g{step.number}" for step in steps if step.makes_several]
     cells = types if form.remembers else ["stop"] if form.can_stop and opened else []
     # As parameters with defaults, the objects are fast locals, not globals.
-    parameters = (*names, *opened, *(() if form.remembers else types))
+    lines_of = () if form.is_async else ("lines",)
+    parameters = (*names, *lines_of, *opened, *(() if form.remembers else types))
     head = [f"{form.head} kernel({', '.join([*form.parameters, *parameters])}):"]
     lines, tail = body.lines, []
     if cells:
@@ -98,7 +102,7 @@ def source_of(
 
 def _code(text: str) -> CodeType:
     scope: dict[str, FunctionType] = {}
-    exec(compile(text, "<remotemedia kernel>", "exec"), scope)  # noqa: S102 - The text contains nothing of the user.
+    exec(compile(text, KERNEL_FILE, "exec"), scope)  # noqa: S102 - The text contains nothing of the user.
     kernel = scope["make"]() if "make" in scope else scope["kernel"]
     code: CodeType = kernel.__code__
     return code

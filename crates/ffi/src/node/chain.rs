@@ -68,24 +68,31 @@ impl CurrentChunk {
     }
 }
 
-/// How the nodes of a plan are connected, if not as a chain.
+/// How the nodes of a plan are named and connected.
 struct Shape {
-    after: Vec<Vec<usize>>,
-    joins: Vec<bool>,
     ids: Vec<String>,
+    /// The nodes before each, and whether it joins their outputs; `None` for a chain.
+    connections: Option<(Vec<Vec<usize>>, Vec<bool>)>,
 }
 
 impl Shape {
-    fn of(plan: &Plan) -> Option<Self> {
-        if plan.is_chain() {
-            return None;
-        }
+    fn of(plan: &Plan) -> Self {
         let nodes = plan.nodes();
-        Some(Self {
-            after: nodes.iter().map(|node| node.upstreams.clone()).collect(),
-            joins: nodes.iter().map(|node| node.join).collect(),
+        let connections = || {
+            let after = nodes.iter().map(|node| node.upstreams.clone()).collect();
+            (after, nodes.iter().map(|node| node.join).collect())
+        };
+        Self {
             ids: nodes.iter().map(|node| node.id.clone()).collect(),
-        })
+            connections: (!plan.is_chain()).then(connections),
+        }
+    }
+
+    fn connections<'py>(&self, module: &Bound<'py, PyModule>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = module.py();
+        let Some((after, joins)) = &self.connections else { return Ok(None) };
+        let after = after.iter().map(|upstreams| PyTuple::new(py, upstreams)).collect::<PyResult<Vec<_>>>()?;
+        module.call_method1("Connections", (PyTuple::new(py, after)?, PyTuple::new(py, joins)?)).map(Some)
     }
 }
 
@@ -106,21 +113,13 @@ impl Kernel {
         py: Python<'_>,
         builder: &str,
         nodes: &[Py<PyAny>],
-        shape: Option<&Shape>,
+        shape: &Shape,
         timing: Option<Timing>,
     ) -> PyResult<Option<Self>> {
         let module = py.import("remotemedia._compiled.kernels")?;
         let nodes = PyList::new(py, nodes)?;
         let timers = PyList::new(py, timing.iter().flat_map(|timing| timing.functions(py)))?;
-        let kernel = match shape {
-            None => module.call_method1(builder, (nodes, py.None(), PyList::empty(py), timers))?,
-            Some(Shape { after, joins, ids }) => {
-                let after = after.iter().map(|upstreams| PyTuple::new(py, upstreams)).collect::<PyResult<Vec<_>>>()?;
-                let connections =
-                    module.call_method1("Connections", (PyTuple::new(py, after)?, PyTuple::new(py, joins)?))?;
-                module.call_method1(builder, (nodes, connections, ids, timers))?
-            }
-        };
+        let kernel = module.call_method1(builder, (nodes, shape.connections(&module)?, &shape.ids, timers))?;
         if kernel.is_none() {
             return Ok(None);
         }
@@ -139,7 +138,7 @@ impl Kernel {
 /// The bulk way through Python nodes.
 pub(crate) struct Chain {
     nodes: Vec<Py<PyAny>>,
-    shape: Option<Shape>,
+    shape: Shape,
     place: Arc<Place>,
     kernel: Option<Kernel>,
     /// For single items.
@@ -162,7 +161,7 @@ impl Chain {
 
     fn compile(&self, py: Python<'_>, is_measured: bool) -> PyResult<Option<Kernel>> {
         let timing = is_measured.then(|| Timing::new(py, self.nodes.len())).transpose()?;
-        let kernel = Kernel::compile(py, "build", &self.nodes, self.shape.as_ref(), timing)?;
+        let kernel = Kernel::compile(py, "build", &self.nodes, &self.shape, timing)?;
         // The outputs of a generator can be too many to hold them back until a chunk ends.
         Ok(kernel.filter(|kernel| kernel.stop.is_none() || self.collected.is_some()))
     }
@@ -170,7 +169,7 @@ impl Chain {
     /// Whether single items can be taken through by [`Chain::send`], which is compiled now.
     pub(crate) fn compile_for_single_items(&mut self, py: Python<'_>) -> bool {
         let compiled = || {
-            let kernel = Kernel::compile(py, "build_sent", &self.nodes, self.shape.as_ref(), None)?;
+            let kernel = Kernel::compile(py, "build_sent", &self.nodes, &self.shape, None)?;
             let Some(kernel) = kernel else { return Ok(None) };
             let mut generator = kernel.function.bind(py).call0()?.cast_into::<PyIterator>()?;
             generator.next().transpose()?;

@@ -185,15 +185,17 @@ impl State {
         }
         let mut outcome = None;
         let mut wait_check = WaitCheck::default();
-        while !core.session.direct_with(&mut || outcome = Some(chain.send(item))) {
+        while !core.session.direct_item(&mut || outcome = Some(chain.send(item))) {
             core.wait_until_free(py, &mut wait_check)?;
         }
         let Some(outcome) = outcome else {
             // The engine refuses the item, and says why.
             return self.take_directly(py, core, Some(Object(item.clone().unbind()))).map(|()| None);
         };
-        let first = core.session.count_direct(1);
-        outcome.or_else(|outcome| self.end(py, core, *outcome, first).map(|()| None))
+        outcome.or_else(|outcome| {
+            let index = core.session.last_index();
+            self.end(py, core, *outcome, index).map(|()| None)
+        })
     }
 
     fn take_chunk(&mut self, py: Python<'_>, core: &SessionCore) -> PyResult<()> {

@@ -55,7 +55,7 @@ impl<P: Payload> Session<P> {
     /// thread is inside, `unfinished` stays.
     pub fn resume(&self, unfinished: &mut Option<(usize, P, InProgress<P>)>, sink: &mut dyn Sink<P>) -> Direct<P> {
         let outcome = self.directly(|machine| {
-            machine.input = numbering::of_item(self.core.in_flight.items().saturating_sub(1));
+            machine.input = numbering::of_item(self.last_index());
             let Some((node, returned, left)) = unfinished.take() else { return Ok(()) };
             let took = left.took;
             machine.take_over(left);
@@ -65,9 +65,23 @@ impl<P: Payload> Session<P> {
     }
 
     /// Do something with the nodes that goes past the engine, while no other thread is inside; `false` if one is.
+    /// It is watched as if it were in the first node.
     pub fn direct_with(&self, work: &mut dyn FnMut()) -> bool {
-        let done = self.directly(|_| {
+        let done = self.directly(|machine| {
+            machine.progress.enter(0, NO_INPUT);
             work();
+            machine.progress.leave();
+            Ok(())
+        });
+        done.is_some()
+    }
+
+    /// The same for one item, which is counted.
+    pub fn direct_item(&self, work: &mut dyn FnMut()) -> bool {
+        let done = self.directly(|machine| {
+            machine.progress.enter(0, numbering::of_item(self.core.in_flight.number_items(1)));
+            work();
+            machine.progress.leave();
             Ok(())
         });
         done.is_some()
@@ -95,6 +109,11 @@ impl<P: Payload> Session<P> {
     /// Count items that went past the engine. Returns the index of the first.
     pub fn count_direct(&self, count: u64) -> u64 {
         self.core.in_flight.number_items(count)
+    }
+
+    /// The index of the last item that was counted.
+    pub fn last_index(&self) -> u64 {
+        self.core.in_flight.items().saturating_sub(1)
     }
 
     /// Outputs of direct calls, for the metrics.
