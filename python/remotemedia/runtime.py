@@ -126,12 +126,12 @@ async def run_graph(
         return await executor.run(graph, feed, enable_metrics)
     try:
         from remotemedia._loop import run as run_on_loop
-        from remotemedia._loop.eligible import runs_on_loop
+        from remotemedia._loop.places import runs_here
         from remotemedia._session import run
     except ImportError:
         get_rust_runtime()
         raise
-    if not enable_metrics and run_on_loop.takes(feed) and runs_on_loop(graph):
+    if not enable_metrics and run_on_loop.takes(feed) and runs_here(graph, is_run=True):
         return await run_on_loop.run(graph, feed), None
     return await run.run(graph, feed, enable_metrics)
 

@@ -89,8 +89,9 @@ class Entrance:
         core = self.stage.core
         if core.take_turn():
             await asyncio.sleep(0)
-            # Other tasks may have closed the session.
-            return await self.enter(inputs, word, is_call=is_call)
+            # Other tasks may have closed it meanwhile.
+            if self.is_closed:
+                raise SessionClosedError(CLOSED)
         if not self.line and not self.is_paused and (call := core.try_enter(inputs)) is not None:
             self.task = asyncio.current_task()
             return call
@@ -128,7 +129,11 @@ class Entrance:
         self.let_in()
 
     def leave(self, call: LoopCall) -> None:
-        """Leave the nodes."""
+        """Leave the nodes, as soon as the thread has ended what a cancelled task has begun."""
+        job = self.stage.job
+        if job is not None and not job.is_done:
+            job.when_done(lambda: self.leave(call))
+            return
         call.leave()
         self.task = None
         self.changes.notify()

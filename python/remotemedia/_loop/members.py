@@ -8,19 +8,27 @@ import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from remotemedia import _log
+from remotemedia import _log, _shutdown
 from remotemedia._compiled.failures import NO_NODE
 from remotemedia._core import LoopStage
 from remotemedia._errors import is_interrupt, node_error, throw
+from remotemedia._exception_chain import set_traceback, traceback_of
 from remotemedia._graph.node_kinds import makes_coroutines, return_kind
+from remotemedia._limits import CLOSE_TIMEOUT_SECS
+from remotemedia._loop.places import THREAD, places_of
+from remotemedia._loop.threads import NodeThread
+from remotemedia._loop.turns import CHUNK_SECS, CROSSING_SECS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from remotemedia._core import LoopCall
     from remotemedia._graph.graph import Graph
+    from remotemedia._loop.threads import Job
 
 __all__ = ["Members"]
+
+_OWN = "remotemedia._loop."
 
 _POLL_INTERVAL_SECS = 0.05
 """How often a wait for a node checks whether the node waits for it."""
@@ -30,10 +38,14 @@ class Members:
     """The nodes of a chain, which are called on the current event loop.
 
     Attributes:
+        name: The name of the pipeline.
         ids: Their ids.
         nodes: The objects.
         first: The index of the node that receives the items; a source is before it.
         core: Their locks and users.
+        on_thread: Whether each node is called on `thread`.
+        is_abandoned: Whether a node did not return in time, so that no other is called.
+        job: The last work of the thread that was waited for.
         node: The node that is called now, outside of kernels.
         phase: Its phase.
         coroutine: What is awaited now, if that is known.
@@ -41,11 +53,16 @@ class Members:
 
     def __init__(self, graph: Graph) -> None:
         """Claim the nodes; none is called yet."""
+        self.name = graph.name
         self.ids = [entry.id for entry in graph.entries]
         self.nodes: list[Any] = [entry.node for entry in graph.entries]
         self.first = 0 if graph.source is None else 1
         pairs = list(zip(self.ids, self.nodes, strict=True))
         self.core = LoopStage(graph.name, pairs, self.first, weakref.WeakMethod(self.node_at_work))
+        self.on_thread = [place == THREAD for place in places_of(graph)]
+        self.thread = NodeThread("remotemedia") if any(self.on_thread) else None
+        self.job: Job | None = None
+        self.is_abandoned = False
         self.node = 0
         self.phase = "process"
         self.coroutine: Any = None
@@ -65,9 +82,92 @@ class Members:
 
     def failure(self, node: int, phase: str, index: int | None, error: BaseException) -> BaseException:
         """Return the error for what a node raised; requests to stop pass as themselves."""
+        # The traceback begins in the node.
+        traceback = traceback_of(error)
+        while traceback is not None and traceback.tb_frame.f_globals.get("__name__", "").startswith(_OWN):
+            traceback = traceback.tb_next
+        set_traceback(error, traceback)
         if node == NO_NODE or is_interrupt(error):
             return error
         return node_error(self.ids[node], index, phase, error)
+
+    async def invoke(self, node: int, work: Callable[[], Any]) -> Any:
+        """Call a method of a node where the node belongs."""
+        if not self.on_thread[node]:
+            return work()
+        job = await self.begin(work)
+        error, job.error = job.error, None
+        try:
+            if error is not None:
+                raise error
+            return job.take_value()
+        finally:
+            del error
+
+    async def begin(self, work: Callable[[], Any]) -> Job:
+        """Let the thread do something, and return when it has ended. A cancellation does not end it."""
+        if self.thread is None:
+            raise RuntimeError("no node has a thread")
+        job = self.job = self.thread.begin(work)
+        try:
+            await job.future
+        except BaseException:
+            job.when_done(job.discard)
+            raise
+        return job
+
+    def abandon(self) -> None:
+        """Call no node any more: one has not returned in time. Its thread ends when it returns."""
+        self.is_abandoned = True
+        if self.thread is not None:
+            self.thread.stop()
+
+    @property
+    def chunk_secs(self) -> float:
+        """How long a chunk of items should take."""
+        return CHUNK_SECS if self.thread is None else CROSSING_SECS
+
+    @property
+    def thread_id(self) -> int:
+        """The identity of the thread, or 0."""
+        return 0 if self.thread is None else self.thread.ident
+
+    @property
+    def is_thread_busy(self) -> bool:
+        """Whether the thread still does what a cancelled task has begun."""
+        return self.job is not None and not self.job.is_done
+
+    async def leave(self, call: LoopCall) -> None:
+        """Leave the nodes when the thread has ended what a cancelled task has begun.
+
+        A node that does not return in time is logged, and abandoned together with the thread.
+        """
+        if self.is_thread_busy:
+            await self._settle()
+        if not self.is_abandoned:
+            call.leave()
+
+    async def _settle(self) -> None:
+        loop = asyncio.get_running_loop()
+        began, second = loop.time(), _shutdown.SecondInterrupt()
+        cancelled: BaseException | None = None
+        while (job := self.job) is not None and not job.is_done and not self.is_abandoned:
+            waited = loop.time() - began
+            if waited > CLOSE_TIMEOUT_SECS or second.has_occurred():
+                self.abandon()
+                _log.run_abandoned(self.name, waited, self.thread_id)
+                break
+            is_over = loop.create_future()
+            job.when_done(functools.partial(_set, is_over))
+            try:
+                await asyncio.wait([is_over], timeout=_POLL_INTERVAL_SECS)
+            except asyncio.CancelledError as error:
+                cancelled = error
+        try:
+            if cancelled is not None:
+                raise cancelled
+        finally:
+            del cancelled
 
     async def initialize(self) -> None:
         """Initialize the nodes, in order.
@@ -88,12 +188,12 @@ class Members:
                     await self._call_method(index, "initialize")
                     self.core.set_ready(index)
             finally:
-                call.leave()
+                await self.leave(call)
 
     async def clean_up(self) -> list[BaseException]:
         """Clean up the nodes that were initialized, in reverse order; return what they raised."""
         failures: list[BaseException] = []
-        while self._entered:
+        while self._entered and not self.is_abandoned:
             index = self._entered.pop()
             if self.core.leave(index):
                 continue
@@ -111,7 +211,10 @@ class Members:
             except BaseException as error:  # noqa: BLE001 - Raised by the caller after all nodes are cleaned up.
                 failures.append(error)
             finally:
-                call.leave()
+                with suppress(asyncio.CancelledError):
+                    await self.leave(call)
+        if self.thread is not None and not self.is_abandoned:
+            self.thread.join()
         return failures
 
     async def _call_method(self, index: int, name: str) -> None:
@@ -120,7 +223,7 @@ class Members:
             return
         self.phase = name
         try:
-            result = method()
+            result = await self.invoke(index, method)
             while return_kind(result) == "coroutine":
                 self.coroutine = result
                 result = await result
@@ -138,7 +241,9 @@ class Members:
 
     def may_wait_in_cleanup(self) -> bool:
         """Whether `clean_up` may suspend, and so be cancelled."""
-        if any(makes_coroutines(getattr(node, "cleanup", None)) for node in self.nodes):
+        if self.thread is not None or any(
+            makes_coroutines(getattr(node, "cleanup", None)) for node in self.nodes
+        ):
             return True
         if not self.core.try_lock():
             return True

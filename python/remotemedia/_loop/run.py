@@ -61,7 +61,7 @@ async def run(graph: Graph, feed: Any) -> list[Any]:
         try:
             await stage.flush(outputs)
         finally:
-            call.leave()
+            await stage.leave(call)
     except BaseException as error:  # noqa: BLE001 - Raised again below, after everything is cleaned up.
         failure = error
     finally:
@@ -89,8 +89,8 @@ async def _take_all(stage: Stage, items: Iterable[Any], outputs: list[Any]) -> N
         try:
             await stage.take(call, chunk, outputs)
         finally:
-            call.leave()
-        size = next_size(size, time.perf_counter() - began)
+            await stage.leave(call)
+        size = next_size(size, time.perf_counter() - began, stage.chunk_secs)
         await turns.give()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._errors import combine, throw
@@ -49,12 +50,12 @@ class Singly(Members):
                 if result is not None:
                     yield result
                 return
-            iterator = result if kind == "async_generator" else _each(result)
+            iterator = result if kind == "async_generator" else self._each(0, result)
             while (item := await anext(iterator, _END)) is not _END:
                 yield item
                 index += 1
         except GeneratorExit:
-            closed = await _close(result) if return_kind(result) != "plain" else None
+            closed = await self._close(0, result) if return_kind(result) != "plain" else None
             if closed is None:
                 raise
             failure = self.failure(0, "process", None, closed)
@@ -78,7 +79,7 @@ class Singly(Members):
             return
         self.node = node
         try:
-            result = self.nodes[node].process(item)
+            result = await self.invoke(node, functools.partial(self.nodes[node].process, item))
         except BaseException as error:  # noqa: BLE001 - Raised below, without another context.
             failure = self.failure(node, "process", index, error)
         else:
@@ -99,7 +100,7 @@ class Singly(Members):
                 continue
             self.node = node
             try:
-                result = flush()
+                result = await self.invoke(node, flush)
             except BaseException as error:  # noqa: BLE001 - Raised below, without another context.
                 failure = self.failure(node, "flush", None, error)
             else:
@@ -126,7 +127,7 @@ class Singly(Members):
                 if result is not None:
                     await self.pass_on(node + 1, result, index, outputs)
                 return
-            outputs_of = _each(result) if kind == "generator" else result
+            outputs_of = self._each(node, result) if kind == "generator" else result
             while True:
                 step.is_in_node = True
                 self.node = node
@@ -140,7 +141,7 @@ class Singly(Members):
         if step.is_in_node:
             failure = self.failure(node, phase, index if phase == "process" else None, failure)
         elif kind != "plain":
-            closed = await _close(result)
+            closed = await self._close(node, result)
             if closed is not None:
                 failure = combine(failure, [self.failure(node, phase, None, closed)]) or failure
             del closed
@@ -149,26 +150,25 @@ class Singly(Members):
         finally:
             del failure
 
+    async def _each(self, node: int, generator: Any) -> AsyncGenerator[Any, None]:
+        """Yield the outputs of a generator, which runs where its node belongs."""
+        while (output := await self.invoke(node, functools.partial(next, generator, _END))) is not _END:
+            yield output
+
+    async def _close(self, node: int, generator: Any) -> BaseException | None:
+        try:
+            close = getattr(generator, "aclose", None)
+            if close is None:
+                await self.invoke(node, generator.close)
+            else:
+                await close()
+        except BaseException as error:  # noqa: BLE001 - Returned.
+            return error
+        return None
+
 
 class _Step:
     is_in_node = False
 
 
 _END = object()
-
-
-async def _each(generator: Any) -> Any:
-    for output in generator:
-        yield output
-
-
-async def _close(generator: Any) -> BaseException | None:
-    try:
-        close = getattr(generator, "aclose", None)
-        if close is None:
-            generator.close()
-        else:
-            await close()
-    except BaseException as error:  # noqa: BLE001 - Returned.
-        return error
-    return None

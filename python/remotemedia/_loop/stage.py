@@ -8,7 +8,7 @@ from remotemedia._compiled.failures import NO_NODE, close_all, find
 from remotemedia._compiled.kernels import LazyResultError, build_async
 from remotemedia._errors import combine, throw
 from remotemedia._exception_chain import cause_of, traceback_of
-from remotemedia._loop.singly import Singly
+from remotemedia._loop.beside import Beside
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Stage"]
 
 
-class Stage(Singly):
+class Stage(Beside):
     """A chain of nodes on the current event loop.
 
     Items pass through all nodes in one coroutine; one call is inside at a time.
@@ -37,8 +37,6 @@ class Stage(Singly):
         """Claim the nodes; none is called yet."""
         super().__init__(graph)
         self._kernels: AsyncKernels | None = None
-        self.kernel: Kernel | None = None
-        self.done = 0
         self._position = 0
 
     @property
@@ -49,20 +47,25 @@ class Stage(Singly):
     @property
     def makes_several(self) -> bool:
         """Whether nodes may have any number of outputs for an item."""
-        return self.one is None
+        return self.thread is None and self.one is None
 
     def index_at_work(self) -> int:
         """Return the index of the node that is called or awaited now."""
+        if self.is_thread_busy:
+            return self.thread_index()
         frame = None if self.coroutine is None else self.coroutine.cr_frame
         if frame is None or self.kernel is None:
             return self.node
         line: int = frame.f_lineno
-        return max(0, self.kernel.source.node_of_line[line]) + self.first
+        return max(0, self.kernel.source.node_of_line[line]) + self.kernel_first
 
     async def initialize(self) -> None:
         """Initialize the nodes, and compile them: an object may choose its methods then."""
         await super().initialize()
-        self._kernels = build_async(self.nodes[self.first :])
+        if self.thread is None:
+            self._kernels = build_async(self.nodes[self.first :])
+        else:
+            self.divide()
 
     async def take(
         self,
@@ -84,9 +87,12 @@ class Stage(Singly):
         Raises:
             NodeError: If a node fails. The outputs of the items before are there; `done` counts the items.
         """
-        items: Any = iter(chunk)
         self.room = room
         first = call.first - base
+        if self.thread is not None:
+            await self._take_beside(chunk, first, outputs)
+            return
+        items: Any = iter(chunk)
         if self._kernels is None or room is not None:
             for item in items:
                 self.done = len(chunk) - items.__length_hint__()
@@ -99,6 +105,27 @@ class Stage(Singly):
                 return
             self.done = len(chunk) - items.__length_hint__()
             await self._go_on(*failed, first + self.done - 1, outputs)
+
+    async def _take_beside(self, chunk: Sequence[Any], first: int, outputs: Outputs) -> None:
+        if self.takes_chunks and (failure := await self.take_chunk(chunk, first, outputs)) is not None:
+            try:
+                throw(failure)
+            finally:
+                del failure
+        if self.takes_chunks:
+            return
+        entries = await self.take_entries(chunk, first)
+        self.done = 0
+        for entry in entries:
+            self.done += 1
+            outputs.extend(entry.values)
+            if entry.failure is not None:
+                failure = entry.failure
+                entries.clear()
+                try:
+                    throw(failure)
+                finally:
+                    del failure, entry
 
     async def go_on_one(self, kernel: Kernel, error: BaseException, index: int, outputs: Outputs) -> None:
         """Continue after the kernel for one item has raised an error, as `take` does."""

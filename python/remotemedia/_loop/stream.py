@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterator
     from typing import Literal
 
+    from remotemedia._core import LoopCall
     from remotemedia._loop.entrance import Entrance
 
     Overflow = Literal["wait", "keep", "drop"]
@@ -68,6 +69,7 @@ class Stream:
         self._overflow: Overflow = "wait"
         self._first = 0
         self._size = 1
+        self._has_begun = False
         self._task: asyncio.Task[None] | None = None
         self.changes = Changes()
 
@@ -114,7 +116,7 @@ class Stream:
     def _accept(self, item: Any, context: contextvars.Context) -> None:
         self.accepted += 1
         self.inputs.append((item, context))
-        if self._task is None:
+        if not self._has_begun:
             self._start(self._take_inputs())
         else:
             self.changes.notify()
@@ -131,7 +133,7 @@ class Stream:
         """End the input; the nodes are flushed."""
         self.accepted += 1
         self.is_ended = True
-        if self._task is None:
+        if not self._has_begun:
             self._start(self._take_inputs())
         self.notify()
 
@@ -152,6 +154,7 @@ class Stream:
             await self._take_async(items)
 
     def _start(self, work: Any) -> None:
+        self._has_begun = True
         stage = self._entrance.stage
         self._first = stage.core.inputs if self._counts_own_items else 0
         self._task = asyncio.get_running_loop().create_task(self._until_end(work))
@@ -169,6 +172,8 @@ class Stream:
                     self.outputs.append(Failed(failure))
                 self.is_complete = True
         finally:
+            # A cancelled task refers to the frames that it was in, and these to the items.
+            self._task = None
             self.is_cut |= not self.is_complete
             self.notify()
             del failure
@@ -240,12 +245,16 @@ class Stream:
                 done += await self._take_some(chunk[done:])
         finally:
             self.finished += len(chunk)
-        self._size = next_size(self._size, time.perf_counter() - began, self._capacity)
+        target = self._entrance.stage.chunk_secs
+        self._size = next_size(self._size, time.perf_counter() - began, target, self._capacity)
         self.notify()
 
     async def _take_some(self, chunk: list[Any]) -> int:
         """Pass items through the nodes as far as none fails; return how many are done."""
         stage = self._entrance.stage
+        if stage.thread is not None and not stage.takes_chunks:
+            await self._take_entries(chunk)
+            return len(chunk)
         # Where nodes may have any number of outputs, each waits for room.
         room = self._wait_for_room if stage.makes_several else None
         outputs: list[Any] = []
@@ -255,6 +264,18 @@ class Stream:
         ):
             return len(chunk)
         return stage.done
+
+    async def _take_entries(self, chunk: list[Any]) -> None:
+        """Pass items through parts of a chain, each of which takes all of them."""
+        outputs: list[Any] = []
+
+        async def take(call: LoopCall) -> None:
+            for entry in await self._entrance.stage.take_entries(chunk, call.first - self._first):
+                outputs.extend(entry.values)
+                if entry.failure is not None:
+                    outputs.append(Failed(entry.failure))
+
+        await self._inside(len(chunk), take, outputs)
 
     async def _take_flush(self) -> None:
         """Flush the nodes."""

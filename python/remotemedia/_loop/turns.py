@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 import weakref
 from contextlib import suppress
@@ -12,12 +13,19 @@ if TYPE_CHECKING:
     from remotemedia._core import LoopCall
     from remotemedia._loop.stage import Stage
 
-__all__ = ["SharedTurns", "Turns", "next_size"]
+__all__ = ["CHUNK_SECS", "CROSSING_SECS", "SharedTurns", "Turns", "next_size"]
 
 _LARGEST_CHUNK = 4096
 
 _TURN_SECS = 0.001
 """How long nodes that never suspend may run before the other tasks of the loop get a turn."""
+
+
+CHUNK_SECS = 0.0005
+"""How long a chunk should take on the loop: its first output waits for its last item."""
+
+CROSSING_SECS = 0.004
+"""How long one should take that crosses to a thread, so that the crossing is a small part of it."""
 
 
 class Turns:
@@ -79,8 +87,14 @@ def _call_if_there(method: weakref.WeakMethod[Any]) -> None:
         share()
 
 
-def next_size(size: int, took: float, largest: int = _LARGEST_CHUNK) -> int:
-    """Return the size of the next chunk, after one of `size` items took so many seconds."""
-    if took > _TURN_SECS:
-        return max(1, size // 4)
-    return min(4 * size, largest) if took < _TURN_SECS / 4 else size
+def next_size(size: int, took: float, target: float, largest: int = _LARGEST_CHUNK) -> int:
+    """Return the size of the next chunk, after one of `size` items took so many seconds.
+
+    Args:
+        size: The size of the last chunk.
+        took: How long it took.
+        target: How long a chunk should take; see `Stage.chunk_secs`.
+        largest: The limit.
+    """
+    factor = min(max(target / (took or target), 0.25), 4.0)
+    return max(1, min(math.ceil(size * factor) if factor > 1 else int(size * factor), largest))

@@ -57,8 +57,13 @@ class Watched:
         task = entrance.task
         if coroutine is None and task is not None:
             coroutine = task.get_coro()
-        is_running = coroutine is None or getattr(coroutine, "cr_running", False)
-        stack = _log.stack_of(self.thread_id) if is_running else _log.stack_of_coroutine(coroutine)
+        stage = entrance.stage
+        if stage.is_thread_busy:
+            stack = _log.stack_of(stage.thread_id)
+        elif coroutine is None or getattr(coroutine, "cr_running", False):
+            stack = _log.stack_of(self.thread_id)
+        else:
+            stack = _log.stack_of_coroutine(coroutine)
         _log.stalled_at(node_id, index, now - self._since, stack)
 
 

@@ -149,9 +149,9 @@ async def enter(graph: Graph, settings: dict[str, Any], *, is_block: bool = Fals
         settings: The checked settings.
         is_block: Whether each stream is a run: its errors contain the index in the stream.
     """
-    from remotemedia._loop.eligible import runs_on_loop
+    from remotemedia._loop.places import runs_here
 
-    if not settings["enable_metrics"] and runs_on_loop(graph):
+    if not settings["enable_metrics"] and runs_here(graph, is_run=False):
         from remotemedia._session.loop_session import open_on_loop
 
         return await open_on_loop(graph, settings, counts_own_items=is_block)

@@ -345,9 +345,12 @@ class LoopSession(AsyncSession):
         return cancelled
 
     def _abandoned(self, timeout: float) -> NodeTimeoutError:
-        node_id, phase, coroutine = self._stage.at_work()
+        stage = self._stage
+        node_id, phase, coroutine = stage.at_work()
+        stage.abandon()
         index = max(0, self._core.inputs - 1) if phase == "process" else None
-        stack = _log.stack_of_coroutine(coroutine)
+        is_on_thread = stage.thread is not None and stage.is_thread_busy
+        stack = _log.stack_of(stage.thread_id) if is_on_thread else _log.stack_of_coroutine(coroutine)
         text = _log.abandoned_text(node_id, index, phase, timeout, stack)
         return NodeTimeoutError(text, node_id=node_id, item_index=index, phase=phase)
 

@@ -301,7 +301,10 @@ struct CancellableLock {
 }
 
 /// The lock is taken for as long as this lives.
-struct Held<'a>(&'a CancellableLock);
+struct Held<'a> {
+    lock: &'a CancellableLock,
+    holder: u64,
+}
 
 impl CancellableLock {
     /// Wait for the lock and take it, for a holder at this place.
@@ -312,7 +315,7 @@ impl CancellableLock {
         is_cancelled: impl Fn() -> bool,
     ) -> Result<Held<'_>, Hindrance> {
         if self.try_take(holder) {
-            return Ok(Held(self));
+            return Ok(Held { lock: self, holder });
         }
         // Those who wait for this place are held up, too.
         let own = Frame::begin(place);
@@ -323,7 +326,7 @@ impl CancellableLock {
         while !is_cancelled() {
             // Another session is inside, and may need the interpreter to come out.
             if detach(py, || self.take_within(holder, POLL_INTERVAL)) {
-                return Ok(Held(self));
+                return Ok(Held { lock: self, holder });
             }
             polls += 1;
             if polls % POLLS_PER_CYCLE_CHECK == 0 {
@@ -352,8 +355,11 @@ impl CancellableLock {
 }
 
 impl CancellableLock {
-    fn release(&self) {
-        self.holder.store(0, Ordering::SeqCst);
+    /// Release the lock, if this holder has it.
+    fn release(&self, holder: u64) {
+        if self.holder.compare_exchange(holder, 0, Ordering::SeqCst, Ordering::Relaxed).is_err() {
+            return;
+        }
         if self.waiting.load(Ordering::SeqCst) > 0 {
             let wakers = std::mem::take(&mut *self.gate.lock());
             self.waiting.fetch_sub(wakers.len(), Ordering::SeqCst);
@@ -380,7 +386,7 @@ impl CancellableLock {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.0.release();
+        self.lock.release(self.holder);
     }
 }
 
@@ -450,7 +456,7 @@ impl LoopLocks {
     pub(crate) fn try_take(&self) -> bool {
         for (index, (shared, _)) in self.members.iter().enumerate() {
             if !shared.lock.try_take(self.holder) {
-                self.members[..index].iter().for_each(|(shared, _)| shared.lock.release());
+                self.members[..index].iter().for_each(|(shared, _)| shared.lock.release(self.holder));
                 return false;
             }
         }
@@ -458,7 +464,7 @@ impl LoopLocks {
     }
 
     pub(crate) fn release(&self) {
-        self.members.iter().for_each(|(shared, _)| shared.lock.release());
+        self.members.iter().for_each(|(shared, _)| shared.lock.release(self.holder));
     }
 
     /// Have `waker` called when the next lock that is not free is released; `None` if all are free.

@@ -1,0 +1,289 @@
+"""Passes items through nodes on the loop and on the thread beside it: what waits crosses together."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from remotemedia._compiled.failures import find
+from remotemedia._compiled.kernels import LazyResultError, build, build_async
+from remotemedia._core import is_lazy
+from remotemedia._errors import throw
+from remotemedia._loop.singly import Singly
+from remotemedia._loop.threads import close_unused
+from remotemedia._loop.turns import Turns
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from remotemedia._compiled.kernels import Kernel
+    from remotemedia._graph.graph import Graph
+    from remotemedia._loop.singly import Outputs
+
+__all__ = ["Beside", "Entry"]
+
+
+_BREATHING_SPACE = 64
+"""The items between two turns of other tasks."""
+
+
+class Entry:
+    """An item on its way through parts of a chain.
+
+    Attributes:
+        index: The index of the item, for errors.
+        values: What has become of it.
+        failure: What ended it.
+        is_through: Whether the values are outputs of the last node.
+    """
+
+    __slots__ = ("failure", "index", "is_through", "values")
+
+    def __init__(self, index: int, item: Any) -> None:
+        """Begin with the item."""
+        self.index = index
+        self.values = [item]
+        self.failure: BaseException | None = None
+        self.is_through = False
+
+
+class _Part:
+    """Neighbours that run in one place."""
+
+    def __init__(self, first: int, nodes: Sequence[Any], *, on_thread: bool) -> None:
+        """Compile the nodes."""
+        self.first = first
+        self.on_thread = on_thread
+        self.kernel: Kernel | None = None
+        if on_thread:
+            self.kernel = build(nodes)
+        elif (kernels := build_async(nodes)) is not None:
+            self.kernel = kernels.one
+
+
+class Beside(Singly):
+    """A chain in which nodes run on the loop and on a thread, or on the thread alone."""
+
+    def __init__(self, graph: Graph) -> None:
+        """Claim the nodes."""
+        super().__init__(graph)
+        self._parts: list[_Part] = []
+        self._part: _Part | None = None
+        self.kernel: Kernel | None = None
+        self.kernel_first = self.first
+        self.done = 0
+
+    def divide(self) -> None:
+        """Compile the parts of the chain."""
+        position = self.first
+        for on_thread, members in groupby(self.on_thread[self.first :]):
+            count = len([*members])
+            nodes = self.nodes[position : position + count]
+            self._parts.append(_Part(position, nodes, on_thread=on_thread))
+            position += count
+
+    def thread_index(self) -> int:
+        """Return the index of the node that the thread calls now."""
+        frame = None if self.thread is None else sys._current_frames().get(self.thread.ident)  # noqa: SLF001 - The documented way.
+        part = self._part
+        while frame is not None and part is not None and part.kernel is not None:
+            if frame.f_code is part.kernel.source.code:
+                return max(0, part.kernel.source.node_of_line[frame.f_lineno]) + part.first
+            frame = frame.f_back
+        return self.node
+
+    @property
+    def takes_chunks(self) -> bool:
+        """Whether the thread takes several items in one call."""
+        return len(self._parts) == 1 and self._parts[0].kernel is not None
+
+    async def take_chunk(self, items: Sequence[Any], first: int, outputs: Outputs) -> BaseException | None:
+        """Pass items through the thread, as far as none fails; `done` counts them. Returns the failure."""
+        part = self._part = self._parts[0]
+        kernel = part.kernel
+        left = [*items]
+        self.done = 0
+        while kernel is not None and left:
+            if not _are_plain(left):
+                return await self._take_lazy_items(left, first, outputs)
+            try:
+                job = await self.begin(functools.partial(_take_chunk, kernel, left))
+            except BaseException:
+                # What has not begun does not begin.
+                left.clear()
+                raise
+            made, taken, error = job.take_value()
+            outputs.extend(made)
+            self.done += taken
+            if error is None:
+                return None
+            entry = Entry(first + self.done - 1, None)
+            entry.failure = error
+            del error, job
+            await self._explain(entry, part)
+            if entry.failure is not None:
+                return entry.failure
+            outputs.extend(entry.values if entry.is_through else ())
+            del left[:taken]
+        return None
+
+    async def _take_lazy_items(self, items: list[Any], first: int, outputs: Outputs) -> BaseException | None:
+        for entry in await self.take_entries(items, first + self.done):
+            self.done += 1
+            outputs.extend(entry.values)
+            if entry.failure is not None:
+                return entry.failure
+        return None
+
+    async def take_entries(self, items: Sequence[Any], first: int) -> list[Entry]:
+        """Pass items through all parts; return what has become of each."""
+        entries = [Entry(first + offset, item) for offset, item in enumerate(items)]
+        try:
+            for part in self._parts:
+                self._part = part
+                if part.on_thread:
+                    await self._take_on_thread(part, entries)
+                else:
+                    await self._take_on_loop(part, entries)
+        except BaseException:
+            begun = [*entries]
+            # What has not begun does not begin.
+            entries.clear()
+            if self.job is not None and not self.job.is_done:
+                self.job.when_done(functools.partial(_discard, begun))
+            else:
+                _discard(begun)
+            raise
+        return entries
+
+    async def _take_on_loop(self, part: _Part, entries: list[Entry]) -> None:
+        turns = Turns()
+        for position, entry in enumerate(entries, 1):
+            if not position % _BREATHING_SPACE:
+                await turns.give()
+            if entry.failure is not None or entry.is_through or not entry.values:
+                continue
+            (value,) = entry.values
+            entry.values = []
+            if part.kernel is None:
+                await self._finish(entry, part.first, value)
+                continue
+            try:
+                self.kernel, self.kernel_first = part.kernel, part.first
+                self.coroutine = part.kernel.function(value)
+                result = await self.coroutine
+                entry.values = [] if result is None else [result]
+            except Exception as error:  # noqa: BLE001 - Raised by the caller, for its item.
+                entry.failure = error
+            finally:
+                self.coroutine = self.kernel = None
+            if entry.failure is not None:
+                await self._explain(entry, part)
+
+    async def _take_on_thread(self, part: _Part, entries: list[Entry]) -> None:
+        job = await self.begin(functools.partial(self._work, part, entries))
+        if job.error is not None:
+            error, job.error = job.error, None
+            try:
+                throw(error)
+            finally:
+                del error
+        for entry in entries:
+            if entry.failure is not None:
+                await self._explain(entry, part)
+
+    def _work(self, part: _Part, entries: list[Entry]) -> None:
+        """Pass items through nodes on the thread."""
+        kernel = part.kernel
+        plain: type | None = None
+        # The list is emptied to stop.
+        for entry in entries:
+            if entry.failure is not None or entry.is_through or not entry.values:
+                continue
+            (value,), entry.values = entry.values, []
+            # Most items are of one type, which is checked once.
+            if type(value) is not plain and not is_lazy(value):
+                plain = type(value)
+            try:
+                if kernel is None or type(value) is not plain:
+                    result = self._call_nodes(part, value)
+                    if result is not None:
+                        entry.values.append(result)
+                else:
+                    kernel.function(iter((value,)), entry.values)
+                    if entry.values and entry.values[0] is None:
+                        entry.values = []
+            except Exception as error:  # noqa: BLE001 - Raised on the loop, for its item.
+                entry.failure = error
+
+    def _call_nodes(self, part: _Part, item: Any) -> Any:
+        """Call the nodes of a part one by one."""
+        node = part.first
+        while node < len(self.nodes) and self.on_thread[node]:
+            self.node = node
+            item = self.nodes[node].process(item)
+            if item is None:
+                return None
+            if is_lazy(item):
+                raise LazyResultError(item)
+            node += 1
+        return item
+
+    async def _explain(self, entry: Entry, part: _Part) -> None:
+        """Find the node of an error, or continue after a result that is a generator or coroutine."""
+        error, entry.failure = entry.failure, None
+        try:
+            if error is None:
+                return
+            node = self.node
+            if part.kernel is not None:
+                found = find(error, part.kernel)
+                node = found.node + part.first if found.in_progress.work or found.node >= 0 else node
+            if isinstance(error, LazyResultError):
+                await self._finish(entry, node, error.args[0], is_result=True)
+            else:
+                entry.failure = self.failure(node, "process", entry.index, error)
+        finally:
+            del error
+
+    async def _finish(self, entry: Entry, node: int, value: Any, *, is_result: bool = False) -> None:
+        """Pass a value through the rest of the chain, node by node."""
+        entry.values, entry.is_through = [], True
+        try:
+            if is_result:
+                await self.follow(node, "process", value, entry.index, entry.values)
+            else:
+                await self.pass_on(node, value, entry.index, entry.values)
+        except Exception as error:  # noqa: BLE001 - Raised by the caller, for its item.
+            entry.failure = error
+
+
+def _discard(entries: list[Entry]) -> None:
+    for entry in entries:
+        close_unused(entry.failure)
+
+
+def _take_chunk(kernel: Kernel, items: list[Any]) -> tuple[list[Any], int, BaseException | None]:
+    """Pass items through a kernel; return the outputs, how many items were taken, and the failure."""
+    left: Any = iter(items)
+    count = len(items)
+    outputs: list[Any] = []
+    failure = None
+    try:
+        kernel.function(left, outputs)
+    except BaseException as error:  # noqa: BLE001 - Raised on the loop, with its node.
+        failure = error
+    if kernel.source.leaves_none:
+        outputs = [output for output in outputs if output is not None]
+    try:
+        return outputs, count - left.__length_hint__(), failure
+    finally:
+        del failure
+
+
+def _are_plain(items: Sequence[Any]) -> bool:
+    """Whether no item is itself a coroutine or generator."""
+    kinds = set(map(type, items))
+    return not any(hasattr(kind, name) for kind in kinds for name in ("__await__", "__anext__", "__next__"))

@@ -1,0 +1,87 @@
+"""Where the nodes of a pipeline run in asyncio."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Literal
+
+from remotemedia._compiled.kernels import LARGEST_GRAPH
+from remotemedia._graph.node_kinds import classify, is_source
+
+if TYPE_CHECKING:
+    from remotemedia._graph.graph import Entry, Graph
+
+    Place = Literal["loop", "thread"]
+
+__all__ = ["LOOP", "THREAD", "places_of", "runs_here"]
+
+LOOP: Literal["loop"] = "loop"
+"""On the caller's event loop."""
+
+THREAD: Literal["thread"] = "thread"
+"""Beside it, on one thread of the run or session."""
+
+
+def runs_here(graph: Graph, *, is_run: bool) -> bool:
+    """Whether the nodes of a pipeline run on the caller's event loop, or on one thread beside it.
+
+    On the loop run coroutines, async generators, and nodes with `placement="inline"`; beside it run other
+    `def` nodes. Other options than `placement` need stages of their own.
+
+    Args:
+        graph: The checked pipeline.
+        is_run: Whether it runs once; such a run needs a node on the loop.
+    """
+    if len(graph.entries) > LARGEST_GRAPH or _is_logged():
+        return False
+    before: list[str] = []
+    kinds = []
+    for entry in graph.entries:
+        kind = _kind_of(entry)
+        if entry.after != before or entry.join or kind is None:
+            return False
+        kinds.append(kind)
+        before = [entry.id]
+    if THREAD not in (places := places_of(graph)):
+        return True
+    # A node with any number of outputs beside a thread would need a queue.
+    has_generators = any(kind.endswith("generator") for kind in kinds[graph.source is not None :])
+    return not has_generators and (LOOP in places or not is_run)
+
+
+def places_of(graph: Graph) -> list[Place]:
+    """Return where each node runs. A built-in node runs with its neighbour, and alone on the loop."""
+    places: list[Place | None] = [_place_of(entry) for entry in graph.entries]
+    known = next((place for place in places if place is not None), LOOP)
+    found: list[Place] = []
+    for place in places:
+        known = place or known
+        found.append(known)
+    return found
+
+
+def _kind_of(entry: Entry) -> str | None:
+    """Return the kind of a node, or `None` if it needs a stage of its own."""
+    options = entry.options
+    if len(options) > ("placement" in options) or isinstance(entry.node, type):
+        return None
+    if options.get("placement") not in {None, "inline"} or not callable(getattr(entry.node, "process", None)):
+        return None
+    kind = classify(entry.node)
+    if kind == "streaming" or (_place_of(entry) == THREAD and (kind == "generator" or is_source(entry.node))):
+        return None
+    return kind
+
+
+def _place_of(entry: Entry) -> Place | None:
+    if "placement" in entry.options or classify(entry.node) in {"coroutine", "async_generator", "streaming"}:
+        return LOOP
+    from remotemedia.nodes import _builtin
+
+    return None if type(entry.node) in _builtin.INLINE else THREAD
+
+
+def _is_logged() -> bool:
+    """Whether single steps are logged."""
+    return "logging" in sys.modules and logging.getLogger("remotemedia").isEnabledFor(logging.DEBUG)

@@ -1,0 +1,135 @@
+"""The thread beside an event loop on which the `def` nodes of a run or session are called."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from contextlib import suppress
+from queue import SimpleQueue
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
+
+from remotemedia._threads import start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Job", "NodeThread", "close_unused"]
+
+
+class Job:
+    """Work for the thread, and what became of it.
+
+    Attributes:
+        value: What the work returned.
+        error: What it raised.
+        is_done: Whether it has ended; set on the loop.
+        future: Signals the end.
+    """
+
+    __slots__ = ("_context", "_loop", "_when_done", "_work", "error", "future", "is_done", "value")
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        """Take work for the current loop, and the context of the current task."""
+        self._work: Callable[[], Any] | None = work
+        self._context = contextvars.copy_context()
+        self._loop = asyncio.get_running_loop()
+        self._when_done: list[Callable[[], object]] = []
+        self.future: asyncio.Future[None] = self._loop.create_future()
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.is_done = False
+
+    def do(self) -> None:
+        """Do the work. Called on the thread."""
+        work, self._work = self._work, None
+        if work is not None:
+            try:
+                self.value = self._context.run(work)
+            except BaseException as error:  # noqa: BLE001 - Raised on the loop.
+                self.error = error
+            del work
+        # A loop that is closed waits for nothing.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._end)
+
+    def _end(self) -> None:
+        self.is_done = True
+        if not self.future.done():
+            self.future.set_result(None)
+        for call in self._when_done:
+            call()
+
+    def take_value(self) -> Any:
+        """Return what the work returned, and forget it."""
+        value, self.value = self.value, None
+        return value
+
+    def discard(self) -> None:
+        """Forget what became of the work, which is not needed. A coroutine that was not awaited is closed."""
+        value, error = self.take_value(), self.error
+        self.error = None
+        close_unused(value if error is None else error)
+        del error
+
+    def when_done(self, call: Callable[[], object]) -> None:
+        """Call this on the loop when the work has ended."""
+        self._when_done.append(call)
+
+
+class NodeThread:
+    """A thread that begins with its first work, and does one thing after the other."""
+
+    def __init__(self, name: str) -> None:
+        """Store the name; the thread does not run yet."""
+        self._name = name
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def ident(self) -> int:
+        """The identity of the thread, as in `threading.get_ident()`; 0 before it runs."""
+        return 0 if self._thread is None else self._thread.ident or 0
+
+    def begin(self, work: Callable[[], Any]) -> Job:
+        """Begin with work.
+
+        Raises:
+            RuntimeError: If the system cannot start the thread.
+        """
+        if self._thread is None:
+            thread = threading.Thread(target=_work, args=(self._jobs,), name=self._name, daemon=True)
+            start(thread, "the def nodes of a pipeline")
+            self._thread = thread
+        job = Job(work)
+        self._jobs.put(job)
+        return job
+
+    def stop(self) -> None:
+        """Let the thread end after the work that has begun."""
+        if self._thread is not None:
+            self._jobs.put(None)
+
+    def join(self) -> None:
+        """Wait for the end of the thread, which has no more work."""
+        self.stop()
+        if self._thread is not None:
+            self._thread.join()
+
+
+def _work(jobs: SimpleQueue[Job | None]) -> None:
+    while (job := jobs.get()) is not None:
+        job.do()
+        del job
+
+
+def close_unused(result: object) -> None:
+    """Close a coroutine that a node returned, also one in an error or a tuple: Python would warn about it."""
+    if isinstance(result, tuple | BaseException):
+        parts = result if isinstance(result, tuple) else result.args
+        for part in parts:
+            if isinstance(part, BaseException) or type(part) is CoroutineType:
+                close_unused(part)
+    elif type(result) is CoroutineType:
+        result.close()
