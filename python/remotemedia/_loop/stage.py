@@ -143,7 +143,16 @@ class Stage(Beside):
     async def take_stream(self, items: AsyncIterator[Any], outputs: Outputs, turns: SharedTurns) -> None:
         """Pass the items of an async iterator through the nodes, each before the next is requested."""
         self.room = None
+        if self.thread is not None:
+            async for item in items:
+                call = await self.enter(1)
+                try:
+                    await self.take(call, [item], outputs)
+                finally:
+                    await self.leave(call)
+            return
         done = 0
+        failed = None
         while True:
             if not turns.is_shared:
                 await turns.enter()
@@ -163,8 +172,8 @@ class Stage(Beside):
                 done = index + 1
                 await self._go_on(*failed, index, outputs)
             finally:
+                failed = None
                 turns.leave()
-                del failed
 
     def is_at_input(self) -> bool:
         """Whether a kernel waits for its next item."""

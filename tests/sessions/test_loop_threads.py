@@ -1,0 +1,173 @@
+"""What runs on the event loop of the caller, what beside it, and how many threads that takes."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+from stream_nodes import thread_count
+
+from remotemedia import Pipeline, execute_pipeline_with_input, with_options
+
+OTHER_THREADS = 4
+"""Those of the process that belong to no session."""
+
+
+class Where:
+    """Records the threads of its methods."""
+
+    def __init__(self):
+        self.threads = {}
+
+    def note(self, method):
+        self.threads.setdefault(method, set()).add(threading.get_ident())
+
+    def initialize(self):
+        self.note("initialize")
+
+    def process(self, item):
+        self.note("process")
+        return item
+
+    def flush(self):
+        self.note("flush")
+
+    def cleanup(self):
+        self.note("cleanup")
+
+    def is_on(self, thread):
+        """Return whether all methods ran on this thread alone."""
+        return len(self.threads) == 4 and set().union(*self.threads.values()) == {thread}
+
+
+class WhereGenerating(Where):
+    def process(self, item):
+        self.note("process")
+        yield item
+
+
+class Source:
+    """An async source of a few items."""
+
+    async def process(self):
+        for item in range(3):
+            await asyncio.sleep(0)
+            yield item
+
+
+class Same:
+    async def process(self, item):
+        return item
+
+
+async def run(nodes):
+    await execute_pipeline_with_input(nodes, [1, 2])
+
+
+async def run_async_generator(nodes):
+    async def items():
+        yield 1
+        await asyncio.sleep(0)
+        yield 2
+
+    await execute_pipeline_with_input(nodes, items())
+
+
+async def call_and_map(nodes):
+    async with Pipeline(nodes).open() as session:
+        await session.call(1)
+        assert [output async for output in session.map([2, 3])] == [2, 3]
+
+
+async def put(nodes):
+    async with Pipeline(nodes).open() as session:
+        await session.put(1)
+        session.end()
+        assert [output async for output in session] == [1]
+
+
+WAYS = pytest.mark.parametrize("way", [run, run_async_generator, call_and_map, put])
+KINDS = pytest.mark.parametrize("kind", [Where, WhereGenerating])
+
+
+@WAYS
+@KINDS
+@pytest.mark.parametrize("neighbours", [0, 1])
+def test_inline_nodes_run_on_the_loop_of_the_caller(way, kind, neighbours):
+    node = kind()
+
+    asyncio.run(way([*(Same() for _ in range(neighbours)), with_options(node, placement="inline")]))
+
+    assert node.is_on(threading.get_ident())
+
+
+@WAYS
+@KINDS
+def test_nodes_without_a_placement_have_one_thread_beside_the_loop(way, kind):
+    first, last = kind(), kind()
+
+    asyncio.run(way([first, Same(), last]))
+
+    (thread,) = first.threads["process"]
+    assert thread != threading.get_ident()
+    assert first.is_on(thread)
+    assert last.is_on(thread)
+
+
+ON_LOOP = {
+    "async": lambda: [Same(), Same()],
+    "inline": lambda: [with_options(Where(), placement="inline")],
+    "inline and async": lambda: [with_options(WhereGenerating(), placement="inline"), Same()],
+}
+
+
+@pytest.mark.parametrize("nodes", ON_LOOP)
+def test_a_thousand_sessions_on_the_loop_take_no_threads(nodes):
+    most = 0
+
+    async def hold(number, all_are_open):
+        nonlocal most
+        async with Pipeline(ON_LOOP[nodes]()).open() as session:
+            assert await session.call(number) == number
+            await all_are_open.wait()
+            most = max(most, thread_count())
+            assert [output async for output in session.map([1, 2])] == [1, 2]
+
+    async def main():
+        before, all_are_open = thread_count(), asyncio.Barrier(1000)
+        await asyncio.gather(*(hold(number, all_are_open) for number in range(1000)))
+        return before
+
+    before = asyncio.run(main())
+
+    assert most <= before + OTHER_THREADS
+
+
+def test_a_session_of_a_source_and_coroutines_takes_no_threads():
+    async def main():
+        before = thread_count()
+        async with Pipeline([Source(), Same()]).open() as session:
+            outputs = [output async for output in session]
+            return outputs, thread_count() - before
+
+    outputs, threads = asyncio.run(main())
+
+    assert outputs == [0, 1, 2]
+    assert threads <= OTHER_THREADS
+
+
+def test_a_placed_node_takes_one_thread():
+    async def hold(number, all_are_open):
+        nodes = [Same(), with_options(Where(), placement="thread"), Same()]
+        async with Pipeline(nodes).open() as session:
+            assert await session.call(number) == number
+            await all_are_open.wait()
+            return thread_count()
+
+    async def main():
+        before, all_are_open = thread_count(), asyncio.Barrier(50)
+        counts = await asyncio.gather(*(hold(number, all_are_open) for number in range(50)))
+        return max(counts) - before
+
+    assert asyncio.run(main()) <= 50 + OTHER_THREADS
