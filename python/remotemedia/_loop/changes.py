@@ -18,27 +18,27 @@ _BATCH = 64
 class Changes:
     """The tasks that wait until a condition changes."""
 
-    __slots__ = ("_waiting",)
+    __slots__ = ("waiting",)
 
     def __init__(self) -> None:
         """Start without waiting tasks."""
-        self._waiting: set[asyncio.Future[None]] = set()
+        self.waiting: set[asyncio.Future[None]] = set()
 
     def notify(self) -> None:
         """Wake the tasks, which check their conditions."""
-        for waiting in self._waiting:
+        for waiting in self.waiting:
             if not waiting.done():
                 waiting.set_result(None)
 
     async def wait_while(self, condition: Callable[[], bool]) -> None:
         """Wait until the condition is false."""
         while condition():
-            waiting = asyncio.get_running_loop().create_future()
-            self._waiting.add(waiting)
+            changed = asyncio.get_running_loop().create_future()
+            self.waiting.add(changed)
             try:
-                await waiting
+                await changed
             finally:
-                self._waiting.discard(waiting)
+                self.waiting.discard(changed)
 
 
 def resolve_later(futures: Sequence[asyncio.Future[Any]], value: object) -> None:

@@ -87,18 +87,22 @@ class Entrance:
         if self.is_closed:
             raise SessionClosedError(CLOSED)
         core = self.stage.core
-        if core.take_turn():
-            await asyncio.sleep(0)
-            # Other tasks may have closed it meanwhile.
-            if self.is_closed:
-                raise SessionClosedError(CLOSED)
-        if not self.line and not self.is_paused and (call := core.try_enter(inputs)) is not None:
+        is_turn_due = core.take_turn()
+        if (
+            not is_turn_due
+            and not self.line
+            and not self.is_paused
+            and (call := core.try_enter(inputs)) is not None
+        ):
             self.task = asyncio.current_task()
             return call
         waiting = core.begin_wait(word)
         place = _Place(is_call=is_call)
         self.line.append(place)
-        if len(self.line) == 1:
+        if is_turn_due:
+            # Other tasks run first, but no later call.
+            asyncio.get_running_loop().call_soon(self.let_in)
+        elif len(self.line) == 1:
             # Another session, which shares nodes, may be inside.
             self.let_in()
         try:
@@ -136,6 +140,11 @@ class Entrance:
             return
         call.leave()
         self.task = None
+        if self.line or self.changes.waiting:
+            self.pass_on()
+
+    def pass_on(self) -> None:
+        """Notify those who wait for the nodes, after a call has left them."""
         self.changes.notify()
         self.let_in()
 

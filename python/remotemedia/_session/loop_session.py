@@ -112,7 +112,11 @@ class LoopSession(AsyncSession):
         except BaseException as error:  # noqa: BLE001 - Raised below, with its node.
             failure = error
         else:
-            entrance.leave(call)
+            # As in `entrance.leave`, without its call: no other work of the thread is in progress.
+            call.leave()
+            entrance.task = None
+            if entrance.line or entrance.changes.waiting:
+                entrance.pass_on()
             if entrance.stop is not None:
                 await self._raise_stop(has_arrived=False)
             return result
