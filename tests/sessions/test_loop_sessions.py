@@ -210,6 +210,16 @@ def test_an_interruption_waits_for_a_def_node_and_drops_its_result():
     assert asyncio.run(main()) == (False, 1, "new")
 
 
+def test_an_interruption_between_streams_drops_nothing():
+    async def main():
+        async with Pipeline([Same()]).open() as session:
+            outputs = session.map([1, 2])
+            taken = [output async for output in outputs]
+            return taken, await session.interrupt()
+
+    assert asyncio.run(main()) == ([1, 2], 0)
+
+
 def test_a_run_that_waits_for_input_leaves_its_nodes_to_others():
     async def main():
         node, may_end = Same(), asyncio.Event()

@@ -146,6 +146,7 @@ class Stream:
 
     def feed_source(self) -> None:
         """Take the items of the source."""
+        self.accepted += 1
         self.is_ended = True
         self._start(self._take_source())
 
@@ -278,7 +279,10 @@ class Stream:
         await self._inside(len(chunk), take, outputs)
 
     async def _take_flush(self) -> None:
-        """Flush the nodes."""
+        """Flush the nodes: the end of input, which is one more input."""
+        if not self.is_ended:
+            self.accepted += 1
+            self.is_ended = True
         outputs: list[Any] = []
         await self._inside(0, lambda _: self._entrance.stage.flush(outputs, self._first), outputs)
         self.finished += 1
