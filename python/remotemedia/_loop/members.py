@@ -13,7 +13,7 @@ from remotemedia._compiled.failures import NO_NODE
 from remotemedia._core import LoopStage
 from remotemedia._errors import is_interrupt, node_error, throw
 from remotemedia._exception_chain import set_traceback, traceback_of
-from remotemedia._graph.node_kinds import makes_coroutines, return_kind
+from remotemedia._graph.node_kinds import classify, makes_coroutines, return_kind
 from remotemedia._limits import CLOSE_TIMEOUT_SECS
 from remotemedia._loop.places import THREAD, places_of
 from remotemedia._loop.threads import NodeThread
@@ -45,6 +45,7 @@ class Members:
         core: Their locks and users.
         on_thread: Whether each node is called on `thread`.
         is_abandoned: Whether a node did not return in time, so that no other is called.
+        never_suspends: Whether all nodes are `def` nodes on the loop.
         job: The last work of the thread that was waited for.
         node: The node that is called now, outside of kernels.
         phase: Its phase.
@@ -61,6 +62,7 @@ class Members:
         self.core = LoopStage(graph.name, pairs, self.first, weakref.WeakMethod(self.node_at_work))
         self.on_thread = [place == THREAD for place in places_of(graph)]
         self.thread = NodeThread("remotemedia") if any(self.on_thread) else None
+        self.never_suspends = self.thread is None and all(classify(node) == "plain" for node in self.nodes)
         self.job: Job | None = None
         self.is_abandoned = False
         self.node = 0

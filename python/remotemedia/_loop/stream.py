@@ -67,9 +67,10 @@ class Stream:
         self._capacity = capacity
         self._counts_own_items = counts_own_items
         self._overflow: Overflow = "wait"
-        self._first = 0
+        self._taken = 0
         self._size = 1
         self._has_begun = False
+        self._iterator: Iterator[Any] = iter(())
         self._task: asyncio.Task[None] | None = None
         self.changes = Changes()
 
@@ -154,10 +155,12 @@ class Stream:
         async with aclosing(self._entrance.stage.source_items()) as items:
             await self._take_async(items)
 
+    def _base(self, first: int) -> int:
+        """Return the number of inputs before the first item that counts, where `first` are before a chunk."""
+        return first - self._taken if self._counts_own_items else 0
+
     def _start(self, work: Any) -> None:
         self._has_begun = True
-        stage = self._entrance.stage
-        self._first = stage.core.inputs if self._counts_own_items else 0
         self._task = asyncio.get_running_loop().create_task(self._until_end(work))
 
     async def _until_end(self, work: Any) -> None:
@@ -167,16 +170,46 @@ class Stream:
                 await work
             except Exception as error:  # noqa: BLE001 - Raised by the iteration, after the outputs.
                 failure = error
-            if not self._entrance.is_closed and not self.is_abandoned:
-                await self._take_flush()
-                if failure is not None:
-                    self.outputs.append(Failed(failure))
-                self.is_complete = True
+            await self._finish(failure)
         finally:
             # A cancelled task refers to the frames that it was in, and these to the items.
             self._task = None
             self.is_cut |= not self.is_complete
             self.notify()
+            del failure
+
+    async def _finish(self, failure: BaseException | None) -> None:
+        """Flush the nodes, after all items or what reading them has raised."""
+        if not self._entrance.is_closed and not self.is_abandoned:
+            await self._take_flush()
+            if failure is not None:
+                self.outputs.append(Failed(failure))
+            self.is_complete = True
+        del failure
+
+    def feed_on_demand(self, items: Any) -> None:
+        """Take the items of an iterable only in `advance`."""
+        self._has_begun = True
+        self._iterator = iter(items)
+
+    async def advance(self) -> None:
+        """Take a few more items in the current task, for nodes that never suspend."""
+        chunk: list[Any] = []
+        failure: BaseException | None = None
+        try:
+            chunk.extend(islice(self._iterator, self._room))
+        except Exception as error:  # noqa: BLE001 - Raised by the iteration, after the outputs.
+            failure = error
+        try:
+            self.accepted += len(chunk)
+            if chunk:
+                await self._take(chunk)
+            if failure is not None or not chunk:
+                await self._finish(failure)
+        except BaseException:
+            self.is_cut = True
+            raise
+        finally:
             del failure
 
     async def _take_inputs(self) -> None:
@@ -243,7 +276,9 @@ class Stream:
         done = 0
         try:
             while done < len(chunk):
-                done += await self._take_some(chunk[done:])
+                taken = await self._take_some(chunk[done:])
+                done += taken
+                self._taken += taken
         finally:
             self.finished += len(chunk)
         target = self._entrance.stage.chunk_secs
@@ -261,7 +296,7 @@ class Stream:
         outputs: list[Any] = []
         into = self.outputs if room is not None else outputs
         if await self._inside(
-            len(chunk), lambda call: stage.take(call, chunk, into, room, self._first), outputs
+            len(chunk), lambda call: stage.take(call, chunk, into, room, self._base(call.first)), outputs
         ):
             return len(chunk)
         return stage.done
@@ -271,7 +306,7 @@ class Stream:
         outputs: list[Any] = []
 
         async def take(call: LoopCall) -> None:
-            for entry in await self._entrance.stage.take_entries(chunk, call.first - self._first):
+            for entry in await self._entrance.stage.take_entries(chunk, call.first - self._base(call.first)):
                 outputs.extend(entry.values)
                 if entry.failure is not None:
                     outputs.append(Failed(entry.failure))
@@ -284,7 +319,9 @@ class Stream:
             self.accepted += 1
             self.is_ended = True
         outputs: list[Any] = []
-        await self._inside(0, lambda _: self._entrance.stage.flush(outputs, self._first), outputs)
+        await self._inside(
+            0, lambda call: self._entrance.stage.flush(outputs, self._base(call.first)), outputs
+        )
         self.finished += 1
 
     async def _inside(self, inputs: int, work: Callable[[Any], Any], outputs: list[Any]) -> bool:

@@ -87,7 +87,7 @@ class LoopMap(LoopOutputs):
         """Read nothing yet."""
         super().__init__(session, stream, is_main=False)
         self._items = items
-        self._has_begun = self._is_over = False
+        self._has_begun = self._is_over = self._is_direct = False
 
     async def __anext__(self) -> Any:
         """Return the next output; the first call begins to read the items."""
@@ -104,9 +104,12 @@ class LoopMap(LoopOutputs):
             self._session.add(self._stream)
             self._has_begun = True
             items, self._items = self._items, None
-            self._stream.feed(items)
+            self._is_direct = self._session.never_suspends and not hasattr(type(items), "__aiter__")
+            (self._stream.feed_on_demand if self._is_direct else self._stream.feed)(items)
             del items
         try:
+            while self._is_direct and not self._stream.is_ready:
+                await self._stream.advance()
             return await super().__anext__()
         except asyncio.CancelledError:
             raise

@@ -387,6 +387,11 @@ class LoopSession(AsyncSession):
             throw(failure)
 
     @property
+    def never_suspends(self) -> bool:
+        """Whether all nodes are `def` nodes on the loop, so that a consumer can take items by itself."""
+        return self._stage.never_suspends
+
+    @property
     def has_ended(self) -> bool:
         """Whether it accepts no more items."""
         return self._is_closed
