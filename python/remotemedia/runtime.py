@@ -37,6 +37,9 @@ async def execute_pipeline(
 ) -> Any:
     """Run a pipeline once without input: on the items of its source, or on one empty item.
 
+    `async` nodes, and nodes of a chain with `placement="inline"`, run on the event loop; other `def` nodes
+    run on a thread beside it.
+
     The empty item has the type of the first annotated `process` in the pipeline: `""` for `str`, 0 for
     numbers, an empty list, dict and so on. Without annotations, it is `""`.
 
@@ -70,6 +73,9 @@ async def execute_pipeline_with_input(
     executor: str | None = None,
 ) -> Any:
     """Run a pipeline once on a list or stream of items.
+
+    `async` nodes, and nodes of a chain with `placement="inline"`, run on the event loop; other `def` nodes
+    run on a thread beside it.
 
     Args:
         pipeline: As for `execute_pipeline`.

@@ -79,7 +79,7 @@ class Opening:
             close_after(session, error)
 
     async def __aenter__(self) -> AsyncSession:
-        """Initialize the nodes without blocking the event loop."""
+        """Initialize the nodes, on the event loop or beside it: each where it runs."""
         from remotemedia._session.async_session import enter
 
         self._begin()

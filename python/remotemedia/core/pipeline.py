@@ -144,7 +144,10 @@ class Pipeline(GraphOwner):
         *,
         enable_metrics: bool = False,
     ) -> Any:
-        """Run the pipeline once.
+        """Run the pipeline once, in the task that awaits it.
+
+        `async` nodes, and nodes of a chain with `placement="inline"`, run on the event loop; other `def`
+        nodes run on a thread beside it.
 
         Args:
             input_data: One item, or a list, any other iterable or async iterable of items, or an object with
@@ -188,7 +191,8 @@ class Pipeline(GraphOwner):
         """Open a session: `with pipeline.open() as session:` or `async with pipeline.open() as session:`.
 
         The nodes are initialized at the start of the block and cleaned up at its end; they keep their state
-        between calls.
+        between calls. With `with`, nodes without a thread or worker of their own run on the threads that
+        call; with `async with`, on the event loop, and `def` nodes without `placement="inline"` beside it.
 
         Args:
             **options: `enable_metrics`, `queue_size` (64), `stall_warning` (5.0 seconds, `None` for never),
