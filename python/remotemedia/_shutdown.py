@@ -100,6 +100,10 @@ def time_left(timeout: float) -> float:
     return min(timeout, _HURRIED_SECS) if _works.is_hurried else timeout
 
 
+# Without the conversion to an enum, which takes longer than opening a session.
+_getsignal: Callable[[int], object] = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
+
+
 class SecondInterrupt:
     """Detects a second Ctrl-C, for tasks that wait for work to end.
 
@@ -109,7 +113,7 @@ class SecondInterrupt:
 
     def __init__(self) -> None:
         """Find the count of the running loop."""
-        handler = getattr(signal.getsignal(signal.SIGINT), "func", None)
+        handler = getattr(_getsignal(signal.SIGINT), "func", None)
         self._runner = getattr(handler, "__self__", None)
 
     def has_occurred(self) -> bool:

@@ -243,9 +243,8 @@ class Members:
 
     def may_wait_in_cleanup(self) -> bool:
         """Whether `clean_up` may suspend, and so be cancelled."""
-        if self.thread is not None or any(
-            makes_coroutines(getattr(node, "cleanup", None)) for node in self.nodes
-        ):
+        cleanups = (getattr(node, "cleanup", None) for node in self.nodes)
+        if self.thread is not None or any(callable(one) and makes_coroutines(one) for one in cleanups):
             return True
         if not self.core.try_lock():
             return True

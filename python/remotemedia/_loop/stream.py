@@ -433,6 +433,11 @@ class Stream:
         self.drop_all()
         await self.wait_for_end()
 
+    @property
+    def is_active(self) -> bool:
+        """Whether its task has not ended."""
+        return self._task is not None and not self._task.done()
+
     def cancel(self) -> None:
         """Stop the task, if there is one."""
         if self._task is not None and not self._task.done():

@@ -304,6 +304,10 @@ class LoopSession(AsyncSession):
             finally:
                 failures.extend(await self._stage.clean_up())
 
+        if not self._is_busy() and not self._stage.may_wait_in_cleanup():
+            failures.extend(await self._stage.clean_up())
+            _throw(combine(error, failures), error)
+            return
         with _shutdown.under_way(f"the closing of pipeline '{self._name}'", None):
             work = self._loop.create_task(end())
             cancelled = await self._wait_for_close(work, timeout)
@@ -312,13 +316,15 @@ class LoopSession(AsyncSession):
             work.cancel()
         elif (failure := work.exception()) is not None:
             failures.append(failure)
-        failure = combine(cancelled if error is None else error, failures)
         try:
-            if failure is not None and failure is not error:
-                throw(failure)
+            _throw(combine(cancelled if error is None else error, failures), error)
         finally:
             failures.clear()
-            del failure, cancelled, error
+            del cancelled, error
+
+    def _is_busy(self) -> bool:
+        """Whether a call or a stream is in progress."""
+        return self._entrance.task is not None or any(stream.is_active for stream in self._streams)
 
     def _mark_closed(self) -> None:
         self._is_closed = True
@@ -461,6 +467,16 @@ class LoopSession(AsyncSession):
         if self._is_closed:
             raise SessionClosedError(CLOSED)
         self._streams.add(stream)
+
+
+def _throw(failure: BaseException | None, known: BaseException | None) -> None:
+    """Raise a failure, unless the caller knows it."""
+    try:
+        if failure is not None and failure is not known:
+            throw(failure)
+    finally:
+        # Its traceback refers to this frame.
+        del failure, known
 
 
 async def _end_work(entrance: Entrance, streams: list[Stream]) -> None:
