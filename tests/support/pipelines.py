@@ -32,6 +32,7 @@ class Case:
     parts: tuple[Part, ...]
     order: tuple[int, ...]
     feed: Feed | None
+    is_inline: bool = False
 
 
 def pipeline_of(case: Case, log: list[Any]) -> Pipeline:
@@ -40,10 +41,11 @@ def pipeline_of(case: Case, log: list[Any]) -> Pipeline:
     for index, part in enumerate(case.parts):
         nodes.append(node_of(f"n{index}", part, log) if part.twin is None else nodes[part.twin])
     pipeline = Pipeline("generated")
+    options = {"placement": "inline"} if case.is_inline else {}
     for index in case.order:
         part = case.parts[index]
         after = [f"n{upstream}" for upstream in part.after]
-        pipeline.add_node(nodes[index], id=f"n{index}", after=after, join=part.join)
+        pipeline.add_node(nodes[index], id=f"n{index}", after=after, join=part.join, **options)
     return pipeline
 
 
@@ -151,3 +153,20 @@ def compiled_cases(draw):
         found[failing] = replace(found[failing], failures=(*found[failing].failures, failure))
     feed = Feed(draw(st.sampled_from(("list", "generator"))), 300, draw(st.booleans()))
     return Case(tuple(found), tuple(range(len(found))), feed)
+
+
+@st.composite
+def streaming_cases(draw):
+    """Draw a chain with streaming nodes, whose runs need no thread."""
+    kinds = (*TOLERANT_KINDS, *LAZY_KINDS, "streaming", "streaming")
+    count = draw(st.integers(1, 5))
+    found = [draw(parts(index, kinds, is_chain=True)) for index in range(count)]
+    if all(part.kind != "streaming" for part in found):
+        found.append(Part("streaming", (count - 1,)))
+    order = tuple(range(len(found)))
+    if len(found) > 1 and draw(st.integers(0, 9)) == 9:
+        return Case(with_source(draw, found), order, None, is_inline=True)
+    form = draw(st.sampled_from(("list", "async generator")))
+    length = draw(st.integers(1, 8))
+    fails_at = draw(st.none() | st.integers(0, length)) if form != "list" else None
+    return Case(tuple(found), order, Feed(form, length, draw(st.booleans()), fails_at), is_inline=True)

@@ -49,7 +49,9 @@ class Body:
         self._steps = steps
         self._loops = 0
         # Nodes cannot change inside the loop if it runs no code of others.
-        self._is_tested_once = form.loop == "for x in items:" and all(step.is_inlined for step in steps)
+        self._is_tested_once = (
+            form.loop == "for x in items:" and not form.yields and all(step.is_inlined for step in steps)
+        )
 
     def assigns(self, name: str) -> bool:
         """Whether a line assigns to this variable."""
@@ -73,14 +75,25 @@ class Body:
             self._write_loop(2, form.leave, self._write_item)
             if not form.parameters:
                 self._write(2, ["x = None"])
-        else:
-            self._write(1, ["position = 0", form.loop])
-            self._write(2, ["if turns.is_shared: await turns.enter()"])
-            # The lines after this block count the item.
-            self._write_block(2, self._write_item)
-            self._write(2, ["position += 1", "if turns.is_shared: turns.leave()"])
-            self._write(2, [f"if not position & {_BREATHING_SPACE - 1}: await turns.breathe()"])
+        elif not form.yields:
+            self._write(1, ["position = 0"])
+            self._write_counted(1, form.loop)
             self._write(1, ["return position"])
+        else:
+            self._write(1, ["position = 0", "while True:", "    try:"])
+            self._write_counted(3, form.loop)
+            self._write(2, ["except BaseException as error: turns.catch(error)"])
+            self._write(2, ["async for x in turns.rest(position):"])
+            self._write(3, form.end.split("\n"))
+            self._write(2, ["if turns.is_ended: return", "position += 1"])
+
+    def _write_counted(self, depth: int, loop: str) -> None:
+        self._write(depth, [loop])
+        self._write(depth + 1, ["if turns.is_shared: await turns.enter()"])
+        # The lines after this block count the item.
+        self._write_block(depth + 1, self._write_item)
+        self._write(depth + 1, ["position += 1", "if turns.is_shared: turns.leave()"])
+        self._write(depth + 1, [f"if not position & {_BREATHING_SPACE - 1}: await turns.breathe()"])
 
     def _write(self, depth: int, lines: list[str], node: int = NO_NODE) -> None:
         self.lines += ["    " * depth + line for line in lines]
@@ -191,7 +204,7 @@ class Body:
         """Write the lines that pass `x`, an output of a node, to those behind it."""
         targets = self.layout.targets[node]
         if not targets:
-            self._write(depth, [self._end_of(node)], node)
+            self._write(depth, self._end_of(node).split("\n"), node)
             return
         if len(targets) > 1:
             self._write(depth, [f"{_variable(node)} = x"], node)

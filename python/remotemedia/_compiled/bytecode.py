@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import CodeType
 
-__all__ = ["TESTED_VERSIONS", "may_return_item", "may_return_lazily", "returns_its_item", "returns_none"]
+__all__ = [
+    "TESTED_VERSIONS",
+    "may_return_item",
+    "may_return_lazily",
+    "only_iterates",
+    "returns_its_item",
+    "returns_none",
+]
 
 TESTED_VERSIONS = frozenset({b"\xa7\r\r\n", b"\xcb\r\r\n", b"\xf3\r\r\n"})
 """The magic numbers of CPython 3.11, 3.12 and 3.13."""
@@ -79,6 +86,47 @@ def returns_its_item(code: CodeType) -> bool:
     if last[0] not in _numbers("RETURN_VALUE") or any(number in _numbers("RETURN") for number, _ in before):
         return False
     return number == opmap["LOAD_FAST"] and argument == _ITEM
+
+
+@functools.lru_cache(maxsize=256)
+def only_iterates(code: CodeType) -> bool:
+    """Whether the argument of an async generator is only used in `async for`, outside of any `async with`.
+
+    So no other task reads it, and no `asyncio.timeout` or `asyncio.TaskGroup` cancels a read.
+    """
+    if MAGIC_NUMBER not in TESTED_VERSIONS or code.co_argcount <= _ITEM or code.co_cellvars:
+        return False
+    names = {number: name for name, number in opmap.items()}
+    operations = [(names.get(number, ""), argument) for number, argument in _operations(code)]
+    if any(name == "BEFORE_ASYNC_WITH" for name, _ in operations):
+        return False
+    for position, (name, argument) in enumerate(operations):
+        variables = _variables(name, argument)
+        if _ITEM not in variables:
+            continue
+        is_read = "LOAD_FAST" in name and variables[-1] == _ITEM and variables.count(_ITEM) == 1
+        if not is_read or not _begins_loop([name for name, _ in operations[position + 1 :]]):
+            return False
+    return True
+
+
+def _variables(name: str, argument: int) -> list[int]:
+    """Return the indices of the local variables of an operation."""
+    if name.count("FAST") == 2:  # noqa: PLR2004 - It stands for two operations.
+        return [argument >> 4, argument & 15]
+    return [argument] if "FAST" in name else []
+
+
+def _begins_loop(names: list[str]) -> bool:
+    """Whether operations begin with an `async for`, or an awaited comprehension."""
+    if names[:1] != ["GET_AITER"]:
+        return False
+    for name, then in pairwise(names):
+        if name == "GET_ANEXT":
+            return True
+        if name.startswith("CALL"):
+            return then == "GET_AWAITABLE"
+    return False
 
 
 def _may_keep(code: CodeType, operations: list[int], loaders: frozenset[int]) -> bool:

@@ -20,7 +20,7 @@ class Form(NamedTuple):
     item: Item
     """What is known of the items."""
     end: str = "outputs.append(x)"
-    """The statement that passes an output on."""
+    """The statements that pass an output on, a line each."""
     leave: str = "continue"
     """The statement that ends an item without an output."""
     keeps_none: bool = False
@@ -31,6 +31,8 @@ class Form(NamedTuple):
     """Whether it remembers types of results from one call to the next."""
     is_timed: bool = False
     """Whether each result goes through a function that measures the call."""
+    yields: bool = False
+    """Whether it is an async generator, which yields its first output twice."""
     can_stop: bool = False
     """Whether loops over generators end when the variable `stop` is set."""
 
@@ -51,3 +53,16 @@ SENT = Form("def", (), "while True:", "not lazy", end="continue", leave="x = Non
 MANY = Form("async def", ("items", "outputs"), "for x in items:", "unknown")
 STREAM = Form("async def", ("items", "outputs", "turns"), "async for x in items:", "unknown", counts=True)
 ONE = Form("async def", ("x",), None, "unknown", end="return x", leave="return None", remembers=True)
+
+PULL = Form(
+    "async def",
+    ("items", "turns", "first"),
+    "async for x in items:",
+    "unknown",
+    end="if first: first = yield x\nyield x",
+    counts=True,
+    yields=True,
+)
+"""An async generator for the node behind, which is called only when the first output is known."""
+
+PULL_ALL = PULL._replace(loop="for x in items:")

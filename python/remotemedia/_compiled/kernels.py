@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from remotemedia._compiled.forms import CHUNK, MANY, ONE, SENT, STREAM, TIMED_CHUNK
 from remotemedia._compiled.layout import Connections, chain, layout_of
 from remotemedia._compiled.source import source_of
-from remotemedia._compiled.steps import describe
+from remotemedia._compiled.steps import Returns, Step, describe
 from remotemedia._core import is_lazy
 from remotemedia._graph.node_kinds import return_kind
 from remotemedia._graph.output_shape import shape
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from remotemedia._compiled.forms import Form
     from remotemedia._compiled.source import Source
-    from remotemedia._compiled.steps import Step
 
 __all__ = [
     "LARGEST_GRAPH",
@@ -40,6 +39,7 @@ __all__ = [
     "StoppedError",
     "build",
     "build_async",
+    "build_part",
     "build_sent",
     "resolve",
 ]
@@ -248,6 +248,18 @@ def _code_for(code: CodeType, called: list[CodeType]) -> CodeType:
             _copies.clear()
         found = _copies[key] = (code.replace(), code, called)
     return found[0]
+
+
+def build_part(form: Form, nodes: Sequence[Any]) -> Kernel:
+    """Compile a part of a chain, of any number of nodes, also none, in an asynchronous form."""
+    described = _describe(nodes, None, ())
+    kernel = None if described is None else described.kernel(form)
+    if kernel is not None:
+        return kernel
+    # Without knowledge of the nodes, nothing is nested.
+    steps = [Step("plain", False, Returns(), None, "", index) for index in range(len(nodes))]  # noqa: FBT003
+    objects = {f"p{index}": node.process for index, node in enumerate(nodes)}
+    return _Described(tuple(steps), chain(len(nodes)), objects).kernel(form)  # type: ignore[return-value] # See above.
 
 
 def _describe_def(

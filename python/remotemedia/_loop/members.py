@@ -12,7 +12,7 @@ from remotemedia import _log, _shutdown
 from remotemedia._compiled.failures import NO_NODE
 from remotemedia._core import LoopStage
 from remotemedia._errors import is_interrupt, node_error, throw
-from remotemedia._exception_chain import set_traceback, traceback_of
+from remotemedia._exception_chain import cause_of, set_traceback, traceback_of
 from remotemedia._graph.node_kinds import classify, makes_coroutines, return_kind
 from remotemedia._limits import CLOSE_TIMEOUT_SECS
 from remotemedia._loop.places import THREAD, places_of
@@ -84,6 +84,7 @@ class Members:
 
     def failure(self, node: int, phase: str, index: int | None, error: BaseException) -> BaseException:
         """Return the error for what a node raised; requests to stop pass as themselves."""
+        error = _unreplaced(error)
         # The traceback begins in the node.
         traceback = traceback_of(error)
         while traceback is not None and traceback.tb_frame.f_globals.get("__name__", "").startswith(_OWN):
@@ -285,6 +286,14 @@ class Members:
                 await self._call_method(index, "interrupt")
             except Exception as error:  # noqa: BLE001 - It belongs to no input.
                 _log.log_ignored_error(error)
+
+
+def _unreplaced(error: BaseException) -> BaseException:
+    """Return what a function raised: `invoke`, a coroutine, replaces `StopIteration`."""
+    cause = cause_of(error) if type(error) is RuntimeError else None
+    traceback = traceback_of(cause) if isinstance(cause, StopIteration) else None
+    is_replaced = traceback is not None and traceback.tb_frame.f_code is Members.invoke.__code__
+    return cause if cause is not None and is_replaced else error
 
 
 def _forget_initialized(node: Any) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, Literal
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Literal
 
+from remotemedia._compiled.bytecode import only_iterates
 from remotemedia._compiled.kernels import LARGEST_GRAPH
 from remotemedia._graph.node_kinds import classify, is_source
 
@@ -27,7 +29,8 @@ def runs_here(graph: Graph, *, is_run: bool) -> bool:
     """Whether the nodes of a pipeline run on the caller's event loop, or on one thread beside it.
 
     On the loop run coroutines, async generators, and nodes with `placement="inline"`; beside it run other
-    `def` nodes. Other options than `placement` need stages of their own.
+    `def` nodes. Other options than `placement` need stages of their own. In a run without a thread, there may
+    also be streaming nodes, which only iterate over their items.
 
     Args:
         graph: The checked pipeline.
@@ -39,14 +42,16 @@ def runs_here(graph: Graph, *, is_run: bool) -> bool:
     kinds = []
     for entry in graph.entries:
         kind = _kind_of(entry)
-        if entry.after != before or entry.join or kind is None:
+        if entry.after != before or entry.join or kind is None or (kind == "streaming" and not is_run):
             return False
         kinds.append(kind)
         before = [entry.id]
     if THREAD not in (places := places_of(graph)):
         return True
     # A node with any number of outputs beside a thread would need a queue.
-    has_generators = any(kind.endswith("generator") for kind in kinds[graph.source is not None :])
+    has_generators = any(
+        kind.endswith(("generator", "streaming")) for kind in kinds[graph.source is not None :]
+    )
     return not has_generators and (LOOP in places or not is_run)
 
 
@@ -69,9 +74,23 @@ def _kind_of(entry: Entry) -> str | None:
     if options.get("placement") not in {None, "inline"} or not callable(getattr(entry.node, "process", None)):
         return None
     kind = classify(entry.node)
-    if kind == "streaming" or (_place_of(entry) == THREAD and (kind == "generator" or is_source(entry.node))):
+    if kind == "streaming":
+        return kind if _only_iterates(entry.node) else None
+    if _place_of(entry) == THREAD and (kind == "generator" or is_source(entry.node)):
         return None
     return kind
+
+
+def _only_iterates(node: Any) -> bool:
+    """Whether a streaming node reads its items only in loops of its own code, and is no source.
+
+    Any other one could let other tasks read them, or set a limit on the time for an item.
+    """
+    method = node.process
+    function = getattr(method, "__func__", None)
+    if not isinstance(function, FunctionType) or getattr(method, "__self__", None) is not node:
+        return False
+    return not is_source(node) and only_iterates(function.__code__)
 
 
 def _place_of(entry: Entry) -> Place | None:

@@ -14,6 +14,7 @@ from remotemedia._asyncio.bridge import run_alone
 from remotemedia._errors import combine, throw
 from remotemedia._limits import CLOSE_TIMEOUT_SECS
 from remotemedia._loop.stage import Stage
+from remotemedia._loop.streaming import StreamingStage, has_streaming_nodes
 from remotemedia._loop.turns import SharedTurns, Turns, next_size
 
 if TYPE_CHECKING:
@@ -43,25 +44,17 @@ async def run(graph: Graph, feed: Any) -> list[Any]:
     """
     _shutdown.check_not_ending(f"a run of pipeline '{graph.name}'")
     task = asyncio.current_task()
-    stage = Stage(graph)
+    stage = StreamingStage(graph) if has_streaming_nodes(graph) else Stage(graph)
     outputs: list[Any] = []
     failure: BaseException | None = None
     if task is not None:
         _tasks[task] = asyncio.get_running_loop()
     try:
         await stage.initialize()
-        if feed is None:
-            async with aclosing(stage.source_items()) as items:
-                await stage.take_stream(items, outputs, SharedTurns(stage))
-        elif hasattr(type(feed), "__aiter__"):
-            await stage.take_stream(aiter(feed), outputs, SharedTurns(stage))
+        if isinstance(stage, StreamingStage):
+            await stage.run(feed, outputs)
         else:
-            await _take_all(stage, feed, outputs)
-        call = await stage.enter(0)
-        try:
-            await stage.flush(outputs)
-        finally:
-            await stage.leave(call)
+            await _take_and_flush(stage, feed, outputs)
     except BaseException as error:  # noqa: BLE001 - Raised again below, after everything is cleaned up.
         failure = error
     finally:
@@ -76,6 +69,21 @@ async def run(graph: Graph, feed: Any) -> list[Any]:
     finally:
         # Its traceback refers to this frame.
         del failure, failures
+
+
+async def _take_and_flush(stage: Stage, feed: Any, outputs: list[Any]) -> None:
+    if feed is None:
+        async with aclosing(stage.source_items()) as items:
+            await stage.take_stream(items, outputs, SharedTurns(stage))
+    elif hasattr(type(feed), "__aiter__"):
+        await stage.take_stream(aiter(feed), outputs, SharedTurns(stage))
+    else:
+        await _take_all(stage, feed, outputs)
+    call = await stage.enter(0)
+    try:
+        await stage.flush(outputs)
+    finally:
+        await stage.leave(call)
 
 
 async def _take_all(stage: Stage, items: Iterable[Any], outputs: list[Any]) -> None:

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     Outputs = list[Any] | deque[Any]
 
-__all__ = ["Singly"]
+__all__ = ["END", "Singly"]
+
+END: Any = object()
+"""Stands for an output where there is none."""
 
 
 class Singly(Members):
@@ -50,8 +53,7 @@ class Singly(Members):
                 if result is not None:
                     yield result
                 return
-            iterator = result if kind == "async_generator" else self._each(0, result)
-            while (item := await anext(iterator, _END)) is not _END:
+            while (item := (await self.draw(0, result))[0]) is not END:
                 yield item
                 index += 1
         except GeneratorExit:
@@ -127,13 +129,12 @@ class Singly(Members):
                 if result is not None:
                     await self.pass_on(node + 1, result, index, outputs)
                 return
-            outputs_of = self._each(node, result) if kind == "generator" else result
             while True:
                 step.is_in_node = True
                 self.node = node
-                output = await anext(outputs_of, _END)
+                output = (await self.draw(node, result))[0]
                 step.is_in_node = False
-                if output is _END:
+                if output is END:
                     return
                 await self.pass_on(node + 1, output, index, outputs)
         except BaseException as error:  # noqa: BLE001 - Raised below, without another context.
@@ -150,10 +151,11 @@ class Singly(Members):
         finally:
             del failure
 
-    async def _each(self, node: int, generator: Any) -> AsyncGenerator[Any, None]:
-        """Yield the outputs of a generator, which runs where its node belongs."""
-        while (output := await self.invoke(node, functools.partial(next, generator, _END))) is not _END:
-            yield output
+    async def draw(self, node: int, generator: Any) -> tuple[Any]:
+        """Return the next output of a generator of any kind, or `END`."""
+        if hasattr(type(generator), "__anext__"):
+            return (await anext(generator, END),)
+        return (await self.invoke(node, functools.partial(next, generator, END)),)
 
     async def _close(self, node: int, generator: Any) -> BaseException | None:
         try:
@@ -169,6 +171,3 @@ class Singly(Members):
 
 class _Step:
     is_in_node = False
-
-
-_END = object()

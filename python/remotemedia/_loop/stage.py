@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from remotemedia._loop.singly import Outputs
     from remotemedia._loop.turns import SharedTurns
 
-__all__ = ["Stage"]
+__all__ = ["Stage", "original_error"]
 
 
 class Stage(Beside):
@@ -130,7 +130,7 @@ class Stage(Beside):
     async def go_on_one(self, kernel: Kernel, error: BaseException, index: int, outputs: Outputs) -> None:
         """Continue after the kernel for one item has raised an error, as `take` does."""
         self.room = None
-        original = _original(error)
+        original = original_error(error)
         await self._go_on(self._find(original, kernel), original, index, outputs)
 
     def _find(self, error: BaseException, kernel: Kernel) -> Found:
@@ -192,7 +192,7 @@ class Stage(Beside):
         try:
             self._position = await coroutine
         except BaseException as error:  # noqa: BLE001 - Raised by the caller, with its node.
-            original = _original(error)
+            original = original_error(error)
             return self._find(original, kernel), original
         finally:
             self.coroutine = self.kernel = None
@@ -224,7 +224,7 @@ class Stage(Beside):
             del failure
 
 
-def _original(error: BaseException) -> BaseException:
+def original_error(error: BaseException) -> BaseException:
     """Return what a node raised: a coroutine replaces `StopIteration` with a `RuntimeError`."""
     cause = cause_of(error)
     is_replaced = type(error) is RuntimeError and isinstance(cause, StopIteration)
