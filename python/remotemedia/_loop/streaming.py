@@ -11,7 +11,7 @@ in the stage, and these nodes are cancelled.
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +85,9 @@ class StreamingStage(Stage):
                 items = await behind.call_node()
             await parts[-1].take_all(outputs)
         except BaseException as error:  # noqa: BLE001 - Raised below.
-            self.failed = self.failed or error
+            if self.failed is None:
+                self.note(error)
+                await parts[-1].close_all()
         finally:
             parts[0].leave()
             self.parts = []
@@ -166,7 +168,7 @@ class Part(SharedTurns):
         self._kernel: Kernel
         self._generator: AsyncGeneratorType[Any, None] | None = None
         self._coroutine: CoroutineType[Any, Any, Any] | None = None
-        self._stream: AsyncGenerator[Any, None] | None = None
+        self._stream: AsyncGeneratorType[Any, None] | None = None
         self._rest: AsyncGenerator[Any, None] | None = None
         self._caught: tuple[Found, BaseException] | None = None
         self._index = 0
@@ -186,7 +188,7 @@ class Part(SharedTurns):
             self._stream = self.stage.nodes[self.start - 1].process(self.before.outputs())
         except BaseException as error:  # noqa: BLE001 - Raised by the run.
             self.stage.note(self._failure_of(NO_NODE, error))
-            await self._close_all()
+            await self.close_all()
         return self._stream
 
     async def take_all(self, outputs: list[Any]) -> None:
@@ -249,7 +251,7 @@ class Part(SharedTurns):
             if self.is_shared and not self.is_ended:
                 self.leave()
             return
-        await self._close_all()
+        await self.close_all()
         raise asyncio.CancelledError
 
     async def _go_on(self) -> Any:
@@ -302,9 +304,13 @@ class Part(SharedTurns):
         async for _ in self.before.outputs():
             pass
 
-    async def _close_all(self) -> None:
+    async def close_all(self) -> None:
         """Close what is open in this part and those before it, the innermost first."""
         part: Part | None = self
+        if isinstance(self.stage.failed, GeneratorExit):
+            # The run is closed, because its loop has stopped. That does not reach into async generators.
+            for one in self.stage.parts:
+                one.close_awaited()
         failures = await self.machine.close()
         while part is not None:
             failures += await part.close_node()
@@ -316,7 +322,7 @@ class Part(SharedTurns):
     async def close_node(self) -> list[BaseException]:
         """Close the streaming node before this part."""
         try:
-            if self._stream is not None:
+            if self._stream is not None and not self._stream.ag_running:
                 await self._stream.aclose()
         except BaseException as error:  # noqa: BLE001 - Reported with the other failures.
             return [self.stage.failure(self.start - 1, self._phase(), None, error)]
@@ -325,11 +331,20 @@ class Part(SharedTurns):
     async def close(self) -> list[BaseException]:
         """Close its async generator and what is open in it."""
         self._is_closing = True
-        if self._generator is not None:
+        if self._generator is not None and not self._generator.ag_running:
             await self._generator.aclose()
         if self._rest is not None:
             await self._rest.aclose()
         return await self.machine.close()
+
+    def close_awaited(self) -> None:
+        """Close the coroutines that async generators wait for."""
+        for generator in (self._stream, self._generator):
+            close = None if generator is None else getattr(generator.ag_await, "close", None)
+            if close is not None:
+                # Their failures have no caller.
+                with suppress(BaseException):
+                    close()
 
     def outputs(self) -> AsyncGenerator[Any, None]:
         """Return the outputs that nothing has requested yet."""
@@ -377,5 +392,9 @@ class Part(SharedTurns):
 
 def _cancellations() -> int:
     """Return how often the current task was cancelled."""
-    task = asyncio.current_task()
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        # The loop has stopped.
+        task = None
     return 0 if task is None else task.cancelling()
