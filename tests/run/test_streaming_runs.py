@@ -1,0 +1,400 @@
+"""Runs with streaming nodes on the caller's event loop: each pulls its items from the nodes before it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from remotemedia import execute_pipeline_with_input, with_options
+from remotemedia._graph.graph import resolve
+from remotemedia._loop.places import runs_here
+from remotemedia.exceptions import NodeError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE")
+
+
+class Same:
+    async def process(self, item: Any) -> Any:
+        return item
+
+
+class Sums:
+    """Yields the sum so far."""
+
+    is_streaming = True
+
+    async def process(self, items: AsyncIterator[int]) -> AsyncIterator[int]:
+        total = 0
+        async for item in items:
+            total += item
+            yield total
+
+
+class Fails:
+    """Fails on the item 2."""
+
+    async def process(self, item: int) -> int:
+        if item == 2:
+            raise ValueError("two")
+        return item
+
+
+class Logs:
+    """Logs what it receives, and its cleanup."""
+
+    def __init__(self) -> None:
+        self.log: list[Any] = []
+
+    async def process(self, item: Any) -> Any:
+        self.log.append(item)
+        return item
+
+    def cleanup(self) -> None:
+        self.log.append("cleanup")
+
+
+def run(nodes: list[Any], items: Any) -> Any:
+    assert runs_here(resolve(nodes), is_run=True)
+    return asyncio.run(execute_pipeline_with_input(nodes, items))
+
+
+async def numbers(count: int) -> AsyncIterator[int]:
+    for number in range(count):
+        yield number
+
+
+def test_all_is_in_the_task_of_the_caller() -> None:
+    class Looks:
+        is_streaming = True
+
+        async def process(self, items: AsyncIterator[int]) -> AsyncIterator[Any]:
+            async for _ in items:
+                await asyncio.sleep(0)
+                yield asyncio.all_tasks() == {asyncio.current_task()}, threading.active_count()
+
+    before = threading.active_count()
+
+    assert run([Same(), Looks(), Same()], [1, 2]) == [(True, before)] * 2
+
+
+@pytest.mark.parametrize(
+    ("kinds", "outputs"),
+    [
+        ([Sums], [0, 1, 3]),
+        ([Same, Sums], [0, 1, 3]),
+        ([Sums, Same], [0, 1, 3]),
+        ([Sums, Sums], [0, 1, 4]),
+        ([Sums, Same, Sums], [0, 1, 4]),
+    ],
+)
+@pytest.mark.parametrize("make_items", [lambda: [0, 1, 2], lambda: range(3), lambda: numbers(3)])
+def test_it_may_be_anywhere_in_a_chain(
+    kinds: list[Callable[[], Any]], outputs: list[int], make_items: Callable[[], Any]
+) -> None:
+    assert run([kind() for kind in kinds], make_items()) == outputs
+
+
+def test_other_tasks_have_turns_while_a_node_takes_all_items() -> None:
+    class Counts:
+        is_streaming = True
+
+        async def process(self, items: AsyncIterator[int]) -> AsyncIterator[int]:
+            count = 0
+            async for _ in items:
+                count += 1
+                spin_until = time.perf_counter() + 0.0001
+                while time.perf_counter() < spin_until:
+                    pass
+            yield count
+
+    async def main() -> tuple[Any, int]:
+        turns = 0
+
+        async def take_turns() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(take_turns())
+        outputs = await execute_pipeline_with_input([Counts()], range(640))
+        task.cancel()
+        return outputs, turns
+
+    outputs, turns = asyncio.run(main())
+
+    assert outputs == [640]
+    assert turns >= 8
+
+
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_cancelling_the_task_cancels_the_node_that_waits(position: int) -> None:
+    log: list[str] = []
+
+    class Waits:
+        def __init__(self) -> None:
+            self.has_begun = asyncio.Event()
+
+        async def process(self, item: Any) -> Any:
+            if item:
+                self.has_begun.set()
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    log.append("cancelled")
+                    raise
+            return item
+
+    class WaitsInStream(Waits):
+        is_streaming = True
+
+        async def process(self, items: Any) -> Any:
+            waits = super().process
+            try:
+                async for item in items:
+                    yield await waits(item)
+            finally:
+                log.append("closed")
+
+    async def main() -> None:
+        node = WaitsInStream() if position == 1 else Waits()
+        nodes: list[Any] = [Same(), Sums(), Same(), Logs()]
+        nodes[position] = node
+        task = asyncio.create_task(execute_pipeline_with_input(nodes, [0, 1]))
+        await node.has_begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert nodes[-1].log == [0, "cleanup"]
+
+    asyncio.run(main())
+
+    assert log == (["cancelled", "closed"] if position == 1 else ["cancelled"])
+
+
+@pytest.mark.parametrize("handled", [Exception, asyncio.CancelledError, BaseException])
+def test_a_streaming_node_cannot_handle_failures_of_the_nodes_before(handled: type[BaseException]) -> None:
+    class Handles:
+        is_streaming = True
+
+        async def process(self, items: AsyncIterator[int]) -> AsyncIterator[Any]:
+            try:
+                async for item in items:
+                    yield item
+            except handled:
+                yield "handled"
+                yield "twice"
+
+    last = Logs()
+
+    with pytest.raises(NodeError) as error:
+        run([Fails(), Handles(), last], [1, 2, 3])
+
+    assert (error.value.node_id, error.value.item_index) == ("Fails_0", 1)
+    assert last.log == [1, "cleanup"]
+
+
+def test_an_error_of_the_input_passes_as_itself() -> None:
+    async def broken() -> AsyncIterator[int]:
+        yield 1
+        raise LookupError("input")
+
+    with pytest.raises(LookupError, match="input"):
+        run([Same(), Sums(), Same()], broken())
+
+
+def test_it_is_called_with_its_first_item() -> None:
+    """It was called before the first item had passed the nodes before it."""
+    log = Logs()
+
+    class Begins:
+        is_streaming = True
+
+        async def process(self, items: AsyncIterator[int]) -> AsyncIterator[Any]:
+            log.log.append("begins")
+            yield "first"
+            async for item in items:
+                yield item
+
+    assert run([log, Begins()], [1, 2]) == ["first", 1, 2]
+    assert log.log == [1, "begins", 2, "cleanup"]
+
+
+def test_runs_that_share_a_streaming_node_take_turns() -> None:
+    class Alone(Sums):
+        inside = 0
+        most = 0
+
+        async def process(self, items: AsyncIterator[int]) -> AsyncIterator[int]:
+            async for item in items:
+                self.inside += 1
+                self.most = max(self.most, self.inside)
+                await asyncio.sleep(0)
+                yield item
+                await asyncio.sleep(0)
+                self.inside -= 1
+
+    async def main() -> None:
+        node = Alone()
+        calls = [execute_pipeline_with_input([Same(), node, Same()], range(5)) for _ in range(4)]
+        assert await asyncio.gather(*calls) == [[0, 1, 2, 3, 4]] * 4
+        assert node.most == 1
+
+    asyncio.run(main())
+
+
+def test_a_run_that_waits_for_its_input_leaves_its_nodes_to_others() -> None:
+    async def main() -> None:
+        is_read, is_over = asyncio.Event(), asyncio.Event()
+
+        async def slow() -> AsyncIterator[int]:
+            yield 1
+            is_read.set()
+            await is_over.wait()
+            yield 2
+
+        nodes = [Same(), Sums(), Same()]
+        first = asyncio.create_task(execute_pipeline_with_input(nodes, slow()))
+        await is_read.wait()
+        assert await execute_pipeline_with_input(nodes, [10, 20]) == [10, 30]
+        is_over.set()
+        assert await first == [1, 3]
+
+    asyncio.run(asyncio.wait_for(main(), 10))
+
+
+def test_it_has_the_context_of_its_caller() -> None:
+    class Reads:
+        is_streaming = True
+
+        async def process(self, items: AsyncIterator[int]) -> AsyncIterator[str]:
+            async for _ in items:
+                yield VARIABLE.get()
+
+    class Sets:
+        async def process(self, item: int) -> int:
+            if item == 2:
+                VARIABLE.set("of a node")
+            return item
+
+    async def main() -> Any:
+        VARIABLE.set("of the caller")
+        return await execute_pipeline_with_input([Sets(), Reads()], [1, 2])
+
+    assert asyncio.run(main()) == ["of the caller", "of a node"]
+
+
+@pytest.mark.parametrize("count", [*range(13, 21), 30])
+def test_any_number_of_generators_may_be_between(count: int) -> None:
+    class Once:
+        async def process(self, item: int) -> AsyncIterator[int]:
+            yield item
+
+    nodes = [*(Once() for _ in range(count)), Sums(), *(Once() for _ in range(count))]
+
+    assert run(nodes, [1, 2]) == [1, 3]
+
+
+def test_a_failed_run_keeps_no_item() -> None:
+    class Item:
+        pass
+
+    class Raises:
+        async def process(self, item: Any) -> Any:
+            raise ValueError
+
+    async def main() -> None:
+        item = Item()
+        found = weakref.ref(item)
+        with pytest.raises(NodeError):
+            await execute_pipeline_with_input([Same(), passes, Raises()], [item])
+        del item
+        assert found() is None
+
+    class Passes:
+        is_streaming = True
+
+        async def process(self, items: AsyncIterator[Any]) -> AsyncIterator[Any]:
+            async for item in items:
+                yield item
+
+    passes = Passes()
+    gc.disable()
+    try:
+        asyncio.run(main())
+    finally:
+        gc.enable()
+
+
+class Reads:
+    is_streaming = True
+
+    async def first_alone(self, items: AsyncIterator[int]) -> AsyncIterator[int]:
+        async for item in items:
+            yield item
+            break
+        async for item in items:
+            yield item
+
+    async def all_at_once(self, items: AsyncIterator[int]) -> AsyncIterator[int]:
+        for item in [item async for item in items]:
+            yield item
+
+    async def one(self, items: AsyncIterator[int]) -> AsyncIterator[int]:
+        yield await anext(items)
+
+    async def in_time(self, items: AsyncIterator[int]) -> AsyncIterator[int]:
+        async with asyncio.timeout(10):
+            async for item in items:
+                yield item
+
+    async def in_a_task(self, items: AsyncIterator[int]) -> AsyncIterator[int]:
+        async def read() -> list[int]:
+            return [item async for item in items]
+
+        for item in await asyncio.create_task(read()):
+            yield item
+
+    async def later(self, items: AsyncIterator[int]) -> AsyncIterator[int]:
+        doubled = (2 * item async for item in items)
+        async for item in doubled:
+            yield item
+
+
+@pytest.mark.parametrize(
+    ("name", "is_here"),
+    [
+        ("first_alone", True),
+        ("all_at_once", True),
+        ("one", False),
+        ("in_time", False),
+        ("in_a_task", False),
+        ("later", False),
+    ],
+)
+def test_only_nodes_that_iterate_over_their_items_pull_them(name: str, is_here: bool) -> None:
+    node = type("Node", (), {"is_streaming": True, "process": getattr(Reads, name)})()
+
+    assert runs_here(resolve([node]), is_run=True) is is_here
+    assert not runs_here(resolve([node]), is_run=False)
+    assert asyncio.run(execute_pipeline_with_input([node], [1]))
+
+
+def test_a_chain_with_nodes_of_a_thread_goes_the_way_of_threads() -> None:
+    class Plain:
+        def process(self, item: int) -> int:
+            return item
+
+    assert not runs_here(resolve([Plain(), Sums()]), is_run=True)
+    assert runs_here(resolve([with_options(Plain(), placement="inline"), Sums()]), is_run=True)
+    assert asyncio.run(execute_pipeline_with_input([Plain(), Sums()], [1, 2])) == [1, 3]
