@@ -392,3 +392,19 @@ def test_chains_of_the_same_classes_share_their_code() -> None:
 
     assert first.function.__code__ is second.function.__code__
     assert first.function.__code__ is not other.function.__code__
+
+
+def test_each_result_goes_through_the_function_that_measures_the_call() -> None:
+    noted: list[tuple[str, Any]] = []
+
+    def timer(name: str) -> Any:
+        return lambda result: noted.append((name, result)) or result
+
+    kernel = build([Add(), FilterNode(threshold=2)], None, ["a", "b"], [timer("a"), timer("b")])
+    outputs: list[Any] = []
+
+    kernel.function(iter([0, 5]), outputs)
+
+    assert noted == [("a", 1), ("b", None), ("a", 6), ("b", 6)]
+    assert [output for output in outputs if output is not None] == [6]
+    assert build([Twice()], None, ["a"], [timer("a")]) is None

@@ -202,4 +202,5 @@ def _check_lines(step: Step, item: Item, leave: str, *, is_async: bool) -> list[
         else ["if is_lazy(x): raise LazyResultError(x)"]
     )
     i = step.number
-    return [f"if type(x) is not t{i}:", *(f"    {line}" for line in (skip, *check, f"t{i} = type(x)"))]
+    # In this order, CPython stores `x` and loads `t` in one operation.
+    return [f"if t{i} is not type(x):", *(f"    {line}" for line in (skip, *check, f"t{i} = type(x)"))]
