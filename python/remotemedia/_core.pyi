@@ -336,6 +336,13 @@ class Callers:
 class Waiting:
     """A wait of nodes, which lasts as long as this object."""
 
+    def check_lock(self) -> None:
+        """Check again whether a wait for a lock can end.
+
+        Raises:
+            PipelineError: If it would never end.
+        """
+
 @final
 class LoopStage:
     """The nodes of a run or session on an event loop: the locks of their objects, and who uses these.
@@ -388,13 +395,6 @@ class LoopStage:
 
         Raises:
             PipelineError: If the wait would never end.
-        """
-
-    def check_lock_wait(self, waiting: Waiting) -> None:
-        """Check again whether a wait for a lock can end.
-
-        Raises:
-            PipelineError: If it would never end.
         """
 
     def listen(self, become_shared: Callable[[], object]) -> bool:

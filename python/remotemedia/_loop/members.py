@@ -276,7 +276,7 @@ class Members:
             waiting = self.core.wait_for_lock(wake, node)
             while waiting is not None and not is_free.done():
                 await asyncio.wait([is_free], timeout=_POLL_INTERVAL_SECS)
-                self.core.check_lock_wait(waiting)
+                waiting.check_lock()
 
     async def interrupt(self) -> None:
         """Call `interrupt` of the nodes, in order."""

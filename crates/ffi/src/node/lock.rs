@@ -72,8 +72,11 @@ impl Membership {
         entry.0 += 1;
         let (shared, place) = (Arc::clone(&entry.1), Arc::clone(place));
         drop(registry);
-        let listeners: Vec<OnShared> = shared.listeners.lock().iter().map(|(_, listener)| Arc::clone(listener)).collect();
-        listeners.iter().for_each(|listener| listener());
+        let listeners: Vec<OnShared> =
+            shared.listeners.lock().iter().map(|(_, listener)| Arc::clone(listener)).collect();
+        for listener in listeners {
+            listener();
+        }
         Self { address, shared, place, holder: next_holder(), is_user: false }
     }
 
@@ -391,15 +394,7 @@ impl Drop for Held<'_> {
 }
 
 fn refusal(cycle: &Cycle) -> Hindrance {
-    Hindrance::Deadlock(refusal_text(cycle))
-}
-
-pub(super) fn refusal_text(cycle: &Cycle) -> String {
-    format!(
-        "The object of {} is already in use and would wait for itself: {}; give each pipeline its own object",
-        cycle.node(),
-        cycle.path()
-    )
+    Hindrance::Deadlock(cycle.lock_refusal())
 }
 
 /// A session's claim on a node object that runs on an event loop, which waits without a thread.

@@ -15,7 +15,7 @@ use crate::attach::attach;
 use crate::convert::failure;
 use crate::node::callers;
 use crate::node::callers::{Callers, FindNode, Frame, Owner, Place};
-use crate::node::lock::{LockedObject, LoopLocks, Membership, refusal_text};
+use crate::node::lock::{LockedObject, LoopLocks, Membership};
 use crate::node::waits::{Target, Waiting};
 
 /// The nodes of a run or session on an event loop. It does not keep the objects alive.
@@ -120,7 +120,7 @@ impl LoopStage {
         let frames = callers::with_own(callers::current(py)?, &Frame::begin(place));
         Waiting::begin(frames, Target::Lock(holder))
             .map(Some)
-            .map_err(|cycle| failure::PipelineError::new_err(refusal_text(&cycle)))
+            .map_err(|cycle| failure::PipelineError::new_err(cycle.lock_refusal()))
     }
 
     /// Have `become_shared` called, on any thread, when another session claims one of the nodes; `True` if one has already.
@@ -171,11 +171,6 @@ impl LoopStage {
     fn enter(&self, py: Python<'_>, inputs: u64, node: Option<usize>) -> PyResult<LoopCall> {
         let frames = if callers::are_none(py)? { callers::Frames::new() } else { callers::current(py)? };
         self.0.begin_call(py, frames, inputs, node)
-    }
-
-    /// Look again whether a wait for a lock can end.
-    fn check_lock_wait(&self, waiting: &Waiting) -> PyResult<()> {
-        waiting.check().map_err(|cycle| failure::PipelineError::new_err(refusal_text(&cycle)))
     }
 
     /// Count inputs that a call is given after its beginning.

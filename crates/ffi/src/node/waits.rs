@@ -65,6 +65,14 @@ impl Waiting {
     }
 }
 
+#[pymethods]
+impl Waiting {
+    /// Look again whether a wait for a lock can end.
+    fn check_lock(&self) -> PyResult<()> {
+        self.check().map_err(|cycle| failure::PipelineError::new_err(cycle.lock_refusal()))
+    }
+}
+
 impl Drop for Waiting {
     fn drop(&mut self) {
         WAITS.lock().1.retain(|wait| wait.number != self.0);
@@ -81,7 +89,7 @@ pub(crate) struct Cycle {
 
 impl Cycle {
     /// The innermost call of the one who would wait.
-    pub(crate) fn node(&self) -> String {
+    fn node(&self) -> String {
         self.own.last().map_or_else(String::new, |frame| frame.name())
     }
 
@@ -99,6 +107,15 @@ impl Cycle {
         })
     }
 
+    /// The text of the error where a wait for the lock of an object would never end.
+    pub(crate) fn lock_refusal(&self) -> String {
+        format!(
+            "The object of {} is already in use and would wait for itself: {}; give each pipeline its own object",
+            self.node(),
+            self.path()
+        )
+    }
+
     /// The id of the node, where the wait is for its own session.
     fn is_short(&self) -> Option<String> {
         match (&self.own[..], &self.others[..]) {
@@ -108,7 +125,7 @@ impl Cycle {
     }
 
     /// The calls one after the other.
-    pub(crate) fn path(&self) -> String {
+    fn path(&self) -> String {
         let mut names: Vec<String> = self.own.iter().chain(&self.others).map(|frame| frame.name()).collect();
         names.dedup();
         names.join(" → ")
@@ -154,4 +171,3 @@ fn is_stuck(target: &Target, own: &Frames, waits: &[Wait]) -> bool {
     waiting.dedup();
     owner.live_calls() <= waiting.len()
 }
-

@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use remotemedia_runtime::{Caller, CancelFlag, Client, Closed, Outbox, Session, SessionSettings, Stall};
+use remotemedia_runtime::{Caller, Client, Closed, Outbox, Session, SessionSettings, Stall};
 
 use crate::asyncio::bridge::Bridge;
 use crate::asyncio::context::CallerContext;
@@ -37,7 +37,6 @@ pub(crate) struct SessionCore {
     bridge: Arc<Bridge>,
     /// The mailbox of the event loop that opened the session, for calls and streams; `None` without a loop.
     pub(crate) mailbox: Option<Arc<Mailbox>>,
-    stop: CancelFlag,
     is_direct: bool,
     /// The id of the node that makes the items, if one does.
     source: Option<String>,
@@ -98,18 +97,7 @@ impl SessionCore {
         let source = session.has_source().then(|| session.plan().nodes()[0].id.clone());
         let notify = on_output.map(|on_output| output_notifier(on_output, mailbox.as_ref()));
         let outbox = outbox_of(&session, queue_size, notify);
-        Ok(Self {
-            session,
-            chain,
-            bridge,
-            mailbox,
-            stop,
-            is_direct,
-            source,
-            outbox,
-            owner,
-            is_left: AtomicBool::new(false),
-        })
+        Ok(Self { session, chain, bridge, mailbox, is_direct, source, outbox, owner, is_left: AtomicBool::new(false) })
     }
 
     /// Refuse items for a pipeline that makes its own.
@@ -305,7 +293,6 @@ impl SessionCore {
     /// Stop and clean up within `timeout` seconds. Returns the calls that were abandoned because they did not return.
     fn shut_down(&self, py: Python<'_>, timeout: f64) -> PyResult<Vec<AbandonedCall>> {
         prepare_thread();
-        self.stop.set();
         self.outbox.close();
         let timeout = Duration::try_from_secs_f64(timeout).unwrap_or(Duration::MAX.min(Duration::from_secs(1 << 30)));
         // Not an interrupt: a thread may be about to wait for a coroutine, which nothing would cancel any more.

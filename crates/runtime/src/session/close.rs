@@ -92,9 +92,10 @@ impl<P: Payload> Session<P> {
         let core = &self.core;
         core.is_closed.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        self.stop.set();
         let waiting = core.admission_queue.close();
         core.stages.iter().flat_map(|stage| &stage.replicas).for_each(|replica| replica.stop.set());
+        // After the others: a retry whose pause this ends must see that its stage was stopped.
+        self.stop.set();
         let clients = core.in_flight.take_all();
         clients.forget();
         for stage in &core.stages {

@@ -44,8 +44,9 @@ impl<P: Payload> Session<P> {
         let Some(_only_one) = self.wait_for_others(is_cancelled) else { return 0 };
         let is_over = || self.is_closed() || is_cancelled();
         let waiting = core.admission_queue.hold();
-        self.stop.set();
         core.stages.iter().flat_map(|stage| &stage.replicas).for_each(|replica| replica.stop.set());
+        // After the others: a retry whose pause this ends must see that its stage was stopped.
+        self.stop.set();
         let clients = core.in_flight.take_all_and_keepers();
         clients.forget();
         let queued: Vec<_> = core.stages.iter().map(|stage| stage.inbox.empty()).collect();
@@ -59,8 +60,8 @@ impl<P: Payload> Session<P> {
         fence(Ordering::SeqCst);
         if self.is_closed() {
             // A close may have set them before.
-            self.stop.set();
             core.stages.iter().flat_map(|stage| &stage.replicas).for_each(|replica| replica.stop.set());
+            self.stop.set();
         }
         let is_through = !self.is_closed();
         let waiting_clients: Clients<P> = waiting.iter().map(|submission| &submission.client).collect();
