@@ -15,7 +15,7 @@ import pytest
 from remotemedia import execute_pipeline_with_input, with_options
 from remotemedia._graph.graph import resolve
 from remotemedia._loop.places import runs_here
-from remotemedia.exceptions import NodeError
+from remotemedia.exceptions import NodeError, PipelineError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -182,6 +182,60 @@ def test_cancelling_the_task_cancels_the_node_that_waits(position: int) -> None:
     assert log == (["cancelled", "closed"] if position == 1 else ["cancelled"])
 
 
+@pytest.mark.parametrize("steps", range(30))
+def test_a_run_that_is_cancelled_at_any_step_closes_all(steps: int) -> None:
+    log: list[str] = []
+
+    class Steps:
+        """Suspends in everything it does."""
+
+        async def initialize(self) -> None:
+            await asyncio.sleep(0)
+            log.append("initialized")
+
+        async def process(self, item: Any) -> AsyncIterator[Any]:
+            log.append("open")
+            try:
+                await asyncio.sleep(0)
+                yield item
+                await asyncio.sleep(0)
+            finally:
+                log.append("closed")
+
+        async def cleanup(self) -> None:
+            await asyncio.sleep(0)
+            log.append("cleanup")
+
+    class StreamSteps(Steps):
+        is_streaming = True
+
+        async def process(self, items: Any) -> AsyncIterator[Any]:
+            log.append("open")
+            try:
+                async for item in items:
+                    await asyncio.sleep(0)
+                    yield item
+                    await asyncio.sleep(0)
+            finally:
+                log.append("closed")
+
+    async def main() -> None:
+        nodes = [Steps(), StreamSteps(), Steps(), StreamSteps(), Steps()]
+        task = asyncio.create_task(execute_pipeline_with_input(nodes, [1, 2]))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())
+
+    assert log.count("open") == log.count("closed")
+    assert log.count("initialized") <= log.count("cleanup") <= log.count("initialized") + 1
+    assert "closed" not in log[log.index("cleanup") :] if "cleanup" in log else not log
+
+
 @pytest.mark.parametrize("handled", [Exception, asyncio.CancelledError, BaseException])
 def test_a_streaming_node_cannot_handle_failures_of_the_nodes_before(handled: type[BaseException]) -> None:
     class Handles:
@@ -271,6 +325,41 @@ def test_a_run_that_waits_for_its_input_leaves_its_nodes_to_others() -> None:
         assert await first == [1, 3]
 
     asyncio.run(asyncio.wait_for(main(), 10))
+
+
+def test_runs_that_share_nodes_in_another_order_do_not_wait_for_each_other() -> None:
+    class Spreads:
+        async def process(self, item: int) -> AsyncIterator[int]:
+            yield item
+            await asyncio.sleep(0)
+            yield item
+
+    async def main() -> None:
+        first, last = Spreads(), Spreads()
+        chains = [[first, Sums(), last], [last, Sums(), first]]
+        calls = [execute_pipeline_with_input(chain, numbers(3)) for chain in chains for _ in range(2)]
+        assert await asyncio.gather(*calls) == [[0, 0, 0, 0, 1, 1, 2, 2, 4, 4, 6, 6]] * 4
+
+    asyncio.run(asyncio.wait_for(main(), 10))
+
+
+@pytest.mark.parametrize("position", [0, 1])
+def test_a_run_of_itself_is_refused(position: int) -> None:
+    class Runs:
+        is_streaming = True
+
+        async def process(self, items: AsyncIterator[int]) -> AsyncIterator[Any]:
+            async for item in items:
+                yield await execute_pipeline_with_input([self], [item])
+
+    nodes: list[Any] = [Same()]
+    nodes.insert(position, Runs())
+
+    with pytest.raises(NodeError) as error:
+        run(nodes, [1])
+
+    assert error.value.node_id == f"Runs_{position}"
+    assert isinstance(error.value.__cause__, PipelineError)
 
 
 def test_it_has_the_context_of_its_caller() -> None:
