@@ -13,7 +13,7 @@ import pytest
 
 from remotemedia import Pipeline, execute_pipeline_with_input, with_options
 from remotemedia.exceptions import NodeError, SessionInterruptedError
-from remotemedia.nodes import CalculatorNode
+from remotemedia.nodes import OutputNode
 
 TIMEOUT_SECS = 20.0
 
@@ -156,21 +156,32 @@ def test_items_that_wait_cross_together():
     assert crossings < 500
 
 
-def test_a_built_in_node_runs_with_its_neighbour():
-    class Names:
-        def process(self, item):
-            return (item, threading.current_thread().name)
+class Name:
+    """Returns the name of the thread that it is called on."""
 
-    class Add(CalculatorNode):
-        def process(self, data):
-            assert threading.current_thread().name == "remotemedia"
-            return super().process(data)
+    def process(self, _item):
+        return threading.current_thread().name
+
+
+@pytest.mark.parametrize(
+    ("others", "expected"),
+    [
+        ([Name()], "remotemedia"),
+        ([Same(), Name()], threading.main_thread().name),
+        ([], threading.main_thread().name),
+    ],
+    ids=["before a def node", "before a coroutine", "alone"],
+)
+def test_a_built_in_node_runs_with_its_neighbour(others, expected):
+    names = []
+    output = OutputNode(lambda _item: names.append(threading.current_thread().name))
 
     async def main():
-        async with Pipeline([CalculatorNode("add", 1), Add("add", 1), Names()]).open() as session:
-            return await session.call(1)
+        async with Pipeline([output, *others]).open() as session:
+            await session.call(1)
 
-    assert asyncio.run(main()) == (3, "remotemedia")
+    asyncio.run(main())
+    assert names == [expected]
 
 
 def test_a_cancelled_call_returns_before_its_def_node_and_the_next_call_waits():
