@@ -124,6 +124,26 @@ def test_an_error_in_a_part_of_a_chain_has_the_index_of_its_item(nodes):
     assert asyncio.run(main()) == ([item for item in range(10) if item != 5], [(5, 5)])
 
 
+@pytest.mark.parametrize("placement", [{}, {"placement": "inline"}])
+def test_each_of_several_errors_has_the_index_of_its_item(placement):
+    async def main():
+        failures = []
+        async with Pipeline([with_options(Fails(*range(0, 50, 5)), **placement)]).open() as session:
+            for item in range(50):
+                await session.put(item)
+            session.end()
+            outputs = aiter(session)
+            while True:
+                try:
+                    await anext(outputs)
+                except NodeError as error:
+                    failures.append(error.item_index)
+                except StopAsyncIteration:
+                    return failures
+
+    assert asyncio.run(main()) == [*range(0, 50, 5)]
+
+
 @pytest.mark.parametrize("others", [[], [Same()]])
 def test_what_a_def_node_returns_late_continues_in_the_chain(others):
     async def main():

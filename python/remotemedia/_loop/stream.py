@@ -67,7 +67,7 @@ class Stream:
         self._capacity = capacity
         self._counts_own_items = counts_own_items
         self._overflow: Overflow = "wait"
-        self._taken = 0
+        self._taken = self._first = 0
         self._size = 1
         self._has_begun = False
         self._iterator: Iterator[Any] = iter(())
@@ -155,9 +155,16 @@ class Stream:
         async with aclosing(self._entrance.stage.source_items()) as items:
             await self._take_async(items)
 
-    def _base(self, first: int) -> int:
-        """Return the number of inputs before the first item that counts, where `first` are before a chunk."""
-        return first - self._taken if self._counts_own_items else 0
+    def _base(self, call: LoopCall, done: int = 0) -> int:
+        """Return how far the numbers of a call are ahead of the indices in errors.
+
+        Args:
+            call: A call of the chunk, or of what is left of it.
+            done: How many items of the chunk were taken in earlier calls, the first of which has counted all.
+        """
+        if not done:
+            self._first = call.first
+        return call.first - (self._taken if self._counts_own_items else self._first + done)
 
     def _start(self, work: Any) -> None:
         self._has_begun = True
@@ -276,7 +283,7 @@ class Stream:
         done = 0
         try:
             while done < len(chunk):
-                taken = await self._take_some(chunk[done:])
+                taken = await self._take_some(chunk[done:], done)
                 done += taken
                 self._taken += taken
         finally:
@@ -285,8 +292,8 @@ class Stream:
         self._size = next_size(self._size, time.perf_counter() - began, target, self._capacity)
         self.notify()
 
-    async def _take_some(self, chunk: list[Any]) -> int:
-        """Pass items through the nodes as far as none fails; return how many are done."""
+    async def _take_some(self, chunk: list[Any], done: int) -> int:
+        """Pass what is left of a chunk through the nodes, as far as none fails; return how many are done."""
         stage = self._entrance.stage
         if stage.thread is not None and not stage.takes_chunks:
             await self._take_entries(chunk)
@@ -295,9 +302,11 @@ class Stream:
         room = self._wait_for_room if stage.makes_several else None
         outputs: list[Any] = []
         into = self.outputs if room is not None else outputs
-        if await self._inside(
-            len(chunk), lambda call: stage.take(call, chunk, into, room, self._base(call.first)), outputs
-        ):
+
+        async def take(call: LoopCall) -> None:
+            await stage.take(call, chunk, into, room, self._base(call, done))
+
+        if await self._inside(0 if done else len(chunk), take, outputs):
             return len(chunk)
         return stage.done
 
@@ -306,7 +315,7 @@ class Stream:
         outputs: list[Any] = []
 
         async def take(call: LoopCall) -> None:
-            for entry in await self._entrance.stage.take_entries(chunk, call.first - self._base(call.first)):
+            for entry in await self._entrance.stage.take_entries(chunk, call.first - self._base(call)):
                 outputs.extend(entry.values)
                 if entry.failure is not None:
                     outputs.append(Failed(entry.failure))
@@ -319,9 +328,7 @@ class Stream:
             self.accepted += 1
             self.is_ended = True
         outputs: list[Any] = []
-        await self._inside(
-            0, lambda call: self._entrance.stage.flush(outputs, self._base(call.first)), outputs
-        )
+        await self._inside(0, lambda call: self._entrance.stage.flush(outputs, self._base(call)), outputs)
         self.finished += 1
 
     async def _inside(self, inputs: int, work: Callable[[Any], Any], outputs: list[Any]) -> bool:
