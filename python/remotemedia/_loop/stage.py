@@ -38,6 +38,7 @@ class Stage(Beside):
         super().__init__(graph)
         self._kernels: AsyncKernels | None = None
         self._position = 0
+        self._raised: tuple[Found, BaseException] | None = None
 
     @property
     def one(self) -> Kernel | None:
@@ -100,38 +101,45 @@ class Stage(Beside):
             return
         kernel = self._kernels.many
         while True:
-            failed = await self._run(kernel, kernel.function(items, outputs))
-            if failed is None:
+            if await self._run(kernel, kernel.function(items, outputs)):
                 return
             self.done = len(chunk) - items.__length_hint__()
-            await self._go_on(*failed, first + self.done - 1, outputs)
+            await self._go_on(first + self.done - 1, outputs)
 
     async def _take_beside(self, chunk: Sequence[Any], first: int, outputs: Outputs) -> None:
-        if self.takes_chunks and (failure := await self.take_chunk(chunk, first, outputs)) is not None:
-            try:
-                throw(failure)
-            finally:
-                del failure
+        failure: BaseException | None = None
         if self.takes_chunks:
-            return
-        entries = await self.take_entries(chunk, first)
+            failure = await self.take_chunk(chunk, first, outputs)
+        else:
+            failure = await self._take_parts(chunk, first, outputs)
+        try:
+            if failure is not None:
+                throw(failure)
+        finally:
+            del failure
+
+    async def _take_parts(self, chunk: Sequence[Any], first: int, outputs: Outputs) -> BaseException | None:
         self.done = 0
-        for entry in entries:
-            self.done += 1
-            outputs.extend(entry.values)
-            if entry.failure is not None:
+        failure: BaseException | None = None
+        for entry in await self.take_entries(chunk, first):
+            if failure is None:
+                self.done += 1
+                outputs.extend(entry.values)
                 failure = entry.failure
-                entries.clear()
-                try:
-                    throw(failure)
-                finally:
-                    del failure, entry
+            # As in `_run`.
+            entry.failure = None
+        try:
+            return failure
+        finally:
+            del failure
 
     async def go_on_one(self, kernel: Kernel, error: BaseException, index: int, outputs: Outputs) -> None:
         """Continue after the kernel for one item has raised an error, as `take` does."""
         self.room = None
         original = original_error(error)
-        await self._go_on(self._find(original, kernel), original, index, outputs)
+        self._raised = self._find(original, kernel), original
+        del error, original
+        await self._go_on(index, outputs)
 
     def _find(self, error: BaseException, kernel: Kernel) -> Found:
         found = find(error, kernel)
@@ -152,7 +160,6 @@ class Stage(Beside):
                     await self.leave(call)
             return
         done = 0
-        failed = None
         while True:
             if not turns.is_shared:
                 await turns.enter()
@@ -164,15 +171,12 @@ class Stage(Beside):
                     self.core.count_inputs(done)
                     return
                 kernel = self._kernels.stream
-                failed = await self._run(kernel, kernel.function(items, outputs, turns))
-                if failed is None:
+                if await self._run(kernel, kernel.function(items, outputs, turns)):
                     self.core.count_inputs(done + self._position)
                     return
-                index = done + (failed[0].position or 0)
-                done = index + 1
-                await self._go_on(*failed, index, outputs)
+                done += self._position + 1
+                await self._go_on(done - 1, outputs)
             finally:
-                failed = None
                 turns.leave()
 
     def is_at_input(self) -> bool:
@@ -184,22 +188,32 @@ class Stage(Beside):
             and self.kernel.source.node_of_line[frame.f_lineno] == NO_NODE
         )
 
-    async def _run(
-        self, kernel: Kernel, coroutine: Coroutine[Any, Any, Any]
-    ) -> tuple[Found, BaseException] | None:
-        """Await a kernel; return where and what it raised, if it failed."""
+    async def _run(self, kernel: Kernel, coroutine: Coroutine[Any, Any, Any]) -> bool:
+        """Await a kernel; return whether it has not failed. Otherwise call `_go_on`.
+
+        No variable of the frames around a node may refer to what the node raised: from Python 3.12 on, its
+        frame refers to them.
+        """
         self.coroutine, self.kernel = coroutine, kernel
         try:
             self._position = await coroutine
-        except BaseException as error:  # noqa: BLE001 - Raised by the caller, with its node.
+        except BaseException as error:  # noqa: BLE001 - Raised by `_go_on`, with its node.
             original = original_error(error)
-            return self._find(original, kernel), original
+            found = self._find(original, kernel)
+            self._position = found.position or 0
+            self._raised = found, original
+            del original, found
+            return False
         finally:
             self.coroutine = self.kernel = None
-        return None
+        return True
 
-    async def _go_on(self, found: Found, error: BaseException, index: int, outputs: Outputs) -> None:
+    async def _go_on(self, index: int, outputs: Outputs) -> None:
         """Continue after a result that a kernel cannot use; raise any other failure of it."""
+        if self._raised is None:
+            return
+        found, error = self._raised
+        self._raised = None
         opened = found.opened
         try:
             if not isinstance(error, LazyResultError):
@@ -217,7 +231,7 @@ class Stage(Beside):
         else:
             return
         finally:
-            del error
+            del error, found
         try:
             throw(failure)
         finally:

@@ -319,6 +319,8 @@ class Stream:
                 outputs.extend(entry.values)
                 if entry.failure is not None:
                     outputs.append(Failed(entry.failure))
+                    # The frames around the nodes refer to the entry, see `Stage._run`.
+                    entry.failure = None
 
         await self._inside(len(chunk), take, outputs)
 
