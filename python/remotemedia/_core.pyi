@@ -441,6 +441,9 @@ class LoopCall:
     def leave(self) -> None:
         """End the call, and release the locks. A second call does nothing."""
 
+    def detach(self) -> None:
+        """Go on in the current task without the call, which does not end yet."""
+
 @final
 class ManifestOrder:
     """The dependencies of the nodes of a checked manifest."""

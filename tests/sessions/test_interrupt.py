@@ -413,6 +413,28 @@ class TestAsync:
         assert dropped == 5000
         assert log.index("interrupt") < 1000
 
+    @pytest.mark.parametrize("options", [{}, {"placement": "thread"}])
+    def test_a_task_calls_again_while_a_thread_still_works_on_the_dropped_item(self, options):
+        async def main():
+            hold = Hold("old")
+            async with Pipeline([with_options(hold, **options)]).open() as session:
+
+                async def call_again():
+                    with pytest.raises(SessionInterruptedError):
+                        await session.call("old")
+                    calls_again.set()
+                    return await session.call("new")
+
+                calls_again = asyncio.Event()
+                calling = asyncio.create_task(call_again())
+                await arrived(hold.is_there)
+                interrupting = asyncio.create_task(session.interrupt())
+                await calls_again.wait()
+                hold.go.set()
+                return await calling, await interrupting
+
+        assert asyncio.run(main()) == ("new", 1)
+
     def test_barge_in(self):
         """A listener starts to speak: the current reply stops, and the next one is complete."""
 

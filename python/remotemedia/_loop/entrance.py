@@ -136,6 +136,8 @@ class Entrance:
         """Leave the nodes, as soon as the thread has ended what a cancelled task has begun."""
         job = self.stage.job
         if job is not None and not job.is_done:
+            # The task does not wait for it.
+            call.detach()
             job.when_done(lambda: self.leave(call))
             return
         call.leave()

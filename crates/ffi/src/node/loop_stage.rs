@@ -4,7 +4,7 @@
 //! that others may wait for.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -208,7 +208,7 @@ impl Stage {
         let token = callers::set(py, carried.bind(py))?;
         self.live_calls.fetch_add(1, Ordering::Relaxed);
         let first = self.inputs.fetch_add(inputs, Ordering::Relaxed);
-        Ok(LoopCall { stage: Arc::clone(self), frame, carried, token: Mutex::new(Some(token)), first, node })
+        Ok(LoopCall { stage: Arc::clone(self), frame, carried, token: Mutex::new(Some(token)), is_over: AtomicBool::new(false), first, node })
     }
 }
 
@@ -219,6 +219,7 @@ pub(crate) struct LoopCall {
     frame: Arc<Frame>,
     carried: Py<Callers>,
     token: Mutex<Option<Py<PyAny>>>,
+    is_over: AtomicBool,
     /// The node of a single lock.
     node: Option<usize>,
     /// The index of its first input.
@@ -230,11 +231,18 @@ pub(crate) struct LoopCall {
 impl LoopCall {
     /// End the call, and release the locks.
     fn leave(&self, py: Python<'_>) {
+        if !self.is_over.swap(true, Ordering::Relaxed) {
+            self.end();
+            self.detach(py);
+            self.stage.locks(self.node).release();
+        }
+    }
+
+    /// Go on in the current task without the call, which does not end yet.
+    fn detach(&self, py: Python<'_>) {
         let token = self.token.lock().take();
         if let Some(token) = token {
-            self.end();
             callers::reset(py, token.bind(py));
-            self.stage.locks(self.node).release();
         }
     }
 }
@@ -250,7 +258,7 @@ impl LoopCall {
 impl Drop for LoopCall {
     fn drop(&mut self) {
         // A coroutine that is deleted before its end, perhaps in another context.
-        if self.token.get_mut().take().is_some() {
+        if !*self.is_over.get_mut() {
             self.end();
             self.stage.locks(self.node).release();
         }
