@@ -356,6 +356,7 @@ class LoopStage:
         nodes: list[tuple[str, Any]],
         sources: int,
         find_node: Callable[[], Callable[[], str] | None],
+        neighbour: LoopStage | None = None,
     ) -> Self:
         """Claim nodes.
 
@@ -364,6 +365,7 @@ class LoopStage:
             nodes: Pairs of an id and an object, in plan order.
             sources: How many of them produce the items; they are locked separately.
             find_node: A weak reference to a function that returns the id of the node at work.
+            neighbour: Another stage of the same session.
         """
 
     def join(self, node: int) -> bool:

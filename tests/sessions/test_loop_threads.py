@@ -155,3 +155,19 @@ def test_a_session_of_a_source_and_coroutines_takes_no_threads():
 
     assert outputs == [0, 1, 2]
     assert threads <= OTHER_THREADS
+
+
+def test_a_placed_node_takes_one_thread():
+    async def hold(number, all_are_open):
+        nodes = [Same(), with_options(Where(), placement="thread"), Same()]
+        async with Pipeline(nodes).open() as session:
+            assert await session.call(number) == number
+            await all_are_open.wait()
+            return thread_count()
+
+    async def main():
+        before, all_are_open = thread_count(), asyncio.Barrier(50)
+        counts = await asyncio.gather(*(hold(number, all_are_open) for number in range(50)))
+        return max(counts) - before
+
+    assert asyncio.run(main()) <= 50 + OTHER_THREADS

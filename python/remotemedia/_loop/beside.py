@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from remotemedia._compiled.kernels import Kernel
     from remotemedia._graph.graph import Graph
+    from remotemedia._loop.members import Members
     from remotemedia._loop.singly import Outputs
+    from remotemedia._loop.threads import NodeThread
 
 __all__ = ["Beside", "Entry"]
 
@@ -36,7 +38,7 @@ class Entry:
         index: The index of the item, for errors.
         values: What has become of it.
         failure: What ended it.
-        is_through: Whether the values are outputs of the last node.
+        is_through: Whether the values are outputs of the last node, or the failure has its node.
     """
 
     __slots__ = ("failure", "index", "is_through", "values")
@@ -66,9 +68,11 @@ class _Part:
 class Beside(Singly):
     """A chain in which nodes run on the loop and on a thread, or on the thread alone."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(
+        self, graph: Graph, neighbour: Members | None = None, thread: NodeThread | None = None
+    ) -> None:
         """Claim the nodes."""
-        super().__init__(graph)
+        super().__init__(graph, neighbour, thread)
         self._parts: list[_Part] = []
         self._part: _Part | None = None
         self.kernel: Kernel | None = None
@@ -140,6 +144,11 @@ class Beside(Singly):
     async def take_entries(self, items: Sequence[Any], first: int) -> list[Entry]:
         """Pass items through all parts; return what has become of each."""
         entries = [Entry(first + offset, item) for offset, item in enumerate(items)]
+        await self.pass_entries(entries)
+        return entries
+
+    async def pass_entries(self, entries: list[Entry]) -> None:
+        """Pass items through all parts."""
         try:
             for part in self._parts:
                 self._part = part
@@ -156,7 +165,6 @@ class Beside(Singly):
             else:
                 _discard(begun)
             raise
-        return entries
 
     async def _take_on_loop(self, part: _Part, entries: list[Entry]) -> None:
         turns = Turns()
@@ -191,7 +199,7 @@ class Beside(Singly):
             finally:
                 del error
         for entry in entries:
-            if entry.failure is not None:
+            if entry.failure is not None and not entry.is_through:
                 await self._explain(entry, part)
 
     def _work(self, part: _Part, entries: list[Entry]) -> None:
@@ -245,6 +253,7 @@ class Beside(Singly):
                 await self._finish(entry, node, error.args[0], is_result=True)
             else:
                 entry.failure = self.failure(node, "process", entry.index, error)
+                entry.is_through = True
         finally:
             del error
 

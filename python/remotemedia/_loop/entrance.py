@@ -71,13 +71,16 @@ class Entrance:
         self.is_waiting = False
         self.changes = Changes()
 
-    async def enter(self, inputs: int, word: str, *, is_call: bool = False) -> LoopCall:
+    async def enter(
+        self, inputs: int, word: str, *, is_call: bool = False, is_fresh: bool = False
+    ) -> LoopCall:
         """Wait for the calls that came before, and enter the nodes.
 
         Args:
             inputs: The number of inputs.
             word: The method of the session, for errors.
             is_call: Whether it is a call of the user, not of a stream.
+            is_fresh: Whether the other tasks of the loop have had a turn just now.
 
         Raises:
             PipelineError: If the call would wait for itself.
@@ -87,7 +90,7 @@ class Entrance:
         if self.is_closed:
             raise SessionClosedError(CLOSED)
         core = self.stage.core
-        is_turn_due = core.take_turn()
+        is_turn_due = core.take_turn() and not is_fresh
         if (
             not is_turn_due
             and not self.line
@@ -183,16 +186,17 @@ class Entrance:
         self.line.clear()
         return turns, count
 
-    async def stop_inside(self, error: Refusal) -> bool:
-        """Stop the call that is inside, and wait until it has left; return whether there was one."""
-        task = self.task
-        if task is None:
-            return False
-        if self.stop is None:
+    def begin_stop(self, error: Refusal) -> None:
+        """Stop the call that is inside."""
+        if self.task is not None and self.stop is None:
             self.stop = error
-            task.cancel()
-        await self.changes.wait_while(lambda: self.task is task)
-        return True
+            self.task.cancel()
+
+    async def stop_inside(self, error: Refusal) -> None:
+        """Stop the call that is inside, and wait until it has left."""
+        self.begin_stop(error)
+        if (task := self.task) is not None:
+            await self.changes.wait_while(lambda: self.task is task)
 
     async def take_stop(self, *, has_arrived: bool) -> Exception | None:
         """Return the error of the current call, if it was stopped; its task is then no longer cancelled.

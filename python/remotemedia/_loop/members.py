@@ -52,16 +52,31 @@ class Members:
         coroutine: What is awaited now, if that is known.
     """
 
-    def __init__(self, graph: Graph) -> None:
-        """Claim the nodes; none is called yet."""
+    def __init__(
+        self, graph: Graph, neighbour: Members | None = None, thread: NodeThread | None = None
+    ) -> None:
+        """Claim the nodes; none is called yet.
+
+        Args:
+            graph: The nodes.
+            neighbour: Another stage of the same session.
+            thread: The thread of another stage, which ends it.
+        """
         self.name = graph.name
         self.ids = [entry.id for entry in graph.entries]
         self.nodes: list[Any] = [entry.node for entry in graph.entries]
         self.first = 0 if graph.source is None else 1
         pairs = list(zip(self.ids, self.nodes, strict=True))
-        self.core = LoopStage(graph.name, pairs, self.first, weakref.WeakMethod(self.node_at_work))
-        self.on_thread = [place == THREAD for place in places_of(graph)]
-        self.thread = NodeThread("remotemedia") if any(self.on_thread) else None
+        self.core: LoopStage = LoopStage(
+            graph.name,
+            pairs,
+            self.first,
+            weakref.WeakMethod(self.node_at_work),
+            None if neighbour is None else neighbour.core,
+        )
+        self.on_thread = [place == THREAD for place in places_of(graph.entries)]
+        self.thread = (thread or NodeThread("remotemedia")) if any(self.on_thread) else None
+        self._ends_thread = thread is None
         self.never_suspends = self.thread is None and all(classify(node) == "plain" for node in self.nodes)
         self.job: Job | None = None
         self.is_abandoned = False
@@ -216,7 +231,7 @@ class Members:
             finally:
                 with suppress(asyncio.CancelledError):
                     await self.leave(call)
-        if self.thread is not None and not self.is_abandoned:
+        if self.thread is not None and self._ends_thread and not self.is_abandoned:
             self.thread.join()
         return failures
 

@@ -12,25 +12,28 @@ from remotemedia._compiled.kernels import LARGEST_GRAPH
 from remotemedia._graph.node_kinds import classify, is_source
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from remotemedia._graph.graph import Entry, Graph
 
     Place = Literal["loop", "thread"]
 
-__all__ = ["LOOP", "THREAD", "places_of", "runs_here"]
+__all__ = ["LOOP", "THREAD", "is_placed", "places_of", "runs_here", "stages_of"]
 
 LOOP: Literal["loop"] = "loop"
 """On the caller's event loop."""
 
 THREAD: Literal["thread"] = "thread"
-"""Beside it, on one thread of the run or session."""
+"""Beside it, on a thread of the run or session."""
 
 
 def runs_here(graph: Graph, *, is_run: bool) -> bool:
-    """Whether the nodes of a pipeline run on the caller's event loop, or on one thread beside it.
+    """Whether the nodes of a pipeline run on the caller's event loop, or on threads beside it.
 
     On the loop run coroutines, async generators, and nodes with `placement="inline"`; beside it run other
-    `def` nodes. Other options than `placement` need stages of their own. In a run without a thread, there may
-    also be streaming nodes, which only iterate over their items.
+    `def` nodes, in a session also on threads of their own, with `placement="thread"`. Other options need
+    stages elsewhere. In a run without a thread, there may also be streaming nodes, which only iterate over
+    their items.
 
     Args:
         graph: The checked pipeline.
@@ -44,20 +47,56 @@ def runs_here(graph: Graph, *, is_run: bool) -> bool:
         kind = _kind_of(entry)
         if entry.after != before or entry.join or kind is None or (kind == "streaming" and not is_run):
             return False
+        if is_run and "group" in entry.options:
+            return False
         kinds.append(kind)
         before = [entry.id]
-    if THREAD not in (places := places_of(graph)):
+    has_placed = is_placed(graph.entries[graph.source is not None :])
+    if has_placed and is_run:
+        return False
+    if THREAD not in (places := places_of(graph.entries)) and not has_placed:
         return True
     # A node with any number of outputs beside a thread would need a queue.
     has_generators = any(
         kind.endswith(("generator", "streaming")) for kind in kinds[graph.source is not None :]
     )
-    return not has_generators and (LOOP in places or not is_run)
+    return not has_generators and (has_placed or LOOP in places or not is_run)
 
 
-def places_of(graph: Graph) -> list[Place]:
+def stages_of(graph: Graph) -> list[list[Entry]]:
+    """Return the nodes of each stage: neighbours of a placed node are in others, unless in its group.
+
+    A source is in the first stage.
+    """
+    sources = graph.source is not None
+    stages: list[list[Entry]] = [[*graph.entries[:sources]]] if sources else []
+    last: object = None
+    for index, entry in enumerate(graph.entries[sources:]):
+        name = _stage_name(entry, index)
+        if stages and (name == last or index == 0):
+            stages[-1].append(entry)
+        else:
+            stages.append([entry])
+        last = name
+    return stages
+
+
+def is_placed(entries: Iterable[Entry]) -> bool:
+    """Whether the nodes of a stage have a thread of their own."""
+    return not all(map(_is_inline, entries))
+
+
+def _stage_name(entry: Entry, index: int) -> object:
+    """Return what the nodes of a stage have in common; `None` for those that are not placed."""
+    if _is_inline(entry):
+        return None
+    group = entry.options.get("group")
+    return index if group is None and not entry.inherits_placement else (group,)
+
+
+def places_of(entries: Sequence[Entry]) -> list[Place]:
     """Return where each node runs. A built-in node runs with its neighbour, and alone on the loop."""
-    places: list[Place | None] = [_place_of(entry) for entry in graph.entries]
+    places: list[Place | None] = [_place_of(entry) for entry in entries]
     known = next((place for place in places if place is not None), LOOP)
     found: list[Place] = []
     for place in places:
@@ -66,12 +105,18 @@ def places_of(graph: Graph) -> list[Place]:
     return found
 
 
+def _is_inline(entry: Entry) -> bool:
+    return entry.options.get("placement") in {None, "inline"}
+
+
 def _kind_of(entry: Entry) -> str | None:
-    """Return the kind of a node, or `None` if it needs a stage of its own."""
+    """Return the kind of a node, or `None` if it needs a stage that is not on the loop."""
     options = entry.options
-    if len(options) > ("placement" in options) or isinstance(entry.node, type):
+    if not options.keys() <= {"placement", "group"} or isinstance(entry.node, type):
         return None
-    if options.get("placement") not in {None, "inline"} or not callable(getattr(entry.node, "process", None)):
+    if options.get("placement") not in {None, "inline", "thread"}:
+        return None
+    if not callable(getattr(entry.node, "process", None)):
         return None
     kind = classify(entry.node)
     if kind == "streaming":
@@ -94,8 +139,10 @@ def _only_iterates(node: Any) -> bool:
 
 
 def _place_of(entry: Entry) -> Place | None:
-    if "placement" in entry.options or classify(entry.node) in {"coroutine", "async_generator", "streaming"}:
+    if classify(entry.node) in {"coroutine", "async_generator", "streaming"}:
         return LOOP
+    if "placement" in entry.options:
+        return LOOP if _is_inline(entry) else THREAD
     from remotemedia.nodes import _builtin
 
     return None if type(entry.node) in _builtin.INLINE else THREAD

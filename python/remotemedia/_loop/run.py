@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from remotemedia._graph.graph import Graph
+    from remotemedia._loop.chain import Chain
 
 __all__ = ["clean_up", "run", "takes"]
 
@@ -102,7 +103,7 @@ async def _take_all(stage: Stage, items: Iterable[Any], outputs: list[Any]) -> N
         await turns.give()
 
 
-async def clean_up(stage: Stage, failure: BaseException | None, name: str) -> list[BaseException]:
+async def clean_up(stage: Stage | Chain, failure: BaseException | None, name: str) -> list[BaseException]:
     """Clean up the nodes to the end, even if the task is cancelled; return what they raised.
 
     Args:

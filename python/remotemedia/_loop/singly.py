@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from remotemedia._graph.graph import Graph
+    from remotemedia._loop.threads import NodeThread
 
     Outputs = list[Any] | deque[Any]
 
@@ -30,9 +31,11 @@ class Singly(Members):
         room: Awaited after each output, for nodes that may have any number of them.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(
+        self, graph: Graph, neighbour: Members | None = None, thread: NodeThread | None = None
+    ) -> None:
         """Claim the nodes."""
-        super().__init__(graph)
+        super().__init__(graph, neighbour, thread)
         self.room: Callable[[], Awaitable[object]] | None = None
 
     async def source_items(self) -> AsyncGenerator[Any, None]:

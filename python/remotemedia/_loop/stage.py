@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from remotemedia._compiled.kernels import AsyncKernels, Kernel
     from remotemedia._core import LoopCall
     from remotemedia._graph.graph import Graph
+    from remotemedia._loop.members import Members
     from remotemedia._loop.singly import Outputs
+    from remotemedia._loop.threads import NodeThread
     from remotemedia._loop.turns import SharedTurns
 
 __all__ = ["Stage", "original_error"]
@@ -31,11 +33,15 @@ class Stage(Beside):
     Attributes:
         kernel: The kernel whose coroutine is awaited now.
         done: How many items of the last chunk were taken, the one that failed among them.
+        has_neighbours: Whether it is one of several stages, and receives `Entry` objects.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(
+        self, graph: Graph, neighbour: Members | None = None, thread: NodeThread | None = None
+    ) -> None:
         """Claim the nodes; none is called yet."""
-        super().__init__(graph)
+        super().__init__(graph, neighbour, thread)
+        self.has_neighbours = False
         self._kernels: AsyncKernels | None = None
         self._position = 0
         self._raised: tuple[Found, BaseException] | None = None
@@ -63,7 +69,7 @@ class Stage(Beside):
     async def initialize(self) -> None:
         """Initialize the nodes, and compile them: an object may choose its methods then."""
         await super().initialize()
-        if self.thread is None:
+        if self.thread is None and not self.has_neighbours:
             self._kernels = build_async(self.nodes[self.first :])
         else:
             self.divide()

@@ -16,10 +16,10 @@ from remotemedia._errors import combine, throw
 from remotemedia._graph.item_streams import items_of
 from remotemedia._graph.output_shape import shape
 from remotemedia._limits import CLOSE_TIMEOUT_SECS
+from remotemedia._loop.chain import Chain
 from remotemedia._loop.changes import resolve_later
-from remotemedia._loop.entrance import CLOSED, Entrance, closed, interrupted
+from remotemedia._loop.entrance import CLOSED, closed, interrupted
 from remotemedia._loop.run import clean_up
-from remotemedia._loop.stage import Stage
 from remotemedia._loop.stream import Stream
 from remotemedia._loop.watch import Watched
 from remotemedia._session.async_session import AsyncSession
@@ -46,36 +46,43 @@ _open_sessions: weakref.WeakSet[LoopSession] = weakref.WeakSet()
 class LoopSession(AsyncSession):
     """An open pipeline on an event loop: a call costs what the `await` of its nodes costs."""
 
-    def __init__(self, graph: Graph, settings: dict[str, Any], *, counts_own_items: bool = False) -> None:
-        """Claim the nodes on the current loop; see `open_on_loop`."""
+    def __init__(
+        self, graph: Graph, chain: Chain, settings: dict[str, Any], *, counts_own_items: bool = False
+    ) -> None:
+        """Use the nodes on the current loop; see `open_on_loop`."""
         self._name = graph.name
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._capacity: int = settings["queue_size"]
         self._counts_own_items = counts_own_items
         self._stall_warning: float | None = settings["stall_warning"]
-        self._watched: Watched | None = None
-        self._stage = Stage(graph)
+        self._watched: list[Watched] = []
+        self._chain = chain
+        self._stage = chain.stages[0]
         self._core = self._stage.core
-        self._entrance = Entrance(self._stage)
-        self._main = Stream(self._entrance, self._capacity)
+        self._entrance = chain.entrances[0]
+        self._main = self._new_stream()
         self._streams: weakref.WeakSet[Stream] = weakref.WeakSet([self._main])
-        self.consumers = Consumers()
+        self._calls: set[object] = set()
+        self.consumers: Consumers = Consumers()
         self._source = None if graph.source is None else graph.source.id
         self._is_used = self._is_ended = self._is_closed = False
+
+    def _new_stream(self, *, counts_own_items: bool = False) -> Stream:
+        return Stream(self._entrance, self._capacity, counts_own_items=counts_own_items)
 
     async def open(self) -> Self:
         """Initialize the nodes."""
         try:
-            await self._stage.initialize()
+            await self._chain.initialize()
         except BaseException as error:  # noqa: BLE001 - Raised again below, after cleaning up.
             self._is_closed = True
-            failure = combine(error, await clean_up(self._stage, error, self._name))
+            failure = combine(error, await clean_up(self._chain, error, self._name))
         else:
             self._one = self._stage.one
             _open_sessions.add(self)
             if self._stall_warning is not None:
-                self._watched = Watched(self._entrance, self._stall_warning)
+                self._watched = [Watched(entrance, self._stall_warning) for entrance in self._chain.entrances]
             if self._source is not None and not self._counts_own_items:
                 self._is_used = self._is_ended = True
                 self._main.feed_source()
@@ -159,7 +166,7 @@ class LoopSession(AsyncSession):
         """Process a stream of items; see `AsyncSession.map`."""
         self._check_takes_items()
         check_items(items, is_async_too=True)
-        stream = Stream(self._entrance, self._capacity, counts_own_items=self._counts_own_items)
+        stream = self._new_stream(counts_own_items=self._counts_own_items)
         return LoopMap(self, stream, items_of(items))
 
     async def put(self, item: Any) -> None:
@@ -257,27 +264,23 @@ class LoopSession(AsyncSession):
         await self._wait_while(lambda: entrance.is_paused, entrance.changes, waiting, "interrupt")
         if self._is_closed:
             raise SessionClosedError(CLOSED)
-        entrance.shut(is_paused=True)
+        chain = self._chain
+        chain.shut(is_paused=True)
         try:
-            refused, dropped = entrance.clear_line(interrupted)
-            dropped += entrance.is_call_inside()
+            refused, dropped = chain.clear_lines(interrupted)
             let_go: list[asyncio.Future[bool]] = []
             for stream in self._streams:
                 # First: there is room after the other.
                 let_go += stream.clear_waiting()
                 dropped += stream.drop()
             dropped += len(let_go)
-            await entrance.stop_inside(interrupted)
-            call = await self._stage.enter(0)
-            try:
-                await self._stage.interrupt()
-            finally:
-                call.leave()
+            await chain.stop_inside(interrupted)
+            await chain.interrupt()
         finally:
             # Thousands of tasks may be notified; this one returns first.
             resolve_later(refused, None)
             resolve_later(let_go, value=True)
-            entrance.shut()
+            chain.shut()
         return dropped
 
     def metrics(self) -> None:
@@ -300,12 +303,12 @@ class LoopSession(AsyncSession):
 
         async def end() -> None:
             try:
-                await _end_work(self._entrance, [*self._streams])
+                await _end_work(self._chain, [*self._streams])
             finally:
-                failures.extend(await self._stage.clean_up())
+                failures.extend(await self._chain.clean_up())
 
-        if not self._is_busy() and not self._stage.may_wait_in_cleanup():
-            failures.extend(await self._stage.clean_up())
+        if not self._is_busy() and not self._chain.may_wait_in_cleanup():
+            failures.extend(await self._chain.clean_up())
             _throw(combine(error, failures), error)
             return
         with _shutdown.under_way(f"the closing of pipeline '{self._name}'", None):
@@ -324,15 +327,15 @@ class LoopSession(AsyncSession):
 
     def _is_busy(self) -> bool:
         """Whether a call or a stream is in progress."""
-        return self._entrance.task is not None or any(stream.is_active for stream in self._streams)
+        return self._chain.is_busy or any(stream.is_active for stream in self._streams)
 
     def _mark_closed(self) -> None:
         self._is_closed = True
-        if self._watched is not None:
-            self._watched.stop()
-        self._entrance.shut(is_closed=True)
+        for watched in self._watched:
+            watched.stop()
+        self._chain.shut(is_closed=True)
         _open_sessions.discard(self)
-        _resolve(self._entrance.clear_line(closed)[0], None)
+        _resolve(self._chain.clear_lines(closed)[0], None)
         for stream in self._streams:
             _resolve(stream.clear_waiting(), value=False)
             if not stream.is_complete:
@@ -355,10 +358,9 @@ class LoopSession(AsyncSession):
         return cancelled
 
     def _abandoned(self, timeout: float) -> NodeTimeoutError:
-        stage = self._stage
+        stage = self._chain.abandon()
         node_id, phase, coroutine = stage.at_work()
-        stage.abandon()
-        index = max(0, self._core.inputs - 1) if phase == "process" else None
+        index = max(0, stage.core.inputs - 1) if phase == "process" else None
         is_on_thread = stage.thread is not None and stage.is_thread_busy
         stack = _log.stack_of(stage.thread_id) if is_on_thread else _log.stack_of_coroutine(coroutine)
         text = _log.abandoned_text(node_id, index, phase, timeout, stack)
@@ -423,13 +425,13 @@ class LoopSession(AsyncSession):
         if getattr(self, "_is_closed", True):
             return
         self._mark_closed()
-        stage, entrance, streams, name = self._stage, self._entrance, [*self._streams], self._name
+        chain, streams, name = self._chain, [*self._streams], self._name
 
         async def end() -> None:
             try:
-                await _end_work(entrance, streams)
+                await _end_work(chain, streams)
             finally:
-                for failure in await stage.clean_up():
+                for failure in await chain.clean_up():
                     _log.log_ignored_error(failure)
 
         def start() -> None:
@@ -439,14 +441,14 @@ class LoopSession(AsyncSession):
 
         self_loop = self._loop
         if self_loop.is_closed():
-            _end_alone(stage, streams)
+            _end_alone(chain, streams)
         elif threading.get_ident() == self._thread and self_loop.is_running():
             start()
         else:
             try:
                 self_loop.call_soon_threadsafe(start)
             except RuntimeError:
-                _end_alone(stage, streams)
+                _end_alone(chain, streams)
 
     def _check_takes_items(self) -> None:
         if self._source is not None:
@@ -479,8 +481,8 @@ def _throw(failure: BaseException | None, known: BaseException | None) -> None:
         del failure, known
 
 
-async def _end_work(entrance: Entrance, streams: list[Stream]) -> None:
-    await entrance.stop_inside(closed)
+async def _end_work(chain: Chain, streams: list[Stream]) -> None:
+    await chain.stop_inside(closed)
     for stream in streams:
         await stream.wait_for_end()
 
@@ -494,18 +496,24 @@ def _resolve(futures: list[asyncio.Future[Any]], value: object) -> None:
 async def open_on_loop(graph: Graph, settings: dict[str, Any], *, counts_own_items: bool) -> LoopSession:
     """Open a session whose nodes run on the current loop."""
     _shutdown.check_not_ending(f"a session of pipeline '{graph.name}'")
-    return await LoopSession(graph, settings, counts_own_items=counts_own_items).open()
+    chain = Chain(graph)
+    kind: type[LoopSession] = LoopSession
+    if len(chain.stages) > 1:
+        from remotemedia._session.staged_session import StagedSession
+
+        kind = StagedSession
+    return await kind(graph, chain, settings, counts_own_items=counts_own_items).open()
 
 
 _closing: set[asyncio.Task[None]] = set()
 
 
-def _end_alone(stage: Stage, streams: list[Stream]) -> None:
+def _end_alone(chain: Chain, streams: list[Stream]) -> None:
     """Clean up where the event loop no longer runs."""
     for stream in streams:
         stream.close_task()
     try:
-        for failure in run_alone(stage.clean_up()):
+        for failure in run_alone(chain.clean_up()):
             _log.log_ignored_error(failure)
     except Exception as failure:  # noqa: BLE001 - No caller is left.
         _log.log_ignored_error(failure)
@@ -522,7 +530,7 @@ def _close_all() -> None:
                     closing.result(_shutdown.time_left(CLOSE_TIMEOUT_SECS))
             else:
                 session._mark_closed()  # noqa: SLF001 - Ours.
-                _end_alone(session._stage, [*session._streams])  # noqa: SLF001 - Ours.
+                _end_alone(session._chain, [*session._streams])  # noqa: SLF001 - Ours.
         except KeyboardInterrupt:
             _shutdown.hurry()
         except Exception as failure:  # noqa: BLE001 - No caller is left.

@@ -42,13 +42,21 @@ const TURN_NANOS: u64 = 1_000_000;
 
 #[pymethods]
 impl LoopStage {
-    /// `nodes` are pairs of an id and an object, of which the first `sources` make the items; `find_node`, a weak reference to a function, returns the id of the node at work.
+    /// `nodes` are pairs of an id and an object, of which the first `sources` make the items; `find_node`, a weak reference to a function, returns the id of the node at work;
+    /// `neighbour` is another stage of the same session.
     #[new]
-    fn new(pipeline: &str, nodes: &Bound<'_, PyList>, sources: usize, find_node: Py<PyAny>) -> PyResult<Self> {
-        let owner = Owner::new(pipeline);
-        let live_calls = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&live_calls);
-        owner.counts_calls_by(Box::new(move || counted.load(Ordering::Relaxed)));
+    #[pyo3(signature = (pipeline, nodes, sources, find_node, neighbour=None))]
+    fn new(
+        pipeline: &str,
+        nodes: &Bound<'_, PyList>,
+        sources: usize,
+        find_node: Py<PyAny>,
+        neighbour: Option<&Self>,
+    ) -> PyResult<Self> {
+        let (owner, live_calls) = match neighbour {
+            Some(Self(stage)) => (Arc::clone(&stage.owner), Arc::clone(&stage.live_calls)),
+            None => owner_of_calls(pipeline),
+        };
         let mut members = Vec::with_capacity(nodes.len());
         let mut objects: Vec<LockedObject> = Vec::with_capacity(nodes.len());
         let mut only = None;
@@ -183,6 +191,15 @@ impl LoopStage {
     fn inputs(&self) -> u64 {
         self.0.inputs.load(Ordering::Relaxed)
     }
+}
+
+/// The session, and the number of its calls under way.
+fn owner_of_calls(pipeline: &str) -> (Arc<Owner>, Arc<AtomicUsize>) {
+    let owner = Owner::new(pipeline);
+    let live_calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&live_calls);
+    owner.counts_calls_by(Box::new(move || counted.load(Ordering::Relaxed)));
+    (owner, live_calls)
 }
 
 impl Stage {

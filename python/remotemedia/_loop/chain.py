@@ -1,0 +1,114 @@
+"""The stages of a session on an event loop, one behind the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from remotemedia._graph.graph import Graph
+from remotemedia._loop.entrance import Entrance
+from remotemedia._loop.places import is_placed, stages_of
+from remotemedia._loop.stage import Stage
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from remotemedia._graph.graph import Entry
+    from remotemedia._loop.entrance import Refusal
+    from remotemedia._loop.threads import NodeThread
+
+__all__ = ["Chain"]
+
+
+class Chain:
+    """The stages and their entrances. A placed node is a stage with a thread; the others share a thread.
+
+    Attributes:
+        stages: The stages, in order.
+        entrances: Their entrances.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        """Claim the nodes; none is called yet."""
+        parts = stages_of(graph)
+        if len(parts) == 1:
+            self.stages = [Stage(graph)]
+        else:
+            self.stages = _divide(graph, parts)
+        self.entrances = [Entrance(stage) for stage in self.stages]
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a call is inside."""
+        return any(entrance.task is not None for entrance in self.entrances)
+
+    async def initialize(self) -> None:
+        """Initialize the nodes, in order. `clean_up` must be called in any case."""
+        for stage in self.stages:
+            await stage.initialize()
+
+    async def clean_up(self) -> list[BaseException]:
+        """Clean up the nodes that were initialized, in reverse order; return what they raised."""
+        failures = []
+        for stage in reversed(self.stages):
+            failures += await stage.clean_up()
+        return failures
+
+    def may_wait_in_cleanup(self) -> bool:
+        """Whether `clean_up` may suspend, and so be cancelled."""
+        return any(stage.may_wait_in_cleanup() for stage in self.stages)
+
+    async def interrupt(self) -> None:
+        """Call `interrupt` of the nodes, in order."""
+        for stage in self.stages:
+            call = await stage.enter(0)
+            try:
+                await stage.interrupt()
+            finally:
+                call.leave()
+
+    def shut(self, *, is_paused: bool = False, is_closed: bool = False) -> None:
+        """Pause or close the entrances, or open them after a pause."""
+        for entrance in self.entrances:
+            entrance.shut(is_paused=is_paused, is_closed=is_closed)
+
+    def clear_lines(self, refusal: Refusal) -> tuple[list[asyncio.Future[None]], int]:
+        """Refuse all calls that wait; return what they wait for, and how many calls of the user there are."""
+        turns = []
+        count = 0
+        for entrance in self.entrances:
+            refused, calls = entrance.clear_line(refusal)
+            turns += refused
+            count += calls + entrance.is_call_inside()
+        return turns, count
+
+    async def stop_inside(self, error: Refusal) -> None:
+        """Stop the calls that are inside, and wait until they have left."""
+        for entrance in self.entrances:
+            entrance.begin_stop(error)
+        for entrance in self.entrances:
+            await entrance.stop_inside(error)
+
+    def abandon(self) -> Stage:
+        """Call no node any more; return the stage whose node has not returned."""
+        for stage in self.stages:
+            stage.abandon()
+        for stage in self.stages:
+            if stage.phase != "process" or stage.is_thread_busy:
+                return stage
+        inside = [entrance.stage for entrance in self.entrances if entrance.task is not None]
+        return inside[0] if inside else self.stages[0]
+
+
+def _divide(graph: Graph, parts: list[list[Entry]]) -> list[Stage]:
+    stages: list[Stage] = []
+    beside: NodeThread | None = None
+    for entries in parts:
+        part = Graph(graph.name, entries, None if stages else graph.source)
+        first = stages[0] if stages else None
+        has_own_thread = is_placed(entries)
+        stage = Stage(part, first, None if has_own_thread else beside)
+        stage.has_neighbours = True
+        if not has_own_thread:
+            beside = beside or stage.thread
+        stages.append(stage)
+    return stages

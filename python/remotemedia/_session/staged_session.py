@@ -1,0 +1,90 @@
+"""A session on an event loop whose nodes are in several stages, which work at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from remotemedia._errors import throw
+from remotemedia._graph.output_shape import shape
+from remotemedia._loop.beside import Entry
+from remotemedia._loop.staged import StagedStream, through
+from remotemedia._session.loop_session import LoopSession
+
+if TYPE_CHECKING:
+    from remotemedia._loop.entrance import Entrance
+    from remotemedia._loop.stream import Stream
+    from remotemedia._session.consumers import Overflow
+
+__all__ = ["StagedSession"]
+
+
+class StagedSession(LoopSession):
+    """A session whose calls and items enter one stage after the other, in order."""
+
+    def _new_stream(self, *, counts_own_items: bool = False) -> Stream:
+        return StagedStream(self._chain, self._capacity, counts_own_items=counts_own_items)
+
+    @property
+    def never_suspends(self) -> bool:
+        """Return `False`: the stages take items by themselves."""
+        return False
+
+    async def call(self, item: Any) -> Any:
+        """Process one item; see `AsyncSession.call`."""
+        self._check_loop()
+        self._check_takes_items()
+        # A call from one of the nodes would wait for itself.
+        self._core.begin_wait("call")
+        entries = [Entry(-1, item)]
+        key = object()
+        self._calls.add(key)
+        try:
+            for entrance in self._chain.entrances:
+                await self._visit(entrance, entries)
+                entries = through(entries)
+                if not entries:
+                    return None
+                if (failure := entries[-1].failure) is not None:
+                    throw(failure)
+            return shape([entry.values[0] for entry in entries])
+        finally:
+            failure = None
+            entries.clear()
+            self._calls.discard(key)
+            self._entrance.changes.notify()
+
+    async def _visit(self, entrance: Entrance, entries: list[Entry]) -> None:
+        call = await entrance.enter(1, "call", is_call=True, is_fresh=entrance is not self._entrance)
+        for entry in entries:
+            if entry.index < 0:
+                entry.index = call.first
+        failure: BaseException | None = None
+        try:
+            await entrance.stage.pass_entries(entries)
+        except BaseException as error:  # noqa: BLE001 - Raised below, unless the call was stopped.
+            failure = error
+        entrance.leave(call)
+        try:
+            if entrance.stop is not None:
+                has_arrived = isinstance(failure, asyncio.CancelledError)
+                stopped = await entrance.take_stop(has_arrived=has_arrived)
+                raise asyncio.CancelledError if stopped is None else stopped
+            if failure is not None:
+                throw(failure)
+        finally:
+            del failure
+
+    async def _drain(self, here: Any, overflow: Overflow, waiting: Any) -> None:
+        targets = [(stream, stream.accepted) for stream in self._streams]
+        calls = {*self._calls}
+
+        def is_under_way() -> bool:
+            self.consumers.make_room(self._main, here, overflow)  # type: ignore[arg-type] # As in the base.
+            calls.intersection_update(self._calls)
+            return bool(calls) or any(
+                stream.finished < target and not stream.is_cut for stream, target in targets
+            )
+
+        # The tasks that read outputs may change without notice.
+        await self._poll_while(is_under_way, self._entrance.changes, waiting, "drain")
