@@ -212,6 +212,21 @@ def test_an_interruption_drops_what_is_in_all_stages_and_between_them(holding):
     assert asyncio.run(main()) == (6, ["new"], "newer")
 
 
+def test_dropped_items_are_counted_once():
+    async def main():
+        hold = Hold("old")
+        async with Pipeline([placed(hold), placed(Pass())]).open(queue_size=8) as session:
+            for _ in range(5):
+                await session.put("old")
+            await arrived(hold.is_there)
+            interrupting = asyncio.create_task(session.interrupt())
+            await asyncio.sleep(0.01)
+            hold.go.set()
+            return await interrupting, await session.interrupt(), await session.call("new")
+
+    assert asyncio.run(main()) == (5, 0, "new")
+
+
 def test_closing_names_the_node_that_does_not_return():
     hold = Hold()
 

@@ -128,8 +128,9 @@ class StagedStream(Stream):
             if (task := asyncio.current_task()) is not None:
                 self._tasks.discard(task)
             chunk.entries.clear()
-            self._in_progress -= chunk.count
-            self.finished += chunk.count
+            if chunk.generation == self._generation:
+                self._in_progress -= chunk.count
+                self.finished += chunk.count
             self._size = next_size(self._size, chunk.took, CROSSING_SECS, self._capacity)
             self.notify()
 
@@ -236,7 +237,11 @@ class StagedStream(Stream):
     def drop(self) -> int:
         """Drop inputs, also those in progress, and outputs that were not taken; errors stay."""
         self._generation += 1
-        return super().drop()
+        count = super().drop()
+        # Their tasks end later.
+        self.finished += self._in_progress
+        self._in_progress = 0
+        return count
 
     @property
     def is_active(self) -> bool:
