@@ -104,7 +104,21 @@ def test_a_variable_that_a_node_sets_is_set_for_the_caller():
     assert asyncio.run(main()) == (1, 2)
 
 
-@pytest.mark.parametrize("nodes", [[Fails(5), Same()], [Same(), Fails(5)], [Same(), Fails(5), Same()]])
+class FailsLater(Fails):
+    async def process(self, item):
+        return super().process(item)
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [Fails(5), Same()],
+        [Same(), Fails(5)],
+        [Same(), Fails(5), Same()],
+        [FailsLater(5), Fails()],
+        [Fails(), FailsLater(5), Fails()],
+    ],
+)
 def test_an_error_in_a_part_of_a_chain_has_the_index_of_its_item(nodes):
     async def main():
         taken, errors = [], []
@@ -117,11 +131,11 @@ def test_an_error_in_a_part_of_a_chain_has_the_index_of_its_item(nodes):
                 try:
                     taken.append(await anext(outputs))
                 except NodeError as error:
-                    errors.append((error.item_index, len(taken)))
+                    errors.append((error.item_index, len(taken), type(error.__cause__)))
                 except StopAsyncIteration:
                     return taken, errors
 
-    assert asyncio.run(main()) == ([item for item in range(10) if item != 5], [(5, 5)])
+    assert asyncio.run(main()) == ([item for item in range(10) if item != 5], [(5, 5, ValueError)])
 
 
 @pytest.mark.parametrize("placement", [{}, {"placement": "inline"}])

@@ -198,12 +198,12 @@ class Beside(Singly):
                 throw(error)
             finally:
                 del error
-        for entry in entries:
-            if entry.failure is not None and not entry.is_through:
-                await self._explain(entry, part)
+        for entry in job.take_value():
+            await self._explain(entry, part)
 
-    def _work(self, part: _Part, entries: list[Entry]) -> None:
-        """Pass items through nodes on the thread."""
+    def _work(self, part: _Part, entries: list[Entry]) -> list[Entry]:
+        """Pass items through nodes on the thread; return those that failed."""
+        failed: list[Entry] = []
         kernel = part.kernel
         plain: type | None = None
         # The list is emptied to stop.
@@ -225,6 +225,8 @@ class Beside(Singly):
                         entry.values = []
             except Exception as error:  # noqa: BLE001 - Raised on the loop, for its item.
                 entry.failure = error
+                failed.append(entry)
+        return failed
 
     def _call_nodes(self, part: _Part, item: Any) -> Any:
         """Call the nodes of a part one by one."""
