@@ -29,11 +29,8 @@ class Chain:
 
     def __init__(self, graph: Graph) -> None:
         """Claim the nodes; none is called yet."""
-        parts = stages_of(graph)
-        if len(parts) == 1:
-            self.stages = [Stage(graph)]
-        else:
-            self.stages = _divide(graph, parts)
+        parts = stages_of(graph) if is_placed(graph.entries) else [graph.entries]
+        self.stages = [Stage(graph)] if len(parts) == 1 else _divide(graph, parts)
         self.entrances = [Entrance(stage) for stage in self.stages]
 
     @property

@@ -26,6 +26,9 @@ LOOP: Literal["loop"] = "loop"
 THREAD: Literal["thread"] = "thread"
 """Beside it, on a thread of the run or session."""
 
+_OPTIONS = {"placement", "group"}
+_PLACEMENTS = {None, "inline", "thread"}
+
 
 def runs_here(graph: Graph, *, is_run: bool) -> bool:
     """Whether the nodes of a pipeline run on the caller's event loop, or on threads beside it.
@@ -83,7 +86,7 @@ def stages_of(graph: Graph) -> list[list[Entry]]:
 
 def is_placed(entries: Iterable[Entry]) -> bool:
     """Whether the nodes of a stage have a thread of their own."""
-    return not all(map(_is_inline, entries))
+    return any(entry.options and not _is_inline(entry) for entry in entries)
 
 
 def _stage_name(entry: Entry, index: int) -> object:
@@ -112,11 +115,9 @@ def _is_inline(entry: Entry) -> bool:
 def _kind_of(entry: Entry) -> str | None:
     """Return the kind of a node, or `None` if it needs a stage that is not on the loop."""
     options = entry.options
-    if not options.keys() <= {"placement", "group"} or isinstance(entry.node, type):
+    if options and not (options.keys() <= _OPTIONS and options.get("placement") in _PLACEMENTS):
         return None
-    if options.get("placement") not in {None, "inline", "thread"}:
-        return None
-    if not callable(getattr(entry.node, "process", None)):
+    if isinstance(entry.node, type) or not callable(getattr(entry.node, "process", None)):
         return None
     kind = classify(entry.node)
     if kind == "streaming":
