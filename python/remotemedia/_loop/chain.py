@@ -50,6 +50,11 @@ class Chain:
             failures += await stage.clean_up()
         return failures
 
+    def settle_alone(self) -> None:
+        """Wait until all threads have ended what they do, where the event loop no longer runs."""
+        for stage in self.stages:
+            stage.settle_alone()
+
     def may_wait_in_cleanup(self) -> bool:
         """Whether `clean_up` may suspend, and so be cancelled."""
         return any(stage.may_wait_in_cleanup() for stage in self.stages)

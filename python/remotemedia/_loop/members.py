@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import sys
+import time
 import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -160,10 +162,20 @@ class Members:
 
         A node that does not return in time is logged, and abandoned together with the thread.
         """
-        if self.is_thread_busy:
+        if isinstance(sys.exception(), GeneratorExit):
+            self.settle_alone()
+        elif self.is_thread_busy:
             await self._settle()
         if not self.is_abandoned:
             call.leave()
+
+    def settle_alone(self) -> None:
+        """Wait until the thread has ended what it does, where the event loop no longer runs."""
+        if self.job is not None and not self.job.is_done and not self.is_abandoned:
+            began = time.monotonic()
+            if not self.job.end_alone(_shutdown.time_left(CLOSE_TIMEOUT_SECS)):
+                self.abandon()
+                _log.run_abandoned(self.name, time.monotonic() - began, self.thread_id)
 
     async def _settle(self) -> None:
         loop = asyncio.get_running_loop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+import time
 from contextlib import suppress
 from queue import SimpleQueue
 from types import CoroutineType
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["Job", "NodeThread", "close_unused"]
 
 
+_POLL_INTERVAL_SECS = 0.001
+
+
 class Job:
     """Work for the thread, and what became of it.
 
@@ -28,7 +32,17 @@ class Job:
         future: Signals the end.
     """
 
-    __slots__ = ("_context", "_loop", "_when_done", "_work", "error", "future", "is_done", "value")
+    __slots__ = (
+        "_context",
+        "_has_ended",
+        "_loop",
+        "_when_done",
+        "_work",
+        "error",
+        "future",
+        "is_done",
+        "value",
+    )
 
     def __init__(self, work: Callable[[], Any]) -> None:
         """Take work for the current loop, and the context of the current task."""
@@ -40,6 +54,7 @@ class Job:
         self.value: Any = None
         self.error: BaseException | None = None
         self.is_done = False
+        self._has_ended = False
 
     def do(self) -> None:
         """Do the work. Called on the thread."""
@@ -50,11 +65,26 @@ class Job:
             except BaseException as error:  # noqa: BLE001 - Raised on the loop.
                 self.error = error
             del work
+        self._has_ended = True
         # A loop that is closed waits for nothing.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._end)
 
+    def end_alone(self, timeout: float) -> bool:
+        """Wait for the end where the loop no longer runs; return whether it came in time."""
+        until = time.monotonic() + timeout
+        while not self._has_ended:
+            if time.monotonic() > until:
+                return False
+            time.sleep(_POLL_INTERVAL_SECS)
+        # Tasks of a closed loop cannot be notified.
+        with suppress(RuntimeError):
+            self._end()
+        return True
+
     def _end(self) -> None:
+        if self.is_done:
+            return
         self.is_done = True
         if not self.future.done():
             self.future.set_result(None)

@@ -11,7 +11,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from remotemedia import _log, _shutdown
-from remotemedia._asyncio.bridge import run_alone
 from remotemedia._errors import combine, throw
 from remotemedia._graph.item_streams import items_of
 from remotemedia._graph.output_shape import shape
@@ -24,6 +23,7 @@ from remotemedia._loop.stream import Stream
 from remotemedia._loop.watch import Watched
 from remotemedia._session.async_session import AsyncSession
 from remotemedia._session.consumers import Consumers, who_is_here
+from remotemedia._session.loop_ending import end_alone, end_beside, end_work, resolve, throw_unless_known
 from remotemedia._session.loop_outputs import LoopMap, LoopOutputs
 from remotemedia.exceptions import NodeTimeoutError, PipelineError, SessionClosedError
 from remotemedia.sessions import check_items, check_timeout
@@ -303,13 +303,13 @@ class LoopSession(AsyncSession):
 
         async def end() -> None:
             try:
-                await _end_work(self._chain, [*self._streams])
+                await end_work(self._chain, [*self._streams])
             finally:
                 failures.extend(await self._chain.clean_up())
 
         if not self._is_busy() and not self._chain.may_wait_in_cleanup():
             failures.extend(await self._chain.clean_up())
-            _throw(combine(error, failures), error)
+            throw_unless_known(combine(error, failures), error)
             return
         with _shutdown.under_way(f"the closing of pipeline '{self._name}'", None):
             work = self._loop.create_task(end())
@@ -320,7 +320,7 @@ class LoopSession(AsyncSession):
         elif (failure := work.exception()) is not None:
             failures.append(failure)
         try:
-            _throw(combine(cancelled if error is None else error, failures), error)
+            throw_unless_known(combine(cancelled if error is None else error, failures), error)
         finally:
             failures.clear()
             del cancelled, error
@@ -335,9 +335,9 @@ class LoopSession(AsyncSession):
             watched.stop()
         self._chain.shut(is_closed=True)
         _open_sessions.discard(self)
-        _resolve(self._chain.clear_lines(closed)[0], None)
+        resolve(self._chain.clear_lines(closed)[0], None)
         for stream in self._streams:
-            _resolve(stream.clear_waiting(), value=False)
+            resolve(stream.clear_waiting(), value=False)
             if not stream.is_complete:
                 stream.cut()
             stream.cancel()
@@ -422,33 +422,9 @@ class LoopSession(AsyncSession):
 
     def __del__(self) -> None:
         """Close a session without references."""
-        if getattr(self, "_is_closed", True):
-            return
-        self._mark_closed()
-        chain, streams, name = self._chain, [*self._streams], self._name
-
-        async def end() -> None:
-            try:
-                await _end_work(chain, streams)
-            finally:
-                for failure in await chain.clean_up():
-                    _log.log_ignored_error(failure)
-
-        def start() -> None:
-            task = self_loop.create_task(end(), name=f"close {name}")
-            _closing.add(task)
-            task.add_done_callback(_closing.discard)
-
-        self_loop = self._loop
-        if self_loop.is_closed():
-            _end_alone(chain, streams)
-        elif threading.get_ident() == self._thread and self_loop.is_running():
-            start()
-        else:
-            try:
-                self_loop.call_soon_threadsafe(start)
-            except RuntimeError:
-                _end_alone(chain, streams)
+        if not getattr(self, "_is_closed", True):
+            self._mark_closed()
+            end_beside(self._loop, self._thread, self._chain, [*self._streams])
 
     def _check_takes_items(self) -> None:
         if self._source is not None:
@@ -471,28 +447,6 @@ class LoopSession(AsyncSession):
         self._streams.add(stream)
 
 
-def _throw(failure: BaseException | None, known: BaseException | None) -> None:
-    """Raise a failure, unless the caller knows it."""
-    try:
-        if failure is not None and failure is not known:
-            throw(failure)
-    finally:
-        # Its traceback refers to this frame.
-        del failure, known
-
-
-async def _end_work(chain: Chain, streams: list[Stream]) -> None:
-    await chain.stop_inside(closed)
-    for stream in streams:
-        await stream.wait_for_end()
-
-
-def _resolve(futures: list[asyncio.Future[Any]], value: object) -> None:
-    for future in futures:
-        if not future.done():
-            future.set_result(value)
-
-
 async def open_on_loop(graph: Graph, settings: dict[str, Any], *, counts_own_items: bool) -> LoopSession:
     """Open a session whose nodes run on the current loop."""
     _shutdown.check_not_ending(f"a session of pipeline '{graph.name}'")
@@ -503,20 +457,6 @@ async def open_on_loop(graph: Graph, settings: dict[str, Any], *, counts_own_ite
 
         kind = StagedSession
     return await kind(graph, chain, settings, counts_own_items=counts_own_items).open()
-
-
-_closing: set[asyncio.Task[None]] = set()
-
-
-def _end_alone(chain: Chain, streams: list[Stream]) -> None:
-    """Clean up where the event loop no longer runs."""
-    for stream in streams:
-        stream.close_task()
-    try:
-        for failure in run_alone(chain.clean_up()):
-            _log.log_ignored_error(failure)
-    except Exception as failure:  # noqa: BLE001 - No caller is left.
-        _log.log_ignored_error(failure)
 
 
 def _close_all() -> None:
@@ -530,7 +470,7 @@ def _close_all() -> None:
                     closing.result(_shutdown.time_left(CLOSE_TIMEOUT_SECS))
             else:
                 session._mark_closed()  # noqa: SLF001 - Ours.
-                _end_alone(session._chain, [*session._streams])  # noqa: SLF001 - Ours.
+                end_alone(session._chain, [*session._streams])  # noqa: SLF001 - Ours.
         except KeyboardInterrupt:
             _shutdown.hurry()
         except Exception as failure:  # noqa: BLE001 - No caller is left.
