@@ -1,7 +1,7 @@
 //! The JSON or YAML form of a pipeline.
 //!
 //! [`Manifest::parse`] reads a text and refuses whatever is wrong with it, naming line and path, before any node exists: a
-//! [`Manifest`] that is there can be arranged into a [`Plan`](crate::Plan).
+//! [`Manifest`] that is there can be arranged into a [`Plan`].
 
 mod json;
 mod read;
