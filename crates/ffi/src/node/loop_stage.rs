@@ -225,7 +225,15 @@ impl Stage {
         let token = callers::set(py, carried.bind(py))?;
         self.live_calls.fetch_add(1, Ordering::Relaxed);
         let first = self.inputs.fetch_add(inputs, Ordering::Relaxed);
-        Ok(LoopCall { stage: Arc::clone(self), frame, carried, token: Mutex::new(Some(token)), is_over: AtomicBool::new(false), first, node })
+        Ok(LoopCall {
+            stage: Arc::clone(self),
+            frame,
+            carried,
+            token: Mutex::new(Some(token)),
+            is_over: AtomicBool::new(false),
+            first,
+            node,
+        })
     }
 }
 
