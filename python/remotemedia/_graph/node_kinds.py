@@ -54,7 +54,10 @@ def classify(node: object) -> NodeKind:
     one, which `return_kind` detects.
     """
     process = node.process  # type: ignore[attr-defined]
-    function = function_of(process)
+    # An ordinary method, in most cases.
+    function = process.__func__ if type(process) is MethodType else None
+    if type(function) is not FunctionType:
+        function = function_of(process)
     flags = _flags_of(function) & _ANY_KIND
     if getattr(node, "is_streaming", False) is True and _may_stream(function):
         return "streaming"

@@ -11,14 +11,16 @@ from remotemedia._compiled.failures import find
 from remotemedia._compiled.kernels import LazyResultError, build, build_async
 from remotemedia._core import is_lazy
 from remotemedia._errors import throw
+from remotemedia._graph.output_shape import shape
 from remotemedia._loop.singly import Singly
 from remotemedia._loop.threads import close_unused
 from remotemedia._loop.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from remotemedia._compiled.kernels import Kernel
+    from remotemedia._core import LoopCall
     from remotemedia._graph.graph import Graph
     from remotemedia._loop.members import Members
     from remotemedia._loop.singly import Outputs
@@ -132,6 +134,29 @@ class Beside(Singly):
             outputs.extend(entry.values if entry.is_through else ())
             del left[:taken]
         return None
+
+    async def call_thread(self, call: LoopCall, item: Any) -> Any:
+        """Pass one item through the thread, as `take_chunk`, and return the output or `None`."""
+        part = self._part = self._parts[0]
+        if part.kernel is None or not _are_plain((item,)):
+            outputs: list[Any] = []
+            failure = await self.take_chunk([item], call.first, outputs)
+        else:
+            job = await self.begin(functools.partial(_call_kernel, part.kernel.function, item))
+            outputs = job.take_value() or []
+            entry = Entry(call.first, None)
+            entry.failure, job.error = job.error, None
+            failure = None
+            if entry.failure is not None:
+                await self._explain(entry, part)
+                outputs, failure = entry.values if entry.is_through else [], entry.failure
+                entry.failure = None
+        try:
+            if failure is not None:
+                throw(failure)
+        finally:
+            del failure
+        return shape([output for output in outputs if output is not None])
 
     async def _take_lazy_items(self, items: list[Any], first: int, outputs: Outputs) -> BaseException | None:
         for entry in await self.take_entries(items, first + self.done):
@@ -274,6 +299,13 @@ class Beside(Singly):
 def _discard(entries: list[Entry]) -> None:
     for entry in entries:
         close_unused(entry.failure)
+
+
+def _call_kernel(function: Callable[..., Any], item: Any) -> list[Any]:
+    """Pass one item through a kernel; return the outputs."""
+    outputs: list[Any] = []
+    function(iter((item,)), outputs)
+    return outputs
 
 
 def _take_chunk(kernel: Kernel, items: list[Any]) -> tuple[list[Any], int, BaseException | None]:

@@ -254,7 +254,7 @@ class Members:
         self.phase = name
         try:
             result = await self.invoke(index, method)
-            while return_kind(result) == "coroutine":
+            while result is not None and return_kind(result) == "coroutine":
                 self.coroutine = result
                 result = await result
         except BaseException as error:  # noqa: BLE001 - Raised below, without another context.

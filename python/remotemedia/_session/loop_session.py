@@ -108,7 +108,9 @@ class LoopSession(AsyncSession):
         stage = self._stage
         kernel = self._one
         try:
-            if kernel is None:
+            if kernel is None and stage.takes_chunks:
+                result = await stage.call_thread(call, item)
+            elif kernel is None:
                 outputs: list[Any] = []
                 await stage.take(call, [item], outputs)
                 result = shape(outputs)
