@@ -208,7 +208,7 @@ def test_asyncio_run_ends_with_a_session_open(how):
     assert errors == ""
 
 
-@pytest.mark.parametrize("options", ["", "concurrency=4"])
+@pytest.mark.parametrize("options", ["queue_size=8", "concurrency=4"])
 def test_an_event_loop_closed_with_work_in_flight_does_not_hang_its_session(options):
     code = f"""
     class Stays(Passes):
@@ -237,7 +237,7 @@ def test_an_event_loop_closed_with_work_in_flight_does_not_hang_its_session(opti
 def test_an_event_loop_closed_under_a_session_does_not_hang_it():
     code = """
     loop = asyncio.new_event_loop()
-    opening = Pipeline([AsyncPasses(), Passes()]).open(**threaded)
+    opening = Pipeline([with_options(AsyncPasses(), queue_size=8), Passes()]).open(**threaded)
     session = loop.run_until_complete(opening.__aenter__())
     print(loop.run_until_complete(session.call(1)))
     loop.close()
@@ -250,6 +250,37 @@ def test_an_event_loop_closed_under_a_session_does_not_hang_it():
     printed, errors = run(code)
 
     assert printed == ["1", "cleanup", "cleanup"]
+    assert errors == ""
+
+
+@pytest.mark.parametrize("options", ["", "placement='thread'"])
+def test_an_event_loop_closed_under_its_session_cleans_the_nodes_up(options):
+    code = f"""
+    import gc
+
+    class Stays(Passes):
+        def process(self, item):
+            is_there.set()
+            time.sleep(0.3)
+
+    loop = asyncio.new_event_loop()
+    opening = Pipeline([AsyncPasses(), Stays()]).open({options})
+    session = loop.run_until_complete(opening.__aenter__())
+    outputs = session.map([1])
+    waiting = loop.create_task(anext(outputs))
+    loop.run_until_complete(asyncio.to_thread(is_there.wait))
+    loop.run_until_complete(loop.shutdown_default_executor())
+    waiting.cancel()
+    loop.run_until_complete(asyncio.wait([waiting]))
+    loop.close()
+    del session, outputs, waiting, opening
+    gc.collect()
+    print("collected")
+    """
+
+    printed, errors = run(code)
+
+    assert printed == ["cleanup", "cleanup", "collected"]
     assert errors == ""
 
 

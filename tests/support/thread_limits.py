@@ -82,7 +82,8 @@ USES = {
     "watch": lambda: call(Same(), placement="thread", stall_warning=5.0),
     "source": lambda: iterate(Three()),
     "async session": lambda: asyncio.run(call_async(Same())),
-    "async session on a thread": lambda: asyncio.run(call_async(AsyncSame(), placement="thread")),
+    "async session on a thread": lambda: asyncio.run(call_async(Same(), placement="thread")),
+    "async session with a queue": lambda: asyncio.run(call_async(with_options(AsyncSame(), queue_size=8))),
     "run": lambda: asyncio.run(execute_pipeline_with_input([Same()], [1])),
     "run on threads": lambda: asyncio.run(
         execute_pipeline([Three(), with_options(Same(), placement="thread")])

@@ -56,6 +56,7 @@ class Entrance:
         is_stream_inside: Whether the call inside is one of a stream.
         is_waiting: Whether the call inside waits for room for its outputs.
         changes: Wakes tasks that wait for calls to leave.
+        tasks: Those that take items of streams; a session that is garbage no longer knows its streams.
     """
 
     def __init__(self, stage: Stage) -> None:
@@ -70,6 +71,7 @@ class Entrance:
         self.is_stream_inside = False
         self.is_waiting = False
         self.changes = Changes()
+        self.tasks: set[asyncio.Task[Any]] = set()
 
     async def enter(
         self, inputs: int, word: str, *, is_call: bool = False, is_fresh: bool = False
@@ -172,6 +174,11 @@ class Entrance:
         if self.is_waiting or (self.task is None and stage.phase == "process"):
             return None
         return stage.core.inputs, stage.phase, stage.node, self.task
+
+    def keep(self, task: asyncio.Task[Any]) -> None:
+        """Know a task that takes items, until it ends."""
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
     def is_call_inside(self) -> bool:
         """Whether a call of the user is inside, not one of a stream."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from remotemedia._core import Callers
 from remotemedia._loop.beside import Entry
-from remotemedia._loop.stream import Failed, Stream, is_cancelled
+from remotemedia._loop.stream import Failed, Stream, close_task, is_cancelled
 from remotemedia._loop.turns import CROSSING_SECS, next_size
 from remotemedia.exceptions import SessionInterruptedError
 
@@ -110,6 +110,7 @@ class StagedStream(Stream):
             context.run(Callers().install)
             task = loop.create_task(work, context=context)
         self._tasks.add(task)
+        self._entrance.keep(task)
 
     def _takes(self, chunk: _Chunk, count: int) -> bool:
         """Whether a chunk that waits takes more items."""
@@ -258,12 +259,7 @@ class StagedStream(Stream):
         """End the tasks where the event loop no longer runs."""
         super().close_task()
         for task in [*self._tasks]:
-            task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - Expected here.
-            coroutine = task.get_coro()
-            if not task.done() and coroutine is not None:
-                # Its failures have no caller.
-                with suppress(BaseException):
-                    coroutine.close()
+            close_task(task)
 
     async def wait_for_end(self) -> None:
         """Wait until the tasks have ended."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Overflow = Literal["wait", "keep", "drop"]
 
-__all__ = ["Failed", "Stream"]
+__all__ = ["Failed", "Stream", "close_task"]
 
 
 class Failed:
@@ -169,6 +169,7 @@ class Stream:
     def _start(self, work: Any) -> None:
         self._has_begun = True
         self._task = asyncio.get_running_loop().create_task(self._until_end(work))
+        self._entrance.keep(self._task)
 
     async def _until_end(self, work: Any) -> None:
         failure: BaseException | None = None
@@ -460,13 +461,8 @@ class Stream:
 
     def close_task(self) -> None:
         """End the task where the event loop no longer runs."""
-        if self._task is not None and not self._task.done():
-            self._task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - Expected here.
-            coroutine = self._task.get_coro()
-            if coroutine is not None:
-                # Its failures have no caller.
-                with suppress(BaseException):
-                    coroutine.close()
+        if self._task is not None:
+            close_task(self._task)
 
     async def wait_for_end(self) -> None:
         """Wait until the task has ended."""
@@ -480,3 +476,13 @@ def is_cancelled() -> bool:
     """Whether the current task is being cancelled; otherwise a node raised the error by itself."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
+
+
+def close_task(task: asyncio.Task[Any]) -> None:
+    """End a task where the event loop no longer runs."""
+    coroutine = task.get_coro()
+    if not task.done() and coroutine is not None:
+        task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - Expected here.
+        # Its failures have no caller.
+        with suppress(BaseException):
+            coroutine.close()

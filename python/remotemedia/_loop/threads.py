@@ -77,9 +77,7 @@ class Job:
             if time.monotonic() > until:
                 return False
             time.sleep(_POLL_INTERVAL_SECS)
-        # Tasks of a closed loop cannot be notified.
-        with suppress(RuntimeError):
-            self._end()
+        self._end()
         return True
 
     def _end(self) -> None:
@@ -87,9 +85,12 @@ class Job:
             return
         self.is_done = True
         if not self.future.done():
-            self.future.set_result(None)
+            # The tasks of a closed loop cannot be notified.
+            with suppress(RuntimeError):
+                self.future.set_result(None)
         for call in self._when_done:
-            call()
+            with suppress(RuntimeError):
+                call()
 
     def take_value(self) -> Any:
         """Return what the work returned, and forget it."""

@@ -9,6 +9,7 @@ from remotemedia import _log
 from remotemedia._asyncio.bridge import run_alone
 from remotemedia._errors import throw
 from remotemedia._loop.entrance import closed
+from remotemedia._loop.stream import close_task
 
 if TYPE_CHECKING:
     import asyncio
@@ -33,6 +34,8 @@ def end_alone(chain: Chain, streams: list[Stream]) -> None:
     """Clean up where the event loop no longer runs."""
     for stream in streams:
         stream.close_task()
+    for task in [task for entrance in chain.entrances for task in entrance.tasks]:
+        close_task(task)
     chain.settle_alone()
     try:
         for failure in run_alone(chain.clean_up()):
@@ -52,6 +55,8 @@ def end_beside(loop: asyncio.AbstractEventLoop, thread_id: int, chain: Chain, st
     """
 
     async def end() -> None:
+        for task in [task for entrance in chain.entrances for task in entrance.tasks]:
+            task.cancel()
         try:
             await end_work(chain, streams)
         finally:
