@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use remotemedia_runtime::locks::Mutex;
 use remotemedia_runtime::{Metrics, Value};
 
 use crate::cli::{AudioOptions, MetricsForm, RunOptions};

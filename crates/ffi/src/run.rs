@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
+use remotemedia_runtime::locks::Mutex;
 use remotemedia_runtime::{
     CLOSE_TIMEOUT, Caller, CancelFlag, Client, Closed, DEFAULT_QUEUE_SIZE, ErrorBudget, Failure, Fed, Feed, Metrics,
     Next, Outbox, Payload, Placement, Plan, RunError, Runner, STACK_BYTES, Session, SessionSettings, Settings, Sink,

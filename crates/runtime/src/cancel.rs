@@ -2,9 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use crate::locks::{Condvar, Mutex};
 
 /// Tells a run to stop; can be set from any thread.
 #[derive(Clone, Debug, Default)]
@@ -59,9 +59,8 @@ impl CancelFlag {
     }
 
     fn wait_until(&self, is_set: bool, timeout: Duration) -> bool {
-        let deadline = Instant::now() + timeout;
         let mut lock = self.0.lock.lock();
-        self.0.has_changed.wait_while_until(&mut lock, |()| self.is_set() != is_set, deadline);
+        self.0.has_changed.wait_while_for(&mut lock, |()| self.is_set() != is_set, timeout);
         self.is_set() == is_set
     }
 }

@@ -12,6 +12,7 @@ mod failure;
 mod failure_counts;
 mod layout;
 mod limits;
+pub mod locks;
 pub mod manifest;
 mod node;
 mod numbering;

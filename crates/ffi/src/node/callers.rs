@@ -10,9 +10,9 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use remotemedia_runtime::locks::Mutex;
 
 /// A session or a run.
 pub(crate) struct Owner {

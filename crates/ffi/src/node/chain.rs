@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::iterator::PySendResult;
 use pyo3::types::{PyIterator, PyList, PyTuple};
+use remotemedia_runtime::locks::Mutex;
 use remotemedia_runtime::{Bulk, BulkEnd, BulkOutcome, InProgress, Pending, Plan, Sink};
 
 use crate::attach::attach;

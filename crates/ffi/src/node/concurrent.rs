@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use pyo3::prelude::*;
+use remotemedia_runtime::locks::Mutex;
 use remotemedia_runtime::{Concurrent, Done, EndEarly, Outputs};
 
 use crate::asyncio::context::BegunCall;

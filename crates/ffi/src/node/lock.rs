@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
 use pyo3::prelude::*;
+use remotemedia_runtime::locks::{Condvar, Mutex};
 use remotemedia_runtime::{CancelFlag, Hindrance, NodeLock};
 
 use crate::attach::{attach, detach};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
 use pyo3::prelude::*;
+use remotemedia_runtime::locks::Mutex;
 
 use crate::convert::failure;
 use crate::node::callers::{Frame, Frames, Owner};

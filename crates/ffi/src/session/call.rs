@@ -1,8 +1,8 @@
 //! One call of a session: its outputs, and the callback that receives them.
 
-use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
+use remotemedia_runtime::locks::Mutex;
 use remotemedia_runtime::{Client, RunError, Sink};
 
 use crate::asyncio::mailbox::call_unraisable;

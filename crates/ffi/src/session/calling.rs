@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use parking_lot::Mutex;
 use pyo3::prelude::*;
+use remotemedia_runtime::locks::Mutex;
 use remotemedia_runtime::{Caller, Client, Direct, InProgress, RunError};
 
 use crate::asyncio::context::CallerContext;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use remotemedia_runtime::locks::Mutex;
 use remotemedia_runtime::{Caller, Client, Closed, Outbox, Session, SessionSettings, Stall};
 
 use crate::asyncio::bridge::Bridge;

@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyList, PyRange, PyTuple};
+use remotemedia_runtime::locks::Mutex;
 use remotemedia_runtime::{Bulk, BulkEnd, BulkOutcome, NodeFailure, Payload, Phase};
 
 use crate::attach::prepare_thread;

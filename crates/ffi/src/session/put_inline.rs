@@ -3,8 +3,8 @@
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use pyo3::prelude::*;
+use remotemedia_runtime::locks::Mutex;
 use remotemedia_runtime::{Admission, Bringing, Client, Outbox, Worked};
 
 use crate::attach::detach;

@@ -5,10 +5,10 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBool;
+use remotemedia_runtime::locks::Mutex;
 use remotemedia_runtime::{Admission, Caller, Client, Next, Outbox, Overflow};
 
 use crate::asyncio::context::{AwaitedGuard, CallerContext};

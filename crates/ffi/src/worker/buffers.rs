@@ -2,10 +2,10 @@
 
 use std::ffi::{c_int, c_void};
 
-use parking_lot::Mutex;
 use pyo3::buffer::{PyBuffer, PyUntypedBuffer};
 use pyo3::prelude::*;
 use pyo3::{ffi, intern};
+use remotemedia_runtime::locks::Mutex;
 use remotemedia_runtime::worker::{Message, OwnBytes, View};
 
 /// Buffers of as many bytes travel beside the pickle, in shared memory. What is smaller costs less on the socket, copied some times,

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use pyo3::exceptions::{PyException, PyMemoryError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyByteArray, PyBytes, PyDict, PyList};
 use remotemedia_runtime::Phase;
+use remotemedia_runtime::locks::Mutex;
 use remotemedia_runtime::worker::{Arrived, ExitCause, ItemCodec, Message, StdStream, View, WorkerExit};
 
 use crate::attach::attach;

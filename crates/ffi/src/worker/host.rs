@@ -5,10 +5,10 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::{Condvar, Mutex};
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
+use remotemedia_runtime::locks::{Condvar, Mutex};
 use remotemedia_runtime::worker::{Arrived, IsStill, ItemCodec, LeaveFork, Notes, Opened, WorkerHost, serve};
 use remotemedia_runtime::{CancelFlag, Node, NodeSpec, Options, Plan, Policy, PolicyNode};
 

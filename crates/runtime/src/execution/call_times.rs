@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use crate::locks::Mutex;
 use quanta::Clock;
 
 use crate::node::bulk::Calls;

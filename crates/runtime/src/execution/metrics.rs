@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::locks::Mutex;
 use hdrhistogram::Histogram;
-use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::failure_counts::{Counts, FailureCounts};

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use super::deadline::Deadline;
 use super::{Closed, Session, Stall};
-use parking_lot::MutexGuard;
 
 use crate::execution::machine::Machine;
 use crate::execution::progress::Progress;
@@ -77,7 +76,9 @@ impl<P: Payload> Session<P> {
             let mut started = stage.started.lock();
             while !started.is_empty() && !deadline.is_over() {
                 // A coroutine may have begun to wait only now.
-                MutexGuard::unlocked(&mut started, stop_waiting);
+                drop(started);
+                stop_waiting();
+                started = stage.started.lock();
                 stage.has_finished.wait_for(&mut started, POLL_INTERVAL);
             }
             // What does not come back would hold the session for ever.

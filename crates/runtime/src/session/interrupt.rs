@@ -3,13 +3,12 @@
 use std::collections::VecDeque;
 use std::panic::resume_unwind;
 use std::sync::atomic::{Ordering, fence};
-use std::time::Duration;
-
-use parking_lot::MutexGuard;
+use std::time::{Duration, Instant};
 
 use super::Session;
 use crate::execution::machine::Machine;
 use crate::failure::RunError;
+use crate::locks::TimedGuard;
 use crate::numbering::NO_INPUT;
 use crate::payload::Payload;
 use crate::session::queues::in_flight::Clients;
@@ -80,9 +79,9 @@ impl<P: Payload> Session<P> {
     }
 
     /// Wait until no other thread interrupts; `None` if `is_cancelled` ends the wait.
-    fn wait_for_others(&self, is_cancelled: &dyn Fn() -> bool) -> Option<MutexGuard<'_, ()>> {
+    fn wait_for_others(&self, is_cancelled: &dyn Fn() -> bool) -> Option<TimedGuard<'_, ()>> {
         loop {
-            let guard = self.interrupting.try_lock_for(POLL_INTERVAL / 10);
+            let guard = self.interrupting.try_lock_until(Instant::now() + POLL_INTERVAL / 10);
             if guard.is_some() || is_cancelled() {
                 return guard;
             }

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use crate::locks::{Mutex, TimedMutex};
 
 pub use self::direct::Direct;
 pub use self::on_callers::{Bringing, Worked};
@@ -164,7 +164,7 @@ pub struct Session<P: Payload> {
     threads: Threads,
     watch: Mutex<Option<Watch>>,
     /// Held during an interruption.
-    interrupting: Mutex<()>,
+    interrupting: TimedMutex<()>,
     /// Initialize was entered: stage, replica and node in it, in that order.
     owed: Mutex<Vec<open::Place>>,
     stop: CancelFlag,

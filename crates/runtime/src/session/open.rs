@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use crate::locks::{Condvar, Mutex, TimedMutex};
 
 use crate::cancel::CancelFlag;
 use crate::execution::machine::Machine;
@@ -87,7 +87,7 @@ impl<P: Payload> Session<P> {
             watch: Mutex::default(),
             core,
             threads: Threads::default(),
-            interrupting: Mutex::new(()),
+            interrupting: TimedMutex::new(()),
             owed: Mutex::new(Vec::new()),
             stop: settings.stop.clone(),
             calls_out: AtomicU64::new(0),
@@ -279,7 +279,7 @@ fn build_stage<P: Payload>(
                 keep_time: machine.nodes.iter().map(|node| node.info().keeps_time).collect(),
                 recorders: machine.recorders.clone(),
                 node_lock: lock_of(&planned.nodes, replica),
-                machine: Mutex::new(machine),
+                machine: TimedMutex::new(machine),
                 tasks: None,
             })
             .collect(),

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::thread::ThreadId;
 
-use parking_lot::Mutex;
+use remotemedia_runtime::locks::Mutex;
 use remotemedia_runtime::{
     CancelFlag, Failure, Feed, Metrics, Node, NodeFailure, NodeSpec, Options, Payload, Phase, Plan, Replicas, RunError,
     Runner, Settings, Sink,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use remotemedia_runtime::locks::Mutex;
 use remotemedia_runtime::worker::{
     Arrived, ExitCause, ItemCodec, Message, Notes, Opened, StdStream, View, WorkerExit, WorkerHost, WorkerSpec,
     remote_nodes, serve,

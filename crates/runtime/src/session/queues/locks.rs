@@ -4,7 +4,7 @@
 pub(crate) use std::sync::atomic::{AtomicUsize, Ordering};
 
 #[cfg(not(loom))]
-pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
+pub(crate) use crate::locks::{Condvar, Mutex, MutexGuard};
 
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ pub(crate) use loom::thread;
 #[cfg(loom)]
 pub(crate) use self::checked::{Condvar, Mutex, MutexGuard};
 
-/// What `parking_lot` offers, over the types of the model checker.
+/// What `crate::locks` offers, over the types of the model checker.
 #[cfg(loom)]
 mod checked {
     use std::ops::{Deref, DerefMut};

@@ -11,7 +11,7 @@ mod reorders;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use crate::locks::Mutex;
 
 use crate::failure::RunError;
 use crate::payload::Payload;

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
-use parking_lot::Mutex;
+use crate::locks::Mutex;
 
 use crate::node::{EndEarly, Outputs, Start, start_all};
 use crate::numbering;

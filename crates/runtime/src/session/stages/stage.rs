@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use crate::locks::{Condvar, Mutex, TimedGuard, TimedMutex};
 
 use crate::cancel::CancelFlag;
 use crate::execution::machine::Machine;
@@ -72,7 +72,7 @@ pub(crate) struct Link {
 
 /// One copy of the nodes of a stage, and the lock to enter them.
 pub(crate) struct Replica<P: Payload> {
-    pub(crate) machine: Mutex<Machine<P>>,
+    pub(crate) machine: TimedMutex<Machine<P>>,
     pub(crate) stop: CancelFlag,
     pub(crate) progress: ProgressPlace,
     /// How the nodes are reached without entering them, where they work in another process.
@@ -156,7 +156,7 @@ impl<P: Payload> Replica<P> {
     }
 
     /// The same inside [`Payload::hold`]: the thread in the machine may need what is held in order to leave.
-    pub(crate) fn lock_inside_hold(&self) -> MutexGuard<'_, Machine<P>> {
+    pub(crate) fn lock_inside_hold(&self) -> TimedGuard<'_, Machine<P>> {
         loop {
             if let Some(machine) = self.machine.try_lock() {
                 return machine;
@@ -166,7 +166,7 @@ impl<P: Payload> Replica<P> {
     }
 
     /// The machine, if it is free before the deadline.
-    pub(crate) fn lock_until(&self, deadline: Instant) -> Option<MutexGuard<'_, Machine<P>>> {
+    pub(crate) fn lock_until(&self, deadline: Instant) -> Option<TimedGuard<'_, Machine<P>>> {
         self.machine.try_lock_until(deadline)
     }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::ThreadId;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use crate::locks::{Condvar, Mutex};
 
 use crate::payload::Payload;
 
@@ -218,8 +218,7 @@ impl<R> Slot<R> {
     fn is_over_within(&self, interval: Duration) -> bool {
         let mut state = self.state.lock();
         let is_open = |state: &mut Progress<R>| matches!(state, Progress::Waits | Progress::Runs);
-        self.has_changed.wait_while_for(&mut state, is_open, interval);
-        !is_open(&mut state)
+        !self.has_changed.wait_while_for(&mut state, is_open, interval)
     }
 
     fn withdraw(&self) -> Outcome<R> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use parking_lot::Mutex;
+use crate::locks::Mutex;
 
 use crate::failure::RunError;
 use crate::limits::STACK_BYTES;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use crate::locks::Mutex;
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
 use rustix::process::{Pid, Signal};
 

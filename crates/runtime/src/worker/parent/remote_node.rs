@@ -105,9 +105,9 @@ impl<P: Payload> RemoteNode<P> {
         let look = || {
             let mut state = remote.lock();
             let is_there = |state: &mut State<P>| !matches!(state.life, Life::Failed | Life::Ended | Life::Unborn);
-            remote.changed.wait_while_for(&mut state, is_there, POLL_INTERVAL);
+            let is_there = remote.changed.wait_while_for(&mut state, is_there, POLL_INTERVAL);
             let end_by = state.end_by.unwrap_or_else(|| Instant::now() + CLOSE_TIMEOUT);
-            (!is_there(&mut state), Instant::now() >= end_by + REAP_TIMEOUT)
+            (!is_there, Instant::now() >= end_by + REAP_TIMEOUT)
         };
         let mut stop_request = None;
         loop {
@@ -129,8 +129,7 @@ impl<P: Payload> RemoteNode<P> {
         let is_starting = || {
             let mut state = remote.lock();
             let is_starting = |state: &mut State<P>| state.life == Life::Starting;
-            remote.changed.wait_while_for(&mut state, is_starting, POLL_INTERVAL);
-            is_starting(&mut state)
+            remote.changed.wait_while_for(&mut state, is_starting, POLL_INTERVAL)
         };
         while P::wait(is_starting) {
             let stop_request = P::check_signals().err();

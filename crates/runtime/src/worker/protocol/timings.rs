@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use crate::locks::Mutex;
 
 use crate::execution::metrics::Step;
 use crate::failure_counts::FailureCounts;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use remotemedia_runtime::locks::Mutex;
 use remotemedia_runtime::{Batched, Node, Outbox, Outputs, Phase, RunError, Session};
 use serde_json::json;
 

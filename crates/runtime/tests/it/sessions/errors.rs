@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use remotemedia_runtime::locks::Mutex;
 use remotemedia_runtime::{
     CancelFlag, Concurrent, Done, EndEarly, ErrorBudget, Node, OnError, Options, Outputs, Phase, Policy, PolicyNode,
     RunError, Start,

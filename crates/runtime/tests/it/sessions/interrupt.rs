@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use remotemedia_runtime::locks::Mutex;
 use remotemedia_runtime::{Client, Next, Outbox, Phase, RunError, Session};
 use serde_json::{Value, json};
 

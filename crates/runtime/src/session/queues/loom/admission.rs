@@ -9,13 +9,13 @@ use crate::session::queues::loom::{check, join_all};
 /// The number of free places, and the visitors that were let in.
 struct Room {
     free: Mutex<usize>,
-    inside: parking_lot::Mutex<Vec<u32>>,
+    inside: crate::locks::Mutex<Vec<u32>>,
     looks: AtomicUsize,
 }
 
 impl Room {
     fn new(free: usize) -> Arc<Self> {
-        Arc::new(Self { free: Mutex::new(free), inside: parking_lot::Mutex::default(), looks: AtomicUsize::new(0) })
+        Arc::new(Self { free: Mutex::new(free), inside: crate::locks::Mutex::default(), looks: AtomicUsize::new(0) })
     }
 
     fn has_room(&self) -> bool {
