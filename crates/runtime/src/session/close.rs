@@ -94,10 +94,11 @@ impl<P: Payload> Session<P> {
         core.is_closed.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         let waiting = core.admission_queue.close();
+        // Before the stages are stopped: one that is drops its outputs, and the input must not end well without them.
+        let clients = core.in_flight.take_all();
         core.stages.iter().flat_map(|stage| &stage.replicas).for_each(|replica| replica.stop.set());
         // After the others: a retry whose pause this ends must see that its stage was stopped.
         self.stop.set();
-        let clients = core.in_flight.take_all();
         clients.forget();
         for stage in &core.stages {
             stage.inbox.close();

@@ -43,10 +43,11 @@ impl<P: Payload> Session<P> {
         let Some(_only_one) = self.wait_for_others(is_cancelled) else { return 0 };
         let is_over = || self.is_closed() || is_cancelled();
         let waiting = core.admission_queue.hold();
+        // Before the stages are stopped: one that is drops its outputs, and the input must not end well without them.
+        let clients = core.in_flight.take_all_and_keepers();
         core.stages.iter().flat_map(|stage| &stage.replicas).for_each(|replica| replica.stop.set());
         // After the others: a retry whose pause this ends must see that its stage was stopped.
         self.stop.set();
-        let clients = core.in_flight.take_all_and_keepers();
         clients.forget();
         let queued: Vec<_> = core.stages.iter().map(|stage| stage.inbox.empty()).collect();
         core.stages.iter().for_each(Stage::discard_elsewhere);
