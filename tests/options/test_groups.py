@@ -47,6 +47,13 @@ class Source:
         yield from range(3)
 
 
+class AboveOne:
+    """Passes numbers above 1."""
+
+    def process(self, item):
+        return item if item > 1 else None
+
+
 register_node(GroupedNode)
 
 
@@ -116,6 +123,19 @@ class TestStages:
 
         assert found == [{"odd": [1, 1], "add": [2, 2]}, {"odd": None, "add": [3, 3]}]
         assert pipeline.to_mermaid().count("subgraph") == 1
+
+    @pytest.mark.parametrize(
+        "options", [{}, THREAD, {**THREAD, "replicas": 2}, WORKER, {**WORKER, "replicas": 2}]
+    )
+    def test_a_join_is_not_reached_by_an_item_that_its_group_filters(self, options):
+        """Nodes of a group that worked in parallel were taken for reached when the first was."""
+        odd, above = (Odd, AboveOne) if "replicas" in options else (Odd(), AboveOne())
+        pipeline = Pipeline("join").add_node(odd, id="odd", **options)
+        pipeline.add_node(above, id="above", after="odd", **options)
+        pipeline.add_node(Noting(), id="out", after=["above"], join=True)
+
+        with pipeline.open() as session:
+            assert list(session.map([1, 2, 3])) == [{"above": None}, {"above": 3}]
 
     def test_a_group_of_inline_nodes_changes_nothing(self):
         pipeline = Pipeline([Add(), with_options(Add(), group="g"), with_options(Add(), group="g")])

@@ -65,7 +65,7 @@ pub(crate) struct Machine<P: Payload> {
     /// The nodes stand for others in another process.
     pub(crate) works_elsewhere: bool,
     /// Whether a join anywhere needs to know which nodes were given an item.
-    has_join: bool,
+    pub(crate) notes_visits: bool,
     visited: Vec<bool>,
     stack: Vec<Work<P>>,
     /// How many steps of [`Machine::drain`] or [`Machine::flush`] have begun.
@@ -96,7 +96,7 @@ impl<P: Payload> Machine<P> {
             entries,
             exits,
             works_elsewhere: false,
-            has_join: plan.nodes().iter().any(|node| node.join),
+            notes_visits: plan.nodes().iter().any(|node| node.join),
             gates: gates.into_iter().map(Gate::new).collect(),
             gate_of,
             visited: vec![false; nodes.len()],
@@ -150,7 +150,7 @@ impl<P: Payload> Machine<P> {
     /// Begin with the next input.
     pub(crate) fn begin(&mut self) {
         self.steps = 0;
-        if self.has_join {
+        if self.notes_visits {
             self.visited.fill(false);
         }
     }
@@ -161,15 +161,22 @@ impl<P: Payload> Machine<P> {
         self.work_off(sink)
     }
 
-    /// Whether the node before one of the exits received an item of the current input, and that is needed.
-    pub(crate) fn was_visited(&self, exit: usize) -> bool {
-        // The outputs of several last nodes leave by an exit of the stage's own.
-        let from = self
-            .exits
-            .get(exit)
-            .and_then(|edge| edge.from)
-            .and_then(|from| self.members.iter().position(|&member| member == from));
-        self.has_join && from.is_some_and(|index| self.visited[index])
+    /// Whether a node received an item of the current input.
+    pub(crate) fn was_visited(&self, node: usize) -> bool {
+        self.visited[node]
+    }
+
+    /// The exits after nodes that received an item of the current input, if joins need them.
+    pub(crate) fn visited_exits(&self) -> Vec<usize> {
+        if !self.notes_visits {
+            return Vec::new();
+        }
+        let is_visited = |edge: &Edge| {
+            // The outputs of several last nodes leave by an exit of the stage's own.
+            let index = edge.from.and_then(|from| self.members.iter().position(|&member| member == from));
+            index.is_some_and(|index| self.visited[index])
+        };
+        self.exits.iter().enumerate().filter(|(_, edge)| is_visited(edge)).map(|(exit, _)| exit).collect()
     }
 
     /// Tell the nodes that what they were at is not wanted any more.
@@ -209,7 +216,7 @@ impl<P: Payload> Machine<P> {
 
     /// Take one item that the source at `node` made all the way.
     pub(crate) fn take_from_source(&mut self, node: usize, item: P, sink: &mut dyn Sink<P>) -> Step<P> {
-        if self.has_join {
+        if self.notes_visits {
             self.visited.fill(false);
             self.visited[node] = true;
         }
@@ -369,7 +376,7 @@ impl<P: Payload> Machine<P> {
                         item = output;
                         route = self.routes[node].clone();
                     }
-                    Outputs::None => return Ok(()),
+                    Outputs::None | Outputs::NotReached => return Ok(()),
                     Outputs::Many(stream) => {
                         self.stack.push(Work::Outputs { node, phase: Phase::Process, stream, took: Duration::ZERO });
                         return Ok(());
@@ -384,7 +391,7 @@ impl<P: Payload> Machine<P> {
         if self.is_cancelled.is_set() {
             return Err(Stop::Cancelled);
         }
-        if self.has_join {
+        if self.notes_visits {
             self.visited[node] = true;
         }
         self.announce(node, &[self.item_index()]);
@@ -409,7 +416,7 @@ impl<P: Payload> Machine<P> {
         sink: &mut dyn Sink<P>,
     ) -> Step<P> {
         match outputs {
-            Outputs::None => Ok(()),
+            Outputs::None | Outputs::NotReached => Ok(()),
             Outputs::One(item) => {
                 self.count_output(node);
                 self.deliver(self.routes[node].clone(), item, sink)

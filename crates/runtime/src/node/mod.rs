@@ -175,7 +175,7 @@ pub(crate) fn process_batch<P: Payload>(node: &mut dyn Node<P>, items: Vec<P>) -
     let mut results = Vec::with_capacity(items.len());
     for item in items {
         results.push(match node.process(item)? {
-            Outputs::None => None,
+            Outputs::None | Outputs::NotReached => None,
             Outputs::One(output) => Some(output),
             Outputs::Many(mut stream) => {
                 let first = stream.next()?;
@@ -273,6 +273,8 @@ pub struct Start<P: Payload> {
 pub enum Outputs<P: Payload> {
     /// Nothing: the item ends here.
     None,
+    /// Nothing: the item ended before the last node of a worker.
+    NotReached,
     /// One item.
     One(P),
     /// Items that are made one after the other, each sent on before the next is made.

@@ -61,7 +61,7 @@ impl<P: Payload> Machine<P> {
         let took = took + started.map_or(Duration::ZERO, |started| started.elapsed());
         self.note_call(node, &outputs, took);
         match outputs.map_err(|fault| Stop::Node { node, phase: Phase::Process, fault })? {
-            Outputs::None => {}
+            Outputs::None | Outputs::NotReached => {}
             Outputs::One(item) => self.deliver(self.routes[node].clone(), item, sink)?,
             Outputs::Many(stream) => self.stack.push(Work::Outputs { node, phase: Phase::Process, stream, took }),
         }

@@ -32,11 +32,6 @@ impl<P: Payload> Machine<P> {
         !self.gates.is_empty()
     }
 
-    /// Whether the node received an item of the current input, if that is needed.
-    pub(crate) fn has_visited(&self, node: usize) -> bool {
-        self.has_join && self.visited[node]
-    }
-
     /// What the only node of the stage would be given of the current input: its items, met and joined.
     pub(crate) fn inputs(
         &mut self,

@@ -20,7 +20,7 @@ impl<P: Payload> Runner<P> {
         let outputs = enter(node_lock.as_deref(), &cancel, || machine.produce())?;
         let outputs = outputs.map_err(|fault| self.blame(0, Some(0), Phase::Process, fault))?;
         match outputs {
-            Outputs::None => return Ok(()),
+            Outputs::None | Outputs::NotReached => return Ok(()),
             Outputs::One(item) => {
                 self.machine.note_step(0, Phase::Process, started.elapsed());
                 return self.take_from_source(item, sink);

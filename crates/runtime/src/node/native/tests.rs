@@ -5,7 +5,7 @@ use super::*;
 fn process(node_type: &str, params: &Json, item: Value) -> Result<Option<Value>, ValueFault> {
     let mut node = create_native_node(node_type, params, "n").unwrap();
     match node.process(item)? {
-        Outputs::None => Ok(None),
+        Outputs::None | Outputs::NotReached => Ok(None),
         Outputs::One(value) => Ok(Some(value)),
         Outputs::Many(_) => panic!("native nodes return immediately"),
     }

@@ -11,8 +11,8 @@ pub(crate) struct Completion<P, O = (usize, P)> {
     pub(crate) header: Envelope<P>,
     /// The outputs, in order.
     pub(crate) outputs: Vec<O>,
-    /// Whether the node was given an item.
-    pub(crate) was_given: bool,
+    /// The exits of the nodes that were given an item.
+    pub(crate) visited_exits: Vec<usize>,
 }
 
 /// Whether one more envelope may be begun.

@@ -91,7 +91,7 @@ fn gather<P: Payload>(
         }
         match core.pop_until(stage, deadline, wakes) {
             Popped::Envelope(number, envelope) if company.inputs(&envelope) == 0 && !envelope.ends_stream() => {
-                let completion = Completion { header: envelope, outputs: Vec::new(), was_given: false };
+                let completion = Completion { header: envelope, outputs: Vec::new(), visited_exits: Vec::new() };
                 reorder.complete(number, completion);
             }
             Popped::Envelope(number, envelope) => company.add(number, envelope, batch),
@@ -115,7 +115,7 @@ struct Begun<P: Payload> {
     number: u64,
     header: Envelope<P>,
     outputs: Vec<OutputChunk<P>>,
-    was_given: bool,
+    visited_exits: Vec<usize>,
 }
 
 fn work_on_batch<P: Payload>(
@@ -133,9 +133,9 @@ fn work_on_batch<P: Payload>(
         for (number, envelope) in envelopes {
             let header = envelope.header();
             let inputs = inputs_of(core, stage, replica, &mut machine, envelope);
-            let was_given = !inputs.is_empty();
+            let visited_exits = if inputs.is_empty() { Vec::new() } else { stage.all_exits() };
             items.extend(inputs.into_iter().map(|item| (begun.len(), item)));
-            begun.push(Begun { number, header, outputs: Vec::new(), was_given });
+            begun.push(Begun { number, header, outputs: Vec::new(), visited_exits });
         }
         let mut items = items.into_iter().peekable();
         while items.peek().is_some() {
@@ -143,11 +143,11 @@ fn work_on_batch<P: Payload>(
             call_node(core, stage, (replica, &mut machine), &mut begun, call);
         }
     }
-    for Begun { number, header, outputs, was_given } in begun {
+    for Begun { number, header, outputs, visited_exits } in begun {
         if header.ends_stream() {
             end_stream(core, stage, replica_index, (number, header), outputs);
         } else {
-            stage.reorder().complete(number, Completion { header, outputs, was_given });
+            stage.reorder().complete(number, Completion { header, outputs, visited_exits });
         }
     }
 }

@@ -91,14 +91,16 @@ fn begin_envelope<P: Payload>(starter: &mut Starter<'_, P>, number: u64, envelop
     let header: Envelope<P> = envelope.header();
     let items = items_of(core, stage, envelope);
     if items.is_empty() {
-        stage.reorder().complete(number, Completion { header, outputs: Vec::new(), was_given: false });
+        stage.reorder().complete(number, Completion { header, outputs: Vec::new(), visited_exits: Vec::new() });
         return;
     }
     let input = header.input;
     let (core_of_end, index) = (Arc::clone(core), stage.index);
     let is_in_worker = starter.is_in_worker;
-    let whole = move |outputs| {
-        let (stage, completion) = (&core_of_end.stages[index], Completion { header, outputs, was_given: true });
+    let whole = move |outputs, is_reached| {
+        let stage = &core_of_end.stages[index];
+        let visited_exits = if is_reached { stage.all_exits() } else { Vec::new() };
+        let completion = Completion { header, outputs, visited_exits };
         if is_in_worker {
             complete_and_help(&core_of_end, stage, number, completion);
         } else {
@@ -121,7 +123,7 @@ fn end_concurrent<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, number: u64
     if !items.is_empty() {
         let (sender, whole) = sync_channel(1);
         // The one who waits is this thread, and waits for nothing else.
-        let send = Box::new(move |outputs| drop(sender.try_send(outputs)));
+        let send = Box::new(move |outputs, _| drop(sender.try_send(outputs)));
         let mut starter = Starter::new(core, stage);
         starter.add((number, header.input), items, send);
         starter.start();
@@ -131,8 +133,8 @@ fn end_concurrent<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, number: u64
     end_stream(core, stage, 0, (number, header), outputs);
 }
 
-/// Takes the outputs of all items of an envelope, in order.
-type Whole<P> = Box<dyn FnOnce(Vec<OutputChunk<P>>) + Send>;
+/// Takes the outputs of all items of an envelope, in order, and whether one of them reached the last node.
+type Whole<P> = Box<dyn FnOnce(Vec<OutputChunk<P>>, bool) + Send>;
 
 /// Begins with items in order, in the replica that has the least to do: there are several where each has a process of its own.
 struct Starter<'a, P: Payload> {
@@ -166,7 +168,7 @@ impl<'a, P: Payload> Starter<'a, P> {
             stage: stage.index,
             number,
             input,
-            results: Mutex::new(GroupResults { missing: items.len(), outputs, whole: Some(whole) }),
+            results: Mutex::new(GroupResults { missing: items.len(), outputs, is_reached: false, whole: Some(whole) }),
             end_early: Mutex::default(),
         });
         stage.started.lock().insert(number, Arc::clone(&group) as Arc<dyn InProgress>);
@@ -176,7 +178,7 @@ impl<'a, P: Payload> Starter<'a, P> {
                 self.start();
                 hand_over(stage);
                 if !P::wait(|| stage.reorder().begin_item()) {
-                    group.fill(slot, Vec::new());
+                    group.fill(slot, Vec::new(), true);
                     continue;
                 }
             }
@@ -234,7 +236,7 @@ fn start_in<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, replica_index: us
             for (group, slot) in &groups {
                 core.fail(group.input, hindrance.clone().into());
                 replica.under_way.fetch_sub(1, Ordering::Relaxed);
-                group.fill(*slot, Vec::new());
+                group.fill(*slot, Vec::new(), true);
             }
             Vec::new()
         });
@@ -249,7 +251,7 @@ fn start_in<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, replica_index: us
     }
     for (group, slot) in unwanted {
         replica.under_way.fetch_sub(1, Ordering::Relaxed);
-        group.fill(slot, Vec::new());
+        group.fill(slot, Vec::new(), true);
     }
 }
 
@@ -278,6 +280,7 @@ struct Group<P: Payload> {
 struct GroupResults<P: Payload> {
     missing: usize,
     outputs: Vec<Vec<OutputChunk<P>>>,
+    is_reached: bool,
     whole: Option<Whole<P>>,
 }
 
@@ -298,8 +301,9 @@ impl<P: Payload> Group<P> {
     /// One of the items is done.
     fn finish(&self, slot: usize, started: Instant, result: Result<Outputs<P>, P::Fault>) {
         let stage = &self.core.stages[self.stage];
+        let is_reached = !matches!(result, Ok(Outputs::NotReached));
         let outputs = match result {
-            Ok(Outputs::None) => Vec::new(),
+            Ok(Outputs::None | Outputs::NotReached) => Vec::new(),
             Ok(Outputs::One(output)) => {
                 let outputs = stage.by_all_exits(output).into_iter();
                 outputs.map(|(exit, output)| OutputChunk::Output(exit, output)).collect()
@@ -313,25 +317,26 @@ impl<P: Payload> Group<P> {
         };
         let count = outputs.iter().any(|piece| matches!(piece, OutputChunk::Output(..)));
         self.core.count_call(stage, self.input, started.elapsed(), usize::from(count));
-        self.fill(slot, outputs);
+        self.fill(slot, outputs, is_reached);
     }
 
-    fn fill(&self, slot: usize, outputs: Vec<OutputChunk<P>>) {
+    fn fill(&self, slot: usize, outputs: Vec<OutputChunk<P>>, is_reached: bool) {
         let whole = {
             let mut results = self.results.lock();
             results.outputs[slot] = outputs;
             results.missing -= 1;
+            results.is_reached |= is_reached;
             let whole = if results.missing == 0 { results.whole.take() } else { None };
-            whole.map(|whole| (whole, std::mem::take(&mut results.outputs)))
+            whole.map(|whole| (whole, std::mem::take(&mut results.outputs), results.is_reached))
         };
         match whole {
             None => self.core.stages[self.stage].reorder().end_item(),
-            Some((whole, outputs)) => {
+            Some((whole, outputs, is_reached)) => {
                 let stage = &self.core.stages[self.stage];
                 let finished = stage.started.lock().remove(&self.number);
                 stage.has_finished.notify_all();
                 drop(finished);
-                whole(outputs.into_iter().flatten().collect());
+                whole(outputs.into_iter().flatten().collect(), is_reached);
             }
         }
     }

@@ -63,13 +63,13 @@ pub(crate) fn run_replica<P: Payload>(core: &Arc<Core<P>>, stage: usize, replica
         }
         let header = envelope.header();
         let mut sink = Collect::new(core, envelope.input);
-        let was_given = {
+        let visited_exits = {
             let replica = &stage.replicas[replica];
             let mut machine = replica.machine.lock();
             work_on(core, replica, &mut machine, envelope, &mut sink);
-            machine.has_visited(0)
+            machine.visited_exits()
         };
-        reorder.complete(number, Completion { header, outputs: sink.outputs, was_given });
+        reorder.complete(number, Completion { header, outputs: sink.outputs, visited_exits });
     }
 }
 
@@ -98,7 +98,7 @@ pub(crate) fn end_stream<P: Payload>(
     for other in (0..stage.replicas.len()).filter(|&other| other != replica) {
         sink.outputs.extend(flush(core, (stage.index, other), header.header()));
     }
-    reorder.complete(number, Completion { header, outputs: sink.outputs, was_given: false });
+    reorder.complete(number, Completion { header, outputs: sink.outputs, visited_exits: Vec::new() });
 }
 
 /// Flush the nodes of another replica, on their own thread.
@@ -146,7 +146,7 @@ pub(crate) fn complete_and_help<P: Payload>(
 
 /// Send the outputs of an envelope to the stages after this one.
 fn hand_on<P: Payload>(core: &Core<P>, stage: &Stage<P>, completion: Completion<P, OutputChunk<P>>) {
-    let Completion { header, outputs, was_given } = completion;
+    let Completion { header, outputs, visited_exits } = completion;
     let input = header.input;
     let mut router = Router::new(core, stage, header);
     for chunk in outputs {
@@ -155,7 +155,7 @@ fn hand_on<P: Payload>(core: &Core<P>, stage: &Stage<P>, completion: Completion<
             OutputChunk::Stream(stream) => draw(core, stage, input, &mut router, stream),
         }
     }
-    router.finish(|link| if was_given { link.exits.iter().map(|(_, place)| *place).collect() } else { Vec::new() });
+    router.finish(&visited_exits);
 }
 
 /// Send outputs on as they come.

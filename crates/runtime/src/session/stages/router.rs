@@ -3,7 +3,7 @@
 use crate::payload::Payload;
 use crate::session::queues::inbox::Envelope;
 use crate::session::stages::shared::Core;
-use crate::session::stages::stage::{Link, Stage};
+use crate::session::stages::stage::Stage;
 
 /// Sends the outputs of an envelope by the links of a stage.
 pub(crate) struct Router<'a, P: Payload> {
@@ -53,11 +53,13 @@ impl<'a, P: Payload> Router<'a, P> {
         }
     }
 
-    /// The envelope is done. `visits_of` returns the places at which a link delivers to nodes that were given something of it.
-    pub(crate) fn finish(mut self, visits_of: impl Fn(&Link) -> Vec<usize>) {
+    /// The envelope is done. The nodes of `visited_exits` were given something of it.
+    pub(crate) fn finish(mut self, visited_exits: &[usize]) {
         let is_last = self.header.is_last;
         for link in 0..self.pending.len() {
-            let visits = visits_of(&self.stage.links[link]);
+            let exits = &self.stage.links[link].exits;
+            let visits =
+                exits.iter().filter(|(exit, _)| visited_exits.contains(exit)).map(|(_, place)| *place).collect();
             self.send(link, is_last, visits);
         }
     }

@@ -39,7 +39,7 @@ pub(crate) fn run<P: Payload>(core: &Core<P>, client: &Arc<dyn Client<P>>, conte
         source.at_work(|| replica.enter(&mut machine, Machine::produce))
     };
     let outcome = produced.and_then(|outputs| match outputs {
-        Outputs::None => Ok(()),
+        Outputs::None | Outputs::NotReached => Ok(()),
         Outputs::One(item) => {
             source.put(item);
             Ok(())

@@ -248,6 +248,10 @@ impl<P: Payload> Stage<P> {
         }
     }
 
+    pub(crate) fn all_exits(&self) -> Vec<usize> {
+        self.links.iter().flat_map(|link| link.exits.iter().map(|(exit, _)| *exit)).collect()
+    }
+
     /// An output of the only node of the stage, by each of its exits.
     pub(crate) fn by_all_exits(&self, output: P) -> Vec<(usize, P)> {
         if let [Link { exits, .. }] = &self.links[..]
@@ -255,7 +259,7 @@ impl<P: Payload> Stage<P> {
         {
             return vec![(exit, output)];
         }
-        let exits: Vec<usize> = self.links.iter().flat_map(|link| link.exits.iter().map(|(exit, _)| *exit)).collect();
+        let exits = self.all_exits();
         let (last, others) = exits.split_last().expect("every output of a node has a target");
         let mut outputs: Vec<_> = others.iter().map(|&exit| (exit, output.duplicate())).collect();
         outputs.push((*last, output));

@@ -13,7 +13,7 @@ use crate::phase::Phase;
 use crate::session::queues::inbox::{Envelope, Popped};
 use crate::session::stages::router::Router;
 use crate::session::stages::shared::Core;
-use crate::session::stages::stage::{Link, Replica, Stage};
+use crate::session::stages::stage::{Replica, Stage};
 use crate::session::stages::tasks::{Outcome, PollWhile};
 
 /// The life of the thread of a stage that works on one envelope after the other.
@@ -27,7 +27,7 @@ pub(crate) fn run_in_order<P: Payload>(core: &Arc<Core<P>>, stage: usize) {
         }
         let mut sink = RouterSink { router: Router::new(core, stage, envelope.header()), replica };
         work_on(core, replica, &mut machine, envelope, &mut sink);
-        sink.router.finish(|link| visited_places(&machine, link));
+        sink.router.finish(&machine.visited_exits());
     }
 }
 
@@ -110,10 +110,6 @@ pub(crate) fn inputs_of<P: Payload>(
 struct RouterSink<'a, P: Payload> {
     router: Router<'a, P>,
     replica: &'a Replica<P>,
-}
-
-fn visited_places<P: Payload>(machine: &Machine<P>, link: &Link) -> Vec<usize> {
-    link.exits.iter().filter(|(exit, _)| machine.was_visited(*exit)).map(|(_, place)| *place).collect()
 }
 
 impl<P: Payload> Sink<P> for RouterSink<'_, P> {

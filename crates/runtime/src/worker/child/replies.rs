@@ -82,17 +82,18 @@ impl<P: Payload> Out<P> {
     }
 
     /// The last output of an item, or that there is none.
-    pub(crate) fn last(&self, number: u64, output: Option<&P>) -> Result<(), P::Fault> {
+    pub(crate) fn last(&self, number: u64, output: Option<&P>, is_last_node_reached: bool) -> Result<(), P::Fault> {
         let Some(output) = output else {
-            self.done(number);
+            self.done(number, is_last_node_reached);
             return Ok(());
         };
         self.output(Head::new(Kind::Output, number).last(), output)
     }
 
-    pub(crate) fn done(&self, number: u64) {
+    pub(crate) fn done(&self, number: u64, is_last_node_reached: bool) {
         self.came_back(None);
-        self.link.post(Head::new(Kind::Done, number), self.link.message());
+        let head = Head { extra: u64::from(is_last_node_reached), ..Head::new(Kind::Done, number) };
+        self.link.post(head, self.link.message());
     }
 
     pub(crate) fn fault(&self, number: u64, node: usize, phase: Phase, fault: &P::Fault) {
@@ -115,7 +116,7 @@ pub(crate) fn send_all_but_last<P: Payload>(
     outputs: Outputs<P>,
 ) -> Result<Option<P>, P::Fault> {
     match outputs {
-        Outputs::None => Ok(None),
+        Outputs::None | Outputs::NotReached => Ok(None),
         Outputs::One(output) => Ok(Some(output)),
         Outputs::Many(mut stream) => {
             while let Some(output) = stream.next()? {

@@ -68,6 +68,7 @@ impl<P: Payload> WorkerLoop<P> {
     pub(crate) fn new(plan: &Plan, mut machine: Machine<P>, page: Page, wishes: Wishes, out: Out<P>) -> Self {
         let page = Arc::new(page);
         machine.progress = ProgressPlace::Shared(Arc::clone(&page) as _);
+        machine.notes_visits = machine.nodes.len() > 1;
         let steps = wishes.with_metrics.then(|| Steps::of(plan, &machine.nodes));
         machine.observer = steps.clone().map(|steps| steps as Arc<dyn Observer>);
         let can_snapshot = machine.nodes.iter_mut().any(|node| node.as_snapshot().is_some());
@@ -236,7 +237,7 @@ impl<P: Payload> WorkerLoop<P> {
             states.map_or_else(|failed| (Vec::new(), Some(failed)), |states| (states, None));
         let failed = match outcome {
             Ok(()) if failed_snapshot.is_some() => failed_snapshot,
-            Ok(()) => self.send_last(head, last_output.as_ref(), last, phase),
+            Ok(()) => self.send_last(head, last_output.as_ref(), phase),
             Err(Stop::Node { node, phase, fault }) => Some((node, phase, fault)),
             Err(Stop::Sink(fault)) => Some((last, phase, fault)),
             Err(Stop::Cancelled | Stop::Paused | Stop::Hindered(_)) => None,
@@ -256,12 +257,13 @@ impl<P: Payload> WorkerLoop<P> {
     }
 
     /// Send the last output, or that there is none.
-    fn send_last(&self, head: Head, output: Option<&P>, node: usize, phase: Phase) -> Option<Failed<P>> {
+    fn send_last(&self, head: Head, output: Option<&P>, phase: Phase) -> Option<Failed<P>> {
         if head.is_replay {
             return None;
         }
-        let sent = self.out.last(head.number, output);
-        sent.err().map(|fault| (node, phase, fault))
+        let last = self.machine.nodes.len() - 1;
+        let sent = self.out.last(head.number, output, last == 0 || self.machine.was_visited(last));
+        sent.err().map(|fault| (last, phase, fault))
     }
 
     fn work_on_batch(&mut self, head: Head, messages: Vec<Arrived>) {
@@ -293,7 +295,7 @@ impl<P: Payload> WorkerLoop<P> {
         });
         match sent {
             _ if head.is_replay => {}
-            Ok(()) => self.out.done(head.number),
+            Ok(()) => self.out.done(head.number, true),
             Err(fault) => self.out.fault(head.number, 0, Phase::Process, &fault),
         }
         self.post_states(head.number, states);
@@ -311,7 +313,7 @@ impl<P: Payload> WorkerLoop<P> {
             if let Some(steps) = &steps {
                 steps.post_one(&out.link, head, begun.elapsed());
             }
-            if let Err(fault) = last.and_then(|last| out.last(number, last.as_ref())) {
+            if let Err(fault) = last.and_then(|last| out.last(number, last.as_ref(), true)) {
                 out.fault(number, 0, Phase::Process, &fault);
             }
             at_work.count.fetch_sub(1, Ordering::AcqRel);

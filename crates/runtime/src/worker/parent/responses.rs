@@ -51,6 +51,7 @@ impl<P: Payload> Remote<P> {
                 Ok(output) => self.note_output(head.number, output),
                 Err(fault) => self.finish(head.number, Err(fault)),
             },
+            Kind::Done if head.extra == 0 => self.finish(head.number, Ok(Outputs::NotReached)),
             Kind::Done => self.finish(head.number, Ok(Outputs::None)),
             Kind::Fault => {
                 let fault = self.unpack_fault(head, &message);

@@ -31,7 +31,7 @@ pub(crate) enum Kind {
     Ready,
     /// From the worker: an output; `last` says that the item is done with it.
     Output,
-    /// From the worker: the item is done, without a further output.
+    /// From the worker: the item is done, without a further output; `extra` says whether it reached the last node.
     Done,
     /// From the worker: the node of this number failed, which ends the item.
     Fault,

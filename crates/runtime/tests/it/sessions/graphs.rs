@@ -92,6 +92,29 @@ fn a_join_knows_which_branches_were_asked() {
     }
 }
 
+/// All nodes of a group that worked in parallel were taken for asked when its first was.
+#[test]
+fn a_join_knows_which_nodes_of_a_group_were_asked() {
+    for how in
+        [json!({"group": "g", "placement": "thread"}), json!({"group": "g", "placement": "thread", "replicas": 2})]
+    {
+        let options = options(&how);
+        let (first, second) = (keep(|number| number > 1), keep(|number| number > 2));
+        let mut pipe = Pipe::default().node("keep", &[], first).with(options.clone());
+        for _ in 1..options.replicas {
+            pipe = pipe.replica(keep(|number| number > 1));
+        }
+        pipe = pipe.node("a", &["keep"], second).with(options.clone());
+        for _ in 1..options.replicas {
+            pipe = pipe.replica(keep(|number| number > 2));
+        }
+        let session = pipe.join("join", &["a"], pass()).open();
+
+        let expected = [joined(&[("a", &[])]), joined(&[("a", &[3])])];
+        assert_eq!(stream(&session, &[1, 2, 3]).0, expected, "{how}");
+    }
+}
+
 #[test]
 fn several_last_nodes_give_in_the_order_of_the_plan() {
     for (left, right) in [(json!({"placement": "thread"}), json!({})), (json!({}), json!({"concurrency": 2}))] {

@@ -7,7 +7,7 @@ use crate::session::queues::loom::{Number, TIMEOUT, check, envelope, join_all};
 use crate::session::queues::reorder::{Begin, Completion, Reorder};
 
 fn completion(input: u64) -> Completion<Number> {
-    Completion { header: envelope(input).header(), outputs: Vec::new(), was_given: true }
+    Completion { header: envelope(input).header(), outputs: Vec::new(), visited_exits: Vec::new() }
 }
 
 fn next(reorder: &Reorder<Number>) -> u64 {
