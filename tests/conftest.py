@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,10 @@ settings.register_profile(
     derandomize=False,
 )
 settings.load_profile("default")
+
+# A shell starts a job in the background without Ctrl-C, and so would be the programs that tests send it to.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
