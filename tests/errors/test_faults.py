@@ -34,7 +34,7 @@ def test_the_outcome_is_that_of_the_table(case, placement, tmp_path):
 
 
 def test_the_page_shows_the_table():
-    """Write it again with `python tests/support/fault_cases.py`."""
+    """Write it again with `python tests/support/cases/fault_cases.py`."""
     [shown] = re.findall("(.*)".join(MARKS), PAGE.read_text(encoding="utf-8"), re.DOTALL)
 
     assert shown == table()

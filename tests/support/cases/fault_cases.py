@@ -19,7 +19,7 @@ from remotemedia import Pipeline
 from remotemedia.exceptions import NodeError, NodeTimeoutError, SessionClosedError, WorkerError
 from remotemedia.testing import faults
 
-PAGE = Path(__file__).parents[2] / "docs/processes.md"
+PAGE = Path(__file__).parents[3] / "docs/processes.md"
 MARKS = ("<!-- faults -->\n", "<!-- /faults -->\n")
 PLACEMENTS = ("inline", "thread", "process")
 ITEMS = (1, 2, 3, 4, 5)
