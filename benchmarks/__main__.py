@@ -8,36 +8,27 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks import (
-    async_generators,
-    asyncio_runs,
+from benchmarks.harness import machine, report
+from benchmarks.harness.measuring import Benchmark, Effort, NotMeasuredError, Outcome, measure
+from benchmarks.programs import importing, large_manifests, long_inputs
+from benchmarks.runs import async_generators, asyncio_runs, builtin_nodes, custom_nodes, one_call, shapes
+from benchmarks.sessions import (
     asyncio_sessions,
     audio_chunks,
-    builtin_nodes,
-    crossings,
-    custom_nodes,
-    importing,
     interrupting,
-    large_manifests,
     live_calls,
-    long_inputs,
-    machine,
-    one_call,
     opening,
-    report,
-    sessions,
-    shapes,
     stages,
-    worker_lives,
+    trivial_nodes,
 )
-from benchmarks.measuring import Benchmark, Effort, NotMeasuredError, Outcome, measure
+from benchmarks.workers import round_trips, worker_lives
 
 BENCHMARKS: list[Benchmark] = [
     *custom_nodes.BENCHMARKS,
     *shapes.BENCHMARKS,
     *builtin_nodes.BENCHMARKS,
     *one_call.BENCHMARKS,
-    *sessions.BENCHMARKS,
+    *trivial_nodes.BENCHMARKS,
     *stages.BENCHMARKS,
     *asyncio_runs.BENCHMARKS,
     *asyncio_sessions.BENCHMARKS,
@@ -46,7 +37,7 @@ BENCHMARKS: list[Benchmark] = [
     *opening.BENCHMARKS,
     *interrupting.BENCHMARKS,
     *audio_chunks.BENCHMARKS,
-    *crossings.BENCHMARKS,
+    *round_trips.BENCHMARKS,
     *worker_lives.BENCHMARKS,
     *importing.BENCHMARKS,
     *large_manifests.BENCHMARKS,

@@ -43,7 +43,7 @@ def test_a_result_is_reported_with_its_baseline(tmp_path, name):
 @pytest.mark.parametrize("kind", ["placed", "async"])
 @pytest.mark.parametrize("side", ["session", "queues"])
 def test_live_calls_are_measured(side, kind):
-    program = [sys.executable, "-m", "benchmarks.live_programs", side, kind, "3", "0.2"]
+    program = [sys.executable, "-m", "benchmarks.sessions.live_programs", side, kind, "3", "0.2"]
 
     done = subprocess.run(program, cwd=ROOT, check=True, capture_output=True)
 

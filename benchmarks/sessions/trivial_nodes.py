@@ -7,14 +7,14 @@ import statistics
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from benchmarks.custom_nodes import AddOne
-from benchmarks.measuring import Benchmark, alternate
+from benchmarks.harness.measuring import Benchmark, alternate
+from benchmarks.runs.custom_nodes import AddOne
 from remotemedia import Pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from benchmarks.measuring import Effort, Samples
+    from benchmarks.harness.measuring import Effort, Samples
 
 __all__ = ["BENCHMARKS"]
 

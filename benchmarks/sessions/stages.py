@@ -9,13 +9,13 @@ from queue import Queue
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from benchmarks.measuring import Benchmark, alternate
+from benchmarks.harness.measuring import Benchmark, alternate
 from remotemedia import Node, Pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from benchmarks.measuring import Effort, Samples
+    from benchmarks.harness.measuring import Effort, Samples
     from remotemedia import AsyncSession
 
 __all__ = ["BENCHMARKS"]

@@ -7,14 +7,14 @@ import operator
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.measuring import alternate
+from benchmarks.harness.measuring import alternate
 from remotemedia import execute_pipeline_with_input
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Protocol
 
-    from benchmarks.measuring import Samples
+    from benchmarks.harness.measuring import Samples
 
     class Processor(Protocol):
         """The interface that the hand-written loop needs."""

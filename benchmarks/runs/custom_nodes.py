@@ -6,12 +6,12 @@ import sys
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.measuring import Benchmark, NotMeasuredError
-from benchmarks.timing import against_loop
+from benchmarks.harness.measuring import Benchmark, NotMeasuredError
+from benchmarks.harness.timing import against_loop
 from remotemedia import Node
 
 if TYPE_CHECKING:
-    from benchmarks.measuring import Effort, Samples
+    from benchmarks.harness.measuring import Effort, Samples
 
 __all__ = ["BENCHMARKS"]
 

@@ -8,11 +8,11 @@ from queue import Queue
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from benchmarks.measuring import Benchmark, alternate
+from benchmarks.harness.measuring import Benchmark, alternate
 from remotemedia import Node, Pipeline
 
 if TYPE_CHECKING:
-    from benchmarks.measuring import Effort, Samples
+    from benchmarks.harness.measuring import Effort, Samples
 
 __all__ = ["BENCHMARKS"]
 

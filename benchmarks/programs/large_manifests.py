@@ -8,11 +8,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.measuring import Benchmark, alternate
-from benchmarks.processes import run_measured
+from benchmarks.harness.measuring import Benchmark, alternate
+from benchmarks.harness.processes import run_measured
 
 if TYPE_CHECKING:
-    from benchmarks.measuring import Effort, Samples
+    from benchmarks.harness.measuring import Effort, Samples
 
 __all__ = ["BENCHMARKS"]
 

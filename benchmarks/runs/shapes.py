@@ -6,15 +6,15 @@ import asyncio
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.custom_nodes import AddOne
-from benchmarks.measuring import Benchmark, alternate
-from benchmarks.timing import run_pipeline
+from benchmarks.harness.measuring import Benchmark, alternate
+from benchmarks.harness.timing import run_pipeline
+from benchmarks.runs.custom_nodes import AddOne
 from remotemedia import Node, Pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from benchmarks.measuring import Effort, Samples
+    from benchmarks.harness.measuring import Effort, Samples
 
 __all__ = ["BENCHMARKS"]
 

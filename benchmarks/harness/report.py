@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from benchmarks.measuring import Benchmark, Outcome, Spread
+    from benchmarks.harness.measuring import Benchmark, Outcome, Spread
 
 __all__ = ["print_header", "print_row", "write_json"]
 

@@ -8,8 +8,8 @@ import statistics
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.loop_timing import alternate_on_loop
-from benchmarks.measuring import Benchmark, NotMeasuredError, alternate
+from benchmarks.harness.loop_timing import alternate_on_loop
+from benchmarks.harness.measuring import Benchmark, NotMeasuredError, alternate
 from remotemedia import Node, Pipeline
 
 try:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from benchmarks.measuring import Effort, Samples
+    from benchmarks.harness.measuring import Effort, Samples
 
     Audio = NDArray[np.float32]
 

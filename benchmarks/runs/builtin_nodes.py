@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.measuring import Benchmark, alternate
-from benchmarks.timing import against_loop, run_pipeline
+from benchmarks.harness.measuring import Benchmark, alternate
+from benchmarks.harness.timing import against_loop, run_pipeline
 from remotemedia import Pipeline
 from remotemedia.nodes import CalculatorNode, PassThroughNode
 
 if TYPE_CHECKING:
-    from benchmarks.measuring import Effort, Samples
+    from benchmarks.harness.measuring import Effort, Samples
 
 __all__ = ["BENCHMARKS"]
 

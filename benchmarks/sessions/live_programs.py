@@ -1,4 +1,4 @@
-"""Live calls in a process of their own: `python -m benchmarks.live_programs SIDE KIND CALLS SECS`.
+"""Live calls in a process of their own: `python -m benchmarks.sessions.live_programs SIDE KIND CALLS SECS`.
 
 Each call has a source of frames that keeps to the clock, and two nodes: a function on a thread and a
 coroutine, or two coroutines. SIDE is `session`, a session for each call, or `queues`, the code of a

@@ -7,11 +7,11 @@ import statistics
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from benchmarks.measuring import Benchmark
+from benchmarks.harness.measuring import Benchmark
 from remotemedia import execute_pipeline_with_input
 
 if TYPE_CHECKING:
-    from benchmarks.measuring import Effort, Samples
+    from benchmarks.harness.measuring import Effort, Samples
 
 __all__ = ["BENCHMARKS"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.measuring import NotMeasuredError
+from benchmarks.harness.measuring import NotMeasuredError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

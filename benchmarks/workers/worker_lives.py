@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.measuring import Benchmark, alternate
-from benchmarks.worker_nodes import Spin, Weighty, WhoAmI
+from benchmarks.harness.measuring import Benchmark, alternate
+from benchmarks.workers.worker_nodes import Spin, Weighty, WhoAmI
 from remotemedia import Pipeline, with_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from multiprocessing.connection import Connection
 
-    from benchmarks.measuring import Effort, Samples
+    from benchmarks.harness.measuring import Effort, Samples
 
 __all__ = ["BENCHMARKS"]
 

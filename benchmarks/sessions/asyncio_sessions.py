@@ -6,16 +6,16 @@ import asyncio
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.asyncio_runs import AsyncAddOne
-from benchmarks.custom_nodes import AddOne
-from benchmarks.loop_timing import against_coroutine, alternate_on_loop
-from benchmarks.measuring import Benchmark
+from benchmarks.harness.loop_timing import against_coroutine, alternate_on_loop
+from benchmarks.harness.measuring import Benchmark
+from benchmarks.runs.asyncio_runs import AsyncAddOne
+from benchmarks.runs.custom_nodes import AddOne
 from remotemedia import Pipeline
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
-    from benchmarks.measuring import Effort, Samples
+    from benchmarks.harness.measuring import Effort, Samples
 
 __all__ = ["BENCHMARKS"]
 

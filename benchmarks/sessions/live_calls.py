@@ -7,13 +7,13 @@ import json
 import sys
 from typing import TYPE_CHECKING, Literal
 
-from benchmarks.measuring import Benchmark
-from benchmarks.processes import run_measured
+from benchmarks.harness.measuring import Benchmark
+from benchmarks.harness.processes import run_measured
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from benchmarks.measuring import Effort, Samples
+    from benchmarks.harness.measuring import Effort, Samples
 
     Usage = dict[str, float]
 
@@ -50,7 +50,7 @@ def _rounds(kind: str, count: int, secs: int, rounds: int) -> list[tuple[Usage, 
 
 
 def _run(side: str, kind: str, count: int, secs: int) -> Usage:
-    program = [sys.executable, "-m", "benchmarks.live_programs", side, kind, str(count), str(secs)]
+    program = [sys.executable, "-m", "benchmarks.sessions.live_programs", side, kind, str(count), str(secs)]
     usage: Usage = json.loads(run_measured(program).output)
     return usage
 

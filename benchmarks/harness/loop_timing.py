@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from benchmarks.measuring import Samples
+    from benchmarks.harness.measuring import Samples
 
     Work = Callable[[], Awaitable[list[Any]]]
 

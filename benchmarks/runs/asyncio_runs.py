@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.custom_nodes import AddOne
-from benchmarks.loop_timing import against_coroutine
-from benchmarks.measuring import Benchmark
+from benchmarks.harness.loop_timing import against_coroutine
+from benchmarks.harness.measuring import Benchmark
+from benchmarks.runs.custom_nodes import AddOne
 from remotemedia import Node, execute_pipeline_with_input
 
 if TYPE_CHECKING:
-    from benchmarks.measuring import Effort, Samples
+    from benchmarks.harness.measuring import Effort, Samples
 
 __all__ = ["BENCHMARKS", "AsyncAddOne"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from benchmarks.measuring import Benchmark, alternate
-from benchmarks.processes import run_measured
+from benchmarks.harness.measuring import Benchmark, alternate
+from benchmarks.harness.processes import run_measured
 
 if TYPE_CHECKING:
-    from benchmarks.measuring import Effort, Samples
+    from benchmarks.harness.measuring import Effort, Samples
 
 __all__ = ["BENCHMARKS"]
 

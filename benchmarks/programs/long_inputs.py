@@ -9,15 +9,15 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.measuring import Benchmark, NotMeasuredError, alternate
-from benchmarks.processes import run_measured
+from benchmarks.harness.measuring import Benchmark, NotMeasuredError, alternate
+from benchmarks.harness.processes import run_measured
 
 if TYPE_CHECKING:
-    from benchmarks.measuring import Effort, Samples
+    from benchmarks.harness.measuring import Effort, Samples
 
 __all__ = ["BENCHMARKS"]
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 HOST = ROOT / "target/release/remotemedia-host"
 
 ITEMS = 10_000_000

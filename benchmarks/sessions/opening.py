@@ -7,14 +7,14 @@ import threading
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.asyncio_runs import AsyncAddOne
-from benchmarks.custom_nodes import AddOne
-from benchmarks.loop_timing import alternate_on_loop
-from benchmarks.measuring import Benchmark
+from benchmarks.harness.loop_timing import alternate_on_loop
+from benchmarks.harness.measuring import Benchmark
+from benchmarks.runs.asyncio_runs import AsyncAddOne
+from benchmarks.runs.custom_nodes import AddOne
 from remotemedia import Pipeline
 
 if TYPE_CHECKING:
-    from benchmarks.measuring import Effort, Samples
+    from benchmarks.harness.measuring import Effort, Samples
 
 __all__ = ["BENCHMARKS"]
 

@@ -1,0 +1,1 @@
+"""What all benchmarks use: taking samples, comparing them, and printing the results."""

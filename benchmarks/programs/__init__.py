@@ -1,0 +1,1 @@
+"""Whole programs: their start, time and peak memory."""

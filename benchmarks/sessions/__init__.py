@@ -1,0 +1,1 @@
+"""Open sessions: calls, streams, stages, and many of them at once."""

@@ -1,0 +1,1 @@
+"""Worker processes: sending items to them, and starting them."""
