@@ -1,4 +1,4 @@
-"""How a stream through a session reports failures, interruptions and counts."""
+"""The order of the outputs of streams, and how streams report failures, interruptions and counts."""
 
 from __future__ import annotations
 
@@ -200,3 +200,42 @@ class Repeat:
     def process(self, item):
         for _ in range(self.times):
             yield item
+
+
+def test_a_stream_of_plain_python_is_taken_one_output_at_a_time():
+    """A generator runs only as far as its outputs are taken, and calls use the same node in between."""
+
+    class Endless:
+        made = 0
+
+        def process(self, item):
+            if item < 0:
+                yield item
+                return
+            while True:
+                self.made += 1
+                yield self.made
+
+    node = Endless()
+    with Pipeline([node]).open() as session:
+        outputs = session.map([1, 2])
+        taken = [next(outputs) for _ in range(3)]
+        result = session.call(-1)
+        taken.append(next(outputs))
+
+    assert (taken, result) == ([1, 2, 3, 4], -1)
+    assert node.made == 4
+
+
+def test_a_put_of_plain_python_continues_beside_a_stream():
+    """Items that were put in are processed after those that a stream has begun."""
+    with Pipeline([Repeat(3)]).open(queue_size=4) as session:
+        outputs = session.map(range(3))
+        first = next(outputs)
+        session.put(7)
+        rest = list(outputs)
+        session.end()
+        put = list(session)
+
+    assert [first, *rest] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert put == [7, 7, 7]

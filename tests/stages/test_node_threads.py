@@ -3,110 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from store_nodes import AsyncGenerator, Batches, Coroutine, Generator, Source, Store, Streaming, store_of
 
 from remotemedia import Pipeline, execute_pipeline, execute_pipeline_with_input, with_options
 from remotemedia.exceptions import NodeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-
-class Store:
-    """Opens a database in `initialize`, uses it everywhere, and closes it in `cleanup`: all on one thread."""
-
-    db: sqlite3.Connection
-
-    def __init__(self) -> None:
-        self.threads: dict[str, set[int]] = {}
-
-    def note(self, method: str) -> None:
-        self.threads.setdefault(method, set()).add(threading.get_ident())
-
-    def initialize(self) -> None:
-        self.note("initialize")
-        self.db = sqlite3.connect(":memory:")
-        self.db.execute("create table seen (item)")
-
-    def count(self, item: object) -> int:
-        self.db.execute("insert into seen values (?)", (str(item),))
-        return int(self.db.execute("select count(*) from seen").fetchone()[0])
-
-    def process(self, item: Any) -> Any:
-        self.note("process")
-        return self.count(item)
-
-    def flush(self) -> Any:
-        self.note("flush")
-        return self.count("flush")
-
-    def interrupt(self) -> None:
-        self.note("interrupt")
-        self.count("interrupt")
-
-    def cleanup(self) -> None:
-        self.note("cleanup")
-        self.db.close()
-
-    @property
-    def thread(self) -> int:
-        """The only node."""
-        (thread,) = set().union(*self.threads.values())
-        return thread
-
-
-class Generator(Store):
-    def process(self, item: Any) -> Iterator[int]:
-        self.note("process")
-        yield self.count(item)
-        yield self.count(item)
-
-    def flush(self) -> Iterator[int]:
-        self.note("flush")
-        yield self.count("flush")
-
-
-class Batches(Store):
-    def process(self, items: list[Any]) -> list[int]:
-        self.note("process")
-        return [self.count(item) for item in items]
-
-
-class Source(Store):
-    def process(self) -> Iterator[int]:  # type: ignore[override]
-        self.note("process")
-        for number in range(3):
-            yield self.count(number)
-
-
-class Coroutine(Store):
-    async def process(self, item: Any) -> int:
-        self.note("process")
-        await asyncio.sleep(0)
-        return self.count(item)
-
-
-class AsyncGenerator(Store):
-    async def process(self, item: Any) -> Any:
-        self.note("process")
-        yield self.count(item)
-        await asyncio.sleep(0)
-        yield self.count(item)
-
-    flush = Generator.flush  # type: ignore[assignment]
-
-
-class Streaming(Store):
-    is_streaming = True
-
-    async def process(self, items: Any) -> Any:
-        self.note("process")
-        async for item in items:
-            yield self.count(item)
+    from collections.abc import Callable
 
 
 def run_once(node: Any) -> None:
@@ -237,11 +144,6 @@ ASYNC: dict[str, Callable[[], Any]] = {
 }
 
 
-def store_of(node: Any) -> Store:
-    store: Store = getattr(node, "node", node)
-    return store
-
-
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", [*THREADED, *ASYNC])
 def test_all_methods_run_on_one_thread(kind: str, way: Callable[[Any], None]) -> None:
@@ -309,51 +211,6 @@ def test_def_nodes_beside_async_ones_keep_to_one_thread(
     assert first.thread != threading.get_ident()
     if order == "async between":
         assert last.thread == first.thread
-
-
-def test_a_stream_of_plain_python_is_taken_one_output_at_a_time() -> None:
-    """A generator runs only as far as its outputs are taken, and calls use the same node in between."""
-
-    class Endless:
-        made = 0
-
-        def process(self, item: int) -> Iterator[int]:
-            if item < 0:
-                yield item
-                return
-            while True:
-                self.made += 1
-                yield self.made
-
-    node = Endless()
-    with Pipeline([node]).open() as session:
-        outputs = session.map([1, 2])
-        taken = [next(outputs) for _ in range(3)]
-        result = session.call(-1)
-        taken.append(next(outputs))
-
-    assert (taken, result) == ([1, 2, 3, 4], -1)
-    assert node.made == 4
-
-
-def test_a_put_of_plain_python_continues_beside_a_stream() -> None:
-    """Items that were put in are processed after those that a stream has begun."""
-    with Pipeline([Repeats()]).open(queue_size=4) as session:
-        outputs = session.map(range(3))
-        first = next(outputs)
-        session.put(7)
-        rest = list(outputs)
-        session.end()
-        put = list(session)
-
-    assert [first, *rest] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
-    assert put == [7, 7, 7]
-
-
-class Repeats:
-    def process(self, item: int) -> Iterator[int]:
-        for _ in range(3):
-            yield item
 
 
 @pytest.mark.parametrize("way", [async_call, async_map, async_put, *BLOCKS])
