@@ -139,7 +139,18 @@ async def run_graph(
         raise
     if not enable_metrics and run_on_loop.takes(feed) and runs_here(graph, is_run=True):
         return await run_on_loop.run(graph, feed), None
-    return await run.run(graph, feed, enable_metrics)
+    outputs, metrics = await run.run(graph, feed, enable_metrics)
+    if metrics is not None:
+        metrics["advice"] = _advice(graph, metrics) if run_on_loop.takes(feed) else []
+    return outputs, metrics
+
+
+def _advice(graph: Graph, metrics: dict[str, Any]) -> list[str]:
+    """Return what the times of a run say about runs that do not measure."""
+    from remotemedia._loop.advice import ITEM_HOP_US, advise
+
+    is_run = graph.block is None or not graph.block.takes_runs()
+    return advise(graph, metrics, is_run=is_run, hop_us=ITEM_HOP_US)
 
 
 def check_takes_input(graph: Graph, stream: Any) -> None:

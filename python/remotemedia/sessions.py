@@ -98,6 +98,17 @@ class _Closing(SessionCore):
         if not self._is_closed:
             _close_quietly(self)
 
+    def metrics(self) -> dict[str, Any] | None:
+        """Return the metrics so far, or `None` if the session was opened without `enable_metrics`."""
+        metrics = super().metrics()
+        if metrics is not None:
+            metrics["advice"] = self._advice(metrics)
+        return metrics
+
+    def _advice(self, _metrics: dict[str, Any]) -> list[str]:
+        """Return what the metrics say about placements: nothing in plain Python, without an event loop."""
+        return []
+
     @property
     def _stream(self) -> OutputStream:
         # Not stored: it refers to the session, and the garbage collector cannot free such a cycle.

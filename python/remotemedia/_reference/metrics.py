@@ -98,6 +98,8 @@ def report(name: str, places: Sequence[Place], counts: tuple[int, int], started:
         "dropped": 0,
         "interrupted": 0,
         "node_metrics": nodes,
+        # It never runs nodes on the event loop.
+        "advice": [],
     }
 
 

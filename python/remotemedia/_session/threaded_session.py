@@ -52,6 +52,9 @@ class ThreadedSession(_Closing, AsyncSession):
     output_signal: OutputSignal
     counts_own_items = False
     """Whether an error contains the index of its item in the stream, not in the session."""
+    measured: Graph | None = None
+    """The pipeline, if the session has metrics."""
+    _calls = 0
 
     def open_stream(self, on_output: Callable[[], object]) -> OutputStream:
         """Open a stream with separate outputs; `on_output` is called on the loop for each output."""
@@ -73,6 +76,7 @@ class ThreadedSession(_Closing, AsyncSession):
         """See `AsyncSession.call`."""
         self.check_loop()
         self.check_takes_items()
+        self._calls += 1
         result = Result(self.output_signal.loop)
         ticket = self.start_call(item, result.set)
         try:
@@ -151,6 +155,15 @@ class ThreadedSession(_Closing, AsyncSession):
         """See `AsyncSession.loop`."""
         return self.output_signal.loop
 
+    def _advice(self, metrics: dict[str, Any]) -> list[str]:
+        """Return what the times say about sessions that do not measure."""
+        from remotemedia._loop.advice import CALL_HOP_US, FEWEST_ITEMS, ITEM_HOP_US, advise
+
+        if self.measured is None:
+            return []
+        hop_us = CALL_HOP_US if self._calls >= FEWEST_ITEMS else ITEM_HOP_US
+        return advise(self.measured, metrics, is_run=False, hop_us=hop_us)
+
     def check_loop(self) -> None:
         if asyncio.get_running_loop() is not self.output_signal.loop:
             raise PipelineError(
@@ -177,6 +190,7 @@ async def open_threaded(graph: Graph, settings: dict[str, Any], *, counts_own_it
     def open_it() -> None:
         session: ThreadedSession = open_session(kind, graph, settings, opener, output_signal.notify)
         session.output_signal = output_signal
+        session.measured = graph if settings["enable_metrics"] else None
         opened.append(session)
         if is_cancelled:
             session.close_now(CLOSE_TIMEOUT_SECS)
