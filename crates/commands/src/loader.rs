@@ -36,6 +36,11 @@ pub trait LoadedPipeline {
     /// What `check` prints about it besides the plan.
     fn remarks(&self) -> Vec<Remark>;
 
+    /// What its metrics, as the text of a JSON object, say about the options of its nodes: a sentence for each.
+    ///
+    /// It fails if they are no metrics of this pipeline.
+    fn advice(&self, metrics: &str) -> Result<Vec<String>, Failure>;
+
     /// Run it once: initialize, take every item of `feed` through, flush, clean up.
     ///
     /// Without a feed it runs as `execute_pipeline` does: a source makes the items, or one empty item goes in. A failure of

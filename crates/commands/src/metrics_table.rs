@@ -1,16 +1,33 @@
 //! The metrics of a run, for people and for programs.
 
 use remotemedia_runtime::{Metrics, NodeMetrics};
+use serde::Serialize;
 
 use crate::cli::MetricsForm;
 use crate::table::{Align, columns, counted_long, on_one_line};
 
-/// The metrics as a table, or as JSON on one line.
-pub(crate) fn shown(metrics: &Metrics, form: MetricsForm) -> String {
+/// The metrics and what they suggest, as a table with sentences below it, or as JSON on one line.
+pub(crate) fn shown(metrics: &Metrics, advice: &[String], form: MetricsForm) -> String {
     match form {
-        MetricsForm::Table => table(metrics),
-        MetricsForm::Json => serde_json::to_string(metrics).expect("figures are plain numbers and names"),
+        MetricsForm::Table => {
+            let lines = advice.iter().map(|sentence| format!("advice: {sentence}\n"));
+            table(metrics) + if advice.is_empty() { "" } else { "\n" } + &lines.collect::<String>()
+        }
+        MetricsForm::Json => json(&Advised { metrics, advice }),
     }
+}
+
+/// Metrics as JSON on one line.
+pub(crate) fn json(metrics: &impl Serialize) -> String {
+    serde_json::to_string(metrics).expect("figures are plain numbers and names")
+}
+
+/// The keys of the metrics, and one more.
+#[derive(Serialize)]
+struct Advised<'a> {
+    #[serde(flatten)]
+    metrics: &'a Metrics,
+    advice: &'a [String],
 }
 
 fn table(metrics: &Metrics) -> String {

@@ -9,7 +9,7 @@ use remotemedia_runtime::{Metrics, Value};
 
 use crate::cli::{AudioOptions, MetricsForm, RunOptions};
 use crate::input::{self, AudioSettings, InputFeed, InputFormat, Place, Source};
-use crate::loader::{Failure, ItemFeed, Loader, RunResult, RunSettings};
+use crate::loader::{Failure, ItemFeed, LoadedPipeline, Loader, RunResult, RunSettings};
 use crate::output::{self, FileId, Output, OutputFormat, Stuck};
 use crate::progress::Progress;
 use crate::sample_format::SampleFormat;
@@ -70,7 +70,7 @@ pub(crate) fn run(options: &RunOptions, loader: &dyn Loader) -> Result<u8, Failu
     if let Some(text) = note {
         terminal::note(&text);
     }
-    show(options.metrics, metrics.as_ref());
+    show(options.metrics, metrics.as_ref(), &*pipeline)?;
     Ok(0)
 }
 
@@ -218,8 +218,10 @@ fn hint_at_items(failure: Failure, given: &Given) -> Failure {
     failure
 }
 
-fn show(form: Option<MetricsForm>, metrics: Option<&Metrics>) {
+fn show(form: Option<MetricsForm>, metrics: Option<&Metrics>, pipeline: &dyn LoadedPipeline) -> Result<(), Failure> {
     if let (Some(form), Some(metrics)) = (form, metrics) {
-        terminal::note(metrics_table::shown(metrics, form).trim_end());
+        let advice = pipeline.advice(&metrics_table::json(metrics))?;
+        terminal::note(metrics_table::shown(metrics, &advice, form).trim_end());
     }
+    Ok(())
 }

@@ -125,6 +125,13 @@ impl LoadedPipeline for PyPipeline {
         }
     }
 
+    fn advice(&self, metrics: &str) -> Result<Vec<String>, Failure> {
+        attached(|py| {
+            let advice = py.import("remotemedia._cli.checks")?.getattr("advice")?;
+            advice.call1((self.graph.bind(py), metrics))?.extract()
+        })
+    }
+
     fn run(
         &mut self,
         feed: Option<&mut dyn ItemFeed>,

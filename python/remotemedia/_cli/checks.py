@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from remotemedia._cli.error_report import TargetError
 
 if TYPE_CHECKING:
     from remotemedia._graph.graph import Entry, Graph
@@ -11,6 +13,17 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 500
 """How many nodes are checked together; most often all of them can be sent."""
+
+
+_KEYS = {
+    "node_id",
+    "items_in",
+    "total_duration_us",
+    "avg_duration_us",
+    "max_duration_us",
+    "initialize_duration_us",
+}
+"""Those of a node's metrics that advice is based on."""
 
 
 class Remark(NamedTuple):
@@ -28,6 +41,45 @@ def remarks(graph: Graph) -> list[Remark]:
     ignored = [f"{field} has no effect" for field in graph.ignored]
     notes = [*ignored, *_idle_options(graph)]
     return [*(Remark(is_problem=False, text=text) for text in notes), *_unsendable(graph.entries)]
+
+
+def advice(graph: Graph, text: str) -> list[str]:
+    """Return what measured times say about the placement of the nodes in a session of asyncio.
+
+    Args:
+        graph: The checked pipeline.
+        text: Its metrics as JSON, alone or in the last line.
+
+    Raises:
+        TargetError: If these are no metrics of this pipeline.
+    """
+    from remotemedia._loop.advice import CALL_HOP_US, advise
+
+    metrics = _metrics_of(text)
+    if metrics is None:
+        raise TargetError(
+            "this file contains no metrics; write them with json.dump(metrics, file) or run --metrics=json"
+        )
+    measured = [node["node_id"] for node in metrics["node_metrics"]]
+    if sorted(measured) != sorted(entry.id for entry in graph.entries):
+        raise TargetError("these metrics are of a pipeline with other nodes")
+    return advise(graph, metrics, is_run=False, hop_us=CALL_HOP_US)
+
+
+def _metrics_of(text: str) -> dict[str, Any] | None:
+    import json
+
+    metrics: dict[str, Any]
+    # Nodes may have printed to the same file.
+    for part in (text, *text.strip().splitlines()[-1:]):
+        try:
+            metrics = json.loads(part)
+        except ValueError:
+            continue
+        nodes = metrics.get("node_metrics") if isinstance(metrics, dict) else None
+        if isinstance(nodes, list) and all(isinstance(node, dict) and node.keys() >= _KEYS for node in nodes):
+            return metrics
+    return None
 
 
 def unsendable(graph: Graph) -> list[str]:

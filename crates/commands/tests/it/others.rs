@@ -45,6 +45,45 @@ fn metrics_are_a_table_on_stderr() {
 }
 
 #[test]
+fn advice_follows_the_table_of_metrics() {
+    let stderr = Desk::new().run_with_input("run echo --input - --metrics", b"a\nb\nc\n").bad(0);
+
+    assert!(stderr.ends_with("75%\n\nadvice: Node 'a' has three items\n"), "{stderr}");
+}
+
+#[test]
+fn advice_is_one_of_the_keys_of_json() {
+    let desk = Desk::new();
+    let advised = desk.run_with_input("run echo --input - --metrics=json", b"a\nb\nc\n").bad(0);
+    let plain = desk.run_with_input("run echo --input - --metrics=json", b"a\n").bad(0);
+
+    assert!(advised.ends_with(",\"advice\":[\"Node 'a' has three items\"]}\n"), "{advised}");
+    assert!(plain.ends_with(",\"advice\":[]}\n"), "{plain}");
+}
+
+#[test]
+fn check_gives_advice_about_measured_times() {
+    let desk = Desk::new();
+    desk.file("metrics.json", b"{\"items_in\":3}");
+
+    let stdout = desk.run("check echo --metrics metrics.json").good();
+
+    assert!(stdout.ends_with("\nnote: Node 'a' has three items\n"), "{stdout}");
+}
+
+#[test]
+fn check_refuses_other_files_than_metrics() {
+    let desk = Desk::new();
+    desk.file("speech.txt", b"hello");
+
+    assert_eq!(desk.run("check echo --metrics speech.txt").bad(2), "native: 'speech.txt': not metrics\n");
+    assert_eq!(
+        desk.run("check echo --metrics absent.json").bad(2),
+        "native: cannot read metrics 'absent.json': No such file or directory\n"
+    );
+}
+
+#[test]
 fn metrics_are_json_when_asked() {
     let stderr = Desk::new().run_with_input("run echo --input - --metrics=json", b"a\n").bad(0);
 
