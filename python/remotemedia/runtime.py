@@ -132,13 +132,15 @@ async def run_graph(
         return await executor.run(graph, feed, enable_metrics)
     try:
         from remotemedia._loop import run as run_on_loop
-        from remotemedia._loop.places import runs_here
+        from remotemedia._loop.places import on_loop
         from remotemedia._session import run
     except ImportError:
         get_rust_runtime()
         raise
-    if not enable_metrics and run_on_loop.takes(feed) and runs_here(graph, is_run=True):
-        return await run_on_loop.run(graph, feed), None
+    if not enable_metrics and run_on_loop.takes(feed):
+        ordered = on_loop(graph, is_run=True)
+        if ordered is not None:
+            return await run_on_loop.run(ordered, feed), None
     outputs, metrics = await run.run(graph, feed, enable_metrics)
     if metrics is not None:
         metrics["advice"] = _advice(graph, metrics) if run_on_loop.takes(feed) else []

@@ -13,7 +13,7 @@ from loop_nodes import Logs, Same, Sums, run
 
 from remotemedia import execute_pipeline_with_input, with_options
 from remotemedia._graph.graph import resolve
-from remotemedia._loop.places import runs_here
+from remotemedia._loop.places import on_loop
 from remotemedia.exceptions import NodeError, PipelineError
 
 if TYPE_CHECKING:
@@ -268,8 +268,8 @@ class Reads:
 def test_only_nodes_that_iterate_over_their_items_pull_them(name: str, is_here: bool) -> None:
     node = type("Node", (), {"is_streaming": True, "process": getattr(Reads, name)})()
 
-    assert runs_here(resolve([node]), is_run=True) is is_here
-    assert not runs_here(resolve([node]), is_run=False)
+    assert (on_loop(resolve([node]), is_run=True) is not None) is is_here
+    assert on_loop(resolve([node]), is_run=False) is None
     assert asyncio.run(execute_pipeline_with_input([node], [1]))
 
 
@@ -278,6 +278,6 @@ def test_a_chain_with_nodes_of_a_thread_goes_the_way_of_threads() -> None:
         def process(self, item: int) -> int:
             return item
 
-    assert not runs_here(resolve([Plain(), Sums()]), is_run=True)
-    assert runs_here(resolve([with_options(Plain(), placement="inline"), Sums()]), is_run=True)
+    assert on_loop(resolve([Plain(), Sums()]), is_run=True) is None
+    assert on_loop(resolve([with_options(Plain(), placement="inline"), Sums()]), is_run=True) is not None
     assert asyncio.run(execute_pipeline_with_input([Plain(), Sums()], [1, 2])) == [1, 3]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from remotemedia import execute_pipeline_with_input
 from remotemedia._graph.graph import resolve
-from remotemedia._loop.places import runs_here
+from remotemedia._loop.places import on_loop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -45,5 +45,5 @@ class Logs:
 
 
 def run(nodes: list[Any], items: Any) -> Any:
-    assert runs_here(resolve(nodes), is_run=True)
+    assert on_loop(resolve(nodes), is_run=True) is not None
     return asyncio.run(execute_pipeline_with_input(nodes, items))

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
     from remotemedia._compiled.source import Source
 
-__all__ = ["NO_NODE", "Found", "InProgress", "close_all", "find", "node_at"]
+__all__ = ["ITEM", "NO_NODE", "Found", "InProgress", "close_all", "find", "node_at"]
+
+ITEM = "item"
+"""The kind of work in progress that is an item for another branch; the engine knows it, too."""
 
 
 class InProgress(NamedTuple):
@@ -35,6 +38,15 @@ class InProgress(NamedTuple):
     open_gates: int
     """How many gates have passed their items on."""
 
+    def shifted(self, count: int) -> InProgress:
+        """Return the same for a graph in which `count` more nodes are before those of the kernel."""
+        work = [(kind, node + count, target + count, thing) for kind, node, target, thing in self.work]
+        arrived = [
+            (gate if gate == NO_NODE else gate + count, node + count, items)
+            for gate, node, items in self.arrived
+        ]
+        return InProgress(work, arrived, [node + count for node in self.entered], self.open_gates)
+
 
 class Found(NamedTuple):
     """What was going on in a kernel when it raised an error."""
@@ -43,9 +55,17 @@ class Found(NamedTuple):
     """The index of the node that raised; `NO_NODE` if the input or `turns` did."""
     position: int | None
     """How many items of the stream were done before; `None` for other kernels."""
-    opened: list[tuple[int, Any]]
-    """The open generators around the node, and the indices of their nodes, the innermost first."""
     in_progress: InProgress
+
+    @property
+    def opened(self) -> list[tuple[int, Any]]:
+        """The open generators around the node, and the indices of their nodes, the innermost first."""
+        return [(node, thing) for kind, node, _, thing in reversed(self.in_progress.work) if kind == STREAM]
+
+    def shifted(self, count: int) -> Found:
+        """Return the same for a graph in which `count` more nodes are before those of the kernel."""
+        node = self.node if self.node == NO_NODE else self.node + count
+        return Found(node, self.position, self.in_progress.shifted(count))
 
 
 def find(error: BaseException, kernel: Kernel) -> Found:
@@ -55,7 +75,7 @@ def find(error: BaseException, kernel: Kernel) -> Found:
     while traceback is not None and traceback.tb_frame.f_code is not code:
         traceback = traceback.tb_next
     if traceback is None:
-        return Found(NO_NODE, None, [], InProgress([], [], [], 0))
+        return Found(NO_NODE, None, InProgress([], [], [], 0))
     inner = traceback.tb_next
     if inner is not None and inner.tb_frame.f_code is resolve.__code__:
         inner = inner.tb_next
@@ -67,8 +87,7 @@ def find(error: BaseException, kernel: Kernel) -> Found:
     if own is not None and not (type(error) is LazyResultError and error.args[0] is own):
         # It raised, and has ended; or an interrupt was raised between two of its outputs.
         in_progress.work.append((STREAM, node, node, own))
-    opened = [(one, generator) for kind, one, _, generator in in_progress.work if kind == STREAM]
-    return Found(node, variables.get("position"), opened[::-1], in_progress)
+    return Found(node, variables.get("position"), in_progress)
 
 
 def node_at(frame: FrameType | None, first_id: str) -> str | None:
@@ -105,7 +124,7 @@ def _in_progress(source: Source, node: int, variables: Mapping[str, Any]) -> InP
             work.append((STREAM, place, place, variables[f"g{place}"]))
         elif kind == BRANCHES:
             item = variables["v" if place < 0 else f"v{place}"]
-            work += [("item", place, target, item) for target in reversed(rest)]
+            work += [(ITEM, place, target, item) for target in reversed(rest)]
         else:
             work += [(GATE, place, place, item) for item in reversed([*variables[f"i{place}"]])]
     # The gate before the outermost node around it is the last one that has opened.

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from remotemedia._compiled.steps import Step
 
-__all__ = ["INPUT", "Connections", "Layout", "chain", "layout_of"]
+__all__ = ["INPUT", "Connections", "Layout", "Routes", "chain", "layout_of", "routes_of"]
 
 INPUT = -1
 """Stands for the input of the graph where others stand for nodes."""
@@ -31,14 +31,51 @@ def chain(length: int) -> Connections:
     return Connections(tuple((index - 1,) if index else () for index in range(length)), (False,) * length)
 
 
-class Layout:
-    """What follows from the connections.
+class Routes:
+    """The ways between nodes.
 
     Attributes:
+        after: The nodes before each node.
+        joins: Whether each node receives a dict.
         targets: The nodes behind each node, and behind the input.
         ends: The nodes that no other node follows.
         gates: The nodes where branches meet, in plan order. Their items are collected until all other work of
             the input is done.
+    """
+
+    def __init__(self, connections: Connections) -> None:
+        """Derive everything from the connections."""
+        self.after, self.joins = connections
+        nodes = range(len(self.after))
+        self.targets = {node: [target for target in nodes if node in self.after[target]] for node in nodes}
+        self.targets[INPUT] = [node for node in nodes if not self.after[node]]
+        self.ends = [node for node in nodes if not self.targets[node]]
+        self.gates = [
+            node for node in nodes if len(self.after[node]) > 1 or (self.joins[node] and self.after[node])
+        ]
+
+    def without(self, count: int) -> Connections | None:
+        """Return how the nodes behind the first ones are connected; `None` if they are a chain."""
+        after = tuple(tuple(one - count for one in before if one >= count) for before in self.after[count:])
+        connections = Connections(after, self.joins[count:])
+        return None if connections == chain(len(after)) else connections
+
+    @property
+    def has_several_ends(self) -> bool:
+        """Whether the outputs are collected, and leave in plan order of the last nodes."""
+        return len(self.ends) > 1
+
+
+@functools.lru_cache(maxsize=128)
+def routes_of(connections: Connections) -> Routes:
+    """Return the ways between nodes, which graphs of one shape share."""
+    return Routes(connections)
+
+
+class Layout(Routes):
+    """What else follows from the connections and the kinds of nodes.
+
+    Attributes:
         is_single: Whether each node has at most one output for an input.
         flagged: The nodes of which a kernel must know whether they were entered.
         always_entered: The nodes that receive an item of every input.
@@ -46,14 +83,8 @@ class Layout:
 
     def __init__(self, steps: Sequence[Step], connections: Connections) -> None:
         """Derive everything from the connections."""
+        super().__init__(connections)
         nodes = range(len(steps))
-        self.after, self.joins = connections
-        self.targets = {node: [target for target in nodes if node in self.after[target]] for node in nodes}
-        self.targets[INPUT] = [node for node in nodes if not self.after[node]]
-        self.ends = [node for node in nodes if not self.targets[node]]
-        self.gates = [
-            node for node in nodes if len(self.after[node]) > 1 or (self.joins[node] and self.after[node])
-        ]
         self.is_single: list[bool] = []
         self._is_sure: list[bool] = []
         for node in nodes:
@@ -67,11 +98,6 @@ class Layout:
             self._is_sure.append(is_sure)
         self.always_entered = [node for node in nodes if self._is_sure[node]]
         self.flagged = {node for gate in self.gates for node in self.entered(gate)}
-
-    @property
-    def has_several_ends(self) -> bool:
-        """Whether the outputs are collected, and leave in plan order of the last nodes."""
-        return len(self.ends) > 1
 
     @property
     def has_one_output(self) -> bool:

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from remotemedia._compiled.bytecode import only_iterates
 from remotemedia._compiled.kernels import LARGEST_GRAPH
+from remotemedia._graph.graph import Graph, plan_order
 from remotemedia._graph.node_kinds import classify, is_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from remotemedia._graph.graph import Entry, Graph
+    from remotemedia._graph.graph import Entry
 
     Place = Literal["loop", "thread"]
 
-__all__ = ["LOOP", "THREAD", "is_placed", "places_of", "runs_here", "stages_of"]
+__all__ = ["LOOP", "THREAD", "is_placed", "on_loop", "places_of", "stages_of"]
 
 LOOP: Literal["loop"] = "loop"
 """On the caller's event loop."""
@@ -30,30 +31,54 @@ _OPTIONS = {"placement", "group"}
 _PLACEMENTS = {None, "inline", "thread"}
 
 
-def runs_here(graph: Graph, *, is_run: bool) -> bool:
-    """Whether the nodes of a pipeline run on the caller's event loop, or on threads beside it.
+def on_loop(graph: Graph, *, is_run: bool) -> Graph | None:
+    """Return a pipeline in plan order, if its nodes run on the caller's event loop, or on threads beside it.
 
     On the loop run coroutines, async generators, and nodes with `placement="inline"`; beside it run other
     `def` nodes, in a session also on threads of their own, with `placement="thread"`. Other options need
     stages elsewhere. In a run without a thread, there may also be streaming nodes, which only iterate over
-    their items.
+    their items. Branches are only on the loop.
 
     Args:
         graph: The checked pipeline.
         is_run: Whether it runs once; such a run needs a node on the loop.
     """
     if len(graph.entries) > LARGEST_GRAPH or _is_logged():
-        return False
+        return None
+    kinds = [_kind_of(entry) for entry in graph.entries]
+    if None in kinds or (not is_run and "streaming" in kinds):
+        return None
+    if is_run and any("group" in entry.options for entry in graph.entries):
+        return None
+    if _is_chain(graph.entries):
+        return graph if _runs_beside(graph, kinds, is_run=is_run) else None
+    if "streaming" in kinds or is_placed(graph.entries) or THREAD in places_of(graph.entries):
+        return None
+    ordered = Graph(
+        graph.name, [graph.entries[position] for position in plan_order(graph.entries)], graph.source
+    )
+    return None if _meet_at_source(ordered) else ordered
+
+
+def _is_chain(entries: Sequence[Entry]) -> bool:
     before: list[str] = []
-    kinds = []
-    for entry in graph.entries:
-        kind = _kind_of(entry)
-        if entry.after != before or entry.join or kind is None or (kind == "streaming" and not is_run):
+    for entry in entries:
+        if entry.after != before or entry.join:
             return False
-        if is_run and "group" in entry.options:
-            return False
-        kinds.append(kind)
         before = [entry.id]
+    return True
+
+
+def _meet_at_source(graph: Graph) -> bool:
+    """Whether a node receives the items of a source together with other outputs, or in a dict."""
+    source = graph.source
+    return source is not None and any(
+        source.id in entry.after and (entry.join or len(entry.after) > 1) for entry in graph.entries
+    )
+
+
+def _runs_beside(graph: Graph, kinds: Sequence[str | None], *, is_run: bool) -> bool:
+    """Whether a chain can run on the loop and on threads beside it."""
     has_placed = is_placed(graph.entries[graph.source is not None :])
     if has_placed and is_run:
         return False
@@ -61,7 +86,8 @@ def runs_here(graph: Graph, *, is_run: bool) -> bool:
         return True
     # A node with any number of outputs beside a thread would need a queue.
     has_generators = any(
-        kind.endswith(("generator", "streaming")) for kind in kinds[graph.source is not None :]
+        kind is not None and kind.endswith(("generator", "streaming"))
+        for kind in kinds[graph.source is not None :]
     )
     return not has_generators and (has_placed or LOOP in places or not is_run)
 

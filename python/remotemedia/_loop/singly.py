@@ -5,14 +5,19 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+from remotemedia._compiled.body import STREAM
+from remotemedia._compiled.failures import ITEM, NO_NODE
+from remotemedia._compiled.layout import INPUT
 from remotemedia._errors import combine, throw
 from remotemedia._graph.node_kinds import return_kind
+from remotemedia._loop.gates import Gates, connections_of
 from remotemedia._loop.members import Members
 
 if TYPE_CHECKING:
     from collections import deque
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
+    from remotemedia._compiled.failures import Found
     from remotemedia._graph.graph import Graph
     from remotemedia._loop.threads import NodeThread
 
@@ -37,6 +42,7 @@ class Singly(Members):
         """Claim the nodes."""
         super().__init__(graph, neighbour, thread)
         self.room: Callable[[], Awaitable[object]] | None = None
+        self.gates = Gates(connections_of(graph.entries), self.ids)
 
     async def source_items(self) -> AsyncGenerator[Any, None]:
         """Yield the items of the source; no other session uses it meanwhile.
@@ -75,13 +81,70 @@ class Singly(Members):
         finally:
             del failure
 
-    async def pass_on(self, node: int, item: Any, index: int, outputs: Outputs) -> None:
-        """Pass an item to a node, and its outputs to the next ones."""
-        if node == len(self.nodes):
-            outputs.append(item)
-            if self.room is not None:
-                await self.room()
+    async def take_one(self, item: Any, index: int, outputs: Outputs) -> None:
+        """Pass an item through all nodes."""
+        self.gates.forget()
+        try:
+            await self._send(self.first - 1 if self.first else INPUT, item, index, outputs)
+            await self._open_gates(0, index, outputs)
+        finally:
+            self.gates.forget()
+
+    async def go_on(self, found: Found, result: Any, index: int, outputs: Outputs) -> None:
+        """Continue with the result of the node that a kernel cannot use, and then with what is left to do."""
+        work = found.in_progress.work
+        try:
+            self.gates.take_over(found.in_progress)
+            await self.follow(found.node, "process", result, index, outputs)
+            while work:
+                kind, node, target, thing = work[-1]
+                if kind == STREAM:
+                    await self.follow(node, "process", thing, index, outputs)
+                elif kind == ITEM:
+                    await self._send_to(target, node, thing, index, outputs)
+                else:
+                    await self.pass_on(target, thing, index, outputs)
+                del work[-1]
+            await self._open_gates(found.in_progress.open_gates, index, outputs)
+        finally:
+            self.gates.forget()
+
+    async def _send(self, node: int, output: Any, index: int, outputs: Outputs) -> None:
+        """Pass an output of a node to those behind it."""
+        routes = self.gates.routes
+        targets = routes.targets[node]
+        for target in targets:
+            await self._send_to(target, node, output, index, outputs)
+        if targets:
             return
+        if routes.has_several_ends:
+            self.gates.add(NO_NODE, node, output)
+        else:
+            await self._put_out(output, outputs)
+
+    async def _send_to(self, target: int, node: int, output: Any, index: int, outputs: Outputs) -> None:
+        if target in self.gates.routes.gates:
+            self.gates.add(target, node, output)
+        else:
+            await self.pass_on(target, output, index, outputs)
+
+    async def _put_out(self, output: Any, outputs: Outputs) -> None:
+        outputs.append(output)
+        if self.room is not None:
+            await self.room()
+
+    async def _open_gates(self, start: int, index: int, outputs: Outputs) -> None:
+        """Pass on what has arrived where branches meet, from one of the gates on."""
+        gates = self.gates
+        for gate in gates.routes.gates[start:]:
+            for item in gates.open(gate, is_flush=False):
+                await self.pass_on(gate, item, index, outputs)
+        for output in gates.outputs():
+            await self._put_out(output, outputs)
+
+    async def pass_on(self, node: int, item: Any, index: int, outputs: Outputs) -> None:
+        """Pass an item to a node, and its outputs to those behind it."""
+        self.gates.enter(node)
         self.node = node
         try:
             result = await self.invoke(node, functools.partial(self.nodes[node].process, item))
@@ -99,7 +162,18 @@ class Singly(Members):
         """Pass on the last outputs of each node."""
         self.room = None
         index = max(0, self.core.inputs - base - 1)
+        self.gates.forget()
+        try:
+            await self._flush_nodes(index, outputs)
+        finally:
+            self.gates.forget()
+
+    async def _flush_nodes(self, index: int, outputs: Outputs) -> None:
+        gates = self.gates
         for node, target in enumerate(self.nodes):
+            if node in gates.routes.gates:
+                for item in gates.open(node, is_flush=True):
+                    await self.pass_on(node, item, index, outputs)
             flush = getattr(target, "flush", None)
             if not callable(flush):
                 continue
@@ -115,6 +189,8 @@ class Singly(Members):
                 throw(failure)
             finally:
                 del failure
+        for output in gates.outputs():
+            await self._put_out(output, outputs)
 
     async def follow(self, node: int, phase: str, result: Any, index: int, outputs: Outputs) -> None:
         """Pass on what a node returned: an output, or a coroutine or generator of outputs."""
@@ -130,7 +206,7 @@ class Singly(Members):
                 kind = return_kind(result)
             if kind == "plain":
                 if result is not None:
-                    await self.pass_on(node + 1, result, index, outputs)
+                    await self._send(node, result, index, outputs)
                 return
             while True:
                 step.is_in_node = True
@@ -139,7 +215,7 @@ class Singly(Members):
                 step.is_in_node = False
                 if output is END:
                     return
-                await self.pass_on(node + 1, output, index, outputs)
+                await self._send(node, output, index, outputs)
         except BaseException as error:  # noqa: BLE001 - Raised below, without another context.
             failure = error
         if step.is_in_node:

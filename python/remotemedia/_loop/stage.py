@@ -70,7 +70,9 @@ class Stage(Beside):
         """Initialize the nodes, and compile them: an object may choose its methods then."""
         await super().initialize()
         if self.thread is None and not self.has_neighbours:
-            self._kernels = build_async(self.nodes[self.first :])
+            first = self.first
+            connections = self.gates.routes.without(first)
+            self._kernels = build_async(self.nodes[first:], connections, self.ids[first:])
         else:
             self.divide()
 
@@ -103,7 +105,7 @@ class Stage(Beside):
         if self._kernels is None or room is not None:
             for item in items:
                 self.done = len(chunk) - items.__length_hint__()
-                await self.pass_on(self.first, item, first + self.done - 1, outputs)
+                await self.take_one(item, first + self.done - 1, outputs)
             return
         kernel = self._kernels.many
         while True:
@@ -149,10 +151,7 @@ class Stage(Beside):
 
     def _find(self, error: BaseException, kernel: Kernel) -> Found:
         found = find(error, kernel)
-        if not self.first or found.node == NO_NODE:
-            return found
-        opened = [(node + self.first, generator) for node, generator in found.opened]
-        return found._replace(node=found.node + self.first, opened=opened)
+        return found.shifted(self.first) if self.first else found
 
     async def take_stream(self, items: AsyncIterator[Any], outputs: Outputs, turns: SharedTurns) -> None:
         """Pass the items of an async iterator through the nodes, each before the next is requested."""
@@ -172,7 +171,7 @@ class Stage(Beside):
             try:
                 if self._kernels is None:
                     async for item in items:
-                        await self.pass_on(self.first, item, done, outputs)
+                        await self.take_one(item, done, outputs)
                         done += 1
                     self.core.count_inputs(done)
                     return
@@ -220,18 +219,14 @@ class Stage(Beside):
             return
         found, error = self._raised
         self._raised = None
-        opened = found.opened
         try:
             if not isinstance(error, LazyResultError):
                 throw(self.failure(found.node, "process", index, error))
-            await self.follow(found.node, "process", error.args[0], index, outputs)
-            while opened:
-                node, generator = opened[0]
-                await self.follow(node, "process", generator, index, outputs)
-                del opened[0]
+            await self.go_on(found, error.args[0], index, outputs)
         except BaseException as raised:  # noqa: BLE001 - Raised below, with the others.
             failures = [
-                self.failure(node, "process", None, failure) for node, failure in await close_all(opened)
+                self.failure(node, "process", None, failure)
+                for node, failure in await close_all(found.opened)
             ]
             failure = combine(raised, failures) or raised
         else:

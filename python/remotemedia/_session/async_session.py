@@ -149,12 +149,13 @@ async def enter(graph: Graph, settings: dict[str, Any], *, is_block: bool = Fals
         settings: The checked settings.
         is_block: Whether each stream is a run: its errors contain the index in the stream.
     """
-    from remotemedia._loop.places import runs_here
+    from remotemedia._loop.places import on_loop
 
-    if not settings["enable_metrics"] and runs_here(graph, is_run=False):
+    ordered = None if settings["enable_metrics"] else on_loop(graph, is_run=False)
+    if ordered is not None:
         from remotemedia._session.loop_session import open_on_loop
 
-        return await open_on_loop(graph, settings, counts_own_items=is_block)
+        return await open_on_loop(ordered, settings, counts_own_items=is_block)
     from remotemedia._session.threaded_session import open_threaded
 
     return await open_threaded(graph, settings, counts_own_items=is_block)
