@@ -1,0 +1,271 @@
+"""Branches on the event loop: outputs, errors and ends of generators are those of the reference executor."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from remotemedia import Pipeline, execute_pipeline, execute_pipeline_with_input, with_options
+from remotemedia._graph.graph import resolve
+from remotemedia._loop.places import on_loop
+from remotemedia.exceptions import NodeError, SessionInterruptedError
+
+INPUTS = [1, 2, 3]
+
+
+class Unusual:
+    """A `def` node whose results are of this kind; some are not known before it is called."""
+
+    def __init__(self, kind, name, log):
+        self.kind = kind
+        self.name = name
+        self.log = log
+        self.calls = 0
+
+    def process(self, item):
+        return self.result((self.name, item))
+
+    def result(self, output):
+        self.calls += 1
+        self.log.append(output)
+        if self.kind == "fails" and self.calls == 2:
+            raise ValueError(self.name)
+        if self.kind == "drops" and self.calls % 2:
+            return None
+        return getattr(self, self.kind)(output) if self.kind in LATE else output
+
+    def flush(self):
+        return None if self.kind in {"drops", "fails"} else self.result(f"last of {self.name}")
+
+    def generator(self, output):
+        try:
+            yield output
+            yield (output, 2)
+        finally:
+            self.log.append(f"{self.name} ends")
+
+    def failing_generator(self, output):
+        yield output
+        if self.calls == 2:
+            raise ValueError(self.name)
+        yield (output, 2)
+
+    async def coroutine(self, output):
+        await asyncio.sleep(0)
+        return output
+
+    async def async_generator(self, output):
+        try:
+            yield output
+            await asyncio.sleep(0)
+            yield (output, 2)
+        finally:
+            self.log.append(f"{self.name} ends")
+
+
+class Coroutine(Unusual):
+    async def process(self, item):
+        return (self.name, item)
+
+
+class Generator(Unusual):
+    def process(self, item):
+        yield from self.generator((self.name, item))
+
+
+class AsyncGenerator(Unusual):
+    async def process(self, item):
+        async for output in self.async_generator((self.name, item)):
+            yield output
+
+
+class Source(Unusual):
+    async def process(self):
+        for item in INPUTS:
+            yield item
+
+
+LATE = ("generator", "failing_generator", "coroutine", "async_generator")
+CLASSES = [Unusual, Unusual, Coroutine, Generator, AsyncGenerator]
+
+
+@st.composite
+def graphs(draw, *, sources=True):
+    """Draw for each node its class, the kind of its results, the nodes before it, and whether it joins."""
+    has_source = sources and draw(st.booleans())
+    nodes = [(Source, "plain", [], False)] if has_source else []
+    for index in range(len(nodes), draw(st.integers(2, 6))):
+        ids = [f"n{one}" for one in range(index)]
+        after = draw(st.lists(st.sampled_from(ids), max_size=3, unique=True)) if ids else []
+        after = after or ids[:has_source]
+        kind = draw(st.sampled_from(["plain", "drops", "fails", *LATE]))
+        nodes.append((draw(st.sampled_from(CLASSES)), kind, after, bool(after) and draw(st.booleans())))
+    return nodes
+
+
+def pipeline_of(graph, log):
+    pipeline = Pipeline("generated")
+    for index, (node_class, kind, after, join) in enumerate(graph):
+        node = node_class(kind, f"n{index}", log)
+        node = node if node_class is Source else with_options(node, placement="inline")
+        pipeline.add_node(node, id=f"n{index}", after=after, join=join)
+    return pipeline
+
+
+async def seen(graph, inputs=INPUTS, *, use_rust):
+    """Run a graph; return its outputs or its error, and the calls."""
+    log = []
+    pipeline = pipeline_of(graph, log)
+    try:
+        if graph[0][0] is Source:
+            outputs = await execute_pipeline(pipeline, use_rust=use_rust)
+        else:
+            outputs = await execute_pipeline_with_input(pipeline, inputs, use_rust=use_rust)
+    except NodeError as error:
+        outputs = error.node_id, error.item_index, error.phase, str(error)
+    return outputs, log
+
+
+@given(graphs())
+def test_a_run_is_as_in_the_reference(graph):
+    engine = asyncio.run(seen(graph, use_rust=True))
+    reference = asyncio.run(seen(graph, use_rust=False))
+
+    assert engine == reference
+
+
+@pytest.mark.parametrize("inputs", [[1, 2], INPUTS])
+@pytest.mark.parametrize("first", ["plain", "generator"])
+def test_a_join_is_reached_by_what_its_branches_receive(first, inputs):
+    """At the end of the input, only outputs count."""
+    graph = [
+        (Unusual, first, [], False),
+        (Unusual, "drops", ["n0"], False),
+        (Unusual, "drops", ["n1"], False),
+        (Unusual, "plain", ["n2"], False),
+        (Unusual, "plain", ["n1"], True),
+        (Unusual, "plain", ["n3"], True),
+    ]
+
+    engine = asyncio.run(seen(graph, inputs, use_rust=True))
+    reference = asyncio.run(seen(graph, inputs, use_rust=False))
+
+    assert engine == reference
+
+
+@given(graphs(sources=False))
+def test_a_session_gives_to_each_item_what_a_run_does(graph):
+    log = []
+
+    async def outputs_of_calls():
+        results = []
+        async with pipeline_of(graph, log).open() as session:
+            for item in INPUTS:
+                try:
+                    result = await session.call(item)
+                except NodeError as error:
+                    return [*results, error.node_id]
+                results += result if type(result) is list else [] if result is None else [result]
+        return results
+
+    results = asyncio.run(outputs_of_calls())
+
+    outputs, calls = asyncio.run(seen(graph, use_rust=False))
+    if type(outputs) is tuple:
+        # The run has no outputs; an error in `flush` is none of a call.
+        assert outputs[2] == "flush" or results[-1] == outputs[0]
+    else:
+        assert results == outputs[: len(results)]
+    assert log == calls[: len(log)]
+
+
+@pytest.mark.parametrize("join", [False, True])
+def test_branches_of_coroutines_run_in_the_task_of_the_caller(join):
+    tasks = []
+
+    class Notes:
+        async def process(self, item):
+            tasks.append(asyncio.current_task())
+            return item
+
+    async def main():
+        pipeline = Pipeline("diamond").add_node(Notes(), id="in")
+        for branch in ("a", "b"):
+            pipeline.add_node(Notes(), id=branch, after="in")
+        pipeline.add_node(Notes(), id="out", after=["a", "b"], join=join)
+        await execute_pipeline_with_input(pipeline, [1])
+        async with pipeline.open() as session:
+            await session.call(1)
+        return asyncio.current_task()
+
+    task = asyncio.run(main())
+
+    assert len(tasks) == 8 if join else 10
+    assert {*tasks} == {task}
+
+
+def test_an_interrupted_input_leaves_nothing_where_branches_meet():
+    class Waits:
+        def __init__(self):
+            self.is_waiting = asyncio.Event()
+
+        async def process(self, item):
+            if item == 1:
+                self.is_waiting.set()
+                await asyncio.sleep(60)
+            return item
+
+    class Same:
+        def process(self, item):
+            return item
+
+    async def main():
+        waits = Waits()
+        pipeline = (
+            Pipeline("late").add_node(Same(), id="first", placement="inline").add_node(waits, id="waits")
+        )
+        pipeline.add_node(Same(), id="out", after=["first", "waits"], join=True, placement="inline")
+        async with pipeline.open() as session:
+            call = asyncio.create_task(session.call(1))
+            await waits.is_waiting.wait()
+            assert await session.interrupt() == 1
+            with pytest.raises(SessionInterruptedError):
+                await call
+            return await session.call(2)
+
+    assert asyncio.run(main()) == {"first": 2, "waits": 2}
+
+
+def test_nodes_that_are_described_in_another_order_run_in_plan_order():
+    order = []
+
+    class Notes:
+        def __init__(self, name):
+            self.name = name
+
+        async def initialize(self):
+            order.append(self.name)
+
+        async def process(self, item):
+            return [*item, self.name]
+
+    pipeline = (
+        Pipeline("turned")
+        .add_node(Notes("last"), id="last", after="first")
+        .add_node(Notes("first"), id="first", after=[])
+    )
+
+    assert on_loop(resolve(pipeline), is_run=True) is not None
+    assert asyncio.run(execute_pipeline_with_input(pipeline, [[]])) == [["first", "last"]]
+    assert order == ["first", "last"]
+
+
+@pytest.mark.parametrize("others", [{}, {"placement": "thread"}, {"placement": "inline", "retries": 1}])
+def test_branches_with_nodes_on_threads_are_not_on_the_loop(others):
+    pipeline = Pipeline("mixed").add_node(Coroutine("plain", "a", []), id="a")
+    pipeline.add_node(Unusual("plain", "b", []), id="b", after=[], **others)
+
+    assert on_loop(resolve(pipeline), is_run=True) is None
