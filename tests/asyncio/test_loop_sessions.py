@@ -265,6 +265,37 @@ def test_an_interruption_between_streams_drops_nothing():
     assert asyncio.run(main()) == ([1, 2], 0)
 
 
+class Yields:
+    async def process(self, item):
+        yield item
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_nodes_that_never_suspend_give_other_tasks_turns_during_a_long_input(count):
+    """Also without a kernel, whose loops may not be nested so deeply."""
+
+    async def main():
+        turns = 0
+
+        async def numbers():
+            # Takes some ten milliseconds.
+            for number in range(20_000 // count):
+                yield number
+
+        async def take_turns():
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        other = asyncio.create_task(take_turns())
+        await execute_pipeline_with_input([Yields() for _ in range(count)], numbers())
+        other.cancel()
+        return turns
+
+    assert asyncio.run(main()) > 3
+
+
 def test_a_run_that_waits_for_input_leaves_its_nodes_to_others():
     async def main():
         node, may_end = Same(), asyncio.Event()

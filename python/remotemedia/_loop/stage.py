@@ -173,6 +173,7 @@ class Stage(Beside):
                     async for item in items:
                         await self.take_one(item, done, outputs)
                         done += 1
+                        await turns.breathe()
                     self.core.count_inputs(done)
                     return
                 kernel = self._kernels.stream
