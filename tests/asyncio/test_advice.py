@@ -151,11 +151,12 @@ def test_no_advice_for_nodes_that_it_would_not_change(pipeline: Any) -> None:
     assert advice_about(pipeline) == []
 
 
-def test_no_advice_for_branches() -> None:
+@pytest.mark.parametrize(("options", "advised"), [({}, 1), ({"placement": "thread"}, 0)])
+def test_branches_have_advice_if_no_node_needs_a_thread(options: dict[str, Any], advised: int) -> None:
     pipeline = Pipeline().add_node(Gain(), id="a").add_node(Speak(), id="b", after="a")
-    pipeline.add_node(Speak(), id="c", after="a")
+    pipeline.add_node(Speak(), id="c", after="a", **options)
 
-    assert advice_about(pipeline) == []
+    assert len(advice_about(pipeline)) == advised
 
 
 def test_no_advice_for_a_run_that_crosses_once() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from remotemedia._graph.graph import Entry, Graph
 from remotemedia._graph.node_kinds import classify, makes_coroutines
-from remotemedia._loop.places import LOOP, THREAD, is_placed, places_of, runs_here, stages_of
+from remotemedia._loop.places import LOOP, THREAD, is_placed, on_loop, places_of, stages_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -54,7 +54,7 @@ def advise(graph: Graph, metrics: Mapping[str, Any], *, is_run: bool, hop_us: fl
 
 def _advise_inline(graph: Graph, times: Times, *, is_run: bool, hop_us: float) -> list[str]:
     movable = {entry.id for entry in graph.entries if _is_movable(entry) and entry is not graph.source}
-    if not movable or not runs_here(_with_inline(graph, movable), is_run=is_run):
+    if not movable or on_loop(_with_inline(graph, movable), is_run=is_run) is None:
         return []
     if is_run and LOOP not in places_of(graph.entries):
         # All items of such a run cross to its thread once.
@@ -66,7 +66,7 @@ def _advise_inline(graph: Graph, times: Times, *, is_run: bool, hop_us: float) -
             chosen.append(crossing)
     # The chain goes to the loop with all of them, or not at all.
     ids = {entry.id for entry in chain.from_iterable(chosen)}
-    if not runs_here(_with_inline(graph, ids), is_run=is_run):
+    if on_loop(_with_inline(graph, ids), is_run=is_run) is None:
         return []
     what = "a call" if hop_us == CALL_HOP_US else "an item"
     return [_inline_text(crossing, _micros(crossing, times), what) for crossing in chosen]
@@ -139,11 +139,11 @@ def _inline_text(crossing: list[Entry], micros: float, what: str) -> str:
 
 
 def _advise_against(graph: Graph, times: Times, *, is_run: bool, hop_us: float) -> list[str]:
-    if not runs_here(graph, is_run=is_run):
+    if on_loop(graph, is_run=is_run) is None:
         return []
     placed = chain.from_iterable(_placed(graph))
-    on_loop = [entry for entry, place in placed if place == LOOP and classify(entry.node) in _DEF]
-    texts = [_against_text(entry, times[entry.id], hop_us) for entry in on_loop]
+    inline = [entry for entry, place in placed if place == LOOP and classify(entry.node) in _DEF]
+    texts = [_against_text(entry, times[entry.id], hop_us) for entry in inline]
     return [text for text in texts if text is not None]
 
 
