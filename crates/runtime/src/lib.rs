@@ -36,11 +36,12 @@ pub use failure_counts::FailureCounts;
 pub use limits::{CLOSE_TIMEOUT, DEFAULT_QUEUE_SIZE, LONGEST_RETRY_DELAY, LONGEST_SECS, STACK_BYTES};
 pub use manifest::{Connection, Manifest, ManifestNode};
 pub use node::bulk::{Bulk, BulkEnd, BulkMember, BulkOutcome, Calls, InProgress, Pending};
+pub use node::endpoints::{Fed, Feed, Items, Sink};
 pub use node::native::{ValueFault, create_native_node, native_node_types};
 pub use node::policy::{DeadLetter, Policy, PolicyNode, longest_call};
 pub use node::{
-    Batched, Concurrent, Done, EndEarly, Fed, Feed, Hindrance, Items, Node, NodeInfo, NodeLock, Observer, Outputs,
-    RemoteStage, Sink, Snapshot, Source, Start, StepObserver, Stream, Streaming, WorkerHandle,
+    Batched, Concurrent, Done, EndEarly, Hindrance, Node, NodeInfo, NodeLock, Observer, Outputs, RemoteStage, Snapshot,
+    Source, Start, StepObserver, Stream, Streaming, WorkerHandle,
 };
 pub use options::{
     Batch, Notation, OPTION_NAMES, OnError, OptionProblem, Options, Placement, Refusal, WORKER_OPTIONS, WhenFull,

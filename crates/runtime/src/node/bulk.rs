@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::node::{Outputs, Sink};
+use crate::node::Outputs;
+use crate::node::endpoints::Sink;
 use crate::payload::Payload;
 
 /// A faster way through all nodes of a stage at once, for many items, that a payload may have.

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::Session;
 use crate::execution::machine::{Machine, Stop};
 use crate::failure::RunError;
-use crate::node::Sink;
+use crate::node::endpoints::Sink;
 use crate::numbering::NO_INPUT;
 use crate::payload::Payload;
 use crate::session::queues::inbox::Popped;

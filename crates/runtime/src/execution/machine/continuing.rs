@@ -6,8 +6,9 @@ use quanta::Instant;
 
 use crate::execution::machine::{Machine, Step, Stop, Work};
 use crate::layout::Route;
+use crate::node::Outputs;
 use crate::node::bulk::{InProgress, Pending};
-use crate::node::{Outputs, Sink};
+use crate::node::endpoints::Sink;
 use crate::payload::Payload;
 use crate::phase::Phase;
 

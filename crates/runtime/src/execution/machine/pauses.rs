@@ -1,7 +1,7 @@
 //! Inputs that wait while others go through the same nodes.
 
 use crate::execution::machine::{Machine, Step, Work};
-use crate::node::Sink;
+use crate::node::endpoints::Sink;
 use crate::payload::Payload;
 
 /// What is in progress of an input whose sink has paused it.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::node::{Sink, Stream};
+use crate::node::Stream;
+use crate::node::endpoints::Sink;
 use crate::payload::Payload;
 use crate::session::queues::inbox::{Envelope, Popped};
 use crate::session::queues::reorder::{Begin, Completion};

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::execution::machine::{Machine, Stop};
 use crate::failure::RunError;
-use crate::node::Sink;
+use crate::node::endpoints::Sink;
 use crate::numbering::NO_INPUT;
 use crate::payload::Payload;
 use crate::phase::Phase;

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::node::{Outputs, Sink};
+use crate::node::Outputs;
+use crate::node::endpoints::Sink;
 use crate::payload::Payload;
 use crate::phase::Phase;
 use crate::worker::child::control::ControlRequests;

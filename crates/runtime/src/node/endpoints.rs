@@ -1,0 +1,83 @@
+//! Where the items of a run come from, and where its outputs go.
+
+use std::time::Duration;
+
+use crate::payload::Payload;
+
+/// What a [`Feed`] returns.
+pub enum Fed<P> {
+    /// An item.
+    Item(P),
+    /// None came in time.
+    Nothing,
+    /// No more items come.
+    End,
+}
+
+/// Where the items of a run come from. [`Items`] makes one of an iterator.
+pub trait Feed<P: Payload> {
+    /// The next item, or `None` at the end of input. May wait.
+    fn next(&mut self) -> Result<Option<P>, P::Fault>;
+
+    /// The next item if it comes within `timeout`, for those who have something else to look after meanwhile.
+    ///
+    /// A feed that cannot wait for a limited time may take longer.
+    fn next_within(&mut self, _timeout: Duration) -> Result<Fed<P>, P::Fault> {
+        Ok(self.next()?.map_or(Fed::End, Fed::Item))
+    }
+
+    /// Up to `limit` items at once, or `None` when this feed gives single items only.
+    ///
+    /// An empty chunk is the end of input.
+    fn next_chunk(&mut self, _limit: usize) -> Option<Result<P, P::Fault>> {
+        None
+    }
+
+    /// Whether this feed wants to know how far a run has come.
+    fn shows_progress(&self) -> bool {
+        false
+    }
+
+    /// The first `count` items that were given are done. For feeds that show progress.
+    fn note_done(&mut self, _count: u64) {}
+}
+
+/// The items of an iterator, which cannot fail.
+pub struct Items<I>(pub I);
+
+impl<P: Payload, I: Iterator<Item = P>> Feed<P> for Items<I> {
+    fn next(&mut self) -> Result<Option<P>, P::Fault> {
+        Ok(self.0.next())
+    }
+}
+
+/// Where the outputs of a run go. A vector collects them.
+pub trait Sink<P: Payload> {
+    /// Take one output.
+    fn accept(&mut self, output: P) -> Result<(), P::Fault>;
+
+    /// Take one output by the exit of this number, for stages that have several.
+    fn accept_at(&mut self, _exit: usize, output: P) -> Result<(), P::Fault> {
+        self.accept(output)
+    }
+
+    /// Whether anybody still wants the outputs. Asked before a generator is asked for more.
+    fn is_wanted(&mut self) -> bool {
+        true
+    }
+
+    /// Whether the input is to wait until somebody takes outputs. Asked before a generator is asked for more.
+    fn is_full(&mut self) -> bool {
+        false
+    }
+
+    /// A generator is asked for more, which may take its time: what was taken should go on now.
+    fn before_wait(&mut self) {}
+}
+
+impl<P: Payload> Sink<P> for Vec<P> {
+    fn accept(&mut self, output: P) -> Result<(), P::Fault> {
+        self.push(output);
+        Ok(())
+    }
+}
