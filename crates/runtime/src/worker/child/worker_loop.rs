@@ -1,25 +1,23 @@
 //! The nodes of a worker at work: items come in, outputs go out.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-
-use crate::locks::Mutex;
 
 use crate::execution::machine::{Machine, Stop};
 use crate::execution::progress::ProgressPlace;
 use crate::failure::RunError;
-use crate::node::{EndEarly, Observer, Outputs, process_batch, start};
+use crate::node::{Observer, process_batch};
 use crate::payload::Payload;
 use crate::phase::Phase;
 use crate::plan::Plan;
-use crate::worker::child::replies::{Out, ReplySink, send_all_but_last};
+use crate::worker::child::in_flight::InFlight;
+use crate::worker::child::replies::{Out, ReplySink};
 use crate::worker::protocol::connection::{Received, Transport};
 use crate::worker::protocol::frame::{Head, Kind, Wishes};
 use crate::worker::protocol::message::Message;
-use crate::worker::protocol::poll::{POLL_INTERVAL, SHORT_WAIT};
+use crate::worker::protocol::poll::SHORT_WAIT;
 use crate::worker::protocol::status_page::Page;
 use crate::worker::protocol::timings::Steps;
 use crate::worker::usage::usage;
@@ -30,13 +28,6 @@ const LONGEST_DELAY: Duration = Duration::from_micros(200);
 
 /// The node that failed, in which part of its life, and with what.
 type Failed<P> = (usize, Phase, <P as Payload>::Fault);
-
-/// Items in flight at the same time, by their numbers, with what ends each early.
-#[derive(Default)]
-struct AtWork {
-    count: AtomicUsize,
-    end_early: Mutex<HashMap<u64, EndEarly>>,
-}
 
 /// The nodes, and all that is needed to work on items.
 #[allow(clippy::struct_excessive_bools, reason = "each is an independent property of the nodes")]
@@ -59,7 +50,7 @@ pub(crate) struct WorkerLoop<P: Payload> {
     forgotten: u64,
     /// Items since the last snapshot.
     done_since: usize,
-    at_work: Arc<AtWork>,
+    in_flight: InFlight,
     /// A node could not be restored.
     has_failed_restore: bool,
 }
@@ -86,7 +77,7 @@ impl<P: Payload> WorkerLoop<P> {
             last_taken: 0,
             forgotten: 0,
             done_since: 0,
-            at_work: Arc::default(),
+            in_flight: InFlight::default(),
             has_failed_restore: false,
         }
     }
@@ -184,12 +175,14 @@ impl<P: Payload> WorkerLoop<P> {
                 }
             }
             Kind::Item => match unpack(&*self.out.codec, message) {
-                Ok(item) if self.is_concurrent => self.begin(head, item),
+                Ok(item) if self.is_concurrent => {
+                    self.in_flight.begin(&mut self.machine, (&self.out, self.steps.as_ref()), head, item);
+                }
                 Ok(item) => self.work_on(head, Some(item)),
                 Err(fault) => self.out.fault(head.number, 0, Phase::Process, &fault),
             },
             Kind::Flush => {
-                self.await_all();
+                self.in_flight.await_all(&self.out);
                 self.work_on(head, None);
             }
             _ => {}
@@ -199,9 +192,8 @@ impl<P: Payload> WorkerLoop<P> {
     /// An item is not wanted any more, or all so far are not: nothing of them may come out with later ones.
     fn forget(&mut self, number: u64) {
         self.out.requests.forget_dropped(number);
-        let in_flight = self.at_work.end_early.lock().remove(&number);
-        if let Some(end_early) = in_flight {
-            return end_early();
+        if self.in_flight.end(number) {
+            return;
         }
         let is_held = number == 0 || number > self.forgotten;
         if !self.skipped.remove(&number) && is_held {
@@ -301,64 +293,10 @@ impl<P: Payload> WorkerLoop<P> {
         self.post_states(head.number, states);
     }
 
-    /// Begin with an item and go on with the next before it is done.
-    fn begin(&mut self, head: Head, item: P) {
-        let (out, at_work) = (self.out.clone(), Arc::clone(&self.at_work));
-        self.at_work.count.fetch_add(1, Ordering::AcqRel);
-        let number = head.number;
-        let (steps, begun) = (self.steps.clone(), Instant::now());
-        let done = move |result: Result<Outputs<P>, P::Fault>| {
-            at_work.end_early.lock().remove(&number);
-            let last = result.and_then(|outputs| send_all_but_last(&out, number, outputs));
-            if let Some(steps) = &steps {
-                steps.post_one(&out.link, head, begun.elapsed());
-            }
-            if let Err(fault) = last.and_then(|last| out.last(number, last.as_ref(), true)) {
-                out.fault(number, 0, Phase::Process, &fault);
-            }
-            at_work.count.fetch_sub(1, Ordering::AcqRel);
-            // The thread of the nodes writes it.
-            out.requests.wake();
-        };
-        self.machine.progress.enter(0, number);
-        let end_early = start(&mut *self.machine.nodes[0], item, None, Box::new(done));
-        self.machine.progress.leave();
-        self.out.came_back(None);
-        if let Some(end_early) = end_early {
-            let mut under_way = self.at_work.end_early.lock();
-            under_way.insert(number, end_early);
-        }
-    }
-
-    /// Wait for the items in flight.
-    fn await_all(&self) {
-        while self.at_work.count.load(Ordering::Acquire) > 0 && !self.out.requests.is_closing() {
-            let Out { link, requests, .. } = &self.out;
-            P::wait(|| {
-                link.flush().ok();
-                requests.wait_for_wake(POLL_INTERVAL);
-            });
-            if self.out.requests.interruption().is_some() {
-                return;
-            }
-        }
-    }
-
-    fn end_all(&self) {
-        while self.at_work.count.load(Ordering::Acquire) > 0 {
-            let under_way = std::mem::take(&mut *self.at_work.end_early.lock());
-            for end_early in under_way.into_values() {
-                end_early();
-            }
-            let requests = &self.out.requests;
-            P::wait(|| requests.wait_for_wake(POLL_INTERVAL));
-        }
-    }
-
     /// Leave what came before an interruption.
     fn leave_off(&mut self, interruption: u64) {
         self.batch.clear();
-        self.end_all();
+        self.in_flight.end_all::<P>(&self.out.requests);
         // A failure here has no receiver but the log, which the node itself may write to.
         if self.out.requests.are_nodes_notified(interruption) {
             self.machine.interrupt();
@@ -424,7 +362,7 @@ impl<P: Payload> WorkerLoop<P> {
         if self.has_failed_restore {
             return Ok(());
         }
-        self.end_all();
+        self.in_flight.end_all::<P>(&self.out.requests);
         self.machine.abandon();
         for node in (0..self.machine.nodes.len()).rev() {
             if let Err(failure) = self.machine.clean_up(node) {
