@@ -1,28 +1,20 @@
 //! Node objects that several sessions use at once: one at a time is inside, the first initializes, the last cleans up.
 //!
-//! *Invariant:* no thread is inside a node object while another is, and no thread waits for the lock while attached to the interpreter.
+//! *Invariant:* no thread is inside a node object while another is.
 
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use pyo3::prelude::*;
-use remotemedia_runtime::locks::{Condvar, Mutex};
+use remotemedia_runtime::locks::Mutex;
 use remotemedia_runtime::{CancelFlag, Hindrance, NodeLock};
 
-use crate::attach::{attach, detach};
+use crate::attach::attach;
 use crate::convert::failure;
-use crate::node::callers;
-use crate::node::callers::{Frame, Level, Place};
-use crate::node::waits::{Cycle, Target, Waiting};
-
-/// How often a thread that waits for a lock checks whether its run was cancelled.
-const POLL_INTERVAL: Duration = Duration::from_millis(2);
-
-/// After how many of these checks it looks for a cycle of waits, too.
-const POLLS_PER_CYCLE_CHECK: u32 = 25;
+use crate::node::callers::{Level, Place};
+use crate::node::cancellable_lock::{CancellableLock, Held};
 
 /// Called, without a lock of ours, when another session claims the object.
 pub(crate) type OnShared = Arc<dyn Fn() + Send + Sync>;
@@ -31,18 +23,18 @@ pub(crate) type OnShared = Arc<dyn Fn() + Send + Sync>;
 #[derive(Default)]
 pub(crate) struct Shared {
     /// Who wants to know of further claims: those that hold the lock while they wait for input.
-    listeners: Mutex<Vec<(u64, OnShared)>>,
+    pub(super) listeners: Mutex<Vec<(u64, OnShared)>>,
     /// Held by the session that is inside the object.
-    lock: CancellableLock,
+    pub(super) lock: CancellableLock,
     /// Sessions that have initialized the object and not yet cleaned it up.
-    users: Mutex<Users>,
+    pub(super) users: Mutex<Users>,
 }
 
 #[derive(Default)]
-struct Users {
+pub(super) struct Users {
     count: usize,
     /// The object may be given items.
-    is_ready: bool,
+    pub(super) is_ready: bool,
     /// We called `initialize`, so we owe it a `cleanup`.
     owes_cleanup: bool,
 }
@@ -55,12 +47,12 @@ static REGISTRY: Mutex<Option<Registry>> = Mutex::new(None);
 /// A session's claim on a node object.
 pub(crate) struct Membership {
     address: usize,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     place: Arc<Place>,
     /// The number by which it holds the lock by itself.
-    holder: u64,
+    pub(super) holder: u64,
     /// The session is among the users of the object.
-    is_user: bool,
+    pub(super) is_user: bool,
 }
 
 impl Membership {
@@ -132,6 +124,12 @@ impl Membership {
         (self.address, Arc::clone(&self.shared), Arc::clone(&self.place))
     }
 
+    /// Whether others have claimed the object, too.
+    pub(super) fn is_shared(&self) -> bool {
+        let registry = REGISTRY.lock();
+        registry.as_ref().and_then(|registry| registry.get(&self.address)).is_some_and(|entry| entry.0 > 1)
+    }
+
     /// Take the lock, or nothing if its holder waits for this thread: then no other thread can be inside.
     fn take_or_have(&self, py: Python<'_>) -> Option<Held<'_>> {
         self.shared.lock.take(py, (self.holder, &self.place), || false).ok()
@@ -155,7 +153,7 @@ impl Drop for Membership {
 
 impl Shared {
     /// Join users who have made the object ready. They may be inside for long, and there is nothing to wait for.
-    fn is_joined(&self) -> bool {
+    pub(super) fn is_joined(&self) -> bool {
         let mut users = self.users.lock();
         let is_joined = users.count > 0 && users.is_ready;
         users.count += usize::from(is_joined);
@@ -163,7 +161,7 @@ impl Shared {
     }
 
     /// Become a user. Returns whether to initialize the object.
-    fn enroll(&self, is_ready: bool) -> bool {
+    pub(super) fn enroll(&self, is_ready: bool) -> bool {
         let mut users = self.users.lock();
         users.count += 1;
         users.is_ready |= is_ready;
@@ -172,7 +170,7 @@ impl Shared {
     }
 
     /// Leave the users. Returns whether to clean the object up.
-    fn leave_last(&self) -> bool {
+    pub(super) fn leave_last(&self) -> bool {
         let mut users = self.users.lock();
         users.count -= 1;
         let is_due = users.count == 0 && std::mem::take(&mut users.owes_cleanup);
@@ -181,7 +179,7 @@ impl Shared {
     }
 
     /// Leave the users at once if others remain, who may be inside for long; the last one needs the lock for that.
-    fn is_left_to_last(&self) -> bool {
+    pub(super) fn is_left_to_last(&self) -> bool {
         let mut users = self.users.lock();
         if users.count > 1 {
             users.count -= 1;
@@ -193,8 +191,8 @@ impl Shared {
 
 /// The locks of all node objects of a session, taken together.
 pub(crate) struct ObjectLocks {
-    holder: u64,
-    members: Vec<(Arc<Shared>, Arc<Place>)>,
+    pub(super) holder: u64,
+    pub(super) members: Vec<(Arc<Shared>, Arc<Place>)>,
 }
 
 fn next_holder() -> u64 {
@@ -285,191 +283,5 @@ impl NodeLock for NoLocks {
 
     fn enter(&self, work: &mut dyn FnMut()) {
         attach(|_| work());
-    }
-}
-
-/// Called once when a lock is released, without the interpreter.
-pub(crate) type Waker = Box<dyn FnOnce() + Send>;
-
-/// A lock whose wait can be cancelled, and that costs a few nanoseconds without contention.
-#[derive(Default)]
-struct CancellableLock {
-    /// The number of its holder, or 0.
-    holder: Arc<AtomicU64>,
-    /// How many threads and event loops wait at the gate.
-    waiting: AtomicUsize,
-    /// Those that no thread waits for.
-    gate: Mutex<Vec<Waker>>,
-    is_free: Condvar,
-}
-
-/// The lock is taken for as long as this lives.
-struct Held<'a> {
-    lock: &'a CancellableLock,
-    holder: u64,
-}
-
-impl CancellableLock {
-    /// Wait for the lock and take it, for a holder at this place.
-    fn take(
-        &self,
-        py: Python<'_>,
-        (holder, place): (u64, &Arc<Place>),
-        is_cancelled: impl Fn() -> bool,
-    ) -> Result<Held<'_>, Hindrance> {
-        if self.try_take(holder) {
-            return Ok(Held { lock: self, holder });
-        }
-        // Those who wait for this place are held up, too.
-        let own = Frame::begin(place);
-        let frames = callers::with_own(callers::current(py).unwrap_or_default(), &own);
-        let waiting =
-            Waiting::begin(frames, Target::Lock(Arc::clone(&self.holder))).map_err(|cycle| refusal(&cycle))?;
-        let mut polls = 0;
-        while !is_cancelled() {
-            // Another session is inside, and may need the interpreter to come out.
-            if detach(py, || self.take_within(holder, POLL_INTERVAL)) {
-                return Ok(Held { lock: self, holder });
-            }
-            polls += 1;
-            if polls % POLLS_PER_CYCLE_CHECK == 0 {
-                waiting.check().map_err(|cycle| refusal(&cycle))?;
-            }
-        }
-        Err(Hindrance::Cancelled)
-    }
-
-    fn try_take(&self, holder: u64) -> bool {
-        self.holder.compare_exchange(0, holder, Ordering::SeqCst, Ordering::Relaxed).is_ok()
-    }
-
-    fn take_within(&self, holder: u64, timeout: Duration) -> bool {
-        let mut gate = self.gate.lock();
-        // Counted before the check: either this thread finds the lock free, or the one that releases it finds this one waiting.
-        self.waiting.fetch_add(1, Ordering::SeqCst);
-        let mut is_ours = self.try_take(holder);
-        if !is_ours {
-            self.is_free.wait_for(&mut gate, timeout);
-            is_ours = self.try_take(holder);
-        }
-        self.waiting.fetch_sub(1, Ordering::SeqCst);
-        is_ours
-    }
-}
-
-impl CancellableLock {
-    /// Release the lock, if this holder has it.
-    fn release(&self, holder: u64) {
-        if self.holder.compare_exchange(holder, 0, Ordering::SeqCst, Ordering::Relaxed).is_err() {
-            return;
-        }
-        if self.waiting.load(Ordering::SeqCst) > 0 {
-            let wakers = std::mem::take(&mut *self.gate.lock());
-            self.waiting.fetch_sub(wakers.len(), Ordering::SeqCst);
-            self.is_free.notify_one();
-            for wake in wakers {
-                wake();
-            }
-        }
-    }
-
-    /// Have `waker` called when the lock is released; `false` if it is free now.
-    fn wake_when_free(&self, waker: impl FnOnce() -> Waker) -> bool {
-        let mut gate = self.gate.lock();
-        // As in `take_within`.
-        self.waiting.fetch_add(1, Ordering::SeqCst);
-        if self.holder.load(Ordering::SeqCst) == 0 {
-            self.waiting.fetch_sub(1, Ordering::SeqCst);
-            return false;
-        }
-        gate.push(waker());
-        true
-    }
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.lock.release(self.holder);
-    }
-}
-
-fn refusal(cycle: &Cycle) -> Hindrance {
-    Hindrance::Deadlock(cycle.lock_refusal())
-}
-
-/// A session's claim on a node object that runs on an event loop, which waits without a thread.
-///
-/// The caller takes and releases the lock by itself, and calls the methods of the object.
-impl Membership {
-    /// Join users who have made the object ready.
-    pub(crate) fn join(&mut self) -> bool {
-        self.is_user = self.shared.is_joined();
-        self.is_user
-    }
-
-    /// Become a user, inside the lock. Returns whether to initialize the object, and then to call `set_ready`.
-    pub(crate) fn enroll(&mut self, is_ready: bool) -> bool {
-        self.is_user = true;
-        self.shared.enroll(is_ready)
-    }
-
-    /// Have `listener` called at further claims. Returns whether others have claimed the object already.
-    pub(crate) fn listen(&self, listener: OnShared) -> bool {
-        self.shared.listeners.lock().push((self.holder, listener));
-        let registry = REGISTRY.lock();
-        registry.as_ref().and_then(|registry| registry.get(&self.address)).is_some_and(|entry| entry.0 > 1)
-    }
-
-    pub(crate) fn set_ready(&self) {
-        self.shared.users.lock().is_ready = true;
-    }
-
-    /// Leave the users, if others remain or it is none of them. Otherwise the last one needs the lock for `leave_last`.
-    pub(crate) fn leave(&mut self) -> bool {
-        !self.is_user || (!self.shared.is_left_to_last() && std::mem::replace(&mut self.is_user, false))
-    }
-
-    /// Leave the users, inside the lock. Returns whether to clean the object up.
-    pub(crate) fn leave_last(&mut self) -> bool {
-        std::mem::take(&mut self.is_user) && self.shared.leave_last()
-    }
-}
-
-/// The locks of the objects of an event loop's stage. Nothing of it waits.
-pub(crate) struct LoopLocks {
-    pub(crate) holder: u64,
-    members: Vec<(Arc<Shared>, Arc<Place>)>,
-}
-
-impl LoopLocks {
-    pub(crate) fn of(members: Vec<LockedObject>) -> Self {
-        let ObjectLocks { holder, members } = ObjectLocks::of(members);
-        Self { holder, members }
-    }
-
-    /// Take all locks, or none of them.
-    pub(crate) fn try_take(&self) -> bool {
-        for (index, (shared, _)) in self.members.iter().enumerate() {
-            if !shared.lock.try_take(self.holder) {
-                self.members[..index].iter().for_each(|(shared, _)| shared.lock.release(self.holder));
-                return false;
-            }
-        }
-        true
-    }
-
-    pub(crate) fn release(&self) {
-        self.members.iter().for_each(|(shared, _)| shared.lock.release(self.holder));
-    }
-
-    /// Have `waker` called when the next lock that is not free is released; `None` if all are free.
-    ///
-    /// Returns the holder of that lock, for the check of a wait, and the place that waits.
-    pub(crate) fn wake_when_free(&self, waker: impl FnOnce() -> Waker) -> Option<(Arc<AtomicU64>, &Arc<Place>)> {
-        let mut waker = Some(waker);
-        self.members.iter().find_map(|(shared, place)| {
-            let make = || waker.take().map_or_else(|| Box::new(|| ()) as Waker, |waker| waker());
-            shared.lock.wake_when_free(make).then(|| (Arc::clone(&shared.lock.holder), place))
-        })
     }
 }
