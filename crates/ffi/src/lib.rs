@@ -14,6 +14,7 @@ mod module;
 mod node;
 mod run;
 mod session;
+mod threaded_run;
 mod worker;
 
 pub use asyncio::context::CallerContext;

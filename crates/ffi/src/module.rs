@@ -23,8 +23,6 @@ pub mod _core {
     #[pymodule_export]
     use crate::node::waits::Waiting;
     #[pymodule_export]
-    use crate::run::Call;
-    #[pymodule_export]
     use crate::session::core::{SessionCore, Ticket};
     #[pymodule_export]
     use crate::session::direct_map::DirectMap;
@@ -32,7 +30,9 @@ pub mod _core {
     use crate::session::opener::Opener;
     #[pymodule_export]
     use crate::session::stream::OutputStream;
-    use crate::{command_line, graph, run as runs, worker};
+    #[pymodule_export]
+    use crate::threaded_run::Call;
+    use crate::{command_line, graph, run as runs, threaded_run, worker};
 
     /// The version of the crates.
     #[pymodule_export]
@@ -68,8 +68,8 @@ pub mod _core {
         deliver: Py<PyAny>,
         enable_metrics: bool,
     ) -> PyResult<Call> {
-        let order = runs::Order { input: feed, event_loop, deliver, with_metrics: enable_metrics };
-        runs::start(graph, order)
+        let order = threaded_run::Order { input: feed, event_loop, deliver, with_metrics: enable_metrics };
+        threaded_run::start(graph, order)
     }
 
     /// Run a graph on this thread.
