@@ -1,10 +1,9 @@
 //! The side of the session: starts workers, sends them items, and replaces those that die.
 
 pub(crate) mod client;
-pub(crate) mod crash_output;
 pub(crate) mod direct_call;
+pub(crate) mod held_output;
 pub(crate) mod job;
-pub(crate) mod launch;
 pub(crate) mod monitor;
 pub(crate) mod output_channel;
 pub(crate) mod process;
@@ -12,6 +11,5 @@ pub(crate) mod redelivery;
 pub(crate) mod remote_node;
 pub(crate) mod responses;
 pub(crate) mod snapshots;
-pub(crate) mod spawn;
 pub(crate) mod supervisor;
 pub(crate) mod worker_exit;

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use crate::payload::Payload;
 use crate::worker::parent::client::{Connection, Life, Remote};
-use crate::worker::parent::crash_output::HeldBack;
-use crate::worker::parent::launch::launch;
+use crate::worker::parent::held_output::HeldBack;
 use crate::worker::parent::monitor::{End, monitor};
 use crate::worker::parent::process::Process;
+use crate::worker::parent::process::launch::launch;
 use crate::worker::protocol::connection::{Link, Transport, pair};
 use crate::worker::protocol::frame::{Head, Kind, Wishes};
 use crate::worker::protocol::status_page::Page;

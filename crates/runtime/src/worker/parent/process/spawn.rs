@@ -183,7 +183,7 @@ mod tests {
     use std::fs::File;
     use std::io::Read;
 
-    use crate::worker::parent::spawn::*;
+    use crate::worker::parent::process::spawn::*;
 
     /// What a shell says whose parent has a file that all its children inherit.
     fn output_beside_open_file(close_from: Option<CloseFrom>, script: &str) -> String {

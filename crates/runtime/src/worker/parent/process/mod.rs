@@ -1,5 +1,9 @@
 //! The child process of a worker: its start, its end, and what it writes to its standard streams.
 
+pub(crate) mod crash_output;
+pub(crate) mod launch;
+pub(crate) mod spawn;
+
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::io::{self, Read};
@@ -12,8 +16,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
-use crate::worker::parent::crash_output::CrashOutput;
-use crate::worker::parent::spawn::{Spawned, spawn};
+use crate::worker::parent::process::crash_output::CrashOutput;
+use crate::worker::parent::process::spawn::{Spawned, spawn};
 use crate::worker::protocol::poll::timespec;
 use crate::worker::usage::usage;
 use crate::worker::{ExitCause, StdStream};
