@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -14,33 +14,14 @@ use rustix::event::EventfdFlags;
 
 use crate::node::{Done, Outputs, StepObserver, Stream};
 use crate::payload::Payload;
-use crate::worker::parent::job::Job;
+use crate::worker::parent::connection::{Connection, Job, send};
+use crate::worker::parent::counters::Counters;
 use crate::worker::parent::output_channel::Channel;
 use crate::worker::parent::snapshots::Snapshots;
-use crate::worker::protocol::connection::{Link, Transport};
+use crate::worker::protocol::connection::Transport;
 use crate::worker::protocol::frame::{Head, Kind};
 use crate::worker::protocol::message::Message;
-use crate::worker::protocol::status_page::Page;
 use crate::worker::{ItemCodec, WorkerExit, WorkerSpec, pack};
-
-/// The connection to the current worker process.
-pub(crate) struct Connection {
-    /// Items and their results.
-    pub(crate) link: Link,
-    /// What must not wait behind items.
-    pub(crate) control: Link,
-    /// Where the worker is.
-    pub(crate) page: Page,
-}
-
-impl Connection {
-    /// Let the worker know that a job that was sent is not wanted any more: at once, and once more behind the job itself, because it may
-    /// have begun by then.
-    pub(crate) fn post_drop(&self, number: u64) {
-        self.control.post(Head::new(Kind::Drop, number), self.control.message());
-        self.link.post(Head::new(Kind::Forget, number), self.link.message());
-    }
-}
 
 /// Receives the results of a batch.
 pub(crate) type BatchDone<P> = Box<dyn FnOnce(Result<Vec<Option<P>>, <P as Payload>::Fault>) + Send>;
@@ -119,40 +100,6 @@ pub(crate) struct State<P: Payload> {
     pub(crate) is_start_cancelled: bool,
     /// What a new worker needs to be where the old one was.
     pub(crate) kept: Snapshots<P>,
-}
-
-/// Figures of a worker and of those that took its place.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) restarts: AtomicU64,
-    pub(crate) redeliveries: AtomicU64,
-    pub(crate) sent_bytes: AtomicU64,
-    pub(crate) received_bytes: AtomicU64,
-    /// Between the moment when jobs were sent to the worker that did them and the one when they were done, less the calls of nodes.
-    pub(crate) transport_ns: AtomicU64,
-    /// The current process, or 0, and the one before.
-    process: AtomicU32,
-    former_process: AtomicU32,
-    /// Processor time of those that have ended, and memory of the last that did so in order.
-    pub(crate) ended_cpu_us: AtomicU64,
-    pub(crate) ended_resident_bytes: AtomicU64,
-}
-
-impl Counters {
-    pub(crate) fn process(&self) -> Option<u32> {
-        Some(self.process.load(Ordering::Relaxed)).filter(|&process| process > 0)
-    }
-
-    /// A process has begun. Returns which one it takes the place of.
-    pub(crate) fn note_process(&self, process: u32) -> Option<u32> {
-        self.process.store(process, Ordering::Relaxed);
-        Some(self.former_process.swap(process, Ordering::Relaxed)).filter(|&former| former > 0)
-    }
-
-    /// The current process has ended.
-    pub(crate) fn forget_process(&self) {
-        self.process.store(0, Ordering::Relaxed);
-    }
 }
 
 /// What the nodes of a stage and the supervisor of its worker share.
@@ -447,16 +394,5 @@ struct Nothing;
 impl<P: Payload> Stream<P> for Nothing {
     fn next(&mut self) -> Result<Option<P>, P::Fault> {
         Ok(None)
-    }
-}
-
-/// Let the messages of a job wait to be sent.
-pub(crate) fn send<P>(connection: &Connection, number: u64, job: &Job<P>, messages: Vec<Message<'_>>, is_replay: bool) {
-    let kind = if matches!(job, Job::Flush) { Kind::Flush } else { Kind::Item };
-    let extra = u64::from(matches!(job, Job::Batch(_)));
-    let count = messages.len();
-    for (slot, message) in messages.into_iter().enumerate() {
-        let head = Head { has_more: slot + 1 < count, is_replay, extra, ..Head::new(kind, number) };
-        connection.link.post(head, message);
     }
 }

@@ -9,8 +9,8 @@ use rustix::event::{PollFd, PollFlags};
 
 use crate::node::Outputs;
 use crate::payload::Payload;
-use crate::worker::parent::client::{Connection, Life, Pending, Reader, Remote, Reply, State, send};
-use crate::worker::parent::job::Job;
+use crate::worker::parent::client::{Life, Pending, Reader, Remote, Reply, State};
+use crate::worker::parent::connection::{Connection, Job, send};
 use crate::worker::protocol::connection::{Link, Received, Transport};
 use crate::worker::protocol::poll::{POLL_INTERVAL, SHORT_WAIT, timespec};
 

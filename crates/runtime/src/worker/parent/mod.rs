@@ -1,9 +1,10 @@
 //! The side of the session: starts workers, sends them items, and replaces those that die.
 
 pub(crate) mod client;
+pub(crate) mod connection;
+pub(crate) mod counters;
 pub(crate) mod direct_call;
 pub(crate) mod held_output;
-pub(crate) mod job;
 pub(crate) mod monitor;
 pub(crate) mod output_channel;
 pub(crate) mod process;

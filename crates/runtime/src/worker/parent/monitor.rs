@@ -9,7 +9,8 @@ use rustix::event::{PollFd, PollFlags};
 
 use crate::execution::progress::Reading;
 use crate::payload::Payload;
-use crate::worker::parent::client::{Connection, Life, Reader, Remote};
+use crate::worker::parent::client::{Life, Reader, Remote};
+use crate::worker::parent::connection::Connection;
 use crate::worker::parent::held_output::HeldBack;
 use crate::worker::parent::process::Process;
 use crate::worker::parent::responses::ReplyEvent;

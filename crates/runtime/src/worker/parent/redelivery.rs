@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::payload::Payload;
-use crate::worker::parent::client::{Connection, Life, Remote, send};
+use crate::worker::parent::client::{Life, Remote};
+use crate::worker::parent::connection::{Connection, send};
 use crate::worker::protocol::connection::Transport;
 use crate::worker::protocol::frame::{Head, Kind};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::worker::Arrived;
-use crate::worker::parent::job::Job;
+use crate::worker::parent::connection::Job;
 use crate::worker::protocol::frame::Head;
 
 /// The last state of each node that has one, and what was done since.

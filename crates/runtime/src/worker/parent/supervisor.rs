@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::payload::Payload;
-use crate::worker::parent::client::{Connection, Life, Remote};
+use crate::worker::parent::client::{Life, Remote};
+use crate::worker::parent::connection::Connection;
 use crate::worker::parent::held_output::HeldBack;
 use crate::worker::parent::monitor::{End, monitor};
 use crate::worker::parent::process::Process;
