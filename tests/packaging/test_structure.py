@@ -148,6 +148,7 @@ def test_modules_of_a_crate_import_from_the_defining_module(crate: str) -> None:
     [
         ("worker::child", "worker::parent"),
         ("worker::parent", "worker::child"),
+        ("worker::parent::process", "worker::parent::client"),
         ("worker::protocol", "worker::parent"),
         ("worker::protocol", "worker::child"),
         ("session::queues", "session::stages"),
