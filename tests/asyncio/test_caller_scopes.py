@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 
 import pytest
+from loop_nodes import Same
 
 from remotemedia import Pipeline, execute_pipeline_with_input, with_options
 
@@ -48,11 +49,6 @@ class HangsStreaming(Hangs):
         async for item in items:
             yield item
             await self.wait()
-
-
-class Same:
-    async def process(self, item):
-        return item
 
 
 async def run(nodes):

@@ -10,17 +10,12 @@ import threading
 import time
 
 import pytest
+from loop_nodes import Same
+from stream_nodes import TIMEOUT_SECS, Fails, arrived
 
 from remotemedia import Pipeline, execute_pipeline_with_input, with_options
 from remotemedia.exceptions import NodeError, SessionInterruptedError
 from remotemedia.nodes import OutputNode
-
-TIMEOUT_SECS = 20.0
-
-
-class Same:
-    async def process(self, item):
-        return item
 
 
 class NameOfTask:
@@ -28,16 +23,6 @@ class NameOfTask:
 
     async def process(self, _item):
         return asyncio.current_task().get_name()
-
-
-class Fails:
-    def __init__(self, *items):
-        self.items = items
-
-    def process(self, item):
-        if item in self.items:
-            raise ValueError(item)
-        return item
 
 
 class Blocks:
@@ -71,10 +56,6 @@ class Later:
     def answers(self, item):
         yield item
         yield item + 1
-
-
-async def arrived(event):
-    await asyncio.to_thread(event.wait, TIMEOUT_SECS)
 
 
 def test_coroutines_run_in_the_task_of_the_caller():

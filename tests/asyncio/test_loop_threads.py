@@ -6,6 +6,7 @@ import asyncio
 import threading
 
 import pytest
+from loop_nodes import Same
 from stream_nodes import thread_count
 
 from remotemedia import Pipeline, execute_pipeline_with_input, with_options
@@ -54,11 +55,6 @@ class Source:
         for item in range(3):
             await asyncio.sleep(0)
             yield item
-
-
-class Same:
-    async def process(self, item):
-        return item
 
 
 async def run(nodes):

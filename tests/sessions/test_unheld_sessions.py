@@ -15,6 +15,7 @@ from stream_nodes import (
     Noting,
     arrived,
     join_closing_threads,
+    opened,
     thread_count,
     threads_since,
 )
@@ -47,10 +48,6 @@ class Source:
                 yield 1
         finally:
             self.is_closed = True
-
-
-def opened(*nodes, **options):
-    return Pipeline(nodes).open(**options).__enter__()
 
 
 @pytest.fixture(autouse=True)

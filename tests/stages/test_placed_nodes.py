@@ -7,6 +7,7 @@ import threading
 
 import pytest
 from leftovers import wait_until
+from loop_nodes import Same
 from stream_nodes import TIMEOUT_SECS, Hold, arrived
 
 from remotemedia import Pipeline, with_options
@@ -27,11 +28,6 @@ class Where:
         return item
 
     flush = cleanup = initialize
-
-
-class Same:
-    async def process(self, item):
-        return item
 
 
 class Pass:

@@ -167,6 +167,12 @@ def in_worker(node, **options):
     return Pipeline("p").add_node(node, id="node", placement="process", **options)
 
 
+def metrics_of(session):
+    """Return the metrics of the only node of a session."""
+    [node] = session.metrics()["node_metrics"]
+    return node
+
+
 class Raise(Node):
     """Raises its item, or the result of a function of this module."""
 

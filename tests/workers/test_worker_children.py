@@ -13,15 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from leftovers import children, fields_of, wait_until
+from worker_nodes import in_worker
 
 from remotemedia import Node, Pipeline
 from remotemedia.exceptions import WorkerError
 
 LONG_SECS = 1000
-
-
-def in_worker(node, **options):
-    return Pipeline("p").add_node(node, id="node", placement="process", **options)
 
 
 def is_gone(process_id):

@@ -14,19 +14,11 @@ from pathlib import Path
 import pytest
 from chaos import TIRELESS, Sum
 from leftovers import children
+from worker_nodes import in_worker, metrics_of
 
 from remotemedia import Node, Pipeline
 from remotemedia.exceptions import NodeError, NodeTimeoutError, WorkerError
 from remotemedia.testing import faults
-
-
-def in_worker(node, **options):
-    return Pipeline("p").add_node(node, id="node", placement="process", **options)
-
-
-def metrics_of(session):
-    [node] = session.metrics()["node_metrics"]
-    return node
 
 
 class Meets(Node):

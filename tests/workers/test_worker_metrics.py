@@ -9,6 +9,7 @@ import time
 import pytest
 from chaos import TIRELESS
 from leftovers import children, fields_of
+from worker_nodes import in_worker, metrics_of
 
 from remotemedia import Node, Pipeline
 from remotemedia.exceptions import NodeTimeoutError
@@ -16,15 +17,6 @@ from remotemedia.testing import faults
 
 CALL_SECS = 0.02
 CALL_US = CALL_SECS * 1e6
-
-
-def in_worker(node, **options):
-    return Pipeline("p").add_node(node, id="node", placement="process", **options)
-
-
-def metrics_of(session):
-    [node] = session.metrics()["node_metrics"]
-    return node
 
 
 class Busy(Node):
