@@ -165,7 +165,7 @@ class TestRefused:
 
         assert str(caught.value) == f"group={group!r} is not valid; use a name that is not empty, or None"
 
-    def test_a_group_is_no_option_of_a_session(self):
+    def test_a_group_is_not_an_option_of_a_session(self):
         with pytest.raises(
             PipelineError, match="^group is an option of nodes, not of a session; set it on the"
         ):

@@ -15,7 +15,7 @@ use crate::terminal;
 /// Often enough to look alive, seldom enough to cost nothing.
 const REDRAW_EVERY: Duration = Duration::from_millis(100);
 
-/// The line on stderr that shows how far a run has come; nothing where stderr is no terminal.
+/// The line on stderr that shows how far a run has come; nothing if stderr is not a terminal.
 pub(crate) struct Progress {
     outputs: Arc<AtomicU64>,
     shown: Option<Shown>,

@@ -17,7 +17,7 @@ pub(crate) fn note(text: &str) {
         descriptor::stderr().and_then(|mut stderr| descriptor::write_all(&mut stderr, format!("{text}\n").as_bytes()));
 }
 
-/// Tell why a command ended early, as far as its user needs to know.
+/// Print why a command ended early, as far as its user needs to know.
 pub(crate) fn report(failure: &Failure, program: &str, with_full_traceback: bool) {
     match failure.kind {
         FailureKind::OutputClosed => return,

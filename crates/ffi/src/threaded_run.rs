@@ -51,7 +51,7 @@ impl Call {
         }
     }
 
-    /// Wait for the end of the thread for so many seconds at the most; whether it has ended.
+    /// Wait for the end of the thread for at most this many seconds. Returns whether it has ended.
     fn ends_within(&self, py: Python<'_>, seconds: f64) -> PyResult<bool> {
         let until = Instant::now() + Duration::try_from_secs_f64(seconds).unwrap_or_default();
         loop {

@@ -20,7 +20,7 @@ pub enum Error {
         /// The id that stands twice.
         id: String,
     },
-    /// A connection names no node.
+    /// A connection names a node that does not exist.
     #[error("node '{node}' comes after '{upstream}', but no node has that id{hint}")]
     UnknownUpstream {
         /// The node that is to receive.

@@ -35,7 +35,7 @@ pub enum RunError<F> {
     Interrupted,
     /// The session has closed.
     Closed,
-    /// The system gave no thread for the nodes.
+    /// The system did not start a thread for the nodes.
     NoThread(std::io::Error),
     /// Its nodes would wait for themselves: the calls along the way.
     Deadlock(String),

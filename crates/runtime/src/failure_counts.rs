@@ -57,7 +57,7 @@ impl FailureCounts {
         counts.dead_lettered += of(&self.dead_lettered);
     }
 
-    /// A call failed for good, and with it so many items.
+    /// A call failed for good, and with it this many items.
     pub(crate) fn count_failed_call(&self, items: usize) {
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.items.fetch_add(items as u64, Ordering::Relaxed);

@@ -22,7 +22,7 @@ pub(crate) const fn of_item(index: u64) -> u64 {
     (index << BITS) | (1 << (BITS - 1))
 }
 
-/// The number of an end of input after so many items and after the input numbered `last`.
+/// The number of an end of input after this many items and after the input numbered `last`.
 pub(crate) fn of_end(items: u64, last: u64) -> u64 {
     let after_items = if items == 0 { 0 } else { of_item(items - 1) };
     after_items.max(last) + 1

@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn long_digits_in_text_and_fractions_are_no_long_integers() {
+    fn long_digits_in_text_and_fractions_are_not_long_integers() {
         let line =
             r#"{"9999999999999999999\"": "99999999999999999999", "f": 1.00000000000000000000000001, "e": 1e300}"#;
 

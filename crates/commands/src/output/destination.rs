@@ -79,7 +79,7 @@ impl Destination {
         outcome
     }
 
-    /// Write over bytes that were written before, where the destination lets go back.
+    /// Replace bytes that were written before, if the destination is a regular file.
     pub(crate) fn overwrite(&mut self, at: u64, bytes: &[u8]) -> Result<(), Failure> {
         if !self.is_regular() {
             return Ok(());

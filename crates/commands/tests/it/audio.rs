@@ -388,9 +388,9 @@ fn a_change_of_rate_within_a_recording_is_refused() {
 }
 
 #[test]
-fn what_is_no_wav_is_refused() {
+fn what_is_not_wav_is_refused() {
     let desk = Desk::new();
-    desk.file("text.wav", "this is no recording at all");
+    desk.file("text.wav", "this is not a recording");
     desk.file("short.wav", b"RIFF\0\0\0\0WAVEfmt ");
 
     assert_eq!(

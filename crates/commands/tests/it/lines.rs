@@ -38,7 +38,7 @@ fn inputs_are_read_one_after_the_other() {
 }
 
 #[test]
-fn a_byte_order_mark_is_no_text() {
+fn a_byte_order_mark_is_not_text() {
     let desk = Desk::new();
     desk.file("in.txt", "\u{feff}a\n");
 

@@ -39,7 +39,7 @@ impl Desk {
     /// Run the program here with `input` piped to it.
     pub(crate) fn run_with_input(&self, line: &str, input: &[u8]) -> Ran {
         let mut child = self.start(line);
-        // A program that has heard enough closes the pipe.
+        // A program that has read enough closes the pipe.
         let _ = child.stdin.take().unwrap().write_all(input);
         Ran::of(child.wait_with_output().unwrap())
     }

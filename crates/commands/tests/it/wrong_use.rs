@@ -18,7 +18,7 @@ fn an_input_that_does_not_exist_is_refused() {
 }
 
 #[test]
-fn a_directory_is_no_input() {
+fn a_directory_is_not_an_input() {
     let desk = Desk::new();
     std::fs::create_dir(desk.path("d")).unwrap();
 

@@ -14,7 +14,7 @@ use crate::convert::object::Object;
 /// Filling a chunk from an iterator ends after this, however few items it gave.
 const FILL_TIME: Duration = Duration::from_millis(1);
 
-/// The clock is read once in so many items.
+/// The clock is read once in this many items.
 const ITEMS_PER_LOOK: usize = 8;
 
 /// The feed for what the user gave as input; `None` gives nothing (the pipeline has a source).

@@ -82,7 +82,7 @@ impl Reporter<Object> for LoggingReporter {
     }
 }
 
-/// Log an error that belongs to no input. A cancellation is no error.
+/// Log an error that belongs to no input. A cancellation is not an error.
 pub(crate) fn log_ignored_error(fault: &PyErr) {
     if !Object::is_cancellation(fault) {
         log("log_ignored_error", |py| (failure::original(py, fault).into_value(py),).into_pyobject(py));

@@ -32,7 +32,7 @@ impl ParsedManifest {
     }
 
     fn at(&self, index: usize) -> PyResult<&ManifestNode> {
-        self.0.nodes().get(index).ok_or_else(|| PyIndexError::new_err("the manifest has no such node"))
+        self.0.nodes().get(index).ok_or_else(|| PyIndexError::new_err("the manifest has no node with this index"))
     }
 }
 

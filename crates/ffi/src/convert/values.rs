@@ -246,7 +246,7 @@ fn convert_dataclass(object: &Bound<'_, PyAny>, fields: &Bound<'_, PyAny>, depth
     let mut entries = Vec::new();
     for name in fields.try_iter()? {
         let name: String = name?.extract()?;
-        // Class variables and init-only fields are in the table as well, and are no part of the object.
+        // Class variables and init-only fields are in the table as well, but are not part of the object.
         let field_kind = fields.get_item(&name)?.getattr("_field_type")?.getattr("name")?;
         if field_kind.extract::<String>()? != "_FIELD" {
             continue;

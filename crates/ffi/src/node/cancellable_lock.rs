@@ -53,7 +53,7 @@ impl CancellableLock {
         if self.try_take(holder) {
             return Ok(Held { lock: self, holder });
         }
-        // Those who wait for this place are held up, too.
+        // Those that wait for this place are held up, too.
         let own = Frame::begin(place);
         let frames = callers::with_own(callers::current(py).unwrap_or_default(), &own);
         let waiting =

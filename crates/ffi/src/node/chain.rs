@@ -250,7 +250,7 @@ fn measure_last(timing: &Timing, outcome: &mut BulkOutcome<Object>) {
     }
 }
 
-/// Find out which node a chunk of so many items or a single item ended in, and what was in progress.
+/// Find out which node a chunk of this many items or a single item ended in, and what was in progress.
 fn explain(
     py: Python<'_>,
     kernel: &Kernel,

@@ -22,7 +22,7 @@ pub(crate) type OnShared = Arc<dyn Fn() + Send + Sync>;
 /// What all sessions that hold one node object have in common.
 #[derive(Default)]
 pub(crate) struct Shared {
-    /// Who wants to know of further claims: those that hold the lock while they wait for input.
+    /// Called at further claims: those of holders that wait for input.
     pub(super) listeners: Mutex<Vec<(u64, OnShared)>>,
     /// Held by the session that is inside the object.
     pub(super) lock: CancellableLock,

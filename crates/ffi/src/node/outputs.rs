@@ -87,7 +87,7 @@ impl Kind {
     }
 }
 
-/// Whether instances of a type can be awaited or iterated over, as all can that are no plain values.
+/// Whether instances of a type can be awaited or iterated over. All other objects are plain values.
 #[allow(unsafe_code, reason = "PyO3 has no way to look at the slots of a type")]
 pub(crate) fn may_be_lazy(kind: *mut PyTypeObject) -> bool {
     // SAFETY: the caller holds an object of the type, or borrows one from a list, so that the type is there; its slots are plain pointers.

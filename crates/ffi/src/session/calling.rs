@@ -28,7 +28,7 @@ impl SessionCore {
         self.session.work_here(goes_on).map_err(|order| failure::original(py, &order))
     }
 
-    /// Work on what a node has put into its own session, when it has come back.
+    /// Work on what a node has put into its own session, when it has returned.
     pub(crate) fn work_on_left(&self, py: Python<'_>) -> PyResult<()> {
         if !self.session.has_left_work() {
             return Ok(());

@@ -23,7 +23,7 @@ const LARGEST_CHUNK: usize = 64;
 /// A chunk should take no longer: its first output waits for its last.
 const CHUNK_TIME: Duration = Duration::from_micros(500);
 
-/// After so many items that are taken one by one, the nodes are compiled.
+/// After this many items that are taken one by one, the nodes are compiled.
 const ITEMS_BEFORE_COMPILING: u32 = 32;
 
 /// Outputs on demand. Items that are all there already (of a list, tuple or range) are taken a few at once if they are fast.

@@ -32,7 +32,7 @@ pub(crate) struct PythonCodec {
     names_by_value: Mutex<Names>,
 }
 
-/// The names that there were when so many modules were imported.
+/// The names that there were when this many modules were imported.
 #[derive(Clone, Default)]
 struct Names(usize, Arc<[Py<PyBytes>]>);
 

@@ -32,7 +32,7 @@ fn add(count: &AtomicU64, number: u64) {
 }
 
 impl CallTimes {
-    /// One for each of so many nodes that call each other.
+    /// One for each of this many nodes that call each other.
     pub fn of(nodes: usize) -> Vec<Self> {
         let (clock, last) = (Clock::new(), Arc::new(AtomicU64::new(0)));
         let new = |_| Self {

@@ -180,7 +180,7 @@ impl<P: Payload> Machine<P> {
         self.exits.iter().enumerate().filter(|(_, edge)| is_visited(edge)).map(|(exit, _)| exit).collect()
     }
 
-    /// Tell the nodes that what they were at is not wanted any more.
+    /// Notify the nodes that their current items are no longer wanted.
     pub(crate) fn interrupt(&mut self) -> Vec<(usize, Phase, P::Fault)> {
         let mut failed = self.abandon();
         for (index, node) in self.nodes.iter_mut().enumerate() {

@@ -180,7 +180,7 @@ impl Recorder {
         counts
     }
 
-    /// A call for so many items ended with this fault.
+    /// A call for this many items ended with this fault.
     pub(crate) fn failed<P: Payload>(&mut self, fault: &P::Fault, items: usize) {
         if P::is_interrupt(fault) {
             self.counts.interrupted += items as u64;

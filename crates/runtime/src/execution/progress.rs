@@ -9,7 +9,7 @@ use crate::numbering::NO_INPUT;
 /// The call in progress in one stage.
 ///
 /// Written by the thread that works, with plain stores; read by the watch, which takes two equal readings some seconds apart for a
-/// call that has not come back. Nothing here needs the clock.
+/// call that has not returned. Nothing here needs the clock.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(crate) struct Progress {
@@ -68,7 +68,7 @@ impl Progress {
         self.steps.store(self.steps.load(Ordering::Relaxed) | 1, Ordering::Relaxed);
     }
 
-    /// The node came back.
+    /// The node returned.
     pub(crate) fn leave(&self) {
         self.steps.store((self.steps.load(Ordering::Relaxed) | 1) + 1, Ordering::Relaxed);
     }

@@ -82,7 +82,7 @@ fn fields_of_older_manifests_are_listed_as_ignored() {
 }
 
 #[test]
-fn a_text_that_is_no_manifest_is_refused_at_its_line() {
+fn a_text_that_is_not_a_manifest_is_refused_at_its_line() {
     let cases = [
         ("", "line 1: the text is empty; a manifest has a version (\"v1\") and nodes"),
         ("hello", "line 1: expected a manifest (an object with version and nodes), found the string 'hello'"),

@@ -19,7 +19,7 @@ pub trait Feed<P: Payload> {
     /// The next item, or `None` at the end of input. May wait.
     fn next(&mut self) -> Result<Option<P>, P::Fault>;
 
-    /// The next item if it comes within `timeout`, for those who have something else to look after meanwhile.
+    /// The next item if it comes within `timeout`, for callers that have other work meanwhile.
     ///
     /// A feed that cannot wait for a limited time may take longer.
     fn next_within(&mut self, _timeout: Duration) -> Result<Fed<P>, P::Fault> {
@@ -33,7 +33,7 @@ pub trait Feed<P: Payload> {
         None
     }
 
-    /// Whether this feed wants to know how far a run has come.
+    /// Whether this feed is notified of the progress of a run.
     fn shows_progress(&self) -> bool {
         false
     }
@@ -61,17 +61,17 @@ pub trait Sink<P: Payload> {
         self.accept(output)
     }
 
-    /// Whether anybody still wants the outputs. Asked before a generator is asked for more.
+    /// Whether the outputs are still wanted. Called before a generator is asked for its next output.
     fn is_wanted(&mut self) -> bool {
         true
     }
 
-    /// Whether the input is to wait until somebody takes outputs. Asked before a generator is asked for more.
+    /// Whether the input must wait until outputs are taken. Called before a generator is asked for its next output.
     fn is_full(&mut self) -> bool {
         false
     }
 
-    /// A generator is asked for more, which may take its time: what was taken should go on now.
+    /// A generator is about to be asked for its next output, which may take long: pass on what was accepted.
     fn before_wait(&mut self) {}
 }
 

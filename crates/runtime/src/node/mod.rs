@@ -35,7 +35,7 @@ pub trait Node<P: Payload>: Send {
         Ok(Outputs::None)
     }
 
-    /// The items in progress are not wanted any more. Those begun by [`Concurrent::start`] are done when this returns.
+    /// The items in progress are no longer wanted. Those begun by [`Concurrent::start`] are done when this returns.
     fn interrupt(&mut self) -> Result<(), P::Fault> {
         Ok(())
     }
@@ -156,7 +156,7 @@ pub trait Snapshot<P: Payload> {
 
 /// A node that holds items of a stream between calls.
 pub trait Streaming<P: Payload> {
-    /// Some of the items so far are not wanted any more: what the node holds of them must not come out with later ones.
+    /// Some of the items so far are no longer wanted: what the node holds of them must not come out with later ones.
     fn forget_items(&mut self) -> Result<(), P::Fault>;
 
     /// End the stream. Called once before `cleanup`, whatever happened.
@@ -218,7 +218,7 @@ pub(crate) fn start_all<P: Payload>(node: &mut dyn Node<P>, starts: Vec<Start<P>
 
 /// A node's work in another place, as those reach it who are not inside the node.
 pub trait WorkerHandle: Send + Sync {
-    /// What is in progress is not wanted any more. Does not wait for its end, and does not notify the nodes.
+    /// What is in progress is no longer wanted. Does not wait for its end, and does not notify the nodes.
     fn discard(&self);
 
     /// As [`Streaming::forget_items`], before the next item that is sent.
@@ -317,7 +317,7 @@ pub trait NodeLock: Send + Sync {
 pub enum Hindrance {
     /// The run was cancelled meanwhile.
     Cancelled,
-    /// Whoever is inside waits for the one who would wait.
+    /// The session inside them waits for the one that would wait.
     Deadlock(String),
 }
 
@@ -330,7 +330,7 @@ impl<F> From<Hindrance> for RunError<F> {
     }
 }
 
-/// Hears what the engine does, step by step. Without one the steps cost nothing.
+/// Notified of each step of the engine. Without an observer the steps cost nothing.
 pub trait Observer: Send + Sync {
     /// A plan is opened.
     fn opened(&self, plan: &Plan);

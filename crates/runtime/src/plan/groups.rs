@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn members_that_are_no_neighbours_are_refused() {
+    fn members_that_are_not_neighbours_are_refused() {
         let found = problem(&[
             spec("a", &[], &json!({})),
             spec("b", &["a"], &json!({"group": null})),
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn two_beginnings_are_no_neighbours() {
+    fn two_beginnings_are_not_neighbours() {
         let found = problem(&[spec("a", &[], &json!({})), spec("b", &[], &json!({}))]);
 
         assert!(found.contains("they are not neighbours: 'b' comes after no node of the group"), "{found}");

@@ -22,7 +22,7 @@ use crate::session::watchdog;
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 impl<P: Payload> Session<P> {
-    /// Stop, clean up and end all threads, within `timeout`. What does not come back in time is named and abandoned.
+    /// Stop, clean up and end all threads, within `timeout`. What does not return in time is named and abandoned.
     ///
     /// `stop_waiting` is called when nodes should be stopped from waiting. A stop request to this thread, such as a second Ctrl-C, ends
     /// the time at once, and is among the failures.
@@ -81,7 +81,7 @@ impl<P: Payload> Session<P> {
                 started = stage.started.lock();
                 stage.has_finished.wait_for(&mut started, POLL_INTERVAL);
             }
-            // What does not come back would hold the session for ever.
+            // What does not return would hold the session for ever.
             let left = std::mem::take(&mut *started);
             drop(started);
             drop(left);
@@ -129,7 +129,7 @@ impl<P: Payload> Session<P> {
         readings.map(|reading| watchdog::stall(&core.plan, stage, reading, Duration::ZERO)).collect()
     }
 
-    /// A thread does not come back in time.
+    /// A thread does not return in time.
     fn leave_behind(&self, thread: Busy, phase: Phase, end: &mut End<'_, P>) {
         for stall in self.stalls_of(thread.0) {
             // What it is at has not changed since it was abandoned.
@@ -211,7 +211,7 @@ impl<P: Payload> Session<P> {
 /// What comes of a close.
 struct End<'a, P: Payload> {
     deadline: Deadline<'a, P>,
-    /// The threads that have not come back.
+    /// The threads that have not returned.
     busy: Vec<Busy>,
     abandoned: Vec<Stall>,
     cleanups: Vec<NodeFailure<P::Fault>>,

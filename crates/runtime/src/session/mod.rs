@@ -99,14 +99,14 @@ pub trait Reporter<P: Payload>: Send + Sync {
     /// A node has been at one item for so long.
     fn stalled(&self, stall: &Stall);
 
-    /// The session was not opened, and a node did not come back from its `initialize` in this time.
+    /// The session was not opened, and a node did not return from its `initialize` in this time.
     fn abandoned(&self, stall: &Stall, timeout: Duration);
 
     /// So many items were dropped before this node since the last report.
     fn dropped(&self, node_id: &str, count: u64);
 }
 
-/// A call that has not come back.
+/// A call that has not returned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stall {
     /// The id of the node.
@@ -119,7 +119,7 @@ pub struct Stall {
     pub for_at_least: Duration,
     /// The number of the thread, as the nodes' [`NodeLock`] gave it.
     pub thread: u64,
-    /// It is a worker that has not come back, not a thread of this process.
+    /// It is a worker that has not returned, not a thread of this process.
     pub is_in_worker: bool,
 }
 
@@ -152,7 +152,7 @@ impl AtWork {
 pub struct Closed<F> {
     /// The cleanups that failed, in the order in which they ran.
     pub cleanups: Vec<NodeFailure<F>>,
-    /// The calls that did not come back in time. Their threads, and the nodes of their stages, are abandoned.
+    /// The calls that did not return in time. Their threads, and the nodes of their stages, are abandoned.
     pub abandoned: Vec<Stall>,
     /// The metrics of the whole session, if they were collected.
     pub metrics: Option<Metrics>,

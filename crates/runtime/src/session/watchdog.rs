@@ -1,4 +1,4 @@
-//! Looks from outside whether calls come back: names what stalls, and ends what overruns its time.
+//! Looks from outside whether calls return: names what stalls, and ends what overruns its time.
 
 use std::io;
 use std::sync::{Arc, Weak};

@@ -80,7 +80,7 @@ fn unpack<P: Payload>(codec: &dyn ItemCodec<P>, message: Arrived) -> Result<P, P
     }
 }
 
-/// A message that has come from the other process.
+/// A message that has arrived from the other process.
 #[derive(Debug)]
 pub struct Arrived {
     /// What the sender wrote into the body.
@@ -140,7 +140,7 @@ pub enum ExitCause {
     Unknown,
     /// A call took longer than this, and the worker was ended.
     TimedOut(Duration),
-    /// Its session closed, it did not come back in time, and was ended.
+    /// Its session closed, it did not return in time, and was ended.
     Abandoned,
 }
 

@@ -41,7 +41,7 @@ fn counts(metrics: &Metrics) -> Vec<(u64, u64, u64)> {
 }
 
 #[test]
-fn an_observer_hears_each_step() {
+fn an_observer_is_notified_of_each_step() {
     let log = Log::default();
 
     watched(Pipe::chain([keep(|number| number > 1), pass()]), &log).outputs([1, 2]);
@@ -70,7 +70,7 @@ fn a_flush_is_a_step_when_it_gives_something() {
 }
 
 #[test]
-fn an_observer_hears_of_the_step_that_failed() {
+fn an_observer_is_notified_of_the_step_that_failed() {
     let log = Log::default();
 
     watched(Pipe::chain([fail_on(1).failing(Phase::Cleanup, BAD)]), &log).failure([1]);
@@ -141,7 +141,7 @@ fn an_error_is_counted_at_the_node_that_failed() {
 }
 
 #[test]
-fn an_interrupt_is_no_error() {
+fn an_interrupt_is_not_an_error() {
     let metrics = measure(Pipe::chain([pass().failing(Phase::Process, Fault::Interrupt)]), [1]);
 
     assert_eq!(metrics.errors, 0);

@@ -36,7 +36,7 @@ impl<P: Payload> Machine<P> {
     fn take_over_one(&mut self, pending: Pending<P>) {
         let work = match pending {
             Pending::Outputs { node, returned } => {
-                // What is no generator has no more outputs.
+                // Only a generator has further outputs.
                 let Ok(Outputs::Many(stream)) = self.interpret(node, returned) else { return };
                 Work::Outputs { node, phase: Phase::Process, stream, took: Duration::ZERO }
             }

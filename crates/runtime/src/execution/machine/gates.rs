@@ -19,7 +19,7 @@ impl<P> Gate<P> {
         Self { plan, arrived, was_visited: false }
     }
 
-    /// Drop what has come.
+    /// Drop what has arrived.
     pub(crate) fn forget(&mut self) {
         self.arrived.iter_mut().for_each(Vec::clear);
         self.was_visited = false;

@@ -96,7 +96,7 @@ pub fn native_node_types() -> &'static [&'static str] {
 ///
 /// # Errors
 ///
-/// When no node has that type, or when it takes no such parameters.
+/// When no node has that type, or when it does not take these parameters.
 pub fn create_native_node(node_type: &str, params: &Json, id: &str) -> Result<Box<dyn Node<Value>>> {
     match node_type.strip_suffix("Node").unwrap_or(node_type) {
         "PassThrough" => {

@@ -119,7 +119,7 @@ fn a_calculation_of_an_unknown_operation_is_a_fault() {
 }
 
 #[test]
-fn a_calculator_refuses_what_is_no_number() {
+fn a_calculator_refuses_what_is_not_a_number() {
     let fault = process("CalculatorNode", &json!({"operand": 1}), Value::Text("a".into())).unwrap_err();
 
     assert_eq!(fault.to_string(), "expected a number, found text");

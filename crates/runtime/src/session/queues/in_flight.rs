@@ -91,7 +91,7 @@ impl<P: Payload> Clients<P> {
         self.by_address.values().map(|(_, count)| count).sum()
     }
 
-    /// What was handed over is not wanted any more.
+    /// What was handed over is no longer wanted.
     pub(crate) fn forget(&self) {
         self.by_address.values().for_each(|(client, _)| client.forget());
     }
@@ -218,7 +218,7 @@ impl<P: Payload> InFlight<P> {
         inputs.map(|input| state.open.get(&input).is_some_and(|open| open.error.is_none())).collect()
     }
 
-    /// How many outputs of the input can be handed over without waiting; none if it is not wanted any more.
+    /// How many outputs of the input can be handed over without waiting; none if it is no longer wanted.
     pub(crate) fn room(&self, input: u64) -> usize {
         let client = {
             let state = self.state.lock();
@@ -248,7 +248,7 @@ impl<P: Payload> InFlight<P> {
         }
     }
 
-    /// Hand an output over, unless the input is not wanted any more.
+    /// Hand an output over, unless the input is no longer wanted.
     pub(crate) fn output(&self, input: u64, output: P) {
         let client = {
             let mut state = self.state.lock();
@@ -297,7 +297,7 @@ impl<P: Payload> InFlight<P> {
         Some(open)
     }
 
-    /// The inputs of a client are not wanted any more.
+    /// The inputs of a client are no longer wanted.
     pub(crate) fn abandon(&self, client: &Arc<dyn Client<P>>) -> Abandoned {
         let mut state = self.state.lock();
         let is_its = |open: &Open<P>| std::ptr::addr_eq(Arc::as_ptr(&open.client), Arc::as_ptr(client));
@@ -334,7 +334,7 @@ impl<P: Payload> InFlight<P> {
         self.state.lock().last_input + 1
     }
 
-    /// Count so many items that are coming in, by whatever way. Returns the index of the first.
+    /// Count this many items that are coming in, by whatever way. Returns the index of the first.
     pub(crate) fn number_items(&self, count: u64) -> u64 {
         self.items.fetch_add(count, Ordering::Relaxed)
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::session::queues::inbox::Envelope;
 
-/// What has come of each input that is not whole yet.
+/// What has arrived of each input that is not complete.
 pub(crate) struct Joiner<P> {
     /// The stages that send parts.
     senders: usize,

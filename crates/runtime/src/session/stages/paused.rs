@@ -4,7 +4,7 @@ use crate::execution::machine::UnderWay;
 use crate::payload::Payload;
 use crate::session::queues::inbox::Envelope;
 
-/// An input whose outputs find no room.
+/// An input whose outputs wait because a queue is full.
 pub(crate) struct Paused<P: Payload> {
     pub(crate) input: u64,
     pub(crate) is_flush: bool,

@@ -29,7 +29,7 @@ pub(crate) struct Core<P: Payload> {
     pub(crate) in_flight: InFlight<P>,
     /// Where the outputs of several last stages are put together.
     pub(crate) outputs: Option<Mutex<Joiner<P>>>,
-    /// Where inputs wait that find no room.
+    /// Where inputs wait while a queue is full.
     pub(crate) admission_queue: AdmissionQueue<Submission<P>>,
     /// The most inputs that may be in flight.
     pub(crate) window: usize,
@@ -152,7 +152,7 @@ impl<P: Payload> Core<P> {
         }
     }
 
-    /// Whether so many outputs of an input can go the way of a link without waiting, in one envelope. Only the thread that sends them may
+    /// Whether this many outputs of an input can go the way of a link without waiting, in one envelope. Only the thread that sends them may
     /// rely on it.
     pub(crate) fn has_room_for(&self, link: &Link, input: u64, outputs: usize) -> bool {
         match link.to {

@@ -134,7 +134,7 @@ impl<P: Payload> Replica<P> {
         }
     }
 
-    /// A call for so many items that went by another way than through the machine has failed.
+    /// A call for this many items that went by another way than through the machine has failed.
     pub(crate) fn count_failure(&self, fault: &P::Fault, items: usize) {
         if let Some(recorders) = &self.recorders {
             recorders.note(0, |recorder| recorder.failed::<P>(fault, items));
@@ -147,7 +147,7 @@ impl<P: Payload> Replica<P> {
         self.last_given.fetch_max(input, Ordering::Relaxed);
     }
 
-    /// Inputs are not wanted any more: what the nodes hold of them must not come out with the next one.
+    /// Inputs are no longer wanted: what the nodes hold of them must not come out with the next one.
     pub(crate) fn forget_soon(&self) {
         match &self.worker {
             Some(worker) => worker.forget_items(),
@@ -227,7 +227,7 @@ impl<P: Payload> Stage<P> {
         self.replicas.iter().zip(0..).filter_map(at_work).collect()
     }
 
-    /// What is in progress in other processes is not wanted any more.
+    /// What is in progress in other processes is no longer wanted.
     pub(crate) fn discard_elsewhere(&self) {
         self.replicas.iter().filter_map(|replica| replica.worker.as_ref()).for_each(|worker| worker.discard());
     }

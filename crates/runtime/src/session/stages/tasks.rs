@@ -155,7 +155,7 @@ pub(crate) struct Sent<R>(Arc<Slot<R>>);
 pub(crate) enum Outcome<R> {
     /// Its result, or its panic.
     Done(std::thread::Result<R>),
-    /// The wait was cancelled while the thread was at it.
+    /// The wait was cancelled while the thread worked on it.
     Unfinished,
     /// The wait was cancelled before, and the thread will not begin with it.
     NotBegun,

@@ -85,7 +85,7 @@ pub(crate) fn take_through<P: Payload>(
     }
 }
 
-/// What the only node of a stage is given of an envelope; nothing if its input is not wanted any more.
+/// What the only node of a stage is given of an envelope; nothing if its input is no longer wanted.
 pub(crate) fn inputs_of<P: Payload>(
     core: &Core<P>,
     stage: &Stage<P>,
@@ -192,7 +192,7 @@ impl<P: Payload> Core<P> {
         self.plan.nodes().iter().any(|node| node.id == node_id && node.options.retries > 0)
     }
 
-    /// Let the nodes forget what they hold of inputs that are not wanted any more, if there are any.
+    /// Let the nodes forget what they hold of inputs that are no longer wanted, if there are any.
     pub(crate) fn forget_if_asked(&self, replica: &Replica<P>, machine: &mut Machine<P>) {
         if replica.must_forget.load(Ordering::Acquire) && replica.must_forget.swap(false, Ordering::AcqRel) {
             let failed = replica.enter(machine, Machine::forget_items);

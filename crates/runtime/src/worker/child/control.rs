@@ -37,11 +37,11 @@ pub(crate) struct ControlRequests {
     handled: AtomicU64,
     /// The number of the last interruption of which the nodes are notified.
     notified: AtomicU64,
-    /// Items below this number are not wanted any more.
+    /// Items below this number are no longer wanted.
     stale_below: AtomicU64,
     /// The item in hand, or 0.
     in_hand: AtomicU64,
-    /// Items that are not wanted any more, until their `Forget` has come.
+    /// Items that are no longer wanted, until their `Forget` has arrived.
     dropped: Mutex<BTreeSet<u64>>,
     has_dropped: AtomicBool,
     is_closing: AtomicBool,

@@ -19,26 +19,26 @@ pub trait WorkerHost<P: Payload> {
     /// What [`serve`](super::serve::serve) sets while nodes should not wait.
     fn stop_flag(&self) -> CancelFlag;
 
-    /// Lets nodes wait no longer. Asked for once, after [`WorkerHost::open`]; called on another thread than that of the nodes, and again
-    /// until they have come back.
+    /// Returns what ends the waits of the nodes. Requested once, after [`WorkerHost::open`]; called on another thread than that of the nodes,
+    /// and again until they have returned.
     fn stop_waiting(&self) -> Box<dyn Fn() + Send + Sync>;
 
-    /// Cancels what the thread of the nodes waits for, because its item was dropped. Asked for once, on that thread; called on another one,
-    /// and again until the nodes have come back. What it waits for must be found out before [`IsStill`] is asked, so that no other item is
+    /// Cancels what the thread of the nodes waits for, because its item was dropped. Requested once, on that thread; called on another one,
+    /// and again until the nodes have returned. What it waits for must be found out before [`IsStill`] is asked, so that no other item is
     /// hit.
     fn cancel_wait(&self) -> Box<dyn Fn(IsStill) + Send + Sync> {
         Box::new(|_| {})
     }
 
-    /// Returns what cancels the call in progress, if it can. Asked for once, as [`WorkerHost::stop_waiting`] is; called on another thread.
+    /// Returns what cancels the call in progress, if it can. Requested once, as [`WorkerHost::stop_waiting`] is; called on another thread.
     fn cancel_calls(&self) -> Box<dyn Fn() + Send + Sync> {
         Box::new(|| {})
     }
 
-    /// From now on the nodes work on items, or no longer: only then may a call be cancelled.
+    /// The nodes begin, or cease, to work on items: only in between may a call be cancelled.
     fn be_at_work(&mut self, _is_at_work: bool) {}
 
-    /// What ends a process that is not the worker but a fork of it, in which a node has come back: asked after every call of a node.
+    /// What ends a process that is not the worker but a fork of it, in which a node has returned: asked after every call of a node.
     fn leave_fork(&self) -> LeaveFork<P> {
         Arc::new(|_| {})
     }

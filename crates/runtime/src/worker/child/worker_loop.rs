@@ -39,9 +39,9 @@ pub(crate) struct WorkerLoop<P: Payload> {
     is_concurrent: bool,
     is_timed: bool,
     careful_below: u64,
-    /// After as many items the states of the nodes are sent, if any of them has snapshots.
+    /// The number of items after which the states of the nodes are sent, if any of them has snapshots.
     snapshot_every: Option<usize>,
-    /// Items of a batch of which more come.
+    /// The items so far of a batch that is not complete.
     batch: Vec<Arrived>,
     /// Items that were dropped before they were begun.
     skipped: HashSet<u64>,
@@ -89,7 +89,7 @@ impl<P: Payload> WorkerLoop<P> {
             if let Err(error) = self.machine.initialize(node) {
                 self.refuse(node, error);
                 for entered in (0..=node).rev() {
-                    // The first failure is the one that counts.
+                    // The first failure is reported.
                     self.machine.clean_up(entered).ok();
                 }
                 self.out.flush()?;
@@ -189,7 +189,7 @@ impl<P: Payload> WorkerLoop<P> {
         }
     }
 
-    /// An item is not wanted any more, or all so far are not: nothing of them may come out with later ones.
+    /// An item is no longer wanted, or all so far are not: nothing of them may come out with later ones.
     fn forget(&mut self, number: u64) {
         self.out.requests.forget_dropped(number);
         if self.in_flight.end(number) {
@@ -339,7 +339,7 @@ impl<P: Payload> WorkerLoop<P> {
         }
     }
 
-    /// A node that is not where it was must not go on as if it were.
+    /// Put the state of a node back. A node that lost its state must not continue, so a failure ends the worker.
     fn restore(&mut self, node: usize, message: Arrived) {
         let codec = &self.out.codec;
         let state = match message.missing {
@@ -357,7 +357,7 @@ impl<P: Payload> WorkerLoop<P> {
         }
     }
 
-    /// Clean the nodes up, unless one of them is not where it was.
+    /// Clean the nodes up, unless one of them could not be restored.
     pub(crate) fn clean_up(mut self) -> io::Result<()> {
         if self.has_failed_restore {
             return Ok(());

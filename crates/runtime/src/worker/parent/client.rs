@@ -49,14 +49,14 @@ pub(crate) struct Pending<P: Payload> {
     pub(crate) reply: Reply<P>,
     /// Outputs that have gone out.
     pub(crate) emitted: usize,
-    /// Outputs that come once more, and are not wanted.
+    /// Outputs that arrive a second time, and are discarded.
     pub(crate) repeated: usize,
-    /// Workers that died while they were at it.
+    /// Workers that died while they worked on it.
     pub(crate) deaths: usize,
     pub(crate) is_sent: bool,
     /// When it was sent last, if metrics are collected.
     since: Option<Instant>,
-    /// How long nodes were at it since then.
+    /// How long nodes have worked on it since then.
     pub(crate) inside: Duration,
 }
 
@@ -87,7 +87,7 @@ pub(crate) struct State<P: Payload> {
     pub(crate) next_number: u64,
     pub(crate) reader: Reader,
     pub(crate) direct_result: Option<Result<Outputs<P>, P::Fault>>,
-    /// Interruptions asked for, and those that the worker is through with.
+    /// Interruptions that were requested, and those that the worker has handled.
     pub(crate) interruptions: (u64, u64),
     /// What the nodes failed with, in `initialize` or in `cleanup`.
     pub(crate) faults: Vec<Option<P::Fault>>,
@@ -382,7 +382,7 @@ impl<P: Payload> Reply<P> {
         match self {
             Self::Stream(channel) => channel.close(),
             Self::Batch(..) => self.send(remote, Ok(Outputs::None)),
-            // Where the engine has been stopped it leaves off before it draws from this.
+            // An engine that was stopped does not draw from this.
             reply => reply.send(remote, Ok(Outputs::Many(Box::new(Nothing)))),
         }
     }

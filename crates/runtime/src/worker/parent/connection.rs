@@ -16,7 +16,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Let the worker know that a job that was sent is not wanted any more: at once, and once more behind the job itself, because it may
+    /// Let the worker know that a job that was sent is no longer wanted: at once, and once more behind the job itself, because it may
     /// have begun by then.
     pub(crate) fn post_drop(&self, number: u64) {
         self.control.post(Head::new(Kind::Drop, number), self.control.message());

@@ -118,7 +118,7 @@ pub(crate) fn monitor<P: Payload>(remote: &Arc<Remote<P>>, process: Process, hel
 }
 
 impl<P: Payload> Monitor<'_, P> {
-    /// Wait for something to happen, and see to it; `false` when the process has ended.
+    /// Wait for an event and handle it; `false` when the process has ended.
     fn look(&mut self) -> bool {
         let is_reading = self.claim_reading();
         let polled = self.wait(is_reading);

@@ -361,7 +361,7 @@ impl<P: Payload> WorkerHandle for Remote<P> {
     }
 
     fn observe_steps(&self, observer: StepObserver) {
-        // Asked for once, when the session is built.
+        // Requested once, when the session is built.
         self.step_observer.set(observer).ok();
     }
 }

@@ -13,7 +13,7 @@ pub(crate) struct Snapshots<P> {
     pub(crate) is_possible: bool,
     states: BTreeMap<usize, Arc<Arrived>>,
     since: Vec<(u64, Arc<Job<P>>)>,
-    /// States that have come, of a set that is not complete; `None` for one for which there was no memory.
+    /// The states so far of a set that is not complete; `None` for one for which there was no memory.
     coming: Vec<(usize, Option<Arc<Arrived>>)>,
 }
 

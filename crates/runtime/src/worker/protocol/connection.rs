@@ -31,7 +31,7 @@ pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
 }
 
-/// A frame that has come.
+/// A frame that has arrived.
 #[derive(Debug)]
 pub(crate) struct Received {
     pub(crate) head: Head,
@@ -62,7 +62,7 @@ pub(crate) trait Transport: Send + Sync {
     /// Whether there is such a frame.
     fn has_read(&self) -> bool;
 
-    /// Readable when a frame has come.
+    /// Readable when a frame has arrived.
     fn as_fd(&self) -> BorrowedFd<'_>;
 
     /// Bytes sent and received so far.
@@ -130,7 +130,7 @@ impl Link {
         Ok(true)
     }
 
-    /// Tell the other side of segments that it does not know, and of those that are no more.
+    /// Announce segments that are new to the other side, and those that were closed.
     fn introduce(&self, places: &[Place], outgoing: &mut Outgoing) {
         for id in self.memory.take_closed() {
             Head::new(Kind::Closed, u64::from(id)).write(&[], &[], false, outgoing.end());

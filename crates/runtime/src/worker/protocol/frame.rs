@@ -39,7 +39,7 @@ pub(crate) enum Kind {
     Steps,
     /// From the worker: the state of a node after this item.
     State,
-    /// By the control socket: what came before this is not wanted any more, and the nodes are notified; `number` counts interruptions.
+    /// By the control socket: what came before this is no longer wanted, and the nodes are notified; `number` counts interruptions.
     Interrupt,
     /// The same, but the nodes are not notified.
     Discard,
@@ -49,7 +49,7 @@ pub(crate) enum Kind {
     CleanedUp,
     /// By the control socket, from the worker: a note.
     Note,
-    /// By the control socket, to the worker: the item of this number is not wanted any more.
+    /// By the control socket, to the worker: the item of this number is no longer wanted.
     Drop,
     /// To the worker, behind the items before it: what its nodes hold of the item of this number is not to come out with later ones, nor
     /// what they hold of any, if the number is 0.
@@ -143,7 +143,7 @@ impl Head {
         out.extend_from_slice(body);
     }
 
-    /// Write a frame, but for its body of so many bytes.
+    /// Write a frame, but for its body of this many bytes.
     pub(crate) fn write_front(&self, places: &[Place], body_len: usize, is_body_shared: bool, out: &mut Vec<u8>) {
         let flags = u8::from(self.has_more)
             | u8::from(self.is_last) << 1
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_frame_is_refused() {
+    fn what_is_not_a_frame_is_refused() {
         assert_eq!(read(&[0; HEAD_LEN]), Read::Garbage);
         assert_eq!(read(&[255; HEAD_LEN]), Read::Garbage);
     }

@@ -1,4 +1,4 @@
-//! Bytes that have come from a socket, up to whole frames.
+//! Bytes that have arrived from a socket, up to whole frames.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,7 +12,7 @@ use crate::worker::protocol::shared_memory::Place;
 /// How many bytes are read from the socket at once.
 const CHUNK: usize = 64 * 1024;
 
-/// Bytes that have come, and the files that came with them.
+/// Bytes that have arrived, and the files that came with them.
 pub(crate) struct Incoming {
     bytes: Vec<u8>,
     start: usize,
@@ -41,7 +41,7 @@ pub(crate) enum Come {
     Part,
     /// A frame begins for which there is no memory, with these places.
     TooLarge(Vec<Place>),
-    /// That frame has come to its end, and is gone. So many bytes it had.
+    /// The frame has ended and was removed. Its number of bytes.
     Gone(Head, usize),
 }
 

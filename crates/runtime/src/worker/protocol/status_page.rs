@@ -69,7 +69,7 @@ impl Position {
         self.in_hand.store(0, Ordering::Release);
     }
 
-    /// The number of the message in hand, and the node that is at it.
+    /// The number of the current message, and the node that works on it.
     pub(crate) fn at_work(&self) -> Option<(u64, usize)> {
         let number = self.in_hand.load(Ordering::Acquire);
         (number > 0).then(|| (number, self.progress.read().map_or(0, |reading| reading.node)))

@@ -11,7 +11,7 @@ use crate::support::{
     thread,
 };
 
-/// Short, for nodes that never come back.
+/// Short, for nodes that never return.
 const DEADLINE: Duration = Duration::from_millis(100);
 
 fn hanging(valve: &Valve) -> TestNode {

@@ -166,7 +166,7 @@ fn getting_ready_may_take_longer_than_an_item() {
 }
 
 #[test]
-fn items_that_take_their_time_one_by_one_are_no_timeout() {
+fn items_that_take_their_time_one_by_one_are_not_a_timeout() {
     let slow = || std::thread::sleep(Duration::from_millis(15));
     let session = with_timeout(pass().doing(Phase::Process, slow), 0.1).open();
 
@@ -250,7 +250,7 @@ impl Observer for Watching {
 }
 
 #[test]
-fn an_observer_hears_each_step_in_every_kind_of_stage() {
+fn an_observer_is_notified_of_each_step_in_every_kind_of_stage() {
     for how in [json!({}), json!({"placement": "thread"}), json!({"batch": 1}), json!({"concurrency": 2})] {
         let log = Log::default();
         let mut pipe = Pipe::default().node("a", &[], pass()).with(options(&how));

@@ -1,4 +1,4 @@
-//! Workers that die, or do not come back.
+//! Workers that die, or do not return.
 
 use std::time::Duration;
 

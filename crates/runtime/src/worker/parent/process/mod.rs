@@ -81,7 +81,7 @@ impl Process {
         self.ended.iter().map(AsFd::as_fd).chain(streams)
     }
 
-    /// The lines that have come since the last question.
+    /// The lines that have arrived since the last call.
     pub(crate) fn read_lines(&mut self, mut emit: impl FnMut(StdStream, &str)) {
         for lines in &mut self.streams {
             lines.read();
