@@ -6,6 +6,7 @@ executors need no such checks, and no node has been called yet.
 
 from __future__ import annotations
 
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._graph.groups import check_groups
@@ -173,9 +174,9 @@ def graph_of(name: str, entries: list[Entry]) -> Graph:
     _check_ids(entries)
     if any(entry.after != ([entries[index - 1].id] if index else []) for index, entry in enumerate(entries)):
         plan_order(entries)
-    _check_calls(entries)
+    sources = _check_calls(entries)
     _check_groups(entries)
-    return Graph(name, entries, _find_source(entries))
+    return Graph(name, entries, _only_source(sources, entries))
 
 
 def graph_of_manifest(parsed: ParsedManifest, entries: list[Entry]) -> Graph:
@@ -184,8 +185,8 @@ def graph_of_manifest(parsed: ParsedManifest, entries: list[Entry]) -> Graph:
     Raises:
         PipelineError: If a source is not the first node, or a node cannot be called.
     """
-    _check_calls(entries)
-    graph = Graph(parsed.name, entries, _find_source(entries))
+    sources = _check_calls(entries)
+    graph = Graph(parsed.name, entries, _only_source(sources, entries))
     graph.order = parsed.order
     graph.ignored = parsed.ignored
     return graph
@@ -296,9 +297,9 @@ def of_list(items: Sequence[object]) -> Graph:
         return load_list(items)
     entries = entries_of(items)
     chain(entries)
-    _check_calls(entries)
+    sources = _check_calls(entries)
     _check_groups(entries)
-    return Graph("pipeline", entries, _find_source(entries))
+    return Graph("pipeline", entries, _only_source(sources, entries))
 
 
 def entries_of(items: Sequence[object]) -> list[Entry]:
@@ -333,9 +334,7 @@ def chain(entries: Sequence[Entry]) -> None:
         entries[index].after = [entries[index - 1].id]
 
 
-def _find_source(entries: Sequence[Entry]) -> Entry | None:
-    # A factory cannot create a source, because a source has no replicas.
-    sources = [entry for entry in entries if hasattr(entry.node, "process") and is_source(entry.node)]
+def _only_source(sources: Sequence[Entry], entries: Sequence[Entry]) -> Entry | None:
     if not sources:
         return None
     source = sources[-1]
@@ -345,19 +344,31 @@ def _find_source(entries: Sequence[Entry]) -> Entry | None:
     return source
 
 
-def _check_calls(entries: Sequence[Entry]) -> None:
-    """Reject a `process` that cannot be called with one item."""
+def _check_calls(entries: Sequence[Entry]) -> list[Entry]:
+    """Reject a `process` that cannot be called with one item, and return the sources."""
+    # Both depend on the function of a method alone, and most nodes of a large pipeline share a few.
+    taking_one_item: set[FunctionType] = set()
+    sources = []
     for entry in entries:
-        # The node of a factory does not exist yet.
-        if not isinstance(entry.node, type) and is_node(entry.node):
-            problem = misfit(entry.node)
-            if problem is not None:
+        node = entry.node
+        process = getattr(node, "process", None)
+        function = process.__func__ if type(process) is MethodType else None
+        if type(function) is not FunctionType or function not in taking_one_item:
+            # The node of a factory does not exist yet.
+            is_made = not isinstance(node, type)
+            if is_made and callable(process) and (problem := misfit(node)) is not None:
                 raise PipelineError(f"Node '{entry.id}': {problem}")
-        if getattr(entry.node, "is_streaming", False) is True and classify(entry.node) != "streaming":
+            # A factory cannot create a source, because a source has no replicas.
+            if hasattr(node, "process") and is_source(node):
+                sources.append(entry)
+            elif is_made and type(function) is FunctionType:
+                taking_one_item.add(function)
+        if getattr(node, "is_streaming", False) is True and classify(node) != "streaming":
             raise PipelineError(
                 f"Node '{entry.id}' has is_streaming = True, but its process() is not an async generator; "
                 "define async def process(self, items) with yield, or remove is_streaming"
             )
+    return sources
 
 
 def _check_groups(entries: Sequence[Entry]) -> None:
