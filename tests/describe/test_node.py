@@ -86,6 +86,26 @@ class TestNothingOfOursOnSelf:
         assert owner.config == "mine"
         assert owner.to_manifest()["params"] == {}
 
+    def test_a_config_is_respected_in_all_objects_of_a_class(self):
+        """Whether a class has its own is remembered, so the second object takes another way."""
+
+        class Some(Node):
+            def __init__(self, config=None):
+                if config:
+                    self.config = config
+                super().__init__(rate=16)
+
+        class Computed(Node):
+            config = property(lambda _self: 1 / 0)
+
+        class Asking(Node):
+            def __getattr__(self, name):
+                return f"no {name}"
+
+        assert [Some().config, Some("mine").config, Some().config] == [{"rate": 16}, "mine", {"rate": 16}]
+        assert [vars(Computed()), vars(Computed())] == [{}, {}]
+        assert [Asking(rate=8).config, Asking(rate=8).config] == [{"rate": 8}] * 2
+
     def test_a_subclass_may_have_slots(self):
         class Slotted(Node):
             __slots__ = ("rate",)
@@ -166,6 +186,32 @@ class TestArguments:
         copies = [copy.copy(node), copy.deepcopy(node), pickle.loads(pickle.dumps(node))]
 
         assert [one.to_manifest()["params"] for one in copies] == [{"first": 1, "third": 4}] * 3
+
+    @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+    @pytest.mark.parametrize(
+        ("node", "params"), [(Keeper(1, third=4), {"first": 1, "third": 4}), (Watched(), {})]
+    )
+    def test_every_pickle_has_the_arguments(self, node, params, protocol):
+        copied = pickle.loads(pickle.dumps(node, protocol))
+
+        assert copied.to_manifest()["params"] == params
+
+    def test_a_copy_of_a_node_without_arguments_has_none(self):
+        nodes = [Watched(), copy.copy(Watched()), copy.deepcopy(Watched())]
+
+        assert [one.to_manifest()["params"] for one in nodes] == [{}, {}, {}]
+
+    def test_a_class_that_creates_its_objects_itself_does_not_pretend_to_have_no_arguments(self):
+        class Own(Node):
+            def __new__(cls, *_args):
+                return object.__new__(cls)
+
+            def __init__(self, rate):
+                super().__init__()
+                self.rate = rate
+
+        with pytest.raises(SerializationError, match="not recorded"):
+            Own(16).to_manifest()
 
     def test_a_copy_of_a_node_with_other_arguments_does_not_pretend_to_have_none(self):
         copied = copy.copy(Keeper(print))

@@ -1,6 +1,7 @@
 """Records the constructor arguments of nodes.
 
 The records are separate from the objects: nothing is added to `self`, to `vars()` or to pickles.
+A node without arguments needs no record.
 Values that JSON cannot represent are not kept alive: only their type is recorded.
 """
 
@@ -14,7 +15,15 @@ if TYPE_CHECKING:
     import inspect
     from typing import Any
 
-__all__ = ["NotJson", "constructor_signature", "find_not_json", "keep_record", "record", "recorded_params"]
+__all__ = [
+    "NotJson",
+    "arguments_to_keep",
+    "constructor_signature",
+    "find_not_json",
+    "keep_record",
+    "record",
+    "recorded_params",
+]
 
 _JSON_TYPES = (str, int, float, bool, type(None), list, tuple, dict)
 _PLAIN_TYPES = frozenset({str, bool, int, float, type(None)})
@@ -33,11 +42,11 @@ class NotJson:
 
 
 class _Record(ref):  # type: ignore[type-arg] # It takes no parameters at run time.
-    """The arguments of one object, as long as it exists."""
+    """The arguments of one object, as long as it exists; `args` is `None` if they are not known."""
 
     __slots__ = ("args", "key", "kwargs")
 
-    args: tuple[Any, ...]
+    args: tuple[Any, ...] | None
     key: int
     kwargs: dict[str, Any]
 
@@ -50,11 +59,9 @@ _NO_KWARGS: dict[str, Any] = {}
 
 def record(node: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Record the constructor arguments of `node`."""
-    entry = _Record(node, _forget)
-    entry.key = id(node)
-    entry.args = tuple(map(_kept, args))
+    entry = _new_record(node)
+    entry.args = tuple(map(_kept, args)) if args else ()
     entry.kwargs = {name: _kept(value) for name, value in kwargs.items()} if kwargs else _NO_KWARGS
-    _records[entry.key] = entry
 
 
 def recorded_params(node: object) -> dict[str, Any] | None:
@@ -63,8 +70,10 @@ def recorded_params(node: object) -> dict[str, Any] | None:
     Raises:
         TypeError: If an argument has no name: one of `*args`, or positional-only.
     """
-    entry = _records.get(id(node))
-    if entry is None or entry() is not node:
+    entry = _record_of(node)
+    if entry is None:
+        return {} if _needs_no_record(node) else None
+    if entry.args is None:
         return None
     if not entry.args:
         return dict(entry.kwargs)
@@ -83,15 +92,20 @@ def keep_record(node: object, reduced: Any) -> Any:
     # Only for objects that are rebuilt without their constructor, which would record again.
     if not isinstance(reduced, tuple) or reduced[0] is not _new_object:
         return reduced
-    entry = _records.get(id(node))
-    saved = None
-    if (
-        entry is not None
-        and entry() is node
-        and (_is_simple(entry) or _is_small_json([entry.args, entry.kwargs]))
-    ):
-        saved = (entry.args, entry.kwargs)
-    return (_rebuild, (saved, *reduced[1]), *reduced[2:])
+    kept = arguments_to_keep(node)
+    if kept is None and _record_of(node) is None and _needs_no_record(node):
+        kept = (), _NO_KWARGS
+    return (_rebuild, (kept, *reduced[1]), *reduced[2:])
+
+
+def arguments_to_keep(node: object) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """Return the recorded arguments that a copy of `node` receives; `None` if JSON cannot represent them."""
+    entry = _record_of(node)
+    if entry is None or entry.args is None:
+        return None
+    if _is_simple(entry.args, entry.kwargs) or _is_small_json([entry.args, entry.kwargs]):
+        return entry.args, entry.kwargs
+    return None
 
 
 def find_not_json(value: Any, path: str = "", depth: int = 0) -> tuple[str, Any] | None:
@@ -108,11 +122,9 @@ def find_not_json(value: Any, path: str = "", depth: int = 0) -> tuple[str, Any]
     return None
 
 
-def _is_simple(entry: _Record) -> bool:
+def _is_simple(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Whether JSON can represent the arguments, by their types alone; true for most nodes, and fast."""
-    return _SIMPLE_TYPES.issuperset(map(type, entry.args)) and _SIMPLE_TYPES.issuperset(
-        map(type, entry.kwargs.values())
-    )
+    return _SIMPLE_TYPES.issuperset(map(type, args)) and _SIMPLE_TYPES.issuperset(map(type, kwargs.values()))
 
 
 def _is_small_json(value: Any) -> bool:
@@ -162,10 +174,31 @@ def _kept(value: Any) -> Any:
     return value if isinstance(value, (*_JSON_TYPES, NotJson)) else NotJson(type(value))
 
 
+def _needs_no_record(node: object) -> bool:
+    """Whether an object without a record is a node that was created without arguments."""
+    from remotemedia.core.node import Node
+
+    return type(node).__new__ is Node.__new__
+
+
+def _record_of(node: object) -> _Record | None:
+    entry = _records.get(id(node))
+    return entry if entry is not None and entry() is node else None
+
+
+def _new_record(node: object) -> _Record:
+    entry = _Record(node, _forget)
+    entry.key = id(node)
+    _records[entry.key] = entry
+    return entry
+
+
 def _rebuild(saved: tuple[tuple[Any, ...], dict[str, Any]] | None, kind: type, *args: Any) -> object:
     node: object = kind.__new__(kind, *args)
-    _records.pop(id(node), None)
-    if saved is not None:
+    if saved is None:
+        entry = _new_record(node)
+        entry.args, entry.kwargs = None, _NO_KWARGS
+    else:
         record(node, *saved)
     return node
 
