@@ -13,6 +13,7 @@ import pytest
 from remotemedia import Pipeline, execute_pipeline_with_input
 from remotemedia._cli.checks import remarks
 from remotemedia._graph.graph import resolve
+from remotemedia.exceptions import PipelineError
 from remotemedia.nodes import PassThroughNode
 
 FEW, MANY = 300, 1200
@@ -98,3 +99,65 @@ def test_one_of_many_nodes_that_cannot_be_sent_is_named():
     assert found == [
         "node 'PassThroughNode_700' cannot be sent to a worker: attribute 'lock' is not serializable"
     ]
+
+
+class Unsendable:
+    def __reduce__(self):
+        raise TypeError("stays here")
+
+
+class Hooked(PassThroughNode):
+    """Pickled by methods of its own, which refuse some of its objects."""
+
+    is_refused = False
+
+    def __getstate__(self):
+        return Unsendable() if self.is_refused else {}
+
+
+class Slotted(PassThroughNode):
+    __slots__ = ("part",)
+
+
+class Words(dict):
+    """A value that JSON can represent, but that has an attribute which cannot be sent."""
+
+    lock = None
+
+
+def hooked():
+    node = Hooked()
+    node.is_refused = True
+    return node
+
+
+def slotted():
+    node = Slotted()
+    node.part = Unsendable()
+    return node
+
+
+def recorded():
+    words = Words()
+    words.lock = threading.Lock()
+    node = PassThroughNode(words)
+    node.name = "words"
+    return node
+
+
+@pytest.mark.parametrize("make", [hooked, slotted, recorded])
+def test_a_node_that_cannot_be_sent_is_found_behind_one_of_its_class_that_can(make):
+    nodes = [type(make())(), type(make())(), make(), type(make())()]
+
+    remark = next(iter(remarks(resolve(nodes))))
+
+    assert f"node '{make().name}_2' cannot be sent to a worker" in remark.text
+
+
+def test_a_node_that_cannot_be_called_is_found_behind_one_of_its_class_that_can():
+    nodes = [PassThroughNode(), PassThroughNode(), PassThroughNode()]
+    nodes[1].process = lambda: 1
+    nodes[2].process = lambda _first, _second: 2
+
+    with pytest.raises(PipelineError, match="^Node 'PassThroughNode_2': process\\(\\) requires 2 arguments"):
+        resolve(nodes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from remotemedia._cli.error_report import TargetError
+from remotemedia._graph.collector import without_collector
 
 if TYPE_CHECKING:
     from remotemedia._graph.graph import Entry, Graph
@@ -40,7 +41,8 @@ def remarks(graph: Graph) -> list[Remark]:
     """
     ignored = [f"{field} has no effect" for field in graph.ignored]
     notes = [*ignored, *_idle_options(graph)]
-    return [*(Remark(is_problem=False, text=text) for text in notes), *_unsendable(graph.entries)]
+    with without_collector():
+        return [*(Remark(is_problem=False, text=text) for text in notes), *_unsendable(graph.entries)]
 
 
 def advice(graph: Graph, text: str) -> list[str]:
@@ -92,6 +94,8 @@ def _idle_options(graph: Graph) -> list[str]:
     found = []
     for entry in graph.entries:
         options = entry.options
+        if not options:
+            continue
         if "snapshot_every" in options and not callable(getattr(entry.node, "snapshot", None)):
             found.append(
                 f"node '{entry.id}': snapshot_every has no effect without snapshot() and restore(state)"

@@ -6,11 +6,11 @@ a registered name or `module:Class`: manifests come from the program itself, nev
 
 from __future__ import annotations
 
-import gc
 import json
 import re
 from typing import TYPE_CHECKING, Any, cast
 
+from remotemedia._graph.collector import without_collector
 from remotemedia._graph.constructor_args import NotJson, find_not_json, recorded_params
 from remotemedia._graph.graph import (
     Entry,
@@ -52,17 +52,11 @@ def load(manifest: str | dict[str, Any]) -> Graph:
     """
     parsed = _parse(manifest)
     maker = _Maker(parsed, has_lines=isinstance(manifest, str))
-    # All of these objects stay alive: collecting garbage would take longer than creating them.
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
+    with without_collector():
         entries = [maker.make(index) for index in range(len(parsed))]
         for index, entry in enumerate(entries):
             entry.after = [entries[position].id for position in parsed.upstreams(index)]
-    finally:
-        if was_enabled:
-            gc.enable()
-    return graph_of_manifest(parsed, entries)
+        return graph_of_manifest(parsed, entries)
 
 
 def load_list(items: Sequence[object]) -> Graph:

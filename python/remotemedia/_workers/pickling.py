@@ -10,13 +10,11 @@ sending does not change it.
 from __future__ import annotations
 
 import copyreg
-import gc
 import io
 import linecache
 import os
 import pickle
 import sys
-from contextlib import contextmanager
 from functools import cached_property, singledispatchmethod
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
@@ -24,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 from cloudpickle import cloudpickle as internals
 
+from remotemedia._graph.collector import without_collector
 from remotemedia._workers import pickling_tensors
 from remotemedia._workers.diagnosis import NOWHERE, find_culprit
 from remotemedia._workers.pickling_functions import CachedFunction, reduce_function
@@ -31,7 +30,7 @@ from remotemedia._workers.pickling_modules import find_only_here
 from remotemedia.exceptions import SerializationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from remotemedia._workers.diagnosis import Culprit
 
@@ -43,6 +42,7 @@ __all__ = [
     "dump_into",
     "dump_item",
     "dumps",
+    "is_reduced_by_default",
     "known_class",
     "load_class",
     "make_class",
@@ -63,6 +63,16 @@ _OPEN_FILES = frozenset(
 
 _SPECIAL = (type, FunctionType, CodeType, CachedFunction, cached_property, singledispatchmethod, _ANY_FILE)
 """All other types are pickled as usual. Most objects are, so this is checked first."""
+
+_REDUCING = (
+    "__reduce__",
+    "__getstate__",
+    "__getnewargs__",
+    "__getnewargs_ex__",
+    "__getattr__",
+    "__getattribute__",
+)
+"""The methods by which a class can change how its objects are reduced, besides `__reduce_ex__`."""
 
 # Classes that were sent by value, kept so that a returned id still finds its class.
 _classes: dict[str, type] = {}
@@ -167,7 +177,8 @@ def dump_into(
     if not is_for_parent:
         _register_by_value()
     crosser = Crosser(file, buffer_callback, is_for_parent=is_for_parent, is_terse=is_terse)
-    with _without_collector():
+    # Pickling creates many objects, but no garbage.
+    with without_collector():
         try:
             crosser.dump(obj)
         except Exception as error:  # noqa: BLE001 - Returned with the culprit.
@@ -177,16 +188,15 @@ def dump_into(
     return None
 
 
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Disable the garbage collector: pickling creates many objects but no garbage."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
+def is_reduced_by_default(kind: type) -> bool:
+    """Whether only the class, attributes and recorded arguments of an object of this class are pickled."""
+    from remotemedia.core.node import Node
+
+    if issubclass(kind, (*_SPECIAL, list, dict)) or kind in Crosser(NOWHERE).dispatch_table:
+        return False
+    return kind.__reduce_ex__ in {object.__reduce_ex__, Node.__reduce_ex__} and all(
+        getattr(kind, name, None) is getattr(object, name, None) for name in _REDUCING
+    )
 
 
 def dump_item(item: object, buffer_callback: BufferCallback, is_for_parent: bool) -> bytes:  # noqa: FBT001 - Called by Rust.

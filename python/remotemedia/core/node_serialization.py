@@ -13,10 +13,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._errors import node_error
+from remotemedia._graph.constructor_args import arguments_to_keep
 from remotemedia._graph.graph import name_of
 from remotemedia._graph.node_kinds import return_kind
 from remotemedia._workers.diagnosis import NOWHERE, Culprit
-from remotemedia._workers.pickling import dump_into, dumps
+from remotemedia._workers.pickling import dump_into, dumps, is_reduced_by_default
 from remotemedia.exceptions import SerializationError
 
 if TYPE_CHECKING:
@@ -143,7 +144,29 @@ def check_sendable(node: object) -> None:
 
 def are_sendable(nodes: list[object]) -> bool:
     """Whether all of these nodes can be sent in their current state; faster than one check for each."""
-    return dump_into(NOWHERE, nodes, buffer_callback=lambda _: None) is None
+    return dump_into(NOWHERE, _differing_parts(nodes), buffer_callback=lambda _: None) is None
+
+
+def _differing_parts(nodes: list[object]) -> list[object]:
+    """Return objects that can be pickled if and only if all of the nodes can.
+
+    Of each class, one node is enough, and the attributes and recorded arguments of the others: the calls that
+    reduce a node take longer than pickling what it consists of.
+    """
+    parts: list[object] = []
+    reduced: dict[type, bool] = {}
+    for node in nodes:
+        kind = type(node)
+        if reduced.get(kind):
+            parts.append(object.__getstate__(node))
+            arguments = arguments_to_keep(node)
+            if arguments is not None:
+                parts.append(arguments)
+            continue
+        if kind not in reduced:
+            reduced[kind] = is_reduced_by_default(kind)
+        parts.append(node)
+    return parts
 
 
 def _run_phase(node: object, phase: str, node_id: str | None = None) -> None:
