@@ -130,7 +130,7 @@ class Members:
             raise RuntimeError("no node has a thread")
         job = self.job = self.thread.begin(work)
         try:
-            await job.future
+            await self.thread.wait(job)
         except BaseException:
             job.when_done(job.discard)
             raise
