@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from remotemedia._core import ManifestOrder, ParsedManifest
+    from remotemedia._loop.known import Known
     from remotemedia._session.managed import Managed
 
 __all__ = [
@@ -87,6 +88,20 @@ class GraphOwner:
         raise NotImplementedError
 
 
+class Memory:
+    """What sessions of a pipeline keep for later ones.
+
+    Attributes:
+        known: What they know of the nodes.
+    """
+
+    __slots__ = ("known",)
+
+    def __init__(self) -> None:
+        """Start with nothing."""
+        self.known: Known | None = None
+
+
 class Graph:
     """A checked pipeline: not empty, with unique ids, known upstream nodes, no cycle, and valid nodes.
 
@@ -97,9 +112,11 @@ class Graph:
         order: The plan order, if the parser of a manifest has computed it.
         ignored: The paths of fields of its manifest that have no effect.
         block: The open block of `Pipeline.managed_execution` of its runs, if any.
+        memory: What sessions keep for later ones; all graphs of an unchanged `Pipeline` share it.
+        known: What the session that opens this graph knows of the nodes.
     """
 
-    __slots__ = ("block", "entries", "ignored", "name", "order", "source")
+    __slots__ = ("block", "entries", "ignored", "known", "memory", "name", "order", "source")
 
     def __init__(self, name: str, entries: list[Entry], source: Entry | None = None) -> None:
         """Store the fields without checks; see `graph_of`."""
@@ -109,6 +126,8 @@ class Graph:
         self.order: ManifestOrder | None = None
         self.ignored: list[str] = []
         self.block: Managed | None = None
+        self.memory = Memory()
+        self.known: Known | None = None
 
     def with_defaults(self, defaults: dict[str, Any]) -> Graph:
         """Return the graph with these options for nodes that do not set them.

@@ -21,6 +21,7 @@ __all__ = [
     "classify",
     "function_of",
     "has_methods",
+    "is_marked",
     "is_source",
     "makes_coroutines",
     "misfit",
@@ -65,12 +66,16 @@ def classify(node: object) -> NodeKind:
         return "async_generator"
     if flags & _GENERATOR and not flags & _ITERABLE_COROUTINE:
         return "generator"
-    return "coroutine" if flags or _is_marked(process) else "plain"
+    return "coroutine" if flags or is_marked(process) else "plain"
 
 
 def makes_coroutines(function: object) -> bool:
     """Whether a callable is visibly async."""
-    return bool(_flags_of(function_of(function)) & _COROUTINE) or _is_marked(function)
+    method = function.__func__ if type(function) is MethodType else function
+    if type(method) is FunctionType:
+        # An ordinary one, in most cases.
+        return bool(method.__code__.co_flags & _COROUTINE) or is_marked(method)
+    return bool(_flags_of(function_of(function)) & _COROUTINE) or is_marked(function)
 
 
 def return_kind(value: object) -> Kind:
@@ -194,10 +199,12 @@ def _flags_of(function: Any) -> int:
     return flags if isinstance(flags, int) else 0
 
 
-def _is_marked(process: Any) -> bool:
+def is_marked(process: Any) -> bool:
     """Whether `inspect.markcoroutinefunction` was called for it."""
     if type(process) is MethodType:
         process = process.__func__
+    if type(process) is FunctionType and not process.__dict__:
+        return False
     for module_name, name, mark in _MARKS:
         found = getattr(process, name, None)
         # If the module has not been imported, its mark cannot have been set.

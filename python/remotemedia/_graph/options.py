@@ -28,6 +28,12 @@ __all__ = [
 
 _DEFAULT_STALL_WARNING_SECS = 5.0
 
+_DEFAULT_SETTINGS = {
+    "enable_metrics": False,
+    "queue_size": DEFAULT_QUEUE_SIZE,
+    "stall_warning": _DEFAULT_STALL_WARNING_SECS,
+}
+
 # The options that apply only to workers.
 _WORKER_OPTIONS = ("max_restarts", "restart_window", "initialize_timeout", "snapshot_every")
 
@@ -182,11 +188,9 @@ def session_settings(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
     Raises:
         PipelineError: If one is unknown or out of range.
     """
-    settings = {
-        "enable_metrics": options.get("enable_metrics", False),
-        "queue_size": options.get("queue_size", DEFAULT_QUEUE_SIZE),
-        "stall_warning": options.get("stall_warning", _DEFAULT_STALL_WARNING_SECS),
-    }
+    if not options:
+        return dict(_DEFAULT_SETTINGS), {}
+    settings = {name: options.get(name, default) for name, default in _DEFAULT_SETTINGS.items()}
     # Worker options apply to nodes in workers, even if the defaults place no node there.
     watching = {name: options[name] for name in _WORKER_OPTIONS if name in options}
     check_options({name: options[name] for name in options if name not in watching}, of_session=True)

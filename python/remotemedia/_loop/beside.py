@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import functools
 import sys
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._compiled.failures import find
-from remotemedia._compiled.kernels import LazyResultError, build, build_async
+from remotemedia._compiled.kernels import LazyResultError
 from remotemedia._core import is_lazy
 from remotemedia._errors import throw
 from remotemedia._graph.output_shape import shape
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from remotemedia._compiled.kernels import Kernel
     from remotemedia._core import LoopCall
     from remotemedia._graph.graph import Graph
+    from remotemedia._loop.known import Part
     from remotemedia._loop.members import Members
     from remotemedia._loop.singly import Outputs
     from remotemedia._loop.threads import NodeThread
@@ -53,20 +53,6 @@ class Entry:
         self.is_through = False
 
 
-class _Part:
-    """Neighbours that run in one place."""
-
-    def __init__(self, first: int, nodes: Sequence[Any], *, on_thread: bool) -> None:
-        """Compile the nodes."""
-        self.first = first
-        self.on_thread = on_thread
-        self.kernel: Kernel | None = None
-        if on_thread:
-            self.kernel = build(nodes)
-        elif (kernels := build_async(nodes)) is not None:
-            self.kernel = kernels.one
-
-
 class Beside(Singly):
     """A chain in which nodes run on the loop and on a thread, or on the thread alone."""
 
@@ -75,20 +61,15 @@ class Beside(Singly):
     ) -> None:
         """Claim the nodes."""
         super().__init__(graph, neighbour, thread)
-        self._parts: list[_Part] = []
-        self._part: _Part | None = None
+        self._parts: list[Part] = []
+        self._part: Part | None = None
         self.kernel: Kernel | None = None
         self.kernel_first = self.first
         self.done = 0
 
     def divide(self) -> None:
         """Compile the parts of the chain."""
-        position = self.first
-        for on_thread, members in groupby(self.on_thread[self.first :]):
-            count = len([*members])
-            nodes = self.nodes[position : position + count]
-            self._parts.append(_Part(position, nodes, on_thread=on_thread))
-            position += count
+        self._parts = self.known.parts(are_changed=self.has_run_code)
 
     def thread_index(self) -> int:
         """Return the index of the node that the thread calls now."""
@@ -191,7 +172,7 @@ class Beside(Singly):
                 _discard(begun)
             raise
 
-    async def _take_on_loop(self, part: _Part, entries: list[Entry]) -> None:
+    async def _take_on_loop(self, part: Part, entries: list[Entry]) -> None:
         turns = Turns()
         for position, entry in enumerate(entries, 1):
             if not position % _BREATHING_SPACE:
@@ -215,7 +196,7 @@ class Beside(Singly):
             if entry.failure is not None:
                 await self._explain(entry, part)
 
-    async def _take_on_thread(self, part: _Part, entries: list[Entry]) -> None:
+    async def _take_on_thread(self, part: Part, entries: list[Entry]) -> None:
         job = await self.begin(functools.partial(self._work, part, entries))
         if job.error is not None:
             error, job.error = job.error, None
@@ -226,7 +207,7 @@ class Beside(Singly):
         for entry in job.take_value():
             await self._explain(entry, part)
 
-    def _work(self, part: _Part, entries: list[Entry]) -> list[Entry]:
+    def _work(self, part: Part, entries: list[Entry]) -> list[Entry]:
         """Pass items through nodes on the thread; return those that failed."""
         failed: list[Entry] = []
         kernel = part.kernel
@@ -253,7 +234,7 @@ class Beside(Singly):
                 failed.append(entry)
         return failed
 
-    def _call_nodes(self, part: _Part, item: Any) -> Any:
+    def _call_nodes(self, part: Part, item: Any) -> Any:
         """Call the nodes of a part one by one."""
         node = part.first
         while node < len(self.nodes) and self.on_thread[node]:
@@ -266,7 +247,7 @@ class Beside(Singly):
             node += 1
         return item
 
-    async def _explain(self, entry: Entry, part: _Part) -> None:
+    async def _explain(self, entry: Entry, part: Part) -> None:
         """Find the node of an error, or continue after a result that is a generator or coroutine."""
         error, entry.failure = entry.failure, None
         try:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remotemedia._graph.graph import Graph
 from remotemedia._loop.entrance import Entrance
-from remotemedia._loop.places import is_placed, stages_of
+from remotemedia._loop.known import known_of
+from remotemedia._loop.places import is_placed
 from remotemedia._loop.stage import Stage
 
 if TYPE_CHECKING:
     import asyncio
 
-    from remotemedia._graph.graph import Entry
+    from remotemedia._graph.graph import Graph
     from remotemedia._loop.entrance import Refusal
     from remotemedia._loop.threads import NodeThread
 
@@ -29,8 +29,8 @@ class Chain:
 
     def __init__(self, graph: Graph) -> None:
         """Claim the nodes; none is called yet."""
-        parts = stages_of(graph) if is_placed(graph.entries) else [graph.entries]
-        self.stages = [Stage(graph)] if len(parts) == 1 else _divide(graph, parts)
+        parts = (graph.known or known_of(graph)).stages
+        self.stages = _divide(parts) if parts else [Stage(graph)]
         self.entrances = [Entrance(stage) for stage in self.stages]
 
     @property
@@ -49,6 +49,10 @@ class Chain:
         for stage in reversed(self.stages):
             failures += await stage.clean_up()
         return failures
+
+    def clean_up_at_once(self) -> bool:
+        """Clean up as far as no code of the user runs for it; return whether these are all nodes."""
+        return all(stage.clean_up_at_once() for stage in reversed(self.stages))
 
     def settle_alone(self) -> None:
         """Wait until all threads have ended what they do, where the event loop no longer runs."""
@@ -101,13 +105,12 @@ class Chain:
         return inside[0] if inside else self.stages[0]
 
 
-def _divide(graph: Graph, parts: list[list[Entry]]) -> list[Stage]:
+def _divide(parts: list[Graph]) -> list[Stage]:
     stages: list[Stage] = []
     beside: NodeThread | None = None
-    for entries in parts:
-        part = Graph(graph.name, entries, None if stages else graph.source)
+    for part in parts:
         first = stages[0] if stages else None
-        has_own_thread = is_placed(entries)
+        has_own_thread = is_placed(part.entries)
         stage = Stage(part, first, None if has_own_thread else beside)
         stage.has_neighbours = True
         if not has_own_thread:

@@ -1,4 +1,4 @@
-"""The nodes of a run or session on an event loop: their locks and their lifecycle."""
+"""The nodes of a run or session on an event loop: their locks and where they are called."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 from remotemedia import _log, _shutdown
 from remotemedia._compiled.failures import NO_NODE
 from remotemedia._core import LoopStage
-from remotemedia._errors import is_interrupt, node_error, throw
+from remotemedia._errors import is_interrupt, node_error
 from remotemedia._exception_chain import cause_of, set_traceback, traceback_of
-from remotemedia._graph.node_kinds import classify, makes_coroutines, return_kind
 from remotemedia._limits import CLOSE_TIMEOUT_SECS
-from remotemedia._loop.places import THREAD, places_of
+from remotemedia._loop.known import known_of
 from remotemedia._loop.threads import NodeThread
 from remotemedia._loop.turns import CHUNK_SECS, CROSSING_SECS
 
@@ -41,11 +40,13 @@ class Members:
 
     Attributes:
         name: The name of the pipeline.
+        known: What their code determines.
         ids: Their ids.
         nodes: The objects.
         first: The index of the node that receives the items; a source is before it.
         core: Their locks and users.
         on_thread: Whether each node is called on `thread`.
+        has_run_code: Whether code of the nodes has run, so that they may have changed.
         is_abandoned: Whether a node did not return in time, so that no other is called.
         never_suspends: Whether all nodes are `def` nodes on the loop.
         job: The last work of the thread that was waited for.
@@ -64,28 +65,26 @@ class Members:
             neighbour: Another stage of the same session.
             thread: The thread of another stage, which ends it.
         """
+        known = self.known = graph.known or known_of(graph)
         self.name = graph.name
-        self.ids = [entry.id for entry in graph.entries]
-        self.nodes: list[Any] = [entry.node for entry in graph.entries]
-        self.first = 0 if graph.source is None else 1
-        pairs = list(zip(self.ids, self.nodes, strict=True))
-        self.core: LoopStage = LoopStage(
-            graph.name,
-            pairs,
-            self.first,
-            weakref.WeakMethod(self.node_at_work),
-            None if neighbour is None else neighbour.core,
-        )
-        self.on_thread = [place == THREAD for place in places_of(graph.entries)]
+        self.ids = known.ids
+        self.nodes = known.nodes
+        self.first = known.first
+        beside = None if neighbour is None else neighbour.core
+        self.core: LoopStage = LoopStage(graph.name, known.pairs, self.first, weakref.ref(self), beside)
+        self.on_thread = known.on_thread
         self.thread = (thread or NodeThread("remotemedia")) if any(self.on_thread) else None
         self._ends_thread = thread is None
-        self.never_suspends = self.thread is None and all(classify(node) == "plain" for node in self.nodes)
+        self.never_suspends = known.never_suspends
         self.job: Job | None = None
-        self.is_abandoned = False
+        self.is_abandoned = self.has_run_code = False
         self.node = 0
         self.phase = "process"
         self.coroutine: Any = None
-        self._entered: list[int] = []
+
+    def __call__(self) -> str:
+        """Return the id of the node that is called or awaited now, for errors of `core`."""
+        return self.node_at_work()
 
     def node_at_work(self) -> str:
         """Return the id of the node that is called or awaited now."""
@@ -115,7 +114,11 @@ class Members:
         """Call a method of a node where the node belongs."""
         if not self.on_thread[node]:
             return work()
-        job = await self.begin(work)
+        return await self.result_of(self.start(work))
+
+    async def result_of(self, job: Job) -> Any:
+        """Return what work of the thread returns, or raise what it raises."""
+        await self._wait(job)
         error, job.error = job.error, None
         try:
             if error is not None:
@@ -126,15 +129,24 @@ class Members:
 
     async def begin(self, work: Callable[[], Any]) -> Job:
         """Let the thread do something, and return when it has ended. A cancellation does not end it."""
+        job = self.start(work)
+        await self._wait(job)
+        return job
+
+    def start(self, work: Callable[[], Any]) -> Job:
+        """Let the thread do something, without waiting for it."""
         if self.thread is None:
             raise RuntimeError("no node has a thread")
         job = self.job = self.thread.begin(work)
+        return job
+
+    async def _wait(self, job: Job) -> None:
         try:
-            await self.thread.wait(job)
+            if self.thread is not None:
+                await self.thread.wait(job)
         except BaseException:
             job.when_done(job.discard)
             raise
-        return job
 
     def abandon(self) -> None:
         """Call no node any more: one has not returned in time. Its thread ends when it returns."""
@@ -199,86 +211,6 @@ class Members:
         finally:
             del cancelled
 
-    async def initialize(self) -> None:
-        """Initialize the nodes, in order.
-
-        Raises:
-            NodeError: If one fails. `clean_up` must be called in any case.
-        """
-        for index, node in enumerate(self.nodes):
-            if self.core.join(index):
-                self._entered.append(index)
-                continue
-            await self.lock(index)
-            call = self.core.enter(0, index)
-            try:
-                self.node = index
-                self._entered.append(index)
-                if self.core.enroll(index, getattr(node, "is_initialized", False) is True):
-                    await self._call_method(index, "initialize")
-                    self.core.set_ready(index)
-            finally:
-                await self.leave(call)
-
-    async def clean_up(self) -> list[BaseException]:
-        """Clean up the nodes that were initialized, in reverse order; return what they raised."""
-        failures: list[BaseException] = []
-        while self._entered and not self.is_abandoned:
-            index = self._entered.pop()
-            if self.core.leave(index):
-                continue
-            # A node that waits for this cleanup is inside by itself.
-            with suppress(Exception):
-                await self.lock(index)
-            call = self.core.enter(0, index)
-            try:
-                self.node = index
-                if self.core.leave_last(index):
-                    try:
-                        await self._call_method(index, "cleanup")
-                    finally:
-                        _forget_initialized(self.nodes[index])
-            except BaseException as error:  # noqa: BLE001 - Raised by the caller after all nodes are cleaned up.
-                failures.append(error)
-            finally:
-                with suppress(asyncio.CancelledError):
-                    await self.leave(call)
-        if self.thread is not None and self._ends_thread and not self.is_abandoned:
-            self.thread.join()
-        return failures
-
-    async def _call_method(self, index: int, name: str) -> None:
-        method = getattr(self.nodes[index], name, None)
-        if not callable(method):
-            return
-        self.phase = name
-        try:
-            result = await self.invoke(index, method)
-            while result is not None and return_kind(result) == "coroutine":
-                self.coroutine = result
-                result = await result
-        except BaseException as error:  # noqa: BLE001 - Raised below, without another context.
-            failure = self.failure(index, name, None, error)
-        else:
-            return
-        finally:
-            self.phase, self.coroutine = "process", None
-        try:
-            throw(failure)
-        finally:
-            # Its traceback refers to this frame.
-            del failure
-
-    def may_wait_in_cleanup(self) -> bool:
-        """Whether `clean_up` may suspend, and so be cancelled."""
-        cleanups = (getattr(node, "cleanup", None) for node in self.nodes)
-        if self.thread is not None or any(callable(one) and makes_coroutines(one) for one in cleanups):
-            return True
-        if not self.core.try_lock():
-            return True
-        self.core.unlock()
-        return False
-
     async def enter(self, inputs: int) -> LoopCall:
         """Enter the nodes for a number of inputs, when no other call is inside; the caller calls `leave`.
 
@@ -305,29 +237,16 @@ class Members:
                 await asyncio.wait([is_free], timeout=_POLL_INTERVAL_SECS)
                 waiting.check_lock()
 
-    async def interrupt(self) -> None:
-        """Call `interrupt` of the nodes, in order."""
-        for index in range(len(self.nodes)):
-            self.node = index
-            try:
-                await self._call_method(index, "interrupt")
-            except Exception as error:  # noqa: BLE001 - It belongs to no input.
-                _log.log_ignored_error(error)
+
+_CALLERS = {Members.invoke.__code__, Members.result_of.__code__}
 
 
 def _unreplaced(error: BaseException) -> BaseException:
-    """Return what a function raised: `invoke`, a coroutine, replaces `StopIteration`."""
+    """Return what a function raised: a coroutine that calls it replaces `StopIteration`."""
     cause = cause_of(error) if type(error) is RuntimeError else None
     traceback = traceback_of(cause) if isinstance(cause, StopIteration) else None
-    is_replaced = traceback is not None and traceback.tb_frame.f_code is Members.invoke.__code__
+    is_replaced = traceback is not None and traceback.tb_frame.f_code in _CALLERS
     return cause if cause is not None and is_replaced else error
-
-
-def _forget_initialized(node: Any) -> None:
-    if getattr(node, "is_initialized", False) is True:
-        # An object whose flag cannot be set keeps it.
-        with suppress(Exception):
-            node.is_initialized = False
 
 
 def _set(future: asyncio.Future[None]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,7 +18,9 @@ if TYPE_CHECKING:
 
     Place = Literal["loop", "thread"]
 
-__all__ = ["LOOP", "THREAD", "is_placed", "on_loop", "places_of", "stages_of"]
+__all__ = ["LOOP", "THREAD", "is_logged", "is_placed", "on_loop", "places_of", "stages_of"]
+
+_logger = logging.getLogger("remotemedia")
 
 LOOP: Literal["loop"] = "loop"
 """On the caller's event loop."""
@@ -36,14 +37,15 @@ def on_loop(graph: Graph, *, is_run: bool) -> Graph | None:
 
     On the loop run coroutines, async generators, and nodes with `placement="inline"`; beside it run other
     `def` nodes, in a session also on threads of their own, with `placement="thread"`. Other options need
-    stages elsewhere. In a run without a thread, there may also be streaming nodes, which only iterate over
-    their items. Branches are only on the loop.
+    stages elsewhere, and so does logging, for which sessions check `is_logged` when they open. In a run
+    without a thread, there may also be streaming nodes, which only iterate over their items. Branches are
+    only on the loop.
 
     Args:
         graph: The checked pipeline.
         is_run: Whether it runs once; such a run needs a node on the loop.
     """
-    if len(graph.entries) > LARGEST_GRAPH or _is_logged():
+    if len(graph.entries) > LARGEST_GRAPH or (is_run and is_logged()):
         return None
     kinds = [_kind_of(entry) for entry in graph.entries]
     if None in kinds or (not is_run and "streaming" in kinds):
@@ -175,6 +177,6 @@ def _place_of(entry: Entry) -> Place | None:
     return None if type(entry.node) in _builtin.INLINE else THREAD
 
 
-def _is_logged() -> bool:
+def is_logged() -> bool:
     """Whether single steps are logged."""
-    return "logging" in sys.modules and logging.getLogger("remotemedia").isEnabledFor(logging.DEBUG)
+    return _logger.isEnabledFor(logging.DEBUG)

@@ -10,8 +10,8 @@ from remotemedia._compiled.failures import ITEM, NO_NODE
 from remotemedia._compiled.layout import INPUT
 from remotemedia._errors import combine, throw
 from remotemedia._graph.node_kinds import return_kind
-from remotemedia._loop.gates import Gates, connections_of
-from remotemedia._loop.members import Members
+from remotemedia._loop.gates import Gates
+from remotemedia._loop.lifecycle import Lifecycle
 
 if TYPE_CHECKING:
     from collections import deque
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from remotemedia._compiled.failures import Found
     from remotemedia._graph.graph import Graph
+    from remotemedia._loop.members import Members
     from remotemedia._loop.threads import NodeThread
 
     Outputs = list[Any] | deque[Any]
@@ -29,7 +30,7 @@ END: Any = object()
 """Stands for an output where there is none."""
 
 
-class Singly(Members):
+class Singly(Lifecycle):
     """Nodes that receive single items, where a kernel cannot be used.
 
     Attributes:
@@ -42,7 +43,7 @@ class Singly(Members):
         """Claim the nodes."""
         super().__init__(graph, neighbour, thread)
         self.room: Callable[[], Awaitable[object]] | None = None
-        self.gates = Gates(connections_of(graph.entries), self.ids)
+        self.gates = Gates(self.known.connections, self.ids)
 
     async def source_items(self) -> AsyncGenerator[Any, None]:
         """Yield the items of the source; no other session uses it meanwhile.

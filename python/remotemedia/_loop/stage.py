@@ -70,11 +70,13 @@ class Stage(Beside):
         """Initialize the nodes, and compile them: an object may choose its methods then."""
         await super().initialize()
         if self.thread is None and not self.has_neighbours:
-            first = self.first
-            connections = self.gates.routes.without(first)
-            self._kernels = build_async(self.nodes[first:], connections, self.ids[first:])
+            self._kernels = self.known.kernels(self._compile, are_changed=self.has_run_code)
         else:
             self.divide()
+
+    def _compile(self) -> AsyncKernels | None:
+        first = self.first
+        return build_async(self.nodes[first:], self.gates.routes.without(first), self.ids[first:])
 
     async def take(
         self,

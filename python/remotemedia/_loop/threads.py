@@ -90,7 +90,7 @@ class Job:
 
     def wait_briefly(self) -> bool:
         """Wait for the end, but only for a moment; return whether it came. Called on the loop."""
-        if self._is_over.acquire(timeout=_MOMENT_SECS):
+        if not self.is_done and self._is_over.acquire(timeout=_MOMENT_SECS):
             self._end()
         return self.is_done
 
@@ -173,16 +173,16 @@ class NodeThread:
             self._jobs.put(job)
         return job
 
-    async def wait(self, job: Job) -> None:
-        """Wait for work. A cancellation does not end it.
+    def wait_briefly(self, job: Job) -> bool:
+        """Wait for work for a moment, if the thread was quick the last time; return whether it has ended."""
+        self._is_quick = self._is_quick and job.wait_briefly()
+        return job.is_done
 
-        If the thread was quick the last time, the loop waits for a moment before it does anything else.
-        """
-        if self._is_quick and job.wait_briefly():
-            return
-        self._is_quick = False
-        await job.wait()
-        self._is_quick = job.is_quick
+    async def wait(self, job: Job) -> None:
+        """Wait for work, at first briefly. A cancellation does not end it."""
+        if not self.wait_briefly(job):
+            await job.wait()
+            self._is_quick = job.is_quick
 
     def stop(self) -> None:
         """Let the thread end after the work that has begun."""

@@ -34,12 +34,14 @@ class Watched:
         self._since = 0.0
         self._is_reported = False
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(min(_DELAY_SECS, warning_secs / 4), _watch.add, self)
+        self.due = loop.time() + min(_DELAY_SECS, warning_secs / 4)
+        self._young = _young_of(loop, warning_secs)
+        self._young.add(self)
 
     def stop(self) -> None:
         """Watch it no longer."""
-        self._timer.cancel()
-        _watch.remove(self)
+        if not self._young.remove(self):
+            _watch.remove(self)
 
     def check(self) -> None:
         """Log the node that has been called or awaited for too long, once."""
@@ -65,6 +67,43 @@ class Watched:
         else:
             stack = _log.stack_of_coroutine(coroutine)
         _log.stalled_at(node_id, index, now - self._since, stack)
+
+
+class _Young:
+    """The sessions of an event loop that are not watched yet. They are of one age, and share one timer."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = weakref.ref(loop)
+        self._sessions: dict[Watched, None] = {}
+        self._is_due = False
+
+    def add(self, watched: Watched) -> None:
+        self._sessions[watched] = None
+        if not self._is_due:
+            self._wait_for(watched)
+
+    def remove(self, watched: Watched) -> bool:
+        """Forget a session; return whether it was not watched yet."""
+        if watched not in self._sessions:
+            return False
+        del self._sessions[watched]
+        return True
+
+    def _wait_for(self, watched: Watched) -> None:
+        loop = self._loop()
+        self._is_due = loop is not None
+        if loop is not None:
+            loop.call_at(watched.due, self._watch_oldest)
+
+    def _watch_oldest(self) -> None:
+        self._is_due = False
+        loop = self._loop()
+        for watched in [*self._sessions]:
+            if loop is not None and watched.due > loop.time():
+                self._wait_for(watched)
+                break
+            del self._sessions[watched]
+            _watch.add(watched)
 
 
 class _Watch:
@@ -109,6 +148,17 @@ class _Watch:
 
 
 _watch = _Watch()
+
+_young: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Young] = weakref.WeakKeyDictionary()
+
+
+def _young_of(loop: asyncio.AbstractEventLoop, warning_secs: float) -> _Young:
+    if warning_secs / 4 < _DELAY_SECS:
+        return _Young(loop)
+    young = _young.get(loop)
+    if young is None:
+        young = _young[loop] = _Young(loop)
+    return young
 
 
 def _be_fork() -> None:

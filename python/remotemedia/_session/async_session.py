@@ -149,10 +149,11 @@ async def enter(graph: Graph, settings: dict[str, Any], *, is_block: bool = Fals
         settings: The checked settings.
         is_block: Whether each stream is a run: its errors contain the index in the stream.
     """
-    from remotemedia._loop.places import on_loop
+    from remotemedia._loop.known import known_of
+    from remotemedia._loop.places import is_logged
 
-    ordered = None if settings["enable_metrics"] else on_loop(graph, is_run=False)
-    if ordered is not None:
+    known = None if settings["enable_metrics"] or is_logged() else known_of(graph)
+    if known is not None and (ordered := known.on_loop(graph)) is not None:
         from remotemedia._session.loop_session import open_on_loop
 
         return await open_on_loop(ordered, settings, counts_own_items=is_block)

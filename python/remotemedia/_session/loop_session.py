@@ -61,15 +61,39 @@ class LoopSession(AsyncSession):
         self._stage = chain.stages[0]
         self._core = self._stage.core
         self._entrance = chain.entrances[0]
-        self._main = self._new_stream()
-        self._streams: weakref.WeakSet[Stream] = weakref.WeakSet([self._main])
+        self._known_main: Stream | None = None
+        self._maps: weakref.WeakSet[Stream] | None = None
+        self._known_consumers: Consumers | None = None
         self._calls: set[object] = set()
-        self.consumers: Consumers = Consumers()
         self._source = None if graph.source is None else graph.source.id
         self._is_used = self._is_ended = self._is_closed = False
 
     def _new_stream(self, *, counts_own_items: bool = False) -> Stream:
         return Stream(self._entrance, self._capacity, counts_own_items=counts_own_items)
+
+    @property
+    def _main(self) -> Stream:
+        """The stream of `put`, and of a source. Most sessions have none."""
+        if self._known_main is None:
+            self._known_main = self._new_stream()
+            if self._is_closed:
+                self._known_main.cut()
+        return self._known_main
+
+    @property
+    def _streams(self) -> list[Stream]:
+        """The streams that there are."""
+        found = [] if self._maps is None else [*self._maps]
+        if self._known_main is not None:
+            found.append(self._known_main)
+        return found
+
+    @property
+    def consumers(self) -> Consumers:
+        """Those who read the streams."""
+        if self._known_consumers is None:
+            self._known_consumers = Consumers()
+        return self._known_consumers
 
     async def open(self) -> Self:
         """Initialize the nodes."""
@@ -302,14 +326,20 @@ class LoopSession(AsyncSession):
             return
         self._mark_closed()
         failures: list[BaseException] = []
+        is_busy = self._is_busy()
+        try:
+            if not is_busy:
+                self._chain.clean_up_at_once()
+        except BaseException as interrupt:  # noqa: BLE001 - Raised after everything is cleaned up.
+            failures.append(interrupt)
 
         async def end() -> None:
             try:
-                await end_work(self._chain, [*self._streams])
+                await end_work(self._chain, self._streams)
             finally:
                 failures.extend(await self._chain.clean_up())
 
-        if not self._is_busy() and not self._chain.may_wait_in_cleanup():
+        if not is_busy and not self._chain.may_wait_in_cleanup():
             failures.extend(await self._chain.clean_up())
             throw_unless_known(combine(error, failures), error)
             return
@@ -426,7 +456,7 @@ class LoopSession(AsyncSession):
         """Close a session without references."""
         if not getattr(self, "_is_closed", True):
             self._mark_closed()
-            end_beside(self._loop, self._thread, self._chain, [*self._streams])
+            end_beside(self._loop, self._thread, self._chain, self._streams)
 
     def _check_takes_items(self) -> None:
         if self._source is not None:
@@ -446,7 +476,9 @@ class LoopSession(AsyncSession):
         """Add a stream, to interrupt and close it with the session."""
         if self._is_closed:
             raise SessionClosedError(CLOSED)
-        self._streams.add(stream)
+        if self._maps is None:
+            self._maps = weakref.WeakSet()
+        self._maps.add(stream)
 
 
 async def open_on_loop(graph: Graph, settings: dict[str, Any], *, counts_own_items: bool) -> LoopSession:
@@ -472,7 +504,7 @@ def _close_all() -> None:
                     closing.result(_shutdown.time_left(CLOSE_TIMEOUT_SECS))
             else:
                 session._mark_closed()  # noqa: SLF001 - Ours.
-                end_alone(session._chain, [*session._streams])  # noqa: SLF001 - Ours.
+                end_alone(session._chain, session._streams)  # noqa: SLF001 - Ours.
         except KeyboardInterrupt:
             _shutdown.hurry()
         except Exception as failure:  # noqa: BLE001 - No caller is left.

@@ -296,6 +296,7 @@ class Pipeline(GraphOwner):
                 entry.after = [self._id_of(upstream, entry.id, ids) for upstream in after]
             self._graph = graph_of(self.name, list(self._entries))
         graph = Graph(self.name, self._graph.entries, self._graph.source)
+        graph.memory = self._graph.memory
         graph.block = next((block for block in self._blocks if block.is_of(graph)), None)
         return graph
 
