@@ -24,7 +24,7 @@ FEWEST_ITEMS = 100
 CALL_HOP_US = 20.0
 """Each call of a session spends longer than this on its way to a thread and back."""
 
-ITEM_HOP_US = 2.0
+ITEM_HOP_US = 1.0
 """The same for an item of a run or stream, which crosses together with others."""
 
 LONGEST_HOLD_US = 5000.0
