@@ -120,7 +120,7 @@ def test_an_item_crosses_with_others_and_pays_less() -> None:
 @pytest.mark.parametrize(
     "node",
     [
-        measured("Gain_0", 20),
+        measured("Gain_0", 10),
         measured("Gain_0", items=99),
         measured("Gain_0", longest=5001),
         measured("Gain_0", initialize=5001),

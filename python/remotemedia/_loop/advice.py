@@ -21,7 +21,7 @@ __all__ = ["CALL_HOP_US", "FEWEST_ITEMS", "ITEM_HOP_US", "LONGEST_HOLD_US", "adv
 FEWEST_ITEMS = 100
 """With fewer items, their times say too little."""
 
-CALL_HOP_US = 20.0
+CALL_HOP_US = 10.0
 """Each call of a session spends longer than this on its way to a thread and back."""
 
 ITEM_HOP_US = 1.0
