@@ -15,8 +15,8 @@ use crate::attach::attach;
 use crate::convert::failure;
 use crate::node::callers;
 use crate::node::callers::{Callers, FindNode, Frame, Owner, Place};
+use crate::node::lock::event_loop::LoopLocks;
 use crate::node::lock::{LockedObject, Membership};
-use crate::node::loop_lock::LoopLocks;
 use crate::node::waits::{Target, Waiting};
 
 /// The nodes of a run or session on an event loop. It does not keep the objects alive.

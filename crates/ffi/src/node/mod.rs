@@ -1,11 +1,9 @@
 //! Python objects as nodes: their methods, outputs and generators, and their locks.
 
 pub(crate) mod callers;
-mod cancellable_lock;
 pub(crate) mod chain;
 mod concurrent;
 pub(crate) mod lock;
-mod loop_lock;
 pub(crate) mod loop_stage;
 pub(crate) mod methods;
 pub(crate) mod outputs;

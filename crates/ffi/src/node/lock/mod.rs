@@ -2,6 +2,9 @@
 //!
 //! *Invariant:* no thread is inside a node object while another is.
 
+pub(crate) mod cancellable;
+pub(crate) mod event_loop;
+
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +17,7 @@ use remotemedia_runtime::{CancelFlag, Hindrance, NodeLock};
 use crate::attach::attach;
 use crate::convert::failure;
 use crate::node::callers::{Level, Place};
-use crate::node::cancellable_lock::{CancellableLock, Held};
+use crate::node::lock::cancellable::{CancellableLock, Held};
 
 /// Called, without a lock of ours, when another session claims the object.
 pub(crate) type OnShared = Arc<dyn Fn() + Send + Sync>;
@@ -23,18 +26,18 @@ pub(crate) type OnShared = Arc<dyn Fn() + Send + Sync>;
 #[derive(Default)]
 pub(crate) struct Shared {
     /// Called at further claims: those of holders that wait for input.
-    pub(super) listeners: Mutex<Vec<(u64, OnShared)>>,
+    listeners: Mutex<Vec<(u64, OnShared)>>,
     /// Held by the session that is inside the object.
-    pub(super) lock: CancellableLock,
+    lock: CancellableLock,
     /// Sessions that have initialized the object and not yet cleaned it up.
-    pub(super) users: Mutex<Users>,
+    users: Mutex<Users>,
 }
 
 #[derive(Default)]
-pub(super) struct Users {
+struct Users {
     count: usize,
     /// The object may be given items.
-    pub(super) is_ready: bool,
+    is_ready: bool,
     /// We called `initialize`, so we owe it a `cleanup`.
     owes_cleanup: bool,
 }
@@ -47,12 +50,12 @@ static REGISTRY: Mutex<Option<Registry>> = Mutex::new(None);
 /// A session's claim on a node object.
 pub(crate) struct Membership {
     address: usize,
-    pub(super) shared: Arc<Shared>,
+    shared: Arc<Shared>,
     place: Arc<Place>,
     /// The number by which it holds the lock by itself.
-    pub(super) holder: u64,
+    holder: u64,
     /// The session is among the users of the object.
-    pub(super) is_user: bool,
+    is_user: bool,
 }
 
 impl Membership {
@@ -125,7 +128,7 @@ impl Membership {
     }
 
     /// Whether others have claimed the object, too.
-    pub(super) fn is_shared(&self) -> bool {
+    fn is_shared(&self) -> bool {
         let registry = REGISTRY.lock();
         registry.as_ref().and_then(|registry| registry.get(&self.address)).is_some_and(|entry| entry.0 > 1)
     }
@@ -153,7 +156,7 @@ impl Drop for Membership {
 
 impl Shared {
     /// Join users who have made the object ready. They may be inside for long, and there is nothing to wait for.
-    pub(super) fn is_joined(&self) -> bool {
+    fn is_joined(&self) -> bool {
         let mut users = self.users.lock();
         let is_joined = users.count > 0 && users.is_ready;
         users.count += usize::from(is_joined);
@@ -161,7 +164,7 @@ impl Shared {
     }
 
     /// Become a user. Returns whether to initialize the object.
-    pub(super) fn enroll(&self, is_ready: bool) -> bool {
+    fn enroll(&self, is_ready: bool) -> bool {
         let mut users = self.users.lock();
         users.count += 1;
         users.is_ready |= is_ready;
@@ -170,7 +173,7 @@ impl Shared {
     }
 
     /// Leave the users. Returns whether to clean the object up.
-    pub(super) fn leave_last(&self) -> bool {
+    fn leave_last(&self) -> bool {
         let mut users = self.users.lock();
         users.count -= 1;
         let is_due = users.count == 0 && std::mem::take(&mut users.owes_cleanup);
@@ -179,7 +182,7 @@ impl Shared {
     }
 
     /// Leave the users at once if others remain, who may be inside for long; the last one needs the lock for that.
-    pub(super) fn is_left_to_last(&self) -> bool {
+    fn is_left_to_last(&self) -> bool {
         let mut users = self.users.lock();
         if users.count > 1 {
             users.count -= 1;
@@ -191,8 +194,8 @@ impl Shared {
 
 /// The locks of all node objects of a session, taken together.
 pub(crate) struct ObjectLocks {
-    pub(super) holder: u64,
-    pub(super) members: Vec<(Arc<Shared>, Arc<Place>)>,
+    holder: u64,
+    members: Vec<(Arc<Shared>, Arc<Place>)>,
 }
 
 fn next_holder() -> u64 {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use crate::node::callers::Place;
-use crate::node::cancellable_lock::Waker;
+use crate::node::lock::cancellable::Waker;
 use crate::node::lock::{LockedObject, Membership, ObjectLocks, OnShared, Shared};
 
 /// What a claim offers to a stage of an event loop, which takes and releases the lock by itself, and calls the methods of the object.
