@@ -13,7 +13,7 @@ pub struct CancelFlag(Arc<Flag>);
 #[derive(Debug, Default)]
 struct Flag {
     is_set: AtomicBool,
-    /// Held while the flag changes, for those who wait.
+    /// Held while the flag changes, so that no waiting thread misses the change.
     lock: Mutex<()>,
     has_changed: Condvar,
 }

@@ -220,7 +220,7 @@ fn or_close<T>(awaitable: &Bound<'_, PyAny>, wait: impl FnOnce() -> PyResult<T>)
 /// An async iterable at work.
 pub(crate) struct Iteration {
     iteration: Py<PyAny>,
-    /// Those who wait for its next step.
+    /// The callers that wait for its next step.
     callers: Py<Callers>,
 }
 

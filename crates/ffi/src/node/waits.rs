@@ -34,7 +34,7 @@ struct Wait {
     target: Target,
 }
 
-/// What nodes wait for. Those who are in no node hold nobody up.
+/// What nodes wait for. A caller outside of all nodes delays no one.
 static WAITS: Mutex<(u64, Vec<Wait>)> = Mutex::new((0, Vec::new()));
 
 /// Calls of nodes wait for as long as this lives.
@@ -57,7 +57,7 @@ impl Waiting {
         Ok(Self(number))
     }
 
-    /// Look again, as the work of others goes on.
+    /// Check again: other threads have continued since.
     pub(crate) fn check(&self) -> Result<(), Cycle> {
         let waits = WAITS.lock();
         let Some(wait) = waits.1.iter().find(|wait| wait.number == self.0) else { return Ok(()) };
@@ -81,14 +81,14 @@ impl Drop for Waiting {
 
 /// A wait that would never end.
 pub(crate) struct Cycle {
-    /// The calls of those who would wait, the one held up by itself first.
+    /// The calls that would wait, beginning with the one that would wait for itself.
     own: Frames,
     /// Calls of others, each of which waits too.
     others: Frames,
 }
 
 impl Cycle {
-    /// The innermost call of the one who would wait.
+    /// The innermost of the calls that would wait.
     fn node(&self) -> String {
         self.own.last().map_or_else(String::new, |frame| frame.name())
     }

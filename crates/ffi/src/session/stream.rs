@@ -247,7 +247,7 @@ impl OutputStream {
         })
     }
 
-    /// A stream for one who takes the outputs of what it puts in.
+    /// A stream for a caller that takes the outputs of its own inputs.
     pub(crate) fn awaited(
         core: &Bound<'_, SessionCore>,
         outbox: Arc<Outbox<Object>>,
@@ -287,7 +287,7 @@ impl OutputStream {
             None => items.load(Ordering::Relaxed).saturating_sub(1),
         });
         let caller = Caller { client: self.outbox.clone(), context: self.context.clone(), is_urgent: false, own_index };
-        // Attached: it never waits, and those whom it wakes need the interpreter for long, not for one item.
+        // Attached: it never waits, and the threads that it wakes need the interpreter for long, not for one item.
         self.core.get().session.submit_from(caller, item, admitted)
     }
 }

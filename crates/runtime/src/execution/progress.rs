@@ -1,4 +1,4 @@
-//! Where the thread of a stage is, for those who watch from outside whether it still moves.
+//! Where the thread of a stage is, for a watchdog that checks from outside whether it still moves.
 
 use std::ops::Deref;
 use std::sync::Arc;

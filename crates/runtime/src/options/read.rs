@@ -65,7 +65,7 @@ pub enum Refusal {
 }
 
 impl OptionProblem {
-    /// What is wrong and what to do, for those who know which option it is about.
+    /// What is wrong and what to do, for callers that know which option it is about.
     pub fn message(&self) -> String {
         match &self.reason {
             Refusal::Unknown(hint) => format!("unknown option{hint}"),

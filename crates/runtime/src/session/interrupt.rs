@@ -147,7 +147,7 @@ impl<P: Payload> Session<P> {
     }
 }
 
-/// Report to those who wait at admission whether they may continue.
+/// Report to the callers that wait at admission whether they may continue.
 fn notify_waiting<P: Payload>(waiting: VecDeque<Submission<P>>, is_through: bool) {
     let mut callbacks = Vec::with_capacity(waiting.len());
     let mut garbage = Vec::with_capacity(waiting.len());

@@ -1,4 +1,4 @@
-//! A lock whose wait can be cancelled, and is refused where its holder waits for the one who would wait.
+//! A lock whose wait can be cancelled, and is refused if the holder waits for the thread that would wait.
 //!
 //! *Invariant:* no thread waits for the lock while attached to the interpreter.
 

@@ -9,7 +9,7 @@ use crate::node::lock::{LockedObject, Membership, ObjectLocks, OnShared, Shared}
 
 /// What a claim offers to a stage of an event loop, which takes and releases the lock by itself, and calls the methods of the object.
 impl Membership {
-    /// Join users who have made the object ready.
+    /// Join users that have made the object ready.
     pub(crate) fn join(&mut self) -> bool {
         self.is_user = self.shared.is_joined();
         self.is_user
@@ -31,7 +31,7 @@ impl Membership {
         self.shared.users.lock().is_ready = true;
     }
 
-    /// Leave the users, if others remain or it is none of them. Otherwise the last one needs the lock for `leave_last`.
+    /// Leave the users, if others remain or this session is not one of them. Otherwise it needs the lock for `leave_last`.
     pub(crate) fn leave(&mut self) -> bool {
         !self.is_user || (!self.shared.is_left_to_last() && std::mem::replace(&mut self.is_user, false))
     }

@@ -155,7 +155,7 @@ impl Drop for Membership {
 }
 
 impl Shared {
-    /// Join users who have made the object ready. They may be inside for long, and there is nothing to wait for.
+    /// Join users that have made the object ready. Needs no lock: they may be inside for long, and there is nothing to wait for.
     fn is_joined(&self) -> bool {
         let mut users = self.users.lock();
         let is_joined = users.count > 0 && users.is_ready;
@@ -181,7 +181,7 @@ impl Shared {
         is_due
     }
 
-    /// Leave the users at once if others remain, who may be inside for long; the last one needs the lock for that.
+    /// Leave the users without the lock if others remain, because these may be inside for long; the last one needs the lock.
     fn is_left_to_last(&self) -> bool {
         let mut users = self.users.lock();
         if users.count > 1 {

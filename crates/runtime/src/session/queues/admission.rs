@@ -29,10 +29,10 @@ struct State<T> {
     is_closed: bool,
 }
 
-/// Lets one after the other in, in the order in which they came.
+/// Admits one after the other, in the order of their arrival.
 pub(crate) struct AdmissionQueue<T> {
     state: Mutex<State<T>>,
-    /// How many wait, for those who make room.
+    /// How many wait. Read by threads that make room.
     waiting: AtomicUsize,
     /// Fewer wait than before.
     has_fewer: Condvar,

@@ -321,7 +321,7 @@ impl<P: Payload> InFlight<P> {
         clients
     }
 
-    /// The same, and with them those who keep outputs although their inputs are done.
+    /// The same, and with them the clients that keep outputs although their inputs are done.
     pub(crate) fn take_all_and_keepers(&self) -> Clients<P> {
         let mut clients = self.take_all();
         let keepers = std::mem::take(&mut self.state.lock().keepers);

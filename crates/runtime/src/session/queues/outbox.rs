@@ -201,7 +201,7 @@ impl<P: Payload> Outbox<P> {
             if state.is_complete() {
                 return Next::End;
             }
-            // The clock is read only by those who wait.
+            // Only a thread that waits reads the clock.
             let left = match deadline {
                 None if timeout.is_zero() => Duration::ZERO,
                 None => {

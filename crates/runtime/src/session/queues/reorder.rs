@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::session::queues::inbox::Envelope;
 use crate::session::queues::locks::{Condvar, Mutex, MutexGuard};
 
-/// What became of one envelope.
+/// The result of one envelope.
 pub(crate) struct Completion<P, O = (usize, P)> {
     /// The envelope itself, without its items.
     pub(crate) header: Envelope<P>,
@@ -19,7 +19,7 @@ pub(crate) struct Completion<P, O = (usize, P)> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Begin {
     Begun,
-    /// Not before the one that the caller has is done.
+    /// Not before the caller's own envelope is done.
     AllWait,
     /// The caller has something else to do first.
     IsCalled,
@@ -42,7 +42,7 @@ struct State<P, O> {
     running: usize,
     /// What came out last is still being handed on.
     is_handing_on: bool,
-    /// The one who hands it on is the forwarder, not one who helps.
+    /// The forwarder hands it on, not a helping thread.
     does_forwarder_work: bool,
     /// The forwarder waits, and has not been woken.
     does_forwarder_wait: bool,
@@ -53,7 +53,7 @@ struct State<P, O> {
     is_closed: bool,
 }
 
-/// The meeting point of those who work and the one who hands on.
+/// What the threads that work and the thread that hands on share.
 pub(crate) struct Reorder<P, O = (usize, P)> {
     state: Mutex<State<P, O>>,
     /// One for each condition: a thread that is done with an envelope wakes only those that can continue.
@@ -115,8 +115,8 @@ impl<P, O> Reorder<P, O> {
         may_begin
     }
 
-    /// The same for one who has the envelope of this number, and would wait for itself if all others wait for that one. Does not wait while
-    /// the caller `is_called`, which is asked again after each [`Reorder::wake`].
+    /// The same for a thread that has the envelope of this number, and would wait for itself if all others wait for that one. Does not wait
+    /// while the caller `is_called`, which is checked again after each [`Reorder::wake`].
     pub(crate) fn begin_besides(&self, held: Option<u64>, is_called: impl Fn() -> bool) -> Begin {
         let mut state = self.state.lock();
         loop {
@@ -141,7 +141,7 @@ impl<P, O> Reorder<P, O> {
         }
     }
 
-    /// Let those who wait look again whether they are called.
+    /// Let waiting threads check again whether they are called.
     pub(crate) fn wake(&self) {
         drop(self.state.lock());
         self.has_room.notify_all();
@@ -173,7 +173,7 @@ impl<P, O> Reorder<P, O> {
         self.wake_for_room(&mut state);
     }
 
-    /// A envelope that was begun never came: there was none.
+    /// An envelope that was begun did not arrive: there was none.
     pub(crate) fn unbegin(&self) {
         let mut state = self.state.lock();
         state.running -= 1;
@@ -188,8 +188,8 @@ impl<P, O> Reorder<P, O> {
         self.wake_forwarder(&mut state);
     }
 
-    /// The same, for one who hands on the next envelope, too, if it `may_go`: where nothing has to be waited for, that spares the forwarder.
-    /// A caller that receives one calls [`Reorder::next_to_help`] afterwards.
+    /// The same for a thread that also hands on the next envelope, if it `may_go`. Where there is nothing to wait for, this saves the forwarder
+    /// the work. A caller that receives an envelope calls [`Reorder::next_to_help`] afterwards.
     pub(crate) fn complete_and_help(
         &self,
         number: u64,
@@ -208,14 +208,14 @@ impl<P, O> Reorder<P, O> {
         self.help(state, may_go)
     }
 
-    /// The next envelope to hand on, for the only one who does so and waits; waits for it. `None` when nothing more comes.
+    /// Wait for the next envelope to hand on. Only the forwarder calls this. Returns `None` when nothing more comes.
     pub(crate) fn next(&self) -> Option<Completion<P, O>> {
         let mut state = self.state.lock();
         if std::mem::take(&mut state.does_forwarder_work) {
             self.note_handed_on(&mut state);
         }
         loop {
-            // One who helps looks for the next one himself.
+            // A helping thread looks for the next one itself.
             if !state.is_handing_on {
                 if let Some(completion) = self.take_next(&mut state) {
                     state.does_forwarder_work = true;
@@ -246,7 +246,7 @@ impl<P, O> Reorder<P, O> {
         self.is_done.notify_all();
     }
 
-    /// The next envelope for one who helps; if it may not go that way, or there is none, the forwarder continues.
+    /// The next envelope for a helping thread; if it may not go that way, or there is none, the forwarder continues.
     fn help(
         &self,
         mut state: MutexGuard<'_, State<P, O>>,
@@ -315,7 +315,7 @@ impl<P, O> Reorder<P, O> {
         state.running < self.width && state.begun < self.depth
     }
 
-    /// Whether one who has waited for room goes on.
+    /// Whether a thread that has waited for room continues.
     fn may_go_on(&self, state: &State<P, O>) -> bool {
         state.running + self.step <= self.width && state.begun + self.step <= self.depth
     }
@@ -326,7 +326,7 @@ impl<P, O> Reorder<P, O> {
         }
     }
 
-    /// Wake those who wait for room, once until they have looked.
+    /// Wake the threads that wait for room, once until they have looked.
     fn wake_for_room(&self, state: &mut State<P, O>) {
         if std::mem::take(&mut state.is_room_awaited) {
             self.has_room.notify_all();

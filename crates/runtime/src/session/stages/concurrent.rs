@@ -122,7 +122,7 @@ fn end_concurrent<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, number: u64
     let mut outputs = Vec::new();
     if !items.is_empty() {
         let (sender, whole) = sync_channel(1);
-        // The one who waits is this thread, and waits for nothing else.
+        // Only this thread waits, and for nothing else.
         let send = Box::new(move |outputs, _| drop(sender.try_send(outputs)));
         let mut starter = Starter::new(core, stage);
         starter.add((number, header.input), items, send);
@@ -174,7 +174,7 @@ impl<'a, P: Payload> Starter<'a, P> {
         stage.started.lock().insert(number, Arc::clone(&group) as Arc<dyn InProgress>);
         for (slot, item) in items.into_iter().enumerate() {
             if slot > 0 && !stage.reorder().begin_item_at_once() {
-                // Those who make room are among them.
+                // They must be started, because only when some of them end there is room again.
                 self.start();
                 hand_over(stage);
                 if !P::wait(|| stage.reorder().begin_item()) {

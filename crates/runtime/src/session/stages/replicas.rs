@@ -1,6 +1,6 @@
 //! Stages that work on several envelopes at once: replicas here, concurrent items and batches beside it.
 //!
-//! Those who work put what they have done into a [`Reorder`](crate::session::queues::reorder::Reorder), and one thread hands it on from there.
+//! The threads that work put what they have done into a [`Reorder`](crate::session::queues::reorder::Reorder), and one thread hands it on from there.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;

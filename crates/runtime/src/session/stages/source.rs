@@ -99,7 +99,7 @@ impl<P: Payload> RunningSource<'_, P> {
     fn put(&self, item: P) -> bool {
         let (sender, admitted) = sync_channel(1);
         (self.expect)();
-        // The one who waits is this thread, and waits for nothing else.
+        // Only this thread waits, and for nothing else.
         let notify = Box::new(move |is_in| {
             sender.try_send(is_in).ok();
         });

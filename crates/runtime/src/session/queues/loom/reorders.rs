@@ -133,7 +133,7 @@ fn one_who_waits_for_those_before_is_woken() {
     });
 }
 
-/// One who has number 0 and waits for another place, while number 1 is done and takes the last.
+/// A thread has number 0 and waits for another place, while number 1 is done and takes the last.
 #[test]
 fn nobody_waits_for_itself() {
     check(|| {
