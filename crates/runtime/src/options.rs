@@ -175,39 +175,39 @@ impl Options {
     pub fn differing(&self) -> Vec<(&'static str, String)> {
         let usual = Self::default();
         let mut found = Vec::new();
-        let mut add = |name, differs: bool, value: String| {
+        let mut add = |name, differs: bool, value: &dyn Fn() -> String| {
             if differs {
-                found.push((name, value));
+                found.push((name, value()));
             }
         };
         if let Some(group) = &self.group {
-            add("group", true, group.clone());
+            add("group", true, &|| group.clone());
         }
-        add("replicas", self.replicas > 1, self.replicas.to_string());
-        add("ordered", !self.is_ordered, "false".into());
-        add("concurrency", self.concurrency > 1, self.concurrency.to_string());
+        add("replicas", self.replicas > 1, &|| self.replicas.to_string());
+        add("ordered", !self.is_ordered, &|| "false".into());
+        add("concurrency", self.concurrency > 1, &|| self.concurrency.to_string());
         if let Some(Batch { size, max_wait }) = self.batch {
             let wait = max_wait.map_or_else(String::new, |wait| format!(" within {}", in_words(wait)));
-            add("batch", true, format!("{size}{wait}"));
+            add("batch", true, &|| format!("{size}{wait}"));
         }
         if let Some(size) = self.queue_size {
-            add("queue_size", true, size.to_string());
+            add("queue_size", true, &|| size.to_string());
         }
-        add("when_full", self.when_full != WhenFull::Wait, self.when_full.name().into());
-        add("on_error", self.on_error != OnError::Stop, self.on_error.name().into());
+        add("when_full", self.when_full != WhenFull::Wait, &|| self.when_full.name().into());
+        add("on_error", self.on_error != OnError::Stop, &|| self.on_error.name().into());
         if let Some((word, name)) = &self.handler {
-            add(word, true, name.clone());
+            add(word, true, &|| name.clone());
         }
-        add("retries", self.retries > 0, self.retries.to_string());
-        add("retry_delay", !self.retry_delay.is_zero(), in_words(self.retry_delay));
+        add("retries", self.retries > 0, &|| self.retries.to_string());
+        add("retry_delay", !self.retry_delay.is_zero(), &|| in_words(self.retry_delay));
         if let Some(timeout) = self.timeout {
-            add("timeout", true, in_words(timeout));
+            add("timeout", true, &|| in_words(timeout));
         }
-        add("max_restarts", self.max_restarts != usual.max_restarts, self.max_restarts.to_string());
-        add("restart_window", self.restart_window != usual.restart_window, in_words(self.restart_window));
+        add("max_restarts", self.max_restarts != usual.max_restarts, &|| self.max_restarts.to_string());
+        add("restart_window", self.restart_window != usual.restart_window, &|| in_words(self.restart_window));
         let differs = self.initialize_timeout != usual.initialize_timeout;
-        add("initialize_timeout", differs, in_words(self.initialize_timeout));
-        add("snapshot_every", self.snapshot_every != usual.snapshot_every, self.snapshot_every.to_string());
+        add("initialize_timeout", differs, &|| in_words(self.initialize_timeout));
+        add("snapshot_every", self.snapshot_every != usual.snapshot_every, &|| self.snapshot_every.to_string());
         found
     }
 
