@@ -9,6 +9,8 @@ mod stages;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 pub use self::stages::Stage;
 use crate::error::{Error, Result};
 use crate::options::{Options, Placement};
@@ -186,6 +188,9 @@ impl Plan {
     }
 }
 
+/// Something for each node, by its id. A large pipeline is looked up several times, so the hash is a quick one.
+pub(crate) type ById<'a, V> = HashMap<&'a str, V, RandomState>;
+
 /// A node as far as the order depends on it: its id, and the ids that it comes after.
 pub(crate) type Described<'a> = (&'a str, Vec<&'a str>);
 
@@ -216,7 +221,8 @@ impl PlanOrder {
 }
 
 fn resolve_upstreams(described: &[Described<'_>]) -> Result<Vec<Vec<usize>>> {
-    let mut positions = HashMap::with_capacity(described.len());
+    let mut positions = ById::default();
+    positions.reserve(described.len());
     for (position, (id, _)) in described.iter().enumerate() {
         if positions.insert(*id, position).is_some() {
             return Err(Error::DuplicateId { id: (*id).to_owned() });

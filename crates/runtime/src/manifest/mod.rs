@@ -8,7 +8,6 @@ mod read;
 mod tree;
 mod yaml;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
@@ -16,7 +15,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
 use crate::options::Options;
-use crate::plan::{Described, NodeSpec, Plan, PlanOrder};
+use crate::plan::{ById, Described, NodeSpec, Plan, PlanOrder};
 
 /// The JSON Schema of a manifest.
 pub const SCHEMA: &str = include_str!("schema.json");
@@ -100,7 +99,8 @@ impl Manifest {
 
     /// The ids with those they come after.
     fn described(&self) -> Vec<Described<'_>> {
-        let mut after: HashMap<&str, Vec<&str>> = HashMap::with_capacity(self.connections().map_or(0, <[_]>::len));
+        let mut after: ById<'_, Vec<&str>> = ById::default();
+        after.reserve(self.connections().map_or(0, <[_]>::len));
         for connection in self.connections.iter().flatten() {
             after.entry(&connection.to).or_default().push(&connection.from);
         }

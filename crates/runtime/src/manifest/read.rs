@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use serde_json::Value;
 
 use super::tree::{Content, Path, Tree, refused};
@@ -168,7 +169,7 @@ fn read_options(
 
 fn read_connections(tree: Tree<'_>, nodes: &[ManifestNode]) -> Result<Vec<Connection>> {
     let path = Path::Field(&Path::Root, "connections");
-    let ids: HashSet<&str> = nodes.iter().map(|node| node.id.as_str()).collect();
+    let ids: HashSet<&str, RandomState> = nodes.iter().map(|node| node.id.as_str()).collect();
     let mut connections = Vec::new();
     for (index, entry) in tree.into_list(&path)?.into_iter().enumerate() {
         let path = path.element(index);
