@@ -13,20 +13,27 @@ pub(crate) enum Align {
 pub(crate) fn columns(rows: &[Vec<String>], align: &[Align], indent: &str) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..count)
-        .map(|column| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.width()).max().unwrap_or(0))
+        .map(|column| rows.iter().filter_map(|row| row.get(column)).map(|cell| width_of(cell)).max().unwrap_or(0))
         .collect();
     let mut text = String::new();
     for row in rows {
-        let mut line = String::from(indent);
+        let start = text.len();
+        text.push_str(indent);
         for (column, cell) in row.iter().enumerate() {
-            let padding = " ".repeat(widths[column] - cell.width());
+            let padding = std::iter::repeat_n(' ', widths[column] - width_of(cell));
             match align.get(column).copied().unwrap_or(Align::Left) {
-                Align::Left => line.extend([cell.as_str(), &padding]),
-                Align::Right => line.extend([padding.as_str(), cell]),
+                Align::Left => {
+                    text.push_str(cell);
+                    text.extend(padding);
+                }
+                Align::Right => {
+                    text.extend(padding);
+                    text.push_str(cell);
+                }
             }
-            line.push_str("  ");
+            text.push_str("  ");
         }
-        text.push_str(line.trim_end());
+        text.truncate(start + text[start..].trim_end().len());
         text.push('\n');
     }
     text
@@ -44,6 +51,9 @@ pub(crate) fn counted_long(count: u64, one: &str) -> String {
 
 /// `text` without line breaks and other control characters, cut to `limit` columns.
 pub(crate) fn on_one_line(text: &str, limit: usize) -> String {
+    if text.len() <= limit && is_printable_ascii(text) {
+        return text.to_owned();
+    }
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
         if character.is_control() { shown.extend(character.escape_default()) } else { shown.push(character) }
@@ -61,6 +71,16 @@ pub(crate) fn on_one_line(text: &str, limit: usize) -> String {
         .collect();
     cut.push('…');
     cut
+}
+
+/// The columns that a text takes.
+fn width_of(text: &str) -> usize {
+    // Most text needs no look at the tables of Unicode.
+    if is_printable_ascii(text) { text.len() } else { text.width() }
+}
+
+fn is_printable_ascii(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 #[cfg(test)]
