@@ -19,6 +19,7 @@ __all__ = [
     "Callers",
     "DirectMap",
     "LoopCall",
+    "LoopMetrics",
     "LoopStage",
     "ManifestOrder",
     "Opener",
@@ -445,6 +446,51 @@ class LoopCall:
 
     def detach(self) -> None:
         """Go on in the current task without the call, which does not end yet."""
+
+@final
+class LoopMetrics:
+    """Collects the metrics of nodes that an event loop calls; they are numbered in plan order."""
+
+    def __new__(cls, pipeline: str, nodes: list[tuple[str, str, str]]) -> Self:
+        """Start the clock.
+
+        Args:
+            pipeline: The name of the pipeline.
+            nodes: Triples of an id, the name of a class, and a placement.
+        """
+
+    def note_initialize(self, node: int, nanos: int) -> None:
+        """Note that a node was initialized."""
+
+    def note_item(self, node: int) -> None:
+        """Note that a node receives an item."""
+
+    def note_call(self, node: int, nanos: int) -> None:
+        """Note that a call of a node has ended."""
+
+    def note_failure(self, node: int, is_interrupt: bool) -> None:
+        """Note that a call of a node raised, or was stopped by an interruption."""
+
+    def note_output(self, node: int) -> None:
+        """Note that a node made an output."""
+
+    def count_in(self) -> None:
+        """Count an item that came in."""
+
+    def count_out(self) -> None:
+        """Count an output that left the last node."""
+
+    def count_interrupted(self, items: int) -> None:
+        """Count items that an interruption dropped."""
+
+    def note_queue(self, len: int) -> None:  # noqa: A002 - The name in Rust.
+        """Note how many items wait to enter the nodes."""
+
+    def note_wait(self, nanos: int) -> None:
+        """Note how long items have waited to enter the nodes, in all."""
+
+    def report(self) -> dict[str, Any]:
+        """Return the metrics so far."""
 
 @final
 class ManifestOrder:

@@ -132,16 +132,18 @@ async def run_graph(
         return await executor.run(graph, feed, enable_metrics)
     try:
         from remotemedia._loop import run as run_on_loop
-        from remotemedia._loop.places import on_loop
+        from remotemedia._loop.places import can_measure, metrics_of, on_loop
         from remotemedia._session import run
     except ImportError:
         get_rust_runtime()
         raise
-    if not enable_metrics and run_on_loop.takes(feed):
-        ordered = on_loop(graph, is_run=True)
-        if ordered is not None:
-            return await run_on_loop.run(ordered, feed), None
-    outputs, metrics = await run.run(graph, feed, enable_metrics)
+    ordered = on_loop(graph, is_run=True) if run_on_loop.takes(feed) else None
+    if ordered is not None and (not enable_metrics or can_measure(ordered)):
+        collected = metrics_of(ordered) if enable_metrics else None
+        outputs = await run_on_loop.run(ordered, feed, collected)
+        metrics = None if collected is None else collected.report()
+    else:
+        outputs, metrics = await run.run(graph, feed, enable_metrics)
     if metrics is not None:
         metrics["advice"] = _advice(graph, metrics) if run_on_loop.takes(feed) else []
     return outputs, metrics

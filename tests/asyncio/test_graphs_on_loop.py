@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from remotemedia import Pipeline, execute_pipeline, execute_pipeline_with_input, with_options
 from remotemedia._graph.graph import resolve
-from remotemedia._loop.places import on_loop
+from remotemedia._loop.places import can_measure, on_loop
 from remotemedia.exceptions import NodeError, SessionInterruptedError
 
 INPUTS = [1, 2, 3]
@@ -88,6 +88,15 @@ class Source(Unusual):
             yield item
 
 
+COUNTS = ("items_in", "items_out", "errors", "failures", "retries", "skipped", "dead_lettered")
+
+
+def counts(metrics):
+    """Return the metrics that do not depend on the clock, of the pipeline and of its nodes."""
+    of_nodes = [{name: node[name] for name in COUNTS} for node in metrics["node_metrics"]]
+    return [metrics[name] for name in COUNTS], of_nodes
+
+
 LATE = ("generator", "failing_generator", "coroutine", "async_generator")
 CLASSES = [Unusual, Unusual, Coroutine, Generator, AsyncGenerator]
 
@@ -115,15 +124,18 @@ def pipeline_of(graph, log):
     return pipeline
 
 
-async def seen(graph, inputs=INPUTS, *, use_rust):
+async def seen(graph, inputs=INPUTS, *, use_rust, enable_metrics=False):
     """Run a graph; return its outputs or its error, and the calls."""
     log = []
     pipeline = pipeline_of(graph, log)
+    options = {"use_rust": use_rust, "enable_metrics": enable_metrics}
     try:
         if graph[0][0] is Source:
-            outputs = await execute_pipeline(pipeline, use_rust=use_rust)
+            outputs = await execute_pipeline(pipeline, **options)
         else:
-            outputs = await execute_pipeline_with_input(pipeline, inputs, use_rust=use_rust)
+            outputs = await execute_pipeline_with_input(pipeline, inputs, **options)
+        if enable_metrics:
+            outputs = outputs["outputs"], *counts(outputs["metrics"])
     except NodeError as error:
         outputs = error.node_id, error.item_index, error.phase, str(error)
     return outputs, log
@@ -154,6 +166,49 @@ def test_a_join_is_reached_by_what_its_branches_receive(first, inputs):
     reference = asyncio.run(seen(graph, inputs, use_rust=False))
 
     assert engine == reference
+
+
+@given(graphs())
+def test_the_counts_of_a_run_are_those_of_the_reference(graph):
+    here = on_loop(resolve(pipeline_of(graph, [])), is_run=True)
+    assert graph[0][0] is Source or (here is not None and can_measure(here))
+
+    engine = asyncio.run(seen(graph, use_rust=True, enable_metrics=True))
+    reference = asyncio.run(seen(graph, use_rust=False, enable_metrics=True))
+
+    assert engine == reference
+
+
+def test_a_session_measures_its_calls_on_the_loop():
+    class Fails:
+        async def process(self, item):
+            await asyncio.sleep(0)
+            if item == 1:
+                raise ValueError
+            return item
+
+    async def main():
+        here = Fails()
+        pipeline = Pipeline("measured").add_node(here, id="a").add_node(Fails(), id="b", after="a")
+        async with pipeline.open(enable_metrics=True) as session:
+            for item in (0, 1, 2):
+                await asyncio.gather(session.call(item), return_exceptions=True)
+            await asyncio.gather(*map(session.call, range(4)), return_exceptions=True)
+            return session.metrics()
+
+    metrics = asyncio.run(main())
+
+    (items_in, items_out, *_), nodes = counts(metrics)
+    assert (items_in, items_out) == (7, 5)
+    assert [(node["items_in"], node["items_out"], node["failures"]) for node in nodes] == [
+        (7, 5, 2),
+        (5, 5, 0),
+    ]
+    first = metrics["node_metrics"][0]
+    # The first one waits, too, if other tasks are due.
+    assert first["peak_queue_len"] in {3, 4}
+    assert 0 < first["min_duration_us"] <= first["max_duration_us"]
+    assert first["queue_wait_us"] > 0
 
 
 @given(graphs(sources=False))

@@ -29,6 +29,7 @@ pub use cancel::CancelFlag;
 pub use error::{Error, Result};
 pub use error_budget::ErrorBudget;
 pub use execution::call_times::CallTimes;
+pub use execution::measurement::{MeasuredNode, Measurement};
 pub use execution::metrics::{Metrics, NodeMetrics, Step, WorkerMetrics};
 pub use execution::runner::{Runner, Settings};
 pub use failure::{Failure, NodeFailure, RunError};

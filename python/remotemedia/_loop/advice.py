@@ -37,7 +37,8 @@ _NEXT_UNIT = 1000
 def advise(graph: Graph, metrics: Mapping[str, Any], *, is_run: bool, hop_us: float) -> list[str]:
     """Return a sentence about each placement that costs more than another one in asyncio.
 
-    Runs and sessions that measure have their `def` nodes on threads, so this is about those that do not.
+    Runs and sessions that measure may have their `def` nodes on other threads than those that do not, which
+    this is about.
 
     Args:
         graph: The checked pipeline.

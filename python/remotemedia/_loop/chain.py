@@ -12,6 +12,7 @@ from remotemedia._loop.stage import Stage
 if TYPE_CHECKING:
     import asyncio
 
+    from remotemedia._core import LoopMetrics
     from remotemedia._graph.graph import Graph
     from remotemedia._loop.entrance import Refusal
     from remotemedia._loop.threads import NodeThread
@@ -27,10 +28,11 @@ class Chain:
         entrances: Their entrances.
     """
 
-    def __init__(self, graph: Graph) -> None:
-        """Claim the nodes; none is called yet."""
+    def __init__(self, graph: Graph, metrics: LoopMetrics | None = None) -> None:
+        """Claim the nodes; none is called yet. Metrics are collected if all nodes are on the loop."""
         parts = (graph.known or known_of(graph)).stages
         self.stages = _divide(parts) if parts else [Stage(graph)]
+        self.stages[0].metrics = metrics
         self.entrances = [Entrance(stage) for stage in self.stages]
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from remotemedia.exceptions import SessionClosedError, SessionInterruptedError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from remotemedia._core import LoopCall
+    from remotemedia._core import LoopCall, Waiting
     from remotemedia._loop.stage import Stage
 
     Refusal = Callable[[], Exception]
@@ -33,6 +34,7 @@ class _Place:
     def __init__(self, *, is_call: bool) -> None:
         self.turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.is_call = is_call
+        self.since = time.perf_counter_ns()
         self.refusal: Refusal | None = None
 
     def check(self) -> None:
@@ -104,6 +106,8 @@ class Entrance:
         waiting = core.begin_wait(word)
         place = _Place(is_call=is_call)
         self.line.append(place)
+        if self.stage.metrics is not None:
+            self.stage.metrics.note_queue(len(self.line))
         if is_turn_due:
             # Other tasks run first, but no later call.
             asyncio.get_running_loop().call_soon(self.let_in)
@@ -111,13 +115,7 @@ class Entrance:
             # Another session, which shares nodes, may be inside.
             self.let_in()
         try:
-            if waiting is None:
-                await place.turn
-            while waiting is not None and not place.turn.done():
-                await asyncio.wait([place.turn], timeout=_POLL_INTERVAL_SECS)
-                if not place.turn.done():
-                    core.check_wait(waiting, word)
-            place.check()
+            await self._wait_for_turn(place, waiting, word)
             call = await self.stage.enter(inputs)
             try:
                 place.check()
@@ -129,7 +127,18 @@ class Entrance:
             raise
         self.line.remove(place)
         self.task = asyncio.current_task()
+        if self.stage.metrics is not None:
+            self.stage.metrics.note_wait(time.perf_counter_ns() - place.since)
         return call
+
+    async def _wait_for_turn(self, place: _Place, waiting: Waiting | None, word: str) -> None:
+        if waiting is None:
+            await place.turn
+        while waiting is not None and not place.turn.done():
+            await asyncio.wait([place.turn], timeout=_POLL_INTERVAL_SECS)
+            if not place.turn.done():
+                self.stage.core.check_wait(waiting, word)
+        place.check()
 
     def _leave_line(self, place: _Place) -> None:
         with suppress(ValueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,10 @@ class Lifecycle(Members):
                 self._entered.append(index)
                 if core.enroll(index, is_ready):
                     self.has_run_code = True
+                    began = time.perf_counter_ns()
                     await self._call_method(index, "initialize")
+                    if self.metrics is not None:
+                        self.metrics.note_initialize(index, time.perf_counter_ns() - began)
                     core.set_ready(index)
             finally:
                 await self.leave(call)

@@ -23,7 +23,7 @@ from remotemedia._loop.turns import CHUNK_SECS, CROSSING_SECS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from remotemedia._core import LoopCall
+    from remotemedia._core import LoopCall, LoopMetrics
     from remotemedia._graph.graph import Graph
     from remotemedia._loop.threads import Job
 
@@ -53,6 +53,7 @@ class Members:
         node: The node that is called now, outside of kernels.
         phase: Its phase.
         coroutine: What is awaited now, if that is known.
+        metrics: Collects their metrics, if they are measured.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Members:
         self.node = 0
         self.phase = "process"
         self.coroutine: Any = None
+        self.metrics: LoopMetrics | None = None
 
     def __call__(self) -> str:
         """Return the id of the node that is called or awaited now, for errors of `core`."""

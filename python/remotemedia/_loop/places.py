@@ -14,11 +14,22 @@ from remotemedia._graph.node_kinds import classify, is_source
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from remotemedia._core import LoopMetrics
     from remotemedia._graph.graph import Entry
 
     Place = Literal["loop", "thread"]
 
-__all__ = ["LOOP", "THREAD", "is_logged", "is_placed", "on_loop", "places_of", "stages_of"]
+__all__ = [
+    "LOOP",
+    "THREAD",
+    "can_measure",
+    "is_logged",
+    "is_placed",
+    "metrics_of",
+    "on_loop",
+    "places_of",
+    "stages_of",
+]
 
 _logger = logging.getLogger("remotemedia")
 
@@ -60,6 +71,20 @@ def on_loop(graph: Graph, *, is_run: bool) -> Graph | None:
         graph.name, [graph.entries[position] for position in plan_order(graph.entries)], graph.source
     )
     return None if _meet_at_source(ordered) else ordered
+
+
+def can_measure(graph: Graph) -> bool:
+    """Whether metrics can be collected of a pipeline that runs here: all its nodes are called on the loop."""
+    entries = graph.entries
+    is_streaming = any(classify(entry.node) == "streaming" for entry in entries)
+    return not is_streaming and not is_placed(entries) and THREAD not in places_of(entries)
+
+
+def metrics_of(graph: Graph) -> LoopMetrics:
+    """Return what collects the metrics of such a pipeline."""
+    from remotemedia._core import LoopMetrics
+
+    return LoopMetrics(graph.name, [(entry.id, entry.node_type, "inline") for entry in graph.entries])
 
 
 def _is_chain(entries: Sequence[Entry]) -> bool:

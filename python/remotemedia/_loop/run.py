@@ -20,6 +20,7 @@ from remotemedia._loop.turns import SharedTurns, Turns, next_size
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from remotemedia._core import LoopMetrics
     from remotemedia._graph.graph import Graph
     from remotemedia._loop.chain import Chain
 
@@ -36,16 +37,18 @@ def takes(feed: Any) -> bool:
     return feed is None or type(feed) in {list, tuple, range} or hasattr(type(feed), "__aiter__")
 
 
-async def run(graph: Graph, feed: Any) -> list[Any]:
+async def run(graph: Graph, feed: Any, metrics: LoopMetrics | None = None) -> list[Any]:
     """Run a graph of nodes on this loop once, and return the outputs.
 
     Args:
         graph: The checked pipeline.
         feed: Its input items: an iterable or async iterable, or `None` if the first node is a source.
+        metrics: Collects the metrics of the nodes, if they are measured.
     """
     _shutdown.check_not_ending(f"a run of pipeline '{graph.name}'")
     task = asyncio.current_task()
     stage = StreamingStage(graph) if has_streaming_nodes(graph) else Stage(graph)
+    stage.metrics = metrics
     outputs: list[Any] = []
     failure: BaseException | None = None
     if task is not None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import time
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._compiled.body import STREAM
 from remotemedia._compiled.failures import ITEM, NO_NODE
 from remotemedia._compiled.layout import INPUT
-from remotemedia._errors import combine, throw
+from remotemedia._errors import combine, is_interrupt, throw
 from remotemedia._graph.node_kinds import return_kind
 from remotemedia._loop.gates import Gates
 from remotemedia._loop.lifecycle import Lifecycle
@@ -63,7 +64,7 @@ class Singly(Lifecycle):
                 if result is not None:
                     yield result
                 return
-            while (item := (await self.draw(0, result))[0]) is not END:
+            while (item := await self._draw_item(result)) is not END:
                 yield item
                 index += 1
         except GeneratorExit:
@@ -72,6 +73,7 @@ class Singly(Lifecycle):
                 raise
             failure = self.failure(0, "process", None, closed)
         except BaseException as error:  # noqa: BLE001 - Raised below, without another context.
+            self._note_failure(0, error)
             failure = self.failure(0, "process", index, error)
         else:
             return
@@ -82,9 +84,21 @@ class Singly(Lifecycle):
         finally:
             del failure
 
+    async def _draw_item(self, result: Any) -> Any:
+        """Return the next item of the source, or `END`."""
+        step = _Step(0)
+        step.enter()
+        item = (await self.draw(0, result))[0]
+        step.leave()
+        if item is not END:
+            self._note_call(0, step)
+        return item
+
     async def take_one(self, item: Any, index: int, outputs: Outputs) -> None:
         """Pass an item through all nodes."""
         self.gates.forget()
+        if self.metrics is not None:
+            self.metrics.count_in()
         try:
             await self._send(self.first - 1 if self.first else INPUT, item, index, outputs)
             await self._open_gates(0, index, outputs)
@@ -112,6 +126,8 @@ class Singly(Lifecycle):
 
     async def _send(self, node: int, output: Any, index: int, outputs: Outputs) -> None:
         """Pass an output of a node to those behind it."""
+        if self.metrics is not None and node != INPUT:
+            self.metrics.note_output(node)
         routes = self.gates.routes
         targets = routes.targets[node]
         for target in targets:
@@ -130,6 +146,8 @@ class Singly(Lifecycle):
             await self.pass_on(target, output, index, outputs)
 
     async def _put_out(self, output: Any, outputs: Outputs) -> None:
+        if self.metrics is not None:
+            self.metrics.count_out()
         outputs.append(output)
         if self.room is not None:
             await self.room()
@@ -147,12 +165,17 @@ class Singly(Lifecycle):
         """Pass an item to a node, and its outputs to those behind it."""
         self.gates.enter(node)
         self.node = node
+        if self.metrics is not None:
+            self.metrics.note_item(node)
+        began = time.perf_counter_ns()
         try:
             result = await self.invoke(node, functools.partial(self.nodes[node].process, item))
+            took = time.perf_counter_ns() - began
         except BaseException as error:  # noqa: BLE001 - Raised below, without another context.
+            self._note_failure(node, error)
             failure = self.failure(node, "process", index, error)
         else:
-            await self.follow(node, "process", result, index, outputs)
+            await self.follow(node, "process", result, index, outputs, took)
             return
         try:
             throw(failure)
@@ -179,12 +202,15 @@ class Singly(Lifecycle):
             if not callable(flush):
                 continue
             self.node = node
+            began = time.perf_counter_ns()
             try:
                 result = await self.invoke(node, flush)
+                took = time.perf_counter_ns() - began
             except BaseException as error:  # noqa: BLE001 - Raised below, without another context.
+                self._note_failure(node, error)
                 failure = self.failure(node, "flush", None, error)
             else:
-                await self.follow(node, "flush", result, index, outputs)
+                await self.follow(node, "flush", result, index, outputs, took)
                 continue
             try:
                 throw(failure)
@@ -193,33 +219,42 @@ class Singly(Lifecycle):
         for output in gates.outputs():
             await self._put_out(output, outputs)
 
-    async def follow(self, node: int, phase: str, result: Any, index: int, outputs: Outputs) -> None:
-        """Pass on what a node returned: an output, or a coroutine or generator of outputs."""
-        kind = return_kind(result)
+    async def follow(  # noqa: PLR0913, PLR0917 - What is known of the call.
+        self, node: int, phase: str, result: Any, index: int, outputs: Outputs, took: int = 0
+    ) -> None:
+        """Pass on what a node returned: an output, or a coroutine or generator of outputs.
+
+        Args:
+            node: The node.
+            phase: The method that returned it.
+            result: What it returned.
+            index: The index of the input.
+            outputs: Receives the outputs of the last nodes.
+            took: How long the method took, in nanoseconds.
+        """
         failure: BaseException
-        step = _Step()
+        kind, step = "coroutine", _Step(took)
         try:
-            while kind == "coroutine":
-                step.is_in_node = True
-                self.node = node
-                result = await result
-                step.is_in_node = False
-                kind = return_kind(result)
-            if kind == "plain":
+            result = await self._await(node, result, step)
+            if (kind := return_kind(result)) == "plain":
+                if result is not None or phase == "process":
+                    self._note_call(node, step)
                 if result is not None:
                     await self._send(node, result, index, outputs)
                 return
             while True:
-                step.is_in_node = True
+                step.enter()
                 self.node = node
                 output = (await self.draw(node, result))[0]
-                step.is_in_node = False
+                step.leave()
                 if output is END:
+                    self._note_call(node, step)
                     return
                 await self._send(node, output, index, outputs)
         except BaseException as error:  # noqa: BLE001 - Raised below, without another context.
             failure = error
         if step.is_in_node:
+            self._note_failure(node, failure)
             failure = self.failure(node, phase, index if phase == "process" else None, failure)
         elif kind != "plain":
             closed = await self._close(node, result)
@@ -230,6 +265,23 @@ class Singly(Lifecycle):
             throw(failure)
         finally:
             del failure
+
+    async def _await(self, node: int, result: Any, step: _Step) -> Any:
+        """Return what a coroutine results in, and anything else unchanged."""
+        while return_kind(result) == "coroutine":
+            step.enter()
+            self.node = node
+            result = await result
+            step.leave()
+        return result
+
+    def _note_call(self, node: int, step: _Step) -> None:
+        if self.metrics is not None:
+            self.metrics.note_call(node, step.took)
+
+    def _note_failure(self, node: int, error: BaseException) -> None:
+        if self.metrics is not None:
+            self.metrics.note_failure(node, is_interrupt(error))
 
     async def draw(self, node: int, generator: Any) -> tuple[Any]:
         """Return the next output of a generator of any kind, or `END`."""
@@ -250,4 +302,24 @@ class Singly(Lifecycle):
 
 
 class _Step:
-    is_in_node = False
+    """A call of a node and what it returns late.
+
+    Attributes:
+        is_in_node: Whether the node runs now.
+        took: How long it has run, in nanoseconds.
+    """
+
+    __slots__ = ("_began", "is_in_node", "took")
+
+    def __init__(self, took: int) -> None:
+        self.is_in_node = False
+        self.took = took
+        self._began = 0
+
+    def enter(self) -> None:
+        self.is_in_node = True
+        self._began = time.perf_counter_ns()
+
+    def leave(self) -> None:
+        self.took += time.perf_counter_ns() - self._began
+        self.is_in_node = False

@@ -69,6 +69,9 @@ class Stage(Beside):
     async def initialize(self) -> None:
         """Initialize the nodes, and compile them: an object may choose its methods then."""
         await super().initialize()
+        if self.metrics is not None:
+            # Each call is measured.
+            return
         if self.thread is None and not self.has_neighbours:
             self._kernels = self.known.kernels(self._compile, are_changed=self.has_run_code)
         else:

@@ -42,7 +42,7 @@ class Stream:
 
     Attributes:
         outputs: What has not been taken: outputs, and `Failed` for inputs that failed.
-        inputs: Items that were put in, each with the context of its caller.
+        inputs: Items that were put in, each with the context of its caller and the time.
         is_ended: Whether no more items are put in.
         is_complete: Whether all inputs are done, and the nodes were flushed.
         is_cut: Whether outputs are missing, because the session was closed or they were dropped.
@@ -55,7 +55,7 @@ class Stream:
     def __init__(self, entrance: Entrance, capacity: int, *, counts_own_items: bool = False) -> None:
         """Start without inputs."""
         self.outputs: deque[Any] = deque()
-        self.inputs: deque[tuple[Any, contextvars.Context]] = deque()
+        self.inputs: deque[tuple[Any, contextvars.Context, int]] = deque()
         self._waiting: deque[tuple[Any, contextvars.Context, asyncio.Future[bool]]] = deque()
         self.is_ended = False
         self.is_complete = False
@@ -116,7 +116,9 @@ class Stream:
 
     def _accept(self, item: Any, context: contextvars.Context) -> None:
         self.accepted += 1
-        self.inputs.append((item, context))
+        self.inputs.append((item, context, time.perf_counter_ns()))
+        if (metrics := self._entrance.stage.metrics) is not None:
+            metrics.note_queue(len(self.inputs))
         if not self._has_begun:
             self._start(self._take_inputs())
         else:
@@ -231,7 +233,7 @@ class Stream:
             if chunk := self._next_inputs():
                 await self._take(chunk)
             else:
-                await self._take_in_context(*self.inputs.popleft())
+                await self._take_in_context(*self._pop())
             await turns.give()
 
     def _next_inputs(self) -> list[Any]:
@@ -239,13 +241,18 @@ class Stream:
         here = contextvars.copy_context()
         chunk: list[Any] = []
         while self.inputs and len(chunk) < self._room:
-            item, context = self.inputs[0]
-            if context != here:
+            if self.inputs[0][1] != here:
                 # It is passed alone, see `_take`.
                 break
-            chunk.append(item)
-            self.inputs.popleft()
+            chunk.append(self._pop()[0])
         return chunk
+
+    def _pop(self) -> tuple[Any, contextvars.Context]:
+        """Remove the next input, and return it with the context of its caller."""
+        item, context, since = self.inputs.popleft()
+        if (metrics := self._entrance.stage.metrics) is not None:
+            metrics.note_wait(time.perf_counter_ns() - since)
+        return item, context
 
     @property
     def _room(self) -> int:

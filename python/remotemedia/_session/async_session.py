@@ -150,10 +150,10 @@ async def enter(graph: Graph, settings: dict[str, Any], *, is_block: bool = Fals
         is_block: Whether each stream is a run: its errors contain the index in the stream.
     """
     from remotemedia._loop.known import known_of
-    from remotemedia._loop.places import is_logged
+    from remotemedia._loop.places import can_measure, is_logged
 
-    known = None if settings["enable_metrics"] or is_logged() else known_of(graph)
-    if known is not None and (ordered := known.on_loop(graph)) is not None:
+    ordered = None if is_logged() else known_of(graph).on_loop(graph)
+    if ordered is not None and (not settings["enable_metrics"] or can_measure(ordered)):
         from remotemedia._session.loop_session import open_on_loop
 
         return await open_on_loop(ordered, settings, counts_own_items=is_block)

@@ -15,9 +15,11 @@ from remotemedia._errors import combine, throw
 from remotemedia._graph.item_streams import items_of
 from remotemedia._graph.output_shape import shape
 from remotemedia._limits import CLOSE_TIMEOUT_SECS
+from remotemedia._loop.advice import CALL_HOP_US, advise
 from remotemedia._loop.chain import Chain
 from remotemedia._loop.changes import resolve_later
 from remotemedia._loop.entrance import CLOSED, closed, interrupted
+from remotemedia._loop.places import metrics_of
 from remotemedia._loop.run import clean_up
 from remotemedia._loop.stream import Stream
 from remotemedia._loop.watch import Watched
@@ -57,6 +59,7 @@ class LoopSession(AsyncSession):
         self._counts_own_items = counts_own_items
         self._stall_warning: float | None = settings["stall_warning"]
         self._watched: list[Watched] = []
+        self._graph = graph
         self._chain = chain
         self._stage = chain.stages[0]
         self._core = self._stage.core
@@ -307,10 +310,18 @@ class LoopSession(AsyncSession):
             resolve_later(refused, None)
             resolve_later(let_go, value=True)
             chain.shut()
+        if self._stage.metrics is not None:
+            self._stage.metrics.count_interrupted(dropped)
         return dropped
 
-    def metrics(self) -> None:
-        """Return nothing: a session with metrics is of another kind."""
+    def metrics(self) -> dict[str, Any] | None:
+        """Return the metrics so far; see `AsyncSession.metrics`."""
+        collected = self._stage.metrics
+        if collected is None:
+            return None
+        metrics = collected.report()
+        metrics["advice"] = advise(self._graph, metrics, is_run=False, hop_us=CALL_HOP_US)
+        return metrics
 
     async def close(self, timeout: float = CLOSE_TIMEOUT_SECS) -> None:  # noqa: ASYNC109 - The public name.
         """Stop the work, clean up the nodes; see `AsyncSession.close`."""
@@ -484,7 +495,7 @@ class LoopSession(AsyncSession):
 async def open_on_loop(graph: Graph, settings: dict[str, Any], *, counts_own_items: bool) -> LoopSession:
     """Open a session whose nodes run on the current loop."""
     _shutdown.check_not_ending(f"a session of pipeline '{graph.name}'")
-    chain = Chain(graph)
+    chain = Chain(graph, metrics_of(graph) if settings["enable_metrics"] else None)
     kind: type[LoopSession] = LoopSession
     if len(chain.stages) > 1:
         from remotemedia._session.staged_session import StagedSession

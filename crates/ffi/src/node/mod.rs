@@ -4,6 +4,7 @@ pub(crate) mod callers;
 pub(crate) mod chain;
 mod concurrent;
 pub(crate) mod lock;
+pub(crate) mod loop_metrics;
 pub(crate) mod loop_stage;
 pub(crate) mod methods;
 pub(crate) mod outputs;

@@ -182,7 +182,12 @@ impl Recorder {
 
     /// A call for this many items ended with this fault.
     pub(crate) fn failed<P: Payload>(&mut self, fault: &P::Fault, items: usize) {
-        if P::is_interrupt(fault) {
+        self.raised(P::is_interrupt(fault), items);
+    }
+
+    /// A call for so many items raised, or was stopped by an interruption.
+    pub(crate) fn raised(&mut self, is_interrupt: bool, items: usize) {
+        if is_interrupt {
             self.counts.interrupted += items as u64;
         } else {
             self.counts.failures += 1;

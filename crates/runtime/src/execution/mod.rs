@@ -2,6 +2,7 @@
 
 pub(crate) mod call_times;
 pub(crate) mod machine;
+pub(crate) mod measurement;
 pub(crate) mod metrics;
 pub(crate) mod pace;
 pub(crate) mod progress;
