@@ -15,7 +15,7 @@ from leftovers import fields_of, nothing_remains, wait_until
 
 PROGRAM = Path(__file__).parents[1] / "support/parent_program.py"
 TIMEOUT_SECS = 20.0
-ALL_GONE_SECS = 1.0
+ALL_GONE_SECS = 10.0
 
 
 def members(session):
