@@ -22,6 +22,18 @@ SESSIONS = 100
 """Sessions in a round, one after the other."""
 
 
+class OnThread(AddOne):
+    """A node with a lifecycle of its own, which needs its thread."""
+
+    def initialize(self) -> None:
+        """Do as `Node` does."""
+        super().initialize()
+
+    def cleanup(self) -> None:
+        """Do as `Node` does."""
+        super().cleanup()
+
+
 def inline(effort: Effort) -> Samples:
     """Three functions on the event loop."""
     nodes = [AddOne(), AddOne(), AddOne()]
@@ -37,7 +49,7 @@ def coroutines(effort: Effort) -> Samples:
 
 def with_thread(effort: Effort) -> Samples:
     """A function on a thread, where it is initialized and cleaned up, before a coroutine."""
-    placed, beside = AddOne(), AsyncAddOne()
+    placed, beside = OnThread(), AsyncAddOne()
     pipeline = [placed.with_options(placement="thread"), beside]
     return asyncio.run(_rounds(pipeline, [placed, beside], effort.rounds(30), has_thread=True))
 
