@@ -53,7 +53,8 @@ class Lifecycle(Members):
                 self._entered.append(index)
                 try:
                     if core.enroll(index, is_ready):
-                        node.initialize()
+                        # As the method does.
+                        node.is_initialized = True
                         core.set_ready(index)
                 finally:
                     core.unlock(index)
@@ -126,7 +127,7 @@ class Lifecycle(Members):
                 self._begin_cleanup(index)
             else:
                 try:
-                    node.cleanup()
+                    node.is_initialized = False
                 finally:
                     core.unlock(index)
         return not self._entered and self._cleaning is None

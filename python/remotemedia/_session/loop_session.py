@@ -338,9 +338,9 @@ class LoopSession(AsyncSession):
         self._mark_closed()
         failures: list[BaseException] = []
         is_busy = self._is_busy()
+        is_clean = False
         try:
-            if not is_busy:
-                self._chain.clean_up_at_once()
+            is_clean = not is_busy and self._chain.clean_up_at_once()
         except BaseException as interrupt:  # noqa: BLE001 - Raised after everything is cleaned up.
             failures.append(interrupt)
 
@@ -350,7 +350,7 @@ class LoopSession(AsyncSession):
             finally:
                 failures.extend(await self._chain.clean_up())
 
-        if not is_busy and not self._chain.may_wait_in_cleanup():
+        if is_clean or (not is_busy and not self._chain.may_wait_in_cleanup()):
             failures.extend(await self._chain.clean_up())
             throw_unless_known(combine(error, failures), error)
             return
@@ -370,7 +370,8 @@ class LoopSession(AsyncSession):
 
     def _is_busy(self) -> bool:
         """Whether a call or a stream is in progress."""
-        return self._chain.is_busy or any(stream.is_active for stream in self._streams)
+        streams = self._streams
+        return self._chain.is_busy or (bool(streams) and any(stream.is_active for stream in streams))
 
     def _mark_closed(self) -> None:
         self._is_closed = True
@@ -378,7 +379,9 @@ class LoopSession(AsyncSession):
             watched.stop()
         self._chain.shut(is_closed=True)
         _open_sessions.discard(self)
-        resolve(self._chain.clear_lines(closed)[0], None)
+        for entrance in self._chain.entrances:
+            if entrance.line:
+                resolve(entrance.clear_line(closed)[0], None)
         for stream in self._streams:
             resolve(stream.clear_waiting(), value=False)
             if not stream.is_complete:
