@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -56,8 +57,6 @@ class Known:
         ids: The ids.
         nodes: The objects.
         first: The index of the node that receives the items; a source is before it.
-        on_thread: Whether each node is called on a thread.
-        never_suspends: Whether all are `def` nodes on the loop.
         connections: How they are connected.
     """
 
@@ -68,10 +67,6 @@ class Known:
         self.ids = [entry.id for entry in graph.entries]
         self.nodes: list[Any] = [entry.node for entry in graph.entries]
         self.first = 0 if graph.source is None else 1
-        self.on_thread = [place == THREAD for place in places_of(graph.entries)]
-        self.never_suspends = not any(self.on_thread) and all(
-            classify(node) == "plain" for node in self.nodes
-        )
         # Not the graph, which refers to this.
         self._name, self._entries, self._source = graph.name, graph.entries, graph.source
         self.connections = connections_of(graph.entries)
@@ -80,6 +75,16 @@ class Known:
         self._stages: list[Graph] | None = None
         self._kernels: AsyncKernels | None = None
         self._parts: list[Part] | None = None
+
+    @functools.cached_property
+    def on_thread(self) -> list[bool]:
+        """Whether each node is called on a thread. A factory has not created its node yet."""
+        return [place == THREAD for place in places_of(self._entries)]
+
+    @functools.cached_property
+    def never_suspends(self) -> bool:
+        """Whether all are `def` nodes on the loop."""
+        return not any(self.on_thread) and all(classify(node) == "plain" for node in self.nodes)
 
     def on_loop(self, graph: Graph) -> Graph | None:
         """Return the graph in plan order, if a session of it runs on the caller's event loop."""
@@ -177,7 +182,8 @@ def _signature_of(name: str, entries: Sequence[Entry]) -> tuple[Any, ...] | None
     found: list[Any] = [name]
     for entry in entries:
         node = entry.node
-        process: Any = node.process  # type: ignore[attr-defined]
+        # A factory has none.
+        process: Any = getattr(node, "process", None)
         if type(process) is not MethodType or process.__self__ is not node:
             return None
         function = process.__func__
