@@ -183,7 +183,7 @@ class TestShapes:
 
 
 COUNTS = "items_in items_out errors failures retries skipped dead_lettered"
-RUN_KEYS = f"pipeline total_duration_us overhead_us {COUNTS} dropped interrupted node_metrics"
+RUN_KEYS = f"pipeline total_duration_us overhead_us {COUNTS} dropped interrupted node_metrics advice"
 NODE_KEYS = (
     f"node_id node_type placement {COUNTS} interrupted restarts total_duration_us avg_duration_us "
     "min_duration_us max_duration_us p50_duration_us p95_duration_us p99_duration_us "
