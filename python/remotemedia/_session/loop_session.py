@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
-import os
-import threading
 import weakref
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from remotemedia import _log, _shutdown
-from remotemedia._errors import combine, throw
+from remotemedia import _shutdown
+from remotemedia._errors import throw
 from remotemedia._graph.item_streams import items_of
 from remotemedia._graph.output_shape import shape
 from remotemedia._limits import CLOSE_TIMEOUT_SECS
-from remotemedia._loop.advice import CALL_HOP_US, advise
 from remotemedia._loop.chain import Chain
 from remotemedia._loop.changes import resolve_later
-from remotemedia._loop.entrance import CLOSED, closed, interrupted
+from remotemedia._loop.entrance import CLOSED, interrupted
 from remotemedia._loop.places import metrics_of
-from remotemedia._loop.run import clean_up
-from remotemedia._loop.stream import Stream
-from remotemedia._loop.watch import Watched
-from remotemedia._session.async_session import AsyncSession
-from remotemedia._session.consumers import Consumers, who_is_here
-from remotemedia._session.loop_ending import end_alone, end_beside, end_work, resolve, throw_unless_known
+from remotemedia._session.consumers import who_is_here
+from remotemedia._session.loop_lifecycle import LoopLifecycle
 from remotemedia._session.loop_outputs import LoopMap, LoopOutputs
-from remotemedia.exceptions import NodeTimeoutError, PipelineError, SessionClosedError
-from remotemedia.sessions import check_items, check_timeout
+from remotemedia.exceptions import PipelineError, SessionClosedError
+from remotemedia.sessions import check_items
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable
@@ -36,88 +28,16 @@ if TYPE_CHECKING:
     from remotemedia._core import LoopCall
     from remotemedia._graph.graph import Graph
     from remotemedia._loop.changes import Changes
+    from remotemedia._loop.stream import Stream
     from remotemedia._session.consumers import Overflow
 
 __all__ = ["LoopSession", "open_on_loop"]
 
 _POLL_INTERVAL_SECS = 0.05
 
-_open_sessions: weakref.WeakSet[LoopSession] = weakref.WeakSet()
 
-
-class LoopSession(AsyncSession):
+class LoopSession(LoopLifecycle):
     """An open pipeline on an event loop: a call costs what the `await` of its nodes costs."""
-
-    def __init__(
-        self, graph: Graph, chain: Chain, settings: dict[str, Any], *, counts_own_items: bool = False
-    ) -> None:
-        """Use the nodes on the current loop; see `open_on_loop`."""
-        self._name = graph.name
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
-        self._capacity: int = settings["queue_size"]
-        self._counts_own_items = counts_own_items
-        self._stall_warning: float | None = settings["stall_warning"]
-        self._watched: list[Watched] = []
-        self._graph = graph
-        self._chain = chain
-        self._stage = chain.stages[0]
-        self._core = self._stage.core
-        self._entrance = chain.entrances[0]
-        self._known_main: Stream | None = None
-        self._maps: weakref.WeakSet[Stream] | None = None
-        self._known_consumers: Consumers | None = None
-        self._calls: set[object] = set()
-        self._source = None if graph.source is None else graph.source.id
-        self._is_used = self._is_ended = self._is_closed = False
-
-    def _new_stream(self, *, counts_own_items: bool = False) -> Stream:
-        return Stream(self._entrance, self._capacity, counts_own_items=counts_own_items)
-
-    @property
-    def _main(self) -> Stream:
-        """The stream of `put`, and of a source. Most sessions have none."""
-        if self._known_main is None:
-            self._known_main = self._new_stream()
-            if self._is_closed:
-                self._known_main.cut()
-        return self._known_main
-
-    @property
-    def _streams(self) -> list[Stream]:
-        """The streams that there are."""
-        found = [] if self._maps is None else [*self._maps]
-        if self._known_main is not None:
-            found.append(self._known_main)
-        return found
-
-    @property
-    def consumers(self) -> Consumers:
-        """Those who read the streams."""
-        if self._known_consumers is None:
-            self._known_consumers = Consumers()
-        return self._known_consumers
-
-    async def open(self) -> Self:
-        """Initialize the nodes."""
-        try:
-            await self._chain.initialize()
-        except BaseException as error:  # noqa: BLE001 - Raised again below, after cleaning up.
-            self._is_closed = True
-            failure = combine(error, await clean_up(self._chain, error, self._name))
-        else:
-            self._one = self._stage.one
-            _open_sessions.add(self)
-            if self._stall_warning is not None:
-                self._watched = [Watched(entrance, self._stall_warning) for entrance in self._chain.entrances]
-            if self._source is not None and not self._counts_own_items:
-                self._is_used = self._is_ended = True
-                self._main.feed_source()
-            return self
-        try:
-            throw(failure)  # type: ignore[arg-type] # There is one.
-        finally:
-            del failure
 
     # Items.
 
@@ -314,104 +234,6 @@ class LoopSession(AsyncSession):
             self._stage.metrics.count_interrupted(dropped)
         return dropped
 
-    def metrics(self) -> dict[str, Any] | None:
-        """Return the metrics so far; see `AsyncSession.metrics`."""
-        collected = self._stage.metrics
-        if collected is None:
-            return None
-        metrics = collected.report()
-        metrics["advice"] = advise(self._graph, metrics, is_run=False, hop_us=CALL_HOP_US)
-        return metrics
-
-    async def close(self, timeout: float = CLOSE_TIMEOUT_SECS) -> None:  # noqa: ASYNC109 - The public name.
-        """Stop the work, clean up the nodes; see `AsyncSession.close`."""
-        check_timeout(timeout)
-        if self._is_closed:
-            return
-        self._check_loop()
-        self._core.begin_wait("close")
-        await self._close(timeout, None)
-
-    async def _close(self, timeout: float, error: BaseException | None) -> None:  # noqa: ASYNC109 - As above.
-        if self._is_closed:
-            return
-        self._mark_closed()
-        failures: list[BaseException] = []
-        is_busy = self._is_busy()
-        is_clean = False
-        try:
-            is_clean = not is_busy and self._chain.clean_up_at_once()
-        except BaseException as interrupt:  # noqa: BLE001 - Raised after everything is cleaned up.
-            failures.append(interrupt)
-
-        async def end() -> None:
-            try:
-                await end_work(self._chain, self._streams)
-            finally:
-                failures.extend(await self._chain.clean_up())
-
-        if is_clean or (not is_busy and not self._chain.may_wait_in_cleanup()):
-            failures.extend(await self._chain.clean_up())
-            throw_unless_known(combine(error, failures), error)
-            return
-        with _shutdown.under_way(f"the closing of pipeline '{self._name}'", None):
-            work = self._loop.create_task(end())
-            cancelled = await self._wait_for_close(work, timeout)
-        if not work.done():
-            failures.append(self._abandoned(timeout))
-            work.cancel()
-        elif (failure := work.exception()) is not None:
-            failures.append(failure)
-        try:
-            throw_unless_known(combine(cancelled if error is None else error, failures), error)
-        finally:
-            failures.clear()
-            del cancelled, error
-
-    def _is_busy(self) -> bool:
-        """Whether a call or a stream is in progress."""
-        streams = self._streams
-        return self._chain.is_busy or (bool(streams) and any(stream.is_active for stream in streams))
-
-    def _mark_closed(self) -> None:
-        self._is_closed = True
-        for watched in self._watched:
-            watched.stop()
-        self._chain.shut(is_closed=True)
-        _open_sessions.discard(self)
-        for entrance in self._chain.entrances:
-            if entrance.line:
-                resolve(entrance.clear_line(closed)[0], None)
-        for stream in self._streams:
-            resolve(stream.clear_waiting(), value=False)
-            if not stream.is_complete:
-                stream.cut()
-            stream.cancel()
-
-    async def _wait_for_close(self, work: asyncio.Task[None], timeout: float) -> BaseException | None:  # noqa: ASYNC109
-        """Wait for the end, whether or not this task is cancelled meanwhile; return the cancellation."""
-        deadline = self._loop.time() + timeout
-        second = _shutdown.SecondInterrupt()
-        cancelled: BaseException | None = None
-        while not work.done() and not second.has_occurred():
-            left = deadline - self._loop.time()
-            if left <= 0:
-                break
-            try:
-                await asyncio.wait([work], timeout=min(left, _POLL_INTERVAL_SECS))
-            except asyncio.CancelledError as error:
-                cancelled = error
-        return cancelled
-
-    def _abandoned(self, timeout: float) -> NodeTimeoutError:
-        stage = self._chain.abandon()
-        node_id, phase, coroutine = stage.at_work()
-        index = max(0, stage.core.inputs - 1) if phase == "process" else None
-        is_on_thread = stage.thread is not None and stage.is_thread_busy
-        stack = _log.stack_of(stage.thread_id) if is_on_thread else _log.stack_of_coroutine(coroutine)
-        text = _log.abandoned_text(node_id, index, phase, timeout, stack)
-        return NodeTimeoutError(text, node_id=node_id, item_index=index, phase=phase)
-
     # The block.
 
     async def leave(self, error: BaseException | None) -> None:
@@ -445,45 +267,11 @@ class LoopSession(AsyncSession):
         """Whether all nodes are `def` nodes on the loop, so that a consumer can take items by itself."""
         return self._stage.never_suspends
 
-    @property
-    def has_ended(self) -> bool:
-        """Whether it accepts no more items."""
-        return self._is_closed
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The loop that opened it."""
-        return self._loop
-
-    def __repr__(self) -> str:
-        """Show the pipeline and the state."""
-        state = "open"
-        if self._is_closed:
-            state = "closed; call pipeline.open() for a new one"
-        elif self._source is not None:
-            state = "open; iterate over it for its outputs"
-        elif self._is_ended:
-            state = "open; accepts no more items after end()"
-        return f"<AsyncSession of pipeline '{self._name}': {state}>"
-
-    def __del__(self) -> None:
-        """Close a session without references."""
-        if not getattr(self, "_is_closed", True):
-            self._mark_closed()
-            end_beside(self._loop, self._thread, self._chain, self._streams)
-
     def _check_takes_items(self) -> None:
         if self._source is not None:
             raise PipelineError(
                 f"Pipeline '{self._name}' starts with a source, node '{self._source}', and takes no items; "
                 "iterate over the session instead"
-            )
-
-    def _check_loop(self) -> None:
-        if asyncio.get_running_loop() is not self._loop:
-            raise PipelineError(
-                f"The session of pipeline '{self._name}' belongs to the event loop that opened it, "
-                "not to this one; open a session in each event loop"
             )
 
     def add(self, stream: Stream) -> None:
@@ -505,32 +293,3 @@ async def open_on_loop(graph: Graph, settings: dict[str, Any], *, counts_own_ite
 
         kind = StagedSession
     return await kind(graph, chain, settings, counts_own_items=counts_own_items).open()
-
-
-def _close_all() -> None:
-    """Close all open sessions at exit."""
-    for session in [*_open_sessions]:
-        try:
-            if session.loop.is_running() and session._thread != threading.get_ident():  # noqa: SLF001 - Ours.
-                closing = asyncio.run_coroutine_threadsafe(session.close(), session.loop)
-                # The loop may end with its last session, and cancels its tasks.
-                with suppress(concurrent.futures.CancelledError):
-                    closing.result(_shutdown.time_left(CLOSE_TIMEOUT_SECS))
-            else:
-                session._mark_closed()  # noqa: SLF001 - Ours.
-                end_alone(session._chain, session._streams)  # noqa: SLF001 - Ours.
-        except KeyboardInterrupt:
-            _shutdown.hurry()
-        except Exception as failure:  # noqa: BLE001 - No caller is left.
-            _log.log_ignored_error(failure)
-
-
-def _leave_to_parent() -> None:
-    """Mark all sessions as closed in a fork: their nodes are those of the parent."""
-    for session in [*_open_sessions]:
-        session._is_closed = True  # noqa: SLF001 - Ours.
-    _open_sessions.clear()
-
-
-_shutdown.at_end(_close_all)
-os.register_at_fork(after_in_child=_leave_to_parent)
