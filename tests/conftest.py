@@ -9,6 +9,7 @@ import asyncio
 import signal
 import sys
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +20,10 @@ from remotemedia import execute_pipeline, execute_pipeline_with_input
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# It starts threads when it is imported, which no test has left.
+with suppress(ImportError):
+    import numpy  # noqa: F401, ICN001
 
 # A whole run is slow beside what hypothesis expects of an example, and how slow depends on the machine.
 settings.register_profile(
