@@ -56,7 +56,7 @@ def on_loop(graph: Graph, *, is_run: bool) -> Graph | None:
         graph: The checked pipeline.
         is_run: Whether it runs once; such a run needs a node on the loop.
     """
-    if len(graph.entries) > LARGEST_GRAPH or (is_run and is_logged()):
+    if len(graph.entries) > LARGEST_GRAPH or (is_run and (_are_all_beside(graph.entries) or is_logged())):
         return None
     kinds = [_kind_of(entry) for entry in graph.entries]
     if None in kinds or (not is_run and "streaming" in kinds):
@@ -71,6 +71,16 @@ def on_loop(graph: Graph, *, is_run: bool) -> Graph | None:
         graph.name, [graph.entries[position] for position in plan_order(graph.entries)], graph.source
     )
     return None if _meet_at_source(ordered) else ordered
+
+
+def _are_all_beside(entries: Iterable[Entry]) -> bool:
+    """Whether all are plain `def` nodes without options: the usual run, for which nothing else is checked."""
+    from remotemedia.nodes import _builtin
+
+    return all(
+        not entry.options and type(entry.node) not in _builtin.INLINE and classify(entry.node) == "plain"
+        for entry in entries
+    )
 
 
 def can_measure(graph: Graph) -> bool:
