@@ -262,7 +262,10 @@ def test_branches_of_coroutines_run_in_the_task_of_the_caller(join):
     assert {*tasks} == {task}
 
 
-def test_an_interrupted_input_leaves_nothing_where_branches_meet():
+@pytest.mark.parametrize("enable_metrics", [False, True])
+def test_an_interrupted_input_leaves_nothing_where_branches_meet(enable_metrics):
+    """Metrics are collected without a kernel, whose variables are those of one input."""
+
     class Waits:
         def __init__(self):
             self.is_waiting = asyncio.Event()
@@ -280,10 +283,12 @@ def test_an_interrupted_input_leaves_nothing_where_branches_meet():
     async def main():
         waits = Waits()
         pipeline = (
-            Pipeline("late").add_node(Same(), id="first", placement="inline").add_node(waits, id="waits")
+            Pipeline("late")
+            .add_node(Same(), id="first", placement="inline")
+            .add_node(waits, id="waits", after=[])
         )
         pipeline.add_node(Same(), id="out", after=["first", "waits"], join=True, placement="inline")
-        async with pipeline.open() as session:
+        async with pipeline.open(enable_metrics=enable_metrics) as session:
             call = asyncio.create_task(session.call(1))
             await waits.is_waiting.wait()
             assert await session.interrupt() == 1

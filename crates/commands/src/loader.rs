@@ -38,7 +38,7 @@ pub trait LoadedPipeline {
 
     /// What its metrics, as the text of a JSON object, say about the options of its nodes: a sentence for each.
     ///
-    /// It fails if they are no metrics of this pipeline.
+    /// It fails if they are not metrics of this pipeline.
     fn advice(&self, metrics: &str) -> Result<Vec<String>, Failure>;
 
     /// Run it once: initialize, take every item of `feed` through, flush, clean up.

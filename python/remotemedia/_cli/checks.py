@@ -53,7 +53,7 @@ def advice(graph: Graph, text: str) -> list[str]:
         text: Its metrics as JSON, alone or in the last line.
 
     Raises:
-        TargetError: If these are no metrics of this pipeline.
+        TargetError: If these are not metrics of this pipeline.
     """
     from remotemedia._loop.advice import CALL_HOP_US, advise
 
