@@ -110,13 +110,10 @@ impl Measurement {
             first.peak_queue_len = state.peak_queue_len;
         }
         Metrics {
-            pipeline: self.pipeline.clone(),
-            total_duration_us: whole_micros(total),
-            overhead_us: whole_micros(total.saturating_sub(inside)),
             items_in: state.items_in,
             items_out: state.items_out,
             interrupted: state.interrupted,
-            ..Metrics::of_nodes(node_metrics)
+            ..Metrics::of_nodes(&self.pipeline, total, inside, node_metrics)
         }
     }
 }

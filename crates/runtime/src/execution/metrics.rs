@@ -43,10 +43,13 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// What the metrics of the nodes add up to.
-    pub(crate) fn of_nodes(node_metrics: Vec<NodeMetrics>) -> Self {
+    /// What the metrics of the nodes add up to, after a time in all and a time inside the nodes.
+    pub(crate) fn of_nodes(pipeline: &str, total: Duration, inside: Duration, node_metrics: Vec<NodeMetrics>) -> Self {
         let sum = |of: fn(&NodeMetrics) -> u64| node_metrics.iter().map(of).sum();
         Self {
+            pipeline: pipeline.to_owned(),
+            total_duration_us: whole_micros(total),
+            overhead_us: whole_micros(total.saturating_sub(inside)),
             errors: sum(|node| node.errors),
             failures: sum(|node| node.failures),
             retries: sum(|node| node.retries),

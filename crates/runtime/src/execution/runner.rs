@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::cancel::CancelFlag;
 use crate::execution::machine::Machine;
-use crate::execution::metrics::{Metrics, Recorders, whole_micros};
+use crate::execution::metrics::{Metrics, Recorders};
 use crate::failure::{Failure, NodeFailure, RunError};
 use crate::node::bulk::Bulk;
 use crate::node::endpoints::{Feed, Sink};
@@ -133,12 +133,9 @@ impl<P: Payload> Runner<P> {
         };
         let node_metrics = self.plan.nodes().iter().enumerate().map(report).collect();
         Some(Metrics {
-            pipeline: self.plan.name().to_owned(),
-            total_duration_us: whole_micros(total),
-            overhead_us: whole_micros(total.saturating_sub(inside)),
             items_in: self.items_in,
             items_out: self.items_out,
-            ..Metrics::of_nodes(node_metrics)
+            ..Metrics::of_nodes(self.plan.name(), total, inside, node_metrics)
         })
     }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::execution::metrics::{Metrics, Recorder, whole_micros};
+use crate::execution::metrics::{Metrics, Recorder};
 use crate::payload::Payload;
 use crate::session::Session;
 
@@ -49,13 +49,10 @@ impl<P: Payload> Session<P> {
             }
         }
         Some(Metrics {
-            pipeline: core.plan.name().to_owned(),
-            total_duration_us: whole_micros(total),
-            overhead_us: whole_micros(total.saturating_sub(inside)),
             items_in,
             items_out: items_out + self.calls_out.load(Ordering::Relaxed),
             interrupted: core.in_flight.interrupted(),
-            ..Metrics::of_nodes(node_metrics)
+            ..Metrics::of_nodes(core.plan.name(), total, inside, node_metrics)
         })
     }
 }
