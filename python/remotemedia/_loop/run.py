@@ -13,8 +13,8 @@ from remotemedia import _log, _shutdown
 from remotemedia._asyncio.bridge import run_alone
 from remotemedia._errors import combine, throw
 from remotemedia._limits import CLOSE_TIMEOUT_SECS
-from remotemedia._loop.stage import Stage
-from remotemedia._loop.streaming import StreamingStage, has_streaming_nodes
+from remotemedia._loop.stages.stage import Stage
+from remotemedia._loop.streaming.part import StreamingStage, has_streaming_nodes
 from remotemedia._loop.turns import SharedTurns, Turns, next_size
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from remotemedia._core import LoopMetrics
     from remotemedia._graph.graph import Graph
-    from remotemedia._loop.chain import Chain
+    from remotemedia._loop.sessions.chain import Chain
 
 __all__ = ["clean_up", "run", "takes"]
 

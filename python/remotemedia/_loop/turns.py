@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from remotemedia._core import LoopCall
-    from remotemedia._loop.stage import Stage
+    from remotemedia._loop.stages.stage import Stage
 
 __all__ = ["CHUNK_SECS", "CROSSING_SECS", "SharedTurns", "Turns", "next_size"]
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from remotemedia import _log
 from remotemedia._asyncio.bridge import run_alone
 from remotemedia._errors import throw
-from remotemedia._loop.entrance import closed
-from remotemedia._loop.stream import close_task
+from remotemedia._loop.sessions.entrance import closed
+from remotemedia._loop.sessions.stream import close_task
 
 if TYPE_CHECKING:
     import asyncio
 
-    from remotemedia._loop.chain import Chain
-    from remotemedia._loop.stream import Stream
+    from remotemedia._loop.sessions.chain import Chain
+    from remotemedia._loop.sessions.stream import Stream
 
 __all__ = ["end_alone", "end_beside", "end_work", "resolve", "throw_unless_known"]
 

@@ -14,10 +14,10 @@ from remotemedia import _log, _shutdown
 from remotemedia._errors import combine, throw
 from remotemedia._limits import CLOSE_TIMEOUT_SECS
 from remotemedia._loop.advice import CALL_HOP_US, advise
-from remotemedia._loop.entrance import closed
 from remotemedia._loop.run import clean_up
-from remotemedia._loop.stream import Stream
-from remotemedia._loop.watch import Watched
+from remotemedia._loop.sessions.entrance import closed
+from remotemedia._loop.sessions.stream import Stream
+from remotemedia._loop.sessions.watch import Watched
 from remotemedia._session.async_session import AsyncSession
 from remotemedia._session.consumers import Consumers
 from remotemedia._session.loop_ending import end_alone, end_beside, end_work, resolve, throw_unless_known
@@ -26,7 +26,7 @@ from remotemedia.sessions import check_timeout
 
 if TYPE_CHECKING:
     from remotemedia._graph.graph import Graph
-    from remotemedia._loop.chain import Chain
+    from remotemedia._loop.sessions.chain import Chain
 
 __all__ = ["LoopLifecycle"]
 

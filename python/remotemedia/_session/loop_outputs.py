@@ -9,13 +9,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from remotemedia._errors import throw
-from remotemedia._loop.entrance import CLOSED
-from remotemedia._loop.stream import Failed
+from remotemedia._loop.sessions.entrance import CLOSED
+from remotemedia._loop.sessions.stream import Failed
 from remotemedia._session.consumers import Consumer
 from remotemedia.exceptions import SessionClosedError
 
 if TYPE_CHECKING:
-    from remotemedia._loop.stream import Stream
+    from remotemedia._loop.sessions.stream import Stream
     from remotemedia._session.loop_session import LoopSession
 
 __all__ = ["LoopMap", "LoopOutputs"]

@@ -12,10 +12,10 @@ from remotemedia._errors import throw
 from remotemedia._graph.item_streams import items_of
 from remotemedia._graph.output_shape import shape
 from remotemedia._limits import CLOSE_TIMEOUT_SECS
-from remotemedia._loop.chain import Chain
-from remotemedia._loop.changes import resolve_later
-from remotemedia._loop.entrance import CLOSED, interrupted
 from remotemedia._loop.places import metrics_of
+from remotemedia._loop.sessions.chain import Chain
+from remotemedia._loop.sessions.changes import resolve_later
+from remotemedia._loop.sessions.entrance import CLOSED, interrupted
 from remotemedia._session.consumers import who_is_here
 from remotemedia._session.loop_lifecycle import LoopLifecycle
 from remotemedia._session.loop_outputs import LoopMap, LoopOutputs
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from remotemedia._core import LoopCall
     from remotemedia._graph.graph import Graph
-    from remotemedia._loop.changes import Changes
-    from remotemedia._loop.stream import Stream
+    from remotemedia._loop.sessions.changes import Changes
+    from remotemedia._loop.sessions.stream import Stream
     from remotemedia._session.consumers import Overflow
 
 __all__ = ["LoopSession", "open_on_loop"]

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from remotemedia._errors import throw
 from remotemedia._graph.output_shape import shape
-from remotemedia._loop.beside import Entry
-from remotemedia._loop.staged import StagedStream, through
+from remotemedia._loop.sessions.staged import StagedStream, through
+from remotemedia._loop.stages.beside import Entry
 from remotemedia._session.loop_session import LoopSession
 
 if TYPE_CHECKING:
-    from remotemedia._loop.entrance import Entrance
-    from remotemedia._loop.stream import Stream
+    from remotemedia._loop.sessions.entrance import Entrance
+    from remotemedia._loop.sessions.stream import Stream
     from remotemedia._session.consumers import Overflow
 
 __all__ = ["StagedSession"]

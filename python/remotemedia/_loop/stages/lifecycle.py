@@ -11,12 +11,12 @@ from remotemedia import _log
 from remotemedia._errors import throw
 from remotemedia._graph.node_kinds import makes_coroutines, return_kind
 from remotemedia._loop.known import only_marks
-from remotemedia._loop.members import Members
+from remotemedia._loop.stages.members import Members
 
 if TYPE_CHECKING:
     from remotemedia._core import LoopCall
     from remotemedia._graph.graph import Graph
-    from remotemedia._loop.threads import Job, NodeThread
+    from remotemedia._loop.stages.threads import Job, NodeThread
 
 __all__ = ["Lifecycle"]
 

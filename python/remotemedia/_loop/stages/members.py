@@ -17,7 +17,7 @@ from remotemedia._errors import is_interrupt, node_error
 from remotemedia._exception_chain import cause_of, set_traceback, traceback_of
 from remotemedia._limits import CLOSE_TIMEOUT_SECS
 from remotemedia._loop.known import known_of
-from remotemedia._loop.threads import NodeThread
+from remotemedia._loop.stages.threads import NodeThread
 from remotemedia._loop.turns import CHUNK_SECS, CROSSING_SECS
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from remotemedia._core import LoopCall, LoopMetrics
     from remotemedia._graph.graph import Graph
-    from remotemedia._loop.threads import Job
+    from remotemedia._loop.stages.threads import Job
 
 __all__ = ["Members"]
 

@@ -8,14 +8,14 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from remotemedia._loop.changes import Changes
+from remotemedia._loop.sessions.changes import Changes
 from remotemedia.exceptions import SessionClosedError, SessionInterruptedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from remotemedia._core import LoopCall, Waiting
-    from remotemedia._loop.stage import Stage
+    from remotemedia._loop.stages.stage import Stage
 
     Refusal = Callable[[], Exception]
 

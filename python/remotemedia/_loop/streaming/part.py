@@ -20,9 +20,9 @@ from remotemedia._compiled.forms import PULL, PULL_ALL, STREAM
 from remotemedia._compiled.kernels import LazyResultError, build_part
 from remotemedia._errors import combine, throw
 from remotemedia._graph.node_kinds import classify
-from remotemedia._loop.machine import Machine
-from remotemedia._loop.singly import END
-from remotemedia._loop.stage import Stage, original_error
+from remotemedia._loop.stages.singly import END
+from remotemedia._loop.stages.stage import Stage, original_error
+from remotemedia._loop.streaming.machine import Machine
 from remotemedia._loop.turns import SharedTurns, Turns
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from remotemedia._compiled.failures import NO_NODE, close_all, find
 from remotemedia._compiled.kernels import LazyResultError, build_async
 from remotemedia._errors import combine, throw
 from remotemedia._exception_chain import cause_of, traceback_of
-from remotemedia._loop.beside import Beside
+from remotemedia._loop.stages.beside import Beside
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from remotemedia._compiled.kernels import AsyncKernels, Kernel
     from remotemedia._core import LoopCall
     from remotemedia._graph.graph import Graph
-    from remotemedia._loop.members import Members
-    from remotemedia._loop.singly import Outputs
-    from remotemedia._loop.threads import NodeThread
+    from remotemedia._loop.stages.members import Members
+    from remotemedia._loop.stages.singly import Outputs
+    from remotemedia._loop.stages.threads import NodeThread
     from remotemedia._loop.turns import SharedTurns
 
 __all__ = ["Stage", "original_error"]

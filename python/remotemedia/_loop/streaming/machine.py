@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from remotemedia._compiled.failures import close_all
 from remotemedia._errors import throw
 from remotemedia._graph.node_kinds import return_kind
-from remotemedia._loop.singly import END
+from remotemedia._loop.stages.singly import END
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from remotemedia._loop.streaming import StreamingStage
+    from remotemedia._loop.streaming.part import StreamingStage
 
 __all__ = ["Machine"]
 

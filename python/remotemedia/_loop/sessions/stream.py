@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._core import Callers
-from remotemedia._loop.changes import Changes
+from remotemedia._loop.sessions.changes import Changes
 from remotemedia._loop.turns import Turns, next_size
 from remotemedia.exceptions import SessionInterruptedError
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from remotemedia._core import LoopCall
-    from remotemedia._loop.entrance import Entrance
+    from remotemedia._loop.sessions.entrance import Entrance
 
     Overflow = Literal["wait", "keep", "drop"]
 

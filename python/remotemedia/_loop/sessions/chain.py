@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remotemedia._loop.entrance import Entrance
 from remotemedia._loop.known import known_of
 from remotemedia._loop.places import is_placed
-from remotemedia._loop.stage import Stage
+from remotemedia._loop.sessions.entrance import Entrance
+from remotemedia._loop.stages.stage import Stage
 
 if TYPE_CHECKING:
     import asyncio
 
     from remotemedia._core import LoopMetrics
     from remotemedia._graph.graph import Graph
-    from remotemedia._loop.entrance import Refusal
-    from remotemedia._loop.threads import NodeThread
+    from remotemedia._loop.sessions.entrance import Refusal
+    from remotemedia._loop.stages.threads import NodeThread
 
 __all__ = ["Chain"]
 

@@ -11,8 +11,8 @@ from remotemedia._compiled.kernels import LazyResultError
 from remotemedia._core import is_lazy
 from remotemedia._errors import throw
 from remotemedia._graph.output_shape import shape
-from remotemedia._loop.singly import Singly
-from remotemedia._loop.threads import close_unused
+from remotemedia._loop.stages.singly import Singly
+from remotemedia._loop.stages.threads import close_unused
 from remotemedia._loop.turns import Turns
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from remotemedia._core import LoopCall
     from remotemedia._graph.graph import Graph
     from remotemedia._loop.known import Part
-    from remotemedia._loop.members import Members
-    from remotemedia._loop.singly import Outputs
-    from remotemedia._loop.threads import NodeThread
+    from remotemedia._loop.stages.members import Members
+    from remotemedia._loop.stages.singly import Outputs
+    from remotemedia._loop.stages.threads import NodeThread
 
 __all__ = ["Beside", "Entry"]
 

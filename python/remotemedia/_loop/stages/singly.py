@@ -12,7 +12,7 @@ from remotemedia._compiled.layout import INPUT
 from remotemedia._errors import combine, is_interrupt, throw
 from remotemedia._graph.node_kinds import return_kind
 from remotemedia._loop.gates import Gates
-from remotemedia._loop.lifecycle import Lifecycle
+from remotemedia._loop.stages.lifecycle import Lifecycle
 
 if TYPE_CHECKING:
     from collections import deque
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from remotemedia._compiled.failures import Found
     from remotemedia._graph.graph import Graph
-    from remotemedia._loop.members import Members
-    from remotemedia._loop.threads import NodeThread
+    from remotemedia._loop.stages.members import Members
+    from remotemedia._loop.stages.threads import NodeThread
 
     Outputs = list[Any] | deque[Any]
 

@@ -8,8 +8,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._core import Callers
-from remotemedia._loop.beside import Entry
-from remotemedia._loop.stream import Failed, Stream, close_task, is_cancelled
+from remotemedia._loop.sessions.stream import Failed, Stream, close_task, is_cancelled
+from remotemedia._loop.stages.beside import Entry
 from remotemedia._loop.turns import CROSSING_SECS, next_size
 from remotemedia.exceptions import SessionInterruptedError
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from remotemedia._core import LoopCall
-    from remotemedia._loop.chain import Chain
-    from remotemedia._loop.entrance import Entrance
+    from remotemedia._loop.sessions.chain import Chain
+    from remotemedia._loop.sessions.entrance import Entrance
 
 __all__ = ["StagedStream", "outputs_of", "through"]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from remotemedia import _log
 
 if TYPE_CHECKING:
-    from remotemedia._loop.entrance import Entrance
+    from remotemedia._loop.sessions.entrance import Entrance
 
 __all__ = ["Watched"]
 

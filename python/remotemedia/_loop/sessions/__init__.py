@@ -1,0 +1,1 @@
+"""Open pipelines on the loop: the line of their calls, and streams of inputs and outputs."""

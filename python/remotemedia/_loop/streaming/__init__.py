@@ -1,0 +1,1 @@
+"""Streaming nodes, which iterate over the nodes before them."""
