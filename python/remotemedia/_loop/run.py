@@ -14,7 +14,7 @@ from remotemedia._asyncio.bridge import run_alone
 from remotemedia._errors import combine, throw
 from remotemedia._limits import CLOSE_TIMEOUT_SECS
 from remotemedia._loop.stages.stage import Stage
-from remotemedia._loop.streaming.part import StreamingStage, has_streaming_nodes
+from remotemedia._loop.streaming.run_stage import StreamingStage, has_streaming_nodes
 from remotemedia._loop.turns import SharedTurns, Turns, next_size
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from remotemedia._loop.stages.singly import END
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from remotemedia._loop.streaming.part import StreamingStage
+    from remotemedia._loop.streaming.run_stage import StreamingStage
 
 __all__ = ["Machine"]
 
