@@ -9,7 +9,7 @@ from remotemedia import _log
 from remotemedia._asyncio.bridge import run_alone
 from remotemedia._errors import throw
 from remotemedia._loop.sessions.entrance import closed
-from remotemedia._loop.sessions.stream import close_task
+from remotemedia._loop.sessions.queues import close_task
 
 if TYPE_CHECKING:
     import asyncio

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from remotemedia._errors import throw
 from remotemedia._loop.sessions.entrance import CLOSED
-from remotemedia._loop.sessions.stream import Failed
+from remotemedia._loop.sessions.queues import Failed
 from remotemedia._session.consumers import Consumer
 from remotemedia.exceptions import SessionClosedError
 

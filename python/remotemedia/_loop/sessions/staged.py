@@ -8,7 +8,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._core import Callers
-from remotemedia._loop.sessions.stream import Failed, Stream, close_task, is_cancelled
+from remotemedia._loop.sessions.queues import Failed, close_task
+from remotemedia._loop.sessions.stream import Stream, is_cancelled
 from remotemedia._loop.stages.beside import Entry
 from remotemedia._loop.turns import CROSSING_SECS, next_size
 from remotemedia.exceptions import SessionInterruptedError

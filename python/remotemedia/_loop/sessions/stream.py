@@ -1,144 +1,43 @@
-"""A stream of inputs through the nodes of a session on an event loop, and its outputs."""
+"""A stream of inputs through the nodes of a session on an event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
 import time
-from collections import deque
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._core import Callers
-from remotemedia._loop.sessions.changes import Changes
+from remotemedia._loop.sessions.queues import Failed, Queues
 from remotemedia._loop.turns import Turns, next_size
 from remotemedia.exceptions import SessionInterruptedError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterator
-    from typing import Literal
 
     from remotemedia._core import LoopCall
     from remotemedia._loop.sessions.entrance import Entrance
 
-    Overflow = Literal["wait", "keep", "drop"]
-
-__all__ = ["Failed", "Stream", "close_task"]
+__all__ = ["Stream", "is_cancelled"]
 
 
-class Failed:
-    """An error in place of the outputs of an input."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: BaseException) -> None:
-        """Store the error."""
-        self.error = error
-
-
-class Stream:
-    """Passes inputs through the nodes in a task of its own, and keeps the outputs until they are taken.
-
-    Attributes:
-        outputs: What has not been taken: outputs, and `Failed` for inputs that failed.
-        inputs: Items that were put in, each with the context of its caller and the time.
-        is_ended: Whether no more items are put in.
-        is_complete: Whether all inputs are done, and the nodes were flushed.
-        is_cut: Whether outputs are missing, because the session was closed or they were dropped.
-        is_abandoned: Whether outputs are no longer taken.
-        accepted: The number of inputs so far, the end of input among them.
-        finished: The number of inputs that are done.
-        changes: Wakes the tasks that wait for the stream.
-    """
+class Stream(Queues):
+    """Passes inputs through the nodes in a task of its own, and keeps the outputs until they are taken."""
 
     def __init__(self, entrance: Entrance, capacity: int, *, counts_own_items: bool = False) -> None:
         """Start without inputs."""
-        self.outputs: deque[Any] = deque()
-        self.inputs: deque[tuple[Any, contextvars.Context, int]] = deque()
-        self._waiting: deque[tuple[Any, contextvars.Context, asyncio.Future[bool]]] = deque()
-        self.is_ended = False
-        self.is_complete = False
-        self.is_cut = False
-        self.is_abandoned = False
-        self.accepted = self.finished = 0
-        self.taken_by = 0
-        self._entrance = entrance
-        self._capacity = capacity
+        super().__init__(entrance, capacity)
         self._counts_own_items = counts_own_items
-        self._overflow: Overflow = "wait"
         self._taken = self._first = 0
         self._size = 1
-        self._has_begun = False
         self._iterator: Iterator[Any] = iter(())
-        self._task: asyncio.Task[None] | None = None
-        self.changes = Changes()
-
-    def notify(self) -> None:
-        """Wake the tasks that wait for a change."""
-        if self._waiting:
-            self._admit()
-        self.changes.notify()
-        self._entrance.changes.notify()
-
-    @property
-    def load(self) -> int:
-        """The number of inputs in progress and of waiting outputs."""
-        return self.accepted - self.finished + len(self.outputs)
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether there is an output, or the end."""
-        return bool(self.outputs) or self.is_complete or self.is_cut
-
-    @property
-    def has_room(self) -> bool:
-        """Whether another output may be produced."""
-        return self._overflow != "wait" or self.is_abandoned or len(self.outputs) < self._capacity
-
-    def set_overflow(self, overflow: Overflow) -> None:
-        """Set what happens to outputs for which there is no room."""
-        if overflow != self._overflow:
-            self._overflow = overflow
-            self.notify()
 
     # Inputs.
 
-    def put(self, item: Any) -> asyncio.Future[bool] | None:
-        """Put an item in; return a future if it waits for room, and whether it came in is its result."""
-        context = contextvars.copy_context()
-        if self._waiting or self.load >= self._capacity:
-            is_in: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-            self._waiting.append((item, context, is_in))
-            return is_in
-        self._accept(item, context)
-        return None
-
-    def _accept(self, item: Any, context: contextvars.Context) -> None:
-        self.accepted += 1
-        self.inputs.append((item, context, time.perf_counter_ns()))
-        if (metrics := self._entrance.stage.metrics) is not None:
-            metrics.note_queue(len(self.inputs))
-        if not self._has_begun:
-            self._start(self._take_inputs())
-        else:
-            self.changes.notify()
-
-    def _admit(self) -> None:
-        """Accept items that wait, as far as there is room."""
-        while self._waiting and (self.load < self._capacity or self._waiting[0][2].done()):
-            item, context, is_in = self._waiting.popleft()
-            if not is_in.done():
-                is_in.set_result(True)
-                self._accept(item, context)
-
-    def end(self) -> None:
-        """End the input; the nodes are flushed."""
-        self.accepted += 1
-        self.is_ended = True
-        if not self._has_begun:
-            self._start(self._take_inputs())
-        self.notify()
+    def _begin_inputs(self) -> None:
+        self._start(self._take_inputs())
 
     def feed(self, items: Any) -> None:
         """Take the items of an iterable or async iterable, as there is room for their outputs."""
@@ -406,90 +305,8 @@ class Stream:
 
         await asyncio.get_running_loop().create_task(take(), context=context)
 
-    # The end.
-
-    def clear_waiting(self) -> list[asyncio.Future[bool]]:
-        """Remove the items that wait for room; return what their callers wait for."""
-        waiting = [is_in for _, _, is_in in self._waiting if not is_in.done()]
-        self._waiting.clear()
-        return waiting
-
-    def drop(self) -> int:
-        """Drop waiting inputs and outputs that were not taken; errors stay. Return the number of inputs."""
-        count = self.accepted - self.finished - self._counts_end()
-        self.finished += len(self.inputs)
-        self.inputs.clear()
-        self._forget_outputs()
-        self.notify()
-        return count
-
-    def _counts_end(self) -> bool:
-        return self.is_ended and not self.is_complete
-
-    def cut(self) -> None:
-        """Drop the outputs: the stream ends as one that misses some."""
-        self.is_cut = self.is_abandoned = True
-        self._forget_outputs()
-        self.notify()
-
-    def _forget_outputs(self) -> None:
-        failed = [output for output in self.outputs if type(output) is Failed]
-        self.outputs.clear()
-        self.outputs.extend(failed)
-
-    def take_failure(self) -> BaseException | None:
-        """Remove and return the first error that was not raised yet."""
-        for output in self.outputs:
-            if type(output) is Failed:
-                self.outputs.remove(output)
-                return output.error
-        return None
-
-    async def abandon(self) -> None:
-        """Take no more outputs, stop what is in progress, and wait until it has ended."""
-        self.drop_all()
-        await self.wait_for_end()
-
-    @property
-    def is_active(self) -> bool:
-        """Whether its task has not ended."""
-        return self._task is not None and not self._task.done()
-
-    def cancel(self) -> None:
-        """Stop the task, if there is one."""
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
-
-    def drop_all(self) -> None:
-        """Take no more outputs, and stop what is in progress."""
-        self.is_abandoned = True
-        self.drop()
-        self.cancel()
-
-    def close_task(self) -> None:
-        """End the task where the event loop no longer runs."""
-        if self._task is not None:
-            close_task(self._task)
-
-    async def wait_for_end(self) -> None:
-        """Wait until the task has ended."""
-        task = self._task
-        if task is not None and not task.done() and task is not asyncio.current_task():
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait([task])
-
 
 def is_cancelled() -> bool:
     """Whether the current task is being cancelled; otherwise a node raised the error by itself."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
-
-
-def close_task(task: asyncio.Task[Any]) -> None:
-    """End a task where the event loop no longer runs."""
-    coroutine = task.get_coro()
-    if not task.done() and coroutine is not None:
-        task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - Expected here.
-        # Its failures have no caller.
-        with suppress(BaseException):
-            coroutine.close()
