@@ -30,6 +30,7 @@ __all__ = [
     "Waiting",
     "__version__",
     "be_fork",
+    "check_stages",
     "did_you_mean",
     "draw",
     "is_at_work",
@@ -544,6 +545,13 @@ def parse_manifest(text: str) -> ParsedManifest:
 
     Raises:
         ManifestError: If it is invalid; the text contains line and path.
+    """
+
+def check_stages(graph: Graph) -> None:
+    """Reject a graph whose nodes cannot be divided into stages.
+
+    Raises:
+        PipelineError: If nodes are in the same group and cannot share a stage.
     """
 
 def draw(graph: Graph, format: str) -> str:  # noqa: A002 - the word of the command line

@@ -90,6 +90,12 @@ pub mod _core {
         ParsedManifest::parse(py, text)
     }
 
+    /// Refuse a graph whose nodes cannot be divided into stages.
+    #[pyfunction]
+    fn check_stages(graph: &Bound<'_, PyAny>) -> PyResult<()> {
+        graph::plan_of(graph).map(drop)
+    }
+
     /// Draw a graph as `text`, `mermaid`, `dot` or `svg`.
     #[pyfunction]
     fn draw(graph: &Bound<'_, PyAny>, format: &str) -> PyResult<String> {

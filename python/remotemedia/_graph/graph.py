@@ -9,7 +9,6 @@ from __future__ import annotations
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
-from remotemedia._graph.groups import check_groups
 from remotemedia._graph.node_kinds import classify, is_source, misfit
 from remotemedia._graph.options import NodeSpec, check_fit, defaults_of, with_defaults
 from remotemedia.exceptions import PipelineError
@@ -142,10 +141,10 @@ class Graph:
             completed = Entry(entry.id, entry.node, entry.node_type, entry.after, entry.join, options)
             completed.inherits_placement = entry.inherits_placement or "placement" not in entry.options
             entries.append(completed)
-        _check_groups(entries)
         graph = Graph(self.name, entries, self.source)
         graph.order = self.order
         graph.ignored = self.ignored
+        _check_groups(graph)
         return graph
 
 
@@ -193,9 +192,7 @@ def graph_of(name: str, entries: list[Entry]) -> Graph:
     _check_ids(entries)
     if any(entry.after != ([entries[index - 1].id] if index else []) for index, entry in enumerate(entries)):
         plan_order(entries)
-    sources = _check_calls(entries)
-    _check_groups(entries)
-    return Graph(name, entries, _only_source(sources, entries))
+    return _connected(name, entries)
 
 
 def graph_of_manifest(parsed: ParsedManifest, entries: list[Entry]) -> Graph:
@@ -204,8 +201,7 @@ def graph_of_manifest(parsed: ParsedManifest, entries: list[Entry]) -> Graph:
     Raises:
         PipelineError: If a source is not the first node, or a node cannot be called.
     """
-    sources = _check_calls(entries)
-    graph = Graph(parsed.name, entries, _only_source(sources, entries))
+    graph = Graph(parsed.name, entries, _checked_source(entries))
     graph.order = parsed.order
     graph.ignored = parsed.ignored
     return graph
@@ -316,9 +312,7 @@ def of_list(items: Sequence[object]) -> Graph:
         return load_list(items)
     entries = entries_of(items)
     chain(entries)
-    sources = _check_calls(entries)
-    _check_groups(entries)
-    return Graph("pipeline", entries, _only_source(sources, entries))
+    return _connected("pipeline", entries)
 
 
 def entries_of(items: Sequence[object]) -> list[Entry]:
@@ -353,7 +347,16 @@ def chain(entries: Sequence[Entry]) -> None:
         entries[index].after = [entries[index - 1].id]
 
 
-def _only_source(sources: Sequence[Entry], entries: Sequence[Entry]) -> Entry | None:
+def _connected(name: str, entries: list[Entry]) -> Graph:
+    """Return the graph of nodes whose ids and connections have been checked."""
+    graph = Graph(name, entries, _checked_source(entries))
+    _check_groups(graph)
+    return graph
+
+
+def _checked_source(entries: Sequence[Entry]) -> Entry | None:
+    """Reject nodes that cannot be called, and return the source, if any."""
+    sources = _check_calls(entries)
     if not sources:
         return None
     source = sources[-1]
@@ -390,9 +393,15 @@ def _check_calls(entries: Sequence[Entry]) -> list[Entry]:
     return sources
 
 
-def _check_groups(entries: Sequence[Entry]) -> None:
-    if any("group" in entry.options for entry in entries):
-        check_groups([entries[position] for position in plan_order(entries)])
+def _check_groups(graph: Graph) -> None:
+    """Reject groups whose nodes cannot share a stage."""
+    if any("group" in entry.options for entry in graph.entries):
+        try:
+            from remotemedia._core import check_stages
+        except ImportError:
+            # Without the extension only the reference executor runs, which has no stages.
+            return
+        check_stages(graph)
 
 
 def _check_ids(entries: Sequence[Entry]) -> None:
