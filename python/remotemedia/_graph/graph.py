@@ -293,7 +293,7 @@ def plan_order(entries: Sequence[Entry]) -> list[int]:
             if not waiting_for[downstream]:
                 heapq.heappush(ready, downstream)
     if len(order) < len(entries):
-        raise PipelineError(f"The connections form a cycle: {_cycle(entries, upstreams, waiting_for)}")
+        raise PipelineError(f"The connections form a cycle: {_cycle(entries, upstreams)}")
     return order
 
 
@@ -426,16 +426,13 @@ def _upstream_positions(entries: Sequence[Entry]) -> list[list[int]]:
     return [[positions[upstream] for upstream in dict.fromkeys(entry.after)] for entry in entries]
 
 
-def _cycle(entries: Sequence[Entry], upstreams: list[list[int]], waiting_for: list[int]) -> str:
-    current = next(position for position, count in enumerate(waiting_for) if count)
-    path: list[int] = []
-    places: dict[int, int] = {}
-    while current not in places:
-        places[current] = len(path)
-        path.append(current)
-        current = next(upstream for upstream in upstreams[current] if waiting_for[upstream])
-    ids = [entries[position].id for position in path[places[current] :]]
-    ids = [ids[0], *reversed(ids)]
+def _cycle(entries: Sequence[Entry], upstreams: list[list[int]]) -> str:
+    from graphlib import CycleError, TopologicalSorter
+
+    try:
+        TopologicalSorter(dict(enumerate(upstreams))).prepare()
+    except CycleError as error:
+        ids = [entries[position].id for position in error.args[1]]
     if len(ids) > _MAX_IDS_SHOWN:
         ids[6:-5] = ["…"]
     return " → ".join(ids)
