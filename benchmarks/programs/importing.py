@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from typing import TYPE_CHECKING
 
@@ -31,23 +32,9 @@ def import_memory(effort: Effort) -> Samples:
     )
 
 
+_row = functools.partial(Benchmark, against="bare interpreter", compared_by="difference")
+
 BENCHMARKS = [
-    Benchmark(
-        "import-time",
-        "import remotemedia in a fresh process",
-        "bare interpreter",
-        "ms",
-        "difference",
-        15.0,
-        import_time,
-    ),
-    Benchmark(
-        "import-memory",
-        "peak memory of the same",
-        "bare interpreter",
-        "MiB",
-        "difference",
-        8.0,
-        import_memory,
-    ),
+    _row("import-time", "import remotemedia in a fresh process", unit="ms", bar=15.0, measure=import_time),
+    _row("import-memory", "peak memory of the same", unit="MiB", bar=8.0, measure=import_memory),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 import tempfile
@@ -48,23 +49,9 @@ def check_memory(effort: Effort) -> Samples:
         )
 
 
+_row = functools.partial(Benchmark, against="import remotemedia", compared_by="difference")
+
 BENCHMARKS = [
-    Benchmark(
-        "manifest-time",
-        "check of a manifest of 100,000 nodes",
-        "import remotemedia",
-        "ms",
-        "difference",
-        1000.0,
-        check_time,
-    ),
-    Benchmark(
-        "manifest-memory",
-        "peak memory of the same",
-        "import remotemedia",
-        "MiB",
-        "difference",
-        150.0,
-        check_memory,
-    ),
+    _row("manifest-time", "check of a manifest of 100,000 nodes", unit="ms", bar=1000.0, measure=check_time),
+    _row("manifest-memory", "peak memory of the same", unit="MiB", bar=150.0, measure=check_memory),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -126,59 +127,15 @@ def arrays(effort: Effort) -> Samples:
     return against_loop(nodes, nodes, items, effort.rounds(60))
 
 
+_row = functools.partial(
+    Benchmark, against="loop by hand over the same nodes", unit="ms", compared_by="ratio"
+)
+
 BENCHMARKS = [
-    Benchmark(
-        "trivial",
-        "3 trivial nodes, 100,000 ints",
-        "loop by hand over the same nodes",
-        "ms",
-        "ratio",
-        TRIVIAL_BAR,
-        trivial,
-    ),
-    Benchmark(
-        "calling",
-        "3 nodes that call abs(), 100,000 ints",
-        "loop by hand over the same nodes",
-        "ms",
-        "ratio",
-        1.3,
-        calling,
-    ),
-    Benchmark(
-        "working",
-        "3 nodes of 10 µs, 5,000 ints",
-        "loop by hand over the same nodes",
-        "ms",
-        "ratio",
-        1.02,
-        working,
-    ),
-    Benchmark(
-        "trivial-metrics",
-        "3 trivial nodes, with metrics",
-        "loop by hand over the same nodes",
-        "ms",
-        "ratio",
-        2.0,
-        trivial_with_metrics,
-    ),
-    Benchmark(
-        "working-metrics",
-        "3 nodes of 10 µs, with metrics",
-        "loop by hand over the same nodes",
-        "ms",
-        "ratio",
-        1.05,
-        working_with_metrics,
-    ),
-    Benchmark(
-        "arrays",
-        "3 nodes, 100,000 arrays of 1 MB",
-        "loop by hand over the same nodes",
-        "ms",
-        "ratio",
-        ARRAYS_BAR,
-        arrays,
-    ),
+    _row("trivial", "3 trivial nodes, 100,000 ints", bar=TRIVIAL_BAR, measure=trivial),
+    _row("calling", "3 nodes that call abs(), 100,000 ints", bar=1.3, measure=calling),
+    _row("working", "3 nodes of 10 µs, 5,000 ints", bar=1.02, measure=working),
+    _row("trivial-metrics", "3 trivial nodes, with metrics", bar=2.0, measure=trivial_with_metrics),
+    _row("working-metrics", "3 nodes of 10 µs, with metrics", bar=1.05, measure=working_with_metrics),
+    _row("arrays", "3 nodes, 100,000 arrays of 1 MB", bar=ARRAYS_BAR, measure=arrays),
 ]

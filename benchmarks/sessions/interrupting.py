@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from queue import Queue
 from time import perf_counter
@@ -91,23 +92,11 @@ def _check(dropped: int) -> None:
         raise AssertionError(f"{dropped} of {ITEMS} items were dropped")
 
 
+_row = functools.partial(
+    Benchmark, against="clearing a queue.Queue of as many", unit="ms", compared_by="difference", bar=2.0
+)
+
 BENCHMARKS = [
-    Benchmark(
-        "interrupt",
-        "interrupt with 10,000 items queued",
-        "clearing a queue.Queue of as many",
-        "ms",
-        "difference",
-        2.0,
-        queued,
-    ),
-    Benchmark(
-        "interrupt-parked",
-        "interrupt with 10,000 puts that wait",
-        "clearing a queue.Queue of as many",
-        "ms",
-        "difference",
-        2.0,
-        parked,
-    ),
+    _row("interrupt", "interrupt with 10,000 items queued", measure=queued),
+    _row("interrupt-parked", "interrupt with 10,000 puts that wait", measure=parked),
 ]
