@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import statistics
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,10 @@ if TYPE_CHECKING:
 
     Work = Callable[[], Awaitable[list[Any]]]
 
-__all__ = ["against_coroutine", "alternate_on_loop"]
+__all__ = ["against_coroutine", "alternate_on_loop", "medians_in_turn"]
+
+CALLS = 100
+"""Calls in a round of `medians_in_turn`."""
 
 
 async def against_coroutine(ours: Work, by_hand: Work, rounds: int) -> Samples:
@@ -43,6 +47,26 @@ async def alternate_on_loop(
         after = await _settled(baseline)
         samples.append((took, (before + after) / 2))
         before = after
+    return samples[1:]
+
+
+async def medians_in_turn(
+    ours: Callable[[int], Awaitable[Any]], baseline: Callable[[int], Awaitable[Any]], rounds: int
+) -> Samples:
+    """Call both in turn; a sample consists of the medians of a round, in microseconds."""
+    samples: Samples = []
+    for _ in range(rounds + 1):
+        our_times: list[float] = []
+        baseline_times: list[float] = []
+        for item in range(CALLS):
+            started = perf_counter()
+            await ours(item)
+            between = perf_counter()
+            await baseline(item)
+            ended = perf_counter()
+            our_times.append((between - started) * 1e6)
+            baseline_times.append((ended - between) * 1e6)
+        samples.append((statistics.median(our_times), statistics.median(baseline_times)))
     return samples[1:]
 
 

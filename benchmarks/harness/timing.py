@@ -11,7 +11,7 @@ from benchmarks.harness.measuring import alternate
 from remotemedia import execute_pipeline_with_input
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Protocol
 
     from benchmarks.harness.measuring import Samples
@@ -23,7 +23,31 @@ if TYPE_CHECKING:
             """The output for an item."""
 
 
-__all__ = ["against_loop", "by_hand", "run_pipeline"]
+__all__ = ["against_loop", "micros_of_each", "millis_to_read", "run_pipeline"]
+
+
+def millis_to_read(outputs: Iterable[Any], expected: int) -> float:
+    """Read all outputs: milliseconds.
+
+    Raises:
+        AssertionError: If their number is not the expected one.
+    """
+    started = perf_counter()
+    count = sum(1 for _ in outputs)
+    took = (perf_counter() - started) * 1e3
+    if count != expected:
+        raise AssertionError(f"{count} of {expected} items came out")
+    return took
+
+
+def micros_of_each(call: Callable[[Any], object], items: Iterable[Any]) -> list[float]:
+    """Call a function for each item: the microseconds of each call."""
+    times = []
+    for item in items:
+        started = perf_counter()
+        call(item)
+        times.append((perf_counter() - started) * 1e6)
+    return times
 
 
 def by_hand(nodes: Sequence[Processor], items: list[Any]) -> tuple[float, list[Any]]:

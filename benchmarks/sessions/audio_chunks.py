@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.harness.loop_timing import alternate_on_loop
 from benchmarks.harness.measuring import Benchmark, NotMeasuredError, alternate
+from benchmarks.harness.timing import micros_of_each
 from remotemedia import Node, Pipeline
 
 try:
@@ -82,7 +83,7 @@ def awaited_chunk(effort: Effort) -> Samples:
     process = _by_hand(nodes)
 
     async def by_hand() -> float:
-        return statistics.median(_time_each(process, chunks))
+        return statistics.median(micros_of_each(process, chunks))
 
     async def rounds() -> Samples:
         async with Pipeline([node.with_options(placement="inline") for node in nodes]).open() as session:
@@ -123,19 +124,10 @@ def _one_by_one(summary: Callable[[list[float]], float], effort: Effort) -> Samp
     nodes, chunks = _nodes(), _chunks()
     with Pipeline(nodes).open() as session:
         return alternate(
-            lambda: summary(_time_each(session.call, chunks)),
-            lambda: summary(_time_each(_by_hand(nodes), chunks)),
+            lambda: summary(micros_of_each(session.call, chunks)),
+            lambda: summary(micros_of_each(_by_hand(nodes), chunks)),
             effort.rounds(60),
         )
-
-
-def _time_each(process: Callable[[Audio], Audio | None], chunks: list[Audio]) -> list[float]:
-    times = []
-    for chunk in chunks:
-        started = perf_counter()
-        process(chunk)
-        times.append((perf_counter() - started) * 1e6)
-    return times
 
 
 async def _time_each_await(call: Callable[[Audio], Awaitable[Audio | None]], chunks: list[Audio]) -> float:

@@ -9,11 +9,13 @@ from queue import Queue
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from benchmarks.harness.loop_timing import alternate_on_loop
 from benchmarks.harness.measuring import Benchmark, alternate
+from benchmarks.harness.timing import millis_to_read
 from remotemedia import Node, Pipeline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from benchmarks.harness.measuring import Effort, Samples
     from remotemedia import AsyncSession
@@ -58,8 +60,8 @@ def two_stages(effort: Effort) -> Samples:
     apart = [node.with_options(placement="thread", queue_size=QUEUE_SIZE) for node in nodes]
     with Pipeline(nodes).open() as in_turn, Pipeline(apart).open() as at_once:
         return alternate(
-            lambda: _consume(at_once.map(range(ITEMS))),
-            lambda: _consume(in_turn.map(range(ITEMS))),
+            lambda: millis_to_read(at_once.map(range(ITEMS)), ITEMS),
+            lambda: millis_to_read(in_turn.map(range(ITEMS)), ITEMS),
             effort.rounds(24),
         )
 
@@ -69,29 +71,21 @@ def two_threads(effort: Effort) -> Samples:
     nodes = _digests()
     with Pipeline(nodes).open() as in_turn:
         return alternate(
-            lambda: _consume(_by_threads(nodes)),
-            lambda: _consume(in_turn.map(range(ITEMS))),
+            lambda: millis_to_read(_by_threads(nodes), ITEMS),
+            lambda: millis_to_read(in_turn.map(range(ITEMS)), ITEMS),
             effort.rounds(24),
         )
 
 
 def concurrency(effort: Effort) -> Samples:
     """Coroutines of one node in flight against `asyncio.gather`."""
-    with asyncio.Runner() as runner:
-        return runner.run(_concurrent_rounds(effort.rounds(60)))
+    return asyncio.run(_concurrent_rounds(effort.rounds(60)))
 
 
 async def _concurrent_rounds(rounds: int) -> Samples:
     node = Reply()
-    samples: Samples = []
     async with Pipeline([node.with_options(concurrency=REPLIES)]).open() as session:
-        before = await _gather(node)
-        for _ in range(rounds + 1):
-            took = await _map(session)
-            after = await _gather(node)
-            samples.append((took, (before + after) / 2))
-            before = after
-    return samples[1:]
+        return await alternate_on_loop(lambda: _map(session), lambda: _gather(node), rounds)
 
 
 async def _map(session: AsyncSession) -> float:
@@ -147,15 +141,6 @@ def _feed(first: Queue[int | None]) -> None:
     for item in range(ITEMS):
         first.put(item)
     first.put(None)
-
-
-def _consume(outputs: Iterable[int]) -> float:
-    started = perf_counter()
-    count = sum(1 for _ in outputs)
-    took = (perf_counter() - started) * 1e3
-    if count != ITEMS:
-        raise AssertionError(f"{count} of {ITEMS} items came out")
-    return took
 
 
 BENCHMARKS = [

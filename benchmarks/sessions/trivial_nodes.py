@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import statistics
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from benchmarks.harness.loop_timing import medians_in_turn
 from benchmarks.harness.measuring import Benchmark, alternate
 from benchmarks.runs.custom_nodes import AddOne
 from remotemedia import Pipeline
@@ -20,9 +20,6 @@ __all__ = ["BENCHMARKS"]
 
 CALLS = 20_000
 """Calls from plain Python in a round, timed together: one takes about as long as reading the clock."""
-
-AWAITED_CALLS = 100
-"""Calls from asyncio in a round; their median is its sample."""
 
 ITEMS = 100_000
 
@@ -59,21 +56,8 @@ async def _awaited_rounds(rounds: int) -> Samples:
     def by_hand(item: int) -> int:
         return third.process(second.process(first.process(item)))
 
-    samples: Samples = []
     async with Pipeline(nodes).open() as session:
-        for _ in range(rounds + 1):
-            ours: list[float] = []
-            in_thread: list[float] = []
-            for item in range(AWAITED_CALLS):
-                started = perf_counter()
-                await session.call(item)
-                between = perf_counter()
-                await asyncio.to_thread(by_hand, item)
-                ended = perf_counter()
-                ours.append((between - started) * 1e6)
-                in_thread.append((ended - between) * 1e6)
-            samples.append((statistics.median(ours), statistics.median(in_thread)))
-    return samples[1:]
+        return await medians_in_turn(session.call, lambda item: asyncio.to_thread(by_hand, item), rounds)
 
 
 def session_map(effort: Effort) -> Samples:

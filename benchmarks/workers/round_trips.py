@@ -7,12 +7,14 @@ import os
 import statistics
 from collections import deque
 from contextlib import ExitStack, contextmanager
+from itertools import repeat
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.harness.measuring import Benchmark, alternate
+from benchmarks.harness.timing import micros_of_each
 from remotemedia import Pipeline, with_options
 
 if TYPE_CHECKING:
@@ -104,12 +106,7 @@ def _pipe(node: Any) -> Iterator[Callable[[Any], Any]]:
 
 
 def _trips(call: Callable[[Any], Any], item: Any, count: int = ROUND_TRIPS) -> list[float]:
-    times = []
-    for _ in range(count):
-        started = perf_counter()
-        call(item)
-        times.append((perf_counter() - started) * 1e6)
-    return times
+    return micros_of_each(call, repeat(item, count))
 
 
 def _tail(times: list[float]) -> float:

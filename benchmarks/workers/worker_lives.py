@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.harness.measuring import Benchmark, alternate
+from benchmarks.harness.timing import millis_to_read
 from benchmarks.workers.worker_nodes import Spin, Weighty, WhoAmI
 from remotemedia import Pipeline, with_options
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
     from benchmarks.harness.measuring import Effort, Samples
+
+    Stream = Callable[[Iterable[int]], Iterable[int]]
 
 __all__ = ["BENCHMARKS"]
 
@@ -54,7 +57,7 @@ def two_pipes(effort: Effort) -> Samples:
 
     try:
         with Pipeline([Spin(), Spin()]).open() as alone:
-            return alternate(lambda: _millis(by_hand), lambda: _millis(alone.map), effort.rounds(12))
+            return _alternate_streams(by_hand, alone.map, effort)
     finally:
         first_in.send(None)
         for process in processes:
@@ -75,16 +78,15 @@ def two_replicas(effort: Effort) -> Samples:
 
 def _to_inline(nodes: list[Any], inline: list[Any], effort: Effort) -> Samples:
     with Pipeline(nodes).open() as session, Pipeline(inline).open() as alone:
-        return alternate(lambda: _millis(session.map), lambda: _millis(alone.map), effort.rounds(12))
+        return _alternate_streams(session.map, alone.map, effort)
 
 
-def _millis(stream: Callable[[Iterable[int]], Iterable[int]]) -> float:
-    started = perf_counter()
-    count = sum(1 for _ in stream(range(ITEMS)))
-    took = (perf_counter() - started) * 1e3
-    if count != ITEMS:
-        raise AssertionError(f"{count} of {ITEMS} items came out")
-    return took
+def _alternate_streams(ours: Stream, baseline: Stream, effort: Effort) -> Samples:
+    return alternate(
+        lambda: millis_to_read(ours(range(ITEMS)), ITEMS),
+        lambda: millis_to_read(baseline(range(ITEMS)), ITEMS),
+        effort.rounds(12),
+    )
 
 
 def _opening(node: Any) -> float:
