@@ -14,7 +14,7 @@ from cloudpickle import cloudpickle as internals
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["CachedFunction", "make_cached", "make_dispatcher", "make_property", "reduce_function"]
+__all__ = ["CachedFunction", "make_cached", "reduce_function"]
 
 CachedFunction = functools._lru_cache_wrapper  # noqa: SLF001 - It has no public name.
 """The type of functions with `functools.cache` or `functools.lru_cache`."""
@@ -28,7 +28,8 @@ def reduce_function(value: Any) -> tuple[Any, ...] | None:
     """Return the reduction of a wrapped function by value; `None` for others, and if its name suffices."""
     kind = type(value)
     if kind is functools.cached_property:
-        return make_property, (value.func, value.attrname)
+        # In Python 3.11, it contains a lock.
+        return functools.cached_property, (value.func,), {"attrname": value.attrname}
     if kind is functools.singledispatchmethod:
         # From Python 3.13 on, it has a cache of weak references.
         return functools.singledispatchmethod, (value.func,), {"dispatcher": value.dispatcher}
@@ -38,25 +39,13 @@ def reduce_function(value: Any) -> tuple[Any, ...] | None:
         return make_cached, (wrapped, value.cache_parameters()), wrapped, None, None, functools.update_wrapper
     if kind is FunctionType and value.__code__ in _DISPATCHER_CODES and _is_dispatcher(value):
         functions = dict(value.registry)
-        return make_dispatcher, (value.__wrapped__,), functions, None, None, complete_dispatcher
+        return functools.singledispatch, (value.__wrapped__,), functions, None, None, complete_dispatcher
     return None
 
 
 def make_cached(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
     """Create a function with an empty cache."""
     return functools.lru_cache(**parameters)(function)
-
-
-def make_property(function: Callable[[Any], Any], name: str | None) -> functools.cached_property[Any]:
-    """Create a cached property; in Python 3.11, it contains a lock."""
-    made = functools.cached_property(function)
-    made.attrname = name
-    return made
-
-
-def make_dispatcher(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Create a generic function with only its default implementation."""
-    return functools.singledispatch(function)
 
 
 def complete_dispatcher(dispatcher: Any, functions: Mapping[type, Callable[..., Any]]) -> None:
