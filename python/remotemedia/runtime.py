@@ -60,8 +60,8 @@ async def execute_pipeline(
     """
     graph = resolve(pipeline, executor=executor)
     feed = [empty_item(graph)] if graph.source is None else None
-    outputs, metrics = await _run(pipeline, graph, feed, enable_metrics=enable_metrics, use_rust=use_rust)
-    return _returned(shape(outputs), metrics)
+    outputs, metrics = await run_graph(graph, feed, enable_metrics=enable_metrics, use_rust=use_rust)
+    return _returned(pipeline, shape(outputs), metrics)
 
 
 async def execute_pipeline_with_input(
@@ -98,10 +98,8 @@ async def execute_pipeline_with_input(
     check_takes_input(graph, input_data)
     if hasattr(type(input_data), "__len__") and not len(input_data):
         raise PipelineError(f"The input of pipeline '{graph.name}' is empty; pass at least one item")
-    outputs, metrics = await _run(
-        pipeline, graph, input_data, enable_metrics=enable_metrics, use_rust=use_rust
-    )
-    return _returned(outputs, metrics)
+    outputs, metrics = await run_graph(graph, input_data, enable_metrics=enable_metrics, use_rust=use_rust)
+    return _returned(pipeline, outputs, metrics)
 
 
 async def execute_pipeline_with_item(
@@ -114,8 +112,8 @@ async def execute_pipeline_with_item(
     """Run a pipeline once on one item; returns the same forms as `execute_pipeline`."""
     graph = resolve(pipeline)
     check_takes_input(graph, [item])
-    outputs, metrics = await _run(pipeline, graph, [item], enable_metrics=enable_metrics, use_rust=use_rust)
-    return _returned(shape(outputs), metrics)
+    outputs, metrics = await run_graph(graph, [item], enable_metrics=enable_metrics, use_rust=use_rust)
+    return _returned(pipeline, shape(outputs), metrics)
 
 
 async def run_graph(
@@ -180,14 +178,9 @@ def check_takes_input(graph: Graph, stream: Any) -> None:
         )
 
 
-async def _run(
-    pipeline: object, graph: Graph, feed: Any, *, enable_metrics: bool, use_rust: bool
-) -> tuple[list[Any], dict[str, Any] | None]:
-    outputs, metrics = await run_graph(graph, feed, enable_metrics=enable_metrics, use_rust=use_rust)
-    if metrics is not None and isinstance(pipeline, Pipeline):
+def _returned(pipeline: object, outputs: Any, metrics: dict[str, Any] | None) -> Any:
+    if metrics is None:
+        return outputs
+    if isinstance(pipeline, Pipeline):
         pipeline.keep_metrics(metrics)
-    return outputs, metrics
-
-
-def _returned(outputs: Any, metrics: dict[str, Any] | None) -> Any:
-    return outputs if metrics is None else {"outputs": outputs, "metrics": metrics}
+    return {"outputs": outputs, "metrics": metrics}
