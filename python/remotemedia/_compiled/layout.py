@@ -113,7 +113,7 @@ class Layout(Routes):
         before = self.after[gate]
         if not self.joins[gate] or any(self._is_sure[node] for node in before):
             return []
-        return list(dict.fromkeys(map(self._first_sibling, before)))
+        return list(dict.fromkeys(self.siblings(node)[0] for node in before))
 
     def first_of(self, node: int) -> int:
         """Return the gate or first node that the items of a node come from without another gate between."""
@@ -127,9 +127,6 @@ class Layout(Routes):
             return [node]
         source = self.after[node][0] if self.after[node] else INPUT
         return [target for target in self.targets[source] if target not in self.gates]
-
-    def _first_sibling(self, node: int) -> int:
-        return self.siblings(node)[0]
 
 
 @functools.lru_cache(maxsize=128)

@@ -162,8 +162,7 @@ def resolve(pipeline: object, *, executor: str | None = None) -> Graph:
         ManifestError: If it is an invalid manifest.
     """
     if executor is not None:
-        defaults = defaults_of(executor)
-        return resolve(pipeline).with_defaults(defaults)
+        return resolve(pipeline).with_defaults(defaults_of(executor))
     if isinstance(pipeline, (list, tuple)):
         return of_list(pipeline)
     if isinstance(pipeline, GraphOwner):

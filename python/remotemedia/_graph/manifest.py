@@ -22,8 +22,9 @@ from remotemedia._graph.graph import (
     is_manifest_entry,
     name_of,
 )
-from remotemedia._graph.node_types import find_type, known_names, type_name
+from remotemedia._graph.node_types import find_type, type_name
 from remotemedia._graph.options import Batch
+from remotemedia._graph.registry import get_loaded_nodes
 from remotemedia._suggest import did_you_mean
 from remotemedia.exceptions import ManifestError, PipelineError, SerializationError
 
@@ -212,9 +213,10 @@ def _hint(node_type: str) -> str:
     if ":" in node_type:
         module = node_type.partition(":")[0]
         return f"; the module '{module}' has no such class"
+    names = get_loaded_nodes()
     return (
-        did_you_mean(node_type, known_names())
-        or f"; the registered types are: {', '.join(known_names())}; for other classes, write module:Class"
+        did_you_mean(node_type, names)
+        or f"; the registered types are: {', '.join(names)}; for other classes, write module:Class"
     )
 
 

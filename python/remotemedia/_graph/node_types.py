@@ -11,7 +11,7 @@ from remotemedia._graph import registry
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
-__all__ = ["find_type", "known_names", "type_name"]
+__all__ = ["find_type", "type_name"]
 
 # Classes that cannot be imported, such as those in functions; they are found in the same program.
 _local_types: MutableMapping[str, type[Any]] | None = None
@@ -45,11 +45,6 @@ def type_name(node: object) -> str:
     if found is not cls:
         _remember(name, cls)
     return name
-
-
-def known_names() -> list[str]:
-    """Return the registered names."""
-    return list(registry.get_loaded_nodes())
 
 
 def _imported(name: str) -> object:

@@ -230,8 +230,6 @@ def defaults_of(executor: object) -> dict[str, Any]:
     Raises:
         PipelineError: If there is no such executor.
     """
-    if executor is None:
-        return {}
     if executor != "multiprocess":
         hint = did_you_mean(executor, ["multiprocess"]) if isinstance(executor, str) else ""
         raise PipelineError(f"executor={executor!r} is not valid; use 'multiprocess'{hint}")
