@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import operator
 import statistics
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -46,20 +46,21 @@ class Benchmark:
         name: The argument of `--only`.
         title: What is measured.
         against: The baseline.
-        unit: The unit of the samples.
-        compared_by: What the bar limits: ours divided by the baseline, ours minus it, or ours alone.
         bar: The largest value that is good enough; `None` for a benchmark without a limit.
         measure: Takes the samples.
+        unit: The unit of the samples.
+        compared_by: What the bar limits: ours divided by the baseline, ours minus it, or ours alone.
         is_two_sided: The baseline must not be slower by more than the bar, either.
     """
 
     name: str
     title: str
     against: str
-    unit: Literal["ms", "µs", "MiB", "KiB", "threads"]
-    compared_by: Literal["ratio", "difference", "ours"]
     bar: float | None
     measure: Callable[[Effort], Samples]
+    _: KW_ONLY
+    unit: Literal["ms", "µs", "MiB", "KiB", "threads"]
+    compared_by: Literal["ratio", "difference", "ours"]
     is_two_sided: bool = False
 
 

@@ -35,6 +35,6 @@ def import_memory(effort: Effort) -> Samples:
 _row = functools.partial(Benchmark, against="bare interpreter", compared_by="difference")
 
 BENCHMARKS = [
-    _row("import-time", "import remotemedia in a fresh process", unit="ms", bar=15.0, measure=import_time),
-    _row("import-memory", "peak memory of the same", unit="MiB", bar=8.0, measure=import_memory),
+    _row("import-time", "import remotemedia in a fresh process", bar=15.0, measure=import_time, unit="ms"),
+    _row("import-memory", "peak memory of the same", bar=8.0, measure=import_memory, unit="MiB"),
 ]

@@ -52,6 +52,6 @@ def check_memory(effort: Effort) -> Samples:
 _row = functools.partial(Benchmark, against="import remotemedia", compared_by="difference")
 
 BENCHMARKS = [
-    _row("manifest-time", "check of a manifest of 100,000 nodes", unit="ms", bar=1000.0, measure=check_time),
-    _row("manifest-memory", "peak memory of the same", unit="MiB", bar=150.0, measure=check_memory),
+    _row("manifest-time", "check of a manifest of 100,000 nodes", bar=1000.0, measure=check_time, unit="ms"),
+    _row("manifest-memory", "peak memory of the same", bar=150.0, measure=check_memory, unit="MiB"),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import struct
 import sys
@@ -92,23 +93,15 @@ def write_silence(path: Path, secs: int) -> None:
     os.truncate(path, len(header) + data_bytes)
 
 
+_row = functools.partial(Benchmark, unit="MiB", compared_by="difference")
+
 BENCHMARKS = [
-    Benchmark(
+    _row(
         "stream-memory",
         "peak memory, 10,000,000 ints to one sum",
         "the same with no ints",
-        "MiB",
-        "difference",
         20.0,
         stream_memory,
     ),
-    Benchmark(
-        "host-memory",
-        "peak memory, host on an hour of WAV",
-        "interpreter with numpy",
-        "MiB",
-        "difference",
-        60.0,
-        host_memory,
-    ),
+    _row("host-memory", "peak memory, host on an hour of WAV", "interpreter with numpy", 60.0, host_memory),
 ]

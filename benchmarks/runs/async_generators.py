@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import TYPE_CHECKING
 
 from benchmarks.harness.loop_timing import against_coroutine
@@ -97,31 +98,27 @@ def streaming(effort: Effort) -> Samples:
     )
 
 
+_row = functools.partial(Benchmark, unit="µs", compared_by="ratio")
+
 BENCHMARKS = [
-    Benchmark(
+    _row(
         "async-input",
         "async generator, 3 trivial nodes inline, an item",
         "async for and three calls by hand",
-        "µs",
-        "ratio",
         2.0,
         as_input,
     ),
-    Benchmark(
+    _row(
         "async-generator",
         "a node that is an async generator, an output",
         "async for over process by hand",
-        "µs",
-        "ratio",
         1.5,
         as_node,
     ),
-    Benchmark(
+    _row(
         "streaming",
         "a node with is_streaming, 4,000 ints, an item",
         "async for over process by hand",
-        "µs",
-        "ratio",
         2.5,
         streaming,
     ),

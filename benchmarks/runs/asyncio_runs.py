@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.harness.loop_timing import against_coroutine
@@ -85,41 +86,30 @@ async def _mixed_rounds(
     return await against_coroutine(lambda: execute_pipeline_with_input(pipeline, ITEMS), by_hand, rounds)
 
 
+_row = functools.partial(Benchmark, unit="µs", compared_by="ratio")
+
 BENCHMARKS = [
-    Benchmark(
-        "async-run",
-        "3 async nodes, 4,000 ints, an item",
-        "a loop of awaits by hand",
-        "µs",
-        "ratio",
-        1.5,
-        async_run,
-    ),
-    Benchmark(
+    _row("async-run", "3 async nodes, 4,000 ints, an item", "a loop of awaits by hand", 1.5, async_run),
+    _row(
         "suspended-run",
         "3 async nodes with asyncio.sleep(0), an item",
         "a loop of awaits by hand",
-        "µs",
-        "ratio",
         1.15,
         suspended_run,
     ),
-    Benchmark(
+    _row(
         "mixed-inline-run",
         "def, async, def; all inline, an item",
         "a loop of calls and awaits by hand",
-        "µs",
-        "ratio",
         1.6,
         mixed_run_inline,
     ),
-    Benchmark(
+    _row(
         "mixed-run",
         "def, async, def; no placement, an item",
         "a loop of calls and awaits by hand",
-        "µs",
-        "ours",
         3.0,
         mixed_run,
+        compared_by="ours",
     ),
 ]

@@ -43,9 +43,9 @@ BENCHMARKS = [
         "call",
         "one call of one node (median of calls)",
         "run_in_executor(None, node.process, x)",
-        "µs",
-        "difference",
         60.0,
         one_call,
+        unit="µs",
+        compared_by="difference",
     ),
 ]

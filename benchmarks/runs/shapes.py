@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -132,41 +133,29 @@ def _against(pipeline: Any, by_hand: Callable[[], list[int]], items: list[int], 
         )
 
 
+_row = functools.partial(Benchmark, unit="ms", compared_by="ratio")
+
 BENCHMARKS = [
-    Benchmark(
+    _row(
         "generator",
         "a generator of 4 outputs, 25,000 ints",
         "loop by hand over the same node",
-        "ms",
-        "ratio",
         1.2,
         generator,
     ),
-    Benchmark(
+    _row(
         "generator-chain",
         "the same between two trivial nodes",
         "loop by hand over the same nodes",
-        "ms",
-        "ratio",
         1.2,
         generator_in_chain,
     ),
-    Benchmark(
+    _row(
         "filter",
         "a filter between 2 trivial nodes, 100,000 ints",
         "loop by hand over the same nodes",
-        "ms",
-        "ratio",
         1.2,
         filtering,
     ),
-    Benchmark(
-        "diamond",
-        "2 branches and a join, 100,000 ints",
-        "loop by hand over the same nodes",
-        "ms",
-        "ratio",
-        1.3,
-        diamond,
-    ),
+    _row("diamond", "2 branches and a join, 100,000 ints", "loop by hand over the same nodes", 1.3, diamond),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -136,59 +137,39 @@ async def _work(node: AddOne, before: asyncio.Queue[int | None], behind: asyncio
     await behind.put(END)
 
 
+_row = functools.partial(Benchmark, unit="µs", compared_by="ratio")
+
 BENCHMARKS = [
-    Benchmark(
+    _row(
         "async-call",
         "await session.call, 3 async nodes",
         "three awaits by hand",
-        "µs",
-        "difference",
         1.5,
         async_call,
+        compared_by="difference",
     ),
-    Benchmark(
+    _row(
         "inline-call",
         "await session.call, 3 trivial nodes inline",
         "three calls of process in a coroutine",
-        "µs",
-        "difference",
         1.5,
         inline_call,
+        compared_by="difference",
     ),
-    Benchmark(
+    _row(
         "inline-map",
         "async for, session.map, 3 trivial inline, an item",
         "async generator by hand",
-        "µs",
-        "ratio",
         4.0,
         inline_map,
     ),
-    Benchmark(
-        "inline-map-tasks",
-        "the same",
-        "3 tasks with asyncio.Queue between them",
-        "µs",
-        "ratio",
-        1.0,
-        inline_map_queues,
-    ),
-    Benchmark(
+    _row("inline-map-tasks", "the same", "3 tasks with asyncio.Queue between them", 1.0, inline_map_queues),
+    _row(
         "beside-map",
         "async for, session.map, 3 trivial nodes, an item",
         "async generator by hand",
-        "µs",
-        "ratio",
         8.0,
         beside_map,
     ),
-    Benchmark(
-        "beside-map-tasks",
-        "the same",
-        "3 tasks with asyncio.Queue between them",
-        "µs",
-        "ratio",
-        1.0,
-        beside_map_queues,
-    ),
+    _row("beside-map-tasks", "the same", "3 tasks with asyncio.Queue between them", 1.0, beside_map_queues),
 ]

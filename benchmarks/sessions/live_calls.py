@@ -61,24 +61,32 @@ def _rows(kind: Literal["placed", "async"], count: int, title: str) -> list[Benc
     against = "asyncio queues by hand"
     threads = count if kind == "placed" else 0
     return [
-        Benchmark(f"{name}-cpu", title, against, "ms", "ratio", 1.3, sampled(kind, count, "cpu_ms")),
+        Benchmark(
+            f"{name}-cpu",
+            title,
+            against,
+            1.3,
+            sampled(kind, count, "cpu_ms"),
+            unit="ms",
+            compared_by="ratio",
+        ),
         Benchmark(
             f"{name}-late",
             "the same: lateness, 99th percentile",
             against,
-            "ms",
-            "ratio",
             2.0,
             sampled(kind, count, "late_ms"),
+            unit="ms",
+            compared_by="ratio",
         ),
         Benchmark(
             f"{name}-threads",
             "the same: threads of the process",
             against,
-            "threads",
-            "ours",
             threads + OTHER_THREADS,
             sampled(kind, count, "threads"),
+            unit="threads",
+            compared_by="ours",
         ),
     ]
 
@@ -91,9 +99,9 @@ BENCHMARKS = [
         "live-1000-memory",
         "the same: memory of a call",
         "asyncio queues by hand",
-        "KiB",
-        "ours",
         64.0,
         sampled("async", 1000, "kib"),
+        unit="KiB",
+        compared_by="ours",
     ),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -86,31 +87,21 @@ def _live(nodes: list[Any]) -> None:
         node.cleanup()
 
 
+_row = functools.partial(Benchmark, unit="µs", compared_by="ours")
+
 BENCHMARKS = [
-    Benchmark(
+    _row(
         "open-inline",
         "a session opened and closed, 3 nodes inline",
         "initialize and cleanup of the nodes",
-        "µs",
-        "ours",
         50.0,
         inline,
     ),
-    Benchmark(
-        "open-async",
-        "the same, 3 async nodes",
-        "initialize and cleanup of the nodes",
-        "µs",
-        "ours",
-        50.0,
-        coroutines,
-    ),
-    Benchmark(
+    _row("open-async", "the same, 3 async nodes", "initialize and cleanup of the nodes", 50.0, coroutines),
+    _row(
         "open-thread",
         "the same, a node on a thread and an async one",
         "a thread that initializes and cleans up",
-        "µs",
-        "ours",
         120.0,
         with_thread,
     ),

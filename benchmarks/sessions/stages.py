@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import threading
 from queue import Queue
@@ -143,31 +144,15 @@ def _feed(first: Queue[int | None]) -> None:
     first.put(None)
 
 
+_row = functools.partial(Benchmark, unit="ms", compared_by="ratio")
+
 BENCHMARKS = [
-    Benchmark(
-        "two-stages",
-        "2 nodes of 1 ms on threads, 200 items",
-        "the same nodes inline",
-        "ms",
-        "ratio",
-        0.53,
-        two_stages,
-    ),
-    Benchmark(
-        "two-threads",
-        "the same by hand, threads and queues",
-        "the same nodes inline",
-        "ms",
-        "ratio",
-        None,
-        two_threads,
-    ),
-    Benchmark(
+    _row("two-stages", "2 nodes of 1 ms on threads, 200 items", "the same nodes inline", 0.53, two_stages),
+    _row("two-threads", "the same by hand, threads and queues", "the same nodes inline", None, two_threads),
+    _row(
         "concurrency",
         "100 calls of 10 ms with concurrency=100",
         "asyncio.gather of the same calls",
-        "ms",
-        "ratio",
         1.1,
         concurrency,
     ),

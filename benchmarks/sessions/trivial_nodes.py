@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -101,41 +102,40 @@ def _consume(outputs: Iterable[int]) -> float:
     return (perf_counter() - started) * 1e3
 
 
+_row = functools.partial(Benchmark, compared_by="ratio")
+
 BENCHMARKS = [
-    Benchmark(
+    _row(
         "session-call",
         "session.call, 3 trivial nodes",
         "three calls of process",
-        "µs",
-        "difference",
         0.5,
         session_call,
+        unit="µs",
+        compared_by="difference",
     ),
-    Benchmark(
+    _row(
         "awaited-call",
         "await session.call, 3 trivial nodes (median)",
         "await asyncio.to_thread of the three calls",
-        "µs",
-        "ratio",
         0.6,
         awaited_call,
+        unit="µs",
     ),
-    Benchmark(
+    _row(
         "session-map",
         "session.map, 3 trivial nodes, range(100,000)",
         "chain of generators by hand",
-        "ms",
-        "ratio",
         1.15,
         session_map,
+        unit="ms",
     ),
-    Benchmark(
+    _row(
         "lazy-map",
         "session.map of a generator of 100,000 ints",
         "chain of generators by hand",
-        "ms",
-        "ratio",
         1.3,
         lazy_map,
+        unit="ms",
     ),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import statistics
@@ -212,77 +213,27 @@ def unchanged(effort: Effort) -> Samples:
     return _to_copies(Same(), HUGE_ARRAY, [(np.empty_like(HUGE_ARRAY), HUGE_ARRAY)], effort)
 
 
+_row = functools.partial(Benchmark, unit="µs", compared_by="ratio")
+
 BENCHMARKS = [
-    Benchmark(
+    _row(
         "round-trip",
         "an int to a worker and back, on one core (median)",
         "multiprocessing.Pipe",
-        "µs",
-        "ratio",
         0.6,
         round_trip,
     ),
-    Benchmark(
-        "round-trip-p99",
-        "the same (99th percentile)",
-        "multiprocessing.Pipe",
-        "µs",
-        "ratio",
-        1,
-        round_trip_tail,
-    ),
-    Benchmark(
+    _row("round-trip-p99", "the same (99th percentile)", "multiprocessing.Pipe", 1, round_trip_tail),
+    _row(
         "worker-map",
         "session.map of 100,000 ints, an item",
         "multiprocessing.Pipe, one by one, on one core",
-        "µs",
-        "ratio",
         0.2,
         stream,
     ),
-    Benchmark(
-        "array-64k",
-        "64 kB there, a float back, on one core",
-        "multiprocessing.Pipe",
-        "µs",
-        "ratio",
-        0.5,
-        array_there,
-    ),
-    Benchmark(
-        "array-1M",
-        "1 MB there, a float back",
-        "one copy and a small round trip",
-        "µs",
-        "ratio",
-        1.4,
-        megabyte_there,
-    ),
-    Benchmark(
-        "array-10M",
-        "10 MB there, other 10 MB back",
-        "two copies",
-        "µs",
-        "ratio",
-        1.2,
-        there_and_back,
-    ),
-    Benchmark(
-        "array-10M-apart",
-        "the same",
-        "copies of two arrays to two places",
-        "µs",
-        "ratio",
-        None,
-        there_and_back_apart,
-    ),
-    Benchmark(
-        "array-10M-same",
-        "10 MB there and back unchanged",
-        "one copy",
-        "µs",
-        "ratio",
-        1.2,
-        unchanged,
-    ),
+    _row("array-64k", "64 kB there, a float back, on one core", "multiprocessing.Pipe", 0.5, array_there),
+    _row("array-1M", "1 MB there, a float back", "one copy and a small round trip", 1.4, megabyte_there),
+    _row("array-10M", "10 MB there, other 10 MB back", "two copies", 1.2, there_and_back),
+    _row("array-10M-apart", "the same", "copies of two arrays to two places", None, there_and_back_apart),
+    _row("array-10M-same", "10 MB there and back unchanged", "one copy", 1.2, unchanged),
 ]

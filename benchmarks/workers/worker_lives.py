@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import multiprocessing
 import os
@@ -140,59 +141,55 @@ def weights(effort: Effort) -> Samples:
     return alternate(lambda: _opening(Weighty(array)), baseline, effort.rounds(24))
 
 
+_row = functools.partial(Benchmark, unit="ms")
+
 BENCHMARKS = [
-    Benchmark(
+    _row(
         "two-workers",
         "two nodes of 1 ms of Python, a worker each",
         "both in this process",
-        "ms",
-        "ratio",
         0.53,
         two_workers,
+        compared_by="ratio",
     ),
-    Benchmark(
+    _row(
         "two-pipes",
         "the same by hand, processes and pipes",
         "both in this process",
-        "ms",
-        "ratio",
         None,
         two_pipes,
+        compared_by="ratio",
     ),
-    Benchmark(
+    _row(
         "two-replicas",
         "one such node with replicas=2",
         "in this process",
-        "ms",
-        "ratio",
         0.53,
         two_replicas,
+        compared_by="ratio",
     ),
-    Benchmark(
+    _row(
         "worker-ready",
         "a session with one worker opened",
         "python -c pass",
-        "ms",
-        "difference",
         80,
         ready,
+        compared_by="difference",
     ),
-    Benchmark(
+    _row(
         "worker-replaced",
         "kill to the next output",
         "a session with one worker opened",
-        "ms",
-        "difference",
         20,
         replaced,
+        compared_by="difference",
     ),
-    Benchmark(
+    _row(
         "worker-weights",
         "a worker of a node of 10 MB opened",
         "the same without weights, and one copy",
-        "ms",
-        "difference",
         5,
         weights,
+        compared_by="difference",
     ),
 ]
