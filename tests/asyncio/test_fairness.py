@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import statistics
+import time
 
 import pytest
 
@@ -104,3 +105,37 @@ def test_no_call_takes_many_turns_of_the_loop(nodes):
     assert len(results) == TASKS * CALLS
     assert all(result in (item, [item, item]) for item, result, _ in results)
     assert worst_to_median([age for *_, age in results]) <= WORST_TO_MEDIAN
+
+
+def test_an_item_of_a_slow_source_takes_few_turns_of_the_loop():
+    """It gives other tasks no turn, because they had one while its source waited."""
+    queue, turns = asyncio.Queue(), []
+
+    class Source:
+        async def process(self):
+            while True:
+                yield await queue.get()
+
+    async def main():
+        async with Pipeline([Source(), SameAtOnce(), SameAtOnce()]).open() as session:
+            outputs = aiter(session)
+            for item in range(5):
+                # The last one was longer ago than other tasks may wait for their turn.
+                time.sleep(0.002)  # noqa: ASYNC251 - No other task may run.
+                queue.put_nowait(item)
+                turns.append(await turns_until_done(anext(outputs)))
+            await session.close()
+
+    asyncio.run(main())
+
+    assert max(turns[1:]) <= 3
+
+
+async def turns_until_done(awaitable):
+    """Return how many turns of the loop this takes."""
+    future = asyncio.ensure_future(awaitable)
+    turns = 0
+    while not future.done():
+        await asyncio.sleep(0)
+        turns += 1
+    return turns

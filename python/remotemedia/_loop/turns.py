@@ -29,15 +29,26 @@ CROSSING_SECS = 0.004
 
 
 class Turns:
-    """Gives the other tasks of the loop a turn, for nodes that never suspend."""
+    """Gives the other tasks of the loop a turn, for nodes that never suspend.
+
+    Attributes:
+        were_given: Whether another task is known to have run since the last `give`.
+    """
+
+    __slots__ = ("__weakref__", "_last", "were_given")
 
     def __init__(self) -> None:
         """Start to measure."""
+        self.were_given = False
         self._last = time.perf_counter()
 
     async def give(self) -> None:
         """Let other tasks run, if this one has run for long."""
-        if time.perf_counter() - self._last > _TURN_SECS:
+        now = time.perf_counter()
+        if self.were_given:
+            self.were_given = False
+            self._last = now
+        elif now - self._last > _TURN_SECS:
             await asyncio.sleep(0)
             self._last = time.perf_counter()
 

@@ -69,11 +69,11 @@ class LoopOutputs:
         self._consumer.task = None if task is None else weakref.ref(task)
         session, stream = self._session, self._stream
         waiting = session._core.begin_wait("map")  # noqa: SLF001 - Ours.
-        is_waiting = lambda: not stream.is_ready  # noqa: E731 - Named for the line's length.
         if waiting is None:
-            await stream.changes.wait_while(is_waiting)
+            await stream.changes.wait()
         else:
-            await session._wait_while(is_waiting, stream.changes, waiting, "map")  # noqa: SLF001 - Ours.
+            await session._wait_while(lambda: not stream.is_ready, stream.changes, waiting, "map")  # noqa: SLF001 - Ours.
+        stream.turns.were_given = True
         del waiting
 
     async def aclose(self) -> None:

@@ -29,16 +29,22 @@ class Changes:
         for waiting in self.waiting:
             if not waiting.done():
                 waiting.set_result(None)
+        self.waiting.clear()
+
+    async def wait(self) -> None:
+        """Wait for a change."""
+        changed = asyncio.get_running_loop().create_future()
+        self.waiting.add(changed)
+        try:
+            await changed
+        except BaseException:
+            self.waiting.discard(changed)
+            raise
 
     async def wait_while(self, condition: Callable[[], bool]) -> None:
         """Wait until the condition is false."""
         while condition():
-            changed = asyncio.get_running_loop().create_future()
-            self.waiting.add(changed)
-            try:
-                await changed
-            finally:
-                self.waiting.discard(changed)
+            await self.wait()
 
 
 def resolve_later(futures: Sequence[asyncio.Future[Any]], value: object) -> None:

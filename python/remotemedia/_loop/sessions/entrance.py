@@ -95,13 +95,7 @@ class Entrance:
             raise SessionClosedError(CLOSED)
         core = self.stage.core
         is_turn_due = core.take_turn() and not is_fresh
-        if (
-            not is_turn_due
-            and not self.line
-            and not self.is_paused
-            and (call := core.try_enter(inputs)) is not None
-        ):
-            self.task = asyncio.current_task()
+        if not is_turn_due and (call := self.enter_at_once(inputs)) is not None:
             return call
         waiting = core.begin_wait(word)
         place = _Place(is_call=is_call)
@@ -129,6 +123,18 @@ class Entrance:
         self.task = asyncio.current_task()
         if self.stage.metrics is not None:
             self.stage.metrics.note_wait(time.perf_counter_ns() - place.since)
+        return call
+
+    def enter_at_once(self, inputs: int, *, is_fresh: bool = False) -> LoopCall | None:
+        """Enter the nodes, as `enter` does, or return `None` if that must wait."""
+        if self.line or self.is_shut:
+            return None
+        core = self.stage.core
+        if is_fresh:
+            core.take_turn()
+        call = core.try_enter(inputs)
+        if call is not None:
+            self.task = asyncio.current_task()
         return call
 
     async def _wait_for_turn(self, place: _Place, waiting: Waiting | None, word: str) -> None:

@@ -69,8 +69,11 @@ class Queues(ABC):
         """Wake the tasks that wait for a change."""
         if self._waiting:
             self._admit()
-        self.changes.notify()
-        self._entrance.changes.notify()
+        # Most often nobody waits.
+        if self.changes.waiting:
+            self.changes.notify()
+        if (others := self._entrance.changes).waiting:
+            others.notify()
 
     @property
     def load(self) -> int:

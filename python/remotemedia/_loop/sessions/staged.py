@@ -91,6 +91,9 @@ class StagedStream(Stream):
     async def _take(self, chunk: list[Any]) -> None:
         self._begin(chunk, None)
 
+    async def _take_one(self, item: Any) -> None:
+        self._begin([item], None)
+
     async def _take_in_context(self, item: Any, context: contextvars.Context) -> None:
         self._begin([item], context)
 
@@ -232,6 +235,7 @@ class StagedStream(Stream):
         has_failed = any(entry.failure is not None for entry in chunk.entries)
         if goes_on and generation == self._generation:
             self._keep(outputs_of(chunk.entries))
+            self.notify()
         return goes_on and not has_failed
 
     # The end.

@@ -15,7 +15,7 @@ from remotemedia._loop.turns import Turns, next_size
 from remotemedia.exceptions import SessionInterruptedError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Iterator
+    from collections.abc import AsyncIterable, Callable, Coroutine, Iterator
 
     from remotemedia._core import LoopCall
     from remotemedia._loop.sessions.entrance import Entrance
@@ -24,7 +24,11 @@ __all__ = ["Stream", "is_cancelled"]
 
 
 class Stream(Queues):
-    """Passes inputs through the nodes in a task of its own, and keeps the outputs until they are taken."""
+    """Passes inputs through the nodes in a task of its own, and keeps the outputs until they are taken.
+
+    Attributes:
+        turns: Those of the other tasks of the loop, between chunks.
+    """
 
     def __init__(self, entrance: Entrance, capacity: int, *, counts_own_items: bool = False) -> None:
         """Start without inputs."""
@@ -33,6 +37,7 @@ class Stream(Queues):
         self._taken = self._first = 0
         self._size = 1
         self._iterator: Iterator[Any] = iter(())
+        self.turns = Turns()
 
     # Inputs.
 
@@ -106,6 +111,7 @@ class Stream(Queues):
         chunk: list[Any] = []
         failure: BaseException | None = None
         try:
+            await self.turns.give()
             chunk.extend(islice(self._iterator, self._room))
         except Exception as error:  # noqa: BLE001 - Raised by the iteration, after the outputs.
             failure = error
@@ -122,7 +128,6 @@ class Stream(Queues):
             del failure
 
     async def _take_inputs(self) -> None:
-        turns = Turns()
         while True:
             await self.changes.wait_while(
                 lambda: not (self.inputs and self.has_room) and not (self.is_ended and not self.inputs)
@@ -133,7 +138,7 @@ class Stream(Queues):
                 await self._take(chunk)
             else:
                 await self._take_in_context(*self._pop())
-            await turns.give()
+            await self.turns.give()
 
     def _next_inputs(self) -> list[Any]:
         """Remove the next inputs whose callers have the same context as the current task."""
@@ -158,7 +163,6 @@ class Stream(Queues):
         return max(1, min(self._size, self._capacity - len(self.outputs)))
 
     async def _take_iterator(self, items: Any) -> None:
-        turns = Turns()
         iterator: Iterator[Any] = iter(items)
         while True:
             await self.changes.wait_while(lambda: not self.has_room)
@@ -172,15 +176,15 @@ class Stream(Queues):
                     await self._take(chunk)
             if not chunk or self.is_abandoned:
                 return
-            await turns.give()
+            await self.turns.give()
 
     async def _take_async(self, items: AsyncIterable[Any]) -> None:
-        turns = Turns()
         async for item in items:
             self.accepted += 1
-            await self._take([item])
-            await self.changes.wait_while(lambda: not self.has_room)
-            await turns.give()
+            await self._take_one(item)
+            if not self.has_room:
+                await self.changes.wait_while(lambda: not self.has_room)
+            await self.turns.give()
 
     # The nodes.
 
@@ -190,6 +194,8 @@ class Stream(Queues):
         done = 0
         try:
             while done < len(chunk):
+                if done:
+                    self.notify()
                 taken = await self._take_some(chunk[done:], done)
                 done += taken
                 self._taken += taken
@@ -197,6 +203,26 @@ class Stream(Queues):
             self.finished += len(chunk)
         target = self._entrance.stage.chunk_secs
         self._size = next_size(self._size, time.perf_counter() - began, target, self._capacity)
+        self.notify()
+
+    async def _take_one(self, item: Any) -> None:
+        """Pass an item that comes alone through the nodes."""
+        stage = self._entrance.stage
+        kernel = stage.one
+        if kernel is None:
+            await self._take([item])
+            return
+        outputs: list[Any] = []
+
+        def take(call: LoopCall) -> Coroutine[Any, Any, None]:
+            index = self._taken if self._counts_own_items else call.first
+            return stage.take_alone(kernel, item, index, outputs)
+
+        try:
+            await self._inside(1, take, outputs)
+            self._taken += 1
+        finally:
+            self.finished += 1
         self.notify()
 
     async def _take_some(self, chunk: list[Any], done: int) -> int:
@@ -243,8 +269,11 @@ class Stream(Queues):
     async def _inside(self, inputs: int, work: Callable[[Any], Any], outputs: list[Any]) -> bool:
         """Work inside the nodes, and keep the outputs; return whether all is done, or no longer needed."""
         entrance = self._entrance
+        # The tasks that take items give others a turn by themselves.
+        call = entrance.enter_at_once(inputs, is_fresh=True)
         try:
-            call = await entrance.enter(inputs, "map")
+            if call is None:
+                call = await entrance.enter(inputs, "map", is_fresh=True)
         except SessionInterruptedError:
             return True
         is_done, has_arrived = True, False
@@ -282,7 +311,6 @@ class Stream(Queues):
             self.outputs.extend(outputs)
         # The traceback of an error refers to the frames that hold the list.
         outputs.clear()
-        self.notify()
 
     async def _wait_for_room(self) -> None:
         self.notify()

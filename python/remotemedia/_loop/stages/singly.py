@@ -56,13 +56,16 @@ class Singly(Lifecycle):
         result: Any = None
         await self.lock(0)
         try:
-            self.node = 0
-            result = self.nodes[0].process()
-            while (kind := return_kind(result)) == "coroutine":
-                result = await result
+            result = await self._begin_source()
+            kind = return_kind(result)
             if kind == "plain":
                 if result is not None:
                     yield result
+                return
+            if kind == "async_generator" and self.metrics is None:
+                async for item in result:
+                    yield item
+                    index += 1
                 return
             while (item := await self._draw_item(result)) is not END:
                 yield item
@@ -83,6 +86,14 @@ class Singly(Lifecycle):
             throw(failure)
         finally:
             del failure
+
+    async def _begin_source(self) -> Any:
+        """Call the source; return its items."""
+        self.node = 0
+        result = self.nodes[0].process()
+        while return_kind(result) == "coroutine":
+            result = await result
+        return result
 
     async def _draw_item(self, result: Any) -> Any:
         """Return the next item of the source, or `END`."""
