@@ -3,10 +3,16 @@
 //! Parents such as Node.js and ssh hand on descriptors with `O_NONBLOCK`. The flag belongs to all programs that share the
 //! descriptor, so it is left as it is, and a read or a write that would block waits in `poll`.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 /// How long a signal may go unnoticed while a descriptor takes nothing.
 const SIGNAL_POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -18,7 +24,7 @@ impl Read for BlockingFile {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.0.read(buffer) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => wait_for(&self.0, Readiness::Read, None)?,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => wait_for(&self.0, PollFlags::IN, None)?,
                 other => return other,
             }
         }
@@ -30,7 +36,7 @@ impl Read for BlockingFile {
 pub(crate) fn write_some(file: &mut File, bytes: &[u8]) -> io::Result<usize> {
     match file.write(bytes) {
         Err(error) if error.kind() == ErrorKind::WouldBlock => {
-            wait_for(file, Readiness::Write, Some(SIGNAL_POLL_INTERVAL))?;
+            wait_for(file, PollFlags::OUT, Some(SIGNAL_POLL_INTERVAL))?;
             Err(ErrorKind::Interrupted.into())
         }
         other => other,
@@ -68,10 +74,7 @@ pub(crate) fn stderr() -> io::Result<File> {
 /// The descriptor that a name such as `/dev/stdout` or `/dev/fd/3` stands for, as a file; nothing for other names.
 ///
 /// Opening such a name would open the file behind it once more, from its beginning.
-#[cfg(unix)]
 pub(crate) fn named_by(path: &Path) -> Option<io::Result<File>> {
-    use std::os::fd::BorrowedFd;
-
     let number: i32 = match path.to_str()? {
         "/dev/stdout" => 1,
         "/dev/stderr" => 2,
@@ -86,64 +89,25 @@ pub(crate) fn named_by(path: &Path) -> Option<io::Result<File>> {
     Some(named.try_clone_to_owned().map(File::from))
 }
 
-#[cfg(windows)]
-pub(crate) fn named_by(_: &Path) -> Option<io::Result<File>> {
-    None
-}
-
 /// Open a named pipe for writing; nothing while it has no reader.
-#[cfg(unix)]
 pub(crate) fn open_named_pipe(path: &Path) -> io::Result<Option<File>> {
-    use rustix::io::Errno;
-    use std::os::unix::fs::OpenOptionsExt;
-
-    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    match std::fs::OpenOptions::new().write(true).custom_flags(flags).open(path) {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    match OpenOptions::new().write(true).custom_flags(flags).open(path) {
         Ok(file) => Ok(Some(file)),
         Err(error) if Errno::from_io_error(&error) == Some(Errno::NXIO) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-#[cfg(windows)]
-pub(crate) fn open_named_pipe(path: &Path) -> io::Result<Option<File>> {
-    std::fs::OpenOptions::new().write(true).open(path).map(Some)
-}
-
-#[derive(Clone, Copy)]
-enum Readiness {
-    Read,
-    Write,
-}
-
-#[cfg(unix)]
-fn duplicate(stream: impl std::os::fd::AsFd) -> io::Result<File> {
+fn duplicate(stream: impl AsFd) -> io::Result<File> {
     stream.as_fd().try_clone_to_owned().map(File::from)
 }
 
-#[cfg(windows)]
-fn duplicate(stream: impl std::os::windows::io::AsHandle) -> io::Result<File> {
-    stream.as_handle().try_clone_to_owned().map(File::from)
-}
-
-/// Wait until the file is ready, until `timeout` is over, or until a signal comes.
-#[cfg(unix)]
-fn wait_for(file: &File, readiness: Readiness, timeout: Option<Duration>) -> io::Result<()> {
-    use rustix::event::{PollFd, PollFlags, poll};
-
-    let flags = match readiness {
-        Readiness::Read => PollFlags::IN,
-        Readiness::Write => PollFlags::OUT,
-    };
+/// Wait until the file is ready for what the flags say, until `timeout` is over, or until a signal comes.
+fn wait_for(file: &File, readiness: PollFlags, timeout: Option<Duration>) -> io::Result<()> {
     let timeout = timeout.map(|timeout| timeout.try_into().expect("a short time fits"));
-    match poll(&mut [PollFd::new(file, flags)], timeout.as_ref()) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+    match poll(&mut [PollFd::new(file, readiness)], timeout.as_ref()) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
     }
-}
-
-/// Nothing here is non-blocking.
-#[cfg(windows)]
-fn wait_for(_: &File, _: Readiness, _: Option<Duration>) -> io::Result<()> {
-    Err(ErrorKind::WouldBlock.into())
 }

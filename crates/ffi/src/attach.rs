@@ -7,7 +7,7 @@
 //! *Boundary:* no other file of this crate calls `Python::attach`, `try_attach` or `detach`; `clippy.toml` holds it.
 
 use std::cell::Cell;
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -144,7 +144,7 @@ fn functions() -> Option<(Push, Pop)> {
     static FUNCTIONS: OnceLock<Option<(Push, Pop)>> = OnceLock::new();
     *FUNCTIONS.get_or_init(|| {
         let (push, pop) = (find(c"_pthread_cleanup_push"), find(c"_pthread_cleanup_pop"));
-        if push.is_null() || pop.is_null() || cfg!(not(target_os = "linux")) {
+        if push.is_null() || pop.is_null() {
             return None;
         }
         // SAFETY: these are the functions behind the macros `pthread_cleanup_push` and `pthread_cleanup_pop` in both C libraries of Linux.
@@ -157,13 +157,9 @@ fn functions() -> Option<(Push, Pop)> {
 
 /// A function of the libraries that are loaded. Not linked, because a C library may be without it.
 fn find(name: &CStr) -> *mut c_void {
+    // SAFETY: the name ends with a zero.
     #[allow(unsafe_code, reason = "the standard library does not have it")]
-    unsafe extern "C" {
-        fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void;
-    }
-    // SAFETY: the name ends with a zero, and the null handle means all that is loaded.
-    #[allow(unsafe_code, reason = "as above")]
     unsafe {
-        dlsym(std::ptr::null_mut(), name.as_ptr())
+        libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr())
     }
 }

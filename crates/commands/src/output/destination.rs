@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, IsTerminal, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -128,23 +129,13 @@ fn open_path(path: &Path, loader: &dyn Loader) -> Result<Opening, Problem> {
         return Opening::of(file);
     }
     match path.metadata() {
-        Ok(found) if is_named_pipe(&found) => open_named_pipe(path, loader),
+        Ok(found) if found.file_type().is_fifo() => open_named_pipe(path, loader),
         Ok(found) if !found.is_file() && !found.is_dir() => Opening::of(OpenOptions::new().write(true).open(path)),
         _ => {
             let (file, replacement) = Replacement::begin(path)?;
             Ok(Opening { file, replacement: Some(replacement) })
         }
     }
-}
-
-#[cfg(unix)]
-fn is_named_pipe(found: &std::fs::Metadata) -> bool {
-    std::os::unix::fs::FileTypeExt::is_fifo(&found.file_type())
-}
-
-#[cfg(windows)]
-fn is_named_pipe(_: &std::fs::Metadata) -> bool {
-    false
 }
 
 /// Wait for the reader of a named pipe. The system would wait without a look at signals.

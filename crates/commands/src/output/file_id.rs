@@ -1,6 +1,7 @@
 //! The identity of a file, whatever its name.
 
 use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
 
 use crate::descriptor;
 use crate::input::Place;
@@ -14,15 +15,8 @@ pub(crate) struct FileId {
 
 impl FileId {
     /// The file that this is about; nothing for a pipe, a device or a directory.
-    #[cfg(unix)]
     pub(crate) fn of(found: &Metadata) -> Option<Self> {
-        use std::os::unix::fs::MetadataExt;
         found.is_file().then(|| Self { device: found.dev(), number: found.ino() })
-    }
-
-    #[cfg(windows)]
-    pub(crate) fn of(_: &Metadata) -> Option<Self> {
-        None
     }
 
     /// The file that is read.

@@ -2,7 +2,10 @@
 
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 use super::FileId;
 
@@ -124,7 +127,9 @@ fn create_beside(target: &Path) -> io::Result<(PathBuf, File)> {
 /// Create the file, or take over what an earlier run has left; nothing if another one is writing to it.
 fn claim(partial: &Path) -> io::Result<Option<File>> {
     loop {
-        let file = without_following(OpenOptions::new().write(true).create(true).truncate(false)).open(partial)?;
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+        let file = options.open(partial)?;
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => return Ok(None),
             // On a file system without locks two runs at the same time must have different outputs.
@@ -138,23 +143,7 @@ fn claim(partial: &Path) -> io::Result<Option<File>> {
     }
 }
 
-#[cfg(unix)]
-fn without_following(options: &mut OpenOptions) -> &mut OpenOptions {
-    use std::os::unix::fs::OpenOptionsExt;
-    options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
-}
-
-#[cfg(windows)]
-fn without_following(options: &mut OpenOptions) -> &mut OpenOptions {
-    options
-}
-
 /// Only the superuser can give files away; for all others the new file is their own.
-#[cfg(unix)]
 fn keep_owner(file: &File, old: &Metadata) {
-    use std::os::unix::fs::{MetadataExt, fchown};
     let _ = fchown(file, Some(old.uid()), Some(old.gid()));
 }
-
-#[cfg(windows)]
-fn keep_owner(_: &File, _: &Metadata) {}

@@ -145,14 +145,10 @@ fn users_in(map: &MmapRaw) -> &AtomicU32 {
 
 /// Where there is no memfd, a name that is gone before anybody else could see it.
 pub(crate) fn anonymous_file() -> io::Result<OwnedFd> {
-    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-    {
-        match rustix::fs::memfd_create("remotemedia", rustix::fs::MemfdFlags::CLOEXEC) {
-            Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => {}
-            file => return Ok(file?),
-        }
+    match rustix::fs::memfd_create("remotemedia", rustix::fs::MemfdFlags::CLOEXEC) {
+        Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => unnamed_file(),
+        file => Ok(file?),
     }
-    unnamed_file()
 }
 
 fn unnamed_file() -> io::Result<OwnedFd> {
