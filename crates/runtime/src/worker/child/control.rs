@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal};
 
 use crate::cancel::CancelFlag;
 use crate::worker::child::worker_host::IsStill;
-use crate::worker::protocol::connection::{Link, Transport};
+use crate::worker::protocol::connection::Link;
 use crate::worker::protocol::frame::Kind;
 use crate::worker::protocol::poll::timespec;
 

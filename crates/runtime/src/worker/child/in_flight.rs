@@ -12,7 +12,6 @@ use crate::payload::Payload;
 use crate::phase::Phase;
 use crate::worker::child::control::ControlRequests;
 use crate::worker::child::replies::{Out, send_all_but_last};
-use crate::worker::protocol::connection::Transport;
 use crate::worker::protocol::frame::Head;
 use crate::worker::protocol::poll::POLL_INTERVAL;
 use crate::worker::protocol::timings::Steps;

@@ -12,7 +12,7 @@ use crate::payload::Payload;
 use crate::phase::Phase;
 use crate::worker::child::control::ControlRequests;
 use crate::worker::child::worker_host::LeaveFork;
-use crate::worker::protocol::connection::{Link, Received, Transport};
+use crate::worker::protocol::connection::{Link, Received};
 use crate::worker::protocol::frame::{Head, Kind, phase_number};
 use crate::worker::protocol::message::Message;
 use crate::worker::protocol::poll::SHORT_WAIT;

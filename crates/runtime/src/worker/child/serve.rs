@@ -14,7 +14,7 @@ use crate::worker::child::control::{ControlRequests, Stops, watch_parent};
 use crate::worker::child::replies::Out;
 use crate::worker::child::worker_host::{Notes, WorkerHost};
 use crate::worker::child::worker_loop::WorkerLoop;
-use crate::worker::protocol::connection::{Link, Received, Transport};
+use crate::worker::protocol::connection::{Link, Received};
 use crate::worker::protocol::frame::Wishes;
 use crate::worker::protocol::status_page::Page;
 

@@ -7,7 +7,7 @@ use crate::node::Node;
 use crate::payload::Payload;
 use crate::plan::Plan;
 use crate::worker::Arrived;
-use crate::worker::protocol::connection::{Link, Transport};
+use crate::worker::protocol::connection::Link;
 use crate::worker::protocol::frame::{Head, Kind};
 
 /// Makes the nodes of a worker.

@@ -14,7 +14,7 @@ use crate::phase::Phase;
 use crate::plan::Plan;
 use crate::worker::child::in_flight::InFlight;
 use crate::worker::child::replies::{Out, ReplySink};
-use crate::worker::protocol::connection::{Received, Transport};
+use crate::worker::protocol::connection::Received;
 use crate::worker::protocol::frame::{Head, Kind, Wishes};
 use crate::worker::protocol::message::Message;
 use crate::worker::protocol::poll::SHORT_WAIT;

@@ -18,7 +18,6 @@ use crate::worker::parent::connection::{Connection, Job, send};
 use crate::worker::parent::counters::Counters;
 use crate::worker::parent::output_channel::Channel;
 use crate::worker::parent::snapshots::Snapshots;
-use crate::worker::protocol::connection::Transport;
 use crate::worker::protocol::frame::{Head, Kind};
 use crate::worker::protocol::message::Message;
 use crate::worker::{ItemCodec, WorkerExit, WorkerSpec, pack};

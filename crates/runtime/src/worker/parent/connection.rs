@@ -1,6 +1,6 @@
 //! The connection to a worker, and the jobs that are sent over it.
 
-use crate::worker::protocol::connection::{Link, Transport};
+use crate::worker::protocol::connection::Link;
 use crate::worker::protocol::frame::{Head, Kind};
 use crate::worker::protocol::message::Message;
 use crate::worker::protocol::status_page::Page;

@@ -11,7 +11,7 @@ use crate::node::Outputs;
 use crate::payload::Payload;
 use crate::worker::parent::client::{Life, Pending, Reader, Remote, Reply, State};
 use crate::worker::parent::connection::{Connection, Job, send};
-use crate::worker::protocol::connection::{Link, Received, Transport};
+use crate::worker::protocol::connection::{Link, Received};
 use crate::worker::protocol::poll::{POLL_INTERVAL, SHORT_WAIT, timespec};
 
 impl<P: Payload> Remote<P> {

@@ -14,7 +14,7 @@ use crate::worker::parent::connection::Connection;
 use crate::worker::parent::held_output::HeldBack;
 use crate::worker::parent::process::Process;
 use crate::worker::parent::responses::ReplyEvent;
-use crate::worker::protocol::connection::{Received, Transport};
+use crate::worker::protocol::connection::Received;
 use crate::worker::protocol::frame::{Head, Kind};
 use crate::worker::protocol::poll::timespec;
 use crate::worker::{ExitCause, StdStream};

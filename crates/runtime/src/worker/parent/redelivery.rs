@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use crate::payload::Payload;
 use crate::worker::parent::client::{Life, Remote};
 use crate::worker::parent::connection::{Connection, send};
-use crate::worker::protocol::connection::Transport;
 use crate::worker::protocol::frame::{Head, Kind};
 
 impl<P: Payload> Remote<P> {

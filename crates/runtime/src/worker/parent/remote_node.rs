@@ -17,7 +17,6 @@ use crate::worker::parent::client::{Life, Remote, Reply, State};
 use crate::worker::parent::connection::Job;
 use crate::worker::parent::process::EXIT_TIMEOUT;
 use crate::worker::parent::{process, supervisor};
-use crate::worker::protocol::connection::Transport;
 use crate::worker::protocol::poll::POLL_INTERVAL;
 use crate::worker::usage::usage;
 use crate::worker::{ExitCause, ItemCodec, WorkerExit, WorkerSpec};

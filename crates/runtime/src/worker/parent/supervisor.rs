@@ -13,7 +13,7 @@ use crate::worker::parent::held_output::HeldBack;
 use crate::worker::parent::monitor::{End, monitor};
 use crate::worker::parent::process::Process;
 use crate::worker::parent::process::launch::launch;
-use crate::worker::protocol::connection::{Link, Transport, pair};
+use crate::worker::protocol::connection::{Link, pair};
 use crate::worker::protocol::frame::{Head, Kind, Wishes};
 use crate::worker::protocol::status_page::Page;
 use crate::worker::{ExitCause, WorkerExit};

@@ -9,7 +9,6 @@ use crate::phase::Phase;
 use crate::worker::parent::client::Remote;
 use crate::worker::parent::connection::{Connection, Job};
 use crate::worker::parent::monitor::End;
-use crate::worker::protocol::connection::Transport;
 use crate::worker::{ExitCause, WorkerExit};
 
 /// An item that was in work when as many workers died is the cause.

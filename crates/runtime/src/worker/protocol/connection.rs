@@ -39,39 +39,6 @@ pub(crate) struct Received {
     pub(crate) files: Vec<OwnedFd>,
 }
 
-/// What carries frames and large buffers between two processes.
-pub(crate) trait Transport: Send + Sync {
-    /// A message to be sent by this way.
-    fn message(&self) -> Message<'_>;
-
-    /// Let a frame wait for the next [`Transport::flush`]. Never waits.
-    fn post(&self, head: Head, message: Message<'_>);
-
-    /// Write what waits. May wait for the other side to read.
-    fn flush(&self) -> io::Result<()>;
-
-    /// Write what can be written without waiting; whether that was all.
-    fn flush_some(&self) -> io::Result<bool>;
-
-    /// The next frame that is there; `None` if there is none yet, an error when no more comes.
-    fn next(&self) -> io::Result<Option<Received>>;
-
-    /// The next frame among those that were read together with the last one.
-    fn next_read(&self) -> io::Result<Option<Received>>;
-
-    /// Whether there is such a frame.
-    fn has_read(&self) -> bool;
-
-    /// Readable when a frame has arrived.
-    fn as_fd(&self) -> BorrowedFd<'_>;
-
-    /// Bytes sent and received so far.
-    fn traffic(&self) -> (u64, u64);
-
-    /// Why large buffers go the slow way, if they do.
-    fn trouble(&self) -> Option<String>;
-}
-
 /// A stream socket, and shared memory for what is large.
 pub(crate) struct Link {
     socket: OwnedFd,
@@ -106,6 +73,74 @@ impl Link {
     pub(crate) fn post_files(&self, head: Head, files: Vec<OwnedFd>) {
         let files = files.into_iter().map(PassedFile::from).collect();
         head.write(&[], &[], false, self.outgoing.lock().end_with(files));
+    }
+
+    /// A message to be sent by this way.
+    pub(crate) fn message(&self) -> Message<'_> {
+        Message::new(&self.memory)
+    }
+
+    /// Let a frame wait for the next [`Link::flush`]. Never waits.
+    pub(crate) fn post(&self, head: Head, mut message: Message<'_>) {
+        message.share_body();
+        let mut outgoing = self.outgoing.lock();
+        if !message.places.is_empty() {
+            self.introduce(&message.places, &mut outgoing);
+        }
+        message.hand_over(head, &mut outgoing);
+    }
+
+    /// Write what waits. May wait for the other side to read.
+    pub(crate) fn flush(&self) -> io::Result<()> {
+        self.flush_with(self.writing.lock(), SendFlags::NOSIGNAL).map(drop)
+    }
+
+    /// Write what can be written without waiting; whether that was all.
+    pub(crate) fn flush_some(&self) -> io::Result<bool> {
+        // Another thread that writes may be about to leave.
+        let Some(writing) = self.writing.try_lock() else { return Ok(false) };
+        self.flush_with(writing, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+    }
+
+    /// The next frame that is there; `None` if there is none yet, an error when no more comes.
+    pub(crate) fn next(&self) -> io::Result<Option<Received>> {
+        let mut incoming = self.incoming.lock();
+        loop {
+            if let Some(received) = self.take_in(&mut incoming)? {
+                return Ok(Some(received));
+            }
+            if incoming.has_ended {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            if !self.fill(&mut incoming)? && !incoming.has_ended {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The next frame among those that were read together with the last one.
+    pub(crate) fn next_read(&self) -> io::Result<Option<Received>> {
+        self.take_in(&mut self.incoming.lock())
+    }
+
+    /// Whether there is such a frame.
+    pub(crate) fn has_read(&self) -> bool {
+        self.incoming.lock().has_frame()
+    }
+
+    /// Readable when a frame has arrived.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Bytes sent and received so far.
+    pub(crate) fn traffic(&self) -> (u64, u64) {
+        (self.sent.load(Ordering::Relaxed), self.received.load(Ordering::Relaxed))
+    }
+
+    /// Why large buffers go the slow way, if they do.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.memory.trouble()
     }
 
     /// Write frames; `false` if that would have meant to wait.
@@ -261,65 +296,5 @@ impl Link {
         self.received.fetch_add(received as u64, Ordering::Relaxed);
         incoming.has_ended |= received == 0;
         Ok(received > 0)
-    }
-}
-
-impl Transport for Link {
-    fn message(&self) -> Message<'_> {
-        Message::new(&self.memory)
-    }
-
-    fn post(&self, head: Head, mut message: Message<'_>) {
-        message.share_body();
-        let mut outgoing = self.outgoing.lock();
-        if !message.places.is_empty() {
-            self.introduce(&message.places, &mut outgoing);
-        }
-        message.hand_over(head, &mut outgoing);
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        self.flush_with(self.writing.lock(), SendFlags::NOSIGNAL).map(drop)
-    }
-
-    fn flush_some(&self) -> io::Result<bool> {
-        // Another thread that writes may be about to leave.
-        let Some(writing) = self.writing.try_lock() else { return Ok(false) };
-        self.flush_with(writing, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
-    }
-
-    fn next(&self) -> io::Result<Option<Received>> {
-        let mut incoming = self.incoming.lock();
-        loop {
-            if let Some(received) = self.take_in(&mut incoming)? {
-                return Ok(Some(received));
-            }
-            if incoming.has_ended {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            if !self.fill(&mut incoming)? && !incoming.has_ended {
-                return Ok(None);
-            }
-        }
-    }
-
-    fn next_read(&self) -> io::Result<Option<Received>> {
-        self.take_in(&mut self.incoming.lock())
-    }
-
-    fn has_read(&self) -> bool {
-        self.incoming.lock().has_frame()
-    }
-
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-
-    fn traffic(&self) -> (u64, u64) {
-        (self.sent.load(Ordering::Relaxed), self.received.load(Ordering::Relaxed))
-    }
-
-    fn trouble(&self) -> Option<String> {
-        self.memory.trouble()
     }
 }

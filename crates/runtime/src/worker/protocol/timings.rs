@@ -11,7 +11,7 @@ use crate::node::{Node, Observer};
 use crate::payload::Payload;
 use crate::phase::Phase;
 use crate::plan::Plan;
-use crate::worker::protocol::connection::{Link, Transport};
+use crate::worker::protocol::connection::Link;
 use crate::worker::protocol::frame::{Head, Kind};
 
 /// The length of one step in a message: the node, and its time in nanoseconds or a number of retries.
