@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::cancel::CancelFlag;
 use crate::worker::child::worker_host::IsStill;
 use crate::worker::protocol::connection::Link;
 use crate::worker::protocol::frame::Kind;
-use crate::worker::protocol::poll::timespec;
+use crate::worker::protocol::poll::{await_readable, timespec};
 
 /// How often to check for a parent that is gone without closing its socket, because another child has it too.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -138,8 +138,7 @@ impl ControlRequests {
 
     /// Wait until the thread of the nodes is woken, for so long at most.
     pub(crate) fn wait_for_wake(&self, timeout: Duration) {
-        let mut fds = [PollFd::new(&self.wake_event, PollFlags::IN)];
-        rustix::event::poll(&mut fds, Some(&timespec(timeout))).ok();
+        await_readable(&self.wake_event, Some(timeout));
         self.clear_wake();
     }
 
@@ -194,9 +193,7 @@ impl ControlRequests {
                     } else {
                         FIRST_POLL_INTERVAL
                     };
-                    let timeout = (dropped.is_some() || self.must_stop()).then(|| timespec(interval));
-                    let mut fds = [PollFd::from_borrowed_fd(control.as_fd(), PollFlags::IN)];
-                    rustix::event::poll(&mut fds, timeout.as_ref()).ok();
+                    await_readable(control, (dropped.is_some() || self.must_stop()).then_some(interval));
                     if self.must_stop() {
                         (stops.stop_waiting)();
                     }
@@ -210,7 +207,7 @@ impl ControlRequests {
 /// End this process, and all that it has started, when its parent is gone. Enters no interpreter: a node may hold it.
 pub(crate) fn watch_parent(control: &OwnedFd, parent: Option<Pid>) {
     loop {
-        let mut fds = [PollFd::from_borrowed_fd(control.as_fd(), PollFlags::RDHUP)];
+        let mut fds = [PollFd::new(control, PollFlags::RDHUP)];
         rustix::event::poll(&mut fds, Some(&timespec(POLL_INTERVAL))).ok();
         if fds[0].revents().contains(PollFlags::NVAL) {
             // A node has closed it. The parent notices and handles that, if it lives.

@@ -15,7 +15,6 @@ use crate::worker::child::worker_host::LeaveFork;
 use crate::worker::protocol::connection::{Link, Received};
 use crate::worker::protocol::frame::{Head, Kind, phase_number};
 use crate::worker::protocol::message::Message;
-use crate::worker::protocol::poll::SHORT_WAIT;
 use crate::worker::{ItemCodec, pack};
 
 /// Sends results to the parent.
@@ -48,18 +47,11 @@ impl<P: Payload> Out<P> {
     /// Write what waits, and wait for the next frame, or for a wake.
     pub(crate) fn await_work(&self, is_worth_looking: bool) -> io::Result<Option<Received>> {
         self.link.flush()?;
-        let begun = Instant::now();
-        while is_worth_looking && begun.elapsed() < SHORT_WAIT && !self.requests.is_pressing() {
-            // On a machine with one core the parent needs it.
-            std::thread::yield_now();
-            if let Some(received) = self.link.next()? {
-                return Ok(Some(received));
-            }
+        let goes_on = || is_worth_looking && !self.requests.is_pressing();
+        if let Some(received) = self.link.next_soon(Instant::now(), goes_on)? {
+            return Ok(Some(received));
         }
-        let mut fds = [
-            PollFd::from_borrowed_fd(self.link.as_fd(), PollFlags::IN),
-            PollFd::new(&self.requests.wake_event, PollFlags::IN),
-        ];
+        let mut fds = [PollFd::new(&*self.link, PollFlags::IN), PollFd::new(&self.requests.wake_event, PollFlags::IN)];
         rustix::event::poll(&mut fds, None).ok();
         if fds.iter().any(|fd| fd.revents().contains(PollFlags::NVAL)) {
             return Err(rustix::io::Errno::BADF.into());

@@ -4,8 +4,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustix::event::{PollFd, PollFlags};
-
 use crate::execution::machine::Machine;
 use crate::payload::Payload;
 use crate::phase::Phase;
@@ -16,6 +14,7 @@ use crate::worker::child::worker_host::{Notes, WorkerHost};
 use crate::worker::child::worker_loop::WorkerLoop;
 use crate::worker::protocol::connection::{Link, Received};
 use crate::worker::protocol::frame::Wishes;
+use crate::worker::protocol::poll::await_readable;
 use crate::worker::protocol::status_page::Page;
 
 /// Work for the parent at the other end of a socket, until it says that this is enough.
@@ -110,7 +109,6 @@ fn await_frame<P: Payload>(link: &Link) -> io::Result<Received> {
         if let Some(received) = link.next()? {
             return Ok(received);
         }
-        let mut fds = [PollFd::from_borrowed_fd(link.as_fd(), PollFlags::IN)];
-        P::wait(|| rustix::event::poll(&mut fds, None)).ok();
+        P::wait(|| await_readable(link, None));
     }
 }

@@ -5,14 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags};
-
 use crate::node::Outputs;
 use crate::payload::Payload;
 use crate::worker::parent::client::{Life, Pending, Reader, Remote, Reply, State};
 use crate::worker::parent::connection::{Connection, Job, send};
 use crate::worker::protocol::connection::{Link, Received};
-use crate::worker::protocol::poll::{POLL_INTERVAL, SHORT_WAIT, timespec};
+use crate::worker::protocol::poll::{POLL_INTERVAL, SHORT_WAIT, await_readable};
 
 impl<P: Payload> Remote<P> {
     /// Do one job and read its result on this thread; returns the job if another thread is at work.
@@ -129,17 +127,10 @@ impl<P: Payload> Remote<P> {
             return Ok(Some(received));
         }
         let begun = Instant::now();
-        if self.are_waits_short.load(Ordering::Relaxed) {
-            while begun.elapsed() < SHORT_WAIT {
-                // On a machine with one core the worker needs it.
-                std::thread::yield_now();
-                if let Some(received) = link.next()? {
-                    return Ok(Some(received));
-                }
-            }
+        if let Some(received) = link.next_soon(begun, || self.are_waits_short.load(Ordering::Relaxed))? {
+            return Ok(Some(received));
         }
-        let mut fds = [PollFd::from_borrowed_fd(link.as_fd(), PollFlags::IN)];
-        rustix::event::poll(&mut fds, Some(&timespec(POLL_INTERVAL))).ok();
+        await_readable(link, Some(POLL_INTERVAL));
         self.are_waits_short.store(begun.elapsed() < SHORT_WAIT, Ordering::Relaxed);
         link.next()
     }

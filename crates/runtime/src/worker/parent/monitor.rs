@@ -179,13 +179,13 @@ impl<P: Payload> Monitor<'_, P> {
         let mut of_data = PollFlags::empty();
         of_data.set(PollFlags::IN, is_reading);
         of_data.set(PollFlags::OUT, self.has_unwritten);
-        let mut fds = vec![PollFd::from_borrowed_fd(self.connection.control.as_fd(), PollFlags::IN)];
+        let mut fds = vec![PollFd::new(&self.connection.control, PollFlags::IN)];
         fds.extend(self.process.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         let of_process = 1..fds.len();
         let of_wake = of_process.end..of_process.end + usize::from(self.wake.is_some());
         fds.extend(self.wake.iter().map(|wake| PollFd::new(wake, PollFlags::IN)));
         if !of_data.is_empty() {
-            fds.push(PollFd::from_borrowed_fd(self.connection.link.as_fd(), of_data));
+            fds.push(PollFd::new(&self.connection.link, of_data));
         }
         if rustix::event::poll(&mut fds, timeout.map(timespec).as_ref()).is_err() {
             // A wait that ends too early is begun again.

@@ -7,6 +7,7 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use crate::locks::{Mutex, MutexGuard};
 use rustix::net::{
@@ -18,6 +19,7 @@ use crate::worker::Arrived;
 use crate::worker::protocol::frame;
 use crate::worker::protocol::frame::{Head, Kind, Read};
 use crate::worker::protocol::message::{INLINE, Message};
+use crate::worker::protocol::poll::SHORT_WAIT;
 use crate::worker::protocol::read_buffer::{Come, Incoming};
 use crate::worker::protocol::segment::PassedFile;
 use crate::worker::protocol::shared_memory::{Memory, Place, View};
@@ -49,6 +51,13 @@ pub(crate) struct Link {
     incoming: Mutex<Incoming>,
     sent: AtomicU64,
     received: AtomicU64,
+}
+
+/// Readable when a frame has arrived.
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
 }
 
 impl Link {
@@ -118,6 +127,18 @@ impl Link {
         }
     }
 
+    /// The next frame, if it comes within [`SHORT_WAIT`] of a wait that has `begun`, and while it `goes_on`.
+    pub(crate) fn next_soon(&self, begun: Instant, goes_on: impl Fn() -> bool) -> io::Result<Option<Received>> {
+        while begun.elapsed() < SHORT_WAIT && goes_on() {
+            // On a machine with one core the other process needs it.
+            std::thread::yield_now();
+            if let Some(received) = self.next()? {
+                return Ok(Some(received));
+            }
+        }
+        Ok(None)
+    }
+
     /// The next frame among those that were read together with the last one.
     pub(crate) fn next_read(&self) -> io::Result<Option<Received>> {
         self.take_in(&mut self.incoming.lock())
@@ -126,11 +147,6 @@ impl Link {
     /// Whether there is such a frame.
     pub(crate) fn has_read(&self) -> bool {
         self.incoming.lock().has_frame()
-    }
-
-    /// Readable when a frame has arrived.
-    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
     }
 
     /// Bytes sent and received so far.

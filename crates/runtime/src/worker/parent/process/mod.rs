@@ -13,12 +13,11 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 use crate::worker::parent::process::crash_output::CrashOutput;
 use crate::worker::parent::process::spawn::{Spawned, spawn};
-use crate::worker::protocol::poll::timespec;
+use crate::worker::protocol::poll::await_readable;
 use crate::worker::usage::usage;
 use crate::worker::{ExitCause, StdStream};
 
@@ -127,11 +126,7 @@ impl Process {
                 return self.has_ended();
             }
             match &self.ended {
-                Some(ended) => {
-                    let mut fds = [PollFd::new(ended, PollFlags::IN)];
-                    // A wait that ends too early is begun again.
-                    rustix::event::poll(&mut fds, Some(&timespec(left))).ok();
-                }
+                Some(ended) => await_readable(ended, Some(left)),
                 None => std::thread::sleep(left.min(Duration::from_micros(200))),
             }
         }
