@@ -1,12 +1,10 @@
 //! JSON lines: one JSON value a line, blank lines aside.
 
-use std::collections::HashMap;
-use std::fmt;
 use std::io::BufRead;
 
+use indexmap::IndexMap;
 use remotemedia_runtime::Value;
-use serde::de::{Error as _, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::de::Error as _;
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
 
@@ -140,52 +138,14 @@ fn exact(raw: &RawValue, depth_left: usize) -> serde_json::Result<Value> {
         }
         Some(b'{') => {
             // Of equal keys the last one counts, in the place of the first.
-            let Entries(entries) = serde_json::from_str(written)?;
-            let mut places = HashMap::new();
-            let mut map: Vec<(String, Value)> = Vec::with_capacity(entries.len());
-            for (key, value) in entries {
-                let value = exact(value, depth_left)?;
-                if let Some(&place) = places.get(&key) {
-                    let (_, earlier): &mut (String, Value) = &mut map[place];
-                    *earlier = value;
-                } else {
-                    places.insert(key.clone(), map.len());
-                    map.push((key, value));
-                }
-            }
-            Ok(Value::Map(map))
+            let entries: IndexMap<String, &RawValue> = serde_json::from_str(written)?;
+            let exact_entry = |(key, value)| Ok((key, exact(value, depth_left)?));
+            entries.into_iter().map(exact_entry).collect::<Result<_, _>>().map(Value::Map)
         }
         Some(b'-' | b'0'..=b'9') if !written.contains(['.', 'e', 'E']) => {
             Ok(written.parse().map_or_else(|_| Value::BigInt(written.to_owned()), Value::Int))
         }
         _ => serde_json::from_str(written).map(to_value),
-    }
-}
-
-/// The entries of an object in their order, equal keys kept apart.
-struct Entries<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'de> Deserialize<'de> for Entries<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct EntriesVisitor;
-
-        impl<'de> Visitor<'de> for EntriesVisitor {
-            type Value = Entries<'de>;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
-                }
-                Ok(Entries(entries))
-            }
-        }
-
-        deserializer.deserialize_map(EntriesVisitor)
     }
 }
 

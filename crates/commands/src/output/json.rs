@@ -1,11 +1,11 @@
 //! Values as JSON, or the exact place of what JSON has no word for.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use remotemedia_runtime::Value;
 use serde::ser::{Error, SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
-
-use super::base64;
 
 /// Deeper than any data that is meant; without a limit a value that nests without end would overflow the stack.
 const MAX_DEPTH: usize = 500;
@@ -53,7 +53,7 @@ impl Serialize for Shown<'_> {
                 }
                 map.end()
             }
-            Value::Bytes(bytes) => serializer.serialize_str(&base64::encoded(bytes)),
+            Value::Bytes(bytes) => serializer.serialize_str(&BASE64_STANDARD.encode(bytes)),
             Value::Float(_) | Value::Audio(_) => Err(S::Error::custom("")),
         }
     }

@@ -1,7 +1,6 @@
 //! The outputs of a run, as lines or audio, to a file or a pipe.
 
 mod audio;
-mod base64;
 mod destination;
 mod file_id;
 mod json;
