@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
+use pythonize::pythonize;
 use remotemedia_runtime::{Manifest, ManifestNode, PlanOrder};
-use serde_json::{Map, Value};
 
 use crate::attach::detach;
-use crate::convert::{failure, json};
+use crate::convert::failure;
 
 /// A manifest whose nodes are asked for one by one, so that a large one is never there twice.
 #[pyclass(module = "remotemedia._core", frozen)]
@@ -72,8 +72,7 @@ impl ParsedManifest {
 
     fn node<'py>(&'py self, py: Python<'py>, index: usize) -> PyResult<NodeFields<'py>> {
         let ManifestNode { id, node_type, params, options, join, .. } = self.at(index)?;
-        let dict = |fields: &Map<String, Value>| json::object_to_python(py, fields);
-        Ok((id, node_type, dict(params)?, dict(options)?, *join))
+        Ok((id, node_type, pythonize(py, params)?, pythonize(py, options)?, *join))
     }
 
     /// The positions of the nodes that a node comes after.
