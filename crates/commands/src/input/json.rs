@@ -18,38 +18,17 @@ const DIGITS_THAT_FIT: usize = 18;
 const MAX_DEPTH: usize = 128;
 
 /// The values of a file of JSON lines.
-pub(crate) struct JsonItems<R> {
-    lines: Lines<R>,
-    is_over: bool,
-}
-
-impl<R: BufRead> JsonItems<R> {
-    pub(crate) fn new(reader: R, name: String) -> Self {
-        Self { lines: Lines::new(reader, name), is_over: false }
-    }
-
-    fn read(&mut self) -> Option<Result<Value, Failure>> {
+pub(crate) fn items(reader: impl BufRead, name: String) -> impl Iterator<Item = Result<Value, Failure>> {
+    let mut lines = Lines::new(reader, name);
+    std::iter::from_fn(move || {
         loop {
-            match self.lines.next()? {
+            match lines.next()? {
                 Err(failure) => return Some(Err(failure)),
                 Ok(line) if line.trim().is_empty() => {}
-                Ok(line) => return Some(parse(&line).map_err(|what| self.lines.failure(what))),
+                Ok(line) => return Some(parse(&line).map_err(|what| lines.failure(what))),
             }
         }
-    }
-}
-
-impl<R: BufRead> Iterator for JsonItems<R> {
-    type Item = Result<Value, Failure>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.is_over {
-            return None;
-        }
-        let item = self.read();
-        self.is_over = !matches!(item, Some(Ok(_)));
-        item
-    }
+    })
 }
 
 fn parse(line: &str) -> Result<Value, String> {

@@ -13,13 +13,12 @@ pub(crate) struct Lines<R> {
     reader: R,
     name: String,
     /// The number of the line that was read last, from 1.
-    pub(crate) number: u64,
-    is_over: bool,
+    number: u64,
 }
 
 impl<R: BufRead> Lines<R> {
     pub(crate) fn new(reader: R, name: String) -> Self {
-        Self { reader, name, number: 0, is_over: false }
+        Self { reader, name, number: 0 }
     }
 
     /// A failure that names the line that was read last.
@@ -64,11 +63,6 @@ impl<R: BufRead> Iterator for Lines<R> {
     type Item = Result<String, Failure>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.is_over {
-            return None;
-        }
-        let line = self.read_line();
-        self.is_over = !matches!(line, Ok(Some(_)));
-        line.transpose()
+        self.read_line().transpose()
     }
 }

@@ -66,7 +66,7 @@ pub(crate) struct AudioSettings {
     pub(crate) sample_format: SampleFormat,
 }
 
-/// Items in the order of the input, until the end or the first failure.
+/// Items in the order of the input, until the end or the first failure, after which none is requested.
 pub(crate) type Items = Box<dyn Iterator<Item = Result<Value, Failure>> + Send>;
 
 impl Place {
@@ -126,7 +126,7 @@ impl Source {
         let reader = Reader::new(file, Arc::clone(bytes_taken));
         Ok(match self.format {
             InputFormat::Text => Box::new(lines::Lines::new(reader, name).map(|line| line.map(Value::Text))),
-            InputFormat::Jsonl => Box::new(json::JsonItems::new(reader, name)),
+            InputFormat::Jsonl => Box::new(json::items(reader, name)),
             InputFormat::Wav => Box::new(wav::open(reader, &name, self.audio.chunk_ms, bytes_ahead)?),
             InputFormat::Raw => {
                 let layout = pcm::Layout {

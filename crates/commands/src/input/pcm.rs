@@ -71,8 +71,6 @@ impl<R: Read> Iterator for Chunks<R> {
         if self.is_over {
             return None;
         }
-        let chunk = self.read_chunk();
-        self.is_over |= !matches!(chunk, Ok(Some(_)));
-        chunk.map(|found| found.map(Value::Audio)).transpose()
+        self.read_chunk().map(|found| found.map(Value::Audio)).transpose()
     }
 }
