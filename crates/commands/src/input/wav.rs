@@ -4,7 +4,7 @@
 //! true length (`ffmpeg -f wav -` writes 0xFFFFFFFF, speech servers write 0), long recordings have 64-bit ones (RF64), and both
 //! are common.
 
-use std::io::{self, Chain, Cursor, Read, Take};
+use std::io::{self, Chain, Cursor, ErrorKind, Read, Take};
 
 use super::pcm::{Chunks, Layout};
 use crate::loader::Failure;
@@ -28,7 +28,7 @@ pub(crate) fn open<R: Read>(
     total_bytes: Option<u64>,
 ) -> Result<Chunks<Samples<R>>, Failure> {
     let Header { layout, data_bytes, begun } =
-        read_header(&mut reader, total_bytes).map_err(|problem| problem.about(name))?;
+        read_header(&mut reader, total_bytes).map_err(|error| unreadable(&error, name))?;
     let samples = Cursor::new(begun).chain(reader.take(data_bytes));
     Ok(Chunks::new(samples, name.to_owned(), layout, chunk_ms))
 }
@@ -42,34 +42,20 @@ struct Header {
     begun: Vec<u8>,
 }
 
-enum Problem {
-    Unreadable(io::Error),
-    Malformed(String),
+/// The failure for what is wrong with a header.
+fn unreadable(error: &io::Error, name: &str) -> Failure {
+    Failure::failed(match error.kind() {
+        ErrorKind::UnexpectedEof => format!("{name}: not a WAV file: it ends within its header"),
+        ErrorKind::InvalidData => format!("{name}: {error}"),
+        _ => format!("cannot read {name}: {}", reason(error)),
+    })
 }
 
-impl Problem {
-    fn about(self, name: &str) -> Failure {
-        match self {
-            Self::Unreadable(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Failure::failed(format!("{name}: not a WAV file: it ends within its header"))
-            }
-            Self::Unreadable(error) => Failure::failed(format!("cannot read {name}: {}", reason(&error))),
-            Self::Malformed(what) => Failure::failed(format!("{name}: {what}")),
-        }
-    }
+fn malformed<T>(what: impl Into<String>) -> io::Result<T> {
+    Err(io::Error::new(ErrorKind::InvalidData, what.into()))
 }
 
-impl From<io::Error> for Problem {
-    fn from(error: io::Error) -> Self {
-        Self::Unreadable(error)
-    }
-}
-
-fn malformed<T>(what: impl Into<String>) -> Result<T, Problem> {
-    Err(Problem::Malformed(what.into()))
-}
-
-fn read_header(reader: &mut impl Read, total_bytes: Option<u64>) -> Result<Header, Problem> {
+fn read_header(reader: &mut impl Read, total_bytes: Option<u64>) -> io::Result<Header> {
     let reader = &mut Positioned { inner: reader, position: 0 };
     let [riff, riff_size, wave] = read_words(reader)?;
     if ![*b"RIFF", *b"RF64", *b"BW64"].contains(&riff) || wave != *b"WAVE" {
@@ -129,7 +115,7 @@ impl Lengths {
     }
 
     /// How many bytes of samples follow, and those of them that had to be read to find out.
-    fn find_samples<R: Read>(self, reader: &mut Positioned<R>) -> Result<(u64, Vec<u8>), Problem> {
+    fn find_samples<R: Read>(self, reader: &mut Positioned<R>) -> io::Result<(u64, Vec<u8>)> {
         if self.data > 0 {
             return Ok((self.data, Vec::new()));
         }
@@ -154,7 +140,7 @@ fn is_chunk(start: &[u8], room: u64) -> bool {
     kind.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ') && u64::from(size).saturating_add(8) <= room
 }
 
-fn read_format(format: &[u8]) -> Result<Layout, Problem> {
+fn read_format(format: &[u8]) -> io::Result<Layout> {
     let word = |at: usize| Some(u16::from_le_bytes([*format.get(at)?, *format.get(at + 1)?]));
     let (Some(mut tag), Some(channels), Some(block_bytes), Some(bits)) = (word(0), word(2), word(12), word(14)) else {
         return malformed("not a valid WAV file: its format chunk (fmt) is too short");
@@ -245,7 +231,7 @@ fn padded(size: u32) -> u64 {
 
 fn skip(reader: &mut impl Read, count: u64) -> io::Result<()> {
     let skipped = io::copy(&mut reader.take(count), &mut io::sink())?;
-    if skipped < count { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+    if skipped < count { Err(ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
 }
 
 #[cfg(test)]

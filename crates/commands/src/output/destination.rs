@@ -43,13 +43,11 @@ impl Destination {
     /// Open `place` for writing. A file keeps what it holds until [`Destination::commit`].
     pub(crate) fn open(place: &Place, loader: &dyn Loader) -> Result<Self, Failure> {
         let (name, opened) = match place {
-            Place::Stdin => ("stdout".to_owned(), Opening::of(descriptor::stdout())),
-            Place::File(path) => (path.display().to_string(), open_path(path, loader)),
+            Place::Stdin => ("stdout".to_owned(), descriptor::stdout().map(|file| (file, None))),
+            Place::File(path) => (path.display().to_string(), open_path(path, loader)?),
         };
-        let Opening { file, replacement } = opened.map_err(|problem| match problem {
-            Problem::System(error) => Failure::usage(format!("cannot write to {name}: {}", reason(&error))),
-            Problem::Stopped(failure) => failure,
-        })?;
+        let (file, replacement) =
+            opened.map_err(|error| Failure::usage(format!("cannot write to {name}: {}", reason(&error))))?;
         Ok(Self { name, buffer: Vec::new(), is_terminal: file.is_terminal(), file, replacement })
     }
 
@@ -101,51 +99,24 @@ impl Destination {
     }
 }
 
-struct Opening {
-    file: File,
-    replacement: Option<Replacement>,
-}
-
-enum Problem {
-    System(io::Error),
-    /// The user does not want to wait any longer.
-    Stopped(Failure),
-}
-
-impl From<io::Error> for Problem {
-    fn from(error: io::Error) -> Self {
-        Self::System(error)
-    }
-}
-
-impl Opening {
-    fn of(file: io::Result<File>) -> Result<Self, Problem> {
-        Ok(Self { file: file?, replacement: None })
-    }
-}
-
-fn open_path(path: &Path, loader: &dyn Loader) -> Result<Opening, Problem> {
-    if let Some(file) = descriptor::named_by(path) {
-        return Opening::of(file);
-    }
-    match path.metadata() {
-        Ok(found) if found.file_type().is_fifo() => open_named_pipe(path, loader),
-        Ok(found) if !found.is_file() && !found.is_dir() => Opening::of(OpenOptions::new().write(true).open(path)),
-        _ => {
-            let (file, replacement) = Replacement::begin(path)?;
-            Ok(Opening { file, replacement: Some(replacement) })
-        }
-    }
+/// The file to write to, and what becomes of it. Fails only if the user does not want to wait any longer.
+fn open_path(path: &Path, loader: &dyn Loader) -> Result<io::Result<(File, Option<Replacement>)>, Failure> {
+    let opened = match (descriptor::named_by(path), path.metadata()) {
+        (Some(file), _) => file,
+        (None, Ok(found)) if found.file_type().is_fifo() => open_named_pipe(path, loader)?,
+        (None, Ok(found)) if !found.is_file() && !found.is_dir() => OpenOptions::new().write(true).open(path),
+        _ => return Ok(Replacement::begin(path).map(|(file, replacement)| (file, Some(replacement)))),
+    };
+    Ok(opened.map(|file| (file, None)))
 }
 
 /// Wait for the reader of a named pipe. The system would wait without a look at signals.
-fn open_named_pipe(path: &Path, loader: &dyn Loader) -> Result<Opening, Problem> {
+fn open_named_pipe(path: &Path, loader: &dyn Loader) -> Result<io::Result<File>, Failure> {
     loop {
-        match descriptor::open_named_pipe(path) {
-            Ok(Some(file)) => return Opening::of(Ok(file)),
-            Ok(None) => thread::sleep(READER_POLL_INTERVAL),
-            Err(error) => return Err(error.into()),
+        if let Some(opened) = descriptor::open_named_pipe(path).transpose() {
+            return Ok(opened);
         }
-        loader.check_signals().map_err(Problem::Stopped)?;
+        thread::sleep(READER_POLL_INTERVAL);
+        loader.check_signals()?;
     }
 }
