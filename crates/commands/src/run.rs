@@ -10,7 +10,7 @@ use remotemedia_runtime::{Metrics, Value};
 use crate::cli::{AudioOptions, MetricsForm, RunOptions};
 use crate::input::{self, AudioSettings, InputFeed, InputFormat, Place, Source};
 use crate::loader::{Failure, ItemFeed, LoadedPipeline, Loader, RunResult, RunSettings};
-use crate::output::{self, FileId, Output, OutputFormat, Stuck};
+use crate::output::{self, FileId, Output, OutputFormat, Stuck, write_all};
 use crate::progress::Progress;
 use crate::sample_format::SampleFormat;
 use crate::{failures, metrics_table, terminal};
@@ -47,9 +47,9 @@ pub(crate) fn run(options: &RunOptions, loader: &dyn Loader) -> Result<u8, Failu
         output.lock().add(&value)?;
         progress.count_output();
         if is_on_terminal {
-            return progress.aside(|| drain(&output, loader, Output::drain));
+            return progress.aside(|| write_all(loader, || output.lock().drain()));
         }
-        drain(&output, loader, Output::drain)
+        write_all(loader, || output.lock().drain())
     };
     let settings = RunSettings { with_metrics: options.metrics.is_some(), max_errors: options.max_errors };
     let items = feed.as_mut().map(|feed| feed as &mut dyn ItemFeed);
@@ -143,21 +143,6 @@ fn start_feed(sources: Vec<Source>, output: &Arc<Mutex<Output>>) -> Result<Optio
     InputFeed::start(sources, on_idle).map(Some)
 }
 
-fn drain(
-    output: &Mutex<Output>,
-    loader: &dyn Loader,
-    write: fn(&mut Output) -> Result<(), Stuck>,
-) -> Result<(), Failure> {
-    loop {
-        let written = write(&mut output.lock());
-        match written {
-            Ok(()) => return Ok(()),
-            Err(Stuck::Signal) => loader.check_signals()?,
-            Err(Stuck::Failed(failure)) => return Err(failure),
-        }
-    }
-}
-
 /// Write the rest of a run that has ended, and let the file appear if all went well; returns what the user should know about it.
 fn complete<T>(
     ran: Result<T, Failure>,
@@ -167,7 +152,7 @@ fn complete<T>(
     let finished = match &ran {
         // The reader of a pipe may be what the run waited for when it was asked to stop; a file takes all at once.
         Err(failure) if failure.is_order_to_stop() && !output.lock().is_regular() => Ok(None),
-        _ => drain(output, loader, Output::drain_all).and_then(|()| output.lock().finish()),
+        _ => write_all(loader, || output.lock().drain_all()).and_then(|()| output.lock().finish()),
     };
     match (ran, finished) {
         // The user's code has ended the run, and says that all is well.

@@ -42,7 +42,7 @@ pub(super) fn rows(plan: &Plan, limit: usize) -> Option<Vec<Row>> {
             rows.push(Row { rails: plain_row(&rails), node: None });
         }
         if arriving.len() > 1 {
-            rows.push(Row { rails: merge_row(&rails, &arriving), node: None });
+            rows.push(Row { rails: bridge_row(&rails, &arriving, UP), node: None });
         }
         for &merged in &arriving {
             rails[merged] = None;
@@ -60,7 +60,7 @@ pub(super) fn rows(plan: &Plan, limit: usize) -> Option<Vec<Row>> {
             leaving.push(taken);
         }
         if leaving.len() > 1 {
-            rows.push(Row { rails: fork_row(&rails, &leaving), node: None });
+            rows.push(Row { rails: bridge_row(&rails, &leaving, DOWN), node: None });
         }
         while rails.last() == Some(&None) {
             rails.pop();
@@ -104,30 +104,17 @@ fn node_row(rails: &[Rail], column: usize, symbol: char) -> String {
     line.trim_end().to_owned()
 }
 
-/// Rails that end in the leftmost of them.
-fn merge_row(rails: &[Rail], arriving: &[usize]) -> String {
+/// Rails that end in the leftmost of them (`UP`), or begin at it (`DOWN`).
+fn bridge_row(rails: &[Rail], columns: &[usize], end: u8) -> String {
     let mut cells: Vec<u8> = rails.iter().map(|rail| if rail.is_some() { UP | DOWN } else { 0 }).collect();
-    for &column in &arriving[1..] {
-        cells[column] = UP;
+    for &column in &columns[1..] {
+        cells[column] = end;
     }
-    drawn(&bridged(cells, arriving))
-}
-
-/// Rails that begin at the first of them.
-fn fork_row(rails: &[Rail], leaving: &[usize]) -> String {
-    let mut cells: Vec<u8> = rails.iter().map(|rail| if rail.is_some() { UP | DOWN } else { 0 }).collect();
-    for &column in &leaving[1..] {
-        cells[column] = DOWN;
-    }
-    drawn(&bridged(cells, leaving))
-}
-
-fn bridged(mut cells: Vec<u8>, columns: &[usize]) -> Vec<u8> {
     let (first, last) = (columns[0], columns[columns.len() - 1]);
     for (column, cell) in cells.iter_mut().enumerate().take(last + 1).skip(first) {
         *cell |= if column > first { LEFT } else { 0 } | if column < last { RIGHT } else { 0 };
     }
-    cells
+    drawn(&cells)
 }
 
 fn drawn(cells: &[u8]) -> String {

@@ -75,12 +75,12 @@ struct Rect {
 }
 
 impl Rect {
-    fn width(&self) -> f64 {
-        self.right - self.left
-    }
-
-    fn height(&self) -> f64 {
-        self.bottom - self.top
+    fn drawn(&self, class: &str, radius: u32) -> String {
+        let Self { left, top, right, bottom } = self;
+        let (width, height) = (right - left, bottom - top);
+        format!(
+            "<rect class=\"{class}\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" rx=\"{radius}\"/>"
+        )
     }
 
     fn middle(&self) -> (f64, f64) {
@@ -122,8 +122,7 @@ impl<'a> Picture<'a> {
     }
 
     fn drawn(&self) -> String {
-        let width = self.size().0;
-        let height = self.size().1;
+        let (width, height) = self.size();
         let name = on_one_line(self.plan.name(), 60);
         let facts =
             format!("{} · {}", counted(self.plan.nodes().len(), "node"), counted(self.plan.stages().len(), "stage"));
@@ -134,11 +133,8 @@ impl<'a> Picture<'a> {
              orient=\"auto\"><path class=\"tip\" d=\"M0 0.8 10 5 0 9.2 2.4 5Z\"/></marker></defs>\n",
             escaped(&format!("{name}: {facts}"))
         );
-        svg += &format!(
-            "<rect class=\"page\" x=\"0.5\" y=\"0.5\" width=\"{:.1}\" height=\"{:.1}\" rx=\"14\"/>\n",
-            width - 1.0,
-            height - 1.0
-        );
+        let page = Rect { left: 0.5, top: 0.5, right: width - 0.5, bottom: height - 0.5 };
+        svg += &(page.drawn("page", 14) + "\n");
         svg += &text("name", MARGIN, MARGIN + 14.0, "start", &name);
         svg += &text("facts", MARGIN, MARGIN + 33.0, "start", &facts);
         svg.extend((0..self.framed.len()).map(|stage| self.drawn_frame(stage)));
@@ -150,14 +146,15 @@ impl<'a> Picture<'a> {
     fn size(&self) -> (f64, f64) {
         let (along, across) = (self.along_step(), self.across_step());
         let (depth, breadth) = (exact(self.layout.depth), self.layout.breadth);
-        let (width, height) = if self.is_downwards {
-            (breadth * across - self.across_gap(), depth * along - LAYER_GAP)
-        } else {
-            (depth * along - LAYER_GAP, breadth * across - self.across_gap())
-        };
+        let (width, height) = self.turned((depth * along - LAYER_GAP, breadth * across - self.across_gap()));
         let (left, top) = ORIGIN;
         let heading = text_width(&on_one_line(self.plan.name(), 60), 17.8) + 2.0 * MARGIN;
         ((width + left + FRAME + MARGIN).max(heading).ceil(), (height + top + FRAME + MARGIN).ceil())
+    }
+
+    /// A place along and across the layers as one in the picture, or the other way round.
+    fn turned(&self, (first, second): (f64, f64)) -> (f64, f64) {
+        if self.is_downwards { (second, first) } else { (first, second) }
     }
 
     fn along_step(&self) -> f64 {
@@ -176,7 +173,7 @@ impl<'a> Picture<'a> {
     fn place(&self, place: usize) -> Rect {
         let along = exact(self.layout.layer_of[place]) * self.along_step();
         let across = self.layout.across[place] * self.across_step();
-        let (x, y) = if self.is_downwards { (across, along) } else { (along, across) };
+        let (x, y) = self.turned((along, across));
         let (left, top) = (ORIGIN.0 + x, ORIGIN.1 + y);
         Rect { left, top, right: left + self.box_width, bottom: top + self.box_height }
     }
@@ -199,12 +196,8 @@ impl<'a> Picture<'a> {
     fn drawn_frame(&self, stage: usize) -> String {
         let Some(frame) = self.framed[stage] else { return String::new() };
         format!(
-            "<rect class=\"frame{}\" x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" rx=\"12\"/>\n{}",
-            if self.plan.stages()[stage].workers() > 0 { " worker" } else { "" },
-            frame.left,
-            frame.top,
-            frame.width(),
-            frame.height(),
+            "{}\n{}",
+            frame.drawn(if self.plan.stages()[stage].workers() > 0 { "frame worker" } else { "frame" }, 12),
             text("stage", frame.left + FRAME, frame.top + 19.0, "start", &stage_label(self.plan, stage))
         )
     }
@@ -232,15 +225,11 @@ impl<'a> Picture<'a> {
 
     /// A curve that ends with a straight piece, on which an arrow head sits well.
     fn curve(&self, from: (f64, f64), to: (f64, f64)) -> String {
-        let (end, first, second) = if self.is_downwards {
-            let end = (to.0, to.1 - ARROW_LENGTH);
-            let middle = f64::midpoint(from.1, end.1);
-            (end, (from.0, middle), (to.0, middle))
-        } else {
-            let end = (to.0 - ARROW_LENGTH, to.1);
-            let middle = f64::midpoint(from.0, end.0);
-            (end, (middle, from.1), (middle, to.1))
-        };
+        let ((from_along, from_across), (to_along, to_across)) = (self.turned(from), self.turned(to));
+        let end = to_along - ARROW_LENGTH;
+        let middle = f64::midpoint(from_along, end);
+        let [first, second, end] =
+            [(middle, from_across), (middle, to_across), (end, to_across)].map(|place| self.turned(place));
         format!(
             "C{:.1} {:.1} {:.1} {:.1} {:.1} {:.1}L{:.1} {:.1}",
             first.0, first.1, second.0, second.1, end.0, end.1, to.0, to.1
@@ -272,13 +261,9 @@ impl<'a> Picture<'a> {
         let label = stage_label(self.plan, stage);
         let whole = format!("{} ({}), {label}{separator}{options}", node.id, node.node_type);
         let mut svg = format!(
-            "<g><title>{}</title><rect class=\"box{}\" x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" rx=\"10\"/>",
+            "<g><title>{}</title>{}",
             escaped(&on_one_line(&whole, usize::MAX)),
-            if node.join { " joining" } else { "" },
-            rect.left,
-            rect.top,
-            rect.width(),
-            rect.height(),
+            rect.drawn(if node.join { "box joining" } else { "box" }, 10),
         );
         let options = option_lines(self.plan, index).into_iter().map(|line| ("options", line));
         svg += &drawn_lines(rect.middle(), [("id", id), ("kind", kind)].into_iter().chain(options));

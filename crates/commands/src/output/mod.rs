@@ -134,9 +134,15 @@ impl Output {
 pub(crate) fn write_whole(place: &Place, content: &str, loader: &dyn Loader) -> Result<(), Failure> {
     let mut destination = Destination::open(place, loader)?;
     destination.buffer.extend_from_slice(content.as_bytes());
+    write_all(loader, || destination.write_out())?;
+    destination.commit()
+}
+
+/// Call `write` until it has written all, and look at signals in between.
+pub(crate) fn write_all(loader: &dyn Loader, mut write: impl FnMut() -> Result<(), Stuck>) -> Result<(), Failure> {
     loop {
-        match destination.write_out() {
-            Ok(()) => return destination.commit(),
+        match write() {
+            Ok(()) => return Ok(()),
             Err(Stuck::Signal) => loader.check_signals()?,
             Err(Stuck::Failed(failure)) => return Err(failure),
         }
