@@ -3,7 +3,6 @@
 //! A [`Loader`] turns the TARGET of a command line into a [`LoadedPipeline`]. The commands feed it through an [`ItemFeed`] and
 //! learn of everything that goes wrong as a [`Failure`], which knows its exit code.
 
-use std::fmt;
 use std::time::Duration;
 
 use remotemedia_runtime::{Metrics, Plan, Value};
@@ -186,14 +185,6 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for Failure {}
-
 impl FailureKind {
     /// The exit code of a command that ends so.
     pub fn exit_code(self) -> u8 {
@@ -256,7 +247,7 @@ pub struct ParameterDoc {
 }
 
 /// One line of `doctor`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// What it is about: `Python`, `Virtual environment`, `Extension`.
     pub label: String,
@@ -267,8 +258,7 @@ pub struct Finding {
 }
 
 /// How good a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FindingKind {
     /// As it should be.
     Fact,
