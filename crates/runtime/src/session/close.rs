@@ -113,10 +113,7 @@ impl<P: Payload> Session<P> {
         stop_waiting();
         clients.fail_all(|| RunError::Closed);
         for submission in waiting {
-            submission.client.done(Err(RunError::Closed));
-            if let Some(admitted) = submission.admitted {
-                admitted(false);
-            }
+            submission.refuse(RunError::Closed);
         }
     }
 

@@ -48,15 +48,8 @@ impl Latch {
 
     /// Wait for it; whether it opened before the deadline.
     pub(crate) fn wait_until(&self, deadline: Instant) -> bool {
-        let mut is_open = self.is_open.lock();
-        while !*is_open {
-            let timeout = deadline.saturating_duration_since(Instant::now());
-            if timeout.is_zero() {
-                return false;
-            }
-            self.has_opened.wait_for(&mut is_open, timeout);
-        }
-        true
+        let left = deadline.saturating_duration_since(Instant::now());
+        !self.has_opened.wait_while_for(&mut self.is_open.lock(), |is_open| !*is_open, left)
     }
 }
 

@@ -97,17 +97,9 @@ impl<T> AdmissionQueue<T> {
 
     /// Wait until no visitor from before `end` waits any more, until `deadline` at most. Returns whether none does.
     pub(crate) fn wait_until_past(&self, end: u64, deadline: Instant) -> bool {
-        let mut state = self.state.lock();
-        loop {
-            if state.waiting.front().is_none_or(|(number, _)| *number >= end) {
-                return true;
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            self.has_fewer.wait_for(&mut state, left);
-        }
+        let is_there = |state: &mut State<T>| state.waiting.front().is_some_and(|(number, _)| *number < end);
+        let left = deadline.saturating_duration_since(Instant::now());
+        !self.has_fewer.wait_while_for(&mut self.state.lock(), is_there, left)
     }
 
     /// Admit nothing until [`AdmissionQueue::release`]. Returns the visitors that waited.

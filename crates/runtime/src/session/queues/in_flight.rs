@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::failure::RunError;
 use crate::numbering::{self, ByNumber};
@@ -145,6 +145,11 @@ struct State<P: Payload> {
 }
 
 impl<P: Payload> State<P> {
+    /// An input on which work is still wanted.
+    fn wanted(&self, input: u64) -> Option<&Open<P>> {
+        self.open.get(&input).filter(|open| open.error.is_none())
+    }
+
     fn remember(&mut self, client: &Arc<dyn Client<P>>) {
         let is_it = |keeper: &Weak<dyn Client<P>>| std::ptr::addr_eq(keeper.as_ptr(), Arc::as_ptr(client));
         // Most sessions have one stream at a time.
@@ -197,34 +202,29 @@ impl<P: Payload> InFlight<P> {
 
     /// Whether work on the input is still wanted: it is in flight and has not failed.
     pub(crate) fn is_wanted(&self, input: u64) -> bool {
-        self.state.lock().open.get(&input).is_some_and(|open| open.error.is_none())
+        self.state.lock().wanted(input).is_some()
     }
 
     /// The context of an input on which work is still wanted.
     pub(crate) fn context_of_wanted(&self, input: u64) -> Option<P::Context> {
-        self.state.lock().open.get(&input).filter(|open| open.error.is_none()).map(|open| open.context.clone())
+        self.state.lock().wanted(input).map(|open| open.context.clone())
     }
 
     /// The contexts of several inputs, as [`InFlight::context_of_wanted`].
     pub(crate) fn contexts_of_wanted(&self, inputs: impl Iterator<Item = u64>) -> Vec<Option<P::Context>> {
         let state = self.state.lock();
-        let wanted = |input| state.open.get(&input).filter(|open| open.error.is_none());
-        inputs.map(|input| wanted(input).map(|open| open.context.clone())).collect()
+        inputs.map(|input| state.wanted(input).map(|open| open.context.clone())).collect()
     }
 
     /// Whether work on each of several inputs is still wanted.
     pub(crate) fn are_wanted(&self, inputs: impl Iterator<Item = u64>) -> Vec<bool> {
         let state = self.state.lock();
-        inputs.map(|input| state.open.get(&input).is_some_and(|open| open.error.is_none())).collect()
+        inputs.map(|input| state.wanted(input).is_some()).collect()
     }
 
     /// How many outputs of the input can be handed over without waiting; none if it is no longer wanted.
     pub(crate) fn room(&self, input: u64) -> usize {
-        let client = {
-            let state = self.state.lock();
-            let open = state.open.get(&input).filter(|open| open.error.is_none());
-            open.map(|open| Arc::clone(&open.client))
-        };
+        let client = self.state.lock().wanted(input).map(|open| Arc::clone(&open.client));
         client.map_or(0, |client| client.room())
     }
 
@@ -252,8 +252,7 @@ impl<P: Payload> InFlight<P> {
     pub(crate) fn output(&self, input: u64, output: P) {
         let client = {
             let mut state = self.state.lock();
-            let Some(open) = state.open.get(&input).filter(|open| open.error.is_none()) else { return };
-            let client = Arc::clone(&open.client);
+            let Some(client) = state.wanted(input).map(|open| Arc::clone(&open.client)) else { return };
             state.items_out += 1;
             state.handing_over += 1;
             client
@@ -356,16 +355,8 @@ impl<P: Payload> InFlight<P> {
 
     /// Wait until no input before `end` is in flight, for at most `timeout`; returns whether none is.
     pub(crate) fn wait_until_done(&self, end: u64, timeout: Duration) -> bool {
-        let mut state = self.state.lock();
-        let deadline = Instant::now() + timeout;
-        while state.open.keys().any(|&input| input < end) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            self.has_changed.wait_for(&mut state, left);
-        }
-        true
+        let is_there = |state: &mut State<P>| state.open.keys().any(|&input| input < end);
+        !self.has_changed.wait_while_for(&mut self.state.lock(), is_there, timeout)
     }
 
     /// Inputs were dropped because their session was interrupted.

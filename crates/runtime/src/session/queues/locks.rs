@@ -72,6 +72,19 @@ mod checked {
             guard.0 = guard.0.take().map(|held| self.0.wait_timeout(held, timeout).expect(NO_PANIC).0);
         }
 
+        /// No wait ends by itself here.
+        pub(crate) fn wait_while_for<T>(
+            &self,
+            guard: &mut MutexGuard<'_, T>,
+            mut condition: impl FnMut(&mut T) -> bool,
+            timeout: Duration,
+        ) -> bool {
+            while condition(guard) {
+                self.wait_for(guard, timeout);
+            }
+            false
+        }
+
         pub(crate) fn notify_one(&self) {
             self.0.notify_one();
         }

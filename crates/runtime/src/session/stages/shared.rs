@@ -66,6 +66,16 @@ pub(crate) struct Submission<P: Payload> {
     pub(crate) admitted: Option<Box<dyn FnOnce(bool) + Send>>,
 }
 
+impl<P: Payload> Submission<P> {
+    /// It will never be in.
+    pub(crate) fn refuse(self, error: RunError<P::Fault>) {
+        self.client.done(Err(error));
+        if let Some(admitted) = self.admitted {
+            admitted(false);
+        }
+    }
+}
+
 /// Inputs whose end is waited for: those in flight, and those that waited for room when it began.
 #[derive(Debug)]
 pub struct Drain {
@@ -136,10 +146,7 @@ impl<P: Payload> Core<P> {
         let is_its =
             |submission: &Submission<P>| std::ptr::addr_eq(Arc::as_ptr(&submission.client), Arc::as_ptr(client));
         for submission in self.admission_queue.forget(is_its) {
-            submission.client.done(Err(RunError::Cancelled));
-            if let Some(admitted) = submission.admitted {
-                admitted(false);
-            }
+            submission.refuse(RunError::Cancelled);
         }
         self.admit_waiting();
     }
@@ -172,10 +179,7 @@ impl<P: Payload> Core<P> {
         let waiting = self.admission_queue.close();
         self.in_flight.take_all().fail_all(&error);
         for submission in waiting {
-            submission.client.done(Err(error()));
-            if let Some(admitted) = submission.admitted {
-                admitted(false);
-            }
+            submission.refuse(error());
         }
     }
 

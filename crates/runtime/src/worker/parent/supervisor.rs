@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::payload::Payload;
-use crate::worker::parent::client::{Life, Remote};
+use crate::worker::parent::client::{Life, Remote, State};
 use crate::worker::parent::connection::Connection;
 use crate::worker::parent::held_output::HeldBack;
 use crate::worker::parent::monitor::{End, monitor};
@@ -87,12 +87,9 @@ fn supervise<P: Payload>(remote: &Arc<Remote<P>>) {
 fn pause<P: Payload>(remote: &Remote<P>, restarts: usize) {
     let Some(doublings) = restarts.checked_sub(2) else { return };
     let exponent = u32::try_from(doublings).unwrap_or(u32::MAX).min(16);
-    let until = Instant::now() + FIRST_PAUSE.saturating_mul(1 << exponent).min(LONGEST_PAUSE);
-    let mut state = remote.lock();
-    while !state.is_closing && state.end_by.is_none() && Instant::now() < until {
-        let left = until.saturating_duration_since(Instant::now());
-        remote.changed.wait_for(&mut state, left);
-    }
+    let pause = FIRST_PAUSE.saturating_mul(1 << exponent).min(LONGEST_PAUSE);
+    let goes_on = |state: &mut State<P>| !state.is_closing && state.end_by.is_none();
+    remote.changed.wait_while_for(&mut remote.lock(), goes_on, pause);
 }
 
 /// The worker is gone for good: fail all pending replies.
