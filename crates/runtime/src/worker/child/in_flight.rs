@@ -33,14 +33,14 @@ impl InFlight {
     pub(crate) fn begin<P: Payload>(
         &self,
         machine: &mut Machine<P>,
-        (out, steps): (&Out<P>, Option<&Arc<Steps>>),
+        (out, steps): (&Arc<Out<P>>, Option<&Arc<Steps>>),
         head: Head,
         item: P,
     ) {
         self.0.count.fetch_add(1, Ordering::AcqRel);
         let number = head.number;
         let (shared, steps, begun) = (Arc::clone(&self.0), steps.cloned(), Instant::now());
-        let sender = out.clone();
+        let sender = Arc::clone(out);
         let done = move |result: Result<Outputs<P>, P::Fault>| {
             shared.end_early.lock().remove(&number);
             let last = result.and_then(|outputs| send_all_but_last(&sender, number, outputs));

@@ -26,18 +26,6 @@ pub(crate) struct Out<P: Payload> {
     pub(crate) leave_fork: LeaveFork<P>,
 }
 
-impl<P: Payload> Clone for Out<P> {
-    fn clone(&self) -> Self {
-        Self {
-            link: Arc::clone(&self.link),
-            control: Arc::clone(&self.control),
-            codec: Arc::clone(&self.codec),
-            requests: Arc::clone(&self.requests),
-            leave_fork: Arc::clone(&self.leave_fork),
-        }
-    }
-}
-
 impl<P: Payload> Out<P> {
     /// Write what waits.
     pub(crate) fn flush(&self) -> io::Result<()> {

@@ -64,14 +64,13 @@ fn serve_parent<P: Payload>(
     link.keep_files(true);
     let setup = await_frame::<P>(&link)?.message;
     link.keep_files(false);
-    let leave_fork = worker_host.leave_fork();
-    let out = Out {
+    let out = Arc::new(Out {
         link: Arc::clone(&link),
         control: Arc::clone(&control),
         codec: Arc::clone(codec),
         requests: Arc::clone(&requests),
-        leave_fork,
-    };
+        leave_fork: worker_host.leave_fork(),
+    });
     let opened = match setup.missing {
         None => worker_host.open(setup, Notes(Arc::clone(&control))),
         Some(bytes) => Err(codec.no_memory(bytes)),

@@ -33,7 +33,7 @@ type Failed<P> = (usize, Phase, <P as Payload>::Fault);
 #[allow(clippy::struct_excessive_bools, reason = "each is an independent property of the nodes")]
 pub(crate) struct WorkerLoop<P: Payload> {
     machine: Machine<P>,
-    out: Out<P>,
+    out: Arc<Out<P>>,
     page: Arc<Page>,
     steps: Option<Arc<Steps>>,
     is_concurrent: bool,
@@ -56,7 +56,7 @@ pub(crate) struct WorkerLoop<P: Payload> {
 }
 
 impl<P: Payload> WorkerLoop<P> {
-    pub(crate) fn new(plan: &Plan, mut machine: Machine<P>, page: Page, wishes: Wishes, out: Out<P>) -> Self {
+    pub(crate) fn new(plan: &Plan, mut machine: Machine<P>, page: Page, wishes: Wishes, out: Arc<Out<P>>) -> Self {
         let page = Arc::new(page);
         machine.progress = ProgressPlace::Shared(Arc::clone(&page) as _);
         machine.notes_visits = machine.nodes.len() > 1;
@@ -209,7 +209,7 @@ impl<P: Payload> WorkerLoop<P> {
         self.machine.input = head.number;
         self.last_taken = head.number;
         let phase = if item.is_some() { Phase::Process } else { Phase::Flush };
-        let out = self.out.clone();
+        let out = Arc::clone(&self.out);
         let mut sink = ReplySink { out: &out, head, held: None };
         let outcome = match item {
             Some(item) => self.machine.take(item, &mut sink),
@@ -224,9 +224,7 @@ impl<P: Payload> WorkerLoop<P> {
             steps.post(&self.out.link, head);
         }
         let last = self.machine.nodes.len() - 1;
-        let states = self.pack_states(&out, phase);
-        let (states, failed_snapshot) =
-            states.map_or_else(|failed| (Vec::new(), Some(failed)), |states| (states, None));
+        let (states, failed_snapshot) = self.pack_states(&out, phase);
         let failed = match outcome {
             Ok(()) if failed_snapshot.is_some() => failed_snapshot,
             Ok(()) => self.send_last(head, last_output.as_ref(), phase),
@@ -265,16 +263,14 @@ impl<P: Payload> WorkerLoop<P> {
         let outputs = items.and_then(|items| process_batch(&mut *self.machine.nodes[0], items));
         let took = begun.elapsed();
         self.machine.progress.leave();
-        let out = self.out.clone();
+        let out = Arc::clone(&self.out);
         if let Some(steps) = &self.steps {
             steps.post_one(&out.link, head, took);
         }
         out.came_back(outputs.as_ref().err());
-        let states = self.pack_states(&out, Phase::Process);
-        let (states, failed_snapshot) =
-            states.map_or_else(|(.., fault)| (Vec::new(), Some(fault)), |states| (states, None));
+        let (states, failed_snapshot) = self.pack_states(&out, Phase::Process);
         let sent = outputs.and_then(|outputs| {
-            if let Some(fault) = failed_snapshot {
+            if let Some((.., fault)) = failed_snapshot {
                 return Err(fault);
             }
             for (slot, output) in outputs.into_iter().enumerate().filter(|_| !head.is_replay) {
@@ -312,11 +308,11 @@ impl<P: Payload> WorkerLoop<P> {
 
     /// From time to time, the states of the nodes. They are written before the result, because a node whose `snapshot` fails fails the item, and
     /// sent after it: a state without the result would count the item twice.
-    fn pack_states<'a>(&mut self, out: &'a Out<P>, phase: Phase) -> Result<Vec<(usize, Message<'a>)>, Failed<P>> {
+    fn pack_states<'a>(&mut self, out: &'a Out<P>, phase: Phase) -> (Vec<(usize, Message<'a>)>, Option<Failed<P>>) {
         let mut states = Vec::new();
         self.done_since += 1;
         if self.snapshot_every.is_none_or(|every| self.done_since < every) {
-            return Ok(states);
+            return (states, None);
         }
         self.done_since = 0;
         for (index, node) in self.machine.nodes.iter_mut().enumerate() {
@@ -325,10 +321,10 @@ impl<P: Payload> WorkerLoop<P> {
             out.came_back(state.as_ref().err());
             match state.and_then(|state| pack(&*out.codec, &state, out.link.message())) {
                 Ok(message) => states.push((index, message)),
-                Err(fault) => return Err((index, phase, fault)),
+                Err(fault) => return (Vec::new(), Some((index, phase, fault))),
             }
         }
-        Ok(states)
+        (states, None)
     }
 
     fn post_states(&self, number: u64, states: Vec<(usize, Message<'_>)>) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -62,11 +62,11 @@ impl<P: Payload> RemoteNode<P> {
             let exit = (self.index == 0 && state.life == Life::Failed).then(|| state.exit.clone()).flatten();
             (state.faults[self.index].take(), exit)
         };
-        match (fault, exit) {
-            (Some(fault), _) => Err(fault),
-            (None, Some(exit)) => Err(self.remote.codec.lost(&exit)),
-            (None, None) => Ok(()),
-        }
+        self.fault_or_exit(fault, exit)
+    }
+
+    fn fault_or_exit(&self, fault: Option<P::Fault>, exit: Option<WorkerExit>) -> Result<(), P::Fault> {
+        fault.or_else(|| exit.map(|exit| self.remote.codec.lost(&exit))).map_or(Ok(()), Err)
     }
 
     fn start_supervisor(&mut self) {
@@ -86,15 +86,19 @@ impl<P: Payload> RemoteNode<P> {
 
     /// Wait for the result of a job.
     fn ask(&self, job: Job<P>) -> Result<Outputs<P>, P::Fault> {
+        let reply = |sender: SyncSender<_>| Reply::Whole(Box::new(move |result| drop(sender.send(result))));
+        self.wait_for_reply(job, reply).unwrap_or(Ok(Outputs::None))
+    }
+
+    /// Begin with a job, and wait for what its reply sends; `None` if it is dropped.
+    fn wait_for_reply<R: Send>(&self, job: Job<P>, reply: impl FnOnce(SyncSender<R>) -> Reply<P>) -> Option<R> {
         let (sender, receiver) = sync_channel(1);
-        let done: Done<P> = Box::new(move |result| drop(sender.send(result)));
-        self.remote.begin([(job, self.item_index, Reply::Whole(done))]);
+        self.remote.begin([(job, self.item_index, reply(sender))]);
         let remote = &self.remote;
-        let result = P::wait(move || {
+        P::wait(move || {
             remote.flush();
-            receiver.recv()
-        });
-        result.unwrap_or(Ok(Outputs::None))
+            receiver.recv().ok()
+        })
     }
 
     /// Wait for the end of the worker; whether it came in time. What its supervisor hands on may hold the supervisor. A stop request to this thread,
@@ -229,15 +233,9 @@ impl<P: Payload> Node<P> for RemoteNode<P> {
 impl<P: Payload> Batched<P> for RemoteNode<P> {
     fn process_batch(&mut self, items: Vec<P>) -> Result<Vec<Option<P>>, P::Fault> {
         let count = items.len();
-        let (sender, receiver) = sync_channel(1);
-        let reply = Reply::Batch((0..count).map(|_| None).collect(), Box::new(move |result| drop(sender.send(result))));
-        self.remote.begin([(Job::Batch(items), self.item_index, reply)]);
-        let remote = &self.remote;
-        let result = P::wait(move || {
-            remote.flush();
-            receiver.recv()
-        });
-        result.unwrap_or_else(|_| Ok((0..count).map(|_| None).collect()))
+        let nothing = || (0..count).map(|_| None).collect();
+        let reply = |sender: SyncSender<_>| Reply::Batch(nothing(), Box::new(move |result| drop(sender.send(result))));
+        self.wait_for_reply(Job::Batch(items), reply).unwrap_or_else(|| Ok(nothing()))
     }
 }
 
@@ -275,11 +273,7 @@ impl<P: Payload> RemoteNode<P> {
         let exit = state.exit.take_if(|exit| self.index == 0 && is_unreported(exit));
         let fault = state.faults[self.index].take();
         drop(state);
-        match (fault, exit) {
-            (Some(fault), _) => Err(fault),
-            (None, Some(exit)) => Err(self.remote.codec.lost(&exit)),
-            (None, None) => Ok(()),
-        }
+        self.fault_or_exit(fault, exit)
     }
 }
 

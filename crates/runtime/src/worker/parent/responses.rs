@@ -132,9 +132,8 @@ impl<P: Payload> Remote<P> {
     /// Nothing comes of a job that cost a worker. It is not given to the next one, not even to bring it where the old one was.
     pub(crate) fn fail_lost(&self, number: u64, fault: P::Fault) {
         let pending = self.lock().pending.remove(&number);
-        match pending.map(|pending| pending.reply) {
-            None => {}
-            Some(reply) => reply.fail(self, fault),
+        if let Some(pending) = pending {
+            pending.reply.fail(self, fault);
         }
     }
 

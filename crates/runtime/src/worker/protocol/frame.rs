@@ -241,21 +241,12 @@ fn number_at(bytes: &[u8], at: usize) -> u64 {
 
 /// A phase as it travels.
 pub(crate) fn phase_number(phase: Phase) -> u64 {
-    match phase {
-        Phase::Initialize => 0,
-        Phase::Process => 1,
-        Phase::Flush => 2,
-        Phase::Cleanup => 3,
-    }
+    phase as u64
 }
 
 pub(crate) fn phase_of(number: u64) -> Phase {
-    match number {
-        0 => Phase::Initialize,
-        2 => Phase::Flush,
-        3 => Phase::Cleanup,
-        _ => Phase::Process,
-    }
+    let phases = [Phase::Initialize, Phase::Process, Phase::Flush, Phase::Cleanup];
+    phases.into_iter().find(|&phase| phase_number(phase) == number).unwrap_or(Phase::Process)
 }
 
 #[cfg(test)]

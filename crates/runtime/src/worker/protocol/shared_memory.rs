@@ -81,10 +81,6 @@ impl View {
         Self { store: Store::Own(Arc::clone(bytes)), start, len }
     }
 
-    fn shared(lease: Lease, start: usize, len: usize) -> Self {
-        Self { store: Store::Shared(Arc::new(lease)), start, len }
-    }
-
     /// The same bytes to be written to, if their segment still has its file: what is written stays here, and only that is copied.
     ///
     /// # Errors
@@ -252,14 +248,12 @@ impl Memory {
         };
         let segment = segment.ok_or_else(|| invalid("the message refers to an unknown segment"))?;
         let lease = Lease::counted(segment);
-        let start = usize::try_from(place.start)
-            .map_err(|_| invalid("the message refers to a position outside of its segment"))?;
-        let len = usize::try_from(place.len)
-            .map_err(|_| invalid("the message refers to a position outside of its segment"))?;
-        if start.checked_add(len).is_none_or(|end| end > segment.capacity()) {
-            return Err(invalid("the message refers to a position outside of its segment"));
-        }
-        Ok(View::shared(lease, start, len))
+        let (start, len) = usize::try_from(place.start)
+            .ok()
+            .zip(usize::try_from(place.len).ok())
+            .filter(|(start, len)| start.checked_add(*len).is_some_and(|end| end <= segment.capacity()))
+            .ok_or_else(|| invalid("the message refers to a position outside of its segment"))?;
+        Ok(View { store: Store::Shared(Arc::new(lease)), start, len })
     }
 
     /// The segment with this id, which the other side may not know yet.
