@@ -174,41 +174,32 @@ impl Options {
     /// What differs from the defaults, as a name and a value in words; without the placement.
     pub fn differing(&self) -> Vec<(&'static str, String)> {
         let usual = Self::default();
-        let mut found = Vec::new();
-        let mut add = |name, differs: bool, value: &dyn Fn() -> String| {
-            if differs {
-                found.push((name, value()));
-            }
-        };
-        if let Some(group) = &self.group {
-            add("group", true, &|| group.clone());
-        }
-        add("replicas", self.replicas > 1, &|| self.replicas.to_string());
-        add("ordered", !self.is_ordered, &|| "false".into());
-        add("concurrency", self.concurrency > 1, &|| self.concurrency.to_string());
-        if let Some(Batch { size, max_wait }) = self.batch {
+        let batch = self.batch.map(|Batch { size, max_wait }| {
             let wait = max_wait.map_or_else(String::new, |wait| format!(" within {}", in_words(wait)));
-            add("batch", true, &|| format!("{size}{wait}"));
-        }
-        if let Some(size) = self.queue_size {
-            add("queue_size", true, &|| size.to_string());
-        }
-        add("when_full", self.when_full != WhenFull::Wait, &|| self.when_full.name().into());
-        add("on_error", self.on_error != OnError::Stop, &|| self.on_error.name().into());
-        if let Some((word, name)) = &self.handler {
-            add(word, true, &|| name.clone());
-        }
-        add("retries", self.retries > 0, &|| self.retries.to_string());
-        add("retry_delay", !self.retry_delay.is_zero(), &|| in_words(self.retry_delay));
-        if let Some(timeout) = self.timeout {
-            add("timeout", true, &|| in_words(timeout));
-        }
-        add("max_restarts", self.max_restarts != usual.max_restarts, &|| self.max_restarts.to_string());
-        add("restart_window", self.restart_window != usual.restart_window, &|| in_words(self.restart_window));
-        let differs = self.initialize_timeout != usual.initialize_timeout;
-        add("initialize_timeout", differs, &|| in_words(self.initialize_timeout));
-        add("snapshot_every", self.snapshot_every != usual.snapshot_every, &|| self.snapshot_every.to_string());
-        found
+            format!("{size}{wait}")
+        });
+        let (handler_word, handler) = self.handler.clone().unzip();
+        let count = |count: usize, usual: usize| (count != usual).then(|| count.to_string());
+        let time = |time: Duration, usual: Duration| (time != usual).then(|| in_words(time));
+        let values = [
+            ("group", self.group.clone()),
+            ("replicas", count(self.replicas, usual.replicas)),
+            ("ordered", (!self.is_ordered).then(|| "false".into())),
+            ("concurrency", count(self.concurrency, usual.concurrency)),
+            ("batch", batch),
+            ("queue_size", self.queue_size.map(|size| size.to_string())),
+            ("when_full", (self.when_full != usual.when_full).then(|| self.when_full.name().into())),
+            ("on_error", (self.on_error != usual.on_error).then(|| self.on_error.name().into())),
+            (handler_word.unwrap_or_default(), handler),
+            ("retries", (self.retries > 0).then(|| self.retries.to_string())),
+            ("retry_delay", time(self.retry_delay, usual.retry_delay)),
+            ("timeout", self.timeout.map(in_words)),
+            ("max_restarts", count(self.max_restarts, usual.max_restarts)),
+            ("restart_window", time(self.restart_window, usual.restart_window)),
+            ("initialize_timeout", time(self.initialize_timeout, usual.initialize_timeout)),
+            ("snapshot_every", count(self.snapshot_every, usual.snapshot_every)),
+        ];
+        values.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
 
     /// Whether a policy handles the failures of a node with these options.

@@ -10,7 +10,6 @@ mod yaml;
 
 use std::sync::Arc;
 
-use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
@@ -209,12 +208,6 @@ impl Manifest {
             }
             _ => at(places.nodes, "nodes".to_owned()),
         }
-    }
-}
-
-impl Serialize for Manifest {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.to_json_value().serialize(serializer)
     }
 }
 

@@ -73,18 +73,14 @@ impl Number {
 }
 
 impl Operation {
+    const ALL: [Self; 6] = [Self::Add, Self::Subtract, Self::Multiply, Self::Divide, Self::Power, Self::Modulo];
     const NAMES: [&str; 6] = ["add", "subtract", "multiply", "divide", "power", "modulo"];
 
     pub(super) fn named(name: &str) -> Result<Self, ValueFault> {
-        match name {
-            "add" => Ok(Self::Add),
-            "subtract" => Ok(Self::Subtract),
-            "multiply" => Ok(Self::Multiply),
-            "divide" => Ok(Self::Divide),
-            "power" => Ok(Self::Power),
-            "modulo" => Ok(Self::Modulo),
-            _ => Err(ValueFault::UnknownOperation { name: name.to_owned(), hint: did_you_mean(name, Self::NAMES) }),
-        }
+        Self::ALL.into_iter().find(|operation| operation.name() == name).ok_or_else(|| ValueFault::UnknownOperation {
+            name: name.to_owned(),
+            hint: did_you_mean(name, Self::NAMES),
+        })
     }
 
     fn name(self) -> &'static str {
