@@ -1,7 +1,6 @@
 //! The end of what is in progress, and of nothing else.
 
 use std::collections::VecDeque;
-use std::panic::resume_unwind;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,7 @@ use crate::payload::Payload;
 use crate::session::queues::in_flight::Clients;
 use crate::session::stages::shared::Submission;
 use crate::session::stages::stage::Stage;
-use crate::session::stages::tasks::{Outcome, PollWhile};
+use crate::session::stages::tasks::PollWhile;
 
 /// How often nodes are asked to stop waiting: one may just have begun to.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
@@ -100,15 +99,14 @@ impl<P: Payload> Session<P> {
         };
         for place in self.core.replicas() {
             let polling = PollWhile { interval: POLL_INTERVAL, goes_on: &mut goes_on };
-            let outcome = self.core.in_nodes(place, polling, |core, replica, machine| {
+            let interrupted = self.core.in_nodes(place, polling, |core, replica, machine| {
                 core.abandon_paused(replica, machine);
                 let failed = replica.enter(machine, Machine::interrupt);
                 core.note_failures(failed.into_iter().map(|(_, _, fault)| fault));
                 machine.input = NO_INPUT;
             });
-            match outcome {
-                Outcome::Done(result) => result.unwrap_or_else(|panic| resume_unwind(panic)),
-                Outcome::Unfinished | Outcome::NotBegun => return false,
+            if interrupted.result().is_none() {
+                return false;
             }
         }
         true

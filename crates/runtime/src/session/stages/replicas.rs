@@ -2,7 +2,6 @@
 //!
 //! The threads that work put what they have done into a [`Reorder`](crate::session::queues::reorder::Reorder), and one thread hands it on from there.
 
-use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use crate::session::queues::reorder::{Begin, Completion};
 use crate::session::stages::router::Router;
 use crate::session::stages::shared::Core;
 use crate::session::stages::stage::{OutputChunk, Stage};
-use crate::session::stages::tasks::{Outcome, PollWhile};
+use crate::session::stages::tasks::PollWhile;
 use crate::session::stages::work::work_on;
 
 /// How often the end of input checks whether the session has closed.
@@ -111,10 +110,7 @@ fn flush<P: Payload>(core: &Arc<Core<P>>, place: (usize, usize), envelope: Envel
         work_on(core, replica, machine, envelope, &mut sink);
         sink.outputs
     });
-    match flushed {
-        Outcome::Done(outputs) => outputs.unwrap_or_else(|panic| resume_unwind(panic)),
-        Outcome::Unfinished | Outcome::NotBegun => Vec::new(),
-    }
+    flushed.result().unwrap_or_default()
 }
 
 /// The life of the thread that hands on what was done in parallel.

@@ -15,7 +15,7 @@ use crate::payload::Payload;
 use crate::phase::Phase;
 use crate::session::queues::in_flight::Client;
 use crate::session::stages::shared::{Admission, Core, Submission};
-use crate::session::stages::tasks::{Outcome, PollWhile, Tasks};
+use crate::session::stages::tasks::{PollWhile, Tasks};
 
 /// How often a wait for the items before a failure checks whether the session has closed.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -139,10 +139,7 @@ impl<P: Payload, T: ?Sized + Send + 'static> OnThread<P, T> {
             P::within(&context, || work(&mut **inner))
         };
         let sent = self.tasks.send(in_context, || {});
-        match sent.wait::<P>(PollWhile { interval: POLL_INTERVAL, goes_on: &mut || true }) {
-            Outcome::Done(result) => Some(result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))),
-            Outcome::Unfinished | Outcome::NotBegun => None,
-        }
+        sent.wait::<P>(PollWhile { interval: POLL_INTERVAL, goes_on: &mut || true }).result()
     }
 }
 

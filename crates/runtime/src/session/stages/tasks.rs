@@ -3,7 +3,7 @@
 //! *Invariant:* nodes that have a thread of their own are entered there alone, from `initialize` to `cleanup`.
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::ThreadId;
@@ -159,6 +159,16 @@ pub(crate) enum Outcome<R> {
     Unfinished,
     /// The wait was cancelled before, and the thread will not begin with it.
     NotBegun,
+}
+
+impl<R> Outcome<R> {
+    /// The result, if the task is done. A panic goes on.
+    pub(crate) fn result(self) -> Option<R> {
+        match self {
+            Self::Done(result) => Some(result.unwrap_or_else(|panic| resume_unwind(panic))),
+            Self::Unfinished | Self::NotBegun => None,
+        }
+    }
 }
 
 /// The thread's side of a task: ends the wait for it when the task is dropped.
