@@ -9,7 +9,7 @@ use remotemedia_commands::{
     FailedItems, Failure, FailureKind, Finding, FindingKind, ItemFeed, LoadedPipeline, Loader, Next, NodeDoc,
     ParameterDoc, Remark, RunResult, RunSettings,
 };
-use remotemedia_runtime::{ErrorBudget, Fed, Feed, Metrics, NodeFailure, Plan, Sink, Value};
+use remotemedia_runtime::{ErrorBudget, Fed, Feed, Items, Metrics, NodeFailure, Plan, Sink, Value};
 
 use crate::attach::{attach, detach};
 use crate::convert::object::Object;
@@ -158,9 +158,9 @@ impl PyPipeline {
             let mut sink = OutputSink { output, broken: &broken };
             let own = own_input(graph).map_err(|error| failure_of(py, error))?;
             let mut feed: Box<dyn Feed<Object> + '_> = match feed {
-                Some(_) if own.0.is_none() => return Err(Failure::usage(MADE_BY_SOURCE)),
+                Some(_) if own.is_none() => return Err(Failure::usage(MADE_BY_SOURCE)),
                 Some(feed) => Box::new(InputFeed { feed, given: 0, broken: &broken }),
-                None => Box::new(own),
+                None => Box::new(Items(own.into_iter())),
             };
             run::run_counting(graph, &self.plan, &mut *feed, &mut sink, counting).map_err(|error| {
                 match broken.take() {
@@ -185,21 +185,12 @@ fn failed_items(budget: &ErrorBudget<Object>) -> FailedItems {
 }
 
 /// What goes in where nothing is given, as in `execute_pipeline`: nothing for a source, else one empty item.
-fn own_input(graph: &Bound<'_, PyAny>) -> PyResult<OneItem> {
+fn own_input(graph: &Bound<'_, PyAny>) -> PyResult<Option<Object>> {
     if !graph.getattr("source")?.is_none() {
-        return Ok(OneItem(None));
+        return Ok(None);
     }
     let empty = graph.py().import("remotemedia._graph.default_item")?.call_method1("empty_item", (graph,))?;
-    Ok(OneItem(Some(Object(empty.unbind()))))
-}
-
-/// A feed of at most one item.
-struct OneItem(Option<Object>);
-
-impl Feed<Object> for OneItem {
-    fn next(&mut self) -> PyResult<Option<Object>> {
-        Ok(self.0.take())
-    }
+    Ok(Some(Object(empty.unbind())))
 }
 
 /// The command's input, as Python objects.

@@ -2,15 +2,19 @@
 //!
 //! The exceptions are defined in Python; `remotemedia._errors` builds them for this executor and the reference one alike.
 
+use pyo3::call::PyCallArgs;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use remotemedia_runtime::{Error, Failure, NodeFailure, RunError};
 
+pyo3::import_exception!(asyncio, CancelledError);
 pyo3::import_exception!(remotemedia._errors, Located);
 pyo3::import_exception!(remotemedia.exceptions, ManifestError);
 pyo3::import_exception!(remotemedia.exceptions, PipelineError);
 pyo3::import_exception!(remotemedia.exceptions, SessionClosedError);
 pyo3::import_exception!(remotemedia.exceptions, SessionInterruptedError);
+
+const ERRORS: &str = "remotemedia._errors";
 
 /// The exception for a refused pipeline or manifest.
 pub(crate) fn refused(error: &Error) -> PyErr {
@@ -32,16 +36,13 @@ pub(crate) fn ended(py: Python<'_>, error: RunError<PyErr>) -> PyErr {
     match error {
         RunError::Node(failure) => node_error(py, failure),
         RunError::Interrupt(fault) | RunError::Feed(fault) | RunError::Sink(fault) => original(py, &fault),
-        RunError::Cancelled => cancelled(py),
+        RunError::Cancelled => CancelledError::new_err(()),
         RunError::Interrupted => SessionInterruptedError::new_err("The session was interrupted and dropped the item"),
         RunError::Closed => SessionClosedError::new_err("The session is closed; call pipeline.open() for a new one"),
         RunError::NoThread(error) => no_thread("the session", &error),
         RunError::Deadlock(text) => PipelineError::new_err(text),
         RunError::Timeout { node_id, item_index, timeout, is_stopped } => {
-            let arguments = (node_id, item_index, timeout.as_secs_f64(), is_stopped);
-            let built =
-                py.import("remotemedia._errors").and_then(|module| module.call_method1("timeout_error", arguments));
-            built.map_or_else(|error| error, PyErr::from_value)
+            made_by(py, ERRORS, "timeout_error", (node_id, item_index, timeout.as_secs_f64(), is_stopped))
         }
     }
 }
@@ -69,8 +70,7 @@ pub(crate) fn node_error(py: Python<'_>, failure: NodeFailure<PyErr>) -> PyErr {
         return original;
     }
     let arguments = (failure.node_id, failure.item_index, failure.phase.name(), failure.fault.into_value(py));
-    let built = py.import("remotemedia._errors").and_then(|module| module.call_method1("node_error", arguments));
-    built.map_or_else(|error| error, PyErr::from_value)
+    made_by(py, ERRORS, "node_error", arguments)
 }
 
 /// What a node in a worker raised, of an error that says where that was; else the error itself.
@@ -95,14 +95,21 @@ pub(crate) fn combine(py: Python<'_>, first: Option<PyErr>, cleanups: Vec<PyErr>
     }
     let cleanups: Vec<_> = cleanups.into_iter().map(|error| error.into_value(py)).collect();
     let first = first.map(|error| error.into_value(py));
-    let combined = py.import("remotemedia._errors")?.call_method1("combine", (first, cleanups))?;
+    let combined = py.import(ERRORS)?.call_method1("combine", (first, cleanups))?;
     Ok(PyErr::from_value(combined))
 }
 
-/// The exception for a run that was cancelled.
-pub(crate) fn cancelled(py: Python<'_>) -> PyErr {
-    let error = py.import("asyncio").and_then(|asyncio| asyncio.getattr("CancelledError")?.call0());
-    error.map_or_else(|error| error, PyErr::from_value)
+/// The exception that a function of a Python module makes, or the one that it raises.
+pub(crate) fn made_by<'py>(py: Python<'py>, module: &str, function: &str, arguments: impl PyCallArgs<'py>) -> PyErr {
+    let made = py.import(module).and_then(|module| module.call_method1(function, arguments));
+    made.map_or_else(|error| error, PyErr::from_value)
+}
+
+/// Report an error that no caller receives.
+pub(crate) fn report<T>(py: Python<'_>, result: PyResult<T>) {
+    if let Err(error) = result {
+        error.write_unraisable(py, None);
+    }
 }
 
 /// Rust errors are phrases in lower case, Python ones are sentences.

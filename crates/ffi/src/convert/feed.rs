@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyList, PyTuple};
-use remotemedia_runtime::Feed;
+use remotemedia_runtime::{Feed, Items};
 
 use crate::asyncio::bridge::{Bridge, Iteration};
 use crate::attach::attach;
@@ -20,7 +20,7 @@ const ITEMS_PER_LOOK: usize = 8;
 /// The feed for what the user gave as input; `None` gives nothing (the pipeline has a source).
 pub(crate) fn feed_of(input: &Bound<'_, PyAny>, bridge: &Arc<Bridge>) -> PyResult<Box<dyn Feed<Object>>> {
     if input.is_none() {
-        return Ok(Box::new(Nothing));
+        return Ok(Box::new(Items(std::iter::empty())));
     }
     if let Ok(list) = input.cast_exact::<PyList>() {
         return Ok(Box::new(ListFeed { list: list.clone().unbind(), next: 0 }));
@@ -32,14 +32,6 @@ pub(crate) fn feed_of(input: &Bound<'_, PyAny>, bridge: &Arc<Bridge>) -> PyResul
         return Ok(Box::new(AsyncFeed(bridge.iterate(input, false, None)?)));
     }
     Ok(Box::new(IteratorFeed { iterator: input.try_iter()?.unbind(), failed: None, has_ended: false }))
-}
-
-struct Nothing;
-
-impl Feed<Object> for Nothing {
-    fn next(&mut self) -> PyResult<Option<Object>> {
-        Ok(None)
-    }
 }
 
 /// Reads by index, so the list may change while the run goes on.

@@ -99,10 +99,7 @@ pub(crate) fn report_abandoned(stall: &Stall, waited: Duration) {
 /// Call a function of `remotemedia._log`.
 fn log(name: &str, arguments: impl FnOnce(Python<'_>) -> PyResult<Bound<'_, pyo3::types::PyTuple>>) {
     attach(|py| {
-        let called =
-            py.import("remotemedia._log").and_then(|module| module.getattr(name)?.call1(arguments(py)?).map(drop));
-        if let Err(error) = called {
-            error.write_unraisable(py, None);
-        }
+        let called = py.import("remotemedia._log").and_then(|module| module.getattr(name)?.call1(arguments(py)?));
+        failure::report(py, called);
     });
 }

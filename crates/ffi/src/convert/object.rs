@@ -8,10 +8,8 @@ use remotemedia_runtime::Payload;
 
 use crate::asyncio::context::CallerContext;
 use crate::attach::{attach, detach};
-use crate::convert::failure;
+use crate::convert::failure::{self, CancelledError};
 use crate::hooks;
-
-pyo3::import_exception!(asyncio, CancelledError);
 
 /// A Python object on its way through a pipeline. It is passed on as it is, never copied or converted.
 #[derive(Debug)]
@@ -70,16 +68,12 @@ impl Payload for Object {
         static FORGET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         // Attached once and for all the interpreter keeps what it needs for this thread, instead of making it anew each time.
         attach(|py| {
-            if let Err(error) = hooks::install(py) {
-                error.write_unraisable(py, None);
-            }
+            failure::report(py, hooks::install(py));
             detach(py, life);
             let forgotten = FORGET
                 .import(py, "remotemedia._threads", "forget")
-                .and_then(|forget| forget.call1((crate::node::lock::thread_id(),)).map(drop));
-            if let Err(error) = forgotten {
-                error.write_unraisable(py, None);
-            }
+                .and_then(|forget| forget.call1((crate::node::lock::thread_id(),)));
+            failure::report(py, forgotten);
         });
     }
 

@@ -12,6 +12,7 @@ use remotemedia_runtime::locks::Mutex;
 use remotemedia_runtime::worker::{Arrived, ExitCause, ItemCodec, Message, StdStream, View, WorkerExit};
 
 use crate::attach::attach;
+use crate::convert::failure;
 use crate::convert::object::Object;
 use crate::worker::buffers;
 use crate::worker::buffers::{BufferTaker, LARGE, OwnBuffer, SharedBuffer};
@@ -170,10 +171,8 @@ impl ItemCodec<Object> for PythonCodec {
 
     fn unpack_fault(&self, node_id: &str, phase: Phase, bytes: &[u8]) -> PyErr {
         attach(|py| {
-            let located = py.import("remotemedia._workers.pickling_errors").and_then(|errors| {
-                errors.call_method1("located_error", (PyBytes::new(py, bytes), node_id, phase.name()))
-            });
-            located.map_or_else(|error| error, PyErr::from_value)
+            let arguments = (PyBytes::new(py, bytes), node_id, phase.name());
+            failure::made_by(py, "remotemedia._workers.pickling_errors", "located_error", arguments)
         })
     }
 
@@ -255,10 +254,7 @@ fn refused(py: Python<'_>, error: PyErr) -> PyErr {
     if !error.is_instance_of::<PyException>(py) {
         return error;
     }
-    let refusal = py
-        .import("remotemedia._workers.pickling")
-        .and_then(|crossing| crossing.call_method1("refuse_arrived", (error.into_value(py),)));
-    refusal.map_or_else(|error| error, PyErr::from_value)
+    failure::made_by(py, "remotemedia._workers.pickling", "refuse_arrived", (error.into_value(py),))
 }
 
 fn describe_loss<'py>(py: Python<'py>, loss: &WorkerExit) -> PyResult<Bound<'py, PyDict>> {
@@ -280,7 +276,5 @@ fn describe_loss<'py>(py: Python<'py>, loss: &WorkerExit) -> PyResult<Bound<'py,
 /// Call a function of `remotemedia._workers.log_forwarding`, which writes to handlers and streams of the user that may fail.
 fn call_log<'py>(py: Python<'py>, name: &str, arguments: impl pyo3::call::PyCallArgs<'py>) {
     let called = py.import("remotemedia._workers.log_forwarding").and_then(|log| log.call_method1(name, arguments));
-    if let Err(error) = called {
-        error.write_unraisable(py, None);
-    }
+    failure::report(py, called);
 }

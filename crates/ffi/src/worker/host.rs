@@ -116,11 +116,7 @@ impl Helpers {
         let running = Running(Arc::clone(self));
         let life = move || {
             let _running = running;
-            try_attach(|py| {
-                if let Err(error) = work(py) {
-                    error.write_unraisable(py, None);
-                }
-            });
+            try_attach(|py| failure::report(py, work(py)));
         };
         std::thread::Builder::new().name(name.to_owned()).spawn(life).is_ok()
     }

@@ -89,7 +89,7 @@ impl Membership {
         }
         let taken = self.shared.lock.take(py, (self.holder, &self.place), is_cancelled);
         let _held = taken.map_err(|hindrance| match hindrance {
-            Hindrance::Cancelled => failure::cancelled(py),
+            Hindrance::Cancelled => failure::CancelledError::new_err(()),
             Hindrance::Deadlock(text) => failure::PipelineError::new_err(text),
         })?;
         let _inside = Level::lock(self.holder).enter();
