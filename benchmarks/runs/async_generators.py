@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING
 from benchmarks.harness.loop_timing import against_coroutine
 from benchmarks.harness.measuring import Benchmark
 from benchmarks.runs.custom_nodes import AddOne
-from remotemedia import Node, execute_pipeline_with_input
+from remotemedia import Node, Pipeline, execute_pipeline_with_input
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from benchmarks.harness.measuring import Effort, Samples
 
 __all__ = ["BENCHMARKS"]
 
 COUNT = 4_000
+QUEUE_SIZE = 64
+"""The number of items that wait before and behind a hand-written task, as in a session."""
+
 OUTPUTS = 4
 """What the async generator yields for an item."""
 
@@ -98,6 +101,54 @@ def streaming(effort: Effort) -> Samples:
     )
 
 
+def streaming_map(effort: Effort) -> Samples:
+    """The same node in an open session, against an async generator."""
+    return asyncio.run(_map_against(lambda node: node.process(numbers()), effort))
+
+
+def streaming_map_tasks(effort: Effort) -> Samples:
+    """The same against a task with queues."""
+    return asyncio.run(_map_against(_by_queues, effort))
+
+
+async def _map_against(by_hand: Callable[[AddOneToAll], AsyncIterator[int]], effort: Effort) -> Samples:
+    node = AddOneToAll()
+    async with Pipeline([node]).open() as session:
+        return await against_coroutine(
+            lambda: _taken(session.map(range(COUNT))), lambda: _taken(by_hand(node)), effort.rounds(60)
+        )
+
+
+async def _taken(outputs: AsyncIterator[int]) -> list[int]:
+    return [output async for output in outputs]
+
+
+async def _by_queues(node: AddOneToAll) -> AsyncIterator[int]:
+    """Run the node in a task of its own, so that others may put items in, too."""
+    before: asyncio.Queue[int | None] = asyncio.Queue(QUEUE_SIZE)
+    behind: asyncio.Queue[int | None] = asyncio.Queue(QUEUE_SIZE)
+
+    async def feed() -> None:
+        for item in range(COUNT):
+            await before.put(item)
+        await before.put(None)
+
+    async def items() -> AsyncIterator[int]:
+        while (item := await before.get()) is not None:
+            yield item
+
+    async def work() -> None:
+        async for output in node.process(items()):
+            await behind.put(output)
+        await behind.put(None)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(feed())
+        tasks.create_task(work())
+        while (output := await behind.get()) is not None:
+            yield output
+
+
 _row = functools.partial(Benchmark, unit="µs", compared_by="ratio")
 
 BENCHMARKS = [
@@ -121,5 +172,19 @@ BENCHMARKS = [
         "async for over process by hand",
         2.5,
         streaming,
+    ),
+    _row(
+        "stream-map",
+        "async for, session.map, a node with is_streaming",
+        "async for over process by hand",
+        16.0,
+        streaming_map,
+    ),
+    _row(
+        "stream-map-tasks",
+        "the same",
+        "2 tasks with asyncio.Queue before and behind",
+        1.0,
+        streaming_map_tasks,
     ),
 ]

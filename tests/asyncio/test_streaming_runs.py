@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import threading
 import time
@@ -241,6 +242,11 @@ class Reads:
             async for item in items:
                 yield item
 
+    async def in_a_block(self, items: AsyncIterator[int]) -> AsyncIterator[int]:
+        with contextlib.suppress(LookupError):
+            async for item in items:
+                yield item
+
     async def in_a_task(self, items: AsyncIterator[int]) -> AsyncIterator[int]:
         async def read() -> list[int]:
             return [item async for item in items]
@@ -255,21 +261,24 @@ class Reads:
 
 
 @pytest.mark.parametrize(
-    ("name", "is_here"),
+    ("name", "is_here", "is_here_in_session"),
     [
-        ("first_alone", True),
-        ("all_at_once", True),
-        ("one", False),
-        ("in_time", False),
-        ("in_a_task", False),
-        ("later", False),
+        ("first_alone", True, True),
+        ("all_at_once", True, True),
+        ("in_a_block", True, False),
+        ("one", False, False),
+        ("in_time", False, False),
+        ("in_a_task", False, False),
+        ("later", False, False),
     ],
 )
-def test_only_nodes_that_iterate_over_their_items_pull_them(name: str, is_here: bool) -> None:
+def test_only_nodes_that_iterate_over_their_items_pull_them(
+    name: str, is_here: bool, is_here_in_session: bool
+) -> None:
     node = type("Node", (), {"is_streaming": True, "process": getattr(Reads, name)})()
 
     assert (on_loop(resolve([node]), is_run=True) is not None) is is_here
-    assert on_loop(resolve([node]), is_run=False) is None
+    assert (on_loop(resolve([node]), is_run=False) is not None) is is_here_in_session
     assert asyncio.run(execute_pipeline_with_input([node], [1]))
 
 

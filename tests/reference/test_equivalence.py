@@ -88,6 +88,49 @@ def test_streaming_nodes_on_the_loop_and_reference_agree(case):
     assert apart_from_closing(engine, case) == apart_from_closing(reference, case)
 
 
+INTERRUPTS = {"abort", "cancelled", "exit", "generator exit", "keyboard"}
+"""Failures that end a session."""
+
+
+def goes_on(case):
+    """Whether only nodes fail, with errors that do not end a session."""
+    kinds = {failure.kind for part in case.parts for failure in part.failures}
+    return kinds.isdisjoint(INTERRUPTS) and (case.feed is None or case.feed.fails_at is None)
+
+
+@given(streaming_cases().filter(goes_on))
+def test_sessions_with_streaming_nodes_and_reference_agree(case):
+    """In a block, the indices in errors are those of a run. After an error, the session goes on."""
+    assert on_loop(resolve(pipeline_of(case, [])), is_run=False) is not None
+
+    session = asyncio.run(record_stream(case))
+    reference = asyncio.run(record(case, use_rust=False, enable_metrics=False))
+
+    if "error" in reference:
+        assert session["error"]["about"] == reference["error"]["about"]
+    else:
+        assert apart_from_closing(session, case) == apart_from_closing(reference, case)
+
+
+async def record_stream(case):
+    """Pass the input of a case through a session; return what is visible from outside."""
+    log = []
+    pipeline = pipeline_of(case, log)
+    seen = {"log": log, "counts": None}
+    try:
+        if case.feed is None:
+            async with pipeline.open() as session:
+                outputs = [output async for output in session]
+        else:
+            async with pipeline.managed_execution():
+                outputs = [output async for output in pipeline.process(input_of(case.feed))]
+    except BaseException as error:  # noqa: BLE001 - As in `record`.
+        seen["error"] = describe(error)
+    else:
+        seen["outputs"] = outputs
+    return seen
+
+
 def apart_from_closing(seen, case):
     """Separate the ends of streaming nodes, which are closed before the first `cleanup` or at their own."""
     streaming = {f"n{index}" for index, part in enumerate(case.parts) if part.kind == "streaming"}

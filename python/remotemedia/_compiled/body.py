@@ -172,9 +172,10 @@ class Body:
         del leave
         for node in self.layout.ends:
             if self.layout.is_single[node]:
-                self._write(depth, [f"x = o{node}", f"if x is not None: {self._form.end}"], node)
+                self._write(depth, [f"x = o{node}", "if x is not None:"], node)
             else:
-                self._write(depth, [f"for x in o{node}: {self._form.end}"], node)
+                self._write(depth, [f"for x in o{node}:"], node)
+            self._write(depth + 1, self._form.end.split("\n"), node)
 
     def _write_node(self, node: int, depth: int, leave: str, item: Item, around: Around) -> None:
         """Write the lines that pass `x` through a node, and its outputs to the nodes behind it."""

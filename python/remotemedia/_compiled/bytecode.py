@@ -89,16 +89,21 @@ def returns_its_item(code: CodeType) -> bool:
 
 
 @functools.lru_cache(maxsize=256)
-def only_iterates(code: CodeType) -> bool:
-    """Whether the argument of an async generator is only used in `async for`, outside of any `async with`.
+def only_iterates(code: CodeType, *, allows_with: bool) -> bool:
+    """Whether the argument of an async generator is only used in `async for`, without any `async with`.
 
     So no other task reads it, and no `asyncio.timeout` or `asyncio.TaskGroup` cancels a read.
+
+    Args:
+        code: The code of the async generator.
+        allows_with: Whether it may contain `with`.
     """
     if MAGIC_NUMBER not in TESTED_VERSIONS or code.co_argcount <= _ITEM or code.co_cellvars:
         return False
     names = {number: name for name, number in opmap.items()}
     operations = [(names.get(number, ""), argument) for number, argument in _operations(code)]
-    if any(name == "BEFORE_ASYNC_WITH" for name, _ in operations):
+    forbidden = {"BEFORE_ASYNC_WITH"} if allows_with else {"BEFORE_ASYNC_WITH", "BEFORE_WITH"}
+    if any(name in forbidden for name, _ in operations):
         return False
     for position, (name, argument) in enumerate(operations):
         variables = _variables(name, argument)

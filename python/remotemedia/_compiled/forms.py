@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from remotemedia._compiled.steps import Item
 
-__all__ = ["CHUNK", "MANY", "ONE", "SENT", "STREAM", "TIMED_CHUNK", "Form"]
+__all__ = ["CHUNK", "LIMITED", "MANY", "ONE", "SENT", "STREAM", "TIMED_CHUNK", "Form"]
 
 
 class Form(NamedTuple):
@@ -51,6 +51,9 @@ SENT = Form("def", (), "while True:", "not lazy", end="continue", leave="x = Non
 """Items that are not lazy, each sent to a generator, which yields the output. It is cheaper than a call."""
 
 MANY = Form("async def", ("items", "outputs"), "for x in items:", "unknown")
+LIMITED = MANY._replace(
+    parameters=("items", "outputs", "room"), end="outputs.append(x)\nif room.is_full(): await room.wait()"
+)
 STREAM = Form("async def", ("items", "outputs", "turns"), "async for x in items:", "unknown", counts=True)
 ONE = Form("async def", ("x",), None, "unknown", end="return x", leave="return None", remembers=True)
 

@@ -15,8 +15,9 @@ import functools
 import types
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from remotemedia._compiled.forms import CHUNK, MANY, ONE, SENT, STREAM, TIMED_CHUNK
+from remotemedia._compiled.forms import CHUNK, LIMITED, MANY, ONE, SENT, STREAM, TIMED_CHUNK
 from remotemedia._compiled.layout import Connections, chain, layout_of
+from remotemedia._compiled.pushed import END, SUSPENDED
 from remotemedia._compiled.source import source_of
 from remotemedia._compiled.steps import Returns, Step, describe
 from remotemedia._core import is_lazy
@@ -73,8 +74,10 @@ _SCOPE = {
     "__builtins__": builtins,
     "AsyncGenerator": types.AsyncGeneratorType,
     "Coroutine": types.CoroutineType,
+    "END": END,
     "Generator": types.GeneratorType,
     "LazyResultError": LazyResultError,
+    "SUSPENDED": SUSPENDED,
     "StoppedError": StoppedError,
     "is_lazy": is_lazy,
     "resolve": resolve,
@@ -113,6 +116,14 @@ class AsyncKernels:
     def many(self) -> Kernel:
         """The kernel `many(items, outputs)`, with an iterator of items and a list for the outputs."""
         return self._kernel(MANY)
+
+    @functools.cached_property
+    def limited(self) -> Kernel:
+        """The kernel `limited(items, outputs, room)`, which calls `room.is_full()` after each output.
+
+        If that returns `True`, it awaits `room.wait()`.
+        """
+        return self._kernel(LIMITED)
 
     @functools.cached_property
     def stream(self) -> Kernel:

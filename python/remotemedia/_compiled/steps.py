@@ -7,6 +7,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from remotemedia._compiled.bytecode import may_return_item, may_return_lazily, returns_its_item, returns_none
+from remotemedia._compiled.pushed import Pushed
 from remotemedia._graph.node_kinds import classify, is_source
 
 if TYPE_CHECKING:
@@ -68,12 +69,14 @@ class Step(NamedTuple):
 
     @property
     def makes_several(self) -> bool:
-        """Whether the node is a generator, with any number of outputs for an item."""
-        return self.kind.endswith("generator")
+        """Whether the node may have any number of outputs for an item."""
+        return self.kind.endswith(("generator", "streaming"))
 
 
 def describe(node: Any, index: int) -> tuple[Step, dict[str, Any]] | None:
     """Return the step for a node and the objects that its lines refer to; `None` if it is not compiled."""
+    if isinstance(node, Pushed):
+        return Step("streaming", False, Returns(), None, "", index), {f"p{index}": node}  # noqa: FBT003
     kind = classify(node)
     if kind == "streaming" or is_source(node):
         return None
@@ -162,8 +165,17 @@ def lines_of(step: Step, item: Item, leave: str, form: Form) -> list[str]:
 
 
 def opening_lines(step: Step) -> list[str]:
-    """Return the lines that call a generator node and begin the loop over its outputs."""
+    """Return the lines that call a node with several outputs and begin the loop over them."""
     i = step.number
+    if step.kind == "streaming":
+        return [
+            f"g{i} = p{i}",
+            f"g{i}.push(x)",
+            "while True:",
+            f"    x = g{i}.step()",
+            f"    if x is SUSPENDED: x = await g{i}.resume()",
+            "    if x is END: break",
+        ]
     loop = "async for" if step.kind == "async_generator" else "for"
     if step.is_method:
         return [f"g{i} = f{i}(n{i}, x)", f"{loop} x in g{i}:"]

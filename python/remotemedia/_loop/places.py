@@ -23,6 +23,7 @@ __all__ = [
     "LOOP",
     "THREAD",
     "can_measure",
+    "has_streaming_nodes",
     "is_logged",
     "is_placed",
     "metrics_of",
@@ -48,9 +49,9 @@ def on_loop(graph: Graph, *, is_run: bool) -> Graph | None:
 
     On the loop run coroutines, async generators, and nodes with `placement="inline"`; beside it run other
     `def` nodes, in a session also on threads of their own, with `placement="thread"`. Other options need
-    stages elsewhere, and so does logging, for which sessions check `is_logged` when they open. In a run
-    without a thread, there may also be streaming nodes, which only iterate over their items. Branches are
-    only on the loop.
+    stages elsewhere, and so does logging, for which sessions check `is_logged` when they open. Without a
+    thread, there may also be streaming nodes, which only iterate over their items. Branches are only on the
+    loop, and in runs without streaming nodes.
 
     Args:
         graph: The checked pipeline.
@@ -58,14 +59,14 @@ def on_loop(graph: Graph, *, is_run: bool) -> Graph | None:
     """
     if len(graph.entries) > LARGEST_GRAPH or (is_run and (_are_all_beside(graph.entries) or is_logged())):
         return None
-    kinds = [_kind_of(entry) for entry in graph.entries]
-    if None in kinds or (not is_run and "streaming" in kinds):
+    kinds = [_kind_of(entry, is_run=is_run) for entry in graph.entries]
+    if None in kinds:
         return None
     if is_run and any("group" in entry.options for entry in graph.entries):
         return None
     if _is_chain(graph.entries):
         return graph if _runs_beside(graph, kinds, is_run=is_run) else None
-    if "streaming" in kinds or is_placed(graph.entries) or THREAD in places_of(graph.entries):
+    if (is_run and "streaming" in kinds) or is_placed(graph.entries) or THREAD in places_of(graph.entries):
         return None
     ordered = Graph(
         graph.name, [graph.entries[position] for position in plan_order(graph.entries)], graph.source
@@ -86,8 +87,12 @@ def _are_all_beside(entries: Iterable[Entry]) -> bool:
 def can_measure(graph: Graph) -> bool:
     """Whether metrics can be collected of a pipeline that runs here: all its nodes are called on the loop."""
     entries = graph.entries
-    is_streaming = any(classify(entry.node) == "streaming" for entry in entries)
-    return not is_streaming and not is_placed(entries) and THREAD not in places_of(entries)
+    return not has_streaming_nodes(entries) and not is_placed(entries) and THREAD not in places_of(entries)
+
+
+def has_streaming_nodes(entries: Iterable[Entry]) -> bool:
+    """Whether one of the nodes takes the whole stream."""
+    return any(classify(entry.node) == "streaming" for entry in entries)
 
 
 def metrics_of(graph: Graph) -> LoopMetrics:
@@ -175,7 +180,7 @@ def _is_inline(entry: Entry) -> bool:
     return entry.options.get("placement") in {None, "inline"}
 
 
-def _kind_of(entry: Entry) -> str | None:
+def _kind_of(entry: Entry, *, is_run: bool) -> str | None:
     """Return the kind of a node, or `None` if it needs a stage that is not on the loop."""
     options = entry.options
     if options and not (options.keys() <= _OPTIONS and options.get("placement") in _PLACEMENTS):
@@ -184,22 +189,23 @@ def _kind_of(entry: Entry) -> str | None:
         return None
     kind = classify(entry.node)
     if kind == "streaming":
-        return kind if _only_iterates(entry.node) else None
+        return kind if _only_iterates(entry.node, is_run=is_run) else None
     if _place_of(entry) == THREAD and (kind == "generator" or is_source(entry.node)):
         return None
     return kind
 
 
-def _only_iterates(node: Any) -> bool:
+def _only_iterates(node: Any, *, is_run: bool) -> bool:
     """Whether a streaming node reads its items only in loops of its own code, and is no source.
 
-    Any other one could let other tasks read them, or set a limit on the time for an item.
+    Any other one could let other tasks read them, or set a limit on the time for an item. In a session,
+    each item may come from another task, so there may be no `with` at all, which could belong to a task.
     """
     method = node.process
     function = getattr(method, "__func__", None)
     if not isinstance(function, FunctionType) or getattr(method, "__self__", None) is not node:
         return False
-    return not is_source(node) and only_iterates(function.__code__)
+    return not is_source(node) and only_iterates(function.__code__, allows_with=is_run)
 
 
 def _place_of(entry: Entry) -> Place | None:

@@ -13,8 +13,9 @@ from remotemedia import _log, _shutdown
 from remotemedia._asyncio.bridge import run_alone
 from remotemedia._errors import combine, throw
 from remotemedia._limits import CLOSE_TIMEOUT_SECS
+from remotemedia._loop.places import has_streaming_nodes
 from remotemedia._loop.stages.stage import Stage
-from remotemedia._loop.streaming.run_stage import StreamingStage, has_streaming_nodes
+from remotemedia._loop.streaming.run_stage import StreamingStage
 from remotemedia._loop.turns import SharedTurns, Turns, next_size
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ async def run(graph: Graph, feed: Any, metrics: LoopMetrics | None = None) -> li
     """
     _shutdown.check_not_ending(f"a run of pipeline '{graph.name}'")
     task = asyncio.current_task()
-    stage = StreamingStage(graph) if has_streaming_nodes(graph) else Stage(graph)
+    stage = StreamingStage(graph) if has_streaming_nodes(graph.entries) else Stage(graph)
     stage.metrics = metrics
     outputs: list[Any] = []
     failure: BaseException | None = None

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from remotemedia._core import LoopCall
     from remotemedia._loop.stages.stage import Stage
 
-__all__ = ["CHUNK_SECS", "CROSSING_SECS", "SharedTurns", "Turns", "next_size"]
+__all__ = ["CHUNK_SECS", "CROSSING_SECS", "SharedTurns", "Turns", "cancellations", "next_size"]
 
 _LARGEST_CHUNK = 4096
 
@@ -109,3 +109,13 @@ def next_size(size: int, took: float, target: float, largest: int = _LARGEST_CHU
     """
     factor = min(max(target / (took or target), 0.25), 4.0)
     return max(1, min(math.ceil(size * factor) if factor > 1 else int(size * factor), largest))
+
+
+def cancellations() -> int:
+    """Return how often the current task was cancelled."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        # The loop has stopped.
+        task = None
+    return 0 if task is None else task.cancelling()

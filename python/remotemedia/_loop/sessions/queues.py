@@ -191,6 +191,8 @@ class Queues(ABC):
     def drop_all(self) -> None:
         """Take no more outputs, and stop what is in progress."""
         self.is_abandoned = True
+        if self.outputs:
+            self._entrance.stage.forget_soon()
         self.drop()
         self.cancel()
 

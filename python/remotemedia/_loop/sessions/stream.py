@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from remotemedia._core import LoopCall
     from remotemedia._loop.sessions.entrance import Entrance
+    from remotemedia._loop.stages.singly import Outputs, Room
 
 __all__ = ["Stream", "is_cancelled"]
 
@@ -231,10 +232,8 @@ class Stream(Queues):
         if stage.thread is not None and not stage.takes_chunks:
             await self._take_entries(chunk)
             return len(chunk)
-        # Where nodes may have any number of outputs, each waits for room.
-        room = self._wait_for_room if stage.makes_several else None
         outputs: list[Any] = []
-        into = self.outputs if room is not None else outputs
+        into, room = self._room_for(outputs)
 
         async def take(call: LoopCall) -> None:
             await stage.take(call, chunk, into, room, self._base(call, done))
@@ -263,8 +262,13 @@ class Stream(Queues):
             self.accepted += 1
             self.is_ended = True
         outputs: list[Any] = []
-        await self._inside(0, lambda call: self._entrance.stage.flush(outputs, self._base(call)), outputs)
+        into, room = self._room_for(outputs)
+        await self._inside(0, lambda call: self._entrance.stage.flush(into, self._base(call), room), outputs)
         self.finished += 1
+
+    def _room_for(self, outputs: list[Any]) -> tuple[Outputs, Room | None]:
+        """Return where outputs go, and what they need room in: each one, if nodes may have any number."""
+        return (self.outputs, self) if self._entrance.stage.makes_several else (outputs, None)
 
     async def _inside(self, inputs: int, work: Callable[[Any], Any], outputs: list[Any]) -> bool:
         """Work inside the nodes, and keep the outputs; return whether all is done, or no longer needed."""
@@ -312,16 +316,23 @@ class Stream(Queues):
         # The traceback of an error refers to the frames that hold the list.
         outputs.clear()
 
-    async def _wait_for_room(self) -> None:
-        self.notify()
-        if self._overflow == "drop" and len(self.outputs) > self._capacity:
+    def is_full(self) -> bool:
+        """Return whether the nodes have to wait; called after each output."""
+        count = len(self.outputs)
+        if count == 1:
+            # Readers wait for the first one.
+            self.notify()
+        if self._overflow == "drop" and count > self._capacity:
             self.cut()
-        if not self.has_room:
-            self._entrance.is_waiting = True
-            try:
-                await self.changes.wait_while(lambda: not self.has_room)
-            finally:
-                self._entrance.is_waiting = False
+        return count >= self._capacity and not self.has_room
+
+    async def wait(self) -> None:
+        """Wait until there is room for another output."""
+        self._entrance.is_waiting = True
+        try:
+            await self.changes.wait_while(lambda: not self.has_room)
+        finally:
+            self._entrance.is_waiting = False
 
     async def _take_in_context(self, item: Any, context: contextvars.Context) -> None:
         """Pass an item through the nodes in the context of its caller."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from remotemedia._compiled.body import STREAM
 from remotemedia._compiled.failures import ITEM, NO_NODE
 from remotemedia._compiled.layout import INPUT
+from remotemedia._compiled.pushed import END, Pushed
 from remotemedia._errors import combine, is_interrupt, throw
 from remotemedia._graph.node_kinds import return_kind
 from remotemedia._loop.gates import Gates
@@ -16,7 +17,7 @@ from remotemedia._loop.stages.lifecycle import Lifecycle
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator
 
     from remotemedia._compiled.failures import Found
     from remotemedia._graph.graph import Graph
@@ -25,17 +26,25 @@ if TYPE_CHECKING:
 
     Outputs = list[Any] | deque[Any]
 
-__all__ = ["END", "Singly"]
+__all__ = ["Room", "Singly"]
 
-END: Any = object()
-"""Stands for an output where there is none."""
+
+class Room(Protocol):
+    """What keeps outputs until they are taken."""
+
+    def is_full(self) -> bool:
+        """Return whether the nodes have to wait; called after each output."""
+
+    async def wait(self) -> None:
+        """Wait until there is room."""
 
 
 class Singly(Lifecycle):
     """Nodes that receive single items, where a kernel cannot be used.
 
     Attributes:
-        room: Awaited after each output, for nodes that may have any number of them.
+        called: The nodes, or what takes their items.
+        room: What the outputs need room in, for nodes that may have any number of them.
     """
 
     def __init__(
@@ -43,8 +52,12 @@ class Singly(Lifecycle):
     ) -> None:
         """Claim the nodes."""
         super().__init__(graph, neighbour, thread)
-        self.room: Callable[[], Awaitable[object]] | None = None
+        self.called = self.nodes
+        self.room: Room | None = None
         self.gates = Gates(self.known.connections, self.ids)
+
+    def forget_soon(self) -> None:
+        """Some items so far are no longer needed. Only streaming nodes hold any."""
 
     async def source_items(self) -> AsyncGenerator[Any, None]:
         """Yield the items of the source; no other session uses it meanwhile.
@@ -125,6 +138,7 @@ class Singly(Lifecycle):
             while work:
                 kind, node, target, thing = work[-1]
                 if kind == STREAM:
+                    thing = thing.outputs() if isinstance(thing, Pushed) else thing
                     await self.follow(node, "process", thing, index, outputs)
                 elif kind == ITEM:
                     await self._send_to(target, node, thing, index, outputs)
@@ -160,8 +174,8 @@ class Singly(Lifecycle):
         if self.metrics is not None:
             self.metrics.count_out()
         outputs.append(output)
-        if self.room is not None:
-            await self.room()
+        if self.room is not None and self.room.is_full():
+            await self.room.wait()
 
     async def _open_gates(self, start: int, index: int, outputs: Outputs) -> None:
         """Pass on what has arrived where branches meet, from one of the gates on."""
@@ -180,7 +194,7 @@ class Singly(Lifecycle):
             self.metrics.note_item(node)
         began = time.perf_counter_ns()
         try:
-            result = await self.invoke(node, functools.partial(self.nodes[node].process, item))
+            result = await self.invoke(node, functools.partial(self.called[node].process, item))
             took = time.perf_counter_ns() - began
         except BaseException as error:  # noqa: BLE001 - Raised below, without another context.
             self._note_failure(node, error)
@@ -193,9 +207,9 @@ class Singly(Lifecycle):
         finally:
             del failure
 
-    async def flush(self, outputs: Outputs, base: int = 0) -> None:
-        """Pass on the last outputs of each node."""
-        self.room = None
+    async def flush(self, outputs: Outputs, base: int = 0, room: Room | None = None) -> None:
+        """Pass on the last outputs of each node; the arguments are those of `Stage.take`."""
+        self.room = room
         index = max(0, self.core.inputs - base - 1)
         self.gates.forget()
         try:
@@ -205,7 +219,7 @@ class Singly(Lifecycle):
 
     async def _flush_nodes(self, index: int, outputs: Outputs) -> None:
         gates = self.gates
-        for node, target in enumerate(self.nodes):
+        for node, target in enumerate(self.called):
             if node in gates.routes.gates:
                 for item in gates.open(node, is_flush=True):
                     await self.pass_on(node, item, index, outputs)

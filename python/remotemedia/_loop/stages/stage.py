@@ -11,14 +11,14 @@ from remotemedia._exception_chain import cause_of, traceback_of
 from remotemedia._loop.stages.beside import Beside
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+    from collections.abc import AsyncIterator, Coroutine, Sequence
 
     from remotemedia._compiled.failures import Found
     from remotemedia._compiled.kernels import AsyncKernels, Kernel
     from remotemedia._core import LoopCall
     from remotemedia._graph.graph import Graph
     from remotemedia._loop.stages.members import Members
-    from remotemedia._loop.stages.singly import Outputs
+    from remotemedia._loop.stages.singly import Outputs, Room
     from remotemedia._loop.stages.threads import NodeThread
     from remotemedia._loop.turns import SharedTurns
 
@@ -79,14 +79,14 @@ class Stage(Beside):
 
     def _compile(self) -> AsyncKernels | None:
         first = self.first
-        return build_async(self.nodes[first:], self.gates.routes.without(first), self.ids[first:])
+        return build_async(self.called[first:], self.gates.routes.without(first), self.ids[first:])
 
     async def take(
         self,
         call: LoopCall,
         chunk: Sequence[Any],
         outputs: Outputs,
-        room: Callable[[], Awaitable[object]] | None = None,
+        room: Room | None = None,
         base: int = 0,
     ) -> None:
         """Pass items through the nodes, and append the outputs.
@@ -95,7 +95,7 @@ class Stage(Beside):
             call: The call, which is inside the nodes.
             chunk: The items.
             outputs: Receives the outputs.
-            room: Awaited after each output; for nodes that may have any number of them.
+            room: What the outputs need room in, if the nodes may have any number of them.
             base: The index of the first input in errors.
 
         Raises:
@@ -107,14 +107,15 @@ class Stage(Beside):
             await self._take_beside(chunk, first, outputs)
             return
         items: Any = iter(chunk)
-        if self._kernels is None or room is not None:
+        if self._kernels is None:
             for item in items:
                 self.done = len(chunk) - items.__length_hint__()
                 await self.take_one(item, first + self.done - 1, outputs)
             return
-        kernel = self._kernels.many
+        kernel = self._kernels.many if room is None else self._kernels.limited
+        into = (outputs,) if room is None else (outputs, room)
         while True:
-            if await self._run(kernel, kernel.function(items, outputs)):
+            if await self._run(kernel, kernel.function(items, *into)):
                 return
             self.done = len(chunk) - items.__length_hint__()
             await self._go_on(first + self.done - 1, outputs)

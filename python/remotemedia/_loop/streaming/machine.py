@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._compiled.failures import close_all
+from remotemedia._compiled.pushed import END
 from remotemedia._errors import throw
 from remotemedia._graph.node_kinds import return_kind
-from remotemedia._loop.stages.singly import END
 
 if TYPE_CHECKING:
     from collections.abc import Callable

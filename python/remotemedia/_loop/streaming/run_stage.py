@@ -19,16 +19,12 @@ from remotemedia._errors import combine, throw
 from remotemedia._graph.node_kinds import classify
 from remotemedia._loop.stages.stage import Stage
 from remotemedia._loop.streaming.part import Part
+from remotemedia._loop.turns import cancellations
 
 if TYPE_CHECKING:
     from remotemedia._graph.graph import Graph
 
-__all__ = ["StreamingStage", "has_streaming_nodes"]
-
-
-def has_streaming_nodes(graph: Graph) -> bool:
-    """Whether a chain contains a node that takes the whole stream."""
-    return any(classify(entry.node) == "streaming" for entry in graph.entries)
+__all__ = ["StreamingStage"]
 
 
 class StreamingStage(Stage):
@@ -117,7 +113,7 @@ class StreamingStage(Stage):
     def note(self, failure: BaseException) -> None:
         """Store a failure; the first one is raised, with later ones."""
         if self.failed is None:
-            self._cancellations = _cancellations()
+            self._cancellations = cancellations()
         self.failed = combine(self.failed, [failure])
         for part in self.parts:
             # Nodes that continue receive nothing more.
@@ -127,14 +123,4 @@ class StreamingStage(Stage):
         """Whether an error is how a run that has failed stops its nodes, no failure of its own."""
         if self.failed is None or not isinstance(error, asyncio.CancelledError):
             return False
-        return isinstance(self.failed, asyncio.CancelledError) or _cancellations() == self._cancellations
-
-
-def _cancellations() -> int:
-    """Return how often the current task was cancelled."""
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:
-        # The loop has stopped.
-        task = None
-    return 0 if task is None else task.cancelling()
+        return isinstance(self.failed, asyncio.CancelledError) or cancellations() == self._cancellations
