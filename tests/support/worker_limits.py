@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 from leftovers import children
+from worker_nodes import in_worker, metrics_of
 
-from remotemedia import Pipeline
 from remotemedia.exceptions import NodeError
 
 # The numbers of the system call in the tables of the kernel.
@@ -87,6 +87,12 @@ def forbid_memfd():
         raise OSError(ctypes.get_errno(), "no filter")
 
 
+def limit_memory():
+    """Limit the memory of this process, and of the workers that it starts, to little more than it uses."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 40_000_000, resource.RLIM_INFINITY))
+
+
 def segments():
     """Return the shared memory that this process and its workers have mapped, by the names of its files."""
     found = []
@@ -103,15 +109,13 @@ def use_many_buffers():
     def items():
         return ([np.full(20_000, n) for n in range(number, number + 30)] for number in range(100))
 
-    pipeline = Pipeline("p").add_node(Returns(), id="node", placement="process")
-    with pipeline.open(enable_metrics=True) as session:
+    with in_worker(Returns()).open(enable_metrics=True) as session:
         outputs = session.map(items())
         are_equal = [
             all((a == b).all() for a, b in zip(item, output, strict=True))
             for item, output in zip(items(), outputs, strict=True)
         ]
-        [node] = session.metrics()["node_metrics"]
-    print(json.dumps({"equal": sum(are_equal), "restarts": node["restarts"]}))  # noqa: T201 - As above.
+        return {"equal": sum(are_equal), "restarts": metrics_of(session)["restarts"]}
 
 
 def use_little_memory():
@@ -126,44 +130,36 @@ def use_little_memory():
             return type(error.__cause__).__name__
         return result if isinstance(result, int) else len(result)
 
-    pipeline = Pipeline("p").add_node(Makes(), id="node", placement="process")
-    with pipeline.open(enable_metrics=True) as session:
+    with in_worker(Makes()).open(enable_metrics=True) as session:
         session.call(1)
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + 40_000_000, resource.RLIM_INFINITY))
+        limit_memory()
         items = (10, 5_000_000, 150_000_000, 300_000_000, 5_000_000, 10, large, b"z" * 100_000, 10)
         outcomes = [outcome(item) for item in items]
-        [node] = session.metrics()["node_metrics"]
-    print(json.dumps({"outcomes": outcomes, "restarts": node["restarts"]}))  # noqa: T201 - As above.
+        return {"outcomes": outcomes, "restarts": metrics_of(session)["restarts"]}
 
 
 def use_large_states():
     """Run a node whose states are sometimes too large, in a worker that dies after one of these."""
-    pipeline = Pipeline("p").add_node(Counts(), id="node", placement="process")
-    with pipeline.open(enable_metrics=True, snapshot_every=2) as session:
+    with in_worker(Counts()).open(enable_metrics=True, snapshot_every=2) as session:
         outcomes = [session.call(None)]
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + 40_000_000, resource.RLIM_INFINITY))
+        limit_memory()
         outcomes += [session.call(None) for _ in range(6)]
         os.kill(children()[0], signal.SIGKILL)
         outcomes += [session.call(None) for _ in range(3)]
-        [node] = session.metrics()["node_metrics"]
-    print(json.dumps({"outcomes": outcomes, "restarts": node["restarts"]}))  # noqa: T201 - As above.
+        return {"outcomes": outcomes, "restarts": metrics_of(session)["restarts"]}
 
 
 def use_shared_memory():
-    """Send arrays to two workers, and print which memory carried them."""
-    pipeline = Pipeline("p").add_node(Double(), id="node", placement="process", replicas=2)
-    with pipeline.open() as session:
+    """Send arrays to two workers, and return which memory carried them."""
+    with in_worker(Double(), replicas=2).open() as session:
         outputs = list(session.map(np.full(1_000_000, number) for number in range(6)))
-        found = {
+        return {
             "sums": [int(output.sum()) for output in outputs],
             "has_large": len(segments()) > 4,
             "is_deleted": all(name.endswith(" (deleted)") for name in segments()),
             "is_memfd": all(name.startswith("/memfd:") for name in segments()),
             "names": [str(name) for name in Path("/dev/shm").glob(f"remotemedia-{os.getpid()}-*")],
         }
-    print(json.dumps(found))  # noqa: T201 - What a test reads.
 
 
 def main():
@@ -175,7 +171,7 @@ def main():
     uses = {"open files": use_many_buffers, "address space": use_little_memory, "states": use_large_states}
     for limit in sys.argv[1:]:
         limits.get(limit, lambda: None)()
-    uses.get(sys.argv[-1], use_shared_memory)()
+    print(json.dumps(uses.get(sys.argv[-1], use_shared_memory)()))  # noqa: T201 - What a test reads.
 
 
 if __name__ == "__main__":

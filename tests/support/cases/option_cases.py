@@ -237,9 +237,7 @@ def cases(draw):
     stops = [part for part in parts if part.fails_on and not part.flaky and not part.has_letters]
     stops = [part for part in stops if part.options.get("on_error") != "skip"]
     if not is_ordered and stops:
-        parts = [
-            part if part not in stops else Part(**{**vars(part), "fails_on": frozenset()}) for part in parts
-        ]
+        parts = [replace(part, fails_on=frozenset()) if part in stops else part for part in parts]
     return Case(tuple(parts), items, is_ordered)
 
 
