@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from weakref import WeakValueDictionary
 
 from remotemedia import nodes  # noqa: F401 - The built-in nodes register themselves.
 from remotemedia._graph import registry
 
-if TYPE_CHECKING:
-    from collections.abc import MutableMapping
-
 __all__ = ["find_type", "type_name"]
 
 # Classes that cannot be imported, such as those in functions; they are found in the same program.
-_local_types: MutableMapping[str, type[Any]] | None = None
+_local_types: WeakValueDictionary[str, type[Any]] = WeakValueDictionary()
 
 
 def find_type(name: str) -> type[Any] | None:
@@ -25,9 +23,9 @@ def find_type(name: str) -> type[Any] | None:
     """
     if ":" not in name:
         return registry.find_class(name)
-    if _local_types is not None and name in _local_types:
-        return _local_types[name]
-    found = _imported(name)
+    found: object = _local_types.get(name)
+    if found is None:
+        found = _imported(name)
     return found if isinstance(found, type) else None
 
 
@@ -43,7 +41,7 @@ def type_name(node: object) -> str:
     except ImportError:
         found = None
     if found is not cls:
-        _remember(name, cls)
+        _local_types[name] = cls
     return name
 
 
@@ -57,12 +55,3 @@ def _imported(name: str) -> object:
     for part in path.split("."):
         found = getattr(found, part, None)
     return found
-
-
-def _remember(name: str, cls: type[Any]) -> None:
-    global _local_types  # noqa: PLW0603 - Created for the first such class.
-    if _local_types is None:
-        from weakref import WeakValueDictionary
-
-        _local_types = WeakValueDictionary()
-    _local_types[name] = cls
