@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import aclosing
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._errors import combine, throw
@@ -74,19 +75,19 @@ async def _outputs_of(machine: Machine, feed: Any) -> AsyncGenerator[Any, None]:
         del failure
 
 
+@dataclass(eq=False)
 class Stream:
     """Outputs of a node that are still being produced."""
 
-    def __init__(self, place: Place, phase: str, draw: Callable[[], Any], close: Callable[[], Any]) -> None:
-        self.place = place
-        self.phase = phase
-        self.draw = draw
-        self.close = close
-        self.secs = 0.0
-        # The timeout of each output.
-        self.limit: float | None = None
-        # Their input, if the failure policy of the node applies to them.
-        self.item: list[Any] = []
+    place: Place
+    phase: str
+    draw: Callable[[], Any]
+    close: Callable[[], Any]
+    secs: float = 0.0
+    limit: float | None = None
+    """The timeout of each output."""
+    item: list[Any] = field(default_factory=list)
+    """Their input, if the failure policy of the node applies to them."""
 
 
 class Machine:
