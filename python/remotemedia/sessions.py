@@ -66,9 +66,7 @@ class _Closing(SessionCore):
             raise TypeError(f"{cls.__name__} cannot be called directly; use {HOW_TO_OPEN}")
         return super().__new__(cls, *parts)
 
-    queue_size: int
     is_plain: bool
-
     consumers: Consumers
     _name: str
     _has_source: bool
@@ -78,11 +76,8 @@ class _Closing(SessionCore):
     _is_ended = False
     _is_closed = False
 
-    def adopt(
-        self, graph: Graph, settings: dict[str, Any], *, is_plain: bool, keeps_to_callers: bool
-    ) -> Self:
+    def adopt(self, graph: Graph, *, is_plain: bool, keeps_to_callers: bool) -> Self:
         """Complete a new session."""
-        self.queue_size = settings["queue_size"]
         self.consumers = Consumers()
         self.is_plain = is_plain
         self._name, self._has_source = graph.name, graph.source is not None
@@ -383,7 +378,7 @@ def open_session(
     try:
         with _shutdown.under_way(f"a session of pipeline '{graph.name}'", opener.cancel):
             session = kind(graph, settings, opener, on_output).adopt(
-                graph, settings, is_plain=is_plain, keeps_to_callers=thread == "caller"
+                graph, is_plain=is_plain, keeps_to_callers=thread == "caller"
             )
             if not _shutdown.is_ending():
                 return session
