@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import sys
-from time import perf_counter
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.harness.measuring import Benchmark, NotMeasuredError
-from benchmarks.harness.timing import against_loop
+from benchmarks.harness.timing import against_loop, micros_of_each
 from remotemedia import Node
 
 if TYPE_CHECKING:
@@ -72,14 +72,8 @@ class Pass(Node):
 def samples_for(micros: float) -> int:
     """Return the number of samples for which `Level` takes this time on this machine."""
     node = Level(1000)
-    best = min(_micros_of(node) for _ in range(200))
+    best = min(micros_of_each(node.process, repeat(0, 200)))
     return round(len(node.samples) * micros / best)
-
-
-def _micros_of(node: Level) -> float:
-    started = perf_counter()
-    node.process(0)
-    return (perf_counter() - started) * 1e6
 
 
 def trivial(effort: Effort) -> Samples:

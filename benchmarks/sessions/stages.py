@@ -6,13 +6,14 @@ import asyncio
 import functools
 import hashlib
 import threading
+from itertools import repeat
 from queue import Queue
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from benchmarks.harness.loop_timing import alternate_on_loop
 from benchmarks.harness.measuring import Benchmark, alternate
-from benchmarks.harness.timing import millis_to_read
+from benchmarks.harness.timing import micros_of_each, millis_to_read
 from remotemedia import Node, Pipeline
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BENCHMARKS"]
 
-WORK_MS = 1.0
+WORK_US = 1_000.0
 ITEMS = 200
 QUEUE_SIZE = 64
 """The number of items that wait between the hand-written threads, as in a session."""
@@ -107,15 +108,9 @@ async def _gather(node: Reply) -> float:
 def _digests() -> list[Digest]:
     """Two nodes that take so long on this machine."""
     node = Digest(1_000_000)
-    best = min(_millis_of(node) for _ in range(20))
-    size = round(len(node.data) * WORK_MS / best)
+    best = min(micros_of_each(node.process, repeat(0, 20)))
+    size = round(len(node.data) * WORK_US / best)
     return [Digest(size), Digest(size)]
-
-
-def _millis_of(node: Digest) -> float:
-    started = perf_counter()
-    node.process(0)
-    return (perf_counter() - started) * 1e3
 
 
 def _by_threads(nodes: list[Digest]) -> Iterator[int]:
