@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import collections.abc
 import functools
-import sys
+import typing
 from types import FunctionType, MethodType, UnionType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -119,12 +119,8 @@ def _evaluated(annotation: str, names: dict[str, Any]) -> Any:
 
 
 def _says_nothing(annotation: Any) -> bool:
-    typing = sys.modules.get("typing")
-    is_free = typing is not None and (
-        annotation is typing.Any
-        or (isinstance(annotation, typing.TypeVar) and _meaning(annotation) is annotation)
-    )
-    return annotation is None or annotation is object or is_free
+    is_free = isinstance(annotation, typing.TypeVar) and _meaning(annotation) is annotation
+    return annotation is None or annotation is object or annotation is Any or is_free
 
 
 def _factory_for(annotation: Any) -> Factory:
@@ -147,13 +143,13 @@ def _factory_for(annotation: Any) -> Factory:
 
 def _meaning(annotation: Any) -> Any:
     """Resolve one level of an alias of a type; return other types unchanged."""
-    typing = sys.modules.get("typing")
-    if typing is None or isinstance(annotation, (type, UnionType)):
+    if isinstance(annotation, (type, UnionType)):
         # A generic built-in type, such as `list[int]`, is also a class.
         return getattr(annotation, "__origin__", annotation)
     if isinstance(annotation, typing.TypeVar):
         constraints = annotation.__constraints__
-        return typing.Union[constraints] if constraints else annotation.__bound__ or annotation
+        union = typing.Union[constraints] if constraints else None  # noqa: UP007 - Their number varies.
+        return union or annotation.__bound__ or annotation
     if isinstance(annotation, typing.ForwardRef):
         return getattr(builtins, annotation.__forward_arg__, annotation)
     if getattr(annotation, "__origin__", None) is typing.Literal:
@@ -166,10 +162,7 @@ def _meaning(annotation: Any) -> Any:
 
 
 def _is_union(annotation: Any) -> bool:
-    typing = sys.modules.get("typing")
-    return isinstance(annotation, UnionType) or (
-        typing is not None and getattr(annotation, "__origin__", None) is typing.Union
-    )
+    return isinstance(annotation, UnionType) or getattr(annotation, "__origin__", None) is typing.Union
 
 
 def _nothing() -> None:

@@ -36,19 +36,16 @@ def command() -> list[str]:
         PipelineError: If this is a worker that is still unpickling its nodes, because workers would start
             workers without end. Or if the program of this Python is not known.
     """
-    if _is_unpacking:
-        from remotemedia.exceptions import PipelineError
+    from remotemedia._cli import doctor
+    from remotemedia.exceptions import PipelineError
 
+    if _is_unpacking:
         raise PipelineError(
             "A module that a worker imports starts workers at import time."
             "\nSuggestion: Open the pipeline in a function, or under `if __name__ == '__main__':`."
         )
-    from remotemedia._cli import doctor
-
     python = program()
     if python is None:
-        from remotemedia.exceptions import PipelineError
-
         raise PipelineError(
             f"Cannot start a worker, because sys.executable is {sys.executable!r}."
             "\nSuggestion: Set sys.executable to the path of a Python of the same version."
