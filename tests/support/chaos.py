@@ -25,6 +25,9 @@ GRACE_SECS = 0.25
 # The share of kills that end a busy worker; the others end one that still starts.
 MATURE = 0.8
 
+# The longest pause between two kills.
+PAUSE_SECS = 0.02
+
 # The smallest number of items.
 LEAST = 1000
 
@@ -140,12 +143,11 @@ def stop(process_id):
 class Killer:
     """Kills workers of this process until it has done so often enough, or is stopped."""
 
-    def __init__(self, directory, kills, ways=(kill,), *, seed=6, pause_secs=0.02):
+    def __init__(self, directory, kills, ways=(kill,)):
         self.directory = Path(directory)
         self.kills = kills
         self.ways = ways
-        self.pause_secs = pause_secs
-        self.chance = random.Random(seed)
+        self.chance = random.Random(6)
         self.done = 0
         self.is_over = threading.Event()
 
@@ -165,7 +167,7 @@ class Killer:
 
     def run(self):
         while self.done < self.kills and not self.is_over.is_set():
-            self.is_over.wait(self.chance.random() * self.pause_secs)
+            self.is_over.wait(self.chance.random() * PAUSE_SECS)
             # Most of the victims are starting: otherwise there would be more deaths than starts.
             if victims := self.victims()[self.chance.random() < MATURE]:
                 with suppress(ProcessLookupError):
