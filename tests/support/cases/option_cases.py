@@ -138,6 +138,14 @@ def pipeline_of(case: Case, letters: list[Any]) -> Pipeline:
 
 
 @st.composite
+def upstreams(draw, index, *, is_chain):
+    """Draw the nodes before the node with this index."""
+    if is_chain or not index:
+        return (index - 1,) if index else ()
+    return tuple(draw(st.lists(st.integers(0, index - 1), max_size=3, unique=True)))
+
+
+@st.composite
 def placed_options(draw, kind, before, name):
     """Draw the options of a node after nodes with these options, except those for failures."""
     options = draw(options_of(kind))
@@ -193,10 +201,7 @@ def cases(draw):
     items = draw(st.integers(0, 14))
     for index in range(count):
         kind = draw(st.sampled_from(KINDS))
-        if is_chain or not index:
-            after = (index - 1,) if index else ()
-        else:
-            after = tuple(draw(st.lists(st.integers(0, index - 1), max_size=3, unique=True)))
+        after = draw(upstreams(index, is_chain=is_chain))
         before = [parts[upstream].options for upstream in after]
         options = draw(placed_options(kind, before, f"g{index}"))
         is_ordered = is_ordered and not overtakes(options)

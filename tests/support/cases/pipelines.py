@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hypothesis import strategies as st
+from option_cases import upstreams
 from probes import FLUSHES, LAZY_KINDS, PHASES, QUICK_KINDS, RAISERS, Failure, Part, node_of
 
 from remotemedia.core.pipeline import Pipeline
@@ -86,10 +87,7 @@ def failures(draw):
 @st.composite
 def parts(draw, index, kinds, *, is_chain):
     """Draw a part after some of the `index` earlier ones."""
-    if is_chain or not index:
-        after = (index - 1,) if index else ()
-    else:
-        after = tuple(draw(st.lists(st.integers(0, index - 1), max_size=3, unique=True)))
+    after = draw(upstreams(index, is_chain=is_chain))
     return Part(
         kind=draw(st.sampled_from(kinds)),
         after=after,
@@ -142,9 +140,7 @@ def compiled_cases(draw):
     kinds = draw(st.lists(st.sampled_from((*TOLERANT_KINDS, *(QUICK_KINDS if is_chain else ()))), max_size=5))
     found = [Part("plain")]
     for index, kind in enumerate(kinds, 1):
-        after = (index - 1,)
-        if not is_chain:
-            after = tuple(draw(st.lists(st.integers(0, index - 1), max_size=3, unique=True)))
+        after = draw(upstreams(index, is_chain=is_chain))
         found.append(Part(kind, after, join=not is_chain and draw(st.booleans())))
     for _ in range(draw(st.integers(0, 2))):
         failing = draw(st.integers(0, len(kinds)))

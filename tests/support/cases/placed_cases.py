@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
-from option_cases import Generated, origin_of
+from option_cases import Generated, origin_of, upstreams
 
 from remotemedia import Pipeline, execute_pipeline_with_input
 from remotemedia.exceptions import NodeError
@@ -219,10 +219,7 @@ def cases(draw, *, may_fail=True):
     count = draw(st.integers(65, 150) if is_long else st.integers(1, 12))
     parts = []
     for index in range(size):
-        if is_chain or not index:
-            after = (index - 1,) if index else ()
-        else:
-            after = tuple(draw(st.lists(st.integers(0, index - 1), max_size=3, unique=True)))
+        after = draw(upstreams(index, is_chain=is_chain))
         may_join = not is_chain and all(part.kind not in SILENT_KINDS for part in parts)
         # No item fails at two nodes.
         fails_on = range(index, count, draw(st.sampled_from((5, 50))))
