@@ -251,11 +251,6 @@ fn options_of(entry: &Bound<'_, PyAny>) -> PyResult<Arc<Options>> {
 }
 
 impl Described {
-    /// The lock of all nodes together.
-    pub(crate) fn lock_of_all(&self) -> ObjectLocks {
-        ObjectLocks::of(self.0.iter().flat_map(|node| node.locked_objects.iter().flatten().cloned()).collect())
-    }
-
     /// Makes the locks of the nodes with these numbers, in one replica of a stage.
     pub(crate) fn locks(&self) -> impl Fn(&[usize], usize) -> Option<Box<dyn NodeLock>> + use<> {
         let locked_objects: Vec<Vec<Option<LockedObject>>> =
@@ -275,11 +270,6 @@ impl Described {
     /// The objects of a plan without replicas.
     pub(crate) fn objects(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
         self.0.iter().flat_map(|node| node.objects.iter().map(|object| object.clone_ref(py))).collect()
-    }
-
-    /// The nodes of a plan without replicas.
-    pub(crate) fn into_single_nodes(self) -> Vec<Box<dyn Node<Object>>> {
-        self.0.into_iter().flat_map(|node| node.replicas).collect()
     }
 
     /// The nodes with their replicas.

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use remotemedia_runtime::{
-    CLOSE_TIMEOUT, Caller, CancelFlag, Client, Closed, DEFAULT_QUEUE_SIZE, ErrorBudget, Failure, Fed, Feed, Metrics,
-    Next, Outbox, Payload, Plan, RunError, Runner, Session, SessionSettings, Settings, Sink,
+    Bulk, CLOSE_TIMEOUT, Caller, CancelFlag, Client, DEFAULT_QUEUE_SIZE, ErrorBudget, Failure, Fed, Feed, InlinePlan,
+    Metrics, Next, Outbox, Payload, Plan, RunError, Session, SessionSettings, Sink,
 };
 
 use crate::asyncio::bridge::Bridge;
@@ -70,7 +70,9 @@ pub(crate) struct Prepared {
     owner: Arc<Owner>,
     plan: Arc<Plan>,
     described: Described,
-    settings: Settings<Object>,
+    settings: SessionSettings<Object>,
+    /// A faster way through all nodes at once.
+    bulk: Option<Box<dyn Bulk<Object>>>,
 }
 
 pub(crate) fn prepare(
@@ -88,20 +90,21 @@ pub(crate) fn prepare(
     let (bridge, stop) = (&control.bridge, &control.flag);
     let surroundings = graph::Surroundings { owner: &owner, bridge, stop, with_metrics, budget };
     let described = graph::describe(graph, &plan, &surroundings)?;
-    let lock = described.lock_of_all();
-    let chain = (plan.is_direct() && described.are_plain()).then(|| {
+    let bulk = (plan.is_direct() && described.are_plain()).then(|| {
         let collected = collected.map(|list| list.clone().unbind());
         let (objects, place) = (described.objects(py), place_of_chain(&plan, &owner));
         Box::new(Chain::new(objects, &plan, control.chunk.clone(), collected, place)) as _
     });
-    let settings = Settings {
+    let settings = SessionSettings {
         with_metrics,
         observer: log::observer(py)?,
-        cancel: control.flag.clone(),
-        node_lock: Some(Box::new(lock)),
-        bulk: chain,
+        reporter: Some(Arc::new(log::LoggingReporter)),
+        stop: control.flag.clone(),
+        stop_waiting: (!plan.is_direct()).then(|| control.bridge.stopper()),
+        inline: if plan.is_direct() { InlinePlan::InRun } else { InlinePlan::OnThread },
+        ..SessionSettings::default()
     };
-    Ok(Prepared { owner, plan, described, settings })
+    Ok(Prepared { owner, plan, described, settings, bulk })
 }
 
 /// Run a resolved `Graph` on this thread, handing each output to `sink`. Coroutines run on a loop of the run's own.
@@ -153,10 +156,9 @@ pub(crate) fn execute(
 ) -> PyResult<Option<Metrics>> {
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         if prepared.plan.is_direct() {
-            let Prepared { plan, described, settings, .. } = prepared;
-            Runner::execute(plan, described.into_single_nodes(), settings, feed, sink)
+            on_this_thread(prepared, feed, sink)
         } else {
-            through_session(py, prepared, feed, sink, control)
+            on_threads(py, prepared, feed, sink, control)
         }
     }));
     let closed = control.bridge.close(py);
@@ -167,27 +169,30 @@ pub(crate) fn execute(
     closed.map(|()| metrics)
 }
 
-/// Run a plan that needs threads or time limits: open a session, feed it, and close it.
-fn through_session(
+/// Run an all-inline plan.
+fn on_this_thread(
+    prepared: Prepared,
+    feed: &mut dyn Feed<Object>,
+    sink: &mut dyn Sink<Object>,
+) -> Result<Option<Metrics>, Failure<PyErr>> {
+    let Prepared { plan, described, settings, bulk, .. } = prepared;
+    let locks = described.locks();
+    let session = Session::open(plan, described.into_replicas(), &settings, &locks)?;
+    let outcome = session.run(feed, sink, bulk);
+    session.close(CLOSE_TIMEOUT, &|| {}).after(outcome)
+}
+
+/// Run a plan that needs threads or time limits.
+fn on_threads(
     py: Python<'_>,
     prepared: Prepared,
     feed: &mut dyn Feed<Object>,
     sink: &mut dyn Sink<Object>,
     control: &Control,
 ) -> Result<Option<Metrics>, Failure<PyErr>> {
-    let Prepared { owner, plan, described, settings } = prepared;
-    let session_settings = SessionSettings {
-        with_metrics: settings.with_metrics,
-        observer: settings.observer,
-        reporter: Some(Arc::new(log::LoggingReporter)),
-        queue_size: DEFAULT_QUEUE_SIZE,
-        stall_warning: None,
-        stop: control.flag.clone(),
-        stop_waiting: Some(control.bridge.stopper()),
-        has_own_thread: false,
-    };
+    let Prepared { owner, plan, described, settings, .. } = prepared;
     let locks = described.locks();
-    let session = Session::open(plan, described.into_replicas(), &session_settings, &locks)?;
+    let session = Session::open(plan, described.into_replicas(), &settings, &locks)?;
     owner.counts_calls_by(session.call_counter());
     let outcome = feed_session(py, &session, feed, sink, control);
     if let Err(error) = &outcome
@@ -197,14 +202,11 @@ fn through_session(
     }
     let stop_waiting = || drop(attach(|py| control.bridge.cancel(py)));
     let began = Instant::now();
-    let Closed { cleanups, metrics, abandoned } = detach(py, || session.close(CLOSE_TIMEOUT, &stop_waiting));
-    for stall in abandoned {
-        log::report_abandoned(&stall, began.elapsed().min(CLOSE_TIMEOUT));
+    let closed = detach(py, || session.close(CLOSE_TIMEOUT, &stop_waiting));
+    for stall in &closed.abandoned {
+        log::report_abandoned(stall, began.elapsed().min(CLOSE_TIMEOUT));
     }
-    match outcome {
-        Ok(()) if cleanups.is_empty() => Ok(metrics),
-        outcome => Err(Failure { first: outcome.err(), cleanups }),
-    }
+    closed.after(outcome)
 }
 
 /// Whether a run ends on request, such as Ctrl-C.

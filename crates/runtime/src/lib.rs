@@ -1,8 +1,8 @@
 //! The engine of RemoteMedia: takes items through a graph of nodes, in order, and never loses one.
 //!
 //! Nothing here knows what an item is made of. A [`Node`] works on any [`Payload`]: [`Value`] for native nodes, a Python
-//! object in `remotemedia-ffi`. A [`Plan`] is the checked, immutable arrangement of a pipeline; a [`Runner`] owns the nodes
-//! of one open plan and drives them on the thread that calls it.
+//! object in `remotemedia-ffi`. A [`Plan`] is the checked, immutable arrangement of a pipeline; a [`Session`] owns the nodes
+//! of an open plan and drives them: on threads and in workers, or on the thread that calls it.
 
 mod cancel;
 mod error;
@@ -31,7 +31,6 @@ pub use error_budget::ErrorBudget;
 pub use execution::call_times::CallTimes;
 pub use execution::measurement::{MeasuredNode, Measurement};
 pub use execution::metrics::{Metrics, NodeMetrics, Step, WorkerMetrics};
-pub use execution::runner::{Runner, Settings};
 pub use failure::{Failure, NodeFailure, RunError};
 pub use failure_counts::FailureCounts;
 pub use limits::{CLOSE_TIMEOUT, DEFAULT_QUEUE_SIZE, LONGEST_RETRY_DELAY, LONGEST_SECS, STACK_BYTES};
@@ -51,8 +50,8 @@ pub use payload::Payload;
 pub use phase::Phase;
 pub use plan::{NodeSpec, Plan, PlanNode, PlanOrder, Stage};
 pub use session::{
-    Admission, AtWork, Bringing, Caller, Client, Closed, Direct, Drain, Next, NodeLockOf, Outbox, Overflow, Replicas,
-    Reporter, Session, SessionSettings, Stall, Worked,
+    Admission, AtWork, Bringing, Caller, Client, Closed, Direct, Drain, InlinePlan, Next, NodeLockOf, Outbox, Overflow,
+    Pace, Replicas, Reporter, Session, SessionSettings, Stall, Worked,
 };
 pub use suggest::{did_you_mean, nearest};
 pub use value::{AudioChunk, Value};

@@ -72,8 +72,8 @@ pub trait Payload: Send + Sync + Sized + 'static {
     fn join(branches: Vec<(&str, Vec<Self>)>) -> Result<Self, Self::Fault>;
 
     /// The single items of a chunk that a [`Feed`](crate::Feed) gave.
-    fn unpack(chunk: Self) -> Result<Vec<Self>, Self::Fault> {
-        Ok(vec![chunk])
+    fn unpack(chunk: Self) -> Vec<Self> {
+        vec![chunk]
     }
 
     /// Whether a fault is not a failure of the node but a stop request, which passes through as itself.

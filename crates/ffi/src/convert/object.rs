@@ -92,10 +92,10 @@ impl Payload for Object {
         })
     }
 
-    fn unpack(chunk: Self) -> PyResult<Vec<Self>> {
-        attach(|py| {
-            let items = chunk.0.bind(py).cast::<PyList>()?;
-            Ok(items.iter().map(|item| Self(item.unbind())).collect())
+    fn unpack(chunk: Self) -> Vec<Self> {
+        attach(|py| match chunk.0.bind(py).cast::<PyList>() {
+            Ok(items) => items.iter().map(|item| Self(item.unbind())).collect(),
+            Err(_) => vec![chunk],
         })
     }
 

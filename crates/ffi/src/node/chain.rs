@@ -347,13 +347,15 @@ fn drop_empty(outputs: &Bound<'_, PyList>, start: usize) -> PyResult<()> {
 
 impl Bulk<Object> for Chain {
     fn is_possible(&mut self, is_measured: bool) -> bool {
-        self.kernel = attach(|py| {
-            self.compile(py, is_measured).unwrap_or_else(|error| {
-                // Without a kernel the nodes are called one by one: the same outputs, only slower.
-                error.write_unraisable(py, None);
-                None
-            })
-        });
+        if self.kernel.is_none() {
+            self.kernel = attach(|py| {
+                self.compile(py, is_measured).unwrap_or_else(|error| {
+                    // Without a kernel the nodes are called one by one: the same outputs, only slower.
+                    error.write_unraisable(py, None);
+                    None
+                })
+            });
+        }
         self.kernel.is_some()
     }
 

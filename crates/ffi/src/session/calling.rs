@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
 use remotemedia_runtime::locks::Mutex;
-use remotemedia_runtime::{Caller, Client, Direct, InProgress, RunError};
+use remotemedia_runtime::{Caller, Client, Direct, RunError};
 
 use crate::asyncio::context::CallerContext;
 use crate::attach::{detach, prepare_thread};
@@ -42,16 +42,23 @@ impl SessionCore {
     }
 
     /// Take an item through on this thread, or flush the nodes.
-    pub(crate) fn take_directly(
+    pub(crate) fn take_directly(&self, py: Python<'_>, item: Option<Object>, outputs: &mut Outputs) -> PyResult<()> {
+        self.directly(py, item, |item| self.session.direct(item, outputs))?;
+        self.session.count_direct_outputs(outputs.0.len() as u64);
+        Ok(())
+    }
+
+    /// Do something with the nodes on this thread as soon as no other is inside.
+    pub(crate) fn directly(
         &self,
         py: Python<'_>,
         mut item: Option<Object>,
-        outputs: &mut Outputs,
+        mut work: impl FnMut(Option<Object>) -> Direct<Object>,
     ) -> PyResult<()> {
         let mut wait_check = WaitCheck::default();
         loop {
-            match self.session.direct(item, outputs) {
-                Direct::Done => break,
+            match work(item) {
+                Direct::Done => return Ok(()),
                 Direct::Failed(error) => return Err(failure::ended(py, error)),
                 Direct::Busy(back) => {
                     item = back;
@@ -59,30 +66,10 @@ impl SessionCore {
                 }
             }
         }
-        self.session.count_direct_outputs(outputs.0.len() as u64);
-        Ok(())
-    }
-
-    /// Continue with what a node returned to the compiled chain.
-    pub(crate) fn resume_directly(
-        &self,
-        py: Python<'_>,
-        unfinished: (usize, Object, InProgress<Object>),
-        outputs: &mut Outputs,
-    ) -> PyResult<()> {
-        let mut unfinished = Some(unfinished);
-        let mut wait_check = WaitCheck::default();
-        loop {
-            match self.session.resume(&mut unfinished, outputs) {
-                Direct::Done => return Ok(()),
-                Direct::Failed(error) => return Err(failure::ended(py, error)),
-                Direct::Busy(_) => self.wait_until_free(py, &mut wait_check)?,
-            }
-        }
     }
 
     /// Wait for another thread that is inside the nodes, a moment at a time.
-    pub(crate) fn wait_until_free(&self, py: Python<'_>, wait_check: &mut WaitCheck) -> PyResult<()> {
+    fn wait_until_free(&self, py: Python<'_>, wait_check: &mut WaitCheck) -> PyResult<()> {
         wait_check.check(self, py, "call")?;
         detach(py, || self.session.wait_until_free(POLL_INTERVAL));
         py.check_signals()

@@ -7,7 +7,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use remotemedia_runtime::locks::Mutex;
-use remotemedia_runtime::{Caller, Client, Closed, Outbox, Session, SessionSettings, Stall};
+use remotemedia_runtime::{Caller, Client, Closed, InlinePlan, Outbox, Session, SessionSettings, Stall};
 
 use crate::asyncio::bridge::Bridge;
 use crate::asyncio::context::CallerContext;
@@ -69,6 +69,8 @@ impl SessionCore {
         let queue_size: usize = setting(settings, "queue_size")?;
         let stall_warning: Option<f64> = setting(settings, "stall_warning")?;
         let has_own_thread: bool = setting(settings, "has_own_thread")?;
+        // The calls of an event loop come from threads of ours.
+        let has_thread = bridge.mailbox().is_some() || has_own_thread;
         let settings = SessionSettings {
             with_metrics,
             observer: log::observer(py)?,
@@ -77,8 +79,7 @@ impl SessionCore {
             stall_warning: stall_warning.map(Duration::from_secs_f64),
             stop: stop.clone(),
             stop_waiting: Some(bridge.stopper()),
-            // The calls of an event loop come from threads of ours.
-            has_own_thread: bridge.mailbox().is_some() || has_own_thread,
+            inline: if has_thread { InlinePlan::OnThread } else { InlinePlan::OnCallers },
         };
         let is_unwatched = !settings.with_metrics && settings.observer.is_none();
         let chain = (plan.is_direct() && described.are_plain() && is_unwatched).then(|| described.objects(py));

@@ -1,21 +1,20 @@
 //! A stream through an all-inline session, on the thread that asks for its outputs.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyList, PyRange, PyTuple};
+use remotemedia_runtime::Pace;
 use remotemedia_runtime::locks::Mutex;
-use remotemedia_runtime::{Bulk, BulkEnd, BulkOutcome, NodeFailure, Payload, Phase};
 
 use crate::attach::prepare_thread;
-use crate::convert::failure;
 use crate::convert::object::Object;
 use crate::node::chain::{Chain, CurrentChunk};
 use crate::node::outputs::may_be_lazy;
 use crate::session::call::Outputs;
-use crate::session::core::{SessionCore, WaitCheck};
+use crate::session::core::SessionCore;
 
 /// The maximum number of items taken at once: as many as a queue holds.
 const LARGEST_CHUNK: usize = 64;
@@ -49,8 +48,8 @@ enum Way {
     Singly(u32),
     /// One by one by a kernel.
     Compiled,
-    /// So many at once, by a kernel once it is compiled.
-    Chunks { size: usize, is_compiled: bool },
+    /// A few at once, by a kernel once the pace is known.
+    Chunks(Pace),
 }
 
 #[pymethods]
@@ -66,7 +65,7 @@ impl DirectMap {
             let plan = core.get().session.plan();
             Chain::new(objects, plan, CurrentChunk::default(), None, core.get().place_of_chain())
         });
-        let way = if is_there { Way::Chunks { size: 1, is_compiled: false } } else { Way::Singly(0) };
+        let way = if is_there { Way::Chunks(Pace::new(LARGEST_CHUNK, CHUNK_TIME)) } else { Way::Singly(0) };
         let items = Some(items.try_iter()?.unbind());
         let state = State { items, ready: VecDeque::new(), failed: None, chain, way };
         Ok(Self { core: core.clone().unbind(), state: Mutex::new(state) })
@@ -119,10 +118,13 @@ impl State {
     /// Take one more item, or a few, as far as they go. Returns the output if it is the only one, and next.
     fn advance<'py>(&mut self, py: Python<'py>, core: &SessionCore) -> Option<Bound<'py, PyAny>> {
         let mut output = None;
-        let outcome = match self.way {
-            Way::Chunks { size: 2.., .. } => self.take_chunk(py, core),
+        let outcome = match &self.way {
             Way::Compiled => self.take_compiled(py, core).map(|only| output = only),
-            Way::Singly(_) | Way::Chunks { .. } => self.take_one(py, core),
+            Way::Chunks(pace) => match pace.chunk().filter(|_| self.chain.is_some()) {
+                Some(size) => self.take_chunk(py, core, size),
+                None => self.take_one(py, core),
+            },
+            Way::Singly(_) => self.take_one(py, core),
         };
         if let Err(error) = outcome.and(core.work_on_left(py)) {
             self.failed = Some(error);
@@ -142,10 +144,9 @@ impl State {
 
     fn take_one(&mut self, py: Python<'_>, core: &SessionCore) -> PyResult<()> {
         let item = self.next_item(py)?;
-        let started = matches!(self.way, Way::Chunks { .. }).then(Instant::now);
         let outcome = self.take_directly(py, core, item.map(|item| Object(item.unbind())));
-        if let Some(started) = started {
-            self.adapt(started.elapsed());
+        if let Way::Chunks(pace) = &mut self.way {
+            pace.passed(1);
         }
         self.begin_compiled(py);
         outcome
@@ -183,97 +184,48 @@ impl State {
         if may_be_lazy(item.get_type_ptr()) {
             return self.take_directly(py, core, Some(Object(item.clone().unbind()))).map(|()| None);
         }
-        let mut outcome = None;
-        let mut wait_check = WaitCheck::default();
-        while !core.session.direct_item(&mut || outcome = Some(chain.send(item))) {
-            core.wait_until_free(py, &mut wait_check)?;
+        let (mut output, mut goes_on) = (None, true);
+        let mut outputs = Outputs::default();
+        let outcome = core.directly(py, None, |_| {
+            let mut send = || match chain.send(item) {
+                Ok(only) => {
+                    output = only;
+                    None
+                }
+                Err(left) => {
+                    goes_on = false;
+                    Some(left)
+                }
+            };
+            core.session.direct_item(&mut send, &mut outputs)
+        });
+        self.ready.extend(outputs.0);
+        if !goes_on {
+            // The node returned a generator or coroutine, and may do so again.
+            (self.chain, self.way) = (None, Way::Singly(0));
         }
-        let Some(outcome) = outcome else {
-            // The engine refuses the item, and says why.
-            return self.take_directly(py, core, Some(Object(item.clone().unbind()))).map(|()| None);
-        };
-        outcome.or_else(|outcome| {
-            let index = core.session.last_index();
-            self.end(py, core, *outcome, index).map(|()| None)
-        })
+        outcome.map(|()| output)
     }
 
-    fn take_chunk(&mut self, py: Python<'_>, core: &SessionCore) -> PyResult<()> {
-        let (Some(items), Some(chain), Way::Chunks { size, is_compiled }) =
-            (&self.items, &mut self.chain, &mut self.way)
-        else {
-            self.way = Way::Singly(0);
-            return Ok(());
-        };
-        if !*is_compiled && !chain.is_possible(false) {
-            self.chain = None;
-            return Ok(());
-        }
-        *is_compiled = true;
-        let started = Instant::now();
+    fn take_chunk(&mut self, py: Python<'_>, core: &SessionCore, size: usize) -> PyResult<()> {
+        let Some(items) = &self.items else { return Ok(()) };
         let chunk = PyList::empty(py);
-        for item in items.bind(py).clone().take(*size) {
+        for item in items.bind(py).clone().take(size) {
             chunk.append(item?)?;
         }
-        if chunk.is_empty() {
+        let count = chunk.len();
+        if count == 0 {
             return self.take_one(py, core);
         }
         let mut outputs = Outputs::default();
-        let mut outcome = None;
-        let mut chunk = Some(Object(chunk.into_any().unbind()));
-        let mut wait_check = WaitCheck::default();
-        while !core.session.direct_with(&mut || {
-            outcome = chunk.take().map(|chunk| chain.run(chunk, &mut outputs));
-        }) {
-            core.wait_until_free(py, &mut wait_check)?;
-        }
+        let chain = &mut self.chain;
+        let outcome = core.directly(py, Some(Object(chunk.into_any().unbind())), |chunk| {
+            core.session.direct_chunk(chunk, chain, &mut outputs)
+        });
         self.ready.extend(outputs.0);
-        let Some(outcome) = outcome else {
-            // The engine refuses the items, and says why.
-            return chunk.map_or(Ok(()), |chunk| self.take_all(py, core, Object::unpack(chunk)?));
-        };
-        let first = core.session.count_direct(outcome.taken as u64);
-        if matches!(outcome.end, BulkEnd::Done) {
-            self.adapt(started.elapsed());
-            return Ok(());
+        if let Way::Chunks(pace) = &mut self.way {
+            pace.passed(count as u64);
         }
-        self.end(py, core, outcome, first)
-    }
-
-    /// A kernel ended early, with items of which the first has this index.
-    fn end(&mut self, py: Python<'_>, core: &SessionCore, outcome: BulkOutcome<Object>, first: u64) -> PyResult<()> {
-        match outcome.end {
-            BulkEnd::Done | BulkEnd::Stopped => Ok(()),
-            BulkEnd::SinkFault(error) => Err(error),
-            BulkEnd::Fault(node, fault) => {
-                let node_id = core.session.plan().nodes()[node].id.clone();
-                let item_index = Some(first + (outcome.taken as u64).saturating_sub(1));
-                let failed = NodeFailure { node_id, item_index, phase: Phase::Process, fault };
-                Err(failure::node_error(py, failed))
-            }
-            BulkEnd::Refused(chunk) => {
-                self.chain = None;
-                self.take_all(py, core, Object::unpack(chunk)?)
-            }
-            BulkEnd::Unfinished { node, output, rest } => {
-                // The node returned a generator or coroutine, and may do so again.
-                self.chain = None;
-                let mut outputs = Outputs::default();
-                let outcome = core.resume_directly(py, (node, output, outcome.left), &mut outputs);
-                self.ready.extend(outputs.0);
-                outcome.and_then(|()| self.take_all(py, core, rest))
-            }
-        }
-    }
-
-    fn take_all(&mut self, py: Python<'_>, core: &SessionCore, items: Vec<Object>) -> PyResult<()> {
-        items.into_iter().try_for_each(|item| self.take_directly(py, core, Some(item)))
-    }
-
-    /// Take more at once while that is quick, and fewer when it is not.
-    fn adapt(&mut self, took: Duration) {
-        if let Way::Chunks { size, .. } = &mut self.way {
-            *size = if took > CHUNK_TIME { *size / 4 } else { *size * 2 }.clamp(1, LARGEST_CHUNK);
-        }
+        outcome
     }
 }

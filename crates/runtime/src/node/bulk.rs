@@ -10,12 +10,22 @@ use crate::payload::Payload;
 ///
 /// It must return what the nodes return one by one. The engine uses it where nobody observes single items.
 pub trait Bulk<P: Payload>: Send {
-    /// Whether there is such a way for these nodes, and whether it can measure each call if it `is_measured`. Asked once,
-    /// before the first chunk.
+    /// Whether there is such a way for these nodes, and whether it can measure each call if it `is_measured`. Asked before
+    /// each chunk, until it returns `false`.
     fn is_possible(&mut self, is_measured: bool) -> bool;
 
     /// Take a chunk of items through all nodes and hand the outputs to `sink`, in order.
     fn run(&mut self, chunk: P, sink: &mut dyn Sink<P>) -> BulkOutcome<P>;
+}
+
+impl<P: Payload, B: Bulk<P> + ?Sized> Bulk<P> for Box<B> {
+    fn is_possible(&mut self, is_measured: bool) -> bool {
+        (**self).is_possible(is_measured)
+    }
+
+    fn run(&mut self, chunk: P, sink: &mut dyn Sink<P>) -> BulkOutcome<P> {
+        (**self).run(chunk, sink)
+    }
 }
 
 /// A node that a [`Bulk`] may call past the engine.

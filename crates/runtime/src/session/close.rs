@@ -46,7 +46,8 @@ impl<P: Payload> Session<P> {
         if let Some(watch) = self.watch.lock().take() {
             P::wait(|| watch.end());
         }
-        let busy = P::wait(|| self.threads.wait_until_idle(&mut deadline));
+        let is_on_callers = self.is_on_callers();
+        let busy = if is_on_callers { Vec::new() } else { P::wait(|| self.threads.wait_until_idle(&mut deadline)) };
         self.wait_for_started(&mut deadline, stop_waiting);
         let mut end = End { deadline, busy: Vec::new(), abandoned: Vec::new(), cleanups: Vec::new(), panic: None };
         for thread in busy {
@@ -56,7 +57,7 @@ impl<P: Payload> Session<P> {
         self.clean_up(&mut end);
         self.core.close_tasks();
         end.deadline.grant_grace();
-        let joined = P::wait(|| self.threads.join(&mut end.deadline, &end.busy));
+        let joined = if is_on_callers { None } else { P::wait(|| self.threads.join(&mut end.deadline, &end.busy)) };
         let End { deadline, abandoned, mut cleanups, panic, .. } = end;
         if let Some(fault) = deadline.stop_request() {
             let node_id = abandoned.first().map_or_else(String::new, |stall| stall.node_id.clone());
@@ -148,8 +149,8 @@ impl<P: Payload> Session<P> {
                 failed.map(|(node, phase, fault)| machine.node_failure(node, None, phase, fault)).collect()
             };
             // What is not reached here is not reached below.
-            let failures: Result<Vec<_>, _> = self.in_idle_nodes(place, end, abandon);
-            end.cleanups.extend(failures.into_iter().flatten());
+            let failures: Result<Option<Vec<_>>, _> = self.in_idle_nodes(place, end, abandon);
+            end.cleanups.extend(failures.into_iter().flatten().flatten());
         }
     }
 
@@ -166,7 +167,7 @@ impl<P: Payload> Session<P> {
                 machine.clean_up(node)
             };
             match self.in_idle_nodes((stage, replica), end, clean_up) {
-                Ok(outcome) => end.cleanups.extend(outcome.err()),
+                Ok(outcome) => end.cleanups.extend(outcome.and_then(Result::err)),
                 Err(has_begun) => {
                     let phase = if has_begun { Phase::Cleanup } else { Phase::Process };
                     self.leave_behind((stage, Role::Replica(replica)), phase, end);
@@ -178,14 +179,14 @@ impl<P: Payload> Session<P> {
         }
     }
 
-    /// Do something with the nodes of a replica, if its thread comes to that in time; otherwise, whether it has begun. A panic is
-    /// kept for the end.
+    /// Do something with the nodes of a replica, if its thread comes to that in time; otherwise, whether it has begun. `None` after a panic,
+    /// which is kept for the end.
     fn in_idle_nodes<R: Send + 'static>(
         &self,
         (stage, replica): (usize, usize),
         end: &mut End<'_, P>,
         work: impl FnOnce(&Core<P>, &Replica<P>, &mut Machine<P>) -> R + Send + 'static,
-    ) -> Result<R, bool> {
+    ) -> Result<Option<R>, bool> {
         if self.core.stages[stage].replicas[replica].worker.is_none()
             && end.busy.contains(&(stage, Role::Replica(replica)))
         {
@@ -194,10 +195,10 @@ impl<P: Payload> Session<P> {
         let mut goes_on = || !end.deadline.is_over();
         let polling = PollWhile { interval: POLL_INTERVAL, goes_on: &mut goes_on };
         match self.core.in_nodes((stage, replica), polling, work) {
-            Outcome::Done(Ok(result)) => Ok(result),
+            Outcome::Done(Ok(result)) => Ok(Some(result)),
             Outcome::Done(Err(panic)) => {
                 end.panic.get_or_insert(panic);
-                Err(true)
+                Ok(None)
             }
             Outcome::Unfinished => Err(true),
             Outcome::NotBegun => Err(false),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::Session;
 use crate::execution::machine::{Machine, Stop};
 use crate::failure::RunError;
-use crate::node::bulk::InProgress;
+use crate::node::bulk::{Bulk, BulkOutcome};
 use crate::node::endpoints::Sink;
 use crate::numbering::{self, NO_INPUT};
 use crate::payload::Payload;
@@ -42,7 +42,7 @@ impl<P: Payload> Session<P> {
         let mut item = Some(item);
         let outcome = self.directly(|machine| {
             if let Some(Some(item)) = item.take() {
-                machine.input = numbering::of_item(self.core.in_flight.number_items(1));
+                machine.input = numbering::of_item(self.number_items(1));
                 return machine.take(item, sink);
             }
             machine.input = numbering::of_end(self.core.in_flight.items(), 0);
@@ -51,40 +51,36 @@ impl<P: Payload> Session<P> {
         outcome.unwrap_or_else(|| Direct::Busy(item.flatten()))
     }
 
-    /// Continue with a value that a node returned to a [`crate::Bulk`], and with what else is in progress. If another
-    /// thread is inside, `unfinished` stays.
-    pub fn resume(&self, unfinished: &mut Option<(usize, P, InProgress<P>)>, sink: &mut dyn Sink<P>) -> Direct<P> {
+    /// Take a chunk through an all-inline plan on this thread by `bulk`, which is `None` after a chunk that it could not finish.
+    pub fn direct_chunk<B: Bulk<P>>(
+        &self,
+        chunk: Option<P>,
+        bulk: &mut Option<B>,
+        sink: &mut dyn Sink<P>,
+    ) -> Direct<P> {
+        let mut chunk = chunk;
         let outcome = self.directly(|machine| {
-            machine.input = numbering::of_item(self.last_index());
-            let Some((node, returned, left)) = unfinished.take() else { return Ok(()) };
-            let took = left.took;
-            machine.take_over(left);
-            machine.resume(node, returned, took, sink)
+            let Some(chunk) = chunk.take() else { return Ok(()) };
+            self.take_chunk(machine, bulk, chunk, sink).map(drop)
+        });
+        outcome.unwrap_or(Direct::Busy(chunk))
+    }
+
+    /// Take an item through by `work`, past the engine, which finishes what it returns.
+    pub fn direct_item(
+        &self,
+        work: &mut dyn FnMut() -> Option<Box<BulkOutcome<P>>>,
+        sink: &mut dyn Sink<P>,
+    ) -> Direct<P> {
+        let outcome = self.directly(|machine| {
+            machine.input = numbering::of_item(self.number_items(1));
+            // It is watched as if it were in the first node.
+            machine.progress.enter(0, machine.input);
+            let left = work();
+            machine.progress.leave();
+            left.map_or(Ok(()), |left| self.settle(machine, *left, sink).map(drop))
         });
         outcome.unwrap_or(Direct::Busy(None))
-    }
-
-    /// Do something with the nodes that goes past the engine, while no other thread is inside; `false` if one is.
-    /// It is watched as if it were in the first node.
-    pub fn direct_with(&self, work: &mut dyn FnMut()) -> bool {
-        let done = self.directly(|machine| {
-            machine.progress.enter(0, NO_INPUT);
-            work();
-            machine.progress.leave();
-            Ok(())
-        });
-        done.is_some()
-    }
-
-    /// The same for one item, which is counted.
-    pub fn direct_item(&self, work: &mut dyn FnMut()) -> bool {
-        let done = self.directly(|machine| {
-            machine.progress.enter(0, numbering::of_item(self.core.in_flight.number_items(1)));
-            work();
-            machine.progress.leave();
-            Ok(())
-        });
-        done.is_some()
     }
 
     /// Wait until no other thread is inside the nodes of an all-inline plan, for at most `timeout`; returns whether none is.
@@ -106,14 +102,9 @@ impl<P: Payload> Session<P> {
         true
     }
 
-    /// Count items that went past the engine. Returns the index of the first.
-    pub fn count_direct(&self, count: u64) -> u64 {
+    /// Number items that come in past the queue. Returns the index of the first.
+    pub(super) fn number_items(&self, count: u64) -> u64 {
         self.core.in_flight.number_items(count)
-    }
-
-    /// The index of the last item that was counted.
-    pub fn last_index(&self) -> u64 {
-        self.core.in_flight.items().saturating_sub(1)
     }
 
     /// Outputs of direct calls, for the metrics.
@@ -121,7 +112,7 @@ impl<P: Payload> Session<P> {
         self.calls_out.fetch_add(count, Ordering::Relaxed);
     }
 
-    fn replica(&self) -> &Replica<P> {
+    pub(super) fn replica(&self) -> &Replica<P> {
         &self.core.stages[0].replicas[0]
     }
 

@@ -1,13 +1,14 @@
 //! A pipeline that is open: its nodes are initialized, inputs go in from any thread, each client gets its own outputs.
 //!
 //! Every stage has a queue and a thread of its own, on which its nodes are initialized, called and cleaned up; all-inline plans need
-//! neither, and run by [`Session::direct`] on the calling thread.
+//! neither, and run by [`Session::direct`] or [`Session::run`] on the calling thread.
 //!
 //! *Invariant:* every input ends as outputs, as an error of its client, or as a counted drop; its client receives the end in any case.
 //!
 //! *Invariant:* a full queue blocks its producer, but a stage that joins parts of inputs accepts every envelope: it
 //! could otherwise wait for itself. The window on inputs in flight bounds what it holds.
 
+mod chunks;
 mod close;
 mod deadline;
 mod direct;
@@ -15,7 +16,9 @@ mod interrupt;
 mod metrics;
 mod on_callers;
 mod open;
+mod pace;
 mod queues;
+mod run;
 mod stages;
 mod watchdog;
 
@@ -27,6 +30,7 @@ use crate::locks::{Mutex, TimedMutex};
 
 pub use self::direct::Direct;
 pub use self::on_callers::{Bringing, Worked};
+pub use self::pace::Pace;
 pub use self::queues::in_flight::Client;
 pub use self::queues::outbox::{Next, Outbox, Overflow};
 pub use self::stages::shared::{Admission, Drain};
@@ -58,9 +62,20 @@ pub struct SessionSettings<P: Payload> {
     pub stop: CancelFlag,
     /// Called when nodes should be stopped from waiting because the session is not opened after all.
     pub stop_waiting: Option<Arc<dyn Fn() + Send + Sync>>,
-    /// Let an all-inline plan have a thread, as others have. Without one its nodes run on each thread that calls: by [`Session::direct`], or
-    /// where [`Session::work_here`] or [`Bringing::work`] is called after an input is put in, until [`Session::start_thread`].
-    pub has_own_thread: bool,
+    /// Where the nodes of an all-inline plan run.
+    pub inline: InlinePlan,
+}
+
+/// Where the nodes of an all-inline plan run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InlinePlan {
+    /// On a thread of the session, as the nodes of other plans.
+    OnThread,
+    /// On each thread that calls: by [`Session::direct`], or where [`Session::work_here`] or [`Bringing::work`] is called after an input is
+    /// put in, until [`Session::start_thread`].
+    OnCallers,
+    /// On the thread that calls [`Session::run`], the source among them.
+    InRun,
 }
 
 impl<P: Payload> Default for SessionSettings<P> {
@@ -74,7 +89,7 @@ impl<P: Payload> Default for SessionSettings<P> {
             stall_warning: None,
             stop: CancelFlag::default(),
             stop_waiting: None,
-            has_own_thread: true,
+            inline: InlinePlan::OnThread,
         }
     }
 }

@@ -31,7 +31,7 @@ use crate::session::stages::stage::{Link, Replica, Stage};
 use crate::session::stages::tasks::{Outcome, PollWhile, Tasks};
 use crate::session::stages::threads::Threads;
 use crate::session::watchdog::Watch;
-use crate::session::{Closed, NodeLockOf, Replicas, Session, SessionSettings};
+use crate::session::{Closed, InlinePlan, NodeLockOf, Replicas, Session, SessionSettings};
 
 /// How often a thread that waits for `initialize` checks for a stop request.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -52,9 +52,9 @@ impl<P: Payload> Session<P> {
     ) -> Result<Self, Failure<P::Fault>> {
         assert_eq!(plan.nodes().len(), nodes.len(), "a plan is opened with one entry for each of its nodes");
         let mut nodes = nodes;
-        let source_tasks = adopt_source(&mut nodes);
+        let source_tasks = if settings.inline == InlinePlan::InRun { None } else { adopt_source(&mut nodes) };
         // Where the plan needs no queue, its nodes run on each thread that calls.
-        let is_on_callers = plan.is_direct() && !settings.has_own_thread && source_tasks.is_none();
+        let is_on_callers = plan.is_direct() && settings.inline != InlinePlan::OnThread && source_tasks.is_none();
         let mut stages = build_stages(&plan, nodes, settings, lock_of);
         for replica in stages.iter_mut().flat_map(|stage| &mut stage.replicas) {
             replica.tasks = (!is_on_callers && replica.worker.is_none()).then(Tasks::default);
@@ -206,6 +206,8 @@ fn build_stages<P: Payload>(
 ) -> Vec<Stage<P>> {
     let mut nodes: Vec<Vec<Option<Box<dyn Node<P>>>>> =
         nodes.into_iter().map(|replicas| replicas.nodes.into_iter().map(Some).collect()).collect();
+    // A run has nothing to interrupt but itself.
+    let own_stop = || if settings.inline == InlinePlan::InRun { settings.stop.clone() } else { CancelFlag::default() };
     let mut machines: Vec<Vec<Machine<P>>> = Vec::new();
     for (index, stage) in plan.stages().iter().enumerate() {
         let replicas = stage.nodes.iter().map(|&node| nodes[node].len()).max().unwrap_or(1);
@@ -213,7 +215,7 @@ fn build_stages<P: Payload>(
             let members = stage.nodes.iter();
             let members =
                 members.map(|&node| nodes[node][replica].take().expect("as many replicas as the options say"));
-            let mut machine = Machine::new(plan, index, members.collect(), CancelFlag::default());
+            let mut machine = Machine::new(plan, index, members.collect(), own_stop());
             machine.recorders = settings
                 .with_metrics
                 .then(|| Recorders::new(machine.nodes.iter().map(|node| node.info().failure_counts)));

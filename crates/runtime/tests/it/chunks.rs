@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use remotemedia_runtime::{
     Bulk, BulkEnd, BulkOutcome, Calls, CancelFlag, Failure, Feed, InProgress, NodeLock, Observer, Pending, Phase, Plan,
-    RunError, Runner, Sink,
+    RunError, Sink,
 };
 
 use crate::support::{BAD, Fault, FnSink, Item, Log, Outcome, Pipe, Returned, add, blamed, fail_on, node, pass};
@@ -94,13 +94,12 @@ fn add_one_to_all(numbers: &[i64], sink: &mut dyn Sink<Item>) -> BulkOutcome<Ite
 
 /// The numbers that came out, and how the run ended.
 fn run(pipe: Pipe, feed: &mut Counting) -> (Vec<i64>, Outcome) {
-    let (plan, nodes, settings) = pipe.parts();
     let mut outputs = Vec::new();
     let mut sink = FnSink(|output| {
         outputs.push(output);
         Ok(())
     });
-    let outcome = Runner::execute(plan, nodes, settings, feed, &mut sink);
+    let outcome = pipe.run_through(feed, &mut sink);
     (numbers_of(&Item::Chunk(outputs)), outcome)
 }
 
@@ -335,9 +334,8 @@ fn slow_items_go_one_by_one() {
     let mut feed = Counting { next: -200, ..Counting::new(&[1]) };
     let pipe = Pipe::chain([busy]);
 
-    let (plan, nodes, settings) = pipe.parts();
     let mut sink = FnSink(|output| if output == 0 { Err(BAD) } else { Ok(()) });
-    let failure = Runner::execute(plan, nodes, settings, &mut feed, &mut sink).unwrap_err();
+    let failure = pipe.run_through(&mut feed, &mut sink).unwrap_err();
 
     assert!(matches!(failure.first, Some(RunError::Sink(BAD))));
     assert_eq!(feed.chunks.len(), 1);

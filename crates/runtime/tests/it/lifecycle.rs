@@ -3,7 +3,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::sync_channel;
 
-use remotemedia_runtime::{CancelFlag, Hindrance, Node, NodeLock, Outputs, Phase, RunError, Runner, Source, Stream};
+use remotemedia_runtime::{
+    CLOSE_TIMEOUT, CancelFlag, Closed, Hindrance, Node, NodeLock, Outputs, Phase, RunError, Session, SessionSettings,
+    Source, Stream,
+};
 
 use crate::support::{
     BAD, Fault, FnFeed, FnSink, Item, Log, Pipe, Returned, TestNode, blamed, facts, fail_on, node, pass, source, spread,
@@ -272,22 +275,21 @@ fn every_node_is_cleaned_up_once_though_a_cleanup_panics() {
 }
 
 #[test]
-fn a_runner_that_is_dropped_cleans_up() {
+fn a_session_of_a_run_that_is_dropped_cleans_up() {
     let log = Log::default();
-    let (plan, nodes, settings) = three(&log, |node| node).parts();
 
-    drop(Runner::open(plan, nodes, settings).unwrap());
+    drop(three(&log, |node| node).open_run().unwrap());
 
     assert_eq!(log.lines_of("cleanup"), ["c.cleanup", "b.cleanup", "a.cleanup"]);
 }
 
 #[test]
-#[should_panic(expected = "one node for each of its entries")]
+#[should_panic(expected = "one entry for each of its nodes")]
 fn a_plan_is_not_opened_with_too_few_nodes() {
-    let (plan, mut nodes, settings) = Pipe::chain([pass(), pass()]).parts();
+    let (plan, mut nodes, _) = Pipe::chain([pass(), pass()]).replicated();
     nodes.pop();
 
-    drop(Runner::open(plan, nodes, settings));
+    drop(Session::open(plan, nodes, &SessionSettings::default(), &|_, _| None));
 }
 
 /// Logs when it is entered and left.
@@ -352,12 +354,11 @@ fn a_generator_is_closed_in_a_turn() {
 }
 
 #[test]
-fn a_runner_that_ran_is_closed_with_what_failed_then() {
-    let (plan, nodes, settings) = Pipe::chain([pass().failing(Phase::Cleanup, BAD)]).parts();
-    let mut runner = Runner::open(plan, nodes, settings).unwrap();
+fn a_run_that_ended_is_closed_with_what_failed_then() {
+    let (session, _) = Pipe::chain([pass().failing(Phase::Cleanup, BAD)]).open_run().unwrap();
 
-    let outcome = runner.run(&mut FnFeed(|| Ok(None)), &mut FnSink(|_| Ok(())));
-    let (metrics, cleanups) = runner.close();
+    let outcome = session.run(&mut FnFeed(|| Ok(None)), &mut FnSink(|_| Ok(())), None);
+    let Closed { metrics, cleanups, .. } = session.close(CLOSE_TIMEOUT, &|| {});
 
     assert!(outcome.is_ok() && metrics.is_none());
     assert_eq!(cleanups.iter().map(facts).collect::<Vec<_>>(), [("n0", None, Phase::Cleanup, BAD)]);

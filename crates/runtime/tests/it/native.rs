@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use remotemedia_runtime::{Items, Manifest, Node, Plan, Runner, Settings, Value, create_native_node};
+use remotemedia_runtime::{Items, Manifest, Node, Plan, Session, SessionSettings, Value, create_native_node};
 use serde_json::Value as Json;
 
 /// What a manifest of native nodes makes of these numbers.
@@ -16,7 +16,8 @@ fn outputs(manifest: &str, numbers: &[i64]) -> Vec<Value> {
     let nodes = plan.nodes().iter().map(|node| native(node.position)).collect();
     let mut items = Items(numbers.iter().copied().map(Value::Int));
     let mut outputs = Vec::new();
-    Runner::execute(Arc::new(plan), nodes, Settings::default(), &mut items, &mut outputs).expect("nothing fails");
+    let settings = SessionSettings::default();
+    Session::execute(Arc::new(plan), nodes, settings, &mut items, &mut outputs).expect("nothing fails");
     outputs
 }
 

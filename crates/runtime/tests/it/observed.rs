@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use remotemedia_runtime::{Metrics, Observer, Phase, Plan, Runner};
+use remotemedia_runtime::{CLOSE_TIMEOUT, Metrics, Observer, Phase, Plan};
 
 use crate::support::{BAD, Fault, FnFeed, FnSink, Item, Log, Pipe, Returned, add, fail_on, keep, pass, source, spread};
 
@@ -27,12 +27,11 @@ fn watched(mut pipe: Pipe, log: &Log) -> Pipe {
 
 /// The metrics of a run, whether it fails or not.
 fn measure(pipe: Pipe, input: impl IntoIterator<Item = i64>) -> Metrics {
-    let (plan, nodes, settings) = pipe.measured().parts();
     let mut input = input.into_iter();
-    let mut runner = Runner::open(plan, nodes, settings).expect("the nodes initialize");
+    let (session, _) = pipe.measured().open_run().expect("the nodes initialize");
     // Its metrics count, also those of a failure.
-    drop(runner.run(&mut FnFeed(|| Ok(input.next().map(Item::Number))), &mut FnSink(|_| Ok(()))));
-    runner.close().0.expect("the run is measured")
+    drop(session.run(&mut FnFeed(|| Ok(input.next().map(Item::Number))), &mut FnSink(|_| Ok(())), None));
+    session.close(CLOSE_TIMEOUT, &|| {}).metrics.expect("the run is measured")
 }
 
 /// Items in, items out and errors of each node.

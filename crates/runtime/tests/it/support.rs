@@ -10,8 +10,8 @@ use std::thread::ThreadId;
 
 use remotemedia_runtime::locks::Mutex;
 use remotemedia_runtime::{
-    CancelFlag, Failure, Feed, Metrics, Node, NodeFailure, NodeSpec, Options, Payload, Phase, Plan, Replicas, RunError,
-    Runner, Settings, Sink,
+    Bulk, CLOSE_TIMEOUT, CancelFlag, Failure, Feed, InlinePlan, Metrics, Node, NodeFailure, NodeLock, NodeSpec,
+    Observer, Options, Payload, Phase, Plan, Replicas, RunError, Session, SessionSettings, Sink,
 };
 
 pub(crate) use self::node::{BAD, Returned, TestNode, add, fail_on, keep, node, pass, source, spread};
@@ -48,10 +48,10 @@ impl Payload for Item {
         Ok(Self::Joined(branches.into_iter().map(|(id, outputs)| (id.to_owned(), outputs)).collect()))
     }
 
-    fn unpack(chunk: Self) -> Result<Vec<Self>, Fault> {
+    fn unpack(chunk: Self) -> Vec<Self> {
         match chunk {
-            Self::Chunk(items) => Ok(items),
-            _ => Err(Fault::Because("no chunk")),
+            Self::Chunk(items) => items,
+            single => vec![single],
         }
     }
 
@@ -118,13 +118,25 @@ impl Log {
     }
 }
 
+type OptionalBulk = Option<Box<dyn Bulk<Item>>>;
+
+/// How a pipeline under test is opened.
+#[derive(Default)]
+pub(crate) struct Settings {
+    pub(crate) with_metrics: bool,
+    pub(crate) observer: Option<Arc<dyn Observer>>,
+    pub(crate) cancel: CancelFlag,
+    pub(crate) node_lock: Option<Box<dyn NodeLock>>,
+    pub(crate) bulk: OptionalBulk,
+}
+
 /// A pipeline under test.
 #[derive(Default)]
 pub(crate) struct Pipe {
     specs: Vec<NodeSpec>,
     /// The replicas of each node.
     nodes: Vec<Vec<Box<dyn Node<Item>>>>,
-    pub(crate) settings: Settings<Item>,
+    pub(crate) settings: Settings,
 }
 
 impl Pipe {
@@ -176,14 +188,8 @@ impl Pipe {
         self
     }
 
-    /// The plan, and the nodes in its order.
-    pub(crate) fn parts(self) -> Parts {
-        let (plan, nodes, settings) = self.replicated();
-        (plan, nodes.into_iter().flat_map(|replicas| replicas.nodes).collect(), settings)
-    }
-
     /// The plan, and the replicas of each node in its order.
-    pub(crate) fn replicated(self) -> (Arc<Plan>, Vec<Replicas<Item>>, Settings<Item>) {
+    pub(crate) fn replicated(self) -> (Arc<Plan>, Vec<Replicas<Item>>, Settings) {
         let plan = Plan::new("test", &self.specs).expect("the tests describe good pipelines");
         let mut nodes: Vec<_> = self.nodes.into_iter().map(Some).collect();
         let in_order = plan.nodes().iter().map(|node| nodes[node.position].take().expect("each position once"));
@@ -223,13 +229,30 @@ impl Pipe {
         feed: impl FnMut() -> Result<Option<Item>, Fault>,
         sink: impl FnMut(Item) -> Result<(), Fault>,
     ) -> Outcome {
-        let (plan, nodes, settings) = self.parts();
-        Runner::execute(plan, nodes, settings, &mut FnFeed(feed), &mut FnSink(sink))
+        self.run_through(&mut FnFeed(feed), &mut FnSink(sink))
+    }
+
+    pub(crate) fn run_through(self, feed: &mut dyn Feed<Item>, sink: &mut dyn Sink<Item>) -> Outcome {
+        let (session, bulk) = self.open_run()?;
+        let outcome = session.run(feed, sink, bulk);
+        session.close(CLOSE_TIMEOUT, &|| {}).after(outcome)
+    }
+
+    /// Open it for a run on this thread.
+    pub(crate) fn open_run(self) -> Result<(Session<Item>, OptionalBulk), Failure<Fault>> {
+        let (plan, nodes, settings) = self.replicated();
+        let node_lock = Mutex::new(settings.node_lock);
+        let opened = SessionSettings {
+            with_metrics: settings.with_metrics,
+            observer: settings.observer,
+            stop: settings.cancel,
+            inline: InlinePlan::InRun,
+            ..SessionSettings::default()
+        };
+        let session = Session::open(plan, nodes, &opened, &|_, _| node_lock.lock().take())?;
+        Ok((session, settings.bulk))
     }
 }
-
-/// What a runner or a session is opened with.
-pub(crate) type Parts = (Arc<Plan>, Vec<Box<dyn Node<Item>>>, Settings<Item>);
 
 pub(crate) type Outcome = Result<Option<Metrics>, Failure<Fault>>;
 

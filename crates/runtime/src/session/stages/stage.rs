@@ -190,11 +190,21 @@ impl<P: Payload> Replica<P> {
         machine: &mut Machine<P>,
         work: impl FnOnce(&mut Machine<P>) -> R,
     ) -> Result<R, Hindrance> {
+        self.enter_unless(CancelFlag::never(), machine, work)
+    }
+
+    /// The same for work that `cancel` ends, too, before it has begun.
+    pub(crate) fn enter_unless<R>(
+        &self,
+        cancel: &CancelFlag,
+        machine: &mut Machine<P>,
+        work: impl FnOnce(&mut Machine<P>) -> R,
+    ) -> Result<R, Hindrance> {
         let Some(node_lock) = &self.node_lock else { return Ok(work(machine)) };
         machine.progress.set_thread(node_lock.thread());
         let mut work = Some(work);
         let mut result = None;
-        node_lock.enter_unless(CancelFlag::never(), &mut || result = work.take().map(|work| work(machine)))?;
+        node_lock.enter_unless(cancel, &mut || result = work.take().map(|work| work(machine)))?;
         result.ok_or(Hindrance::Cancelled)
     }
 

@@ -1,5 +1,6 @@
 //! How a thread takes envelopes through the nodes of a stage.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -160,7 +161,10 @@ impl<P: Payload> Core<P> {
         }
         loop {
             match of_replica.lock_until(Instant::now() + polling.interval) {
-                Some(mut machine) => return Outcome::Done(Ok(work(self, of_replica, &mut machine))),
+                Some(mut machine) => {
+                    let work = AssertUnwindSafe(|| work(self, of_replica, &mut machine));
+                    return Outcome::Done(catch_unwind(work));
+                }
                 None if (polling.goes_on)() => {}
                 None => return Outcome::NotBegun,
             }

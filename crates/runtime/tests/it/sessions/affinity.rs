@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use remotemedia_runtime::{Client, Direct, Next, Outbox, Phase, Session, Worked};
+use remotemedia_runtime::{Client, Direct, InlinePlan, Next, Outbox, Phase, Session, Worked};
 use serde_json::json;
 
 use crate::support::{
@@ -22,7 +22,7 @@ fn use_all_methods(session: &Session<Item>) {
 
 fn open_on_callers(pipe: Pipe) -> Session<Item> {
     let mut settings = pipe.session_settings();
-    settings.has_own_thread = false;
+    settings.inline = InlinePlan::OnCallers;
     pipe.open_with(&settings).unwrap()
 }
 
