@@ -200,7 +200,7 @@ class Machine:
         """Pass an item to a node, again if it fails and may be retried."""
         self.visited.add(place)
         place.recorder.items_in += 1
-        for attempt in range(place.retries + 1):
+        for attempt in range(place.policy.retries + 1):
             try:
                 stream = await self._begin(place, item)
                 # A generator fails while it is read; a failure before its first output can be retried.
@@ -208,7 +208,7 @@ class Machine:
                 break
             except NodeError as error:
                 failure = error
-            if attempt < place.retries:
+            if attempt < place.policy.retries:
                 await place.pause(attempt)
                 place.recorder.retried()
         else:
@@ -230,7 +230,7 @@ class Machine:
 
     async def _call(self, place: Place, phase: str, method: Callable[..., Any], *args: Any) -> Stream | None:
         """Call a node, and send a plain result on; return the stream of another one."""
-        limit = place.timeout if args else None
+        limit = place.policy.timeout if args else None
         result = await self._ask(place, phase, method, *args, limit=limit)
         stream = _stream_of(place, phase, result)
         if stream is not None:

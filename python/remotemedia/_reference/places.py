@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from remotemedia._errors import is_interrupt, node_error, original_of
 from remotemedia._graph.node_kinds import classify, is_source, return_kind
+from remotemedia._graph.policy import Policy
 from remotemedia._reference.lifecycle import finish
 from remotemedia._reference.metrics import Recorder
 from remotemedia.exceptions import NodeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from remotemedia._asyncio.streaming import StreamingNode
     from remotemedia._graph.graph import Entry
 
@@ -36,15 +35,7 @@ class Place:
         self.recorder = Recorder()
         self.downstreams: list[Place] = []
         self.arrived: dict[Place, list[Any]] | None = None
-        options = entry.options
-        on_error = options.get("on_error", "stop")
-        self.skips = on_error == "skip"
-        self.dead_letter: Callable[[Any, NodeError], object] | None = options.get("dead_letter")
-        if self.dead_letter is None and callable(on_error):
-            self.dead_letter = on_error
-        self.retries: int = options.get("retries", 0)
-        self.retry_delay: float = options.get("retry_delay", 0.0)
-        self.timeout: float | None = options.get("timeout")
+        self.policy = Policy(entry.options)
 
     def process(self, item: Any) -> Any:
         """Call the node with an item."""
@@ -62,7 +53,7 @@ class Place:
 
         from remotemedia._asyncio.retries import pause_secs
 
-        await asyncio.sleep(pause_secs(attempt, self.retry_delay))
+        await asyncio.sleep(pause_secs(attempt, self.policy.retry_delay))
 
     async def handle_failure(self, item: Any, failure: NodeError) -> None:
         """Handle an item that failed after all retries.
@@ -71,11 +62,11 @@ class Place:
             BaseException: The failure if no policy handles it, or the failure of the handler.
         """
         refusal: BaseException = failure
-        if self.dead_letter is not None:
+        if self.policy.dead_letter is not None:
             index = failure.item_index
             try:
                 reported = node_error(self.entry.id, index, "process", original_of(failure))
-                await finish(self.dead_letter(item, reported))
+                await finish(self.policy.dead_letter(item, reported))
             except BaseException as error:  # noqa: BLE001 - Raised below, without another context.
                 refusal = error if isinstance(error, NodeError) else self.failure("process", index, error)
             else:
@@ -83,7 +74,7 @@ class Place:
                 return
             finally:
                 del reported
-        elif self.skips:
+        elif self.policy.skips:
             self.recorder.skipped += 1
             return
         try:
