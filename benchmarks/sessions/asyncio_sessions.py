@@ -11,7 +11,7 @@ from benchmarks.harness.loop_timing import against_coroutine, alternate_on_loop
 from benchmarks.harness.measuring import Benchmark
 from benchmarks.runs.asyncio_runs import AsyncAddOne
 from benchmarks.runs.custom_nodes import AddOne
-from remotemedia import Pipeline
+from remotemedia import Pipeline, with_options
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -24,6 +24,7 @@ CALLS = 2_000
 """Calls in a round, timed together."""
 
 ITEMS = range(10_000)
+POLICY = {"timeout": 30, "retries": 2}
 QUEUE_SIZE = 64
 """The number of items that wait between the hand-written tasks, as in a session."""
 
@@ -48,6 +49,23 @@ def inline_call(effort: Effort) -> Samples:
         return third.process(second.process(first.process(item)))
 
     return asyncio.run(_call_rounds(_inline(nodes), by_hand, effort.rounds(60)))
+
+
+def policy_call(effort: Effort) -> Samples:
+    """Calls of a coroutine with a limit of time, which is tried again when it fails."""
+    node = AsyncAddOne()
+
+    async def by_hand(item: int) -> int:
+        for _attempt in range(POLICY["retries"]):
+            try:
+                async with asyncio.timeout(POLICY["timeout"]):
+                    return await node.process(item)
+            except Exception:  # noqa: BLE001 - As the node with these options.
+                continue
+        async with asyncio.timeout(POLICY["timeout"]):
+            return await node.process(item)
+
+    return asyncio.run(_call_rounds([with_options(node, **POLICY)], by_hand, effort.rounds(60)))
 
 
 def inline_map(effort: Effort) -> Samples:
@@ -155,6 +173,13 @@ BENCHMARKS = [
         1.5,
         inline_call,
         compared_by="difference",
+    ),
+    _row(
+        "policy-call",
+        "await session.call, async node, timeout, retries",
+        "asyncio.timeout in a loop of attempts",
+        1.3,
+        policy_call,
     ),
     _row(
         "inline-map",
