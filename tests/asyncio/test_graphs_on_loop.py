@@ -323,7 +323,7 @@ def test_nodes_that_are_described_in_another_order_run_in_plan_order():
     assert order == ["first", "last"]
 
 
-@pytest.mark.parametrize("others", [{}, {"placement": "thread"}, {"placement": "inline", "retries": 1}])
+@pytest.mark.parametrize("others", [{}, {"placement": "thread"}, {"placement": "inline", "timeout": 1}])
 def test_branches_with_nodes_on_threads_are_not_on_the_loop(others):
     pipeline = Pipeline("mixed").add_node(Coroutine("plain", "a", []), id="a")
     pipeline.add_node(Unusual("plain", "b", []), id="b", after=[], **others)

@@ -73,6 +73,10 @@ NODES = {
     "retried coroutine": (FailsLater, {"retries": 1, "retry_delay": 0.0}),
     "concurrent retries": (FailsLater, {"concurrency": 2, "retries": 1, "retry_delay": 0.0}),
     "timeout": (FailsLater, {"timeout": 10.0}),
+    "skipped": (FailsLater, {"on_error": "skip"}),
+    "inline retries": (Fails, {"placement": "inline", "retries": 1}),
+    "dead letter": (Fails, {"dead_letter": lambda _item, _error: None}),
+    "dead letter that fails": (FailsLater, {"dead_letter": lambda _item, _error: 1 / 0}),
     "worker": (Fails, {"placement": "process"}),
 }
 

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from option_cases import origin_of
-from placed_cases import FORMS, about, cases, expected_of, input_of, is_lived_once, item_at, pipeline_of
+from placed_cases import (
+    FORMS,
+    about,
+    cases,
+    expected_of,
+    input_of,
+    is_lived_once,
+    item_at,
+    letters_of,
+    pipeline_of,
+)
 
 from remotemedia import execute_pipeline_with_input
 from remotemedia._graph.output_shape import shape
@@ -154,6 +165,7 @@ def check(case, way, form):
         check_calls(results, expected)
     else:
         check_stream(results, expected, ends_early="put" not in way, has_outputs=way != "run")
+    check_letters(letters_of(nodes), expected, ends_early="put" not in way and "call" not in way)
     assert all(is_lived_once(node) for node in nodes)
 
 
@@ -163,6 +175,13 @@ def check_calls(results, expected):
             assert result.about == outputs
         else:
             assert result == shape(outputs)
+
+
+def check_letters(letters, expected, *, ends_early):
+    if ends_early and any(map(expected.is_failing, range(len(expected.of_items)))):
+        assert not Counter(letters) - Counter(expected.letters)
+    else:
+        assert sorted(letters) == sorted(expected.letters)
 
 
 def check_stream(results, expected, *, ends_early, has_outputs):

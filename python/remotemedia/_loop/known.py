@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from remotemedia._compiled.kernels import build, build_async
 from remotemedia._graph.graph import Graph
 from remotemedia._graph.node_kinds import classify, is_marked
+from remotemedia._graph.policy import Policy
 from remotemedia._loop.gates import connections_of
 from remotemedia._loop.places import THREAD, is_placed, on_loop, places_of, stages_of
 from remotemedia.core.node import Node
@@ -58,6 +59,8 @@ class Known:
         nodes: The objects.
         first: The index of the node that receives the items; a source is before it.
         connections: How they are connected.
+        policies: What is done with items on which they fail.
+        has_policies: Whether anything is.
     """
 
     def __init__(self, graph: Graph, signature: tuple[Any, ...] | None) -> None:
@@ -70,6 +73,8 @@ class Known:
         # Not the graph, which refers to this.
         self._name, self._entries, self._source = graph.name, graph.entries, graph.source
         self.connections = connections_of(graph.entries)
+        self.policies = [Policy(entry.options) for entry in graph.entries]
+        self.has_policies = any(self.policies)
         self._is_on_loop: bool | None = None
         self._ordered: Graph | None = None
         self._stages: list[Graph] | None = None
@@ -83,8 +88,10 @@ class Known:
 
     @functools.cached_property
     def never_suspends(self) -> bool:
-        """Whether all are `def` nodes on the loop."""
-        return not any(self.on_thread) and all(classify(node) == "plain" for node in self.nodes)
+        """Whether all are `def` nodes on the loop, which are called once for an item."""
+        if self.has_policies or any(self.on_thread):
+            return False
+        return all(classify(node) == "plain" for node in self.nodes)
 
     def on_loop(self, graph: Graph) -> Graph | None:
         """Return the graph in plan order, if a session of it runs on the caller's event loop."""
@@ -127,28 +134,33 @@ class Known:
             self._kernels = compile_nodes()
         return self._kernels
 
-    def parts(self, *, are_changed: bool) -> list[Part]:
-        """Return the parts of the chain, with the same argument as `kernels`."""
+    def parts(self, called: Sequence[Any], *, are_changed: bool) -> list[Part]:
+        """Return the parts of the chain.
+
+        Args:
+            called: What the items of each node are passed to.
+            are_changed: As for `kernels`.
+        """
         if not self._keeps_kernels(are_changed=are_changed):
-            return self._divided()
+            return self._divided(called)
         if self._parts is None:
-            self._parts = self._divided()
+            self._parts = self._divided(called)
         return self._parts
 
-    def _divided(self) -> list[Part]:
+    def _divided(self, called: Sequence[Any]) -> list[Part]:
         found = []
         begin = self.first
         for end in range(self.first + 1, len(self.nodes) + 1):
             if end == len(self.nodes) or self.on_thread[end] != self.on_thread[begin]:
-                found.append(Part(begin, self.nodes[begin:end], on_thread=self.on_thread[begin]))
+                found.append(Part(begin, called[begin:end], on_thread=self.on_thread[begin]))
                 begin = end
         return found
 
     def _keeps_kernels(self, *, are_changed: bool) -> bool:
-        """Whether the kernels are the same in each session."""
-        return self.signature is not None and (
-            not are_changed or self.signature == _signature_of(self._name, self._entries)
-        )
+        """Whether the kernels are the same in each session. Guards belong to one."""
+        if self.has_policies or self.signature is None:
+            return False
+        return not are_changed or self.signature == _signature_of(self._name, self._entries)
 
 
 def known_of(graph: Graph) -> Known:

@@ -10,6 +10,7 @@ from remotemedia._compiled.bytecode import only_iterates
 from remotemedia._compiled.kernels import LARGEST_GRAPH
 from remotemedia._graph.graph import Graph, plan_order
 from remotemedia._graph.node_kinds import classify, is_source
+from remotemedia._graph.policy import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -41,6 +42,7 @@ THREAD: Literal["thread"] = "thread"
 """Beside it, on a thread of the run or session."""
 
 _OPTIONS = {"placement", "group"}
+_POLICIES = {"on_error", "dead_letter", "retries", "retry_delay", "timeout"}
 _PLACEMENTS = {None, "inline", "thread"}
 
 
@@ -48,10 +50,11 @@ def on_loop(graph: Graph, *, is_run: bool) -> Graph | None:
     """Return a pipeline in plan order, if its nodes run on the caller's event loop, or on threads beside it.
 
     On the loop run coroutines, async generators, and nodes with `placement="inline"`; beside it run other
-    `def` nodes, in a session also on threads of their own, with `placement="thread"`. Other options need
-    stages elsewhere, and so does logging, for which sessions check `is_logged` when they open. Without a
-    thread, there may also be streaming nodes, which only iterate over their items. Branches are only on the
-    loop, and in runs without streaming nodes.
+    `def` nodes, in a session also on threads of their own, with `placement="thread"`. Coroutines, and some
+    `def` nodes, may have failure policies. Other options need stages elsewhere, and so does logging, for
+    which sessions check `is_logged` when they open. Without a thread, there may also be streaming nodes,
+    which only iterate over their items; in a run only if no node has a policy. Branches are only on the loop,
+    and in runs without streaming nodes.
 
     Args:
         graph: The checked pipeline.
@@ -60,7 +63,7 @@ def on_loop(graph: Graph, *, is_run: bool) -> Graph | None:
     if len(graph.entries) > LARGEST_GRAPH or (is_run and (_are_all_beside(graph.entries) or is_logged())):
         return None
     kinds = [_kind_of(entry, is_run=is_run) for entry in graph.entries]
-    if None in kinds:
+    if None in kinds or (is_run and "streaming" in kinds and _has_policies(graph.entries)):
         return None
     if is_run and any("group" in entry.options for entry in graph.entries):
         return None
@@ -87,12 +90,18 @@ def _are_all_beside(entries: Iterable[Entry]) -> bool:
 def can_measure(graph: Graph) -> bool:
     """Whether metrics can be collected of a pipeline that runs here: all its nodes are called on the loop."""
     entries = graph.entries
-    return not has_streaming_nodes(entries) and not is_placed(entries) and THREAD not in places_of(entries)
+    if _has_policies(entries) or has_streaming_nodes(entries):
+        return False
+    return not is_placed(entries) and THREAD not in places_of(entries)
 
 
 def has_streaming_nodes(entries: Iterable[Entry]) -> bool:
     """Whether one of the nodes takes the whole stream."""
     return any(classify(entry.node) == "streaming" for entry in entries)
+
+
+def _has_policies(entries: Iterable[Entry]) -> bool:
+    return any(entry.options and Policy(entry.options) for entry in entries)
 
 
 def metrics_of(graph: Graph) -> LoopMetrics:
@@ -183,16 +192,29 @@ def _is_inline(entry: Entry) -> bool:
 def _kind_of(entry: Entry, *, is_run: bool) -> str | None:
     """Return the kind of a node, or `None` if it needs a stage that is not on the loop."""
     options = entry.options
-    if options and not (options.keys() <= _OPTIONS and options.get("placement") in _PLACEMENTS):
+    if options and not (options.keys() <= _OPTIONS | _POLICIES and options.get("placement") in _PLACEMENTS):
         return None
     if isinstance(entry.node, type) or not callable(getattr(entry.node, "process", None)):
         return None
     kind = classify(entry.node)
+    if (policy := Policy(options)) and not _can_guard(policy, kind, entry):
+        return None
     if kind == "streaming":
         return kind if _only_iterates(entry.node, is_run=is_run) else None
     if _place_of(entry) == THREAD and (kind == "generator" or is_source(entry.node)):
         return None
     return kind
+
+
+def _can_guard(policy: Policy, kind: str, entry: Entry) -> bool:
+    """Whether a node can be called here under its policy.
+
+    A call of a `def` node cannot be stopped, and on a thread neither can the pause before the next one.
+    """
+    if is_source(entry.node) or kind not in {"coroutine", "plain"}:
+        return False
+    is_on_loop = kind == "coroutine" or (policy.timeout is None and _place_of(entry) == LOOP)
+    return is_on_loop or policy.only_handles
 
 
 def _only_iterates(node: Any, *, is_run: bool) -> bool:

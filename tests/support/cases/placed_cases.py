@@ -36,13 +36,24 @@ KINDS = (
 SILENT_KINDS = ("filter", "immediate filter", "awaiting filter", "immediate generator")
 """Those that may have no output: a join cannot pass on which item its dict was made from."""
 
+POLICIES: dict[str, dict[str, Any]] = {
+    "none": {},
+    "skip": {"on_error": "skip"},
+    "letter": {},
+    "async letter": {},
+    "retry": {"retries": 2},
+    "retry and skip": {"retries": 1, "on_error": "skip"},
+    "retry and letter": {"retries": 1, "retry_delay": 0.0001},
+    "limit": {"timeout": 60},
+    "limit and retry": {"timeout": 60, "retries": 1},
+}
 PLACEMENTS = ("none", "none", "inline", "thread")
 HOOKS = ("none", "def", "async")
 
 
 @dataclass(frozen=True)
 class Part:
-    """One node; it fails for good on the inputs `fails_on`."""
+    """One node; it fails on the inputs `fails_on`, only the first `flaky` times if that is not 0."""
 
     kind: str
     after: tuple[int, ...]
@@ -52,6 +63,7 @@ class Part:
     placement: str
     fails_on: frozenset[int] = frozenset()
     flaky: int = 0
+    policy: str = "none"
 
 
 @dataclass(frozen=True)
@@ -76,6 +88,7 @@ class Placed(Generated):
     def __init__(self, name, part):
         super().__init__(name, part)
         self.counts = Counter()
+        self.letters = []
         self.at_moment: Callable[[], object] | None = None
         self.moment = 0
 
@@ -106,6 +119,13 @@ class Placed(Generated):
 
     def promising(self, item):
         return self.awaiting(item)
+
+    def take_letter(self, item, error):
+        self.letters.append((repr(item), about(error)))
+
+    async def take_letter_later(self, item, error):
+        await asyncio.sleep(0)
+        self.take_letter(item, error)
 
     def last(self):
         self.counts["flush"] += 1
@@ -141,7 +161,12 @@ def pipeline_of(case: Case) -> tuple[Pipeline, list[Placed]]:
     pipeline, nodes = Pipeline("generated"), []
     for index, part in enumerate(case.parts):
         nodes.append(node_of(f"n{index}", part))
-        options = {} if part.placement == "none" else {"placement": part.placement}
+        options = dict(POLICIES[part.policy])
+        if "letter" in part.policy:
+            is_async = part.policy == "async letter"
+            options["dead_letter"] = nodes[-1].take_letter_later if is_async else nodes[-1].take_letter
+        if part.placement != "none":
+            options["placement"] = part.placement
         after = [f"n{upstream}" for upstream in part.after]
         pipeline.add_node(nodes[-1], id=f"n{index}", after=after, join=part.join, **options)
     return pipeline, nodes
@@ -176,10 +201,14 @@ def about(error: NodeError) -> tuple[Any, ...]:
 
 @dataclass(frozen=True)
 class Expected:
-    """What the reference executor makes of each item: its outputs or its error; and the last outputs."""
+    """What the reference executor makes of each item: its outputs or its error; and the last outputs.
+
+    The letters are those of all items.
+    """
 
     of_items: list[list[Any] | tuple[Any, ...]]
     last: list[Any]
+    letters: list[Any]
 
     def is_failing(self, index: int) -> bool:
         return isinstance(self.of_items[index], tuple)
@@ -193,21 +222,36 @@ async def expected_of(case: Case) -> Expected:
     """Run each item alone on the reference executor, and then none."""
     silent = replace(case, parts=tuple(replace(part, has_flush=False) for part in case.parts))
     of_items: list[Any] = []
+    letters: list[Any] = []
     for index in range(case.count):
-        pipeline, _ = pipeline_of(silent)
+        pipeline, nodes = pipeline_of(silent)
         try:
             of_items.append(await execute_pipeline_with_input(pipeline, [item_at(index)], use_rust=False))
         except NodeError as error:
             of_items.append(about(error))
+        letters += letters_of(nodes)
     pipeline, _ = pipeline_of(case)
     last = await execute_pipeline_with_input(pipeline, (item for item in ()), use_rust=False)
-    return Expected(of_items, last)
+    return Expected(of_items, last, letters)
+
+
+def letters_of(nodes: list[Placed]) -> list[Any]:
+    """Return the items that were passed to dead letter functions, with their nodes and errors."""
+    return [(node.name, *letter) for node in nodes for letter in node.letters]
 
 
 def is_lived_once(node: Placed) -> bool:
     """Return whether the hooks of a node were called once, if it has any."""
     times = 0 if node.part.hooks == "none" else 1
     return (node.counts["initialize"], node.counts["cleanup"]) == (times, times)
+
+
+@st.composite
+def policies(draw, kind, *, fails):
+    """Draw the policy of a node, most often of one that fails."""
+    if kind == "streaming" or not (fails or draw(st.integers(0, 3)) == 0):
+        return "none"
+    return draw(st.sampled_from(sorted(POLICIES)))
 
 
 @st.composite
@@ -224,15 +268,20 @@ def cases(draw, *, may_fail=True):
         # No item fails at two nodes.
         fails_on = range(index, count, draw(st.sampled_from((5, 50))))
         fails = may_fail and draw(st.integers(0, 2)) == 2
+        kind = draw(st.sampled_from(KINDS))
+        policy = draw(policies(kind, fails=fails))
+        retries = POLICIES[policy].get("retries", 0)
         parts.append(
             Part(
-                kind=draw(st.sampled_from(KINDS)),
+                kind=kind,
                 after=after,
                 join=may_join and draw(st.booleans()),
                 has_flush=draw(st.booleans()),
                 hooks=draw(st.sampled_from(HOOKS)),
                 placement=draw(st.sampled_from(PLACEMENTS)),
                 fails_on=frozenset(fails_on if fails else ()),
+                flaky=draw(st.integers(0, retries)),
+                policy=policy,
             )
         )
     return Case(tuple(parts), count)

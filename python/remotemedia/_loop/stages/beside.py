@@ -10,6 +10,7 @@ from remotemedia._compiled.failures import find
 from remotemedia._compiled.kernels import LazyResultError
 from remotemedia._core import is_lazy
 from remotemedia._errors import throw
+from remotemedia._exception_chain import set_traceback
 from remotemedia._graph.output_shape import shape
 from remotemedia._loop.stages.singly import Singly
 from remotemedia._loop.stages.threads import close_unused
@@ -69,7 +70,7 @@ class Beside(Singly):
 
     def divide(self) -> None:
         """Compile the parts of the chain."""
-        self._parts = self.known.parts(are_changed=self.has_run_code)
+        self._parts = self.known.parts(self.called, are_changed=self.has_run_code)
 
     def thread_index(self) -> int:
         """Return the index of the node that the thread calls now."""
@@ -239,7 +240,7 @@ class Beside(Singly):
         node = part.first
         while node < len(self.nodes) and self.on_thread[node]:
             self.node = node
-            item = self.nodes[node].process(item)
+            item = self.called[node].process(item)
             if item is None:
                 return None
             if is_lazy(item):
@@ -260,8 +261,12 @@ class Beside(Singly):
             if isinstance(error, LazyResultError):
                 await self._finish(entry, node, error.args[0], is_result=True)
             else:
-                entry.failure = self.failure(node, "process", entry.index, error)
                 entry.is_through = True
+                await self.handle(node, "process", entry.index, error)
+        except Exception as failure:  # noqa: BLE001 - Raised by the caller, for its item.
+            # Its traceback refers to this frame, which refers to the entry.
+            set_traceback(failure, None)
+            entry.failure = failure
         finally:
             del error
 

@@ -13,11 +13,13 @@ from remotemedia._compiled.pushed import END, Pushed
 from remotemedia._errors import combine, is_interrupt, throw
 from remotemedia._graph.node_kinds import return_kind
 from remotemedia._loop.gates import Gates
+from remotemedia._loop.policies import FailedItemError, stop_timers
 from remotemedia._loop.stages.lifecycle import Lifecycle
+from remotemedia.exceptions import NodeError
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
     from remotemedia._compiled.failures import Found
     from remotemedia._graph.graph import Graph
@@ -198,14 +200,53 @@ class Singly(Lifecycle):
             took = time.perf_counter_ns() - began
         except BaseException as error:  # noqa: BLE001 - Raised below, without another context.
             self._note_failure(node, error)
-            failure = self.failure(node, "process", index, error)
+            failure = error
         else:
             await self.follow(node, "process", result, index, outputs, took)
             return
         try:
+            await self.handle(node, "process", index, failure)
+        finally:
+            del failure
+
+    async def handle(self, node: int, phase: str, index: int | None, error: BaseException) -> None:
+        """Raise the error for what a node raised, unless its policy takes the item.
+
+        Args:
+            node: The node.
+            phase: The method that raised it.
+            index: The index of the input, if there is one.
+            error: What was raised.
+        """
+        refused = error if isinstance(error, FailedItemError) else None
+        failure = self.failure(node, phase, index, error if refused is None else refused.original)
+        try:
+            if refused is not None and refused.dead_letter is not None:
+                letter = functools.partial(refused.dead_letter, refused.item, failure)  # type: ignore[arg-type] # The error of an exception is one.
+                await self._hand_over(node, letter)
+                return
+        except NodeError as raised:
+            failure = raised
+        except Exception as raised:  # noqa: BLE001 - Raised below, without another context.
+            failure = self.failure(node, phase, index, raised)
+        finally:
+            del refused, error
+        try:
             throw(failure)
         finally:
             del failure
+
+    async def _hand_over(self, node: int, letter: Callable[[], object]) -> None:
+        """Call the function that takes failed items of a node, where the node is called."""
+        self.node = node
+        result = await self.invoke(node, letter)
+        while return_kind(result) == "coroutine":
+            result = await result
+
+    async def clean_up(self) -> list[BaseException]:
+        """Clean up the nodes that were initialized, in reverse order; return what they raised."""
+        stop_timers(self.called)
+        return await super().clean_up()
 
     async def flush(self, outputs: Outputs, base: int = 0, room: Room | None = None) -> None:
         """Pass on the last outputs of each node; the arguments are those of `Stage.take`."""
@@ -280,8 +321,12 @@ class Singly(Lifecycle):
             failure = error
         if step.is_in_node:
             self._note_failure(node, failure)
-            failure = self.failure(node, phase, index if phase == "process" else None, failure)
-        elif kind != "plain":
+            try:
+                await self.handle(node, phase, index if phase == "process" else None, failure)
+            finally:
+                del failure
+            return
+        if kind != "plain":
             closed = await self._close(node, result)
             if closed is not None:
                 failure = combine(failure, [self.failure(node, phase, None, closed)]) or failure

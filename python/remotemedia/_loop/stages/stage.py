@@ -8,6 +8,7 @@ from remotemedia._compiled.failures import NO_NODE, close_all, find
 from remotemedia._compiled.kernels import LazyResultError, build_async
 from remotemedia._errors import combine, throw
 from remotemedia._exception_chain import cause_of, traceback_of
+from remotemedia._loop.policies import guarded
 from remotemedia._loop.stages.beside import Beside
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ class Stage(Beside):
     async def initialize(self) -> None:
         """Initialize the nodes, and compile them: an object may choose its methods then."""
         await super().initialize()
+        if self.known.has_policies:
+            self.called = guarded(self.called, self.known.policies, self.on_thread)
         if self.metrics is not None:
             # Each call is measured.
             return
@@ -245,9 +248,12 @@ class Stage(Beside):
         found, error = self._raised
         self._raised = None
         try:
-            if not isinstance(error, LazyResultError):
-                throw(self.failure(found.node, "process", index, error))
-            await self.go_on(found, error.args[0], index, outputs)
+            result = None
+            if isinstance(error, LazyResultError):
+                (result,) = error.args
+            else:
+                await self.handle(found.node, "process", index, error)
+            await self.go_on(found, result, index, outputs)
         except BaseException as raised:  # noqa: BLE001 - Raised below, with the others.
             failures = [
                 self.failure(node, "process", None, failure)

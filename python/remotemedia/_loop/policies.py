@@ -1,0 +1,316 @@
+"""Calls nodes under their failure policies: guards stand for the nodes where items are passed to them."""
+
+from __future__ import annotations
+
+import asyncio
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
+
+from remotemedia._asyncio.retries import pause_secs, within
+from remotemedia._core import is_lazy
+from remotemedia._errors import CallTimeoutError
+from remotemedia._exception_chain import set_cause
+from remotemedia._graph.node_kinds import return_kind
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+
+    from remotemedia._graph.policy import Policy
+    from remotemedia.exceptions import NodeError
+
+__all__ = ["FailedItemError", "guarded", "stop_timers"]
+
+_END: Any = object()
+
+
+class FailedItemError(Exception):
+    """A node has failed on an item for good.
+
+    Attributes:
+        item: The item.
+        original: What the node raised.
+        dead_letter: Receives the item; `None` if the error is raised to the caller.
+    """
+
+    def __init__(
+        self, item: Any, original: Exception, dead_letter: Callable[[Any, NodeError], object] | None
+    ) -> None:
+        """Store the fields. They are no arguments, which are closed if the error is not needed."""
+        super().__init__()
+        self.item = item
+        self.original = original
+        self.dead_letter = dead_letter
+
+
+def guarded(called: Sequence[Any], policies: Sequence[Policy], on_thread: Sequence[bool]) -> list[Any]:
+    """Return what the items of each node are passed to, with guards for those that have a policy.
+
+    Called on the event loop, after the nodes have been initialized.
+
+    Args:
+        called: The nodes, or what takes their items.
+        policies: Their policies.
+        on_thread: Whether each is called on a thread.
+    """
+    found = []
+    for node, policy, is_beside in zip(called, policies, on_thread, strict=True):
+        if not policy:
+            found.append(node)
+        elif is_beside:
+            found.append(DefGuard(node, policy))
+        else:
+            found.append(AsyncGuard(node, policy))
+    return found
+
+
+def stop_timers(called: Sequence[Any]) -> None:
+    """Stop the timers of guards that are not needed any more."""
+    for guard in called:
+        if type(guard) is AsyncGuard:
+            guard.stop_timer()
+
+
+class DefGuard:
+    """Calls a `def` node once for each item, on any thread.
+
+    Attributes:
+        flush: The method of the node, if it has one.
+    """
+
+    def __init__(self, node: Any, policy: Policy) -> None:
+        """Guard a node."""
+        self._call = node.process
+        self.flush = getattr(node, "flush", None)
+        self._policy = policy
+
+    def process(self, item: Any) -> Any:
+        """Return what the node returns, or `None` for an item that is skipped.
+
+        Raises:
+            FailedItemError: If it fails.
+        """
+        try:
+            result = self._call(item)
+        except Exception as raised:  # noqa: BLE001 - Handled below, without another context.
+            error = raised
+        else:
+            return self._followed(item, result) if is_lazy(result) else result
+        try:
+            return _refuse(self._policy, item, error)
+        finally:
+            del error
+
+    def _followed(self, item: Any, result: Any) -> Any:
+        kind = return_kind(result)
+        if kind == "generator":
+            return self._outputs(item, result)
+        return self._awaited(item, result) if kind == "coroutine" else _rest(self._policy, item, result)
+
+    def _outputs(self, item: Any, generator: Generator[Any, None, None]) -> Generator[Any, None, None]:
+        try:
+            yield from generator
+        except Exception as raised:  # noqa: BLE001 - As above.
+            error = raised
+        else:
+            return
+        try:
+            _refuse(self._policy, item, error)
+        finally:
+            del error
+
+    async def _awaited(self, item: Any, result: Any) -> Any:
+        try:
+            result = await _resolved(result)
+        except Exception as raised:  # noqa: BLE001 - As above.
+            error = raised
+        else:
+            return result if return_kind(result) == "plain" else _rest(self._policy, item, result)
+        try:
+            return _refuse(self._policy, item, error)
+        finally:
+            del error
+
+
+class AsyncGuard:
+    """Calls a node on the event loop, again after failures, for as long as its policy allows.
+
+    One call is inside at a time, so one timer serves all calls: it is set again when it expires, not by each
+    call.
+
+    Attributes:
+        flush: The method of the node, if it has one.
+    """
+
+    def __init__(self, node: Any, policy: Policy) -> None:
+        """Guard a node on the current event loop."""
+        self._call = node.process
+        self.flush = getattr(node, "flush", None)
+        self._policy = policy
+        self._timeout = policy.timeout
+        self._loop = asyncio.get_running_loop()
+        self._plain: type | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._cancelling = 0
+        self._is_late = False
+        self._due = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def process(self, item: Any) -> Any:  # noqa: C901 - A function more costs time for each item.
+        """Return what the node makes of an item, or `None` if it is skipped.
+
+        Raises:
+            FailedItemError: If it fails for good.
+        """
+        attempt = 0
+        while True:
+            task: Any = asyncio.current_task(self._loop)
+            self._cancelling = task.cancelling()
+            if self._timeout is not None:
+                self._task = task
+                self._due = self._loop.time() + self._timeout
+                if self._timer is None:
+                    self._set_timer()
+            try:
+                result = self._call(item)
+                if type(result) is CoroutineType:
+                    result = await result
+                # Most results are of one type, which is checked once.
+                if type(result) is not self._plain:
+                    result = await self._settled(item, result)
+            except BaseException as raised:
+                error = self._failure(task, raised)
+                if error is None:
+                    raise
+            else:
+                return result
+            finally:
+                self._task = None
+                if self._is_late:
+                    self._is_late = False
+                    task.uncancel()
+            try:
+                if await self._is_skipped(
+                    item, error, attempt, is_stopped=task.cancelling() > self._cancelling
+                ):
+                    return None
+            finally:
+                del error
+            attempt += 1
+
+    async def _is_skipped(self, item: Any, error: Exception, attempt: int, *, is_stopped: bool) -> bool:
+        """Return whether an item is skipped after a failed attempt; otherwise wait for the next one.
+
+        Args:
+            item: The item.
+            error: What the attempt raised.
+            attempt: The number of attempts before.
+            is_stopped: Whether the task was cancelled: what the node raises then is not tried again.
+
+        Raises:
+            FailedItemError: If there is no other attempt, and the item is not skipped.
+        """
+        try:
+            if is_stopped or attempt >= self._policy.retries:
+                _refuse(self._policy, item, error, is_stopped=is_stopped)
+                return True
+        finally:
+            del error
+        await asyncio.sleep(pause_secs(attempt, self._policy.retry_delay))
+        return False
+
+    async def _settled(self, item: Any, result: Any) -> Any:
+        """Return a result that is not lazy, or an async generator whose first output has been made."""
+        result = await _resolved(result)
+        if return_kind(result) == "plain":
+            self._plain = type(result)
+            return result
+        first = await _draw(result, self._timeout)
+        return None if first is _END else _rest(self._policy, item, result, (first,))
+
+    def _failure(self, task: asyncio.Task[Any], raised: BaseException) -> Exception | None:
+        """Return the failure for what was raised; `None` for a request to stop, which passes unchanged."""
+        is_failure = isinstance(raised, Exception)
+        if not self._is_late or self._timeout is None:
+            return raised if is_failure else None  # type: ignore[return-value]
+        # The timer has cancelled the task once.
+        if not is_failure and not (
+            isinstance(raised, asyncio.CancelledError) and task.cancelling() - 1 <= self._cancelling
+        ):
+            return None
+        late = CallTimeoutError(self._timeout)
+        set_cause(late, raised)
+        return late
+
+    def _set_timer(self) -> None:
+        self._timer = self._loop.call_at(self._due, self._look, self._due)
+
+    def _look(self, time: float) -> None:
+        """Cancel the call inside if it was due at this time; otherwise look again when it is due."""
+        self._timer = None
+        if self._task is None:
+            return
+        if self._due > time:
+            self._set_timer()
+        else:
+            self._is_late = True
+            self._task.cancel()
+
+    def stop_timer(self) -> None:
+        """Stop the timer; no call is inside."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _refuse(policy: Policy, item: Any, error: Exception, *, is_stopped: bool = False) -> None:
+    """Skip an item that has failed for good.
+
+    Raises:
+        FailedItemError: If it is not skipped, or its call was stopped.
+    """
+    try:
+        if is_stopped or not policy.skips:
+            raise FailedItemError(item, error, None if is_stopped else policy.dead_letter)
+    finally:
+        del error
+
+
+async def _rest(
+    policy: Policy, item: Any, generator: Any, first: tuple[Any, ...] = ()
+) -> AsyncGenerator[Any, None]:
+    """Yield the outputs of a generator that a node returned. It is not called again if it fails."""
+    try:
+        for output in first:
+            yield output
+        while (output := await _draw(generator, policy.timeout)) is not _END:
+            yield output
+    except Exception as raised:  # noqa: BLE001 - Handled below, without another context.
+        error = raised
+    else:
+        return
+    finally:
+        await _close(generator)
+    try:
+        _refuse(policy, item, error)
+    finally:
+        del error
+
+
+async def _resolved(result: Any) -> Any:
+    while return_kind(result) == "coroutine":
+        result = await result
+    return result
+
+
+async def _draw(generator: Any, timeout: float | None) -> Any:  # noqa: ASYNC109 - The word of the option.
+    """Return the next output of a generator of any kind, or `_END`."""
+    if hasattr(type(generator), "__anext__"):
+        return await within(anext(generator, _END), timeout)
+    return next(generator, _END)
+
+
+async def _close(generator: Any) -> None:
+    if hasattr(generator, "aclose"):
+        await generator.aclose()
+    else:
+        generator.close()
