@@ -261,7 +261,7 @@ class Beside(Singly):
             if isinstance(error, LazyResultError):
                 await self._finish(entry, node, error.args[0], is_result=True)
             else:
-                entry.is_through = True
+                entry.values, entry.is_through = [], True
                 await self.handle(node, "process", entry.index, error)
         except Exception as failure:  # noqa: BLE001 - Raised by the caller, for its item.
             # Its traceback refers to this frame, which refers to the entry.
