@@ -136,7 +136,7 @@ async def run_graph(
         get_rust_runtime()
         raise
     ordered = on_loop(graph, is_run=True) if run_on_loop.takes(feed) else None
-    if ordered is not None and (not enable_metrics or can_measure(ordered)):
+    if ordered is not None and (not enable_metrics or can_measure(ordered, is_run=True)):
         collected = metrics_of(ordered) if enable_metrics else None
         outputs = await run_on_loop.run(ordered, feed, collected)
         metrics = None if collected is None else collected.report()

@@ -138,6 +138,18 @@ def test_it_waits_for_room(*, is_at_the_end: bool) -> None:
     assert 3 <= in_session([node], main, queue_size=4) <= 3 + 4 + 1
 
 
+def test_its_calls_and_outputs_are_measured() -> None:
+    async def main(session: Any) -> Any:
+        await mapped(session, [1, 2])
+        await called(session, 3)
+        return session.metrics()
+
+    metrics = in_session([Same(), Last()], main, enable_metrics=True)
+
+    counts = [(node["items_in"], node["items_out"]) for node in metrics["node_metrics"]]
+    assert (metrics["items_in"], metrics["items_out"], counts) == (3, 4, [(3, 3), (3, 4)])
+
+
 def test_its_variables_are_those_of_the_caller_and_its_own() -> None:
     class Names:
         is_streaming = True

@@ -87,10 +87,13 @@ def _are_all_beside(entries: Iterable[Entry]) -> bool:
     )
 
 
-def can_measure(graph: Graph) -> bool:
-    """Whether metrics can be collected of a pipeline that runs here: all its nodes are called on the loop."""
+def can_measure(graph: Graph, *, is_run: bool) -> bool:
+    """Whether metrics can be collected of a pipeline that runs here: all its nodes are called on the loop.
+
+    In a run, streaming nodes call the nodes before them.
+    """
     entries = graph.entries
-    if _has_policies(entries) or has_streaming_nodes(entries):
+    if _has_policies(entries) or (is_run and has_streaming_nodes(entries)):
         return False
     return not is_placed(entries) and THREAD not in places_of(entries)
 
