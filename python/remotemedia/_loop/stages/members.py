@@ -101,7 +101,14 @@ class Members:
         return self.node_at_work(), self.phase, self.coroutine
 
     def failure(self, node: int, phase: str, index: int | None, error: BaseException) -> BaseException:
-        """Return the error for what a node raised; requests to stop pass as themselves."""
+        """Return the error for what a node raised; requests to stop pass as themselves.
+
+        Args:
+            node: The node.
+            phase: The method.
+            index: The index of the item, which only errors in `process` contain.
+            error: What was raised.
+        """
         error = _unreplaced(error)
         # The traceback begins in the node.
         traceback = traceback_of(error)
@@ -110,7 +117,7 @@ class Members:
         set_traceback(error, traceback)
         if node == NO_NODE or is_interrupt(error):
             return error
-        return node_error(self.ids[node], index, phase, error)
+        return node_error(self.ids[node], index if phase == "process" else None, phase, error)
 
     async def invoke(self, node: int, work: Callable[[], Any]) -> Any:
         """Call a method of a node where the node belongs."""

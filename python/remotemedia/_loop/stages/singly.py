@@ -191,23 +191,9 @@ class Singly(Lifecycle):
     async def pass_on(self, node: int, item: Any, index: int, outputs: Outputs) -> None:
         """Pass an item to a node, and its outputs to those behind it."""
         self.gates.enter(node)
-        self.node = node
         if self.metrics is not None:
             self.metrics.note_item(node)
-        began = time.perf_counter_ns()
-        try:
-            result = await self.invoke(node, functools.partial(self.called[node].process, item))
-            took = time.perf_counter_ns() - began
-        except BaseException as error:  # noqa: BLE001 - Raised below, without another context.
-            self._note_failure(node, error)
-            failure = error
-        else:
-            await self.follow(node, "process", result, index, outputs, took)
-            return
-        try:
-            await self.handle(node, "process", index, failure)
-        finally:
-            del failure
+        await self._call(node, "process", functools.partial(self.called[node].process, item), index, outputs)
 
     async def handle(self, node: int, phase: str, index: int | None, error: BaseException) -> None:
         """Raise the error for what a node raised, unless its policy takes the item.
@@ -265,25 +251,30 @@ class Singly(Lifecycle):
                 for item in gates.open(node, is_flush=True):
                     await self.pass_on(node, item, index, outputs)
             flush = getattr(target, "flush", None)
-            if not callable(flush):
-                continue
-            self.node = node
-            began = time.perf_counter_ns()
-            try:
-                result = await self.invoke(node, flush)
-                took = time.perf_counter_ns() - began
-            except BaseException as error:  # noqa: BLE001 - Raised below, without another context.
-                self._note_failure(node, error)
-                failure = self.failure(node, "flush", None, error)
-            else:
-                await self.follow(node, "flush", result, index, outputs, took)
-                continue
-            try:
-                throw(failure)
-            finally:
-                del failure
+            if callable(flush):
+                await self._call(node, "flush", flush, index, outputs)
         for output in gates.outputs():
             await self._put_out(output, outputs)
+
+    async def _call(
+        self, node: int, phase: str, method: Callable[[], Any], index: int, outputs: Outputs
+    ) -> None:
+        """Call a method of a node, and pass its outputs on; the arguments are those of `follow`."""
+        self.node = node
+        began = time.perf_counter_ns()
+        try:
+            result = await self.invoke(node, method)
+            took = time.perf_counter_ns() - began
+        except BaseException as error:  # noqa: BLE001 - Raised below, without another context.
+            self._note_failure(node, error)
+            failure = error
+        else:
+            await self.follow(node, phase, result, index, outputs, took)
+            return
+        try:
+            await self.handle(node, phase, index, failure)
+        finally:
+            del failure
 
     async def follow(  # noqa: PLR0913, PLR0917 - What is known of the call.
         self, node: int, phase: str, result: Any, index: int, outputs: Outputs, took: int = 0
@@ -322,7 +313,7 @@ class Singly(Lifecycle):
         if step.is_in_node:
             self._note_failure(node, failure)
             try:
-                await self.handle(node, phase, index if phase == "process" else None, failure)
+                await self.handle(node, phase, index, failure)
             finally:
                 del failure
             return

@@ -91,7 +91,7 @@ class Machine:
             while return_kind(result) == "coroutine":
                 result = await result
         except BaseException as error:  # noqa: BLE001 - Raised below, without another context.
-            failure = stage.failure(node, phase, stage.item_index() if phase == "process" else None, error)
+            failure = stage.failure(node, phase, stage.item_index(), error)
         else:
             return result
         try:

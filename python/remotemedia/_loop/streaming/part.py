@@ -170,7 +170,7 @@ class Part(SharedTurns):
         phase = "process" if node >= self.start else self._phase()
         if stage.failed is not None:
             phase = "cleanup"
-        return stage.failure(node, phase, stage.item_index() if phase == "process" else None, error)
+        return stage.failure(node, phase, stage.item_index(), error)
 
     def _phase(self) -> str:
         """Return the phase of the streaming node before this part."""

@@ -78,6 +78,8 @@ class SessionNode(Pushed):
             items = self._items
         if self._context is None:
             self._begin()
+        elif self._coroutine is None:
+            return
         else:
             items.context = contextvars.copy_context()
         items.item = item
@@ -219,6 +221,7 @@ class _Items:
             yield _REQUEST
         if self.context is not None:
             self.adopt(self.context)
+            self.context = None
         item, self.item = self.item, _NO_ITEM
         return item
 
