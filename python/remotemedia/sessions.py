@@ -266,7 +266,7 @@ class Session(_Closing):
         Raises:
             NodeError: If a node fails. Earlier outputs have been yielded.
         """
-        return _outputs_of(self.consumers.add(Consumer(self._stream, is_main=True)))
+        return _outputs_of(self._stream, self.consumers.add(Consumer(self._stream, is_main=True)))
 
     def drain(self) -> None:
         """Wait until all earlier items have left the session, as results of calls or as outputs of streams.
@@ -390,9 +390,10 @@ def open_session(
     raise PipelineError(f"Pipeline '{graph.name}' was not opened, because the program is exiting")
 
 
-def _outputs_of(consumer: Consumer) -> Iterator[Any]:
+def _outputs_of(stream: OutputStream, _consumer: Consumer) -> Iterator[Any]:
+    """Yield the outputs of a stream; the consumer is referenced as long as it is iterated over."""
     while True:
-        state, output = consumer.stream.next(_WAIT_SECS)
+        state, output = stream.next(_WAIT_SECS)
         if state == _OUTPUT:
             yield output
         elif state == _END:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import weakref
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from remotemedia._errors import throw
-from remotemedia._session.consumers import Consumer
+from remotemedia._loop.sessions.changes import Changes
+from remotemedia._session.async_session import Outputs
 from remotemedia.exceptions import SessionClosedError
 from remotemedia.sessions import _END, _OUTPUT, CLOSED
 
@@ -24,34 +24,21 @@ FIRST_POLL_INTERVAL_SECS = 0.002
 """The first interval for checking whether a node still processes a dropped item."""
 
 
-class AsyncOutputs:
-    """The outputs of a stream, an async iterator that can be closed early.
-
-    A cancelled wait loses no output: the next `anext` continues.
-    """
+class AsyncOutputs(Outputs):
+    """The outputs of a stream of the engine."""
 
     def __init__(
         self, session: ThreadedSession, stream: OutputStream, signal: OutputSignal, *, is_main: bool = True
     ) -> None:
         """Read from a stream."""
+        super().__init__(session.consumers, stream, is_main=is_main)
         self._session = session
         self._stream = stream
         self._output_signal = signal
-        self._consumer = session.consumers.add(Consumer(stream, is_main=is_main))
-
-    def __aiter__(self) -> Self:
-        """Return itself."""
-        return self
 
     async def __anext__(self) -> Any:
-        """Return the next output.
-
-        Raises:
-            NodeError: If a node fails. Earlier outputs have been yielded.
-            SessionClosedError: If the session closes.
-        """
-        task = asyncio.current_task()
-        self._consumer.task = None if task is None else weakref.ref(task)
+        """Return the next output; see `Outputs`."""
+        self.note_reader()
         while True:
             state, output = self._stream.next(0.0)
             if state == _OUTPUT:
@@ -62,9 +49,6 @@ class AsyncOutputs:
             waiting = self._session.begin_wait("map")
             await self._output_signal.wait_while(lambda: not self._stream.is_ready)
             del waiting
-
-    async def aclose(self) -> None:
-        """Close the stream."""
 
 
 class Map(AsyncOutputs):
@@ -133,30 +117,16 @@ class Map(AsyncOutputs):
             on_loop(session.output_signal.loop, abandon)
 
 
-class OutputSignal:
-    """The tasks that wait for changes of a stream."""
+class OutputSignal(Changes):
+    """The tasks that wait for changes of a stream; they are notified on their loop."""
+
+    __slots__ = ("loop", "thread")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Store the loop."""
+        super().__init__()
         self.loop = loop
         self.thread = threading.get_ident()
-        self._events: set[asyncio.Event] = set()
-
-    def notify(self) -> None:
-        """Wake the waiting tasks. Called on the loop."""
-        for event in self._events:
-            event.set()
-
-    async def wait_while(self, condition: Callable[[], bool]) -> None:
-        """Wait until the condition is false."""
-        event = asyncio.Event()
-        self._events.add(event)
-        try:
-            while condition():
-                await event.wait()
-                event.clear()
-        finally:
-            self._events.discard(event)
 
 
 class _Feeder:

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
+import weakref
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from remotemedia._limits import CLOSE_TIMEOUT_SECS
+from remotemedia._session.consumers import Consumer
 from remotemedia.sessions import HOW_TO_OPEN
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import AsyncIterable, Iterable
 
     from remotemedia._graph.graph import Graph
+    from remotemedia._session.consumers import Consumers, OutputQueue
 
 __all__ = ["AsyncSession", "Outputs", "enter"]
 
 
-class Outputs(Protocol):
+class Outputs(ABC):
     """The outputs of a stream, an async iterator that can be closed early.
 
     A cancelled wait loses no output: the next `anext` continues.
     """
 
+    def __init__(self, consumers: Consumers, stream: OutputQueue, *, is_main: bool) -> None:
+        """Read from a stream."""
+        self._consumer = consumers.add(Consumer(stream, is_main=is_main))
+
     def __aiter__(self) -> Self:
         """Return itself."""
+        return self
 
+    @abstractmethod
     async def __anext__(self) -> Any:
         """Return the next output.
 
@@ -34,8 +43,13 @@ class Outputs(Protocol):
             SessionClosedError: If the session closes.
         """
 
-    async def aclose(self) -> None:
+    async def aclose(self) -> None:  # noqa: B027 - Closing is optional.
         """Close the stream: items in progress are dropped."""
+
+    def note_reader(self) -> None:
+        """Note that the current task reads the outputs."""
+        task = asyncio.current_task()
+        self._consumer.task = None if task is None else weakref.ref(task)
 
 
 class AsyncSession(ABC):

@@ -9,22 +9,31 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     import asyncio
 
-    from remotemedia._core import OutputStream
-
-__all__ = ["Consumer", "Consumers", "who_is_here"]
+__all__ = ["Consumer", "Consumers", "OutputQueue", "who_is_here"]
 
 Overflow = Literal["wait", "keep", "drop"]
+
+
+class OutputQueue(Protocol):
+    """The outputs of a stream that have not been taken."""
+
+    @property
+    def taken_by(self) -> int:
+        """The thread that took the last one; 0 in asyncio."""
+
+    def set_overflow(self, overflow: Overflow) -> None:
+        """Set what happens to outputs for which there is no room."""
 
 
 class Consumer:
     """The reader of a stream: the thread, or in asyncio the task, that called `next` last."""
 
-    def __init__(self, stream: OutputStream, *, is_main: bool) -> None:
+    def __init__(self, stream: OutputQueue, *, is_main: bool) -> None:
         """Store the stream; it has no reader yet."""
         self.stream = stream
         self.is_main = is_main
@@ -55,14 +64,14 @@ class Consumers:
         """Whether another thread or task reads the outputs of `put`."""
         return any(consumer.is_main and consumer.is_elsewhere(here) for consumer in self._takers.copy())
 
-    def make_room(self, main: OutputStream, here: int | asyncio.Task[object], overflow: Overflow) -> None:
+    def make_room(self, main: OutputQueue, here: int | asyncio.Task[object], overflow: Overflow) -> None:
         """Keep or drop outputs that no other reader takes if there is no room for them."""
         main.set_overflow("wait" if self.is_main_taken(here) else overflow)
         for consumer in self._takers.copy():
             if not consumer.is_main:
                 consumer.stream.set_overflow("wait" if consumer.is_elsewhere(here) else overflow)
 
-    def wait_for_room(self, main: OutputStream) -> None:
+    def wait_for_room(self, main: OutputQueue) -> None:
         """Make outputs wait for room again."""
         for stream in [main, *(consumer.stream for consumer in self._takers.copy())]:
             stream.set_overflow("wait")

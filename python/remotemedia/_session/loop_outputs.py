@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import weakref
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from remotemedia._errors import throw
 from remotemedia._loop.sessions.entrance import CLOSED
 from remotemedia._loop.sessions.queues import Failed
-from remotemedia._session.consumers import Consumer
+from remotemedia._session.async_session import Outputs
 from remotemedia.exceptions import SessionClosedError
 
 if TYPE_CHECKING:
@@ -21,31 +20,19 @@ if TYPE_CHECKING:
 __all__ = ["LoopMap", "LoopOutputs"]
 
 
-class LoopOutputs:
-    """The outputs of a stream, an async iterator that can be closed early.
-
-    A cancelled wait loses no output: the next `anext` continues.
-    """
+class LoopOutputs(Outputs):
+    """The outputs of a stream on the loop."""
 
     def __init__(self, session: LoopSession, stream: Stream, *, is_main: bool) -> None:
         """Read from a stream."""
+        super().__init__(session.consumers, stream, is_main=is_main)
         self._session = session
         self._stream = stream
         self._outputs = stream.outputs
         self._low = session._capacity // 2  # noqa: SLF001 - Ours.
-        self._consumer = session.consumers.add(Consumer(stream, is_main=is_main))  # type: ignore[arg-type]
-
-    def __aiter__(self) -> Self:
-        """Return itself."""
-        return self
 
     async def __anext__(self) -> Any:
-        """Return the next output.
-
-        Raises:
-            NodeError: If a node fails. Earlier outputs have been yielded.
-            SessionClosedError: If the session closes.
-        """
+        """Return the next output; see `Outputs`."""
         outputs = self._outputs
         while True:
             if outputs:
@@ -65,8 +52,7 @@ class LoopOutputs:
             await self._wait()
 
     async def _wait(self) -> None:
-        task = asyncio.current_task()
-        self._consumer.task = None if task is None else weakref.ref(task)
+        self.note_reader()
         session, stream = self._session, self._stream
         waiting = session._core.begin_wait("map")  # noqa: SLF001 - Ours.
         if waiting is None:
@@ -75,9 +61,6 @@ class LoopOutputs:
             await session._wait_while(lambda: not stream.is_ready, stream.changes, waiting, "map")  # noqa: SLF001 - Ours.
         stream.turns.were_given = True
         del waiting
-
-    async def aclose(self) -> None:
-        """Close the stream."""
 
 
 class LoopMap(LoopOutputs):

@@ -166,7 +166,7 @@ class LoopSession(LoopLifecycle):
         try:
             await self._drain(here, "keep", waiting)
         finally:
-            self.consumers.wait_for_room(self._main)  # type: ignore[arg-type] # Both kinds of streams.
+            self.consumers.wait_for_room(self._main)
 
     async def _drain(self, here: Any, overflow: Overflow, waiting: Any) -> None:
         entrance, core = self._entrance, self._core
@@ -176,7 +176,7 @@ class LoopSession(LoopLifecycle):
 
         def is_under_way() -> bool:
             nonlocal inside
-            self.consumers.make_room(self._main, here, overflow)  # type: ignore[arg-type] # As above.
+            self.consumers.make_room(self._main, here, overflow)
             if line:
                 line.intersection_update(entrance.line)
                 inside = core.inputs

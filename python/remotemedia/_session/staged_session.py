@@ -80,7 +80,7 @@ class StagedSession(LoopSession):
         calls = {*self._calls}
 
         def is_under_way() -> bool:
-            self.consumers.make_room(self._main, here, overflow)  # type: ignore[arg-type] # As in the base.
+            self.consumers.make_room(self._main, here, overflow)
             calls.intersection_update(self._calls)
             return bool(calls) or any(
                 stream.finished < target and not stream.is_cut for stream, target in targets
