@@ -11,7 +11,7 @@ from remotemedia._graph.graph import Graph
 from remotemedia._graph.node_kinds import classify, is_marked
 from remotemedia._graph.policy import Policy
 from remotemedia._loop.gates import connections_of
-from remotemedia._loop.places import THREAD, is_placed, on_loop, places_of, stages_of
+from remotemedia._loop.places import THREAD, has_streaming_nodes, is_placed, on_loop, places_of, stages_of
 from remotemedia.core.node import Node
 from remotemedia.nodes import _builtin
 
@@ -85,6 +85,11 @@ class Known:
     def on_thread(self) -> list[bool]:
         """Whether each node is called on a thread. A factory has not created its node yet."""
         return [place == THREAD for place in places_of(self._entries)]
+
+    @functools.cached_property
+    def is_streaming(self) -> bool:
+        """Whether one of the nodes takes the whole stream."""
+        return has_streaming_nodes(self._entries)
 
     @functools.cached_property
     def never_suspends(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from remotemedia._loop.known import known_of
-from remotemedia._loop.places import has_streaming_nodes, is_placed
+from remotemedia._loop.places import is_placed
 from remotemedia._loop.sessions.entrance import Entrance
 from remotemedia._loop.stages.stage import Stage
 from remotemedia._loop.streaming.session_stage import SessionStage
@@ -31,8 +31,9 @@ class Chain:
 
     def __init__(self, graph: Graph, metrics: LoopMetrics | None = None) -> None:
         """Claim the nodes; none is called yet. Metrics are collected if all nodes are on the loop."""
-        parts = (graph.known or known_of(graph)).stages
-        self.stages = _divide(parts) if parts else [_only_stage(graph)]
+        known = graph.known or known_of(graph)
+        only = SessionStage if known.is_streaming else Stage
+        self.stages = _divide(known.stages) if known.stages else [only(graph)]
         self.stages[0].metrics = metrics
         self.entrances = [Entrance(stage) for stage in self.stages]
 
@@ -106,10 +107,6 @@ class Chain:
                 return stage
         inside = [entrance.stage for entrance in self.entrances if entrance.task is not None]
         return inside[0] if inside else self.stages[0]
-
-
-def _only_stage(graph: Graph) -> Stage:
-    return SessionStage(graph) if has_streaming_nodes(graph.entries) else Stage(graph)
 
 
 def _divide(parts: list[Graph]) -> list[Stage]:
