@@ -148,24 +148,21 @@ class _Feeder:
         try:
             if hasattr(type(self._items), "__aiter__"):
                 async for item in self._items:
-                    is_in = self._stream.put(item)
-                    if is_in is not True or self._stream.load >= self._limit:
-                        await self._wait_for_room(is_in)
+                    await self._put(item)
             else:
                 for item in self._items:
-                    is_in = self._stream.put(item)
-                    if is_in is not True or self._stream.load >= self._limit:
-                        await self._wait_for_room(is_in)
+                    await self._put(item)
         except asyncio.CancelledError:
             raise
         except BaseException as failure:  # noqa: BLE001 - Raised by the iteration over the outputs.
             self.failure = failure
         self._stream.end()
 
-    async def _wait_for_room(self, is_in: bool | asyncio.Future[bool]) -> None:  # noqa: FBT001 - See `put`.
-        if not await is_accepted(is_in):
+    async def _put(self, item: Any) -> None:
+        if not await is_accepted(self._stream.put(item)):
             raise SessionClosedError(CLOSED)
-        await self._output_signal.wait_while(lambda: self._stream.load >= self._limit)
+        if self._stream.load >= self._limit:
+            await self._output_signal.wait_while(lambda: self._stream.load >= self._limit)
 
 
 async def is_accepted(is_in: bool | asyncio.Future[bool]) -> bool:  # noqa: FBT001 - The result of `OutputStream.put`.
