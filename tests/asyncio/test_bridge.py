@@ -20,11 +20,11 @@ class Interrupted(Bridge):
         super().__init__(None)
         self.position = position
 
-    def _on_loop(self, callback):
+    def on_loop(self, callback):
         position, self.position = self.position, None
         if position == "before":
             raise KeyboardInterrupt
-        super()._on_loop(callback)
+        super().on_loop(callback)
         if position == "after":
             raise KeyboardInterrupt
 

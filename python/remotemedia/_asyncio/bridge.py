@@ -20,6 +20,7 @@ from remotemedia import _log
 from remotemedia._asyncio.futures import Result, Started, cancel
 from remotemedia._asyncio.iteration import Iteration
 from remotemedia._asyncio.own_loop import OwnLoop
+from remotemedia._asyncio.question import Question
 from remotemedia._errors import CallTimeoutError
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from remotemedia._asyncio.futures import Done
 
 __all__ = ["Bridge", "run_alone"]
-
-_POLL_INTERVAL_SECS = 0.5
 
 
 class Bridge:
@@ -46,16 +45,16 @@ class Bridge:
             own = OwnLoop()
             self._thread, loop = own.thread, own.start()
         self._loop = loop
-        # What each thread waits for, and what was started without a waiting thread.
-        self._current: dict[int, asyncio.Task[Any]] = {}
-        self._results: dict[int, Result] = {}
+        # What each thread waits for, with its result, and what was started without a waiting thread.
+        self.current: dict[int, asyncio.Task[Any]] = {}
+        self.results: dict[int, Result] = {}
         self._spared: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._started: set[Started] = set()
         self._starting: deque[Started] = deque()
         self._is_start_due = False
         self._ended: list[Started] = []
-        self._is_cancelled = False
+        self.is_cancelled = False
         self._releasing = threading.RLock()
         self.is_abandoned = False
 
@@ -102,7 +101,7 @@ class Bridge:
 
         If the caller's loop no longer runs, a separate loop awaits it.
         """
-        if self._is_loop_gone():
+        if self.is_loop_gone():
             return run_alone(awaitable)
         return self.wait(awaitable, timeout, context, can_be_cancelled=False)
 
@@ -129,13 +128,13 @@ class Bridge:
         # One wake-up of the loop serves all calls that start before it runs.
         if not self._is_start_due:
             self._is_start_due = True
-            self._on_loop(self._start_all)
-        return lambda: self._on_loop(started.cancel)
+            self.on_loop(self._start_all)
+        return lambda: self.on_loop(started.cancel)
 
     def awaited_by(self, thread_id: int) -> Callable[[], object] | None:
         """Return a function that cancels what a thread waits for; `None` if it does not wait."""
-        task = self._current.get(thread_id)
-        return None if task is None else lambda: self._on_loop(lambda: cancel(task))
+        task = self.current.get(thread_id)
+        return None if task is None else lambda: self.on_loop(lambda: cancel(task))
 
     def interrupt(self, is_due: Callable[[], bool] | None = None) -> None:
         """Cancel everything in progress; the run continues afterwards.
@@ -147,9 +146,9 @@ class Bridge:
 
         def interrupt() -> None:
             if is_due is None or is_due():
-                self._cancel_current(spared=self._spared)
+                self.cancel_current(spared=self._spared)
 
-        self._on_loop(interrupt)
+        self.on_loop(interrupt)
 
     def iterate(
         self,
@@ -171,16 +170,16 @@ class Bridge:
 
     def cancel(self) -> None:
         """Cancel what is awaited now and later. May be called from any thread."""
-        self._is_cancelled = True
-        if self._is_loop_gone():
-            self._release_all()
+        self.is_cancelled = True
+        if self.is_loop_gone():
+            self.release_all()
         else:
-            self._on_loop(self._cancel_current)
+            self.on_loop(self.cancel_current)
 
     def close(self) -> None:
         """Stop the bridge's own loop and its thread; the caller's loop is not changed."""
         if self._thread is not None:
-            self._on_loop(self._loop.stop)
+            self.on_loop(self._loop.stop)
             self._thread.join()
 
     def begin(self, work: Coroutine[Any, Any, None], context: contextvars.Context) -> asyncio.Task[None]:
@@ -198,62 +197,27 @@ class Bridge:
 
     def ask(self, begin: Callable[[Result], asyncio.Task[None] | None], *, can_be_cancelled: bool) -> Any:
         """Block this thread until the task that `begin` starts on the event loop has a result."""
-        result = Result()
-        thread_id = threading.get_ident()
-        has_begun = False
-
-        def start() -> None:
-            nonlocal has_begun
-            if result.is_set:
-                # The loop had stopped, and ran again after the wait had ended.
-                return
-            has_begun = True
-            try:
-                task = begin(result)
-            except BaseException as failure:  # noqa: BLE001 - Otherwise the thread would wait for ever.
-                result.set(None, failure)
-                return
-            if task is not None and can_be_cancelled and not result.is_set:
-                self._current[thread_id] = task
-                result.when_set = lambda: self._current.pop(thread_id, None)
-                if self._is_cancelled:
-                    task.cancel()
-
-        def stop() -> None:
-            if has_begun:
-                self._cancel_current(thread_id)
-            else:
-                result.set(None, asyncio.CancelledError())
-
+        question = Question(self, begin, can_be_cancelled=can_be_cancelled)
         try:
-            self._results[thread_id] = result
-            self._on_loop(start)
-            if self._is_loop_gone():
-                self._release_all()
-            self._wait_for(result)
+            question.ask()
+            while not question.wait():
+                pass
         except BaseException:
             # Ctrl-C in the main thread: the coroutine is cancelled, and must end first.
-            self._on_loop(stop)
-            self._wait_for(result)
+            question.cancel()
             raise
         finally:
-            self._results.pop(thread_id, None)
-        return result.take()
+            question.end()
+        return question.result.take()
 
-    def _wait_for(self, result: Result) -> None:
-        while not result.wait(_POLL_INTERVAL_SECS):
-            # A loop may stop before it has run its callbacks.
-            if self._is_loop_gone():
-                self._release_all()
-
-    def _is_loop_gone(self) -> bool:
+    def is_loop_gone(self) -> bool:
         """Whether the loop no longer runs anything.
 
         A stopped loop may run again, but a run that must end cannot rely on that.
         """
         if self._loop.is_closed():
             return True
-        return self._is_cancelled and self._thread is None and not self._loop.is_running()
+        return self.is_cancelled and self._thread is None and not self._loop.is_running()
 
     async def _await(
         self,
@@ -300,7 +264,7 @@ class Bridge:
             started.task = task
             self._started.add(started)
             task.add_done_callback(functools.partial(self._end, started))
-            if self._is_cancelled or started.is_cancelled:
+            if self.is_cancelled or started.is_cancelled:
                 task.cancel()
 
     def _end(self, started: Started, task: asyncio.Task[None]) -> None:
@@ -326,23 +290,25 @@ class Bridge:
         for started in ended:
             started.report()
 
-    def _cancel_current(self, thread_id: int | None = None, spared: Collection[int] = ()) -> None:
+    def cancel_current(self, thread_id: int | None = None, spared: Collection[int] = ()) -> None:
+        """Cancel what a thread waits for, or everything in progress. Called on the loop."""
         if thread_id is None:
-            for thread, task in self._current.items():
+            for thread, task in self.current.items():
                 if thread not in spared:
                     cancel(task)
             for started in self._started:
                 started.cancel()
-        elif thread_id in self._current:
-            cancel(self._current[thread_id])
+        elif thread_id in self.current:
+            cancel(self.current[thread_id])
 
-    def _on_loop(self, callback: Callable[[], object]) -> None:
+    def on_loop(self, callback: Callable[[], object]) -> None:
+        """Call a function on the loop, from any thread."""
         try:
             self._loop.call_soon_threadsafe(callback)
         except RuntimeError:
-            self._release_all()
+            self.release_all()
 
-    def _release_all(self) -> None:
+    def release_all(self) -> None:
         """Release all waiting threads, because the loop no longer runs."""
         with self._releasing:
             self.is_abandoned = True
@@ -354,7 +320,7 @@ class Bridge:
                 with suppress(RuntimeError):
                     task.cancel()
             self._tasks.clear()
-            for result in [*self._results.values()]:
+            for result in [*self.results.values()]:
                 result.set(None, asyncio.CancelledError())
             self._report_ended()
             for started in [*self._started, *self._starting]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -85,10 +86,20 @@ class Result:
         self.is_set = True
         if self.when_set is not None:
             self.when_set()
-        self._lock.release()
+        self.wake()
+
+    def wake(self) -> None:
+        """Wake the thread, which may have something else to do before the result."""
+        # If the lock is free, the thread has not gone to sleep since it was woken.
+        with suppress(RuntimeError):
+            self._lock.release()
 
     def wait(self, timeout: float) -> bool:
-        """Wait a short time for the result: a signal that arrives just before a wait does not end it."""
+        """Wait a short time for the result: a signal that arrives just before a wait does not end it.
+
+        Returns:
+            Whether the thread was woken. It may be without a result.
+        """
         # Ctrl-C may have arrived just after the lock was acquired.
         return self.is_set or self._lock.acquire(timeout=timeout)
 
