@@ -335,6 +335,19 @@ class Callers:
         """Remove all calls."""
 
 @final
+class ChunkItems:
+    """The items of a chunk, an iterator that ends early when the chunk has taken its time."""
+
+    def is_due(self) -> bool:
+        """Whether its time is over."""
+
+    def renew(self) -> None:
+        """Give it as much time again."""
+
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+
+@final
 class Waiting:
     """A wait of nodes, which lasts as long as this object."""
 

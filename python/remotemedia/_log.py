@@ -112,7 +112,12 @@ def _called_node(node_id: str, thread_id: int) -> str:
     """Return the node that a thread is in: of those in a kernel, the engine only knows the first."""
     from remotemedia._compiled.failures import node_at
 
-    return node_at(_frame_of(thread_id), node_id) or node_id
+    frame = _frame_of(thread_id)
+    if (found := node_at(frame, node_id)) is not None:
+        return found
+    # Without calls to an event loop, its module has not been imported.
+    crossings = sys.modules.get("remotemedia._compiled.crossings")
+    return (crossings is not None and crossings.awaited_node(frame, node_id)) or node_id
 
 
 def _frame_of(thread_id: int) -> FrameType | None:

@@ -71,6 +71,21 @@ def read_until(descriptor: int, wanted: bytes) -> bytes:
     return shown
 
 
+def test_outputs_appear_while_an_async_node_waits(start, add, tmp_path):
+    """The items before it have crossed to the event loop in the same chunk."""
+    add("class Gate:\n    async def process(self, item):")
+    add("        while item == 'b' and not os.path.exists('open'):\n            await asyncio.sleep(0.01)")
+    add("        return item\nimport asyncio\npipeline = [Gate()]")
+    (tmp_path / "in.txt").write_text("a\n" * 40 + "b\n" + "c\n" * 9)
+    process = start("run", "app.py", "-i", "in.txt")
+
+    before = [lines_until(process.stdout, '"a"') for _ in range(40)]
+    (tmp_path / "open").touch()
+    after = lines_until(process.stdout, '"c"')
+
+    assert (len(before), after) == (40, ['"b"', '"c"'])
+
+
 def test_outputs_appear_while_the_input_is_open(start, add):
     add("pipeline = [Upper()]")
     process = start("run", "app.py:pipeline", "--input", "-")

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::prelude::*;
+use pyo3::types::PyList;
 use remotemedia_commands::{
     FailedItems, Failure, FailureKind, Finding, FindingKind, ItemFeed, LoadedPipeline, Loader, Next, NodeDoc,
     ParameterDoc, Remark, RunResult, RunSettings,
@@ -159,7 +160,7 @@ impl PyPipeline {
             let own = own_input(graph).map_err(|error| failure_of(py, error))?;
             let mut feed: Box<dyn Feed<Object> + '_> = match feed {
                 Some(_) if own.is_none() => return Err(Failure::usage(MADE_BY_SOURCE)),
-                Some(feed) => Box::new(InputFeed { feed, given: 0, broken: &broken }),
+                Some(feed) => Box::new(InputFeed { feed, given: 0, after: None, broken: &broken }),
                 None => Box::new(Items(own.into_iter())),
             };
             run::run_counting(graph, &self.plan, &mut *feed, &mut sink, counting).map_err(|error| {
@@ -198,8 +199,16 @@ struct InputFeed<'a> {
     feed: &'a mut dyn ItemFeed,
     /// How many items it has given.
     given: u64,
+    /// How it went on after the items that were given at once.
+    after: Option<After>,
     /// Where a failure that is the command's own waits until the run is over.
     broken: &'a Cell<Option<Failure>>,
+}
+
+/// What came after some items.
+enum After {
+    End,
+    Failure(PyErr),
 }
 
 impl InputFeed<'_> {
@@ -211,12 +220,37 @@ impl InputFeed<'_> {
             store_failure(self.broken, failure)
         })
     }
+
+    /// Add the items to a list that are there already. Returns what comes after them, if that is known.
+    fn take_ready(&mut self, items: &Bound<'_, PyList>, limit: usize) -> Option<After> {
+        let py = items.py();
+        if let Err(interrupt) = py.check_signals() {
+            return Some(After::Failure(interrupt));
+        }
+        while items.len() < limit {
+            let added = match self.feed.next(Duration::ZERO) {
+                Next::Item(value) => self.give(py, &value).and_then(|item| items.append(item.0)),
+                Next::End => return Some(After::End),
+                Next::Waiting => break,
+                Next::Broken(failure) => Err(store_failure(self.broken, failure)),
+            };
+            if let Err(error) = added {
+                return Some(After::Failure(error));
+            }
+        }
+        None
+    }
 }
 
 impl Feed<Object> for InputFeed<'_> {
     fn next(&mut self) -> PyResult<Option<Object>> {
         // Items go through one by one: a request for the next one means that those before are done.
         self.feed.note_done(self.given);
+        match self.after.take() {
+            None => {}
+            Some(After::End) => return Ok(None),
+            Some(After::Failure(error)) => return Err(error),
+        }
         attach(|py| {
             // What is there already needs no release of the interpreter.
             let mut next = self.feed.next(Duration::ZERO);
@@ -233,6 +267,20 @@ impl Feed<Object> for InputFeed<'_> {
                 let feed = &mut *self.feed;
                 next = detach(py, || feed.next(SIGNAL_POLL_INTERVAL));
             }
+        })
+    }
+
+    fn next_ready(&mut self, limit: usize) -> Option<PyResult<Object>> {
+        self.feed.note_done(self.given);
+        attach(|py| {
+            let items = PyList::empty(py);
+            let after = self.after.take().or_else(|| self.take_ready(&items, limit));
+            match after {
+                Some(After::Failure(error)) if items.is_empty() => return Some(Err(error)),
+                None if items.is_empty() => return None,
+                after => self.after = after,
+            }
+            Some(Ok(Object(items.into_any().unbind())))
         })
     }
 

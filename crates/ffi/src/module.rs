@@ -18,6 +18,8 @@ pub mod _core {
     #[pymodule_export]
     use crate::node::callers::Callers;
     #[pymodule_export]
+    use crate::node::chunk_items::ChunkItems;
+    #[pymodule_export]
     use crate::node::loop_metrics::LoopMetrics;
     #[pymodule_export]
     use crate::node::loop_stage::{LoopCall, LoopStage};

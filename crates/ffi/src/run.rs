@@ -21,6 +21,7 @@ use crate::graph::{Described, place_of_chain};
 use crate::node::callers;
 use crate::node::callers::Owner;
 use crate::node::chain::{Chain, CurrentChunk};
+use crate::node::coroutine_chain::{AnyChain, CoroutineChain};
 
 /// The maximum number of inputs of a run that are in flight: enough to keep every stage of a long pipeline busy.
 const IN_FLIGHT: usize = 1024;
@@ -92,8 +93,12 @@ pub(crate) fn prepare(
     let described = graph::describe(graph, &plan, &surroundings)?;
     let bulk = (plan.is_direct() && described.are_plain()).then(|| {
         let collected = collected.map(|list| list.clone().unbind());
-        let (objects, place) = (described.objects(py), place_of_chain(&plan, &owner));
-        Box::new(Chain::new(objects, &plan, control.chunk.clone(), collected, place)) as _
+        let (place, chunk) = (place_of_chain(&plan, &owner), &control.chunk);
+        let copied = collected.as_ref().map(|list: &Py<PyList>| list.clone_ref(py));
+        let on_loop = (Arc::clone(&place), Arc::clone(bridge));
+        let coroutines = CoroutineChain::new(described.objects(py), &plan, on_loop, chunk.clone(), copied);
+        let functions = Chain::new(described.objects(py), &plan, chunk.clone(), collected, place);
+        Box::new(AnyChain::new(functions, coroutines)) as _
     });
     let settings = SessionSettings {
         with_metrics,

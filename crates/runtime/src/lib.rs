@@ -37,6 +37,7 @@ pub use limits::{CLOSE_TIMEOUT, DEFAULT_QUEUE_SIZE, LONGEST_RETRY_DELAY, LONGEST
 pub use manifest::{Connection, Manifest, ManifestNode};
 pub use node::bulk::{Bulk, BulkEnd, BulkMember, BulkOutcome, Calls, InProgress, Pending};
 pub use node::endpoints::{Fed, Feed, Items, Sink};
+pub use node::fused::{Fused, FusedOutcome, Fusible};
 pub use node::native::{ValueFault, create_native_node, native_node_types};
 pub use node::policy::{DeadLetter, Policy, PolicyNode, longest_call};
 pub use node::{

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from remotemedia._compiled.body import BRANCHES, GATE, NO_NODE, STREAM
 from remotemedia._compiled.kernels import Kernel, LazyResultError, resolve
 from remotemedia._compiled.source import KERNEL_FILE
-from remotemedia._exception_chain import set_traceback, traceback_of
+from remotemedia._exception_chain import cause_of, set_traceback, traceback_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from remotemedia._compiled.source import Source
 
-__all__ = ["ITEM", "NO_NODE", "Found", "InProgress", "close_all", "find", "node_at"]
+__all__ = ["ITEM", "NO_NODE", "Found", "InProgress", "close_all", "find", "node_at", "original_error"]
 
 ITEM = "item"
 """The kind of work in progress that is an item for another branch; the engine knows it, too."""
@@ -100,6 +100,15 @@ def node_at(frame: FrameType | None, first_id: str) -> str | None:
             return found
         frame = frame.f_back
     return None
+
+
+def original_error(error: BaseException) -> BaseException:
+    """Return what a node raised: a coroutine replaces `StopIteration` with a `RuntimeError`."""
+    cause = cause_of(error)
+    is_replaced = type(error) is RuntimeError and isinstance(cause, StopIteration)
+    # It begins where the kernel is awaited. An error of the node itself has its frames.
+    traceback = traceback_of(error) if is_replaced else None
+    return cause if cause is not None and traceback is not None and traceback.tb_next is None else error
 
 
 async def close_all(opened: list[tuple[int, Any]]) -> list[tuple[int, BaseException]]:

@@ -143,6 +143,16 @@ class AsyncKernels:
         """
         return self._kernel(ONE) if self._described.has_one_output() else None
 
+    def are_async(self) -> bool:
+        """Whether all nodes run on an event loop, apart from built-in ones."""
+        steps = self._described.steps
+        kinds = [step.kind for step in steps if not step.is_inlined]
+        return bool(kinds) and all(kind in {"coroutine", "async_generator"} for kind in kinds)
+
+    def has_generators(self) -> bool:
+        """Whether a node has any number of outputs."""
+        return self._described.has_generators()
+
     def _kernel(self, form: Form) -> Kernel:
         kernel = self._described.kernel(form)
         if kernel is None:

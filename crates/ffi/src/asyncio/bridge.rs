@@ -38,7 +38,8 @@ impl Bridge {
         self.mailbox.as_ref()
     }
 
-    fn get<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
+    /// The `Bridge` of `remotemedia._asyncio.bridge`.
+    pub(crate) fn get<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
         if let Some(started) = self.started.get(py) {
             return Ok(started.bind(py));
         }

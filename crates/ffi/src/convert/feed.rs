@@ -60,6 +60,10 @@ impl Feed<Object> for ListFeed {
             Some(Ok(Object(chunk.into_any().unbind())))
         })
     }
+
+    fn next_ready(&mut self, limit: usize) -> Option<PyResult<Object>> {
+        self.next_chunk(limit)
+    }
 }
 
 struct IteratorFeed {

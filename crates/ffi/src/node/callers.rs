@@ -69,6 +69,13 @@ impl Frame {
         ENTERED.with_borrow(|entered| Self::new(place, entered))
     }
 
+    /// The same for a call of several nodes; `find_node` finds the one that it is in.
+    pub(crate) fn begin_stage(place: &Arc<Place>, find_node: FindNode) -> Arc<Self> {
+        let (place, find_node) = (Arc::clone(place), Some(find_node));
+        let locks = ENTERED.with_borrow(|entered| locks_of(entered));
+        Arc::new(Self { place, locks, find_node, is_over: AtomicBool::new(false) })
+    }
+
     fn new(place: &Arc<Place>, below: &[Entered]) -> Arc<Self> {
         Arc::new(Self {
             place: Arc::clone(place),

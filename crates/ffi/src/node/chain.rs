@@ -1,18 +1,18 @@
 //! `def` nodes as one Python function that takes a chunk of items: see `remotemedia._compiled.kernels`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::iterator::PySendResult;
-use pyo3::types::{PyIterator, PyList, PyTuple};
+use pyo3::types::{PyIterator, PyList};
 use remotemedia_runtime::locks::Mutex;
-use remotemedia_runtime::{Bulk, BulkEnd, BulkOutcome, InProgress, Pending, Plan, Sink};
+use remotemedia_runtime::{Bulk, BulkEnd, BulkOutcome, Plan, Sink};
 
 use crate::attach::attach;
 use crate::convert::object::Object;
 use crate::node::callers::{Level, Place};
 use crate::node::outputs::{Kind, may_be_lazy};
+use crate::node::shape::{Shape, in_progress};
 use crate::node::timing::Timing;
 
 /// The current chunk. Emptying the list ends the loop over it after the current item: that is how a run is cancelled
@@ -35,7 +35,7 @@ enum Chunk {
 
 impl CurrentChunk {
     /// Make a chunk the current one, or empty it if the run was cancelled meanwhile.
-    fn begin(&self, chunk: &Bound<'_, PyList>, stop: Option<Py<PyAny>>) -> PyResult<()> {
+    pub(super) fn begin(&self, chunk: &Bound<'_, PyList>, stop: Option<Py<PyAny>>) -> PyResult<()> {
         let mut current = self.0.lock();
         if matches!(*current, Chunk::Refused) {
             drop(current);
@@ -45,7 +45,7 @@ impl CurrentChunk {
         Ok(())
     }
 
-    fn end(&self) {
+    pub(super) fn end(&self) {
         let mut current = self.0.lock();
         if matches!(*current, Chunk::UnderWay { .. }) {
             // The engine holds the list and the cell still, so no Python code runs here.
@@ -65,34 +65,6 @@ impl CurrentChunk {
             }
             Chunk::None | Chunk::Refused => Ok(()),
         }
-    }
-}
-
-/// How the nodes of a plan are named and connected.
-struct Shape {
-    ids: Vec<String>,
-    /// The nodes before each, and whether it joins their outputs; `None` for a chain.
-    connections: Option<(Vec<Vec<usize>>, Vec<bool>)>,
-}
-
-impl Shape {
-    fn of(plan: &Plan) -> Self {
-        let nodes = plan.nodes();
-        let connections = || {
-            let after = nodes.iter().map(|node| node.upstreams.clone()).collect();
-            (after, nodes.iter().map(|node| node.join).collect())
-        };
-        Self {
-            ids: nodes.iter().map(|node| node.id.clone()).collect(),
-            connections: (!plan.is_chain()).then(connections),
-        }
-    }
-
-    fn connections<'py>(&self, module: &Bound<'py, PyModule>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let py = module.py();
-        let Some((after, joins)) = &self.connections else { return Ok(None) };
-        let after = after.iter().map(|upstreams| PyTuple::new(py, upstreams)).collect::<PyResult<Vec<_>>>()?;
-        module.call_method1("Connections", (PyTuple::new(py, after)?, PyTuple::new(py, joins)?)).map(Some)
     }
 }
 
@@ -119,7 +91,7 @@ impl Kernel {
         let module = py.import("remotemedia._compiled.kernels")?;
         let nodes = PyList::new(py, nodes)?;
         let timers = PyList::new(py, timing.iter().flat_map(|timing| timing.functions(py)))?;
-        let kernel = module.call_method1(builder, (nodes, shape.connections(&module)?, &shape.ids, timers))?;
+        let kernel = module.call_method1(builder, (nodes, shape.connections(py)?, &shape.ids, timers))?;
         if kernel.is_none() {
             return Ok(None);
         }
@@ -281,27 +253,6 @@ fn explain(
         BulkEnd::Fault(node, PyErr::from_value(error.into_any()))
     };
     Ok(BulkOutcome { left, ..BulkOutcome::new(taken, end) })
-}
-
-/// What `find` returned of an item.
-fn in_progress(found: &Bound<'_, PyAny>) -> PyResult<InProgress<Object>> {
-    let work: Vec<(String, isize, usize, Py<PyAny>)> = found.getattr("work")?.extract()?;
-    let work = work.into_iter().map(|(kind, from, node, object)| match kind.as_str() {
-        "stream" => Pending::Outputs { node, returned: Object(object) },
-        "item" => Pending::Item { from: usize::try_from(from).ok(), to: node, item: Object(object) },
-        _ => Pending::Passed { node, item: Object(object) },
-    });
-    let arrived: Vec<(isize, usize, Vec<Py<PyAny>>)> = found.getattr("arrived")?.extract()?;
-    let arrived = arrived
-        .into_iter()
-        .map(|(gate, node, items)| (usize::try_from(gate).ok(), node, items.into_iter().map(Object).collect()));
-    Ok(InProgress {
-        work: work.collect(),
-        arrived: arrived.collect(),
-        entered: found.getattr("entered")?.extract()?,
-        open_gates: found.getattr("open_gates")?.extract()?,
-        took: Duration::ZERO,
-    })
 }
 
 /// Whether `is_sought` is true of the address of an item from `start` on. Borrows the items: counting references would

@@ -6,7 +6,8 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyFunction, PyList, PyTuple};
 use remotemedia_runtime::{
-    Batched, BulkMember, Concurrent, FailureCounts, Node, NodeInfo, Options, Outputs, Snapshot, Source, Streaming,
+    Batched, BulkMember, Concurrent, FailureCounts, Fusible, Node, NodeInfo, Options, Outputs, Snapshot, Source,
+    Streaming,
 };
 
 use crate::attach::attach;
@@ -37,12 +38,14 @@ enum Process {
 /// A Python object that has a `process` method.
 #[allow(clippy::struct_excessive_bools, reason = "each is an independent property of the node")]
 pub(crate) struct PythonNode {
-    object: Py<PyAny>,
+    pub(super) object: Py<PyAny>,
     process: Process,
     /// The `flush` method, if the object has one.
     flush: Option<Py<PyAny>>,
     pub(crate) membership: Membership,
     is_dirty: bool,
+    /// Whether calling its coroutine is all there is to it.
+    is_fusible: bool,
     /// Whether the event loop runs `process`, and so all other methods, too.
     runs_on_loop: bool,
     pub(super) site: Arc<Site>,
@@ -69,6 +72,7 @@ impl PythonNode {
             flush: None,
             membership: Membership::new(object, &site.place),
             is_dirty: false,
+            is_fusible: false,
             runs_on_loop: false,
             site,
             timeout_secs: options.timeout.map(|timeout| timeout.as_secs_f64()),
@@ -122,7 +126,9 @@ impl PythonNode {
             let retrying = class.call1((&method, self.retries.0, self.retries.1, self.timeout_secs, count))?;
             self.retrying = Some(retrying.unbind());
         }
-        self.process = if is_source(object)? {
+        let is_source = is_source(object)?;
+        self.is_fusible = kind == "coroutine" && !is_source && self.retrying.is_none() && self.timeout_secs.is_none();
+        self.process = if is_source {
             Process::Source(method.unbind())
         } else if kind == "streaming" {
             let class = py.import("remotemedia._asyncio.streaming")?.getattr("StreamingNode")?;
@@ -238,6 +244,10 @@ impl Node<Object> for PythonNode {
 
     fn as_streaming(&mut self) -> Option<&mut dyn Streaming<Object>> {
         if matches!(self.process, Process::Streaming(_)) { Some(self) } else { None }
+    }
+
+    fn as_fusible(&mut self) -> Option<&mut dyn Fusible<Object>> {
+        if self.is_fusible { Some(self) } else { None }
     }
 
     fn as_bulk_member(&mut self) -> Option<&mut dyn BulkMember<Object>> {

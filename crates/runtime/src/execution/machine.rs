@@ -4,6 +4,7 @@
 //! the thread's stack. Where branches meet again, a [`Gate`] collects their items until all other work of the input is done.
 
 mod continuing;
+mod fusing;
 mod gates;
 mod notes;
 mod pauses;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use quanta::Instant;
 
+use self::fusing::{Entered, Fusing};
 use self::gates::Gate;
 pub(crate) use self::pauses::UnderWay;
 use crate::cancel::CancelFlag;
@@ -69,6 +71,7 @@ pub(crate) struct Machine<P: Payload> {
     pub(crate) notes_visits: bool,
     visited: Vec<bool>,
     stack: Vec<Work<P>>,
+    fusing: Fusing<P>,
     /// How many steps of [`Machine::drain`] or [`Machine::flush`] have begun.
     steps: usize,
     /// The generator that makes the input.
@@ -108,6 +111,7 @@ impl<P: Payload> Machine<P> {
                 .collect(),
             nodes,
             stack: Vec::new(),
+            fusing: Fusing::default(),
             steps: 0,
             source: None,
             recorders: None,
@@ -154,6 +158,7 @@ impl<P: Payload> Machine<P> {
         if self.notes_visits {
             self.visited.fill(false);
         }
+        self.fuse_if_due();
     }
 
     /// Take one item in by one of the entries, as far as it goes without the rest of its input.
@@ -372,17 +377,24 @@ impl<P: Payload> Machine<P> {
                     }
                     return Ok(());
                 }
-                Route::Node(node) => match self.enter(node, item, &mut started)? {
-                    Outputs::One(output) => {
-                        item = output;
-                        route = self.routes[node].clone();
+                Route::Node(first) => {
+                    let (node, outputs) = match self.enter_fused(first, item)? {
+                        Entered::Called(node, outputs) => (node, outputs),
+                        Entered::Singly(item) => (first, self.enter(first, item, &mut started)?),
+                    };
+                    match outputs {
+                        Outputs::One(output) => {
+                            item = output;
+                            route = self.routes[node].clone();
+                        }
+                        Outputs::None | Outputs::NotReached => return Ok(()),
+                        Outputs::Many(stream) => {
+                            let took = Duration::ZERO;
+                            self.stack.push(Work::Outputs { node, phase: Phase::Process, stream, took });
+                            return Ok(());
+                        }
                     }
-                    Outputs::None | Outputs::NotReached => return Ok(()),
-                    Outputs::Many(stream) => {
-                        self.stack.push(Work::Outputs { node, phase: Phase::Process, stream, took: Duration::ZERO });
-                        return Ok(());
-                    }
-                },
+                }
             }
         }
     }

@@ -14,6 +14,15 @@ pub trait Bulk<P: Payload>: Send {
     /// each chunk, until it returns `false`.
     fn is_possible(&mut self, is_measured: bool) -> bool;
 
+    /// Whether the nodes work in another place, so that each chunk takes its time to get there, and even two items are worth one.
+    /// Asked before [`Bulk::is_possible`], where calls are not measured.
+    ///
+    /// # Errors
+    /// An interruption.
+    fn crosses(&mut self) -> Result<bool, P::Fault> {
+        Ok(false)
+    }
+
     /// Take a chunk of items through all nodes and hand the outputs to `sink`, in order.
     fn run(&mut self, chunk: P, sink: &mut dyn Sink<P>) -> BulkOutcome<P>;
 }
@@ -21,6 +30,10 @@ pub trait Bulk<P: Payload>: Send {
 impl<P: Payload, B: Bulk<P> + ?Sized> Bulk<P> for Box<B> {
     fn is_possible(&mut self, is_measured: bool) -> bool {
         (**self).is_possible(is_measured)
+    }
+
+    fn crosses(&mut self) -> Result<bool, P::Fault> {
+        (**self).crosses()
     }
 
     fn run(&mut self, chunk: P, sink: &mut dyn Sink<P>) -> BulkOutcome<P> {
@@ -44,6 +57,8 @@ pub struct BulkOutcome<P: Payload> {
     pub left: InProgress<P>,
     /// How many outputs went another way than by the sink.
     pub past_sink: u64,
+    /// What generators raised that were closed after a fault, with their nodes, the innermost first.
+    pub closed: Vec<(usize, P::Fault)>,
     /// The calls of each node, if they are measured.
     pub calls: Vec<Calls>,
 }
@@ -62,7 +77,7 @@ pub struct Calls {
 impl<P: Payload> BulkOutcome<P> {
     /// A chunk that ended with nothing in progress.
     pub fn new(taken: usize, end: BulkEnd<P>) -> Self {
-        Self { taken, end, left: InProgress::default(), past_sink: 0, calls: Vec::new() }
+        Self { taken, end, left: InProgress::default(), past_sink: 0, closed: Vec::new(), calls: Vec::new() }
     }
 }
 
@@ -76,6 +91,8 @@ pub enum BulkEnd<P: Payload> {
     SinkFault(P::Fault),
     /// It was asked to stop.
     Stopped,
+    /// It has taken its time. The rest of the chunk comes back.
+    Paused(P),
     /// There are items among them that only [`crate::Node::process`] may be given. The chunk comes back as it was.
     Refused(P),
     /// The node at this index returned a value that only [`BulkMember::interpret`] understands. The rest of the chunk comes back.

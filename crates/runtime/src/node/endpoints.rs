@@ -33,6 +33,13 @@ pub trait Feed<P: Payload> {
         None
     }
 
+    /// Up to `limit` items that are there already, or `None` where that is not known or there are none.
+    ///
+    /// An empty chunk is the end of input.
+    fn next_ready(&mut self, _limit: usize) -> Option<Result<P, P::Fault>> {
+        None
+    }
+
     /// Whether this feed is notified of the progress of a run.
     fn shows_progress(&self) -> bool {
         false

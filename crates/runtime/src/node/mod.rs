@@ -2,6 +2,7 @@
 
 pub(crate) mod bulk;
 pub(crate) mod endpoints;
+pub(crate) mod fused;
 pub(crate) mod native;
 pub(crate) mod policy;
 
@@ -13,6 +14,7 @@ use crate::execution::metrics::{Step, WorkerMetrics};
 use crate::failure::RunError;
 use crate::failure_counts::FailureCounts;
 use crate::node::bulk::BulkMember;
+use crate::node::fused::Fusible;
 use crate::payload::Payload;
 use crate::phase::Phase;
 use crate::plan::Plan;
@@ -81,6 +83,11 @@ pub trait Node<P: Payload>: Send {
 
     /// A node that holds items of a stream between calls.
     fn as_streaming(&mut self) -> Option<&mut dyn Streaming<P>> {
+        None
+    }
+
+    /// A node that can be called together with its neighbours.
+    fn as_fusible(&mut self) -> Option<&mut dyn Fusible<P>> {
         None
     }
 

@@ -10,6 +10,7 @@ use crate::failure_counts::FailureCounts;
 use crate::limits::LONGEST_RETRY_DELAY;
 use crate::node;
 use crate::node::bulk::BulkMember;
+use crate::node::fused::Fusible;
 use crate::node::{
     Batched, Concurrent, Done, EndEarly, Node, NodeInfo, Outputs, RemoteStage, Snapshot, Source, Start, Stream,
     Streaming,
@@ -239,6 +240,10 @@ impl<P: Payload> Node<P> for PolicyNode<P> {
 
     fn as_streaming(&mut self) -> Option<&mut dyn Streaming<P>> {
         self.node.as_streaming()
+    }
+
+    fn as_fusible(&mut self) -> Option<&mut dyn Fusible<P>> {
+        None
     }
 
     fn as_bulk_member(&mut self) -> Option<&mut dyn BulkMember<P>> {

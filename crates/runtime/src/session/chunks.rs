@@ -9,7 +9,8 @@ use crate::payload::Payload;
 use crate::phase::Phase;
 
 impl<P: Payload> Session<P> {
-    /// Take a chunk through by `bulk`, and what that leaves one by one. Returns how many items the chunk had.
+    /// Take a chunk through by `bulk`, and what that leaves one by one. Returns how many items went through, and the rest of the chunk if
+    /// it has taken its time.
     ///
     /// The bulk is dropped if it cannot take more.
     pub(super) fn take_chunk<B: Bulk<P>>(
@@ -18,44 +19,49 @@ impl<P: Payload> Session<P> {
         bulk: &mut Option<B>,
         chunk: P,
         sink: &mut dyn Sink<P>,
-    ) -> Result<usize, Stop<P::Fault>> {
+    ) -> Result<(usize, Option<P>), Stop<P::Fault>> {
         let is_measured = machine.recorders.is_some();
         let usable = bulk.take().and_then(|mut bulk| bulk.is_possible(is_measured).then_some(bulk));
-        let Some(mut usable) = usable else { return self.take_all(machine, P::unpack(chunk), sink) };
+        let Some(mut usable) = usable else {
+            return self.take_all(machine, P::unpack(chunk), sink).map(|taken| (taken, None));
+        };
         // It is watched as if it were in the first node.
         machine.progress.enter(0, NO_INPUT);
         let outcome = usable.run(chunk, sink);
         machine.progress.leave();
         let taken = outcome.taken as u64;
         machine.input = numbering::of_item((self.number_items(taken) + taken).saturating_sub(1));
-        if matches!(outcome.end, BulkEnd::Done) {
+        if matches!(outcome.end, BulkEnd::Done | BulkEnd::Paused(_)) {
             *bulk = Some(usable);
         }
         self.settle(machine, outcome, sink)
     }
 
-    /// Finish what a bulk has left, of which the current input of the machine was the last item. Returns how many items there were.
+    /// Finish what a bulk has left, of which the current input of the machine was the last item. Returns how many items there were, and
+    /// those that it has not begun.
     pub(super) fn settle(
         &self,
         machine: &mut Machine<P>,
         outcome: BulkOutcome<P>,
         sink: &mut dyn Sink<P>,
-    ) -> Result<usize, Stop<P::Fault>> {
+    ) -> Result<(usize, Option<P>), Stop<P::Fault>> {
         self.count_direct_outputs(outcome.past_sink);
         for (node, calls) in outcome.calls.iter().enumerate() {
             machine.record(node, |recorder| recorder.called_in_bulk(calls));
         }
         let took = outcome.left.took;
         machine.take_over(outcome.left);
+        machine.take_over_closed(outcome.closed);
         match outcome.end {
-            BulkEnd::Done => Ok(outcome.taken),
+            BulkEnd::Done => Ok((outcome.taken, None)),
+            BulkEnd::Paused(rest) => Ok((outcome.taken, Some(rest))),
             BulkEnd::Fault(node, fault) => Err(Stop::Node { node, phase: Phase::Process, fault }),
             BulkEnd::SinkFault(fault) => Err(Stop::Sink(fault)),
             BulkEnd::Stopped => Err(Stop::Cancelled),
-            BulkEnd::Refused(chunk) => self.take_all(machine, P::unpack(chunk), sink),
+            BulkEnd::Refused(chunk) => Ok((self.take_all(machine, P::unpack(chunk), sink)?, None)),
             BulkEnd::Unfinished { node, output, rest } => {
                 machine.resume(node, output, took, sink)?;
-                Ok(outcome.taken + self.take_all(machine, rest, sink)?)
+                Ok((outcome.taken + self.take_all(machine, rest, sink)?, None))
             }
         }
     }

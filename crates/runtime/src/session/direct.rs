@@ -60,8 +60,10 @@ impl<P: Payload> Session<P> {
     ) -> Direct<P> {
         let mut chunk = chunk;
         let outcome = self.directly(|machine| {
-            let Some(chunk) = chunk.take() else { return Ok(()) };
-            self.take_chunk(machine, bulk, chunk, sink).map(drop)
+            while let Some(part) = chunk.take() {
+                chunk = self.take_chunk(machine, bulk, part, sink)?.1;
+            }
+            Ok(())
         });
         outcome.unwrap_or(Direct::Busy(chunk))
     }

@@ -15,12 +15,19 @@ pub struct Pace {
     since: Instant,
     items: u64,
     chunk: Option<usize>,
+    /// Whether each chunk is compared with the one before it.
+    grows: bool,
 }
 
 impl Pace {
     /// Chunks of so many items at the most, which take about this time.
     pub fn new(largest_chunk: usize, chunk_time: Duration) -> Self {
-        Self { largest_chunk, chunk_time, since: Instant::now(), items: 0, chunk: None }
+        Self { largest_chunk, chunk_time, since: Instant::now(), items: 0, chunk: None, grows: false }
+    }
+
+    /// For chunks that pay with two items already: each is larger than the one before it, as long as they are fast.
+    pub fn growing(largest_chunk: usize, chunk_time: Duration) -> Self {
+        Self { chunk: Some(1), grows: true, ..Self::new(largest_chunk, chunk_time) }
     }
 
     /// The size of the next chunk, if items are fast enough to go in chunks.
@@ -30,6 +37,13 @@ impl Pace {
 
     /// Items went through. The clock is read once a window or chunk, not once an item.
     pub fn passed(&mut self, items: u64) {
+        if self.grows {
+            let is_slow = self.since.elapsed() > self.chunk_time;
+            let next = |size: usize| if is_slow { size / 4 } else { size * 2 }.clamp(1, self.largest_chunk);
+            self.chunk = self.chunk.map(next);
+            self.since = Instant::now();
+            return;
+        }
         self.items += items;
         if self.items < PACE_WINDOW && self.chunk.is_none() {
             return;

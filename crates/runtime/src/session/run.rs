@@ -138,13 +138,15 @@ impl<P: Payload> Run<'_, '_, P> {
     }
 
     fn run_feed(&mut self, feed: &mut dyn Feed<P>) -> Result<(), RunError<P::Fault>> {
-        let mut pace = Pace::new(LARGEST_CHUNK, CHUNK_TIME);
+        let crosses = self.crosses()?;
+        let new_pace = if crosses { Pace::growing } else { Pace::new };
+        let mut pace = new_pace(LARGEST_CHUNK, CHUNK_TIME);
         loop {
             if self.machine.is_cancelled.is_set() {
                 return Err(RunError::Cancelled);
             }
             if let Some(limit) = pace.chunk()
-                && let Some(chunk) = feed.next_chunk(limit)
+                && let Some(chunk) = if crosses { feed.next_ready(limit) } else { feed.next_chunk(limit) }
             {
                 let taken = self.take_chunk(chunk.map_err(RunError::Feed)?)?;
                 // A chunk that a cancellation emptied is not the end of input.
@@ -162,12 +164,29 @@ impl<P: Payload> Run<'_, '_, P> {
         }
     }
 
+    /// Whether each chunk takes its time to get to the nodes.
+    fn crosses(&mut self) -> Result<bool, RunError<P::Fault>> {
+        match &mut self.bulk {
+            Some(bulk) if self.machine.recorders.is_none() => bulk.crosses().map_err(RunError::Feed),
+            _ => Ok(false),
+        }
+    }
+
     /// Take a chunk through in the fastest way that there is, and say how many items it had.
     fn take_chunk(&mut self, chunk: P) -> Result<usize, RunError<P::Fault>> {
-        let (session, mut bulk) = (self.session, self.bulk.take());
-        let items = self.in_turn(|machine, sink| session.take_chunk(machine, &mut bulk, chunk, sink))?;
-        self.bulk = bulk;
-        Ok(items)
+        let mut taken = 0;
+        let mut rest = Some(chunk);
+        while let Some(chunk) = rest {
+            if taken > 0 && self.machine.is_cancelled.is_set() {
+                return Err(RunError::Cancelled);
+            }
+            let (session, mut bulk) = (self.session, self.bulk.take());
+            let outcome = self.in_turn(|machine, sink| session.take_chunk(machine, &mut bulk, chunk, sink))?;
+            self.bulk = bulk;
+            taken += outcome.0;
+            rest = outcome.1;
+        }
+        Ok(taken)
     }
 
     fn take(

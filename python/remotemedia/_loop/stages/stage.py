@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from remotemedia._compiled.failures import NO_NODE, close_all, find
+from remotemedia._compiled.failures import NO_NODE, close_all, find, original_error
 from remotemedia._compiled.kernels import LazyResultError, build_async
 from remotemedia._errors import combine, throw
-from remotemedia._exception_chain import cause_of, traceback_of
 from remotemedia._loop.policies import guarded
 from remotemedia._loop.stages.beside import Beside
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from remotemedia._loop.stages.threads import NodeThread
     from remotemedia._loop.turns import SharedTurns
 
-__all__ = ["Stage", "original_error"]
+__all__ = ["Stage"]
 
 
 class Stage(Beside):
@@ -268,12 +267,3 @@ class Stage(Beside):
             throw(failure)
         finally:
             del failure
-
-
-def original_error(error: BaseException) -> BaseException:
-    """Return what a node raised: a coroutine replaces `StopIteration` with a `RuntimeError`."""
-    cause = cause_of(error)
-    is_replaced = type(error) is RuntimeError and isinstance(cause, StopIteration)
-    # It begins where the kernel is awaited. An error of the node itself has its frames.
-    traceback = traceback_of(error) if is_replaced else None
-    return cause if cause is not None and traceback is not None and traceback.tb_next is None else error

@@ -6,12 +6,11 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from remotemedia._compiled.failures import NO_NODE, find
+from remotemedia._compiled.failures import NO_NODE, find, original_error
 from remotemedia._compiled.forms import PULL, PULL_ALL, STREAM
 from remotemedia._compiled.kernels import LazyResultError, build_part
 from remotemedia._compiled.pushed import END
 from remotemedia._errors import throw
-from remotemedia._loop.stages.stage import original_error
 from remotemedia._loop.streaming.machine import Machine
 from remotemedia._loop.turns import SharedTurns, Turns
 

@@ -6,11 +6,24 @@ use quanta::Instant;
 
 use crate::execution::machine::{Machine, Step, Stop, Work};
 use crate::layout::Route;
-use crate::node::Outputs;
 use crate::node::bulk::{InProgress, Pending};
 use crate::node::endpoints::Sink;
+use crate::node::{Outputs, Stream};
 use crate::payload::Payload;
 use crate::phase::Phase;
+
+/// A generator that failed when it was closed.
+struct Closed<F>(Option<F>);
+
+impl<P: Payload> Stream<P> for Closed<P::Fault> {
+    fn next(&mut self) -> Result<Option<P>, P::Fault> {
+        Ok(None)
+    }
+
+    fn close(&mut self) -> Result<(), P::Fault> {
+        self.0.take().map_or(Ok(()), Err)
+    }
+}
 
 impl<P: Payload> Machine<P> {
     /// Take over what a bulk has in progress: to be continued by [`Machine::resume`], or abandoned.
@@ -30,6 +43,14 @@ impl<P: Payload> Machine<P> {
         }
         for pending in work {
             self.take_over_one(pending);
+        }
+    }
+
+    /// Take over what generators raised that a bulk has closed: [`Machine::abandon`] returns it.
+    pub(crate) fn take_over_closed(&mut self, closed: Vec<(usize, P::Fault)>) {
+        for (node, fault) in closed.into_iter().rev() {
+            let stream = Box::new(Closed(Some(fault)));
+            self.stack.push(Work::Outputs { node, phase: Phase::Process, stream, took: Duration::ZERO });
         }
     }
 
@@ -69,7 +90,7 @@ impl<P: Payload> Machine<P> {
         self.drain_rest(sink)
     }
 
-    fn interpret(&mut self, node: usize, returned: P) -> Result<Outputs<P>, P::Fault> {
+    pub(super) fn interpret(&mut self, node: usize, returned: P) -> Result<Outputs<P>, P::Fault> {
         match self.nodes[node].as_bulk_member() {
             Some(member) => member.interpret(returned),
             None => Ok(Outputs::One(returned)),
