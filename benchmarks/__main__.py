@@ -11,7 +11,15 @@ from pathlib import Path
 from benchmarks.harness import machine, report
 from benchmarks.harness.measuring import Benchmark, Effort, NotMeasuredError, Outcome, measure
 from benchmarks.programs import importing, large_manifests, long_inputs
-from benchmarks.runs import async_generators, asyncio_runs, builtin_nodes, custom_nodes, one_call, shapes
+from benchmarks.runs import (
+    async_generators,
+    asyncio_runs,
+    builtin_nodes,
+    custom_nodes,
+    one_call,
+    plain_async,
+    shapes,
+)
 from benchmarks.sessions import (
     asyncio_sessions,
     audio_chunks,
@@ -32,6 +40,7 @@ BENCHMARKS: list[Benchmark] = [
     *stages.BENCHMARKS,
     *asyncio_runs.BENCHMARKS,
     *asyncio_sessions.BENCHMARKS,
+    *plain_async.BENCHMARKS,
     *async_generators.BENCHMARKS,
     *live_calls.BENCHMARKS,
     *opening.BENCHMARKS,

@@ -15,6 +15,7 @@ NAMES = [
     "session-map",
     "concurrency",
     "async-generator",
+    "plain-async-call",
     "open-thread",
     "interrupt",
     "audio-call",
