@@ -10,6 +10,7 @@ from loop_nodes import Same
 from stream_nodes import thread_count
 
 from remotemedia import Pipeline, execute_pipeline_with_input, with_options
+from remotemedia._loop.stages.threads import NodeThread
 
 OTHER_THREADS = 4
 """Those of the process that belong to no session."""
@@ -167,3 +168,26 @@ def test_a_placed_node_takes_one_thread():
         return max(counts) - before
 
     assert asyncio.run(main()) <= 50 + OTHER_THREADS
+
+
+def test_work_that_ends_while_the_loop_is_busy_is_announced_once(monkeypatch):
+    announced = []
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        notify = loop.call_soon_threadsafe
+        monkeypatch.setattr(loop, "call_soon_threadsafe", lambda call: announced.append(notify(call)))
+        may_end = threading.Event()
+        threads = [NodeThread(f"thread-{number}") for number in range(3)]
+        jobs = [thread.begin(may_end.wait) for thread in threads]
+        waiting = [asyncio.create_task(job.wait()) for job in jobs]
+        await asyncio.sleep(0)
+
+        may_end.set()
+        for thread in threads:
+            thread.join()
+        await asyncio.gather(*waiting)
+        return [job.take_value() for job in jobs]
+
+    assert asyncio.run(main()) == [True, True, True]
+    assert len(announced) == 1

@@ -7,7 +7,9 @@ import contextvars
 import functools
 import threading
 import time
-from _thread import allocate_lock
+import weakref
+from _thread import LockType, allocate_lock
+from collections import deque
 from contextlib import suppress
 from queue import SimpleQueue
 from types import CoroutineType
@@ -37,19 +39,19 @@ class Job:
         value: What the work returned.
         error: What it raised.
         is_done: Whether it has ended; set on the loop.
-        is_quick: Whether it took only a moment; set on the thread.
+        took: How long it took; set on the thread.
     """
 
     __slots__ = (
         "_context",
+        "_ends",
         "_has_ended",
         "_is_over",
-        "_loop",
         "_when_done",
         "_work",
         "error",
         "is_done",
-        "is_quick",
+        "took",
         "value",
     )
 
@@ -57,15 +59,16 @@ class Job:
         """Take work, and the context of the current task."""
         self._work: Callable[[], Any] | None = work
         self._context = contextvars.copy_context()
-        # The loop, if it must be notified of the end.
-        self._loop: asyncio.AbstractEventLoop | None = None
+        # What notifies the loop of the end, if it must be.
+        self._ends: _Ends | None = None
         self._when_done: list[Callable[[], object]] = []
-        self._is_over = allocate_lock()
-        self._is_over.acquire()
+        # What the loop waits for briefly.
+        self._is_over: LockType | None = None
         self._has_ended = False
         self.value: Any = None
         self.error: BaseException | None = None
-        self.is_done = self.is_quick = False
+        self.is_done = False
+        self.took = 0.0
 
     def do(self) -> None:
         """Do the work. Called on the thread."""
@@ -78,20 +81,21 @@ class Job:
             except BaseException as error:  # noqa: BLE001 - Raised on the loop.
                 self.error = error
             del work
-        self.is_quick = time.perf_counter() - began < _MOMENT_SECS
-        # In this order: `when_done` does it the other way round.
+        self.took = time.perf_counter() - began
+        # In this order: `wait_briefly` and `when_done` do it the other way round.
         self._has_ended = True
-        loop = self._loop
-        self._is_over.release()
-        if loop is not None:
-            # A loop that is closed waits for nothing.
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._end)
+        if self._is_over is not None:
+            self._is_over.release()
+        if self._ends is not None:
+            self._ends.add(self)
 
     def wait_briefly(self) -> bool:
         """Wait for the end, but only for a moment; return whether it came. Called on the loop."""
-        if not self.is_done and self._is_over.acquire(timeout=_MOMENT_SECS):
-            self._end()
+        is_over = allocate_lock()
+        is_over.acquire()
+        self._is_over = is_over
+        if self._has_ended or is_over.acquire(timeout=_MOMENT_SECS):
+            self.end()
         return self.is_done
 
     async def wait(self) -> None:
@@ -107,10 +111,11 @@ class Job:
             if time.monotonic() > until:
                 return False
             time.sleep(_POLL_INTERVAL_SECS)
-        self._end()
+        self.end()
         return True
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Notify those who wait for the end. Called on the loop."""
         if self.is_done:
             return
         self.is_done = True
@@ -118,6 +123,7 @@ class Job:
             # The tasks of a closed loop cannot be notified.
             with suppress(RuntimeError):
                 call()
+        self._when_done.clear()
 
     def take_value(self) -> Any:
         """Return what the work returned, and forget it."""
@@ -134,10 +140,47 @@ class Job:
     def when_done(self, call: Callable[[], object]) -> None:
         """Call this on the loop when the work has ended."""
         self._when_done.append(call)
-        if self._loop is None:
-            loop = self._loop = asyncio.get_running_loop()
+        if self._ends is None:
+            loop = asyncio.get_running_loop()
+            self._ends = _ends_of(loop)
             if self._has_ended:
-                loop.call_soon(self._end)
+                loop.call_soon(self.end)
+
+
+class _Ends:
+    """The work for an event loop that has ended since its last turn. One message announces all of it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = weakref.ref(loop)
+        self._jobs: deque[Job] = deque()
+        self._is_announced = False
+
+    def add(self, job: Job) -> None:
+        """Add work. Called on its thread."""
+        self._jobs.append(job)
+        if self._is_announced:
+            return
+        self._is_announced = True
+        # A loop that is closed waits for nothing.
+        if (loop := self._loop()) is not None:
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._take)
+
+    def _take(self) -> None:
+        # In this order: `add` does it the other way round.
+        self._is_announced = False
+        while self._jobs:
+            self._jobs.popleft().end()
+
+
+_ends: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Ends] = weakref.WeakKeyDictionary()
+
+
+def _ends_of(loop: asyncio.AbstractEventLoop) -> _Ends:
+    found = _ends.get(loop)
+    if found is None:
+        found = _ends[loop] = _Ends(loop)
+    return found
 
 
 class NodeThread:
@@ -149,6 +192,11 @@ class NodeThread:
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._is_quick = True
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has begun."""
+        return self._thread is not None
 
     @property
     def ident(self) -> int:
@@ -175,14 +223,17 @@ class NodeThread:
 
     def wait_briefly(self, job: Job) -> bool:
         """Wait for work for a moment, if the thread was quick the last time; return whether it has ended."""
-        self._is_quick = self._is_quick and job.wait_briefly()
+        if not (self._is_quick and job.wait_briefly()):
+            job.when_done(functools.partial(self._note, job))
         return job.is_done
+
+    def _note(self, job: Job) -> None:
+        self._is_quick = job.took < _MOMENT_SECS
 
     async def wait(self, job: Job) -> None:
         """Wait for work, at first briefly. A cancellation does not end it."""
         if not self.wait_briefly(job):
             await job.wait()
-            self._is_quick = job.is_quick
 
     def stop(self) -> None:
         """Let the thread end after the work that has begun."""
