@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 
 import pytest
@@ -270,3 +271,51 @@ def test_a_node_cannot_call_its_own_session_from_a_later_stage():
 
     session = None
     asyncio.run(main())
+
+
+CALLER = contextvars.ContextVar("caller", default=None)
+
+
+class SeesCaller:
+    """Returns the variable with each item, and sets it for later items in vain."""
+
+    async def process(self, item):
+        caller = CALLER.get()
+        CALLER.set("node")
+        return item, caller
+
+
+def test_items_of_a_source_have_its_variables_in_all_stages():
+    class Source:
+        async def process(self):
+            for item in range(4):
+                CALLER.set(item // 2)
+                yield item
+                await asyncio.sleep(0)
+
+    async def main():
+        async with Pipeline([Source(), placed(Pass()), SeesCaller()]).open() as session:
+            return [output async for output in session]
+
+    assert asyncio.run(main()) == [(0, 0), (1, 0), (2, 1), (3, 1)]
+
+
+def test_items_of_callers_with_different_variables_keep_their_order():
+    async def put_two(session, item):
+        token = CALLER.set("other")
+        await session.put(item)
+        CALLER.reset(token)
+        await session.put(item + 1)
+
+    async def main():
+        async with Pipeline([placed(Pass()), SeesCaller(), placed(Pass())]).open() as session:
+            outputs, found = aiter(session), []
+            await session.put("first")
+            await anext(outputs)
+            for item in range(0, 20, 2):
+                # The first stage is free.
+                await put_two(session, item)
+                found += [await anext(outputs) for _ in range(2)]
+            return found
+
+    assert asyncio.run(main()) == [(item, None if item % 2 else "other") for item in range(20)]

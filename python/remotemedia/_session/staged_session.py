@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from remotemedia._errors import throw
 from remotemedia._graph.output_shape import shape
-from remotemedia._loop.sessions.staged import StagedStream, through
+from remotemedia._loop.sessions.chunks import through
+from remotemedia._loop.sessions.staged import StagedStream
 from remotemedia._loop.stages.beside import Entry
 from remotemedia._session.loop_session import LoopSession
 

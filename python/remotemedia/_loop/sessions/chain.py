@@ -93,10 +93,13 @@ class Chain:
 
     async def stop_inside(self, error: Refusal) -> None:
         """Stop the calls that are inside, and wait until they have left."""
+        inside = [(entrance, entrance.task) for entrance in self.entrances]
         for entrance in self.entrances:
             entrance.begin_stop(error)
-        for entrance in self.entrances:
-            await entrance.stop_inside(error)
+        for entrance, task in inside:
+            # No other call enters meanwhile.
+            if task is not None:
+                await entrance.wait_until_left(task)
 
     def abandon(self) -> Stage:
         """Call no node any more; return the stage whose node has not returned."""

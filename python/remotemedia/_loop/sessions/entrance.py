@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from remotemedia._loop.sessions.changes import Changes
 from remotemedia.exceptions import SessionClosedError, SessionInterruptedError
@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     from remotemedia._loop.stages.stage import Stage
 
     Refusal = Callable[[], Exception]
+
+    class Inside(Protocol):
+        """A task that is inside, or what stands for it."""
+
+        def cancel(self) -> object:
+            """Stop it."""
+
+        def get_coro(self) -> Any:
+            """Return its coroutine, if it has one."""
+
 
 __all__ = ["CLOSED", "Entrance", "closed", "interrupted"]
 
@@ -65,7 +75,7 @@ class Entrance:
         """Start with nothing inside."""
         self.stage = stage
         self.line: deque[_Place] = deque()
-        self.task: asyncio.Task[object] | None = None
+        self.task: Inside | None = None
         self.stop: Refusal | None = None
         self.is_closed = False
         self.is_paused = False
@@ -125,8 +135,16 @@ class Entrance:
             self.stage.metrics.note_wait(time.perf_counter_ns() - place.since)
         return call
 
-    def enter_at_once(self, inputs: int, *, is_fresh: bool = False) -> LoopCall | None:
-        """Enter the nodes, as `enter` does, or return `None` if that must wait."""
+    def enter_at_once(
+        self, inputs: int, *, is_fresh: bool = False, inside: Inside | None = None
+    ) -> LoopCall | None:
+        """Enter the nodes, as `enter` does, or return `None` if that must wait.
+
+        Args:
+            inputs: The number of inputs.
+            is_fresh: Whether the other tasks of the loop have had a turn just now.
+            inside: The current task, if it is known, or what stands for it.
+        """
         if self.line or self.is_shut:
             return None
         core = self.stage.core
@@ -134,7 +152,7 @@ class Entrance:
             core.take_turn()
         call = core.try_enter(inputs)
         if call is not None:
-            self.task = asyncio.current_task()
+            self.task = inside or asyncio.current_task()
         return call
 
     async def _wait_for_turn(self, place: _Place, waiting: Waiting | None, word: str) -> None:
@@ -214,11 +232,9 @@ class Entrance:
             self.stop = error
             self.task.cancel()
 
-    async def stop_inside(self, error: Refusal) -> None:
-        """Stop the call that is inside, and wait until it has left."""
-        self.begin_stop(error)
-        if (task := self.task) is not None:
-            await self.changes.wait_while(lambda: self.task is task)
+    async def wait_until_left(self, task: Inside) -> None:
+        """Wait until a task is no longer inside."""
+        await self.changes.wait_while(lambda: self.task is task)
 
     async def take_stop(self, *, has_arrived: bool) -> Exception | None:
         """Return the error of the current call, if it was stopped; its task is then no longer cancelled.

@@ -3,56 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import functools
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from remotemedia._core import Callers
+from remotemedia._loop.sessions.chunks import Chunk, failed, outputs_of, through
 from remotemedia._loop.sessions.queues import Failed, close_task
 from remotemedia._loop.sessions.stream import Stream, is_cancelled
-from remotemedia._loop.stages.beside import Entry
 from remotemedia._loop.turns import CROSSING_SECS, next_size
 from remotemedia.exceptions import SessionInterruptedError
 
 if TYPE_CHECKING:
-    import contextvars
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Coroutine
 
     from remotemedia._core import LoopCall
     from remotemedia._loop.sessions.chain import Chain
     from remotemedia._loop.sessions.entrance import Entrance
 
-__all__ = ["StagedStream", "outputs_of", "through"]
+__all__ = ["StagedStream"]
 
 
-class _Chunk:
-    """Items on their way through the stages.
+class _Idle(NamedTuple):
+    """A task that waits for another chunk."""
 
-    Attributes:
-        entries: What has become of them.
-        count: Their number.
-        generation: That of the stream, which changes when items are dropped.
-        took: The time in the slowest stage.
-    """
-
-    __slots__ = ("count", "entries", "generation", "took")
-
-    def __init__(self, items: list[Any], generation: int) -> None:
-        self.entries = [Entry(0, item) for item in items]
-        self.count = len(items)
-        self.generation = generation
-        self.took = 0.0
-
-    def add(self, items: list[Any]) -> None:
-        """Add more items."""
-        self.entries += [Entry(0, item) for item in items]
-        self.count += len(items)
+    chunk: asyncio.Future[Chunk | None]
+    task: asyncio.Task[None]
+    context: contextvars.Context
+    """A copy of its own, which nodes may have changed."""
 
 
 class StagedStream(Stream):
-    """Passes each chunk of inputs through the stages in a task of its own.
+    """Passes each chunk of inputs through the stages in a task of its own, or in one that has become idle.
 
-    The entrances of the stages keep the order of the chunks.
+    The entrances of the stages keep the order of the chunks. Where the thread of the first stage is free, it
+    works before a task goes on.
     """
 
     def __init__(self, chain: Chain, capacity: int, *, counts_own_items: bool = False) -> None:
@@ -62,16 +49,20 @@ class StagedStream(Stream):
         super().__init__(entrances[0], capacity + len(entrances) - 1, counts_own_items=counts_own_items)
         self._entrances = entrances
         self._tasks: set[asyncio.Task[None]] = set()
+        self._idle: list[_Idle] = []
+        self._under_way: set[Chunk] = set()
         self._in_progress = 0
         self._generation = 0
-        self._newest: _Chunk | None = None
+        self._newest: Chunk | None = None
+        # The one that the thread of the first stage works on.
+        self._crossing: Chunk | None = None
 
     @property
     def has_room(self) -> bool:
         """Whether another chunk may begin."""
         free = self._free
         # The next chunk is not cut short by those that are in progress.
-        return free >= self._largest if self._in_progress else free > 0
+        return free > 0 and (not self._in_progress or free >= self._largest)
 
     @property
     def _free(self) -> int:
@@ -100,29 +91,128 @@ class StagedStream(Stream):
     def _begin(self, items: list[Any], context: contextvars.Context | None) -> None:
         self._in_progress += len(items)
         newest = self._newest
-        if newest is not None and context is None and self._takes(newest, len(items)):
+        waits = newest is not None and newest.is_waiting
+        if newest is not None and waits and context is None and self._takes(newest, len(items)):
             # The stage is not free yet: what waits for it crosses together.
             newest.add(items)
             return
-        chunk = _Chunk(items, self._generation)
-        self._newest = chunk if context is None else None
-        work = self._pass(chunk)
-        loop = asyncio.get_running_loop()
-        if context is None:
-            task = loop.create_task(work)
-        else:
+        chunk = self._newest = Chunk(items, self._generation, context or contextvars.copy_context())
+        chunk.is_alone = context is not None
+        self._under_way.add(chunk)
+        if context is not None:
             context.run(Callers().install)
-            task = loop.create_task(work, context=context)
+            self._start_task(chunk, self._pass(chunk), context)
+        elif waits or not self._cross(chunk):
+            self._go_on(chunk)
+
+    def _go_on(self, chunk: Chunk) -> None:
+        """Pass a chunk through the stages in a task."""
+        idle = self._idle[-1] if self._idle else None
+        if idle is not None and idle.context == chunk.context and not idle.chunk.done():
+            self._idle.pop()
+            chunk.task = idle.task
+            idle.chunk.set_result(chunk)
+        else:
+            self._start_task(chunk, self._pass_all(chunk), chunk.context.copy())
+
+    def _start_task(
+        self, chunk: Chunk, work: Coroutine[Any, Any, None], context: contextvars.Context
+    ) -> None:
+        task = chunk.task = asyncio.get_running_loop().create_task(work, context=context)
         self._tasks.add(task)
         self._entrance.keep(task)
+        task.add_done_callback(functools.partial(self._end_task, chunk))
 
-    def _takes(self, chunk: _Chunk, count: int) -> bool:
+    def _end_task(self, first: Chunk, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        # It may have been cancelled before it began.
+        self._end_chunk(first)
+
+    async def _pass_all(self, chunk: Chunk | None) -> None:
+        """Pass a chunk, and others for which the context is the right one, until the end of the stream."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        while chunk is not None and task is not None:
+            await self._pass(chunk)
+            if not self.is_active:
+                return
+            idle = _Idle(loop.create_future(), task, contextvars.copy_context())
+            self._idle.append(idle)
+            try:
+                chunk = await idle.chunk
+            except BaseException:
+                if idle in self._idle:
+                    self._idle.remove(idle)
+                elif not idle.chunk.cancelled() and (given := idle.chunk.result()) is not None:
+                    # The task was cancelled before it went on.
+                    self._end_chunk(given)
+                raise
+
+    def _cross(self, chunk: Chunk) -> bool:
+        """Give a chunk to the thread of the first stage; return whether it is free."""
+        entrance = self._entrance
+        stage = entrance.stage
+        if not stage.crosses_at_once:
+            return False
+        call = entrance.enter_at_once(chunk.count, is_fresh=True, inside=chunk)
+        if call is None:
+            return False
+        chunk.call = call
+        self._crossing = chunk
+        entrance.is_stream_inside = True
+        self._number(chunk, call.first)
+        job = chunk.job = stage.begin_entries(chunk.entries)
+        # The current task goes on without the call.
+        call.detach()
+        if job.is_done:
+            self._come_back(chunk)
+        else:
+            job.when_done(functools.partial(self._come_back, chunk))
+        return True
+
+    def _come_back(self, chunk: Chunk) -> None:
+        """Go on with a chunk that the thread has done."""
+        self._crossing = None
+        if chunk.is_cancelled:
+            self._end_chunk(chunk)
+        else:
+            self._go_on(chunk)
+
+    def _leave_first(self, chunk: Chunk) -> None:
+        """Leave the first stage, which the chunk has entered without a task."""
+        call, chunk.call = chunk.call, None
+        if call is not None:
+            self._entrance.is_stream_inside = False
+            self._entrance.leave(call)
+
+    def _end_chunk(self, chunk: Chunk) -> None:
+        """Forget a chunk, wherever it is."""
+        if chunk not in self._under_way:
+            return
+        self._under_way.remove(chunk)
+        chunk.entries.clear()
+        chunk.is_waiting, chunk.job = False, None
+        if chunk.call is not None:
+            self._entrance.stop = None
+            self._leave_first(chunk)
+        if chunk.generation == self._generation:
+            self._in_progress -= chunk.count
+            self.finished += chunk.count
+        self.notify()
+
+    def _takes(self, chunk: Chunk, count: int) -> bool:
         """Whether a chunk that waits takes more items."""
-        return chunk.generation == self._generation and chunk.count + count <= self._largest
+        if chunk.is_alone or chunk.generation != self._generation:
+            return False
+        return chunk.count + count <= self._largest
 
-    async def _pass(self, chunk: _Chunk) -> None:
+    async def _pass(self, chunk: Chunk) -> None:
+        entrances = self._entrances
         try:
-            for entrance in self._entrances:
+            if self._is_through_first(chunk):
+                self._leave_first(chunk)
+                chunk.entries = through(chunk.entries)
+                entrances = entrances[1:]
+            for entrance in entrances:
                 if not await self._pass_stage(entrance, chunk):
                     return
             self._keep(outputs_of(chunk.entries))
@@ -130,57 +220,71 @@ class StagedStream(Stream):
             if not self._entrance.is_closed:
                 self._keep([Failed(error)])
         finally:
-            if (task := asyncio.current_task()) is not None:
-                self._tasks.discard(task)
-            chunk.entries.clear()
-            if chunk.generation == self._generation:
-                self._in_progress -= chunk.count
-                self.finished += chunk.count
-            self._size = next_size(self._size, chunk.took, CROSSING_SECS, self._capacity)
-            self.notify()
+            if chunk.count >= self._size or chunk.took > CROSSING_SECS:
+                self._size = next_size(self._size, chunk.took, CROSSING_SECS, self._capacity)
+            self._end_chunk(chunk)
 
-    async def _pass_stage(self, entrance: Entrance, chunk: _Chunk) -> bool:
+    def _is_through_first(self, chunk: Chunk) -> bool:
+        """Whether nothing is left to do in the first stage, except to leave it."""
+        job = chunk.job
+        if chunk.call is None or job is None:
+            return False
+        chunk.took = job.took
+        return self._entrance.stop is None and job.error is None and not job.value
+
+    async def _pass_stage(self, entrance: Entrance, chunk: Chunk) -> bool:
         """Pass a chunk through a stage; return whether it goes on, because it was not dropped."""
-        inputs = chunk.count
-
-        async def work(call: LoopCall) -> None:
-            if entrance is self._entrances[0]:
+        stage = entrance.stage
+        call, chunk.call = chunk.call, None
+        if call is not None and chunk.job is not None:
+            work = stage.end_entries(chunk.job)
+        else:
+            inputs = chunk.count
+            call = entrance.enter_at_once(inputs, is_fresh=True, inside=chunk.task)
+            call = call or await self._enter(entrance, inputs)
+            if call is None:
+                return False
+            if entrance is self._entrance:
                 self._number(chunk, call.first)
-                entrance.stage.core.count_inputs(chunk.count - inputs)
-            began = time.perf_counter()
-            if chunk.generation == self._generation:
-                await entrance.stage.pass_entries(chunk.entries)
-            chunk.took = max(chunk.took, time.perf_counter() - began)
-
-        goes_on, failure = await self._visit(entrance, inputs, work)
+                stage.core.count_inputs(chunk.count - inputs)
+            if chunk.generation != self._generation:
+                entrance.leave(call)
+                return False
+            work = stage.pass_entries(chunk.entries)
+        began = time.perf_counter()
+        goes_on, failure = await self._visit(entrance, call, work)
+        job = stage.job if stage.crosses_at_once else None
+        chunk.took = max(chunk.took, time.perf_counter() - began if job is None else job.took)
         try:
-            chunk.entries = through(chunk.entries) if failure is None else [_failed(failure)]
+            chunk.entries = through(chunk.entries) if failure is None else [failed(failure)]
         finally:
             del failure
         return goes_on and chunk.generation == self._generation
 
-    def _number(self, chunk: _Chunk, first: int) -> None:
+    async def _enter(self, entrance: Entrance, inputs: int) -> LoopCall | None:
+        """Wait for the calls that came before, and enter a stage; return `None` if the items are dropped."""
+        try:
+            return await entrance.enter(inputs, "map", is_fresh=True)
+        except SessionInterruptedError:
+            return None
+
+    def _number(self, chunk: Chunk, first: int) -> None:
         """Set the indices of items that enter the first stage. No more items come into the chunk."""
-        if chunk is self._newest:
-            self._newest = None
+        chunk.is_waiting = False
         first = self._taken if self._counts_own_items else first
         self._taken += chunk.count
         for index, entry in enumerate(chunk.entries, first):
             entry.index = index
 
     async def _visit(
-        self, entrance: Entrance, inputs: int, work: Callable[[LoopCall], Coroutine[Any, Any, None]]
+        self, entrance: Entrance, call: LoopCall, work: Coroutine[Any, Any, None]
     ) -> tuple[bool, BaseException | None]:
         """Work inside a stage; return whether the work was not dropped, and how it failed."""
-        try:
-            call = await entrance.enter(inputs, "map", is_fresh=True)
-        except SessionInterruptedError:
-            return False, None
         has_arrived = False
         failure: BaseException | None = None
         entrance.is_stream_inside = True
         try:
-            await work(call)
+            await work
         except asyncio.CancelledError as error:
             has_arrived = True
             if entrance.stop is None:
@@ -219,14 +323,16 @@ class StagedStream(Stream):
         outputs: list[Any] = []
         stage = entrance.stage
         inputs = self._taken if self._counts_own_items else self._entrances[0].stage.core.inputs
-        goes_on, failure = await self._visit(
-            entrance, 0, lambda _: stage.flush(outputs, stage.core.inputs - inputs)
-        )
-        chunk = _Chunk(outputs, generation)
+        call = await self._enter(entrance, 0)
+        if call is None:
+            return False
+        flush = stage.flush(outputs, stage.core.inputs - inputs)
+        goes_on, failure = await self._visit(entrance, call, flush)
+        chunk = Chunk(outputs, generation, contextvars.copy_context())
         for entry in chunk.entries:
             entry.index = max(0, inputs - 1)
         if failure is not None:
-            chunk.entries.append(_failed(failure))
+            chunk.entries.append(failed(failure))
         del failure
         for following in self._entrances[position + 1 :]:
             if not goes_on or not chunk.entries:
@@ -249,22 +355,40 @@ class StagedStream(Stream):
         self._in_progress = 0
         return count
 
+    async def _until_end(self, work: Any) -> None:
+        try:
+            await super()._until_end(work)
+        finally:
+            idle, self._idle = self._idle, []
+            for waiting in idle:
+                if not waiting.chunk.done():
+                    waiting.chunk.set_result(None)
+
     @property
     def is_active(self) -> bool:
-        """Whether its tasks have not ended."""
-        return super().is_active or not all(task.done() for task in self._tasks)
+        """Whether items are on their way, or may come."""
+        return super().is_active or bool(self._under_way)
 
     def cancel(self) -> None:
         """Stop the tasks."""
         super().cancel()
+        if self._crossing is not None:
+            self._crossing.cancel()
         for task in self._tasks:
             task.cancel()
 
     def close_task(self) -> None:
         """End the tasks where the event loop no longer runs."""
         super().close_task()
+        if self._crossing is not None:
+            self._crossing.cancel()
         for task in [*self._tasks]:
             close_task(task)
+        for chunk in [*self._under_way]:
+            # Other tasks cannot be notified.
+            if chunk is not self._crossing:
+                with suppress(RuntimeError):
+                    self._end_chunk(chunk)
 
     async def wait_for_end(self) -> None:
         """Wait until the tasks have ended."""
@@ -273,35 +397,3 @@ class StagedStream(Stream):
         if tasks:
             with suppress(asyncio.CancelledError):
                 await asyncio.wait(tasks)
-
-
-def through(entries: list[Entry]) -> list[Entry]:
-    """Return what has left a stage as entries for the next one: one for each value, one for each failure."""
-    if all(len(entry.values) == 1 and entry.failure is None for entry in entries):
-        for entry in entries:
-            entry.is_through = False
-        return entries
-    found: list[Entry] = []
-    failed: int | None = None
-    for entry in entries:
-        # What an item has produced after an error is not needed.
-        if entry.index == failed:
-            continue
-        found.extend(Entry(entry.index, value) for value in entry.values)
-        if entry.failure is not None:
-            found.append(_failed(entry.failure, entry.index))
-            failed = entry.index
-    return found
-
-
-def outputs_of(entries: list[Entry]) -> list[Any]:
-    """Return what has left the last stage: outputs, and `Failed` for items that failed."""
-    return [entry.values[0] if entry.failure is None else Failed(entry.failure) for entry in entries]
-
-
-def _failed(failure: BaseException, index: int = 0) -> Entry:
-    entry = Entry(index, None)
-    entry.values = []
-    entry.failure = failure
-    entry.is_through = True
-    return entry

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from remotemedia._loop.known import Part
     from remotemedia._loop.stages.members import Members
     from remotemedia._loop.stages.singly import Outputs
-    from remotemedia._loop.stages.threads import NodeThread
+    from remotemedia._loop.stages.threads import Job, NodeThread
 
-__all__ = ["Beside", "Entry"]
+__all__ = ["Beside", "Entry", "discard"]
 
 
 _BREATHING_SPACE = 64
@@ -64,6 +64,7 @@ class Beside(Singly):
         super().__init__(graph, neighbour, thread)
         self._parts: list[Part] = []
         self._part: Part | None = None
+        self._is_on_thread = False
         self.kernel: Kernel | None = None
         self.kernel_first = self.first
         self.done = 0
@@ -71,6 +72,7 @@ class Beside(Singly):
     def divide(self) -> None:
         """Compile the parts of the chain."""
         self._parts = self.known.parts(self.called, are_changed=self.has_run_code)
+        self._is_on_thread = len(self._parts) == 1 and self._parts[0].on_thread
 
     def thread_index(self) -> int:
         """Return the index of the node that the thread calls now."""
@@ -168,15 +170,15 @@ class Beside(Singly):
             # What has not begun does not begin.
             entries.clear()
             if self.job is not None and not self.job.is_done:
-                self.job.when_done(functools.partial(_discard, begun))
+                self.job.when_done(functools.partial(discard, begun))
             else:
-                _discard(begun)
+                discard(begun)
             raise
 
     async def _take_on_loop(self, part: Part, entries: list[Entry]) -> None:
-        turns = Turns()
+        turns = Turns() if len(entries) >= _BREATHING_SPACE else None
         for position, entry in enumerate(entries, 1):
-            if not position % _BREATHING_SPACE:
+            if turns is not None and not position % _BREATHING_SPACE:
                 await turns.give()
             if entry.failure is not None or entry.is_through or not entry.values:
                 continue
@@ -198,7 +200,26 @@ class Beside(Singly):
                 await self._explain(entry, part)
 
     async def _take_on_thread(self, part: Part, entries: list[Entry]) -> None:
-        job = await self.begin(functools.partial(self._work, part, entries))
+        await self.end_entries(await self.begin(functools.partial(self._work, part, entries)))
+
+    @property
+    def crosses_at_once(self) -> bool:
+        """Whether the thread, which runs, calls all nodes."""
+        return self._is_on_thread and self.thread is not None and self.thread.is_running
+
+    def begin_entries(self, entries: list[Entry]) -> Job:
+        """Begin to pass items through the thread, if `crosses_at_once`, and wait briefly for it.
+
+        `end_entries` follows.
+        """
+        part = self._part = self._parts[0]
+        job = self.start(functools.partial(self._work, part, entries))
+        if self.thread is not None:
+            self.thread.wait_briefly(job)
+        return job
+
+    async def end_entries(self, job: Job) -> None:
+        """Continue with the items that the thread could not pass through its nodes."""
         if job.error is not None:
             error, job.error = job.error, None
             try:
@@ -206,7 +227,7 @@ class Beside(Singly):
             finally:
                 del error
         for entry in job.take_value():
-            await self._explain(entry, part)
+            await self._explain(entry, self._part)
 
     def _work(self, part: Part, entries: list[Entry]) -> list[Entry]:
         """Pass items through nodes on the thread; return those that failed."""
@@ -248,14 +269,14 @@ class Beside(Singly):
             node += 1
         return item
 
-    async def _explain(self, entry: Entry, part: Part) -> None:
+    async def _explain(self, entry: Entry, part: Part | None) -> None:
         """Find the node of an error, or continue after a result that is a generator or coroutine."""
         error, entry.failure = entry.failure, None
         try:
             if error is None:
                 return
             node = self.node
-            if part.kernel is not None:
+            if part is not None and part.kernel is not None:
                 found = find(error, part.kernel)
                 node = found.node + part.first if found.in_progress.work or found.node >= 0 else node
             if isinstance(error, LazyResultError):
@@ -282,7 +303,8 @@ class Beside(Singly):
             entry.failure = error
 
 
-def _discard(entries: list[Entry]) -> None:
+def discard(entries: list[Entry]) -> None:
+    """Forget items that are not needed."""
     for entry in entries:
         close_unused(entry.failure)
 

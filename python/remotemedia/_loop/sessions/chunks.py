@@ -1,0 +1,120 @@
+"""What passes through the stages of a session."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from remotemedia._loop.sessions.queues import Failed
+from remotemedia._loop.stages.beside import Entry, discard
+
+if TYPE_CHECKING:
+    import asyncio
+    import contextvars
+
+    from remotemedia._core import LoopCall
+    from remotemedia._loop.stages.threads import Job
+
+__all__ = ["Chunk", "failed", "outputs_of", "through"]
+
+
+class Chunk:
+    """Items on their way through the stages.
+
+    While the thread of the first stage works on them, the chunk stands for the task that goes on with them.
+
+    Attributes:
+        entries: What has become of them.
+        count: Their number.
+        generation: That of the stream, which changes when items are dropped.
+        took: The time in the slowest stage.
+        context: That of the task.
+        call: The call in the first stage that was begun without a task, until it is left.
+        job: What the thread does there.
+        task: The task.
+        is_alone: Whether no other items may join them.
+        is_waiting: Whether they have not entered the first stage.
+        is_cancelled: Whether the items are not needed, so that there is no task.
+    """
+
+    __slots__ = (
+        "call",
+        "context",
+        "count",
+        "entries",
+        "generation",
+        "is_alone",
+        "is_cancelled",
+        "is_waiting",
+        "job",
+        "task",
+        "took",
+    )
+
+    def __init__(self, items: list[Any], generation: int, context: contextvars.Context) -> None:
+        """Begin with items."""
+        self.entries = [Entry(0, item) for item in items]
+        self.count = len(items)
+        self.generation = generation
+        self.took = 0.0
+        self.context = context
+        self.call: LoopCall | None = None
+        self.job: Job | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.is_alone = self.is_cancelled = False
+        self.is_waiting = True
+
+    def add(self, items: list[Any]) -> None:
+        """Add more items."""
+        self.entries += [Entry(0, item) for item in items]
+        self.count += len(items)
+
+    def cancel(self) -> None:
+        """Drop the items: what has not begun does not begin."""
+        if self.task is not None:
+            self.task.cancel()
+        elif self.job is not None and not self.is_cancelled:
+            self.is_cancelled = True
+            begun = [*self.entries]
+            self.entries.clear()
+            self.job.when_done(functools.partial(discard, begun))
+            self.job.when_done(self.job.discard)
+
+    def get_coro(self) -> Any:
+        """Return the coroutine of the task, if it exists."""
+        return None if self.task is None else self.task.get_coro()
+
+
+def through(entries: list[Entry]) -> list[Entry]:
+    """Return what has left a stage as entries for the next one: one for each value, one for each failure."""
+    for entry in entries:
+        if len(entry.values) != 1 or entry.failure is not None:
+            break
+        entry.is_through = False
+    else:
+        return entries
+    found: list[Entry] = []
+    last: int | None = None
+    for entry in entries:
+        # What an item has produced after an error is not needed.
+        if entry.index == last:
+            continue
+        found.extend(Entry(entry.index, value) for value in entry.values)
+        if entry.failure is not None:
+            found.append(failed(entry.failure, entry.index))
+            last = entry.index
+    return found
+
+
+def outputs_of(entries: list[Entry]) -> list[Any]:
+    """Return what has left the last stage: outputs, and `Failed` for items that failed."""
+    return [entry.values[0] if entry.failure is None else Failed(entry.failure) for entry in entries]
+
+
+def failed(failure: BaseException, index: int = 0) -> Entry:
+    """Return what stands for an item that failed."""
+    entry = Entry(index, None)
+    entry.values = []
+    entry.failure = failure
+    entry.is_through = True
+    return entry
