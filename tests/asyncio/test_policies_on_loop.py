@@ -67,6 +67,7 @@ class Promises:
     def __init__(self, kind):
         self.make = getattr(self, kind)
         self.calls = 0
+        self.is_closed = False
 
     def process(self, item):
         self.calls += 1
@@ -90,6 +91,18 @@ class Promises:
         yield item
         await asyncio.sleep(0)
         yield (item, 2)
+
+    def closing_generator(self, item, call):
+        try:
+            yield item
+        finally:
+            self.is_closed = True
+
+    async def closing_async_generator(self, item, call):
+        try:
+            yield item
+        finally:
+            self.is_closed = True
 
     def broken_generator(self, item, call):
         yield item
@@ -124,6 +137,19 @@ class HangsInTask:
         return item
 
 
+class Waits:
+    """Waits until `may_go` is set for the item `wait`."""
+
+    def __init__(self):
+        self.is_inside, self.may_go = asyncio.Event(), asyncio.Event()
+
+    async def process(self, item):
+        if item == "wait":
+            self.is_inside.set()
+            await self.may_go.wait()
+        return item
+
+
 class Letters:
     """Takes failed items, in a coroutine."""
 
@@ -137,10 +163,15 @@ class Letters:
         self.tasks.append(asyncio.current_task())
 
 
-def skip_time(loop):
-    """Let the clock of an event loop show a time after all timeouts."""
+def skip_time(loop, secs=2 * TIMEOUT_SECS):
+    """Let the clock of an event loop show a later time."""
     now = loop.time
-    loop.time = lambda: now() + 2 * TIMEOUT_SECS
+    loop.time = lambda: now() + secs
+
+
+async def let_timers_run():
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
 def fail():
@@ -247,6 +278,28 @@ class TestPauses:
 
         assert asyncio.run(main()) == (1, [2])
 
+    def test_a_consumer_that_stops_waiting_does_not_cancel_a_node(self):
+        class Inline(Flaky):
+            def process(self, item):
+                self.tries.append(item)
+                if len(self.tries) == 1:
+                    self.has_failed.set()
+                    raise ValueError
+                return item
+
+        async def main():
+            node = Inline(1)
+            options = {"placement": "inline", "retries": 1, "retry_delay": 0.02}
+            async with Pipeline([with_options(node, **options)]).open() as session:
+                outputs = session.map([1, 2])
+                waiting = asyncio.create_task(anext(outputs))
+                await node.has_failed.wait()
+                waiting.cancel()
+                await asyncio.wait([waiting])
+                return [output async for output in outputs], node.tries
+
+        assert asyncio.run(main()) == ([1, 2], [1, 1, 2])
+
 
 class TestTimeouts:
     def test_a_call_that_takes_too_long_is_cancelled_and_the_session_continues(self):
@@ -254,11 +307,44 @@ class TestTimeouts:
             async with Pipeline("p").add_node(Hangs(times=99), id="n", timeout=0.02).open() as session:
                 for item in range(50):
                     assert await session.call(item) == item
-                with pytest.raises(NodeTimeoutError, match="'n' took longer than 0.02 s in process.* 50$"):
+                with pytest.raises(
+                    NodeTimeoutError, match="'n' took longer than 0.02 s in process.* 50$"
+                ) as caught:
                     await session.call("hang")
+                # Its traceback shows where the node waited.
+                assert type(caught.value.__cause__.__cause__) is asyncio.CancelledError
                 return asyncio.current_task().cancelling(), await session.call("next")
 
         assert asyncio.run(main()) == (0, "next")
+
+    def test_each_call_has_its_own_time(self):
+        async def main():
+            loop, node = asyncio.get_running_loop(), Waits()
+            async with Pipeline([with_options(node, timeout=100)]).open() as session:
+                await session.call("quick")
+                skip_time(loop, 60)
+                call = asyncio.create_task(session.call("wait"))
+                await node.is_inside.wait()
+                skip_time(loop, 60)
+                await let_timers_run()
+                was_done = call.done()
+                skip_time(loop, 60)
+                with pytest.raises(NodeTimeoutError):
+                    await call
+                return was_done
+
+        assert asyncio.run(main()) is False
+
+    def test_a_pipeline_keeps_nothing_of_an_earlier_event_loop(self):
+        async def main(item):
+            async with pipeline.open() as session:
+                return await session.call(item)
+
+        pipeline = Pipeline("p").add_node(Hangs(times=9), timeout=0.02, retries=1)
+
+        assert asyncio.run(main(1)) == 1
+        with pytest.raises(NodeTimeoutError):
+            asyncio.run(main("hang"))
 
     @pytest.mark.parametrize("use_rust", [True, False])
     def test_each_attempt_has_its_own_time(self, use_rust):
@@ -426,6 +512,13 @@ class TestDeadLetters:
 
         asyncio.run(main())
 
+    def test_other_branches_receive_the_item(self):
+        pipeline = Pipeline("p").add_node(Flaky(9), id="fails", dead_letter=Letters())
+        pipeline.add_node(Flaky(0), id="behind", after="fails")
+        pipeline.add_node(Flaky(0), id="beside", after=[])
+
+        assert asyncio.run(execute_pipeline_with_input(pipeline, [1, 2])) == [1, 2]
+
     @pytest.mark.parametrize("way", ["call", "map"])
     @pytest.mark.parametrize("place", [{}, {"placement": "inline"}, {"placement": "thread"}])
     def test_one_that_is_cancelled_stops_its_stream(self, way, place):
@@ -475,6 +568,17 @@ class TestLazyResults:
         else:
             assert outputs[0] == "b"
             assert letters.taken == [("a", 0, "ValueError('once')")]
+
+    @pytest.mark.parametrize("place", [{}, {"placement": "inline", "retries": 1}])
+    @pytest.mark.parametrize("kind", ["closing_generator", "closing_async_generator"])
+    def test_a_generator_is_closed_when_a_node_behind_it_fails(self, kind, place, use_rust):
+        node = Promises(kind)
+        nodes = [with_options(node, dead_letter=print, **place), Flaky(9)]
+
+        with pytest.raises(NodeError, match="Flaky_1"):
+            asyncio.run(execute_pipeline_with_input(nodes, ["a"], use_rust=use_rust))
+
+        assert node.is_closed
 
     def test_outputs_before_a_failure_stay(self, use_rust):
         node = with_options(Promises("broken_generator"), placement="inline", retries=3, on_error="skip")

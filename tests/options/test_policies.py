@@ -195,6 +195,18 @@ def test_a_function_that_raises_fails_the_item(way, kind):
 
 
 @everywhere
+@for_every_kind
+def test_a_function_may_raise_the_error_again(way, kind):
+    def refuse(item, error):
+        raise error
+
+    _, nodes = made(kind, 9, dead_letter=refuse)
+
+    with pytest.raises(NodeError, match="_0' failed in process.* on item 1: ValueError: try 1 of 1$"):
+        way(nodes, [0, 1])
+
+
+@everywhere
 def test_what_takes_too_long_is_skipped(way):
     assert way([with_options(Hangs(), timeout=0.05, on_error="skip"), Add()], [0, 1, 2]) == [1, 3]
 
