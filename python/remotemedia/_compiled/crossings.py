@@ -219,9 +219,10 @@ class Chunk(Crossing):
 
     async def _pause(self) -> None:
         """Let other tasks run, and the thread take the outputs."""
-        self._room = asyncio.get_running_loop().create_future()
+        # The thread may take it at any time.
+        room = self._room = asyncio.get_running_loop().create_future()
         self._question.result.wake()
-        await self._room
+        await room
         self._items.renew()
 
 
