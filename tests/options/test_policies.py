@@ -196,14 +196,19 @@ def test_a_function_that_raises_fails_the_item(way, kind):
 
 @everywhere
 @for_every_kind
-def test_a_function_may_raise_the_error_again(way, kind):
+def test_a_function_that_raises_the_error_again_has_it_as_its_cause(way, kind):
+    letters = []
+
     def refuse(item, error):
+        letters.append(error)
         raise error
 
     _, nodes = made(kind, 9, dead_letter=refuse)
 
-    with pytest.raises(NodeError, match="_0' failed in process.* on item 1: ValueError: try 1 of 1$"):
+    with pytest.raises(NodeError, match="on item 1: NodeError: Node .*: ValueError: try 1 of 1$") as caught:
         way(nodes, [0, 1])
+
+    assert [caught.value.__cause__] == letters
 
 
 @everywhere

@@ -9,11 +9,11 @@ from remotemedia._graph.node_kinds import classify, is_source, return_kind
 from remotemedia._graph.policy import Policy
 from remotemedia._reference.lifecycle import finish
 from remotemedia._reference.metrics import Recorder
-from remotemedia.exceptions import NodeError
 
 if TYPE_CHECKING:
     from remotemedia._asyncio.streaming import StreamingNode
     from remotemedia._graph.graph import Entry
+    from remotemedia.exceptions import NodeError
 
 __all__ = ["Place"]
 
@@ -68,7 +68,7 @@ class Place:
                 reported = node_error(self.entry.id, index, "process", original_of(failure))
                 await finish(self.policy.dead_letter(item, reported))
             except BaseException as error:  # noqa: BLE001 - Raised below, without another context.
-                refusal = error if isinstance(error, NodeError) else self.failure("process", index, error)
+                refusal = self.failure("process", index, error)
             else:
                 self.recorder.dead_lettered += 1
                 return

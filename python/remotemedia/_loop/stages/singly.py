@@ -15,7 +15,6 @@ from remotemedia._graph.node_kinds import return_kind
 from remotemedia._loop.gates import Gates
 from remotemedia._loop.policies import FailedItemError, stop_timers
 from remotemedia._loop.stages.lifecycle import Lifecycle
-from remotemedia.exceptions import NodeError
 
 if TYPE_CHECKING:
     from collections import deque
@@ -211,8 +210,6 @@ class Singly(Lifecycle):
                 letter = functools.partial(refused.dead_letter, refused.item, failure)  # type: ignore[arg-type] # The error of an exception is one.
                 await self._hand_over(node, letter)
                 return
-        except NodeError as raised:
-            failure = raised
         except Exception as raised:  # noqa: BLE001 - Raised below, without another context.
             failure = self.failure(node, phase, index, raised)
         finally:
