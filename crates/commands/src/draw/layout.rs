@@ -36,7 +36,7 @@ pub(super) fn arrange(plan: &Plan) -> Layout {
     }
     let neighbours = Neighbours::of(&paths, layer_of.len());
     order(&mut layers, &neighbours);
-    let across = spread(&layers, &neighbours, layer_of.len());
+    let across = spread(&layers, &neighbours);
     let breadth = across.iter().copied().fold(0.0, f64::max) + 1.0;
     Layout { layer_of, across, paths, depth, breadth }
 }
@@ -76,51 +76,45 @@ impl Neighbours {
     }
 }
 
-/// Order each layer by the mean position of its neighbours, down and up in turn.
-fn order(layers: &mut [Vec<usize>], neighbours: &Neighbours) {
-    let mut position = positions(layers);
-    for sweep in 0..SWEEPS {
+/// Each layer in turn, down and up several times, with the neighbours of its places in the layer before.
+fn sweeps(depth: usize, neighbours: &Neighbours) -> impl Iterator<Item = (usize, &[Vec<usize>])> {
+    (0..SWEEPS).flat_map(move |sweep| {
         let is_down = sweep % 2 == 0;
-        for step in 0..layers.len() {
-            let layer = if is_down { step } else { layers.len() - 1 - step };
-            let near = if is_down { &neighbours.before } else { &neighbours.after };
-            layers[layer].sort_by(|&a, &b| mean(&near[a], &position, a).total_cmp(&mean(&near[b], &position, b)));
-            for (at, &place) in layers[layer].iter().enumerate() {
-                position[place] = exact(at);
-            }
-        }
-    }
+        let near = if is_down { &neighbours.before } else { &neighbours.after };
+        (0..depth).map(move |step| (if is_down { step } else { depth - 1 - step }, near.as_slice()))
+    })
 }
 
-fn positions(layers: &[Vec<usize>]) -> Vec<f64> {
-    let places = layers.iter().map(Vec::len).sum();
-    let mut position = vec![0.0; places];
-    for layer in layers {
+/// Order each layer by the mean position of its neighbours.
+fn order(layers: &mut [Vec<usize>], neighbours: &Neighbours) {
+    let mut position = vec![0.0; neighbours.before.len()];
+    let place_all = |layer: &[usize], position: &mut [f64]| {
         for (at, &place) in layer.iter().enumerate() {
             position[place] = exact(at);
         }
+    };
+    for layer in &*layers {
+        place_all(layer, &mut position);
     }
-    position
+    for (layer, near) in sweeps(layers.len(), neighbours) {
+        layers[layer].sort_by(|&a, &b| mean(&near[a], &position, a).total_cmp(&mean(&near[b], &position, b)));
+        place_all(&layers[layer], &mut position);
+    }
 }
 
 /// Pull each place towards its neighbours without changing the order, at least 1 apart.
-fn spread(layers: &[Vec<usize>], neighbours: &Neighbours, places: usize) -> Vec<f64> {
-    let mut across = vec![0.0; places];
+fn spread(layers: &[Vec<usize>], neighbours: &Neighbours) -> Vec<f64> {
+    let mut across = vec![0.0; neighbours.before.len()];
     for layer in layers {
         let middle = exact(layer.len().saturating_sub(1)) / 2.0;
         for (at, &place) in layer.iter().enumerate() {
             across[place] = exact(at) - middle;
         }
     }
-    for sweep in 0..SWEEPS {
-        let is_down = sweep % 2 == 0;
-        for step in 0..layers.len() {
-            let layer = if is_down { step } else { layers.len() - 1 - step };
-            let near = if is_down { &neighbours.before } else { &neighbours.after };
-            let wanted: Vec<f64> = layers[layer].iter().map(|&place| mean(&near[place], &across, place)).collect();
-            for (&place, at) in layers[layer].iter().zip(apart(&wanted)) {
-                across[place] = at;
-            }
+    for (layer, near) in sweeps(layers.len(), neighbours) {
+        let wanted: Vec<f64> = layers[layer].iter().map(|&place| mean(&near[place], &across, place)).collect();
+        for (&place, at) in layers[layer].iter().zip(apart(&wanted)) {
+            across[place] = at;
         }
     }
     let least = across.iter().copied().fold(f64::INFINITY, f64::min);
