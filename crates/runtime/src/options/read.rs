@@ -1,9 +1,9 @@
 //! Options as manifests write them.
 
-use std::fmt;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
+use thiserror::Error;
 
 use super::{Batch, OnError, Options, Placement, WhenFull};
 use crate::limits::{LARGEST_COUNT, LONGEST_SECS};
@@ -45,7 +45,8 @@ pub enum Notation {
 }
 
 /// An option that was refused: its name, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("option '{name}': {}", self.message())]
 pub struct OptionProblem {
     /// The name that was written.
     pub name: String,
@@ -72,12 +73,6 @@ impl OptionProblem {
             Refusal::Value(value, expected) => format!("{value} is not valid; {expected}"),
             Refusal::Combination(text) => text.clone(),
         }
-    }
-}
-
-impl fmt::Display for OptionProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "option '{}': {}", self.name, self.message())
     }
 }
 
