@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use remotemedia_commands::{
-    Failure, FailureKind, Finding, ItemFeed, LoadedPipeline, Loader, Next, NodeDoc, ParameterDoc, Remark, RunResult,
+    Failure, Finding, FindingKind, ItemFeed, LoadedPipeline, Loader, Next, NodeDoc, ParameterDoc, Remark, RunResult,
     RunSettings,
 };
 use remotemedia_runtime::{AudioChunk, Metrics, NodeMetrics, NodeSpec, Plan, Value};
@@ -74,7 +74,10 @@ impl Loader for Native {
     }
 
     fn findings(&self) -> Result<Vec<Finding>, Failure> {
-        Ok(vec![Finding::fact("Nodes", "native"), Finding::problem("Python", "not found\ninstall it")])
+        Ok(vec![
+            Finding { label: "Nodes".into(), text: "native".into(), kind: FindingKind::Fact },
+            Finding { label: "Python".into(), text: "not found\ninstall it".into(), kind: FindingKind::Problem },
+        ])
     }
 }
 
@@ -176,8 +179,11 @@ fn resampled(item: Value) -> Value {
 fn user_failure() -> Failure {
     let users = "Traceback (most recent call last):\n  File \"app.py\", line 7, in process\nValueError: bad value";
     let full = format!("Traceback (most recent call last):\n  File \"engine.py\", line 1, in run\n{users}");
-    Failure::new(FailureKind::Failed, "node 'a' failed in process() on item 2: ValueError: bad value (app.py, line 7)")
-        .with_traceback(users, full)
+    Failure {
+        traceback: Some(users.into()),
+        full_traceback: Some(full),
+        ..Failure::failed("node 'a' failed in process() on item 2: ValueError: bad value (app.py, line 7)")
+    }
 }
 
 fn metrics(plan: &Plan, items: u64) -> Metrics {

@@ -175,14 +175,6 @@ impl Failure {
         self.message += line;
         self
     }
-
-    /// The same failure with the traceback to show, and the one to show with `--traceback`.
-    #[must_use]
-    pub fn with_traceback(mut self, users: impl Into<String>, full: impl Into<String>) -> Self {
-        self.traceback = Some(users.into());
-        self.full_traceback = Some(full.into());
-        self
-    }
 }
 
 impl FailureKind {
@@ -266,16 +258,4 @@ pub enum FindingKind {
     Note,
     /// Wrong.
     Problem,
-}
-
-impl Finding {
-    /// Something that is as it should be.
-    pub fn fact(label: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { label: label.into(), text: text.into(), kind: FindingKind::Fact }
-    }
-
-    /// Something that is wrong, with what to do.
-    pub fn problem(label: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { label: label.into(), text: text.into(), kind: FindingKind::Problem }
-    }
 }

@@ -42,14 +42,14 @@ pub(crate) fn run(options: &RunOptions, loader: &dyn Loader) -> Result<u8, Failu
         Progress::start(feed.as_ref().map(InputFeed::progress), total_bytes)
     };
 
-    let is_on_terminal = output.lock().is_on_terminal();
+    let is_on_terminal = output.lock().destination.is_terminal;
     let mut take_output = |value: Value| {
         output.lock().add(&value)?;
         progress.count_output();
         if is_on_terminal {
-            return progress.aside(|| write_all(loader, || output.lock().drain()));
+            return progress.aside(|| write_all(loader, || output.lock().destination.write_due()));
         }
-        write_all(loader, || output.lock().drain())
+        write_all(loader, || output.lock().destination.write_due())
     };
     let settings = RunSettings { with_metrics: options.metrics.is_some(), max_errors: options.max_errors };
     let items = feed.as_mut().map(|feed| feed as &mut dyn ItemFeed);
@@ -63,10 +63,11 @@ pub(crate) fn run(options: &RunOptions, loader: &dyn Loader) -> Result<u8, Failu
     }
     let ran = ran.map_err(|failure| hint_at_items(failure, &given));
     let ran = ran.map_err(|failure| failures::explain_limit(failure, &failed_items, options.max_errors));
-    let (metrics, note) = complete(ran, &output, loader).map_err(|failure| match output.lock().partial() {
-        Some(text) => failure.and(&text),
-        None => failure,
-    })?;
+    let (metrics, note) =
+        complete(ran, &output, loader).map_err(|failure| match output.lock().destination.partial() {
+            Some(text) => failure.and(&text),
+            None => failure,
+        })?;
     if let Some(text) = note {
         terminal::note(&text);
     }
@@ -136,7 +137,7 @@ fn start_feed(sources: Vec<Source>, output: &Arc<Mutex<Output>>) -> Result<Optio
     }
     let output = Arc::clone(output);
     // What a file still lacks is written while there is nothing else to do, so that it can be watched.
-    let on_idle = Box::new(move || match output.lock().drain_all() {
+    let on_idle = Box::new(move || match output.lock().destination.write_out() {
         Ok(()) | Err(Stuck::Signal) => Ok(()),
         Err(Stuck::Failed(failure)) => Err(failure),
     });
@@ -151,15 +152,15 @@ fn complete<T>(
 ) -> Result<(T, Option<String>), Failure> {
     let finished = match &ran {
         // The reader of a pipe may be what the run waited for when it was asked to stop; a file takes all at once.
-        Err(failure) if failure.is_order_to_stop() && !output.lock().is_regular() => Ok(None),
-        _ => write_all(loader, || output.lock().drain_all()).and_then(|()| output.lock().finish()),
+        Err(failure) if failure.is_order_to_stop() && !output.lock().destination.is_regular() => Ok(None),
+        _ => write_all(loader, || output.lock().destination.write_out()).and_then(|()| output.lock().finish()),
     };
     match (ran, finished) {
         // The user's code has ended the run, and says that all is well.
-        (Err(failure), Ok(_)) if failure.kind.exit_code() == 0 => output.lock().commit().and(Err(failure)),
+        (Err(failure), Ok(_)) if failure.kind.exit_code() == 0 => output.lock().destination.commit().and(Err(failure)),
         // Why the run failed says more than what became of its output.
         (Err(failure), _) | (_, Err(failure)) => Err(failure),
-        (Ok(ran), Ok(note)) => output.lock().commit().map(|()| (ran, note)),
+        (Ok(ran), Ok(note)) => output.lock().destination.commit().map(|()| (ran, note)),
     }
 }
 

@@ -55,6 +55,11 @@ pub(crate) fn write_failure(target: &str, error: &io::Error) -> Failure {
     Failure::failed(format!("cannot write to {target}: {}", reason(error)))
 }
 
+/// The failure for an error in reading `source`.
+pub(crate) fn read_failure(source: &str, error: &io::Error) -> Failure {
+    Failure::failed(format!("cannot read {source}: {}", reason(error)))
+}
+
 /// Why the system refused something, without the number that it has for that.
 pub(crate) fn reason(error: &io::Error) -> String {
     let text = error.to_string();

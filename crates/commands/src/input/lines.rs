@@ -3,7 +3,7 @@
 use std::io::{BufRead, Read};
 
 use crate::loader::Failure;
-use crate::terminal::reason;
+use crate::terminal::read_failure;
 
 /// More than any line that is meant as one item; without a limit a binary file without line breaks would fill the memory.
 const MAX_LINE_BYTES: u64 = 64 * 1024 * 1024;
@@ -33,7 +33,7 @@ impl<R: BufRead> Lines<R> {
             .by_ref()
             .take(MAX_LINE_BYTES + 1)
             .read_until(b'\n', &mut line)
-            .map_err(|error| Failure::failed(format!("cannot read {}: {}", self.name, reason(&error))))?;
+            .map_err(|error| read_failure(&self.name, &error))?;
         if count == 0 {
             return Ok(None);
         }

@@ -19,7 +19,7 @@ use remotemedia_runtime::Value;
 use crate::descriptor;
 use crate::loader::Failure;
 use crate::sample_format::SampleFormat;
-use crate::terminal::reason;
+use crate::terminal::{read_failure, reason};
 
 pub(crate) use feed::{FeedProgress, InputFeed};
 use reader::Reader;
@@ -121,7 +121,7 @@ impl Source {
             Place::Stdin => descriptor::stdin(),
             Place::File(path) => File::open(path),
         };
-        let file = file.map_err(|error| Failure::failed(format!("cannot read {name}: {}", reason(&error))))?;
+        let file = file.map_err(|error| read_failure(&name, &error))?;
         let bytes_ahead = bytes_ahead(&file);
         let reader = Reader::new(file, Arc::clone(bytes_taken));
         Ok(match self.format {

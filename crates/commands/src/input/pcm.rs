@@ -1,12 +1,12 @@
 //! Bare samples, cut into chunks of equal length.
 
-use std::io::{self, Read};
+use std::io::Read;
 
 use remotemedia_runtime::{AudioChunk, Value};
 
 use crate::loader::Failure;
 use crate::sample_format::SampleFormat;
-use crate::terminal::reason;
+use crate::terminal::read_failure;
 
 /// How samples follow one another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl<R: Read> Chunks<R> {
         // `take` grows with what is really there: a header that lies about its rate allocates nothing.
         let mut bytes = Vec::new();
         let read = self.reader.by_ref().take(wanted).read_to_end(&mut bytes);
-        read.map_err(|error: io::Error| Failure::failed(format!("cannot read {}: {}", self.name, reason(&error))))?;
+        read.map_err(|error| read_failure(&self.name, &error))?;
         self.is_over = (bytes.len() as u64) < wanted;
         // A recording that was cut off in the middle of a frame ends before it.
         let whole = bytes.len() - bytes.len() % self.layout.frame_bytes();

@@ -9,7 +9,7 @@ use std::io::{self, Chain, Cursor, ErrorKind, Read, Take};
 use super::pcm::{Chunks, Layout};
 use crate::loader::Failure;
 use crate::sample_format::SampleFormat;
-use crate::terminal::reason;
+use crate::terminal::read_failure;
 use crate::wav_tags::{EXTENSIBLE, IEEE_FLOAT, PCM, SUBFORMAT_TAIL};
 
 /// No format description is longer; the rest of a longer one is skipped.
@@ -44,11 +44,11 @@ struct Header {
 
 /// The failure for what is wrong with a header.
 fn unreadable(error: &io::Error, name: &str) -> Failure {
-    Failure::failed(match error.kind() {
-        ErrorKind::UnexpectedEof => format!("{name}: not a WAV file: it ends within its header"),
-        ErrorKind::InvalidData => format!("{name}: {error}"),
-        _ => format!("cannot read {name}: {}", reason(error)),
-    })
+    match error.kind() {
+        ErrorKind::UnexpectedEof => Failure::failed(format!("{name}: not a WAV file: it ends within its header")),
+        ErrorKind::InvalidData => Failure::failed(format!("{name}: {error}")),
+        _ => read_failure(name, error),
+    }
 }
 
 fn malformed<T>(what: impl Into<String>) -> io::Result<T> {

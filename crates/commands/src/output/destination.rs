@@ -56,9 +56,10 @@ impl Destination {
         self.replacement.is_some()
     }
 
-    /// Whether what waits should be written now.
-    pub(crate) fn is_due(&self) -> bool {
-        !self.is_regular() || self.buffer.len() >= FILE_WRITE_BYTES
+    /// Write what waits: all of it to a pipe or a terminal, where a reader may be waiting for it; to a file when it is much.
+    pub(crate) fn write_due(&mut self) -> Result<(), Stuck> {
+        let is_due = !self.is_regular() || self.buffer.len() >= FILE_WRITE_BYTES;
+        if is_due { self.write_out() } else { Ok(()) }
     }
 
     /// Write all that waits. What could not be written waits on.

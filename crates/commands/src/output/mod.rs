@@ -37,7 +37,7 @@ pub(crate) enum OutputFormat {
 /// Takes the outputs of a run, one by one.
 pub(crate) struct Output {
     encoder: Encoder,
-    destination: Destination,
+    pub(crate) destination: Destination,
     count: u64,
 }
 
@@ -48,7 +48,7 @@ enum Encoder {
 }
 
 impl Output {
-    /// Open `place` for writing. A file keeps what it holds until [`Output::commit`].
+    /// Open `place` for writing. A file keeps what it holds until [`Destination::commit`].
     pub(crate) fn open(
         place: &Place,
         format: OutputFormat,
@@ -64,7 +64,7 @@ impl Output {
         Ok(Self { encoder, destination: Destination::open(place, loader)?, count: 0 })
     }
 
-    /// Add one output to what is to be written. Nothing is written yet: see [`Output::drain`].
+    /// Add one output to what is to be written. Nothing is written yet: see [`Destination::write_due`].
     pub(crate) fn add(&mut self, value: &Value) -> Result<(), Failure> {
         self.count += 1;
         let buffer = &mut self.destination.buffer;
@@ -90,16 +90,6 @@ impl Output {
         Ok(())
     }
 
-    /// Write what waits: all of it to a pipe or a terminal, where a reader may be waiting for it; to a file when it is much.
-    pub(crate) fn drain(&mut self) -> Result<(), Stuck> {
-        if self.destination.is_due() { self.destination.write_out() } else { Ok(()) }
-    }
-
-    /// Write all that waits.
-    pub(crate) fn drain_all(&mut self) -> Result<(), Stuck> {
-        self.destination.write_out()
-    }
-
     /// Complete the output, after everything was drained; returns a note for the user, if there is one.
     pub(crate) fn finish(&mut self) -> Result<Option<String>, Failure> {
         let Encoder::Audio(encoder) = &self.encoder else { return Ok(None) };
@@ -107,26 +97,6 @@ impl Output {
             self.destination.overwrite(at, &bytes)?;
         }
         Ok(encoder.note(&self.destination.name))
-    }
-
-    /// The run went well, and its output is finished: let a file take its place.
-    pub(crate) fn commit(&mut self) -> Result<(), Failure> {
-        self.destination.commit()
-    }
-
-    /// A sentence about what was written before a failure, if that is to be found somewhere.
-    pub(crate) fn partial(&self) -> Option<String> {
-        self.destination.partial()
-    }
-
-    /// Whether the outputs go to a file, which never makes its writer wait.
-    pub(crate) fn is_regular(&self) -> bool {
-        self.destination.is_regular()
-    }
-
-    /// Whether the outputs appear on the same screen as the progress.
-    pub(crate) fn is_on_terminal(&self) -> bool {
-        self.destination.is_terminal
     }
 }
 
