@@ -3,12 +3,13 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
-use remotemedia_runtime::locks::{Condvar, Mutex};
+use remotemedia_runtime::locks::Mutex;
 use remotemedia_runtime::worker::{Arrived, IsStill, ItemCodec, LeaveFork, Notes, Opened, WorkerHost, serve};
 use remotemedia_runtime::{CancelFlag, Node, NodeSpec, Options, Plan, Policy, PolicyNode};
 
@@ -71,7 +72,7 @@ pub(crate) fn serve_parent(py: Python<'_>) -> PyResult<()> {
     os.call_method1("close", (nothing,))?;
 
     let stop = STOP.get_or_init(CancelFlag::default).clone();
-    let mut worker_host = PythonWorkerHost { bridge: Bridge::new(None), stop, helpers: Arc::default() };
+    let mut worker_host = PythonWorkerHost { bridge: Bridge::new(None), stop, helpers: Arc::new(Helpers::new()) };
     let codec: Arc<dyn ItemCodec<Object>> = PythonCodec::of_worker();
     // Attached all the time but while it waits: every step for an item needs the interpreter.
     let served = serve(socket, &codec, &mut worker_host);
@@ -91,29 +92,21 @@ struct PythonWorkerHost {
 /// a node that holds it.
 ///
 /// *Invariant:* none of them is left when the interpreter ends, which would abort the process.
-#[derive(Default)]
 struct Helpers {
-    state: Mutex<HelperState>,
-    has_ended: Condvar,
-}
-
-#[derive(Default)]
-struct HelperState {
-    running: usize,
-    is_over: bool,
+    /// Each thread has a copy, and `all_ended` ends with the last one; `None` once no more threads may start.
+    running: Mutex<Option<SyncSender<()>>>,
+    all_ended: Mutex<Receiver<()>>,
 }
 
 impl Helpers {
+    fn new() -> Self {
+        let (running, all_ended) = sync_channel(0);
+        Self { running: Mutex::new(Some(running)), all_ended: Mutex::new(all_ended) }
+    }
+
     /// Run `work` on a thread of its own; returns whether there is one.
-    fn start(self: &Arc<Self>, name: &str, work: impl FnOnce(Python<'_>) -> PyResult<()> + Send + 'static) -> bool {
-        {
-            let mut state = self.state.lock();
-            if state.is_over {
-                return false;
-            }
-            state.running += 1;
-        }
-        let running = Running(Arc::clone(self));
+    fn start(&self, name: &str, work: impl FnOnce(Python<'_>) -> PyResult<()> + Send + 'static) -> bool {
+        let Some(running) = self.running.lock().clone() else { return false };
         let life = move || {
             let _running = running;
             try_attach(|py| failure::report(py, work(py)));
@@ -123,21 +116,8 @@ impl Helpers {
 
     /// Start no more threads, and wait for those that run.
     fn finish(&self) {
-        let mut state = self.state.lock();
-        state.is_over = true;
-        while state.running > 0 {
-            self.has_ended.wait(&mut state);
-        }
-    }
-}
-
-/// Counts a thread as running until it is dropped, also where the thread could not be started.
-struct Running(Arc<Helpers>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.state.lock().running -= 1;
-        self.0.has_ended.notify_all();
+        self.running.lock().take();
+        self.all_ended.lock().recv().ok();
     }
 }
 
