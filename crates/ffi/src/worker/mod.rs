@@ -70,13 +70,9 @@ pub(crate) fn remote_nodes_for(
             program: program.clone(),
             arguments: arguments.clone(),
             setup: Arc::clone(&copy.setup),
-            initialize_timeout: stage.initialize_timeout,
+            options: stage.clone(),
             cancel: cancel.clone(),
             timeout: copy.timeout,
-            is_concurrent: stage.concurrency > 1,
-            max_restarts: stage.max_restarts,
-            restart_window: stage.restart_window,
-            snapshot_every: stage.snapshot_every,
             with_metrics,
         };
         workers.push(remote_nodes(spec, Arc::clone(&codec)).map_err(pyo3::exceptions::PyOSError::new_err)?);

@@ -22,6 +22,7 @@ pub use self::parent::remote_node::remote_nodes;
 pub use self::protocol::message::Message;
 pub use self::protocol::shared_memory::{OwnBytes, View};
 use crate::cancel::CancelFlag;
+use crate::options::Options;
 use crate::payload::Payload;
 use crate::phase::Phase;
 
@@ -154,22 +155,21 @@ pub struct WorkerSpec<P: Payload> {
     pub arguments: Vec<OsString>,
     /// Writes down what the worker needs to make its nodes. Called for every start.
     pub setup: WriteSetup<P>,
-    /// How long the nodes may take to initialize.
-    pub initialize_timeout: Duration,
+    /// How its stage is run.
+    pub options: Options,
     /// Set when the nodes need not become ready any more.
     pub cancel: CancelFlag,
     /// How long one item may take, where the worker itself does not end it.
     pub timeout: Option<Duration>,
-    /// Whether the node works on several items at the same time.
-    pub is_concurrent: bool,
-    /// How many restarts are allowed within the window.
-    pub max_restarts: usize,
-    /// The window in which restarts count.
-    pub restart_window: Duration,
-    /// After as many items the state of a node with snapshots is fetched.
-    pub snapshot_every: usize,
     /// Collect metrics of single steps.
     pub with_metrics: bool,
+}
+
+impl<P: Payload> WorkerSpec<P> {
+    /// Whether the node works on several items at the same time.
+    fn is_concurrent(&self) -> bool {
+        self.options.concurrency > 1
+    }
 }
 
 /// Writes down what a worker needs to make its nodes.

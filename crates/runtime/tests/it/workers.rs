@@ -318,13 +318,9 @@ fn spec(node_ids: Vec<String>, options: &Options) -> WorkerSpec<Thing> {
             message.write(setup.as_bytes());
             Ok(())
         }),
-        initialize_timeout: options.initialize_timeout,
+        options: options.clone(),
         cancel: CancelFlag::default(),
         timeout: options.timeout,
-        is_concurrent: options.concurrency > 1,
-        max_restarts: options.max_restarts,
-        restart_window: options.restart_window,
-        snapshot_every: options.snapshot_every,
         with_metrics: true,
     }
 }

@@ -206,7 +206,7 @@ impl<P: Payload> Monitor<'_, P> {
         let mut deadline = state.end_by;
         let mut at = |then: Instant| deadline = Some(deadline.map_or(then, |deadline| deadline.min(then)));
         if !self.is_ready {
-            at(self.started + self.remote.spec.initialize_timeout);
+            at(self.started + self.remote.spec.options.initialize_timeout);
         }
         if let Some(timeout) = self.remote.spec.timeout
             && !state.pending.is_empty()
@@ -327,8 +327,8 @@ impl<P: Payload> Monitor<'_, P> {
     }
 
     fn watch_the_clock(&mut self) {
-        if !self.is_ready && self.started.elapsed() >= self.remote.spec.initialize_timeout {
-            self.kill(ExitCause::TimedOut(self.remote.spec.initialize_timeout));
+        if !self.is_ready && self.started.elapsed() >= self.remote.spec.options.initialize_timeout {
+            self.kill(ExitCause::TimedOut(self.remote.spec.options.initialize_timeout));
         }
         if let Some(timeout) = self.remote.spec.timeout
             && self.connection.page.item_age().is_some_and(|age| age >= timeout)

@@ -58,7 +58,7 @@ impl<P: Payload> Remote<P> {
                 if state.life != Life::Starting {
                     return;
                 }
-                let is_concurrent = self.spec.is_concurrent;
+                let is_concurrent = self.spec.is_concurrent();
                 let suspect_is_out =
                     is_concurrent && state.pending.values().any(|pending| pending.is_sent && pending.deaths > 0);
                 if suspect_is_out {

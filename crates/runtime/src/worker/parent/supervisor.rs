@@ -56,9 +56,9 @@ fn supervise<P: Payload>(remote: &Arc<Remote<P>>) {
             return retire(remote, Life::Ended, None);
         }
         let now = Instant::now();
-        restarts.retain(|then| now.duration_since(*then) < remote.spec.restart_window);
+        restarts.retain(|then| now.duration_since(*then) < remote.spec.options.restart_window);
         let counts = !(end.was_ready && matches!(end.cause, ExitCause::TimedOut(_)));
-        let is_spent = counts && restarts.len() >= remote.spec.max_restarts;
+        let is_spent = counts && restarts.len() >= remote.spec.options.max_restarts;
         let is_final = remote.is_ending() || !has_been_ready || is_spent || end.has_failed_restore;
         let exit = remote.worker_exit(&end, restarts.len(), is_final);
         if has_been_ready && !remote.is_ending() {
@@ -119,11 +119,11 @@ fn start<P: Payload>(remote: &Arc<Remote<P>>) -> Result<Process, ExitCause> {
     let (page, page_there) = Page::create().map_err(failed)?;
     page.progress.leave();
     let (spec, begun) = (&remote.spec, Instant::now());
-    let is_in_time = || begun.elapsed() < spec.initialize_timeout && !remote.is_ending();
+    let is_in_time = || begun.elapsed() < spec.options.initialize_timeout && !remote.is_ending();
     let process = launch(spec.program.clone(), spec.arguments.clone(), data_there, is_in_time);
     let process = process.map_err(|error| match error.kind() {
         io::ErrorKind::TimedOut if remote.is_ending() => ExitCause::Abandoned,
-        io::ErrorKind::TimedOut => ExitCause::TimedOut(spec.initialize_timeout),
+        io::ErrorKind::TimedOut => ExitCause::TimedOut(spec.options.initialize_timeout),
         _ => ExitCause::NotStarted(format!("{}: {error}", spec.program.to_string_lossy())),
     })?;
     if let Some(former) = remote.counters.note_process(process.id()) {
@@ -133,7 +133,7 @@ fn start<P: Payload>(remote: &Arc<Remote<P>>) -> Result<Process, ExitCause> {
     let wishes = Wishes {
         with_metrics: remote.spec.with_metrics,
         is_timed: remote.spec.timeout.is_some(),
-        snapshot_every: remote.spec.snapshot_every,
+        snapshot_every: remote.spec.options.snapshot_every,
         careful_below: remote.first_unsent(),
     };
     connection.link.post_files(wishes.hello(), vec![control_there, page_there]);

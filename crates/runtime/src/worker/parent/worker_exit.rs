@@ -93,12 +93,12 @@ impl<P: Payload> Remote<P> {
             let mut state = self.lock();
             let is_alone = state.pending.values().filter(|pending| pending.is_sent).count() == 1;
             for (&number, pending) in &mut state.pending {
-                let is_suspect = if self.spec.is_concurrent { pending.is_sent } else { in_work == Some(number) };
+                let is_suspect = if self.spec.is_concurrent() { pending.is_sent } else { in_work == Some(number) };
                 if !is_suspect {
                     continue;
                 }
                 pending.deaths += 1;
-                let is_sure = !self.spec.is_concurrent || is_alone;
+                let is_sure = !self.spec.is_concurrent() || is_alone;
                 if is_timeout || (is_sure && pending.deaths >= MAX_DEATHS) {
                     poison_items.push(number);
                 }
