@@ -24,7 +24,7 @@ fn format_of(place: &Place, chosen: Option<GraphFormat>) -> Result<GraphFormat, 
         return Ok(format);
     }
     let Place::File(path) = place else { return Ok(GraphFormat::Text) };
-    match path.extension().map(|extension| extension.to_string_lossy().to_lowercase()).as_deref() {
+    match place.extension().as_deref() {
         Some("svg") => Ok(GraphFormat::Svg),
         Some("dot" | "gv") => Ok(GraphFormat::Dot),
         Some("mmd" | "mermaid") => Ok(GraphFormat::Mermaid),

@@ -8,12 +8,12 @@ use remotemedia_runtime::locks::Mutex;
 use remotemedia_runtime::{Metrics, Value};
 
 use crate::cli::{AudioOptions, MetricsForm, RunOptions};
-use crate::input::{self, AudioSettings, InputFeed, InputFormat, Place, Source};
+use crate::input::{self, InputFeed, InputFormat, Layout, Place, Source};
 use crate::loader::{Failure, ItemFeed, LoadedPipeline, Loader, RunResult, RunSettings};
 use crate::output::{self, FileId, Output, OutputFormat, Stuck, write_all};
 use crate::progress::Progress;
 use crate::sample_format::SampleFormat;
-use crate::{failures, metrics_table, terminal};
+use crate::{descriptor, failures, metrics_table, terminal};
 
 const DEFAULT_CHUNK_MS: u32 = 20;
 
@@ -80,10 +80,10 @@ fn sources(options: &RunOptions, output: &Place) -> Result<Vec<Source>, Failure>
         return Err(Failure::usage("stdin (--input -) can be read only once"));
     }
     let sources: Vec<Source> = options.input.iter().map(|path| source(path, options)).collect::<Result<_, _>>()?;
-    let output = FileId::of_output(output);
+    let output = FileId::at(output, descriptor::stdout);
     for source in &sources {
         source.check()?;
-        if output.is_some() && FileId::of_input(&source.place) == output {
+        if output.is_some() && FileId::at(&source.place, descriptor::stdin) == output {
             return Err(Failure::usage(format!(
                 "'{}' is both input and output; write to another file, and rename it after the run",
                 source.place.name()
@@ -103,13 +103,12 @@ fn source(path: &Path, options: &RunOptions) -> Result<Source, Failure> {
             place.name()
         )));
     }
-    let audio = AudioSettings {
-        chunk_ms: audio.chunk_ms.unwrap_or(DEFAULT_CHUNK_MS),
+    let layout = Layout {
         rate: audio.rate.unwrap_or(1),
         channels: audio.channels.unwrap_or(1),
         sample_format: audio.sample_format.unwrap_or(SampleFormat::S16le),
     };
-    Ok(Source { place, format, audio })
+    Ok(Source { place, format, layout, chunk_ms: audio.chunk_ms.unwrap_or(DEFAULT_CHUNK_MS) })
 }
 
 /// An option that changes nothing was meant to change something.

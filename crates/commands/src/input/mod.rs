@@ -18,10 +18,10 @@ use remotemedia_runtime::Value;
 
 use crate::descriptor;
 use crate::loader::Failure;
-use crate::sample_format::SampleFormat;
 use crate::terminal::{read_failure, reason};
 
 pub(crate) use feed::{FeedProgress, InputFeed};
+pub(crate) use pcm::Layout;
 use reader::Reader;
 
 /// What the bytes of an input mean.
@@ -54,16 +54,10 @@ pub(crate) enum Place {
 pub(crate) struct Source {
     pub(crate) place: Place,
     pub(crate) format: InputFormat,
-    pub(crate) audio: AudioSettings,
-}
-
-/// How audio is cut into items, and what is not written in raw audio itself.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct AudioSettings {
+    /// What is not written in raw audio itself.
+    pub(crate) layout: Layout,
+    /// How long the items are into which audio is cut.
     pub(crate) chunk_ms: u32,
-    pub(crate) rate: u32,
-    pub(crate) channels: u16,
-    pub(crate) sample_format: SampleFormat,
 }
 
 /// Items in the order of the input, until the end or the first failure, after which none is requested.
@@ -127,15 +121,8 @@ impl Source {
         Ok(match self.format {
             InputFormat::Text => Box::new(lines::Lines::new(reader, name).map(|line| line.map(Value::Text))),
             InputFormat::Jsonl => Box::new(json::items(reader, name)),
-            InputFormat::Wav => Box::new(wav::open(reader, &name, self.audio.chunk_ms, bytes_ahead)?),
-            InputFormat::Raw => {
-                let layout = pcm::Layout {
-                    rate: self.audio.rate,
-                    channels: self.audio.channels,
-                    sample_format: self.audio.sample_format,
-                };
-                Box::new(pcm::Chunks::new(reader, name, layout, self.audio.chunk_ms))
-            }
+            InputFormat::Wav => Box::new(wav::open(reader, &name, self.chunk_ms, bytes_ahead)?),
+            InputFormat::Raw => Box::new(pcm::Chunks::new(reader, name, self.layout, self.chunk_ms)),
         })
     }
 }

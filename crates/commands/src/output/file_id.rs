@@ -1,9 +1,9 @@
 //! The identity of a file, whatever its name.
 
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 
-use crate::descriptor;
 use crate::input::Place;
 
 /// The identity of a regular file. Its names may be many: links, `/dev/fd/3`, a redirection.
@@ -19,20 +19,12 @@ impl FileId {
         found.is_file().then(|| Self { device: found.dev(), number: found.ino() })
     }
 
-    /// The file that is read.
-    pub(crate) fn of_input(place: &Place) -> Option<Self> {
+    /// The file at a place, where `standard` is the standard stream that `-` stands for.
+    pub(crate) fn at(place: &Place, standard: fn() -> io::Result<File>) -> Option<Self> {
         let found = match place {
-            Place::Stdin => descriptor::stdin().and_then(|file| file.metadata()),
+            Place::Stdin => standard().and_then(|file| file.metadata()),
             Place::File(path) => path.metadata(),
         };
         found.ok().as_ref().and_then(Self::of)
-    }
-
-    /// The file that is written to.
-    pub(crate) fn of_output(place: &Place) -> Option<Self> {
-        match place {
-            Place::Stdin => descriptor::stdout().and_then(|file| file.metadata()).ok().as_ref().and_then(Self::of),
-            Place::File(_) => Self::of_input(place),
-        }
     }
 }

@@ -9,6 +9,7 @@ mod replacement;
 use clap::ValueEnum;
 use remotemedia_runtime::Value;
 
+use crate::descriptor;
 use crate::input::{Place, is_other_media};
 use crate::loader::{Failure, Loader};
 use crate::sample_format::SampleFormat;
@@ -121,9 +122,9 @@ pub(crate) fn write_all(loader: &dyn Loader, mut write: impl FnMut() -> Result<(
 
 /// Refuse to write over what is about to be loaded.
 pub(crate) fn refuse_overwriting_target(place: &Place, target: &str) -> Result<(), Failure> {
-    let Some(output) = FileId::of_output(place) else { return Ok(()) };
+    let Some(output) = FileId::at(place, descriptor::stdout) else { return Ok(()) };
     let path = target.rsplit_once(':').map_or(target, |(path, _)| path);
-    let is_target = |path: &str| FileId::of_input(&Place::File(path.into())) == Some(output);
+    let is_target = |path: &str| FileId::at(&Place::File(path.into()), descriptor::stdin) == Some(output);
     if is_target(target) || is_target(path) {
         return Err(Failure::usage(format!("'{path}' is both TARGET and output; name another output")));
     }
