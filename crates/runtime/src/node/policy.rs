@@ -184,12 +184,12 @@ impl<P: Payload> Node<P> for PolicyNode<P> {
             // A generator fails while it is drawn from; its first output decides whether the attempt was good.
             let result = self.node.process(item.duplicate()).and_then(begin_stream);
             match result {
-                Ok(Begun::Whole(outputs)) => return Ok(outputs),
-                Ok(Begun::Stream(first, rest)) => {
+                Ok((first, Outputs::Many(rest))) => {
                     let policy = Arc::clone(&self.policy);
-                    let stream = GuardedStream { item: Some(item), index, first: Some(first), rest, policy };
+                    let stream = GuardedStream { item: Some(item), index, first, rest, policy };
                     return Ok(Outputs::Many(Box::new(stream)));
                 }
+                Ok((_, outputs)) => return Ok(outputs),
                 Err(fault) if self.policy.may_retry(attempt, &fault) => attempt += 1,
                 Err(fault) => return self.policy.fail_for_good(item, index, fault),
             }
@@ -318,19 +318,12 @@ impl<P: Payload> Stream<P> for Handover<P> {
     }
 }
 
-enum Begun<P: Payload> {
-    Whole(Outputs<P>),
-    Stream(P, Box<dyn Stream<P>>),
-}
-
-fn begin_stream<P: Payload>(outputs: Outputs<P>) -> Result<Begun<P>, P::Fault> {
-    match outputs {
-        Outputs::Many(mut stream) => Ok(match stream.next()? {
-            Some(first) => Begun::Stream(first, stream),
-            None => Begun::Whole(Outputs::None),
-        }),
-        outputs => Ok(Begun::Whole(outputs)),
-    }
+/// The first output of a stream, with those after it.
+fn begin_stream<P: Payload>(outputs: Outputs<P>) -> Result<(Option<P>, Outputs<P>), P::Fault> {
+    let Outputs::Many(mut stream) = outputs else { return Ok((None, outputs)) };
+    let first = stream.next()?;
+    let rest = if first.is_some() { Outputs::Many(stream) } else { Outputs::None };
+    Ok((first, rest))
 }
 
 /// A generator that has begun well. If it fails later, its outputs so far stay, and the rest is skipped.

@@ -110,13 +110,8 @@ fn gather<P: Payload>(
     Some(company.envelopes)
 }
 
-/// What is known of an envelope whose items are in a batch.
-struct Begun<P: Payload> {
-    number: u64,
-    header: Envelope<P>,
-    outputs: Vec<OutputChunk<P>>,
-    visited_exits: Vec<usize>,
-}
+/// An envelope whose items are in a batch, by its number, and what has become of it so far.
+type Begun<P> = (u64, Completion<P, OutputChunk<P>>);
 
 fn work_on_batch<P: Payload>(
     core: &Arc<Core<P>>,
@@ -135,7 +130,7 @@ fn work_on_batch<P: Payload>(
             let inputs = inputs_of(core, stage, replica, &mut machine, envelope);
             let visited_exits = if inputs.is_empty() { Vec::new() } else { stage.all_exits() };
             items.extend(inputs.into_iter().map(|item| (begun.len(), item)));
-            begun.push(Begun { number, header, outputs: Vec::new(), visited_exits });
+            begun.push((number, Completion { header, outputs: Vec::new(), visited_exits }));
         }
         let mut items = items.into_iter().peekable();
         while items.peek().is_some() {
@@ -143,11 +138,11 @@ fn work_on_batch<P: Payload>(
             call_node(core, stage, (replica, &mut machine), &mut begun, call);
         }
     }
-    for Begun { number, header, outputs, visited_exits } in begun {
-        if header.ends_stream() {
-            end_stream(core, stage, replica_index, (number, header), outputs);
+    for (number, completion) in begun {
+        if completion.header.ends_stream() {
+            end_stream(core, stage, replica_index, (number, completion.header), completion.outputs);
         } else {
-            stage.reorder().complete(number, Completion { header, outputs, visited_exits });
+            stage.reorder().complete(number, completion);
         }
     }
 }
@@ -163,11 +158,11 @@ fn call_node<P: Payload>(
     let (owners, items): (Vec<usize>, Vec<P>) = items.into_iter().unzip();
     let count = items.len();
     let started = Instant::now();
-    let indices: Vec<u64> = owners.iter().map(|&owner| numbering::item_index(begun[owner].header.input)).collect();
+    let indices: Vec<u64> = owners.iter().map(|&owner| numbering::item_index(begun[owner].1.header.input)).collect();
     machine.announce(0, &indices);
-    machine.input = begun[owners[0]].header.input;
+    machine.input = begun[owners[0]].1.header.input;
     machine.progress.enter(0, machine.input);
-    let contexts = owners.iter().filter_map(|&owner| core.in_flight.context_of_wanted(begun[owner].header.input));
+    let contexts = owners.iter().filter_map(|&owner| core.in_flight.context_of_wanted(begun[owner].1.header.input));
     let context = P::common_context(contexts.collect());
     let outputs =
         P::within(&context, || replica.try_enter(machine, |machine| process_batch(&mut *machine.nodes[0], items)));
@@ -176,7 +171,7 @@ fn call_node<P: Payload>(
     let outputs = match outputs {
         Ok(outputs) => outputs,
         Err(hindrance) => {
-            let inputs = owners.into_iter().map(|owner| begun[owner].header.input);
+            let inputs = owners.into_iter().map(|owner| begun[owner].1.header.input);
             return inputs.for_each(|input| core.fail(input, hindrance.clone().into()));
         }
     };
@@ -186,13 +181,13 @@ fn call_node<P: Payload>(
                 if let Some(output) = output {
                     machine.count_output(0);
                     let outputs = stage.by_all_exits(output).into_iter();
-                    begun[owner].outputs.extend(outputs.map(|(exit, output)| OutputChunk::Output(exit, output)));
+                    begun[owner].1.outputs.extend(outputs.map(|(exit, output)| OutputChunk::Output(exit, output)));
                 }
             }
         }
         Err(fault) => {
             replica.count_failure(&fault, count);
-            core.fail_all(stage.index, owners.into_iter().map(|owner| begun[owner].header.input), &fault);
+            core.fail_all(stage.index, owners.into_iter().map(|owner| begun[owner].1.header.input), &fault);
         }
     }
 }
