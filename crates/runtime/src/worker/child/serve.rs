@@ -55,6 +55,7 @@ fn serve_parent<P: Payload>(
     let (Some(control), Some(page)) = (files.next(), files.next()) else {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the first message of a parent must contain two files"));
     };
+    let wishes: Wishes = serde_json::from_slice(&hello.message.body)?;
     let watched = control.try_clone()?;
     let parent = rustix::process::getppid();
     spawn("parent-watch", move || watch_parent(&watched, parent))?;
@@ -87,7 +88,7 @@ fn serve_parent<P: Payload>(
     let (listening, control) = (Arc::clone(&requests), Arc::clone(&control));
     spawn("requests", move || P::live(|| listening.listen(&control, &stops)))?;
     let machine = Machine::new(&plan, 0, nodes, worker_host.stop_flag());
-    let mut bench = WorkerLoop::new(&plan, machine, Page::open(&page)?, Wishes::of(hello.head), out);
+    let mut bench = WorkerLoop::new(&plan, machine, Page::open(&page)?, wishes, out);
     if !bench.make_ready()? {
         return Ok(());
     }

@@ -136,7 +136,8 @@ fn start<P: Payload>(remote: &Arc<Remote<P>>) -> Result<Process, ExitCause> {
         snapshot_every: remote.spec.options.snapshot_every,
         careful_below: remote.first_unsent(),
     };
-    connection.link.post_files(wishes.hello(), vec![control_there, page_there]);
+    let wishes = serde_json::to_vec(&wishes).expect("numbers and flags are JSON");
+    connection.link.post_files(Head::new(Kind::Hello, 0), &wishes, vec![control_there, page_there]);
     let mut message = connection.link.message();
     let written = (remote.spec.setup)(&mut message);
     let missing = message.missing();

@@ -79,9 +79,9 @@ impl Link {
     }
 
     /// Let a frame wait that brings files with it.
-    pub(crate) fn post_files(&self, head: Head, files: Vec<OwnedFd>) {
+    pub(crate) fn post_files(&self, head: Head, body: &[u8], files: Vec<OwnedFd>) {
         let files = files.into_iter().map(PassedFile::from).collect();
-        head.write(&[], &[], false, self.outgoing.lock().end_with(files));
+        head.write(body, self.outgoing.lock().end_with(files));
     }
 
     /// A message to be sent by this way.
@@ -184,13 +184,13 @@ impl Link {
     /// Announce segments that are new to the other side, and those that were closed.
     fn introduce(&self, places: &[Place], outgoing: &mut Outgoing) {
         for id in self.memory.take_closed() {
-            Head::new(Kind::Closed, u64::from(id)).write(&[], &[], false, outgoing.end());
+            Head::new(Kind::Closed, u64::from(id)).write(&[], outgoing.end());
         }
         for place in places.iter().filter(|place| !place.is_readers && place.segment != INLINE) {
             let file = self.memory.lent(place.segment).and_then(|segment| segment.introduce());
             if let Some(file) = file {
                 let end = outgoing.end_with(vec![file]);
-                Head::new(Kind::Segment, u64::from(place.segment)).write(&[], &[], false, end);
+                Head::new(Kind::Segment, u64::from(place.segment)).write(&[], end);
             }
         }
     }

@@ -1,5 +1,7 @@
 //! What travels on the socket between a parent and its worker: frames of a fixed head, the places of shared buffers, and a body.
 
+use serde::{Deserialize, Serialize};
+
 use crate::phase::Phase;
 use crate::worker::protocol::shared_memory::Place;
 
@@ -97,8 +99,8 @@ pub(crate) struct Head {
     pub(crate) extra: u64,
 }
 
-/// What a parent wants of its worker, as it says hello.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a parent wants of its worker, as it says hello: the body of the frame, as JSON.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(crate) struct Wishes {
     /// How long the nodes took is reported.
     pub(crate) with_metrics: bool,
@@ -111,22 +113,6 @@ pub(crate) struct Wishes {
     pub(crate) careful_below: u64,
 }
 
-impl Wishes {
-    pub(crate) fn hello(self) -> Head {
-        let extra = u64::from(self.with_metrics) | u64::from(self.is_timed) << 1 | self.careful_below << 2;
-        Head { extra, ..Head::new(Kind::Hello, self.snapshot_every as u64) }
-    }
-
-    pub(crate) fn of(hello: Head) -> Self {
-        Self {
-            with_metrics: hello.extra & 1 != 0,
-            is_timed: hello.extra & 2 != 0,
-            snapshot_every: usize::try_from(hello.number).unwrap_or(usize::MAX).max(1),
-            careful_below: hello.extra >> 2,
-        }
-    }
-}
-
 impl Head {
     pub(crate) fn new(kind: Kind, number: u64) -> Self {
         Self { kind, has_more: false, is_last: false, is_replay: false, node: 0, number, extra: 0 }
@@ -137,9 +123,9 @@ impl Head {
         Self { is_last: true, ..self }
     }
 
-    /// Write a frame.
-    pub(crate) fn write(&self, places: &[Place], body: &[u8], is_body_shared: bool, out: &mut Vec<u8>) {
-        self.write_front(places, body.len(), is_body_shared, out);
+    /// Write a frame without shared buffers.
+    pub(crate) fn write(&self, body: &[u8], out: &mut Vec<u8>) {
+        self.write_front(&[], body.len(), false, out);
         out.extend_from_slice(body);
     }
 
@@ -259,7 +245,8 @@ mod tests {
         let head = Head { has_more: true, node: 3, extra: 9, ..Head::new(Kind::Item, 42) };
         let mut bytes = Vec::new();
 
-        head.write(&[place], b"body", false, &mut bytes);
+        head.write_front(&[place], 4, false, &mut bytes);
+        bytes.extend(b"body");
 
         let expected = Frame { head, places: vec![place], body: b"body", is_body_shared: false, len: bytes.len() };
         assert_eq!(read(&bytes), Read::Frame(expected));

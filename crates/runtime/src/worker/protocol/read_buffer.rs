@@ -169,14 +169,14 @@ mod tests {
         assert!(matches!(incoming.look(), Ok(Come::TooLarge(places)) if places.is_empty()));
         assert!(matches!(incoming.look(), Ok(Come::Part)));
         let mut inside = Vec::new();
-        Head::new(Kind::Done, 9).write(&[], &[], false, &mut inside);
+        Head::new(Kind::Done, 9).write(&[], &mut inside);
         fill(&mut incoming, &inside);
         assert!(!incoming.has_frame(), "what is skipped may look like a frame");
         assert!(matches!(incoming.look(), Ok(Come::Part)));
         // It is too much to wait for.
         incoming.skipped.as_mut().expect("it is skipped").missing = 3;
         let mut rest = b"end".to_vec();
-        Head::new(Kind::Done, 8).write(&[], &[], false, &mut rest);
+        Head::new(Kind::Done, 8).write(&[], &mut rest);
         fill(&mut incoming, &rest);
 
         assert!(matches!(incoming.look(), Ok(Come::Gone(head, _)) if head.number == 7));
@@ -187,8 +187,8 @@ mod tests {
     #[test]
     fn a_large_frame_is_taken_out_and_what_came_behind_it_stays() {
         let mut frames = Vec::new();
-        Head::new(Kind::Item, 7).write(&[], &vec![1; 3 * CHUNK], false, &mut frames);
-        Head::new(Kind::Done, 8).write(&[], &[], false, &mut frames);
+        Head::new(Kind::Item, 7).write(&vec![1; 3 * CHUNK], &mut frames);
+        Head::new(Kind::Done, 8).write(&[], &mut frames);
         let mut incoming = Incoming::new();
         let mut come = 0;
 
