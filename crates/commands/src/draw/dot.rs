@@ -2,9 +2,7 @@
 
 use remotemedia_runtime::Plan;
 
-use super::{WORKER_COLOUR, connections, is_queue, labels, options, stage_label};
-
-const LABEL_LIMIT: usize = 60;
+use super::{WORKER_COLOUR, connections, is_queue, label_lines, stage_label};
 
 pub(super) fn draw(plan: &Plan) -> String {
     let mut text = format!("digraph \"{}\" {{\n", escaped(plan.name()));
@@ -20,11 +18,8 @@ pub(super) fn draw(plan: &Plan) -> String {
         }
         for &index in &stage.nodes {
             let node = &plan.nodes()[index];
-            let (id, node_type) = labels(node, LABEL_LIMIT);
             let shape = if node.join { ", shape=hexagon" } else { "" };
-            let lines = [id, node_type, options(plan, index)].map(|line| escaped(&line));
-            let lines = lines.iter().filter(|line| !line.is_empty()).map(String::as_str);
-            let label = lines.collect::<Vec<_>>().join("\\n");
+            let label = label_lines(plan, index).map(|line| escaped(&line)).collect::<Vec<_>>().join("\\n");
             text += &format!("        n{index} [label=\"{label}\"{shape}];\n");
         }
         text += "    }\n";

@@ -2,9 +2,7 @@
 
 use remotemedia_runtime::Plan;
 
-use super::{WORKER_COLOUR, connections, is_queue, labels, options, stage_label};
-
-const LABEL_LIMIT: usize = 60;
+use super::{WORKER_COLOUR, connections, is_queue, label_lines, stage_label};
 
 pub(super) fn draw(plan: &Plan) -> String {
     let mut text = String::from("flowchart LR\n");
@@ -12,10 +10,7 @@ pub(super) fn draw(plan: &Plan) -> String {
         text += &format!("    subgraph stage{}[\"{}\"]\n", number + 1, escaped(&stage_label(plan, number)));
         for &index in &stage.nodes {
             let node = &plan.nodes()[index];
-            let (id, node_type) = labels(node, LABEL_LIMIT);
-            let lines = [id, node_type, options(plan, index)].map(|line| escaped(&line));
-            let lines = lines.iter().filter(|line| !line.is_empty()).map(String::as_str);
-            let label = lines.collect::<Vec<_>>().join("<br/>");
+            let label = label_lines(plan, index).map(|line| escaped(&line)).collect::<Vec<_>>().join("<br/>");
             // A hexagon stands for a join.
             let (open, close) = if node.join { ("{{", "}}") } else { ("[", "]") };
             text += &format!("        n{index}{open}\"{label}\"{close}\n");

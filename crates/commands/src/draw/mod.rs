@@ -17,6 +17,9 @@ use crate::table::{counted, on_one_line};
 /// Names of groups and of functions may be long.
 const OPTION_LIMIT: usize = 32;
 
+/// So may those of nodes, where a picture has no width of its own.
+const LABEL_LIMIT: usize = 60;
+
 /// What a plan is drawn as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum GraphFormat {
@@ -91,6 +94,12 @@ fn stage_label(plan: &Plan, number: usize) -> String {
         if stage.workers() > 1 { format!(" · {}", counted(stage.workers(), "worker")) } else { String::new() };
     let group = group_of(plan, number).map_or_else(String::new, |group| format!(" · group {group}"));
     format!("stage {} · {}{workers}{group}", number + 1, stage.placement.name())
+}
+
+/// What a picture that others lay out says about a node: its id, its type and its options, as far as there are such.
+fn label_lines(plan: &Plan, index: usize) -> impl Iterator<Item = String> {
+    let (id, node_type) = labels(&plan.nodes()[index], LABEL_LIMIT);
+    [id, node_type, options(plan, index)].into_iter().filter(|line| !line.is_empty())
 }
 
 /// The id and the type of a node, each short enough for a box.
