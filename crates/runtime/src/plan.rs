@@ -6,7 +6,7 @@
 mod groups;
 mod stages;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -261,15 +261,14 @@ fn topological_order(described: &[Described<'_>], upstreams: &[Vec<usize>]) -> R
             downstreams[up].push(position);
         }
     }
-    let mut ready: std::collections::BinaryHeap<_> =
-        (0..described.len()).filter(|&position| waiting_for[position] == 0).map(std::cmp::Reverse).collect();
+    let mut ready: BTreeSet<usize> = (0..described.len()).filter(|&position| waiting_for[position] == 0).collect();
     let mut order = Vec::with_capacity(described.len());
-    while let Some(std::cmp::Reverse(position)) = ready.pop() {
+    while let Some(position) = ready.pop_first() {
         order.push(position);
         for &down in &downstreams[position] {
             waiting_for[down] -= 1;
             if waiting_for[down] == 0 {
-                ready.push(std::cmp::Reverse(down));
+                ready.insert(down);
             }
         }
     }

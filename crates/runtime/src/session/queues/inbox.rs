@@ -46,18 +46,9 @@ impl<P> Envelope<P> {
         self.is_flush && self.is_last
     }
 
-    /// A envelope of the same input and kind, with nothing in it.
-    pub(crate) fn header<Q>(&self) -> Envelope<Q> {
-        Envelope {
-            input: self.input,
-            items: Vec::new(),
-            visits: Vec::new(),
-            is_first: self.is_first,
-            is_last: self.is_last,
-            is_flush: self.is_flush,
-            is_urgent: self.is_urgent,
-            since: self.since,
-        }
+    /// An envelope of the same input and kind, with nothing in it.
+    pub(crate) fn header(&self) -> Self {
+        Self { items: Vec::new(), visits: Vec::new(), ..*self }
     }
 }
 

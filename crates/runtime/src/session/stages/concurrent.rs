@@ -88,7 +88,7 @@ fn begin_envelopes<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, envelopes:
 
 fn begin_envelope<P: Payload>(starter: &mut Starter<'_, P>, number: u64, envelope: Envelope<P>) {
     let (core, stage) = (starter.core, starter.stage);
-    let header: Envelope<P> = envelope.header();
+    let header = envelope.header();
     let items = items_of(core, stage, envelope);
     if items.is_empty() {
         stage.reorder().complete(number, Completion { header, outputs: Vec::new(), visited_exits: Vec::new() });
@@ -117,7 +117,7 @@ fn items_of<P: Payload>(core: &Core<P>, stage: &Stage<P>, envelope: Envelope<P>)
 
 /// The end of input: its last items are let in with those before them, and when all are done the node is flushed.
 fn end_concurrent<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, number: u64, envelope: Envelope<P>) {
-    let header: Envelope<P> = envelope.header();
+    let header = envelope.header();
     let items = items_of(core, stage, envelope);
     let mut outputs = Vec::new();
     if !items.is_empty() {

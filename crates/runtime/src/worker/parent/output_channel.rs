@@ -46,15 +46,12 @@ impl<P: Payload> Channel<P> {
             });
         }
         let mut state = self.state.lock();
-        let unwanted = if state.is_closed {
-            Some(output)
-        } else {
-            state.outputs.push_back(output);
-            None
-        };
+        if state.is_closed {
+            drop(state);
+            return drop(output);
+        }
+        state.outputs.push_back(output);
         self.changed.notify_all();
-        drop(state);
-        drop(unwanted);
     }
 
     /// Nothing more comes.
