@@ -1,5 +1,6 @@
 //! What travels on the socket between a parent and its worker: frames of a fixed head, the places of shared buffers, and a body.
 
+use serde::de::{IntoDeserializer, value};
 use serde::{Deserialize, Serialize};
 
 use crate::phase::Phase;
@@ -12,7 +13,7 @@ pub(crate) const HEAD_LEN: usize = 32;
 pub(crate) const PLACE_LEN: usize = 24;
 
 /// What a frame is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Kind {
     /// A segment of shared memory, whose file comes along; `number` is its id.
@@ -58,28 +59,12 @@ pub(crate) enum Kind {
     Forget,
 }
 
-const KINDS: [Kind; 20] = [
-    Kind::Segment,
-    Kind::Closed,
-    Kind::Hello,
-    Kind::Setup,
-    Kind::Item,
-    Kind::Flush,
-    Kind::Restore,
-    Kind::Ready,
-    Kind::Output,
-    Kind::Done,
-    Kind::Fault,
-    Kind::Steps,
-    Kind::State,
-    Kind::Interrupt,
-    Kind::Discard,
-    Kind::Close,
-    Kind::CleanedUp,
-    Kind::Note,
-    Kind::Drop,
-    Kind::Forget,
-];
+impl Kind {
+    fn of(number: u8) -> Option<Self> {
+        let index = u32::from(number).checked_sub(1)?;
+        Self::deserialize(IntoDeserializer::<value::Error>::into_deserializer(index)).ok()
+    }
+}
 
 /// The head of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,7 +162,7 @@ pub(crate) fn read(bytes: &[u8]) -> Read<'_> {
     if bytes.len() < HEAD_LEN {
         return Read::Part(HEAD_LEN);
     }
-    if KINDS.get(usize::from(bytes[0]).wrapping_sub(1)).is_none() {
+    if Kind::of(bytes[0]).is_none() {
         return Read::Garbage;
     }
     let front_len = front_len(bytes);
@@ -198,7 +183,7 @@ pub(crate) fn front_len(head: &[u8]) -> usize {
 
 /// The head and the places of the frame at the beginning of `bytes`, if they are there.
 pub(crate) fn read_front(bytes: &[u8]) -> Option<(Head, Vec<Place>)> {
-    let kind = KINDS.get(usize::from(*bytes.first()?).wrapping_sub(1)).copied()?;
+    let kind = Kind::of(*bytes.first()?)?;
     if bytes.len() < HEAD_LEN || bytes.len() < front_len(bytes) {
         return None;
     }
@@ -255,7 +240,10 @@ mod tests {
 
     #[test]
     fn every_kind_has_its_own_number() {
-        assert!(KINDS.iter().enumerate().all(|(index, kind)| *kind as usize == index + 1));
+        let kinds: Vec<(u8, Kind)> = (0..=u8::MAX).filter_map(|number| Some((number, Kind::of(number)?))).collect();
+
+        assert!(kinds.iter().all(|(number, kind)| *kind as u8 == *number));
+        assert_eq!(kinds.len(), Kind::Forget as usize);
     }
 
     #[test]
