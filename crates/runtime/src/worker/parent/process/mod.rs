@@ -170,13 +170,13 @@ impl Process {
         self.end_group();
         self.read_lines(emit);
         match status {
-            Ok(Some(status)) => match (status.terminating_signal(), status.exit_status()) {
-                (Some(signal), _) => ExitCause::Killed(signal),
-                (None, code) => ExitCause::Exited(code.unwrap_or(-1)),
-            },
+            Ok(Some(status)) => cause_of(status.terminating_signal(), status.exit_status()),
             Ok(None) => ExitCause::NotStarted("cannot wait for it".to_owned()),
             // The program ignores the ends of its children, or waits for all of them.
-            Err(_) => self.ended.as_ref().and_then(status_of_gone).map_or(ExitCause::Unknown, cause_of),
+            Err(_) => {
+                let status = self.ended.as_ref().and_then(status_of_gone);
+                status.map_or(ExitCause::Unknown, |status| cause_of(status.signal(), status.code()))
+            }
         }
     }
 
@@ -217,7 +217,7 @@ pub(crate) fn signal_stack_dump(process: u32) {
 }
 
 /// How a process ended that was already reaped. Newer systems report it as soon as the process is gone.
-fn status_of_gone(process: &OwnedFd) -> Option<i32> {
+fn status_of_gone(process: &OwnedFd) -> Option<ExitStatus> {
     let deadline = Instant::now() + QUIET_TIME;
     loop {
         let mut info = MaybeUninit::<libc::pidfd_info>::zeroed();
@@ -228,7 +228,7 @@ fn status_of_gone(process: &OwnedFd) -> Option<i32> {
             (libc::ioctl(process.as_raw_fd(), libc::PIDFD_GET_INFO, info.as_mut_ptr()) == 0, info.assume_init())
         };
         if has_info && info.mask & u64::from(libc::PIDFD_INFO_EXIT) != 0 {
-            return Some(info.exit_code);
+            return Some(ExitStatus::from_raw(info.exit_code));
         }
         if Instant::now() >= deadline {
             return None;
@@ -237,12 +237,8 @@ fn status_of_gone(process: &OwnedFd) -> Option<i32> {
     }
 }
 
-fn cause_of(status: i32) -> ExitCause {
-    let status = ExitStatus::from_raw(status);
-    match status.signal() {
-        Some(signal) => ExitCause::Killed(signal),
-        None => ExitCause::Exited(status.code().unwrap_or(-1)),
-    }
+fn cause_of(signal: Option<i32>, code: Option<i32>) -> ExitCause {
+    signal.map_or_else(|| ExitCause::Exited(code.unwrap_or(-1)), ExitCause::Killed)
 }
 
 /// A pipe that is read line by line.
