@@ -119,10 +119,7 @@ fn describe_node(
         described.locked_objects.push((!is_shared).then(|| node.membership.locked_object()));
         described.objects.push(object.unbind());
         let node: Box<dyn Node<Object>> = Box::new(if is_shared && replica > 0 { node.told_by_other() } else { node });
-        described.replicas.push(match &guard {
-            Some(guard) => guard.put_around(entry.py(), node),
-            None => node,
-        });
+        described.replicas.push(Guard::put_around(guard.as_ref(), entry.py(), node));
     }
     Ok(described)
 }
@@ -158,10 +155,7 @@ fn describe_workers(
     for replica in worker::remote_nodes_for(py, &stage.options, &placed, surroundings.with_metrics, surroundings.stop)?
     {
         for ((node, guard), &index) in replica.into_iter().zip(&guards).zip(&stage.nodes) {
-            nodes[index].replicas.push(match guard {
-                Some(guard) => guard.put_around(py, node),
-                None => node,
-            });
+            nodes[index].replicas.push(Guard::put_around(guard.as_ref(), py, node));
             nodes[index].locked_objects.push(None);
         }
     }
@@ -194,13 +188,14 @@ impl<'a> Guard<'a> {
         Ok(is_guarded.then(|| Self { place: Arc::clone(place), options: options.clone(), dead_letter, surroundings }))
     }
 
-    fn put_around(&self, py: Python<'_>, node: Box<dyn Node<Object>>) -> Box<dyn Node<Object>> {
-        let Surroundings { bridge, stop, budget, .. } = self.surroundings;
-        let site = Arc::new(Site { place: Arc::clone(&self.place), bridge: Arc::clone(bridge) });
-        let dead_letter = self.dead_letter.as_ref().map(|callable| dead_letter_of(callable.clone_ref(py), site));
-        let mut policy = Policy::new(&self.options, dead_letter, (*stop).clone());
+    fn put_around(guard: Option<&Self>, py: Python<'_>, node: Box<dyn Node<Object>>) -> Box<dyn Node<Object>> {
+        let Some(Self { place, options, dead_letter, surroundings }) = guard else { return node };
+        let Surroundings { bridge, stop, budget, .. } = surroundings;
+        let site = Arc::new(Site { place: Arc::clone(place), bridge: Arc::clone(bridge) });
+        let dead_letter = dead_letter.as_ref().map(|callable| dead_letter_of(callable.clone_ref(py), site));
+        let mut policy = Policy::new(options, dead_letter, (*stop).clone());
         if let Some(budget) = budget {
-            policy = policy.within(Arc::clone(budget), self.place.node_id.as_deref().unwrap_or_default());
+            policy = policy.within(Arc::clone(budget), place.node_id.as_deref().unwrap_or_default());
         }
         Box::new(PolicyNode::new(node, policy))
     }

@@ -41,14 +41,14 @@ impl AudioEncoder {
                 buffer.extend_from_slice(bytes);
                 Ok(())
             }
-            other if self.has_header => Err(format!(
-                "is {}, but a WAV file can contain only audio; use --output FILE.jsonl, or --output-format jsonl",
-                other.kind()
-            )),
-            other => Err(format!(
-                "is {}, but raw output can contain only audio and bytes; use --output FILE.jsonl, or --output-format jsonl",
-                other.kind()
-            )),
+            other => {
+                let (output, items) =
+                    if self.has_header { ("a WAV file", "audio") } else { ("raw output", "audio and bytes") };
+                Err(format!(
+                    "is {}, but {output} can contain only {items}; use --output FILE.jsonl, or --output-format jsonl",
+                    other.kind()
+                ))
+            }
         }
     }
 
