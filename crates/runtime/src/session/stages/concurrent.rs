@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::locks::Mutex;
 
-use crate::node::{EndEarly, Outputs, Start, start_all};
+use crate::node::{Outputs, Start, start_all};
 use crate::numbering;
 use crate::payload::Payload;
 use crate::session::queues::inbox::{Envelope, Popped};
@@ -167,11 +167,10 @@ impl<'a, P: Payload> Starter<'a, P> {
             core: Arc::clone(core),
             stage: stage.index,
             number,
-            input,
+            in_progress: Arc::new(InProgress { input, end_early: Mutex::default() }),
             results: Mutex::new(GroupResults { missing: items.len(), outputs, is_reached: false, whole: Some(whole) }),
-            end_early: Mutex::default(),
         });
-        stage.started.lock().insert(number, Arc::clone(&group) as Arc<dyn InProgress>);
+        stage.started.lock().insert(number, Arc::clone(&group.in_progress));
         for (slot, item) in items.into_iter().enumerate() {
             if slot > 0 && !stage.reorder().begin_item_at_once() {
                 // They must be started, because only when some of them end there is room again.
@@ -205,14 +204,14 @@ fn start_in<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, replica_index: us
     let replica = &stage.replicas[replica_index];
     let mut machine = replica.lock_inside_hold();
     for Ready { group, .. } in &ready {
-        replica.note_given(group.input);
+        replica.note_given(group.in_progress.input);
     }
     // Asked inside, so that nothing old enters a node that has been notified of an interrupt.
     let started = Instant::now();
     let mut groups = Vec::with_capacity(ready.len());
     let mut starts = Vec::with_capacity(ready.len());
     let mut unwanted = Vec::new();
-    let contexts = core.in_flight.contexts_of_wanted(ready.iter().map(|ready| ready.group.input));
+    let contexts = core.in_flight.contexts_of_wanted(ready.iter().map(|ready| ready.group.in_progress.input));
     for (Ready { group, slot, item }, context) in ready.into_iter().zip(contexts) {
         let Some(context) = context else {
             unwanted.push((group, slot));
@@ -224,28 +223,32 @@ fn start_in<P: Payload>(core: &Arc<Core<P>>, stage: &Stage<P>, replica_index: us
             of_done.core.stages[of_done.stage].replicas[replica_index].under_way.fetch_sub(1, Ordering::Relaxed);
             of_done.finish(slot, started, result);
         });
-        starts.push(Start { item_index: numbering::item_index(group.input), context, item, done });
+        starts.push(Start { item_index: numbering::item_index(group.in_progress.input), context, item, done });
         groups.push((group, slot));
     }
     if let Some((first, _)) = groups.first() {
-        machine.progress.enter(0, first.input);
+        machine.progress.enter(0, first.in_progress.input);
         let end_early = replica.try_enter(&mut machine, |machine| start_all(&mut *machine.nodes[0], starts));
         machine.progress.leave();
         drop(machine);
         let end_early = end_early.unwrap_or_else(|hindrance| {
             for (group, slot) in &groups {
-                core.fail(group.input, hindrance.clone().into());
+                core.fail(group.in_progress.input, hindrance.clone().into());
                 replica.under_way.fetch_sub(1, Ordering::Relaxed);
                 group.fill(*slot, Vec::new(), true);
             }
             Vec::new()
         });
         for ((group, _), end_early) in groups.iter().zip(end_early) {
-            group.end_early.lock().extend(end_early);
+            group.in_progress.end_early.lock().extend(end_early);
         }
         // Some may have stopped to be wanted just before there was a way to end them.
-        let are_wanted = core.in_flight.are_wanted(groups.iter().map(|(group, _)| group.input));
-        groups.iter().zip(are_wanted).filter(|(_, is_wanted)| !is_wanted).for_each(|((group, _), _)| group.end_early());
+        let are_wanted = core.in_flight.are_wanted(groups.iter().map(|(group, _)| group.in_progress.input));
+        groups
+            .iter()
+            .zip(are_wanted)
+            .filter(|(_, is_wanted)| !is_wanted)
+            .for_each(|((group, _), _)| group.in_progress.end_early());
     } else {
         drop(machine);
     }
@@ -271,10 +274,8 @@ struct Group<P: Payload> {
     core: Arc<Core<P>>,
     stage: usize,
     number: u64,
-    input: u64,
+    in_progress: Arc<InProgress>,
     results: Mutex<GroupResults<P>>,
-    /// What ends those early that are not done.
-    end_early: Mutex<Vec<EndEarly>>,
 }
 
 struct GroupResults<P: Payload> {
@@ -282,19 +283,6 @@ struct GroupResults<P: Payload> {
     outputs: Vec<Vec<OutputChunk<P>>>,
     is_reached: bool,
     whole: Option<Whole<P>>,
-}
-
-impl<P: Payload> InProgress for Group<P> {
-    fn input(&self) -> u64 {
-        self.input
-    }
-
-    fn end_early(&self) {
-        let under_way = std::mem::take(&mut *self.end_early.lock());
-        for end_early in under_way {
-            end_early();
-        }
-    }
 }
 
 impl<P: Payload> Group<P> {
@@ -311,12 +299,12 @@ impl<P: Payload> Group<P> {
             Ok(Outputs::Many(stream)) => vec![OutputChunk::Stream(stream)],
             Err(fault) => {
                 stage.replicas[0].count_failure(&fault, 1);
-                self.core.fail(self.input, self.core.blame_node(self.stage, self.input, fault));
+                self.core.fail(self.in_progress.input, self.core.blame_node(self.stage, self.in_progress.input, fault));
                 Vec::new()
             }
         };
         let count = outputs.iter().any(|piece| matches!(piece, OutputChunk::Output(..)));
-        self.core.count_call(stage, self.input, started.elapsed(), usize::from(count));
+        self.core.count_call(stage, self.in_progress.input, started.elapsed(), usize::from(count));
         self.fill(slot, outputs, is_reached);
     }
 

@@ -11,7 +11,7 @@ use crate::cancel::CancelFlag;
 use crate::execution::machine::Machine;
 use crate::execution::metrics::Recorders;
 use crate::execution::progress::ProgressPlace;
-use crate::node::{Hindrance, NodeLock, Stream, WorkerHandle};
+use crate::node::{EndEarly, Hindrance, NodeLock, Stream, WorkerHandle};
 use crate::numbering::ByNumber;
 use crate::payload::Payload;
 use crate::phase::Phase;
@@ -40,7 +40,7 @@ pub(crate) struct Stage<P: Payload> {
     /// Above zero while the end of input waits for what was begun before it.
     pub(crate) ending: AtomicUsize,
     /// The envelopes, by their numbers, of which items are in progress at the same time.
-    pub(crate) started: Mutex<ByNumber<Arc<dyn InProgress>>>,
+    pub(crate) started: Mutex<ByNumber<Arc<InProgress>>>,
     /// One of them has finished.
     pub(crate) has_finished: Condvar,
 }
@@ -54,12 +54,21 @@ pub(crate) enum OutputChunk<P: Payload> {
 }
 
 /// The items of one envelope that are in progress at the same time.
-pub(crate) trait InProgress: Send + Sync {
+pub(crate) struct InProgress {
     /// The input that they belong to.
-    fn input(&self) -> u64;
+    pub(crate) input: u64,
+    /// What ends those early that are not done.
+    pub(crate) end_early: Mutex<Vec<EndEarly>>,
+}
 
+impl InProgress {
     /// The envelope is no longer waited for.
-    fn end_early(&self);
+    pub(crate) fn end_early(&self) {
+        let under_way = std::mem::take(&mut *self.end_early.lock());
+        for end_early in under_way {
+            end_early();
+        }
+    }
 }
 
 /// The way from one stage to another, or out of the pipeline.
@@ -220,13 +229,13 @@ impl<P: Payload> Stage<P> {
     /// with `first_of_all` what they hold of all from that one on. Returns what is at one of them right now.
     pub(crate) fn leave(&self, abandoned: &Abandoned, first_of_all: Option<u64>) -> Vec<AtWork> {
         let started: Vec<_> = self.started.lock().values().cloned().collect();
-        let in_flight: HashSet<u64> = started.iter().map(|begun| begun.input()).collect();
+        let in_flight: HashSet<u64> = started.iter().map(|begun| begun.input).collect();
         let are_done_with = abandoned.wanted_before.iter().filter(|input| !in_flight.contains(input)).copied();
         if let Some(first) = are_done_with.chain(first_of_all).min() {
             let was_given = |replica: &&Replica<P>| first.max(1) <= replica.last_given.load(Ordering::Relaxed);
             self.replicas.iter().filter(was_given).for_each(Replica::forget_soon);
         }
-        for begun in started.iter().filter(|begun| abandoned.inputs.contains(&begun.input())) {
+        for begun in started.iter().filter(|begun| abandoned.inputs.contains(&begun.input)) {
             begun.end_early();
         }
         let at_work = |(replica, place): (&Replica<P>, usize)| {
