@@ -256,7 +256,7 @@ def policies(draw, kind, *, fails):
 
 @st.composite
 def cases(draw, *, may_fail=True):
-    """Draw a chain or a small graph."""
+    """Draw a chain or a small graph. If no item may fail for good, it may still be tried again."""
     is_chain, size = draw(st.booleans()), draw(st.integers(1, 4))
     # The engine takes the items of a long input in chunks.
     is_long = draw(st.integers(0, 4)) == 4
@@ -267,10 +267,12 @@ def cases(draw, *, may_fail=True):
         may_join = not is_chain and all(part.kind not in SILENT_KINDS for part in parts)
         # No item fails at two nodes.
         fails_on = range(index, count, draw(st.sampled_from((5, 50))))
-        fails = may_fail and draw(st.integers(0, 2)) == 2
+        fails = draw(st.integers(0, 2)) == 2
         kind = draw(st.sampled_from(KINDS))
         policy = draw(policies(kind, fails=fails))
         retries = POLICIES[policy].get("retries", 0)
+        # A generator is not tried again after an output, and then an item fails for good.
+        fails = fails and (may_fail or (retries > 0 and kind != "generator"))
         parts.append(
             Part(
                 kind=kind,
@@ -280,7 +282,7 @@ def cases(draw, *, may_fail=True):
                 hooks=draw(st.sampled_from(HOOKS)),
                 placement=draw(st.sampled_from(PLACEMENTS)),
                 fails_on=frozenset(fails_on if fails else ()),
-                flaky=draw(st.integers(0, retries)),
+                flaky=draw(st.integers(0 if may_fail or not retries else 1, retries)),
                 policy=policy,
             )
         )
@@ -289,7 +291,7 @@ def cases(draw, *, may_fail=True):
 
 @st.composite
 def stopped_cases(draw):
-    """Draw a pipeline in which nothing fails, and a moment at which to stop its work."""
+    """Draw a pipeline in which nothing fails for good, and a moment at which to stop its work."""
     case = draw(cases(may_fail=False))
     index = draw(st.integers(0, len(case.parts) - 1))
     return case, Moment(index, draw(st.integers(1, case.count)))
