@@ -184,7 +184,7 @@ BENCHMARKS = [
         "stream-map-tasks",
         "the same",
         "2 tasks with asyncio.Queue before and behind",
-        1.0,
+        1.2,
         streaming_map_tasks,
     ),
 ]

@@ -96,11 +96,11 @@ class SessionNode(Pushed):
         else:
             self._context.run(self._items.adopt, contextvars.copy_context())
 
-    def step(self) -> Any:
-        """Let the node continue, and return its next output, `SUSPENDED` or `END`."""
-        return END if self._continue is None else self._result_of(self._continue)
-
-    def _result_of(self, work: Callable[[], Any]) -> Any:
+    def step(self, work: Callable[[], Any] | None = None) -> Any:
+        """Let the node continue, or do this, and return its next output, `SUSPENDED` or `END`."""
+        work = work or self._continue
+        if work is None:
+            return END
         try:
             awaited = work()
         except StopIteration:
@@ -141,7 +141,7 @@ class SessionNode(Pushed):
         try:
             if self._context is None or self._coroutine is None:
                 raise error
-            return self._result_of(functools.partial(self._context.run, self._coroutine.throw, error))
+            return self.step(functools.partial(self._context.run, self._coroutine.throw, error))
         finally:
             # Its traceback refers to this frame.
             del error
@@ -177,20 +177,23 @@ class SessionNode(Pushed):
         finally:
             self._prepare()
 
-    async def _run(self) -> None:
+    @types.coroutine
+    def _run(self) -> Generator[Any, None, None]:
+        """Drive the node, as `async for` does; only a generator can yield between two outputs."""
         stream = self.stream = self._node.process(self._items)
         try:
-            async for self._output in stream:
-                if self._is_closing:
-                    break
-                await _hand_over()
+            while not self._is_closing:
+                self._output = yield from stream.__anext__()
+                yield _OUTPUT
+        except StopAsyncIteration:
+            return
         except GeneratorExit:
             # The event loop has stopped.
             raise
         except BaseException:
-            await stream.aclose()
+            yield from stream.aclose()
             raise
-        await stream.aclose()
+        yield from stream.aclose()
 
 
 class _Items:
@@ -235,8 +238,3 @@ class _Items:
         for variable in [*adopted]:
             if variable not in context:
                 variable.reset(adopted.pop(variable))
-
-
-@types.coroutine
-def _hand_over() -> Generator[Any, None, None]:
-    yield _OUTPUT
