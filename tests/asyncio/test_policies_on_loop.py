@@ -463,6 +463,24 @@ class TestStops:
 
         assert asyncio.run(main()) == (1, [])
 
+    def test_a_node_that_fails_before_it_is_cancelled_does_not_hide_the_cancellation(self):
+        class Cancels:
+            calls = 0
+
+            async def process(self, item):
+                self.calls += 1
+                asyncio.current_task().cancel()
+                raise ValueError(item)
+
+        async def main():
+            node, letters = Cancels(), Letters()
+            nodes = [with_options(node, retries=3, dead_letter=letters)]
+            run = asyncio.create_task(execute_pipeline_with_input(nodes, [1]))
+            await asyncio.wait([run])
+            return run.cancelled(), node.calls, letters.taken
+
+        assert asyncio.run(main()) == (True, 1, [])
+
     def test_a_call_from_a_task_that_is_being_cancelled_is_tried_again(self):
         async def call_at_the_end(session):
             try:

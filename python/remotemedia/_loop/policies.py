@@ -208,8 +208,12 @@ class AsyncGuard:
 
         Raises:
             FailedItemError: If there is no other attempt, and the item is not skipped.
+            asyncio.CancelledError: If the task was cancelled before the node raised the error by itself.
         """
         try:
+            if is_stopped:
+                # Here a cancellation is raised that the node has not received.
+                await asyncio.sleep(0)
             if is_stopped or attempt >= self._policy.retries:
                 _refuse(self._policy, item, error, is_stopped=is_stopped)
                 return True
