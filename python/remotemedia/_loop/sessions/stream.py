@@ -185,7 +185,10 @@ class Stream(Queues):
             await self._take_one(item)
             if not self.has_room:
                 await self.changes.wait_while(lambda: not self.has_room)
-            await self.turns.give()
+            if self.turns.were_given:
+                self.turns.were_given = False
+            else:
+                await self.turns.give()
 
     # The nodes.
 
@@ -220,7 +223,7 @@ class Stream(Queues):
             return stage.take_alone(kernel, item, index, outputs)
 
         try:
-            await self._inside(1, take, outputs)
+            await self._inside(1, take, outputs, self._task)
             self._taken += 1
         finally:
             self.finished += 1
@@ -270,11 +273,24 @@ class Stream(Queues):
         """Return where outputs go, and what they need room in: each one, if nodes may have any number."""
         return (self.outputs, self) if self._entrance.stage.makes_several else (outputs, None)
 
-    async def _inside(self, inputs: int, work: Callable[[Any], Any], outputs: list[Any]) -> bool:
-        """Work inside the nodes, and keep the outputs; return whether all is done, or no longer needed."""
+    async def _inside(
+        self,
+        inputs: int,
+        work: Callable[[Any], Any],
+        outputs: list[Any],
+        task: asyncio.Task[None] | None = None,
+    ) -> bool:
+        """Work inside the nodes, and keep the outputs; return whether all is done, or no longer needed.
+
+        Args:
+            inputs: The number of inputs.
+            work: Receives the call.
+            outputs: Those that the work has made.
+            task: The current task, if it is known.
+        """
         entrance = self._entrance
         # The tasks that take items give others a turn by themselves.
-        call = entrance.enter_at_once(inputs, is_fresh=True)
+        call = entrance.enter_at_once(inputs, is_fresh=True, inside=task)
         try:
             if call is None:
                 call = await entrance.enter(inputs, "map", is_fresh=True)
