@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use remotemedia_runtime::{Notation, OPTION_NAMES, OnError, Options, Refusal};
+use remotemedia_runtime::{Notation, OPTION_NAMES, OnError, Options, Refusal, Value as Native};
 use serde_json::{Map, Value, json};
 
 use crate::convert::values;
@@ -102,19 +102,18 @@ fn json_of(value: &Bound<'_, PyAny>) -> PyResult<Value> {
             "max_wait": value.getattr("max_wait")?.extract::<Option<f64>>()?,
         }));
     }
-    Ok(match values::from_python(value)? {
-        remotemedia_runtime::Value::Bool(value) => value.into(),
-        remotemedia_runtime::Value::Int(value) => value.into(),
-        remotemedia_runtime::Value::Float(value) => value.into(),
-        remotemedia_runtime::Value::Text(value) => value.into(),
-        remotemedia_runtime::Value::Map(entries) => {
-            let entries = entries.into_iter().map(|(name, value)| match value {
-                remotemedia_runtime::Value::Int(value) => (name, value.into()),
-                remotemedia_runtime::Value::Float(value) => (name, value.into()),
-                _ => (name, Value::Null),
-            });
-            Value::Object(entries.collect())
-        }
-        _ => Value::Null,
-    })
+    Ok(json_of_native(values::from_python(value)?))
+}
+
+/// The same for a native value; a list, which no option may be, for one that JSON options cannot have.
+fn json_of_native(value: Native) -> Value {
+    match value {
+        Native::Null => Value::Null,
+        Native::Bool(value) => value.into(),
+        Native::Int(value) => value.into(),
+        Native::Float(value) => value.into(),
+        Native::Text(value) => value.into(),
+        Native::Map(entries) => entries.into_iter().map(|(name, value)| (name, json_of_native(value))).collect(),
+        _ => json!([]),
+    }
 }
