@@ -17,6 +17,7 @@ __all__ = [
     "STACK_SIGNAL",
     "Call",
     "Callers",
+    "ChunkItems",
     "DirectMap",
     "LoopCall",
     "LoopMetrics",

@@ -266,7 +266,9 @@ class Session(_Closing):
         Raises:
             NodeError: If a node fails. Earlier outputs have been yielded.
         """
-        return _outputs_of(self._stream, self.consumers.add(Consumer(self._stream, is_main=True)))
+        # One object: it knows which thread reads it.
+        stream = self._stream
+        return _outputs_of(stream, self.consumers.add(Consumer(stream, is_main=True)))
 
     def drain(self) -> None:
         """Wait until all earlier items have left the session, as results of calls or as outputs of streams.
