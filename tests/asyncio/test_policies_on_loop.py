@@ -363,6 +363,22 @@ class TestTimeouts:
         assert asyncio.run(Pipeline([node]).run([1, "hang", 2])) == [1, 2]
         assert letters.taken == [("hang", 1, "CallTimeoutError('longer than 0.02 s')")]
 
+    def test_each_output_of_a_generator_that_a_coroutine_returns_has_its_own_time(self):
+        class Returns:
+            async def process(self, item):
+                return self.outputs(item)
+
+            async def outputs(self, item):
+                loop = asyncio.get_running_loop()
+                for number in range(item):
+                    skip_time(loop, 60)
+                    await let_timers_run()
+                    yield number
+
+        node = with_options(Returns(), timeout=100, retries=1)
+
+        assert asyncio.run(Pipeline([node]).run([3, 2])) == [0, 1, 2, 0, 1]
+
     @pytest.mark.parametrize("use_rust", [True, False])
     def test_what_a_node_returns_when_it_is_cancelled_counts(self, use_rust):
         async def main():

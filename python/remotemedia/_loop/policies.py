@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from remotemedia._graph.policy import Policy
     from remotemedia.exceptions import NodeError
 
-__all__ = ["FailedItemError", "guarded", "stop_timers"]
+__all__ = ["FailedItemError", "guarded", "resolved", "stop_timers"]
 
 _END: Any = object()
 
@@ -104,7 +104,9 @@ class DefGuard:
         kind = return_kind(result)
         if kind == "generator":
             return self._outputs(item, result)
-        return self._awaited(item, result) if kind == "coroutine" else _rest(self._policy, item, result)
+        if kind == "coroutine":
+            return self._awaited(item, result)
+        return result if kind == "plain" else _rest(self._policy, item, result)
 
     def _outputs(self, item: Any, generator: Generator[Any, None, None]) -> Generator[Any, None, None]:
         try:
@@ -120,7 +122,7 @@ class DefGuard:
 
     async def _awaited(self, item: Any, result: Any) -> Any:
         try:
-            result = await _resolved(result)
+            result = await resolved(result)
         except Exception as raised:  # noqa: BLE001 - As above.
             error = raised
         else:
@@ -224,10 +226,12 @@ class AsyncGuard:
 
     async def _settled(self, item: Any, result: Any) -> Any:
         """Return a result that is not lazy, or an async generator whose first output has been made."""
-        result = await _resolved(result)
+        result = await resolved(result)
         if return_kind(result) == "plain":
             self._plain = type(result)
             return result
+        # Each output has its own time.
+        self._task = None
         first = await _draw(result, self._timeout)
         return None if first is _END else _rest(self._policy, item, result, (first,))
 
@@ -300,7 +304,8 @@ async def _rest(
         del error
 
 
-async def _resolved(result: Any) -> Any:
+async def resolved(result: Any) -> Any:
+    """Return what a coroutine results in, and anything else unchanged."""
     while return_kind(result) == "coroutine":
         result = await result
     return result

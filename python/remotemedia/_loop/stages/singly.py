@@ -13,7 +13,7 @@ from remotemedia._compiled.pushed import END, Pushed
 from remotemedia._errors import combine, is_interrupt, throw
 from remotemedia._graph.node_kinds import return_kind
 from remotemedia._loop.gates import Gates
-from remotemedia._loop.policies import FailedItemError, stop_timers
+from remotemedia._loop.policies import FailedItemError, resolved, stop_timers
 from remotemedia._loop.stages.lifecycle import Lifecycle
 
 if TYPE_CHECKING:
@@ -222,9 +222,7 @@ class Singly(Lifecycle):
     async def _hand_over(self, node: int, letter: Callable[[], object]) -> None:
         """Call the function that takes failed items of a node, where the node is called."""
         self.node = node
-        result = await self.invoke(node, letter)
-        while return_kind(result) == "coroutine":
-            result = await result
+        await resolved(await self.invoke(node, letter))
 
     async def clean_up(self) -> list[BaseException]:
         """Clean up the nodes that were initialized, in reverse order; return what they raised."""
