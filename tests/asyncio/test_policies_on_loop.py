@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 import weakref
 
 import pytest
@@ -615,6 +616,30 @@ class TestLazyResults:
                 await execute_pipeline_with_input(nodes, ["a"], use_rust=use_rust)
             return node.is_closed
 
+        assert asyncio.run(main())
+
+    def test_a_coroutine_is_closed_that_comes_after_the_cancellation(self):
+        class Promising:
+            def __init__(self):
+                self.is_inside, self.may_go = threading.Event(), threading.Event()
+
+            def process(self, item):
+                self.is_inside.set()
+                assert self.may_go.wait(TIMEOUT_SECS)
+                return Flaky(0).process(item)
+
+        async def main():
+            node = Promising()
+            async with Pipeline([with_options(node, dead_letter=print)]).open() as session:
+                call = asyncio.create_task(session.call(1))
+                await asyncio.to_thread(node.is_inside.wait)
+                call.cancel()
+                await asyncio.sleep(0)
+                node.may_go.set()
+                await asyncio.wait([call])
+            return call.cancelled()
+
+        # Python would warn about a coroutine that is not awaited.
         assert asyncio.run(main())
 
     def test_outputs_before_a_failure_stay(self, use_rust):

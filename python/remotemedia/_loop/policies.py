@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from remotemedia._graph.policy import Policy
     from remotemedia.exceptions import NodeError
 
-__all__ = ["FailedItemError", "guarded", "resolved", "stop_timers"]
+__all__ = ["FailedItemError", "LateResult", "guarded", "resolved", "stop_timers"]
 
 _END: Any = object()
 
@@ -105,7 +105,7 @@ class DefGuard:
         if kind == "generator":
             return self._outputs(item, result)
         if kind == "coroutine":
-            return self._awaited(item, result)
+            return LateResult(self._policy, item, result)
         return result if kind == "plain" else _rest(self._policy, item, result)
 
     def _outputs(self, item: Any, generator: Generator[Any, None, None]) -> Generator[Any, None, None]:
@@ -120,17 +120,37 @@ class DefGuard:
         finally:
             del error
 
-    async def _awaited(self, item: Any, result: Any) -> Any:
+
+class LateResult:
+    """An awaitable that a `def` node returned, under the policy of the node. It is awaited or closed."""
+
+    def __init__(self, policy: Policy, item: Any, result: Any) -> None:
+        """Await nothing yet."""
+        self._policy = policy
+        self._item = item
+        self._result = result
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        """Return the result, or `None` for an item that is skipped."""
+        return self._wait().__await__()
+
+    async def _wait(self) -> Any:
+        policy, item = self._policy, self._item
         try:
-            result = await resolved(result)
+            result = await resolved(self._result)
         except Exception as raised:  # noqa: BLE001 - As above.
             error = raised
         else:
-            return result if return_kind(result) == "plain" else _rest(self._policy, item, result)
+            return result if return_kind(result) == "plain" else _rest(policy, item, result)
         try:
-            return _refuse(self._policy, item, error)
+            return _refuse(policy, item, error)
         finally:
             del error
+
+    def close(self) -> None:
+        """Close a coroutine that is not needed: Python would warn about it."""
+        if type(self._result) is CoroutineType:
+            self._result.close()
 
 
 class AsyncGuard:

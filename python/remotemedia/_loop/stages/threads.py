@@ -15,6 +15,7 @@ from queue import SimpleQueue
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
+from remotemedia._loop.policies import LateResult
 from remotemedia._threads import start
 
 if TYPE_CHECKING:
@@ -263,7 +264,7 @@ def close_unused(result: object) -> None:
     if isinstance(result, tuple | BaseException):
         parts = result if isinstance(result, tuple) else result.args
         for part in parts:
-            if isinstance(part, BaseException) or type(part) is CoroutineType:
+            if isinstance(part, BaseException | CoroutineType | LateResult):
                 close_unused(part)
-    elif type(result) is CoroutineType:
+    elif isinstance(result, CoroutineType | LateResult):
         result.close()
