@@ -79,7 +79,7 @@ class TestVocabulary:
             ({"timeout": 0}, "timeout=0 is not valid; use a number of seconds above 0, or None"),
             ({"retries": -1}, "use a whole number from 0 to 1000000"),
             ({"batch": "many"}, "use a number of items, or Batch(size, max_wait=seconds)"),
-            ({"batch": {"size": 2, "max_wait": "1"}}, "'max_wait': '1'} is not valid; use a number of items, or"),
+            ({"batch": {"size": 2, "max_wait": "1"}}, "'max_wait': '1'} is not valid; use a number of items"),
             ({"concurrency": 2, "batch": 2}, "batch and concurrency cannot be combined; use one of them"),
             ({"placement": "proces"}, "use one of 'inline', 'thread', 'process'; did you mean 'process'?"),
             ({"max_restart": 2}, "Unknown option 'max_restart'; did you mean 'max_restarts'?"),
