@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from asyncio import current_task, get_running_loop
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,7 @@ class LoopSession(LoopLifecycle):
 
     async def call(self, item: Any) -> Any:
         """Process one item; see `AsyncSession.call`."""
-        if asyncio.get_running_loop() is not self._loop or self._source is not None:
+        if get_running_loop() is not self._loop or self._source is not None:
             self._check_loop()
             self._check_takes_items()
         entrance = self._entrance
@@ -51,7 +52,8 @@ class LoopSession(LoopLifecycle):
         if call is None:
             call = await entrance.enter(1, "call", is_call=True)
         else:
-            entrance.task = asyncio.current_task()
+            # With the loop, which need not be looked up again.
+            entrance.task = current_task(self._loop)
         stage = self._stage
         kernel = self._one
         try:
