@@ -254,7 +254,8 @@ def test_an_event_loop_closed_under_a_session_does_not_hang_it():
 
 
 @pytest.mark.parametrize("options", ["", "placement='thread'"])
-def test_an_event_loop_closed_under_its_session_cleans_the_nodes_up(options):
+@pytest.mark.parametrize("placed", ["Stays()", "with_options(Stays(), **threaded), Passes()"])
+def test_an_event_loop_closed_under_its_session_cleans_the_nodes_up(options, placed):
     code = f"""
     import gc
 
@@ -264,7 +265,7 @@ def test_an_event_loop_closed_under_its_session_cleans_the_nodes_up(options):
             time.sleep(0.3)
 
     loop = asyncio.new_event_loop()
-    opening = Pipeline([AsyncPasses(), Stays()]).open({options})
+    opening = Pipeline([AsyncPasses(), {placed}]).open({options})
     session = loop.run_until_complete(opening.__aenter__())
     outputs = session.map([1])
     waiting = loop.create_task(anext(outputs))
@@ -280,7 +281,7 @@ def test_an_event_loop_closed_under_its_session_cleans_the_nodes_up(options):
 
     printed, errors = run(code)
 
-    assert printed == ["cleanup", "cleanup", "collected"]
+    assert printed == ["cleanup"] * (3 if "with_options" in placed else 2) + ["collected"]
     assert errors == ""
 
 

@@ -181,7 +181,9 @@ class LoopLifecycle(AsyncSession):
             resolve(stream.clear_waiting(), value=False)
             if not stream.is_complete:
                 stream.cut()
-            stream.cancel()
+            # Tasks of a closed loop cannot be cancelled; they are closed.
+            if not self._loop.is_closed():
+                stream.cancel()
 
     async def _wait_for_close(self, work: asyncio.Task[None], timeout: float) -> BaseException | None:  # noqa: ASYNC109
         """Wait for the end, whether or not this task is cancelled meanwhile; return the cancellation."""

@@ -28,7 +28,11 @@ class Changes:
         """Wake the tasks, which check their conditions."""
         for waiting in self.waiting:
             if not waiting.done():
-                waiting.set_result(None)
+                try:
+                    waiting.set_result(None)
+                except RuntimeError:
+                    # A loop that is closed runs no task that could be woken.
+                    continue
         self.waiting.clear()
 
     async def wait(self) -> None:

@@ -381,7 +381,8 @@ class StagedStream(Stream):
         """End the tasks where the event loop no longer runs."""
         super().close_task()
         if self._crossing is not None:
-            self._crossing.cancel()
+            with suppress(RuntimeError):
+                self._crossing.cancel()
         for task in [*self._tasks]:
             close_task(task)
         for chunk in [*self._under_way]:
