@@ -16,9 +16,9 @@ pub mod _core {
     use crate::convert::manifest::{ManifestOrder, ParsedManifest};
     use crate::convert::options;
     #[pymodule_export]
-    use crate::node::callers::Callers;
+    use crate::node::bulk::chunk_items::ChunkItems;
     #[pymodule_export]
-    use crate::node::chunk_items::ChunkItems;
+    use crate::node::callers::Callers;
     #[pymodule_export]
     use crate::node::loop_metrics::LoopMetrics;
     #[pymodule_export]

@@ -18,10 +18,10 @@ use crate::convert::object::Object;
 use crate::convert::{failure, feed, json, log};
 use crate::graph;
 use crate::graph::{Described, place_of_chain};
+use crate::node::bulk::chain::{Chain, CurrentChunk};
+use crate::node::bulk::coroutine_chain::{AnyChain, CoroutineChain};
 use crate::node::callers;
 use crate::node::callers::Owner;
-use crate::node::chain::{Chain, CurrentChunk};
-use crate::node::coroutine_chain::{AnyChain, CoroutineChain};
 
 /// The maximum number of inputs of a run that are in flight: enough to keep every stage of a long pipeline busy.
 const IN_FLIGHT: usize = 1024;

@@ -11,7 +11,7 @@ use remotemedia_runtime::locks::Mutex;
 
 use crate::attach::prepare_thread;
 use crate::convert::object::Object;
-use crate::node::chain::{Chain, CurrentChunk};
+use crate::node::bulk::chain::{Chain, CurrentChunk};
 use crate::node::outputs::may_be_lazy;
 use crate::session::call::Outputs;
 use crate::session::core::SessionCore;

@@ -9,12 +9,12 @@ use remotemedia_runtime::{Bulk, BulkEnd, BulkOutcome, Payload, Plan, Sink};
 use crate::asyncio::bridge::Bridge;
 use crate::attach::attach;
 use crate::convert::object::Object;
+use crate::node::bulk::chain::{Chain, CurrentChunk};
+use crate::node::bulk::chunk_items::ChunkItems;
+use crate::node::bulk::crossing;
+use crate::node::bulk::shape::Shape;
 use crate::node::callers::Place;
-use crate::node::chain::{Chain, CurrentChunk};
-use crate::node::chunk_items::ChunkItems;
-use crate::node::crossing;
 use crate::node::methods::is_async;
-use crate::node::shape::Shape;
 
 /// The bulk way through the nodes of a run, of whichever kind they are when they have been initialized.
 pub(crate) struct AnyChain {

@@ -10,10 +10,10 @@ use remotemedia_runtime::{Bulk, BulkEnd, BulkOutcome, Plan, Sink};
 
 use crate::attach::attach;
 use crate::convert::object::Object;
+use crate::node::bulk::shape::{Shape, in_progress};
+use crate::node::bulk::timing::Timing;
 use crate::node::callers::{Level, Place};
 use crate::node::outputs::{Kind, may_be_lazy};
-use crate::node::shape::{Shape, in_progress};
-use crate::node::timing::Timing;
 
 /// The current chunk. Emptying the list ends the loop over it after the current item: that is how a run is cancelled
 /// without a check an item. Only the loops over generators check for it.

@@ -9,9 +9,9 @@ use remotemedia_runtime::{BulkEnd, BulkOutcome};
 use crate::asyncio::context::CallerContext;
 use crate::attach::attach;
 use crate::convert::object::Object;
+use crate::node::bulk::shape::in_progress;
 use crate::node::callers;
 use crate::node::callers::{Frame, Level, Place};
-use crate::node::shape::in_progress;
 
 /// Wait for a call of a stage at `place`. `take_outputs` is called whenever there may be outputs, the last time when it has ended.
 pub(super) fn wait(

@@ -8,8 +8,8 @@ use remotemedia_runtime::{BulkEnd, Fused, FusedOutcome, Fusible};
 
 use crate::attach::attach;
 use crate::convert::object::Object;
+use crate::node::bulk::crossing;
 use crate::node::callers::Place;
-use crate::node::crossing;
 use crate::node::python_node::PythonNode;
 use crate::node::site::Site;
 

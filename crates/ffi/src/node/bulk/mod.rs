@@ -1,0 +1,9 @@
+//! Nodes that are called together: compiled into one Python function or coroutine, which takes many items or one.
+
+pub(crate) mod chain;
+pub(crate) mod chunk_items;
+pub(crate) mod coroutine_chain;
+mod crossing;
+pub(super) mod fused_coroutines;
+mod shape;
+mod timing;
