@@ -142,6 +142,20 @@ def test_a_stream_that_is_left_with_outputs_restarts_it() -> None:
     assert in_session([Pairs()], main) == [("a", "b"), None, ("e", "f")]
 
 
+def test_a_stream_that_is_left_before_its_end_restarts_it() -> None:
+    async def two_and_no_end() -> Any:
+        for item in "ab":
+            yield item
+        await asyncio.Event().wait()
+
+    async def main(session: Any) -> list[Any]:
+        async with contextlib.aclosing(session.map(two_and_no_end())) as stream:
+            first = await anext(stream)
+        return [first, *await called(session, "e", "f")]
+
+    assert in_session([Pairs()], main) == [("a", "b"), None, ("e", "f")]
+
+
 def test_it_is_closed_before_its_cleanup() -> None:
     log = Logs()
     waits = Waits()

@@ -191,7 +191,7 @@ class Queues(ABC):
     def drop_all(self) -> None:
         """Take no more outputs, and stop what is in progress."""
         self.is_abandoned = True
-        if self.outputs:
+        if self.outputs or (self.accepted and not self.is_complete):
             self._entrance.stage.forget_soon()
         self.drop()
         self.cancel()
