@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 
 import pytest
@@ -10,7 +11,7 @@ from loop_nodes import Same
 from stream_nodes import thread_count
 
 from remotemedia import Pipeline, execute_pipeline_with_input, with_options
-from remotemedia._loop.stages.threads import NodeThread
+from remotemedia._loop.stages.threads import NodeThread, RecentThreads
 
 OTHER_THREADS = 4
 """Those of the process that belong to no session."""
@@ -191,3 +192,29 @@ def test_work_that_ends_while_the_loop_is_busy_is_announced_once(monkeypatch):
 
     assert asyncio.run(main()) == [True, True, True]
     assert len(announced) == 1
+
+
+def test_the_loop_does_not_wait_for_many_threads_that_receive_work_at_the_same_time():
+    recent = RecentThreads()
+
+    few = [recent.is_one_of_many(thread % 4, thread / 1e4) for thread in range(40)]
+    many = [recent.is_one_of_many(thread, 1 + thread / 1e4) for thread in range(9)]
+    later = [recent.is_one_of_many(thread % 9, 2 + thread / 50) for thread in range(40)]
+
+    assert not any(few)
+    assert many == [False] * 4 + [True] * 5
+    assert not any(later)
+
+
+def test_the_loop_does_not_wait_until_a_new_thread_runs():
+    thread, done = NodeThread("new"), []
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(60)
+    try:
+        thread.begin(lambda: done.append(1))
+        done_at_once = [*done]
+    finally:
+        sys.setswitchinterval(interval)
+    thread.join()
+
+    assert (done_at_once, done) == ([], [1])

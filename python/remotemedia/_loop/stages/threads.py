@@ -16,12 +16,12 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._loop.policies import LateResult
-from remotemedia._threads import start
+from remotemedia._threads import join, start_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Job", "NodeThread", "close_unused"]
+__all__ = ["Job", "NodeThread", "RecentThreads", "close_unused"]
 
 
 _POLL_INTERVAL_SECS = 0.001
@@ -31,6 +31,11 @@ _MOMENT_SECS = 0.00005
 
 Its thread then wakes the loop through a lock, which takes a quarter of the time of a message to the loop.
 """
+
+_FEW_THREADS = 4
+"""For how many threads that have received work within `_RECENT_SECS` the event loop waits."""
+
+_RECENT_SECS = 0.005
 
 
 class Job:
@@ -184,6 +189,28 @@ def _ends_of(loop: asyncio.AbstractEventLoop) -> _Ends:
     return found
 
 
+class RecentThreads:
+    """The threads that have received work last."""
+
+    def __init__(self) -> None:
+        """Start without threads."""
+        # When each received work; the last one is at the end.
+        self._times: dict[int, float] = {}
+        self._are_many_until = 0.0
+
+    def is_one_of_many(self, thread: int, now: float) -> bool:
+        """Note that a thread has received work; return whether more than a few have within a short time."""
+        times = self._times
+        times.pop(thread, None)
+        times[thread] = now
+        if len(times) > _FEW_THREADS and times.pop(next(iter(times))) > now - _RECENT_SECS:
+            self._are_many_until = now + _RECENT_SECS
+        return now < self._are_many_until
+
+
+_recent = RecentThreads()
+
+
 class NodeThread:
     """A thread that begins with its first work, and does one thing after the other."""
 
@@ -216,15 +243,19 @@ class NodeThread:
             # The thread finds it when it starts.
             jobs.put(job)
             thread = threading.Thread(target=_work, args=(jobs,), name=self._name, daemon=True)
-            start(thread, "the def nodes of a pipeline")
+            start_at_once(thread, "the def nodes of a pipeline")
             self._thread, self._jobs = thread, jobs
         else:
             self._jobs.put(job)
         return job
 
     def wait_briefly(self, job: Job) -> bool:
-        """Wait for work for a moment, if the thread was quick the last time; return whether it has ended."""
-        if not (self._is_quick and job.wait_briefly()):
+        """Wait for work for a moment, if the thread was quick the last time; return whether it has ended.
+
+        The loop does not wait for one of many threads: it has work for the others meanwhile.
+        """
+        is_one_of_many = _recent.is_one_of_many(id(self), time.perf_counter())
+        if is_one_of_many or not (self._is_quick and job.wait_briefly()):
             job.when_done(functools.partial(self._note, job))
         return job.is_done
 
@@ -245,7 +276,7 @@ class NodeThread:
         """Wait for the end of the thread, which has no more work."""
         self.stop()
         if self._thread is not None:
-            self._thread.join()
+            join(self._thread)
 
 
 def _work(jobs: SimpleQueue[Job | None]) -> None:
