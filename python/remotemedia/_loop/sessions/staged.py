@@ -90,13 +90,14 @@ class StagedStream(Stream):
 
     def _begin(self, items: list[Any], context: contextvars.Context | None) -> None:
         self._in_progress += len(items)
-        newest = self._newest
+        newest, own = self._newest, context or contextvars.copy_context()
         waits = newest is not None and newest.is_waiting
-        if newest is not None and waits and context is None and self._takes(newest, len(items)):
-            # The stage is not free yet: what waits for it crosses together.
+        may_join = newest is not None and waits and context is None and self._takes(newest, len(items))
+        if newest is not None and may_join and newest.context == own:
+            # The stage is not free yet: what waits for it with the same variables crosses together.
             newest.add(items)
             return
-        chunk = self._newest = Chunk(items, self._generation, context or contextvars.copy_context())
+        chunk = self._newest = Chunk(items, self._generation, own)
         chunk.is_alone = context is not None
         self._under_way.add(chunk)
         if context is not None:
