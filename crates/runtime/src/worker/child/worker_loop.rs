@@ -230,7 +230,13 @@ impl<P: Payload> WorkerLoop<P> {
             Ok(()) => self.send_last(head, last_output.as_ref(), phase),
             Err(Stop::Node { node, phase, fault }) => Some((node, phase, fault)),
             Err(Stop::Sink(fault)) => Some((last, phase, fault)),
-            Err(Stop::Cancelled | Stop::Paused | Stop::Hindered(_)) => None,
+            Err(Stop::Cancelled | Stop::Paused | Stop::Hindered(_)) => {
+                if !self.out.requests.is_stale(head.number) {
+                    // The parent began with it after its request to stop, which came here later: it waits for a reply.
+                    self.out.done(head.number, false);
+                }
+                None
+            }
         };
         // What is left of it must not meet the next item; a failure then has no receiver.
         self.machine.abandon();
