@@ -117,18 +117,6 @@ def test_an_async_session_names_the_item(error):
     assert_names(caught.value, error, 0)
 
 
-def test_a_run_that_fails_in_a_worker_never_waits_for_its_flush(caplog):
-    class Fails:
-        def process(self, item):
-            raise FrozenError(item)
-
-    for _ in range(12):
-        with pytest.raises(NodeError):
-            asyncio.run(execute_pipeline_with_input([with_options(Fails(), placement="process")], [1]))
-
-    assert "abandoned" not in caplog.text
-
-
 @pytest.mark.parametrize("kind", [FrozenError, UntrueError, ShadowingError])
 def test_it_arrives_from_a_worker_with_its_cause(kind):
     class Chaining:

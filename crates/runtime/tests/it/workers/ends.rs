@@ -47,7 +47,7 @@ fn no_worker_is_started_for_a_session_that_should_have_ended() {
 }
 
 #[test]
-fn a_keeper_that_panics_fails_its_session_and_leaves_no_process() {
+fn a_supervisor_that_panics_fails_its_session_and_leaves_no_process() {
     let bench = open(&["double"], json!({}));
     let worker = bench.session.worker_processes()[0];
 
@@ -60,7 +60,7 @@ fn a_keeper_that_panics_fails_its_session_and_leaves_no_process() {
 }
 
 #[test]
-fn a_keeper_that_is_held_up_does_not_hold_up_the_end() {
+fn a_supervisor_that_is_held_up_does_not_hold_up_the_end() {
     let bench = open(&["double"], json!({}));
     let clerk = Arc::clone(&bench.clerk);
     let held = clerk.hold.lock();
@@ -78,4 +78,18 @@ fn a_keeper_that_is_held_up_does_not_hold_up_the_end() {
 
 fn is_running(process: u32) -> bool {
     Path::new(&format!("/proc/{process}")).exists()
+}
+
+#[test]
+fn a_flush_that_begins_while_its_session_closes_does_not_hold_up_the_end() {
+    for round in 0..300 {
+        let worker = open(&["fail"], json!({}));
+        worker.put(Some(Thing::Number(13)));
+        worker.put(None);
+        assert!(worker.next().is_err());
+
+        let closed = worker.session.close(TIMEOUT, &|| {});
+
+        assert!(closed.abandoned.is_empty(), "in round {round}: {:?}", closed.abandoned);
+    }
 }
