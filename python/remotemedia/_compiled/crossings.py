@@ -104,7 +104,7 @@ class Crossing:
         self._question.end()
 
     def check(self) -> None:
-        """Raise what ended the call, if that was no node: there is no loop, or it was cancelled early."""
+        """Raise what ended the call, if it was not a node: a closed loop, or an early cancellation."""
         self._question.result.take()
 
     def node(self) -> int:
@@ -137,6 +137,17 @@ class Crossing:
             result.set(None)
 
     async def _call(self) -> None:
+        try:
+            await self._work()
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # noqa: BLE001 - Raised by the engine, with its node.
+            await self._note(error)
+        finally:
+            self._coroutine = None
+
+    async def _work(self) -> None:
+        """Run the kernel, and store its coroutine meanwhile."""
         raise NotImplementedError
 
     async def _note(self, error: BaseException) -> None:
@@ -161,16 +172,9 @@ class Item(Crossing):
         self.output: Any = None
         self._item = item
 
-    async def _call(self) -> None:
+    async def _work(self) -> None:
         self._coroutine = self._kernel.function(self._item)
-        try:
-            self.output = await self._coroutine
-        except GeneratorExit:
-            raise
-        except BaseException as error:  # noqa: BLE001 - Raised by the engine, with its node.
-            await self._note(error)
-        finally:
-            self._coroutine = None
+        self.output = await self._coroutine
 
 
 class Chunk(Crossing):
@@ -194,17 +198,12 @@ class Chunk(Crossing):
             self._bridge.on_loop(functools.partial(_open, room))
         return self._question.wait()
 
-    async def _call(self) -> None:
+    async def _work(self) -> None:
         room = (_Room(self._items.is_due, self._pause),) if self._is_limited else ()
         self._coroutine = self._kernel.function(self._items, self._outputs, *room)
         try:
             await _watched(self._coroutine, self._note_suspension)
-        except GeneratorExit:
-            raise
-        except BaseException as error:  # noqa: BLE001 - Raised by the engine, with its node.
-            await self._note(error)
         finally:
-            self._coroutine = None
             if self._timer is not None:
                 self._timer.cancel()
 

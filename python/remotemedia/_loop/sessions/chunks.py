@@ -34,7 +34,7 @@ class Chunk:
         task: The task.
         is_alone: Whether no other items may join them.
         is_waiting: Whether they have not entered the first stage.
-        is_cancelled: Whether the items are not needed, so that there is no task.
+        is_cancelled: Whether the items are not needed, so that no task begins.
     """
 
     __slots__ = (
