@@ -43,7 +43,7 @@ impl<P: Payload> Session<P> {
         let is_over = || self.is_closed() || is_cancelled();
         let waiting = core.admission_queue.hold();
         // Before the stages are stopped: one that is drops its outputs, and the input must not end well without them.
-        let clients = core.in_flight.take_all_and_keepers();
+        let clients = core.in_flight.take_all_with_outputs();
         core.stages.iter().flat_map(|stage| &stage.replicas).for_each(|replica| replica.stop.set());
         // After the others: a retry whose pause this ends must see that its stage was stopped.
         self.stop.set();

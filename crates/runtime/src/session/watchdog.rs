@@ -148,7 +148,7 @@ fn look_at<P: Payload>(
     let stage = stage.index;
     let node = core.plan.stages()[stage].nodes.get(reading.node).map(|&node| &core.plan.nodes()[node]);
     let timeout = node.and_then(|node| node.options.timeout).filter(|_| reading.input.is_some());
-    // A process that takes too long is ended by its keeper.
+    // A process that takes too long is ended by its supervisor.
     let timeout = timeout.filter(|_| worker.is_none());
     if let (Some(node), Some(timeout)) = (node, timeout)
         && for_at_least > longest_call(&node.options, timeout) + grace(core, stage, reading.node)

@@ -137,7 +137,7 @@ struct State<P: Payload> {
     last_input: u64,
     open: ByNumber<Open<P>>,
     /// The clients without inputs in flight that may keep outputs. Some may be gone.
-    keepers: Vec<Weak<dyn Client<P>>>,
+    clients_with_outputs: Vec<Weak<dyn Client<P>>>,
     items_out: u64,
     interrupted: u64,
     /// Outputs on their way into a client.
@@ -151,11 +151,11 @@ impl<P: Payload> State<P> {
     }
 
     fn remember(&mut self, client: &Arc<dyn Client<P>>) {
-        let is_it = |keeper: &Weak<dyn Client<P>>| std::ptr::addr_eq(keeper.as_ptr(), Arc::as_ptr(client));
+        let is_it = |other: &Weak<dyn Client<P>>| std::ptr::addr_eq(other.as_ptr(), Arc::as_ptr(client));
         // Most sessions have one stream at a time.
-        if !self.keepers.last().is_some_and(is_it) && !self.keepers.iter().any(is_it) {
-            self.keepers.retain(|keeper| keeper.strong_count() > 0);
-            self.keepers.push(Arc::downgrade(client));
+        if !self.clients_with_outputs.last().is_some_and(is_it) && !self.clients_with_outputs.iter().any(is_it) {
+            self.clients_with_outputs.retain(|other| other.strong_count() > 0);
+            self.clients_with_outputs.push(Arc::downgrade(client));
         }
     }
 }
@@ -173,7 +173,7 @@ impl<P: Payload> InFlight<P> {
         let state = State {
             last_input: 0,
             open: ByNumber::default(),
-            keepers: Vec::new(),
+            clients_with_outputs: Vec::new(),
             items_out: 0,
             interrupted: 0,
             handing_over: 0,
@@ -321,10 +321,10 @@ impl<P: Payload> InFlight<P> {
     }
 
     /// The same, and with them the clients that keep outputs although their inputs are done.
-    pub(crate) fn take_all_and_keepers(&self) -> Clients<P> {
+    pub(crate) fn take_all_with_outputs(&self) -> Clients<P> {
         let mut clients = self.take_all();
-        let keepers = std::mem::take(&mut self.state.lock().keepers);
-        keepers.iter().filter_map(Weak::upgrade).for_each(|client| clients.add(&client, 0));
+        let clients_with_outputs = std::mem::take(&mut self.state.lock().clients_with_outputs);
+        clients_with_outputs.iter().filter_map(Weak::upgrade).for_each(|client| clients.add(&client, 0));
         clients
     }
 

@@ -75,7 +75,7 @@ pub(crate) enum Life {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reader {
     Nobody,
-    Keeper,
+    Supervisor,
     Direct,
 }
 

@@ -159,7 +159,7 @@ impl<P: Payload> Monitor<'_, P> {
         let mut state = self.remote.lock();
         let is_worth_it = !state.pending.is_empty() || !self.is_ready || self.is_close_sent;
         if is_worth_it && state.reader == Reader::Nobody {
-            state.reader = Reader::Keeper;
+            state.reader = Reader::Supervisor;
             return true;
         }
         false
@@ -167,7 +167,7 @@ impl<P: Payload> Monitor<'_, P> {
 
     fn leave_reading(&self) {
         let mut state = self.remote.lock();
-        if state.reader == Reader::Keeper {
+        if state.reader == Reader::Supervisor {
             state.reader = Reader::Nobody;
         }
     }
@@ -413,6 +413,6 @@ impl<P: Payload> Monitor<'_, P> {
         while state.reader == Reader::Direct {
             self.remote.changed.wait(&mut state);
         }
-        state.reader = Reader::Keeper;
+        state.reader = Reader::Supervisor;
     }
 }
