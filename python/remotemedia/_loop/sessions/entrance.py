@@ -12,7 +12,7 @@ from remotemedia._loop.sessions.changes import Changes
 from remotemedia.exceptions import SessionClosedError, SessionInterruptedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from remotemedia._core import LoopCall, Waiting
     from remotemedia._loop.stages.stage import Stage
@@ -236,6 +236,41 @@ class Entrance:
         """Wait until a task is no longer inside."""
         await self.changes.wait_while(lambda: self.task is task)
 
+    async def visit(
+        self, call: LoopCall, work: Coroutine[Any, Any, Any]
+    ) -> tuple[bool, BaseException | None]:
+        """Do the work of a stream inside, and leave.
+
+        Returns:
+            Whether the work was not dropped, and how it failed.
+        """
+        has_arrived = False
+        failure: BaseException | None = None
+        self.is_stream_inside = True
+        try:
+            await work
+        except asyncio.CancelledError as error:
+            has_arrived = True
+            if self.stop is None:
+                if _is_cancelled():
+                    raise
+                failure = error
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # noqa: BLE001 - Raised by the iteration over the outputs.
+            failure = error
+        finally:
+            self.is_stream_inside = False
+            self.leave(call)
+        try:
+            if self.stop is None:
+                return True, failure
+        finally:
+            del failure
+        if await self.take_stop(has_arrived=has_arrived) is None:
+            raise asyncio.CancelledError
+        return False, None
+
     async def take_stop(self, *, has_arrived: bool) -> Exception | None:
         """Return the error of the current call, if it was stopped; its task is then no longer cancelled.
 
@@ -262,3 +297,9 @@ def interrupted() -> Exception:
 def closed() -> Exception:
     """Return the error of a call of a closed session."""
     return SessionClosedError(CLOSED)
+
+
+def _is_cancelled() -> bool:
+    """Whether the current task is being cancelled; otherwise a node raised the error by itself."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0

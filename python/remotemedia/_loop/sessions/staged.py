@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from remotemedia._core import Callers
 from remotemedia._loop.sessions.chunks import Chunk, failed, outputs_of, through
 from remotemedia._loop.sessions.queues import Failed, close_task
-from remotemedia._loop.sessions.stream import Stream, is_cancelled
+from remotemedia._loop.sessions.stream import Stream
 from remotemedia._loop.turns import CROSSING_SECS, next_size
 from remotemedia.exceptions import SessionInterruptedError
 
@@ -253,7 +253,7 @@ class StagedStream(Stream):
                 return False
             work = stage.pass_entries(chunk.entries)
         began = time.perf_counter()
-        goes_on, failure = await self._visit(entrance, call, work)
+        goes_on, failure = await entrance.visit(call, work)
         job = stage.job if stage.crosses_at_once else None
         chunk.took = max(chunk.took, time.perf_counter() - began if job is None else job.took)
         try:
@@ -277,37 +277,6 @@ class StagedStream(Stream):
         for index, entry in enumerate(chunk.entries, first):
             entry.index = index
 
-    async def _visit(
-        self, entrance: Entrance, call: LoopCall, work: Coroutine[Any, Any, None]
-    ) -> tuple[bool, BaseException | None]:
-        """Work inside a stage; return whether the work was not dropped, and how it failed."""
-        has_arrived = False
-        failure: BaseException | None = None
-        entrance.is_stream_inside = True
-        try:
-            await work
-        except asyncio.CancelledError as error:
-            has_arrived = True
-            if entrance.stop is None:
-                if is_cancelled():
-                    raise
-                failure = error
-        except GeneratorExit:
-            raise
-        except BaseException as error:  # noqa: BLE001 - Raised by the iteration over the outputs.
-            failure = error
-        finally:
-            entrance.is_stream_inside = False
-            entrance.leave(call)
-        try:
-            if entrance.stop is None:
-                return True, failure
-        finally:
-            del failure
-        if await entrance.take_stop(has_arrived=has_arrived) is None:
-            raise asyncio.CancelledError
-        return False, None
-
     async def _take_flush(self) -> None:
         """Flush the stages, each after the last outputs of those before it."""
         if not self.is_ended:
@@ -328,7 +297,7 @@ class StagedStream(Stream):
         if call is None:
             return False
         flush = stage.flush(outputs, stage.core.inputs - inputs)
-        goes_on, failure = await self._visit(entrance, call, flush)
+        goes_on, failure = await entrance.visit(call, flush)
         chunk = Chunk(outputs, generation, contextvars.copy_context())
         for entry in chunk.entries:
             entry.index = max(0, inputs - 1)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from remotemedia._loop.sessions.entrance import Entrance
     from remotemedia._loop.stages.singly import Outputs, Room
 
-__all__ = ["Stream", "is_cancelled"]
+__all__ = ["Stream"]
 
 
 class Stream(Queues):
@@ -296,31 +296,15 @@ class Stream(Queues):
                 call = await entrance.enter(inputs, "map", is_fresh=True)
         except SessionInterruptedError:
             return True
-        is_done, has_arrived = True, False
-        entrance.is_stream_inside = True
+        goes_on, failure = await entrance.visit(call, work(call))
         try:
-            await work(call)
-        except asyncio.CancelledError as error:
-            has_arrived = True
-            if entrance.stop is None:
-                if is_cancelled():
-                    raise
-                outputs.append(Failed(error))
-                is_done = False
-        except GeneratorExit:
-            raise
-        except BaseException as error:  # noqa: BLE001 - Raised by the iteration over the outputs.
-            outputs.append(Failed(error))
-            is_done = False
+            if goes_on:
+                outputs += () if failure is None else (Failed(failure),)
+                self._keep(outputs)
+            return failure is None
         finally:
-            entrance.is_stream_inside = False
-            entrance.leave(call)
-        if entrance.stop is not None:
-            if await entrance.take_stop(has_arrived=has_arrived) is None:
-                raise asyncio.CancelledError
-            return True
-        self._keep(outputs)
-        return is_done
+            # Its traceback refers to this frame.
+            del failure
 
     def _keep(self, outputs: list[Any]) -> None:
         if self.is_abandoned:
@@ -359,9 +343,3 @@ class Stream(Queues):
             await self._take([item])
 
         await asyncio.get_running_loop().create_task(take(), context=context)
-
-
-def is_cancelled() -> bool:
-    """Whether the current task is being cancelled; otherwise a node raised the error by itself."""
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
