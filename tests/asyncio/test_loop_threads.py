@@ -11,6 +11,7 @@ from loop_nodes import Same
 from stream_nodes import thread_count
 
 from remotemedia import Pipeline, execute_pipeline_with_input, with_options
+from remotemedia._loop.stages import threads
 from remotemedia._loop.stages.threads import NodeThread, RecentThreads
 
 OTHER_THREADS = 4
@@ -218,3 +219,26 @@ def test_the_loop_does_not_wait_until_a_new_thread_runs():
     thread.join()
 
     assert (done_at_once, done) == ([], [1])
+
+
+@pytest.mark.parametrize("are_many", [False, True])
+def test_a_call_waits_briefly_for_its_thread_unless_there_are_many(monkeypatch, are_many):
+    waits = []
+
+    def wait_briefly(job):
+        waits.append(job)
+        return False
+
+    class Recent:
+        def is_one_of_many(self, _thread, _now):
+            return are_many
+
+    async def main():
+        async with Pipeline([with_options(Where(), placement="thread")]).open() as session:
+            return [await session.call(item) for item in range(5)]
+
+    monkeypatch.setattr(threads, "_recent", Recent())
+    monkeypatch.setattr(threads.Job, "wait_briefly", wait_briefly)
+
+    assert asyncio.run(main()) == [0, 1, 2, 3, 4]
+    assert bool(waits) is not are_many
