@@ -199,8 +199,8 @@ impl State {
             };
             core.session.direct_item(&mut send, &mut outputs)
         });
-        self.ready.extend(outputs.0);
         if !goes_on {
+            self.ready.extend(outputs.0);
             // The node returned a generator or coroutine, and may do so again.
             (self.chain, self.way) = (None, Way::Singly(0));
         }

@@ -80,9 +80,25 @@ impl<P: Payload> Session<P> {
             machine.progress.enter(0, machine.input);
             let left = work();
             machine.progress.leave();
-            left.map_or(Ok(()), |left| self.settle(machine, *left, sink).map(drop))
+            match left {
+                None => Ok(()),
+                Some(left) => self.settle_item(machine, left, sink),
+            }
         });
         outcome.unwrap_or(Direct::Busy(None))
+    }
+
+    /// Away from the usual way of an item, which would have to make room for what is left on its stack.
+    #[cold]
+    #[inline(never)]
+    #[allow(clippy::boxed_local, reason = "the caller should not have it on its stack")]
+    fn settle_item(
+        &self,
+        machine: &mut Machine<P>,
+        left: Box<BulkOutcome<P>>,
+        sink: &mut dyn Sink<P>,
+    ) -> Result<(), Stop<P::Fault>> {
+        self.settle(machine, *left, sink).map(drop)
     }
 
     /// Wait until no other thread is inside the nodes of an all-inline plan, for at most `timeout`; returns whether none is.
