@@ -18,7 +18,7 @@ pub(crate) enum Route {
     Several(Arc<[Route]>),
 }
 
-/// A connection that crosses the border of a stage. Nodes are numbered as in the plan.
+/// A connection that leads into a stage or out of it. Nodes are numbered as in the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Edge {
     /// The node that emits, or `None` for the input of the pipeline.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Parts = Iterator[tuple[str, Any]]
 
-__all__ = ["NOWHERE", "Culprit", "find_culprit"]
+__all__ = ["NOWHERE", "Diagnosis", "diagnose"]
 
 _PROTOCOL = 5
 _LONGEST_PATH = 200
@@ -44,8 +44,8 @@ NOWHERE = _Nowhere()
 """A file that discards its data."""
 
 
-class Culprit(NamedTuple):
-    """A part that cannot be pickled."""
+class Diagnosis(NamedTuple):
+    """The part of an object that cannot be pickled, and why."""
 
     path: str
     """Empty if the part is the object itself, or if its path is not known."""
@@ -74,7 +74,7 @@ class _Entered(NamedTuple):
     entries: Sequence[tuple[Any, Any]] = ()
 
 
-def find_culprit(value: object, error: BaseException, pickler: Any) -> Culprit:
+def diagnose(value: object, error: BaseException, pickler: Any) -> Diagnosis:
     """Return the innermost part of `value` that cannot be pickled.
 
     Args:
@@ -85,9 +85,9 @@ def find_culprit(value: object, error: BaseException, pickler: Any) -> Culprit:
     is_too_deep = isinstance(error.__cause__, RecursionError)
     way = _way_to_failure(value, pickler, _LONGEST_PATH if is_too_deep else sys.maxsize)
     if not way:
-        return Culprit("", value, error)
+        return Diagnosis("", value, error)
     path, is_of_code = _path_along(way)
-    return Culprit(_shortened(path), way[-1].value, error, is_of_code)
+    return Diagnosis(_shortened(path), way[-1].value, error, is_of_code)
 
 
 def _way_to_failure(value: object, pickler: Any, longest: int) -> list[_Entered]:

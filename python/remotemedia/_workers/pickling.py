@@ -24,7 +24,7 @@ from cloudpickle import cloudpickle as internals
 
 from remotemedia._graph.collector import without_collector
 from remotemedia._workers import pickling_tensors
-from remotemedia._workers.diagnosis import NOWHERE, find_culprit
+from remotemedia._workers.diagnosis import NOWHERE, diagnose
 from remotemedia._workers.pickling_functions import CachedFunction, reduce_function
 from remotemedia._workers.pickling_modules import find_only_here
 from remotemedia.exceptions import SerializationError
@@ -32,12 +32,12 @@ from remotemedia.exceptions import SerializationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from remotemedia._workers.diagnosis import Culprit
+    from remotemedia._workers.diagnosis import Diagnosis
 
     BufferCallback = Callable[[Any], object] | None
 
 __all__ = [
-    "Crosser",
+    "WorkerPickler",
     "complete_class",
     "dump_into",
     "dump_item",
@@ -84,7 +84,7 @@ _definitions: dict[str, bytes] = {}
 _sources: dict[str, tuple[list[str], str]] = {}
 
 
-class Crosser(cloudpickle.Pickler):  # type: ignore[misc]
+class WorkerPickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Pickles for another process that runs the same Python with the same `sys.path`."""
 
     def __init__(
@@ -161,7 +161,7 @@ def dumps(obj: object, buffer_callback: BufferCallback = None, *, is_for_parent:
     if not is_for_parent:
         _register_by_value()
     with io.BytesIO() as file:
-        Crosser(file, buffer_callback, is_for_parent=is_for_parent).dump(obj)
+        WorkerPickler(file, buffer_callback, is_for_parent=is_for_parent).dump(obj)
         return file.getvalue()
 
 
@@ -172,19 +172,19 @@ def dump_into(
     *,
     is_for_parent: bool = False,
     is_terse: bool = False,
-) -> Culprit | None:
+) -> Diagnosis | None:
     """Pickle an object for another process into a file; return what in it cannot be pickled, if anything."""
     if not is_for_parent:
         _register_by_value()
-    crosser = Crosser(file, buffer_callback, is_for_parent=is_for_parent, is_terse=is_terse)
+    crosser = WorkerPickler(file, buffer_callback, is_for_parent=is_for_parent, is_terse=is_terse)
     # Pickling creates many objects, but no garbage.
     with without_collector():
         try:
             crosser.dump(obj)
-        except Exception as error:  # noqa: BLE001 - Returned with the culprit.
+        except Exception as error:  # noqa: BLE001 - Returned with the diagnosis.
             # The traceback of the error refers to the pickler.
             crosser.clear_memo()
-            return find_culprit(obj, error, Crosser(NOWHERE))
+            return diagnose(obj, error, WorkerPickler(NOWHERE))
     return None
 
 
@@ -192,7 +192,7 @@ def is_reduced_by_default(kind: type) -> bool:
     """Whether only the class, attributes and recorded arguments of an object of this class are pickled."""
     from remotemedia.core.node import Node
 
-    if issubclass(kind, (*_SPECIAL, list, dict)) or kind in Crosser(NOWHERE).dispatch_table:
+    if issubclass(kind, (*_SPECIAL, list, dict)) or kind in WorkerPickler(NOWHERE).dispatch_table:
         return False
     return kind.__reduce_ex__ in {object.__reduce_ex__, Node.__reduce_ex__} and all(
         getattr(kind, name, None) is getattr(object, name, None) for name in _REDUCING
@@ -206,11 +206,11 @@ def dump_item(item: object, buffer_callback: BufferCallback, is_for_parent: bool
         SerializationError: If it cannot be sent; the original exception is its cause.
     """
     with io.BytesIO() as file:
-        culprit = dump_into(
+        diagnosis = dump_into(
             file, item, buffer_callback, is_for_parent=is_for_parent, is_terse=not is_for_parent
         )
-        if culprit is not None:
-            raise _refuse(item, culprit) from culprit.error
+        if diagnosis is not None:
+            raise _refuse(item, diagnosis) from diagnosis.error
         return file.getvalue()
 
 
@@ -290,15 +290,15 @@ def _is_typed_tuple(cls: type) -> bool:
     return any(getattr(base, "__name__", "") == "NamedTuple" for base in vars(cls).get("__orig_bases__", ()))
 
 
-def _refuse(item: object, culprit: Culprit) -> SerializationError:
+def _refuse(item: object, diagnosis: Diagnosis) -> SerializationError:
     kind = type(item).__qualname__
-    what = f"its part '{culprit.path}'" if culprit.path else "it"
+    what = f"its part '{diagnosis.path}'" if diagnosis.path else "it"
     suggestion = "Send plain data, arrays, or objects that can be pickled."
     return SerializationError(
         f"Cannot send an item of type {kind} to another process: {what} is not serializable."
-        f"\nSuggestion: {suggestion}\nReason: {culprit.reason}",
-        attribute=culprit.path,
-        reason=culprit.reason,
+        f"\nSuggestion: {suggestion}\nReason: {diagnosis.reason}",
+        attribute=diagnosis.path,
+        reason=diagnosis.reason,
         suggestion=suggestion,
     )
 

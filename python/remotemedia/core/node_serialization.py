@@ -16,7 +16,7 @@ from remotemedia._errors import node_error
 from remotemedia._graph.constructor_args import arguments_to_keep
 from remotemedia._graph.graph import name_of
 from remotemedia._graph.node_kinds import return_kind
-from remotemedia._workers.diagnosis import NOWHERE, Culprit
+from remotemedia._workers.diagnosis import NOWHERE, Diagnosis
 from remotemedia._workers.pickling import dump_into, dumps, is_reduced_by_default
 from remotemedia.exceptions import SerializationError
 
@@ -50,9 +50,9 @@ def serialize_node_for_ipc(node: object) -> bytes:
     """
     _run_phase(node, "cleanup")
     with io.BytesIO() as file:
-        culprit = dump_into(file, node)
-        if culprit is not None:
-            raise _blame(node, culprit) from culprit.error
+        diagnosis = dump_into(file, node)
+        if diagnosis is not None:
+            raise _blame(node, diagnosis) from diagnosis.error
         data = file.getvalue()
     if len(data) > MAX_SERIALIZED_SIZE_BYTES:
         size, limit = (round(count / 1024**2, 1) for count in (len(data), MAX_SERIALIZED_SIZE_BYTES))
@@ -113,13 +113,13 @@ def pack_nodes(
         _run_phase(node, "cleanup", node_id)
     buffers = make_buffer_callback()
     with io.BytesIO() as file:
-        culprit = dump_into(file, objects, buffers)
-        if culprit is None:
+        diagnosis = dump_into(file, objects, buffers)
+        if diagnosis is None:
             return file.getvalue(), buffers
     # The path starts with the index in the list.
-    index, _, path = culprit.path.removeprefix("[").partition("]")
+    index, _, path = diagnosis.path.removeprefix("[").partition("]")
     node = nodes[int(index or 0)][1]
-    raise _blame(node, culprit._replace(path=path.removeprefix("."))) from culprit.error
+    raise _blame(node, diagnosis._replace(path=path.removeprefix("."))) from diagnosis.error
 
 
 def validate_node_serializable(node: object) -> bool:
@@ -137,9 +137,9 @@ def check_sendable(node: object) -> None:
     Raises:
         SerializationError: The error contains the path of the part that cannot be sent.
     """
-    culprit = dump_into(NOWHERE, node, buffer_callback=lambda _: None)
-    if culprit is not None:
-        raise _blame(node, culprit) from culprit.error
+    diagnosis = dump_into(NOWHERE, node, buffer_callback=lambda _: None)
+    if diagnosis is not None:
+        raise _blame(node, diagnosis) from diagnosis.error
 
 
 def are_sendable(nodes: list[object]) -> bool:
@@ -190,20 +190,20 @@ def _run_beside(coroutine: Any) -> None:
         pool.submit(asyncio.run, coroutine).result()
 
 
-def _blame(node: object, culprit: Culprit) -> SerializationError:
+def _blame(node: object, diagnosis: Diagnosis) -> SerializationError:
     name = name_of(node)
-    release = f" and release '{culprit.path}' there" if culprit.path else ""
+    release = f" and release '{diagnosis.path}' there" if diagnosis.path else ""
     suggestion = f"Call node.cleanup() before serialization{release}; initialize() can create it again."
-    if culprit.is_of_code:
+    if diagnosis.is_of_code:
         # `cleanup()` of the object cannot release it.
         suggestion = (
             "Create it in initialize(), or move the code that uses it to a module that the worker can import:"
             " imported code is sent by name."
         )
-    reason = culprit.reason
-    if culprit.path:
+    reason = diagnosis.reason
+    if diagnosis.path:
         return SerializationError(
-            node_name=name, attribute=culprit.path, reason=reason, suggestion=suggestion
+            node_name=name, attribute=diagnosis.path, reason=reason, suggestion=suggestion
         )
     message = f"Cannot serialize Node '{name}': the object is not serializable."
     message += f"\nSuggestion: {suggestion}\nReason: {reason}"

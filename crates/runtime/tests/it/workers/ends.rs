@@ -12,21 +12,21 @@ use super::{Fault, HOLD_UP, STUMBLE, TIMEOUT, Thing, cause, open};
 
 #[test]
 fn a_cleanup_that_fails_is_reported() {
-    let bench = open(&["fail late"], json!({}));
+    let workers = open(&["fail late"], json!({}));
 
-    assert_eq!(bench.close(), [Fault::StdStream("fail late in cleanup: StdStream(\"at the end\")".into())]);
+    assert_eq!(workers.close(), [Fault::StdStream("fail late in cleanup: StdStream(\"at the end\")".into())]);
 }
 
 #[test]
 fn a_worker_that_hangs_does_not_hold_up_the_end() {
-    let bench = open(&["hang for ever"], json!({}));
-    bench.put(Some(Thing::Number(13)));
+    let workers = open(&["hang for ever"], json!({}));
+    workers.put(Some(Thing::Number(13)));
     let begun = Instant::now();
-    while bench.clerk.notes.lock().is_empty() && begun.elapsed() < TIMEOUT {
+    while workers.clerk.notes.lock().is_empty() && begun.elapsed() < TIMEOUT {
         std::thread::yield_now();
     }
 
-    let closed = bench.session.close(Duration::from_millis(300), &|| {});
+    let closed = workers.session.close(Duration::from_millis(300), &|| {});
 
     assert!(begun.elapsed() < TIMEOUT);
     let causes: Vec<ExitCause> = closed.cleanups.into_iter().map(|failure| cause(failure.fault)).collect();
@@ -35,11 +35,11 @@ fn a_worker_that_hangs_does_not_hold_up_the_end() {
 
 #[test]
 fn no_worker_is_started_for_a_session_that_should_have_ended() {
-    let bench = open(&["pid"], json!({"replicas": 2, "max_restarts": 1000}));
-    let worker = bench.session.worker_processes()[0];
+    let workers = open(&["pid"], json!({"replicas": 2, "max_restarts": 1000}));
+    let worker = workers.session.worker_processes()[0];
 
     // The end of the first replica is not reported to the second one before the first has ended.
-    let closed = bench.session.close(Duration::ZERO, &|| {});
+    let closed = workers.session.close(Duration::ZERO, &|| {});
 
     let metrics = closed.metrics.unwrap();
     assert_eq!(metrics.node_metrics[0].restarts, 0);
@@ -48,28 +48,28 @@ fn no_worker_is_started_for_a_session_that_should_have_ended() {
 
 #[test]
 fn a_supervisor_that_panics_fails_its_session_and_leaves_no_process() {
-    let bench = open(&["double"], json!({}));
-    let worker = bench.session.worker_processes()[0];
+    let workers = open(&["double"], json!({}));
+    let worker = workers.session.worker_processes()[0];
 
-    let outputs = bench.map([STUMBLE / 2]);
+    let outputs = workers.map([STUMBLE / 2]);
 
     let Err(Fault::Lost(exit)) = &outputs[0] else { panic!("a lost worker was expected: {outputs:?}") };
     assert!(exit.is_final && matches!(&exit.cause, ExitCause::NotStarted(why) if why.contains("panicked")), "{exit:?}");
     assert!(!is_running(worker));
-    assert_eq!(bench.close(), []);
+    assert_eq!(workers.close(), []);
 }
 
 #[test]
 fn a_supervisor_that_is_held_up_does_not_hold_up_the_end() {
-    let bench = open(&["double"], json!({}));
-    let clerk = Arc::clone(&bench.clerk);
+    let workers = open(&["double"], json!({}));
+    let clerk = Arc::clone(&workers.clerk);
     let held = clerk.hold.lock();
-    bench.put(Some(Thing::Number(HOLD_UP / 2)));
+    workers.put(Some(Thing::Number(HOLD_UP / 2)));
     while !clerk.is_held_up.load(Ordering::Acquire) {
         std::thread::yield_now();
     }
 
-    let closed = bench.session.close(Duration::from_millis(100), &|| {});
+    let closed = workers.session.close(Duration::from_millis(100), &|| {});
 
     let causes: Vec<ExitCause> = closed.cleanups.into_iter().map(|failure| cause(failure.fault)).collect();
     assert_eq!(causes, [ExitCause::Abandoned]);

@@ -23,27 +23,27 @@ fn a_worker_that_dies_in_initialize_is_named() {
 
 #[test]
 fn unfinished_items_are_given_again_when_a_worker_is_killed() {
-    let bench = open(&["pid"], json!({"max_restarts": 100}));
+    let workers = open(&["pid"], json!({"max_restarts": 100}));
     let mut killed = Vec::new();
 
     for number in 0..300 {
-        bench.put(Some(Thing::Number(number)));
-        let process = bench.number().unwrap();
+        workers.put(Some(Thing::Number(number)));
+        let process = workers.number().unwrap();
         if number % 50 == 25 {
             killed.push(process);
             for extra in 0..10 {
-                bench.put(Some(Thing::Number(extra)));
+                workers.put(Some(Thing::Number(extra)));
             }
             kill(process);
             for _ in 0..10 {
-                bench.number().unwrap();
+                workers.number().unwrap();
             }
         }
     }
 
     killed.dedup();
     assert_eq!(killed.len(), 6);
-    assert_eq!(bench.close(), []);
+    assert_eq!(workers.close(), []);
 }
 
 fn kill(process: i64) {
@@ -53,30 +53,30 @@ fn kill(process: i64) {
 
 #[test]
 fn an_item_that_kills_twice_fails_and_the_stream_goes_on() {
-    let bench = open(&["abort"], json!({}));
+    let workers = open(&["abort"], json!({}));
 
-    let mut outputs = bench.map([11, 12, 13, 14, 15]);
+    let mut outputs = workers.map([11, 12, 13, 14, 15]);
 
     let fault = outputs.remove(2).unwrap_err();
     assert_eq!(cause(fault), ExitCause::Killed(6));
     assert_eq!(outputs, good([11, 12, 14, 15]));
-    assert_eq!(bench.close(), []);
+    assert_eq!(workers.close(), []);
 }
 
 #[test]
 fn a_worker_that_always_dies_fails_its_session() {
-    let bench = open(&["exit"], json!({"max_restarts": 1}));
+    let workers = open(&["exit"], json!({"max_restarts": 1}));
 
-    let outputs = bench.map([13, 14]);
+    let outputs = workers.map([13, 14]);
 
     assert!(matches!(&outputs[0], Err(Fault::Lost(exit)) if exit.cause == ExitCause::Exited(3) && exit.is_final));
 }
 
 #[test]
 fn a_worker_that_takes_too_long_is_replaced() {
-    let bench = open(&["hang for ever"], json!({"timeout": 0.5}));
+    let workers = open(&["hang for ever"], json!({"timeout": 0.5}));
 
-    let mut outputs = bench.map([12, 13, 14]);
+    let mut outputs = workers.map([12, 13, 14]);
 
     let fault = outputs.remove(1).unwrap_err();
     assert_eq!(cause(fault), ExitCause::TimedOut(Duration::from_millis(500)));
@@ -85,22 +85,22 @@ fn a_worker_that_takes_too_long_is_replaced() {
 
 #[test]
 fn a_state_is_brought_to_the_next_worker() {
-    let bench = open(&["sum"], json!({"snapshot_every": 7, "max_restarts": 10}));
+    let workers = open(&["sum"], json!({"snapshot_every": 7, "max_restarts": 10}));
     let mut sum = 0;
 
     for number in 1..=100 {
-        bench.put(Some(Thing::Number(number)));
+        workers.put(Some(Thing::Number(number)));
         sum += number;
-        assert_eq!(bench.number(), Ok(sum));
+        assert_eq!(workers.number(), Ok(sum));
         if number % 30 == 5 {
-            kill_worker(&bench);
+            kill_worker(&workers);
         }
     }
 
-    assert_eq!(bench.close(), []);
+    assert_eq!(workers.close(), []);
 }
 
-fn kill_worker(bench: &WorkerLoop) {
-    let pid = bench.session.worker_processes().into_iter().next().expect("there is a worker");
+fn kill_worker(workers: &WorkerLoop) {
+    let pid = workers.session.worker_processes().into_iter().next().expect("there is a worker");
     kill(i64::from(pid));
 }
