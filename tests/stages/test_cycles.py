@@ -167,6 +167,34 @@ def test_a_task_that_outlives_its_call_may_call_the_session() -> None:
     assert asyncio.run(main()) == "again"
 
 
+def test_a_task_that_outlives_its_call_does_not_belong_to_the_next_one() -> None:
+    class Starts:
+        session: Any = None
+        task: Any = None
+
+        async def later(self, goes_on: asyncio.Event) -> Any:
+            await goes_on.wait()
+            return await self.session.call("last")
+
+        async def process(self, item: Any) -> Any:
+            if item == "first":
+                self.goes_on = asyncio.Event()
+                self.task = asyncio.create_task(self.later(self.goes_on))
+            elif item == "second":
+                self.goes_on.set()
+                await asyncio.sleep(0.05)
+            return item
+
+    async def main() -> Any:
+        starts = Starts()
+        async with Pipeline([starts]).open() as session:
+            starts.session = session
+            first = [await session.call(item) for item in ("first", "second")]
+            return first, await starts.task
+
+    assert asyncio.run(main()) == (["first", "second"], "last")
+
+
 def test_a_thread_of_a_node_may_call_the_session() -> None:
     class HasAThread(Asks):
         def process(self, item: Any) -> Any:

@@ -95,6 +95,11 @@ impl Frame {
         self.is_over.store(true, Ordering::Release);
     }
 
+    /// Another call, after the end of this one. Nobody else may refer to it.
+    pub(super) fn begin_again(&self) {
+        self.is_over.store(false, Ordering::Release);
+    }
+
     pub(super) fn is_live(&self) -> bool {
         !self.is_over.load(Ordering::Acquire)
     }
@@ -269,6 +274,11 @@ impl Callers {
 
     pub(crate) fn hold(&self, frames: Frames) {
         *self.0.lock() = frames;
+    }
+
+    /// Whether this is a single call.
+    pub(super) fn is_one(&self) -> bool {
+        self.0.lock().len() == 1
     }
 
     fn live(&self) -> Frames {

@@ -4,7 +4,7 @@
 //! that others may wait for.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use pyo3::prelude::*;
@@ -33,9 +33,27 @@ struct Stage {
     /// The number of inputs so far.
     inputs: AtomicU64,
     live_calls: Arc<AtomicUsize>,
+    /// What the last call is known by, if nothing refers to it any more. Making it anew takes a third of entering.
+    spare: Mutex<Option<Known>>,
     /// When the other tasks of the loop had a turn at the latest, in nanoseconds since `began`.
     last_turn: AtomicU64,
     began: Instant,
+}
+
+/// What a call is known by: its frame, and what carries it to the code that it calls.
+struct Known {
+    frame: Arc<Frame>,
+    carried: Py<Callers>,
+}
+
+impl Known {
+    /// Whether a later call can use it: no context was copied meanwhile, nobody looks at the frame, and nothing else waited.
+    #[allow(unsafe_code, reason = "PyO3 has no safe call for it")]
+    fn is_unused(&self) -> bool {
+        // SAFETY: the thread is attached where calls end, and the object is live.
+        let references = unsafe { pyo3::ffi::Py_REFCNT(self.carried.as_ptr()) };
+        references == 1 && Arc::strong_count(&self.frame) == 2 && self.carried.get().is_one()
+    }
 }
 
 /// How long calls may follow each other before the other tasks of the loop get a turn.
@@ -77,6 +95,7 @@ impl LoopStage {
             find_node: Arc::new(move || attach(|py| node_at_work(find_node.bind(py)))),
             inputs: AtomicU64::new(0),
             live_calls,
+            spare: Mutex::new(None),
             last_turn: AtomicU64::new(0),
             began: Instant::now(),
         })))
@@ -178,8 +197,17 @@ impl LoopStage {
     /// The call of some inputs, or of another method of a node, for which the caller holds the locks.
     #[pyo3(signature = (inputs, node=None))]
     fn enter(&self, py: Python<'_>, inputs: u64, node: Option<usize>) -> PyResult<LoopCall> {
-        let frames = if callers::are_none(py)? { callers::Frames::new() } else { callers::current(py)? };
-        self.0.begin_call(py, frames, inputs, node)
+        let known = if !callers::are_none(py)? {
+            self.0.known(py, callers::current(py)?, node)?
+        } else if node.is_none()
+            && let Some(spare) = self.0.spare.lock().take()
+        {
+            spare.frame.begin_again();
+            spare
+        } else {
+            self.0.known(py, callers::Frames::new(), node)?
+        };
+        self.0.begin_call(py, known, inputs, node)
     }
 
     /// Count inputs that a call is given after its beginning.
@@ -213,25 +241,27 @@ impl Stage {
         node.map_or(&self.locks, |node| &self.members[node].1)
     }
 
+    /// What a new call is known by, which these others wait for.
+    fn known(&self, py: Python<'_>, mut frames: callers::Frames, node: Option<usize>) -> PyResult<Known> {
+        let frame = Frame::of_stage(&self.place, self.locks(node).holder, Arc::clone(&self.find_node));
+        frames.push(Arc::clone(&frame));
+        Ok(Known { frame, carried: Callers::holding(py, frames)? })
+    }
+
     fn begin_call(
         self: &Arc<Self>,
         py: Python<'_>,
-        mut frames: callers::Frames,
+        known: Known,
         inputs: u64,
         node: Option<usize>,
     ) -> PyResult<LoopCall> {
-        let frame = Frame::of_stage(&self.place, self.locks(node).holder, Arc::clone(&self.find_node));
-        frames.push(Arc::clone(&frame));
-        let carried = Callers::holding(py, frames)?;
-        let token = callers::set(py, carried.bind(py))?;
+        let token = callers::set(py, known.carried.bind(py))?;
         self.live_calls.fetch_add(1, Ordering::Relaxed);
         let first = self.inputs.fetch_add(inputs, Ordering::Relaxed);
         Ok(LoopCall {
             stage: Arc::clone(self),
-            frame,
-            carried,
+            known: Mutex::new(Some(known)),
             token: Mutex::new(Some(token)),
-            is_over: AtomicBool::new(false),
             first,
             node,
         })
@@ -242,10 +272,9 @@ impl Stage {
 #[pyclass(module = "remotemedia._core", frozen)]
 pub(crate) struct LoopCall {
     stage: Arc<Stage>,
-    frame: Arc<Frame>,
-    carried: Py<Callers>,
+    /// `None` after the call.
+    known: Mutex<Option<Known>>,
     token: Mutex<Option<Py<PyAny>>>,
-    is_over: AtomicBool,
     /// The node of a single lock.
     node: Option<usize>,
     /// The index of its first input.
@@ -257,11 +286,14 @@ pub(crate) struct LoopCall {
 impl LoopCall {
     /// End the call, and release the locks.
     fn leave(&self, py: Python<'_>) {
-        if !self.is_over.swap(true, Ordering::Relaxed) {
-            self.end();
-            self.detach(py);
-            self.stage.locks(self.node).release();
+        let Some(known) = self.end() else { return };
+        self.detach(py);
+        if self.node.is_none() && known.is_unused() {
+            *self.stage.spare.lock() = Some(known);
+        } else {
+            known.carried.get().hold(callers::Frames::new());
         }
+        self.stage.locks(self.node).release();
     }
 
     /// Go on in the current task without the call, which does not end yet.
@@ -274,18 +306,19 @@ impl LoopCall {
 }
 
 impl LoopCall {
-    fn end(&self) {
-        self.frame.end();
-        self.carried.get().hold(callers::Frames::new());
+    fn end(&self) -> Option<Known> {
+        let known = self.known.lock().take()?;
+        known.frame.end();
         self.stage.live_calls.fetch_sub(1, Ordering::Relaxed);
+        Some(known)
     }
 }
 
 impl Drop for LoopCall {
     fn drop(&mut self) {
         // A coroutine that is deleted before its end, perhaps in another context.
-        if !*self.is_over.get_mut() {
-            self.end();
+        if let Some(known) = self.end() {
+            known.carried.get().hold(callers::Frames::new());
             self.stage.locks(self.node).release();
         }
     }
