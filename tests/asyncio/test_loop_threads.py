@@ -225,13 +225,16 @@ def test_the_loop_does_not_wait_until_a_new_thread_runs():
 def test_a_call_waits_briefly_for_its_thread_unless_there_are_many(monkeypatch, are_many):
     waits = []
 
-    def wait_briefly(job):
+    def wait_briefly(job, _secs):
         waits.append(job)
         return False
 
     class Recent:
         def is_one_of_many(self, _thread, _now):
             return are_many
+
+        def forget(self, _thread):
+            pass
 
     async def main():
         async with Pipeline([with_options(Where(), placement="thread")]).open() as session:
@@ -242,3 +245,25 @@ def test_a_call_waits_briefly_for_its_thread_unless_there_are_many(monkeypatch, 
 
     assert asyncio.run(main()) == [0, 1, 2, 3, 4]
     assert bool(waits) is not are_many
+
+
+def test_threads_that_have_ended_are_not_many(monkeypatch):
+    waits = []
+    wait_briefly = threads.Job.wait_briefly
+
+    def note(job, secs):
+        waits.append(secs)
+        return wait_briefly(job, secs)
+
+    async def main():
+        for _ in range(20):
+            async with Pipeline([with_options(Where(), placement="thread")]).open() as session:
+                await session.call(1)
+
+    monkeypatch.setattr(threads, "_recent", threads.RecentThreads())
+    # However slow the machine is, all threads work within this time.
+    monkeypatch.setattr(threads, "_RECENT_SECS", 60)
+    monkeypatch.setattr(threads.Job, "wait_briefly", note)
+    asyncio.run(main())
+
+    assert len(waits) >= 20

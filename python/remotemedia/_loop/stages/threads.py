@@ -32,6 +32,9 @@ _MOMENT_SECS = 0.00005
 Its thread then wakes the loop through a lock, which takes a quarter of the time of a message to the loop.
 """
 
+_START_SECS = 0.0002
+"""How long the event loop waits for the first work of a thread, which has to start, as `Thread.start` waits."""
+
 _FEW_THREADS = 4
 """For how many threads that have received work within `_RECENT_SECS` the event loop waits."""
 
@@ -95,12 +98,12 @@ class Job:
         if self._ends is not None:
             self._ends.add(self)
 
-    def wait_briefly(self) -> bool:
+    def wait_briefly(self, secs: float) -> bool:
         """Wait for the end, but only for a moment; return whether it came. Called on the loop."""
         is_over = allocate_lock()
         is_over.acquire()
         self._is_over = is_over
-        if self._has_ended or is_over.acquire(timeout=_MOMENT_SECS):
+        if self._has_ended or is_over.acquire(timeout=secs):
             self.end()
         return self.is_done
 
@@ -207,6 +210,10 @@ class RecentThreads:
             self._are_many_until = now + _RECENT_SECS
         return now < self._are_many_until
 
+    def forget(self, thread: int) -> None:
+        """Forget a thread that ends."""
+        self._times.pop(thread, None)
+
 
 _recent = RecentThreads()
 
@@ -220,6 +227,7 @@ class NodeThread:
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._is_quick = True
+        self._moment_secs = _START_SECS
 
     @property
     def is_running(self) -> bool:
@@ -255,7 +263,8 @@ class NodeThread:
         The loop does not wait for one of many threads: it has work for the others meanwhile.
         """
         is_one_of_many = _recent.is_one_of_many(id(self), time.perf_counter())
-        if is_one_of_many or not (self._is_quick and job.wait_briefly()):
+        secs, self._moment_secs = self._moment_secs, _MOMENT_SECS
+        if is_one_of_many or not (self._is_quick and job.wait_briefly(secs)):
             job.when_done(functools.partial(self._note, job))
         return job.is_done
 
@@ -269,6 +278,7 @@ class NodeThread:
 
     def stop(self) -> None:
         """Let the thread end after the work that has begun."""
+        _recent.forget(id(self))
         if self._thread is not None:
             self._jobs.put(None)
 
