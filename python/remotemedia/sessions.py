@@ -66,7 +66,7 @@ class _Closing(SessionCore):
             raise TypeError(f"{cls.__name__} cannot be called directly; use {HOW_TO_OPEN}")
         return super().__new__(cls, *parts)
 
-    is_plain: bool
+    has_one_output: bool
     consumers: Consumers
     _name: str
     _has_source: bool
@@ -76,10 +76,10 @@ class _Closing(SessionCore):
     _is_ended = False
     _is_closed = False
 
-    def adopt(self, graph: Graph, *, is_plain: bool, keeps_to_callers: bool) -> Self:
+    def adopt(self, graph: Graph, *, has_one_output: bool, keeps_to_callers: bool) -> Self:
         """Complete a new session."""
         self.consumers = Consumers()
-        self.is_plain = is_plain
+        self.has_one_output = has_one_output
         self._name, self._has_source = graph.name, graph.source is not None
         self._keeps_to_callers = keeps_to_callers
         if self._has_source:
@@ -241,7 +241,7 @@ class Session(_Closing):
         check_items(items, is_async_too=False)
         self.check_outside("map")
         items = items_of(items)
-        if self.is_direct and self.is_plain:
+        if self.is_direct and self.has_one_output:
             return DirectMap(self, items)
         return self._map_by_queue(iter(items))
 
@@ -374,13 +374,13 @@ def open_session(
 ) -> Any:
     """Open a session of this kind; its nodes are initialized on this thread."""
     nodes = [entry.node for entry in graph.entries if hasattr(entry.node, "process")]
-    is_plain = all(classify(node) == "plain" for node in nodes)
+    has_one_output = all(classify(node) in {"plain", "coroutine"} for node in nodes)
     thread = thread_for(nodes)
     settings = settings | {"has_own_thread": thread == "session"}
     try:
         with _shutdown.under_way(f"a session of pipeline '{graph.name}'", opener.cancel):
             session = kind(graph, settings, opener, on_output).adopt(
-                graph, is_plain=is_plain, keeps_to_callers=thread == "caller"
+                graph, has_one_output=has_one_output, keeps_to_callers=thread == "caller"
             )
             if not _shutdown.is_ending():
                 return session

@@ -1,4 +1,4 @@
-"""Async nodes of a run on a plain thread, whose items cross to the event loop in chunks."""
+"""Async nodes of a run or session on a plain thread, whose items cross to the event loop in chunks."""
 
 from __future__ import annotations
 
@@ -100,6 +100,13 @@ def run_in_chunks(nodes, items):
     return _core.run(of_list(nodes), items, False)[0]
 
 
+def map_in_chunks(nodes, items):
+    with Pipeline(nodes).open() as session:
+        return list(session.map(items))
+
+
+WAYS = st.sampled_from([run_in_chunks, map_in_chunks])
+
 SPECIALS = ["none", "raise", "generator", "coroutine", "async generator", "nothing"]
 
 NODES = st.tuples(
@@ -109,11 +116,11 @@ NODES = st.tuples(
 )
 
 
-@given(nodes=st.lists(NODES, min_size=1, max_size=4), count=st.integers(min_value=1, max_value=40))
-def test_a_chain_returns_what_the_reference_returns(nodes, count):
+@given(way=WAYS, nodes=st.lists(NODES, min_size=1, max_size=4), count=st.integers(min_value=1, max_value=40))
+def test_a_chain_returns_what_the_reference_returns(way, nodes, count):
     items = list(range(count))
 
-    in_chunks = outcome_of(run_in_chunks, nodes, items)
+    in_chunks = outcome_of(way, nodes, items)
 
     assert in_chunks == outcome_of(run_reference, nodes, items)
 
@@ -143,12 +150,13 @@ def test_branches_return_what_the_reference_returns(nodes, is_joined, count):
     assert in_chunks == outcome_of(run_branches(run_reference), nodes, items)
 
 
-def test_many_items_cross_at_once(monkeypatch):
+@pytest.mark.parametrize("way", [run_in_chunks, map_in_chunks])
+def test_many_items_cross_at_once(monkeypatch, way):
     crossings = []
     ask = Question.ask
     monkeypatch.setattr(Question, "ask", lambda question: (crossings.append(question), ask(question))[1])
 
-    outputs = run_in_chunks([Returning("", "", -1, []), Returning("", "", -1, [])], list(range(1000)))
+    outputs = way([Returning("", "", -1, []), Returning("", "", -1, [])], list(range(1000)))
 
     assert outputs == [item + 2 for item in range(1000)]
     assert len(crossings) < 100

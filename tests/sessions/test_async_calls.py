@@ -53,16 +53,22 @@ def test_an_item_crosses_once(crossings):
         assert (outputs, len(crossings)) == ([item + 3 for item in range(10)], 10)
 
 
-@pytest.mark.parametrize("placement", ["thread", "inline"])
-def test_items_of_a_stream_cross_once(crossings, placement):
+@pytest.mark.parametrize(
+    ("placement", "items", "in_chunks"),
+    [("thread", range(10), False), ("inline", iter(range(10)), False), ("inline", range(10), True)],
+    ids=["thread", "iterator", "list"],
+)
+def test_items_of_a_stream_cross_once(crossings, placement, items, in_chunks):
+    """Items that exist already cross several at once."""
     pipeline = Pipeline([AddOne(), AddOne(), AddOne()])
     with pipeline.open(placement=placement) as session:
         session.call(0)
         del crossings[:]
 
-        outputs = list(session.map(range(10)))
+        outputs = list(session.map(items))
 
-        assert (outputs, len(crossings)) == ([item + 3 for item in range(10)], 10)
+        assert outputs == [item + 3 for item in range(10)]
+        assert len(crossings) == 10 or (in_chunks and len(crossings) < 10)
 
 
 def test_a_failure_names_its_node_and_item():

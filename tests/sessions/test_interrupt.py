@@ -7,6 +7,7 @@ import gc
 import threading
 import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from leftovers import wait_until
@@ -22,6 +23,7 @@ from stream_nodes import (
 
 from remotemedia import Pipeline, with_options
 from remotemedia.exceptions import SessionInterruptedError
+from remotemedia.nodes import PassThroughNode
 
 PLACEMENTS = pytest.mark.parametrize("placement", ["inline", "thread"])
 
@@ -222,3 +224,46 @@ class TestDroppedItems:
 
             assert session.interrupt() == 0
             assert session.call(1) == 2
+
+
+class Holds:
+    """A node that holds one item until the session is interrupted."""
+
+    def __init__(self):
+        self.is_there = threading.Event()
+
+    def hold(self, item):
+        if item == 20:
+            self.is_there.set()
+        return item == 20
+
+
+class HoldsOnThread(Holds):
+    def process(self, item):
+        if self.hold(item):
+            # Long enough for the interruption.
+            time.sleep(0.2)
+        return item
+
+
+class HoldsOnLoop(Holds):
+    async def process(self, item):
+        if self.hold(item):
+            await asyncio.Event().wait()
+        return item
+
+
+@pytest.mark.parametrize("kind_of_items", [list, iter])
+@pytest.mark.parametrize("holds", [HoldsOnThread, HoldsOnLoop])
+def test_a_stream_continues_after_an_interruption(holds, kind_of_items):
+    """It raised the error of an interrupted call."""
+    node = holds()
+    with Pipeline([node, PassThroughNode()]).open() as session, ThreadPoolExecutor() as others:
+        stream = session.map(kind_of_items(range(60)))
+        taking = others.submit(lambda: [*stream])
+        assert node.is_there.wait(10)
+        dropped = session.interrupt()
+
+        assert taking.result(10) == [item for item in range(60) if item != 20]
+        assert dropped == 1
+        assert session.call(1) == 1

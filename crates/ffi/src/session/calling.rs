@@ -42,7 +42,7 @@ impl SessionCore {
     }
 
     /// Take an item through on this thread, or flush the nodes.
-    pub(crate) fn take_directly(&self, py: Python<'_>, item: Option<Object>, outputs: &mut Outputs) -> PyResult<()> {
+    pub(super) fn take_directly(&self, py: Python<'_>, item: Option<Object>, outputs: &mut Outputs) -> PyResult<()> {
         self.directly(py, item, |item| self.session.direct(item, outputs))?;
         self.session.count_direct_outputs(outputs.0.len() as u64);
         Ok(())
@@ -52,14 +52,38 @@ impl SessionCore {
     pub(crate) fn directly(
         &self,
         py: Python<'_>,
+        item: Option<Object>,
+        work: impl FnMut(Option<Object>) -> Direct<Object>,
+    ) -> PyResult<()> {
+        self.inside(py, item, work)?.map_or(Ok(()), |error| Err(failure::ended(py, error)))
+    }
+
+    /// The same for a stream, which continues after an interruption. Returns whether nothing was dropped.
+    pub(crate) fn directly_in_stream(
+        &self,
+        py: Python<'_>,
+        item: Option<Object>,
+        work: impl FnMut(Option<Object>) -> Direct<Object>,
+    ) -> PyResult<bool> {
+        match self.inside(py, item, work)? {
+            None => Ok(true),
+            Some(RunError::Interrupted) => Ok(false),
+            Some(error) => Err(failure::ended(py, error)),
+        }
+    }
+
+    /// Do something with the nodes as soon as no other is inside. Returns what has ended the work.
+    fn inside(
+        &self,
+        py: Python<'_>,
         mut item: Option<Object>,
         mut work: impl FnMut(Option<Object>) -> Direct<Object>,
-    ) -> PyResult<()> {
+    ) -> PyResult<Option<RunError<PyErr>>> {
         let mut wait_check = WaitCheck::default();
         loop {
             match work(item) {
-                Direct::Done => return Ok(()),
-                Direct::Failed(error) => return Err(failure::ended(py, error)),
+                Direct::Done => return Ok(None),
+                Direct::Failed(error) => return Ok(Some(error)),
                 Direct::Busy(back) => {
                     item = back;
                     self.wait_until_free(py, &mut wait_check)?;

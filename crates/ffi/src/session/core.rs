@@ -34,7 +34,7 @@ pub(crate) struct SessionCore {
     pub(crate) session: Session<Object>,
     /// The node objects of an all-inline plan without policies and observers, which can take several items at once.
     pub(crate) chain: Option<Vec<Py<PyAny>>>,
-    bridge: Arc<Bridge>,
+    pub(crate) bridge: Arc<Bridge>,
     /// The mailbox of the event loop that opened the session, for calls and streams; `None` without a loop.
     pub(crate) mailbox: Option<Arc<Mailbox>>,
     is_direct: bool,

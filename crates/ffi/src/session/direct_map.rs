@@ -1,17 +1,19 @@
 //! A stream through an all-inline session, on the thread that asks for its outputs.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyList, PyRange, PyTuple};
-use remotemedia_runtime::Pace;
 use remotemedia_runtime::locks::Mutex;
+use remotemedia_runtime::{Bulk, Pace};
 
 use crate::attach::prepare_thread;
 use crate::convert::object::Object;
 use crate::node::bulk::chain::{Chain, CurrentChunk};
+use crate::node::bulk::coroutine_chain::{AnyChain, CoroutineChain};
 use crate::node::outputs::may_be_lazy;
 use crate::session::call::Outputs;
 use crate::session::core::SessionCore;
@@ -38,36 +40,36 @@ struct State {
     ready: VecDeque<Object>,
     /// Raised when the outputs before it have been taken.
     failed: Option<PyErr>,
-    chain: Option<Chain>,
+    /// Items that were read before an interruption, and had not begun.
+    left: Option<Py<PyList>>,
     way: Way,
 }
 
 /// How items are taken through.
 enum Way {
-    /// One by one, so many so far.
-    Singly(u32),
+    /// One by one, so many so far; then by a kernel, if the nodes may have one.
+    Singly(u32, Option<Chain>),
     /// One by one by a kernel.
-    Compiled,
+    Compiled(Chain),
     /// A few at once, by a kernel once the pace is known.
-    Chunks(Pace),
+    Chunks {
+        pace: Pace,
+        chain: Option<Box<dyn Bulk<Object>>>,
+        /// Whether they cross to an event loop. Then a chunk that fails still holds the items that have not begun.
+        crosses: bool,
+    },
 }
 
 #[pymethods]
 impl DirectMap {
     #[new]
     fn new(core: &Bound<'_, SessionCore>, items: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let py = core.py();
         let is_there = items.is_exact_instance_of::<PyList>()
             || items.is_exact_instance_of::<PyTuple>()
             || items.is_exact_instance_of::<PyRange>();
-        let chain = core.get().chain.as_ref().map(|objects| {
-            let objects = objects.iter().map(|object| object.clone_ref(py)).collect();
-            let plan = core.get().session.plan();
-            Chain::new(objects, plan, CurrentChunk::default(), None, core.get().place_of_chain())
-        });
-        let way = if is_there { Way::Chunks(Pace::new(LARGEST_CHUNK, CHUNK_TIME)) } else { Way::Singly(0) };
         let items = Some(items.try_iter()?.unbind());
-        let state = State { items, ready: VecDeque::new(), failed: None, chain, way };
+        let way = if is_there { chunks(core)? } else { Way::Singly(0, chain_of(core)) };
+        let state = State { items, ready: VecDeque::new(), failed: None, left: None, way };
         Ok(Self { core: core.clone().unbind(), state: Mutex::new(state) })
     }
 
@@ -79,10 +81,11 @@ impl DirectMap {
     fn close(&self) -> PyResult<()> {
         let Some(mut state) = self.state.try_lock() else { return Err(is_taken()) };
         let (items, ready, failed) = (state.items.take(), std::mem::take(&mut state.ready), state.failed.take());
-        let chain = state.chain.take();
+        let way = std::mem::replace(&mut state.way, Way::Singly(0, None));
+        let left = state.left.take();
         drop(state);
         // What they refer to may run code when it is released.
-        drop((items, ready, failed, chain));
+        drop((items, ready, failed, left, way));
         Ok(())
     }
 
@@ -114,17 +117,38 @@ fn is_taken() -> PyErr {
     PyValueError::new_err("another thread is already iterating over this stream")
 }
 
+/// The compiled nodes, if they may be called without the engine.
+fn chain_of(core: &Bound<'_, SessionCore>) -> Option<Chain> {
+    let (py, core) = (core.py(), core.get());
+    let objects = core.chain.as_ref()?.iter().map(|object| object.clone_ref(py)).collect();
+    Some(Chain::new(objects, core.session.plan(), CurrentChunk::default(), None, core.place_of_chain()))
+}
+
+fn chunks(core: &Bound<'_, SessionCore>) -> PyResult<Way> {
+    let Some(functions) = chain_of(core) else {
+        return Ok(Way::Chunks { pace: Pace::new(LARGEST_CHUNK, CHUNK_TIME), chain: None, crosses: false });
+    };
+    let (py, core) = (core.py(), core.get());
+    let objects = core.chain.iter().flatten().map(|object| object.clone_ref(py)).collect();
+    let on_loop = (core.place_of_chain(), Arc::clone(&core.bridge));
+    let coroutines = CoroutineChain::new(objects, core.session.plan(), on_loop, CurrentChunk::default(), None);
+    let mut chain = AnyChain::new(functions, coroutines);
+    let crosses = chain.crosses()?;
+    let new_pace = if crosses { Pace::growing } else { Pace::new };
+    Ok(Way::Chunks { pace: new_pace(LARGEST_CHUNK, CHUNK_TIME), chain: Some(Box::new(chain)), crosses })
+}
+
 impl State {
     /// Take one more item, or a few, as far as they go. Returns the output if it is the only one, and next.
     fn advance<'py>(&mut self, py: Python<'py>, core: &SessionCore) -> Option<Bound<'py, PyAny>> {
         let mut output = None;
         let outcome = match &self.way {
-            Way::Compiled => self.take_compiled(py, core).map(|only| output = only),
-            Way::Chunks(pace) => match pace.chunk().filter(|_| self.chain.is_some()) {
+            Way::Compiled(_) => self.take_compiled(py, core).map(|only| output = only),
+            Way::Chunks { pace, chain: Some(_), .. } => match pace.chunk() {
                 Some(size) => self.take_chunk(py, core, size),
                 None => self.take_one(py, core),
             },
-            Way::Singly(_) => self.take_one(py, core),
+            Way::Chunks { .. } | Way::Singly(..) => self.take_one(py, core),
         };
         if let Err(error) = outcome.and(core.work_on_left(py)) {
             self.failed = Some(error);
@@ -145,7 +169,7 @@ impl State {
     fn take_one(&mut self, py: Python<'_>, core: &SessionCore) -> PyResult<()> {
         let item = self.next_item(py)?;
         let outcome = self.take_directly(py, core, item.map(|item| Object(item.unbind())));
-        if let Way::Chunks(pace) = &mut self.way {
+        if let Way::Chunks { pace, .. } = &mut self.way {
             pace.passed(1);
         }
         self.begin_compiled(py);
@@ -155,30 +179,29 @@ impl State {
     /// Take an item through the engine, or flush the nodes.
     fn take_directly(&mut self, py: Python<'_>, core: &SessionCore, item: Option<Object>) -> PyResult<()> {
         let mut outputs = Outputs::default();
-        let outcome = core.take_directly(py, item, &mut outputs);
+        let outcome = core.directly_in_stream(py, item, |item| core.session.direct(item, &mut outputs));
+        core.session.count_direct_outputs(outputs.0.len() as u64);
         self.ready.extend(outputs.0);
-        outcome
+        outcome.map(drop)
     }
 
     /// Compile the nodes after a few items.
     fn begin_compiled(&mut self, py: Python<'_>) {
-        let (Way::Singly(count), Some(chain)) = (&mut self.way, &mut self.chain) else { return };
+        let Way::Singly(count, chain @ Some(_)) = &mut self.way else { return };
         *count += 1;
-        if *count < ITEMS_BEFORE_COMPILING {
-            return;
-        }
-        if chain.compile_for_single_items(py) {
-            self.way = Way::Compiled;
-        } else {
-            self.chain = None;
+        if *count >= ITEMS_BEFORE_COMPILING
+            && let Some(mut chain) = chain.take()
+            && chain.compile_for_single_items(py)
+        {
+            self.way = Way::Compiled(chain);
         }
     }
 
     fn take_compiled<'py>(&mut self, py: Python<'py>, core: &SessionCore) -> PyResult<Option<Bound<'py, PyAny>>> {
         let item = self.next_item(py)?;
-        let (Some(item), Some(chain)) = (&item, &self.chain) else {
+        let (Some(item), Way::Compiled(chain)) = (&item, &self.way) else {
             // What the kernel holds of the last item is released with it.
-            self.chain = None;
+            self.way = Way::Singly(0, None);
             return self.take_directly(py, core, item.map(|item| Object(item.unbind()))).map(|()| None);
         };
         if may_be_lazy(item.get_type_ptr()) {
@@ -186,7 +209,7 @@ impl State {
         }
         let (mut output, mut goes_on) = (None, true);
         let mut outputs = Outputs::default();
-        let outcome = core.directly(py, None, |_| {
+        let outcome = core.directly_in_stream(py, None, |_| {
             let mut send = || match chain.send(item) {
                 Ok(only) => {
                     output = only;
@@ -202,15 +225,15 @@ impl State {
         if !goes_on {
             self.ready.extend(outputs.0);
             // The node returned a generator or coroutine, and may do so again.
-            (self.chain, self.way) = (None, Way::Singly(0));
+            self.way = Way::Singly(0, None);
         }
-        outcome.map(|()| output)
+        outcome.map(|_| output)
     }
 
     fn take_chunk(&mut self, py: Python<'_>, core: &SessionCore, size: usize) -> PyResult<()> {
         let Some(items) = &self.items else { return Ok(()) };
-        let chunk = PyList::empty(py);
-        for item in items.bind(py).clone().take(size) {
+        let chunk = self.left.take().map_or_else(|| PyList::empty(py), |left| left.into_bound(py));
+        for item in items.bind(py).clone().take(size.saturating_sub(chunk.len())) {
             chunk.append(item?)?;
         }
         let count = chunk.len();
@@ -218,14 +241,15 @@ impl State {
             return self.take_one(py, core);
         }
         let mut outputs = Outputs::default();
-        let chain = &mut self.chain;
-        let outcome = core.directly(py, Some(Object(chunk.into_any().unbind())), |chunk| {
-            core.session.direct_chunk(chunk, chain, &mut outputs)
-        });
+        let Way::Chunks { pace, chain, crosses } = &mut self.way else { return Ok(()) };
+        let items = Some(Object(chunk.clone().into_any().unbind()));
+        let outcome = core.directly_in_stream(py, items, |items| core.session.direct_chunk(items, chain, &mut outputs));
         self.ready.extend(outputs.0);
-        if let Way::Chunks(pace) = &mut self.way {
-            pace.passed(count as u64);
+        pace.passed(count as u64);
+        let is_whole = outcome?;
+        if !is_whole && *crosses {
+            self.left = Some(chunk.unbind());
         }
-        outcome
+        Ok(())
     }
 }

@@ -31,7 +31,7 @@ impl<P: Payload> Session<P> {
         machine.progress.leave();
         let taken = outcome.taken as u64;
         machine.input = numbering::of_item((self.number_items(taken) + taken).saturating_sub(1));
-        if matches!(outcome.end, BulkEnd::Done | BulkEnd::Paused(_)) {
+        if matches!(outcome.end, BulkEnd::Done | BulkEnd::Paused(_) | BulkEnd::Fault(..)) {
             *bulk = Some(usable);
         }
         self.settle(machine, outcome, sink)

@@ -33,7 +33,7 @@ Its thread then wakes the loop through a lock, which takes a quarter of the time
 """
 
 _START_SECS = 0.0002
-"""How long the event loop waits for the first work of a thread, which has to start, as `Thread.start` waits."""
+"""How long the loop waits for the first work of a thread, which has to start; `Thread.start` waits, too."""
 
 _FEW_THREADS = 4
 """For how many threads that have received work within `_RECENT_SECS` the event loop waits."""

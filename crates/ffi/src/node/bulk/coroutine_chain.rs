@@ -102,22 +102,26 @@ impl CoroutineChain {
             (None, Err(error)) => {
                 hand_on()?;
                 let node = call.call_method0("node")?.extract()?;
+                chunk.del_slice(0, taken.min(chunk.len()))?;
                 BulkOutcome::new(taken, BulkEnd::Fault(node, error))
             }
             (None, Ok(())) => {
                 let rest = || rest_of(chunk, taken).iter().map(|item| Ok(Object(item.unbind()))).collect();
-                crossing::failure(&call, taken, rest)?.unwrap_or_else(|| ended(chunk, taken))
+                let failed = crossing::failure(&call, taken, rest)?;
+                // The engine takes the rest after a result that only it understands.
+                let is_left = !matches!(&failed, Some(BulkOutcome { end: BulkEnd::Unfinished { .. }, .. }));
+                chunk.del_slice(0, if is_left { taken.min(chunk.len()) } else { chunk.len() })?;
+                failed.unwrap_or_else(|| ended(chunk, taken))
             }
         };
         Ok(BulkOutcome { past_sink, ..outcome })
     }
 }
 
-/// The end of a chunk in which nothing failed.
-fn ended(chunk: &Bound<'_, PyList>, taken: usize) -> BulkOutcome<Object> {
-    let rest = rest_of(chunk, taken);
+/// The end of a chunk in which nothing failed, and of which this is left.
+fn ended(rest: &Bound<'_, PyList>, taken: usize) -> BulkOutcome<Object> {
     // A cancellation may have emptied the chunk.
-    let end = if rest.is_empty() { BulkEnd::Done } else { BulkEnd::Paused(Object(rest.into_any().unbind())) };
+    let end = if rest.is_empty() { BulkEnd::Done } else { BulkEnd::Paused(Object(rest.clone().into_any().unbind())) };
     BulkOutcome::new(taken, end)
 }
 
