@@ -119,6 +119,21 @@ def test_an_error_in_a_part_of_a_chain_has_the_index_of_its_item(nodes):
     assert asyncio.run(main()) == ([item for item in range(10) if item != 5], [(5, 5, ValueError)])
 
 
+@pytest.mark.parametrize("enable_metrics", [False, True])
+def test_an_inline_node_that_raises_stop_iteration_beside_a_thread_is_named(enable_metrics):
+    """A coroutine around the node replaced its error, which then had the wrong node."""
+
+    class Stops:
+        def process(self, item):
+            raise StopIteration
+
+    nodes = [Same(), with_options(Stops(), placement="inline"), Same()]
+    with pytest.raises(NodeError, match="Stops_1") as caught:
+        asyncio.run(execute_pipeline_with_input(nodes, [1], enable_metrics=enable_metrics))
+
+    assert type(caught.value.__cause__) is StopIteration
+
+
 @pytest.mark.parametrize("placement", [{}, {"placement": "inline"}])
 def test_each_of_several_errors_has_the_index_of_its_item(placement):
     async def main():

@@ -6,7 +6,7 @@ import functools
 import sys
 from typing import TYPE_CHECKING, Any
 
-from remotemedia._compiled.failures import find
+from remotemedia._compiled.failures import find, original_error
 from remotemedia._compiled.kernels import LazyResultError
 from remotemedia._core import is_lazy
 from remotemedia._errors import throw
@@ -193,7 +193,7 @@ class Beside(Singly):
                 result = await self.coroutine
                 entry.values = [] if result is None else [result]
             except Exception as error:  # noqa: BLE001 - Raised by the caller, for its item.
-                entry.failure = error
+                entry.failure = original_error(error)
             finally:
                 self.coroutine = self.kernel = None
             if entry.failure is not None:
