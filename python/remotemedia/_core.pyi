@@ -464,14 +464,26 @@ class LoopCall:
 
 @final
 class LoopMetrics:
-    """Collects the metrics of nodes that an event loop calls; they are numbered in plan order."""
+    """Collects the metrics of nodes that an event loop calls; they are numbered in plan order in their stage.
 
-    def __new__(cls, pipeline: str, nodes: list[tuple[str, str, str]]) -> Self:
+    Its methods may be called on any thread.
+    """
+
+    def __new__(cls, pipeline: str, nodes: list[tuple[str, str, str]], sources: int) -> Self:
         """Start the clock.
 
         Args:
             pipeline: The name of the pipeline.
             nodes: Triples of an id, the name of a class, and a placement.
+            sources: How many of them, at the start, make the items.
+        """
+
+    def of_stage(self, first: int, count: int) -> LoopMetrics:
+        """Return what collects the metrics of a stage, for the same report.
+
+        Args:
+            first: The number of its first node in the pipeline.
+            count: The number of its nodes.
         """
 
     def note_initialize(self, node: int, nanos: int) -> None:
@@ -486,26 +498,41 @@ class LoopMetrics:
     def note_failure(self, node: int, is_interrupt: bool) -> None:
         """Note that a call of a node raised, or was stopped by an interruption."""
 
+    def note_retry(self, node: int) -> None:
+        """Note that a call of a node that raised is made once more."""
+
+    def note_handled(self, node: int, is_dead_lettered: bool) -> None:
+        """Note that a node failed on an item for good, which was then skipped or dead-lettered."""
+
     def note_output(self, node: int) -> None:
         """Note that a node made an output."""
+
+    def note_received(self, node: int) -> None:
+        """Note that a node of a chain receives an item, which came in if it is the first one."""
+
+    def note_returned(self, node: int, nanos: int, has_output: bool) -> None:
+        """Note that a node of a chain has received an item and returned.
+
+        An output of the last node has left the pipeline.
+        """
 
     def count_in(self) -> None:
         """Count an item that came in."""
 
     def count_out(self) -> None:
-        """Count an output that left the last node."""
+        """Count an output that left the stage, if it is the last one."""
 
     def count_interrupted(self, items: int) -> None:
         """Count items that an interruption dropped."""
 
     def note_queue(self, len: int) -> None:  # noqa: A002 - The name in Rust.
-        """Note how many items wait to enter the nodes."""
+        """Note how many items wait to enter the stage."""
 
     def note_wait(self, nanos: int) -> None:
-        """Note how long items have waited to enter the nodes, in all."""
+        """Note how long items have waited to enter the stage, in all."""
 
     def report(self) -> dict[str, Any]:
-        """Return the metrics so far."""
+        """Return the metrics of all nodes so far."""
 
 @final
 class ManifestOrder:

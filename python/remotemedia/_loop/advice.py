@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Times = Mapping[str, Mapping[str, Any]]
 
-__all__ = ["CALL_HOP_US", "FEWEST_ITEMS", "ITEM_HOP_US", "LONGEST_HOLD_US", "advise"]
+__all__ = ["CALL_HOP_US", "FEWEST_ITEMS", "ITEM_HOP_US", "LONGEST_HOLD_US", "advise", "advise_session"]
 
 FEWEST_ITEMS = 100
 """With fewer items, their times say too little."""
@@ -51,6 +51,12 @@ def advise(graph: Graph, metrics: Mapping[str, Any], *, is_run: bool, hop_us: fl
         *_advise_inline(graph, times, is_run=is_run, hop_us=hop_us),
         *_advise_against(graph, times, is_run=is_run, hop_us=hop_us),
     ]
+
+
+def advise_session(graph: Graph, metrics: Mapping[str, Any], calls: int) -> list[str]:
+    """Return the same about a session, so many of whose items came by `call`."""
+    hop_us = CALL_HOP_US if calls >= FEWEST_ITEMS else ITEM_HOP_US
+    return advise(graph, metrics, is_run=False, hop_us=hop_us)
 
 
 def _advise_inline(graph: Graph, times: Times, *, is_run: bool, hop_us: float) -> list[str]:

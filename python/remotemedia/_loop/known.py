@@ -147,12 +147,13 @@ class Known:
             are_changed: As for `kernels`.
         """
         if not self._keeps_kernels(are_changed=are_changed):
-            return self._divided(called)
+            return self.divided(called)
         if self._parts is None:
-            self._parts = self._divided(called)
+            self._parts = self.divided(called)
         return self._parts
 
-    def _divided(self, called: Sequence[Any]) -> list[Part]:
+    def divided(self, called: Sequence[Any]) -> list[Part]:
+        """Return new parts of the chain, for what the items of each node are passed to."""
         found = []
         begin = self.first
         for end in range(self.first + 1, len(self.nodes) + 1):

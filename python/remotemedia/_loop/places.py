@@ -88,14 +88,11 @@ def _are_all_beside(entries: Iterable[Entry]) -> bool:
 
 
 def can_measure(graph: Graph, *, is_run: bool) -> bool:
-    """Whether metrics can be collected of a pipeline that runs here: all its nodes are called on the loop.
+    """Whether metrics can be collected of a pipeline that runs here.
 
     In a run, streaming nodes call the nodes before them.
     """
-    entries = graph.entries
-    if _has_policies(entries) or (is_run and has_streaming_nodes(entries)):
-        return False
-    return not is_placed(entries) and THREAD not in places_of(entries)
+    return not (is_run and has_streaming_nodes(graph.entries))
 
 
 def has_streaming_nodes(entries: Iterable[Entry]) -> bool:
@@ -111,7 +108,10 @@ def metrics_of(graph: Graph) -> LoopMetrics:
     """Return what collects the metrics of such a pipeline."""
     from remotemedia._core import LoopMetrics
 
-    return LoopMetrics(graph.name, [(entry.id, entry.node_type, "inline") for entry in graph.entries])
+    nodes = [
+        (entry.id, entry.node_type, entry.options.get("placement") or "inline") for entry in graph.entries
+    ]
+    return LoopMetrics(graph.name, nodes, int(graph.source is not None))
 
 
 def _is_chain(entries: Sequence[Entry]) -> bool:

@@ -15,6 +15,7 @@ from remotemedia._graph.node_kinds import return_kind
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 
+    from remotemedia._core import LoopMetrics
     from remotemedia._graph.policy import Policy
     from remotemedia.exceptions import NodeError
 
@@ -42,7 +43,12 @@ class FailedItemError(Exception):
         self.dead_letter = dead_letter
 
 
-def guarded(called: Sequence[Any], policies: Sequence[Policy], on_thread: Sequence[bool]) -> list[Any]:
+def guarded(
+    called: Sequence[Any],
+    policies: Sequence[Policy],
+    on_thread: Sequence[bool],
+    metrics: LoopMetrics | None = None,
+) -> list[Any]:
     """Return what the items of each node are passed to, with guards for those that have a policy.
 
     Called on the event loop, after the nodes have been initialized.
@@ -51,15 +57,12 @@ def guarded(called: Sequence[Any], policies: Sequence[Policy], on_thread: Sequen
         called: The nodes, or what takes their items.
         policies: Their policies.
         on_thread: Whether each is called on a thread.
+        metrics: Collects the metrics of the stage.
     """
     found = []
-    for node, policy, is_beside in zip(called, policies, on_thread, strict=True):
-        if not policy:
-            found.append(node)
-        elif is_beside:
-            found.append(DefGuard(node, policy))
-        else:
-            found.append(AsyncGuard(node, policy))
+    for index, (node, policy) in enumerate(zip(called, policies, strict=True)):
+        kind = DefGuard if on_thread[index] else AsyncGuard
+        found.append(kind(node, policy, metrics, index) if policy else node)
     return found
 
 
@@ -70,18 +73,46 @@ def stop_timers(called: Sequence[Any]) -> None:
             guard.stop_timer()
 
 
-class DefGuard:
-    """Calls a `def` node once for each item, on any thread.
+class Guard:
+    """Stands for a node where items are passed to it.
 
     Attributes:
+        policy: What is done with items on which the node fails.
         flush: The method of the node, if it has one.
     """
 
-    def __init__(self, node: Any, policy: Policy) -> None:
-        """Guard a node."""
-        self._call = node.process
+    def __init__(self, node: Any, policy: Policy, metrics: LoopMetrics | None = None, index: int = 0) -> None:
+        """Guard a node.
+
+        Args:
+            node: The node, or what takes its items.
+            policy: Its policy.
+            metrics: Collects the metrics of the stage.
+            index: The number of the node in the stage.
+        """
+        self.policy = policy
         self.flush = getattr(node, "flush", None)
-        self._policy = policy
+        self._call = node.process
+        self._metrics = metrics
+        self._index = index
+
+    def refuse(self, item: Any, error: Exception, *, is_stopped: bool = False) -> None:
+        """Skip an item that has failed for good.
+
+        Raises:
+            FailedItemError: If it is not skipped, or its call was stopped.
+        """
+        try:
+            if is_stopped or not self.policy.skips:
+                raise FailedItemError(item, error, None if is_stopped else self.policy.dead_letter)
+        finally:
+            del error
+        if self._metrics is not None:
+            self._metrics.note_handled(self._index, False)  # noqa: FBT003 - As in Rust.
+
+
+class DefGuard(Guard):
+    """Calls a `def` node once for each item, on any thread."""
 
     def process(self, item: Any) -> Any:
         """Return what the node returns, or `None` for an item that is skipped.
@@ -96,7 +127,7 @@ class DefGuard:
         else:
             return self._followed(item, result) if is_lazy(result) else result
         try:
-            return _refuse(self._policy, item, error)
+            return self.refuse(item, error)
         finally:
             del error
 
@@ -105,8 +136,8 @@ class DefGuard:
         if kind == "generator":
             return self._outputs(item, result)
         if kind == "coroutine":
-            return LateResult(self._policy, item, result)
-        return result if kind == "plain" else _rest(self._policy, item, result)
+            return LateResult(self, item, result)
+        return result if kind == "plain" else _rest(self, item, result)
 
     def _outputs(self, item: Any, generator: Generator[Any, None, None]) -> Generator[Any, None, None]:
         try:
@@ -116,7 +147,7 @@ class DefGuard:
         else:
             return
         try:
-            _refuse(self._policy, item, error)
+            self.refuse(item, error)
         finally:
             del error
 
@@ -124,9 +155,9 @@ class DefGuard:
 class LateResult:
     """An awaitable that a `def` node returned, under the policy of the node. It is awaited or closed."""
 
-    def __init__(self, policy: Policy, item: Any, result: Any) -> None:
+    def __init__(self, guard: Guard, item: Any, result: Any) -> None:
         """Await nothing yet."""
-        self._policy = policy
+        self._guard = guard
         self._item = item
         self._result = result
 
@@ -135,15 +166,15 @@ class LateResult:
         return self._wait().__await__()
 
     async def _wait(self) -> Any:
-        policy, item = self._policy, self._item
+        guard, item = self._guard, self._item
         try:
             result = await resolved(self._result)
         except Exception as raised:  # noqa: BLE001 - As above.
             error = raised
         else:
-            return result if return_kind(result) == "plain" else _rest(policy, item, result)
+            return result if return_kind(result) == "plain" else _rest(guard, item, result)
         try:
-            return _refuse(policy, item, error)
+            return guard.refuse(item, error)
         finally:
             del error
 
@@ -153,21 +184,16 @@ class LateResult:
             self._result.close()
 
 
-class AsyncGuard:
+class AsyncGuard(Guard):
     """Calls a node on the event loop, again after failures, for as long as its policy allows.
 
     One call is inside at a time, so one timer serves all calls: it is set again when it expires, not by each
     call.
-
-    Attributes:
-        flush: The method of the node, if it has one.
     """
 
-    def __init__(self, node: Any, policy: Policy) -> None:
+    def __init__(self, node: Any, policy: Policy, metrics: LoopMetrics | None = None, index: int = 0) -> None:
         """Guard a node on the current event loop."""
-        self._call = node.process
-        self.flush = getattr(node, "flush", None)
-        self._policy = policy
+        super().__init__(node, policy, metrics, index)
         self._timeout = policy.timeout
         self._loop = asyncio.get_running_loop()
         self._plain: type | None = None
@@ -236,12 +262,14 @@ class AsyncGuard:
             if is_stopped:
                 # Here a cancellation is raised that the node has not received.
                 await asyncio.sleep(0)
-            if is_stopped or attempt >= self._policy.retries:
-                _refuse(self._policy, item, error, is_stopped=is_stopped)
+            if is_stopped or attempt >= self.policy.retries:
+                self.refuse(item, error, is_stopped=is_stopped)
                 return True
         finally:
             del error
-        await asyncio.sleep(pause_secs(attempt, self._policy.retry_delay))
+        await asyncio.sleep(pause_secs(attempt, self.policy.retry_delay))
+        if self._metrics is not None:
+            self._metrics.note_retry(self._index)
         return False
 
     async def _settled(self, item: Any, result: Any) -> Any:
@@ -253,7 +281,7 @@ class AsyncGuard:
         # Each output has its own time.
         self._task = None
         first = await _draw(result, self._timeout)
-        return None if first is _END else _rest(self._policy, item, result, (first,))
+        return None if first is _END else _rest(self, item, result, (first,))
 
     def _failure(self, task: asyncio.Task[Any], raised: BaseException) -> Exception | None:
         """Return the failure for what was raised; `None` for a request to stop, which passes unchanged."""
@@ -290,27 +318,14 @@ class AsyncGuard:
             self._timer = None
 
 
-def _refuse(policy: Policy, item: Any, error: Exception, *, is_stopped: bool = False) -> None:
-    """Skip an item that has failed for good.
-
-    Raises:
-        FailedItemError: If it is not skipped, or its call was stopped.
-    """
-    try:
-        if is_stopped or not policy.skips:
-            raise FailedItemError(item, error, None if is_stopped else policy.dead_letter)
-    finally:
-        del error
-
-
 async def _rest(
-    policy: Policy, item: Any, generator: Any, first: tuple[Any, ...] = ()
+    guard: Guard, item: Any, generator: Any, first: tuple[Any, ...] = ()
 ) -> AsyncGenerator[Any, None]:
     """Yield the outputs of a generator that a node returned. It is not called again if it fails."""
     try:
         for output in first:
             yield output
-        while (output := await _draw(generator, policy.timeout)) is not _END:
+        while (output := await _draw(generator, guard.policy.timeout)) is not _END:
             yield output
     except Exception as raised:  # noqa: BLE001 - Handled below, without another context.
         error = raised
@@ -319,7 +334,7 @@ async def _rest(
     finally:
         await _close(generator)
     try:
-        _refuse(policy, item, error)
+        guard.refuse(item, error)
     finally:
         del error
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from remotemedia import _log, _shutdown
 from remotemedia._errors import combine, throw
 from remotemedia._limits import CLOSE_TIMEOUT_SECS
-from remotemedia._loop.advice import CALL_HOP_US, advise
+from remotemedia._loop.advice import advise_session
 from remotemedia._loop.run import clean_up
 from remotemedia._loop.sessions.entrance import closed
 from remotemedia._loop.sessions.stream import Stream
@@ -58,6 +58,7 @@ class LoopLifecycle(AsyncSession):
         self._maps: weakref.WeakSet[Stream] | None = None
         self._known_consumers: Consumers | None = None
         self._calls: set[object] = set()
+        self._measured_calls = 0
         self._source = None if graph.source is None else graph.source.id
         self._is_used = self._is_ended = self._is_closed = False
 
@@ -115,7 +116,7 @@ class LoopLifecycle(AsyncSession):
         if collected is None:
             return None
         metrics = collected.report()
-        metrics["advice"] = advise(self._graph, metrics, is_run=False, hop_us=CALL_HOP_US)
+        metrics["advice"] = advise_session(self._graph, metrics, self._measured_calls)
         return metrics
 
     async def close(self, timeout: float = CLOSE_TIMEOUT_SECS) -> None:  # noqa: ASYNC109 - The public name.

@@ -56,6 +56,9 @@ class LoopSession(LoopLifecycle):
             entrance.task = current_task(self._loop)
         stage = self._stage
         kernel = self._one
+        if kernel is None:
+            # As in all sessions that measure.
+            self._measured_calls += 1
         try:
             if kernel is None and stage.takes_chunks:
                 result = await stage.call_thread(call, item)

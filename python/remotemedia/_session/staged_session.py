@@ -40,6 +40,7 @@ class StagedSession(LoopSession):
         entries = [Entry(-1, item)]
         key = object()
         self._calls.add(key)
+        self._measured_calls += 1
         try:
             for entrance in self._chain.entrances:
                 await self._visit(entrance, entries)

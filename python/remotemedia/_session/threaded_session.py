@@ -157,12 +157,9 @@ class ThreadedSession(_Closing, AsyncSession):
 
     def _advice(self, metrics: dict[str, Any]) -> list[str]:
         """Return what the times say about sessions that do not measure."""
-        from remotemedia._loop.advice import CALL_HOP_US, FEWEST_ITEMS, ITEM_HOP_US, advise
+        from remotemedia._loop.advice import advise_session
 
-        if self.measured is None:
-            return []
-        hop_us = CALL_HOP_US if self._calls >= FEWEST_ITEMS else ITEM_HOP_US
-        return advise(self.measured, metrics, is_run=False, hop_us=hop_us)
+        return [] if self.measured is None else advise_session(self.measured, metrics, self._calls)
 
     def check_loop(self) -> None:
         if asyncio.get_running_loop() is not self.output_signal.loop:

@@ -20,6 +20,8 @@ pub struct MeasuredNode {
 pub struct Measurement {
     pipeline: String,
     nodes: Vec<MeasuredNode>,
+    /// How many of the nodes make the items: the first one after them receives these.
+    sources: usize,
     opened: Instant,
     state: Mutex<State>,
 }
@@ -29,17 +31,33 @@ struct State {
     items_in: u64,
     items_out: u64,
     interrupted: u64,
+    /// One for each node; only the first node of a stage has one.
+    queues: Vec<Queue>,
+}
+
+#[derive(Clone, Default)]
+struct Queue {
     waited: Duration,
-    peak_queue_len: u64,
+    peak_len: u64,
 }
 
 impl Measurement {
-    /// Start the clock.
-    pub fn new(pipeline: String, nodes: Vec<MeasuredNode>) -> Self {
+    /// Start the clock. The first `sources` nodes make the items.
+    pub fn new(pipeline: String, nodes: Vec<MeasuredNode>, sources: usize) -> Self {
         let recorders = nodes.iter().map(|_| Recorder::new()).collect();
-        let state =
-            State { recorders, items_in: 0, items_out: 0, interrupted: 0, waited: Duration::ZERO, peak_queue_len: 0 };
-        Self { pipeline, nodes, opened: Instant::now(), state: Mutex::new(state) }
+        let queues = vec![Queue::default(); nodes.len()];
+        let state = State { recorders, items_in: 0, items_out: 0, interrupted: 0, queues };
+        Self { pipeline, nodes, sources, opened: Instant::now(), state: Mutex::new(state) }
+    }
+
+    /// The number of nodes.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there are no nodes.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
     }
 
     fn note(&self, node: usize, change: impl FnOnce(&mut Recorder)) {
@@ -66,9 +84,37 @@ impl Measurement {
         self.note(node, |recorder| recorder.raised(is_interrupt, 1));
     }
 
+    /// A call of a node that raised is made once more.
+    pub fn note_retry(&self, node: usize) {
+        self.note(node, Recorder::retried);
+    }
+
+    /// A node failed on an item for good, and something was done about that.
+    pub fn note_handled(&self, node: usize, is_dead_lettered: bool) {
+        self.note(node, |recorder| recorder.handled(is_dead_lettered));
+    }
+
     /// A node made an output.
     pub fn note_output(&self, node: usize) {
         self.note(node, |recorder| recorder.items_out += 1);
+    }
+
+    /// A node of a chain receives an item.
+    pub fn note_received(&self, node: usize) {
+        let mut state = self.state.lock();
+        state.recorders[node].items_in += 1;
+        state.items_in += u64::from(node == self.sources);
+    }
+
+    /// A node of a chain has received an item and returned.
+    pub fn note_returned(&self, node: usize, took: Duration, has_output: bool) {
+        let mut state = self.state.lock();
+        let recorder = &mut state.recorders[node];
+        recorder.items_in += 1;
+        recorder.called(took);
+        recorder.items_out += u64::from(has_output);
+        state.items_in += u64::from(node == self.sources);
+        state.items_out += u64::from(has_output && node + 1 == self.nodes.len());
     }
 
     /// An item came in.
@@ -86,15 +132,15 @@ impl Measurement {
         self.state.lock().interrupted += items;
     }
 
-    /// So many items wait to enter the nodes.
-    pub fn note_queue(&self, len: u64) {
-        let mut state = self.state.lock();
-        state.peak_queue_len = state.peak_queue_len.max(len);
+    /// So many items wait to enter a stage, whose first node this is.
+    pub fn note_queue(&self, first: usize, len: u64) {
+        let peak_len = &mut self.state.lock().queues[first].peak_len;
+        *peak_len = len.max(*peak_len);
     }
 
-    /// Items have waited to enter the nodes, for this time in all.
-    pub fn note_wait(&self, waited: Duration) {
-        self.state.lock().waited += waited;
+    /// Items have waited to enter a stage, for this time in all.
+    pub fn note_wait(&self, first: usize, waited: Duration) {
+        self.state.lock().queues[first].waited += waited;
     }
 
     /// The metrics so far.
@@ -105,9 +151,9 @@ impl Measurement {
         let report =
             |(recorder, node): (&Recorder, &MeasuredNode)| recorder.report(&node.id, &node.node_type, &node.placement);
         let mut node_metrics: Vec<_> = state.recorders.iter().zip(&self.nodes).map(report).collect();
-        if let Some(first) = node_metrics.first_mut() {
-            first.queue_wait_us = whole_micros(state.waited);
-            first.peak_queue_len = state.peak_queue_len;
+        for (node, queue) in node_metrics.iter_mut().zip(&state.queues) {
+            node.queue_wait_us = whole_micros(queue.waited);
+            node.peak_queue_len = queue.peak_len;
         }
         Metrics {
             items_in: state.items_in,

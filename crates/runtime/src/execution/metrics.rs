@@ -198,6 +198,19 @@ impl Recorder {
         }
     }
 
+    /// A call that raised is made once more.
+    pub(crate) fn retried(&mut self) {
+        self.counts.retries += 1;
+        self.counts.failures += 1;
+    }
+
+    /// A call for one item failed for good, and something was done about that.
+    pub(crate) fn handled(&mut self, is_dead_lettered: bool) {
+        self.raised(false, 1);
+        let count = if is_dead_lettered { &mut self.counts.dead_lettered } else { &mut self.counts.skipped };
+        *count += 1;
+    }
+
     /// A call took longer than it may, and nothing can end it.
     pub(crate) fn overran(&mut self) {
         self.counts.failures += 1;

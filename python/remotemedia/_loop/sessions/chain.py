@@ -30,11 +30,12 @@ class Chain:
     """
 
     def __init__(self, graph: Graph, metrics: LoopMetrics | None = None) -> None:
-        """Claim the nodes; none is called yet. Metrics are collected if all nodes are on the loop."""
+        """Claim the nodes, whose metrics may be collected; none is called yet."""
         known = graph.known or known_of(graph)
         only = SessionStage if known.is_streaming else Stage
         self.stages = _divide(known.stages) if known.stages else [only(graph)]
-        self.stages[0].metrics = metrics
+        if metrics is not None:
+            _measure(self.stages, metrics)
         self.entrances = [Entrance(stage) for stage in self.stages]
 
     @property
@@ -110,6 +111,13 @@ class Chain:
                 return stage
         inside = [entrance.stage for entrance in self.entrances if entrance.task is not None]
         return inside[0] if inside else self.stages[0]
+
+
+def _measure(stages: list[Stage], metrics: LoopMetrics) -> None:
+    first = 0
+    for stage in stages:
+        stage.metrics = metrics.of_stage(first, len(stage.nodes))
+        first += len(stage.nodes)
 
 
 def _divide(parts: list[Graph]) -> list[Stage]:

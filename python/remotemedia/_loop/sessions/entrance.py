@@ -41,7 +41,8 @@ _POLL_INTERVAL_SECS = 0.05
 class _Place:
     """A place in the line."""
 
-    def __init__(self, *, is_call: bool) -> None:
+    def __init__(self, inputs: int, *, is_call: bool) -> None:
+        self.inputs = inputs
         self.turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.is_call = is_call
         self.since = time.perf_counter_ns()
@@ -108,10 +109,10 @@ class Entrance:
         if not is_turn_due and (call := self.enter_at_once(inputs)) is not None:
             return call
         waiting = core.begin_wait(word)
-        place = _Place(is_call=is_call)
+        place = _Place(inputs, is_call=is_call)
         self.line.append(place)
         if self.stage.metrics is not None:
-            self.stage.metrics.note_queue(len(self.line))
+            self.stage.metrics.note_queue(sum(place.inputs for place in self.line))
         if is_turn_due:
             # Other tasks run first, but no later call.
             asyncio.get_running_loop().call_soon(self.let_in)
@@ -132,7 +133,7 @@ class Entrance:
         self.line.remove(place)
         self.task = asyncio.current_task()
         if self.stage.metrics is not None:
-            self.stage.metrics.note_wait(time.perf_counter_ns() - place.since)
+            self.stage.metrics.note_wait(inputs * (time.perf_counter_ns() - place.since))
         return call
 
     def enter_at_once(

@@ -12,12 +12,13 @@ from remotemedia._core import is_lazy
 from remotemedia._errors import throw
 from remotemedia._exception_chain import set_traceback
 from remotemedia._graph.output_shape import shape
+from remotemedia._loop.stages.measuring import measured
 from remotemedia._loop.stages.singly import Singly
 from remotemedia._loop.stages.threads import close_unused
 from remotemedia._loop.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from remotemedia._compiled.kernels import Kernel
     from remotemedia._core import LoopCall
@@ -63,6 +64,8 @@ class Beside(Singly):
         """Claim the nodes."""
         super().__init__(graph, neighbour, thread)
         self._parts: list[Part] = []
+        # What the parts pass their items to.
+        self._called = self.called
         self._part: Part | None = None
         self._is_on_thread = False
         self.kernel: Kernel | None = None
@@ -71,7 +74,12 @@ class Beside(Singly):
 
     def divide(self) -> None:
         """Compile the parts of the chain."""
-        self._parts = self.known.parts(self.called, are_changed=self.has_run_code)
+        self._called = self.called
+        if self.metrics is not None:
+            self._called = measured(self.called, self.on_thread, self.metrics)
+            self._parts = self.known.divided(self._called)
+        else:
+            self._parts = self.known.parts(self.called, are_changed=self.has_run_code)
         self._is_on_thread = len(self._parts) == 1 and self._parts[0].on_thread
 
     def thread_index(self) -> int:
@@ -261,7 +269,7 @@ class Beside(Singly):
         node = part.first
         while node < len(self.nodes) and self.on_thread[node]:
             self.node = node
-            item = self.called[node].process(item)
+            item = self._called[node].process(item)
             if item is None:
                 return None
             if is_lazy(item):
@@ -280,7 +288,7 @@ class Beside(Singly):
                 found = find(error, part.kernel)
                 node = found.node + part.first if found.in_progress.work or found.node >= 0 else node
             if isinstance(error, LazyResultError):
-                await self._finish(entry, node, error.args[0], is_result=True)
+                await self._follow(entry, node, *error.args)
             else:
                 entry.values, entry.is_through = [], True
                 await self.handle(node, "process", entry.index, error)
@@ -291,14 +299,20 @@ class Beside(Singly):
         finally:
             del error
 
-    async def _finish(self, entry: Entry, node: int, value: Any, *, is_result: bool = False) -> None:
-        """Pass a value through the rest of the chain, node by node."""
-        entry.values, entry.is_through = [], True
+    async def _finish(self, entry: Entry, node: int, value: Any) -> None:
+        """Pass an item through the rest of the chain, node by node."""
+        entry.values = []
+        await self._through(entry, self.pass_on(node, value, entry.index, entry.values))
+
+    async def _follow(self, entry: Entry, node: int, result: Any, took: int = 0) -> None:
+        """Pass the lazy result of a node, which took some nanoseconds, through the rest of the chain."""
+        entry.values = []
+        await self._through(entry, self.follow(node, "process", result, entry.index, entry.values, took))
+
+    async def _through(self, entry: Entry, work: Coroutine[Any, Any, None]) -> None:
+        entry.is_through = True
         try:
-            if is_result:
-                await self.follow(node, "process", value, entry.index, entry.values)
-            else:
-                await self.pass_on(node, value, entry.index, entry.values)
+            await work
         except Exception as error:  # noqa: BLE001 - Raised by the caller, for its item.
             entry.failure = error
 

@@ -17,6 +17,7 @@ from remotemedia._errors import is_interrupt, node_error
 from remotemedia._exception_chain import cause_of, set_traceback, traceback_of
 from remotemedia._limits import CLOSE_TIMEOUT_SECS
 from remotemedia._loop.known import known_of
+from remotemedia._loop.stages.measuring import MEASURED_CALL
 from remotemedia._loop.stages.threads import NodeThread
 from remotemedia._loop.turns import CHUNK_SECS, CROSSING_SECS
 
@@ -53,7 +54,7 @@ class Members:
         node: The node that is called now, outside of kernels.
         phase: Its phase.
         coroutine: What is awaited now, if that is known.
-        metrics: Collects their metrics, if they are measured.
+        metrics: Collects the metrics of this stage, if they are measured.
     """
 
     def __init__(
@@ -247,7 +248,7 @@ class Members:
                 waiting.check_lock()
 
 
-_CALLERS = {Members.invoke.__code__, Members.result_of.__code__}
+_CALLERS = {Members.invoke.__code__, Members.result_of.__code__, MEASURED_CALL}
 
 
 def _unreplaced(error: BaseException) -> BaseException:

@@ -10,11 +10,12 @@ from remotemedia._compiled.body import STREAM
 from remotemedia._compiled.failures import ITEM, NO_NODE
 from remotemedia._compiled.layout import INPUT
 from remotemedia._compiled.pushed import END, Pushed
-from remotemedia._errors import combine, is_interrupt, throw
+from remotemedia._errors import combine, throw
 from remotemedia._graph.node_kinds import return_kind
 from remotemedia._loop.gates import Gates
 from remotemedia._loop.policies import FailedItemError, resolved, stop_timers
 from remotemedia._loop.stages.lifecycle import Lifecycle
+from remotemedia._loop.stages.measuring import note_failure
 
 if TYPE_CHECKING:
     from collections import deque
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from remotemedia._compiled.failures import Found
     from remotemedia._graph.graph import Graph
     from remotemedia._loop.stages.members import Members
-    from remotemedia._loop.stages.threads import NodeThread
+    from remotemedia._loop.stages.threads import Job, NodeThread
 
     Outputs = list[Any] | deque[Any]
 
@@ -210,7 +211,8 @@ class Singly(Lifecycle):
                 letter = functools.partial(refused.dead_letter, refused.item, failure)  # type: ignore[arg-type] # The error of an exception is one.
                 await self._hand_over(node, letter)
                 return
-        except Exception as raised:  # noqa: BLE001 - Raised below, without another context.
+        except BaseException as raised:  # noqa: BLE001 - Raised below, without another context.
+            self._note_failure(node, raised)
             failure = self.failure(node, phase, index, raised)
         finally:
             del refused, error
@@ -223,6 +225,8 @@ class Singly(Lifecycle):
         """Call the function that takes failed items of a node, where the node is called."""
         self.node = node
         await resolved(await self.invoke(node, letter))
+        if self.metrics is not None:
+            self.metrics.note_handled(node, True)  # noqa: FBT003 - As in Rust.
 
     async def clean_up(self) -> list[BaseException]:
         """Clean up the nodes that were initialized, in reverse order; return what they raised."""
@@ -256,15 +260,16 @@ class Singly(Lifecycle):
     ) -> None:
         """Call a method of a node, and pass its outputs on; the arguments are those of `follow`."""
         self.node = node
-        began = time.perf_counter_ns()
+        step = _Step(0)
+        step.enter()
         try:
             result = await self.invoke(node, method)
-            took = time.perf_counter_ns() - began
         except BaseException as error:  # noqa: BLE001 - Raised below, without another context.
-            self._note_failure(node, error)
+            self._note_failure(node, error, step)
             failure = error
         else:
-            await self.follow(node, phase, result, index, outputs, took)
+            step.leave(self.job if self.on_thread[node] else None)
+            await self.follow(node, phase, result, index, outputs, step.took)
             return
         try:
             await self.handle(node, phase, index, failure)
@@ -306,7 +311,7 @@ class Singly(Lifecycle):
         except BaseException as error:  # noqa: BLE001 - Raised below, without another context.
             failure = error
         if step.is_in_node:
-            self._note_failure(node, failure)
+            self._note_failure(node, failure, step if kind == "coroutine" else None)
             try:
                 await self.handle(node, phase, index, failure)
             finally:
@@ -335,9 +340,13 @@ class Singly(Lifecycle):
         if self.metrics is not None:
             self.metrics.note_call(node, step.took)
 
-    def _note_failure(self, node: int, error: BaseException) -> None:
+    def _note_failure(self, node: int, error: BaseException, step: _Step | None = None) -> None:
+        """Note what a call raised, which was in this step; a generator has no time of its own then."""
         if self.metrics is not None:
-            self.metrics.note_failure(node, is_interrupt(error))
+            if step is not None:
+                step.leave()
+                self._note_call(node, step)
+            note_failure(self.metrics, node, error)
 
     async def draw(self, node: int, generator: Any) -> tuple[Any]:
         """Return the next output of a generator of any kind, or `END`."""
@@ -376,6 +385,10 @@ class _Step:
         self.is_in_node = True
         self._began = time.perf_counter_ns()
 
-    def leave(self) -> None:
-        self.took += time.perf_counter_ns() - self._began
+    def leave(self, job: Job | None = None) -> None:
+        """Leave the node; the way to a thread and back is no part of the work that was done there."""
+        if job is not None and job.is_done:
+            self.took += int(job.took * 1e9)
+        else:
+            self.took += time.perf_counter_ns() - self._began
         self.is_in_node = False

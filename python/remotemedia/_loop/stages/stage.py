@@ -70,14 +70,11 @@ class Stage(Beside):
         """Initialize the nodes, and compile them: an object may choose its methods then."""
         await super().initialize()
         if self.known.has_policies:
-            self.called = guarded(self.called, self.known.policies, self.on_thread)
-        if self.metrics is not None:
-            # Each call is measured.
-            return
-        if self.thread is None and not self.has_neighbours:
-            self._kernels = self.known.kernels(self._compile, are_changed=self.has_run_code)
-        else:
+            self.called = guarded(self.called, self.known.policies, self.on_thread, self.metrics)
+        if self.thread is not None or self.has_neighbours:
             self.divide()
+        elif self.metrics is None:
+            self._kernels = self.known.kernels(self._compile, are_changed=self.has_run_code)
 
     def _compile(self) -> AsyncKernels | None:
         first = self.first
