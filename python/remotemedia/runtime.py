@@ -13,11 +13,13 @@ from remotemedia.core.pipeline import Pipeline
 from remotemedia.exceptions import PipelineError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Coroutine, Sequence
 
     from remotemedia._graph.graph import Graph
+    from remotemedia._session.managed import Managed
 
     PipelineLike = Pipeline | Sequence[object] | dict[str, Any] | str
+    Result = tuple[list[Any], dict[str, Any] | None]
 
 __all__ = [
     "execute_pipeline",
@@ -116,18 +118,21 @@ async def execute_pipeline_with_item(
     return _returned(pipeline, shape(outputs), metrics)
 
 
-async def run_graph(
+def run_graph(
     graph: Graph, feed: Any, *, enable_metrics: bool, use_rust: bool
-) -> tuple[list[Any], dict[str, Any] | None]:
-    """Run a checked graph on the engine or on the reference executor."""
+) -> Coroutine[Any, Any, Result]:
+    """Run a checked graph on the engine or on the reference executor; return the outputs and the metrics.
+
+    Each coroutine around the nodes costs time whenever one of them suspends, so there is none here.
+    """
     feed = items_of(feed)
     # Not with metrics, because the session of a block measures all of its runs together.
     if use_rust and not enable_metrics and graph.block is not None and graph.block.takes_runs():
-        return [output async for output in graph.block.run(feed)], None
+        return _run_in_block(graph.block, feed)
     if not use_rust:
         from remotemedia._reference import executor
 
-        return await executor.run(graph, feed, enable_metrics)
+        return executor.run(graph, feed, enable_metrics)
     try:
         from remotemedia._loop import run as run_on_loop
         from remotemedia._loop.places import can_measure, metrics_of, on_loop
@@ -135,15 +140,23 @@ async def run_graph(
     except ImportError:
         get_rust_runtime()
         raise
-    ordered = on_loop(graph, is_run=True) if run_on_loop.takes(feed) else None
+    is_readable = run_on_loop.takes(feed)
+    ordered = on_loop(graph, is_run=True) if is_readable else None
     if ordered is not None and (not enable_metrics or can_measure(ordered, is_run=True)):
-        collected = metrics_of(ordered) if enable_metrics else None
-        outputs = await run_on_loop.run(ordered, feed, collected)
-        metrics = None if collected is None else collected.report()
+        running = run_on_loop.run(ordered, feed, metrics_of(ordered) if enable_metrics else None)
     else:
-        outputs, metrics = await run.run(graph, feed, enable_metrics)
+        running = run.run(graph, feed, enable_metrics)
+    return _advised(graph, running, is_readable=is_readable) if enable_metrics else running
+
+
+async def _run_in_block(block: Managed, feed: Any) -> Result:
+    return [output async for output in block.run(feed)], None
+
+
+async def _advised(graph: Graph, running: Awaitable[Result], *, is_readable: bool) -> Result:
+    outputs, metrics = await running
     if metrics is not None:
-        metrics["advice"] = _advice(graph, metrics) if run_on_loop.takes(feed) else []
+        metrics["advice"] = _advice(graph, metrics) if is_readable else []
     return outputs, metrics
 
 

@@ -19,7 +19,7 @@ from remotemedia._loop.streaming.run_stage import StreamingStage
 from remotemedia._loop.turns import SharedTurns, Turns, next_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Coroutine, Iterable
 
     from remotemedia._core import LoopMetrics
     from remotemedia._graph.graph import Graph
@@ -38,8 +38,10 @@ def takes(feed: Any) -> bool:
     return feed is None or type(feed) in {list, tuple, range} or hasattr(type(feed), "__aiter__")
 
 
-async def run(graph: Graph, feed: Any, metrics: LoopMetrics | None = None) -> list[Any]:
-    """Run a graph of nodes on this loop once, and return the outputs.
+async def run(
+    graph: Graph, feed: Any, metrics: LoopMetrics | None = None
+) -> tuple[list[Any], dict[str, Any] | None]:
+    """Run a graph of nodes on this loop once, and return the outputs and the metrics.
 
     Args:
         graph: The checked pipeline.
@@ -59,7 +61,8 @@ async def run(graph: Graph, feed: Any, metrics: LoopMetrics | None = None) -> li
         if isinstance(stage, StreamingStage):
             await stage.run(feed, outputs)
         else:
-            await _take_and_flush(stage, feed, outputs)
+            await _take(stage, feed, outputs)
+            await _flush(stage, outputs)
     except BaseException as error:  # noqa: BLE001 - Raised again below, after everything is cleaned up.
         failure = error
     finally:
@@ -70,20 +73,27 @@ async def run(graph: Graph, feed: Any, metrics: LoopMetrics | None = None) -> li
     try:
         if failure is not None:
             throw(failure)
-        return outputs
+        return outputs, None if metrics is None else metrics.report()
     finally:
         # Its traceback refers to this frame.
         del failure, failures
 
 
-async def _take_and_flush(stage: Stage, feed: Any, outputs: list[Any]) -> None:
+def _take(stage: Stage, feed: Any, outputs: list[Any]) -> Coroutine[Any, Any, None]:
+    """Take all items: in one coroutine, because each costs time whenever a node suspends."""
     if feed is None:
-        async with aclosing(stage.source_items()) as items:
-            await stage.take_stream(items, outputs, SharedTurns(stage))
-    elif hasattr(type(feed), "__aiter__"):
-        await stage.take_stream(aiter(feed), outputs, SharedTurns(stage))
-    else:
-        await _take_all(stage, feed, outputs)
+        return _take_source(stage, outputs)
+    if hasattr(type(feed), "__aiter__"):
+        return stage.take_stream(aiter(feed), outputs, SharedTurns(stage))
+    return _take_all(stage, feed, outputs)
+
+
+async def _take_source(stage: Stage, outputs: list[Any]) -> None:
+    async with aclosing(stage.source_items()) as items:
+        await stage.take_stream(items, outputs, SharedTurns(stage))
+
+
+async def _flush(stage: Stage, outputs: list[Any]) -> None:
     call = await stage.enter(0)
     try:
         await stage.flush(outputs)

@@ -80,14 +80,14 @@ class Stage(Beside):
         first = self.first
         return build_async(self.called[first:], self.gates.routes.without(first), self.ids[first:])
 
-    async def take(
+    def take(
         self,
         call: LoopCall,
         chunk: Sequence[Any],
         outputs: Outputs,
         room: Room | None = None,
         base: int = 0,
-    ) -> None:
+    ) -> Coroutine[Any, Any, None]:
         """Pass items through the nodes, and append the outputs.
 
         Args:
@@ -100,24 +100,39 @@ class Stage(Beside):
         Raises:
             NodeError: If a node fails. The outputs of the items before are there; `done` counts the items.
         """
+        # Each coroutine around the nodes costs time whenever one of them suspends, so there is only one here.
         self.room = room
         first = call.first - base
         if self.thread is not None:
-            await self._take_beside(chunk, first, outputs)
-            return
-        items: Any = iter(chunk)
+            return self._take_beside(chunk, first, outputs)
         if self._kernels is None:
-            for item in items:
-                self.done = len(chunk) - items.__length_hint__()
-                await self.take_one(item, first + self.done - 1, outputs)
-            return
-        kernel = self._kernels.many if room is None else self._kernels.limited
-        into = (outputs,) if room is None else (outputs, room)
+            return self._take_singly(chunk, first, outputs)
+        if room is None:
+            return self._take_compiled(self._kernels.many, (outputs,), chunk, first)
+        return self._take_compiled(self._kernels.limited, (outputs, room), chunk, first)
+
+    async def _take_singly(self, chunk: Sequence[Any], first: int, outputs: Outputs) -> None:
+        for position, item in enumerate(chunk):
+            self.done = position + 1
+            await self.take_one(item, first + position, outputs)
+
+    async def _take_compiled(
+        self, kernel: Kernel, into: tuple[Any, ...], chunk: Sequence[Any], first: int
+    ) -> None:
+        items: Any = iter(chunk)
         while True:
-            if await self._run(kernel, kernel.function(items, *into)):
+            self.kernel = kernel
+            self.coroutine = coroutine = kernel.function(items, *into)
+            try:
+                await coroutine
+            except BaseException as error:  # noqa: BLE001 - Raised by `_go_on`, with its node.
+                self._note(error, kernel)
+            else:
                 return
+            finally:
+                self.coroutine = self.kernel = coroutine = None
             self.done = len(chunk) - items.__length_hint__()
-            await self._go_on(first + self.done - 1, outputs)
+            await self._go_on(first + self.done - 1, into[0])
 
     async def _take_beside(self, chunk: Sequence[Any], first: int, outputs: Outputs) -> None:
         failure: BaseException | None = None
@@ -227,15 +242,18 @@ class Stage(Beside):
         try:
             self._position = await coroutine
         except BaseException as error:  # noqa: BLE001 - Raised by `_go_on`, with its node.
-            original = original_error(error)
-            found = self._find(original, kernel)
-            self._position = found.position or 0
-            self._raised = found, original
-            del original, found
+            self._note(error, kernel)
             return False
         finally:
             self.coroutine = self.kernel = None
         return True
+
+    def _note(self, error: BaseException, kernel: Kernel) -> None:
+        """Store what ended a kernel, for `_go_on`."""
+        original = original_error(error)
+        found = self._find(original, kernel)
+        self._position = found.position or 0
+        self._raised = found, original
 
     async def _go_on(self, index: int, outputs: Outputs) -> None:
         """Continue after a result that a kernel cannot use; raise any other failure of it."""
