@@ -10,8 +10,6 @@ import pytest
 from policy_nodes import (
     LONG_PAUSE,
     Flaky,
-    Generates,
-    GeneratesLater,
     Hangs,
     HangsInTask,
     Letters,
@@ -66,11 +64,6 @@ def test_a_def_node_is_if_nothing_of_it_has_to_be_stopped(options, is_there):
     graph = resolve([with_options(Add(), **options)])
 
     assert (on_loop(graph, is_run=False) is not None) is is_there
-
-
-@pytest.mark.parametrize("node", [Generates(), GeneratesLater()])
-def test_generators_with_policies_are_not(node):
-    assert on_loop(resolve([with_options(node, placement="inline", retries=1)]), is_run=False) is None
 
 
 class TestPauses:

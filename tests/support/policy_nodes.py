@@ -98,13 +98,56 @@ class Promises:
 
 
 class Generates:
+    """Yields numbered outputs; at some calls, fails or hangs after this many of them."""
+
+    def __init__(self, fails_at=None, hangs_at=None, count=2, *, raises_at_end=False):
+        self.fails_at = fails_at or {}
+        self.hangs_at = hangs_at or {}
+        self.count = count
+        self.raises_at_end = raises_at_end
+        self.tries = []
+        self.ends = 0
+        self.is_inside = asyncio.Event()
+
+    def fail(self):
+        raise ValueError(f"try {len(self.tries)}")
+
+    def end(self, error=None):
+        self.ends += 1
+        if self.raises_at_end:
+            raise LookupError("at the end") from error
+
     def process(self, item):
-        yield item
+        self.tries.append(item)
+        call = len(self.tries)
+        for number in range(self.count + 1):
+            if self.fails_at.get(call) == number:
+                self.fail()
+            if number < self.count:
+                try:
+                    yield f"{item}{number + 1}"
+                except GeneratorExit:
+                    self.end()
+                    raise
 
 
-class GeneratesLater:
+class GeneratesLater(Generates):
     async def process(self, item):
-        yield item
+        self.tries.append(item)
+        call = len(self.tries)
+        for number in range(self.count + 1):
+            await asyncio.sleep(0)
+            if self.fails_at.get(call) == number:
+                self.fail()
+            try:
+                if self.hangs_at.get(call) == number:
+                    self.is_inside.set()
+                    await asyncio.Event().wait()
+                if number < self.count:
+                    yield f"{item}{number + 1}"
+            except (GeneratorExit, asyncio.CancelledError) as error:
+                self.end(error)
+                raise
 
 
 class Raises:

@@ -213,11 +213,12 @@ def _can_guard(policy: Policy, kind: str, entry: Entry) -> bool:
     """Whether a node can be called here under its policy.
 
     A call of a `def` node cannot be stopped, and on a thread neither can the pause before the next one.
+    The task of a streaming node belongs to all of its items.
     """
-    if is_source(entry.node) or kind not in {"coroutine", "plain"}:
+    if is_source(entry.node) or kind == "streaming":
         return False
-    is_on_loop = kind == "coroutine" or (policy.timeout is None and _place_of(entry) == LOOP)
-    return is_on_loop or policy.only_handles
+    can_be_stopped = kind in {"coroutine", "async_generator"}
+    return can_be_stopped or policy.only_handles or (policy.timeout is None and _place_of(entry) == LOOP)
 
 
 def _only_iterates(node: Any, *, is_run: bool) -> bool:

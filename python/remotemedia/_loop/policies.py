@@ -3,44 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from remotemedia._asyncio.retries import pause_secs, within
+from remotemedia._asyncio.retries import pause_secs
 from remotemedia._core import is_lazy
 from remotemedia._errors import CallTimeoutError
 from remotemedia._exception_chain import set_cause
-from remotemedia._graph.node_kinds import return_kind
+from remotemedia._graph.node_kinds import classify, return_kind
+from remotemedia._loop.failed_items import END, Guard, LateResult, draw, resolved, rest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+    from collections.abc import AsyncGenerator, Generator, Sequence
 
     from remotemedia._core import LoopMetrics
     from remotemedia._graph.policy import Policy
-    from remotemedia.exceptions import NodeError
 
-__all__ = ["FailedItemError", "LateResult", "guarded", "resolved", "stop_timers"]
-
-_END: Any = object()
-
-
-class FailedItemError(Exception):
-    """A node has failed on an item for good.
-
-    Attributes:
-        item: The item.
-        original: What the node raised.
-        dead_letter: Receives the item; `None` if the error is raised to the caller.
-    """
-
-    def __init__(
-        self, item: Any, original: Exception, dead_letter: Callable[[Any, NodeError], object] | None
-    ) -> None:
-        """Store the fields. They are no arguments, which are closed if the error is not needed."""
-        super().__init__()
-        self.item = item
-        self.original = original
-        self.dead_letter = dead_letter
+__all__ = ["guarded", "stop_timers"]
 
 
 def guarded(
@@ -59,56 +39,24 @@ def guarded(
         on_thread: Whether each is called on a thread.
         metrics: Collects the metrics of the stage.
     """
-    found = []
+    found: list[Any] = []
     for index, (node, policy) in enumerate(zip(called, policies, strict=True)):
-        kind = DefGuard if on_thread[index] else AsyncGuard
-        found.append(kind(node, policy, metrics, index) if policy else node)
+        if not policy:
+            found.append(node)
+        elif on_thread[index]:
+            found.append(DefGuard(node, policy, metrics, index))
+        else:
+            guard = AsyncGuard(node, policy, metrics, index)
+            is_generator = classify(node) in {"generator", "async_generator"}
+            found.append(GeneratorGuard(guard) if is_generator else guard)
     return found
 
 
 def stop_timers(called: Sequence[Any]) -> None:
     """Stop the timers of guards that are not needed any more."""
     for guard in called:
-        if type(guard) is AsyncGuard:
+        if type(guard) in {AsyncGuard, GeneratorGuard}:
             guard.stop_timer()
-
-
-class Guard:
-    """Stands for a node where items are passed to it.
-
-    Attributes:
-        policy: What is done with items on which the node fails.
-        flush: The method of the node, if it has one.
-    """
-
-    def __init__(self, node: Any, policy: Policy, metrics: LoopMetrics | None = None, index: int = 0) -> None:
-        """Guard a node.
-
-        Args:
-            node: The node, or what takes its items.
-            policy: Its policy.
-            metrics: Collects the metrics of the stage.
-            index: The number of the node in the stage.
-        """
-        self.policy = policy
-        self.flush = getattr(node, "flush", None)
-        self._call = node.process
-        self._metrics = metrics
-        self._index = index
-
-    def refuse(self, item: Any, error: Exception, *, is_stopped: bool = False) -> None:
-        """Skip an item that has failed for good.
-
-        Raises:
-            FailedItemError: If it is not skipped, or its call was stopped.
-        """
-        try:
-            if is_stopped or not self.policy.skips:
-                raise FailedItemError(item, error, None if is_stopped else self.policy.dead_letter)
-        finally:
-            del error
-        if self._metrics is not None:
-            self._metrics.note_handled(self._index, False)  # noqa: FBT003 - As in Rust.
 
 
 class DefGuard(Guard):
@@ -137,7 +85,7 @@ class DefGuard(Guard):
             return self._outputs(item, result)
         if kind == "coroutine":
             return LateResult(self, item, result)
-        return result if kind == "plain" else _rest(self, item, result)
+        return result if kind == "plain" else rest(self, item, result)
 
     def _outputs(self, item: Any, generator: Generator[Any, None, None]) -> Generator[Any, None, None]:
         try:
@@ -150,38 +98,6 @@ class DefGuard(Guard):
             self.refuse(item, error)
         finally:
             del error
-
-
-class LateResult:
-    """An awaitable that a `def` node returned, under the policy of the node. It is awaited or closed."""
-
-    def __init__(self, guard: Guard, item: Any, result: Any) -> None:
-        """Await nothing yet."""
-        self._guard = guard
-        self._item = item
-        self._result = result
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        """Return the result, or `None` for an item that is skipped."""
-        return self._wait().__await__()
-
-    async def _wait(self) -> Any:
-        guard, item = self._guard, self._item
-        try:
-            result = await resolved(self._result)
-        except Exception as raised:  # noqa: BLE001 - As above.
-            error = raised
-        else:
-            return result if return_kind(result) == "plain" else _rest(guard, item, result)
-        try:
-            return guard.refuse(item, error)
-        finally:
-            del error
-
-    def close(self) -> None:
-        """Close a coroutine that is not needed: Python would warn about it."""
-        if type(self._result) is CoroutineType:
-            self._result.close()
 
 
 class AsyncGuard(Guard):
@@ -280,8 +196,8 @@ class AsyncGuard(Guard):
             return result
         # Each output has its own time.
         self._task = None
-        first = await _draw(result, self._timeout)
-        return None if first is _END else _rest(self, item, result, (first,))
+        first = await draw(result, self._timeout)
+        return None if first is END else rest(self, item, result, (first,))
 
     def _failure(self, task: asyncio.Task[Any], raised: BaseException) -> Exception | None:
         """Return the failure for what was raised; `None` for a request to stop, which passes unchanged."""
@@ -318,43 +234,33 @@ class AsyncGuard(Guard):
             self._timer = None
 
 
-async def _rest(
-    guard: Guard, item: Any, generator: Any, first: tuple[Any, ...] = ()
-) -> AsyncGenerator[Any, None]:
-    """Yield the outputs of a generator that a node returned. It is not called again if it fails."""
-    try:
-        for output in first:
-            yield output
-        while (output := await _draw(generator, guard.policy.timeout)) is not _END:
-            yield output
-    except Exception as raised:  # noqa: BLE001 - Handled below, without another context.
-        error = raised
-    else:
-        return
-    finally:
-        await _close(generator)
-    try:
-        guard.refuse(item, error)
-    finally:
-        del error
+class GeneratorGuard:
+    """Stands for a generator of any kind on the event loop, which is called again until it has an output.
 
+    Attributes:
+        flush: The method of the node, if it has one.
+    """
 
-async def resolved(result: Any) -> Any:
-    """Return what a coroutine results in, and anything else unchanged."""
-    while return_kind(result) == "coroutine":
-        result = await result
-    return result
+    def __init__(self, guard: AsyncGuard) -> None:
+        """Yield the outputs that a guard of the node returns."""
+        self._guard = guard
+        self.flush = guard.flush
 
+    async def process(self, item: Any) -> AsyncGenerator[Any, None]:
+        """Yield the outputs of the node; what follows the first one is not tried again.
 
-async def _draw(generator: Any, timeout: float | None) -> Any:  # noqa: ASYNC109 - The word of the option.
-    """Return the next output of a generator of any kind, or `_END`."""
-    if hasattr(type(generator), "__anext__"):
-        return await within(anext(generator, _END), timeout)
-    return next(generator, _END)
+        Raises:
+            FailedItemError: If it fails for good.
+        """
+        result = await self._guard.process(item)
+        if return_kind(result) == "plain":
+            if result is not None:
+                yield result
+            return
+        async with aclosing(result):
+            async for output in result:
+                yield output
 
-
-async def _close(generator: Any) -> None:
-    if hasattr(generator, "aclose"):
-        await generator.aclose()
-    else:
-        generator.close()
+    def stop_timer(self) -> None:
+        """Stop the timer of the guard."""
+        self._guard.stop_timer()

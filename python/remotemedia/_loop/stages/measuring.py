@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from remotemedia._compiled.kernels import LazyResultError
 from remotemedia._core import is_lazy
 from remotemedia._errors import is_interrupt
-from remotemedia._loop.policies import FailedItemError, resolved
+from remotemedia._loop.failed_items import FailedItemError, resolved
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,8 +12,9 @@ from remotemedia._compiled.layout import INPUT
 from remotemedia._compiled.pushed import END, Pushed
 from remotemedia._errors import combine, throw
 from remotemedia._graph.node_kinds import return_kind
+from remotemedia._loop.failed_items import FailedItemError, resolved
 from remotemedia._loop.gates import Gates
-from remotemedia._loop.policies import FailedItemError, resolved, stop_timers
+from remotemedia._loop.policies import stop_timers
 from remotemedia._loop.stages.lifecycle import Lifecycle
 from remotemedia._loop.stages.measuring import note_failure
 

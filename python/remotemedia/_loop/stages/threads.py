@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from remotemedia._loop.policies import LateResult
+from remotemedia._loop.failed_items import LateResult
 from remotemedia._threads import join, start_at_once
 
 if TYPE_CHECKING:
