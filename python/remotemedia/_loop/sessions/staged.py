@@ -13,6 +13,7 @@ from remotemedia._core import Callers
 from remotemedia._loop.sessions.chunks import Chunk, failed, outputs_of, through
 from remotemedia._loop.sessions.queues import Failed, close_task
 from remotemedia._loop.sessions.stream import Stream
+from remotemedia._loop.stages.beside import discard
 from remotemedia._loop.turns import CROSSING_SECS, next_size
 from remotemedia.exceptions import SessionInterruptedError
 
@@ -190,6 +191,8 @@ class StagedStream(Stream):
         if chunk not in self._under_way:
             return
         self._under_way.remove(chunk)
+        # It may have been stopped among results of the first stage that it was to await.
+        discard(chunk.entries)
         chunk.entries.clear()
         chunk.is_waiting, chunk.job = False, None
         if chunk.call is not None:

@@ -320,7 +320,8 @@ class Beside(Singly):
 def discard(entries: list[Entry]) -> None:
     """Forget items that are not needed."""
     for entry in entries:
-        close_unused(entry.failure)
+        if entry.failure is not None:
+            close_unused(entry.failure)
 
 
 def _call_kernel(function: Callable[..., Any], item: Any) -> list[Any]:

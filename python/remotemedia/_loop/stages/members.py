@@ -155,7 +155,11 @@ class Members:
             if self.thread is not None:
                 await self.thread.wait(job)
         except BaseException:
-            job.when_done(job.discard)
+            # The task may have been cancelled after the end of the work.
+            if job.is_done:
+                job.discard()
+            else:
+                job.when_done(job.discard)
             raise
 
     def abandon(self) -> None:
