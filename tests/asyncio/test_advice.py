@@ -139,7 +139,7 @@ def test_no_advice_where_the_gain_is_not_certain(node: dict[str, Any]) -> None:
         [with_options(Gain(), placement="thread"), Speak()],
         [with_options(Gain(), placement="process"), Speak()],
         [with_options(Gain(), retries=2), Speak()],
-        [Gain(), with_options(Speak(), concurrency=4)],
+        [Gain(), with_options(Speak(), queue_size=4)],
         [Gain(), with_options(functools.partial(Gain), placement="thread", replicas=2)],
         [Numbers(), Gain()],
         [FilterNode(threshold=3), PassThroughNode()],
@@ -251,7 +251,7 @@ def test_placements_that_are_not_written_are_overridden() -> None:
     [
         [Gain(), Speak()],
         [inline(Speak()), Gain()],
-        [inline(Gain()), with_options(Speak(), concurrency=4)],
+        [inline(Gain()), with_options(Speak(), queue_size=4)],
         [with_options(Gain(), placement="thread"), FilterNode(predicate=bool)],
     ],
     ids=["beside the loop", "a coroutine", "no chain", "behind a thread"],

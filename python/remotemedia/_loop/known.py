@@ -11,7 +11,7 @@ from remotemedia._graph.graph import Graph
 from remotemedia._graph.node_kinds import classify, is_marked
 from remotemedia._graph.policy import Policy
 from remotemedia._loop.gates import connections_of
-from remotemedia._loop.places import THREAD, has_streaming_nodes, is_placed, on_loop, places_of, stages_of
+from remotemedia._loop.places import THREAD, has_stages, has_streaming_nodes, on_loop, places_of, stages_of
 from remotemedia.core.node import Node
 from remotemedia.nodes import _builtin
 
@@ -116,7 +116,7 @@ class Known:
         """The graphs of several stages; the list is empty if all nodes are in one."""
         if self._stages is None:
             self._stages = []
-            if is_placed(self._entries):
+            if has_stages(self._entries):
                 parts = stages_of(Graph(self._name, self._entries, self._source))
                 self._stages = [Graph(self._name, entries) for entries in parts if len(parts) > 1]
             for index, stage in enumerate(self._stages):

@@ -24,7 +24,9 @@ __all__ = [
     "LOOP",
     "THREAD",
     "can_measure",
+    "has_stages",
     "has_streaming_nodes",
+    "is_concurrent",
     "is_logged",
     "is_placed",
     "metrics_of",
@@ -41,7 +43,7 @@ LOOP: Literal["loop"] = "loop"
 THREAD: Literal["thread"] = "thread"
 """Beside it, on a thread of the run or session."""
 
-_OPTIONS = {"placement", "group"}
+_OPTIONS = {"placement", "group", "concurrency", "ordered"}
 _POLICIES = {"on_error", "dead_letter", "retries", "retry_delay", "timeout"}
 _PLACEMENTS = {None, "inline", "thread"}
 
@@ -69,7 +71,7 @@ def on_loop(graph: Graph, *, is_run: bool) -> Graph | None:
         return None
     if _is_chain(graph.entries):
         return graph if _runs_beside(graph, kinds, is_run=is_run) else None
-    if (is_run and "streaming" in kinds) or is_placed(graph.entries) or THREAD in places_of(graph.entries):
+    if (is_run and "streaming" in kinds) or has_stages(graph.entries) or THREAD in places_of(graph.entries):
         return None
     ordered = Graph(
         graph.name, [graph.entries[position] for position in plan_order(graph.entries)], graph.source
@@ -92,6 +94,8 @@ def can_measure(graph: Graph, *, is_run: bool) -> bool:
 
     In a run, streaming nodes call the nodes before them.
     """
+    if any(is_concurrent(entry) for entry in graph.entries):
+        return False
     return not (is_run and has_streaming_nodes(graph.entries))
 
 
@@ -134,20 +138,24 @@ def _meet_at_source(graph: Graph) -> bool:
 def _runs_beside(graph: Graph, kinds: Sequence[str | None], *, is_run: bool) -> bool:
     """Whether a chain can run on the loop and on threads beside it."""
     has_placed = is_placed(graph.entries[graph.source is not None :])
+    has_generators = any(
+        kind is not None and kind.endswith(("generator", "streaming"))
+        for kind in kinds[graph.source is not None :]
+    )
+    if any(is_concurrent(entry) for entry in graph.entries):
+        return not has_generators and not (has_placed and is_run)
     if has_placed and is_run:
         return False
     if THREAD not in (places := places_of(graph.entries)) and not has_placed:
         return True
     # A node with any number of outputs beside a thread would need a queue.
-    has_generators = any(
-        kind is not None and kind.endswith(("generator", "streaming"))
-        for kind in kinds[graph.source is not None :]
-    )
     return not has_generators and (has_placed or LOOP in places or not is_run)
 
 
 def stages_of(graph: Graph) -> list[list[Entry]]:
     """Return the nodes of each stage: neighbours of a placed node are in others, unless in its group.
+
+    So are those of a node with concurrency.
 
     A source is in the first stage.
     """
@@ -164,6 +172,16 @@ def stages_of(graph: Graph) -> list[list[Entry]]:
     return stages
 
 
+def has_stages(entries: Iterable[Entry]) -> bool:
+    """Whether nodes have stages of their own: they have a thread, or receive several items at once."""
+    return any(entry.options and (not _is_inline(entry) or is_concurrent(entry)) for entry in entries)
+
+
+def is_concurrent(entry: Entry) -> bool:
+    """Whether several items are in a node at once."""
+    return bool(entry.options.get("concurrency", 1) > 1)
+
+
 def is_placed(entries: Iterable[Entry]) -> bool:
     """Whether the nodes of a stage have a thread of their own."""
     return any(entry.options and not _is_inline(entry) for entry in entries)
@@ -171,6 +189,8 @@ def is_placed(entries: Iterable[Entry]) -> bool:
 
 def _stage_name(entry: Entry, index: int) -> object:
     """Return what the nodes of a stage have in common; `None` for those that are not placed."""
+    if is_concurrent(entry):
+        return index
     if _is_inline(entry):
         return None
     group = entry.options.get("group")
@@ -194,19 +214,31 @@ def _is_inline(entry: Entry) -> bool:
 
 def _kind_of(entry: Entry, *, is_run: bool) -> str | None:
     """Return the kind of a node, or `None` if it needs a stage that is not on the loop."""
-    options = entry.options
-    if options and not (options.keys() <= _OPTIONS | _POLICIES and options.get("placement") in _PLACEMENTS):
-        return None
     if isinstance(entry.node, type) or not callable(getattr(entry.node, "process", None)):
         return None
     kind = classify(entry.node)
-    if (policy := Policy(options)) and not _can_guard(policy, kind, entry):
+    if not _can_have_options(entry, kind):
         return None
     if kind == "streaming":
         return kind if _only_iterates(entry.node, is_run=is_run) else None
     if _place_of(entry) == THREAD and (kind == "generator" or is_source(entry.node)):
         return None
     return kind
+
+
+def _can_have_options(entry: Entry, kind: str) -> bool:
+    """Whether a node of this kind can have its options here."""
+    options = entry.options
+    if not options:
+        return True
+    if not (options.keys() <= _OPTIONS | _POLICIES and options.get("placement") in _PLACEMENTS):
+        return False
+    if "ordered" in options and not is_concurrent(entry):
+        return False
+    if is_concurrent(entry) and (kind != "coroutine" or not _is_inline(entry) or "group" in options):
+        return False
+    policy = Policy(options)
+    return not policy or _can_guard(policy, kind, entry)
 
 
 def _can_guard(policy: Policy, kind: str, entry: Entry) -> bool:

@@ -13,7 +13,8 @@ from remotemedia import _log, _shutdown
 from remotemedia._asyncio.bridge import run_alone
 from remotemedia._errors import combine, throw
 from remotemedia._limits import CLOSE_TIMEOUT_SECS
-from remotemedia._loop.places import has_streaming_nodes
+from remotemedia._loop.places import has_streaming_nodes, is_concurrent
+from remotemedia._loop.sessions.staged_run import StagedRun
 from remotemedia._loop.stages.stage import Stage
 from remotemedia._loop.streaming.run_stage import StreamingStage
 from remotemedia._loop.turns import SharedTurns, Turns, next_size
@@ -50,7 +51,7 @@ async def run(
     """
     _shutdown.check_not_ending(f"a run of pipeline '{graph.name}'")
     task = asyncio.current_task()
-    stage = StreamingStage(graph) if has_streaming_nodes(graph.entries) else Stage(graph)
+    stage = _stage_of(graph)
     stage.metrics = metrics
     outputs: list[Any] = []
     failure: BaseException | None = None
@@ -58,7 +59,7 @@ async def run(
         _tasks[task] = asyncio.get_running_loop()
     try:
         await stage.initialize()
-        if isinstance(stage, StreamingStage):
+        if isinstance(stage, StreamingStage | StagedRun):
             await stage.run(feed, outputs)
         else:
             await _take(stage, feed, outputs)
@@ -77,6 +78,12 @@ async def run(
     finally:
         # Its traceback refers to this frame.
         del failure, failures
+
+
+def _stage_of(graph: Graph) -> Stage | StagedRun:
+    if any(is_concurrent(entry) for entry in graph.entries):
+        return StagedRun(graph)
+    return StreamingStage(graph) if has_streaming_nodes(graph.entries) else Stage(graph)
 
 
 def _take(stage: Stage, feed: Any, outputs: list[Any]) -> Coroutine[Any, Any, None]:
@@ -117,7 +124,9 @@ async def _take_all(stage: Stage, items: Iterable[Any], outputs: list[Any]) -> N
         await turns.give()
 
 
-async def clean_up(stage: Stage | Chain, failure: BaseException | None, name: str) -> list[BaseException]:
+async def clean_up(
+    stage: Stage | Chain | StagedRun, failure: BaseException | None, name: str
+) -> list[BaseException]:
     """Clean up the nodes to the end, even if the task is cancelled; return what they raised.
 
     Args:
@@ -127,6 +136,8 @@ async def clean_up(stage: Stage | Chain, failure: BaseException | None, name: st
     """
     if isinstance(failure, GeneratorExit):
         # The loop has stopped, and no longer runs this coroutine.
+        if isinstance(stage, StagedRun):
+            stage.end_alone()
         return run_alone(stage.clean_up())  # type: ignore[no-any-return]
     if not stage.may_wait_in_cleanup():
         return await stage.clean_up()

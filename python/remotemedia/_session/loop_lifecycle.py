@@ -176,8 +176,7 @@ class LoopLifecycle(AsyncSession):
         self._chain.shut(is_closed=True)
         _open_sessions.discard(self)
         for entrance in self._chain.entrances:
-            if entrance.line:
-                resolve(entrance.clear_line(closed)[0], None)
+            resolve(entrance.clear_line(closed)[0], None)
         for stream in self._streams:
             resolve(stream.clear_waiting(), value=False)
             if not stream.is_complete:
@@ -202,9 +201,13 @@ class LoopLifecycle(AsyncSession):
         return cancelled
 
     def _abandoned(self, timeout: float) -> NodeTimeoutError:
-        stage = self._chain.abandon()
+        entrance = self._chain.abandon()
+        stage = entrance.stage
         node_id, phase, coroutine = stage.at_work()
-        index = max(0, stage.core.inputs - 1) if phase == "process" else None
+        task, oldest = entrance.oldest()
+        index = oldest if phase == "process" else None
+        if coroutine is None and task is not None:
+            coroutine = task.get_coro()
         is_on_thread = stage.thread is not None and stage.is_thread_busy
         stack = _log.stack_of(stage.thread_id) if is_on_thread else _log.stack_of_coroutine(coroutine)
         text = _log.abandoned_text(node_id, index, phase, timeout, stack)

@@ -79,7 +79,7 @@ class LoopSession(LoopLifecycle):
             if entrance.line or entrance.changes.waiting:
                 entrance.pass_on()
             if entrance.stop is not None:
-                await self._raise_stop(has_arrived=False)
+                await self._raise_stop(call, has_arrived=False)
             return result
         try:
             return await self._finish_failed(call, failure)
@@ -103,15 +103,15 @@ class LoopSession(LoopLifecycle):
             entrance.leave(call)
         try:
             if entrance.stop is not None:
-                await self._raise_stop(has_arrived=isinstance(failure, asyncio.CancelledError))
+                await self._raise_stop(call, has_arrived=isinstance(failure, asyncio.CancelledError))
             if failure is not None:
                 throw(failure)
             return shape(outputs)
         finally:
             del failure
 
-    async def _raise_stop(self, *, has_arrived: bool) -> None:
-        error = await self._entrance.take_stop(has_arrived=has_arrived)
+    async def _raise_stop(self, call: LoopCall, *, has_arrived: bool) -> None:
+        error = await self._entrance.take_stop(call, has_arrived=has_arrived)
         if error is None:
             raise asyncio.CancelledError
         raise error
@@ -293,7 +293,11 @@ async def open_on_loop(graph: Graph, settings: dict[str, Any], *, counts_own_ite
     _shutdown.check_not_ending(f"a session of pipeline '{graph.name}'")
     chain = Chain(graph, metrics_of(graph) if settings["enable_metrics"] else None)
     kind: type[LoopSession] = LoopSession
-    if len(chain.stages) > 1:
+    if len(chain.stages) == 1 and chain.is_concurrent:
+        from remotemedia._session.concurrent_session import ConcurrentSession
+
+        kind = ConcurrentSession
+    elif len(chain.stages) > 1:
         from remotemedia._session.staged_session import StagedSession
 
         kind = StagedSession

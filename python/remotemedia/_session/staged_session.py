@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from remotemedia._errors import throw
 from remotemedia._graph.output_shape import shape
 from remotemedia._loop.sessions.chunks import through
+from remotemedia._loop.sessions.concurrent_stream import ConcurrentStream
 from remotemedia._loop.sessions.staged import StagedStream
 from remotemedia._loop.stages.beside import Entry
 from remotemedia._session.loop_session import LoopSession
@@ -24,7 +25,8 @@ class StagedSession(LoopSession):
     """A session whose calls and items enter one stage after the other, in order."""
 
     def _new_stream(self, *, counts_own_items: bool = False) -> Stream:
-        return StagedStream(self._chain, self._capacity, counts_own_items=counts_own_items)
+        kind = ConcurrentStream if self._chain.is_concurrent else StagedStream
+        return kind(self._chain, self._capacity, counts_own_items=counts_own_items)
 
     @property
     def never_suspends(self) -> bool:
@@ -68,13 +70,16 @@ class StagedSession(LoopSession):
             failure = error
         entrance.leave(call)
         try:
-            if entrance.stop is not None:
+            if entrance.is_stopped(call):
                 has_arrived = isinstance(failure, asyncio.CancelledError)
-                stopped = await entrance.take_stop(has_arrived=has_arrived)
+                stopped = await entrance.take_stop(call, has_arrived=has_arrived)
                 raise asyncio.CancelledError if stopped is None else stopped
             if failure is not None:
                 throw(failure)
+            if any(entry.values for entry in entries):
+                await entrance.leave_in_order(call)
         finally:
+            entrance.forget(call)
             del failure
 
     async def _drain(self, here: Any, overflow: Overflow, waiting: Any) -> None:

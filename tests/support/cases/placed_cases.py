@@ -36,6 +36,16 @@ KINDS = (
 SILENT_KINDS = ("filter", "immediate filter", "awaiting filter", "immediate generator")
 """Those that may have no output: a join cannot pass on which item its dict was made from."""
 
+CONCURRENT_KINDS = (
+    "immediate",
+    "awaiting",
+    "immediate filter",
+    "awaiting filter",
+    "immediate generator",
+    "async generator",
+)
+"""Those of which several items may be in progress at once."""
+
 POLICIES: dict[str, dict[str, Any]] = {
     "none": {},
     "skip": {"on_error": "skip"},
@@ -64,6 +74,7 @@ class Part:
     fails_on: frozenset[int] = frozenset()
     flaky: int = 0
     policy: str = "none"
+    concurrency: int = 1
 
 
 @dataclass(frozen=True)
@@ -167,6 +178,8 @@ def pipeline_of(case: Case) -> tuple[Pipeline, list[Placed]]:
             options["dead_letter"] = nodes[-1].take_letter_later if is_async else nodes[-1].take_letter
         if part.placement != "none":
             options["placement"] = part.placement
+        if part.concurrency > 1:
+            options["concurrency"] = part.concurrency
         after = [f"n{upstream}" for upstream in part.after]
         pipeline.add_node(nodes[-1], id=f"n{index}", after=after, join=part.join, **options)
     return pipeline, nodes
@@ -254,6 +267,11 @@ def policies(draw, kind, *, fails):
     return draw(st.sampled_from(sorted(POLICIES)))
 
 
+def concurrencies(kind: str) -> st.SearchStrategy[int]:
+    """Draw how many items may be in a node of this kind at once."""
+    return st.sampled_from((1, 2, 5)) if kind in CONCURRENT_KINDS else st.just(1)
+
+
 @st.composite
 def cases(draw, *, may_fail=True):
     """Draw a chain or a small graph. If no item may fail for good, it may still be tried again."""
@@ -284,6 +302,7 @@ def cases(draw, *, may_fail=True):
                 fails_on=frozenset(fails_on if fails else ()),
                 flaky=draw(st.integers(0 if may_fail or not retries else 1, retries)),
                 policy=policy,
+                concurrency=draw(concurrencies(kind)),
             )
         )
     return Case(tuple(parts), count)

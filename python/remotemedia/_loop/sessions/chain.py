@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from remotemedia._loop.known import known_of
-from remotemedia._loop.places import is_placed
+from remotemedia._loop.places import is_concurrent, is_placed
+from remotemedia._loop.sessions.concurrent import ConcurrentEntrance
 from remotemedia._loop.sessions.entrance import Entrance
+from remotemedia._loop.stages.concurrent import ConcurrentStage
 from remotemedia._loop.stages.stage import Stage
 from remotemedia._loop.streaming.session_stage import SessionStage
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
     from remotemedia._core import LoopMetrics
     from remotemedia._graph.graph import Graph
+    from remotemedia._loop.known import Known
     from remotemedia._loop.sessions.entrance import Refusal
     from remotemedia._loop.stages.threads import NodeThread
 
@@ -24,6 +27,8 @@ __all__ = ["Chain"]
 class Chain:
     """The stages and their entrances. A placed node is a stage with a thread; the others share a thread.
 
+    A node with concurrency is a stage, too.
+
     Attributes:
         stages: The stages, in order.
         entrances: Their entrances.
@@ -32,16 +37,20 @@ class Chain:
     def __init__(self, graph: Graph, metrics: LoopMetrics | None = None) -> None:
         """Claim the nodes, whose metrics may be collected; none is called yet."""
         known = graph.known or known_of(graph)
-        only = SessionStage if known.is_streaming else Stage
-        self.stages = _divide(known.stages) if known.stages else [only(graph)]
+        self.stages = _divide(known.stages) if known.stages else [_only(graph, known)]
         if metrics is not None:
             _measure(self.stages, metrics)
-        self.entrances = [Entrance(stage) for stage in self.stages]
+        self.entrances = [_entrance(stage, is_last=stage is self.stages[-1]) for stage in self.stages]
+
+    @property
+    def is_concurrent(self) -> bool:
+        """Whether a node receives several items at once."""
+        return any(isinstance(stage, ConcurrentStage) for stage in self.stages)
 
     @property
     def is_busy(self) -> bool:
         """Whether a call is inside."""
-        return any(entrance.task is not None for entrance in self.entrances)
+        return any(entrance.is_busy for entrance in self.entrances)
 
     async def initialize(self) -> None:
         """Initialize the nodes, in order. `clean_up` must be called in any case."""
@@ -89,28 +98,39 @@ class Chain:
         for entrance in self.entrances:
             refused, calls = entrance.clear_line(refusal)
             turns += refused
-            count += calls + entrance.is_call_inside()
+            count += calls + entrance.count_calls()
         return turns, count
 
     async def stop_inside(self, error: Refusal) -> None:
         """Stop the calls that are inside, and wait until they have left."""
-        inside = [(entrance, entrance.task) for entrance in self.entrances]
+        inside = [(entrance, insider) for entrance in self.entrances for insider in entrance.insiders()]
         for entrance in self.entrances:
             entrance.begin_stop(error)
-        for entrance, task in inside:
+        for entrance, insider in inside:
             # No other call enters meanwhile.
-            if task is not None:
-                await entrance.wait_until_left(task)
+            await entrance.wait_until_left(insider)
 
-    def abandon(self) -> Stage:
-        """Call no node any more; return the stage whose node has not returned."""
+    def abandon(self) -> Entrance:
+        """Call no node any more; return the entrance of the stage whose node has not returned."""
         for stage in self.stages:
             stage.abandon()
-        for stage in self.stages:
-            if stage.phase != "process" or stage.is_thread_busy:
-                return stage
-        inside = [entrance.stage for entrance in self.entrances if entrance.task is not None]
-        return inside[0] if inside else self.stages[0]
+        for entrance in self.entrances:
+            if entrance.stage.phase != "process" or entrance.stage.is_thread_busy:
+                return entrance
+        inside = [entrance for entrance in self.entrances if entrance.is_busy]
+        return inside[0] if inside else self.entrances[0]
+
+
+def _only(graph: Graph, known: Known) -> Stage:
+    if is_concurrent(graph.entries[-1]):
+        return ConcurrentStage(graph)
+    return SessionStage(graph) if known.is_streaming else Stage(graph)
+
+
+def _entrance(stage: Stage, *, is_last: bool) -> Entrance:
+    if isinstance(stage, ConcurrentStage):
+        return ConcurrentEntrance(stage, keeps_order=stage.is_ordered and not is_last)
+    return Entrance(stage)
 
 
 def _measure(stages: list[Stage], metrics: LoopMetrics) -> None:
@@ -125,6 +145,9 @@ def _divide(parts: list[Graph]) -> list[Stage]:
     beside: NodeThread | None = None
     for part in parts:
         first = stages[0] if stages else None
+        if is_concurrent(part.entries[-1]):
+            stages.append(ConcurrentStage(part, first))
+            continue
         has_own_thread = is_placed(part.entries)
         stage = Stage(part, first, None if has_own_thread else beside)
         stage.has_neighbours = True

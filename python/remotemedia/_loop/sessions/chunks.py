@@ -11,6 +11,7 @@ from remotemedia._loop.stages.beside import Entry, discard
 if TYPE_CHECKING:
     import asyncio
     import contextvars
+    from collections.abc import Sequence
 
     from remotemedia._core import LoopCall
     from remotemedia._loop.stages.threads import Job
@@ -35,34 +36,25 @@ class Chunk:
         is_alone: Whether no other items may join them.
         is_waiting: Whether they have not entered the first stage.
         is_cancelled: Whether the items are not needed, so that no task begins.
+        is_in_order: Whether they have entered the last stage, which they may leave before earlier chunks.
+        outputs: Those that wait for earlier chunks.
     """
 
-    __slots__ = (
-        "call",
-        "context",
-        "count",
-        "entries",
-        "generation",
-        "is_alone",
-        "is_cancelled",
-        "is_waiting",
-        "job",
-        "task",
-        "took",
-    )
+    # Most chunks need few of these: they are set where they are needed.
+    took = 0.0
+    call: LoopCall | None = None
+    job: Job | None = None
+    task: asyncio.Task[None] | None = None
+    is_alone = is_cancelled = is_in_order = False
+    is_waiting = True
+    outputs: Sequence[Any] = ()
 
     def __init__(self, items: list[Any], generation: int, context: contextvars.Context) -> None:
         """Begin with items."""
         self.entries = [Entry(0, item) for item in items]
         self.count = len(items)
         self.generation = generation
-        self.took = 0.0
         self.context = context
-        self.call: LoopCall | None = None
-        self.job: Job | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.is_alone = self.is_cancelled = False
-        self.is_waiting = True
 
     def add(self, items: list[Any]) -> None:
         """Add more items."""

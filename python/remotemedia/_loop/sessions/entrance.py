@@ -29,7 +29,7 @@ if TYPE_CHECKING:
             """Return its coroutine, if it has one."""
 
 
-__all__ = ["CLOSED", "Entrance", "closed", "interrupted"]
+__all__ = ["CLOSED", "Entrance", "Place", "closed", "interrupted"]
 
 CLOSED = "The session is closed; call pipeline.open() for a new one"
 INTERRUPTED = "The session was interrupted and dropped the item"
@@ -38,15 +38,33 @@ _POLL_INTERVAL_SECS = 0.05
 """How often a node that waits for another pipeline checks whether that waits for the node."""
 
 
-class _Place:
-    """A place in the line."""
+class Place:
+    """A place in the line.
+
+    Attributes:
+        turn: Has a result when the call may enter.
+        inputs: The number of inputs.
+        is_call: Whether it is a call of the user.
+        since: When it was taken.
+        refusal: Returns the error of a call that was refused.
+        call: The call that has entered.
+        is_over: Whether it was left without entering.
+    """
 
     def __init__(self, inputs: int, *, is_call: bool) -> None:
-        self.inputs = inputs
+        """Take the last place.
+
+        Args:
+            inputs: The number of inputs.
+            is_call: Whether it is a call of the user.
+        """
         self.turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.inputs = inputs
         self.is_call = is_call
         self.since = time.perf_counter_ns()
         self.refusal: Refusal | None = None
+        self.call: LoopCall | None = None
+        self.is_over = False
 
     def check(self) -> None:
         """Raise the error of a call that was refused while it waited."""
@@ -75,7 +93,7 @@ class Entrance:
     def __init__(self, stage: Stage) -> None:
         """Start with nothing inside."""
         self.stage = stage
-        self.line: deque[_Place] = deque()
+        self.line: deque[Place] = deque()
         self.task: Inside | None = None
         self.stop: Refusal | None = None
         self.is_closed = False
@@ -104,12 +122,12 @@ class Entrance:
         """
         if self.is_closed:
             raise SessionClosedError(CLOSED)
-        core = self.stage.core
-        is_turn_due = core.take_turn() and not is_fresh
+        calls = self.stage.calls
+        is_turn_due = calls.take_turn() and not is_fresh
         if not is_turn_due and (call := self.enter_at_once(inputs)) is not None:
             return call
-        waiting = core.begin_wait(word)
-        place = _Place(inputs, is_call=is_call)
+        waiting = calls.begin_wait(word)
+        place = Place(inputs, is_call=is_call)
         self.line.append(place)
         if self.stage.metrics is not None:
             self.stage.metrics.note_queue(sum(place.inputs for place in self.line))
@@ -121,19 +139,24 @@ class Entrance:
             self.let_in()
         try:
             await self._wait_for_turn(place, waiting, word)
-            call = await self.stage.enter(inputs)
-            try:
-                place.check()
-            except BaseException:
-                call.leave()
-                raise
+            call = await self._enter_in_turn(place)
         except BaseException:
             self._leave_line(place)
             raise
-        self.line.remove(place)
-        self.task = asyncio.current_task()
         if self.stage.metrics is not None:
             self.stage.metrics.note_wait(inputs * (time.perf_counter_ns() - place.since))
+        return call
+
+    async def _enter_in_turn(self, place: Place) -> LoopCall:
+        """Enter the nodes, if no other session is in them."""
+        call = await self.stage.enter(place.inputs)
+        try:
+            place.check()
+        except BaseException:
+            call.leave()
+            raise
+        self.line.remove(place)
+        self.task = asyncio.current_task()
         return call
 
     def enter_at_once(
@@ -156,7 +179,7 @@ class Entrance:
             self.task = inside or asyncio.current_task()
         return call
 
-    async def _wait_for_turn(self, place: _Place, waiting: Waiting | None, word: str) -> None:
+    async def _wait_for_turn(self, place: Place, waiting: Waiting | None, word: str) -> None:
         if waiting is None:
             await place.turn
         while waiting is not None and not place.turn.done():
@@ -165,7 +188,8 @@ class Entrance:
                 self.stage.core.check_wait(waiting, word)
         place.check()
 
-    def _leave_line(self, place: _Place) -> None:
+    def _leave_line(self, place: Place) -> None:
+        place.is_over = True
         with suppress(ValueError):
             self.line.remove(place)
         place.turn.cancel()
@@ -207,16 +231,29 @@ class Entrance:
         stage = self.stage
         if self.is_waiting or (self.task is None and stage.phase == "process"):
             return None
-        return stage.core.inputs, stage.phase, stage.node, self.task
+        return stage.inputs, stage.phase, stage.node, self.task
+
+    def oldest(self) -> tuple[Inside | None, int]:
+        """Return the task that has been inside for the longest time, and the index of its item."""
+        return self.task, max(0, self.stage.inputs - 1)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a call is inside."""
+        return self.task is not None
+
+    def insiders(self) -> list[object]:
+        """Return what is inside, for `wait_until_left`."""
+        return [] if self.task is None else [self.task]
 
     def keep(self, task: asyncio.Task[Any]) -> None:
         """Know a task that takes items, until it ends."""
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    def is_call_inside(self) -> bool:
-        """Whether a call of the user is inside, not one of a stream."""
-        return self.task is not None and not self.is_stream_inside
+    def count_calls(self) -> int:
+        """Return how many calls of the user are inside, not of streams."""
+        return int(self.task is not None and not self.is_stream_inside)
 
     def clear_line(self, refusal: Refusal) -> tuple[list[asyncio.Future[None]], int]:
         """Refuse all calls that wait; return what they wait for, and how many are calls of the user."""
@@ -228,14 +265,28 @@ class Entrance:
         return turns, count
 
     def begin_stop(self, error: Refusal) -> None:
-        """Stop the call that is inside."""
+        """Stop what is inside."""
         if self.task is not None and self.stop is None:
             self.stop = error
             self.task.cancel()
 
-    async def wait_until_left(self, task: Inside) -> None:
-        """Wait until a task is no longer inside."""
-        await self.changes.wait_while(lambda: self.task is task)
+    async def wait_until_left(self, insider: object) -> None:
+        """Wait until one of the insiders has left."""
+        await self.changes.wait_while(lambda: self.task is insider)
+
+    def is_stopped(self, call: LoopCall) -> bool:  # noqa: ARG002 - There is only one.
+        """Whether a call that was inside has been stopped."""
+        return self.stop is not None
+
+    async def leave_in_order(self, call: LoopCall) -> None:
+        """Wait until the calls that entered before have left, after one that may have overtaken them."""
+
+    def forget(self, call: LoopCall) -> None:
+        """Do not let later calls wait for this one any more."""
+
+    def _note_stream(self, call: LoopCall, *, is_inside: bool) -> None:  # noqa: ARG002 - As above.
+        """Note that a call is one of a stream, until it leaves."""
+        self.is_stream_inside = is_inside
 
     async def visit(
         self, call: LoopCall, work: Coroutine[Any, Any, Any]
@@ -247,12 +298,12 @@ class Entrance:
         """
         has_arrived = False
         failure: BaseException | None = None
-        self.is_stream_inside = True
+        self._note_stream(call, is_inside=True)
         try:
             await work
         except asyncio.CancelledError as error:
             has_arrived = True
-            if self.stop is None:
+            if not self.is_stopped(call):
                 if _is_cancelled():
                     raise
                 failure = error
@@ -261,24 +312,25 @@ class Entrance:
         except BaseException as error:  # noqa: BLE001 - Raised by the iteration over the outputs.
             failure = error
         finally:
-            self.is_stream_inside = False
+            self._note_stream(call, is_inside=False)
             self.leave(call)
         try:
-            if self.stop is None:
+            if not self.is_stopped(call):
                 return True, failure
         finally:
             del failure
-        if await self.take_stop(has_arrived=has_arrived) is None:
+        if await self.take_stop(call, has_arrived=has_arrived) is None:
             raise asyncio.CancelledError
         return False, None
 
-    async def take_stop(self, *, has_arrived: bool) -> Exception | None:
+    async def take_stop(self, call: LoopCall, *, has_arrived: bool) -> Exception | None:
         """Return the error of the current call, if it was stopped; its task is then no longer cancelled.
 
         Args:
+            call: The call.
             has_arrived: Whether the cancellation was raised in the task.
         """
-        stop, self.stop = self.stop, None
+        stop = self._pop_stop(call)
         task = asyncio.current_task()
         if stop is None or task is None:
             return None
@@ -288,6 +340,10 @@ class Entrance:
             with suppress(asyncio.CancelledError):
                 await asyncio.sleep(0)
         return None if is_cancelled else stop()
+
+    def _pop_stop(self, call: LoopCall) -> Refusal | None:  # noqa: ARG002 - As above.
+        stop, self.stop = self.stop, None
+        return stop
 
 
 def interrupted() -> Exception:

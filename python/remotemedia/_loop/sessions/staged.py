@@ -209,8 +209,9 @@ class StagedStream(Stream):
             return False
         return chunk.count + count <= self._largest
 
-    async def _pass(self, chunk: Chunk) -> None:
-        entrances = self._entrances
+    async def _pass(self, chunk: Chunk, first: int = 0) -> None:
+        """Pass a chunk through the stages from one of them on."""
+        entrances = self._entrances[first:]
         try:
             if self._is_through_first(chunk):
                 self._leave_first(chunk)
@@ -219,14 +220,21 @@ class StagedStream(Stream):
             for entrance in entrances:
                 if not await self._pass_stage(entrance, chunk):
                     return
-            self._keep(outputs_of(chunk.entries))
+            self._deliver(chunk, outputs_of(chunk.entries))
         except Exception as error:  # noqa: BLE001 - Raised by the iteration over the outputs.
             if not self._entrance.is_closed:
-                self._keep([Failed(error)])
+                self._deliver(chunk, [Failed(error)])
         finally:
             if chunk.count >= self._size or chunk.took > CROSSING_SECS:
                 self._size = next_size(self._size, chunk.took, CROSSING_SECS, self._capacity)
             self._end_chunk(chunk)
+
+    def _deliver(self, chunk: Chunk, outputs: list[Any]) -> None:  # noqa: ARG002 - Chunks end in order.
+        """Keep the outputs of a chunk."""
+        self._keep(outputs)
+
+    def _note_entered(self, entrance: Entrance, chunk: Chunk) -> None:
+        """Note that a chunk has entered a stage."""
 
     def _is_through_first(self, chunk: Chunk) -> bool:
         """Whether nothing is left to do in the first stage, except to leave it."""
@@ -248,6 +256,7 @@ class StagedStream(Stream):
             call = call or await self._enter(entrance, inputs)
             if call is None:
                 return False
+            self._note_entered(entrance, chunk)
             if entrance is self._entrance:
                 self._number(chunk, call.first)
                 stage.core.count_inputs(chunk.count - inputs)
@@ -288,25 +297,18 @@ class StagedStream(Stream):
         await self.changes.wait_while(lambda: self._in_progress > 0)
         generation = self._generation
         for position, entrance in enumerate(self._entrances):
+            if not entrance.stage.has_flush:
+                continue
             if self.is_abandoned or not await self._flush_stage(position, entrance, generation):
                 break
         self.finished += 1
 
     async def _flush_stage(self, position: int, entrance: Entrance, generation: int) -> bool:
-        outputs: list[Any] = []
-        stage = entrance.stage
-        inputs = self._taken if self._counts_own_items else self._entrances[0].stage.core.inputs
-        call = await self._enter(entrance, 0)
-        if call is None:
+        """Flush a stage, and pass its outputs on; return whether to flush the next one."""
+        chunk = await self._flushed(entrance, generation)
+        if chunk is None:
             return False
-        flush = stage.flush(outputs, stage.core.inputs - inputs)
-        goes_on, failure = await entrance.visit(call, flush)
-        chunk = Chunk(outputs, generation, contextvars.copy_context())
-        for entry in chunk.entries:
-            entry.index = max(0, inputs - 1)
-        if failure is not None:
-            chunk.entries.append(failed(failure))
-        del failure
+        goes_on = True
         for following in self._entrances[position + 1 :]:
             if not goes_on or not chunk.entries:
                 break
@@ -316,6 +318,24 @@ class StagedStream(Stream):
             self._keep(outputs_of(chunk.entries))
             self.notify()
         return goes_on and not has_failed
+
+    async def _flushed(self, entrance: Entrance, generation: int) -> Chunk | None:
+        """Return the last outputs of a stage, or `None` if they are dropped."""
+        outputs: list[Any] = []
+        stage = entrance.stage
+        inputs = self._taken if self._counts_own_items else self._entrances[0].stage.inputs
+        call = await self._enter(entrance, 0)
+        if call is None:
+            return None
+        flush = stage.flush(outputs, stage.inputs - inputs)
+        goes_on, failure = await entrance.visit(call, flush)
+        chunk = Chunk(outputs, generation, contextvars.copy_context())
+        for entry in chunk.entries:
+            entry.index = max(0, inputs - 1)
+        if failure is not None:
+            chunk.entries.append(failed(failure))
+        del failure
+        return chunk if goes_on else None
 
     # The end.
 

@@ -55,8 +55,8 @@ class Watched:
             return
         self._is_reported = True
         node_id, phase, coroutine = entrance.stage.at_work()
-        index = max(0, entrance.stage.core.inputs - 1) if phase == "process" else None
-        task = entrance.task
+        task, oldest = entrance.oldest()
+        index = oldest if phase == "process" else None
         if coroutine is None and task is not None:
             coroutine = task.get_coro()
         stage = entrance.stage

@@ -46,6 +46,7 @@ class Members:
         nodes: The objects.
         first: The index of the node that receives the items; a source is before it.
         core: Their locks and users.
+        calls: Begins calls, and counts their inputs; `core`, if one call is inside at a time.
         on_thread: Whether each node is called on `thread`.
         has_run_code: Whether code of the nodes has run, so that they may have changed.
         is_abandoned: Whether a node did not return in time, so that no other is called.
@@ -74,6 +75,7 @@ class Members:
         self.first = known.first
         beside = None if neighbour is None else neighbour.core
         self.core: LoopStage = LoopStage(graph.name, known.pairs, self.first, weakref.ref(self), beside)
+        self.calls = self.core
         self.on_thread = known.on_thread
         self.thread = (thread or NodeThread("remotemedia")) if any(self.on_thread) else None
         self._ends_thread = thread is None
@@ -167,6 +169,11 @@ class Members:
         self.is_abandoned = True
         if self.thread is not None:
             self.thread.stop()
+
+    @property
+    def inputs(self) -> int:
+        """How many inputs there were."""
+        return self.calls.inputs
 
     @property
     def chunk_secs(self) -> float:

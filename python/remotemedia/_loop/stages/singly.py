@@ -237,7 +237,7 @@ class Singly(Lifecycle):
     async def flush(self, outputs: Outputs, base: int = 0, room: Room | None = None) -> None:
         """Pass on the last outputs of each node; the arguments are those of `Stage.take`."""
         self.room = room
-        index = max(0, self.core.inputs - base - 1)
+        index = max(0, self.inputs - base - 1)
         self.gates.forget()
         try:
             await self._flush_nodes(index, outputs)

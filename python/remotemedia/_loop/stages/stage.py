@@ -47,6 +47,11 @@ class Stage(Beside):
         self._raised: tuple[Found, BaseException] | None = None
 
     @property
+    def has_flush(self) -> bool:
+        """Whether there may be anything to flush."""
+        return True
+
+    @property
     def one(self) -> Kernel | None:
         """The kernel for one item, if no node may have several outputs for it."""
         return None if self._kernels is None else self._kernels.one
