@@ -17,6 +17,7 @@ from remotemedia.exceptions import SessionInterruptedError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Coroutine, Iterator
 
+    from remotemedia._compiled.kernels import Kernel
     from remotemedia._core import LoopCall
     from remotemedia._loop.sessions.entrance import Entrance
     from remotemedia._loop.stages.singly import Outputs, Room
@@ -210,20 +211,52 @@ class Stream(Queues):
         self.notify()
 
     async def _take_one(self, item: Any) -> None:
-        """Pass an item that comes alone through the nodes."""
-        stage = self._entrance.stage
+        """Pass an item that comes alone through the nodes, in as few coroutines as possible."""
+        entrance = self._entrance
+        stage = entrance.stage
         kernel = stage.one
-        if kernel is None:
+        call = None
+        if kernel is not None:
+            call = entrance.enter_at_once(1, is_fresh=True, inside=self._task)
+        if kernel is None or call is None:
             await self._take([item])
             return
-        outputs: list[Any] = []
-
-        def take(call: LoopCall) -> Coroutine[Any, Any, None]:
-            index = self._taken if self._counts_own_items else call.first
-            return stage.take_alone(kernel, item, index, outputs)
-
+        entrance.is_stream_inside = True
+        stage.kernel = kernel
+        stage.coroutine = coroutine = kernel.function(item)
+        failure: BaseException | None = None
+        output = None
         try:
-            await self._inside(1, take, outputs, self._task)
+            output = await coroutine
+        except BaseException as error:  # noqa: BLE001 - Raised by `go_on_one`, with its node.
+            failure = error
+        del coroutine
+        if failure is not None or entrance.stop is not None:
+            try:
+                await self._finish_one(call, kernel, output, failure)
+            finally:
+                # Its traceback refers to this frame.
+                del failure, output
+            return
+        entrance.is_stream_inside = False
+        entrance.leave(call)
+        self._taken += 1
+        self.finished += 1
+        if output is not None:
+            self._keep([output])
+        self.notify()
+
+    async def _finish_one(
+        self, call: LoopCall, kernel: Kernel, output: Any, error: BaseException | None
+    ) -> None:
+        """Continue with a single item after what the kernel has raised, or after it was stopped."""
+        stage = self._entrance.stage
+        outputs = [] if output is None else [output]
+        try:
+            index = self._taken if self._counts_own_items else call.first
+            work = _nothing() if error is None else stage.go_on_one(kernel, error, index, outputs)
+            del error
+            await self._leave_with(call, work, outputs)
             self._taken += 1
         finally:
             self.finished += 1
@@ -278,7 +311,6 @@ class Stream(Queues):
         inputs: int,
         work: Callable[[Any], Any],
         outputs: list[Any],
-        task: asyncio.Task[None] | None = None,
     ) -> bool:
         """Work inside the nodes, and keep the outputs; return whether all is done, or no longer needed.
 
@@ -286,17 +318,20 @@ class Stream(Queues):
             inputs: The number of inputs.
             work: Receives the call.
             outputs: Those that the work has made.
-            task: The current task, if it is known.
         """
         entrance = self._entrance
         # The tasks that take items give others a turn by themselves.
-        call = entrance.enter_at_once(inputs, is_fresh=True, inside=task)
+        call = entrance.enter_at_once(inputs, is_fresh=True)
         try:
             if call is None:
                 call = await entrance.enter(inputs, "map", is_fresh=True)
         except SessionInterruptedError:
             return True
-        goes_on, failure = await entrance.visit(call, work(call))
+        return await self._leave_with(call, work(call), outputs)
+
+    async def _leave_with(self, call: LoopCall, work: Coroutine[Any, Any, Any], outputs: list[Any]) -> bool:
+        """Do the work inside, leave, and keep the outputs, as `_inside`."""
+        goes_on, failure = await self._entrance.visit(call, work)
         try:
             if goes_on:
                 outputs += () if failure is None else (Failed(failure),)
@@ -343,3 +378,7 @@ class Stream(Queues):
             await self._take([item])
 
         await asyncio.get_running_loop().create_task(take(), context=context)
+
+
+async def _nothing() -> None:
+    """Do nothing."""

@@ -166,24 +166,6 @@ class Stage(Beside):
         finally:
             del failure
 
-    async def take_alone(self, kernel: Kernel, item: Any, index: int, outputs: Outputs) -> None:
-        """Pass one item through the kernel for one item, as `take` does."""
-        self.kernel = kernel
-        try:
-            self.coroutine = coroutine = kernel.function(item)
-            output = await coroutine
-        except BaseException as error:  # noqa: BLE001 - Raised by `go_on_one`, with its node.
-            failure = error
-        else:
-            if output is not None:
-                outputs.append(output)
-            return
-        try:
-            await self.go_on_one(kernel, failure, index, outputs)
-        finally:
-            # Its traceback refers to this frame.
-            del failure
-
     async def go_on_one(self, kernel: Kernel, error: BaseException, index: int, outputs: Outputs) -> None:
         """Continue after the kernel for one item has raised an error, as `take` does."""
         self.room = None
