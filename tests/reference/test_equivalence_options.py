@@ -17,8 +17,8 @@ def items_of(case):
 
 
 async def by_run(case, pipeline, measures, *, use_rust=True):
-    # Another iterable is not read on the event loop.
-    items = (item for item in items_of(case)) if measures else items_of(case)
+    # An empty list is refused. Another iterable is not read on the event loop.
+    items = items_of(case) if case.count and not measures else (item for item in items_of(case))
     result = await pipeline.run(items, use_rust=use_rust, enable_metrics=measures)
     return (result["outputs"], result["metrics"]) if measures else (result, None)
 
