@@ -47,6 +47,16 @@ _DEEPEST = 16
 
 _ANY_KIND = _GENERATOR | _COROUTINE | _ITERABLE_COROUTINE | _ASYNC_GENERATOR
 
+_KINDS: dict[int, NodeKind] = {
+    0: "plain",
+    _GENERATOR: "generator",
+    _COROUTINE: "coroutine",
+    _ITERABLE_COROUTINE: "coroutine",
+    _GENERATOR | _ITERABLE_COROUTINE: "coroutine",
+    _ASYNC_GENERATOR: "async_generator",
+}
+"""The kinds of ordinary functions, by their flags."""
+
 
 def classify(node: object) -> NodeKind:
     """Return the kind of `process` of a node.
@@ -55,10 +65,12 @@ def classify(node: object) -> NodeKind:
     one, which `return_kind` detects.
     """
     process = node.process  # type: ignore[attr-defined]
-    # An ordinary method, in most cases.
     function = process.__func__ if type(process) is MethodType else None
     if type(function) is not FunctionType:
         function = function_of(process)
+    elif not function.__dict__ and getattr(node, "is_streaming", False) is not True:
+        # An ordinary method, in most cases: without marks and other attributes.
+        return _KINDS[function.__code__.co_flags & _ANY_KIND]
     flags = _flags_of(function) & _ANY_KIND
     if getattr(node, "is_streaming", False) is True and _may_stream(function):
         return "streaming"
