@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from branch_nodes import INPUTS, LATE, AsyncGenerator, Coroutine, Generator, Source, Unusual, counts
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,91 +14,6 @@ from remotemedia._graph.graph import resolve
 from remotemedia._loop.places import can_measure, on_loop
 from remotemedia.exceptions import NodeError, SessionInterruptedError
 
-INPUTS = [1, 2, 3]
-
-
-class Unusual:
-    """A `def` node whose results are of this kind; some are not known before it is called."""
-
-    def __init__(self, kind, name, log):
-        self.kind = kind
-        self.name = name
-        self.log = log
-        self.calls = 0
-
-    def process(self, item):
-        return self.result((self.name, item))
-
-    def result(self, output):
-        self.calls += 1
-        self.log.append(output)
-        if self.kind == "fails" and self.calls == 2:
-            raise ValueError(self.name)
-        if self.kind == "drops" and self.calls % 2:
-            return None
-        return getattr(self, self.kind)(output) if self.kind in LATE else output
-
-    def flush(self):
-        return None if self.kind in {"drops", "fails"} else self.result(f"last of {self.name}")
-
-    def generator(self, output):
-        try:
-            yield output
-            yield (output, 2)
-        finally:
-            self.log.append(f"{self.name} ends")
-
-    def failing_generator(self, output):
-        yield output
-        if self.calls == 2:
-            raise ValueError(self.name)
-        yield (output, 2)
-
-    async def coroutine(self, output):
-        await asyncio.sleep(0)
-        return output
-
-    async def async_generator(self, output):
-        try:
-            yield output
-            await asyncio.sleep(0)
-            yield (output, 2)
-        finally:
-            self.log.append(f"{self.name} ends")
-
-
-class Coroutine(Unusual):
-    async def process(self, item):
-        return (self.name, item)
-
-
-class Generator(Unusual):
-    def process(self, item):
-        yield from self.generator((self.name, item))
-
-
-class AsyncGenerator(Unusual):
-    async def process(self, item):
-        async for output in self.async_generator((self.name, item)):
-            yield output
-
-
-class Source(Unusual):
-    async def process(self):
-        for item in INPUTS:
-            yield item
-
-
-COUNTS = ("items_in", "items_out", "errors", "failures", "retries", "skipped", "dead_lettered")
-
-
-def counts(metrics):
-    """Return the metrics that do not depend on the clock, of the pipeline and of its nodes."""
-    of_nodes = [{name: node[name] for name in COUNTS} for node in metrics["node_metrics"]]
-    return [metrics[name] for name in COUNTS], of_nodes
-
-
-LATE = ("generator", "failing_generator", "coroutine", "async_generator")
 CLASSES = [Unusual, Unusual, Coroutine, Generator, AsyncGenerator]
 
 
@@ -323,9 +239,24 @@ def test_nodes_that_are_described_in_another_order_run_in_plan_order():
     assert order == ["first", "last"]
 
 
-@pytest.mark.parametrize("others", [{}, {"placement": "thread"}, {"placement": "inline", "timeout": 1}])
-def test_branches_with_nodes_on_threads_are_not_on_the_loop(others):
-    pipeline = Pipeline("mixed").add_node(Coroutine("plain", "a", []), id="a")
-    pipeline.add_node(Unusual("plain", "b", []), id="b", after=[], **others)
+@pytest.mark.parametrize(
+    ("node_class", "other_class", "options", "is_there"),
+    [
+        (Coroutine, Unusual, {}, True),
+        (Coroutine, Unusual, {"on_error": "skip"}, True),
+        (Coroutine, Unusual, {"placement": "thread"}, False),
+        (Coroutine, Unusual, {"placement": "inline", "timeout": 1}, False),
+        (AsyncGenerator, Unusual, {}, False),
+        (AsyncGenerator, Unusual, {"placement": "inline"}, True),
+        (Unusual, Unusual, {}, False),
+    ],
+)
+def test_branches_are_on_the_loop_with_a_thread_if_that_needs_no_queue(
+    node_class, other_class, options, is_there
+):
+    pipeline = Pipeline("mixed").add_node(node_class("plain", "a", []), id="a")
+    pipeline.add_node(other_class("plain", "b", []), id="b", after=[], **options)
 
-    assert on_loop(resolve(pipeline), is_run=True) is None
+    assert [on_loop(resolve(pipeline), is_run=is_run) is not None for is_run in (True, False)] == 2 * [
+        is_there
+    ]

@@ -31,10 +31,15 @@ class Gates:
             connections: How the nodes are connected.
             ids: Their ids, which are the keys of joined outputs.
         """
+        self._connections = connections
         self.routes = routes_of(connections)
         self._ids = ids
         self._arrived: dict[tuple[int, int], list[Any]] = {}
         self._entered: set[int] = set()
+
+    def empty(self) -> Gates:
+        """Return gates of the same graph for another input."""
+        return Gates(self._connections, self._ids)
 
     def forget(self) -> None:
         """Forget the input."""

@@ -7,6 +7,7 @@ from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from remotemedia._compiled.kernels import build, build_async
+from remotemedia._compiled.layout import routes_of
 from remotemedia._graph.graph import Graph
 from remotemedia._graph.node_kinds import classify, is_marked
 from remotemedia._graph.policy import Policy
@@ -85,6 +86,11 @@ class Known:
     def on_thread(self) -> list[bool]:
         """Whether each node is called on a thread. A factory has not created its node yet."""
         return [place == THREAD for place in places_of(self._entries)]
+
+    @functools.cached_property
+    def is_chain(self) -> bool:
+        """Whether each node receives the outputs of the one before it."""
+        return routes_of(self.connections).without(0) is None
 
     @functools.cached_property
     def is_streaming(self) -> bool:

@@ -55,8 +55,8 @@ def on_loop(graph: Graph, *, is_run: bool) -> Graph | None:
     `def` nodes, in a session also on threads of their own, with `placement="thread"`. Coroutines, and some
     `def` nodes, may have failure policies. Other options need stages elsewhere, and so does logging, for
     which sessions check `is_logged` when they open. Without a thread, there may also be streaming nodes,
-    which only iterate over their items; in a run only if no node has a policy. Branches are only on the loop,
-    and in runs without streaming nodes.
+    which only iterate over their items; in a run only if no node has a policy. Where there are branches, no
+    node has a thread of its own, and runs have no streaming nodes.
 
     Args:
         graph: The checked pipeline.
@@ -71,12 +71,10 @@ def on_loop(graph: Graph, *, is_run: bool) -> Graph | None:
         return None
     if _is_chain(graph.entries):
         return graph if _runs_beside(graph, kinds, is_run=is_run) else None
-    if (is_run and "streaming" in kinds) or has_stages(graph.entries) or THREAD in places_of(graph.entries):
-        return None
     ordered = Graph(
         graph.name, [graph.entries[position] for position in plan_order(graph.entries)], graph.source
     )
-    return None if _meet_at_source(ordered) else ordered
+    return ordered if _can_branch(ordered, is_run=is_run) else None
 
 
 def _are_all_beside(entries: Iterable[Entry]) -> bool:
@@ -133,6 +131,18 @@ def _meet_at_source(graph: Graph) -> bool:
     return source is not None and any(
         source.id in entry.after and (entry.join or len(entry.after) > 1) for entry in graph.entries
     )
+
+
+def _can_branch(graph: Graph, *, is_run: bool) -> bool:
+    """Whether a graph in plan order that is not a chain can run on the loop and on a thread beside it."""
+    if has_stages(graph.entries) or _meet_at_source(graph) or (is_run and has_streaming_nodes(graph.entries)):
+        return False
+    if THREAD not in (places := places_of(graph.entries)):
+        return True
+    # Without a node on the loop, threads take the items through compiled code. As in chains, a node with any
+    # number of outputs beside a thread would need a queue.
+    kinds = [classify(entry.node) for entry in graph.entries[graph.source is not None :]]
+    return LOOP in places and not any(kind.endswith(("generator", "streaming")) for kind in kinds)
 
 
 def _runs_beside(graph: Graph, kinds: Sequence[str | None], *, is_run: bool) -> bool:

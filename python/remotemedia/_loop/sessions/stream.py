@@ -265,7 +265,7 @@ class Stream(Queues):
     async def _take_some(self, chunk: list[Any], done: int) -> int:
         """Pass what is left of a chunk through the nodes, as far as none fails; return how many are done."""
         stage = self._entrance.stage
-        if stage.thread is not None and not stage.takes_chunks:
+        if stage.is_divided and not stage.takes_chunks:
             await self._take_entries(chunk)
             return len(chunk)
         outputs: list[Any] = []

@@ -28,10 +28,9 @@ if TYPE_CHECKING:
     from remotemedia._loop.stages.singly import Outputs
     from remotemedia._loop.stages.threads import Job, NodeThread
 
-__all__ = ["Beside", "Entry", "discard"]
+__all__ = ["BREATHING_SPACE", "Beside", "Entry", "discard"]
 
-
-_BREATHING_SPACE = 64
+BREATHING_SPACE = 64
 """The items between two turns of other tasks."""
 
 
@@ -56,7 +55,14 @@ class Entry:
 
 
 class Beside(Singly):
-    """A chain in which nodes run on the loop and on a thread, or on the thread alone."""
+    """A chain in which nodes run on the loop and on a thread, or on the thread alone.
+
+    Attributes:
+        kernel: The kernel whose coroutine is awaited now.
+        kernel_first: The index of its first node.
+        done: How many items of the last chunk were taken, the one that failed among them.
+        has_neighbours: Whether it is one of several stages, and receives `Entry` objects.
+    """
 
     def __init__(
         self, graph: Graph, neighbour: Members | None = None, thread: NodeThread | None = None
@@ -68,6 +74,7 @@ class Beside(Singly):
         self._called = self.called
         self._part: Part | None = None
         self._is_on_thread = False
+        self.has_neighbours = False
         self.kernel: Kernel | None = None
         self.kernel_first = self.first
         self.done = 0
@@ -96,6 +103,11 @@ class Beside(Singly):
     def takes_chunks(self) -> bool:
         """Whether the thread takes several items in one call."""
         return len(self._parts) == 1 and self._parts[0].kernel is not None
+
+    @property
+    def is_divided(self) -> bool:
+        """Whether there are several places, each of which takes all items that are there."""
+        return self.has_neighbours or self.thread is not None
 
     async def take_chunk(self, items: Sequence[Any], first: int, outputs: Outputs) -> BaseException | None:
         """Pass items through the thread, as far as none fails; `done` counts them. Returns the failure."""
@@ -184,9 +196,9 @@ class Beside(Singly):
             raise
 
     async def _take_on_loop(self, part: Part, entries: list[Entry]) -> None:
-        turns = Turns() if len(entries) >= _BREATHING_SPACE else None
+        turns = Turns() if len(entries) >= BREATHING_SPACE else None
         for position, entry in enumerate(entries, 1):
-            if turns is not None and not position % _BREATHING_SPACE:
+            if turns is not None and not position % BREATHING_SPACE:
                 await turns.give()
             if entry.failure is not None or entry.is_through or not entry.values:
                 continue

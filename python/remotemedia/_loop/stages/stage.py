@@ -8,7 +8,7 @@ from remotemedia._compiled.failures import NO_NODE, close_all, find, original_er
 from remotemedia._compiled.kernels import LazyResultError, build_async
 from remotemedia._errors import combine, throw
 from remotemedia._loop.policies import guarded
-from remotemedia._loop.stages.beside import Beside
+from remotemedia._loop.stages.branches import Branches
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Sequence
@@ -25,15 +25,10 @@ if TYPE_CHECKING:
 __all__ = ["Stage"]
 
 
-class Stage(Beside):
-    """A chain of nodes on the current event loop.
+class Stage(Branches):
+    """Nodes on the current event loop, and on a thread beside it.
 
-    Items pass through all nodes in one coroutine; one call is inside at a time.
-
-    Attributes:
-        kernel: The kernel whose coroutine is awaited now.
-        done: How many items of the last chunk were taken, the one that failed among them.
-        has_neighbours: Whether it is one of several stages, and receives `Entry` objects.
+    On the loop, items pass through all nodes in one coroutine; one call is inside at a time.
     """
 
     def __init__(
@@ -41,7 +36,6 @@ class Stage(Beside):
     ) -> None:
         """Claim the nodes; none is called yet."""
         super().__init__(graph, neighbour, thread)
-        self.has_neighbours = False
         self._kernels: AsyncKernels | None = None
         self._position = 0
         self._raised: tuple[Found, BaseException] | None = None
@@ -59,7 +53,7 @@ class Stage(Beside):
     @property
     def makes_several(self) -> bool:
         """Whether nodes may have any number of outputs for an item."""
-        return self.thread is None and self.one is None
+        return not self.is_divided and self.one is None
 
     def index_at_work(self) -> int:
         """Return the index of the node that is called or awaited now."""
@@ -76,9 +70,9 @@ class Stage(Beside):
         await super().initialize()
         if self.known.has_policies:
             self.called = guarded(self.called, self.known.policies, self.on_thread, self.metrics)
-        if self.thread is not None or self.has_neighbours:
+        if self.has_neighbours or (self.thread is not None and self.known.is_chain):
             self.divide()
-        elif self.metrics is None:
+        elif self.thread is None and self.metrics is None:
             self._kernels = self.known.kernels(self._compile, are_changed=self.has_run_code)
 
     def _compile(self) -> AsyncKernels | None:
@@ -108,7 +102,7 @@ class Stage(Beside):
         # Each coroutine around the nodes costs time whenever one of them suspends, so there is only one here.
         self.room = room
         first = call.first - base
-        if self.thread is not None:
+        if self.is_divided:
             return self._take_beside(chunk, first, outputs)
         if self._kernels is None:
             return self._take_singly(chunk, first, outputs)
