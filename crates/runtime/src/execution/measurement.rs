@@ -163,3 +163,59 @@ impl Measurement {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measurement(sources: usize) -> Measurement {
+        let node =
+            |id: &str| MeasuredNode { id: id.to_owned(), node_type: "Node".to_owned(), placement: "inline".to_owned() };
+        Measurement::new("p".to_owned(), vec![node("a"), node("b"), node("c")], sources)
+    }
+
+    #[test]
+    fn items_of_a_chain_come_in_at_its_first_node_and_leave_at_its_last() {
+        let took = Duration::from_micros(2);
+        for sources in [0, 1] {
+            let measured = measurement(sources);
+
+            measured.note_returned(sources, took, true);
+            measured.note_received(sources);
+            measured.note_returned(2, took, true);
+            measured.note_returned(2, took, false);
+
+            let metrics = measured.metrics();
+            assert_eq!((metrics.items_in, metrics.items_out), (2, 1));
+            assert_eq!((metrics.node_metrics[2].items_in, metrics.node_metrics[2].items_out), (2, 1));
+            assert_eq!(metrics.node_metrics[2].total_duration_us, 4);
+        }
+    }
+
+    #[test]
+    fn each_stage_has_a_queue_at_its_first_node() {
+        let measured = measurement(0);
+
+        measured.note_queue(1, 3);
+        measured.note_queue(1, 2);
+        measured.note_wait(1, Duration::from_micros(5));
+
+        let nodes = measured.metrics().node_metrics;
+        let queues: Vec<_> = nodes.iter().map(|node| (node.peak_queue_len, node.queue_wait_us)).collect();
+        assert_eq!(queues, [(0, 0), (3, 5), (0, 0)]);
+    }
+
+    #[test]
+    fn an_item_that_is_skipped_or_dead_lettered_is_one_error() {
+        let measured = measurement(0);
+
+        measured.note_retry(0);
+        measured.note_handled(0, false);
+        measured.note_handled(1, true);
+        measured.note_failure(2, true);
+
+        let metrics = measured.metrics();
+        assert_eq!((metrics.failures, metrics.retries, metrics.errors), (3, 1, 2));
+        assert_eq!((metrics.skipped, metrics.dead_lettered, metrics.node_metrics[2].interrupted), (1, 1, 1));
+    }
+}
