@@ -120,6 +120,11 @@ class ConcurrentEntrance(Entrance):
                 self.is_flushing = not place.inputs
                 place.turn.set_result(None)
 
+    def _let_first_in(self) -> None:
+        # The call would go on at once, before those that have been admitted.
+        if not self.admitted:
+            self.let_in()
+
     def _has_room_for(self, place: Place) -> bool:
         count = len(self.inside) + len(self.admitted)
         if not place.inputs:

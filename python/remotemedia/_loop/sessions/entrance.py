@@ -136,7 +136,7 @@ class Entrance:
             asyncio.get_running_loop().call_soon(self.let_in)
         elif len(self.line) == 1:
             # Another session, which shares nodes, may be inside.
-            self.let_in()
+            self._let_first_in()
         try:
             await self._wait_for_turn(place, waiting, word)
             call = await self._enter_in_turn(place)
@@ -217,6 +217,10 @@ class Entrance:
         """Let the next call in, if nothing is inside."""
         if self.line and self.task is None and not self.is_paused and not self.line[0].turn.done():
             self.line[0].turn.set_result(None)
+
+    def _let_first_in(self) -> None:
+        """Let a call in for which nobody waits in the line."""
+        self.let_in()
 
     def shut(self, *, is_paused: bool = False, is_closed: bool = False) -> None:
         """Pause or close the entrance, or open it after a pause."""

@@ -77,6 +77,8 @@ class Stream(Queues):
     def _start(self, work: Any) -> None:
         self._has_begun = True
         self._task = asyncio.get_running_loop().create_task(self._until_end(work))
+        # It may be cancelled before it begins with the work.
+        self._task.add_done_callback(lambda _: work.close())
         self._entrance.keep(self._task)
 
     async def _until_end(self, work: Any) -> None:
