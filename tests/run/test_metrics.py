@@ -9,8 +9,38 @@ from typing import Any
 
 import pytest
 
-from remotemedia import Node, Pipeline, execute_pipeline
+from remotemedia import Node, Pipeline, execute_pipeline, execute_pipeline_with_input, with_options
+from remotemedia._graph.graph import resolve
+from remotemedia._loop.places import on_loop
 from remotemedia.nodes import FilterNode, PassThroughNode
+
+
+@pytest.fixture(params=["reference", "threads", "loop"])
+def run(request: pytest.FixtureRequest) -> Any:
+    """Run a pipeline to its end in one of the ways that measure."""
+
+    def run(pipeline: Any, inputs: Any, **options: Any) -> Any:
+        if request.param == "loop":
+            nodes = pipeline if isinstance(pipeline, list) else None
+            pipeline = inline(pipeline) if nodes is None else [with_options(node, **INLINE) for node in nodes]
+            assert on_loop(resolve(pipeline), is_run=True) is not None
+        # Another iterable is not read on the event loop.
+        feed = [*inputs] if request.param == "loop" else iter(inputs)
+        use_rust = request.param != "reference"
+        return asyncio.run(execute_pipeline_with_input(pipeline, feed, use_rust=use_rust, **options))
+
+    return run
+
+
+INLINE = {"placement": "inline"}
+
+
+def inline(pipeline: Pipeline) -> Pipeline:
+    """Return a pipeline whose nodes run on the event loop."""
+    found = Pipeline(pipeline.name)
+    for entry in resolve(pipeline).entries:
+        found.add_node(entry.node, id=entry.id, after=entry.after, join=entry.join, **INLINE)
+    return found
 
 
 class Slow(Node):
