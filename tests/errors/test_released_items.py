@@ -75,6 +75,9 @@ NODES = {
     "timeout": (FailsLater, {"timeout": 10.0}),
     "skipped": (FailsLater, {"on_error": "skip"}),
     "inline retries": (Fails, {"placement": "inline", "retries": 1}),
+    "inline generator with a policy": (FailsInTurn, {"placement": "inline", "retries": 1}),
+    "async generator with a policy": (FailsInTurnLater, {"timeout": 10.0, "retries": 1}),
+    "skipped generator": (FailsInTurnLater, {"on_error": "skip"}),
     "dead letter": (Fails, {"dead_letter": lambda _item, _error: None}),
     "dead letter that fails": (FailsLater, {"dead_letter": lambda _item, _error: 1 / 0}),
     "worker": (Fails, {"placement": "process"}),
@@ -128,10 +131,42 @@ async def fail_by_put(session, item):
         pass
 
 
+@pytest.mark.parametrize("enable_metrics", [False, True])
 @pytest.mark.parametrize(("name", "fail"), every(fail_by_call, fail_by_map, fail_by_put))
-def test_by_an_async_session(name, fail):
+def test_by_an_async_session(name, fail, enable_metrics):
     async def main():
-        async with Pipeline([made(name)]).open() as session:
+        async with Pipeline([made(name)]).open(enable_metrics=enable_metrics) as session:
+            item = Item()
+            life = weakref.ref(item)
+            with contextlib.suppress(NodeError):
+                await fail(session, item)
+            del item
+            return await settle(life)
+
+    assert asyncio.run(main())
+
+
+class Pass:
+    async def process(self, item):
+        await asyncio.sleep(0)
+        return item
+
+
+class Promises:
+    def process(self, item):
+        return FailsLater().process(item)
+
+
+@pytest.mark.parametrize("enable_metrics", [False, True])
+@pytest.mark.parametrize("fail", [fail_by_call, fail_by_map, fail_by_put])
+@pytest.mark.parametrize("options", [{}, {"placement": "inline"}, {"on_error": "skip"}])
+@pytest.mark.parametrize("kind", [Fails, FailsLater, Promises])
+def test_by_branches_on_the_loop_and_beside_it(kind, options, fail, enable_metrics):
+    async def main():
+        pipeline = Pipeline().add_node(Pass(), id="first").add_node(Pass(), id="a", after="first")
+        pipeline.add_node(kind(), id="b", after="first", **options)
+        pipeline.add_node(Promises(), id="c", after="a", on_error="skip")
+        async with pipeline.open(enable_metrics=enable_metrics) as session:
             item = Item()
             life = weakref.ref(item)
             with contextlib.suppress(NodeError):
