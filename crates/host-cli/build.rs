@@ -1,7 +1,8 @@
-//! Lets the program find its libpython, and collects the Python package that it carries inside.
+//! Lets the program find its libpython, and collects the Python package that it carries inside, with its compiled code.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{env, fs, io};
 
 /// What belongs to the package. A compiled extension that a development install left beside the sources does not.
@@ -20,15 +21,34 @@ fn main() -> io::Result<()> {
     let mut files = Vec::new();
     collect(&package, &mut files)?;
     files.sort();
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR for build scripts"));
+    let code = out.join("code");
+    let magic = python.executable().and_then(|python| compile(python, &package, &files, &code));
     let mut table = String::from("&[\n");
     for file in files {
-        let name = file.strip_prefix(&package).unwrap_or(&file).to_string_lossy();
-        let path = file.to_string_lossy();
-        writeln!(table, "    ({name:?}, include_bytes!({path:?})),").map_err(io::Error::other)?;
+        let name = file.strip_prefix(&package).unwrap_or(&file);
+        let compiled = code.join(name);
+        let compiled = if magic.is_some() && compiled.is_file() {
+            format!("Some(include_bytes!({:?}))", compiled.to_string_lossy())
+        } else {
+            "None".to_owned()
+        };
+        let (name, path) = (name.to_string_lossy(), file.to_string_lossy());
+        writeln!(table, "    ({name:?}, include_bytes!({path:?}), {compiled}),").map_err(io::Error::other)?;
     }
     table.push(']');
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR for build scripts"));
-    fs::write(out.join("package.in"), table)
+    fs::write(out.join("package.in"), table)?;
+    fs::write(out.join("magic.in"), format!("{:?}", magic.unwrap_or_default()))
+}
+
+/// Compile the modules of the package into files below `code`. Returns the version of their code, or nothing without an
+/// interpreter that runs here: then the program compiles them at each start.
+fn compile(python: &str, package: &Path, files: &[PathBuf], code: &Path) -> Option<Vec<u8>> {
+    println!("cargo:rerun-if-changed=compile.py");
+    let script = Path::new(&env::var_os("CARGO_MANIFEST_DIR")?).join("compile.py");
+    let modules = files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "py"));
+    let compiled = Command::new(python).arg("-I").arg(script).arg(package).arg(code).args(modules).output().ok()?;
+    (compiled.status.success() && !compiled.stdout.is_empty()).then_some(compiled.stdout)
 }
 
 /// The carried files below `directory`.

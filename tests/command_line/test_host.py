@@ -208,3 +208,22 @@ def test_subprocesses_of_nodes_run_in_the_same_environment(run_host, tmp_path):
     done = run_host("run", "app.py:pipeline")
 
     assert json.loads(done.stdout) == f"{environment}\n"
+
+
+@pytest.mark.parametrize(("variables", "is_compiled"), [({}, True), ({"PYTHONOPTIMIZE": "1"}, False)])
+def test_its_modules_are_compiled_unless_python_optimizes(run_host, tmp_path, variables, is_compiled):
+    (tmp_path / "app.py").write_text("""
+import remotemedia
+from remotemedia import runtime
+
+class Report:
+    def process(self, item):
+        loader = remotemedia.__spec__.loader
+        return ["runtime.py" in loader._code, runtime.execute_pipeline.__code__.co_filename]
+
+pipeline = [Report()]
+""")
+
+    run = run_host("run", "app.py:pipeline", VIRTUAL_ENV=sys.prefix, **variables)
+
+    assert json.loads(run.stdout) == [is_compiled, "<remotemedia-host>/remotemedia/runtime.py"]

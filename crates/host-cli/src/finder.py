@@ -6,7 +6,9 @@ and their lines are shown there as those of any other module.
 
 from __future__ import annotations
 
+import marshal
 import sys
+from _frozen_importlib_external import MAGIC_NUMBER
 from importlib.machinery import ModuleSpec
 
 TYPE_CHECKING = False  # That of `typing` costs its import.
@@ -21,8 +23,9 @@ ROOT = "<remotemedia-host>/remotemedia"
 class Finder:
     """Finds and loads the modules of the package: one object is finder and loader of them all."""
 
-    def __init__(self, files: dict[str, bytes], core: ModuleType) -> None:
+    def __init__(self, files: dict[str, bytes], code: dict[str, bytes], core: ModuleType) -> None:
         self._files = files
+        self._code = code
         self._core = core
 
     def find_spec(
@@ -67,9 +70,11 @@ class Finder:
 
     def get_code(self, fullname: str) -> CodeType:
         """The code of a module, as `python -m` asks for it too."""
-        return compile(
-            self._files[self._require(fullname)], self.get_filename(fullname), "exec", dont_inherit=True
-        )
+        file = self._require(fullname)
+        if file in self._code:
+            code: CodeType = marshal.loads(self._code[file])  # noqa: S302 - It was compiled with this program.
+            return code
+        return compile(self._files[file], self.get_filename(fullname), "exec", dont_inherit=True)
 
     def is_package(self, fullname: str) -> bool:
         """Whether the module has modules of its own."""
@@ -94,9 +99,16 @@ class Finder:
         return file
 
 
-def install(files: dict[str, bytes], core: ModuleType, origin: str, program: str) -> None:
-    """Make the package importable, before every other finder, and set the program that it runs in."""
-    sys.meta_path.insert(0, Finder(files, core))  # type: ignore[arg-type]
+def install(
+    files: dict[str, bytes], code: tuple[bytes, dict[str, bytes]], core: ModuleType, origin: str, program: str
+) -> None:
+    """Make the package importable, before every other finder, and set the program that it runs in.
+
+    Its code is used if it was compiled by this version of Python, and no other optimization is asked for.
+    """
+    magic_number, compiled = code
+    is_usable = magic_number == MAGIC_NUMBER and not sys.flags.optimize
+    sys.meta_path.insert(0, Finder(files, compiled if is_usable else {}, core))  # type: ignore[arg-type]
     from remotemedia._cli import doctor
 
     doctor.set_host(origin, program)

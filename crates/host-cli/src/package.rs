@@ -5,18 +5,27 @@ use pyo3::types::{PyBytes, PyDict};
 
 use crate::environment::Environment;
 
-/// The path below `python/remotemedia` and the text of each file of the package.
-const FILES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/package.in"));
+/// The path below `python/remotemedia` of each file of the package, its text, and the code of a module.
+type File = (&'static str, &'static [u8], Option<&'static [u8]>);
+
+const FILES: &[File] = include!(concat!(env!("OUT_DIR"), "/package.in"));
+
+/// The version of the code; empty if there is none.
+const MAGIC_NUMBER: &[u8] = &include!(concat!(env!("OUT_DIR"), "/magic.in"));
 
 /// Makes `import remotemedia` find the package inside, whatever is installed.
 const FINDER: &str = include_str!("finder.py");
 
 /// Make the package importable.
 pub(crate) fn install(py: Python<'_>, environment: &Environment) -> PyResult<()> {
-    let files = PyDict::new(py);
-    for (path, content) in FILES {
+    let (files, code) = (PyDict::new(py), PyDict::new(py));
+    for (path, content, compiled) in FILES {
         files.set_item(path, PyBytes::new(py, content))?;
+        if let Some(compiled) = compiled {
+            code.set_item(path, PyBytes::new(py, compiled))?;
+        }
     }
+    let code = (PyBytes::new(py, MAGIC_NUMBER), code);
     let core = pyo3::wrap_pymodule!(remotemedia_ffi::_core)(py);
     let finder = PyModule::from_code(
         py,
@@ -26,7 +35,7 @@ pub(crate) fn install(py: Python<'_>, environment: &Environment) -> PyResult<()>
     )?;
     // A worker is another process of this program.
     let program = std::env::current_exe()?;
-    finder.call_method1("install", (files, core, environment.origin, program.as_os_str()))?;
+    finder.call_method1("install", (files, code, core, environment.origin, program.as_os_str()))?;
     Ok(())
 }
 
