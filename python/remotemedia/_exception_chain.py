@@ -6,8 +6,6 @@ names. Like the interpreter, this module accesses the fields directly.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 __all__ = [
     "add_note",
     "cause_of",
@@ -21,9 +19,11 @@ __all__ = [
     "traceback_of",
 ]
 
+TYPE_CHECKING = False  # That of `typing` costs its import.
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
+    from typing import Any
 
     Linked = BaseException | None
 

@@ -7,8 +7,7 @@ They can be pickled and copied, with their attributes. An exception of user code
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # That of `typing` costs its import.
 if TYPE_CHECKING:
     from typing import Any
 

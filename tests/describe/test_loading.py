@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from remotemedia._cli.error_report import LoadError, TargetError, Terminated, explain
+from remotemedia._cli.error_report import explain
+from remotemedia._cli.errors import LoadError, TargetError, Terminated
 from remotemedia._cli.loading import load
 from remotemedia.exceptions import NodeError
 

@@ -13,7 +13,7 @@ import pytest
 
 from remotemedia import execute_pipeline_with_input, with_options
 from remotemedia._cli import doctor
-from remotemedia._cli.error_report import LoadError, TargetError
+from remotemedia._cli.errors import LoadError, TargetError
 from remotemedia._cli.loading import load
 from remotemedia.exceptions import NodeError, PipelineError
 from remotemedia.nodes import PassThroughNode

@@ -27,6 +27,20 @@ def test_the_public_names_load_no_heavy_module():
     assert not loaded & {"asyncio", "numpy", "inspect", "dataclasses", "json", "logging", "cloudpickle"}
 
 
+def test_a_command_loads_no_heavy_module(tmp_path):
+    """Each would add milliseconds to every command."""
+    (tmp_path / "app.py").write_text(
+        "class Same:\n    def process(self, item): return item\npipeline = [Same()]"
+    )
+    (tmp_path / "line.txt").write_text("a line\n")
+    words = ["run", f"{tmp_path}/app.py:pipeline", "--input", f"{tmp_path}/line.txt", "--output", "/dev/null"]
+
+    loaded = loaded_by(f"from remotemedia._core import main; assert main({words!r}) == 0")
+
+    assert "remotemedia._graph.graph" in loaded
+    assert not loaded & {"typing", "re", "json", "traceback", "dataclasses", "inspect", "asyncio", "logging"}
+
+
 def test_the_import_prints_nothing():
     assert fresh("import remotemedia, remotemedia.runtime, remotemedia.nodes") == ""
 

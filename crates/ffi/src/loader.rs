@@ -23,7 +23,7 @@ const SIGNAL_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 const MADE_BY_SOURCE: &str = "the first node of the pipeline is a source, which produces the input; remove --input";
 
-pyo3::import_exception!(remotemedia._cli.error_report, StreamBrokenError);
+pyo3::import_exception!(remotemedia._cli.errors, StreamBrokenError);
 
 /// The [`Loader`] of Python pipelines. Its methods are called on Python's main thread, detached.
 pub(crate) struct PyLoader;
@@ -73,13 +73,17 @@ impl Loader for PyLoader {
         attached(|py| {
             let findings = py.import("remotemedia._cli.doctor")?.call_method0("findings")?;
             let finding = |finding: PyResult<Bound<'_, PyAny>>| {
-                let (label, text, kind): (_, _, String) = finding?.extract()?;
-                let kind = match kind.as_str() {
+                let finding = finding?;
+                let kind = match finding.getattr("kind")?.extract::<String>()?.as_str() {
                     "problem" => FindingKind::Problem,
                     "note" => FindingKind::Note,
                     _ => FindingKind::Fact,
                 };
-                Ok(Finding { label, text, kind })
+                Ok(Finding {
+                    label: finding.getattr("label")?.extract()?,
+                    text: finding.getattr("text")?.extract()?,
+                    kind,
+                })
             };
             findings.try_iter()?.map(finding).collect()
         })
@@ -157,11 +161,13 @@ impl PyPipeline {
         attach(|py| {
             let graph = self.graph.bind(py);
             let mut sink = OutputSink { output, broken: &broken };
-            let own = own_input(graph).map_err(|error| failure_of(py, error))?;
+            let has_source = || Ok(!graph.getattr("source")?.is_none());
             let mut feed: Box<dyn Feed<Object> + '_> = match feed {
-                Some(_) if own.is_none() => return Err(Failure::usage(MADE_BY_SOURCE)),
+                Some(_) if has_source().map_err(|error| failure_of(py, error))? => {
+                    return Err(Failure::usage(MADE_BY_SOURCE));
+                }
                 Some(feed) => Box::new(InputFeed { feed, given: 0, after: None, broken: &broken }),
-                None => Box::new(Items(own.into_iter())),
+                None => Box::new(Items(own_input(graph).map_err(|error| failure_of(py, error))?.into_iter())),
             };
             run::run_counting(graph, &self.plan, &mut *feed, &mut sink, counting).map_err(|error| {
                 match broken.take() {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from remotemedia._cli.error_report import TargetError
+from remotemedia._cli.errors import TargetError
 from remotemedia._graph.collector import without_collector
 
 if TYPE_CHECKING:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Literal, NamedTuple
 
 from remotemedia._interpreter import import_path, program_name
+
+TYPE_CHECKING = False  # That of `typing` costs its import.
+if TYPE_CHECKING:
+    from typing import Literal
 
 _PACKAGE = __name__.partition(".")[0]
 
@@ -17,13 +20,18 @@ host_program: str | None = None
 """The path of `remotemedia-host`; `None` in other programs."""
 
 
-class Finding(NamedTuple):
-    """One line of `doctor`."""
+class Finding:
+    """One line of `doctor`.
 
-    label: str
-    text: str
-    kind: Literal["fact", "note", "problem"] = "fact"
-    """A note is about a missing optional package."""
+    Attributes:
+        label: What it is about.
+        text: What was found.
+        kind: A note is about a missing optional package.
+    """
+
+    def __init__(self, label: str, text: str, kind: Literal["fact", "note", "problem"] = "fact") -> None:
+        """Store what was found."""
+        self.label, self.text, self.kind = label, text, kind
 
 
 def set_host(origin: str, program: str) -> None:

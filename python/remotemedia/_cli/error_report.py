@@ -12,6 +12,7 @@ import sysconfig
 import traceback
 from typing import TYPE_CHECKING, NamedTuple
 
+from remotemedia._cli.errors import LoadError, OutputError, TargetError, Terminated
 from remotemedia._exception_chain import cause_of, context_of, traceback_of
 from remotemedia.exceptions import NodeError, RemoteMediaError
 
@@ -19,26 +20,6 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _OURS = __name__.partition(".")[0]
-
-
-class TargetError(Exception):
-    """The command line names something that does not exist or is not a pipeline."""
-
-
-class LoadError(Exception):
-    """The user's code failed while its pipeline was loaded; `__cause__` is the exception."""
-
-
-class Terminated(SystemExit):
-    """SIGTERM arrived."""
-
-
-class OutputError(TypeError):
-    """An output of a pipeline cannot be written; the text names its place and type."""
-
-
-class StreamBrokenError(Exception):
-    """The command's own input or output failed; the command reports the reason itself."""
 
 
 class Explanation(NamedTuple):

@@ -10,17 +10,18 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import TYPE_CHECKING, Any
 
-from remotemedia._cli.error_report import LoadError, TargetError, text_of
+from remotemedia._cli.errors import LoadError, TargetError
 from remotemedia._exception_chain import set_args
-from remotemedia._graph.manifest import MANIFEST_SUFFIXES
+from remotemedia._graph.graph import MANIFEST_SUFFIXES
 from remotemedia._interpreter import program_name
 from remotemedia._suggest import did_you_mean
 from remotemedia.exceptions import PipelineError
 
+TYPE_CHECKING = False  # That of `typing` costs its import.
 if TYPE_CHECKING:
     from types import ModuleType
+    from typing import Any
 
     from remotemedia._graph.graph import Graph
 
@@ -133,6 +134,8 @@ def _load_error(place: str, error: Exception) -> LoadError:
     hint = ""
     if isinstance(error, ModuleNotFoundError) and error.name:
         hint = f"; install it with: {program_name()} -m pip install {error.name.partition('.')[0]}"
+    from remotemedia._cli.error_report import text_of
+
     return LoadError(f"'{os.path.basename(place)}' cannot be imported: {text_of(error)}{hint}")
 
 
@@ -192,6 +195,8 @@ def _pipeline_of(found: object, place: str, attribute: str) -> Any:
     try:
         return found()
     except Exception as error:
+        from remotemedia._cli.error_report import text_of
+
         raise LoadError(f"'{place}:{attribute}' raised {text_of(error)}") from error
 
 

@@ -9,12 +9,13 @@ import select
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, NoReturn
 
-from remotemedia._cli.error_report import Terminated
+from remotemedia._cli.errors import Terminated
 
+TYPE_CHECKING = False  # That of `typing` costs its import.
 if TYPE_CHECKING:
     from types import FrameType
+    from typing import Any, NoReturn
 
 
 def enter() -> contextlib.ExitStack:

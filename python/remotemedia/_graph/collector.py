@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # That of `typing` costs its import.
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from _weakref import ref
 from copyreg import __newobj__ as _new_object  # type: ignore[attr-defined]
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # That of `typing` costs its import.
 if TYPE_CHECKING:
     import inspect
     from typing import Any

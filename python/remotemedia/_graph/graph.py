@@ -7,20 +7,22 @@ executors need no such checks, and no node has been called yet.
 from __future__ import annotations
 
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any
 
 from remotemedia._graph.node_kinds import classify, is_source, misfit
 from remotemedia._graph.options import NodeSpec, check_fit, defaults_of, with_defaults
 from remotemedia.exceptions import PipelineError
 
+TYPE_CHECKING = False  # That of `typing` costs its import.
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from remotemedia._core import ManifestOrder, ParsedManifest
     from remotemedia._loop.known import Known
     from remotemedia._session.managed import Managed
 
 __all__ = [
+    "MANIFEST_SUFFIXES",
     "Entry",
     "Graph",
     "GraphOwner",
@@ -36,6 +38,9 @@ __all__ = [
     "plan_order",
     "resolve",
 ]
+
+MANIFEST_SUFFIXES = (".json", ".yaml", ".yml")
+"""The extensions of manifest files."""
 
 _MAX_IDS_SHOWN = 12
 

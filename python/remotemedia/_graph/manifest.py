@@ -6,13 +6,10 @@ a registered name or `module:Class`: manifests come from the program itself, nev
 
 from __future__ import annotations
 
-import json
-import re
-from typing import TYPE_CHECKING, Any, cast
-
 from remotemedia._graph.collector import without_collector
 from remotemedia._graph.constructor_args import NotJson, find_not_json, recorded_params
 from remotemedia._graph.graph import (
+    MANIFEST_SUFFIXES,
     Entry,
     Graph,
     chain,
@@ -28,15 +25,14 @@ from remotemedia._graph.registry import get_loaded_nodes
 from remotemedia._suggest import did_you_mean
 from remotemedia.exceptions import ManifestError, PipelineError, SerializationError
 
+TYPE_CHECKING = False  # That of `typing` costs its import.
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from typing import Any
 
     from remotemedia._core import ParsedManifest
 
-__all__ = ["MANIFEST_SUFFIXES", "describe", "dump", "load", "load_list"]
-
-MANIFEST_SUFFIXES = (".json", ".yaml", ".yml")
-"""The extensions of manifest files."""
+__all__ = ["describe", "dump", "load", "load_list"]
 
 _VERSION = "v1"
 
@@ -80,7 +76,7 @@ def load_list(items: Sequence[object]) -> Graph:
     for index, (item, entry) in enumerate(zip(items, entries, strict=True)):
         if entry is None:
             entry = maker.make(index)  # noqa: PLW2901 - Created now.
-            if "id" not in cast("dict[str, Any]", item):
+            if "id" not in item:  # type: ignore[operator] # It is a dict, since it is no node.
                 entry.id = f"{name_of(entry.node)}_{index}"
         made.append(entry)
     chain(made)
@@ -103,6 +99,8 @@ def dump(name: str, entries: Iterable[Entry]) -> str:
             node["join"] = True
         nodes.append(node)
         connections += [{"from": upstream, "to": entry.id} for upstream in entry.after]
+    import json
+
     manifest = {"version": _VERSION, "metadata": {"name": name}, "nodes": nodes, "connections": connections}
     return json.dumps(manifest, indent=2, ensure_ascii=False)
 
@@ -148,8 +146,12 @@ def _parse(manifest: str | dict[str, Any]) -> ParsedManifest:
     else:
         found = find_not_json(manifest)
         if found is not None:
+            import re
+
             path = re.sub(r"\['(\w+)'\]", r".\1", found[0])
             raise ManifestError(f"{path}: the value {_what(found)}, which JSON cannot represent", path=path)
+        import json
+
         text = json.dumps(manifest)
     try:
         return parse_manifest(text)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import functools
 import sys
 from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType, MethodType
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # That of `typing` costs its import.
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, Literal

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 from weakref import WeakValueDictionary
 
 from remotemedia import nodes  # noqa: F401 - The built-in nodes register themselves.
 from remotemedia._graph import registry
+
+TYPE_CHECKING = False  # That of `typing` costs its import.
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["find_type", "type_name"]
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from remotemedia._graph.node_kinds import classify, is_source, makes_coroutines
 from remotemedia._limits import DEFAULT_QUEUE_SIZE
 from remotemedia._suggest import did_you_mean
 from remotemedia.exceptions import PipelineError
 
+TYPE_CHECKING = False  # That of `typing` costs its import.
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any

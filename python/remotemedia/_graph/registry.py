@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # That of `typing` costs its import.
 if TYPE_CHECKING:
     from typing import Any, TypeVar
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
 
 from remotemedia._graph.node_kinds import return_kind
 
+TYPE_CHECKING = False  # That of `typing` costs its import.
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from remotemedia._reference.places import Place
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from _weakref import ref
 from functools import partial
-from typing import TYPE_CHECKING
 
 from remotemedia._graph.constructor_args import constructor_signature, keep_record, record
 from remotemedia._graph.options import NodeSpec, with_options
 
+TYPE_CHECKING = False  # That of `typing` costs its import.
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Self

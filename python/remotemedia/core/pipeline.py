@@ -252,7 +252,8 @@ class Pipeline(GraphOwner):
             ManifestError: If the manifest is invalid.
             OSError: If the file cannot be read.
         """
-        from remotemedia._graph.manifest import MANIFEST_SUFFIXES, load
+        from remotemedia._graph.graph import MANIFEST_SUFFIXES
+        from remotemedia._graph.manifest import load
 
         if not isinstance(manifest, (str, dict)) and not hasattr(manifest, "__fspath__"):
             raise TypeError(f"A manifest must be a str, a dict or a path, not {type(manifest).__name__}")

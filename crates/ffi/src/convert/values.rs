@@ -12,7 +12,7 @@ use pyo3::types::{
 };
 use remotemedia_runtime::{AudioChunk, Value};
 
-pyo3::import_exception!(remotemedia._cli.error_report, OutputError);
+pyo3::import_exception!(remotemedia._cli.errors, OutputError);
 
 /// Deeper values are assumed to contain themselves.
 const DEEPEST: usize = 200;
