@@ -18,14 +18,14 @@ const FINDER: &str = include_str!("finder.py");
 
 /// Make the package importable.
 pub(crate) fn install(py: Python<'_>, environment: &Environment) -> PyResult<()> {
-    let (files, code) = (PyDict::new(py), PyDict::new(py));
-    for (path, content, compiled) in FILES {
-        files.set_item(path, PyBytes::new(py, content))?;
-        if let Some(compiled) = compiled {
-            code.set_item(path, PyBytes::new(py, compiled))?;
+    let (files, compiled) = (PyDict::new(py), PyDict::new(py));
+    for (path, text, module) in FILES {
+        files.set_item(path, PyBytes::new(py, text))?;
+        if let Some(module) = module {
+            compiled.set_item(path, PyBytes::new(py, module))?;
         }
     }
-    let code = (PyBytes::new(py, MAGIC_NUMBER), code);
+    let compiled = (PyBytes::new(py, MAGIC_NUMBER), compiled);
     let core = pyo3::wrap_pymodule!(remotemedia_ffi::_core)(py);
     let finder = PyModule::from_code(
         py,
@@ -35,7 +35,7 @@ pub(crate) fn install(py: Python<'_>, environment: &Environment) -> PyResult<()>
     )?;
     // A worker is another process of this program.
     let program = std::env::current_exe()?;
-    finder.call_method1("install", (files, code, core, environment.origin, program.as_os_str()))?;
+    finder.call_method1("install", (files, compiled, core, environment.origin, program.as_os_str()))?;
     Ok(())
 }
 
