@@ -44,7 +44,6 @@ class ConcurrentStream(StagedStream):
         self._is_ordered = not isinstance(last, ConcurrentStage) or last.is_ordered
         # The chunks that have entered the last stage.
         self._order: deque[Chunk] = deque()
-        self._chunks: dict[asyncio.Task[None], Chunk] = {}
 
     @property
     def has_room(self) -> bool:
@@ -59,7 +58,7 @@ class ConcurrentStream(StagedStream):
         for item in items:
             self.accepted += 1
             self._begin_item(item, contextvars.copy_context())
-            if not self.has_room:
+            if self._free <= 0:
                 await self.changes.wait_while(lambda: not self.has_room)
             if self.is_abandoned:
                 return
@@ -91,17 +90,7 @@ class ConcurrentStream(StagedStream):
         else:
             # Not every task factory accepts a context. A task copies the context in which it is created.
             task = chunk.context.run(loop.create_task, work)
-        chunk.task = task
-        self._chunks[task] = chunk
-        self._tasks.add(task)
-        self._entrance.tasks.add(task)
-        task.add_done_callback(self._forget_task)
-
-    def _forget_task(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        self._entrance.tasks.discard(task)
-        # It may have been cancelled before it began.
-        self._end_chunk(self._chunks.pop(task))
+        self._note_task(task, chunk)
 
     async def _pass_alone(self, entrance: ConcurrentEntrance, chunk: Chunk, item: Any) -> None:
         """Pass an item through the only stage, as `_pass` does."""
@@ -109,9 +98,12 @@ class ConcurrentStream(StagedStream):
         result: Any = None
         stage = entrance.stage
         try:
-            call = entrance.enter_at_once(1, is_fresh=True, inside=chunk.task)
-            call = call or await self._enter(entrance, 1)
-            if call is None:
+            call: LoopCall | None
+            if entrance.can_enter and not entrance.admitted:
+                # Tasks that begin give each other a turn by themselves.
+                call = stage.calls.enter(1)
+                entrance.inside[call] = chunk.task  # type: ignore[assignment] # It is set.
+            elif (call := await self._enter(entrance, 1)) is None:
                 return
             if chunk.generation != self._generation:
                 entrance.leave(call)
@@ -168,7 +160,7 @@ class ConcurrentStream(StagedStream):
         self._under_way.remove(chunk)
         chunk.entries.clear()
         order = self._order
-        if chunk.generation == self._generation and not chunk.is_in_order:
+        if not chunk.is_in_order and chunk.generation == self._generation:
             self._release(chunk)
         while order and order[0] not in self._under_way:
             self._release(order.popleft())
@@ -176,7 +168,8 @@ class ConcurrentStream(StagedStream):
 
     def _release(self, chunk: Chunk) -> None:
         outputs, chunk.outputs = chunk.outputs, ()
-        self._keep([*outputs])
+        if outputs:
+            self._keep([*outputs])
         self._in_progress -= chunk.count
         self.finished += chunk.count
 

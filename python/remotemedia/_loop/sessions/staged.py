@@ -49,7 +49,8 @@ class StagedStream(Stream):
         # Each stage can work on an item.
         super().__init__(entrances[0], capacity + len(entrances) - 1, counts_own_items=counts_own_items)
         self._entrances = entrances
-        self._tasks: set[asyncio.Task[None]] = set()
+        # The tasks, each with its first chunk.
+        self._tasks: dict[asyncio.Task[None], Chunk] = {}
         self._idle: list[_Idle] = []
         self._under_way: set[Chunk] = set()
         self._in_progress = 0
@@ -120,15 +121,21 @@ class StagedStream(Stream):
     def _start_task(
         self, chunk: Chunk, work: Coroutine[Any, Any, None], context: contextvars.Context
     ) -> None:
-        task = chunk.task = asyncio.get_running_loop().create_task(work, context=context)
-        self._tasks.add(task)
-        self._entrance.keep(task)
-        task.add_done_callback(functools.partial(self._end_task, chunk))
+        task = asyncio.get_running_loop().create_task(work, context=context)
+        self._note_task(task, chunk)
 
-    def _end_task(self, first: Chunk, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        # It may have been cancelled before it began.
-        self._end_chunk(first)
+    def _note_task(self, task: asyncio.Task[None], chunk: Chunk) -> None:
+        chunk.task = task
+        self._tasks[task] = chunk
+        self._entrance.tasks.add(task)
+        task.add_done_callback(self._end_task)
+
+    def _end_task(self, task: asyncio.Task[None]) -> None:
+        self._entrance.tasks.discard(task)
+        first = self._tasks.pop(task)
+        if first in self._under_way:
+            # It was cancelled before it began.
+            self._end_chunk(first)
 
     async def _pass_all(self, chunk: Chunk | None) -> None:
         """Pass a chunk, and others for which the context is the right one, until the end of the stream."""
@@ -367,7 +374,7 @@ class StagedStream(Stream):
         super().cancel()
         if self._crossing is not None:
             self._crossing.cancel()
-        for task in self._tasks:
+        for task in [*self._tasks]:
             task.cancel()
 
     def close_task(self) -> None:
@@ -387,7 +394,7 @@ class StagedStream(Stream):
     async def wait_for_end(self) -> None:
         """Wait until the tasks have ended."""
         await super().wait_for_end()
-        tasks = self._tasks - {asyncio.current_task()}
+        tasks = self._tasks.keys() - {asyncio.current_task()}
         if tasks:
             with suppress(asyncio.CancelledError):
                 await asyncio.wait(tasks)
