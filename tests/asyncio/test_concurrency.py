@@ -781,10 +781,14 @@ def test_the_stream_keeps_its_room_after_an_interruption():
     assert asyncio.run(main()) == [*range(4)]
 
 
-def test_items_that_have_not_begun_are_dropped_too():
+@pytest.mark.parametrize("behind", [[], [Notes]])
+def test_items_that_have_not_begun_are_dropped_too(behind):
+    """One that entered after the interruption, and left at once, held up all that came behind it."""
+
     async def main():
         node = Gate()
-        async with opened(with_options(node, concurrency=3)) as session:
+        nodes = [with_options(node, concurrency=3), *(kind() for kind in behind)]
+        async with opened(*nodes) as session:
             await session.put(0)
             await node.until(0)
             # The stream has begun with these, but their tasks have not run.

@@ -27,26 +27,28 @@ class ConcurrentSession(StagedSession):
 
     _entrance: ConcurrentEntrance
 
-    async def call(self, item: Any) -> Any:
+    async def call(self, item: Any) -> Any:  # noqa: C901 - A function more costs time for each call.
         """Process one item; see `AsyncSession.call`."""
         if get_running_loop() is not self._loop or self._source is not None:
             self._check_loop()
             self._check_takes_items()
-        # A call from the node would wait for itself.
-        self._core.begin_wait("call")
         entrance = self._entrance
         stage = entrance.stage
+        inside = entrance.inside
+        if inside:
+            # A call from the node would wait for itself.
+            self._core.begin_wait("call")
         # As `entrance.can_enter`, and `leave` below, without their calls.
         call: LoopCall | None = None
         if not (entrance.line or entrance.is_shut or entrance.is_flushing or stage.is_shared) and (
-            len(entrance.inside) + len(entrance.admitted) < entrance.limit
+            not (inside or entrance.admitted) or len(inside) + len(entrance.admitted) < entrance.limit
         ):
             call = stage.calls.try_enter(1)
         if call is None:
             call = await entrance.enter(1, "call", is_call=True)
         else:
             # With the loop, which need not be looked up again.
-            entrance.inside[call] = current_task(self._loop)  # type: ignore[assignment] # There is one.
+            inside[call] = current_task(self._loop)  # type: ignore[assignment] # There is one.
         try:
             result = stage.process(item)
             if type(result) is CoroutineType:
@@ -60,7 +62,7 @@ class ConcurrentSession(StagedSession):
         else:
             if type(result) is stage.plain or stage.is_plain(result):
                 call.leave()
-                del entrance.inside[call]
+                del inside[call]
                 if entrance.line or entrance.changes.waiting:
                     entrance.pass_on()
                 if entrance.stops:

@@ -102,7 +102,8 @@ class ConcurrentStream(StagedStream):
             if entrance.can_enter and not entrance.admitted:
                 # Tasks that begin give each other a turn by themselves.
                 call = stage.calls.enter(1)
-                entrance.inside[call] = chunk.task  # type: ignore[assignment] # It is set.
+                # An eager task begins before it is known.
+                entrance.inside[call] = chunk.task or asyncio.current_task()  # type: ignore[assignment]
             elif (call := await self._enter(entrance, 1)) is None:
                 return
             if chunk.generation != self._generation:

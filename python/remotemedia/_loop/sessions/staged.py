@@ -269,6 +269,7 @@ class StagedStream(Stream):
                 stage.core.count_inputs(chunk.count - inputs)
             if chunk.generation != self._generation:
                 entrance.leave(call)
+                entrance.forget(call)
                 return False
             work = stage.pass_entries(chunk.entries)
         began = time.perf_counter()
