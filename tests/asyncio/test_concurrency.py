@@ -836,3 +836,39 @@ def test_a_flush_waits_until_another_session_has_left_the_object():
             return await alone, await flushed
 
     assert asyncio.run(main()) == (0, [[]])
+
+
+async def tens_of(item):
+    await asyncio.sleep(0)
+    return item * 10
+
+
+async def tens_later(item):
+    return tens_of(item)
+
+
+class ReturnsCoroutines:
+    def __init__(self, make):
+        self.make = make
+
+    async def process(self, item):
+        return self.make(item)
+
+
+@pytest.mark.parametrize("make", [tens_of, tens_later])
+@ENGINES
+def test_a_coroutine_that_a_node_returns_is_awaited(options, make):
+    """The event loop waited for itself."""
+
+    async def main():
+        node = with_options(ReturnsCoroutines(make), concurrency=2, **options)
+        async with Pipeline([node]).open() as session:
+            return [output async for output in session.map([1, 2, 3])], await session.call(4)
+
+    assert asyncio.run(main()) == ([10, 20, 30], 40)
+
+
+@pytest.mark.parametrize("make", [tens_of, tens_later])
+def test_in_plain_python_a_coroutine_that_a_node_returns_is_awaited(make):
+    with Pipeline([with_options(ReturnsCoroutines(make), concurrency=2)]).open() as session:
+        assert (list(session.map([1, 2, 3])), session.call(4)) == ([10, 20, 30], 40)

@@ -22,6 +22,7 @@ from remotemedia._asyncio.iteration import Iteration
 from remotemedia._asyncio.own_loop import OwnLoop
 from remotemedia._asyncio.question import Question
 from remotemedia._errors import CallTimeoutError
+from remotemedia._graph.node_kinds import return_kind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Collection
@@ -224,14 +225,17 @@ class Bridge:
         done: Done,
         awaitable: Awaitable[Any],
         timeout: float | None,  # noqa: ASYNC109 - The word of the option.
+        *,
+        has_thread: bool = True,
     ) -> None:
+        # What an awaitable returns may be awaited, too: by the thread that waits, or here if there is none.
         limit = None
         try:
             if timeout is None:
-                value = await awaitable
+                value = await (awaitable if has_thread else _value_of(awaitable))
             else:
                 async with asyncio.timeout(timeout) as limit:
-                    value = await awaitable
+                    value = await (awaitable if has_thread else _value_of(awaitable))
         except BaseException as failure:  # noqa: BLE001 - Some of them would stop the event loop.
             is_late = timeout is not None and limit is not None and limit.expired()
             # The traceback of the failure refers to this frame, which must not refer to the failure.
@@ -259,7 +263,7 @@ class Bridge:
         self._is_start_due = False
         while self._starting:
             started = self._starting.popleft()
-            work = self._await(started.set, started.awaitable, started.timeout)
+            work = self._await(started.set, started.awaitable, started.timeout, has_thread=False)
             task = self._task_of(work, started.context)
             started.task = task
             self._started.add(started)
@@ -336,6 +340,14 @@ def _end(awaitable: Awaitable[Any], done: Done, task: asyncio.Task[None]) -> Non
     # Its failure has been reported, or is not needed.
     if task.cancelled() or task.exception() is not None:
         done(None, asyncio.CancelledError())
+
+
+async def _value_of(awaitable: Awaitable[Any]) -> Any:
+    """Return what an awaitable results in, which is none."""
+    value = await awaitable
+    while return_kind(value) == "coroutine":
+        value = await value
+    return value
 
 
 def run_alone(awaitable: Awaitable[Any]) -> Any:
