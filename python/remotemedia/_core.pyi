@@ -353,18 +353,11 @@ class Waiting:
     """A wait of nodes, which lasts as long as this object."""
 
     def check_lock(self) -> None:
-        """Check again whether a wait for a lock can end.
-
-        Raises:
-            PipelineError: If it would never end.
-        """
+        """Check again whether a wait for a lock can end; raise `PipelineError` if it would never end."""
 
 @final
 class LoopStage:
-    """The nodes of a run or session on an event loop: the locks of their objects, and who uses these.
-
-    It does not keep the objects alive.
-    """
+    """The locks and users of the nodes of a run or session on an event loop. It keeps no object alive."""
 
     def __new__(
         cls,
@@ -388,10 +381,7 @@ class LoopStage:
         """Join the other users of a node that they have initialized; return whether there are any."""
 
     def enroll(self, node: int, is_ready: bool) -> bool:
-        """Become a user of a node, inside its lock.
-
-        Returns whether to initialize the node, and then to call `set_ready`.
-        """
+        """Become a user of a node, inside its lock; return whether to initialize it, and call `set_ready`."""
 
     def set_ready(self, node: int) -> None:
         """Mark a node as initialized."""
@@ -464,27 +454,13 @@ class LoopCall:
 
 @final
 class LoopMetrics:
-    """Collects the metrics of nodes that an event loop calls; they are numbered in plan order in their stage.
-
-    Its methods may be called on any thread.
-    """
+    """Collects, on any thread, the metrics of nodes that an event loop calls, by their numbers in a stage."""
 
     def __new__(cls, pipeline: str, nodes: list[tuple[str, str, str]], sources: int) -> Self:
-        """Start the clock.
-
-        Args:
-            pipeline: The name of the pipeline.
-            nodes: Triples of an id, the name of a class, and a placement.
-            sources: How many of them, at the start, make the items.
-        """
+        """Start the clock. A node is an id, the name of a class, and a placement; sources come first."""
 
     def of_stage(self, first: int, count: int) -> LoopMetrics:
-        """Return what collects the metrics of a stage, for the same report.
-
-        Args:
-            first: The number of its first node in the pipeline.
-            count: The number of its nodes.
-        """
+        """Return what collects the metrics of a stage, some nodes from `first` on, for the same report."""
 
     def note_initialize(self, node: int, nanos: int) -> None:
         """Note that a node was initialized."""
@@ -511,10 +487,7 @@ class LoopMetrics:
         """Note that a node of a chain receives an item, which came in if it is the first one."""
 
     def note_returned(self, node: int, nanos: int, has_output: bool) -> None:
-        """Note that a node of a chain has received an item and returned.
-
-        An output of the last node has left the pipeline.
-        """
+        """Note that a node of a chain has received an item and returned; an output of the last one leaves."""
 
     def count_in(self) -> None:
         """Count an item that came in."""

@@ -76,7 +76,7 @@ def load_list(items: Sequence[object]) -> Graph:
     for index, (item, entry) in enumerate(zip(items, entries, strict=True)):
         if entry is None:
             entry = maker.make(index)  # noqa: PLW2901 - Created now.
-            if "id" not in item:  # type: ignore[operator] # It is a dict, since it is no node.
+            if "id" not in item:  # type: ignore[operator] # What is not a node is a dict.
                 entry.id = f"{name_of(entry.node)}_{index}"
         made.append(entry)
     chain(made)

@@ -35,7 +35,7 @@ class FailedItemError(Exception):
     def __init__(
         self, item: Any, original: Exception, dead_letter: Callable[[Any, NodeError], object] | None
     ) -> None:
-        """Store the fields. They are no arguments, which are closed if the error is not needed."""
+        """Store the fields. They are not arguments, which would be closed if the error is not needed."""
         super().__init__()
         self.item = item
         self.original = original

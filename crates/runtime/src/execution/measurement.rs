@@ -55,7 +55,7 @@ impl Measurement {
         self.nodes.len()
     }
 
-    /// Whether there are no nodes.
+    /// Whether it has no nodes.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from remotemedia._loop.sessions.queues import Failed
 from remotemedia._loop.stages.beside import Entry, discard
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from remotemedia._core import LoopCall
     from remotemedia._loop.stages.threads import Job
 
-__all__ = ["Chunk", "failed", "outputs_of", "through"]
+__all__ = ["Chunk", "Idle", "failed", "outputs_of", "through"]
 
 
 class Chunk:
@@ -75,6 +75,20 @@ class Chunk:
     def get_coro(self) -> Any:
         """Return the coroutine of the task, if it exists."""
         return None if self.task is None else self.task.get_coro()
+
+
+class Idle(NamedTuple):
+    """A task that waits for another chunk.
+
+    Attributes:
+        chunk: Receives the chunk, or `None` at the end of the stream.
+        task: The task.
+        context: A copy of its own, which nodes may have changed.
+    """
+
+    chunk: asyncio.Future[Chunk | None]
+    task: asyncio.Task[None]
+    context: contextvars.Context
 
 
 def through(entries: list[Entry]) -> list[Entry]:

@@ -7,10 +7,10 @@ import contextvars
 import functools
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from remotemedia._core import Callers
-from remotemedia._loop.sessions.chunks import Chunk, failed, outputs_of, through
+from remotemedia._loop.sessions.chunks import Chunk, Idle, failed, outputs_of, through
 from remotemedia._loop.sessions.queues import Failed, close_task
 from remotemedia._loop.sessions.stream import Stream
 from remotemedia._loop.stages.beside import discard
@@ -25,15 +25,6 @@ if TYPE_CHECKING:
     from remotemedia._loop.sessions.entrance import Entrance
 
 __all__ = ["StagedStream"]
-
-
-class _Idle(NamedTuple):
-    """A task that waits for another chunk."""
-
-    chunk: asyncio.Future[Chunk | None]
-    task: asyncio.Task[None]
-    context: contextvars.Context
-    """A copy of its own, which nodes may have changed."""
 
 
 class StagedStream(Stream):
@@ -51,7 +42,7 @@ class StagedStream(Stream):
         self._entrances = entrances
         # The tasks, each with its first chunk.
         self._tasks: dict[asyncio.Task[None], Chunk] = {}
-        self._idle: list[_Idle] = []
+        self._idle: list[Idle] = []
         self._under_way: set[Chunk] = set()
         self._in_progress = 0
         self._generation = 0
@@ -144,7 +135,7 @@ class StagedStream(Stream):
             await self._pass(chunk)
             if not self.is_active:
                 return
-            idle = _Idle(loop.create_future(), task, contextvars.copy_context())
+            idle = Idle(loop.create_future(), task, contextvars.copy_context())
             self._idle.append(idle)
             try:
                 chunk = await idle.chunk

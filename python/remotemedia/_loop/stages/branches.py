@@ -160,11 +160,7 @@ class Branches(Beside):
             del error
 
     async def _call_on_loop(self, work: _Work, node: int, item: Any) -> None:
-        self.node = node
-        work.gates.enter(node)
-        if self.metrics is not None:
-            self.metrics.note_item(node)
-        began = perf_counter_ns()
+        began = self._begin_call(node, work)
         try:
             result = self.called[node].process(item)
             if type(result) is CoroutineType:
@@ -198,11 +194,7 @@ class Branches(Beside):
                 self._call_on_thread(work, *work.items.pop())
 
     def _call_on_thread(self, work: _Work, node: int, item: Any) -> None:
-        self.node = node
-        work.gates.enter(node)
-        if self.metrics is not None:
-            self.metrics.note_item(node)
-        began = perf_counter_ns()
+        began = self._begin_call(node, work)
         try:
             result = self.called[node].process(item)
         except BaseException as error:
@@ -217,6 +209,14 @@ class Branches(Beside):
         else:
             self._measure(node, took)
             self._pass_back(node, result, work)
+
+    def _begin_call(self, node: int, work: _Work) -> int:
+        """Note that a node receives an item; return the time."""
+        self.node = node
+        work.gates.enter(node)
+        if self.metrics is not None:
+            self.metrics.note_item(node)
+        return perf_counter_ns()
 
     def _measure(self, node: int, took: int, error: BaseException | None = None) -> None:
         if self.metrics is not None:

@@ -96,7 +96,7 @@ class ConcurrentStage(Stage):
             await self._follow(entry, self.first, result)
 
     def is_plain(self, result: Any) -> bool:
-        """Whether a result is no generator or coroutine."""
+        """Whether a result is neither a generator nor a coroutine."""
         kind = type(result)
         # Most are of one type, which is checked once.
         if kind is self.plain:

@@ -52,10 +52,13 @@ class _Measured:
         self._metrics.note_call(self._index, took)
         note_failure(self._metrics, self._index, error)
 
-    def _leave_kernel(self, result: Any, took: int) -> None:
-        """Leave the kernel with a lazy result."""
-        self._metrics.note_received(self._index)
-        raise LazyResultError(result, took)
+    def _returned(self, result: Any, took: int) -> Any:
+        """Note what the node has returned, and pass it on. A lazy result leaves the kernel."""
+        if is_lazy(result):
+            self._metrics.note_received(self._index)
+            raise LazyResultError(result, took)
+        self._metrics.note_returned(self._index, took, result is not None)
+        return result
 
 
 class _OnThread(_Measured):
@@ -73,11 +76,7 @@ class _OnThread(_Measured):
         except BaseException as error:
             self._fail(error, perf_counter_ns() - began)
             raise
-        took = perf_counter_ns() - began
-        if is_lazy(result):
-            self._leave_kernel(result, took)
-        self._metrics.note_returned(self._index, took, result is not None)
-        return result
+        return self._returned(result, perf_counter_ns() - began)
 
 
 class _OnLoop(_Measured):
@@ -99,11 +98,7 @@ class _OnLoop(_Measured):
         except BaseException as error:
             self._fail(error, perf_counter_ns() - began)
             raise
-        took = perf_counter_ns() - began
-        if is_lazy(result):
-            self._leave_kernel(result, took)
-        self._metrics.note_returned(self._index, took, result is not None)
-        return result
+        return self._returned(result, perf_counter_ns() - began)
 
 
 MEASURED_CALL: CodeType = _OnLoop.process.__code__

@@ -387,7 +387,7 @@ class _Step:
         self._began = time.perf_counter_ns()
 
     def leave(self, job: Job | None = None) -> None:
-        """Leave the node; the way to a thread and back is no part of the work that was done there."""
+        """Leave the node; the way to a thread and back does not count as the work that was done there."""
         if job is not None and job.is_done:
             self.took += int(job.took * 1e9)
         else:
