@@ -13,7 +13,7 @@ from stream_nodes import TIMEOUT_SECS
 
 from remotemedia import Pipeline, execute_pipeline_with_input, with_options
 from remotemedia._loop.stages.threads import NodeThread
-from remotemedia._session.loop_session import LoopSession
+from remotemedia._session.loop.session import LoopSession
 from remotemedia.exceptions import NodeError, SessionInterruptedError
 
 PLACES = [{}, {"placement": "inline"}]

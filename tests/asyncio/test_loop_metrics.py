@@ -15,7 +15,7 @@ from policy_nodes import LONG_PAUSE, Flaky, Hangs, fail
 from stream_nodes import TIMEOUT_SECS
 
 from remotemedia import Pipeline, execute_pipeline_with_input, with_options
-from remotemedia._session.loop_session import LoopSession
+from remotemedia._session.loop.session import LoopSession
 from remotemedia._session.threaded_session import ThreadedSession
 from remotemedia.exceptions import NodeError, SessionInterruptedError
 

@@ -12,7 +12,7 @@ from stream_nodes import TIMEOUT_SECS
 from remotemedia import Pipeline, execute_pipeline_with_input, with_options
 from remotemedia._graph.graph import resolve
 from remotemedia._loop.places import on_loop
-from remotemedia._session.loop_session import LoopSession
+from remotemedia._session.loop.session import LoopSession
 from remotemedia.exceptions import NodeError, NodeTimeoutError, SessionInterruptedError
 
 KINDS = pytest.mark.parametrize("node_class", [Generates, GeneratesLater])

@@ -168,7 +168,7 @@ async def enter(graph: Graph, settings: dict[str, Any], *, is_block: bool = Fals
 
     ordered = None if is_logged() else known_of(graph).on_loop(graph)
     if ordered is not None and (not settings["enable_metrics"] or can_measure(ordered, is_run=False)):
-        from remotemedia._session.loop_session import open_on_loop
+        from remotemedia._session.loop.session import open_on_loop
 
         return await open_on_loop(ordered, settings, counts_own_items=is_block)
     from remotemedia._session.threaded_session import open_threaded

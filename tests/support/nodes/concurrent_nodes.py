@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from remotemedia import Pipeline, execute_pipeline_with_input
-from remotemedia._session.loop_session import LoopSession
+from remotemedia._session.loop.session import LoopSession
 
 ENGINES = pytest.mark.parametrize("options", [{}, {"queue_size": 64}], ids=["loop", "threads"])
 """An option that needs a queue lets all nodes run on threads."""

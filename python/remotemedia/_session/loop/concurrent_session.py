@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from remotemedia._errors import throw
 from remotemedia._exception_chain import set_traceback, traceback_of
 from remotemedia._graph.output_shape import shape
-from remotemedia._session.staged_session import StagedSession
+from remotemedia._session.loop.staged_session import StagedSession
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

@@ -18,8 +18,8 @@ from remotemedia._loop.sessions.chain import Chain
 from remotemedia._loop.sessions.changes import resolve_later
 from remotemedia._loop.sessions.entrance import CLOSED, interrupted
 from remotemedia._session.consumers import who_is_here
-from remotemedia._session.loop_lifecycle import LoopLifecycle
-from remotemedia._session.loop_outputs import LoopMap, LoopOutputs
+from remotemedia._session.loop.lifecycle import LoopLifecycle
+from remotemedia._session.loop.outputs import LoopMap, LoopOutputs
 from remotemedia.exceptions import PipelineError, SessionClosedError
 from remotemedia.sessions import check_items
 
@@ -294,11 +294,11 @@ async def open_on_loop(graph: Graph, settings: dict[str, Any], *, counts_own_ite
     chain = Chain(graph, metrics_of(graph) if settings["enable_metrics"] else None)
     kind: type[LoopSession] = LoopSession
     if len(chain.stages) == 1 and chain.is_concurrent:
-        from remotemedia._session.concurrent_session import ConcurrentSession
+        from remotemedia._session.loop.concurrent_session import ConcurrentSession
 
         kind = ConcurrentSession
     elif len(chain.stages) > 1:
-        from remotemedia._session.staged_session import StagedSession
+        from remotemedia._session.loop.staged_session import StagedSession
 
         kind = StagedSession
     return await kind(graph, chain, settings, counts_own_items=counts_own_items).open()

@@ -20,7 +20,7 @@ from remotemedia._loop.sessions.stream import Stream
 from remotemedia._loop.sessions.watch import Watched
 from remotemedia._session.async_session import AsyncSession
 from remotemedia._session.consumers import Consumers
-from remotemedia._session.loop_ending import end_alone, end_beside, end_work, resolve, throw_unless_known
+from remotemedia._session.loop.ending import end_alone, end_beside, end_work, resolve, throw_unless_known
 from remotemedia.exceptions import NodeTimeoutError, PipelineError
 from remotemedia.sessions import check_timeout
 

@@ -11,7 +11,7 @@ from remotemedia._loop.sessions.chunks import through
 from remotemedia._loop.sessions.concurrent_stream import ConcurrentStream
 from remotemedia._loop.sessions.staged import StagedStream
 from remotemedia._loop.stages.beside import Entry
-from remotemedia._session.loop_session import LoopSession
+from remotemedia._session.loop.session import LoopSession
 
 if TYPE_CHECKING:
     from remotemedia._loop.sessions.entrance import Entrance

@@ -15,7 +15,7 @@ from remotemedia.exceptions import SessionClosedError
 
 if TYPE_CHECKING:
     from remotemedia._loop.sessions.stream import Stream
-    from remotemedia._session.loop_session import LoopSession
+    from remotemedia._session.loop.session import LoopSession
 
 __all__ = ["LoopMap", "LoopOutputs"]
 

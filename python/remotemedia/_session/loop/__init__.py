@@ -1,0 +1,1 @@
+"""Sessions whose engine is the event loop of their caller."""
