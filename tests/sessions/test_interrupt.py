@@ -267,3 +267,29 @@ def test_a_stream_continues_after_an_interruption(holds, kind_of_items):
         assert taking.result(10) == [item for item in range(60) if item != 20]
         assert dropped == 1
         assert session.call(1) == 1
+
+
+def test_no_item_is_processed_twice_after_an_interruption():
+    """A chunk goes on item by item after a generator that a node returned."""
+
+    class HoldsAfterAGenerator(HoldsOnLoop):
+        def __init__(self):
+            super().__init__()
+            self.seen = []
+
+        async def process(self, item):
+            self.seen.append(item)
+            result = await super().process(item)
+            return (value for value in [result]) if item == 17 else result
+
+    node = HoldsAfterAGenerator()
+    with Pipeline([node]).open() as session, ThreadPoolExecutor() as others:
+        stream = session.map(list(range(60)))
+        taking = others.submit(lambda: [*stream])
+        assert node.is_there.wait(10)
+        session.interrupt()
+        outputs = taking.result(10)
+
+    assert node.seen == sorted({*node.seen})
+    assert outputs == [item for item in node.seen if item != 20]
+    assert outputs[-1] == 59

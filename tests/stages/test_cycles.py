@@ -195,6 +195,39 @@ def test_a_task_that_outlives_its_call_does_not_belong_to_the_next_one() -> None
     assert asyncio.run(main()) == (["first", "second"], "last")
 
 
+def test_a_call_does_not_belong_to_what_called_the_session_before() -> None:
+    class Outer:
+        async def process(self, item: Any) -> Any:
+            if item == "first":
+                await inner_session.call(item)
+                is_there.set()
+                await may_return.wait()
+            return item
+
+    class Inner:
+        async def process(self, item: Any) -> Any:
+            # It waits for the first call, which no longer waits for this node.
+            return await outer_session.call("third") if item == "second" else item
+
+    async def main() -> Any:
+        nonlocal outer_session, inner_session, is_there, may_return
+        is_there, may_return = asyncio.Event(), asyncio.Event()
+        async with Pipeline([Outer()]).open() as outer_session, Pipeline([Inner()]).open() as inner_session:
+            first = asyncio.create_task(outer_session.call("first"))
+            await is_there.wait()
+            second = asyncio.create_task(inner_session.call("second"))
+            await asyncio.sleep(0.01)
+            may_return.set()
+            return await first, await second
+
+    outer_session: Any = None
+    inner_session: Any = None
+    is_there: Any = None
+    may_return: Any = None
+
+    assert asyncio.run(main()) == ("first", "third")
+
+
 def test_a_thread_of_a_node_may_call_the_session() -> None:
     class HasAThread(Asks):
         def process(self, item: Any) -> Any:

@@ -247,7 +247,8 @@ impl State {
         self.ready.extend(outputs.0);
         pace.passed(count as u64);
         let is_whole = outcome?;
-        if !is_whole && *crosses {
+        // Without a chain, the engine has taken the rest of the chunk, item by item.
+        if !is_whole && *crosses && chain.is_some() {
             self.left = Some(chunk.unbind());
         }
         Ok(())

@@ -108,9 +108,7 @@ impl CoroutineChain {
             (None, Ok(())) => {
                 let rest = || rest_of(chunk, taken).iter().map(|item| Ok(Object(item.unbind()))).collect();
                 let failed = crossing::failure(&call, taken, rest)?;
-                // The engine takes the rest after a result that only it understands.
-                let is_left = !matches!(&failed, Some(BulkOutcome { end: BulkEnd::Unfinished { .. }, .. }));
-                chunk.del_slice(0, if is_left { taken.min(chunk.len()) } else { chunk.len() })?;
+                chunk.del_slice(0, taken.min(chunk.len()))?;
                 failed.unwrap_or_else(|| ended(chunk, taken))
             }
         };
