@@ -22,7 +22,8 @@ SUMS = [number * 2_000_000 for number in range(6)]
 
 def run(*limits):
     words = [sys.executable, PROGRAM, *limits]
-    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=50)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}  # The nodes are beside the tests.
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=50, env=environment)
     return json.loads(done.stdout), done.stderr
 
 
