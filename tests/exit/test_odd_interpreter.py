@@ -84,7 +84,8 @@ class TestPath:
         (tmp_path / "brand_new.py").write_text(
             "class Node:\n    def process(self, item):\n        return -item\n"
         )
-        monkeypatch.syspath_prepend(tmp_path)
+        # `syspath_prepend` would leave the odd entries behind when both changes are undone.
+        monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
         import brand_new
 
         nodes = [with_options(brand_new.Node(), placement="process")]

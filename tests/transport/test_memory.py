@@ -17,12 +17,13 @@ from leftovers import children, nothing_remains
 from remotemedia import Node, Pipeline
 
 PROGRAM = Path(__file__).parents[1] / "support/worker_limits.py"
+NODES = str(PROGRAM.parent / "nodes")
 SUMS = [number * 2_000_000 for number in range(6)]
 
 
 def run(*limits):
     words = [sys.executable, PROGRAM, *limits]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}  # The nodes are beside the tests.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([NODES, os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=50, env=environment)
     return json.loads(done.stdout), done.stderr
 
