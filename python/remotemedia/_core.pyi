@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self, final
 
 from typing_extensions import disjoint_base
@@ -210,6 +210,21 @@ class SessionCore:
         """
 
 @final
+class StreamFeed:
+    """The items of a stream on their way into a session, many at once where they are there or wait.
+
+    No more than `limit` items and outputs of the stream are in the session.
+    """
+
+    def __init__(self, stream: OutputStream, items: Iterable[Any], limit: int) -> None: ...
+    def feed(self) -> int:
+        """Read items and put them in.
+
+        Returns:
+            0 if more can be put in; 1 at the end of the items; 2 if the session has closed; 3 if an output is
+            ready, or there is no room before the next one.
+        """
+
 class OutputStream:
     """The outputs of the items of one stream, in order."""
 
@@ -269,6 +284,16 @@ class OutputStream:
     @property
     def taken_by(self) -> int:
         """The thread that called `next` last, or 0."""
+
+    def ready(self, timeout: float) -> Iterator[Any] | None:
+        """Return all outputs that are ready, waiting at most this long for the first one; `None` at the end.
+
+        Those that an interruption or a close drops before they are taken are not returned.
+
+        Raises:
+            NodeError: If an item failed. Earlier outputs have been returned.
+            SessionClosedError: If the session has closed.
+        """
 
     def next(self, timeout: float) -> tuple[int, Any]:
         """Wait at most this long for an output.

@@ -11,7 +11,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
 from remotemedia import _log, _shutdown
-from remotemedia._core import DirectMap, Opener, OutputStream, SessionCore
+from remotemedia._core import DirectMap, Opener, OutputStream, SessionCore, StreamFeed
 from remotemedia._errors import combine, throw
 from remotemedia._graph.graph import Graph
 from remotemedia._graph.item_streams import items_of
@@ -42,6 +42,7 @@ HOW_TO_OPEN = "'with pipeline.open() as session:' ('async with' in asyncio)"
 
 _WAIT_SECS = 0.05
 _OUTPUT, _END = 1, 2
+_GOES_ON, _IS_ENDED, _IS_REFUSED = 0, 1, 2
 
 _open_sessions: weakref.WeakSet[_Closing] = weakref.WeakSet()
 
@@ -243,7 +244,7 @@ class Session(_Closing):
         items = items_of(items)
         if self.is_direct and self.has_one_output:
             return DirectMap(self, items)
-        return self._map_by_queue(iter(items))
+        return self._map_by_queue(items)
 
     def put(self, item: Any) -> None:
         """Put one item in, and wait while the pipeline is full. Iterate over the session for the outputs.
@@ -302,32 +303,25 @@ class Session(_Closing):
         """
         self.close_now(timeout)
 
-    def _map_by_queue(self, items: Iterator[Any]) -> Outputs:
+    def _map_by_queue(self, items: Iterable[Any]) -> Outputs:
         stream, limit = OutputStream.open(self, self.capacity), self.capacity
+        feed = StreamFeed(stream, items, limit)
         # Referenced as long as the stream is iterated over.
         _consumer = self.consumers.add(Consumer(stream, is_main=False))
-        is_ended = False
-        failure: Exception | None = None
+        fed, failure = _GOES_ON, None
         try:
-            while True:
-                # While waiting for room, read outputs: they may occupy it.
-                may_read = not is_ended and not stream.is_held_up and stream.load < limit
-                state, output = stream.next(0.0 if may_read else _WAIT_SECS)
-                if state == _OUTPUT:
-                    yield output
-                elif state == _END:
-                    break
-                elif may_read:
-                    try:
-                        item = next(items)
-                    except StopIteration:
-                        is_ended = True
-                    except Exception as error:  # noqa: BLE001 - Raised after the outputs of the items before it.
-                        is_ended, failure = True, error
-                    if is_ended:
-                        stream.end()
-                    elif not stream.offer(item):
-                        self._refuse(stream)
+            while (outputs := stream.ready(0.0 if fed == _GOES_ON else _WAIT_SECS)) is not None:
+                yield from outputs
+                if fed == _IS_ENDED:
+                    continue
+                try:
+                    fed = feed.feed()
+                except Exception as error:  # noqa: BLE001 - Raised after the outputs of the items before it.
+                    fed, failure = _IS_ENDED, error
+                if fed == _IS_REFUSED:
+                    self._refuse(stream)
+                if fed == _IS_ENDED:
+                    stream.end()
         finally:
             stream.abandon()
         try:

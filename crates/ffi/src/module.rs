@@ -35,6 +35,8 @@ pub mod _core {
     #[pymodule_export]
     use crate::session::stream::OutputStream;
     #[pymodule_export]
+    use crate::session::stream_feed::StreamFeed;
+    #[pymodule_export]
     use crate::threaded_run::Call;
     use crate::{command_line, graph, run as runs, threaded_run, worker};
 

@@ -35,7 +35,7 @@ pub use failure::{Failure, NodeFailure, RunError};
 pub use failure_counts::FailureCounts;
 pub use limits::{CLOSE_TIMEOUT, DEFAULT_QUEUE_SIZE, LONGEST_RETRY_DELAY, LONGEST_SECS, STACK_BYTES};
 pub use manifest::{Connection, Manifest, ManifestNode};
-pub use node::bulk::{Bulk, BulkEnd, BulkMember, BulkOutcome, Calls, InProgress, Pending};
+pub use node::bulk::{Bulk, BulkEnd, BulkMember, BulkOutcome, Calls, Compilable, InProgress, Pending};
 pub use node::endpoints::{Fed, Feed, Items, Sink};
 pub use node::fused::{Fused, FusedOutcome, Fusible};
 pub use node::native::{ValueFault, create_native_node, native_node_types};
@@ -51,8 +51,8 @@ pub use payload::Payload;
 pub use phase::Phase;
 pub use plan::{NodeSpec, Plan, PlanNode, PlanOrder, Stage};
 pub use session::{
-    Admission, AtWork, Bringing, Caller, Client, Closed, Direct, Drain, InlinePlan, Next, NodeLockOf, Outbox, Overflow,
-    Pace, Replicas, Reporter, Session, SessionSettings, Stall, Worked,
+    Admission, AtWork, Bringing, Caller, ChunkedStream, Client, Closed, Direct, Drain, InlinePlan, Next, NodeLockOf,
+    Outbox, Overflow, Pace, Replicas, Reporter, Session, SessionSettings, Stall, Worked,
 };
 pub use suggest::{did_you_mean, nearest};
 pub use value::{AudioChunk, Value};

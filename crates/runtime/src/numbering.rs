@@ -22,15 +22,26 @@ pub(crate) const fn of_item(index: u64) -> u64 {
     (index << BITS) | (1 << (BITS - 1))
 }
 
+/// The number of a chunk, an input of several items, of which the first has this index.
+pub(crate) const fn of_chunk(first: u64) -> u64 {
+    of_item(first) - 1
+}
+
 /// The number of an end of input after this many items and after the input numbered `last`.
 pub(crate) fn of_end(items: u64, last: u64) -> u64 {
     let after_items = if items == 0 { 0 } else { of_item(items - 1) };
     after_items.max(last) + 1
 }
 
-/// The index of the item that an input is, or comes after.
+/// The index of the item that an input is, or comes after; of a chunk, that of its first item.
 pub(crate) const fn item_index(input: u64) -> u64 {
     input >> BITS
+}
+
+/// The same, unless the input is a chunk: which of its items is meant is not known.
+pub(crate) fn known_item_index(input: u64) -> Option<u64> {
+    let index = item_index(input);
+    (input != of_chunk(index)).then_some(index)
 }
 
 #[cfg(test)]
@@ -46,5 +57,14 @@ mod tests {
         assert!(first_end < of_item(0));
         assert!(of_item(2) < end && end < next_end && next_end < of_item(3));
         assert_eq!([first_end, of_item(2), end, next_end, of_item(3)].map(item_index), [0, 2, 2, 2, 3]);
+    }
+
+    #[test]
+    fn a_chunk_comes_before_its_items_and_after_the_ends_before_them() {
+        let end = of_end(3, of_item(2));
+
+        assert!(end < of_chunk(3) && of_chunk(3) < of_item(3));
+        assert_eq!(item_index(of_chunk(3)), 3);
+        assert_eq!([of_chunk(3), of_item(3), end].map(known_item_index), [None, Some(3), Some(2)]);
     }
 }

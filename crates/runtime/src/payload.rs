@@ -23,6 +23,11 @@ pub trait Payload: Send + Sync + Sized + 'static {
         context.clone()
     }
 
+    /// Whether nothing has been set in a copy of a context since it was made.
+    fn is_same_context(_context: &Self::Context, _copy: &Self::Context) -> bool {
+        true
+    }
+
     /// What is the same in all these contexts, for one call that works on an input of each.
     #[must_use]
     fn common_context(_contexts: Vec<Self::Context>) -> Self::Context {
@@ -74,6 +79,15 @@ pub trait Payload: Send + Sync + Sized + 'static {
     /// The single items of a chunk that a [`Feed`](crate::Feed) gave.
     fn unpack(chunk: Self) -> Vec<Self> {
         vec![chunk]
+    }
+
+    /// A chunk of these items, which [`Payload::unpack`] takes apart. Asked only for nodes that are
+    /// [`Compilable`](crate::Compilable).
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    fn pack(items: Vec<Self>) -> Result<Self, Self::Fault> {
+        Ok(items.into_iter().next().expect("a payload whose nodes are compiled has chunks"))
     }
 
     /// Whether a fault is not a failure of the node but a stop request, which passes through as itself.

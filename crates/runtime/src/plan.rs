@@ -13,8 +13,11 @@ use foldhash::fast::RandomState;
 
 pub use self::stages::Stage;
 use crate::error::{Error, Result};
-use crate::options::{Options, Placement};
+use crate::options::{Options, Placement, WhenFull};
 use crate::suggest::did_you_mean;
+
+/// The most items of a stream that pass through the stages together.
+const LARGEST_CHUNK: usize = 64;
 
 /// A node as a pipeline describes it.
 #[derive(Clone, Debug)]
@@ -178,6 +181,19 @@ impl Plan {
     /// The most inputs that a session has in flight, where `queue_size` is for the stages that don't say.
     pub fn window(&self, queue_size: usize) -> usize {
         self.stages.iter().map(|stage| stage.capacity(queue_size)).sum()
+    }
+
+    /// The most items of a stream that pass through the stages together; 1 where each goes by itself. `queue_size` is for the stages that
+    /// don't say.
+    pub fn largest_chunk(&self, queue_size: usize) -> usize {
+        let goes_in_order = |stage: &Stage| !stage.is_parallel() && stage.options.when_full == WhenFull::Wait;
+        // A limit is for the call of one item.
+        let is_unlimited = |node: &PlanNode| node.options.timeout.is_none();
+        if !self.is_chain() || !self.stages.iter().all(goes_in_order) || !self.nodes.iter().all(is_unlimited) {
+            return 1;
+        }
+        let smallest = self.stages.iter().map(|stage| stage.options.queue_size.unwrap_or(queue_size)).min();
+        smallest.map_or(1, |smallest| smallest.clamp(1, LARGEST_CHUNK))
     }
 
     /// Whether the nodes form one line without a branch, a merge or a join.

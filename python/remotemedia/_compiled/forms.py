@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from remotemedia._compiled.steps import Item
 
-__all__ = ["CHUNK", "LIMITED", "MANY", "ONE", "SENT", "STREAM", "TIMED_CHUNK", "Form"]
+__all__ = ["ALIGNED", "CHUNK", "LIMITED", "MANY", "ONE", "SENT", "STREAM", "TIMED_CHUNK", "Form"]
 
 
 class Form(NamedTuple):
@@ -44,6 +44,9 @@ class Form(NamedTuple):
 
 CHUNK = Form("def", ("items", "outputs"), "for x in items:", "not lazy", keeps_none=True, can_stop=True)
 """A chunk of items that are not lazy, without await."""
+
+ALIGNED = CHUNK._replace(leave="outputs.append(None); continue", keeps_none=False, can_stop=False)
+"""The same with `None` for each item without an output, so outputs have the positions of their items."""
 
 TIMED_CHUNK = CHUNK._replace(is_timed=True)
 

@@ -15,7 +15,7 @@ import functools
 import types
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from remotemedia._compiled.forms import CHUNK, LIMITED, MANY, ONE, SENT, STREAM, TIMED_CHUNK
+from remotemedia._compiled.forms import ALIGNED, CHUNK, LIMITED, MANY, ONE, SENT, STREAM, TIMED_CHUNK
 from remotemedia._compiled.layout import Connections, chain, layout_of
 from remotemedia._compiled.pushed import END, SUSPENDED
 from remotemedia._compiled.source import source_of
@@ -39,6 +39,7 @@ __all__ = [
     "LazyResultError",
     "StoppedError",
     "build",
+    "build_aligned",
     "build_async",
     "build_part",
     "build_sent",
@@ -184,6 +185,23 @@ def build(
     if described.has_generators():
         return None
     return described.timed_by(timers).kernel(TIMED_CHUNK)
+
+
+def build_aligned(
+    nodes: Sequence[Any],
+    connections: Connections | None = None,
+    ids: Sequence[str] = (),
+    timers: Sequence[Callable[[Any], Any]] = (),
+) -> Kernel | None:
+    """Compile a graph of plain nodes as `build` does, so that each item has one output, which may be `None`.
+
+    Returns:
+        The kernel, or `None` if that is not possible, or an item can have several outputs.
+    """
+    described = _describe_def(nodes, connections, ids)
+    if described is None or timers or not described.has_one_output():
+        return None
+    return described.kernel(ALIGNED)
 
 
 def build_sent(

@@ -9,11 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyCFunction, PyTuple};
+use remotemedia_runtime::locks::Mutex;
 
 use crate::asyncio::context::CallerContext;
 use crate::asyncio::mailbox::Mailbox;
 use crate::attach::attach;
 use crate::convert::object::Object;
+use crate::node::bulk::chain::CurrentChunk;
 use crate::node::callers;
 use crate::node::callers::{Callers, Frames};
 
@@ -24,13 +26,34 @@ pub(crate) struct Bridge {
     /// The mailbox by which that loop receives the outcomes of its coroutines.
     mailbox: Option<Arc<Mailbox>>,
     started: PyOnceLock<Py<PyAny>>,
+    /// The chunks that are in work in compiled nodes, one for each stage.
+    chunks: Mutex<Vec<CurrentChunk>>,
     is_cancelled: AtomicBool,
 }
 
 impl Bridge {
     pub(crate) fn new(event_loop: Option<Py<PyAny>>) -> Arc<Self> {
         let mailbox = event_loop.as_ref().map(|event_loop| attach(|py| Mailbox::new(event_loop.clone_ref(py))));
-        Arc::new(Self { event_loop, mailbox, started: PyOnceLock::new(), is_cancelled: AtomicBool::new(false) })
+        Arc::new(Self {
+            event_loop,
+            mailbox,
+            started: PyOnceLock::new(),
+            chunks: Mutex::default(),
+            is_cancelled: AtomicBool::new(false),
+        })
+    }
+
+    /// Where a stage notes the chunk that is in work, so that an interruption ends it after the current item.
+    pub(crate) fn new_chunk(&self) -> CurrentChunk {
+        let chunk = CurrentChunk::default();
+        self.chunks.lock().push(chunk.clone());
+        chunk
+    }
+
+    /// End the chunks in work after their current item, those that are meant: see [`CurrentChunk::cut`].
+    pub(crate) fn cut_chunks(&self, py: Python<'_>, is_meant: &dyn Fn(u64) -> bool) -> PyResult<()> {
+        let chunks = self.chunks.lock().clone();
+        chunks.iter().try_for_each(|chunk| chunk.cut(py, is_meant))
     }
 
     /// The way to the caller's loop.
@@ -126,6 +149,7 @@ impl Bridge {
 
     /// Cancel what threads wait for now, and what was begun by [`Bridge::start`].
     pub(crate) fn interrupt(&self, py: Python<'_>) -> PyResult<()> {
+        self.cut_chunks(py, &|_| true)?;
         self.started.get(py).map_or(Ok(()), |bridge| bridge.call_method0(py, "interrupt").map(drop))
     }
 
@@ -178,6 +202,7 @@ impl Bridge {
     /// Cancel what is awaited now, and whatever would be awaited later, but for [`Bridge::wait_to_the_end`].
     pub(crate) fn cancel(&self, py: Python<'_>) -> PyResult<()> {
         self.is_cancelled.store(true, Ordering::SeqCst);
+        self.cut_chunks(py, &|_| true)?;
         self.started.get(py).map_or(Ok(()), |bridge| bridge.call_method0(py, "cancel").map(drop))
     }
 

@@ -27,6 +27,14 @@ impl Payload for Object {
         attach(|py| or_none(py, context.copy(py)))
     }
 
+    fn is_same_context(context: &CallerContext, copy: &CallerContext) -> bool {
+        attach(|py| match (context.object(py), copy.object(py)) {
+            // Values that cannot be compared have changed.
+            (Some(context), Some(copy)) => context.eq(copy).unwrap_or(false),
+            _ => true,
+        })
+    }
+
     fn common_context(contexts: Vec<CallerContext>) -> CallerContext {
         attach(|py| or_none(py, CallerContext::common(py, &contexts)))
     }
@@ -97,6 +105,10 @@ impl Payload for Object {
             Ok(items) => items.iter().map(|item| Self(item.unbind())).collect(),
             Err(_) => vec![chunk],
         })
+    }
+
+    fn pack(items: Vec<Self>) -> PyResult<Self> {
+        attach(|py| Ok(Self(PyList::new(py, items.into_iter().map(|item| item.0))?.into_any().unbind())))
     }
 
     /// `KeyboardInterrupt`, `SystemExit` and cancellation, which Python itself sets apart from `Exception`.

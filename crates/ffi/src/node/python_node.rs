@@ -6,13 +6,14 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyFunction, PyList, PyTuple};
 use remotemedia_runtime::{
-    Batched, BulkMember, Concurrent, FailureCounts, Fusible, Node, NodeInfo, Options, Outputs, Snapshot, Source,
-    Streaming,
+    Batched, Bulk, BulkMember, Compilable, Concurrent, FailureCounts, Fusible, Node, NodeInfo, Options, Outputs,
+    Snapshot, Source, Streaming,
 };
 
 use crate::attach::attach;
 use crate::convert::object::Object;
-use crate::node::callers::{Callers, Level};
+use crate::node::bulk::chain::Chain;
+use crate::node::callers::{Callers, Level, Place};
 use crate::node::lock::Membership;
 use crate::node::methods::{
     End, OtherMethods, classify, forget_initialized, is_async, is_async_kind, is_initialized, is_source,
@@ -46,6 +47,8 @@ pub(crate) struct PythonNode {
     is_dirty: bool,
     /// Whether calling its coroutine is all there is to it.
     is_fusible: bool,
+    /// Whether it can be called together with its neighbours for many items.
+    is_compilable: bool,
     /// Whether the event loop runs `process`, and so all other methods, too.
     runs_on_loop: bool,
     pub(super) site: Arc<Site>,
@@ -73,6 +76,7 @@ impl PythonNode {
             membership: Membership::new(object, &site.place),
             is_dirty: false,
             is_fusible: false,
+            is_compilable: false,
             runs_on_loop: false,
             site,
             timeout_secs: options.timeout.map(|timeout| timeout.as_secs_f64()),
@@ -128,6 +132,7 @@ impl PythonNode {
         }
         let is_source = is_source(object)?;
         self.is_fusible = kind == "coroutine" && !is_source && self.retrying.is_none() && self.timeout_secs.is_none();
+        self.is_compilable = kind == "plain" && !is_source;
         self.process = if is_source {
             Process::Source(method.unbind())
         } else if kind == "streaming" {
@@ -250,6 +255,10 @@ impl Node<Object> for PythonNode {
         if self.is_fusible { Some(self) } else { None }
     }
 
+    fn as_compilable(&mut self) -> Option<&mut dyn Compilable<Object>> {
+        if self.is_compilable { Some(self) } else { None }
+    }
+
     fn as_bulk_member(&mut self) -> Option<&mut dyn BulkMember<Object>> {
         Some(self)
     }
@@ -333,6 +342,19 @@ impl BulkMember<Object> for PythonNode {
     fn interpret(&mut self, returned: Object) -> PyResult<Outputs<Object>> {
         let _inside = Level::node(&self.site.place).enter();
         attach(|py| outputs::outputs(returned.0.into_bound(py), &self.site, self.timeout_secs))
+    }
+}
+
+impl Compilable<Object> for PythonNode {
+    fn part(&self) -> Object {
+        attach(|py| Object(self.object.clone_ref(py)))
+    }
+
+    fn compile(&self, parts: Vec<Object>, ids: Vec<String>) -> Box<dyn Bulk<Object>> {
+        // Any of the nodes.
+        let place = Place::new(&self.site.place.owner, None);
+        let nodes = parts.into_iter().map(|part| part.0).collect();
+        Box::new(Chain::with_positions(nodes, ids, self.site.bridge.new_chunk(), place))
     }
 }
 

@@ -173,6 +173,8 @@ impl SessionCore {
     pub(crate) fn abandon(&self, py: Python<'_>, ticket: &Ticket) -> PyResult<bool> {
         let at_work = detach(py, || self.session.abandon(&ticket.client));
         for at_work in &at_work {
+            let is_there = |thread| thread == at_work.thread() && self.session.is_still(at_work);
+            self.bridge.cut_chunks(py, &is_there)?;
             let Some(awaited) = self.bridge.awaited_by(py, at_work.thread())? else { continue };
             // Otherwise the thread has gone on to something else meanwhile, which it may wait for now.
             if self.session.is_still(at_work) {

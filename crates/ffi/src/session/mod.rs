@@ -7,3 +7,4 @@ pub(crate) mod direct_map;
 pub(crate) mod opener;
 pub(crate) mod put_inline;
 pub(crate) mod stream;
+pub(crate) mod stream_feed;

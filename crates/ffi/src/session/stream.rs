@@ -83,8 +83,23 @@ impl OutputStream {
         Ok(PyBool::new(py, is_in).to_owned().into_any())
     }
 
+    /// All outputs that are ready within `timeout` seconds, at least one if there is one in time; `None` at the end.
+    fn ready(&self, py: Python<'_>, timeout: f64) -> PyResult<Option<ReadyOutputs>> {
+        // Before they are taken: what is dropped meanwhile is not among them.
+        let drops = self.outbox.drops();
+        let mut outputs = Vec::new();
+        let first = self.wait_for(py, timeout, |outbox, timeout| outbox.next_ready(timeout, &mut outputs))?;
+        match first {
+            Next::Output(first) => outputs.insert(0, first),
+            Next::Nothing => {}
+            Next::End => return Ok(None),
+            Next::Failed(error) => return Err(failure::ended(py, error)),
+        }
+        Ok(Some(ReadyOutputs { outbox: Arc::clone(&self.outbox), outputs: Mutex::new(outputs.into_iter()), drops }))
+    }
+
     /// Put an item in without blocking; it may wait for room, see `is_held_up`. `False`: the session has closed.
-    fn offer(&self, item: Py<PyAny>) -> bool {
+    pub(crate) fn offer(&self, item: Py<PyAny>) -> bool {
         const IS_IN: u8 = 1;
         const IS_WAITING: u8 = 2;
         let fate = Arc::new(AtomicU8::new(0));
@@ -198,25 +213,9 @@ impl OutputStream {
 
     /// What there is within `timeout` seconds: `(0, None)` for nothing, `(1, output)`, `(2, None)` at the end.
     fn next(&self, py: Python<'_>, timeout: f64) -> PyResult<(u8, Py<PyAny>)> {
-        prepare_thread();
-        let timeout = Duration::try_from_secs_f64(timeout).unwrap_or_default();
-        self.taken_by.store(thread_id(), Ordering::Relaxed);
-        let core = self.core.get();
-        if core.session.is_on_callers() && !self.outbox.is_ready() {
-            core.work_here(py, &|| !self.outbox.is_ready())?;
-        }
-        let mut next = self.outbox.next(Duration::ZERO);
-        if matches!(next, Next::Nothing) && !timeout.is_zero() {
-            let _waiting = core.begin_wait(py, "map")?;
-            next = detach(py, || self.outbox.next(timeout));
-        }
-        match next {
+        match self.wait_for(py, timeout, Outbox::next)? {
             Next::Output(output) => Ok((1, output.0)),
-            Next::Nothing => {
-                core.check_not_left(py)?;
-                py.check_signals()?;
-                Ok((0, py.None()))
-            }
+            Next::Nothing => Ok((0, py.None())),
             Next::End => Ok((2, py.None())),
             Next::Failed(error) => Err(failure::ended(py, error)),
         }
@@ -265,6 +264,52 @@ impl OutputStream {
         })
     }
 
+    /// Wait until `next` returns something else than nothing, for at most `timeout` seconds.
+    fn wait_for(
+        &self,
+        py: Python<'_>,
+        timeout: f64,
+        mut next: impl FnMut(&Outbox<Object>, Duration) -> Next<Object> + Send,
+    ) -> PyResult<Next<Object>> {
+        prepare_thread();
+        let timeout = Duration::try_from_secs_f64(timeout).unwrap_or_default();
+        self.taken_by.store(thread_id(), Ordering::Relaxed);
+        let core = self.core.get();
+        if core.session.is_on_callers() && !self.outbox.is_ready() {
+            core.work_here(py, &|| !self.outbox.is_ready())?;
+        }
+        let mut found = next(&self.outbox, Duration::ZERO);
+        if matches!(found, Next::Nothing) && !timeout.is_zero() {
+            let _waiting = core.begin_wait(py, "map")?;
+            found = detach(py, || next(&self.outbox, timeout));
+        }
+        if matches!(found, Next::Nothing) {
+            core.check_not_left(py)?;
+            py.check_signals()?;
+        }
+        Ok(found)
+    }
+
+    /// The index of the first of so many items that come in, by which their errors name them; 0 of the end of input.
+    pub(crate) fn own_index(&self, items: u64) -> Option<u64> {
+        let counted = self.own_items.as_ref()?;
+        Some(match items {
+            // What is flushed belongs to the last item.
+            0 => counted.load(Ordering::Relaxed).saturating_sub(1),
+            _ => counted.fetch_add(items, Ordering::Relaxed),
+        })
+    }
+
+    /// The index of the next item, by which its errors name it.
+    pub(crate) fn next_own_index(&self) -> Option<u64> {
+        self.own_items.as_ref().map(|items| items.load(Ordering::Relaxed))
+    }
+
+    /// The context of the caller that asked for the stream.
+    pub(crate) fn context(&self) -> CallerContext {
+        self.context.clone()
+    }
+
     /// Refuse an item that a node of the session would put in where there is no room.
     fn check_room(&self, py: Python<'_>) -> PyResult<()> {
         let core = self.core.get();
@@ -281,14 +326,33 @@ impl OutputStream {
     fn submit(&self, item: Option<Object>, admitted: Option<Box<dyn FnOnce(bool) + Send>>) -> Admission {
         prepare_thread();
         self.outbox.expect_input();
-        let own_index = self.own_items.as_ref().map(|items| match item {
-            Some(_) => items.fetch_add(1, Ordering::Relaxed),
-            // What is flushed belongs to the last item.
-            None => items.load(Ordering::Relaxed).saturating_sub(1),
-        });
+        let own_index = self.own_index(u64::from(item.is_some()));
         let caller = Caller { client: self.outbox.clone(), context: self.context.clone(), is_urgent: false, own_index };
         // Attached: it never waits, and the threads that it wakes need the interpreter for long, not for one item.
         self.core.get().session.submit_from(caller, item, admitted)
+    }
+}
+
+/// Outputs that were ready, as far as they are still wanted.
+#[pyclass(module = "remotemedia._core", frozen)]
+struct ReadyOutputs {
+    outbox: Arc<Outbox<Object>>,
+    outputs: Mutex<std::vec::IntoIter<Object>>,
+    drops: u64,
+}
+
+#[pymethods]
+impl ReadyOutputs {
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__(&self) -> Option<Py<PyAny>> {
+        // An interruption or a close has dropped what was not taken.
+        if self.outbox.drops() != self.drops {
+            return None;
+        }
+        self.outputs.lock().next().map(|output| output.0)
     }
 }
 

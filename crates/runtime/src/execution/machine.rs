@@ -3,6 +3,7 @@
 //! Work waits on a stack, not in recursion, so that a pipeline of any length and generators of any depth need no more of
 //! the thread's stack. Where branches meet again, a [`Gate`] collects their items until all other work of the input is done.
 
+mod chunks;
 mod continuing;
 mod flushing;
 mod fusing;
@@ -15,6 +16,8 @@ use std::time::Duration;
 
 use quanta::Instant;
 
+use self::chunks::ForChunks;
+pub(crate) use self::chunks::Places;
 use self::fusing::{Entered, Fusing};
 use self::gates::Gate;
 pub(crate) use self::pauses::UnderWay;
@@ -73,6 +76,9 @@ pub(crate) struct Machine<P: Payload> {
     visited: Vec<bool>,
     stack: Vec<Work<P>>,
     fusing: Fusing<P>,
+    bulk: ForChunks<P>,
+    /// A node has set something in the context of an item, so that each item needs a copy of its own.
+    pub(crate) changes_contexts: bool,
     /// How many steps of [`Machine::drain`] or [`Machine::flush`] have begun.
     steps: usize,
     /// The generator that makes the input.
@@ -113,6 +119,8 @@ impl<P: Payload> Machine<P> {
             nodes,
             stack: Vec::new(),
             fusing: Fusing::default(),
+            bulk: ForChunks::default(),
+            changes_contexts: false,
             steps: 0,
             source: None,
             recorders: None,

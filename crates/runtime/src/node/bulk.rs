@@ -41,6 +41,16 @@ impl<P: Payload, B: Bulk<P> + ?Sized> Bulk<P> for Box<B> {
     }
 }
 
+/// A node that can be called together with its neighbours for a chunk of items.
+pub trait Compilable<P: Payload> {
+    /// What [`Compilable::compile`] needs of the node.
+    fn part(&self) -> P;
+
+    /// A faster way through this node and those after it in a chain, which returned these parts. `ids` are the ids of all of them. It
+    /// calls [`Sink::begin_item`] before the outputs of each item.
+    fn compile(&self, parts: Vec<P>, ids: Vec<String>) -> Box<dyn Bulk<P>>;
+}
+
 /// A node that a [`Bulk`] may call past the engine.
 pub trait BulkMember<P: Payload> {
     /// The outputs that a value stands for, which a [`Bulk`] got from this node.

@@ -68,6 +68,9 @@ pub trait Sink<P: Payload> {
         self.accept(output)
     }
 
+    /// The outputs from now on are those of the item at this position of the chunk.
+    fn begin_item(&mut self, _position: usize) {}
+
     /// Whether the outputs are still wanted. Called before a generator is asked for its next output.
     fn is_wanted(&mut self) -> bool {
         true

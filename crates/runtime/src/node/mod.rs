@@ -13,7 +13,7 @@ use crate::cancel::CancelFlag;
 use crate::execution::metrics::{Step, WorkerMetrics};
 use crate::failure::RunError;
 use crate::failure_counts::FailureCounts;
-use crate::node::bulk::BulkMember;
+use crate::node::bulk::{BulkMember, Compilable};
 use crate::node::fused::Fusible;
 use crate::payload::Payload;
 use crate::phase::Phase;
@@ -88,6 +88,11 @@ pub trait Node<P: Payload>: Send {
 
     /// A node that can be called together with its neighbours.
     fn as_fusible(&mut self) -> Option<&mut dyn Fusible<P>> {
+        None
+    }
+
+    /// A node that can be called together with its neighbours for a chunk of items.
+    fn as_compilable(&mut self) -> Option<&mut dyn Compilable<P>> {
         None
     }
 

@@ -6,7 +6,6 @@ use crate::node::bulk::{Bulk, BulkEnd, BulkOutcome};
 use crate::node::endpoints::Sink;
 use crate::numbering::{self, NO_INPUT};
 use crate::payload::Payload;
-use crate::phase::Phase;
 
 impl<P: Payload> Session<P> {
     /// Take a chunk through by `bulk`, and what that leaves one by one. Returns how many items went through, and the rest of the chunk if
@@ -46,24 +45,7 @@ impl<P: Payload> Session<P> {
         sink: &mut dyn Sink<P>,
     ) -> Result<(usize, Option<P>), Stop<P::Fault>> {
         self.count_direct_outputs(outcome.past_sink);
-        for (node, calls) in outcome.calls.iter().enumerate() {
-            machine.record(node, |recorder| recorder.called_in_bulk(calls));
-        }
-        let took = outcome.left.took;
-        machine.take_over(outcome.left);
-        machine.take_over_closed(outcome.closed);
-        match outcome.end {
-            BulkEnd::Done => Ok((outcome.taken, None)),
-            BulkEnd::Paused(rest) => Ok((outcome.taken, Some(rest))),
-            BulkEnd::Fault(node, fault) => Err(Stop::Node { node, phase: Phase::Process, fault }),
-            BulkEnd::SinkFault(fault) => Err(Stop::Sink(fault)),
-            BulkEnd::Stopped => Err(Stop::Cancelled),
-            BulkEnd::Refused(chunk) => Ok((self.take_all(machine, P::unpack(chunk), sink)?, None)),
-            BulkEnd::Unfinished { node, output, rest } => {
-                machine.resume(node, output, took, sink)?;
-                Ok((outcome.taken + self.take_all(machine, rest, sink)?, None))
-            }
-        }
+        machine.settle(outcome, sink, &mut |machine, _| machine.input = numbering::of_item(self.number_items(1)))
     }
 
     /// Take items through one by one.
@@ -73,11 +55,6 @@ impl<P: Payload> Session<P> {
         items: Vec<P>,
         sink: &mut dyn Sink<P>,
     ) -> Result<usize, Stop<P::Fault>> {
-        let count = items.len();
-        for item in items {
-            machine.input = numbering::of_item(self.number_items(1));
-            machine.take(item, sink)?;
-        }
-        Ok(count)
+        machine.take_all(items, sink, &mut |machine, _| machine.input = numbering::of_item(self.number_items(1)))
     }
 }

@@ -63,7 +63,7 @@ impl<P: Payload> Session<P> {
             self.stop.set();
         }
         let is_through = !self.is_closed();
-        let waiting_clients: Clients<P> = waiting.iter().map(|submission| &submission.client).collect();
+        let waiting_clients: Clients<P> = waiting.iter().map(|submission| (&submission.client, 1)).collect();
         let calls = self.calls_interrupted.swap(0, Ordering::Relaxed);
         let dropped = clients.count() + waiting_clients.count() + calls;
         core.in_flight.count_interrupted(dropped);
@@ -151,7 +151,7 @@ fn notify_waiting<P: Payload>(waiting: VecDeque<Submission<P>>, is_through: bool
     let mut garbage = Vec::with_capacity(waiting.len());
     for submission in waiting {
         callbacks.extend(submission.admitted);
-        garbage.push((submission.items, submission.context));
+        garbage.push((submission.input, submission.context));
     }
     P::dispose(garbage);
     for admitted in callbacks {

@@ -8,6 +8,7 @@
 //! *Invariant:* a full queue blocks its producer, but a stage that joins parts of inputs accepts every envelope: it
 //! could otherwise wait for itself. The window on inputs in flight bounds what it holds.
 
+mod chunked_streams;
 mod chunks;
 mod close;
 mod deadline;
@@ -28,13 +29,14 @@ use std::time::{Duration, Instant};
 
 use crate::locks::{Mutex, TimedMutex};
 
+pub use self::chunked_streams::ChunkedStream;
 pub use self::direct::Direct;
 pub use self::on_callers::{Bringing, Worked};
 pub use self::pace::Pace;
 pub use self::queues::in_flight::Client;
 pub use self::queues::outbox::{Next, Outbox, Overflow};
 pub use self::stages::shared::{Admission, Drain};
-use self::stages::shared::{Core, Submission};
+use self::stages::shared::{Core, Input, Submission};
 use self::stages::threads::Threads;
 use self::watchdog::Watch;
 use crate::cancel::CancelFlag;
@@ -234,8 +236,8 @@ impl<P: Payload> Session<P> {
             client.done(Err(RunError::Closed));
             return Admission::Never;
         }
-        let items = item.map(|item| self.core.for_entries(item));
-        self.core.submit(Submission { items, client, context, is_urgent, own_index, admitted })
+        let input = item.map_or(Input::End, |item| Input::Item(self.core.for_entries(item)));
+        self.core.submit(Submission { input, client, context, is_urgent, own_index, admitted })
     }
 
     /// Whether the plan makes its own input, by [`Session::start_source`].

@@ -203,7 +203,7 @@ pub(crate) fn stall(plan: &Plan, stage: usize, reading: Reading, for_at_least: D
     let node = plan.stages()[stage].nodes.get(reading.node).copied().unwrap_or_default();
     Stall {
         node_id: plan.nodes()[node].id.clone(),
-        item_index: reading.input.map(numbering::item_index),
+        item_index: reading.input.and_then(numbering::known_item_index),
         phase: Phase::Process,
         for_at_least,
         thread: reading.thread,

@@ -13,6 +13,7 @@ use crate::convert::object::Object;
 use crate::node::bulk::shape::{Shape, in_progress};
 use crate::node::bulk::timing::Timing;
 use crate::node::callers::{Level, Place};
+use crate::node::lock::thread_id;
 use crate::node::outputs::{Kind, may_be_lazy};
 
 /// The current chunk. Emptying the list ends the loop over it after the current item: that is how a run is cancelled
@@ -26,6 +27,8 @@ enum Chunk {
     None,
     UnderWay {
         items: Py<PyList>,
+        /// The thread that works on it.
+        thread: u64,
         /// The cell of the kernel whose contents end its loops over generators.
         stop: Option<Py<PyAny>>,
     },
@@ -41,7 +44,7 @@ impl CurrentChunk {
             drop(current);
             return chunk.call_method0("clear").map(drop);
         }
-        *current = Chunk::UnderWay { items: chunk.clone().unbind(), stop };
+        *current = Chunk::UnderWay { items: chunk.clone().unbind(), thread: thread_id(), stop };
         Ok(())
     }
 
@@ -53,11 +56,21 @@ impl CurrentChunk {
         }
     }
 
+    /// Take the items away that have not been started in this chunk, if it `is_meant`. That is called with the thread that works on it,
+    /// while no other chunk can begin.
+    pub(crate) fn cut(&self, py: Python<'_>, is_meant: impl FnOnce(u64) -> bool) -> PyResult<()> {
+        let items = match &*self.0.lock() {
+            Chunk::UnderWay { items, thread, .. } if is_meant(*thread) => Some(items.clone_ref(py)),
+            _ => None,
+        };
+        items.map_or(Ok(()), |items| items.call_method0(py, "clear").map(drop))
+    }
+
     /// Take the items away that have not been started, in this chunk and in later ones.
     pub(crate) fn clear(&self, py: Python<'_>) -> PyResult<()> {
         let before = std::mem::replace(&mut *self.0.lock(), Chunk::Refused);
         match before {
-            Chunk::UnderWay { items, stop } => {
+            Chunk::UnderWay { items, stop, .. } => {
                 if let Some(stop) = stop {
                     stop.bind(py).setattr("cell_contents", true)?;
                 }
@@ -118,6 +131,8 @@ pub(crate) struct Chain {
     current: CurrentChunk,
     /// The list that collects the outputs of the whole run, if one does: the kernel then appends to it directly.
     collected: Option<Py<PyList>>,
+    /// Whether the sink is to know from which item each output is.
+    gives_positions: bool,
 }
 
 impl Chain {
@@ -128,12 +143,25 @@ impl Chain {
         collected: Option<Py<PyList>>,
         place: Arc<Place>,
     ) -> Self {
-        Self { nodes, shape: Shape::of(plan), place, kernel: None, sent: None, current, collected }
+        let shape = Shape::of(plan);
+        Self { nodes, shape, place, kernel: None, sent: None, current, collected, gives_positions: false }
+    }
+
+    /// Nodes in a line, whose sink is to know from which item each output is.
+    pub(crate) fn with_positions(
+        nodes: Vec<Py<PyAny>>,
+        ids: Vec<String>,
+        current: CurrentChunk,
+        place: Arc<Place>,
+    ) -> Self {
+        let shape = Shape::line(ids);
+        Self { nodes, shape, place, kernel: None, sent: None, current, collected: None, gives_positions: true }
     }
 
     fn compile(&self, py: Python<'_>, is_measured: bool) -> PyResult<Option<Kernel>> {
         let timing = is_measured.then(|| Timing::new(py, self.nodes.len())).transpose()?;
-        let kernel = Kernel::compile(py, "build", &self.nodes, &self.shape, timing)?;
+        let builder = if self.gives_positions { "build_aligned" } else { "build" };
+        let kernel = Kernel::compile(py, builder, &self.nodes, &self.shape, timing)?;
         // The outputs of a generator can be too many to hold them back until a chunk ends.
         Ok(kernel.filter(|kernel| kernel.stop.is_none() || self.collected.is_some()))
     }
@@ -188,9 +216,16 @@ impl Chain {
             timing.node(0).start();
         }
         let outcome = kernel.function.bind(py).call1((&items, &outputs));
-        let dropped = if kernel.leaves_none { drop_empty(&outputs, start) } else { Ok(()) };
+        let is_aligned = self.gives_positions;
+        let dropped = if kernel.leaves_none && !is_aligned { drop_empty(&outputs, start) } else { Ok(()) };
         let accepted = dropped.and_then(|()| match self.collected {
             Some(_) => Ok(()),
+            None if is_aligned => {
+                outputs.iter().enumerate().filter(|(_, output)| !output.is_none()).try_for_each(|(position, output)| {
+                    sink.begin_item(position);
+                    sink.accept(Object(output.unbind()))
+                })
+            }
             None => outputs.iter().try_for_each(|output| sink.accept(Object(output.unbind()))),
         });
         if let Err(error) = accepted {

@@ -16,6 +16,11 @@ pub(super) struct Shape {
 }
 
 impl Shape {
+    /// Nodes in a line.
+    pub(super) fn line(ids: Vec<String>) -> Self {
+        Self { ids, connections: None }
+    }
+
     pub(super) fn of(plan: &Plan) -> Self {
         let nodes = plan.nodes();
         let connections = || {

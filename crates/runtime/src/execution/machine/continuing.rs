@@ -6,11 +6,14 @@ use quanta::Instant;
 
 use crate::execution::machine::{Machine, Step, Stop, Work};
 use crate::layout::Route;
-use crate::node::bulk::{InProgress, Pending};
+use crate::node::bulk::{BulkEnd, BulkOutcome, InProgress, Pending};
 use crate::node::endpoints::Sink;
 use crate::node::{Outputs, Stream};
 use crate::payload::Payload;
 use crate::phase::Phase;
+
+/// Called before an item of a chunk is taken through by itself.
+pub(crate) type NextItem<'a, P> = &'a mut dyn FnMut(&mut Machine<P>, &mut dyn Sink<P>);
 
 /// A generator that failed when it was closed.
 struct Closed<F>(Option<F>);
@@ -26,6 +29,49 @@ impl<P: Payload> Stream<P> for Closed<P::Fault> {
 }
 
 impl<P: Payload> Machine<P> {
+    /// Finish what a bulk has left of a chunk, of which the current input was the last item that it began. `next` is called before each
+    /// item that is taken after it. Returns how many items there were, and those that are left.
+    pub(crate) fn settle(
+        &mut self,
+        outcome: BulkOutcome<P>,
+        sink: &mut dyn Sink<P>,
+        next: NextItem<'_, P>,
+    ) -> Result<(usize, Option<P>), Stop<P::Fault>> {
+        for (node, calls) in outcome.calls.iter().enumerate() {
+            self.record(node, |recorder| recorder.called_in_bulk(calls));
+        }
+        let took = outcome.left.took;
+        self.take_over(outcome.left);
+        self.take_over_closed(outcome.closed);
+        match outcome.end {
+            BulkEnd::Done => Ok((outcome.taken, None)),
+            BulkEnd::Paused(rest) => Ok((outcome.taken, Some(rest))),
+            BulkEnd::Fault(node, fault) => Err(Stop::Node { node, phase: Phase::Process, fault }),
+            BulkEnd::SinkFault(fault) => Err(Stop::Sink(fault)),
+            BulkEnd::Stopped => Err(Stop::Cancelled),
+            BulkEnd::Refused(chunk) => Ok((self.take_all(P::unpack(chunk), sink, next)?, None)),
+            BulkEnd::Unfinished { node, output, rest } => {
+                self.resume(node, output, took, sink)?;
+                Ok((outcome.taken + self.take_all(rest, sink, next)?, None))
+            }
+        }
+    }
+
+    /// Take items through one by one, after `next`. Returns how many there were.
+    pub(crate) fn take_all(
+        &mut self,
+        items: Vec<P>,
+        sink: &mut dyn Sink<P>,
+        next: NextItem<'_, P>,
+    ) -> Result<usize, Stop<P::Fault>> {
+        let count = items.len();
+        for item in items {
+            next(self, sink);
+            self.take(item, sink)?;
+        }
+        Ok(count)
+    }
+
     /// Take over what a bulk has in progress: to be continued by [`Machine::resume`], or abandoned.
     pub(crate) fn take_over(&mut self, left: InProgress<P>) {
         let InProgress { work, arrived, entered, open_gates, took: _ } = left;

@@ -65,6 +65,25 @@ impl<T> AdmissionQueue<T> {
         Entered::Later
     }
 
+    /// Go in without waiting, or not at all. Returns what `admit` returned, or the visitor.
+    pub(crate) fn enter_at_once<R>(
+        &self,
+        visitor: T,
+        has_room: impl FnOnce() -> bool,
+        admit: impl FnOnce(T) -> R,
+    ) -> Result<R, T> {
+        let state = self.state.lock();
+        if state.is_closed || state.is_held || !state.waiting.is_empty() || !has_room() {
+            return Err(visitor);
+        }
+        Ok(admit(visitor))
+    }
+
+    /// Whether nobody waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) == 0
+    }
+
     /// Let in who waits, as far as there is room. `notify` is called for each after the admission queue is free again.
     pub(crate) fn let_in<R>(&self, has_room: impl Fn() -> bool, admit: impl Fn(T) -> R, notify: impl Fn(R)) {
         while self.waiting.load(Ordering::SeqCst) > 0 {

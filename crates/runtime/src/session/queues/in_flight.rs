@@ -34,8 +34,21 @@ pub trait Client<P: Payload>: Send + Sync {
         0
     }
 
+    /// Take several outputs, as [`Client::output`] does.
+    fn outputs(&self, outputs: Vec<P>) {
+        outputs.into_iter().for_each(|output| self.output(output));
+    }
+
     /// All outputs of one input are out, or it failed. Never waits.
     fn done(&self, outcome: Result<(), RunError<P::Fault>>);
+
+    /// The same for a chunk of so many items, of which one failed, or none.
+    fn chunk_done(&self, items: u64, outcome: Result<(), RunError<P::Fault>>) {
+        for _ in 1..items {
+            self.done(Ok(()));
+        }
+        self.done(outcome);
+    }
 
     /// So many inputs were dropped by an interruption.
     fn interrupted(&self, count: u64) {
@@ -58,22 +71,28 @@ pub trait Client<P: Payload>: Send + Sync {
     }
 }
 
-/// Several clients, and how many inputs each of them had.
+/// Several clients, and how many inputs each of them had; each item of a chunk counts.
 pub(crate) struct Clients<P: Payload> {
-    by_address: HashMap<*const (), (Arc<dyn Client<P>>, u64)>,
+    by_address: HashMap<*const (), Counted<P>>,
     /// The inputs that were taken out. They may be many, and are disposed of together when the clients have been notified.
     inputs: ByNumber<Open<P>>,
 }
 
-impl<'a, P: Payload> FromIterator<&'a Arc<dyn Client<P>>> for Clients<P> {
-    fn from_iter<T: IntoIterator<Item = &'a Arc<dyn Client<P>>>>(inputs: T) -> Self {
+struct Counted<P: Payload> {
+    client: Arc<dyn Client<P>>,
+    inputs: u64,
+    /// The items of chunks that were being handed on, which are done.
+    done: u64,
+}
+
+impl<'a, P: Payload> FromIterator<(&'a Arc<dyn Client<P>>, u64)> for Clients<P> {
+    fn from_iter<T: IntoIterator<Item = (&'a Arc<dyn Client<P>>, u64)>>(inputs: T) -> Self {
         let mut clients = Self { by_address: HashMap::new(), inputs: ByNumber::default() };
         let mut inputs = inputs.into_iter().peekable();
-        while let Some(client) = inputs.next() {
+        while let Some((client, mut count)) = inputs.next() {
             // Most often all are of one client.
-            let mut count = 1;
-            while inputs.next_if(|next| address_of(next) == address_of(client)).is_some() {
-                count += 1;
+            while let Some((_, more)) = inputs.next_if(|(next, _)| address_of(next) == address_of(client)) {
+                count += more;
             }
             clients.add(client, count);
         }
@@ -83,29 +102,39 @@ impl<'a, P: Payload> FromIterator<&'a Arc<dyn Client<P>>> for Clients<P> {
 
 impl<P: Payload> Clients<P> {
     fn add(&mut self, client: &Arc<dyn Client<P>>, inputs: u64) {
-        self.by_address.entry(address_of(client)).or_insert_with(|| (Arc::clone(client), 0)).1 += inputs;
+        self.counted(client).inputs += inputs;
+    }
+
+    fn counted(&mut self, client: &Arc<dyn Client<P>>) -> &mut Counted<P> {
+        let counted = || Counted { client: Arc::clone(client), inputs: 0, done: 0 };
+        self.by_address.entry(address_of(client)).or_insert_with(counted)
     }
 
     /// How many inputs they had in all.
     pub(crate) fn count(&self) -> u64 {
-        self.by_address.values().map(|(_, count)| count).sum()
+        self.by_address.values().map(|counted| counted.inputs).sum()
     }
 
     /// What was handed over is no longer wanted.
     pub(crate) fn forget(&self) {
-        self.by_address.values().for_each(|(client, _)| client.forget());
+        self.by_address.values().for_each(|counted| counted.client.forget());
     }
 
     /// All the inputs were dropped.
     pub(crate) fn interrupted(self) {
-        self.by_address.into_values().for_each(|(client, count)| client.interrupted(count));
+        for Counted { client, inputs, done } in self.by_address.into_values() {
+            if done > 0 {
+                client.chunk_done(done, Ok(()));
+            }
+            client.interrupted(inputs);
+        }
         P::dispose(self.inputs);
     }
 
     /// All the inputs ended with this error.
     pub(crate) fn fail_all(self, error: impl Fn() -> RunError<P::Fault>) {
-        for (client, count) in self.by_address.into_values() {
-            (0..count).for_each(|_| client.done(Err(error())));
+        for Counted { client, inputs, done } in self.by_address.into_values() {
+            (0..inputs + done).for_each(|_| client.done(Err(error())));
         }
         P::dispose(self.inputs);
     }
@@ -124,8 +153,25 @@ pub(crate) struct Abandoned {
     pub(crate) wanted_before: Vec<u64>,
 }
 
+/// What an input is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InputKind {
+    Item,
+    /// So many items together.
+    Chunk(u32),
+    /// The end of input.
+    End,
+}
+
 struct Open<P: Payload> {
     client: Arc<dyn Client<P>>,
+    /// How many inputs it counts for: the items of a chunk count each.
+    count: u64,
+    is_chunk: bool,
+    /// Its last outputs are being handed on.
+    is_done: bool,
+    /// The first item of a chunk that has failed, by its position. Those before it are still wanted.
+    failed: Option<(u32, RunError<P::Fault>)>,
     context: P::Context,
     /// The index by which the client counts it, if not by that in the session.
     own_index: Option<u64>,
@@ -136,6 +182,8 @@ struct State<P: Payload> {
     /// The number of the input opened last; 0 before the first.
     last_input: u64,
     open: ByNumber<Open<P>>,
+    /// The sum of their counts.
+    count: u64,
     /// The clients without inputs in flight that may keep outputs. Some may be gone.
     clients_with_outputs: Vec<Weak<dyn Client<P>>>,
     items_out: u64,
@@ -173,6 +221,7 @@ impl<P: Payload> InFlight<P> {
         let state = State {
             last_input: 0,
             open: ByNumber::default(),
+            count: 0,
             clients_with_outputs: Vec::new(),
             items_out: 0,
             interrupted: 0,
@@ -181,23 +230,41 @@ impl<P: Payload> InFlight<P> {
         Self { items: AtomicU64::new(0), state: Mutex::new(state), has_changed: Condvar::new() }
     }
 
-    /// A new input: an item, or the end of input. Inputs are numbered in the order in which they are opened.
+    /// A new input. Inputs are numbered in the order in which they are opened.
     pub(crate) fn open(
         &self,
         client: Arc<dyn Client<P>>,
         context: P::Context,
         own_index: Option<u64>,
-        is_item: bool,
+        kind: InputKind,
     ) -> u64 {
         let mut state = self.state.lock();
-        let input = if is_item {
-            numbering::of_item(self.number_items(1))
-        } else {
-            numbering::of_end(self.items(), state.last_input)
+        let (input, count) = match kind {
+            InputKind::Item => (numbering::of_item(self.number_items(1)), 1),
+            InputKind::Chunk(items) => (numbering::of_chunk(self.number_items(items.into())), items.into()),
+            InputKind::End => (numbering::of_end(self.items(), state.last_input), 1),
         };
         state.last_input = input;
-        state.open.insert(input, Open { client, context, own_index, error: None });
+        state.count += count;
+        let is_chunk = matches!(kind, InputKind::Chunk(_));
+        state.open.insert(
+            input,
+            Open { client, count, is_chunk, is_done: false, failed: None, context, own_index, error: None },
+        );
         input
+    }
+
+    /// One more item comes into a chunk; returns its position there. `None` if another input has come between.
+    pub(crate) fn extend(&self, input: u64) -> Option<u32> {
+        let mut state = self.state.lock();
+        let open =
+            state.open.get_mut(&input).filter(|open| open.is_chunk && open.error.is_none() && open.failed.is_none())?;
+        let next = numbering::item_index(input) + open.count;
+        self.items.compare_exchange(next, next + 1, Ordering::Relaxed, Ordering::Relaxed).ok()?;
+        let position = u32::try_from(open.count).ok()?;
+        open.count += 1;
+        state.count += 1;
+        Some(position)
     }
 
     /// Whether work on the input is still wanted: it is in flight and has not failed.
@@ -241,11 +308,23 @@ impl<P: Payload> InFlight<P> {
     /// The input failed; its first error is the one that is reported.
     pub(crate) fn fail(&self, input: u64, mut error: RunError<P::Fault>) {
         if let Some(open) = self.state.lock().open.get_mut(&input) {
-            if let (Some(index), Some(own_index)) = (error.item_index_mut(), open.own_index) {
-                *index = own_index;
+            let mut position = None;
+            if let Some(index) = error.item_index_mut() {
+                let place = index.saturating_sub(numbering::item_index(input));
+                *index = open.own_index.map_or(*index, |own_index| own_index + place);
+                position = u32::try_from(place).ok().filter(|_| open.is_chunk);
             }
-            open.error.get_or_insert(error);
+            match (position, &open.failed) {
+                (None, _) => drop(open.error.get_or_insert(error)),
+                (Some(position), Some((before, _))) if *before <= position => {}
+                (Some(position), _) => open.failed = Some((position, error)),
+            }
         }
+    }
+
+    /// The position of the first item of a chunk that has failed.
+    pub(crate) fn failed_position(&self, input: u64) -> Option<u32> {
+        self.state.lock().open.get(&input)?.failed.as_ref().map(|(position, _)| *position)
     }
 
     /// Hand an output over, unless the input is no longer wanted.
@@ -258,6 +337,23 @@ impl<P: Payload> InFlight<P> {
             client
         };
         client.output(output);
+        self.state.lock().handing_over -= 1;
+        self.has_changed.notify_all();
+    }
+
+    /// The same for the outputs of a chunk, of which nothing more comes if they are the last.
+    pub(crate) fn outputs(&self, input: u64, outputs: Vec<P>, are_last: bool) {
+        let client = {
+            let mut state = self.state.lock();
+            let Some(open) = state.open.get_mut(&input).filter(|open| open.error.is_none()) else { return };
+            // An interruption does not count items whose outputs may have been taken.
+            open.is_done |= are_last;
+            let client = Arc::clone(&open.client);
+            state.items_out += outputs.len() as u64;
+            state.handing_over += 1;
+            client
+        };
+        client.outputs(outputs);
         self.state.lock().handing_over -= 1;
         self.has_changed.notify_all();
     }
@@ -275,21 +371,32 @@ impl<P: Payload> InFlight<P> {
     /// Nothing more comes of the input.
     pub(crate) fn complete(&self, input: u64) {
         let Some(open) = self.take(input) else { return };
-        open.client.done(open.error.map_or(Ok(()), Err));
+        let error = open.error.or(open.failed.map(|(_, error)| error));
+        let outcome = error.map_or(Ok(()), Err);
+        if open.is_chunk {
+            open.client.chunk_done(open.count, outcome)
+        } else {
+            open.client.done(outcome)
+        }
         self.has_changed.notify_all();
     }
 
     fn take(&self, input: u64) -> Option<Open<P>> {
         let mut state = self.state.lock();
-        if let Some(Open { client, error: Some(RunError::Node(_)), .. }) = state.open.get(&input) {
+        let fails = |open: &&Open<P>| match &open.error {
+            None => open.failed.is_some(),
+            Some(error) => matches!(error, RunError::Node(_)),
+        };
+        if let Some(open) = state.open.get(&input).filter(fails) {
             // The input stays in flight meanwhile, so that an interruption or a close finds its client.
-            let client = Arc::clone(client);
+            let client = Arc::clone(&open.client);
             let generation = client.generation();
             drop(state);
             client.fails(generation);
             state = self.state.lock();
         }
         let open = state.open.remove(&input)?;
+        state.count -= open.count;
         if open.client.keeps_outputs() {
             state.remember(&open.client);
         }
@@ -303,6 +410,10 @@ impl<P: Payload> InFlight<P> {
         let mut abandoned = Abandoned::default();
         for (&input, open) in state.open.iter_mut().filter(|(_, open)| is_its(open)) {
             abandoned.inputs.insert(input);
+            if open.is_chunk {
+                let first = numbering::item_index(input);
+                abandoned.inputs.extend((first..first + open.count).map(numbering::of_item));
+            }
             if open.error.is_none() {
                 open.error = Some(RunError::Cancelled);
                 abandoned.wanted_before.push(input);
@@ -313,9 +424,16 @@ impl<P: Payload> InFlight<P> {
 
     /// Take out all inputs that are in flight; their clients receive nothing yet.
     pub(crate) fn take_all(&self) -> Clients<P> {
-        let open = std::mem::take(&mut self.state.lock().open);
+        let mut state = self.state.lock();
+        state.count = 0;
+        let open = std::mem::take(&mut state.open);
+        drop(state);
         self.has_changed.notify_all();
-        let mut clients: Clients<P> = open.values().map(|open| &open.client).collect();
+        let are_in_work = open.values().filter(|open| !open.is_done);
+        let mut clients: Clients<P> = are_in_work.map(|open| (&open.client, open.count)).collect();
+        for done in open.values().filter(|open| open.is_done) {
+            clients.counted(&done.client).done += done.count;
+        }
         clients.inputs = open;
         clients
     }
@@ -326,6 +444,11 @@ impl<P: Payload> InFlight<P> {
         let clients_with_outputs = std::mem::take(&mut self.state.lock().clients_with_outputs);
         clients_with_outputs.iter().filter_map(Weak::upgrade).for_each(|client| clients.add(&client, 0));
         clients
+    }
+
+    /// The number of the input opened last.
+    pub(crate) fn last_input(&self) -> u64 {
+        self.state.lock().last_input
     }
 
     /// A number above those of all inputs so far.
@@ -343,9 +466,9 @@ impl<P: Payload> InFlight<P> {
         self.items.load(Ordering::Relaxed)
     }
 
-    /// How many inputs are in flight.
+    /// How many inputs are in flight; the items of a chunk count each.
     pub(crate) fn len(&self) -> usize {
-        self.state.lock().open.len()
+        usize::try_from(self.state.lock().count).unwrap_or(usize::MAX)
     }
 
     /// Whether no input before `end` is in flight.

@@ -29,6 +29,8 @@ pub(crate) struct Envelope<P> {
     pub(crate) is_flush: bool,
     /// A caller waits for the outputs of this input, so it must not wait for a batch to fill.
     pub(crate) is_urgent: bool,
+    /// The positions of the items in their chunk, if the input is one.
+    pub(crate) positions: Option<Vec<u32>>,
     /// When it was pushed, if metrics are collected.
     pub(crate) since: Option<Instant>,
 }
@@ -38,7 +40,12 @@ impl<P> Envelope<P> {
     pub(crate) fn whole(input: u64, items: Vec<(usize, P)>) -> Self {
         let visits = Vec::new();
         let (is_first, is_last, is_flush, is_urgent) = (true, true, false, false);
-        Self { input, items, visits, is_first, is_last, is_flush, is_urgent, since: None }
+        Self { input, items, visits, is_first, is_last, is_flush, is_urgent, positions: None, since: None }
+    }
+
+    /// How much of the capacity of a queue it takes: the items of a chunk count each.
+    fn load(&self) -> usize {
+        if self.positions.is_some() { self.items.len() } else { usize::from(!self.items.is_empty()) }
     }
 
     /// Whether the nodes are flushed when its items are through.
@@ -48,7 +55,7 @@ impl<P> Envelope<P> {
 
     /// An envelope of the same input and kind, with nothing in it.
     pub(crate) fn header(&self) -> Self {
-        Self { items: Vec::new(), visits: Vec::new(), ..*self }
+        Self { items: Vec::new(), visits: Vec::new(), positions: self.positions.as_ref().map(|_| Vec::new()), ..*self }
     }
 }
 
@@ -104,7 +111,7 @@ enum Wait {
 
 struct State<P> {
     envelopes: VecDeque<Envelope<P>>,
-    /// Parcels in it that carry items: only these count against the capacity.
+    /// The sum of the loads of the envelopes in it: only these count against the capacity.
     loaded: usize,
     next_number: u64,
     is_closed: bool,
@@ -147,10 +154,11 @@ impl<P> Inbox<P> {
     /// Add an envelope; waits while the queue is full, if that is the policy.
     pub(crate) fn push(&self, envelope: Envelope<P>) -> Pushed<P> {
         let mut state = self.state.lock();
-        let is_full = |state: &State<P>| state.loaded >= self.policy.capacity;
+        let load = envelope.load();
+        let is_full = |state: &State<P>| state.loaded > 0 && state.loaded.saturating_add(load) > self.policy.capacity;
         let mut pushed = Pushed::Queued;
         let mut envelope = Some(envelope);
-        if envelope.as_ref().is_some_and(|envelope| !envelope.items.is_empty()) && is_full(&state) {
+        if load > 0 && is_full(&state) {
             match self.policy.when_full {
                 WhenFull::Wait => {
                     while is_full(&state) && !state.is_closed {
@@ -177,9 +185,14 @@ impl<P> Inbox<P> {
         pushed
     }
 
+    /// For how many items a push would neither wait nor drop.
+    pub(crate) fn room(&self) -> usize {
+        self.policy.capacity.saturating_sub(self.state.lock().loaded)
+    }
+
     /// Whether a push would neither wait nor drop.
     pub(crate) fn has_room(&self) -> bool {
-        self.state.lock().loaded < self.policy.capacity
+        self.room() > 0
     }
 
     /// Whether nothing waits in it.
@@ -200,6 +213,29 @@ impl<P> Inbox<P> {
     /// What to give [`Inbox::pop_until`]. Taken before looking at the reason for a wake, so that none is missed.
     pub(crate) fn wakes(&self) -> u64 {
         self.state.lock().wakes
+    }
+
+    /// Add an item to a chunk that waits for the stage, as its last envelope, if it has less than `limit` and there is room. `expect` is
+    /// asked before for the position of the item in the chunk; it must not wait.
+    pub(crate) fn extend(
+        &self,
+        input: u64,
+        place: usize,
+        item: P,
+        limit: usize,
+        expect: impl FnOnce() -> Option<u32>,
+    ) -> Result<(), P> {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        let has_room = state.loaded < self.policy.capacity && !state.is_closed;
+        let last =
+            state.envelopes.back_mut().filter(|last| has_room && last.input == input && last.items.len() < limit);
+        let Some((envelope, position)) = last.and_then(|last| Some((last, expect()?))) else { return Err(item) };
+        envelope.items.push((place, item));
+        envelope.positions.get_or_insert_default().push(position);
+        state.loaded += 1;
+        state.metrics.peak_len = state.metrics.peak_len.max(state.loaded);
+        Ok(())
     }
 
     /// The next envelope; waits for it.
@@ -229,14 +265,17 @@ impl<P> Inbox<P> {
         loop {
             if let Some(envelope) = state.envelopes.pop_front() {
                 self.note_wait(waited_from);
-                if !envelope.items.is_empty() {
-                    state.loaded -= 1;
-                }
+                let load = envelope.load();
+                state.loaded -= load;
                 let number = state.next_number;
                 state.next_number += 1;
                 self.arrived.store(state.envelopes.len(), Ordering::Release);
                 drop(state);
-                self.not_full.notify_one();
+                if load > 1 {
+                    self.not_full.notify_all()
+                } else {
+                    self.not_full.notify_one()
+                };
                 return Popped::Envelope(number, envelope);
             }
             if state.is_closed {
@@ -317,7 +356,7 @@ impl<P> Inbox<P> {
 impl<P> State<P> {
     fn add(&mut self, envelope: Envelope<P>) {
         if !envelope.items.is_empty() {
-            self.loaded += 1;
+            self.loaded += envelope.load();
             self.metrics.peak_len = self.metrics.peak_len.max(self.loaded);
         }
         self.envelopes.push_back(envelope);
@@ -336,8 +375,8 @@ impl<P> State<P> {
     fn drop_oldest(&mut self, is_only_way: bool) -> Pushed<P> {
         let oldest = self.envelopes.iter().position(|envelope| !envelope.items.is_empty());
         let Some(oldest) = oldest else { return Pushed::Queued };
-        self.loaded -= 1;
         let envelope = self.envelopes.remove(oldest);
+        self.loaded -= envelope.as_ref().map_or(0, Envelope::load);
         let (pushed, rest) = self.drop_items(envelope, is_only_way);
         if let Some(rest) = rest {
             self.envelopes.insert(oldest, rest);

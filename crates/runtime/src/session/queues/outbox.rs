@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::failure::RunError;
@@ -82,6 +82,8 @@ pub struct Outbox<P: Payload> {
     capacity: usize,
     /// While this is set, a producer checks for room first, and never waits.
     never_waits: Arc<AtomicBool>,
+    /// How often outputs that were not taken have been dropped.
+    drops: AtomicU64,
     on_change: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
@@ -109,6 +111,7 @@ impl<P: Payload> Outbox<P> {
             has_room: Condvar::new(),
             capacity,
             never_waits: Arc::default(),
+            drops: AtomicU64::new(0),
             on_change,
         }
     }
@@ -142,8 +145,13 @@ impl<P: Payload> Outbox<P> {
 
     /// One more input is about to be put in. To be called before it is.
     pub fn expect_input(&self) {
+        self.expect_inputs(1);
+    }
+
+    /// So many more inputs are about to be put in. To be called before they are.
+    pub fn expect_inputs(&self, count: usize) {
         let mut state = self.state.lock();
-        state.under_way += 1;
+        state.under_way += count;
         state.has_begun = true;
     }
 
@@ -185,8 +193,14 @@ impl<P: Payload> Outbox<P> {
 
     /// The next output, or what there is instead within `timeout`; nothing as soon as the next input may be put in.
     pub fn next(&self, timeout: Duration) -> Next<P> {
+        self.next_or_idle(timeout, false)
+    }
+
+    /// The same; nothing also when all inputs that were put in are done, if the caller `is_producer`.
+    fn next_or_idle(&self, timeout: Duration, is_producer: bool) -> Next<P> {
         let mut state = self.look();
         let was_held_up = state.is_held_up;
+        let was_under_way = is_producer && state.under_way > 0;
         let mut deadline = None;
         loop {
             if let Some(next) = state.waiting.pop_front() {
@@ -210,7 +224,8 @@ impl<P: Payload> Outbox<P> {
                 }
                 Some(deadline) => deadline.saturating_duration_since(Instant::now()),
             };
-            if left.is_zero() || (was_held_up && !state.is_held_up) {
+            let may_go_on = (was_held_up && !state.is_held_up) || (was_under_way && state.under_way == 0);
+            if left.is_zero() || may_go_on {
                 return Next::Nothing;
             }
             state.is_notified = false;
@@ -218,10 +233,38 @@ impl<P: Payload> Outbox<P> {
         }
     }
 
+    /// All outputs that are there before the next error, at least the first one; or what there is instead within `timeout`. For the thread
+    /// that puts the inputs in: nothing as soon as it may put in another, or all are done.
+    pub fn next_ready(&self, timeout: Duration, outputs: &mut Vec<P>) -> Next<P> {
+        let first = self.next_or_idle(timeout, true);
+        if !matches!(first, Next::Output(_)) {
+            return first;
+        }
+        let mut state = self.look();
+        let is_output = |next: &&Next<P>| matches!(next, Next::Output(_));
+        let ready = state.waiting.iter().take_while(is_output).count();
+        outputs.extend(state.waiting.drain(..ready).filter_map(|next| match next {
+            Next::Output(output) => Some(output),
+            _ => None,
+        }));
+        state.outputs -= ready;
+        drop(state);
+        if ready > 0 {
+            self.has_room.notify_all();
+        }
+        first
+    }
+
+    /// Changes whenever outputs that were not taken are dropped. What [`Outbox::next_ready`] has returned is to be dropped with them.
+    pub fn drops(&self) -> u64 {
+        self.drops.load(Ordering::SeqCst)
+    }
+
     /// Take no more outputs: producers no longer wait. Errors are still returned.
     pub fn abandon(&self) {
         let mut state = self.state.lock();
         state.is_abandoned = true;
+        self.drops.fetch_add(1, Ordering::SeqCst);
         let outputs = state.take_outputs();
         self.notify(state);
         drop(outputs);
@@ -315,6 +358,26 @@ impl<P: Payload> Client<P> for Outbox<P> {
         self.notify(state);
     }
 
+    fn outputs(&self, outputs: Vec<P>) {
+        let mut outputs = outputs.into_iter();
+        loop {
+            let mut state = self.state.lock();
+            if state.is_abandoned {
+                return;
+            }
+            let room = self.capacity.saturating_sub(state.outputs);
+            let before = state.waiting.len();
+            state.waiting.extend(outputs.by_ref().take(room).map(Next::Output));
+            state.outputs += state.waiting.len() - before;
+            self.notify(state);
+            // One without room waits, or is dropped.
+            match outputs.next() {
+                Some(output) => self.output(output),
+                None => return,
+            }
+        }
+    }
+
     fn room(&self) -> usize {
         self.room_in(&self.state.lock())
     }
@@ -330,12 +393,16 @@ impl<P: Payload> Client<P> for Outbox<P> {
     }
 
     fn done(&self, outcome: Result<(), RunError<P::Fault>>) {
+        self.chunk_done(1, outcome);
+    }
+
+    fn chunk_done(&self, items: u64, outcome: Result<(), RunError<P::Fault>>) {
         let mut state = self.state.lock();
-        state.under_way = state.under_way.saturating_sub(1);
+        state.under_way = state.under_way.saturating_sub(usize::try_from(items).unwrap_or(usize::MAX));
         match outcome {
             // The stream goes on with the next input: who waits in `next` has nothing to see, and is not woken.
             Ok(()) | Err(RunError::Interrupted | RunError::Cancelled)
-                if self.on_change.is_none() && !state.is_complete() =>
+                if self.on_change.is_none() && state.under_way > 0 =>
             {
                 return;
             }
@@ -371,6 +438,7 @@ impl<P: Payload> Client<P> for Outbox<P> {
     fn forget(&self) {
         let mut state = self.state.lock();
         state.forgotten += 1;
+        self.drops.fetch_add(1, Ordering::SeqCst);
         let outputs = state.take_outputs();
         drop(state);
         drop(outputs);

@@ -12,6 +12,8 @@ pub(crate) struct Router<'a, P: Payload> {
     header: Envelope<P>,
     /// What has not been sent, for each link.
     pending: Vec<Vec<(usize, P)>>,
+    /// The positions of what has not been sent in its chunk, where the input is one. There is one link then.
+    positions: Vec<u32>,
     /// The links by which something of the envelope was sent.
     has_sent: Vec<bool>,
 }
@@ -19,7 +21,12 @@ pub(crate) struct Router<'a, P: Payload> {
 impl<'a, P: Payload> Router<'a, P> {
     pub(crate) fn new(core: &'a Core<P>, stage: &'a Stage<P>, header: Envelope<P>) -> Self {
         let pending = stage.links.iter().map(|_| Vec::new()).collect();
-        Self { core, stage, header, pending, has_sent: vec![false; stage.links.len()] }
+        Self { core, stage, header, pending, positions: Vec::new(), has_sent: vec![false; stage.links.len()] }
+    }
+
+    /// The last output comes of the item at this position of the chunk.
+    pub(crate) fn note_position(&mut self, position: u32) {
+        self.positions.push(position);
     }
 
     /// Keep an output that leaves the stage by this exit, until the next are sent.
@@ -35,6 +42,7 @@ impl<'a, P: Payload> Router<'a, P> {
     /// Forget what has not been sent.
     pub(crate) fn clear(&mut self) {
         self.pending.iter_mut().for_each(Vec::clear);
+        self.positions.clear();
     }
 
     pub(crate) fn has_pending(&self) -> bool {
@@ -68,7 +76,8 @@ impl<'a, P: Payload> Router<'a, P> {
         let items = std::mem::take(&mut self.pending[link]);
         if !items.is_empty() || !visits.is_empty() || is_last {
             let is_first = self.header.is_first && !std::mem::replace(&mut self.has_sent[link], true);
-            let envelope = Envelope { items, visits, is_first, is_last, ..self.header.header() };
+            let positions = self.header.positions.is_some().then(|| std::mem::take(&mut self.positions));
+            let envelope = Envelope { items, visits, is_first, is_last, positions, ..self.header.header() };
             self.core.send(&self.stage.links[link], envelope);
         }
     }

@@ -15,7 +15,7 @@ use crate::phase::Phase;
 use crate::plan::Plan;
 use crate::session::Reporter;
 use crate::session::queues::admission::{AdmissionQueue, Entered};
-use crate::session::queues::in_flight::{Client, InFlight};
+use crate::session::queues::in_flight::{Client, InFlight, InputKind};
 use crate::session::queues::inbox::{Dropped, Envelope};
 use crate::session::queues::joiner::Joiner;
 use crate::session::stages::paused::Paused;
@@ -33,6 +33,8 @@ pub(crate) struct Core<P: Payload> {
     pub(crate) admission_queue: AdmissionQueue<Submission<P>>,
     /// The most inputs that may be in flight.
     pub(crate) window: usize,
+    /// The most items of a stream that pass through the stages together.
+    pub(crate) largest_chunk: usize,
     pub(crate) draining: AtomicUsize,
     pub(crate) with_metrics: bool,
     pub(crate) is_closed: AtomicBool,
@@ -52,10 +54,19 @@ pub(crate) struct Core<P: Payload> {
     pub(crate) source_tasks: Option<Arc<Tasks>>,
 }
 
+/// What is put into a session.
+pub(crate) enum Input<P> {
+    /// An item, once for each stage that begins with it.
+    Item(Vec<P>),
+    /// Several items of one stream, for a pipeline with one stage that begins with them.
+    Chunk(Vec<P>),
+    /// The end of input, which flushes the nodes.
+    End,
+}
+
 /// An input on its way into a session.
 pub(crate) struct Submission<P: Payload> {
-    /// The item, once for each stage that begins with it. `None` for the end of input, which flushes the nodes.
-    pub(crate) items: Option<Vec<P>>,
+    pub(crate) input: Input<P>,
     pub(crate) client: Arc<dyn Client<P>>,
     /// The context of the caller that puts it in.
     pub(crate) context: P::Context,
@@ -103,6 +114,19 @@ impl<P: Payload> Core<P> {
         let mut items: Vec<P> = (1..entries).map(|_| item.duplicate()).collect();
         items.push(item);
         items
+    }
+
+    /// Let a chunk in if there is room for all of it; returns it otherwise. Nothing waits.
+    pub(crate) fn submit_chunk(&self, submission: Submission<P>) -> Result<u64, Submission<P>> {
+        let items = if let Input::Chunk(items) = &submission.input { items.len() } else { 1 };
+        let mut input = 0;
+        let has_room = || self.room() >= items;
+        self.admission_queue.enter_at_once(submission, has_room, |submission| {
+            let dropped = self.admit(submission);
+            input = self.in_flight.last_input();
+            dropped
+        })?;
+        Ok(input)
     }
 
     /// Let an input in, now or as soon as there is room.
@@ -271,17 +295,35 @@ impl<P: Payload> Core<P> {
         self.in_flight.len() < self.window && self.stages.iter().all(has_room)
     }
 
+    /// How many items need not wait at this moment, for a pipeline with one stage that begins with them.
+    pub(crate) fn room(&self) -> usize {
+        let entry = self.stages.iter().find(|stage| stage.entry.is_some());
+        let in_queue = entry.map_or(0, |stage| stage.inbox.room());
+        in_queue.min(self.window.saturating_sub(self.in_flight.len()))
+    }
+
     /// Open an input and hand it to the stages that begin with it. Returns what was dropped for it.
     ///
     /// The admission queue is locked, so nothing here waits or calls a client.
     fn admit(&self, submission: Submission<P>) -> Vec<Dropped<P>> {
-        let Submission { items, client, context, is_urgent, own_index, .. } = submission;
-        let is_flush = items.is_none();
-        let input = self.in_flight.open(client, context, own_index, !is_flush);
-        let mut items = items.into_iter().flatten();
+        let Submission { input, client, context, is_urgent, own_index, .. } = submission;
+        let open = |kind| self.in_flight.open(client, context, own_index, kind);
+        let mut entries = self.stages.iter().filter_map(|stage| Some((stage, stage.entry?)));
+        let (input, items, is_flush) = match input {
+            Input::Item(items) => (open(InputKind::Item), items, false),
+            Input::End => (open(InputKind::End), Vec::new(), true),
+            Input::Chunk(items) => {
+                let count = u32::try_from(items.len()).expect("a queue is not that long");
+                let input = open(InputKind::Chunk(count));
+                let Some((stage, place)) = entries.next() else { return Vec::new() };
+                let items = items.into_iter().map(|item| (place, item)).collect();
+                let positions = Some((0..count).collect());
+                return Vec::from_iter(self.receive(stage, Envelope { positions, ..Envelope::whole(input, items) }));
+            }
+        };
+        let mut items = items.into_iter();
         let mut dropped = Vec::new();
-        for stage in &self.stages {
-            let Some(place) = stage.entry else { continue };
+        for (stage, place) in entries {
             let items = items.next().map(|item| (place, item)).into_iter().collect();
             let envelope = Envelope { is_flush, is_urgent, ..Envelope::whole(input, items) };
             dropped.extend(self.receive(stage, envelope));
@@ -304,8 +346,13 @@ impl<P: Payload> Core<P> {
     /// Outputs of the pipeline.
     fn emit(&self, envelope: Envelope<P>) {
         let deliver = |envelope: Envelope<P>| {
-            for (_, output) in envelope.items {
-                self.in_flight.output(envelope.input, output);
+            if envelope.positions.is_some() {
+                let outputs = envelope.items.into_iter().map(|(_, output)| output).collect();
+                self.in_flight.outputs(envelope.input, outputs, envelope.is_last);
+            } else {
+                for (_, output) in envelope.items {
+                    self.in_flight.output(envelope.input, output);
+                }
             }
             if envelope.is_last {
                 self.in_flight.complete(envelope.input);

@@ -14,7 +14,7 @@ use crate::numbering;
 use crate::payload::Payload;
 use crate::phase::Phase;
 use crate::session::queues::in_flight::Client;
-use crate::session::stages::shared::{Admission, Core, Submission};
+use crate::session::stages::shared::{Admission, Core, Input, Submission};
 use crate::session::stages::tasks::{PollWhile, Tasks};
 
 /// How often a wait for the items before a failure checks whether the session has closed.
@@ -48,7 +48,7 @@ pub(crate) fn run<P: Payload>(core: &Core<P>, client: &Arc<dyn Client<P>>, conte
     });
     match outcome {
         Ok(()) => {
-            core.submit(source.submission(None, None));
+            core.submit(source.submission(Input::End, None));
         }
         Err(fault) => {
             let made = core.in_flight.items();
@@ -103,16 +103,16 @@ impl<P: Payload> RunningSource<'_, P> {
         let notify = Box::new(move |is_in| {
             sender.try_send(is_in).ok();
         });
-        match self.core.submit(self.submission(Some(self.core.for_entries(item)), Some(notify))) {
+        match self.core.submit(self.submission(Input::Item(self.core.for_entries(item)), Some(notify))) {
             Admission::Now => true,
             Admission::Later => admitted.recv().unwrap_or(false),
             Admission::Never => false,
         }
     }
 
-    fn submission(&self, items: Option<Vec<P>>, admitted: Option<Box<dyn FnOnce(bool) + Send>>) -> Submission<P> {
+    fn submission(&self, input: Input<P>, admitted: Option<Box<dyn FnOnce(bool) + Send>>) -> Submission<P> {
         let (client, context) = (Arc::clone(self.client), self.context.clone());
-        Submission { items, client, context, is_urgent: false, own_index: None, admitted }
+        Submission { input, client, context, is_urgent: false, own_index: None, admitted }
     }
 }
 

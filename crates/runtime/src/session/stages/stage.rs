@@ -37,6 +37,8 @@ pub(crate) struct Stage<P: Payload> {
     /// The stages after it, each exit that leads there with the place where its items enter.
     pub(crate) links: Vec<Link>,
     pub(crate) waited_us: AtomicU64,
+    /// How long the nodes have taken for an item lately, in nanoseconds; 0 before the first one.
+    pub(crate) item_nanos: AtomicU64,
     /// Above zero while the end of input waits for what was begun before it.
     pub(crate) ending: AtomicUsize,
     /// The envelopes, by their numbers, of which items are in progress at the same time.
@@ -295,6 +297,15 @@ impl<P: Payload> Stage<P> {
                 begin => return begin,
             }
         }
+    }
+
+    /// The nodes took this long for so many items.
+    pub(crate) fn note_item_time(&self, took: Duration, items: usize) {
+        let nanos = took.as_nanos() / (items.max(1) as u128);
+        let nanos = u64::try_from(nanos).unwrap_or(u64::MAX).max(1);
+        // One slow item among many is remembered for a while.
+        let before = self.item_nanos.load(Ordering::Relaxed);
+        self.item_nanos.store(nanos.max(before - before / 4), Ordering::Relaxed);
     }
 
     /// Let the threads of the stage see what others ask of them.

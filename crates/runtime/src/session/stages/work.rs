@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use crate::execution::machine::{Machine, Stop};
+use crate::execution::machine::{Machine, Places, Stop};
 use crate::failure::RunError;
 use crate::node::endpoints::Sink;
 use crate::numbering::NO_INPUT;
@@ -26,7 +26,7 @@ pub(crate) fn run_in_order<P: Payload>(core: &Arc<Core<P>>, stage: usize) {
         if replica.tasks.is_none() {
             core.finish_paused(replica, &mut machine);
         }
-        let mut sink = RouterSink { router: Router::new(core, stage, envelope.header()), replica };
+        let mut sink = RouterSink { router: Router::new(core, stage, envelope.header()), replica, position: None };
         work_on(core, replica, &mut machine, envelope, &mut sink);
         sink.router.finish(&machine.visited_exits());
     }
@@ -55,16 +55,38 @@ pub(crate) fn work_on<P: Payload>(
         machine.begin();
         machine.input = input;
     }
-    let failed = P::within(&P::copy_context(&context), || {
-        let outcome = replica.try_enter(machine, |machine| take_through(machine, envelope, sink));
+    let is_chunk = envelope.positions.is_some();
+    let failed = match envelope.positions {
+        None => take_in_copy(core, replica, machine, &context, |machine| take_through(machine, envelope, sink)).0,
+        // The interpreter of a language is entered once for all.
+        Some(_) => P::hold(|| take_chunk(core, replica, machine, &context, envelope, sink)),
+    };
+    if let Some(error) = failed {
+        if is_chunk {
+            // The outputs of the items before the one that failed.
+            sink.before_wait();
+        }
+        core.fail(input, error);
+    }
+}
+
+/// Do `work` in the nodes, in a copy of the context of an input. Returns why it failed, and the copy.
+fn take_in_copy<P: Payload>(
+    core: &Core<P>,
+    replica: &Replica<P>,
+    machine: &mut Machine<P>,
+    context: &P::Context,
+    work: impl FnOnce(&mut Machine<P>) -> Result<(), Stop<P::Fault>>,
+) -> (Option<RunError<P::Fault>>, P::Context) {
+    let own = P::copy_context(context);
+    let failed = P::within(&own, || {
+        let outcome = replica.try_enter(machine, work);
         let stop = outcome.unwrap_or_else(|hindrance| Err(Stop::Hindered(hindrance))).err()?;
         let error = core.why(replica, blame(machine, stop));
         core.note_failures(replica.abandon(machine).into_iter().map(|(_, _, fault)| fault));
         Some(error)
     });
-    if let Some(error) = failed {
-        core.fail(input, error);
-    }
+    (failed, own)
 }
 
 /// Take an envelope as far as it goes.
@@ -84,6 +106,45 @@ pub(crate) fn take_through<P: Payload>(
         (true, false) => machine.drain(sink),
         (false, _) => Ok(()),
     }
+}
+
+/// Take the items of a chunk through, at once if the nodes can be compiled and leave the context as it is. Returns why it failed.
+fn take_chunk<P: Payload>(
+    core: &Core<P>,
+    replica: &Replica<P>,
+    machine: &mut Machine<P>,
+    context: &P::Context,
+    envelope: Envelope<P>,
+    sink: &mut dyn Sink<P>,
+) -> Option<RunError<P::Fault>> {
+    let Envelope { input, items, positions, .. } = envelope;
+    let mut positions = positions.unwrap_or_default();
+    let mut items: Vec<P> = items.into_iter().map(|(_, item)| item).collect();
+    if let Some(failed) = core.in_flight.failed_position(input) {
+        // What comes of an item that has failed, and of those after it, is no longer wanted.
+        let wanted = positions.partition_point(|&position| position < failed);
+        positions.truncate(wanted);
+        items.truncate(wanted);
+    }
+    let stage = &core.stages[core.plan.stage_of(machine.members[0])];
+    let began = Instant::now();
+    let mut items = items.into_iter().peekable();
+    let mut places = Places { input, positions: &positions };
+    let mut failed = None;
+    while items.peek().is_some() && failed.is_none() {
+        // An item must not see what the nodes have set for another one.
+        let together = if machine.changes_contexts { 1 } else { usize::MAX };
+        let part: Vec<P> = items.by_ref().take(together).collect();
+        let count = part.len();
+        let work = |machine: &mut Machine<P>| machine.take_chunk(&places, part, sink);
+        let (error, own) = take_in_copy(core, replica, machine, context, work);
+        machine.changes_contexts |= !P::is_same_context(context, &own);
+        failed = error;
+        places.positions = &places.positions[count..];
+    }
+    P::dispose(items);
+    stage.note_item_time(began.elapsed(), positions.len());
+    failed
 }
 
 /// What the only node of a stage is given of an envelope; nothing if its input is no longer wanted.
@@ -111,6 +172,8 @@ pub(crate) fn inputs_of<P: Payload>(
 struct RouterSink<'a, P: Payload> {
     router: Router<'a, P>,
     replica: &'a Replica<P>,
+    /// Of the item in work, if the input is a chunk.
+    position: Option<u32>,
 }
 
 impl<P: Payload> Sink<P> for RouterSink<'_, P> {
@@ -120,11 +183,18 @@ impl<P: Payload> Sink<P> for RouterSink<'_, P> {
 
     fn accept_at(&mut self, exit: usize, output: P) -> Result<(), P::Fault> {
         self.router.add(exit, output);
+        if let Some(position) = self.position {
+            self.router.note_position(position);
+        }
         if self.replica.stop.is_set() {
             // The machine stops at its next step.
             self.router.clear();
         }
         Ok(())
+    }
+
+    fn begin_item(&mut self, position: usize) {
+        self.position = u32::try_from(position).ok();
     }
 
     fn is_wanted(&mut self) -> bool {

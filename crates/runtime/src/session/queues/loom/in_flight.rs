@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::failure::RunError;
-use crate::session::queues::in_flight::{Client, InFlight};
+use crate::session::queues::in_flight::{Client, InFlight, InputKind};
 use crate::session::queues::locks::thread;
 use crate::session::queues::loom::{Counting, Number, TIMEOUT, check};
 
 fn in_flight() -> (Arc<InFlight<Number>>, Arc<Counting>, u64) {
     let (in_flight, client) = (Arc::new(InFlight::new()), Arc::new(Counting::default()));
-    let input = in_flight.open(client.clone(), (), None, true);
+    let input = in_flight.open(client.clone(), (), None, InputKind::Item);
     (in_flight, client, input)
 }
 
@@ -59,7 +59,7 @@ fn nothing_is_handed_over_after_the_silence() {
 fn one_who_waits_for_the_end_is_woken() {
     check(|| {
         let (in_flight, client, input) = in_flight();
-        let second = in_flight.open(client, (), None, true);
+        let second = in_flight.open(client, (), None, InputKind::Item);
         let completing = Arc::clone(&in_flight);
         let completing = thread::spawn(move || {
             completing.complete(second);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::failure::{NodeFailure, RunError};
 use crate::phase::Phase;
-use crate::session::queues::in_flight::{Client, InFlight};
+use crate::session::queues::in_flight::{Client, InFlight, InputKind};
 use crate::session::queues::locks::thread;
 use crate::session::queues::loom::{Number, TIMEOUT, check, join_all};
 use crate::session::queues::outbox::{Next, Outbox};
@@ -127,7 +127,7 @@ fn one_who_brings_an_error_does_not_wait_for_what_is_forgotten() {
         let outbox = outbox(2);
         outbox.done(Err(failure()));
         let in_flight = Arc::new(InFlight::new());
-        let input = in_flight.open(outbox.clone(), (), None, true);
+        let input = in_flight.open(outbox.clone(), (), None, InputKind::Item);
         in_flight.fail(input, failure());
         let completing = Arc::clone(&in_flight);
         let completing = thread::spawn(move || completing.complete(input));

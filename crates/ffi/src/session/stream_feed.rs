@@ -1,0 +1,146 @@
+//! The items of a stream on their way into a session: many at once where they are all there, or wait.
+
+use std::collections::VecDeque;
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyIterator, PyList, PyRange, PyTuple};
+use remotemedia_runtime::locks::Mutex;
+use remotemedia_runtime::{ChunkedStream, Client, Session};
+
+use crate::attach::prepare_thread;
+use crate::convert::object::Object;
+use crate::session::stream::OutputStream;
+
+/// What `feed` returns.
+const GOES_ON: u8 = 0;
+const WAITS: u8 = 3;
+const IS_ENDED: u8 = 1;
+const IS_REFUSED: u8 = 2;
+
+/// Reads items, and puts them into a session.
+#[pyclass(module = "remotemedia._core", frozen)]
+pub(crate) struct StreamFeed {
+    stream: Py<OutputStream>,
+    /// The most items in progress and outputs that were not taken.
+    limit: usize,
+    state: Mutex<State>,
+}
+
+struct State {
+    items: Py<PyIterator>,
+    /// Whether all items are there already, so that reading one does not wait.
+    are_there: bool,
+    /// Items that were read, and for which there was no room.
+    left: VecDeque<Object>,
+    /// `None` if the nodes take items one by one.
+    chunks: Option<ChunkedStream>,
+}
+
+#[pymethods]
+impl StreamFeed {
+    #[new]
+    fn new(stream: &Bound<'_, OutputStream>, items: &Bound<'_, PyAny>, limit: usize) -> PyResult<Self> {
+        let are_there = items.is_exact_instance_of::<PyList>()
+            || items.is_exact_instance_of::<PyTuple>()
+            || items.is_exact_instance_of::<PyRange>();
+        let chunks = ChunkedStream::new(&stream.get().core.get().session);
+        let state = State { items: items.try_iter()?.unbind(), are_there, left: VecDeque::new(), chunks };
+        Ok(Self { stream: stream.clone().unbind(), limit, state: Mutex::new(state) })
+    }
+
+    /// Read items and put them in. Returns 3 when the next output is to be waited for, because it is ready or there is no room; 0 if more
+    /// can be put in; 1 if the items have ended; 2 if the session has closed.
+    fn feed(&self, py: Python<'_>) -> PyResult<u8> {
+        prepare_thread();
+        let stream = self.stream.get();
+        let Some(mut state) = self.state.try_lock() else {
+            return Err(PyValueError::new_err("another thread is already iterating over this stream"));
+        };
+        let mut has_read = false;
+        loop {
+            let load = stream.outbox.load();
+            let free = self.limit.saturating_sub(load);
+            if free == 0 || stream.outbox.is_held_up() || stream.outbox.is_ready() {
+                return Ok(WAITS);
+            }
+            let count = state.room(&stream.core.get().session).min(free);
+            if load > 0 && state.must_wait(count, !has_read && load > self.limit / 2) {
+                return Ok(WAITS);
+            }
+            has_read = true;
+            state.read(py, count.max(1))?;
+            if state.left.is_empty() {
+                return Ok(IS_ENDED);
+            }
+            if count > 0 && state.put(stream) {
+                continue;
+            }
+            // It waits for room, or the nodes run on this thread.
+            let is_refused = state.left.pop_front().is_some_and(|item| !stream.offer(item.0));
+            return Ok(if is_refused { IS_REFUSED } else { GOES_ON });
+        }
+    }
+}
+
+impl State {
+    /// Whether to wait for more room than there is for this many items: small chunks would come back as small ones, and never grow.
+    fn must_wait(&self, count: usize, is_more_than_half_full: bool) -> bool {
+        self.chunks.as_ref().is_some_and(|chunks| {
+            if self.are_there { count < chunks.size() } else { is_more_than_half_full && chunks.size() > 1 }
+        })
+    }
+
+    /// How many items can go in together now.
+    fn room(&self, session: &Session<Object>) -> usize {
+        match &self.chunks {
+            None => 0,
+            Some(_) if !self.are_there => 1,
+            Some(chunks) => chunks.room(session),
+        }
+    }
+
+    /// Read items until so many are there.
+    fn read(&mut self, py: Python<'_>, count: usize) -> PyResult<()> {
+        while self.left.len() < count {
+            match self.items.bind(py).clone().next() {
+                Some(item) => self.left.push_back(Object(item?.unbind())),
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Put in what was read; returns whether there was room.
+    fn put(&mut self, stream: &OutputStream) -> bool {
+        let Some(chunks) = &mut self.chunks else { return false };
+        let session = &stream.core.get().session;
+        let count = self.left.len();
+        // Before they are in: they may be done at once.
+        stream.outbox.expect_inputs(count);
+        let mut items: Vec<Object> = self.left.drain(..).collect();
+        if let [_] = items[..]
+            && let Some(item) = items.pop()
+        {
+            match chunks.extend(session, item) {
+                Ok(()) => {
+                    stream.own_index(1);
+                    return true;
+                }
+                Err(item) => items.push(item),
+            }
+        }
+        let own_index = stream.next_own_index();
+        match chunks.put(session, items, stream.outbox.clone(), stream.context(), own_index) {
+            Ok(()) => {
+                stream.own_index(count as u64);
+                true
+            }
+            Err(items) => {
+                self.left.extend(items);
+                stream.outbox.interrupted(count as u64);
+                false
+            }
+        }
+    }
+}

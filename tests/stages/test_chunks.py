@@ -1,0 +1,379 @@
+"""Streams through stages on threads: what waits goes on together, and nothing else changes."""
+
+from __future__ import annotations
+
+import contextvars
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from remotemedia import Node, Pipeline, with_options
+from remotemedia.exceptions import NodeError, NodeTimeoutError, SessionClosedError
+
+TIMEOUT_SECS = 20
+KERNEL = "<remotemedia kernel>"
+language = contextvars.ContextVar("language", default="unknown")
+
+
+class Add(Node):
+    """Adds one, and counts the calls that come from a compiled loop."""
+
+    def __init__(self):
+        super().__init__()
+        self.together = 0
+
+    def process(self, item):
+        caller = sys._getframe().f_back
+        self.together += caller is not None and caller.f_code.co_filename == KERNEL
+        return item + 1
+
+
+class Filter(Node):
+    """Drops the multiples of a number."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def process(self, item):
+        return None if item % self.factor == 0 else item
+
+
+class Fail(Node):
+    """Fails at some items."""
+
+    def __init__(self, items):
+        super().__init__()
+        self.items = items
+
+    def process(self, item):
+        if item in self.items:
+            raise ValueError(item)
+        return item
+
+
+class Pass(Node):
+    """Returns its item."""
+
+    def process(self, item):
+        return item
+
+
+class Block(Node):
+    """Waits at some items until it is released."""
+
+    def __init__(self, *items):
+        super().__init__()
+        self.items = items
+        self.is_there, self.go = threading.Event(), threading.Event()
+        self.seen = []
+
+    def process(self, item):
+        self.seen.append(item)
+        if item in self.items:
+            self.is_there.set()
+            assert self.go.wait(TIMEOUT_SECS)
+        return item
+
+
+def on_thread(*nodes):
+    return Pipeline([with_options(node, placement="thread") for node in nodes])
+
+
+def a_list(count):
+    return list(range(count))
+
+
+def a_range(count):
+    return range(count)
+
+
+def a_generator(count):
+    return (number for number in range(count))
+
+
+SOURCES = pytest.mark.parametrize("source", [a_list, a_range, a_generator])
+
+
+@SOURCES
+@pytest.mark.parametrize("stages", [1, 3])
+def test_most_items_go_together(source, stages):
+    nodes = [Add() for _ in range(stages)]
+
+    with on_thread(*nodes).open() as session:
+        assert list(session.map(source(5_000))) == list(range(stages, 5_000 + stages))
+
+    assert all(node.together > 2_500 for node in nodes)
+
+
+@SOURCES
+def test_neighbours_of_one_stage_go_together(source):
+    nodes = [Add(), Filter(3), Add()]
+
+    with Pipeline(nodes).open(placement="thread") as session:
+        assert list(session.map(source(3_000))) == [item + 2 for item in range(3_000) if (item + 1) % 3]
+
+    assert nodes[0].together > 1_000
+
+
+@pytest.mark.parametrize("options", [{"enable_metrics": True}, {"queue_size": 1}, {"queue_size": 5}])
+@SOURCES
+def test_options_change_no_output(source, options):
+    with on_thread(Add(), Filter(7), Add()).open(**options) as session:
+        assert list(session.map(source(2_000))) == [item + 2 for item in range(2_000) if (item + 1) % 7]
+        metrics = session.metrics()
+
+    if metrics is not None:
+        first, second, third = metrics["node_metrics"]
+        assert [first["items_in"], first["items_out"], second["items_in"]] == [2_000] * 3
+        assert second["items_out"] == third["items_in"] == third["items_out"] == 1_715
+        assert (metrics["items_in"], metrics["items_out"]) == (2_000, 1_715)
+
+
+def test_nothing_comes_out_of_a_filter_that_drops_all():
+    with on_thread(Add(), Filter(1)).open() as session:
+        began = time.perf_counter()
+        assert list(session.map(range(5_000))) == []
+        took = time.perf_counter() - began
+
+    # Each chunk would otherwise wait for the next look at the signals.
+    assert took < 2
+
+
+class TestFailures:
+    @settings(max_examples=60, deadline=None)
+    @given(
+        count=st.integers(1, 600),
+        at=st.integers(0, 599),
+        factor=st.integers(2, 5),
+        place=st.integers(0, 3),
+        source=st.sampled_from([a_list, a_generator]),
+        before=st.integers(0, 100),
+    )
+    def test_the_error_names_the_item_and_follows_all_outputs_before_it(
+        self, count, at, factor, place, source, before
+    ):
+        nodes = [Filter(factor), Add(), Filter(factor)]
+        nodes.insert(place, Fail({at + 1 if place >= 2 else at}))
+        expected = [item + 1 for item in range(count) if item % factor and (item + 1) % factor]
+        reaches_it = at < count and (place == 0 or at % factor) and (place < 3 or (at + 1) % factor)
+
+        with on_thread(*nodes).open() as session:
+            assert list(session.map(range(10_000, 10_000 + before))) is not None
+            outputs, index = [], None
+            try:
+                for output in session.map(source(count)):
+                    outputs.append(output)
+            except NodeError as error:
+                index = error.item_index
+            again = list(session.map([10_001]))
+
+        if reaches_it:
+            assert index == before + at
+            assert outputs == [output for output in expected if output <= at]
+        else:
+            assert (index, outputs) == (None, expected)
+        assert len(again) <= 1
+
+    def test_lazy_results_continue_in_the_middle(self):
+        class Sometimes(Node):
+            def process(self, item):
+                return (item for _ in range(3)) if item % 100 == 50 else item
+
+        with on_thread(Add(), Sometimes(), Add()).open() as session:
+            outputs = list(session.map(range(1_000)))
+
+        expected = [item + 2 for item in range(1_000) for _ in range(3 if (item + 1) % 100 == 50 else 1)]
+        assert outputs == expected
+
+    def test_items_that_are_coroutines_are_passed_on(self):
+        class Make(Node):
+            def process(self, item):
+                async def later():
+                    return item
+
+                return [later()] if item % 50 == 7 else [item]
+
+        class Open(Node):
+            def process(self, item):
+                return item[0]
+
+        with on_thread(Make(), Open(), Add()).open() as session:
+            assert list(session.map(range(500))) == list(range(1, 501))
+
+
+class TestOneItem:
+    def test_a_lone_item_goes_at_once(self):
+        is_there = threading.Event()
+
+        class See(Node):
+            def process(self, item):
+                is_there.set()
+                return item
+
+        def live():
+            for number in range(500):
+                is_there.clear()
+                yield number
+                # The stream waits here, while the item goes through.
+                assert is_there.wait(TIMEOUT_SECS)
+
+        with on_thread(Add(), See()).open() as session:
+            assert list(session.map(live())) == list(range(1, 501))
+
+    @pytest.mark.parametrize("queue_size", [1, 4, 64])
+    def test_no_more_is_read_in_advance_than_the_queues_hold(self, queue_size):
+        read = []
+
+        def source():
+            for number in range(10_000):
+                read.append(number)
+                yield number
+
+        with on_thread(Add()).open(queue_size=queue_size) as session:
+            for output in session.map(source()):
+                assert len(read) - output <= 2 * (queue_size + 2)
+
+    def test_a_slow_node_is_given_one_after_the_other(self):
+        class Slow(Node):
+            def process(self, item):
+                time.sleep(0.002)
+                return time.perf_counter()
+
+        with on_thread(Slow()).open() as session:
+            lateness = [time.perf_counter() - done for done in session.map(range(100))]
+
+        # If outputs came in chunks, most would wait for many others.
+        assert sorted(lateness)[80] < 0.004
+
+
+class TestContexts:
+    def test_variables_that_a_node_sets_are_not_seen_with_the_next_item(self):
+        class Set(Node):
+            def process(self, item):
+                before = language.get()
+                language.set(f"set by {item}")
+                return before
+
+        language.set("caller")
+        with on_thread(Set()).open() as session:
+            assert set(session.map(range(1_000))) == {"caller"}
+        assert language.get() == "caller"
+
+    def test_each_stream_has_the_variables_of_its_caller(self):
+        class Get(Node):
+            def process(self, item):
+                return language.get()
+
+        def read(name):
+            language.set(name)
+            return set(session.map(range(2_000)))
+
+        with on_thread(Get(), Pass()).open() as session, ThreadPoolExecutor(4) as pool:
+            names = [f"caller {number}" for number in range(8)]
+            assert list(pool.map(read, names)) == [{name} for name in names]
+
+
+class TestSharing:
+    def test_streams_and_calls_of_several_threads_keep_their_outputs_apart(self):
+        def stream(number):
+            items = range(number * 100_000, number * 100_000 + 3_000)
+            return list(session.map(iter(items) if number % 2 else items)) == [item + 2 for item in items]
+
+        def calls(number):
+            return all(session.call(number * 100_000 + item) == number * 100_000 + item + 2 for item in range(200))
+
+        with on_thread(Add(), Add()).open() as session, ThreadPoolExecutor(8) as pool:
+            done = [pool.submit(stream if number % 4 else calls, number) for number in range(16)]
+            assert all(each.result(TIMEOUT_SECS * 3) for each in done)
+
+
+class TestInterruption:
+    @SOURCES
+    def test_the_rest_of_a_chunk_is_dropped_and_the_stream_goes_on(self, source):
+        block = Block(2_000)
+        dropped = []
+
+        def interrupt():
+            assert block.is_there.wait(TIMEOUT_SECS)
+            threading.Timer(0.1, block.go.set).start()
+            dropped.append(session.interrupt())
+
+        with on_thread(Add(), block).open() as session:
+            thread = threading.Thread(target=interrupt)
+            thread.start()
+            outputs = list(session.map(source(4_000)))
+            thread.join()
+
+        assert dropped[0] > 1
+        assert len(block.seen) + dropped[0] >= 4_000
+        assert outputs == sorted(set(outputs))
+        assert outputs[-1] == 4_000
+        assert 2_000 not in outputs
+        # Of the chunk in work, no further item was begun.
+        after = block.seen[block.seen.index(2_000) + 1]
+        assert after > 2_000 + 1
+
+    def test_every_item_comes_out_or_is_counted(self):
+        for _ in range(20):
+            stop, dropped = threading.Event(), []
+
+            def interrupt(session, stop=stop, dropped=dropped):
+                while not stop.is_set():
+                    time.sleep(0.002)
+                    dropped.append(session.interrupt())
+
+            with on_thread(Pass(), Pass()).open(enable_metrics=True) as session:
+                thread = threading.Thread(target=interrupt, args=(session,))
+                thread.start()
+                outputs = list(session.map(range(3_000)))
+                stop.set()
+                thread.join()
+                metrics = session.metrics()
+            assert outputs == sorted(set(outputs))
+            assert metrics["interrupted"] == sum(dropped)
+            # Outputs that were dropped before they were taken belong to items that were done.
+            assert len(outputs) + sum(dropped) <= 3_000
+
+    def test_a_stream_that_is_closed_leaves_the_rest_of_its_chunk(self):
+        block = Block(2_000)
+
+        with on_thread(block).open() as session:
+            outputs = session.map(range(4_000))
+            for output in outputs:
+                if output == 1_900:
+                    break
+            if not block.is_there.wait(0.5):
+                pytest.skip("the node has not come so far")
+            outputs.close()
+            block.go.set()
+            assert session.call(-1) == -1
+
+        assert block.seen[-1] == -1
+        assert block.seen[-2] == 2_000
+
+    def test_a_close_names_the_node_that_does_not_return(self):
+        block = Block(2_000)
+
+        def read():
+            with suppress(SessionClosedError):
+                list(session.map(range(4_000)))
+
+        with on_thread(Add(), block).open() as session:
+            thread = threading.Thread(target=read)
+            thread.start()
+            assert block.is_there.wait(TIMEOUT_SECS)
+            with pytest.raises(NodeTimeoutError, match="Block_1") as info:
+                session.close(timeout=0.2)
+            block.go.set()
+            thread.join(TIMEOUT_SECS)
+        assert info.value.node_id == "Block_1"
+        # In the middle of a chunk the item is not known.
+        assert info.value.item_index in {None, 1_999}
+
