@@ -6,14 +6,13 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyFunction, PyList, PyTuple};
 use remotemedia_runtime::{
-    Batched, Bulk, BulkMember, Compilable, Concurrent, FailureCounts, Fusible, Node, NodeInfo, Options, Outputs,
-    Snapshot, Source, Streaming,
+    Batched, BulkMember, Compilable, Concurrent, FailureCounts, Fusible, Node, NodeInfo, Options, Outputs, Snapshot,
+    Source, Streaming,
 };
 
 use crate::attach::attach;
 use crate::convert::object::Object;
-use crate::node::bulk::chain::Chain;
-use crate::node::callers::{Callers, Level, Place};
+use crate::node::callers::{Callers, Level};
 use crate::node::lock::Membership;
 use crate::node::methods::{
     End, OtherMethods, classify, forget_initialized, is_async, is_async_kind, is_initialized, is_source,
@@ -342,19 +341,6 @@ impl BulkMember<Object> for PythonNode {
     fn interpret(&mut self, returned: Object) -> PyResult<Outputs<Object>> {
         let _inside = Level::node(&self.site.place).enter();
         attach(|py| outputs::outputs(returned.0.into_bound(py), &self.site, self.timeout_secs))
-    }
-}
-
-impl Compilable<Object> for PythonNode {
-    fn part(&self) -> Object {
-        attach(|py| Object(self.object.clone_ref(py)))
-    }
-
-    fn compile(&self, parts: Vec<Object>, ids: Vec<String>) -> Box<dyn Bulk<Object>> {
-        // Any of the nodes.
-        let place = Place::new(&self.site.place.owner, None);
-        let nodes = parts.into_iter().map(|part| part.0).collect();
-        Box::new(Chain::with_positions(nodes, ids, self.site.bridge.new_chunk(), place))
     }
 }
 

@@ -9,7 +9,7 @@ use crate::failure::NodeFailure;
 use crate::failure_counts::FailureCounts;
 use crate::limits::LONGEST_RETRY_DELAY;
 use crate::node;
-use crate::node::bulk::BulkMember;
+use crate::node::bulk::{BulkMember, Compilable};
 use crate::node::fused::Fusible;
 use crate::node::{
     Batched, Concurrent, Done, EndEarly, Node, NodeInfo, Outputs, RemoteStage, Snapshot, Source, Start, Stream,
@@ -243,6 +243,10 @@ impl<P: Payload> Node<P> for PolicyNode<P> {
     }
 
     fn as_fusible(&mut self) -> Option<&mut dyn Fusible<P>> {
+        None
+    }
+
+    fn as_compilable(&mut self) -> Option<&mut dyn Compilable<P>> {
         None
     }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod chain;
 pub(crate) mod chunk_items;
+pub(super) mod compiled_stage;
 pub(crate) mod coroutine_chain;
 mod crossing;
 pub(super) mod fused_coroutines;

@@ -36,7 +36,9 @@ pub trait Client<P: Payload>: Send + Sync {
 
     /// Take several outputs, as [`Client::output`] does.
     fn outputs(&self, outputs: Vec<P>) {
-        outputs.into_iter().for_each(|output| self.output(output));
+        for output in outputs {
+            self.output(output);
+        }
     }
 
     /// All outputs of one input are out, or it failed. Never waits.
@@ -374,9 +376,9 @@ impl<P: Payload> InFlight<P> {
         let error = open.error.or(open.failed.map(|(_, error)| error));
         let outcome = error.map_or(Ok(()), Err);
         if open.is_chunk {
-            open.client.chunk_done(open.count, outcome)
+            open.client.chunk_done(open.count, outcome);
         } else {
-            open.client.done(outcome)
+            open.client.done(outcome);
         }
         self.has_changed.notify_all();
     }

@@ -272,10 +272,10 @@ impl<P> Inbox<P> {
                 self.arrived.store(state.envelopes.len(), Ordering::Release);
                 drop(state);
                 if load > 1 {
-                    self.not_full.notify_all()
+                    self.not_full.notify_all();
                 } else {
-                    self.not_full.notify_one()
-                };
+                    self.not_full.notify_one();
+                }
                 return Popped::Envelope(number, envelope);
             }
             if state.is_closed {

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::options::WhenFull;
-use crate::session::queues::inbox::{Dropped, Inbox, Policy, Popped, Pushed};
+use crate::session::queues::in_flight::{InFlight, InputKind};
+use crate::session::queues::inbox::{Dropped, Envelope, Inbox, Policy, Popped, Pushed};
 use crate::session::queues::locks::{AtomicBool, Ordering, thread};
-use crate::session::queues::loom::{Number, check, envelope, join_all};
+use crate::session::queues::loom::{Counting, Number, check, envelope, join_all};
 
 fn inbox(when_full: WhenFull) -> Arc<Inbox<Number>> {
     Arc::new(Inbox::new(Policy { capacity: 1, when_full, is_only_way: true }))
@@ -182,4 +183,56 @@ fn drops_are_reported_and_the_rest_popped() {
             assert_eq!(seen, [1, 2]);
         });
     }
+}
+
+/// A chunk of one item that waits for its stage.
+fn waiting_chunk() -> (Arc<Inbox<Number>>, Arc<InFlight<Number>>, Arc<Counting>, u64) {
+    let inbox = Arc::new(Inbox::new(Policy { capacity: 4, when_full: WhenFull::Wait, is_only_way: true }));
+    let (in_flight, client) = (Arc::new(InFlight::new()), Arc::new(Counting::default()));
+    let input = in_flight.open(client.clone(), (), None, InputKind::Chunk(1));
+    drop(inbox.push(Envelope { positions: Some(vec![0]), ..envelope(input) }));
+    (inbox, in_flight, client, input)
+}
+
+#[test]
+fn an_item_joins_a_chunk_before_it_is_popped_or_comes_back() {
+    check(|| {
+        let (inbox, in_flight, client, input) = waiting_chunk();
+        let extending = (Arc::clone(&inbox), Arc::clone(&in_flight));
+        let extending = thread::spawn(move || {
+            let (inbox, in_flight) = extending;
+            inbox.extend(input, 0, Number(7), 2, || in_flight.extend(input)).is_ok()
+        });
+
+        let Popped::Envelope(_, chunk) = inbox.pop() else { panic!("it is never closed") };
+        in_flight.complete(input);
+
+        let has_joined = extending.join().unwrap();
+        assert_eq!(chunk.items.len(), 1 + usize::from(has_joined));
+        assert_eq!(chunk.positions.as_deref(), Some(if has_joined { &[0, 1][..] } else { &[0] }));
+        assert_eq!(client.ends.load(Ordering::SeqCst), chunk.items.len(), "each item ends once");
+        assert_eq!((in_flight.len(), in_flight.items()), (0, chunk.items.len() as u64));
+    });
+}
+
+#[test]
+fn an_item_that_joins_a_chunk_is_interrupted_with_it_or_comes_back() {
+    check(|| {
+        let (inbox, in_flight, client, input) = waiting_chunk();
+        let extending = (Arc::clone(&inbox), Arc::clone(&in_flight));
+        let extending = thread::spawn(move || {
+            let (inbox, in_flight) = extending;
+            inbox.extend(input, 0, Number(7), 2, || in_flight.extend(input)).is_ok()
+        });
+
+        let clients = in_flight.take_all();
+        let dropped = inbox.empty().iter().map(|chunk| chunk.items.len() as u64).sum::<u64>();
+        assert_eq!(clients.count(), dropped);
+        clients.interrupted();
+
+        let has_joined = extending.join().unwrap();
+        assert_eq!(dropped, 1 + u64::from(has_joined));
+        assert_eq!(client.ends.load(Ordering::SeqCst) as u64, dropped, "each item ends once");
+        assert_eq!(in_flight.len(), 0);
+    });
 }
