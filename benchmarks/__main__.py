@@ -27,6 +27,7 @@ from benchmarks.sessions import (
     live_calls,
     opening,
     stages,
+    thread_hops,
     trivial_nodes,
 )
 from benchmarks.workers import round_trips, worker_lives
@@ -38,6 +39,7 @@ BENCHMARKS: list[Benchmark] = [
     *one_call.BENCHMARKS,
     *trivial_nodes.BENCHMARKS,
     *stages.BENCHMARKS,
+    *thread_hops.BENCHMARKS,
     *asyncio_runs.BENCHMARKS,
     *asyncio_sessions.BENCHMARKS,
     *plain_async.BENCHMARKS,

@@ -18,8 +18,9 @@ use crate::convert::object::Object;
 use crate::convert::{failure, feed, json, log};
 use crate::graph;
 use crate::graph::{Described, place_of_chain};
-use crate::node::bulk::chain::{Chain, CurrentChunk};
+use crate::node::bulk::chain::Chain;
 use crate::node::bulk::coroutine_chain::{AnyChain, CoroutineChain};
+use crate::node::bulk::current_chunk::CurrentChunk;
 use crate::node::callers;
 use crate::node::callers::Owner;
 

@@ -15,7 +15,7 @@ use crate::asyncio::context::CallerContext;
 use crate::asyncio::mailbox::Mailbox;
 use crate::attach::attach;
 use crate::convert::object::Object;
-use crate::node::bulk::chain::CurrentChunk;
+use crate::node::bulk::current_chunk::CurrentChunk;
 use crate::node::callers;
 use crate::node::callers::{Callers, Frames};
 

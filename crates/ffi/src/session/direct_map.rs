@@ -12,8 +12,9 @@ use remotemedia_runtime::{Bulk, Pace};
 
 use crate::attach::prepare_thread;
 use crate::convert::object::Object;
-use crate::node::bulk::chain::{Chain, CurrentChunk};
+use crate::node::bulk::chain::Chain;
 use crate::node::bulk::coroutine_chain::{AnyChain, CoroutineChain};
+use crate::node::bulk::current_chunk::CurrentChunk;
 use crate::node::outputs::may_be_lazy;
 use crate::session::call::Outputs;
 use crate::session::core::SessionCore;

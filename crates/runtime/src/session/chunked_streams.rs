@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::Session;
 use super::stages::shared::{Input, Submission};
 use crate::payload::Payload;
-use crate::session::queues::in_flight::Client;
+use crate::session::queues::clients::Client;
 
 /// A chunk should take no longer in a stage: its first output waits for its last.
 const CHUNK_TIME: Duration = Duration::from_micros(200);

@@ -10,7 +10,7 @@ use crate::failure::RunError;
 use crate::locks::TimedGuard;
 use crate::numbering::NO_INPUT;
 use crate::payload::Payload;
-use crate::session::queues::in_flight::Clients;
+use crate::session::queues::clients::Clients;
 use crate::session::stages::shared::Submission;
 use crate::session::stages::stage::Stage;
 use crate::session::stages::tasks::PollWhile;

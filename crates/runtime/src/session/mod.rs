@@ -33,7 +33,7 @@ pub use self::chunked_streams::ChunkedStream;
 pub use self::direct::Direct;
 pub use self::on_callers::{Bringing, Worked};
 pub use self::pace::Pace;
-pub use self::queues::in_flight::Client;
+pub use self::queues::clients::Client;
 pub use self::queues::outbox::{Next, Outbox, Overflow};
 pub use self::stages::shared::{Admission, Drain};
 use self::stages::shared::{Core, Input, Submission};

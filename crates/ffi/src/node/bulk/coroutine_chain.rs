@@ -9,11 +9,13 @@ use remotemedia_runtime::{Bulk, BulkEnd, BulkOutcome, Payload, Plan, Sink};
 use crate::asyncio::bridge::Bridge;
 use crate::attach::attach;
 use crate::convert::object::Object;
-use crate::node::bulk::chain::{Chain, CurrentChunk};
+use crate::node::bulk::chain::Chain;
 use crate::node::bulk::chunk_items::ChunkItems;
 use crate::node::bulk::crossing;
+use crate::node::bulk::current_chunk::CurrentChunk;
 use crate::node::bulk::shape::Shape;
 use crate::node::callers::Place;
+use crate::node::lock::thread_id;
 use crate::node::methods::is_async;
 
 /// The bulk way through the nodes of a run, of whichever kind they are when they have been initialized.
@@ -162,7 +164,7 @@ impl Bulk<Object> for CoroutineChain {
             if chunk.is_empty() {
                 return BulkOutcome::new(0, BulkEnd::Done);
             }
-            let outcome = self.current.begin(&chunk, None).and_then(|()| self.cross(&chunk, sink));
+            let outcome = self.current.begin(&chunk, thread_id(), None).and_then(|()| self.cross(&chunk, sink));
             self.current.end();
             outcome.unwrap_or_else(|error| BulkOutcome::new(0, BulkEnd::Fault(0, error)))
         })

@@ -5,6 +5,7 @@ pub(crate) mod chunk_items;
 pub(super) mod compiled_stage;
 pub(crate) mod coroutine_chain;
 mod crossing;
+pub(crate) mod current_chunk;
 pub(super) mod fused_coroutines;
 mod shape;
 mod timing;

@@ -3,7 +3,7 @@
 //! *Invariant:* the end of every input that was opened is reported exactly once: that is how one call among many gets exactly its own
 //! outputs, and how nothing is lost in silence.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -11,140 +11,8 @@ use std::time::Duration;
 use crate::failure::RunError;
 use crate::numbering::{self, ByNumber};
 use crate::payload::Payload;
+use crate::session::queues::clients::{Client, Clients};
 use crate::session::queues::locks::{Condvar, Mutex};
-
-/// The caller that puts inputs in, and receives their outputs.
-///
-/// Called on the threads of stages, with no lock of the session held that an input or output could wait for.
-pub trait Client<P: Payload>: Send + Sync {
-    /// Take one output. May wait, which holds the pipeline back.
-    fn output(&self, output: P);
-
-    /// How many outputs it takes without waiting. With a single producer, the number only shrinks by its outputs.
-    fn room(&self) -> usize {
-        usize::MAX
-    }
-
-    /// One input has failed, and [`Client::done`] is about to say so. May wait like `output`, until [`Client::forget`] is called
-    /// after this [`Client::generation`].
-    fn fails(&self, _generation: u64) {}
-
-    /// Changes with each [`Client::forget`]. Never waits.
-    fn generation(&self) -> u64 {
-        0
-    }
-
-    /// Take several outputs, as [`Client::output`] does.
-    fn outputs(&self, outputs: Vec<P>) {
-        for output in outputs {
-            self.output(output);
-        }
-    }
-
-    /// All outputs of one input are out, or it failed. Never waits.
-    fn done(&self, outcome: Result<(), RunError<P::Fault>>);
-
-    /// The same for a chunk of so many items, of which one failed, or none.
-    fn chunk_done(&self, items: u64, outcome: Result<(), RunError<P::Fault>>) {
-        for _ in 1..items {
-            self.done(Ok(()));
-        }
-        self.done(outcome);
-    }
-
-    /// So many inputs were dropped by an interruption.
-    fn interrupted(&self, count: u64) {
-        for _ in 0..count {
-            self.done(Err(RunError::Interrupted));
-        }
-    }
-
-    /// Outputs that were handed over and not taken are no longer wanted; no call of `output` waits after this.
-    fn forget(&self);
-
-    /// Whether a stream is left in the middle: nodes may hold something of its inputs although they are done. Says so once.
-    fn is_left(&self) -> bool {
-        false
-    }
-
-    /// Whether outputs may still wait to be looked at when their inputs are done.
-    fn keeps_outputs(&self) -> bool {
-        false
-    }
-}
-
-/// Several clients, and how many inputs each of them had; each item of a chunk counts.
-pub(crate) struct Clients<P: Payload> {
-    by_address: HashMap<*const (), Counted<P>>,
-    /// The inputs that were taken out. They may be many, and are disposed of together when the clients have been notified.
-    inputs: ByNumber<Open<P>>,
-}
-
-struct Counted<P: Payload> {
-    client: Arc<dyn Client<P>>,
-    inputs: u64,
-    /// The items of chunks that were being handed on, which are done.
-    done: u64,
-}
-
-impl<'a, P: Payload> FromIterator<(&'a Arc<dyn Client<P>>, u64)> for Clients<P> {
-    fn from_iter<T: IntoIterator<Item = (&'a Arc<dyn Client<P>>, u64)>>(inputs: T) -> Self {
-        let mut clients = Self { by_address: HashMap::new(), inputs: ByNumber::default() };
-        let mut inputs = inputs.into_iter().peekable();
-        while let Some((client, mut count)) = inputs.next() {
-            // Most often all are of one client.
-            while let Some((_, more)) = inputs.next_if(|(next, _)| address_of(next) == address_of(client)) {
-                count += more;
-            }
-            clients.add(client, count);
-        }
-        clients
-    }
-}
-
-impl<P: Payload> Clients<P> {
-    fn add(&mut self, client: &Arc<dyn Client<P>>, inputs: u64) {
-        self.counted(client).inputs += inputs;
-    }
-
-    fn counted(&mut self, client: &Arc<dyn Client<P>>) -> &mut Counted<P> {
-        let counted = || Counted { client: Arc::clone(client), inputs: 0, done: 0 };
-        self.by_address.entry(address_of(client)).or_insert_with(counted)
-    }
-
-    /// How many inputs they had in all.
-    pub(crate) fn count(&self) -> u64 {
-        self.by_address.values().map(|counted| counted.inputs).sum()
-    }
-
-    /// What was handed over is no longer wanted.
-    pub(crate) fn forget(&self) {
-        self.by_address.values().for_each(|counted| counted.client.forget());
-    }
-
-    /// All the inputs were dropped.
-    pub(crate) fn interrupted(self) {
-        for Counted { client, inputs, done } in self.by_address.into_values() {
-            if done > 0 {
-                client.chunk_done(done, Ok(()));
-            }
-            client.interrupted(inputs);
-        }
-        P::dispose(self.inputs);
-    }
-
-    /// All the inputs ended with this error.
-    pub(crate) fn fail_all(self, error: impl Fn() -> RunError<P::Fault>) {
-        for Counted { client, inputs, done } in self.by_address.into_values() {
-            (0..inputs + done).for_each(|_| client.done(Err(error())));
-        }
-        P::dispose(self.inputs);
-    }
-}
-
-fn address_of<P: Payload>(client: &Arc<dyn Client<P>>) -> *const () {
-    Arc::as_ptr(client).cast()
-}
 
 /// The inputs of a client that are no longer wanted.
 #[derive(Default)]
@@ -434,9 +302,9 @@ impl<P: Payload> InFlight<P> {
         let are_in_work = open.values().filter(|open| !open.is_done);
         let mut clients: Clients<P> = are_in_work.map(|open| (&open.client, open.count)).collect();
         for done in open.values().filter(|open| open.is_done) {
-            clients.counted(&done.client).done += done.count;
+            clients.add_done(&done.client, done.count);
         }
-        clients.inputs = open;
+        clients.keep(open);
         clients
     }
 

@@ -15,7 +15,7 @@ use crate::locks::Mutex;
 
 use crate::failure::RunError;
 use crate::payload::Payload;
-use crate::session::queues::in_flight::Client;
+use crate::session::queues::clients::Client;
 use crate::session::queues::inbox::Envelope;
 use crate::session::queues::locks::thread;
 

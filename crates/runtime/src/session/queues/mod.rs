@@ -1,6 +1,7 @@
 //! The data structures between threads. Neither threads nor nodes are in them; `loom` checks their schedules.
 
 pub(crate) mod admission;
+pub(crate) mod clients;
 pub(crate) mod in_flight;
 pub(crate) mod inbox;
 pub(crate) mod joiner;

@@ -13,7 +13,7 @@ use crate::node::{Node, NodeInfo, Outputs, Source, Stream};
 use crate::numbering;
 use crate::payload::Payload;
 use crate::phase::Phase;
-use crate::session::queues::in_flight::Client;
+use crate::session::queues::clients::Client;
 use crate::session::stages::shared::{Admission, Core, Input, Submission};
 use crate::session::stages::tasks::{PollWhile, Tasks};
 

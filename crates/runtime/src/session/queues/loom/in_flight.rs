@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::failure::RunError;
-use crate::session::queues::in_flight::{Client, InFlight, InputKind};
+use crate::session::queues::clients::Client;
+use crate::session::queues::in_flight::{InFlight, InputKind};
 use crate::session::queues::locks::thread;
 use crate::session::queues::loom::{Counting, Number, TIMEOUT, check};
 

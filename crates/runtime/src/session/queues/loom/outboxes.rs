@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::failure::{NodeFailure, RunError};
 use crate::phase::Phase;
-use crate::session::queues::in_flight::{Client, InFlight, InputKind};
+use crate::session::queues::clients::Client;
+use crate::session::queues::in_flight::{InFlight, InputKind};
 use crate::session::queues::locks::thread;
 use crate::session::queues::loom::{Number, TIMEOUT, check, join_all};
 use crate::session::queues::outbox::{Next, Outbox};

@@ -1,0 +1,72 @@
+//! The items that compiled nodes are working on, for those who want them to stop.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+use remotemedia_runtime::locks::Mutex;
+
+/// The current chunk. Emptying the list ends the loop over it after the current item: that is how a run is cancelled
+/// without a check an item. Only the loops over generators check for it.
+#[derive(Clone, Default)]
+pub(crate) struct CurrentChunk(Arc<Mutex<Chunk>>);
+
+#[derive(Default)]
+enum Chunk {
+    #[default]
+    None,
+    UnderWay {
+        items: Py<PyList>,
+        /// The thread that works on it.
+        thread: u64,
+        /// The cell of the kernel whose contents end its loops over generators.
+        stop: Option<Py<PyAny>>,
+    },
+    /// No more items are to be started.
+    Refused,
+}
+
+impl CurrentChunk {
+    /// Make a chunk the current one, or empty it if the run was cancelled meanwhile.
+    pub(super) fn begin(&self, chunk: &Bound<'_, PyList>, thread: u64, stop: Option<Py<PyAny>>) -> PyResult<()> {
+        let mut current = self.0.lock();
+        if matches!(*current, Chunk::Refused) {
+            drop(current);
+            return chunk.call_method0("clear").map(drop);
+        }
+        *current = Chunk::UnderWay { items: chunk.clone().unbind(), thread, stop };
+        Ok(())
+    }
+
+    pub(super) fn end(&self) {
+        let mut current = self.0.lock();
+        if matches!(*current, Chunk::UnderWay { .. }) {
+            // The engine holds the list and the cell still, so no Python code runs here.
+            *current = Chunk::None;
+        }
+    }
+
+    /// Take the items away that have not been started in this chunk, if it `is_meant`. That is called with the thread that works on it,
+    /// while no other chunk can begin.
+    pub(crate) fn cut(&self, py: Python<'_>, is_meant: impl FnOnce(u64) -> bool) -> PyResult<()> {
+        let items = match &*self.0.lock() {
+            Chunk::UnderWay { items, thread, .. } if is_meant(*thread) => Some(items.clone_ref(py)),
+            _ => None,
+        };
+        items.map_or(Ok(()), |items| items.call_method0(py, "clear").map(drop))
+    }
+
+    /// Take the items away that have not been started, in this chunk and in later ones.
+    pub(crate) fn clear(&self, py: Python<'_>) -> PyResult<()> {
+        let before = std::mem::replace(&mut *self.0.lock(), Chunk::Refused);
+        match before {
+            Chunk::UnderWay { items, stop, .. } => {
+                if let Some(stop) = stop {
+                    stop.bind(py).setattr("cell_contents", true)?;
+                }
+                items.bind(py).call_method0("clear").map(drop)
+            }
+            Chunk::None | Chunk::Refused => Ok(()),
+        }
+    }
+}
